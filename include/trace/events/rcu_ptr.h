@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Tracepoints of rcu_ptr, under events/rcu_ptr/ in tracefs. */
+#undef TRACE_SYSTEM
+#define TRACE_SYSTEM rcu_ptr
+
+#if !defined(_TRACE_RCU_PTR_H) || defined(TRACE_HEADER_MULTI_READ)
+#define _TRACE_RCU_PTR_H
+
+#include <linux/tracepoint.h>
+
+/* Numbers that rust/rcu_ptr/trace.rs uses too, through bindgen. */
+#ifndef _TRACE_RCU_PTR_ENUMS
+#define _TRACE_RCU_PTR_ENUMS
+enum rcu_ptr_engine { RCU_PTR_ENGINE_RFC };
+enum rcu_ptr_channel {
+	RCU_PTR_CHANNEL_SLAB,
+	RCU_PTR_CHANNEL_VMALLOC,
+	RCU_PTR_CHANNEL_LIST,
+	RCU_PTR_CHANNEL_SYNC,
+};
+enum rcu_ptr_ctx {
+	RCU_PTR_CTX_TASK,
+	RCU_PTR_CTX_SOFTIRQ,
+	RCU_PTR_CTX_HARDIRQ,
+	RCU_PTR_CTX_NMI,
+};
+enum rcu_ptr_defer {
+	RCU_PTR_DEFER_BATCH,
+	RCU_PTR_DEFER_REFILL,
+};
+#endif
+
+TRACE_DEFINE_ENUM(RCU_PTR_ENGINE_RFC);
+TRACE_DEFINE_ENUM(RCU_PTR_CHANNEL_SLAB);
+TRACE_DEFINE_ENUM(RCU_PTR_CHANNEL_VMALLOC);
+TRACE_DEFINE_ENUM(RCU_PTR_CHANNEL_LIST);
+TRACE_DEFINE_ENUM(RCU_PTR_CHANNEL_SYNC);
+TRACE_DEFINE_ENUM(RCU_PTR_CTX_TASK);
+TRACE_DEFINE_ENUM(RCU_PTR_CTX_SOFTIRQ);
+TRACE_DEFINE_ENUM(RCU_PTR_CTX_HARDIRQ);
+TRACE_DEFINE_ENUM(RCU_PTR_CTX_NMI);
+TRACE_DEFINE_ENUM(RCU_PTR_DEFER_BATCH);
+TRACE_DEFINE_ENUM(RCU_PTR_DEFER_REFILL);
+
+#define rcu_ptr_show_engine(e)						\
+	__print_symbolic(e, { RCU_PTR_ENGINE_RFC, "rfc" })
+
+#define rcu_ptr_show_channel(c)						\
+	__print_symbolic(c,						\
+		{ RCU_PTR_CHANNEL_SLAB,		"slab" },		\
+		{ RCU_PTR_CHANNEL_VMALLOC,	"vmalloc" },		\
+		{ RCU_PTR_CHANNEL_LIST,		"list" },		\
+		{ RCU_PTR_CHANNEL_SYNC,		"sync" })
+
+#define rcu_ptr_show_ctx(c)						\
+	__print_symbolic(c,						\
+		{ RCU_PTR_CTX_TASK,		"task" },		\
+		{ RCU_PTR_CTX_SOFTIRQ,		"softirq" },		\
+		{ RCU_PTR_CTX_HARDIRQ,		"hardirq" },		\
+		{ RCU_PTR_CTX_NMI,		"nmi" })
+
+/* One object was taken. */
+TRACE_EVENT(rcu_ptr_queue,
+	TP_PROTO(int engine, int channel, int ctx, void *ptr,
+		 unsigned long caller),
+	TP_ARGS(engine, channel, ctx, ptr, caller),
+	TP_STRUCT__entry(
+		__field(int, engine)
+		__field(int, channel)
+		__field(int, ctx)
+		__field(void *, ptr)
+		__field(unsigned long, caller)
+	),
+	TP_fast_assign(
+		__entry->engine = engine;
+		__entry->channel = channel;
+		__entry->ctx = ctx;
+		__entry->ptr = ptr;
+		__entry->caller = caller;
+	),
+	TP_printk("engine=%s channel=%s ctx=%s ptr=%p caller=%pS",
+		  rcu_ptr_show_engine(__entry->engine),
+		  rcu_ptr_show_channel(__entry->channel),
+		  rcu_ptr_show_ctx(__entry->ctx),
+		  __entry->ptr, (void *)__entry->caller)
+);
+
+/*
+ * A batch starts: @cpu's objects begin to wait for a grace period.  @gp is the
+ * grace-period number that its snapshot names (see get_state_synchronize_rcu()).
+ */
+TRACE_EVENT(rcu_ptr_batch_start,
+	TP_PROTO(int cpu, int batch, unsigned long slab, unsigned long vmalloc,
+		 unsigned long list, unsigned long gp),
+	TP_ARGS(cpu, batch, slab, vmalloc, list, gp),
+	TP_STRUCT__entry(
+		__field(int, cpu)
+		__field(int, batch)
+		__field(unsigned long, slab)
+		__field(unsigned long, vmalloc)
+		__field(unsigned long, list)
+		__field(unsigned long, gp)
+	),
+	TP_fast_assign(
+		__entry->cpu = cpu;
+		__entry->batch = batch;
+		__entry->slab = slab;
+		__entry->vmalloc = vmalloc;
+		__entry->list = list;
+		__entry->gp = gp;
+	),
+	TP_printk("cpu=%d batch=%d slab=%lu vmalloc=%lu list=%lu gp=%lu",
+		  __entry->cpu, __entry->batch, __entry->slab,
+		  __entry->vmalloc, __entry->list, __entry->gp)
+);
+
+/*
+ * A batch ends: its objects are freed.  @batch is -1 for objects whose grace
+ * period was over before a batch was made for them.
+ */
+TRACE_EVENT(rcu_ptr_batch_end,
+	TP_PROTO(int cpu, int batch, unsigned long slab, unsigned long vmalloc,
+		 unsigned long list, unsigned long gp),
+	TP_ARGS(cpu, batch, slab, vmalloc, list, gp),
+	TP_STRUCT__entry(
+		__field(int, cpu)
+		__field(int, batch)
+		__field(unsigned long, slab)
+		__field(unsigned long, vmalloc)
+		__field(unsigned long, list)
+		__field(unsigned long, gp)
+	),
+	TP_fast_assign(
+		__entry->cpu = cpu;
+		__entry->batch = batch;
+		__entry->slab = slab;
+		__entry->vmalloc = vmalloc;
+		__entry->list = list;
+		__entry->gp = gp;
+	),
+	TP_printk("cpu=%d batch=%d slab=%lu vmalloc=%lu list=%lu gp=%lu",
+		  __entry->cpu, __entry->batch, __entry->slab,
+		  __entry->vmalloc, __entry->list, __entry->gp)
+);
+
+/* The block cache of @cpu was refilled with @blocks of the @wanted. */
+TRACE_EVENT(rcu_ptr_refill,
+	TP_PROTO(int cpu, unsigned long blocks, unsigned long wanted),
+	TP_ARGS(cpu, blocks, wanted),
+	TP_STRUCT__entry(
+		__field(int, cpu)
+		__field(unsigned long, blocks)
+		__field(unsigned long, wanted)
+	),
+	TP_fast_assign(
+		__entry->cpu = cpu;
+		__entry->blocks = blocks;
+		__entry->wanted = wanted;
+	),
+	TP_printk("cpu=%d blocks=%lu wanted=%lu",
+		  __entry->cpu, __entry->blocks, __entry->wanted)
+);
+
+/* The shrinker gave back @blocks cached blocks of @cpu, freed @objects. */
+TRACE_EVENT(rcu_ptr_shrink,
+	TP_PROTO(int cpu, unsigned long blocks, unsigned long objects),
+	TP_ARGS(cpu, blocks, objects),
+	TP_STRUCT__entry(
+		__field(int, cpu)
+		__field(unsigned long, blocks)
+		__field(unsigned long, objects)
+	),
+	TP_fast_assign(
+		__entry->cpu = cpu;
+		__entry->blocks = blocks;
+		__entry->objects = objects;
+	),
+	TP_printk("cpu=%d blocks=%lu objects=%lu",
+		  __entry->cpu, __entry->blocks, __entry->objects)
+);
+
+/*
+ * Something had to be put off: both batches of @cpu are still busy, or a refill
+ * waits after memory pressure.
+ */
+TRACE_EVENT(rcu_ptr_defer,
+	TP_PROTO(int cpu, int what, unsigned long pending),
+	TP_ARGS(cpu, what, pending),
+	TP_STRUCT__entry(
+		__field(int, cpu)
+		__field(int, what)
+		__field(unsigned long, pending)
+	),
+	TP_fast_assign(
+		__entry->cpu = cpu;
+		__entry->what = what;
+		__entry->pending = pending;
+	),
+	TP_printk("cpu=%d what=%s pending=%lu", __entry->cpu,
+		  __print_symbolic(__entry->what,
+				   { RCU_PTR_DEFER_BATCH,	"batch" },
+				   { RCU_PTR_DEFER_REFILL,	"refill" }),
+		  __entry->pending)
+);
+
+#endif /* _TRACE_RCU_PTR_H */
+
+#include <trace/define_trace.h>

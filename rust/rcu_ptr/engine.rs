@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What an engine is: the ways in, and the barrier.
+
+use core::ptr::NonNull;
+
+/// A way to batch objects until their grace period is over. One runs per load of the module
+/// (parameter `engine`), so all of it is static: no call is indirect.
+pub(crate) trait Engine {
+    /// Takes `object`, which has an 8-byte `field`. Never fails.
+    ///
+    /// # Context
+    ///
+    /// Any but NMI: interrupts may be off, raw spinlocks held, PREEMPT_RT.
+    ///
+    /// # Safety
+    ///
+    /// `object` is live and the caller's to free, from kmalloc(), a kmem_cache or vmalloc();
+    /// `field` is aligned and lies in it, less than 4096 bytes from its start.
+    unsafe fn queue(object: NonNull<u8>, field: NonNull<u8>, caller: usize);
+
+    /// Takes `object`, which needs no field; or waits for a grace period and frees it.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Engine::queue()`], but for the field.
+    unsafe fn queue_mightsleep(object: NonNull<u8>, caller: usize);
+
+    /// Waits until everything queued before the call is freed.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    fn barrier();
+
+    /// Counts an object that was refused.
+    ///
+    /// # Context
+    ///
+    /// Any but NMI.
+    fn leaked();
+}

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The 8-byte link: the next link and this object's own offset in one word.
+//!
+//! `kvfree_rcu()` keeps the start of the object in the second word of its `rcu_head`; the cover
+//! letter's 8-byte field has no room for it and asks the slab (`nearest_obj()`, private to mm/).
+//! Here the word carries both: at queueing time the field's distance from the start is known, is
+//! below 4096 and a multiple of 8, so 9 bits hold it, and a kernel address leaves more than that
+//! unused: its alignment bits and the bits above the virtual address space, all ones.
+//!
+//! ```text
+//!   63            56 55                          0
+//!  +----------------+-----------------------------+
+//!  |  1 .. 1 (tag)  |     next, bits 3..=VA_BITS  |  address of the next link
+//!  +----------------+-----------------------------+
+//!
+//!  +---------+-----------------------------+------+
+//!  |  tag    | next, bits 3..=VA_BITS      |offset|  the word
+//!  +---------+-----------------------------+------+
+//! ```
+
+/// Offsets are multiples of this, and links are aligned to it.
+pub(crate) const LINK_ALIGN: usize = 8;
+/// Offsets are below this.
+pub(crate) const MAX_OFFSET: usize = 4096;
+
+const ALIGN_BITS: u32 = LINK_ALIGN.trailing_zeros();
+const OFFSET_BITS: u32 = (MAX_OFFSET / LINK_ALIGN).trailing_zeros();
+
+/// How addresses and offsets are packed where every kernel address has all bits from `VA_BITS`
+/// upwards set, up to bit 63 (`TAG_BITS` == 0) or up to the tag in the topmost `TAG_BITS` bits.
+///
+/// Bit `VA_BITS` itself is kept: it is always set in an address, so that no address packs to the
+/// zero that stands for "no next link".
+pub(crate) struct PackedLink<const VA_BITS: u32, const TAG_BITS: u32>;
+
+impl<const VA_BITS: u32, const TAG_BITS: u32> PackedLink<VA_BITS, TAG_BITS> {
+    const ADDR_BITS: u32 = VA_BITS + 1 - ALIGN_BITS;
+
+    const FITS: () = assert!(
+        OFFSET_BITS + Self::ADDR_BITS + TAG_BITS <= u64::BITS && VA_BITS + TAG_BITS < u64::BITS,
+        "rcu_ptr: kernel addresses of this configuration have too few unused bits for an 8-byte \
+         link: use fewer address bits (CONFIG_ARM64_VA_BITS_48) or no KASAN tags"
+    );
+
+    const ADDR_MASK: u64 = (1 << Self::ADDR_BITS) - 1;
+    const OFFSET_MASK: u64 = (1 << OFFSET_BITS) - 1;
+    /// The address bits that are always set.
+    const ONES: u64 = (u64::MAX << VA_BITS) & (u64::MAX >> TAG_BITS);
+    const TAG_SHIFT: u32 = u64::BITS - TAG_BITS;
+
+    /// The word for an object whose field is `offset` bytes from its start and is followed by the
+    /// link at address `next` (0: by none).
+    ///
+    /// `offset` must be a multiple of 8 below 4096, `next` 0 or an aligned kernel address.
+    #[inline]
+    pub(crate) const fn pack(next: u64, offset: usize) -> u64 {
+        let () = Self::FITS;
+        let offset = (offset as u64) >> ALIGN_BITS;
+        let addr = (next >> ALIGN_BITS) & Self::ADDR_MASK;
+        let tag = if TAG_BITS == 0 {
+            0
+        } else {
+            (next >> (Self::TAG_SHIFT % u64::BITS)) << (Self::TAG_SHIFT % u64::BITS)
+        };
+        tag | (addr << OFFSET_BITS) | offset
+    }
+
+    /// The address of the next link, 0 when there is none.
+    #[inline]
+    pub(crate) const fn next(word: u64) -> u64 {
+        let () = Self::FITS;
+        let addr = (word >> OFFSET_BITS) & Self::ADDR_MASK;
+        if addr == 0 {
+            return 0;
+        }
+        let tag = if TAG_BITS == 0 {
+            0
+        } else {
+            (word >> (Self::TAG_SHIFT % u64::BITS)) << (Self::TAG_SHIFT % u64::BITS)
+        };
+        tag | Self::ONES | (addr << ALIGN_BITS)
+    }
+
+    /// How far from the start of its object the field is.
+    #[inline]
+    pub(crate) const fn offset(word: u64) -> usize {
+        ((word & Self::OFFSET_MASK) << ALIGN_BITS) as usize
+    }
+}
+
+/// Both x86_64 paging depths: with 5 levels bits 56..63 of a kernel address are ones, with 4 levels
+/// bits 47..63.
+#[cfg(any(CONFIG_X86_64, not(CONFIG_64BIT)))]
+pub(crate) type Packing = PackedLink<56, 0>;
+
+#[cfg(all(CONFIG_ARM64, any(CONFIG_KASAN_SW_TAGS, CONFIG_KASAN_HW_TAGS)))]
+const TAG_BITS: u32 = 8;
+#[cfg(all(CONFIG_ARM64, not(any(CONFIG_KASAN_SW_TAGS, CONFIG_KASAN_HW_TAGS))))]
+const TAG_BITS: u32 = 0;
+
+/// arm64: the top byte of an address is a tag under KASAN's tag-based modes.
+#[cfg(all(CONFIG_ARM64, CONFIG_ARM64_VA_BITS_52))]
+pub(crate) type Packing = PackedLink<52, TAG_BITS>;
+/// arm64: the top byte of an address is a tag under KASAN's tag-based modes.
+#[cfg(all(CONFIG_ARM64, not(CONFIG_ARM64_VA_BITS_52)))]
+pub(crate) type Packing = PackedLink<48, TAG_BITS>;

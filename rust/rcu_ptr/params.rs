@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The parameters under /sys/module/rcu_ptr/parameters: their values, bounds and texts. shim.c
+//! declares them.
+
+use crate::sys::{generated as sys, gp};
+use core::fmt::Write;
+use kernel::{
+    prelude::*,
+    str::Formatter,
+    sync::atomic::{Atomic, Relaxed},
+};
+
+/// A number with bounds.
+struct Number {
+    id: c_uint,
+    name: &'static str,
+    value: Atomic<u32>,
+    min: u32,
+    max: u32,
+    unit: &'static str,
+}
+
+/// Blocks to keep per CPU (`rcutree.rcu_min_cached_objs`). 0: the list is always used.
+static MIN_CACHED_OBJS: Number = Number {
+    id: sys::rcu_ptr_param_RCU_PTR_PARAM_MIN_CACHED_OBJS,
+    name: "rcu_min_cached_objs",
+    value: Atomic::new(5),
+    min: 0,
+    max: 64,
+    unit: "blocks",
+};
+
+/// How long refills pause after memory pressure (`rcutree.rcu_delay_page_cache_fill_msec`).
+static FILL_DELAY: Number = Number {
+    id: sys::rcu_ptr_param_RCU_PTR_PARAM_FILL_DELAY,
+    name: "rcu_delay_page_cache_fill_msec",
+    value: Atomic::new(5000),
+    min: 0,
+    max: 100_000,
+    unit: "ms",
+};
+
+/// How long objects are collected before they wait for a grace period (`KFREE_DRAIN_JIFFIES`).
+static DRAIN_INTERVAL: Number = Number {
+    id: sys::rcu_ptr_param_RCU_PTR_PARAM_DRAIN_INTERVAL,
+    name: "drain_interval_msec",
+    value: Atomic::new(5000),
+    min: 1,
+    max: 600_000,
+    unit: "ms",
+};
+
+static NUMBERS: [&Number; 3] = [&MIN_CACHED_OBJS, &FILL_DELAY, &DRAIN_INTERVAL];
+
+/// Blocks to keep per CPU.
+#[inline]
+pub(crate) fn min_cached_objs() -> usize {
+    MIN_CACHED_OBJS.value.load(Relaxed) as usize
+}
+
+/// The pause of refills, in jiffies.
+pub(crate) fn refill_delay_jiffies() -> c_ulong {
+    gp::msecs_to_jiffies(FILL_DELAY.value.load(Relaxed))
+}
+
+/// The drain interval, in jiffies, at least one.
+#[inline]
+pub(crate) fn drain_jiffies() -> c_ulong {
+    gp::msecs_to_jiffies(DRAIN_INTERVAL.value.load(Relaxed)).max(1)
+}
+
+/// The drain interval, in milliseconds.
+pub(crate) fn drain_msecs() -> u32 {
+    DRAIN_INTERVAL.value.load(Relaxed)
+}
+
+/// The engine's name.
+pub(crate) const ENGINE: &str = "rfc";
+
+fn parse(text: &str) -> Option<u32> {
+    text.parse().ok()
+}
+
+/// Sets parameter `id` from `text`.
+///
+/// # Context
+///
+/// May sleep. Runs before module init when the value stands on insmod's command line.
+///
+/// # Errors
+///
+/// `EINVAL`, with one line in the log that says why.
+pub(crate) fn set(id: c_uint, text: &CStr) -> Result {
+    let text = text.to_str().map_err(|_| EINVAL)?.trim();
+    if id == sys::rcu_ptr_param_RCU_PTR_PARAM_ENGINE {
+        if text == ENGINE {
+            return Ok(());
+        }
+        pr_err!("engine={}: no such engine, there is: {}\n", text, ENGINE);
+        return Err(EINVAL);
+    }
+    let number = NUMBERS.iter().find(|n| n.id == id).ok_or(EINVAL)?;
+    match parse(text).filter(|v| (number.min..=number.max).contains(v)) {
+        Some(v) => {
+            number.value.store(v, Relaxed);
+            Ok(())
+        }
+        None => {
+            pr_err!(
+                "{}={}: not a whole number from {} to {} ({})\n",
+                number.name,
+                text,
+                number.min,
+                number.max,
+                number.unit
+            );
+            Err(EINVAL)
+        }
+    }
+}
+
+/// Writes the value of parameter `id` and a newline into `buf`, returns the length.
+pub(crate) fn get(id: c_uint, buf: &mut [u8]) -> Result<usize> {
+    let mut f = Formatter::new(buf);
+    if id == sys::rcu_ptr_param_RCU_PTR_PARAM_ENGINE {
+        f.write_fmt(fmt!("{}\n", ENGINE)).map_err(|_| EINVAL)?;
+    } else {
+        let number = NUMBERS.iter().find(|n| n.id == id).ok_or(EINVAL)?;
+        f.write_fmt(fmt!("{}\n", number.value.load(Relaxed)))
+            .map_err(|_| EINVAL)?;
+    }
+    Ok(f.bytes_written())
+}

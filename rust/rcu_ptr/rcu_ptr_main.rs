@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `rcu_ptr.ko`: frees memory after an RCU grace period, from modules, with 8 bytes in the object or
+//! none. The interface is include/linux/rcu_ptr.h for C and rust/api/ for Rust.
+
+#[path = "../sys/core/mod.rs"]
+mod sys;
+
+mod api;
+mod engine;
+mod link;
+mod params;
+mod platform;
+mod rfc;
+mod stats;
+
+use kernel::prelude::*;
+
+module! {
+    type: RcuPtrModule,
+    name: "rcu_ptr",
+    authors: ["The rcu_ptr authors"],
+    description: "Free memory after an RCU grace period from any context",
+    license: "GPL",
+}
+
+/// The loaded module. Fields are dropped in this order: first what shows the engine, then it.
+#[pin_data]
+struct RcuPtrModule {
+    #[pin]
+    stats: stats::StatsFile,
+    _engine: rfc::Running,
+}
+
+impl kernel::InPlaceModule for RcuPtrModule {
+    fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            _engine: {
+                let running = rfc::Rfc::start()?;
+                pr_info!(
+                    "engine {}, {} CPUs, {} cached blocks, drain after {} ms\n",
+                    params::ENGINE,
+                    rfc::gauges().count(),
+                    params::min_cached_objs(),
+                    params::drain_msecs()
+                );
+                running
+            },
+            stats <- stats::StatsFile::new(),
+        })
+    }
+}

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Batches: they wait for a grace period and are freed in a worker (`kfree_rcu_work()`).
+
+use super::{
+    bnode::Bnode,
+    counts,
+    krcp::{Krcp, KrcpRef},
+    list::ObjectList,
+    refill,
+    state::{Channel, Fill, Objects, CHANNELS},
+    Rcu,
+};
+use crate::sys::{
+    debug,
+    gp::{self, Snapshot},
+    mem, trace,
+    work::Handler,
+};
+
+/// Makes a batch of what is queued and lets it wait for a grace period (`kvfree_rcu_queue_batch()`).
+///
+/// # Context
+///
+/// Any but NMI.
+pub(super) fn start(krcp: &Krcp) -> Fill {
+    krcp.with(|state| {
+        let fill = state.fill_batch();
+        match fill {
+            Fill::Batch(i) => {
+                trace::batch_start(
+                    krcp.cpu,
+                    i,
+                    counts(state.batch(i)),
+                    Snapshot::take().number(),
+                );
+                // Never refused: the batch was empty, so its work has taken the last objects off
+                // and is no longer pending.
+                krcp.batch_work(i).queue(&krcp.wq);
+            }
+            Fill::Busy => trace::defer(krcp.cpu, trace::DEFER_BATCH, state.queued.len()),
+            Fill::Nothing => {}
+        }
+        fill
+    })
+}
+
+/// Frees a batch when its grace period is over.
+pub(super) struct BatchWork {
+    pub(super) krcp: KrcpRef,
+    pub(super) index: usize,
+}
+
+impl Handler for BatchWork {
+    fn run(&self) {
+        let objects = self.krcp.with(|state| state.take_batch(self.index));
+        free_objects(&self.krcp, objects, Some(self.index));
+    }
+}
+
+/// Frees `objects`, whose grace periods are over, and says so to the tracepoint. Returns how many.
+///
+/// # Context
+///
+/// May sleep. Allocates nothing: memory reclaim gets here too.
+pub(super) fn free_objects(krcp: &Krcp, mut objects: Objects<Rcu>, batch: Option<usize>) -> usize {
+    let n = counts(&objects);
+    let mut gp = 0;
+    for channel in CHANNELS {
+        while let Some(bnode) = objects.bnodes[channel as usize].pop() {
+            gp = gp.max(bnode.snap().number());
+            free_bnode(krcp, bnode, channel, batch.is_none());
+        }
+    }
+    if let Some(snap) = objects.list_snap {
+        gp = gp.max(snap.number());
+        free_list(krcp, objects.list, snap, batch.is_none());
+    }
+    trace::batch_end(krcp.cpu, batch, n, gp);
+    n.slab + n.vmalloc + n.list
+}
+
+fn account(krcp: &Krcp, freed: usize, early: bool) {
+    krcp.with(|state| {
+        state.stats.freed += freed as u64;
+        if early {
+            state.stats.freed_early += freed as u64;
+        }
+    });
+}
+
+/// A batch or list came here before its grace period was over: keep it, which leaks it.
+#[cold]
+fn leak(krcp: &Krcp, objects: usize, what: *const u8) {
+    debug::warn_early(what);
+    krcp.with(|state| state.stats.leaked += objects as u64);
+}
+
+fn free_bnode(krcp: &Krcp, mut bnode: Bnode<Rcu>, channel: Channel, early: bool) {
+    if !bnode.is_ready() {
+        leak(krcp, bnode.len(), bnode.into_page().as_ptr());
+        return;
+    }
+    let freed = bnode.len();
+    let objects = bnode.objects();
+    for &mut object in &mut *objects {
+        debug::unqueue(object);
+    }
+    gp::as_callback(|| match channel {
+        // SAFETY: Objects of a block are live and owned by it (the contract of `queue()`), slab or
+        // large kmalloc ones in this channel; their grace period is over, so no reader has them.
+        Channel::Slab => unsafe { mem::kfree_bulk(objects) },
+        Channel::Vmalloc => {
+            for &mut object in objects {
+                // SAFETY: As above, and vmalloc objects in this channel.
+                unsafe { mem::vfree(object) };
+            }
+        }
+    });
+    account(krcp, freed, early);
+    refill::put(krcp, bnode);
+    gp::cond_resched();
+}
+
+fn free_list(krcp: &Krcp, mut list: ObjectList, snap: Snapshot, early: bool) {
+    if !snap.is_over() {
+        leak(krcp, list.len(), core::ptr::null());
+        return;
+    }
+    let freed = list.len();
+    while let Some(object) = list.pop() {
+        debug::unqueue(object.as_ptr());
+        // SAFETY: Objects of the list are live and owned by it (the contract of `queue()`); their
+        // grace period is over, so no reader has them. `pop()` read the link before.
+        gp::as_callback(|| unsafe { free_one(object.as_ptr()) });
+        gp::cond_resched();
+    }
+    account(krcp, freed, early);
+}
+
+/// Frees one object of any kind.
+///
+/// # Context
+///
+/// May sleep.
+///
+/// # Safety
+///
+/// As for [`mem::kvfree()`].
+pub(super) unsafe fn free_one(object: *mut u8) {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { mem::kvfree(object) };
+}

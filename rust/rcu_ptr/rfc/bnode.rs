@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The bnode: a page of pointers to objects that share a grace period (`struct
+//! kvfree_rcu_bulk_data`), and queues of them.
+
+use crate::platform::Platform;
+use core::{marker::PhantomData, ptr::NonNull, slice};
+
+/// Start of the page; the pointers follow.
+#[repr(C)]
+struct Header<S> {
+    next: Option<NonNull<Header<S>>>,
+    nr: usize,
+    snap: S,
+}
+
+/// An owned page of up to [`Bnode::CAPACITY`] object pointers.
+///
+/// It has no destructor, as blocks are handled under a raw spinlock: give the page back with
+/// [`Bnode::into_page()`].
+///
+/// # Invariants
+///
+/// The pointer is a page of `P::BLOCK_BYTES` bytes with an initialised header, owned by this value;
+/// the first `nr` pointers after the header are initialised and `nr <= CAPACITY`.
+#[must_use = "a page is lost"]
+pub(crate) struct Bnode<P: Platform>(NonNull<Header<P::Snap>>, PhantomData<P>);
+
+impl<P: Platform> Bnode<P> {
+    /// Object pointers in a block.
+    pub(crate) const CAPACITY: usize =
+        (P::BLOCK_BYTES - size_of::<Header<P::Snap>>()) / size_of::<*mut u8>();
+
+    /// An empty block in `page`.
+    ///
+    /// # Safety
+    ///
+    /// `page` is aligned, `P::BLOCK_BYTES` long, and the caller's to give away.
+    pub(crate) unsafe fn from_page(page: NonNull<u8>) -> Self {
+        let header = page.cast::<Header<P::Snap>>();
+        // SAFETY: By the safety requirements of this function.
+        unsafe {
+            header.write(Header {
+                next: None,
+                nr: 0,
+                snap: P::snapshot(),
+            })
+        };
+        // INVARIANT: Just initialised, with no pointers.
+        Self(header, PhantomData)
+    }
+
+    /// The page, for its next use.
+    pub(crate) fn into_page(self) -> NonNull<u8> {
+        self.0.cast()
+    }
+
+    fn header(&self) -> &Header<P::Snap> {
+        // SAFETY: By the type invariants.
+        unsafe { self.0.as_ref() }
+    }
+
+    fn header_mut(&mut self) -> &mut Header<P::Snap> {
+        // SAFETY: By the type invariants; the page is owned.
+        unsafe { self.0.as_mut() }
+    }
+
+    fn slots(&self) -> *mut *mut u8 {
+        // SAFETY: The pointers follow the header inside the page.
+        unsafe { self.0.add(1).as_ptr().cast() }
+    }
+
+    /// Pointers held.
+    pub(crate) fn len(&self) -> usize {
+        self.header().nr
+    }
+
+    /// Adds `object`, and lets the block wait for a grace period that covers it. `false`: no room.
+    pub(crate) fn push(&mut self, object: NonNull<u8>) -> bool {
+        let nr = self.len();
+        if nr == Self::CAPACITY {
+            return false;
+        }
+        // SAFETY: `nr < CAPACITY`, so the slot is inside the page.
+        unsafe { self.slots().add(nr).write(object.as_ptr()) };
+        let header = self.header_mut();
+        // INVARIANT: Slot `nr` was written above.
+        header.nr = nr + 1;
+        header.snap = P::snapshot();
+        true
+    }
+
+    /// The grace period of the object that came last.
+    pub(crate) fn snap(&self) -> P::Snap {
+        self.header().snap
+    }
+
+    /// Whether every object's grace period is over.
+    pub(crate) fn is_ready(&self) -> bool {
+        P::is_over(&self.header().snap)
+    }
+
+    /// The pointers.
+    pub(crate) fn objects(&mut self) -> &mut [*mut u8] {
+        // SAFETY: By the type invariants `nr` pointers are initialised; the page is owned.
+        unsafe { slice::from_raw_parts_mut(self.slots(), self.len()) }
+    }
+
+    /// Forgets the pointers, so that the page can serve again.
+    pub(crate) fn clear(&mut self) {
+        self.header_mut().nr = 0;
+    }
+}
+
+/// Blocks in order of age, oldest first, with the number of objects in them.
+///
+/// # Invariants
+///
+/// `first` leads through `next` to `last`, all of them owned blocks; both are `None` or neither is;
+/// `objects` is the sum of their lengths.
+pub(crate) struct BnodeQueue<P: Platform> {
+    first: Option<NonNull<Header<P::Snap>>>,
+    last: Option<NonNull<Header<P::Snap>>>,
+    objects: usize,
+    _owns: PhantomData<P>,
+}
+
+// SAFETY: The queue owns its blocks; nothing in them belongs to a task or CPU.
+unsafe impl<P: Platform> Send for BnodeQueue<P> {}
+
+impl<P: Platform> BnodeQueue<P> {
+    /// No blocks.
+    pub(crate) const fn new() -> Self {
+        Self {
+            first: None,
+            last: None,
+            objects: 0,
+            _owns: PhantomData,
+        }
+    }
+
+    /// Whether there is no block.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    /// Objects in all blocks.
+    pub(crate) fn objects(&self) -> usize {
+        self.objects
+    }
+
+    /// Adds a pointer to the newest block. `false`: there is none, or it is full.
+    pub(crate) fn push_object(&mut self, object: NonNull<u8>) -> bool {
+        let Some(last) = self.last else {
+            return false;
+        };
+        // The queue keeps the block: `Bnode` has no destructor.
+        let pushed = Bnode::<P>(last, PhantomData).push(object);
+        // INVARIANT: One more where it fitted.
+        self.objects += usize::from(pushed);
+        pushed
+    }
+
+    /// Appends a block.
+    pub(crate) fn push(&mut self, mut bnode: Bnode<P>) {
+        bnode.header_mut().next = None;
+        // INVARIANT: `bnode` is owned and becomes the last of the chain.
+        self.objects += bnode.len();
+        match self.last {
+            // SAFETY: By the type invariants `last` is owned by the queue.
+            Some(mut last) => unsafe { last.as_mut().next = Some(bnode.0) },
+            None => self.first = Some(bnode.0),
+        }
+        self.last = Some(bnode.0);
+    }
+
+    /// Takes the oldest block.
+    pub(crate) fn pop(&mut self) -> Option<Bnode<P>> {
+        let bnode = Bnode::<P>(self.first?, PhantomData);
+        // INVARIANT: The rest of the chain stays; `bnode` owns the first from now on.
+        self.first = bnode.header().next;
+        if self.first.is_none() {
+            self.last = None;
+        }
+        self.objects -= bnode.len();
+        Some(bnode)
+    }
+
+    /// Takes the oldest block if its grace period is over.
+    pub(crate) fn pop_ready(&mut self) -> Option<Bnode<P>> {
+        if Bnode::<P>(self.first?, PhantomData).is_ready() {
+            self.pop()
+        } else {
+            None
+        }
+    }
+
+    /// Takes everything.
+    pub(crate) fn take(&mut self) -> Self {
+        core::mem::replace(self, Self::new())
+    }
+}

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! CPUs come and go: a dead one leaves nothing behind.
+
+use super::{monitor, refill, Rfc};
+use crate::sys::hotplug::Callbacks;
+
+/// The engine's callbacks.
+pub(super) struct KrcHotplug;
+
+impl Callbacks for KrcHotplug {
+    fn prepare(cpu: i32) {
+        Rfc::get().krc.of(cpu).with(|state| state.online = true);
+    }
+
+    /// Blocks go back, and what was queued starts to wait at once. Timers and work items of the CPU
+    /// have moved to others by themselves.
+    fn dead(cpu: i32) {
+        let krcp = Rfc::get().krc.of(cpu);
+        krcp.with(|state| state.online = false);
+        refill::drop_cached(&krcp);
+        monitor::run(&krcp);
+    }
+}

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The krcp: what each CPU has of this engine, its lock, and its work items (`struct
+//! kfree_rcu_cpu`).
+
+use super::{
+    batch::BatchWork,
+    monitor::MonitorWork,
+    refill::{RefillTimer, RefillWork},
+    state::State,
+    Rcu,
+};
+use crate::sys::{
+    irq::IrqsOff,
+    raw_lock::{RawGuard, RawSpinLock},
+    timer::KickTimer,
+    work::{DelayedWork, RcuWork, WorkQueue},
+};
+use kernel::{
+    new_mutex,
+    prelude::*,
+    static_lock_class,
+    sync::{atomic::AtomicFlag, Arc, Mutex},
+};
+
+/// One CPU's part of the engine.
+#[pin_data]
+pub(crate) struct Krcp {
+    /// The CPU whose objects these are.
+    pub(super) cpu: i32,
+    #[pin]
+    state: RawSpinLock<State<Rcu>>,
+    /// Held while objects are freed that no batch accounts for, so that a barrier can wait for
+    /// them. Reclaim takes it too: nothing may be allocated under it.
+    #[pin]
+    pub(super) reclaim: Mutex<()>,
+    #[pin]
+    batch0: RcuWork<BatchWork>,
+    #[pin]
+    batch1: RcuWork<BatchWork>,
+    /// Drains what is queued, some time later.
+    #[pin]
+    pub(super) monitor: DelayedWork<MonitorWork>,
+    /// Refills the block cache.
+    #[pin]
+    pub(super) refill: DelayedWork<RefillWork>,
+    /// Starts `refill` from contexts that may not wake a worker.
+    #[pin]
+    pub(super) refill_timer: KickTimer<RefillTimer>,
+    /// A refill is on its way.
+    pub(super) refilling: AtomicFlag,
+    /// The shrinker was here: the next refill waits, and is small.
+    pub(super) backoff: AtomicFlag,
+    /// Where all of it runs.
+    pub(super) wq: Arc<WorkQueue>,
+}
+
+/// A krcp as its own work items know it.
+///
+/// # Invariants
+///
+/// The krcp outlives every run of the handlers: its work items are cancelled or flushed before it
+/// is dropped (`Rfc::stop()`).
+#[derive(Clone, Copy)]
+pub(super) struct KrcpRef(*const Krcp);
+
+// SAFETY: `Krcp` is shared between CPUs anyway.
+unsafe impl Sync for KrcpRef {}
+// SAFETY: As above.
+unsafe impl Send for KrcpRef {}
+
+impl core::ops::Deref for KrcpRef {
+    type Target = Krcp;
+
+    fn deref(&self) -> &Krcp {
+        // SAFETY: By the type invariants.
+        unsafe { &*self.0 }
+    }
+}
+
+impl Krcp {
+    /// The krcp of `cpu`, in place.
+    pub(super) fn new(cpu: i32, wq: Arc<WorkQueue>) -> impl PinInit<Self, Error> {
+        // INVARIANT: The work items get a reference to the krcp they are part of.
+        try_pin_init!(&this in Self {
+            cpu,
+            state <- RawSpinLock::new(State::new(), c"rcu_ptr_krcp", static_lock_class!()),
+            reclaim <- new_mutex!((), "rcu_ptr_reclaim"),
+            batch0 <- RcuWork::new(BatchWork { krcp: KrcpRef(this.as_ptr()), index: 0 }),
+            batch1 <- RcuWork::new(BatchWork { krcp: KrcpRef(this.as_ptr()), index: 1 }),
+            monitor <- DelayedWork::new(MonitorWork(KrcpRef(this.as_ptr()))),
+            refill <- DelayedWork::new(RefillWork(KrcpRef(this.as_ptr()))),
+            refill_timer <- KickTimer::new(RefillTimer(KrcpRef(this.as_ptr()))),
+            refilling: AtomicFlag::new(false),
+            backoff: AtomicFlag::new(false),
+            wq,
+        })
+    }
+
+    /// Takes the lock.
+    ///
+    /// # Context
+    ///
+    /// Any but NMI.
+    #[inline]
+    pub(super) fn lock<'a>(&'a self, irqs: &'a IrqsOff) -> RawGuard<'a, State<Rcu>> {
+        self.state.lock(irqs)
+    }
+
+    /// Calls `f` with the lock held.
+    ///
+    /// # Context
+    ///
+    /// Any but NMI.
+    pub(super) fn with<R>(&self, f: impl FnOnce(&mut State<Rcu>) -> R) -> R {
+        let irqs = IrqsOff::save();
+        let mut state = self.lock(&irqs);
+        f(&mut state)
+    }
+
+    /// The work item of batch `i`.
+    pub(super) fn batch_work(&self, i: usize) -> &RcuWork<BatchWork> {
+        if i == 0 {
+            &self.batch0
+        } else {
+            &self.batch1
+        }
+    }
+
+    /// Waits until both batches are freed.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(super) fn flush_batches(&self) {
+        self.batch0.flush();
+        self.batch1.flush();
+    }
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Engine `rfc`: the cover letter's design. A krcp per CPU under a raw spinlock; blocks of slab and
+//! of vmalloc pointers, and a list through the objects; two batches in flight per CPU; a monitor.
+//!
+//! ```text
+//!  queue.rs        object -> block of its channel, or list          (any context but NMI)
+//!  refill.rs       keeps blocks at hand
+//!  monitor.rs      after 5 s, or a jiffy when a block is full: what is ready is freed, the rest
+//!  batch.rs        becomes a batch, waits for a grace period and is freed
+//!  barrier.rs      until all of that is done
+//!  shrink.rs       memory is short      hotplug.rs     a CPU comes or goes
+//! ```
+
+mod barrier;
+mod batch;
+pub(crate) mod bnode;
+mod hotplug;
+mod krcp;
+pub(crate) mod list;
+mod monitor;
+mod queue;
+mod refill;
+mod shrink;
+pub(crate) mod state;
+
+use crate::{
+    engine::Engine,
+    platform::Platform,
+    sys::{gp::Snapshot, hotplug::Hotplug, mem, percpu::PerCpu, shrinker::Shrinker, trace, work},
+};
+use core::ptr::{self, NonNull};
+use kernel::{
+    prelude::*,
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc,
+    },
+};
+use krcp::Krcp;
+pub(crate) use state::Stats;
+
+/// The kernel's RCU and pages, for the algorithm files.
+pub(crate) struct Rcu;
+
+impl Platform for Rcu {
+    type Snap = Snapshot;
+
+    const BLOCK_BYTES: usize = mem::PAGE_SIZE;
+
+    #[inline]
+    fn snapshot() -> Snapshot {
+        Snapshot::take()
+    }
+
+    #[inline]
+    fn is_over(snap: &Snapshot) -> bool {
+        snap.is_over()
+    }
+}
+
+/// The engine as loaded.
+pub(crate) struct Rfc {
+    krc: PerCpu<Krcp>,
+}
+
+/// The instance, from [`Rfc::start()`] to its drop.
+static INSTANCE: Atomic<*mut Rfc> = Atomic::new(ptr::null_mut());
+
+/// Keeps the engine running; dropping it drains and stops it.
+pub(crate) struct Running {
+    shrinker: Option<Shrinker<shrink::KrcShrinker>>,
+    hotplug: Option<Hotplug<hotplug::KrcHotplug>>,
+}
+
+impl Rfc {
+    /// Sets up the krcp of every possible CPU, the shrinker and the hotplug callbacks.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn start() -> Result<Running> {
+        let wq = Arc::new(work::WorkQueue::new(c"rcu_ptr_reclaim")?, GFP_KERNEL)?;
+        let krc = PerCpu::new(|cpu| Krcp::new(cpu, wq.clone()))?;
+        let rfc = KBox::into_raw(KBox::new(Rfc { krc }, GFP_KERNEL)?);
+        // ORDERING: Nobody can look before module init has returned, or before the registrations
+        // below, which order it themselves.
+        INSTANCE.store(rfc, Relaxed);
+        let mut running = Running {
+            shrinker: None,
+            hotplug: None,
+        };
+        // On an error the drop of `running` undoes what was done.
+        running.hotplug = Some(Hotplug::register(c"rcu_ptr:krc")?);
+        running.shrinker = Some(Shrinker::register(c"rcu_ptr-krc")?);
+        Ok(running)
+    }
+
+    /// The running engine.
+    #[inline]
+    fn get() -> &'static Rfc {
+        // SAFETY: Set by `start()` before anything that calls this is reachable: the exports are
+        // resolved after module init, the callbacks registered after the store. Reset in the drop
+        // of `Running`, when the users of the exports are gone and the callbacks unregistered.
+        unsafe { &*INSTANCE.load(Relaxed) }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shrinker = None;
+        self.hotplug = None;
+        Rfc::get().stop();
+        let rfc = INSTANCE.load(Relaxed);
+        INSTANCE.store(ptr::null_mut(), Relaxed);
+        // SAFETY: `start()` made it with `KBox::into_raw()`; `stop()` has ended all its work, and
+        // nobody else can reach it any more.
+        drop(unsafe { KBox::from_raw(rfc) });
+    }
+}
+
+impl Rfc {
+    /// Drains everything and ends all work items. Nobody queues any more: the module has no users.
+    fn stop(&self) {
+        barrier::barrier(self);
+        for krcp in self.krc.iter() {
+            krcp.refill_timer.cancel_sync();
+            krcp.refill.cancel_sync();
+            krcp.monitor.cancel_sync();
+            krcp.flush_batches();
+            refill::drop_cached(&krcp);
+        }
+    }
+}
+
+impl Engine for Rfc {
+    #[inline]
+    unsafe fn queue(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
+        // SAFETY: By the safety requirements of this function.
+        unsafe { queue::queue(Self::get(), object, field, caller) };
+    }
+
+    unsafe fn queue_mightsleep(object: NonNull<u8>, caller: usize) {
+        // SAFETY: By the safety requirements of this function.
+        unsafe { queue::queue_mightsleep(Self::get(), object, caller) };
+    }
+
+    fn barrier() {
+        barrier::barrier(Self::get());
+    }
+
+    fn leaked() {
+        let irqs = crate::sys::irq::IrqsOff::save();
+        Self::get().krc.this(&irqs).lock(&irqs).stats.leaked += 1;
+    }
+}
+
+/// What one CPU has at the moment, for debugfs.
+#[derive(Default)]
+pub(crate) struct Gauges {
+    pub(crate) cpu: i32,
+    pub(crate) stats: Stats,
+    pub(crate) queued: usize,
+    pub(crate) in_batches: usize,
+    pub(crate) cached: usize,
+}
+
+impl core::ops::AddAssign for Gauges {
+    fn add_assign(&mut self, other: Self) {
+        self.stats += other.stats;
+        self.queued += other.queued;
+        self.in_batches += other.in_batches;
+        self.cached += other.cached;
+    }
+}
+
+/// Snapshots of all possible CPUs.
+///
+/// # Context
+///
+/// Any but NMI.
+pub(crate) fn gauges() -> impl Iterator<Item = Gauges> {
+    Rfc::get().krc.iter().map(|krcp| {
+        krcp.with(|state| Gauges {
+            cpu: krcp.cpu,
+            stats: state.stats,
+            queued: state.queued.len(),
+            in_batches: state.in_batches(),
+            cached: state.nr_cached(),
+        })
+    })
+}
+
+fn counts(objects: &state::Objects<Rcu>) -> trace::Counts {
+    trace::Counts {
+        slab: objects.bnodes[state::Channel::Slab as usize].objects(),
+        vmalloc: objects.bnodes[state::Channel::Vmalloc as usize].objects(),
+        list: objects.list.len(),
+    }
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The monitor: drains what is queued, 5 s after the first object came, or a jiffy after a block's
+//! worth of them was there (`kfree_rcu_monitor()`).
+
+use super::{
+    batch,
+    krcp::{Krcp, KrcpRef},
+    state::{Monitor, State},
+    Rcu,
+};
+use crate::{params, sys::work::Handler};
+
+/// Arms the monitor for what is queued, unless it will run that soon anyway.
+///
+/// `State::monitor` other than `Idle` means that the work item is pending, or has been taken off
+/// its queue and will next reset it: so an item is never forgotten.
+///
+/// # Context
+///
+/// Any but NMI, with the lock held: the delay is never 0, so that only a timer is set and no worker
+/// is woken.
+#[inline]
+pub(super) fn arm(krcp: &Krcp, state: &mut State<Rcu>) {
+    match (state.monitor, state.wanted_monitor()) {
+        (Monitor::Idle, Monitor::Slow) => {
+            krcp.monitor.queue(&krcp.wq, params::drain_jiffies());
+            state.monitor = Monitor::Slow;
+        }
+        (Monitor::Idle | Monitor::Slow, Monitor::Fast) => {
+            krcp.monitor.modify(&krcp.wq, 1);
+            state.monitor = Monitor::Fast;
+        }
+        _ => {}
+    }
+}
+
+/// Frees what is ready, makes a batch of the rest, and comes back when both batches are busy.
+/// Returns how many objects were freed at once.
+///
+/// # Context
+///
+/// May sleep. Allocates nothing: memory reclaim gets here too.
+pub(super) fn run(krcp: &Krcp) -> usize {
+    let mut freed = 0;
+    {
+        // Held while objects are in nobody's account but ours: see `barrier()`.
+        let _reclaim = krcp.reclaim.lock();
+        loop {
+            let ready = krcp.with(State::take_ready);
+            if ready.is_empty() {
+                break;
+            }
+            freed += batch::free_objects(krcp, ready, None);
+        }
+    }
+    batch::start(krcp);
+    krcp.with(|state| arm(krcp, state));
+    freed
+}
+
+/// The work item.
+pub(super) struct MonitorWork(pub(super) KrcpRef);
+
+impl Handler for MonitorWork {
+    fn run(&self) {
+        // Objects that come from now on arm it again.
+        self.0.with(|state| state.monitor = Monitor::Idle);
+        run(&self.0);
+    }
+}

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * C shims of rcu_ptr.ko: macros, inlines, tracepoints, parameters and exports
+ * that Rust can't reach.  No logic lives here.
+ */
+#include <linux/cpumask.h>
+#include <linux/debugobjects.h>
+#include <linux/gfp.h>
+#include <linux/irqflags.h>
+#include <linux/kmemleak.h>
+#include <linux/lockdep.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/percpu.h>
+#include <linux/preempt.h>
+#include <linux/rcupdate.h>
+#include <linux/spinlock.h>
+#include <linux/workqueue.h>
+#include <linux/rcu_ptr.h>
+
+#define CREATE_TRACE_POINTS
+#include <trace/events/rcu_ptr.h>
+
+#include "shim.h"
+
+/* The interface: the caller is known here only. */
+
+void rcu_ptr_kvfree_call(void *field, void *ptr)
+{
+	rcu_ptr_rs_kvfree(field, ptr, _RET_IP_);
+}
+EXPORT_SYMBOL_GPL(rcu_ptr_kvfree_call);
+
+void rcu_ptr_kvfree_call_mightsleep(void *ptr)
+{
+	rcu_ptr_rs_kvfree_mightsleep(ptr, _RET_IP_);
+}
+EXPORT_SYMBOL_GPL(rcu_ptr_kvfree_call_mightsleep);
+
+void rcu_ptr_barrier(void)
+{
+	rcu_ptr_rs_barrier();
+}
+EXPORT_SYMBOL_GPL(rcu_ptr_barrier);
+
+/* Interrupts and raw spinlocks. */
+
+unsigned long rcu_ptr_shim_irq_save(void)
+{
+	unsigned long flags;
+
+	local_irq_save(flags);
+	return flags;
+}
+
+void rcu_ptr_shim_irq_restore(unsigned long flags)
+{
+	local_irq_restore(flags);
+}
+
+void rcu_ptr_shim_raw_lock_init(raw_spinlock_t *lock, const char *name,
+				struct lock_class_key *key)
+{
+#ifdef CONFIG_DEBUG_SPINLOCK
+	__raw_spin_lock_init(lock, name, key, LD_WAIT_SPIN);
+#else
+	raw_spin_lock_init(lock);
+#endif
+}
+
+void rcu_ptr_shim_raw_lock(raw_spinlock_t *lock)
+{
+	raw_spin_lock(lock);
+}
+
+bool rcu_ptr_shim_raw_trylock(raw_spinlock_t *lock)
+{
+	return raw_spin_trylock(lock);
+}
+
+void rcu_ptr_shim_raw_unlock(raw_spinlock_t *lock)
+{
+	raw_spin_unlock(lock);
+}
+
+void rcu_ptr_shim_raw_assert_held(raw_spinlock_t *lock)
+{
+	lockdep_assert_held(lock);
+}
+
+/* Per-CPU data and CPU masks. */
+
+void *rcu_ptr_shim_this_cpu(void __percpu *base)
+{
+	return this_cpu_ptr(base);
+}
+
+void *rcu_ptr_shim_per_cpu(void __percpu *base, int cpu)
+{
+	return per_cpu_ptr(base, cpu);
+}
+
+int rcu_ptr_shim_next_possible_cpu(int cpu)
+{
+	return cpumask_next(cpu, cpu_possible_mask);
+}
+
+int rcu_ptr_shim_nr_cpu_ids(void)
+{
+	return nr_cpu_ids;
+}
+
+bool rcu_ptr_shim_cpu_online(int cpu)
+{
+	return cpu_online(cpu);
+}
+
+/* Work items. */
+
+void rcu_ptr_shim_init_rcu_work(struct rcu_work *work, work_func_t func)
+{
+	INIT_RCU_WORK(work, func);
+}
+
+void rcu_ptr_shim_init_delayed_work(struct delayed_work *work,
+				    work_func_t func)
+{
+	INIT_DELAYED_WORK(work, func);
+}
+
+/* RCU. */
+
+void rcu_ptr_shim_callback_enter(void)
+{
+	rcu_lock_acquire(&rcu_callback_map);
+}
+
+void rcu_ptr_shim_callback_exit(void)
+{
+	rcu_lock_release(&rcu_callback_map);
+}
+
+void rcu_ptr_shim_cond_resched(void)
+{
+	cond_resched_tasks_rcu_qs();
+}
+
+void rcu_ptr_shim_might_sleep(void)
+{
+	might_sleep();
+}
+
+/* Memory. */
+
+void *rcu_ptr_shim_alloc_bnode(void)
+{
+	return (void *)__get_free_page(GFP_KERNEL | __GFP_NORETRY |
+				       __GFP_NOMEMALLOC | __GFP_NOWARN);
+}
+
+bool rcu_ptr_shim_is_vmalloc(const void *ptr)
+{
+	return is_vmalloc_addr(ptr);
+}
+
+/* Debug features. */
+
+#ifdef CONFIG_DEBUG_OBJECTS_RCU_HEAD
+/* call_rcu()'s two states of an rcu_head; kernel/rcu/rcu.h keeps them private. */
+#define RCU_PTR_HEAD_READY	0
+#define RCU_PTR_HEAD_QUEUED	1
+
+bool rcu_ptr_shim_debug_queue(void *ptr)
+{
+	int ret = debug_object_activate(ptr, &rcuhead_debug_descr);
+
+	debug_object_active_state(ptr, &rcuhead_debug_descr,
+				  RCU_PTR_HEAD_READY, RCU_PTR_HEAD_QUEUED);
+	return !ret;
+}
+
+void rcu_ptr_shim_debug_unqueue(void *ptr)
+{
+	debug_object_active_state(ptr, &rcuhead_debug_descr,
+				  RCU_PTR_HEAD_QUEUED, RCU_PTR_HEAD_READY);
+	debug_object_deactivate(ptr, &rcuhead_debug_descr);
+}
+#else
+bool rcu_ptr_shim_debug_queue(void *ptr)
+{
+	return true;
+}
+
+void rcu_ptr_shim_debug_unqueue(void *ptr)
+{
+}
+#endif
+
+void rcu_ptr_shim_kmemleak_ignore(const void *ptr)
+{
+	kmemleak_ignore(ptr);
+}
+
+void rcu_ptr_shim_warn_user(void *ptr, void *field, unsigned long caller)
+{
+	WARN_ONCE(1, "rcu_ptr: %px (field %px) is no kernel address, leaked; queued by %pS\n",
+		  ptr, field, (void *)caller);
+}
+
+void rcu_ptr_shim_warn_align(void *ptr, void *field, unsigned long caller)
+{
+	WARN_ONCE(1, "rcu_ptr: %px (field %px) is not aligned, leaked; queued by %pS\n",
+		  ptr, field, (void *)caller);
+}
+
+void rcu_ptr_shim_warn_offset(void *ptr, void *field, unsigned long caller)
+{
+	WARN_ONCE(1, "rcu_ptr: field %px is not in the first page of object %px, leaked; queued by %pS\n",
+		  field, ptr, (void *)caller);
+}
+
+void rcu_ptr_shim_warn_double(void *ptr, void *field, unsigned long caller)
+{
+	WARN_ONCE(1, "rcu_ptr: %px (field %px) is queued twice, leaked; queued by %pS\n",
+		  ptr, field, (void *)caller);
+}
+
+void rcu_ptr_shim_warn_early(void *ptr)
+{
+	WARN_ONCE(1, "rcu_ptr: grace period of batch %px is not over, leaked\n",
+		  ptr);
+}
+
+/* Tracepoints: the Rust side calls these only when the event is on. */
+
+static int rcu_ptr_ctx(void)
+{
+	return in_nmi() ? RCU_PTR_CTX_NMI :
+	       in_hardirq() ? RCU_PTR_CTX_HARDIRQ :
+	       in_serving_softirq() ? RCU_PTR_CTX_SOFTIRQ : RCU_PTR_CTX_TASK;
+}
+
+void rcu_ptr_shim_trace_queue(int engine, int channel, void *ptr,
+			      unsigned long caller)
+{
+	trace_rcu_ptr_queue(engine, channel, rcu_ptr_ctx(), ptr, caller);
+}
+
+void rcu_ptr_shim_trace_batch_start(int cpu, int batch, unsigned long slab,
+				    unsigned long vmalloc, unsigned long list,
+				    unsigned long gp)
+{
+	trace_rcu_ptr_batch_start(cpu, batch, slab, vmalloc, list, gp);
+}
+
+void rcu_ptr_shim_trace_batch_end(int cpu, int batch, unsigned long slab,
+				  unsigned long vmalloc, unsigned long list,
+				  unsigned long gp)
+{
+	trace_rcu_ptr_batch_end(cpu, batch, slab, vmalloc, list, gp);
+}
+
+void rcu_ptr_shim_trace_refill(int cpu, unsigned long blocks,
+			       unsigned long wanted)
+{
+	trace_rcu_ptr_refill(cpu, blocks, wanted);
+}
+
+void rcu_ptr_shim_trace_shrink(int cpu, unsigned long blocks,
+			       unsigned long objects)
+{
+	trace_rcu_ptr_shrink(cpu, blocks, objects);
+}
+
+void rcu_ptr_shim_trace_defer(int cpu, int what, unsigned long pending)
+{
+	trace_rcu_ptr_defer(cpu, what, pending);
+}
+
+/* Parameters: values are checked and kept in rust/rcu_ptr/params.rs. */
+
+static int rcu_ptr_param_set(const char *val, const struct kernel_param *kp)
+{
+	return rcu_ptr_rs_param_set((long)kp->arg, val);
+}
+
+static int rcu_ptr_param_get(char *buf, const struct kernel_param *kp)
+{
+	return rcu_ptr_rs_param_get((long)kp->arg, buf, PAGE_SIZE);
+}
+
+static const struct kernel_param_ops rcu_ptr_param_ops = {
+	.set = rcu_ptr_param_set,
+	.get = rcu_ptr_param_get,
+};
+
+#define RCU_PTR_PARAM(name, number, mode, text)				\
+	module_param_cb(name, &rcu_ptr_param_ops, (void *)(number), mode); \
+	MODULE_PARM_DESC(name, text)
+
+RCU_PTR_PARAM(engine, RCU_PTR_PARAM_ENGINE, 0444,
+	      "how objects are batched: rfc (default)");
+RCU_PTR_PARAM(rcu_min_cached_objs, RCU_PTR_PARAM_MIN_CACHED_OBJS, 0644,
+	      "blocks to keep per CPU, 0..64, 0: use the list (default 5)");
+RCU_PTR_PARAM(rcu_delay_page_cache_fill_msec, RCU_PTR_PARAM_FILL_DELAY, 0644,
+	      "delay of a refill after memory pressure, 0..100000 ms (default 5000)");
+RCU_PTR_PARAM(drain_interval_msec, RCU_PTR_PARAM_DRAIN_INTERVAL, 0644,
+	      "drain after this time, 1..600000 ms (default 5000)");

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * C shims of rcu_ptr.ko: macros, inlines, tracepoints, parameters and exports
+ * that Rust can't reach.  No logic lives here.
+ */
+#ifndef _RCU_PTR_SHIM_H
+#define _RCU_PTR_SHIM_H
+
+#include <linux/lockdep_types.h>
+#include <linux/spinlock_types.h>
+#include <linux/types.h>
+#include <linux/workqueue_types.h>
+
+struct rcu_work;
+struct delayed_work;
+
+unsigned long rcu_ptr_shim_irq_save(void);
+void rcu_ptr_shim_irq_restore(unsigned long flags);
+
+void rcu_ptr_shim_raw_lock_init(raw_spinlock_t *lock, const char *name,
+				struct lock_class_key *key);
+void rcu_ptr_shim_raw_lock(raw_spinlock_t *lock);
+bool rcu_ptr_shim_raw_trylock(raw_spinlock_t *lock);
+void rcu_ptr_shim_raw_unlock(raw_spinlock_t *lock);
+void rcu_ptr_shim_raw_assert_held(raw_spinlock_t *lock);
+
+void *rcu_ptr_shim_this_cpu(void __percpu *base);
+void *rcu_ptr_shim_per_cpu(void __percpu *base, int cpu);
+int rcu_ptr_shim_next_possible_cpu(int cpu);
+int rcu_ptr_shim_nr_cpu_ids(void);
+bool rcu_ptr_shim_cpu_online(int cpu);
+
+void rcu_ptr_shim_init_rcu_work(struct rcu_work *work, work_func_t func);
+void rcu_ptr_shim_init_delayed_work(struct delayed_work *work,
+				    work_func_t func);
+
+void rcu_ptr_shim_callback_enter(void);
+void rcu_ptr_shim_callback_exit(void);
+void rcu_ptr_shim_cond_resched(void);
+void rcu_ptr_shim_might_sleep(void);
+
+void *rcu_ptr_shim_alloc_bnode(void);
+bool rcu_ptr_shim_is_vmalloc(const void *ptr);
+
+bool rcu_ptr_shim_debug_queue(void *ptr);
+void rcu_ptr_shim_debug_unqueue(void *ptr);
+void rcu_ptr_shim_kmemleak_ignore(const void *ptr);
+void rcu_ptr_shim_warn_user(void *ptr, void *field, unsigned long caller);
+void rcu_ptr_shim_warn_align(void *ptr, void *field, unsigned long caller);
+void rcu_ptr_shim_warn_offset(void *ptr, void *field, unsigned long caller);
+void rcu_ptr_shim_warn_double(void *ptr, void *field, unsigned long caller);
+void rcu_ptr_shim_warn_early(void *ptr);
+
+void rcu_ptr_shim_trace_queue(int engine, int channel, void *ptr,
+			      unsigned long caller);
+void rcu_ptr_shim_trace_batch_start(int cpu, int batch, unsigned long slab,
+				    unsigned long vmalloc, unsigned long list,
+				    unsigned long gp);
+void rcu_ptr_shim_trace_batch_end(int cpu, int batch, unsigned long slab,
+				  unsigned long vmalloc, unsigned long list,
+				  unsigned long gp);
+void rcu_ptr_shim_trace_refill(int cpu, unsigned long blocks,
+			       unsigned long wanted);
+void rcu_ptr_shim_trace_shrink(int cpu, unsigned long blocks,
+			       unsigned long objects);
+void rcu_ptr_shim_trace_defer(int cpu, int what, unsigned long pending);
+
+/* Parameters: the numbers behind /sys/module/rcu_ptr/parameters. */
+enum rcu_ptr_param {
+	RCU_PTR_PARAM_ENGINE,
+	RCU_PTR_PARAM_MIN_CACHED_OBJS,
+	RCU_PTR_PARAM_FILL_DELAY,
+	RCU_PTR_PARAM_DRAIN_INTERVAL,
+};
+
+/* Defined in Rust, rust/sys/entry.rs. */
+void rcu_ptr_rs_kvfree(void *field, void *ptr, unsigned long caller);
+void rcu_ptr_rs_kvfree_mightsleep(void *ptr, unsigned long caller);
+void rcu_ptr_rs_barrier(void);
+int rcu_ptr_rs_param_set(int param, const char *val);
+int rcu_ptr_rs_param_get(int param, char *buf, size_t size);
+
+#endif /* _RCU_PTR_SHIM_H */

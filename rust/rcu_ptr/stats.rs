@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! /sys/kernel/debug/rcu_ptr/stats: a line per possible CPU, and their sums.
+
+use crate::{params, rfc};
+use kernel::{debugfs, fmt, prelude::*};
+
+/// The file; it goes when the value is dropped.
+#[pin_data]
+pub(crate) struct StatsFile {
+    #[pin]
+    file: debugfs::File<()>,
+    _dir: debugfs::Dir,
+}
+
+impl StatsFile {
+    /// Makes the folder and the file. Without CONFIG_DEBUG_FS nothing happens.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn new() -> impl PinInit<Self> {
+        let dir = debugfs::Dir::new(c"rcu_ptr");
+        pin_init!(Self {
+            file <- dir.read_callback_file(c"stats", (), &show),
+            _dir: dir.clone(),
+        })
+    }
+}
+
+fn line(f: &mut fmt::Formatter<'_>, g: &rfc::Gauges) -> fmt::Result {
+    let s = &g.stats;
+    write!(
+        f,
+        " queued_slab={} queued_vmalloc={} queued_list={} queued_sync={}",
+        s.queued[0], s.queued[1], s.queued_list, s.queued_sync
+    )?;
+    write!(
+        f,
+        " freed={} freed_early={} leaked={} batches={} batches_busy={}",
+        s.freed, s.freed_early, s.leaked, s.batches, s.batches_busy
+    )?;
+    writeln!(
+        f,
+        " refilled={} backoffs={} shrunk={} now_queued={} now_in_batches={} now_cached={}",
+        s.refilled, s.backoffs, s.shrunk, g.queued, g.in_batches, g.cached
+    )
+}
+
+fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut sum = rfc::Gauges::default();
+    writeln!(f, "engine={}", params::ENGINE)?;
+    for g in rfc::gauges() {
+        write!(f, "cpu={}", g.cpu)?;
+        line(f, &g)?;
+        sum += g;
+    }
+    write!(f, "sum")?;
+    line(f, &sum)
+}

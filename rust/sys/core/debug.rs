@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The kernel's debug features as far as an object on its way through sees them: debugobjects,
+//! kmemleak, and the warnings about misuse.
+
+use super::generated as sys;
+use core::ptr::NonNull;
+use kernel::prelude::*;
+
+/// Tells debugobjects that `object` is queued. `false`: it is already.
+///
+/// # Context
+///
+/// Any but NMI (takes raw spinlocks where the feature is on).
+#[inline]
+pub(crate) fn queue(object: NonNull<u8>) -> bool {
+    if cfg!(not(CONFIG_DEBUG_OBJECTS_RCU_HEAD)) {
+        return true;
+    }
+    // SAFETY: debugobjects only uses the address.
+    unsafe { sys::rcu_ptr_shim_debug_queue(object.as_ptr().cast()) }
+}
+
+/// Tells debugobjects that `object` is about to be freed.
+///
+/// # Context
+///
+/// As for [`queue()`].
+#[inline]
+pub(crate) fn unqueue(object: *mut u8) {
+    if cfg!(CONFIG_DEBUG_OBJECTS_RCU_HEAD) {
+        // SAFETY: debugobjects only uses the address.
+        unsafe { sys::rcu_ptr_shim_debug_unqueue(object.cast()) };
+    }
+}
+
+/// Tells kmemleak that nobody needs to point to `object` from now on.
+///
+/// # Context
+///
+/// Any but NMI (takes a raw spinlock where the feature is on).
+#[inline]
+pub(crate) fn kmemleak_ignore(object: NonNull<u8>) {
+    if cfg!(CONFIG_DEBUG_KMEMLEAK) {
+        // SAFETY: kmemleak only uses the address.
+        unsafe { sys::rcu_ptr_shim_kmemleak_ignore(object.as_ptr().cast()) };
+    }
+}
+
+/// What is wrong with an object that was handed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Misuse {
+    /// Object or field is no kernel address.
+    User,
+    /// Object or field is not aligned to a pointer.
+    Align,
+    /// The field is not in the first page of the object.
+    Offset,
+    /// The object is queued already (seen with DEBUG_OBJECTS_RCU_HEAD only).
+    Double,
+}
+
+/// One warning per kind of misuse that says who did it. The object is leaked.
+#[cold]
+pub(crate) fn warn(what: Misuse, object: *mut u8, field: *mut u8, caller: usize) {
+    let warn = match what {
+        Misuse::User => sys::rcu_ptr_shim_warn_user,
+        Misuse::Align => sys::rcu_ptr_shim_warn_align,
+        Misuse::Offset => sys::rcu_ptr_shim_warn_offset,
+        Misuse::Double => sys::rcu_ptr_shim_warn_double,
+    };
+    // SAFETY: The shims only print their arguments.
+    unsafe { warn(object.cast(), field.cast(), caller as c_ulong) };
+}
+
+/// A batch was about to be freed before its grace period: a bug in here, and the batch is leaked.
+#[cold]
+pub(crate) fn warn_early(batch: *const u8) {
+    // SAFETY: The shim only prints its argument.
+    unsafe { sys::rcu_ptr_shim_warn_early(batch.cast_mut().cast()) };
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where C calls into the core: the exported interface (shim.c adds the caller's address) and the
+//! parameters.
+
+use crate::{api, params};
+use core::ptr::NonNull;
+use kernel::prelude::*;
+
+/// `rcu_ptr_kvfree()`.
+#[no_mangle]
+extern "C" fn rcu_ptr_rs_kvfree(field: *mut c_void, ptr: *mut c_void, caller: c_ulong) {
+    // The macro has sorted NULL out; a direct call with one is as harmless.
+    if let (Some(field), Some(ptr)) = (NonNull::new(field.cast()), NonNull::new(ptr.cast())) {
+        // SAFETY: The contract of rcu_ptr_kvfree(): a live object that is the caller's to free,
+        // and its field.
+        unsafe { api::kvfree(ptr, field, caller as usize) };
+    }
+}
+
+/// `rcu_ptr_kvfree_mightsleep()`.
+#[no_mangle]
+extern "C" fn rcu_ptr_rs_kvfree_mightsleep(ptr: *mut c_void, caller: c_ulong) {
+    if let Some(ptr) = NonNull::new(ptr.cast()) {
+        // SAFETY: The contract of rcu_ptr_kvfree_mightsleep(): a live object that is the caller's
+        // to free.
+        unsafe { api::kvfree_mightsleep(ptr, caller as usize) };
+    }
+}
+
+/// `rcu_ptr_barrier()`.
+#[no_mangle]
+extern "C" fn rcu_ptr_rs_barrier() {
+    api::barrier();
+}
+
+/// Sets parameter number `param` (`enum rcu_ptr_param`) from text.
+#[no_mangle]
+unsafe extern "C" fn rcu_ptr_rs_param_set(param: c_int, val: *const c_char) -> c_int {
+    if val.is_null() {
+        return EINVAL.to_errno();
+    }
+    // SAFETY: kernel/params.c passes a string that lives for the call.
+    let text = unsafe { CStr::from_char_ptr(val) };
+    match params::set(param as c_uint, text) {
+        Ok(()) => 0,
+        Err(e) => e.to_errno(),
+    }
+}
+
+/// Writes parameter number `param` as text into `buf`, returns its length.
+#[no_mangle]
+unsafe extern "C" fn rcu_ptr_rs_param_get(param: c_int, buf: *mut c_char, size: usize) -> c_int {
+    // SAFETY: kernel/params.c passes a buffer of a page, shim.c its size.
+    let buf = unsafe { core::slice::from_raw_parts_mut(buf.cast::<u8>(), size) };
+    match params::get(param as c_uint, buf) {
+        Ok(len) => len as c_int,
+        Err(e) => e.to_errno(),
+    }
+}

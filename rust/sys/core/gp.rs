@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! RCU grace periods: polled snapshots, and the marks of a callback.
+//!
+//! C header: [`include/linux/rcupdate.h`](srctree/include/linux/rcupdate.h)
+
+use super::generated as sys;
+use kernel::{bindings, prelude::*};
+
+/// A grace period that was not over when the snapshot was taken (`struct rcu_gp_seq`).
+#[derive(Clone, Copy)]
+pub(crate) struct Snapshot(bindings::rcu_gp_seq);
+
+impl Snapshot {
+    /// Names the grace period that covers everything done before the call; a full memory barrier
+    /// (`get_state_synchronize_rcu_full()`).
+    ///
+    /// # Context
+    ///
+    /// Any.
+    #[inline]
+    pub(crate) fn take() -> Self {
+        let mut seq = bindings::rcu_gp_seq::default();
+        // SAFETY: `seq` is valid for writes.
+        unsafe { bindings::get_state_synchronize_rcu_full(&mut seq) };
+        Self(seq)
+    }
+
+    /// Whether that grace period is over (`poll_state_synchronize_rcu_full()`).
+    ///
+    /// # Context
+    ///
+    /// Any.
+    pub(crate) fn is_over(&self) -> bool {
+        let mut seq = self.0;
+        // SAFETY: `seq` is a snapshot.
+        unsafe { bindings::poll_state_synchronize_rcu_full(&mut seq) }
+    }
+
+    /// The number of the grace period, for tracepoints.
+    pub(crate) fn number(&self) -> usize {
+        self.0.norm as usize
+    }
+}
+
+/// Waits for a grace period (`synchronize_rcu()`).
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn synchronize() {
+    kernel::sync::rcu::synchronize_rcu();
+}
+
+/// Marks what frees objects as an RCU callback for lockdep (`rcu_callback_map`).
+pub(crate) fn as_callback<R>(f: impl FnOnce() -> R) -> R {
+    // SAFETY: No requirements; paired with the exit below.
+    unsafe { sys::rcu_ptr_shim_callback_enter() };
+    let ret = f();
+    // SAFETY: Paired with the enter above.
+    unsafe { sys::rcu_ptr_shim_callback_exit() };
+    ret
+}
+
+/// Lets others run, and reports a quiescent state (`cond_resched_tasks_rcu_qs()`).
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn cond_resched() {
+    // SAFETY: The callers are in process context, as the doc asks.
+    unsafe { sys::rcu_ptr_shim_cond_resched() };
+}
+
+/// Complains (DEBUG_ATOMIC_SLEEP) where sleeping is not allowed.
+pub(crate) fn might_sleep() {
+    // SAFETY: No requirements.
+    unsafe { sys::rcu_ptr_shim_might_sleep() };
+}
+
+/// Jiffies in `msecs` milliseconds, rounded up.
+pub(crate) fn msecs_to_jiffies(msecs: u32) -> c_ulong {
+    kernel::time::msecs_to_jiffies(msecs)
+}

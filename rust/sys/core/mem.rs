@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The allocators that objects come from and go back to, and the pages of the blocks.
+
+use super::generated as sys;
+use core::ptr::NonNull;
+use kernel::{bindings, prelude::*};
+
+/// Bytes of a block: a page.
+pub(crate) const PAGE_SIZE: usize = kernel::page::PAGE_SIZE;
+
+/// Whether `ptr` lies in the vmalloc area (`is_vmalloc_addr()`).
+///
+/// # Context
+///
+/// Any.
+#[inline]
+pub(crate) fn is_vmalloc(ptr: NonNull<u8>) -> bool {
+    // SAFETY: Only the address is looked at.
+    unsafe { sys::rcu_ptr_shim_is_vmalloc(ptr.as_ptr().cast()) }
+}
+
+/// Gives `objects` back to the slab, large kmalloc ones too (`kfree_bulk()`).
+///
+/// # Context
+///
+/// May sleep (the kernel's own caller is a work item).
+///
+/// # Safety
+///
+/// Each is the start of a live slab or large kmalloc object that nobody uses any more.
+pub(crate) unsafe fn kfree_bulk(objects: &mut [*mut u8]) {
+    // SAFETY: By the safety requirements of this function; a NULL cache means "that of each".
+    unsafe {
+        bindings::kmem_cache_free_bulk(
+            core::ptr::null_mut(),
+            objects.len(),
+            objects.as_mut_ptr().cast(),
+        )
+    };
+}
+
+/// Frees a vmalloc object (`vfree()`).
+///
+/// # Context
+///
+/// May sleep.
+///
+/// # Safety
+///
+/// `object` is the start of a live vmalloc object that nobody uses any more.
+pub(crate) unsafe fn vfree(object: *mut u8) {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { sys::vfree(object.cast()) };
+}
+
+/// Frees an object of any kind (`kvfree()`).
+///
+/// # Context
+///
+/// May sleep.
+///
+/// # Safety
+///
+/// `object` is the start of a live slab, large kmalloc or vmalloc object that nobody uses any more.
+pub(crate) unsafe fn kvfree(object: *mut u8) {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { bindings::kvfree(object.cast()) };
+}
+
+/// A page for a block, light on reclaim and without using the reserves.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn alloc_page() -> Option<NonNull<u8>> {
+    // SAFETY: No requirements.
+    NonNull::new(unsafe { sys::rcu_ptr_shim_alloc_bnode() }.cast())
+}
+
+/// Gives a page of [`alloc_page()`] back.
+///
+/// # Context
+///
+/// Any but NMI, no raw spinlock held.
+///
+/// # Safety
+///
+/// `page` comes from [`alloc_page()`] and nobody uses it any more.
+pub(crate) unsafe fn free_page(page: NonNull<u8>) {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { bindings::free_pages(page.as_ptr() as c_ulong, 0) };
+}

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The kernel as `rcu_ptr.ko` sees it: every binding and every `extern "C"` of the core, behind
+//! types that carry their rules.
+
+#[path = "../generated.rs"]
+pub(crate) mod generated;
+
+pub(crate) mod debug;
+pub(crate) mod entry;
+pub(crate) mod gp;
+pub(crate) mod hotplug;
+pub(crate) mod irq;
+pub(crate) mod mem;
+pub(crate) mod percpu;
+pub(crate) mod raw_lock;
+pub(crate) mod shrinker;
+pub(crate) mod timer;
+pub(crate) mod trace;
+pub(crate) mod work;

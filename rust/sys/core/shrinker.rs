@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A shrinker: what memory reclaim asks to give memory back.
+//!
+//! C header: [`include/linux/shrinker.h`](srctree/include/linux/shrinker.h)
+
+use core::{marker::PhantomData, ptr::NonNull};
+use kernel::{bindings, prelude::*};
+
+/// What a shrinker does. Both run in process context, possibly in direct reclaim: no allocation,
+/// and no lock that is held over one.
+pub(crate) trait Shrink {
+    /// How much there is to give back.
+    fn count() -> usize;
+    /// Gives back about `goal`, and says how much it was.
+    fn scan(goal: usize) -> usize;
+}
+
+/// A registered shrinker, unregistered on drop.
+///
+/// # Invariants
+///
+/// The pointer is a registered shrinker.
+pub(crate) struct Shrinker<S>(NonNull<bindings::shrinker>, PhantomData<S>);
+
+// SAFETY: A shrinker belongs to no task; `S` has no value.
+unsafe impl<S> Send for Shrinker<S> {}
+// SAFETY: As above; nothing can be done with a reference.
+unsafe impl<S> Sync for Shrinker<S> {}
+
+/// `SHRINK_EMPTY` and `SHRINK_STOP` are casts in C, so bindgen leaves them out.
+const SHRINK_EMPTY: c_ulong = !0 - 1;
+const SHRINK_STOP: c_ulong = !0;
+
+unsafe extern "C" fn count<S: Shrink>(
+    _: *mut bindings::shrinker,
+    _: *mut bindings::shrink_control,
+) -> c_ulong {
+    match S::count() {
+        0 => SHRINK_EMPTY,
+        n => n as c_ulong,
+    }
+}
+
+unsafe extern "C" fn scan<S: Shrink>(
+    _: *mut bindings::shrinker,
+    sc: *mut bindings::shrink_control,
+) -> c_ulong {
+    // SAFETY: The caller, mm/shrinker.c, passes a valid one.
+    match S::scan(unsafe { (*sc).nr_to_scan } as usize) {
+        0 => SHRINK_STOP,
+        n => n as c_ulong,
+    }
+}
+
+impl<S: Shrink> Shrinker<S> {
+    /// Registers a shrinker called `name`.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn register(name: &'static CStr) -> Result<Self> {
+        // SAFETY: The format takes the one string that follows.
+        let raw = unsafe { bindings::shrinker_alloc(0, c"%s".as_char_ptr(), name.as_char_ptr()) };
+        let shrinker = NonNull::new(raw).ok_or(ENOMEM)?;
+        // SAFETY: Not registered yet, so nobody else looks at it.
+        unsafe {
+            (*raw).count_objects = Some(count::<S>);
+            (*raw).scan_objects = Some(scan::<S>);
+            bindings::shrinker_register(raw);
+        }
+        // INVARIANT: Registered just now.
+        Ok(Self(shrinker, PhantomData))
+    }
+}
+
+impl<S> Drop for Shrinker<S> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants; waits for running calls.
+        unsafe { bindings::shrinker_free(self.0.as_ptr()) };
+    }
+}

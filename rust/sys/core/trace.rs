@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Tracepoints under events/rcu_ptr/ (include/trace/events/rcu_ptr.h).
+//!
+//! With an event off its function costs a no-op where the kernel patches its text
+//! (CONFIG_JUMP_LABEL), and a load and a test where it doesn't. `kernel::declare_trace!` can't be
+//! used: it looks for the tracepoint in `kernel::bindings`.
+
+use super::generated as sys;
+use core::ptr::NonNull;
+use kernel::prelude::*;
+
+pub(crate) use sys::{
+    rcu_ptr_channel_RCU_PTR_CHANNEL_LIST as CHANNEL_LIST,
+    rcu_ptr_channel_RCU_PTR_CHANNEL_SLAB as CHANNEL_SLAB,
+    rcu_ptr_channel_RCU_PTR_CHANNEL_SYNC as CHANNEL_SYNC,
+    rcu_ptr_channel_RCU_PTR_CHANNEL_VMALLOC as CHANNEL_VMALLOC,
+    rcu_ptr_defer_RCU_PTR_DEFER_BATCH as DEFER_BATCH,
+    rcu_ptr_defer_RCU_PTR_DEFER_REFILL as DEFER_REFILL,
+    rcu_ptr_engine_RCU_PTR_ENGINE_RFC as ENGINE_RFC,
+};
+
+#[cfg(CONFIG_JUMP_LABEL)]
+macro_rules! enabled {
+    ($event:ident) => {
+        // SAFETY: A tracepoint that shim.c defines.
+        unsafe {
+            kernel::jump_label::static_branch_unlikely!(
+                sys::$event,
+                kernel::bindings::tracepoint,
+                key
+            )
+        }
+    };
+}
+
+#[cfg(not(CONFIG_JUMP_LABEL))]
+macro_rules! enabled {
+    ($event:ident) => {{
+        // SAFETY: A tracepoint that shim.c defines; the C side writes the counter atomically, and
+        // a stale value only delays the event.
+        unsafe { (&raw const sys::$event.key.key.enabled.counter).read_volatile() > 0 }
+    }};
+}
+
+/// One object was taken.
+#[inline(always)]
+pub(crate) fn queue(engine: c_uint, channel: c_uint, object: NonNull<u8>, caller: usize) {
+    if enabled!(__tracepoint_rcu_ptr_queue) {
+        // SAFETY: The shim only records its arguments.
+        unsafe {
+            sys::rcu_ptr_shim_trace_queue(
+                engine as c_int,
+                channel as c_int,
+                object.as_ptr().cast(),
+                caller as c_ulong,
+            )
+        };
+    }
+}
+
+/// Objects of each channel, as the batch events show them.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Counts {
+    pub(crate) slab: usize,
+    pub(crate) vmalloc: usize,
+    pub(crate) list: usize,
+}
+
+/// A batch begins to wait for grace period `gp`.
+pub(crate) fn batch_start(cpu: i32, batch: usize, n: Counts, gp: usize) {
+    if enabled!(__tracepoint_rcu_ptr_batch_start) {
+        // SAFETY: The shim only records its arguments.
+        unsafe {
+            sys::rcu_ptr_shim_trace_batch_start(cpu, batch as c_int, n.slab, n.vmalloc, n.list, gp)
+        };
+    }
+}
+
+/// The objects of a batch are freed, after grace period `gp`; `None`: they were ready before a
+/// batch was made.
+pub(crate) fn batch_end(cpu: i32, batch: Option<usize>, n: Counts, gp: usize) {
+    if enabled!(__tracepoint_rcu_ptr_batch_end) {
+        let batch = batch.map_or(-1, |i| i as c_int);
+        // SAFETY: The shim only records its arguments.
+        unsafe { sys::rcu_ptr_shim_trace_batch_end(cpu, batch, n.slab, n.vmalloc, n.list, gp) };
+    }
+}
+
+/// The block cache was refilled.
+pub(crate) fn refill(cpu: i32, blocks: usize, wanted: usize) {
+    if enabled!(__tracepoint_rcu_ptr_refill) {
+        // SAFETY: The shim only records its arguments.
+        unsafe { sys::rcu_ptr_shim_trace_refill(cpu, blocks, wanted) };
+    }
+}
+
+/// The shrinker was at work.
+pub(crate) fn shrink(cpu: i32, blocks: usize, objects: usize) {
+    if enabled!(__tracepoint_rcu_ptr_shrink) {
+        // SAFETY: The shim only records its arguments.
+        unsafe { sys::rcu_ptr_shim_trace_shrink(cpu, blocks, objects) };
+    }
+}
+
+/// Something was put off.
+pub(crate) fn defer(cpu: i32, what: c_uint, pending: usize) {
+    if enabled!(__tracepoint_rcu_ptr_defer) {
+        // SAFETY: The shim only records its arguments.
+        unsafe { sys::rcu_ptr_shim_trace_defer(cpu, what as c_int, pending) };
+    }
+}

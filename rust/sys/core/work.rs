@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Work items: delayed, and those that wait for a grace period (`rcu_work`).
+//!
+//! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
+
+use super::generated as sys;
+use kernel::{bindings, prelude::*, types::Opaque};
+
+/// What a work item does when it runs.
+pub(crate) trait Handler: Sync {
+    /// Runs in process context, never twice at the same time for the same item.
+    fn run(&self);
+}
+
+/// An unbound workqueue that makes progress under memory pressure.
+///
+/// # Invariants
+///
+/// The pointer is a workqueue made by `new()` that lives as long as this value.
+pub(crate) struct WorkQueue(*mut bindings::workqueue_struct);
+
+// SAFETY: Workqueues may be used and destroyed from any task.
+unsafe impl Send for WorkQueue {}
+// SAFETY: As above.
+unsafe impl Sync for WorkQueue {}
+
+impl WorkQueue {
+    /// Makes a workqueue called `name`.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn new(name: &'static CStr) -> Result<Self> {
+        // SAFETY: The format takes the one string that follows.
+        let wq = unsafe {
+            bindings::alloc_workqueue_noprof(
+                c"%s".as_char_ptr(),
+                bindings::wq_flags_WQ_UNBOUND | bindings::wq_flags_WQ_MEM_RECLAIM,
+                0,
+                name.as_char_ptr(),
+            )
+        };
+        if wq.is_null() {
+            return Err(ENOMEM);
+        }
+        Ok(Self(wq))
+    }
+}
+
+impl Drop for WorkQueue {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants; waits for what is queued.
+        unsafe { bindings::destroy_workqueue(self.0) };
+    }
+}
+
+/// A delayed work item with what its handler needs.
+#[pin_data]
+#[repr(C)]
+pub(crate) struct DelayedWork<H> {
+    #[pin]
+    work: Opaque<bindings::delayed_work>,
+    handler: H,
+}
+
+// SAFETY: The C side locks the work item itself; `handler` is only shared.
+unsafe impl<H: Sync> Sync for DelayedWork<H> {}
+// SAFETY: As above.
+unsafe impl<H: Send> Send for DelayedWork<H> {}
+
+impl<H: Handler> DelayedWork<H> {
+    /// An idle item.
+    pub(crate) fn new(handler: H) -> impl PinInit<Self> {
+        pin_init!(Self {
+            // SAFETY: `slot` is the pinned memory of the item; `entry` fits its type.
+            work <- Opaque::ffi_init(|slot| unsafe {
+                sys::rcu_ptr_shim_init_delayed_work(slot, Some(Self::entry))
+            }),
+            handler,
+        })
+    }
+
+    unsafe extern "C" fn entry(work: *mut bindings::work_struct) {
+        // SAFETY: `work` is the first member of the `delayed_work` that `new()` set up, which is
+        // the first member of `Self` (both `repr(C)`); the owner cancels the item before it goes.
+        let this = unsafe { &*work.cast::<Self>() };
+        this.handler.run();
+    }
+
+    /// Queues the item to run in `delay` jiffies unless it is queued already.
+    ///
+    /// # Context
+    ///
+    /// Any but NMI; raw spinlocks may be held when `delay` is not 0.
+    pub(crate) fn queue(&self, wq: &WorkQueue, delay: c_ulong) {
+        // SAFETY: Both are live and initialised.
+        unsafe { bindings::queue_delayed_work_on(WORK_CPU_UNBOUND, wq.0, self.work.get(), delay) };
+    }
+
+    /// Queues the item at once, on the system's queue for urgent work.
+    ///
+    /// # Context
+    ///
+    /// Any but NMI, no raw spinlock held.
+    pub(crate) fn queue_highpri(&self) {
+        // SAFETY: The item is initialised; `system_highpri_wq` is set at boot and never again.
+        unsafe {
+            bindings::queue_delayed_work_on(
+                WORK_CPU_UNBOUND,
+                bindings::system_highpri_wq,
+                self.work.get(),
+                0,
+            )
+        };
+    }
+
+    /// Lets the item run in `delay` jiffies, whether it was queued or not.
+    ///
+    /// # Context
+    ///
+    /// As for [`Self::queue()`].
+    pub(crate) fn modify(&self, wq: &WorkQueue, delay: c_ulong) {
+        // SAFETY: Both are live and initialised.
+        unsafe { bindings::mod_delayed_work_on(WORK_CPU_UNBOUND, wq.0, self.work.get(), delay) };
+    }
+
+    /// Takes the item off its queue and waits until it no longer runs.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn cancel_sync(&self) {
+        // SAFETY: The item is initialised.
+        unsafe { bindings::cancel_delayed_work_sync(self.work.get()) };
+    }
+}
+
+const WORK_CPU_UNBOUND: c_int = bindings::wq_misc_consts_WORK_CPU_UNBOUND as c_int;
+
+/// A work item that runs after a grace period, with what its handler needs.
+#[pin_data]
+#[repr(C)]
+pub(crate) struct RcuWork<H> {
+    #[pin]
+    work: Opaque<bindings::rcu_work>,
+    handler: H,
+}
+
+// SAFETY: The C side locks the work item itself; `handler` is only shared.
+unsafe impl<H: Sync> Sync for RcuWork<H> {}
+// SAFETY: As above.
+unsafe impl<H: Send> Send for RcuWork<H> {}
+
+impl<H: Handler> RcuWork<H> {
+    /// An idle item.
+    pub(crate) fn new(handler: H) -> impl PinInit<Self> {
+        pin_init!(Self {
+            // SAFETY: `slot` is the pinned memory of the item; `entry` fits its type.
+            work <- Opaque::ffi_init(|slot| unsafe {
+                sys::rcu_ptr_shim_init_rcu_work(slot, Some(Self::entry))
+            }),
+            handler,
+        })
+    }
+
+    unsafe extern "C" fn entry(work: *mut bindings::work_struct) {
+        // SAFETY: `work` is the first member of the `rcu_work` that `new()` set up, which is the
+        // first member of `Self` (both `repr(C)`); the owner flushes the item before it goes.
+        let this = unsafe { &*work.cast::<Self>() };
+        this.handler.run();
+    }
+
+    /// Lets the item run after a grace period that starts from now on. Returns `false` when it
+    /// waits for one already.
+    ///
+    /// # Context
+    ///
+    /// Any but NMI; raw spinlocks may be held.
+    pub(crate) fn queue(&self, wq: &WorkQueue) -> bool {
+        // SAFETY: Both are live and initialised.
+        unsafe { bindings::queue_rcu_work(wq.0, self.work.get()) }
+    }
+
+    /// Waits until what was queued has run.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn flush(&self) {
+        // SAFETY: The item is initialised.
+        unsafe { bindings::flush_rcu_work(self.work.get()) };
+    }
+}
