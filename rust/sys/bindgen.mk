@@ -4,8 +4,12 @@
 # over its bindings.h, with the flags that the C of this module is compiled
 # with, so that no signature and no layout can drift.
 #
+# RCU_PTR_BINDGEN_HEADER is the header, if it is another one.
+#
 # Types come from `kernel::bindings` where it has them (no recursive allowlist);
 # RCU_PTR_BINDGEN_TYPES names those that it lacks.
+
+RCU_PTR_BINDGEN_HEADER ?= $(src)/bindings.h
 
 # rust/sys/generated.rs includes the result by this path.
 export RCU_PTR_GENERATED := $(abspath $(obj))/bindings_generated.rs
@@ -44,7 +48,7 @@ quiet_cmd_rcu_ptr_bindgen = BINDGEN $@
 		-o $@ -- $(filter-out $(CC_FLAGS_LTO),$(rcu_ptr_bindgen_c_flags)) \
 		-fno-builtin -D__BINDGEN__ -DMODULE
 
-$(obj)/bindings_generated.rs: $(src)/bindings.h FORCE
+$(obj)/bindings_generated.rs: $(RCU_PTR_BINDGEN_HEADER) FORCE
 	$(call if_changed_dep,rcu_ptr_bindgen)
 
 targets += bindings_generated.rs

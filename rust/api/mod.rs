@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a Rust client of `rcu_ptr.ko` uses: memory that is freed after an RCU grace period.
+//!
+//! A client includes this folder as a module of its crate and `client.mk` in its Kbuild; see
+//! rust/clients/rust/. All of it is safe to call for types that implement [`HasRcuPtr`], which
+//! [`impl_has_rcu_ptr!`] does.
+//!
+//! | type | frees its memory |
+//! |---|---|
+//! | [`RcuBox`] | after a grace period, when it is dropped |
+//! | [`RcuDropBox`] | the same, and runs a destructor first |
+//! | [`free_mightsleep()`] | after a grace period, with no field in the object |
+//!
+//! ```ignore
+//! #[pin_data]
+//! struct Entry {
+//!     key: u64,
+//!     #[pin]
+//!     rcu: RcuPtr,
+//! }
+//!
+//! impl_has_rcu_ptr! {
+//!     impl HasRcuPtr for Entry { self.rcu }
+//! }
+//!
+//! static TABLE: RcuSlot<Entry> = RcuSlot::new();
+//!
+//! let entry = RcuBox::new(pin_init!(Entry { key: 1, rcu <- RcuPtr::new() }), GFP_KERNEL)?;
+//! // The entry that was there is freed when no reader can have it any more.
+//! drop(TABLE.swap(Some(entry)));
+//!
+//! let guard = rcu::read_lock();
+//! if let Some(entry) = TABLE.load(&guard) {
+//!     pr_info!("{}\n", entry.key);
+//! }
+//! ```
+
+// A client uses what it needs of this.
+#![allow(dead_code, unused_imports, unused_macros)]
+
+#[path = "../sys/client/mod.rs"]
+mod sys;
+
+mod field;
+mod rcu_box;
+mod slot;
+
+pub(crate) use field::{impl_has_rcu_ptr, HasRcuPtr, RcuPtr};
+pub(crate) use rcu_box::{free_mightsleep, DropBeforeGp, RcuBox, RcuDropBox};
+pub(crate) use slot::RcuSlot;
+
+/// Waits until everything queued before the call is freed, by whichever module (`rcu_ptr_barrier()`).
+///
+/// A client needs it before it destroys a kmem_cache. It does not need it before it unloads:
+/// no code of the client runs when its memory is freed.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn barrier() {
+    sys::barrier();
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The exported C interface of `rcu_ptr.ko` as a Rust client calls it.
+
+#[path = "../generated.rs"]
+mod generated;
+
+use core::ptr::NonNull;
+use generated as sys;
+use kernel::types::Opaque;
+
+/// Storage of `struct rcu_ptr`.
+pub(crate) type RawRcuPtr = Opaque<sys::rcu_ptr>;
+
+/// A field starts below this.
+pub(crate) const MAX_OFFSET: usize = sys::RCU_PTR_MAX_OFFSET as usize;
+
+/// `rcu_ptr_kvfree()`.
+///
+/// # Context
+///
+/// Any but NMI.
+///
+/// # Safety
+///
+/// `object` is the start of a live kmalloc, kmem_cache or vmalloc object that is the caller's to
+/// free; `field` lies in it, is aligned, 8 bytes long and less than [`MAX_OFFSET`] from its start.
+#[inline]
+pub(crate) unsafe fn kvfree<T>(object: NonNull<T>, field: *mut RawRcuPtr) {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { sys::rcu_ptr_kvfree_call(field.cast(), object.as_ptr().cast()) };
+}
+
+/// `rcu_ptr_kvfree_mightsleep()`.
+///
+/// # Context
+///
+/// May sleep.
+///
+/// # Safety
+///
+/// `object` is the start of a live kmalloc, kmem_cache or vmalloc object that is the caller's to
+/// free.
+#[inline]
+pub(crate) unsafe fn kvfree_mightsleep<T>(object: NonNull<T>) {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { sys::rcu_ptr_kvfree_call_mightsleep(object.as_ptr().cast()) };
+}
+
+/// `rcu_ptr_barrier()`.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn barrier() {
+    // SAFETY: The callers are in process context, as the doc asks.
+    unsafe { sys::rcu_ptr_barrier() };
+}
