@@ -9,6 +9,7 @@ mod sys;
 mod api;
 mod engine;
 mod link;
+mod packing;
 mod params;
 mod platform;
 mod rfc;

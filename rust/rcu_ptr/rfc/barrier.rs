@@ -18,8 +18,10 @@ use super::{batch, state::Fill, Rfc};
 /// May sleep.
 pub(super) fn barrier(rfc: &Rfc) {
     for krcp in rfc.krc.iter() {
-        while batch::start(&krcp) == Fill::Busy {
+        if batch::start(&krcp) == Fill::Busy {
             krcp.flush_batches();
+            // Busy again means that somebody has filled both since, and with all that was queued.
+            batch::start(&krcp);
         }
     }
     for krcp in rfc.krc.iter() {

@@ -132,22 +132,8 @@ fn free_list(krcp: &Krcp, mut list: ObjectList, snap: Snapshot, early: bool) {
         debug::unqueue(object.as_ptr());
         // SAFETY: Objects of the list are live and owned by it (the contract of `queue()`); their
         // grace period is over, so no reader has them. `pop()` read the link before.
-        gp::as_callback(|| unsafe { free_one(object.as_ptr()) });
+        gp::as_callback(|| unsafe { mem::kvfree(object.as_ptr()) });
         gp::cond_resched();
     }
     account(krcp, freed, early);
-}
-
-/// Frees one object of any kind.
-///
-/// # Context
-///
-/// May sleep.
-///
-/// # Safety
-///
-/// As for [`mem::kvfree()`].
-pub(super) unsafe fn free_one(object: *mut u8) {
-    // SAFETY: By the safety requirements of this function.
-    unsafe { mem::kvfree(object) };
 }

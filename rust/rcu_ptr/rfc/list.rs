@@ -2,7 +2,10 @@
 
 //! The list channel: objects linked through their own 8-byte field, where no block was to be had.
 
-use crate::link::{Packing, LINK_ALIGN, MAX_OFFSET};
+use crate::{
+    link::{LINK_ALIGN, MAX_OFFSET},
+    packing::Packing,
+};
 use core::ptr::{with_exposed_provenance_mut, NonNull};
 
 /// Objects linked through their fields, newest first.

@@ -43,16 +43,14 @@ pub(super) fn arm(krcp: &Krcp, state: &mut State<Rcu>) {
 /// May sleep. Allocates nothing: memory reclaim gets here too.
 pub(super) fn run(krcp: &Krcp) -> usize {
     let mut freed = 0;
-    {
+    loop {
         // Held while objects are in nobody's account but ours: see `barrier()`.
         let _reclaim = krcp.reclaim.lock();
-        loop {
-            let ready = krcp.with(State::take_ready);
-            if ready.is_empty() {
-                break;
-            }
-            freed += batch::free_objects(krcp, ready, None);
+        let ready = krcp.with(State::take_ready);
+        if ready.is_empty() {
+            break;
         }
+        freed += batch::free_objects(krcp, ready, None);
     }
     batch::start(krcp);
     krcp.with(|state| arm(krcp, state));

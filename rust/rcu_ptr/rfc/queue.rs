@@ -2,7 +2,7 @@
 
 //! Taking an object: into a block of its channel, else on the list (`kvfree_call_rcu()`).
 
-use super::{batch, bnode::Bnode, krcp::Krcp, monitor, refill, state::Channel, Rcu, Rfc};
+use super::{bnode::Bnode, krcp::Krcp, monitor, refill, state::Channel, Rcu, Rfc};
 use crate::sys::{debug, gp, irq::IrqsOff, mem, trace};
 use core::ptr::NonNull;
 
@@ -73,9 +73,10 @@ pub(super) unsafe fn queue_mightsleep(rfc: &Rfc, object: NonNull<u8>, caller: us
     }
     trace::queue(trace::ENGINE_RFC, trace::CHANNEL_SYNC, object, caller);
     gp::synchronize();
+    debug::unqueue(object.as_ptr());
     // SAFETY: By the safety requirements of this function, and no reader can have it any more:
     // a grace period has passed since it became the caller's to free.
-    unsafe { batch::free_one(object.as_ptr()) };
+    unsafe { mem::kvfree(object.as_ptr()) };
     this_krcp(rfc, |_, state| {
         state.stats.queued_sync += 1;
         state.stats.freed += 1;

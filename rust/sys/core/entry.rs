@@ -14,7 +14,7 @@ extern "C" fn rcu_ptr_rs_kvfree(field: *mut c_void, ptr: *mut c_void, caller: c_
     if let (Some(field), Some(ptr)) = (NonNull::new(field.cast()), NonNull::new(ptr.cast())) {
         // SAFETY: The contract of rcu_ptr_kvfree(): a live object that is the caller's to free,
         // and its field.
-        unsafe { api::kvfree(ptr, field, caller as usize) };
+        unsafe { api::kvfree(ptr, field, caller) };
     }
 }
 
@@ -24,7 +24,7 @@ extern "C" fn rcu_ptr_rs_kvfree_mightsleep(ptr: *mut c_void, caller: c_ulong) {
     if let Some(ptr) = NonNull::new(ptr.cast()) {
         // SAFETY: The contract of rcu_ptr_kvfree_mightsleep(): a live object that is the caller's
         // to free.
-        unsafe { api::kvfree_mightsleep(ptr, caller as usize) };
+        unsafe { api::kvfree_mightsleep(ptr, caller) };
     }
 }
 
@@ -35,12 +35,16 @@ extern "C" fn rcu_ptr_rs_barrier() {
 }
 
 /// Sets parameter number `param` (`enum rcu_ptr_param`) from text.
+///
+/// # Safety
+///
+/// `val` is null or a string that lives for the call: the contract of `kernel_param_ops::set`.
 #[no_mangle]
 unsafe extern "C" fn rcu_ptr_rs_param_set(param: c_int, val: *const c_char) -> c_int {
     if val.is_null() {
         return EINVAL.to_errno();
     }
-    // SAFETY: kernel/params.c passes a string that lives for the call.
+    // SAFETY: By the safety requirements of this function.
     let text = unsafe { CStr::from_char_ptr(val) };
     match params::set(param as c_uint, text) {
         Ok(()) => 0,
@@ -49,9 +53,13 @@ unsafe extern "C" fn rcu_ptr_rs_param_set(param: c_int, val: *const c_char) -> c
 }
 
 /// Writes parameter number `param` as text into `buf`, returns its length.
+///
+/// # Safety
+///
+/// `buf` is valid for writes of `size` bytes: kernel/params.c passes a page, shim.c its size.
 #[no_mangle]
 unsafe extern "C" fn rcu_ptr_rs_param_get(param: c_int, buf: *mut c_char, size: usize) -> c_int {
-    // SAFETY: kernel/params.c passes a buffer of a page, shim.c its size.
+    // SAFETY: By the safety requirements of this function.
     let buf = unsafe { core::slice::from_raw_parts_mut(buf.cast::<u8>(), size) };
     match params::get(param as c_uint, buf) {
         Ok(len) => len as c_int,

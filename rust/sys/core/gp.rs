@@ -39,7 +39,7 @@ impl Snapshot {
 
     /// The number of the grace period, for tracepoints.
     pub(crate) fn number(&self) -> usize {
-        self.0.norm as usize
+        self.0.norm
     }
 }
 

@@ -21,12 +21,12 @@ pub(crate) struct Hotplug<C> {
     _callbacks: PhantomData<C>,
 }
 
-unsafe extern "C" fn prepare<C: Callbacks>(cpu: c_uint) -> c_int {
+extern "C" fn prepare<C: Callbacks>(cpu: c_uint) -> c_int {
     C::prepare(cpu as i32);
     0
 }
 
-unsafe extern "C" fn dead<C: Callbacks>(cpu: c_uint) -> c_int {
+extern "C" fn dead<C: Callbacks>(cpu: c_uint) -> c_int {
     C::dead(cpu as i32);
     0
 }

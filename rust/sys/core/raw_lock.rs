@@ -38,7 +38,7 @@ unsafe impl Backend for RawSpin {
     }
 
     #[inline]
-    unsafe fn unlock(ptr: *mut Self::State, _: &()) {
+    unsafe fn unlock(ptr: *mut Self::State, (): &()) {
         // SAFETY: By the safety requirements of this function the caller owns the lock.
         unsafe { sys::rcu_ptr_shim_raw_unlock(ptr) };
     }

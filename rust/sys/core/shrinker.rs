@@ -32,7 +32,7 @@ unsafe impl<S> Sync for Shrinker<S> {}
 const SHRINK_EMPTY: c_ulong = !0 - 1;
 const SHRINK_STOP: c_ulong = !0;
 
-unsafe extern "C" fn count<S: Shrink>(
+extern "C" fn count<S: Shrink>(
     _: *mut bindings::shrinker,
     _: *mut bindings::shrink_control,
 ) -> c_ulong {
@@ -42,12 +42,15 @@ unsafe extern "C" fn count<S: Shrink>(
     }
 }
 
+/// # Safety
+///
+/// `sc` is valid: the contract of `struct shrinker`.
 unsafe extern "C" fn scan<S: Shrink>(
     _: *mut bindings::shrinker,
     sc: *mut bindings::shrink_control,
 ) -> c_ulong {
-    // SAFETY: The caller, mm/shrinker.c, passes a valid one.
-    match S::scan(unsafe { (*sc).nr_to_scan } as usize) {
+    // SAFETY: By the safety requirements of this function.
+    match S::scan(unsafe { (*sc).nr_to_scan }) {
         0 => SHRINK_STOP,
         n => n as c_ulong,
     }

@@ -37,9 +37,12 @@ impl<H: Handler> KickTimer<H> {
         })
     }
 
+    /// # Safety
+    ///
+    /// `timer` is that of a live `Self`.
     unsafe extern "C" fn entry(timer: *mut bindings::hrtimer) -> bindings::hrtimer_restart {
-        // SAFETY: `timer` is the first member of `Self`, which `new()` set up; the owner cancels
-        // the timer before it goes.
+        // SAFETY: By the safety requirements of this function, as the owner cancels the timer
+        // before it goes; `timer` is the first member (`repr(C)`).
         let this = unsafe { &*timer.cast::<Self>() };
         this.handler.run();
         bindings::hrtimer_restart::HRTIMER_NORESTART

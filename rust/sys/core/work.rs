@@ -81,9 +81,12 @@ impl<H: Handler> DelayedWork<H> {
         })
     }
 
+    /// # Safety
+    ///
+    /// `work` is that of a live `Self`.
     unsafe extern "C" fn entry(work: *mut bindings::work_struct) {
-        // SAFETY: `work` is the first member of the `delayed_work` that `new()` set up, which is
-        // the first member of `Self` (both `repr(C)`); the owner cancels the item before it goes.
+        // SAFETY: By the safety requirements of this function, as the owner cancels the item before
+        // it goes; `work` is the first member of the first member (both `repr(C)`).
         let this = unsafe { &*work.cast::<Self>() };
         this.handler.run();
     }
@@ -164,9 +167,12 @@ impl<H: Handler> RcuWork<H> {
         })
     }
 
+    /// # Safety
+    ///
+    /// `work` is that of a live `Self`.
     unsafe extern "C" fn entry(work: *mut bindings::work_struct) {
-        // SAFETY: `work` is the first member of the `rcu_work` that `new()` set up, which is the
-        // first member of `Self` (both `repr(C)`); the owner flushes the item before it goes.
+        // SAFETY: By the safety requirements of this function, as the owner flushes the item before
+        // it goes; `work` is the first member of the first member (both `repr(C)`).
         let this = unsafe { &*work.cast::<Self>() };
         this.handler.run();
     }

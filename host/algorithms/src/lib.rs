@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The algorithm files of `rcu_ptr.ko`, the same text that the module compiles, with tests that
+//! only a host can run: exhaustive ones, and long random ones.
+//!
+//! The files are free of kernel bindings and take grace periods and the size of a block from the
+//! `Platform` trait. Their module paths here are those of the module's crate.
+
+// The module uses all of them; each test uses some.
+#![allow(dead_code)]
+
+#[path = "../../../rust/rcu_ptr/link.rs"]
+mod link;
+#[path = "../../../rust/rcu_ptr/platform.rs"]
+mod platform;
+
+mod packing;
+mod rfc;
+
+#[cfg(test)]
+mod link_tests;
+#[cfg(test)]
+mod state_tests;

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The packed link, exhaustively: every offset, both paging depths of x86_64, arm64 with and
+//! without tags, every single-bit address and the ends of the kernel's half.
+
+use crate::link::{PackedLink, LINK_ALIGN, MAX_OFFSET};
+
+/// Kernel addresses of a configuration: every one that differs from the lowest or the highest in a
+/// single bit, and runs from both ends.
+fn addresses(va_bits: u32, tags: &[u64]) -> Vec<u64> {
+    let low = u64::MAX << va_bits;
+    let high = u64::MAX - (LINK_ALIGN as u64 - 1);
+    let mut all = vec![low, high];
+    for bit in LINK_ALIGN.trailing_zeros()..va_bits {
+        all.push(low | 1 << bit);
+        all.push(high & !(1 << bit));
+    }
+    for i in 0..1000 {
+        all.push(low + i * LINK_ALIGN as u64);
+        all.push(high - i * LINK_ALIGN as u64);
+    }
+    all.iter()
+        .flat_map(|a| tags.iter().map(move |t| (a & (u64::MAX >> 8)) | t << 56))
+        .collect()
+}
+
+fn check<const VA_BITS: u32, const TAG_BITS: u32>(depth: u32, tags: &[u64]) {
+    type P<const V: u32, const T: u32> = PackedLink<V, T>;
+    let addresses = addresses(depth, tags);
+    for offset in (0..MAX_OFFSET).step_by(LINK_ALIGN) {
+        let word = P::<VA_BITS, TAG_BITS>::pack(0, offset);
+        assert_eq!(P::<VA_BITS, TAG_BITS>::next(word), 0);
+        assert_eq!(P::<VA_BITS, TAG_BITS>::offset(word), offset);
+        for &addr in &addresses {
+            let word = P::<VA_BITS, TAG_BITS>::pack(addr, offset);
+            assert_eq!(
+                P::<VA_BITS, TAG_BITS>::next(word),
+                addr,
+                "address {addr:#x}, offset {offset}"
+            );
+            assert_eq!(P::<VA_BITS, TAG_BITS>::offset(word), offset);
+        }
+    }
+}
+
+const UNTAGGED: &[u64] = &[0xff];
+
+#[test]
+fn x86_64_five_levels() {
+    check::<56, 0>(56, UNTAGGED);
+}
+
+#[test]
+fn x86_64_four_levels() {
+    // The module uses one packing for both depths.
+    check::<56, 0>(47, UNTAGGED);
+}
+
+#[test]
+fn arm64_52_bits() {
+    check::<52, 0>(52, UNTAGGED);
+    check::<52, 0>(48, UNTAGGED);
+}
+
+#[test]
+fn arm64_48_bits_with_every_tag() {
+    let tags: Vec<u64> = (0..=0xff).step_by(5).collect();
+    check::<48, 8>(48, &tags);
+}
+
+#[test]
+fn random_words_round_trip() {
+    use proptest::prelude::*;
+    proptest!(ProptestConfig::with_cases(100_000), |(bits in any::<u64>(), slot in 0usize..512)| {
+        let addr = (bits | u64::MAX << 56) & !(LINK_ALIGN as u64 - 1);
+        let word = PackedLink::<56, 0>::pack(addr, slot * LINK_ALIGN);
+        prop_assert_eq!(PackedLink::<56, 0>::next(word), addr);
+        prop_assert_eq!(PackedLink::<56, 0>::offset(word), slot * LINK_ALIGN);
+    });
+}

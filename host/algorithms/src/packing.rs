@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How links are packed on the host: as on x86_64, with the host's addresses moved to the kernel's
+//! half on the way in and back on the way out.
+
+use crate::link::PackedLink;
+
+pub(crate) struct Packing;
+
+type Kernel = PackedLink<56, 0>;
+const KERNEL_HALF: u64 = u64::MAX << 56;
+
+impl Packing {
+    pub(crate) fn pack(next: u64, offset: usize) -> u64 {
+        let next = if next == 0 { 0 } else { next | KERNEL_HALF };
+        Kernel::pack(next, offset)
+    }
+
+    pub(crate) fn next(word: u64) -> u64 {
+        Kernel::next(word) & !KERNEL_HALF
+    }
+
+    pub(crate) fn offset(word: u64) -> usize {
+        Kernel::offset(word)
+    }
+}

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Engine `rfc` without its kernel parts.
+
+#[path = "../../../rust/rcu_ptr/rfc/bnode.rs"]
+pub(crate) mod bnode;
+#[path = "../../../rust/rcu_ptr/rfc/list.rs"]
+pub(crate) mod list;
+#[path = "../../../rust/rcu_ptr/rfc/state.rs"]
+pub(crate) mod state;

@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The state of one CPU against a model: random sequences of queueing, batches, grace periods,
+//! monitors, refills and hotplug free every object exactly once, and none before a grace period
+//! that began after it was queued.
+
+use crate::{
+    platform::Platform,
+    rfc::{
+        bnode::{Bnode, BnodeQueue},
+        state::{Channel, Fill, Objects, State, CHANNELS, MAX_READY_BNODES, N_BATCHES},
+    },
+};
+use proptest::prelude::*;
+use std::{
+    alloc::{alloc, dealloc, Layout},
+    cell::Cell,
+    collections::HashMap,
+    ptr::NonNull,
+};
+
+thread_local! {
+    /// Grace periods completed so far.
+    static COMPLETED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Grace periods that end when the test says so, and blocks of a few slots.
+struct Model;
+
+impl Platform for Model {
+    type Snap = u64;
+    const BLOCK_BYTES: usize = 24 + 4 * 8;
+
+    fn snapshot() -> u64 {
+        // The one in progress doesn't count: it may have begun before.
+        COMPLETED.get() + 2
+    }
+
+    fn is_over(snap: &u64) -> bool {
+        COMPLETED.get() >= *snap
+    }
+}
+
+const OBJECT_BYTES: usize = 4096 + 16;
+
+fn page_layout() -> Layout {
+    Layout::from_size_align(Model::BLOCK_BYTES, 8).unwrap()
+}
+
+fn new_page() -> NonNull<u8> {
+    // SAFETY: The layout has a size.
+    NonNull::new(unsafe { alloc(page_layout()) }).unwrap()
+}
+
+fn free_page(bnode: Bnode<Model>) {
+    // SAFETY: Every block of these tests comes from `new_page()`.
+    unsafe { dealloc(bnode.into_page().as_ptr(), page_layout()) };
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Queue { vmalloc: bool, slot: usize },
+    QueueWithBlock { vmalloc: bool },
+    GracePeriod,
+    Monitor,
+    Work(usize),
+    Refill { limit: usize },
+    Shrink,
+    Online(bool),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        8 => (any::<bool>(), 0usize..512).prop_map(|(vmalloc, slot)| Step::Queue { vmalloc, slot }),
+        1 => any::<bool>().prop_map(|vmalloc| Step::QueueWithBlock { vmalloc }),
+        3 => Just(Step::GracePeriod),
+        3 => Just(Step::Monitor),
+        4 => (0..N_BATCHES).prop_map(Step::Work),
+        2 => (0usize..4).prop_map(|limit| Step::Refill { limit }),
+        1 => Just(Step::Shrink),
+        1 => any::<bool>().prop_map(Step::Online),
+    ];
+    prop::collection::vec(step, 1..200)
+}
+
+/// What the tests know of each object that is queued: when, and the memory to free.
+struct World {
+    state: State<Model>,
+    live: HashMap<usize, u64>,
+    waiting: [Option<u64>; N_BATCHES],
+    limit: usize,
+    queued: usize,
+    freed: usize,
+    pages: isize,
+}
+
+impl World {
+    fn new() -> Self {
+        COMPLETED.set(0);
+        Self {
+            state: State::new(),
+            live: HashMap::new(),
+            waiting: [None; N_BATCHES],
+            limit: 3,
+            queued: 0,
+            freed: 0,
+            pages: 0,
+        }
+    }
+
+    fn new_object(&mut self) -> NonNull<u8> {
+        let object = Box::leak(vec![0u64; OBJECT_BYTES / 8].into_boxed_slice());
+        let object = NonNull::new(object.as_mut_ptr().cast::<u8>()).unwrap();
+        self.live.insert(object.as_ptr() as usize, COMPLETED.get());
+        self.queued += 1;
+        object
+    }
+
+    fn free_object(&mut self, object: *mut u8) {
+        let queued_at = self
+            .live
+            .remove(&(object as usize))
+            .expect("freed twice, or never queued");
+        // A grace period that was in progress when it was queued does not count.
+        assert!(
+            COMPLETED.get() >= queued_at + 2,
+            "freed before its grace period"
+        );
+        self.freed += 1;
+        // SAFETY: `new_object()` leaked a slice of this length.
+        drop(unsafe {
+            Box::from_raw(std::ptr::slice_from_raw_parts_mut(
+                object.cast::<u64>(),
+                OBJECT_BYTES / 8,
+            ))
+        });
+    }
+
+    fn put(&mut self, bnode: Bnode<Model>) {
+        if let Some(bnode) = self.state.put_cached(bnode, self.limit) {
+            self.pages -= 1;
+            free_page(bnode);
+        }
+    }
+
+    fn free(&mut self, mut objects: Objects<Model>) {
+        for channel in CHANNELS {
+            while let Some(mut bnode) = objects.bnodes[channel as usize].pop() {
+                assert!(bnode.is_ready(), "a block came before its grace period");
+                for object in bnode.objects().to_vec() {
+                    self.free_object(object);
+                }
+                self.put(bnode);
+            }
+        }
+        while let Some(object) = objects.list.pop() {
+            assert!(Model::is_over(&objects.list_snap.unwrap()));
+            self.free_object(object.as_ptr());
+        }
+    }
+
+    fn drop_cached(&mut self) {
+        let mut cached: BnodeQueue<Model> = self.state.take_cached();
+        while let Some(bnode) = cached.pop() {
+            self.pages -= 1;
+            free_page(bnode);
+        }
+        assert_eq!(self.state.nr_cached(), 0);
+    }
+
+    fn work(&mut self, i: usize) {
+        if self.waiting[i].is_some_and(|snap| Model::is_over(&snap)) {
+            self.waiting[i] = None;
+            let objects = self.state.take_batch(i);
+            self.free(objects);
+        }
+    }
+
+    fn monitor(&mut self) {
+        loop {
+            let ready = self.state.take_ready();
+            assert!(ready
+                .bnodes
+                .iter()
+                .all(|q| q.objects() <= MAX_READY_BNODES * Bnode::<Model>::CAPACITY));
+            if ready.is_empty() {
+                break;
+            }
+            self.free(ready);
+        }
+        match self.state.fill_batch() {
+            Fill::Batch(i) => {
+                assert!(self.waiting[i].is_none(), "a batch in flight was filled");
+                assert_eq!(self.state.queued.len(), 0);
+                self.waiting[i] = Some(Model::snapshot());
+            }
+            Fill::Busy => assert!(self.waiting.iter().all(Option::is_some)),
+            Fill::Nothing => assert_eq!(self.state.queued.len(), 0),
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        let channel = |vmalloc| {
+            if vmalloc {
+                Channel::Vmalloc
+            } else {
+                Channel::Slab
+            }
+        };
+        match *step {
+            Step::Queue { vmalloc, slot } => {
+                let object = self.new_object();
+                if !self.state.push_bulk(channel(vmalloc), object) {
+                    // SAFETY: The field lies in the object.
+                    unsafe { self.state.push_list(object, object.add(slot * 8)) };
+                }
+            }
+            Step::QueueWithBlock { vmalloc } => {
+                let object = self.new_object();
+                // SAFETY: A fresh page.
+                let bnode = unsafe { Bnode::from_page(new_page()) };
+                self.pages += 1;
+                if let Some(unused) = self.state.push_with(channel(vmalloc), bnode, object) {
+                    self.pages -= 1;
+                    free_page(unused);
+                }
+            }
+            Step::GracePeriod => COMPLETED.set(COMPLETED.get() + 1),
+            Step::Monitor => self.monitor(),
+            Step::Work(i) => self.work(i),
+            Step::Refill { limit } => {
+                self.limit = limit;
+                while self.state.nr_cached() < limit && self.state.online {
+                    self.pages += 1;
+                    // SAFETY: A fresh page.
+                    self.put(unsafe { Bnode::from_page(new_page()) });
+                }
+            }
+            Step::Shrink => {
+                self.drop_cached();
+                self.monitor();
+            }
+            Step::Online(online) => {
+                self.state.online = online;
+                if !online {
+                    self.drop_cached();
+                }
+            }
+        }
+        assert_eq!(
+            self.state.queued.len() + self.state.in_batches(),
+            self.live.len(),
+            "objects are lost or counted twice"
+        );
+    }
+
+    fn end(mut self) {
+        for _ in 0..4 {
+            self.monitor();
+            COMPLETED.set(COMPLETED.get() + 2);
+            for i in 0..N_BATCHES {
+                self.work(i);
+            }
+        }
+        self.drop_cached();
+        assert!(
+            self.live.is_empty(),
+            "{} objects are stranded",
+            self.live.len()
+        );
+        assert_eq!(self.queued, self.freed);
+        assert_eq!(self.pages, 0, "block pages are lost");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #[test]
+    fn every_object_is_freed_once_after_its_grace_period(steps in steps()) {
+        let mut world = World::new();
+        for step in &steps {
+            world.step(step);
+        }
+        world.end();
+    }
+}
