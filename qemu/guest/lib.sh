@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=sh
+# What the shell suites use. A suite is a script that defines test_NAME functions and ends with
+#
+#	suite SUITE NAME...
+#
+# A test passes when it returns, fails with 'fail WHY' or on any command that fails, and is left out
+# with 'skip WHY'. Each runs in a subshell with 'set -e'; the shell's trace is shown if it fails.
+# A function cleanup, if there is one, runs after each test.
+
+# Not every suite needs all of these.
+# shellcheck disable=SC2034
+PARAMS=/sys/module/rcu_ptr/parameters
+STATS=/sys/kernel/debug/rcu_ptr/stats
+TRACING=/sys/kernel/tracing
+# shellcheck disable=SC2034
+EVENTS=$TRACING/events/rcu_ptr
+
+# One record of the log. A record has to fit in 1024 bytes.
+say() {
+	printf '<5>%.900s\n' "$*" >/dev/kmsg
+}
+
+say_lines() {
+	while IFS= read -r line; do
+		say "$1$line"
+	done
+}
+
+diag() {
+	echo "$*" | say_lines "    # "
+}
+
+fail() {
+	diag "$*"
+	exit 1
+}
+
+skip() {
+	echo "$*" >/tmp/skip
+	exit 4
+}
+
+cleanup() {
+	:
+}
+
+# want WHAT IS SHOULD
+want() {
+	[ "$2" = "$3" ] || fail "$1: '$2' instead of '$3'"
+}
+
+run_test() {
+	rm -f /tmp/skip
+	(
+		set -ex
+		"test_$2"
+	) >/tmp/output 2>&1
+	code=$?
+	cleanup >/tmp/cleanup 2>&1
+	case $code in
+	0)
+		say "    ok $1 $2"
+		;;
+	4)
+		say "    ok $1 $2 # SKIP $(cat /tmp/skip)"
+		;;
+	*)
+		tail -n 25 /tmp/output | say_lines "    # "
+		say "    not ok $1 $2"
+		return 1
+		;;
+	esac
+}
+
+suite() {
+	name=$1
+	shift
+	say "KTAP version 1"
+	say "1..1"
+	say "    KTAP version 1"
+	say "    # Subtest: $name"
+	say "    1..$#"
+	index=0
+	bad=0
+	for test in "$@"; do
+		index=$((index + 1))
+		run_test $index "$test" || bad=$((bad + 1))
+	done
+	if [ $bad -eq 0 ]; then
+		say "ok 1 $name"
+	else
+		say "not ok 1 $name"
+	fi
+}
+
+# Modules.
+
+loaded() {
+	[ -d "/sys/module/$1" ]
+}
+
+# load NAME [PARAMETER=VALUE]...
+load() {
+	module=$1
+	shift
+	insmod "/modules/$module.ko" "$@"
+}
+
+unload() {
+	! loaded "$1" || rmmod "$1"
+}
+
+unload_all() {
+	unload rcu_ptr_client_c
+	unload rcu_ptr_client_rs
+	unload rcu_ptr
+}
+
+# A core that nobody has used yet.
+fresh() {
+	unload_all
+	load rcu_ptr "$@"
+}
+
+# The log since a mark.
+
+mark() {
+	MARK="rcu_ptr_guest: mark $(cat /proc/uptime) $1"
+	say "$MARK"
+}
+
+since_mark() {
+	dmesg | awk -v mark="$MARK" 'seen { print } index($0, mark) { seen = 1 }'
+}
+
+# Numbers out of the stats file: of the sum line, or added up over the CPUs.
+
+stat_sum() {
+	sed -n 's/^sum /sum=0 /p' "$STATS" | tr ' ' '\n' | sed -n "s/^$1=//p"
+}
+
+stat_cpus() {
+	sed -n '/^cpu=/p' "$STATS" | tr ' ' '\n' | awk -F= -v name="$1" '$1 == name { n += $2 } END { print n + 0 }'
+}
+
+# All that was queued, whatever the channel.
+queued() {
+	echo $(($(stat_sum queued_slab) + $(stat_sum queued_vmalloc) + \
+		$(stat_sum queued_list) + $(stat_sum queued_sync)))
+}
+
+# wait_for SECONDS COMMAND...: until it is true. Sanitizers make everything slower.
+wait_for() {
+	tries=$(($1 * 10))
+	[ "$(cat /slow)" = 0 ] || tries=$((tries * 4))
+	shift
+	while [ $tries -gt 0 ]; do
+		! "$@" || return 0
+		tries=$((tries - 1))
+		usleep 100000
+	done
+	return 1
+}

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=sh
+# /sys/kernel/debug/rcu_ptr/stats: do its numbers hold?
+
+# shellcheck source=/dev/null
+. /lib.sh
+
+FIELDS="queued_slab queued_vmalloc queued_list queued_sync freed freed_early leaked batches
+	batches_busy refilled backoffs shrunk now_queued now_in_batches now_cached"
+
+cleanup() {
+	unload_all
+}
+
+sums_agree() {
+	for field in $FIELDS; do
+		[ "$(stat_sum "$field")" = "$(stat_cpus "$field")" ] || return 1
+	done
+}
+
+drained() {
+	[ "$(stat_sum now_queued)" = 0 ] && [ "$(stat_sum now_in_batches)" = 0 ]
+}
+
+all_freed() {
+	drained && [ "$(stat_sum freed)" = "$(queued)" ]
+}
+
+test_shape() {
+	load rcu_ptr
+	want "first line" "$(sed -n 1p "$STATS")" "engine=$(cat "$PARAMS/engine")"
+	possible=$(sed -n 's/.*-//p' /sys/devices/system/cpu/possible)
+	want "lines of CPUs" "$(grep -c '^cpu=' "$STATS")" $((${possible:-0} + 1))
+	want "sum lines" "$(grep -c '^sum ' "$STATS")" 1
+	want "all lines" "$(wc -l <"$STATS")" $((${possible:-0} + 3))
+	for field in $FIELDS; do
+		[ -n "$(stat_sum "$field")" ] || fail "no field $field"
+		want "$field before any use" "$(stat_sum "$field")" 0
+	done
+}
+
+test_counts_every_object() {
+	load rcu_ptr
+	load rcu_ptr_client_c objects=1000
+	want "queued objects" "$(queued)" 1000
+	want queued_vmalloc "$(stat_sum queued_vmalloc)" "$((250 - $(vmalloc_on_list)))"
+	unload rcu_ptr_client_c
+	want "freed objects after the client's barrier" "$(stat_sum freed)" 1000
+	want leaked "$(stat_sum leaked)" 0
+	want now_queued "$(stat_sum now_queued)" 0
+	want now_in_batches "$(stat_sum now_in_batches)" 0
+}
+
+# How many of the client's 250 vmalloc objects went on the list, for want of a block.
+vmalloc_on_list() {
+	on_list=$((250 - $(stat_sum queued_vmalloc)))
+	if [ $on_list -lt 0 ] || [ $on_list -gt "$(stat_sum queued_list)" ]; then
+		fail "$(stat_sum queued_vmalloc) of 250 vmalloc objects, $(stat_sum queued_list) on the list"
+	fi
+	echo $on_list
+}
+
+test_cpus_sum_up() {
+	load rcu_ptr
+	sed -n 's/^processor[^0-9]*//p' /proc/cpuinfo >/tmp/cpus
+	[ -s /tmp/cpus ]
+	while read -r cpu; do
+		taskset -c "$cpu" insmod /modules/rcu_ptr_client_c.ko objects=200
+		rmmod rcu_ptr_client_c
+		queued_here=$(sed -n "/^cpu=$cpu /p" "$STATS" | tr ' ' '\n' |
+			awk -F= '/^queued_(slab|vmalloc|list|sync)=/ { n += $2 } END { print n }')
+		want "objects queued on CPU $cpu" "$queued_here" 200
+	done </tmp/cpus
+	# The lines aren't read at one instant: the system may be at work.
+	wait_for 10 sums_agree || fail "the CPUs' lines don't add up to the sum line"
+}
+
+# Nobody waits for these: the monitor has to.
+test_drains_by_itself() {
+	load rcu_ptr drain_interval_msec=200
+	load rcu_ptr_client_c objects=40
+	wait_for 10 all_freed || fail "not all freed without a barrier: $(sed -n '/^sum/p' "$STATS")"
+	want freed "$(stat_sum freed)" 40
+}
+
+test_waits_for_drain_interval() {
+	load rcu_ptr drain_interval_msec=600000
+	load rcu_ptr_client_c objects=8
+	sleep 2
+	want "objects freed long before the drain interval is over" "$(stat_sum freed)" 0
+	want now_queued "$(stat_sum now_queued)" 8
+	unload rcu_ptr_client_c
+	want "objects freed by the client's barrier" "$(stat_sum freed)" 8
+}
+
+test_list_path() {
+	load rcu_ptr rcu_min_cached_objs=0
+	load rcu_ptr_client_rs objects=500
+	want queued_list "$(stat_sum queued_list)" 499
+	unload rcu_ptr_client_rs
+	want queued_list "$(stat_sum queued_list)" 500
+	wait_for 20 all_freed || fail "not all freed: $(sed -n '/^sum/p' "$STATS")"
+	want now_cached "$(stat_sum now_cached)" 0
+}
+
+test_cache_is_bounded() {
+	load rcu_ptr rcu_min_cached_objs=3
+	load rcu_ptr_client_c objects=5000
+	unload rcu_ptr_client_c
+	cpus=$(grep -c '^cpu=' "$STATS")
+	[ "$(stat_sum now_cached)" -le $((3 * cpus)) ] ||
+		fail "$(stat_sum now_cached) blocks cached on $cpus CPUs, 3 each allowed"
+}
+
+test_goes_with_the_module() {
+	load rcu_ptr
+	[ -e "$STATS" ]
+	unload rcu_ptr
+	[ ! -e /sys/kernel/debug/rcu_ptr ] || fail "the folder outlives the module"
+}
+
+suite rcu_ptr_debugfs shape counts_every_object cpus_sum_up drains_by_itself \
+	waits_for_drain_interval list_path cache_is_bounded goes_with_the_module

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=sh
+# The parameters, as a user of insmod and of /sys/module sees them.
+
+# shellcheck source=/dev/null
+. /lib.sh
+
+param() {
+	cat "$PARAMS/$1"
+}
+
+cleanup() {
+	unload_all
+}
+
+test_defaults() {
+	mark defaults
+	load rcu_ptr
+	want rcu_min_cached_objs "$(param rcu_min_cached_objs)" 5
+	want rcu_delay_page_cache_fill_msec "$(param rcu_delay_page_cache_fill_msec)" 5000
+	want drain_interval_msec "$(param drain_interval_msec)" 5000
+	engine=$(param engine)
+	since_mark | grep -q "rcu_ptr: engine $engine, .* CPUs, 5 cached blocks, drain after 5000 ms" ||
+		fail "no line in the log says engine, CPUs, cached blocks and drain interval"
+}
+
+test_modes() {
+	load rcu_ptr
+	want "mode of engine" "$(stat -c %a "$PARAMS/engine")" 444
+	for name in rcu_min_cached_objs rcu_delay_page_cache_fill_msec drain_interval_msec; do
+		want "mode of $name" "$(stat -c %a "$PARAMS/$name")" 644
+	done
+}
+
+# The kernel adds a line of its own for each try, and insmod may try twice with different system
+# calls: there must be one reason for each.
+refused_at_load() {
+	mark "$1"
+	if load rcu_ptr "$1" 2>/tmp/insmod; then
+		fail "$1: accepted"
+	fi
+	grep -q "Invalid argument" /tmp/insmod || fail "$1: not refused as invalid: $(cat /tmp/insmod)"
+	! loaded rcu_ptr || fail "$1: refused but loaded"
+	tries=$(since_mark | grep -c "rcu_ptr: .* invalid for parameter")
+	reasons=$(since_mark | grep -c "rcu_ptr: ${1%%=*}=.*: $2")
+	[ "$tries" -ge 1 ] || fail "$1: refused, but not for the parameter"
+	want "reasons for refusing $1" "$reasons" "$tries"
+}
+
+test_refused_at_load() {
+	refused_at_load engine=nosuch "no such engine, there is: "
+	for value in 65 -1 five 5x 99999999999; do
+		refused_at_load rcu_min_cached_objs=$value "not a whole number from 0 to 64"
+	done
+	for value in 100001 -1 1.5; do
+		refused_at_load rcu_delay_page_cache_fill_msec=$value "not a whole number from 0 to 100000"
+	done
+	for value in 0 600001 soon; do
+		refused_at_load drain_interval_msec=$value "not a whole number from 1 to 600000"
+	done
+}
+
+# refused_at_runtime NAME VALUE
+refused_at_runtime() {
+	before=$(param "$1")
+	mark "$1=$2"
+	if echo "$2" 2>/tmp/echo >"$PARAMS/$1"; then
+		fail "$1=$2: accepted"
+	fi
+	grep -q "Invalid argument" /tmp/echo || fail "$1=$2: not refused as invalid: $(cat /tmp/echo)"
+	want "$1 after a refused write" "$(param "$1")" "$before"
+	want "reasons for refusing $1=$2" "$(since_mark | grep -c "rcu_ptr: $1=.*: not a whole number")" 1
+}
+
+test_refused_at_runtime() {
+	load rcu_ptr
+	for value in 65 -1 five ""; do
+		refused_at_runtime rcu_min_cached_objs "$value"
+	done
+	refused_at_runtime rcu_delay_page_cache_fill_msec 100001
+	refused_at_runtime drain_interval_msec 0
+	refused_at_runtime drain_interval_msec 600001
+}
+
+test_engine_is_fixed() {
+	load rcu_ptr
+	before=$(param engine)
+	if echo "$before" 2>/tmp/echo >"$PARAMS/engine"; then
+		fail "engine can be written at run time"
+	fi
+	want engine "$(param engine)" "$before"
+}
+
+test_accepted_at_load() {
+	mark accepted
+	load rcu_ptr engine=rfc rcu_min_cached_objs=0 rcu_delay_page_cache_fill_msec=0 \
+		drain_interval_msec=1
+	want engine "$(param engine)" rfc
+	want rcu_min_cached_objs "$(param rcu_min_cached_objs)" 0
+	want rcu_delay_page_cache_fill_msec "$(param rcu_delay_page_cache_fill_msec)" 0
+	want drain_interval_msec "$(param drain_interval_msec)" 1
+	since_mark | grep -q "rcu_ptr: engine rfc, .* CPUs, 0 cached blocks, drain after 1 ms" ||
+		fail "the line in the log doesn't show the values"
+	unload rcu_ptr
+	# The largest, and what was set before must be forgotten.
+	load rcu_ptr rcu_min_cached_objs=64 rcu_delay_page_cache_fill_msec=100000 \
+		drain_interval_msec=600000
+	want rcu_min_cached_objs "$(param rcu_min_cached_objs)" 64
+	want rcu_delay_page_cache_fill_msec "$(param rcu_delay_page_cache_fill_msec)" 100000
+	want drain_interval_msec "$(param drain_interval_msec)" 600000
+}
+
+test_accepted_at_runtime() {
+	load rcu_ptr
+	for value in 0 64 7; do
+		echo $value >"$PARAMS/rcu_min_cached_objs"
+		want rcu_min_cached_objs "$(param rcu_min_cached_objs)" $value
+	done
+	for value in 0 100000; do
+		echo $value >"$PARAMS/rcu_delay_page_cache_fill_msec"
+		want rcu_delay_page_cache_fill_msec "$(param rcu_delay_page_cache_fill_msec)" $value
+	done
+	for value in 1 600000; do
+		echo $value >"$PARAMS/drain_interval_msec"
+		want drain_interval_msec "$(param drain_interval_msec)" $value
+	done
+}
+
+suite rcu_ptr_params defaults modes refused_at_load refused_at_runtime engine_is_fixed \
+	accepted_at_load accepted_at_runtime

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=sh
+# Loading and unloading, in every order.
+
+# shellcheck source=/dev/null
+. /lib.sh
+
+cleanup() {
+	unload_all
+}
+
+# Nothing but what the modules have to say themselves.
+silent() {
+	noise=$(since_mark | grep -v -e 'rcu_ptr: engine ' -e 'rcu_ptr_client_[a-z]*: ' -e rcu_ptr_guest) ||
+		return 0
+	echo "$noise" | say_lines "    # "
+	fail "$1 is not silent"
+}
+
+refuses_while_loaded() {
+	load rcu_ptr
+	load "$1" objects=1000
+	if rmmod rcu_ptr 2>/tmp/rmmod; then
+		fail "rcu_ptr was unloaded under $1"
+	fi
+	grep -q "Resource temporarily unavailable" /tmp/rmmod || fail "not refused as busy: $(cat /tmp/rmmod)"
+	loaded rcu_ptr || fail "refused, but gone"
+	loaded "$1" || fail "$1 is gone"
+	grep -q "^sum " "$STATS" || fail "the stats are gone"
+	unload "$1"
+	unload rcu_ptr
+	! loaded rcu_ptr || fail "rcu_ptr is still there"
+}
+
+test_refused_while_c_client_is_loaded() {
+	refuses_while_loaded rcu_ptr_client_c
+}
+
+test_refused_while_rust_client_is_loaded() {
+	refuses_while_loaded rcu_ptr_client_rs
+}
+
+test_client_needs_core() {
+	mark client
+	if load rcu_ptr_client_c 2>/tmp/insmod; then
+		fail "the client was loaded without the core"
+	fi
+	since_mark | grep -q "rcu_ptr_client_c: Unknown symbol rcu_ptr_kvfree_call" ||
+		fail "refused for another reason: $(cat /tmp/insmod)"
+}
+
+test_two_clients() {
+	load rcu_ptr
+	load rcu_ptr_client_c objects=3000
+	load rcu_ptr_client_rs objects=3000
+	unload rcu_ptr_client_c
+	if rmmod rcu_ptr 2>/tmp/rmmod; then
+		fail "rcu_ptr was unloaded under the second client"
+	fi
+	unload rcu_ptr_client_rs
+	unload rcu_ptr
+}
+
+# The Rust client leaves without waiting: its objects are the core's to free.
+test_idle_core_drains_first() {
+	mark drain
+	load rcu_ptr drain_interval_msec=600000
+	load rcu_ptr_client_rs objects=100
+	unload rcu_ptr_client_rs
+	[ "$(stat_sum now_queued)" -ge 1 ] || fail "nothing was left to drain: $(sed -n '/^sum/p' "$STATS")"
+	unload rcu_ptr
+	! loaded rcu_ptr || fail "rcu_ptr is still there"
+	silent "unloading with objects queued"
+}
+
+test_nothing_stays_behind() {
+	mark stay
+	load rcu_ptr
+	load rcu_ptr_client_c
+	unload rcu_ptr_client_c
+	unload rcu_ptr
+	for path in /sys/module/rcu_ptr /sys/kernel/debug/rcu_ptr "$EVENTS"; do
+		[ ! -e "$path" ] || fail "$path outlives the module"
+	done
+	[ -z "$(find /sys/kernel/debug/shrinker -name 'rcu_ptr*')" ] || fail "a shrinker outlives the module"
+	! grep -q 'rcu_ptr' /proc/slabinfo 2>/dev/null || fail "a cache outlives the module"
+	silent "loading and unloading"
+}
+
+test_reload() {
+	mark reload
+	for round in 1 2 3 4 5; do
+		load rcu_ptr
+		want "queued objects of round $round" "$(queued)" 0
+		load rcu_ptr_client_c objects=100
+		load rcu_ptr_client_rs objects=100
+		unload rcu_ptr_client_rs
+		unload rcu_ptr_client_c
+		unload rcu_ptr
+	done
+	silent "reloading"
+}
+
+suite rcu_ptr_rmmod refused_while_c_client_is_loaded refused_while_rust_client_is_loaded \
+	client_needs_core two_clients idle_core_drains_first nothing_stays_behind reload

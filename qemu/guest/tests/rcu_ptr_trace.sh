@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=sh
+# The tracepoints, used through tracefs as trace-cmd does.
+
+# shellcheck source=/dev/null
+. /lib.sh
+
+cleanup() {
+	if [ -d "$EVENTS" ]; then
+		echo 0 >"$EVENTS/enable"
+		echo 0 >"$EVENTS/rcu_ptr_queue/filter"
+		echo '!hist:keys=channel' >>"$EVENTS/rcu_ptr_queue/trigger"
+		echo '!hist:keys=caller.sym:vals=hitcount' >>"$EVENTS/rcu_ptr_queue/trigger"
+	fi
+	unload_all
+	echo >"$TRACING/trace"
+}
+
+# start EVENT...: a fresh core with these events on, and an empty trace.
+start() {
+	fresh
+	echo >"$TRACING/trace"
+	for event in "$@"; do
+		echo 1 >"$EVENTS/rcu_ptr_$event/enable"
+	done
+}
+
+# The lines of one event.
+lines_of() {
+	grep " rcu_ptr_$1: " "$TRACING/trace" || true
+}
+
+# The sum of some fields over the lines on stdin.
+sum_of() {
+	tr ' ' '\n' | awk -F= -v names=" $* " 'index(names, " " $1 " ") { n += $2 } END { print n + 0 }'
+}
+
+count() {
+	grep -c "$@" || true
+}
+
+# 0 when all is freed.
+waiting() {
+	echo $(($(stat_sum now_queued) + $(stat_sum now_in_batches)))
+}
+
+test_events_exist() {
+	load rcu_ptr
+	for event in queue batch_start batch_end refill shrink defer; do
+		for file in enable filter format trigger hist; do
+			[ -e "$EVENTS/rcu_ptr_$event/$file" ] || fail "$EVENTS/rcu_ptr_$event/$file is missing"
+		done
+	done
+	for field in engine channel ctx ptr caller; do
+		grep -q "field:.* $field;" "$EVENTS/rcu_ptr_queue/format" || fail "queue has no field $field"
+	done
+	for event in batch_start batch_end; do
+		for field in cpu slab vmalloc list gp; do
+			grep -q "field:.* $field;" "$EVENTS/rcu_ptr_$event/format" ||
+				fail "$event has no field $field"
+		done
+	done
+}
+
+test_queue() {
+	start queue
+	load rcu_ptr_client_c objects=40
+	# While the client is there, or its symbols are gone.
+	lines_of queue >/tmp/queue
+	want "objects in the trace" "$(wc -l </tmp/queue)" 40
+	engine=$(cat "$PARAMS/engine")
+	good="engine=$engine channel=(slab|vmalloc|list|sync) ctx=task ptr=[0-9a-f]{16}"
+	good="$good caller=[a-z0-9_.]+\+0x[0-9a-f]+/0x[0-9a-f]+ \[rcu_ptr_client_c\]"
+	grep -v -E "$good" /tmp/queue >/tmp/bad && fail "not as it should be: $(sed -n 1p /tmp/bad)"
+	for channel in slab vmalloc list sync; do
+		want "$channel objects in the trace" "$(count channel=$channel </tmp/queue)" \
+			"$(stat_sum queued_$channel)"
+	done
+}
+
+test_batches_agree_with_queue() {
+	start queue batch_start batch_end
+	load rcu_ptr_client_c objects=3000
+	unload rcu_ptr_client_c
+	want "objects left after the client's barrier" "$(waiting)" 0
+	echo 0 >"$EVENTS/enable"
+	queued=$(lines_of queue | count -v channel=sync)
+	want "objects queued in the trace and freed after it" \
+		"$(lines_of batch_end | sum_of slab vmalloc list)" "$queued"
+	lines_of batch_start | sed 's/.*rcu_ptr_batch_start: //' | sort >/tmp/starts
+	lines_of batch_end | grep -v batch=-1 | sed 's/.*rcu_ptr_batch_end: //' | sort >/tmp/ends
+	[ -s /tmp/starts ] || fail "no batch was started"
+	cmp /tmp/starts /tmp/ends || fail "what started is not what ended"
+	grep -v -E 'gp=[1-9][0-9]*$' /tmp/starts && fail "a batch doesn't name its grace period"
+	want "objects by the stats" "$(stat_sum freed)" 3000
+}
+
+# A batch ends only after it has started.
+test_batch_order() {
+	start batch_start batch_end
+	load rcu_ptr_client_c objects=1000
+	unload rcu_ptr_client_c
+	lines_of 'batch_[a-z]*' | grep -v batch=-1 | tr -s ' ' | awk '
+		{ key = $0; sub(/.*rcu_ptr_batch_[a-z]*: /, "", key) }
+		/rcu_ptr_batch_start: / { open[key]++; starts++ }
+		/rcu_ptr_batch_end: / { if (!open[key]--) { print; bad = 1 } }
+		END { exit bad || !starts }' || fail "a batch ended that hadn't started"
+}
+
+refilled() {
+	[ -n "$(lines_of refill)" ]
+}
+
+test_refill() {
+	start refill
+	load rcu_ptr_client_c objects=10
+	wait_for 10 refilled || fail "no refill in the trace"
+	lines_of refill | sed 's/.*: //' >/tmp/refill
+	grep -v -E '^cpu=[0-9]+ blocks=5 wanted=5$' /tmp/refill && fail "not all 5 blocks came"
+	want "blocks" "$(sum_of blocks </tmp/refill)" "$(stat_sum refilled)"
+}
+
+# Memory reclaim, asked for through the shrinker's file.
+test_shrink() {
+	start refill
+	load rcu_ptr_client_c objects=10
+	wait_for 10 refilled || fail "no refill in the trace"
+	unload rcu_ptr_client_c
+	cached=$(stat_sum now_cached)
+	[ "$cached" -gt 0 ] || fail "nothing is cached"
+	echo 1 >"$EVENTS/rcu_ptr_shrink/enable"
+	shrinker=$(echo /sys/kernel/debug/shrinker/rcu_ptr-krc-*)
+	[ -e "$shrinker/scan" ] || fail "there is no $shrinker/scan"
+	want "objects the shrinker counts" "$(awk '{ n += $2 } END { print n }' "$shrinker/count")" "$cached"
+	# Memory cgroup, node, how many.
+	echo "0 0 100000" >"$shrinker/scan"
+	want "blocks in the trace" "$(lines_of shrink | sum_of blocks)" "$cached"
+	want "blocks in the stats" "$(stat_sum now_cached)" 0
+	lines_of shrink | sed 's/.*: //' | grep -v -E '^cpu=[0-9]+ blocks=[0-9]+ objects=[0-9]+$' &&
+		fail "not as it should be"
+	# Refills pause after memory pressure, and say so.
+	echo 1 >"$EVENTS/rcu_ptr_defer/enable"
+	load rcu_ptr_client_c objects=10
+	lines_of defer | grep -q -E 'cpu=[0-9]+ what=refill pending=[0-9]+' ||
+		fail "no refill was put off after memory pressure"
+}
+
+test_disable() {
+	start queue batch_start batch_end refill shrink defer
+	echo 0 >"$EVENTS/enable"
+	echo >"$TRACING/trace"
+	load rcu_ptr_client_c objects=100
+	unload rcu_ptr_client_c
+	want "lines with all events off" "$(count ' rcu_ptr_' <"$TRACING/trace")" 0
+}
+
+test_filter() {
+	start
+	echo 'channel == 1' >"$EVENTS/rcu_ptr_queue/filter"
+	echo 1 >"$EVENTS/rcu_ptr_queue/enable"
+	load rcu_ptr_client_c objects=400
+	want "lines that the filter keeps" "$(lines_of queue | wc -l)" "$(stat_sum queued_vmalloc)"
+	want "lines that it should drop" "$(lines_of queue | count -v channel=vmalloc)" 0
+}
+
+test_hist() {
+	start
+	echo 'hist:keys=channel' >"$EVENTS/rcu_ptr_queue/trigger"
+	load rcu_ptr_client_c objects=400
+	cat "$EVENTS/rcu_ptr_queue/hist" >/tmp/hist
+	want "hits" "$(sed -n 's/^ *Hits: //p' /tmp/hist)" 400
+	want "hits by channel" "$(awk '/hitcount:/ { n += $NF } END { print n }' /tmp/hist)" 400
+	# { channel: 1 } hitcount: N, whatever the blanks.
+	vmalloc=$(tr -d ' ' </tmp/hist | sed -n 's/^{channel:1}hitcount://p')
+	want "hits of vmalloc" "${vmalloc:-0}" "$(stat_sum queued_vmalloc)"
+}
+
+test_hist_by_caller() {
+	start
+	echo 'hist:keys=caller.sym:vals=hitcount' >"$EVENTS/rcu_ptr_queue/trigger"
+	load rcu_ptr_client_c objects=100
+	awk '/\[rcu_ptr_client_c\]/ { n += $NF } END { exit n != 100 }' "$EVENTS/rcu_ptr_queue/hist" ||
+		fail "100 hits in the client were expected: $(cat "$EVENTS/rcu_ptr_queue/hist")"
+}
+
+suite rcu_ptr_trace events_exist queue batches_agree_with_queue batch_order refill shrink disable \
+	filter hist hist_by_caller

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Takes a console log apart: what the kernel's log said, and the marks of the guest's init."""
+
+import re
+
+STAMP = re.compile(r"^(?:<\d+>)?\[\s*(\d+\.\d+)\](?:\[\s*[TC]\d+\])? ?(.*)$")
+MARK = re.compile(r"^rcu_ptr_guest: (init|end|step (\d+) rc=(\d+)|step (\d+)/(\d+) (.*))$")
+
+
+class Line:
+    """One line of the console."""
+
+    __slots__ = ("raw", "time", "text")
+
+    def __init__(self, raw):
+        self.raw = raw.rstrip("\r\n")
+        found = STAMP.match(self.raw)
+        self.time = found.group(1) if found else None
+        self.text = found.group(2) if found else self.raw
+
+
+def lines(data):
+    """Splits what came over the serial line; bytes that are no text don't matter."""
+    text = data.decode("utf-8", "replace")
+    return [Line(raw) for raw in text.split("\n") if raw.strip()]
+
+
+class Marks:
+    """How far the guest's init came."""
+
+    def __init__(self, console):
+        self.init = self.end = False
+        self.started = []
+        self.codes = {}
+        for line in console:
+            found = MARK.match(line.text)
+            if not found:
+                continue
+            what, code_step, code, start_step = found.group(1, 2, 3, 4)
+            if what == "init":
+                self.init = True
+            elif what == "end":
+                self.end = True
+            elif code_step:
+                self.codes[int(code_step)] = int(code)
+            else:
+                self.started.append(int(start_step))
+
+
+def dmesg(console):
+    """The kernel's log, as text. The guest boots with ignore_loglevel: all of it is there."""
+    return "".join(line.raw + "\n" for line in console if line.time is not None)

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What the guest's root file system holds."""
+
+import pathlib
+
+from . import cpio
+
+GUEST = pathlib.Path(__file__).resolve().parent.parent / "guest"
+# The shell suites load these, whatever the plan names.
+CLIENTS = ("rcu_ptr_client_c.ko", "rcu_ptr_client_rs.ko")
+
+
+def _base(archive, scenario):
+    for folder in ("bin", "dev", "proc", "sys", "tmp", "modules", "tests"):
+        archive.directory(folder)
+    archive.chardev("dev/console", 5, 1)
+    # For kernels without devtmpfs.
+    archive.chardev("dev/null", 1, 3, 0o666)
+    archive.chardev("dev/kmsg", 1, 11, 0o644)
+    archive.file("bin/busybox", scenario.busybox.read_bytes(), 0o755)
+    archive.symlink("bin/sh", "busybox")
+
+
+def write(path, scenario, plan):
+    """Writes the initramfs that carries out a plan."""
+    modules = set(plan.modules())
+    if any(words[0] == "sh" for words in plan.steps):
+        modules.update(CLIENTS)
+    paths = {name: scenario.module(name) for name in sorted(modules)}
+    with open(path, "wb") as out:
+        archive = cpio.Archive(out)
+        _base(archive, scenario)
+        archive.file("init", (GUEST / "init").read_bytes(), 0o755)
+        archive.file("lib.sh", (GUEST / "lib.sh").read_bytes())
+        archive.file("plan", plan.text.encode())
+        archive.file("slow", b"%d\n" % scenario.slow)
+        for script in sorted((GUEST / "tests").glob("*.sh")):
+            archive.file(f"tests/{script.name}", script.read_bytes())
+        for name, module in paths.items():
+            archive.file(f"modules/{name}", module.read_bytes())
+        archive.close()
+
+
+def write_probe(path, scenario):
+    """Writes an initramfs that powers off at once."""
+    with open(path, "wb") as out:
+        archive = cpio.Archive(out)
+        _base(archive, scenario)
+        archive.file("init", b"#!/bin/sh\n/bin/busybox poweroff -f\n", 0o755)
+        archive.close()

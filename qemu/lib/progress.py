@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Shows on stderr what a guest is at: in place on a terminal, else a line a step."""
+
+import sys
+import time
+
+
+class Progress:
+    """The display for one guest."""
+
+    def __init__(self, name, out=sys.stderr):
+        self._name = name
+        self._out = out
+        self._tty = out.isatty()
+        self._started = time.monotonic()
+        self._step = "booting"
+        self._detail = ""
+        self._shown = 0.0
+        self.step("boot")
+
+    def _prefix(self):
+        seconds = int(time.monotonic() - self._started)
+        return f"[{self._name} {seconds // 60:02}:{seconds % 60:02}]"
+
+    def step(self, text):
+        """The guest starts something new."""
+        self._step, self._detail = text, ""
+        if self._tty:
+            self._draw()
+        else:
+            print(f"{self._prefix()} {text}", file=self._out, flush=True)
+
+    def detail(self, text):
+        """What it does within the step."""
+        self._detail = text
+
+    def tick(self):
+        """Called now and then."""
+        if self._tty and time.monotonic() - self._shown > 0.2:
+            self._draw()
+
+    def _draw(self):
+        self._shown = time.monotonic()
+        detail = f": {self._detail}" if self._detail else ""
+        text = f"{self._prefix()} {self._step}{detail}"
+        self._out.write("\r\033[K" + text[:100])
+        self._out.flush()
+
+    def close(self, state):
+        """The guest has ended."""
+        if self._tty:
+            self._out.write("\r\033[K")
+        print(f"{self._prefix()} {state}", file=self._out, flush=True)

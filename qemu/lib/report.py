@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Writes verdicts: as KTAP for programs, as a summary for people."""
+
+from . import ktap
+
+INDENT = "    "
+
+
+def _name(name):
+    """A '#' in a name would start a directive."""
+    return name.replace("#", "_").strip() or "unnamed"
+
+
+def _result(result, number, depth, out):
+    pad = INDENT * depth
+    if result.children:
+        _suite(_name(result.name), result.children, depth + 1, out)
+    if not result.passed():
+        for text in [*result.problems(), *result.log]:
+            out.append(f"{pad}# {text.strip().removeprefix('#').strip()}")
+    status = "ok" if result.passed() else "not ok"
+    comment = ""
+    if result.status == ktap.SKIPPED:
+        comment = f" # SKIP {result.reason}".rstrip()
+    elif result.directive:
+        comment = f" # {result.directive} {result.reason}".rstrip()
+    out.append(f"{pad}{status} {number} {_name(result.name)}{comment}")
+
+
+def _suite(name, children, depth, out):
+    pad = INDENT * depth
+    out += [f"{pad}KTAP version 1", f"{pad}# Subtest: {name}", f"{pad}1..{len(children)}"]
+    for number, child in enumerate(children, 1):
+        _result(child, number, depth, out)
+
+
+def header(scenarios):
+    """The lines that open the stream."""
+    return ["KTAP version 1", f"1..{scenarios}"]
+
+
+def scenario(verdict, number):
+    """The lines of one scenario."""
+    whole = ktap.Result(verdict.name, ktap.OK)
+    whole.children = verdict.suites
+    if verdict.state != "PASS":
+        whole.status = ktap.FAILED
+        if verdict.state != "FAIL":
+            whole.directive = verdict.state
+    out = []
+    _result(whole, number, 0, out)
+    return out
+
+
+def totals(verdicts):
+    """Passed, failed and skipped cases of all scenarios. No case at all is a failure."""
+    sums = [sum(column) for column in zip(*(v.counts() for v in verdicts))] or [0, 0, 0]
+    if sum(sums) == 0:
+        sums[1] = 1
+    return tuple(sums)
+
+
+def closing(sums):
+    """The last line of the stream."""
+    return "%d passed, %d failed, %d skipped" % sums
+
+
+def exit_code(verdicts):
+    """0 good, 1 failed, 4 all skipped."""
+    passed, failed, skipped = totals(verdicts)
+    if failed or not all(v.state == "PASS" for v in verdicts):
+        return 1
+    return 4 if skipped and not passed else 0
+
+
+def _failures(results, path=""):
+    for result in results:
+        name = f"{path}{result.name}"
+        if result.passed():
+            continue
+        bad = [child for child in result.children if not child.passed()]
+        if bad:
+            yield from _failures(bad, f"{name}: ")
+        else:
+            yield name, result
+
+
+def summary(verdict, run):
+    """What a person wants to know after 'run'. run: the Run it came from."""
+    scen = run.scenario
+    kinds = [(demo["kind"], demo.get("objects", "?")) for demo in verdict.demo if "kind" in demo]
+    periods = [demo["grace_periods"] for demo in verdict.demo if "grace_periods" in demo]
+    passed, failed, skipped = verdict.counts()
+    out = [
+        f"Scenario {scen.name}: {verdict.state}",
+        f"  kernel         Linux {scen.release}, {scen.arch}, {run.accel} ({run.why})",
+        f"  engine         {verdict.engine or 'none was loaded'}",
+    ]
+    if kinds:
+        total = sum(int(n) for _, n in kinds if n.isdigit())
+        width = max(len(kind) for kind, _ in kinds)
+        out.append(f"  objects freed  {total}, each after a grace period:")
+        out += [f"    {kind:<{width}}  {n:>8}" for kind, n in kinds]
+    else:
+        out.append("  objects freed  unknown: the demonstration did not run")
+    out.append(f"  grace periods  {' + '.join(periods) if periods else 'unknown'}")
+    out.append(f"  tests          {passed} passed, {failed} failed, {skipped} skipped")
+    for name, result in _failures(verdict.suites):
+        out.append(f"    FAILED {name} {result.directive}".rstrip())
+        out += [f"      {text.strip()}" for text in [*result.problems(), *result.log][:6]]
+    out.append(f"  took           {run.seconds:.1f} s")
+    out.append(f"  logs           {run.folder}")
+    return out

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0
+"""One boot of one scenario, from its files to its verdict."""
+
+import os
+import shlex
+import shutil
+import time
+
+from . import accel, console, guest, initramfs, machine, report, verdict
+from .progress import Progress
+
+
+def _result_folder(out, name):
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    for number in range(100):
+        folder = out / (f"{name}-{stamp}" + (f".{number}" if number else ""))
+        try:
+            folder.mkdir(parents=True)
+            break
+        except FileExistsError:
+            continue
+    for link in (out / "latest", out / f"{name}-latest"):
+        if link.is_symlink():
+            link.unlink()
+        if not link.exists():
+            os.symlink(folder.name, link)
+    return folder
+
+
+class Run:
+    """A boot, and what was kept of it."""
+
+    def __init__(self, scenario, plan, expected, detector, args):
+        self.scenario = scenario
+        self._plan = plan
+        self._expected = expected
+        self._detector = detector
+        self._args = args
+        self.accel = self.why = self.folder = None
+        self.seconds = 0.0
+
+    def go(self):
+        """Boots, judges, and keeps the logs."""
+        scen, args = self.scenario, self._args
+        started = time.monotonic()
+        self.folder = _result_folder(args.out, scen.name)
+        initrd = self.folder / "initrd.cpio"
+        initramfs.write(initrd, scen, self._plan)
+        self.accel, self.why = accel.choose(scen)
+        argv = machine.command(scen, self.accel, initrd, args.smp, args.mem)
+        (self.folder / "qemu-cmd").write_text(shlex.join(argv) + "\n", encoding="utf-8")
+        shutil.copyfile(scen.kdir / ".config", self.folder / "config")
+        progress = Progress(scen.name)
+        how = scen.settings
+        data, ended, code, stderr = guest.boot(argv, self.folder, how["timeout_boot"],
+                                               how[f"timeout_{args.verb}"], progress)
+        result = verdict.judge(scen.name, data, self._plan, self._expected, self._detector, ended,
+                               code, stderr)
+        self.seconds = time.monotonic() - started
+        progress.close(result.state)
+        self._keep(data, result)
+        if not args.keep:
+            initrd.unlink()
+        return result
+
+    def _keep(self, data, result):
+        log = console.dmesg(console.lines(data))
+        (self.folder / "dmesg").write_text(log, encoding="utf-8")
+        lines = report.header(1) + report.scenario(result, 1)
+        lines.append(report.closing(report.totals([result])))
+        (self.folder / "results.ktap").write_text("\n".join(lines) + "\n", encoding="utf-8")

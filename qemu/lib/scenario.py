@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A scenario: a kernel build, modules built against it, and how to boot it."""
+
+import pathlib
+
+from . import elf, kconfig, settings
+from .errors import SetupError
+
+CONFIGS = pathlib.Path(__file__).resolve().parent.parent / "configs"
+IMAGES = {"x86_64": "arch/x86/boot/bzImage", "arm64": "arch/arm64/boot/Image"}
+# A kernel with the sanitizers on is this much slower.
+SLOW = 8
+
+
+def _read(path):
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+class Scenario:
+    """One NAME:KDIR:MODDIR[:BUSYBOX]."""
+
+    def __init__(self, spec, configs=CONFIGS):
+        fields = spec.split(":")
+        if len(fields) not in (3, 4) or not all(fields):
+            raise SetupError(f"--scenario {spec}: write NAME:KDIR:MODDIR or NAME:KDIR:MODDIR:BUSYBOX")
+        self.name = fields[0]
+        self.kdir = pathlib.Path(fields[1]).resolve()
+        self.moddir = pathlib.Path(fields[2]).resolve()
+        self._find_kernel()
+        self.busybox = pathlib.Path(fields[3] if len(fields) == 4 else "/bin/busybox")
+        self._check_busybox()
+        self._modules = {path.name: path for path in sorted(self.moddir.rglob("*.ko"))}
+        self.boot = settings.parse_boot(_read(configs / f"{self.name}.boot"))
+        qemu = configs / f"{self.name}.qemu"
+        self.settings = self._defaults()
+        self.settings.update(settings.parse(_read(qemu), qemu))
+
+    def _find_kernel(self):
+        mend = f"build the kernel of scenario {self.name} first ('make kernel' does)"
+        config = self.kdir / ".config"
+        release = self.kdir / "include/config/kernel.release"
+        for path in (config, release):
+            if not path.exists():
+                raise SetupError(f"{self.name}: {path} is missing: {mend}")
+        self.options = kconfig.read(config)
+        self.release = release.read_text(encoding="utf-8").strip()
+        self.arch = "arm64" if "ARM64" in self.options else "x86_64"
+        self.image = self.kdir / IMAGES[self.arch]
+        if not self.image.exists():
+            raise SetupError(f"{self.name}: {self.image} is missing: {mend}")
+
+    def _check_busybox(self):
+        mend = "install the package busybox-static, or name one of the guest's architecture in the " \
+               "fourth field of --scenario"
+        if not self.busybox.exists():
+            raise SetupError(f"{self.name}: {self.busybox} is missing: {mend}")
+        reason = elf.why_not_static(self.busybox.read_bytes(), self.arch)
+        if reason:
+            raise SetupError(f"{self.name}: {self.busybox} {reason}: {mend}")
+
+    def _defaults(self):
+        """What follows from the configuration; NAME.qemu overrides it."""
+        on = self.options
+        cpu = "max"
+        if self.arch == "arm64":
+            cpu = "max,pauth-impdef=on"
+        elif "KASAN" in on:
+            # With 5-level paging KASAN reports a wild access while it boots.
+            cpu = "max,la57=off"
+        # Several TCG threads don't keep run-time text patching on x86 coherent.
+        patches = self.arch == "x86_64" and ("JUMP_LABEL" in on or "FUNCTION_TRACER" in on)
+        slow = SLOW if "KASAN" in on else 1
+        return {
+            "machine": "virt,gic-version=3" if self.arch == "arm64" else "pc",
+            "cpu": cpu,
+            "thread": "single" if patches else "multi",
+            "smp": 2,
+            "mem": 1024 if slow == 1 else 2048,
+            "timeout_boot": 60 if slow == 1 else 180,
+            "timeout_run": 60 * slow,
+            "timeout_test": 300 * min(slow, 4),
+        }
+
+    @property
+    def slow(self):
+        """Whether the sanitizers are on."""
+        return "KASAN" in self.options
+
+    def module(self, name):
+        """Returns the path of a built module."""
+        if name not in self._modules:
+            raise SetupError(f"{self.name}: {name} is nowhere under {self.moddir}: build the modules "
+                             f"for this kernel first ('make modules' does)")
+        return self._modules[name]

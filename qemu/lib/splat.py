@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Finds what a kernel prints when something is wrong with it.
+
+splat-deny.txt: a regular expression a line, each after at least one '# sample: ' line that it must
+find. splat-allow.txt: the same, each after a '# YYYY-MM-DD why' line. The deny list is tried on its
+own samples before each use: a check that doesn't work must not look like a clean log.
+
+A test that provokes a splat prints BEGIN and a regular expression before, END after it: in between
+exactly one splat must match, and only that one is excused.
+"""
+
+import re
+
+from .errors import SetupError
+
+SAMPLE = "# sample: "
+DATED = re.compile(r"^# \d{4}-\d\d-\d\d \S")
+BEGIN = re.compile(r"^rcu_ptr: expect-splat begin (.*)$")
+END = re.compile(r"^rcu_ptr: expect-splat end$")
+CUT_HERE = "------------[ cut here ]------------"
+END_TRACE = "---[ end trace "
+# What belongs to a report that doesn't say where it ends.
+REPORT_LINES = 40
+CLEAN = (
+    "rcu_ptr: engine rfc, 2 CPUs, 5 cached blocks, drain after 5000 ms",
+    "    # rcu_ptr_debug: pass:3 fail:0 skip:0 total:3",
+    "rcu_ptr: loading out-of-tree module taints kernel.",
+    "kmemleak: Automatic memory scanning thread started",
+    "reboot: Power down",
+)
+
+
+def _compile(line, where):
+    try:
+        return re.compile(line)
+    except re.error as error:
+        raise SetupError(f"{where}: '{line}' is no regular expression: {error}") from error
+
+
+class Splat:
+    """One report: the line that gave it away, and the text around it."""
+
+    def __init__(self, line, block):
+        self.line = line
+        self.block = block
+
+    def matches(self, regex):
+        """Whether this is the report that a test announced."""
+        return any(regex.search(text) for text in [self.line, *self.block])
+
+
+class Detector:
+    """The two lists."""
+
+    def __init__(self, deny_text, allow_text, name="splat-deny.txt"):
+        self._deny = []
+        samples = []
+        for number, line in enumerate(deny_text.splitlines(), 1):
+            where = f"{name}:{number}"
+            if line.startswith(SAMPLE):
+                samples.append(line[len(SAMPLE):])
+            elif line.strip() and not line.startswith("#"):
+                regex = _compile(line, where)
+                if not samples:
+                    raise SetupError(f"{where}: '{line}' has no '{SAMPLE}' line above it")
+                for sample in samples:
+                    if not regex.search(sample):
+                        raise SetupError(f"{where}: '{line}' doesn't find its sample '{sample}'")
+                self._deny.append(regex)
+                samples = []
+        if not self._deny:
+            raise SetupError(f"{name}: the list is empty: no splat would be seen")
+        self._allow = self._load_allow(allow_text)
+        for text in CLEAN:
+            if self.is_splat(text):
+                raise SetupError(f"{name}: an ordinary line is taken for a splat: '{text}'")
+
+    @staticmethod
+    def _load_allow(text):
+        allow = []
+        above = ""
+        for number, line in enumerate(text.splitlines(), 1):
+            where = f"splat-allow.txt:{number}"
+            if line.strip() and not line.startswith("#"):
+                if not DATED.match(above):
+                    raise SetupError(f"{where}: '{line}' has no '# YYYY-MM-DD reason' line above it")
+                allow.append(_compile(line, where))
+            above = line
+        return allow
+
+    def is_splat(self, text):
+        """Whether this line gives a splat away."""
+        return any(r.search(text) for r in self._deny) and \
+            not any(r.search(text) for r in self._allow)
+
+    def find(self, texts):
+        """Returns the splats that nobody announced, and what is wrong with announced ones."""
+        unexpected, problems = [], []
+        expected, bracket = None, []
+        block, in_cut, seen_in_cut = [], False, False
+        for text in texts:
+            begin, end = BEGIN.match(text), END.match(text)
+            if begin or end:
+                if expected is not None:
+                    unexpected += self._settle(expected, bracket, problems, closed=bool(end))
+                elif end:
+                    problems.append("an expect-splat end without a begin")
+                expected = begin.group(1) if begin else None
+                bracket = []
+                continue
+            if text.startswith(CUT_HERE):
+                block, in_cut, seen_in_cut = [], True, False
+            if in_cut or len(block) < REPORT_LINES:
+                block.append(text)
+            if self.is_splat(text) and not seen_in_cut:
+                if not in_cut:
+                    block = [text]
+                seen_in_cut = in_cut
+                (unexpected if expected is None else bracket).append(Splat(text, block))
+            if text.startswith(END_TRACE):
+                in_cut = seen_in_cut = False
+        if expected is not None:
+            unexpected += self._settle(expected, bracket, problems, closed=False)
+        return unexpected, problems
+
+    @staticmethod
+    def _settle(expected, bracket, problems, closed):
+        """Judges one bracket; returns the splats in it that aren't excused."""
+        try:
+            regex = re.compile(expected)
+        except re.error as error:
+            problems.append(f"expect-splat '{expected}' is no regular expression: {error}")
+            return bracket
+        if not closed:
+            problems.append(f"expect-splat '{expected}' was never ended")
+            return bracket
+        matching = [splat for splat in bracket if splat.matches(regex)]
+        if len(matching) != 1:
+            problems.append(f"expect-splat '{expected}' came {len(matching)} times instead of once")
+        return [splat for splat in bracket if splat not in matching[:1]]

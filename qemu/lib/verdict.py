@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What a console log and the end of QEMU say together about one boot of a scenario."""
+
+import collections
+import re
+
+from . import console as consoles
+from . import ktap
+
+# How QEMU ended.
+EXITED, TIMED_OUT = "exited", "timed out"
+
+DOWN = re.compile(r"^reboot: Power down\b")
+HALTED = re.compile(r"^reboot: (?:Power off not available: )?System halted|^reboot: Power off not av")
+DEMO = re.compile(r"^rcu_ptr_kunit: demo: (.*)$")
+ENGINE = re.compile(r"^rcu_ptr: engine (\w+)")
+
+
+class Verdict:
+    """The suites of one boot, with one about the guest itself in front."""
+
+    def __init__(self, name, suites, state):
+        self.name = name
+        self.suites = suites
+        # PASS, FAIL, TIMEOUT or ERROR
+        self.state = state
+        self.engine = None
+        self.demo = []
+
+    def leaves(self):
+        """All cases."""
+        return [leaf for suite in self.suites for leaf in suite.leaves()]
+
+    def counts(self):
+        """How many cases passed, failed, were skipped."""
+        passed = failed = skipped = 0
+        for suite in self.suites:
+            p, f, s = count(suite)
+            passed, failed, skipped = passed + p, failed + f, skipped + s
+        return passed, failed, skipped
+
+
+def count(result):
+    """Passed, failed and skipped cases of a suite. A suite that failed without a failed case in it
+    counts as one."""
+    if not result.children:
+        if result.status == ktap.SKIPPED:
+            return 0, 0, 1
+        return (1, 0, 0) if result.passed() else (0, 1, 0)
+    sums = [sum(column) for column in zip(*(count(child) for child in result.children))]
+    if not result.passed() and sums[1] == 0:
+        sums[1] = 1
+    return tuple(sums)
+
+
+def _case(name, log, directive="", reason=""):
+    if log:
+        return ktap.Result.failed(name, *log, directive=directive, reason=reason)
+    return ktap.Result(name, ktap.OK)
+
+
+def _boot_case(marks, ended, code, stderr):
+    if marks.init:
+        return _case("boot", [])
+    how = "gave up waiting" if ended == TIMED_OUT else f"QEMU exited with code {code}"
+    log = [f"the guest's init never started ({how})"]
+    log += [f"qemu: {line}" for line in stderr.splitlines()[:10]]
+    return _case("boot", log, "ERROR", "no boot")
+
+
+def _step_cases(plan, marks, ended):
+    cases = []
+    for number, (name, words) in enumerate(zip(plan.names(), plan.steps), 1):
+        step = " ".join(words)
+        if number not in marks.started:
+            cases.append(_case(name, [f"step {number} '{step}' was never reached"]))
+        elif number not in marks.codes:
+            timeout = ended == TIMED_OUT
+            cases.append(_case(name, [f"step {number} '{step}' never ended"],
+                               "TIMEOUT" if timeout else "ERROR",
+                               "still running" if timeout else "the guest ended first"))
+        else:
+            code = marks.codes[number]
+            log = [f"step {number} '{step}' ended with code {code}"] if code else []
+            cases.append(_case(name, log))
+    return cases
+
+
+def _splat_case(detector, texts):
+    unexpected, problems = detector.find(texts)
+    log = list(problems)
+    for splat in unexpected:
+        log.append(f"splat: {splat.line}")
+        log += [f"  {text}" for text in splat.block[:12] if text != splat.line]
+    return _case("no_splats", log)
+
+
+def _power_case(marks, texts, ended, code):
+    if ended == TIMED_OUT:
+        if any(HALTED.match(text) for text in texts):
+            return _case("power_off", ["the guest halted but can't power off: its kernel lacks the "
+                                       "driver for it (CONFIG_ACPI with CONFIG_PCI, or PSCI)"])
+        return _case("power_off", ["the guest had not ended when its time was over"], "TIMEOUT")
+    log = []
+    if not marks.end:
+        log.append("the guest ended before its plan did: it crashed or was killed")
+    elif not any(DOWN.match(text) for text in texts) and code != 0:
+        log.append("neither 'reboot: Power down' nor a clean exit of QEMU was seen")
+    if code not in (0, None):
+        log.append(f"QEMU exited with code {code}")
+    return _case("power_off", log)
+
+
+def _settle_unfinished(result, ended):
+    """Names what happened to suites and cases whose result line never came."""
+    for child in result.children:
+        _settle_unfinished(child, ended)
+    if result.status == ktap.UNFINISHED:
+        result.status = ktap.FAILED
+        timeout = ended == TIMED_OUT
+        result.directive = "TIMEOUT" if timeout else "ERROR"
+        result.reason = "still running" if timeout else "never ended"
+        missing = (result.plan or 0) - len(result.children)
+        if missing > 0:
+            after = result.children[-1].name if result.children else "its start"
+            lost = ktap.Result.failed(f"after_{after}".replace(" ", "_"), *result.log,
+                                      f"{missing} of {result.plan} cases never came",
+                                      directive=result.directive, reason=result.reason)
+            result.children.append(lost)
+            result.log = []
+            result.plan = None
+
+
+def _unique(suites):
+    """A suite that ran again gets a number."""
+    seen = collections.Counter()
+    for suite in suites:
+        seen[suite.name] += 1
+        if seen[suite.name] > 1:
+            suite.name = f"{suite.name}.{seen[suite.name]}"
+
+
+def _missing(suites, expected, ended):
+    """Suites that should have run and didn't, and ones that ran without a single case."""
+    seen = collections.Counter(suite.name for suite in suites)
+    missing = []
+    for name, times in collections.Counter(expected).items():
+        for _ in range(times - seen[name]):
+            directive = "TIMEOUT" if ended == TIMED_OUT else "ERROR"
+            missing.append(ktap.Result.failed(name, "this suite is expected and did not run",
+                                              directive=directive, reason="missing"))
+    for suite in suites:
+        if not suite.children and suite.status == ktap.OK:
+            suite.status = ktap.FAILED
+            suite.log.append("no case of this suite ran")
+    return missing
+
+
+def judge(name, data, plan, expected, detector, ended, code=None, stderr=""):
+    """Judges one boot. data: the console's bytes."""
+    console = consoles.lines(data)
+    texts = [line.text for line in console]
+    marks = consoles.Marks(console)
+    suites = ktap.parse(texts)
+    for suite in suites:
+        _settle_unfinished(suite, ended)
+    missing = _missing(suites, expected, ended)
+    _unique(suites)
+    guest = ktap.Result("guest", ktap.OK)
+    boot = _boot_case(marks, ended, code, stderr)
+    guest.children = [boot]
+    if boot.passed():
+        guest.children += _step_cases(plan, marks, ended)
+    guest.children.append(_splat_case(detector, texts))
+    if boot.passed():
+        guest.children.append(_power_case(marks, texts, ended, code))
+    guest.status = ktap.OK if guest.passed() else ktap.FAILED
+    suites = [guest, *suites, *missing]
+    verdict = Verdict(name, suites, _state(suites, marks, ended))
+    for text in texts:
+        engine, demo = ENGINE.match(text), DEMO.match(text)
+        if engine and not verdict.engine:
+            verdict.engine = engine.group(1)
+        if demo:
+            verdict.demo.append(dict(word.partition("=")[::2] for word in demo.group(1).split()))
+    return verdict
+
+
+def _state(suites, marks, ended):
+    if not marks.init:
+        return "ERROR"
+    if ended == TIMED_OUT and not marks.end:
+        return "TIMEOUT"
+    return "PASS" if all(suite.passed() for suite in suites) else "FAIL"

@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""Boots kernels with the rcu_ptr modules in QEMU and says whether all is well.
+
+run    a short demonstration; stdout is a summary for people
+test   every suite; stdout is one KTAP stream, its last line 'N passed, N failed, N skipped'
+
+Exit codes: 0 all good, 1 a failure, 2 set-up or usage, 4 everything was skipped.
+"""
+
+import argparse
+import pathlib
+import sys
+
+from lib import expected, report
+from lib.errors import SetupError
+from lib.plan import Plan
+from lib.run import Run
+from lib.scenario import Scenario
+from lib.splat import Detector
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+def _arguments():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("verb", choices=("run", "test"))
+    parser.add_argument("--scenario", action="append", required=True,
+                        metavar="NAME:KDIR:MODDIR[:BUSYBOX]",
+                        help="kernel build, modules built for it, the guest's busybox; repeatable")
+    parser.add_argument("--ksrc", type=pathlib.Path, metavar="DIR",
+                        help="kernel source, for the hint how to read the results")
+    parser.add_argument("--out", type=pathlib.Path, required=True, metavar="DIR",
+                        help="where logs and results are kept, a folder per boot")
+    parser.add_argument("--smp", type=int, metavar="N", help="CPUs of the guest")
+    parser.add_argument("--mem", type=int, metavar="MB", help="memory of the guest")
+    parser.add_argument("--plan", type=pathlib.Path, metavar="FILE",
+                        help="other steps than qemu/guest/plan.VERB; no suite is then expected")
+    parser.add_argument("--keep", action="store_true", help="keep the initramfs too")
+    return parser.parse_args()
+
+
+def _read(path):
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SetupError(f"{path}: {error.strerror}") from error
+
+
+def _runs(args):
+    """Everything that can be wrong before the first boot is found here."""
+    detector = Detector(_read(HERE / "splat-deny.txt"), _read(HERE / "splat-allow.txt"))
+    path = args.plan or HERE / "guest" / f"plan.{args.verb}"
+    plan = Plan(_read(path), path)
+    runs = []
+    for spec in args.scenario:
+        scenario = Scenario(spec)
+        for name in plan.modules():
+            scenario.module(name)
+        suites = [] if args.plan else expected.load(args.verb, scenario.name)
+        runs.append(Run(scenario, plan, suites, detector, args))
+    return runs
+
+
+def _test(runs, args):
+    print("\n".join(report.header(len(runs))), flush=True)
+    verdicts = []
+    for number, run in enumerate(runs, 1):
+        verdicts.append(run.go())
+        print("\n".join(report.scenario(verdicts[-1], number)), flush=True)
+        print(f"logs: {run.folder}", file=sys.stderr)
+    if args.ksrc:
+        print(f"read results with: {args.ksrc}/tools/testing/kunit/kunit.py parse FILE",
+              file=sys.stderr)
+    print(report.closing(report.totals(verdicts)), flush=True)
+    return verdicts
+
+
+def _run(runs):
+    verdicts = []
+    for run in runs:
+        verdicts.append(run.go())
+        print("\n".join(report.summary(verdicts[-1], run)), flush=True)
+    return verdicts
+
+
+def main():
+    """Returns the exit code."""
+    args = _arguments()
+    args.out = args.out.resolve()
+    try:
+        runs = _runs(args)
+        verdicts = _test(runs, args) if args.verb == "test" else _run(runs)
+    except SetupError as error:
+        print(f"qemu/run.py: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nqemu/run.py: interrupted", file=sys.stderr)
+        return 1
+    return report.exit_code(verdicts)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
