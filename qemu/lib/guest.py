@@ -31,7 +31,7 @@ class Follower:
                 self.init = True
                 self._progress.step("init")
             elif found and found.group(4):
-                self._progress.step(f"{found.group(4)}/{found.group(5)} {found.group(6)}")
+                self._progress.step(f"{found.group(4)}/{found.group(5)} {found.group(6)}".rstrip())
             elif verdict.HALTED.match(text):
                 self.halted = True
             else:

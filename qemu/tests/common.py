@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What the tests of the runner share."""
+
+import pathlib
+import sys
+
+QEMU = pathlib.Path(__file__).resolve().parent.parent
+GOLDEN = QEMU / "tests" / "golden"
+sys.path.insert(0, str(QEMU))
+
+# pylint: disable=wrong-import-position
+from lib import verdict  # noqa: E402
+from lib.plan import Plan  # noqa: E402
+from lib.splat import Detector  # noqa: E402
+
+# The plan and the list of suites that the golden logs belong to.
+PLAN = Plan("insmod rcu_ptr.ko\ninsmod rcu_ptr_kunit.ko\nrmmod rcu_ptr\n", "golden")
+EXPECTED = ["rcu_ptr_queue", "rcu_ptr_list"]
+
+
+def lists():
+    """The real deny and allow lists."""
+    return [(QEMU / name).read_text(encoding="utf-8") for name in ("splat-deny.txt", "splat-allow.txt")]
+
+
+def detector():
+    """A detector with the real lists."""
+    return Detector(*lists())
+
+
+def judge(data, ended="exited", code=0, stderr="", suites=None):
+    """Judges a log as the runner would."""
+    return verdict.judge("BASE", data, PLAN, EXPECTED if suites is None else suites, detector(),
+                         ended, code, stderr)
+
+
+def failed(results, path=""):
+    """The names of what failed, as the golden files have them."""
+    names = []
+    for result in results:
+        if result.passed():
+            continue
+        below = failed(result.children, f"{path}{result.name}: ")
+        names += below or [f"{path}{result.name} {result.directive}".rstrip()]
+    return names

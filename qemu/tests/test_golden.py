@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Console logs, and what the runner must say about them."""
+
+import unittest
+
+from common import GOLDEN, failed, judge
+from lib import report
+
+
+def wanted(path):
+    """Reads a .want file: key: value, 'failed' as often as need be."""
+    want = {"failed": []}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("#"):
+            continue
+        key, _, value = line.partition(": ")
+        if key == "failed":
+            want["failed"].append(value)
+        else:
+            want[key] = value
+    return want
+
+
+class Golden(unittest.TestCase):
+    """golden/NAME.log must be judged as golden/NAME.want says."""
+
+    def test_logs(self):
+        logs = sorted(GOLDEN.glob("*.log"))
+        self.assertGreater(len(logs), 30)
+        for log in logs:
+            with self.subTest(log.stem):
+                want = wanted(log.with_suffix(".want"))
+                code = None if want["code"] == "none" else int(want["code"])
+                verdict = judge(log.read_bytes(), want["ended"], code)
+                self.assertEqual(failed(verdict.suites), want["failed"])
+                self.assertEqual(report.closing(verdict.counts()), want["counts"])
+                self.assertEqual(verdict.state, want["state"])
+                self.assertEqual(verdict.engine or "none", want["engine"])
+                good = want["state"] == "PASS"
+                self.assertEqual(report.exit_code([verdict]), 0 if good else 1)
+
+    def test_every_want_has_a_log(self):
+        for want in GOLDEN.glob("*.want"):
+            self.assertTrue(want.with_suffix(".log").exists(), want)
+
+    def test_reason_is_shown(self):
+        verdict = judge((GOLDEN / "failing_test.log").read_bytes())
+        text = "\n".join(report.scenario(verdict, 1))
+        self.assertIn("# Expected freed == 100, but", text)
+        verdict = judge((GOLDEN / "qemu_refuses.log").read_bytes(), code=1,
+                        stderr="qemu: could not load kernel\n")
+        self.assertIn("# qemu: qemu: could not load kernel", "\n".join(report.scenario(verdict, 1)))
+
+    def test_demo_is_read(self):
+        verdict = judge((GOLDEN / "interleaved.log").read_bytes())
+        self.assertEqual(verdict.demo, [{"kind": "kmalloc", "objects": "1000"},
+                                        {"grace_periods": "12"}])
+
+    def test_all_skipped(self):
+        verdict = judge((GOLDEN / "good.log").read_bytes())
+        for leaf in verdict.leaves():
+            leaf.status = "skip"
+        self.assertEqual(report.exit_code([verdict]), 4)
+
+    def test_nothing_ran(self):
+        self.assertEqual(report.exit_code([]), 1)
+        self.assertEqual(report.closing(report.totals([])), "0 passed, 1 failed, 0 skipped")
+
+
+if __name__ == "__main__":
+    unittest.main()
