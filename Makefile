@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# For people: 'make help'. Kbuild reads Kbuild, not this file.
+
+.DEFAULT_GOAL := modules
+.PHONY: all modules run test check clean distclean kernel rust-analyzer rustfmt env help
+
+# Every script parallelises by itself.
+.NOTPARALLEL:
+
+export ARCH KSRC KDIR LLVM RUSTC BINDGEN SCENARIOS SMP MEM
+
+help:
+	@sed -n 's/^#: \{0,1\}//p' Makefile
+
+#: rcu_ptr: free objects after an RCU grace period, from any context
+#:
+#:   make run             boot a kernel with the modules, run the self-tests and a
+#:                        short demonstration; sets up everything that is missing
+#:   make test            the whole suite over the scenarios of qemu/configs/CFLIST
+#:   make check           formatting, lints, documentation, tests on the host
+#:
+#:   make [modules]       build the modules only, into build/; 'make KDIR=DIR' for
+#:                        any prepared build of Linux 7.3 or later
+#:   make -C $KDIR M=$PWD the same in place, as kernel people do
+#:   make kernel          build the kernels only, print where they are
+#:   make env             check the environment, install what is missing (as root)
+#:   make rustfmt         format the Rust code
+#:   make rust-analyzer   write rust-project.json
+#:   make clean           remove what was built in this directory
+#:   make distclean       the results of runs and the cache as well
+#:
+#: Variables:
+#:   ARCH=x86_64|arm64    architecture; arm64 makes 'make run' take scenario ARM64
+#:   SCENARIOS="A B"      scenarios under qemu/configs, instead of the usual ones
+#:   SMP=N MEM=MB         CPUs and memory of the guest
+#:   KSRC=DIR             kernel source, instead of the newest packaged one
+#:   KDIR=DIR             kernel build, instead of one that is made here
+#:   LLVM=-22 RUSTC=PATH BINDGEN=PATH
+#:                        toolchain, instead of the first complete one
+#:   RCU_PTR_CACHE=DIR    kernels and their source; ~/.cache/rcu_ptr
+#:
+#: Scripts end with 0 when all is good, 1 when something failed, 2 when the set-up
+#: or the usage is wrong, 4 when everything was skipped. make itself turns all but
+#: 0 into 2: call scripts/qemu.sh run|test where the difference matters.
+
+all: modules
+
+modules:
+	@scripts/modules.sh
+
+run test:
+	@scripts/qemu.sh $@
+
+kernel:
+	@scripts/kernel.sh
+
+check:
+	@scripts/check.sh
+
+env:
+	@scripts/env.sh
+
+rustfmt:
+	@scripts/rustfmt.sh
+
+rust-analyzer:
+	@scripts/rust-analyzer.sh
+
+clean:
+	@scripts/clean.sh
+
+distclean:
+	@scripts/clean.sh all

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# Everything that the commands share.
+
+# shellcheck source=scripts/lib/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+for part in apt toolchain need source kernel modules; do
+	# shellcheck source=/dev/null
+	source "$ROOT/scripts/lib/$part.sh"
+done
+
+# check_variables: those that the Makefile passes on
+check_variables()
+{
+	case ${ARCH:=} in
+	''|x86_64|arm64) ;;
+	*) die "ARCH=$ARCH: there are x86_64 and arm64" ;;
+	esac
+	[[ ${SMP:-1} =~ ^[1-9][0-9]*$ ]] || die "SMP=$SMP: say a number of CPUs"
+	[[ ${MEM:-1} =~ ^[1-9][0-9]*$ ]] || die "MEM=$MEM: say a number of MiB"
+	if [ -n "${KDIR:-}" ]; then
+		[ -d "$KDIR" ] || die "KDIR=$KDIR: there is no such directory"
+		check_kdir "$KDIR"
+		KDIR=$(cd "$KDIR" && pwd)
+		if [ -n "$ARCH" ] && [ "$ARCH" != "$(kdir_arch "$KDIR")" ]; then
+			die "ARCH=$ARCH, but KDIR=$KDIR is a kernel for $(kdir_arch "$KDIR")"
+		fi
+		ARCH=$(kdir_arch "$KDIR")
+	fi
+}
+
+# choose_scenarios run|test: sets NAMES
+choose_scenarios()
+{
+	local name
+
+	if [ -n "${SCENARIOS:-}" ]; then
+		read -ra NAMES <<<"$SCENARIOS"
+	elif [ "$1" = test ] && [ -z "${KDIR:-}" ]; then
+		NAMES=()
+		for name in $(grep -v '^#' "$CONFIGS/CFLIST"); do
+			[ -n "$ARCH" ] && [ "$ARCH" != "$(scenario_arch "$name")" ] || NAMES+=("$name")
+		done
+	elif [ "$ARCH" = arm64 ]; then
+		NAMES=(ARM64)
+	else
+		NAMES=(BASE)
+	fi
+	for name in "${NAMES[@]}"; do
+		scenario_arch "$name" >/dev/null
+		if [ -n "$ARCH" ] && [ "$ARCH" != "$(scenario_arch "$name")" ]; then
+			die "scenario $name is for $(scenario_arch "$name"), ARCH says $ARCH"
+		fi
+	done
+	[ -z "${KDIR:-}" ] || [ ${#NAMES[@]} -eq 1 ] || die "KDIR= is one kernel: name one scenario, not ${NAMES[*]}"
+}
+
+# kernel_of NAME: sets KDIR_OF_SCENARIO; KDIR= comes first
+kernel_of()
+{
+	if [ -n "${KDIR:-}" ]; then
+		KDIR_OF_SCENARIO=$KDIR
+	else
+		kernel_build "$1"
+	fi
+}
+
+# modules_directory NAME: where its modules are built
+modules_directory()
+{
+	if [ -n "${KDIR:-}" ]; then
+		echo "$ROOT/build/kdir-$(printf '%s' "$KDIR" | sha256sum | cut -c1-8)"
+	else
+		echo "$ROOT/build/$1"
+	fi
+}

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# Packages: installing what is missing, and reading another Debian suite or
+# architecture without touching the system's own configuration.
+
+APT_INSTALL=(apt-get install -y --no-install-recommends --no-remove)
+
+# apt_candidate PACKAGE: the version that would be installed, or nothing
+apt_candidate()
+{
+	apt-cache policy "$1" 2>/dev/null | awk '$1 == "Candidate:" && $2 != "(none)" { print $2; exit }'
+}
+
+apt_update()
+{
+	progress "apt-get update" "$CACHE/log/apt-update.log" 0 apt-get update -q ||
+		die "the package lists can't be fetched: mend the network or the sources of apt, then try again"
+}
+
+# apt_refresh: fetches the package lists if there are none
+apt_refresh()
+{
+	[ -n "$(apt_candidate gcc)" ] || [ "$(id -u)" -ne 0 ] || apt_update
+}
+
+# apt_install PACKAGE...: as root only
+apt_install()
+{
+	local log=$CACHE/log/apt-install.log package again=
+
+	for package; do
+		[ -n "$(apt_candidate "$package")" ] || again=y
+	done
+	[ -z "$again" ] || apt_update
+	say "installing: $*"
+	export DEBIAN_FRONTEND=noninteractive
+	if ! progress "installing $# packages" "$log" 0 "${APT_INSTALL[@]}" "$@"; then
+		[ -z "$again" ] || die "install them by hand: ${APT_INSTALL[*]} $*"
+		apt_update
+		progress "installing $# packages" "$log" 0 "${APT_INSTALL[@]}" "$@" ||
+			die "install them by hand: ${APT_INSTALL[*]} $*"
+	fi
+}
+
+# The archives that the system's own apt uses, security archives left out.
+apt_archives()
+{
+	# shellcheck disable=SC2016 # apt expands these
+	apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
+		grep -v security | sort -u || true
+}
+
+# private_apt SUITE ARCHITECTURE TEST-PACKAGE
+#
+# Prepares an apt of our own, with one suite in it, and leaves the command in
+# PRIVATE_APT (apt-get) and PRIVATE_APT_CACHE. Fails if no archive has the suite.
+private_apt()
+{
+	local suite=$1 arch=$2 dir=$CACHE/apt/$1-$2 keyring uri log=$CACHE/log/apt-$1-$2.log
+
+	command -v apt-get >/dev/null || return 1
+	keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+	if [ ! -e "$keyring" ]; then
+		say "$keyring is missing: apt-get install debian-archive-keyring"
+		return 1
+	fi
+	apt_refresh
+	mkdir -p "$dir/lists/partial" "$dir/cache/archives/partial" "$dir/preferences.d"
+	cat >"$dir/apt.conf" <<-END
+		Dir::State "$dir";
+		Dir::State::lists "$dir/lists";
+		Dir::State::status "/dev/null";
+		Dir::Cache "$dir/cache";
+		Dir::Etc::sourcelist "$dir/sources.list";
+		Dir::Etc::sourceparts "-";
+		Dir::Etc::preferences "/dev/null";
+		Dir::Etc::preferencesparts "$dir/preferences.d";
+		APT::Architecture "$arch";
+		APT::Architectures { "$arch"; };
+		APT::Default-Release "";
+		APT::Sandbox::User "root";
+		Acquire::Languages "none";
+		#clear APT::Update::Pre-Invoke;
+		#clear APT::Update::Post-Invoke;
+		#clear APT::Update::Post-Invoke-Success;
+		#clear DPkg::Post-Invoke;
+	END
+	PRIVATE_APT=(apt-get -q -c "$dir/apt.conf")
+	# shellcheck disable=SC2034 # for the caller
+	PRIVATE_APT_CACHE=(apt-cache -c "$dir/apt.conf")
+	for uri in $(apt_archives); do
+		echo "deb [signed-by=$keyring] $uri $suite main" >"$dir/sources.list"
+		if progress "reading the package list of $suite ($arch)" "$log" 0 \
+				"${PRIVATE_APT[@]}" -o APT::Update::Error-Mode=any update; then
+			return 0
+		fi
+	done
+	return 1
+}
+
+# private_download PACKAGE DIRECTORY: prints the path of the .deb
+private_download()
+{
+	local deb
+
+	mkdir -p "$2"
+	rm -f "$2/$1"_*.deb
+	(
+		cd "$2"
+		progress "downloading $1" "$CACHE/log/download-$1.log" 0 "${PRIVATE_APT[@]}" download "$1"
+	) || return 1
+	deb=$(find "$2" -maxdepth 1 -name "$1_*.deb")
+	[ -n "$deb" ] || return 1
+	echo "$deb"
+}

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# Kernel builds, cached by everything that goes into them.
+
+# Raise it when the way in which kernels are built here changes.
+KERNEL_RECIPE=1
+# About as many lines as a build prints.
+KERNEL_STEPS=1600
+# Builds of one scenario that are kept.
+KERNEL_KEEP=3
+
+# fragment_of NAME: the configuration that a scenario asks for
+fragment_of()
+{
+	cat "$CONFIGS/CFcommon" "$CONFIGS/CFcommon.$(scenario_arch "$1")" "$CONFIGS/$1" |
+		grep -v '^#' | grep .
+}
+
+# check_config CONFIG FRAGMENT: every line of the fragment is in the configuration
+check_config()
+{
+	local line bad=
+
+	while read -r line; do
+		case $line in
+		CONFIG_*=n)
+			! grep -q "^${line%=n}=" "$1" || { say "$line: the kernel has it on all the same"; bad=y; }
+			;;
+		CONFIG_*=*)
+			grep -qxF "$line" "$1" || { say "$line: the kernel dropped it"; bad=y; }
+			;;
+		*)
+			say "$line: not of the form CONFIG_X=value"
+			bad=y
+			;;
+		esac
+	done <"$2"
+	[ -z "$bad" ] || die "add what these depend on under $CONFIGS, or take them out there"
+}
+
+# GNUmakefile of a build, so that a plain 'make -C KDIR M=...' uses its toolchain
+write_gnumakefile()
+{
+	local arg
+
+	echo '# Uses what this kernel was built with, unless the command line says otherwise.'
+	[ -z "${LIBCLANG_PATH:-}" ] || echo "export LIBCLANG_PATH ?= $LIBCLANG_PATH"
+	for arg in "${MAKE_ARGS[@]}"; do
+		echo "ifneq (\$(origin ${arg%%=*}),command line)"
+		echo "args += $arg"
+		echo "endif"
+	done
+	printf '%s\n' '$(filter-out __build,$(MAKECMDGOALS)) _all: __build' '	@:' '__build:' \
+		'	@$(MAKE) --no-print-directory -f Makefile $(args) $(MAKECMDGOALS)' '.PHONY: __build'
+}
+
+# source_identity: what the key holds of the kernel source
+source_identity()
+{
+	echo "$KERNEL_SOURCE $(kernel_version "$KERNEL_SOURCE")"
+}
+
+prune_builds()
+{
+	local dir
+
+	# shellcheck disable=SC2012 # names are ours
+	ls -dt "$CACHE/kernel/$1"-*/ 2>/dev/null | tail -n +$((KERNEL_KEEP + 1)) | while read -r dir; do
+		dir=${dir%/}
+		(flock -n 9 || exit 0; rm -rf "$dir") 9>"$dir.lock"
+	done
+}
+
+configure_kernel()
+{
+	local dir=$1 log=$2
+
+	fragment_of "$SCENARIO" >"$dir/fragment"
+	make -C "$KERNEL_SOURCE" O="$dir" "${MAKE_ARGS[@]}" KCONFIG_ALLCONFIG="$dir/fragment" allnoconfig \
+		>"$log" 2>&1 </dev/null || {
+		tail -n 20 "$log" >&2
+		die "the kernel can't be configured (log: $log)"
+	}
+	if ! grep -qx CONFIG_RUST=y "$dir/.config"; then
+		make -C "$KERNEL_SOURCE" O="$dir" "${MAKE_ARGS[@]}" rustavailable </dev/null >&2 || true
+	fi
+	check_config "$dir/.config" "$dir/fragment"
+}
+
+# kernel_build NAME: sets KDIR_OF_SCENARIO. The toolchain is chosen already.
+kernel_build()
+{
+	local SCENARIO=$1 arch key dir log steps
+	local -a MAKE_ARGS
+
+	arch=$(scenario_arch "$1")
+	kernel_source
+	mapfile -t MAKE_ARGS < <(make_args)
+	MAKE_ARGS+=("ARCH=$arch")
+	key=$({
+		echo "$KERNEL_RECIPE"
+		source_identity
+		toolchain_words
+		printf '%s\n' "${MAKE_ARGS[@]}"
+		fragment_of "$1"
+	} | sha256sum | cut -c1-12)
+	dir=$CACHE/kernel/$1-$(kernel_version "$KERNEL_SOURCE")-$key
+	KDIR_OF_SCENARIO=$dir
+	# A source that is the user's own may have changed: its make decides.
+	[ ! -e "$dir/rcu_ptr.complete" ] || [ -n "${KSRC:-}" ] || return 0
+	lock "$dir.lock" "the kernel of $1"
+	[ ! -e "$dir/rcu_ptr.complete" ] || [ -n "${KSRC:-}" ] || return 0
+	mkdir -p "$dir" "$CACHE/log"
+	log=$CACHE/log/kernel-$1.log
+	configure_kernel "$dir" "$log"
+	toolchain_save "$dir/toolchain.env"
+	steps=$(cat "$CACHE/log/kernel-$1.steps" 2>/dev/null || echo "$KERNEL_STEPS")
+	[ -z "${KSRC:-}" ] || [ ! -e "$dir/rcu_ptr.complete" ] || steps=0
+	progress "building the kernel of $1 ($arch, Linux $(kernel_version "$KERNEL_SOURCE"))" "$log" "$steps" \
+		make -C "$KERNEL_SOURCE" O="$dir" "${MAKE_ARGS[@]}" -j"$(nproc)" ||
+		die "the kernel of $1 can't be built (log: $log)"
+	write_gnumakefile >"$dir/GNUmakefile"
+	if [ ! -e "$dir/rcu_ptr.complete" ]; then
+		grep -c '^  [A-Z]' "$log" >"$CACHE/log/kernel-$1.steps" || true
+		touch "$dir/rcu_ptr.complete"
+	fi
+	prune_builds "$1"
+}
+
+# check_kdir DIR: whether modules of ours can be built against it
+check_kdir()
+{
+	local config=$1/.config version
+
+	[ -e "$1/include/config/auto.conf" ] || die "KDIR=$1 is no prepared kernel build: build that kernel first"
+	grep -qx CONFIG_RUST=y "$config" || die "KDIR=$1: this kernel has no CONFIG_RUST=y, the modules need it"
+	grep -qx CONFIG_MODULES=y "$config" || die "KDIR=$1: this kernel has no CONFIG_MODULES=y"
+	[ -e "$1/rust/libkernel.rmeta" ] ||
+		die "KDIR=$1 has no rust/libkernel.rmeta: build the kernel there, or run 'make modules_prepare' in it"
+	[ -e "$1/Module.symvers" ] || die "KDIR=$1 has no Module.symvers: build the kernel there"
+	version=$(cat "$1/include/config/kernel.release")
+	at_least "${version%%-*}" "$KERNEL_MIN" || die "KDIR=$1 is Linux $version, needed is $KERNEL_MIN or newer"
+}
+
+# kdir_arch DIR
+kdir_arch()
+{
+	if grep -qx CONFIG_ARM64=y "$1/.config"; then
+		echo arm64
+	elif grep -qx CONFIG_X86_64=y "$1/.config"; then
+		echo x86_64
+	else
+		die "KDIR=$1: there are scenarios for x86_64 and arm64 only"
+	fi
+}

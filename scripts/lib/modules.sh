@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# The modules, built out of source so that scenarios don't clobber each other.
+
+# check_clean: kbuild would take products of an in-place build for its own
+check_clean()
+{
+	local found
+
+	found=$(find "$ROOT/rust" -name '.*.cmd' -print -quit)
+	[ -z "$found" ] ||
+		die "a build of the modules in place is in the way (${found#"$ROOT/"}): run 'make clean' first"
+}
+
+# What the modules depend on in a kernel build, beyond what kbuild sees.
+kdir_identity()
+{
+	(cd "$1" && pwd && stat -c '%Y %n' Module.symvers rust/libkernel.rmeta include/config/auto.conf)
+}
+
+# build_modules LABEL KDIR OUT [MAKE-ARGUMENT...]
+build_modules()
+{
+	local label=$1 kdir=$2 out=$3
+
+	shift 3
+	check_clean
+	(
+		lock "$ROOT/build/$(basename "$out").lock" "the modules of $label"
+		toolchain_of "$kdir"
+		mapfile -t args < <(make_args)
+		identity=$(kdir_identity "$kdir"; printf '%s\n' "${args[@]}")
+		if [ "$(cat "$out/kdir" 2>/dev/null)" != "$identity" ]; then
+			rm -rf "$out"
+			mkdir -p "$out"
+			printf '%s\n' "$identity" >"$out/kdir"
+		fi
+		log=$out/build.log
+		if ! TAIL=300 progress "building the modules for $label" "$log" 0 \
+				make -C "$kdir" M="$ROOT" MO="$out" ARCH="$(kdir_arch "$kdir")" "${args[@]}" \
+				-j"$(nproc)" "$@" modules; then
+			exit 1
+		fi
+		grep -E '^warning|warning:' "$log" >&2 || true
+	)
+}

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# What the machine must have.
+
+# NEED KIND OPERAND PACKAGE
+REQUIREMENTS='
+modules program make make
+modules program gcc gcc
+modules program python3 python3
+modules program flock util-linux
+build program flex flex
+build program bison bison
+build program bc bc
+build program perl perl
+build program xz xz-utils
+build header libelf.h libelf-dev
+build header openssl/opensslv.h libssl-dev
+build file /etc/ssl/certs/ca-certificates.crt ca-certificates
+x86_64 program qemu-system-x86_64 qemu-system-x86
+arm64 program qemu-system-aarch64 qemu-system-arm
+check program shellcheck shellcheck
+check program git git
+'
+
+# have KIND OPERAND
+have()
+{
+	case $1 in
+	program) PATH=$PATH:/usr/sbin:/sbin command -v "$2" >/dev/null ;;
+	file) [ -e "$2" ] ;;
+	header) [ -n "$(find /usr/include /usr/include/*/"${2%/*}" /usr/local/include -maxdepth 2 \
+		-path "*/$2" -print -quit 2>/dev/null)" ] ;;
+	esac
+}
+
+# rust_packages: the first set that apt has and that is new enough
+rust_packages()
+{
+	local set version
+
+	for set in "${RUST_PACKAGES[@]}"; do
+		version=$(apt_candidate "${set%% *}")
+		if [ -n "$version" ] && at_least "${version%%+*}" "$RUSTC_MIN"; then
+			echo "$set"
+			return
+		fi
+	done
+	return 1
+}
+
+# llvm_packages [MAJOR]: that major version if apt has it, else the newest
+llvm_packages()
+{
+	local major
+
+	for major in ${1:+"$1"} $(seq "$CLANG_MAX" -1 "$CLANG_MIN"); do
+		if [ -n "$(apt_candidate "clang-$major")" ]; then
+			echo "clang-$major lld-$major llvm-$major libclang1-$major"
+			return
+		fi
+	done
+	return 1
+}
+
+# The LLVM that the rustc in these packages is built on.
+packaged_llvm_major()
+{
+	apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks \
+		--no-replaces --no-enhances "$1" 2>/dev/null |
+		sed -n 's/.*Depends: libllvm\([0-9]*\).*/\1/p' | head -n1
+}
+
+# missing NEED...: sets MISSING (packages) and WHY (a line for each thing)
+missing()
+{
+	local need kind operand package packages major=
+
+	MISSING=() WHY=()
+	while read -r need kind operand package; do
+		[[ " $* " == *" $need "* ]] || continue
+		if ! have "$kind" "$operand"; then
+			MISSING+=("$package")
+			WHY+=("$operand is missing: apt-get install $package")
+		fi
+	done <<<"$(grep . <<<"$REQUIREMENTS")"
+	[[ " $* " == *" build "* ]] || return 0
+	if find_rustc; then
+		major=$(rustc_llvm_major "$RUSTC")
+		[ -x "$RUSTFMT" ] || missing_of_rust rustfmt rustfmt-web
+		[ -x "$CARGO" ] || missing_of_rust cargo cargo-web
+		if [[ " $* " == *" check "* ]] && [ ! -x "$CLIPPY_DRIVER" ]; then
+			missing_of_rust rust-clippy rust-web-clippy
+		fi
+	else
+		WHY+=("rustc $RUSTC_MIN or newer with its library source is needed" ${RUST_REASONS[@]+"${RUST_REASONS[@]}"})
+		if command -v apt-cache >/dev/null && packages=$(rust_packages); then
+			add_packages "$packages" "no complete rustc"
+			major=$(packaged_llvm_major "${packages%% *}")
+		else
+			WHY+=("install one with its source, from the distribution or with: rustup component add rust-src")
+			HOPELESS=y
+		fi
+	fi
+	if [ -z "${RUSTC:-}" ] && [ -z "${LLVM:-}" ] || ! find_llvm; then
+		if command -v apt-cache >/dev/null && packages=$(llvm_packages "$major"); then
+			add_packages "$packages" "no complete LLVM"
+		else
+			WHY+=("no complete LLVM of at least $CLANG_MIN (clang, lld, llvm): install one, or name it with LLVM=")
+			HOPELESS=y
+		fi
+	elif ! find_libclang; then
+		major=$("$(llvm_tool "$LLVM" clang)" -dumpversion)
+		MISSING+=("libclang1-${major%%.*}")
+		WHY+=("libclang for bindgen is missing: apt-get install libclang1-${major%%.*}")
+	fi
+}
+
+# add_packages "PACKAGE..." WHY
+add_packages()
+{
+	local names
+
+	read -ra names <<<"$1"
+	MISSING+=("${names[@]}")
+	WHY+=("$2: apt-get install $1")
+}
+
+# missing_of_rust PLAIN WEB: a tool that belongs to the rustc which was found
+missing_of_rust()
+{
+	local name=$1
+
+	if [ "$RUSTC" != /usr/bin/rustc ]; then
+		WHY+=("$(basename "$1") for $RUSTC is missing: rustup component add ${1#rust-}")
+		HOPELESS=y
+		return
+	fi
+	dpkg-query -W rustc-web >/dev/null 2>&1 && name=$2
+	add_packages "$name" "$1 is missing"
+}
+
+# need NEED...: returns with everything there and the toolchain chosen
+need()
+{
+	local given_rustc=${RUSTC:-} given_llvm=${LLVM:-} round
+
+	[ -n "$*" ] || set -- build x86_64 arm64 check
+	set -- modules "$@"
+	for round in 1 2 3; do
+		RUSTC=$given_rustc LLVM=$given_llvm HOPELESS=
+		missing "$@"
+		[ ${#WHY[@]} -gt 0 ] || break
+		if [ "$round" = 1 ] && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+			# The lists decide which packages are to be had.
+			if [ -z "$(apt_candidate gcc)" ]; then
+				apt_update
+				continue
+			fi
+		fi
+		printf '%s\n' "${WHY[@]}" | sed 's/^/rcu_ptr:   /' >&2
+		if [ -n "$HOPELESS" ]; then
+			die "set-up is not complete: mend what is named above"
+		elif ! command -v apt-get >/dev/null; then
+			die "set-up is not complete: install the above with this system's package manager"
+		elif [ "$(id -u)" -ne 0 ]; then
+			die "set-up is not complete: sudo apt-get update && sudo ${APT_INSTALL[*]} ${MISSING[*]}"
+		elif [ "$round" = 3 ]; then
+			die "still missing after the installation: mend what is named above"
+		fi
+		apt_install "${MISSING[@]}"
+	done
+	[ -z "${LIBCLANG_PATH:-}" ] || export LIBCLANG_PATH
+	[[ " $* " != *" build "* ]] || find_bindgen ||
+		die "bindgen of at least $BINDGEN_MIN is missing: install it, or cargo to build it"
+}

@@ -1,0 +1,19 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# modules.sh [SCENARIO...]: builds the modules for the kernel of each, prints
+# where they are
+
+# shellcheck source=scripts/lib/all.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
+
+check_variables
+SCENARIOS=${*:-${SCENARIOS:-}}
+choose_scenarios run
+if [ -n "${KDIR:-}" ]; then need modules; else need build; fi
+for name in "${NAMES[@]}"; do
+	kernel_of "$name"
+	out=$(modules_directory "$name")
+	build_modules "${KDIR:-$name}" "$KDIR_OF_SCENARIO" "$out" || exit 1
+	find "$out" -name '*.ko'
+done

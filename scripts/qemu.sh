@@ -1,0 +1,32 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# qemu.sh run|test: kernels and modules of the scenarios, then qemu/run.py
+
+# shellcheck source=scripts/lib/all.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
+
+verb=${1:-}
+[[ $verb == run || $verb == test ]] || die "usage: scripts/qemu.sh run|test"
+check_variables
+choose_scenarios "$verb"
+needs=()
+for name in "${NAMES[@]}"; do
+	needs+=("$(scenario_arch "$name")")
+done
+[ -n "${KDIR:-}" ] || needs+=(build)
+need "${needs[@]}"
+
+args=(--out "$ROOT/out")
+for name in "${NAMES[@]}"; do
+	kernel_of "$name"
+	out=$(modules_directory "$name")
+	build_modules "$name" "$KDIR_OF_SCENARIO" "$out" || exit 1
+	guest_busybox "$(scenario_arch "$name")"
+	args+=(--scenario "$name:$KDIR_OF_SCENARIO:$out:$BUSYBOX")
+done
+ksrc=${KERNEL_SOURCE:-$(readlink -f "$KDIR_OF_SCENARIO/source" || true)}
+[ -z "$ksrc" ] || args+=(--ksrc "$ksrc")
+[ -z "${SMP:-}" ] || args+=(--smp "$SMP")
+[ -z "${MEM:-}" ] || args+=(--mem "$MEM")
+exec python3 "$ROOT/qemu/run.py" "$verb" "${args[@]}"
