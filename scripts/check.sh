@@ -1,0 +1,224 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# check.sh [CHECK...]: everything that needs no guest; one line per check
+#
+# A check whose subject is missing has failed.
+
+# shellcheck source=scripts/lib/all.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
+
+CHECKS=(format spdx shell python runner host checkpatch modules clippy rustdoc inplace)
+
+# files PATTERN...: tracked and new files of ours
+files()
+{
+	git -C "$ROOT" ls-files --cached --others --exclude-standard -- "$@" | sort -u |
+		while read -r file; do
+			[ ! -f "$ROOT/$file" ] || echo "$file"
+		done
+}
+
+# some PATTERN...: the same, into FILES; none at all is a failure
+some()
+{
+	mapfile -t FILES < <(files "$@")
+	[ ${#FILES[@]} -gt 0 ] || { echo "there are no files like $*"; return 1; }
+}
+
+check_format()
+{
+	scripts/rustfmt.sh --check
+}
+
+check_spdx()
+{
+	local file bad=
+
+	some .
+	for file in "${FILES[@]}"; do
+		case $file in
+		LICENSE|*Cargo.lock|qemu/tests/golden/*|qemu/configs/README) continue ;;
+		esac
+		head -n 5 "$file" | grep -q 'SPDX-License-Identifier: GPL-2.0' || {
+			echo "$file: no SPDX-License-Identifier in its first lines"
+			bad=y
+		}
+	done
+	[ -z "$bad" ]
+}
+
+check_shell()
+{
+	local file scripts=()
+
+	some .
+	for file in "${FILES[@]}"; do
+		if [[ $file == *.sh ]] || head -n 1 "$file" | grep -qaE '^#! ?/.*\b(ba)?sh$'; then
+			scripts+=("$file")
+		fi
+	done
+	[ ${#scripts[@]} -gt 0 ] || return 1
+	shellcheck -x -P . "${scripts[@]}"
+}
+
+check_python()
+{
+	some '*.py'
+	python3 - "${FILES[@]}" <<-'END'
+		import ast, sys
+		for name in sys.argv[1:]:
+		    with open(name, encoding="utf-8") as file:
+		        ast.parse(file.read(), name)
+	END
+}
+
+check_runner()
+{
+	some 'qemu/tests/test_*.py'
+	PYTHONDONTWRITEBYTECODE=1 KSRC=$KSRC_OF_CHECK python3 -m unittest discover -s qemu/tests
+}
+
+check_host()
+{
+	[ -e host/Cargo.toml ] || { echo "host/Cargo.toml is missing"; return 1; }
+	(cd host && RUSTC=$RUSTC RUSTDOC=$RUSTDOC "$CARGO" test --locked --release)
+}
+
+# checkpatch.accept: FILE TYPE REASON per line; one that matches nothing is a failure
+check_checkpatch()
+{
+	local out accept=scripts/checkpatch.accept file type reason line bad=
+
+	some '*.c' '*.h'
+	out=$(perl "$KSRC_OF_CHECK/scripts/checkpatch.pl" --no-tree --strict --terse --show-types \
+		--no-summary -f "${FILES[@]}") || true
+	while read -r file type reason; do
+		[[ -n $file && $file != '#'* ]] || continue
+		[ -n "$reason" ] || { echo "$accept: $file $type: say the reason"; bad=y; }
+		grep -q "^$file:[0-9]*: [A-Z]*:$type: " <<<"$out" || {
+			echo "$accept: $file $type: checkpatch no longer says this: take the line out"
+			bad=y
+		}
+		out=$(grep -v "^$file:[0-9]*: [A-Z]*:$type: " <<<"$out") || true
+	done <"$accept"
+	while read -r line; do
+		[ -n "$line" ] || continue
+		echo "$line"
+		bad=y
+	done <<<"$out"
+	[ -z "$bad" ]
+}
+
+check_modules()
+{
+	build_modules "${NAMES[0]}" "$KDIR_OF_SCENARIO" "$MODULES"
+	[ -n "$(find "$MODULES" -name rcu_ptr.ko)" ] || { echo "there is no rcu_ptr.ko"; return 1; }
+	no_warnings "$MODULES/build.log"
+}
+
+no_warnings()
+{
+	! grep -E -A 12 '^warning|warning:' "$1"
+}
+
+# Afresh every time: kbuild does not repeat the warnings of what it need not build.
+check_clippy()
+{
+	[ -x "$CLIPPY_DRIVER" ] || { echo "$CLIPPY_DRIVER is missing"; return 1; }
+	rm -rf "$ROOT/build/clippy"
+	build_modules "clippy" "$KDIR_OF_SCENARIO" "$ROOT/build/clippy" CLIPPY=1
+	no_warnings "$ROOT/build/clippy/build.log"
+}
+
+# Kbuild has no rustdoc for modules: the saved commands of the crates, with rustdoc.
+check_rustdoc()
+{
+	local saved command crates=0
+
+	[ -d "$MODULES" ] || { echo "$MODULES is missing: the modules are not built"; return 1; }
+	while read -r saved; do
+		# shellcheck disable=SC2016 # as make writes it
+		command=$(sed -n 's/^savedcmd_[^ ]* := //p' "$saved" | sed 's/\$(pound)/#/g; s/\$\$/$/g')
+		[[ $command == *" $RUSTC "*.rs* ]] || continue
+		crates=$((crates + 1))
+		document "$(dirname "$saved")" "${command%%;*}"
+	done < <(find "$MODULES" -name '.*.o.cmd' | sort)
+	[ "$crates" -gt 0 ] || { echo "no crate was found under $MODULES"; return 1; }
+	echo "$crates crates"
+}
+
+# document OBJECT-DIRECTORY RUSTC-COMMAND
+document()
+{
+	local words word skip=''
+	local -a environment=("RCU_PTR_GENERATED=$1/bindings_generated.rs") args=()
+
+	# What kbuild saves is shell.
+	eval "words=($2)"
+	echo "${words[-1]}"
+	for word in "${words[@]}"; do
+		case $skip$word in
+		skip*) skip='' ;;
+		"$RUSTC") args+=("$RUSTDOC") ;;
+		--crate-type|--out-dir) skip=skip ;;
+		--emit*|-o*|-Ccodegen-units*|-Copt-level*|-Cdebuginfo*|-Cembed-bitcode*) ;;
+		[A-Z]*=*) environment+=("$word") ;;
+		*) args+=("$word") ;;
+		esac
+	done
+	(cd "$MODULES" && env "${environment[@]}" "${args[@]}" --document-private-items -Dwarnings \
+		--out-dir "$ROOT/build/doc")
+}
+
+# 'make -C $KDIR M=$PWD', in a copy: it leaves its products beside the sources
+check_inplace()
+{
+	local copy=$ROOT/build/inplace
+	local -a args
+
+	rm -rf "$copy"
+	mkdir -p "$copy"
+	some Kbuild rust include
+	tar -c "${FILES[@]}" | tar -x -C "$copy"
+	mapfile -t args < <([ -e "$KDIR_OF_SCENARIO/GNUmakefile" ] || make_args)
+	make -C "$KDIR_OF_SCENARIO" M="$copy" -j"$(nproc)" "${args[@]}"
+	[ -e "$copy/rust/rcu_ptr/rcu_ptr.ko" ] || { echo "there is no rcu_ptr.ko"; return 1; }
+	rm -rf "$copy"
+}
+
+[ $# -gt 0 ] || set -- "${CHECKS[@]}"
+for check; do
+	[[ " ${CHECKS[*]} " == *" $check "* ]] || die "there is no check '$check'; there are: ${CHECKS[*]}"
+done
+check_variables
+choose_scenarios run
+need build check
+kernel_of "${NAMES[0]}"
+KSRC_OF_CHECK=${KERNEL_SOURCE:-$(readlink -f "$KDIR_OF_SCENARIO/source")}
+MODULES=$(modules_directory "${NAMES[0]}")
+toolchain_of "$KDIR_OF_SCENARIO"
+cd "$ROOT"
+mkdir -p build/check
+
+failed=()
+for check; do
+	start=$SECONDS
+	say "$check ..."
+	# In a shell of its own: 'set -e' is off in what an 'if' runs.
+	set +e
+	(
+		set -e
+		"check_$check"
+	) >"build/check/$check.log" 2>&1 </dev/null
+	rc=$?
+	set -e
+	if [ "$rc" -eq 0 ]; then
+		echo "ok    $check ($(elapsed "$start"))"
+	else
+		echo "FAIL  $check ($(elapsed "$start")), see build/check/$check.log:"
+		tail -n 40 "build/check/$check.log" | sed 's/^/      /'
+		failed+=("$check")
+	fi
+done
+[ ${#failed[@]} -eq 0 ] || { say "failed checks: ${failed[*]}"; exit 1; }
