@@ -30,6 +30,7 @@ struct rcu_ptr {
 
 /* Private: use the macros below, which check the types. */
 void rcu_ptr_kvfree_call(void *field, void *ptr);
+void rcu_ptr_kfree_nolock_call(void *field, void *ptr);
 void rcu_ptr_kvfree_call_mightsleep(void *ptr);
 
 /* Private: refuses a field that is none of the three accepted types. */
@@ -54,6 +55,22 @@ void rcu_ptr_kvfree_call_mightsleep(void *ptr);
  * as well.  Never sleeps, never fails.
  */
 #define rcu_ptr_kvfree(p, field)					\
+	__rcu_ptr_queue(rcu_ptr_kvfree_call, p, field)
+
+/**
+ * rcu_ptr_kfree_nolock() - free an object after a grace period, from anywhere
+ * @p: pointer to the start of the object, or NULL (then nothing happens)
+ * @field: as for rcu_ptr_kvfree()
+ *
+ * As rcu_ptr_kvfree(), for objects of all the same kinds.
+ *
+ * Context: any, NMI included.  Never spins on a lock, never fails.
+ */
+#define rcu_ptr_kfree_nolock(p, field)					\
+	__rcu_ptr_queue(rcu_ptr_kfree_nolock_call, p, field)
+
+/* Private: checks the field and hands object and field to @call. */
+#define __rcu_ptr_queue(call, p, field)					\
 do {									\
 	typeof(p) __rp_obj = (p);					\
 									\
@@ -64,8 +81,8 @@ do {									\
 		      sizeof(void *) == 0,				\
 		      "rcu_ptr: field is not aligned to a pointer");	\
 	if (__rp_obj)							\
-		rcu_ptr_kvfree_call(__rcu_ptr_field(&__rp_obj->field),	\
-				    (void *)__rp_obj);			\
+		call(__rcu_ptr_field(&__rp_obj->field),			\
+		     (void *)__rp_obj);					\
 } while (0)
 
 /**

@@ -60,6 +60,25 @@ pub(crate) unsafe fn kvfree(object: NonNull<u8>, field: NonNull<u8>, caller: usi
     unsafe { Current::queue(object, field, caller) };
 }
 
+/// `rcu_ptr_kfree_nolock()`: frees `object` after a grace period.
+///
+/// # Context
+///
+/// Any, NMI included.
+///
+/// # Safety
+///
+/// As for [`kvfree()`].
+#[inline]
+pub(crate) unsafe fn kfree_nolock(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
+    if let Err(what) = check(object, field) {
+        return refuse(what, object, field, caller);
+    }
+    // Debugobjects hear of it when the engine has left NMI.
+    // SAFETY: By the safety requirements of this function, and checked above.
+    unsafe { Current::queue_nolock(object, field, caller) };
+}
+
 /// `rcu_ptr_kvfree_mightsleep()`: frees `object`, which needs no field.
 ///
 /// # Context

@@ -19,6 +19,17 @@ pub(crate) trait Engine {
     /// `field` is aligned and lies in it, less than 4096 bytes from its start.
     unsafe fn queue(object: NonNull<u8>, field: NonNull<u8>, caller: usize);
 
+    /// Takes `object`, which has an 8-byte `field`. Never fails.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Engine::queue()`].
+    unsafe fn queue_nolock(object: NonNull<u8>, field: NonNull<u8>, caller: usize);
+
     /// Takes `object`, which needs no field; or waits for a grace period and frees it.
     ///
     /// # Context
@@ -41,6 +52,6 @@ pub(crate) trait Engine {
     ///
     /// # Context
     ///
-    /// Any but NMI.
+    /// Any, NMI included.
     fn leaked();
 }

@@ -14,6 +14,7 @@ mod params;
 mod platform;
 mod rfc;
 mod stats;
+mod sync;
 
 use kernel::prelude::*;
 

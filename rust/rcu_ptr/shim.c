@@ -6,6 +6,7 @@
 #include <linux/cpumask.h>
 #include <linux/debugobjects.h>
 #include <linux/gfp.h>
+#include <linux/irq_work.h>
 #include <linux/irqflags.h>
 #include <linux/kmemleak.h>
 #include <linux/lockdep.h>
@@ -30,6 +31,12 @@ void rcu_ptr_kvfree_call(void *field, void *ptr)
 	rcu_ptr_rs_kvfree(field, ptr, _RET_IP_);
 }
 EXPORT_SYMBOL_GPL(rcu_ptr_kvfree_call);
+
+void rcu_ptr_kfree_nolock_call(void *field, void *ptr)
+{
+	rcu_ptr_rs_kfree_nolock(field, ptr, _RET_IP_);
+}
+EXPORT_SYMBOL_GPL(rcu_ptr_kfree_nolock_call);
 
 void rcu_ptr_kvfree_call_mightsleep(void *ptr)
 {
@@ -126,6 +133,12 @@ void rcu_ptr_shim_init_delayed_work(struct delayed_work *work,
 				    work_func_t func)
 {
 	INIT_DELAYED_WORK(work, func);
+}
+
+void rcu_ptr_shim_init_irq_work(struct irq_work *work,
+				void (*func)(struct irq_work *work), bool lazy)
+{
+	*work = lazy ? IRQ_WORK_INIT_LAZY(func) : IRQ_WORK_INIT(func);
 }
 
 /* RCU. */

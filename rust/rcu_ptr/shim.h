@@ -13,6 +13,7 @@
 
 struct rcu_work;
 struct delayed_work;
+struct irq_work;
 
 unsigned long rcu_ptr_shim_irq_save(void);
 void rcu_ptr_shim_irq_restore(unsigned long flags);
@@ -33,6 +34,9 @@ bool rcu_ptr_shim_cpu_online(int cpu);
 void rcu_ptr_shim_init_rcu_work(struct rcu_work *work, work_func_t func);
 void rcu_ptr_shim_init_delayed_work(struct delayed_work *work,
 				    work_func_t func);
+
+void rcu_ptr_shim_init_irq_work(struct irq_work *work,
+				void (*func)(struct irq_work *work), bool lazy);
 
 void rcu_ptr_shim_callback_enter(void);
 void rcu_ptr_shim_callback_exit(void);
@@ -75,6 +79,7 @@ enum rcu_ptr_param {
 
 /* Defined in Rust, rust/sys/entry.rs. */
 void rcu_ptr_rs_kvfree(void *field, void *ptr, unsigned long caller);
+void rcu_ptr_rs_kfree_nolock(void *field, void *ptr, unsigned long caller);
 void rcu_ptr_rs_kvfree_mightsleep(void *ptr, unsigned long caller);
 void rcu_ptr_rs_barrier(void);
 int rcu_ptr_rs_param_set(int param, const char *val);

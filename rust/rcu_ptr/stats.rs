@@ -32,8 +32,8 @@ fn line(f: &mut fmt::Formatter<'_>, g: &rfc::Gauges) -> fmt::Result {
     let s = &g.stats;
     write!(
         f,
-        " queued_slab={} queued_vmalloc={} queued_list={} queued_sync={}",
-        s.queued[0], s.queued[1], s.queued_list, s.queued_sync
+        " queued_slab={} queued_vmalloc={} queued_list={} queued_sync={} queued_nolock={} deferred={}",
+        s.queued[0], s.queued[1], s.queued_list, s.queued_sync, s.queued_nolock, s.deferred
     )?;
     write!(
         f,

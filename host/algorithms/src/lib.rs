@@ -16,6 +16,7 @@ mod platform;
 
 mod packing;
 mod rfc;
+mod sync;
 
 #[cfg(test)]
 mod link_tests;

@@ -17,6 +17,7 @@ enum rcu_ptr_channel {
 	RCU_PTR_CHANNEL_VMALLOC,
 	RCU_PTR_CHANNEL_LIST,
 	RCU_PTR_CHANNEL_SYNC,
+	RCU_PTR_CHANNEL_DEFERRED,
 };
 enum rcu_ptr_ctx {
 	RCU_PTR_CTX_TASK,
@@ -27,6 +28,7 @@ enum rcu_ptr_ctx {
 enum rcu_ptr_defer {
 	RCU_PTR_DEFER_BATCH,
 	RCU_PTR_DEFER_REFILL,
+	RCU_PTR_DEFER_OBJECT,
 };
 #endif
 
@@ -35,12 +37,14 @@ TRACE_DEFINE_ENUM(RCU_PTR_CHANNEL_SLAB);
 TRACE_DEFINE_ENUM(RCU_PTR_CHANNEL_VMALLOC);
 TRACE_DEFINE_ENUM(RCU_PTR_CHANNEL_LIST);
 TRACE_DEFINE_ENUM(RCU_PTR_CHANNEL_SYNC);
+TRACE_DEFINE_ENUM(RCU_PTR_CHANNEL_DEFERRED);
 TRACE_DEFINE_ENUM(RCU_PTR_CTX_TASK);
 TRACE_DEFINE_ENUM(RCU_PTR_CTX_SOFTIRQ);
 TRACE_DEFINE_ENUM(RCU_PTR_CTX_HARDIRQ);
 TRACE_DEFINE_ENUM(RCU_PTR_CTX_NMI);
 TRACE_DEFINE_ENUM(RCU_PTR_DEFER_BATCH);
 TRACE_DEFINE_ENUM(RCU_PTR_DEFER_REFILL);
+TRACE_DEFINE_ENUM(RCU_PTR_DEFER_OBJECT);
 
 #define rcu_ptr_show_engine(e)						\
 	__print_symbolic(e, { RCU_PTR_ENGINE_RFC, "rfc" })
@@ -50,7 +54,8 @@ TRACE_DEFINE_ENUM(RCU_PTR_DEFER_REFILL);
 		{ RCU_PTR_CHANNEL_SLAB,		"slab" },		\
 		{ RCU_PTR_CHANNEL_VMALLOC,	"vmalloc" },		\
 		{ RCU_PTR_CHANNEL_LIST,		"list" },		\
-		{ RCU_PTR_CHANNEL_SYNC,		"sync" })
+		{ RCU_PTR_CHANNEL_SYNC,		"sync" },		\
+		{ RCU_PTR_CHANNEL_DEFERRED,	"deferred" })
 
 #define rcu_ptr_show_ctx(c)						\
 	__print_symbolic(c,						\
@@ -180,8 +185,8 @@ TRACE_EVENT(rcu_ptr_shrink,
 );
 
 /*
- * Something had to be put off: both batches of @cpu are still busy, or a refill
- * waits after memory pressure.
+ * Something had to be put off: both batches of @cpu are still busy, a refill
+ * waits after memory pressure, or an object came while the lock was held.
  */
 TRACE_EVENT(rcu_ptr_defer,
 	TP_PROTO(int cpu, int what, unsigned long pending),
@@ -199,7 +204,8 @@ TRACE_EVENT(rcu_ptr_defer,
 	TP_printk("cpu=%d what=%s pending=%lu", __entry->cpu,
 		  __print_symbolic(__entry->what,
 				   { RCU_PTR_DEFER_BATCH,	"batch" },
-				   { RCU_PTR_DEFER_REFILL,	"refill" }),
+				   { RCU_PTR_DEFER_REFILL,	"refill" },
+				   { RCU_PTR_DEFER_OBJECT,	"object" }),
 		  __entry->pending)
 );
 

@@ -2,7 +2,7 @@
 
 //! CPUs come and go: a dead one leaves nothing behind.
 
-use super::{monitor, refill, Rfc};
+use super::{monitor, nolock, refill, Rfc};
 use crate::sys::hotplug::Callbacks;
 
 /// The engine's callbacks.
@@ -13,11 +13,13 @@ impl Callbacks for KrcHotplug {
         Rfc::get().krc.of(cpu).with(|state| state.online = true);
     }
 
-    /// Blocks go back, and what was queued starts to wait at once. Timers and work items of the CPU
-    /// have moved to others by themselves.
+    /// Deferred objects are taken over (its irq_work may never run again), blocks go back, and what
+    /// was queued starts to wait at once. Timers and work items of the CPU have moved to others by
+    /// themselves.
     fn dead(cpu: i32) {
         let krcp = Rfc::get().krc.of(cpu);
         krcp.with(|state| state.online = false);
+        nolock::drain(&krcp);
         refill::drop_cached(&krcp);
         monitor::run(&krcp);
     }

@@ -5,13 +5,16 @@
 
 use super::{
     batch::BatchWork,
+    list::DeferredList,
     monitor::MonitorWork,
+    nolock::{ArmWork, DeferRest, DeferWork},
     refill::{RefillTimer, RefillWork},
     state::State,
     Rcu,
 };
 use crate::sys::{
     irq::IrqsOff,
+    irq_work::{IrqWork, Urgency},
     raw_lock::{RawGuard, RawSpinLock},
     timer::KickTimer,
     work::{DelayedWork, RcuWork, WorkQueue},
@@ -20,7 +23,10 @@ use kernel::{
     new_mutex,
     prelude::*,
     static_lock_class,
-    sync::{atomic::AtomicFlag, Arc, Mutex},
+    sync::{
+        atomic::{Atomic, AtomicFlag},
+        Arc, Mutex,
+    },
 };
 
 /// One CPU's part of the engine.
@@ -51,6 +57,19 @@ pub(crate) struct Krcp {
     pub(super) refilling: AtomicFlag,
     /// The shrinker was here: the next refill waits, and is small.
     pub(super) backoff: AtomicFlag,
+    /// Objects whose trylock failed.
+    pub(super) deferred: DeferredList,
+    /// Takes them over.
+    #[pin]
+    pub(super) defer_work: IrqWork<DeferWork>,
+    /// Takes over what is too much for an interrupt.
+    #[pin]
+    pub(super) defer_rest: DelayedWork<DeferRest>,
+    /// Arms the monitor for NMI.
+    #[pin]
+    pub(super) arm_work: IrqWork<ArmWork>,
+    /// Objects refused for misuse.
+    pub(super) refused: Atomic<u64>,
     /// Where all of it runs.
     pub(super) wq: Arc<WorkQueue>,
 }
@@ -93,6 +112,11 @@ impl Krcp {
             refill_timer <- KickTimer::new(RefillTimer(KrcpRef(this.as_ptr()))),
             refilling: AtomicFlag::new(false),
             backoff: AtomicFlag::new(false),
+            deferred: DeferredList::new(),
+            defer_work <- IrqWork::new(Urgency::Now, DeferWork(KrcpRef(this.as_ptr()))),
+            defer_rest <- DelayedWork::new(DeferRest(KrcpRef(this.as_ptr()))),
+            arm_work <- IrqWork::new(Urgency::Lazy, ArmWork(KrcpRef(this.as_ptr()))),
+            refused: Atomic::new(0),
             wq,
         })
     }
@@ -105,6 +129,16 @@ impl Krcp {
     #[inline]
     pub(super) fn lock<'a>(&'a self, irqs: &'a IrqsOff) -> RawGuard<'a, State<Rcu>> {
         self.state.lock(irqs)
+    }
+
+    /// Takes the lock if nobody has it.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    #[inline]
+    pub(super) fn try_lock<'a>(&'a self, irqs: &'a IrqsOff) -> Option<RawGuard<'a, State<Rcu>>> {
+        self.state.try_lock(irqs)
     }
 
     /// Calls `f` with the lock held.

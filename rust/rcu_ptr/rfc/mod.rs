@@ -5,6 +5,7 @@
 //!
 //! ```text
 //!  queue.rs        object -> block of its channel, or list          (any context but NMI)
+//!  nolock.rs       object -> list, or deferred to queue.rs          (any context)
 //!  refill.rs       keeps blocks at hand
 //!  monitor.rs      after 5 s, or a jiffy when a block is full: what is ready is freed, the rest
 //!  batch.rs        becomes a batch, waits for a grace period and is freed
@@ -19,6 +20,7 @@ mod hotplug;
 mod krcp;
 pub(crate) mod list;
 mod monitor;
+mod nolock;
 mod queue;
 mod refill;
 mod shrink;
@@ -27,7 +29,10 @@ pub(crate) mod state;
 use crate::{
     engine::Engine,
     platform::Platform,
-    sys::{gp::Snapshot, hotplug::Hotplug, mem, percpu::PerCpu, shrinker::Shrinker, trace, work},
+    sys::{
+        gp::Snapshot, hotplug::Hotplug, irq::IrqsOff, mem, percpu::PerCpu, shrinker::Shrinker,
+        trace, work,
+    },
 };
 use core::ptr::{self, NonNull};
 use kernel::{
@@ -124,6 +129,9 @@ impl Rfc {
     fn stop(&self) {
         barrier::barrier(self);
         for krcp in self.krc.iter() {
+            krcp.defer_work.sync();
+            krcp.arm_work.sync();
+            krcp.defer_rest.cancel_sync();
             krcp.refill_timer.cancel_sync();
             krcp.refill.cancel_sync();
             krcp.monitor.cancel_sync();
@@ -140,6 +148,12 @@ impl Engine for Rfc {
         unsafe { queue::queue(Self::get(), object, field, caller) };
     }
 
+    #[inline]
+    unsafe fn queue_nolock(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
+        // SAFETY: By the safety requirements of this function.
+        unsafe { nolock::queue(Self::get(), object, field, caller) };
+    }
+
     unsafe fn queue_mightsleep(object: NonNull<u8>, caller: usize) {
         // SAFETY: By the safety requirements of this function.
         unsafe { queue::queue_mightsleep(Self::get(), object, caller) };
@@ -150,8 +164,8 @@ impl Engine for Rfc {
     }
 
     fn leaked() {
-        let irqs = crate::sys::irq::IrqsOff::save();
-        Self::get().krc.this(&irqs).lock(&irqs).stats.leaked += 1;
+        let irqs = IrqsOff::save();
+        Self::get().krc.this(&irqs).refused.add(1, Relaxed);
     }
 }
 
@@ -183,7 +197,10 @@ pub(crate) fn gauges() -> impl Iterator<Item = Gauges> {
     Rfc::get().krc.iter().map(|krcp| {
         krcp.with(|state| Gauges {
             cpu: krcp.cpu,
-            stats: state.stats,
+            stats: Stats {
+                leaked: state.stats.leaked + krcp.refused.load(Relaxed),
+                ..state.stats
+            },
             queued: state.queued.len(),
             in_batches: state.in_batches(),
             cached: state.nr_cached(),

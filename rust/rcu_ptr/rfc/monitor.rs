@@ -13,8 +13,8 @@ use crate::{params, sys::work::Handler};
 
 /// Arms the monitor for what is queued, unless it will run that soon anyway.
 ///
-/// `State::monitor` other than `Idle` means that the work item is pending, or has been taken off
-/// its queue and will next reset it: so an item is never forgotten.
+/// `Slow` and `Fast` mean that the work item is pending, or has been taken off its queue and will
+/// next reset the state; `Arming` that an irq_work will come here. So objects are never forgotten.
 ///
 /// # Context
 ///
@@ -23,16 +23,25 @@ use crate::{params, sys::work::Handler};
 #[inline]
 pub(super) fn arm(krcp: &Krcp, state: &mut State<Rcu>) {
     match (state.monitor, state.wanted_monitor()) {
-        (Monitor::Idle, Monitor::Slow) => {
+        (Monitor::Idle | Monitor::Arming, Monitor::Slow) => {
             krcp.monitor.queue(&krcp.wq, params::drain_jiffies());
             state.monitor = Monitor::Slow;
         }
-        (Monitor::Idle | Monitor::Slow, Monitor::Fast) => {
+        (Monitor::Idle | Monitor::Arming | Monitor::Slow, Monitor::Fast) => {
             krcp.monitor.modify(&krcp.wq, 1);
             state.monitor = Monitor::Fast;
         }
         _ => {}
     }
+}
+
+/// Whether the monitor has to be armed, or armed sooner, and nobody is about to.
+#[inline]
+pub(super) fn is_late(state: &State<Rcu>) -> bool {
+    matches!(
+        (state.monitor, state.wanted_monitor()),
+        (Monitor::Idle, Monitor::Slow | Monitor::Fast) | (Monitor::Slow, Monitor::Fast)
+    )
 }
 
 /// Frees what is ready, makes a batch of the rest, and comes back when both batches are busy.

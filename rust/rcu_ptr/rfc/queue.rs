@@ -6,7 +6,7 @@ use super::{bnode::Bnode, krcp::Krcp, monitor, refill, state::Channel, Rcu, Rfc}
 use crate::sys::{debug, gp, irq::IrqsOff, mem, trace};
 use core::ptr::NonNull;
 
-fn channel_of(object: NonNull<u8>) -> Channel {
+pub(super) fn channel_of(object: NonNull<u8>) -> Channel {
     if mem::is_vmalloc(object) {
         Channel::Vmalloc
     } else {

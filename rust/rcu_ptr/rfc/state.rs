@@ -5,7 +5,7 @@
 
 use super::{
     bnode::{Bnode, BnodeQueue},
-    list::ObjectList,
+    list::{Chain, ObjectList},
 };
 use crate::platform::Platform;
 use core::ptr::NonNull;
@@ -69,6 +69,8 @@ impl<P: Platform> Objects<P> {
 pub(crate) enum Monitor {
     /// It will not run.
     Idle,
+    /// An irq_work will arm it.
+    Arming,
     /// It will run within the drain interval.
     Slow,
     /// It will run within a jiffy.
@@ -93,6 +95,10 @@ pub(crate) struct Stats {
     pub(crate) queued: [u64; 2],
     /// Taken on the list.
     pub(crate) queued_list: u64,
+    /// Of those, in any context by a trylock.
+    pub(crate) queued_nolock: u64,
+    /// Taken after a failed trylock, and counted by channel as well.
+    pub(crate) deferred: u64,
     /// Taken by a caller that waited for a grace period itself.
     pub(crate) queued_sync: u64,
     /// Given back to their allocators.
@@ -118,6 +124,8 @@ impl core::ops::AddAssign for Stats {
         self.queued[0] += other.queued[0];
         self.queued[1] += other.queued[1];
         self.queued_list += other.queued_list;
+        self.queued_nolock += other.queued_nolock;
+        self.deferred += other.deferred;
         self.queued_sync += other.queued_sync;
         self.freed += other.freed;
         self.freed_early += other.freed_early;
@@ -135,6 +143,8 @@ pub(crate) struct State<P: Platform> {
     /// Queued, not yet waiting in a batch.
     pub(crate) queued: Objects<P>,
     batches: [Objects<P>; N_BATCHES],
+    /// Objects off the deferred list, to be queued one by one.
+    pub(crate) deferred: Chain,
     cache: BnodeQueue<P>,
     nr_cached: usize,
     /// How the monitor is armed.
@@ -154,6 +164,7 @@ impl<P: Platform> State<P> {
         Self {
             queued: Objects::new(),
             batches: [Objects::new(), Objects::new()],
+            deferred: Chain::new(),
             cache: BnodeQueue::new(),
             nr_cached: 0,
             monitor: Monitor::Idle,
@@ -161,6 +172,8 @@ impl<P: Platform> State<P> {
             stats: Stats {
                 queued: [0; 2],
                 queued_list: 0,
+                queued_nolock: 0,
+                deferred: 0,
                 queued_sync: 0,
                 freed: 0,
                 freed_early: 0,

@@ -18,6 +18,16 @@ extern "C" fn rcu_ptr_rs_kvfree(field: *mut c_void, ptr: *mut c_void, caller: c_
     }
 }
 
+/// `rcu_ptr_kfree_nolock()`.
+#[no_mangle]
+extern "C" fn rcu_ptr_rs_kfree_nolock(field: *mut c_void, ptr: *mut c_void, caller: c_ulong) {
+    if let (Some(field), Some(ptr)) = (NonNull::new(field.cast()), NonNull::new(ptr.cast())) {
+        // SAFETY: The contract of rcu_ptr_kfree_nolock(): a live object that is the caller's to
+        // free, and its field.
+        unsafe { api::kfree_nolock(ptr, field, caller) };
+    }
+}
+
 /// `rcu_ptr_kvfree_mightsleep()`.
 #[no_mangle]
 extern "C" fn rcu_ptr_rs_kvfree_mightsleep(ptr: *mut c_void, caller: c_ulong) {

@@ -11,6 +11,7 @@ pub(crate) mod entry;
 pub(crate) mod gp;
 pub(crate) mod hotplug;
 pub(crate) mod irq;
+pub(crate) mod irq_work;
 pub(crate) mod mem;
 pub(crate) mod percpu;
 pub(crate) mod raw_lock;

@@ -79,4 +79,14 @@ impl<T> RawSpinLock<T> {
     pub(crate) fn lock<'a>(&'a self, _irqs: &'a IrqsOff) -> RawGuard<'a, T> {
         self.inner.lock()
     }
+
+    /// Takes the lock if nobody has it. Without CONFIG_SMP it can't tell.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included. The guard can't outlive `_irqs`.
+    #[inline]
+    pub(crate) fn try_lock<'a>(&'a self, _irqs: &'a IrqsOff) -> Option<RawGuard<'a, T>> {
+        self.inner.try_lock()
+    }
 }

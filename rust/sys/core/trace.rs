@@ -11,11 +11,13 @@ use core::ptr::NonNull;
 use kernel::prelude::*;
 
 pub(crate) use sys::{
+    rcu_ptr_channel_RCU_PTR_CHANNEL_DEFERRED as CHANNEL_DEFERRED,
     rcu_ptr_channel_RCU_PTR_CHANNEL_LIST as CHANNEL_LIST,
     rcu_ptr_channel_RCU_PTR_CHANNEL_SLAB as CHANNEL_SLAB,
     rcu_ptr_channel_RCU_PTR_CHANNEL_SYNC as CHANNEL_SYNC,
     rcu_ptr_channel_RCU_PTR_CHANNEL_VMALLOC as CHANNEL_VMALLOC,
     rcu_ptr_defer_RCU_PTR_DEFER_BATCH as DEFER_BATCH,
+    rcu_ptr_defer_RCU_PTR_DEFER_OBJECT as DEFER_OBJECT,
     rcu_ptr_defer_RCU_PTR_DEFER_REFILL as DEFER_REFILL,
     rcu_ptr_engine_RCU_PTR_ENGINE_RFC as ENGINE_RFC,
 };

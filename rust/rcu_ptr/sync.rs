@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The atomics of the algorithm files, which the host tests replace.
+
+use kernel::sync::atomic::{Atomic, Full, Relaxed};
+
+/// The head of a list of links.
+pub(crate) struct AtomicLink(Atomic<u64>);
+
+impl AtomicLink {
+    /// A head with this value.
+    pub(crate) const fn new(value: u64) -> Self {
+        Self(Atomic::new(value))
+    }
+
+    /// Reads without ordering.
+    #[inline]
+    pub(crate) fn load_relaxed(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    /// Exchanges `old` for `new`, fully ordered on success. Otherwise says what is there.
+    #[inline]
+    pub(crate) fn cmpxchg_full(&self, old: u64, new: u64) -> Result<u64, u64> {
+        self.0.cmpxchg(old, new, Full)
+    }
+
+    /// Exchanges whatever is there for `new`, fully ordered.
+    #[inline]
+    pub(crate) fn xchg_full(&self, new: u64) -> u64 {
+        self.0.xchg(new, Full)
+    }
+}
