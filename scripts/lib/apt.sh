@@ -35,12 +35,38 @@ apt_install()
 	[ -z "$again" ] || apt_update
 	say "installing: $*"
 	export DEBIAN_FRONTEND=noninteractive
-	if ! progress "installing $# packages" "$log" 0 "${APT_INSTALL[@]}" "$@"; then
-		[ -z "$again" ] || die "install them by hand: ${APT_INSTALL[*]} $*"
+	! progress "installing $# packages" "$log" 0 "${APT_INSTALL[@]}" "$@" || return 0
+	if [ -z "$again" ]; then
 		apt_update
-		progress "installing $# packages" "$log" 0 "${APT_INSTALL[@]}" "$@" ||
-			die "install them by hand: ${APT_INSTALL[*]} $*"
+		! progress "installing $# packages" "$log" 0 "${APT_INSTALL[@]}" "$@" || return 0
 	fi
+	apt_install_backports "$@" || die "install them by hand: ${APT_INSTALL[*]} $*"
+}
+
+# apt_install_backports PACKAGE...: where the system has newer packages than its own
+# archive, from backports say, what fits them is there too
+apt_install_backports()
+{
+	local dir=$CACHE/apt/backports suite uri log=$CACHE/log/apt-backports.log
+	local keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+	local -a options
+
+	suite=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
+	[ -n "$suite" ] && [ -e "$keyring" ] || return 1
+	mkdir -p "$dir/lists/partial" "$dir/cache/archives/partial"
+	options=(-o "Dir::State::lists=$dir/lists" -o "Dir::Cache=$dir/cache"
+		-o "Dir::Etc::sourcelist=$dir/sources.list" -o "Dir::Etc::sourceparts=-"
+		-o "APT::Sandbox::User=root")
+	for uri in $(apt_archives); do
+		printf "deb [signed-by=$keyring] $uri %s main\n" "$suite" "$suite-backports" >"$dir/sources.list"
+		if progress "reading the package list of $suite-backports" "$log" 0 \
+				apt-get -q "${options[@]}" -o APT::Update::Error-Mode=any update; then
+			progress "installing $# packages from $suite-backports" "$log" 0 \
+				"${APT_INSTALL[@]}" "${options[@]}" -t "$suite-backports" "$@"
+			return
+		fi
+	done
+	return 1
 }
 
 # The archives that the system's own apt uses, security archives left out.
