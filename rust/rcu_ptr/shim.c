@@ -24,6 +24,14 @@
 
 #include "shim.h"
 
+/* For tests, which count events. */
+EXPORT_TRACEPOINT_SYMBOL_GPL(rcu_ptr_queue);
+EXPORT_TRACEPOINT_SYMBOL_GPL(rcu_ptr_batch_start);
+EXPORT_TRACEPOINT_SYMBOL_GPL(rcu_ptr_batch_end);
+EXPORT_TRACEPOINT_SYMBOL_GPL(rcu_ptr_refill);
+EXPORT_TRACEPOINT_SYMBOL_GPL(rcu_ptr_shrink);
+EXPORT_TRACEPOINT_SYMBOL_GPL(rcu_ptr_defer);
+
 /* The interface: the caller is known here only. */
 
 void rcu_ptr_kvfree_call(void *field, void *ptr)

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The demonstration: objects of every kind are freed after a grace period, and a line for each
+//! says how many. `qemu/run.py run` makes a summary of the lines.
+
+use crate::{
+    memory::Mark,
+    route::Route,
+    sys::{
+        core,
+        mem::{self, Checks, RawCache, Source},
+        thread,
+    },
+};
+use kernel::prelude::*;
+
+/// Kinds of objects: name, allocator, size, and how many of the wanted number.
+const KINDS: [(&str, Source, usize, usize); 7] = [
+    ("kmalloc-8", Source::Kmalloc, 8, 1),
+    ("kmalloc-64", Source::Kmalloc, 64, 1),
+    ("kmalloc-4k", Source::Kmalloc, 4096, 1),
+    ("kmalloc_nolock-64", Source::KmallocNolock, 64, 1),
+    ("large_kmalloc-64k", Source::Kmalloc, 65536, 32),
+    ("kvmalloc-1m", Source::Kvmalloc, 1 << 20, 256),
+    ("vmalloc-20k", Source::Vmalloc, 20000, 8),
+];
+
+/// Frees up to `objects` objects of each kind.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn run(objects: usize) -> Result {
+    let gp = thread::gp_number();
+    let before = Mark::take();
+    for (name, source, size, part) in KINDS {
+        let wanted = objects.checked_div(part).unwrap_or(0).max(1);
+        for i in 0..wanted {
+            let object = mem::alloc(source, size).ok_or(ENOMEM)?;
+            let route = if i % 2 == 0 {
+                Route::Kvfree
+            } else {
+                Route::Nolock
+            };
+            // SAFETY: Just allocated, at least 8 bytes long.
+            unsafe { route.free(object, 0) };
+            // Large objects would fill the memory before their grace period is over.
+            if size > 4096 && i % 64 == 63 {
+                core::barrier();
+            }
+        }
+        core::barrier();
+        pr_info!("demo: kind={} objects={}\n", name, wanted);
+    }
+    let cache = RawCache::new(c"rcu_ptr_kunit_demo", 120, Checks::None)?;
+    for _ in 0..objects {
+        let object = cache.alloc().ok_or(ENOMEM)?;
+        // SAFETY: Just allocated.
+        unsafe { Route::Kvfree.free(object, 112) };
+    }
+    core::barrier();
+    drop(cache);
+    pr_info!("demo: kind=kmem_cache-120 objects={}\n", objects);
+    for _ in 0..objects {
+        let object = mem::alloc(Source::Kmalloc, 64).ok_or(ENOMEM)?;
+        // SAFETY: Just allocated.
+        unsafe { Route::Mightsleep.free(object, 0) };
+    }
+    core::barrier();
+    pr_info!("demo: kind=kmalloc-64_headless objects={}\n", objects);
+    pr_info!("demo: grace_periods={}\n", (thread::gp_number() - gp) / 4);
+    pr_info!("demo: kib_not_back={}\n", before.missing() * 4);
+    Ok(())
+}

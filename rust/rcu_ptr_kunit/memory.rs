@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Whether memory came back: free pages now and before.
+
+use crate::sys::{mem, thread};
+
+/// Free memory at some moment.
+pub(crate) struct Mark(u64);
+
+impl Mark {
+    /// Now. What earlier tests freed lazily has to be back first.
+    pub(crate) fn take() -> Self {
+        let mut best = 0;
+        let mut same = 0;
+        while same < 5 {
+            let now = mem::free_pages();
+            if now > best {
+                best = now;
+                same = 0;
+            }
+            same += 1;
+            thread::sleep(10);
+        }
+        Self(best)
+    }
+
+    /// Pages that are not free and were, 0 when there are more now.
+    pub(crate) fn missing(&self) -> u64 {
+        self.0.saturating_sub(mem::free_pages())
+    }
+
+    /// Waits until all but `pages` are back. What is freed in other places (vmalloc's lazy work,
+    /// caches of the slab) takes its time. Returns whether they came.
+    pub(crate) fn settles(&self, pages: u64) -> bool {
+        thread::wait_for(5000, || self.missing() <= pages)
+    }
+}

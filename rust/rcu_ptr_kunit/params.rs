@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The core's parameters, changed for a test.
+
+use crate::sys::user;
+use kernel::{c_str, prelude::*};
+
+macro_rules! set {
+    ($name:literal, $value:literal) => {
+        user::sh(c_str!(concat!(
+            "echo ",
+            $value,
+            " >/sys/module/rcu_ptr/parameters/",
+            $name
+        )))
+    };
+}
+
+/// Parameters as they are at load, set again on drop.
+pub(crate) struct Defaults(());
+
+impl Drop for Defaults {
+    fn drop(&mut self) {
+        let all = set!("rcu_min_cached_objs", 5)
+            .and(set!("rcu_delay_page_cache_fill_msec", 5000))
+            .and(set!("drain_interval_msec", 5000));
+        if all.is_err() {
+            pr_err!("the parameters can't be set back\n");
+        }
+    }
+}
+
+/// No cached blocks: objects go on the list.
+pub(crate) fn no_blocks() -> Result<Defaults> {
+    let defaults = Defaults(());
+    set!("rcu_min_cached_objs", 0)?;
+    // Those that are cached go.
+    shrink()?;
+    Ok(defaults)
+}
+
+/// Objects are drained 40 ms after the first came.
+pub(crate) fn quick_drain() -> Result<Defaults> {
+    let defaults = Defaults(());
+    set!("drain_interval_msec", 40)?;
+    Ok(defaults)
+}
+
+/// Refills pause for 100 ms after memory pressure, and draining takes its time.
+pub(crate) fn short_pause() -> Result<Defaults> {
+    let defaults = Defaults(());
+    set!("rcu_delay_page_cache_fill_msec", 100)?;
+    Ok(defaults)
+}
+
+/// Calls the core's shrinkers as memory reclaim does (CONFIG_SHRINKER_DEBUG).
+pub(crate) fn shrink() -> Result {
+    user::sh(c"for s in /sys/kernel/debug/shrinker/rcu_ptr-*; do \
+        cat $s/count >/dev/null && echo 0 0 1000000 >$s/scan || exit 1; done")
+}

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A pool of objects that tell what became of them: still intact, or freed.
+//!
+//! The objects come from a cache of the pool's own that poisons what is freed at once and reports
+//! what is freed twice. Objects that the pool keeps lie between them, so that no slab goes away and
+//! a freed object can be looked at. Under KASAN nobody may look; there, and everywhere else,
+//! destroying the cache proves that every object came back.
+
+use crate::sys::mem::{Checks, RawCache};
+use core::ptr::NonNull;
+use kernel::{
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+};
+
+/// Whether freed objects can be looked at.
+pub(crate) const CAN_LOOK: bool = cfg!(all(CONFIG_SLUB_DEBUG, not(CONFIG_KASAN)));
+
+/// Bytes of an object unless the test says otherwise.
+pub(crate) const SIZE: usize = 96;
+
+/// What the slab writes into freed objects (`POISON_FREE`, `POISON_END`).
+const POISON: u8 = 0x6b;
+const POISON_END: u8 = 0xa5;
+
+/// Every so many objects one stays with the pool.
+const KEEP: usize = 4;
+
+/// What an object looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// As its owner left it, but for the field.
+    Intact,
+    /// Freed.
+    Freed,
+    /// Neither.
+    Broken,
+}
+
+/// An object of a pool.
+#[derive(Clone, Copy)]
+pub(crate) struct Object {
+    /// Its start.
+    pub(crate) start: NonNull<u8>,
+    /// Its number, from which what is in it follows.
+    number: usize,
+    size: usize,
+    /// Where its field is.
+    pub(crate) at: usize,
+}
+
+impl Object {
+    fn word(&self, i: usize) -> u64 {
+        (self.number as u64 ^ 0xa110_c8ed_0000_0000).rotate_left(i as u32) ^ i as u64
+    }
+
+    fn fill(&self) {
+        for i in 0..self.size / 8 {
+            // SAFETY: Inside the object, which is the pool's.
+            unsafe { self.start.cast::<u64>().add(i).write_volatile(self.word(i)) };
+        }
+    }
+
+    /// Looks at the memory. Where it may have been freed: only if [`CAN_LOOK`].
+    pub(crate) fn look(&self) -> Look {
+        if self.is_intact() {
+            return Look::Intact;
+        }
+        // SAFETY: The slab that the object is in stays, by what the pool keeps.
+        let byte = |i| unsafe { self.start.add(i).read_volatile() };
+        if (0..self.size - 1).all(|i| byte(i) == POISON) && byte(self.size - 1) == POISON_END {
+            return Look::Freed;
+        }
+        Look::Broken
+    }
+
+    /// Whether everything but the field is as it was.
+    pub(crate) fn is_intact(&self) -> bool {
+        (0..self.size / 8).filter(|i| i * 8 != self.at).all(|i| {
+            // SAFETY: As in `look()`; an object that was not freed is live.
+            unsafe { self.start.cast::<u64>().add(i).read_volatile() == self.word(i) }
+        })
+    }
+}
+
+/// The pool. Objects are handed out once each; those that never were are freed with it.
+pub(crate) struct Pool {
+    objects: KVVec<Object>,
+    kept: KVVec<NonNull<u8>>,
+    next: Atomic<usize>,
+    // After the objects: they are to be back when it goes.
+    cache: RawCache,
+}
+
+// SAFETY: Objects are memory of the pool's; each is handed out to one caller.
+unsafe impl Sync for Pool {}
+// SAFETY: As above.
+unsafe impl Send for Pool {}
+
+impl Pool {
+    /// `count` objects of [`SIZE`] bytes with their field at 16.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn new(count: usize) -> Result<Self> {
+        Self::with(count, SIZE, 16)
+    }
+
+    /// `count` objects of `size` bytes with their field at `at`.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn with(count: usize, size: usize, at: usize) -> Result<Self> {
+        let mut pool = Pool {
+            objects: KVVec::with_capacity(count, GFP_KERNEL)?,
+            kept: KVVec::with_capacity(count / KEEP + 1, GFP_KERNEL)?,
+            next: Atomic::new(0),
+            cache: RawCache::new(c"rcu_ptr_kunit_pool", size, Checks::Poison)?,
+        };
+        for number in 0..count {
+            if number % KEEP == 0 {
+                let kept = pool.cache.alloc().ok_or(ENOMEM)?;
+                pool.kept.push(kept, GFP_KERNEL)?;
+            }
+            let object = Object {
+                start: pool.cache.alloc().ok_or(ENOMEM)?,
+                number,
+                size,
+                at,
+            };
+            object.fill();
+            pool.objects.push(object, GFP_KERNEL)?;
+        }
+        Ok(pool)
+    }
+
+    /// How many objects there are.
+    pub(crate) fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// How many were handed out.
+    pub(crate) fn taken(&self) -> usize {
+        self.next.load(Relaxed).min(self.objects.len())
+    }
+
+    /// An object that nobody has had.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    #[inline]
+    pub(crate) fn take(&self) -> Option<Object> {
+        if self.next.load(Relaxed) >= self.objects.len() {
+            return None;
+        }
+        // ORDERING: None: the objects were there before the pool was shared.
+        let i = self.next.fetch_add(1, Relaxed);
+        self.objects.get(i).copied()
+    }
+
+    /// All objects.
+    pub(crate) fn objects(&self) -> &[Object] {
+        &self.objects
+    }
+
+    /// How many look like that; only where [`CAN_LOOK`].
+    pub(crate) fn count(&self, look: Look) -> usize {
+        self.objects.iter().filter(|o| o.look() == look).count()
+    }
+
+    /// Every object that was handed out is freed, every other one intact; where nobody can look,
+    /// the latter only.
+    pub(crate) fn all_freed(&self) -> bool {
+        let (taken, rest) = self.objects.split_at(self.taken());
+        rest.iter().all(Object::is_intact)
+            && (!CAN_LOOK || taken.iter().all(|o| o.look() == Look::Freed))
+    }
+
+    /// No object is freed or broken, handed out or not.
+    pub(crate) fn all_intact(&self) -> bool {
+        self.objects.iter().all(Object::is_intact)
+    }
+
+    /// Fills the pool up again with new objects in place of those handed out, which have to be
+    /// freed.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn renew(&mut self) -> Result {
+        let taken = self.taken();
+        for object in self.objects.iter_mut().take(taken) {
+            object.start = self.cache.alloc().ok_or(ENOMEM)?;
+            object.fill();
+        }
+        self.next.store(0, Relaxed);
+        Ok(())
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let taken = self.taken();
+        let (_, rest) = self.objects.split_at(taken);
+        for object in rest {
+            // SAFETY: From this cache, and never handed out.
+            unsafe { self.cache.free(object.start) };
+        }
+        for &object in self.kept.iter() {
+            // SAFETY: From this cache, and never handed out.
+            unsafe { self.cache.free(object) };
+        }
+        // Then the cache goes, and complains if anything is left.
+        self.cache.shrink();
+    }
+}

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `rcu_ptr_kunit.ko`: the self-tests of `rcu_ptr.ko`, as KUnit suites that run when it is loaded.
+//!
+//! ```text
+//!  pool.rs     objects that show whether they are live, intact or freed
+//!  memory.rs   whether memory came back
+//!  route.rs    the ways to free an object
+//!  reader.rs   an RCU reader that watches objects while they are freed
+//!  params.rs   the core's parameters
+//!  suites/     a suite per file
+//!  demo.rs     objects of every kind, for people to look at
+//! ```
+
+#[path = "../sys/kunit/mod.rs"]
+mod sys;
+
+#[path = "../api/mod.rs"]
+mod rcu_ptr;
+
+mod demo;
+mod memory;
+mod params;
+mod pool;
+mod reader;
+mod route;
+mod suites;
+
+use kernel::prelude::*;
+
+module! {
+    type: RcuPtrKunit,
+    name: "rcu_ptr_kunit",
+    authors: ["The rcu_ptr authors"],
+    description: "KUnit suites for rcu_ptr",
+    license: "GPL",
+    params: {
+        demo: u32 {
+            default: 0,
+            description: "objects of each kind to free and report, before the suites",
+        },
+    },
+}
+
+struct RcuPtrKunit;
+
+impl kernel::Module for RcuPtrKunit {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        let objects = module_parameters::demo.value();
+        if objects > 0 {
+            demo::run(objects as usize)?;
+        }
+        Ok(RcuPtrKunit)
+    }
+}

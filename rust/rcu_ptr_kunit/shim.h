@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * C shims of rcu_ptr_kunit.ko: macros, inlines, tracepoint probes and the
+ * macros of rcu_ptr.h.  No logic lives here.
+ */
+#ifndef _RCU_PTR_KUNIT_SHIM_H
+#define _RCU_PTR_KUNIT_SHIM_H
+
+#include <linux/types.h>
+
+/* Allocators. */
+void *rcu_ptr_kunit_kmalloc(size_t size);
+void *rcu_ptr_kunit_kmalloc_nolock(size_t size);
+void *rcu_ptr_kunit_vmalloc(size_t size);
+void *rcu_ptr_kunit_kvmalloc(size_t size);
+void *rcu_ptr_kunit_page(void);
+
+/* CPUs and contexts. */
+int rcu_ptr_kunit_next_online_cpu(int cpu);
+int rcu_ptr_kunit_this_cpu(void);
+bool rcu_ptr_kunit_in_nmi(void);
+bool rcu_ptr_kunit_in_hardirq(void);
+bool rcu_ptr_kunit_in_softirq(void);
+void rcu_ptr_kunit_local_irq_disable(void);
+void rcu_ptr_kunit_local_irq_enable(void);
+void rcu_ptr_kunit_cond_resched(void);
+
+/* KUnit. */
+void rcu_ptr_kunit_skip(const char *reason);
+
+/* The tracepoints of rcu_ptr.ko, seen by Rust. */
+int rcu_ptr_kunit_probes_register(void);
+void rcu_ptr_kunit_probes_unregister(void);
+void rcu_ptr_kunit_rs_queue(int engine, int channel, int ctx);
+void rcu_ptr_kunit_rs_defer(int cpu, int what);
+void rcu_ptr_kunit_rs_refill(int cpu, unsigned long blocks);
+void rcu_ptr_kunit_rs_shrink(int cpu, unsigned long blocks,
+			     unsigned long objects);
+void rcu_ptr_kunit_rs_batch(int cpu, unsigned long gp);
+
+/* c_fields.c: objects with every accepted type of field. */
+enum rcu_ptr_kunit_field {
+	RCU_PTR_KUNIT_FIELD_PTR_0,
+	RCU_PTR_KUNIT_FIELD_PTR_8,
+	RCU_PTR_KUNIT_FIELD_PTR_4088,
+	RCU_PTR_KUNIT_FIELD_HEAD_0,
+	RCU_PTR_KUNIT_FIELD_HEAD_8,
+	RCU_PTR_KUNIT_FIELD_HEAD_4080,
+	RCU_PTR_KUNIT_FIELD_KVHEAD_0,
+	RCU_PTR_KUNIT_FIELD_KVHEAD_8,
+	RCU_PTR_KUNIT_FIELD_KVHEAD_4088,
+	RCU_PTR_KUNIT_FIELDS
+};
+
+size_t rcu_ptr_kunit_field_size(int field);
+void rcu_ptr_kunit_field_free(int field, void *object);
+void rcu_ptr_kunit_field_free_nolock(int field, void *object);
+void rcu_ptr_kunit_free_null(void);
+
+#endif /* _RCU_PTR_KUNIT_SHIM_H */

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Every context but NMI: with interrupts off, in softirq, in hardirq, on every CPU at once.
+
+use crate::{
+    pool::Pool,
+    route::Route,
+    sys::{
+        core,
+        cpu::{self, Context},
+        thread,
+        timer::{Periodic, Where},
+    },
+};
+use kernel::{
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+};
+
+/// Frees the next `n` objects.
+fn free(pool: &Pool, route: Route, n: usize) {
+    for object in (0..n).map_while(|_| pool.take()) {
+        // SAFETY: Handed out once, with a field there.
+        unsafe { route.free(object.start, object.at) };
+    }
+}
+
+/// What came of a timer's run.
+struct Fired {
+    inside: usize,
+    elsewhere: usize,
+    freed: bool,
+}
+
+/// Frees from a timer in `place` on every CPU, while tasks there free too.
+fn from_timer(place: Where, want: Context, route: Route) -> Result<Fired> {
+    let pool = Pool::new(20_000)?;
+    let inside = Atomic::<usize>::new(0);
+    let elsewhere = Atomic::<usize>::new(0);
+    let body = || {
+        let counter = if cpu::context() == want {
+            &inside
+        } else {
+            &elsewhere
+        };
+        counter.fetch_add(1, Relaxed);
+        free(&pool, route, 8);
+    };
+    let task = |_cpu: i32| {
+        let _ = Periodic::run(place, 300_000, &body, || {
+            for _ in 0..200 {
+                free(&pool, route, 4);
+                thread::sleep(1);
+            }
+        });
+    };
+    thread::on_cpus(cpu::online(), &task, || ())?;
+    core::barrier();
+    Ok(Fired {
+        inside: inside.load(Relaxed),
+        elsewhere: elsewhere.load(Relaxed),
+        freed: pool.all_freed(),
+    })
+}
+
+#[kunit_tests(rcu_ptr_contexts)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn task() -> Result {
+        for route in [Route::Kvfree, Route::Nolock, Route::Mightsleep] {
+            let pool = Pool::new(3000)?;
+            free(&pool, route, 2500);
+            core::barrier();
+            assert!(pool.all_freed());
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn irqs_off() -> Result {
+        for route in Route::ATOMIC {
+            let pool = Pool::new(3000)?;
+            for _ in 0..50 {
+                cpu::irqs_off(|| free(&pool, route, 50));
+            }
+            core::barrier();
+            assert!(pool.all_freed());
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn every_cpu_at_once() -> Result {
+        for route in Route::ATOMIC {
+            let pool = Pool::new(30_000)?;
+            thread::on_cpus(cpu::online(), &|_| free(&pool, route, usize::MAX), || ())?;
+            core::barrier();
+            assert!(pool.taken() == pool.len() && pool.all_freed());
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn hardirq() -> Result {
+        for route in Route::ATOMIC {
+            let fired = from_timer(Where::Hardirq, Context::Hardirq, route)?;
+            assert!(fired.inside > 20 && fired.elsewhere == 0);
+            assert!(fired.freed);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn softirq() -> Result {
+        for route in Route::ATOMIC {
+            let fired = from_timer(Where::Softirq, Context::Softirq, route)?;
+            assert!(fired.inside > 20 && fired.elsewhere == 0);
+            assert!(fired.freed);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! CPUs that go down and come up while objects are freed on them.
+
+use crate::{
+    params,
+    pool::{Pool, CAN_LOOK},
+    route::Route,
+    sys::{core, cpu, skip::skip, thread},
+};
+use kernel::{
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+};
+
+/// The CPU that goes down: the last one, if there are two.
+fn victim() -> Option<i32> {
+    cpu::online().filter(|&c| c != 0).last()
+}
+
+/// Frees `n` objects in a thread on `cpu`.
+fn free_on(cpu: i32, pool: &Pool, route: Route, n: usize) -> Result {
+    let body = |_cpu: i32| {
+        for object in (0..n).map_while(|_| pool.take()) {
+            // SAFETY: Handed out once, with a field there.
+            unsafe { route.free(object.start, object.at) };
+        }
+    };
+    thread::on_cpus(::core::iter::once(cpu), &body, || ())
+}
+
+/// Queues on a CPU, takes it down and waits for its objects without a barrier: within the drain
+/// interval and a grace period, or so. Returns whether all came.
+fn dead_cpu_keeps_nothing(cpu: i32, route: Route) -> Result<bool> {
+    let defaults = params::quick_drain()?;
+    let pool = Pool::new(700)?;
+    free_on(cpu, &pool, route, 600)?;
+    cpu::take_down(cpu)?;
+    // Where nobody can look, a grace period later is as late as a test can say.
+    let freed = if CAN_LOOK {
+        thread::wait_for(5000, || pool.all_freed())
+    } else {
+        true
+    };
+    cpu::bring_up(cpu)?;
+    core::barrier();
+    drop(defaults);
+    Ok(freed && pool.all_freed())
+}
+
+/// Goes down and up `rounds` times while every other CPU frees, and a barrier runs.
+fn under_load(cpu: i32, rounds: usize) -> Result<bool> {
+    let pool = Pool::new(60_000)?;
+    let stop = Atomic::<i32>::new(0);
+    let body = |_cpu: i32| {
+        let mut i = 0;
+        while stop.load(Relaxed) == 0 {
+            for object in (0..4).map_while(|_| pool.take()) {
+                let route = Route::ATOMIC[i % 2];
+                i += 1;
+                // SAFETY: Handed out once, with a field there.
+                unsafe { route.free(object.start, object.at) };
+            }
+            thread::cond_resched();
+        }
+    };
+    let mut result = Ok(());
+    let others = || cpu::online().filter(|&c| c != cpu);
+    thread::on_cpus(others(), &body, || {
+        for _ in 0..rounds {
+            result = free_on(cpu, &pool, Route::Kvfree, 100)
+                .and_then(|()| free_on(cpu, &pool, Route::Nolock, 100))
+                .and_then(|()| cpu::take_down(cpu))
+                .and_then(|()| {
+                    core::barrier();
+                    cpu::bring_up(cpu)
+                });
+            if result.is_err() {
+                break;
+            }
+        }
+        stop.store(1, Relaxed);
+    })?;
+    result?;
+    core::barrier();
+    Ok(pool.all_freed())
+}
+
+#[kunit_tests(rcu_ptr_hotplug)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dead_cpu_has_nothing() -> Result {
+        let Some(cpu) = victim() else {
+            skip(c"needs two CPUs");
+            return Ok(());
+        };
+        for route in Route::ATOMIC {
+            let freed = dead_cpu_keeps_nothing(cpu, route)?;
+            assert!(freed);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn up_and_down_under_load() -> Result {
+        let Some(cpu) = victim() else {
+            skip(c"needs two CPUs");
+            return Ok(());
+        };
+        let freed = under_load(cpu, 8)?;
+        assert!(freed);
+        Ok(())
+    }
+}

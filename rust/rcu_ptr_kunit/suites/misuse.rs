@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is plainly wrong gives one warning with the caller, and the object is leaked: never a
+//! corrupted list. The warnings are expected ones, between marks that the log's reader knows.
+
+use crate::sys::{core, mem, mem::Source};
+use ::core::ptr;
+use kernel::prelude::*;
+
+/// Says that a warning that matches `what` comes now.
+macro_rules! expect_splat {
+    ($what:literal, $body:expr) => {{
+        kernel::kunit::info(fmt!("rcu_ptr: expect-splat begin {}\n", $what));
+        let ret = $body;
+        kernel::kunit::info(fmt!("rcu_ptr: expect-splat end\n"));
+        ret
+    }};
+}
+
+/// Hands in `object` with `field` by both ways, and gives the object back to its allocator: it must
+/// still be this test's.
+fn refused(make_field: impl Fn(*mut u8) -> *mut u8) -> Result {
+    for nolock in [false, true] {
+        let object = mem::alloc(Source::Kmalloc, 8192).ok_or(ENOMEM)?;
+        let field = make_field(object.as_ptr());
+        // SAFETY: The core refuses it.
+        unsafe {
+            if nolock {
+                core::kfree_nolock(object.as_ptr(), field);
+            } else {
+                core::kvfree(object.as_ptr(), field);
+            }
+        }
+        core::barrier();
+        // SAFETY: Refused, so it is the caller's still.
+        unsafe { mem::kvfree(object) };
+    }
+    Ok(())
+}
+
+#[kunit_tests(rcu_ptr_misuse)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_address() {
+        expect_splat!("rcu_ptr: .* is no kernel address, leaked", {
+            let user = ptr::without_provenance_mut::<u8>(0x1000);
+            // SAFETY: The core refuses it without a look at the memory.
+            unsafe {
+                core::kvfree(user, user);
+                core::kfree_nolock(user, user);
+            }
+        });
+        core::barrier();
+    }
+
+    #[test]
+    fn unaligned_field() -> Result {
+        expect_splat!("rcu_ptr: .* is not aligned, leaked", {
+            refused(|object| object.wrapping_add(4))
+        })
+    }
+
+    #[test]
+    fn field_too_far() -> Result {
+        expect_splat!("rcu_ptr: field .* is not in the first page of object", {
+            refused(|object| object.wrapping_add(4096))
+        })
+    }
+
+    #[test]
+    #[cfg(CONFIG_DEBUG_OBJECTS_RCU_HEAD)]
+    fn queued_twice() -> Result {
+        let object = mem::alloc(Source::Kmalloc, 64).ok_or(ENOMEM)?;
+        let start = object.as_ptr();
+        expect_splat!("(ODEBUG: activate active|rcu_ptr: .* is queued twice)", {
+            // SAFETY: The core refuses the second.
+            unsafe {
+                core::kvfree(start, start);
+                core::kvfree(start, start);
+            }
+        });
+        core::barrier();
+        Ok(())
+    }
+}

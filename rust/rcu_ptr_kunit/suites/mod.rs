@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The suites, one per file. A suite is what `#[kunit_tests]` makes of an inline module.
+
+mod barrier;
+mod contexts;
+mod hotplug;
+mod kinds;
+mod list;
+mod mightsleep;
+mod misuse;
+mod reader;
+mod reclaim;
+mod rust_api;
+mod volume;

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory is short: the shrinker gives blocks back and pushes on what waits; refills pause. And
+//! nothing waits longer than the drain interval.
+
+use crate::{
+    params,
+    pool::{Pool, CAN_LOOK},
+    route::Route,
+    sys::{core, mem, probes, thread},
+};
+use kernel::{prelude::*, sync::atomic::Relaxed};
+
+fn free(pool: &Pool, route: Route, n: usize) {
+    for object in (0..n).map_while(|_| pool.take()) {
+        // SAFETY: Handed out once, with a field there.
+        unsafe { route.free(object.start, object.at) };
+    }
+}
+
+/// Objects are freed by the monitor alone, with no barrier: whether within 5 s.
+fn drained_by_monitor(route: Route) -> Result<bool> {
+    let defaults = params::quick_drain()?;
+    let pool = Pool::new(300)?;
+    free(&pool, route, 100);
+    let freed = thread::wait_for(5000, || pool.all_freed());
+    core::barrier();
+    drop(defaults);
+    Ok(freed)
+}
+
+/// A block's worth does not wait for the drain interval (5 s): whether within 3 s.
+fn full_block_hurries(route: Route) -> Result<bool> {
+    let pool = Pool::new(1100)?;
+    free(&pool, route, 1050);
+    let freed = thread::wait_for(3000, || {
+        // The last part of a block may wait.
+        pool.objects().iter().filter(|o| !o.is_intact()).count() >= 500
+    });
+    core::barrier();
+    Ok(freed)
+}
+
+/// The shrinker makes objects go that would have waited: whether within 3 s, and how often it ran.
+fn shrinker_pushes() -> Result<(bool, u64)> {
+    let pool = Pool::new(400)?;
+    let probes = probes::Probes::register()?;
+    let before = probes::COUNTERS.shrinks.load(Relaxed);
+    free(&pool, Route::Kvfree, 300);
+    let shrunk = params::shrink();
+    let freed = thread::wait_for(3000, || pool.all_freed());
+    let ran = probes::COUNTERS.shrinks.load(Relaxed) - before;
+    drop(probes);
+    shrunk?;
+    core::barrier();
+    Ok((freed && pool.all_freed(), ran))
+}
+
+/// All memory is taken while objects wait: whether all of them were freed, and whether memory
+/// reclaim came by.
+fn out_of_memory() -> Result<(bool, u64)> {
+    let pool = Pool::new(3000)?;
+    let probes = probes::Probes::register()?;
+    let before = probes::COUNTERS.shrinks.load(Relaxed);
+    free(&pool, Route::Kvfree, 1000);
+    let hog = mem::Hog::new(usize::MAX);
+    free(&pool, Route::Kvfree, 1000);
+    drop(hog);
+    core::barrier();
+    let ran = probes::COUNTERS.shrinks.load(Relaxed) - before;
+    drop(probes);
+    Ok((pool.all_freed(), ran))
+}
+
+/// Refills after the shrinker wait, then bring a block.
+fn refill_after_pressure() -> Result<(u64, u64, bool)> {
+    let defaults = params::short_pause()?;
+    let pool = Pool::new(4000)?;
+    let probes = probes::Probes::register()?;
+    let backoffs = probes::COUNTERS.backoffs.load(Relaxed);
+    let refilled = probes::COUNTERS.refilled.load(Relaxed);
+    params::shrink()?;
+    for _ in 0..20 {
+        free(&pool, Route::Kvfree, 150);
+        core::barrier();
+        thread::sleep(20);
+    }
+    let backoffs = probes::COUNTERS.backoffs.load(Relaxed) - backoffs;
+    let refilled = probes::COUNTERS.refilled.load(Relaxed) - refilled;
+    drop(probes);
+    core::barrier();
+    drop(defaults);
+    Ok((backoffs, refilled, pool.all_freed()))
+}
+
+#[kunit_tests(rcu_ptr_reclaim)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn monitor_drains() -> Result {
+        if CAN_LOOK {
+            for route in Route::ATOMIC {
+                let freed = drained_by_monitor(route)?;
+                assert!(freed);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn full_blocks_do_not_wait() -> Result {
+        if CAN_LOOK {
+            for route in Route::ATOMIC {
+                let freed = full_block_hurries(route)?;
+                assert!(freed);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn shrinker_frees() -> Result {
+        let (freed, ran) = shrinker_pushes()?;
+        assert!(freed);
+        assert!(ran > 0);
+        Ok(())
+    }
+
+    #[test]
+    fn all_memory_taken() -> Result {
+        let (freed, ran) = out_of_memory()?;
+        assert!(freed);
+        assert!(ran > 0);
+        Ok(())
+    }
+
+    #[test]
+    fn refills_pause_after_pressure() -> Result {
+        let (_backoffs, _refilled, freed) = refill_after_pressure()?;
+        assert!(freed);
+        Ok(())
+    }
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Ten million objects, and the memory is back where it was.
+
+use crate::{
+    memory::Mark,
+    route::Route,
+    sys::{
+        core, cpu,
+        mem::{self, Source},
+        thread,
+    },
+};
+use kernel::{
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+};
+
+/// Sanitizers make an object cost twenty times as much, and keep memory of their own.
+const SLOW: bool = cfg!(any(CONFIG_KASAN, CONFIG_PROVE_LOCKING));
+const OBJECTS: usize = if SLOW { 500_000 } else { 10_000_000 };
+
+/// Frees `count` objects on all CPUs. Returns how many it were.
+fn free_many(count: usize) -> Result<usize> {
+    let share = count.checked_div(cpu::online().count()).unwrap_or(0);
+    let freed = Atomic::<usize>::new(0);
+    let body = |_cpu: i32| {
+        for i in 0..share {
+            let Some(object) = mem::alloc(Source::Kmalloc, 64) else {
+                return;
+            };
+            let route = Route::ATOMIC[usize::from(i % 8 == 7)];
+            // SAFETY: Just allocated.
+            unsafe { route.free(object, 16) };
+            if i % 1024 == 0 {
+                thread::cond_resched();
+            }
+        }
+        freed.fetch_add(share, Relaxed);
+    };
+    thread::on_cpus(cpu::online(), &body, || ())?;
+    core::barrier();
+    Ok(freed.load(Relaxed))
+}
+
+#[kunit_tests(rcu_ptr_volume)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_back() -> Result {
+        free_many(OBJECTS / 20)?;
+        let mark = Mark::take();
+        let freed = free_many(OBJECTS)?;
+        let back = mark.settles(2048);
+        pr_info!(
+            "{} objects freed, {} pages missing\n",
+            freed,
+            mark.missing()
+        );
+        assert!(freed >= OBJECTS - 16);
+        assert!(back || SLOW);
+        Ok(())
+    }
+}

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The interface of `rcu_ptr.ko` by address, as tests need it: any object, any field.
+
+use super::generated as sys;
+use ::core::ptr::NonNull;
+
+/// `rcu_ptr_kvfree()` without its checks at compile time.
+///
+/// # Context
+///
+/// Any but NMI.
+///
+/// # Safety
+///
+/// `object` is live and the caller's to free, or one that the core is to refuse.
+#[inline]
+pub(crate) unsafe fn kvfree(object: *mut u8, field: *mut u8) {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { sys::rcu_ptr_kvfree_call(field.cast(), object.cast()) };
+}
+
+/// `rcu_ptr_kfree_nolock()` without its checks at compile time.
+///
+/// # Context
+///
+/// Any, NMI included.
+///
+/// # Safety
+///
+/// As for [`kvfree()`].
+#[inline]
+pub(crate) unsafe fn kfree_nolock(object: *mut u8, field: *mut u8) {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { sys::rcu_ptr_kfree_nolock_call(field.cast(), object.cast()) };
+}
+
+/// `rcu_ptr_kvfree_mightsleep()`.
+///
+/// # Context
+///
+/// May sleep.
+///
+/// # Safety
+///
+/// As for [`kvfree()`].
+pub(crate) unsafe fn kvfree_mightsleep(object: NonNull<u8>) {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { sys::rcu_ptr_kvfree_call_mightsleep(object.as_ptr().cast()) };
+}
+
+/// `rcu_ptr_barrier()`.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn barrier() {
+    // SAFETY: Tests call it in process context.
+    unsafe { sys::rcu_ptr_barrier() };
+}
+
+/// Objects of c_fields.c: their number, sizes, and the C macros on them.
+pub(crate) const FIELDS: i32 = sys::rcu_ptr_kunit_field_RCU_PTR_KUNIT_FIELDS as i32;
+
+/// Bytes of an object of kind `field`.
+pub(crate) fn field_size(field: i32) -> usize {
+    // SAFETY: No requirements.
+    unsafe { sys::rcu_ptr_kunit_field_size(field) }
+}
+
+/// `rcu_ptr_kvfree(object, f)` or `rcu_ptr_kfree_nolock(object, f)` as C writes it.
+///
+/// # Safety
+///
+/// `object` is a live object of [`field_size()`] bytes that is the caller's to free.
+pub(crate) unsafe fn field_free(field: i32, nolock: bool, object: NonNull<u8>) {
+    let object = object.as_ptr().cast();
+    // SAFETY: By the safety requirements of this function.
+    unsafe {
+        if nolock {
+            sys::rcu_ptr_kunit_field_free_nolock(field, object);
+        } else {
+            sys::rcu_ptr_kunit_field_free(field, object);
+        }
+    }
+}
+
+/// Every macro with NULL.
+pub(crate) fn free_null() {
+    // SAFETY: NULL is allowed.
+    unsafe { sys::rcu_ptr_kunit_free_null() };
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The allocators that objects of tests come from, kmem_caches, and how much memory is free.
+
+use super::generated as sys;
+use ::core::{
+    mem::MaybeUninit,
+    ptr::{self, NonNull},
+};
+use kernel::{bindings, prelude::*};
+
+/// An allocator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// `kmalloc()`; a large one above two pages.
+    Kmalloc,
+    /// `kmalloc_nolock()`.
+    KmallocNolock,
+    /// `vmalloc()`.
+    Vmalloc,
+    /// `kvmalloc()`.
+    Kvmalloc,
+}
+
+/// `size` bytes from `source`.
+///
+/// # Context
+///
+/// May sleep; any for [`Source::KmallocNolock`].
+pub(crate) fn alloc(source: Source, size: usize) -> Option<NonNull<u8>> {
+    // SAFETY: No requirements.
+    let ptr = unsafe {
+        match source {
+            Source::Kmalloc => sys::rcu_ptr_kunit_kmalloc(size),
+            Source::KmallocNolock => sys::rcu_ptr_kunit_kmalloc_nolock(size),
+            Source::Vmalloc => sys::rcu_ptr_kunit_vmalloc(size),
+            Source::Kvmalloc => sys::rcu_ptr_kunit_kvmalloc(size),
+        }
+    };
+    NonNull::new(ptr.cast())
+}
+
+/// `kvfree()`.
+///
+/// # Context
+///
+/// May sleep.
+///
+/// # Safety
+///
+/// `object` comes from [`alloc()`] and nobody uses it any more.
+pub(crate) unsafe fn kvfree(object: NonNull<u8>) {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { bindings::kvfree(object.as_ptr().cast()) };
+}
+
+/// Free memory, in pages.
+///
+/// # Context
+///
+/// Any.
+pub(crate) fn free_pages() -> u64 {
+    let mut info = MaybeUninit::<bindings::sysinfo>::zeroed();
+    // SAFETY: `info` is valid for writes; all of it is integers, so zeroes are a value.
+    unsafe {
+        bindings::si_meminfo(info.as_mut_ptr());
+        info.assume_init_ref().freeram as u64
+    }
+}
+
+/// How a [`RawCache`] is made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Checks {
+    /// As everybody's, with sheaves.
+    None,
+    /// Freed objects are poisoned at once, double frees reported (CONFIG_SLUB_DEBUG).
+    Poison,
+}
+
+/// A kmem_cache.
+///
+/// # Invariants
+///
+/// The pointer is a live cache.
+pub(crate) struct RawCache(NonNull<bindings::kmem_cache>);
+
+// SAFETY: Caches are used from any task.
+unsafe impl Send for RawCache {}
+// SAFETY: As above.
+unsafe impl Sync for RawCache {}
+
+impl RawCache {
+    /// A cache of objects of `size` bytes that shares slabs with no other.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn new(name: &'static CStr, size: usize, checks: Checks) -> Result<Self> {
+        let mut args = pin_init::zeroed::<bindings::kmem_cache_args>();
+        args.align = 8;
+        let bit = |bit: u32| 1 << bit;
+        let mut flags = bit(bindings::_slab_flag_bits__SLAB_NO_MERGE);
+        if checks == Checks::Poison {
+            flags |= bit(bindings::_slab_flag_bits__SLAB_POISON)
+                | bit(bindings::_slab_flag_bits__SLAB_RED_ZONE)
+                | bit(bindings::_slab_flag_bits__SLAB_CONSISTENCY_CHECKS);
+        }
+        // SAFETY: `name` is static, `args` valid.
+        let cache = unsafe {
+            bindings::__kmem_cache_create_args(
+                name.as_char_ptr(),
+                size as c_uint,
+                &mut args,
+                flags,
+            )
+        };
+        // INVARIANT: Just made.
+        NonNull::new(cache).map(Self).ok_or(ENOMEM)
+    }
+
+    /// An object, uninitialised.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn alloc(&self) -> Option<NonNull<u8>> {
+        // SAFETY: By the type invariants.
+        let object =
+            unsafe { bindings::kmem_cache_alloc_noprof(self.0.as_ptr(), bindings::GFP_KERNEL) };
+        NonNull::new(object.cast())
+    }
+
+    /// Frees an object at once.
+    ///
+    /// # Safety
+    ///
+    /// `object` comes from this cache and nobody uses it any more.
+    pub(crate) unsafe fn free(&self, object: NonNull<u8>) {
+        // SAFETY: By the safety requirements of this function.
+        unsafe { bindings::kmem_cache_free(self.0.as_ptr(), object.as_ptr().cast()) };
+    }
+
+    /// Gives empty slabs back.
+    pub(crate) fn shrink(&self) {
+        // SAFETY: By the type invariants.
+        unsafe { bindings::kmem_cache_shrink(self.0.as_ptr()) };
+    }
+}
+
+impl Drop for RawCache {
+    /// Complains in the log when objects are left.
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants.
+        unsafe { bindings::kmem_cache_destroy(self.0.as_ptr()) };
+    }
+}
+
+/// Pages that were taken until there were none.
+pub(crate) struct Hog {
+    pages: *mut u8,
+    /// How many.
+    pub(crate) count: usize,
+}
+
+impl Hog {
+    /// Takes pages until memory reclaim gives up, at most `limit`: shrinkers are called on the way.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn new(limit: usize) -> Self {
+        let mut hog = Hog {
+            pages: ptr::null_mut(),
+            count: 0,
+        };
+        while hog.count < limit {
+            // SAFETY: No requirements.
+            let page = unsafe { sys::rcu_ptr_kunit_page() }.cast::<u8>();
+            if page.is_null() {
+                break;
+            }
+            // SAFETY: A fresh page, large enough for a pointer.
+            unsafe { page.cast::<*mut u8>().write(hog.pages) };
+            hog.pages = page;
+            hog.count += 1;
+        }
+        hog
+    }
+}
+
+impl Drop for Hog {
+    fn drop(&mut self) {
+        while !self.pages.is_null() {
+            let page = self.pages;
+            // SAFETY: A page of `new()`, whose first word leads to the next.
+            unsafe {
+                self.pages = page.cast::<*mut u8>().read();
+                bindings::free_pages(page as c_ulong, 0);
+            }
+        }
+    }
+}

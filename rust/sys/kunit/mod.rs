@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The kernel as `rcu_ptr_kunit.ko` sees it: allocators, threads, timers, CPUs, the user space of
+//! the machine, KUnit, and the interface of `rcu_ptr.ko` by address.
+
+#[path = "../generated.rs"]
+pub(crate) mod generated;
+
+pub(crate) mod core;
+pub(crate) mod cpu;
+pub(crate) mod mem;
+pub(crate) mod probes;
+pub(crate) mod skip;
+pub(crate) mod thread;
+pub(crate) mod timer;
+pub(crate) mod user;

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Threads of a test, bound to CPUs and joined before the call returns; and waiting.
+
+use super::generated as sys;
+use ::core::ptr;
+use kernel::{
+    bindings,
+    error::from_err_ptr,
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+};
+
+/// What a thread runs.
+struct Job<'a> {
+    body: &'a (dyn Fn(i32) + Sync),
+    cpu: i32,
+    /// A thread that is stopped before it began never begins.
+    began: Atomic<i32>,
+}
+
+/// Runs `body(cpu)` in a thread bound to each of `cpus`, and `meanwhile` in this task. Returns when
+/// all are done. Threads are not KUnit's: they count, and the test asserts.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn on_cpus<R>(
+    cpus: impl Iterator<Item = i32>,
+    body: &(dyn Fn(i32) + Sync),
+    meanwhile: impl FnOnce() -> R,
+) -> Result<R> {
+    let mut jobs = KVec::new();
+    for cpu in cpus {
+        let began = Atomic::new(0);
+        jobs.push(Job { body, cpu, began }, GFP_KERNEL)?;
+    }
+    let mut tasks = KVec::with_capacity(jobs.len(), GFP_KERNEL)?;
+    for job in jobs.iter() {
+        // SAFETY: `entry` gets a job that lives until the thread is stopped below; the format takes
+        // the number that follows.
+        let task = from_err_ptr(unsafe {
+            bindings::kthread_create_on_node(
+                Some(entry),
+                ptr::from_ref(job).cast_mut().cast(),
+                -1,
+                c"rcu_ptr_kunit/%d".as_char_ptr(),
+                job.cpu,
+            )
+        });
+        let Ok(task) = task else { break };
+        // SAFETY: Just made, not started yet.
+        unsafe { bindings::kthread_bind(task, job.cpu as c_uint) };
+        tasks.push(task, GFP_KERNEL)?;
+    }
+    let all = tasks.len() == jobs.len();
+    if all {
+        for &task in tasks.iter() {
+            // SAFETY: The thread lives until it is stopped.
+            unsafe { bindings::wake_up_process(task) };
+        }
+    }
+    let ret = all.then(meanwhile);
+    while all && jobs.iter().any(|job| job.began.load(Relaxed) == 0) {
+        sleep(1);
+    }
+    for &task in tasks.iter() {
+        // SAFETY: The thread ends only after this; waits for it.
+        unsafe { bindings::kthread_stop(task) };
+    }
+    ret.ok_or(ENOMEM)
+}
+
+/// # Safety
+///
+/// `job` is a [`Job`] that lives until the thread is stopped.
+unsafe extern "C" fn entry(job: *mut c_void) -> c_int {
+    // SAFETY: By the safety requirements of this function.
+    let job = unsafe { &*job.cast::<Job<'_>>() };
+    job.began.store(1, Relaxed);
+    (job.body)(job.cpu);
+    while !should_stop() {
+        sleep(1);
+    }
+    0
+}
+
+/// Whether the test has come to the end of its `meanwhile` and waits for this thread.
+pub(crate) fn should_stop() -> bool {
+    // SAFETY: Threads of `on_cpus()` call it.
+    unsafe { bindings::kthread_should_stop() }
+}
+
+/// Sleeps for at least `msecs` milliseconds.
+pub(crate) fn sleep(msecs: u32) {
+    // SAFETY: Tests and their threads may sleep.
+    unsafe { bindings::msleep(msecs) };
+}
+
+/// Lets others run.
+pub(crate) fn cond_resched() {
+    // SAFETY: Tests and their threads may sleep.
+    unsafe { sys::rcu_ptr_kunit_cond_resched() };
+}
+
+/// Waits until `done` says so, `msecs` at most. Returns whether it did.
+pub(crate) fn wait_for(msecs: u32, mut done: impl FnMut() -> bool) -> bool {
+    for _ in 0..msecs / 2 {
+        if done() {
+            return true;
+        }
+        sleep(2);
+    }
+    done()
+}
+
+/// Nanoseconds of monotonic time.
+pub(crate) fn now() -> i64 {
+    // SAFETY: No requirements.
+    unsafe { bindings::ktime_get() }
+}
+
+/// A grace-period sequence number: two grace periods are 4 apart or so; see
+/// `get_state_synchronize_rcu_full()`.
+pub(crate) fn gp_number() -> usize {
+    let mut seq = bindings::rcu_gp_seq::default();
+    // SAFETY: `seq` is valid for writes.
+    unsafe { bindings::get_state_synchronize_rcu_full(&mut seq) };
+    seq.norm
+}
