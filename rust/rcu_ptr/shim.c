@@ -187,6 +187,9 @@ bool rcu_ptr_shim_is_vmalloc(const void *ptr)
 /* Debug features. */
 
 #ifdef CONFIG_DEBUG_OBJECTS_RCU_HEAD
+/* Exported, but declared in kernel/rcu/rcu.h only. */
+extern const struct debug_obj_descr rcuhead_debug_descr;
+
 /* call_rcu()'s two states of an rcu_head; kernel/rcu/rcu.h keeps them private. */
 #define RCU_PTR_HEAD_READY	0
 #define RCU_PTR_HEAD_QUEUED	1

@@ -7,13 +7,21 @@
 #include <kunit/test.h>
 #include <linux/cpumask.h>
 #include <linux/gfp.h>
+#include <linux/err.h>
+#include <linux/hw_breakpoint.h>
 #include <linux/irqflags.h>
+#include <linux/perf_event.h>
 #include <linux/preempt.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
 #include <linux/vmalloc.h>
 #include <trace/events/rcu_ptr.h>
+
+#ifdef CONFIG_X86
+#include <asm/apic.h>
+#include <asm/nmi.h>
+#endif
 
 #include "shim.h"
 
@@ -82,6 +90,96 @@ void rcu_ptr_kunit_cond_resched(void)
 {
 	cond_resched();
 }
+
+/* NMI sources. */
+
+static void overflow(struct perf_event *event, struct perf_sample_data *data,
+		     struct pt_regs *regs)
+{
+	rcu_ptr_kunit_rs_hook(event->overflow_handler_context);
+}
+
+#ifdef CONFIG_X86
+void *rcu_ptr_kunit_breakpoint_register(unsigned long address, bool execute,
+					int length, void *hook)
+{
+	struct perf_event_attr attr;
+
+	hw_breakpoint_init(&attr);
+	attr.bp_addr = address;
+	attr.bp_len = execute ? sizeof(long) : length;
+	attr.bp_type = execute ? HW_BREAKPOINT_X : HW_BREAKPOINT_W;
+	return (__force void *)register_wide_hw_breakpoint(&attr, overflow,
+							   hook);
+}
+
+void rcu_ptr_kunit_breakpoint_unregister(void *events)
+{
+	unregister_wide_hw_breakpoint((__force struct perf_event * __percpu *)
+				      events);
+}
+#else
+/* arm64's handler does not step over a breakpoint with an own overflow handler. */
+void *rcu_ptr_kunit_breakpoint_register(unsigned long address, bool execute,
+					int length, void *hook)
+{
+	return ERR_PTR(-ENOSYS);
+}
+
+void rcu_ptr_kunit_breakpoint_unregister(void *events)
+{
+}
+#endif
+
+void *rcu_ptr_kunit_cycles_create(int cpu, u64 period, void *hook)
+{
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_HARDWARE,
+		.config = PERF_COUNT_HW_CPU_CYCLES,
+		.size = sizeof(attr),
+		.pinned = 1,
+		.sample_period = period,
+	};
+
+	return perf_event_create_kernel_counter(&attr, cpu, NULL, overflow,
+						hook);
+}
+
+#if defined(CONFIG_X86_LOCAL_APIC) && defined(CONFIG_SMP)
+static int nmi(unsigned int cmd, struct pt_regs *regs)
+{
+	rcu_ptr_kunit_rs_nmi();
+	return NMI_HANDLED;
+}
+
+int rcu_ptr_kunit_nmi_register(void)
+{
+	return register_nmi_handler(NMI_LOCAL, nmi, 0, "rcu_ptr_kunit");
+}
+
+void rcu_ptr_kunit_nmi_unregister(void)
+{
+	unregister_nmi_handler(NMI_LOCAL, "rcu_ptr_kunit");
+}
+
+void rcu_ptr_kunit_nmi_send(int cpu)
+{
+	__apic_send_IPI_mask(cpumask_of(cpu), NMI_VECTOR);
+}
+#else
+int rcu_ptr_kunit_nmi_register(void)
+{
+	return -EOPNOTSUPP;
+}
+
+void rcu_ptr_kunit_nmi_unregister(void)
+{
+}
+
+void rcu_ptr_kunit_nmi_send(int cpu)
+{
+}
+#endif
 
 void rcu_ptr_kunit_skip(const char *reason)
 {

@@ -25,6 +25,17 @@ void rcu_ptr_kunit_local_irq_disable(void);
 void rcu_ptr_kunit_local_irq_enable(void);
 void rcu_ptr_kunit_cond_resched(void);
 
+/* NMI sources; the hooks are rust/sys/kunit/nmi/'s. */
+void *rcu_ptr_kunit_breakpoint_register(unsigned long address, bool execute,
+					int length, void *hook);
+void rcu_ptr_kunit_breakpoint_unregister(void *events);
+void *rcu_ptr_kunit_cycles_create(int cpu, u64 period, void *hook);
+void rcu_ptr_kunit_rs_hook(void *hook);
+int rcu_ptr_kunit_nmi_register(void);
+void rcu_ptr_kunit_nmi_unregister(void);
+void rcu_ptr_kunit_nmi_send(int cpu);
+void rcu_ptr_kunit_rs_nmi(void);
+
 /* KUnit. */
 void rcu_ptr_kunit_skip(const char *reason);
 

@@ -9,6 +9,7 @@ pub(crate) mod generated;
 pub(crate) mod core;
 pub(crate) mod cpu;
 pub(crate) mod mem;
+pub(crate) mod nmi;
 pub(crate) mod probes;
 pub(crate) mod skip;
 pub(crate) mod thread;

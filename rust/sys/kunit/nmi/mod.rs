@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Sources of non-maskable interrupts, and what one does when it comes.
+//!
+//! | source | x86 | arm64 |
+//! |---|---|---|
+//! | [`cycles`] | with a PMU | with pseudo-NMIs |
+//! | [`breakpoint`] | execution and data | |
+//! | [`ipi`] | to this and other CPUs | |
+
+pub(crate) mod breakpoint;
+pub(crate) mod cycles;
+pub(crate) mod ipi;
+
+/// What runs when the interrupt comes. It has to be pinned while a source knows it.
+pub(crate) struct Hook<'a> {
+    body: &'a (dyn Fn() + Sync),
+}
+
+impl<'a> Hook<'a> {
+    /// Runs `body`, which must be fit for NMI.
+    pub(crate) fn new(body: &'a (dyn Fn() + Sync)) -> Self {
+        Self { body }
+    }
+
+    #[inline]
+    fn run(&self) {
+        (self.body)();
+    }
+}
