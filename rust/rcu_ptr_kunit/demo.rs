@@ -52,7 +52,7 @@ pub(crate) fn run(objects: usize) -> Result {
         core::barrier();
         pr_info!("demo: kind={} objects={}\n", name, wanted);
     }
-    let cache = RawCache::new(c"rcu_ptr_kunit_demo", 120, Checks::None)?;
+    let cache = RawCache::new("rcu_ptr_kunit_demo", 120, Checks::None)?;
     for _ in 0..objects {
         let object = cache.alloc().ok_or(ENOMEM)?;
         // SAFETY: Just allocated.

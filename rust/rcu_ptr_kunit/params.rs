@@ -55,6 +55,8 @@ pub(crate) fn short_pause() -> Result<Defaults> {
 
 /// Calls the core's shrinkers as memory reclaim does (CONFIG_SHRINKER_DEBUG).
 pub(crate) fn shrink() -> Result {
-    user::sh(c"for s in /sys/kernel/debug/shrinker/rcu_ptr-*; do \
-        cat $s/count >/dev/null && echo 0 0 1000000 >$s/scan || exit 1; done")
+    user::sh(
+        c"for s in /sys/kernel/debug/shrinker/rcu_ptr-*; do \
+        cat $s/count >/dev/null && echo 0 0 1000000 >$s/scan || exit 1; done",
+    )
 }

@@ -118,7 +118,7 @@ impl Pool {
             objects: KVVec::with_capacity(count, GFP_KERNEL)?,
             kept: KVVec::with_capacity(count / KEEP + 1, GFP_KERNEL)?,
             next: Atomic::new(0),
-            cache: RawCache::new(c"rcu_ptr_kunit_pool", size, Checks::Poison)?,
+            cache: RawCache::new("rcu_ptr_kunit_pool", size, Checks::Poison)?,
         };
         for number in 0..count {
             if number % KEEP == 0 {

@@ -42,6 +42,18 @@ module! {
     },
 }
 
+/// Sanitizers make everything an order of magnitude slower, and keep memory of their own.
+pub(crate) const SLOW: bool = cfg!(any(CONFIG_KASAN, CONFIG_PROVE_LOCKING));
+
+/// `n`, or a part of it where everything is slow.
+pub(crate) const fn scaled(n: usize) -> usize {
+    if SLOW {
+        n / 16
+    } else {
+        n
+    }
+}
+
 struct RcuPtrKunit;
 
 impl kernel::Module for RcuPtrKunit {

@@ -5,6 +5,7 @@
 use crate::{
     pool::{Pool, CAN_LOOK},
     route::Route,
+    scaled,
     sys::{core, cpu, thread},
 };
 use kernel::{
@@ -24,7 +25,7 @@ struct Outcome {
 fn against_queueing(route: Route, rounds: usize) -> Result<Outcome> {
     // Objects of this task, queued on whichever CPU it is on, and those of the others.
     let mine = Pool::new(rounds * 20)?;
-    let others = Pool::new(60_000)?;
+    let others = Pool::new(scaled(60_000))?;
     let stop = Atomic::<i32>::new(0);
     let body = |_cpu: i32| {
         while stop.load(Relaxed) == 0 {

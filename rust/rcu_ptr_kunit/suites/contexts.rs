@@ -5,6 +5,7 @@
 use crate::{
     pool::Pool,
     route::Route,
+    scaled,
     sys::{
         core,
         cpu::{self, Context},
@@ -34,7 +35,7 @@ struct Fired {
 
 /// Frees from a timer in `place` on every CPU, while tasks there free too.
 fn from_timer(place: Where, want: Context, route: Route) -> Result<Fired> {
-    let pool = Pool::new(20_000)?;
+    let pool = Pool::new(scaled(20_000))?;
     let inside = Atomic::<usize>::new(0);
     let elsewhere = Atomic::<usize>::new(0);
     let body = || {
@@ -94,7 +95,7 @@ mod tests {
     #[test]
     fn every_cpu_at_once() -> Result {
         for route in Route::ATOMIC {
-            let pool = Pool::new(30_000)?;
+            let pool = Pool::new(scaled(30_000))?;
             thread::on_cpus(cpu::online(), &|_| free(&pool, route, usize::MAX), || ())?;
             core::barrier();
             assert!(pool.taken() == pool.len() && pool.all_freed());

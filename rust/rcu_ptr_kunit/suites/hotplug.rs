@@ -6,7 +6,9 @@ use crate::{
     params,
     pool::{Pool, CAN_LOOK},
     route::Route,
+    scaled,
     sys::{core, cpu, skip::skip, thread},
+    SLOW,
 };
 use kernel::{
     prelude::*,
@@ -50,7 +52,7 @@ fn dead_cpu_keeps_nothing(cpu: i32, route: Route) -> Result<bool> {
 
 /// Goes down and up `rounds` times while every other CPU frees, and a barrier runs.
 fn under_load(cpu: i32, rounds: usize) -> Result<bool> {
-    let pool = Pool::new(60_000)?;
+    let pool = Pool::new(scaled(60_000))?;
     let stop = Atomic::<i32>::new(0);
     let body = |_cpu: i32| {
         let mut i = 0;
@@ -109,7 +111,7 @@ mod tests {
             skip(c"needs two CPUs");
             return Ok(());
         };
-        let freed = under_load(cpu, 8)?;
+        let freed = under_load(cpu, if SLOW { 3 } else { 8 })?;
         assert!(freed);
         Ok(())
     }

@@ -6,6 +6,7 @@ use crate::{
     memory::Mark,
     pool::Pool,
     route::Route,
+    scaled,
     sys::{
         core,
         mem::{self, Checks, RawCache, Source},
@@ -23,12 +24,12 @@ const SIZE_CLASSES: [usize; 13] = [
 const CAN_COUNT_PAGES: bool = cfg!(not(any(CONFIG_KASAN, CONFIG_DEBUG_KMEMLEAK)));
 
 /// Bytes that one round of a kind takes, and pages that may stay away afterwards: a part of it.
-const ROUND: usize = 16 << 20;
+const ROUND: usize = scaled(16 << 20);
 const SLACK: u64 = (ROUND >> 12) as u64 / 4;
 
 /// Frees objects of `source` and `size` until a round is full, by one route after the other.
 fn round(source: Source, size: usize) -> Result {
-    for i in 0..(ROUND / size).clamp(16, 40_000) {
+    for i in 0..(ROUND / size).clamp(16, scaled(40_000)) {
         let object = mem::alloc(source, size).ok_or(ENOMEM)?;
         // SAFETY: Just allocated, of at least `size` bytes.
         unsafe {
@@ -158,8 +159,8 @@ mod tests {
     #[test]
     fn kmem_cache_objects() -> Result {
         for size in [24, 96, 1000, 5000] {
-            let cache = RawCache::new(c"rcu_ptr_kunit_kinds", size, Checks::None)?;
-            for i in 0..5000 {
+            let cache = RawCache::new("rcu_ptr_kunit_kinds", size, Checks::None)?;
+            for i in 0..scaled(5000) {
                 let object = cache.alloc().ok_or(ENOMEM)?;
                 let route = if i % 2 == 0 {
                     Route::Kvfree

@@ -7,6 +7,7 @@ use crate::{
     params,
     pool::Pool,
     route::Route,
+    scaled,
     sys::{core, cpu, probes, thread},
 };
 use kernel::{prelude::*, sync::atomic::Relaxed};
@@ -71,7 +72,7 @@ mod tests {
 
     #[test]
     fn every_cpu_at_once() -> Result {
-        let pool = Pool::new(20_000)?;
+        let pool = Pool::new(scaled(20_000))?;
         thread::on_cpus(cpu::online(), &|_| free(&pool, usize::MAX), || ())?;
         core::barrier();
         assert!(pool.taken() == pool.len() && pool.all_freed());

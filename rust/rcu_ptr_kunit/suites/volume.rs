@@ -10,15 +10,14 @@ use crate::{
         mem::{self, Source},
         thread,
     },
+    SLOW,
 };
 use kernel::{
     prelude::*,
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// Sanitizers make an object cost twenty times as much, and keep memory of their own.
-const SLOW: bool = cfg!(any(CONFIG_KASAN, CONFIG_PROVE_LOCKING));
-const OBJECTS: usize = if SLOW { 500_000 } else { 10_000_000 };
+const OBJECTS: usize = if SLOW { 200_000 } else { 10_000_000 };
 
 /// Frees `count` objects on all CPUs. Returns how many it were.
 fn free_many(count: usize) -> Result<usize> {

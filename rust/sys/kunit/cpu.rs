@@ -8,7 +8,8 @@ use kernel::{bindings, error::to_result, prelude::*};
 /// CPUs that are up, in order.
 pub(crate) fn online() -> impl Iterator<Item = i32> + Clone {
     let end = nr_ids();
-    ::core::iter::successors(Some(next(-1)), |&cpu| Some(next(cpu))).take_while(move |&cpu| cpu < end)
+    ::core::iter::successors(Some(next(-1)), |&cpu| Some(next(cpu)))
+        .take_while(move |&cpu| cpu < end)
 }
 
 fn next(cpu: i32) -> i32 {

@@ -7,7 +7,12 @@ use ::core::{
     mem::MaybeUninit,
     ptr::{self, NonNull},
 };
-use kernel::{bindings, prelude::*};
+use kernel::{
+    bindings,
+    prelude::*,
+    str::CString,
+    sync::atomic::{Atomic, Relaxed},
+};
 
 /// An allocator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +100,10 @@ impl RawCache {
     /// # Context
     ///
     /// May sleep.
-    pub(crate) fn new(name: &'static CStr, size: usize, checks: Checks) -> Result<Self> {
+    pub(crate) fn new(name: &str, size: usize, checks: Checks) -> Result<Self> {
+        // Several at once, and DEBUG_VM wants each name once.
+        static NUMBER: Atomic<u32> = Atomic::new(0);
+        let name = CString::try_from_fmt(fmt!("{}_{}", name, NUMBER.fetch_add(1, Relaxed)))?;
         let mut args = pin_init::zeroed::<bindings::kmem_cache_args>();
         args.align = 8;
         let bit = |bit: u32| 1 << bit;
@@ -105,14 +113,9 @@ impl RawCache {
                 | bit(bindings::_slab_flag_bits__SLAB_RED_ZONE)
                 | bit(bindings::_slab_flag_bits__SLAB_CONSISTENCY_CHECKS);
         }
-        // SAFETY: `name` is static, `args` valid.
+        // SAFETY: `args` is valid, `name` is copied.
         let cache = unsafe {
-            bindings::__kmem_cache_create_args(
-                name.as_char_ptr(),
-                size as c_uint,
-                &mut args,
-                flags,
-            )
+            bindings::__kmem_cache_create_args(name.as_char_ptr(), size as c_uint, &mut args, flags)
         };
         // INVARIANT: Just made.
         NonNull::new(cache).map(Self).ok_or(ENOMEM)

@@ -23,7 +23,9 @@ pub(crate) fn sh(command: &CStr) -> Result {
         ptr::null_mut(),
     ];
     let mut envp = [
-        c"PATH=/bin:/sbin:/usr/bin:/usr/sbin".as_char_ptr().cast_mut(),
+        c"PATH=/bin:/sbin:/usr/bin:/usr/sbin"
+            .as_char_ptr()
+            .cast_mut(),
         ptr::null_mut(),
     ];
     // SAFETY: Both arrays end with a null pointer and live for the call, which waits.
