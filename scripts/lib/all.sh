@@ -39,9 +39,9 @@ choose_scenarios()
 		read -ra NAMES <<<"$SCENARIOS"
 	elif [ "$1" = test ] && [ -z "${KDIR:-}" ]; then
 		NAMES=()
-		for name in $(grep -v '^#' "$CONFIGS/CFLIST"); do
+		while read -r name; do
 			[ -n "$ARCH" ] && [ "$ARCH" != "$(scenario_arch "$name")" ] || NAMES+=("$name")
-		done
+		done < <(grep -v '^#' "$CONFIGS/CFLIST")
 	elif [ "$ARCH" = arm64 ]; then
 		NAMES=(ARM64)
 	else
@@ -60,6 +60,7 @@ choose_scenarios()
 kernel_of()
 {
 	if [ -n "${KDIR:-}" ]; then
+		# shellcheck disable=SC2034 # for the caller
 		KDIR_OF_SCENARIO=$KDIR
 	else
 		kernel_build "$1"

@@ -14,6 +14,7 @@ BINDGEN_CLI=0.72.1
 TOOLS=(RUSTC RUSTDOC RUSTFMT CARGO CLIPPY_DRIVER LLVM BINDGEN RUST_LIB_SRC LIBCLANG_PATH)
 
 # Debian has a second, newer set of Rust packages.
+# shellcheck disable=SC2034 # for need.sh
 RUST_PACKAGES=(
 	"rustc rust-src cargo rustfmt rust-clippy"
 	"rustc-web rust-web-src cargo-web rustfmt-web rust-web-clippy"
