@@ -19,6 +19,7 @@ check_variables()
 	esac
 	[[ ${SMP:-1} =~ ^[1-9][0-9]*$ ]] || die "SMP=$SMP: say a number of CPUs"
 	[[ ${MEM:-1} =~ ^[1-9][0-9]*$ ]] || die "MEM=$MEM: say a number of MiB"
+	[[ ${TIMEOUT:-1} =~ ^[1-9][0-9]*$ ]] || die "TIMEOUT=$TIMEOUT: say a number of seconds"
 	if [ -n "${KDIR:-}" ]; then
 		[ -d "$KDIR" ] || die "KDIR=$KDIR: there is no such directory"
 		check_kdir "$KDIR"

@@ -189,6 +189,18 @@ toolchain_words()
 	echo "$RUSTC: $rust; LLVM=$LLVM: $llvm; $BINDGEN: $("$BINDGEN" --version)"
 }
 
+# find_objdump KDIR: one that reads what this kernel's toolchain makes
+find_objdump()
+{
+	local path
+
+	toolchain_of "$1"
+	for path in "$(llvm_tool "${LLVM:-}" llvm-objdump)" llvm-objdump objdump; do
+		! command -v "$path" || return 0
+	done
+	die "llvm-objdump is missing: apt-get install llvm"
+}
+
 # toolchain_save FILE: for 'source'
 toolchain_save()
 {
