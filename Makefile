@@ -8,7 +8,7 @@
 # Every script parallelises by itself.
 .NOTPARALLEL:
 
-export ARCH KSRC KDIR LLVM RUSTC BINDGEN SCENARIOS SMP MEM
+export ARCH KSRC KDIR LLVM RUSTC BINDGEN SCENARIOS SMP MEM PLAN VARS TIMEOUT
 
 help:
 	@sed -n 's/^#: \{0,1\}//p' Makefile
@@ -34,6 +34,10 @@ help:
 #:   ARCH=x86_64|arm64    architecture; arm64 makes 'make run' take scenario ARM64
 #:   SCENARIOS="A B"      scenarios under qemu/configs, instead of the usual ones
 #:   SMP=N MEM=MB         CPUs and memory of the guest
+#:   PLAN=NAME|./FILE     the steps in the guest: qemu/guest/plan.NAME, or a file;
+#:                        qemu/lib/plan.py says how they are written
+#:   VARS="A=1 B=2"       the variables {A} and {B} in the plan
+#:   TIMEOUT=SECONDS      for the whole boot, instead of the scenario's
 #:   KSRC=DIR             kernel source, instead of the newest packaged one
 #:   KDIR=DIR             kernel build, instead of one that is made here
 #:   LLVM=-22 RUSTC=PATH BINDGEN=PATH

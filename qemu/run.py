@@ -5,6 +5,9 @@
 run    a short demonstration; stdout is a summary for people
 test   every suite; stdout is one KTAP stream, its last line 'N passed, N failed, N skipped'
 
+The steps are qemu/guest/plan.VERB, and the suites that must have run qemu/expected/VERB; --plan names
+others.
+
 Exit codes: 0 all good, 1 a failure, 2 set-up or usage, 4 everything was skipped.
 """
 
@@ -35,10 +38,20 @@ def _arguments():
                         help="where logs and results are kept, a folder per boot")
     parser.add_argument("--smp", type=int, metavar="N", help="CPUs of the guest")
     parser.add_argument("--mem", type=int, metavar="MB", help="memory of the guest")
-    parser.add_argument("--plan", type=pathlib.Path, metavar="FILE",
-                        help="other steps than qemu/guest/plan.VERB; no suite is then expected")
+    parser.add_argument("--plan", metavar="NAME|FILE",
+                        help="qemu/guest/plan.NAME with qemu/expected/NAME; or, if there is a '/' in "
+                             "it, a file: then no suite is expected")
+    parser.add_argument("--define", action="append", default=[], metavar="NAME=VALUE",
+                        help="a {NAME} in the plan; repeatable")
+    parser.add_argument("--timeout", type=int, metavar="SECONDS",
+                        help="for the whole boot, instead of the scenario's")
+    parser.add_argument("--objdump", default="llvm-objdump", metavar="PROGRAM",
+                        help="disassembles the modules")
     parser.add_argument("--keep", action="store_true", help="keep the initramfs too")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if not all("=" in text for text in args.define):
+        parser.error("--define NAME=VALUE")
+    return args
 
 
 def _read(path):
@@ -51,16 +64,20 @@ def _read(path):
 def _runs(args):
     """Everything that can be wrong before the first boot is found here."""
     detector = Detector(_read(HERE / "splat-deny.txt"), _read(HERE / "splat-allow.txt"))
-    path = args.plan or HERE / "guest" / f"plan.{args.verb}"
-    plan = Plan(_read(path), path)
+    name = args.plan or args.verb
+    path = pathlib.Path(name) if "/" in name else HERE / "guest" / f"plan.{name}"
+    text = _read(path)
+    defines = dict(pair.split("=", 1) for pair in args.define)
     runs = []
     for spec in args.scenario:
         scenario = Scenario(spec)
-        for name in plan.modules():
-            scenario.module(name)
-        suites = [] if args.plan else expected.load(args.verb, scenario.name)
-        possible = plan if "DEBUG_KMEMLEAK" in scenario.options else plan.without("kmemleak")
-        runs.append(Run(scenario, possible, suites, detector, args))
+        plan = Plan(text, path, (scenario.name, scenario.arch), defines)
+        for module in plan.modules():
+            scenario.module(module)
+        suites = [] if "/" in name else expected.load(name, scenario.name, scenario.arch)
+        if "DEBUG_KMEMLEAK" not in scenario.options:
+            plan.drop("kmemleak")
+        runs.append(Run(scenario, plan, suites, detector, args))
     return runs
 
 

@@ -1,13 +1,17 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# qemu.sh run|test: kernels and modules of the scenarios, then qemu/run.py
+# qemu.sh run|test [ARGUMENT...]: kernels and modules of the scenarios, then
+# qemu/run.py with these arguments
+#
+# PLAN= other steps, VARS="NAME=VALUE..." the variables in them, TIMEOUT= seconds.
 
 # shellcheck source=scripts/lib/all.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 
 verb=${1:-}
-[[ $verb == run || $verb == test ]] || die "usage: scripts/qemu.sh run|test"
+[[ $verb == run || $verb == test ]] || die "usage: scripts/qemu.sh run|test [ARGUMENT of qemu/run.py...]"
+shift
 check_variables
 choose_scenarios "$verb"
 needs=()
@@ -27,6 +31,13 @@ for name in "${NAMES[@]}"; do
 done
 ksrc=${KERNEL_SOURCE:-$(readlink -f "$KDIR_OF_SCENARIO/source" || true)}
 [ -z "$ksrc" ] || args+=(--ksrc "$ksrc")
+[ -z "${PLAN:-}" ] || args+=(--plan "$PLAN")
+[ -z "${TIMEOUT:-}" ] || args+=(--timeout "$TIMEOUT")
+for var in ${VARS:-}; do
+	args+=(--define "$var")
+done
+objdump=$(find_objdump "$KDIR_OF_SCENARIO")
+args+=(--objdump "$objdump")
 [ -z "${SMP:-}" ] || args+=(--smp "$SMP")
 [ -z "${MEM:-}" ] || args+=(--mem "$MEM")
-exec python3 "$ROOT/qemu/run.py" "$verb" "${args[@]}"
+exec python3 "$ROOT/qemu/run.py" "$verb" "${args[@]}" "$@"

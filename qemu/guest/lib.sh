@@ -100,10 +100,16 @@ loaded() {
 	[ -d "/sys/module/$1" ]
 }
 
-# load NAME [PARAMETER=VALUE]...
+# load NAME [PARAMETER=VALUE]...: the core with the engine $ENGINE, if the plan says one
 load() {
 	module=$1
 	shift
+	if [ "$module" = rcu_ptr ] && [ -n "${ENGINE:-}" ]; then
+		case " $*" in
+		*" engine="*) ;;
+		*) set -- "engine=$ENGINE" "$@" ;;
+		esac
+	fi
 	insmod "/modules/$module.ko" "$@"
 }
 
@@ -121,6 +127,16 @@ unload_all() {
 fresh() {
 	unload_all
 	load rcu_ptr "$@"
+}
+
+# host_nmis HZ [COUNT]: the host injects NMIs, until 'host_nmis 0' or COUNT have come
+host_nmis() {
+	say "rcu_ptr_guest: nmi $*"
+}
+
+# progress TEXT: for the person who waits
+progress() {
+	say "rcu_ptr_guest: progress $*"
 }
 
 # The log since a mark.

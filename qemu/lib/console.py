@@ -1,10 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Takes a console log apart: what the kernel's log said, and the marks of the guest's init."""
+"""Takes a console log apart: what the kernel's log said, and the marks of the guest's init.
+
+Any script or module in the guest may print two marks more, behind whatever its messages start with:
+
+    rcu_ptr_guest: nmi HZ [COUNT]    the host shall inject NMIs, at most COUNT; 'nmi 0' ends it
+    rcu_ptr_guest: progress TEXT     for the person who waits
+"""
 
 import re
 
 STAMP = re.compile(r"^(?:<\d+>)?\[\s*(\d+\.\d+)\](?:\[\s*[TC]\d+\])? ?(.*)$")
 MARK = re.compile(r"^rcu_ptr_guest: (init|end|step (\d+) rc=(\d+)|step (\d+)/(\d+) (.*))$")
+NMI = re.compile(r"\brcu_ptr_guest: nmi (\d+)(?: (\d+))?$")
+PROGRESS = re.compile(r"\brcu_ptr_guest: progress (.*)$")
+ENGINE = re.compile(r"^rcu_ptr: engine (\w+)")
 
 
 class Line:
@@ -32,7 +41,12 @@ class Marks:
         self.init = self.end = False
         self.started = []
         self.codes = {}
+        # Step to the engine that it brought up.
+        self.engines = {}
         for line in console:
+            engine = ENGINE.match(line.text)
+            if engine and self.started:
+                self.engines[self.started[-1]] = engine.group(1)
             found = MARK.match(line.text)
             if not found:
                 continue

@@ -6,17 +6,18 @@ import selectors
 import subprocess
 import time
 
-from . import console, ktap, verdict
+from . import console, ktap, qmp, verdict
 
 # After the last line of a halted guest.
 HALT_SECONDS = 3
 
 
 class Follower:
-    """Tells the progress display what the guest is at."""
+    """Tells the progress display what the guest is at, and the host what the guest asks for."""
 
-    def __init__(self, progress):
+    def __init__(self, progress, nmi):
         self._progress = progress
+        self._nmi = nmi
         self._parser = ktap.Parser()
         self._rest = b""
         self.init = self.halted = False
@@ -26,6 +27,13 @@ class Follower:
         *complete, self._rest = (self._rest + data).split(b"\n")
         for raw in complete:
             text = console.Line(raw.decode("utf-8", "replace")).text
+            if console.NMI.search(text):
+                rate, count = console.NMI.search(text).groups()
+                self._nmi.request(int(rate), int(count) if count else None)
+                continue
+            if console.PROGRESS.search(text):
+                self._progress.detail(console.PROGRESS.search(text).group(1))
+                continue
             found = console.MARK.match(text)
             if found and found.group(1) == "init":
                 self.init = True
@@ -41,20 +49,22 @@ class Follower:
                     self._progress.detail(self._parser.running)
 
 
-def boot(argv, folder, boot_seconds, all_seconds, progress):
+def boot(argv, folder, boot_seconds, all_seconds, progress, nmi):
     """Runs QEMU. Returns the console's bytes, how it ended, the exit code, and its stderr."""
     started = time.monotonic()
-    follower = Follower(progress)
+    follower = Follower(progress, nmi)
     data = bytearray()
     with open(folder / "console.log", "wb") as log, \
             open(folder / "qemu-stderr", "w+b") as errors, \
-            subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                             stderr=errors) as qemu:
+            subprocess.Popen([*argv, *qmp.arguments()], cwd=folder, stdin=subprocess.DEVNULL,
+                             stdout=subprocess.PIPE, stderr=errors) as qemu:
         try:
             ended = _follow(qemu, log, data, follower, started, boot_seconds, all_seconds, progress)
         finally:
             if qemu.poll() is None:
                 qemu.kill()
+            nmi.close()
+            (folder / qmp.SOCKET).unlink(missing_ok=True)
         code = qemu.wait()
         errors.seek(0)
         stderr = errors.read().decode("utf-8", "replace")

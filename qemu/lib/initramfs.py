@@ -3,7 +3,7 @@
 
 import pathlib
 
-from . import cpio
+from . import cpio, insns
 
 GUEST = pathlib.Path(__file__).resolve().parent.parent / "guest"
 # The shell suites load these, whatever the plan names.
@@ -21,7 +21,7 @@ def _base(archive, scenario):
     archive.symlink("bin/sh", "busybox")
 
 
-def write(path, scenario, plan):
+def write(path, scenario, plan, objdump):
     """Writes the initramfs that carries out a plan."""
     modules = set(plan.modules())
     if any(words[0] == "sh" for words in plan.steps):
@@ -38,6 +38,10 @@ def write(path, scenario, plan):
             archive.file(f"tests/{script.name}", script.read_bytes())
         for name, module in paths.items():
             archive.file(f"modules/{name}", module.read_bytes())
+            archive.file(f"modules/{module.stem}.insns", insns.of_module(objdump, module))
+        if plan.functions:
+            found = insns.generate(objdump, scenario.kdir / "vmlinux", plan.functions)
+            archive.file("modules/vmlinux.insns", found.encode())
         archive.close()
 
 

@@ -1,51 +1,172 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A plan: what the guest does, step by step. The guest's init reads the same file.
+"""A plan: what the guest does, step by step. Lists of expected suites use part of the same syntax.
 
     # comment
-    insmod rcu_ptr.ko engine=rfc    a module by file name, and parameters
-    sh rcu_ptr_params.sh            a suite under qemu/guest/tests
+    insmod rcu_ptr.ko drain_interval_msec=9  a module by file name, and parameters
+    sh rcu_ptr_params.sh ENGINE=rfc          a suite under qemu/guest/tests, and its environment
     rmmod rcu_ptr
-    kmemleak                        scans for leaks; left out where the kernel has no kmemleak
+    kmemleak                                 scans for leaks; left out where the kernel can't
+    nmi 500                                  from here on the host injects 500 NMIs a second,
+    nmi 500 1000                             or 1000 of them and no more,
+    nmi off                                  until here
+
+What the host does with these lines before the guest sees them:
+
+    for rfc lockless                         once for each: in the steps, {} stands for the label;
+    insmod rcu_ptr.ko engine={}              suites and steps are reported as LABEL.NAME
+    done
+    on x86_64,!DEBUG STEP                    only for these scenarios or architectures, ! for not
+    insmod a.ko what={WHAT:-all}             a variable of the command line, with what it is if not
+                                             given; without :- it has to be given
+    insns vmlinux FUNCTION...                the guest finds these functions' instructions in
+                                             /modules/vmlinux.insns
 """
+
+import pathlib
+import re
 
 from .errors import SetupError
 
-VERBS = {"insmod": True, "sh": True, "rmmod": True, "kmemleak": False}
+CONFIGS = pathlib.Path(__file__).resolve().parent.parent / "configs"
+ARCHES = ("x86_64", "arm64")
+VARIABLE = re.compile(r"\{([A-Z][A-Z0-9_]*)(:-([^{}]*))?\}")
+LABEL = re.compile(r"^[A-Za-z]\w*$")
+# verb: the least and the greatest number of words behind it
+VERBS = {"insmod": (1, None), "sh": (1, None), "rmmod": (1, 1), "kmemleak": (0, 0), "nmi": (1, 2),
+         "insns": (2, None)}
+
+
+def scenario_names(configs=CONFIGS):
+    """The scenarios that there are."""
+    return {path.name for path in configs.iterdir()
+            if "." not in path.name and not path.name.startswith("CF") and path.name != "README"}
+
+
+class Source:
+    """The lines of a plan or a list, for one scenario: comments, 'on', variables and loops done."""
+
+    def __init__(self, text, name, where=(), defines=None):
+        self._name = name
+        self._where = frozenset(where)
+        self._defines = defines or {}
+        self._known = scenario_names() | set(ARCHES) | self._where
+        self._at = 0
+        # (label, words, where it stands)
+        self.lines = []
+        loop = None
+        for self._at, line in enumerate(text.splitlines(), 1):
+            words = line.split("#", 1)[0].split()
+            if words[:1] == ["for"]:
+                if loop is not None:
+                    raise self.wrong("a loop in a loop")
+                if len(words) < 2 or len(set(words)) != len(words) or \
+                        not all(LABEL.match(label) for label in words[1:]):
+                    raise self.wrong("'for' needs labels, each a word of its own")
+                loop = (words[1:], [])
+            elif words == ["done"]:
+                if loop is None:
+                    raise self.wrong("'done' without 'for'")
+                for label in loop[0]:
+                    self.lines += [(label, [word.replace("{}", label) for word in body], at)
+                                   for body, at in loop[1]]
+                loop = None
+            else:
+                words = self._chosen(words)
+                if words and loop is not None:
+                    loop[1].append((words, self._at))
+                elif words:
+                    if any("{}" in word for word in words):
+                        raise self.wrong("'{}' outside of a loop")
+                    self.lines.append(("", words, self._at))
+        if loop is not None:
+            raise self.wrong("'for' without 'done'")
+
+    def wrong(self, what, at=None):
+        """An error that says where."""
+        return SetupError(f"{self._name}:{at or self._at}: {what}")
+
+    def _chosen(self, words):
+        """The words of a line without its condition, or none if it isn't for this scenario."""
+        if words[:1] == ["on"]:
+            if len(words) < 3:
+                raise self.wrong("'on' needs scenarios or architectures, and something to do there")
+            wanted, unwanted = [], []
+            for name in words[1].split(","):
+                (unwanted if name.startswith("!") else wanted).append(name.removeprefix("!"))
+            for name in wanted + unwanted:
+                if name not in self._known:
+                    known = ", ".join(sorted(self._known))
+                    raise self.wrong(f"there is no '{name}'; there are: {known}")
+            words = words[2:]
+            if wanted and not self._where.intersection(wanted) or self._where.intersection(unwanted):
+                return []
+        return [VARIABLE.sub(self._value, word) for word in words]
+
+    def _value(self, found):
+        name, has_default, default = found.groups()
+        if name in self._defines:
+            return self._defines[name]
+        if not has_default:
+            raise self.wrong(f"{name} has to be given: {name}=VALUE")
+        return default
 
 
 class Plan:
-    """The steps of one plan file."""
+    """The steps of one plan file, for one scenario."""
 
-    def __init__(self, text, name):
-        self.text = text
+    def __init__(self, text, name, where=(), defines=None):
         self.steps = []
-        for number, line in enumerate(text.splitlines(), 1):
-            words = line.split("#", 1)[0].split()
-            if not words:
-                continue
-            if words[0] not in VERBS or (len(words) > 1) < VERBS[words[0]]:
+        self.labels = []
+        # What vmlinux.insns is to hold.
+        self.functions = []
+        source = Source(text, name, where, defines)
+        for label, words, at in source.lines:
+            least, most = VERBS.get(words[0], (0, -1))
+            count = len(words) - 1
+            if count < least or most is not None and count > most:
                 known = ", ".join(VERBS)
-                raise SetupError(f"{name}:{number}: '{line.strip()}' is no step; there are: {known}")
+                raise source.wrong(f"'{' '.join(words)}' is no step; there are: {known}", at)
+            if words[0] == "insns":
+                if words[1] != "vmlinux":
+                    raise source.wrong("only vmlinux has to be asked for: modules have theirs", at)
+                self.functions += words[2:]
+                continue
+            if words[0] == "nmi" and words[1:] != ["off"] and not all(w.isdigit() for w in words[1:]):
+                raise source.wrong("write 'nmi HZ', 'nmi HZ COUNT' or 'nmi off'", at)
             self.steps.append(words)
+            self.labels.append(label)
         if not self.steps:
             raise SetupError(f"{name}: the plan has no steps")
 
-    def without(self, verb):
+    @property
+    def text(self):
+        """What the guest reads: a step a line."""
+        return "".join(" ".join(words) + "\n" for words in self.steps)
+
+    def drop(self, verb):
         """Leaves a kind of step out."""
-        kept = Plan(self.text, "plan")
-        kept.steps = [words for words in self.steps if words[0] != verb]
-        kept.text = "".join(" ".join(words) + "\n" for words in kept.steps)
-        return kept
+        kept = [(w, label) for w, label in zip(self.steps, self.labels) if w[0] != verb]
+        self.steps = [words for words, _ in kept]
+        self.labels = [label for _, label in kept]
 
     def names(self):
         """What the steps are called in results: unique, and without blanks."""
         seen = {}
         names = []
-        for words in self.steps:
+        for words, label in zip(self.steps, self.labels):
             name = "_".join(words[:2]).replace(".ko", "").replace(".sh", "")
+            if label:
+                name = f"{label}.{name}"
             seen[name] = seen.get(name, 0) + 1
             names.append(name if seen[name] == 1 else f"{name}.{seen[name]}")
         return names
+
+    def engine(self, number):
+        """The engine that a step, counted from 1, has to bring up, if the plan says which."""
+        words = self.steps[number - 1]
+        if words[:2] != ["insmod", "rcu_ptr.ko"]:
+            return None
+        return next((word[7:] for word in words if word.startswith("engine=")), None)
 
     def modules(self):
         """The modules that the plan itself loads."""

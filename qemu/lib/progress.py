@@ -4,6 +4,9 @@
 import sys
 import time
 
+# Without a terminal, a step that takes longer than this says that it still runs.
+STILL = 30.0
+
 
 class Progress:
     """The display for one guest."""
@@ -25,6 +28,7 @@ class Progress:
     def step(self, text):
         """The guest starts something new."""
         self._step, self._detail = text, ""
+        self._shown = time.monotonic()
         if self._tty:
             self._draw()
         else:
@@ -36,8 +40,13 @@ class Progress:
 
     def tick(self):
         """Called now and then."""
-        if self._tty and time.monotonic() - self._shown > 0.2:
+        since = time.monotonic() - self._shown
+        if self._tty and since > 0.2:
             self._draw()
+        elif not self._tty and since > STILL:
+            self._shown = time.monotonic()
+            detail = f": {self._detail}" if self._detail else ""
+            print(f"{self._prefix()} still {self._step}{detail}", file=self._out, flush=True)
 
     def _draw(self):
         self._shown = time.monotonic()

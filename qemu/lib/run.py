@@ -6,7 +6,7 @@ import shlex
 import shutil
 import time
 
-from . import accel, console, guest, initramfs, machine, report, verdict
+from . import accel, console, guest, initramfs, machine, qmp, report, verdict
 from .progress import Progress
 
 
@@ -45,17 +45,19 @@ class Run:
         started = time.monotonic()
         self.folder = _result_folder(args.out, scen.name)
         initrd = self.folder / "initrd.cpio"
-        initramfs.write(initrd, scen, self._plan)
+        initramfs.write(initrd, scen, self._plan, args.objdump)
         self.accel, self.why = accel.choose(scen)
         argv = machine.command(scen, self.accel, initrd, args.smp, args.mem)
         (self.folder / "qemu-cmd").write_text(shlex.join(argv) + "\n", encoding="utf-8")
         shutil.copyfile(scen.kdir / ".config", self.folder / "config")
         progress = Progress(scen.name)
         how = scen.settings
+        nmi = qmp.Injector(self.folder)
         data, ended, code, stderr = guest.boot(argv, self.folder, how["timeout_boot"],
-                                               how[f"timeout_{args.verb}"], progress)
+                                               args.timeout or how[f"timeout_{args.verb}"],
+                                               progress, nmi)
         result = verdict.judge(scen.name, data, self._plan, self._expected, self._detector, ended,
-                               code, stderr)
+                               code, stderr, nmi)
         self.seconds = time.monotonic() - started
         progress.close(result.state)
         self._keep(data, result)

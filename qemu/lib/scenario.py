@@ -5,8 +5,8 @@ import pathlib
 
 from . import elf, kconfig, settings
 from .errors import SetupError
+from .plan import CONFIGS
 
-CONFIGS = pathlib.Path(__file__).resolve().parent.parent / "configs"
 IMAGES = {"x86_64": "arch/x86/boot/bzImage", "arm64": "arch/arm64/boot/Image"}
 # A kernel with the sanitizers on is this much slower.
 SLOW = 8
@@ -78,7 +78,8 @@ class Scenario:
             "mem": 1024 if slow == 1 else 2048,
             "timeout_boot": 60 if slow == 1 else 180,
             "timeout_run": 60 * slow,
-            "timeout_test": 300 * min(slow, 4),
+            # Sweeps over every instruction take minutes.
+            "timeout_test": 900 if slow == 1 else 1800,
         }
 
     @property

@@ -13,7 +13,6 @@ EXITED, TIMED_OUT = "exited", "timed out"
 DOWN = re.compile(r"^reboot: Power down\b")
 HALTED = re.compile(r"^reboot: (?:Power off not available: )?System halted|^reboot: Power off not av")
 DEMO = re.compile(r"^rcu_ptr_kunit: demo: (.*)$")
-ENGINE = re.compile(r"^rcu_ptr: engine (\w+)")
 
 
 class Verdict:
@@ -82,6 +81,10 @@ def _step_cases(plan, marks, ended):
         else:
             code = marks.codes[number]
             log = [f"step {number} '{step}' ended with code {code}"] if code else []
+            wanted, engine = plan.engine(number), marks.engines.get(number)
+            if not code and wanted and engine != wanted:
+                log.append(f"the log says engine {engine}, not {wanted}" if engine else
+                           f"no line in the log says that engine {wanted} is there")
             cases.append(_case(name, log))
     return cases
 
@@ -131,6 +134,40 @@ def _settle_unfinished(result, ended):
             result.plan = None
 
 
+def _nmi_case(nmi):
+    """NMIs that the guest asked the host for. They may be cut short: the guest knows what it got."""
+    log = []
+    if nmi.error:
+        log = [f"the host can't inject NMIs: {nmi.error} ({nmi.sent} were sent)"]
+    elif not nmi.sent:
+        log = ["the guest asked the host for NMIs, and none was sent"]
+    return _case("host_nmis", log)
+
+
+def _suites(texts, plan):
+    """All suites of the log, named by the label of the step that ran them."""
+    parser, label, done = ktap.Parser(), "", 0
+
+    def name_new():
+        for suite in parser.suites[done:]:
+            if label:
+                suite.name = f"{label}.{suite.name}"
+        return len(parser.suites)
+
+    for text in texts:
+        found = consoles.MARK.match(text)
+        if found and found.group(4):
+            # What a step left open has no end.
+            parser.end()
+            done = name_new()
+            number = int(found.group(4))
+            label = plan.labels[number - 1] if number <= len(plan.labels) else ""
+        parser.feed(text)
+    parser.end()
+    name_new()
+    return parser.suites
+
+
 def _unique(suites):
     """A suite that ran again gets a number."""
     seen = collections.Counter()
@@ -156,12 +193,12 @@ def _missing(suites, expected, ended):
     return missing
 
 
-def judge(name, data, plan, expected, detector, ended, code=None, stderr=""):
-    """Judges one boot. data: the console's bytes."""
+def judge(name, data, plan, expected, detector, ended, code=None, stderr="", nmi=None):
+    """Judges one boot. data: the console's bytes; nmi: the qmp.Injector, if there was one."""
     console = consoles.lines(data)
     texts = [line.text for line in console]
     marks = consoles.Marks(console)
-    suites = ktap.parse(texts)
+    suites = _suites(texts, plan)
     for suite in suites:
         _settle_unfinished(suite, ended)
     missing = _missing(suites, expected, ended)
@@ -171,16 +208,20 @@ def judge(name, data, plan, expected, detector, ended, code=None, stderr=""):
     guest.children = [boot]
     if boot.passed():
         guest.children += _step_cases(plan, marks, ended)
+    if nmi and nmi.requests:
+        guest.children.append(_nmi_case(nmi))
     guest.children.append(_splat_case(detector, texts))
     if boot.passed():
         guest.children.append(_power_case(marks, texts, ended, code))
     guest.status = ktap.OK if guest.passed() else ktap.FAILED
     suites = [guest, *suites, *missing]
     verdict = Verdict(name, suites, _state(suites, marks, ended))
+    engines = []
     for text in texts:
-        engine, demo = ENGINE.match(text), DEMO.match(text)
-        if engine and not verdict.engine:
-            verdict.engine = engine.group(1)
+        engine, demo = consoles.ENGINE.match(text), DEMO.match(text)
+        if engine and engine.group(1) not in engines:
+            engines.append(engine.group(1))
+            verdict.engine = ", ".join(engines)
         if demo:
             verdict.demo.append(dict(word.partition("=")[::2] for word in demo.group(1).split()))
     return verdict

@@ -28,10 +28,10 @@ def detector():
     return Detector(*lists())
 
 
-def judge(data, ended="exited", code=0, stderr="", suites=None):
+def judge(data, ended="exited", code=0, stderr="", suites=None, plan=PLAN, nmi=None):
     """Judges a log as the runner would."""
-    return verdict.judge("BASE", data, PLAN, EXPECTED if suites is None else suites, detector(),
-                         ended, code, stderr)
+    return verdict.judge("BASE", data, plan, EXPECTED if suites is None else suites, detector(),
+                         ended, code, stderr, nmi)
 
 
 def failed(results, path=""):

@@ -74,29 +74,66 @@ class Plans(unittest.TestCase):
 
     def test_names(self):
         plan = Plan("# c\ninsmod a.ko x=1\nsh t.sh # c\n\ninsmod a.ko\nkmemleak\n", "p")
+        self.assertEqual(plan.text, "insmod a.ko x=1\nsh t.sh\ninsmod a.ko\nkmemleak\n")
         self.assertEqual(plan.names(), ["insmod_a", "sh_t", "insmod_a.2", "kmemleak"])
         self.assertEqual(plan.modules(), ["a.ko"])
 
-    def test_without(self):
-        plan = Plan("insmod a.ko\nkmemleak\nrmmod a\nkmemleak\n", "p").without("kmemleak")
+    def test_loop(self):
+        plan = Plan("insmod a.ko\nfor x y\ninsmod rcu_ptr.ko engine={}\nsh t.sh E={}\ndone\n"
+                    "rmmod a\n", "p")
+        self.assertEqual(plan.text, "insmod a.ko\n"
+                         "insmod rcu_ptr.ko engine=x\nsh t.sh E=x\n"
+                         "insmod rcu_ptr.ko engine=y\nsh t.sh E=y\nrmmod a\n")
+        self.assertEqual(plan.labels, ["", "x", "x", "y", "y", ""])
+        self.assertEqual(plan.names()[:4], ["insmod_a", "x.insmod_rcu_ptr", "x.sh_t",
+                                            "y.insmod_rcu_ptr"])
+        self.assertEqual([plan.engine(n) for n in (1, 2, 3, 4)], [None, "x", None, "y"])
+
+    def test_conditions(self):
+        text = "rmmod a\non x86_64 rmmod b\non !DEBUG rmmod c\non BASE,ARM64 rmmod d\n" \
+               "on x86_64,!DEBUG rmmod e\n"
+        for where, want in ((("BASE", "x86_64"), "abcde"), (("DEBUG", "x86_64"), "ab"),
+                            (("ARM64", "arm64"), "acd")):
+            with self.subTest(where):
+                plan = Plan(text, "p", where)
+                self.assertEqual("".join(words[1] for words in plan.steps), want)
+
+    def test_variables(self):
+        plan = Plan("insmod a.ko x={A} y={B:-2} z={C:-}\n", "p", (), {"A": "1", "C": "3"})
+        self.assertEqual(plan.text, "insmod a.ko x=1 y=2 z=3\n")
+        with self.assertRaisesRegex(SetupError, "p:1: A has to be given"):
+            Plan("insmod a.ko x={A}\n", "p")
+
+    def test_functions(self):
+        plan = Plan("insns vmlinux kfree vfree\nrmmod a\n", "p")
+        self.assertEqual((plan.functions, plan.text), (["kfree", "vfree"], "rmmod a\n"))
+
+    def test_drop(self):
+        plan = Plan("insmod a.ko\nkmemleak\nrmmod a\nkmemleak\n", "p")
+        plan.drop("kmemleak")
         self.assertEqual(plan.names(), ["insmod_a", "rmmod_a"])
         self.assertEqual(plan.text, "insmod a.ko\nrmmod a\n")
 
     def test_mistakes(self):
-        for text in ("", "# nothing\n", "reboot now\n", "insmod\n"):
+        for text in ("", "# nothing\n", "reboot now\n", "insmod\n", "rmmod a b\n", "for x\nrmmod a\n",
+                     "done\n", "for\nrmmod a\ndone\n", "for x x\nrmmod a\ndone\n", "rmmod {}\n",
+                     "for x\nfor y\nrmmod a\ndone\ndone\n", "on NOWHERE rmmod a\n", "on x86_64\n",
+                     "nmi fast\n", "nmi 1 2 3\n", "insns rcu_ptr a\nrmmod a\n"):
             with self.subTest(text), self.assertRaises(SetupError):
                 Plan(text, "p")
 
     def test_own_plans(self):
         for verb in ("run", "test"):
             path = QEMU / "guest" / f"plan.{verb}"
-            plan = Plan(path.read_text(encoding="utf-8"), path)
-            for words in plan.steps:
-                if words[0] == "sh":
-                    script = QEMU / "guest" / "tests" / words[1]
-                    self.assertTrue(script.exists(), script)
-                    # A suite that runs is one that must run.
-                    self.assertIn(script.stem, expected.load(verb, "BASE"))
+            for where in (("BASE", "x86_64"), ("ARM64", "arm64"), ("DEBUG", "x86_64")):
+                plan = Plan(path.read_text(encoding="utf-8"), path, where)
+                for words, label in zip(plan.steps, plan.labels):
+                    if words[0] == "sh":
+                        script = QEMU / "guest" / "tests" / words[1]
+                        self.assertTrue(script.exists(), script)
+                        # A suite that runs is one that must run.
+                        self.assertIn(f"{label}.{script.stem}".lstrip("."),
+                                      expected.load(verb, *where))
 
 
 class Settings(unittest.TestCase):
@@ -120,11 +157,19 @@ class Expected(unittest.TestCase):
         with tempfile.TemporaryDirectory() as name:
             folder = pathlib.Path(name)
             with self.assertRaises(SetupError):
-                expected.load("test", "BASE", folder)
+                expected.load("test", "BASE", folder=folder)
             (folder / "test").write_text("# c\na\nb # c\n", encoding="utf-8")
             (folder / "test.DEBUG").write_text("d\n", encoding="utf-8")
-            self.assertEqual(expected.load("test", "BASE", folder), ["a", "b"])
-            self.assertEqual(expected.load("test", "DEBUG", folder), ["a", "b", "d"])
+            self.assertEqual(expected.load("test", "BASE", folder=folder), ["a", "b"])
+            self.assertEqual(expected.load("test", "DEBUG", folder=folder), ["a", "b", "d"])
+
+    def test_syntax(self):
+        text = "a\nfor x y\nb\non arm64 c\ndone\n"
+        self.assertEqual(expected.parse(text, "e", ("BASE", "x86_64")), ["a", "x.b", "y.b"])
+        self.assertEqual(expected.parse(text, "e", ("ARM64", "arm64")),
+                         ["a", "x.b", "x.c", "y.b", "y.c"])
+        with self.assertRaises(SetupError):
+            expected.parse("a b\n")
 
 
 class Scenarios(unittest.TestCase):

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
 """Console logs, and what the runner must say about them."""
 
+import types
 import unittest
 
-from common import GOLDEN, failed, judge
-from lib import report
+from common import EXPECTED, GOLDEN, PLAN, failed, judge
+from lib import expected, report
+from lib.plan import Plan
 
 
 def wanted(path):
@@ -21,6 +23,15 @@ def wanted(path):
     return want
 
 
+def belonging(want):
+    """The plan and the expected suites of a log, if 'plan: NAME' says that it has its own."""
+    if "plan" not in want:
+        return PLAN, EXPECTED
+    path = GOLDEN / want["plan"]
+    plan = Plan(path.with_suffix(".plan").read_text(encoding="utf-8"), path)
+    return plan, expected.parse(path.with_suffix(".expected").read_text(encoding="utf-8"), path)
+
+
 class Golden(unittest.TestCase):
     """golden/NAME.log must be judged as golden/NAME.want says."""
 
@@ -31,7 +42,8 @@ class Golden(unittest.TestCase):
             with self.subTest(log.stem):
                 want = wanted(log.with_suffix(".want"))
                 code = None if want["code"] == "none" else int(want["code"])
-                verdict = judge(log.read_bytes(), want["ended"], code)
+                plan, suites = belonging(want)
+                verdict = judge(log.read_bytes(), want["ended"], code, suites=suites, plan=plan)
                 self.assertEqual(failed(verdict.suites), want["failed"])
                 self.assertEqual(report.closing(verdict.counts()), want["counts"])
                 self.assertEqual(verdict.state, want["state"])
@@ -55,6 +67,15 @@ class Golden(unittest.TestCase):
         verdict = judge((GOLDEN / "interleaved.log").read_bytes())
         self.assertEqual(verdict.demo, [{"kind": "kmalloc", "objects": "1000"},
                                         {"grace_periods": "12"}])
+
+    def test_host_nmis(self):
+        data = (GOLDEN / "good.log").read_bytes()
+        for requests, sent, error, bad in ((0, 0, None, []), (1, 5, None, []),
+                                           (1, 0, None, ["guest: host_nmis"]),
+                                           (1, 5, "no NMIs here", ["guest: host_nmis"])):
+            nmi = types.SimpleNamespace(requests=requests, sent=sent, error=error)
+            with self.subTest(nmi):
+                self.assertEqual(failed(judge(data, nmi=nmi).suites), bad)
 
     def test_all_skipped(self):
         verdict = judge((GOLDEN / "good.log").read_bytes())

@@ -19,6 +19,7 @@ check_variables()
 	esac
 	[[ ${SMP:-1} =~ ^[1-9][0-9]*$ ]] || die "SMP=$SMP: say a number of CPUs"
 	[[ ${MEM:-1} =~ ^[1-9][0-9]*$ ]] || die "MEM=$MEM: say a number of MiB"
+	[[ ${TIMEOUT:-1} =~ ^[1-9][0-9]*$ ]] || die "TIMEOUT=$TIMEOUT: say a number of seconds"
 	if [ -n "${KDIR:-}" ]; then
 		[ -d "$KDIR" ] || die "KDIR=$KDIR: there is no such directory"
 		check_kdir "$KDIR"
@@ -39,9 +40,9 @@ choose_scenarios()
 		read -ra NAMES <<<"$SCENARIOS"
 	elif [ "$1" = test ] && [ -z "${KDIR:-}" ]; then
 		NAMES=()
-		for name in $(grep -v '^#' "$CONFIGS/CFLIST"); do
+		while read -r name; do
 			[ -n "$ARCH" ] && [ "$ARCH" != "$(scenario_arch "$name")" ] || NAMES+=("$name")
-		done
+		done < <(grep -v '^#' "$CONFIGS/CFLIST")
 	elif [ "$ARCH" = arm64 ]; then
 		NAMES=(ARM64)
 	else
@@ -60,6 +61,7 @@ choose_scenarios()
 kernel_of()
 {
 	if [ -n "${KDIR:-}" ]; then
+		# shellcheck disable=SC2034 # for the caller
 		KDIR_OF_SCENARIO=$KDIR
 	else
 		kernel_build "$1"

@@ -51,6 +51,7 @@ write_gnumakefile()
 		echo "args += $arg"
 		echo "endif"
 	done
+	# shellcheck disable=SC2016 # as make is to read it
 	printf '%s\n' '$(filter-out __build,$(MAKECMDGOALS)) _all: __build' '	@:' '__build:' \
 		'	@$(MAKE) --no-print-directory -f Makefile $(args) $(MAKECMDGOALS)' '.PHONY: __build'
 }
@@ -106,6 +107,7 @@ kernel_build()
 		fragment_of "$1"
 	} | sha256sum | cut -c1-12)
 	dir=$CACHE/kernel/$1-$(kernel_version "$KERNEL_SOURCE")-$key
+	# shellcheck disable=SC2034 # for the caller
 	KDIR_OF_SCENARIO=$dir
 	# A source that is the user's own may have changed: its make decides.
 	[ ! -e "$dir/rcu_ptr.complete" ] || [ -n "${KSRC:-}" ] || return 0

@@ -20,6 +20,7 @@ unpack_source()
 	rm -rf "$dir.part"
 	mkdir -p "$dir.part"
 	member=$(dpkg-deb --fsys-tarfile "$deb" | tar -t | grep '/linux-source-.*\.tar\.xz$')
+	# shellcheck disable=SC2016 # for the shell that is started
 	progress "unpacking $(basename "$member")" "$CACHE/log/unpack.log" 0 \
 		bash -c 'set -eo pipefail; dpkg-deb --fsys-tarfile "$1" | tar -xO "$2" |
 			tar -xJ -C "$3" --strip-components=1' - "$deb" "$member" "$dir.part" ||
@@ -86,6 +87,7 @@ guest_busybox()
 		return
 	fi
 	path=$CACHE/busybox/$arch
+	# shellcheck disable=SC2034 # for the caller
 	BUSYBOX=$path
 	[ ! -x "$path" ] || return 0
 	(

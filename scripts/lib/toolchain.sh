@@ -14,6 +14,7 @@ BINDGEN_CLI=0.72.1
 TOOLS=(RUSTC RUSTDOC RUSTFMT CARGO CLIPPY_DRIVER LLVM BINDGEN RUST_LIB_SRC LIBCLANG_PATH)
 
 # Debian has a second, newer set of Rust packages.
+# shellcheck disable=SC2034 # for need.sh
 RUST_PACKAGES=(
 	"rustc rust-src cargo rustfmt rust-clippy"
 	"rustc-web rust-web-src cargo-web rustfmt-web rust-web-clippy"
@@ -186,6 +187,18 @@ toolchain_words()
 	rust=$("$RUSTC" --version)
 	llvm=$("$(llvm_tool "$LLVM" clang)" --version | head -n1)
 	echo "$RUSTC: $rust; LLVM=$LLVM: $llvm; $BINDGEN: $("$BINDGEN" --version)"
+}
+
+# find_objdump KDIR: one that reads what this kernel's toolchain makes
+find_objdump()
+{
+	local path
+
+	toolchain_of "$1"
+	for path in "$(llvm_tool "${LLVM:-}" llvm-objdump)" llvm-objdump objdump; do
+		! command -v "$path" || return 0
+	done
+	die "llvm-objdump is missing: apt-get install llvm"
 }
 
 # toolchain_save FILE: for 'source'

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What the host does for a guest: NMIs on demand, and lists of instructions."""
+
+import json
+import pathlib
+import socket
+import tempfile
+import threading
+import time
+import unittest
+
+from common import QEMU  # noqa: F401 pylint: disable=unused-import
+from lib import console, insns, qmp
+
+
+class Qemu(threading.Thread):
+    """Its side of the machine protocol."""
+
+    def __init__(self, folder, refuse=False):
+        super().__init__(daemon=True)
+        self._listen = socket.socket(socket.AF_UNIX)
+        self._listen.bind(str(folder / qmp.SOCKET))
+        self._listen.listen()
+        self._refuse = refuse
+        self.injected = 0
+        self.start()
+
+    def run(self):
+        connection, _ = self._listen.accept()
+        self._listen.close()
+        with connection, connection.makefile("rw", encoding="utf-8") as stream:
+            def say(what):
+                stream.write(json.dumps(what) + "\n")
+                stream.flush()
+            say({"QMP": {"version": {}}})
+            for line in stream:
+                command = json.loads(line)["execute"]
+                say({"event": "RTC_CHANGE"})
+                if command == "inject-nmi" and self._refuse:
+                    say({"error": {"class": "GenericError", "desc": "no NMIs here"}})
+                    continue
+                self.injected += command == "inject-nmi"
+                say({"return": {}})
+
+
+def until(condition):
+    """Waits for something that a thread does."""
+    end = time.monotonic() + 10
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.005)
+
+
+class Nmis(unittest.TestCase):
+    """The injector."""
+
+    def injector(self, **how):
+        """One, with a QEMU to talk to."""
+        folder = tempfile.TemporaryDirectory()  # pylint: disable=consider-using-with
+        self.addCleanup(folder.cleanup)
+        qemu = Qemu(pathlib.Path(folder.name), **how)
+        nmi = qmp.Injector(pathlib.Path(folder.name))
+        self.addCleanup(nmi.close)
+        return nmi, qemu
+
+    def test_count(self):
+        nmi, qemu = self.injector()
+        nmi.request(1000, 20)
+        until(lambda: nmi.sent == 20)
+        time.sleep(0.05)
+        self.assertEqual((nmi.sent, qemu.injected, nmi.error), (20, 20, None))
+        nmi.request(1000, 5)
+        until(lambda: nmi.sent == 25)
+        self.assertEqual((nmi.sent, qemu.injected, nmi.requests), (25, 25, 2))
+
+    def test_rate_and_off(self):
+        nmi, _ = self.injector()
+        started = time.monotonic()
+        nmi.request(100)
+        until(lambda: nmi.sent >= 20)
+        self.assertGreater(time.monotonic() - started, 0.15)
+        nmi.request(0)
+        time.sleep(0.05)
+        sent = nmi.sent
+        time.sleep(0.1)
+        self.assertEqual((nmi.sent, nmi.requests), (sent, 1))
+
+    def test_refused(self):
+        nmi, _ = self.injector(refuse=True)
+        nmi.request(1000, 5)
+        until(lambda: nmi.error)
+        self.assertEqual((nmi.sent, nmi.error), (0, "no NMIs here"))
+
+    def test_marks(self):
+        for text, want in (("rcu_ptr_guest: nmi 500", ("500", None)),
+                           ("rcu_ptr_kunit: rcu_ptr_guest: nmi 500 1000", ("500", "1000")),
+                           ("rcu_ptr_guest: step 3/8 nmi 500", None),
+                           ("rcu_ptr_guest: nmi off", None)):
+            with self.subTest(text):
+                found = console.NMI.search(text)
+                self.assertEqual(found and found.groups(), want)
+
+
+LLVM = """
+a.ko:\tfile format elf64-x86-64
+
+Disassembly of section .text:
+
+0000000000000000 <first>:
+       0: 55                           \tpushq\t%rbp
+       1: 48 89 e5                     \tmovq\t%rsp, %rbp
+       4: c3                           \tretq
+       5: 0f 1f 00                     \tnopl\t(%rax)
+
+0000000000000008 <second>:
+       8: f3 0f 1e fa                  \tendbr64
+       c: c3                           \tretq
+
+Disassembly of section .init.text:
+
+0000000000000000 <init>:
+       0: e8 00 00 00 00               \tcallq\t0x5 <init+0x5>
+"""
+GNU = """
+Disassembly of section .text:
+
+0000000000000000 <first>:
+   0:\t48 b8 00 00 00 00 00 00 00 00 \tmovabs $0x0,%rax
+   a:\tc3                   \tret
+"""
+ARM64 = """
+Disassembly of section .text:
+
+ffff800080010000 <first>:
+ffff800080010000: d503201f     \tnop
+ffff800080010004: d65f03c0     \tret
+"""
+
+
+class Instructions(unittest.TestCase):
+    """NAME.insns."""
+
+    def test_llvm(self):
+        functions = {".text": [(0, 5, "first"), (8, 13, "second")], ".init.text": [(0, 5, "init")]}
+        self.assertEqual(insns.parse(LLVM, functions, {}), [
+            ".text 0 1 first", ".text 1 3 first", ".text 4 1 first", ".text 5 3 -",
+            ".text 8 4 second", ".text c 1 second", ".init.text 0 5 init"])
+
+    def test_gnu(self):
+        self.assertEqual(insns.parse(GNU, {".text": [(0, 11, "first")]}, {}),
+                         [".text 0 10 first", ".text a 1 first"])
+
+    def test_linked(self):
+        base = 0xffff800080010000
+        self.assertEqual(insns.parse(ARM64, {".text": [(base + 4, base + 8, "last")]},
+                                     {".text": base}), [".text 0 4 -", ".text 4 4 last"])
+
+
+if __name__ == "__main__":
+    unittest.main()
