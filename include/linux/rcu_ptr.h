@@ -113,4 +113,17 @@ do {									\
  */
 void rcu_ptr_barrier(void);
 
+/**
+ * rcu_ptr_word() - where to watch the engine at work
+ * @cpu: a possible CPU
+ * @index: 0, 1, ...
+ *
+ * For debuggers and tests: the address of a word of @cpu's state that is
+ * written when objects come, 0 past the last.  With engine rfc: the lock (4
+ * bytes), the head of the list, the head of the deferred list.
+ *
+ * Context: any but NMI.
+ */
+unsigned long rcu_ptr_word(int cpu, unsigned int index);
+
 #endif /* _LINUX_RCU_PTR_H */

@@ -100,6 +100,15 @@ pub(crate) unsafe fn kvfree_mightsleep(object: NonNull<u8>, caller: usize) {
     unsafe { Current::queue_mightsleep(object, caller) };
 }
 
+/// `rcu_ptr_word()`: where to watch an engine at work; see [`Engine::word()`].
+///
+/// # Context
+///
+/// Any but NMI.
+pub(crate) fn word(cpu: i32, index: usize) -> usize {
+    Current::word(cpu, index)
+}
+
 /// `rcu_ptr_barrier()`: waits for everything queued before the call.
 ///
 /// # Context

@@ -48,6 +48,14 @@ pub(crate) trait Engine {
     /// May sleep.
     fn barrier();
 
+    /// The address of the `index`th word of `cpu`'s state that changes when objects come, 0 past the
+    /// last: where a debugger, or a test, sets a watchpoint.
+    ///
+    /// # Context
+    ///
+    /// Any but NMI.
+    fn word(cpu: i32, index: usize) -> usize;
+
     /// Counts an object that was refused.
     ///
     /// # Context

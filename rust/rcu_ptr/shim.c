@@ -58,6 +58,12 @@ void rcu_ptr_barrier(void)
 }
 EXPORT_SYMBOL_GPL(rcu_ptr_barrier);
 
+unsigned long rcu_ptr_word(int cpu, unsigned int index)
+{
+	return rcu_ptr_rs_word(cpu, index);
+}
+EXPORT_SYMBOL_GPL(rcu_ptr_word);
+
 /* Interrupts and raw spinlocks. */
 
 unsigned long rcu_ptr_shim_irq_save(void)

@@ -82,6 +82,7 @@ void rcu_ptr_rs_kvfree(void *field, void *ptr, unsigned long caller);
 void rcu_ptr_rs_kfree_nolock(void *field, void *ptr, unsigned long caller);
 void rcu_ptr_rs_kvfree_mightsleep(void *ptr, unsigned long caller);
 void rcu_ptr_rs_barrier(void);
+unsigned long rcu_ptr_rs_word(int cpu, unsigned int index);
 int rcu_ptr_rs_param_set(int param, const char *val);
 int rcu_ptr_rs_param_get(int param, char *buf, size_t size);
 

@@ -7,6 +7,7 @@
 //!  memory.rs   whether memory came back
 //!  route.rs    the ways to free an object
 //!  reader.rs   an RCU reader that watches objects while they are freed
+//!  nmi/        what NMIs do in tests, and storms of them
 //!  params.rs   the core's parameters
 //!  suites/     a suite per file
 //!  demo.rs     objects of every kind, for people to look at
@@ -20,6 +21,7 @@ mod rcu_ptr;
 
 mod demo;
 mod memory;
+mod nmi;
 mod params;
 mod pool;
 mod reader;

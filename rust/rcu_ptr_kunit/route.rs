@@ -14,6 +14,8 @@ pub(crate) enum Route {
     Nolock,
     /// `rcu_ptr_kvfree_mightsleep()`.
     Mightsleep,
+    /// The kernel's own `kfree_rcu_nolock()`, as control.
+    Kernel,
 }
 
 impl Route {
@@ -37,6 +39,7 @@ impl Route {
             match self {
                 Route::Kvfree => core::kvfree(start, start.add(at)),
                 Route::Nolock => core::kfree_nolock(start, start.add(at)),
+                Route::Kernel => core::kernel_kfree_nolock(start, start.add(at)),
                 Route::Mightsleep => core::kvfree_mightsleep(object),
             }
         }

@@ -12,6 +12,7 @@
 #include <linux/irqflags.h>
 #include <linux/perf_event.h>
 #include <linux/preempt.h>
+#include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
@@ -49,6 +50,11 @@ void *rcu_ptr_kunit_page(void)
 {
 	return (void *)__get_free_page(GFP_KERNEL | __GFP_NORETRY |
 				       __GFP_NOWARN);
+}
+
+void rcu_ptr_kunit_kernel_nolock(void *field, void *object)
+{
+	kfree_call_rcu_nolock(field, object);
 }
 
 int rcu_ptr_kunit_next_online_cpu(int cpu)

@@ -15,6 +15,9 @@ void *rcu_ptr_kunit_vmalloc(size_t size);
 void *rcu_ptr_kunit_kvmalloc(size_t size);
 void *rcu_ptr_kunit_page(void);
 
+/* The kernel's own, as control. */
+void rcu_ptr_kunit_kernel_nolock(void *field, void *object);
+
 /* CPUs and contexts. */
 int rcu_ptr_kunit_next_online_cpu(int cpu);
 int rcu_ptr_kunit_this_cpu(void);

@@ -141,6 +141,11 @@ impl Krcp {
         self.state.try_lock(irqs)
     }
 
+    /// Where the lock word is.
+    pub(super) fn lock_word(&self) -> usize {
+        self.state.word()
+    }
+
     /// Calls `f` with the lock held.
     ///
     /// # Context

@@ -114,6 +114,11 @@ impl ObjectList {
         self.count += 1;
     }
 
+    /// Where the word is that leads to the newest object.
+    pub(crate) fn word(&self) -> usize {
+        core::ptr::from_ref(&self.chain.first).addr()
+    }
+
     /// Takes the newest object.
     pub(crate) fn pop(&mut self) -> Option<NonNull<u8>> {
         let (object, _) = self.chain.pop()?;
@@ -177,6 +182,11 @@ impl DeferredList {
                 Err(now) => old = now,
             }
         }
+    }
+
+    /// Where the word is that leads to the newest object.
+    pub(crate) fn word(&self) -> usize {
+        core::ptr::from_ref(&self.head).addr()
     }
 
     /// Takes everything.

@@ -163,6 +163,16 @@ impl Engine for Rfc {
         barrier::barrier(Self::get());
     }
 
+    fn word(cpu: i32, index: usize) -> usize {
+        let krcp = Self::get().krc.of(cpu);
+        match index {
+            0 => krcp.lock_word(),
+            1 => krcp.with(|state| state.queued.list.word()),
+            2 => krcp.deferred.word(),
+            _ => 0,
+        }
+    }
+
     fn leaked() {
         let irqs = IrqsOff::save();
         Self::get().krc.this(&irqs).refused.add(1, Relaxed);

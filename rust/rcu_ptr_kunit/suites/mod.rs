@@ -9,6 +9,7 @@ mod kinds;
 mod list;
 mod mightsleep;
 mod misuse;
+mod nmi;
 mod reader;
 mod reclaim;
 mod rust_api;

@@ -44,6 +44,12 @@ extern "C" fn rcu_ptr_rs_barrier() {
     api::barrier();
 }
 
+/// `rcu_ptr_word()`.
+#[no_mangle]
+extern "C" fn rcu_ptr_rs_word(cpu: c_int, index: c_uint) -> c_ulong {
+    api::word(cpu, index as usize)
+}
+
 /// Sets parameter number `param` (`enum rcu_ptr_param`) from text.
 ///
 /// # Safety

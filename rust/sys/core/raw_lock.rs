@@ -80,6 +80,11 @@ impl<T> RawSpinLock<T> {
         self.inner.lock()
     }
 
+    /// Where the lock word is: in front, as `Lock` is `repr(C)`.
+    pub(crate) fn word(&self) -> usize {
+        core::ptr::from_ref(&self.inner).addr()
+    }
+
     /// Takes the lock if nobody has it. Without CONFIG_SMP it can't tell.
     ///
     /// # Context

@@ -35,6 +35,33 @@ pub(crate) unsafe fn kfree_nolock(object: *mut u8, field: *mut u8) {
     unsafe { sys::rcu_ptr_kfree_nolock_call(field.cast(), object.cast()) };
 }
 
+/// The kernel's own `kfree_rcu_nolock()`.
+///
+/// # Context
+///
+/// Any, NMI included.
+///
+/// # Safety
+///
+/// As for [`kvfree()`].
+#[inline]
+pub(crate) unsafe fn kernel_kfree_nolock(object: *mut u8, field: *mut u8) {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { sys::rcu_ptr_kunit_kernel_nolock(field.cast(), object.cast()) };
+}
+
+/// Where `rcu_ptr_kvfree()` starts: for a breakpoint that surely fires.
+pub(crate) fn kvfree_entry() -> usize {
+    sys::rcu_ptr_kvfree_call as usize
+}
+
+/// The words of `cpu` that the engine writes when objects come (`rcu_ptr_word()`).
+pub(crate) fn words(cpu: i32) -> impl Iterator<Item = usize> {
+    // SAFETY: `cpu` is a possible CPU.
+    let word = move |index| unsafe { sys::rcu_ptr_word(cpu, index) };
+    (0..).map(word).take_while(|&word| word != 0)
+}
+
 /// `rcu_ptr_kvfree_mightsleep()`.
 ///
 /// # Context

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! As many NMIs on all CPUs as the machine stands, while something else goes on.
+
+use crate::sys::{
+    cpu,
+    nmi::{cycles::Cycles, ipi::Receiver, Hook},
+    thread,
+};
+use kernel::{
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+};
+
+/// Where storms come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Weather {
+    /// The cycle counters overflow every so many cycles.
+    Cycles,
+    /// CPUs send NMIs to each other and to themselves.
+    Ipi,
+}
+
+/// Cycles between two overflows: as short as the guest stands under emulation.
+const PERIOD: u64 = 20_000;
+
+/// Calls `f` with a storm of `weather` calling `body`.
+///
+/// # Context
+///
+/// May sleep.
+///
+/// # Errors
+///
+/// What the source says when the machine hasn't got it.
+pub(crate) fn during<R>(
+    weather: Weather,
+    body: &(dyn Fn() + Sync),
+    f: impl FnOnce() -> R,
+) -> Result<R> {
+    let hook = Hook::new(body);
+    match weather {
+        Weather::Cycles => {
+            let cycles = Cycles::new(PERIOD, &hook)?;
+            let ret = f();
+            drop(cycles);
+            Ok(ret)
+        }
+        Weather::Ipi => {
+            let receiver = Receiver::new(&hook)?;
+            let stop = Atomic::<i32>::new(0);
+            let send = |this: i32| {
+                while stop.load(Relaxed) == 0 {
+                    for cpu in cpu::online() {
+                        // To itself a little more: that one comes between two instructions here.
+                        receiver.send(this);
+                        receiver.send(cpu);
+                    }
+                    thread::cond_resched();
+                }
+            };
+            let ret = thread::on_cpus(cpu::online(), &send, || {
+                let ret = f();
+                stop.store(1, Relaxed);
+                ret
+            });
+            drop(receiver);
+            ret
+        }
+    }
+}
+
+/// The strongest weather of this machine.
+pub(crate) fn strongest() -> Option<Weather> {
+    let nothing = || ();
+    [Weather::Cycles, Weather::Ipi]
+        .into_iter()
+        .find(|&weather| during(weather, &nothing, || ()).is_ok())
+}

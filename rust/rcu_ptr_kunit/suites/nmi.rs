@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! NMIs from every source that the machine has free objects: over idle CPUs, user space, hotplug,
+//! barriers, and modules that come and go.
+
+use crate::{
+    nmi::{
+        actor::Actor,
+        storm::{self, Weather},
+    },
+    pool::Pool,
+    route::Route,
+    scaled,
+    sys::{
+        core, cpu,
+        nmi::{
+            breakpoint::{Breakpoint, Kind},
+            cycles::Cycles,
+            ipi::Receiver,
+            Hook,
+        },
+        thread, user,
+    },
+};
+use kernel::prelude::*;
+
+/// What came of some time in the storm.
+struct Outcome {
+    inside: u64,
+    elsewhere: u64,
+    allocated: u64,
+    freed: bool,
+}
+
+impl Outcome {
+    fn of(actor: &Actor<'_>, pool: &Pool) -> Self {
+        core::barrier();
+        Self {
+            inside: actor.inside(),
+            elsewhere: actor.elsewhere(),
+            allocated: actor.allocated(),
+            freed: pool.all_freed(),
+        }
+    }
+}
+
+/// `f` in the strongest storm there is. `None`: the machine has none.
+fn over(f: impl FnOnce() -> Result) -> Result<Option<Outcome>> {
+    let Some(weather) = storm::strongest() else {
+        return Ok(None);
+    };
+    let pool = Pool::new(scaled(20_000))?;
+    let actor = Actor::new(&pool, Route::Nolock, 1, i64::MAX);
+    storm::during(weather, &|| actor.fire(), f)??;
+    Ok(Some(Outcome::of(&actor, &pool)))
+}
+
+/// Calls the ordinary path `n` times.
+fn work(pool: &Pool, n: usize) {
+    for object in (0..n).map_while(|_| pool.take()) {
+        // SAFETY: Handed out once, with a field there.
+        unsafe { Route::Kvfree.free(object.start, object.at) };
+    }
+}
+
+fn breakpoint() -> Result<Option<Outcome>> {
+    let pool = Pool::new(2000)?;
+    let actor = Actor::new(&pool, Route::Nolock, 2, 100);
+    let body = || actor.fire();
+    let hook = Hook::new(&body);
+    let breakpoint = match Breakpoint::new(Kind::Execute, core::kvfree_entry(), &hook) {
+        Err(e) if e == ENOSYS => return Ok(None),
+        other => other.inspect_err(|e| pr_err!("no breakpoint: {:?}\n", e))?,
+    };
+    work(&pool, 500);
+    drop(breakpoint);
+    Ok(Some(Outcome::of(&actor, &pool)))
+}
+
+fn cycles() -> Result<Option<Outcome>> {
+    let pool = Pool::new(2000)?;
+    let actor = Actor::new(&pool, Route::Nolock, 1, i64::MAX);
+    let body = || actor.fire();
+    let hook = Hook::new(&body);
+    let Ok(cycles) = Cycles::new(100_000, &hook) else {
+        return Ok(None);
+    };
+    thread::sleep(200);
+    drop(cycles);
+    Ok(Some(Outcome::of(&actor, &pool)))
+}
+
+fn ipi() -> Result<Option<Outcome>> {
+    let pool = Pool::new(2000)?;
+    let actor = Actor::new(&pool, Route::Nolock, 1, i64::MAX);
+    let body = || actor.fire();
+    let hook = Hook::new(&body);
+    let receiver = match Receiver::new(&hook) {
+        Err(e) if e == EOPNOTSUPP => return Ok(None),
+        other => other?,
+    };
+    let send = |this: i32| {
+        for _ in 0..200 {
+            for cpu in cpu::online() {
+                receiver.send(cpu);
+            }
+            receiver.send(this);
+            thread::cond_resched();
+        }
+    };
+    thread::on_cpus(cpu::online(), &send, || ())?;
+    drop(receiver);
+    Ok(Some(Outcome::of(&actor, &pool)))
+}
+
+#[kunit_tests(rcu_ptr_nmi)]
+mod tests {
+    use super::*;
+
+    fn check(what: &str, outcome: Option<Outcome>) {
+        let Some(outcome) = outcome else {
+            pr_info!("NMI source {}: none\n", what);
+            crate::sys::skip::skip(c"the machine has no such source of NMIs");
+            return;
+        };
+        pr_info!(
+            "NMI source {}: {} came in_nmi(), {} elsewhere, {} objects made there\n",
+            what,
+            outcome.inside,
+            outcome.elsewhere,
+            outcome.allocated
+        );
+        assert!(outcome.inside > 0);
+        assert!(outcome.elsewhere == 0);
+        assert!(outcome.freed);
+    }
+
+    #[test]
+    fn at_least_one_source() {
+        let weather = storm::strongest();
+        pr_info!("strongest NMI source: {:?}\n", weather);
+        assert!(weather.is_some());
+        assert!(weather != Some(Weather::Cycles) || cfg!(CONFIG_PERF_EVENTS));
+    }
+
+    #[test]
+    fn from_cycles() -> Result {
+        check("cycles", cycles()?);
+        Ok(())
+    }
+
+    #[test]
+    fn from_breakpoints() -> Result {
+        check("breakpoints", breakpoint()?);
+        Ok(())
+    }
+
+    #[test]
+    fn from_other_cpus() -> Result {
+        check("IPI", ipi()?);
+        Ok(())
+    }
+
+    #[test]
+    fn over_idle_cpus() -> Result {
+        let outcome = over(|| {
+            thread::sleep(500);
+            Ok(())
+        })?;
+        check("over idle CPUs", outcome);
+        Ok(())
+    }
+
+    #[test]
+    fn over_user_space() -> Result {
+        let outcome = over(|| user::sh(c"i=0; while [ $i -lt 20000 ]; do i=$((i + 1)); done"))?;
+        check("over user space", outcome);
+        Ok(())
+    }
+
+    #[test]
+    fn over_barriers() -> Result {
+        let outcome = over(|| {
+            for _ in 0..10 {
+                core::barrier();
+            }
+            Ok(())
+        })?;
+        check("over barriers", outcome);
+        Ok(())
+    }
+
+    #[test]
+    fn over_hotplug() -> Result {
+        let outcome = over(|| {
+            let Some(cpu) = cpu::online().filter(|&c| c != 0).last() else {
+                return Ok(());
+            };
+            for _ in 0..3 {
+                cpu::take_down(cpu)?;
+                cpu::bring_up(cpu)?;
+            }
+            Ok(())
+        })?;
+        check("over hotplug", outcome);
+        Ok(())
+    }
+
+    #[test]
+    fn over_clients_that_come_and_go() -> Result {
+        let outcome = over(|| {
+            user::sh(
+                c"for i in 1 2 3; do insmod /modules/rcu_ptr_client_c.ko objects=500 && \
+                  rmmod rcu_ptr_client_c || exit 1; done",
+            )
+        })?;
+        check("over clients", outcome);
+        Ok(())
+    }
+}
