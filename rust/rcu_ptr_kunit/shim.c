@@ -10,6 +10,7 @@
 #include <linux/err.h>
 #include <linux/hw_breakpoint.h>
 #include <linux/irqflags.h>
+#include <linux/moduleparam.h>
 #include <linux/perf_event.h>
 #include <linux/preempt.h>
 #include <linux/rcupdate.h>
@@ -186,6 +187,35 @@ void rcu_ptr_kunit_nmi_send(int cpu)
 {
 }
 #endif
+
+/* Parameters: those of Rust can't be words. */
+
+static char sweep_module[32] = "rcu_ptr";
+module_param_string(sweep_module, sweep_module, sizeof(sweep_module), 0444);
+MODULE_PARM_DESC(sweep_module, "the module whose code rcu_ptr_sweep sweeps");
+
+static char sweep_func[128];
+module_param_string(sweep_func, sweep_func, sizeof(sweep_func), 0444);
+MODULE_PARM_DESC(sweep_func, "sweep functions with this in their name only");
+
+static char sweep_cmd[256];
+module_param_string(sweep_cmd, sweep_cmd, sizeof(sweep_cmd), 0444);
+MODULE_PARM_DESC(sweep_cmd, "shell command that makes the swept code run");
+
+const char *rcu_ptr_kunit_sweep_module(void)
+{
+	return sweep_module;
+}
+
+const char *rcu_ptr_kunit_sweep_func(void)
+{
+	return sweep_func;
+}
+
+const char *rcu_ptr_kunit_sweep_cmd(void)
+{
+	return sweep_cmd;
+}
 
 void rcu_ptr_kunit_skip(const char *reason)
 {

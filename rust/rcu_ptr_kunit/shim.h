@@ -39,6 +39,11 @@ void rcu_ptr_kunit_nmi_unregister(void);
 void rcu_ptr_kunit_nmi_send(int cpu);
 void rcu_ptr_kunit_rs_nmi(void);
 
+/* Parameters that are words. */
+const char *rcu_ptr_kunit_sweep_module(void);
+const char *rcu_ptr_kunit_sweep_func(void);
+const char *rcu_ptr_kunit_sweep_cmd(void);
+
 /* KUnit. */
 void rcu_ptr_kunit_skip(const char *reason);
 

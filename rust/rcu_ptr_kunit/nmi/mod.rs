@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! NMIs in tests: what a handler does, and a storm of them from the strongest source.
+//! NMIs in tests: what a handler does, storms of them from the strongest source, and one at every
+//! instruction of some code.
 
 pub(crate) mod actor;
+pub(crate) mod code;
 pub(crate) mod storm;
+pub(crate) mod sweep;
+pub(crate) mod workload;

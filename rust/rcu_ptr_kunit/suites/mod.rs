@@ -13,4 +13,5 @@ mod nmi;
 mod reader;
 mod reclaim;
 mod rust_api;
+mod sweep;
 mod volume;

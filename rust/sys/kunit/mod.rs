@@ -8,10 +8,12 @@ pub(crate) mod generated;
 
 pub(crate) mod core;
 pub(crate) mod cpu;
+pub(crate) mod file;
 pub(crate) mod mem;
 pub(crate) mod nmi;
 pub(crate) mod probes;
 pub(crate) mod skip;
+pub(crate) mod text;
 pub(crate) mod thread;
 pub(crate) mod timer;
 pub(crate) mod user;

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Whole files, read into memory.
+
+use ::core::{ptr, slice};
+use kernel::{bindings, prelude::*};
+
+/// What is in a file.
+///
+/// # Invariants
+///
+/// `data` is null or an allocation of `len` bytes at least that the value owns.
+pub(crate) struct File {
+    data: *mut c_void,
+    len: usize,
+}
+
+impl File {
+    /// Reads the file at `path`.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn read(path: &CStr) -> Result<Self> {
+        let mut data = ptr::null_mut();
+        // SAFETY: `path` is a string, `data` valid for writes; with a null buffer the call allocates.
+        let len = unsafe {
+            bindings::kernel_read_file_from_path(
+                path.as_char_ptr(),
+                0,
+                &mut data,
+                64 << 20,
+                ptr::null_mut(),
+                bindings::kernel_read_file_id_READING_UNKNOWN,
+            )
+        };
+        if len < 0 {
+            return Err(Error::from_errno(len as c_int));
+        }
+        // INVARIANT: By the contract of the call.
+        Ok(Self {
+            data,
+            len: len as usize,
+        })
+    }
+
+    /// The bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        if self.data.is_null() {
+            return &[];
+        }
+        // SAFETY: By the type invariants.
+        unsafe { slice::from_raw_parts(self.data.cast(), self.len) }
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants; it comes from vmalloc().
+        unsafe { bindings::kvfree(self.data) };
+    }
+}
