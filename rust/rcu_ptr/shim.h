@@ -6,6 +6,7 @@
 #ifndef _RCU_PTR_SHIM_H
 #define _RCU_PTR_SHIM_H
 
+#include <linux/jump_label.h>
 #include <linux/lockdep_types.h>
 #include <linux/spinlock_types.h>
 #include <linux/types.h>
@@ -58,11 +59,16 @@ void rcu_ptr_shim_cond_resched(void);
 void rcu_ptr_shim_might_sleep(void);
 
 void *rcu_ptr_shim_alloc_bnode(void);
+void *rcu_ptr_shim_alloc_page_nolock(void);
+unsigned long rcu_ptr_shim_vmalloc_start(void);
+unsigned long rcu_ptr_shim_vmalloc_end(void);
 bool rcu_ptr_shim_is_vmalloc(const void *ptr);
 
 bool rcu_ptr_shim_debug_queue(void *ptr);
 void rcu_ptr_shim_debug_unqueue(void *ptr);
 void rcu_ptr_shim_kmemleak_ignore(const void *ptr);
+void rcu_ptr_shim_kmemleak_scan(const void *ptr, size_t size);
+void rcu_ptr_shim_kmemleak_free(const void *ptr);
 void rcu_ptr_shim_warn_user(void *ptr, void *field, unsigned long caller);
 void rcu_ptr_shim_warn_align(void *ptr, void *field, unsigned long caller);
 void rcu_ptr_shim_warn_offset(void *ptr, void *field, unsigned long caller);
@@ -73,10 +79,10 @@ void rcu_ptr_shim_trace_queue(int engine, int channel, void *ptr,
 			      unsigned long caller);
 void rcu_ptr_shim_trace_batch_start(int cpu, int batch, unsigned long slab,
 				    unsigned long vmalloc, unsigned long list,
-				    unsigned long gp);
+				    unsigned long mixed, unsigned long gp);
 void rcu_ptr_shim_trace_batch_end(int cpu, int batch, unsigned long slab,
 				  unsigned long vmalloc, unsigned long list,
-				  unsigned long gp);
+				  unsigned long mixed, unsigned long gp);
 void rcu_ptr_shim_trace_refill(int cpu, unsigned long blocks,
 			       unsigned long wanted);
 void rcu_ptr_shim_trace_shrink(int cpu, unsigned long blocks,
@@ -91,9 +97,25 @@ enum rcu_ptr_param {
 	RCU_PTR_PARAM_DRAIN_INTERVAL,
 };
 
-/* Defined in Rust, rust/sys/entry.rs. */
+/* The ways in that know their caller: jumped to from the exported functions. */
+void rcu_ptr_shim_kvfree(void *field, void *ptr);
+void rcu_ptr_shim_kvfree_no_slot(void *field, void *ptr);
+void rcu_ptr_shim_kfree_nolock(void *field, void *ptr);
+bool rcu_ptr_shim_try_kfree_nolock(void *ptr);
+bool rcu_ptr_shim_try_no_slot(void *ptr);
+
+/* Engine lockless, rust/sys/core/current_block.rs. */
+DECLARE_STATIC_KEY_FALSE(rcu_ptr_lockless_key);
+DECLARE_PER_CPU(unsigned long, rcu_ptr_current_block);
+void rcu_ptr_shim_enable_lockless(void);
+unsigned long *rcu_ptr_shim_current_block(int cpu);
+
+/* Defined in Rust, rust/sys/core/entry.rs. */
 void rcu_ptr_rs_kvfree(void *field, void *ptr, unsigned long caller);
+void rcu_ptr_rs_kvfree_no_slot(void *field, void *ptr, unsigned long caller);
 void rcu_ptr_rs_kfree_nolock(void *field, void *ptr, unsigned long caller);
+bool rcu_ptr_rs_try_kfree_nolock(void *ptr, unsigned long caller);
+bool rcu_ptr_rs_try_no_slot(void *ptr, unsigned long caller);
 void rcu_ptr_rs_kvfree_mightsleep(void *ptr, unsigned long caller);
 void rcu_ptr_rs_barrier(void);
 unsigned long rcu_ptr_rs_word(int cpu, unsigned int index);
