@@ -69,11 +69,11 @@ bool rcu_ptr_shim_try_no_slot(void *ptr)
 	return rcu_ptr_rs_try_no_slot(ptr, _RET_IP_);
 }
 
-DEFINE_STATIC_KEY_FALSE(rcu_ptr_lockless_key);
+struct rcu_ptr_engine_key rcu_ptr_lockless_key = { STATIC_KEY_FALSE_INIT };
 
 void rcu_ptr_shim_enable_lockless(void)
 {
-	static_branch_enable(&rcu_ptr_lockless_key);
+	static_branch_enable(&rcu_ptr_lockless_key.key);
 }
 
 DEFINE_PER_CPU(unsigned long, rcu_ptr_current_block);

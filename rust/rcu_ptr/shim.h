@@ -105,7 +105,11 @@ bool rcu_ptr_shim_try_kfree_nolock(void *ptr);
 bool rcu_ptr_shim_try_no_slot(void *ptr);
 
 /* Engine lockless, rust/sys/core/current_block.rs. */
-DECLARE_STATIC_KEY_FALSE(rcu_ptr_lockless_key);
+struct rcu_ptr_engine_key {
+	struct static_key_false key;
+};
+
+extern struct rcu_ptr_engine_key rcu_ptr_lockless_key;
 DECLARE_PER_CPU(unsigned long, rcu_ptr_current_block);
 void rcu_ptr_shim_enable_lockless(void);
 unsigned long *rcu_ptr_shim_current_block(int cpu);

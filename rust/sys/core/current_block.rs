@@ -25,14 +25,14 @@ pub(crate) fn in_charge() -> bool {
     return unsafe {
         kernel::jump_label::static_branch_unlikely!(
             sys::rcu_ptr_lockless_key,
-            kernel::bindings::static_key_false,
+            sys::rcu_ptr_engine_key,
             key
         )
     };
     // SAFETY: A key that shim.c defines; the C side writes the counter before anybody gets here.
     #[cfg(not(CONFIG_JUMP_LABEL))]
     unsafe {
-        (&raw const sys::rcu_ptr_lockless_key.key.enabled.counter).read_volatile() > 0
+        (&raw const sys::rcu_ptr_lockless_key.key.key.enabled.counter).read_volatile() > 0
     }
 }
 
