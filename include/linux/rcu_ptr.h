@@ -142,7 +142,9 @@ void rcu_ptr_barrier(void);
  *
  * For debuggers and tests: the address of a word of @cpu's state that is
  * written when objects come, 0 past the last.  With engine rfc: the lock (4
- * bytes), the head of the list, the head of the deferred list.
+ * bytes), the head of the list, the head of the deferred list.  With engine
+ * lockless: the word that slots are reserved with, the head of the closed
+ * blocks, the head of the list.
  *
  * Context: any but NMI.
  */

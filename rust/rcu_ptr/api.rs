@@ -146,7 +146,7 @@ pub(crate) unsafe fn kvfree_mightsleep(object: NonNull<u8>, caller: usize) {
 ///
 /// Any but NMI.
 pub(crate) fn word(cpu: i32, index: usize) -> usize {
-    Current::word(cpu, index)
+    engine!(word(cpu, index))
 }
 
 /// `rcu_ptr_barrier()`: waits for everything queued before the call.

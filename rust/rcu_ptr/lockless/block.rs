@@ -228,4 +228,9 @@ impl<L: Layout> ClosedList<L> {
     pub(crate) fn is_empty(&self) -> bool {
         self.head.load_relaxed() == 0
     }
+
+    /// The address of the head, for those who watch it.
+    pub(crate) fn word(&self) -> usize {
+        (&raw const self.head).addr()
+    }
 }

@@ -334,6 +334,17 @@ impl Engine for Lockless {
         krcp.events.leaked.add(1, Relaxed);
     }
 
+    /// The current word, the head of the closed blocks, the head of the list.
+    fn word(cpu: i32, index: usize) -> usize {
+        let krcp = Self::get().krc.of(cpu);
+        match index {
+            0 => ptr::from_ref(krcp.current).addr(),
+            1 => krcp.closed.word(),
+            2 => krcp.list.word(),
+            _ => 0,
+        }
+    }
+
     fn gauges(cpu: i32) -> Gauges {
         Self::get().krc.of(cpu).gauges()
     }

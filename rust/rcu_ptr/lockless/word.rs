@@ -16,8 +16,8 @@
 //! above the header's are clear) means that there is no slot; no block at all is the topmost word of
 //! a header at address 0. Reservations that find no slot go on subtracting, which the rest of the
 //! header has room for: each such context puts the word right before it returns, so the outstanding
-//! ones are those of contexts nested in each other on one CPU, and there are fewer than
-//! [`Layout::HEADROOM`] levels of those.
+//! ones are those of contexts nested in each other on one CPU, and there are far fewer than
+//! [`Layout::HEADROOM`] levels of those (a task, softirq, hardirq, NMI, and exceptions in them).
 
 /// The size of a pointer slot.
 pub(crate) const SLOT: u64 = 8;
@@ -32,7 +32,7 @@ pub(crate) trait Layout {
     /// Slots of a block.
     const CAPACITY: usize = ((Self::BLOCK - Self::HEADER) / SLOT) as usize;
     /// Contexts of one CPU that may find no slot before the first of them has put the word right.
-    const HEADROOM: u64 = Self::HEADER / SLOT;
+    const HEADROOM: u64 = Self::HEADER / SLOT - 1;
     /// No block, no slot.
     const NONE: u64 = Self::HEADER - SLOT;
 
