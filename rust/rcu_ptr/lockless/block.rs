@@ -109,11 +109,6 @@ impl<L: Layout> Blocks<L> {
         Self(0, PhantomData)
     }
 
-    /// Whether there is none.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0 == 0
-    }
-
     /// Objects in all of them.
     pub(crate) fn objects(&self) -> usize {
         if self.0 == 0 {

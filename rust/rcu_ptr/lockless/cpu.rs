@@ -21,8 +21,8 @@ pub(super) struct This<'a, On: OnCpu> {
 
 /// A CPU that is dead.
 pub(super) struct Dead<'a, On: OnCpu> {
-    /// Preemption is off on the CPU that works on it.
-    pub(super) on: &'a On,
+    /// Preemption is off on the CPU that works on it: what it pushes to can't be freed meanwhile.
+    pub(super) _on: &'a On,
     pub(super) krcp: &'a Krcp,
 }
 

@@ -35,5 +35,5 @@ impl Callbacks for LocklessHotplug {
 /// Any but NMI.
 pub(super) fn close_dead(krcp: &Krcp) {
     let irqs = IrqsOff::save();
-    insert::close(&Dead { on: &irqs, krcp }, false);
+    insert::close(&Dead { _on: &irqs, krcp }, false);
 }

@@ -7,8 +7,11 @@
 use super::irq::IrqsOff;
 use kernel::{bindings, prelude::*};
 
+/// # Safety
+///
+/// `info` is the pair of a [`call_on()`] that waits.
 unsafe extern "C" fn entry<T: Sync, F: Fn(&T, &IrqsOff) + Copy>(info: *mut c_void) {
-    // SAFETY: `call_on()` passes its own pair and waits.
+    // SAFETY: By the safety requirements of this function.
     let (arg, f) = unsafe { *info.cast::<(&T, F)>() };
     f(arg, &IrqsOff::save());
 }
