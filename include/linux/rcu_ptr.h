@@ -31,6 +31,7 @@ struct rcu_ptr {
 /* Private: use the macros below, which check the types. */
 void rcu_ptr_kvfree_call(void *field, void *ptr);
 void rcu_ptr_kfree_nolock_call(void *field, void *ptr);
+bool rcu_ptr_try_kfree_nolock_call(void *ptr);
 void rcu_ptr_kvfree_call_mightsleep(void *ptr);
 
 /* Private: refuses a field that is none of the three accepted types. */
@@ -68,6 +69,27 @@ void rcu_ptr_kvfree_call_mightsleep(void *ptr);
  */
 #define rcu_ptr_kfree_nolock(p, field)					\
 	__rcu_ptr_queue(rcu_ptr_kfree_nolock_call, p, field)
+
+/**
+ * rcu_ptr_try_kfree_nolock() - free an object that has no field, from anywhere
+ * @p: pointer to the start of the object, or NULL (then nothing happens)
+ *
+ * As rcu_ptr_kfree_nolock(), for objects of all the same kinds, but nothing in
+ * the object is used.  So there has to be room elsewhere: a slot in this CPU's
+ * block, or a page for another block.  Engine rfc has room only where its lock
+ * is free and a block is cached or open, so it says no far more often.
+ *
+ * Context: any, NMI included.  Never spins on a lock.
+ *
+ * Return: true when the object was taken (or is NULL, or was refused with a
+ * warning and leaked); false when there is no room: it is the caller's still.
+ */
+#define rcu_ptr_try_kfree_nolock(p)					\
+({									\
+	typeof(p) __rp_obj = (p);					\
+									\
+	!__rp_obj || rcu_ptr_try_kfree_nolock_call((void *)__rp_obj);	\
+})
 
 /* Private: checks the field and hands object and field to @call. */
 #define __rcu_ptr_queue(call, p, field)					\
@@ -120,7 +142,9 @@ void rcu_ptr_barrier(void);
  *
  * For debuggers and tests: the address of a word of @cpu's state that is
  * written when objects come, 0 past the last.  With engine rfc: the lock (4
- * bytes), the head of the list, the head of the deferred list.
+ * bytes), the head of the list, the head of the deferred list.  With engine
+ * lockless: the word that slots are reserved with, the head of the closed
+ * blocks, the head of the list.
  *
  * Context: any but NMI.
  */

@@ -162,7 +162,7 @@ stat_cpus() {
 
 # All that was queued, whatever the channel.
 queued() {
-	echo $(($(stat_sum queued_slab) + $(stat_sum queued_vmalloc) + \
+	echo $(($(stat_sum queued_slab) + $(stat_sum queued_vmalloc) + $(stat_sum queued_mixed) + \
 		$(stat_sum queued_list) + $(stat_sum queued_sync)))
 }
 

@@ -4,25 +4,46 @@
 //! to the engine.
 
 use crate::{
-    engine::Engine,
+    engine::{Engine, Gauges},
     link::{LINK_ALIGN, MAX_OFFSET},
+    lockless::Lockless,
+    packing::KERNEL_BIT,
     rfc::Rfc,
     sys::{
+        current_block,
         debug::{self, Misuse},
-        gp,
+        gp, percpu,
     },
 };
 use core::ptr::NonNull;
 
-/// The engine in charge.
-type Current = Rfc;
+/// Calls a function of the engine in charge: a static branch, no indirect call.
+macro_rules! engine {
+    ($function:ident($($arg:expr),*)) => {
+        if current_block::in_charge() {
+            Lockless::$function($($arg),*)
+        } else {
+            Rfc::$function($($arg),*)
+        }
+    };
+}
+
+/// Whether [`check()`] would find nothing wrong, in few instructions: they are part of every call.
+#[inline(always)]
+pub(crate) fn is_sound(object: *mut u8, field: *mut u8) -> bool {
+    let (object, field) = (object as usize, field as usize);
+    // Distance and alignment of the field in one test.
+    const BEYOND: usize = !(MAX_OFFSET - LINK_ALIGN);
+    field.wrapping_sub(object) & BEYOND == 0
+        && object % LINK_ALIGN == 0
+        && object >> KERNEL_BIT & 1 != 0
+}
 
 /// What is wrong with `object` and `field`, from their addresses alone.
 #[inline]
 fn check(object: NonNull<u8>, field: NonNull<u8>) -> Result<(), Misuse> {
     let (object, field) = (object.as_ptr() as usize, field.as_ptr() as usize);
-    if (object & field) as isize >= 0 {
-        // Kernel addresses have the topmost bit set.
+    if (object & field) >> KERNEL_BIT & 1 == 0 {
         Err(Misuse::User)
     } else if (object | field) % LINK_ALIGN != 0 {
         Err(Misuse::Align)
@@ -35,7 +56,7 @@ fn check(object: NonNull<u8>, field: NonNull<u8>) -> Result<(), Misuse> {
 
 #[cold]
 fn refuse(what: Misuse, object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
-    Current::leaked();
+    engine!(leaked());
     debug::warn(what, object.as_ptr(), field.as_ptr(), caller);
 }
 
@@ -57,7 +78,7 @@ pub(crate) unsafe fn kvfree(object: NonNull<u8>, field: NonNull<u8>, caller: usi
         return refuse(Misuse::Double, object, field, caller);
     }
     // SAFETY: By the safety requirements of this function, and checked above.
-    unsafe { Current::queue(object, field, caller) };
+    unsafe { engine!(queue(object, field, caller)) };
 }
 
 /// `rcu_ptr_kfree_nolock()`: frees `object` after a grace period.
@@ -76,7 +97,26 @@ pub(crate) unsafe fn kfree_nolock(object: NonNull<u8>, field: NonNull<u8>, calle
     }
     // Debugobjects hear of it when the engine has left NMI.
     // SAFETY: By the safety requirements of this function, and checked above.
-    unsafe { Current::queue_nolock(object, field, caller) };
+    unsafe { engine!(queue_nolock(object, field, caller)) };
+}
+
+/// `rcu_ptr_try_kfree_nolock()`: frees `object`, which needs no field, after a grace period.
+/// `false`: there is no room for it.
+///
+/// # Context
+///
+/// Any, NMI included.
+///
+/// # Safety
+///
+/// `object` is live and the caller's to free.
+pub(crate) unsafe fn try_kfree_nolock(object: NonNull<u8>, caller: usize) -> bool {
+    if let Err(what) = check(object, object) {
+        refuse(what, object, object, caller);
+        return true;
+    }
+    // SAFETY: By the safety requirements of this function, and checked above.
+    unsafe { engine!(try_queue_nolock(object, caller)) }
 }
 
 /// `rcu_ptr_kvfree_mightsleep()`: frees `object`, which needs no field.
@@ -97,7 +137,7 @@ pub(crate) unsafe fn kvfree_mightsleep(object: NonNull<u8>, caller: usize) {
         return refuse(Misuse::Double, object, object, caller);
     }
     // SAFETY: By the safety requirements of this function, and checked above.
-    unsafe { Current::queue_mightsleep(object, caller) };
+    unsafe { engine!(queue_mightsleep(object, caller)) };
 }
 
 /// `rcu_ptr_word()`: where to watch an engine at work; see [`Engine::word()`].
@@ -106,7 +146,7 @@ pub(crate) unsafe fn kvfree_mightsleep(object: NonNull<u8>, caller: usize) {
 ///
 /// Any but NMI.
 pub(crate) fn word(cpu: i32, index: usize) -> usize {
-    Current::word(cpu, index)
+    engine!(word(cpu, index))
 }
 
 /// `rcu_ptr_barrier()`: waits for everything queued before the call.
@@ -116,5 +156,14 @@ pub(crate) fn word(cpu: i32, index: usize) -> usize {
 /// May sleep.
 pub(crate) fn barrier() {
     gp::might_sleep();
-    Current::barrier();
+    engine!(barrier());
+}
+
+/// What each possible CPU has.
+///
+/// # Context
+///
+/// Any but NMI.
+pub(crate) fn gauges() -> impl Iterator<Item = Gauges> {
+    percpu::possible_cpus().map(|cpu| engine!(gauges(cpu)))
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What an engine is: the ways in, and the barrier.
+//! What an engine is: the ways in, the barrier, and what it shows of itself.
 
+pub(crate) use crate::rfc::Stats;
 use core::ptr::NonNull;
 
 /// A way to batch objects until their grace period is over. One runs per load of the module
@@ -29,6 +30,17 @@ pub(crate) trait Engine {
     ///
     /// As for [`Engine::queue()`].
     unsafe fn queue_nolock(object: NonNull<u8>, field: NonNull<u8>, caller: usize);
+
+    /// Takes `object`, which needs no field, if there is room. `false`: there is none.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Engine::queue()`], but for the field.
+    unsafe fn try_queue_nolock(object: NonNull<u8>, caller: usize) -> bool;
 
     /// Takes `object`, which needs no field; or waits for a grace period and frees it.
     ///
@@ -62,4 +74,30 @@ pub(crate) trait Engine {
     ///
     /// Any, NMI included.
     fn leaked();
+
+    /// What `cpu` has, a possible one.
+    ///
+    /// # Context
+    ///
+    /// Any but NMI.
+    fn gauges(cpu: i32) -> Gauges;
+}
+
+/// What one CPU has at the moment, for debugfs.
+#[derive(Default)]
+pub(crate) struct Gauges {
+    pub(crate) cpu: i32,
+    pub(crate) stats: Stats,
+    pub(crate) queued: usize,
+    pub(crate) in_batches: usize,
+    pub(crate) cached: usize,
+}
+
+impl core::ops::AddAssign for Gauges {
+    fn add_assign(&mut self, other: Self) {
+        self.stats += other.stats;
+        self.queued += other.queued;
+        self.in_batches += other.in_batches;
+        self.cached += other.cached;
+    }
 }

@@ -20,3 +20,10 @@ pub(crate) type Packing = PackedLink<52, TAG_BITS>;
 /// arm64: the top byte of an address is a tag under KASAN's tag-based modes.
 #[cfg(all(CONFIG_ARM64, not(CONFIG_ARM64_VA_BITS_52)))]
 pub(crate) type Packing = PackedLink<48, TAG_BITS>;
+
+/// A bit that is set in every kernel address and in no user address.
+#[cfg(CONFIG_X86_64)]
+pub(crate) const KERNEL_BIT: u32 = 63;
+/// A bit that is set in every kernel address and in no user address: above it there may be a tag.
+#[cfg(CONFIG_ARM64)]
+pub(crate) const KERNEL_BIT: u32 = 55;

@@ -70,13 +70,44 @@ pub(crate) fn drain_jiffies() -> c_ulong {
     gp::msecs_to_jiffies(DRAIN_INTERVAL.value.load(Relaxed)).max(1)
 }
 
+/// A second, in jiffies.
+pub(crate) fn second_jiffies() -> c_ulong {
+    gp::msecs_to_jiffies(1000)
+}
+
 /// The drain interval, in milliseconds.
 pub(crate) fn drain_msecs() -> u32 {
     DRAIN_INTERVAL.value.load(Relaxed)
 }
 
-/// The engine's name.
-pub(crate) const ENGINE: &str = "rfc";
+/// How objects are batched.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EngineName {
+    Rfc,
+    Lockless,
+}
+
+impl EngineName {
+    const ALL: [Self; 2] = [Self::Rfc, Self::Lockless];
+    /// Where the parameter is not given.
+    const DEFAULT: Self = Self::Rfc;
+
+    /// As the parameter has it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Rfc => "rfc",
+            Self::Lockless => "lockless",
+        }
+    }
+}
+
+/// Index of the chosen engine in [`EngineName::ALL`].
+static ENGINE: Atomic<u32> = Atomic::new(EngineName::DEFAULT as u32);
+
+/// The engine that was chosen at load.
+pub(crate) fn engine() -> EngineName {
+    EngineName::ALL[ENGINE.load(Relaxed) as usize % EngineName::ALL.len()]
+}
 
 fn parse(text: &str) -> Option<u32> {
     text.parse().ok()
@@ -94,10 +125,17 @@ fn parse(text: &str) -> Option<u32> {
 pub(crate) fn set(id: c_uint, text: &CStr) -> Result {
     let text = text.to_str().map_err(|_| EINVAL)?.trim();
     if id == sys::rcu_ptr_param_RCU_PTR_PARAM_ENGINE {
-        if text == ENGINE {
+        // Only at load: shim.c gives the file no write permission.
+        if let Some(chosen) = EngineName::ALL.iter().find(|e| e.name() == text) {
+            ENGINE.store(*chosen as u32, Relaxed);
             return Ok(());
         }
-        pr_err!("engine={}: no such engine, there is: {}\n", text, ENGINE);
+        pr_err!(
+            "engine={}: no such engine, there is: {}, {}\n",
+            text,
+            EngineName::ALL[0].name(),
+            EngineName::ALL[1].name()
+        );
         return Err(EINVAL);
     }
     let number = NUMBERS.iter().find(|n| n.id == id).ok_or(EINVAL)?;
@@ -124,7 +162,8 @@ pub(crate) fn set(id: c_uint, text: &CStr) -> Result {
 pub(crate) fn get(id: c_uint, buf: &mut [u8]) -> Result<usize> {
     let mut f = Formatter::new(buf);
     if id == sys::rcu_ptr_param_RCU_PTR_PARAM_ENGINE {
-        f.write_fmt(fmt!("{}\n", ENGINE)).map_err(|_| EINVAL)?;
+        f.write_fmt(fmt!("{}\n", engine().name()))
+            .map_err(|_| EINVAL)?;
     } else {
         let number = NUMBERS.iter().find(|n| n.id == id).ok_or(EINVAL)?;
         f.write_fmt(fmt!("{}\n", number.value.load(Relaxed)))

@@ -9,6 +9,7 @@ mod sys;
 mod api;
 mod engine;
 mod link;
+mod lockless;
 mod packing;
 mod params;
 mod platform;
@@ -17,6 +18,7 @@ mod stats;
 mod sync;
 
 use kernel::prelude::*;
+use params::EngineName;
 
 module! {
     type: RcuPtrModule,
@@ -26,23 +28,36 @@ module! {
     license: "GPL",
 }
 
+/// The engine in charge, until it is dropped.
+enum Running {
+    Rfc { _running: rfc::Running },
+    Lockless { _running: lockless::Running },
+}
+
 /// The loaded module. Fields are dropped in this order: first what shows the engine, then it.
 #[pin_data]
 struct RcuPtrModule {
     #[pin]
     stats: stats::StatsFile,
-    _engine: rfc::Running,
+    _engine: Running,
 }
 
 impl kernel::InPlaceModule for RcuPtrModule {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             _engine: {
-                let running = rfc::Rfc::start()?;
+                let running = match params::engine() {
+                    EngineName::Rfc => Running::Rfc {
+                        _running: rfc::Rfc::start()?,
+                    },
+                    EngineName::Lockless => Running::Lockless {
+                        _running: lockless::Lockless::start()?,
+                    },
+                };
                 pr_info!(
                     "engine {}, {} CPUs, {} cached blocks, drain after {} ms\n",
-                    params::ENGINE,
-                    rfc::gauges().count(),
+                    params::engine().name(),
+                    sys::percpu::possible_cpus().count(),
                     params::min_cached_objs(),
                     params::drain_msecs()
                 );

@@ -8,6 +8,7 @@
 #include <linux/gfp.h>
 #include <linux/irq_work.h>
 #include <linux/irqflags.h>
+#include <linux/jump_label.h>
 #include <linux/kmemleak.h>
 #include <linux/lockdep.h>
 #include <linux/mm.h>
@@ -16,6 +17,7 @@
 #include <linux/preempt.h>
 #include <linux/rcupdate.h>
 #include <linux/spinlock.h>
+#include <linux/vmalloc.h>
 #include <linux/workqueue.h>
 #include <linux/rcu_ptr.h>
 
@@ -34,17 +36,52 @@ EXPORT_TRACEPOINT_SYMBOL_GPL(rcu_ptr_defer);
 
 /* The interface: the caller is known here only. */
 
-void rcu_ptr_kvfree_call(void *field, void *ptr)
+/*
+ * Defined in Rust, rust/sys/core/entry.rs: the common path of engine lockless.
+ * They end in a jump to one of the functions below where there is more to do.
+ */
+EXPORT_SYMBOL_GPL(rcu_ptr_kvfree_call);
+EXPORT_SYMBOL_GPL(rcu_ptr_kfree_nolock_call);
+EXPORT_SYMBOL_GPL(rcu_ptr_try_kfree_nolock_call);
+
+void rcu_ptr_shim_kvfree(void *field, void *ptr)
 {
 	rcu_ptr_rs_kvfree(field, ptr, _RET_IP_);
 }
-EXPORT_SYMBOL_GPL(rcu_ptr_kvfree_call);
 
-void rcu_ptr_kfree_nolock_call(void *field, void *ptr)
+void rcu_ptr_shim_kvfree_no_slot(void *field, void *ptr)
+{
+	rcu_ptr_rs_kvfree_no_slot(field, ptr, _RET_IP_);
+}
+
+void rcu_ptr_shim_kfree_nolock(void *field, void *ptr)
 {
 	rcu_ptr_rs_kfree_nolock(field, ptr, _RET_IP_);
 }
-EXPORT_SYMBOL_GPL(rcu_ptr_kfree_nolock_call);
+
+bool rcu_ptr_shim_try_kfree_nolock(void *ptr)
+{
+	return rcu_ptr_rs_try_kfree_nolock(ptr, _RET_IP_);
+}
+
+bool rcu_ptr_shim_try_no_slot(void *ptr)
+{
+	return rcu_ptr_rs_try_no_slot(ptr, _RET_IP_);
+}
+
+struct rcu_ptr_engine_key rcu_ptr_lockless_key = { STATIC_KEY_FALSE_INIT };
+
+void rcu_ptr_shim_enable_lockless(void)
+{
+	static_branch_enable(&rcu_ptr_lockless_key.key);
+}
+
+DEFINE_PER_CPU(unsigned long, rcu_ptr_current_block);
+
+unsigned long *rcu_ptr_shim_current_block(int cpu)
+{
+	return per_cpu_ptr(&rcu_ptr_current_block, cpu);
+}
 
 void rcu_ptr_kvfree_call_mightsleep(void *ptr)
 {
@@ -64,7 +101,7 @@ unsigned long rcu_ptr_word(int cpu, unsigned int index)
 }
 EXPORT_SYMBOL_GPL(rcu_ptr_word);
 
-/* Interrupts and raw spinlocks. */
+/* Interrupts, preemption and raw spinlocks. */
 
 unsigned long rcu_ptr_shim_irq_save(void)
 {
@@ -77,6 +114,22 @@ unsigned long rcu_ptr_shim_irq_save(void)
 void rcu_ptr_shim_irq_restore(unsigned long flags)
 {
 	local_irq_restore(flags);
+}
+
+void rcu_ptr_shim_preempt_disable(void)
+{
+	preempt_disable();
+}
+
+void rcu_ptr_shim_preempt_enable(void)
+{
+	preempt_enable();
+}
+
+void rcu_ptr_shim_preempt_check(void)
+{
+	preempt_disable();
+	preempt_enable();
 }
 
 void rcu_ptr_shim_raw_lock_init(raw_spinlock_t *lock, const char *name,
@@ -110,11 +163,6 @@ void rcu_ptr_shim_raw_assert_held(raw_spinlock_t *lock)
 }
 
 /* Per-CPU data and CPU masks. */
-
-void *rcu_ptr_shim_this_cpu(void __percpu *base)
-{
-	return this_cpu_ptr(base);
-}
 
 void *rcu_ptr_shim_per_cpu(void __percpu *base, int cpu)
 {
@@ -185,6 +233,23 @@ void *rcu_ptr_shim_alloc_bnode(void)
 				       __GFP_NOMEMALLOC | __GFP_NOWARN);
 }
 
+void *rcu_ptr_shim_alloc_page_nolock(void)
+{
+	struct page *page = alloc_pages_nolock(0, NUMA_NO_NODE, 0);
+
+	return page ? page_address(page) : NULL;
+}
+
+unsigned long rcu_ptr_shim_vmalloc_start(void)
+{
+	return VMALLOC_START;
+}
+
+unsigned long rcu_ptr_shim_vmalloc_end(void)
+{
+	return VMALLOC_END;
+}
+
 bool rcu_ptr_shim_is_vmalloc(const void *ptr)
 {
 	return is_vmalloc_addr(ptr);
@@ -229,6 +294,16 @@ void rcu_ptr_shim_debug_unqueue(void *ptr)
 void rcu_ptr_shim_kmemleak_ignore(const void *ptr)
 {
 	kmemleak_ignore(ptr);
+}
+
+void rcu_ptr_shim_kmemleak_scan(const void *ptr, size_t size)
+{
+	kmemleak_alloc(ptr, size, 0, GFP_NOWAIT);
+}
+
+void rcu_ptr_shim_kmemleak_free(const void *ptr)
+{
+	kmemleak_free(ptr);
 }
 
 void rcu_ptr_shim_warn_user(void *ptr, void *field, unsigned long caller)
@@ -278,16 +353,16 @@ void rcu_ptr_shim_trace_queue(int engine, int channel, void *ptr,
 
 void rcu_ptr_shim_trace_batch_start(int cpu, int batch, unsigned long slab,
 				    unsigned long vmalloc, unsigned long list,
-				    unsigned long gp)
+				    unsigned long mixed, unsigned long gp)
 {
-	trace_rcu_ptr_batch_start(cpu, batch, slab, vmalloc, list, gp);
+	trace_rcu_ptr_batch_start(cpu, batch, slab, vmalloc, list, mixed, gp);
 }
 
 void rcu_ptr_shim_trace_batch_end(int cpu, int batch, unsigned long slab,
 				  unsigned long vmalloc, unsigned long list,
-				  unsigned long gp)
+				  unsigned long mixed, unsigned long gp)
 {
-	trace_rcu_ptr_batch_end(cpu, batch, slab, vmalloc, list, gp);
+	trace_rcu_ptr_batch_end(cpu, batch, slab, vmalloc, list, mixed, gp);
 }
 
 void rcu_ptr_shim_trace_refill(int cpu, unsigned long blocks,
@@ -329,7 +404,7 @@ static const struct kernel_param_ops rcu_ptr_param_ops = {
 	MODULE_PARM_DESC(name, text)
 
 RCU_PTR_PARAM(engine, RCU_PTR_PARAM_ENGINE, 0444,
-	      "how objects are batched: rfc (default)");
+	      "how objects are batched: rfc (default) or lockless");
 RCU_PTR_PARAM(rcu_min_cached_objs, RCU_PTR_PARAM_MIN_CACHED_OBJS, 0644,
 	      "blocks to keep per CPU, 0..64, 0: use the list (default 5)");
 RCU_PTR_PARAM(rcu_delay_page_cache_fill_msec, RCU_PTR_PARAM_FILL_DELAY, 0644,

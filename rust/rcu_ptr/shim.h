@@ -6,10 +6,14 @@
 #ifndef _RCU_PTR_SHIM_H
 #define _RCU_PTR_SHIM_H
 
+#include <linux/jump_label.h>
 #include <linux/lockdep_types.h>
 #include <linux/spinlock_types.h>
 #include <linux/types.h>
 #include <linux/workqueue_types.h>
+#ifdef CONFIG_ARM64
+#include <asm/cpucaps.h>
+#endif
 
 struct rcu_work;
 struct delayed_work;
@@ -18,6 +22,18 @@ struct irq_work;
 unsigned long rcu_ptr_shim_irq_save(void);
 void rcu_ptr_shim_irq_restore(unsigned long flags);
 
+void rcu_ptr_shim_preempt_disable(void);
+void rcu_ptr_shim_preempt_enable(void);
+void rcu_ptr_shim_preempt_check(void);
+
+#ifdef CONFIG_ARM64
+/* Capabilities that code is patched for, rust/sys/core/this_cpu/arm64.rs. */
+enum rcu_ptr_cpucap {
+	RCU_PTR_CPUCAP_VHE = ARM64_HAS_VIRT_HOST_EXTN,
+	RCU_PTR_CPUCAP_LSE = ARM64_HAS_LSE_ATOMICS,
+};
+#endif
+
 void rcu_ptr_shim_raw_lock_init(raw_spinlock_t *lock, const char *name,
 				struct lock_class_key *key);
 void rcu_ptr_shim_raw_lock(raw_spinlock_t *lock);
@@ -25,7 +41,6 @@ bool rcu_ptr_shim_raw_trylock(raw_spinlock_t *lock);
 void rcu_ptr_shim_raw_unlock(raw_spinlock_t *lock);
 void rcu_ptr_shim_raw_assert_held(raw_spinlock_t *lock);
 
-void *rcu_ptr_shim_this_cpu(void __percpu *base);
 void *rcu_ptr_shim_per_cpu(void __percpu *base, int cpu);
 int rcu_ptr_shim_next_possible_cpu(int cpu);
 int rcu_ptr_shim_nr_cpu_ids(void);
@@ -44,11 +59,16 @@ void rcu_ptr_shim_cond_resched(void);
 void rcu_ptr_shim_might_sleep(void);
 
 void *rcu_ptr_shim_alloc_bnode(void);
+void *rcu_ptr_shim_alloc_page_nolock(void);
+unsigned long rcu_ptr_shim_vmalloc_start(void);
+unsigned long rcu_ptr_shim_vmalloc_end(void);
 bool rcu_ptr_shim_is_vmalloc(const void *ptr);
 
 bool rcu_ptr_shim_debug_queue(void *ptr);
 void rcu_ptr_shim_debug_unqueue(void *ptr);
 void rcu_ptr_shim_kmemleak_ignore(const void *ptr);
+void rcu_ptr_shim_kmemleak_scan(const void *ptr, size_t size);
+void rcu_ptr_shim_kmemleak_free(const void *ptr);
 void rcu_ptr_shim_warn_user(void *ptr, void *field, unsigned long caller);
 void rcu_ptr_shim_warn_align(void *ptr, void *field, unsigned long caller);
 void rcu_ptr_shim_warn_offset(void *ptr, void *field, unsigned long caller);
@@ -59,10 +79,10 @@ void rcu_ptr_shim_trace_queue(int engine, int channel, void *ptr,
 			      unsigned long caller);
 void rcu_ptr_shim_trace_batch_start(int cpu, int batch, unsigned long slab,
 				    unsigned long vmalloc, unsigned long list,
-				    unsigned long gp);
+				    unsigned long mixed, unsigned long gp);
 void rcu_ptr_shim_trace_batch_end(int cpu, int batch, unsigned long slab,
 				  unsigned long vmalloc, unsigned long list,
-				  unsigned long gp);
+				  unsigned long mixed, unsigned long gp);
 void rcu_ptr_shim_trace_refill(int cpu, unsigned long blocks,
 			       unsigned long wanted);
 void rcu_ptr_shim_trace_shrink(int cpu, unsigned long blocks,
@@ -77,9 +97,29 @@ enum rcu_ptr_param {
 	RCU_PTR_PARAM_DRAIN_INTERVAL,
 };
 
-/* Defined in Rust, rust/sys/entry.rs. */
+/* The ways in that know their caller: jumped to from the exported functions. */
+void rcu_ptr_shim_kvfree(void *field, void *ptr);
+void rcu_ptr_shim_kvfree_no_slot(void *field, void *ptr);
+void rcu_ptr_shim_kfree_nolock(void *field, void *ptr);
+bool rcu_ptr_shim_try_kfree_nolock(void *ptr);
+bool rcu_ptr_shim_try_no_slot(void *ptr);
+
+/* Engine lockless, rust/sys/core/current_block.rs. */
+struct rcu_ptr_engine_key {
+	struct static_key_false key;
+};
+
+extern struct rcu_ptr_engine_key rcu_ptr_lockless_key;
+DECLARE_PER_CPU(unsigned long, rcu_ptr_current_block);
+void rcu_ptr_shim_enable_lockless(void);
+unsigned long *rcu_ptr_shim_current_block(int cpu);
+
+/* Defined in Rust, rust/sys/core/entry.rs. */
 void rcu_ptr_rs_kvfree(void *field, void *ptr, unsigned long caller);
+void rcu_ptr_rs_kvfree_no_slot(void *field, void *ptr, unsigned long caller);
 void rcu_ptr_rs_kfree_nolock(void *field, void *ptr, unsigned long caller);
+bool rcu_ptr_rs_try_kfree_nolock(void *ptr, unsigned long caller);
+bool rcu_ptr_rs_try_no_slot(void *ptr, unsigned long caller);
 void rcu_ptr_rs_kvfree_mightsleep(void *ptr, unsigned long caller);
 void rcu_ptr_rs_barrier(void);
 unsigned long rcu_ptr_rs_word(int cpu, unsigned int index);

@@ -2,7 +2,7 @@
 
 //! /sys/kernel/debug/rcu_ptr/stats: a line per possible CPU, and their sums.
 
-use crate::{params, rfc};
+use crate::{api, engine::Gauges, params};
 use kernel::{debugfs, fmt, prelude::*};
 
 /// The file; it goes when the value is dropped.
@@ -28,12 +28,17 @@ impl StatsFile {
     }
 }
 
-fn line(f: &mut fmt::Formatter<'_>, g: &rfc::Gauges) -> fmt::Result {
+fn line(f: &mut fmt::Formatter<'_>, g: &Gauges) -> fmt::Result {
     let s = &g.stats;
     write!(
         f,
-        " queued_slab={} queued_vmalloc={} queued_list={} queued_sync={} queued_nolock={} deferred={}",
-        s.queued[0], s.queued[1], s.queued_list, s.queued_sync, s.queued_nolock, s.deferred
+        " queued_slab={} queued_vmalloc={} queued_mixed={} queued_list={} queued_sync={}",
+        s.queued[0], s.queued[1], s.queued_mixed, s.queued_list, s.queued_sync
+    )?;
+    write!(
+        f,
+        " queued_nolock={} deferred={}",
+        s.queued_nolock, s.deferred
     )?;
     write!(
         f,
@@ -48,9 +53,9 @@ fn line(f: &mut fmt::Formatter<'_>, g: &rfc::Gauges) -> fmt::Result {
 }
 
 fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let mut sum = rfc::Gauges::default();
-    writeln!(f, "engine={}", params::ENGINE)?;
-    for g in rfc::gauges() {
+    let mut sum = Gauges::default();
+    writeln!(f, "engine={}", params::engine().name())?;
+    for g in api::gauges() {
         write!(f, "cpu={}", g.cpu)?;
         line(f, &g)?;
         sum += g;

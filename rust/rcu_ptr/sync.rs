@@ -2,7 +2,7 @@
 
 //! The atomics of the algorithm files, which the host tests replace.
 
-use kernel::sync::atomic::{Atomic, Full, Relaxed};
+use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed};
 
 /// The head of a list of links.
 pub(crate) struct AtomicLink(Atomic<u64>);
@@ -17,6 +17,12 @@ impl AtomicLink {
     #[inline]
     pub(crate) fn load_relaxed(&self) -> u64 {
         self.0.load(Relaxed)
+    }
+
+    /// Reads; what follows sees what the writer of the value did before.
+    #[inline]
+    pub(crate) fn load_acquire(&self) -> u64 {
+        self.0.load(Acquire)
     }
 
     /// Exchanges `old` for `new`, fully ordered on success. Otherwise says what is there.

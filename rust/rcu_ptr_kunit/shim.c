@@ -249,7 +249,7 @@ static void probe_shrink(void *data, int cpu, unsigned long blocks,
 
 static void probe_batch(void *data, int cpu, int batch, unsigned long slab,
 			unsigned long vmalloc, unsigned long list,
-			unsigned long gp)
+			unsigned long mixed, unsigned long gp)
 {
 	rcu_ptr_kunit_rs_batch(cpu, gp);
 }

@@ -14,11 +14,21 @@ mod link;
 #[path = "../../../rust/rcu_ptr/platform.rs"]
 mod platform;
 
+mod lockless;
 mod packing;
 mod rfc;
 mod sync;
 
-#[cfg(test)]
+// Under loom only what is made for it: its types work inside of a model only.
+#[cfg(all(test, not(loom)))]
 mod link_tests;
 #[cfg(test)]
+mod lockless_model;
+#[cfg(all(test, loom))]
+mod loom_tests;
+#[cfg(all(test, not(loom)))]
+mod nested_tests;
+#[cfg(all(test, not(loom)))]
 mod state_tests;
+#[cfg(all(test, not(loom)))]
+mod word_tests;

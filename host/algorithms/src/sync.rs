@@ -24,6 +24,10 @@ impl AtomicLink {
         self.0.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn load_acquire(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
     pub(crate) fn cmpxchg_full(&self, old: u64, new: u64) -> Result<u64, u64> {
         self.0
             .compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed)

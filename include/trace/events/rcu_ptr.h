@@ -11,7 +11,7 @@
 /* Numbers that rust/rcu_ptr/trace.rs uses too, through bindgen. */
 #ifndef _TRACE_RCU_PTR_ENUMS
 #define _TRACE_RCU_PTR_ENUMS
-enum rcu_ptr_engine { RCU_PTR_ENGINE_RFC };
+enum rcu_ptr_engine { RCU_PTR_ENGINE_RFC, RCU_PTR_ENGINE_LOCKLESS };
 enum rcu_ptr_channel {
 	RCU_PTR_CHANNEL_SLAB,
 	RCU_PTR_CHANNEL_VMALLOC,
@@ -33,6 +33,7 @@ enum rcu_ptr_defer {
 #endif
 
 TRACE_DEFINE_ENUM(RCU_PTR_ENGINE_RFC);
+TRACE_DEFINE_ENUM(RCU_PTR_ENGINE_LOCKLESS);
 TRACE_DEFINE_ENUM(RCU_PTR_CHANNEL_SLAB);
 TRACE_DEFINE_ENUM(RCU_PTR_CHANNEL_VMALLOC);
 TRACE_DEFINE_ENUM(RCU_PTR_CHANNEL_LIST);
@@ -47,7 +48,9 @@ TRACE_DEFINE_ENUM(RCU_PTR_DEFER_REFILL);
 TRACE_DEFINE_ENUM(RCU_PTR_DEFER_OBJECT);
 
 #define rcu_ptr_show_engine(e)						\
-	__print_symbolic(e, { RCU_PTR_ENGINE_RFC, "rfc" })
+	__print_symbolic(e,						\
+		{ RCU_PTR_ENGINE_RFC,		"rfc" },		\
+		{ RCU_PTR_ENGINE_LOCKLESS,	"lockless" })
 
 #define rcu_ptr_show_channel(c)						\
 	__print_symbolic(c,						\
@@ -91,19 +94,23 @@ TRACE_EVENT(rcu_ptr_queue,
 );
 
 /*
+ * @mixed counts the objects in blocks that hold slab and vmalloc objects side
+ * by side (engine lockless), which are sorted when they are freed.
+ *
  * A batch starts: @cpu's objects begin to wait for a grace period.  @gp is the
  * grace-period number that its snapshot names (see get_state_synchronize_rcu()).
  */
 TRACE_EVENT(rcu_ptr_batch_start,
 	TP_PROTO(int cpu, int batch, unsigned long slab, unsigned long vmalloc,
-		 unsigned long list, unsigned long gp),
-	TP_ARGS(cpu, batch, slab, vmalloc, list, gp),
+		 unsigned long list, unsigned long mixed, unsigned long gp),
+	TP_ARGS(cpu, batch, slab, vmalloc, list, mixed, gp),
 	TP_STRUCT__entry(
 		__field(int, cpu)
 		__field(int, batch)
 		__field(unsigned long, slab)
 		__field(unsigned long, vmalloc)
 		__field(unsigned long, list)
+		__field(unsigned long, mixed)
 		__field(unsigned long, gp)
 	),
 	TP_fast_assign(
@@ -112,11 +119,12 @@ TRACE_EVENT(rcu_ptr_batch_start,
 		__entry->slab = slab;
 		__entry->vmalloc = vmalloc;
 		__entry->list = list;
+		__entry->mixed = mixed;
 		__entry->gp = gp;
 	),
-	TP_printk("cpu=%d batch=%d slab=%lu vmalloc=%lu list=%lu gp=%lu",
+	TP_printk("cpu=%d batch=%d slab=%lu vmalloc=%lu list=%lu mixed=%lu gp=%lu",
 		  __entry->cpu, __entry->batch, __entry->slab,
-		  __entry->vmalloc, __entry->list, __entry->gp)
+		  __entry->vmalloc, __entry->list, __entry->mixed, __entry->gp)
 );
 
 /*
@@ -125,14 +133,15 @@ TRACE_EVENT(rcu_ptr_batch_start,
  */
 TRACE_EVENT(rcu_ptr_batch_end,
 	TP_PROTO(int cpu, int batch, unsigned long slab, unsigned long vmalloc,
-		 unsigned long list, unsigned long gp),
-	TP_ARGS(cpu, batch, slab, vmalloc, list, gp),
+		 unsigned long list, unsigned long mixed, unsigned long gp),
+	TP_ARGS(cpu, batch, slab, vmalloc, list, mixed, gp),
 	TP_STRUCT__entry(
 		__field(int, cpu)
 		__field(int, batch)
 		__field(unsigned long, slab)
 		__field(unsigned long, vmalloc)
 		__field(unsigned long, list)
+		__field(unsigned long, mixed)
 		__field(unsigned long, gp)
 	),
 	TP_fast_assign(
@@ -141,11 +150,12 @@ TRACE_EVENT(rcu_ptr_batch_end,
 		__entry->slab = slab;
 		__entry->vmalloc = vmalloc;
 		__entry->list = list;
+		__entry->mixed = mixed;
 		__entry->gp = gp;
 	),
-	TP_printk("cpu=%d batch=%d slab=%lu vmalloc=%lu list=%lu gp=%lu",
+	TP_printk("cpu=%d batch=%d slab=%lu vmalloc=%lu list=%lu mixed=%lu gp=%lu",
 		  __entry->cpu, __entry->batch, __entry->slab,
-		  __entry->vmalloc, __entry->list, __entry->gp)
+		  __entry->vmalloc, __entry->list, __entry->mixed, __entry->gp)
 );
 
 /* The block cache of @cpu was refilled with @blocks of the @wanted. */

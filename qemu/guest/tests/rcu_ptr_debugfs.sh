@@ -5,7 +5,7 @@
 # shellcheck source=/dev/null
 . /lib.sh
 
-FIELDS="queued_slab queued_vmalloc queued_list queued_sync freed freed_early leaked batches
+FIELDS="queued_slab queued_vmalloc queued_mixed queued_list queued_sync freed freed_early leaked batches
 	batches_busy refilled backoffs shrunk now_queued now_in_batches now_cached"
 
 cleanup() {
@@ -43,12 +43,14 @@ test_counts_every_object() {
 	load rcu_ptr
 	load rcu_ptr_client_c objects=1000
 	want "queued objects" "$(queued)" 1000
+	unload rcu_ptr_client_c
+	want "queued objects after the client's barrier" "$(queued)" 1000
+	want "objects of no known kind after the client's barrier" "$(stat_sum queued_mixed)" 0
 	# A quarter is from vmalloc; those that found no block are on the list.
 	vmalloc=$(stat_sum queued_vmalloc)
 	if [ "$vmalloc" -gt 250 ] || [ $((vmalloc + $(stat_sum queued_list))) -lt 250 ]; then
 		fail "250 vmalloc objects were freed: $(sed -n '/^sum/p' "$STATS")"
 	fi
-	unload rcu_ptr_client_c
 	want "freed objects after the client's barrier" "$(stat_sum freed)" 1000
 	want leaked "$(stat_sum leaked)" 0
 	want now_queued "$(stat_sum now_queued)" 0
@@ -63,7 +65,7 @@ test_cpus_sum_up() {
 		taskset -c "$cpu" insmod /modules/rcu_ptr_client_c.ko objects=200
 		rmmod rcu_ptr_client_c
 		queued_here=$(sed -n "/^cpu=$cpu /p" "$STATS" | tr ' ' '\n' |
-			awk -F= '/^queued_(slab|vmalloc|list|sync)=/ { n += $2 } END { print n }')
+			awk -F= '/^queued_(slab|vmalloc|mixed|list|sync)=/ { n += $2 } END { print n }')
 		want "objects queued on CPU $cpu" "$queued_here" 200
 	done </tmp/cpus
 	# The lines aren't read at one instant: the system may be at work.

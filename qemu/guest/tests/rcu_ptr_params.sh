@@ -93,13 +93,13 @@ test_engine_is_fixed() {
 
 test_accepted_at_load() {
 	mark accepted
-	load rcu_ptr engine=rfc rcu_min_cached_objs=0 rcu_delay_page_cache_fill_msec=0 \
+	load rcu_ptr "engine=${ENGINE:-rfc}" rcu_min_cached_objs=0 rcu_delay_page_cache_fill_msec=0 \
 		drain_interval_msec=1
-	want engine "$(param engine)" rfc
+	want engine "$(param engine)" "${ENGINE:-rfc}"
 	want rcu_min_cached_objs "$(param rcu_min_cached_objs)" 0
 	want rcu_delay_page_cache_fill_msec "$(param rcu_delay_page_cache_fill_msec)" 0
 	want drain_interval_msec "$(param drain_interval_msec)" 1
-	since_mark | grep -q "rcu_ptr: engine rfc, .* CPUs, 0 cached blocks, drain after 1 ms" ||
+	since_mark | grep -q "rcu_ptr: engine ${ENGINE:-rfc}, .* CPUs, 0 cached blocks, drain after 1 ms" ||
 		fail "the line in the log doesn't show the values"
 	unload rcu_ptr
 	# The largest, and what was set before must be forgotten.
@@ -108,6 +108,14 @@ test_accepted_at_load() {
 	want rcu_min_cached_objs "$(param rcu_min_cached_objs)" 64
 	want rcu_delay_page_cache_fill_msec "$(param rcu_delay_page_cache_fill_msec)" 100000
 	want drain_interval_msec "$(param drain_interval_msec)" 600000
+}
+
+test_engines() {
+	for engine in rfc lockless; do
+		load rcu_ptr engine=$engine
+		want engine "$(param engine)" $engine
+		unload rcu_ptr
+	done
 }
 
 test_accepted_at_runtime() {
@@ -127,4 +135,4 @@ test_accepted_at_runtime() {
 }
 
 suite rcu_ptr_params defaults modes refused_at_load refused_at_runtime engine_is_fixed \
-	accepted_at_load accepted_at_runtime
+	accepted_at_load engines accepted_at_runtime

@@ -28,7 +28,8 @@ struct old_entry {
 
 static struct kmem_cache *cache;
 
-static int free_one(unsigned int i)
+/* Not in the init section: traces name the caller while the module is loaded. */
+static noinline int free_one(unsigned int i)
 {
 	struct old_entry *old;
 	struct entry *e;

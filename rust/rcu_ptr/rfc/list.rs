@@ -54,7 +54,7 @@ impl Chain {
     ///
     /// As for [`link()`].
     #[inline]
-    unsafe fn push(&mut self, object: NonNull<u8>, field: NonNull<u8>) {
+    pub(crate) unsafe fn push(&mut self, object: NonNull<u8>, field: NonNull<u8>) {
         // INVARIANT: The new word leads to the old chain and tells its own offset.
         // SAFETY: By the safety requirements of this function.
         self.first = unsafe { link(object, field, self.first) };
@@ -157,6 +157,15 @@ impl DeferredList {
         Self {
             head: AtomicLink::new(0),
         }
+    }
+
+    /// Whether there is no object.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.head.load_relaxed() == 0
     }
 
     /// Adds `object` through its `field`. Returns whether the list was empty before.

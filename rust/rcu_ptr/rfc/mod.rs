@@ -27,7 +27,7 @@ mod shrink;
 pub(crate) mod state;
 
 use crate::{
-    engine::Engine,
+    engine::{Engine, Gauges},
     platform::Platform,
     sys::{
         gp::Snapshot, hotplug::Hotplug, irq::IrqsOff, mem, percpu::PerCpu, shrinker::Shrinker,
@@ -154,6 +154,11 @@ impl Engine for Rfc {
         unsafe { nolock::queue(Self::get(), object, field, caller) };
     }
 
+    unsafe fn try_queue_nolock(object: NonNull<u8>, caller: usize) -> bool {
+        // SAFETY: By the safety requirements of this function.
+        unsafe { nolock::try_queue(Self::get(), object, caller) }
+    }
+
     unsafe fn queue_mightsleep(object: NonNull<u8>, caller: usize) {
         // SAFETY: By the safety requirements of this function.
         unsafe { queue::queue_mightsleep(Self::get(), object, caller) };
@@ -177,36 +182,11 @@ impl Engine for Rfc {
         let irqs = IrqsOff::save();
         Self::get().krc.this(&irqs).refused.add(1, Relaxed);
     }
-}
 
-/// What one CPU has at the moment, for debugfs.
-#[derive(Default)]
-pub(crate) struct Gauges {
-    pub(crate) cpu: i32,
-    pub(crate) stats: Stats,
-    pub(crate) queued: usize,
-    pub(crate) in_batches: usize,
-    pub(crate) cached: usize,
-}
-
-impl core::ops::AddAssign for Gauges {
-    fn add_assign(&mut self, other: Self) {
-        self.stats += other.stats;
-        self.queued += other.queued;
-        self.in_batches += other.in_batches;
-        self.cached += other.cached;
-    }
-}
-
-/// Snapshots of all possible CPUs.
-///
-/// # Context
-///
-/// Any but NMI.
-pub(crate) fn gauges() -> impl Iterator<Item = Gauges> {
-    Rfc::get().krc.iter().map(|krcp| {
+    fn gauges(cpu: i32) -> Gauges {
+        let krcp = Self::get().krc.of(cpu);
         krcp.with(|state| Gauges {
-            cpu: krcp.cpu,
+            cpu,
             stats: Stats {
                 leaked: state.stats.leaked + krcp.refused.load(Relaxed),
                 ..state.stats
@@ -215,7 +195,7 @@ pub(crate) fn gauges() -> impl Iterator<Item = Gauges> {
             in_batches: state.in_batches(),
             cached: state.nr_cached(),
         })
-    })
+    }
 }
 
 fn counts(objects: &state::Objects<Rcu>) -> trace::Counts {
@@ -223,5 +203,6 @@ fn counts(objects: &state::Objects<Rcu>) -> trace::Counts {
         slab: objects.bnodes[state::Channel::Slab as usize].objects(),
         vmalloc: objects.bnodes[state::Channel::Vmalloc as usize].objects(),
         list: objects.list.len(),
+        mixed: 0,
     }
 }

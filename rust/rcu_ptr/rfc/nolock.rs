@@ -83,6 +83,45 @@ pub(super) unsafe fn queue(rfc: &Rfc, object: NonNull<u8>, field: NonNull<u8>, c
     }
 }
 
+/// Queues `object`, which has no field, if the lock is free and a block has room or is cached.
+///
+/// Where kmemleak or debugobjects are in the kernel there is never room: they have to be told, and
+/// without a field the object can't wait for somebody who does.
+///
+/// # Context
+///
+/// Any, NMI included.
+///
+/// # Safety
+///
+/// `object` is live and the caller's to free.
+pub(super) unsafe fn try_queue(rfc: &Rfc, object: NonNull<u8>, caller: usize) -> bool {
+    if ALWAYS_DEFER {
+        return false;
+    }
+    let irqs = IrqsOff::save();
+    let krcp = rfc.krc.this(&irqs);
+    let Some(mut state) = krcp.try_lock(&irqs) else {
+        return false;
+    };
+    let channel = queue::channel_of(object);
+    if !state.push_bulk(channel, object) {
+        return false;
+    }
+    if monitor::is_late(&state) {
+        state.monitor = Monitor::Arming;
+        krcp.arm_work.queue(&irqs);
+    }
+    drop(state);
+    trace::queue(
+        trace::ENGINE_RFC,
+        queue::trace_channel(channel),
+        object,
+        caller,
+    );
+    true
+}
+
 /// Arms the monitor for what came in NMI.
 pub(super) struct ArmWork(pub(super) KrcpRef);
 

@@ -14,7 +14,7 @@ pub(super) fn channel_of(object: NonNull<u8>) -> Channel {
     }
 }
 
-fn trace_channel(channel: Channel) -> u32 {
+pub(super) fn trace_channel(channel: Channel) -> u32 {
     match channel {
         Channel::Slab => trace::CHANNEL_SLAB,
         Channel::Vmalloc => trace::CHANNEL_VMALLOC,

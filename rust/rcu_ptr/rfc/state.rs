@@ -93,6 +93,9 @@ pub(crate) enum Fill {
 pub(crate) struct Stats {
     /// Taken in a block, by [`Channel`].
     pub(crate) queued: [u64; 2],
+    /// Taken in a block that holds both kinds, and not sorted yet (engine `lockless`; others are
+    /// counted in `queued` at once).
+    pub(crate) queued_mixed: u64,
     /// Taken on the list.
     pub(crate) queued_list: u64,
     /// Of those, in any context by a trylock.
@@ -123,6 +126,7 @@ impl core::ops::AddAssign for Stats {
     fn add_assign(&mut self, other: Self) {
         self.queued[0] += other.queued[0];
         self.queued[1] += other.queued[1];
+        self.queued_mixed += other.queued_mixed;
         self.queued_list += other.queued_list;
         self.queued_nolock += other.queued_nolock;
         self.deferred += other.deferred;
@@ -171,6 +175,7 @@ impl<P: Platform> State<P> {
             online: false,
             stats: Stats {
                 queued: [0; 2],
+                queued_mixed: 0,
                 queued_list: 0,
                 queued_nolock: 0,
                 deferred: 0,

@@ -47,6 +47,33 @@ pub(crate) fn kmemleak_ignore(object: NonNull<u8>) {
     }
 }
 
+/// Whether objects are told to debugobjects or kmemleak when they are queued, which NMI can't do.
+pub(crate) const HOOKS: bool = cfg!(any(CONFIG_DEBUG_OBJECTS_RCU_HEAD, CONFIG_DEBUG_KMEMLEAK));
+
+/// Has kmemleak look for pointers in a block of `bytes` bytes at `base`.
+///
+/// # Context
+///
+/// Any but NMI, no raw spinlock held.
+pub(crate) fn kmemleak_scan(base: u64, bytes: usize) {
+    if cfg!(CONFIG_DEBUG_KMEMLEAK) {
+        // SAFETY: The block is a page with an initialised content, until `kmemleak_free()`.
+        unsafe { sys::rcu_ptr_shim_kmemleak_scan(base as *const c_void, bytes) };
+    }
+}
+
+/// Ends [`kmemleak_scan()`].
+///
+/// # Context
+///
+/// As there.
+pub(crate) fn kmemleak_free(base: u64) {
+    if cfg!(CONFIG_DEBUG_KMEMLEAK) {
+        // SAFETY: kmemleak only uses the address.
+        unsafe { sys::rcu_ptr_shim_kmemleak_free(base as *const c_void) };
+    }
+}
+
 /// What is wrong with an object that was handed in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Misuse {

@@ -78,6 +78,15 @@ pub(crate) fn might_sleep() {
     unsafe { sys::rcu_ptr_shim_might_sleep() };
 }
 
+/// Sleeps for about a jiffy.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn sleep_a_jiffy() {
+    kernel::time::delay::fsleep(kernel::time::Delta::from_millis(1));
+}
+
 /// Jiffies in `msecs` milliseconds, rounded up.
 pub(crate) fn msecs_to_jiffies(msecs: u32) -> c_ulong {
     kernel::time::msecs_to_jiffies(msecs)

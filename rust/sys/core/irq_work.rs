@@ -4,7 +4,7 @@
 //!
 //! C header: [`include/linux/irq_work.h`](srctree/include/linux/irq_work.h)
 
-use super::{generated as sys, irq::IrqsOff, work::Handler};
+use super::{generated as sys, preempt::OnCpu, work::Handler};
 use kernel::{bindings, prelude::*, types::Opaque};
 
 /// When the handler of an [`IrqWork`] runs.
@@ -58,7 +58,7 @@ impl<H: Handler> IrqWork<H> {
     ///
     /// Any, NMI included.
     #[inline]
-    pub(crate) fn queue(&self, _irqs: &IrqsOff) {
+    pub(crate) fn queue(&self, _on: &impl OnCpu) {
         // SAFETY: The item is initialised.
         unsafe { bindings::irq_work_queue(self.work.get()) };
     }

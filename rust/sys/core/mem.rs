@@ -78,7 +78,50 @@ pub(crate) fn alloc_page() -> Option<NonNull<u8>> {
     NonNull::new(unsafe { sys::rcu_ptr_shim_alloc_bnode() }.cast())
 }
 
-/// Gives a page of [`alloc_page()`] back.
+/// A page for a block without any lock that could be held already (`alloc_pages_nolock()`).
+///
+/// # Context
+///
+/// Any, NMI included. On PREEMPT_RT it has none in NMI and hardirq.
+pub(crate) fn alloc_page_nolock() -> Option<NonNull<u8>> {
+    // SAFETY: No requirements.
+    NonNull::new(unsafe { sys::rcu_ptr_shim_alloc_page_nolock() }.cast())
+}
+
+/// The vmalloc area, to compare many addresses with.
+#[derive(Clone, Copy)]
+pub(crate) struct VmallocArea {
+    start: usize,
+    bytes: usize,
+}
+
+impl VmallocArea {
+    /// Where it is on this machine.
+    pub(crate) fn get() -> Self {
+        // SAFETY: No requirements.
+        let (start, end) = unsafe {
+            (
+                sys::rcu_ptr_shim_vmalloc_start() as usize,
+                sys::rcu_ptr_shim_vmalloc_end() as usize,
+            )
+        };
+        Self {
+            start,
+            bytes: end - start,
+        }
+    }
+
+    /// As [`is_vmalloc()`], in a few instructions. KASAN's tags need the longer way.
+    #[inline(always)]
+    pub(crate) fn contains(self, ptr: *mut u8) -> bool {
+        if cfg!(any(CONFIG_KASAN_SW_TAGS, CONFIG_KASAN_HW_TAGS)) {
+            return NonNull::new(ptr).is_some_and(is_vmalloc);
+        }
+        (ptr as usize).wrapping_sub(self.start) < self.bytes
+    }
+}
+
+/// Gives a page of [`alloc_page()`] or [`alloc_page_nolock()`] back.
 ///
 /// # Context
 ///
@@ -86,7 +129,7 @@ pub(crate) fn alloc_page() -> Option<NonNull<u8>> {
 ///
 /// # Safety
 ///
-/// `page` comes from [`alloc_page()`] and nobody uses it any more.
+/// `page` comes from one of the two, and nobody uses it any more.
 pub(crate) unsafe fn free_page(page: NonNull<u8>) {
     // SAFETY: By the safety requirements of this function.
     unsafe { bindings::free_pages(page.as_ptr() as c_ulong, 0) };

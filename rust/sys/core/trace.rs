@@ -19,6 +19,7 @@ pub(crate) use sys::{
     rcu_ptr_defer_RCU_PTR_DEFER_BATCH as DEFER_BATCH,
     rcu_ptr_defer_RCU_PTR_DEFER_OBJECT as DEFER_OBJECT,
     rcu_ptr_defer_RCU_PTR_DEFER_REFILL as DEFER_REFILL,
+    rcu_ptr_engine_RCU_PTR_ENGINE_LOCKLESS as ENGINE_LOCKLESS,
     rcu_ptr_engine_RCU_PTR_ENGINE_RFC as ENGINE_RFC,
 };
 
@@ -45,6 +46,12 @@ macro_rules! enabled {
     }};
 }
 
+/// Whether objects are traced when they are taken.
+#[inline(always)]
+pub(crate) fn queue_is_on() -> bool {
+    enabled!(__tracepoint_rcu_ptr_queue)
+}
+
 /// One object was taken.
 #[inline(always)]
 pub(crate) fn queue(engine: c_uint, channel: c_uint, object: NonNull<u8>, caller: usize) {
@@ -67,6 +74,8 @@ pub(crate) struct Counts {
     pub(crate) slab: usize,
     pub(crate) vmalloc: usize,
     pub(crate) list: usize,
+    /// In blocks of both kinds of objects, not sorted yet (engine `lockless`).
+    pub(crate) mixed: usize,
 }
 
 /// A batch begins to wait for grace period `gp`.
@@ -74,7 +83,15 @@ pub(crate) fn batch_start(cpu: i32, batch: usize, n: Counts, gp: usize) {
     if enabled!(__tracepoint_rcu_ptr_batch_start) {
         // SAFETY: The shim only records its arguments.
         unsafe {
-            sys::rcu_ptr_shim_trace_batch_start(cpu, batch as c_int, n.slab, n.vmalloc, n.list, gp)
+            sys::rcu_ptr_shim_trace_batch_start(
+                cpu,
+                batch as c_int,
+                n.slab,
+                n.vmalloc,
+                n.list,
+                n.mixed,
+                gp,
+            )
         };
     }
 }
@@ -85,7 +102,9 @@ pub(crate) fn batch_end(cpu: i32, batch: Option<usize>, n: Counts, gp: usize) {
     if enabled!(__tracepoint_rcu_ptr_batch_end) {
         let batch = batch.map_or(-1, |i| i as c_int);
         // SAFETY: The shim only records its arguments.
-        unsafe { sys::rcu_ptr_shim_trace_batch_end(cpu, batch, n.slab, n.vmalloc, n.list, gp) };
+        unsafe {
+            sys::rcu_ptr_shim_trace_batch_end(cpu, batch, n.slab, n.vmalloc, n.list, n.mixed, gp)
+        };
     }
 }
 

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Engine `lockless` without its kernel parts.
+
+#[path = "../../../rust/rcu_ptr/lockless/block.rs"]
+pub(crate) mod block;
+#[path = "../../../rust/rcu_ptr/lockless/insert.rs"]
+pub(crate) mod insert;
+#[path = "../../../rust/rcu_ptr/lockless/spare.rs"]
+pub(crate) mod spare;
+#[path = "../../../rust/rcu_ptr/lockless/word.rs"]
+pub(crate) mod word;

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The algorithm under loom: contexts as threads, which is more than interrupts can do; and what
+//! other CPUs do at the same time. loom tries every interleaving and every value that relaxed
+//! accesses may see, and complains about a slot that is read without the writer having been waited
+//! for.
+
+use crate::{
+    lockless::{
+        insert::{close, insert, insert_slow},
+        spare::Spares,
+    },
+    lockless_model::{Flaw, Model, CAPACITY},
+};
+use loom::{sync::Arc, thread};
+
+fn take(cpu: &Model<'_>, object: u64) -> bool {
+    cpu.preempt_off(|| insert(cpu, object) || insert_slow(cpu, object, None))
+}
+
+fn model(f: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    // Enough for every order of a few steps; unbounded takes hours.
+    builder.preemption_bound = builder.preemption_bound.or(Some(3));
+    builder.check(f);
+}
+
+/// Fills a block, and says which object was the last.
+fn fill(cpu: &Model<'_>) -> u64 {
+    let last = CAPACITY as u64;
+    assert!((1..=last).all(|object| take(cpu, object)));
+    last
+}
+
+/// Closes and drains: objects 1 to `last` are there, each once.
+fn everything(cpu: &Model<'_>, mut freed: Vec<u64>, last: u64) {
+    cpu.preempt_off(|| close(cpu, false));
+    freed.extend(cpu.drain(false));
+    freed.sort_unstable();
+    assert!(freed.into_iter().eq(1..=last), "taken and freed");
+}
+
+/// Two contexts take objects while a third closes and drains.
+fn insert_close_drain(flaw: Flaw) {
+    model(move || {
+        let cpu = Arc::new(Model::new(4, flaw, |_| ()));
+        assert!(take(&cpu, 1));
+        let other = {
+            let cpu = cpu.clone();
+            thread::spawn(move || assert!(take(&cpu, 2)))
+        };
+        let monitor = {
+            let cpu = cpu.clone();
+            thread::spawn(move || {
+                cpu.preempt_off(|| close(&*cpu, true));
+                cpu.drain(false)
+            })
+        };
+        assert!(take(&cpu, 3));
+        other.join().unwrap();
+        let freed = monitor.join().unwrap();
+        everything(&cpu, freed, 3);
+    });
+}
+
+#[test]
+fn insert_against_close_and_drain() {
+    insert_close_drain(Flaw::None);
+}
+
+#[test]
+#[should_panic(expected = "taken and freed")]
+fn sees_that_close_does_not_bar() {
+    insert_close_drain(Flaw::CloseDoesNotBar);
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn sees_slots_read_before_the_grace_period() {
+    insert_close_drain(Flaw::ReadBeforeGracePeriod);
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn sees_a_preemptible_insert() {
+    insert_close_drain(Flaw::PreemptibleInsert);
+}
+
+#[test]
+#[should_panic(expected = "taken and freed")]
+fn sees_a_reservation_in_two_steps() {
+    insert_close_drain(Flaw::ReserveInTwoSteps);
+}
+
+/// The block is full: two contexts find no slot at the same time.
+#[test]
+fn both_open_the_next_block() {
+    model(|| {
+        let cpu = Arc::new(Model::new(4, Flaw::None, |_| ()));
+        let full = fill(&cpu);
+        let other = {
+            let cpu = cpu.clone();
+            thread::spawn(move || assert!(take(&cpu, full + 1)))
+        };
+        assert!(take(&cpu, full + 2));
+        other.join().unwrap();
+        everything(&cpu, Vec::new(), full + 2);
+    });
+}
+
+/// No block to be had: both are refused, and the word says so afterwards.
+#[test]
+fn both_are_refused() {
+    model(|| {
+        let cpu = Arc::new(Model::new(1, Flaw::None, |_| ()));
+        let full = fill(&cpu);
+        let other = {
+            let cpu = cpu.clone();
+            thread::spawn(move || assert!(!take(&cpu, full + 1)))
+        };
+        assert!(!take(&cpu, full + 2));
+        other.join().unwrap();
+        everything(&cpu, Vec::new(), full);
+    });
+}
+
+/// A CPU dies (what it did happens before, as the hotplug machinery has it) and another one closes
+/// its block, while a third drains what was closed.
+#[test]
+fn dead_cpu() {
+    model(|| {
+        let cpu = Arc::new(Model::new(4, Flaw::None, |_| ()));
+        let dying = {
+            let cpu = cpu.clone();
+            thread::spawn(move || {
+                let last = fill(&cpu);
+                assert!(take(&cpu, last + 1));
+            })
+        };
+        let drain = {
+            let cpu = cpu.clone();
+            thread::spawn(move || cpu.drain(false))
+        };
+        dying.join().unwrap();
+        cpu.preempt_off(|| close(&*cpu, false));
+        let mut freed = cpu.drain(false);
+        freed.extend(drain.join().unwrap());
+        everything(&cpu, freed, CAPACITY as u64 + 1);
+    });
+}
+
+/// A spare has one owner at a time.
+#[test]
+fn spares_are_exclusive() {
+    model(|| {
+        let spares = Arc::new(Spares::new());
+        assert!(spares.put(64, 2));
+        let taker = {
+            let spares = spares.clone();
+            thread::spawn(move || spares.take(2))
+        };
+        let putter = {
+            let spares = spares.clone();
+            thread::spawn(move || spares.put(128, 2))
+        };
+        let mut all = vec![spares.take(2), taker.join().unwrap()];
+        assert!(putter.join().unwrap());
+        all.extend([spares.take(2), spares.take(2)]);
+        let mut all: Vec<u64> = all.into_iter().flatten().collect();
+        all.sort_unstable();
+        assert_eq!(all, [64, 128]);
+    });
+}

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! NMIs at every step: the algorithm is interrupted before each of its steps by one that runs the
+//! same code to its end, and that one again, for every choice of two or three steps.
+
+use crate::{
+    lockless::insert::{close, insert, insert_slow},
+    lockless_model::{Flaw, Model, CAPACITY},
+};
+use std::cell::{Cell, RefCell};
+
+/// What an interrupt does.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    /// Takes an object.
+    Insert,
+    /// The monitor: closes the current block, with another in its place or not.
+    Close(bool),
+}
+
+const ACTS: [Act; 3] = [Act::Insert, Act::Close(true), Act::Close(false)];
+
+/// The run of one choice of interrupts.
+struct Run {
+    /// Steps at which an interrupt comes, counted through all contexts, and what it does.
+    plan: Vec<(usize, Act)>,
+    step: Cell<usize>,
+    /// No more interrupts.
+    over: Cell<bool>,
+    next_object: Cell<u64>,
+    taken: RefCell<Vec<u64>>,
+}
+
+impl Run {
+    fn take(&self, cpu: &Model<'_>) {
+        let object = self.next_object.get();
+        self.next_object.set(object + 1);
+        if insert(cpu, object) || insert_slow(cpu, object, None) {
+            self.taken.borrow_mut().push(object);
+        }
+    }
+
+    fn hook(&self, cpu: &Model<'_>) {
+        if self.over.get() {
+            return;
+        }
+        let step = self.step.get();
+        self.step.set(step + 1);
+        for &(at, act) in &self.plan {
+            if at == step {
+                match act {
+                    Act::Insert => self.take(cpu),
+                    Act::Close(refill) => {
+                        close(cpu, refill);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Takes `objects` in a task and closes, under `plan`. Returns how many steps there were; panics
+/// when an object is lost or comes twice.
+fn run(objects: usize, blocks: usize, plan: Vec<(usize, Act)>, flaw: Flaw) -> usize {
+    let run = Run {
+        plan,
+        step: Cell::new(0),
+        over: Cell::new(false),
+        next_object: Cell::new(1),
+        taken: RefCell::new(Vec::new()),
+    };
+    let mut freed;
+    {
+        let cpu = Model::new(blocks, flaw, |cpu| run.hook(cpu));
+        for _ in 0..objects {
+            run.take(&cpu);
+        }
+        close(&cpu, false);
+        freed = cpu.drain(true);
+        // Whatever late interrupts opened.
+        run.over.set(true);
+        close(&cpu, false);
+        freed.extend(cpu.drain(true));
+    }
+    let mut taken = run.taken.into_inner();
+    taken.sort_unstable();
+    freed.sort_unstable();
+    assert_eq!(taken, freed, "taken and freed, plan {:?}", run.plan);
+    run.step.get()
+}
+
+/// Every choice of `depth` steps and acts.
+fn all_plans(objects: usize, blocks: usize, depth: usize, flaw: Flaw) -> usize {
+    fn rec(
+        objects: usize,
+        blocks: usize,
+        depth: usize,
+        flaw: Flaw,
+        plan: &mut Vec<(usize, Act)>,
+    ) -> usize {
+        // Steps that this plan makes: interrupts make more of them, for others to come at.
+        let steps = run(objects, blocks, plan.clone(), flaw);
+        let mut runs = 1;
+        if depth > 0 {
+            let from = plan.last().map_or(0, |&(at, _)| at + 1);
+            for at in from..steps {
+                for act in ACTS {
+                    plan.push((at, act));
+                    runs += rec(objects, blocks, depth - 1, flaw, plan);
+                    plan.pop();
+                }
+            }
+        }
+        runs
+    }
+    rec(objects, blocks, depth, flaw, &mut Vec::new())
+}
+
+#[test]
+fn interrupted_at_every_step() {
+    let runs = all_plans(2 * CAPACITY + 2, 8, 2, Flaw::None);
+    assert!(runs > 5_000, "only {runs} plans");
+}
+
+#[test]
+fn interrupted_three_deep() {
+    all_plans(CAPACITY + 1, 8, 3, Flaw::None);
+}
+
+#[test]
+fn blocks_run_out() {
+    // Objects that find no block are refused, and none is lost when blocks are to be had.
+    for blocks in 1..4 {
+        all_plans(2 * CAPACITY + 1, blocks, 2, Flaw::None);
+    }
+}
+
+#[test]
+#[should_panic(expected = "taken and freed")]
+fn sees_that_close_does_not_bar() {
+    all_plans(CAPACITY + 1, 8, 2, Flaw::CloseDoesNotBar);
+}
+
+#[test]
+#[should_panic(expected = "taken and freed")]
+fn sees_a_reservation_in_two_steps() {
+    all_plans(CAPACITY + 1, 8, 2, Flaw::ReserveInTwoSteps);
+}
+
+#[test]
+#[should_panic(expected = "a slot in a header")]
+fn sees_an_index_out_of_bounds() {
+    all_plans(CAPACITY + 1, 8, 1, Flaw::IndexNotBounded);
+}

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The current word, exhaustively over the states of a block.
+
+use crate::lockless::word::{Layout, SLOT};
+
+struct Page<const BLOCK: u64, const HEADER: u64>;
+
+impl<const BLOCK: u64, const HEADER: u64> Layout for Page<BLOCK, HEADER> {
+    const BLOCK: u64 = BLOCK;
+    const HEADER: u64 = HEADER;
+}
+
+/// Fills a block at `base` slot by slot and goes on without slots as far as the headroom reaches.
+fn fills<L: Layout>(base: u64) {
+    let mut word = L::first(base);
+    for filled in 0..L::CAPACITY {
+        assert!(!L::is_full(word));
+        assert_eq!(L::base(word), base);
+        assert_eq!(L::filled(word), filled);
+        assert!(word >= base + L::HEADER && word < base + L::BLOCK);
+        word -= SLOT;
+    }
+    // Full, and then as many reservations as the headroom is for.
+    for _ in 0..=L::HEADROOM {
+        assert!(L::is_full(word));
+        assert_eq!(L::base(word), base);
+        assert_eq!(L::filled(word), L::CAPACITY);
+        word = word.wrapping_sub(SLOT);
+    }
+    // One more, and it would be the block below: that is what the headroom is for.
+    assert_ne!(L::base(word), base);
+}
+
+#[test]
+fn every_state_of_a_block() {
+    for base in [1 << 12, 1 << 20, 0xffff_8880_0000_1000, u64::MAX << 13] {
+        fills::<Page<4096, 256>>(base);
+    }
+    // arm64's largest pages.
+    fills::<Page<65536, 256>>(0xffff_0000_0001_0000);
+    fills::<Page<64, 32>>(1 << 6);
+}
+
+#[test]
+fn no_block() {
+    type L = Page<4096, 256>;
+    let mut word = L::NONE;
+    for _ in 0..=L::HEADROOM {
+        assert!(L::is_full(word));
+        assert_eq!(L::base(word), 0);
+        word = word.wrapping_sub(SLOT);
+    }
+}

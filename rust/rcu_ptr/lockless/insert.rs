@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The algorithm: to take an object in any context, and to close a block. No kernel in here: the
+//! host tests compile it too, and loom checks it.
+//!
+//! Everything here runs on the CPU whose word it is, with preemption off, or for a CPU that is dead.
+//! So what may come between any two steps are the interrupts and NMIs of this CPU, which run to
+//! completion before the next step, and which run the same code.
+
+use super::word::Layout;
+
+/// What the algorithm needs of a CPU.
+///
+/// A block is its address here: [`Layout::BLOCK`] bytes, owned by who has taken it.
+pub(crate) trait Cpu: Layout {
+    /// Reads the current word.
+    fn current(&self) -> u64;
+    /// Subtracts a slot from the current word and returns what it was: atomic against this CPU's
+    /// interrupts and NMIs.
+    fn reserve(&self) -> u64;
+    /// Exchanges `old` for `new` in the current word if it is `old`, and returns what it was: atomic
+    /// against this CPU's interrupts and NMIs.
+    fn exchange(&self, old: u64, new: u64) -> u64;
+    /// Writes `object` to the slot at address `slot`.
+    ///
+    /// # Safety
+    ///
+    /// The slot is reserved by the caller, whose grace period can't have ended: preemption has been
+    /// off since before it was reserved.
+    unsafe fn store(&self, slot: u64, object: u64);
+    /// Takes a block that nobody uses, if there is one.
+    fn take_block(&self) -> Option<u64>;
+    /// Gives a block back that has never been current, or was empty all the time.
+    fn put_block(&self, base: u64);
+    /// Takes over a closed block: all of its reserved slots, `filled` of them, are stored to before
+    /// a grace period ends that starts from now on.
+    fn closed(&self, base: u64, filled: usize);
+    /// A block became current.
+    fn opened(&self);
+}
+
+/// Takes `object` if the current block has a slot: the common path.
+///
+/// # Context
+///
+/// Any, NMI included; preemption off.
+#[inline(always)]
+pub(crate) fn insert<C: Cpu>(cpu: &C, object: u64) -> bool {
+    // One step: the block can't be closed, filled or replaced between its choice and the
+    // reservation.
+    let word = cpu.reserve();
+    if C::is_full(word) {
+        return false;
+    }
+    // ORDERING: None is needed. The block may be closed now by who interrupts this, but the grace
+    // period that its reader waits for starts after the close and so can't end before this context
+    // turns preemption on: the store is seen by then. And the caller's unlink is before the close in
+    // the program order of this CPU, which starts the grace period (or publishes the block with a
+    // full barrier to who does).
+    // SAFETY: Reserved just now, preemption has been off all the time.
+    unsafe { cpu.store(word, object) };
+    true
+}
+
+/// Takes `object` when [`insert()`] found no slot; uses `fresh` as the next block, or one of its
+/// own. `false`: there is no block to be had, and the word says so.
+///
+/// # Context
+///
+/// As for [`insert()`].
+#[inline]
+pub(crate) fn insert_slow<C: Cpu>(cpu: &C, object: u64, mut fresh: Option<u64>) -> bool {
+    loop {
+        let word = cpu.current();
+        if !C::is_full(word) {
+            // Who interrupted this has opened a block.
+            if insert(cpu, object) {
+                if let Some(base) = fresh {
+                    cpu.put_block(base);
+                }
+                return true;
+            }
+            continue;
+        }
+        if fresh.is_none() {
+            fresh = cpu.take_block();
+        }
+        let next = match fresh {
+            Some(base) => {
+                let slot = C::first(base);
+                // SAFETY: The block is owned here, so the slot is; it counts as reserved below.
+                unsafe { cpu.store(slot, object) };
+                slot - super::word::SLOT
+            }
+            // Puts right what reservations without a slot have subtracted, this one included.
+            None => C::NONE,
+        };
+        // If the word has changed, who interrupted this made progress. It can't have become the same
+        // again: a full block that was closed waits for a grace period, which can't end meanwhile.
+        if cpu.exchange(word, next) != word {
+            continue;
+        }
+        let base = C::base(word);
+        if base != 0 {
+            // Nobody reserves in it any more: the word names another.
+            cpu.closed(base, C::CAPACITY);
+        }
+        if fresh.is_some() {
+            cpu.opened();
+        }
+        return fresh.is_some();
+    }
+}
+
+/// What [`close()`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Close {
+    /// No object: the CPU has no current block now.
+    Nothing,
+    /// Objects: their block is closed, and another one current if there was one.
+    Closed(usize),
+}
+
+/// Closes the current block, whatever is in it; a fresh one takes its place if `refill`.
+///
+/// # Context
+///
+/// On the CPU itself, NMI included, preemption off; or anywhere when the CPU is dead.
+#[inline]
+pub(crate) fn close<C: Cpu>(cpu: &C, refill: bool) -> Close {
+    let mut fresh = None;
+    loop {
+        let word = cpu.current();
+        let base = C::base(word);
+        let filled = C::filled(word);
+        if base == 0 {
+            if let Some(base) = fresh {
+                cpu.put_block(base);
+            }
+            return Close::Nothing;
+        }
+        if filled == 0 {
+            if cpu.exchange(word, C::NONE) != word {
+                continue;
+            }
+            // Nobody has ever had a slot in it.
+            cpu.put_block(base);
+            if let Some(base) = fresh {
+                cpu.put_block(base);
+            }
+            return Close::Nothing;
+        }
+        if refill && fresh.is_none() {
+            fresh = cpu.take_block();
+        }
+        let next = fresh.map_or(C::NONE, C::first);
+        // From this step on no reservation finds the block; before it each was counted in the word.
+        if cpu.exchange(word, next) == word {
+            cpu.closed(base, filled);
+            return Close::Closed(filled);
+        }
+    }
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The krcp: what each CPU has of this engine besides its current word, and its work items.
+
+use super::{
+    batch::{BatchWork, Batches, N_BATCHES},
+    block::ClosedList,
+    monitor::{MonitorTimer, Tick},
+    refill::RefillWork,
+    spare::Spares,
+    Page,
+};
+use crate::{
+    rfc::list::DeferredList,
+    sys::{
+        current_block,
+        irq::IrqsOff,
+        irq_work::{IrqWork, Urgency},
+        pinned_timer::PinnedTimer,
+        raw_lock::RawSpinLock,
+        work::{DelayedWork, RcuWork, WorkQueue},
+    },
+};
+use kernel::{
+    prelude::*,
+    static_lock_class,
+    sync::{
+        atomic::{Atomic, AtomicFlag},
+        Arc,
+    },
+};
+
+/// Events of one CPU since the module was loaded, counted where they are rare.
+pub(super) struct Events {
+    /// Objects by kind, counted when their blocks are sorted.
+    pub(super) slab: Atomic<u64>,
+    pub(super) vmalloc: Atomic<u64>,
+    pub(super) list: Atomic<u64>,
+    pub(super) sync: Atomic<u64>,
+    pub(super) freed: Atomic<u64>,
+    pub(super) leaked: Atomic<u64>,
+    pub(super) batches: Atomic<u64>,
+    pub(super) batches_busy: Atomic<u64>,
+    pub(super) refilled: Atomic<u64>,
+    pub(super) backoffs: Atomic<u64>,
+    pub(super) shrunk: Atomic<u64>,
+}
+
+/// One CPU's part of the engine.
+#[pin_data]
+pub(super) struct Krcp {
+    /// The CPU whose objects these are.
+    pub(super) cpu: i32,
+    /// Its current word, as others see it.
+    pub(super) current: &'static Atomic<u64>,
+    /// Blocks that wait for a batch.
+    pub(super) closed: ClosedList<Page>,
+    /// Objects in them.
+    pub(super) closed_objects: Atomic<usize>,
+    /// Objects linked through their fields, as no block was to be had.
+    pub(super) list: DeferredList,
+    /// How many.
+    pub(super) listed: Atomic<usize>,
+    /// Blocks that nobody uses.
+    pub(super) spares: Spares,
+    /// Whether the CPU is up: a dead one keeps no blocks.
+    pub(super) online: AtomicFlag,
+    /// When the monitor runs next, in jiffies with the lowest bit set; 0: it is idle.
+    pub(super) expires: Atomic<usize>,
+    /// When the current block is closed next, and how long the monitor slept last: the monitor's.
+    pub(super) drain_at: Atomic<usize>,
+    pub(super) period: Atomic<usize>,
+    /// Takes over from NMI with the next tick.
+    #[pin]
+    pub(super) tick: IrqWork<Tick>,
+    #[pin]
+    pub(super) monitor: PinnedTimer<MonitorTimer>,
+    /// Batches in flight.
+    #[pin]
+    pub(super) batches: RawSpinLock<Batches>,
+    #[pin]
+    batch0: RcuWork<BatchWork>,
+    #[pin]
+    batch1: RcuWork<BatchWork>,
+    #[pin]
+    batch2: RcuWork<BatchWork>,
+    /// Refills the spares.
+    #[pin]
+    pub(super) refill: DelayedWork<RefillWork>,
+    /// A refill is wanted or on its way.
+    pub(super) refilling: AtomicFlag,
+    /// Nobody has started it yet.
+    pub(super) start_refill: AtomicFlag,
+    /// The shrinker was here: the next refill waits, and is small.
+    pub(super) backoff: AtomicFlag,
+    pub(super) events: Events,
+    /// Where all of it runs.
+    pub(super) wq: Arc<WorkQueue>,
+}
+
+/// A krcp as its own work items know it.
+///
+/// # Invariants
+///
+/// The krcp outlives every run of the handlers: its work items are ended before it is dropped
+/// (`Lockless::stop()`).
+#[derive(Clone, Copy)]
+pub(super) struct KrcpRef(*const Krcp);
+
+// SAFETY: `Krcp` is shared between CPUs anyway.
+unsafe impl Sync for KrcpRef {}
+// SAFETY: As above.
+unsafe impl Send for KrcpRef {}
+
+impl core::ops::Deref for KrcpRef {
+    type Target = Krcp;
+
+    fn deref(&self) -> &Krcp {
+        // SAFETY: By the type invariants.
+        unsafe { &*self.0 }
+    }
+}
+
+impl Krcp {
+    /// The krcp of `cpu`, in place.
+    pub(super) fn new(cpu: i32, wq: Arc<WorkQueue>) -> impl PinInit<Self, Error> {
+        // INVARIANT: The work items get a reference to the krcp they are part of.
+        try_pin_init!(&this in Self {
+            current: current_block::of(cpu),
+            cpu,
+            closed: ClosedList::new(),
+            closed_objects: Atomic::new(0),
+            list: DeferredList::new(),
+            listed: Atomic::new(0),
+            spares: Spares::new(),
+            online: AtomicFlag::new(false),
+            expires: Atomic::new(0),
+            drain_at: Atomic::new(0),
+            period: Atomic::new(0),
+            tick <- IrqWork::new(Urgency::Lazy, Tick(KrcpRef(this.as_ptr()))),
+            monitor <- PinnedTimer::new(
+                c"rcu_ptr_monitor",
+                static_lock_class!(),
+                MonitorTimer(KrcpRef(this.as_ptr())),
+            ),
+            batches <- RawSpinLock::new(Batches::new(), c"rcu_ptr_batches", static_lock_class!()),
+            batch0 <- RcuWork::new(BatchWork { krcp: KrcpRef(this.as_ptr()), index: 0 }),
+            batch1 <- RcuWork::new(BatchWork { krcp: KrcpRef(this.as_ptr()), index: 1 }),
+            batch2 <- RcuWork::new(BatchWork { krcp: KrcpRef(this.as_ptr()), index: 2 }),
+            refill <- DelayedWork::new(RefillWork(KrcpRef(this.as_ptr()))),
+            refilling: AtomicFlag::new(false),
+            start_refill: AtomicFlag::new(false),
+            backoff: AtomicFlag::new(false),
+            events: Events {
+                slab: Atomic::new(0),
+                vmalloc: Atomic::new(0),
+                list: Atomic::new(0),
+                sync: Atomic::new(0),
+                freed: Atomic::new(0),
+                leaked: Atomic::new(0),
+                batches: Atomic::new(0),
+                batches_busy: Atomic::new(0),
+                refilled: Atomic::new(0),
+                backoffs: Atomic::new(0),
+                shrunk: Atomic::new(0),
+            },
+            wq,
+        })
+    }
+
+    /// Calls `f` with the lock of the batches held.
+    ///
+    /// # Context
+    ///
+    /// Any but NMI.
+    pub(super) fn with<R>(&self, irqs: &IrqsOff, f: impl FnOnce(&mut Batches) -> R) -> R {
+        f(&mut self.batches.lock(irqs))
+    }
+
+    /// The work item of batch `i`.
+    pub(super) fn batch_work(&self, i: usize) -> &RcuWork<BatchWork> {
+        const { assert!(N_BATCHES == 3) };
+        match i {
+            0 => &self.batch0,
+            1 => &self.batch1,
+            _ => &self.batch2,
+        }
+    }
+
+    /// Waits until all batches are freed.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(super) fn flush_batches(&self) {
+        for i in 0..N_BATCHES {
+            self.batch_work(i).flush();
+        }
+    }
+}

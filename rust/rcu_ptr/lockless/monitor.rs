@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The monitor: a pinned timer per CPU that collects closed blocks and, once per drain interval,
+//! closes the current one. It stays armed while objects keep coming, so that nobody has to wake it;
+//! what wakes it from NMI is a lazy irq_work, which the next tick runs.
+//!
+//! ```text
+//!            first block opened, first object linked: tick
+//!   Idle ─────────────────────────────────────────────────> Armed ──┐ every jiffy while blocks fill,
+//!     ^                                                        │    │ then after twice as long each
+//!     └── a whole drain interval without an object ────────────┘ <──┘ time, at last once per interval
+//! ```
+//!
+//! An object is closed within the drain interval wherever it is: its block was opened after the last
+//! time that the monitor closed the current block, and it will again an interval after that.
+
+use super::{
+    batch::{self, Start},
+    block,
+    cpu::This,
+    insert::{self, Close},
+    krcp::{Krcp, KrcpRef},
+    refill,
+    word::Layout,
+    Lockless, Page,
+};
+use crate::{
+    params,
+    sys::{debug, irq::IrqsOff, pinned_timer::jiffies, preempt::OnCpu, work::Handler},
+};
+use kernel::sync::atomic::Relaxed;
+
+/// A full block or a block's worth of linked objects waits at most this long for the monitor.
+fn patience() -> usize {
+    params::second_jiffies()
+}
+
+/// How an armed monitor is told from an idle one at jiffy 0.
+const ARMED: usize = 1 << (usize::BITS - 1);
+
+/// Wakes the monitor if it is idle: something has to be drained one day.
+///
+/// # Context
+///
+/// Any, NMI included, on this CPU.
+#[inline]
+pub(super) fn wake(krcp: &Krcp, on: &impl OnCpu) {
+    if krcp.expires.load(Relaxed) == 0 {
+        krcp.tick.queue(on);
+    }
+}
+
+/// Wakes the monitor if it is idle or sleeps for long: there is a block's worth to collect.
+///
+/// # Context
+///
+/// As for [`wake()`].
+#[inline]
+pub(super) fn hurry(krcp: &Krcp, on: &impl OnCpu) {
+    let expires = krcp.expires.load(Relaxed);
+    if expires == 0 || remaining(expires & !ARMED) > patience() {
+        krcp.tick.queue(on);
+    }
+}
+
+/// Jiffies until `at` (the topmost bit of both may be lost).
+fn remaining(at: usize) -> usize {
+    let left = at.wrapping_sub(jiffies()) & !ARMED;
+    // The past is far away.
+    if left > ARMED / 2 {
+        0
+    } else {
+        left
+    }
+}
+
+fn arm(krcp: &Krcp, period: usize, irqs: &IrqsOff) {
+    let left = remaining(krcp.drain_at.load(Relaxed) & !ARMED);
+    let delay = period.min(left).max(1);
+    krcp.period.store(period, Relaxed);
+    let at = jiffies().wrapping_add(delay);
+    // Before the timer is set: it may run at once only after interrupts are on.
+    krcp.expires.store(at | ARMED, Relaxed);
+    krcp.monitor.set(at, irqs);
+}
+
+/// The drain interval as the monitor counts it: a jiffy less, for the tick that may pass before an
+/// irq_work runs.
+fn interval() -> usize {
+    params::drain_jiffies().saturating_sub(1).max(1)
+}
+
+/// What a tick does for NMI: collects, and arms the monitor.
+pub(super) struct Tick(pub(super) KrcpRef);
+
+impl Handler for Tick {
+    fn run(&self) {
+        let krcp = &*self.0;
+        let irqs = IrqsOff::save();
+        if !Lockless::get().is_this_cpu(krcp, &irqs) {
+            return;
+        }
+        scan_current(krcp);
+        refill::start(krcp);
+        let busy = batch::start(krcp, &irqs) != Start::Nothing;
+        if krcp.expires.load(Relaxed) == 0 {
+            krcp.drain_at
+                .store(jiffies().wrapping_add(interval()), Relaxed);
+        }
+        arm(krcp, if busy { 1 } else { interval() }, &irqs);
+    }
+}
+
+/// The timer.
+pub(super) struct MonitorTimer(pub(super) KrcpRef);
+
+impl Handler for MonitorTimer {
+    fn run(&self) {
+        let krcp = &*self.0;
+        let irqs = IrqsOff::save();
+        if !Lockless::get().is_this_cpu(krcp, &irqs) {
+            // The CPU has died, and its hotplug callback takes care of all.
+            return;
+        }
+        // From here on who comes in NMI wakes the monitor again, unless it is armed below; what came
+        // before is seen below.
+        krcp.expires.store(0, Relaxed);
+        let mut came = false;
+        let due = remaining(krcp.drain_at.load(Relaxed) & !ARMED) == 0;
+        if due {
+            let this = This { on: &irqs, krcp };
+            // A fresh block takes the place of one with objects: they keep coming, and find the
+            // monitor armed.
+            came = insert::close(&this, true) != Close::Nothing;
+            krcp.drain_at
+                .store(jiffies().wrapping_add(interval()), Relaxed);
+        }
+        refill::start(krcp);
+        came |= batch::start(krcp, &irqs) != Start::Nothing;
+        if due && !came {
+            // Neither a block nor a listed object: idle. (Should NMI have opened a block just now,
+            // it has woken the monitor.)
+            return;
+        }
+        let period = if came && !due {
+            1
+        } else {
+            (krcp.period.load(Relaxed).saturating_mul(2)).clamp(1, interval())
+        };
+        arm(krcp, period, &irqs);
+    }
+}
+
+/// kmemleak: blocks that came in NMI are told to it here.
+fn scan_current(krcp: &Krcp) {
+    let base = Page::base(krcp.current.load(Relaxed));
+    // SAFETY: On this CPU, preemption off; ticks and nobody else ask.
+    if cfg!(CONFIG_DEBUG_KMEMLEAK) && base != 0 && !unsafe { block::is_scanned(base, true) } {
+        debug::kmemleak_scan(base, Page::BLOCK as usize);
+    }
+}

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory is short: the spare blocks go back, refills pause, and what waits is pushed on
+//! (`kfree_rcu_shrink_scan()`).
+
+use super::{barrier, batch, Lockless};
+use crate::sys::{irq::IrqsOff, shrinker::Shrink, trace};
+use kernel::sync::atomic::Relaxed;
+
+/// The engine as memory reclaim sees it.
+pub(super) struct LocklessShrinker;
+
+impl Shrink for LocklessShrinker {
+    fn count() -> usize {
+        Lockless::get()
+            .krc
+            .iter()
+            .map(|krcp| {
+                krcp.backoff.store(true, Relaxed);
+                krcp.queued() + krcp.spares.len()
+            })
+            .sum()
+    }
+
+    fn scan(goal: usize) -> usize {
+        let mut done = 0;
+        for krcp in Lockless::get().krc.iter() {
+            // Counted as soon as it is on its way, as the kernel's own does.
+            let waiting = krcp.queued();
+            // A CPU on its way down will do so itself; reclaim can't wait for it.
+            barrier::close_current(&krcp, true);
+            batch::start(&krcp, &IrqsOff::save());
+            let blocks = batch::drop_spares(&krcp);
+            trace::shrink(krcp.cpu, blocks, waiting);
+            done += blocks + waiting;
+            if done >= goal {
+                break;
+            }
+        }
+        done
+    }
+}

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The word of each CPU that engine `lockless` reserves slots with, and the static key that says
+//! whether it is in charge. Both are static, so that the code of the common path has their addresses.
+
+use super::{generated as sys, this_cpu::this_cpu_word};
+use kernel::sync::atomic::Atomic;
+
+this_cpu_word! {
+    /// This CPU's word: `rcu_ptr_current_block` of shim.c.
+    CurrentBlock = "rcu_ptr_current_block"
+}
+
+/// The word of `cpu`, a possible one: to look at it, and to work on it when the CPU is dead.
+pub(crate) fn of(cpu: i32) -> &'static Atomic<u64> {
+    // SAFETY: A static per-CPU word, aligned and initialised; all other access is atomic as well.
+    unsafe { Atomic::from_ptr(sys::rcu_ptr_shim_current_block(cpu).cast()) }
+}
+
+/// Whether engine `lockless` is in charge.
+#[inline(always)]
+pub(crate) fn in_charge() -> bool {
+    // SAFETY: A key that shim.c defines.
+    #[cfg(CONFIG_JUMP_LABEL)]
+    return unsafe {
+        kernel::jump_label::static_branch_unlikely!(
+            sys::rcu_ptr_lockless_key,
+            sys::rcu_ptr_engine_key,
+            key
+        )
+    };
+    // SAFETY: A key that shim.c defines; the C side writes the counter before anybody gets here.
+    #[cfg(not(CONFIG_JUMP_LABEL))]
+    unsafe {
+        (&raw const sys::rcu_ptr_lockless_key.key.key.enabled.counter).read_volatile() > 0
+    }
+}
+
+/// Puts engine `lockless` in charge, for good.
+///
+/// # Context
+///
+/// May sleep. At module init, before anything is queued.
+pub(crate) fn put_in_charge() {
+    // SAFETY: No requirements.
+    unsafe { sys::rcu_ptr_shim_enable_lockless() };
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A timer that stays on the CPU that set it, idle or not.
+//!
+//! C header: [`include/linux/timer.h`](srctree/include/linux/timer.h)
+
+use super::{irq::IrqsOff, work::Handler};
+use kernel::{bindings, prelude::*, types::Opaque};
+
+/// Runs its handler in softirq (in a thread on PREEMPT_RT) of the CPU that set it; on another one
+/// only after that CPU has died.
+#[pin_data]
+#[repr(C)]
+pub(crate) struct PinnedTimer<H> {
+    #[pin]
+    timer: Opaque<bindings::timer_list>,
+    handler: H,
+}
+
+// SAFETY: The C side locks the timer itself; `handler` is only shared.
+unsafe impl<H: Sync> Sync for PinnedTimer<H> {}
+// SAFETY: As above.
+unsafe impl<H: Send> Send for PinnedTimer<H> {}
+
+impl<H: Handler> PinnedTimer<H> {
+    /// An idle timer; `name` and `key` are what lockdep shows.
+    pub(crate) fn new(
+        name: &'static CStr,
+        key: Pin<&'static kernel::sync::LockClassKey>,
+        handler: H,
+    ) -> impl PinInit<Self> {
+        pin_init!(Self {
+            // SAFETY: `slot` is the pinned memory of the timer; `entry` fits its type.
+            timer <- Opaque::ffi_init(move |slot| unsafe {
+                bindings::timer_init_key(
+                    slot,
+                    Some(Self::entry),
+                    bindings::TIMER_PINNED,
+                    name.as_char_ptr(),
+                    key.as_ptr(),
+                )
+            }),
+            handler,
+        })
+    }
+
+    /// # Safety
+    ///
+    /// `timer` is that of a live `Self`.
+    unsafe extern "C" fn entry(timer: *mut bindings::timer_list) {
+        // SAFETY: By the safety requirements of this function, as the owner shuts the timer down
+        // before it goes; `timer` is the first member (`repr(C)`).
+        let this = unsafe { &*timer.cast::<Self>() };
+        this.handler.run();
+    }
+
+    /// Lets the handler run on this CPU at `expires`, in jiffies, whether the timer was set or not.
+    ///
+    /// # Context
+    ///
+    /// Any but NMI; raw spinlocks may be held. Always on the same CPU.
+    pub(crate) fn set(&self, expires: c_ulong, _irqs: &IrqsOff) {
+        // SAFETY: The timer is initialised.
+        unsafe { bindings::mod_timer(self.timer.get(), expires) };
+    }
+
+    /// Stops the timer and waits for its handler.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn cancel_sync(&self) {
+        // SAFETY: The timer is initialised.
+        unsafe { bindings::timer_delete_sync(self.timer.get()) };
+    }
+
+    /// Stops the timer for good and waits for its handler: it can't be set any more.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn shutdown_sync(&self) {
+        // SAFETY: The timer is initialised.
+        unsafe { bindings::timer_shutdown_sync(self.timer.get()) };
+    }
+}
+
+/// Now, in jiffies.
+///
+/// # Context
+///
+/// Any, NMI included.
+#[inline]
+pub(crate) fn jiffies() -> c_ulong {
+    // SAFETY: A word that is always there; the kernel counts it up while we read.
+    unsafe { (&raw const bindings::jiffies).read_volatile() }
+}
