@@ -64,7 +64,7 @@ unsigned long rcu_ptr_word(int cpu, unsigned int index)
 }
 EXPORT_SYMBOL_GPL(rcu_ptr_word);
 
-/* Interrupts and raw spinlocks. */
+/* Interrupts, preemption and raw spinlocks. */
 
 unsigned long rcu_ptr_shim_irq_save(void)
 {
@@ -77,6 +77,22 @@ unsigned long rcu_ptr_shim_irq_save(void)
 void rcu_ptr_shim_irq_restore(unsigned long flags)
 {
 	local_irq_restore(flags);
+}
+
+void rcu_ptr_shim_preempt_disable(void)
+{
+	preempt_disable();
+}
+
+void rcu_ptr_shim_preempt_enable(void)
+{
+	preempt_enable();
+}
+
+void rcu_ptr_shim_preempt_check(void)
+{
+	preempt_disable();
+	preempt_enable();
 }
 
 void rcu_ptr_shim_raw_lock_init(raw_spinlock_t *lock, const char *name,
@@ -110,11 +126,6 @@ void rcu_ptr_shim_raw_assert_held(raw_spinlock_t *lock)
 }
 
 /* Per-CPU data and CPU masks. */
-
-void *rcu_ptr_shim_this_cpu(void __percpu *base)
-{
-	return this_cpu_ptr(base);
-}
 
 void *rcu_ptr_shim_per_cpu(void __percpu *base, int cpu)
 {

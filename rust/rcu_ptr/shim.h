@@ -10,6 +10,9 @@
 #include <linux/spinlock_types.h>
 #include <linux/types.h>
 #include <linux/workqueue_types.h>
+#ifdef CONFIG_ARM64
+#include <asm/cpucaps.h>
+#endif
 
 struct rcu_work;
 struct delayed_work;
@@ -18,6 +21,18 @@ struct irq_work;
 unsigned long rcu_ptr_shim_irq_save(void);
 void rcu_ptr_shim_irq_restore(unsigned long flags);
 
+void rcu_ptr_shim_preempt_disable(void);
+void rcu_ptr_shim_preempt_enable(void);
+void rcu_ptr_shim_preempt_check(void);
+
+#ifdef CONFIG_ARM64
+/* Capabilities that code is patched for, rust/sys/core/this_cpu/arm64.rs. */
+enum rcu_ptr_cpucap {
+	RCU_PTR_CPUCAP_VHE = ARM64_HAS_VIRT_HOST_EXTN,
+	RCU_PTR_CPUCAP_LSE = ARM64_HAS_LSE_ATOMICS,
+};
+#endif
+
 void rcu_ptr_shim_raw_lock_init(raw_spinlock_t *lock, const char *name,
 				struct lock_class_key *key);
 void rcu_ptr_shim_raw_lock(raw_spinlock_t *lock);
@@ -25,7 +40,6 @@ bool rcu_ptr_shim_raw_trylock(raw_spinlock_t *lock);
 void rcu_ptr_shim_raw_unlock(raw_spinlock_t *lock);
 void rcu_ptr_shim_raw_assert_held(raw_spinlock_t *lock);
 
-void *rcu_ptr_shim_this_cpu(void __percpu *base);
 void *rcu_ptr_shim_per_cpu(void __percpu *base, int cpu);
 int rcu_ptr_shim_next_possible_cpu(int cpu);
 int rcu_ptr_shim_nr_cpu_ids(void);

@@ -2,7 +2,11 @@
 
 //! Per-CPU data: one `T` for each possible CPU.
 
-use super::{generated as sys, irq::IrqsOff};
+use super::{
+    generated as sys,
+    preempt::OnCpu,
+    this_cpu::{self, ThisCpuPtr},
+};
 use kernel::{bindings, prelude::*};
 
 /// One pinned `T` per possible CPU, from the kernel's per-CPU allocator.
@@ -94,11 +98,27 @@ impl<T> PerCpu<T> {
         unsafe { Pin::new_unchecked(&*Self::slot(self.base, cpu)) }
     }
 
-    /// This CPU's copy, as long as interrupts are off.
-    #[inline]
-    pub(crate) fn this<'a>(&'a self, _irqs: &'a IrqsOff) -> Pin<&'a T> {
+    /// This CPU's copy, as long as the caller stays there.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    #[inline(always)]
+    pub(crate) fn this<'a>(&'a self, on: &'a impl OnCpu) -> Pin<&'a T> {
         // SAFETY: By the type invariants the copy is initialised; it is never moved.
-        unsafe { Pin::new_unchecked(&*sys::rcu_ptr_shim_this_cpu(self.base.cast()).cast::<T>()) }
+        unsafe { Pin::new_unchecked(&*this_cpu::address(self.base, on)) }
+    }
+
+    /// The word `offset` bytes from the start of this CPU's copy, for operations that are atomic
+    /// against this CPU only. The allocation must outlive the value.
+    ///
+    /// # Safety
+    ///
+    /// There is an aligned atomic word of 8 bytes at that offset of `T` (`offset_of!()`).
+    #[allow(dead_code)]
+    pub(crate) const unsafe fn word(&self, offset: usize) -> ThisCpuPtr {
+        // SAFETY: By the safety requirements of this function; initialised by the type invariants.
+        unsafe { ThisCpuPtr::new(self.base.wrapping_byte_add(offset).cast()) }
     }
 
     /// The copies of all possible CPUs.

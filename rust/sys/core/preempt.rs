@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Preemption off on this CPU, as a value; and what the per-CPU operations ask for: some proof that
+//! the caller stays on its CPU.
+
+use super::{generated as sys, irq::IrqsOff, this_cpu::arch};
+use kernel::types::NotThreadSafe;
+
+/// Proof that the caller stays on this CPU as long as the value lives.
+///
+/// # Safety
+///
+/// An implementer's value lives only while preemption is off.
+pub(crate) unsafe trait OnCpu {}
+
+// SAFETY: Nothing can preempt with interrupts off.
+unsafe impl OnCpu for IrqsOff {}
+// SAFETY: By the type invariants.
+unsafe impl OnCpu for PreemptOff {}
+
+/// Proof that preemption is off, until it is dropped. An RCU read-side critical section as well, on
+/// PREEMPT_RT too: the kernel's RCU is consolidated (`synchronize_rcu()` waits for it).
+///
+/// Interrupts and NMIs of this CPU may still come between any two instructions.
+///
+/// # Invariants
+///
+/// The value owns one count of the preemption counter of this context.
+pub(crate) struct PreemptOff(NotThreadSafe);
+
+impl PreemptOff {
+    /// `preempt_disable()`: one instruction on x86_64.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included. Values must be dropped in the reverse order of their making.
+    #[inline(always)]
+    pub(crate) fn new() -> Self {
+        arch::preempt_disable();
+        // INVARIANT: Counted just now.
+        Self(NotThreadSafe)
+    }
+
+    /// Leaves preemption off; [`PreemptOff::adopt()`] makes up for it.
+    #[inline(always)]
+    pub(crate) fn leave_off(self) {
+        core::mem::forget(self);
+    }
+
+    /// Takes over from [`PreemptOff::leave_off()`], across a call that can't carry the value.
+    ///
+    /// # Safety
+    ///
+    /// One `leave_off()` of this context is made up for.
+    #[inline(always)]
+    pub(crate) unsafe fn adopt() -> Self {
+        // INVARIANT: By the safety requirements of this function.
+        Self(NotThreadSafe)
+    }
+}
+
+impl Drop for PreemptOff {
+    /// `preempt_enable()`: a decrement and a branch on x86_64.
+    #[inline(always)]
+    fn drop(&mut self) {
+        arch::preempt_enable();
+    }
+}
+
+/// Lets a waiting task run: the counter has just dropped to zero with a reschedule pending.
+#[cold]
+#[inline(never)]
+pub(super) fn resched() {
+    // SAFETY: No requirements: the shim counts up and down again, and so checks by itself.
+    unsafe { sys::rcu_ptr_shim_preempt_check() };
+}

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Operations on a word of this CPU that are atomic against this CPU's own interrupts and NMIs, and
+//! against nothing else: no lock prefix, no barrier (`this_cpu_*()` of
+//! [`include/linux/percpu-defs.h`](srctree/include/linux/percpu-defs.h)).
+//!
+//! Another CPU may read such a word at any time, and may write it only while its CPU is dead.
+//!
+//! None of the operations orders any memory access of the CPU as others see it. As the CPU sees it
+//! itself, and so do its interrupts and NMIs, they are in program order: `asm!` keeps the compiler
+//! from moving accesses across.
+
+#[cfg_attr(CONFIG_X86_64, path = "x86_64.rs")]
+#[cfg_attr(CONFIG_ARM64, path = "arm64.rs")]
+pub(super) mod arch;
+
+use super::preempt::OnCpu;
+
+#[allow(unused_imports)]
+pub(crate) use arch::this_cpu_word;
+
+/// This CPU's copy of a dynamically allocated per-CPU word (a field of the `T` of a
+/// [`PerCpu<T>`](super::percpu::PerCpu)).
+///
+/// # Invariants
+///
+/// The pointer is a per-CPU pointer (an offset, not an address) to an aligned word that is
+/// initialised for every possible CPU and outlives the value.
+#[derive(Clone, Copy)]
+pub(crate) struct ThisCpuPtr(*mut u64);
+
+// SAFETY: The pointer means another word on each CPU; all access is by atomic operations.
+unsafe impl Send for ThisCpuPtr {}
+// SAFETY: As above.
+unsafe impl Sync for ThisCpuPtr {}
+
+#[allow(dead_code)]
+impl ThisCpuPtr {
+    /// A word at per-CPU pointer `word`.
+    ///
+    /// # Safety
+    ///
+    /// `word` is as the type invariants ask.
+    pub(crate) const unsafe fn new(word: *mut u64) -> Self {
+        // INVARIANT: By the safety requirements of this function.
+        Self(word)
+    }
+
+    /// Reads the word.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    #[inline(always)]
+    pub(crate) fn read(self, _on: &impl OnCpu) -> u64 {
+        // SAFETY: By the type invariants.
+        unsafe { arch::read(self.0) }
+    }
+
+    /// Writes the word.
+    ///
+    /// # Context
+    ///
+    /// As for [`Self::read()`].
+    #[inline(always)]
+    pub(crate) fn write(self, value: u64, _on: &impl OnCpu) {
+        // SAFETY: By the type invariants.
+        unsafe { arch::write(self.0, value) }
+    }
+
+    /// Adds `n`, wrapping, and returns what was there before.
+    ///
+    /// # Context
+    ///
+    /// As for [`Self::read()`].
+    #[inline(always)]
+    pub(crate) fn fetch_add(self, n: u64, _on: &impl OnCpu) -> u64 {
+        // SAFETY: By the type invariants.
+        unsafe { arch::fetch_add(self.0, n) }
+    }
+
+    /// Exchanges `old` for `new`. Returns what was there: `old` if it was exchanged.
+    ///
+    /// # Context
+    ///
+    /// As for [`Self::read()`].
+    #[inline(always)]
+    pub(crate) fn cmpxchg(self, old: u64, new: u64, _on: &impl OnCpu) -> u64 {
+        // SAFETY: By the type invariants.
+        unsafe { arch::cmpxchg(self.0, old, new) }
+    }
+}
+
+/// The address of this CPU's copy of what per-CPU pointer `base` means.
+///
+/// # Context
+///
+/// Any, NMI included. The address means this CPU's copy for ever; the caller is on that CPU as long
+/// as `_on` lives.
+#[inline(always)]
+pub(crate) fn address<T>(base: *mut T, _on: &impl OnCpu) -> *mut T {
+    base.wrapping_byte_add(arch::offset())
+}
