@@ -7,6 +7,7 @@ use crate::{
     engine::Engine,
     link::{LINK_ALIGN, MAX_OFFSET},
     rfc::Rfc,
+    sheaf::Sheaves,
     sys::{
         debug::{self, Misuse},
         gp,
@@ -116,5 +117,16 @@ pub(crate) fn word(cpu: i32, index: usize) -> usize {
 /// May sleep.
 pub(crate) fn barrier() {
     gp::might_sleep();
+    Sheaves::get().barrier();
+    // After the sheaves: a CPU without an empty one hands objects to the engine.
+    Current::barrier();
+}
+
+/// Waits for everything that the engine was given before the call.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn engine_barrier() {
     Current::barrier();
 }

@@ -13,6 +13,7 @@ mod packing;
 mod params;
 mod platform;
 mod rfc;
+mod sheaf;
 mod stats;
 mod sync;
 
@@ -31,6 +32,7 @@ module! {
 struct RcuPtrModule {
     #[pin]
     stats: stats::StatsFile,
+    _sheaves: sheaf::Running,
     _engine: rfc::Running,
 }
 
@@ -48,6 +50,7 @@ impl kernel::InPlaceModule for RcuPtrModule {
                 );
                 running
             },
+            _sheaves: sheaf::Sheaves::start()?,
             stats <- stats::StatsFile::new(),
         })
     }
