@@ -17,4 +17,8 @@ enum rcu_ptr_shim_constants {
 	/* Objects that kmalloc_nolock() has no substitute for. */
 	RCU_PTR_SHIM_OWN_MEMORY_FLAGS = (__force int)(SLAB_TYPESAFE_BY_RCU |
 		SLAB_CACHE_DMA | SLAB_CACHE_DMA32),
+	RCU_PTR_SHIM_GFP_REFILL = (__force int)(GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN),
+	RCU_PTR_SHIM_GFP_TRY = (__force int)(__GFP_NORETRY | __GFP_NOWARN),
+	RCU_PTR_SHIM_GFP_NOFAIL = (__force int)__GFP_NOFAIL,
+	RCU_PTR_SHIM_GFP_MAY_BLOCK = (__force int)__GFP_DIRECT_RECLAIM,
 };

@@ -231,7 +231,7 @@ impl Cache {
                 // kmalloc() objects are aligned to 8 bytes, and to the largest power of two that
                 // divides their size class.
                 takes_foreign: align <= align_of::<u64>()
-                    && full_size <= slab::MAX_NOLOCK_SIZE
+                    && *full_size <= slab::MAX_NOLOCK_SIZE
                     && flags & slab::OWN_MEMORY_FLAGS == 0,
                 nr_nodes,
                 barns,

@@ -86,8 +86,8 @@ impl Pcs {
             missed: Atomic::new(0),
             foreign: Atomic::new(0),
             fell_back: Atomic::new(0),
-            tick <- IrqWork::new(Urgency::Lazy, Tick { cache, cpu }),
-            monitor <- DelayedWork::new(MonitorWork { cache, cpu }),
+            tick <- IrqWork::new(Urgency::Lazy, Tick { cache, cpu: *cpu }),
+            monitor <- DelayedWork::new(MonitorWork { cache, cpu: *cpu }),
         })
     }
 

@@ -152,14 +152,13 @@ pub(crate) const MAX_NOLOCK_SIZE: usize = sys::rcu_ptr_shim_constants_RCU_PTR_SH
 
 /// Whether an allocation with `gfp` may sleep, which also means that interrupts are on.
 pub(crate) fn may_block(gfp: u32) -> bool {
-    gfp & bindings::___GFP_DIRECT_RECLAIM != 0
+    gfp & sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_MAY_BLOCK != 0
 }
 
 /// `GFP_KERNEL`, without the last resorts and without a complaint.
-pub(crate) const GFP_REFILL: u32 =
-    bindings::GFP_KERNEL | bindings::___GFP_NORETRY | bindings::___GFP_NOWARN;
+pub(crate) const GFP_REFILL: u32 = sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_REFILL;
 
 /// Flags of an attempt that may fail.
-pub(crate) const GFP_TRY: u32 = bindings::___GFP_NORETRY | bindings::___GFP_NOWARN;
+pub(crate) const GFP_TRY: u32 = sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_TRY;
 /// What an attempt that may fail must not have.
-pub(crate) const GFP_NOFAIL: u32 = bindings::___GFP_NOFAIL;
+pub(crate) const GFP_NOFAIL: u32 = sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_NOFAIL;
