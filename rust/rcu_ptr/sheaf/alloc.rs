@@ -27,8 +27,12 @@ use kernel::sync::atomic::Relaxed;
 #[inline(always)]
 pub(crate) fn alloc(cache: &Cache, gfp: u32) -> *mut u8 {
     let pin = PreemptOff::new();
-    match quick(Here { cache, pin: &pin }) {
-        Some(object) => ptr::with_exposed_provenance_mut(object),
+    let here = Here::new(cache, &pin);
+    if here.reuse(0).is_there() {
+        return again(cache, gfp, pin);
+    }
+    match here.alloc().reserve() {
+        Some(slot) => ptr::with_exposed_provenance_mut(slot.load()),
         None => slow(cache, gfp, pin),
     }
 }
@@ -41,24 +45,37 @@ pub(crate) fn alloc(cache: &Cache, gfp: u32) -> *mut u8 {
 #[inline(always)]
 pub(crate) fn alloc_nolock(cache: &Cache) -> *mut u8 {
     let pin = PreemptOff::new();
-    match quick(Here { cache, pin: &pin }) {
+    let here = Here::new(cache, &pin);
+    if here.reuse(0).is_there() {
+        return again_nolock(cache, pin);
+    }
+    match here.alloc().reserve() {
+        Some(slot) => ptr::with_exposed_provenance_mut(slot.load()),
+        None => slow_nolock(cache, pin),
+    }
+}
+
+// Functions of their own, so that the common way needs no stack.
+#[inline(never)]
+fn again(cache: &Cache, gfp: u32, pin: PreemptOff) -> *mut u8 {
+    match Here::new(cache, &pin).reuse(0).take() {
+        Some(object) => ptr::with_exposed_provenance_mut(object),
+        None => slow(cache, gfp, pin),
+    }
+}
+
+#[inline(never)]
+fn again_nolock(cache: &Cache, pin: PreemptOff) -> *mut u8 {
+    match Here::new(cache, &pin).reuse(0).take() {
         Some(object) => ptr::with_exposed_provenance_mut(object),
         None => slow_nolock(cache, pin),
     }
 }
 
-#[inline(always)]
-fn quick(here: Here<'_>) -> Option<usize> {
-    if let Some(object) = here.reuse(0).take() {
-        return Some(object);
-    }
-    here.alloc().reserve().map(|slot| slot.load())
-}
-
 #[cold]
 #[inline(never)]
 fn slow(cache: &Cache, gfp: u32, pin: PreemptOff) -> *mut u8 {
-    let here = Here { cache, pin: &pin };
+    let here = Here::new(cache, &pin);
     if let Some(object) = here.next_sheaf(Context::look(&pin), false) {
         return ptr::with_exposed_provenance_mut(object);
     }
@@ -70,7 +87,7 @@ fn slow(cache: &Cache, gfp: u32, pin: PreemptOff) -> *mut u8 {
 #[cold]
 #[inline(never)]
 fn slow_nolock(cache: &Cache, pin: PreemptOff) -> *mut u8 {
-    let here = Here { cache, pin: &pin };
+    let here = Here::new(cache, &pin);
     if let Some(object) = here.next_sheaf(Context::look(&pin), true) {
         return ptr::with_exposed_provenance_mut(object);
     }
@@ -98,7 +115,7 @@ impl Here<'_> {
     ///
     /// The cursor is put right in either case.
     fn next_sheaf(self, ctx: Context, nolock: bool) -> Option<usize> {
-        for i in 1..REUSE {
+        for i in 0..REUSE {
             if let Some(object) = self.reuse(i).take() {
                 self.put_right(ctx);
                 return Some(object);

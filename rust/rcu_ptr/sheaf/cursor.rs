@@ -31,8 +31,12 @@ use core::ptr::with_exposed_provenance;
 pub(crate) const NONE: usize = END;
 
 /// Contexts that can be nested on a CPU: task, softirq, interrupt, NMI, and exceptions inside.
+#[allow(dead_code)]
 const MAX_NESTED: usize = 6;
-const _: () = assert!((SHEAF_BYTES - END) / STRIDE > MAX_NESTED);
+const _: () = assert!(
+    (SHEAF_BYTES - END) / STRIDE > MAX_NESTED,
+    "cursors may run into the next sheaf"
+);
 
 /// Proof that no context of this CPU is interrupted in the middle of an operation on its sheaves.
 ///

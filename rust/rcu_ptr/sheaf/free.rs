@@ -35,7 +35,7 @@ use kernel::sync::atomic::Relaxed;
 #[inline(always)]
 pub(crate) unsafe fn free(cache: &Cache, object: NonNull<u8>, caller: usize) {
     let pin = PreemptOff::new();
-    let here = Here { cache, pin: &pin };
+    let here = Here::new(cache, &pin);
     let addr = object.as_ptr().expose_provenance();
     for i in 0..REUSE {
         if here.reuse(i).put(addr) {
@@ -62,7 +62,7 @@ pub(crate) unsafe fn free(cache: &Cache, object: NonNull<u8>, caller: usize) {
 #[inline(always)]
 pub(crate) unsafe fn free_rcu(cache: &Cache, object: NonNull<u8>, caller: usize) {
     let pin = PreemptOff::new();
-    match (Here { cache, pin: &pin }).rcu().reserve() {
+    match Here::new(cache, &pin).rcu().reserve() {
         Some(slot) => slot.store(object.as_ptr().expose_provenance()),
         None => slow(cache, object, caller, pin),
     }
@@ -71,7 +71,7 @@ pub(crate) unsafe fn free_rcu(cache: &Cache, object: NonNull<u8>, caller: usize)
 #[cold]
 #[inline(never)]
 fn slow(cache: &Cache, object: NonNull<u8>, caller: usize, pin: PreemptOff) {
-    let here = Here { cache, pin: &pin };
+    let here = Here::new(cache, &pin);
     let ctx = Context::look(&pin);
     let addr = object.as_ptr().expose_provenance();
     let rcu = here.rcu();

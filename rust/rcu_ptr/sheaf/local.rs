@@ -36,6 +36,12 @@ pub(crate) trait LocalWord: Copy {
 pub(crate) struct Place<W>(pub(crate) W);
 
 impl<W: LocalWord> Place<W> {
+    /// Whether there is anything.
+    #[inline(always)]
+    pub(crate) fn is_there(self) -> bool {
+        self.0.load() != 0
+    }
+
     /// Takes what is there.
     #[inline(always)]
     pub(crate) fn take(self) -> Option<usize> {

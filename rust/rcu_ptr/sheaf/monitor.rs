@@ -71,10 +71,7 @@ impl Handler for Tick {
             // The CPU went down, and `hotplug` has done it all.
             return;
         }
-        let here = Here {
-            cache: &self.cache,
-            pin: &pin,
-        };
+        let here = Here::new(&self.cache, &pin);
         let words = here.words();
         let mut chain = words.closed.take();
         if !chain.is_empty() {
@@ -103,10 +100,7 @@ impl Handler for MonitorWork {
     fn run(&self) {
         let wq = &Sheaves::get().wq;
         let pin = PreemptOff::new();
-        let here = Here {
-            cache: &self.cache,
-            pin: &pin,
-        };
+        let here = Here::new(&self.cache, &pin);
         let pcs = self.cache.pcs.of(self.cpu);
         if context::this_cpu(&pin) != self.cpu {
             // The CPU is on its way down, or has been up again since: there, or never, when

@@ -28,12 +28,12 @@ pub(super) const REUSE: usize = 4;
 #[pin_data]
 #[repr(C)]
 pub(crate) struct Pcs {
+    /// Objects to be given out again at once. First, as an allocation looks here first.
+    reuse: [Atomic<u64>; REUSE],
     /// Next slot of the allocation sheaf, which is only emptied.
     alloc: Atomic<u64>,
     /// Next slot of the rcu sheaf, which is only filled.
     rcu: Atomic<u64>,
-    /// Objects to be given out again at once.
-    reuse: [Atomic<u64>; REUSE],
     /// A full and an empty sheaf, so that NMI needs no barn most of the time.
     spare_full: Atomic<u64>,
     spare_empty: Atomic<u64>,
@@ -165,12 +165,23 @@ impl LocalWord for Quiet<'_> {
 pub(super) struct Here<'a> {
     pub(super) cache: &'a Cache,
     pub(super) pin: &'a PreemptOff,
+    /// Read once.
+    base: ThisCpuPtr,
+}
+
+impl<'a> Here<'a> {
+    #[inline(always)]
+    pub(super) fn new(cache: &'a Cache, pin: &'a PreemptOff) -> Self {
+        // SAFETY: There is a word at the start of `Pcs`.
+        let base = unsafe { cache.pcs.word(0) };
+        Self { cache, pin, base }
+    }
 }
 
 macro_rules! word {
     ($self:ident, $($field:tt)+) => {
         // SAFETY: The field is an aligned atomic word of 8 bytes.
-        Mine(unsafe { $self.cache.pcs.word(offset_of!(Pcs, $($field)+)) }, $self.pin)
+        Mine(unsafe { $self.base.byte_add(offset_of!(Pcs, $($field)+)) }, $self.pin)
     };
 }
 
@@ -194,7 +205,7 @@ impl<'a> Here<'a> {
     pub(super) fn reuse(self, i: usize) -> Place<Mine<'a>> {
         let offset = offset_of!(Pcs, reuse) + i * size_of::<Atomic<u64>>();
         // SAFETY: Place `i` is an aligned atomic word of 8 bytes; `i` is below `REUSE`.
-        Place(Mine(unsafe { self.cache.pcs.word(offset) }, self.pin))
+        Place(Mine(unsafe { self.base.byte_add(offset) }, self.pin))
     }
 
     pub(super) fn words(self) -> Words<Mine<'a>> {

@@ -24,7 +24,7 @@ pub(super) fn alloc(cache: &Cache, gfp: u32) -> *mut u8 {
         if let Some(sheaf) = new_full(cache, gfp) {
             let (object, rest) = sheaf.pop();
             let pin = PreemptOff::new();
-            let here = Here { cache, pin: &pin };
+            let here = Here::new(cache, &pin);
             let ctx = Context::look(&pin);
             match rest {
                 Rest::Full(sheaf) => here.install(sheaf, ctx),
@@ -52,7 +52,7 @@ fn new_full(cache: &Cache, gfp: u32) -> Option<Full> {
     let gfp = gfp & !slab::GFP_NOFAIL | slab::GFP_TRY;
     let stocked = {
         let pin = PreemptOff::new();
-        Here { cache, pin: &pin }.stocked_empty(Context::look(&pin))
+        Here::new(cache, &pin).stocked_empty(Context::look(&pin))
     };
     let sheaf = match stocked {
         Some(sheaf) => sheaf,
@@ -62,7 +62,7 @@ fn new_full(cache: &Cache, gfp: u32) -> Option<Full> {
     let objects = &mut objects[..cache.capacity];
     if !cache.slab.alloc_bulk(gfp, objects) {
         let pin = PreemptOff::new();
-        Here { cache, pin: &pin }.keep_empty(sheaf, Context::look(&pin));
+        Here::new(cache, &pin).keep_empty(sheaf, Context::look(&pin));
         return None;
     }
     cache.obtained.add(objects.len() as u64, Relaxed);
@@ -86,7 +86,7 @@ pub(crate) fn prefill(cache: &Cache, objects: usize, gfp: u32) -> Result {
     let sheaves = objects.div_ceil(cache.capacity);
     let node = {
         let pin = PreemptOff::new();
-        Here { cache, pin: &pin }.pcs().node
+        Here::new(cache, &pin).pcs().node
     };
     let barn = &cache.barns[node];
     for _ in 0..sheaves {

@@ -186,11 +186,6 @@ impl Filling {
 pub(crate) struct Full(Raw);
 
 impl Full {
-    /// Objects in it, at least one.
-    pub(crate) fn len(&self) -> usize {
-        SLOTS - self.0.get().start as usize
-    }
-
     /// Takes one object out.
     pub(crate) fn pop(self) -> (usize, Rest) {
         let start = self.0.get().start as usize;
@@ -273,12 +268,6 @@ pub(crate) enum Rest {
 pub(crate) struct Closed(Raw);
 
 impl Closed {
-    /// Whether no object waits in it.
-    pub(crate) fn is_spent(&self) -> bool {
-        let state = self.0.get();
-        state.start == state.end
-    }
-
     /// The address of the sheaf.
     pub(crate) fn addr(&self) -> usize {
         self.0.addr()

@@ -13,4 +13,7 @@ mod nmi;
 mod reader;
 mod reclaim;
 mod rust_api;
+mod sheaf_calls;
+mod sheaf_memory;
+mod sheaf_storm;
 mod volume;
