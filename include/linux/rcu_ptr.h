@@ -184,9 +184,9 @@ rcu_ptr_cache_create(const char *name, unsigned int size,
  * rcu_ptr_cache_destroy() - destroy a cache
  * @cache: a cache nobody uses any more, or NULL
  *
- * Waits for objects whose grace period is not over.  Objects that its user
- * still holds are counted in the log and leaked, and kmem_cache_destroy()
- * complains.
+ * Waits for objects whose grace period is not over.  Where its user still
+ * holds objects a warning says how many; they are leaked, with the kmem_cache
+ * that they are from.
  *
  * Context: process context, may sleep.
  */

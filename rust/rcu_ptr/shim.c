@@ -347,11 +347,11 @@ void rcu_ptr_shim_warn_early(void *ptr)
 		  ptr);
 }
 
-void rcu_ptr_shim_warn_held(const char *name, unsigned long objects,
+void rcu_ptr_shim_warn_held(const char *name, long objects,
 			    unsigned long caller)
 {
-	pr_err("rcu_ptr: cache %s is destroyed with %lu objects still held by its user, leaked; called from %pS\n",
-	       name, objects, (void *)caller);
+	WARN(1, "rcu_ptr: cache %s is destroyed with %ld objects still held, leaked with it; called from %pS\n",
+	     name, objects, (void *)caller);
 }
 
 /* Tracepoints: the Rust side calls these only when the event is on. */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The end of a cache: everything comes back to the slab, whatever waits for a grace period
-//! included, and what does not is counted and leaked as kmem_cache_destroy() does.
+//! included, and what does not is counted and leaked.
 
 use super::{cache::Cache, hotplug, monitor, Sheaves};
 use crate::{
@@ -23,20 +23,16 @@ use kernel::{prelude::*, sync::atomic::Relaxed};
 pub(crate) unsafe fn destroy(sheaves: &Sheaves, cache: NonNull<Cache>, caller: usize) {
     gp::might_sleep();
     sheaves.remove(cache);
-    {
-        // SAFETY: Live until the end of this function.
-        let cache = unsafe { cache.as_ref() };
-        drain(cache);
-        let held = cache
-            .obtained
-            .load(Relaxed)
-            .wrapping_sub(cache.returned.load(Relaxed));
-        if held != 0 {
-            debug::warn_held(&cache.name, held as usize, caller);
-        }
+    // SAFETY: `create()` made it of a box, and nobody else knows it any more.
+    let cache = unsafe { Pin::new_unchecked(KBox::from_raw(cache.as_ptr())) };
+    drain(&cache);
+    let held = cache.obtained.load(Relaxed) as i64 - cache.returned.load(Relaxed) as i64;
+    if held != 0 {
+        debug::warn_held(&cache.name, held, caller);
+        // The kmem_cache stays as well, so that a holder's kfree() does no harm.
+        cache.slab.leak();
     }
-    // SAFETY: `create()` made it of a box; all its work has ended.
-    drop(unsafe { Pin::new_unchecked(KBox::from_raw(cache.as_ptr())) });
+    // All its work has ended. Without a leak the kmem_cache is destroyed.
 }
 
 fn drain(cache: &Cache) {

@@ -6,7 +6,11 @@
 
 use super::generated as sys;
 use core::ptr::NonNull;
-use kernel::{bindings, prelude::*};
+use kernel::{
+    bindings,
+    prelude::*,
+    sync::atomic::{AtomicFlag, Relaxed},
+};
 
 /// Flags that make no sense for objects that are given out again without the slab's knowledge.
 pub(crate) const REFUSED_FLAGS: u32 = sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_REFUSED_SLAB_FLAGS;
@@ -19,8 +23,12 @@ pub(crate) const OWN_MEMORY_FLAGS: u32 =
 ///
 /// # Invariants
 ///
-/// The pointer is a live kmem_cache, owned by this value, and merged with no other.
-pub(crate) struct SlabCache(NonNull<bindings::kmem_cache>);
+/// The pointer is a live kmem_cache, owned by this value unless it is leaked, and merged with no
+/// other.
+pub(crate) struct SlabCache {
+    raw: NonNull<bindings::kmem_cache>,
+    leaked: AtomicFlag,
+}
 
 // SAFETY: The slab locks what it has to.
 unsafe impl Send for SlabCache {}
@@ -53,7 +61,14 @@ impl SlabCache {
             )
         };
         // INVARIANT: Just made.
-        NonNull::new(raw).map(Self).ok_or(ENOMEM)
+        let raw = NonNull::new(raw).ok_or(ENOMEM)?;
+        let leaked = AtomicFlag::new(false);
+        Ok(Self { raw, leaked })
+    }
+
+    /// Lets the kmem_cache live for ever, for objects that are.
+    pub(crate) fn leak(&self) {
+        self.leaked.store(true, Relaxed);
     }
 
     /// An object (`kmem_cache_alloc()`).
@@ -63,7 +78,7 @@ impl SlabCache {
     /// As `gfp` says, never NMI.
     pub(crate) fn alloc(&self, gfp: u32) -> Option<NonNull<u8>> {
         // SAFETY: By the type invariants.
-        NonNull::new(unsafe { bindings::kmem_cache_alloc_noprof(self.0.as_ptr(), gfp) }.cast())
+        NonNull::new(unsafe { bindings::kmem_cache_alloc_noprof(self.raw.as_ptr(), gfp) }.cast())
     }
 
     /// Fills `out` with objects, or does nothing (`kmem_cache_alloc_bulk()`).
@@ -75,7 +90,7 @@ impl SlabCache {
         // SAFETY: By the type invariants; `out` has room for that many.
         unsafe {
             bindings::kmem_cache_alloc_bulk_noprof(
-                self.0.as_ptr(),
+                self.raw.as_ptr(),
                 gfp,
                 out.len(),
                 out.as_mut_ptr().cast(),
@@ -96,7 +111,7 @@ impl SlabCache {
         // SAFETY: By the safety requirements of this function and the type invariants.
         unsafe {
             bindings::kmem_cache_free_bulk(
-                self.0.as_ptr(),
+                self.raw.as_ptr(),
                 objects.len(),
                 objects.as_mut_ptr().cast(),
             )
@@ -107,8 +122,11 @@ impl SlabCache {
 impl Drop for SlabCache {
     /// `kmem_cache_destroy()`: complains where objects are left.
     fn drop(&mut self) {
+        if self.leaked.load(Relaxed) {
+            return;
+        }
         // SAFETY: By the type invariants; nobody uses the cache any more.
-        unsafe { bindings::kmem_cache_destroy(self.0.as_ptr()) };
+        unsafe { bindings::kmem_cache_destroy(self.raw.as_ptr()) };
     }
 }
 
