@@ -60,13 +60,12 @@ void rcu_ptr_barrier(void)
 }
 EXPORT_SYMBOL_GPL(rcu_ptr_barrier);
 
-<<<<<<< HEAD
 unsigned long rcu_ptr_word(int cpu, unsigned int index)
 {
 	return rcu_ptr_rs_word(cpu, index);
 }
 EXPORT_SYMBOL_GPL(rcu_ptr_word);
-=======
+
 /* Caches with sheaves: the hot functions are Rust's own. */
 
 struct rcu_ptr_cache *
@@ -94,7 +93,6 @@ EXPORT_SYMBOL_GPL(rcu_ptr_cache_free);
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_free_rcu);
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_prefill);
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_size);
->>>>>>> d21ec40 (sheaf: add caches with sheaves (work in progress))
 
 /* Interrupts, preemption and raw spinlocks. */
 

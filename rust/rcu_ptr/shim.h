@@ -117,15 +117,12 @@ void rcu_ptr_rs_kvfree(void *field, void *ptr, unsigned long caller);
 void rcu_ptr_rs_kfree_nolock(void *field, void *ptr, unsigned long caller);
 void rcu_ptr_rs_kvfree_mightsleep(void *ptr, unsigned long caller);
 void rcu_ptr_rs_barrier(void);
-<<<<<<< HEAD
 unsigned long rcu_ptr_rs_word(int cpu, unsigned int index);
-=======
 int rcu_ptr_rs_cache_create(const char *name, unsigned int size,
 			    const struct rcu_ptr_cache_args *args,
 			    unsigned int flags, struct rcu_ptr_cache **out);
 void rcu_ptr_rs_cache_destroy(struct rcu_ptr_cache *cache,
 			      unsigned long caller);
->>>>>>> d21ec40 (sheaf: add caches with sheaves (work in progress))
 int rcu_ptr_rs_param_set(int param, const char *val);
 int rcu_ptr_rs_param_get(int param, char *buf, size_t size);
 
