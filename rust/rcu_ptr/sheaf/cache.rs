@@ -380,8 +380,13 @@ impl Here<'_> {
 
     /// An empty sheaf: a stocked one, or fresh memory.
     pub(super) fn find_empty(self, ctx: Context) -> Option<Empty> {
-        self.stocked_empty(ctx)
-            .or_else(|| self.cache.new_sheaf_nolock())
+        self.stocked_empty(ctx).or_else(|| {
+            if cfg!(all(CONFIG_DEBUG_KMEMLEAK, not(CONFIG_PREEMPT_RT))) && ctx.preemptible {
+                // Where kmalloc_nolock() would hide what is in it: see `new_sheaf_nolock()`.
+                return self.cache.new_sheaf(slab::GFP_ATOMIC);
+            }
+            self.cache.new_sheaf_nolock()
+        })
     }
 
     /// An empty sheaf: this CPU's spare, or one of the barn (and another as the spare).

@@ -41,6 +41,8 @@ fn drain(cache: &Cache) {
         pcs.tick.sync();
         pcs.monitor.cancel_sync();
     }
+    // Uses the spares of the CPU it runs on.
+    cache.refill.cancel_sync();
     // What was freed before the call is out of readers' sight after this, and what CPUs did to
     // their sheaves is seen here.
     gp::synchronize();
@@ -51,7 +53,6 @@ fn drain(cache: &Cache) {
     }
     rcu_callback::barrier();
     // Nobody queues these any more.
-    cache.refill.cancel_sync();
     cache.trim.cancel_sync();
     cache.reap.cancel_sync();
     // A trim or a reap that was cancelled may have been queued by the other.

@@ -177,6 +177,7 @@ impl Filling {
 
     /// Takes the object out again: the sheaf was not installed.
     pub(crate) fn undo(self) -> Empty {
+        self.0.set_range(SLOTS, SLOTS);
         Empty(self.0)
     }
 }

@@ -180,3 +180,5 @@ pub(crate) const GFP_REFILL: u32 = sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_
 pub(crate) const GFP_TRY: u32 = sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_TRY;
 /// What an attempt that may fail must not have.
 pub(crate) const GFP_NOFAIL: u32 = sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_NOFAIL;
+/// Flags of an attempt that may not sleep, and may fail.
+pub(crate) const GFP_ATOMIC: u32 = bindings::GFP_NOWAIT | GFP_TRY;
