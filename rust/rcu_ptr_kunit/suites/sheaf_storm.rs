@@ -1,12 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! All contexts at once on one cache with sheaves: tasks, softirqs and interrupts of every CPU
-//! replace objects that readers look at. Nothing is given out twice or too early, nothing is lost.
+//! All contexts at once on one cache with sheaves: tasks, softirqs, interrupts and NMIs of every CPU
+//! replace objects that readers look at; and an NMI at every instruction of the calls. Nothing is
+//! given out twice or too early, nothing is lost.
 
 use crate::{
+    nmi::storm,
     sys::{
-        cache::{Args, SheafCache},
-        cpu, thread,
+        cache::{self, Args, SheafCache},
+        core,
+        cpu::{self, Context},
+        nmi::{
+            breakpoint::{Breakpoint, Kind},
+            Hook,
+        },
+        skip::skip,
+        thread,
         timer::{Periodic, Where},
     },
     table::{Alloc, Table, Wrong, SIZE},
@@ -21,10 +30,11 @@ struct Outcome {
     replaced: u64,
     looks: u64,
     interrupts: u64,
+    nmis: u64,
 }
 
 /// A storm of `rounds` of each task, with objects in sheaves of `capacity`.
-fn storm(capacity: u32, rounds: usize) -> Result<Outcome> {
+fn all_contexts(capacity: u32, rounds: usize) -> Result<Outcome> {
     let args = Args {
         sheaf_capacity: capacity,
         barn_limit: 16,
@@ -64,12 +74,21 @@ fn storm(capacity: u32, rounds: usize) -> Result<Outcome> {
             });
         });
     };
-    thread::on_cpus(cpu::online(), &task, || ())?;
+    let nmis = Atomic::<u64>::new(0);
+    let nmi = || {
+        nmis.fetch_add(u64::from(cpu::context() == Context::Nmi), Relaxed);
+        interrupt();
+    };
+    let weather = storm::strongest().ok_or(ENODEV)?;
+    storm::during(weather, &nmi, || {
+        thread::on_cpus(cpu::online(), &task, || ())
+    })??;
     let outcome = Outcome {
         wrong: table.wrong(),
         replaced: table.replaced.load(Relaxed),
         looks: table.looks.load(Relaxed),
         interrupts: interrupts.load(Relaxed),
+        nmis: nmis.load(Relaxed),
     };
     drop(table);
     Ok(outcome)
@@ -77,12 +96,65 @@ fn storm(capacity: u32, rounds: usize) -> Result<Outcome> {
 
 fn report(what: &str, o: &Outcome) {
     kernel::kunit::info(fmt!(
-        "rcu_ptr_sheaf_storm: {}: {} objects replaced, {} looks, {} interrupts\n",
+        "rcu_ptr_sheaf_storm: {}: {} objects replaced, {} looks, {} interrupts, {} of them NMIs\n",
         what,
         o.replaced,
         o.looks,
-        o.interrupts
+        o.interrupts,
+        o.nmis
     ));
+}
+
+/// What a sweep saw.
+#[derive(Default)]
+struct Swept {
+    /// Offsets at which NMIs came.
+    hit: usize,
+    wrong: Wrong,
+}
+
+/// An NMI at every instruction of the first `bytes` of a function, while this task calls all of
+/// them. The NMI does the same as the task.
+fn sweep(function: usize, bytes: usize, capacity: u32) -> Result<Swept> {
+    let args = Args {
+        sheaf_capacity: capacity,
+        ..Args::default()
+    };
+    let cache = SheafCache::new(c"rcu_ptr_sweep", SIZE, args)?;
+    cache.prefill(100)?;
+    let table = Table::new(&cache, 40)?;
+    let next = Atomic::<u64>::new(0);
+    let came = Atomic::<u64>::new(0);
+    let act = |how: Alloc| {
+        let i = next.fetch_add(1, Relaxed) as usize;
+        table.replace(i * 7, how);
+        table.touch(how);
+        table.look(i, 7);
+    };
+    let nmi = || {
+        if cpu::context() == Context::Nmi {
+            came.fetch_add(1, Relaxed);
+            act(Alloc::Nolock);
+            act(Alloc::Nolock);
+        }
+    };
+    let hook = Hook::new(&nmi);
+    let mut swept = Swept::default();
+    for offset in 0..bytes {
+        let before = came.load(Relaxed);
+        let breakpoint = Breakpoint::new(Kind::Execute, function + offset, &hook)?;
+        for _ in 0..4 {
+            act(Alloc::Sleep);
+            act(Alloc::Nolock);
+        }
+        drop(breakpoint);
+        swept.hit += usize::from(came.load(Relaxed) != before);
+        if offset % 32 == 0 {
+            core::barrier();
+        }
+    }
+    swept.wrong = table.wrong();
+    Ok(swept)
 }
 
 #[kunit_tests(rcu_ptr_sheaf_storm)]
@@ -91,10 +163,10 @@ mod tests {
 
     #[test]
     fn large_sheaves() -> Result {
-        let outcome = storm(0, 30_000)?;
+        let outcome = all_contexts(0, 30_000)?;
         report("56 slots", &outcome);
         assert!(outcome.wrong == Wrong::default());
-        assert!(outcome.interrupts > 20 && outcome.looks > 1000);
+        assert!(outcome.interrupts > 20 && outcome.nmis > 20 && outcome.looks > 1000);
         Ok(())
     }
 
@@ -102,10 +174,32 @@ mod tests {
     #[test]
     fn small_sheaves() -> Result {
         for capacity in [1, 2, 5] {
-            let outcome = storm(capacity, 10_000)?;
+            let outcome = all_contexts(capacity, 10_000)?;
             report("small", &outcome);
             assert!(outcome.wrong == Wrong::default());
-            assert!(outcome.interrupts > 20 && outcome.looks > 1000);
+            assert!(outcome.interrupts > 20 && outcome.nmis > 20 && outcome.looks > 1000);
+        }
+        Ok(())
+    }
+
+    /// Alloc, free and free_rcu, with sheaves of 1 (the slow way every time), 2 and 56.
+    #[test]
+    fn nmi_at_every_instruction() -> Result {
+        if cfg!(not(CONFIG_X86_64)) {
+            skip(c"needs breakpoints that raise NMIs");
+            return Ok(());
+        }
+        for function in cache::functions() {
+            for capacity in [0, 1, 2] {
+                let swept = sweep(function, 96, capacity)?;
+                kernel::kunit::info(fmt!(
+                    "rcu_ptr_sheaf_storm: NMIs at {} instructions, capacity {}\n",
+                    swept.hit,
+                    capacity
+                ));
+                // The shortest way through any of them has more.
+                assert!(swept.hit >= 10 && swept.wrong == Wrong::default());
+            }
         }
         Ok(())
     }

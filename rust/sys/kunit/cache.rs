@@ -108,3 +108,13 @@ pub(crate) fn null(cache: &SheafCache) {
         sys::rcu_ptr_cache_destroy(ptr::null_mut());
     }
 }
+
+/// Where the calls of any context begin.
+pub(crate) fn functions() -> [usize; 4] {
+    [
+        sys::rcu_ptr_cache_alloc_call as *const () as usize,
+        sys::rcu_ptr_cache_alloc_nolock as *const () as usize,
+        sys::rcu_ptr_cache_free as *const () as usize,
+        sys::rcu_ptr_cache_free_rcu as *const () as usize,
+    ]
+}
