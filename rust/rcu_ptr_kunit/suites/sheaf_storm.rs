@@ -197,8 +197,8 @@ mod tests {
                     swept.hit,
                     capacity
                 ));
-                // The shortest way through any of them has more.
-                assert!(swept.hit >= 10 && swept.wrong == Wrong::default());
+                // With a capacity of 1 free_rcu() goes on to its slow way after 9.
+                assert!(swept.hit >= 9 && swept.wrong == Wrong::default());
             }
         }
         Ok(())
