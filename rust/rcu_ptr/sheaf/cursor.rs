@@ -95,7 +95,11 @@ impl<W: LocalWord> Cursor<W> {
     /// something first.
     ///
     /// The value may have been away and back: another used-up sheaf is as good.
-    pub(crate) fn install<S: Install>(self, seen: UsedUp, sheaf: S) -> Result<Option<Installed>, S> {
+    pub(crate) fn install<S: Install>(
+        self,
+        seen: UsedUp,
+        sheaf: S,
+    ) -> Result<Option<Installed>, S> {
         if self.0.cmpxchg(seen.0, sheaf.cursor()) != seen.0 {
             return Err(sheaf);
         }

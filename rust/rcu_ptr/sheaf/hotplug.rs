@@ -4,7 +4,11 @@
 //! a grace period.
 
 use super::{
-    cache::Cache, cursor::Undisturbed, free, monitor, pcs::Pcs, reclaim,
+    cache::Cache,
+    cursor::Undisturbed,
+    free, monitor,
+    pcs::Pcs,
+    reclaim,
     sheaf::{Chain, Empty, Full, Owned, Rest},
     shrink, Sheaves,
 };

@@ -50,7 +50,9 @@ pub(crate) mod sheaf;
 mod shrink;
 pub(crate) mod stats;
 
-use crate::sys::{context::CpusStay, hotplug::Hotplug, rcu_callback, shrinker::Shrinker, work::WorkQueue};
+use crate::sys::{
+    context::CpusStay, hotplug::Hotplug, rcu_callback, shrinker::Shrinker, work::WorkQueue,
+};
 use cache::{Cache, CacheRef};
 use core::ptr::{self, NonNull};
 use kernel::{

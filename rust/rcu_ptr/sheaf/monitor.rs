@@ -24,12 +24,7 @@ use super::{
 };
 use crate::{
     params,
-    sys::{
-        context,
-        irq::IrqsOff,
-        preempt::PreemptOff,
-        work::Handler,
-    },
+    sys::{context, irq::IrqsOff, preempt::PreemptOff, work::Handler},
 };
 use core::ptr;
 use kernel::sync::atomic::{Acquire, Relaxed, Release};

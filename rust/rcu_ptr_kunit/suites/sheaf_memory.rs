@@ -107,7 +107,9 @@ mod tests {
                 let slot = &slots[i % 64];
                 if cpu == here {
                     if slot.load(Relaxed).is_null() {
-                        let object = cache.alloc(false).map_or(::core::ptr::null_mut(), NonNull::as_ptr);
+                        let object = cache
+                            .alloc(false)
+                            .map_or(::core::ptr::null_mut(), NonNull::as_ptr);
                         slot.xchg(object, kernel::sync::atomic::Full);
                     }
                 } else if let Some(object) =

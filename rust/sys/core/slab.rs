@@ -16,8 +16,7 @@ use kernel::{
 pub(crate) const REFUSED_FLAGS: u32 = sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_REFUSED_SLAB_FLAGS;
 
 /// Flags that ask for memory of a kind that [`kmalloc_nolock()`] doesn't give.
-pub(crate) const OWN_MEMORY_FLAGS: u32 =
-    sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_OWN_MEMORY_FLAGS;
+pub(crate) const OWN_MEMORY_FLAGS: u32 = sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_OWN_MEMORY_FLAGS;
 
 /// A kmem_cache.
 ///
@@ -166,7 +165,8 @@ pub(crate) unsafe fn kfree(memory: NonNull<u8>) {
 }
 
 /// The largest object that [`kmalloc_nolock()`] knows.
-pub(crate) const MAX_NOLOCK_SIZE: usize = sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_KMALLOC_MAX_CACHE_SIZE as usize;
+pub(crate) const MAX_NOLOCK_SIZE: usize =
+    sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_KMALLOC_MAX_CACHE_SIZE as usize;
 
 /// Whether an allocation with `gfp` may sleep, which also means that interrupts are on.
 pub(crate) fn may_block(gfp: u32) -> bool {
