@@ -89,7 +89,6 @@ void rcu_ptr_shim_warn_early(void *ptr);
 void rcu_ptr_shim_warn_held(const char *name, long objects,
 			    unsigned long caller);
 
-
 void rcu_ptr_shim_trace_queue(int engine, int channel, void *ptr,
 			      unsigned long caller);
 void rcu_ptr_shim_trace_batch_start(int cpu, int batch, unsigned long slab,

@@ -109,8 +109,10 @@ mod tests {
         // The link would lie beyond the first page.
         assert!(make(4096, Args::default()) == Some(EINVAL));
         assert!(make(4096, args(8, 8)).is_none());
-        let mut args = Args::default();
-        args.barn_limit = 1 << 20;
+        let args = Args {
+            barn_limit: 1 << 20,
+            ..Args::default()
+        };
         assert!(make(SIZE, args) == Some(EINVAL));
     }
 
@@ -127,8 +129,10 @@ mod tests {
             (1500, 0),
             (4088, 4096),
         ] {
-            let mut args = Args::default();
-            args.align = align;
+            let args = Args {
+                align,
+                ..Args::default()
+            };
             let cache = SheafCache::new(c"rcu_ptr_sizes", size, args)?;
             for _ in 0..2 {
                 let good = keeps_contents(&cache, size, align.max(8) as usize, 300)?;
@@ -220,9 +224,11 @@ mod tests {
 
     #[test]
     fn prefilled() -> Result {
-        let mut args = Args::default();
         // Nothing that kmalloc_nolock() could stand in for.
-        args.align = 64;
+        let args = Args {
+            align: 64,
+            ..Args::default()
+        };
         let cache = SheafCache::new(c"rcu_ptr_prefill", SIZE, args)?;
         cache.prefill(1000)?;
         let mut held = KVVec::<NonNull<u8>>::with_capacity(1000, GFP_KERNEL)?;
@@ -243,8 +249,10 @@ mod tests {
     /// A worker brings what an allocation in NMI did not find.
     #[test]
     fn asked_for() -> Result {
-        let mut args = Args::default();
-        args.align = 64;
+        let args = Args {
+            align: 64,
+            ..Args::default()
+        };
         let cache = SheafCache::new(c"rcu_ptr_asked", SIZE, args)?;
         assert!(cache.alloc_nolock().is_none());
         let mut object = None;
