@@ -11,7 +11,10 @@
 #define _LINUX_RCU_PTR_H
 
 #include <linux/build_bug.h>
+#include <linux/gfp_types.h>
+#include <linux/slab.h>
 #include <linux/stddef.h>
+#include <linux/string.h>
 #include <linux/types.h>
 
 /**
@@ -149,5 +152,147 @@ void rcu_ptr_barrier(void);
  * Context: any but NMI.
  */
 unsigned long rcu_ptr_word(int cpu, unsigned int index);
+
+/**
+ * DOC: caches
+ *
+ * A cache whose objects go round without touching the slab: freed ones wait
+ * for a grace period in sheaves of up to 56 pointers, and are given out again
+ * from the same sheaves.  Allocation and both ways to free take one object
+ * slot of this CPU, in any context, NMI included, with no lock, no locked
+ * instruction and no barrier.
+ *
+ * Objects have no constructor and keep whatever they held.
+ */
+struct rcu_ptr_cache;
+
+/**
+ * struct rcu_ptr_cache_args - less common arguments of rcu_ptr_cache_create()
+ * @align: alignment of the objects in bytes, a power of two; 0: 8
+ * @link_offset: offset of a field of type struct rcu_ptr in the object
+ * @use_link_offset: whether there is one
+ * @sheaf_capacity: objects in a sheaf, 1 to 56; 0: by the size of the object
+ * @barn_limit: full sheaves to keep per node, up to 65536, and as many empty
+ *	ones; 0: 4 MiB worth of objects, at least 10 and at most 1024
+ *
+ * The link is only used for objects that are freed in NMI where no empty sheaf
+ * is to be had.  Without a field for it 8 bytes are added behind each object.
+ */
+struct rcu_ptr_cache_args {
+	unsigned int align;
+	unsigned int link_offset;
+	bool use_link_offset;
+	unsigned int sheaf_capacity;
+	unsigned int barn_limit;
+};
+
+/**
+ * rcu_ptr_cache_create() - make a cache
+ * @name: as kmem_cache_create() has it; copied
+ * @size: bytes of an object
+ * @args: more arguments, or NULL
+ * @flags: SLAB flags but SLAB_ACCOUNT and SLAB_PANIC: an object that is given
+ *	out again is not charged again
+ *
+ * Without a field for the link @size may be up to 4088 bytes, with one any
+ * that kmem_cache_create() takes.
+ *
+ * Context: process context, may sleep.
+ * Return: the cache, or ERR_PTR(-EINVAL) or ERR_PTR(-ENOMEM)
+ */
+struct rcu_ptr_cache *
+rcu_ptr_cache_create(const char *name, unsigned int size,
+		     const struct rcu_ptr_cache_args *args, slab_flags_t flags);
+
+/**
+ * rcu_ptr_cache_destroy() - destroy a cache
+ * @cache: a cache nobody uses any more, or NULL
+ *
+ * Waits for objects whose grace period is not over.  Where its user still
+ * holds objects a warning says how many; they are leaked, with the kmem_cache
+ * that they are from.
+ *
+ * Context: process context, may sleep.
+ */
+void rcu_ptr_cache_destroy(struct rcu_ptr_cache *cache);
+
+/* Private: rcu_ptr_cache_alloc() without __GFP_ZERO. */
+void *rcu_ptr_cache_alloc_call(struct rcu_ptr_cache *cache, gfp_t gfp);
+
+/**
+ * rcu_ptr_cache_size() - bytes of an object
+ * @cache: the cache
+ *
+ * Context: any.
+ * Return: what rcu_ptr_cache_create() was given
+ */
+unsigned int rcu_ptr_cache_size(const struct rcu_ptr_cache *cache);
+
+/**
+ * rcu_ptr_cache_alloc() - allocate an object
+ * @cache: the cache
+ * @gfp: as for kmem_cache_alloc()
+ *
+ * Context: that of kmem_cache_alloc() with @gfp; never NMI.
+ * Return: the object, or NULL
+ */
+static inline void *rcu_ptr_cache_alloc(struct rcu_ptr_cache *cache, gfp_t gfp)
+{
+	void *p = rcu_ptr_cache_alloc_call(cache, gfp & ~__GFP_ZERO);
+
+	if (p && (gfp & __GFP_ZERO))
+		memset(p, 0, rcu_ptr_cache_size(cache));
+	return p;
+}
+
+/**
+ * rcu_ptr_cache_alloc_nolock() - allocate an object, from anywhere
+ * @cache: the cache
+ *
+ * Takes what sheaves have; after that what kmalloc_nolock() gives, if the
+ * alignment and the flags of the cache allow for it.  Where there is nothing
+ * a worker is asked to bring more.  rcu_ptr_cache_prefill() has it there
+ * before.
+ *
+ * Context: any, NMI included.
+ * Return: the object, or NULL
+ */
+void *rcu_ptr_cache_alloc_nolock(struct rcu_ptr_cache *cache);
+
+/**
+ * rcu_ptr_cache_free() - free an object at once
+ * @cache: the cache
+ * @object: an object of it that no reader can have, or NULL
+ *
+ * Context: any, NMI included.
+ */
+void rcu_ptr_cache_free(struct rcu_ptr_cache *cache, void *object);
+
+/**
+ * rcu_ptr_cache_free_rcu() - free an object after a grace period
+ * @cache: the cache
+ * @object: an object of it, or NULL
+ *
+ * Readers inside rcu_read_lock() that already hold the object may go on
+ * reading all of it but a field that @link_offset named.
+ *
+ * Context: any, NMI included.  Never fails.
+ */
+void rcu_ptr_cache_free_rcu(struct rcu_ptr_cache *cache, void *object);
+
+/**
+ * rcu_ptr_cache_prefill() - have objects at hand
+ * @cache: the cache
+ * @objects: how many more, rounded up to whole sheaves
+ * @gfp: as for kmem_cache_alloc(), allowing to sleep
+ *
+ * Brings as many objects to this CPU's node and keeps them from reclaim; a
+ * worker makes up for what allocations in NMI take.
+ *
+ * Context: process context, may sleep.
+ * Return: 0, -EINVAL or -ENOMEM
+ */
+int rcu_ptr_cache_prefill(struct rcu_ptr_cache *cache, unsigned int objects,
+			  gfp_t gfp);
 
 #endif /* _LINUX_RCU_PTR_H */

@@ -10,6 +10,8 @@
 //! |---|---|
 //! | [`RcuBox`] | after a grace period, when it is dropped |
 //! | [`RcuDropBox`] | the same, and runs a destructor first |
+//! | [`CacheBox`] | the same, for use by its [`Cache`], in any context |
+//! | [`NewBox`] | at once, for use by its [`Cache`], in any context |
 //! | [`free_mightsleep()`] | after a grace period, with no field in the object |
 //!
 //! ```ignore
@@ -42,10 +44,12 @@
 #[path = "../sys/client/mod.rs"]
 mod sys;
 
+mod cache;
 mod field;
 mod rcu_box;
 mod slot;
 
+pub(crate) use cache::{Cache, CacheBox, CacheSlot, NewBox};
 pub(crate) use field::{impl_has_rcu_ptr, HasRcuPtr, RcuPtr};
 pub(crate) use rcu_box::{free_mightsleep, DropBeforeGp, RcuBox, RcuDropBox};
 pub(crate) use slot::RcuSlot;

@@ -9,6 +9,7 @@ use crate::{
     lockless::Lockless,
     packing::KERNEL_BIT,
     rfc::Rfc,
+    sheaf::Sheaves,
     sys::{
         current_block,
         debug::{self, Misuse},
@@ -156,6 +157,17 @@ pub(crate) fn word(cpu: i32, index: usize) -> usize {
 /// May sleep.
 pub(crate) fn barrier() {
     gp::might_sleep();
+    Sheaves::get().barrier();
+    // After the sheaves: a CPU without an empty one hands objects to the engine.
+    engine_barrier();
+}
+
+/// Waits for everything that the engine was given before the call.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn engine_barrier() {
     engine!(barrier());
 }
 

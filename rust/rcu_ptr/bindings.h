@@ -5,3 +5,20 @@
 #include <linux/rcu_ptr.h>
 #include <trace/events/rcu_ptr.h>
 #include "shim.h"
+
+/* Macros that bindgen can't evaluate by itself. */
+#include <linux/slab.h>
+
+enum rcu_ptr_shim_constants {
+	RCU_PTR_SHIM_KMALLOC_MAX_CACHE_SIZE = KMALLOC_MAX_CACHE_SIZE,
+	RCU_PTR_SHIM_SLAB_NO_MERGE = (__force int)SLAB_NO_MERGE,
+	/* A charge or a panic would be for one allocation of many. */
+	RCU_PTR_SHIM_REFUSED_SLAB_FLAGS = (__force int)(SLAB_ACCOUNT | SLAB_PANIC),
+	/* Objects that kmalloc_nolock() has no substitute for. */
+	RCU_PTR_SHIM_OWN_MEMORY_FLAGS = (__force int)(SLAB_TYPESAFE_BY_RCU |
+		SLAB_CACHE_DMA | SLAB_CACHE_DMA32),
+	RCU_PTR_SHIM_GFP_REFILL = (__force int)(GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN),
+	RCU_PTR_SHIM_GFP_TRY = (__force int)(__GFP_NORETRY | __GFP_NOWARN),
+	RCU_PTR_SHIM_GFP_NOFAIL = (__force int)__GFP_NOFAIL,
+	RCU_PTR_SHIM_GFP_MAY_BLOCK = (__force int)__GFP_DIRECT_RECLAIM,
+};

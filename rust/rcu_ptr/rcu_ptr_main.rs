@@ -14,6 +14,7 @@ mod packing;
 mod params;
 mod platform;
 mod rfc;
+mod sheaf;
 mod stats;
 mod sync;
 
@@ -39,6 +40,7 @@ enum Running {
 struct RcuPtrModule {
     #[pin]
     stats: stats::StatsFile,
+    _sheaves: sheaf::Running,
     _engine: Running,
 }
 
@@ -63,6 +65,7 @@ impl kernel::InPlaceModule for RcuPtrModule {
                 );
                 running
             },
+            _sheaves: sheaf::Sheaves::start()?,
             stats <- stats::StatsFile::new(),
         })
     }

@@ -16,8 +16,10 @@
 #include <linux/percpu.h>
 #include <linux/preempt.h>
 #include <linux/rcupdate.h>
+#include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/vmalloc.h>
+#include <linux/topology.h>
 #include <linux/workqueue.h>
 #include <linux/rcu_ptr.h>
 
@@ -100,6 +102,34 @@ unsigned long rcu_ptr_word(int cpu, unsigned int index)
 	return rcu_ptr_rs_word(cpu, index);
 }
 EXPORT_SYMBOL_GPL(rcu_ptr_word);
+
+/* Caches with sheaves: the hot functions are Rust's own. */
+
+struct rcu_ptr_cache *
+rcu_ptr_cache_create(const char *name, unsigned int size,
+		     const struct rcu_ptr_cache_args *args, slab_flags_t flags)
+{
+	struct rcu_ptr_cache *cache = NULL;
+	int err;
+
+	err = rcu_ptr_rs_cache_create(name, size, args,
+				      (__force unsigned int)flags, &cache);
+	return err ? ERR_PTR(err) : cache;
+}
+EXPORT_SYMBOL_GPL(rcu_ptr_cache_create);
+
+void rcu_ptr_cache_destroy(struct rcu_ptr_cache *cache)
+{
+	rcu_ptr_rs_cache_destroy(cache, _RET_IP_);
+}
+EXPORT_SYMBOL_GPL(rcu_ptr_cache_destroy);
+
+EXPORT_SYMBOL_GPL(rcu_ptr_cache_alloc_call);
+EXPORT_SYMBOL_GPL(rcu_ptr_cache_alloc_nolock);
+EXPORT_SYMBOL_GPL(rcu_ptr_cache_free);
+EXPORT_SYMBOL_GPL(rcu_ptr_cache_free_rcu);
+EXPORT_SYMBOL_GPL(rcu_ptr_cache_prefill);
+EXPORT_SYMBOL_GPL(rcu_ptr_cache_size);
 
 /* Interrupts, preemption and raw spinlocks. */
 
@@ -255,6 +285,49 @@ bool rcu_ptr_shim_is_vmalloc(const void *ptr)
 	return is_vmalloc_addr(ptr);
 }
 
+void *rcu_ptr_shim_kmalloc(size_t size, gfp_t gfp)
+{
+	return kmalloc(size, gfp);
+}
+
+void *rcu_ptr_shim_kmalloc_nolock(size_t size)
+{
+	return kmalloc_nolock(size, 0, NUMA_NO_NODE);
+}
+
+int rcu_ptr_shim_nr_node_ids(void)
+{
+	return nr_node_ids;
+}
+
+int rcu_ptr_shim_node_of(const void *object)
+{
+	return page_to_nid(virt_to_page(object));
+}
+
+int rcu_ptr_shim_node_of_cpu(int cpu)
+{
+	return cpu_to_mem(cpu);
+}
+
+/* Context. */
+
+int rcu_ptr_shim_this_cpu_id(void)
+{
+	return raw_smp_processor_id();
+}
+
+/* The caller's own preempt_disable() is not counted. */
+unsigned int rcu_ptr_shim_context(void)
+{
+	bool irqs_on = !irqs_disabled() && !in_nmi();
+
+	return (irqs_on ? RCU_PTR_CONTEXT_MAY_LOCK : 0) |
+	       (IS_ENABLED(CONFIG_PREEMPT_COUNT) && irqs_on &&
+		preempt_count() == PREEMPT_DISABLE_OFFSET ?
+		RCU_PTR_CONTEXT_PREEMPTIBLE : 0);
+}
+
 /* Debug features. */
 
 #ifdef CONFIG_DEBUG_OBJECTS_RCU_HEAD
@@ -334,6 +407,13 @@ void rcu_ptr_shim_warn_early(void *ptr)
 {
 	WARN_ONCE(1, "rcu_ptr: grace period of batch %px is not over, leaked\n",
 		  ptr);
+}
+
+void rcu_ptr_shim_warn_held(const char *name, long objects,
+			    unsigned long caller)
+{
+	WARN(1, "rcu_ptr: cache %s is destroyed with %ld objects still held, leaked with it; called from %pS\n",
+	     name, objects, (void *)caller);
 }
 
 /* Tracepoints: the Rust side calls these only when the event is on. */

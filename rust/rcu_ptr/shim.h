@@ -15,6 +15,8 @@
 #include <asm/cpucaps.h>
 #endif
 
+struct rcu_ptr_cache;
+struct rcu_ptr_cache_args;
 struct rcu_work;
 struct delayed_work;
 struct irq_work;
@@ -64,6 +66,22 @@ unsigned long rcu_ptr_shim_vmalloc_start(void);
 unsigned long rcu_ptr_shim_vmalloc_end(void);
 bool rcu_ptr_shim_is_vmalloc(const void *ptr);
 
+void *rcu_ptr_shim_kmalloc(size_t size, gfp_t gfp);
+void *rcu_ptr_shim_kmalloc_nolock(size_t size);
+
+int rcu_ptr_shim_nr_node_ids(void);
+int rcu_ptr_shim_node_of(const void *object);
+int rcu_ptr_shim_node_of_cpu(int cpu);
+int rcu_ptr_shim_this_cpu_id(void);
+
+/* What the caller of an any-context function was doing. */
+enum rcu_ptr_context {
+	RCU_PTR_CONTEXT_MAY_LOCK = 1,
+	RCU_PTR_CONTEXT_PREEMPTIBLE = 2,
+};
+
+unsigned int rcu_ptr_shim_context(void);
+
 bool rcu_ptr_shim_debug_queue(void *ptr);
 void rcu_ptr_shim_debug_unqueue(void *ptr);
 void rcu_ptr_shim_kmemleak_ignore(const void *ptr);
@@ -74,6 +92,8 @@ void rcu_ptr_shim_warn_align(void *ptr, void *field, unsigned long caller);
 void rcu_ptr_shim_warn_offset(void *ptr, void *field, unsigned long caller);
 void rcu_ptr_shim_warn_double(void *ptr, void *field, unsigned long caller);
 void rcu_ptr_shim_warn_early(void *ptr);
+void rcu_ptr_shim_warn_held(const char *name, long objects,
+			    unsigned long caller);
 
 void rcu_ptr_shim_trace_queue(int engine, int channel, void *ptr,
 			      unsigned long caller);
@@ -123,6 +143,11 @@ bool rcu_ptr_rs_try_no_slot(void *ptr, unsigned long caller);
 void rcu_ptr_rs_kvfree_mightsleep(void *ptr, unsigned long caller);
 void rcu_ptr_rs_barrier(void);
 unsigned long rcu_ptr_rs_word(int cpu, unsigned int index);
+int rcu_ptr_rs_cache_create(const char *name, unsigned int size,
+			    const struct rcu_ptr_cache_args *args,
+			    unsigned int flags, struct rcu_ptr_cache **out);
+void rcu_ptr_rs_cache_destroy(struct rcu_ptr_cache *cache,
+			      unsigned long caller);
 int rcu_ptr_rs_param_set(int param, const char *val);
 int rcu_ptr_rs_param_get(int param, char *buf, size_t size);
 

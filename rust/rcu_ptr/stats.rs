@@ -2,7 +2,7 @@
 
 //! /sys/kernel/debug/rcu_ptr/stats: a line per possible CPU, and their sums.
 
-use crate::{api, engine::Gauges, params};
+use crate::{api, engine::Gauges, params, sheaf::stats::CachesFile};
 use kernel::{debugfs, fmt, prelude::*};
 
 /// The file; it goes when the value is dropped.
@@ -10,6 +10,8 @@ use kernel::{debugfs, fmt, prelude::*};
 pub(crate) struct StatsFile {
     #[pin]
     file: debugfs::File<()>,
+    #[pin]
+    caches: CachesFile,
     _dir: debugfs::Dir,
 }
 
@@ -23,6 +25,7 @@ impl StatsFile {
         let dir = debugfs::Dir::new(c"rcu_ptr");
         pin_init!(Self {
             file <- dir.read_callback_file(c"stats", (), &show),
+            caches <- CachesFile::new(&dir),
             _dir: dir.clone(),
         })
     }

@@ -8,6 +8,7 @@
 //!  route.rs    the ways to free an object
 //!  reader.rs   an RCU reader that watches objects while they are freed
 //!  nmi/        what NMIs do in tests, and storms of them
+//!  table.rs    objects of a cache with sheaves that readers find, and that change under them
 //!  params.rs   the core's parameters
 //!  suites/     a suite per file
 //!  demo.rs     objects of every kind, for people to look at
@@ -27,6 +28,7 @@ mod pool;
 mod reader;
 mod route;
 mod suites;
+mod table;
 
 use kernel::prelude::*;
 

@@ -233,7 +233,11 @@ impl Sweep {
             let name = self.code.name(function);
             let refused = states.iter().filter(|&&s| s == State::Refused).count();
             if hit == 0 {
-                pr_info!("sweep: never run by the load: {} ({})\n", name, states.len());
+                pr_info!(
+                    "sweep: never run by the load: {} ({})\n",
+                    name,
+                    states.len()
+                );
             } else {
                 let first = states.iter().position(|&s| s != State::Hit).unwrap_or(0);
                 pr_info!(

@@ -13,5 +13,8 @@ mod nmi;
 mod reader;
 mod reclaim;
 mod rust_api;
+mod sheaf_calls;
+mod sheaf_memory;
+mod sheaf_storm;
 mod sweep;
 mod volume;

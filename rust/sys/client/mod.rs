@@ -5,6 +5,8 @@
 #[path = "../generated.rs"]
 mod generated;
 
+pub(crate) mod cache;
+
 use core::ptr::NonNull;
 use generated as sys;
 use kernel::types::Opaque;

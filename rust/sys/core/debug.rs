@@ -106,3 +106,12 @@ pub(crate) fn warn_early(batch: *const u8) {
     // SAFETY: The shim only prints its argument.
     unsafe { sys::rcu_ptr_shim_warn_early(batch.cast_mut().cast()) };
 }
+
+/// A cache is destroyed while its user holds objects, or has given more back than it had.
+#[cold]
+pub(crate) fn warn_held(name: &CStr, objects: i64, caller: usize) {
+    // SAFETY: The shim only prints its arguments.
+    unsafe {
+        sys::rcu_ptr_shim_warn_held(name.as_char_ptr(), objects as c_long, caller as c_ulong)
+    };
+}

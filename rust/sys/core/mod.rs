@@ -6,20 +6,25 @@
 #[path = "../generated.rs"]
 pub(crate) mod generated;
 
+pub(crate) mod context;
 pub(crate) mod current_block;
 pub(crate) mod debug;
 pub(crate) mod entry;
+pub(crate) mod entry_cache;
 pub(crate) mod gp;
 pub(crate) mod hotplug;
 pub(crate) mod ipi;
 pub(crate) mod irq;
 pub(crate) mod irq_work;
 pub(crate) mod mem;
+pub(crate) mod node;
 pub(crate) mod percpu;
 pub(crate) mod pinned_timer;
 pub(crate) mod preempt;
 pub(crate) mod raw_lock;
+pub(crate) mod rcu_callback;
 pub(crate) mod shrinker;
+pub(crate) mod slab;
 pub(crate) mod this_cpu;
 pub(crate) mod timer;
 pub(crate) mod trace;

@@ -48,6 +48,29 @@ impl WorkQueue {
     }
 }
 
+impl WorkQueue {
+    /// Makes a workqueue whose items run on the CPU that they are queued for.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn per_cpu(name: &'static CStr) -> Result<Self> {
+        // SAFETY: The format takes the one string that follows.
+        let wq = unsafe {
+            bindings::alloc_workqueue_noprof(
+                c"%s".as_char_ptr(),
+                bindings::wq_flags_WQ_PERCPU | bindings::wq_flags_WQ_MEM_RECLAIM,
+                0,
+                name.as_char_ptr(),
+            )
+        };
+        if wq.is_null() {
+            return Err(ENOMEM);
+        }
+        Ok(Self(wq))
+    }
+}
+
 impl Drop for WorkQueue {
     fn drop(&mut self) {
         // SAFETY: By the type invariants; waits for what is queued.
@@ -99,6 +122,36 @@ impl<H: Handler> DelayedWork<H> {
     pub(crate) fn queue(&self, wq: &WorkQueue, delay: c_ulong) {
         // SAFETY: Both are live and initialised.
         unsafe { bindings::queue_delayed_work_on(WORK_CPU_UNBOUND, wq.0, self.work.get(), delay) };
+    }
+
+    /// As [`Self::queue()`], to run on `cpu`, or anywhere if that goes down meanwhile.
+    ///
+    /// # Context
+    ///
+    /// As for [`Self::queue()`].
+    pub(crate) fn queue_on(&self, cpu: i32, wq: &WorkQueue, delay: c_ulong) {
+        // SAFETY: Both are live and initialised; `cpu` is a possible CPU.
+        unsafe { bindings::queue_delayed_work_on(cpu, wq.0, self.work.get(), delay) };
+    }
+
+    /// As [`Self::queue_on()`], whether it was queued or not.
+    ///
+    /// # Context
+    ///
+    /// As for [`Self::queue()`].
+    pub(crate) fn modify_on(&self, cpu: i32, wq: &WorkQueue, delay: c_ulong) {
+        // SAFETY: As above.
+        unsafe { bindings::mod_delayed_work_on(cpu, wq.0, self.work.get(), delay) };
+    }
+
+    /// Waits until the item has run, at once if its time has not come.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn flush(&self) {
+        // SAFETY: The item is initialised.
+        unsafe { bindings::flush_delayed_work(self.work.get()) };
     }
 
     /// Queues the item at once, on the system's queue for urgent work.

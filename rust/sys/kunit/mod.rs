@@ -6,6 +6,7 @@
 #[path = "../generated.rs"]
 pub(crate) mod generated;
 
+pub(crate) mod cache;
 pub(crate) mod core;
 pub(crate) mod cpu;
 pub(crate) mod file;

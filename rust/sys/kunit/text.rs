@@ -12,9 +12,7 @@ use kernel::{bindings, prelude::*};
 /// `param` is a string that stays.
 unsafe fn word(param: *const c_char) -> &'static str {
     // SAFETY: By the safety requirements of this function.
-    unsafe { CStr::from_char_ptr(param) }
-        .to_str()
-        .unwrap_or("")
+    unsafe { CStr::from_char_ptr(param) }.to_str().unwrap_or("")
 }
 
 /// `sweep_module`: the module whose code is swept.

@@ -46,6 +46,17 @@ impl ThisCpuPtr {
         Self(word)
     }
 
+    /// The word `bytes` further on.
+    ///
+    /// # Safety
+    ///
+    /// There is one, in the same allocation.
+    #[inline(always)]
+    pub(crate) const unsafe fn byte_add(self, bytes: usize) -> Self {
+        // INVARIANT: By the safety requirements of this function.
+        Self(self.0.wrapping_byte_add(bytes))
+    }
+
     /// Reads the word.
     ///
     /// # Context

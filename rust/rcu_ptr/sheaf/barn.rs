@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The barn: full and empty sheaves of a node (`struct node_barn`), and what of them is too much.
+//!
+//! What comes is always taken; a worker brings the stock back to its limit, and takes away what
+//! nobody needed for a whole interval. The smallest stock of an interval tells that.
+
+use super::sheaf::{Empty, Full, Stack};
+
+/// What a barn holds, under its lock.
+pub(crate) struct Stock {
+    full: Stack<Full>,
+    empty: Stack<Empty>,
+    /// The smallest stock since the last [`Stock::idle()`].
+    low_full: usize,
+    low_empty: usize,
+    /// Sheaves of each kind to keep at most.
+    limit: usize,
+    /// Full sheaves to keep at least.
+    reserve: usize,
+    /// Collects objects of this node that were freed on others.
+    pub(crate) homecomers: Option<Full>,
+}
+
+/// How many sheaves are too many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Surplus {
+    pub(crate) full: usize,
+    pub(crate) empty: usize,
+}
+
+impl Stock {
+    /// An empty barn for up to `limit` full and as many empty sheaves.
+    pub(crate) const fn new(limit: usize) -> Self {
+        Self {
+            full: Stack::new(),
+            empty: Stack::new(),
+            low_full: 0,
+            low_empty: 0,
+            limit,
+            reserve: 0,
+            homecomers: None,
+        }
+    }
+
+    /// Full sheaves.
+    pub(crate) fn nr_full(&self) -> usize {
+        self.full.len()
+    }
+
+    /// Empty sheaves.
+    pub(crate) fn nr_empty(&self) -> usize {
+        self.empty.len()
+    }
+
+    /// Full sheaves that the shrinker may have.
+    pub(crate) fn spare_full(&self) -> usize {
+        self.full.len().saturating_sub(self.reserve)
+    }
+
+    /// Full sheaves that are missing from the reserve.
+    pub(crate) fn missing(&self) -> usize {
+        self.reserve.saturating_sub(self.full.len())
+    }
+
+    /// Keeps `sheaves` more full ones.
+    pub(crate) fn add_reserve(&mut self, sheaves: usize) {
+        self.reserve += sheaves;
+    }
+
+    /// Takes a full sheaf; the collected objects where there is no other.
+    pub(crate) fn take_full(&mut self) -> Option<Full> {
+        let sheaf = self.full.pop().or_else(|| self.homecomers.take());
+        self.low_full = self.low_full.min(self.full.len());
+        sheaf
+    }
+
+    /// Takes an empty sheaf.
+    pub(crate) fn take_empty(&mut self) -> Option<Empty> {
+        let sheaf = self.empty.pop();
+        self.low_empty = self.low_empty.min(self.empty.len());
+        sheaf
+    }
+
+    /// Adds a full sheaf.
+    pub(crate) fn put_full(&mut self, sheaf: Full) {
+        self.full.push(sheaf);
+    }
+
+    /// Adds an empty sheaf.
+    pub(crate) fn put_empty(&mut self, sheaf: Empty) {
+        self.empty.push(sheaf);
+    }
+
+    /// Collects `object`, in an empty sheaf of this barn where a new one is needed. `false`: there
+    /// is none.
+    pub(crate) fn come_home(&mut self, object: usize, capacity: usize) -> bool {
+        if let Some(sheaf) = &mut self.homecomers {
+            if sheaf.push(object, capacity) {
+                return true;
+            }
+        }
+        let Some(empty) = self.take_empty() else {
+            return false;
+        };
+        let fresh = empty.start(1, object, 0).done();
+        if let Some(full) = self.homecomers.replace(fresh) {
+            self.put_full(full);
+        }
+        true
+    }
+
+    /// What is above the limit.
+    pub(crate) fn excess(&self) -> Surplus {
+        Surplus {
+            full: self.full.len().saturating_sub(self.limit.max(self.reserve)),
+            empty: self.empty.len().saturating_sub(self.limit),
+        }
+    }
+
+    /// What nobody needed since the last call, and starts to count anew.
+    pub(crate) fn idle(&mut self) -> Surplus {
+        let surplus = Surplus {
+            full: self.low_full.min(self.spare_full()),
+            empty: self.low_empty,
+        };
+        self.low_full = self.full.len();
+        self.low_empty = self.empty.len();
+        surplus
+    }
+
+    /// Whether a later [`Stock::idle()`] may find something.
+    pub(crate) fn may_idle(&self) -> bool {
+        self.spare_full() > 0 || self.empty.len() > 0 || self.homecomers.is_some()
+    }
+
+    /// Takes everything, and the reserve goes.
+    pub(crate) fn take_all(&mut self) -> (Stack<Full>, Stack<Empty>) {
+        self.reserve = 0;
+        if let Some(sheaf) = self.homecomers.take() {
+            self.full.push(sheaf);
+        }
+        (self.full.take(), self.empty.take())
+    }
+}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The cursor: one word of a CPU that says which sheaf is installed and which slot is next.
+//!
+//! A slot is reserved by one addition, in any context of that CPU: there is nothing between finding
+//! the sheaf and taking the slot that an NMI could come into. Reads and writes of the slot follow,
+//! and the context may be interrupted before. So:
+//!
+//! 1. A slot of the rcu sheaf is read a grace period after the sheaf was closed. Every context that
+//!    had reserved a slot runs with preemption off, which the grace period waits for.
+//! 2. An emptied allocation sheaf is filled or freed a grace period after it was retired, for the
+//!    same reason; or where no context of the CPU can be interrupted in the middle of an operation
+//!    ([`Undisturbed`]).
+//! 3. A cursor is only exchanged on its own CPU, or on another once that CPU is dead. So the grace
+//!    period of 1 begins after everything that the contexts of the CPU did before they reserved:
+//!    the objects in those slots were out of readers' reach.
+//!
+//! A context that comes too late adds all the same, and leaves the cursor behind the last slot. It
+//! puts it right before it turns preemption on again (`install()` or `remove()`). So a cursor is
+//! never further behind than contexts can be nested on a CPU, and the head of the sheaf is longer
+//! than that.
+
+use super::{
+    geometry::{Slot, SHEAF_BYTES, SLOTS},
+    local::LocalWord,
+    sheaf::{Install, Installed, END, MASK, STRIDE},
+};
+use core::ptr::with_exposed_provenance;
+
+/// No sheaf.
+pub(crate) const NONE: usize = END;
+
+/// Contexts that can be nested on a CPU: task, softirq, interrupt, NMI, and exceptions inside.
+#[allow(dead_code)]
+const MAX_NESTED: usize = 6;
+const _: () = assert!(
+    (SHEAF_BYTES - END) / STRIDE > MAX_NESTED,
+    "cursors may run into the next sheaf"
+);
+
+/// Proof that no context of this CPU is interrupted in the middle of an operation on its sheaves.
+///
+/// # Invariants
+///
+/// The value lives in a context that was preemptible before it came here, with preemption off since;
+/// or no context of the CPU will ever run again.
+pub(crate) struct Undisturbed(());
+
+impl Undisturbed {
+    /// States it.
+    ///
+    /// # Safety
+    ///
+    /// The type invariants hold while the value lives.
+    pub(crate) const unsafe fn assume() -> Self {
+        // INVARIANT: By the safety requirements of this function.
+        Self(())
+    }
+}
+
+/// A cursor on this CPU.
+#[derive(Clone, Copy)]
+pub(crate) struct Cursor<W>(pub(crate) W);
+
+/// A cursor was seen behind the last slot.
+#[derive(Clone, Copy)]
+pub(crate) struct UsedUp(usize);
+
+/// Which slot a cursor value means: [`SLOTS`] when it is behind the last.
+fn slot_of(cursor: usize) -> usize {
+    ((cursor & MASK) / STRIDE).min(SLOTS)
+}
+
+impl<W: LocalWord> Cursor<W> {
+    /// Reserves the next slot for this context.
+    #[inline(always)]
+    pub(crate) fn reserve<'a>(self) -> Option<&'a Slot> {
+        let cursor = self.0.fetch_add(STRIDE);
+        if cursor & MASK < END {
+            // SAFETY: A cursor before the end points to a slot of the installed sheaf, which lives
+            // until a grace period after this context (2 above).
+            Some(unsafe { &*with_exposed_provenance::<Slot>(cursor) })
+        } else {
+            None
+        }
+    }
+
+    /// Whether the cursor is behind the last slot; and if so, the value to put right.
+    pub(crate) fn used_up(self) -> Option<UsedUp> {
+        let cursor = self.0.load();
+        (cursor & MASK >= END).then_some(UsedUp(cursor))
+    }
+
+    /// Exchanges a used-up sheaf for `sheaf`. Gives `sheaf` back where another context did
+    /// something first.
+    ///
+    /// The value may have been away and back: another used-up sheaf is as good.
+    pub(crate) fn install<S: Install>(
+        self,
+        seen: UsedUp,
+        sheaf: S,
+    ) -> Result<Option<Installed>, S> {
+        if self.0.cmpxchg(seen.0, sheaf.cursor()) != seen.0 {
+            return Err(sheaf);
+        }
+        // SAFETY: Exchanged just now.
+        Ok(unsafe { installed(seen.0) })
+    }
+
+    /// Removes a used-up sheaf. `Err`: another context did something first.
+    pub(crate) fn remove(self, seen: UsedUp) -> Result<Option<Installed>, ()> {
+        if self.0.cmpxchg(seen.0, NONE) != seen.0 {
+            return Err(());
+        }
+        // SAFETY: Exchanged just now.
+        Ok(unsafe { installed(seen.0) })
+    }
+
+    /// Removes whatever sheaf there is, and says which slot was next.
+    pub(crate) fn close(self) -> Option<(Installed, usize)> {
+        let cursor = self.0.xchg(NONE);
+        // SAFETY: Exchanged just now.
+        unsafe { from_value(cursor) }
+    }
+}
+
+/// # Safety
+///
+/// `cursor` was exchanged for another by the caller.
+unsafe fn installed(cursor: usize) -> Option<Installed> {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { from_value(cursor) }.map(|(sheaf, _)| sheaf)
+}
+
+/// The sheaf of a cursor, and the slot that was next.
+///
+/// # Safety
+///
+/// `cursor` was exchanged for another by the caller.
+pub(crate) unsafe fn from_value(cursor: usize) -> Option<(Installed, usize)> {
+    (cursor & !MASK != 0).then(|| {
+        // SAFETY: By the safety requirements of this function.
+        (unsafe { Installed::from_cursor(cursor) }, slot_of(cursor))
+    })
+}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The end of a cache: everything comes back to the slab, whatever waits for a grace period
+//! included, and what does not is counted and leaked.
+
+use super::{cache::Cache, hotplug, monitor, Sheaves};
+use crate::{
+    api,
+    sys::{debug, gp, rcu_callback},
+};
+use core::ptr::NonNull;
+use kernel::{prelude::*, sync::atomic::Relaxed};
+
+/// Destroys `cache`.
+///
+/// # Context
+///
+/// May sleep.
+///
+/// # Safety
+///
+/// `cache` is from [`Cache::create()`], and nobody uses it any more.
+pub(crate) unsafe fn destroy(sheaves: &Sheaves, cache: NonNull<Cache>, caller: usize) {
+    gp::might_sleep();
+    sheaves.remove(cache);
+    // SAFETY: `create()` made it of a box, and nobody else knows it any more.
+    let cache = unsafe { Pin::new_unchecked(KBox::from_raw(cache.as_ptr())) };
+    drain(&cache);
+    let held = cache.obtained.load(Relaxed) as i64 - cache.returned.load(Relaxed) as i64;
+    if held != 0 {
+        debug::warn_held(&cache.name, held, caller);
+        // The kmem_cache stays as well, so that a holder's kfree() does no harm.
+        cache.slab.leak();
+    }
+    // All its work has ended. Without a leak the kmem_cache is destroyed.
+}
+
+fn drain(cache: &Cache) {
+    for pcs in cache.pcs.iter() {
+        // The tick queues the others.
+        pcs.tick.sync();
+        pcs.monitor.cancel_sync();
+    }
+    // Uses the spares of the CPU it runs on.
+    cache.refill.cancel_sync();
+    // What was freed before the call is out of readers' sight after this, and what CPUs did to
+    // their sheaves is seen here.
+    gp::synchronize();
+    for pcs in cache.pcs.iter() {
+        let waiting = hotplug::take_off(cache, &pcs);
+        // SAFETY: A grace period has passed since the last object was freed.
+        unsafe { monitor::store_chain(cache, pcs.node, waiting) };
+    }
+    rcu_callback::barrier();
+    // Nobody queues these any more.
+    cache.trim.cancel_sync();
+    cache.reap.cancel_sync();
+    // A trim or a reap that was cancelled may have been queued by the other.
+    cache.trim.cancel_sync();
+    for barn in &cache.barns {
+        let (mut full, mut empty) = barn.with(|stock| stock.take_all());
+        while let Some(sheaf) = full.pop() {
+            Cache::free_sheaf(cache.flush(sheaf));
+            gp::cond_resched();
+        }
+        while let Some(sheaf) = empty.pop() {
+            Cache::free_sheaf(sheaf);
+        }
+    }
+    // Objects that the engine took.
+    api::engine_barrier();
+}

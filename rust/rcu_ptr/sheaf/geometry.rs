@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The size of a sheaf, which the host tests replace by a smaller one.
+
+use core::cell::UnsafeCell;
+
+/// Bytes of a sheaf, and its alignment.
+pub(crate) const SHEAF_BYTES: usize = 512;
+/// Object pointers in a sheaf; the head takes the rest.
+pub(crate) const SLOTS: usize = 56;
+
+/// One object pointer of a sheaf. Contexts of one CPU write and read different slots; everybody
+/// else comes a grace period later. So no access needs an order.
+#[repr(transparent)]
+pub(crate) struct Slot(UnsafeCell<usize>);
+
+// SAFETY: By the protocol of `cursor.rs` a slot is written by one context and read by another that
+// is ordered after it, or interrupted by it.
+unsafe impl Sync for Slot {}
+
+impl Slot {
+    /// The object (`READ_ONCE()`).
+    #[inline(always)]
+    pub(crate) fn load(&self) -> usize {
+        // SAFETY: Valid and aligned; see above.
+        unsafe { self.0.get().read_volatile() }
+    }
+
+    /// Puts `object` here (`WRITE_ONCE()`).
+    #[inline(always)]
+    pub(crate) fn store(&self, object: usize) {
+        // SAFETY: As above.
+        unsafe { self.0.get().write_volatile(object) };
+    }
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A CPU is dead: its sheaves go to the barn of its node, and what waits in them starts to wait for
+//! a grace period.
+
+use super::{
+    cache::Cache,
+    cursor::Undisturbed,
+    free, monitor,
+    pcs::Pcs,
+    reclaim,
+    sheaf::{Chain, Empty, Full, Owned, Rest},
+    shrink, Sheaves,
+};
+use crate::sys::hotplug::Callbacks;
+use core::ptr;
+use kernel::sync::atomic::Relaxed;
+
+/// The callbacks of all caches.
+pub(super) struct SheafHotplug;
+
+impl Callbacks for SheafHotplug {
+    fn prepare(_cpu: i32) {}
+
+    fn dead(cpu: i32) {
+        let sheaves = Sheaves::get();
+        for cache in sheaves.caches.lock().iter() {
+            let pcs = cache.pcs.of(cpu);
+            // It may have moved to another CPU, where it does nothing.
+            pcs.monitor.cancel_sync();
+            reclaim::wait(take_off(cache, &pcs));
+            shrink::look_after(cache, pcs.node);
+        }
+    }
+}
+
+/// Takes everything off a CPU that runs nothing any more, but what waits for a grace period: that is
+/// returned.
+///
+/// # Context
+///
+/// May sleep.
+pub(super) fn take_off(cache: &Cache, pcs: &Pcs) -> Chain {
+    // SAFETY: Nothing runs on the CPU.
+    let undisturbed = unsafe { Undisturbed::assume() };
+    let words = pcs.quiet();
+    let mut waiting = words.closed.take();
+    if let Some(sheaf) = free::close_partial(words.rcu) {
+        waiting.push(sheaf);
+    }
+    // SAFETY: Nothing runs on the CPU, and no object waits in them.
+    unsafe { monitor::store_chain(cache, pcs.node, words.spent.take()) };
+    if let Some((sheaf, start)) = words.alloc.close() {
+        cache.store(pcs.node, sheaf.into_rest(start, &undisturbed));
+    }
+    if let Some(addr) = words.spare_full.take() {
+        // SAFETY: A full sheaf is what is put there.
+        cache.store(pcs.node, Rest::Full(unsafe { Full::from_addr(addr) }));
+    }
+    if let Some(addr) = words.spare_empty.take() {
+        // SAFETY: An empty sheaf is what is put there.
+        cache.store(pcs.node, Rest::Empty(unsafe { Empty::from_addr(addr) }));
+    }
+    for place in pcs.quiet_reuse() {
+        if let Some(object) = place.take() {
+            cache.give_back(&mut [ptr::with_exposed_provenance_mut(object)]);
+        }
+    }
+    pcs.armed.store(0, Relaxed);
+    waiting
+}

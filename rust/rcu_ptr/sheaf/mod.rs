@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Sheaves: caches whose objects go round without touching the slab (the cover letter's patch 7).
+//!
+//! ```text
+//!          alloc()                          free_rcu()            free()
+//!             ^                                 |                   |
+//!   +---------|---------------------------------v-------------------v--- one CPU, no lock ---+
+//!   |  allocation sheaf     spares           rcu sheaf       places for reuse                |
+//!   |  (only emptied)    (full, empty)     (only filled)                                     |
+//!   +----^----|-------------^--v--------------^-|--------------------------------------------+
+//!        |    | emptied     |  |              | | full, or the monitor found it idle
+//!        |    +---------------------------------+---> a grace period ---+
+//!        |                  |  |              |                         |
+//!   +----+------------------+--v--------------+-------------------------v--- one node -------+
+//!   |                barn: full and empty sheaves, limits, a reserve                         |
+//!   +------------------------------------------------------------------------ a raw lock ----+
+//!        refill ^   v trim, reap, shrinker
+//!               slab
+//! ```
+//!
+//! Each sheaf moves one way only: one is filled and never emptied, one emptied and never filled. So
+//! a slot is reserved with one addition that an NMI can't divide (`cursor.rs` says why that is
+//! enough), and every context works the same.
+//!
+//! | file | idea |
+//! |---|---|
+//! | geometry.rs, sheaf.rs, cursor.rs, local.rs, barn.rs | the algorithm, which the host tests compile too |
+//! | cache.rs, pcs.rs | what a cache and a CPU have |
+//! | alloc.rs, free.rs | the calls |
+//! | reclaim.rs | after a grace period |
+//! | monitor.rs, hotplug.rs, shrink.rs, refill.rs | nothing stranded, nothing without end, nothing missing |
+//! | destroy.rs | the end |
+
+pub(crate) mod alloc;
+pub(crate) mod barn;
+pub(crate) mod cache;
+pub(crate) mod cursor;
+pub(crate) mod destroy;
+pub(crate) mod free;
+pub(crate) mod geometry;
+mod hotplug;
+pub(crate) mod local;
+mod monitor;
+mod pcs;
+mod reclaim;
+pub(crate) mod refill;
+#[allow(clippy::module_inception)]
+pub(crate) mod sheaf;
+mod shrink;
+pub(crate) mod stats;
+
+use crate::sys::{
+    context::CpusStay, hotplug::Hotplug, rcu_callback, shrinker::Shrinker, work::WorkQueue,
+};
+use cache::{Cache, CacheRef};
+use core::ptr::{self, NonNull};
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Mutex,
+    },
+};
+
+/// All caches.
+#[pin_data]
+pub(crate) struct Sheaves {
+    /// Taken inside the CPU hotplug lock. Memory reclaim only tries.
+    #[pin]
+    caches: Mutex<KVec<CacheRef>>,
+    /// Where monitors and the other works run.
+    wq: WorkQueue,
+}
+
+/// The instance, from [`Sheaves::start()`] to its drop.
+static INSTANCE: Atomic<*mut Sheaves> = Atomic::new(ptr::null_mut());
+
+/// Keeps caches possible.
+pub(crate) struct Running {
+    shrinker: Option<Shrinker<shrink::BarnShrinker>>,
+    hotplug: Option<Hotplug<hotplug::SheafHotplug>>,
+}
+
+impl Sheaves {
+    /// Registers the shrinker and the hotplug callbacks of all caches to come.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn start() -> Result<Running> {
+        let wq = WorkQueue::per_cpu(c"rcu_ptr_sheaf")?;
+        let sheaves = KBox::pin_init(
+            pin_init!(Sheaves {
+                caches <- new_mutex!(KVec::new(), "rcu_ptr_caches"),
+                wq,
+            }),
+            GFP_KERNEL,
+        )?;
+        // SAFETY: It stays where it is until the drop of `Running`.
+        let sheaves = KBox::into_raw(unsafe { Pin::into_inner_unchecked(sheaves) });
+        // ORDERING: As for the engine's instance.
+        INSTANCE.store(sheaves, Relaxed);
+        let mut running = Running {
+            shrinker: None,
+            hotplug: None,
+        };
+        running.hotplug = Some(Hotplug::register(c"rcu_ptr:sheaf")?);
+        running.shrinker = Some(Shrinker::register(c"rcu_ptr-sheaf")?);
+        Ok(running)
+    }
+
+    /// The running instance.
+    #[inline]
+    pub(crate) fn get() -> &'static Sheaves {
+        // SAFETY: Set by `start()` before anything that calls this is reachable, reset when the
+        // callbacks are unregistered and the module has no users.
+        unsafe { &*INSTANCE.load(Relaxed) }
+    }
+
+    fn add(&self, cache: NonNull<Cache>) -> Result {
+        // INVARIANT: `remove()` comes before the end of the cache.
+        self.caches
+            .lock()
+            .push(CacheRef(cache.as_ptr()), GFP_KERNEL)?;
+        Ok(())
+    }
+
+    fn remove(&self, cache: NonNull<Cache>) {
+        self.caches
+            .lock()
+            .retain(|known| !ptr::eq(known.0, cache.as_ptr()));
+    }
+
+    /// Waits until every object that was freed before the call may be given out again, or is back
+    /// with the slab.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn barrier(&self) {
+        {
+            let _stay = CpusStay::new();
+            let caches = self.caches.lock();
+            if caches.is_empty() {
+                return;
+            }
+            for cache in caches.iter() {
+                monitor::flush(cache);
+            }
+        }
+        rcu_callback::barrier();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shrinker = None;
+        self.hotplug = None;
+        let sheaves = INSTANCE.load(Relaxed);
+        INSTANCE.store(ptr::null_mut(), Relaxed);
+        // SAFETY: From `start()`, and nobody can reach it any more: the module has no users, so
+        // there are no caches.
+        drop(unsafe { Pin::new_unchecked(KBox::from_raw(sheaves)) });
+    }
+}

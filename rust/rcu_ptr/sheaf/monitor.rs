@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The monitor of each CPU: a sheaf that no longer moves is taken off it, so that neither waiting
+//! objects nor free ones are stranded on an idle CPU.
+//!
+//! ```text
+//!  idle --- a sheaf is installed ---> arming --- tick ---> armed --- drain interval ---> runs
+//!   ^                                                                                     |
+//!   +--- all was taken off ----------------- armed <--- something moved meanwhile --------+
+//! ```
+//!
+//! The tick is a lazy irq_work: it raises no interrupt where the tick runs, and one where it is
+//! stopped. As long as sheaves move the monitor stays armed, and nobody rings.
+
+use super::{
+    cache::CacheRef,
+    cursor::Undisturbed,
+    free,
+    local::LocalWord,
+    pcs::{Here, REUSE},
+    reclaim,
+    sheaf::{Chain, Empty, Full, Owned, Rest},
+    shrink, Sheaves,
+};
+use crate::{
+    params,
+    sys::{context, irq::IrqsOff, preempt::PreemptOff, work::Handler},
+};
+use core::ptr;
+use kernel::sync::atomic::{Acquire, Relaxed, Release};
+
+/// It will not run.
+const IDLE: usize = 0;
+/// The tick will queue it.
+const ARMING: usize = 1;
+/// It is queued, or will next go back to [`IDLE`].
+const ARMED: usize = 2;
+
+impl Here<'_> {
+    /// Lets the tick do what can't be done here.
+    #[cold]
+    pub(super) fn ring(self) {
+        self.pcs().tick.queue(&IrqsOff::save());
+    }
+
+    /// Arms the monitor unless it is.
+    #[inline(always)]
+    pub(super) fn arm(self) {
+        let armed = self.armed();
+        if armed.load() == IDLE && armed.cmpxchg(IDLE, ARMING) == IDLE {
+            self.ring();
+        }
+    }
+}
+
+/// The tick: closed sheaves get their grace period, the monitor its timer, the refill its worker.
+pub(super) struct Tick {
+    pub(super) cache: CacheRef,
+    pub(super) cpu: i32,
+}
+
+impl Handler for Tick {
+    fn run(&self) {
+        let pin = PreemptOff::new();
+        if context::this_cpu(&pin) != self.cpu {
+            // The CPU went down, and `hotplug` has done it all.
+            return;
+        }
+        let here = Here::new(&self.cache, &pin);
+        let words = here.words();
+        let mut chain = words.closed.take();
+        if !chain.is_empty() {
+            chain.append(words.spent.take());
+            reclaim::wait(chain);
+        }
+        let wq = &Sheaves::get().wq;
+        if here.armed().cmpxchg(ARMING, ARMED) == ARMING {
+            here.pcs()
+                .monitor
+                .queue_on(self.cpu, wq, params::drain_jiffies());
+        }
+        if self.cache.wants_refill.load(Relaxed) {
+            self.cache.refill.queue(wq, 1);
+        }
+    }
+}
+
+/// The monitor's work item.
+pub(super) struct MonitorWork {
+    pub(super) cache: CacheRef,
+    pub(super) cpu: i32,
+}
+
+impl Handler for MonitorWork {
+    fn run(&self) {
+        let wq = &Sheaves::get().wq;
+        let pin = PreemptOff::new();
+        let here = Here::new(&self.cache, &pin);
+        let pcs = self.cache.pcs.of(self.cpu);
+        if context::this_cpu(&pin) != self.cpu {
+            // The CPU is on its way down, or has been up again since: there, or never, when
+            // `hotplug` has taken it all.
+            drop(pin);
+            if context::is_online(self.cpu) {
+                pcs.monitor.queue_on(self.cpu, wq, 1);
+            } else {
+                pcs.monitor.queue(wq, 1);
+            }
+            return;
+        }
+        // SAFETY: A task of this CPU that is in no operation itself, with preemption off.
+        let undisturbed = unsafe { Undisturbed::assume() };
+        // ORDERING: Acquire pairs with the release in `flush()`.
+        let flush = pcs.flush.load(Acquire) != 0;
+        pcs.flush.store(0, Relaxed);
+        // What comes from now on arms it again.
+        here.armed().xchg(IDLE);
+        let words = here.words();
+
+        let mut chain = words.closed.take();
+        let filled = pcs.filled.load(Relaxed);
+        let waiting_moves = !flush && filled != pcs.seen_filled.load(Relaxed);
+        pcs.seen_filled.store(filled, Relaxed);
+        if !waiting_moves {
+            if let Some(sheaf) = free::close_partial(words.rcu) {
+                chain.push(sheaf);
+            }
+        }
+        reclaim::wait(chain);
+
+        let mut rests = [const { None }; 3];
+        let mut objects = [ptr::null_mut(); REUSE];
+        let mut reusable = 0;
+        let emptied = pcs.emptied.load(Relaxed);
+        let free_moves = !flush && emptied != pcs.seen_emptied.load(Relaxed);
+        pcs.seen_emptied.store(emptied, Relaxed);
+        if !free_moves {
+            rests[0] = words
+                .alloc
+                .close()
+                .map(|(sheaf, start)| sheaf.into_rest(start, &undisturbed));
+            if let Some(addr) = words.spare_full.take() {
+                // SAFETY: A full sheaf is what is put there.
+                rests[1] = Some(Rest::Full(unsafe { Full::from_addr(addr) }));
+            }
+            if let Some(addr) = words.spare_empty.take() {
+                // SAFETY: An empty sheaf is what is put there.
+                rests[2] = Some(Rest::Empty(unsafe { Empty::from_addr(addr) }));
+            }
+            for i in 0..REUSE {
+                if let Some(object) = here.reuse(i).take() {
+                    objects[reusable] = ptr::with_exposed_provenance_mut(object);
+                    reusable += 1;
+                }
+            }
+        }
+        let spent = words.spent.take();
+        let again = (waiting_moves || free_moves) && here.armed().cmpxchg(IDLE, ARMED) == IDLE;
+        drop(pin);
+
+        rests
+            .into_iter()
+            .flatten()
+            .for_each(|rest| self.cache.store(pcs.node, rest));
+        // SAFETY: They were taken where this CPU was undisturbed, and no object waits in them.
+        unsafe { store_chain(&self.cache, pcs.node, spent) };
+        if reusable > 0 {
+            self.cache.give_back(&mut objects[..reusable]);
+        }
+        shrink::look_after(&self.cache, pcs.node);
+        if again {
+            pcs.monitor.queue_on(self.cpu, wq, params::drain_jiffies());
+        }
+    }
+}
+
+/// Puts the sheaves of `chain` into a barn.
+///
+/// # Safety
+///
+/// As for [`Closed::into_rest()`](super::sheaf::Closed::into_rest()), for all of them.
+pub(super) unsafe fn store_chain(cache: &super::cache::Cache, node: usize, mut chain: Chain) {
+    while let Some(sheaf) = chain.pop() {
+        // SAFETY: By the safety requirements of this function.
+        cache.store(node, unsafe { sheaf.into_rest() });
+    }
+}
+
+/// Takes everything off all CPUs that are up, and waits until it is.
+///
+/// # Context
+///
+/// May sleep; CPUs neither come nor go meanwhile.
+pub(super) fn flush(cache: &super::cache::Cache) {
+    let wq = &Sheaves::get().wq;
+    for pcs in cache.pcs.iter().filter(|p| context::is_online(p.cpu)) {
+        // ORDERING: Release pairs with the acquire in the monitor.
+        pcs.flush.store(1, Release);
+        pcs.monitor.modify_on(pcs.cpu, wq, 0);
+    }
+    for pcs in cache.pcs.iter().filter(|p| context::is_online(p.cpu)) {
+        pcs.monitor.flush();
+    }
+}

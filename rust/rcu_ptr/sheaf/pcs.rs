@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The pcs: what each CPU has of a cache (`struct slub_percpu_sheaves`), without a lock.
+
+use super::{
+    cache::{Cache, CacheRef},
+    cursor::{Cursor, NONE},
+    local::{LocalList, LocalWord, Place},
+    monitor::{MonitorWork, Tick},
+};
+use crate::sys::{
+    irq_work::{IrqWork, Urgency},
+    preempt::PreemptOff,
+    this_cpu::ThisCpuPtr,
+    work::DelayedWork,
+};
+use core::mem::offset_of;
+use kernel::{
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+};
+
+/// Places for objects that are given out again at once.
+pub(super) const REUSE: usize = 4;
+
+/// One CPU's part of a cache. The words are changed by contexts of that CPU only, as long as it is
+/// up.
+#[pin_data]
+#[repr(C)]
+pub(crate) struct Pcs {
+    /// Objects to be given out again at once. First, as an allocation looks here first.
+    reuse: [Atomic<u64>; REUSE],
+    /// Next slot of the allocation sheaf, which is only emptied.
+    alloc: Atomic<u64>,
+    /// Next slot of the rcu sheaf, which is only filled.
+    rcu: Atomic<u64>,
+    /// A full and an empty sheaf, so that NMI needs no barn most of the time.
+    spare_full: Atomic<u64>,
+    spare_empty: Atomic<u64>,
+    /// Emptied allocation sheaves, on their way through a grace period.
+    spent: Atomic<u64>,
+    /// Sheaves that were closed where call_rcu() can't be called.
+    closed: Atomic<u64>,
+    /// How the monitor is armed: `monitor::State`.
+    pub(super) armed: Atomic<u64>,
+    /// Sheaves installed so far.
+    pub(super) filled: Atomic<u64>,
+    pub(super) emptied: Atomic<u64>,
+    /// What the monitor saw of these the last time.
+    pub(super) seen_filled: Atomic<u64>,
+    pub(super) seen_emptied: Atomic<u64>,
+    /// The next run of the monitor takes everything.
+    pub(super) flush: Atomic<u32>,
+    /// The CPU, and the node whose memory is nearest.
+    pub(super) cpu: i32,
+    pub(super) node: usize,
+    /// Events, for debugfs.
+    pub(super) missed: Atomic<u64>,
+    pub(super) foreign: Atomic<u64>,
+    pub(super) fell_back: Atomic<u64>,
+    #[pin]
+    pub(super) tick: IrqWork<Tick>,
+    #[pin]
+    pub(super) monitor: DelayedWork<MonitorWork>,
+}
+
+impl Pcs {
+    /// A CPU without sheaves.
+    pub(super) fn new(cpu: i32, node: usize, cache: CacheRef) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            alloc: Atomic::new(NONE as u64),
+            rcu: Atomic::new(NONE as u64),
+            reuse: [const { Atomic::new(0) }; REUSE],
+            spare_full: Atomic::new(0),
+            spare_empty: Atomic::new(0),
+            spent: Atomic::new(0),
+            closed: Atomic::new(0),
+            armed: Atomic::new(0),
+            filled: Atomic::new(0),
+            emptied: Atomic::new(0),
+            seen_filled: Atomic::new(0),
+            seen_emptied: Atomic::new(0),
+            flush: Atomic::new(0),
+            cpu,
+            node,
+            missed: Atomic::new(0),
+            foreign: Atomic::new(0),
+            fell_back: Atomic::new(0),
+            tick <- IrqWork::new(Urgency::Lazy, Tick { cache, cpu: *cpu }),
+            monitor <- DelayedWork::new(MonitorWork { cache, cpu: *cpu }),
+        })
+    }
+
+    /// The words of a CPU that runs nothing any more.
+    pub(super) fn quiet(&self) -> Words<Quiet<'_>> {
+        Words {
+            alloc: Cursor(Quiet(&self.alloc)),
+            rcu: Cursor(Quiet(&self.rcu)),
+            spare_full: Place(Quiet(&self.spare_full)),
+            spare_empty: Place(Quiet(&self.spare_empty)),
+            spent: LocalList(Quiet(&self.spent)),
+            closed: LocalList(Quiet(&self.closed)),
+        }
+    }
+
+    /// The places for reuse of a CPU that runs nothing any more.
+    pub(super) fn quiet_reuse(&self) -> impl Iterator<Item = Place<Quiet<'_>>> {
+        self.reuse.iter().map(|word| Place(Quiet(word)))
+    }
+}
+
+/// The words of a CPU's sheaves.
+pub(super) struct Words<W> {
+    pub(super) alloc: Cursor<W>,
+    pub(super) rcu: Cursor<W>,
+    pub(super) spare_full: Place<W>,
+    pub(super) spare_empty: Place<W>,
+    pub(super) spent: LocalList<W>,
+    pub(super) closed: LocalList<W>,
+}
+
+/// A word of this CPU.
+#[derive(Clone, Copy)]
+pub(super) struct Mine<'a>(ThisCpuPtr, &'a PreemptOff);
+
+impl LocalWord for Mine<'_> {
+    #[inline(always)]
+    fn load(self) -> usize {
+        self.0.read(self.1) as usize
+    }
+
+    #[inline(always)]
+    fn fetch_add(self, n: usize) -> usize {
+        self.0.fetch_add(n as u64, self.1) as usize
+    }
+
+    #[inline(always)]
+    fn cmpxchg(self, old: usize, new: usize) -> usize {
+        self.0.cmpxchg(old as u64, new as u64, self.1) as usize
+    }
+}
+
+/// A word of a CPU that runs nothing any more.
+#[derive(Clone, Copy)]
+pub(super) struct Quiet<'a>(&'a Atomic<u64>);
+
+impl LocalWord for Quiet<'_> {
+    fn load(self) -> usize {
+        self.0.load(Relaxed) as usize
+    }
+
+    fn fetch_add(self, n: usize) -> usize {
+        self.0.fetch_add(n as u64, Relaxed) as usize
+    }
+
+    fn cmpxchg(self, old: usize, new: usize) -> usize {
+        match self.0.cmpxchg(old as u64, new as u64, Relaxed) {
+            Ok(was) | Err(was) => was as usize,
+        }
+    }
+}
+
+/// This CPU's part of a cache, with preemption off.
+#[derive(Clone, Copy)]
+pub(super) struct Here<'a> {
+    pub(super) cache: &'a Cache,
+    pub(super) pin: &'a PreemptOff,
+    /// Read once.
+    base: ThisCpuPtr,
+}
+
+impl<'a> Here<'a> {
+    #[inline(always)]
+    pub(super) fn new(cache: &'a Cache, pin: &'a PreemptOff) -> Self {
+        // SAFETY: There is a word at the start of `Pcs`.
+        let base = unsafe { cache.pcs.word(0) };
+        Self { cache, pin, base }
+    }
+}
+
+macro_rules! word {
+    ($self:ident, $($field:tt)+) => {
+        // SAFETY: The field is an aligned atomic word of 8 bytes.
+        Mine(unsafe { $self.base.byte_add(offset_of!(Pcs, $($field)+)) }, $self.pin)
+    };
+}
+
+impl<'a> Here<'a> {
+    #[inline(always)]
+    pub(super) fn pcs(self) -> Pin<&'a Pcs> {
+        self.cache.pcs.this(self.pin)
+    }
+
+    #[inline(always)]
+    pub(super) fn alloc(self) -> Cursor<Mine<'a>> {
+        Cursor(word!(self, alloc))
+    }
+
+    #[inline(always)]
+    pub(super) fn rcu(self) -> Cursor<Mine<'a>> {
+        Cursor(word!(self, rcu))
+    }
+
+    #[inline(always)]
+    pub(super) fn reuse(self, i: usize) -> Place<Mine<'a>> {
+        let offset = offset_of!(Pcs, reuse) + i * size_of::<Atomic<u64>>();
+        // SAFETY: Place `i` is an aligned atomic word of 8 bytes; `i` is below `REUSE`.
+        Place(Mine(unsafe { self.base.byte_add(offset) }, self.pin))
+    }
+
+    pub(super) fn words(self) -> Words<Mine<'a>> {
+        Words {
+            alloc: self.alloc(),
+            rcu: self.rcu(),
+            spare_full: Place(word!(self, spare_full)),
+            spare_empty: Place(word!(self, spare_empty)),
+            spent: LocalList(word!(self, spent)),
+            closed: LocalList(word!(self, closed)),
+        }
+    }
+
+    pub(super) fn armed(self) -> Mine<'a> {
+        word!(self, armed)
+    }
+
+    pub(super) fn count_filled(self) {
+        word!(self, filled).fetch_add(1);
+    }
+
+    pub(super) fn count_emptied(self) {
+        word!(self, emptied).fetch_add(1);
+    }
+
+    pub(super) fn count_missed(self) {
+        word!(self, missed).fetch_add(1);
+    }
+
+    pub(super) fn count_foreign(self) {
+        word!(self, foreign).fetch_add(1);
+    }
+
+    pub(super) fn count_fell_back(self) {
+        word!(self, fell_back).fetch_add(1);
+    }
+}

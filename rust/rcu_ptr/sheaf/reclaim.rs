@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! After the grace period: closed sheaves become full ones of the barn (`rcu_free_sheaf()`).
+
+use super::{
+    cache::{Cache, CacheRef},
+    sheaf::{Chain, Full, Rest},
+    shrink,
+};
+use crate::sys::{
+    debug, node,
+    rcu_callback::{self, Callback, RcuHead},
+};
+use core::ptr::{with_exposed_provenance_mut, NonNull};
+
+/// Sheaves that go to the barn in one go, with interrupts off.
+const BATCH: usize = 16;
+
+/// Lets all of `chain` wait for one grace period.
+///
+/// # Context
+///
+/// Any but NMI, called from code that had interrupts on.
+pub(super) fn wait(chain: Chain) {
+    if let Some((head, _)) = chain.rcu_head() {
+        // SAFETY: The `rcu_head` of a closed sheaf is its owner's; the callback owns the chain
+        // from here on.
+        unsafe { rcu_callback::call::<Ready>(head) };
+    }
+}
+
+/// What runs after the grace period.
+struct Ready;
+
+impl Callback for Ready {
+    unsafe fn run(head: NonNull<RcuHead>) {
+        // SAFETY: `wait()` handed the head over once.
+        let chain = unsafe { Chain::from_rcu_head(head.as_ptr().expose_provenance()) };
+        if let Some(owner) = chain.owner() {
+            // INVARIANT: `destroy` waits for all callbacks.
+            take_in(&CacheRef(owner.cast()), chain);
+        }
+    }
+}
+
+/// Puts what waited into the barn.
+fn take_in(cache: &Cache, mut chain: Chain) {
+    let mut node = 0;
+    while !chain.is_empty() {
+        let mut full = [const { None }; BATCH];
+        let mut empty = [const { None }; BATCH];
+        for i in 0..BATCH {
+            let Some(sheaf) = chain.pop() else { break };
+            node = sheaf.node().min(cache.nr_nodes - 1);
+            // SAFETY: A grace period has passed since all of them were closed.
+            match go_home(cache, node, unsafe { sheaf.into_rest() }) {
+                Rest::Full(sheaf) => full[i] = Some(sheaf),
+                Rest::Empty(sheaf) => empty[i] = Some(sheaf),
+            }
+        }
+        cache.barns[node].with(|stock| {
+            full.into_iter().flatten().for_each(|s| stock.put_full(s));
+            empty.into_iter().flatten().for_each(|s| stock.put_empty(s));
+        });
+    }
+    shrink::look_after(cache, node);
+}
+
+/// Sends objects of other nodes to the barns of these.
+fn go_home(cache: &Cache, node: usize, rest: Rest) -> Rest {
+    let Rest::Full(sheaf) = rest else { return rest };
+    find_doubles(&sheaf);
+    if cache.nr_nodes == 1 {
+        return Rest::Full(sheaf);
+    }
+    sheaf.retain(|object| {
+        let Some(addr) = NonNull::new(with_exposed_provenance_mut(object)) else {
+            return true;
+        };
+        let home = node::of_object(addr);
+        // Stays where its own barn has no room for it: here it is at least used.
+        home == node
+            || home >= cache.nr_nodes
+            || !cache.barns[home].with(|stock| stock.come_home(object, cache.capacity))
+    })
+}
+
+/// With debug objects in the kernel: tells of an object that was freed twice into a sheaf.
+fn find_doubles(sheaf: &Full) {
+    if cfg!(CONFIG_DEBUG_OBJECTS_RCU_HEAD) {
+        if let Some(object) = sheaf.find_double() {
+            let object = with_exposed_provenance_mut(object);
+            debug::warn(debug::Misuse::Double, object, object, 0);
+        }
+    }
+}

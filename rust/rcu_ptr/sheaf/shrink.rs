@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory goes back: what is above the limit of a barn, what nobody needed for an interval, and what
+//! the kernel asks for.
+
+use super::{
+    barn::Surplus,
+    cache::{Barn, Cache, CacheRef},
+    Sheaves,
+};
+use crate::{
+    params,
+    sys::{gp, shrinker::Shrink, work::Handler},
+};
+use kernel::sync::atomic::{Full, Relaxed};
+
+/// Starts the worker if there is too much in the barn of `node`, and the reaper if there is
+/// anything.
+///
+/// # Context
+///
+/// Any but NMI and hardirq.
+pub(super) fn look_after(cache: &Cache, node: usize) {
+    let (excess, may_idle) = cache.barns[node].with(|stock| (stock.excess(), stock.may_idle()));
+    let wq = &Sheaves::get().wq;
+    if excess != Surplus::default() {
+        cache.trim.queue(wq, 0);
+    }
+    // ORDERING: Full pairs with the exchange of the reaper: either it sees what came, or this sees
+    // that it has gone.
+    if may_idle && !cache.reaping.load(Relaxed) && !cache.reaping.xchg(true, Full) {
+        cache.reap.queue(wq, params::drain_jiffies());
+    }
+}
+
+/// Brings the barns back to their limits.
+pub(super) struct TrimWork(pub(super) CacheRef);
+
+impl Handler for TrimWork {
+    fn run(&self) {
+        for barn in &self.0.barns {
+            loop {
+                let (full, empty) = barn.with(|stock| {
+                    let excess = stock.excess();
+                    (
+                        (excess.full > 0).then(|| stock.take_full()).flatten(),
+                        (excess.empty > 0).then(|| stock.take_empty()).flatten(),
+                    )
+                });
+                if full.is_none() && empty.is_none() {
+                    break;
+                }
+                if let Some(sheaf) = full {
+                    Cache::free_sheaf(self.0.flush(sheaf));
+                }
+                if let Some(sheaf) = empty {
+                    Cache::free_sheaf(sheaf);
+                }
+                gp::cond_resched();
+            }
+        }
+    }
+}
+
+/// Takes what nobody needed.
+pub(super) struct ReapWork(pub(super) CacheRef);
+
+impl Handler for ReapWork {
+    fn run(&self) {
+        let cache = &self.0;
+        // ORDERING: Full, see `look_after()`.
+        cache.reaping.xchg(false, Full);
+        for (node, barn) in cache.barns.iter().enumerate() {
+            let surplus = barn.with(|stock| stock.idle());
+            release(cache, barn, surplus);
+            look_after(cache, node);
+        }
+    }
+}
+
+/// Gives `surplus` of a barn back. Returns how many sheaves.
+///
+/// # Context
+///
+/// May sleep. Allocates nothing: memory reclaim gets here too.
+fn release(cache: &Cache, barn: &Barn, surplus: Surplus) -> usize {
+    let mut released = 0;
+    for _ in 0..surplus.full {
+        let Some(sheaf) = barn.with(|stock| stock.take_full()) else {
+            break;
+        };
+        Cache::free_sheaf(cache.flush(sheaf));
+        released += 1;
+        gp::cond_resched();
+    }
+    for _ in 0..surplus.empty {
+        let Some(sheaf) = barn.with(|stock| stock.take_empty()) else {
+            break;
+        };
+        Cache::free_sheaf(sheaf);
+        released += 1;
+    }
+    released
+}
+
+/// All caches as memory reclaim sees them, in sheaves.
+pub(super) struct BarnShrinker;
+
+impl Shrink for BarnShrinker {
+    fn count() -> usize {
+        // Who has the lock may be allocating.
+        let Some(caches) = Sheaves::get().caches.try_lock() else {
+            return 0;
+        };
+        caches
+            .iter()
+            .flat_map(|cache| cache.barns.iter())
+            .map(|barn| barn.with(|stock| stock.spare_full() + stock.nr_empty()))
+            .sum()
+    }
+
+    fn scan(goal: usize) -> usize {
+        let Some(caches) = Sheaves::get().caches.try_lock() else {
+            return 0;
+        };
+        let mut done = 0;
+        for cache in caches.iter() {
+            for barn in &cache.barns {
+                let want = goal.saturating_sub(done);
+                let surplus = barn.with(|stock| {
+                    let empty = stock.nr_empty().min(want);
+                    Surplus {
+                        full: stock.spare_full().min(want - empty),
+                        empty,
+                    }
+                });
+                done += release(cache, barn, surplus);
+            }
+        }
+        done
+    }
+}

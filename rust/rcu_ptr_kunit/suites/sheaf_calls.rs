@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Caches with sheaves, call by call: every size and capacity, what is refused, reuse at once and
+//! after a grace period, a cache that ends with objects on their way.
+
+use crate::{
+    params,
+    sys::{
+        cache::{self, Args, SheafCache},
+        core, cpu,
+    },
+    table::{Alloc, Table, Wrong, SIZE},
+};
+use ::core::ptr::NonNull;
+use kernel::{prelude::*, sync::rcu};
+
+fn capacity(n: u32) -> Args {
+    Args {
+        sheaf_capacity: n,
+        ..Args::default()
+    }
+}
+
+/// Whether the line of cache `name` in debugfs matches.
+macro_rules! stats_match {
+    ($name:literal, $pattern:literal) => {
+        $crate::sys::user::sh(kernel::c_str!(concat!(
+            "grep -q 'cache=",
+            $name,
+            " .*",
+            $pattern,
+            "' /sys/kernel/debug/rcu_ptr/caches"
+        )))
+        .is_ok()
+    };
+}
+pub(super) use stats_match;
+
+/// Allocates `count` objects, all different, fills each with its number, looks whether they keep it,
+/// and gives them back.
+fn keeps_contents(cache: &SheafCache, size: usize, align: usize, count: usize) -> Result<bool> {
+    let mut objects = KVVec::<NonNull<u8>>::with_capacity(count, GFP_KERNEL)?;
+    for i in 0..count {
+        let object = cache.alloc(i % 3 == 0).ok_or(ENOMEM)?;
+        objects.push(object, GFP_KERNEL)?;
+        // SAFETY: A fresh object of `size` bytes.
+        unsafe { object.write_bytes(i as u8, size) };
+    }
+    let mut good = true;
+    for (i, object) in objects.iter().enumerate() {
+        // SAFETY: As above.
+        let bytes = unsafe { ::core::slice::from_raw_parts(object.as_ptr(), size) };
+        good &= bytes.iter().all(|&b| b == i as u8) && object.as_ptr() as usize & (align - 1) == 0;
+    }
+    for (i, object) in objects.into_iter().enumerate() {
+        // SAFETY: From this cache, given back once.
+        unsafe {
+            if i % 5 == 0 {
+                cache.free(object);
+            } else {
+                cache.free_rcu(object);
+            }
+        }
+    }
+    Ok(good)
+}
+
+/// `n` objects are replaced in a table with the readers of this task; what went wrong.
+fn go_round(cache: &SheafCache, n: usize) -> Result<Wrong> {
+    let table = Table::new(cache, 50)?;
+    for i in 0..n {
+        table.replace(i, Alloc::Sleep);
+        table.look(i, 7);
+        table.touch(Alloc::Sleep);
+        if i % 100 == 0 {
+            core::barrier();
+        }
+    }
+    Ok(table.wrong())
+}
+
+#[kunit_tests(rcu_ptr_sheaf_calls)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn null() -> Result {
+        let cache = SheafCache::new(c"rcu_ptr_null", SIZE, Args::default())?;
+        cache::null(&cache);
+        Ok(())
+    }
+
+    #[test]
+    fn refused() {
+        let make = |size, args| SheafCache::new(c"rcu_ptr_refused", size, args).err();
+        assert!(make(0, Args::default()) == Some(EINVAL));
+        assert!(make(SIZE, capacity(57)) == Some(EINVAL));
+        let args = |align, link_offset| Args {
+            align,
+            link_offset,
+            use_link_offset: true,
+            ..Args::default()
+        };
+        // No power of two, no room for the field, not aligned.
+        assert!(make(SIZE, args(24, 0)) == Some(EINVAL));
+        assert!(make(SIZE, args(8, 64)) == Some(EINVAL));
+        assert!(make(SIZE, args(8, 60)) == Some(EINVAL));
+        assert!(make(SIZE, args(8, 4)) == Some(EINVAL));
+        // The link would lie beyond the first page.
+        assert!(make(4096, Args::default()) == Some(EINVAL));
+        assert!(make(4096, args(8, 8)).is_none());
+        let args = Args {
+            barn_limit: 1 << 20,
+            ..Args::default()
+        };
+        assert!(make(SIZE, args) == Some(EINVAL));
+    }
+
+    #[test]
+    fn sizes_and_alignments() -> Result {
+        for (size, align) in [
+            (1, 0),
+            (8, 8),
+            (24, 8),
+            (64, 64),
+            (72, 0),
+            (100, 16),
+            (500, 128),
+            (1500, 0),
+            (4088, 4096),
+        ] {
+            let args = Args {
+                align,
+                ..Args::default()
+            };
+            let cache = SheafCache::new(c"rcu_ptr_sizes", size, args)?;
+            for _ in 0..2 {
+                let good = keeps_contents(&cache, size, align.max(8) as usize, 300)?;
+                assert!(good);
+                core::barrier();
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn capacities() -> Result {
+        for n in [1, 2, 3, 7, 55, 56] {
+            let mut args = capacity(n);
+            args.barn_limit = n;
+            let cache = SheafCache::new(c"rcu_ptr_caps", SIZE, args)?;
+            let wrong = go_round(&cache, 1000)?;
+            assert!(wrong == Wrong::default());
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn again_at_once() -> Result {
+        let cache = SheafCache::new(c"rcu_ptr_again", SIZE, Args::default())?;
+        let first = cache.alloc(false).ok_or(ENOMEM)?;
+        let again = cpu::irqs_off(|| {
+            // SAFETY: From this cache, the caller's.
+            unsafe { cache.free(first) };
+            cache.alloc_nolock()
+        });
+        assert!(again == Some(first));
+        // SAFETY: As above.
+        unsafe { cache.free(first) };
+        Ok(())
+    }
+
+    /// Another object as long as a reader may have the first, which comes again later.
+    #[test]
+    fn again_after_a_grace_period() -> Result {
+        let cache = SheafCache::new(c"rcu_ptr_later", SIZE, capacity(4))?;
+        let first = cache.alloc(false).ok_or(ENOMEM)?;
+        let guard = rcu::read_lock();
+        // SAFETY: From this cache, the caller's.
+        unsafe { cache.free_rcu(first) };
+        let mut early = false;
+        let mut others = [None; 40];
+        for place in &mut others {
+            *place = cache.alloc_nolock();
+            early |= *place == Some(first);
+        }
+        drop(guard);
+        for object in others.into_iter().flatten() {
+            // SAFETY: As above.
+            unsafe { cache.free_rcu(object) };
+        }
+        assert!(!early);
+        core::barrier();
+        let mut found = false;
+        let mut held = KVVec::<NonNull<u8>>::new();
+        for _ in 0..200 {
+            let object = cache.alloc(false).ok_or(ENOMEM)?;
+            found |= object == first;
+            held.push(object, GFP_KERNEL)?;
+        }
+        for object in held {
+            // SAFETY: As above.
+            unsafe { cache.free(object) };
+        }
+        assert!(found);
+        Ok(())
+    }
+
+    /// As many objects as one round needs do for a hundred.
+    #[test]
+    fn slab_is_left_alone() -> Result {
+        let cache = SheafCache::new(c"rcu_ptr_round", SIZE, Args::default())?;
+        for _ in 0..100 {
+            for _ in 0..4 {
+                let good = keeps_contents(&cache, SIZE, 8, 100)?;
+                assert!(good);
+            }
+            core::barrier();
+        }
+        // 40 000 allocations; a CPU that this task moves to costs a few sheaves.
+        assert!(stats_match!("rcu_ptr_round", " obtained=[0-9]\\{1,4\\} "));
+        Ok(())
+    }
+
+    #[test]
+    fn prefilled() -> Result {
+        // Nothing that kmalloc_nolock() could stand in for.
+        let args = Args {
+            align: 64,
+            ..Args::default()
+        };
+        let cache = SheafCache::new(c"rcu_ptr_prefill", SIZE, args)?;
+        cache.prefill(1000)?;
+        let mut held = KVVec::<NonNull<u8>>::with_capacity(1000, GFP_KERNEL)?;
+        cpu::irqs_off(|| {
+            for object in (0..1000).map_while(|_| cache.alloc_nolock()) {
+                let _ = held.push(object, GFP_ATOMIC);
+            }
+        });
+        let n = held.len();
+        for object in held {
+            // SAFETY: From this cache, the caller's.
+            unsafe { cache.free_rcu(object) };
+        }
+        assert!(n == 1000);
+        Ok(())
+    }
+
+    /// A worker brings what an allocation in NMI did not find.
+    #[test]
+    fn asked_for() -> Result {
+        let args = Args {
+            align: 64,
+            ..Args::default()
+        };
+        let cache = SheafCache::new(c"rcu_ptr_asked", SIZE, args)?;
+        assert!(cache.alloc_nolock().is_none());
+        let mut object = None;
+        crate::sys::thread::wait_for(5000, || {
+            object = cache.alloc_nolock();
+            object.is_some()
+        });
+        let came = object.is_some();
+        if let Some(object) = object {
+            // SAFETY: From this cache, the caller's.
+            unsafe { cache.free(object) };
+        }
+        assert!(came);
+        Ok(())
+    }
+
+    #[test]
+    fn destroyed_while_objects_wait() -> Result {
+        let _defaults = params::quick_drain()?;
+        for n in [1, 10, 57, 500, 5000] {
+            let cache = SheafCache::new(c"rcu_ptr_end", SIZE, Args::default())?;
+            let table = Table::new(&cache, n)?;
+            for i in 0..2 * n {
+                table.replace(i, Alloc::Sleep);
+            }
+            drop(table);
+            drop(cache);
+        }
+        Ok(())
+    }
+
+    /// The cache tells how many, and stays good enough for kfree().
+    #[test]
+    fn destroyed_while_objects_are_held() -> Result {
+        let cache = SheafCache::new(c"rcu_ptr_held", SIZE, Args::default())?;
+        let mut held = [None; 3];
+        for place in &mut held {
+            *place = cache.alloc(false);
+        }
+        kernel::kunit::info(fmt!(
+            "rcu_ptr: expect-splat begin cache rcu_ptr_held is destroyed with 3 objects still held\n"
+        ));
+        drop(cache);
+        kernel::kunit::info(fmt!("rcu_ptr: expect-splat end\n"));
+        for object in held.into_iter().flatten() {
+            // SAFETY: Leaked with its kmem_cache, and the caller's.
+            unsafe { crate::sys::mem::kvfree(object) };
+        }
+        Ok(())
+    }
+}

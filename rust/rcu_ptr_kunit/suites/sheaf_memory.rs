@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Caches with sheaves give memory back: an idle CPU has nothing, a barn not more than its limit, a
+//! dead CPU nothing, and the shrinker takes what is free.
+
+use super::sheaf_calls::stats_match;
+use crate::{
+    params,
+    sys::{
+        cache::{Args, SheafCache},
+        core, cpu,
+        skip::skip,
+        thread,
+    },
+    table::{Alloc, Table, Wrong, SIZE},
+};
+use ::core::ptr::NonNull;
+use kernel::{
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+};
+
+/// Uses `cache` on every CPU.
+fn use_everywhere(cache: &SheafCache, n: usize) -> Result<Wrong> {
+    let table = Table::new(cache, n)?;
+    let body = |cpu: i32| {
+        for i in 0..n {
+            table.replace(i + cpu as usize * 7, Alloc::Sleep);
+            table.touch(Alloc::Sleep);
+        }
+    };
+    thread::on_cpus(cpu::online(), &body, || ())?;
+    Ok(table.wrong())
+}
+
+/// Allocates `n` objects and gives all of them back after a grace period.
+fn up_and_down(cache: &SheafCache, n: usize) -> Result {
+    let mut held = KVVec::<NonNull<u8>>::with_capacity(n, GFP_KERNEL)?;
+    for _ in 0..n {
+        held.push(cache.alloc(false).ok_or(ENOMEM)?, GFP_KERNEL)?;
+    }
+    for object in held {
+        // SAFETY: From this cache, the caller's.
+        unsafe { cache.free_rcu(object) };
+    }
+    Ok(())
+}
+
+#[kunit_tests(rcu_ptr_sheaf_memory)]
+mod tests {
+    use super::*;
+
+    /// Nobody calls anything any more, and all objects find their way back to the slab.
+    #[test]
+    fn idle_cpus_have_nothing() -> Result {
+        let defaults = params::quick_drain()?;
+        let cache = SheafCache::new(c"rcu_ptr_idle", SIZE, Args::default())?;
+        let wrong = use_everywhere(&cache, 77)?;
+        let back = thread::wait_for(10_000, || {
+            stats_match!("rcu_ptr_idle", "obtained=\\([1-9][0-9]*\\) returned=\\1 ")
+        });
+        drop(cache);
+        drop(defaults);
+        assert!(wrong == Wrong::default() && back);
+        Ok(())
+    }
+
+    /// 20 sheaves' worth of objects come back, the barn keeps 2 sheaves.
+    #[test]
+    fn barn_keeps_to_its_limit() -> Result {
+        let args = Args {
+            sheaf_capacity: 10,
+            barn_limit: 2,
+            ..Args::default()
+        };
+        let cache = SheafCache::new(c"rcu_ptr_limit", SIZE, args)?;
+        let mut good = true;
+        for _ in 0..3 {
+            up_and_down(&cache, 2000)?;
+            core::barrier();
+            good &= thread::wait_for(5000, || stats_match!("rcu_ptr_limit", "now_full=[012] "));
+        }
+        drop(cache);
+        assert!(good);
+        Ok(())
+    }
+
+    /// One CPU allocates, another frees: nothing piles up where it is freed.
+    #[test]
+    fn freed_elsewhere() -> Result {
+        let here = cpu::online().next().unwrap_or(0);
+        let Some(there) = cpu::online().find(|&c| c != here) else {
+            skip(c"needs two CPUs");
+            return Ok(());
+        };
+        let args = Args {
+            barn_limit: 8,
+            ..Args::default()
+        };
+        let cache = SheafCache::new(c"rcu_ptr_else", SIZE, args)?;
+        let slots = [const { Atomic::<*mut u8>::new(::core::ptr::null_mut()) }; 64];
+        let done = Atomic::<i32>::new(0);
+        let rounds = 200_000usize;
+        let body = |cpu: i32| {
+            let mut i = 0usize;
+            while i < rounds && (cpu == here || done.load(Relaxed) == 0) {
+                let slot = &slots[i % 64];
+                if cpu == here {
+                    if slot.load(Relaxed).is_null() {
+                        let object = cache
+                            .alloc(false)
+                            .map_or(::core::ptr::null_mut(), NonNull::as_ptr);
+                        slot.xchg(object, kernel::sync::atomic::Full);
+                    }
+                } else if let Some(object) =
+                    NonNull::new(slot.xchg(::core::ptr::null_mut(), kernel::sync::atomic::Full))
+                {
+                    // SAFETY: From this cache; the exchange made it this CPU's.
+                    unsafe { cache.free_rcu(object) };
+                }
+                i += 1;
+                if i % 64 == 0 {
+                    thread::cond_resched();
+                }
+            }
+            if cpu == here {
+                done.store(1, Relaxed);
+            }
+        };
+        thread::on_cpus([here, there].into_iter(), &body, || ())?;
+        for slot in &slots {
+            if let Some(object) = NonNull::new(slot.load(Relaxed)) {
+                // SAFETY: As above.
+                unsafe { cache.free_rcu(object) };
+            }
+        }
+        core::barrier();
+        let bounded = thread::wait_for(5000, || {
+            stats_match!("rcu_ptr_else", "now_full=[0-9] now_empty=[0-9]$")
+        });
+        drop(cache);
+        assert!(bounded);
+        Ok(())
+    }
+
+    #[test]
+    fn shrinker_takes_what_is_free() -> Result {
+        let cache = SheafCache::new(c"rcu_ptr_shrink", SIZE, Args::default())?;
+        up_and_down(&cache, 3000)?;
+        core::barrier();
+        let before = stats_match!("rcu_ptr_shrink", "now_full=[1-9]");
+        params::shrink()?;
+        let after = stats_match!("rcu_ptr_shrink", "now_full=0 now_empty=0$");
+        drop(cache);
+        assert!(before && after);
+        Ok(())
+    }
+
+    #[test]
+    fn reserve_stays() -> Result {
+        let defaults = params::quick_drain()?;
+        let args = Args {
+            sheaf_capacity: 10,
+            barn_limit: 2,
+            ..Args::default()
+        };
+        let cache = SheafCache::new(c"rcu_ptr_reserve", SIZE, args)?;
+        cache.prefill(100)?;
+        params::shrink()?;
+        thread::sleep(300);
+        let kept = stats_match!("rcu_ptr_reserve", "now_full=10 ");
+        drop(cache);
+        drop(defaults);
+        assert!(kept);
+        Ok(())
+    }
+
+    /// A CPU goes down with partial sheaves of both kinds, and all of it comes back while it is
+    /// down.
+    #[test]
+    fn dead_cpu_has_nothing() -> Result {
+        let Some(cpu) = cpu::online().filter(|&c| c != 0).last() else {
+            skip(c"needs two CPUs");
+            return Ok(());
+        };
+        let defaults = params::quick_drain()?;
+        let mut good = true;
+        for _ in 0..3 {
+            let cache = SheafCache::new(c"rcu_ptr_dead", SIZE, Args::default())?;
+            let table = Table::new(&cache, 200)?;
+            let body = |_| {
+                for i in 0..1000 {
+                    table.replace(i, Alloc::Nolock);
+                    table.replace(i, Alloc::Sleep);
+                    table.touch(Alloc::Sleep);
+                }
+            };
+            thread::on_cpus(::core::iter::once(cpu), &body, || ())?;
+            good &= table.wrong() == Wrong::default();
+            cpu::take_down(cpu)?;
+            drop(table);
+            core::barrier();
+            good &= thread::wait_for(10_000, || {
+                stats_match!("rcu_ptr_dead", "obtained=\\([1-9][0-9]*\\) returned=\\1 ")
+            });
+            cpu::bring_up(cpu)?;
+            drop(cache);
+        }
+        drop(defaults);
+        assert!(good);
+        Ok(())
+    }
+
+    /// Down and up under load of all other CPUs, and of itself while it is up.
+    #[test]
+    fn hotplug_under_load() -> Result {
+        let Some(cpu) = cpu::online().filter(|&c| c != 0).last() else {
+            skip(c"needs two CPUs");
+            return Ok(());
+        };
+        let cache = SheafCache::new(c"rcu_ptr_plug", SIZE, Args::default())?;
+        let table = Table::new(&cache, 300)?;
+        let stop = Atomic::<i32>::new(0);
+        let body = |cpu: i32| {
+            let mut i = cpu as usize;
+            while stop.load(Relaxed) == 0 {
+                table.replace(i, Alloc::Sleep);
+                table.look(i + 1, 3);
+                i += 1;
+                thread::cond_resched();
+            }
+        };
+        let once = |cpu: i32| {
+            for i in 0..500 {
+                table.replace(i + cpu as usize, Alloc::Nolock);
+                table.touch(Alloc::Sleep);
+            }
+        };
+        let mut result = Ok(());
+        let others = || cpu::online().filter(|&c| c != cpu);
+        thread::on_cpus(others(), &body, || {
+            for _ in 0..8 {
+                result = thread::on_cpus(::core::iter::once(cpu), &once, || ())
+                    .and_then(|()| cpu::take_down(cpu))
+                    .and_then(|()| {
+                        core::barrier();
+                        cpu::bring_up(cpu)
+                    });
+                if result.is_err() {
+                    break;
+                }
+            }
+            stop.store(1, Relaxed);
+        })?;
+        result?;
+        let wrong = table.wrong();
+        drop(table);
+        drop(cache);
+        assert!(wrong == Wrong::default());
+        Ok(())
+    }
+}

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! All contexts at once on one cache with sheaves: tasks, softirqs, interrupts and NMIs of every CPU
+//! replace objects that readers look at; and an NMI at every instruction of the calls. Nothing is
+//! given out twice or too early, nothing is lost.
+
+use crate::{
+    nmi::storm,
+    sys::{
+        cache::{self, Args, SheafCache},
+        core,
+        cpu::{self, Context},
+        nmi::{
+            breakpoint::{Breakpoint, Kind},
+            Hook,
+        },
+        skip::skip,
+        thread,
+        timer::{Periodic, Where},
+    },
+    table::{Alloc, Table, Wrong, SIZE},
+};
+use kernel::{
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+};
+
+struct Outcome {
+    wrong: Wrong,
+    replaced: u64,
+    looks: u64,
+    interrupts: u64,
+    nmis: u64,
+}
+
+/// A storm of `rounds` of each task, with objects in sheaves of `capacity`.
+fn all_contexts(capacity: u32, rounds: usize) -> Result<Outcome> {
+    let args = Args {
+        sheaf_capacity: capacity,
+        barn_limit: 16,
+        ..Args::default()
+    };
+    let cache = SheafCache::new(c"rcu_ptr_storm", SIZE, args)?;
+    cache.prefill(500)?;
+    let table = Table::new(&cache, 400)?;
+    let interrupts = Atomic::<u64>::new(0);
+    let next = Atomic::<u64>::new(0);
+    let interrupt = || {
+        interrupts.fetch_add(1, Relaxed);
+        for _ in 0..8 {
+            let i = next.fetch_add(1, Relaxed) as usize;
+            table.replace(i * 31, Alloc::Nolock);
+            table.look(i, 7);
+        }
+        table.touch(Alloc::Nolock);
+    };
+    let task = |cpu: i32| {
+        let _ = Periodic::run(Where::Hardirq, 150_000, &interrupt, || {
+            let _ = Periodic::run(Where::Softirq, 230_000, &interrupt, || {
+                for i in 0..rounds {
+                    let i = i * 13 + cpu as usize * 97;
+                    match i % 4 {
+                        0 => table.replace(i, Alloc::Sleep),
+                        1 => cpu::irqs_off(|| table.replace(i, Alloc::Nolock)),
+                        2 => table.replace(i, Alloc::Nolock),
+                        _ => table.replace(i, Alloc::Atomic),
+                    }
+                    table.look(i + 5, 20);
+                    table.touch(Alloc::Sleep);
+                    if i % 64 == 0 {
+                        thread::cond_resched();
+                    }
+                }
+            });
+        });
+    };
+    let nmis = Atomic::<u64>::new(0);
+    let nmi = || {
+        nmis.fetch_add(u64::from(cpu::context() == Context::Nmi), Relaxed);
+        interrupt();
+    };
+    let weather = storm::strongest().ok_or(ENODEV)?;
+    storm::during(weather, &nmi, || {
+        thread::on_cpus(cpu::online(), &task, || ())
+    })??;
+    let outcome = Outcome {
+        wrong: table.wrong(),
+        replaced: table.replaced.load(Relaxed),
+        looks: table.looks.load(Relaxed),
+        interrupts: interrupts.load(Relaxed),
+        nmis: nmis.load(Relaxed),
+    };
+    drop(table);
+    Ok(outcome)
+}
+
+fn report(what: &str, o: &Outcome) {
+    kernel::kunit::info(fmt!(
+        "rcu_ptr_sheaf_storm: {}: {} objects replaced, {} looks, {} interrupts, {} of them NMIs\n",
+        what,
+        o.replaced,
+        o.looks,
+        o.interrupts,
+        o.nmis
+    ));
+}
+
+/// What a sweep saw.
+#[derive(Default)]
+struct Swept {
+    /// Offsets at which NMIs came.
+    hit: usize,
+    wrong: Wrong,
+}
+
+/// An NMI at every instruction of the first `bytes` of a function, while this task calls all of
+/// them. The NMI does the same as the task.
+fn sweep(function: usize, bytes: usize, capacity: u32) -> Result<Swept> {
+    let args = Args {
+        sheaf_capacity: capacity,
+        ..Args::default()
+    };
+    let cache = SheafCache::new(c"rcu_ptr_sweep", SIZE, args)?;
+    cache.prefill(100)?;
+    let table = Table::new(&cache, 40)?;
+    let next = Atomic::<u64>::new(0);
+    let came = Atomic::<u64>::new(0);
+    let act = |how: Alloc| {
+        let i = next.fetch_add(1, Relaxed) as usize;
+        table.replace(i * 7, how);
+        table.touch(how);
+        table.look(i, 7);
+    };
+    let nmi = || {
+        if cpu::context() == Context::Nmi {
+            came.fetch_add(1, Relaxed);
+            act(Alloc::Nolock);
+            act(Alloc::Nolock);
+        }
+    };
+    let hook = Hook::new(&nmi);
+    let mut swept = Swept::default();
+    for offset in 0..bytes {
+        let before = came.load(Relaxed);
+        let breakpoint = Breakpoint::new(Kind::Execute, function + offset, &hook)?;
+        for _ in 0..4 {
+            act(Alloc::Sleep);
+            act(Alloc::Nolock);
+        }
+        drop(breakpoint);
+        swept.hit += usize::from(came.load(Relaxed) != before);
+        if offset % 32 == 0 {
+            core::barrier();
+        }
+    }
+    swept.wrong = table.wrong();
+    Ok(swept)
+}
+
+#[kunit_tests(rcu_ptr_sheaf_storm)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_sheaves() -> Result {
+        let outcome = all_contexts(0, 30_000)?;
+        report("56 slots", &outcome);
+        assert!(outcome.wrong == Wrong::default());
+        assert!(outcome.interrupts > 20 && outcome.nmis > 20 && outcome.looks > 1000);
+        Ok(())
+    }
+
+    /// The slow ways all the time.
+    #[test]
+    fn small_sheaves() -> Result {
+        for capacity in [1, 2, 5] {
+            let outcome = all_contexts(capacity, 10_000)?;
+            report("small", &outcome);
+            assert!(outcome.wrong == Wrong::default());
+            assert!(outcome.interrupts > 20 && outcome.nmis > 20 && outcome.looks > 1000);
+        }
+        Ok(())
+    }
+
+    /// Alloc, free and free_rcu, with sheaves of 1 (the slow way every time), 2 and 56.
+    #[test]
+    fn nmi_at_every_instruction() -> Result {
+        if cfg!(not(CONFIG_X86_64)) {
+            skip(c"needs breakpoints that raise NMIs");
+            return Ok(());
+        }
+        for function in cache::functions() {
+            for capacity in [0, 1, 2] {
+                let swept = sweep(function, 96, capacity)?;
+                kernel::kunit::info(fmt!(
+                    "rcu_ptr_sheaf_storm: NMIs at {} instructions, capacity {}\n",
+                    swept.hit,
+                    capacity
+                ));
+                // With a capacity of 1 free_rcu() goes on to its slow way after 9.
+                assert!(swept.hit >= 9 && swept.wrong == Wrong::default());
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A table of objects of one cache with sheaves, that any context replaces and any reader looks at.
+//!
+//! Each object tells who has it and which generation it is. So an object that is given out twice, or
+//! given back twice, or given out again while a reader has it, shows at once.
+
+use crate::sys::cache::SheafCache;
+use core::ptr::{self, NonNull};
+use kernel::{
+    prelude::*,
+    sync::{
+        atomic::{Acquire, Atomic, Full, Relaxed},
+        rcu,
+    },
+};
+
+/// Bytes of an object.
+pub(crate) const SIZE: usize = 64;
+
+const HELD: u64 = 0x6865_6c64_0b1e_c701;
+const GIVEN_BACK: u64 = 0xf0ee_d0b1_ec70_0002;
+
+/// What is in an object.
+#[repr(C)]
+struct Entry {
+    /// [`HELD`] from its allocation to its end.
+    state: Atomic<u64>,
+    /// Another for every allocation, the same in all words.
+    generation: [Atomic<u64>; 7],
+}
+
+/// What went wrong, in counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wrong {
+    /// Objects given out while somebody held them.
+    pub(crate) given_twice: u64,
+    /// Objects that were not held when their owner gave them back.
+    pub(crate) lost: u64,
+    /// Readers whose object changed under them.
+    pub(crate) reused_early: u64,
+}
+
+/// The table.
+pub(crate) struct Table<'a> {
+    cache: &'a SheafCache,
+    slots: KVVec<Atomic<*mut Entry>>,
+    generation: Atomic<u64>,
+    given_twice: Atomic<u64>,
+    lost: Atomic<u64>,
+    reused_early: Atomic<u64>,
+    /// Objects that were replaced.
+    pub(crate) replaced: Atomic<u64>,
+    /// Allocations that found nothing.
+    pub(crate) missed: Atomic<u64>,
+    /// Looks of readers at an object.
+    pub(crate) looks: Atomic<u64>,
+}
+
+/// How a replacement is allocated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Alloc {
+    /// `GFP_KERNEL`
+    Sleep,
+    /// `GFP_ATOMIC`
+    Atomic,
+    /// In any context.
+    Nolock,
+}
+
+impl<'a> Table<'a> {
+    /// An empty table of `len` places over `cache`.
+    pub(crate) fn new(cache: &'a SheafCache, len: usize) -> Result<Self> {
+        let mut slots = KVVec::with_capacity(len, GFP_KERNEL)?;
+        for _ in 0..len {
+            slots.push(Atomic::new(ptr::null_mut()), GFP_KERNEL)?;
+        }
+        Ok(Self {
+            cache,
+            slots,
+            generation: Atomic::new(0),
+            given_twice: Atomic::new(0),
+            lost: Atomic::new(0),
+            reused_early: Atomic::new(0),
+            replaced: Atomic::new(0),
+            missed: Atomic::new(0),
+            looks: Atomic::new(0),
+        })
+    }
+
+    /// Takes what is in place `i`, and puts `new` there.
+    fn exchange(&self, i: usize, new: *mut Entry) -> Option<NonNull<Entry>> {
+        let slot = self.slots.get(i % self.slots.len().max(1))?;
+        // ORDERING: Full: filled before readers find it, out of their sight before it is freed.
+        NonNull::new(slot.xchg(new, Full))
+    }
+
+    fn new_entry(&self, how: Alloc) -> *mut Entry {
+        let object = match how {
+            Alloc::Sleep => self.cache.alloc(false),
+            Alloc::Atomic => self.cache.alloc(true),
+            Alloc::Nolock => self.cache.alloc_nolock(),
+        };
+        let Some(object) = object else {
+            self.missed.fetch_add(1, Relaxed);
+            return ptr::null_mut();
+        };
+        let entry = object.cast::<Entry>();
+        // SAFETY: An object of the cache, large enough; all of it is integers.
+        let e = unsafe { entry.as_ref() };
+        if e.state.xchg(HELD, Full) == HELD {
+            self.given_twice.fetch_add(1, Relaxed);
+        }
+        let generation = self.generation.fetch_add(1, Relaxed);
+        for word in &e.generation {
+            word.store(generation, Relaxed);
+        }
+        entry.as_ptr()
+    }
+
+    fn give_back(&self, entry: NonNull<Entry>, at_once: bool) {
+        // SAFETY: The caller's, until it is given back below.
+        let e = unsafe { entry.as_ref() };
+        if e.state.xchg(GIVEN_BACK, Full) != HELD {
+            self.lost.fetch_add(1, Relaxed);
+        }
+        // SAFETY: A live object of this cache, which nobody else gives back; nobody has seen it
+        // where it goes at once.
+        unsafe {
+            if at_once {
+                self.cache.free(entry.cast());
+            } else {
+                self.cache.free_rcu(entry.cast());
+            }
+        }
+    }
+
+    /// Puts a new object in place `i`, and gives the one that was there back after a grace period.
+    ///
+    /// # Context
+    ///
+    /// That of `how`.
+    pub(crate) fn replace(&self, i: usize, how: Alloc) {
+        let new = self.new_entry(how);
+        if new.is_null() {
+            return;
+        }
+        let old = self.exchange(i, new);
+        self.replaced.fetch_add(1, Relaxed);
+        if let Some(old) = old {
+            self.give_back(old, false);
+        }
+    }
+
+    /// Allocates an object and gives it back at once.
+    ///
+    /// # Context
+    ///
+    /// That of `how`.
+    pub(crate) fn touch(&self, how: Alloc) {
+        if let Some(entry) = NonNull::new(self.new_entry(how)) {
+            self.give_back(entry, true);
+        }
+    }
+
+    /// Takes what is in place `i` away.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    pub(crate) fn clear(&self, i: usize) {
+        if let Some(old) = self.exchange(i, ptr::null_mut()) {
+            self.give_back(old, false);
+        }
+    }
+
+    /// Looks at place `i` several times in one read-side critical section.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    pub(crate) fn look(&self, i: usize, times: usize) {
+        let guard = rcu::read_lock();
+        // ORDERING: Acquire pairs with the exchange of `replace()`.
+        let slot = self.slots.get(i % self.slots.len().max(1));
+        if let Some(entry) = slot.and_then(|slot| NonNull::new(slot.load(Acquire))) {
+            // SAFETY: Found inside this read-side critical section, so its memory stays.
+            let e = unsafe { entry.as_ref() };
+            let seen = e.generation[0].load(Relaxed);
+            for word in e.generation.iter().cycle().take(times) {
+                if word.load(Relaxed) != seen {
+                    self.reused_early.fetch_add(1, Relaxed);
+                    break;
+                }
+            }
+            self.looks.fetch_add(1, Relaxed);
+        }
+        drop(guard);
+    }
+
+    /// What went wrong so far.
+    pub(crate) fn wrong(&self) -> Wrong {
+        Wrong {
+            given_twice: self.given_twice.load(Relaxed),
+            lost: self.lost.load(Relaxed),
+            reused_early: self.reused_early.load(Relaxed),
+        }
+    }
+}
+
+impl Drop for Table<'_> {
+    fn drop(&mut self) {
+        for i in 0..self.slots.len() {
+            self.clear(i);
+        }
+    }
+}

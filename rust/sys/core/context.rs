@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the interrupted code may have been doing: read off the CPU, where a function is called from
+//! anywhere.
+
+use super::{generated as sys, preempt::PreemptOff};
+use kernel::{bindings, types::NotThreadSafe};
+
+/// The context of the caller, without the [`PreemptOff`] that it has taken itself.
+#[derive(Clone, Copy)]
+pub(crate) struct Context {
+    /// Interrupts are on and this is no NMI: no lock that is only taken with interrupts off is held
+    /// on this CPU.
+    pub(crate) may_lock: bool,
+    /// The caller could have been preempted: no other context of this CPU is interrupted with
+    /// preemption off.
+    pub(crate) preemptible: bool,
+}
+
+impl Context {
+    /// Looks.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    pub(crate) fn look(_once: &PreemptOff) -> Self {
+        // SAFETY: No requirements.
+        let bits = unsafe { sys::rcu_ptr_shim_context() };
+        Self {
+            may_lock: bits & sys::rcu_ptr_context_RCU_PTR_CONTEXT_MAY_LOCK != 0,
+            preemptible: bits & sys::rcu_ptr_context_RCU_PTR_CONTEXT_PREEMPTIBLE != 0,
+        }
+    }
+}
+
+/// The CPU that runs this.
+pub(crate) fn this_cpu(_pin: &PreemptOff) -> i32 {
+    // SAFETY: No requirements.
+    unsafe { sys::rcu_ptr_shim_this_cpu_id() }
+}
+
+/// Whether `cpu` is up.
+pub(crate) fn is_online(cpu: i32) -> bool {
+    // SAFETY: No requirements.
+    unsafe { sys::rcu_ptr_shim_cpu_online(cpu) }
+}
+
+/// Proof that no CPU comes or goes, until it is dropped.
+pub(crate) struct CpusStay(NotThreadSafe);
+
+impl CpusStay {
+    /// `cpus_read_lock()`
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn new() -> Self {
+        // SAFETY: Paired with the unlock in `drop()`, by the same task.
+        unsafe { bindings::cpus_read_lock() };
+        Self(NotThreadSafe)
+    }
+}
+
+impl Drop for CpusStay {
+    fn drop(&mut self) {
+        // SAFETY: Paired with the lock in `new()`.
+        unsafe { bindings::cpus_read_unlock() };
+    }
+}

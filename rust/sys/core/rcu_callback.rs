@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! call_rcu(): a function that runs after a grace period.
+
+use core::{cell::UnsafeCell, ptr::NonNull};
+use kernel::bindings;
+
+/// Room for a `struct rcu_head`.
+pub(crate) type RcuHead = UnsafeCell<[usize; 2]>;
+
+const _: () = assert!(size_of::<RcuHead>() == size_of::<bindings::callback_head>());
+
+/// What runs.
+pub(crate) trait Callback {
+    /// Runs in softirq, or in a thread with softirqs off; on any CPU.
+    ///
+    /// # Safety
+    ///
+    /// `head` was handed to [`call()`], and a grace period has passed since.
+    unsafe fn run(head: NonNull<RcuHead>);
+}
+
+/// # Safety
+///
+/// As for [`Callback::run()`].
+unsafe extern "C" fn entry<C: Callback>(head: *mut bindings::callback_head) {
+    if let Some(head) = NonNull::new(head.cast()) {
+        // SAFETY: By the safety requirements of this function.
+        unsafe { C::run(head) };
+    }
+}
+
+/// Lets `C` run after a grace period that starts from now on (`call_rcu()`).
+///
+/// # Context
+///
+/// Any but NMI; the interrupted context may not be inside RCU, so interrupts were on.
+///
+/// # Safety
+///
+/// `head` is nobody else's until then, and lives as long.
+pub(crate) unsafe fn call<C: Callback>(head: NonNull<RcuHead>) {
+    // SAFETY: By the safety requirements of this function; the size was checked above.
+    unsafe { bindings::call_rcu(head.as_ptr().cast(), Some(entry::<C>)) };
+}
+
+/// Waits until every callback handed over so far has run (`rcu_barrier()`).
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn barrier() {
+    // SAFETY: The callers are in process context, as the doc asks.
+    unsafe { bindings::rcu_barrier() };
+}

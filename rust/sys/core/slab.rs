@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A kmem_cache of our own, and the memory of sheaves.
+//!
+//! C header: [`include/linux/slab.h`](srctree/include/linux/slab.h)
+
+use super::generated as sys;
+use core::ptr::NonNull;
+use kernel::{
+    bindings,
+    prelude::*,
+    sync::atomic::{AtomicFlag, Relaxed},
+};
+
+/// Flags that make no sense for objects that are given out again without the slab's knowledge.
+pub(crate) const REFUSED_FLAGS: u32 = sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_REFUSED_SLAB_FLAGS;
+
+/// Flags that ask for memory of a kind that [`kmalloc_nolock()`] doesn't give.
+pub(crate) const OWN_MEMORY_FLAGS: u32 = sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_OWN_MEMORY_FLAGS;
+
+/// A kmem_cache.
+///
+/// # Invariants
+///
+/// The pointer is a live kmem_cache, owned by this value unless it is leaked, and merged with no
+/// other.
+pub(crate) struct SlabCache {
+    raw: NonNull<bindings::kmem_cache>,
+    leaked: AtomicFlag,
+}
+
+// SAFETY: The slab locks what it has to.
+unsafe impl Send for SlabCache {}
+// SAFETY: As above.
+unsafe impl Sync for SlabCache {}
+
+impl SlabCache {
+    /// Makes a cache (`kmem_cache_create()`) that is never merged with another, so that destroying
+    /// it sees every object that is left.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, and whatever the slab refuses as well.
+    pub(crate) fn new(name: &CStr, size: usize, align: usize, flags: u32) -> Result<Self> {
+        let mut args = bindings::kmem_cache_args {
+            align: align as c_uint,
+            ..Default::default()
+        };
+        // SAFETY: `name` is copied; `args` is valid for the call.
+        let raw = unsafe {
+            bindings::__kmem_cache_create_args(
+                name.as_char_ptr(),
+                size as c_uint,
+                &mut args,
+                flags | sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_SLAB_NO_MERGE,
+            )
+        };
+        // INVARIANT: Just made.
+        let raw = NonNull::new(raw).ok_or(ENOMEM)?;
+        let leaked = AtomicFlag::new(false);
+        Ok(Self { raw, leaked })
+    }
+
+    /// Lets the kmem_cache live for ever, for objects that are.
+    pub(crate) fn leak(&self) {
+        self.leaked.store(true, Relaxed);
+    }
+
+    /// An object (`kmem_cache_alloc()`).
+    ///
+    /// # Context
+    ///
+    /// As `gfp` says, never NMI.
+    pub(crate) fn alloc(&self, gfp: u32) -> Option<NonNull<u8>> {
+        // SAFETY: By the type invariants.
+        NonNull::new(unsafe { bindings::kmem_cache_alloc_noprof(self.raw.as_ptr(), gfp) }.cast())
+    }
+
+    /// Fills `out` with objects, or does nothing (`kmem_cache_alloc_bulk()`).
+    ///
+    /// # Context
+    ///
+    /// Interrupts are on, otherwise as `gfp` says.
+    pub(crate) fn alloc_bulk(&self, gfp: u32, out: &mut [*mut u8]) -> bool {
+        // SAFETY: By the type invariants; `out` has room for that many.
+        unsafe {
+            bindings::kmem_cache_alloc_bulk_noprof(
+                self.raw.as_ptr(),
+                gfp,
+                out.len(),
+                out.as_mut_ptr().cast(),
+            )
+        }
+    }
+
+    /// Frees objects of this cache (`kmem_cache_free_bulk()`).
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    ///
+    /// # Safety
+    ///
+    /// Each is a live object of this cache that nobody uses any more.
+    pub(crate) unsafe fn free_bulk(&self, objects: &mut [*mut u8]) {
+        // SAFETY: By the safety requirements of this function and the type invariants.
+        unsafe {
+            bindings::kmem_cache_free_bulk(
+                self.raw.as_ptr(),
+                objects.len(),
+                objects.as_mut_ptr().cast(),
+            )
+        };
+    }
+}
+
+impl Drop for SlabCache {
+    /// `kmem_cache_destroy()`: complains where objects are left.
+    fn drop(&mut self) {
+        if self.leaked.load(Relaxed) {
+            return;
+        }
+        // SAFETY: By the type invariants; nobody uses the cache any more.
+        unsafe { bindings::kmem_cache_destroy(self.raw.as_ptr()) };
+    }
+}
+
+/// An object of `size` bytes from any context (`kmalloc_nolock()`), for `kfree()`. Often there is
+/// none.
+///
+/// # Context
+///
+/// Any, NMI included.
+pub(crate) fn kmalloc_nolock(size: usize) -> Option<NonNull<u8>> {
+    // SAFETY: No requirements.
+    NonNull::new(unsafe { sys::rcu_ptr_shim_kmalloc_nolock(size) }.cast())
+}
+
+/// `size` bytes, aligned to as much: `size` is a power of two.
+///
+/// # Context
+///
+/// As `gfp` says, never NMI.
+pub(crate) fn kmalloc(size: usize, gfp: u32) -> Option<NonNull<u8>> {
+    // SAFETY: No requirements.
+    NonNull::new(unsafe { sys::rcu_ptr_shim_kmalloc(size, gfp) }.cast())
+}
+
+/// Gives memory of [`kmalloc()`] or [`kmalloc_nolock()`], or an object of any kmem_cache, back.
+///
+/// # Context
+///
+/// Any but NMI, no raw spinlock held.
+///
+/// # Safety
+///
+/// Nobody uses it any more.
+pub(crate) unsafe fn kfree(memory: NonNull<u8>) {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { bindings::kfree(memory.as_ptr().cast()) };
+}
+
+/// The largest object that [`kmalloc_nolock()`] knows.
+pub(crate) const MAX_NOLOCK_SIZE: usize =
+    sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_KMALLOC_MAX_CACHE_SIZE as usize;
+
+/// Whether an allocation with `gfp` may sleep, which also means that interrupts are on.
+pub(crate) fn may_block(gfp: u32) -> bool {
+    gfp & sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_MAY_BLOCK != 0
+}
+
+/// `GFP_KERNEL`, without the last resorts and without a complaint.
+pub(crate) const GFP_REFILL: u32 = sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_REFILL;
+
+/// Flags of an attempt that may fail.
+pub(crate) const GFP_TRY: u32 = sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_TRY;
+/// What an attempt that may fail must not have.
+pub(crate) const GFP_NOFAIL: u32 = sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_NOFAIL;
+/// Flags of an attempt that may not sleep, and may fail.
+pub(crate) const GFP_ATOMIC: u32 = bindings::GFP_NOWAIT | GFP_TRY;

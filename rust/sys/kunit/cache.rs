@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Caches with sheaves by address, as tests need them: any object, any context.
+
+use super::generated as sys;
+use ::core::{ptr, ptr::NonNull};
+use kernel::{bindings, error::from_err_ptr, prelude::*};
+
+/// What `rcu_ptr_cache_create()` takes, with zeroes for the usual.
+pub(crate) type Args = sys::rcu_ptr_cache_args;
+
+/// A cache, destroyed on drop.
+///
+/// # Invariants
+///
+/// The pointer is from `rcu_ptr_cache_create()`, and owned.
+pub(crate) struct SheafCache(NonNull<sys::rcu_ptr_cache>);
+
+// SAFETY: Caches are used from any task.
+unsafe impl Send for SheafCache {}
+// SAFETY: As above.
+unsafe impl Sync for SheafCache {}
+
+impl SheafCache {
+    /// Makes a cache.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn new(name: &'static CStr, size: usize, args: Args) -> Result<Self> {
+        Self::with_flags(name, size, args, 0)
+    }
+
+    /// As [`Self::new()`], with SLAB flags.
+    pub(crate) fn with_flags(
+        name: &'static CStr,
+        size: usize,
+        args: Args,
+        flags: u32,
+    ) -> Result<Self> {
+        // SAFETY: `name` and `args` are valid for the call.
+        let cache = from_err_ptr(unsafe {
+            sys::rcu_ptr_cache_create(name.as_char_ptr(), size as c_uint, &args, flags)
+        })?;
+        // INVARIANT: Just made.
+        NonNull::new(cache).map(Self).ok_or(ENOMEM)
+    }
+
+    /// `rcu_ptr_cache_alloc()` with `GFP_KERNEL` or `GFP_ATOMIC`.
+    pub(crate) fn alloc(&self, atomic: bool) -> Option<NonNull<u8>> {
+        let gfp = if atomic {
+            bindings::GFP_ATOMIC
+        } else {
+            bindings::GFP_KERNEL
+        };
+        // SAFETY: By the type invariants.
+        NonNull::new(unsafe { sys::rcu_ptr_cache_alloc_call(self.0.as_ptr(), gfp) }.cast())
+    }
+
+    /// `rcu_ptr_cache_alloc_nolock()`.
+    pub(crate) fn alloc_nolock(&self) -> Option<NonNull<u8>> {
+        // SAFETY: By the type invariants.
+        NonNull::new(unsafe { sys::rcu_ptr_cache_alloc_nolock(self.0.as_ptr()) }.cast())
+    }
+
+    /// `rcu_ptr_cache_free()`.
+    ///
+    /// # Safety
+    ///
+    /// `object` is a live object of this cache that is the caller's.
+    pub(crate) unsafe fn free(&self, object: NonNull<u8>) {
+        // SAFETY: By the safety requirements of this function.
+        unsafe { sys::rcu_ptr_cache_free(self.0.as_ptr(), object.as_ptr().cast()) };
+    }
+
+    /// `rcu_ptr_cache_free_rcu()`.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::free()`].
+    pub(crate) unsafe fn free_rcu(&self, object: NonNull<u8>) {
+        // SAFETY: By the safety requirements of this function.
+        unsafe { sys::rcu_ptr_cache_free_rcu(self.0.as_ptr(), object.as_ptr().cast()) };
+    }
+
+    /// `rcu_ptr_cache_prefill()` with `GFP_KERNEL`.
+    pub(crate) fn prefill(&self, objects: usize) -> Result {
+        // SAFETY: By the type invariants.
+        kernel::error::to_result(unsafe {
+            sys::rcu_ptr_cache_prefill(self.0.as_ptr(), objects as c_uint, bindings::GFP_KERNEL)
+        })
+    }
+}
+
+impl Drop for SheafCache {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants; nobody uses it any more.
+        unsafe { sys::rcu_ptr_cache_destroy(self.0.as_ptr()) };
+    }
+}
+
+/// Every function that takes NULL.
+pub(crate) fn null(cache: &SheafCache) {
+    // SAFETY: NULL is allowed.
+    unsafe {
+        sys::rcu_ptr_cache_free(cache.0.as_ptr(), ptr::null_mut());
+        sys::rcu_ptr_cache_free_rcu(cache.0.as_ptr(), ptr::null_mut());
+        sys::rcu_ptr_cache_destroy(ptr::null_mut());
+    }
+}
+
+/// Where the calls of any context begin.
+pub(crate) fn functions() -> [usize; 4] {
+    [
+        sys::rcu_ptr_cache_alloc_call as *const () as usize,
+        sys::rcu_ptr_cache_alloc_nolock as *const () as usize,
+        sys::rcu_ptr_cache_free as *const () as usize,
+        sys::rcu_ptr_cache_free_rcu as *const () as usize,
+    ]
+}
