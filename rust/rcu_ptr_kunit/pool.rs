@@ -167,22 +167,12 @@ impl Pool {
         &self.objects
     }
 
-    /// How many look like that; only where [`CAN_LOOK`].
-    pub(crate) fn count(&self, look: Look) -> usize {
-        self.objects.iter().filter(|o| o.look() == look).count()
-    }
-
     /// Every object that was handed out is freed, every other one intact; where nobody can look,
     /// the latter only.
     pub(crate) fn all_freed(&self) -> bool {
         let (taken, rest) = self.objects.split_at(self.taken());
         rest.iter().all(Object::is_intact)
             && (!CAN_LOOK || taken.iter().all(|o| o.look() == Look::Freed))
-    }
-
-    /// No object is freed or broken, handed out or not.
-    pub(crate) fn all_intact(&self) -> bool {
-        self.objects.iter().all(Object::is_intact)
     }
 
     /// Fills the pool up again with new objects in place of those handed out, which have to be

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //!  pool.rs     objects that show whether they are live, intact or freed
+//!  files.rs    what is read from files
 //!  memory.rs   whether memory came back
 //!  route.rs    the ways to free an object
 //!  reader.rs   an RCU reader that watches objects while they are freed
@@ -21,6 +22,7 @@ mod sys;
 mod rcu_ptr;
 
 mod demo;
+mod files;
 mod memory;
 mod nmi;
 mod params;
@@ -62,10 +64,17 @@ struct RcuPtrKunit;
 
 impl kernel::Module for RcuPtrKunit {
     fn init(_module: &'static ThisModule) -> Result<Self> {
+        files::read();
         let objects = module_parameters::demo.value();
         if objects > 0 {
             demo::run(objects as usize)?;
         }
         Ok(RcuPtrKunit)
+    }
+}
+
+impl Drop for RcuPtrKunit {
+    fn drop(&mut self) {
+        files::forget();
     }
 }

@@ -11,6 +11,7 @@
 #include <linux/hw_breakpoint.h>
 #include <linux/irqflags.h>
 #include <linux/moduleparam.h>
+#include <linux/nmi.h>
 #include <linux/perf_event.h>
 #include <linux/preempt.h>
 #include <linux/rcupdate.h>
@@ -91,6 +92,11 @@ void rcu_ptr_kunit_local_irq_disable(void)
 void rcu_ptr_kunit_local_irq_enable(void)
 {
 	local_irq_enable();
+}
+
+void rcu_ptr_kunit_not_hung(void)
+{
+	reset_hung_task_detector();
 }
 
 void rcu_ptr_kunit_cond_resched(void)

@@ -27,6 +27,7 @@ bool rcu_ptr_kunit_in_softirq(void);
 void rcu_ptr_kunit_local_irq_disable(void);
 void rcu_ptr_kunit_local_irq_enable(void);
 void rcu_ptr_kunit_cond_resched(void);
+void rcu_ptr_kunit_not_hung(void);
 
 /* NMI sources; the hooks are rust/sys/kunit/nmi/'s. */
 void *rcu_ptr_kunit_breakpoint_register(unsigned long address, bool execute,

@@ -66,8 +66,9 @@ impl Code {
             let offset = usize::from_str_radix(offset, 16).map_err(|_| EINVAL)?;
             let name_at = end - name.len()..end;
             at = end + 1;
-            // What stands between functions is never run, and init is gone.
-            if name == "-" || sect.starts_with(".init") {
+            // What stands between functions is never run; the code of init is gone, and that of
+            // alternatives is copied from where it stands.
+            if name == "-" || !(sect.starts_with(".text") || sect == ".exit.text") {
                 continue;
             }
             if sect != section && module != "vmlinux" {

@@ -62,13 +62,12 @@ pub(crate) struct Totals {
 }
 
 impl Sweep {
-    /// Prepares a sweep of `module`.
+    /// Prepares a sweep of `code`.
     ///
     /// # Context
     ///
     /// May sleep.
-    pub(crate) fn of(module: &str) -> Result<Self> {
-        let code = Code::of(module)?;
+    pub(crate) fn of(code: Code) -> Result<Self> {
         let mut states = KVVec::with_capacity(code.insns.len(), GFP_KERNEL)?;
         for _ in 0..code.insns.len() {
             states.push(State::Missed, GFP_KERNEL)?;
@@ -121,6 +120,7 @@ impl Sweep {
             Some(word) => Some(Breakpoint::new(Kind::Write4, word, &watcher)?),
             None => None,
         };
+        thread::cond_resched();
         let ran = workload::run(load);
         drop(watchpoint);
         drop(breakpoints);

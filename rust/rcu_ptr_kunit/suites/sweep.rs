@@ -4,7 +4,9 @@
 //! with its lock held.
 
 use crate::{
+    files,
     nmi::{
+        code::Code,
         sweep::{Sweep, Totals},
         workload::Load,
     },
@@ -22,9 +24,14 @@ fn selected(name: &str) -> bool {
     !SLOW || SHORT.iter().any(|part| name.contains(part))
 }
 
-/// Sweeps `module` under each of `loads`, then random groups.
-fn sweep(module: &str, loads: &[Load], select: impl Fn(&str) -> bool) -> Result<Totals> {
-    let mut sweep = Sweep::of(module)?;
+/// Sweeps `code` of `module` under each of `loads`, then random groups.
+fn sweep(
+    module: &str,
+    code: Code,
+    loads: &[Load],
+    select: impl Fn(&str) -> bool,
+) -> Result<Totals> {
+    let mut sweep = Sweep::of(code)?;
     let start = thread::now();
     for &load in loads {
         sweep.run(load, &select)?;
@@ -58,20 +65,16 @@ fn sweep(module: &str, loads: &[Load], select: impl Fn(&str) -> bool) -> Result<
     Ok(totals)
 }
 
-/// Whether there are breakpoints, and the lists of instructions.
-fn possible(module: &str) -> bool {
+/// The code, where there are breakpoints and somebody listed its instructions.
+fn possible(code: Option<Code>) -> Option<Code> {
     if cfg!(not(CONFIG_X86)) {
         skip(c"no execution breakpoints with a handler of one's own here");
-        return false;
+        return None;
     }
-    match Sweep::of(module) {
-        Ok(_) => true,
-        Err(e) => {
-            pr_info!("no list of the instructions of {}: {:?}\n", module, e);
-            skip(c"there is no list of instructions");
-            false
-        }
+    if code.is_none() {
+        skip(c"there is no list of instructions");
     }
+    code
 }
 
 #[kunit_tests(rcu_ptr_sweep)]
@@ -80,25 +83,29 @@ mod tests {
 
     #[test]
     fn core_module() -> Result {
-        if !possible("rcu_ptr") || !text::sweep_func().is_empty() {
+        if !text::sweep_func().is_empty() {
+            skip(c"parameter sweep_func names others");
             return Ok(());
         }
+        let Some(code) = possible(files::take_module()) else {
+            return Ok(());
+        };
         let loads: &[Load] = if SLOW {
             &[Load::Light]
         } else {
             &[Load::Light, Load::Heavy]
         };
-        let totals = sweep("rcu_ptr", loads, selected)?;
+        let totals = sweep(text::sweep_module(), code, loads, selected)?;
         assert!(totals.hit > 100);
         Ok(())
     }
 
     #[test]
     fn kernel_functions() -> Result {
-        if !possible("vmlinux") || !text::sweep_func().is_empty() {
+        let Some(code) = possible(files::take_kernel()) else {
             return Ok(());
-        }
-        let totals = sweep("vmlinux", &[Load::Light], |_| true)?;
+        };
+        let totals = sweep("vmlinux", code, &[Load::Light], |_| true)?;
         assert!(totals.hit > 50);
         Ok(())
     }
@@ -109,15 +116,15 @@ mod tests {
             skip(c"parameter sweep_func names none");
             return Ok(());
         }
-        if !possible(text::sweep_module()) {
+        let Some(code) = possible(files::take_module()) else {
             return Ok(());
-        }
+        };
         let loads: &[Load] = if text::sweep_cmd().is_empty() {
             &[Load::Light, Load::Heavy]
         } else {
             &[Load::Command]
         };
-        let totals = sweep(text::sweep_module(), loads, |name| {
+        let totals = sweep(text::sweep_module(), code, loads, |name| {
             name.contains(text::sweep_func())
         })?;
         assert!(totals.hit > 0);

@@ -17,7 +17,7 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
-const OBJECTS: usize = if SLOW { 200_000 } else { 10_000_000 };
+const OBJECTS: usize = if SLOW { 20_000 } else { 10_000_000 };
 
 /// Frees `count` objects on all CPUs. Returns how many it were.
 fn free_many(count: usize) -> Result<usize> {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whole files, read into memory.
+//! Whole files, read into memory. Threads of the kernel see no file system: module init does.
 
 use ::core::{ptr, slice};
 use kernel::{bindings, prelude::*};
@@ -15,12 +15,15 @@ pub(crate) struct File {
     len: usize,
 }
 
+// SAFETY: The allocation belongs to no task.
+unsafe impl Send for File {}
+
 impl File {
     /// Reads the file at `path`.
     ///
     /// # Context
     ///
-    /// May sleep.
+    /// May sleep, in a task of user space.
     pub(crate) fn read(path: &CStr) -> Result<Self> {
         let mut data = ptr::null_mut();
         // SAFETY: `path` is a string, `data` valid for writes; with a null buffer the call allocates.

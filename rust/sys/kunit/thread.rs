@@ -97,8 +97,11 @@ pub(crate) fn sleep(msecs: u32) {
     unsafe { bindings::msleep(msecs) };
 }
 
-/// Lets others run.
+/// Lets others run, and tells the detector of hung tasks that whoever waits for this test waits for
+/// something that is alive.
 pub(crate) fn cond_resched() {
+    // SAFETY: No requirements.
+    unsafe { sys::rcu_ptr_kunit_not_hung() };
     // SAFETY: Tests and their threads may sleep.
     unsafe { sys::rcu_ptr_kunit_cond_resched() };
 }
