@@ -17,10 +17,14 @@ ADDRESS=$(awk '$3 == "irq_work_single" { print "0x" $1; exit }' /proc/kallsyms)
 
 # bench PARAMETER=VALUE...: one run of the benchmark module.
 bench() {
-	case " $* " in
-	*" frees="*) ;;
-	*) set -- "frees=$FREES" "$@" ;;
-	esac
+	frees=$FREES
+	for word in "$@"; do
+		[ "${word#frees=}" = "$word" ] || frees=${word#frees=}
+	done
+	# The kernel's own functions do not change with the engine.
+	[ "$FREES" = all ] || [ "$frees" = rcu_ptr ] ||
+		frees=$(echo "$frees" | tr ',' '\n' | grep '^rcu_ptr' | tr '\n' ',')
+	set -- "$@" "frees=$frees"
 	if insmod /modules/rcu_ptr_bench.ko "engine=$ENGINE" "irq_work_single=${ADDRESS:-0}" "$@"; then
 		rmmod rcu_ptr_bench
 	else
@@ -62,7 +66,6 @@ round=0
 while [ $round -lt $ROUNDS ]; do
 	round=$((round + 1))
 	say "rcu_ptr_bench: round number=$round"
-	# The kernel's own functions do not change with the engine.
 	FREES=all
 	for ENGINE in $ENGINES; do
 		load_counted "$ENGINE"

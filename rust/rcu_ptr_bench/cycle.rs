@@ -30,22 +30,23 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
         let count = numbers.objects.min(BYTES / source.size().max(1)).max(1);
         for way in way::ways(source) {
             let mut samples = Samples::new(numbers.reps)?;
-            let mut periods = 0;
-            once(way, source, (count / 4).max(1))?;
+            let (mut periods, mut kept) = (0, 0);
+            once(way, source, (count / 4).max(1), &mut 0)?;
             for _ in 0..numbers.reps {
                 let before = counters::grace_periods();
-                samples.push(once(way, source, count)?)?;
+                samples.push(once(way, source, count, &mut kept)?)?;
                 periods += counters::grace_periods() - before;
             }
             let samples = samples.sorted();
             pr_info!(
-                "cycle free={} engine={} object={} count={} reps={} min={} median={} max={} \
+                "cycle free={} engine={} object={} count={} reps={} kept={} min={} median={} max={} \
                  grace_periods_per_million={}\n",
                 way.name(),
                 way.engine(),
                 name,
                 count,
                 numbers.reps,
+                kept,
                 Per(samples.at(0), count),
                 Per(samples.median(), count),
                 Per(samples.at(100), count),
@@ -81,12 +82,12 @@ impl Busy {
     }
 }
 
-fn once(way: &'static Way, source: &Source, count: usize) -> Result<i64> {
+fn once(way: &'static Way, source: &Source, count: usize, kept: &mut usize) -> Result<i64> {
     let busy = Busy::start();
     let mut left = count;
     while left > 0 {
         let n = left.min(CHUNK);
-        free_some(way, source, n)?;
+        *kept += free_some(way, source, n)?;
         left -= n;
         context::cond_resched();
     }
@@ -104,11 +105,12 @@ fn is_sheaf_sized(source: &Source) -> bool {
     source.is_slab() && source.size() <= 8192
 }
 
-/// Allocates objects and frees each at once.
+/// Allocates objects and frees each at once. Returns how many were not taken.
 #[inline]
-fn free_some(way: &'static Way, source: &Source, n: usize) -> Result {
+fn free_some(way: &'static Way, source: &Source, n: usize) -> Result<usize> {
+    let mut kept = 0;
     for _ in 0..n {
-        way.free_one(source.alloc()?);
+        kept += usize::from(!way.free_one(source.alloc()?));
     }
-    Ok(())
+    Ok(kept)
 }

@@ -113,7 +113,9 @@ fn one(shared: &Shared, numbers: &Numbers, way: &'static Way, nthreads: usize) -
     'loops: for _ in 0..numbers.loops {
         for i in 0..numbers.alloc_num {
             match source.alloc() {
-                Ok(object) => way.free_one(object),
+                Ok(object) => {
+                    way.free_one(object);
+                }
                 Err(e) => {
                     result = Err(e);
                     break 'loops;

@@ -162,20 +162,22 @@ impl Way {
         }
     }
 
-    /// Frees one object, at once if the function does not take it. An indirect call: a few
+    /// Frees one object, at once if the function does not take it; then it returns `false`. An indirect call: a few
     /// instructions that are in the cycles of all functions alike.
     ///
     /// # Context
     ///
     /// Process context.
     #[inline]
-    pub(crate) fn free_one(&self, object: NonNull<Object>) {
+    pub(crate) fn free_one(&self, object: NonNull<Object>) -> bool {
         let mut objects = [object];
         // SAFETY: `object` is fresh from the allocator, and given away.
         if unsafe { (self.run)(&mut objects) } != 0 || self.group == Group::Nothing {
             // SAFETY: It was left to us.
             unsafe { free::kvfree(object) };
+            return false;
         }
+        true
     }
 
     /// Waits until what was freed is back in its allocator, as far as the kernel lets us: there is

@@ -51,7 +51,12 @@ def table(head, lines):
 
 def _pick(rows, kind, column, key, **wanted):
     found = of(rows, kind, free=column[0], engine=column[1], **wanted)
-    return found[-1].get(key) if found else None
+    if not found:
+        return None
+    # Objects that a headless call refused were freed at once: their cycle has no grace period.
+    if kind == "cycle" and found[-1].get("kept"):
+        return None
+    return found[-1].get(key)
 
 
 def _grid(first, rows, cols, wanted):
@@ -95,12 +100,13 @@ def _objects(rows, kind):
 def _kept(rows):
     """Headless calls that were refused: the caller kept the object."""
     out = []
-    for row in of(rows, "call"):
-        if row["kept"]:
-            share = 100 * row["kept"] / (row["calls"] * row["reps"])
-            out.append(f"{_label((row['free'], row['engine']))} refused {share:.1f} % of the objects "
-                       f"({row['object']}, {row['context']}).")
-    return [*out, ""] if out else []
+    for row in of(rows, "call") + of(rows, "cycle"):
+        if row.get("kept"):
+            share = 100 * row["kept"] / (row.get("calls", row.get("count")) * row["reps"])
+            where = row.get("context", "whole cycles, left out below")
+            out += [f"{_label((row['free'], row['engine']))} refused {share:.1f} % of the objects "
+                    f"({row['object']}, {where}).", ""]
+    return out
 
 
 def _latency(rows, cols):
@@ -165,7 +171,7 @@ def _memory(rows, cols):
     wanted.append(("grace periods per 10^6", "cycle", "grace_periods_per_million",
                    {"object": "kmalloc-64", "boot": "costs"}))
     out = _grid("memory", rows, cols, wanted)
-    engines = [[row["engine"], row["percpu_bytes"], row["module_bytes"]] for row in of(rows, "memory")]
+    engines = [[row["engine"], row["percpu_bytes"], row["module_bytes"]] for row in of(rows, "memory", boot="costs")]
     unique = [line for i, line in enumerate(engines) if line not in engines[:i]]
     if unique:
         out += table(["static memory", "bytes per CPU", "bytes of the module"], unique)
