@@ -3,12 +3,12 @@
 # For people: 'make help'. Kbuild reads Kbuild, not this file.
 
 .DEFAULT_GOAL := modules
-.PHONY: all modules run test check clean distclean kernel rust-analyzer rustfmt env help
+.PHONY: all modules run test bench check clean distclean kernel rust-analyzer rustfmt env help
 
 # Every script parallelises by itself.
 .NOTPARALLEL:
 
-export ARCH KSRC KDIR LLVM RUSTC BINDGEN SCENARIOS SMP MEM PLAN VARS TIMEOUT
+export ARCH KSRC KDIR LLVM RUSTC BINDGEN SCENARIOS SMP MEM PLAN VARS TIMEOUT QUICK
 
 help:
 	@sed -n 's/^#: \{0,1\}//p' Makefile
@@ -18,6 +18,8 @@ help:
 #:   make run             boot a kernel with the modules, run the self-tests and a
 #:                        short demonstration; sets up everything that is missing
 #:   make test            the whole suite over the scenarios of qemu/configs/CFLIST
+#:   make bench           the costs beside those of the kernel's own functions, as tables
+#:                        and plots in out/bench-*; QUICK=1 for a first look
 #:   make check           formatting, lints, documentation, tests on the host
 #:
 #:   make [modules]       build the modules only, into build/; 'make KDIR=DIR' for
@@ -55,6 +57,9 @@ modules:
 
 run test:
 	@scripts/qemu.sh $@
+
+bench:
+	@scripts/bench.sh
 
 kernel:
 	@scripts/kernel.sh

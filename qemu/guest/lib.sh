@@ -118,6 +118,7 @@ unload() {
 }
 
 unload_all() {
+	unload rcu_ptr_bench
 	unload rcu_ptr_client_c
 	unload rcu_ptr_client_rs
 	unload rcu_ptr

@@ -7,7 +7,7 @@ from . import cpio, insns
 
 GUEST = pathlib.Path(__file__).resolve().parent.parent / "guest"
 # The shell suites load these, whatever the plan names.
-CLIENTS = ("rcu_ptr_client_c.ko", "rcu_ptr_client_rs.ko")
+CLIENTS = ("rcu_ptr_client_c.ko", "rcu_ptr_client_rs.ko", "rcu_ptr_bench.ko")
 
 
 def _base(archive, scenario):
@@ -21,8 +21,8 @@ def _base(archive, scenario):
     archive.symlink("bin/sh", "busybox")
 
 
-def write(path, scenario, plan, objdump):
-    """Writes the initramfs that carries out a plan."""
+def write(path, scenario, plan, objdump, extra=()):
+    """Writes the initramfs that carries out a plan. extra: more files, as (name, bytes)."""
     modules = set(plan.modules())
     if any(words[0] == "sh" for words in plan.steps):
         modules.update(CLIENTS)
@@ -36,6 +36,8 @@ def write(path, scenario, plan, objdump):
         archive.file("slow", b"%d\n" % scenario.slow)
         for script in sorted((GUEST / "tests").glob("*.sh")):
             archive.file(f"tests/{script.name}", script.read_bytes())
+        for name, content in extra:
+            archive.file(name, content)
         for name, module in paths.items():
             archive.file(f"modules/{name}", module.read_bytes())
             archive.file(f"modules/{module.stem}.insns", insns.of_module(objdump, module))

@@ -1,0 +1,153 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""Measures rcu_ptr beside the kernel's own functions, in QEMU.
+
+stdout is a table in Markdown. The folder that is named last holds the same table, results.json, the
+plots as SVG and PNG (with matplotlib), and the log of each boot.
+
+Exit codes: 0 all measured, 1 something failed, 2 set-up or usage.
+"""
+
+import argparse
+import copy
+import json
+import pathlib
+import shlex
+import sys
+import time
+
+from lib import accel, console, guest, initramfs, machine, qmp, verdict
+from lib.bench import boots, facts, paths, plots, results, tables
+from lib.errors import SetupError
+from lib.plan import Plan
+from lib.progress import Progress
+from lib.scenario import Scenario
+from lib.splat import Detector
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+def _arguments():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scenario", action="append", required=True,
+                        metavar="NAME:KDIR:MODDIR[:BUSYBOX]",
+                        help="kernel build, modules built for it, the guest's busybox; repeatable")
+    parser.add_argument("--out", type=pathlib.Path, required=True, metavar="DIR")
+    parser.add_argument("--quick", action="store_true", help="fewer and smaller runs, two minutes")
+    parser.add_argument("--smp", type=int, metavar="N",
+                        help="CPUs of the wall-time runs, and the most of the growth")
+    parser.add_argument("--only", metavar="BOOT,...", help="these boots only, by their names")
+    parser.add_argument("--objdump", default="llvm-objdump", metavar="PROGRAM",
+                        help="disassembler for what the guest's module lists hold")
+    parser.add_argument("--toolchain", default="", help="what it was built with, for the record")
+    return parser.parse_args()
+
+
+def _folder(out):
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    folder = out / f"bench-{stamp}"
+    number = 0
+    while folder.exists():
+        number += 1
+        folder = out / f"bench-{stamp}.{number}"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _boot(boot, scenario, folder, detector, objdump):
+    """Boots once. Returns the rows, and what went wrong."""
+    logs = folder / boot.name
+    logs.mkdir()
+    scenario = copy.copy(scenario)
+    scenario.settings = dict(scenario.settings)
+    if boot.icount:
+        # Where there is a HPET the kernel does not trust its APIC timer under icount.
+        scenario.settings.update(thread="single", icount="shift=0,sleep=off", machine="pc,hpet=off",
+                                 timeout_boot=300)
+        # Nothing that differs from run to run: the date, the CPU's random numbers, addresses.
+        scenario.settings["args"] = " ".join([scenario.settings.get("args", ""), "-seed 1",
+                                              "-rtc base=2026-01-01,clock=vm"]).strip()
+        # The counter is exact: the kernel need not find that out, nor doubt it.
+        scenario.boot = [*scenario.boot, "tsc=reliable", "tsc_early_khz=1000000", "nokaslr",
+                         "norandmaps"]
+    plan = Plan("insmod rcu_ptr.ko\nrmmod rcu_ptr\nsh bench.sh\n", "the plan of the benchmark")
+    initrd = logs / "initrd.cpio"
+    initramfs.write(initrd, scenario, plan, objdump, (
+        ("tests/bench.sh", (HERE / "guest" / "bench.sh").read_bytes()),
+        ("bench.body", boot.body.encode()),
+    ))
+    how, why = accel.choose(scenario)
+    argv = machine.command(scenario, how, initrd, boot.smp, boot.mem)
+    (logs / "qemu-cmd").write_text(shlex.join(argv) + "\n", encoding="utf-8")
+    progress = Progress(boot.name)
+    nmi = qmp.Injector(logs)
+    data, ended, code, stderr = guest.boot(argv, logs, scenario.settings["timeout_boot"],
+                                           boot.timeout, progress, nmi)
+    judged = verdict.judge(boot.name, data, plan, [], detector, ended, code, stderr, nmi)
+    progress.close(judged.state)
+    initrd.unlink()
+    texts = [line.text for line in console.lines(data)]
+    rows = results.parse(texts, boot.name)
+    wrong = [] if judged.state == "PASS" else [
+        f"{boot.name}: {leaf.name}: {'; '.join([*leaf.problems(), *leaf.log][:5])}"
+        for leaf in judged.leaves() if not leaf.passed()]
+    wrong += [f"{boot.name}: {row['parameters']} failed with engine {row['engine']}"
+              for row in results.of(rows, "failed")]
+    return rows, wrong, {"accel": how, "why": why, "smp": boot.smp, "icount": boot.icount}
+
+
+def main():
+    """Returns the exit code."""
+    args = _arguments()
+    started = time.monotonic()
+    try:
+        detector = Detector((HERE / "splat-deny.txt").read_text(encoding="utf-8"),
+                            (HERE / "splat-allow.txt").read_text(encoding="utf-8"))
+        scenarios = {s.name: s for s in map(Scenario, args.scenario)}
+        wanted = boots.boots(args.quick, args.smp)
+        if args.only:
+            names = args.only.split(",")
+            unknown = set(names) - {boot.name for boot in wanted}
+            if unknown:
+                raise SetupError(f"--only: there is no boot {', '.join(sorted(unknown))}; there are: "
+                                 + ", ".join(boot.name for boot in wanted))
+            wanted = [boot for boot in wanted if boot.name in names]
+        for boot in wanted:
+            if boot.scenario not in scenarios:
+                raise SetupError(f"boot {boot.name} needs --scenario {boot.scenario}:...")
+            scenarios[boot.scenario].module("rcu_ptr_bench.ko")
+        folder = _folder(args.out.resolve())
+        rows, wrong, machines = [], [], {}
+        for boot in wanted:
+            more, bad, machines[boot.name] = _boot(boot, scenarios[boot.scenario], folder, detector,
+                                                   args.objdump)
+            rows += more
+            wrong += bad
+    except SetupError as error:
+        print(f"qemu/bench.py: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nqemu/bench.py: interrupted", file=sys.stderr)
+        return 1
+    wrong += paths.write(rows, folder / "paths.txt")
+    record = {
+        "about": facts.about(scenarios, args.toolchain, args.quick),
+        "machines": machines,
+        "seconds": round(time.monotonic() - started, 1),
+        "failures": wrong,
+        "results": rows,
+    }
+    (folder / "results.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    text = tables.markdown(record)
+    (folder / "bench.md").write_text(text, encoding="utf-8")
+    print(text)
+    note = plots.draw(record, folder)
+    for line in wrong:
+        print(f"FAILED {line}")
+    print(f"{note}results: {folder}")
+    return 1 if wrong or not rows else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

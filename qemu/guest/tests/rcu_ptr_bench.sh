@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=sh
+# The benchmark module in small: every test of it runs, says something, and loses no object. Numbers
+# are not judged here.
+
+# shellcheck source=/dev/null
+. /lib.sh
+
+cleanup() {
+	unload_all
+}
+
+# measure KIND FUNCTIONS PARAMETER=VALUE...: FUNCTIONS lines of KIND come, and no object is left.
+measure() {
+	# On PREEMPT_RT kfree() may sleep, so it can't be measured with interrupts off.
+	[ ! -e /sys/kernel/realtime ] || skip "not on PREEMPT_RT"
+	kind=$1
+	functions=$2
+	shift 2
+	mark "$kind"
+	load rcu_ptr
+	load rcu_ptr_bench "engine=$(cat "$PARAMS/engine")" "$@"
+	for function in $functions; do
+		since_mark | grep -q "rcu_ptr_bench: $kind .*free=$function " ||
+			fail "no result of $kind for $function"
+	done
+	unload rcu_ptr_bench
+	want "objects queued and freed" "$(stat_sum freed)" "$(queued)"
+	[ "$(queued)" -gt 0 ] || fail "no object was queued"
+	want leaked "$(stat_sum leaked)" 0
+}
+
+ALL="kfree call_rcu kfree_rcu kfree_rcu_nolock rcu_ptr_kvfree rcu_ptr_kfree_nolock"
+NOLOCK="kfree_rcu_nolock rcu_ptr_kfree_nolock"
+
+# Objects of a cache of its own: the kernel complains when one is left.
+test_calls() {
+	measure call "$ALL" test=calls object=cache-64 objects=300 reps=1
+	contexts=$(since_mark | sed -n 's/.*rcu_ptr_bench: call context=\([a-z_]*\) .*/\1/p' | sort -u | wc -l)
+	[ "$contexts" -ge 3 ] || fail "only $contexts contexts"
+}
+
+test_latency() {
+	measure latency "$ALL" test=latency object=cache-64 objects=300 reps=1
+}
+
+test_path() {
+	[ "$(uname -m)" = x86_64 ] || skip "single-stepping is for x86"
+	[ "$(cat /slow)" = 0 ] || skip "a call of a kernel with sanitizers is too long"
+	measure path "$ALL" test=path object=cache-64 objects=50
+}
+
+test_cycle() {
+	measure cycle "$ALL" test=cycle object=cache-64 objects=1000 reps=1
+}
+
+test_nmi() {
+	[ "$(uname -m)" = x86_64 ] || skip "no NMIs that a module can send"
+	measure nmi "$NOLOCK" test=nmi object=cache-64 objects=200
+}
+
+test_stretch() {
+	[ "$(uname -m)" = x86_64 ] || skip "no tracepoints of interrupts"
+	measure stretch "$ALL" test=stretch object=cache-64 objects=200
+}
+
+test_series() {
+	measure series "kfree_rcu rcu_ptr_kvfree" test=series object=cache-64 objects=1000 \
+		frees=kfree_rcu,rcu_ptr_kvfree
+}
+
+test_parallel() {
+	measure parallel "$ALL" test=parallel object=kmalloc-64 objects=200 reps=1
+}
+
+test_scale() {
+	measure scale "kfree_rcu rcu_ptr_kvfree" test=scale kfree_loops=2 kfree_alloc_num=500 \
+		frees=kfree_rcu,rcu_ptr_kvfree
+	since_mark | grep -q "rcu_ptr_bench: Total time taken by all kfree'ers: [0-9]* ns, loops: 2, batches: " ||
+		fail "no line as rcuscale's"
+}
+
+refused() {
+	mark refused
+	if load rcu_ptr_bench "$@" 2>/dev/null; then
+		fail "$*: accepted"
+	fi
+	since_mark | grep -q "rcu_ptr_bench: " || fail "$*: no reason in the log"
+}
+
+test_refuses_nonsense() {
+	load rcu_ptr
+	refused test=nosuch
+	refused test=calls object=kmalloc-8
+	refused test=calls object=page-64
+	refused objects=0
+}
+
+suite rcu_ptr_bench calls latency path cycle nmi stretch series parallel scale refuses_nonsense

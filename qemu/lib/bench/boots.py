@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The boots of a benchmark: what each measures, on which kernel, and how the machine is started.
+
+Under icount the guest's clock counts executed instructions: one vCPU thread, one nanosecond an
+instruction, and time jumps ahead where every CPU is idle. Wall time is measured without it, with a
+thread per vCPU."""
+
+import collections
+
+# name; scenario; counts instructions; CPUs; MiB; what the guest does; seconds until it is given up
+Boot = collections.namedtuple("Boot", "name scenario icount smp mem body timeout")
+
+# The two that compete for the ordinary case.
+BOTH = "frees=kfree_rcu,rcu_ptr_kvfree"
+SIZES = "kmalloc-32,kmalloc-64,kmalloc-256,kmalloc-1024,kmalloc-4096,kmalloc-16384"
+
+
+def _lines(*lines, rounds=1):
+    """The file that the guest's bench.sh reads."""
+    return f"ROUNDS={rounds}\nbody() {{\n" + "".join(f"\t{line}\n" for line in lines) + "}\n"
+
+
+def _costs(quick):
+    """Everything that is measured on one CPU, so that nothing else goes on."""
+    reps = 5 if quick else 31
+    objects = "kmalloc-64" if quick else "kmalloc-64,cache-64,kmalloc-1024,kmalloc-16384"
+    many = 40000 if quick else 200000
+    sizes = "kmalloc-64,kmalloc-1024" if quick else SIZES + ",cache-64"
+    lines = [
+        f"bench test=calls object={objects} objects=2000 reps={reps}",
+        f"bench test=latency object=kmalloc-64 objects=2000 reps={2 if quick else 5}",
+        f"bench test=nmi object=kmalloc-64 objects={5000 if quick else 50000}",
+        f"bench test=stretch object=kmalloc-64 objects={5000 if quick else 50000}",
+        f"bench test=cycle object={sizes} objects={many} reps={2 if quick else 3}",
+        f"bench test=series object=cache-256 objects={many} {BOTH}",
+        _parallel(quick),
+    ]
+    if not quick:
+        lines += [
+            "bench test=calls object=vmalloc-8192 objects=1000 reps=7",
+            "bench test=cycle object=vmalloc-8192 objects=5070 reps=3",
+        ]
+        lines += [f"bench test=cycle object=kmalloc-64 objects={n} reps={3 if n < 10**5 else 1} {BOTH}"
+                  for n in (1000, 10000, 100000, 1000000)]
+    return Boot("costs", "PERF", True, 1, 1024, _lines(*lines), 900)
+
+
+def _parallel(quick):
+    return f"bench test=parallel object=kmalloc-64 objects=4000 reps={3 if quick else 9}"
+
+
+def _path(quick):
+    # With one CPU the kernel patches its lock prefixes away.
+    return Boot("path", "PERF", True, 2, 1024, _lines(
+        f"bench test=path object=kmalloc-64 objects={150 if quick else 1100}", _parallel(quick)), 400)
+
+
+def _more_cpus(quick, cpus):
+    return Boot(f"cpus-{cpus}", "PERF", True, cpus, 1024 + 64 * cpus, _lines(_parallel(quick)), 600)
+
+
+def _scale(quick, smp):
+    loops = 20 if quick else 200
+    return Boot("scale", "BASE", False, smp, 2048, _lines(
+        f"bench test=scale kfree_nthreads=2 kfree_loops={loops} {BOTH}", rounds=3 if quick else 7), 600)
+
+
+def _large():
+    return Boot("large", "BASE", False, 2, 3072, _lines(
+        f"bench test=scale kfree_nthreads=2 kfree_loops=625 {BOTH}",
+        f"bench test=series object=cache-64 objects=10000000 {BOTH}"), 600)
+
+
+def boots(quick, smp=None):
+    """All of them. smp: CPUs of the wall-time runs, and the most of the growth."""
+    every = [_costs(quick), _path(quick)]
+    every += [_more_cpus(quick, n) for n in (() if quick else (4, 8, 16)) if not smp or n <= smp]
+    every.append(_scale(quick, smp or 2))
+    if not quick:
+        every.append(_large())
+    return every

@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The results as tables in Markdown, aligned so that they are as good to read in a terminal."""
+
+import statistics
+
+from .results import of
+
+KERNEL = ("kfree_rcu", "kfree_rcu_nolock", "call_rcu", "kfree")
+RCU_PTR = ("rcu_ptr_kvfree", "rcu_ptr_kfree_nolock", "rcu_ptr_try_kfree_nolock")
+CONTEXTS = (("task", "task"), ("irqs_off", "interrupts off"), ("hardirq", "hardirq"), ("nmi", "NMI"))
+
+
+def columns(rows):
+    """(function, engine) of all columns, the kernel's first."""
+    found = {(row["free"], row["engine"]) for row in rows if "free" in row and row["engine"] != "none"}
+    order = KERNEL + RCU_PTR
+    kernel = sorted((c for c in found if c[1] == "kernel"), key=lambda c: order.index(c[0]))
+    ours = sorted((c for c in found if c[1] != "kernel"),
+                  key=lambda c: (c[1] != "rfc", c[1], order.index(c[0])))
+    return kernel + ours
+
+
+def _label(column):
+    free, engine = column
+    short = free.removeprefix("rcu_ptr_")
+    return f"{short}()" if engine == "kernel" else f"{engine}: {short}()"
+
+
+def _number(value):
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.1f}"
+    return str(value)
+
+
+def table(head, lines):
+    """Markdown, the columns padded."""
+    cells = [head, *lines]
+    widths = [max(len(str(line[i])) for line in cells) for i in range(len(head))]
+
+    def row(line):
+        first, *rest = (str(cell) for cell in line)
+        padded = [first.ljust(widths[0])]
+        padded += [cell.rjust(width) for cell, width in zip(rest, widths[1:])]
+        return "| " + " | ".join(padded) + " |"
+
+    rule = "|" + "|".join([":" + "-" * (widths[0] + 1)] + ["-" * (w + 1) + ":" for w in widths[1:]])
+    return [row(head), rule + "|", *(row(line) for line in lines), ""]
+
+
+def _pick(rows, kind, column, key, **wanted):
+    found = of(rows, kind, free=column[0], engine=column[1], **wanted)
+    if not found:
+        return None
+    # Objects that a headless call refused were freed at once: their cycle has no grace period.
+    if kind == "cycle" and found[-1].get("kept"):
+        return None
+    return found[-1].get(key)
+
+
+def _grid(first, rows, cols, wanted):
+    """A line per column: (label, function, engine) down, what was measured across."""
+    head = [first] + [title for title, *_ in wanted]
+    lines = []
+    for column in cols:
+        values = []
+        for _, kind, key, match in wanted:
+            value = _pick(rows, kind, column, key, **match)
+            values.append(_number(value))
+        if any(values):
+            lines.append([_label(column), *values])
+    return table(head, lines) if lines else []
+
+
+def _calls(rows, cols):
+    out = []
+    for name in _objects(rows, "call"):
+        wanted = [(title, "call", "median", {"context": context, "object": name})
+                  for context, title in CONTEXTS]
+        grid = _grid(name, rows, cols, wanted)
+        if grid:
+            out += grid
+    if not out:
+        return []
+    spread = max(((row["max"] - row["min"]) / max(row["median"], 1) for row in of(rows, "call")
+                  if row["context"] == "irqs_off"), default=0)
+    return ["## Instructions per call", "", *out,
+            f"Medians; with interrupts off the repetitions differ by at most {100 * spread:.1f} %.", ""]
+
+
+def _objects(rows, kind):
+    seen = []
+    for row in of(rows, kind):
+        if row["object"] not in seen:
+            seen.append(row["object"])
+    return seen
+
+
+def _kept(rows):
+    """Headless calls that were refused: the caller kept the object."""
+    out = []
+    for row in of(rows, "call") + of(rows, "cycle"):
+        if row.get("kept"):
+            share = 100 * row["kept"] / (row.get("calls", row.get("count")) * row["reps"])
+            where = row.get("context", "whole cycles, left out below")
+            out += [f"{_label((row['free'], row['engine']))} refused {share:.1f} % of the objects "
+                    f"({row['object']}, {where}).", ""]
+    return out
+
+
+def _latency(rows, cols):
+    wanted = []
+    for context, title in (("irqs_off", "interrupts off"), ("nmi", "NMI")):
+        wanted += [(f"{title}: usual", "latency", "p50", {"context": context}),
+                   ("99 %", "latency", "p99", {"context": context}),
+                   ("worst", "latency", "max", {"context": context})]
+    grid = _grid("kmalloc-64", rows, cols, wanted)
+    return ["## Single calls, instructions", "", *grid] if grid else []
+
+
+def _cycles(rows, cols):
+    wanted = [(name, "cycle", "median", {"object": name, "boot": "costs", "count": count})
+              for name in _objects(rows, "cycle")
+              for count in [max((r["count"] for r in of(rows, "cycle", object=name, boot="costs")
+                                 if r["count"] != 1000000), default=0)]]
+    grid = _grid("per object", rows, cols, wanted)
+    if not grid:
+        return []
+    return ["## Alloc, free, grace period, reclaim: instructions of the whole system", "", *grid]
+
+
+def _path(rows, cols):
+    keys = (("instructions", "instructions"), ("locked", "locked"), ("full barriers", "barriers"),
+            ("other fences", "fences"), ("irq flag", "interrupts"), ("msr, in, out", "slow"),
+            ("mean instructions", "mean_instructions"), ("mean locked", "mean_locked"),
+            ("mean barriers", "mean_barriers"), ("longest", "max_instructions"))
+    grid = _grid("usual call", rows, cols, [(title, "path", key, {}) for title, key in keys])
+    return ["## Instructions by kind, single-stepped (every locked one is a full barrier too)", "",
+            *grid] if grid else []
+
+
+def _nmi(rows, cols):
+    keys = (("self-IPIs per 1000", "ipis_per_1000"), ("irq_works per 1000", "irq_works_per_1000"),
+            ("self-IPIs, with the barrier", "ipis_with_barrier"),
+            ("irq_works, with the barrier", "irq_works_with_barrier"))
+    for row in of(rows, "nmi"):
+        if not row["irq_works_counted"]:
+            row["irq_works_per_1000"] = row["irq_works_with_barrier"] = None
+    grid = _grid("one free per NMI", rows, cols, [(title, "nmi", key, {}) for title, key in keys])
+    return ["## What frees in NMI cause", "", *grid] if grid else []
+
+
+def _stretch(rows, cols):
+    keys = (("irq_work", "irq_work"), ("timer interrupt", "timer"), ("RCU softirq", "rcu_softirq"),
+            ("timer softirq", "timer_softirq"))
+    grid = _grid("longest", rows, cols, [(title, "stretch", key, {}) for title, key in keys])
+    return ["## Longest interrupt and softirq, instructions", "", *grid] if grid else []
+
+
+def _memory(rows, cols):
+    wanted = []
+    for boot, title in (("costs", ""), ("large", "10^7: ")):
+        wanted += [(f"{title}peak KiB", "series", "peak_kib", {"boot": boot}),
+                   (f"{title}of all memory", "series", "peak_all_kib", {"boot": boot}),
+                   (f"{title}left KiB", "series", "left_kib", {"boot": boot}),
+                   (f"{title}grace periods", "series", "grace_periods", {"boot": boot})]
+    for row in of(rows, "series"):
+        row["peak_kib"], row["left_kib"] = row["peak_bytes"] // 1024, row["left_bytes"] // 1024
+        row["peak_all_kib"] = row["peak_available_bytes"] // 1024
+    wanted.append(("grace periods per 10^6", "cycle", "grace_periods_per_million",
+                   {"object": "kmalloc-64", "boot": "costs"}))
+    out = _grid("memory", rows, cols, wanted)
+    engines = [[row["engine"], row["percpu_bytes"], row["module_bytes"]] for row in of(rows, "memory", boot="costs")]
+    unique = [line for i, line in enumerate(engines) if line not in engines[:i]]
+    if unique:
+        out += table(["static memory", "bytes per CPU", "bytes of the module"], unique)
+    return ["## Memory and grace periods", "", *out] if out else []
+
+
+def _parallel(rows, cols):
+    cpus = sorted({row["cpus"] for row in of(rows, "parallel")})
+    grid = _grid("CPUs", rows, cols, [(str(n), "parallel", "median", {"cpus": n}) for n in cpus])
+    return ["## Instructions per call with all CPUs at it", "", *grid] if grid else []
+
+
+def _growth(rows, cols):
+    counts = sorted({row["count"] for row in of(rows, "cycle", boot="costs", object="kmalloc-64")})
+    if len(counts) < 2:
+        return []
+    grid = _grid("objects", rows, cols, [(str(n), "cycle", "median", {"count": n, "boot": "costs",
+                                                                     "object": "kmalloc-64"})
+                                         for n in counts])
+    return ["## Whole cycle by number of objects, instructions each", "", *grid]
+
+
+def medians(rows, boot, key):
+    """{(function, engine): median over the rounds of one boot}."""
+    values = {}
+    for row in of(rows, "scale", boot=boot):
+        values.setdefault((row["free"], row["engine"]), []).append(row[key])
+    return {column: statistics.median(v) for column, v in values.items()}, \
+        {column: v for column, v in values.items()}
+
+
+def ratios(rows, boot, key):
+    """Median over the rounds of the ratio to kfree_rcu() of the same round."""
+    _, values = medians(rows, boot, key)
+    base = values.get(("kfree_rcu", "kernel"), [])
+    return {column: statistics.median(a / max(b, 1) for a, b in zip(v, base))
+            for column, v in values.items() if base}
+
+
+def _scale(rows, cols):
+    out = []
+    for boot in ("scale", "large"):
+        times, each = medians(rows, boot, "ns")
+        if not times:
+            continue
+        periods, _ = medians(rows, boot, "batches")
+        ratio = ratios(rows, boot, "ns")
+        some = of(rows, "scale", boot=boot)[0]
+        lines = []
+        for column in cols:
+            if column in times:
+                spread = (max(each[column]) - min(each[column])) / times[column]
+                lines.append([_label(column), f"{times[column] / 1e6:.1f}", f"{ratio[column]:.2f}",
+                              f"{100 * spread:.0f} %", f"{periods[column]:.0f}",
+                              len(each[column])])
+        title = (f"{some['nthreads']} threads x {some['loops']} loops x {some['alloc_num']}")
+        out += table([title, "ms", "ratio", "spread", "batches", "rounds"], lines)
+    return ["## rcuscale's kfree_rcu_test, wall time", "", *out] if out else []
+
+
+def markdown(record):
+    """The whole text."""
+    rows = record["results"]
+    cols = columns(rows)
+    about = record["about"]
+    kernel = next(iter(about["kernels"].values()))
+    out = [f"# rcu_ptr and Linux {kernel['release']}", "",
+           f"{kernel['arch']}, {kernel['rustc']}, {next(iter(about['qemu'].values()))}. An instruction "
+           "is one executed under QEMU's -icount; wall time is a ratio within one boot.", ""]
+    for part in (_calls, lambda r, c: _kept(r), _latency, _path, _cycles, _growth, _nmi, _stretch,
+                 _memory, _parallel, _scale):
+        out += part(rows, cols)
+    krc = kernel.get("krc_bytes_per_cpu")
+    if krc:
+        out += [f"The kernel's kfree_rcu() has {krc} bytes per CPU (krc) beside its sheaves.", ""]
+    if record["failures"]:
+        out += ["## Failures", "", *(f"- {line}" for line in record["failures"]), ""]
+    return "\n".join(out)

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Pending memory over time: how many pages the slabs have more than before, while objects are
+//! allocated and freed as fast as it goes, and while nobody does anything afterwards. The cache is a
+//! new one for each function, so an object that waits is memory, and one that is back is not. Beside
+//! it the peak of all memory (MemAvailable), in which the blocks of the engine are too, but also the
+//! free pages that CPUs keep for themselves.
+
+use crate::{
+    run,
+    sys::{context, counters, object::Source},
+    way, Numbers,
+};
+use kernel::{fmt, prelude::*};
+
+/// Samples while objects are freed.
+const BUSY: usize = 160;
+/// Samples afterwards, and the time between them.
+const IDLE: usize = 70;
+const IDLE_MSECS: u32 = 100;
+/// Samples in a line of the log.
+const LINE: usize = 20;
+
+/// Time in microseconds, and bytes.
+type Sample = (u64, i64);
+
+/// `test=series`.
+pub(crate) fn run(numbers: &Numbers) -> Result {
+    run::for_each_source(|name, any| {
+        for way in way::ways(any) {
+            // Its own: nothing that others left behind serves its allocations.
+            let source = &Source::new(name)?;
+            // Whatever was in use before has its room by now.
+            for _ in 0..numbers.objects / 10 {
+                way.free_one(source.alloc()?);
+            }
+            way.settle();
+            context::sleep(100);
+            let mut samples = KVVec::with_capacity(BUSY + IDLE + 2, GFP_KERNEL)?;
+            let start = counters::nanoseconds();
+            let slabs = counters::slab_bytes();
+            let memory = counters::available_bytes();
+            let periods = counters::grace_periods();
+            let (mut peak, mut peak_all) = (0, 0);
+            let mut sample = |samples: &mut KVVec<Sample>, keep| {
+                let bytes = counters::slab_bytes() - slabs;
+                peak = peak.max(bytes);
+                peak_all = peak_all.max(memory - counters::available_bytes());
+                if keep {
+                    let time = (counters::nanoseconds() - start) / 1000;
+                    samples.push((time, bytes), GFP_KERNEL)?;
+                }
+                Ok::<(), Error>(())
+            };
+            for i in 0..numbers.objects {
+                way.free_one(source.alloc()?);
+                if i % 100 == 99 {
+                    sample(
+                        &mut samples,
+                        i / 100 % (numbers.objects / 100 / BUSY + 1) == 0,
+                    )?;
+                    context::cond_resched();
+                }
+            }
+            let busy = (counters::nanoseconds() - start) / 1000;
+            let periods = counters::grace_periods() - periods;
+            for _ in 0..IDLE {
+                sample(&mut samples, true)?;
+                context::sleep(IDLE_MSECS);
+            }
+            let left = counters::slab_bytes() - slabs;
+            pr_info!(
+                "series free={} engine={} object={} count={} size={} busy_us={} peak_bytes={} \
+                 peak_available_bytes={} left_bytes={} grace_periods={}\n",
+                way.name(),
+                way.engine(),
+                name,
+                numbers.objects,
+                source.size(),
+                busy,
+                peak,
+                peak_all,
+                left,
+                periods
+            );
+            for line in samples.chunks(LINE) {
+                pr_info!(
+                    "sample free={} engine={} object={} values={}\n",
+                    way.name(),
+                    way.engine(),
+                    name,
+                    Values(line)
+                );
+            }
+            way.settle();
+        }
+        Ok(())
+    })
+}
+
+/// `TIME:BYTES,TIME:BYTES...`
+struct Values<'a>(&'a [Sample]);
+
+impl fmt::Display for Values<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, (time, bytes)) in self.0.iter().enumerate() {
+            write!(f, "{}{}:{}", if i > 0 { "," } else { "" }, time, bytes)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The functions under measurement and the loops around them. A loop is compiled for each function,
+//! so what is measured is a direct call; the loop with no call in it is measured the same way and
+//! subtracted.
+
+use crate::sys::{
+    context, counters,
+    free::{self, Free},
+    object::{Object, Source},
+    params,
+};
+use core::ptr::NonNull;
+use kernel::prelude::*;
+
+/// Whose function it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Group {
+    /// The empty loop.
+    Nothing,
+    /// The kernel's.
+    Kernel,
+    /// rcu_ptr's: depends on the engine that is loaded.
+    RcuPtr,
+}
+
+/// A function under measurement.
+pub(crate) struct Way {
+    /// As results name it.
+    pub(crate) name: &'static CStr,
+    pub(crate) group: Group,
+    /// Allowed in NMI.
+    pub(crate) in_nmi: bool,
+    /// Takes kmalloc and kmem_cache objects only.
+    slab_only: bool,
+    run: Loop,
+    each: Each,
+    #[cfg_attr(not(CONFIG_X86_64), allow(dead_code))]
+    step: Step,
+    settle: fn(),
+}
+
+/// Frees the objects; those that were left to the caller come first in the slice, the number of
+/// them is returned.
+type Loop = unsafe fn(&mut [NonNull<Object>]) -> usize;
+/// The same, with the cycles of each call.
+type Each = unsafe fn(&mut [NonNull<Object>], &mut [u32]) -> usize;
+/// One call, while every instruction of it raises a debug exception.
+type Step = unsafe fn(NonNull<Object>) -> bool;
+
+/// # Safety
+///
+/// As for [`Free::free()`], for each object.
+#[inline(never)]
+unsafe fn run_loop<F: Free>(objects: &mut [NonNull<Object>]) -> usize {
+    let mut kept = 0;
+    for i in 0..objects.len() {
+        let object = objects[i];
+        // SAFETY: By the safety requirements of this function.
+        if !unsafe { F::free(object) } {
+            objects[kept] = object;
+            kept += 1;
+        }
+    }
+    kept
+}
+
+/// # Safety
+///
+/// As for [`Free::free()`], for each object.
+#[inline(never)]
+unsafe fn run_each<F: Free>(objects: &mut [NonNull<Object>], samples: &mut [u32]) -> usize {
+    let mut kept = 0;
+    for i in 0..objects.len().min(samples.len()) {
+        let object = objects[i];
+        let before = counters::cycles();
+        // SAFETY: By the safety requirements of this function.
+        let taken = unsafe { F::free(object) };
+        samples[i] = (counters::cycles() - before) as u32;
+        if !taken {
+            objects[kept] = object;
+            kept += 1;
+        }
+    }
+    kept
+}
+
+/// # Safety
+///
+/// As for [`Free::free()`]; single steps are handled.
+#[inline(never)]
+unsafe fn run_step<F: Free>(object: NonNull<Object>) -> bool {
+    #[cfg(CONFIG_X86_64)]
+    crate::sys::step::start();
+    // SAFETY: By the safety requirements of this function.
+    let taken = unsafe { F::free(object) };
+    #[cfg(CONFIG_X86_64)]
+    crate::sys::step::stop();
+    taken
+}
+
+const fn way<F: Free>(name: &'static CStr, group: Group, in_nmi: bool, slab_only: bool) -> Way {
+    Way {
+        name,
+        group,
+        in_nmi,
+        slab_only,
+        run: run_loop::<F>,
+        each: run_each::<F>,
+        step: run_step::<F>,
+        settle: match group {
+            Group::Nothing => || (),
+            Group::Kernel => free::kernel_settle,
+            Group::RcuPtr => free::rcu_ptr_settle,
+        },
+    }
+}
+
+/// The loop without a call.
+pub(crate) static NOTHING: Way = way::<free::Nothing>(c"nothing", Group::Nothing, true, false);
+
+static WAYS: [Way; 7] = [
+    way::<free::Kfree>(c"kfree", Group::Kernel, false, true),
+    way::<free::CallRcu>(c"call_rcu", Group::Kernel, false, false),
+    way::<free::KfreeRcu>(c"kfree_rcu", Group::Kernel, false, false),
+    way::<free::KfreeRcuNolock>(c"kfree_rcu_nolock", Group::Kernel, true, true),
+    way::<free::RcuPtrKvfree>(c"rcu_ptr_kvfree", Group::RcuPtr, false, false),
+    way::<free::RcuPtrKfreeNolock>(c"rcu_ptr_kfree_nolock", Group::RcuPtr, true, false),
+    way::<free::RcuPtrTryKfreeNolock>(c"rcu_ptr_try_kfree_nolock", Group::RcuPtr, true, false),
+];
+
+/// Whether the list `frees=` asks for this one.
+fn is_wanted(way: &Way) -> bool {
+    let group = match way.group {
+        Group::Nothing => "",
+        Group::Kernel => "kernel",
+        Group::RcuPtr => "rcu_ptr",
+    };
+    params::frees()
+        .split(',')
+        .any(|word| word == "all" || word == group || way.name.to_str() == Ok(word))
+}
+
+/// The functions that `frees=` asks for and that free objects of `source`.
+pub(crate) fn ways(source: &Source) -> impl Iterator<Item = &'static Way> + '_ {
+    WAYS.iter()
+        .filter(|way| is_wanted(way) && (source.is_slab() || !way.slab_only))
+}
+
+impl Way {
+    /// The name for messages.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name.to_str().unwrap_or("?")
+    }
+
+    /// `kernel`, or the engine that is loaded.
+    pub(crate) fn engine(&self) -> &'static str {
+        match self.group {
+            Group::Nothing => "none",
+            Group::Kernel => "kernel",
+            Group::RcuPtr => params::engine(),
+        }
+    }
+
+    /// Frees one object, at once if the function does not take it; then it returns `false`. An indirect call: a few
+    /// instructions that are in the cycles of all functions alike.
+    ///
+    /// # Context
+    ///
+    /// Process context.
+    #[inline]
+    pub(crate) fn free_one(&self, object: NonNull<Object>) -> bool {
+        let mut objects = [object];
+        // SAFETY: `object` is fresh from the allocator, and given away.
+        if unsafe { (self.run)(&mut objects) } != 0 || self.group == Group::Nothing {
+            // SAFETY: It was left to us.
+            unsafe { free::kvfree(object) };
+            return false;
+        }
+        true
+    }
+
+    /// Waits until what was freed is back in its allocator, as far as the kernel lets us: there is
+    /// no way to wait for objects of kfree_rcu() that are in no call_rcu() yet.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn settle(&self) {
+        (self.settle)();
+    }
+}
+
+/// Objects that wait to be freed. Those that no function took are freed on drop.
+///
+/// # Invariants
+///
+/// `all[..kept]` and `all[next..]` are live and owned.
+pub(crate) struct Objects {
+    all: KVVec<NonNull<Object>>,
+    kept: usize,
+    next: usize,
+}
+
+impl Objects {
+    /// `n` objects from `source`.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new(source: &Source, n: usize) -> Result<Self> {
+        // INVARIANT: Every object that is pushed is fresh.
+        let mut objects = Self {
+            all: KVVec::with_capacity(n, GFP_KERNEL)?,
+            kept: 0,
+            next: 0,
+        };
+        for i in 0..n {
+            objects.all.push(source.alloc()?, GFP_KERNEL)?;
+            if i % 256 == 255 {
+                context::cond_resched();
+            }
+        }
+        Ok(objects)
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// How many have not been handed to a function yet.
+    pub(crate) fn left(&self) -> usize {
+        self.all.len() - self.next
+    }
+
+    /// Whether all have been handed to a function.
+    pub(crate) fn is_done(&self) -> bool {
+        self.next == self.all.len()
+    }
+
+    /// How many were not taken.
+    pub(crate) fn kept(&self) -> usize {
+        self.kept
+    }
+
+    /// Hands the next `n` to `f`, which says how many it left at the front of them.
+    #[inline]
+    fn chunk(&mut self, way: &Way, n: usize, f: impl FnOnce(&mut [NonNull<Object>]) -> usize) {
+        let end = (self.next + n).min(self.all.len());
+        let chunk = &mut self.all[self.next..end];
+        let mut kept = f(chunk);
+        if way.group == Group::Nothing {
+            kept = end - self.next;
+        }
+        // INVARIANT: Those that were taken are left out on both sides.
+        self.all.copy_within(self.next..self.next + kept, self.kept);
+        self.kept += kept;
+        self.next = end;
+    }
+
+    /// Frees the next `n`. Returns the cycles it took, the reading of the counter included.
+    ///
+    /// # Context
+    ///
+    /// That of `way`.
+    #[inline]
+    pub(crate) fn free(&mut self, way: &Way, n: usize) -> u64 {
+        let mut took = 0;
+        self.chunk(way, n, |objects| {
+            let before = counters::cycles();
+            // SAFETY: By the type invariants, and `ways()` has chosen a function for their kind.
+            let kept = unsafe { (way.run)(objects) };
+            took = counters::cycles() - before;
+            kept
+        });
+        took
+    }
+
+    /// Frees the next `samples.len()`, with the cycles of each.
+    ///
+    /// # Context
+    ///
+    /// That of `way`.
+    #[inline]
+    pub(crate) fn free_each(&mut self, way: &Way, samples: &mut [u32]) {
+        self.chunk(way, samples.len(), |objects| {
+            // SAFETY: As in `free()`.
+            unsafe { (way.each)(objects, samples) }
+        });
+    }
+
+    /// Frees the next one, with a debug exception for every instruction.
+    #[cfg(CONFIG_X86_64)]
+    pub(crate) fn free_step(&mut self, way: &Way) {
+        self.chunk(way, 1, |objects| {
+            let taken = objects
+                .first()
+                // SAFETY: As in `free()`.
+                .is_none_or(|&object| unsafe { (way.step)(object) });
+            usize::from(!taken)
+        });
+    }
+}
+
+impl Drop for Objects {
+    fn drop(&mut self) {
+        for (i, &object) in self.all.iter().enumerate() {
+            if i < self.kept || i >= self.next {
+                // SAFETY: By the type invariants.
+                unsafe { free::kvfree(object) };
+            }
+            if i % 256 == 255 {
+                context::cond_resched();
+            }
+        }
+    }
+}

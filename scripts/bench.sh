@@ -1,0 +1,35 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# bench.sh [ARGUMENT...]: kernels and modules of PERF and BASE, then qemu/bench.py
+#
+# QUICK=1 fewer and smaller runs; SMP= CPUs of the wall-time runs. PERF counts
+# instructions, BASE measures wall time.
+
+# shellcheck source=scripts/lib/all.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
+
+check_variables
+[ -z "${KDIR:-}" ] || die "the benchmark compares within kernels of its own: leave KDIR= out"
+need build x86_64 bench
+
+args=(--out "$ROOT/out")
+for name in PERF BASE; do
+	kernel_of "$name"
+	out=$(modules_directory "$name")
+	build_modules "$name" "$KDIR_OF_SCENARIO" "$out" || exit 1
+	guest_busybox "$(scenario_arch "$name")"
+	args+=(--scenario "$name:$KDIR_OF_SCENARIO:$out:$BUSYBOX")
+done
+objdump=$(find_objdump "$KDIR_OF_SCENARIO")
+args+=(--objdump "$objdump")
+args+=(--toolchain "$(toolchain_words)")
+[ -z "${SMP:-}" ] || args+=(--smp "$SMP")
+case ${QUICK:-} in
+''|0|n) ;;
+*) args+=(--quick) ;;
+esac
+# matplotlib comes for the system's own python.
+python=/usr/bin/python3
+[ -x "$python" ] || python=python3
+exec "$python" "$ROOT/qemu/bench.py" "${args[@]}" "$@"
