@@ -155,7 +155,7 @@ check_rustdoc()
 document()
 {
 	local words word skip=''
-	local -a environment=("RCU_PTR_GENERATED=$1/bindings_generated.rs") args=()
+	local -a environment=("RCU_PTR_GENERATED=$1/bindings_generated.rs" RUSTC_BOOTSTRAP=1) args=()
 
 	# What kbuild saves is shell.
 	eval "words=($2)"

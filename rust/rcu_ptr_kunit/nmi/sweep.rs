@@ -147,8 +147,15 @@ impl Sweep {
     }
 
     /// Tries every instruction in functions that `select` takes and that was not hit yet. Functions
-    /// whose first instruction is never run are left out after one look.
-    pub(crate) fn run(&mut self, load: Load, select: impl Fn(&str) -> bool) -> Result {
+    /// whose first instruction is never run are left out after one look. Stops after `secs` seconds;
+    /// returns how many instructions were not tried for lack of time.
+    pub(crate) fn run(
+        &mut self,
+        load: Load,
+        secs: i64,
+        select: impl Fn(&str) -> bool,
+    ) -> Result<usize> {
+        let end = thread::now() + secs * 1_000_000_000;
         let watch = load == Load::Heavy;
         let width = if watch { SLOTS - 1 } else { SLOTS };
         // The entries first: they tell which functions are run at all.
@@ -158,7 +165,10 @@ impl Sweep {
                 entries.push(function.insns.start, GFP_KERNEL)?;
             }
         }
-        for group in entries.chunks(width) {
+        for (done, group) in entries.chunks(width).enumerate() {
+            if thread::now() > end {
+                return Ok(entries.len() - done * width);
+            }
             self.group(group, load, watch)?;
         }
         let mut rest = KVVec::new();
@@ -172,11 +182,13 @@ impl Sweep {
                 }
             }
         }
-        for group in rest.chunks(width) {
+        for (done, group) in rest.chunks(width).enumerate() {
+            if thread::now() > end {
+                return Ok(rest.len() - done * width);
+            }
             self.group(group, load, watch)?;
-            thread::cond_resched();
         }
-        Ok(())
+        Ok(0)
     }
 
     /// Random groups of instructions that were hit before: two, three or four at once.

@@ -48,7 +48,7 @@ pub(crate) fn run(load: Load) -> Result {
     free(Source::KmallocNolock, 64, Route::Nolock, 2)?;
     free(Source::Vmalloc, 4096, Route::Kvfree, 1)?;
     free(Source::Kmalloc, 64, Route::Mightsleep, 1)?;
-    cpu::irqs_off(|| free_one_irqs_off());
+    cpu::irqs_off(free_one_irqs_off);
     if load == Load::Heavy {
         free(Source::Kmalloc, 32, Route::Kvfree, 1100)?;
         free(Source::Kmalloc, 32, Route::Nolock, 600)?;
