@@ -105,13 +105,15 @@ test_batch_order() {
 	start batch_start batch_end
 	load rcu_ptr_client_c objects=1000
 	unload rcu_ptr_client_c
-	lines_of 'batch_[a-z]*' | grep -v batch=-1 | tr -s ' ' | awk '
+	# On a slow machine all of them may be ready before a batch is made.
+	[ -n "$(lines_of 'batch_[a-z]*')" ] || fail "no batch in the trace"
+	lines_of 'batch_[a-z]*' | { grep -v batch=-1 || true; } | tr -s ' ' | awk '
 		{ key = $0; sub(/.*rcu_ptr_batch_[a-z]*: /, "", key); sub(/ gp=.*/, "", key) }
 		{ gp = $0; sub(/.* gp=/, "", gp) }
-		/rcu_ptr_batch_start: / { open[key] = gp; starts++ }
+		/rcu_ptr_batch_start: / { open[key] = gp }
 		/rcu_ptr_batch_end: / { if (!(key in open) || gp + 0 > open[key] + 0) { print; bad = 1 } }
 		/rcu_ptr_batch_end: / { delete open[key] }
-		END { exit bad || !starts }' || fail "a batch ended that had not started, or too early"
+		END { exit bad }' || fail "a batch ended that had not started, or too early"
 }
 
 refilled() {
