@@ -3,22 +3,18 @@
 //! What the tests need from files. They run in threads of the kernel, which see no file system, so
 //! module init reads it for them.
 
-use crate::{
-    nmi::code::Code,
-    sys::{file::File, text},
-};
+use crate::{nmi::code::Code, sys::text};
 use kernel::prelude::*;
 
 /// What was read.
 pub(crate) struct Files {
     /// Instructions of `sweep_module`, and of the kernel.
     code: [Option<Code>; 2],
-    lockless: bool,
 }
 
 kernel::sync::global_lock! {
     // SAFETY: `read()` initialises it in module init, before any suite runs.
-    unsafe(uninit) static FILES: Mutex<Files> = Files { code: [None, None], lockless: false };
+    unsafe(uninit) static FILES: Mutex<Files> = Files { code: [None, None] };
 }
 
 /// Reads the files that are there.
@@ -29,15 +25,12 @@ kernel::sync::global_lock! {
 pub(crate) fn read() {
     // SAFETY: Called once, by the contract of this function.
     unsafe { FILES.init() };
-    let engine = File::read(c"/sys/module/rcu_ptr/parameters/engine");
     let code = [text::sweep_module(), "vmlinux"].map(|module| {
         Code::of(module)
             .inspect_err(|e| pr_info!("no instructions of {} to sweep: {:?}\n", module, e))
             .ok()
     });
-    let mut files = FILES.lock();
-    files.code = code;
-    files.lockless = engine.is_ok_and(|file| file.bytes().trim_ascii() == b"lockless");
+    FILES.lock().code = code;
 }
 
 /// Gives the memory back.
@@ -57,9 +50,4 @@ pub(crate) fn take_module() -> Option<Code> {
 /// The instructions of functions of the kernel, once.
 pub(crate) fn take_kernel() -> Option<Code> {
     FILES.lock().code[1].take()
-}
-
-/// Whether the core runs the engine without a lock.
-pub(crate) fn is_lockless() -> bool {
-    FILES.lock().lockless
 }

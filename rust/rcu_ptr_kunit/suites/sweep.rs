@@ -22,16 +22,11 @@ const SECS: i64 = 40;
 const ROUNDS: usize = if SLOW { 20 } else { 200 };
 
 /// Where everything is slow, what NMIs can interrupt with a lock held or a list half linked.
+/// Caches have a sweep of their own.
 fn selected(name: &str) -> bool {
     const SHORT: [&str; 4] = ["nolock", "krcp", "list", "queue"];
-    // Of the engines the one that runs; caches have a sweep of their own.
-    let other = if files::is_lockless() {
-        "3rfc"
-    } else {
-        "8lockless"
-    };
     let slow = SLOW && !SHORT.iter().any(|part| name.contains(part));
-    !slow && !name.contains(other) && !name.contains("5sheaf") && !name.contains("cache")
+    !slow && !name.contains("5sheaf") && !name.contains("cache")
 }
 
 /// Sweeps `code` of `module` under each of `loads`, then random groups.

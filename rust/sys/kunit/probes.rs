@@ -11,6 +11,8 @@ use kernel::{
 
 /// Events so far.
 pub(crate) struct Counters {
+    /// The engine that took the last object (`enum rcu_ptr_engine`).
+    engine: Atomic<i32>,
     /// Objects taken, by context (`enum rcu_ptr_ctx`).
     pub(crate) queued: [Atomic<u64>; 4],
     /// Of those, on the list.
@@ -31,6 +33,7 @@ pub(crate) struct Counters {
 
 /// The counters.
 pub(crate) static COUNTERS: Counters = Counters {
+    engine: Atomic::new(-1),
     queued: [const { Atomic::new(0) }; 4],
     list: Atomic::new(0),
     waited: Atomic::new(0),
@@ -40,6 +43,11 @@ pub(crate) static COUNTERS: Counters = Counters {
     shrinks: Atomic::new(0),
     batches: Atomic::new(0),
 };
+
+/// Whether the engine that took the last object is the one without a lock.
+pub(crate) fn saw_lockless() -> bool {
+    COUNTERS.engine.load(Relaxed) == sys::rcu_ptr_engine_RCU_PTR_ENGINE_LOCKLESS as i32
+}
 
 /// Keeps the probes registered.
 pub(crate) struct Probes(());
@@ -65,7 +73,8 @@ impl Drop for Probes {
 }
 
 #[no_mangle]
-extern "C" fn rcu_ptr_kunit_rs_queue(_engine: c_int, channel: c_int, ctx: c_int) {
+extern "C" fn rcu_ptr_kunit_rs_queue(engine: c_int, channel: c_int, ctx: c_int) {
+    COUNTERS.engine.store(engine, Relaxed);
     if let Some(counter) = COUNTERS.queued.get(ctx as usize) {
         counter.add(1, Relaxed);
     }
