@@ -163,8 +163,13 @@ stat_cpus() {
 
 # All that was queued, whatever the channel.
 queued() {
-	echo $(($(stat_sum queued_slab) + $(stat_sum queued_vmalloc) + $(stat_sum queued_mixed) + \
-		$(stat_sum queued_list) + $(stat_sum queued_sync)))
+	# In one look: objects of no known kind get one meanwhile.
+	sed -n 's/^sum //p' "$STATS" | tr ' ' '\n' |
+		awk -F= '/^queued_(slab|vmalloc|mixed|list|sync)=/ { n += $2 } END { print n + 0 }'
+}
+
+queued_are() {
+	[ "$(queued)" = "$1" ]
 }
 
 # wait_for SECONDS COMMAND...: until it is true. Sanitizers make everything slower.

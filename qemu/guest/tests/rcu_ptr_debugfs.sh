@@ -42,7 +42,7 @@ test_shape() {
 test_counts_every_object() {
 	load rcu_ptr
 	load rcu_ptr_client_c objects=1000
-	want "queued objects" "$(queued)" 1000
+	wait_for 10 queued_are 1000 || fail "queued objects: $(queued) instead of 1000"
 	unload rcu_ptr_client_c
 	want "queued objects after the client's barrier" "$(queued)" 1000
 	want "objects of no known kind after the client's barrier" "$(stat_sum queued_mixed)" 0

@@ -80,7 +80,7 @@ fn all_contexts(capacity: u32, rounds: usize) -> Result<Outcome> {
         interrupt();
     };
     let weather = storm::strongest().ok_or(ENODEV)?;
-    storm::during(weather, &nmi, || {
+    storm::during(weather, &nmi, None, || {
         thread::on_cpus(cpu::online(), &task, || ())
     })??;
     let outcome = Outcome {
