@@ -8,7 +8,7 @@
 # shellcheck source=scripts/lib/all.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 
-CHECKS=(format spdx shell python runner host checkpatch modules clippy rustdoc inplace)
+CHECKS=(format spdx shell python runner host checkpatch modules clippy rustdoc inplace external)
 
 # files PATTERN...: tracked and new files of ours
 files()
@@ -155,7 +155,9 @@ check_rustdoc()
 document()
 {
 	local words word skip=''
-	local -a environment=("RCU_PTR_GENERATED=$1/bindings_generated.rs" RUSTC_BOOTSTRAP=1) args=()
+	local -a args=()
+	# As the kernel's Makefile has it: unstable features with any compiler.
+	local -a environment=(RUSTC_BOOTSTRAP=1 "RCU_PTR_GENERATED=$1/bindings_generated.rs")
 
 	# What kbuild saves is shell.
 	eval "words=($2)"
@@ -188,6 +190,46 @@ check_inplace()
 	make -C "$KDIR_OF_SCENARIO" M="$copy" -j"$(nproc)" "${args[@]}"
 	[ -e "$copy/rust/rcu_ptr/rcu_ptr.ko" ] || { echo "there is no rcu_ptr.ko"; return 1; }
 	rm -rf "$copy"
+}
+
+# has_words FILE WORD...: each is in it
+has_words()
+{
+	local word
+
+	for word in "${@:2}"; do
+		grep -qa "$word" "$1" || { echo "there is no $word in $1"; return 1; }
+	done
+}
+
+# A C module that has only the header and Module.symvers, somewhere else altogether: it builds,
+# and in the guest it loads, frees and unloads.
+check_external()
+{
+	local away arch
+	local -a args
+
+	[ -e "$MODULES/Module.symvers" ] || { echo "$MODULES/Module.symvers is missing"; return 1; }
+	away=$(mktemp -d)
+	# shellcheck disable=SC2064 # now, while there is a value
+	trap "rm -rf '$away'" EXIT
+	mkdir -p "$away/include/linux"
+	cp include/linux/rcu_ptr.h "$away/include/linux"
+	cp rust/clients/c/rcu_ptr_client_c.c "$away/outsider.c"
+	# shellcheck disable=SC2016 # as make is to read it
+	printf '%s\n' 'obj-m := outsider.o' 'ccflags-y := -I$(src)/include' >"$away/Kbuild"
+	mapfile -t args < <([ -e "$KDIR_OF_SCENARIO/GNUmakefile" ] || make_args)
+	make -C "$KDIR_OF_SCENARIO" M="$away" KBUILD_EXTRA_SYMBOLS="$MODULES/Module.symvers" \
+		"${args[@]}" modules
+	has_words "$away/outsider.ko" rcu_ptr_kvfree_call rcu_ptr_kvfree_call_mightsleep rcu_ptr_barrier
+	mkdir -p "$MODULES/external"
+	cp "$away/outsider.ko" "$MODULES/external/outsider.ko"
+	arch=$(scenario_arch "${NAMES[0]}")
+	need "$arch"
+	guest_busybox "$arch"
+	python3 qemu/run.py test --out "$ROOT/out" --plan external \
+		--objdump "$(find_objdump "$KDIR_OF_SCENARIO")" \
+		--scenario "${NAMES[0]}:$KDIR_OF_SCENARIO:$MODULES:$BUSYBOX"
 }
 
 [ $# -gt 0 ] || set -- "${CHECKS[@]}"

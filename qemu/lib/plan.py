@@ -5,7 +5,8 @@
     insmod rcu_ptr.ko drain_interval_msec=9  a module by file name, and parameters
     sh rcu_ptr_params.sh ENGINE=rfc          a suite under qemu/guest/tests, and its environment
     rmmod rcu_ptr
-    only rcu_ptr_n*                          from here on KUnit runs these suites only
+    tests rcu_ptr_list.*                     of the modules loaded from here on, only these KUnit
+                                             cases run (SUITE or SUITE.CASE, a glob each)
     kmemleak                                 scans for leaks; left out where the kernel can't
     nmi 500                                  from here on the host injects 500 NMIs a second,
     nmi 500 1000                             or 1000 of them and no more,
@@ -33,7 +34,7 @@ ARCHES = ("x86_64", "arm64")
 VARIABLE = re.compile(r"\{([A-Z][A-Z0-9_]*)(:-([^{}]*))?\}")
 LABEL = re.compile(r"^[A-Za-z]\w*$")
 # verb: the least and the greatest number of words behind it
-VERBS = {"insmod": (1, None), "sh": (1, None), "rmmod": (1, 1), "kmemleak": (0, 0), "only": (1, 1), "nmi": (1, 2),
+VERBS = {"insmod": (1, None), "sh": (1, None), "rmmod": (1, 1), "tests": (1, 1), "kmemleak": (0, 0), "nmi": (1, 2),
          "insns": (2, None)}
 
 

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=sh
+# A module from elsewhere: does the core serve it?
+
+# shellcheck source=/dev/null
+. /lib.sh
+
+cleanup() {
+	unload outsider
+	unload rcu_ptr
+}
+
+test_loads_frees_unloads() {
+	load rcu_ptr
+	load outsider objects=1000
+	want "queued objects" "$(queued)" 1000
+	unload outsider
+	want "freed objects" "$(stat_sum freed)" 1000
+	unload rcu_ptr
+}
+
+suite rcu_ptr_external loads_frees_unloads
