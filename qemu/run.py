@@ -13,6 +13,7 @@ Exit codes: 0 all good, 1 a failure, 2 set-up or usage, 4 everything was skipped
 
 import argparse
 import pathlib
+import signal
 import sys
 
 from lib import expected, report
@@ -107,6 +108,8 @@ def main():
     """Returns the exit code."""
     args = _arguments()
     args.out = args.out.resolve()
+    # So that the guest ends as well, and its log is closed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         runs = _runs(args)
         verdicts = _test(runs, args) if args.verb == "test" else _run(runs)
