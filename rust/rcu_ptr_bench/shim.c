@@ -126,9 +126,10 @@ void *rcu_ptr_bench_vmalloc(size_t size)
 	return vmalloc(size);
 }
 
-struct kmem_cache *rcu_ptr_bench_cache_create(size_t size)
+struct kmem_cache *rcu_ptr_bench_cache_create(const char *name,
+					      size_t size)
 {
-	return kmem_cache_create("rcu_ptr_bench", size, 8, SLAB_NO_MERGE, NULL);
+	return kmem_cache_create(name, size, 8, SLAB_NO_MERGE, NULL);
 }
 
 /* NMIs and counters. */

@@ -39,7 +39,8 @@ void rcu_ptr_bench_sleep(unsigned int msecs);
 
 void *rcu_ptr_bench_kmalloc(size_t size);
 void *rcu_ptr_bench_vmalloc(size_t size);
-struct kmem_cache *rcu_ptr_bench_cache_create(size_t size);
+struct kmem_cache *rcu_ptr_bench_cache_create(const char *name,
+					      size_t size);
 
 unsigned long rcu_ptr_bench_slab_bytes(void);
 unsigned int rcu_ptr_bench_irq_work_ipis(int cpu);

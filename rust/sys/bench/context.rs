@@ -142,17 +142,24 @@ unsafe extern "C" fn timer_entry(_timer: *mut bindings::hrtimer) -> bindings::hr
     bindings::hrtimer_restart::HRTIMER_NORESTART
 }
 
+struct Timer(Opaque<bindings::hrtimer>);
+
+// SAFETY: Only [`in_hard_interrupt()`] uses it, one caller at a time.
+unsafe impl Sync for Timer {}
+
+static TIMER: Timer = Timer(Opaque::uninit());
+
 /// Calls `f` in a hard interrupt of this CPU, and returns when it has run. One caller at a time.
 ///
 /// # Context
 ///
 /// Process context, bound to a CPU.
 pub(crate) fn in_hard_interrupt<F: FnMut()>(f: &mut F) {
-    let timer = Opaque::<bindings::hrtimer>::uninit();
+    let timer = &TIMER.0;
     let mode = bindings::hrtimer_mode_HRTIMER_MODE_REL_PINNED_HARD;
     let before = IN_TIMER.done.load(Relaxed);
     IN_TIMER.set(f);
-    // SAFETY: `timer` stays where it is until it is cancelled below.
+    // SAFETY: `timer` is static and idle: one caller at a time, and each cancels it below.
     unsafe {
         bindings::hrtimer_setup(
             timer.get(),

@@ -4,7 +4,12 @@
 
 use super::generated as sys;
 use core::ptr::NonNull;
-use kernel::{bindings, prelude::*};
+use kernel::{
+    bindings,
+    prelude::*,
+    str::CString,
+    sync::atomic::{Atomic, Relaxed},
+};
 
 /// What every object begins with. The head serves every function that is measured: its first 8
 /// bytes are the `struct rcu_ptr` or `struct kvfree_rcu_head`, all 16 the `struct rcu_head`.
@@ -36,6 +41,9 @@ pub(crate) enum Source {
     /// A kmem_cache of this benchmark's own.
     Cache(Cache, usize),
 }
+
+/// Caches made so far.
+static CACHES: Atomic<u32> = Atomic::new(0);
 
 /// A kmem_cache, destroyed on drop: the kernel complains if an object of it was never freed.
 pub(crate) struct Cache(NonNull<bindings::kmem_cache>);
@@ -72,8 +80,11 @@ impl Source {
             "kmalloc" => Ok(Self::Kmalloc(size)),
             "vmalloc" => Ok(Self::Vmalloc(size)),
             "cache" => {
-                // SAFETY: No requirements.
-                let cache = unsafe { sys::rcu_ptr_bench_cache_create(size) };
+                // The kernel complains about two of the same name.
+                let number = CACHES.fetch_add(1, Relaxed);
+                let name = CString::try_from_fmt(fmt!("rcu_ptr_bench-{number}"))?;
+                // SAFETY: The kernel copies the name.
+                let cache = unsafe { sys::rcu_ptr_bench_cache_create(name.as_char_ptr(), size) };
                 Ok(Self::Cache(Cache(NonNull::new(cache).ok_or(ENOMEM)?), size))
             }
             _ => Err(EINVAL),
