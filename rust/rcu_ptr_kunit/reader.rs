@@ -35,7 +35,7 @@ pub(crate) struct Seen {
 impl Readers {
     /// How many are still inside their critical section.
     pub(crate) fn inside(&self) -> usize {
-        // ORDERING: Full with the test that waits for it: by the scheduler.
+        // ORDERING: None: who waits for a number here looks at no data of the readers.
         self.inside.load(Relaxed)
     }
 

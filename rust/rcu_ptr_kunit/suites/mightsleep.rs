@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The one-argument path: blocks while there is memory, a grace period of its own where there is
-//! none (failing allocations are injected by the shell suite rcu_ptr_fault).
+//! none.
 
 use crate::{
     params,
