@@ -6,7 +6,8 @@ find. splat-allow.txt: the same, each after a '# YYYY-MM-DD why' line. The deny 
 own samples before each use: a check that doesn't work must not look like a clean log.
 
 A test that provokes a splat prints BEGIN and a regular expression before, END after it: in between
-exactly one splat must match, and only that one is excused.
+exactly one splat must match, and only that one is excused. Where one flaw makes the kernel complain
+in several places, a regular expression for each, separated by ' ;; '.
 """
 
 import re
@@ -17,6 +18,7 @@ SAMPLE = "# sample: "
 DATED = re.compile(r"^# \d{4}-\d\d-\d\d \S")
 BEGIN = re.compile(r"^rcu_ptr: expect-splat begin (.*)$")
 END = re.compile(r"^rcu_ptr: expect-splat end$")
+SEPARATOR = " ;; "
 CUT_HERE = "------------[ cut here ]------------"
 END_TRACE = "---[ end trace "
 # What belongs to a report that doesn't say where it ends.
@@ -126,15 +128,19 @@ class Detector:
     @staticmethod
     def _settle(expected, bracket, problems, closed):
         """Judges one bracket; returns the splats in it that aren't excused."""
-        try:
-            regex = re.compile(expected)
-        except re.error as error:
-            problems.append(f"expect-splat '{expected}' is no regular expression: {error}")
-            return bracket
         if not closed:
             problems.append(f"expect-splat '{expected}' was never ended")
             return bracket
-        matching = [splat for splat in bracket if splat.matches(regex)]
-        if len(matching) != 1:
-            problems.append(f"expect-splat '{expected}' came {len(matching)} times instead of once")
-        return [splat for splat in bracket if splat not in matching[:1]]
+        left = list(bracket)
+        for wanted in expected.split(SEPARATOR):
+            try:
+                regex = re.compile(wanted)
+            except re.error as error:
+                problems.append(f"expect-splat '{wanted}' is no regular expression: {error}")
+                continue
+            matching = [splat for splat in left if splat.matches(regex)]
+            if len(matching) != 1:
+                problems.append(
+                    f"expect-splat '{wanted}' came {len(matching)} times instead of once")
+            left = [splat for splat in left if splat not in matching[:1]]
+        return left

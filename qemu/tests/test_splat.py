@@ -61,6 +61,16 @@ class Splats(unittest.TestCase):
             ["rcu_ptr: expect-splat begin (", "BUG: x", "rcu_ptr: expect-splat end"])
         self.assertEqual((len(unexpected), len(problems)), (1, 1))
 
+    def test_bracket_with_two_splats(self):
+        begin, end = "rcu_ptr: expect-splat begin BUG: x ;; BUG: y", "rcu_ptr: expect-splat end"
+        self.assertEqual(detector().find([begin, "BUG: x", "BUG: y", end]), ([], []))
+        unexpected, problems = detector().find([begin, "BUG: x", end])
+        self.assertEqual((len(unexpected), len(problems)), (0, 1))
+        unexpected, problems = detector().find([begin, "BUG: x", "BUG: y", "BUG: z", end])
+        self.assertEqual((len(unexpected), len(problems)), (1, 0))
+        unexpected, problems = detector().find([begin, "BUG: x", "BUG: y", "BUG: y", end])
+        self.assertEqual((len(unexpected), len(problems)), (1, 1))
+
     def test_end_without_begin(self):
         self.assertEqual(len(detector().find(["rcu_ptr: expect-splat end"])[1]), 1)
 
