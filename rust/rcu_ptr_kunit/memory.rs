@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whether memory came back: free pages now and before.
+//! Whether memory came back: free pages now and before, those on the lists of the CPUs included.
 
 use crate::sys::{mem, thread};
 

@@ -10,6 +10,7 @@
 #include <linux/err.h>
 #include <linux/hw_breakpoint.h>
 #include <linux/irqflags.h>
+#include <linux/mmzone.h>
 #include <linux/moduleparam.h>
 #include <linux/nmi.h>
 #include <linux/perf_event.h>
@@ -19,6 +20,7 @@
 #include <linux/slab.h>
 #include <linux/smp.h>
 #include <linux/vmalloc.h>
+#include <linux/vmstat.h>
 #include <trace/events/rcu_ptr.h>
 
 #ifdef CONFIG_X86
@@ -52,6 +54,29 @@ void *rcu_ptr_kunit_page(void)
 {
 	return (void *)__get_free_page(GFP_KERNEL | __GFP_NORETRY |
 				       __GFP_NOWARN);
+}
+
+unsigned long rcu_ptr_kunit_pcp_pages(void)
+{
+	unsigned long pages = 0;
+	int node, i, cpu;
+
+	for_each_online_node(node)
+		for (i = 0; i < MAX_NR_ZONES; i++) {
+			struct zone *zone = &NODE_DATA(node)->node_zones[i];
+
+			if (!populated_zone(zone))
+				continue;
+			for_each_online_cpu(cpu)
+				pages += READ_ONCE(per_cpu_ptr(zone->per_cpu_pageset,
+							       cpu)->count);
+		}
+	return pages;
+}
+
+unsigned long rcu_ptr_kunit_slab_pages(void)
+{
+	return global_node_page_state_pages(NR_SLAB_UNRECLAIMABLE_B);
 }
 
 void rcu_ptr_kunit_kernel_nolock(void *field, void *object)

@@ -15,6 +15,10 @@ void *rcu_ptr_kunit_vmalloc(size_t size);
 void *rcu_ptr_kunit_kvmalloc(size_t size);
 void *rcu_ptr_kunit_page(void);
 
+/* Where memory is. */
+unsigned long rcu_ptr_kunit_pcp_pages(void);
+unsigned long rcu_ptr_kunit_slab_pages(void);
+
 /* The kernel's own, as control. */
 void rcu_ptr_kunit_kernel_nolock(void *field, void *object);
 

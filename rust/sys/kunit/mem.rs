@@ -59,7 +59,9 @@ pub(crate) unsafe fn kvfree(object: NonNull<u8>) {
     unsafe { bindings::kvfree(object.as_ptr().cast()) };
 }
 
-/// Free memory, in pages.
+/// Free memory, in pages: those of the zones, and those that CPUs keep on lists of their own. The page
+/// allocator lets such a list grow with bursts of frees, up to an eighth of all memory for all CPUs
+/// together, and gives back an eighth of it every second at most; no counter of the kernel has it.
 ///
 /// # Context
 ///
@@ -69,8 +71,28 @@ pub(crate) fn free_pages() -> u64 {
     // SAFETY: `info` is valid for writes; all of it is integers, so zeroes are a value.
     unsafe {
         bindings::si_meminfo(info.as_mut_ptr());
-        info.assume_init_ref().freeram as u64
+        info.assume_init_ref().freeram as u64 + pages_of_cpus()
     }
+}
+
+/// Those that CPUs keep.
+///
+/// # Context
+///
+/// Any.
+pub(crate) fn pages_of_cpus() -> u64 {
+    // SAFETY: No requirements.
+    (unsafe { sys::rcu_ptr_kunit_pcp_pages() }) as u64
+}
+
+/// Pages of all slabs that can't be reclaimed.
+///
+/// # Context
+///
+/// Any.
+pub(crate) fn slab_pages() -> u64 {
+    // SAFETY: No requirements.
+    (unsafe { sys::rcu_ptr_kunit_slab_pages() }) as u64
 }
 
 /// How a [`RawCache`] is made.
