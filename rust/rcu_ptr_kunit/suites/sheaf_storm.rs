@@ -6,6 +6,7 @@
 
 use crate::{
     nmi::storm,
+    scaled,
     sys::{
         cache::{self, Args, SheafCache},
         core,
@@ -163,7 +164,7 @@ mod tests {
 
     #[test]
     fn large_sheaves() -> Result {
-        let outcome = all_contexts(0, 30_000)?;
+        let outcome = all_contexts(0, scaled(30_000))?;
         report("56 slots", &outcome);
         assert!(outcome.wrong == Wrong::default());
         assert!(outcome.interrupts > 20 && outcome.nmis > 20 && outcome.looks > 1000);
@@ -174,7 +175,7 @@ mod tests {
     #[test]
     fn small_sheaves() -> Result {
         for capacity in [1, 2, 5] {
-            let outcome = all_contexts(capacity, 10_000)?;
+            let outcome = all_contexts(capacity, scaled(10_000))?;
             report("small", &outcome);
             assert!(outcome.wrong == Wrong::default());
             assert!(outcome.interrupts > 20 && outcome.nmis > 20 && outcome.looks > 1000);
