@@ -121,6 +121,7 @@ unload_all() {
 	unload rcu_ptr_bench
 	unload rcu_ptr_client_c
 	unload rcu_ptr_client_rs
+	unload rcu_ptr_nmi_hash
 	unload rcu_ptr
 }
 

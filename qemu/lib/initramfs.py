@@ -7,7 +7,7 @@ from . import cpio, insns
 
 GUEST = pathlib.Path(__file__).resolve().parent.parent / "guest"
 # The shell suites load these, whatever the plan names.
-CLIENTS = ("rcu_ptr_client_c.ko", "rcu_ptr_client_rs.ko", "rcu_ptr_bench.ko")
+CLIENTS = ("rcu_ptr_client_c.ko", "rcu_ptr_client_rs.ko", "rcu_ptr_nmi_hash.ko", "rcu_ptr_bench.ko")
 
 
 def _base(archive, scenario):

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Caches of one type, whose objects are allocated and freed in any context, NMI included.
+//! `cache_slot.rs` has the places where readers find them.
 //!
 //! ```ignore
 //! let cache = Cache::<Entry>::new(c"my_entries")?;
@@ -21,13 +22,7 @@ use core::{
     ops::{Deref, DerefMut},
     ptr::{self, NonNull},
 };
-use kernel::{
-    prelude::*,
-    sync::{
-        atomic::{Acquire, Atomic, Full},
-        rcu,
-    },
-};
+use kernel::prelude::*;
 
 /// A cache of `T` (`rcu_ptr_cache_create()`). A `T` that needs a destructor does not compile.
 ///
@@ -212,6 +207,28 @@ unsafe impl<T: Send + Sync> Send for CacheBox<'_, T> {}
 // SAFETY: Only `&T` is handed out.
 unsafe impl<T: Send + Sync> Sync for CacheBox<'_, T> {}
 
+impl<'a, T> CacheBox<'a, T> {
+    /// Whether it is freed back into `cache`.
+    pub(super) fn is_of(&self, cache: &Cache<T>) -> bool {
+        ptr::eq(self.cache, cache)
+    }
+
+    /// The object, for [`CacheBox::from_raw()`].
+    pub(super) fn into_raw(self) -> NonNull<T> {
+        ManuallyDrop::new(self).object
+    }
+
+    /// The box that [`CacheBox::into_raw()`] was called of.
+    ///
+    /// # Safety
+    ///
+    /// `object` is from there, of a box of `cache`, and used once.
+    pub(super) unsafe fn from_raw(object: NonNull<T>, cache: &'a Cache<T>) -> Self {
+        // INVARIANT: By the safety requirements of this function.
+        Self { object, cache }
+    }
+}
+
 impl<T> Deref for CacheBox<'_, T> {
     type Target = T;
 
@@ -226,75 +243,5 @@ impl<T> Drop for CacheBox<'_, T> {
     fn drop(&mut self) {
         // SAFETY: By the type invariants.
         unsafe { self.cache.raw.free_rcu(self.object.as_ptr().cast()) };
-    }
-}
-
-/// Holds a [`CacheBox`] or nothing; readers look into it under RCU.
-///
-/// # Invariants
-///
-/// The pointer is null or that of a [`CacheBox`] of `cache`, owned by the slot.
-pub(crate) struct CacheSlot<'a, T> {
-    object: Atomic<*mut T>,
-    cache: &'a Cache<T>,
-}
-
-// SAFETY: A slot shares its object with readers on any CPU, and moves boxes in and out.
-unsafe impl<T: Send + Sync> Sync for CacheSlot<'_, T> {}
-// SAFETY: As above.
-unsafe impl<T: Send + Sync> Send for CacheSlot<'_, T> {}
-
-impl<'a, T> CacheSlot<'a, T> {
-    /// An empty slot for objects of `cache`.
-    pub(crate) const fn new(cache: &'a Cache<T>) -> Self {
-        Self {
-            object: Atomic::new(ptr::null_mut()),
-            cache,
-        }
-    }
-
-    /// What is there, for a reader.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
-    #[inline]
-    pub(crate) fn load<'rcu>(&self, _guard: &'rcu rcu::Guard) -> Option<&'rcu T> {
-        // ORDERING: Acquire pairs with the full exchange in `swap()`: the object is seen as it was
-        // when it was put there.
-        let object = NonNull::new(self.object.load(Acquire))?;
-        // SAFETY: By the type invariants it was live when it was loaded, inside the guard's
-        // read-side critical section; who takes it out frees it after a grace period, which the
-        // end of the cache waits for too.
-        Some(unsafe { object.as_ref() })
-    }
-
-    /// Puts `new` there and takes out what was. Gives `new` back if it is of another cache.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
-    #[inline]
-    pub(crate) fn swap(&self, new: Option<CacheBox<'a, T>>) -> Option<CacheBox<'a, T>> {
-        if let Some(other) = &new {
-            if !ptr::eq(other.cache, self.cache) {
-                return new;
-            }
-        }
-        let new = new.map_or(ptr::null_mut(), |b| ManuallyDrop::new(b).object.as_ptr());
-        // ORDERING: Full: the object is initialised before readers see it (pairs with `load()`),
-        // and out of their sight before it is freed.
-        let object = NonNull::new(self.object.xchg(new, Full))?;
-        // INVARIANT: By the type invariants; the exchange has given it to this caller alone.
-        Some(CacheBox {
-            object,
-            cache: self.cache,
-        })
-    }
-}
-
-impl<T> Drop for CacheSlot<'_, T> {
-    fn drop(&mut self) {
-        drop(self.swap(None));
     }
 }

@@ -9,8 +9,10 @@
 # Outside rcu_ptr's own tree also set KBUILD_EXTRA_SYMBOLS to its Module.symvers.
 
 ccflags-y += -I$(RCU_PTR)/include
-RCU_PTR_BINDGEN_HEADER := $(RCU_PTR)/rust/api/bindings.h
+RCU_PTR_BINDGEN_HEADER ?= $(RCU_PTR)/rust/api/bindings.h
 
 include $(RCU_PTR)/rust/sys/bindgen.mk
 
-$(addprefix $(obj)/,$(obj-m)): $(obj)/bindings_generated.rs
+# A module of several files has its Rust in one of them.
+$(addprefix $(obj)/,$(obj-m) $(foreach m,$(obj-m:.o=),$($(m)-y))): \
+	$(obj)/bindings_generated.rs

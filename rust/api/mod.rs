@@ -3,8 +3,8 @@
 //! What a Rust client of `rcu_ptr.ko` uses: memory that is freed after an RCU grace period.
 //!
 //! A client includes this folder as a module of its crate and `client.mk` in its Kbuild; see
-//! rust/clients/rust/. All of it is safe to call for types that implement [`HasRcuPtr`], which
-//! [`impl_has_rcu_ptr!`] does.
+//! rust/clients/rust/ and rust/clients/nmi_hash/. All of it is safe to call; boxes without a cache need
+//! types that implement [`HasRcuPtr`], which [`impl_has_rcu_ptr!`] does.
 //!
 //! | type | frees its memory |
 //! |---|---|
@@ -45,11 +45,13 @@
 mod sys;
 
 mod cache;
+mod cache_slot;
 mod field;
 mod rcu_box;
 mod slot;
 
-pub(crate) use cache::{Cache, CacheBox, CacheSlot, NewBox};
+pub(crate) use cache::{Cache, CacheBox, NewBox};
+pub(crate) use cache_slot::{CacheSlot, CacheTable};
 pub(crate) use field::{impl_has_rcu_ptr, HasRcuPtr, RcuPtr};
 pub(crate) use rcu_box::{free_mightsleep, DropBeforeGp, RcuBox, RcuDropBox};
 pub(crate) use slot::RcuSlot;

@@ -17,6 +17,9 @@ mod platform;
 mod lockless;
 mod packing;
 mod rfc;
+// Its slots tell the tests of every access.
+#[cfg(test)]
+mod sheaf;
 mod sync;
 
 // Under loom only what is made for it: its types work inside of a model only.
@@ -28,6 +31,14 @@ mod lockless_model;
 mod loom_tests;
 #[cfg(all(test, not(loom)))]
 mod nested_tests;
+#[cfg(all(test, loom))]
+mod sheaf_loom_tests;
+#[cfg(test)]
+mod sheaf_model;
+#[cfg(all(test, not(loom)))]
+mod sheaf_nested_tests;
+#[cfg(all(test, not(loom)))]
+mod sheaf_state_tests;
 #[cfg(all(test, not(loom)))]
 mod state_tests;
 #[cfg(all(test, not(loom)))]

@@ -7,14 +7,7 @@
 //!                                                                   without: kmalloc_nolock()
 //! ```
 
-use super::{
-    cache::Cache,
-    cursor::Undisturbed,
-    geometry::SLOTS,
-    pcs::{Here, REUSE},
-    refill,
-    sheaf::{Closed, Full, Installed, Rest},
-};
+use super::{cache::Cache, exchange, pcs::Here, refill};
 use crate::sys::{context::Context, preempt::PreemptOff, slab};
 use core::ptr;
 use kernel::sync::atomic::Relaxed;
@@ -76,7 +69,7 @@ fn again_nolock(cache: &Cache, pin: PreemptOff) -> *mut u8 {
 #[inline(never)]
 fn slow(cache: &Cache, gfp: u32, pin: PreemptOff) -> *mut u8 {
     let here = Here::new(cache, &pin);
-    if let Some(object) = here.next_sheaf(Context::look(&pin), false) {
+    if let Some(object) = exchange::next_object(here.at(Context::look(&pin))) {
         return ptr::with_exposed_provenance_mut(object);
     }
     here.count_missed();
@@ -88,7 +81,7 @@ fn slow(cache: &Cache, gfp: u32, pin: PreemptOff) -> *mut u8 {
 #[inline(never)]
 fn slow_nolock(cache: &Cache, pin: PreemptOff) -> *mut u8 {
     let here = Here::new(cache, &pin);
-    if let Some(object) = here.next_sheaf(Context::look(&pin), true) {
+    if let Some(object) = exchange::next_object(here.at(Context::look(&pin)).nolock()) {
         return ptr::with_exposed_provenance_mut(object);
     }
     here.count_missed();
@@ -107,86 +100,5 @@ fn slow_nolock(cache: &Cache, pin: PreemptOff) -> *mut u8 {
             object.as_ptr()
         }
         None => ptr::null_mut(),
-    }
-}
-
-impl Here<'_> {
-    /// An object from the next sheaf, which is installed. `None`: there is no other.
-    ///
-    /// The cursor is put right in either case.
-    fn next_sheaf(self, ctx: Context, nolock: bool) -> Option<usize> {
-        for i in 0..REUSE {
-            if let Some(object) = self.reuse(i).take() {
-                self.put_right(ctx);
-                return Some(object);
-            }
-        }
-        loop {
-            let Some(seen) = self.alloc().used_up() else {
-                // A context that came in between has installed one.
-                match self.alloc().reserve() {
-                    Some(slot) => return Some(slot.load()),
-                    None => continue,
-                }
-            };
-            match self.find_full(ctx, nolock) {
-                Some(sheaf) => {
-                    let (object, rest) = sheaf.pop();
-                    match rest {
-                        Rest::Full(sheaf) => self.install(sheaf, ctx),
-                        Rest::Empty(sheaf) => {
-                            self.keep_empty(sheaf, ctx);
-                            self.put_right(ctx);
-                        }
-                    }
-                    return Some(object);
-                }
-                None => {
-                    if let Ok(old) = self.alloc().remove(seen) {
-                        self.retire(old, ctx);
-                        return None;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Makes `sheaf` the allocation sheaf if the one there is used up, and keeps it otherwise.
-    pub(super) fn install(self, mut sheaf: Full, ctx: Context) {
-        while let Some(seen) = self.alloc().used_up() {
-            match self.alloc().install(seen, sheaf) {
-                Ok(old) => {
-                    self.count_emptied();
-                    self.retire(old, ctx);
-                    self.arm();
-                    return;
-                }
-                Err(back) => sheaf = back,
-            }
-        }
-        self.keep_full(sheaf, ctx);
-    }
-
-    /// Takes a used-up cursor back to where it can't run further.
-    fn put_right(self, ctx: Context) {
-        while let Some(seen) = self.alloc().used_up() {
-            if let Ok(old) = self.alloc().remove(seen) {
-                return self.retire(old, ctx);
-            }
-        }
-    }
-
-    /// What becomes of an emptied sheaf: contexts that were interrupted may still read from it.
-    fn retire(self, old: Option<Installed>, ctx: Context) {
-        let Some(old) = old else { return };
-        if ctx.preemptible {
-            // SAFETY: This context was preemptible, and preemption is off since.
-            let undisturbed = unsafe { Undisturbed::assume() };
-            if let Rest::Empty(sheaf) = old.into_rest(SLOTS, &undisturbed) {
-                self.keep_empty(sheaf, ctx);
-            }
-        } else {
-            self.words().spent.push(Closed::spent(old));
-        }
     }
 }

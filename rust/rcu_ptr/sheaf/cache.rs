@@ -5,9 +5,9 @@
 use super::{
     barn::Stock,
     geometry::{SHEAF_BYTES, SLOTS},
-    pcs::{Here, Pcs},
+    pcs::Pcs,
     refill::RefillWork,
-    sheaf::{Empty, Full, Owned, Rest},
+    sheaf::{Empty, Full, Rest},
     shrink::{ReapWork, TrimWork},
     Sheaves,
 };
@@ -275,10 +275,14 @@ impl Cache {
     }
 
     /// As [`Self::new_sheaf()`], in any context.
-    pub(super) fn new_sheaf_nolock(&self) -> Option<Empty> {
+    pub(super) fn new_sheaf_in(&self, ctx: Context) -> Option<Empty> {
         // What only points into memory that kmemleak was not told of would count as leaked.
         if cfg!(CONFIG_DEBUG_KMEMLEAK) {
-            return None;
+            return if cfg!(not(CONFIG_PREEMPT_RT)) && ctx.preemptible {
+                self.new_sheaf(slab::GFP_ATOMIC)
+            } else {
+                None
+            };
         }
         let memory = slab::kmalloc_nolock(SHEAF_BYTES)?;
         // SAFETY: As above.
@@ -334,113 +338,5 @@ impl Cache {
             Rest::Full(sheaf) => stock.put_full(sheaf),
             Rest::Empty(sheaf) => stock.put_empty(sheaf),
         });
-    }
-}
-
-impl Here<'_> {
-    /// Keeps a full sheaf: as this CPU's spare, in the barn, or where the barn can't be had on the
-    /// way through another grace period.
-    pub(super) fn keep_full(self, sheaf: Full, ctx: Context) {
-        let words = self.words();
-        let addr = sheaf.into_addr();
-        if words.spare_full.put(addr) {
-            return;
-        }
-        // SAFETY: From above.
-        let mut sheaf = Some(unsafe { Full::from_addr(addr) });
-        self.cache.barn_of(&self.pcs()).try_with(ctx, |stock| {
-            if let Some(sheaf) = sheaf.take() {
-                stock.put_full(sheaf);
-            }
-        });
-        if let Some(sheaf) = sheaf {
-            words.closed.push(sheaf.into_closed());
-            self.ring();
-        }
-    }
-
-    /// Keeps an empty sheaf, in the same way.
-    pub(super) fn keep_empty(self, sheaf: Empty, ctx: Context) {
-        let words = self.words();
-        let addr = sheaf.into_addr();
-        if words.spare_empty.put(addr) {
-            return;
-        }
-        // SAFETY: From above.
-        let mut sheaf = Some(unsafe { Empty::from_addr(addr) });
-        self.cache.barn_of(&self.pcs()).try_with(ctx, |stock| {
-            if let Some(sheaf) = sheaf.take() {
-                stock.put_empty(sheaf);
-            }
-        });
-        if let Some(sheaf) = sheaf {
-            words.spent.push(sheaf.into_closed());
-        }
-    }
-
-    /// An empty sheaf: a stocked one, or fresh memory.
-    pub(super) fn find_empty(self, ctx: Context) -> Option<Empty> {
-        self.stocked_empty(ctx).or_else(|| {
-            if cfg!(all(CONFIG_DEBUG_KMEMLEAK, not(CONFIG_PREEMPT_RT))) && ctx.preemptible {
-                // Where kmalloc_nolock() would hide what is in it: see `new_sheaf_nolock()`.
-                return self.cache.new_sheaf(slab::GFP_ATOMIC);
-            }
-            self.cache.new_sheaf_nolock()
-        })
-    }
-
-    /// An empty sheaf: this CPU's spare, or one of the barn (and another as the spare).
-    pub(super) fn stocked_empty(self, ctx: Context) -> Option<Empty> {
-        let words = self.words();
-        if let Some(addr) = words.spare_empty.take() {
-            // SAFETY: Put there by `keep_empty()` or below.
-            return Some(unsafe { Empty::from_addr(addr) });
-        }
-        let found = self
-            .cache
-            .barn_of(&self.pcs())
-            .try_with(ctx, |stock| (stock.take_empty(), stock.take_empty()));
-        match found {
-            Some((Some(sheaf), spare)) => {
-                if let Some(spare) = spare {
-                    self.keep_empty(spare, ctx);
-                }
-                Some(sheaf)
-            }
-            _ => None,
-        }
-    }
-
-    /// A full sheaf: this CPU's spare, or one of the barn (and another as the spare); of another
-    /// node's, where there is no way to allocate.
-    pub(super) fn find_full(self, ctx: Context, nolock: bool) -> Option<Full> {
-        let words = self.words();
-        if let Some(addr) = words.spare_full.take() {
-            // SAFETY: Put there by `keep_full()` or below.
-            return Some(unsafe { Full::from_addr(addr) });
-        }
-        let pcs = self.pcs();
-        let found = self.cache.barn_of(&pcs).try_with(ctx, |stock| {
-            let found = (stock.take_full(), stock.take_full());
-            if stock.missing() > 0 {
-                self.cache.wants_refill.store(true, Relaxed);
-            }
-            found
-        });
-        if let Some((Some(sheaf), spare)) = found {
-            if let Some(spare) = spare {
-                self.keep_full(spare, ctx);
-            }
-            if self.cache.wants_refill.load(Relaxed) {
-                self.ring();
-            }
-            return Some(sheaf);
-        }
-        if !nolock || self.cache.nr_nodes == 1 {
-            return None;
-        }
-        (0..self.cache.nr_nodes)
-            .filter(|&node| node != pcs.node)
-            .find_map(|node| self.cache.barns[node].try_with(ctx, Stock::take_full)?)
     }
 }

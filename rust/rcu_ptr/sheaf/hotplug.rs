@@ -4,13 +4,8 @@
 //! a grace period.
 
 use super::{
-    cache::Cache,
-    cursor::Undisturbed,
-    free, monitor,
-    pcs::Pcs,
-    reclaim,
-    sheaf::{Chain, Empty, Full, Owned, Rest},
-    shrink, Sheaves,
+    cache::Cache, cursor::Undisturbed, exchange, monitor, pcs::Pcs, reclaim, sheaf::Chain, shrink,
+    Sheaves,
 };
 use crate::sys::hotplug::Callbacks;
 use core::ptr;
@@ -45,21 +40,14 @@ pub(super) fn take_off(cache: &Cache, pcs: &Pcs) -> Chain {
     let undisturbed = unsafe { Undisturbed::assume() };
     let words = pcs.quiet();
     let mut waiting = words.closed.take();
-    if let Some(sheaf) = free::close_partial(words.rcu) {
+    if let Some(sheaf) = exchange::close_partial(&words) {
         waiting.push(sheaf);
     }
     // SAFETY: Nothing runs on the CPU, and no object waits in them.
     unsafe { monitor::store_chain(cache, pcs.node, words.spent.take()) };
-    if let Some((sheaf, start)) = words.alloc.close() {
-        cache.store(pcs.node, sheaf.into_rest(start, &undisturbed));
-    }
-    if let Some(addr) = words.spare_full.take() {
-        // SAFETY: A full sheaf is what is put there.
-        cache.store(pcs.node, Rest::Full(unsafe { Full::from_addr(addr) }));
-    }
-    if let Some(addr) = words.spare_empty.take() {
-        // SAFETY: An empty sheaf is what is put there.
-        cache.store(pcs.node, Rest::Empty(unsafe { Empty::from_addr(addr) }));
+    for rest in exchange::take_stock(&words, &undisturbed) {
+        rest.into_iter()
+            .for_each(|rest| cache.store(pcs.node, rest));
     }
     for place in pcs.quiet_reuse() {
         if let Some(object) = place.take() {

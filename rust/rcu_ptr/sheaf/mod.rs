@@ -25,7 +25,7 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | geometry.rs, sheaf.rs, cursor.rs, local.rs, barn.rs | the algorithm, which the host tests compile too |
+//! | geometry.rs, sheaf.rs, cursor.rs, local.rs, exchange.rs, barn.rs | the algorithm, which the host tests compile too |
 //! | cache.rs, pcs.rs | what a cache and a CPU have |
 //! | alloc.rs, free.rs | the calls |
 //! | reclaim.rs | after a grace period |
@@ -37,6 +37,7 @@ pub(crate) mod barn;
 pub(crate) mod cache;
 pub(crate) mod cursor;
 pub(crate) mod destroy;
+pub(crate) mod exchange;
 pub(crate) mod free;
 pub(crate) mod geometry;
 mod hotplug;

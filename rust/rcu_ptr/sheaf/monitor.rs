@@ -15,11 +15,11 @@
 use super::{
     cache::CacheRef,
     cursor::Undisturbed,
-    free,
+    exchange::{self, REUSE},
     local::LocalWord,
-    pcs::{Here, REUSE},
+    pcs::Here,
     reclaim,
-    sheaf::{Chain, Empty, Full, Owned, Rest},
+    sheaf::Chain,
     shrink, Sheaves,
 };
 use crate::{
@@ -68,11 +68,7 @@ impl Handler for Tick {
         }
         let here = Here::new(&self.cache, &pin);
         let words = here.words();
-        let mut chain = words.closed.take();
-        if !chain.is_empty() {
-            chain.append(words.spent.take());
-            reclaim::wait(chain);
-        }
+        reclaim::wait(exchange::take_waiting(&words));
         let wq = &Sheaves::get().wq;
         if here.armed().cmpxchg(ARMING, ARMED) == ARMING {
             here.pcs()
@@ -122,7 +118,7 @@ impl Handler for MonitorWork {
         let waiting_moves = !flush && filled != pcs.seen_filled.load(Relaxed);
         pcs.seen_filled.store(filled, Relaxed);
         if !waiting_moves {
-            if let Some(sheaf) = free::close_partial(words.rcu) {
+            if let Some(sheaf) = exchange::close_partial(&words) {
                 chain.push(sheaf);
             }
         }
@@ -135,18 +131,7 @@ impl Handler for MonitorWork {
         let free_moves = !flush && emptied != pcs.seen_emptied.load(Relaxed);
         pcs.seen_emptied.store(emptied, Relaxed);
         if !free_moves {
-            rests[0] = words
-                .alloc
-                .close()
-                .map(|(sheaf, start)| sheaf.into_rest(start, &undisturbed));
-            if let Some(addr) = words.spare_full.take() {
-                // SAFETY: A full sheaf is what is put there.
-                rests[1] = Some(Rest::Full(unsafe { Full::from_addr(addr) }));
-            }
-            if let Some(addr) = words.spare_empty.take() {
-                // SAFETY: An empty sheaf is what is put there.
-                rests[2] = Some(Rest::Empty(unsafe { Empty::from_addr(addr) }));
-            }
+            rests = exchange::take_stock(&words, &undisturbed);
             for i in 0..REUSE {
                 if let Some(object) = here.reuse(i).take() {
                     objects[reusable] = ptr::with_exposed_provenance_mut(object);

@@ -4,11 +4,15 @@
 
 use super::{
     cache::{Cache, CacheRef},
-    cursor::{Cursor, NONE},
+    cursor::{Cursor, Undisturbed, NONE},
+    exchange::{Cpu, Words, REUSE},
     local::{LocalList, LocalWord, Place},
     monitor::{MonitorWork, Tick},
+    reclaim,
+    sheaf::{Chain, Empty, Full},
 };
 use crate::sys::{
+    context::Context,
     irq_work::{IrqWork, Urgency},
     preempt::PreemptOff,
     this_cpu::ThisCpuPtr,
@@ -19,9 +23,6 @@ use kernel::{
     prelude::*,
     sync::atomic::{Atomic, Relaxed},
 };
-
-/// Places for objects that are given out again at once.
-pub(super) const REUSE: usize = 4;
 
 /// One CPU's part of a cache. The words are changed by contexts of that CPU only, as long as it is
 /// up.
@@ -107,16 +108,6 @@ impl Pcs {
     pub(super) fn quiet_reuse(&self) -> impl Iterator<Item = Place<Quiet<'_>>> {
         self.reuse.iter().map(|word| Place(Quiet(word)))
     }
-}
-
-/// The words of a CPU's sheaves.
-pub(super) struct Words<W> {
-    pub(super) alloc: Cursor<W>,
-    pub(super) rcu: Cursor<W>,
-    pub(super) spare_full: Place<W>,
-    pub(super) spare_empty: Place<W>,
-    pub(super) spent: LocalList<W>,
-    pub(super) closed: LocalList<W>,
 }
 
 /// A word of this CPU.
@@ -241,5 +232,139 @@ impl<'a> Here<'a> {
 
     pub(super) fn count_fell_back(self) {
         word!(self, fell_back).fetch_add(1);
+    }
+}
+
+/// The same as a context has it.
+#[derive(Clone, Copy)]
+pub(super) struct At<'a> {
+    pub(super) here: Here<'a>,
+    pub(super) ctx: Context,
+    /// There is no other way to allocate.
+    nolock: bool,
+}
+
+impl<'a> Here<'a> {
+    /// With the context that this runs in, looked at by the caller.
+    pub(super) fn at(self, ctx: Context) -> At<'a> {
+        At {
+            here: self,
+            ctx,
+            nolock: false,
+        }
+    }
+}
+
+impl At<'_> {
+    /// Takes another node's objects rather than none.
+    pub(super) fn nolock(self) -> Self {
+        Self {
+            nolock: true,
+            ..self
+        }
+    }
+}
+
+impl<'a> Cpu for At<'a> {
+    type Word = Mine<'a>;
+
+    fn words(self) -> Words<Mine<'a>> {
+        self.here.words()
+    }
+
+    fn reuse(self, i: usize) -> Place<Mine<'a>> {
+        self.here.reuse(i)
+    }
+
+    fn capacity(self) -> usize {
+        self.here.cache.capacity
+    }
+
+    fn node(self) -> usize {
+        self.here.pcs().node
+    }
+
+    fn undisturbed(self) -> Option<Undisturbed> {
+        // SAFETY: The caller was preemptible, and preemption is off since.
+        self.ctx
+            .preemptible
+            .then(|| unsafe { Undisturbed::assume() })
+    }
+
+    fn may_wait(self) -> bool {
+        self.ctx.may_lock
+    }
+
+    fn wait(self, chain: Chain) {
+        reclaim::wait(chain);
+    }
+
+    fn take_full(self) -> (Option<Full>, Option<Full>) {
+        let cache = self.here.cache;
+        let found = cache.barn_of(&self.here.pcs()).try_with(self.ctx, |stock| {
+            let found = (stock.take_full(), stock.take_full());
+            if stock.missing() > 0 {
+                cache.wants_refill.store(true, Relaxed);
+            }
+            found
+        });
+        let found = found.unwrap_or((None, None));
+        if found.0.is_some() && cache.wants_refill.load(Relaxed) {
+            self.ring();
+        }
+        found
+    }
+
+    fn take_far(self) -> Option<Full> {
+        let cache = self.here.cache;
+        if !self.nolock || cache.nr_nodes == 1 {
+            return None;
+        }
+        let near = self.node();
+        (0..cache.nr_nodes)
+            .filter(|&node| node != near)
+            .find_map(|node| cache.barns[node].try_with(self.ctx, |stock| stock.take_full())?)
+    }
+
+    fn take_empty(self) -> (Option<Empty>, Option<Empty>) {
+        let barn = self.here.cache.barn_of(&self.here.pcs());
+        let found = barn.try_with(self.ctx, |stock| (stock.take_empty(), stock.take_empty()));
+        found.unwrap_or((None, None))
+    }
+
+    fn put_full(self, sheaf: Full) -> Option<Full> {
+        let mut sheaf = Some(sheaf);
+        let barn = self.here.cache.barn_of(&self.here.pcs());
+        barn.try_with(self.ctx, |stock| {
+            sheaf.take().into_iter().for_each(|s| stock.put_full(s))
+        });
+        sheaf
+    }
+
+    fn put_empty(self, sheaf: Empty) -> Option<Empty> {
+        let mut sheaf = Some(sheaf);
+        let barn = self.here.cache.barn_of(&self.here.pcs());
+        barn.try_with(self.ctx, |stock| {
+            sheaf.take().into_iter().for_each(|s| stock.put_empty(s))
+        });
+        sheaf
+    }
+
+    fn new_empty(self) -> Option<Empty> {
+        self.here.cache.new_sheaf_in(self.ctx)
+    }
+
+    fn ring(self) {
+        self.here.ring();
+    }
+
+    fn emptied(self) {
+        self.here.count_emptied();
+        self.here.arm();
+    }
+
+    fn filled(self) {
+        self.here.count_filled();
+        self.here.arm();
     }
 }

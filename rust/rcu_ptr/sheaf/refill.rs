@@ -5,6 +5,7 @@
 
 use super::{
     cache::{Cache, CacheRef},
+    exchange,
     geometry::SLOTS,
     pcs::Here,
     sheaf::{Full, Rest},
@@ -24,11 +25,10 @@ pub(super) fn alloc(cache: &Cache, gfp: u32) -> *mut u8 {
         if let Some(sheaf) = new_full(cache, gfp) {
             let (object, rest) = sheaf.pop();
             let pin = PreemptOff::new();
-            let here = Here::new(cache, &pin);
-            let ctx = Context::look(&pin);
+            let at = Here::new(cache, &pin).at(Context::look(&pin));
             match rest {
-                Rest::Full(sheaf) => here.install(sheaf, ctx),
-                Rest::Empty(sheaf) => here.keep_empty(sheaf, ctx),
+                Rest::Full(sheaf) => exchange::install(at, sheaf),
+                Rest::Empty(sheaf) => exchange::keep_empty(at, sheaf),
             }
             return ptr::with_exposed_provenance_mut(object);
         }
@@ -52,7 +52,7 @@ fn new_full(cache: &Cache, gfp: u32) -> Option<Full> {
     let gfp = gfp & !slab::GFP_NOFAIL | slab::GFP_TRY;
     let stocked = {
         let pin = PreemptOff::new();
-        Here::new(cache, &pin).stocked_empty(Context::look(&pin))
+        exchange::stocked_empty(Here::new(cache, &pin).at(Context::look(&pin)))
     };
     let sheaf = match stocked {
         Some(sheaf) => sheaf,
@@ -62,7 +62,7 @@ fn new_full(cache: &Cache, gfp: u32) -> Option<Full> {
     let objects = &mut objects[..cache.capacity];
     if !cache.slab.alloc_bulk(gfp, objects) {
         let pin = PreemptOff::new();
-        Here::new(cache, &pin).keep_empty(sheaf, Context::look(&pin));
+        exchange::keep_empty(Here::new(cache, &pin).at(Context::look(&pin)), sheaf);
         return None;
     }
     cache.obtained.add(objects.len() as u64, Relaxed);

@@ -3,6 +3,7 @@
 //! The suites, one per file. A suite is what `#[kunit_tests]` makes of an inline module.
 
 mod barrier;
+mod cache_api;
 mod contexts;
 mod hotplug;
 mod kinds;

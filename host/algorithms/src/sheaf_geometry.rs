@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Small sheaves, whose slots tell the tests of every access: loom tracks them, and otherwise an
+//! interrupt may come before each.
+
+/// Object pointers in a sheaf.
+pub(crate) const SLOTS: usize = 4;
+
+#[cfg(not(loom))]
+pub(crate) use plain::*;
+#[cfg(loom)]
+pub(crate) use tracked::*;
+
+#[cfg(not(loom))]
+mod plain {
+    use crate::sheaf_model::step;
+    use std::cell::UnsafeCell;
+
+    pub(crate) const SHEAF_BYTES: usize = 128;
+
+    #[repr(transparent)]
+    pub(crate) struct Slot(UnsafeCell<usize>);
+
+    impl Slot {
+        pub(crate) const fn new() -> Self {
+            Self(UnsafeCell::new(0))
+        }
+
+        pub(crate) fn load(&self) -> usize {
+            step();
+            // SAFETY: One thread.
+            unsafe { self.0.get().read() }
+        }
+
+        pub(crate) fn store(&self, object: usize) {
+            step();
+            // SAFETY: One thread.
+            unsafe { self.0.get().write(object) };
+        }
+    }
+}
+
+#[cfg(loom)]
+mod tracked {
+    use loom::cell::UnsafeCell;
+
+    pub(crate) const SHEAF_BYTES: usize = 512;
+
+    pub(crate) struct Slot(UnsafeCell<usize>);
+
+    impl Slot {
+        pub(crate) fn new() -> Self {
+            Self(UnsafeCell::new(0))
+        }
+
+        pub(crate) fn load(&self) -> usize {
+            // SAFETY: loom says if not.
+            self.0.with(|p| unsafe { p.read() })
+        }
+
+        pub(crate) fn store(&self, object: usize) {
+            // SAFETY: loom says if not.
+            self.0.with_mut(|p| unsafe { p.write(object) });
+        }
+    }
+}

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The calls of a cache under loom: contexts of one CPU as threads, which is more than interrupts can
+//! do, and a grace period that another CPU waits for. loom complains about a slot that is read or
+//! written again without those in the middle having been waited for.
+
+use crate::{
+    sheaf::exchange::{close_partial, take_waiting, Cpu},
+    sheaf_model::{At, Flaw, Model},
+};
+use loom::{sync::Arc, thread};
+
+fn model(f: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    // Enough for every order of a few steps; unbounded takes hours.
+    builder.preemption_bound = builder.preemption_bound.or(Some(3));
+    builder.check(f);
+}
+
+/// The caller, in a thread of its own number.
+fn at(model: &Model, context: usize) -> At<'_> {
+    At {
+        model,
+        cpu: 0,
+        context,
+        preemptible: false,
+        may_wait: false,
+    }
+}
+
+fn end(cache: Arc<Model>) {
+    let Ok(cache) = Arc::try_unwrap(cache) else {
+        panic!("one owner is left");
+    };
+    cache.end();
+}
+
+/// Two contexts take the last objects of a sheaf. One of them comes too late, takes the next sheaf,
+/// and gives so many objects back that the first sheaf is filled again, if it may be.
+fn take_take(flaw: Flaw) {
+    model(move || {
+        let cache = Arc::new(Model::new(1, 2, 2, 16, flaw));
+        let mine = cache.from_slab();
+        // The first installs a sheaf: one object is left in it.
+        assert!(at(&cache, 0).alloc().is_some());
+        let other = {
+            let cache = cache.clone();
+            thread::spawn(move || assert!(at(&cache, 1).alloc().is_some()))
+        };
+        let object = at(&cache, 0).alloc().expect("three objects are left");
+        at(&cache, 0).free_rcu(object);
+        at(&cache, 0).free_rcu(mine);
+        other.join().unwrap();
+        end(cache);
+    });
+}
+
+/// No sheaf is installed: two contexts find none at the same time, and both have another.
+fn both_install(flaw: Flaw) {
+    model(move || {
+        let cache = Arc::new(Model::new(1, 3, 2, 16, flaw));
+        let other = {
+            let cache = cache.clone();
+            thread::spawn(move || assert!(at(&cache, 1).alloc().is_some()))
+        };
+        assert!(at(&cache, 0).alloc().is_some());
+        other.join().unwrap();
+        end(cache);
+    });
+}
+
+/// Two contexts give objects back while the monitor closes the sheaf, and reads it after a grace
+/// period.
+fn give_give_close(flaw: Flaw) {
+    model(move || {
+        let cache = Arc::new(Model::new(1, 0, 3, 16, flaw));
+        let objects = [(); 3].map(|()| cache.from_slab());
+        at(&cache, 0).free_rcu(objects[0]);
+        let other = {
+            let cache = cache.clone();
+            thread::spawn(move || assert!(at(&cache, 1).free_rcu(objects[1])))
+        };
+        let monitor = {
+            let cache = cache.clone();
+            thread::spawn(move || {
+                let words = at(&cache, 2).words();
+                let mut chain = take_waiting(&words);
+                if let Some(sheaf) = close_partial(&words) {
+                    chain.push(sheaf);
+                }
+                at(&cache, 2).wait(chain);
+                cache.grace_period();
+                cache.callbacks();
+            })
+        };
+        at(&cache, 0).free_rcu(objects[2]);
+        other.join().unwrap();
+        monitor.join().unwrap();
+        end(cache);
+    });
+}
+
+/// A CPU dies (what it did happens before, as the hotplug machinery has it), and another takes its
+/// sheaves off while a third takes what comes to the barn.
+#[test]
+fn dead_cpu() {
+    model(|| {
+        let cache = Arc::new(Model::new(2, 4, 2, 16, Flaw::None));
+        let dying = {
+            let cache = cache.clone();
+            thread::spawn(move || {
+                let object = at(&cache, 1).alloc().expect("some sheaves are left");
+                at(&cache, 1).free_rcu(object);
+            })
+        };
+        let other = {
+            let cache = cache.clone();
+            thread::spawn(move || {
+                let there = At {
+                    cpu: 1,
+                    ..at(&cache, 1)
+                };
+                if let Some(object) = there.alloc() {
+                    there.free_rcu(object);
+                }
+            })
+        };
+        dying.join().unwrap();
+        cache.take_off(0);
+        cache.grace_period();
+        cache.callbacks();
+        other.join().unwrap();
+        end(cache);
+    });
+}
+
+#[test]
+fn two_take_objects() {
+    take_take(Flaw::None);
+}
+
+#[test]
+fn two_give_objects_back() {
+    give_give_close(Flaw::None);
+}
+
+#[test]
+fn two_install_sheaves() {
+    both_install(Flaw::None);
+}
+
+#[test]
+#[should_panic(expected = "given out")]
+fn sees_a_reservation_in_two_steps() {
+    take_take(Flaw::ReserveInTwoSteps);
+}
+
+#[test]
+#[should_panic(expected = "sheaves there and made")]
+fn sees_that_an_exchange_does_not_bar() {
+    both_install(Flaw::ExchangeDoesNotBar);
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn sees_an_emptied_sheaf_that_was_not_awaited() {
+    take_take(Flaw::EmptiedNotAwaited);
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn sees_a_filled_sheaf_that_was_not_awaited() {
+    give_give_close(Flaw::FilledNotAwaited);
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn sees_preemptible_calls() {
+    give_give_close(Flaw::Preemptible);
+}

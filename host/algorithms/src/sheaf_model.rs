@@ -1,0 +1,612 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! CPUs of a cache with sheaves, as the tests drive them: small sheaves, one barn, a hook before
+//! every step, and objects that notice who gives them out twice, or while a reader may have them.
+//!
+//! [`Flaw`] breaks one property each, outside the algorithm's text; a test that does not see it is
+//! worth nothing.
+
+use crate::sheaf::{
+    barn::Stock,
+    cursor::{Cursor, Undisturbed, NONE},
+    exchange::{
+        close_partial, next_object, put_object, take_stock, take_waiting, Cpu, Words, REUSE,
+    },
+    geometry::{Slot, SHEAF_BYTES, SLOTS},
+    local::{LocalList, LocalWord, Place},
+    sheaf::{Chain, Empty, Full, Owned, Rest},
+};
+use std::{
+    alloc::{alloc, dealloc, Layout},
+    collections::{HashMap, HashSet},
+    ptr::NonNull,
+    // Not loom's: they must not order anything. Nobody switches threads with them held.
+    sync::Mutex as Plain,
+};
+
+#[cfg(loom)]
+use loom::sync::{
+    atomic::{
+        AtomicUsize,
+        Ordering::{AcqRel, Acquire, Relaxed, Release},
+    },
+    Mutex, RwLock,
+};
+#[cfg(not(loom))]
+use std::sync::{
+    atomic::{
+        AtomicUsize,
+        Ordering::{AcqRel, Acquire, Relaxed, Release},
+    },
+    Mutex, RwLock,
+};
+
+/// What is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    None,
+    /// A reservation is a read and a write.
+    ReserveInTwoSteps,
+    /// A sheaf is exchanged without looking whether somebody did meanwhile.
+    ExchangeDoesNotBar,
+    /// What is at a place is taken in two steps.
+    PlaceInTwoSteps,
+    /// An emptied sheaf is filled again while interrupted contexts may read from it.
+    EmptiedNotAwaited,
+    /// A full rcu sheaf is read, and given out, before its grace period.
+    FilledNotAwaited,
+    /// Preemption is on in the calls.
+    Preemptible,
+}
+
+#[cfg(not(loom))]
+type Hook = std::rc::Rc<dyn Fn()>;
+
+#[cfg(not(loom))]
+thread_local! {
+    static HOOK: std::cell::RefCell<Option<Hook>> = const { std::cell::RefCell::new(None) };
+}
+
+/// What runs before every step of this thread from now on.
+#[cfg(not(loom))]
+pub(crate) fn set_hook(hook: Option<Hook>) {
+    HOOK.with(|h| *h.borrow_mut() = hook);
+}
+
+/// An interrupt may come here.
+#[cfg(not(loom))]
+pub(crate) fn step() {
+    let hook = HOOK.with(|h| h.borrow().clone());
+    if let Some(hook) = hook {
+        hook();
+    }
+}
+
+#[cfg(loom)]
+pub(crate) fn step() {}
+
+const ALLOC: usize = 0;
+const RCU: usize = 1;
+const SPARE_FULL: usize = 2;
+const SPARE_EMPTY: usize = 3;
+const SPENT: usize = 4;
+const CLOSED: usize = 5;
+const REUSED: usize = 6;
+const WORDS: usize = REUSED + REUSE;
+
+/// A word of a CPU.
+#[derive(Clone, Copy)]
+pub(crate) struct Word<'a> {
+    value: &'a AtomicUsize,
+    flaw: Flaw,
+    is_cursor: bool,
+}
+
+// A context that interrupts another sees all that this did in program order, and the interrupted one
+// all that the other did. As threads have it, that is acquire and release.
+impl LocalWord for Word<'_> {
+    fn load(self) -> usize {
+        step();
+        self.value.load(Acquire)
+    }
+
+    fn fetch_add(self, n: usize) -> usize {
+        step();
+        if self.flaw == Flaw::ReserveInTwoSteps {
+            let value = self.value.load(Acquire);
+            step();
+            self.value.store(value + n, Release);
+            return value;
+        }
+        self.value.fetch_add(n, AcqRel)
+    }
+
+    fn cmpxchg(self, old: usize, new: usize) -> usize {
+        step();
+        match self.flaw {
+            Flaw::ExchangeDoesNotBar if self.is_cursor => {
+                self.value.store(new, Release);
+                old
+            }
+            Flaw::PlaceInTwoSteps if !self.is_cursor => {
+                let value = self.value.load(Acquire);
+                if value == old {
+                    step();
+                    self.value.store(new, Release);
+                }
+                value
+            }
+            _ => match self.value.compare_exchange(old, new, AcqRel, Acquire) {
+                Ok(was) | Err(was) => was,
+            },
+        }
+    }
+}
+
+/// Where an object is, as its users know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Held,
+    /// In the cache, given back in this grace period; `None`: at once.
+    Free(Option<u64>),
+}
+
+/// What is known without looking into sheaves.
+struct Books {
+    objects: HashMap<usize, State>,
+    next: usize,
+    sheaves: Vec<NonNull<u8>>,
+    /// Grace periods completed.
+    completed: u64,
+    /// Chains, and the number of the grace period that they wait for.
+    waiting: Vec<(u64, Chain)>,
+}
+
+/// Contexts that may be in a call at the same time, as far as loom's threads go.
+const CONTEXTS: usize = 3;
+
+/// A cache.
+pub(crate) struct Model {
+    cpus: Vec<[AtomicUsize; WORDS]>,
+    stock: Mutex<Stock>,
+    capacity: usize,
+    max_sheaves: usize,
+    /// Grace periods: a call with preemption off reads that of its context, who waits for them
+    /// writes all. One for all would order contexts among each other.
+    rcu: [RwLock<()>; CONTEXTS],
+    flaw: Flaw,
+    books: Plain<Books>,
+}
+
+// SAFETY: As the kernel's: words are atomic, and slots have one writer, seen by the reader after a
+// grace period (which is what loom is to find out).
+unsafe impl Sync for Model {}
+// SAFETY: As above.
+unsafe impl Send for Model {}
+
+/// A context of a CPU.
+#[derive(Clone, Copy)]
+pub(crate) struct At<'a> {
+    pub(crate) model: &'a Model,
+    pub(crate) cpu: usize,
+    /// A thread of its own under loom; everything else has one.
+    pub(crate) context: usize,
+    pub(crate) preemptible: bool,
+    pub(crate) may_wait: bool,
+}
+
+fn layout() -> Layout {
+    Layout::from_size_align(SHEAF_BYTES, SHEAF_BYTES).unwrap()
+}
+
+impl Model {
+    /// `cpus` CPUs and `full` full sheaves in the barn, of `capacity` objects; never more than
+    /// `max_sheaves` in all.
+    pub(crate) fn new(
+        cpus: usize,
+        full: usize,
+        capacity: usize,
+        max_sheaves: usize,
+        flaw: Flaw,
+    ) -> Self {
+        let model = Self {
+            cpus: (0..cpus)
+                .map(|_| {
+                    std::array::from_fn(|i| {
+                        AtomicUsize::new(if i == ALLOC || i == RCU { NONE } else { 0 })
+                    })
+                })
+                .collect(),
+            stock: Mutex::new(Stock::new(64)),
+            capacity,
+            max_sheaves,
+            rcu: [(); CONTEXTS].map(|()| RwLock::new(())),
+            flaw,
+            books: Plain::new(Books {
+                objects: HashMap::new(),
+                next: 8,
+                sheaves: Vec::new(),
+                completed: 0,
+                waiting: Vec::new(),
+            }),
+        };
+        for _ in 0..full {
+            let objects: Vec<*mut u8> = (0..capacity)
+                .map(|_| std::ptr::without_provenance_mut(model.new_object(State::Free(None))))
+                .collect();
+            let sheaf = model.new_sheaf().unwrap().fill(&objects);
+            model.stock.lock().unwrap().put_full(sheaf);
+        }
+        model
+    }
+
+    fn new_object(&self, state: State) -> usize {
+        let mut books = self.books.lock().unwrap();
+        books.next += 8;
+        let object = books.next;
+        books.objects.insert(object, state);
+        object
+    }
+
+    fn new_sheaf(&self) -> Option<Empty> {
+        let mut books = self.books.lock().unwrap();
+        if books.sheaves.len() >= self.max_sheaves {
+            return None;
+        }
+        // SAFETY: The layout has a size.
+        let memory = NonNull::new(unsafe { alloc(layout()) }).unwrap();
+        for i in 0..SLOTS {
+            // SAFETY: Slots are at the start of a sheaf, and fit.
+            unsafe { memory.cast::<Slot>().add(i).write(Slot::new()) };
+        }
+        books.sheaves.push(memory);
+        // SAFETY: Fresh memory of the right size and alignment.
+        Some(unsafe { Empty::from_memory(memory, std::ptr::null()) })
+    }
+
+    /// Runs `f` with preemption off.
+    fn preempt_off<R>(&self, context: usize, f: impl FnOnce() -> R) -> R {
+        let guard = (self.flaw != Flaw::Preemptible).then(|| self.rcu[context].read().unwrap());
+        let ret = f();
+        drop(guard);
+        ret
+    }
+
+    fn given_out(&self, object: usize) -> usize {
+        let mut books = self.books.lock().unwrap();
+        let completed = books.completed;
+        let state = books
+            .objects
+            .get_mut(&object)
+            .expect("given out: no object");
+        match *state {
+            State::Held => panic!("given out twice: {object}"),
+            State::Free(Some(gp)) if gp >= completed => panic!("given out early: {object}"),
+            State::Free(_) => *state = State::Held,
+        }
+        object
+    }
+
+    /// A new object of the slab.
+    pub(crate) fn from_slab(&self) -> usize {
+        self.new_object(State::Held)
+    }
+
+    /// Ends a grace period: everything that waited since before it goes to the barn with the next
+    /// [`Model::callbacks()`]. Nobody is in a call.
+    pub(crate) fn grace_period(&self) {
+        self.rcu.iter().for_each(|rcu| drop(rcu.write().unwrap()));
+        self.books.lock().unwrap().completed += 1;
+    }
+
+    /// The callbacks of grace periods that are over.
+    pub(crate) fn callbacks(&self) {
+        loop {
+            let chain = {
+                let mut books = self.books.lock().unwrap();
+                let completed = books.completed;
+                let ready = books.waiting.iter().position(|w| w.0 <= completed);
+                ready.map(|i| books.waiting.remove(i).1)
+            };
+            match chain {
+                Some(chain) => self.take_in(chain),
+                None => return,
+            }
+        }
+    }
+
+    fn take_in(&self, mut chain: Chain) {
+        while let Some(sheaf) = chain.pop() {
+            // SAFETY: A grace period has passed, or this is what is to be found out.
+            self.store(unsafe { sheaf.into_rest() });
+        }
+    }
+
+    fn store(&self, rest: Rest) {
+        let mut stock = self.stock.lock().unwrap();
+        match rest {
+            Rest::Full(sheaf) => stock.put_full(sheaf),
+            Rest::Empty(sheaf) => stock.put_empty(sheaf),
+        }
+    }
+
+    /// Takes everything off `cpu`: it is dead, or the monitor runs there.
+    pub(crate) fn take_off(&self, cpu: usize) {
+        let at = At {
+            model: self,
+            cpu,
+            context: 0,
+            preemptible: true,
+            may_wait: true,
+        };
+        let words = at.words();
+        // SAFETY: Nobody is in a call on this CPU.
+        let undisturbed = unsafe { Undisturbed::assume() };
+        let mut waiting = take_waiting(&words);
+        if let Some(sheaf) = close_partial(&words) {
+            waiting.push(sheaf);
+        }
+        at.wait(waiting);
+        let stock = take_stock(&words, &undisturbed);
+        stock
+            .into_iter()
+            .flatten()
+            .for_each(|rest| self.store(rest));
+        // Nobody is interrupted, and no object waits in them.
+        self.take_in(words.spent.take());
+    }
+
+    /// Puts everything back and looks whether all is there, once: objects and sheaves.
+    pub(crate) fn end(self) {
+        let mut objects: Vec<usize> = Vec::new();
+        for cpu in 0..self.cpus.len() {
+            self.take_off(cpu);
+            for i in 0..REUSE {
+                let object = self.cpus[cpu][REUSED + i].swap(0, Relaxed);
+                objects.extend((object != 0).then_some(object));
+            }
+        }
+        self.grace_period();
+        self.grace_period();
+        self.callbacks();
+        let mut sheaves = HashSet::new();
+        let mut stock = self.stock.lock().unwrap();
+        while let Some(sheaf) = stock.take_full() {
+            let mut out = [std::ptr::null_mut(); SLOTS];
+            let (n, sheaf) = sheaf.empty_into(&mut out);
+            assert!(n > 0, "a full sheaf without objects");
+            objects.extend(out[..n].iter().map(|o| o.addr()));
+            assert!(sheaves.insert(sheaf.into_addr()), "a sheaf is there twice");
+        }
+        while let Some(sheaf) = stock.take_empty() {
+            assert!(sheaves.insert(sheaf.into_addr()), "a sheaf is there twice");
+        }
+        drop(stock);
+        let books = self.books.lock().unwrap();
+        assert_eq!(sheaves.len(), books.sheaves.len(), "sheaves there and made");
+        objects.sort_unstable();
+        let mut free: Vec<usize> = books
+            .objects
+            .iter()
+            .filter(|(_, &state)| state != State::Held)
+            .map(|(&object, _)| object)
+            .collect();
+        free.sort_unstable();
+        assert_eq!(objects, free, "objects there and given back");
+    }
+
+    /// Full and empty sheaves of the barn.
+    pub(crate) fn in_barn(&self) -> (usize, usize) {
+        let stock = self.stock.lock().unwrap();
+        (stock.nr_full(), stock.nr_empty())
+    }
+}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        let books = match self.books.get_mut() {
+            Ok(books) => books,
+            Err(poisoned) => poisoned.into_inner(),
+        };
+        for memory in &books.sheaves {
+            for i in 0..SLOTS {
+                // SAFETY: Written when the sheaf was made.
+                unsafe { memory.cast::<Slot>().add(i).drop_in_place() };
+            }
+            // SAFETY: Allocated with this layout.
+            unsafe { dealloc(memory.as_ptr(), layout()) };
+        }
+    }
+}
+
+impl<'a> At<'a> {
+    fn word(self, i: usize) -> Word<'a> {
+        Word {
+            value: &self.model.cpus[self.cpu][i],
+            flaw: self.model.flaw,
+            is_cursor: i == ALLOC || i == RCU,
+        }
+    }
+
+    /// `alloc_nolock()`, without its last resort.
+    pub(crate) fn alloc(self) -> Option<usize> {
+        let object = self.model.preempt_off(self.context, || {
+            if self.reuse(0).is_there() {
+                if let Some(object) = self.reuse(0).take() {
+                    return Some(object);
+                }
+                return next_object(self);
+            }
+            match self.words().alloc.reserve() {
+                Some(slot) => Some(slot.load()),
+                None => next_object(self),
+            }
+        });
+        object.map(|object| self.model.given_out(object))
+    }
+
+    /// `free_rcu()`; `false`: the engine has it.
+    pub(crate) fn free_rcu(self, object: usize) -> bool {
+        {
+            let mut books = self.model.books.lock().unwrap();
+            let now = books.completed;
+            let was = books.objects.insert(object, State::Free(Some(now)));
+            assert_eq!(was, Some(State::Held), "given back and held");
+        }
+        let taken = self
+            .model
+            .preempt_off(self.context, || match self.words().rcu.reserve() {
+                Some(slot) => {
+                    slot.store(object);
+                    true
+                }
+                None => put_object(self, object),
+            });
+        if !taken {
+            self.model.books.lock().unwrap().objects.remove(&object);
+        }
+        taken
+    }
+
+    /// `free()`.
+    pub(crate) fn free(self, object: usize) {
+        {
+            let mut books = self.model.books.lock().unwrap();
+            let was = books.objects.insert(object, State::Free(None));
+            assert_eq!(was, Some(State::Held), "given back and held");
+        }
+        let taken = self.model.preempt_off(self.context, || {
+            (0..REUSE).any(|i| self.reuse(i).put(object))
+                || match self.words().rcu.reserve() {
+                    Some(slot) => {
+                        slot.store(object);
+                        true
+                    }
+                    None => put_object(self, object),
+                }
+        });
+        if !taken {
+            self.model.books.lock().unwrap().objects.remove(&object);
+        }
+    }
+
+    /// The tick: closed sheaves get their grace period.
+    pub(crate) fn tick(self) {
+        let chain = take_waiting(&self.words());
+        self.wait(chain);
+    }
+}
+
+impl<'a> Cpu for At<'a> {
+    type Word = Word<'a>;
+
+    fn words(self) -> Words<Word<'a>> {
+        Words {
+            alloc: Cursor(self.word(ALLOC)),
+            rcu: Cursor(self.word(RCU)),
+            spare_full: Place(self.word(SPARE_FULL)),
+            spare_empty: Place(self.word(SPARE_EMPTY)),
+            spent: LocalList(self.word(SPENT)),
+            closed: LocalList(self.word(CLOSED)),
+        }
+    }
+
+    fn reuse(self, i: usize) -> Place<Word<'a>> {
+        Place(self.word(REUSED + i))
+    }
+
+    fn capacity(self) -> usize {
+        self.model.capacity
+    }
+
+    fn node(self) -> usize {
+        0
+    }
+
+    fn undisturbed(self) -> Option<Undisturbed> {
+        (self.preemptible || self.model.flaw == Flaw::EmptiedNotAwaited).then(|| {
+            // SAFETY: No other context is in a call, or this is what is to be found out.
+            unsafe { Undisturbed::assume() }
+        })
+    }
+
+    fn may_wait(self) -> bool {
+        self.may_wait
+    }
+
+    fn wait(self, chain: Chain) {
+        step();
+        if self.model.flaw == Flaw::FilledNotAwaited {
+            return self.model.take_in(chain);
+        }
+        let mut books = self.model.books.lock().unwrap();
+        // The one in progress may have begun before.
+        let gp = books.completed + 1;
+        books.waiting.push((gp, chain));
+    }
+
+    fn take_full(self) -> (Option<Full>, Option<Full>) {
+        step();
+        // An interrupt that comes with the lock held does not get it.
+        match self.model.stock.try_lock() {
+            Ok(mut stock) => {
+                step();
+                let found = stock.take_full();
+                step();
+                (found, stock.take_full())
+            }
+            Err(_) => (None, None),
+        }
+    }
+
+    fn take_far(self) -> Option<Full> {
+        None
+    }
+
+    fn take_empty(self) -> (Option<Empty>, Option<Empty>) {
+        step();
+        match self.model.stock.try_lock() {
+            Ok(mut stock) => {
+                step();
+                let found = stock.take_empty();
+                step();
+                (found, stock.take_empty())
+            }
+            Err(_) => (None, None),
+        }
+    }
+
+    fn put_full(self, sheaf: Full) -> Option<Full> {
+        step();
+        match self.model.stock.try_lock() {
+            Ok(mut stock) => {
+                step();
+                stock.put_full(sheaf);
+                None
+            }
+            Err(_) => Some(sheaf),
+        }
+    }
+
+    fn put_empty(self, sheaf: Empty) -> Option<Empty> {
+        step();
+        match self.model.stock.try_lock() {
+            Ok(mut stock) => {
+                step();
+                stock.put_empty(sheaf);
+                None
+            }
+            Err(_) => Some(sheaf),
+        }
+    }
+
+    fn new_empty(self) -> Option<Empty> {
+        self.model.new_sheaf()
+    }
+
+    fn ring(self) {}
+
+    fn emptied(self) {}
+
+    fn filled(self) {}
+}

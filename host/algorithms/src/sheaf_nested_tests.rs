@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! NMIs at every step of the calls of a cache: each call is interrupted before each of its steps by
+//! others, and these again, for every choice of two steps. No object is given out twice or early, and
+//! none is lost, nor is a sheaf.
+
+use crate::sheaf_model::{set_hook, At, Flaw, Model};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
+
+/// What a context does.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    Alloc,
+    FreeRcu,
+    Free,
+    /// Takes two objects and lets them wait, all in one context.
+    Round,
+    /// The tick.
+    Tick,
+    /// Callbacks of grace periods that are over.
+    Callbacks,
+}
+
+const ACTS: [Act; 6] = [
+    Act::Alloc,
+    Act::FreeRcu,
+    Act::Free,
+    Act::Round,
+    Act::Tick,
+    Act::Callbacks,
+];
+
+/// The run of one choice of interrupts.
+struct Run {
+    model: Model,
+    /// Steps at which an interrupt comes, counted through all contexts, and what it does.
+    plan: Vec<(usize, Act)>,
+    step: Cell<usize>,
+    depth: Cell<usize>,
+    held: RefCell<Vec<usize>>,
+}
+
+impl Run {
+    fn at(&self) -> At<'_> {
+        let task = self.depth.get() == 0;
+        At {
+            model: &self.model,
+            cpu: 0,
+            context: 0,
+            preemptible: task,
+            may_wait: task,
+        }
+    }
+
+    fn act(&self, act: Act) {
+        let take = || {
+            let object = self.at().alloc();
+            self.held.borrow_mut().extend(object);
+        };
+        let give = || {
+            let object = self.held.borrow_mut().pop();
+            object.map(|object| self.at().free_rcu(object))
+        };
+        match act {
+            Act::Alloc => take(),
+            Act::FreeRcu => drop(give()),
+            Act::Free => {
+                let object = self.held.borrow_mut().pop();
+                object.into_iter().for_each(|o| self.at().free(o));
+            }
+            Act::Round => {
+                take();
+                take();
+                give();
+                give();
+            }
+            Act::Tick => self.at().tick(),
+            Act::Callbacks => {
+                // They take the barn's lock with interrupts off: not while it is held.
+                if self.depth.get() == 0 {
+                    self.model.callbacks();
+                }
+            }
+        }
+    }
+
+    fn hook(&self) {
+        let step = self.step.get();
+        self.step.set(step + 1);
+        for &(at, act) in &self.plan {
+            if at == step {
+                self.depth.set(self.depth.get() + 1);
+                self.act(act);
+                self.depth.set(self.depth.get() - 1);
+            }
+        }
+    }
+}
+
+/// What the task does, and between which of its calls a grace period ends.
+const SCRIPT: [Act; 14] = [
+    Act::Alloc,
+    Act::Alloc,
+    Act::Alloc,
+    Act::FreeRcu,
+    Act::FreeRcu,
+    Act::FreeRcu,
+    Act::Callbacks,
+    Act::Alloc,
+    Act::Free,
+    Act::Round,
+    Act::Callbacks,
+    Act::Round,
+    Act::Alloc,
+    Act::FreeRcu,
+];
+
+/// Runs the script with sheaves of `capacity` under `plan`. Returns how many steps there were; panics
+/// when something is wrong.
+fn run(capacity: usize, max_sheaves: usize, plan: Vec<(usize, Act)>, flaw: Flaw) -> usize {
+    let run = Rc::new(Run {
+        model: Model::new(1, 2, capacity, max_sheaves, flaw),
+        plan,
+        step: Cell::new(0),
+        depth: Cell::new(0),
+        held: RefCell::new(Vec::new()),
+    });
+    // A test that panics leaves its hook to the next on this thread.
+    set_hook(None);
+    let hooked = Rc::clone(&run);
+    set_hook(Some(Rc::new(move || hooked.hook())));
+    for act in SCRIPT {
+        if matches!(act, Act::Callbacks) {
+            run.model.grace_period();
+        }
+        run.act(act);
+    }
+    set_hook(None);
+    let steps = run.step.get();
+    let run = Rc::into_inner(run).expect("one owner is left");
+    run.model.end();
+    steps
+}
+
+/// Every choice of `depth` steps and acts. Two may come at the same step, one after the other.
+fn all_plans(capacity: usize, max_sheaves: usize, depth: usize, flaw: Flaw) -> usize {
+    fn rec(
+        capacity: usize,
+        max_sheaves: usize,
+        depth: usize,
+        flaw: Flaw,
+        plan: &mut Vec<(usize, Act)>,
+    ) -> usize {
+        // Steps that this plan makes: interrupts make more of them, for others to come at.
+        let steps = run(capacity, max_sheaves, plan.clone(), flaw);
+        let mut runs = 1;
+        if depth > 0 {
+            let from = plan.last().map_or(0, |&(at, _)| at);
+            for at in from..steps {
+                for act in ACTS {
+                    plan.push((at, act));
+                    runs += rec(capacity, max_sheaves, depth - 1, flaw, plan);
+                    plan.pop();
+                }
+            }
+        }
+        runs
+    }
+    rec(capacity, max_sheaves, depth, flaw, &mut Vec::new())
+}
+
+#[test]
+fn interrupted_at_every_step() {
+    let runs = all_plans(2, 16, 2, Flaw::None);
+    assert!(runs > 50_000, "only {runs} plans");
+}
+
+#[test]
+fn interrupted_with_sheaves_of_one() {
+    all_plans(1, 16, 2, Flaw::None);
+}
+
+#[test]
+fn interrupted_with_sheaves_of_four() {
+    all_plans(4, 16, 2, Flaw::None);
+}
+
+/// Objects that find no sheaf go elsewhere, and none is lost.
+#[test]
+fn sheaves_run_out() {
+    for max_sheaves in 2..4 {
+        all_plans(2, max_sheaves, 2, Flaw::None);
+        all_plans(1, max_sheaves, 1, Flaw::None);
+    }
+}
+
+#[test]
+#[should_panic(expected = "sheaves there and made")]
+fn sees_a_reservation_in_two_steps() {
+    all_plans(2, 16, 1, Flaw::ReserveInTwoSteps);
+}
+
+#[test]
+#[should_panic(expected = "given out twice")]
+fn sees_a_place_taken_in_two_steps() {
+    all_plans(2, 16, 2, Flaw::PlaceInTwoSteps);
+}
+
+/// The sheaf that an interrupt installed is gone for ever.
+#[test]
+#[should_panic(expected = "there and")]
+fn sees_that_an_exchange_does_not_bar() {
+    all_plans(2, 16, 1, Flaw::ExchangeDoesNotBar);
+}
+
+/// A context was about to read the last slot.
+#[test]
+#[should_panic(expected = "given out")]
+fn sees_an_emptied_sheaf_that_was_not_awaited() {
+    all_plans(2, 16, 1, Flaw::EmptiedNotAwaited);
+}
+
+#[test]
+#[should_panic(expected = "given out")]
+fn sees_a_filled_sheaf_that_was_not_awaited() {
+    all_plans(2, 16, 1, Flaw::FilledNotAwaited);
+}

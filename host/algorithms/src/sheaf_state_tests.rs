@@ -1,0 +1,399 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Random lives of a cache: several CPUs allocate and free, are interrupted, die and come back, while
+//! grace periods end; and a barn beside a list that does the same by counting. Nothing is given out
+//! twice or early, nothing is lost, and a barn says rightly what it has too much of.
+
+use crate::{
+    sheaf::{
+        barn::{Stock, Surplus},
+        geometry::{Slot, SHEAF_BYTES, SLOTS},
+        sheaf::{Empty, Full, Rest},
+    },
+    sheaf_model::{set_hook, At, Flaw, Model},
+};
+use proptest::prelude::*;
+use std::{
+    alloc::{alloc, dealloc, Layout},
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    ptr::{without_provenance_mut, NonNull},
+    rc::Rc,
+};
+
+const CPUS: usize = 3;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Alloc {
+        cpu: usize,
+        preemptible: bool,
+    },
+    FreeRcu {
+        cpu: usize,
+        which: usize,
+    },
+    Free {
+        cpu: usize,
+        which: usize,
+    },
+    Slab,
+    Tick {
+        cpu: usize,
+    },
+    /// The monitor, or the end of a CPU.
+    TakeOff {
+        cpu: usize,
+    },
+    GracePeriod,
+    Callbacks,
+}
+
+/// What an interrupt does, so many steps of the interrupted call from now.
+type Interrupt = (usize, bool);
+
+fn steps() -> impl Strategy<Value = Vec<(Step, Vec<Interrupt>)>> {
+    let cpu = 0..CPUS;
+    let step = prop_oneof![
+        8 => (cpu.clone(), any::<bool>())
+            .prop_map(|(cpu, preemptible)| Step::Alloc { cpu, preemptible }),
+        8 => (cpu.clone(), 0usize..64).prop_map(|(cpu, which)| Step::FreeRcu { cpu, which }),
+        3 => (cpu.clone(), 0usize..64).prop_map(|(cpu, which)| Step::Free { cpu, which }),
+        1 => Just(Step::Slab),
+        2 => cpu.clone().prop_map(|cpu| Step::Tick { cpu }),
+        1 => cpu.prop_map(|cpu| Step::TakeOff { cpu }),
+        3 => Just(Step::GracePeriod),
+        3 => Just(Step::Callbacks),
+    ];
+    let interrupts = prop::collection::vec((0usize..24, any::<bool>()), 0..4);
+    prop::collection::vec((step, interrupts), 1..200)
+}
+
+struct World {
+    model: Model,
+    held: RefCell<VecDeque<usize>>,
+    /// What still is to come in this call, and where it is.
+    interrupts: RefCell<Vec<Interrupt>>,
+    cpu: Cell<usize>,
+    depth: Cell<usize>,
+}
+
+impl World {
+    fn at(&self, cpu: usize, preemptible: bool) -> At<'_> {
+        let task = self.depth.get() == 0;
+        At {
+            model: &self.model,
+            cpu,
+            context: 0,
+            preemptible: preemptible && task,
+            may_wait: task,
+        }
+    }
+
+    fn give(&self, cpu: usize, which: usize, later: bool) {
+        let object = {
+            let mut held = self.held.borrow_mut();
+            let n = held.len().max(1);
+            held.remove(which % n)
+        };
+        let Some(object) = object else { return };
+        if later {
+            self.at(cpu, true).free_rcu(object);
+        } else {
+            self.at(cpu, true).free(object);
+        }
+    }
+
+    fn take(&self, cpu: usize, preemptible: bool) {
+        let object = self.at(cpu, preemptible).alloc();
+        self.held.borrow_mut().extend(object);
+    }
+
+    fn hook(&self) {
+        let due = {
+            let mut interrupts = self.interrupts.borrow_mut();
+            for interrupt in interrupts.iter_mut() {
+                interrupt.0 = interrupt.0.wrapping_sub(1);
+            }
+            let due = interrupts.iter().position(|i| i.0 == usize::MAX);
+            due.map(|i| interrupts.remove(i))
+        };
+        if let Some((_, gives)) = due {
+            self.depth.set(self.depth.get() + 1);
+            let cpu = self.cpu.get();
+            self.take(cpu, false);
+            if gives {
+                self.give(cpu, 0, true);
+                self.give(cpu, 1, true);
+            }
+            self.depth.set(self.depth.get() - 1);
+        }
+    }
+
+    fn run(&self, step: Step) {
+        match step {
+            Step::Alloc { cpu, preemptible } => self.take(cpu, preemptible),
+            Step::FreeRcu { cpu, which } => self.give(cpu, which, true),
+            Step::Free { cpu, which } => self.give(cpu, which, false),
+            Step::Slab => self.held.borrow_mut().push_back(self.model.from_slab()),
+            Step::Tick { cpu } => self.at(cpu, false).tick(),
+            Step::TakeOff { cpu } => self.model.take_off(cpu),
+            Step::GracePeriod => self.model.grace_period(),
+            Step::Callbacks => self.model.callbacks(),
+        }
+    }
+}
+
+fn life(steps: Vec<(Step, Vec<Interrupt>)>, capacity: usize, max_sheaves: usize, flaw: Flaw) {
+    set_hook(None);
+    let world = Rc::new(World {
+        model: Model::new(CPUS, 2, capacity, max_sheaves, flaw),
+        held: RefCell::new(VecDeque::new()),
+        interrupts: RefCell::new(Vec::new()),
+        cpu: Cell::new(0),
+        depth: Cell::new(0),
+    });
+    let hooked = Rc::clone(&world);
+    set_hook(Some(Rc::new(move || hooked.hook())));
+    for (step, interrupts) in steps {
+        if let Step::Alloc { cpu, .. } | Step::FreeRcu { cpu, .. } | Step::Free { cpu, .. } = step {
+            world.cpu.set(cpu);
+            *world.interrupts.borrow_mut() = interrupts;
+        }
+        world.run(step);
+        world.interrupts.borrow_mut().clear();
+    }
+    set_hook(None);
+    Rc::into_inner(world)
+        .expect("one owner is left")
+        .model
+        .end();
+}
+
+/// Memory for sheaves of the barn's own test.
+struct Memory(Vec<NonNull<u8>>);
+
+fn layout() -> Layout {
+    Layout::from_size_align(SHEAF_BYTES, SHEAF_BYTES).unwrap()
+}
+
+impl Memory {
+    fn sheaf(&mut self) -> Empty {
+        // SAFETY: The layout has a size.
+        let memory = NonNull::new(unsafe { alloc(layout()) }).unwrap();
+        for i in 0..SLOTS {
+            // SAFETY: Slots are at the start of a sheaf, and fit.
+            unsafe { memory.cast::<Slot>().add(i).write(Slot::new()) };
+        }
+        self.0.push(memory);
+        // SAFETY: Fresh memory of the right size and alignment.
+        unsafe { Empty::from_memory(memory, std::ptr::null()) }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        for memory in &self.0 {
+            // SAFETY: Allocated with this layout.
+            unsafe { dealloc(memory.as_ptr(), layout()) };
+        }
+    }
+}
+
+fn objects_of(full: Full) -> (Vec<usize>, Empty) {
+    let mut out = [std::ptr::null_mut(); SLOTS];
+    let (n, empty) = full.empty_into(&mut out);
+    (out[..n].iter().map(|o| o.addr()).collect(), empty)
+}
+
+#[derive(Clone, Debug)]
+enum BarnStep {
+    PutFull,
+    PutEmpty,
+    TakeFull,
+    TakeEmpty,
+    ComeHome,
+    Reserve,
+    Trim,
+    Reap,
+}
+
+fn barn_steps() -> impl Strategy<Value = Vec<BarnStep>> {
+    let step = prop_oneof![
+        4 => Just(BarnStep::PutFull),
+        4 => Just(BarnStep::PutEmpty),
+        4 => Just(BarnStep::TakeFull),
+        4 => Just(BarnStep::TakeEmpty),
+        6 => Just(BarnStep::ComeHome),
+        1 => Just(BarnStep::Reserve),
+        1 => Just(BarnStep::Trim),
+        2 => Just(BarnStep::Reap),
+    ];
+    prop::collection::vec(step, 1..150)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn lives(steps in steps(), capacity in 1usize..=SLOTS, max_sheaves in 2usize..40) {
+        life(steps, capacity, max_sheaves, Flaw::None);
+    }
+
+    #[test]
+    fn barn(steps in barn_steps(), limit in 1usize..6) {
+        let mut memory = Memory(Vec::new());
+        let mut stock = Stock::new(limit);
+        let mut reserve = 0;
+        // The smallest stock since the last reap, as a list of all stocks would tell.
+        let (mut low_full, mut low_empty) = (0, 0);
+        let (mut next, mut objects) = (0usize, Vec::new());
+        let mut new_object = |objects: &mut Vec<usize>| {
+            next += 8;
+            objects.push(next);
+            next
+        };
+        let gone = |full: Option<Full>, objects: &mut Vec<usize>| {
+            if let Some(full) = full {
+                let (out, _) = objects_of(full);
+                for object in out {
+                    let at = objects.iter().position(|&o| o == object).expect("an object came twice");
+                    objects.swap_remove(at);
+                }
+            }
+        };
+        for step in steps {
+            match step {
+                BarnStep::PutFull => {
+                    let pointers: Vec<*mut u8> = (0..2)
+                        .map(|_| without_provenance_mut(new_object(&mut objects)))
+                        .collect();
+                    let sheaf = memory.sheaf().fill(&pointers);
+                    stock.put_full(sheaf);
+                }
+                BarnStep::PutEmpty => {
+                    let sheaf = memory.sheaf();
+                    stock.put_empty(sheaf);
+                }
+                BarnStep::TakeFull => {
+                    let had = stock.nr_full() > 0 || stock.homecomers.is_some();
+                    let full = stock.take_full();
+                    prop_assert_eq!(full.is_some(), had);
+                    gone(full, &mut objects);
+                }
+                BarnStep::TakeEmpty => {
+                    let had = stock.nr_empty();
+                    prop_assert_eq!(stock.take_empty().is_some(), had > 0);
+                }
+                BarnStep::ComeHome => {
+                    let object = new_object(&mut objects);
+                    if !stock.come_home(object, 2) {
+                        prop_assert_eq!(stock.nr_empty(), 0);
+                        objects.pop();
+                    }
+                }
+                BarnStep::Reserve => {
+                    reserve += 1;
+                    stock.add_reserve(1);
+                }
+                BarnStep::Trim => {
+                    let excess = stock.excess();
+                    for _ in 0..excess.full {
+                        gone(stock.take_full(), &mut objects);
+                    }
+                    for _ in 0..excess.empty {
+                        prop_assert!(stock.take_empty().is_some());
+                    }
+                    prop_assert!(stock.nr_full() <= limit.max(reserve));
+                    prop_assert!(stock.nr_empty() <= limit);
+                    prop_assert_eq!(stock.excess(), Surplus::default());
+                }
+                BarnStep::Reap => {
+                    let before = (stock.nr_full(), stock.nr_empty());
+                    let idle = stock.idle();
+                    prop_assert_eq!(idle.full, low_full.min(before.0.saturating_sub(reserve)));
+                    prop_assert_eq!(idle.empty, low_empty);
+                    for _ in 0..idle.full {
+                        gone(stock.take_full(), &mut objects);
+                    }
+                    for _ in 0..idle.empty {
+                        prop_assert!(stock.take_empty().is_some());
+                    }
+                    prop_assert!(stock.nr_full() >= reserve.min(before.0));
+                    low_full = before.0.min(stock.nr_full());
+                    low_empty = before.1.min(stock.nr_empty());
+                }
+            }
+            low_full = low_full.min(stock.nr_full());
+            low_empty = low_empty.min(stock.nr_empty());
+            prop_assert_eq!(stock.missing(), reserve.saturating_sub(stock.nr_full()));
+            prop_assert_eq!(stock.spare_full(), stock.nr_full().saturating_sub(reserve));
+        }
+        let (mut full, _) = stock.take_all();
+        while let Some(sheaf) = full.pop() {
+            gone(Some(sheaf), &mut objects);
+        }
+        prop_assert!(objects.is_empty(), "objects are lost: {:?}", objects);
+        prop_assert_eq!(stock.spare_full() + stock.nr_empty(), 0);
+    }
+
+    /// One sheaf beside a vector.
+    #[test]
+    fn sheaf(objects in prop::collection::vec(1usize..6, 1..=SLOTS), drops in any::<[bool; 6]>()) {
+        let mut memory = Memory(Vec::new());
+        let pointers: Vec<*mut u8> =
+            objects.iter().map(|&o| without_provenance_mut(o)).collect();
+        let full = memory.sheaf().fill(&pointers);
+        let double = (1..objects.len()).any(|i| objects[..i].contains(&objects[i]));
+        prop_assert_eq!(full.find_double().is_some(), double);
+        let (kept, empty) = match full.retain(|object| !drops[object]) {
+            Rest::Full(full) => objects_of(full),
+            Rest::Empty(empty) => (Vec::new(), empty),
+        };
+        let wanted: Vec<usize> = objects.iter().copied().filter(|&o| !drops[o]).collect();
+        prop_assert_eq!(kept, wanted);
+        // From one object up to its capacity, and down again.
+        let mut full = empty.start(1, objects[0], 0).done();
+        for (i, &object) in objects.iter().enumerate().skip(1) {
+            prop_assert!(!full.push(object, i));
+            prop_assert!(full.push(object, i + 1));
+        }
+        for &object in objects.iter().rev() {
+            let (popped, rest) = full.pop();
+            prop_assert_eq!(popped, object);
+            match rest {
+                Rest::Full(rest) => full = rest,
+                Rest::Empty(empty) => full = empty.fill(&[without_provenance_mut(1)]),
+            }
+        }
+    }
+}
+
+fn sees(flaw: Flaw) {
+    use proptest::test_runner::{Config, TestRunner};
+
+    let config = Config {
+        cases: 4000,
+        failure_persistence: None,
+        max_shrink_iters: 0,
+        ..Config::default()
+    };
+    let seen = TestRunner::new(config).run(&(steps(), 1usize..=SLOTS), |(steps, capacity)| {
+        life(steps, capacity, 40, flaw);
+        Ok(())
+    });
+    assert!(seen.is_err(), "{flaw:?} was not seen");
+}
+
+#[test]
+fn sees_flaws() {
+    for flaw in [
+        Flaw::ReserveInTwoSteps,
+        Flaw::ExchangeDoesNotBar,
+        Flaw::PlaceInTwoSteps,
+        Flaw::EmptiedNotAwaited,
+        Flaw::FilledNotAwaited,
+    ] {
+        sees(flaw);
+    }
+}

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=sh
+# The sample module rcu_ptr_nmi_hash: entries are added and removed in NMI while others read them.
+
+# shellcheck source=/dev/null
+. /lib.sh
+
+ENTRIES=/sys/kernel/debug/rcu_ptr_nmi_hash/entries
+
+cleanup() {
+	unload_all
+}
+
+# hash_count NAME: of the first line
+hash_count() {
+	head -n 1 "$ENTRIES" | tr ' ' '\n' | sed -n "s/^$1=//p"
+}
+
+at_least() {
+	[ "$(hash_count "$1")" -ge "$2" ]
+}
+
+# load_hash [PARAMETER=VALUE]...: skips where no event can be had
+load_hash() {
+	load rcu_ptr
+	load rcu_ptr_nmi_hash "$@" 2>/tmp/insmod || {
+		grep -q "Operation not supported\|No such file" /tmp/insmod || fail "$(cat /tmp/insmod)"
+		skip "neither a PMU nor watchpoints"
+	}
+}
+
+# unload_hash: its last line, and what was removed is what was added
+unload_hash() {
+	mark unload
+	unload rcu_ptr_nmi_hash
+	line=$(since_mark | sed -n 's/.*rcu_ptr_nmi_hash: \([0-9]* entries added.*\)/\1/p')
+	[ -n "$line" ] || fail "it said nothing at its end"
+	diag "$line"
+	want "entries removed" "$(echo "$line" | sed -n 's/.* added, \([0-9]*\) removed.*/\1/p')" "${line%% *}"
+	# The core goes only if the cache is gone; a cache that lacks an object warns.
+	unload rcu_ptr
+}
+
+test_adds_and_removes_in_nmi() {
+	load_hash
+	wait_for 20 at_least added 2000 || fail "$(head -n 1 "$ENTRIES")"
+	wait_for 20 at_least aged 1000 || fail "$(head -n 1 "$ENTRIES")"
+	at_least nmis 2000 || fail "not in NMI: $(head -n 1 "$ENTRIES")"
+	want "entries that changed under a reader" "$(hash_count torn)" 0
+	[ "$(sed 1d "$ENTRIES" | grep -c '^ip=0x[0-9a-f]* phase=[0-9]* hits=[1-9]')" -gt 0 ] ||
+		fail "no entry to be seen"
+	diag "$(head -n 1 "$ENTRIES")"
+	unload_hash
+}
+
+# One bucket: nearly every entry takes the place of another, in the handler, under readers.
+test_evicts_in_nmi() {
+	load_hash buckets=1
+	wait_for 20 at_least evicted 1000 || fail "$(head -n 1 "$ENTRIES")"
+	wait_for 30 looked_at 500 || fail "$(head -n 1 "$ENTRIES")"
+	want "entries that changed under a reader" "$(hash_count torn)" 0
+	[ "$(hash_count missed)" -lt "$(hash_count added)" ] || fail "hardly any object to be had"
+	diag "$(head -n 1 "$ENTRIES")"
+	unload_hash
+}
+
+looked_at() {
+	for _ in 1 2 3 4 5 6 7 8 9 10; do
+		cat "$ENTRIES" >/dev/null
+	done
+	at_least looks "$1"
+}
+
+test_again_and_again() {
+	for _ in 1 2 3 4 5; do
+		load_hash buckets=7
+		wait_for 20 at_least added 100 || fail "$(head -n 1 "$ENTRIES")"
+		unload_hash
+	done
+}
+
+test_refuses_nonsense() {
+	load rcu_ptr
+	for what in buckets=0 buckets=65537 period=0; do
+		if load rcu_ptr_nmi_hash "$what" 2>/tmp/insmod; then
+			fail "$what is taken"
+		fi
+		grep -q "Invalid argument" /tmp/insmod || fail "$what: $(cat /tmp/insmod)"
+	done
+}
+
+suite rcu_ptr_nmi_hash adds_and_removes_in_nmi evicts_in_nmi again_and_again refuses_nonsense

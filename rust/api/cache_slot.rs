@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Places where readers find objects of a [`Cache`] under RCU while any context, NMI included, puts
+//! others there: a single one, and a table of them with a cache of its own.
+
+use super::cache::{Cache, CacheBox};
+use core::ptr::{self, NonNull};
+use kernel::{
+    prelude::*,
+    sync::{
+        atomic::{Acquire, Atomic, Full},
+        rcu,
+    },
+};
+
+/// A place, whose owner knows of which cache its objects are.
+///
+/// # Invariants
+///
+/// The pointer is null or that of a [`CacheBox`] of the owner's cache, owned by the place.
+struct Place<T>(Atomic<*mut T>);
+
+impl<T> Place<T> {
+    const fn new() -> Self {
+        // INVARIANT: Null.
+        Self(Atomic::new(ptr::null_mut()))
+    }
+
+    #[inline]
+    fn load<'rcu>(&self, _guard: &'rcu rcu::Guard) -> Option<&'rcu T> {
+        // ORDERING: Acquire pairs with the full exchanges below: the object is seen as it was when
+        // it was put there.
+        let object = NonNull::new(self.0.load(Acquire))?;
+        // SAFETY: By the type invariants it was live when it was loaded, inside the guard's
+        // read-side critical section; who takes it out frees it after a grace period, which the
+        // end of the cache waits for too.
+        Some(unsafe { object.as_ref() })
+    }
+
+    #[inline]
+    fn swap<'a>(
+        &self,
+        new: Option<CacheBox<'a, T>>,
+        cache: &'a Cache<T>,
+    ) -> Option<CacheBox<'a, T>> {
+        if new.as_ref().is_some_and(|new| !new.is_of(cache)) {
+            return new;
+        }
+        let new = new.map_or(ptr::null_mut(), |new| new.into_raw().as_ptr());
+        // ORDERING: Full: the object is initialised before readers see it (pairs with `load()`),
+        // and out of their sight before it is freed.
+        let old = NonNull::new(self.0.xchg(new, Full))?;
+        // SAFETY: By the type invariants; the exchange has given it to this caller alone.
+        Some(unsafe { CacheBox::from_raw(old, cache) })
+    }
+
+    #[inline]
+    fn put<'a>(&self, new: CacheBox<'a, T>, cache: &'a Cache<T>) -> Result<(), CacheBox<'a, T>> {
+        if !new.is_of(cache) {
+            return Err(new);
+        }
+        let object = new.into_raw();
+        // ORDERING: Full, as in `swap()`.
+        match self.0.cmpxchg(ptr::null_mut(), object.as_ptr(), Full) {
+            Ok(_) => Ok(()),
+            // SAFETY: Of this cache, and the place hasn't taken it.
+            Err(_) => Err(unsafe { CacheBox::from_raw(object, cache) }),
+        }
+    }
+
+    #[inline]
+    fn remove<'a>(&self, seen: &T, cache: &'a Cache<T>) -> Option<CacheBox<'a, T>> {
+        // ORDERING: Full, as in `swap()`.
+        let old = self
+            .0
+            .cmpxchg(ptr::from_ref(seen).cast_mut(), ptr::null_mut(), Full)
+            .ok()?;
+        let old = NonNull::new(old)?;
+        // SAFETY: By the type invariants; the exchange has given it to this caller alone.
+        Some(unsafe { CacheBox::from_raw(old, cache) })
+    }
+}
+
+/// Holds a [`CacheBox`] or nothing; readers look into it under RCU. What is in it is freed after a
+/// grace period when the slot is dropped.
+pub(crate) struct CacheSlot<'a, T> {
+    place: Place<T>,
+    cache: &'a Cache<T>,
+}
+
+// SAFETY: A slot shares its object with readers on any CPU, and moves boxes in and out.
+unsafe impl<T: Send + Sync> Sync for CacheSlot<'_, T> {}
+// SAFETY: As above.
+unsafe impl<T: Send + Sync> Send for CacheSlot<'_, T> {}
+
+impl<'a, T> CacheSlot<'a, T> {
+    /// An empty slot for objects of `cache`.
+    pub(crate) const fn new(cache: &'a Cache<T>) -> Self {
+        Self {
+            place: Place::new(),
+            cache,
+        }
+    }
+
+    /// What is there, for a reader.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    #[inline]
+    pub(crate) fn load<'rcu>(&self, guard: &'rcu rcu::Guard) -> Option<&'rcu T> {
+        self.place.load(guard)
+    }
+
+    /// Puts `new` there and takes out what was. Gives `new` back if it is of another cache.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    #[inline]
+    pub(crate) fn swap(&self, new: Option<CacheBox<'a, T>>) -> Option<CacheBox<'a, T>> {
+        self.place.swap(new, self.cache)
+    }
+
+    /// Puts `new` there if nothing is, or gives it back; also if it is of another cache.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    #[inline]
+    pub(crate) fn put(&self, new: CacheBox<'a, T>) -> Result<(), CacheBox<'a, T>> {
+        self.place.put(new, self.cache)
+    }
+
+    /// Takes out the object that [`Self::load()`] found, if it is still there.
+    ///
+    /// As long as the guard of `seen` lives no other can have its address.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    #[inline]
+    pub(crate) fn remove(&self, seen: &T) -> Option<CacheBox<'a, T>> {
+        self.place.remove(seen, self.cache)
+    }
+}
+
+impl<T> Drop for CacheSlot<'_, T> {
+    fn drop(&mut self) {
+        drop(self.swap(None));
+    }
+}
+
+/// A cache, and places for its objects: what a hash table is made of. It can be shared as a whole, in
+/// an `Arc` or a static, as nothing in it borrows from elsewhere.
+///
+/// When it is dropped its objects are freed after a grace period, and then the cache goes.
+pub(crate) struct CacheTable<T> {
+    // INVARIANT: (of the places) only boxes of `cache` are put there.
+    places: KVVec<Place<T>>,
+    cache: Cache<T>,
+}
+
+// SAFETY: A table shares its objects with readers on any CPU, and moves boxes in and out.
+unsafe impl<T: Send + Sync> Sync for CacheTable<T> {}
+// SAFETY: As above.
+unsafe impl<T: Send + Sync> Send for CacheTable<T> {}
+
+impl<T> CacheTable<T> {
+    /// `len` empty places over `cache`.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`
+    pub(crate) fn new(cache: Cache<T>, len: usize) -> Result<Self> {
+        let mut places = KVVec::with_capacity(len, GFP_KERNEL)?;
+        for _ in 0..len {
+            places.push(Place::new(), GFP_KERNEL)?;
+        }
+        Ok(Self { places, cache })
+    }
+
+    /// The cache, for allocations.
+    #[inline]
+    pub(crate) fn cache(&self) -> &Cache<T> {
+        &self.cache
+    }
+
+    /// Places.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// What is in place `i`, for a reader. `None` too where there is no such place.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    #[inline]
+    pub(crate) fn load<'rcu>(&self, i: usize, guard: &'rcu rcu::Guard) -> Option<&'rcu T> {
+        self.places.get(i)?.load(guard)
+    }
+
+    /// Puts `new` in place `i` and takes out what was. Gives `new` back if it is of another cache, or
+    /// there is no such place.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    #[inline]
+    pub(crate) fn swap<'a>(
+        &'a self,
+        i: usize,
+        new: Option<CacheBox<'a, T>>,
+    ) -> Option<CacheBox<'a, T>> {
+        match self.places.get(i) {
+            Some(place) => place.swap(new, &self.cache),
+            None => new,
+        }
+    }
+
+    /// Puts `new` in place `i` if nothing is there, or gives it back; also if it is of another cache,
+    /// or there is no such place.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    #[inline]
+    pub(crate) fn put<'a>(&'a self, i: usize, new: CacheBox<'a, T>) -> Result<(), CacheBox<'a, T>> {
+        match self.places.get(i) {
+            Some(place) => place.put(new, &self.cache),
+            None => Err(new),
+        }
+    }
+
+    /// Takes the object that [`Self::load()`] found in place `i` out, if it is still there.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    #[inline]
+    pub(crate) fn remove(&self, i: usize, seen: &T) -> Option<CacheBox<'_, T>> {
+        self.places.get(i)?.remove(seen, &self.cache)
+    }
+}
+
+impl<T> Drop for CacheTable<T> {
+    fn drop(&mut self) {
+        for i in 0..self.len() {
+            drop(self.swap(i, None));
+        }
+    }
+}

@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a context does that finds a sheaf used up: it exchanges it for another, while contexts that
+//! interrupt it do the same.
+//!
+//! Each step that others can see is one operation on one word of the CPU ([`LocalWord`]), or under
+//! the barn's lock. What has been taken off the CPU belongs to this context alone.
+
+use super::{
+    cursor::{Cursor, Undisturbed},
+    geometry::SLOTS,
+    local::{LocalList, LocalWord, Place},
+    sheaf::{Chain, Closed, Empty, Full, Installed, Owned, Rest},
+};
+
+/// Places for objects that are given out again at once.
+pub(crate) const REUSE: usize = 4;
+
+/// The words of a CPU's sheaves.
+pub(crate) struct Words<W> {
+    pub(crate) alloc: Cursor<W>,
+    pub(crate) rcu: Cursor<W>,
+    pub(crate) spare_full: Place<W>,
+    pub(crate) spare_empty: Place<W>,
+    pub(crate) spent: LocalList<W>,
+    pub(crate) closed: LocalList<W>,
+}
+
+/// What a context has of its CPU and of the barn. Everything here may be called in any context, and
+/// is called with preemption off.
+pub(crate) trait Cpu: Copy {
+    /// A word of the CPU.
+    type Word: LocalWord;
+
+    /// The words.
+    fn words(self) -> Words<Self::Word>;
+    /// Place `i`, below [`REUSE`], for objects that are given out again at once.
+    fn reuse(self, i: usize) -> Place<Self::Word>;
+    /// Objects in a sheaf.
+    fn capacity(self) -> usize;
+    /// The node.
+    fn node(self) -> usize;
+
+    /// Where no context of the CPU is interrupted in an operation.
+    fn undisturbed(self) -> Option<Undisturbed>;
+    /// Whether [`Cpu::wait()`] may be called.
+    fn may_wait(self) -> bool;
+    /// Lets `chain` wait for a grace period.
+    fn wait(self, chain: Chain);
+
+    /// A full sheaf of the barn, and another for the CPU; none where the barn can't be had.
+    fn take_full(self) -> (Option<Full>, Option<Full>);
+    /// A full sheaf of another node's barn, where it is better than none.
+    fn take_far(self) -> Option<Full>;
+    /// As [`Cpu::take_full()`], of empty ones.
+    fn take_empty(self) -> (Option<Empty>, Option<Empty>);
+    /// Puts a sheaf into the barn, or gives it back where that can't be had.
+    fn put_full(self, sheaf: Full) -> Option<Full>;
+    /// As [`Cpu::put_full()`].
+    fn put_empty(self, sheaf: Empty) -> Option<Empty>;
+    /// An empty sheaf in fresh memory.
+    fn new_empty(self) -> Option<Empty>;
+
+    /// Lets the tick look at what is closed.
+    fn ring(self);
+    /// An allocation sheaf was installed.
+    fn emptied(self);
+    /// An rcu sheaf was installed.
+    fn filled(self);
+}
+
+/// An object from the next sheaf, which is installed. `None`: there is no other.
+///
+/// The cursor is put right in either case.
+pub(crate) fn next_object<C: Cpu>(cpu: C) -> Option<usize> {
+    for i in 0..REUSE {
+        if let Some(object) = cpu.reuse(i).take() {
+            put_right(cpu);
+            return Some(object);
+        }
+    }
+    let alloc = cpu.words().alloc;
+    loop {
+        let Some(seen) = alloc.used_up() else {
+            // A context that came in between has installed one.
+            match alloc.reserve() {
+                Some(slot) => return Some(slot.load()),
+                None => continue,
+            }
+        };
+        match find_full(cpu) {
+            Some(sheaf) => {
+                let (object, rest) = sheaf.pop();
+                match rest {
+                    Rest::Full(sheaf) => install(cpu, sheaf),
+                    Rest::Empty(sheaf) => {
+                        keep_empty(cpu, sheaf);
+                        put_right(cpu);
+                    }
+                }
+                return Some(object);
+            }
+            None => {
+                if let Ok(old) = alloc.remove(seen) {
+                    retire(cpu, old);
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+/// Makes `sheaf` the allocation sheaf if the one there is used up, and keeps it otherwise.
+pub(crate) fn install<C: Cpu>(cpu: C, mut sheaf: Full) {
+    let alloc = cpu.words().alloc;
+    while let Some(seen) = alloc.used_up() {
+        match alloc.install(seen, sheaf) {
+            Ok(old) => {
+                retire(cpu, old);
+                return cpu.emptied();
+            }
+            Err(back) => sheaf = back,
+        }
+    }
+    keep_full(cpu, sheaf);
+}
+
+/// Takes a used-up cursor back to where it can't run further.
+fn put_right<C: Cpu>(cpu: C) {
+    let alloc = cpu.words().alloc;
+    while let Some(seen) = alloc.used_up() {
+        if let Ok(old) = alloc.remove(seen) {
+            return retire(cpu, old);
+        }
+    }
+}
+
+/// What becomes of an emptied sheaf: contexts that were interrupted may still read from it.
+fn retire<C: Cpu>(cpu: C, old: Option<Installed>) {
+    let Some(old) = old else { return };
+    match cpu.undisturbed() {
+        Some(undisturbed) => {
+            if let Rest::Empty(sheaf) = old.into_rest(SLOTS, &undisturbed) {
+                keep_empty(cpu, sheaf);
+            }
+        }
+        None => cpu.words().spent.push(Closed::spent(old)),
+    }
+}
+
+/// Puts `object` into the next rcu sheaf, which is installed. `false`: there is no other.
+///
+/// The cursor is put right in either case.
+pub(crate) fn put_object<C: Cpu>(cpu: C, object: usize) -> bool {
+    let rcu = cpu.words().rcu;
+    loop {
+        let Some(seen) = rcu.used_up() else {
+            // A context that came in between has installed one.
+            match rcu.reserve() {
+                Some(slot) => {
+                    slot.store(object);
+                    return true;
+                }
+                None => continue,
+            }
+        };
+        match stocked_empty(cpu).or_else(|| cpu.new_empty()) {
+            Some(sheaf) => match rcu.install(seen, sheaf.start(cpu.capacity(), object, cpu.node()))
+            {
+                Ok(old) => {
+                    close(cpu, old);
+                    cpu.filled();
+                    return true;
+                }
+                Err(unused) => keep_empty(cpu, unused.undo()),
+            },
+            None => {
+                if let Ok(old) = rcu.remove(seen) {
+                    close(cpu, old);
+                    return false;
+                }
+            }
+        }
+    }
+}
+
+/// Lets a full rcu sheaf wait for a grace period.
+fn close<C: Cpu>(cpu: C, old: Option<Installed>) {
+    let Some(old) = old else { return };
+    let sheaf = Closed::filled(old, SLOTS);
+    let words = cpu.words();
+    if cpu.may_wait() {
+        // Emptied sheaves of this CPU wait for the same one.
+        let mut chain = words.spent.take();
+        chain.push(sheaf);
+        cpu.wait(chain);
+    } else {
+        words.closed.push(sheaf);
+        cpu.ring();
+    }
+}
+
+/// What waits on the CPU, for one grace period: closed sheaves, and with them emptied ones.
+pub(crate) fn take_waiting<W: LocalWord>(words: &Words<W>) -> Chain {
+    let mut chain = words.closed.take();
+    if !chain.is_empty() {
+        chain.append(words.spent.take());
+    }
+    chain
+}
+
+/// Closes the rcu sheaf before it is full.
+pub(crate) fn close_partial<W: LocalWord>(words: &Words<W>) -> Option<Closed> {
+    let (sheaf, end) = words.rcu.close()?;
+    Some(Closed::filled(sheaf, end))
+}
+
+/// Takes what can be given out off the CPU: the rest of the allocation sheaf and the spares.
+pub(crate) fn take_stock<W: LocalWord>(
+    words: &Words<W>,
+    undisturbed: &Undisturbed,
+) -> [Option<Rest>; 3] {
+    let alloc = words.alloc.close();
+    [
+        alloc.map(|(sheaf, start)| sheaf.into_rest(start, undisturbed)),
+        words.spare_full.take().map(|addr| {
+            // SAFETY: A full sheaf is what is put there.
+            Rest::Full(unsafe { Full::from_addr(addr) })
+        }),
+        words.spare_empty.take().map(|addr| {
+            // SAFETY: An empty sheaf is what is put there.
+            Rest::Empty(unsafe { Empty::from_addr(addr) })
+        }),
+    ]
+}
+
+/// Keeps a full sheaf: as this CPU's spare, in the barn, or where the barn can't be had on the way
+/// through another grace period.
+pub(crate) fn keep_full<C: Cpu>(cpu: C, sheaf: Full) {
+    let words = cpu.words();
+    let addr = sheaf.into_addr();
+    if words.spare_full.put(addr) {
+        return;
+    }
+    // SAFETY: From above.
+    if let Some(sheaf) = cpu.put_full(unsafe { Full::from_addr(addr) }) {
+        words.closed.push(sheaf.into_closed());
+        cpu.ring();
+    }
+}
+
+/// Keeps an empty sheaf, in the same way.
+pub(crate) fn keep_empty<C: Cpu>(cpu: C, sheaf: Empty) {
+    let words = cpu.words();
+    let addr = sheaf.into_addr();
+    if words.spare_empty.put(addr) {
+        return;
+    }
+    // SAFETY: From above.
+    if let Some(sheaf) = cpu.put_empty(unsafe { Empty::from_addr(addr) }) {
+        words.spent.push(sheaf.into_closed());
+    }
+}
+
+/// An empty sheaf: this CPU's spare, or one of the barn (and another as the spare).
+pub(crate) fn stocked_empty<C: Cpu>(cpu: C) -> Option<Empty> {
+    if let Some(addr) = cpu.words().spare_empty.take() {
+        // SAFETY: An empty sheaf is what is put there.
+        return Some(unsafe { Empty::from_addr(addr) });
+    }
+    let (found, spare) = cpu.take_empty();
+    if let Some(spare) = spare {
+        keep_empty(cpu, spare);
+    }
+    found
+}
+
+/// A full sheaf: this CPU's spare, or one of the barn (and another as the spare), or of another
+/// node's.
+fn find_full<C: Cpu>(cpu: C) -> Option<Full> {
+    if let Some(addr) = cpu.words().spare_full.take() {
+        // SAFETY: A full sheaf is what is put there.
+        return Some(unsafe { Full::from_addr(addr) });
+    }
+    let (found, spare) = cpu.take_full();
+    if let Some(spare) = spare {
+        keep_full(cpu, spare);
+    }
+    found.or_else(|| cpu.take_far())
+}

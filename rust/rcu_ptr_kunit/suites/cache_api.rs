@@ -1,0 +1,373 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The Rust interface of caches with sheaves: boxes that free back, slots and tables that readers
+//! look into, from tasks with everything on to NMI. A cache whose drop finds an object missing warns.
+
+use super::sheaf_calls::stats_match;
+use crate::{
+    nmi::storm,
+    rcu_ptr::{self, Cache, CacheBox, CacheSlot, CacheTable, NewBox},
+    scaled,
+    sys::{
+        cpu::{self, Context},
+        skip::skip,
+        thread,
+        timer::{Periodic, Where},
+    },
+};
+use kernel::{
+    prelude::*,
+    sync::{
+        atomic::{Atomic, Relaxed},
+        rcu,
+    },
+};
+
+/// An object of a plain cache. What follows from the key in `check` shows an object that changes
+/// under a reader.
+struct Entry {
+    key: Atomic<u64>,
+    check: Atomic<u64>,
+}
+
+impl Entry {
+    fn new(key: u64) -> Self {
+        Self {
+            key: Atomic::new(key),
+            check: Atomic::new(!key),
+        }
+    }
+
+    fn key(&self) -> u64 {
+        self.key.load(Relaxed)
+    }
+
+    fn is_whole(&self) -> bool {
+        let key = self.key();
+        self.check.load(Relaxed) == !key && self.key() == key
+    }
+}
+
+/// An object that kmalloc_nolock() can't stand in for.
+#[repr(align(64))]
+struct Aligned(u64);
+
+fn address<T>(object: &T) -> usize {
+    ::core::ptr::from_ref(object).addr()
+}
+
+/// What a storm of all contexts over a table saw.
+#[derive(Default)]
+struct Storm {
+    replaced: u64,
+    removed: u64,
+    refused: u64,
+    looks: u64,
+    torn: u64,
+    nmis: u64,
+}
+
+/// Places of that table.
+const PLACES: usize = 97;
+
+/// Every context does everything with the places of one table.
+fn table_storm(rounds: usize) -> Result<Option<Storm>> {
+    let Some(weather) = storm::strongest() else {
+        return Ok(None);
+    };
+    let cache = Cache::<Entry>::new(c"rcu_ptr_api_storm")?;
+    cache.prefill(200)?;
+    let table = CacheTable::new(cache, PLACES)?;
+    let next = Atomic::<u64>::new(0);
+    let (replaced, removed) = (Atomic::<u64>::new(0), Atomic::<u64>::new(0));
+    let (refused, looks) = (Atomic::<u64>::new(0), Atomic::<u64>::new(0));
+    let (torn, nmis) = (Atomic::<u64>::new(0), Atomic::<u64>::new(0));
+    let look = |i: usize| {
+        let guard = rcu::read_lock();
+        if let Some(entry) = table.load(i % PLACES, &guard) {
+            let key = entry.key();
+            for _ in 0..20 {
+                if !entry.is_whole() || entry.key() != key {
+                    torn.add(1, Relaxed);
+                    break;
+                }
+            }
+            looks.add(1, Relaxed);
+        }
+    };
+    let act = |new: Option<NewBox<'_, Entry>>| {
+        let n = next.fetch_add(1, Relaxed) as usize;
+        let i = n * 31 % PLACES;
+        look(i + 1);
+        match new {
+            Some(new) if n % 3 == 0 => match table.put(i, new.share()) {
+                Ok(()) => replaced.add(1, Relaxed),
+                // Nobody has seen it, but it is a box of that kind by now.
+                Err(back) => {
+                    refused.add(1, Relaxed);
+                    drop(back);
+                }
+            },
+            Some(new) if n % 3 == 1 => {
+                drop(table.swap(i, Some(new.share())));
+                replaced.add(1, Relaxed);
+            }
+            _ => {
+                let guard = rcu::read_lock();
+                if let Some(entry) = table.load(i, &guard) {
+                    let taken = table.remove(i, entry);
+                    removed.add(u64::from(taken.is_some()), Relaxed);
+                    drop(taken);
+                    // Still this one, as the guard is there.
+                    torn.add(u64::from(!entry.is_whole()), Relaxed);
+                }
+            }
+        }
+    };
+    let nolock = || act(table.cache().alloc_nolock(Entry::new(7)).ok());
+    let nmi = || {
+        nmis.add(u64::from(cpu::context() == Context::Nmi), Relaxed);
+        nolock();
+    };
+    let task = |cpu: i32| {
+        let _ = Periodic::run(Where::Hardirq, 150_000, &nolock, || {
+            for i in 0..rounds {
+                let entry = Entry::new((i as u64) << 8 | cpu as u64);
+                match i % 3 {
+                    0 => act(table.cache().alloc(entry).ok()),
+                    1 => act(table.cache().alloc_atomic(entry).ok()),
+                    _ => cpu::irqs_off(|| act(table.cache().alloc_nolock(entry).ok())),
+                }
+                if i % 64 == 0 {
+                    thread::cond_resched();
+                }
+            }
+        });
+    };
+    storm::during(weather, &nmi, None, || {
+        thread::on_cpus(cpu::online(), &task, || ())
+    })??;
+    Ok(Some(Storm {
+        replaced: replaced.load(Relaxed),
+        removed: removed.load(Relaxed),
+        refused: refused.load(Relaxed),
+        looks: looks.load(Relaxed),
+        torn: torn.load(Relaxed),
+        nmis: nmis.load(Relaxed),
+    }))
+}
+
+#[kunit_tests(rcu_ptr_cache_api)]
+mod tests {
+    use super::*;
+
+    /// Ten thousand boxes in turn need a sheaf of objects, or two where this task moves.
+    #[test]
+    fn new_boxes_free_back_at_once() -> Result {
+        let cache = Cache::<Entry>::new(c"rcu_ptr_api_new")?;
+        for key in 0..10_000 {
+            let mut entry = cache.alloc(Entry::new(key))?;
+            // Nobody else has it.
+            *entry = Entry::new(key + 1);
+            assert!(entry.key() == key + 1 && entry.is_whole());
+        }
+        assert!(stats_match!("rcu_ptr_api_new", " obtained=[0-9]\\{1,3\\} "));
+        Ok(())
+    }
+
+    #[test]
+    fn new_box_comes_again() -> Result {
+        let cache = Cache::<Entry>::new(c"rcu_ptr_api_again")?;
+        drop(cache.alloc(Entry::new(1))?);
+        let same = cpu::irqs_off(|| {
+            let first = cache.alloc_nolock(Entry::new(2)).ok()?;
+            let at = address(&*first);
+            drop(first);
+            let second = cache.alloc_nolock(Entry::new(3)).ok()?;
+            Some(at == address(&*second))
+        });
+        assert!(same == Some(true));
+        Ok(())
+    }
+
+    /// A shared box is not given out again under a reader, and is after a grace period.
+    #[test]
+    fn shared_boxes_free_back_after_a_grace_period() -> Result {
+        let cache = Cache::<Entry>::new(c"rcu_ptr_api_later")?;
+        let entry = cache.alloc(Entry::new(1))?.share();
+        let at = address(&*entry);
+        let mut early = false;
+        {
+            let _guard = rcu::read_lock();
+            drop(entry);
+            for key in 0..200 {
+                if let Ok(other) = cache.alloc_nolock(Entry::new(key)) {
+                    early |= address(&*other) == at;
+                    drop(other.share());
+                }
+            }
+        }
+        rcu_ptr::barrier();
+        let mut held = KVVec::new();
+        let mut later = false;
+        for key in 0..600 {
+            let other = cache.alloc(Entry::new(key))?;
+            later |= address(&*other) == at;
+            held.push(other, GFP_KERNEL)?;
+        }
+        drop(held);
+        assert!(!early && later);
+        Ok(())
+    }
+
+    /// A thousand rounds of shared boxes don't need a thousand objects.
+    #[test]
+    fn shared_boxes_go_round() -> Result {
+        let cache = Cache::<Entry>::new(c"rcu_ptr_api_round")?;
+        for _ in 0..200 {
+            for key in 0..50 {
+                drop(cache.alloc(Entry::new(key))?.share());
+            }
+            rcu_ptr::barrier();
+        }
+        assert!(stats_match!(
+            "rcu_ptr_api_round",
+            " obtained=[0-9]\\{1,3\\} "
+        ));
+        Ok(())
+    }
+
+    /// With nothing at hand the value comes back; what is prefilled is at hand.
+    #[test]
+    fn nolock_gives_the_value_back() -> Result {
+        let cache = Cache::<Aligned>::new(c"rcu_ptr_api_none")?;
+        let refused = cache.alloc_nolock(Aligned(42)).err();
+        assert!(refused.is_some_and(|value| value.0 == 42));
+        cache.prefill(100)?;
+        let mut held = KVec::with_capacity(100, GFP_KERNEL)?;
+        for i in 0..100 {
+            if let Ok(object) = cache.alloc_nolock(Aligned(i)) {
+                held.push(object, GFP_KERNEL)?;
+            }
+        }
+        let n = held.len();
+        let good = held
+            .iter()
+            .enumerate()
+            .all(|(i, o)| o.0 == i as u64 && address(&**o) % 64 == 0);
+        drop(held);
+        assert!(n == 100 && good);
+        Ok(())
+    }
+
+    #[test]
+    fn slots() -> Result {
+        let cache = Cache::<Entry>::new(c"rcu_ptr_api_slot")?;
+        let other = Cache::<Entry>::new(c"rcu_ptr_api_slot2")?;
+        let slot = CacheSlot::new(&cache);
+        let new =
+            |key| -> Result<CacheBox<'_, Entry>> { Ok(cache.alloc(Entry::new(key))?.share()) };
+        let key = || slot.load(&rcu::read_lock()).map(Entry::key);
+        assert!(key().is_none());
+        assert!(slot.put(new(1)?).is_ok());
+        assert!(slot.put(new(2)?).is_err_and(|back| back.key() == 2));
+        assert!(key() == Some(1));
+        assert!(slot.swap(Some(new(3)?)).is_some_and(|old| old.key() == 1));
+        // Not into a slot of another cache.
+        let foreign = other.alloc(Entry::new(9))?.share();
+        let back = slot.swap(Some(foreign));
+        assert!(back.as_ref().is_some_and(|back| back.key() == 9));
+        assert!(back.is_some_and(|back| slot.put(back).is_err()));
+        assert!(key() == Some(3));
+        let guard = rcu::read_lock();
+        let seen = slot.load(&guard);
+        let replaced = slot.swap(None);
+        // The one that was seen is there no more.
+        let gone = seen.is_some_and(|seen| slot.remove(seen).is_none());
+        let still = seen.is_some_and(|seen| seen.key() == 3 && seen.is_whole());
+        drop(guard);
+        assert!(replaced.is_some_and(|old| old.key() == 3) && gone && still);
+        assert!(slot.put(new(4)?).is_ok());
+        let guard = rcu::read_lock();
+        let seen = slot.load(&guard);
+        let taken = seen.and_then(|seen| slot.remove(seen));
+        drop(guard);
+        assert!(taken.is_some_and(|old| old.key() == 4) && key().is_none());
+        // The slot ends with an object in it.
+        assert!(slot.put(new(5)?).is_ok());
+        Ok(())
+    }
+
+    #[test]
+    fn tables() -> Result {
+        let cache = Cache::<Entry>::new(c"rcu_ptr_api_table")?;
+        let table = CacheTable::new(cache, 10)?;
+        for key in 0..30u64 {
+            let new = table.cache().alloc(Entry::new(key))?.share();
+            let old = table
+                .swap(key as usize % 10, Some(new))
+                .map(|old| old.key());
+            assert!(old == key.checked_sub(10));
+        }
+        // No such place: the box comes back.
+        let new = table.cache().alloc(Entry::new(99))?.share();
+        let back = table.put(10, new).err();
+        let back = table.swap(10, back);
+        assert!(back.is_some_and(|back| back.key() == 99));
+        assert!(table.load(10, &rcu::read_lock()).is_none());
+        for i in (0..10).step_by(2) {
+            let guard = rcu::read_lock();
+            let taken = table.load(i, &guard).and_then(|seen| table.remove(i, seen));
+            drop(guard);
+            assert!(taken.is_some_and(|old| old.key() == 20 + i as u64));
+        }
+        assert!((0..10).all(|i| table.load(i, &rcu::read_lock()).is_some() == (i % 2 == 1)));
+        // Five are left for the table's end.
+        Ok(())
+    }
+
+    /// Boxes may be dropped on another CPU than they came from.
+    #[test]
+    fn boxes_move_between_cpus() -> Result {
+        let cache = Cache::<Entry>::new(c"rcu_ptr_api_move")?;
+        let slots = [const { () }; 16].map(|()| CacheSlot::new(&cache));
+        let lost = Atomic::<u64>::new(0);
+        let body = |cpu: i32| {
+            for i in 0..scaled(4000) {
+                let slot = &slots[i % 16];
+                match cache.alloc(Entry::new(i as u64 | (cpu as u64) << 32)) {
+                    Ok(new) => {
+                        let old = slot.swap(Some(new.share()));
+                        lost.add(u64::from(old.is_some_and(|old| !old.is_whole())), Relaxed);
+                    }
+                    Err(_) => lost.add(1, Relaxed),
+                }
+                if i % 64 == 0 {
+                    thread::cond_resched();
+                }
+            }
+        };
+        thread::on_cpus(cpu::online(), &body, || ())?;
+        assert!(lost.load(Relaxed) == 0);
+        Ok(())
+    }
+
+    #[test]
+    fn all_contexts() -> Result {
+        let Some(o) = table_storm(scaled(20_000))? else {
+            skip(c"no source of NMIs");
+            return Ok(());
+        };
+        kernel::kunit::info(fmt!(
+            "rcu_ptr_cache_api: {} put or swapped, {} removed, {} refused, {} looks, {} NMIs\n",
+            o.replaced,
+            o.removed,
+            o.refused,
+            o.looks,
+            o.nmis
+        ));
+        assert!(o.torn == 0);
+        assert!(o.nmis > 20 && o.looks > 100 && o.removed > 100 && o.replaced > 100);
+        Ok(())
+    }
+}
