@@ -3,12 +3,12 @@
 # For people: 'make help'. Kbuild reads Kbuild, not this file.
 
 .DEFAULT_GOAL := modules
-.PHONY: all modules run test bench check clean distclean kernel rust-analyzer rustfmt env help
+.PHONY: all modules run test mutants bench check clean distclean kernel rust-analyzer rustfmt env help
 
 # Every script parallelises by itself.
 .NOTPARALLEL:
 
-export ARCH KSRC KDIR LLVM RUSTC BINDGEN SCENARIOS SMP MEM PLAN VARS TIMEOUT QUICK
+export ARCH KSRC KDIR LLVM RUSTC BINDGEN SCENARIOS SMP MEM PLAN VARS TIMEOUT QUICK MUTANT
 
 help:
 	@sed -n 's/^#: \{0,1\}//p' Makefile
@@ -18,6 +18,8 @@ help:
 #:   make run             boot a kernel with the modules, run the self-tests and a
 #:                        short demonstration; sets up everything that is missing
 #:   make test            the whole suite over the scenarios of qemu/configs/CFLIST
+#:   make mutants         break the modules on purpose, one patch of qemu/mutants/ after
+#:                        the other: do the tests notice? MUTANT="A B*" for some of them
 #:   make bench           the costs beside those of the kernel's own functions, as tables
 #:                        and plots in out/bench-*; QUICK=1 for a first look
 #:   make check           formatting, lints, documentation, tests on the host
@@ -57,6 +59,9 @@ modules:
 
 run test:
 	@scripts/qemu.sh $@
+
+mutants:
+	@set -f; scripts/mutants.sh $$MUTANT
 
 bench:
 	@scripts/bench.sh

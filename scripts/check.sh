@@ -8,7 +8,7 @@
 # shellcheck source=scripts/lib/all.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 
-CHECKS=(format spdx shell python runner host checkpatch modules clippy rustdoc inplace external)
+CHECKS=(format spdx shell python runner mutants host checkpatch modules clippy rustdoc inplace external)
 
 # files PATTERN...: tracked and new files of ours
 files()
@@ -77,6 +77,13 @@ check_runner()
 {
 	some 'qemu/tests/test_*.py'
 	PYTHONDONTWRITEBYTECODE=1 KSRC=$KSRC_OF_CHECK python3 -m unittest discover -s qemu/tests
+}
+
+# Whether they still apply; 'make mutants' runs them.
+check_mutants()
+{
+	some 'qemu/mutants/*.patch'
+	PYTHONDONTWRITEBYTECODE=1 python3 qemu/mutants.py --check
 }
 
 check_host()

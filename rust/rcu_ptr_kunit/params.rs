@@ -46,6 +46,13 @@ pub(crate) fn quick_drain() -> Result<Defaults> {
     Ok(defaults)
 }
 
+/// Objects wait for a whole test, unless something else makes them go.
+pub(crate) fn no_drain() -> Result<Defaults> {
+    let defaults = Defaults(());
+    set!("drain_interval_msec", 600000)?;
+    Ok(defaults)
+}
+
 /// Refills pause for 100 ms after memory pressure, and draining takes its time.
 pub(crate) fn short_pause() -> Result<Defaults> {
     let defaults = Defaults(());

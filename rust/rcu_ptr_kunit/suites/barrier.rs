@@ -6,11 +6,20 @@ use crate::{
     pool::{Pool, CAN_LOOK},
     route::Route,
     scaled,
-    sys::{core, cpu, thread},
+    sys::{
+        core, cpu,
+        nmi::{
+            breakpoint::{Breakpoint, Kind},
+            Hook,
+        },
+        probes,
+        skip::skip,
+        thread,
+    },
 };
 use kernel::{
     prelude::*,
-    sync::atomic::{Atomic, Relaxed},
+    sync::atomic::{Acquire, Atomic, Relaxed, Release},
 };
 
 /// What a run showed.
@@ -85,6 +94,83 @@ fn many_at_once() -> Result<(usize, bool)> {
     Ok((left.load(Relaxed), pool.all_freed()))
 }
 
+/// What became of objects that found the lock held, on a CPU that keeps its interrupts off.
+struct Deferred {
+    /// How many there were.
+    n: u64,
+    /// Objects that the barrier left.
+    left: usize,
+    freed: bool,
+}
+
+/// Interrupts are off for so long behind the deferral.
+const OFF_NSECS: i64 = 30_000_000;
+
+/// An object is deferred on another CPU, whose irq_work can't run as interrupts are off there. The
+/// barrier has to have it all the same. `None`: no NMI can be had between two instructions.
+fn deferred_behind_irqs_off() -> Result<Option<Deferred>> {
+    let Some(cpu) = cpu::online().find(|&c| c != cpu::this()) else {
+        return Ok(None);
+    };
+    let pool = Pool::new(2000)?;
+    let probes = probes::Probes::register()?;
+    let before = probes::COUNTERS.deferred.load(Relaxed);
+    let mut left = 0;
+    for round in 0..5 {
+        // 0: not yet, 1: objects are deferred, or there is no breakpoint.
+        let there = Atomic::<i32>::new(0);
+        let in_nmi = || {
+            // SAFETY: Handed out once, with a field there.
+            pool.take()
+                .inspect(|o| unsafe { Route::Nolock.free(o.start, o.at) });
+        };
+        let hook = Hook::new(&in_nmi);
+        let body = |this: i32| {
+            let word = core::words(this).next().unwrap_or(0);
+            let breakpoint = Breakpoint::new(Kind::Write4, word, &hook);
+            cpu::irqs_off(|| {
+                for object in (0..3).map_while(|_| pool.take()) {
+                    // SAFETY: Handed out once, with a field there.
+                    unsafe { Route::Kvfree.free(object.start, object.at) };
+                }
+                // ORDERING: Release pairs with the acquire below: they are queued.
+                there.store(1, Release);
+                let end = thread::now() + OFF_NSECS;
+                while thread::now() < end {
+                    ::core::hint::spin_loop();
+                }
+            });
+            drop(breakpoint);
+        };
+        thread::on_cpus(::core::iter::once(cpu), &body, || {
+            // ORDERING: Pairs with the release above.
+            while there.load(Acquire) == 0 {
+                ::core::hint::spin_loop();
+            }
+            let queued = pool.taken();
+            core::barrier();
+            if CAN_LOOK {
+                let queued = &pool.objects()[..queued];
+                left += queued.iter().filter(|o| o.is_intact()).count();
+            }
+        })?;
+        if round == 0 && pool.taken() <= 3 {
+            // Nobody came in between.
+            drop(probes);
+            core::barrier();
+            return Ok(None);
+        }
+    }
+    let n = probes::COUNTERS.deferred.load(Relaxed) - before;
+    drop(probes);
+    core::barrier();
+    Ok(Some(Deferred {
+        n,
+        left,
+        freed: pool.all_freed(),
+    }))
+}
+
 #[kunit_tests(rcu_ptr_barrier)]
 mod tests {
     use super::*;
@@ -109,6 +195,19 @@ mod tests {
     fn many_barriers_at_once() -> Result {
         let (left, freed) = many_at_once()?;
         assert!(left == 0 && freed);
+        Ok(())
+    }
+
+    #[test]
+    fn deferred_with_interrupts_off() -> Result {
+        let Some(outcome) = deferred_behind_irqs_off()? else {
+            skip(c"no data breakpoints with a handler of one's own here, or one CPU only");
+            return Ok(());
+        };
+        pr_info!("barrier: {} objects were deferred\n", outcome.n);
+        assert!(outcome.left == 0 && outcome.freed);
+        // An engine without a lock defers none.
+        assert!(outcome.n > 0 || probes::saw_lockless());
         Ok(())
     }
 }

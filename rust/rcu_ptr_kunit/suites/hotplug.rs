@@ -7,11 +7,12 @@ use crate::{
     pool::{Pool, CAN_LOOK},
     route::Route,
     scaled,
-    sys::{core, cpu, skip::skip, thread},
+    sys::{core, cpu, skip::skip, thread, user},
     SLOW,
 };
 use kernel::{
     prelude::*,
+    str::CString,
     sync::atomic::{Atomic, Relaxed},
 };
 
@@ -31,23 +32,37 @@ fn free_on(cpu: i32, pool: &Pool, route: Route, n: usize) -> Result {
     thread::on_cpus(::core::iter::once(cpu), &body, || ())
 }
 
-/// Queues on a CPU, takes it down and waits for its objects without a barrier: within the drain
-/// interval and a grace period, or so. Returns whether all came.
-fn dead_cpu_keeps_nothing(cpu: i32, route: Route) -> Result<bool> {
-    let defaults = params::quick_drain()?;
-    let pool = Pool::new(700)?;
-    free_on(cpu, &pool, route, 600)?;
+/// Queues on a CPU, takes it down and waits for its objects without a barrier. Nothing but the death
+/// of the CPU makes them go: there are too few for the fast monitor, and the drain interval is long.
+/// Returns whether all came, and whether the CPU has no cached blocks left.
+fn dead_cpu_keeps_nothing(cpu: i32, route: Route) -> Result<(bool, bool)> {
+    let defaults = params::no_drain()?;
+    let pool = Pool::new(400)?;
+    free_on(cpu, &pool, route, 300)?;
+    // Refills have come by then.
+    thread::sleep(20);
     cpu::take_down(cpu)?;
     // Where nobody can look, a grace period later is as late as a test can say.
     let freed = if CAN_LOOK {
-        thread::wait_for(5000, || pool.all_freed())
+        thread::wait_for(3000, || pool.all_freed())
     } else {
         true
     };
+    // A batch that is freed now gives its blocks back.
+    let empty = has_no_blocks(cpu)?;
     cpu::bring_up(cpu)?;
     core::barrier();
     drop(defaults);
-    Ok(freed && pool.all_freed())
+    Ok((freed && pool.all_freed(), empty))
+}
+
+/// Whether the statistics say that `cpu` has no cached block.
+fn has_no_blocks(cpu: i32) -> Result<bool> {
+    let command = CString::try_from_fmt(fmt!(
+        "grep -q '^cpu={} .*now_cached=0' /sys/kernel/debug/rcu_ptr/stats",
+        cpu
+    ))?;
+    Ok(user::sh(&command).is_ok())
 }
 
 /// Goes down and up `rounds` times while every other CPU frees, and a barrier runs.
@@ -99,8 +114,9 @@ mod tests {
             return Ok(());
         };
         for route in Route::ATOMIC {
-            let freed = dead_cpu_keeps_nothing(cpu, route)?;
+            let (freed, empty) = dead_cpu_keeps_nothing(cpu, route)?;
             assert!(freed);
+            assert!(empty);
         }
         Ok(())
     }

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A mutant: a patch that breaks the modules in one way, and what has to notice.
+
+Above the diff there are lines '# ...' that say what is wrong with it, and lines 'KEY: VALUE':
+
+    scenario: BASE                      where it is run; several names make several runs
+    engine: rfc                         what the core is loaded with
+    tests: rcu_ptr_reader.blocks        the KUnit cases that run, a glob
+    plan: sh rcu_ptr_debugfs.sh         instead of 'engine' and 'tests': a step of a plan, see plan.py
+    red: rcu_ptr_reader.blocks          a SUITE.CASE, a glob, that has to fail
+    splat: REGEX                        a report that the kernel has to print
+    may: REGEX                          a report that may come along
+    end: panic                          how the guest ends, if not in order: panic, or hang
+    boot: OPTION...                     more parameters for the kernel
+    timeout: SECONDS                    for the boot, instead of the usual
+
+At least one 'red' or 'splat'; 'plan', 'red', 'splat' and 'may' may come several times. Nothing else
+may fail. With 'end' the cases that never came to their end count as red: SUITE.after_CASE.
+"""
+
+import fnmatch
+import re
+
+from . import console as consoles
+from . import verdict as verdicts
+from .errors import SetupError
+
+LINE = re.compile(r"^([a-z]+): (\S.*)$")
+ONCE = ("scenario", "engine", "tests", "end", "boot", "timeout")
+OFTEN = ("plan", "red", "splat", "may")
+ENDS = ("panic", "hang")
+PANIC = re.compile(r"^Kernel panic - not syncing: ")
+AGAIN = re.compile(r"\.\d+$")
+
+
+class Mutant:
+    """One patch file."""
+
+    def __init__(self, text, name):
+        self.name = name
+        self.what = []
+        self._once = {}
+        self._often = {key: [] for key in OFTEN}
+        header, self.has_diff = self._split(text)
+        for number, line in header:
+            self._take(line, f"{name}.patch:{number}")
+        self._check()
+
+    @staticmethod
+    def _split(text):
+        header = []
+        for number, line in enumerate(text.splitlines(), 1):
+            if line.startswith(("diff ", "--- ")):
+                return header, True
+            header.append((number, line.rstrip()))
+        return header, False
+
+    def _take(self, line, where):
+        if line.startswith("#"):
+            if "SPDX" not in line:
+                self.what.append(line.lstrip("# "))
+            return
+        if not line:
+            return
+        found = LINE.match(line)
+        key, value = found.groups() if found else ("", "")
+        if key in self._often:
+            self._often[key].append(value)
+        elif key in ONCE and key not in self._once:
+            self._once[key] = value
+        else:
+            known = ", ".join(ONCE + OFTEN)
+            raise SetupError(f"{where}: '{line}': write '# TEXT' or 'KEY: VALUE' above the diff, "
+                             f"each key once but {', '.join(OFTEN)}; there are: {known}")
+
+    def _check(self):
+        def wrong(what):
+            raise SetupError(f"{self.name}.patch: {what}")
+        if not self.has_diff:
+            wrong("there is no diff")
+        if not self.what:
+            wrong("say in '# ...' what is wrong with it")
+        if not self._often["red"] and not self._often["splat"]:
+            wrong("neither 'red' nor 'splat' says what has to notice")
+        if bool(self._often["plan"]) == ("engine" in self._once and "tests" in self._once) or \
+                self._often["plan"] and ("engine" in self._once or "tests" in self._once):
+            wrong("write 'engine' and 'tests', or 'plan'")
+        if self.end not in ("", *ENDS):
+            wrong(f"end: {self.end}: there are: {', '.join(ENDS)}")
+        if not self._once.get("timeout", "1").isdigit():
+            wrong("timeout: a number of seconds")
+        for pattern in self._often["splat"] + self._often["may"]:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                wrong(f"'{pattern}' is no regular expression: {error}")
+
+    @property
+    def scenarios(self):
+        """Where it is run."""
+        return self._once.get("scenario", "BASE").split()
+
+    @property
+    def end(self):
+        """'', 'panic' or 'hang'"""
+        return self._once.get("end", "")
+
+    @property
+    def boot(self):
+        """Kernel parameters."""
+        return self._once.get("boot", "").split()
+
+    @property
+    def timeout(self):
+        """Seconds, or None."""
+        return int(self._once["timeout"]) if "timeout" in self._once else None
+
+    @property
+    def red(self):
+        """Globs of the cases that have to fail."""
+        return self._often["red"]
+
+    @property
+    def plan(self):
+        """The steps, as text."""
+        steps = self._often["plan"] or [
+            f"insmod rcu_ptr.ko engine={self._once['engine']}",
+            f"tests {self._once['tests']}",
+            "insmod rcu_ptr_kunit.ko",
+            "rmmod rcu_ptr_kunit",
+            "rmmod rcu_ptr",
+        ]
+        return "".join(step + "\n" for step in steps)
+
+    def judge(self, verdict, texts, detector):
+        """Who caught the mutant, and why it doesn't count as caught: two lists of texts."""
+        caught, problems = [], []
+        guest, *suites = verdict.suites
+        failed = [name for name, passed in cases(suites) if not passed]
+        for glob in self.red:
+            hits = [name for name in failed if fnmatch.fnmatchcase(name, glob)]
+            caught += hits
+            if not hits:
+                problems.append(f"{glob} did not fail")
+        problems += [f"{name} failed, which should not" for name in failed
+                     if not any(fnmatch.fnmatchcase(name, glob) for glob in self.red)]
+        self._judge_splats(texts, detector, caught, problems)
+        self._judge_end(guest, texts, caught, problems)
+        if verdict.state == "ERROR":
+            problems.append("the guest did not boot")
+        return list(dict.fromkeys(caught)), problems
+
+    def _judge_splats(self, texts, detector, caught, problems):
+        splats, broken = detector.find(texts)
+        problems += broken
+        for pattern in self._often["splat"]:
+            hits = [splat.line for splat in splats if splat.matches(re.compile(pattern))]
+            caught += [f"'{line.strip()[:90]}'" for line in hits[:1]]
+            if not hits:
+                problems.append(f"the kernel did not report '{pattern}'")
+        known = [re.compile(pattern) for pattern in self._often["splat"] + self._often["may"]]
+        if self.end == "panic":
+            known.append(PANIC)
+        for splat in splats:
+            if not any(splat.matches(regex) for regex in known):
+                problems.append(f"the kernel reported something else: {splat.line.strip()[:120]}")
+
+    def _judge_end(self, guest, texts, caught, problems):
+        steps = [case for case in guest.children if case.name not in ("no_splats", "power_off")
+                 and not case.passed()]
+        power = next((case for case in guest.children if case.name == "power_off"), None)
+        in_order = power is not None and power.passed() and not steps
+        if not self.end:
+            for case in steps + ([power] if power and not power.passed() else []):
+                problems += [f"{case.name}: {text}" for text in case.log]
+            return
+        if in_order:
+            problems.append(f"the guest came to its end in order, not by a {self.end}")
+        timed_out = power is not None and power.directive == "TIMEOUT"
+        panics = [text for text in texts if PANIC.match(text)]
+        if self.end == "panic" and not panics:
+            problems.append("the guest ended without a panic" if not timed_out else
+                            "the guest hung without a panic")
+        if self.end == "hang" and not timed_out and not in_order:
+            problems.append("the guest ended by itself instead of hanging")
+        if panics:
+            caught.append(f"'{panics[0].strip()[:90]}'")
+
+
+def cases(suites):
+    """(SUITE.CASE, passed) for all that ran; a suite that ran again has the same name."""
+    out = []
+    for suite in suites:
+        name = AGAIN.sub("", suite.name)
+        out += [(f"{name}.{leaf.name}" if leaf is not suite else name, leaf.passed())
+                for leaf in suite.leaves()]
+        if not suite.passed() and all(leaf.passed() for leaf in suite.leaves()):
+            out.append((name, False))
+    return out
+
+
+def judge_control(mutants, verdict):
+    """Why the unchanged modules don't count as the control for these mutants."""
+    problems = [f"{name} failed" for name, passed in cases(verdict.suites) if not passed]
+    passed = set()
+    for suite in verdict.suites:
+        name = AGAIN.sub("", suite.name)
+        passed |= {f"{name}.{leaf.name}" for leaf in suite.leaves()
+                   if verdicts.count(leaf) == (1, 0, 0)}
+    for mutant in mutants:
+        for glob in mutant.red:
+            # What never comes to its end with a mutant has another name then.
+            glob = glob.split(".after_")[0] + ".*" if ".after_" in glob else glob
+            if not fnmatch.filter(passed, glob):
+                problems.append(f"{mutant.name}: no case {glob} ran and passed")
+    return problems
+
+
+def texts_of(data):
+    """The lines of a console log, without stamps."""
+    return [line.text for line in consoles.lines(data)]

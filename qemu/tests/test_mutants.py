@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Mutants: what a patch says of itself, and whether a boot means that it was caught."""
+
+import unittest
+
+from common import detector
+from lib import mutant as mutants
+from lib import verdict
+from lib.errors import SetupError
+from lib.mutant import Mutant
+from lib.plan import Plan
+
+DIFF = "\n--- a/x\n+++ b/x\n"
+HEAD = "# SPDX-License-Identifier: GPL-2.0\n# Frees early.\nengine: rfc\ntests: rcu_ptr_a.*\n"
+SPLAT = "BUG rcu_ptr_pool (Tainted: G O): Object already free"
+LOST = "BUG rcu_ptr_pool (Tainted: G O): Objects remaining on __kmem_cache_shutdown()"
+
+
+def mutant(*lines):
+    """A mutant with these lines more."""
+    return Mutant(HEAD + "\n".join(lines) + "\n" + DIFF, "name")
+
+
+def log(*results, splats=(), until=5, end=True, tail=()):
+    """A console log: the plan of a mutant with the suite rcu_ptr_a of these (CASE, 'ok')."""
+    out = ["rcu_ptr_guest: init"]
+    for step in range(1, until + 1):
+        out.append(f"rcu_ptr_guest: step {step}/5 x")
+        if step == 1:
+            out.append("rcu_ptr: engine rfc, 2 CPUs")
+        if step == 3:
+            out += ["KTAP version 1", "1..1", "    KTAP version 1", "    # Subtest: rcu_ptr_a",
+                    f"    1..{len(results)}"]
+            out += splats
+            for number, (case, how) in enumerate(results, 1):
+                if how == "stuck":
+                    return "\n".join([*out, *tail]).encode()
+                out.append(f"    {how} {number} {case}")
+            bad = any(how != "ok" for _, how in results)
+            out.append("not ok 1 rcu_ptr_a" if bad else "ok 1 rcu_ptr_a")
+        out.append(f"rcu_ptr_guest: step {step} rc=0")
+    if end:
+        out += ["rcu_ptr_guest: end", "reboot: Power down"]
+    return "\n".join([*out, *tail]).encode()
+
+
+def judge(broken, data, ended=verdict.EXITED, code=0):
+    """The two lists for a boot."""
+    plan = Plan(broken.plan, "name", ("BASE", "x86_64"))
+    result = verdict.judge("BASE", data, plan, [], detector(), ended, code)
+    return broken.judge(result, mutants.texts_of(data), detector())
+
+
+class Header(unittest.TestCase):
+    """The lines above the diff."""
+
+    def test_plan_of_engine_and_tests(self):
+        self.assertEqual(mutant("red: rcu_ptr_a.x").plan,
+                         "insmod rcu_ptr.ko engine=rfc\ntests rcu_ptr_a.*\ninsmod rcu_ptr_kunit.ko\n"
+                         "rmmod rcu_ptr_kunit\nrmmod rcu_ptr\n")
+
+    def test_usual_values(self):
+        broken = mutant("red: rcu_ptr_a.x")
+        self.assertEqual((broken.scenarios, broken.end, broken.boot, broken.timeout, broken.what),
+                         (["BASE"], "", [], None, ["Frees early."]))
+
+    def test_wrong_ones(self):
+        for lines in ([], ["red: a", "reed: b"], ["red: a", "engine: lockless"], ["splat: ("],
+                      ["red: a", "end: boom"], ["red: a", "timeout: soon"], ["red: a", "plan: kmemleak"],
+                      ["red: a", "nonsense"]):
+            with self.subTest(lines), self.assertRaises(SetupError):
+                mutant(*lines)
+
+    def test_needs_text_and_diff(self):
+        with self.assertRaises(SetupError):
+            Mutant("engine: rfc\ntests: a\nred: a\n" + DIFF, "name")
+        with self.assertRaises(SetupError):
+            Mutant(HEAD + "red: a\n", "name")
+
+
+class Judge(unittest.TestCase):
+    """Caught, or not."""
+
+    def test_red_case(self):
+        caught, problems = judge(mutant("red: rcu_ptr_a.x"), log(("x", "not ok"), ("y", "ok")))
+        self.assertEqual((caught, problems), (["rcu_ptr_a.x"], []))
+
+    def test_green(self):
+        _, problems = judge(mutant("red: rcu_ptr_a.x"), log(("x", "ok")))
+        self.assertEqual(problems, ["rcu_ptr_a.x did not fail"])
+
+    def test_another_case(self):
+        _, problems = judge(mutant("red: rcu_ptr_a.x"), log(("x", "ok"), ("y", "not ok")))
+        self.assertEqual(problems, ["rcu_ptr_a.x did not fail",
+                                    "rcu_ptr_a.y failed, which should not"])
+
+    def test_one_case_more(self):
+        _, problems = judge(mutant("red: rcu_ptr_a.x"), log(("x", "not ok"), ("y", "not ok")))
+        self.assertEqual(problems, ["rcu_ptr_a.y failed, which should not"])
+
+    def test_splat(self):
+        caught, problems = judge(mutant("splat: already free"), log(("x", "ok"), splats=[SPLAT]))
+        self.assertEqual((len(caught), problems), (1, []))
+
+    def test_no_splat(self):
+        _, problems = judge(mutant("splat: already free"), log(("x", "ok")))
+        self.assertEqual(problems, ["the kernel did not report 'already free'"])
+
+    def test_another_splat(self):
+        _, problems = judge(mutant("red: rcu_ptr_a.x"), log(("x", "not ok"), splats=[LOST]))
+        self.assertIn("something else", problems[0])
+
+    def test_splat_that_may_come(self):
+        _, problems = judge(mutant("red: rcu_ptr_a.x", "may: remaining"),
+                            log(("x", "not ok"), splats=[LOST]))
+        self.assertEqual(problems, [])
+
+    def test_no_boot(self):
+        _, problems = judge(mutant("red: rcu_ptr_a.x"), b"SeaBIOS\n", code=1)
+        self.assertIn("the guest did not boot", problems)
+
+    def test_time_out_for_no_reason(self):
+        data = log(("x", "stuck"))
+        _, problems = judge(mutant("red: rcu_ptr_a.*"), data, verdict.TIMED_OUT, None)
+        self.assertTrue(problems)
+
+    def test_panic(self):
+        stall = "rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:"
+        broken = mutant("splat: detected stalls", "red: rcu_ptr_a.after_*", "end: panic")
+        panic = "Kernel panic - not syncing: RCU Stall"
+        caught, problems = judge(broken, log(("x", "stuck"), tail=[stall, panic]))
+        self.assertEqual((len(caught), problems), (3, []))
+        _, problems = judge(broken, log(("x", "stuck"), tail=[panic]))
+        self.assertEqual(problems, ["the kernel did not report 'detected stalls'"])
+        _, problems = judge(broken, log(("x", "stuck"), tail=[stall]), verdict.TIMED_OUT, None)
+        self.assertIn("the guest hung without a panic", problems)
+        _, problems = judge(broken, log(("x", "ok")))
+        self.assertIn("the guest came to its end in order, not by a panic", problems)
+
+    def test_hang(self):
+        broken = mutant("red: rcu_ptr_a.after_*", "end: hang")
+        caught, problems = judge(broken, log(("x", "stuck")), verdict.TIMED_OUT, None)
+        self.assertEqual((caught, problems), (["rcu_ptr_a.after_its_start"], []))
+        _, problems = judge(broken, log(("x", "stuck")))
+        self.assertIn("the guest ended by itself instead of hanging", problems)
+
+
+class Control(unittest.TestCase):
+    """The unchanged modules."""
+
+    def _judge(self, data):
+        broken = mutant("red: rcu_ptr_a.x")
+        plan = Plan(broken.plan, "name", ("BASE", "x86_64"))
+        return mutants.judge_control(
+            [broken], verdict.judge("BASE", data, plan, [], detector(), verdict.EXITED, 0))
+
+    def test_green(self):
+        self.assertEqual(self._judge(log(("x", "ok"), ("y", "ok"))), [])
+
+    def test_red(self):
+        self.assertTrue(self._judge(log(("x", "ok"), ("y", "not ok"))))
+
+    def test_the_case_has_to_run(self):
+        self.assertEqual(self._judge(log(("y", "ok"))), ["name: no case rcu_ptr_a.x ran and passed"])
+        self.assertTrue(self._judge(log(("x # SKIP no such thing", "ok"))))
+
+
+if __name__ == "__main__":
+    unittest.main()
