@@ -3,7 +3,7 @@
 //! The krcp: what each CPU has of this engine besides its current word, and its work items.
 
 use super::{
-    batch::{BatchWork, Batches, N_BATCHES},
+    batch::{BatchWork, Batches, EarlyWork, N_BATCHES},
     block::ClosedList,
     monitor::{MonitorTimer, Tick},
     refill::RefillWork,
@@ -84,6 +84,11 @@ pub(super) struct Krcp {
     batch1: RcuWork<BatchWork>,
     #[pin]
     batch2: RcuWork<BatchWork>,
+    #[pin]
+    batch3: RcuWork<BatchWork>,
+    /// Frees what need not wait for them.
+    #[pin]
+    pub(super) early: DelayedWork<EarlyWork>,
     /// Refills the spares.
     #[pin]
     pub(super) refill: DelayedWork<RefillWork>,
@@ -147,6 +152,8 @@ impl Krcp {
             batch0 <- RcuWork::new(BatchWork { krcp: KrcpRef(this.as_ptr()), index: 0 }),
             batch1 <- RcuWork::new(BatchWork { krcp: KrcpRef(this.as_ptr()), index: 1 }),
             batch2 <- RcuWork::new(BatchWork { krcp: KrcpRef(this.as_ptr()), index: 2 }),
+            batch3 <- RcuWork::new(BatchWork { krcp: KrcpRef(this.as_ptr()), index: 3 }),
+            early <- DelayedWork::new(EarlyWork(KrcpRef(this.as_ptr()))),
             refill <- DelayedWork::new(RefillWork(KrcpRef(this.as_ptr()))),
             refilling: AtomicFlag::new(false),
             start_refill: AtomicFlag::new(false),
@@ -179,11 +186,12 @@ impl Krcp {
 
     /// The work item of batch `i`.
     pub(super) fn batch_work(&self, i: usize) -> &RcuWork<BatchWork> {
-        const { assert!(N_BATCHES == 3) };
+        const { assert!(N_BATCHES == 4) };
         match i {
             0 => &self.batch0,
             1 => &self.batch1,
-            _ => &self.batch2,
+            2 => &self.batch2,
+            _ => &self.batch3,
         }
     }
 
@@ -196,5 +204,7 @@ impl Krcp {
         for i in 0..N_BATCHES {
             self.batch_work(i).flush();
         }
+        // Now, as what was taken from a batch was so before its own work came.
+        self.early.flush();
     }
 }
