@@ -7,7 +7,7 @@
 use crate::{
     run::{self, Per, Samples},
     sys::{
-        context, counters,
+        context, counters, free,
         object::Source,
         stretch::{idle_cycles, IdleProbes},
     },
@@ -20,6 +20,9 @@ use kernel::prelude::*;
 const BYTES: usize = 64 << 20;
 /// Objects between two chances for others to run, as rcuscale.
 const CHUNK: usize = 100;
+/// Objects that wait, and those that are freed at once, where neither is up to a function.
+const PENDING: usize = 1 << 14;
+const BLOCK: usize = 480;
 /// Longer than KFREE_DRAIN_JIFFIES: kfree_rcu() of large and of vmalloc objects is drained by then.
 const KERNEL_DRAIN_MSECS: u32 = 6000;
 
@@ -53,8 +56,52 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
                 periods * 1_000_000 / ((count * numbers.reps) as i64).max(1)
             );
         }
+        if source.is_slab() && way::is_named("kernel", "kfree_bulk") {
+            floor(name, source, count, numbers.reps)?;
+        }
         Ok(())
     })
+}
+
+/// What is left when nobody waits and nothing is queued: objects are allocated, kept as long as a
+/// grace period takes, and given back by kfree_bulk(). No design that frees by it can be below.
+fn floor(name: &str, source: &Source, count: usize, reps: usize) -> Result {
+    let mut samples = Samples::new(reps)?;
+    let mut objects = KVVec::with_capacity(PENDING, GFP_KERNEL)?;
+    for rep in 0..=reps {
+        let busy = Busy::start();
+        for i in 1..=count {
+            objects.push(source.alloc()?, GFP_KERNEL)?;
+            if objects.len() == PENDING || i == count {
+                for block in objects.chunks_mut(BLOCK) {
+                    // SAFETY: Slab objects fresh from the allocator, given away: forgotten below.
+                    unsafe { free::kfree_bulk(block) };
+                    context::cond_resched();
+                }
+                objects.clear();
+            }
+            if i % CHUNK == 0 {
+                context::cond_resched();
+            }
+        }
+        let took = busy.stop();
+        // The first one warms up.
+        if rep > 0 {
+            samples.push(took)?;
+        }
+    }
+    let samples = samples.sorted();
+    pr_info!(
+        "cycle free=kfree_bulk engine=kernel object={} count={} reps={} kept=0 min={} median={} \
+         max={} grace_periods_per_million=0\n",
+        name,
+        count,
+        reps,
+        Per(samples.at(0), count),
+        Per(samples.median(), count),
+        Per(samples.at(100), count),
+    );
+    Ok(())
 }
 
 /// Cycles in which any CPU was busy. All of them idle at once is what -icount jumps over.

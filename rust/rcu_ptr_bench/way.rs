@@ -136,9 +136,14 @@ fn is_wanted(way: &Way) -> bool {
         Group::Kernel => "kernel",
         Group::RcuPtr => "rcu_ptr",
     };
+    is_named(group, way.name())
+}
+
+/// Whether the list `frees=` has all, this group or this name.
+pub(crate) fn is_named(group: &str, name: &str) -> bool {
     params::frees()
         .split(',')
-        .any(|word| word == "all" || word == group || way.name.to_str() == Ok(word))
+        .any(|word| word == "all" || word == group || word == name)
 }
 
 /// The functions that `frees=` asks for and that free objects of `source`.

@@ -36,7 +36,7 @@ pub(crate) fn run(objects: usize) -> Result {
     for (name, source, size, part) in KINDS {
         let wanted = objects.checked_div(part).unwrap_or(0).max(1);
         for i in 0..wanted {
-            let object = mem::alloc(source, size).ok_or(ENOMEM)?;
+            let object = mem::alloc_patiently(source, size).ok_or(ENOMEM)?;
             let route = if i % 2 == 0 {
                 Route::Kvfree
             } else {

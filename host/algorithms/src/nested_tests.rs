@@ -4,7 +4,10 @@
 //! same code to its end, and that one again, for every choice of two or three steps.
 
 use crate::{
-    lockless::insert::{close, insert, insert_slow},
+    lockless::{
+        block::Blocks,
+        insert::{close, insert, insert_slow},
+    },
     lockless_model::{Flaw, Model, CAPACITY},
 };
 use std::cell::{Cell, RefCell};
@@ -151,4 +154,30 @@ fn sees_a_reservation_in_two_steps() {
 #[should_panic(expected = "a slot in a header")]
 fn sees_an_index_out_of_bounds() {
     all_plans(CAPACITY + 1, 8, 1, Flaw::IndexNotBounded);
+}
+
+/// What is closed later joins what waits: nothing is lost, and the sums are right all the way.
+#[test]
+fn chains_join() {
+    for takes in [&[3, 1, 2][..], &[0, 2, 1], &[1, 0, 4], &[1, 1, 1, 1]] {
+        let cpu = Model::new(8, Flaw::None, |_| ());
+        let mut all = Blocks::new();
+        let mut closed = 0;
+        for &blocks in takes {
+            for _ in 0..blocks {
+                assert!(insert(&cpu, 1) || insert_slow(&cpu, 1, None));
+                close(&cpu, false);
+                closed += 1;
+            }
+            all.append(cpu.closed.take());
+            assert_eq!(all.objects(), closed);
+        }
+        let mut left = closed;
+        while let Some(block) = all.pop() {
+            left -= block.len();
+            assert_eq!(all.objects(), left);
+        }
+        assert_eq!(left, 0);
+        assert!(all.is_empty());
+    }
 }

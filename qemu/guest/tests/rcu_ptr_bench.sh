@@ -51,7 +51,7 @@ test_path() {
 }
 
 test_cycle() {
-	measure cycle "$ALL" test=cycle object=cache-64 objects=1000 reps=1
+	measure cycle "$ALL kfree_bulk" test=cycle object=cache-64 objects=1000 reps=1
 }
 
 test_nmi() {

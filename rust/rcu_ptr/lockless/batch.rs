@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Batches: closed blocks and linked objects of a CPU that wait for a grace period together, and are
+//! Batches: closed blocks and linked objects of a CPU that wait for the same grace period, and are
 //! freed in a worker after it.
+//!
+//! What is closed joins the batch that waits for the grace period that it needs, so a CPU has few of
+//! them however many blocks it fills. A batch is freed by the callback of its grace period
+//! ([`BatchWork`]), or earlier if somebody on this CPU sees that this is over ([`poll()`]): callbacks
+//! come with a tick.
 
 use super::{
     block::{Block, Blocks},
@@ -21,39 +26,125 @@ use crate::{
 };
 use kernel::sync::atomic::Relaxed;
 
-/// Batches in flight per CPU: what fills while one waits, and while another is freed.
-pub(super) const N_BATCHES: usize = 3;
+/// Batches per CPU: two can wait for grace periods, one for its worker, and one for its callback.
+pub(super) const N_BATCHES: usize = 4;
 
-/// Objects that wait for a grace period.
-pub(super) struct Batch {
+/// Closed blocks and linked objects.
+struct Objects {
     blocks: Blocks<Page>,
     list: Chain,
     counts: trace::Counts,
+}
+
+impl Objects {
+    const fn new() -> Self {
+        Self {
+            blocks: Blocks::new(),
+            list: Chain::new(),
+            counts: trace::Counts::new(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.blocks.is_empty() && self.list.is_empty()
+    }
+
+    /// Takes `newer` in; one of the two has no list.
+    fn join(&mut self, newer: Self) {
+        self.blocks.append(newer.blocks);
+        if self.list.is_empty() {
+            self.list = newer.list;
+        }
+        self.counts.mixed += newer.counts.mixed;
+        self.counts.list += newer.counts.list;
+    }
+}
+
+impl Default for Objects {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Objects that wait for a grace period.
+struct Batch {
+    objects: Objects,
     snap: Snapshot,
+}
+
+/// Where a batch may be.
+enum Place {
+    /// Nothing here, and its work is idle.
+    Free,
+    /// Waits, and so does its work.
+    Waiting(Batch),
+    /// Was freed early: its work has nothing to do when it comes.
+    Early,
 }
 
 /// The batches of a CPU.
 pub(super) struct Batches {
-    in_flight: [Option<Batch>; N_BATCHES],
-    /// Somebody found no batch free.
+    places: [Place; N_BATCHES],
+    /// What found no place free.
+    aside: Objects,
+    /// There is something, or was.
     turned_away: bool,
 }
 
 impl Batches {
-    /// None in flight.
+    /// None.
     pub(super) const fn new() -> Self {
         Self {
-            in_flight: [const { None }; N_BATCHES],
+            places: [const { Place::Free }; N_BATCHES],
+            aside: Objects::new(),
             turned_away: false,
         }
     }
 
-    /// Objects that wait in batches: in blocks, and linked.
-    pub(super) fn objects(&self) -> (usize, usize) {
-        let all = self.in_flight.iter().flatten();
-        all.fold((0, 0), |(mixed, list), batch| {
-            (mixed + batch.counts.mixed, list + batch.counts.list)
+    fn waiting(&self) -> impl Iterator<Item = &Batch> {
+        self.places.iter().filter_map(|place| match place {
+            Place::Waiting(batch) => Some(batch),
+            _ => None,
         })
+    }
+
+    /// Objects that wait in batches, or for one: in blocks, and linked.
+    pub(super) fn objects(&self) -> (usize, usize) {
+        let all = self.waiting().map(|batch| &batch.objects);
+        all.chain(core::iter::once(&self.aside))
+            .fold((0, 0), |(mixed, list), objects| {
+                (mixed + objects.counts.mixed, list + objects.counts.list)
+            })
+    }
+
+    /// Whether there is a batch whose grace period is over.
+    fn is_any_over(&self) -> bool {
+        self.waiting().any(|batch| batch.snap.is_over())
+    }
+
+    /// Takes a batch whose grace period is over.
+    fn take_early(&mut self) -> Option<(usize, Batch)> {
+        let mut places = self.places.iter_mut().enumerate();
+        let (i, place) = places
+            .find(|(_, place)| matches!(place, Place::Waiting(batch) if batch.snap.is_over()))?;
+        match core::mem::replace(place, Place::Early) {
+            Place::Waiting(batch) => Some((i, batch)),
+            _ => None,
+        }
+    }
+
+    /// The place where what is aside can wait for `snap`.
+    fn place_for(&self, snap: &Snapshot) -> Option<usize> {
+        let listed = !self.aside.list.is_empty();
+        let joins = |place: &Place| {
+            matches!(place, Place::Waiting(batch)
+                if batch.snap.is_same(snap) && (!listed || batch.objects.list.is_empty()))
+        };
+        let free = |place: &Place| matches!(place, Place::Free);
+        let mut places = self.places.iter();
+        places
+            .position(joins)
+            .or_else(|| self.places.iter().position(free))
     }
 }
 
@@ -62,57 +153,78 @@ impl Batches {
 pub(super) enum Start {
     /// There was nothing.
     Nothing,
-    /// All batches are in flight: the first that is freed makes another.
+    /// No place is free: the first that becomes so makes a batch.
     Busy,
     /// A batch waits for its grace period.
     Started,
 }
 
-/// Makes a batch of what is closed and linked, in a few steps whatever their number.
+/// Lets what is closed and linked wait for a grace period, in a few steps whatever its number; and
+/// has freed early what can be.
 ///
 /// # Context
 ///
 /// Any but NMI, on any CPU.
 pub(super) fn start(krcp: &Krcp, irqs: &IrqsOff) -> Start {
     krcp.with(irqs, |batches| {
-        if krcp.closed.is_empty() && krcp.list.is_empty() {
-            return Start::Nothing;
+        if batches.is_any_over() {
+            krcp.early.queue(&krcp.wq, 0);
         }
-        let Some(i) = batches.in_flight.iter().position(Option::is_none) else {
-            batches.turned_away = true;
-            krcp.events.batches_busy.add(1, Relaxed);
-            trace::defer(krcp.cpu, trace::DEFER_BATCH, krcp.waiting());
-            return Start::Busy;
-        };
-        let blocks = krcp.closed.take();
-        let list = krcp.list.take();
-        let counts = trace::Counts {
-            mixed: blocks.objects(),
-            list: krcp.listed.xchg(0, Relaxed),
-            ..Default::default()
-        };
-        krcp.closed_objects
-            .add(0usize.wrapping_sub(counts.mixed), Relaxed);
-        // ORDERING: The grace period starts here or later: after the exchanges above, each of which
-        // is after the push of every block and object it took, which are after the unlink of every
-        // object in the program order of the CPU that pushed.
-        let snap = Snapshot::take();
-        trace::batch_start(krcp.cpu, i, counts, snap.number());
-        batches.in_flight[i] = Some(Batch {
-            blocks,
-            list,
-            counts,
-            snap,
-        });
-        krcp.events.batches.add(1, Relaxed);
-        // Never refused: the batch was empty, so its work has taken the last objects off and is no
-        // longer pending.
-        krcp.batch_work(i).queue(&krcp.wq);
-        Start::Started
+        // One list at a time can be aside.
+        let is_another = !batches.aside.list.is_empty() && !krcp.list.is_empty();
+        let started = collect(krcp, batches);
+        if is_another && started == Start::Started {
+            collect(krcp, batches)
+        } else {
+            started
+        }
     })
 }
 
-/// Frees a batch when its grace period is over.
+fn collect(krcp: &Krcp, batches: &mut Batches) -> Start {
+    let aside = &mut batches.aside;
+    if !krcp.closed.is_empty() {
+        let blocks = krcp.closed.take();
+        let objects = blocks.objects();
+        krcp.closed_objects
+            .add(0usize.wrapping_sub(objects), Relaxed);
+        aside.counts.mixed += objects;
+        aside.blocks.append(blocks);
+    }
+    if aside.list.is_empty() && !krcp.list.is_empty() {
+        aside.list = krcp.list.take();
+        aside.counts.list = krcp.listed.xchg(0, Relaxed);
+    }
+    if aside.is_empty() {
+        return Start::Nothing;
+    }
+    // ORDERING: The grace period of the snapshot starts here or later: after the exchanges above,
+    // each of which is after the push of every block and object it took, which are after the unlink
+    // of every object in the program order of the CPU that pushed.
+    let snap = Snapshot::take();
+    let found = batches.place_for(&snap);
+    let Some((i, place)) = found.and_then(|i| Some((i, batches.places.get_mut(i)?))) else {
+        batches.turned_away = true;
+        krcp.events.batches_busy.add(1, Relaxed);
+        trace::defer(krcp.cpu, trace::DEFER_BATCH, krcp.waiting());
+        return Start::Busy;
+    };
+    let new = core::mem::take(&mut batches.aside);
+    trace::batch_start(krcp.cpu, i, new.counts, snap.number());
+    match place {
+        // It is freed when its snapshot says so, and its callback comes later than that.
+        Place::Waiting(batch) => batch.objects.join(new),
+        place => {
+            *place = Place::Waiting(Batch { objects: new, snap });
+            krcp.events.batches.add(1, Relaxed);
+            // Never refused: the work of a free place is idle, or in the last steps of a run.
+            krcp.batch_work(i).queue(&krcp.wq);
+        }
+    }
+    Start::Started
+}
+
+/// Frees a batch after its grace period, unless that was done.
 pub(super) struct BatchWork {
     pub(super) krcp: KrcpRef,
     pub(super) index: usize,
@@ -122,10 +234,15 @@ impl Handler for BatchWork {
     fn run(&self) {
         let krcp = &*self.krcp;
         let irqs = IrqsOff::save();
-        // From here on the batch can be made again, while these objects are freed.
-        let batch = krcp.with(&irqs, |batches| batches.in_flight[self.index].take());
+        // From here on the place can be used again, while these objects are freed.
+        let place = krcp.with(&irqs, |batches| {
+            batches
+                .places
+                .get_mut(self.index)
+                .map(|place| core::mem::replace(place, Place::Free))
+        });
         drop(irqs);
-        if let Some(batch) = batch {
+        if let Some(Place::Waiting(batch)) = place {
             free(krcp, self.index, batch);
         }
         let irqs = IrqsOff::save();
@@ -135,18 +252,42 @@ impl Handler for BatchWork {
     }
 }
 
-fn free(krcp: &Krcp, index: usize, mut batch: Batch) {
+/// Frees batches whose grace period is over and whose callback has not come yet.
+pub(super) struct EarlyWork(pub(super) KrcpRef);
+
+impl Handler for EarlyWork {
+    fn run(&self) {
+        let krcp = &*self.0;
+        loop {
+            let irqs = IrqsOff::save();
+            let taken = krcp.with(&irqs, Batches::take_early);
+            drop(irqs);
+            let Some((index, batch)) = taken else {
+                return;
+            };
+            free(krcp, index, batch);
+        }
+    }
+}
+
+/// Frees a batch whose grace period is over.
+fn free(krcp: &Krcp, index: usize, batch: Batch) {
     let number = batch.snap.number();
-    let mut counts = trace::Counts::default();
+    let mut counts = trace::Counts::new();
     let ready = batch.snap.is_over();
+    let Objects {
+        mut blocks,
+        list,
+        counts: all,
+    } = batch.objects;
     if !ready {
         debug::warn_early(core::ptr::null());
-        let lost = batch.counts.mixed + batch.counts.list;
+        let lost = all.mixed + all.list;
         krcp.events.leaked.add(lost as u64, Relaxed);
         return;
     }
-    let mut list = reclaim::mark(krcp, &mut batch.blocks, batch.list);
-    while let Some(mut block) = batch.blocks.pop() {
+    let mut list = reclaim::mark(krcp, &mut blocks, list);
+    while let Some(mut block) = blocks.pop() {
         // SAFETY: The block was closed before the grace period of the batch started, which is over.
         let objects = unsafe { block.objects() };
         counts.mixed += objects.len();

@@ -11,6 +11,8 @@ use core::{marker::PhantomData, ptr::with_exposed_provenance_mut, slice};
 struct Header {
     /// The next closed block, 0: none.
     next: u64,
+    /// The oldest of this block and those after it.
+    last: u64,
     /// Slots with an object.
     filled: usize,
     /// Objects in this block and those after it.
@@ -30,6 +32,7 @@ pub(crate) unsafe fn begin<L: Layout>(base: u64, scanned: bool) {
     unsafe {
         with_exposed_provenance_mut::<Header>(base as usize).write(Header {
             next: 0,
+            last: 0,
             filled: 0,
             total: 0,
             scanned,
@@ -100,13 +103,19 @@ impl<L: Layout> Block<L> {
 ///
 /// # Invariants
 ///
-/// `first` is 0 or a block; the `next` of each is 0 or another; the chain owns them.
+/// `first` is 0 or a block; the `next` of each is 0 or another; the chain owns them. `total` and
+/// `last` of the first are right.
 pub(crate) struct Blocks<L: Layout>(u64, PhantomData<L>);
 
 impl<L: Layout> Blocks<L> {
     /// None.
     pub(crate) const fn new() -> Self {
         Self(0, PhantomData)
+    }
+
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0 == 0
     }
 
     /// Objects in all of them.
@@ -117,6 +126,34 @@ impl<L: Layout> Blocks<L> {
             // SAFETY: By the type invariants.
             unsafe { (*Block::<L>(self.0, PhantomData).header()).total }
         }
+    }
+
+    /// The oldest block.
+    fn last(&self) -> Option<u64> {
+        if self.0 == 0 {
+            return None;
+        }
+        // SAFETY: By the type invariants.
+        Some(unsafe { (*Block::<L>(self.0, PhantomData).header()).last })
+    }
+
+    /// Takes `newer` in, in a few steps however many they are.
+    pub(crate) fn append(&mut self, newer: Self) {
+        let Some(last) = newer.last() else {
+            return;
+        };
+        if let Some(oldest) = self.last() {
+            let first = Block::<L>(newer.0, PhantomData).header();
+            // INVARIANT: The first one knows the sums of both.
+            // SAFETY: By the type invariants of both.
+            unsafe {
+                (*Block::<L>(last, PhantomData).header()).next = self.0;
+                (*first).last = oldest;
+                (*first).total += self.objects();
+            }
+        }
+        // INVARIANT: The chain of `newer` leads to that of `self` now.
+        self.0 = newer.0;
     }
 
     /// Calls `f` for each.
@@ -136,9 +173,18 @@ impl<L: Layout> Blocks<L> {
             return None;
         }
         let block = Block(self.0, PhantomData);
-        // INVARIANT: The rest stays; `block` owns the first from now on.
+        let header = block.header();
+        // INVARIANT: The rest stays, and its first block knows the sums; `block` owns the first from
+        // now on.
         // SAFETY: By the type invariants.
-        self.0 = unsafe { (*block.header()).next };
+        unsafe {
+            self.0 = (*header).next;
+            if self.0 != 0 {
+                let next = Block::<L>(self.0, PhantomData).header();
+                (*next).last = (*header).last;
+                (*next).total = (*header).total - (*header).filled;
+            }
+        }
         Some(block)
     }
 }
@@ -192,6 +238,7 @@ impl<L: Layout> ClosedList<L> {
             // SAFETY: By the safety requirements of this function.
             unsafe {
                 (*header).next = old;
+                (*header).last = before.last().unwrap_or(base);
                 (*header).filled = filled;
                 (*header).total = filled + before.objects();
             }

@@ -110,7 +110,7 @@ impl<On: OnCpu> Cpu for This<'_, On> {
 
     fn closed(&self, base: u64, filled: usize) {
         closed(self.krcp, base, filled);
-        monitor::hurry(self.krcp, self.on);
+        monitor::collect(self.krcp, self.on);
     }
 
     fn opened(&self) {

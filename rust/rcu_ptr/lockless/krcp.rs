@@ -3,7 +3,7 @@
 //! The krcp: what each CPU has of this engine besides its current word, and its work items.
 
 use super::{
-    batch::{BatchWork, Batches, N_BATCHES},
+    batch::{BatchWork, Batches, EarlyWork, N_BATCHES},
     block::ClosedList,
     monitor::{MonitorTimer, Tick},
     refill::RefillWork,
@@ -18,7 +18,7 @@ use crate::{
         irq_work::{IrqWork, Urgency},
         pinned_timer::PinnedTimer,
         raw_lock::RawSpinLock,
-        work::{DelayedWork, RcuWork, WorkQueue},
+        work::{DelayedWork, OwnerRef, RcuWork, WorkQueue},
     },
 };
 use kernel::{
@@ -84,6 +84,11 @@ pub(super) struct Krcp {
     batch1: RcuWork<BatchWork>,
     #[pin]
     batch2: RcuWork<BatchWork>,
+    #[pin]
+    batch3: RcuWork<BatchWork>,
+    /// Frees what need not wait for them.
+    #[pin]
+    pub(super) early: DelayedWork<EarlyWork>,
     /// Refills the spares.
     #[pin]
     pub(super) refill: DelayedWork<RefillWork>,
@@ -99,32 +104,13 @@ pub(super) struct Krcp {
 }
 
 /// A krcp as its own work items know it.
-///
-/// # Invariants
-///
-/// The krcp outlives every run of the handlers: its work items are ended before it is dropped
-/// (`Lockless::stop()`).
-#[derive(Clone, Copy)]
-pub(super) struct KrcpRef(*const Krcp);
-
-// SAFETY: `Krcp` is shared between CPUs anyway.
-unsafe impl Sync for KrcpRef {}
-// SAFETY: As above.
-unsafe impl Send for KrcpRef {}
-
-impl core::ops::Deref for KrcpRef {
-    type Target = Krcp;
-
-    fn deref(&self) -> &Krcp {
-        // SAFETY: By the type invariants.
-        unsafe { &*self.0 }
-    }
-}
+pub(super) type KrcpRef = OwnerRef<Krcp>;
 
 impl Krcp {
     /// The krcp of `cpu`, in place.
     pub(super) fn new(cpu: i32, wq: Arc<WorkQueue>) -> impl PinInit<Self, Error> {
-        // INVARIANT: The work items get a reference to the krcp they are part of.
+        // SAFETY: The krcp is pinned, and `Lockless::stop()` ends its work items before it is dropped.
+        let owner = |this| unsafe { KrcpRef::new(this) };
         try_pin_init!(&this in Self {
             current: current_block::of(cpu),
             cpu,
@@ -137,17 +123,19 @@ impl Krcp {
             expires: Atomic::new(0),
             drain_at: Atomic::new(0),
             period: Atomic::new(0),
-            tick <- IrqWork::new(Urgency::Lazy, Tick(KrcpRef(this.as_ptr()))),
+            tick <- IrqWork::new(Urgency::Lazy, Tick(owner(this))),
             monitor <- PinnedTimer::new(
                 c"rcu_ptr_monitor",
                 static_lock_class!(),
-                MonitorTimer(KrcpRef(this.as_ptr())),
+                MonitorTimer(owner(this)),
             ),
             batches <- RawSpinLock::new(Batches::new(), c"rcu_ptr_batches", static_lock_class!()),
-            batch0 <- RcuWork::new(BatchWork { krcp: KrcpRef(this.as_ptr()), index: 0 }),
-            batch1 <- RcuWork::new(BatchWork { krcp: KrcpRef(this.as_ptr()), index: 1 }),
-            batch2 <- RcuWork::new(BatchWork { krcp: KrcpRef(this.as_ptr()), index: 2 }),
-            refill <- DelayedWork::new(RefillWork(KrcpRef(this.as_ptr()))),
+            batch0 <- RcuWork::new(BatchWork { krcp: owner(this), index: 0 }),
+            batch1 <- RcuWork::new(BatchWork { krcp: owner(this), index: 1 }),
+            batch2 <- RcuWork::new(BatchWork { krcp: owner(this), index: 2 }),
+            batch3 <- RcuWork::new(BatchWork { krcp: owner(this), index: 3 }),
+            early <- DelayedWork::new(EarlyWork(owner(this))),
+            refill <- DelayedWork::new(RefillWork(owner(this))),
             refilling: AtomicFlag::new(false),
             start_refill: AtomicFlag::new(false),
             backoff: AtomicFlag::new(false),
@@ -179,11 +167,12 @@ impl Krcp {
 
     /// The work item of batch `i`.
     pub(super) fn batch_work(&self, i: usize) -> &RcuWork<BatchWork> {
-        const { assert!(N_BATCHES == 3) };
+        const { assert!(N_BATCHES == 4) };
         match i {
             0 => &self.batch0,
             1 => &self.batch1,
-            _ => &self.batch2,
+            2 => &self.batch2,
+            _ => &self.batch3,
         }
     }
 
@@ -196,5 +185,7 @@ impl Krcp {
         for i in 0..N_BATCHES {
             self.batch_work(i).flush();
         }
+        // Now, as what was taken from a batch was so before its own work came.
+        self.early.flush();
     }
 }

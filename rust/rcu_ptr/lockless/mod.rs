@@ -223,7 +223,7 @@ pub(crate) unsafe fn insert_or_link(object: NonNull<u8>, field: NonNull<u8>, on:
     krcp.events.list.add(1, Relaxed);
     monitor::wake(&krcp, on);
     if krcp.listed.load(Relaxed) >= Page::CAPACITY {
-        monitor::hurry(&krcp, on);
+        monitor::collect(&krcp, on);
     }
 }
 

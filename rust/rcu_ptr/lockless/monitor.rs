@@ -2,11 +2,12 @@
 
 //! The monitor: a pinned timer per CPU that collects closed blocks and, once per drain interval,
 //! closes the current one. It stays armed while objects keep coming, so that nobody has to wake it;
-//! what wakes it from NMI is a lazy irq_work, which the next tick runs.
+//! what wakes it from NMI is a lazy irq_work, which the next tick runs. Who fills a block with
+//! interrupts on does not wait for it.
 //!
 //! ```text
 //!            first block opened, first object linked: tick
-//!   Idle ─────────────────────────────────────────────────> Armed ──┐ every jiffy while blocks fill,
+//!   Idle ─────────────────────────────────────────────────> Armed ──┐ every jiffy while it finds some,
 //!     ^                                                        │    │ then after twice as long each
 //!     └── a whole drain interval without an object ────────────┘ <──┘ time, at last once per interval
 //! ```
@@ -26,7 +27,7 @@ use super::{
 };
 use crate::{
     params,
-    sys::{debug, irq::IrqsOff, pinned_timer::jiffies, preempt::OnCpu, work::Handler},
+    sys::{context, debug, irq::IrqsOff, pinned_timer::jiffies, preempt::OnCpu, work::Handler},
 };
 use kernel::sync::atomic::Relaxed;
 
@@ -34,6 +35,10 @@ use kernel::sync::atomic::Relaxed;
 fn patience() -> usize {
     params::second_jiffies()
 }
+
+/// So many objects that are not collected do not wait for longer than a jiffy. Where the tick is
+/// stopped that costs an interrupt, so they are some blocks' worth.
+const HURRY_OBJECTS: usize = 4 * Page::CAPACITY;
 
 /// How an armed monitor is told from an idle one at jiffy 0.
 const ARMED: usize = 1 << (usize::BITS - 1);
@@ -50,15 +55,26 @@ pub(super) fn wake(krcp: &Krcp, on: &impl OnCpu) {
     }
 }
 
-/// Wakes the monitor if it is idle or sleeps for long: there is a block's worth to collect.
+/// There is a block's worth to collect. With interrupts on it is done here: nobody holds a lock that
+/// call_rcu() or a wakeup takes. Otherwise the monitor is woken if it is idle or sleeps for long, or
+/// a little if there is more.
 ///
 /// # Context
 ///
 /// As for [`wake()`].
 #[inline]
-pub(super) fn hurry(krcp: &Krcp, on: &impl OnCpu) {
+pub(super) fn collect(krcp: &Krcp, on: &impl OnCpu) {
+    if context::may_lock() {
+        batch::start(krcp, &IrqsOff::save());
+        return;
+    }
     let expires = krcp.expires.load(Relaxed);
-    if expires == 0 || remaining(expires & !ARMED) > patience() {
+    let patience = if krcp.waiting() < HURRY_OBJECTS {
+        patience()
+    } else {
+        1
+    };
+    if expires == 0 || remaining(expires & !ARMED) > patience {
         krcp.tick.queue(on);
     }
 }

@@ -17,7 +17,7 @@ use crate::sys::{
     irq_work::{IrqWork, Urgency},
     raw_lock::{RawGuard, RawSpinLock},
     timer::KickTimer,
-    work::{DelayedWork, RcuWork, WorkQueue},
+    work::{DelayedWork, OwnerRef, RcuWork, WorkQueue},
 };
 use kernel::{
     new_mutex,
@@ -75,47 +75,28 @@ pub(crate) struct Krcp {
 }
 
 /// A krcp as its own work items know it.
-///
-/// # Invariants
-///
-/// The krcp outlives every run of the handlers: its work items are cancelled or flushed before it
-/// is dropped (`Rfc::stop()`).
-#[derive(Clone, Copy)]
-pub(super) struct KrcpRef(*const Krcp);
-
-// SAFETY: `Krcp` is shared between CPUs anyway.
-unsafe impl Sync for KrcpRef {}
-// SAFETY: As above.
-unsafe impl Send for KrcpRef {}
-
-impl core::ops::Deref for KrcpRef {
-    type Target = Krcp;
-
-    fn deref(&self) -> &Krcp {
-        // SAFETY: By the type invariants.
-        unsafe { &*self.0 }
-    }
-}
+pub(super) type KrcpRef = OwnerRef<Krcp>;
 
 impl Krcp {
     /// The krcp of `cpu`, in place.
     pub(super) fn new(cpu: i32, wq: Arc<WorkQueue>) -> impl PinInit<Self, Error> {
-        // INVARIANT: The work items get a reference to the krcp they are part of.
+        // SAFETY: The krcp is pinned, and `Rfc::stop()` ends its work items before it is dropped.
+        let owner = |this| unsafe { KrcpRef::new(this) };
         try_pin_init!(&this in Self {
             cpu,
             state <- RawSpinLock::new(State::new(), c"rcu_ptr_krcp", static_lock_class!()),
             reclaim <- new_mutex!((), "rcu_ptr_reclaim"),
-            batch0 <- RcuWork::new(BatchWork { krcp: KrcpRef(this.as_ptr()), index: 0 }),
-            batch1 <- RcuWork::new(BatchWork { krcp: KrcpRef(this.as_ptr()), index: 1 }),
-            monitor <- DelayedWork::new(MonitorWork(KrcpRef(this.as_ptr()))),
-            refill <- DelayedWork::new(RefillWork(KrcpRef(this.as_ptr()))),
-            refill_timer <- KickTimer::new(RefillTimer(KrcpRef(this.as_ptr()))),
+            batch0 <- RcuWork::new(BatchWork { krcp: owner(this), index: 0 }),
+            batch1 <- RcuWork::new(BatchWork { krcp: owner(this), index: 1 }),
+            monitor <- DelayedWork::new(MonitorWork(owner(this))),
+            refill <- DelayedWork::new(RefillWork(owner(this))),
+            refill_timer <- KickTimer::new(RefillTimer(owner(this))),
             refilling: AtomicFlag::new(false),
             backoff: AtomicFlag::new(false),
             deferred: DeferredList::new(),
-            defer_work <- IrqWork::new(Urgency::Now, DeferWork(KrcpRef(this.as_ptr()))),
-            defer_rest <- DelayedWork::new(DeferRest(KrcpRef(this.as_ptr()))),
-            arm_work <- IrqWork::new(Urgency::Lazy, ArmWork(KrcpRef(this.as_ptr()))),
+            defer_work <- IrqWork::new(Urgency::Now, DeferWork(owner(this))),
+            defer_rest <- DelayedWork::new(DeferRest(owner(this))),
+            arm_work <- IrqWork::new(Urgency::Lazy, ArmWork(owner(this))),
             refused: Atomic::new(0),
             wq,
         })

@@ -27,7 +27,7 @@ pub(crate) enum Load {
 
 fn free(source: Source, size: usize, route: Route, n: usize) -> Result {
     for _ in 0..n {
-        let object = mem::alloc(source, size).ok_or(ENOMEM)?;
+        let object = mem::alloc_patiently(source, size).ok_or(ENOMEM)?;
         // SAFETY: Just allocated.
         unsafe { route.free(object, 8) };
     }

@@ -32,8 +32,12 @@ const SLACK: u64 = (ROUND * ROUNDS >> 12) as u64 / 6;
 
 /// Frees objects of `source` and `size` until a round is full, by one route after the other.
 fn round(source: Source, size: usize) -> Result {
-    for i in 0..(ROUND / size).clamp(16, if SLOW { 500 } else { 40_000 }) {
-        let object = mem::alloc(source, size).ok_or(ENOMEM)?;
+    for i in 0..ROUND
+        .checked_div(size)
+        .unwrap_or(0)
+        .clamp(16, if SLOW { 500 } else { 40_000 })
+    {
+        let object = mem::alloc_patiently(source, size).ok_or(ENOMEM)?;
         // SAFETY: Just allocated, of at least `size` bytes.
         unsafe {
             for k in 0..size / 8 {

@@ -142,6 +142,26 @@ pub(crate) unsafe fn kvfree(object: NonNull<Object>) {
     unsafe { bindings::kvfree(object.as_ptr().cast()) };
 }
 
+/// Gives `objects` back at once, as reclaim does after a grace period (`kfree_bulk()`).
+///
+/// # Context
+///
+/// May sleep.
+///
+/// # Safety
+///
+/// Each is live, the caller's to free, and no vmalloc object.
+pub(crate) unsafe fn kfree_bulk(objects: &mut [NonNull<Object>]) {
+    // SAFETY: By the safety requirements of this function; a NULL cache means "that of each".
+    unsafe {
+        bindings::kmem_cache_free_bulk(
+            core::ptr::null_mut(),
+            objects.len(),
+            objects.as_mut_ptr().cast(),
+        )
+    };
+}
+
 /// Waits for what the kernel's own functions have put into call_rcu().
 ///
 /// # Context

@@ -33,6 +33,17 @@ impl Context {
     }
 }
 
+/// [`Context::may_lock`] alone.
+///
+/// # Context
+///
+/// Any, NMI included; preemption off.
+pub(crate) fn may_lock() -> bool {
+    // SAFETY: No requirements.
+    let bits = unsafe { sys::rcu_ptr_shim_context() };
+    bits & sys::rcu_ptr_context_RCU_PTR_CONTEXT_MAY_LOCK != 0
+}
+
 /// The CPU that runs this.
 pub(crate) fn this_cpu(_pin: &PreemptOff) -> i32 {
     // SAFETY: No requirements.

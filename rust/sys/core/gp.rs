@@ -37,6 +37,11 @@ impl Snapshot {
         unsafe { bindings::poll_state_synchronize_rcu_full(&mut seq) }
     }
 
+    /// Whether both are over at the same time.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.0.norm == other.0.norm && self.0.exp == other.0.exp
+    }
+
     /// The number of the grace period, for tracepoints.
     pub(crate) fn number(&self) -> usize {
         self.0.norm

@@ -111,6 +111,15 @@ impl VmallocArea {
         }
     }
 
+    /// Whether all of `ptrs` lie below.
+    #[inline]
+    pub(crate) fn is_above(self, ptrs: &[*mut u8]) -> bool {
+        if cfg!(any(CONFIG_KASAN_SW_TAGS, CONFIG_KASAN_HW_TAGS)) {
+            return false;
+        }
+        ptrs.iter().fold(0, |top, ptr| top.max(ptr.addr())) < self.start
+    }
+
     /// As [`is_vmalloc()`], in a few instructions. KASAN's tags need the longer way.
     #[inline(always)]
     pub(crate) fn contains(self, ptr: *mut u8) -> bool {

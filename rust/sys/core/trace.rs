@@ -78,6 +78,18 @@ pub(crate) struct Counts {
     pub(crate) mixed: usize,
 }
 
+impl Counts {
+    /// None.
+    pub(crate) const fn new() -> Self {
+        Self {
+            slab: 0,
+            vmalloc: 0,
+            list: 0,
+            mixed: 0,
+        }
+    }
+}
+
 /// A batch begins to wait for grace period `gp`.
 pub(crate) fn batch_start(cpu: i32, batch: usize, n: Counts, gp: usize) {
     if enabled!(__tracepoint_rcu_ptr_batch_start) {

@@ -5,12 +5,47 @@
 //! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
 
 use super::generated as sys;
+use core::ptr::NonNull;
 use kernel::{bindings, prelude::*, types::Opaque};
 
 /// What a work item does when it runs.
 pub(crate) trait Handler: Sync {
     /// Runs in process context, never twice at the same time for the same item.
     fn run(&self);
+}
+
+/// An owner as its own work items know it: they are part of it.
+///
+/// # Invariants
+///
+/// The owner stays where it is and outlives every run of the handlers: its work items are ended before
+/// it is dropped.
+pub(crate) struct OwnerRef<T>(*const T);
+
+impl<T> OwnerRef<T> {
+    /// A reference to `owner`, which may not be initialised yet.
+    ///
+    /// # Safety
+    ///
+    /// The type invariants hold from the first use on.
+    pub(crate) unsafe fn new(owner: NonNull<T>) -> Self {
+        // INVARIANT: By the safety requirements of this function.
+        Self(owner.as_ptr())
+    }
+}
+
+// SAFETY: Only gives a shared reference.
+unsafe impl<T: Sync> Sync for OwnerRef<T> {}
+// SAFETY: As above.
+unsafe impl<T: Sync> Send for OwnerRef<T> {}
+
+impl<T> core::ops::Deref for OwnerRef<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: By the type invariants.
+        unsafe { &*self.0 }
+    }
 }
 
 /// An unbound workqueue that makes progress under memory pressure.

@@ -2,7 +2,7 @@
 
 //! The allocators that objects of tests come from, kmem_caches, and how much memory is free.
 
-use super::generated as sys;
+use super::{generated as sys, thread};
 use ::core::{
     mem::MaybeUninit,
     ptr::{self, NonNull},
@@ -43,6 +43,21 @@ pub(crate) fn alloc(source: Source, size: usize) -> Option<NonNull<u8>> {
         }
     };
     NonNull::new(ptr.cast())
+}
+
+/// As [`alloc()`], again and again: kmalloc_nolock() has nothing while another CPU holds a lock of its
+/// cache.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn alloc_patiently(source: Source, size: usize) -> Option<NonNull<u8>> {
+    (0..1000).find_map(|_| {
+        alloc(source, size).or_else(|| {
+            thread::sleep(1);
+            None
+        })
+    })
 }
 
 /// `kvfree()`.
