@@ -97,28 +97,37 @@ def _check(found):
     return 1 if bad else 0
 
 
+def _make_same(source, copy, names):
+    """Makes the folder copy hold these files of source, and no other; what is the same keeps its
+    time, so that make does little."""
+    for name in names:
+        if not (copy / name).exists() or not filecmp.cmp(source / name, copy / name, shallow=False):
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, copy / name)
+    for path in copy.rglob("*"):
+        if path.is_file() and str(path.relative_to(copy)) not in names:
+            path.unlink()
+
+
 class Tree:
-    """The copy that is broken and mended again, and built in place of the real one."""
+    """A copy of the modules' sources that is broken and mended again, and built in their place."""
 
     def __init__(self, out, make_args):
         self.folder = out / "tree"
         self._out = out
         self._make_args = make_args
-
-    def refresh(self):
-        """Makes it a copy again; what is the same keeps its time, so that make does little."""
+        # As they are now: whoever works on them meanwhile is no mutant.
+        self._clean = out / "clean"
         listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others",
                                  "--exclude-standard", "--", *SOURCES],
                                 cwd=ROOT, capture_output=True, text=True, check=True)
-        names = {name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()}
-        for name in names:
-            source, copy = ROOT / name, self.folder / name
-            if not copy.exists() or not filecmp.cmp(source, copy, shallow=False):
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source, copy)
-        for path in self.folder.rglob("*"):
-            if path.is_file() and str(path.relative_to(self.folder)) not in names:
-                path.unlink()
+        self._names = {name for name in listed.stdout.split("\0")
+                       if name and (ROOT / name).is_file()}
+        _make_same(ROOT, self._clean, self._names)
+
+    def refresh(self):
+        """Mends it."""
+        _make_same(self._clean, self.folder, self._names)
 
     def build(self, scenario, kdir, log):
         """Builds the modules. Returns where they are, or None if they can't be built."""
