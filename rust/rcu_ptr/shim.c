@@ -214,6 +214,11 @@ bool rcu_ptr_shim_cpu_online(int cpu)
 	return cpu_online(cpu);
 }
 
+bool rcu_ptr_shim_cpu_dying(int cpu)
+{
+	return cpu_dying(cpu);
+}
+
 /* Work items. */
 
 void rcu_ptr_shim_init_rcu_work(struct rcu_work *work, work_func_t func)

@@ -47,6 +47,7 @@ void *rcu_ptr_shim_per_cpu(void __percpu *base, int cpu);
 int rcu_ptr_shim_next_possible_cpu(int cpu);
 int rcu_ptr_shim_nr_cpu_ids(void);
 bool rcu_ptr_shim_cpu_online(int cpu);
+bool rcu_ptr_shim_cpu_dying(int cpu);
 
 void rcu_ptr_shim_init_rcu_work(struct rcu_work *work, work_func_t func);
 void rcu_ptr_shim_init_delayed_work(struct delayed_work *work,

@@ -2,7 +2,7 @@
 
 //! CPUs come and go: a dead one leaves nothing behind.
 
-use super::{monitor, nolock, refill, Rfc};
+use super::{monitor, nolock, refill, state::Monitor, Rfc};
 use crate::sys::hotplug::Callbacks;
 
 /// The engine's callbacks.
@@ -14,11 +14,16 @@ impl Callbacks for KrcHotplug {
     }
 
     /// Deferred objects are taken over (its irq_work may never run again), blocks go back, and what
-    /// was queued starts to wait at once. Timers and work items of the CPU have moved to others by
-    /// themselves.
+    /// was queued starts to wait at once: nobody waits for the monitor. Other timers and work items of
+    /// the CPU have moved to others by themselves.
     fn dead(cpu: i32) {
         let krcp = Rfc::get().krc.of(cpu);
-        krcp.with(|state| state.online = false);
+        krcp.monitor.cancel_sync();
+        krcp.with(|state| {
+            state.online = false;
+            // Nor may the irq_work have been queued that was to arm it.
+            state.monitor = Monitor::Idle;
+        });
         nolock::drain(&krcp);
         refill::drop_cached(&krcp);
         monitor::run(&krcp);

@@ -56,6 +56,29 @@ fn dead_cpu_keeps_nothing(cpu: i32, route: Route) -> Result<(bool, bool)> {
     Ok((freed && pool.all_freed(), empty))
 }
 
+/// Frees on a CPU after its last irq_work has run, as an NMI may, and waits for the objects: while it
+/// is down nothing but its death makes them go, and once it is back the monitor drains it as ever.
+fn freed_by_a_dying_cpu(cpu: i32) -> Result<(bool, bool)> {
+    let defaults = params::no_drain()?;
+    let pool = Pool::new(40)?;
+    let body = || {
+        for object in (0..3).map_while(|_| pool.take()) {
+            // SAFETY: Handed out once, with a field there.
+            unsafe { Route::Nolock.free(object.start, object.at) };
+        }
+    };
+    cpu::while_dying(&body, || cpu::take_down(cpu))??;
+    let late = pool.taken() == 3 && (!CAN_LOOK || thread::wait_for(3000, || pool.all_freed()));
+    drop(defaults);
+    let defaults = params::quick_drain()?;
+    cpu::bring_up(cpu)?;
+    free_on(cpu, &pool, Route::Nolock, 3)?;
+    let after = !CAN_LOOK || thread::wait_for(3000, || pool.all_freed());
+    core::barrier();
+    drop(defaults);
+    Ok((late, after && pool.all_freed()))
+}
+
 /// Whether the statistics say that `cpu` has no cached block.
 fn has_no_blocks(cpu: i32) -> Result<bool> {
     let command = CString::try_from_fmt(fmt!(
@@ -118,6 +141,18 @@ mod tests {
             assert!(freed);
             assert!(empty);
         }
+        Ok(())
+    }
+
+    #[test]
+    fn dying_cpu_frees() -> Result {
+        let Some(cpu) = victim() else {
+            skip(c"needs two CPUs");
+            return Ok(());
+        };
+        let (late, after) = freed_by_a_dying_cpu(cpu)?;
+        assert!(late);
+        assert!(after);
         Ok(())
     }
 

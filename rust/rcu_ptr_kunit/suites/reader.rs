@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn list_goes_on() -> Result {
-        let defaults = params::no_blocks().and_then(|d| params::no_drain().map(|q| (d, q)))?;
+        let defaults = params::no_blocks()?;
         let good = list_between_grace_periods();
         drop(defaults);
         assert!(good?);

@@ -3,7 +3,10 @@
 //! What the interrupted code may have been doing: read off the CPU, where a function is called from
 //! anywhere.
 
-use super::{generated as sys, preempt::PreemptOff};
+use super::{
+    generated as sys,
+    preempt::{OnCpu, PreemptOff},
+};
 use kernel::{bindings, types::NotThreadSafe};
 
 /// The context of the caller, without the [`PreemptOff`] that it has taken itself.
@@ -45,7 +48,7 @@ pub(crate) fn may_lock() -> bool {
 }
 
 /// The CPU that runs this.
-pub(crate) fn this_cpu(_pin: &PreemptOff) -> i32 {
+pub(crate) fn this_cpu(_on: &impl OnCpu) -> i32 {
     // SAFETY: No requirements.
     unsafe { sys::rcu_ptr_shim_this_cpu_id() }
 }
@@ -54,6 +57,17 @@ pub(crate) fn this_cpu(_pin: &PreemptOff) -> i32 {
 pub(crate) fn is_online(cpu: i32) -> bool {
     // SAFETY: No requirements.
     unsafe { sys::rcu_ptr_shim_cpu_online(cpu) }
+}
+
+/// Whether `cpu` is on its way down, and so far that only NMIs run there besides what takes it down:
+/// the engines' callbacks for dead CPUs are still to come.
+///
+/// # Context
+///
+/// Any, NMI included, on that CPU.
+pub(crate) fn is_going(cpu: i32) -> bool {
+    // SAFETY: No requirements.
+    !is_online(cpu) && unsafe { sys::rcu_ptr_shim_cpu_dying(cpu) }
 }
 
 /// Proof that no CPU comes or goes, until it is dropped.

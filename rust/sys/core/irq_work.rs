@@ -4,7 +4,7 @@
 //!
 //! C header: [`include/linux/irq_work.h`](srctree/include/linux/irq_work.h)
 
-use super::{generated as sys, preempt::OnCpu, work::Handler};
+use super::{context, generated as sys, preempt::OnCpu, work::Handler};
 use kernel::{bindings, prelude::*, types::Opaque};
 
 /// When the handler of an [`IrqWork`] runs.
@@ -52,13 +52,18 @@ impl<H: Handler> IrqWork<H> {
         this.handler.run();
     }
 
-    /// Queues the item on this CPU unless it is queued already.
+    /// Queues the item on this CPU unless it is queued already. Not so where the CPU is on its way
+    /// down: it has run its last item, and one that is queued now stays so until the CPU is back,
+    /// with [`Self::sync()`] waiting. The callbacks for dead CPUs have to do what it would have done.
     ///
     /// # Context
     ///
     /// Any, NMI included.
     #[inline]
-    pub(crate) fn queue(&self, _on: &impl OnCpu) {
+    pub(crate) fn queue(&self, on: &impl OnCpu) {
+        if context::is_going(context::this_cpu(on)) {
+            return;
+        }
         // SAFETY: The item is initialised.
         unsafe { bindings::irq_work_queue(self.work.get()) };
     }

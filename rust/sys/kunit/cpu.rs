@@ -3,7 +3,13 @@
 //! CPUs: which there are, taking one down and up, and in which context this is.
 
 use super::generated as sys;
-use kernel::{bindings, error::to_result, prelude::*};
+use ::core::ptr;
+use kernel::{
+    bindings,
+    error::to_result,
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+};
 
 /// CPUs that are up, in order.
 pub(crate) fn online() -> impl Iterator<Item = i32> + Clone {
@@ -47,6 +53,45 @@ pub(crate) fn take_down(cpu: i32) -> Result {
 pub(crate) fn bring_up(cpu: i32) -> Result {
     // SAFETY: No requirements.
     to_result(unsafe { bindings::add_cpu(cpu as c_uint) })
+}
+
+/// What runs on a CPU that goes down.
+static DYING: Atomic<*mut c_void> = Atomic::new(ptr::null_mut());
+
+/// Calls `f`, and meanwhile `body` on each CPU that goes down: as late as can be, when it has run
+/// its last irq_work, with interrupts off. What comes then otherwise are NMIs.
+///
+/// # Context
+///
+/// May sleep. One caller at a time.
+pub(crate) fn while_dying<R>(body: &(dyn Fn() + Sync), f: impl FnOnce() -> R) -> Result<R> {
+    // A state of machines that are none of ours, just where it has to be.
+    const STATE: bindings::cpuhp_state = bindings::cpuhp_state_CPUHP_AP_IRQ_MIPS_GIC_STARTING;
+    let mut wide = body;
+    // ORDERING: The registration below orders it.
+    DYING.store((&raw mut wide).cast(), Relaxed);
+    // SAFETY: The callback stays valid until it is removed below; the name is static.
+    to_result(unsafe {
+        bindings::__cpuhp_setup_state(
+            STATE,
+            c"rcu_ptr_kunit:dying".as_char_ptr(),
+            false,
+            None,
+            Some(dying),
+            false,
+        )
+    })?;
+    let ret = f();
+    // SAFETY: Set up above.
+    unsafe { bindings::__cpuhp_remove_state(STATE, false) };
+    Ok(ret)
+}
+
+extern "C" fn dying(_cpu: c_uint) -> c_int {
+    let wide = DYING.load(Relaxed).cast::<&(dyn Fn() + Sync)>();
+    // SAFETY: Set before the callback was registered, and valid until it is removed.
+    unsafe { (*wide)() };
+    0
 }
 
 /// Where code runs.
