@@ -5,7 +5,7 @@
 //!
 //! What is closed joins the batch that waits for the grace period that it needs, so a CPU has few of
 //! them however many blocks it fills. A batch is freed by the callback of its grace period
-//! ([`BatchWork`]), or earlier if somebody on this CPU sees that this is over ([`poll()`]): callbacks
+//! ([`BatchWork`]), or earlier if somebody on this CPU sees that this is over ([`EarlyWork`]): callbacks
 //! come with a tick.
 
 use super::{
@@ -265,13 +265,14 @@ impl Handler for EarlyWork {
             let Some((index, batch)) = taken else {
                 return;
             };
-            free(krcp, index, batch);
+            let freed = free(krcp, index, batch);
+            krcp.events.freed_early.add(freed as u64, Relaxed);
         }
     }
 }
 
-/// Frees a batch whose grace period is over.
-fn free(krcp: &Krcp, index: usize, batch: Batch) {
+/// Frees a batch whose grace period is over. Returns how many objects it had.
+fn free(krcp: &Krcp, index: usize, batch: Batch) -> usize {
     let number = batch.snap.number();
     let mut counts = trace::Counts::new();
     let ready = batch.snap.is_over();
@@ -284,7 +285,7 @@ fn free(krcp: &Krcp, index: usize, batch: Batch) {
         debug::warn_early(core::ptr::null());
         let lost = all.mixed + all.list;
         krcp.events.leaked.add(lost as u64, Relaxed);
-        return;
+        return 0;
     }
     let mut list = reclaim::mark(krcp, &mut blocks, list);
     while let Some(mut block) = blocks.pop() {
@@ -301,6 +302,7 @@ fn free(krcp: &Krcp, index: usize, batch: Batch) {
         gp::cond_resched();
     }
     trace::batch_end(krcp.cpu, Some(index), counts, number);
+    counts.mixed + counts.list
 }
 
 /// Keeps an emptied block as a spare, or gives its page back.

@@ -385,6 +385,7 @@ impl Krcp {
                 queued_list: e.list.load(Relaxed),
                 queued_sync: e.sync.load(Relaxed),
                 freed: e.freed.load(Relaxed),
+                freed_early: e.freed_early.load(Relaxed),
                 leaked: e.leaked.load(Relaxed),
                 batches: e.batches.load(Relaxed),
                 batches_busy: e.batches_busy.load(Relaxed),
