@@ -43,14 +43,16 @@ const HURRY_OBJECTS: usize = 4 * Page::CAPACITY;
 /// How an armed monitor is told from an idle one at jiffy 0.
 const ARMED: usize = 1 << (usize::BITS - 1);
 
-/// Wakes the monitor if it is idle: something has to be drained one day.
+/// Wakes the monitor if it is idle, or sleeps for longer than the drain interval is by now: something
+/// has to be drained one day.
 ///
 /// # Context
 ///
 /// Any, NMI included, on this CPU.
 #[inline]
 pub(super) fn wake(krcp: &Krcp, on: &impl OnCpu) {
-    if krcp.expires.load(Relaxed) == 0 {
+    let expires = krcp.expires.load(Relaxed);
+    if expires == 0 || remaining(expires & !ARMED) > params::drain_jiffies() {
         krcp.tick.queue(on);
     }
 }
@@ -106,6 +108,14 @@ fn interval() -> usize {
     params::drain_jiffies().saturating_sub(1).max(1)
 }
 
+/// Sets when the current block is closed next: if it is idle, or the drain interval has become shorter.
+fn plan(krcp: &Krcp, idle: bool) {
+    if idle || remaining(krcp.drain_at.load(Relaxed) & !ARMED) > interval() {
+        krcp.drain_at
+            .store(jiffies().wrapping_add(interval()), Relaxed);
+    }
+}
+
 /// What a tick does for NMI: collects, and arms the monitor.
 pub(super) struct Tick(pub(super) KrcpRef);
 
@@ -119,10 +129,7 @@ impl Handler for Tick {
         scan_current(krcp);
         refill::start(krcp);
         let busy = batch::start(krcp, &irqs) != Start::Nothing;
-        if krcp.expires.load(Relaxed) == 0 {
-            krcp.drain_at
-                .store(jiffies().wrapping_add(interval()), Relaxed);
-        }
+        plan(krcp, krcp.expires.load(Relaxed) == 0);
         arm(krcp, if busy { 1 } else { interval() }, &irqs);
     }
 }
@@ -142,6 +149,7 @@ impl Handler for MonitorTimer {
         // before is seen below.
         krcp.expires.store(0, Relaxed);
         let mut came = false;
+        plan(krcp, false);
         let due = remaining(krcp.drain_at.load(Relaxed) & !ARMED) == 0;
         if due {
             let this = This { on: &irqs, krcp };

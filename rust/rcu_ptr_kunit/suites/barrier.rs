@@ -94,6 +94,26 @@ fn many_at_once() -> Result<(usize, bool)> {
     Ok((left.load(Relaxed), pool.all_freed()))
 }
 
+/// So many objects that workers free them for longer than a grace period takes. Returns how many of
+/// them a barrier left.
+fn a_crowd(objects: usize) -> Result<(usize, bool)> {
+    let pool = Pool::new(objects)?;
+    for object in (0..objects).map_while(|_| pool.take()) {
+        // SAFETY: Handed out once, with a field there.
+        unsafe { Route::Kvfree.free(object.start, object.at) };
+    }
+    core::barrier();
+    let left = if CAN_LOOK {
+        pool.objects().iter().filter(|o| o.is_intact()).count()
+    } else {
+        0
+    };
+    // Whatever the barrier left is to be back before the pool goes.
+    core::barrier();
+    let freed = thread::wait_for(5000, || pool.all_freed());
+    Ok((left, freed))
+}
+
 /// What became of objects that found the lock held, on a CPU that keeps its interrupts off.
 struct Deferred {
     /// How many there were.
@@ -195,6 +215,15 @@ mod tests {
     fn many_barriers_at_once() -> Result {
         let (left, freed) = many_at_once()?;
         assert!(left == 0 && freed);
+        Ok(())
+    }
+
+    #[test]
+    fn waits_for_many() -> Result {
+        for _ in 0..5 {
+            let (left, freed) = a_crowd(scaled(40_000))?;
+            assert!(left == 0 && freed);
+        }
         Ok(())
     }
 

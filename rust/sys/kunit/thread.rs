@@ -108,7 +108,8 @@ pub(crate) fn cond_resched() {
 
 /// Waits until `done` says so, `msecs` at most. Returns whether it did.
 pub(crate) fn wait_for(msecs: u32, mut done: impl FnMut() -> bool) -> bool {
-    for _ in 0..msecs / 2 {
+    let start = now();
+    while now() - start < i64::from(msecs) * 1_000_000 {
         if done() {
             return true;
         }
