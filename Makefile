@@ -3,7 +3,7 @@
 # For people: 'make help'. Kbuild reads Kbuild, not this file.
 
 .DEFAULT_GOAL := modules
-.PHONY: all modules run test mutants bench check clean distclean kernel rust-analyzer rustfmt env help
+.PHONY: all modules run test sweep mutants bench check clean distclean kernel rust-analyzer rustfmt env help
 
 # Every script parallelises by itself.
 .NOTPARALLEL:
@@ -18,6 +18,9 @@ help:
 #:   make run             boot a kernel with the modules, run the self-tests and a
 #:                        short demonstration; sets up everything that is missing
 #:   make test            the whole suite over the scenarios of qemu/configs/CFLIST
+#:   make sweep FUNC=NAME[,NAME] [MODULE=NAME] [CMD='COMMAND'] [SCENARIO=BASE]
+#:                        an NMI at every instruction of these functions of a module or
+#:                        of vmlinux; docs/testing.md says how to use it for other code
 #:   make mutants         break the modules on purpose, one patch of qemu/mutants/ after
 #:                        the other: do the tests notice? MUTANT="A B*" for some of them
 #:   make bench           the costs beside those of the kernel's own functions, as tables
@@ -59,6 +62,10 @@ modules:
 
 run test:
 	@scripts/qemu.sh $@
+
+sweep:
+	@FUNC='$(FUNC)' MODULE='$(MODULE)' CMD='$(CMD)' ENGINE='$(ENGINE)' SCENARIO='$(SCENARIO)' \
+		scripts/sweep.sh
 
 mutants:
 	@set -f; scripts/mutants.sh $$MUTANT

@@ -1,20 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0
 """Where the instructions of a module, or of functions of the kernel, start: NAME.insns.
 
-One instruction a line: SECTION OFFSET LENGTH FUNCTION. The offset is within the section, in hex;
-the length in bytes, decimal. The function is the symbol that the instruction is in, or '-' for what
-stands between functions. The sections of a loaded module are where /sys/module/NAME/sections says.
+One instruction a line: SECTION OFFSET LENGTH FUNCTION FLAGS. The offset is within the section, in
+hex; the length in bytes, decimal. The function is the symbol that the instruction is in, or '-' for
+what stands between functions. The flags are those of lib/flow.py, or '-'. The sections of a loaded
+module are where /sys/module/NAME/sections says.
 """
 
+import itertools
 import os
+import pathlib
 import re
 import struct
 import subprocess
 
+from . import flow
 from .errors import SetupError
 
 SECTION = re.compile(r"^Disassembly of section (\S+):$")
-INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+([0-9a-f]{2,}(?: [0-9a-f]{2,})*)\s*(?:\t|$)")
+INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+([0-9a-f]{2,}(?: [0-9a-f]{2,})*)\s*(?:\t(.*)|$)")
+RELOCATION = re.compile(r"^\s*[0-9a-f]+:\s+R_\w+\s+(\S+)")
 SHT_SYMTAB = 2
 STT_FUNC = 2
 SHN_LORESERVE = 0xff00
@@ -57,34 +62,43 @@ class _Elf:
 
 
 def parse(text, functions, addresses):
-    """Makes the lines out of what objdump -d printed."""
-    lines = []
+    """Makes the lines out of what objdump -d -r printed."""
+    # (section, offset, function, instruction)
+    found = []
     section, spans, base, at = None, [], 0, 0
     for line in text.splitlines():
-        found = SECTION.match(line)
-        if found:
-            section = found.group(1)
+        match = SECTION.match(line)
+        if match:
+            section = match.group(1)
             spans, base, at = functions.get(section, []), addresses.get(section, 0), 0
             continue
-        found = INSTRUCTION.match(line) if section else None
-        if not found:
+        match = RELOCATION.match(line)
+        if match and found:
+            found[-1][3].symbol = match.group(1)
             continue
-        address = int(found.group(1), 16)
-        length = len(found.group(2).replace(" ", "")) // 2
+        match = INSTRUCTION.match(line) if section else None
+        if not match:
+            continue
+        address = int(match.group(1), 16)
+        length = len(match.group(2).replace(" ", "")) // 2
         while at < len(spans) and spans[at][1] <= address:
             at += 1
         inside = at < len(spans) and spans[at][0] <= address
-        name = spans[at][2] if inside else "-"
-        lines.append(f"{section} {address - base:x} {length} {name}")
-    return lines
+        insn = flow.Insn(address, length, (match.group(3) or "").strip())
+        found.append((section, address - base, spans[at][2] if inside else "-", insn))
+    for (_, name), group in itertools.groupby(found, lambda one: (one[0], one[2])):
+        if name != "-":
+            flow.annotate([insn for *_, insn in group])
+    return [f"{section} {offset:x} {insn.length} {name} {''.join(sorted(insn.flags)) or '-'}"
+            for section, offset, name, insn in found]
 
 
 def generate(objdump, path, functions=()):
     """Disassembles a file, or some functions in it."""
     elf = _Elf(path)
-    argv = [objdump, "-d", "-w", str(path)]
+    argv = [objdump, "-d", "-r", "-w", str(path)]
     if functions:
-        argv.insert(2, f"--disassemble-symbols={','.join(functions)}")
+        argv.insert(3, f"--disassemble-symbols={','.join(functions)}")
     try:
         done = subprocess.run(argv, check=False, capture_output=True, text=True)
     except OSError as error:
@@ -103,7 +117,9 @@ def generate(objdump, path, functions=()):
 def of_module(objdump, path):
     """The same for a module, kept beside it for as long as it doesn't change."""
     kept = path.with_suffix(".insns")
-    if not kept.exists() or kept.stat().st_mtime_ns <= path.stat().st_mtime_ns:
+    sources = [path, pathlib.Path(__file__), pathlib.Path(flow.__file__)]
+    if not kept.exists() or \
+            kept.stat().st_mtime_ns <= max(source.stat().st_mtime_ns for source in sources):
         part = path.with_suffix(f".insns.{os.getpid()}")
         part.write_text(generate(objdump, path), encoding="utf-8")
         part.replace(kept)

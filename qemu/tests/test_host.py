@@ -135,6 +135,27 @@ ffff800080010000: d503201f     \tnop
 ffff800080010004: d65f03c0     \tret
 """
 
+# Both sides of a key, a panic, a loop, a warning, and a load of %ss.
+FLOW = """
+Disassembly of section .text:
+
+0000000000000000 <f>:
+       0: 83 3d 00 00 00 00 00         \tcmpl\t$0, (%rip)              # 0x7 <f+0x7>
+\t\t0000000000000002:  R_X86_64_PC32\trcu_ptr_lockless_key-0x5
+       7: 7e 06                        \tjle\t0xf <f+0xf>
+       9: 90                           \tnop
+       a: eb 08                        \tjmp\t0x14 <f+0x14>
+       f: 90                           \tnop
+      10: 0f 0b                        \tud2
+      12: 8e d0                        \tmovl\t%eax, %ss
+      14: 75 fe                        \tjne\t0x14 <f+0x14>
+      16: 74 01                        \tje\t0x19 <f+0x19>
+      18: c3                           \tretq
+      19: 31 ff                        \txorl\t%edi, %edi
+      1b: e8 00 00 00 00               \tcallq\t0x20 <f+0x20>
+\t\t000000000000001c:  R_X86_64_PLT32\t_RNv4core9panicking5panic-0x4
+"""
+
 
 class Instructions(unittest.TestCase):
     """NAME.insns."""
@@ -142,17 +163,23 @@ class Instructions(unittest.TestCase):
     def test_llvm(self):
         functions = {".text": [(0, 5, "first"), (8, 13, "second")], ".init.text": [(0, 5, "init")]}
         self.assertEqual(insns.parse(LLVM, functions, {}), [
-            ".text 0 1 first", ".text 1 3 first", ".text 4 1 first", ".text 5 3 -",
-            ".text 8 4 second", ".text c 1 second", ".init.text 0 5 init"])
+            ".text 0 1 first b", ".text 1 3 first -", ".text 4 1 first -", ".text 5 3 - -",
+            ".text 8 4 second b", ".text c 1 second -", ".init.text 0 5 init b"])
 
     def test_gnu(self):
         self.assertEqual(insns.parse(GNU, {".text": [(0, 11, "first")]}, {}),
-                         [".text 0 10 first", ".text a 1 first"])
+                         [".text 0 10 first b", ".text a 1 first -"])
 
     def test_linked(self):
         base = 0xffff800080010000
         self.assertEqual(insns.parse(ARM64, {".text": [(base + 4, base + 8, "last")]},
-                                     {".text": base}), [".text 0 4 -", ".text 4 4 last"])
+                                     {".text": base}), [".text 0 4 - -", ".text 4 4 last b"])
+
+    def test_flow(self):
+        lines = insns.parse(FLOW, {".text": [(0, 32, "f")]}, {})
+        self.assertEqual([(line.split()[1], line.split()[4]) for line in lines], [
+            ("0", "b"), ("7", "-"), ("9", "bk"), ("a", "k"), ("f", "bo"), ("10", "o"), ("12", "bo"),
+            ("14", "bs"), ("16", "b"), ("18", "b"), ("19", "bp"), ("1b", "p")])
 
 
 if __name__ == "__main__":

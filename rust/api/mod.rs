@@ -10,9 +10,11 @@
 //! |---|---|
 //! | [`RcuBox`] | after a grace period, when it is dropped |
 //! | [`RcuDropBox`] | the same, and runs a destructor first |
+//! | [`RcuNolockBox`] | the same as [`RcuBox`], and is made and dropped in any context, NMI too |
 //! | [`CacheBox`] | the same, for use by its [`Cache`], in any context |
 //! | [`NewBox`] | at once, for use by its [`Cache`], in any context |
 //! | [`free_mightsleep()`] | after a grace period, with no field in the object |
+//! | [`try_free_nolock()`] | the same in any context, if there is room |
 //!
 //! ```ignore
 //! #[pin_data]
@@ -53,7 +55,9 @@ mod slot;
 pub(crate) use cache::{Cache, CacheBox, NewBox};
 pub(crate) use cache_slot::{CacheSlot, CacheTable};
 pub(crate) use field::{impl_has_rcu_ptr, HasRcuPtr, RcuPtr};
-pub(crate) use rcu_box::{free_mightsleep, DropBeforeGp, RcuBox, RcuDropBox};
+pub(crate) use rcu_box::{
+    free_mightsleep, try_free_nolock, DropBeforeGp, RcuBox, RcuDropBox, RcuNolockBox,
+};
 pub(crate) use slot::RcuSlot;
 
 /// Waits until everything queued before the call is freed, by whichever module (`rcu_ptr_barrier()`).

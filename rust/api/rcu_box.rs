@@ -6,12 +6,19 @@ use super::{
     field::{raw_field, HasRcuPtr},
     sys,
 };
-use core::{marker::PhantomData, mem::needs_drop, ops::Deref, ptr::NonNull};
+use core::{
+    convert::Infallible,
+    marker::PhantomData,
+    mem::{needs_drop, ManuallyDrop},
+    ops::Deref,
+    ptr::NonNull,
+};
 use kernel::{
     alloc::{Allocator, Flags},
     prelude::*,
     sync::rcu,
 };
+use pin_init::raw_init;
 
 /// Owns a `T` whose memory is freed after a grace period when the box is dropped
 /// (`rcu_ptr_kvfree()`).
@@ -86,7 +93,7 @@ impl<T: HasRcuPtr> RcuBox<T> {
 
     /// Gives up ownership, for [`RcuBox::from_raw()`].
     pub(super) fn into_raw(self) -> NonNull<T> {
-        core::mem::ManuallyDrop::new(self).0
+        ManuallyDrop::new(self).0
     }
 
     /// The box around what [`RcuBox::into_raw()`] gave.
@@ -127,6 +134,95 @@ impl<T: HasRcuPtr> Drop for RcuBox<T> {
         // SAFETY: By the type invariants the object is live and owned, and of a kind that the core
         // frees; its field is an `RcuPtr` by the contract of `HasRcuPtr`, in the first page.
         unsafe { sys::kvfree(self.0, raw_field(self.0)) };
+    }
+}
+
+/// An [`RcuBox`] for any context: made there, and dropped there, NMI included
+/// (`rcu_ptr_kfree_nolock()`).
+///
+/// # Context
+///
+/// May be dropped anywhere, in NMI too.
+///
+/// # Invariants
+///
+/// Those of the box inside, which is never dropped; the object may be one of kmalloc_nolock() too.
+pub(crate) struct RcuNolockBox<T: HasRcuPtr>(ManuallyDrop<RcuBox<T>>);
+
+impl<T: HasRcuPtr> RcuNolockBox<T> {
+    /// kmalloc_nolock() gives no more.
+    const ALIGNED: () = assert!(
+        align_of::<T>() <= align_of::<u64>(),
+        "kmalloc_nolock() aligns to 8 bytes"
+    );
+
+    /// Allocates a `T` with kmalloc_nolock() and initialises it. Where there is no memory, or the
+    /// allocator's lock is not free, `init` comes back.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included; `init` has to be fit for it.
+    ///
+    /// # Errors
+    ///
+    /// `init` itself. That happens: an NMI that can't go on without the object drops what it has to
+    /// tell, or keeps an object in reserve.
+    #[inline]
+    pub(crate) fn new<I: PinInit<T, Infallible>>(init: I) -> Result<Self, I> {
+        let () = Self::ALIGNED;
+        let () = RcuBox::<T>::NO_DESTRUCTOR;
+        let Some(object) = NonNull::new(sys::kmalloc_nolock(size_of::<T>()).cast::<T>()) else {
+            return Err(init);
+        };
+        // SAFETY: Fresh memory, large enough and aligned for a `T`, which stays where it is.
+        unsafe { raw_init(object.as_ptr(), init) };
+        // INVARIANT: A live, pinned `T`, owned by the box.
+        Ok(Self(ManuallyDrop::new(RcuBox(object, PhantomData))))
+    }
+
+    /// The object for a reader: see [`RcuBox::read()`].
+    ///
+    /// # Context
+    ///
+    /// Any.
+    pub(crate) fn read<'rcu>(&self, guard: &'rcu rcu::Guard) -> &'rcu T {
+        self.0.read(guard)
+    }
+}
+
+impl<T: HasRcuPtr> RcuNolockBox<T> {
+    /// The same object in a box that must not be dropped in NMI.
+    pub(crate) fn into_inner(self) -> RcuBox<T> {
+        let this = ManuallyDrop::new(self);
+        // INVARIANT: That of the box inside, which this one no longer owns.
+        RcuBox(this.0 .0, PhantomData)
+    }
+}
+
+impl<T: HasRcuPtr> From<RcuBox<T>> for RcuNolockBox<T> {
+    #[inline]
+    fn from(inner: RcuBox<T>) -> Self {
+        // INVARIANT: That of the box.
+        Self(ManuallyDrop::new(inner))
+    }
+}
+
+impl<T: HasRcuPtr> Deref for RcuNolockBox<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: HasRcuPtr> Drop for RcuNolockBox<T> {
+    #[inline]
+    fn drop(&mut self) {
+        let object = self.0 .0;
+        // SAFETY: By the type invariants the object is live and owned, and of a kind that the core
+        // frees; its field is an `RcuPtr` by the contract of `HasRcuPtr`, in the first page. The
+        // box inside is not used any more.
+        unsafe { sys::kfree_nolock(object, raw_field(object)) };
     }
 }
 
@@ -188,4 +284,28 @@ pub(crate) fn free_mightsleep<T, A: Allocator>(object: Pin<Box<T, A>>) {
     let raw = Box::into_raw(unsafe { Pin::into_inner_unchecked(object) });
     // SAFETY: The box owned a live object of one of the kernel's allocators; boxes are never null.
     unsafe { sys::kvfree_mightsleep(NonNull::new_unchecked(raw)) };
+}
+
+/// Frees the memory of a box after a grace period, with no field in the object and from anywhere
+/// (`rcu_ptr_try_kfree_nolock()`). A `T` that needs a destructor does not compile.
+///
+/// # Context
+///
+/// Any, NMI included.
+///
+/// # Errors
+///
+/// The box, where there is no room: in NMI it can't be dropped, so it has to go somewhere.
+pub(crate) fn try_free_nolock<T, A: Allocator>(
+    object: Pin<Box<T, A>>,
+) -> Result<(), Pin<Box<T, A>>> {
+    const { assert!(!needs_drop::<T>() && size_of::<T>() != 0) };
+    // SAFETY: The object stays where it is.
+    let raw = Box::into_raw(unsafe { Pin::into_inner_unchecked(object) });
+    // SAFETY: The box owned a live object of one of the kernel's allocators; boxes are never null.
+    if unsafe { sys::try_kfree_nolock(NonNull::new_unchecked(raw)) } {
+        return Ok(());
+    }
+    // SAFETY: From `into_raw()` above, not taken, and pinned all the time.
+    Err(unsafe { Pin::new_unchecked(Box::from_raw(raw)) })
 }

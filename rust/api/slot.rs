@@ -2,7 +2,10 @@
 
 //! A place that readers look into under RCU while a writer exchanges what is there.
 
-use super::{field::HasRcuPtr, rcu_box::RcuBox};
+use super::{
+    field::HasRcuPtr,
+    rcu_box::{RcuBox, RcuNolockBox},
+};
 use core::ptr::NonNull;
 use core::{marker::PhantomData, ptr};
 use kernel::sync::{
@@ -60,6 +63,18 @@ impl<T: HasRcuPtr> RcuSlot<T> {
         let old = NonNull::new(self.object.xchg(new, Full))?;
         // SAFETY: By the type invariants; the exchange has given it to this caller alone.
         Some(unsafe { RcuBox::from_raw(old) })
+    }
+}
+
+impl<T: HasRcuPtr> RcuSlot<T> {
+    /// As [`RcuSlot::swap()`], in any context: what comes out may be dropped there too.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    pub(crate) fn swap_nolock(&self, object: Option<RcuNolockBox<T>>) -> Option<RcuNolockBox<T>> {
+        let object = object.map(RcuNolockBox::into_inner);
+        self.swap(object).map(RcuNolockBox::from)
     }
 }
 

@@ -3,18 +3,23 @@
 //! What the tests need from files. They run in threads of the kernel, which see no file system, so
 //! module init reads it for them.
 
-use crate::{nmi::code::Code, sys::text};
+use crate::{
+    nmi::{code::Code, sweep::Sweep},
+    sys::text,
+};
 use kernel::prelude::*;
 
 /// What was read.
 pub(crate) struct Files {
     /// Instructions of `sweep_module`, and of the kernel.
     code: [Option<Code>; 2],
+    /// The sweep of `sweep_module`, which goes on from case to case.
+    sweep: Option<Sweep>,
 }
 
 kernel::sync::global_lock! {
     // SAFETY: `read()` initialises it in module init, before any suite runs.
-    unsafe(uninit) static FILES: Mutex<Files> = Files { code: [None, None] };
+    unsafe(uninit) static FILES: Mutex<Files> = Files { code: [None, None], sweep: None };
 }
 
 /// Reads the files that are there.
@@ -39,12 +44,28 @@ pub(crate) fn read() {
 ///
 /// Module exit.
 pub(crate) fn forget() {
-    FILES.lock().code = [None, None];
+    let mut files = FILES.lock();
+    files.code = [None, None];
+    files.sweep = None;
 }
 
-/// The instructions of `sweep_module`, once.
-pub(crate) fn take_module() -> Option<Code> {
-    FILES.lock().code[0].take()
+/// Calls `f` with the sweep of `sweep_module`, `None` where there is no list of its instructions.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn with_sweep<R>(
+    lockless: Option<bool>,
+    f: impl FnOnce(&mut Sweep) -> Result<R>,
+) -> Result<Option<R>> {
+    let mut files = FILES.lock();
+    if files.sweep.is_none() {
+        let Some(code) = files.code[0].take() else {
+            return Ok(None);
+        };
+        files.sweep = Some(Sweep::of(code, lockless)?);
+    }
+    files.sweep.as_mut().map(f).transpose()
 }
 
 /// The instructions of functions of the kernel, once.

@@ -54,6 +54,13 @@ pub(crate) fn no_drain() -> Result<Defaults> {
     Ok(defaults)
 }
 
+/// Objects are drained a jiffy after the first came.
+pub(crate) fn quickest_drain() -> Result<Defaults> {
+    let defaults = Defaults(());
+    set!("drain_interval_msec", 4)?;
+    Ok(defaults)
+}
+
 /// Refills pause for 100 ms after memory pressure, and draining takes its time.
 pub(crate) fn short_pause() -> Result<Defaults> {
     let defaults = Defaults(());

@@ -7,7 +7,8 @@
 //! a freed object can be looked at. Under KASAN nobody may look; there, and everywhere else,
 //! destroying the cache proves that every object came back.
 
-use crate::sys::mem::{Checks, RawCache};
+pub(crate) use crate::sys::mem::Checks;
+use crate::sys::mem::RawCache;
 use core::ptr::NonNull;
 use kernel::{
     prelude::*,
@@ -114,11 +115,26 @@ impl Pool {
     ///
     /// May sleep.
     pub(crate) fn with(count: usize, size: usize, at: usize) -> Result<Self> {
+        Self::with_checks(count, size, at, Checks::Poison)
+    }
+
+    /// As [`Pool::with()`], from a cache with `checks`. Without them nobody can tell whether an
+    /// object is freed; that all came back shows at the end.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn with_checks(
+        count: usize,
+        size: usize,
+        at: usize,
+        checks: Checks,
+    ) -> Result<Self> {
         let mut pool = Pool {
             objects: KVVec::with_capacity(count, GFP_KERNEL)?,
             kept: KVVec::with_capacity(count / KEEP + 1, GFP_KERNEL)?,
             next: Atomic::new(0),
-            cache: RawCache::new("rcu_ptr_kunit_pool", size, Checks::Poison)?,
+            cache: RawCache::new("rcu_ptr_kunit_pool", size, checks)?,
         };
         for number in 0..count {
             if number % KEEP == 0 {

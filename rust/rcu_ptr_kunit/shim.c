@@ -134,7 +134,8 @@ void rcu_ptr_kunit_cond_resched(void)
 static void overflow(struct perf_event *event, struct perf_sample_data *data,
 		     struct pt_regs *regs)
 {
-	rcu_ptr_kunit_rs_hook(event->overflow_handler_context);
+	rcu_ptr_kunit_rs_hook(event->overflow_handler_context,
+			      instruction_pointer(regs));
 }
 
 #ifdef CONFIG_X86

@@ -38,12 +38,12 @@ impl<'a> Actor<'a> {
         }
     }
 
-    /// The handler.
+    /// The handler. Returns whether it was one of those that act.
     ///
     /// # Context
     ///
     /// Any, NMI included.
-    pub(crate) fn fire(&self) {
+    pub(crate) fn fire(&self) -> bool {
         let counter = if cpu::context() == Context::Nmi {
             &self.inside
         } else {
@@ -51,7 +51,7 @@ impl<'a> Actor<'a> {
         };
         counter.add(1, Relaxed);
         if self.left.load(Relaxed) <= 0 || self.left.fetch_sub(1, Relaxed) <= 0 {
-            return;
+            return false;
         }
         for object in (0..self.burst).map_while(|_| self.pool.take()) {
             // SAFETY: Handed out once, with a field there.
@@ -63,6 +63,7 @@ impl<'a> Actor<'a> {
             // SAFETY: Just allocated.
             unsafe { self.route.free(object, 0) };
         }
+        true
     }
 
     /// Interrupts that came `in_nmi()`.

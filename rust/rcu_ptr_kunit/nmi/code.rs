@@ -7,6 +7,53 @@ use crate::sys::{file::File, text};
 use core::ops::Range;
 use kernel::{prelude::*, str::CString};
 
+/// What the host knows of an instruction (qemu/lib/flow.py).
+#[derive(Clone, Copy)]
+pub(crate) struct Flags(u8);
+
+impl Flags {
+    const LETTERS: [u8; 5] = *b"bpkos";
+
+    fn parse(text: &str) -> Self {
+        let bit = |letter| Self::LETTERS.iter().position(|l| l == letter);
+        Self(
+            text.as_bytes()
+                .iter()
+                .filter_map(bit)
+                .fold(0, |flags, i| flags | 1 << i),
+        )
+    }
+
+    fn has(self, i: u32) -> bool {
+        self.0 & 1 << i != 0
+    }
+
+    /// A basic block starts here.
+    pub(crate) fn starts_block(self) -> bool {
+        self.has(0)
+    }
+
+    /// It leads to a panic, and nowhere else.
+    pub(crate) fn panics(self) -> bool {
+        self.has(1)
+    }
+
+    /// It runs with engine lockless only.
+    pub(crate) fn needs_lockless(self) -> bool {
+        self.has(2)
+    }
+
+    /// It runs with engine rfc only.
+    pub(crate) fn needs_rfc(self) -> bool {
+        self.has(3)
+    }
+
+    /// The instruction before it puts breakpoints off.
+    pub(crate) fn in_shadow(self) -> bool {
+        self.has(4)
+    }
+}
+
 /// A function: its name in the file, and its instructions.
 pub(crate) struct Function {
     name: Range<usize>,
@@ -19,8 +66,14 @@ pub(crate) struct Code {
     file: File,
     /// Addresses of instructions, in order of the file.
     pub(crate) insns: KVVec<usize>,
+    /// What is known of each.
+    pub(crate) flags: KVVec<Flags>,
     /// Functions, in order of the file.
     pub(crate) functions: KVVec<Function>,
+    /// Instructions of one section each, in order of their addresses.
+    sections: KVVec<Range<usize>>,
+    /// Whether engine lockless runs, where that matters.
+    lockless: Option<bool>,
 }
 
 /// Where a section of `module` was loaded.
@@ -47,7 +100,10 @@ impl Code {
         let mut code = Code {
             file: File::read(&path)?,
             insns: KVVec::new(),
+            flags: KVVec::new(),
             functions: KVVec::new(),
+            sections: KVVec::new(),
+            lockless: None,
         };
         let bytes = code.file.bytes();
         let mut at = 0;
@@ -58,13 +114,18 @@ impl Code {
             let end = at + len.unwrap_or(bytes.len() - at);
             let line = core::str::from_utf8(&bytes[at..end]).map_err(|_| EINVAL)?;
             let mut words = line.split(' ');
-            let (Some(sect), Some(offset), Some(_), Some(name)) =
-                (words.next(), words.next(), words.next(), words.next())
-            else {
+            let (Some(sect), Some(offset), Some(_), Some(name), Some(flags)) = (
+                words.next(),
+                words.next(),
+                words.next(),
+                words.next(),
+                words.next(),
+            ) else {
                 return Err(EINVAL);
             };
             let offset = usize::from_str_radix(offset, 16).map_err(|_| EINVAL)?;
-            let name_at = end - name.len()..end;
+            let name_end = end - flags.len() - 1;
+            let name_at = name_end - name.len()..name_end;
             at = end + 1;
             // What stands between functions is never run; the code of init is gone, and that of
             // alternatives is copied from where it stands.
@@ -88,7 +149,14 @@ impl Code {
                     GFP_KERNEL,
                 )?,
             }
+            match code.sections.last_mut() {
+                Some(last) if code.insns.last().is_some_and(|&i| i < start + offset) => {
+                    last.end = number + 1;
+                }
+                _ => code.sections.push(number..number + 1, GFP_KERNEL)?,
+            }
             code.insns.push(start + offset, GFP_KERNEL)?;
+            code.flags.push(Flags::parse(flags), GFP_KERNEL)?;
         }
         if module == "vmlinux" {
             // All in one section, of which one function is known.
@@ -101,6 +169,43 @@ impl Code {
             }
         }
         Ok(code)
+    }
+
+    /// Says which engine runs.
+    pub(crate) fn choose_engine(&mut self, lockless: bool) {
+        self.lockless = Some(lockless);
+    }
+
+    /// Whether `insn` is out of reach: on the way to a panic, or for the engine that does not run.
+    pub(crate) fn is_excluded(&self, insn: usize) -> bool {
+        let flags = self.flags[insn];
+        flags.panics()
+            || flags.in_shadow()
+            || self.lockless == Some(false) && flags.needs_lockless()
+            || self.lockless == Some(true) && flags.needs_rfc()
+    }
+
+    /// The instructions of the basic block that instruction `insn` starts or is in.
+    pub(crate) fn block(&self, function: &Function, insn: usize) -> Range<usize> {
+        let starts = |&i: &usize| self.flags[i].starts_block();
+        let start = (function.insns.start..=insn).rev().find(starts);
+        let end = (insn + 1..function.insns.end).find(starts);
+        start.unwrap_or(function.insns.start)..end.unwrap_or(function.insns.end)
+    }
+
+    /// The instruction that starts at `address`.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    pub(crate) fn at(&self, address: usize) -> Option<usize> {
+        self.sections.iter().find_map(|section| {
+            let insns = self.insns.get(section.clone())?;
+            insns
+                .binary_search(&address)
+                .ok()
+                .map(|i| section.start + i)
+        })
     }
 
     fn find(&self, name: &str) -> Option<usize> {

@@ -5,6 +5,7 @@
 
 pub(crate) mod actor;
 pub(crate) mod code;
+pub(crate) mod except;
 pub(crate) mod storm;
 pub(crate) mod sweep;
 pub(crate) mod workload;

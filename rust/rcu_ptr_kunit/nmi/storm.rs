@@ -22,7 +22,7 @@ pub(crate) enum Weather {
 }
 
 /// Cycles between two overflows: as short as the guest stands under emulation.
-const PERIOD: u64 = 20_000;
+pub(super) const PERIOD: u64 = 20_000;
 
 /// Calls `f` with a storm of `weather` calling `body`; nobody sends an NMI to CPU `spare`: one that is
 /// about to start has no way to take it.

@@ -2,19 +2,25 @@
 
 //! The sweep: an NMI at every instruction of some code, a few instructions at a time, each of which
 //! frees objects; after each group every object must have been freed, once.
+//!
+//! What is not run needs no look: first the entries of all functions, then the first instruction of
+//! each basic block of those that were entered, then the rest of the blocks that were.
 
 use super::{
     actor::Actor,
-    code::Code,
-    workload::{self, Load},
+    code::{Code, Function},
+    except::{self, Kind as Exception},
+    storm,
 };
 use crate::{
     pool::Pool,
     route::Route,
+    scaled,
     sys::{
         core as rcu_ptr, cpu,
         nmi::{
             breakpoint::{Breakpoint, Kind, SLOTS},
+            cycles::Cycles,
             Hook,
         },
         thread,
@@ -25,6 +31,13 @@ use kernel::{
     prelude::*,
     sync::atomic::{Atomic, Relaxed},
 };
+
+/// NMIs of a group that free something; an instruction in a loop has many more.
+const ACTS: i64 = 16;
+
+/// Objects of a round of samples, and how long one takes.
+const SAMPLED: usize = scaled(20_000);
+const SAMPLE_NSECS: i64 = 2_000_000_000;
 
 /// What became of an instruction.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,48 +50,118 @@ enum State {
     Refused,
 }
 
+/// What makes the code run, and what the NMIs do besides freeing objects.
+pub(crate) struct Stage<'a> {
+    /// For the log.
+    pub(crate) name: &'a str,
+    /// Makes the code run, once.
+    pub(crate) run: &'a dyn Fn() -> Result,
+    /// Runs in each of a group's first NMIs.
+    pub(crate) nmi: &'a (dyn Fn() + Sync),
+    /// Whether all is well, after each group.
+    pub(crate) check: &'a dyn Fn() -> bool,
+    /// How often it runs for a group of which not all are hit.
+    pub(crate) tries: u32,
+    /// When to stop, as [`thread::now()`] counts.
+    pub(crate) end: i64,
+}
+
 /// A sweep of one module, or of some of the kernel's functions.
 pub(crate) struct Sweep {
     code: Code,
     states: KVVec<State>,
+    /// By function, what is known to be out of reach.
+    exceptions: KVVec<Option<Exception>>,
     pool: Pool,
     /// NMIs that came.
     pub(crate) nmis: u64,
     /// Groups of instructions tried.
     pub(crate) groups: u64,
+    /// Where the time went.
+    pub(crate) times: Times,
 }
 
-/// The sums.
+/// Nanoseconds.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Times {
+    /// Setting breakpoints.
+    pub(crate) set: i64,
+    /// The load.
+    pub(crate) run: i64,
+    /// Removing breakpoints.
+    pub(crate) clear: i64,
+    /// The barrier, and a look at all objects.
+    pub(crate) check: i64,
+}
+
+/// The sums, each instruction in one of them.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Totals {
     /// Instructions there are.
     pub(crate) all: usize,
-    /// Instructions that an NMI came before.
+    /// An NMI came before it.
     pub(crate) hit: usize,
-    /// Those in functions of which none was hit.
-    pub(crate) unreached: usize,
-    /// Those where the kernel allows no breakpoint.
+    /// The kernel allows no breakpoint there, or the CPU puts it off.
     pub(crate) refused: usize,
+    /// Leads to a panic and nowhere else.
+    pub(crate) panics: usize,
+    /// Of the engine that is not loaded.
+    pub(crate) other_engine: usize,
+    /// Out of reach for a reason that [`except`] has.
+    pub(crate) named: usize,
+    /// In functions that were never run, for no known reason.
+    pub(crate) unreached: usize,
+    /// On branches that were not taken.
+    pub(crate) branches: usize,
+}
+
+impl Totals {
+    /// Instructions that can be reached, as far as is known.
+    pub(crate) fn reachable(&self) -> usize {
+        self.hit + self.unreached + self.branches
+    }
+}
+
+/// Why an instruction was not hit.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Why {
+    Refused,
+    Panics,
+    OtherEngine,
+    Named(&'static str),
+    Unreached,
+    Branch,
 }
 
 impl Sweep {
-    /// Prepares a sweep of `code`.
+    /// Prepares a sweep of `code`. Of the core module, `lockless` says which engine runs.
     ///
     /// # Context
     ///
     /// May sleep.
-    pub(crate) fn of(code: Code) -> Result<Self> {
+    pub(crate) fn of(code: Code, lockless: Option<bool>) -> Result<Self> {
         let mut states = KVVec::with_capacity(code.insns.len(), GFP_KERNEL)?;
         for _ in 0..code.insns.len() {
             states.push(State::Missed, GFP_KERNEL)?;
         }
-        Ok(Self {
+        let mut exceptions = KVVec::with_capacity(code.functions.len(), GFP_KERNEL)?;
+        for function in code.functions.iter() {
+            let exception = lockless.and_then(|l| except::of(code.name(function), l));
+            exceptions.push(exception, GFP_KERNEL)?;
+        }
+        let mut sweep = Self {
             code,
             states,
+            exceptions,
             pool: Pool::new(64)?,
             nmis: 0,
             groups: 0,
-        })
+            times: Times::default(),
+        };
+        if let Some(lockless) = lockless {
+            sweep.code.choose_engine(lockless);
+        }
+        Ok(sweep)
     }
 
     /// Instructions there are.
@@ -86,31 +169,41 @@ impl Sweep {
         self.states.len()
     }
 
-    /// Tries up to [`SLOTS`] instructions under `load`; with `watch` one slot less, for a data
+    /// Tries up to [`SLOTS`] instructions in `stage`; with `watch` one slot less, for a data
     /// breakpoint on the engine's first word of this CPU (the lock of `rfc`), so that NMIs come with
     /// the lock held.
     ///
     /// # Errors
     ///
-    /// `EBADMSG` when an object was lost, freed early or damaged.
-    fn group(&mut self, insns: &[usize], load: Load, watch: bool) -> Result {
+    /// `EBADMSG` when an object was lost, freed early or damaged, or an NMI was none.
+    fn group(&mut self, insns: &[usize], stage: &Stage<'_>, watch: bool) -> Result {
         let counts: [Atomic<u64>; SLOTS] = array::from_fn(|_| Atomic::new(0));
-        let actor = Actor::new(&self.pool, Route::Nolock, 2, 16);
+        let actor = Actor::new(&self.pool, Route::Nolock, 2, ACTS);
         let bodies: [_; SLOTS] = array::from_fn(|i| {
             let count = &counts[i];
             let actor = &actor;
+            let nmi = stage.nmi;
             move || {
+                if actor.fire() {
+                    nmi();
+                }
                 count.add(1, Relaxed);
-                actor.fire();
             }
         });
-        let fire = || actor.fire();
+        let fire = || {
+            actor.fire();
+        };
         let watcher = Hook::new(&fire);
         let hooks: [_; SLOTS] = array::from_fn(|i| Hook::new(&bodies[i]));
         let mut breakpoints: [Option<Breakpoint<'_>>; SLOTS] = array::from_fn(|_| None);
+        let start = thread::now();
+        let mut wanted = 0;
         for (i, &insn) in insns.iter().take(SLOTS).enumerate() {
             match Breakpoint::new(Kind::Execute, self.code.insns[insn], &hooks[i]) {
-                Ok(breakpoint) => breakpoints[i] = Some(breakpoint),
+                Ok(breakpoint) => {
+                    breakpoints[i] = Some(breakpoint);
+                    wanted += 1;
+                }
                 Err(e) if e == EINVAL => self.states[insn] = State::Refused,
                 Err(e) => return Err(e),
             }
@@ -121,10 +214,20 @@ impl Sweep {
             None => None,
         };
         thread::cond_resched();
-        let ran = workload::run(load);
+        let set = thread::now();
+        let mut ran = Ok(());
+        for _ in 0..stage.tries {
+            let hit = counts.iter().filter(|n| n.load(Relaxed) > 0).count();
+            if ran.is_err() || hit >= wanted {
+                break;
+            }
+            ran = (stage.run)();
+        }
+        let run = thread::now();
         drop(watchpoint);
         drop(breakpoints);
         ran?;
+        let clear = thread::now();
         for (i, &insn) in insns.iter().take(SLOTS).enumerate() {
             if counts[i].load(Relaxed) > 0 {
                 self.states[insn] = State::Hit;
@@ -134,7 +237,7 @@ impl Sweep {
         self.nmis += actor.inside();
         let outside = actor.elsewhere();
         rcu_ptr::barrier();
-        if !self.pool.all_freed() || outside > 0 {
+        if !self.pool.all_freed() || outside > 0 || !(stage.check)() {
             for &insn in insns {
                 pr_err!(
                     "an object was lost or damaged: {:#x}\n",
@@ -143,56 +246,141 @@ impl Sweep {
             }
             return Err(EBADMSG);
         }
-        self.pool.renew()
+        self.pool.renew()?;
+        self.times.set += set - start;
+        self.times.run += run - set;
+        self.times.clear += clear - run;
+        self.times.check += thread::now() - clear;
+        Ok(())
     }
 
-    /// Tries every instruction in functions that `select` takes and that was not hit yet. Functions
-    /// whose first instruction is never run are left out after one look. Stops after `secs` seconds;
-    /// returns how many instructions were not tried for lack of time.
-    pub(crate) fn run(
-        &mut self,
-        load: Load,
-        secs: i64,
-        select: impl Fn(&str) -> bool,
-    ) -> Result<usize> {
-        let end = thread::now() + secs * 1_000_000_000;
-        let watch = load == Load::Heavy;
-        let width = if watch { SLOTS - 1 } else { SLOTS };
-        // The entries first: they tell which functions are run at all.
-        let mut entries = KVVec::new();
-        for function in self.code.functions.iter() {
-            if select(self.code.name(function)) {
-                entries.push(function.insns.start, GFP_KERNEL)?;
+    /// Whether instruction `insn` of function `number` is still to be tried.
+    fn is_open(&self, number: usize, insn: usize) -> bool {
+        self.states[insn] == State::Missed
+            && !self.code.is_excluded(insn)
+            && !matches!(self.exceptions[number], Some(e) if !e.is_tried())
+    }
+
+    /// All groups of `list`. Returns how many instructions were left for lack of time.
+    fn all(&mut self, list: &[usize], stage: &Stage<'_>) -> Result<usize> {
+        for (done, group) in list.chunks(SLOTS).enumerate() {
+            if thread::now() > stage.end {
+                return Ok(list.len() - done * SLOTS);
             }
-        }
-        for (done, group) in entries.chunks(width).enumerate() {
-            if thread::now() > end {
-                return Ok(entries.len() - done * width);
-            }
-            self.group(group, load, watch)?;
-        }
-        let mut rest = KVVec::new();
-        for function in self.code.functions.iter() {
-            let entered = self.states[function.insns.start] != State::Missed;
-            if entered && select(self.code.name(function)) {
-                for insn in function.insns.clone() {
-                    if self.states[insn] == State::Missed {
-                        rest.push(insn, GFP_KERNEL)?;
-                    }
-                }
-            }
-        }
-        for (done, group) in rest.chunks(width).enumerate() {
-            if thread::now() > end {
-                return Ok(rest.len() - done * width);
-            }
-            self.group(group, load, watch)?;
+            self.group(group, stage, false)?;
         }
         Ok(0)
     }
 
-    /// Random groups of instructions that were hit before: two, three or four at once.
-    pub(crate) fn random(&mut self, seed: u64, rounds: usize) -> Result {
+    /// Tries every instruction in functions that `select` takes and that was not hit yet. Functions
+    /// whose first instruction is not run in `stage` are left out after one look, and so are basic
+    /// blocks. Returns how many instructions were left for lack of time.
+    pub(crate) fn run(
+        &mut self,
+        stage: &Stage<'_>,
+        select: impl Fn(&str) -> bool,
+    ) -> Result<usize> {
+        // Those with anything left to try.
+        let mut functions = KVVec::new();
+        let mut entries = KVVec::new();
+        for (number, function) in self.code.functions.iter().enumerate() {
+            let mut insns = function.insns.clone();
+            if select(self.code.name(function)) && insns.any(|i| self.is_open(number, i)) {
+                functions.push(number, GFP_KERNEL)?;
+                entries.push(function.insns.start, GFP_KERNEL)?;
+            }
+        }
+        // Whether *this* stage enters them.
+        let mut before = KVVec::with_capacity(entries.len(), GFP_KERNEL)?;
+        for &entry in entries.iter() {
+            before.push(self.states[entry], GFP_KERNEL)?;
+            self.states[entry] = State::Missed;
+        }
+        let late = self.all(&entries, stage);
+        let mut leaders = KVVec::new();
+        for (i, &number) in functions.iter().enumerate() {
+            let entry = entries[i];
+            let entered = self.states[entry] != State::Missed;
+            if !entered {
+                self.states[entry] = before[i];
+                continue;
+            }
+            for insn in self.code.functions[number].insns.clone() {
+                let leads = self.code.flags[insn].starts_block();
+                if leads && self.is_open(number, insn) {
+                    leaders.push(insn, GFP_KERNEL)?;
+                }
+            }
+        }
+        let mut left = late? + self.all(&leaders, stage)?;
+        let mut rest = KVVec::new();
+        for &number in functions.iter() {
+            for insn in self.code.functions[number].insns.clone() {
+                let function = &self.code.functions[number];
+                let leader = self.code.block(function, insn).start;
+                if self.states[leader] != State::Missed && self.is_open(number, insn) {
+                    rest.push(insn, GFP_KERNEL)?;
+                }
+            }
+        }
+        left += self.all(&rest, stage)?;
+        Ok(left)
+    }
+
+    /// Runs `stage` until its end while the cycle counter interrupts it all the time: instructions
+    /// where an NMI came count as hit. For machines without breakpoints: nobody chooses where they
+    /// come. Returns how many came in the code.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` where no counter raises NMIs; `EBADMSG` as with breakpoints.
+    pub(crate) fn sample(&mut self, stage: &Stage<'_>) -> Result<u64> {
+        let mut seen = KVVec::with_capacity(self.len(), GFP_KERNEL)?;
+        for _ in 0..self.len() {
+            seen.push(Atomic::<i32>::new(0), GFP_KERNEL)?;
+        }
+        let mut came = 0;
+        while thread::now() < stage.end {
+            let pool = Pool::new(SAMPLED)?;
+            let actor = Actor::new(&pool, Route::Nolock, 1, SAMPLED as i64);
+            let inside = Atomic::<u64>::new(0);
+            let code = &self.code;
+            let body = |address| {
+                if let Some(seen) = code.at(address).and_then(|insn| seen.get(insn)) {
+                    seen.store(1, Relaxed);
+                    inside.add(1, Relaxed);
+                    actor.fire();
+                }
+            };
+            let hook = Hook::with_address(&body);
+            let cycles = Cycles::new(storm::PERIOD, &hook)?;
+            let mut ran = Ok(());
+            let round = thread::now() + SAMPLE_NSECS;
+            while ran.is_ok() && thread::now() < round {
+                ran = (stage.run)();
+                thread::cond_resched();
+            }
+            drop(cycles);
+            ran?;
+            rcu_ptr::barrier();
+            if !pool.all_freed() || actor.elsewhere() > 0 || !(stage.check)() {
+                return Err(EBADMSG);
+            }
+            came += inside.load(Relaxed);
+            self.nmis += actor.inside();
+            self.groups += 1;
+        }
+        for (state, seen) in self.states.iter_mut().zip(seen.iter()) {
+            if seen.load(Relaxed) != 0 {
+                *state = State::Hit;
+            }
+        }
+        Ok(came)
+    }
+
+    /// Random groups of instructions that were hit before: two or three at once and a watchpoint on
+    /// the engine's first word, or up to four.
+    pub(crate) fn random(&mut self, seed: u64, rounds: usize, stage: &Stage<'_>) -> Result {
         let mut hit = KVVec::new();
         for (insn, &state) in self.states.iter().enumerate() {
             if state == State::Hit {
@@ -210,56 +398,119 @@ impl Sweep {
         if hit.is_empty() {
             return Err(ENOENT);
         }
-        for _ in 0..rounds {
+        for round in 0..rounds {
+            if thread::now() > stage.end {
+                pr_info!("sweep: {} random groups of {}\n", round, rounds);
+                break;
+            }
+            let watch = round % 2 == 0;
             let group: [usize; SLOTS] = array::from_fn(|_| hit[next(hit.len())]);
-            let size = 2 + next(SLOTS - 1);
-            self.group(&group[..size], Load::Light, false)?;
+            let size = 2 + next(SLOTS - 1 - usize::from(watch));
+            self.group(&group[..size], stage, watch)?;
         }
         Ok(())
+    }
+
+    /// Why `insn`, an instruction of function `number`, was not hit. `None`: it was.
+    fn why(&self, number: usize, insn: usize) -> Option<Why> {
+        match self.states[insn] {
+            State::Hit => return None,
+            State::Refused => return Some(Why::Refused),
+            State::Missed => {}
+        }
+        if self.code.flags[insn].in_shadow() {
+            return Some(Why::Refused);
+        }
+        if self.code.flags[insn].panics() {
+            return Some(Why::Panics);
+        }
+        if self.code.is_excluded(insn) || self.exceptions[number] == Some(Exception::OtherEngine) {
+            return Some(Why::OtherEngine);
+        }
+        if let Some(Exception::Named(reason, _)) = self.exceptions[number] {
+            return Some(Why::Named(reason));
+        }
+        let mut all = self.code.functions[number].insns.clone();
+        Some(if all.any(|i| self.states[i] == State::Hit) {
+            Why::Branch
+        } else {
+            Why::Unreached
+        })
     }
 
     /// The sums so far.
     pub(crate) fn totals(&self) -> Totals {
         let mut totals = Totals::default();
-        for function in self.code.functions.iter() {
-            let states = &self.states[function.insns.clone()];
-            let count = |state| states.iter().filter(|&&s| s == state).count();
-            totals.all += states.len();
-            totals.hit += count(State::Hit);
-            totals.refused += count(State::Refused);
-            if count(State::Hit) == 0 {
-                totals.unreached += states.len();
+        for (number, function) in self.code.functions.iter().enumerate() {
+            for insn in function.insns.clone() {
+                totals.all += 1;
+                *match self.why(number, insn) {
+                    None => &mut totals.hit,
+                    Some(Why::Refused) => &mut totals.refused,
+                    Some(Why::Panics) => &mut totals.panics,
+                    Some(Why::OtherEngine) => &mut totals.other_engine,
+                    Some(Why::Named(_)) => &mut totals.named,
+                    Some(Why::Unreached) => &mut totals.unreached,
+                    Some(Why::Branch) => &mut totals.branches,
+                } += 1;
             }
         }
         totals
     }
 
-    /// Says in the log which functions were not hit, or not all of them.
+    /// Where in its function an instruction is, in bytes.
+    fn offset(&self, function: &Function, insn: usize) -> usize {
+        self.code.insns[insn].wrapping_sub(self.code.insns[function.insns.start])
+    }
+
+    /// Says in the log what was not hit: by function, and by reason.
     pub(crate) fn report(&self) {
-        for function in self.code.functions.iter() {
-            let states = &self.states[function.insns.clone()];
-            let hit = states.iter().filter(|&&s| s == State::Hit).count();
-            if hit == states.len() {
-                continue;
-            }
+        for (number, function) in self.code.functions.iter().enumerate() {
             let name = self.code.name(function);
-            let refused = states.iter().filter(|&&s| s == State::Refused).count();
-            if hit == 0 {
+            let all = function.insns.len();
+            let count = |wanted: fn(Why) -> bool| {
+                let is = |&insn: &usize| self.why(number, insn).is_some_and(wanted);
+                function.insns.clone().filter(is).count()
+            };
+            let refused = count(|w| w == Why::Refused);
+            if refused > 0 {
+                pr_info!("sweep: {} of {} refused in {}\n", refused, all, name);
+            }
+            let named = count(|w| matches!(w, Why::Named(_)));
+            if let (Some(Exception::Named(reason, _)), 1..) = (self.exceptions[number], named) {
+                pr_info!("sweep: {} of {} in {}: {}\n", named, all, name, reason);
+            }
+            if count(|w| w == Why::Unreached) > 0 {
+                pr_info!("sweep: never run by the load: {} ({})\n", name, all);
+            }
+            let branches = count(|w| w == Why::Branch);
+            if branches > 0 {
                 pr_info!(
-                    "sweep: never run by the load: {} ({})\n",
+                    "sweep: branches not taken in {}: {} of {}\n",
                     name,
-                    states.len()
+                    branches,
+                    all
                 );
-            } else {
-                let first = states.iter().position(|&s| s != State::Hit).unwrap_or(0);
-                pr_info!(
-                    "sweep: branches not taken in {}: {} of {} hit, {} refused, first missed is number {}\n",
-                    name,
-                    hit,
-                    states.len(),
-                    refused,
-                    first
-                );
+                self.report_blocks(number, function);
+            }
+        }
+    }
+
+    /// The blocks of `function` that were not run, by the offset of their first instruction.
+    fn report_blocks(&self, number: usize, function: &Function) {
+        for insn in function.insns.clone() {
+            let block = self.code.block(function, insn);
+            if insn == block.start {
+                let mut missed = block.clone();
+                let first = missed.find(|&i| self.why(number, i) == Some(Why::Branch));
+                if let Some(first) = first {
+                    pr_info!(
+                        "sweep:   +{:#x}, {} of {}\n",
+                        self.offset(function, first),
+                        block.end - first,
+                        block.len()
+                    );
+                }
             }
         }
     }

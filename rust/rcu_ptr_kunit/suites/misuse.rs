@@ -5,7 +5,10 @@
 
 use crate::sys::{core, mem, mem::Source};
 use ::core::ptr;
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+};
 
 /// Says that a warning that matches `what` comes now.
 macro_rules! expect_splat {
@@ -38,35 +41,82 @@ fn refused(make_field: impl Fn(*mut u8) -> *mut u8) -> Result {
     Ok(())
 }
 
+fn user_address() -> Result {
+    expect_splat!("rcu_ptr: .* is no kernel address, leaked", {
+        let user = ptr::without_provenance_mut::<u8>(0x1000);
+        // SAFETY: The core refuses it without a look at the memory.
+        unsafe {
+            core::kvfree(user, user);
+            core::kfree_nolock(user, user);
+        }
+    });
+    core::barrier();
+    Ok(())
+}
+
+fn unaligned_field() -> Result {
+    expect_splat!("rcu_ptr: .* is not aligned, leaked", {
+        refused(|object| object.wrapping_add(4))
+    })
+}
+
+fn field_too_far() -> Result {
+    expect_splat!("rcu_ptr: field .* is not in the first page of object", {
+        refused(|object| object.wrapping_add(4096))
+    })
+}
+
+/// A kind of misuse, and whether its warning was given: the core gives each once.
+struct Kind {
+    warned: Atomic<i32>,
+    provoke: fn() -> Result,
+}
+
+static KINDS: [Kind; 3] = [
+    Kind::new(user_address),
+    Kind::new(unaligned_field),
+    Kind::new(field_too_far),
+];
+
+impl Kind {
+    const fn new(provoke: fn() -> Result) -> Self {
+        Self {
+            warned: Atomic::new(0),
+            provoke,
+        }
+    }
+
+    fn provoke(&self) -> Result {
+        self.warned.store(1, Relaxed);
+        (self.provoke)()
+    }
+}
+
+/// Has every warning given that was not yet. From then on misuse is silent.
+pub(super) fn provoke_all() -> Result {
+    KINDS
+        .iter()
+        .filter(|kind| kind.warned.load(Relaxed) == 0)
+        .try_for_each(Kind::provoke)
+}
+
 #[kunit_tests(rcu_ptr_misuse)]
 mod tests {
     use super::*;
 
     #[test]
-    fn user_address() {
-        expect_splat!("rcu_ptr: .* is no kernel address, leaked", {
-            let user = ptr::without_provenance_mut::<u8>(0x1000);
-            // SAFETY: The core refuses it without a look at the memory.
-            unsafe {
-                core::kvfree(user, user);
-                core::kfree_nolock(user, user);
-            }
-        });
-        core::barrier();
+    fn user_address() -> Result {
+        KINDS[0].provoke()
     }
 
     #[test]
     fn unaligned_field() -> Result {
-        expect_splat!("rcu_ptr: .* is not aligned, leaked", {
-            refused(|object| object.wrapping_add(4))
-        })
+        KINDS[1].provoke()
     }
 
     #[test]
     fn field_too_far() -> Result {
-        expect_splat!("rcu_ptr: field .* is not in the first page of object", {
-            refused(|object| object.wrapping_add(4096))
-        })
+        KINDS[2].provoke()
     }
 
     #[test]

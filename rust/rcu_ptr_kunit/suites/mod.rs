@@ -11,6 +11,7 @@ mod list;
 mod mightsleep;
 mod misuse;
 mod nmi;
+mod nmi_storm;
 mod reader;
 mod reclaim;
 mod rust_api;

@@ -67,25 +67,37 @@ fn out_of_memory() -> Result<bool> {
     Ok(pool.all_freed())
 }
 
-/// Refills after the shrinker wait, then bring a block.
+/// Refills after the shrinker wait, then bring a block: how many waited, how many blocks came.
 fn refill_after_pressure() -> Result<(u64, u64, bool)> {
     let defaults = params::short_pause()?;
-    let pool = Pool::new(4000)?;
     let probes = probes::Probes::register()?;
     let backoffs = probes::COUNTERS.backoffs.load(Relaxed);
     let refilled = probes::COUNTERS.refilled.load(Relaxed);
-    params::shrink()?;
-    for _ in 0..20 {
-        free(&pool, Route::Kvfree, 150);
+    // A refill that an earlier test has put off comes first, and objects that come back bring
+    // blocks with them: again until it is seen.
+    let came = || {
+        probes::COUNTERS.backoffs.load(Relaxed) > backoffs
+            && probes::COUNTERS.refilled.load(Relaxed) > refilled
+    };
+    let mut pool = Pool::new(300)?;
+    let mut freed = true;
+    let end = thread::now() + 20_000_000_000;
+    while !came() && thread::now() < end {
+        params::shrink()?;
+        for _ in 0..2 {
+            free(&pool, Route::Kvfree, 150);
+            thread::wait_for(150, came);
+        }
         core::barrier();
-        thread::sleep(20);
+        freed &= pool.all_freed();
+        pool.renew()?;
     }
     let backoffs = probes::COUNTERS.backoffs.load(Relaxed) - backoffs;
     let refilled = probes::COUNTERS.refilled.load(Relaxed) - refilled;
     drop(probes);
     core::barrier();
     drop(defaults);
-    Ok((backoffs, refilled, pool.all_freed()))
+    Ok((backoffs, refilled, freed))
 }
 
 #[kunit_tests(rcu_ptr_reclaim)]
@@ -131,8 +143,15 @@ mod tests {
 
     #[test]
     fn refills_pause_after_pressure() -> Result {
-        let (_backoffs, _refilled, freed) = refill_after_pressure()?;
+        let (backoffs, refilled, freed) = refill_after_pressure()?;
+        pr_info!(
+            "after pressure: {} refills put off, {} blocks came\n",
+            backoffs,
+            refilled
+        );
         assert!(freed);
+        assert!(backoffs > 0);
+        assert!(refilled > 0);
         Ok(())
     }
 }

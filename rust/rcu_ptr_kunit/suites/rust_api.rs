@@ -3,10 +3,17 @@
 //! The Rust interface: boxes, slots and destructors, with readers and writers on all CPUs.
 
 use crate::{
+    nmi::storm,
     rcu_ptr::{
-        self, free_mightsleep, impl_has_rcu_ptr, DropBeforeGp, RcuBox, RcuDropBox, RcuPtr, RcuSlot,
+        self, free_mightsleep, impl_has_rcu_ptr, try_free_nolock, DropBeforeGp, RcuBox, RcuDropBox,
+        RcuNolockBox, RcuPtr, RcuSlot,
     },
-    sys::{cpu, thread},
+    scaled,
+    sys::{
+        cpu::{self, Context},
+        skip::skip,
+        thread,
+    },
 };
 use kernel::{
     prelude::*,
@@ -86,9 +93,138 @@ fn slot() -> Result<(usize, usize, usize)> {
     Ok((read.load(Relaxed), torn.load(Relaxed), kept))
 }
 
+/// What came of NMIs that make, exchange and free typed boxes.
+struct Seen {
+    nmis: Atomic<usize>,
+    made: Atomic<usize>,
+    missed: Atomic<usize>,
+    /// Boxes that were taken out of the slot and freed.
+    freed: Atomic<usize>,
+    read: Atomic<usize>,
+    torn: Atomic<usize>,
+}
+
+impl Seen {
+    /// Puts a new entry there, frees the one that was, and looks at what there is; no `unsafe`.
+    fn exchange(&self, slot: &RcuSlot<Entry>, key: u64) {
+        let check = !key;
+        let init = pin_init!(Entry {
+            key,
+            check,
+            rcu: RcuPtr::new(),
+        });
+        let guard = rcu::read_lock();
+        match RcuNolockBox::new(init) {
+            Ok(new) => {
+                self.made.fetch_add(1, Relaxed);
+                let before = slot.swap_nolock(Some(new));
+                self.freed.fetch_add(usize::from(before.is_some()), Relaxed);
+            }
+            Err(_init) => {
+                self.missed.fetch_add(1, Relaxed);
+            }
+        }
+        if let Some(entry) = slot.load(&guard) {
+            self.read.fetch_add(1, Relaxed);
+            self.torn
+                .fetch_add(usize::from(entry.check != !entry.key), Relaxed);
+        }
+    }
+}
+
+/// NMIs and tasks of every CPU exchange the entries of one slot.
+fn in_nmi(rounds: usize) -> Result<Option<Seen>> {
+    let Some(weather) = storm::strongest() else {
+        return Ok(None);
+    };
+    let slot = RcuSlot::<Entry>::new();
+    let none = || Atomic::<usize>::new(0);
+    let seen = Seen {
+        nmis: none(),
+        made: none(),
+        missed: none(),
+        freed: none(),
+        read: none(),
+        torn: none(),
+    };
+    let next = Atomic::<u64>::new(0);
+    let nmi = || {
+        seen.nmis
+            .fetch_add(usize::from(cpu::context() == Context::Nmi), Relaxed);
+        seen.exchange(&slot, next.fetch_add(1, Relaxed));
+    };
+    let task = |_cpu: i32| {
+        for _ in 0..rounds {
+            seen.exchange(&slot, next.fetch_add(1, Relaxed));
+        }
+    };
+    storm::during(weather, &nmi, None, || {
+        let ran = thread::on_cpus(cpu::online(), &task, || ());
+        // Where the tasks were quick.
+        thread::wait_for(20_000, || seen.nmis.load(Relaxed) > 1000);
+        ran
+    })??;
+    seen.freed
+        .fetch_add(usize::from(slot.swap_nolock(None).is_some()), Relaxed);
+    rcu_ptr::barrier();
+    Ok(Some(seen))
+}
+
+/// Boxes without a field, as long as there is room; those that come back are counted.
+fn try_free(n: u64) -> Result<(usize, usize)> {
+    let (mut taken, mut back) = (0, 0);
+    for i in 0..n {
+        match try_free_nolock(KBox::pin(i, GFP_KERNEL)?) {
+            Ok(()) => taken += 1,
+            Err(object) => back += usize::from(*object == i),
+        }
+    }
+    rcu_ptr::barrier();
+    Ok((taken, back))
+}
+
 #[kunit_tests(rcu_ptr_rust_api)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn boxes_in_nmi() -> Result {
+        let Some(seen) = in_nmi(scaled(20_000))? else {
+            skip(c"the machine has no NMIs");
+            return Ok(());
+        };
+        let [nmis, made, missed, freed, read, torn] = [
+            &seen.nmis,
+            &seen.made,
+            &seen.missed,
+            &seen.freed,
+            &seen.read,
+            &seen.torn,
+        ]
+        .map(|n| n.load(Relaxed));
+        pr_info!(
+            "boxes: {} NMIs; {} made and {} freed, {} not to be had, {} looks\n",
+            nmis,
+            made,
+            freed,
+            missed,
+            read
+        );
+        assert!(nmis > 1000 && made > 1000 && read > 1000);
+        assert!(made == freed);
+        assert!(torn == 0);
+        Ok(())
+    }
+
+    #[test]
+    fn boxes_that_may_come_back() -> Result {
+        const N: u64 = 3000;
+        let (taken, back) = try_free(N)?;
+        // With debugobjects or kmemleak engine rfc never has room.
+        assert!(taken > 0 || cfg!(any(CONFIG_DEBUG_KMEMLEAK, CONFIG_DEBUG_OBJECTS_RCU_HEAD)));
+        assert!(taken + back == N as usize);
+        Ok(())
+    }
 
     #[test]
     fn boxes() -> Result {

@@ -1,117 +1,413 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! An NMI at every instruction of the core module, and of the functions of the kernel that it calls
-//! with its lock held.
+//! with its lock held. The cases share one sweep: each adds what its loads can reach, and
+//! `coverage` looks at the sums.
 
+use super::misuse;
 use crate::{
     files,
     nmi::{
-        code::Code,
-        sweep::{Sweep, Totals},
+        sweep::{Stage, Sweep, Totals},
         workload::Load,
     },
-    sys::{skip::skip, text, thread},
+    route::Route,
+    sys::{
+        cache::{self, Args, SheafCache},
+        cpu,
+        mem::{self, Source},
+        probes,
+        skip::skip,
+        text, thread,
+    },
+    table::{Alloc, Table, Wrong, SIZE},
     SLOW,
 };
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+};
 
-/// Seconds for each load; KUnit gives a test 300.
-const SECS: i64 = 40;
+/// Seconds for each case; KUnit gives a test 300.
+const SECS: i64 = 240;
+
+/// Seconds for each load that is sampled.
+const SAMPLE_SECS: i64 = 15;
 
 /// Groups of random instructions.
-const ROUNDS: usize = if SLOW { 20 } else { 200 };
+const ROUNDS: usize = if SLOW { 20 } else { 400 };
+
+/// Of 1000 instructions that can be reached, as far as is known, those that have to be.
+const WANTED: usize = 700;
 
 /// Where everything is slow, what NMIs can interrupt with a lock held or a list half linked.
-/// Caches have a sweep of their own.
+/// Caches have a case of their own.
 fn selected(name: &str) -> bool {
     const SHORT: [&str; 4] = ["nolock", "krcp", "list", "queue"];
     let slow = SLOW && !SHORT.iter().any(|part| name.contains(part));
-    !slow && !name.contains("5sheaf") && !name.contains("cache")
+    !slow && !of_caches(name)
 }
 
-/// Sweeps `code` of `module` under each of `loads`, then random groups.
-fn sweep(
-    module: &str,
-    code: Code,
-    loads: &[Load],
-    select: impl Fn(&str) -> bool,
-) -> Result<Totals> {
-    let mut sweep = Sweep::of(code)?;
-    let start = thread::now();
-    for &load in loads {
-        let untried = sweep.run(load, SECS, &select)?;
-        let totals = sweep.totals();
-        pr_info!(
-            "sweep of {}: {:?} load: {} untried for lack of time, {} of {} instructions hit, {} groups, {} NMIs, {} s\n",
-            module,
-            load,
-            untried,
-            totals.hit,
-            sweep.len(),
-            sweep.groups,
-            sweep.nmis,
-            (thread::now() - start) >> 30
-        );
+fn of_caches(name: &str) -> bool {
+    name.contains("5sheaf") || name.contains("cache")
+}
+
+/// Whether the core runs engine lockless.
+fn lockless() -> Result<bool> {
+    let probes = probes::Probes::register()?;
+    let object = mem::alloc(Source::Kmalloc, 64).ok_or(ENOMEM)?;
+    // SAFETY: Just allocated.
+    unsafe { Route::Kvfree.free(object, 0) };
+    drop(probes);
+    Ok(probes::saw_lockless())
+}
+
+/// Where there are breakpoints.
+fn possible() -> bool {
+    if cfg!(not(CONFIG_X86)) {
+        skip(c"no execution breakpoints with a handler of one's own here");
     }
-    let seed = thread::now() as u64;
-    pr_info!("sweep of {}: random groups with seed {}\n", module, seed);
-    sweep.random(seed, ROUNDS)?;
-    sweep.report();
+    cfg!(CONFIG_X86)
+}
+
+/// Where the core is swept, with all loads that there are.
+fn usual() -> bool {
+    if !text::sweep_func().is_empty() {
+        skip(c"parameter sweep_func names others");
+        return false;
+    }
+    possible()
+}
+
+fn log(sweep: &Sweep, what: &str, left: usize, since: i64) {
     let totals = sweep.totals();
+    let secs = |n: i64| n / 1_000_000_000;
+    let t = sweep.times;
     pr_info!(
-        "sweep of {}: {} instructions, {} hit, {} in functions the load never runs, {} refused by the kernel, {} on branches not taken; {} NMIs in_nmi(), all objects freed once\n",
-        module,
-        totals.all,
+        "sweep: {}: {} left for lack of time; {} of {} instructions hit, {} groups, {} NMIs, {} s (so far {} s breakpoints, {} s loads, {} s checks)\n",
+        what,
+        left,
         totals.hit,
-        totals.unreached,
-        totals.refused,
-        totals.all - totals.hit - totals.unreached - totals.refused,
-        sweep.nmis
+        sweep.len(),
+        sweep.groups,
+        sweep.nmis,
+        secs(thread::now() - since),
+        secs(t.set + t.clear),
+        secs(t.run),
+        secs(t.check)
     );
+}
+
+/// Sweeps what `select` takes under each of `loads`. `None`: there is no list of instructions.
+fn sweep(loads: &[Load], select: impl Fn(&str) -> bool) -> Result<Option<Totals>> {
+    let core = text::sweep_module() == "rcu_ptr";
+    let lockless = core.then(lockless).transpose()?;
+    let totals = files::with_sweep(lockless, |sweep| {
+        let end = thread::now() + SECS * 1_000_000_000;
+        for &load in loads {
+            let since = thread::now();
+            let prepared = load.prepare()?;
+            let name = load.name();
+            let stage = Stage {
+                name,
+                run: &|| load.run(),
+                nmi: &|| (),
+                check: &|| true,
+                tries: load.tries(),
+                end,
+            };
+            let left = sweep.run(&stage, &select)?;
+            drop(prepared);
+            log(sweep, name, left, since);
+        }
+        Ok(sweep.totals())
+    })?;
+    if totals.is_none() {
+        skip(c"there is no list of instructions");
+    }
     Ok(totals)
 }
 
-/// The code, where there are breakpoints and somebody listed its instructions.
-fn possible(code: Option<Code>) -> Option<Code> {
-    if cfg!(not(CONFIG_X86)) {
-        skip(c"no execution breakpoints with a handler of one's own here");
-        return None;
-    }
-    if code.is_none() {
+/// Samples what runs under `load`.
+fn sample(load: Load) -> Result<Option<()>> {
+    let lockless = Some(lockless()?);
+    files::with_sweep(lockless, |sweep| {
+        let since = thread::now();
+        let prepared = load.prepare()?;
+        let stage = Stage {
+            name: load.name(),
+            run: &|| load.run(),
+            nmi: &|| (),
+            check: &|| true,
+            tries: 1,
+            end: since + SAMPLE_SECS * 1_000_000_000,
+        };
+        let came = sweep.sample(&stage)?;
+        drop(prepared);
+        pr_info!("sweep: {}: {} NMIs in the code\n", stage.name, came);
+        log(sweep, stage.name, 0, since);
+        Ok(())
+    })
+}
+
+/// Caches: the task and the NMIs replace objects of one with small sheaves, so that the slow ways
+/// are taken often; alone, with others that come and go, and together with `loads`.
+fn sweep_caches(loads: &[Option<Load>]) -> Result<Option<()>> {
+    let args = || Args {
+        sheaf_capacity: 2,
+        barn_limit: 4,
+        ..Args::default()
+    };
+    let cache = SheafCache::new(c"rcu_ptr_sweep", SIZE, args())?;
+    cache.prefill(50)?;
+    let table = Table::new(&cache, 20)?;
+    let next = Atomic::<u64>::new(0);
+    let act = |how: Alloc| {
+        let i = next.fetch_add(1, Relaxed) as usize;
+        table.replace(i * 7, how);
+        table.touch(how);
+        table.look(i, 7);
+    };
+    let work = || {
+        for _ in 0..8 {
+            act(Alloc::Sleep);
+            act(Alloc::Atomic);
+            act(Alloc::Nolock);
+        }
+    };
+    let come_and_go = || -> Result {
+        let other = SheafCache::new(c"rcu_ptr_sweep2", SIZE, args())?;
+        other.prefill(8)?;
+        let objects = Table::new(&other, 8)?;
+        for i in 0..24 {
+            objects.replace(i, Alloc::Sleep);
+        }
+        cache::null(&other);
+        Ok(())
+    };
+    let lockless = Some(lockless()?);
+    let end = thread::now() + SECS * 1_000_000_000;
+    let swept = files::with_sweep(lockless, |sweep| {
+        for &load in loads {
+            let since = thread::now();
+            let prepared = load.map(Load::prepare).transpose()?;
+            let run = || -> Result {
+                let Some(load) = load else {
+                    work();
+                    return come_and_go();
+                };
+                thread::on_cpus(cpu::online(), &|_| work(), || ())?;
+                load.run()
+            };
+            let stage = Stage {
+                name: load.map_or("caches", Load::name),
+                run: &run,
+                nmi: &|| act(Alloc::Nolock),
+                check: &|| table.wrong() == Wrong::default(),
+                tries: load.map_or(3, Load::tries),
+                end,
+            };
+            let left = sweep.run(&stage, of_caches)?;
+            drop(prepared);
+            log(sweep, stage.name, left, since);
+        }
+        Ok(())
+    })?;
+    if swept.is_none() {
         skip(c"there is no list of instructions");
     }
-    code
+    Ok(swept)
+}
+
+fn random_groups() -> Result<Option<()>> {
+    files::with_sweep(None, |sweep| {
+        let since = thread::now();
+        let seed = since as u64;
+        pr_info!("sweep: random groups with seed {}\n", seed);
+        let load = Load::Light;
+        let stage = Stage {
+            name: "random groups",
+            run: &|| load.run(),
+            nmi: &|| (),
+            check: &|| true,
+            tries: 1,
+            end: since + SECS * 1_000_000_000,
+        };
+        sweep.random(seed, ROUNDS, &stage)?;
+        log(sweep, stage.name, 0, since);
+        Ok(())
+    })
+}
+
+fn report(module: &str, sweep: &Sweep) -> Totals {
+    sweep.report();
+    let t = sweep.totals();
+    pr_info!(
+        "sweep of {}: {} instructions, {} of {} that can be reached hit ({} in functions never run, {} on branches not taken)\n",
+        module,
+        t.all,
+        t.hit,
+        t.reachable(),
+        t.unreached,
+        t.branches
+    );
+    pr_info!(
+        "sweep of {}: out of reach: {} of the other engine, {} lead to a panic, {} without breakpoints, {} with a reason above; {} NMIs in_nmi(), all objects freed once\n",
+        module,
+        t.other_engine,
+        t.panics,
+        t.refused,
+        t.named,
+        sweep.nmis
+    );
+    t
 }
 
 #[kunit_tests(rcu_ptr_sweep)]
 mod tests {
     use super::*;
 
+    /// Where there are no breakpoints: the cycle counter interrupts what it meets.
     #[test]
-    fn core_module() -> Result {
-        if !text::sweep_func().is_empty() {
-            skip(c"parameter sweep_func names others");
+    fn sampled() -> Result {
+        if cfg!(CONFIG_X86) || !text::sweep_func().is_empty() {
+            skip(c"breakpoints do it better");
             return Ok(());
         }
-        let Some(code) = possible(files::take_module()) else {
-            return Ok(());
-        };
-        let loads: &[Load] = if SLOW {
-            &[Load::Light]
-        } else {
-            &[Load::Light, Load::Heavy]
-        };
-        let totals = sweep(text::sweep_module(), code, loads, selected)?;
-        assert!(totals.hit > 100);
+        const LOADS: [Load; 8] = [
+            Load::Light,
+            Load::Contend,
+            Load::Full,
+            Load::List,
+            Load::Shrink,
+            Load::Files,
+            Load::Trace,
+            Load::Refill,
+        ];
+        for load in LOADS {
+            let sampled = sample(load)?;
+            if sampled.is_none() {
+                skip(c"there is no list of instructions");
+                return Ok(());
+            }
+        }
+        let totals = files::with_sweep(None, |sweep| Ok(report(text::sweep_module(), sweep)))?;
+        let hit = totals.map_or(0, |t| t.hit);
+        assert!(hit > 200);
+        Ok(())
+    }
+
+    #[test]
+    fn calls() -> Result {
+        if usual() {
+            let loads: &[Load] = if SLOW {
+                &[Load::Light]
+            } else {
+                &[Load::Light, Load::Contend, Load::Full]
+            };
+            sweep(loads, selected)?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn drains() -> Result {
+        if usual() && !SLOW {
+            sweep(&[Load::Monitor, Load::List, Load::Shrink], selected)?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn files_and_traces() -> Result {
+        if usual() && !SLOW {
+            sweep(&[Load::Trace], |name| name.contains("trace_"))?;
+            sweep(&[Load::Files], selected)?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn rare_events() -> Result {
+        if usual() && !SLOW {
+            misuse::provoke_all()?;
+            sweep(&[Load::Misuse, Load::Hotplug], selected)?;
+            // These take their time, and reach little.
+            sweep(&[Load::Refill], |name| {
+                name.contains("refill") || name.contains("monitor")
+            })?;
+            sweep(&[Load::Starved], |name| {
+                ["mightsleep", "refill", "insert"]
+                    .iter()
+                    .any(|part| name.contains(part))
+            })?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn caches() -> Result {
+        if usual() && !SLOW {
+            sweep_caches(&[None])?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn caches_in_rare_events() -> Result {
+        if usual() && !SLOW {
+            sweep_caches(&[
+                Some(Load::Monitor),
+                Some(Load::Files),
+                Some(Load::Shrink),
+                Some(Load::Hotplug),
+            ])?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn coverage() -> Result {
+        if usual() {
+            let totals = files::with_sweep(None, |sweep| Ok(report(text::sweep_module(), sweep)))?;
+            let totals = totals.ok_or(ENOENT)?;
+            assert!(totals.hit > 100);
+            assert!(SLOW || totals.hit * 1000 >= totals.reachable() * WANTED);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn random_pairs_and_triples() -> Result {
+        if usual() {
+            random_groups()?;
+        }
         Ok(())
     }
 
     #[test]
     fn kernel_functions() -> Result {
-        let Some(code) = possible(files::take_kernel()) else {
+        if !possible() {
+            return Ok(());
+        }
+        let Some(code) = files::take_kernel() else {
+            skip(c"there is no list of instructions");
             return Ok(());
         };
-        let totals = sweep("vmlinux", code, &[Load::Light], |_| true)?;
+        let mut sweep = Sweep::of(code, None)?;
+        let since = thread::now();
+        let load = Load::Light;
+        let stage = Stage {
+            name: "kernel",
+            run: &|| load.run(),
+            nmi: &|| (),
+            check: &|| true,
+            tries: load.tries(),
+            end: since + SECS * 1_000_000_000,
+        };
+        let left = sweep.run(&stage, |_| true)?;
+        log(&sweep, stage.name, left, since);
+        let totals = report("vmlinux", &sweep);
         assert!(totals.hit > 50);
         Ok(())
     }
@@ -122,18 +418,22 @@ mod tests {
             skip(c"parameter sweep_func names none");
             return Ok(());
         }
-        let Some(code) = possible(files::take_module()) else {
+        if !possible() {
             return Ok(());
-        };
+        }
         let loads: &[Load] = if text::sweep_cmd().is_empty() {
             &[Load::Light, Load::Heavy]
         } else {
             &[Load::Command]
         };
-        let totals = sweep(text::sweep_module(), code, loads, |name| {
-            name.contains(text::sweep_func())
+        sweep(loads, |name| {
+            text::sweep_func()
+                .split(',')
+                .any(|part| name.contains(part))
         })?;
-        assert!(totals.hit > 0);
+        let totals = files::with_sweep(None, |sweep| Ok(report(text::sweep_module(), sweep)))?;
+        let hit = totals.map_or(0, |t| t.hit);
+        assert!(hit > 0);
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ pub(crate) mod cache;
 
 use core::ptr::NonNull;
 use generated as sys;
-use kernel::types::Opaque;
+use kernel::{bindings, types::Opaque};
 
 /// Storage of `struct rcu_ptr`.
 pub(crate) type RawRcuPtr = Opaque<sys::rcu_ptr>;
@@ -31,6 +31,56 @@ pub(crate) const MAX_OFFSET: usize = sys::RCU_PTR_MAX_OFFSET as usize;
 pub(crate) unsafe fn kvfree<T>(object: NonNull<T>, field: *mut RawRcuPtr) {
     // SAFETY: By the safety requirements of this function.
     unsafe { sys::rcu_ptr_kvfree_call(field.cast(), object.as_ptr().cast()) };
+}
+
+/// `rcu_ptr_kfree_nolock()`.
+///
+/// # Context
+///
+/// Any, NMI included.
+///
+/// # Safety
+///
+/// As for [`kvfree()`].
+#[inline]
+pub(crate) unsafe fn kfree_nolock<T>(object: NonNull<T>, field: *mut RawRcuPtr) {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { sys::rcu_ptr_kfree_nolock_call(field.cast(), object.as_ptr().cast()) };
+}
+
+/// `rcu_ptr_try_kfree_nolock()`. `false`: the object is the caller's still.
+///
+/// # Context
+///
+/// Any, NMI included.
+///
+/// # Safety
+///
+/// As for [`kvfree_mightsleep()`].
+#[inline]
+pub(crate) unsafe fn try_kfree_nolock<T>(object: NonNull<T>) -> bool {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { sys::rcu_ptr_try_kfree_nolock_call(object.as_ptr().cast()) }
+}
+
+/// `kmalloc_nolock()`: `size` bytes, aligned to 8, or null.
+///
+/// # Context
+///
+/// Any, NMI included.
+#[inline]
+pub(crate) fn kmalloc_nolock(size: usize) -> *mut u8 {
+    // SAFETY: No requirements.
+    let object = unsafe {
+        bindings::_kmalloc_nolock_noprof(
+            size,
+            #[cfg(CONFIG_KMALLOC_PARTITION_CACHES)]
+            Default::default(),
+            0,
+            bindings::NUMA_NO_NODE,
+        )
+    };
+    object.cast()
 }
 
 /// `rcu_ptr_kvfree_mightsleep()`.

@@ -35,6 +35,46 @@ pub(crate) unsafe fn kfree_nolock(object: *mut u8, field: *mut u8) {
     unsafe { sys::rcu_ptr_kfree_nolock_call(field.cast(), object.cast()) };
 }
 
+/// `rcu_ptr_try_kfree_nolock()`.
+///
+/// # Context
+///
+/// Any, NMI included.
+///
+/// # Safety
+///
+/// As for [`kvfree()`]; where it returns `false` the object is the caller's still.
+#[inline]
+pub(crate) unsafe fn try_kfree_nolock(object: NonNull<u8>) -> bool {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { sys::rcu_ptr_try_kfree_nolock_call(object.as_ptr().cast()) }
+}
+
+/// What is plainly wrong, by every call: an address of user space, a field that is not aligned, one
+/// that is too far away. Each gives one warning in a boot.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn misuse() {
+    const WRONG: [(usize, usize); 3] = [(0x1000, 0x1000), (0, 4), (0, 4096)];
+    let page = ::core::ptr::from_ref(&WRONG).addr() & !4095;
+    for (object, field) in WRONG {
+        let base = if object == 0 { page } else { 0 };
+        let object = ::core::ptr::without_provenance_mut::<u8>(base + object);
+        let field = ::core::ptr::without_provenance_mut::<u8>(base + field);
+        // SAFETY: The core refuses all of them without a look at the memory.
+        unsafe {
+            kvfree(object, field);
+            kfree_nolock(object, field);
+            if field.addr() % 8 == 4 {
+                sys::rcu_ptr_kvfree_call_mightsleep(field.cast());
+                sys::rcu_ptr_try_kfree_nolock_call(field.cast());
+            }
+        }
+    }
+}
+
 /// The kernel's own `kfree_rcu_nolock()`.
 ///
 /// # Context

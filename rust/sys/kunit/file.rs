@@ -17,6 +17,8 @@ pub(crate) struct File {
 
 // SAFETY: The allocation belongs to no task.
 unsafe impl Send for File {}
+// SAFETY: It is never written to again.
+unsafe impl Sync for File {}
 
 impl File {
     /// Reads the file at `path`.

@@ -97,6 +97,12 @@ pub(crate) fn sleep(msecs: u32) {
     unsafe { bindings::msleep(msecs) };
 }
 
+/// Waits for a grace period.
+pub(crate) fn synchronize() {
+    // SAFETY: Tests and their threads may sleep, and hold no read-side lock here.
+    unsafe { bindings::synchronize_rcu() };
+}
+
 /// Lets others run, and tells the detector of hung tasks that whoever waits for this test waits for
 /// something that is alive.
 pub(crate) fn cond_resched() {

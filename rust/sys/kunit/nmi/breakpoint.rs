@@ -75,7 +75,7 @@ impl Drop for Breakpoint<'_> {
 ///
 /// `hook` is what `Breakpoint::new()` or `Cycles::new()` passed on; its event still exists.
 #[no_mangle]
-unsafe extern "C" fn rcu_ptr_kunit_rs_hook(hook: *mut c_void) {
+unsafe extern "C" fn rcu_ptr_kunit_rs_hook(hook: *mut c_void, pc: c_ulong) {
     // SAFETY: By the safety requirements of this function.
-    unsafe { &*hook.cast::<Hook<'_>>() }.run();
+    unsafe { &*hook.cast::<Hook<'_>>() }.run(pc);
 }

@@ -14,17 +14,35 @@ pub(crate) mod ipi;
 
 /// What runs when the interrupt comes. It has to be pinned while a source knows it.
 pub(crate) struct Hook<'a> {
-    body: &'a (dyn Fn() + Sync),
+    body: Body<'a>,
+}
+
+enum Body<'a> {
+    Plain(&'a (dyn Fn() + Sync)),
+    Where(&'a (dyn Fn(usize) + Sync)),
 }
 
 impl<'a> Hook<'a> {
     /// Runs `body`, which must be fit for NMI.
     pub(crate) fn new(body: &'a (dyn Fn() + Sync)) -> Self {
-        Self { body }
+        Self {
+            body: Body::Plain(body),
+        }
+    }
+
+    /// Runs `body`, which must be fit for NMI, with the address of the instruction that was
+    /// interrupted; 0 from a source that doesn't tell.
+    pub(crate) fn with_address(body: &'a (dyn Fn(usize) + Sync)) -> Self {
+        Self {
+            body: Body::Where(body),
+        }
     }
 
     #[inline]
-    fn run(&self) {
-        (self.body)();
+    fn run(&self, address: usize) {
+        match self.body {
+            Body::Plain(body) => body(),
+            Body::Where(body) => body(address),
+        }
     }
 }
