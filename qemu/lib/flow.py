@@ -7,6 +7,7 @@
         KEYS names
     o   the same, off
     s   follows an instruction after which the CPU puts breakpoints off
+    u   belongs to a function that nothing refers to: inlined wherever it is called, or unused
 
 A function that jumps to where the disassembly doesn't show (a table) has no p, k or o in what can be
 reached from nowhere else.

@@ -21,8 +21,14 @@ SECTION = re.compile(r"^Disassembly of section (\S+):$")
 INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+([0-9a-f]{2,}(?: [0-9a-f]{2,})*)\s*(?:\t(.*)|$)")
 RELOCATION = re.compile(r"^\s*[0-9a-f]+:\s+R_\w+\s+(\S+)")
 SHT_SYMTAB = 2
+SHT_RELA = 4
+STT_SECTION = 3
 STT_FUNC = 2
 SHN_LORESERVE = 0xff00
+# Sections about code, which name all of it.
+ABOUT = re.compile(r"orc_|mcount|patchable|bug_table|_sites|altinstr|ex_table|ibt|debug|parainstr|"
+                   r"smp_locks|cfi|llvm|eh_frame|discard|annotate|\.comment")
+BRANCH = re.compile(r"^(?:callq?|jmpq?|j\w+|bl?|b\.\w+|cbn?z|tbn?z)\s[^<]*?(?:0x)?([0-9a-f]+)\s*<")
 
 
 class _Elf:
@@ -42,6 +48,27 @@ class _Elf:
 
     def _string(self, at):
         return self._data[at:self._data.index(b"\0", at)].decode()
+
+    def references(self):
+        """What relocations outside of sections about code refer to: from where, to where, each as
+        (section, offset)."""
+        symbols = []
+        for section in self._sections:
+            if section[1] == SHT_SYMTAB:
+                symbols = [struct.unpack_from("<IBBHQQ", self._data, at)
+                           for at in range(section[4], section[4] + section[5], 24)]
+        for section in self._sections:
+            if section[1] != SHT_RELA or ABOUT.search(self.names[section[7]]):
+                continue
+            for at in range(section[4], section[4] + section[5], 24):
+                offset, info, addend = struct.unpack_from("<QQq", self._data, at)
+                _, kind, _, index, value, _ = symbols[info >> 32]
+                if not 0 < index < SHN_LORESERVE:
+                    continue
+                # Of a section the addend says where in it: 4 less for calls of x86.
+                ends = (addend, addend + 4) if kind & 15 == STT_SECTION else (value,)
+                for end in ends:
+                    yield (self.names[section[7]], offset), (self.names[index], end)
 
     def functions(self):
         """By section: (start, end, name), sorted. Of aliases, the first by name."""
@@ -93,6 +120,41 @@ def parse(text, functions, addresses):
             for section, offset, name, insn in found]
 
 
+def _unused(lines, text, elf):
+    """Marks functions that no other one, and no data, refers to."""
+    spans = elf.functions()
+    starts = {(section, start): name for section, found in spans.items() for start, _, name in found}
+
+    def owner(place):
+        section, offset = place
+        found = (name for start, end, name in spans.get(section, ()) if start <= offset < end)
+        return next(found, section)
+
+    edges = {}
+    for source, target in elf.references():
+        name = starts.get(target)
+        if name:
+            edges.setdefault(owner(source), set()).add(name)
+    section = None
+    for line in text.splitlines():
+        section = SECTION.match(line).group(1) if SECTION.match(line) else section
+        found = INSTRUCTION.match(line)
+        branch = BRANCH.match((found.group(3) or "").replace("\t", " ")) if found else None
+        name = starts.get((section, int(branch.group(1), 16))) if branch else None
+        if name:
+            edges.setdefault(owner((section, int(found.group(1), 16))), set()).add(name)
+    used, todo = set(), [name for name in edges if name in elf.addresses]
+    while todo:
+        name = todo.pop()
+        if name not in used:
+            used.add(name)
+            todo += edges.get(name, ())
+    for i, line in enumerate(lines):
+        *rest, name, flags = line.split()
+        if name != "-" and name not in used:
+            lines[i] = " ".join((*rest, name, flags.replace("-", "") + "u"))
+
+
 def generate(objdump, path, functions=()):
     """Disassembles a file, or some functions in it."""
     elf = _Elf(path)
@@ -109,6 +171,8 @@ def generate(objdump, path, functions=()):
     missing = set(functions) - {line.split()[3] for line in lines}
     if missing:
         raise SetupError(f"{path} has no function {', '.join(sorted(missing))}")
+    if not functions:
+        _unused(lines, done.stdout, elf)
     if not lines:
         raise SetupError(f"{objdump} found no instructions in {path}")
     return "\n".join(lines) + "\n"

@@ -12,7 +12,7 @@ use kernel::{prelude::*, str::CString};
 pub(crate) struct Flags(u8);
 
 impl Flags {
-    const LETTERS: [u8; 5] = *b"bpkos";
+    const LETTERS: [u8; 6] = *b"bpkosu";
 
     fn parse(text: &str) -> Self {
         let bit = |letter| Self::LETTERS.iter().position(|l| l == letter);
@@ -46,6 +46,11 @@ impl Flags {
     /// It runs with engine rfc only.
     pub(crate) fn needs_rfc(self) -> bool {
         self.has(3)
+    }
+
+    /// Nothing refers to its function.
+    pub(crate) fn is_unused(self) -> bool {
+        self.has(5)
     }
 
     /// The instruction before it puts breakpoints off.
@@ -176,11 +181,13 @@ impl Code {
         self.lockless = Some(lockless);
     }
 
-    /// Whether `insn` is out of reach: on the way to a panic, or for the engine that does not run.
+    /// Whether `insn` is out of reach: on the way to a panic, unused, or for the engine that does not
+    /// run.
     pub(crate) fn is_excluded(&self, insn: usize) -> bool {
         let flags = self.flags[insn];
         flags.panics()
             || flags.in_shadow()
+            || flags.is_unused()
             || self.lockless == Some(false) && flags.needs_lockless()
             || self.lockless == Some(true) && flags.needs_rfc()
     }

@@ -22,6 +22,7 @@ const INIT: &str = "runs in module init only";
 const EXIT: &str = "runs in module exit only, without users";
 const PERF: &str = "runs for events of a perf session only, made by macros of the kernel";
 const BUG: &str = "runs after a bug of the engine only";
+const FAST: &str = "the common path of engine lockless";
 const DEBUG: &str = "runs with debugobjects or kmemleak only";
 
 /// Part of the mangled name, and why the function is never run while there are users.
@@ -48,8 +49,9 @@ const NEVER: [(&str, &str); 19] = [
 ];
 
 /// Part of the mangled name, and why parts of the function may not be run.
-const IN_PART: [(&str, &str); 9] = [
+const IN_PART: [(&str, &str); 10] = [
     ("drop_in_placeNt", EXIT),
+    ("4core3fmt", "text that nothing here prints in that way"),
     ("7Default7default", INIT),
     ("__probestub_", "a stub of the kernel that is never called"),
     (
@@ -69,8 +71,17 @@ const IN_PART: [(&str, &str); 9] = [
 /// What is known of function `name` of the core, with engine lockless loaded or not.
 pub(crate) fn of(name: &str, lockless: bool) -> Option<Kind> {
     let other = if lockless { "3rfc" } else { "8lockless" };
-    if name.contains(other) {
+    // These go on behind the common path, which is that of engine lockless.
+    if name.contains(other) || !lockless && name.contains("_no_slot") {
         return Some(Kind::OtherEngine);
+    }
+    const CALLS: [&str; 3] = [
+        "rcu_ptr_kvfree_call",
+        "rcu_ptr_kfree_nolock_call",
+        "rcu_ptr_try_kfree_nolock_call",
+    ];
+    if !lockless && CALLS.contains(&name) {
+        return Some(Kind::Named(FAST, true));
     }
     let reason = |table: &[(&str, &'static str)]| {
         table

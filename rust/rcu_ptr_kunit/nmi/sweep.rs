@@ -105,6 +105,8 @@ pub(crate) struct Totals {
     pub(crate) refused: usize,
     /// Leads to a panic and nowhere else.
     pub(crate) panics: usize,
+    /// In functions that nothing refers to.
+    pub(crate) unused: usize,
     /// Of the engine that is not loaded.
     pub(crate) other_engine: usize,
     /// Out of reach for a reason that [`except`] has.
@@ -127,6 +129,7 @@ impl Totals {
 enum Why {
     Refused,
     Panics,
+    Unused,
     OtherEngine,
     Named(&'static str),
     Unreached,
@@ -424,6 +427,9 @@ impl Sweep {
         if self.code.flags[insn].panics() {
             return Some(Why::Panics);
         }
+        if self.code.flags[insn].is_unused() {
+            return Some(Why::Unused);
+        }
         if self.code.is_excluded(insn) || self.exceptions[number] == Some(Exception::OtherEngine) {
             return Some(Why::OtherEngine);
         }
@@ -448,6 +454,7 @@ impl Sweep {
                     None => &mut totals.hit,
                     Some(Why::Refused) => &mut totals.refused,
                     Some(Why::Panics) => &mut totals.panics,
+                    Some(Why::Unused) => &mut totals.unused,
                     Some(Why::OtherEngine) => &mut totals.other_engine,
                     Some(Why::Named(_)) => &mut totals.named,
                     Some(Why::Unreached) => &mut totals.unreached,

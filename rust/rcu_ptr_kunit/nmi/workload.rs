@@ -87,7 +87,7 @@ impl Load {
         let defaults = match self {
             Self::Monitor => Some(params::quickest_drain()?),
             Self::List | Self::Starved => Some(params::no_blocks()?),
-            Self::Refill => Some(params::short_pause()?),
+            Self::Refill | Self::Trace => Some(params::short_pause()?),
             _ => None,
         };
         let prepared = Prepared {
@@ -164,9 +164,10 @@ impl Load {
                 free(Source::Kmalloc, 32, Route::Kvfree, 1100)?;
             }
             Self::Trace => {
+                params::shrink()?;
                 light_calls()?;
                 free(Source::Kmalloc, 64, Route::Kvfree, 20)?;
-                params::shrink()?;
+                contend()?;
                 core::barrier();
                 user::sh(
                     c"cat /sys/kernel/tracing/trace >/dev/null; echo >/sys/kernel/tracing/trace",
@@ -263,7 +264,9 @@ fn full() -> Result {
 fn contend() -> Result {
     let here = cpu::this();
     let stop = Atomic::<i32>::new(0);
+    let holders = Atomic::<i32>::new(0);
     let hold = |_: i32| {
+        holders.add(1, Relaxed);
         while stop.load(Relaxed) == 0 {
             for _ in 0..1000 {
                 core::words(here).for_each(drop);
@@ -271,8 +274,10 @@ fn contend() -> Result {
             thread::cond_resched();
         }
     };
+    let alone = cpu::online().count() < 2;
     let body = |_: i32| {
-        for _ in 0..20 {
+        thread::wait_for(1000, || alone || holders.load(Relaxed) > 0);
+        for _ in 0..40 {
             let _ = free(Source::Kmalloc, 32, Route::Nolock, 20)
                 .and_then(|()| free(Source::Kmalloc, 32, Route::Kvfree, 5));
             try_free(20);
