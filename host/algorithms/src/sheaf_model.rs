@@ -316,7 +316,9 @@ impl Model {
     }
 
     fn take_in(&self, mut chain: Chain) {
+        let mut left = self.max_sheaves;
         while let Some(sheaf) = chain.pop() {
+            left = left.checked_sub(1).expect("a sheaf is there twice");
             // SAFETY: A grace period has passed, or this is what is to be found out.
             self.store(unsafe { sheaf.into_rest() });
         }

@@ -387,13 +387,7 @@ fn sees(flaw: Flaw) {
 
 #[test]
 fn sees_flaws() {
-    for flaw in [
-        Flaw::ReserveInTwoSteps,
-        Flaw::ExchangeDoesNotBar,
-        Flaw::PlaceInTwoSteps,
-        Flaw::EmptiedNotAwaited,
-        Flaw::FilledNotAwaited,
-    ] {
-        sees(flaw);
-    }
+    // Others may link a sheaf twice, to a list without an end: the nested tests have these.
+    sees(Flaw::EmptiedNotAwaited);
+    sees(Flaw::FilledNotAwaited);
 }
