@@ -330,7 +330,7 @@ mod tests {
     #[test]
     fn boxes_move_between_cpus() -> Result {
         let cache = Cache::<Entry>::new(c"rcu_ptr_api_move")?;
-        let slots = [const { () }; 16].map(|()| CacheSlot::new(&cache));
+        let slots: [_; 16] = ::core::array::from_fn(|_| CacheSlot::new(&cache));
         let lost = Atomic::<u64>::new(0);
         let body = |cpu: i32| {
             for i in 0..scaled(4000) {

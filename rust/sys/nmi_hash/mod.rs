@@ -135,5 +135,5 @@ impl<H: OnSample> Drop for Events<H> {
 unsafe extern "C" fn rcu_ptr_nmi_hash_rs_sample(context: *mut c_void, ip: c_ulong, in_nmi: bool) {
     // SAFETY: By the safety requirements of this function.
     let hook = unsafe { &*context.cast::<Hook>() };
-    (hook.call)(hook.handler, ip as usize, in_nmi);
+    (hook.call)(hook.handler, ip, in_nmi);
 }
