@@ -24,6 +24,8 @@ use kernel::{
 pub(crate) enum Load {
     /// Every call, every kind of object, a barrier.
     Light,
+    /// The same, with the tracepoints in use.
+    Traced,
     /// More objects than a block holds, which hurries the monitor.
     Full,
     /// Objects that the monitor drains when their time has come.
@@ -55,8 +57,8 @@ pub(crate) enum Load {
 /// How things are set up for a load, until this goes.
 pub(crate) struct Prepared {
     _defaults: Option<Defaults>,
-    // The code of every tracepoint is run, too.
-    _probes: Probes,
+    /// The code of every tracepoint is run, too: another way through most calls.
+    _probes: Option<Probes>,
     load: Load,
 }
 
@@ -90,9 +92,10 @@ impl Load {
             Self::Refill | Self::Trace => Some(params::short_pause()?),
             _ => None,
         };
+        let traced = !matches!(self, Self::Light | Self::Full | Self::List);
         let prepared = Prepared {
             _defaults: defaults,
-            _probes: Probes::register()?,
+            _probes: traced.then(Probes::register).transpose()?,
             load: self,
         };
         if self == Self::Trace {
@@ -105,6 +108,7 @@ impl Load {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Light => "light",
+            Self::Traced => "light, traced",
             Self::Full => "full blocks",
             Self::Monitor => "monitor",
             Self::List => "list",
@@ -137,7 +141,7 @@ impl Load {
     /// May sleep.
     pub(crate) fn run(self) -> Result {
         match self {
-            Self::Light => light()?,
+            Self::Light | Self::Traced => light()?,
             Self::Full => full()?,
             Self::Monitor => {
                 light_calls()?;

@@ -304,7 +304,7 @@ mod tests {
             let loads: &[Load] = if SLOW {
                 &[Load::Light]
             } else {
-                &[Load::Light, Load::Contend, Load::Full]
+                &[Load::Light, Load::Traced, Load::Contend, Load::Full]
             };
             sweep(loads, selected)?;
         }
@@ -423,7 +423,7 @@ mod tests {
             return Ok(());
         }
         let loads: &[Load] = if text::sweep_cmd().is_empty() {
-            &[Load::Light, Load::Heavy]
+            &[Load::Light, Load::Traced, Load::Heavy]
         } else {
             &[Load::Command]
         };
