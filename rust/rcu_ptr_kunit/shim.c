@@ -129,6 +129,15 @@ void rcu_ptr_kunit_cond_resched(void)
 	cond_resched();
 }
 
+/* Fault injection. */
+
+void rcu_ptr_kunit_make_it_fail(bool on)
+{
+#ifdef CONFIG_FAULT_INJECTION
+	current->make_it_fail = on;
+#endif
+}
+
 /* NMI sources. */
 
 static void overflow(struct perf_event *event, struct perf_sample_data *data,

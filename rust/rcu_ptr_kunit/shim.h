@@ -33,6 +33,9 @@ void rcu_ptr_kunit_local_irq_enable(void);
 void rcu_ptr_kunit_cond_resched(void);
 void rcu_ptr_kunit_not_hung(void);
 
+/* Fault injection. */
+void rcu_ptr_kunit_make_it_fail(bool on);
+
 /* NMI sources; the hooks are rust/sys/kunit/nmi/'s. */
 void *rcu_ptr_kunit_breakpoint_register(unsigned long address, bool execute,
 					int length, void *hook);

@@ -8,6 +8,7 @@ use crate::{
     scaled,
     sys::{
         core, cpu,
+        mem::{Checks, RawCache},
         nmi::{
             breakpoint::{Breakpoint, Kind},
             Hook,
@@ -35,12 +36,19 @@ fn against_queueing(route: Route, rounds: usize) -> Result<Outcome> {
     // Objects of this task, queued on whichever CPU it is on, and those of the others.
     let mine = Pool::new(rounds * 20)?;
     let others = Pool::new(scaled(60_000))?;
+    // When that is used up objects keep coming from here. It complains if one is left.
+    let more = RawCache::new("rcu_ptr_kunit_more", 64, Checks::Poison)?;
     let stop = Atomic::<i32>::new(0);
     let body = |_cpu: i32| {
         while stop.load(Relaxed) == 0 {
-            for object in (0..16).map_while(|_| others.take()) {
-                // SAFETY: Handed out once, with a field there.
-                unsafe { route.free(object.start, object.at) };
+            for _ in 0..16 {
+                if let Some(object) = others.take() {
+                    // SAFETY: Handed out once, with a field there.
+                    unsafe { route.free(object.start, object.at) };
+                } else if let Some(object) = more.alloc() {
+                    // SAFETY: Just allocated, with a field there.
+                    unsafe { route.free(object, 8) };
+                }
             }
             thread::cond_resched();
         }

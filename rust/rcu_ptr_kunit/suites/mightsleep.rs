@@ -8,7 +8,7 @@ use crate::{
     pool::Pool,
     route::Route,
     scaled,
-    sys::{core, cpu, probes, thread},
+    sys::{core, cpu, fault, probes, skip::skip, thread},
 };
 use kernel::{prelude::*, sync::atomic::Relaxed};
 
@@ -50,6 +50,35 @@ fn without_memory() -> Result<(bool, u64)> {
     Ok((pool.all_freed(), waited))
 }
 
+/// What became of objects whose callers found no memory for a block.
+struct Waited {
+    objects: u64,
+    waited: u64,
+    freed: bool,
+}
+
+/// No page can be allocated at all: every caller has to wait for a grace period.
+fn without_pages() -> Result<Waited> {
+    let defaults = params::no_blocks()?;
+    let pool = Pool::new(24)?;
+    let probes = probes::Probes::register()?;
+    let no_pages = fault::NoPages::set_up()?;
+    let before = probes::COUNTERS.waited.load(Relaxed);
+    no_pages.inside(|| free(&pool, 16));
+    let waited = probes::COUNTERS.waited.load(Relaxed) - before;
+    drop(no_pages);
+    drop(probes);
+    // Each is freed when its caller returns: there is nothing to wait for.
+    let freed = pool.all_freed();
+    core::barrier();
+    drop(defaults);
+    Ok(Waited {
+        objects: pool.taken() as u64,
+        waited,
+        freed,
+    })
+}
+
 #[kunit_tests(rcu_ptr_mightsleep)]
 mod tests {
     use super::*;
@@ -82,9 +111,24 @@ mod tests {
     #[test]
     fn memory_is_short() -> Result {
         let (freed, waited) = without_memory()?;
-        pr_info!("no memory: {} callers waited themselves\n", waited);
+        pr_info!(
+            "memory is short: {} of 16 callers waited themselves\n",
+            waited
+        );
         assert!(freed);
         assert!(waited > 0);
+        Ok(())
+    }
+
+    #[test]
+    fn no_block_to_be_had() -> Result {
+        if !fault::CAN {
+            skip(c"needs CONFIG_FAIL_PAGE_ALLOC");
+            return Ok(());
+        }
+        let outcome = without_pages()?;
+        assert!(outcome.objects == 16 && outcome.waited == 16);
+        assert!(outcome.freed);
         Ok(())
     }
 }

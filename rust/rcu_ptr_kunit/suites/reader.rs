@@ -105,6 +105,38 @@ fn list_between_grace_periods() -> Result<bool> {
     Ok(seen.looks > 1000 && seen.broken == 0 && new.all_freed() && old.all_freed())
 }
 
+/// A batch waits for a grace period that an early reader holds up, and more objects come: whether
+/// readers that hold only these find them intact when that grace period is over.
+fn one_batch_and_another() -> Result<bool> {
+    let old = Pool::new(300)?;
+    let new = Pool::new(300)?;
+    let cpu = cpu::this();
+    let free_on = |pool: &Pool| {
+        let body = |_cpu: i32| free_all(pool, Route::Kvfree);
+        thread::on_cpus(::core::iter::once(cpu), &body, || ()).and_then(|()| params::shrink())
+    };
+    let mut done = Ok(());
+    let mut inner = Err(EAGAIN);
+    let outer = reader::watch(&old, |early| {
+        done = free_on(&old);
+        inner = reader::watch(&new, |late| {
+            done = done.and_then(|()| free_on(&new));
+            early.leave_in(0);
+            late.leave_in(HOLD_MSECS);
+            while late.inside() > 0 {
+                churn();
+                thread::sleep(2);
+            }
+        });
+        early.leave_in(0);
+    })?;
+    done?;
+    let inner = inner?;
+    core::barrier();
+    let seen = outer.looks > 1000 && inner.looks > 1000;
+    Ok(seen && outer.broken + inner.broken == 0 && new.all_freed() && old.all_freed())
+}
+
 /// The shrinker is called while readers hold objects.
 fn shrink_under_readers() -> Result<Outcome> {
     let pool = Pool::new(2000)?;
@@ -211,6 +243,13 @@ mod tests {
         let good = list_between_grace_periods();
         drop(defaults);
         assert!(good?);
+        Ok(())
+    }
+
+    #[test]
+    fn one_batch_after_another() -> Result {
+        let good = one_batch_and_another()?;
+        assert!(good);
         Ok(())
     }
 

@@ -9,6 +9,7 @@ pub(crate) mod generated;
 pub(crate) mod cache;
 pub(crate) mod core;
 pub(crate) mod cpu;
+pub(crate) mod fault;
 pub(crate) mod file;
 pub(crate) mod mem;
 pub(crate) mod nmi;
