@@ -119,8 +119,12 @@ fn one_batch_and_another() -> Result<bool> {
     let mut inner = Err(EAGAIN);
     let outer = reader::watch(&old, |early| {
         done = free_on(&old);
+        // Their grace period has begun by then: the readers to come don't hold it up.
+        thread::sleep(100);
         inner = reader::watch(&new, |late| {
             done = done.and_then(|()| free_on(&new));
+            // What is new is on its way to a batch.
+            thread::sleep(50);
             early.leave_in(0);
             late.leave_in(HOLD_MSECS);
             while late.inside() > 0 {
