@@ -167,7 +167,7 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
             let n = numbers.objects.div_ceil(CHUNK) * CHUNK;
             pr_info!(
                 "pair context={} functions={} engine={} object=cache-{} calls={} reps={} missed={} \
-                 alloc={} free={} alloc_max={} free_max={}\n",
+                 alloc_cost={} free_cost={} alloc_max={} free_max={}\n",
                 context,
                 way.name,
                 engine(way),
@@ -266,7 +266,7 @@ fn cycle(numbers: &Numbers, context: &str, nmi: Option<&NmiSource>, way: &Way) -
     let samples = samples.sorted();
     let n = chunks * CHUNK;
     pr_info!(
-        "round context={} functions={} engine={} object=cache-{} count={} reps={} missed={} min={} \
+        "recycle context={} functions={} engine={} object=cache-{} count={} reps={} missed={} min={} \
          median={} max={} grace_periods_per_million={}\n",
         context,
         way.name,

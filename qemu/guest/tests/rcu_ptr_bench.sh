@@ -101,7 +101,7 @@ measure_pairs() {
 
 test_sheaf() {
 	measure_pairs pair test=sheaf objects=400 reps=1
-	since_mark | grep -q "rcu_ptr_bench: round context=task " || fail "no whole cycle"
+	since_mark | grep -q "rcu_ptr_bench: recycle context=task " || fail "no whole cycle"
 	[ "$(uname -m)" != x86_64 ] ||
 		since_mark | grep -q "pair context=nmi functions=rcu_ptr_cache_alloc_nolock+free_rcu " ||
 		fail "nothing in NMI"

@@ -236,7 +236,7 @@ def _scale(rows, cols):
 def _sheaves(rows, _):
     """Objects that go round: caches with sheaves, and what the kernel has."""
     ways = []
-    for row in of(rows, "pair") + of(rows, "round") + of(rows, "sheafscale"):
+    for row in of(rows, "pair") + of(rows, "recycle") + of(rows, "sheafscale"):
         way = (row["functions"], row["engine"])
         if way not in ways and row["functions"] != "nothing":
             ways.append(way)
@@ -247,14 +247,14 @@ def _sheaves(rows, _):
         return found[-1].get(key) if found else None
 
     # What the NMIs themselves cost is in both.
-    empty = of(rows, "round", functions="nothing", context="nmi")
+    empty = of(rows, "recycle", functions="nothing", context="nmi")
     lines, scale = [], []
     for way in ways:
         label = way[0] if way[1] == "kernel" else f"{way[1]}: {way[0]}"
         cells = [value("pair", way, key, context=context)
-                 for context in ("task", "nmi") for key in ("alloc", "free")]
-        cells.append(value("round", way, "median", context="task"))
-        in_nmi = value("round", way, "median", context="nmi")
+                 for context in ("task", "nmi") for key in ("alloc_cost", "free_cost")]
+        cells.append(value("recycle", way, "median", context="task"))
+        in_nmi = value("recycle", way, "median", context="nmi")
         cells.append(in_nmi - empty[-1]["median"] if in_nmi is not None and empty else None)
         if any(cell is not None for cell in cells):
             lines.append([label, *map(_number, cells)])
