@@ -154,6 +154,21 @@ void rcu_ptr_barrier(void);
 unsigned long rcu_ptr_word(int cpu, unsigned int index);
 
 /**
+ * rcu_ptr_fail_alloc() - let allocations of caches fail
+ * @nth: the first to fail, counted from 1; 0: none
+ * @times: how many fail, that one included
+ *
+ * For tests: memory for the sheaves and the objects of all caches, and for
+ * caches themselves, wherever it is asked for.
+ *
+ * Return: how many allocations the first failure asked for before was still
+ * away, 0 if it has come.
+ *
+ * Context: any.
+ */
+unsigned long rcu_ptr_fail_alloc(unsigned long nth, unsigned long times);
+
+/**
  * DOC: caches
  *
  * A cache whose objects go round without touching the slab: freed ones wait
@@ -294,5 +309,42 @@ void rcu_ptr_cache_free_rcu(struct rcu_ptr_cache *cache, void *object);
  */
 int rcu_ptr_cache_prefill(struct rcu_ptr_cache *cache, unsigned int objects,
 			  gfp_t gfp);
+
+/**
+ * struct rcu_ptr_cache_stats - what a cache did since it was made
+ * @filled: rcu sheaves that were installed to be filled
+ * @emptied: allocation sheaves that were installed to be emptied
+ * @missed: allocations that found no sheaf
+ * @foreign: of these, served by kmalloc_nolock()
+ * @fell_back: objects that found no sheaf when they were freed: the engine has
+ *	them
+ * @obtained: objects that came from the slab
+ * @returned: objects that went back to it
+ * @now_full: full sheaves in the barns
+ * @now_empty: empty sheaves in the barns
+ */
+struct rcu_ptr_cache_stats {
+	u64 filled;
+	u64 emptied;
+	u64 missed;
+	u64 foreign;
+	u64 fell_back;
+	u64 obtained;
+	u64 returned;
+	u64 now_full;
+	u64 now_empty;
+};
+
+/**
+ * rcu_ptr_cache_stats() - what a cache did
+ * @cache: the cache
+ * @stats: filled in; the same numbers are in debugfs, rcu_ptr/caches
+ *
+ * CPUs are not stopped, so the numbers are not of one moment.
+ *
+ * Context: any but NMI.
+ */
+void rcu_ptr_cache_stats(struct rcu_ptr_cache *cache,
+			 struct rcu_ptr_cache_stats *stats);
 
 #endif /* _LINUX_RCU_PTR_H */

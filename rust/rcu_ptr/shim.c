@@ -130,6 +130,8 @@ EXPORT_SYMBOL_GPL(rcu_ptr_cache_free);
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_free_rcu);
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_prefill);
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_size);
+EXPORT_SYMBOL_GPL(rcu_ptr_cache_stats);
+EXPORT_SYMBOL_GPL(rcu_ptr_fail_alloc);
 
 /* Interrupts, preemption and raw spinlocks. */
 
@@ -465,6 +467,30 @@ void rcu_ptr_shim_trace_shrink(int cpu, unsigned long blocks,
 void rcu_ptr_shim_trace_defer(int cpu, int what, unsigned long pending)
 {
 	trace_rcu_ptr_defer(cpu, what, pending);
+}
+
+void rcu_ptr_shim_trace_sheaf_wait(const char *cache, int cpu,
+				   unsigned long sheaves, unsigned long full)
+{
+	trace_rcu_ptr_sheaf_wait(cache, cpu, sheaves, full);
+}
+
+void rcu_ptr_shim_trace_sheaf_refill(const char *cache, int cpu,
+				     unsigned long objects)
+{
+	trace_rcu_ptr_sheaf_refill(cache, cpu, objects);
+}
+
+void rcu_ptr_shim_trace_sheaf_drain(const char *cache, int cpu,
+				    unsigned long waiting, unsigned long stock)
+{
+	trace_rcu_ptr_sheaf_drain(cache, cpu, waiting, stock);
+}
+
+void rcu_ptr_shim_trace_sheaf_shrink(const char *cache, int node, int why,
+				     unsigned long full, unsigned long empty)
+{
+	trace_rcu_ptr_sheaf_shrink(cache, node, why, full, empty);
 }
 
 /* Parameters: values are checked and kept in rust/rcu_ptr/params.rs. */

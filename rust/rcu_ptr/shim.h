@@ -109,6 +109,14 @@ void rcu_ptr_shim_trace_refill(int cpu, unsigned long blocks,
 void rcu_ptr_shim_trace_shrink(int cpu, unsigned long blocks,
 			       unsigned long objects);
 void rcu_ptr_shim_trace_defer(int cpu, int what, unsigned long pending);
+void rcu_ptr_shim_trace_sheaf_wait(const char *cache, int cpu,
+				   unsigned long sheaves, unsigned long full);
+void rcu_ptr_shim_trace_sheaf_refill(const char *cache, int cpu,
+				     unsigned long objects);
+void rcu_ptr_shim_trace_sheaf_drain(const char *cache, int cpu,
+				    unsigned long waiting, unsigned long stock);
+void rcu_ptr_shim_trace_sheaf_shrink(const char *cache, int node, int why,
+				     unsigned long full, unsigned long empty);
 
 /* Parameters: the numbers behind /sys/module/rcu_ptr/parameters. */
 enum rcu_ptr_param {

@@ -105,7 +105,7 @@ fn floor(name: &str, source: &Source, count: usize, reps: usize) -> Result {
 }
 
 /// Cycles in which any CPU was busy. All of them idle at once is what -icount jumps over.
-struct Busy {
+pub(crate) struct Busy {
     cycles: u64,
     idle: u64,
 }
@@ -116,14 +116,14 @@ fn idle() -> u64 {
 }
 
 impl Busy {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self {
             idle: idle(),
             cycles: counters::cycles(),
         }
     }
 
-    fn stop(self) -> i64 {
+    pub(crate) fn stop(self) -> i64 {
         let cycles = counters::cycles() - self.cycles;
         cycles as i64 - (idle() - self.idle) as i64
     }

@@ -15,6 +15,8 @@
 //! | `series` | pending memory over time | series.rs |
 //! | `parallel` | a call, with all CPUs at it | parallel.rs |
 //! | `scale` | rcuscale's kfree_rcu_test | scale.rs |
+//! | `sheaf` | objects that go round: a call, and the whole cycle | sheaf.rs |
+//! | `sheafscale` | the same in threads, and how many found a sheaf | sheaf.rs |
 
 #[path = "../sys/bench/mod.rs"]
 mod sys;
@@ -29,6 +31,7 @@ mod path;
 mod run;
 mod scale;
 mod series;
+mod sheaf;
 mod stretch;
 mod way;
 
@@ -112,7 +115,7 @@ struct Bench;
 type Test = (&'static str, fn(&Numbers) -> Result);
 
 /// Those that run in a thread bound to one CPU.
-static BOUND: [Test; 7] = [
+static BOUND: [Test; 8] = [
     ("calls", calls::run),
     ("latency", latency::run),
     ("path", path::run),
@@ -120,10 +123,15 @@ static BOUND: [Test; 7] = [
     ("nmi", nmi::run),
     ("stretch", stretch::run),
     ("series", series::run),
+    ("sheaf", sheaf::run),
 ];
 
 /// Those that make their own threads.
-static OWN_THREADS: [Test; 2] = [("parallel", parallel::run), ("scale", scale::run)];
+static OWN_THREADS: [Test; 3] = [
+    ("parallel", parallel::run),
+    ("scale", scale::run),
+    ("sheafscale", sheaf::scale),
+];
 
 impl kernel::Module for Bench {
     fn init(_module: &'static ThisModule) -> Result<Self> {

@@ -121,6 +121,11 @@ void *rcu_ptr_bench_kmalloc(size_t size)
 	return kmalloc(size, GFP_KERNEL);
 }
 
+void *rcu_ptr_bench_kmalloc_nolock(size_t size)
+{
+	return kmalloc_nolock(size, 0, NUMA_NO_NODE);
+}
+
 void *rcu_ptr_bench_vmalloc(size_t size)
 {
 	return vmalloc(size);

@@ -38,6 +38,7 @@ void rcu_ptr_bench_cond_resched(void);
 void rcu_ptr_bench_sleep(unsigned int msecs);
 
 void *rcu_ptr_bench_kmalloc(size_t size);
+void *rcu_ptr_bench_kmalloc_nolock(size_t size);
 void *rcu_ptr_bench_vmalloc(size_t size);
 struct kmem_cache *rcu_ptr_bench_cache_create(const char *name,
 					      size_t size);

@@ -10,6 +10,7 @@
 #include <linux/err.h>
 #include <linux/hw_breakpoint.h>
 #include <linux/irqflags.h>
+#include <linux/mm.h>
 #include <linux/mmzone.h>
 #include <linux/moduleparam.h>
 #include <linux/nmi.h>
@@ -19,6 +20,7 @@
 #include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
+#include <linux/topology.h>
 #include <linux/vmalloc.h>
 #include <linux/vmstat.h>
 #include <trace/events/rcu_ptr.h>
@@ -92,6 +94,16 @@ int rcu_ptr_kunit_next_online_cpu(int cpu)
 int rcu_ptr_kunit_this_cpu(void)
 {
 	return raw_smp_processor_id();
+}
+
+int rcu_ptr_kunit_cpu_node(int cpu)
+{
+	return cpu_to_mem(cpu);
+}
+
+int rcu_ptr_kunit_object_node(const void *object)
+{
+	return page_to_nid(virt_to_page(object));
 }
 
 bool rcu_ptr_kunit_in_nmi(void)

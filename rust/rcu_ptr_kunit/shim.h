@@ -25,6 +25,8 @@ void rcu_ptr_kunit_kernel_nolock(void *field, void *object);
 /* CPUs and contexts. */
 int rcu_ptr_kunit_next_online_cpu(int cpu);
 int rcu_ptr_kunit_this_cpu(void);
+int rcu_ptr_kunit_cpu_node(int cpu);
+int rcu_ptr_kunit_object_node(const void *object);
 bool rcu_ptr_kunit_in_nmi(void);
 bool rcu_ptr_kunit_in_hardirq(void);
 bool rcu_ptr_kunit_in_softirq(void);

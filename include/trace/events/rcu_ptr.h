@@ -30,6 +30,11 @@ enum rcu_ptr_defer {
 	RCU_PTR_DEFER_REFILL,
 	RCU_PTR_DEFER_OBJECT,
 };
+enum rcu_ptr_sheaf_shrink {
+	RCU_PTR_SHEAF_TRIM,
+	RCU_PTR_SHEAF_REAP,
+	RCU_PTR_SHEAF_RECLAIM,
+};
 #endif
 
 TRACE_DEFINE_ENUM(RCU_PTR_ENGINE_RFC);
@@ -46,6 +51,9 @@ TRACE_DEFINE_ENUM(RCU_PTR_CTX_NMI);
 TRACE_DEFINE_ENUM(RCU_PTR_DEFER_BATCH);
 TRACE_DEFINE_ENUM(RCU_PTR_DEFER_REFILL);
 TRACE_DEFINE_ENUM(RCU_PTR_DEFER_OBJECT);
+TRACE_DEFINE_ENUM(RCU_PTR_SHEAF_TRIM);
+TRACE_DEFINE_ENUM(RCU_PTR_SHEAF_REAP);
+TRACE_DEFINE_ENUM(RCU_PTR_SHEAF_RECLAIM);
 
 #define rcu_ptr_show_engine(e)						\
 	__print_symbolic(e,						\
@@ -217,6 +225,103 @@ TRACE_EVENT(rcu_ptr_defer,
 				   { RCU_PTR_DEFER_REFILL,	"refill" },
 				   { RCU_PTR_DEFER_OBJECT,	"object" }),
 		  __entry->pending)
+);
+
+/*
+ * Caches: @sheaves of @cpu begin to wait for a grace period together, @full of
+ * them with objects, the others to be filled again.
+ */
+TRACE_EVENT(rcu_ptr_sheaf_wait,
+	TP_PROTO(const char *cache, int cpu, unsigned long sheaves,
+		 unsigned long full),
+	TP_ARGS(cache, cpu, sheaves, full),
+	TP_STRUCT__entry(
+		__string(cache, cache)
+		__field(int, cpu)
+		__field(unsigned long, sheaves)
+		__field(unsigned long, full)
+	),
+	TP_fast_assign(
+		__assign_str(cache);
+		__entry->cpu = cpu;
+		__entry->sheaves = sheaves;
+		__entry->full = full;
+	),
+	TP_printk("cache=%s cpu=%d sheaves=%lu full=%lu", __get_str(cache),
+		  __entry->cpu, __entry->sheaves, __entry->full)
+);
+
+/* A sheaf of @objects came from the slab. */
+TRACE_EVENT(rcu_ptr_sheaf_refill,
+	TP_PROTO(const char *cache, int cpu, unsigned long objects),
+	TP_ARGS(cache, cpu, objects),
+	TP_STRUCT__entry(
+		__string(cache, cache)
+		__field(int, cpu)
+		__field(unsigned long, objects)
+	),
+	TP_fast_assign(
+		__assign_str(cache);
+		__entry->cpu = cpu;
+		__entry->objects = objects;
+	),
+	TP_printk("cache=%s cpu=%d objects=%lu", __get_str(cache),
+		  __entry->cpu, __entry->objects)
+);
+
+/*
+ * The monitor took sheaves off @cpu that did not move: @waiting with objects
+ * that wait, @stock with objects to give out or empty.
+ */
+TRACE_EVENT(rcu_ptr_sheaf_drain,
+	TP_PROTO(const char *cache, int cpu, unsigned long waiting,
+		 unsigned long stock),
+	TP_ARGS(cache, cpu, waiting, stock),
+	TP_STRUCT__entry(
+		__string(cache, cache)
+		__field(int, cpu)
+		__field(unsigned long, waiting)
+		__field(unsigned long, stock)
+	),
+	TP_fast_assign(
+		__assign_str(cache);
+		__entry->cpu = cpu;
+		__entry->waiting = waiting;
+		__entry->stock = stock;
+	),
+	TP_printk("cache=%s cpu=%d waiting=%lu stock=%lu", __get_str(cache),
+		  __entry->cpu, __entry->waiting, __entry->stock)
+);
+
+/*
+ * The barn of @node gave @full and @empty sheaves back to the slab, as it was
+ * over its limit, nobody needed them, or memory reclaim asked.
+ */
+TRACE_EVENT(rcu_ptr_sheaf_shrink,
+	TP_PROTO(const char *cache, int node, int why, unsigned long full,
+		 unsigned long empty),
+	TP_ARGS(cache, node, why, full, empty),
+	TP_STRUCT__entry(
+		__string(cache, cache)
+		__field(int, node)
+		__field(int, why)
+		__field(unsigned long, full)
+		__field(unsigned long, empty)
+	),
+	TP_fast_assign(
+		__assign_str(cache);
+		__entry->node = node;
+		__entry->why = why;
+		__entry->full = full;
+		__entry->empty = empty;
+	),
+	TP_printk("cache=%s node=%d why=%s full=%lu empty=%lu",
+		  __get_str(cache), __entry->node,
+		  __print_symbolic(__entry->why,
+				   { RCU_PTR_SHEAF_TRIM,	"trim" },
+				   { RCU_PTR_SHEAF_REAP,	"reap" },
+				   { RCU_PTR_SHEAF_RECLAIM,	"reclaim" }),
+		  __entry->full, __entry->empty)
 );
 
 #endif /* _TRACE_RCU_PTR_H */

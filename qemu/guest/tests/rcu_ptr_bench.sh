@@ -80,6 +80,39 @@ test_scale() {
 		fail "no line as rcuscale's"
 }
 
+PAIRS="kmem_cache_alloc+kfree_rcu kmem_cache_alloc+call_rcu kmalloc_nolock+kfree_rcu_nolock"
+PAIRS="$PAIRS rcu_ptr_cache_alloc+free_rcu rcu_ptr_cache_alloc_nolock+free_rcu"
+
+# measure_pairs KIND PARAMETER=VALUE...: a line for each pair of functions; caches that lack an object
+# say so
+measure_pairs() {
+	[ ! -e /sys/kernel/realtime ] || skip "not on PREEMPT_RT"
+	kind=$1
+	shift
+	mark "$kind"
+	load rcu_ptr
+	load rcu_ptr_bench "engine=$(cat "$PARAMS/engine")" "$@"
+	for pair in $PAIRS; do
+		since_mark | grep -q -F "functions=$pair " || fail "no result of $kind for $pair"
+	done
+	unload rcu_ptr_bench
+	unload rcu_ptr
+}
+
+test_sheaf() {
+	measure_pairs pair test=sheaf objects=400 reps=1
+	since_mark | grep -q "rcu_ptr_bench: recycle context=task " || fail "no whole cycle"
+	[ "$(uname -m)" != x86_64 ] ||
+		since_mark | grep -q "pair context=nmi functions=rcu_ptr_cache_alloc_nolock+free_rcu " ||
+		fail "nothing in NMI"
+}
+
+test_sheafscale() {
+	measure_pairs sheafscale test=sheafscale kfree_loops=20 kfree_alloc_num=500
+	since_mark | sed -n 's/.*functions=rcu_ptr_cache_alloc+free_rcu .* hit_percent=\([0-9]*\)\..*/\1/p' >/tmp/hits
+	[ "$(cat /tmp/hits)" -ge 80 ] || fail "only $(cat /tmp/hits) % of the allocations found a sheaf"
+}
+
 refused() {
 	mark refused
 	if load rcu_ptr_bench "$@" 2>/dev/null; then
@@ -96,4 +129,5 @@ test_refuses_nonsense() {
 	refused objects=0
 }
 
-suite rcu_ptr_bench calls latency path cycle nmi stretch series parallel scale refuses_nonsense
+suite rcu_ptr_bench calls latency path cycle nmi stretch series parallel scale sheaf sheafscale \
+	refuses_nonsense

@@ -46,7 +46,8 @@ waiting() {
 
 test_events_exist() {
 	load rcu_ptr
-	for event in queue batch_start batch_end refill shrink defer; do
+	for event in queue batch_start batch_end refill shrink defer sheaf_wait sheaf_refill sheaf_drain \
+		sheaf_shrink; do
 		for file in enable filter format trigger hist; do
 			[ -e "$EVENTS/rcu_ptr_$event/$file" ] || fail "$EVENTS/rcu_ptr_$event/$file is missing"
 		done
@@ -165,6 +166,51 @@ test_shrink() {
 		fail "no refill was put off after memory pressure"
 }
 
+# Sheaves of a cache, on their way round: rcu_ptr_nmi_hash uses one.
+
+# sheaf_lines EVENT: those of that cache, without what the trace says itself
+sheaf_lines() {
+	lines_of "sheaf_$1" | sed "s/.* rcu_ptr_sheaf_$1: //" | grep '^cache=rcu_ptr_nmi_hash '
+}
+
+sheaf_came() {
+	sheaf_lines "$1" >"/tmp/$1"
+}
+
+sheaf_event() {
+	wait_for 20 sheaf_came "$1" || fail "no $1 in the trace"
+	grep -v -E "^cache=rcu_ptr_nmi_hash $2\$" "/tmp/$1" && fail "$1 is not as it should be"
+	true
+}
+
+test_sheaves() {
+	start sheaf_wait sheaf_refill sheaf_drain sheaf_shrink
+	echo 100 >"$PARAMS/drain_interval_msec"
+	load rcu_ptr_nmi_hash 2>/tmp/insmod || skip "neither a PMU nor watchpoints"
+	# 256 entries are prefilled, 56 in a sheaf.
+	sheaf_event refill 'cpu=[0-9]+ objects=56'
+	[ "$(wc -l </tmp/refill)" -ge 5 ] || fail "only $(wc -l </tmp/refill) sheaves are prefilled"
+	sheaf_event wait 'cpu=[0-9]+ sheaves=[1-9][0-9]* full=[1-9][0-9]*'
+	# No more full ones than sheaves.
+	awk '{ sub(/.*sheaves=/, ""); sub(/full=/, ""); if ($2 > $1) bad = 1 } END { exit bad }' /tmp/wait ||
+		fail "more full sheaves than sheaves"
+	# A barrier takes all sheaves off the CPUs; this client ends with one.
+	load rcu_ptr_client_c objects=10
+	unload rcu_ptr_client_c
+	sheaf_event drain 'cpu=[0-9]+ waiting=[01] stock=[0-3]'
+	wait_for 20 shrunk || fail "nothing could be shrunk"
+	sheaf_event shrink 'node=[0-9]+ why=(trim|reap|reclaim) full=[0-9]+ empty=[0-9]+'
+	unload rcu_ptr_nmi_hash
+}
+
+# Memory reclaim takes what is not reserved.
+shrunk() {
+	for shrinker in /sys/kernel/debug/shrinker/rcu_ptr-sheaf-*; do
+		echo "0 0 100000" >"$shrinker/scan"
+	done
+	sheaf_came shrink
+}
+
 test_disable() {
 	start queue batch_start batch_end refill shrink defer
 	echo 0 >"$EVENTS/enable"
@@ -205,5 +251,5 @@ test_hist_by_caller() {
 		fail "100 hits in the client were expected: $(cat "$EVENTS/rcu_ptr_queue/hist")"
 }
 
-suite rcu_ptr_trace events_exist queue batches_agree_with_queue batch_order refill shrink disable \
-	filter hist hist_by_caller
+suite rcu_ptr_trace events_exist queue batches_agree_with_queue batch_order refill shrink sheaves \
+	disable filter hist hist_by_caller

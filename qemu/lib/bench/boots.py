@@ -65,6 +65,19 @@ def _scale(quick, smp):
         f"bench test=scale kfree_nthreads=2 kfree_loops={loops} {BOTH}", rounds=3 if quick else 7), 600)
 
 
+def _sheaf(quick):
+    """Caches with sheaves: what a pair of calls costs, and the whole cycle."""
+    many = 20000 if quick else 100000
+    return Boot("sheaf", "PERF", True, 1, 1024, _lines(
+        f"bench test=sheaf objects={many} reps={3 if quick else 7}"), 400)
+
+
+def _sheaf_scale(quick, smp):
+    loops = 20 if quick else 200
+    return Boot("sheafscale", "BASE", False, smp, 2048, _lines(
+        f"bench test=sheafscale kfree_nthreads=2 kfree_loops={loops}", rounds=1 if quick else 3), 600)
+
+
 def _large():
     return Boot("large", "BASE", False, 2, 3072, _lines(
         f"bench test=scale kfree_nthreads=2 kfree_loops=625 {BOTH}",
@@ -76,6 +89,7 @@ def boots(quick, smp=None):
     every = [_costs(quick), _path(quick)]
     every += [_more_cpus(quick, n) for n in (() if quick else (4, 8, 16)) if not smp or n <= smp]
     every.append(_scale(quick, smp or 2))
+    every += [_sheaf(quick), _sheaf_scale(quick, smp or 2)]
     if not quick:
         every.append(_large())
     return every

@@ -4,7 +4,7 @@
 import re
 
 KINDS = ("call", "latency", "path", "step", "cycle", "nmi", "stretch", "series", "sample", "parallel",
-         "scale", "memory", "engines", "failed", "note")
+         "scale", "pair", "recycle", "sheafscale", "memory", "engines", "failed", "note")
 LINE = re.compile(r"^rcu_ptr_bench: (" + "|".join(KINDS) + r") (.*=.*)$")
 TOTAL = re.compile(r"^rcu_ptr_bench: Total time taken by all kfree'ers: .*")
 NUMBER = re.compile(r"^-?\d+(\.\d+)?$")

@@ -233,6 +233,50 @@ def _scale(rows, cols):
     return ["## rcuscale's kfree_rcu_test, wall time", "", *out] if out else []
 
 
+def _sheaves(rows, _):
+    """Objects that go round: caches with sheaves, and what the kernel has."""
+    ways = []
+    for row in of(rows, "pair") + of(rows, "recycle") + of(rows, "sheafscale"):
+        way = (row["functions"], row["engine"])
+        if way not in ways and row["functions"] != "nothing":
+            ways.append(way)
+    ways.sort(key=lambda way: way[1] != "kernel")
+
+    def value(kind, way, key, **wanted):
+        found = of(rows, kind, functions=way[0], engine=way[1], **wanted)
+        return found[-1].get(key) if found else None
+
+    # What the NMIs themselves cost is in both.
+    empty = of(rows, "recycle", functions="nothing", context="nmi")
+    lines, scale = [], []
+    for way in ways:
+        label = way[0] if way[1] == "kernel" else f"{way[1]}: {way[0]}"
+        cells = [value("pair", way, key, context=context)
+                 for context in ("task", "nmi") for key in ("alloc_cost", "free_cost")]
+        cells.append(value("recycle", way, "median", context="task"))
+        in_nmi = value("recycle", way, "median", context="nmi")
+        cells.append(in_nmi - empty[-1]["median"] if in_nmi is not None and empty else None)
+        if any(cell is not None for cell in cells):
+            lines.append([label, *map(_number, cells)])
+        rounds = of(rows, "sheafscale", functions=way[0], engine=way[1])
+        if rounds:
+            base = statistics.median(row["ns"] for row in
+                                     of(rows, "sheafscale", functions="kmem_cache_alloc+kfree_rcu") or rounds)
+            scale.append([label, f"{statistics.median(row['ns'] for row in rounds) / 1e6:.1f}",
+                          f"{statistics.median(row['ns'] for row in rounds) / base:.2f}",
+                          *(f"{min(row[key] for row in rounds):.2f} %" if way[1] != "kernel" else ""
+                            for key in ("hit_percent", "recycled_percent"))])
+    out = []
+    if lines:
+        out += ["## Objects of 64 bytes that go round: instructions", "",
+                *table(["", "alloc", "free", "alloc in NMI", "free in NMI", "whole cycle", "cycle in NMI"], lines)]
+    if scale:
+        some = of(rows, "sheafscale")[0]
+        out += table([f"{some['nthreads']} threads x {some['loops']} x {some['alloc_num']}", "ms", "ratio",
+                      "found a sheaf", "recycled"], scale)
+    return out
+
+
 def markdown(record):
     """The whole text."""
     rows = record["results"]
@@ -243,7 +287,7 @@ def markdown(record):
            f"{kernel['arch']}, {kernel['rustc']}, {next(iter(about['qemu'].values()))}. An instruction "
            "is one executed under QEMU's -icount; wall time is a ratio within one boot.", ""]
     for part in (_calls, lambda r, c: _kept(r), _latency, _path, _cycles, _growth, _nmi, _stretch,
-                 _memory, _parallel, _scale):
+                 _memory, _parallel, _scale, _sheaves):
         out += part(rows, cols)
     krc = kernel.get("krc_bytes_per_cpu")
     if krc:

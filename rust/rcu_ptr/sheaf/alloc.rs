@@ -7,7 +7,7 @@
 //!                                                                   without: kmalloc_nolock()
 //! ```
 
-use super::{cache::Cache, exchange, pcs::Here, refill};
+use super::{cache::Cache, exchange, fault, pcs::Here, refill};
 use crate::sys::{context::Context, preempt::PreemptOff, slab};
 use core::ptr;
 use kernel::sync::atomic::Relaxed;
@@ -91,7 +91,10 @@ fn slow_nolock(cache: &Cache, pin: PreemptOff) -> *mut u8 {
     if !cache.takes_foreign || cfg!(CONFIG_DEBUG_KMEMLEAK) {
         return ptr::null_mut();
     }
-    match slab::kmalloc_nolock(cache.full_size) {
+    let object = fault::point()
+        .ok()
+        .and_then(|()| slab::kmalloc_nolock(cache.full_size));
+    match object {
         Some(object) => {
             // ORDERING: Who gives the object back has it from the caller, and with it this store.
             cache.has_foreign.store(true, Relaxed);

@@ -4,6 +4,7 @@
 
 use super::{
     barn::Stock,
+    fault,
     geometry::{SHEAF_BYTES, SLOTS},
     pcs::Pcs,
     refill::RefillWork,
@@ -212,15 +213,23 @@ impl Cache {
             n => n,
         };
         let nr_nodes = node::count();
+        fault::point()?;
         let mut barns = KVec::with_capacity(nr_nodes, GFP_KERNEL)?;
         for _ in 0..nr_nodes {
+            fault::point()?;
             barns.push(KBox::pin_init(Barn::new(limit), GFP_KERNEL)?, GFP_KERNEL)?;
         }
+        fault::point()?;
         let slab = SlabCache::new(name, full_size, align, flags)?;
+        fault::point()?;
         let name = CString::try_from(name)?;
+        fault::point()?;
         // INVARIANT: The work items get a reference to the cache that they are part of.
         let cache = KBox::pin_init(
             try_pin_init!(&this in Self {
+                _: {
+                    fault::point()?;
+                },
                 pcs: PerCpu::new(|cpu| {
                     Pcs::new(cpu, node::of_cpu(cpu).min(nr_nodes - 1), CacheRef(this.as_ptr()))
                 })?,
@@ -269,6 +278,7 @@ impl Cache {
     ///
     /// As `gfp` says, never NMI.
     pub(super) fn new_sheaf(&self, gfp: u32) -> Option<Empty> {
+        fault::point().ok()?;
         let memory = slab::kmalloc(SHEAF_BYTES, gfp)?;
         // SAFETY: Fresh, and aligned to its size, as it is a power of two.
         Some(unsafe { Empty::from_memory(memory, (&raw const *self).cast()) })
@@ -284,6 +294,7 @@ impl Cache {
                 None
             };
         }
+        fault::point().ok()?;
         let memory = slab::kmalloc_nolock(SHEAF_BYTES)?;
         // SAFETY: As above.
         Some(unsafe { Empty::from_memory(memory, (&raw const *self).cast()) })

@@ -23,7 +23,7 @@ impl Callbacks for SheafHotplug {
             let pcs = cache.pcs.of(cpu);
             // It may have moved to another CPU, where it does nothing.
             pcs.monitor.cancel_sync();
-            reclaim::wait(take_off(cache, &pcs));
+            reclaim::wait(cache, cpu, take_off(cache, &pcs));
             shrink::look_after(cache, pcs.node);
         }
     }

@@ -31,6 +31,7 @@
 //! | reclaim.rs | after a grace period |
 //! | monitor.rs, hotplug.rs, shrink.rs, refill.rs | nothing stranded, nothing without end, nothing missing |
 //! | destroy.rs | the end |
+//! | fault.rs, stats.rs | for tests, and for people |
 
 pub(crate) mod alloc;
 pub(crate) mod barn;
@@ -38,6 +39,7 @@ pub(crate) mod cache;
 pub(crate) mod cursor;
 pub(crate) mod destroy;
 pub(crate) mod exchange;
+pub(crate) mod fault;
 pub(crate) mod free;
 pub(crate) mod geometry;
 mod hotplug;
@@ -121,6 +123,7 @@ impl Sheaves {
     }
 
     fn add(&self, cache: NonNull<Cache>) -> Result {
+        fault::point()?;
         // INVARIANT: `remove()` comes before the end of the cache.
         self.caches
             .lock()

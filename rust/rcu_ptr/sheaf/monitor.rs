@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     params,
-    sys::{context, irq::IrqsOff, preempt::PreemptOff, work::Handler},
+    sys::{context, irq::IrqsOff, preempt::PreemptOff, trace, work::Handler},
 };
 use core::ptr;
 use kernel::sync::atomic::{Acquire, Relaxed, Release};
@@ -68,7 +68,7 @@ impl Handler for Tick {
         }
         let here = Here::new(&self.cache, &pin);
         let words = here.words();
-        reclaim::wait(exchange::take_waiting(&words));
+        reclaim::wait(&self.cache, self.cpu, exchange::take_waiting(&words));
         let wq = &Sheaves::get().wq;
         if here.armed().cmpxchg(ARMING, ARMED) == ARMING {
             here.pcs()
@@ -114,15 +114,18 @@ impl Handler for MonitorWork {
         let words = here.words();
 
         let mut chain = words.closed.take();
+        // Sheaves that did not move, with objects that wait and others.
+        let mut drained = (0, 0);
         let filled = pcs.filled.load(Relaxed);
         let waiting_moves = !flush && filled != pcs.seen_filled.load(Relaxed);
         pcs.seen_filled.store(filled, Relaxed);
         if !waiting_moves {
             if let Some(sheaf) = exchange::close_partial(&words) {
                 chain.push(sheaf);
+                drained.0 = 1;
             }
         }
-        reclaim::wait(chain);
+        reclaim::wait(&self.cache, self.cpu, chain);
 
         let mut rests = [const { None }; 3];
         let mut objects = [ptr::null_mut(); REUSE];
@@ -132,6 +135,7 @@ impl Handler for MonitorWork {
         pcs.seen_emptied.store(emptied, Relaxed);
         if !free_moves {
             rests = exchange::take_stock(&words, &undisturbed);
+            drained.1 = rests.iter().flatten().count();
             for i in 0..REUSE {
                 if let Some(object) = here.reuse(i).take() {
                     objects[reusable] = ptr::with_exposed_provenance_mut(object);
@@ -142,6 +146,9 @@ impl Handler for MonitorWork {
         let spent = words.spent.take();
         let again = (waiting_moves || free_moves) && here.armed().cmpxchg(IDLE, ARMED) == IDLE;
         drop(pin);
+        if drained != (0, 0) {
+            trace::sheaf_drain(&self.cache.name, self.cpu, drained.0, drained.1);
+        }
 
         rests
             .into_iter()

@@ -285,10 +285,11 @@ impl<'a> Cpu for At<'a> {
     }
 
     fn undisturbed(self) -> Option<Undisturbed> {
+        if !self.ctx.preemptible {
+            return None;
+        }
         // SAFETY: The caller was preemptible, and preemption is off since.
-        self.ctx
-            .preemptible
-            .then(|| unsafe { Undisturbed::assume() })
+        Some(unsafe { Undisturbed::assume() })
     }
 
     fn may_wait(self) -> bool {
@@ -296,7 +297,7 @@ impl<'a> Cpu for At<'a> {
     }
 
     fn wait(self, chain: Chain) {
-        reclaim::wait(chain);
+        reclaim::wait(self.here.cache, self.here.pcs().cpu, chain);
     }
 
     fn take_full(self) -> (Option<Full>, Option<Full>) {

@@ -10,19 +10,21 @@ use super::{
 use crate::sys::{
     debug, node,
     rcu_callback::{self, Callback, RcuHead},
+    slab, trace,
 };
 use core::ptr::{with_exposed_provenance_mut, NonNull};
 
 /// Sheaves that go to the barn in one go, with interrupts off.
 const BATCH: usize = 16;
 
-/// Lets all of `chain` wait for one grace period.
+/// Lets all of `chain`, of `cpu`, wait for one grace period.
 ///
 /// # Context
 ///
 /// Any but NMI, called from code that had interrupts on.
-pub(super) fn wait(chain: Chain) {
+pub(super) fn wait(cache: &Cache, cpu: i32, chain: Chain) {
     if let Some((head, _)) = chain.rcu_head() {
+        trace::sheaf_wait(&cache.name, cpu, || chain.count());
         // SAFETY: The `rcu_head` of a closed sheaf is its owner's; the callback owns the chain
         // from here on.
         unsafe { rcu_callback::call::<Ready>(head) };
@@ -63,7 +65,11 @@ fn take_in(cache: &Cache, mut chain: Chain) {
             empty.into_iter().flatten().for_each(|s| stock.put_empty(s));
         });
     }
-    shrink::look_after(cache, node);
+    if cache.nr_nodes == 1 {
+        return shrink::look_after(cache, node);
+    }
+    // Objects went to other nodes.
+    (0..cache.nr_nodes).for_each(|node| shrink::look_after(cache, node));
 }
 
 /// Sends objects of other nodes to the barns of these.
@@ -78,10 +84,24 @@ fn go_home(cache: &Cache, node: usize, rest: Rest) -> Rest {
             return true;
         };
         let home = node::of_object(addr);
-        // Stays where its own barn has no room for it: here it is at least used.
-        home == node
-            || home >= cache.nr_nodes
-            || !cache.barns[home].with(|stock| stock.come_home(object, cache.capacity))
+        // Stays where there is no sheaf for it: here it is at least used.
+        home == node || home >= cache.nr_nodes || !come_home(cache, home, object)
+    })
+}
+
+/// Puts `object` into the barn of `home`. `false`: there is no sheaf for it.
+fn come_home(cache: &Cache, home: usize, object: usize) -> bool {
+    let barn = &cache.barns[home];
+    if barn.with(|stock| stock.come_home(object, cache.capacity)) {
+        return true;
+    }
+    // Who allocates at home and frees elsewhere has its empty sheaves elsewhere too.
+    let Some(sheaf) = cache.new_sheaf(slab::GFP_ATOMIC) else {
+        return false;
+    };
+    barn.with(|stock| {
+        stock.put_empty(sheaf);
+        stock.come_home(object, cache.capacity)
     })
 }
 

@@ -5,13 +5,19 @@
 
 use super::{
     cache::{Cache, CacheRef},
-    exchange,
+    exchange, fault,
     geometry::SLOTS,
     pcs::Here,
     sheaf::{Full, Rest},
     shrink,
 };
-use crate::sys::{context::Context, gp, preempt::PreemptOff, slab, work::Handler};
+use crate::sys::{
+    context::{self, Context},
+    gp,
+    preempt::PreemptOff,
+    slab, trace,
+    work::Handler,
+};
 use core::ptr;
 use kernel::{prelude::*, sync::atomic::Relaxed};
 
@@ -33,7 +39,7 @@ pub(super) fn alloc(cache: &Cache, gfp: u32) -> *mut u8 {
             return ptr::with_exposed_provenance_mut(object);
         }
     }
-    match cache.slab.alloc(gfp) {
+    match fault::point().ok().and_then(|()| cache.slab.alloc(gfp)) {
         Some(object) => {
             cache.obtained.add(1, Relaxed);
             object.as_ptr()
@@ -60,12 +66,13 @@ fn new_full(cache: &Cache, gfp: u32) -> Option<Full> {
     };
     let mut objects = [ptr::null_mut(); SLOTS];
     let objects = &mut objects[..cache.capacity];
-    if !cache.slab.alloc_bulk(gfp, objects) {
+    if fault::point().is_err() || !cache.slab.alloc_bulk(gfp, objects) {
         let pin = PreemptOff::new();
         exchange::keep_empty(Here::new(cache, &pin).at(Context::look(&pin)), sheaf);
         return None;
     }
     cache.obtained.add(objects.len() as u64, Relaxed);
+    trace::sheaf_refill(&cache.name, context::some_cpu(), objects.len());
     Some(sheaf.fill(objects))
 }
 

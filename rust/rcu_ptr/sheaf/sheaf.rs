@@ -525,6 +525,20 @@ impl Chain {
         Some((rcu, raw.get().owner))
     }
 
+    /// How many there are, and how many of them have objects.
+    pub(crate) fn count(&self) -> (usize, usize) {
+        let (mut sheaves, mut full) = (0, 0);
+        let mut next = self.0;
+        while next != 0 {
+            // SAFETY: As for `pop()`.
+            let state = unsafe { around(next) }.get();
+            sheaves += 1;
+            full += usize::from(state.start != state.end);
+            next = state.next;
+        }
+        (sheaves, full)
+    }
+
     /// The cache of the first.
     pub(crate) fn owner(&self) -> Option<*const ()> {
         self.rcu_head().map(|(_, owner)| owner)

@@ -5,14 +5,17 @@
 
 use super::{
     barn::Surplus,
-    cache::{Barn, Cache, CacheRef},
+    cache::{Cache, CacheRef},
     Sheaves,
 };
 use crate::{
     params,
-    sys::{gp, shrinker::Shrink, work::Handler},
+    sys::{gp, shrinker::Shrink, trace, work::Handler},
 };
-use kernel::sync::atomic::{Full, Relaxed};
+use kernel::{
+    prelude::*,
+    sync::atomic::{Full, Relaxed},
+};
 
 /// Starts the worker if there is too much in the barn of `node`, and the reaper if there is
 /// anything.
@@ -38,7 +41,8 @@ pub(super) struct TrimWork(pub(super) CacheRef);
 
 impl Handler for TrimWork {
     fn run(&self) {
-        for barn in &self.0.barns {
+        for (node, barn) in self.0.barns.iter().enumerate() {
+            let (mut nr_full, mut nr_empty) = (0, 0);
             loop {
                 let (full, empty) = barn.with(|stock| {
                     let excess = stock.excess();
@@ -52,12 +56,15 @@ impl Handler for TrimWork {
                 }
                 if let Some(sheaf) = full {
                     Cache::free_sheaf(self.0.flush(sheaf));
+                    nr_full += 1;
                 }
                 if let Some(sheaf) = empty {
                     Cache::free_sheaf(sheaf);
+                    nr_empty += 1;
                 }
                 gp::cond_resched();
             }
+            report(&self.0, node, trace::SHEAF_TRIM, nr_full, nr_empty);
         }
     }
 }
@@ -72,35 +79,43 @@ impl Handler for ReapWork {
         cache.reaping.xchg(false, Full);
         for (node, barn) in cache.barns.iter().enumerate() {
             let surplus = barn.with(|stock| stock.idle());
-            release(cache, barn, surplus);
+            release(cache, node, surplus, trace::SHEAF_REAP);
             look_after(cache, node);
         }
     }
 }
 
-/// Gives `surplus` of a barn back. Returns how many sheaves.
+/// Gives `surplus` of the barn of `node` back. Returns how many sheaves.
 ///
 /// # Context
 ///
 /// May sleep. Allocates nothing: memory reclaim gets here too.
-fn release(cache: &Cache, barn: &Barn, surplus: Surplus) -> usize {
-    let mut released = 0;
-    for _ in 0..surplus.full {
+fn release(cache: &Cache, node: usize, surplus: Surplus, why: c_uint) -> usize {
+    let barn = &cache.barns[node];
+    let (mut full, mut empty) = (0, 0);
+    while full < surplus.full {
         let Some(sheaf) = barn.with(|stock| stock.take_full()) else {
             break;
         };
         Cache::free_sheaf(cache.flush(sheaf));
-        released += 1;
+        full += 1;
         gp::cond_resched();
     }
-    for _ in 0..surplus.empty {
+    while empty < surplus.empty {
         let Some(sheaf) = barn.with(|stock| stock.take_empty()) else {
             break;
         };
         Cache::free_sheaf(sheaf);
-        released += 1;
+        empty += 1;
     }
-    released
+    report(cache, node, why, full, empty);
+    full + empty
+}
+
+fn report(cache: &Cache, node: usize, why: c_uint, full: usize, empty: usize) {
+    if full + empty > 0 {
+        trace::sheaf_shrink(&cache.name, node, why, full, empty);
+    }
 }
 
 /// All caches as memory reclaim sees them, in sheaves.
@@ -125,7 +140,7 @@ impl Shrink for BarnShrinker {
         };
         let mut done = 0;
         for cache in caches.iter() {
-            for barn in &cache.barns {
+            for (node, barn) in cache.barns.iter().enumerate() {
                 let want = goal.saturating_sub(done);
                 let surplus = barn.with(|stock| {
                     let empty = stock.nr_empty().min(want);
@@ -134,7 +149,7 @@ impl Shrink for BarnShrinker {
                         empty,
                     }
                 });
-                done += release(cache, barn, surplus);
+                done += release(cache, node, surplus, trace::SHEAF_RECLAIM);
             }
         }
         done

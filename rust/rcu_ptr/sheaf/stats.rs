@@ -2,7 +2,7 @@
 
 //! /sys/kernel/debug/rcu_ptr/caches: a line per cache.
 
-use super::Sheaves;
+use super::{cache::Cache, Sheaves};
 use kernel::{debugfs, fmt, prelude::*, sync::atomic::Relaxed};
 
 /// The file; it goes when the value is dropped.
@@ -25,39 +25,72 @@ impl CachesFile {
     }
 }
 
-/// Counts since the cache was made: `free_rcu_sheaf` sheaves that were filled and `alloc_sheaf` that
-/// were emptied, `free_rcu_sheaf_fail` objects that went to the engine, `alloc_miss` allocations
-/// that found no sheaf, `alloc_foreign` of these served by kmalloc_nolock().
-fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    for cache in Sheaves::get().caches.lock().iter() {
-        let name = cache.name.to_str().unwrap_or("?");
-        write!(
-            f,
-            "cache={} size={} capacity={}",
-            name, cache.size, cache.capacity
-        )?;
-        let (mut filled, mut emptied, mut missed, mut foreign, mut fell_back) = (0, 0, 0, 0, 0);
+/// What a cache did since it was made (`struct rcu_ptr_cache_stats`).
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) filled: u64,
+    pub(crate) emptied: u64,
+    pub(crate) missed: u64,
+    pub(crate) foreign: u64,
+    pub(crate) fell_back: u64,
+    pub(crate) obtained: u64,
+    pub(crate) returned: u64,
+    pub(crate) now_full: usize,
+    pub(crate) now_empty: usize,
+}
+
+impl Counts {
+    /// Adds up what CPUs and barns have.
+    ///
+    /// # Context
+    ///
+    /// Any but NMI.
+    pub(crate) fn of(cache: &Cache) -> Self {
+        let mut n = Self {
+            obtained: cache.obtained.load(Relaxed),
+            returned: cache.returned.load(Relaxed),
+            ..Self::default()
+        };
         for pcs in cache.pcs.iter() {
-            filled += pcs.filled.load(Relaxed);
-            emptied += pcs.emptied.load(Relaxed);
-            missed += pcs.missed.load(Relaxed);
-            foreign += pcs.foreign.load(Relaxed);
-            fell_back += pcs.fell_back.load(Relaxed);
+            n.filled += pcs.filled.load(Relaxed);
+            n.emptied += pcs.emptied.load(Relaxed);
+            n.missed += pcs.missed.load(Relaxed);
+            n.foreign += pcs.foreign.load(Relaxed);
+            n.fell_back += pcs.fell_back.load(Relaxed);
         }
-        let (mut full, mut empty) = (0, 0);
         for barn in &cache.barns {
             barn.with(|stock| {
-                full += stock.nr_full();
-                empty += stock.nr_empty();
+                n.now_full += stock.nr_full();
+                n.now_empty += stock.nr_empty();
             });
         }
+        n
+    }
+}
+
+/// [`Counts`], with the names that the slab's own counters have where there are such: `free_rcu_sheaf`
+/// sheaves that were filled, `alloc_sheaf` emptied, `free_rcu_sheaf_fail` objects that went to the
+/// engine, `alloc_miss` allocations that found no sheaf, `alloc_foreign` of these served by
+/// kmalloc_nolock().
+fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for cache in Sheaves::get().caches.lock().iter() {
+        let n = Counts::of(cache);
         writeln!(
             f,
-            " free_rcu_sheaf={filled} free_rcu_sheaf_fail={fell_back} alloc_sheaf={emptied} \
-             alloc_miss={missed} alloc_foreign={foreign} obtained={} returned={} now_full={full} \
-             now_empty={empty}",
-            cache.obtained.load(Relaxed),
-            cache.returned.load(Relaxed),
+            "cache={} size={} capacity={} free_rcu_sheaf={} free_rcu_sheaf_fail={} alloc_sheaf={} \
+             alloc_miss={} alloc_foreign={} obtained={} returned={} now_full={} now_empty={}",
+            cache.name.to_str().unwrap_or("?"),
+            cache.size,
+            cache.capacity,
+            n.filled,
+            n.fell_back,
+            n.emptied,
+            n.missed,
+            n.foreign,
+            n.obtained,
+            n.returned,
+            n.now_full,
+            n.now_empty
         )?;
     }
     Ok(())

@@ -219,6 +219,21 @@ impl Code {
         self.functions.iter().position(|f| self.name(f) == name)
     }
 
+    /// Where the instructions of the functions are whose name `select` likes.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`
+    pub(crate) fn addresses(&self, select: impl Fn(&str) -> bool) -> Result<KVVec<usize>> {
+        let mut found = KVVec::new();
+        for function in self.functions.iter().filter(|f| select(self.name(f))) {
+            for &insn in &self.insns[function.insns.clone()] {
+                found.push(insn, GFP_KERNEL)?;
+            }
+        }
+        Ok(found)
+    }
+
     /// The name of a function.
     pub(crate) fn name(&self, function: &Function) -> &str {
         core::str::from_utf8(&self.file.bytes()[function.name.clone()]).unwrap_or("?")

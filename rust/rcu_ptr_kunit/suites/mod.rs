@@ -16,6 +16,7 @@ mod reader;
 mod reclaim;
 mod rust_api;
 mod sheaf_calls;
+mod sheaf_fail;
 mod sheaf_memory;
 mod sheaf_storm;
 mod sweep;

@@ -46,6 +46,72 @@ fn up_and_down(cache: &SheafCache, n: usize) -> Result {
     Ok(())
 }
 
+/// Two CPUs with memory of their own.
+fn two_nodes() -> Option<(i32, i32)> {
+    let here = cpu::online().next()?;
+    let there = cpu::online().find(|&other| cpu::node(other) != cpu::node(here))?;
+    Some((here, there))
+}
+
+/// Objects of [`go_home()`].
+const TRAVELLERS: usize = 600;
+
+/// What objects that are freed on another node than they come from do.
+struct Travelled {
+    /// Objects of the other node that `here` and `there` were given.
+    far_here: usize,
+    far_there: usize,
+    obtained: u64,
+}
+
+/// `here` allocates and `there` frees, three times; at last `there` allocates.
+fn go_home(here: i32, there: i32) -> Result<Travelled> {
+    let args = Args {
+        sheaf_capacity: 10,
+        barn_limit: 500,
+        ..Args::default()
+    };
+    let cache = SheafCache::new(c"rcu_ptr_home", SIZE, args)?;
+    let mut places = KVVec::<Atomic<*mut u8>>::with_capacity(TRAVELLERS, GFP_KERNEL)?;
+    for _ in 0..TRAVELLERS {
+        places.push(Atomic::new(::core::ptr::null_mut()), GFP_KERNEL)?;
+    }
+    let far = Atomic::<usize>::new(0);
+    let alloc = |cpu: i32| {
+        for place in &places {
+            if let Some(object) = cache.alloc(false) {
+                far.add(usize::from(cpu::node_of(object) != cpu::node(cpu)), Relaxed);
+                place.store(object.as_ptr(), Relaxed);
+            }
+        }
+    };
+    let free = |_| {
+        for place in &places {
+            let object = place.xchg(::core::ptr::null_mut(), kernel::sync::atomic::Full);
+            if let Some(object) = NonNull::new(object) {
+                // SAFETY: From this cache; the exchange made it the caller's.
+                unsafe { cache.free_rcu(object) };
+            }
+        }
+    };
+    let mut travelled = Travelled {
+        far_here: 0,
+        far_there: 0,
+        obtained: 0,
+    };
+    for _ in 0..3 {
+        thread::on_cpus(::core::iter::once(here), &alloc, || ())?;
+        travelled.far_here += far.xchg(0, Relaxed);
+        thread::on_cpus(::core::iter::once(there), &free, || ())?;
+        core::barrier();
+    }
+    thread::on_cpus(::core::iter::once(there), &alloc, || ())?;
+    travelled.far_there = far.load(Relaxed);
+    travelled.obtained = cache.stats().obtained;
+    free(there);
+    Ok(travelled)
+}
+
 #[kunit_tests(rcu_ptr_sheaf_memory)]
 mod tests {
     use super::*;
@@ -257,6 +323,62 @@ mod tests {
         drop(table);
         drop(cache);
         assert!(wrong == Wrong::default());
+        Ok(())
+    }
+
+    /// Objects that are freed on another node go back to their own, and are given out there.
+    #[test]
+    fn objects_go_home() -> Result {
+        let Some((here, there)) = two_nodes() else {
+            skip(c"needs two nodes with a CPU each (scenario NUMA)");
+            return Ok(());
+        };
+        let t = go_home(here, there)?;
+        kernel::kunit::info(fmt!(
+            "rcu_ptr_sheaf_memory: of {} objects {} were far, of {} then {}; {} came from the slab\n",
+            3 * TRAVELLERS,
+            t.far_here,
+            TRAVELLERS,
+            t.far_there,
+            t.obtained
+        ));
+        assert!(t.far_here * 10 < 3 * TRAVELLERS && t.far_there * 10 < TRAVELLERS);
+        // Each node's objects once, and what is in sheaves on their way.
+        assert!((t.obtained as usize) < 2 * TRAVELLERS + TRAVELLERS / 2);
+        Ok(())
+    }
+
+    /// Where there is no other way to allocate, another node's objects are better than none.
+    #[test]
+    fn nolock_takes_far_objects() -> Result {
+        let Some((here, there)) = two_nodes() else {
+            skip(c"needs two nodes with a CPU each (scenario NUMA)");
+            return Ok(());
+        };
+        // Nothing that kmalloc_nolock() could stand in for.
+        let args = Args {
+            align: 64,
+            ..Args::default()
+        };
+        let cache = SheafCache::new(c"rcu_ptr_far", SIZE, args)?;
+        let (found, far) = (Atomic::<usize>::new(0), Atomic::<usize>::new(0));
+        let prefill = |_| {
+            let _ = cache.prefill(200);
+        };
+        let take = |cpu: i32| {
+            for _ in 0..100 {
+                if let Some(object) = cache.alloc_nolock() {
+                    found.add(1, Relaxed);
+                    far.add(usize::from(cpu::node_of(object) != cpu::node(cpu)), Relaxed);
+                    // SAFETY: From this cache, the caller's.
+                    unsafe { cache.free_rcu(object) };
+                }
+            }
+        };
+        thread::on_cpus(::core::iter::once(here), &prefill, || ())?;
+        thread::on_cpus(::core::iter::once(there), &take, || ())?;
+        drop(cache);
+        assert!(found.load(Relaxed) == 100 && far.load(Relaxed) > 0);
         Ok(())
     }
 }

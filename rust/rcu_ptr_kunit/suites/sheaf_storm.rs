@@ -6,13 +6,13 @@
 
 use crate::{
     nmi::storm,
-    scaled,
+    scaled, sheaf_code,
     sys::{
         cache::{self, Args, SheafCache},
         core,
         cpu::{self, Context},
         nmi::{
-            breakpoint::{Breakpoint, Kind},
+            breakpoint::{Breakpoint, Kind, SLOTS},
             Hook,
         },
         skip::skip,
@@ -21,6 +21,7 @@ use crate::{
     },
     table::{Alloc, Table, Wrong, SIZE},
 };
+use ::core::array;
 use kernel::{
     prelude::*,
     sync::atomic::{Atomic, Relaxed},
@@ -158,6 +159,82 @@ fn sweep(function: usize, bytes: usize, capacity: u32) -> Result<Swept> {
     Ok(swept)
 }
 
+/// Seconds for a sweep of everything; KUnit gives a test 300.
+const SECS: i64 = 100;
+
+/// NMIs at all `insns`, a few at a time, while tasks, workers and callbacks go through them; small
+/// sheaves make all of it slow ways. The NMIs do the same, as long as they are not too many.
+fn sweep_all(insns: &[usize]) -> Result<(Swept, usize, u64)> {
+    let args = Args {
+        sheaf_capacity: 2,
+        barn_limit: 3,
+        ..Args::default()
+    };
+    let cache = SheafCache::new(c"rcu_ptr_sweep_all", SIZE, args)?;
+    let table = Table::new(&cache, 30)?;
+    let next = Atomic::<u64>::new(0);
+    let nmis = Atomic::<u64>::new(0);
+    let left = Atomic::<i64>::new(0);
+    let act = |how: Alloc| {
+        let i = next.fetch_add(1, Relaxed) as usize;
+        table.replace(i * 7, how);
+        table.touch(how);
+        table.look(i, 7);
+    };
+    let mut swept = Swept::default();
+    let mut tried = 0;
+    let start = thread::now();
+    for (group, addresses) in insns.chunks(SLOTS).enumerate() {
+        if (thread::now() - start) >> 30 >= SECS {
+            break;
+        }
+        let counts: [Atomic<u64>; SLOTS] = array::from_fn(|_| Atomic::new(0));
+        let bodies: [_; SLOTS] = array::from_fn(|i| {
+            let (count, act, nmis, left) = (&counts[i], &act, &nmis, &left);
+            move || {
+                if cpu::context() != Context::Nmi {
+                    return;
+                }
+                count.add(1, Relaxed);
+                nmis.add(1, Relaxed);
+                if left.fetch_sub(1, Relaxed) > 0 {
+                    act(Alloc::Nolock);
+                    act(Alloc::Nolock);
+                }
+            }
+        });
+        let hooks: [_; SLOTS] = array::from_fn(|i| Hook::new(&bodies[i]));
+        let mut breakpoints: [Option<Breakpoint<'_>>; SLOTS] = array::from_fn(|_| None);
+        for (i, &address) in addresses.iter().enumerate() {
+            breakpoints[i] = match Breakpoint::new(Kind::Execute, address, &hooks[i]) {
+                Ok(breakpoint) => Some(breakpoint),
+                // The kernel allows none there.
+                Err(e) if e == EINVAL => None,
+                Err(e) => return Err(e),
+            };
+        }
+        left.store(16, Relaxed);
+        for _ in 0..3 {
+            act(Alloc::Sleep);
+            act(Alloc::Atomic);
+            cpu::irqs_off(|| act(Alloc::Nolock));
+        }
+        if group % 8 == 3 {
+            // Objects come back after this only, and barns are above their limits.
+            for i in 0..30 {
+                table.clear(i);
+            }
+        }
+        core::barrier();
+        drop(breakpoints);
+        tried += addresses.len();
+        swept.hit += counts.iter().filter(|n| n.load(Relaxed) > 0).count();
+        thread::cond_resched();
+    }
+    swept.wrong = table.wrong();
+    Ok((swept, tried, nmis.load(Relaxed)))
+}
+
 #[kunit_tests(rcu_ptr_sheaf_storm)]
 mod tests {
     use super::*;
@@ -202,6 +279,33 @@ mod tests {
                 assert!(swept.hit >= 9 && swept.wrong == Wrong::default());
             }
         }
+        Ok(())
+    }
+
+    /// What the calls take where they find no slot, what workers do, and callbacks: refill, monitor,
+    /// tick, reclaim, trim.
+    #[test]
+    fn nmi_at_every_slow_instruction() -> Result {
+        if cfg!(not(CONFIG_X86_64)) {
+            skip(c"needs breakpoints that raise NMIs");
+            return Ok(());
+        }
+        let insns = sheaf_code::take();
+        if insns.is_empty() {
+            skip(c"/modules/rcu_ptr.insns is not there");
+            return Ok(());
+        }
+        let (swept, tried, nmis) = sweep_all(&insns)?;
+        kernel::kunit::info(fmt!(
+            "rcu_ptr_sheaf_storm: {} instructions, {} tried in the time, NMIs at {} of them, {} NMIs\n",
+            insns.len(),
+            tried,
+            swept.hit,
+            nmis
+        ));
+        assert!(swept.wrong == Wrong::default());
+        // Branches that are not taken, and functions that only debugging calls, are not hit.
+        assert!(tried > 100 && swept.hit * 3 > tried);
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod context;
 pub(crate) mod counters;
 pub(crate) mod free;
 pub(crate) mod object;
+pub(crate) mod pair;
 pub(crate) mod params;
 #[cfg(CONFIG_X86_64)]
 pub(crate) mod step;

@@ -53,6 +53,12 @@ pub(crate) fn this_cpu(_on: &impl OnCpu) -> i32 {
     unsafe { sys::rcu_ptr_shim_this_cpu_id() }
 }
 
+/// The CPU that ran this a moment ago: for what people read.
+pub(crate) fn some_cpu() -> i32 {
+    // SAFETY: No requirements.
+    unsafe { sys::rcu_ptr_shim_this_cpu_id() }
+}
+
 /// Whether `cpu` is up.
 pub(crate) fn is_online(cpu: i32) -> bool {
     // SAFETY: No requirements.

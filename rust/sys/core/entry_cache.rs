@@ -7,7 +7,9 @@ use super::generated as sys;
 use crate::sheaf::{
     alloc,
     cache::{Args, Cache},
-    destroy, free, refill, Sheaves,
+    destroy, fault, free, refill,
+    stats::Counts,
+    Sheaves,
 };
 use core::ptr::NonNull;
 use kernel::{bindings::gfp_t, prelude::*};
@@ -152,4 +154,37 @@ unsafe extern "C" fn rcu_ptr_cache_prefill(
 unsafe extern "C" fn rcu_ptr_cache_size(cache_ptr: *const sys::rcu_ptr_cache) -> c_uint {
     // SAFETY: By the safety requirements of this function.
     unsafe { cache(cache_ptr.cast_mut()) }.size as c_uint
+}
+
+/// `rcu_ptr_fail_alloc()`.
+#[no_mangle]
+extern "C" fn rcu_ptr_fail_alloc(nth: c_ulong, times: c_ulong) -> c_ulong {
+    fault::set(nth as u64, times as u64) as c_ulong
+}
+
+/// `rcu_ptr_cache_stats()`.
+///
+/// # Safety
+///
+/// `cache` is a live cache, `out` valid for writes.
+#[no_mangle]
+unsafe extern "C" fn rcu_ptr_cache_stats(
+    cache_ptr: *mut sys::rcu_ptr_cache,
+    out: *mut sys::rcu_ptr_cache_stats,
+) {
+    // SAFETY: By the safety requirements of this function.
+    let n = Counts::of(unsafe { cache(cache_ptr) });
+    let stats = sys::rcu_ptr_cache_stats {
+        filled: n.filled,
+        emptied: n.emptied,
+        missed: n.missed,
+        foreign: n.foreign,
+        fell_back: n.fell_back,
+        obtained: n.obtained,
+        returned: n.returned,
+        now_full: n.now_full as u64,
+        now_empty: n.now_empty as u64,
+    };
+    // SAFETY: By the safety requirements of this function.
+    unsafe { out.write(stats) };
 }

@@ -21,6 +21,9 @@ pub(crate) use sys::{
     rcu_ptr_defer_RCU_PTR_DEFER_REFILL as DEFER_REFILL,
     rcu_ptr_engine_RCU_PTR_ENGINE_LOCKLESS as ENGINE_LOCKLESS,
     rcu_ptr_engine_RCU_PTR_ENGINE_RFC as ENGINE_RFC,
+    rcu_ptr_sheaf_shrink_RCU_PTR_SHEAF_REAP as SHEAF_REAP,
+    rcu_ptr_sheaf_shrink_RCU_PTR_SHEAF_RECLAIM as SHEAF_RECLAIM,
+    rcu_ptr_sheaf_shrink_RCU_PTR_SHEAF_TRIM as SHEAF_TRIM,
 };
 
 #[cfg(CONFIG_JUMP_LABEL)]
@@ -141,5 +144,48 @@ pub(crate) fn defer(cpu: i32, what: c_uint, pending: usize) {
     if enabled!(__tracepoint_rcu_ptr_defer) {
         // SAFETY: The shim only records its arguments.
         unsafe { sys::rcu_ptr_shim_trace_defer(cpu, what as c_int, pending) };
+    }
+}
+
+/// Sheaves of `cache` begin to wait for a grace period; `count` says how many, and how many of them
+/// have objects.
+#[inline]
+pub(crate) fn sheaf_wait(cache: &CStr, cpu: i32, count: impl FnOnce() -> (usize, usize)) {
+    if enabled!(__tracepoint_rcu_ptr_sheaf_wait) {
+        let (sheaves, full) = count();
+        // SAFETY: The shim only records its arguments.
+        unsafe { sys::rcu_ptr_shim_trace_sheaf_wait(cache.as_char_ptr(), cpu, sheaves, full) };
+    }
+}
+
+/// A sheaf of `objects` came from the slab.
+pub(crate) fn sheaf_refill(cache: &CStr, cpu: i32, objects: usize) {
+    if enabled!(__tracepoint_rcu_ptr_sheaf_refill) {
+        // SAFETY: The shim only records its arguments.
+        unsafe { sys::rcu_ptr_shim_trace_sheaf_refill(cache.as_char_ptr(), cpu, objects) };
+    }
+}
+
+/// The monitor took sheaves off `cpu`.
+pub(crate) fn sheaf_drain(cache: &CStr, cpu: i32, waiting: usize, stock: usize) {
+    if enabled!(__tracepoint_rcu_ptr_sheaf_drain) {
+        // SAFETY: The shim only records its arguments.
+        unsafe { sys::rcu_ptr_shim_trace_sheaf_drain(cache.as_char_ptr(), cpu, waiting, stock) };
+    }
+}
+
+/// The barn of `node` gave sheaves back to the slab.
+pub(crate) fn sheaf_shrink(cache: &CStr, node: usize, why: c_uint, full: usize, empty: usize) {
+    if enabled!(__tracepoint_rcu_ptr_sheaf_shrink) {
+        // SAFETY: The shim only records its arguments.
+        unsafe {
+            sys::rcu_ptr_shim_trace_sheaf_shrink(
+                cache.as_char_ptr(),
+                node as c_int,
+                why as c_int,
+                full,
+                empty,
+            )
+        };
     }
 }

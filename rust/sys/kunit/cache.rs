@@ -83,6 +83,14 @@ impl SheafCache {
         unsafe { sys::rcu_ptr_cache_free_rcu(self.0.as_ptr(), object.as_ptr().cast()) };
     }
 
+    /// `rcu_ptr_cache_stats()`.
+    pub(crate) fn stats(&self) -> sys::rcu_ptr_cache_stats {
+        let mut stats = Default::default();
+        // SAFETY: By the type invariants.
+        unsafe { sys::rcu_ptr_cache_stats(self.0.as_ptr(), &mut stats) };
+        stats
+    }
+
     /// `rcu_ptr_cache_prefill()` with `GFP_KERNEL`.
     pub(crate) fn prefill(&self, objects: usize) -> Result {
         // SAFETY: By the type invariants.
@@ -117,4 +125,15 @@ pub(crate) fn functions() -> [usize; 4] {
         sys::rcu_ptr_cache_free as *const () as usize,
         sys::rcu_ptr_cache_free_rcu as *const () as usize,
     ]
+}
+
+/// `rcu_ptr_fail_alloc()`: lets the `nth` allocation of caches from now on fail, and as many as
+/// `times` in all. Returns how far away the first failure of the last call still was.
+///
+/// # Context
+///
+/// Any, NMI included.
+pub(crate) fn fail_alloc(nth: u64, times: u64) -> u64 {
+    // SAFETY: No requirements.
+    unsafe { sys::rcu_ptr_fail_alloc(nth as c_ulong, times as c_ulong) as u64 }
 }

@@ -3,7 +3,7 @@
 //! CPUs: which there are, taking one down and up, and in which context this is.
 
 use super::generated as sys;
-use ::core::ptr;
+use ::core::ptr::{self, NonNull};
 use kernel::{
     bindings,
     error::to_result,
@@ -33,6 +33,18 @@ pub(crate) fn nr_ids() -> i32 {
 pub(crate) fn this() -> i32 {
     // SAFETY: No requirements.
     unsafe { sys::rcu_ptr_kunit_this_cpu() }
+}
+
+/// The node whose memory `cpu` is nearest to.
+pub(crate) fn node(cpu: i32) -> i32 {
+    // SAFETY: No requirements.
+    unsafe { sys::rcu_ptr_kunit_cpu_node(cpu) }
+}
+
+/// The node that `object`, of the slab, lies on.
+pub(crate) fn node_of(object: NonNull<u8>) -> i32 {
+    // SAFETY: Only its page is looked at.
+    unsafe { sys::rcu_ptr_kunit_object_node(object.as_ptr().cast()) }
 }
 
 /// Takes `cpu` down.

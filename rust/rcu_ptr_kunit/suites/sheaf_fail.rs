@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory that is not there: each allocation of a cache in turn fails, then all from each on. What
+//! can fail says so, what can't fail doesn't, and no object is lost: a cache that ends with one
+//! missing warns.
+
+use super::sheaf_calls::stats_match;
+use crate::{
+    nmi::storm,
+    scaled,
+    sys::{
+        cache::{self, Args, SheafCache},
+        core, cpu,
+        skip::skip,
+        thread,
+    },
+    table::{Alloc, Table, Wrong, SIZE},
+    SLOW,
+};
+use ::core::ptr::NonNull;
+use kernel::{
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+};
+
+/// All from the first failure on.
+const ALWAYS: u64 = u64::MAX;
+
+/// Allocations fail until it is dropped.
+struct Failing(());
+
+impl Failing {
+    /// The `nth` from now on, and as many as `times` in all.
+    fn from(nth: u64, times: u64) -> Self {
+        cache::fail_alloc(nth, times);
+        Self(())
+    }
+
+    /// Ends it. Whether the first failure has come.
+    fn end(self) -> bool {
+        cache::fail_alloc(0, 0) == 0
+    }
+}
+
+impl Drop for Failing {
+    fn drop(&mut self) {
+        cache::fail_alloc(0, 0);
+    }
+}
+
+fn small() -> Args {
+    Args {
+        sheaf_capacity: 3,
+        barn_limit: 8,
+        ..Args::default()
+    }
+}
+
+/// Everything that a cache does, with objects that tell what goes wrong.
+fn life(cache: &SheafCache) -> Result<Wrong> {
+    let table = Table::new(cache, 20)?;
+    for i in 0..60 {
+        let how = match i % 3 {
+            0 => Alloc::Sleep,
+            1 => Alloc::Atomic,
+            _ => Alloc::Nolock,
+        };
+        table.replace(i * 7, how);
+        table.touch(how);
+        cpu::irqs_off(|| {
+            table.replace(i * 5, Alloc::Nolock);
+            table.touch(Alloc::Nolock);
+        });
+        table.look(i, 7);
+        if i % 30 == 7 {
+            table.clear(i);
+            core::barrier();
+        }
+    }
+    Ok(table.wrong())
+}
+
+/// Lives with one allocation after the other failing, `times` from there: how many there are.
+fn lives(times: u64) -> Result<(u64, Wrong)> {
+    let mut sum = Wrong::default();
+    // Where everything is slow not all of them.
+    for nth in (1..2000).step_by(if SLOW { 11 } else { 1 }) {
+        let cache = SheafCache::new(c"rcu_ptr_fail_life", SIZE, small())?;
+        let failing = Failing::from(nth, times);
+        let wrong = life(&cache);
+        let came = failing.end();
+        drop(cache);
+        let wrong = wrong?;
+        sum.given_twice += wrong.given_twice;
+        sum.lost += wrong.lost;
+        sum.reused_early += wrong.reused_early;
+        if !came {
+            return Ok((nth - 1, sum));
+        }
+        thread::cond_resched();
+    }
+    Err(E2BIG)
+}
+
+fn report(what: &str, n: u64) {
+    kernel::kunit::info(fmt!(
+        "rcu_ptr_sheaf_fail: {what}: {n} allocations failed in turn\n"
+    ));
+}
+
+/// NMIs and tasks of all CPUs use one cache while a few allocations after each other fail.
+/// `None`: there is no source of NMIs.
+fn fails_in_nmi(rounds: usize) -> Result<Option<(Wrong, u64, u64)>> {
+    let Some(weather) = storm::strongest() else {
+        return Ok(None);
+    };
+    let cache = SheafCache::new(c"rcu_ptr_fail_nmi", SIZE, small())?;
+    let table = Table::new(&cache, 50)?;
+    let (nmis, failures) = (Atomic::<u64>::new(0), Atomic::<u64>::new(0));
+    let nmi = || {
+        let n = nmis.fetch_add(1, Relaxed);
+        let came = cache::fail_alloc(1 + n % 4, 1 + n % 7) == 0;
+        failures.fetch_add(u64::from(came), Relaxed);
+        for i in 0..4 {
+            table.replace(n as usize * 7 + i, Alloc::Nolock);
+        }
+        table.touch(Alloc::Nolock);
+        table.look(n as usize, 7);
+    };
+    let task = |cpu: i32| {
+        for i in 0..rounds {
+            let i = i * 13 + cpu as usize * 31;
+            table.replace(
+                i,
+                if i % 2 == 0 {
+                    Alloc::Sleep
+                } else {
+                    Alloc::Atomic
+                },
+            );
+            table.touch(Alloc::Sleep);
+            table.look(i + 3, 7);
+            if i % 64 == 0 {
+                thread::cond_resched();
+            }
+        }
+    };
+    let result = storm::during(weather, &nmi, None, || {
+        thread::on_cpus(cpu::online(), &task, || ())
+    });
+    cache::fail_alloc(0, 0);
+    result??;
+    let wrong = table.wrong();
+    Ok(Some((wrong, nmis.load(Relaxed), failures.load(Relaxed))))
+}
+
+#[kunit_tests(rcu_ptr_sheaf_fail)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn create() -> Result {
+        for nth in 1..100 {
+            let failing = Failing::from(nth, 1);
+            let cache = SheafCache::new(c"rcu_ptr_fail_new", SIZE, Args::default());
+            let came = failing.end();
+            let error = cache.as_ref().err().copied();
+            drop(cache);
+            if came {
+                assert!(error == Some(ENOMEM));
+            } else {
+                // The list of caches, the cache, its name, its kmem_cache, its CPUs, its barns.
+                assert!(error.is_none() && nth > 6);
+                report("create", nth - 1);
+                return Ok(());
+            }
+        }
+        Err(E2BIG)
+    }
+
+    #[test]
+    fn prefill() -> Result {
+        for nth in 1..100 {
+            let cache = SheafCache::new(c"rcu_ptr_fail_prefill", SIZE, small())?;
+            let failing = Failing::from(nth, 1);
+            let result = cache.prefill(30);
+            let came = failing.end();
+            let object = cache.alloc(false);
+            if let Some(object) = object {
+                // SAFETY: From this cache, the caller's.
+                unsafe { cache.free_rcu(object) };
+            }
+            drop(cache);
+            assert!(object.is_some());
+            if came {
+                assert!(result == Err(ENOMEM));
+            } else {
+                // Ten sheaves, and their objects.
+                assert!(result.is_ok() && nth > 20);
+                report("prefill", nth - 1);
+                return Ok(());
+            }
+        }
+        Err(E2BIG)
+    }
+
+    #[test]
+    fn each_once() -> Result {
+        let (n, wrong) = lives(1)?;
+        report("a life", n);
+        assert!(wrong == Wrong::default() && n > 20);
+        Ok(())
+    }
+
+    #[test]
+    fn all_from_each_on() -> Result {
+        let (n, wrong) = lives(ALWAYS)?;
+        report("a life, and all after it", n);
+        assert!(wrong == Wrong::default() && n > 10);
+        Ok(())
+    }
+
+    /// What was allocated is taken, whatever the slab has: the engine has room in the objects.
+    #[test]
+    fn free_rcu_never_fails() -> Result {
+        let cache = SheafCache::new(c"rcu_ptr_fail_free", SIZE, small())?;
+        let mut held = KVVec::<NonNull<u8>>::with_capacity(300, GFP_KERNEL)?;
+        for _ in 0..300 {
+            held.push(cache.alloc(false).ok_or(ENOMEM)?, GFP_KERNEL)?;
+        }
+        // Nor may there be empty sheaves.
+        crate::params::shrink()?;
+        let failing = Failing::from(1, ALWAYS);
+        for (i, object) in held.into_iter().enumerate() {
+            let free = || {
+                // SAFETY: From this cache, given back once.
+                unsafe { cache.free_rcu(object) }
+            };
+            if i % 2 == 0 {
+                free();
+            } else {
+                cpu::irqs_off(free);
+            }
+        }
+        drop(failing);
+        let engine_helped = stats_match!("rcu_ptr_fail_free", " free_rcu_sheaf_fail=[1-9]");
+        core::barrier();
+        drop(cache);
+        // With kmemleak a sheaf is never made here either way.
+        assert!(engine_helped);
+        Ok(())
+    }
+
+    #[test]
+    fn nothing_at_all() -> Result {
+        let cache = SheafCache::new(c"rcu_ptr_fail_all", SIZE, small())?;
+        let failing = Failing::from(1, ALWAYS);
+        let objects = [cache.alloc(false), cache.alloc(true), cache.alloc_nolock()];
+        let prefilled = cache.prefill(1);
+        drop(failing);
+        let none = objects.iter().all(|object| object.is_none());
+        let later = cache.alloc(false);
+        let all = [objects[0], objects[1], objects[2], later];
+        for object in all.into_iter().flatten() {
+            // SAFETY: From this cache, the caller's.
+            unsafe { cache.free(object) };
+        }
+        drop(cache);
+        assert!(none && prefilled == Err(ENOMEM) && later.is_some());
+        Ok(())
+    }
+
+    /// The worker finds nothing a few times, and is asked again.
+    #[test]
+    fn worker_tries_again() -> Result {
+        let args = Args {
+            align: 64,
+            ..small()
+        };
+        let cache = SheafCache::new(c"rcu_ptr_fail_work", SIZE, args)?;
+        let failing = Failing::from(1, 5);
+        let mut object = cache.alloc_nolock();
+        let at_first = object.is_some();
+        thread::wait_for(10_000, || {
+            object = object.or_else(|| cache.alloc_nolock());
+            object.is_some()
+        });
+        let came = failing.end();
+        if let Some(object) = object {
+            // SAFETY: From this cache, the caller's.
+            unsafe { cache.free(object) };
+        }
+        drop(cache);
+        assert!(!at_first && came && object.is_some());
+        Ok(())
+    }
+
+    #[test]
+    fn in_nmi() -> Result {
+        let Some((wrong, nmis, failures)) = fails_in_nmi(scaled(10_000))? else {
+            skip(c"no source of NMIs");
+            return Ok(());
+        };
+        kernel::kunit::info(fmt!(
+            "rcu_ptr_sheaf_fail: {nmis} NMIs, {failures} times allocations failed\n"
+        ));
+        assert!(wrong == Wrong::default());
+        assert!(nmis > 20 && failures > 5);
+        Ok(())
+    }
+}
