@@ -85,7 +85,9 @@ suite() {
 	bad=0
 	for test in "$@"; do
 		index=$((index + 1))
-		run_test $index "$test" || bad=$((bad + 1))
+		# Not in a condition, as 'set -e' is none there, in subshells neither.
+		run_test $index "$test"
+		bad=$((bad + $?))
 	done
 	if [ $bad -eq 0 ]; then
 		say "ok 1 $name"

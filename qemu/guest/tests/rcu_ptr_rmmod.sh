@@ -11,7 +11,7 @@ cleanup() {
 
 # Nothing but what the modules have to say themselves.
 silent() {
-	noise=$(since_mark | grep -v -e 'rcu_ptr: engine ' -e 'rcu_ptr_client_[a-z]*: ' -e rcu_ptr_guest) ||
+	noise=$(since_mark | grep -v -e 'rcu_ptr: engine ' -e 'rcu_ptr_client_[a-z]*: ' -e ' clocksource: ' -e ' tsc: ' -e rcu_ptr_guest) ||
 		return 0
 	echo "$noise" | say_lines "    # "
 	fail "$1 is not silent"

