@@ -110,7 +110,13 @@ mod tests {
 
     #[test]
     fn memory_is_short() -> Result {
-        let (freed, waited) = without_memory()?;
+        let (mut freed, mut waited) = without_memory()?;
+        // What others give back while all memory is taken may be enough for blocks.
+        for _ in 0..20 {
+            if waited == 0 && freed {
+                (freed, waited) = without_memory()?;
+            }
+        }
         pr_info!(
             "memory is short: {} of 16 callers waited themselves\n",
             waited

@@ -120,13 +120,13 @@ fn one_batch_and_another() -> Result<bool> {
     let outer = reader::watch(&old, |early| {
         done = free_on(&old);
         // Their grace period has begun by then: the readers to come don't hold it up.
-        thread::sleep(100);
+        thread::sleep(60);
         inner = reader::watch(&new, |late| {
             done = done.and_then(|()| free_on(&new));
             // What is new is on its way to a batch.
             thread::sleep(50);
             early.leave_in(0);
-            late.leave_in(HOLD_MSECS);
+            late.leave_in(HOLD_MSECS / 4);
             while late.inside() > 0 {
                 churn();
                 thread::sleep(2);
@@ -252,8 +252,11 @@ mod tests {
 
     #[test]
     fn one_batch_after_another() -> Result {
-        let good = one_batch_and_another()?;
-        assert!(good);
+        // A grace period that others have begun may be in the way of the one that is wanted.
+        for _ in 0..6 {
+            let good = one_batch_and_another()?;
+            assert!(good);
+        }
         Ok(())
     }
 
