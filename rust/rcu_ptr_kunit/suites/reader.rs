@@ -110,23 +110,19 @@ fn list_between_grace_periods() -> Result<bool> {
 fn one_batch_and_another() -> Result<bool> {
     let old = Pool::new(300)?;
     let new = Pool::new(300)?;
-    let cpu = cpu::this();
-    let free_on = |pool: &Pool| {
-        let body = |_cpu: i32| free_all(pool, Route::Kvfree);
-        thread::on_cpus(::core::iter::once(cpu), &body, || ()).and_then(|()| params::shrink())
-    };
-    let mut done = Ok(());
+    // No thread or process ends from here on: each would have a grace period begin.
+    let defaults = params::quick_drain()?;
     let mut inner = Err(EAGAIN);
     let outer = reader::watch(&old, |early| {
-        done = free_on(&old);
+        free_all(&old, Route::Kvfree);
         // Their grace period has begun by then: the readers to come don't hold it up.
-        thread::sleep(60);
+        thread::sleep(150);
         inner = reader::watch(&new, |late| {
-            done = done.and_then(|()| free_on(&new));
-            // What is new is on its way to a batch.
-            thread::sleep(50);
+            free_all(&new, Route::Kvfree);
+            // These are in a batch by then.
+            thread::sleep(150);
             early.leave_in(0);
-            late.leave_in(HOLD_MSECS / 4);
+            late.leave_in(HOLD_MSECS / 2);
             while late.inside() > 0 {
                 churn();
                 thread::sleep(2);
@@ -134,7 +130,7 @@ fn one_batch_and_another() -> Result<bool> {
         });
         early.leave_in(0);
     })?;
-    done?;
+    drop(defaults);
     let inner = inner?;
     core::barrier();
     let seen = outer.looks > 1000 && inner.looks > 1000;
