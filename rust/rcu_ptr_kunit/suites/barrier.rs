@@ -148,9 +148,10 @@ fn deferred_behind_irqs_off() -> Result<Option<Deferred>> {
         // 0: not yet, 1: objects are deferred, or there is no breakpoint.
         let there = Atomic::<i32>::new(0);
         let in_nmi = || {
-            // SAFETY: Handed out once, with a field there.
-            pool.take()
-                .inspect(|o| unsafe { Route::Nolock.free(o.start, o.at) });
+            if let Some(object) = pool.take() {
+                // SAFETY: Handed out once, with a field there.
+                unsafe { Route::Nolock.free(object.start, object.at) };
+            }
         };
         let hook = Hook::new(&in_nmi);
         let body = |this: i32| {
