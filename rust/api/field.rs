@@ -57,10 +57,12 @@ pub(super) unsafe fn raw_field<T: HasRcuPtr>(object: NonNull<T>) -> *mut sys::Ra
 /// Implements [`HasRcuPtr`] for a struct: `impl HasRcuPtr for Entry { self.rcu }`.
 macro_rules! impl_has_rcu_ptr {
     (impl HasRcuPtr for $type:ty { self.$field:ident }) => {
-        // SAFETY: `OFFSET` is that of `$field`, and the closure compiles for an `RcuPtr` only.
+        // SAFETY: `OFFSET` is that of `$field`, and the closure compiles for an `RcuPtr` only: a raw
+        // borrow has no deref coercion.
         unsafe impl $crate::rcu_ptr::HasRcuPtr for $type {
             const OFFSET: usize = {
-                let _: fn(&$type) -> &$crate::rcu_ptr::RcuPtr = |object| &object.$field;
+                let _: fn(&$type) -> *const $crate::rcu_ptr::RcuPtr =
+                    |object| &raw const object.$field;
                 ::core::mem::offset_of!($type, $field)
             };
         }

@@ -152,8 +152,9 @@ impl Lockless {
     fn stop(&self) {
         barrier::barrier(self);
         for krcp in self.krc.iter() {
-            krcp.tick.sync();
+            // In this order, as the monitor can queue the tick.
             krcp.monitor.shutdown_sync();
+            krcp.tick.sync();
             krcp.refill.cancel_sync();
             krcp.flush_batches();
             // An empty block may be current still.
@@ -217,9 +218,10 @@ pub(crate) unsafe fn insert_or_link(object: NonNull<u8>, field: NonNull<u8>, on:
         return;
     }
     let krcp = Lockless::get().krc.this(on);
+    // Before it is there: who takes the list takes the count after it.
+    krcp.listed.add(1, Relaxed);
     // SAFETY: By the safety requirements of this function.
     unsafe { krcp.list.push(object, field) };
-    krcp.listed.add(1, Relaxed);
     krcp.events.list.add(1, Relaxed);
     monitor::wake(&krcp, on);
     if krcp.listed.load(Relaxed) >= Page::CAPACITY {

@@ -68,6 +68,8 @@ pub(super) fn wake(krcp: &Krcp, on: &impl OnCpu) {
 pub(super) fn collect(krcp: &Krcp, on: &impl OnCpu) {
     if context::may_lock() {
         batch::start(krcp, &IrqsOff::save());
+        // The monitor, which would, may sleep on.
+        refill::start(krcp);
         return;
     }
     let expires = krcp.expires.load(Relaxed);

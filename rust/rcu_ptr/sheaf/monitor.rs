@@ -70,7 +70,8 @@ impl Handler for Tick {
         let words = here.words();
         reclaim::wait(&self.cache, self.cpu, exchange::take_waiting(&words));
         let wq = &Sheaves::get().wq;
-        if here.armed().cmpxchg(ARMING, ARMED) == ARMING {
+        // On a CPU that goes down, whose last irq_works run late, `hotplug` does it all.
+        if !context::is_going(self.cpu) && here.armed().cmpxchg(ARMING, ARMED) == ARMING {
             here.pcs()
                 .monitor
                 .queue_on(self.cpu, wq, params::drain_jiffies());
@@ -96,7 +97,7 @@ impl Handler for MonitorWork {
         if context::this_cpu(&pin) != self.cpu {
             // The CPU is on its way down, or has been up again since: there, or never, when
             // `hotplug` has taken it all.
-            drop(pin);
+            // Preemption is off still: a CPU that is up stays so.
             if context::is_online(self.cpu) {
                 pcs.monitor.queue_on(self.cpu, wq, 1);
             } else {
@@ -144,7 +145,10 @@ impl Handler for MonitorWork {
             }
         }
         let spent = words.spent.take();
-        let again = (waiting_moves || free_moves) && here.armed().cmpxchg(IDLE, ARMED) == IDLE;
+        if (waiting_moves || free_moves) && here.armed().cmpxchg(IDLE, ARMED) == IDLE {
+            // With preemption off, so that the CPU is up.
+            pcs.monitor.queue_on(self.cpu, wq, params::drain_jiffies());
+        }
         drop(pin);
         if drained != (0, 0) {
             trace::sheaf_drain(&self.cache.name, self.cpu, drained.0, drained.1);
@@ -160,9 +164,6 @@ impl Handler for MonitorWork {
             self.cache.give_back(&mut objects[..reusable]);
         }
         shrink::look_after(&self.cache, pcs.node);
-        if again {
-            pcs.monitor.queue_on(self.cpu, wq, params::drain_jiffies());
-        }
     }
 }
 

@@ -53,9 +53,17 @@ fn take_in(cache: &Cache, mut chain: Chain) {
         let mut empty = [const { None }; BATCH];
         for i in 0..BATCH {
             let Some(sheaf) = chain.pop() else { break };
-            node = sheaf.node().min(cache.nr_nodes - 1);
+            let own = sheaf.node().min(cache.nr_nodes - 1);
             // SAFETY: A grace period has passed since all of them were closed.
-            match go_home(cache, node, unsafe { sheaf.into_rest() }) {
+            let rest = go_home(cache, own, unsafe { sheaf.into_rest() });
+            if i == 0 {
+                node = own;
+            } else if own != node {
+                // Most of a chain are of one node.
+                cache.store(own, rest);
+                continue;
+            }
+            match rest {
                 Rest::Full(sheaf) => full[i] = Some(sheaf),
                 Rest::Empty(sheaf) => empty[i] = Some(sheaf),
             }
