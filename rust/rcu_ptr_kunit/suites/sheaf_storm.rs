@@ -20,6 +20,7 @@ use crate::{
         timer::{Periodic, Where},
     },
     table::{Alloc, Table, Wrong, SIZE},
+    SLOW,
 };
 use ::core::array;
 use kernel::{
@@ -304,8 +305,9 @@ mod tests {
             nmis
         ));
         assert!(swept.wrong == Wrong::default());
-        // Branches that are not taken, and functions that only debugging calls, are not hit.
-        assert!(tried > 100 && swept.hit * 3 > tried);
+        // Branches that are not taken, and functions that only debugging calls, are not hit; with
+        // sanitizers these are most.
+        assert!(tried > 100 && swept.hit * (if SLOW { 5 } else { 3 }) > tried);
         Ok(())
     }
 }
