@@ -2,10 +2,13 @@
 
 //! As many NMIs on all CPUs as the machine stands, while something else goes on.
 
-use crate::sys::{
-    cpu,
-    nmi::{cycles::Cycles, ipi::Receiver, Hook},
-    thread,
+use crate::{
+    sys::{
+        cpu,
+        nmi::{cycles::Cycles, ipi::Receiver, Hook},
+        thread,
+    },
+    SLOW,
 };
 use kernel::{
     prelude::*,
@@ -57,6 +60,11 @@ pub(crate) fn during<R>(
                         // To itself a little more: that one comes between two instructions here.
                         receiver.send(this);
                         receiver.send(cpu);
+                    }
+                    if SLOW {
+                        // Handlers that take milliseconds would leave no time for what they
+                        // interrupt.
+                        thread::sleep(1);
                     }
                     thread::cond_resched();
                 }
