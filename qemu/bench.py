@@ -18,7 +18,7 @@ import time
 
 from lib import accel, console, guest, initramfs, machine, qmp, verdict
 from lib.bench import boots, facts, paths, plots, results, tables
-from lib.errors import SetupError
+from lib.errors import SetupError, guarded
 from lib.plan import Plan
 from lib.progress import Progress
 from lib.scenario import Scenario
@@ -97,39 +97,30 @@ def _boot(boot, scenario, folder, detector, objdump):
     return rows, wrong, {"accel": how, "why": why, "smp": boot.smp, "icount": boot.icount}
 
 
-def main():
-    """Returns the exit code."""
-    args = _arguments()
+def _work(args):
     started = time.monotonic()
-    try:
-        detector = Detector((HERE / "splat-deny.txt").read_text(encoding="utf-8"),
-                            (HERE / "splat-allow.txt").read_text(encoding="utf-8"))
-        scenarios = {s.name: s for s in map(Scenario, args.scenario)}
-        wanted = boots.boots(args.quick, args.smp)
-        if args.only:
-            names = args.only.split(",")
-            unknown = set(names) - {boot.name for boot in wanted}
-            if unknown:
-                raise SetupError(f"--only: there is no boot {', '.join(sorted(unknown))}; there are: "
-                                 + ", ".join(boot.name for boot in wanted))
-            wanted = [boot for boot in wanted if boot.name in names]
-        for boot in wanted:
-            if boot.scenario not in scenarios:
-                raise SetupError(f"boot {boot.name} needs --scenario {boot.scenario}:...")
-            scenarios[boot.scenario].module("rcu_ptr_bench.ko")
-        folder = _folder(args.out.resolve())
-        rows, wrong, machines = [], [], {}
-        for boot in wanted:
-            more, bad, machines[boot.name] = _boot(boot, scenarios[boot.scenario], folder, detector,
-                                                   args.objdump)
-            rows += more
-            wrong += bad
-    except SetupError as error:
-        print(f"qemu/bench.py: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nqemu/bench.py: interrupted", file=sys.stderr)
-        return 1
+    detector = Detector((HERE / "splat-deny.txt").read_text(encoding="utf-8"),
+                        (HERE / "splat-allow.txt").read_text(encoding="utf-8"))
+    scenarios = {s.name: s for s in map(Scenario, args.scenario)}
+    wanted = boots.boots(args.quick, args.smp)
+    if args.only:
+        names = args.only.split(",")
+        unknown = set(names) - {boot.name for boot in wanted}
+        if unknown:
+            raise SetupError(f"--only: there is no boot {', '.join(sorted(unknown))}; there are: "
+                             + ", ".join(boot.name for boot in wanted))
+        wanted = [boot for boot in wanted if boot.name in names]
+    for boot in wanted:
+        if boot.scenario not in scenarios:
+            raise SetupError(f"boot {boot.name} needs --scenario {boot.scenario}:...")
+        scenarios[boot.scenario].module("rcu_ptr_bench.ko")
+    folder = _folder(args.out.resolve())
+    rows, wrong, machines = [], [], {}
+    for boot in wanted:
+        more, bad, machines[boot.name] = _boot(boot, scenarios[boot.scenario], folder, detector,
+                                               args.objdump)
+        rows += more
+        wrong += bad
     wrong += paths.write(rows, folder / "paths.txt")
     record = {
         "about": facts.about(scenarios, args.toolchain, args.quick),
@@ -147,6 +138,12 @@ def main():
         print(f"FAILED {line}")
     print(f"{note}results: {folder}")
     return 1 if wrong or not rows else 0
+
+
+def main():
+    """Returns the exit code."""
+    args = _arguments()
+    return guarded("qemu/bench.py", lambda: _work(args))
 
 
 if __name__ == "__main__":

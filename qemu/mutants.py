@@ -26,7 +26,7 @@ import types
 
 from lib import mutant as mutants
 from lib import report
-from lib.errors import SetupError
+from lib.errors import SetupError, guarded
 from lib.mutant import Mutant
 from lib.plan import Plan, scenario_names
 from lib.run import Run
@@ -265,7 +265,8 @@ def main():
     """Returns the exit code."""
     args = _arguments()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
+
+    def work():
         found = _load(args.names)
         if args.list_scenarios:
             print(" ".join(dict.fromkeys(name for m in found for name in m.scenarios)))
@@ -273,12 +274,8 @@ def main():
         if args.check:
             return _check(found)
         return _run(args, found)
-    except SetupError as error:
-        print(f"qemu/mutants.py: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nqemu/mutants.py: interrupted", file=sys.stderr)
-        return 1
+
+    return guarded("qemu/mutants.py", work)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import signal
 import sys
 
 from lib import expected, report
-from lib.errors import SetupError
+from lib.errors import SetupError, guarded
 from lib.plan import Plan
 from lib.run import Run
 from lib.scenario import Scenario
@@ -110,16 +110,12 @@ def main():
     args.out = args.out.resolve()
     # So that the guest ends as well, and its log is closed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
+
+    def work():
         runs = _runs(args)
-        verdicts = _test(runs, args) if args.verb == "test" else _run(runs)
-    except SetupError as error:
-        print(f"qemu/run.py: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nqemu/run.py: interrupted", file=sys.stderr)
-        return 1
-    return report.exit_code(verdicts)
+        return report.exit_code(_test(runs, args) if args.verb == "test" else _run(runs))
+
+    return guarded("qemu/run.py", work)
 
 
 if __name__ == "__main__":
