@@ -9,7 +9,6 @@
 //!  route.rs    the ways to free an object
 //!  reader.rs   an RCU reader that watches objects while they are freed
 //!  nmi/        what NMIs do in tests, and storms of them
-//!  sheaf_code.rs  the instructions of caches
 //!  table.rs    objects of a cache with sheaves that readers find, and that change under them
 //!  params.rs   the core's parameters
 //!  suites/     a suite per file
@@ -30,7 +29,6 @@ mod params;
 mod pool;
 mod reader;
 mod route;
-mod sheaf_code;
 mod suites;
 mod table;
 
@@ -67,7 +65,6 @@ struct RcuPtrKunit;
 impl kernel::Module for RcuPtrKunit {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         files::read();
-        sheaf_code::read();
         let objects = module_parameters::demo.value();
         if objects > 0 {
             demo::run(objects as usize)?;
@@ -79,6 +76,5 @@ impl kernel::Module for RcuPtrKunit {
 impl Drop for RcuPtrKunit {
     fn drop(&mut self) {
         files::forget();
-        sheaf_code::forget();
     }
 }

@@ -46,6 +46,7 @@ pub(crate) struct Table<'a> {
     cache: &'a SheafCache,
     slots: KVVec<Atomic<*mut Entry>>,
     generation: Atomic<u64>,
+    turns: Atomic<u64>,
     given_twice: Atomic<u64>,
     lost: Atomic<u64>,
     reused_early: Atomic<u64>,
@@ -79,6 +80,7 @@ impl<'a> Table<'a> {
             cache,
             slots,
             generation: Atomic::new(0),
+            turns: Atomic::new(0),
             given_twice: Atomic::new(0),
             lost: Atomic::new(0),
             reused_early: Atomic::new(0),
@@ -161,6 +163,19 @@ impl<'a> Table<'a> {
         if let Some(entry) = NonNull::new(self.new_entry(how)) {
             self.give_back(entry, true);
         }
+    }
+
+    /// Everything once, in another place each time: replaces an object, allocates one and gives it
+    /// back at once, looks at one.
+    ///
+    /// # Context
+    ///
+    /// That of `how`.
+    pub(crate) fn turn(&self, how: Alloc) {
+        let i = self.turns.fetch_add(1, Relaxed) as usize;
+        self.replace(i * 7, how);
+        self.touch(how);
+        self.look(i, 7);
     }
 
     /// Takes what is in place `i` away.

@@ -499,6 +499,34 @@ impl<'a> At<'a> {
     }
 }
 
+impl At<'_> {
+    fn take_two<S>(self, take: impl Fn(&mut Stock) -> Option<S>) -> (Option<S>, Option<S>) {
+        step();
+        // An interrupt that comes with the lock held does not get it.
+        match self.model.stock.try_lock() {
+            Ok(mut stock) => {
+                step();
+                let found = take(&mut stock);
+                step();
+                (found, take(&mut stock))
+            }
+            Err(_) => (None, None),
+        }
+    }
+
+    fn put<S>(self, sheaf: S, put: impl FnOnce(&mut Stock, S)) -> Option<S> {
+        step();
+        match self.model.stock.try_lock() {
+            Ok(mut stock) => {
+                step();
+                put(&mut stock, sheaf);
+                None
+            }
+            Err(_) => Some(sheaf),
+        }
+    }
+}
+
 impl<'a> Cpu for At<'a> {
     type Word = Word<'a>;
 
@@ -548,17 +576,7 @@ impl<'a> Cpu for At<'a> {
     }
 
     fn take_full(self) -> (Option<Full>, Option<Full>) {
-        step();
-        // An interrupt that comes with the lock held does not get it.
-        match self.model.stock.try_lock() {
-            Ok(mut stock) => {
-                step();
-                let found = stock.take_full();
-                step();
-                (found, stock.take_full())
-            }
-            Err(_) => (None, None),
-        }
+        self.take_two(Stock::take_full)
     }
 
     fn take_far(self) -> Option<Full> {
@@ -566,40 +584,15 @@ impl<'a> Cpu for At<'a> {
     }
 
     fn take_empty(self) -> (Option<Empty>, Option<Empty>) {
-        step();
-        match self.model.stock.try_lock() {
-            Ok(mut stock) => {
-                step();
-                let found = stock.take_empty();
-                step();
-                (found, stock.take_empty())
-            }
-            Err(_) => (None, None),
-        }
+        self.take_two(Stock::take_empty)
     }
 
     fn put_full(self, sheaf: Full) -> Option<Full> {
-        step();
-        match self.model.stock.try_lock() {
-            Ok(mut stock) => {
-                step();
-                stock.put_full(sheaf);
-                None
-            }
-            Err(_) => Some(sheaf),
-        }
+        self.put(sheaf, Stock::put_full)
     }
 
     fn put_empty(self, sheaf: Empty) -> Option<Empty> {
-        step();
-        match self.model.stock.try_lock() {
-            Ok(mut stock) => {
-                step();
-                stock.put_empty(sheaf);
-                None
-            }
-            Err(_) => Some(sheaf),
-        }
+        self.put(sheaf, Stock::put_empty)
     }
 
     fn new_empty(self) -> Option<Empty> {

@@ -17,10 +17,10 @@ use kernel::sync::atomic::Relaxed;
 /// Waits for everything queued so far.
 ///
 /// An object is in one of four places: the current block of its CPU; a closed block or the list; a
-/// batch, or aside while none is free; the hands of a worker. Every current block with objects is closed on its own CPU
-/// first. A context that had closed a block and was interrupted before it could hand it over has
-/// preemption off: a grace period later it has done so. By then batches have been started, so that
-/// their grace periods overlap with that one.
+/// batch, or aside while none is free; the hands of a worker. Every current block with objects is
+/// closed on its own CPU first. A context that had closed a block and was interrupted before it could
+/// hand it over has preemption off: a grace period later it has done so. By then batches have been
+/// started, so that their grace periods overlap with that one.
 ///
 /// # Context
 ///

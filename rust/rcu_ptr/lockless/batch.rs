@@ -141,10 +141,8 @@ impl Batches {
                 if batch.snap.is_same(snap) && (!listed || batch.objects.list.is_empty()))
         };
         let free = |place: &Place| matches!(place, Place::Free);
-        let mut places = self.places.iter();
-        places
-            .position(joins)
-            .or_else(|| self.places.iter().position(free))
+        let first = |is: &dyn Fn(&Place) -> bool| self.places.iter().position(is);
+        first(&joins).or_else(|| first(&free))
     }
 }
 

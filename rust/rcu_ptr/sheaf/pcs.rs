@@ -3,6 +3,7 @@
 //! The pcs: what each CPU has of a cache (`struct slub_percpu_sheaves`), without a lock.
 
 use super::{
+    barn::Stock,
     cache::{Cache, CacheRef},
     cursor::{Cursor, Undisturbed, NONE},
     exchange::{Cpu, Words, REUSE},
@@ -263,6 +264,23 @@ impl At<'_> {
             ..self
         }
     }
+
+    /// Calls `f` with the barn of the CPU's node. `None`: it can't be had here.
+    fn with_barn<R>(self, f: impl FnOnce(&mut Stock) -> R) -> Option<R> {
+        let here = self.here;
+        here.cache.barn_of(&here.pcs()).try_with(self.ctx, f)
+    }
+
+    /// Puts `sheaf` into that barn, or gives it back.
+    fn put<S>(self, sheaf: S, put: impl FnOnce(&mut Stock, S)) -> Option<S> {
+        let mut sheaf = Some(sheaf);
+        self.with_barn(|stock| {
+            if let Some(sheaf) = sheaf.take() {
+                put(stock, sheaf);
+            }
+        });
+        sheaf
+    }
 }
 
 impl<'a> Cpu for At<'a> {
@@ -302,7 +320,7 @@ impl<'a> Cpu for At<'a> {
 
     fn take_full(self) -> (Option<Full>, Option<Full>) {
         let cache = self.here.cache;
-        let found = cache.barn_of(&self.here.pcs()).try_with(self.ctx, |stock| {
+        let found = self.with_barn(|stock| {
             let found = (stock.take_full(), stock.take_full());
             if stock.missing() > 0 {
                 cache.wants_refill.store(true, Relaxed);
@@ -328,27 +346,16 @@ impl<'a> Cpu for At<'a> {
     }
 
     fn take_empty(self) -> (Option<Empty>, Option<Empty>) {
-        let barn = self.here.cache.barn_of(&self.here.pcs());
-        let found = barn.try_with(self.ctx, |stock| (stock.take_empty(), stock.take_empty()));
+        let found = self.with_barn(|stock| (stock.take_empty(), stock.take_empty()));
         found.unwrap_or((None, None))
     }
 
     fn put_full(self, sheaf: Full) -> Option<Full> {
-        let mut sheaf = Some(sheaf);
-        let barn = self.here.cache.barn_of(&self.here.pcs());
-        barn.try_with(self.ctx, |stock| {
-            sheaf.take().into_iter().for_each(|s| stock.put_full(s))
-        });
-        sheaf
+        self.put(sheaf, Stock::put_full)
     }
 
     fn put_empty(self, sheaf: Empty) -> Option<Empty> {
-        let mut sheaf = Some(sheaf);
-        let barn = self.here.cache.barn_of(&self.here.pcs());
-        barn.try_with(self.ctx, |stock| {
-            sheaf.take().into_iter().for_each(|s| stock.put_empty(s))
-        });
-        sheaf
+        self.put(sheaf, Stock::put_empty)
     }
 
     fn new_empty(self) -> Option<Empty> {

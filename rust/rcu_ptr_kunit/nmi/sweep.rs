@@ -66,6 +66,20 @@ pub(crate) struct Stage<'a> {
     pub(crate) end: i64,
 }
 
+impl<'a> Stage<'a> {
+    /// One whose NMIs free objects and nothing else.
+    pub(crate) fn of(name: &'a str, run: &'a dyn Fn() -> Result, tries: u32, end: i64) -> Self {
+        Self {
+            name,
+            run,
+            nmi: &|| (),
+            check: &|| true,
+            tries,
+            end,
+        }
+    }
+}
+
 /// A sweep of one module, or of some of the kernel's functions.
 pub(crate) struct Sweep {
     code: Code,
@@ -165,6 +179,11 @@ impl Sweep {
             sweep.code.choose_engine(lockless);
         }
         Ok(sweep)
+    }
+
+    /// What it sweeps.
+    pub(crate) fn code(&self) -> &Code {
+        &self.code
     }
 
     /// Instructions there are.

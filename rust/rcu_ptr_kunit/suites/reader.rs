@@ -6,7 +6,7 @@
 use crate::{
     params,
     pool::Pool,
-    reader,
+    reader::{self, Readers},
     route::Route,
     sys::{core, cpu, mem, probes, thread},
 };
@@ -53,6 +53,15 @@ fn churn() {
     }
 }
 
+/// Lets the readers leave in `msecs` milliseconds, and overwrites what may be freed until then.
+fn hold(readers: &Readers, msecs: i64) {
+    readers.leave_in(msecs);
+    while readers.inside() > 0 {
+        churn();
+        thread::sleep(2);
+    }
+}
+
 /// Frees `count` objects under the eyes of readers.
 fn watched(count: usize, route: Route) -> Result<Outcome> {
     let pool = Pool::new(count)?;
@@ -60,11 +69,7 @@ fn watched(count: usize, route: Route) -> Result<Outcome> {
     let before = probes::COUNTERS.list.load(Relaxed);
     let seen = reader::watch(&pool, |readers| {
         free_all(&pool, route);
-        readers.leave_in(HOLD_MSECS);
-        while readers.inside() > 0 {
-            churn();
-            thread::sleep(2);
-        }
+        hold(readers, HOLD_MSECS);
     });
     let listed = probes::COUNTERS.list.load(Relaxed) - before;
     drop(probes);
@@ -94,11 +99,7 @@ fn list_between_grace_periods() -> Result<bool> {
     let mut done = Ok(());
     let seen = reader::watch(&new, |readers| {
         done = free_on(&new).and_then(|()| params::shrink());
-        readers.leave_in(HOLD_MSECS);
-        while readers.inside() > 0 {
-            churn();
-            thread::sleep(2);
-        }
+        hold(readers, HOLD_MSECS);
     })?;
     done?;
     core::barrier();
@@ -122,11 +123,7 @@ fn one_batch_and_another() -> Result<bool> {
             // These are in a batch by then.
             thread::sleep(150);
             early.leave_in(0);
-            late.leave_in(HOLD_MSECS / 2);
-            while late.inside() > 0 {
-                churn();
-                thread::sleep(2);
-            }
+            hold(late, HOLD_MSECS / 2);
         });
         early.leave_in(0);
     })?;
@@ -144,11 +141,7 @@ fn shrink_under_readers() -> Result<Outcome> {
     let seen = reader::watch(&pool, |readers| {
         free_all(&pool, Route::Kvfree);
         shrunk = params::shrink();
-        readers.leave_in(HOLD_MSECS);
-        while readers.inside() > 0 {
-            churn();
-            thread::sleep(2);
-        }
+        hold(readers, HOLD_MSECS);
     })?;
     shrunk?;
     core::barrier();

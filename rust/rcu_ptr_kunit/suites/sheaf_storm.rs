@@ -5,8 +5,9 @@
 //! given out twice or too early, nothing is lost.
 
 use crate::{
+    files,
     nmi::storm,
-    scaled, sheaf_code,
+    scaled,
     sys::{
         cache::{self, Args, SheafCache},
         core,
@@ -126,19 +127,12 @@ fn sweep(function: usize, bytes: usize, capacity: u32) -> Result<Swept> {
     let cache = SheafCache::new(c"rcu_ptr_sweep", SIZE, args)?;
     cache.prefill(100)?;
     let table = Table::new(&cache, 40)?;
-    let next = Atomic::<u64>::new(0);
     let came = Atomic::<u64>::new(0);
-    let act = |how: Alloc| {
-        let i = next.fetch_add(1, Relaxed) as usize;
-        table.replace(i * 7, how);
-        table.touch(how);
-        table.look(i, 7);
-    };
     let nmi = || {
         if cpu::context() == Context::Nmi {
             came.fetch_add(1, Relaxed);
-            act(Alloc::Nolock);
-            act(Alloc::Nolock);
+            table.turn(Alloc::Nolock);
+            table.turn(Alloc::Nolock);
         }
     };
     let hook = Hook::new(&nmi);
@@ -147,8 +141,8 @@ fn sweep(function: usize, bytes: usize, capacity: u32) -> Result<Swept> {
         let before = came.load(Relaxed);
         let breakpoint = Breakpoint::new(Kind::Execute, function + offset, &hook)?;
         for _ in 0..4 {
-            act(Alloc::Sleep);
-            act(Alloc::Nolock);
+            table.turn(Alloc::Sleep);
+            table.turn(Alloc::Nolock);
         }
         drop(breakpoint);
         swept.hit += usize::from(came.load(Relaxed) != before);
@@ -158,6 +152,12 @@ fn sweep(function: usize, bytes: usize, capacity: u32) -> Result<Swept> {
     }
     swept.wrong = table.wrong();
     Ok(swept)
+}
+
+/// The ways that calls, workers and callbacks of caches take.
+fn is_wanted(name: &str) -> bool {
+    const OTHERS: [&str; 5] = ["7destroy", "7hotplug", "5stats", "5fault", "6create"];
+    name.contains("12rcu_ptr_main5sheaf") && !OTHERS.iter().any(|part| name.contains(part))
 }
 
 /// Seconds for a sweep of everything; KUnit gives a test 300.
@@ -173,15 +173,8 @@ fn sweep_all(insns: &[usize]) -> Result<(Swept, usize, u64)> {
     };
     let cache = SheafCache::new(c"rcu_ptr_sweep_all", SIZE, args)?;
     let table = Table::new(&cache, 30)?;
-    let next = Atomic::<u64>::new(0);
     let nmis = Atomic::<u64>::new(0);
     let left = Atomic::<i64>::new(0);
-    let act = |how: Alloc| {
-        let i = next.fetch_add(1, Relaxed) as usize;
-        table.replace(i * 7, how);
-        table.touch(how);
-        table.look(i, 7);
-    };
     let mut swept = Swept::default();
     let mut tried = 0;
     let start = thread::now();
@@ -191,7 +184,7 @@ fn sweep_all(insns: &[usize]) -> Result<(Swept, usize, u64)> {
         }
         let counts: [Atomic<u64>; SLOTS] = array::from_fn(|_| Atomic::new(0));
         let bodies: [_; SLOTS] = array::from_fn(|i| {
-            let (count, act, nmis, left) = (&counts[i], &act, &nmis, &left);
+            let (count, table, nmis, left) = (&counts[i], &table, &nmis, &left);
             move || {
                 if cpu::context() != Context::Nmi {
                     return;
@@ -199,8 +192,8 @@ fn sweep_all(insns: &[usize]) -> Result<(Swept, usize, u64)> {
                 count.add(1, Relaxed);
                 nmis.add(1, Relaxed);
                 if left.fetch_sub(1, Relaxed) > 0 {
-                    act(Alloc::Nolock);
-                    act(Alloc::Nolock);
+                    table.turn(Alloc::Nolock);
+                    table.turn(Alloc::Nolock);
                 }
             }
         });
@@ -216,9 +209,9 @@ fn sweep_all(insns: &[usize]) -> Result<(Swept, usize, u64)> {
         }
         left.store(16, Relaxed);
         for _ in 0..3 {
-            act(Alloc::Sleep);
-            act(Alloc::Atomic);
-            cpu::irqs_off(|| act(Alloc::Nolock));
+            table.turn(Alloc::Sleep);
+            table.turn(Alloc::Atomic);
+            cpu::irqs_off(|| table.turn(Alloc::Nolock));
         }
         if group % 8 == 3 {
             // Objects come back after this only, and barns are above their limits.
@@ -291,7 +284,7 @@ mod tests {
             skip(c"needs breakpoints that raise NMIs");
             return Ok(());
         }
-        let insns = sheaf_code::take();
+        let insns = files::core_addresses(is_wanted)?;
         if insns.is_empty() {
             skip(c"/modules/rcu_ptr.insns is not there");
             return Ok(());

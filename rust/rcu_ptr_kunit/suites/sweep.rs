@@ -23,10 +23,7 @@ use crate::{
     table::{Alloc, Table, Wrong, SIZE},
     SLOW,
 };
-use kernel::{
-    prelude::*,
-    sync::atomic::{Atomic, Relaxed},
-};
+use kernel::prelude::*;
 
 /// Whether there is time for all loads. On PREEMPT_RT those do that the engines differ in.
 const LONG: bool = !SLOW && cfg!(not(CONFIG_PREEMPT_RT));
@@ -111,14 +108,8 @@ fn sweep(loads: &[Load], select: impl Fn(&str) -> bool) -> Result<Option<Totals>
             let since = thread::now();
             let prepared = load.prepare()?;
             let name = load.name();
-            let stage = Stage {
-                name,
-                run: &|| load.run(),
-                nmi: &|| (),
-                check: &|| true,
-                tries: load.tries(),
-                end,
-            };
+            let run = || load.run();
+            let stage = Stage::of(name, &run, load.tries(), end);
             let left = sweep.run(&stage, &select)?;
             drop(prepared);
             log(sweep, name, left, since);
@@ -137,14 +128,8 @@ fn sample(load: Load) -> Result<Option<()>> {
     files::with_sweep(lockless, |sweep| {
         let since = thread::now();
         let prepared = load.prepare()?;
-        let stage = Stage {
-            name: load.name(),
-            run: &|| load.run(),
-            nmi: &|| (),
-            check: &|| true,
-            tries: 1,
-            end: since + SAMPLE_SECS * 1_000_000_000,
-        };
+        let run = || load.run();
+        let stage = Stage::of(load.name(), &run, 1, since + SAMPLE_SECS * 1_000_000_000);
         let came = sweep.sample(&stage)?;
         drop(prepared);
         pr_info!("sweep: {}: {} NMIs in the code\n", stage.name, came);
@@ -164,18 +149,11 @@ fn sweep_caches(loads: &[Option<Load>]) -> Result<Option<()>> {
     let cache = SheafCache::new(c"rcu_ptr_sweep", SIZE, args())?;
     cache.prefill(50)?;
     let table = Table::new(&cache, 20)?;
-    let next = Atomic::<u64>::new(0);
-    let act = |how: Alloc| {
-        let i = next.fetch_add(1, Relaxed) as usize;
-        table.replace(i * 7, how);
-        table.touch(how);
-        table.look(i, 7);
-    };
     let work = || {
         for _ in 0..8 {
-            act(Alloc::Sleep);
-            act(Alloc::Atomic);
-            act(Alloc::Nolock);
+            table.turn(Alloc::Sleep);
+            table.turn(Alloc::Atomic);
+            table.turn(Alloc::Nolock);
         }
     };
     let come_and_go = || -> Result {
@@ -205,7 +183,7 @@ fn sweep_caches(loads: &[Option<Load>]) -> Result<Option<()>> {
             let stage = Stage {
                 name: load.map_or("caches", Load::name),
                 run: &run,
-                nmi: &|| act(Alloc::Nolock),
+                nmi: &|| table.turn(Alloc::Nolock),
                 check: &|| table.wrong() == Wrong::default(),
                 tries: load.map_or(3, Load::tries),
                 end,
@@ -228,14 +206,8 @@ fn random_groups() -> Result<Option<()>> {
         let seed = since as u64;
         pr_info!("sweep: random groups with seed {}\n", seed);
         let load = Load::Light;
-        let stage = Stage {
-            name: "random groups",
-            run: &|| load.run(),
-            nmi: &|| (),
-            check: &|| true,
-            tries: 1,
-            end: since + SECS * 1_000_000_000,
-        };
+        let run = || load.run();
+        let stage = Stage::of("random groups", &run, 1, since + SECS * 1_000_000_000);
         sweep.random(seed, ROUNDS, &stage)?;
         log(sweep, stage.name, 0, since);
         Ok(())
@@ -402,14 +374,8 @@ mod tests {
         let mut sweep = Sweep::of(code, None)?;
         let since = thread::now();
         let load = Load::Light;
-        let stage = Stage {
-            name: "kernel",
-            run: &|| load.run(),
-            nmi: &|| (),
-            check: &|| true,
-            tries: load.tries(),
-            end: since + SECS * 1_000_000_000,
-        };
+        let run = || load.run();
+        let stage = Stage::of("kernel", &run, load.tries(), since + SECS * 1_000_000_000);
         let left = sweep.run(&stage, |_| true)?;
         log(&sweep, stage.name, left, since);
         let totals = report("vmlinux", &sweep);
