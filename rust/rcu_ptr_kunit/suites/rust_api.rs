@@ -222,10 +222,21 @@ mod tests {
     #[test]
     fn boxes_that_may_come_back() -> Result {
         const N: u64 = 3000;
-        let (taken, back) = try_free(N)?;
         // With debugobjects or kmemleak engine rfc never has room.
-        assert!(taken > 0 || cfg!(any(CONFIG_DEBUG_KMEMLEAK, CONFIG_DEBUG_OBJECTS_RCU_HEAD)));
-        assert!(taken + back == N as usize);
+        let never = cfg!(any(CONFIG_DEBUG_KMEMLEAK, CONFIG_DEBUG_OBJECTS_RCU_HEAD));
+        let mut taken = 0;
+        // After memory was short, as other suites make it, refills pause, and it has none for long.
+        for _ in 0..600 {
+            let (some, back) = try_free(N)?;
+            assert!(some + back == N as usize);
+            taken = some;
+            if taken > 0 || never {
+                break;
+            }
+            drop(entry(0)?);
+            thread::sleep(100);
+        }
+        assert!(taken > 0 || never);
         Ok(())
     }
 
