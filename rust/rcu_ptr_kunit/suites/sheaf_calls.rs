@@ -7,12 +7,12 @@ use crate::{
     params,
     sys::{
         cache::{self, Args, SheafCache},
-        core, cpu,
+        core, cpu, thread,
     },
     table::{Alloc, Table, Wrong, SIZE},
 };
 use ::core::ptr::NonNull;
-use kernel::{prelude::*, sync::rcu};
+use kernel::{prelude::*, str::CString, sync::rcu};
 
 fn capacity(n: u32) -> Args {
     Args {
@@ -287,13 +287,15 @@ mod tests {
     /// The cache tells how many, and stays good enough for kfree().
     #[test]
     fn destroyed_while_objects_are_held() -> Result {
-        let cache = SheafCache::new(c"rcu_ptr_held", SIZE, Args::default())?;
+        // The kmem_cache stays: every run needs a name of its own.
+        let name = CString::try_from_fmt(fmt!("rcu_ptr_held_{:x}", thread::now()))?;
+        let cache = SheafCache::new(&name, SIZE, Args::default())?;
         let mut held = [None; 3];
         for place in &mut held {
             *place = cache.alloc(false);
         }
         kernel::kunit::info(fmt!(
-            "rcu_ptr: expect-splat begin cache rcu_ptr_held is destroyed with 3 objects still held\n"
+            "rcu_ptr: expect-splat begin cache rcu_ptr_held_.* is destroyed with 3 objects still held\n"
         ));
         drop(cache);
         kernel::kunit::info(fmt!("rcu_ptr: expect-splat end\n"));

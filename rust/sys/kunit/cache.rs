@@ -27,13 +27,13 @@ impl SheafCache {
     /// # Context
     ///
     /// May sleep.
-    pub(crate) fn new(name: &'static CStr, size: usize, args: Args) -> Result<Self> {
+    pub(crate) fn new(name: &CStr, size: usize, args: Args) -> Result<Self> {
         Self::with_flags(name, size, args, 0)
     }
 
     /// As [`Self::new()`], with SLAB flags.
     pub(crate) fn with_flags(
-        name: &'static CStr,
+        name: &CStr,
         size: usize,
         args: Args,
         flags: u32,
