@@ -6,6 +6,7 @@
     k   runs only while the key of its module is on: behind the true side of a branch on a word that
         KEYS names
     o   the same, off
+    c   follows a call or a warning, where single steps may get lost
     s   follows an instruction after which the CPU puts breakpoints off
     u   belongs to a function that nothing refers to: inlined wherever it is called, or unused
 
@@ -140,7 +141,7 @@ def annotate(insns):
         left = {node: {to for to in out if (node, to) not in edges}
                 for node, out in graph.after.items()}
         without[side] = _reach([entry], left)
-    shadow = False
+    shadow = call = False
     for insn in insns:
         at = insn.address
         if at in graph.leaders:
@@ -153,4 +154,7 @@ def annotate(insns):
             insn.flags.add("o")
         if shadow:
             insn.flags.add("s")
+        if call:
+            insn.flags.add("c")
+        call = bool(_CALL.match(insn.mnemonic)) or insn.mnemonic == "ud2"
         shadow = bool(_SHADOW.search(insn.text))

@@ -178,7 +178,7 @@ class Instructions(unittest.TestCase):
     def test_flow(self):
         lines = insns.parse(FLOW, {".text": [(0, 32, "f")]}, {})
         self.assertEqual([(line.split()[1], line.split()[4]) for line in lines], [
-            ("0", "b"), ("7", "-"), ("9", "bk"), ("a", "k"), ("f", "bo"), ("10", "o"), ("12", "bo"),
+            ("0", "b"), ("7", "-"), ("9", "bk"), ("a", "k"), ("f", "bo"), ("10", "o"), ("12", "bco"),
             ("14", "bs"), ("16", "b"), ("18", "b"), ("19", "bp"), ("1b", "p")])
 
 

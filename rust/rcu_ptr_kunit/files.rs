@@ -9,15 +9,10 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// The module that is tested.
-const CORE: &str = "rcu_ptr";
-
 /// What was read.
 pub(crate) struct Files {
     /// Instructions of `sweep_module`, and of the kernel.
     code: [Option<Code>; 2],
-    /// Those of the core, where that is another module.
-    core: Option<Code>,
     /// The sweep of `sweep_module`, which goes on from case to case.
     sweep: Option<Sweep>,
 }
@@ -26,7 +21,6 @@ kernel::sync::global_lock! {
     // SAFETY: `read()` initialises it in module init, before any suite runs.
     unsafe(uninit) static FILES: Mutex<Files> = Files {
         code: [None, None],
-        core: None,
         sweep: None,
     };
 }
@@ -44,11 +38,7 @@ pub(crate) fn read() {
             .inspect_err(|e| pr_info!("no instructions of {} to sweep: {:?}\n", module, e))
             .ok()
     });
-    let mut files = FILES.lock();
-    files.code = code;
-    if text::sweep_module() != CORE {
-        files.core = Code::of(CORE).ok();
-    }
+    FILES.lock().code = code;
 }
 
 /// Gives the memory back.
@@ -59,7 +49,6 @@ pub(crate) fn read() {
 pub(crate) fn forget() {
     let mut files = FILES.lock();
     files.code = [None, None];
-    files.core = None;
     files.sweep = None;
 }
 
@@ -85,28 +74,4 @@ pub(crate) fn with_sweep<R>(
 /// The instructions of functions of the kernel, once.
 pub(crate) fn take_kernel() -> Option<Code> {
     FILES.lock().code[1].take()
-}
-
-/// Where the instructions of those functions of the core are whose name `select` likes; none where
-/// nobody listed them.
-///
-/// # Context
-///
-/// May sleep.
-///
-/// # Errors
-///
-/// `ENOMEM`
-pub(crate) fn core_addresses(select: impl Fn(&str) -> bool) -> Result<KVVec<usize>> {
-    let files = FILES.lock();
-    let code = if text::sweep_module() == CORE {
-        files
-            .sweep
-            .as_ref()
-            .map(Sweep::code)
-            .or(files.code[0].as_ref())
-    } else {
-        files.core.as_ref()
-    };
-    code.map_or(Ok(KVVec::new()), |code| code.addresses(select))
 }

@@ -33,6 +33,7 @@ mod suites;
 mod table;
 
 use kernel::prelude::*;
+use sys::nmi::step;
 
 module! {
     type: RcuPtrKunit,
@@ -60,16 +61,20 @@ pub(crate) const fn scaled(n: usize) -> usize {
     }
 }
 
-struct RcuPtrKunit;
+struct RcuPtrKunit {
+    /// Goes last: long after the last sweep.
+    _steps: step::Handler,
+}
 
 impl kernel::Module for RcuPtrKunit {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         files::read();
+        let steps = step::Handler::register()?;
         let objects = module_parameters::demo.value();
         if objects > 0 {
             demo::run(objects as usize)?;
         }
-        Ok(RcuPtrKunit)
+        Ok(RcuPtrKunit { _steps: steps })
     }
 }
 

@@ -10,6 +10,7 @@
 #include <linux/err.h>
 #include <linux/hw_breakpoint.h>
 #include <linux/irqflags.h>
+#include <linux/kdebug.h>
 #include <linux/mm.h>
 #include <linux/mmzone.h>
 #include <linux/moduleparam.h>
@@ -27,6 +28,7 @@
 
 #ifdef CONFIG_X86
 #include <asm/apic.h>
+#include <asm/debugreg.h>
 #include <asm/nmi.h>
 #endif
 
@@ -155,11 +157,44 @@ void rcu_ptr_kunit_make_it_fail(bool on)
 static void overflow(struct perf_event *event, struct perf_sample_data *data,
 		     struct pt_regs *regs)
 {
-	rcu_ptr_kunit_rs_hook(event->overflow_handler_context,
-			      instruction_pointer(regs));
+	bool on = rcu_ptr_kunit_rs_hook(event->overflow_handler_context,
+					instruction_pointer(regs),
+					kernel_stack_pointer(regs));
+
+#ifdef CONFIG_X86
+	/* Not in what interrupts an NMI: its way out is no place for steps. */
+	if (on && !user_mode(regs) && in_nmi() == NMI_OFFSET)
+		regs->flags |= X86_EFLAGS_TF;
+#endif
 }
 
 #ifdef CONFIG_X86
+static int step(struct notifier_block *block, unsigned long what, void *data)
+{
+	struct die_args *args = data;
+	/* Where DR6 is, as hw_breakpoint_handler() knows it. */
+	unsigned long *dr6 = ERR_PTR(args->err);
+
+	if (what != DIE_DEBUG || !(*dr6 & DR_STEP) || user_mode(args->regs))
+		return NOTIFY_DONE;
+	if (!rcu_ptr_kunit_rs_step(args->regs->ip, args->regs->sp))
+		args->regs->flags &= ~X86_EFLAGS_TF;
+	*dr6 &= ~DR_STEP;
+	return *dr6 ? NOTIFY_DONE : NOTIFY_STOP;
+}
+
+static struct notifier_block steps = { .notifier_call = step };
+
+int rcu_ptr_kunit_step_register(void)
+{
+	return register_die_notifier(&steps);
+}
+
+void rcu_ptr_kunit_step_unregister(void)
+{
+	unregister_die_notifier(&steps);
+}
+
 void *rcu_ptr_kunit_breakpoint_register(unsigned long address, bool execute,
 					int length, void *hook)
 {
@@ -187,6 +222,15 @@ void *rcu_ptr_kunit_breakpoint_register(unsigned long address, bool execute,
 }
 
 void rcu_ptr_kunit_breakpoint_unregister(void *events)
+{
+}
+
+int rcu_ptr_kunit_step_register(void)
+{
+	return 0;
+}
+
+void rcu_ptr_kunit_step_unregister(void)
 {
 }
 #endif

@@ -43,7 +43,10 @@ void *rcu_ptr_kunit_breakpoint_register(unsigned long address, bool execute,
 					int length, void *hook);
 void rcu_ptr_kunit_breakpoint_unregister(void *events);
 void *rcu_ptr_kunit_cycles_create(int cpu, u64 period, void *hook);
-void rcu_ptr_kunit_rs_hook(void *hook, unsigned long pc);
+bool rcu_ptr_kunit_rs_hook(void *hook, unsigned long pc, unsigned long sp);
+int rcu_ptr_kunit_step_register(void);
+void rcu_ptr_kunit_step_unregister(void);
+bool rcu_ptr_kunit_rs_step(unsigned long pc, unsigned long sp);
 int rcu_ptr_kunit_nmi_register(void);
 void rcu_ptr_kunit_nmi_unregister(void);
 void rcu_ptr_kunit_nmi_send(int cpu);

@@ -66,6 +66,11 @@ impl<'a> Actor<'a> {
         true
     }
 
+    /// Whether all the NMIs that act have come.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.left.load(Relaxed) <= 0
+    }
+
     /// Interrupts that came `in_nmi()`.
     pub(crate) fn inside(&self) -> u64 {
         self.inside.load(Relaxed)

@@ -12,7 +12,7 @@ use kernel::{prelude::*, str::CString};
 pub(crate) struct Flags(u8);
 
 impl Flags {
-    const LETTERS: [u8; 6] = *b"bpkosu";
+    const LETTERS: [u8; 7] = *b"bpkosuc";
 
     fn parse(text: &str) -> Self {
         let bit = |letter| Self::LETTERS.iter().position(|l| l == letter);
@@ -51,6 +51,11 @@ impl Flags {
     /// Nothing refers to its function.
     pub(crate) fn is_unused(self) -> bool {
         self.has(5)
+    }
+
+    /// The instruction before it calls another function, or warns.
+    pub(crate) fn follows_call(self) -> bool {
+        self.has(6)
     }
 
     /// The instruction before it puts breakpoints off.
@@ -217,21 +222,6 @@ impl Code {
 
     fn find(&self, name: &str) -> Option<usize> {
         self.functions.iter().position(|f| self.name(f) == name)
-    }
-
-    /// Where the instructions of the functions are whose name `select` likes.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`
-    pub(crate) fn addresses(&self, select: impl Fn(&str) -> bool) -> Result<KVVec<usize>> {
-        let mut found = KVVec::new();
-        for function in self.functions.iter().filter(|f| select(self.name(f))) {
-            for &insn in &self.insns[function.insns.clone()] {
-                found.push(insn, GFP_KERNEL)?;
-            }
-        }
-        Ok(found)
     }
 
     /// The name of a function.

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The sweep: an NMI at every instruction of some code, a few instructions at a time, each of which
-//! frees objects; after each group every object must have been freed, once.
+//! The sweep: an NMI at every instruction of some code, each of which frees objects; after each
+//! group every object must have been freed, once.
 //!
-//! What is not run needs no look: first the entries of all functions, then the first instruction of
-//! each basic block of those that were entered, then the rest of the blocks that were.
+//! Breakpoints at the entries of a few functions start trails: debug exceptions in front of each
+//! further instruction, in and below these functions, whatever branches they take. Each is an NMI;
+//! those in front of an instruction that was not hit yet act. What a function of the kernel does
+//! that the code calls is stepped through for a while; where a trail gets lost in it, a breakpoint
+//! behind the call starts another one.
 
 use super::{
     actor::Actor,
@@ -21,6 +24,7 @@ use crate::{
         nmi::{
             breakpoint::{Breakpoint, Kind, SLOTS},
             cycles::Cycles,
+            step::Steps,
             Hook,
         },
         thread,
@@ -35,6 +39,15 @@ use kernel::{
 /// NMIs of a group that free something; an instruction in a loop has many more.
 const ACTS: i64 = 16;
 
+/// The same for a group that is followed step by step.
+const WALK_ACTS: i64 = 256;
+
+/// Steps through what the swept code calls elsewhere, before a trail ends.
+const DETOUR: usize = 2000;
+
+/// How often trails are taken up behind calls: each may get lost again behind the next one.
+const LOST: usize = 4;
+
 /// Objects of a round of samples, and how long one takes.
 const SAMPLED: usize = scaled(20_000);
 const SAMPLE_NSECS: i64 = 2_000_000_000;
@@ -48,6 +61,88 @@ enum State {
     Hit,
     /// The kernel allows no breakpoint there.
     Refused,
+}
+
+/// What came by on the way, by instruction. Any CPU writes, and a mark that gets lost when two do is
+/// made the next time.
+struct Marks(KVVec<Atomic<i32>>);
+
+impl Marks {
+    /// It was run.
+    const RAN: i32 = 1;
+    /// An NMI is to act there.
+    const WANTED: i32 = 2;
+    /// One did.
+    const HIT: i32 = 4;
+
+    fn new(len: usize) -> Result<Self> {
+        let mut marks = KVVec::with_capacity(len, GFP_KERNEL)?;
+        for _ in 0..len {
+            marks.push(Atomic::new(0), GFP_KERNEL)?;
+        }
+        Ok(Self(marks))
+    }
+
+    fn want(&mut self, insn: usize) {
+        self.0[insn].store(Self::WANTED, Relaxed);
+    }
+
+    /// The instruction is about to be run; `act` says whether it acted.
+    fn visit(&self, insn: usize, act: impl FnOnce() -> bool) {
+        let Some(mark) = self.0.get(insn) else {
+            return;
+        };
+        let old = mark.load(Relaxed);
+        let mut new = old | Self::RAN;
+        if old & Self::WANTED != 0 && act() {
+            new = new & !Self::WANTED | Self::HIT;
+        }
+        if new != old {
+            mark.store(new, Relaxed);
+        }
+    }
+
+    fn has(&self, insn: usize, bit: i32) -> bool {
+        self.0[insn].load(Relaxed) & bit != 0
+    }
+
+    fn ran(&self, insn: usize) -> bool {
+        self.has(insn, Self::RAN)
+    }
+
+    fn hit(&self, insn: usize) -> bool {
+        self.has(insn, Self::HIT)
+    }
+}
+
+/// Where the trail of a CPU is.
+struct Place {
+    /// The stack pointer in the swept code.
+    stack: Atomic<usize>,
+    /// Steps since.
+    outside: Atomic<usize>,
+}
+
+impl Place {
+    const fn new() -> Self {
+        Self {
+            stack: Atomic::new(0),
+            outside: Atomic::new(0),
+        }
+    }
+
+    /// A step in the swept code.
+    fn come(&self, stack: usize) {
+        self.stack.store(stack, Relaxed);
+        self.outside.store(0, Relaxed);
+    }
+
+    /// A step elsewhere. Returns whether it is in something that the code called and may come back.
+    fn detour(&self, stack: usize) -> bool {
+        let steps = self.outside.load(Relaxed) + 1;
+        self.outside.store(steps, Relaxed);
+        steps < DETOUR && stack < self.stack.load(Relaxed)
+    }
 }
 
 /// What makes the code run, and what the NMIs do besides freeing objects.
@@ -87,6 +182,8 @@ pub(crate) struct Sweep {
     /// By function, what is known to be out of reach.
     exceptions: KVVec<Option<Exception>>,
     pool: Pool,
+    /// By CPU.
+    places: KVVec<Place>,
     /// NMIs that came.
     pub(crate) nmis: u64,
     /// Groups of instructions tried.
@@ -166,11 +263,16 @@ impl Sweep {
             let exception = lockless.and_then(|l| except::of(code.name(function), l));
             exceptions.push(exception, GFP_KERNEL)?;
         }
+        let mut places = KVVec::new();
+        for _ in 0..cpu::nr_ids() {
+            places.push(Place::new(), GFP_KERNEL)?;
+        }
         let mut sweep = Self {
             code,
             states,
             exceptions,
-            pool: Pool::new(64)?,
+            pool: Pool::new(WALK_ACTS as usize)?,
+            places,
             nmis: 0,
             groups: 0,
             times: Times::default(),
@@ -179,11 +281,6 @@ impl Sweep {
             sweep.code.choose_engine(lockless);
         }
         Ok(sweep)
-    }
-
-    /// What it sweeps.
-    pub(crate) fn code(&self) -> &Code {
-        &self.code
     }
 
     /// Instructions there are.
@@ -255,9 +352,19 @@ impl Sweep {
                 self.states[insn] = State::Hit;
             }
         }
-        self.groups += 1;
         self.nmis += actor.inside();
         let outside = actor.elsewhere();
+        self.conclude(insns, stage, outside)?;
+        self.times.set += set - start;
+        self.times.run += run - set;
+        self.times.clear += clear - run;
+        self.times.check += thread::now() - clear;
+        Ok(())
+    }
+
+    /// After a group: were all objects freed, and was every interrupt an NMI?
+    fn conclude(&mut self, insns: &[usize], stage: &Stage<'_>, outside: u64) -> Result {
+        self.groups += 1;
         rcu_ptr::barrier();
         if !self.pool.all_freed() || outside > 0 || !(stage.check)() {
             for &insn in insns {
@@ -268,85 +375,183 @@ impl Sweep {
             }
             return Err(EBADMSG);
         }
-        self.pool.renew()?;
-        self.times.set += set - start;
-        self.times.run += run - set;
-        self.times.clear += clear - run;
-        self.times.check += thread::now() - clear;
-        Ok(())
+        self.pool.renew()
     }
 
-    /// Whether instruction `insn` of function `number` is still to be tried.
+    /// Whether instruction `insn` of function `number` is still to be hit.
     fn is_open(&self, number: usize, insn: usize) -> bool {
-        self.states[insn] == State::Missed
+        self.states[insn] != State::Hit
             && !self.code.is_excluded(insn)
             && !matches!(self.exceptions[number], Some(e) if !e.is_tried())
     }
 
-    /// All groups of `list`. Returns how many instructions were left for lack of time.
-    fn all(&mut self, list: &[usize], stage: &Stage<'_>) -> Result<usize> {
-        for (done, group) in list.chunks(SLOTS).enumerate() {
-            if thread::now() > stage.end {
-                return Ok(list.len() - done * SLOTS);
+    /// Follows what runs in `stage` from breakpoints at up to [`SLOTS`] instructions on, step by
+    /// step, `tries` times at most and while there is anything new. An NMI acts at each instruction
+    /// that `marks` wants. Returns whether more would have acted than a group may.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::group()`].
+    fn walk(
+        &mut self,
+        insns: &[usize],
+        stage: &Stage<'_>,
+        marks: &Marks,
+        tries: u32,
+    ) -> Result<bool> {
+        let actor = Actor::new(&self.pool, Route::Nolock, 1, WALK_ACTS);
+        let places = &self.places;
+        let code = &self.code;
+        let trail = |address, stack| {
+            let Some(place) = places.get(cpu::this() as usize) else {
+                return false;
+            };
+            let Some(insn) = code.at(address) else {
+                return place.detour(stack);
+            };
+            place.come(stack);
+            marks.visit(insn, || {
+                let acts = actor.fire();
+                if acts {
+                    (stage.nmi)();
+                }
+                acts
+            });
+            true
+        };
+        let hook = Hook::trail(&trail);
+        let start = thread::now();
+        let steps = Steps::new(&hook);
+        let mut breakpoints: [Option<Breakpoint<'_>>; SLOTS] = array::from_fn(|_| None);
+        for (i, &insn) in insns.iter().take(SLOTS).enumerate() {
+            match Breakpoint::new(Kind::Execute, self.code.insns[insn], &hook) {
+                Ok(breakpoint) => breakpoints[i] = Some(breakpoint),
+                Err(e) if e == EINVAL => {
+                    if self.states[insn] == State::Missed {
+                        self.states[insn] = State::Refused;
+                    }
+                }
+                Err(e) => return Err(e),
             }
-            self.group(group, stage, false)?;
+        }
+        let set = thread::now();
+        let mut ran = Ok(());
+        for _ in 0..tries {
+            let before = actor.inside();
+            ran = (stage.run)();
+            thread::cond_resched();
+            if ran.is_err() || actor.is_spent() || actor.inside() == before {
+                break;
+            }
+        }
+        let run = thread::now();
+        drop(breakpoints);
+        drop(steps);
+        ran?;
+        let clear = thread::now();
+        let spent = actor.is_spent();
+        let nmis = actor.inside();
+        let outside = actor.elsewhere();
+        self.nmis += nmis;
+        self.conclude(insns, stage, outside)?;
+        self.times.set += set - start;
+        self.times.run += run - set;
+        self.times.clear += clear - run;
+        self.times.check += thread::now() - clear;
+        Ok(spent)
+    }
+
+    /// All of `list`, [`SLOTS`] at a time. Returns how many were left for lack of time.
+    fn walk_all(
+        &mut self,
+        list: &[usize],
+        stage: &Stage<'_>,
+        marks: &Marks,
+        tries: u32,
+    ) -> Result<usize> {
+        for (done, group) in list.chunks(SLOTS).enumerate() {
+            loop {
+                if thread::now() > stage.end {
+                    return Ok(list.len() - done * SLOTS);
+                }
+                if !self.walk(group, stage, marks, tries)? {
+                    break;
+                }
+            }
         }
         Ok(0)
     }
 
-    /// Tries every instruction in functions that `select` takes and that was not hit yet. Functions
-    /// whose first instruction is not run in `stage` are left out after one look, and so are basic
-    /// blocks. Returns how many instructions were left for lack of time.
+    /// Numbers of the functions that `select` takes with anything left to try.
+    fn open(&self, select: impl Fn(&str) -> bool) -> Result<KVVec<usize>> {
+        let mut found = KVVec::new();
+        for (number, function) in self.code.functions.iter().enumerate() {
+            let mut insns = function.insns.clone();
+            if select(self.code.name(function)) && insns.any(|i| self.is_open(number, i)) {
+                found.push(number, GFP_KERNEL)?;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Tries every instruction in functions that `select` takes and that was not hit yet: enters
+    /// each function and goes on step by step, out of it and through all that it calls in the swept
+    /// code; once more with patience where that found something; then from behind each call where
+    /// the trail was lost. Returns how many breakpoints were left for lack of time.
     pub(crate) fn run(
         &mut self,
         stage: &Stage<'_>,
         select: impl Fn(&str) -> bool,
     ) -> Result<usize> {
-        // Those with anything left to try.
-        let mut functions = KVVec::new();
-        let mut entries = KVVec::new();
+        let mut marks = Marks::new(self.len())?;
         for (number, function) in self.code.functions.iter().enumerate() {
-            let mut insns = function.insns.clone();
-            if select(self.code.name(function)) && insns.any(|i| self.is_open(number, i)) {
-                functions.push(number, GFP_KERNEL)?;
-                entries.push(function.insns.start, GFP_KERNEL)?;
-            }
-        }
-        // Whether *this* stage enters them.
-        let mut before = KVVec::with_capacity(entries.len(), GFP_KERNEL)?;
-        for &entry in entries.iter() {
-            before.push(self.states[entry], GFP_KERNEL)?;
-            self.states[entry] = State::Missed;
-        }
-        let late = self.all(&entries, stage);
-        let mut leaders = KVVec::new();
-        for (i, &number) in functions.iter().enumerate() {
-            let entry = entries[i];
-            let entered = self.states[entry] != State::Missed;
-            if !entered {
-                self.states[entry] = before[i];
-                continue;
-            }
-            for insn in self.code.functions[number].insns.clone() {
-                let leads = self.code.flags[insn].starts_block();
-                if leads && self.is_open(number, insn) {
-                    leaders.push(insn, GFP_KERNEL)?;
+            for insn in function.insns.clone() {
+                if self.is_open(number, insn) {
+                    marks.want(insn);
                 }
             }
         }
-        let mut left = late? + self.all(&leaders, stage)?;
-        let mut rest = KVVec::new();
-        for &number in functions.iter() {
-            for insn in self.code.functions[number].insns.clone() {
-                let function = &self.code.functions[number];
-                let leader = self.code.block(function, insn).start;
-                if self.states[leader] != State::Missed && self.is_open(number, insn) {
-                    rest.push(insn, GFP_KERNEL)?;
+        let mut left = 0;
+        for tries in [1, stage.tries] {
+            let mut entries = KVVec::new();
+            for &number in self.open(&select)?.iter() {
+                let entry = self.code.functions[number].insns.start;
+                if tries == 1 || marks.ran(entry) {
+                    entries.push(entry, GFP_KERNEL)?;
                 }
             }
+            left += self.walk_all(&entries, stage, &marks, tries)?;
+            self.take(&marks);
         }
-        left += self.all(&rest, stage)?;
+        for _ in 0..LOST {
+            let mut behind = KVVec::new();
+            for &number in self.open(&select)?.iter() {
+                for insn in self.code.functions[number].insns.clone().skip(1) {
+                    if self.code.flags[insn].follows_call()
+                        && marks.ran(insn - 1)
+                        && self.is_open(number, insn)
+                    {
+                        behind.push(insn, GFP_KERNEL)?;
+                    }
+                }
+            }
+            let before = self.totals().hit;
+            left += self.walk_all(&behind, stage, &marks, stage.tries)?;
+            self.take(&marks);
+            if self.totals().hit == before {
+                break;
+            }
+        }
         Ok(left)
+    }
+
+    /// Takes over what `marks` say.
+    fn take(&mut self, marks: &Marks) {
+        for (insn, state) in self.states.iter_mut().enumerate() {
+            if marks.hit(insn) {
+                *state = State::Hit;
+            }
+        }
     }
 
     /// Runs `stage` until its end while the cycle counter interrupts it all the time: instructions

@@ -153,7 +153,7 @@ impl Load {
                 free(Source::Kmalloc, 64, Route::Kvfree, 600)?;
                 light_calls()?;
             }
-            Self::Contend => contend()?,
+            Self::Contend => contend(40)?,
             Self::Files => return files(),
             Self::Shrink => {
                 free(Source::Kmalloc, 64, Route::Kvfree, 600)?;
@@ -171,7 +171,7 @@ impl Load {
                 params::shrink()?;
                 light_calls()?;
                 free(Source::Kmalloc, 64, Route::Kvfree, 20)?;
-                contend()?;
+                contend(4)?;
                 core::barrier();
                 user::sh(
                     c"cat /sys/kernel/tracing/trace >/dev/null; echo >/sys/kernel/tracing/trace",
@@ -265,7 +265,7 @@ fn full() -> Result {
 }
 
 /// Calls that find the lock held by another CPU, which looks at this one's words all the time.
-fn contend() -> Result {
+fn contend(rounds: usize) -> Result {
     let here = cpu::this();
     let stop = Atomic::<i32>::new(0);
     let holders = Atomic::<i32>::new(0);
@@ -281,7 +281,7 @@ fn contend() -> Result {
     let alone = cpu::online().count() < 2;
     let body = |_: i32| {
         thread::wait_for(1000, || alone || holders.load(Relaxed) > 0);
-        for _ in 0..40 {
+        for _ in 0..rounds {
             let _ = free(Source::Kmalloc, 32, Route::Nolock, 20)
                 .and_then(|()| free(Source::Kmalloc, 32, Route::Kvfree, 5));
             try_free(20);

@@ -5,7 +5,6 @@
 //! given out twice or too early, nothing is lost.
 
 use crate::{
-    files,
     nmi::storm,
     scaled,
     sys::{
@@ -13,7 +12,7 @@ use crate::{
         core,
         cpu::{self, Context},
         nmi::{
-            breakpoint::{Breakpoint, Kind, SLOTS},
+            breakpoint::{Breakpoint, Kind},
             Hook,
         },
         skip::skip,
@@ -21,9 +20,7 @@ use crate::{
         timer::{Periodic, Where},
     },
     table::{Alloc, Table, Wrong, SIZE},
-    SLOW,
 };
-use ::core::array;
 use kernel::{
     prelude::*,
     sync::atomic::{Atomic, Relaxed},
@@ -154,81 +151,6 @@ fn sweep(function: usize, bytes: usize, capacity: u32) -> Result<Swept> {
     Ok(swept)
 }
 
-/// The ways that calls, workers and callbacks of caches take.
-fn is_wanted(name: &str) -> bool {
-    const OTHERS: [&str; 5] = ["7destroy", "7hotplug", "5stats", "5fault", "6create"];
-    name.contains("12rcu_ptr_main5sheaf") && !OTHERS.iter().any(|part| name.contains(part))
-}
-
-/// Seconds for a sweep of everything; KUnit gives a test 300.
-const SECS: i64 = 100;
-
-/// NMIs at all `insns`, a few at a time, while tasks, workers and callbacks go through them; small
-/// sheaves make all of it slow ways. The NMIs do the same, as long as they are not too many.
-fn sweep_all(insns: &[usize]) -> Result<(Swept, usize, u64)> {
-    let args = Args {
-        sheaf_capacity: 2,
-        barn_limit: 3,
-        ..Args::default()
-    };
-    let cache = SheafCache::new(c"rcu_ptr_sweep_all", SIZE, args)?;
-    let table = Table::new(&cache, 30)?;
-    let nmis = Atomic::<u64>::new(0);
-    let left = Atomic::<i64>::new(0);
-    let mut swept = Swept::default();
-    let mut tried = 0;
-    let start = thread::now();
-    for (group, addresses) in insns.chunks(SLOTS).enumerate() {
-        if (thread::now() - start) >> 30 >= SECS {
-            break;
-        }
-        let counts: [Atomic<u64>; SLOTS] = array::from_fn(|_| Atomic::new(0));
-        let bodies: [_; SLOTS] = array::from_fn(|i| {
-            let (count, table, nmis, left) = (&counts[i], &table, &nmis, &left);
-            move || {
-                if cpu::context() != Context::Nmi {
-                    return;
-                }
-                count.add(1, Relaxed);
-                nmis.add(1, Relaxed);
-                if left.fetch_sub(1, Relaxed) > 0 {
-                    table.turn(Alloc::Nolock);
-                    table.turn(Alloc::Nolock);
-                }
-            }
-        });
-        let hooks: [_; SLOTS] = array::from_fn(|i| Hook::new(&bodies[i]));
-        let mut breakpoints: [Option<Breakpoint<'_>>; SLOTS] = array::from_fn(|_| None);
-        for (i, &address) in addresses.iter().enumerate() {
-            breakpoints[i] = match Breakpoint::new(Kind::Execute, address, &hooks[i]) {
-                Ok(breakpoint) => Some(breakpoint),
-                // The kernel allows none there.
-                Err(e) if e == EINVAL => None,
-                Err(e) => return Err(e),
-            };
-        }
-        left.store(16, Relaxed);
-        for _ in 0..3 {
-            table.turn(Alloc::Sleep);
-            table.turn(Alloc::Atomic);
-            cpu::irqs_off(|| table.turn(Alloc::Nolock));
-        }
-        if group % 8 == 3 {
-            // Objects come back after this only, and barns are above their limits.
-            for i in 0..30 {
-                table.clear(i);
-            }
-        }
-        core::barrier();
-        drop(breakpoints);
-        tried += addresses.len();
-        swept.hit += counts.iter().filter(|n| n.load(Relaxed) > 0).count();
-        thread::cond_resched();
-    }
-    swept.wrong = table.wrong();
-    Ok((swept, tried, nmis.load(Relaxed)))
-}
-
 #[kunit_tests(rcu_ptr_sheaf_storm)]
 mod tests {
     use super::*;
@@ -273,34 +195,6 @@ mod tests {
                 assert!(swept.hit >= 9 && swept.wrong == Wrong::default());
             }
         }
-        Ok(())
-    }
-
-    /// What the calls take where they find no slot, what workers do, and callbacks: refill, monitor,
-    /// tick, reclaim, trim.
-    #[test]
-    fn nmi_at_every_slow_instruction() -> Result {
-        if cfg!(not(CONFIG_X86_64)) {
-            skip(c"needs breakpoints that raise NMIs");
-            return Ok(());
-        }
-        let insns = files::core_addresses(is_wanted)?;
-        if insns.is_empty() {
-            skip(c"/modules/rcu_ptr.insns is not there");
-            return Ok(());
-        }
-        let (swept, tried, nmis) = sweep_all(&insns)?;
-        kernel::kunit::info(fmt!(
-            "rcu_ptr_sheaf_storm: {} instructions, {} tried in the time, NMIs at {} of them, {} NMIs\n",
-            insns.len(),
-            tried,
-            swept.hit,
-            nmis
-        ));
-        assert!(swept.wrong == Wrong::default());
-        // Branches that are not taken, and functions that only debugging calls, are not hit; with
-        // sanitizers these are most.
-        assert!(tried > 100 && swept.hit * (if SLOW { 5 } else { 3 }) > tried);
         Ok(())
     }
 }

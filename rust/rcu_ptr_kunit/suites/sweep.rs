@@ -41,15 +41,9 @@ const ROUNDS: usize = if SLOW { 20 } else { 400 };
 const WANTED: usize = 600;
 
 /// Where everything is slow, what NMIs can interrupt with a lock held or a list half linked.
-/// Caches have a case of their own.
 fn selected(name: &str) -> bool {
-    const SHORT: [&str; 4] = ["nolock", "krcp", "list", "queue"];
-    let slow = SLOW && !SHORT.iter().any(|part| name.contains(part));
-    !slow && !of_caches(name)
-}
-
-fn of_caches(name: &str) -> bool {
-    name.contains("5sheaf") || name.contains("cache")
+    const SHORT: [&str; 6] = ["nolock", "krcp", "list", "queue", "alloc", "free"];
+    !SLOW || SHORT.iter().any(|part| name.contains(part))
 }
 
 /// Whether the core runs engine lockless.
@@ -98,21 +92,71 @@ fn log(sweep: &Sweep, what: &str, left: usize, since: i64) {
     );
 }
 
-/// Sweeps what `select` takes under each of `loads`. `None`: there is no list of instructions.
-fn sweep(loads: &[Load], select: impl Fn(&str) -> bool) -> Result<Option<Totals>> {
+/// Small sheaves, so that the slow ways are taken often.
+fn small() -> Args {
+    Args {
+        sheaf_capacity: 2,
+        barn_limit: 4,
+        ..Args::default()
+    }
+}
+
+/// A cache that comes, is used and goes.
+fn come_and_go() -> Result {
+    let cache = SheafCache::new(c"rcu_ptr_sweep2", SIZE, small())?;
+    cache.prefill(8)?;
+    let objects = Table::new(&cache, 8)?;
+    for i in 0..24 {
+        objects.replace(i, Alloc::Sleep);
+    }
+    cache::null(&cache);
+    Ok(())
+}
+
+/// Sweeps what `select` takes under each of `loads`, each beside objects of a cache that tasks and
+/// NMIs replace: on this CPU, or on all. `None`: there is no list of instructions.
+fn sweep(
+    loads: &[Load],
+    everywhere: bool,
+    select: impl Fn(&str) -> bool,
+) -> Result<Option<Totals>> {
+    let cache = SheafCache::new(c"rcu_ptr_sweep", SIZE, small())?;
+    cache.prefill(50)?;
+    let table = Table::new(&cache, 20)?;
+    let turns = |n| {
+        for _ in 0..n {
+            table.turn(Alloc::Sleep);
+            table.turn(Alloc::Atomic);
+            table.turn(Alloc::Nolock);
+        }
+    };
     let core = text::sweep_module() == "rcu_ptr";
     let lockless = core.then(lockless).transpose()?;
+    let end = thread::now() + SECS * 1_000_000_000;
     let totals = files::with_sweep(lockless, |sweep| {
-        let end = thread::now() + SECS * 1_000_000_000;
         for &load in loads {
             let since = thread::now();
             let prepared = load.prepare()?;
-            let name = load.name();
-            let run = || load.run();
-            let stage = Stage::of(name, &run, load.tries(), end);
+            let run = || -> Result {
+                if everywhere {
+                    thread::on_cpus(cpu::online(), &|_| turns(8), || ())?;
+                    come_and_go()?;
+                } else {
+                    turns(2);
+                }
+                load.run()
+            };
+            let stage = Stage {
+                name: load.name(),
+                run: &run,
+                nmi: &|| table.turn(Alloc::Nolock),
+                check: &|| table.wrong() == Wrong::default(),
+                tries: load.tries(),
+                end,
+            };
             let left = sweep.run(&stage, &select)?;
             drop(prepared);
-            log(sweep, name, left, since);
+            log(sweep, stage.name, left, since);
         }
         Ok(sweep.totals())
     })?;
@@ -136,68 +180,6 @@ fn sample(load: Load) -> Result<Option<()>> {
         log(sweep, stage.name, 0, since);
         Ok(())
     })
-}
-
-/// Caches: the task and the NMIs replace objects of one with small sheaves, so that the slow ways
-/// are taken often; alone, with others that come and go, and together with `loads`.
-fn sweep_caches(loads: &[Option<Load>]) -> Result<Option<()>> {
-    let args = || Args {
-        sheaf_capacity: 2,
-        barn_limit: 4,
-        ..Args::default()
-    };
-    let cache = SheafCache::new(c"rcu_ptr_sweep", SIZE, args())?;
-    cache.prefill(50)?;
-    let table = Table::new(&cache, 20)?;
-    let work = || {
-        for _ in 0..8 {
-            table.turn(Alloc::Sleep);
-            table.turn(Alloc::Atomic);
-            table.turn(Alloc::Nolock);
-        }
-    };
-    let come_and_go = || -> Result {
-        let other = SheafCache::new(c"rcu_ptr_sweep2", SIZE, args())?;
-        other.prefill(8)?;
-        let objects = Table::new(&other, 8)?;
-        for i in 0..24 {
-            objects.replace(i, Alloc::Sleep);
-        }
-        cache::null(&other);
-        Ok(())
-    };
-    let lockless = Some(lockless()?);
-    let end = thread::now() + SECS * 1_000_000_000;
-    let swept = files::with_sweep(lockless, |sweep| {
-        for &load in loads {
-            let since = thread::now();
-            let prepared = load.map(Load::prepare).transpose()?;
-            let run = || -> Result {
-                let Some(load) = load else {
-                    work();
-                    return come_and_go();
-                };
-                thread::on_cpus(cpu::online(), &|_| work(), || ())?;
-                load.run()
-            };
-            let stage = Stage {
-                name: load.map_or("caches", Load::name),
-                run: &run,
-                nmi: &|| table.turn(Alloc::Nolock),
-                check: &|| table.wrong() == Wrong::default(),
-                tries: load.map_or(3, Load::tries),
-                end,
-            };
-            let left = sweep.run(&stage, of_caches)?;
-            drop(prepared);
-            log(sweep, stage.name, left, since);
-        }
-        Ok(())
-    })?;
-    if swept.is_none() {
-        skip(c"there is no list of instructions");
-    }
-    Ok(swept)
 }
 
 fn random_groups() -> Result<Option<()>> {
@@ -282,7 +264,7 @@ mod tests {
             } else {
                 &[Load::Light, Load::Traced, Load::Contend, Load::Full]
             };
-            sweep(loads, selected)?;
+            sweep(loads, false, selected)?;
         }
         Ok(())
     }
@@ -290,7 +272,7 @@ mod tests {
     #[test]
     fn drains() -> Result {
         if usual() && !SLOW {
-            sweep(&[Load::Monitor, Load::List, Load::Shrink], selected)?;
+            sweep(&[Load::Monitor, Load::List, Load::Shrink], false, selected)?;
         }
         Ok(())
     }
@@ -298,8 +280,7 @@ mod tests {
     #[test]
     fn files_and_traces() -> Result {
         if usual() && LONG {
-            sweep(&[Load::Trace], |name| name.contains("trace"))?;
-            sweep(&[Load::Files], selected)?;
+            sweep(&[Load::Trace, Load::Files], true, selected)?;
         }
         Ok(())
     }
@@ -308,16 +289,11 @@ mod tests {
     fn rare_events() -> Result {
         if usual() && LONG {
             misuse::provoke_all()?;
-            sweep(&[Load::Misuse, Load::Hotplug], selected)?;
-            // These take their time, and reach little.
-            sweep(&[Load::Refill], |name| {
-                name.contains("refill") || name.contains("monitor")
-            })?;
-            sweep(&[Load::Starved], |name| {
-                ["mightsleep", "refill", "insert"]
-                    .iter()
-                    .any(|part| name.contains(part))
-            })?;
+            sweep(
+                &[Load::Misuse, Load::Hotplug, Load::Refill, Load::Starved],
+                false,
+                selected,
+            )?;
         }
         Ok(())
     }
@@ -325,7 +301,7 @@ mod tests {
     #[test]
     fn caches() -> Result {
         if usual() && !SLOW {
-            sweep_caches(&[None])?;
+            sweep(&[Load::Light], true, selected)?;
         }
         Ok(())
     }
@@ -333,12 +309,11 @@ mod tests {
     #[test]
     fn caches_in_rare_events() -> Result {
         if usual() && LONG {
-            sweep_caches(&[
-                Some(Load::Monitor),
-                Some(Load::Files),
-                Some(Load::Shrink),
-                Some(Load::Hotplug),
-            ])?;
+            sweep(
+                &[Load::Monitor, Load::Shrink, Load::Hotplug],
+                true,
+                selected,
+            )?;
         }
         Ok(())
     }
@@ -397,7 +372,7 @@ mod tests {
         } else {
             &[Load::Command]
         };
-        sweep(loads, |name| {
+        sweep(loads, false, |name| {
             text::sweep_func()
                 .split(',')
                 .any(|part| name.contains(part))

@@ -32,12 +32,7 @@ impl SheafCache {
     }
 
     /// As [`Self::new()`], with SLAB flags.
-    pub(crate) fn with_flags(
-        name: &CStr,
-        size: usize,
-        args: Args,
-        flags: u32,
-    ) -> Result<Self> {
+    pub(crate) fn with_flags(name: &CStr, size: usize, args: Args, flags: u32) -> Result<Self> {
         // SAFETY: `name` and `args` are valid for the call.
         let cache = from_err_ptr(unsafe {
             sys::rcu_ptr_cache_create(name.as_char_ptr(), size as c_uint, &args, flags)

@@ -69,13 +69,13 @@ impl Drop for Breakpoint<'_> {
     }
 }
 
-/// Called by shim.c in the overflow handler.
+/// Called by shim.c in the overflow handler. Returns whether to go on in single steps.
 ///
 /// # Safety
 ///
 /// `hook` is what `Breakpoint::new()` or `Cycles::new()` passed on; its event still exists.
 #[no_mangle]
-unsafe extern "C" fn rcu_ptr_kunit_rs_hook(hook: *mut c_void, pc: c_ulong) {
+unsafe extern "C" fn rcu_ptr_kunit_rs_hook(hook: *mut c_void, pc: c_ulong, sp: c_ulong) -> bool {
     // SAFETY: By the safety requirements of this function.
-    unsafe { &*hook.cast::<Hook<'_>>() }.run(pc);
+    unsafe { &*hook.cast::<Hook<'_>>() }.run(pc, sp)
 }

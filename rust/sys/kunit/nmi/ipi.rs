@@ -63,6 +63,6 @@ extern "C" fn rcu_ptr_kunit_rs_nmi() {
     let hook = HOOK.load(Relaxed).cast::<Hook<'_>>();
     if !hook.is_null() {
         // SAFETY: `Receiver` unregisters the handler before its hook goes.
-        unsafe { &*hook }.run(0);
+        unsafe { &*hook }.run(0, 0);
     }
 }

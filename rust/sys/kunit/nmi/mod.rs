@@ -6,11 +6,13 @@
 //! |---|---|---|
 //! | [`cycles`] | with a PMU | with pseudo-NMIs |
 //! | [`breakpoint`] | execution and data | |
+//! | [`step`] | from an execution breakpoint on | |
 //! | [`ipi`] | to this and other CPUs | |
 
 pub(crate) mod breakpoint;
 pub(crate) mod cycles;
 pub(crate) mod ipi;
+pub(crate) mod step;
 
 /// What runs when the interrupt comes. It has to be pinned while a source knows it.
 pub(crate) struct Hook<'a> {
@@ -20,6 +22,7 @@ pub(crate) struct Hook<'a> {
 enum Body<'a> {
     Plain(&'a (dyn Fn() + Sync)),
     Where(&'a (dyn Fn(usize) + Sync)),
+    Trail(&'a (dyn Fn(usize, usize) -> bool + Sync)),
 }
 
 impl<'a> Hook<'a> {
@@ -38,11 +41,22 @@ impl<'a> Hook<'a> {
         }
     }
 
+    /// Runs `body`, which must be fit for NMI, with the address of the instruction that was
+    /// interrupted and the stack pointer there. Where that was a breakpoint or a [`step`], the
+    /// result says whether the next instruction is to be a step.
+    pub(crate) fn trail(body: &'a (dyn Fn(usize, usize) -> bool + Sync)) -> Self {
+        Self {
+            body: Body::Trail(body),
+        }
+    }
+
     #[inline]
-    fn run(&self, address: usize) {
+    fn run(&self, address: usize, stack: usize) -> bool {
         match self.body {
             Body::Plain(body) => body(),
             Body::Where(body) => body(address),
+            Body::Trail(body) => return body(address, stack),
         }
+        false
     }
 }
