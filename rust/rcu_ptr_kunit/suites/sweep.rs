@@ -32,7 +32,7 @@ const LONG: bool = !SLOW && cfg!(not(CONFIG_PREEMPT_RT));
 const SECS: i64 = 240;
 
 /// Seconds for each load that is sampled.
-const SAMPLE_SECS: i64 = 6;
+const SAMPLE_SECS: i64 = 4;
 
 /// Groups of random instructions.
 const ROUNDS: usize = if SLOW { 20 } else { 400 };
