@@ -79,7 +79,7 @@ class Scenario:
             "timeout_boot": 60 if slow == 1 else 180,
             "timeout_run": 60 * slow,
             # Sweeps over every instruction take minutes.
-            "timeout_test": 3600 if slow == 1 else 5400,
+            "timeout_test": 1500 if slow == 1 else 2100,
         }
 
     @property
