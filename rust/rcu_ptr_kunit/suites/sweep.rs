@@ -34,8 +34,14 @@ const SECS: i64 = 240;
 /// Seconds for each load that is sampled.
 const SAMPLE_SECS: i64 = 4;
 
-/// Groups of random instructions.
-const ROUNDS: usize = if SLOW { 20 } else { 400 };
+/// Groups of random instructions. On PREEMPT_RT breakpoints come and go slowly.
+const ROUNDS: usize = if SLOW {
+    20
+} else if cfg!(CONFIG_PREEMPT_RT) {
+    100
+} else {
+    400
+};
 
 /// Of 1000 instructions that can be reached, as far as is known, those that have to be.
 const WANTED: usize = 600;
