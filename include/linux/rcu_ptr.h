@@ -169,6 +169,19 @@ unsigned long rcu_ptr_word(int cpu, unsigned int index);
 unsigned long rcu_ptr_fail_alloc(unsigned long nth, unsigned long times);
 
 /**
+ * rcu_ptr_fail_blocks() - let allocations of blocks fail
+ * @nth: the first to fail, counted from 1; 0: none
+ * @times: how many fail, that one included
+ *
+ * As rcu_ptr_fail_alloc(), for the pages in which the engine collects objects.
+ *
+ * Return: as rcu_ptr_fail_alloc().
+ *
+ * Context: any.
+ */
+unsigned long rcu_ptr_fail_blocks(unsigned long nth, unsigned long times);
+
+/**
  * DOC: caches
  *
  * A cache whose objects go round without touching the slab: freed ones wait
@@ -188,7 +201,8 @@ struct rcu_ptr_cache;
  * @use_link_offset: whether there is one
  * @sheaf_capacity: objects in a sheaf, 1 to 56; 0: by the size of the object
  * @barn_limit: full sheaves to keep per node, up to 65536, and as many empty
- *	ones; 0: 4 MiB worth of objects, at least 10 and at most 1024
+ *	ones; 0: 4 MiB worth of objects, at least 10 and at most 1024, and up to
+ *	four times that while objects come back too late for those who allocate
  *
  * The link is only used for objects that are freed in NMI where no empty sheaf
  * is to be had.  Without a field for it 8 bytes are added behind each object.

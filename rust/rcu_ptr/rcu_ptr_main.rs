@@ -8,6 +8,7 @@ mod sys;
 
 mod api;
 mod engine;
+mod fault;
 mod link;
 mod lockless;
 mod packing;

@@ -132,6 +132,7 @@ EXPORT_SYMBOL_GPL(rcu_ptr_cache_prefill);
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_size);
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_stats);
 EXPORT_SYMBOL_GPL(rcu_ptr_fail_alloc);
+EXPORT_SYMBOL_GPL(rcu_ptr_fail_blocks);
 
 /* Interrupts, preemption and raw spinlocks. */
 

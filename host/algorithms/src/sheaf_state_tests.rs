@@ -214,6 +214,7 @@ enum BarnStep {
     TakeEmpty,
     ComeHome,
     Reserve,
+    Allow(usize),
     Trim,
     Reap,
 }
@@ -226,6 +227,7 @@ fn barn_steps() -> impl Strategy<Value = Vec<BarnStep>> {
         4 => Just(BarnStep::TakeEmpty),
         6 => Just(BarnStep::ComeHome),
         1 => Just(BarnStep::Reserve),
+        1 => (0usize..4).prop_map(BarnStep::Allow),
         1 => Just(BarnStep::Trim),
         2 => Just(BarnStep::Reap),
     ];
@@ -244,7 +246,7 @@ proptest! {
     fn barn(steps in barn_steps(), limit in 1usize..6) {
         let mut memory = Memory(Vec::new());
         let mut stock = Stock::new(limit);
-        let mut reserve = 0;
+        let (mut reserve, mut more) = (0, 0);
         // The smallest stock since the last reap, as a list of all stocks would tell.
         let (mut low_full, mut low_empty) = (0, 0);
         let (mut next, mut objects) = (0usize, Vec::new());
@@ -296,6 +298,10 @@ proptest! {
                     reserve += 1;
                     stock.add_reserve(1);
                 }
+                BarnStep::Allow(sheaves) => {
+                    more = sheaves;
+                    stock.allow(sheaves);
+                }
                 BarnStep::Trim => {
                     let excess = stock.excess();
                     for _ in 0..excess.full {
@@ -304,8 +310,8 @@ proptest! {
                     for _ in 0..excess.empty {
                         prop_assert!(stock.take_empty().is_some());
                     }
-                    prop_assert!(stock.nr_full() <= limit.max(reserve));
-                    prop_assert!(stock.nr_empty() <= limit);
+                    prop_assert!(stock.nr_full() <= (limit + more).max(reserve));
+                    prop_assert!(stock.nr_empty() <= limit + more);
                     prop_assert_eq!(stock.excess(), Surplus::default());
                 }
                 BarnStep::Reap => {

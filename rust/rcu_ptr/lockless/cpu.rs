@@ -4,8 +4,8 @@
 
 use super::{block, insert::Cpu, krcp::Krcp, monitor, refill, word::Layout, Page};
 use crate::{
-    params,
-    sys::{current_block::CurrentBlock, mem, preempt::OnCpu},
+    fault, params,
+    sys::{current_block::CurrentBlock, preempt::OnCpu},
 };
 use core::ptr::with_exposed_provenance_mut;
 use kernel::sync::atomic::{Full, Relaxed};
@@ -96,7 +96,7 @@ impl<On: OnCpu> Cpu for This<'_, On> {
         }
         self.krcp.spares.take(limit).or_else(|| {
             refill::want(self.krcp);
-            let page = mem::alloc_page_nolock()?;
+            let page = fault::alloc_page_nolock()?;
             let base = page.as_ptr().expose_provenance() as u64;
             // SAFETY: A fresh page. kmemleak can't be told here: the next tick does.
             unsafe { block::begin::<Page>(base, false) };

@@ -31,6 +31,7 @@ mod word;
 
 use crate::{
     engine::{Engine, Gauges, Stats},
+    fault,
     sys::{
         current_block, debug, gp,
         hotplug::Hotplug,
@@ -301,7 +302,7 @@ impl Engine for Lockless {
         if try_insert(object, mark, caller) {
             return;
         }
-        if let Some(page) = mem::alloc_page() {
+        if let Some(page) = fault::alloc_page() {
             let fresh = Lockless::begin_block(page);
             let on = PreemptOff::new();
             let krcp = Lockless::get().krc.this(&on);

@@ -8,8 +8,8 @@ use super::{
     Lockless,
 };
 use crate::{
-    params,
-    sys::{mem, trace, work::Handler},
+    fault, params,
+    sys::{trace, work::Handler},
 };
 use kernel::sync::atomic::{Full, Relaxed};
 
@@ -59,7 +59,7 @@ impl Handler for RefillWork {
         };
         let mut blocks = 0;
         while krcp.online.load(Relaxed) && krcp.spares.len() < wanted {
-            let Some(page) = mem::alloc_page() else {
+            let Some(page) = fault::alloc_page() else {
                 break;
             };
             let base = Lockless::begin_block(page);

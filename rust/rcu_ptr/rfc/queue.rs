@@ -3,7 +3,10 @@
 //! Taking an object: into a block of its channel, else on the list (`kvfree_call_rcu()`).
 
 use super::{bnode::Bnode, krcp::Krcp, monitor, refill, state::Channel, Rcu, Rfc};
-use crate::sys::{debug, gp, irq::IrqsOff, mem, trace};
+use crate::{
+    fault,
+    sys::{debug, gp, irq::IrqsOff, mem, trace},
+};
 use core::ptr::NonNull;
 
 pub(super) fn channel_of(object: NonNull<u8>) -> Channel {
@@ -95,7 +98,7 @@ fn push_in_block(rfc: &Rfc, channel: Channel, object: NonNull<u8>) -> bool {
     if pushed {
         return true;
     }
-    let page = mem::alloc_page();
+    let page = fault::alloc_page();
     let unused = this_krcp(rfc, |krcp, state| {
         let Some(page) = page else {
             refill::start(krcp, state);

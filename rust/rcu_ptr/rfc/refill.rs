@@ -10,7 +10,7 @@ use super::{
     Rcu,
 };
 use crate::{
-    params,
+    fault, params,
     sys::{mem, trace, work::Handler},
 };
 use kernel::sync::atomic::{Full, Relaxed};
@@ -64,7 +64,7 @@ impl Handler for RefillWork {
         };
         let mut blocks = 0;
         while krcp.with(|state| state.online && state.nr_cached() < wanted) {
-            let Some(page) = mem::alloc_page() else {
+            let Some(page) = fault::alloc_page() else {
                 break;
             };
             // SAFETY: A fresh page, given away here.

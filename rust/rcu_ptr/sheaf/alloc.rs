@@ -7,8 +7,11 @@
 //!                                                                   without: kmalloc_nolock()
 //! ```
 
-use super::{cache::Cache, exchange, fault, pcs::Here, refill};
-use crate::sys::{context::Context, preempt::PreemptOff, slab};
+use super::{cache::Cache, exchange, pcs::Here, refill};
+use crate::{
+    fault,
+    sys::{context::Context, preempt::PreemptOff, slab},
+};
 use core::ptr;
 use kernel::sync::atomic::Relaxed;
 

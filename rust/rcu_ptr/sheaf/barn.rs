@@ -16,6 +16,8 @@ pub(crate) struct Stock {
     low_empty: usize,
     /// Sheaves of each kind to keep at most.
     limit: usize,
+    /// And so many more, as long as the slab has to help out.
+    more: usize,
     /// Full sheaves to keep at least.
     reserve: usize,
     /// Collects objects of this node that were freed on others.
@@ -38,6 +40,7 @@ impl Stock {
             low_full: 0,
             low_empty: 0,
             limit,
+            more: 0,
             reserve: 0,
             homecomers: None,
         }
@@ -110,11 +113,19 @@ impl Stock {
         true
     }
 
-    /// What is above the limit.
+    /// Allows `sheaves` of each kind on top of the limit.
+    pub(crate) fn allow(&mut self, sheaves: usize) {
+        self.more = sheaves;
+    }
+
+    /// What is above the limit, and above what is allowed on top of it.
     pub(crate) fn excess(&self) -> Surplus {
         Surplus {
-            full: self.full.len().saturating_sub(self.limit.max(self.reserve)),
-            empty: self.empty.len().saturating_sub(self.limit),
+            full: self
+                .full
+                .len()
+                .saturating_sub((self.limit + self.more).max(self.reserve)),
+            empty: self.empty.len().saturating_sub(self.limit + self.more),
         }
     }
 

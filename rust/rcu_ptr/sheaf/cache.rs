@@ -4,7 +4,6 @@
 
 use super::{
     barn::Stock,
-    fault,
     geometry::{SHEAF_BYTES, SLOTS},
     pcs::Pcs,
     refill::RefillWork,
@@ -13,6 +12,7 @@ use super::{
     Sheaves,
 };
 use crate::{
+    fault,
     link::MAX_OFFSET,
     sys::{
         context::Context,
@@ -49,6 +49,9 @@ pub(crate) struct Args {
 const BARN_BYTES: usize = 4 << 20;
 /// Bounds of that in sheaves.
 const BARN_SHEAVES: core::ops::RangeInclusive<usize> = 10..=1024;
+/// A barn keeps so many times as much on top of that while the slab is asked for as many: objects
+/// that are not back yet when they are needed again.
+const BARN_MORE: usize = 3;
 /// A user may ask for this much.
 const MAX_BARN_LIMIT: usize = 1 << 16;
 
@@ -78,13 +81,16 @@ pub(crate) struct Cache {
     pub(super) full_size: usize,
     /// Whether kmalloc_nolock() gives objects that are as good.
     pub(super) takes_foreign: bool,
-    pub(super) nr_nodes: usize,
     pub(super) barns: KVec<Pin<KBox<Barn>>>,
     pub(super) slab: SlabCache,
     /// Objects that came from the slab or from kmalloc_nolock(), and that went back, to it or to
     /// the engine.
     pub(super) obtained: Atomic<u64>,
     pub(super) returned: Atomic<u64>,
+    /// `obtained` as it was when the last two intervals of the reaper began, the older one last.
+    marks: [Atomic<u64>; 2],
+    /// Sheaves that a barn may have on top of its limit.
+    most_more: usize,
     /// Objects of kmalloc_nolock() are among them.
     pub(super) has_foreign: AtomicFlag,
     /// The worker has to bring full sheaves.
@@ -168,6 +174,32 @@ impl core::ops::Deref for CacheRef {
 }
 
 impl Cache {
+    /// Nodes that may exist.
+    #[inline]
+    pub(super) fn nr_nodes(&self) -> usize {
+        if node::MANY {
+            self.barns.len()
+        } else {
+            1
+        }
+    }
+
+    /// Sheaves that each barn may have on top of its limit: as many as the slab had to give lately.
+    ///
+    /// A load that has more objects on their way than a barn holds would otherwise give them back
+    /// to the slab each time they come, and ask for them again.
+    pub(super) fn allowance(&self) -> usize {
+        let obtained = self.obtained.load(Relaxed);
+        let lately = obtained.wrapping_sub(self.marks[1].load(Relaxed)) as usize;
+        (lately / self.capacity).min(self.most_more)
+    }
+
+    /// The reaper has come.
+    pub(super) fn next_interval(&self) {
+        self.marks[1].store(self.marks[0].load(Relaxed), Relaxed);
+        self.marks[0].store(self.obtained.load(Relaxed), Relaxed);
+    }
+
     /// Makes a cache, and tells `sheaves` of it.
     ///
     /// # Context
@@ -207,10 +239,13 @@ impl Cache {
             0 => usual_capacity(full_size),
             n => n,
         };
-        let limit = match args.barn_limit {
-            0 => (BARN_BYTES / (capacity * full_size))
-                .clamp(*BARN_SHEAVES.start(), *BARN_SHEAVES.end()),
-            n => n,
+        let (limit, most_more) = match args.barn_limit {
+            0 => {
+                let usual = (BARN_BYTES / (capacity * full_size))
+                    .clamp(*BARN_SHEAVES.start(), *BARN_SHEAVES.end());
+                (usual, usual * BARN_MORE)
+            }
+            n => (n, 0),
         };
         let nr_nodes = node::count();
         fault::point()?;
@@ -242,11 +277,12 @@ impl Cache {
                 takes_foreign: align <= align_of::<u64>()
                     && *full_size <= slab::MAX_NOLOCK_SIZE
                     && flags & slab::OWN_MEMORY_FLAGS == 0,
-                nr_nodes,
                 barns,
                 slab,
                 obtained: Atomic::new(0),
                 returned: Atomic::new(0),
+                marks: [Atomic::new(0), Atomic::new(0)],
+                most_more,
                 has_foreign: AtomicFlag::new(false),
                 wants_refill: AtomicFlag::new(false),
                 refill <- DelayedWork::new(RefillWork(CacheRef(this.as_ptr()))),

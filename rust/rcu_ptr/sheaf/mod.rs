@@ -31,7 +31,7 @@
 //! | reclaim.rs | after a grace period |
 //! | monitor.rs, hotplug.rs, shrink.rs, refill.rs | nothing stranded, nothing without end, nothing missing |
 //! | destroy.rs | the end |
-//! | fault.rs, stats.rs | for tests, and for people |
+//! | stats.rs | for people |
 
 pub(crate) mod alloc;
 pub(crate) mod barn;
@@ -39,7 +39,6 @@ pub(crate) mod cache;
 pub(crate) mod cursor;
 pub(crate) mod destroy;
 pub(crate) mod exchange;
-pub(crate) mod fault;
 pub(crate) mod free;
 pub(crate) mod geometry;
 mod hotplug;
@@ -53,8 +52,9 @@ pub(crate) mod sheaf;
 mod shrink;
 pub(crate) mod stats;
 
-use crate::sys::{
-    context::CpusStay, hotplug::Hotplug, rcu_callback, shrinker::Shrinker, work::WorkQueue,
+use crate::{
+    fault,
+    sys::{context::CpusStay, hotplug::Hotplug, rcu_callback, shrinker::Shrinker, work::WorkQueue},
 };
 use cache::{Cache, CacheRef};
 use core::ptr::{self, NonNull};

@@ -336,11 +336,11 @@ impl<'a> Cpu for At<'a> {
 
     fn take_far(self) -> Option<Full> {
         let cache = self.here.cache;
-        if !self.nolock || cache.nr_nodes == 1 {
+        if !self.nolock || cache.nr_nodes() == 1 {
             return None;
         }
         let near = self.node();
-        (0..cache.nr_nodes)
+        (0..cache.nr_nodes())
             .filter(|&node| node != near)
             .find_map(|node| cache.barns[node].try_with(self.ctx, |stock| stock.take_full())?)
     }

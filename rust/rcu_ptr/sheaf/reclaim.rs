@@ -53,7 +53,7 @@ fn take_in(cache: &Cache, mut chain: Chain) {
         let mut empty = [const { None }; BATCH];
         for i in 0..BATCH {
             let Some(sheaf) = chain.pop() else { break };
-            let own = sheaf.node().min(cache.nr_nodes - 1);
+            let own = sheaf.node().min(cache.nr_nodes() - 1);
             // SAFETY: A grace period has passed since all of them were closed.
             let rest = go_home(cache, own, unsafe { sheaf.into_rest() });
             if i == 0 {
@@ -73,18 +73,18 @@ fn take_in(cache: &Cache, mut chain: Chain) {
             empty.into_iter().flatten().for_each(|s| stock.put_empty(s));
         });
     }
-    if cache.nr_nodes == 1 {
+    if cache.nr_nodes() == 1 {
         return shrink::look_after(cache, node);
     }
     // Objects went to other nodes.
-    (0..cache.nr_nodes).for_each(|node| shrink::look_after(cache, node));
+    (0..cache.nr_nodes()).for_each(|node| shrink::look_after(cache, node));
 }
 
 /// Sends objects of other nodes to the barns of these.
 fn go_home(cache: &Cache, node: usize, rest: Rest) -> Rest {
     let Rest::Full(sheaf) = rest else { return rest };
     find_doubles(&sheaf);
-    if cache.nr_nodes == 1 {
+    if cache.nr_nodes() == 1 {
         return Rest::Full(sheaf);
     }
     sheaf.retain(|object| {
@@ -93,7 +93,7 @@ fn go_home(cache: &Cache, node: usize, rest: Rest) -> Rest {
         };
         let home = node::of_object(addr);
         // Stays where there is no sheaf for it: here it is at least used.
-        home == node || home >= cache.nr_nodes || !come_home(cache, home, object)
+        home == node || home >= cache.nr_nodes() || !come_home(cache, home, object)
     })
 }
 

@@ -5,18 +5,21 @@
 
 use super::{
     cache::{Cache, CacheRef},
-    exchange, fault,
+    exchange,
     geometry::SLOTS,
     pcs::Here,
     sheaf::{Full, Rest},
     shrink,
 };
-use crate::sys::{
-    context::{self, Context},
-    gp,
-    preempt::PreemptOff,
-    slab, trace,
-    work::Handler,
+use crate::{
+    fault,
+    sys::{
+        context::{self, Context},
+        gp,
+        preempt::PreemptOff,
+        slab, trace,
+        work::Handler,
+    },
 };
 use core::ptr;
 use kernel::{prelude::*, sync::atomic::Relaxed};

@@ -24,7 +24,11 @@ use kernel::{
 ///
 /// Any but NMI and hardirq.
 pub(super) fn look_after(cache: &Cache, node: usize) {
-    let (excess, may_idle) = cache.barns[node].with(|stock| (stock.excess(), stock.may_idle()));
+    let more = cache.allowance();
+    let (excess, may_idle) = cache.barns[node].with(|stock| {
+        stock.allow(more);
+        (stock.excess(), stock.may_idle())
+    });
     let wq = &Sheaves::get().wq;
     if excess != Surplus::default() {
         cache.trim.queue(wq, 0);
@@ -77,6 +81,7 @@ impl Handler for ReapWork {
         let cache = &self.0;
         // ORDERING: Full, see `look_after()`.
         cache.reaping.xchg(false, Full);
+        cache.next_interval();
         for (node, barn) in cache.barns.iter().enumerate() {
             let surplus = barn.with(|stock| stock.idle());
             release(cache, node, surplus, trace::SHEAF_REAP);

@@ -151,6 +151,27 @@ mod tests {
         Ok(())
     }
 
+    /// Twice as many objects as a barn usually keeps go up and down: they stay.
+    #[test]
+    fn barn_grows_with_the_load() -> Result {
+        const BYTES: usize = 2048;
+        const OBJECTS: usize = 4000;
+        let cache = SheafCache::new(c"rcu_ptr_swing", BYTES, Args::default())?;
+        for _ in 0..4 {
+            up_and_down(&cache, OBJECTS)?;
+            core::barrier();
+        }
+        let obtained = cache.stats().obtained as usize;
+        drop(cache);
+        kernel::kunit::info(fmt!(
+            "rcu_ptr_sheaf_memory: {} objects 4 times: the slab gave {}\n",
+            OBJECTS,
+            obtained
+        ));
+        assert!((OBJECTS..OBJECTS * 3 / 2).contains(&obtained));
+        Ok(())
+    }
+
     /// One CPU allocates, another frees: nothing piles up where it is freed.
     #[test]
     fn freed_elsewhere() -> Result {

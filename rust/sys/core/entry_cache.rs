@@ -4,12 +4,15 @@
 //! caller's address, or an error as a pointer, go through shim.c.
 
 use super::generated as sys;
-use crate::sheaf::{
-    alloc,
-    cache::{Args, Cache},
-    destroy, fault, free, refill,
-    stats::Counts,
-    Sheaves,
+use crate::{
+    fault,
+    sheaf::{
+        alloc,
+        cache::{Args, Cache},
+        destroy, free, refill,
+        stats::Counts,
+        Sheaves,
+    },
 };
 use core::ptr::NonNull;
 use kernel::{bindings::gfp_t, prelude::*};
@@ -159,7 +162,13 @@ unsafe extern "C" fn rcu_ptr_cache_size(cache_ptr: *const sys::rcu_ptr_cache) ->
 /// `rcu_ptr_fail_alloc()`.
 #[no_mangle]
 extern "C" fn rcu_ptr_fail_alloc(nth: c_ulong, times: c_ulong) -> c_ulong {
-    fault::set(nth as u64, times as u64) as c_ulong
+    fault::CACHES.set(nth as u64, times as u64) as c_ulong
+}
+
+/// `rcu_ptr_fail_blocks()`.
+#[no_mangle]
+extern "C" fn rcu_ptr_fail_blocks(nth: c_ulong, times: c_ulong) -> c_ulong {
+    fault::BLOCKS.set(nth as u64, times as u64) as c_ulong
 }
 
 /// `rcu_ptr_cache_stats()`.

@@ -5,8 +5,14 @@
 use super::generated as sys;
 use core::ptr::NonNull;
 
+/// Whether this kernel knows of more than one.
+pub(crate) const MANY: bool = cfg!(CONFIG_NUMA);
+
 /// Nodes that may exist: numbers are below this (`nr_node_ids`).
 pub(crate) fn count() -> usize {
+    if !MANY {
+        return 1;
+    }
     // SAFETY: No requirements.
     unsafe { sys::rcu_ptr_shim_nr_node_ids() as usize }
 }

@@ -86,6 +86,12 @@ impl SheafCache {
         stats
     }
 
+    /// `rcu_ptr_cache_size()`.
+    pub(crate) fn size(&self) -> usize {
+        // SAFETY: By the type invariants.
+        unsafe { sys::rcu_ptr_cache_size(self.0.as_ptr()) as usize }
+    }
+
     /// `rcu_ptr_cache_prefill()` with `GFP_KERNEL`.
     pub(crate) fn prefill(&self, objects: usize) -> Result {
         // SAFETY: By the type invariants.
@@ -131,4 +137,14 @@ pub(crate) fn functions() -> [usize; 4] {
 pub(crate) fn fail_alloc(nth: u64, times: u64) -> u64 {
     // SAFETY: No requirements.
     unsafe { sys::rcu_ptr_fail_alloc(nth as c_ulong, times as c_ulong) as u64 }
+}
+
+/// `rcu_ptr_fail_blocks()`: the same for blocks of the engine.
+///
+/// # Context
+///
+/// Any, NMI included.
+pub(crate) fn fail_blocks(nth: u64, times: u64) -> u64 {
+    // SAFETY: No requirements.
+    unsafe { sys::rcu_ptr_fail_blocks(nth as c_ulong, times as c_ulong) as u64 }
 }

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Allocations that fail because a test says so: each place where a cache needs memory, or an engine
+//! a block, asks here first. (The kernel's own fault injection reaches tasks only, and few kernels
+//! have it.)
+
+use crate::sys::mem;
+use core::ptr::NonNull;
+use kernel::{
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+};
+
+/// Allocations of a kind, of which some may fail.
+pub(crate) struct Faults {
+    /// Allocations until the first that fails, that one included; 0: none fails.
+    nth: Atomic<u64>,
+    /// How many are still to fail.
+    times: Atomic<u64>,
+}
+
+/// The first has failed.
+const FAILING: u64 = u64::MAX;
+
+/// Those of caches.
+pub(crate) static CACHES: Faults = Faults::none();
+/// Those of blocks.
+pub(crate) static BLOCKS: Faults = Faults::none();
+
+impl Faults {
+    const fn none() -> Self {
+        Self {
+            nth: Atomic::new(0),
+            times: Atomic::new(0),
+        }
+    }
+
+    /// Lets the `nth` allocation from now on fail, and as many as `times` in all; 0: none.
+    /// Returns how far away the first failure of the last call still was; 0: it has come.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    pub(crate) fn set(&self, nth: u64, times: u64) -> u64 {
+        self.times.store(times, Relaxed);
+        match self.nth.xchg(nth.min(FAILING - 1), Relaxed) {
+            FAILING => 0,
+            nth => nth,
+        }
+    }
+
+    #[inline]
+    fn point(&self) -> Result {
+        match self.nth.load(Relaxed) {
+            0 => Ok(()),
+            n => self.count(n),
+        }
+    }
+
+    #[cold]
+    fn count(&self, mut nth: u64) -> Result {
+        while nth != FAILING {
+            let next = match nth {
+                0 => return Ok(()),
+                1 => FAILING,
+                n => n - 1,
+            };
+            match self.nth.cmpxchg(nth, next, Relaxed) {
+                Ok(_) if next != FAILING => return Ok(()),
+                Ok(_) => break,
+                Err(was) => nth = was,
+            }
+        }
+        let mut times = self.times.load(Relaxed);
+        while times > 0 {
+            match self.times.cmpxchg(times, times - 1, Relaxed) {
+                Ok(_) => {
+                    if times == 1 {
+                        let _ = self.nth.cmpxchg(FAILING, 0, Relaxed);
+                    }
+                    return Err(ENOMEM);
+                }
+                Err(was) => times = was,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Memory for a cache is about to be allocated.
+///
+/// # Context
+///
+/// Any, NMI included.
+///
+/// # Errors
+///
+/// `ENOMEM` where a test wants it.
+#[inline]
+pub(crate) fn point() -> Result {
+    CACHES.point()
+}
+
+/// A page for a block: [`mem::alloc_page()`].
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn alloc_page() -> Option<NonNull<u8>> {
+    BLOCKS.point().ok()?;
+    mem::alloc_page()
+}
+
+/// A page for a block: [`mem::alloc_page_nolock()`].
+///
+/// # Context
+///
+/// Any, NMI included. On PREEMPT_RT it has none in NMI and hardirq.
+pub(crate) fn alloc_page_nolock() -> Option<NonNull<u8>> {
+    BLOCKS.point().ok()?;
+    mem::alloc_page_nolock()
+}
