@@ -6,7 +6,7 @@
 # FUNC=name[,name]  parts of their names; a path of Rust as a::b; of the kernel the whole names
 # MODULE=name       where they are: rcu_ptr (unless given), a module of this tree, or vmlinux
 # CMD='...'         a shell command that makes them run; otherwise all that rcu_ptr does
-# ENGINE=name       of rcu_ptr; rfc
+# ENGINE=name       of rcu_ptr; lockless
 # SCENARIO=name     BASE
 
 # shellcheck source=scripts/lib/all.sh
@@ -42,7 +42,7 @@ trap 'rm -rf "$plan"' EXIT
 {
 	# From irq_work_queue the addresses of the others follow.
 	[ "$module" != vmlinux ] || echo "insns vmlinux irq_work_queue ${names[*]}"
-	echo "insmod rcu_ptr.ko engine=${ENGINE:-rfc}"
+	echo "insmod rcu_ptr.ko engine=${ENGINE:-lockless}"
 	case $module in
 	rcu_ptr | vmlinux) ;;
 	*) echo "insmod $module.ko" ;;

@@ -90,7 +90,7 @@ pub(crate) enum EngineName {
 impl EngineName {
     const ALL: [Self; 2] = [Self::Rfc, Self::Lockless];
     /// Where the parameter is not given.
-    const DEFAULT: Self = Self::Rfc;
+    const DEFAULT: Self = Self::Lockless;
 
     /// As the parameter has it.
     pub(crate) const fn name(self) -> &'static str {
@@ -123,20 +123,9 @@ fn parse(text: &str) -> Option<u32> {
 ///
 /// `EINVAL`, with one line in the log that says why.
 pub(crate) fn set(id: c_uint, text: &CStr) -> Result {
-    let text = text.to_str().map_err(|_| EINVAL)?.trim();
+    let text = text.to_str().map_err(|_| EINVAL)?.trim_ascii();
     if id == sys::rcu_ptr_param_RCU_PTR_PARAM_ENGINE {
-        // Only at load: shim.c gives the file no write permission.
-        if let Some(chosen) = EngineName::ALL.iter().find(|e| e.name() == text) {
-            ENGINE.store(*chosen as u32, Relaxed);
-            return Ok(());
-        }
-        pr_err!(
-            "engine={}: no such engine, there is: {}, {}\n",
-            text,
-            EngineName::ALL[0].name(),
-            EngineName::ALL[1].name()
-        );
-        return Err(EINVAL);
+        return choose_engine(text);
     }
     let number = NUMBERS.iter().find(|n| n.id == id).ok_or(EINVAL)?;
     match parse(text).filter(|v| (number.min..=number.max).contains(v)) {
@@ -156,6 +145,23 @@ pub(crate) fn set(id: c_uint, text: &CStr) -> Result {
             Err(EINVAL)
         }
     }
+}
+
+/// Only at load: shim.c gives the file no write permission.
+#[cold]
+#[inline(never)]
+fn choose_engine(text: &str) -> Result {
+    if let Some(chosen) = EngineName::ALL.iter().find(|e| e.name() == text) {
+        ENGINE.store(*chosen as u32, Relaxed);
+        return Ok(());
+    }
+    pr_err!(
+        "engine={}: no such engine, there is: {}, {}\n",
+        text,
+        EngineName::ALL[0].name(),
+        EngineName::ALL[1].name()
+    );
+    Err(EINVAL)
 }
 
 /// Writes the value of parameter `id` and a newline into `buf`, returns the length.

@@ -516,7 +516,7 @@ static const struct kernel_param_ops rcu_ptr_param_ops = {
 	MODULE_PARM_DESC(name, text)
 
 RCU_PTR_PARAM(engine, RCU_PTR_PARAM_ENGINE, 0444,
-	      "how objects are batched: rfc (default) or lockless");
+	      "how objects are batched: lockless (default) or rfc");
 RCU_PTR_PARAM(rcu_min_cached_objs, RCU_PTR_PARAM_MIN_CACHED_OBJS, 0644,
 	      "blocks to keep per CPU, 0..64, 0: use the list (default 5)");
 RCU_PTR_PARAM(rcu_delay_page_cache_fill_msec, RCU_PTR_PARAM_FILL_DELAY, 0644,

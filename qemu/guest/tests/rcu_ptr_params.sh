@@ -15,7 +15,8 @@ cleanup() {
 
 test_defaults() {
 	mark defaults
-	load rcu_ptr
+	ENGINE= load rcu_ptr
+	want engine "$(param engine)" lockless
 	want rcu_min_cached_objs "$(param rcu_min_cached_objs)" 5
 	want rcu_delay_page_cache_fill_msec "$(param rcu_delay_page_cache_fill_msec)" 5000
 	want drain_interval_msec "$(param drain_interval_msec)" 5000
