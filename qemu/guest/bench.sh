@@ -13,7 +13,7 @@ hung=/proc/sys/kernel/hung_task_timeout_secs
 [ ! -e $hung ] || echo 0 >$hung
 
 # The kernel has it in its table of symbols only.
-ADDRESS=$(awk '$3 == "irq_work_single" { print "0x" $1; exit }' /proc/kallsyms)
+ADDRESS=$(awk '$3 == "irq_work_queue" { print "0x" $1; exit }' /proc/kallsyms)
 
 # bench PARAMETER=VALUE...: one run of the benchmark module.
 bench() {
@@ -25,7 +25,7 @@ bench() {
 	[ "$FREES" = all ] || [ "$frees" = rcu_ptr ] ||
 		frees=$(echo "$frees" | tr ',' '\n' | grep '^rcu_ptr' | tr '\n' ',')
 	set -- "$@" "frees=$frees"
-	if insmod /modules/rcu_ptr_bench.ko "engine=$ENGINE" "irq_work_single=${ADDRESS:-0}" "$@"; then
+	if insmod /modules/rcu_ptr_bench.ko "engine=$ENGINE" "irq_work_queue=${ADDRESS:-0}" "$@"; then
 		rmmod rcu_ptr_bench
 	else
 		say "rcu_ptr_bench: failed engine=$ENGINE parameters=$(echo "$*" | tr ' ' ';')"

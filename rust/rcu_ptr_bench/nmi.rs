@@ -24,7 +24,7 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
     };
     run::for_each_source(|name, source| {
         for way in way::ways(source).filter(|way| way.in_nmi) {
-            let works = match numbers.irq_work_single {
+            let works = match numbers.irq_work_queue {
                 0 => None,
                 // Where the kernel has no kprobes it allows no breakpoints in its text either.
                 address => CallCounter::new(address).ok(),

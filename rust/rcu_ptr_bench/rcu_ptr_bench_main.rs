@@ -73,7 +73,7 @@ module! {
             default: 1,
             description: "objects of test=scale are this many times 24 bytes",
         },
-        irq_work_single: u64 {
+        irq_work_queue: u64 {
             default: 0,
             description: "address of the kernel function of this name, to count its calls",
         },
@@ -90,7 +90,7 @@ pub(crate) struct Numbers {
     pub(crate) alloc_num: usize,
     pub(crate) loops: usize,
     pub(crate) mult: usize,
-    pub(crate) irq_work_single: usize,
+    pub(crate) irq_work_queue: usize,
 }
 
 impl Numbers {
@@ -104,7 +104,7 @@ impl Numbers {
             alloc_num: p::kfree_alloc_num.value() as usize,
             loops: p::kfree_loops.value() as usize,
             mult: p::kfree_mult.value() as usize,
-            irq_work_single: p::irq_work_single.value() as usize,
+            irq_work_queue: p::irq_work_queue.value() as usize,
         }
     }
 }
