@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
 """What can be said of an instruction without running it, from the control flow of its function.
 
-    b   starts a basic block: the rest of the block runs whenever this one does
     p   leads to a panic and nowhere else
     k   runs only while the key of its module is on: behind the true side of a branch on a word that
         KEYS names
     o   the same, off
     c   follows a call or a warning, where single steps may get lost
+    n   padding: a nop that nothing in the function leads to
     s   follows an instruction after which the CPU puts breakpoints off
     u   belongs to a function that nothing refers to: inlined wherever it is called, or unused
 
@@ -77,7 +77,6 @@ class _Graph:
 
     def __init__(self, insns):
         self.after = {}
-        self.leaders = {insns[0].address}
         self.fine = set()
         # Edges taken only with the key on, and off.
         self.keyed = {True: set(), False: set()}
@@ -88,23 +87,18 @@ class _Graph:
             self._key(insn, key, branch)
 
     def _add(self, insn, following, inside):
-        out = set()
-        ends = _END.match(insn.mnemonic)
+        out = self.after[insn.address] = set()
         if _is_panic(insn):
-            if following:
-                self.leaders.add(following.address)
-        elif not ends:
+            return
+        if not _END.match(insn.mnemonic):
             if following:
                 out.add(following.address)
             else:
                 self.fine.add(insn.address)
         else:
-            if following:
-                self.leaders.add(following.address)
             target = None if _RETURN.match(insn.mnemonic) else _target(insn)
             if target in inside:
                 out.add(target)
-                self.leaders.add(target)
             elif not insn.mnemonic.startswith(("ud", "brk")):
                 # Out of the function: a return, a tail call, a table of jumps.
                 self.fine.add(insn.address)
@@ -113,7 +107,6 @@ class _Graph:
             # A warning goes on behind it; where nothing follows it does not.
             if insn.mnemonic == "ud2" and following and "panic" not in insn.symbol:
                 out.add(following.address)
-        self.after[insn.address] = out
 
     def _key(self, test, branch, following):
         if not any(key in test.symbol for key in KEYS) or not following:
@@ -144,8 +137,8 @@ def annotate(insns):
     shadow = call = False
     for insn in insns:
         at = insn.address
-        if at in graph.leaders:
-            insn.flags.add("b")
+        if at not in everything and insn.mnemonic.startswith("nop"):
+            insn.flags.add("n")
         if at in everything and at not in good:
             insn.flags.add("p")
         if at in everything and at not in without[True]:

@@ -12,7 +12,7 @@ use kernel::{prelude::*, str::CString};
 pub(crate) struct Flags(u8);
 
 impl Flags {
-    const LETTERS: [u8; 7] = *b"bpkosuc";
+    const LETTERS: [u8; 6] = *b"pkosuc";
 
     fn parse(text: &str) -> Self {
         let bit = |letter| Self::LETTERS.iter().position(|l| l == letter);
@@ -28,39 +28,34 @@ impl Flags {
         self.0 & 1 << i != 0
     }
 
-    /// A basic block starts here.
-    pub(crate) fn starts_block(self) -> bool {
-        self.has(0)
-    }
-
     /// It leads to a panic, and nowhere else.
     pub(crate) fn panics(self) -> bool {
-        self.has(1)
+        self.has(0)
     }
 
     /// It runs with engine lockless only.
     pub(crate) fn needs_lockless(self) -> bool {
-        self.has(2)
+        self.has(1)
     }
 
     /// It runs with engine rfc only.
     pub(crate) fn needs_rfc(self) -> bool {
-        self.has(3)
+        self.has(2)
     }
 
     /// Nothing refers to its function.
     pub(crate) fn is_unused(self) -> bool {
-        self.has(5)
+        self.has(4)
     }
 
     /// The instruction before it calls another function, or warns.
     pub(crate) fn follows_call(self) -> bool {
-        self.has(6)
+        self.has(5)
     }
 
     /// The instruction before it puts breakpoints off.
     pub(crate) fn in_shadow(self) -> bool {
-        self.has(4)
+        self.has(3)
     }
 }
 
@@ -137,9 +132,12 @@ impl Code {
             let name_end = end - flags.len() - 1;
             let name_at = name_end - name.len()..name_end;
             at = end + 1;
-            // What stands between functions is never run; the code of init is gone, and that of
-            // alternatives is copied from where it stands.
-            if name == "-" || !(sect.starts_with(".text") || sect == ".exit.text") {
+            // What stands between functions or blocks is never run; the code of init is gone, and
+            // that of alternatives is copied from where it stands.
+            if name == "-"
+                || flags.contains('n')
+                || !(sect.starts_with(".text") || sect == ".exit.text")
+            {
                 continue;
             }
             if sect != section && module != "vmlinux" {
@@ -195,14 +193,6 @@ impl Code {
             || flags.is_unused()
             || self.lockless == Some(false) && flags.needs_lockless()
             || self.lockless == Some(true) && flags.needs_rfc()
-    }
-
-    /// The instructions of the basic block that instruction `insn` starts or is in.
-    pub(crate) fn block(&self, function: &Function, insn: usize) -> Range<usize> {
-        let starts = |&i: &usize| self.flags[i].starts_block();
-        let start = (function.insns.start..=insn).rev().find(starts);
-        let end = (insn + 1..function.insns.end).find(starts);
-        start.unwrap_or(function.insns.start)..end.unwrap_or(function.insns.end)
     }
 
     /// The instruction that starts at `address`.

@@ -9,12 +9,14 @@ pub(crate) enum Kind {
     OtherEngine,
     /// For this reason; whether it is tried all the same, as only part of it is out of reach.
     Named(&'static str, bool),
+    /// At most so many of its instructions for this reason; the function is tried.
+    Partly(&'static str, usize),
 }
 
 impl Kind {
     /// Whether breakpoints are set in it.
     pub(crate) fn is_tried(self) -> bool {
-        matches!(self, Self::Named(_, true))
+        matches!(self, Self::Named(_, true) | Self::Partly(..))
     }
 }
 
@@ -26,7 +28,8 @@ const FAST: &str = "the common path of engine lockless";
 const DEBUG: &str = "runs with debugobjects or kmemleak only";
 
 /// Part of the mangled name, and why the function is never run while there are users.
-const NEVER: [(&str, &str); 19] = [
+const NEVER: [(&str, &str); 20] = [
+    ("6params13choose_engine", INIT),
     ("3rfcNtB4_3Rfc5start", INIT),
     ("8locklessNtB4_8Lockless5start", INIT),
     ("5sheafNtB2_7Sheaves5start", INIT),
@@ -49,7 +52,8 @@ const NEVER: [(&str, &str); 19] = [
 ];
 
 /// Part of the mangled name, and why parts of the function may not be run.
-const IN_PART: [(&str, &str); 10] = [
+const IN_PART: [(&str, &str); 11] = [
+    ("__traceiter_", "runs for a tracepoint with several users"),
     ("drop_in_placeNt", EXIT),
     ("4core3fmt", "text that nothing here prints in that way"),
     ("7Default7default", INIT),
@@ -68,11 +72,21 @@ const IN_PART: [(&str, &str); 10] = [
     ),
 ];
 
+const FULL: &str = "its exit where the trace has no room for the line";
+
+/// Part of the mangled name, how many instructions of the function may be left, and why they are.
+const LEFT: [(&str, usize, &str); 1] = [("trace_raw_output_rcu_ptr_", 8, FULL)];
+
 /// What is known of function `name` of the core, with engine lockless loaded or not.
 pub(crate) fn of(name: &str, lockless: bool) -> Option<Kind> {
     let other = if lockless { "3rfc" } else { "8lockless" };
     // These go on behind the common path, which is that of engine lockless.
-    if name.contains(other) || !lockless && name.contains("_no_slot") {
+    const LOCKLESS: [&str; 3] = [
+        "_no_slot",
+        "rcu_ptr_shim_current_block",
+        "rcu_ptr_shim_alloc_page_nolock",
+    ];
+    if name.contains(other) || !lockless && LOCKLESS.iter().any(|part| name.contains(part)) {
         return Some(Kind::OtherEngine);
     }
     const CALLS: [&str; 3] = [
@@ -92,5 +106,11 @@ pub(crate) fn of(name: &str, lockless: bool) -> Option<Kind> {
     if let Some(reason) = reason(&NEVER) {
         return Some(Kind::Named(reason, false));
     }
-    reason(&IN_PART).map(|reason| Kind::Named(reason, true))
+    reason(&IN_PART)
+        .map(|reason| Kind::Named(reason, true))
+        .or_else(|| {
+            LEFT.iter()
+                .find(|(part, ..)| name.contains(part))
+                .map(|&(_, most, reason)| Kind::Partly(reason, most))
+        })
 }

@@ -4,6 +4,7 @@
 //! instruction of some code.
 
 pub(crate) mod actor;
+pub(crate) mod cache_load;
 pub(crate) mod code;
 pub(crate) mod except;
 pub(crate) mod storm;

@@ -39,14 +39,22 @@ use kernel::{
 /// NMIs of a group that free something; an instruction in a loop has many more.
 const ACTS: i64 = 16;
 
-/// The same for a group that is followed step by step.
+/// The same for a group that is followed step by step: those in front of instructions that were not
+/// hit yet, and others, without which nothing would come in between any more once all were.
 const WALK_ACTS: i64 = 256;
+const OTHER_ACTS: i64 = 64;
+/// Of the other steps, one in so many is such an NMI.
+const OTHERS: u64 = 12;
 
 /// Steps through what the swept code calls elsewhere, before a trail ends.
 const DETOUR: usize = 2000;
 
-/// How often trails are taken up behind calls: each may get lost again behind the next one.
-const LOST: usize = 4;
+/// Steps without anything new after which a run of the load is followed no further.
+const PATIENCE: usize = 100_000;
+
+/// How often trails are taken up behind calls: each may get lost again behind the next one, where
+/// another task gets the CPU.
+const LOST: usize = 16;
 
 /// Objects of a round of samples, and how long one takes.
 const SAMPLED: usize = scaled(20_000);
@@ -65,7 +73,12 @@ enum State {
 
 /// What came by on the way, by instruction. Any CPU writes, and a mark that gets lost when two do is
 /// made the next time.
-struct Marks(KVVec<Atomic<i32>>);
+struct Marks {
+    marks: KVVec<Atomic<i32>>,
+    /// Instructions that were run, and hit.
+    runs: Atomic<usize>,
+    hits: Atomic<usize>,
+}
 
 impl Marks {
     /// It was run.
@@ -80,30 +93,48 @@ impl Marks {
         for _ in 0..len {
             marks.push(Atomic::new(0), GFP_KERNEL)?;
         }
-        Ok(Self(marks))
+        Ok(Self {
+            marks,
+            runs: Atomic::new(0),
+            hits: Atomic::new(0),
+        })
     }
 
     fn want(&mut self, insn: usize) {
-        self.0[insn].store(Self::WANTED, Relaxed);
+        self.marks[insn].store(Self::WANTED, Relaxed);
     }
 
-    /// The instruction is about to be run; `act` says whether it acted.
-    fn visit(&self, insn: usize, act: impl FnOnce() -> bool) {
-        let Some(mark) = self.0.get(insn) else {
-            return;
+    /// The instruction is about to be run; `act` says whether it acted. Returns whether it was to.
+    fn visit(&self, insn: usize, act: impl FnOnce() -> bool) -> bool {
+        let Some(mark) = self.marks.get(insn) else {
+            return false;
         };
         let old = mark.load(Relaxed);
+        let wanted = old & Self::WANTED != 0;
         let mut new = old | Self::RAN;
-        if old & Self::WANTED != 0 && act() {
+        if wanted && act() {
             new = new & !Self::WANTED | Self::HIT;
+            self.hits.fetch_add(1, Relaxed);
         }
         if new != old {
             mark.store(new, Relaxed);
         }
+        if old & Self::RAN == 0 {
+            self.runs.fetch_add(1, Relaxed);
+        }
+        wanted
     }
 
     fn has(&self, insn: usize, bit: i32) -> bool {
-        self.0[insn].load(Relaxed) & bit != 0
+        self.marks[insn].load(Relaxed) & bit != 0
+    }
+
+    fn nr_ran(&self) -> usize {
+        self.runs.load(Relaxed)
+    }
+
+    fn nr_hit(&self) -> usize {
+        self.hits.load(Relaxed)
     }
 
     fn ran(&self, insn: usize) -> bool {
@@ -271,7 +302,7 @@ impl Sweep {
             code,
             states,
             exceptions,
-            pool: Pool::new(WALK_ACTS as usize)?,
+            pool: Pool::new((WALK_ACTS + OTHER_ACTS) as usize)?,
             places,
             nmis: 0,
             groups: 0,
@@ -386,7 +417,7 @@ impl Sweep {
     }
 
     /// Follows what runs in `stage` from breakpoints at up to [`SLOTS`] instructions on, step by
-    /// step, `tries` times at most and while there is anything new. An NMI acts at each instruction
+    /// step, `tries` times at most: until they were run, and while there is anything new. An NMI acts at each instruction
     /// that `marks` wants. Returns whether more would have acted than a group may.
     ///
     /// # Errors
@@ -399,10 +430,27 @@ impl Sweep {
         marks: &Marks,
         tries: u32,
     ) -> Result<bool> {
-        let actor = Actor::new(&self.pool, Route::Nolock, 1, WALK_ACTS);
+        let actor = Actor::new(&self.pool, Route::Nolock, 1, WALK_ACTS + OTHER_ACTS);
+        let steps_seen = Atomic::<u64>::new(0);
+        // In every other group: what an NMI does may keep the load from what it would do.
+        let most = OTHER_ACTS * (self.groups % 2) as i64;
+        let others = Atomic::<i64>::new(most);
+        // Not in step with any loop.
+        let is_other = || {
+            let n = steps_seen.load(Relaxed);
+            steps_seen.store(n + 1, Relaxed);
+            let chosen = (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % OTHERS == 0;
+            chosen && others.load(Relaxed) > 0 && others.fetch_sub(1, Relaxed) > 0
+        };
         let places = &self.places;
         let code = &self.code;
+        let bored = Atomic::<usize>::new(0);
         let trail = |address, stack| {
+            let steps = bored.load(Relaxed) + 1;
+            bored.store(steps, Relaxed);
+            if steps > PATIENCE {
+                return false;
+            }
             let Some(place) = places.get(cpu::this() as usize) else {
                 return false;
             };
@@ -410,13 +458,18 @@ impl Sweep {
                 return place.detour(stack);
             };
             place.come(stack);
-            marks.visit(insn, || {
+            let act = || {
                 let acts = actor.fire();
                 if acts {
                     (stage.nmi)();
                 }
                 acts
-            });
+            };
+            if marks.visit(insn, act) {
+                bored.store(0, Relaxed);
+            } else if is_other() {
+                act();
+            }
             true
         };
         let hook = Hook::trail(&trail);
@@ -437,10 +490,12 @@ impl Sweep {
         let set = thread::now();
         let mut ran = Ok(());
         for _ in 0..tries {
-            let before = actor.inside();
+            let before = marks.nr_hit();
+            bored.store(0, Relaxed);
             ran = (stage.run)();
             thread::cond_resched();
-            if ran.is_err() || actor.is_spent() || actor.inside() == before {
+            let all = insns.iter().take(SLOTS).all(|&insn| marks.ran(insn));
+            if ran.is_err() || actor.is_spent() || all && marks.nr_hit() == before {
                 break;
             }
         }
@@ -527,18 +582,20 @@ impl Sweep {
             let mut behind = KVVec::new();
             for &number in self.open(&select)?.iter() {
                 for insn in self.code.functions[number].insns.clone().skip(1) {
+                    // Where it goes on may be known from another load, but not what comes then.
                     if self.code.flags[insn].follows_call()
                         && marks.ran(insn - 1)
-                        && self.is_open(number, insn)
+                        && !marks.ran(insn)
+                        && !self.code.is_excluded(insn)
                     {
                         behind.push(insn, GFP_KERNEL)?;
                     }
                 }
             }
-            let before = self.totals().hit;
+            let before = marks.nr_ran();
             left += self.walk_all(&behind, stage, &marks, stage.tries)?;
             self.take(&marks);
-            if self.totals().hit == before {
+            if marks.nr_ran() == before {
                 break;
             }
         }
@@ -657,10 +714,17 @@ impl Sweep {
         if self.code.is_excluded(insn) || self.exceptions[number] == Some(Exception::OtherEngine) {
             return Some(Why::OtherEngine);
         }
-        if let Some(Exception::Named(reason, _)) = self.exceptions[number] {
-            return Some(Why::Named(reason));
-        }
         let mut all = self.code.functions[number].insns.clone();
+        match self.exceptions[number] {
+            Some(Exception::Named(reason, _)) => return Some(Why::Named(reason)),
+            Some(Exception::Partly(reason, most)) => {
+                let open = all.clone().filter(|&i| self.is_open(number, i)).count();
+                if open <= most {
+                    return Some(Why::Named(reason));
+                }
+            }
+            _ => {}
+        }
         Some(if all.any(|i| self.states[i] == State::Hit) {
             Why::Branch
         } else {
@@ -708,7 +772,9 @@ impl Sweep {
                 pr_info!("sweep: {} of {} refused in {}\n", refused, all, name);
             }
             let named = count(|w| matches!(w, Why::Named(_)));
-            if let (Some(Exception::Named(reason, _)), 1..) = (self.exceptions[number], named) {
+            if let (Some(Exception::Named(reason, _) | Exception::Partly(reason, _)), 1..) =
+                (self.exceptions[number], named)
+            {
                 pr_info!("sweep: {} of {} in {}: {}\n", named, all, name, reason);
             }
             if count(|w| w == Why::Unreached) > 0 {
@@ -722,27 +788,24 @@ impl Sweep {
                     branches,
                     all
                 );
-                self.report_blocks(number, function);
+                self.report_runs(number, function);
             }
         }
     }
 
-    /// The blocks of `function` that were not run, by the offset of their first instruction.
-    fn report_blocks(&self, number: usize, function: &Function) {
-        for insn in function.insns.clone() {
-            let block = self.code.block(function, insn);
-            if insn == block.start {
-                let mut missed = block.clone();
-                let first = missed.find(|&i| self.why(number, i) == Some(Why::Branch));
-                if let Some(first) = first {
-                    pr_info!(
-                        "sweep:   +{:#x}, {} of {}\n",
-                        self.offset(function, first),
-                        block.end - first,
-                        block.len()
-                    );
-                }
-            }
+    /// What of `function` was not hit: the offset of each first instruction, and how many there are.
+    fn report_runs(&self, number: usize, function: &Function) {
+        let missed = |&insn: &usize| self.why(number, insn) == Some(Why::Branch);
+        let mut insns = function.insns.clone();
+        while let Some(first) = insns.find(missed) {
+            let next = (first..function.insns.end).find(|insn| !missed(insn));
+            let end = next.unwrap_or(function.insns.end);
+            pr_info!(
+                "sweep:   +{:#x}, {}\n",
+                self.offset(function, first),
+                end - first
+            );
+            insns = end..function.insns.end;
         }
     }
 }

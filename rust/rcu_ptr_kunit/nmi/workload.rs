@@ -3,12 +3,13 @@
 //! What goes on while NMIs come at every instruction: each way through the engine by itself, so
 //! that it is taken often.
 
+use super::cache_load;
 use crate::{
     params::{self, Defaults},
     route::Route,
     sys::{
-        core, cpu,
-        mem::{self, Hog, Source},
+        cache, core, cpu,
+        mem::{self, Source},
         probes::Probes,
         text, thread, user,
     },
@@ -36,7 +37,9 @@ pub(crate) enum Load {
     Contend,
     /// Statistics and parameters, read and written.
     Files,
-    /// Objects whose grace period is over before anybody looks, and the shrinker.
+    /// Objects whose grace period is over before the monitor comes.
+    Ready,
+    /// The same for the list, and the shrinker.
     Shrink,
     /// Refills after the shrinker.
     Refill,
@@ -46,8 +49,12 @@ pub(crate) enum Load {
     Misuse,
     /// A CPU goes down and comes up.
     Hotplug,
-    /// All memory is taken.
-    Starved,
+    /// No page for a block.
+    NoBlocks,
+    /// Caches that come and go.
+    Caches,
+    /// The same, with memory that is not there.
+    CachesFail,
     /// The most important of these, one after another.
     Heavy,
     /// The command of parameter `sweep_cmd`.
@@ -64,19 +71,25 @@ pub(crate) struct Prepared {
 
 impl Drop for Prepared {
     fn drop(&mut self) {
-        if self.load == Load::Trace && events(c"0").is_err() {
+        if self.load == Load::Trace && events_off().is_err() {
             pr_err!("the tracepoints can't be turned off\n");
         }
     }
 }
 
-fn events(on: &CStr) -> Result {
-    let on = on.to_str().map_err(|_| EINVAL)?;
-    let command = CString::try_from_fmt(fmt!(
-        "echo {} >/sys/kernel/tracing/events/rcu_ptr/enable && echo >/sys/kernel/tracing/trace",
-        on
-    ))?;
-    user::sh(&command)
+/// With a small buffer, so that it is read quickly.
+fn events_on() -> Result {
+    user::sh(
+        c"cd /sys/kernel/tracing && echo 64 >buffer_size_kb && \
+          echo 1 >events/rcu_ptr/enable && echo >trace",
+    )
+}
+
+fn events_off() -> Result {
+    user::sh(
+        c"cd /sys/kernel/tracing && echo 0 >events/rcu_ptr/enable && \
+          echo 1408 >buffer_size_kb && echo >trace",
+    )
 }
 
 impl Load {
@@ -87,9 +100,10 @@ impl Load {
     /// May sleep.
     pub(crate) fn prepare(self) -> Result<Prepared> {
         let defaults = match self {
+            Self::Ready => Some(params::quick_drain()?),
             Self::Monitor => Some(params::quickest_drain()?),
-            Self::List | Self::Starved => Some(params::no_blocks()?),
-            Self::Refill | Self::Trace => Some(params::short_pause()?),
+            Self::List => Some(params::no_blocks()?),
+            Self::Refill | Self::Trace | Self::NoBlocks => Some(params::short_pause()?),
             _ => None,
         };
         let traced = !matches!(self, Self::Light | Self::Full | Self::List);
@@ -99,7 +113,7 @@ impl Load {
             load: self,
         };
         if self == Self::Trace {
-            events(c"1")?;
+            events_on()?;
         }
         Ok(prepared)
     }
@@ -114,12 +128,15 @@ impl Load {
             Self::List => "list",
             Self::Contend => "contended",
             Self::Files => "files",
+            Self::Ready => "ready objects",
             Self::Shrink => "shrinker",
             Self::Refill => "refills",
             Self::Trace => "tracepoints",
             Self::Misuse => "misuse",
             Self::Hotplug => "hotplug",
-            Self::Starved => "no memory",
+            Self::NoBlocks => "no pages",
+            Self::Caches => "caches",
+            Self::CachesFail => "caches, no memory",
             Self::Heavy => "heavy",
             Self::Command => "command",
         }
@@ -128,7 +145,8 @@ impl Load {
     /// How often it is worth a try: what it does comes differently each time.
     pub(crate) fn tries(self) -> u32 {
         match self {
-            Self::Hotplug | Self::Starved | Self::Command => 1,
+            Self::Hotplug | Self::Command => 1,
+            Self::CachesFail => 30,
             Self::Files | Self::Shrink | Self::Refill | Self::Heavy | Self::Trace => 2,
             _ => 4,
         }
@@ -147,19 +165,34 @@ impl Load {
                 light_calls()?;
                 thread::sleep(10);
                 free(Source::Kmalloc, 64, Route::Nolock, 2)?;
-                thread::sleep(10);
+                // More than both batches take: blocks wait until their grace period is over.
+                for _ in 0..4 {
+                    free(Source::Kmalloc, 32, Route::Kvfree, 520)?;
+                    free(Source::Vmalloc, 4096, Route::Kvfree, 2)?;
+                    thread::sleep(3);
+                }
+                thread::sleep(20);
             }
             Self::List => {
                 free(Source::Kmalloc, 64, Route::Kvfree, 600)?;
                 light_calls()?;
             }
-            Self::Contend => contend(40)?,
+            Self::Contend => contend(40, true)?,
             Self::Files => return files(),
+            Self::Ready => {
+                light_calls()?;
+                thread::synchronize();
+                thread::sleep(60);
+            }
             Self::Shrink => {
                 free(Source::Kmalloc, 64, Route::Kvfree, 600)?;
+                thread::sleep(10);
+                // Too few to hurry the monitor: it comes when their grace period is over.
                 light_calls()?;
                 thread::synchronize();
                 params::shrink()?;
+                light_calls()?;
+                thread::synchronize();
             }
             Self::Refill => {
                 params::shrink()?;
@@ -171,11 +204,18 @@ impl Load {
                 params::shrink()?;
                 light_calls()?;
                 free(Source::Kmalloc, 64, Route::Kvfree, 20)?;
-                contend(4)?;
+                contend(2, false)?;
                 core::barrier();
                 user::sh(
-                    c"cat /sys/kernel/tracing/trace >/dev/null; echo >/sys/kernel/tracing/trace",
+                    c"cd /sys/kernel/tracing; cat trace >/dev/null; echo >trace; echo 1 >set_event_pid",
                 )?;
+                // The same for a trace that only wants another task's events.
+                let unseen = params::shrink()
+                    .and_then(|()| light_calls())
+                    .and_then(|()| contend(1, false));
+                core::barrier();
+                user::sh(c"echo >/sys/kernel/tracing/set_event_pid")?;
+                unseen?;
             }
             Self::Misuse => core::misuse(),
             Self::Hotplug => {
@@ -185,11 +225,22 @@ impl Load {
                             .and_then(|()| free(Source::Kmalloc, 64, Route::Nolock, 4));
                     };
                     thread::on_cpus(::core::iter::once(cpu), &busy, || ())?;
-                    cpu::take_down(cpu)?;
+                    let gone = cache_load::while_dying(|| {
+                        cpu::take_down(cpu)?;
+                        light_calls()?;
+                        core::barrier();
+                        Ok(())
+                    });
                     cpu::bring_up(cpu)?;
+                    gone?;
                 }
             }
-            Self::Starved => starved()?,
+            Self::NoBlocks => no_blocks()?,
+            Self::Caches => cache_load::come_and_go()?,
+            Self::CachesFail => {
+                static TURN: Atomic<u64> = Atomic::new(0);
+                cache_load::fail(TURN.fetch_add(1, Relaxed));
+            }
             Self::Heavy => {
                 light_calls()?;
                 full()?;
@@ -256,7 +307,8 @@ fn light() -> Result {
 }
 
 fn full() -> Result {
-    free(Source::Kmalloc, 32, Route::Kvfree, 1100)?;
+    // More than all cached blocks take.
+    free(Source::Kmalloc, 32, Route::Kvfree, 4000)?;
     free(Source::Kmalloc, 32, Route::Nolock, 600)?;
     try_free(600);
     free(Source::Kmalloc, 32, Route::Mightsleep, 600)?;
@@ -265,7 +317,7 @@ fn full() -> Result {
 }
 
 /// Calls that find the lock held by another CPU, which looks at this one's words all the time.
-fn contend(rounds: usize) -> Result {
+fn contend(rounds: usize, many: bool) -> Result {
     let here = cpu::this();
     let stop = Atomic::<i32>::new(0);
     let holders = Atomic::<i32>::new(0);
@@ -286,10 +338,29 @@ fn contend(rounds: usize) -> Result {
                 .and_then(|()| free(Source::Kmalloc, 32, Route::Kvfree, 5));
             try_free(20);
         }
+        if many {
+            let _ = defer_many();
+        }
         stop.store(1, Relaxed);
     };
     let either = |cpu: i32| if cpu == here { body(cpu) } else { hold(cpu) };
     thread::on_cpus(cpu::online(), &either, || ())
+}
+
+/// More calls than an irq_work takes on in one go, with interrupts off.
+fn defer_many() -> Result {
+    let mut objects = KVVec::with_capacity(1000, GFP_KERNEL)?;
+    for _ in 0..1000 {
+        let object = mem::alloc_patiently(Source::Kmalloc, 32).ok_or(ENOMEM)?;
+        objects.push(object, GFP_KERNEL)?;
+    }
+    cpu::irqs_off(|| {
+        for object in objects {
+            // SAFETY: Just allocated.
+            unsafe { Route::Nolock.free(object, 8) };
+        }
+    });
+    Ok(())
 }
 
 /// With commands of the shell only: no process is started.
@@ -302,17 +373,20 @@ fn files() -> Result {
     )
 }
 
-/// Takes all memory, then frees objects without a field.
-fn starved() -> Result {
-    let objects: [_; 8] = ::core::array::from_fn(|_| mem::alloc(Source::Kmalloc, 64));
-    // From here on an allocation that insists would be the end of the machine.
-    let hog = Hog::new(usize::MAX);
-    for object in objects.into_iter().flatten() {
-        // SAFETY: Just allocated.
-        unsafe { Route::Mightsleep.free(object, 0) };
+/// Every call when a page for a block is not to be had, or when the second isn't.
+fn no_blocks() -> Result {
+    for nth in 1..3 {
+        params::shrink()?;
+        cache::fail_blocks(nth, u64::MAX);
+        let freed = free(Source::Kmalloc, 64, Route::Mightsleep, 2)
+            .and_then(|()| free(Source::Vmalloc, 4096, Route::Mightsleep, 1))
+            .and_then(|()| free(Source::Kmalloc, 32, Route::Kvfree, 600));
+        cpu::irqs_off(free_one_irqs_off);
+        try_free(20);
+        thread::sleep(5);
+        cache::fail_blocks(0, 0);
+        freed?;
+        core::barrier();
     }
-    let _ = free(Source::KmallocNolock, 32, Route::Nolock, 600)
-        .and_then(|()| free(Source::KmallocNolock, 32, Route::Kvfree, 600));
-    drop(hog);
     Ok(())
 }

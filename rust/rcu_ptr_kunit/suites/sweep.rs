@@ -8,12 +8,13 @@ use super::misuse;
 use crate::{
     files,
     nmi::{
+        cache_load,
         sweep::{Stage, Sweep, Totals},
         workload::Load,
     },
     route::Route,
     sys::{
-        cache::{self, Args, SheafCache},
+        cache::SheafCache,
         cpu,
         mem::{self, Source},
         probes,
@@ -44,7 +45,7 @@ const ROUNDS: usize = if SLOW {
 };
 
 /// Of 1000 instructions that can be reached, as far as is known, those that have to be.
-const WANTED: usize = 600;
+const WANTED: usize = 800;
 
 /// Where everything is slow, what NMIs can interrupt with a lock held or a list half linked.
 fn selected(name: &str) -> bool {
@@ -98,42 +99,37 @@ fn log(sweep: &Sweep, what: &str, left: usize, since: i64) {
     );
 }
 
-/// Small sheaves, so that the slow ways are taken often.
-fn small() -> Args {
-    Args {
-        sheaf_capacity: 2,
-        barn_limit: 4,
-        ..Args::default()
-    }
+/// Who uses a cache beside a load.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Users {
+    /// There is none.
+    Nobody,
+    /// This task, and the NMIs.
+    Here,
+    /// Tasks on all CPUs, and the NMIs; others come and go.
+    Everywhere,
 }
 
-/// A cache that comes, is used and goes.
-fn come_and_go() -> Result {
-    let cache = SheafCache::new(c"rcu_ptr_sweep2", SIZE, small())?;
-    cache.prefill(8)?;
-    let objects = Table::new(&cache, 8)?;
-    for i in 0..24 {
-        objects.replace(i, Alloc::Sleep);
+/// Sweeps what `select` takes under each of `loads`, beside objects of a cache that are replaced.
+/// `None`: there is no list of instructions.
+fn sweep(loads: &[Load], users: Users, select: impl Fn(&str) -> bool) -> Result<Option<Totals>> {
+    let cache = match users {
+        Users::Nobody => None,
+        _ => Some(SheafCache::new(
+            c"rcu_ptr_sweep",
+            SIZE,
+            cache_load::small(),
+        )?),
+    };
+    if let Some(cache) = &cache {
+        cache.prefill(50)?;
     }
-    cache::null(&cache);
-    Ok(())
-}
-
-/// Sweeps what `select` takes under each of `loads`, each beside objects of a cache that tasks and
-/// NMIs replace: on this CPU, or on all. `None`: there is no list of instructions.
-fn sweep(
-    loads: &[Load],
-    everywhere: bool,
-    select: impl Fn(&str) -> bool,
-) -> Result<Option<Totals>> {
-    let cache = SheafCache::new(c"rcu_ptr_sweep", SIZE, small())?;
-    cache.prefill(50)?;
-    let table = Table::new(&cache, 20)?;
+    let table = cache.as_ref().map(|c| Table::new(c, 20)).transpose()?;
     let turns = |n| {
         for _ in 0..n {
-            table.turn(Alloc::Sleep);
-            table.turn(Alloc::Atomic);
-            table.turn(Alloc::Nolock);
+            for how in [Alloc::Sleep, Alloc::Atomic, Alloc::Nolock] {
+                table.iter().for_each(|table| table.turn(how));
+            }
         }
     };
     let core = text::sweep_module() == "rcu_ptr";
@@ -144,19 +140,20 @@ fn sweep(
             let since = thread::now();
             let prepared = load.prepare()?;
             let run = || -> Result {
-                if everywhere {
+                if users == Users::Everywhere {
                     thread::on_cpus(cpu::online(), &|_| turns(8), || ())?;
-                    come_and_go()?;
+                    cache_load::come_and_go()?;
                 } else {
                     turns(2);
                 }
                 load.run()
             };
+            let nmi = || table.iter().for_each(|table| table.turn(Alloc::Nolock));
             let stage = Stage {
                 name: load.name(),
                 run: &run,
-                nmi: &|| table.turn(Alloc::Nolock),
-                check: &|| table.wrong() == Wrong::default(),
+                nmi: &nmi,
+                check: &|| table.iter().all(|table| table.wrong() == Wrong::default()),
                 tries: load.tries(),
                 end,
             };
@@ -270,7 +267,8 @@ mod tests {
             } else {
                 &[Load::Light, Load::Traced, Load::Contend, Load::Full]
             };
-            sweep(loads, false, selected)?;
+            sweep(&[Load::Light], Users::Nobody, selected)?;
+            sweep(loads, Users::Here, selected)?;
         }
         Ok(())
     }
@@ -278,7 +276,11 @@ mod tests {
     #[test]
     fn drains() -> Result {
         if usual() && !SLOW {
-            sweep(&[Load::Monitor, Load::List, Load::Shrink], false, selected)?;
+            sweep(
+                &[Load::Ready, Load::Monitor, Load::List, Load::Shrink],
+                Users::Here,
+                selected,
+            )?;
         }
         Ok(())
     }
@@ -286,7 +288,7 @@ mod tests {
     #[test]
     fn files_and_traces() -> Result {
         if usual() && LONG {
-            sweep(&[Load::Trace, Load::Files], true, selected)?;
+            sweep(&[Load::Trace, Load::Files], Users::Here, selected)?;
         }
         Ok(())
     }
@@ -296,8 +298,8 @@ mod tests {
         if usual() && LONG {
             misuse::provoke_all()?;
             sweep(
-                &[Load::Misuse, Load::Hotplug, Load::Refill, Load::Starved],
-                false,
+                &[Load::Misuse, Load::Hotplug, Load::NoBlocks],
+                Users::Here,
                 selected,
             )?;
         }
@@ -307,7 +309,11 @@ mod tests {
     #[test]
     fn caches() -> Result {
         if usual() && !SLOW {
-            sweep(&[Load::Light], true, selected)?;
+            sweep(
+                &[Load::Caches, Load::CachesFail],
+                Users::Everywhere,
+                selected,
+            )?;
         }
         Ok(())
     }
@@ -315,11 +321,7 @@ mod tests {
     #[test]
     fn caches_in_rare_events() -> Result {
         if usual() && LONG {
-            sweep(
-                &[Load::Monitor, Load::Shrink, Load::Hotplug],
-                true,
-                selected,
-            )?;
+            sweep(&[Load::Hotplug], Users::Everywhere, selected)?;
         }
         Ok(())
     }
@@ -378,7 +380,7 @@ mod tests {
         } else {
             &[Load::Command]
         };
-        sweep(loads, false, |name| {
+        sweep(loads, Users::Here, |name| {
             text::sweep_func()
                 .split(',')
                 .any(|part| name.contains(part))

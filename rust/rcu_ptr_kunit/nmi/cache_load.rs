@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What goes on with caches while NMIs come: those that come and go, with sheaves of every size,
+//! and with memory that is not there.
+
+use crate::{
+    sys::{
+        cache::{self, Args, SheafCache},
+        core as rcu_ptr, cpu, thread,
+    },
+    table::{Alloc, Table, SIZE},
+};
+use core::array;
+use kernel::prelude::*;
+
+/// Small sheaves, so that the slow ways are taken often.
+pub(crate) fn small() -> Args {
+    with(2)
+}
+
+fn with(capacity: u32) -> Args {
+    Args {
+        sheaf_capacity: capacity,
+        barn_limit: 4,
+        ..Args::default()
+    }
+}
+
+/// Every call, and more objects than the barn may keep.
+fn use_it(cache: &SheafCache, objects: usize) -> Result {
+    let table = Table::new(cache, objects)?;
+    for i in 0..3 * objects {
+        match i % 3 {
+            0 => table.replace(i, Alloc::Sleep),
+            1 => table.replace(i, Alloc::Atomic),
+            _ => cpu::irqs_off(|| table.replace(i, Alloc::Nolock)),
+        }
+        table.touch(Alloc::Sleep);
+    }
+    cpu::irqs_off(|| (0..objects).for_each(|i| table.clear(i)));
+    // More than there are places to be given out again from at once.
+    let held: [_; 6] = array::from_fn(|_| cache.alloc(false));
+    for object in held.into_iter().flatten() {
+        // SAFETY: From this cache, the caller's.
+        unsafe { cache.free(object) };
+    }
+    cache::null(cache);
+    Ok(())
+}
+
+/// Caches that come, are used and go while others are there; one of them with objects that still
+/// wait for a grace period.
+pub(crate) fn come_and_go() -> Result {
+    let first = SheafCache::new(c"rcu_ptr_come", SIZE, small())?;
+    first.prefill(8)?;
+    let second = SheafCache::new(c"rcu_ptr_go", SIZE, with(1))?;
+    second.prefill(3)?;
+    use_it(&first, 24)?;
+    use_it(&second, 6)?;
+    rcu_ptr::barrier();
+    use_it(&first, 8)?;
+    drop(first);
+    let usual = SheafCache::new(c"rcu_ptr_usual", SIZE, Args::default())?;
+    usual.prefill(200)?;
+    use_it(&usual, 80)?;
+    // Its rcu sheaf is not full.
+    use_it(&usual, 5)?;
+    let _ = (usual.stats(), usual.size());
+    refused();
+    linked()
+}
+
+/// What can't be served.
+fn refused() {
+    let wrong = [
+        Args {
+            align: 3,
+            ..Args::default()
+        },
+        Args {
+            sheaf_capacity: 1000,
+            ..Args::default()
+        },
+        at(4),
+        at(SIZE as u32),
+    ];
+    for args in wrong {
+        drop(SheafCache::new(c"rcu_ptr_wrong", SIZE, args));
+    }
+    drop(SheafCache::new(c"rcu_ptr_wrong", 0, Args::default()));
+    drop(SheafCache::new(c"rcu_ptr_wrong", 1 << 14, at(1 << 13)));
+}
+
+fn at(link_offset: u32) -> Args {
+    Args {
+        link_offset,
+        use_link_offset: true,
+        ..small()
+    }
+}
+
+/// Several at once, with a field for the link.
+fn linked() -> Result {
+    const NAMES: [&CStr; 5] = [
+        c"rcu_ptr_a",
+        c"rcu_ptr_b",
+        c"rcu_ptr_c",
+        c"rcu_ptr_d",
+        c"rcu_ptr_e",
+    ];
+    let caches = NAMES.map(|name| SheafCache::new(name, SIZE, at(16)));
+    for cache in caches {
+        use_it(&cache?, 3)?;
+    }
+    Ok(())
+}
+
+/// Calls `f`, and uses a cache on each CPU that goes down meanwhile, to the last.
+pub(crate) fn while_dying(f: impl FnOnce() -> Result) -> Result {
+    let cache = SheafCache::new(c"rcu_ptr_dying", SIZE, small())?;
+    cache.prefill(30)?;
+    let table = Table::new(&cache, 10)?;
+    let last = || {
+        for i in 0..25 {
+            table.replace(i, Alloc::Nolock);
+            table.touch(Alloc::Nolock);
+        }
+    };
+    cpu::while_dying(&last, f)?
+}
+
+/// The same while one allocation after the other fails, and all after it; and the creation of a
+/// cache, for every one that it needs.
+pub(crate) fn fail(turn: u64) {
+    for nth in 1..12 {
+        cache::fail_alloc(nth, 1);
+        drop(SheafCache::new(c"rcu_ptr_fails", SIZE, small()));
+    }
+    for times in [1, u64::MAX] {
+        cache::fail_alloc(1 + turn % 100, times);
+        let _ = come_and_go();
+        cache::fail_alloc(0, 0);
+    }
+    thread::cond_resched();
+}
