@@ -54,7 +54,7 @@ const PATIENCE: usize = 100_000;
 
 /// How often trails are taken up behind calls: each may get lost again behind the next one, where
 /// another task gets the CPU.
-const LOST: usize = 16;
+const LOST: usize = 8;
 
 /// Objects of a round of samples, and how long one takes.
 const SAMPLED: usize = scaled(20_000);
@@ -593,7 +593,7 @@ impl Sweep {
                 }
             }
             let before = marks.nr_ran();
-            left += self.walk_all(&behind, stage, &marks, stage.tries)?;
+            left += self.walk_all(&behind, stage, &marks, stage.tries.min(2))?;
             self.take(&marks);
             if marks.nr_ran() == before {
                 break;
