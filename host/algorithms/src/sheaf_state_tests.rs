@@ -317,6 +317,7 @@ proptest! {
                 BarnStep::Reap => {
                     let before = (stock.nr_full(), stock.nr_empty());
                     let idle = stock.idle();
+                    let now_full = stock.nr_full();
                     prop_assert_eq!(idle.full, low_full.min(before.0.saturating_sub(reserve)));
                     prop_assert_eq!(idle.empty, low_empty);
                     for _ in 0..idle.full {
@@ -326,7 +327,7 @@ proptest! {
                         prop_assert!(stock.take_empty().is_some());
                     }
                     prop_assert!(stock.nr_full() >= reserve.min(before.0));
-                    low_full = before.0.min(stock.nr_full());
+                    low_full = now_full.min(stock.nr_full());
                     low_empty = before.1.min(stock.nr_empty());
                 }
             }
@@ -335,6 +336,17 @@ proptest! {
             prop_assert_eq!(stock.missing(), reserve.saturating_sub(stock.nr_full()));
             prop_assert_eq!(stock.spare_full(), stock.nr_full().saturating_sub(reserve));
         }
+        // Where nothing happens any more, the reaper comes to an end.
+        for _ in 0..4 {
+            let idle = stock.idle();
+            for _ in 0..idle.full {
+                gone(stock.take_full(), &mut objects);
+            }
+            for _ in 0..idle.empty {
+                prop_assert!(stock.take_empty().is_some());
+            }
+        }
+        prop_assert!(!stock.may_idle());
         let (mut full, _) = stock.take_all();
         while let Some(sheaf) = full.pop() {
             gone(Some(sheaf), &mut objects);

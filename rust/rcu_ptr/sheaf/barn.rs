@@ -22,6 +22,8 @@ pub(crate) struct Stock {
     reserve: usize,
     /// Collects objects of this node that were freed on others.
     pub(crate) homecomers: Option<Full>,
+    /// Some came since the last [`Stock::idle()`].
+    home_came: bool,
 }
 
 /// How many sheaves are too many.
@@ -43,6 +45,7 @@ impl Stock {
             more: 0,
             reserve: 0,
             homecomers: None,
+            home_came: false,
         }
     }
 
@@ -98,6 +101,7 @@ impl Stock {
     /// Collects `object`, in an empty sheaf of this barn where a new one is needed. `false`: there
     /// is none.
     pub(crate) fn come_home(&mut self, object: usize, capacity: usize) -> bool {
+        self.home_came = true;
         if let Some(sheaf) = &mut self.homecomers {
             if sheaf.push(object, capacity) {
                 return true;
@@ -135,6 +139,12 @@ impl Stock {
             full: self.low_full.min(self.spare_full()),
             empty: self.low_empty,
         };
+        // Nobody comes home any more: what did is a sheaf as any other.
+        if !core::mem::take(&mut self.home_came) {
+            if let Some(sheaf) = self.homecomers.take() {
+                self.put_full(sheaf);
+            }
+        }
         self.low_full = self.full.len();
         self.low_empty = self.empty.len();
         surplus
