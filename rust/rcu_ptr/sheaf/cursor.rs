@@ -15,6 +15,9 @@
 //!    period of 1 begins after everything that the contexts of the CPU did before they reserved:
 //!    the objects in those slots were out of readers' reach.
 //!
+//! The word is the address of the slot plus the bytes of the head, so that it wraps into the first
+//! part of a sheaf's bytes just when the slots are used up: one test of a few bits tells.
+//!
 //! A context that comes too late adds all the same, and leaves the cursor behind the last slot. It
 //! puts it right before it turns preemption on again (`install()` or `remove()`). So a cursor is
 //! never further behind than contexts can be nested on a CPU, and the head of the sheaf is longer
@@ -27,14 +30,17 @@ use super::{
 };
 use core::ptr::with_exposed_provenance;
 
+/// What a cursor is ahead of its slot.
+const AHEAD: usize = SHEAF_BYTES - END;
+
 /// No sheaf.
-pub(crate) const NONE: usize = END;
+pub(crate) const NONE: usize = END + AHEAD;
 
 /// Contexts that can be nested on a CPU: task, softirq, interrupt, NMI, and exceptions inside.
 #[allow(dead_code)]
 const MAX_NESTED: usize = 6;
 const _: () = assert!(
-    (SHEAF_BYTES - END) / STRIDE > MAX_NESTED,
+    AHEAD / STRIDE > MAX_NESTED,
     "cursors may run into the next sheaf"
 );
 
@@ -68,7 +74,7 @@ pub(crate) struct UsedUp(usize);
 
 /// Which slot a cursor value means: [`SLOTS`] when it is behind the last.
 fn slot_of(cursor: usize) -> usize {
-    ((cursor & MASK) / STRIDE).min(SLOTS)
+    ((cursor.wrapping_sub(AHEAD) & MASK) / STRIDE).min(SLOTS)
 }
 
 impl<W: LocalWord> Cursor<W> {
@@ -76,10 +82,10 @@ impl<W: LocalWord> Cursor<W> {
     #[inline(always)]
     pub(crate) fn reserve<'a>(self) -> Option<&'a Slot> {
         let cursor = self.0.fetch_add(STRIDE);
-        if cursor & MASK < END {
-            // SAFETY: A cursor before the end points to a slot of the installed sheaf, which lives
+        if cursor & MASK >= AHEAD {
+            // SAFETY: A cursor before the end stands for a slot of the installed sheaf, which lives
             // until a grace period after this context (2 above).
-            Some(unsafe { &*with_exposed_provenance::<Slot>(cursor) })
+            Some(unsafe { &*with_exposed_provenance::<Slot>(cursor.wrapping_sub(AHEAD)) })
         } else {
             None
         }
@@ -88,7 +94,7 @@ impl<W: LocalWord> Cursor<W> {
     /// Whether the cursor is behind the last slot; and if so, the value to put right.
     pub(crate) fn used_up(self) -> Option<UsedUp> {
         let cursor = self.0.load();
-        (cursor & MASK >= END).then_some(UsedUp(cursor))
+        (cursor & MASK < AHEAD).then_some(UsedUp(cursor))
     }
 
     /// Exchanges a used-up sheaf for `sheaf`. Gives `sheaf` back where another context did
@@ -100,7 +106,7 @@ impl<W: LocalWord> Cursor<W> {
         seen: UsedUp,
         sheaf: S,
     ) -> Result<Option<Installed>, S> {
-        if self.0.cmpxchg(seen.0, sheaf.cursor()) != seen.0 {
+        if self.0.cmpxchg(seen.0, sheaf.first_slot() + AHEAD) != seen.0 {
             return Err(sheaf);
         }
         // SAFETY: Exchanged just now.
@@ -138,8 +144,9 @@ unsafe fn installed(cursor: usize) -> Option<Installed> {
 ///
 /// `cursor` was exchanged for another by the caller.
 pub(crate) unsafe fn from_value(cursor: usize) -> Option<(Installed, usize)> {
-    (cursor & !MASK != 0).then(|| {
+    let slot = cursor.wrapping_sub(AHEAD);
+    (slot & !MASK != 0).then(|| {
         // SAFETY: By the safety requirements of this function.
-        (unsafe { Installed::from_cursor(cursor) }, slot_of(cursor))
+        (unsafe { Installed::from_slot(slot) }, slot_of(cursor))
     })
 }

@@ -328,14 +328,15 @@ impl Closed {
 pub(crate) struct Installed(Raw);
 
 impl Installed {
-    /// The sheaf that a cursor pointed into.
+    /// The sheaf that a cursor stood for a slot of.
     ///
     /// # Safety
     ///
-    /// `cursor` was exchanged for another value by the caller, and is not that of no sheaf.
-    pub(crate) unsafe fn from_cursor(cursor: usize) -> Self {
-        // SAFETY: By the safety requirements of this function: cursors point into live sheaves.
-        Self(unsafe { around(cursor) })
+    /// The cursor was exchanged for another value by the caller, and is not that of no sheaf; `slot` is
+    /// in the sheaf.
+    pub(crate) unsafe fn from_slot(slot: usize) -> Self {
+        // SAFETY: By the safety requirements of this function: cursors stand for live sheaves.
+        Self(unsafe { around(slot) })
     }
 
     /// The objects from `start` on, to be given out again.
@@ -351,19 +352,19 @@ impl Installed {
 
 /// How a sheaf goes into a cursor.
 pub(crate) trait Install {
-    /// The first value of the cursor.
-    fn cursor(&self) -> usize;
+    /// The address of the first slot that the cursor gives out.
+    fn first_slot(&self) -> usize;
 }
 
 impl Install for Full {
-    fn cursor(&self) -> usize {
+    fn first_slot(&self) -> usize {
         self.0.addr() + self.0.get().start as usize * STRIDE
     }
 }
 
 impl Install for Filling {
     /// Behind the first object.
-    fn cursor(&self) -> usize {
+    fn first_slot(&self) -> usize {
         self.0.addr() + (self.0.get().start as usize + 1) * STRIDE
     }
 }
