@@ -15,7 +15,7 @@ cleanup() {
 
 test_defaults() {
 	mark defaults
-	ENGINE= load rcu_ptr
+	insmod /modules/rcu_ptr.ko
 	want engine "$(param engine)" lockless
 	want rcu_min_cached_objs "$(param rcu_min_cached_objs)" 5
 	want rcu_delay_page_cache_fill_msec "$(param rcu_delay_page_cache_fill_msec)" 5000
