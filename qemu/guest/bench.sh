@@ -12,9 +12,6 @@ FAILED=0
 hung=/proc/sys/kernel/hung_task_timeout_secs
 [ ! -e $hung ] || echo 0 >$hung
 
-# The kernel has it in its table of symbols only.
-ADDRESS=$(awk '$3 == "irq_work_queue" { print "0x" $1; exit }' /proc/kallsyms)
-
 # bench PARAMETER=VALUE...: one run of the benchmark module.
 bench() {
 	frees=$FREES
@@ -24,8 +21,12 @@ bench() {
 	# The kernel's own functions do not change with the engine.
 	[ "$FREES" = all ] || [ "$frees" = rcu_ptr ] ||
 		frees=$(echo "$frees" | tr ',' '\n' | grep '^rcu_ptr' | tr '\n' ',')
-	set -- "$@" "frees=$frees"
-	if insmod /modules/rcu_ptr_bench.ko "engine=$ENGINE" "irq_work_queue=${ADDRESS:-0}" "$@"; then
+	# The functions of all irq_works that frees in NMI may use: the kernel's and the engines'.
+	works=$(awk '$3 == "deferred_percpu_work_fn" || $3 ~ /7IrqWork.*(3rfc|8lockless).*5entry/ {
+		printf "irq_work_%d=0x%s ", ++n, $1 }' /proc/kallsyms)
+	# shellcheck disable=SC2086 # words
+	set -- "$@" "frees=$frees" $works
+	if insmod /modules/rcu_ptr_bench.ko "engine=$ENGINE" "$@"; then
 		rmmod rcu_ptr_bench
 	else
 		say "rcu_ptr_bench: failed engine=$ENGINE parameters=$(echo "$*" | tr ' ' ';')"

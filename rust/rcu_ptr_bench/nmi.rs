@@ -24,10 +24,19 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
     };
     run::for_each_source(|name, source| {
         for way in way::ways(source).filter(|way| way.in_nmi) {
-            let works = match numbers.irq_work_queue {
-                0 => None,
-                // Where the kernel has no kprobes it allows no breakpoints in its text either.
-                address => CallCounter::new(address).ok(),
+            // Where the kernel has no kprobes it allows no breakpoints in its text.
+            let breakpoints = numbers.irq_works.map(|address| {
+                (address != 0)
+                    .then(|| CallCounter::new(address).ok())
+                    .flatten()
+            });
+            let counted = breakpoints.iter().any(Option::is_some);
+            let works = || {
+                if counted {
+                    CallCounter::count()
+                } else {
+                    0
+                }
             };
             let ipis = || -> u64 { context::online_cpus().map(counters::irq_work_ipis).sum() };
             let periods = counters::grace_periods();
@@ -44,16 +53,11 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
                 kept += objects.kept();
                 context::cond_resched();
             }
-            let steady = (
-                ipis() - before,
-                works.as_ref().map_or(0, CallCounter::count),
-            );
+            let steady = (ipis() - before, works());
             way.settle();
-            let all = (
-                ipis() - before,
-                works.as_ref().map_or(0, CallCounter::count),
-            );
+            let all = (ipis() - before, works());
             let periods = counters::grace_periods() - periods;
+            drop(breakpoints);
             let per_1000 = |n: u64| Per(n as i64 * 1000, freed);
             pr_info!(
                 "nmi free={} engine={} object={} nmis={} kept={} ipis_per_1000={} \
@@ -69,7 +73,7 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
                 per_1000(all.0),
                 per_1000(all.1),
                 periods,
-                u8::from(works.is_some())
+                u8::from(counted)
             );
         }
         Ok(())

@@ -73,9 +73,21 @@ module! {
             default: 1,
             description: "objects of test=scale are this many times 24 bytes",
         },
-        irq_work_queue: u64 {
+        irq_work_1: u64 {
             default: 0,
-            description: "address of the kernel function of this name, to count its calls",
+            description: "address of the function of an irq_work, to count how often it runs",
+        },
+        irq_work_2: u64 {
+            default: 0,
+            description: "address of the function of an irq_work, to count how often it runs",
+        },
+        irq_work_3: u64 {
+            default: 0,
+            description: "address of the function of an irq_work, to count how often it runs",
+        },
+        irq_work_4: u64 {
+            default: 0,
+            description: "address of the function of an irq_work, to count how often it runs",
         },
     },
 }
@@ -90,7 +102,7 @@ pub(crate) struct Numbers {
     pub(crate) alloc_num: usize,
     pub(crate) loops: usize,
     pub(crate) mult: usize,
-    pub(crate) irq_work_queue: usize,
+    pub(crate) irq_works: [usize; 4],
 }
 
 impl Numbers {
@@ -104,7 +116,13 @@ impl Numbers {
             alloc_num: p::kfree_alloc_num.value() as usize,
             loops: p::kfree_loops.value() as usize,
             mult: p::kfree_mult.value() as usize,
-            irq_work_queue: p::irq_work_queue.value() as usize,
+            irq_works: [
+                p::irq_work_1.value(),
+                p::irq_work_2.value(),
+                p::irq_work_3.value(),
+                p::irq_work_4.value(),
+            ]
+            .map(|address| address as usize),
         }
     }
 }

@@ -77,7 +77,8 @@ pub(crate) fn irq_work_ipis(cpu: i32) -> u64 {
 
 static HITS: Atomic<u64> = Atomic::new(0);
 
-/// Counts the calls of the function at an address with an execution breakpoint on every CPU.
+/// Counts the calls of the function at an address with an execution breakpoint on every CPU. NMIs
+/// turn breakpoints off: calls in them don't count.
 pub(crate) struct CallCounter(*mut *mut bindings::perf_event);
 
 impl CallCounter {
@@ -95,8 +96,8 @@ impl CallCounter {
         kernel::error::from_err_ptr(events).map(Self)
     }
 
-    /// Calls so far.
-    pub(crate) fn count(&self) -> u64 {
+    /// Calls so far, of all counters since the last one was made.
+    pub(crate) fn count() -> u64 {
         HITS.load(Relaxed)
     }
 }
