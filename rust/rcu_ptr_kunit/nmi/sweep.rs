@@ -219,6 +219,8 @@ pub(crate) struct Sweep {
     pub(crate) nmis: u64,
     /// Groups of instructions tried.
     pub(crate) groups: u64,
+    /// Breakpoints that were left for lack of time.
+    pub(crate) late: usize,
     /// Where the time went.
     pub(crate) times: Times,
 }
@@ -306,6 +308,7 @@ impl Sweep {
             places,
             nmis: 0,
             groups: 0,
+            late: 0,
             times: Times::default(),
         };
         if let Some(lockless) = lockless {
@@ -599,6 +602,7 @@ impl Sweep {
                 break;
             }
         }
+        self.late += left;
         Ok(left)
     }
 

@@ -334,10 +334,14 @@ mod tests {
     #[test]
     fn coverage() -> Result {
         if usual() {
-            let totals = files::with_sweep(None, |sweep| Ok(report(text::sweep_module(), sweep)))?;
-            let totals = totals.ok_or(ENOENT)?;
+            let result = files::with_sweep(None, |sweep| {
+                Ok((report(text::sweep_module(), sweep), sweep.late))
+            })?;
+            let (totals, late) = result.ok_or(ENOENT)?;
             assert!(totals.hit > 100);
-            assert!(!LONG || totals.hit * 1000 >= totals.reachable() * WANTED);
+            // A slow machine has no time for all of it, which the log says.
+            let whole = LONG && late == 0;
+            assert!(!whole || totals.hit * 1000 >= totals.reachable() * WANTED);
         }
         Ok(())
     }
