@@ -14,6 +14,7 @@ MARK = re.compile(r"^rcu_ptr_guest: (init|end|step (\d+) rc=(\d+)|step (\d+)/(\d
 NMI = re.compile(r"\brcu_ptr_guest: nmi (\d+)(?: (\d+))?$")
 PROGRESS = re.compile(r"\brcu_ptr_guest: progress (.*)$")
 ENGINE = re.compile(r"^rcu_ptr: engine (\w+)")
+REPLAY = "** replaying previous printk message **"
 
 
 class Line:
@@ -29,9 +30,18 @@ class Line:
 
 
 def lines(data):
-    """Splits what came over the serial line; bytes that are no text don't matter."""
-    text = data.decode("utf-8", "replace")
-    return [Line(raw) for raw in text.split("\n") if raw.strip()]
+    """Splits what came over the serial line; bytes that are no text don't matter.
+
+    Where the console was taken away in the middle of a message, the kernel prints all of it again:
+    what there was of it before is left out.
+    """
+    found = []
+    for raw in data.decode("utf-8", "replace").split("\n"):
+        if raw.strip() == REPLAY:
+            del found[-1:]
+        elif raw.strip():
+            found.append(Line(raw))
+    return found
 
 
 class Marks:

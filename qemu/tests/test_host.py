@@ -157,6 +157,17 @@ Disassembly of section .text:
 """
 
 
+class Console(unittest.TestCase):
+    """What came over the serial line."""
+
+    def test_replay(self):
+        data = (b"[    1.0] ok 1 a\r\n[    1.1] ok 2 b # SKIP needs CON\r\n"
+                b"** replaying previous printk message **\r\n"
+                b"[    1.1] ok 2 b # SKIP needs CONFIG_X\r\n[    1.2] ok 3 c\r\n")
+        self.assertEqual([line.text for line in console.lines(data)],
+                         ["ok 1 a", "ok 2 b # SKIP needs CONFIG_X", "ok 3 c"])
+
+
 class Instructions(unittest.TestCase):
     """NAME.insns."""
 
