@@ -146,7 +146,7 @@ impl Load {
     pub(crate) fn tries(self) -> u32 {
         match self {
             Self::Hotplug | Self::Command => 1,
-            Self::CachesFail => 30,
+            Self::CachesFail => 8,
             Self::Files | Self::Shrink | Self::Refill | Self::Heavy | Self::Trace => 2,
             _ => 4,
         }
