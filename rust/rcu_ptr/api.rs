@@ -171,6 +171,15 @@ pub(crate) fn engine_barrier() {
     engine!(barrier());
 }
 
+/// Has the engine heed a drain interval that was set just now.
+///
+/// # Context
+///
+/// Process context, interrupts on.
+pub(crate) fn heed_interval() {
+    engine!(heed_interval());
+}
+
 /// What each possible CPU has.
 ///
 /// # Context

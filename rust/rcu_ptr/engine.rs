@@ -60,6 +60,14 @@ pub(crate) trait Engine {
     /// May sleep.
     fn barrier();
 
+    /// Heeds a drain interval that was set just now: nothing waits for longer than that, even if the
+    /// monitor was armed for longer.
+    ///
+    /// # Context
+    ///
+    /// Process context, interrupts on.
+    fn heed_interval();
+
     /// The address of the `index`th word of `cpu`'s state that changes when objects come, 0 past the
     /// last: where a debugger, or a test, sets a watchpoint.
     ///

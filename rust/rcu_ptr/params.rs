@@ -3,12 +3,15 @@
 //! The parameters under /sys/module/rcu_ptr/parameters: their values, bounds and texts. shim.c
 //! declares them.
 
-use crate::sys::{generated as sys, gp};
+use crate::{
+    api,
+    sys::{generated as sys, gp, param_lock::ParamLock},
+};
 use core::fmt::Write;
 use kernel::{
     prelude::*,
     str::Formatter,
-    sync::atomic::{Atomic, Relaxed},
+    sync::atomic::{Atomic, AtomicFlag, Relaxed},
 };
 
 /// A number with bounds.
@@ -109,6 +112,32 @@ pub(crate) fn engine() -> EngineName {
     EngineName::ALL[ENGINE.load(Relaxed) as usize % EngineName::ALL.len()]
 }
 
+/// Whether the engine is there to be told of a new drain interval. Changed under [`ParamLock`].
+static HEEDED: AtomicFlag = AtomicFlag::new(false);
+
+/// The engine hears of a new drain interval, until this is dropped.
+pub(crate) struct Heeded(());
+
+impl Heeded {
+    /// The engine has started.
+    ///
+    /// # Context
+    ///
+    /// May sleep. At module init.
+    pub(crate) fn new() -> Self {
+        let _lock = ParamLock::new();
+        HEEDED.store(true, Relaxed);
+        Self(())
+    }
+}
+
+impl Drop for Heeded {
+    fn drop(&mut self) {
+        let _lock = ParamLock::new();
+        HEEDED.store(false, Relaxed);
+    }
+}
+
 fn parse(text: &str) -> Option<u32> {
     text.parse().ok()
 }
@@ -117,7 +146,8 @@ fn parse(text: &str) -> Option<u32> {
 ///
 /// # Context
 ///
-/// May sleep. Runs before module init when the value stands on insmod's command line.
+/// May sleep, with the lock of [`ParamLock`] held. Runs before module init when the value stands on
+/// insmod's command line.
 ///
 /// # Errors
 ///
@@ -131,6 +161,9 @@ pub(crate) fn set(id: c_uint, text: &CStr) -> Result {
     match parse(text).filter(|v| (number.min..=number.max).contains(v)) {
         Some(v) => {
             number.value.store(v, Relaxed);
+            if id == DRAIN_INTERVAL.id && HEEDED.load(Relaxed) {
+                api::heed_interval();
+            }
             Ok(())
         }
         None => {

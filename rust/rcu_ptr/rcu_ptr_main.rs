@@ -41,6 +41,7 @@ enum Running {
 struct RcuPtrModule {
     #[pin]
     stats: stats::StatsFile,
+    _heeded: params::Heeded,
     _sheaves: sheaf::Running,
     _engine: Running,
 }
@@ -67,6 +68,7 @@ impl kernel::InPlaceModule for RcuPtrModule {
                 running
             },
             _sheaves: sheaf::Sheaves::start()?,
+            _heeded: params::Heeded::new(),
             stats <- stats::StatsFile::new(),
         })
     }

@@ -46,8 +46,7 @@ pub(crate) fn quick_drain() -> Result<Defaults> {
     Ok(defaults)
 }
 
-/// Objects wait for a whole test, unless something else makes them go. A monitor that was armed
-/// meanwhile stays so: only for objects of a CPU that dies.
+/// Objects wait for a whole test, unless something else makes them go.
 pub(crate) fn no_drain() -> Result<Defaults> {
     let defaults = Defaults(());
     set!("drain_interval_msec", 600000)?;

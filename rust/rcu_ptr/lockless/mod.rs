@@ -337,6 +337,12 @@ impl Engine for Lockless {
         krcp.events.leaked.add(1, Relaxed);
     }
 
+    fn heed_interval() {
+        for krcp in Self::get().krc.iter() {
+            monitor::heed_interval(&krcp);
+        }
+    }
+
     /// The current word, the head of the closed blocks, the head of the list.
     fn word(cpu: i32, index: usize) -> usize {
         let krcp = Self::get().krc.of(cpu);

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     params,
-    sys::{context, debug, irq::IrqsOff, pinned_timer::jiffies, preempt::OnCpu, work::Handler},
+    sys::{context, debug, ipi, irq::IrqsOff, pinned_timer::jiffies, preempt::OnCpu, work::Handler},
 };
 use kernel::sync::atomic::Relaxed;
 
@@ -116,6 +116,30 @@ fn plan(krcp: &Krcp, idle: bool) {
         krcp.drain_at
             .store(jiffies().wrapping_add(interval()), Relaxed);
     }
+}
+
+/// Heeds a drain interval that was set just now: what is queued waits for no longer than that.
+///
+/// # Context
+///
+/// Process context, interrupts on.
+pub(super) fn heed_interval(krcp: &Krcp) {
+    if !sleeps_past(krcp, interval()) {
+        return;
+    }
+    // The timer is that CPU's to set. Where it is on its way down, its hotplug callback does all.
+    ipi::call_on(krcp.cpu, krcp, |krcp, irqs| {
+        if sleeps_past(krcp, interval()) {
+            plan(krcp, false);
+            arm(krcp, interval(), irqs);
+        }
+    });
+}
+
+/// Whether the monitor is armed, and not for the next `jiffies`.
+fn sleeps_past(krcp: &Krcp, jiffies: usize) -> bool {
+    let expires = krcp.expires.load(Relaxed);
+    expires != 0 && remaining(expires & !ARMED) > jiffies
 }
 
 /// What a tick does for NMI: collects, and arms the monitor.

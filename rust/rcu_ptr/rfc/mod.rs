@@ -168,6 +168,12 @@ impl Engine for Rfc {
         barrier::barrier(Self::get());
     }
 
+    fn heed_interval() {
+        for krcp in Self::get().krc.iter() {
+            monitor::heed_interval(&krcp);
+        }
+    }
+
     fn word(cpu: i32, index: usize) -> usize {
         let krcp = Self::get().krc.of(cpu);
         match index {

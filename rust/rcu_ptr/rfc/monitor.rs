@@ -9,7 +9,10 @@ use super::{
     state::{Monitor, State},
     Rcu,
 };
-use crate::{params, sys::work::Handler};
+use crate::{
+    params,
+    sys::{pinned_timer::jiffies, work::Handler},
+};
 
 /// Arms the monitor for what is queued, unless it will run that soon anyway.
 ///
@@ -24,7 +27,9 @@ use crate::{params, sys::work::Handler};
 pub(super) fn arm(krcp: &Krcp, state: &mut State<Rcu>) {
     match (state.monitor, state.wanted_monitor()) {
         (Monitor::Idle | Monitor::Arming, Monitor::Slow) => {
-            krcp.monitor.queue(&krcp.wq, params::drain_jiffies());
+            let delay = params::drain_jiffies();
+            krcp.monitor.queue(&krcp.wq, delay);
+            state.drain_at = jiffies().wrapping_add(delay);
             state.monitor = Monitor::Slow;
         }
         (Monitor::Idle | Monitor::Arming | Monitor::Slow, Monitor::Fast) => {
@@ -33,6 +38,25 @@ pub(super) fn arm(krcp: &Krcp, state: &mut State<Rcu>) {
         }
         _ => {}
     }
+}
+
+/// Heeds a drain interval that was set just now: what is queued waits for no longer than that.
+///
+/// # Context
+///
+/// Any but NMI.
+pub(super) fn heed_interval(krcp: &Krcp) {
+    krcp.with(|state| {
+        let delay = params::drain_jiffies();
+        let at = jiffies().wrapping_add(delay);
+        // `Arming`: it may have been `Slow` before.
+        if matches!(state.monitor, Monitor::Slow | Monitor::Arming)
+            && state.drain_at.wrapping_sub(at) as isize > 0
+        {
+            krcp.monitor.modify(&krcp.wq, delay);
+            state.drain_at = at;
+        }
+    });
 }
 
 /// Whether the monitor has to be armed, or armed sooner, and nobody is about to.

@@ -153,6 +153,8 @@ pub(crate) struct State<P: Platform> {
     nr_cached: usize,
     /// How the monitor is armed.
     pub(crate) monitor: Monitor,
+    /// When it runs, in jiffies, if it is `Slow`.
+    pub(crate) drain_at: usize,
     /// Whether the CPU is up: a dead one keeps no blocks.
     pub(crate) online: bool,
     /// Counters.
@@ -172,6 +174,7 @@ impl<P: Platform> State<P> {
             cache: BnodeQueue::new(),
             nr_cached: 0,
             monitor: Monitor::Idle,
+            drain_at: 0,
             online: false,
             stats: Stats {
                 queued: [0; 2],

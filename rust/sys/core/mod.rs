@@ -18,6 +18,7 @@ pub(crate) mod irq;
 pub(crate) mod irq_work;
 pub(crate) mod mem;
 pub(crate) mod node;
+pub(crate) mod param_lock;
 pub(crate) mod percpu;
 pub(crate) mod pinned_timer;
 pub(crate) mod preempt;
