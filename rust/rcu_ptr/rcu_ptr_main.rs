@@ -44,18 +44,20 @@ struct RcuPtrModule {
     _heeded: params::Heeded,
     _sheaves: sheaf::Running,
     _engine: Running,
+    _irq_works: sys::hotplug::IrqWorksRun,
 }
 
 impl kernel::InPlaceModule for RcuPtrModule {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
+            _irq_works: sys::hotplug::IrqWorksRun::register()?,
             _engine: {
                 let running = match params::engine() {
                     EngineName::Rfc => Running::Rfc {
-                        _running: rfc::Rfc::start()?,
+                        _running: rfc::Rfc::start(_irq_works)?,
                     },
                     EngineName::Lockless => Running::Lockless {
-                        _running: lockless::Lockless::start()?,
+                        _running: lockless::Lockless::start(_irq_works)?,
                     },
                 };
                 pr_info!(
@@ -67,7 +69,7 @@ impl kernel::InPlaceModule for RcuPtrModule {
                 );
                 running
             },
-            _sheaves: sheaf::Sheaves::start()?,
+            _sheaves: sheaf::Sheaves::start(_irq_works)?,
             _heeded: params::Heeded::new(),
             stats <- stats::StatsFile::new(),
         })

@@ -222,6 +222,20 @@ bool rcu_ptr_shim_cpu_dying(int cpu)
 	return cpu_dying(cpu);
 }
 
+/* Whether this CPU runs irq_works to their end. */
+
+static DEFINE_PER_CPU(bool, rcu_ptr_irq_works_run);
+
+bool rcu_ptr_shim_irq_works_run(void)
+{
+	return __this_cpu_read(rcu_ptr_irq_works_run);
+}
+
+void rcu_ptr_shim_set_irq_works_run(bool run)
+{
+	this_cpu_write(rcu_ptr_irq_works_run, run);
+}
+
 /* Work items. */
 
 void rcu_ptr_shim_init_rcu_work(struct rcu_work *work, work_func_t func)

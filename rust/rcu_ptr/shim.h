@@ -49,6 +49,9 @@ int rcu_ptr_shim_nr_cpu_ids(void);
 bool rcu_ptr_shim_cpu_online(int cpu);
 bool rcu_ptr_shim_cpu_dying(int cpu);
 
+bool rcu_ptr_shim_irq_works_run(void);
+void rcu_ptr_shim_set_irq_works_run(bool run);
+
 void rcu_ptr_shim_init_rcu_work(struct rcu_work *work, work_func_t func);
 void rcu_ptr_shim_init_delayed_work(struct delayed_work *work,
 				    work_func_t func);

@@ -14,6 +14,10 @@ impl Callbacks for LocklessHotplug {
         Lockless::get().krc.of(cpu).online.store(true, Relaxed);
     }
 
+    fn online(cpu: i32) {
+        Lockless::get().krc.of(cpu).tick.make_up();
+    }
+
     /// The one time that a block is closed on another CPU than its own: nothing runs there any more.
     /// What was queued starts to wait at once, and the monitor, which has been moved to another CPU
     /// or will be, is put to sleep: nobody but this CPU's own objects wakes it.

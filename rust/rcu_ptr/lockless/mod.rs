@@ -34,7 +34,7 @@ use crate::{
     fault,
     sys::{
         current_block, debug, gp,
-        hotplug::Hotplug,
+        hotplug::{Hotplug, IrqWorksRun},
         mem::{self, VmallocArea},
         percpu::PerCpu,
         preempt::{OnCpu, PreemptOff},
@@ -83,7 +83,7 @@ impl Lockless {
     /// # Context
     ///
     /// May sleep. At module init.
-    pub(crate) fn start() -> Result<Running> {
+    pub(crate) fn start(irq_works: &IrqWorksRun) -> Result<Running> {
         let wq = Arc::new(work::WorkQueue::new(c"rcu_ptr_reclaim")?, GFP_KERNEL)?;
         let krc = PerCpu::new(|cpu| Krcp::new(cpu, wq.clone()))?;
         for krcp in krc.iter() {
@@ -104,7 +104,7 @@ impl Lockless {
             hotplug: None,
         };
         // On an error the drop of `running` undoes what was done.
-        running.hotplug = Some(Hotplug::register(c"rcu_ptr:krc")?);
+        running.hotplug = Some(Hotplug::register(c"rcu_ptr:krc", irq_works)?);
         running.shrinker = Some(Shrinker::register(c"rcu_ptr-krc")?);
         current_block::put_in_charge();
         Ok(running)

@@ -27,7 +27,9 @@ use super::{
 };
 use crate::{
     params,
-    sys::{context, debug, ipi, irq::IrqsOff, pinned_timer::jiffies, preempt::OnCpu, work::Handler},
+    sys::{
+        context, debug, ipi, irq::IrqsOff, pinned_timer::jiffies, preempt::OnCpu, work::Handler,
+    },
 };
 use kernel::sync::atomic::Relaxed;
 

@@ -13,6 +13,12 @@ impl Callbacks for KrcHotplug {
         Rfc::get().krc.of(cpu).with(|state| state.online = true);
     }
 
+    fn online(cpu: i32) {
+        let krcp = Rfc::get().krc.of(cpu);
+        krcp.defer_work.make_up();
+        krcp.arm_work.make_up();
+    }
+
     /// Deferred objects are taken over (its irq_work may never run again), blocks go back, and what
     /// was queued starts to wait at once: nobody waits for the monitor. Other timers and work items of
     /// the CPU have moved to others by themselves.

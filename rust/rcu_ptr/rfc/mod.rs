@@ -30,7 +30,12 @@ use crate::{
     engine::{Engine, Gauges},
     platform::Platform,
     sys::{
-        gp::Snapshot, hotplug::Hotplug, irq::IrqsOff, mem, percpu::PerCpu, shrinker::Shrinker,
+        gp::Snapshot,
+        hotplug::{Hotplug, IrqWorksRun},
+        irq::IrqsOff,
+        mem,
+        percpu::PerCpu,
+        shrinker::Shrinker,
         trace, work,
     },
 };
@@ -84,7 +89,7 @@ impl Rfc {
     /// # Context
     ///
     /// May sleep.
-    pub(crate) fn start() -> Result<Running> {
+    pub(crate) fn start(irq_works: &IrqWorksRun) -> Result<Running> {
         let wq = Arc::new(work::WorkQueue::new(c"rcu_ptr_reclaim")?, GFP_KERNEL)?;
         let krc = PerCpu::new(|cpu| Krcp::new(cpu, wq.clone()))?;
         let rfc = KBox::into_raw(KBox::new(Rfc { krc }, GFP_KERNEL)?);
@@ -96,7 +101,7 @@ impl Rfc {
             hotplug: None,
         };
         // On an error the drop of `running` undoes what was done.
-        running.hotplug = Some(Hotplug::register(c"rcu_ptr:krc")?);
+        running.hotplug = Some(Hotplug::register(c"rcu_ptr:krc", irq_works)?);
         running.shrinker = Some(Shrinker::register(c"rcu_ptr-krc")?);
         Ok(running)
     }

@@ -17,6 +17,12 @@ pub(super) struct SheafHotplug;
 impl Callbacks for SheafHotplug {
     fn prepare(_cpu: i32) {}
 
+    fn online(cpu: i32) {
+        for cache in Sheaves::get().caches.lock().iter() {
+            cache.pcs.of(cpu).tick.make_up();
+        }
+    }
+
     fn dead(cpu: i32) {
         let sheaves = Sheaves::get();
         for cache in sheaves.caches.lock().iter() {

@@ -54,7 +54,13 @@ pub(crate) mod stats;
 
 use crate::{
     fault,
-    sys::{context::CpusStay, hotplug::Hotplug, rcu_callback, shrinker::Shrinker, work::WorkQueue},
+    sys::{
+        context::CpusStay,
+        hotplug::{Hotplug, IrqWorksRun},
+        rcu_callback,
+        shrinker::Shrinker,
+        work::WorkQueue,
+    },
 };
 use cache::{Cache, CacheRef};
 use core::ptr::{self, NonNull};
@@ -92,7 +98,7 @@ impl Sheaves {
     /// # Context
     ///
     /// May sleep.
-    pub(crate) fn start() -> Result<Running> {
+    pub(crate) fn start(irq_works: &IrqWorksRun) -> Result<Running> {
         let wq = WorkQueue::per_cpu(c"rcu_ptr_sheaf")?;
         let sheaves = KBox::pin_init(
             pin_init!(Sheaves {
@@ -109,7 +115,7 @@ impl Sheaves {
             shrinker: None,
             hotplug: None,
         };
-        running.hotplug = Some(Hotplug::register(c"rcu_ptr:sheaf")?);
+        running.hotplug = Some(Hotplug::register(c"rcu_ptr:sheaf", irq_works)?);
         running.shrinker = Some(Shrinker::register(c"rcu_ptr-sheaf")?);
         Ok(running)
     }

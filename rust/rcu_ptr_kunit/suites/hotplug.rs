@@ -7,9 +7,16 @@ use crate::{
     pool::{Pool, CAN_LOOK},
     route::Route,
     scaled,
-    sys::{core, cpu, skip::skip, thread, user},
+    sys::{
+        cache::{Args, SheafCache},
+        core,
+        cpu::{self, Moment},
+        skip::skip,
+        thread, user,
+    },
     SLOW,
 };
+use ::core::ptr::{self, NonNull};
 use kernel::{
     prelude::*,
     str::CString,
@@ -56,18 +63,24 @@ fn dead_cpu_keeps_nothing(cpu: i32, route: Route) -> Result<(bool, bool)> {
     Ok((freed && pool.all_freed(), empty))
 }
 
-/// Frees on a CPU after its last irq_work has run, as an NMI may, and waits for the objects: while it
-/// is down nothing but its death makes them go, and once it is back the monitor drains it as ever.
-fn freed_by_a_dying_cpu(cpu: i32) -> Result<(bool, bool)> {
+fn free_three(pool: &Pool) {
+    for object in (0..3).map_while(|_| pool.take()) {
+        // SAFETY: Handed out once, with a field there.
+        unsafe { Route::Nolock.free(object.start, object.at) };
+    }
+}
+
+/// Frees on a CPU that can't run irq_works any more, as an interrupt or an NMI may, and waits for the
+/// objects: while it is down nothing but its death makes them go, and once it is back the monitor
+/// drains it as ever.
+fn freed_on_the_way_down(cpu: i32, moment: Moment) -> Result<(bool, bool)> {
     let defaults = params::no_drain()?;
     let pool = Pool::new(40)?;
     let body = || {
-        for object in (0..3).map_while(|_| pool.take()) {
-            // SAFETY: Handed out once, with a field there.
-            unsafe { Route::Nolock.free(object.start, object.at) };
-        }
+        free_three(&pool);
+        Ok(())
     };
-    cpu::while_dying(&body, || cpu::take_down(cpu))??;
+    cpu::on_the_way_down(moment, &body, || cpu::take_down(cpu))??;
     let late = pool.taken() == 3 && (!CAN_LOOK || thread::wait_for(3000, || pool.all_freed()));
     drop(defaults);
     let defaults = params::quick_drain()?;
@@ -77,6 +90,62 @@ fn freed_by_a_dying_cpu(cpu: i32) -> Result<(bool, bool)> {
     core::barrier();
     drop(defaults);
     Ok((late, after && pool.all_freed()))
+}
+
+/// Frees on a CPU on its way down that turns round then, so that it does not die: whether the monitor
+/// drains it, though its irq_work could not be queued, and no other object comes.
+fn freed_on_the_way_back(cpu: i32) -> Result<bool> {
+    let defaults = params::quick_drain()?;
+    let pool = Pool::new(40)?;
+    let body = || {
+        free_three(&pool);
+        Err(EBUSY)
+    };
+    let down = cpu::on_the_way_down(Moment::Parked, &body, || cpu::take_down(cpu))?;
+    let turned = down.is_err() && pool.taken() == 3;
+    let freed = !CAN_LOOK || thread::wait_for(60_000, || pool.all_freed());
+    core::barrier();
+    drop(defaults);
+    Ok(turned && freed && pool.all_freed())
+}
+
+/// Destroys a cache while a CPU is down that has used it until it could run no irq_work any more:
+/// whether that ends by itself, and not only once the CPU is back.
+fn destroyed_while_down(cpu: i32, moment: Moment) -> Result<bool> {
+    let args = Args {
+        sheaf_capacity: 4,
+        ..Args::default()
+    };
+    let cache = SheafCache::new(c"rcu_ptr_down", 64, args)?;
+    let mut objects = KVec::with_capacity(20, GFP_KERNEL)?;
+    for _ in 0..20 {
+        let object = cache.alloc(false).ok_or(ENOMEM)?;
+        objects.push(object.as_ptr().expose_provenance(), GFP_KERNEL)?;
+    }
+    let body = || {
+        for &object in &objects {
+            if let Some(object) = NonNull::new(ptr::with_exposed_provenance_mut(object)) {
+                // SAFETY: From this cache, given back once, as the CPU goes down once.
+                unsafe { cache.free_rcu(object) };
+            }
+        }
+        Ok(())
+    };
+    cpu::on_the_way_down(moment, &body, || cpu::take_down(cpu))??;
+    let (destroyed, in_time) = (Atomic::<i32>::new(0), Atomic::<i32>::new(0));
+    let body = |_cpu: i32| {
+        let ended = thread::wait_for(10_000, || destroyed.load(Relaxed) != 0);
+        in_time.store(i32::from(ended && cpu::bring_up(cpu).is_ok()), Relaxed);
+        if !ended {
+            // Nothing to be done if that fails.
+            let _ = cpu::bring_up(cpu);
+        }
+    };
+    thread::on_cpus(::core::iter::once(0), &body, || {
+        drop(cache);
+        destroyed.store(1, Relaxed);
+    })?;
+    Ok(in_time.load(Relaxed) != 0)
 }
 
 /// Whether the statistics say that `cpu` has no cached block.
@@ -145,14 +214,40 @@ mod tests {
     }
 
     #[test]
-    fn dying_cpu_frees() -> Result {
+    fn frees_on_the_way_down() -> Result {
         let Some(cpu) = victim() else {
             skip(c"needs two CPUs");
             return Ok(());
         };
-        let (late, after) = freed_by_a_dying_cpu(cpu)?;
-        assert!(late);
-        assert!(after);
+        for moment in Moment::ALL {
+            let (late, after) = freed_on_the_way_down(cpu, moment)?;
+            assert!(late);
+            assert!(after);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn frees_and_stays_up() -> Result {
+        let Some(cpu) = victim() else {
+            skip(c"needs two CPUs");
+            return Ok(());
+        };
+        let freed = freed_on_the_way_back(cpu)?;
+        assert!(freed);
+        Ok(())
+    }
+
+    #[test]
+    fn cache_ends_while_down() -> Result {
+        let Some(cpu) = victim() else {
+            skip(c"needs two CPUs");
+            return Ok(());
+        };
+        for moment in Moment::ALL {
+            let in_time = destroyed_while_down(cpu, moment)?;
+            assert!(in_time);
+        }
         Ok(())
     }
 

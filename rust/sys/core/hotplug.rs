@@ -1,28 +1,85 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! CPU hotplug callbacks: before a CPU comes up, and after it is dead.
+//! CPU hotplug callbacks: before a CPU comes up, when it is up, before it goes down, and after it is
+//! dead.
 //!
 //! C header: [`include/linux/cpuhotplug.h`](srctree/include/linux/cpuhotplug.h)
 
+use super::irq_work;
 use core::marker::PhantomData;
 use kernel::{bindings, error::to_result, prelude::*};
 
-/// What happens when CPUs come and go. Both run in process context on another CPU, one at a time.
+/// What happens when CPUs come and go, one at a time.
 pub(crate) trait Callbacks {
-    /// `cpu` is about to come up (or is up, when the callbacks are registered).
+    /// `cpu` is about to come up (or is up, when the callbacks are registered). In process context on
+    /// another CPU.
     fn prepare(cpu: i32);
-    /// `cpu` is dead: nothing runs there any more.
+    /// `cpu` is up, or stays up though it was on its way down: what its irq_works should have done
+    /// meanwhile is due ([`IrqWork::make_up()`](irq_work::IrqWork::make_up)). In process context on
+    /// that CPU.
+    fn online(cpu: i32);
+    /// `cpu` is dead: nothing runs there any more. In process context on another CPU.
     fn dead(cpu: i32);
+}
+
+/// Where what comes first when a CPU goes down, and last when it comes up, is registered.
+const ONLINE: bindings::cpuhp_state = bindings::cpuhp_state_CPUHP_AP_ONLINE_DYN;
+
+/// A registered pair of callbacks, unregistered on drop.
+struct State(bindings::cpuhp_state);
+
+type Callback = unsafe extern "C" fn(c_uint) -> c_int;
+
+impl State {
+    /// Registers `startup`, which is called for every CPU that is up, and `teardown`, in a dynamic
+    /// `range`.
+    ///
+    /// # Context
+    ///
+    /// May sleep; takes the CPU hotplug lock for reading.
+    fn register(
+        range: bindings::cpuhp_state,
+        name: &'static CStr,
+        startup: Callback,
+        teardown: Option<Callback>,
+    ) -> Result<Self> {
+        // SAFETY: The callbacks stay valid until `drop()` removes them; `name` is static.
+        let ret = unsafe {
+            bindings::__cpuhp_setup_state(
+                range,
+                name.as_char_ptr(),
+                true,
+                Some(startup),
+                teardown,
+                false,
+            )
+        };
+        to_result(ret)?;
+        Ok(Self(ret as bindings::cpuhp_state))
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        // SAFETY: What `__cpuhp_setup_state()` gave for a dynamic range.
+        unsafe { bindings::__cpuhp_remove_state(self.0, false) };
+    }
 }
 
 /// A registered set of [`Callbacks`], unregistered on drop.
 pub(crate) struct Hotplug<C> {
-    state: bindings::cpuhp_state,
+    _online: State,
+    _prepare: State,
     _callbacks: PhantomData<C>,
 }
 
 extern "C" fn prepare<C: Callbacks>(cpu: c_uint) -> c_int {
     C::prepare(cpu as i32);
+    0
+}
+
+extern "C" fn online<C: Callbacks>(cpu: c_uint) -> c_int {
+    C::online(cpu as i32);
     0
 }
 
@@ -32,34 +89,58 @@ extern "C" fn dead<C: Callbacks>(cpu: c_uint) -> c_int {
 }
 
 impl<C: Callbacks> Hotplug<C> {
-    /// Registers the callbacks and calls [`Callbacks::prepare()`] for every CPU that is up.
+    /// Registers the callbacks and calls [`Callbacks::prepare()`] and [`Callbacks::online()`] for
+    /// every CPU that is up.
     ///
     /// # Context
     ///
     /// May sleep; takes the CPU hotplug lock for reading.
-    pub(crate) fn register(name: &'static CStr) -> Result<Self> {
-        // SAFETY: The callbacks stay valid until `drop()` removes them; `name` is static.
-        let ret = unsafe {
-            bindings::__cpuhp_setup_state(
-                bindings::cpuhp_state_CPUHP_BP_PREPARE_DYN,
-                name.as_char_ptr(),
-                true,
-                Some(prepare::<C>),
-                Some(dead::<C>),
-                false,
-            )
-        };
-        to_result(ret)?;
+    pub(crate) fn register(name: &'static CStr, irq_works: &IrqWorksRun) -> Result<Self> {
+        let before = bindings::cpuhp_state_CPUHP_BP_PREPARE_DYN;
+        let prepare = State::register(before, name, prepare::<C>, Some(dead::<C>))?;
+        // What `online()` queues has to run by then, and a CPU that turns round has to get there
+        // again if it has been to where they end. The range is filled from below, so that once is
+        // enough unless others have unregistered meanwhile.
+        let register = || State::register(ONLINE, name, online::<C>, None);
+        let mut online = register()?;
+        while online.0 < irq_works.0 .0 {
+            online = register()?;
+        }
         Ok(Self {
-            state: ret as bindings::cpuhp_state,
+            _prepare: prepare,
+            _online: online,
             _callbacks: PhantomData,
         })
     }
 }
 
-impl<C> Drop for Hotplug<C> {
-    fn drop(&mut self) {
-        // SAFETY: `state` is what `__cpuhp_setup_state()` gave for the dynamic range.
-        unsafe { bindings::__cpuhp_remove_state(self.state, false) };
+/// The CPUs that run irq_works to their end: those that are up and not about to go down. Elsewhere
+/// none is queued.
+///
+/// A CPU on its way down runs its last irq_works, and on PREEMPT_RT parks the thread that runs them
+/// much earlier. Contexts that interrupt it may go on queueing, and whoever then waits for such an
+/// item waits until the CPU is back.
+pub(crate) struct IrqWorksRun(State);
+
+extern "C" fn irq_works_run(_cpu: c_uint) -> c_int {
+    irq_work::let_run();
+    0
+}
+
+extern "C" fn irq_works_end(_cpu: c_uint) -> c_int {
+    irq_work::end();
+    0
+}
+
+impl IrqWorksRun {
+    /// From here on irq_works run, until this is dropped: before the first is made, and when the last
+    /// is gone.
+    ///
+    /// # Context
+    ///
+    /// May sleep; takes the CPU hotplug lock for reading.
+    pub(crate) fn register() -> Result<Self> {
+        let name = c"rcu_ptr:irq_work";
+        State::register(ONLINE, name, irq_works_run, Some(irq_works_end)).map(Self)
     }
 }

@@ -4,8 +4,17 @@
 //!
 //! C header: [`include/linux/irq_work.h`](srctree/include/linux/irq_work.h)
 
-use super::{context, generated as sys, preempt::OnCpu, work::Handler};
-use kernel::{bindings, prelude::*, types::Opaque};
+use super::{
+    generated as sys,
+    preempt::{OnCpu, PreemptOff},
+    work::Handler,
+};
+use kernel::{
+    bindings,
+    prelude::*,
+    sync::atomic::{AtomicFlag, Relaxed},
+    types::Opaque,
+};
 
 /// When the handler of an [`IrqWork`] runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -22,6 +31,8 @@ pub(crate) enum Urgency {
 pub(crate) struct IrqWork<H> {
     #[pin]
     work: Opaque<bindings::irq_work>,
+    /// It was not queued, as the CPU is on its way down, and should be if that stays up.
+    due: AtomicFlag,
     handler: H,
 }
 
@@ -38,6 +49,7 @@ impl<H: Handler> IrqWork<H> {
             work <- Opaque::ffi_init(|slot| unsafe {
                 sys::rcu_ptr_shim_init_irq_work(slot, Some(Self::entry), urgency == Urgency::Lazy)
             }),
+            due: AtomicFlag::new(false),
             handler,
         })
     }
@@ -53,19 +65,40 @@ impl<H: Handler> IrqWork<H> {
     }
 
     /// Queues the item on this CPU unless it is queued already. Not so where the CPU is on its way
-    /// down: it has run its last item, and one that is queued now stays so until the CPU is back,
-    /// with [`Self::sync()`] waiting. The callbacks for dead CPUs have to do what it would have done.
+    /// down: an item that is queued late stays so until the CPU is back, with [`Self::sync()`]
+    /// waiting. The callbacks for dead CPUs have to do what it would have done, and those for CPUs that
+    /// are up call [`Self::make_up()`].
     ///
     /// # Context
     ///
     /// Any, NMI included.
     #[inline]
-    pub(crate) fn queue(&self, on: &impl OnCpu) {
-        if context::is_going(context::this_cpu(on)) {
+    pub(crate) fn queue(&self, _on: &impl OnCpu) {
+        // SAFETY: No requirements; preemption is off.
+        if !unsafe { sys::rcu_ptr_shim_irq_works_run() } {
+            // ORDERING: Read on this CPU, after it has changed that.
+            self.due.store(true, Relaxed);
             return;
         }
+        self.queue_anyway();
+    }
+
+    fn queue_anyway(&self) {
         // SAFETY: The item is initialised.
         unsafe { bindings::irq_work_queue(self.work.get()) };
+    }
+
+    /// Queues the item if [`Self::queue()`] has not since the CPU began to go down.
+    ///
+    /// # Context
+    ///
+    /// As for [`Callbacks::online()`](super::hotplug::Callbacks::online), for an item of that CPU.
+    pub(crate) fn make_up(&self) {
+        if self.due.load(Relaxed) {
+            // What comes from here on queues the item itself.
+            self.due.store(false, Relaxed);
+            self.queue(&PreemptOff::new());
+        }
     }
 
     /// Waits until the item is neither queued nor running.
@@ -77,4 +110,39 @@ impl<H: Handler> IrqWork<H> {
         // SAFETY: The item is initialised.
         unsafe { bindings::irq_work_sync(self.work.get()) };
     }
+}
+
+/// This CPU runs irq_works from here on.
+///
+/// # Context
+///
+/// Process context on a CPU that has come up.
+pub(super) fn let_run() {
+    // SAFETY: No requirements.
+    unsafe { sys::rcu_ptr_shim_set_irq_works_run(true) };
+}
+
+/// Nobody queues an irq_work on this CPU from here on, and those that are queued run.
+///
+/// # Context
+///
+/// Process context on a CPU that is to go down, before the threads of that CPU are parked.
+pub(super) fn end() {
+    // SAFETY: No requirements. Whoever saw the old value on this CPU has queued by now, as its
+    // preemption was off.
+    unsafe { sys::rcu_ptr_shim_set_irq_works_run(false) };
+    // Elsewhere the kernel itself lets them run, as late as can be.
+    if cfg!(CONFIG_PREEMPT_RT) {
+        pin_init::stack_pin_init!(let last = IrqWork::new(Urgency::Now, Nothing));
+        last.queue_anyway();
+        // One thread runs them all, and stays in an RCU read-side critical section while it runs what
+        // it found at once: this waits for a grace period, too.
+        last.sync();
+    }
+}
+
+struct Nothing;
+
+impl Handler for Nothing {
+    fn run(&self) {}
 }

@@ -67,43 +67,93 @@ pub(crate) fn bring_up(cpu: i32) -> Result {
     to_result(unsafe { bindings::add_cpu(cpu as c_uint) })
 }
 
-/// What runs on a CPU that goes down.
-static DYING: Atomic<*mut c_void> = Atomic::new(ptr::null_mut());
+/// A moment on the way of a CPU down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// It has just begun.
+    Leaving,
+    /// The threads of the CPU are parked, and interrupts still come.
+    Parked,
+    /// It has run its last irq_work and interrupts are off: what comes then otherwise are NMIs.
+    Dying,
+}
 
-/// Calls `f`, and meanwhile `body` on each CPU that goes down: as late as can be, when it has run
-/// its last irq_work, with interrupts off. What comes then otherwise are NMIs.
+impl Moment {
+    pub(crate) const ALL: [Self; 3] = [Self::Leaving, Self::Parked, Self::Dying];
+
+    /// The first of the dynamic states on the way down, as it was registered last; or one of machines
+    /// and hypervisors that are none of ours, just where it has to be.
+    fn state(self) -> bindings::cpuhp_state {
+        match self {
+            Self::Leaving => bindings::cpuhp_state_CPUHP_AP_ONLINE_DYN,
+            Self::Parked => bindings::cpuhp_state_CPUHP_AP_HYPERV_ONLINE,
+            Self::Dying => bindings::cpuhp_state_CPUHP_AP_IRQ_MIPS_GIC_STARTING,
+        }
+    }
+}
+
+/// What runs on a CPU that goes down.
+type OnTheWay<'a> = dyn Fn() -> Result + Sync + 'a;
+
+static ON_THE_WAY: Atomic<*mut c_void> = Atomic::new(ptr::null_mut());
+
+/// Calls `f`, and meanwhile `body` on each CPU that goes down, at that `moment`. If `body` fails the
+/// CPU turns round and stays up; not so when it is dying.
+///
+/// # Context
+///
+/// May sleep. One caller at a time.
+pub(crate) fn on_the_way_down<R>(
+    moment: Moment,
+    body: &OnTheWay<'_>,
+    f: impl FnOnce() -> R,
+) -> Result<R> {
+    let mut wide = body;
+    // ORDERING: The registration below orders it.
+    ON_THE_WAY.store((&raw mut wide).cast(), Relaxed);
+    // SAFETY: The callback stays valid until it is removed below; the name is static.
+    let state = unsafe {
+        bindings::__cpuhp_setup_state(
+            moment.state(),
+            c"rcu_ptr_kunit:down".as_char_ptr(),
+            false,
+            None,
+            Some(on_the_way),
+            false,
+        )
+    };
+    to_result(state)?;
+    // A dynamic one has a number of its own.
+    let state = match moment {
+        Moment::Leaving => state as bindings::cpuhp_state,
+        _ => moment.state(),
+    };
+    let ret = f();
+    // SAFETY: Set up above.
+    unsafe { bindings::__cpuhp_remove_state(state, false) };
+    Ok(ret)
+}
+
+/// [`on_the_way_down()`] for a CPU that is dying.
 ///
 /// # Context
 ///
 /// May sleep. One caller at a time.
 pub(crate) fn while_dying<R>(body: &(dyn Fn() + Sync), f: impl FnOnce() -> R) -> Result<R> {
-    // A state of machines that are none of ours, just where it has to be.
-    const STATE: bindings::cpuhp_state = bindings::cpuhp_state_CPUHP_AP_IRQ_MIPS_GIC_STARTING;
-    let mut wide = body;
-    // ORDERING: The registration below orders it.
-    DYING.store((&raw mut wide).cast(), Relaxed);
-    // SAFETY: The callback stays valid until it is removed below; the name is static.
-    to_result(unsafe {
-        bindings::__cpuhp_setup_state(
-            STATE,
-            c"rcu_ptr_kunit:dying".as_char_ptr(),
-            false,
-            None,
-            Some(dying),
-            false,
-        )
-    })?;
-    let ret = f();
-    // SAFETY: Set up above.
-    unsafe { bindings::__cpuhp_remove_state(STATE, false) };
-    Ok(ret)
+    let body = || {
+        body();
+        Ok(())
+    };
+    on_the_way_down(Moment::Dying, &body, f)
 }
 
-extern "C" fn dying(_cpu: c_uint) -> c_int {
-    let wide = DYING.load(Relaxed).cast::<&(dyn Fn() + Sync)>();
+extern "C" fn on_the_way(_cpu: c_uint) -> c_int {
+    let wide = ON_THE_WAY.load(Relaxed).cast::<&OnTheWay<'_>>();
     // SAFETY: Set before the callback was registered, and valid until it is removed.
-    unsafe { (*wide)() };
-    0
+    match unsafe { (*wide)() } {
+        Ok(()) => 0,
+        Err(e) => e.to_errno(),
+    }
 }
 
 /// Where code runs.
