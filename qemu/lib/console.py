@@ -32,14 +32,19 @@ class Line:
 def lines(data):
     """Splits what came over the serial line; bytes that are no text don't matter.
 
-    Where the console was taken away in the middle of a message, the kernel prints all of it again:
-    what there was of it before is left out.
+    Where the console was taken away from a message, in the middle, at its end or before it began, the
+    kernel prints all of it again: what there was of it before is left out.
     """
     found = []
+    again = False
     for raw in data.decode("utf-8", "replace").split("\n"):
-        if raw.strip() == REPLAY:
-            del found[-1:]
-        elif raw.strip():
+        text = raw.rstrip()
+        if text.endswith(REPLAY):
+            again = True
+        elif text:
+            if again and found and raw.startswith(found[-1].raw):
+                del found[-1]
+            again = False
             found.append(Line(raw))
     return found
 
