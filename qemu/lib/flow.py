@@ -5,6 +5,7 @@
     k   runs only while the key of its module is on: behind the true side of a branch on a word that
         KEYS names
     o   the same, off
+    a   exchanges a word if it still is what it was: just before it is the window for others
     c   follows a call or a warning, where single steps may get lost
     n   padding: a nop that nothing in the function leads to
     s   follows an instruction after which the CPU puts breakpoints off
@@ -26,6 +27,7 @@ _END = re.compile(r"(?:j\w+|ret\w*|ud1\w*|ud2|b|b\.\w+|br|cbn?z|tbn?z|ret|eret|b
 _NEVER_NEXT = re.compile(r"(?:jmp\w*|ret\w*|ud2|b|br|eret|iret\w*)$")
 _RETURN = re.compile(r"(?:ret\w*|eret|iret\w*)$")
 _CALL = re.compile(r"(?:callq?|bl|blr)$")
+_EXCHANGE = re.compile(r"cmpxchg\w*$")
 _SHADOW = re.compile(r"(?:mov\w?\s.*,\s*%ss$|pop\w?\s+%ss$)")
 
 
@@ -38,6 +40,10 @@ class Insn:
         self.text = text
         self.symbol = ""
         self.flags = set()
+        # FILE:LINE, and the number of the reason why it may not be run.
+        self.source = "-"
+        self.reason = None
+        self.spreads = False
 
     @property
     def mnemonic(self):
@@ -119,6 +125,50 @@ class _Graph:
             self.keyed[True].add((branch.address, on))
 
 
+def _run_together(insns, graph, back):
+    """What runs exactly when its neighbour does has the reason of that."""
+    reasons = {insn.address: insn.reason for insn in insns}
+    todo = [at for at, reason in reasons.items() if reason is not None]
+    while todo:
+        node = todo.pop()
+        near = [to for to in graph.after.get(node, ()) if len(graph.after[node]) == 1
+                and len(back[to]) == 1 and node not in graph.fine]
+        near += [at for at in back.get(node, ()) if len(back[node]) == 1
+                 and len(graph.after[at]) == 1 and at not in graph.fine]
+        for at in near:
+            if reasons[at] is None:
+                reasons[at] = reasons[node]
+                todo.append(at)
+    for insn in insns:
+        insn.reason = reasons[insn.address]
+
+
+def _spread(insns, graph, back):
+    """What runs only before, or only after, instructions that may not be run has their reason."""
+    excused = {insn.address: insn.reason for insn in insns if insn.spreads}
+    if not excused:
+        return
+
+    def around(edges):
+        return {node: {to for to in out if to not in excused}
+                for node, out in edges.items() if node not in excused}
+
+    entry = insns[0].address
+    starts = [entry] if entry not in excused else []
+    ends = [node for node in graph.fine if node not in excused]
+    normal = _reach(starts, around(graph.after)) & _reach(ends, around(back))
+    todo = list(excused)
+    while todo:
+        node = todo.pop()
+        for near in (*graph.after.get(node, ()), *back.get(node, ())):
+            if near not in excused and near not in normal:
+                excused[near] = excused[node]
+                todo.append(near)
+    for insn in insns:
+        if insn.reason is None:
+            insn.reason = excused.get(insn.address)
+
+
 def annotate(insns):
     """Sets the flags of the instructions of one function, which are in order."""
     graph = _Graph(insns)
@@ -134,6 +184,8 @@ def annotate(insns):
         left = {node: {to for to in out if (node, to) not in edges}
                 for node, out in graph.after.items()}
         without[side] = _reach([entry], left)
+    _spread(insns, graph, back)
+    _run_together(insns, graph, back)
     shadow = call = False
     for insn in insns:
         at = insn.address
@@ -149,5 +201,7 @@ def annotate(insns):
             insn.flags.add("s")
         if call:
             insn.flags.add("c")
-        call = bool(_CALL.match(insn.mnemonic)) or insn.mnemonic == "ud2"
+        if _EXCHANGE.match(insn.mnemonic):
+            insn.flags.add("a")
+        call = bool(_CALL.match(insn.mnemonic)) or insn.mnemonic.startswith("ud")
         shadow = bool(_SHADOW.search(insn.text))

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
 """Where the instructions of a module, or of functions of the kernel, start: NAME.insns.
 
-One instruction a line: SECTION OFFSET LENGTH FUNCTION FLAGS. The offset is within the section, in
-hex; the length in bytes, decimal. The function is the symbol that the instruction is in, or '-' for
-what stands between functions. The flags are those of lib/flow.py, or '-'. The sections of a loaded
-module are where /sys/module/NAME/sections says.
+One instruction a line: SECTION OFFSET LENGTH FUNCTION FLAGS SOURCE REASON. The offset is within the
+section, in hex; the length in bytes, decimal. The function is the symbol that the instruction is in,
+or '-' for what stands between functions. The flags are those of lib/flow.py, or '-'. The source is
+FILE:LINE, or '-'. The reason why a sweep may not get there is the number of one of the lines
+'# NUMBER TEXT' at the top (lib/unswept.py), or '-'. The sections of a loaded module are where
+/sys/module/NAME/sections says.
 """
 
 import itertools
@@ -14,12 +16,13 @@ import re
 import struct
 import subprocess
 
-from . import flow
+from . import flow, source, unswept
 from .errors import SetupError
 
 SECTION = re.compile(r"^Disassembly of section (\S+):$")
 INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+([0-9a-f]{2,}(?: [0-9a-f]{2,})*)\s*(?:\t(.*)|$)")
 RELOCATION = re.compile(r"^\s*[0-9a-f]+:\s+R_\w+\s+(\S+)")
+PREFIXES = ("lock", "rep", "repe", "repne", "repz", "repnz", "notrack", "data16", "rex64")
 SHT_SYMTAB = 2
 SHT_RELA = 4
 STT_SECTION = 3
@@ -88,8 +91,9 @@ class _Elf:
                 for name, spans in found.items()}
 
 
-def parse(text, functions, addresses):
-    """Makes the lines out of what objdump -d -r printed."""
+def parse(text, functions, addresses, look_up=None, reasons=None):
+    """Makes the lines out of what objdump -d -r printed. look_up tells the source lines of
+    instructions, see source.py."""
     # (section, offset, function, instruction)
     found = []
     section, spans, base, at = None, [], 0, 0
@@ -110,13 +114,26 @@ def parse(text, functions, addresses):
         length = len(match.group(2).replace(" ", "")) // 2
         while at < len(spans) and spans[at][1] <= address:
             at += 1
+        if found and found[-1][3].text in PREFIXES:
+            # Shown apart from its instruction, which is no boundary.
+            found[-1][3].length += length
+            found[-1][3].text += f" {(match.group(3) or '').strip()}"
+            continue
         inside = at < len(spans) and spans[at][0] <= address
         insn = flow.Insn(address, length, (match.group(3) or "").strip())
         found.append((section, address - base, spans[at][2] if inside else "-", insn))
+    places = [(section, offset) for section, offset, *_ in found]
+    frames = look_up(places) if look_up else {}
+    for section, offset, _, insn in found:
+        stack = frames.get((section, offset))
+        if stack:
+            insn.source = f"{stack[0][0]}:{stack[0][1]}"
+            insn.reason, insn.spreads = reasons.of(stack)
     for (_, name), group in itertools.groupby(found, lambda one: (one[0], one[2])):
         if name != "-":
             flow.annotate([insn for *_, insn in group])
-    return [f"{section} {offset:x} {insn.length} {name} {''.join(sorted(insn.flags)) or '-'}"
+    return [f"{section} {offset:x} {insn.length} {name} {''.join(sorted(insn.flags)) or '-'} "
+            f"{insn.source} {'-' if insn.reason is None else insn.reason}"
             for section, offset, name, insn in found]
 
 
@@ -150,9 +167,9 @@ def _unused(lines, text, elf):
             used.add(name)
             todo += edges.get(name, ())
     for i, line in enumerate(lines):
-        *rest, name, flags = line.split()
+        section, offset, length, name, flags, *rest = line.split()
         if name != "-" and name not in used:
-            lines[i] = " ".join((*rest, name, flags.replace("-", "") + "u"))
+            lines[i] = " ".join((section, offset, length, name, flags.replace("-", "") + "u", *rest))
 
 
 def generate(objdump, path, functions=()):
@@ -167,7 +184,9 @@ def generate(objdump, path, functions=()):
         raise SetupError(f"{objdump}: {error.strerror}: name another one with --objdump") from error
     if done.returncode:
         raise SetupError(f"{objdump} can't read {path}: {done.stderr.strip()}")
-    lines = parse(done.stdout, elf.functions(), elf.addresses)
+    reasons = None if functions else unswept.Reasons.of_tree()
+    look_up = None if functions else lambda places: source.look_up(objdump, path, places)
+    lines = parse(done.stdout, elf.functions(), elf.addresses, look_up, reasons)
     missing = set(functions) - {line.split()[3] for line in lines}
     if missing:
         raise SetupError(f"{path} has no function {', '.join(sorted(missing))}")
@@ -175,13 +194,14 @@ def generate(objdump, path, functions=()):
         _unused(lines, done.stdout, elf)
     if not lines:
         raise SetupError(f"{objdump} found no instructions in {path}")
-    return "\n".join(lines) + "\n"
+    top = reasons.lines() if reasons else []
+    return "\n".join(top + lines) + "\n"
 
 
 def of_module(objdump, path):
     """The same for a module, kept beside it for as long as it doesn't change."""
     kept = path.with_suffix(".insns")
-    sources = [path, pathlib.Path(__file__), pathlib.Path(flow.__file__)]
+    sources = [path, unswept.FILE, *pathlib.Path(__file__).parent.glob("*.py")]
     if not kept.exists() or \
             kept.stat().st_mtime_ns <= max(source.stat().st_mtime_ns for source in sources):
         part = path.with_suffix(f".insns.{os.getpid()}")

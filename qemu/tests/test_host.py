@@ -10,7 +10,8 @@ import time
 import unittest
 
 from common import QEMU  # noqa: F401 pylint: disable=unused-import
-from lib import console, insns, qmp
+from lib import console, flow, insns, qmp, unswept
+from lib.errors import SetupError
 
 
 class Qemu(threading.Thread):
@@ -167,6 +168,12 @@ class Console(unittest.TestCase):
         self.assertEqual([line.text for line in console.lines(data)],
                          ["ok 1 a", "ok 2 b # SKIP needs CONFIG_X", "ok 3 c"])
 
+    def test_replay_of_what_had_not_begun(self):
+        again = b"** replaying previous printk message **\n"
+        for data in (b"[ 1.0] a\n" + again + b"[ 1.1] b\n", b"[ 1.0] a\n[ 1" + again + b"[ 1.1] b\n",
+                     b"[ 1.0] a\n[ 1.1] b\n" + again + b"[ 1.1] b\n"):
+            self.assertEqual([line.text for line in console.lines(data)], ["a", "b"])
+
 
 class Instructions(unittest.TestCase):
     """NAME.insns."""
@@ -174,23 +181,47 @@ class Instructions(unittest.TestCase):
     def test_llvm(self):
         functions = {".text": [(0, 5, "first"), (8, 13, "second")], ".init.text": [(0, 5, "init")]}
         self.assertEqual(insns.parse(LLVM, functions, {}), [
-            ".text 0 1 first -", ".text 1 3 first -", ".text 4 1 first -", ".text 5 3 - -",
-            ".text 8 4 second -", ".text c 1 second -", ".init.text 0 5 init -"])
+            ".text 0 1 first - - -", ".text 1 3 first - - -", ".text 4 1 first - - -", ".text 5 3 - - - -",
+            ".text 8 4 second - - -", ".text c 1 second - - -", ".init.text 0 5 init - - -"])
 
     def test_gnu(self):
         self.assertEqual(insns.parse(GNU, {".text": [(0, 11, "first")]}, {}),
-                         [".text 0 10 first -", ".text a 1 first -"])
+                         [".text 0 10 first - - -", ".text a 1 first - - -"])
 
     def test_linked(self):
         base = 0xffff800080010000
         self.assertEqual(insns.parse(ARM64, {".text": [(base + 4, base + 8, "last")]},
-                                     {".text": base}), [".text 0 4 - -", ".text 4 4 last -"])
+                                     {".text": base}), [".text 0 4 - - - -", ".text 4 4 last - - -"])
 
     def test_flow(self):
         lines = insns.parse(FLOW, {".text": [(0, 32, "f")]}, {})
         self.assertEqual([(line.split()[1], line.split()[4]) for line in lines], [
             ("0", "-"), ("7", "-"), ("9", "k"), ("a", "k"), ("f", "o"), ("10", "o"), ("12", "co"),
             ("14", "s"), ("16", "-"), ("18", "-"), ("19", "p"), ("1b", "p")])
+
+    def test_source(self):
+        """What is excused, and what goes along with it."""
+        text = "fn f() {\n    a();\n    if b {\n        c();\n    }\n    d();\n}\n"
+        with tempfile.TemporaryDirectory() as folder:
+            pathlib.Path(folder, "f.rs").write_text(text, encoding="utf-8")
+            reasons = unswept.Reasons("= rare\nf.rs: if b\nf.rs: +d\n", pathlib.Path(folder))
+            self.assertEqual([reasons.of([("f.rs", line)])[0] for line in range(1, 8)],
+                             [None, None, 0, 0, 0, 0, None])
+            self.assertEqual(reasons.of([("core.rs", 3), ("f.rs", 4)]), (0, False))
+            self.assertEqual(reasons.of([("f.rs", 6)]), (0, True))
+            self.assertEqual(reasons.lines(), ["# 0 rare"])
+            for wrong in ("= a\nf.rs: nowhere\n", "f.rs: a\n", "= a\ng.rs: a\n"):
+                with self.assertRaises(SetupError):
+                    unswept.Reasons(wrong, pathlib.Path(folder))
+
+    def test_spread(self):
+        """Behind 2, which is excused, 3 only runs after it, and 7 only before it."""
+        branches = {0: "je 0x5", 1: "je 0x7", 3: "jmp 0x5", 5: "nop", 6: "retq", 8: "jmp 0x2"}
+        code = [flow.Insn(at, 1, branches.get(at, "nop")) for at in range(9)]
+        code[2].reason, code[2].spreads = 4, True
+        flow.annotate(code)
+        self.assertEqual([at for at, insn in enumerate(code) if insn.reason == 4],
+                         [1, 2, 3, 7, 8])
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ kdir_identity()
 	(cd "$1" && pwd && stat -c '%Y %n' Module.symvers rust/libkernel.rmeta include/config/auto.conf)
 }
 
-# build_modules LABEL KDIR OUT [MAKE-ARGUMENT...]
+# build_modules LABEL KDIR OUT [MAKE-ARGUMENT...]: with source lines, whatever the kernel has
 build_modules()
 {
 	local label=$1 kdir=$2 out=$3
@@ -30,6 +30,7 @@ build_modules()
 		lock "$ROOT/build/$(basename "$out").lock" "the modules of $label"
 		toolchain_of "$kdir"
 		mapfile -t args < <(make_args)
+		args+=("KRUSTFLAGS=${KRUSTFLAGS:-} -Cdebuginfo=1" "KCFLAGS=${KCFLAGS:-} -g1")
 		identity=$(kdir_identity "$kdir"; printf '%s\n' "${args[@]}")
 		if [ "$(cat "$out/kdir" 2>/dev/null)" != "$identity" ]; then
 			rm -rf "$out"

@@ -6,7 +6,9 @@
 use crate::{
     sys::{
         cache::{self, Args, SheafCache},
-        core as rcu_ptr, cpu, thread,
+        core as rcu_ptr,
+        cpu::{self, Moment},
+        thread,
     },
     table::{Alloc, Table, SIZE},
 };
@@ -115,8 +117,13 @@ fn linked() -> Result {
     Ok(())
 }
 
-/// Calls `f`, and uses a cache on each CPU that goes down meanwhile, to the last.
-pub(crate) fn while_dying(f: impl FnOnce() -> Result) -> Result {
+/// Calls `f`, and uses a cache, and `free`, on each CPU that goes down meanwhile: to the last, or until
+/// it turns round and stays up.
+pub(crate) fn on_the_way_down(
+    moment: Moment,
+    free: &(dyn Fn() -> Result + Sync),
+    f: impl FnOnce() -> Result,
+) -> Result {
     let cache = SheafCache::new(c"rcu_ptr_dying", SIZE, small())?;
     cache.prefill(30)?;
     let table = Table::new(&cache, 10)?;
@@ -125,8 +132,13 @@ pub(crate) fn while_dying(f: impl FnOnce() -> Result) -> Result {
             table.replace(i, Alloc::Nolock);
             table.touch(Alloc::Nolock);
         }
+        free()?;
+        if moment == Moment::Ended {
+            return Err(EBUSY);
+        }
+        Ok(())
     };
-    cpu::while_dying(&last, f)?
+    cpu::on_the_way_down(moment, &last, f)?
 }
 
 /// The same while one allocation after the other fails, and all after it; and the creation of a

@@ -12,7 +12,7 @@ use kernel::{prelude::*, str::CString};
 pub(crate) struct Flags(u8);
 
 impl Flags {
-    const LETTERS: [u8; 6] = *b"pkosuc";
+    const LETTERS: [u8; 7] = *b"pkosuca";
 
     fn parse(text: &str) -> Self {
         let bit = |letter| Self::LETTERS.iter().position(|l| l == letter);
@@ -53,6 +53,11 @@ impl Flags {
         self.has(5)
     }
 
+    /// It exchanges a word if that still is what it was.
+    pub(crate) fn exchanges(self) -> bool {
+        self.has(6)
+    }
+
     /// The instruction before it puts breakpoints off.
     pub(crate) fn in_shadow(self) -> bool {
         self.has(3)
@@ -66,9 +71,21 @@ pub(crate) struct Function {
     pub(crate) insns: Range<usize>,
 }
 
+/// Where an instruction comes from, in the file: FILE:LINE of the source.
+type Source = Range<usize>;
+
+/// The number of the reason why an instruction may not be run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reason(u16);
+
 /// The code.
 pub(crate) struct Code {
     file: File,
+    /// Of each instruction, where the host found it.
+    sources: KVVec<Source>,
+    reasons: KVVec<Option<Reason>>,
+    /// The texts of reasons.
+    texts: KVVec<Range<usize>>,
     /// Addresses of instructions, in order of the file.
     pub(crate) insns: KVVec<usize>,
     /// What is known of each.
@@ -104,6 +121,9 @@ impl Code {
         let path = CString::try_from_fmt(fmt!("/modules/{}.insns", module))?;
         let mut code = Code {
             file: File::read(&path)?,
+            sources: KVVec::new(),
+            reasons: KVVec::new(),
+            texts: KVVec::new(),
             insns: KVVec::new(),
             flags: KVVec::new(),
             functions: KVVec::new(),
@@ -118,20 +138,21 @@ impl Code {
             let len = bytes[at..].iter().position(|&b| b == b'\n');
             let end = at + len.unwrap_or(bytes.len() - at);
             let line = core::str::from_utf8(&bytes[at..end]).map_err(|_| EINVAL)?;
-            let mut words = line.split(' ');
-            let (Some(sect), Some(offset), Some(_), Some(name), Some(flags)) = (
-                words.next(),
-                words.next(),
-                words.next(),
-                words.next(),
-                words.next(),
-            ) else {
-                return Err(EINVAL);
+            let in_file = |word: &str| {
+                let start = word.as_ptr().addr() - bytes.as_ptr().addr();
+                start..start + word.len()
             };
-            let offset = usize::from_str_radix(offset, 16).map_err(|_| EINVAL)?;
-            let name_end = end - flags.len() - 1;
-            let name_at = name_end - name.len()..name_end;
             at = end + 1;
+            if let Some((_, text)) = line.strip_prefix("# ").and_then(|l| l.split_once(' ')) {
+                code.texts.push(in_file(text), GFP_KERNEL)?;
+                continue;
+            }
+            let mut words = line.split(' ');
+            let mut word = || words.next().ok_or(EINVAL);
+            let (sect, offset, _, name, flags) = (word()?, word()?, word()?, word()?, word()?);
+            let (source, reason) = (word()?, word()?);
+            let offset = usize::from_str_radix(offset, 16).map_err(|_| EINVAL)?;
+            let name_at = in_file(name);
             // What stands between functions or blocks is never run; the code of init is gone, and
             // that of alternatives is copied from where it stands.
             if name == "-"
@@ -165,6 +186,9 @@ impl Code {
             }
             code.insns.push(start + offset, GFP_KERNEL)?;
             code.flags.push(Flags::parse(flags), GFP_KERNEL)?;
+            code.sources.push(in_file(source), GFP_KERNEL)?;
+            let reason = reason.parse().ok().map(Reason);
+            code.reasons.push(reason, GFP_KERNEL)?;
         }
         if module == "vmlinux" {
             // All in one section, of which one function is known.
@@ -195,6 +219,26 @@ impl Code {
             || self.lockless == Some(true) && flags.needs_rfc()
     }
 
+    fn text(&self, at: &Range<usize>) -> &str {
+        core::str::from_utf8(&self.file.bytes()[at.clone()]).unwrap_or("?")
+    }
+
+    /// FILE:LINE of the source, "-" where that is not known.
+    pub(crate) fn source(&self, insn: usize) -> &str {
+        self.text(&self.sources[insn])
+    }
+
+    /// Why `insn` may not be run, if there is a reason.
+    pub(crate) fn reason(&self, insn: usize) -> Option<Reason> {
+        self.reasons[insn]
+    }
+
+    /// All reasons and their texts.
+    pub(crate) fn reasons(&self) -> impl Iterator<Item = (Reason, &str)> {
+        let texts = self.texts.iter().enumerate();
+        texts.map(|(i, text)| (Reason(i as u16), self.text(text)))
+    }
+
     /// The instruction that starts at `address`.
     ///
     /// # Context
@@ -216,6 +260,6 @@ impl Code {
 
     /// The name of a function.
     pub(crate) fn name(&self, function: &Function) -> &str {
-        core::str::from_utf8(&self.file.bytes()[function.name.clone()]).unwrap_or("?")
+        self.text(&function.name)
     }
 }

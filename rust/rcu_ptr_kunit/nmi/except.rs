@@ -74,8 +74,66 @@ const IN_PART: [(&str, &str); 11] = [
 
 const FULL: &str = "its exit where the trace has no room for the line";
 
+const MEMORY: &str =
+    "memory that is not there: the tests' hook, which comes just before, says so in its place";
+const TRACED: &str = "its exit while the tracepoint is off, when it is not called";
+
 /// Part of the mangled name, how many instructions of the function may be left, and why they are.
-const LEFT: [(&str, usize, &str); 1] = [("trace_raw_output_rcu_ptr_", 8, FULL)];
+const LEFT: [(&str, usize, &str); 8] = [
+    ("trace_raw_output_rcu_ptr_", 8, FULL),
+    ("trace_event_raw_event_rcu_ptr_", 2, FULL),
+    ("rcu_ptr_shim_trace_", 1, TRACED),
+    ("rcu_ptr_shim_init_irq_work", 2, INIT),
+    (
+        "rcu_ptr_shim_warn_",
+        1,
+        "behind a warning, which is given once",
+    ),
+    ("6creates_0", 40, MEMORY),
+    ("13with_capacity", 6, MEMORY),
+    (
+        "5statsNtB4_6Counts2of",
+        7,
+        "its start for the case of no CPU at all",
+    ),
+];
+
+const DISABLED: &str = "a work item that is disabled, which none here is";
+
+/// A function of the kernel, how many of its instructions may be left, and why they are.
+const KERNEL: [(&str, usize, &str); 6] = [
+    ("queue_delayed_work_on", 8, DISABLED),
+    ("mod_delayed_work_on", 10, DISABLED),
+    (
+        "queue_rcu_work",
+        12,
+        "a work item that is disabled, which none here is, or that waits already",
+    ),
+    (
+        "hrtimer_start_range_ns",
+        18,
+        "a timer that moves to another CPU just then, that is no longer the first, or whose trace event \
+         is on",
+    ),
+    (
+        "irq_work_queue",
+        11,
+        "another context queues the item just then, or a task has become ready",
+    ),
+    (
+        "call_rcu",
+        92,
+        "callbacks in great numbers, without RCU watching, or for threads; a misuse that it warns of",
+    ),
+];
+
+/// What is known of function `name` of the kernel.
+pub(crate) fn of_kernel(name: &str) -> Option<Kind> {
+    KERNEL
+        .iter()
+        .find(|(known, ..)| *known == name)
+        .map(|&(_, most, reason)| Kind::Partly(reason, most))
+}
 
 /// What is known of function `name` of the core, with engine lockless loaded or not.
 pub(crate) fn of(name: &str, lockless: bool) -> Option<Kind> {

@@ -11,7 +11,7 @@
 
 use super::{
     actor::Actor,
-    code::{Code, Function},
+    code::{Code, Function, Reason},
     except::{self, Kind as Exception},
     storm,
 };
@@ -43,6 +43,10 @@ const ACTS: i64 = 16;
 /// hit yet, and others, without which nothing would come in between any more once all were.
 const WALK_ACTS: i64 = 256;
 const OTHER_ACTS: i64 = 64;
+/// In front of what exchanges a word if nobody has changed it: so many in a stage at each, as what one
+/// NMI does may not change that word, and so many in a group.
+const WINDOWS: i32 = 4;
+const WINDOW_ACTS: i64 = 128;
 /// Of the other steps, one in so many is such an NMI.
 const OTHERS: u64 = 12;
 
@@ -87,6 +91,8 @@ impl Marks {
     const WANTED: i32 = 2;
     /// One did.
     const HIT: i32 = 4;
+    /// NMIs that acted there though it was hit before, times this.
+    const AGAIN: i32 = 8;
 
     fn new(len: usize) -> Result<Self> {
         let mut marks = KVVec::with_capacity(len, GFP_KERNEL)?;
@@ -123,6 +129,18 @@ impl Marks {
             self.runs.fetch_add(1, Relaxed);
         }
         wanted
+    }
+
+    /// Whether an NMI may act there though it was hit before: [`WINDOWS`] times.
+    fn again(&self, insn: usize) -> bool {
+        self.marks.get(insn).is_some_and(|mark| {
+            let old = mark.load(Relaxed);
+            let left = old / Self::AGAIN < WINDOWS;
+            if left {
+                mark.store(old + Self::AGAIN, Relaxed);
+            }
+            left
+        })
     }
 
     fn has(&self, insn: usize, bit: i32) -> bool {
@@ -212,6 +230,8 @@ pub(crate) struct Sweep {
     states: KVVec<State>,
     /// By function, what is known to be out of reach.
     exceptions: KVVec<Option<Exception>>,
+    /// By function, whether it is in the sums and the report.
+    chosen: KVVec<bool>,
     pool: Pool,
     /// By CPU.
     places: KVVec<Place>,
@@ -253,8 +273,10 @@ pub(crate) struct Totals {
     pub(crate) unused: usize,
     /// Of the engine that is not loaded.
     pub(crate) other_engine: usize,
-    /// Out of reach for a reason that [`except`] has.
+    /// Out of reach for a reason that [`except`] or the host has.
     pub(crate) named: usize,
+    /// Of these, on branches that the host knows to be rare.
+    pub(crate) excused: usize,
     /// In functions that were never run, for no known reason.
     pub(crate) unreached: usize,
     /// On branches that were not taken.
@@ -276,6 +298,8 @@ enum Why {
     Unused,
     OtherEngine,
     Named(&'static str),
+    /// For a reason that the source is given.
+    Excused(Reason),
     Unreached,
     Branch,
 }
@@ -293,8 +317,14 @@ impl Sweep {
         }
         let mut exceptions = KVVec::with_capacity(code.functions.len(), GFP_KERNEL)?;
         for function in code.functions.iter() {
-            let exception = lockless.and_then(|l| except::of(code.name(function), l));
+            let name = code.name(function);
+            let exception =
+                lockless.map_or_else(|| except::of_kernel(name), |l| except::of(name, l));
             exceptions.push(exception, GFP_KERNEL)?;
+        }
+        let mut chosen = KVVec::with_capacity(code.functions.len(), GFP_KERNEL)?;
+        for _ in code.functions.iter() {
+            chosen.push(true, GFP_KERNEL)?;
         }
         let mut places = KVVec::new();
         for _ in 0..cpu::nr_ids() {
@@ -304,7 +334,8 @@ impl Sweep {
             code,
             states,
             exceptions,
-            pool: Pool::new((WALK_ACTS + OTHER_ACTS) as usize)?,
+            chosen,
+            pool: Pool::new((WALK_ACTS + OTHER_ACTS + WINDOW_ACTS) as usize)?,
             places,
             nmis: 0,
             groups: 0,
@@ -315,6 +346,19 @@ impl Sweep {
             sweep.code.choose_engine(lockless);
         }
         Ok(sweep)
+    }
+
+    /// Leaves all but some functions out of the sums and the report.
+    pub(crate) fn choose(&mut self, select: impl Fn(&str) -> bool) {
+        for (chosen, function) in self.chosen.iter_mut().zip(self.code.functions.iter()) {
+            *chosen = select(self.code.name(function));
+        }
+    }
+
+    /// Functions that are in the sums, and their numbers.
+    fn functions(&self) -> impl Iterator<Item = (usize, &Function)> {
+        let all = self.code.functions.iter().enumerate();
+        all.filter(|&(number, _)| self.chosen[number])
     }
 
     /// Instructions there are.
@@ -433,7 +477,8 @@ impl Sweep {
         marks: &Marks,
         tries: u32,
     ) -> Result<bool> {
-        let actor = Actor::new(&self.pool, Route::Nolock, 1, WALK_ACTS + OTHER_ACTS);
+        let most = WALK_ACTS + OTHER_ACTS + WINDOW_ACTS;
+        let actor = Actor::new(&self.pool, Route::Nolock, 1, most);
         let steps_seen = Atomic::<u64>::new(0);
         // In every other group: what an NMI does may keep the load from what it would do.
         let most = OTHER_ACTS * (self.groups % 2) as i64;
@@ -445,8 +490,15 @@ impl Sweep {
             let chosen = (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % OTHERS == 0;
             chosen && others.load(Relaxed) > 0 && others.fetch_sub(1, Relaxed) > 0
         };
+        let windows = Atomic::<i64>::new(WINDOW_ACTS);
         let places = &self.places;
         let code = &self.code;
+        let is_window = |insn: usize| {
+            code.flags[insn].exchanges()
+                && windows.load(Relaxed) > 0
+                && marks.again(insn)
+                && windows.fetch_sub(1, Relaxed) > 0
+        };
         let bored = Atomic::<usize>::new(0);
         let trail = |address, stack| {
             let steps = bored.load(Relaxed) + 1;
@@ -470,7 +522,7 @@ impl Sweep {
             };
             if marks.visit(insn, act) {
                 bored.store(0, Relaxed);
-            } else if is_other() {
+            } else if is_window(insn) || is_other() {
                 act();
             }
             true
@@ -729,6 +781,9 @@ impl Sweep {
             }
             _ => {}
         }
+        if let Some(reason) = self.code.reason(insn) {
+            return Some(Why::Excused(reason));
+        }
         Some(if all.any(|i| self.states[i] == State::Hit) {
             Why::Branch
         } else {
@@ -739,16 +794,18 @@ impl Sweep {
     /// The sums so far.
     pub(crate) fn totals(&self) -> Totals {
         let mut totals = Totals::default();
-        for (number, function) in self.code.functions.iter().enumerate() {
+        for (number, function) in self.functions() {
             for insn in function.insns.clone() {
                 totals.all += 1;
-                *match self.why(number, insn) {
+                let why = self.why(number, insn);
+                totals.excused += usize::from(matches!(why, Some(Why::Excused(_))));
+                *match why {
                     None => &mut totals.hit,
                     Some(Why::Refused) => &mut totals.refused,
                     Some(Why::Panics) => &mut totals.panics,
                     Some(Why::Unused) => &mut totals.unused,
                     Some(Why::OtherEngine) => &mut totals.other_engine,
-                    Some(Why::Named(_)) => &mut totals.named,
+                    Some(Why::Named(_) | Why::Excused(_)) => &mut totals.named,
                     Some(Why::Unreached) => &mut totals.unreached,
                     Some(Why::Branch) => &mut totals.branches,
                 } += 1;
@@ -764,7 +821,7 @@ impl Sweep {
 
     /// Says in the log what was not hit: by function, and by reason.
     pub(crate) fn report(&self) {
-        for (number, function) in self.code.functions.iter().enumerate() {
+        for (number, function) in self.functions() {
             let name = self.code.name(function);
             let all = function.insns.len();
             let count = |wanted: fn(Why) -> bool| {
@@ -780,6 +837,13 @@ impl Sweep {
                 (self.exceptions[number], named)
             {
                 pr_info!("sweep: {} of {} in {}: {}\n", named, all, name, reason);
+            }
+            for (reason, text) in self.code.reasons() {
+                let is = |&i: &usize| self.why(number, i) == Some(Why::Excused(reason));
+                let excused = function.insns.clone().filter(is).count();
+                if excused > 0 {
+                    pr_info!("sweep: {} of {} in {}: {}\n", excused, all, name, text);
+                }
             }
             if count(|w| w == Why::Unreached) > 0 {
                 pr_info!("sweep: never run by the load: {} ({})\n", name, all);
@@ -797,7 +861,8 @@ impl Sweep {
         }
     }
 
-    /// What of `function` was not hit: the offset of each first instruction, and how many there are.
+    /// What of `function` was not hit: the offset of each first instruction, how many there are, and
+    /// where the first comes from.
     fn report_runs(&self, number: usize, function: &Function) {
         let missed = |&insn: &usize| self.why(number, insn) == Some(Why::Branch);
         let mut insns = function.insns.clone();
@@ -805,9 +870,10 @@ impl Sweep {
             let next = (first..function.insns.end).find(|insn| !missed(insn));
             let end = next.unwrap_or(function.insns.end);
             pr_info!(
-                "sweep:   +{:#x}, {}\n",
+                "sweep:   +{:#x}, {}, {}\n",
                 self.offset(function, first),
-                end - first
+                end - first,
+                self.code.source(first)
             );
             insns = end..function.insns.end;
         }

@@ -8,7 +8,8 @@ use crate::{
     params::{self, Defaults},
     route::Route,
     sys::{
-        cache, core, cpu,
+        cache, core,
+        cpu::{self, Moment},
         mem::{self, Source},
         probes::Probes,
         text, thread, user,
@@ -45,6 +46,8 @@ pub(crate) enum Load {
     Refill,
     /// The events of every tracepoint, and their output.
     Trace,
+    /// Those that come rarely, by themselves.
+    RareTrace,
     /// What is plainly wrong, after the warning for it was given.
     Misuse,
     /// A CPU goes down and comes up.
@@ -71,7 +74,7 @@ pub(crate) struct Prepared {
 
 impl Drop for Prepared {
     fn drop(&mut self) {
-        if self.load == Load::Trace && events_off().is_err() {
+        if matches!(self.load, Load::Trace | Load::RareTrace) && events_off().is_err() {
             pr_err!("the tracepoints can't be turned off\n");
         }
     }
@@ -82,6 +85,14 @@ fn events_on() -> Result {
     user::sh(
         c"cd /sys/kernel/tracing && echo 64 >buffer_size_kb && \
           echo 1 >events/rcu_ptr/enable && echo >trace",
+    )
+}
+
+fn rare_events_on() -> Result {
+    user::sh(
+        c"cd /sys/kernel/tracing && echo 64 >buffer_size_kb && for e in batch_start batch_end refill \
+          shrink sheaf_wait sheaf_refill sheaf_drain sheaf_shrink; do \
+          echo 1 >events/rcu_ptr/rcu_ptr_$e/enable || exit; done && echo >trace",
     )
 }
 
@@ -103,7 +114,9 @@ impl Load {
             Self::Ready => Some(params::quick_drain()?),
             Self::Monitor => Some(params::quickest_drain()?),
             Self::List => Some(params::no_blocks()?),
-            Self::Refill | Self::Trace | Self::NoBlocks => Some(params::short_pause()?),
+            Self::Refill | Self::Trace | Self::RareTrace | Self::NoBlocks => {
+                Some(params::short_pause()?)
+            }
             _ => None,
         };
         let traced = !matches!(self, Self::Light | Self::Full | Self::List);
@@ -112,8 +125,10 @@ impl Load {
             _probes: traced.then(Probes::register).transpose()?,
             load: self,
         };
-        if self == Self::Trace {
-            events_on()?;
+        match self {
+            Self::Trace => events_on()?,
+            Self::RareTrace => rare_events_on()?,
+            _ => (),
         }
         Ok(prepared)
     }
@@ -132,6 +147,7 @@ impl Load {
             Self::Shrink => "shrinker",
             Self::Refill => "refills",
             Self::Trace => "tracepoints",
+            Self::RareTrace => "rare tracepoints",
             Self::Misuse => "misuse",
             Self::Hotplug => "hotplug",
             Self::NoBlocks => "no pages",
@@ -178,7 +194,10 @@ impl Load {
                 light_calls()?;
             }
             Self::Contend => contend(40, true)?,
-            Self::Files => return files(),
+            Self::Files => {
+                files()?;
+                heed()?;
+            }
             Self::Ready => {
                 light_calls()?;
                 thread::synchronize();
@@ -217,15 +236,28 @@ impl Load {
                 user::sh(c"echo >/sys/kernel/tracing/set_event_pid")?;
                 unseen?;
             }
+            Self::RareTrace => {
+                params::shrink()?;
+                free(Source::Kmalloc, 32, Route::Kvfree, 1100)?;
+                thread::sleep(20);
+                params::shrink()?;
+                core::barrier();
+                user::sh(c"cd /sys/kernel/tracing; cat trace >/dev/null; echo >trace")?;
+            }
             Self::Misuse => core::misuse(),
             Self::Hotplug => {
                 if let Some(cpu) = cpu::online().filter(|&c| c != 0).last() {
+                    let few = || free(Source::Kmalloc, 64, Route::Nolock, 4);
                     let busy = |_: i32| {
-                        let _ = free(Source::Kmalloc, 64, Route::Kvfree, 600)
-                            .and_then(|()| free(Source::Kmalloc, 64, Route::Nolock, 4));
+                        let _ = free(Source::Kmalloc, 64, Route::Kvfree, 600).and_then(|()| few());
                     };
                     thread::on_cpus(::core::iter::once(cpu), &busy, || ())?;
-                    let gone = cache_load::while_dying(|| {
+                    cache_load::on_the_way_down(Moment::Ended, &few, || {
+                        // It stays up.
+                        let _ = cpu::take_down(cpu);
+                        Ok(())
+                    })?;
+                    let gone = cache_load::on_the_way_down(Moment::Dying, &few, || {
                         cpu::take_down(cpu)?;
                         light_calls()?;
                         core::barrier();
@@ -373,6 +405,20 @@ fn files() -> Result {
     )
 }
 
+/// Monitors that sleep for long are told of a shorter interval.
+fn heed() -> Result {
+    let long = params::no_drain()?;
+    let few = |_: i32| {
+        let _ = free(Source::Kmalloc, 64, Route::Kvfree, 2);
+    };
+    thread::on_cpus(cpu::online(), &few, || ())?;
+    thread::sleep(10);
+    let quick = params::quick_drain()?;
+    thread::sleep(50);
+    drop((long, quick));
+    Ok(())
+}
+
 /// Every call when a page for a block is not to be had, or when the second isn't.
 fn no_blocks() -> Result {
     for nth in 1..3 {
@@ -380,7 +426,8 @@ fn no_blocks() -> Result {
         cache::fail_blocks(nth, u64::MAX);
         let freed = free(Source::Kmalloc, 64, Route::Mightsleep, 2)
             .and_then(|()| free(Source::Vmalloc, 4096, Route::Mightsleep, 1))
-            .and_then(|()| free(Source::Kmalloc, 32, Route::Kvfree, 600));
+            .and_then(|()| free(Source::Kmalloc, 32, Route::Kvfree, 600))
+            .and_then(|()| free(Source::Kmalloc, 32, Route::Nolock, 600));
         cpu::irqs_off(free_one_irqs_off);
         try_free(20);
         thread::sleep(5);

@@ -72,6 +72,8 @@ pub(crate) fn bring_up(cpu: i32) -> Result {
 pub(crate) enum Moment {
     /// It has just begun.
     Leaving,
+    /// The core lets no irq_work be queued any more; all else is as ever.
+    Ended,
     /// The threads of the CPU are parked, and interrupts still come.
     Parked,
     /// It has run its last irq_work and interrupts are off: what comes then otherwise are NMIs.
@@ -79,13 +81,14 @@ pub(crate) enum Moment {
 }
 
 impl Moment {
-    pub(crate) const ALL: [Self; 3] = [Self::Leaving, Self::Parked, Self::Dying];
+    pub(crate) const ALL: [Self; 4] = [Self::Leaving, Self::Ended, Self::Parked, Self::Dying];
 
     /// The first of the dynamic states on the way down, as it was registered last; or one of machines
     /// and hypervisors that are none of ours, just where it has to be.
     fn state(self) -> bindings::cpuhp_state {
         match self {
             Self::Leaving => bindings::cpuhp_state_CPUHP_AP_ONLINE_DYN,
+            Self::Ended => bindings::cpuhp_state_CPUHP_AP_PERF_S390_CF_ONLINE,
             Self::Parked => bindings::cpuhp_state_CPUHP_AP_HYPERV_ONLINE,
             Self::Dying => bindings::cpuhp_state_CPUHP_AP_IRQ_MIPS_GIC_STARTING,
         }
@@ -132,19 +135,6 @@ pub(crate) fn on_the_way_down<R>(
     // SAFETY: Set up above.
     unsafe { bindings::__cpuhp_remove_state(state, false) };
     Ok(ret)
-}
-
-/// [`on_the_way_down()`] for a CPU that is dying.
-///
-/// # Context
-///
-/// May sleep. One caller at a time.
-pub(crate) fn while_dying<R>(body: &(dyn Fn() + Sync), f: impl FnOnce() -> R) -> Result<R> {
-    let body = || {
-        body();
-        Ok(())
-    };
-    on_the_way_down(Moment::Dying, &body, f)
 }
 
 extern "C" fn on_the_way(_cpu: c_uint) -> c_int {
