@@ -28,7 +28,7 @@ const FAST: &str = "the common path of engine lockless";
 const DEBUG: &str = "runs with debugobjects or kmemleak only";
 
 /// Part of the mangled name, and why the function is never run while there are users.
-const NEVER: [(&str, &str); 20] = [
+const NEVER: [(&str, &str); 21] = [
     ("6params13choose_engine", INIT),
     ("3rfcNtB4_3Rfc5start", INIT),
     ("8locklessNtB4_8Lockless5start", INIT),
@@ -49,6 +49,10 @@ const NEVER: [(&str, &str); 20] = [
     ("perf_trace_rcu_ptr_", PERF),
     ("5batch4leak", BUG),
     ("rcu_ptr_shim_warn_early", BUG),
+    (
+        "rcu_ptr_shim_cpu_dying",
+        "runs on a CPU that can be interrupted no more, and in NMI",
+    ),
 ];
 
 /// Part of the mangled name, and why parts of the function may not be run.
@@ -74,12 +78,14 @@ const IN_PART: [(&str, &str); 11] = [
 
 const FULL: &str = "its exit where the trace has no room for the line";
 
+const NULL: &str =
+    "an object that is NULL, which the header's macros look for, or no kernel address";
 const MEMORY: &str =
     "memory that is not there: the tests' hook, which comes just before, says so in its place";
 const TRACED: &str = "its exit while the tracepoint is off, when it is not called";
 
 /// Part of the mangled name, how many instructions of the function may be left, and why they are.
-const LEFT: [(&str, usize, &str); 8] = [
+const LEFT: [(&str, usize, &str); 10] = [
     ("trace_raw_output_rcu_ptr_", 8, FULL),
     ("trace_event_raw_event_rcu_ptr_", 2, FULL),
     ("rcu_ptr_shim_trace_", 1, TRACED),
@@ -89,6 +95,8 @@ const LEFT: [(&str, usize, &str); 8] = [
         1,
         "behind a warning, which is given once",
     ),
+    ("rcu_ptr_rs_kfree_nolock", 1, NULL),
+    ("rcu_ptr_rs_kvfree_mightsleep", 6, NULL),
     ("6creates_0", 40, MEMORY),
     ("13with_capacity", 6, MEMORY),
     (

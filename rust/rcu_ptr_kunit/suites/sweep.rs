@@ -290,6 +290,7 @@ mod tests {
                 Users::Here,
                 selected,
             )?;
+            sweep(&[Load::Refill], Users::Here, |name| name.contains("refill"))?;
         }
         Ok(())
     }
