@@ -78,6 +78,11 @@ const IN_PART: [(&str, &str); 11] = [
 
 const FULL: &str = "its exit where the trace has no room for the line";
 
+const BARN: &str =
+    "the place of this CPU is taken and the barn's lock too, or the barn is full: by chance";
+const NMI: &str =
+    "its way in contexts that interrupt others, NMI above all, where breakpoints are off";
+const EMPTY: &str = "a chain of no cache, which nobody hands over";
 const NULL: &str =
     "an object that is NULL, which the header's macros look for, or no kernel address";
 const MEMORY: &str =
@@ -85,7 +90,7 @@ const MEMORY: &str =
 const TRACED: &str = "its exit while the tracepoint is off, when it is not called";
 
 /// Part of the mangled name, how many instructions of the function may be left, and why they are.
-const LEFT: [(&str, usize, &str); 10] = [
+const LEFT: [(&str, usize, &str); 16] = [
     ("trace_raw_output_rcu_ptr_", 8, FULL),
     ("trace_event_raw_event_rcu_ptr_", 2, FULL),
     ("rcu_ptr_shim_trace_", 1, TRACED),
@@ -97,6 +102,12 @@ const LEFT: [(&str, usize, &str); 10] = [
     ),
     ("rcu_ptr_rs_kfree_nolock", 1, NULL),
     ("rcu_ptr_rs_kvfree_mightsleep", 6, NULL),
+    ("5sheaf5alloc4slow", 16, BARN),
+    ("5sheaf4free4slow", 24, BARN),
+    ("8exchange3Cpu8put_full", 14, NMI),
+    ("8exchange3Cpu9put_empty", 14, NMI),
+    ("7reclaimNtB2_5Ready", 8, EMPTY),
+    ("12rcu_callback5entry", 1, EMPTY),
     ("6creates_0", 40, MEMORY),
     ("13with_capacity", 6, MEMORY),
     (
