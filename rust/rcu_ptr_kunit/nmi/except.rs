@@ -78,6 +78,8 @@ const IN_PART: [(&str, &str); 11] = [
 
 const FULL: &str = "its exit where the trace has no room for the line";
 
+const LOOP: &str = "a loop that finds nothing, or whose lock another task has just then";
+const RESCHED: &str = "a task has become ready, or the CPU is on its way down, just then";
 const BARN: &str =
     "the place of this CPU is taken and the barn's lock too, or the barn is full: by chance";
 const NMI: &str =
@@ -90,7 +92,7 @@ const MEMORY: &str =
 const TRACED: &str = "its exit while the tracepoint is off, when it is not called";
 
 /// Part of the mangled name, how many instructions of the function may be left, and why they are.
-const LEFT: [(&str, usize, &str); 16] = [
+const LEFT: [(&str, usize, &str); 32] = [
     ("trace_raw_output_rcu_ptr_", 8, FULL),
     ("trace_event_raw_event_rcu_ptr_", 2, FULL),
     ("rcu_ptr_shim_trace_", 1, TRACED),
@@ -108,6 +110,26 @@ const LEFT: [(&str, usize, &str); 16] = [
     ("8exchange3Cpu9put_empty", 14, NMI),
     ("7reclaimNtB2_5Ready", 8, EMPTY),
     ("12rcu_callback5entry", 1, EMPTY),
+    (
+        "11RefillTimer",
+        6,
+        "a refill put off for longer than a load takes",
+    ),
+    ("rcu_ptr_shim_current_block", 4, INIT),
+    ("rcu_ptr_shim_is_vmalloc", 4, "addresses with tags only"),
+    ("rcu_ptr_rs_param_set", 2, "text that nobody writes here"),
+    ("rcu_ptr_rs_cache_create", 5, MEMORY),
+    ("6Shrink5count", 4, LOOP),
+    ("6Shrink4scan", 5, LOOP),
+    ("5stats4show", 3, LOOP),
+    ("8lockless5batch7collect", 2, LOOP),
+    ("12MonitorTimer", 2, LOOP),
+    ("10RefillWork", 2, LOOP),
+    ("11slow_nolock", 8, BARN),
+    ("8lockless6insert5close", 4, RESCHED),
+    ("3api6refuse", 2, RESCHED),
+    ("14insert_or_link", 5, RESCHED),
+    ("rcu_ptr_shim_preempt_check", 1, RESCHED),
     ("6creates_0", 40, MEMORY),
     ("13with_capacity", 6, MEMORY),
     (

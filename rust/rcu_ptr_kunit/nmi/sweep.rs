@@ -774,8 +774,9 @@ impl Sweep {
         match self.exceptions[number] {
             Some(Exception::Named(reason, _)) => return Some(Why::Named(reason)),
             Some(Exception::Partly(reason, most)) => {
-                let open = all.clone().filter(|&i| self.is_open(number, i)).count();
-                if open <= most {
+                let is_open = |&i: &usize| self.is_open(number, i) && self.code.reason(i).is_none();
+                let open = all.clone().filter(is_open).count();
+                if open <= most && self.code.reason(insn).is_none() {
                     return Some(Why::Named(reason));
                 }
             }
