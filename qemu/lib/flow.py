@@ -22,6 +22,7 @@ KEYS = ("rcu_ptr_lockless_key",)
 
 PANIC = re.compile(r"9panicking|panic_(?:fmt|bounds_check|const)|\b(?:rust_)?panic\b|"
                    r"__stack_chk_fail|rust_begin_unwind|unwrap_failed|slice_\w+_fail")
+PREFIXES = ("lock", "rep", "repe", "repne", "repz", "repnz", "notrack", "data16", "rex64")
 _TARGET = re.compile(r"0x([0-9a-f]+)(?:\s|$)")
 _END = re.compile(r"(?:j\w+|ret\w*|ud1\w*|ud2|b|b\.\w+|br|cbn?z|tbn?z|ret|eret|brk|iret\w*)$")
 _NEVER_NEXT = re.compile(r"(?:jmp\w*|ret\w*|ud2|b|br|eret|iret\w*)$")
@@ -49,7 +50,7 @@ class Insn:
     def mnemonic(self):
         """The first word, prefixes aside."""
         words = self.text.split()
-        while len(words) > 1 and words[0] in ("lock", "rep", "repe", "repne", "notrack", "data16"):
+        while len(words) > 1 and words[0] in PREFIXES:
             words.pop(0)
         return words[0] if words else ""
 

@@ -19,12 +19,14 @@ import subprocess
 from . import flow, source, unswept
 from .errors import SetupError
 
+# Between sections, for addresses: in a module that is not loaded they all begin at 0.
+APART = 1 << 28
 SECTION = re.compile(r"^Disassembly of section (\S+):$")
 INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+([0-9a-f]{2,}(?: [0-9a-f]{2,})*)\s*(?:\t(.*)|$)")
 RELOCATION = re.compile(r"^\s*[0-9a-f]+:\s+R_\w+\s+(\S+)")
-PREFIXES = ("lock", "rep", "repe", "repne", "repz", "repnz", "notrack", "data16", "rex64")
 SHT_SYMTAB = 2
 SHT_RELA = 4
+SHF_EXECINSTR = 4
 STT_SECTION = 3
 STT_FUNC = 2
 SHN_LORESERVE = 0xff00
@@ -43,6 +45,7 @@ class _Elf:
             raise SetupError(f"{path} is not a 64-bit little-endian ELF file")
         offset, = struct.unpack_from("<Q", self._data, 40)
         size, count, names = struct.unpack_from("<HHH", self._data, 58)
+        self._table, self._entry = offset, size
         self._sections = [struct.unpack_from("<IIQQQQIIQQ", self._data, offset + i * size)
                           for i in range(count)]
         table = self._sections[names][4]
@@ -51,6 +54,16 @@ class _Elf:
 
     def _string(self, at):
         return self._data[at:self._data.index(b"\0", at)].decode()
+
+    def set_apart(self):
+        """A copy of the file, in which each section of code has addresses of its own, and where each
+        begins, by its name."""
+        data, bases = bytearray(self._data), {}
+        for i, (name, section) in enumerate(zip(self.names, self._sections)):
+            if section[2] & SHF_EXECINSTR:
+                bases[name] = len(bases) * APART
+                struct.pack_into("<Q", data, self._table + i * self._entry + 16, bases[name])
+        return data, bases
 
     def references(self):
         """What relocations outside of sections about code refer to: from where, to where, each as
@@ -114,7 +127,7 @@ def parse(text, functions, addresses, look_up=None, reasons=None):
         length = len(match.group(2).replace(" ", "")) // 2
         while at < len(spans) and spans[at][1] <= address:
             at += 1
-        if found and found[-1][3].text in PREFIXES:
+        if found and found[-1][3].text in flow.PREFIXES:
             # Shown apart from its instruction, which is no boundary.
             found[-1][3].length += length
             found[-1][3].text += f" {(match.group(3) or '').strip()}"
@@ -185,7 +198,7 @@ def generate(objdump, path, functions=()):
     if done.returncode:
         raise SetupError(f"{objdump} can't read {path}: {done.stderr.strip()}")
     reasons = None if functions else unswept.Reasons.of_tree()
-    look_up = None if functions else lambda places: source.look_up(objdump, path, places)
+    look_up = None if functions else lambda places: source.look_up(objdump, path, *elf.set_apart(), places)
     lines = parse(done.stdout, elf.functions(), elf.addresses, look_up, reasons)
     missing = set(functions) - {line.split()[3] for line in lines}
     if missing:

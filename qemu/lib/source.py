@@ -3,31 +3,12 @@
 
 import os
 import pathlib
-import struct
 import subprocess
 import tempfile
 
 from .errors import SetupError
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-SHF_EXECINSTR = 4
-# Between sections, for addresses: in a module that is not loaded they all begin at 0.
-APART = 1 << 28
-
-
-def _set_apart(data):
-    """Gives each section of code addresses of its own. Returns them by the section's name."""
-    table, = struct.unpack_from("<Q", data, 40)
-    size, count, names = struct.unpack_from("<HHH", data, 58)
-    headers = [struct.unpack_from("<IIQQQQ", data, table + i * size) for i in range(count)]
-    found = {}
-    for i, (name, _, flags, *_) in enumerate(headers):
-        if flags & SHF_EXECINSTR:
-            at = headers[names][4] + name
-            base = len(found) * APART
-            found[bytes(data[at:data.index(b"\0", at)]).decode()] = base
-            struct.pack_into("<Q", data, table + i * size + 16, base)
-    return found
 
 
 def _frames(lines):
@@ -42,13 +23,11 @@ def _frames(lines):
     return found
 
 
-def look_up(objdump, path, places):
+def look_up(objdump, path, data, bases, places):
     """The source lines of instructions, each as (section, offset): by those, the (file, line) of the
-    calls that it is in, innermost first."""
+    calls that it is in, innermost first. data: the file, with sections that begin at bases."""
     folder, name = os.path.split(objdump)
     program = os.path.join(folder, name.replace("objdump", "symbolizer"))
-    data = bytearray(path.read_bytes())
-    bases = _set_apart(data)
     known = [place for place in places if place[0] in bases]
     asked = "".join(f"{bases[section] + offset:#x}\n" for section, offset in known)
     with tempfile.NamedTemporaryFile(suffix=".ko") as copy:

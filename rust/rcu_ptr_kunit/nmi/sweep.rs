@@ -839,7 +839,8 @@ impl Sweep {
             {
                 pr_info!("sweep: {} of {} in {}: {}\n", named, all, name, reason);
             }
-            for (reason, text) in self.code.reasons() {
+            let some = count(|w| matches!(w, Why::Excused(_))) > 0;
+            for (reason, text) in self.code.reasons().filter(|_| some) {
                 let is = |&i: &usize| self.why(number, i) == Some(Why::Excused(reason));
                 let excused = function.insns.clone().filter(is).count();
                 if excused > 0 {
