@@ -29,6 +29,9 @@ def kernel_args(scenario):
         "printk.devkmsg=on",
         "panic=-1",
         "oops=panic",
+        # For guests that share two CPUs with a build: soft lockups from 60 s on, hard ones from 30.
+        "watchdog_thresh=30",
+        "workqueue.watchdog_thresh=60",
         "kunit.enable=1",
         "kunit.autorun=1",
         # Leaves the kernel's own suites out.

@@ -14,6 +14,7 @@ build program bison bison
 build program bc bc
 build program perl perl
 build program xz xz-utils
+build program ccache ccache
 build header libelf.h libelf-dev
 build header openssl/opensslv.h libssl-dev
 build file /etc/ssl/certs/ca-certificates.crt ca-certificates
