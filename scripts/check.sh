@@ -8,7 +8,7 @@
 # shellcheck source=scripts/lib/all.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 
-CHECKS=(format spdx shell python runner mutants host checkpatch modules clippy rustdoc inplace external)
+CHECKS=(format spdx shell python runner mutants host litmus checkpatch modules clippy rustdoc inplace external)
 
 # files PATTERN...: tracked and new files of ours
 files()
@@ -93,6 +93,12 @@ check_host()
 	# The same files under loom: another build, as its types work inside of a model only.
 	(cd host && RUSTC=$RUSTC RUSTDOC=$RUSTDOC RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
 		"$CARGO" test --locked --release)
+}
+
+check_litmus()
+{
+	some 'host/litmus/C-*.litmus'
+	host/litmus/run.sh "$KSRC_OF_CHECK"
 }
 
 # checkpatch.accept: FILE TYPE REASON per line; one that matches nothing is a failure

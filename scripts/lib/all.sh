@@ -5,7 +5,7 @@
 
 # shellcheck source=scripts/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-for part in apt toolchain need source kernel modules; do
+for part in apt toolchain need source kernel modules herd; do
 	# shellcheck source=/dev/null
 	source "$ROOT/scripts/lib/$part.sh"
 done
