@@ -3,7 +3,7 @@
 # For people: 'make help'. Kbuild reads Kbuild, not this file.
 
 .DEFAULT_GOAL := modules
-.PHONY: all modules run test sweep mutants bench check clean distclean kernel rust-analyzer rustfmt env help
+.PHONY: all modules run test test-all sweep mutants bench check clean distclean kernel rust-analyzer rustfmt env help
 
 # Every script parallelises by itself.
 .NOTPARALLEL:
@@ -17,7 +17,9 @@ help:
 #:
 #:   make run             boot a kernel with the modules, run the self-tests and a
 #:                        short demonstration; sets up everything that is missing
-#:   make test            the whole suite over the scenarios of qemu/configs/CFLIST
+#:   make test            every suite on BASE and the most telling on DEBUG, sweeps and
+#:                        storms in a short form: some ten minutes
+#:   make test-all        everything at full length, on every scenario, and the mutants
 #:   make sweep FUNC=NAME[,NAME] [MODULE=NAME] [CMD='COMMAND'] [SCENARIO=BASE]
 #:                        an NMI at every instruction of these functions of a module or
 #:                        of vmlinux; docs/testing.md says how to use it for other code
@@ -60,8 +62,14 @@ all: modules
 modules:
 	@scripts/modules.sh
 
-run test:
+run:
 	@scripts/qemu.sh $@
+
+test:
+	@scripts/test.sh $@
+
+test-all:
+	@scripts/test-all.sh
 
 sweep:
 	@FUNC='$(FUNC)' MODULE='$(MODULE)' CMD='$(CMD)' ENGINE='$(ENGINE)' SCENARIO='$(SCENARIO)' \

@@ -3,15 +3,20 @@
 """Breaks the modules on purpose, one patch of qemu/mutants/ at a time, and says whether the tests
 notice: lib/mutant.py tells what a patch says of itself.
 
-The patches are applied to a copy of the tree, out/mutants/tree, so the tree may be dirty. Before
-them comes the control: the same tests over the unchanged modules have to pass. stdout is KTAP, its
-last line 'N passed, N failed, N skipped'; a mutant that nobody caught has failed. Logs of builds
-and boots are in out/mutants/NAME/.
+The patches are applied to a copy of the tree, out/mutants/tree, so the tree may be dirty. Several
+mutants share a guest, each with a set of modules; the last set is the control: the same tests over
+the unchanged modules, which have to pass, as proof that no mutant has wrecked the guest. What is
+not caught there is tried again, in a guest of its own. stdout is KTAP, its last line 'N passed, N
+failed, N skipped'; a mutant that nobody caught has failed. Logs of builds and boots are in
+out/mutants/NAME/.
+
+With --scenario - the scenarios come on stdin, a line each, as soon as they are built.
 
 Exit codes: 0 all caught, 1 not all, 2 set-up or usage.
 """
 
 import argparse
+import concurrent.futures
 import fcntl
 import filecmp
 import fnmatch
@@ -24,8 +29,8 @@ import sys
 import time
 import types
 
-from lib import mutant as mutants
 from lib import report
+from lib import mutant as mutants
 from lib.errors import SetupError, guarded
 from lib.mutant import Mutant
 from lib.plan import Plan, scenario_names
@@ -38,8 +43,14 @@ ROOT = HERE.parent
 PATCHES = HERE / "mutants"
 # What the modules are built from.
 SOURCES = ("Kbuild", "rust", "include")
-# For a boot, where a mutant does not say.
+# What commands on the host need.
+HOST_SOURCES = ("*.md", "Makefile", "docs", "host", "qemu", "scripts", *SOURCES)
+# For the tests of a mutant, where it does not say.
 SECONDS = 120
+# Mutants that share a guest.
+BATCH = 6
+# What --until reckons with.
+MUTANT_SECONDS = 90
 
 
 def _arguments():
@@ -47,11 +58,16 @@ def _arguments():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="mutants, globs; otherwise all")
     parser.add_argument("--check", action="store_true",
-                        help="only see whether all patches are complete and apply")
+                        help="only see whether all patches are complete, apply, and name tests that "
+                             "there are")
+    parser.add_argument("--always", action="store_true", help="those whose header says so")
+    parser.add_argument("--not-always", action="store_true", help="the others")
+    parser.add_argument("--until", type=float, metavar="EPOCH",
+                        help="what would not have ended by then is left out, and named")
     parser.add_argument("--list-scenarios", action="store_true",
                         help="only print the scenarios that the mutants need")
     parser.add_argument("--scenario", action="append", default=[], metavar="NAME:KDIR:BUSYBOX",
-                        help="kernel build and the guest's busybox; repeatable")
+                        help="kernel build and the guest's busybox; repeatable; - for stdin")
     parser.add_argument("--make-arg", action="append", default=[], metavar="NAME=VALUE",
                         help="for the make that builds the modules; repeatable")
     parser.add_argument("--objdump", default="llvm-objdump", metavar="PROGRAM")
@@ -59,7 +75,8 @@ def _arguments():
     return parser.parse_args()
 
 
-def _load(globs):
+def _load(args):
+    globs = args.names
     paths = sorted(PATCHES.glob("*.patch"))
     if not paths:
         raise SetupError(f"there are no patches in {PATCHES}")
@@ -69,6 +86,8 @@ def _load(globs):
             raise SetupError(f"there is no mutant '{glob}'; there are: "
                              f"{', '.join(mutant.name for mutant in found)}")
     found = [m for m in found if not globs or any(fnmatch.fnmatchcase(m.name, g) for g in globs)]
+    found = [m for m in found if m.always or not args.always]
+    found = [m for m in found if not m.always or not args.not_always]
     for mutant in found:
         for name in mutant.scenarios:
             if name not in scenario_names():
@@ -90,10 +109,17 @@ def _check(found):
     bad = 0
     for mutant in found:
         why = _apply(mutant, ROOT, "--check")
+        unknown = mutant.unknown()
+        bad += bool(why or unknown)
         if why:
-            bad += 1
             print(f"{mutant.name}.patch does not apply any more: bring it up to date\n{why}")
-    print(f"{len(found) - bad} of {len(found)} mutants apply")
+        for text in unknown:
+            print(f"{mutant.name}.patch: {text}")
+    for kind in ("rfc", "lockless", "sheaf", "runner"):
+        if not any(m.always and m.name.startswith(kind) for m in found):
+            print(f"no mutant {kind}-* says 'always': .ci/run would not try one")
+            bad += 1
+    print(f"{len(found) - bad} of {len(found)} mutants apply and name their tests")
     return 1 if bad else 0
 
 
@@ -109,20 +135,23 @@ def _make_same(source, copy, names):
             path.unlink()
 
 
-class Tree:
-    """A copy of the modules' sources that is broken and mended again, and built in their place."""
+def _listed(sources):
+    """What git knows of these, and what is new."""
+    done = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--",
+                           *sources], cwd=ROOT, capture_output=True, text=True, check=True)
+    return {name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()}
 
-    def __init__(self, out, make_args):
-        self.folder = out / "tree"
+
+class Tree:
+    """A copy of the sources that is broken and mended again, and built in their place."""
+
+    def __init__(self, out, make_args, sources=SOURCES, name="tree"):
+        self.folder = out / name
         self._out = out
         self._make_args = make_args
         # As they are now: whoever works on them meanwhile is no mutant.
-        self._clean = out / "clean"
-        listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others",
-                                 "--exclude-standard", "--", *SOURCES],
-                                cwd=ROOT, capture_output=True, text=True, check=True)
-        self._names = {name for name in listed.stdout.split("\0")
-                       if name and (ROOT / name).is_file()}
+        self._clean = out / f"{name}.clean"
+        self._names = _listed(sources)
         _make_same(ROOT, self._clean, self._names)
 
     def refresh(self):
@@ -130,7 +159,7 @@ class Tree:
         _make_same(self._clean, self.folder, self._names)
 
     def build(self, scenario, kdir, log):
-        """Builds the modules. Returns where they are, or None if they can't be built."""
+        """Builds the modules. Returns {name: content}, or None if they can't be built."""
         moddir = self._out / f"build-{scenario}"
         moddir.mkdir(parents=True, exist_ok=True)
         arch = "arm64" if "CONFIG_ARM64=y\n" in (kdir / ".config").read_text() else "x86_64"
@@ -141,7 +170,62 @@ class Tree:
                                    "modules"],
                                   stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
                                   check=False)
-        return moddir if done.returncode == 0 else None
+        if done.returncode:
+            return None
+        return {path.name: path.read_bytes() for path in moddir.rglob("rcu_ptr*.ko")}
+
+
+class Job:
+    """A mutant in a scenario, or on the host."""
+
+    def __init__(self, mutant, scenario, many):
+        self.mutant = mutant
+        self.scenario = scenario
+        self.name = mutant.name + (f".{scenario}" if many else "")
+        self.modules = None
+        # (comment, problems), when it is judged.
+        self.result = None
+
+
+class Guest:
+    """Boots a scenario with sets of modules."""
+
+    def __init__(self, spec, out, args, detector):
+        self.name, self._kdir, self._busybox = spec.split(":")
+        self.kdir = pathlib.Path(self._kdir)
+        self._out = out
+        self._args = args
+        self._detector = detector
+
+    def boot(self, sets, name, seconds, boot=()):
+        """Boots with sets of modules, as (modules, plan text). Returns (verdict, lines of the log) of
+        each, and the run."""
+        folder = self._out / name / "modules"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for module, content in sets[0][0].items():
+            (folder / module).write_bytes(content)
+        scen = Scenario(f"{self.name}:{self._kdir}:{folder}:{self._busybox}")
+        scen.boot = [*scen.boot, *boot]
+        text = sets[0][1]
+        extra = []
+        if len(sets) > 1:
+            text = "".join(f"for set{i}\nmodules {{}}\n{plan}done\n" for i, (_, plan) in enumerate(sets))
+            extra = [(f"sets/set{i}/{module}", content) for i, (modules, _) in enumerate(sets)
+                     for module, content in modules.items()]
+        seconds = self._args.timeout or seconds * (SLOW if scen.slow else 1)
+        how = types.SimpleNamespace(out=self._out / name, objdump=self._args.objdump, smp=None,
+                                    mem=None, timeout=seconds, verb="test", keep=False)
+        plan = Plan(text, name, (scen.name, scen.arch))
+        if "DEBUG_KMEMLEAK" not in scen.options:
+            plan.drop("kmemleak")
+        run = Run(scen, plan, [], self._detector, how, extra=extra)
+        verdict = run.go()
+        shutil.rmtree(folder, ignore_errors=True)
+        texts = mutants.texts_of((run.folder / "console.log").read_bytes())
+        if len(sets) == 1:
+            return [(verdict, texts)], run
+        return [mutants.part(verdict, texts, plan, f"set{i}") for i in range(len(sets))], run
 
 
 class Session:
@@ -151,15 +235,19 @@ class Session:
         self._args = args
         self._out = out
         self._tree = Tree(out, args.make_arg)
-        self._kernels = dict(spec.split(":", 1) for spec in args.scenario)
         self._number = 0
         self._good = {}
-        self.passed = self.failed = 0
+        self.passed = self.failed = self.skipped = 0
         lists = [(HERE / f"splat-{name}.txt").read_text(encoding="utf-8")
                  for name in ("deny", "allow")]
         self._detector = Detector(*lists)
 
-    def _say(self, name, comment, problems=(), folder=None):
+    def guest(self, spec):
+        """A scenario's."""
+        return Guest(spec, self._out, self._args, self._detector)
+
+    def say(self, name, comment, problems=(), folder=None):
+        """The line of a result."""
         self._number += 1
         ok = not problems
         self.passed, self.failed = self.passed + ok, self.failed + (not ok)
@@ -170,73 +258,164 @@ class Session:
             print(f"# logs: {folder}")
         print(f"{'ok' if ok else 'not ok'} {self._number} {name} # {comment}", flush=True)
 
-    def failed_control(self, name):
-        """A mutant that can't be tried."""
-        self._say(name, "ERROR not tried: the control failed", ["see the control"])
+    def left_out(self, name):
+        """A mutant that there is no time for."""
+        self._number += 1
+        self.skipped += 1
+        print(f"ok {self._number} {name} # SKIP no time", flush=True)
 
-    def _boot(self, scenario, plan_text, name, timeout=None, boot=()):
-        kdir, busybox = self._kernels[scenario].split(":")
-        scen = Scenario(f"{scenario}:{kdir}:{self._out / f'build-{scenario}'}:{busybox}")
-        scen.boot = [*scen.boot, *boot]
-        seconds = self._args.timeout or (timeout or SECONDS) * (SLOW if scen.slow else 1)
-        how = types.SimpleNamespace(out=self._out / name, objdump=self._args.objdump, smp=None,
-                                    mem=None, timeout=seconds, verb="test", keep=False)
-        plan = Plan(plan_text, name, (scen.name, scen.arch))
-        if "DEBUG_KMEMLEAK" not in scen.options:
-            plan.drop("kmemleak")
-        run = Run(scen, plan, [], self._detector, how)
-        return run.go(), run
+    def late(self, seconds):
+        """Whether there is no time for what takes so long."""
+        return self._args.until and time.time() + seconds > self._args.until
 
-    def _modules(self, scenario):
-        return {path.name: path.read_bytes()
-                for path in (self._out / f"build-{scenario}").rglob("rcu_ptr*.ko")}
-
-    def _build(self, scenario, log):
-        kdir = pathlib.Path(self._kernels[scenario].split(":")[0])
-        return self._tree.build(scenario, kdir, log)
-
-    def control(self, scenario, found):
-        """The unchanged modules, each plan once. Returns whether they are any good."""
-        started = time.monotonic()
-        name = f"control.{scenario}"
+    def build(self, job, guest):
+        """Builds a mutant's modules. Returns what is wrong."""
         self._tree.refresh()
-        log = self._out / name / "build.log"
-        if not self._build(scenario, log):
-            self._say(name, "the modules can't be built", [f"log: {log}"])
-            return False
-        self._good[scenario] = self._modules(scenario)
-        plans = list(dict.fromkeys(mutant.plan for mutant in found))
-        seconds = sum({m.plan: m.timeout or SECONDS for m in found}.values())
-        verdict, run = self._boot(scenario, "".join(plans), name, seconds)
-        problems = mutants.judge_control(found, verdict)
-        self._say(name, f"{len(plans)} plans over the unchanged modules "
-                        f"({time.monotonic() - started:.0f} s)", problems, run.folder)
+        why = _apply(job.mutant, self._tree.folder)
+        if why:
+            return ["the patch does not apply", why]
+        log = self._out / job.name / "build.log"
+        job.modules = self._tree.build(guest.name, guest.kdir, log)
+        if job.modules is None:
+            return ["it can't be built", f"log: {log}"]
+        if job.modules == self._good[guest.name]:
+            return ["the modules are those of the unchanged tree", f"log: {log}"]
+        return []
+
+    def build_control(self, guest):
+        """Builds the unchanged modules. Returns whether that worked."""
+        self._tree.refresh()
+        log = self._out / f"control.{guest.name}" / "build.log"
+        self._good[guest.name] = self._tree.build(guest.name, guest.kdir, log)
+        return self._good[guest.name] is not None
+
+    def judge(self, job, verdict, texts, run, where):
+        """Says of a mutant whether it was caught. With `where` '' it is tried again if not."""
+        caught, problems = job.mutant.judge(verdict, texts, self._detector)
+        if not problems:
+            self.say(job.name, f"caught by {', '.join(caught)} ({job.scenario}{where})")
+        elif not where:
+            self.say(job.name, f"NOT CAUGHT ({job.scenario})", [*job.mutant.what, *problems],
+                     run.folder)
+        return not problems or not where
+
+    def batch(self, guest, jobs):
+        """Some mutants in one guest, and the control. Returns those that need one of their own."""
+        plans = list(dict.fromkeys(job.mutant.plan for job in jobs))
+        sets = [(job.modules, job.mutant.plan) for job in jobs]
+        sets.append((self._good[guest.name], "".join(plans)))
+        name = f"batch.{guest.name}.{jobs[0].name}"
+        parts, run = guest.boot(sets, name, SECONDS * (len(jobs) + 1))
+        problems = mutants.judge_control([job.mutant for job in jobs], parts[-1][0])
+        if problems or not parts[-1][0].suites[0].passed():
+            print(f"# in {run.folder} the control failed: each of the mutants gets a guest of its own",
+                  flush=True)
+            return jobs
+        return [job for job, (verdict, texts) in zip(jobs, parts)
+                if not self.judge(job, verdict, texts, run, ", in one guest with others")]
+
+    def control(self, guest, jobs):
+        """The unchanged modules by themselves. Returns whether they are any good."""
+        plans = {job.mutant.plan: job.mutant.timeout or SECONDS for job in jobs}
+        name = f"control.{guest.name}"
+        [(verdict, _)], run = guest.boot([(self._good[guest.name], "".join(plans))], name,
+                                         sum(plans.values()))
+        problems = mutants.judge_control([job.mutant for job in jobs], verdict)
+        self.say(name, f"{len(plans)} plans over the unchanged modules", problems, run.folder)
         return not problems
 
-    def mutant(self, scenario, mutant, name):
-        """One mutant in one scenario."""
-        started = time.monotonic()
-        self._tree.refresh()
-        why = _apply(mutant, self._tree.folder)
-        if why:
-            self._say(name, "ERROR the patch does not apply", [why])
+    def alone(self, guest, job):
+        """A mutant in a guest of its own."""
+        mutant = job.mutant
+        [(verdict, texts)], run = guest.boot([(job.modules, mutant.plan)], job.name,
+                                             mutant.timeout or SECONDS, mutant.boot)
+        self.judge(job, verdict, texts, run, "")
+
+    def scenario(self, guest, jobs):
+        """All mutants of a scenario: a batch boots while the next one is built."""
+        if not self.build_control(guest):
+            for job in jobs:
+                self.say(job.name, "ERROR not tried", ["the unchanged modules can't be built"])
             return
-        log = self._out / name / "build.log"
-        if not self._build(scenario, log):
-            self._say(name, "ERROR it can't be built", [f"log: {log}"])
+        together = [job for job in jobs if not job.mutant.alone]
+        batches = [together[i:i + BATCH] for i in range(0, len(together), BATCH)]
+        batches += [[job] for job in jobs if job.mutant.alone]
+        again, waiting = [], None
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            for batch in batches:
+                built = []
+                for job in batch:
+                    if self.late(MUTANT_SECONDS + (job.mutant.timeout or 0)):
+                        self.left_out(job.name)
+                        continue
+                    problems = self.build(job, guest)
+                    if problems:
+                        self.say(job.name, "ERROR", problems)
+                    else:
+                        built.append(job)
+                if waiting:
+                    again += waiting.result()
+                waiting = None
+                if built and not built[0].mutant.alone:
+                    waiting = pool.submit(self.batch, guest, built)
+                else:
+                    again += built
+            if waiting:
+                again += waiting.result()
+        left = [job for job in again if self.late(MUTANT_SECONDS + (job.mutant.timeout or 0))]
+        again = [job for job in again if job not in left]
+        for job in left:
+            self.left_out(job.name)
+        if not again:
             return
-        if self._modules(scenario) == self._good[scenario]:
-            self._say(name, "ERROR the modules are those of the unchanged tree", [f"log: {log}"])
-            return
-        verdict, run = self._boot(scenario, mutant.plan, name, mutant.timeout, mutant.boot)
-        texts = mutants.texts_of((run.folder / "console.log").read_bytes())
-        caught, problems = mutant.judge(verdict, texts, self._detector)
-        took = f"({scenario}, {time.monotonic() - started:.0f} s)"
-        if problems:
-            problems = [*mutant.what, *problems]
-            self._say(name, f"NOT CAUGHT {took}", problems, run.folder)
-        else:
-            self._say(name, f"caught by {', '.join(caught)} {took}")
+        good = self.control(guest, again)
+        for job in again:
+            if good:
+                self.alone(guest, job)
+            else:
+                self.say(job.name, "ERROR not tried", ["see the control"])
+
+    def host(self, jobs):
+        """Mutants that a command on the host has to catch."""
+        tree = Tree(self._out, [], HOST_SOURCES, "host-tree")
+
+        def run(command):
+            return subprocess.run(command, shell=True, cwd=tree.folder, stdin=subprocess.DEVNULL,
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                  errors="replace", timeout=1200, check=False)
+
+        controls = {}
+        for job in jobs:
+            command = job.mutant.host
+            if self.late(MUTANT_SECONDS):
+                self.left_out(job.name)
+                continue
+            if command not in controls:
+                tree.refresh()
+                done = run(command)
+                controls[command] = done.returncode == 0
+                if done.returncode:
+                    self.say(f"control.host.{job.name}", command, [done.stdout[-2000:]])
+            if not controls[command]:
+                self.say(job.name, "ERROR not tried", ["see the control"])
+                continue
+            tree.refresh()
+            why = _apply(job.mutant, tree.folder)
+            if why:
+                self.say(job.name, "ERROR the patch does not apply", [why])
+                continue
+            done = run(command)
+            caught, problems = job.mutant.judge_host(done.returncode, done.stdout)
+            if problems:
+                self.say(job.name, "NOT CAUGHT (host)", [*job.mutant.what, *problems])
+            else:
+                self.say(job.name, f"caught by {', '.join(caught)} (host)")
+
+
+def _specs(args):
+    """The scenarios, as they get ready."""
+    for spec in args.scenario:
+        yield from (line.strip() for line in sys.stdin) if spec == "-" else [spec]
 
 
 def _run(args, found):
@@ -245,20 +424,23 @@ def _run(args, found):
     with open(out / "lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         session = Session(args, out)
-        names = [spec.split(":")[0] for spec in args.scenario]
-        jobs = {name: [m for m in found if name in m.scenarios] for name in names}
-        jobs = {name: some for name, some in jobs.items() if some}
-        print(f"KTAP version 1\n1..{sum(1 + len(some) for some in jobs.values())}", flush=True)
-        for scenario, some in jobs.items():
-            good = session.control(scenario, some)
-            for mutant in some:
-                name = mutant.name + (f".{scenario}" if len(mutant.scenarios) > 1 else "")
-                if good:
-                    session.mutant(scenario, mutant, name)
-                else:
-                    session.failed_control(name)
-    print(report.closing((session.passed, session.failed, 0)), flush=True)
-    return 0 if not session.failed and session.passed else 1
+        print("KTAP version 1", flush=True)
+        session.host([Job(mutant, "host", False) for mutant in found if mutant.host])
+        todo = [Job(mutant, name, len(mutant.scenarios) > 1)
+                for mutant in found for name in mutant.scenarios]
+        for spec in _specs(args):
+            guest = session.guest(spec)
+            jobs = [job for job in todo if job.scenario == guest.name]
+            todo = [job for job in todo if job.scenario != guest.name]
+            if jobs:
+                session.scenario(guest, jobs)
+        if args.scenario and args.scenario[-1] == "-":
+            for job in todo:
+                session.say(job.name, "ERROR not tried", [f"there is no kernel of {job.scenario}"])
+    print(report.closing((session.passed, session.failed, session.skipped)), flush=True)
+    if session.failed:
+        return 1
+    return 0 if session.passed or session.skipped else 1
 
 
 def main():
@@ -267,7 +449,7 @@ def main():
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     def work():
-        found = _load(args.names)
+        found = _load(args)
         if args.list_scenarios:
             print(" ".join(dict.fromkeys(name for m in found for name in m.scenarios)))
             return 0

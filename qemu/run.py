@@ -6,17 +6,21 @@ run    a short demonstration; stdout is a summary for people
 test   every suite; stdout is one KTAP stream, its last line 'N passed, N failed, N skipped'
 
 The steps are qemu/guest/plan.VERB, and the suites that must have run qemu/expected/VERB; --plan names
-others.
+others. With --jobs the boots are those of a set in qemu/jobs; the scenarios come on stdin, a line each
+as in --scenario, as soon as their modules are built.
 
 Exit codes: 0 all good, 1 a failure, 2 set-up or usage, 4 everything was skipped.
 """
 
 import argparse
 import pathlib
+import queue
 import signal
 import sys
+import threading
+import time
 
-from lib import expected, report
+from lib import expected, jobs, report, verdict
 from lib.errors import SetupError, guarded
 from lib.plan import Plan
 from lib.run import Run
@@ -30,9 +34,15 @@ def _arguments():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("verb", choices=("run", "test"))
-    parser.add_argument("--scenario", action="append", required=True,
+    parser.add_argument("--scenario", action="append", default=[],
                         metavar="NAME:KDIR:MODDIR[:BUSYBOX]",
                         help="kernel build, modules built for it, the guest's busybox; repeatable")
+    parser.add_argument("--jobs", choices=jobs.SETS, metavar="SET",
+                        help=f"the boots of a set of qemu/jobs: {', '.join(jobs.SETS)}")
+    parser.add_argument("--only", action="append", default=[], metavar="SCENARIO",
+                        help="of a set, the boots of this scenario; repeatable")
+    parser.add_argument("--until", type=float, metavar="EPOCH",
+                        help="boots that would not have ended by then are left out, and named")
     parser.add_argument("--ksrc", type=pathlib.Path, metavar="DIR",
                         help="kernel source, for the hint how to read the results")
     parser.add_argument("--out", type=pathlib.Path, required=True, metavar="DIR",
@@ -52,6 +62,8 @@ def _arguments():
     args = parser.parse_args()
     if not all("=" in text for text in args.define):
         parser.error("--define NAME=VALUE")
+    if bool(args.jobs) == bool(args.scenario):
+        parser.error("--scenario or --jobs")
     return args
 
 
@@ -62,24 +74,94 @@ def _read(path):
         raise SetupError(f"{path}: {error.strerror}") from error
 
 
-def _runs(args):
-    """Everything that can be wrong before the first boot is found here."""
-    detector = Detector(_read(HERE / "splat-deny.txt"), _read(HERE / "splat-allow.txt"))
-    name = args.plan or args.verb
+def _detector():
+    return Detector(_read(HERE / "splat-deny.txt"), _read(HERE / "splat-allow.txt"))
+
+
+def _prepare(scenario, name, detector, args, job=None):
+    """A run of plan NAME in a scenario. Everything that can be wrong before the boot is found here."""
     path = pathlib.Path(name) if "/" in name else HERE / "guest" / f"plan.{name}"
-    text = _read(path)
     defines = dict(pair.split("=", 1) for pair in args.define)
-    runs = []
-    for spec in args.scenario:
-        scenario = Scenario(spec)
-        plan = Plan(text, path, (scenario.name, scenario.arch), defines)
-        for module in plan.modules():
-            scenario.module(module)
-        suites = [] if "/" in name else expected.load(name, scenario.name, scenario.arch)
-        if "DEBUG_KMEMLEAK" not in scenario.options:
-            plan.drop("kmemleak")
-        runs.append(Run(scenario, plan, suites, detector, args))
-    return runs
+    if job:
+        defines.setdefault("LENGTH", job.length)
+    plan = Plan(_read(path), path, (scenario.name, scenario.arch), defines)
+    for module in plan.modules():
+        scenario.module(module)
+    suites = [] if "/" in name else expected.load(name, scenario.name, scenario.arch)
+    if "DEBUG_KMEMLEAK" not in scenario.options:
+        plan.drop("kmemleak")
+    return Run(scenario, plan, suites, detector, args, job)
+
+
+def _runs(args):
+    detector = _detector()
+    return [_prepare(Scenario(spec), args.plan or args.verb, detector, args) for spec in args.scenario]
+
+
+class Feed:
+    """Scenarios that get ready one after the other: lines as in --scenario."""
+
+    def __init__(self, file):
+        self._lines = queue.Queue()
+        self.ready = {}
+        self.ended = False
+        threading.Thread(target=self._read, args=(file,), daemon=True).start()
+
+    def _read(self, file):
+        for line in file:
+            self._lines.put(line.strip())
+        self._lines.put(None)
+
+    def take(self, timeout):
+        """Takes over what is there, and waits for something if a timeout is given."""
+        try:
+            line = self._lines.get(timeout is not None, timeout)
+            while not self.ended:
+                if line is None:
+                    self.ended = True
+                else:
+                    self.ready[line.split(":")[0]] = Scenario(line)
+                    line = self._lines.get_nowait()
+        except queue.Empty:
+            pass
+
+
+def _next(pending, feed, until):
+    """The next job, and None, or why it is left out."""
+    while True:
+        feed.take(None)
+        for job in pending:
+            if until and time.time() + 60 * job.minutes > until:
+                return job, verdict.left_out(job.name, f"no time: it takes {job.minutes} minutes")
+            if job.scenario in feed.ready:
+                return job, None
+            if feed.ended:
+                return job, verdict.unbuilt(job.name, f"there are no kernel and modules of "
+                                                      f"{job.scenario}")
+        feed.take(1.0)
+
+
+def _of_set(args):
+    """The boots of a set, whichever is ready first of all in their order."""
+    detector = _detector()
+    feed = Feed(sys.stdin)
+    pending = jobs.load(args.jobs, args.only)
+    if not pending:
+        raise SetupError(f"set {args.jobs} has no boot of {', '.join(args.only)}")
+    print("\n".join(report.header(len(pending))), flush=True)
+    verdicts = []
+    while pending:
+        job, result = _next(pending, feed, args.until)
+        pending.remove(job)
+        if not result:
+            run = _prepare(feed.ready[job.scenario], job.plan, detector, args, job)
+            result = run.go()
+            print(f"logs: {run.folder}", file=sys.stderr)
+        verdicts.append(result)
+        print("\n".join(report.scenario(result, len(verdicts))), flush=True)
+    print("\n".join(report.failures(verdicts)), end="", flush=True)
+    print(report.closing(report.totals(verdicts)), flush=True)
+    return verdicts
 
 
 def _test(runs, args):
@@ -92,6 +174,7 @@ def _test(runs, args):
     if args.ksrc:
         print(f"read results with: {args.ksrc}/tools/testing/kunit/kunit.py parse FILE",
               file=sys.stderr)
+    print("\n".join(report.failures(verdicts)), end="", flush=True)
     print(report.closing(report.totals(verdicts)), flush=True)
     return verdicts
 
@@ -112,6 +195,8 @@ def main():
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     def work():
+        if args.jobs:
+            return report.exit_code(_of_set(args))
         runs = _runs(args)
         return report.exit_code(_test(runs, args) if args.verb == "test" else _run(runs))
 

@@ -4,7 +4,8 @@
 # mutants.sh [NAME...]: kernels of the scenarios that the mutants need, then
 # qemu/mutants.py; NAME is a glob
 #
-# SCENARIOS= those of these only, TIMEOUT= seconds for each boot.
+# SCENARIOS= those of these only, TIMEOUT= seconds for each boot, UNTIL=EPOCH leaves
+# out, by name, what would take longer.
 
 # shellcheck source=scripts/lib/all.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
@@ -16,24 +17,29 @@ if [ -n "${SCENARIOS:-}" ]; then
 	wanted=$(for name in $wanted; do [[ " $SCENARIOS " != *" $name "* ]] || echo "$name"; done)
 	[ -n "$wanted" ] || die "none of these mutants is for $SCENARIOS"
 fi
-SCENARIOS=$wanted
-choose_scenarios test
+read -ra NAMES <<<"$(xargs <<<"$wanted")"
 needs=(build)
 for name in "${NAMES[@]}"; do
 	needs+=("$(scenario_arch "$name")")
 done
 need "${needs[@]}"
 
-args=()
-for name in "${NAMES[@]}"; do
-	kernel_of "$name"
-	guest_busybox "$(scenario_arch "$name")"
-	args+=(--scenario "$name:$KDIR_OF_SCENARIO:$BUSYBOX")
-done
-objdump=$(find_objdump "$KDIR_OF_SCENARIO")
-toolchain_of "$KDIR_OF_SCENARIO"
+# A line for each scenario whose kernel is there.
+prepare()
+{
+	local name
+
+	for name in "${NAMES[@]}"; do
+		kernel_of "$name"
+		guest_busybox "$(scenario_arch "$name")"
+		echo "$name:$KDIR_OF_SCENARIO:$BUSYBOX"
+	done
+}
+
+args=(--objdump "$(llvm_tool "${LLVM:-}" llvm-objdump)" --scenario -)
 while read -r arg; do
 	args+=(--make-arg "$arg")
 done < <(make_args)
 [ -z "${TIMEOUT:-}" ] || args+=(--timeout "$TIMEOUT")
-exec python3 "$ROOT/qemu/mutants.py" --objdump "$objdump" "${args[@]}" "$@"
+[ -z "${UNTIL:-}" ] || args+=(--until "$UNTIL")
+prepare | python3 "$ROOT/qemu/mutants.py" "${args[@]}" "$@"

@@ -13,6 +13,9 @@ Above the diff there are lines '# ...' that say what is wrong with it, and lines
     end: panic                          how the guest ends, if not in order: panic, or hang
     boot: OPTION...                     more parameters for the kernel
     timeout: SECONDS                    for the boot, instead of the usual
+    host: COMMAND                       instead of all that: a command in the tree that has to fail;
+                                        'red' then is a test that it says has failed
+    always: WHY                         .ci/run tries it before all others
 
 At least one 'red' or 'splat'; 'plan', 'red', 'splat' and 'may' may come several times. Nothing else
 may fail. With 'end' the cases that never came to their end count as red: SUITE.after_CASE.
@@ -21,16 +24,20 @@ may fail. With 'end' the cases that never came to their end count as red: SUITE.
 import fnmatch
 import re
 
+from . import cases as known
 from . import console as consoles
 from . import verdict as verdicts
 from .errors import SetupError
+from .plan import Plan
 
 LINE = re.compile(r"^([a-z]+): (\S.*)$")
-ONCE = ("scenario", "engine", "tests", "end", "boot", "timeout")
+ONCE = ("scenario", "engine", "tests", "end", "boot", "timeout", "host", "always")
 OFTEN = ("plan", "red", "splat", "may")
 ENDS = ("panic", "hang")
 PANIC = re.compile(r"^Kernel panic - not syncing: ")
 AGAIN = re.compile(r"\.\d+$")
+# How Python's and Cargo's tests say that one failed.
+HOST_FAILED = re.compile(r"^(?:FAIL|ERROR): (\w+) |^test (\S+) .*\bFAILED$", re.M)
 
 
 class Mutant:
@@ -82,7 +89,10 @@ class Mutant:
             wrong("say in '# ...' what is wrong with it")
         if not self._often["red"] and not self._often["splat"]:
             wrong("neither 'red' nor 'splat' says what has to notice")
-        if bool(self._often["plan"]) == ("engine" in self._once and "tests" in self._once) or \
+        if self.host:
+            if set(self._once) - {"host", "always"} or self._often["plan"] or not self.red:
+                wrong("with 'host' there is 'red' and no key but 'always'")
+        elif bool(self._often["plan"]) == ("engine" in self._once and "tests" in self._once) or \
                 self._often["plan"] and ("engine" in self._once or "tests" in self._once):
             wrong("write 'engine' and 'tests', or 'plan'")
         if self.end not in ("", *ENDS):
@@ -96,9 +106,25 @@ class Mutant:
                 wrong(f"'{pattern}' is no regular expression: {error}")
 
     @property
+    def host(self):
+        """The command, or ''."""
+        return self._once.get("host", "")
+
+    @property
+    def always(self):
+        """Whether it is tried before all others."""
+        return "always" in self._once
+
+    @property
+    def alone(self):
+        """Whether it needs a guest of its own, as it may wreck it or wants another."""
+        return bool(self.end or self.boot or self.timeout or self._often["splat"] or
+                    self._often["may"])
+
+    @property
     def scenarios(self):
         """Where it is run."""
-        return self._once.get("scenario", "BASE").split()
+        return [] if self.host else self._once.get("scenario", "BASE").split()
 
     @property
     def end(self):
@@ -131,6 +157,33 @@ class Mutant:
             "rmmod rcu_ptr",
         ]
         return "".join(step + "\n" for step in steps)
+
+    def unknown(self):
+        """What in it names no test that there is and that its plan runs."""
+        if self.host:
+            return []
+        bad = []
+        for scenario in self.scenarios:
+            run = known.of_plan(Plan(self.plan, f"{self.name}.patch", (scenario,)))
+            for glob in self.red:
+                # What never comes to its end with a mutant has another name then.
+                real = glob.split(".after_")[0] + ".*" if ".after_" in glob else glob
+                if not fnmatch.filter(run, real):
+                    bad.append(f"red: {glob}: its plan runs no such case")
+        return list(dict.fromkeys(bad))
+
+    def judge_host(self, code, output):
+        """The same two lists as judge(), of a command."""
+        failed = [one or other for one, other in HOST_FAILED.findall(output)]
+        caught, problems = [], []
+        for glob in self.red:
+            hits = fnmatch.filter(failed, glob)
+            caught += hits
+            if not hits:
+                problems.append(f"{glob} did not fail")
+        if code == 0:
+            problems.append("the command ended with 0")
+        return list(dict.fromkeys(caught)), problems
 
     def judge(self, verdict, texts, detector):
         """Who caught the mutant, and why it doesn't count as caught: two lists of texts."""
@@ -214,6 +267,35 @@ def judge_control(mutants, verdict):
             if not fnmatch.filter(passed, glob):
                 problems.append(f"{mutant.name}: no case {glob} ran and passed")
     return problems
+
+
+def part(verdict, texts, plan, label):
+    """(verdict, lines) of what the steps under a label did: that guest came to its end in order if
+    it went on."""
+    numbers = [number for number, name in enumerate(plan.labels, 1) if name == label]
+    guest = verdicts.ktap.Result(verdicts.GUEST, verdicts.ktap.OK)
+    names = plan.names()
+    wanted = {"boot", *(names[number - 1] for number in numbers)}
+    guest.children = [case for case in verdict.suites[0].children if case.name in wanted]
+    lines, inside, after = [], False, False
+    for text in texts:
+        found = consoles.MARK.match(text)
+        step = found and (found.group(2) or found.group(4))
+        if step:
+            inside = int(step) in numbers
+            after = after or int(step) > numbers[-1]
+        if inside:
+            lines.append(text)
+    after = after or any(case.name == "power_off" and case.passed()
+                         for case in verdict.suites[0].children)
+    guest.children.append(verdicts.ktap.Result("power_off", verdicts.ktap.OK) if after else
+                          verdicts.ktap.Result.failed("power_off", "the guest did not go on"))
+    suites = []
+    for suite in verdict.suites[1:]:
+        if suite.name.startswith(f"{label}."):
+            suite.name = suite.name.removeprefix(f"{label}.")
+            suites.append(suite)
+    return verdicts.Verdict(verdict.name, [guest, *suites], verdict.state), lines
 
 
 def texts_of(data):

@@ -11,6 +11,7 @@
     nmi 500                                  from here on the host injects 500 NMIs a second,
     nmi 500 1000                             or 1000 of them and no more,
     nmi off                                  until here
+    modules SET                              from here on modules are those of /sets/SET
 
 What the host does with these lines before the guest sees them:
 
@@ -34,8 +35,8 @@ ARCHES = ("x86_64", "arm64")
 VARIABLE = re.compile(r"\{([A-Z][A-Z0-9_]*)(:-([^{}]*))?\}")
 LABEL = re.compile(r"^[A-Za-z]\w*$")
 # verb: the least and the greatest number of words behind it
-VERBS = {"insmod": (1, None), "sh": (1, None), "rmmod": (1, 1), "tests": (1, 1), "kmemleak": (0, 0), "nmi": (1, 2),
-         "insns": (2, None)}
+VERBS = {"insmod": (1, None), "sh": (1, None), "rmmod": (1, 1), "tests": (1, 1), "kmemleak": (0, 0),
+         "nmi": (1, 2), "modules": (1, 1), "insns": (2, None)}
 
 
 def scenario_names(configs=CONFIGS):

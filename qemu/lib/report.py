@@ -43,7 +43,9 @@ def scenario(verdict, number):
     """The lines of one scenario."""
     whole = ktap.Result(verdict.name, ktap.OK)
     whole.children = verdict.suites
-    if verdict.state != "PASS":
+    if verdict.state == "SKIP":
+        whole = verdict.suites[0]
+    elif verdict.state != "PASS":
         whole.status = ktap.FAILED
         if verdict.state != "FAIL":
             whole.directive = verdict.state
@@ -66,11 +68,11 @@ def closing(sums):
 
 
 def exit_code(verdicts):
-    """0 good, 1 failed, 4 all skipped."""
-    passed, failed, skipped = totals(verdicts)
-    if failed or not all(v.state == "PASS" for v in verdicts):
+    """0 good, 1 failed, 4 all skipped: what the guest itself did is no test."""
+    if totals(verdicts)[1] or not all(v.state in ("PASS", "SKIP") for v in verdicts):
         return 1
-    return 4 if skipped and not passed else 0
+    tests = [sum(column) for column in zip(*(v.counts(tests=True) for v in verdicts))]
+    return 4 if tests[2] and not tests[0] else 0
 
 
 def _failures(results, path=""):
@@ -83,6 +85,15 @@ def _failures(results, path=""):
             yield from _failures(bad, f"{name}: ")
         else:
             yield name, result
+
+
+def failures(verdicts):
+    """A line for each failure, for the end of a long stream; the last ends with a newline."""
+    out = []
+    for verdict in verdicts:
+        for name, result in _failures(verdict.suites):
+            out.append(f"# FAILED {verdict.name}: {name} {result.directive}".rstrip())
+    return [*out, ""] if out else []
 
 
 def summary(verdict, run):

@@ -30,8 +30,11 @@ def _result_folder(out, name):
 class Run:
     """A boot, and what was kept of it."""
 
-    def __init__(self, scenario, plan, expected, detector, args):
+    def __init__(self, scenario, plan, expected, detector, args, job=None, extra=()):
         self.scenario = scenario
+        self.name = job.name if job else scenario.name
+        self._job = job
+        self._extra = extra
         self._plan = plan
         self._expected = expected
         self._detector = detector
@@ -43,20 +46,19 @@ class Run:
         """Boots, judges, and keeps the logs."""
         scen, args = self.scenario, self._args
         started = time.monotonic()
-        self.folder = _result_folder(args.out, scen.name)
+        self.folder = _result_folder(args.out, self.name)
         initrd = self.folder / "initrd.cpio"
-        initramfs.write(initrd, scen, self._plan, args.objdump)
+        initramfs.write(initrd, scen, self._plan, args.objdump, self._extra)
         self.accel, self.why = accel.choose(scen)
         argv = machine.command(scen, self.accel, initrd, args.smp, args.mem)
         (self.folder / "qemu-cmd").write_text(shlex.join(argv) + "\n", encoding="utf-8")
         shutil.copyfile(scen.kdir / ".config", self.folder / "config")
-        progress = Progress(scen.name)
+        progress = Progress(self.name)
         how = scen.settings
         nmi = qmp.Injector(self.folder)
         data, ended, code, stderr = guest.boot(argv, self.folder, how["timeout_boot"],
-                                               args.timeout or how[f"timeout_{args.verb}"],
-                                               progress, nmi)
-        result = verdict.judge(scen.name, data, self._plan, self._expected, self._detector, ended,
+                                               self._seconds(), progress, nmi)
+        result = verdict.judge(self.name, data, self._plan, self._expected, self._detector, ended,
                                code, stderr, nmi)
         self.seconds = time.monotonic() - started
         progress.close(result.state)
@@ -64,6 +66,14 @@ class Run:
         if not args.keep:
             initrd.unlink()
         return result
+
+    def _seconds(self):
+        """How long the guest may take: a boot of a known length, on busy CPUs, thrice that."""
+        if self._args.timeout:
+            return self._args.timeout
+        if self._job:
+            return max(300, 180 * self._job.minutes)
+        return self.scenario.settings[f"timeout_{self._args.verb}"]
 
     def _keep(self, data, result):
         log = console.dmesg(console.lines(data))

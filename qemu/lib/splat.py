@@ -5,9 +5,13 @@ splat-deny.txt: a regular expression a line, each after at least one '# sample: 
 find. splat-allow.txt: the same, each after a '# YYYY-MM-DD why' line. The deny list is tried on its
 own samples before each use: a check that doesn't work must not look like a clean log.
 
+Every line that the deny list finds is the headline of a report, wherever it stands: the reports of
+other CPUs come in the middle of one. Only between 'cut here' and 'WARNING:' there may be what that
+warning says of itself; the patterns for such lines stand below a line '# message'.
+
 A test that provokes a splat prints BEGIN and a regular expression before, END after it: in between
-exactly one splat must match, and only that one is excused. Where one flaw makes the kernel complain
-in several places, a regular expression for each, separated by ' ;; '.
+exactly one headline must match, and only that one is excused. Where one flaw makes the kernel
+complain in several places, a regular expression for each, separated by ' ;; '.
 """
 
 import re
@@ -19,9 +23,12 @@ DATED = re.compile(r"^# \d{4}-\d\d-\d\d \S")
 BEGIN = re.compile(r"^rcu_ptr: expect-splat begin (.*)$")
 END = re.compile(r"^rcu_ptr: expect-splat end$")
 SEPARATOR = " ;; "
+MESSAGE = "# message"
 CUT_HERE = "------------[ cut here ]------------"
-END_TRACE = "---[ end trace "
-# What belongs to a report that doesn't say where it ends.
+WARNING = "WARNING: "
+# Lines of a warning's message, and of others in between.
+MESSAGE_LINES = 20
+# What is shown with a headline.
 REPORT_LINES = 40
 CLEAN = (
     "rcu_ptr: engine rfc, 2 CPUs, 5 cached blocks, drain after 5000 ms",
@@ -40,15 +47,18 @@ def _compile(line, where):
 
 
 class Splat:
-    """One report: the line that gave it away, and the text around it."""
+    """A report: its headline, which for a warning includes the message in front of it, and what
+    came behind."""
 
-    def __init__(self, line, block):
-        self.line = line
-        self.block = block
+    def __init__(self, *headline):
+        # The line that gave it away.
+        self.line = headline[-1]
+        self.headline = list(headline)
+        self.block = list(headline)
 
     def matches(self, regex):
         """Whether this is the report that a test announced."""
-        return any(regex.search(text) for text in [self.line, *self.block])
+        return any(regex.search(text) for text in self.headline)
 
 
 class Detector:
@@ -56,11 +66,14 @@ class Detector:
 
     def __init__(self, deny_text, allow_text, name="splat-deny.txt"):
         self._deny = []
-        samples = []
+        self._messages = []
+        samples, message = [], False
         for number, line in enumerate(deny_text.splitlines(), 1):
             where = f"{name}:{number}"
             if line.startswith(SAMPLE):
                 samples.append(line[len(SAMPLE):])
+            elif line == MESSAGE:
+                message = True
             elif line.strip() and not line.startswith("#"):
                 regex = _compile(line, where)
                 if not samples:
@@ -69,7 +82,9 @@ class Detector:
                     if not regex.search(sample):
                         raise SetupError(f"{where}: '{line}' doesn't find its sample '{sample}'")
                 self._deny.append(regex)
-                samples = []
+                if message:
+                    self._messages.append(regex)
+                samples, message = [], False
         if not self._deny:
             raise SetupError(f"{name}: the list is empty: no splat would be seen")
         self._allow = self._load_allow(allow_text)
@@ -95,12 +110,43 @@ class Detector:
         return any(r.search(text) for r in self._deny) and \
             not any(r.search(text) for r in self._allow)
 
+    def _reports(self, texts):
+        """(text, the report that it is the first headline of) for each line."""
+        recent = opened = None
+        # The lines since 'cut here': a warning's message, which may be no splat by itself.
+        cut = None
+        for text in texts:
+            found = None
+            if text.startswith(CUT_HERE):
+                cut, opened = [], None
+            elif BEGIN.match(text) or END.match(text):
+                cut = None
+            elif self.is_splat(text):
+                ends = text.startswith(WARNING)
+                if cut is not None and opened and (ends or self._is_message(text)):
+                    opened.headline.append(text)
+                elif cut is not None and (ends or self._is_message(text)):
+                    found = opened = Splat(*cut, text)
+                else:
+                    found = Splat(text)
+                cut = None if ends else cut
+            elif cut is not None:
+                cut = [*cut, text] if len(cut) < MESSAGE_LINES else None
+            if found:
+                recent = found
+            elif recent and len(recent.block) < REPORT_LINES:
+                recent.block.append(text)
+            yield text, found
+
+    def _is_message(self, text):
+        """Whether it is what a warning says of itself."""
+        return any(r.search(text) for r in self._messages)
+
     def find(self, texts):
         """Returns the splats that nobody announced, and what is wrong with announced ones."""
         unexpected, problems = [], []
         expected, bracket = None, []
-        block, in_cut, seen_in_cut = [], False, False
-        for text in texts:
+        for text, splat in self._reports(texts):
             begin, end = BEGIN.match(text), END.match(text)
             if begin or end:
                 if expected is not None:
@@ -109,18 +155,8 @@ class Detector:
                     problems.append("an expect-splat end without a begin")
                 expected = begin.group(1) if begin else None
                 bracket = []
-                continue
-            if text.startswith(CUT_HERE):
-                block, in_cut, seen_in_cut = [], True, False
-            if in_cut or len(block) < REPORT_LINES:
-                block.append(text)
-            if self.is_splat(text) and not seen_in_cut:
-                if not in_cut:
-                    block = [text]
-                seen_in_cut = in_cut
-                (unexpected if expected is None else bracket).append(Splat(text, block))
-            if text.startswith(END_TRACE):
-                in_cut = seen_in_cut = False
+            elif splat:
+                (unexpected if expected is None else bracket).append(splat)
         if expected is not None:
             unexpected += self._settle(expected, bracket, problems, closed=False)
         return unexpected, problems

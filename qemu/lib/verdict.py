@@ -10,6 +10,9 @@ from . import ktap
 # How QEMU ended.
 EXITED, TIMED_OUT = "exited", "timed out"
 
+# The suite about the guest itself.
+GUEST = "guest"
+
 DOWN = re.compile(r"^reboot: Power down\b")
 HALTED = re.compile(r"^reboot: (?:Power off not available: )?System halted|^reboot: Power off not av")
 DEMO = re.compile(r"^rcu_ptr_kunit: demo: (.*)$")
@@ -21,7 +24,7 @@ class Verdict:
     def __init__(self, name, suites, state):
         self.name = name
         self.suites = suites
-        # PASS, FAIL, TIMEOUT or ERROR
+        # PASS, FAIL, TIMEOUT, ERROR or SKIP
         self.state = state
         self.engine = None
         self.demo = []
@@ -30,13 +33,27 @@ class Verdict:
         """All cases."""
         return [leaf for suite in self.suites for leaf in suite.leaves()]
 
-    def counts(self):
-        """How many cases passed, failed, were skipped."""
+    def counts(self, tests=False):
+        """How many cases passed, failed, were skipped; with `tests` those of suites only, not what
+        is said of the guest."""
         passed = failed = skipped = 0
         for suite in self.suites:
+            if tests and suite.name == GUEST:
+                continue
             p, f, s = count(suite)
             passed, failed, skipped = passed + p, failed + f, skipped + s
         return passed, failed, skipped
+
+
+def left_out(name, why):
+    """The verdict on a boot that there was no time for."""
+    return Verdict(name, [ktap.Result(name, ktap.SKIPPED, "SKIP", why)], "SKIP")
+
+
+def unbuilt(name, why):
+    """The verdict on a boot that there is nothing for."""
+    return Verdict(name, [ktap.Result.failed(GUEST, why, directive="ERROR", reason="no boot")],
+                   "ERROR")
 
 
 def count(result):
@@ -203,7 +220,7 @@ def judge(name, data, plan, expected, detector, ended, code=None, stderr="", nmi
         _settle_unfinished(suite, ended)
     missing = _missing(suites, expected, ended)
     _unique(suites)
-    guest = ktap.Result("guest", ktap.OK)
+    guest = ktap.Result(GUEST, ktap.OK)
     boot = _boot_case(marks, ended, code, stderr)
     guest.children = [boot]
     if boot.passed():

@@ -8,7 +8,7 @@ import tempfile
 import unittest
 
 from common import QEMU
-from lib import accel, cpio, elf, expected, settings
+from lib import accel, cases, cpio, elf, expected, jobs, settings
 from lib.errors import SetupError
 from lib.plan import Plan
 from lib.scenario import Scenario
@@ -123,9 +123,10 @@ class Plans(unittest.TestCase):
                 Plan(text, "p")
 
     def test_own_plans(self):
-        for verb in ("run", "test"):
+        for verb in ("run", "test", "short", "debug", "numa"):
             path = QEMU / "guest" / f"plan.{verb}"
-            for where in (("BASE", "x86_64"), ("ARM64", "arm64"), ("DEBUG", "x86_64")):
+            for where in (("BASE", "x86_64"), ("ARM64", "arm64"), ("DEBUG", "x86_64"),
+                          ("RT", "x86_64")):
                 plan = Plan(path.read_text(encoding="utf-8"), path, where)
                 for words, label in zip(plan.steps, plan.labels):
                     if words[0] == "sh":
@@ -134,6 +135,52 @@ class Plans(unittest.TestCase):
                         # A suite that runs is one that must run.
                         self.assertIn(f"{label}.{script.stem}".lstrip("."),
                                       expected.load(verb, *where))
+
+
+class Jobs(unittest.TestCase):
+    """The boots of 'make test' and 'make test-all'."""
+
+    def test_own(self):
+        for which in jobs.SETS:
+            self.assertTrue(jobs.load(which))
+            for job in jobs.load(which):
+                path = QEMU / "guest" / f"plan.{job.plan}"
+                arch = "arm64" if job.scenario == "ARM64" else "x86_64"
+                plan = Plan(path.read_text(encoding="utf-8"), path, (job.scenario, arch),
+                            {"LENGTH": job.length})
+                self.assertIn(f"length={job.length}", plan.text)
+                self.assertTrue(expected.load(job.plan, job.scenario, arch))
+
+    def test_mistakes(self):
+        good = "test A BASE test short 1\n"
+        self.assertEqual(len(jobs.parse(good)), 1)
+        for text in (good + good, "test A BASE test short\n", "some A BASE test short 1\n",
+                     "test A NOWHERE test short 1\n", "test A BASE test long 1\n",
+                     "test A BASE test short soon\n"):
+            with self.subTest(text), self.assertRaises(SetupError):
+                jobs.parse(text)
+
+    def test_selection(self):
+        self.assertEqual([job.scenario for job in jobs.load("test", ["DEBUG"])], ["DEBUG"])
+
+
+class Cases(unittest.TestCase):
+    """What the sources say of test cases."""
+
+    def test_own(self):
+        kunit, shell = cases.kunit(), cases.shell()
+        self.assertIn("blocks", kunit["rcu_ptr_reader"])
+        self.assertIn("refuses_nonsense", shell["rcu_ptr_bench"])
+        self.assertTrue(all(kunit.values()) and all(shell.values()))
+        self.assertEqual(sum(map(len, kunit.values())),
+                         sum(path.read_text(encoding="utf-8").count("#[test]\n")
+                             for path in cases.KUNIT.glob("*.rs")))
+
+    def test_filter(self):
+        suites = {"a_b": ["x", "y"], "a_c": ["x"]}
+        self.assertEqual(cases.selected("a_*", suites), ["a_b.x", "a_b.y", "a_c.x"])
+        self.assertEqual(cases.selected("a_[!b]*", suites), ["a_c.x"])
+        self.assertEqual(cases.selected("*.y", suites), ["a_b.y"])
 
 
 class Settings(unittest.TestCase):

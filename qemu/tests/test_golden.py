@@ -6,6 +6,7 @@ import unittest
 
 from common import EXPECTED, GOLDEN, PLAN, failed, judge
 from lib import expected, report
+from lib import verdict as verdicts
 from lib.plan import Plan
 
 
@@ -79,9 +80,26 @@ class Golden(unittest.TestCase):
 
     def test_all_skipped(self):
         verdict = judge((GOLDEN / "good.log").read_bytes())
-        for leaf in verdict.leaves():
-            leaf.status = "skip"
+        for suite in verdict.suites[1:]:
+            for leaf in suite.leaves():
+                leaf.status = "skip"
         self.assertEqual(report.exit_code([verdict]), 4)
+        self.assertEqual(report.exit_code([verdict, judge((GOLDEN / "good.log").read_bytes())]), 0)
+
+    def test_left_out(self):
+        out = verdicts.left_out("DEBUG", "no time")
+        self.assertEqual(report.exit_code([out]), 4)
+        self.assertEqual(report.totals([out]), (0, 0, 1))
+        self.assertEqual(report.scenario(out, 2), ["ok 2 DEBUG # SKIP no time"])
+        good = judge((GOLDEN / "good.log").read_bytes())
+        self.assertEqual(report.exit_code([good, out]), 0)
+
+    def test_unbuilt(self):
+        good = judge((GOLDEN / "good.log").read_bytes())
+        bad = verdicts.unbuilt("DEBUG", "no kernel")
+        self.assertEqual(report.exit_code([good, bad]), 1)
+        self.assertIn("# no kernel", "\n".join(report.scenario(bad, 1)))
+        self.assertEqual(report.failures([good, bad]), ["# FAILED DEBUG: guest ERROR", ""])
 
     def test_nothing_ran(self):
         self.assertEqual(report.exit_code([]), 1)

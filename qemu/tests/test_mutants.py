@@ -145,6 +145,83 @@ class Judge(unittest.TestCase):
         self.assertIn("the guest ended by itself instead of hanging", problems)
 
 
+class Host(unittest.TestCase):
+    """Mutants that a command has to catch."""
+
+    def setUp(self):
+        self.mutant = Mutant("# Wrong.\nhost: make\nred: test_a\n" + DIFF, "name")
+
+    def test_header(self):
+        self.assertEqual((self.mutant.host, self.mutant.scenarios), ("make", []))
+        for text in ("host: make\n", "host: make\nred: a\nengine: rfc\n",
+                     "host: make\nred: a\nplan: rmmod a\n"):
+            with self.subTest(text), self.assertRaises(SetupError):
+                Mutant("# Wrong.\n" + text + DIFF, "name")
+
+    def test_judge(self):
+        self.assertEqual(self.mutant.judge_host(1, "FAIL: test_a (test_x.X)\n"), (["test_a"], []))
+        self.assertEqual(self.mutant.judge_host(1, "FAIL: test_b (test_x.X)\n")[1],
+                         ["test_a did not fail"])
+        self.assertEqual(len(self.mutant.judge_host(0, "OK\n")[1]), 2)
+        rust = Mutant("# Wrong.\nhost: cargo\nred: a::*\n" + DIFF, "name")
+        self.assertEqual(rust.judge_host(101, "test a::b ... FAILED\n"), (["a::b"], []))
+
+
+class Together(unittest.TestCase):
+    """Mutants that share a guest."""
+
+    PLAN = "modules {}\ninsmod rcu_ptr.ko\nrmmod rcu_ptr\n"
+
+    def parts(self, data, ended=verdict.EXITED):
+        """What is said of three sets."""
+        plan = Plan("for set0 set1 set2\n" + self.PLAN + "done\n", "name")
+        result = verdict.judge("BASE", data, plan, [], detector(), ended, 0)
+        texts = mutants.texts_of(data)
+        return [mutants.part(result, texts, plan, f"set{i}") for i in range(3)]
+
+    @staticmethod
+    def log(reds, steps=9, end=True):
+        """A case in the second step of each set."""
+        out = ["rcu_ptr_guest: init"]
+        for step in range(1, steps + 1):
+            out.append(f"rcu_ptr_guest: step {step}/9 x")
+            if step % 3 == 2:
+                how = "not ok" if step // 3 in reds else "ok"
+                out += ["KTAP version 1", "1..1", "    KTAP version 1", "    # Subtest: rcu_ptr_a",
+                        "    1..1", f"    {how} 1 x", f"{how} 1 rcu_ptr_a"]
+            out.append(f"rcu_ptr_guest: step {step} rc=0")
+        if end:
+            out += ["rcu_ptr_guest: end", "reboot: Power down"]
+        return "\n".join(out).encode()
+
+    def test_each_has_its_own(self):
+        broken = mutant("red: rcu_ptr_a.x")
+        judged = [broken.judge(result, texts, detector())[1]
+                  for result, texts in self.parts(self.log([0]))]
+        self.assertEqual(judged, [[], ["rcu_ptr_a.x did not fail"], ["rcu_ptr_a.x did not fail"]])
+
+    def test_a_guest_that_ends_early(self):
+        broken = mutant("red: rcu_ptr_a.x")
+        parts = self.parts(self.log([0, 1], steps=6, end=False))
+        judged = [broken.judge(result, texts, detector())[1] for result, texts in parts]
+        self.assertEqual(judged[0], [])
+        self.assertIn("power_off: the guest did not go on", judged[1])
+        self.assertIn("rcu_ptr_a.x did not fail", judged[2])
+
+
+class Names(unittest.TestCase):
+    """Tests that a header names have to be there, and to be run."""
+
+    def test_names(self):
+        def unknown(red, tests="rcu_ptr_reader.*"):
+            text = f"# Wrong.\nengine: rfc\ntests: {tests}\nred: {red}\n"
+            return Mutant(text + DIFF, "name").unknown()
+        self.assertEqual(unknown("rcu_ptr_reader.blocks"), [])
+        self.assertEqual(unknown("rcu_ptr_reader.after_*"), [])
+        self.assertEqual(len(unknown("rcu_ptr_reader.no_such")), 1)
+        self.assertEqual(len(unknown("rcu_ptr_reader.blocks", "rcu_ptr_list.*")), 1)
+
+
 class Control(unittest.TestCase):
     """The unchanged modules."""
 

@@ -8,6 +8,10 @@ from lib.errors import SetupError
 from lib.splat import SAMPLE, Detector
 
 
+# What the deny list calls messages of a warning.
+MESSAGES = ("kmem_cache_destroy", "BUG rcu_ptr_test", "ODEBUG", "list_", "refcount_t", "DEBUG_LOCKS")
+
+
 def samples():
     """Every sample in the real deny list."""
     return [line[len(SAMPLE):] for line in lists()[0].splitlines() if line.startswith(SAMPLE)]
@@ -86,7 +90,40 @@ class Splats(unittest.TestCase):
                 "BUG: KASAN: slab-use-after-free in b+0x1/0x2",
                 "------------[ cut here ]------------", "WARNING: c.c:1 at c+0x1/0x2, CPU#0: sh/1"]
         unexpected, _ = detector().find(text)
-        self.assertEqual([splat.line.split()[0] for splat in unexpected], ["WARNING:", "WARNING:"])
+        self.assertEqual([splat.line.split()[0] for splat in unexpected],
+                         ["WARNING:", "BUG:", "WARNING:"])
+
+    def test_excused_warning_hides_no_other_report(self):
+        cut = "------------[ cut here ]------------"
+        warning = "WARNING: a.c:1 at a+0x1/0x2, CPU#0: sh/1"
+        for sample in samples():
+            for at in (1, 2, 3, 4):
+                lines = [cut, "rcu_ptr: 1 is queued twice", warning, "Call Trace:"]
+                lines.insert(at, sample)
+                with self.subTest(sample=sample, at=at):
+                    unexpected, problems = detector().find(
+                        ["rcu_ptr: expect-splat begin is queued twice", *lines,
+                         "---[ end trace 0000000000000000 ]---", "rcu_ptr: expect-splat end"])
+                    # What a warning may say of itself stands in front of it.
+                    message = at < 3 and sample.startswith(MESSAGES) or at < 3 and \
+                        sample.startswith("WARNING")
+                    if not message:
+                        self.assertEqual([splat.line for splat in unexpected], [sample])
+                        self.assertEqual(problems, [])
+
+    def test_announced_words_elsewhere_in_a_report(self):
+        unexpected, problems = detector().find(
+            ["rcu_ptr: expect-splat begin queued twice",
+             "BUG: KASAN: slab-use-after-free in b+0x1/0x2", "Call Trace:", " queued twice+0x1/0x2",
+             "rcu_ptr: expect-splat end"])
+        self.assertEqual((len(unexpected), len(problems)), (1, 1))
+
+    def test_message_without_its_warning(self):
+        cut = "------------[ cut here ]------------"
+        unexpected, _ = detector().find([cut, "refcount_t: underflow; use-after-free."])
+        self.assertEqual(len(unexpected), 1)
+        unexpected, _ = detector().find([cut, "kernel BUG at a.c:1!", "refcount_t: x"])
+        self.assertEqual(len(unexpected), 2)
 
 
 if __name__ == "__main__":

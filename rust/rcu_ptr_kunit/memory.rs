@@ -2,7 +2,21 @@
 
 //! Whether memory came back: free pages now and before, those on the lists of the CPUs included.
 
-use crate::sys::{mem, thread};
+use crate::sys::{mem, thread, user};
+
+/// Whether the core says that it has freed everything that it was given.
+///
+/// # Context
+///
+/// May sleep, behind a barrier.
+pub(crate) fn nothing_waits() -> bool {
+    user::sh(
+        c"sed -n 's/^sum //p' /sys/kernel/debug/rcu_ptr/stats | tr ' ' '\\n' | awk -F= \
+          '/^queued_(slab|vmalloc|mixed|list|sync)=/ { n += $2 } /^freed=/ { n -= $2 } \
+          END { exit n != 0 || NR == 0 }'",
+    )
+    .is_ok()
+}
 
 /// Free memory at some moment.
 pub(crate) struct Mark(u64);

@@ -4,19 +4,23 @@
 //!
 //! The objects come from a cache of the pool's own that poisons what is freed at once and reports
 //! what is freed twice. Objects that the pool keeps lie between them, so that no slab goes away and
-//! a freed object can be looked at. Under KASAN nobody may look; there, and everywhere else,
-//! destroying the cache proves that every object came back.
+//! a freed object can be looked at; of KASAN, which allows no look at its words, at its shadow.
+//! Destroying the cache proves that every object came back.
 
 pub(crate) use crate::sys::mem::Checks;
-use crate::sys::mem::RawCache;
+use crate::sys::mem::{self, RawCache};
 use core::ptr::NonNull;
 use kernel::{
     prelude::*,
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// Whether freed objects can be looked at.
-pub(crate) const CAN_LOOK: bool = cfg!(all(CONFIG_SLUB_DEBUG, not(CONFIG_KASAN)));
+/// Whether freed objects can be told from live ones.
+pub(crate) const CAN_LOOK: bool = if cfg!(CONFIG_KASAN) {
+    cfg!(CONFIG_KASAN_GENERIC)
+} else {
+    cfg!(CONFIG_SLUB_DEBUG)
+};
 
 /// Bytes of an object unless the test says otherwise.
 pub(crate) const SIZE: usize = 96;
@@ -65,6 +69,9 @@ impl Object {
 
     /// Looks at the memory. Where it may have been freed: only if [`CAN_LOOK`].
     pub(crate) fn look(&self) -> Look {
+        if mem::is_poisoned(self.start) {
+            return Look::Freed;
+        }
         if self.is_intact() {
             return Look::Intact;
         }
@@ -76,7 +83,12 @@ impl Object {
         Look::Broken
     }
 
-    /// Whether everything but the field is as it was.
+    /// Whether it is intact, though it may have been freed. Only if [`CAN_LOOK`].
+    pub(crate) fn is_live(&self) -> bool {
+        !mem::is_poisoned(self.start) && self.is_intact()
+    }
+
+    /// Whether everything but the field is as it was; of an object that is not freed.
     pub(crate) fn is_intact(&self) -> bool {
         (0..self.size / 8).filter(|i| i * 8 != self.at).all(|i| {
             // SAFETY: As in `look()`; an object that was not freed is live.

@@ -10,6 +10,7 @@
 #include <linux/err.h>
 #include <linux/hw_breakpoint.h>
 #include <linux/irqflags.h>
+#include <linux/kasan.h>
 #include <linux/kdebug.h>
 #include <linux/mm.h>
 #include <linux/mmzone.h>
@@ -33,6 +34,16 @@
 #endif
 
 #include "shim.h"
+
+/* Whether KASAN has poisoned what is there: freed, and maybe in its quarantine. */
+bool rcu_ptr_kunit_is_poisoned(const void *addr)
+{
+#ifdef CONFIG_KASAN_GENERIC
+	return (s8)READ_ONCE_NOCHECK(*(s8 *)kasan_mem_to_shadow(addr)) < 0;
+#else
+	return false;
+#endif
+}
 
 void *rcu_ptr_kunit_kmalloc(size_t size)
 {
@@ -298,6 +309,36 @@ MODULE_PARM_DESC(sweep_func, "sweep functions with this in their name only");
 static char sweep_cmd[256];
 module_param_string(sweep_cmd, sweep_cmd, sizeof(sweep_cmd), 0444);
 MODULE_PARM_DESC(sweep_cmd, "shell command that makes the swept code run");
+
+static bool short_length;
+
+static int set_length(const char *val, const struct kernel_param *kp)
+{
+	if (sysfs_streq(val, "short"))
+		short_length = true;
+	else if (sysfs_streq(val, "full"))
+		short_length = false;
+	else
+		return -EINVAL;
+	return 0;
+}
+
+static int get_length(char *buffer, const struct kernel_param *kp)
+{
+	return sysfs_emit(buffer, "%s\n", short_length ? "short" : "full");
+}
+
+static const struct kernel_param_ops length_ops = {
+	.set = set_length,
+	.get = get_length,
+};
+module_param_cb(length, &length_ops, NULL, 0444);
+MODULE_PARM_DESC(length, "short: less of what takes minutes; full");
+
+bool rcu_ptr_kunit_is_short(void)
+{
+	return short_length;
+}
 
 const char *rcu_ptr_kunit_sweep_module(void)
 {

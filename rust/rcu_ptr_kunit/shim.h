@@ -9,6 +9,7 @@
 #include <linux/types.h>
 
 /* Allocators. */
+bool rcu_ptr_kunit_is_poisoned(const void *addr);
 void *rcu_ptr_kunit_kmalloc(size_t size);
 void *rcu_ptr_kunit_kmalloc_nolock(size_t size);
 void *rcu_ptr_kunit_vmalloc(size_t size);
@@ -53,6 +54,7 @@ void rcu_ptr_kunit_nmi_send(int cpu);
 void rcu_ptr_kunit_rs_nmi(void);
 
 /* Parameters that are words. */
+bool rcu_ptr_kunit_is_short(void);
 const char *rcu_ptr_kunit_sweep_module(void);
 const char *rcu_ptr_kunit_sweep_func(void);
 const char *rcu_ptr_kunit_sweep_cmd(void);

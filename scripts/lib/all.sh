@@ -42,7 +42,7 @@ choose_scenarios()
 		NAMES=()
 		while read -r name; do
 			[ -n "$ARCH" ] && [ "$ARCH" != "$(scenario_arch "$name")" ] || NAMES+=("$name")
-		done < <(grep -v '^#' "$CONFIGS/CFLIST")
+		done < <(awk '$1 ~ /^(test|all)$/ && !seen[$3]++ { print $3 }' "$ROOT/qemu/jobs")
 	elif [ "$ARCH" = arm64 ]; then
 		NAMES=(ARM64)
 	else

@@ -63,7 +63,7 @@ fn against_queueing(route: Route, rounds: usize) -> Result<Outcome> {
             core::barrier();
             if CAN_LOOK {
                 let queued = &mine.objects()[..(round + 1) * 20];
-                left += queued.iter().filter(|o| o.is_intact()).count();
+                left += queued.iter().filter(|o| o.is_live()).count();
             }
         }
         stop.store(1, Relaxed);
@@ -92,7 +92,7 @@ fn many_at_once() -> Result<(usize, bool)> {
             }
             core::barrier();
             if CAN_LOOK {
-                let intact = queued.iter().flatten().filter(|o| o.is_intact()).count();
+                let intact = queued.iter().flatten().filter(|o| o.is_live()).count();
                 left.fetch_add(intact, Relaxed);
             }
         }
@@ -112,7 +112,7 @@ fn a_crowd(objects: usize) -> Result<(usize, bool)> {
     }
     core::barrier();
     let left = if CAN_LOOK {
-        pool.objects().iter().filter(|o| o.is_intact()).count()
+        pool.objects().iter().filter(|o| o.is_live()).count()
     } else {
         0
     };
@@ -180,7 +180,7 @@ fn deferred_behind_irqs_off() -> Result<Option<Deferred>> {
             core::barrier();
             if CAN_LOOK {
                 let queued = &pool.objects()[..queued];
-                left += queued.iter().filter(|o| o.is_intact()).count();
+                left += queued.iter().filter(|o| o.is_live()).count();
             }
         })?;
         if round == 0 && pool.taken() <= 3 {

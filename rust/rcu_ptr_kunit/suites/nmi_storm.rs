@@ -14,7 +14,7 @@ use crate::{
         core,
         cpu::{self, Context},
         skip::skip,
-        thread,
+        text, thread,
         timer::{Periodic, Where},
     },
     SLOW,
@@ -25,15 +25,34 @@ use kernel::{
 };
 
 /// NMIs that each free an object, in all rounds together.
-const WANTED: u64 = if SLOW { 20_000 } else { 1_000_000 };
+fn wanted() -> u64 {
+    match (SLOW, text::is_short()) {
+        (false, false) => 1_000_000,
+        (false, true) => 100_000,
+        (true, false) => 20_000,
+        (true, true) => 2_000,
+    }
+}
 
 /// The same for a control: enough to see that it stands the same storm.
-const CONTROL: u64 = WANTED / 10;
+fn control() -> u64 {
+    wanted() / 10
+}
 
 /// Fewer than that where only so many come in the time that a test has, for a part of all that is
 /// wanted.
-const SECS: i64 = if cfg!(CONFIG_X86) { 200 } else { 45 };
-const CONTROL_SECS: i64 = SECS / 3;
+fn secs() -> i64 {
+    match (cfg!(CONFIG_X86), text::is_short()) {
+        (true, false) => 200,
+        (true, true) => 60,
+        (false, false) => 45,
+        (false, true) => 15,
+    }
+}
+
+fn control_secs() -> i64 {
+    secs() / 3
+}
 
 /// Of what is wanted, the part that has to come even then.
 const LEAST: u64 = if SLOW { 50 } else { 100 };
@@ -253,24 +272,34 @@ mod tests {
 
     #[test]
     fn every_context_at_once() -> Result {
-        let sums = rounds(Route::Nolock, Checks::Poison, WANTED, SECS)?;
-        assert!(check("rcu_ptr", WANTED, SECS, sums));
+        let sums = rounds(Route::Nolock, Checks::Poison, wanted(), secs())?;
+        assert!(check("rcu_ptr", wanted(), secs(), sums));
         Ok(())
     }
 
     /// Its sheaves are for caches without checks.
     #[test]
     fn control_with_sheaves() -> Result {
-        let sums = rounds(Route::Kernel, Checks::None, CONTROL, CONTROL_SECS)?;
-        assert!(check("control, with sheaves", CONTROL, CONTROL_SECS, sums));
+        let sums = rounds(Route::Kernel, Checks::None, control(), control_secs())?;
+        assert!(check(
+            "control, with sheaves",
+            control(),
+            control_secs(),
+            sums
+        ));
         Ok(())
     }
 
     /// With checks there are no sheaves: all of it is put off to an irq_work.
     #[test]
     fn control_with_checks() -> Result {
-        let sums = rounds(Route::Kernel, Checks::Poison, CONTROL, CONTROL_SECS)?;
-        assert!(check("control, with checks", CONTROL, CONTROL_SECS, sums));
+        let sums = rounds(Route::Kernel, Checks::Poison, control(), control_secs())?;
+        assert!(check(
+            "control, with checks",
+            control(),
+            control_secs(),
+            sums
+        ));
         Ok(())
     }
 }

@@ -31,7 +31,13 @@ use kernel::prelude::*;
 const LONG: bool = !SLOW && cfg!(not(CONFIG_PREEMPT_RT));
 
 /// Seconds for each case; KUnit gives a test 300.
-const SECS: i64 = 240;
+fn secs() -> i64 {
+    if text::is_short() {
+        20
+    } else {
+        240
+    }
+}
 
 /// Seconds for each load that is sampled.
 const SAMPLE_SECS: i64 = 4;
@@ -73,6 +79,19 @@ fn possible() -> bool {
         skip(c"no execution breakpoints with a handler of one's own here");
     }
     cfg!(CONFIG_X86)
+}
+
+/// As [`usual()`], where there is time for all loads.
+fn long() -> bool {
+    let usual = usual();
+    if usual && !LONG {
+        skip(if SLOW {
+            c"there is time for one load only: everything is slow here"
+        } else {
+            c"there is time for two loads only: breakpoints come and go slowly here"
+        });
+    }
+    usual && LONG
 }
 
 /// Where the core is swept, with all loads that there are.
@@ -138,10 +157,16 @@ fn sweep(loads: &[Load], users: Users, select: impl Fn(&str) -> bool) -> Result<
     };
     let core = text::sweep_module() == "rcu_ptr";
     let lockless = core.then(lockless).transpose()?;
-    let end = thread::now() + SECS * 1_000_000_000;
+    let last = thread::now() + secs() * 1_000_000_000;
     let totals = files::with_sweep(lockless, |sweep| {
-        for &load in loads {
+        for (i, &load) in loads.iter().enumerate() {
             let since = thread::now();
+            // Where there is little time, each load has its part of what is left.
+            let share = if text::is_short() {
+                (last - since) / (loads.len() - i) as i64
+            } else {
+                last - since
+            };
             let prepared = load.prepare()?;
             let run = || -> Result {
                 if users == Users::Everywhere {
@@ -159,7 +184,7 @@ fn sweep(loads: &[Load], users: Users, select: impl Fn(&str) -> bool) -> Result<
                 nmi: &nmi,
                 check: &|| table.iter().all(|table| table.wrong() == Wrong::default()),
                 tries: load.tries(),
-                end,
+                end: since + share,
             };
             let left = sweep.run(&stage, &select)?;
             drop(prepared);
@@ -196,7 +221,7 @@ fn random_groups() -> Result<Option<()>> {
         pr_info!("sweep: random groups with seed {}\n", seed);
         let load = Load::Light;
         let run = || load.run();
-        let stage = Stage::of("random groups", &run, 1, since + SECS * 1_000_000_000);
+        let stage = Stage::of("random groups", &run, 1, since + secs() * 1_000_000_000);
         sweep.random(seed, ROUNDS, &stage)?;
         log(sweep, stage.name, 0, since);
         Ok(())
@@ -274,7 +299,7 @@ mod tests {
             } else {
                 &[Load::Light, Load::Contend]
             };
-            if LONG {
+            if LONG && !text::is_short() {
                 sweep(&[Load::Light], Users::Nobody, selected)?;
             }
             sweep(loads, Users::Here, selected)?;
@@ -284,7 +309,7 @@ mod tests {
 
     #[test]
     fn drains() -> Result {
-        if usual() && LONG {
+        if long() {
             sweep(
                 &[Load::Ready, Load::Monitor, Load::List, Load::Shrink],
                 Users::Here,
@@ -297,7 +322,7 @@ mod tests {
 
     #[test]
     fn files_and_traces() -> Result {
-        if usual() && LONG {
+        if long() {
             sweep(
                 &[Load::RareTrace, Load::Trace, Load::Files],
                 Users::Here,
@@ -309,7 +334,7 @@ mod tests {
 
     #[test]
     fn rare_events() -> Result {
-        if usual() && LONG {
+        if long() {
             misuse::provoke_all()?;
             sweep(
                 &[Load::Misuse, Load::Hotplug, Load::NoBlocks],
@@ -322,7 +347,9 @@ mod tests {
 
     #[test]
     fn caches() -> Result {
-        if usual() && !SLOW {
+        if SLOW {
+            skip(c"there is time for one load only: everything is slow here");
+        } else if usual() {
             sweep(
                 &[Load::Caches, Load::CachesFail],
                 Users::Everywhere,
@@ -334,7 +361,7 @@ mod tests {
 
     #[test]
     fn caches_in_rare_events() -> Result {
-        if usual() && LONG {
+        if long() {
             sweep(&[Load::Hotplug], Users::Everywhere, selected)?;
         }
         Ok(())
@@ -382,7 +409,7 @@ mod tests {
             Load::Caches,
         ];
         let mut sweep = Sweep::of(code, None)?;
-        let end = thread::now() + SECS * 1_000_000_000;
+        let end = thread::now() + secs() * 1_000_000_000;
         let loads = if LONG { &LOADS[..] } else { &LOADS[..1] };
         for load in loads {
             let since = thread::now();

@@ -45,6 +45,12 @@ pub(crate) fn alloc(source: Source, size: usize) -> Option<NonNull<u8>> {
     NonNull::new(ptr.cast())
 }
 
+/// Whether what is there was freed, as KASAN says; never without it.
+pub(crate) fn is_poisoned(object: NonNull<u8>) -> bool {
+    // SAFETY: Reads KASAN's shadow, which all of the kernel's memory has.
+    unsafe { sys::rcu_ptr_kunit_is_poisoned(object.as_ptr().cast()) }
+}
+
 /// As [`alloc()`], again and again: kmalloc_nolock() has nothing while another CPU holds a lock of its
 /// cache.
 ///

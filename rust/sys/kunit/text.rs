@@ -15,6 +15,12 @@ unsafe fn word(param: *const c_char) -> &'static str {
     unsafe { CStr::from_char_ptr(param) }.to_str().unwrap_or("")
 }
 
+/// `length`: whether it is "short".
+pub(crate) fn is_short() -> bool {
+    // SAFETY: Reads a variable of shim.c, which is set while the module is loaded.
+    unsafe { sys::rcu_ptr_kunit_is_short() }
+}
+
 /// `sweep_module`: the module whose code is swept.
 pub(crate) fn sweep_module() -> &'static str {
     // SAFETY: An array in shim.c that always ends with a NUL.

@@ -1,0 +1,63 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# test.sh test|all: the boots of a set of qemu/jobs. Kernels and modules are built
+# in their order, and each boots as soon as it can.
+#
+# SCENARIOS= those of these only; UNTIL=EPOCH leaves out, by name, what would take
+# longer. With PLAN= or KDIR= it is qemu.sh test: one plan in each of the scenarios.
+
+# shellcheck source=scripts/lib/all.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
+
+set=${1:-}
+[[ $set == test || $set == all ]] || die "usage: scripts/test.sh test|all"
+if [ -n "${PLAN:-}${KDIR:-}" ]; then
+	exec "$ROOT/scripts/qemu.sh" test
+fi
+check_variables
+
+# The scenarios of the set, each once, in its order.
+NAMES=()
+while read -r name; do
+	[ -z "$ARCH" ] || [ "$ARCH" = "$(scenario_arch "$name")" ] || continue
+	[ -z "${SCENARIOS:-}" ] || [[ " $SCENARIOS " == *" $name "* ]] || continue
+	NAMES+=("$name")
+done < <(awk -v set="$set" '$1 == set && !seen[$3]++ { print $3 }' "$ROOT/qemu/jobs")
+[ ${#NAMES[@]} -gt 0 ] || die "no boot of set $set is for ${SCENARIOS:-$ARCH}"
+needs=(build)
+for name in "${NAMES[@]}"; do
+	needs+=("$(scenario_arch "$name")")
+done
+need "${needs[@]}"
+kernel_source
+
+# A line for each scenario that is ready.
+prepare()
+{
+	local name out
+
+	for name in "${NAMES[@]}"; do
+		kernel_of "$name"
+		out=$(modules_directory "$name")
+		build_modules "$name" "$KDIR_OF_SCENARIO" "$out" >&2 || exit 1
+		guest_busybox "$(scenario_arch "$name")"
+		echo "$name:$KDIR_OF_SCENARIO:$out:$BUSYBOX"
+		# The guests come first.
+		renice -n 10 -p "$BASHPID" >/dev/null
+	done
+}
+
+args=(--jobs "$set" --out "$ROOT/out" --ksrc "$KERNEL_SOURCE")
+args+=(--objdump "$(llvm_tool "${LLVM:-}" llvm-objdump)")
+for name in "${NAMES[@]}"; do
+	args+=(--only "$name")
+done
+for var in ${VARS:-}; do
+	args+=(--define "$var")
+done
+[ -z "${UNTIL:-}" ] || args+=(--until "$UNTIL")
+[ -z "${TIMEOUT:-}" ] || args+=(--timeout "$TIMEOUT")
+[ -z "${SMP:-}" ] || args+=(--smp "$SMP")
+[ -z "${MEM:-}" ] || args+=(--mem "$MEM")
+prepare | python3 "$ROOT/qemu/run.py" test "${args[@]}"
