@@ -31,6 +31,8 @@ mod lockless_model;
 mod loom_tests;
 #[cfg(all(test, not(loom)))]
 mod nested_tests;
+#[cfg(all(test, not(loom)))]
+mod sheaf_bounds_tests;
 #[cfg(all(test, loom))]
 mod sheaf_loom_tests;
 #[cfg(test)]

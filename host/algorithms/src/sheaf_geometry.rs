@@ -1,7 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Small sheaves, whose slots tell the tests of every access: loom tracks them, and otherwise an
-//! interrupt may come before each.
+//! interrupt may come before each. Accesses to heads are counted.
+
+use std::{cell::UnsafeCell as Plain, thread_local};
+
+thread_local! {
+    static VISITS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// How often this thread has looked at the head of a sheaf.
+pub(crate) fn visits() -> usize {
+    VISITS.get()
+}
+
+/// What the owner of a sheaf notes in its head.
+#[repr(transparent)]
+pub(crate) struct Note<T>(Plain<T>);
+
+impl<T> Note<T> {
+    pub(crate) fn get(&self) -> *mut T {
+        VISITS.set(VISITS.get() + 1);
+        self.0.get()
+    }
+}
 
 /// Object pointers in a sheaf.
 pub(crate) const SLOTS: usize = 4;

@@ -91,7 +91,9 @@ const SPARE_FULL: usize = 2;
 const SPARE_EMPTY: usize = 3;
 const SPENT: usize = 4;
 const CLOSED: usize = 5;
-const REUSED: usize = 6;
+const SPENT_LEN: usize = 6;
+const CLOSED_LEN: usize = 7;
+const REUSED: usize = 8;
 const WORDS: usize = REUSED + REUSE;
 
 /// A word of a CPU.
@@ -160,6 +162,8 @@ struct Books {
     completed: u64,
     /// Chains, and the number of the grace period that they wait for.
     waiting: Vec<(u64, Chain)>,
+    /// CPUs whose tick has something to do.
+    rang: HashSet<usize>,
 }
 
 /// Contexts that may be in a call at the same time, as far as loom's threads go.
@@ -228,6 +232,7 @@ impl Model {
                 sheaves: Vec::new(),
                 completed: 0,
                 waiting: Vec::new(),
+                rang: HashSet::new(),
             }),
         };
         for _ in 0..full {
@@ -332,15 +337,20 @@ impl Model {
         }
     }
 
-    /// Takes everything off `cpu`: it is dead, or the monitor runs there.
-    pub(crate) fn take_off(&self, cpu: usize) {
-        let at = At {
+    /// A task on `cpu`.
+    fn at(&self, cpu: usize) -> At<'_> {
+        At {
             model: self,
             cpu,
             context: 0,
             preemptible: true,
             may_wait: true,
-        };
+        }
+    }
+
+    /// Takes everything off `cpu`: it is dead, or the monitor runs there.
+    pub(crate) fn take_off(&self, cpu: usize) {
+        let at = self.at(cpu);
         let words = at.words();
         // SAFETY: Nobody is in a call on this CPU.
         let undisturbed = unsafe { Undisturbed::assume() };
@@ -367,6 +377,9 @@ impl Model {
                 let object = self.cpus[cpu][REUSED + i].swap(0, Relaxed);
                 objects.extend((object != 0).then_some(object));
             }
+        }
+        for word in self.cpus.iter().flat_map(|cpu| &cpu[SPENT_LEN..REUSED]) {
+            assert_eq!(word.load(Relaxed), 0, "sheaves of a list without any");
         }
         self.grace_period();
         self.grace_period();
@@ -395,6 +408,34 @@ impl Model {
             .collect();
         free.sort_unstable();
         assert_eq!(objects, free, "objects there and given back");
+    }
+
+    /// Spent sheaves of `cpu`.
+    #[cfg(not(loom))]
+    pub(crate) fn count_spent(&self, cpu: usize) -> usize {
+        let mut n = 0;
+        let list = self.at(cpu).words().spent;
+        let mut chain = list.take();
+        let mut back = Vec::new();
+        while let Some(sheaf) = chain.pop() {
+            n += 1;
+            back.push(sheaf);
+        }
+        for sheaf in back.into_iter().rev() {
+            list.push(sheaf);
+        }
+        assert_eq!(list.len.load(), n, "spent sheaves, and their number");
+        n
+    }
+
+    /// Whether the tick of `cpu` has something to do, which it does then.
+    pub(crate) fn rang(&self, cpu: usize) -> bool {
+        self.books.lock().unwrap().rang.remove(&cpu)
+    }
+
+    /// Sheaves in memory.
+    pub(crate) fn sheaves(&self) -> usize {
+        self.books.lock().unwrap().sheaves.len()
     }
 
     /// Full and empty sheaves of the barn.
@@ -536,8 +577,14 @@ impl<'a> Cpu for At<'a> {
             rcu: Cursor(self.word(RCU)),
             spare_full: Place(self.word(SPARE_FULL)),
             spare_empty: Place(self.word(SPARE_EMPTY)),
-            spent: LocalList(self.word(SPENT)),
-            closed: LocalList(self.word(CLOSED)),
+            spent: LocalList {
+                head: self.word(SPENT),
+                len: self.word(SPENT_LEN),
+            },
+            closed: LocalList {
+                head: self.word(CLOSED),
+                len: self.word(CLOSED_LEN),
+            },
         }
     }
 
@@ -547,10 +594,6 @@ impl<'a> Cpu for At<'a> {
 
     fn capacity(self) -> usize {
         self.model.capacity
-    }
-
-    fn node(self) -> usize {
-        0
     }
 
     fn undisturbed(self) -> Option<Undisturbed> {
@@ -599,7 +642,9 @@ impl<'a> Cpu for At<'a> {
         self.model.new_sheaf()
     }
 
-    fn ring(self) {}
+    fn ring(self) {
+        self.model.books.lock().unwrap().rang.insert(self.cpu);
+    }
 
     fn emptied(self) {}
 

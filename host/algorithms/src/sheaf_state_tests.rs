@@ -371,7 +371,7 @@ proptest! {
         let wanted: Vec<usize> = objects.iter().copied().filter(|&o| !drops[o]).collect();
         prop_assert_eq!(kept, wanted);
         // From one object up to its capacity, and down again.
-        let mut full = empty.start(1, objects[0], 0).done();
+        let mut full = empty.start(1, objects[0]).done();
         for (i, &object) in objects.iter().enumerate().skip(1) {
             prop_assert!(!full.push(object, i));
             prop_assert!(full.push(object, i + 1));

@@ -110,7 +110,7 @@ impl Stock {
         let Some(empty) = self.take_empty() else {
             return false;
         };
-        let fresh = empty.start(1, object, 0).done();
+        let fresh = empty.start(1, object).done();
         if let Some(full) = self.homecomers.replace(fresh) {
             self.put_full(full);
         }

@@ -6,8 +6,9 @@ use super::{
     barn::Stock,
     geometry::{SHEAF_BYTES, SLOTS},
     pcs::Pcs,
+    reclaim::BacklogWork,
     refill::RefillWork,
-    sheaf::{Empty, Full, Rest},
+    sheaf::{Chain, Empty, Full, Rest},
     shrink::{ReapWork, TrimWork},
     Sheaves,
 };
@@ -97,6 +98,9 @@ pub(crate) struct Cache {
     pub(super) wants_refill: AtomicFlag,
     #[pin]
     pub(super) refill: DelayedWork<RefillWork>,
+    /// Takes in what callbacks left.
+    #[pin]
+    pub(super) backlog: DelayedWork<BacklogWork>,
     #[pin]
     pub(super) trim: DelayedWork<TrimWork>,
     #[pin]
@@ -111,13 +115,42 @@ pub(crate) struct Cache {
 pub(crate) struct Barn {
     #[pin]
     stock: RawSpinLock<Stock>,
+    /// Sheaves whose grace period is over, for the worker.
+    #[pin]
+    backlog: RawSpinLock<Chain>,
 }
 
 impl Barn {
     fn new(limit: usize) -> impl PinInit<Self> {
         pin_init!(Self {
             stock <- RawSpinLock::new(Stock::new(limit), c"rcu_ptr_barn", static_lock_class!()),
+            backlog <- RawSpinLock::new(
+                Chain::new(),
+                c"rcu_ptr_backlog",
+                static_lock_class!()
+            ),
         })
+    }
+
+    /// Leaves `chain` to the worker.
+    ///
+    /// # Context
+    ///
+    /// Any but NMI.
+    pub(super) fn leave(&self, chain: Chain) {
+        let irqs = IrqsOff::save();
+        self.backlog.lock(&irqs).append(chain);
+    }
+
+    /// Takes what was left.
+    ///
+    /// # Context
+    ///
+    /// Any but NMI.
+    pub(super) fn take_backlog(&self) -> Chain {
+        let irqs = IrqsOff::save();
+        let mut backlog = self.backlog.lock(&irqs);
+        core::mem::replace(&mut backlog, Chain::new())
     }
 
     /// Calls `f` with the lock held.
@@ -286,6 +319,7 @@ impl Cache {
                 has_foreign: AtomicFlag::new(false),
                 wants_refill: AtomicFlag::new(false),
                 refill <- DelayedWork::new(RefillWork(CacheRef(this.as_ptr()))),
+                backlog <- DelayedWork::new(BacklogWork(CacheRef(this.as_ptr()))),
                 trim <- DelayedWork::new(TrimWork(CacheRef(this.as_ptr()))),
                 reap <- DelayedWork::new(ReapWork(CacheRef(this.as_ptr()))),
                 reaping: AtomicFlag::new(false),

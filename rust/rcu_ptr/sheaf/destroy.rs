@@ -3,7 +3,7 @@
 //! The end of a cache: everything comes back to the slab, whatever waits for a grace period
 //! included, and what does not is counted and leaked.
 
-use super::{cache::Cache, hotplug, monitor, Sheaves};
+use super::{cache::Cache, hotplug, reclaim, Sheaves};
 use crate::{
     api,
     sys::{debug, gp, rcu_callback},
@@ -49,9 +49,11 @@ fn drain(cache: &Cache) {
     for pcs in cache.pcs.iter() {
         let waiting = hotplug::take_off(cache, &pcs);
         // SAFETY: A grace period has passed since the last object was freed.
-        unsafe { monitor::store_chain(cache, pcs.node, waiting) };
+        unsafe { reclaim::store_chain(cache, pcs.node, waiting) };
     }
     rcu_callback::barrier();
+    // What callbacks left.
+    cache.backlog.flush();
     // Nobody queues these any more.
     cache.trim.cancel_sync();
     cache.reap.cancel_sync();

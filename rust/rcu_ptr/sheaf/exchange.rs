@@ -16,6 +16,10 @@ use super::{
 /// Places for objects that are given out again at once.
 pub(crate) const REUSE: usize = 4;
 
+/// Emptied sheaves that may stay on a CPU until something else waits for a grace period there, the
+/// monitor at the latest.
+pub(crate) const MAX_SPENT: usize = 8;
+
 /// The words of a CPU's sheaves.
 pub(crate) struct Words<W> {
     pub(crate) alloc: Cursor<W>,
@@ -38,8 +42,6 @@ pub(crate) trait Cpu: Copy {
     fn reuse(self, i: usize) -> Place<Self::Word>;
     /// Objects in a sheaf.
     fn capacity(self) -> usize;
-    /// The node.
-    fn node(self) -> usize;
 
     /// Where no context of the CPU is interrupted in an operation.
     fn undisturbed(self) -> Option<Undisturbed>;
@@ -144,7 +146,20 @@ fn retire<C: Cpu>(cpu: C, old: Option<Installed>) {
                 keep_empty(cpu, sheaf);
             }
         }
-        None => cpu.words().spent.push(Closed::spent(old)),
+        None => push_spent(cpu, Closed::spent(old)),
+    }
+}
+
+/// Keeps an emptied sheaf until its grace period, which begins now if there are others.
+fn push_spent<C: Cpu>(cpu: C, sheaf: Closed) {
+    let spent = cpu.words().spent;
+    if spent.push(sheaf) < MAX_SPENT {
+        return;
+    }
+    if cpu.may_wait() {
+        cpu.wait(spent.take());
+    } else {
+        cpu.ring();
     }
 }
 
@@ -165,8 +180,7 @@ pub(crate) fn put_object<C: Cpu>(cpu: C, object: usize) -> bool {
             }
         };
         match stocked_empty(cpu).or_else(|| cpu.new_empty()) {
-            Some(sheaf) => match rcu.install(seen, sheaf.start(cpu.capacity(), object, cpu.node()))
-            {
+            Some(sheaf) => match rcu.install(seen, sheaf.start(cpu.capacity(), object)) {
                 Ok(old) => {
                     close(cpu, old);
                     cpu.filled();
@@ -200,12 +214,10 @@ fn close<C: Cpu>(cpu: C, old: Option<Installed>) {
     }
 }
 
-/// What waits on the CPU, for one grace period: closed sheaves, and with them emptied ones.
+/// What waits on the CPU, for one grace period: closed sheaves and emptied ones.
 pub(crate) fn take_waiting<W: LocalWord>(words: &Words<W>) -> Chain {
     let mut chain = words.closed.take();
-    if !chain.is_empty() {
-        chain.append(words.spent.take());
-    }
+    chain.append(words.spent.take());
     chain
 }
 
@@ -258,7 +270,7 @@ pub(crate) fn keep_empty<C: Cpu>(cpu: C, sheaf: Empty) {
     }
     // SAFETY: From above.
     if let Some(sheaf) = cpu.put_empty(unsafe { Empty::from_addr(addr) }) {
-        words.spent.push(sheaf.into_closed());
+        push_spent(cpu, sheaf.into_closed());
     }
 }
 

@@ -9,6 +9,18 @@ pub(crate) const SHEAF_BYTES: usize = 512;
 /// Object pointers in a sheaf; the head takes the rest.
 pub(crate) const SLOTS: usize = 56;
 
+/// What the owner of a sheaf notes in its head.
+#[repr(transparent)]
+pub(crate) struct Note<T>(UnsafeCell<T>);
+
+impl<T> Note<T> {
+    /// Where it is.
+    #[inline(always)]
+    pub(crate) fn get(&self) -> *mut T {
+        self.0.get()
+    }
+}
+
 /// One object pointer of a sheaf. Contexts of one CPU write and read different slots; everybody
 /// else comes a grace period later. So no access needs an order.
 #[repr(transparent)]

@@ -4,8 +4,7 @@
 //! a grace period.
 
 use super::{
-    cache::Cache, cursor::Undisturbed, exchange, monitor, pcs::Pcs, reclaim, sheaf::Chain, shrink,
-    Sheaves,
+    cache::Cache, cursor::Undisturbed, exchange, pcs::Pcs, reclaim, sheaf::Chain, shrink, Sheaves,
 };
 use crate::sys::hotplug::Callbacks;
 use core::ptr;
@@ -29,7 +28,7 @@ impl Callbacks for SheafHotplug {
             let pcs = cache.pcs.of(cpu);
             // It may have moved to another CPU, where it does nothing.
             pcs.monitor.cancel_sync();
-            reclaim::wait(cache, cpu, take_off(cache, &pcs));
+            reclaim::wait_of_dead(cache, cpu, take_off(cache, &pcs));
             shrink::look_after(cache, pcs.node);
         }
     }
@@ -50,7 +49,7 @@ pub(super) fn take_off(cache: &Cache, pcs: &Pcs) -> Chain {
         waiting.push(sheaf);
     }
     // SAFETY: Nothing runs on the CPU, and no object waits in them.
-    unsafe { monitor::store_chain(cache, pcs.node, words.spent.take()) };
+    unsafe { reclaim::store_chain(cache, pcs.node, words.spent.take()) };
     for rest in exchange::take_stock(&words, &undisturbed) {
         rest.into_iter()
             .for_each(|rest| cache.store(pcs.node, rest));

@@ -65,17 +65,24 @@ impl<W: LocalWord> Place<W> {
 /// Closed sheaves of this CPU, newest first. Pushed one by one and taken all at once, so that a head
 /// that was away and back can't fool a push.
 #[derive(Clone, Copy)]
-pub(crate) struct LocalList<W>(pub(crate) W);
+pub(crate) struct LocalList<W> {
+    pub(crate) head: W,
+    /// How many, for others to read.
+    pub(crate) len: W,
+}
 
 impl<W: LocalWord> LocalList<W> {
-    /// Adds `sheaf`.
+    /// Adds `sheaf`. Returns how many there are.
     #[inline]
-    pub(crate) fn push(self, sheaf: Closed) {
-        let mut old = self.0.load();
+    pub(crate) fn push(self, sheaf: Closed) -> usize {
+        self.len.fetch_add(1);
+        let mut old = self.head.load();
         loop {
-            sheaf.set_next(old);
-            match self.0.cmpxchg(old, sheaf.addr()) {
-                was if was == old => return,
+            // SAFETY: A sheaf that was pushed here. If a context that came in between has taken it, it
+            // waits for a grace period, and this one for that context: preemption is off.
+            let len = unsafe { sheaf.link(old) };
+            match self.head.cmpxchg(old, sheaf.addr()) {
+                was if was == old => return len,
                 was => old = was,
             }
         }
@@ -84,10 +91,12 @@ impl<W: LocalWord> LocalList<W> {
     /// Takes everything.
     #[inline]
     pub(crate) fn take(self) -> Chain {
-        if self.0.load() == 0 {
+        if self.head.load() == 0 {
             return Chain::new();
         }
         // SAFETY: What the word leads to was pushed here, and is this caller's from now on.
-        unsafe { Chain::from_first(self.0.xchg(0)) }
+        let chain = unsafe { Chain::from_first(self.head.xchg(0)) };
+        self.len.fetch_add(chain.len().wrapping_neg());
+        chain
     }
 }

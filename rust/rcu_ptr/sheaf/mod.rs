@@ -161,6 +161,10 @@ impl Sheaves {
             }
         }
         rcu_callback::barrier();
+        // What callbacks left.
+        for cache in self.caches.lock().iter() {
+            cache.backlog.flush();
+        }
     }
 }
 

@@ -18,9 +18,7 @@ use super::{
     exchange::{self, REUSE},
     local::LocalWord,
     pcs::Here,
-    reclaim,
-    sheaf::Chain,
-    shrink, Sheaves,
+    reclaim, shrink, Sheaves,
 };
 use crate::{
     params,
@@ -68,7 +66,7 @@ impl Handler for Tick {
         }
         let here = Here::new(&self.cache, &pin);
         let words = here.words();
-        reclaim::wait(&self.cache, self.cpu, exchange::take_waiting(&words));
+        reclaim::wait(here, exchange::take_waiting(&words));
         let wq = &Sheaves::get().wq;
         // On a CPU that goes down, whose last irq_works run late, `hotplug` does it all.
         if !context::is_going(self.cpu) && here.armed().cmpxchg(ARMING, ARMED) == ARMING {
@@ -126,7 +124,7 @@ impl Handler for MonitorWork {
                 drained.0 = 1;
             }
         }
-        reclaim::wait(&self.cache, self.cpu, chain);
+        reclaim::wait(here, chain);
 
         let mut rests = [const { None }; 3];
         let mut objects = [ptr::null_mut(); REUSE];
@@ -159,23 +157,11 @@ impl Handler for MonitorWork {
             .flatten()
             .for_each(|rest| self.cache.store(pcs.node, rest));
         // SAFETY: They were taken where this CPU was undisturbed, and no object waits in them.
-        unsafe { store_chain(&self.cache, pcs.node, spent) };
+        unsafe { reclaim::store_chain(&self.cache, pcs.node, spent) };
         if reusable > 0 {
             self.cache.give_back(&mut objects[..reusable]);
         }
         shrink::look_after(&self.cache, pcs.node);
-    }
-}
-
-/// Puts the sheaves of `chain` into a barn.
-///
-/// # Safety
-///
-/// As for [`Closed::into_rest()`](super::sheaf::Closed::into_rest()), for all of them.
-pub(super) unsafe fn store_chain(cache: &super::cache::Cache, node: usize, mut chain: Chain) {
-    while let Some(sheaf) = chain.pop() {
-        // SAFETY: By the safety requirements of this function.
-        cache.store(node, unsafe { sheaf.into_rest() });
     }
 }
 

@@ -43,6 +43,12 @@ pub(crate) struct Pcs {
     spent: Atomic<u64>,
     /// Sheaves that were closed where call_rcu() can't be called.
     closed: Atomic<u64>,
+    /// How many there are of both.
+    pub(super) nr_spent: Atomic<u64>,
+    pub(super) nr_closed: Atomic<u64>,
+    /// Sheaves that began to wait for a grace period here, and that were taken in here after one.
+    pub(super) waited: Atomic<u64>,
+    pub(super) done: Atomic<u64>,
     /// How the monitor is armed: `monitor::State`.
     pub(super) armed: Atomic<u64>,
     /// Sheaves installed so far.
@@ -77,6 +83,10 @@ impl Pcs {
             spare_empty: Atomic::new(0),
             spent: Atomic::new(0),
             closed: Atomic::new(0),
+            nr_spent: Atomic::new(0),
+            nr_closed: Atomic::new(0),
+            waited: Atomic::new(0),
+            done: Atomic::new(0),
             armed: Atomic::new(0),
             filled: Atomic::new(0),
             emptied: Atomic::new(0),
@@ -100,9 +110,20 @@ impl Pcs {
             rcu: Cursor(Quiet(&self.rcu)),
             spare_full: Place(Quiet(&self.spare_full)),
             spare_empty: Place(Quiet(&self.spare_empty)),
-            spent: LocalList(Quiet(&self.spent)),
-            closed: LocalList(Quiet(&self.closed)),
+            spent: LocalList {
+                head: Quiet(&self.spent),
+                len: Quiet(&self.nr_spent),
+            },
+            closed: LocalList {
+                head: Quiet(&self.closed),
+                len: Quiet(&self.nr_closed),
+            },
         }
+    }
+
+    /// Counts sheaves that begin to wait, of a CPU that runs nothing any more.
+    pub(super) fn count_waited(&self, sheaves: usize) {
+        self.waited.add(sheaves as u64, Relaxed);
     }
 
     /// The places for reuse of a CPU that runs nothing any more.
@@ -206,8 +227,14 @@ impl<'a> Here<'a> {
             rcu: self.rcu(),
             spare_full: Place(word!(self, spare_full)),
             spare_empty: Place(word!(self, spare_empty)),
-            spent: LocalList(word!(self, spent)),
-            closed: LocalList(word!(self, closed)),
+            spent: LocalList {
+                head: word!(self, spent),
+                len: word!(self, nr_spent),
+            },
+            closed: LocalList {
+                head: word!(self, closed),
+                len: word!(self, nr_closed),
+            },
         }
     }
 
@@ -221,6 +248,14 @@ impl<'a> Here<'a> {
 
     pub(super) fn count_emptied(self) {
         word!(self, emptied).fetch_add(1);
+    }
+
+    pub(super) fn count_waited(self, sheaves: usize) {
+        word!(self, waited).fetch_add(sheaves);
+    }
+
+    pub(super) fn count_done(self, sheaves: usize) {
+        word!(self, done).fetch_add(sheaves);
     }
 
     pub(super) fn count_missed(self) {
@@ -298,10 +333,6 @@ impl<'a> Cpu for At<'a> {
         self.here.cache.capacity
     }
 
-    fn node(self) -> usize {
-        self.here.pcs().node
-    }
-
     fn undisturbed(self) -> Option<Undisturbed> {
         if !self.ctx.preemptible {
             return None;
@@ -315,7 +346,7 @@ impl<'a> Cpu for At<'a> {
     }
 
     fn wait(self, chain: Chain) {
-        reclaim::wait(self.here.cache, self.here.pcs().cpu, chain);
+        reclaim::wait(self.here, chain);
     }
 
     fn take_full(self) -> (Option<Full>, Option<Full>) {
@@ -339,7 +370,7 @@ impl<'a> Cpu for At<'a> {
         if !self.nolock || cache.nr_nodes() == 1 {
             return None;
         }
-        let near = self.node();
+        let near = self.here.pcs().node;
         (0..cache.nr_nodes())
             .filter(|&node| node != near)
             .find_map(|node| cache.barns[node].try_with(self.ctx, |stock| stock.take_full())?)

@@ -1,30 +1,56 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! After the grace period: closed sheaves become full ones of the barn (`rcu_free_sheaf()`).
+//!
+//! A callback takes a few sheaves in. What is left of its chain, and objects of other nodes, are for
+//! the worker. Chains are handed on whole, so that no step takes longer where more sheaves wait.
 
 use super::{
     cache::{Cache, CacheRef},
-    sheaf::{Chain, Full, Rest},
-    shrink,
+    pcs::Here,
+    sheaf::{Chain, Empty, Full, Rest, Stack},
+    shrink, Sheaves,
 };
 use crate::sys::{
-    debug, node,
+    debug, gp, node,
+    preempt::PreemptOff,
     rcu_callback::{self, Callback, RcuHead},
     slab, trace,
+    work::Handler,
 };
 use core::ptr::{with_exposed_provenance_mut, NonNull};
 
-/// Sheaves that go to the barn in one go, with interrupts off.
-const BATCH: usize = 16;
+/// Sheaves that one callback takes in at most.
+const CALLBACK_SHEAVES: usize = 16;
+/// As many of them may have objects, each of which is looked at.
+const CALLBACK_FULL: usize = 2;
+/// Sheaves that the worker takes in before it lets others run.
+const WORKER_SHEAVES: usize = 16;
 
-/// Lets all of `chain`, of `cpu`, wait for one grace period.
+/// Lets all of `chain`, of this CPU, wait for one grace period.
 ///
 /// # Context
 ///
 /// Any but NMI, called from code that had interrupts on.
-pub(super) fn wait(cache: &Cache, cpu: i32, chain: Chain) {
-    if let Some((head, _)) = chain.rcu_head() {
-        trace::sheaf_wait(&cache.name, cpu, || chain.count());
+pub(super) fn wait(here: Here<'_>, chain: Chain) {
+    if !chain.is_empty() {
+        here.count_waited(chain.len());
+        let pcs = here.pcs();
+        call(here.cache, pcs.cpu, pcs.node, chain);
+    }
+}
+
+/// As [`wait()`], of `cpu`, which is dead.
+pub(super) fn wait_of_dead(cache: &Cache, cpu: i32, chain: Chain) {
+    let pcs = cache.pcs.of(cpu);
+    pcs.count_waited(chain.len());
+    call(cache, cpu, pcs.node, chain);
+}
+
+fn call(cache: &Cache, cpu: i32, node: usize, chain: Chain) {
+    let count = (chain.len(), chain.nr_full());
+    if let Some(head) = chain.into_rcu_head(node) {
+        trace::sheaf_wait(&cache.name, cpu, || count);
         // SAFETY: The `rcu_head` of a closed sheaf is its owner's; the callback owns the chain
         // from here on.
         unsafe { rcu_callback::call::<Ready>(head) };
@@ -36,89 +62,177 @@ struct Ready;
 
 impl Callback for Ready {
     unsafe fn run(head: NonNull<RcuHead>) {
-        // SAFETY: `wait()` handed the head over once.
-        let chain = unsafe { Chain::from_rcu_head(head.as_ptr().expose_provenance()) };
-        if let Some(owner) = chain.owner() {
-            // INVARIANT: `destroy` waits for all callbacks.
-            take_in(&CacheRef(owner.cast()), chain);
+        // SAFETY: `call()` handed the head over once.
+        let (mut chain, of) = unsafe { Chain::from_rcu_head(head.as_ptr().expose_provenance()) };
+        // INVARIANT: `destroy` waits for all callbacks.
+        let cache = &CacheRef(of.owner.cast());
+        let node = of.node.min(cache.nr_nodes() - 1);
+        let waited = chain.len();
+        let (mut load, mut far) = (Load::new(), Chain::new());
+        let mut full = 0;
+        for _ in 0..CALLBACK_SHEAVES {
+            if full == CALLBACK_FULL {
+                break;
+            }
+            let Some(sheaf) = chain.pop() else { break };
+            // SAFETY: A grace period has passed since all of them were closed.
+            let rest = unsafe { sheaf.into_rest() };
+            full += usize::from(matches!(rest, Rest::Full(_)));
+            match rest {
+                Rest::Full(sheaf) if !is_home(cache, node, &sheaf) => far.push(sheaf.into_closed()),
+                rest => load.add(check(rest)),
+            }
+        }
+        load.put(cache, node);
+        chain.append(far);
+        Here::new(cache, &PreemptOff::new()).count_done(waited - chain.len());
+        if !chain.is_empty() {
+            cache.barns[node].leave(chain);
+            cache.backlog.queue(&Sheaves::get().wq, 0);
         }
     }
 }
 
-/// Puts what waited into the barn.
-fn take_in(cache: &Cache, mut chain: Chain) {
-    let mut node = 0;
-    while !chain.is_empty() {
-        let mut full = [const { None }; BATCH];
-        let mut empty = [const { None }; BATCH];
-        for i in 0..BATCH {
-            let Some(sheaf) = chain.pop() else { break };
-            let own = sheaf.node().min(cache.nr_nodes() - 1);
-            // SAFETY: A grace period has passed since all of them were closed.
-            let rest = go_home(cache, own, unsafe { sheaf.into_rest() });
-            if i == 0 {
-                node = own;
-            } else if own != node {
-                // Most of a chain are of one node.
-                cache.store(own, rest);
-                continue;
-            }
-            match rest {
-                Rest::Full(sheaf) => full[i] = Some(sheaf),
-                Rest::Empty(sheaf) => empty[i] = Some(sheaf),
+/// Takes in what callbacks left.
+pub(super) struct BacklogWork(pub(super) CacheRef);
+
+impl Handler for BacklogWork {
+    fn run(&self) {
+        let cache = &self.0;
+        for (node, barn) in cache.barns.iter().enumerate() {
+            let mut chain = barn.take_backlog();
+            while !chain.is_empty() {
+                let waited = chain.len();
+                let mut load = Load::new();
+                for sheaf in (0..WORKER_SHEAVES).map_while(|_| chain.pop()) {
+                    // SAFETY: A grace period has passed since all of them were closed.
+                    let rest = check(unsafe { sheaf.into_rest() });
+                    load.add(go_home(cache, node, rest));
+                }
+                load.put(cache, node);
+                Here::new(cache, &PreemptOff::new()).count_done(waited - chain.len());
+                gp::cond_resched();
             }
         }
-        cache.barns[node].with(|stock| {
-            full.into_iter().flatten().for_each(|s| stock.put_full(s));
-            empty.into_iter().flatten().for_each(|s| stock.put_empty(s));
+        // Objects may have gone to any node.
+        for node in 0..cache.nr_nodes() {
+            shrink::look_after(cache, node);
+        }
+    }
+}
+
+/// Sheaves on their way into one barn.
+pub(super) struct Load {
+    full: Stack<Full>,
+    empty: Stack<Empty>,
+}
+
+impl Load {
+    /// None.
+    pub(super) const fn new() -> Self {
+        Self {
+            full: Stack::new(),
+            empty: Stack::new(),
+        }
+    }
+
+    /// Adds what is left of a sheaf.
+    pub(super) fn add(&mut self, rest: Rest) {
+        match rest {
+            Rest::Full(sheaf) => self.full.push(sheaf),
+            Rest::Empty(sheaf) => self.empty.push(sheaf),
+        }
+    }
+
+    /// Puts them into the barn of `node`, all at once: callers add a bounded number.
+    ///
+    /// # Context
+    ///
+    /// Any but NMI and hardirq.
+    pub(super) fn put(mut self, cache: &Cache, node: usize) {
+        shrink::look_after_with(cache, node, |stock| {
+            while let Some(sheaf) = self.full.pop() {
+                stock.put_full(sheaf);
+            }
+            while let Some(sheaf) = self.empty.pop() {
+                stock.put_empty(sheaf);
+            }
         });
     }
-    if cache.nr_nodes() == 1 {
-        return shrink::look_after(cache, node);
-    }
-    // Objects went to other nodes.
-    (0..cache.nr_nodes()).for_each(|node| shrink::look_after(cache, node));
 }
 
-/// Sends objects of other nodes to the barns of these.
+/// Puts the sheaves of `chain` into a barn.
+///
+/// # Context
+///
+/// May sleep.
+///
+/// # Safety
+///
+/// As for [`Closed::into_rest()`](super::sheaf::Closed::into_rest()), for all of them.
+pub(super) unsafe fn store_chain(cache: &Cache, node: usize, mut chain: Chain) {
+    while !chain.is_empty() {
+        let mut load = Load::new();
+        for sheaf in (0..WORKER_SHEAVES).map_while(|_| chain.pop()) {
+            // SAFETY: By the safety requirements of this function.
+            load.add(unsafe { sheaf.into_rest() });
+        }
+        load.put(cache, node);
+        gp::cond_resched();
+    }
+}
+
+fn node_of(object: usize) -> Option<usize> {
+    NonNull::new(with_exposed_provenance_mut(object)).map(node::of_object)
+}
+
+/// Whether all objects are of `node`.
+fn is_home(cache: &Cache, node: usize, sheaf: &Full) -> bool {
+    cache.nr_nodes() == 1 || sheaf.all(|object| node_of(object).is_none_or(|home| home == node))
+}
+
+/// Sends objects of other nodes to the barns of these, one node after the other.
+///
+/// # Context
+///
+/// May sleep.
 fn go_home(cache: &Cache, node: usize, rest: Rest) -> Rest {
     let Rest::Full(sheaf) = rest else { return rest };
-    find_doubles(&sheaf);
-    if cache.nr_nodes() == 1 {
-        return Rest::Full(sheaf);
+    let mut sheaf = sheaf;
+    for home in (0..cache.nr_nodes()).filter(|&home| home != node) {
+        if sheaf.all(|object| node_of(object) != Some(home)) {
+            continue;
+        }
+        let barn = &cache.barns[home];
+        // One more than is needed, as those who allocate at home and free elsewhere have their empty
+        // sheaves elsewhere too.
+        let mut spare = cache.new_sheaf(slab::GFP_ATOMIC);
+        let rest = barn.with(|stock| {
+            if let Some(spare) = spare.take() {
+                stock.put_empty(spare);
+            }
+            // What finds no sheaf stays: here it is at least used.
+            sheaf.retain(|object| {
+                node_of(object) != Some(home) || !stock.come_home(object, cache.capacity)
+            })
+        });
+        match rest {
+            Rest::Full(rest) => sheaf = rest,
+            empty => return empty,
+        }
     }
-    sheaf.retain(|object| {
-        let Some(addr) = NonNull::new(with_exposed_provenance_mut(object)) else {
-            return true;
-        };
-        let home = node::of_object(addr);
-        // Stays where there is no sheaf for it: here it is at least used.
-        home == node || home >= cache.nr_nodes() || !come_home(cache, home, object)
-    })
-}
-
-/// Puts `object` into the barn of `home`. `false`: there is no sheaf for it.
-fn come_home(cache: &Cache, home: usize, object: usize) -> bool {
-    let barn = &cache.barns[home];
-    if barn.with(|stock| stock.come_home(object, cache.capacity)) {
-        return true;
-    }
-    // Who allocates at home and frees elsewhere has its empty sheaves elsewhere too.
-    let Some(sheaf) = cache.new_sheaf(slab::GFP_ATOMIC) else {
-        return false;
-    };
-    barn.with(|stock| {
-        stock.put_empty(sheaf);
-        stock.come_home(object, cache.capacity)
-    })
+    Rest::Full(sheaf)
 }
 
 /// With debug objects in the kernel: tells of an object that was freed twice into a sheaf.
-fn find_doubles(sheaf: &Full) {
+fn check(rest: Rest) -> Rest {
     if cfg!(CONFIG_DEBUG_OBJECTS_RCU_HEAD) {
-        if let Some(object) = sheaf.find_double() {
-            let object = with_exposed_provenance_mut(object);
-            debug::warn(debug::Misuse::Double, object, object, 0);
+        if let Rest::Full(sheaf) = &rest {
+            if let Some(object) = sheaf.find_double() {
+                let object = with_exposed_provenance_mut(object);
+                debug::warn(debug::Misuse::Double, object, object, 0);
+            }
         }
     }
+    rest
 }

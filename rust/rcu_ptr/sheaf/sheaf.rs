@@ -18,7 +18,7 @@
 
 use super::{
     cursor::Undisturbed,
-    geometry::{Slot, SHEAF_BYTES, SLOTS},
+    geometry::{Note, Slot, SHEAF_BYTES, SLOTS},
 };
 use core::{
     cell::UnsafeCell,
@@ -35,20 +35,53 @@ pub(crate) type RcuHead = UnsafeCell<[usize; 2]>;
 pub(crate) struct Sheaf {
     slots: [Slot; SLOTS],
     rcu: RcuHead,
-    state: UnsafeCell<State>,
+    state: Note<State>,
 }
 
 /// What an owner knows of its sheaf.
 #[derive(Clone, Copy)]
 struct State {
     next: usize,
+    /// Of the chain that starts here.
+    links: Links,
     /// The cache, for who has the `rcu_head` only.
     owner: *const (),
     /// Objects are in slots `start..end`.
     start: u16,
     end: u16,
-    /// The node of the CPU that fills it.
+    /// The node of the CPU that the chain comes from.
     node: u32,
+}
+
+/// A chain of closed sheaves but for where it starts.
+#[derive(Clone, Copy)]
+struct Links {
+    last: usize,
+    /// Sheaves, and how many of them have objects.
+    len: u32,
+    full: u32,
+}
+
+impl Links {
+    const NONE: Self = Self {
+        last: 0,
+        len: 0,
+        full: 0,
+    };
+
+    /// With `sheaf` in front.
+    fn with(self, sheaf: Raw) -> Self {
+        let State { start, end, .. } = sheaf.get();
+        Self {
+            last: if self.len == 0 {
+                sheaf.addr()
+            } else {
+                self.last
+            },
+            len: self.len + 1,
+            full: self.full + u32::from(start != end),
+        }
+    }
 }
 
 /// Bytes of the slots: where the head starts.
@@ -125,6 +158,7 @@ impl Empty {
         unsafe {
             raw.state().write(State {
                 next: 0,
+                links: Links::NONE,
                 owner,
                 start: SLOTS as u16,
                 end: SLOTS as u16,
@@ -140,10 +174,8 @@ impl Empty {
         self.0 .0.cast()
     }
 
-    /// Starts to fill it with `object`, up to `capacity` objects, on a CPU of `node`.
-    pub(crate) fn start(self, capacity: usize, object: usize, node: usize) -> Filling {
-        // SAFETY: The owner's.
-        unsafe { (*self.0.state()).node = node as u32 };
+    /// Starts to fill it with `object`, up to `capacity` objects.
+    pub(crate) fn start(self, capacity: usize, object: usize) -> Filling {
         let start = SLOTS - capacity;
         self.0.set_range(start, SLOTS);
         self.0.slot(start).store(object);
@@ -228,6 +260,11 @@ impl Full {
         }
     }
 
+    /// Whether `is` holds for all objects.
+    pub(crate) fn all(&self, mut is: impl FnMut(usize) -> bool) -> bool {
+        (self.0.get().start as usize..SLOTS).all(|i| is(self.0.slot(i).load()))
+    }
+
     /// An object that is in it twice.
     pub(crate) fn find_double(&self) -> Option<usize> {
         let start = self.0.get().start as usize;
@@ -274,15 +311,27 @@ impl Closed {
         self.0.addr()
     }
 
-    /// The node of the CPU that filled it.
-    pub(crate) fn node(&self) -> usize {
-        self.0.get().node as usize
-    }
-
-    /// Links it to what follows.
-    pub(crate) fn set_next(&self, next: usize) {
+    /// Links it to the chain that starts at `next`, which another context may have taken meanwhile.
+    /// Returns how many sheaves there are with it.
+    ///
+    /// # Safety
+    ///
+    /// `next` is 0 or a closed sheaf that was linked so, and whose memory is not given away yet.
+    pub(crate) unsafe fn link(&self, next: usize) -> usize {
+        let links = if next == 0 {
+            Links::NONE
+        } else {
+            // SAFETY: By the safety requirements of this function. What is read is of use only where
+            // nobody has taken the sheaf.
+            unsafe { around(next).state().read_volatile() }.links
+        };
+        let links = links.with(self.0);
         // SAFETY: The owner's.
-        unsafe { (*self.0.state()).next = next };
+        unsafe {
+            (*self.0.state()).next = next;
+            (*self.0.state()).links = links;
+        }
+        links.len as usize
     }
 
     /// What nobody waits for any more.
@@ -456,92 +505,133 @@ impl<S: Owned> Stack<S> {
     }
 }
 
-/// Sheaves linked through their heads.
+/// Where a [`Chain`] comes from.
+pub(crate) struct Origin {
+    /// The cache.
+    pub(crate) owner: *const (),
+    /// The node of the CPU.
+    pub(crate) node: usize,
+}
+
+/// Closed sheaves linked through their heads: whatever their number, they are handed on in a few steps.
 #[must_use = "objects are lost"]
-pub(crate) struct Chain(usize);
+pub(crate) struct Chain {
+    first: usize,
+    links: Links,
+}
 
 impl Chain {
     /// None.
     pub(crate) const fn new() -> Self {
-        Self(0)
+        Self {
+            first: 0,
+            links: Links::NONE,
+        }
     }
 
-    /// The chain that starts at `first`.
+    /// The chain that starts at `first`, as [`Closed::link()`] or [`Chain::into_rcu_head()`] left it.
     ///
     /// # Safety
     ///
     /// `first` is 0 or leads through closed sheaves that are the caller's.
     pub(crate) unsafe fn from_first(first: usize) -> Self {
-        Self(first)
+        if first == 0 {
+            return Self::new();
+        }
+        // SAFETY: By the safety requirements of this function.
+        let links = unsafe { around(first) }.get().links;
+        Self { first, links }
     }
 
-    /// The chain that starts with the sheaf whose `rcu_head` is at `rcu`.
+    /// The chain whose [`Chain::into_rcu_head()`] is `rcu`, and where it comes from.
     ///
     /// # Safety
     ///
-    /// It is that of [`Chain::rcu_head()`], and used once.
-    pub(crate) unsafe fn from_rcu_head(rcu: usize) -> Self {
+    /// `rcu` is from there, and used once.
+    pub(crate) unsafe fn from_rcu_head(rcu: usize) -> (Self, Origin) {
         // SAFETY: By the safety requirements of this function.
-        Self(unsafe { around(rcu) }.addr())
+        let raw = unsafe { around(rcu) };
+        let State {
+            links, owner, node, ..
+        } = raw.get();
+        let origin = Origin {
+            owner,
+            node: node as usize,
+        };
+        let first = raw.addr();
+        (Self { first, links }, origin)
     }
 
     /// Whether there is none.
     pub(crate) fn is_empty(&self) -> bool {
-        self.0 == 0
+        self.first == 0
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.links.len as usize
+    }
+
+    /// How many of them have objects.
+    pub(crate) fn nr_full(&self) -> usize {
+        self.links.full as usize
     }
 
     /// Puts `sheaf` in front.
     pub(crate) fn push(&mut self, sheaf: Closed) {
-        sheaf.set_next(self.0);
-        self.0 = sheaf.addr();
+        let raw = sheaf.0;
+        // SAFETY: The owner's.
+        unsafe { (*raw.state()).next = self.first };
+        self.links = self.links.with(raw);
+        self.first = raw.addr();
     }
 
     /// Takes the first.
     pub(crate) fn pop(&mut self) -> Option<Closed> {
-        if self.0 == 0 {
+        if self.first == 0 {
             return None;
         }
         // SAFETY: The chain leads through closed sheaves that it owns.
-        let raw = unsafe { around(self.0) };
-        self.0 = raw.get().next;
+        let raw = unsafe { around(self.first) };
+        let state = raw.get();
+        self.first = state.next;
+        self.links.len -= 1;
+        self.links.full -= u32::from(state.start != state.end);
         Some(Closed(raw))
     }
 
     /// Puts all of `other` in front.
-    pub(crate) fn append(&mut self, mut other: Self) {
-        while let Some(sheaf) = other.pop() {
-            self.push(sheaf);
+    pub(crate) fn append(&mut self, other: Self) {
+        if other.first == 0 {
+            return;
         }
+        if self.first == 0 {
+            *self = other;
+            return;
+        }
+        // SAFETY: `other` ends in a closed sheaf that it owns.
+        let last = unsafe { around(other.links.last) };
+        // SAFETY: The owner's.
+        unsafe { (*last.state()).next = self.first };
+        self.first = other.first;
+        self.links.len += other.links.len;
+        self.links.full += other.links.full;
     }
 
-    /// The `rcu_head` of the first, and the cache it belongs to.
-    pub(crate) fn rcu_head(&self) -> Option<(NonNull<RcuHead>, *const ())> {
-        if self.0 == 0 {
+    /// Hands all of it over, from a CPU of `node`, as the `rcu_head` of the first, for
+    /// [`Chain::from_rcu_head()`].
+    pub(crate) fn into_rcu_head(self, node: usize) -> Option<NonNull<RcuHead>> {
+        if self.first == 0 {
             return None;
         }
         // SAFETY: As for `pop()`.
-        let raw = unsafe { around(self.0) };
-        // SAFETY: As for `pop()`.
-        let rcu = unsafe { NonNull::from(&raw.0.as_ref().rcu) };
-        Some((rcu, raw.get().owner))
-    }
-
-    /// How many there are, and how many of them have objects.
-    pub(crate) fn count(&self) -> (usize, usize) {
-        let (mut sheaves, mut full) = (0, 0);
-        let mut next = self.0;
-        while next != 0 {
-            // SAFETY: As for `pop()`.
-            let state = unsafe { around(next) }.get();
-            sheaves += 1;
-            full += usize::from(state.start != state.end);
-            next = state.next;
+        let raw = unsafe { around(self.first) };
+        // SAFETY: The owner's.
+        unsafe {
+            (*raw.state()).links = self.links;
+            (*raw.state()).node = node as u32;
         }
-        (sheaves, full)
-    }
-
-    /// The cache of the first.
-    pub(crate) fn owner(&self) -> Option<*const ()> {
-        self.rcu_head().map(|(_, owner)| owner)
+        // SAFETY: As for `pop()`.
+        Some(unsafe { NonNull::from(&raw.0.as_ref().rcu) })
     }
 }

@@ -4,7 +4,7 @@
 //! the kernel asks for.
 
 use super::{
-    barn::Surplus,
+    barn::{Stock, Surplus},
     cache::{Cache, CacheRef},
     Sheaves,
 };
@@ -24,8 +24,18 @@ use kernel::{
 ///
 /// Any but NMI and hardirq.
 pub(super) fn look_after(cache: &Cache, node: usize) {
+    look_after_with(cache, node, |_| ());
+}
+
+/// The same after `change`, which is called with the lock of the barn held.
+///
+/// # Context
+///
+/// As for [`look_after()`].
+pub(super) fn look_after_with(cache: &Cache, node: usize, change: impl FnOnce(&mut Stock)) {
     let more = cache.allowance();
     let (excess, may_idle) = cache.barns[node].with(|stock| {
+        change(stock);
         stock.allow(more);
         (stock.excess(), stock.may_idle())
     });
@@ -112,6 +122,7 @@ fn release(cache: &Cache, node: usize, surplus: Surplus, why: c_uint) -> usize {
         };
         Cache::free_sheaf(sheaf);
         empty += 1;
+        gp::cond_resched();
     }
     report(cache, node, why, full, empty);
     full + empty
