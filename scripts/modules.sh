@@ -14,6 +14,6 @@ if [ -n "${KDIR:-}" ]; then need modules; else need build; fi
 for name in "${NAMES[@]}"; do
 	kernel_of "$name"
 	out=$(modules_directory "$name")
-	build_modules "${KDIR:-$name}" "$KDIR_OF_SCENARIO" "$out" || exit 1
+	build_modules "${KDIR:-$name}" "$KDIR_OF_SCENARIO" "$out" || exit
 	find "$out" -name '*.ko'
 done

@@ -25,7 +25,7 @@ args=(--out "$ROOT/out")
 for name in "${NAMES[@]}"; do
 	kernel_of "$name"
 	out=$(modules_directory "$name")
-	build_modules "$name" "$KDIR_OF_SCENARIO" "$out" || exit 1
+	build_modules "$name" "$KDIR_OF_SCENARIO" "$out" || exit
 	guest_busybox "$(scenario_arch "$name")"
 	args+=(--scenario "$name:$KDIR_OF_SCENARIO:$out:$BUSYBOX")
 done

@@ -260,7 +260,7 @@ void *rcu_ptr_kunit_cycles_create(int cpu, u64 period, void *hook)
 						hook);
 }
 
-#if defined(CONFIG_X86_LOCAL_APIC) && defined(CONFIG_SMP)
+#ifdef CONFIG_X86_LOCAL_APIC
 static int nmi(unsigned int cmd, struct pt_regs *regs)
 {
 	rcu_ptr_kunit_rs_nmi();

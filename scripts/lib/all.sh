@@ -15,7 +15,7 @@ check_variables()
 {
 	case ${ARCH:=} in
 	''|x86_64|arm64) ;;
-	*) die "ARCH=$ARCH: there are x86_64 and arm64" ;;
+	*) die "ARCH=$ARCH: 64-bit kernels for x86_64 and arm64 only" ;;
 	esac
 	[[ ${SMP:-1} =~ ^[1-9][0-9]*$ ]] || die "SMP=$SMP: say a number of CPUs"
 	[[ ${MEM:-1} =~ ^[1-9][0-9]*$ ]] || die "MEM=$MEM: say a number of MiB"

@@ -16,6 +16,10 @@ CACHE=${RCU_PTR_CACHE:-${XDG_CACHE_HOME:-${HOME:?HOME is not set}/.cache}/rcu_pt
 
 # The scripts say themselves what the makes below them are to use.
 unset MAKEFLAGS MFLAGS MAKEOVERRIDES MAKELEVEL KBUILD_OUTPUT CROSS_COMPILE
+# An empty variable is none, for the kernel's '?=' too.
+for name in RUSTC RUST_LIB_SRC LIBCLANG_PATH LLVM BINDGEN KRUSTFLAGS KCFLAGS; do
+	[ -n "${!name:-}" ] || unset "$name"
+done
 
 say()
 {

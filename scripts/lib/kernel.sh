@@ -150,13 +150,16 @@ kernel_build()
 # check_kdir DIR: whether modules of ours can be built against it
 check_kdir()
 {
-	local config=$1/.config version
+	local config=$1/include/config/auto.conf version reason
 
-	[ -e "$1/include/config/auto.conf" ] || die "KDIR=$1 is no prepared kernel build: build that kernel first"
-	grep -qx CONFIG_RUST=y "$config" || die "KDIR=$1: this kernel has no CONFIG_RUST=y, the modules need it"
-	grep -qx CONFIG_MODULES=y "$config" || die "KDIR=$1: this kernel has no CONFIG_MODULES=y"
-	[ -e "$1/rust/libkernel.rmeta" ] ||
-		die "KDIR=$1 has no rust/libkernel.rmeta: build the kernel there, or run 'make modules_prepare' in it"
+	[ -e "$config" ] || die "KDIR=$1 is no prepared kernel build: build that kernel first"
+	grep -qx CONFIG_MODULES=y "$config" || die "KDIR=$1: the kernel has no CONFIG_MODULES=y"
+	reason=$(make -f "$config" -f "$ROOT/Kbuild" "objtree=$1" 2>&1 |
+		sed -n 's/.*\*\*\* rcu_ptr: \(.*\)\.  Stop\.$/\1/p') || true
+	[ -z "$reason" ] || die "KDIR=$1: $reason"
+	if grep -qx CONFIG_DEBUG_INFO_BTF_MODULES=y "$config" && [ -e "$1/vmlinux" ] && ! have program pahole; then
+		die "KDIR=$1: this kernel's modules have BTF, and pahole is missing: apt-get install pahole"
+	fi
 	[ -e "$1/Module.symvers" ] || die "KDIR=$1 has no Module.symvers: build the kernel there"
 	version=$(cat "$1/include/config/kernel.release")
 	at_least "${version%%-*}" "$KERNEL_MIN" || die "KDIR=$1 is Linux $version, needed is $KERNEL_MIN or newer"
@@ -170,6 +173,6 @@ kdir_arch()
 	elif grep -qx CONFIG_X86_64=y "$1/.config"; then
 		echo x86_64
 	else
-		die "KDIR=$1: there are scenarios for x86_64 and arm64 only"
+		die "KDIR=$1: 64-bit kernels for x86_64 and arm64 only"
 	fi
 }

@@ -173,6 +173,7 @@ need()
 		apt_install "${MISSING[@]}"
 	done
 	[ -z "${LIBCLANG_PATH:-}" ] || export LIBCLANG_PATH
-	[[ " $* " != *" build "* ]] || find_bindgen ||
-		die "bindgen of at least $BINDGEN_MIN is missing: install it, or cargo to build it"
+	[[ " $* " == *" build "* ]] || return 0
+	find_bindgen || die "bindgen of at least $BINDGEN_MIN is missing: install it, or cargo to build it"
+	check_libclang
 }

@@ -67,8 +67,8 @@ find_rustc()
 		use_rustc "$candidate"
 		return
 	fi
-	for candidate in /usr/bin/rustc $(type -ap rustc); do
-		[ -x "$candidate" ] || continue
+	for candidate in $(printf '%s\n' /usr/bin/rustc $(type -ap rustc) | awk '!seen[$0]++'); do
+		[ -x "$candidate" ] && [ "$candidate" != /bin/rustc ] || continue
 		if ! reason=$(why_not_rustc "$candidate"); then
 			use_rustc "$candidate"
 			return
@@ -131,7 +131,7 @@ find_libclang()
 	[ -z "${LIBCLANG_PATH:-}" ] || return 0
 	major=$("$(llvm_tool "$LLVM" clang)" -dumpversion)
 	major=${major%%.*}
-	for path in /usr/lib/llvm-"$major"/lib/libclang.so* /usr/lib/llvm-"$major"/lib/libclang-*.so* \
+	for path in /usr/lib/llvm-"$major"/lib/libclang.so* /usr/lib/llvm-"$major"/lib/libclang-[0-9]*.so* \
 			/usr/lib/*/libclang-"$major".so* /usr/lib*/libclang.so."$major"*; do
 		if [ -e "$path" ]; then
 			LIBCLANG_PATH=$path
@@ -178,6 +178,16 @@ find_bindgen()
 	) || die "bindgen-cli $BINDGEN_CLI can't be built. Install a bindgen of at least $BINDGEN_MIN," \
 		"or mend the network and try again: cargo install --locked bindgen-cli --version $BINDGEN_CLI"
 	BINDGEN=$root/bin/bindgen
+}
+
+# check_libclang: bindgen itself says whether it has one
+check_libclang()
+{
+	mkdir -p "$CACHE"
+	: >"$CACHE/empty.h"
+	"$BINDGEN" "$CACHE/empty.h" >/dev/null 2>&1 ||
+		die "$BINDGEN finds no libclang${LIBCLANG_PATH:+ at $LIBCLANG_PATH}: apt-get install libclang1-N," \
+			"of the N of clang-N, or name it with LIBCLANG_PATH="
 }
 
 toolchain_words()
@@ -232,13 +242,17 @@ config_value()
 # toolchain_of KDIR: the toolchain that this kernel was built with
 toolchain_of()
 {
-	local config=$1/.config want candidate major llvm=${LLVM:-}
+	local config=$1/.config want candidate major tool llvm=${LLVM:-}
 
 	if [ -e "$1/toolchain.env" ]; then
 		# shellcheck source=/dev/null
 		source "$1/toolchain.env"
 		export LIBCLANG_PATH=${LIBCLANG_PATH:-}
 		[ -n "$LIBCLANG_PATH" ] || unset LIBCLANG_PATH
+		for tool in "$RUSTC" "$BINDGEN" "$(llvm_tool "${LLVM:-}" ld.lld)"; do
+			command -v "$tool" >/dev/null || die "$1 was built with $tool, which is missing now: install it again"
+		done
+		check_libclang
 		return
 	fi
 	want=$(config_value "$config" CONFIG_RUSTC_VERSION_TEXT)
@@ -267,4 +281,5 @@ toolchain_of()
 	[ -z "$LLVM" ] || find_libclang || true
 	[ -z "${LIBCLANG_PATH:-}" ] || export LIBCLANG_PATH
 	find_bindgen || die "bindgen of at least $BINDGEN_MIN is missing: install it, or cargo to build it"
+	check_libclang
 }

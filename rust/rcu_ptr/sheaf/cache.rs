@@ -174,11 +174,8 @@ impl Barn {
         let irqs = IrqsOff::save();
         let guard: Option<RawGuard<'_, Stock>> = if ctx.may_lock {
             Some(self.stock.lock(&irqs))
-        } else if cfg!(CONFIG_SMP) {
-            self.stock.try_lock(&irqs)
         } else {
-            // A spinlock can't tell that it is held.
-            None
+            self.stock.try_lock(&irqs)
         };
         guard.map(|mut stock| f(&mut stock))
     }

@@ -1,15 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! x86_64: an instruction each, on memory relative to GS.
+//! x86_64: an instruction each, on memory relative to GS, as per-CPU data is with CONFIG_SMP.
 //!
 //! C header: [`arch/x86/include/asm/percpu.h`](srctree/arch/x86/include/asm/percpu.h)
 
 use kernel::asm;
-
-#[cfg(not(CONFIG_SMP))]
-compile_error!(
-    "rcu_ptr: CONFIG_SMP is needed on x86_64: per-CPU data is relative to GS there only"
-);
 
 /// Whether preemption can be switched by the counter alone.
 macro_rules! counter_alone {

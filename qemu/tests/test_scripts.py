@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What scripts/ say of a set-up that can't be used: exit code 2, one reason, before anything is built."""
+
+import os
+import pathlib
+import subprocess
+import tempfile
+import unittest
+
+from common import QEMU
+
+ROOT = QEMU.parent
+
+CONFIG = {"MODULES": "y", "64BIT": "y", "X86_64": "y", "SMP": "y", "RUST": "y",
+          "RUSTC_VERSION_TEXT": '"rustc 1.85.0 (of another machine)"'}
+CRATES = ("libcore.rmeta", "libkernel.rmeta", "libbindings.rmeta", "libpin_init.rmeta", "libmacros.so",
+          "helpers/helpers_module.bc")
+
+
+class Scripts(unittest.TestCase):
+    """Runs them in an environment without what the tests were started with."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()  # pylint: disable=consider-using-with
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+
+    def refused(self, *reasons, script="modules.sh", args=(), **variables):
+        """It ends with 2 and one line, which has all of the reasons."""
+        env = {"PATH": os.environ["PATH"], "HOME": str(self.folder), **variables}
+        done = subprocess.run([ROOT / "scripts" / script, *args], env=env, text=True, check=False,
+                              stdin=subprocess.DEVNULL, capture_output=True, timeout=300)
+        said = done.stdout + done.stderr
+        self.assertEqual((done.returncode, len(said.splitlines())), (2, 1), said)
+        for reason in reasons:
+            self.assertIn(reason, said)
+
+    def program(self, name, *lines):
+        """A program that is not what it should be."""
+        path = self.folder / name
+        path.write_text("\n".join(("#!/bin/sh", *lines, "")), encoding="utf-8")
+        path.chmod(0o755)
+        return str(path)
+
+
+class Kdir(Scripts):
+    """Kernel builds that KDIR= names."""
+
+    def kernel(self, *without, release="7.3.4-of-somebody", **options):
+        """A build that is complete but for some files."""
+        config = "".join(f"CONFIG_{name}={value}\n" for name, value in {**CONFIG, **options}.items() if value)
+        files = {"include/config/auto.conf": config, ".config": config, "Module.symvers": "",
+                 "include/config/kernel.release": release, **{f"rust/{name}": "" for name in CRATES}}
+        kdir = self.folder / "kdir"
+        for name, text in files.items():
+            if name not in without:
+                path = kdir / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text, encoding="utf-8")
+        return str(kdir)
+
+    def test_none(self):
+        self.refused("no such directory", KDIR=str(self.folder / "kdir"))
+
+    def test_not_prepared(self):
+        self.refused("no prepared kernel build", KDIR=self.kernel("include/config/auto.conf"))
+
+    def test_without_rust(self):
+        self.refused("no CONFIG_RUST=y", KDIR=self.kernel(RUST=None))
+
+    def test_without_smp(self):
+        self.refused("no CONFIG_SMP=y", KDIR=self.kernel(SMP=None))
+
+    def test_32_bit(self):
+        kdir = self.kernel(**{"64BIT": None, "X86_64": None, "X86_32": "y"})
+        self.refused("64-bit kernels for x86_64 and arm64 only", KDIR=kdir)
+
+    def test_headers_without_crates(self):
+        kdir = self.kernel(*(f"rust/{name}" for name in CRATES))
+        self.refused("rust/libcore.rmeta", "rust/libmacros.so", "make modules_prepare", KDIR=kdir)
+
+    def test_headers_without_helpers(self):
+        kdir = self.kernel("rust/helpers/helpers_module.bc", RUST_INLINE_HELPERS="y")
+        self.refused("rust/helpers/helpers_module.bc", "make modules_prepare", KDIR=kdir)
+
+    def test_without_symbols(self):
+        self.refused("no Module.symvers", KDIR=self.kernel("Module.symvers"))
+
+    def test_too_old(self):
+        self.refused("is Linux 7.2.9", KDIR=self.kernel(release="7.2.9"))
+
+    def test_another_rustc(self):
+        self.refused("was built with 'rustc 1.85.0 (of another machine)'", KDIR=self.kernel())
+
+
+class Toolchain(Scripts):
+    """Tools that are missing, or are not what they should be."""
+
+    def test_32_bit(self):
+        self.refused("64-bit kernels for x86_64 and arm64 only", ARCH="i386")
+
+    def test_no_rustc(self):
+        self.refused("no such program", RUSTC="/no/rustc")
+
+    def test_old_rustc(self):
+        rustc = self.program("rustc", "echo rustc 1.80.1")
+        self.refused("is 1.80.1, the kernel needs", RUSTC=rustc)
+
+    def test_rustc_without_source(self):
+        rustc = self.program("rustc", 'case $1 in --print) echo /no;; *) echo rustc 1.99.0;; esac')
+        self.refused("has no library source", RUSTC=rustc)
+
+    def test_incomplete_llvm(self):
+        self.refused("clang-1 is missing", LLVM="-1")
+
+    def test_no_bindgen(self):
+        self.refused("no bindgen of at least", script="env.sh", args=("build",), BINDGEN="/no/bindgen")
+
+    def test_bindgen_without_libclang(self):
+        bindgen = self.program("bindgen", 'case $1 in --version) echo bindgen 0.99.0;; *) exit 1;; esac')
+        self.refused("finds no libclang", script="env.sh", args=("build",), BINDGEN=bindgen)
+
+
+if __name__ == "__main__":
+    unittest.main()
