@@ -8,7 +8,7 @@
 # shellcheck source=scripts/lib/all.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 
-CHECKS=(format spdx shell python runner mutants host litmus checkpatch modules clippy rustdoc external)
+CHECKS=(format spdx shell python runner mutants host litmus checkpatch modules clippy rustdoc refused external)
 
 # files PATTERN...: tracked and new files of ours
 files()
@@ -167,11 +167,10 @@ check_rustdoc()
 
 	[ -d "$MODULES" ] || { echo "$MODULES is missing: the modules are not built"; return 1; }
 	while read -r saved; do
-		# shellcheck disable=SC2016 # as make writes it
-		command=$(sed -n 's/^savedcmd_[^ ]* := //p' "$saved" | sed 's/\$(pound)/#/g; s/\$\$/$/g')
+		command=$(saved_command "$saved")
 		[[ $command == *" $RUSTC "*.rs* ]] || continue
 		crates=$((crates + 1))
-		document "$(dirname "$saved")" "${command%%;*}"
+		document "$(dirname "$saved")" "$command"
 	done < <(find "$MODULES" -name '.*.o.cmd' | sort)
 	[ "$crates" -gt 0 ] || { echo "no crate was found under $MODULES"; return 1; }
 	echo "$crates crates"
@@ -200,6 +199,77 @@ document()
 	done
 	(cd "$MODULES" && env "${environment[@]}" "${args[@]}" --document-private-items -Dwarnings \
 		--out-dir "$ROOT/build/doc")
+}
+
+# What rust/api lets no client compile: rust/api/refused/*.rs. The command is that of a client, which
+# compiles.
+check_refused()
+{
+	local saved=$MODULES/rust/clients/rust/.rcu_ptr_client_rs.o.cmd command root file bad=
+
+	[ -e "$saved" ] || { echo "$saved is missing: the modules are not built"; return 1; }
+	command=$(saved_command "$saved")
+	root=$ROOT/rust/clients/rust/rcu_ptr_client_rs.rs
+	compile_client "$command" "$root" || { echo "$root has to compile"; return 1; }
+	some 'rust/api/refused/*.rs'
+	for file in "${FILES[@]}"; do
+		is_refused "$command" "$ROOT/$file" || bad=y
+	done
+	[ -z "$bad" ]
+}
+
+# saved_command FILE: the command that kbuild saved, without what follows it
+saved_command()
+{
+	local command
+
+	# shellcheck disable=SC2016 # as make writes it
+	command=$(sed -n 's/^savedcmd_[^ ]* := //p' "$1" | sed 's/\$(pound)/#/g; s/\$\$/$/g')
+	echo "${command%%;*}"
+}
+
+# compile_client COMMAND FILE: FILE in the place of the source in COMMAND; what rustc says
+compile_client()
+{
+	local -a words
+	local i
+
+	# What kbuild saves is shell.
+	eval "words=($1)"
+	for i in "${!words[@]}"; do
+		case ${words[i]} in
+		--emit=*) words[i]=--emit=obj=$ROOT/build/check/refused.o ;;
+		esac
+	done
+	words[-1]=$2
+	(
+		cd "$MODULES"
+		env RUSTC_BOOTSTRAP=1 \
+			RCU_PTR_GENERATED="$MODULES/rust/clients/rust/bindings_generated.rs" "${words[@]}" 2>&1
+	)
+}
+
+# is_refused COMMAND FILE: rustc has the errors '// error: CODE' of FILE, no others, and among what it
+# says is each '// says: TEXT'
+is_refused()
+{
+	local out text want got bad=
+
+	if out=$(compile_client "$1" "$2"); then
+		echo "$2: compiles"
+		return 1
+	fi
+	want=$(sed -n 's,^// error: ,,p' "$2" | sort)
+	# Errors have codes; the last line, which counts them, has none.
+	got=$(sed -n -e 's/^error\[\(.*\)\]: .*/\1/p' -e '/^error: aborting due to/d' -e 's/^error: //p' <<<"$out" | sort)
+	[ "$got" = "$want" ] || bad=y
+	while read -r text; do
+		grep -qF -- "$text" <<<"$out" || { echo "$2: nothing says '$text'"; bad=y; }
+	done < <(sed -n 's,^// says: ,,p' "$2")
+	[ -n "$bad" ] || { echo "$2: refused"; return 0; }
+	echo "$2: the errors are not those expected:"
+	echo "$out"
+	return 1
 }
 
 # has_words FILE WORD...: each is in it

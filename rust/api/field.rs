@@ -30,7 +30,7 @@ impl RcuPtr {
 ///
 /// # Safety
 ///
-/// `OFFSET` is that of a field of type [`RcuPtr`] (use [`impl_has_rcu_ptr!`]).
+/// `OFFSET` is that of an aligned field of type [`RcuPtr`] (use [`impl_has_rcu_ptr!`]).
 pub(crate) unsafe trait HasRcuPtr: Sized {
     /// Bytes from the start of the object to the field.
     const OFFSET: usize;
@@ -57,12 +57,15 @@ pub(super) unsafe fn raw_field<T: HasRcuPtr>(object: NonNull<T>) -> *mut sys::Ra
 /// Implements [`HasRcuPtr`] for a struct: `impl HasRcuPtr for Entry { self.rcu }`.
 macro_rules! impl_has_rcu_ptr {
     (impl HasRcuPtr for $type:ty { self.$field:ident }) => {
-        // SAFETY: `OFFSET` is that of `$field`, and the closure compiles for an `RcuPtr` only: a raw
-        // borrow has no deref coercion.
+        // SAFETY: `OFFSET` is that of `$field`, and the closure compiles for an aligned `RcuPtr` only:
+        // a reference to a field of a packed struct is refused, and a raw borrow has no deref
+        // coercion.
         unsafe impl $crate::rcu_ptr::HasRcuPtr for $type {
             const OFFSET: usize = {
-                let _: fn(&$type) -> *const $crate::rcu_ptr::RcuPtr =
-                    |object| &raw const object.$field;
+                let _: fn(&$type) -> *const $crate::rcu_ptr::RcuPtr = |object| {
+                    let _ = &object.$field;
+                    &raw const object.$field
+                };
                 ::core::mem::offset_of!($type, $field)
             };
         }

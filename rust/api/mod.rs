@@ -56,7 +56,7 @@ pub(crate) use cache::{Cache, CacheBox, NewBox};
 pub(crate) use cache_slot::{CacheSlot, CacheTable};
 pub(crate) use field::{impl_has_rcu_ptr, HasRcuPtr, RcuPtr};
 pub(crate) use rcu_box::{
-    free_mightsleep, try_free_nolock, DropBeforeGp, RcuBox, RcuDropBox, RcuNolockBox,
+    free_mightsleep, try_free_nolock, DropBeforeGp, KvFree, RcuBox, RcuDropBox, RcuNolockBox,
 };
 pub(crate) use slot::RcuSlot;
 

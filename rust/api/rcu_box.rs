@@ -14,11 +14,28 @@ use core::{
     ptr::NonNull,
 };
 use kernel::{
-    alloc::{Allocator, Flags},
+    alloc::{
+        allocator::{KVmalloc, Kmalloc, Vmalloc},
+        Allocator, Flags,
+    },
     prelude::*,
     sync::rcu,
 };
 use pin_init::raw_init;
+
+/// An allocator whose memory kvfree() takes.
+///
+/// # Safety
+///
+/// Boxes of it point to the start of an object of kmalloc() or vmalloc().
+pub(crate) unsafe trait KvFree: Allocator {}
+
+// SAFETY: krealloc_node_align() makes its objects.
+unsafe impl KvFree for Kmalloc {}
+// SAFETY: vrealloc_node_align() makes its objects.
+unsafe impl KvFree for Vmalloc {}
+// SAFETY: kvrealloc_node_align() makes its objects, by one of the above.
+unsafe impl KvFree for KVmalloc {}
 
 /// Owns a `T` whose memory is freed after a grace period when the box is dropped
 /// (`rcu_ptr_kvfree()`).
@@ -107,13 +124,13 @@ impl<T: HasRcuPtr> RcuBox<T> {
     }
 }
 
-impl<T: HasRcuPtr, A: Allocator> From<Pin<Box<T, A>>> for RcuBox<T> {
+impl<T: HasRcuPtr, A: KvFree> From<Pin<Box<T, A>>> for RcuBox<T> {
     fn from(object: Pin<Box<T, A>>) -> Self {
         let () = Self::NO_DESTRUCTOR;
         // SAFETY: The object stays where it is.
         let raw = Box::into_raw(unsafe { Pin::into_inner_unchecked(object) });
-        // INVARIANT: A box with the kernel's allocators (kmalloc, vmalloc, kvmalloc) owned it, and
-        // no size is 0, as there is a field.
+        // INVARIANT: A box owned it, of kmalloc() or vmalloc() by the contract of `KvFree`, and no
+        // size is 0, as there is a field.
         // SAFETY: Boxes are never null.
         Self(unsafe { NonNull::new_unchecked(raw) }, PhantomData)
     }
@@ -278,11 +295,12 @@ impl<T: HasRcuPtr + DropBeforeGp> Drop for RcuDropBox<T> {
 /// # Context
 ///
 /// May sleep.
-pub(crate) fn free_mightsleep<T, A: Allocator>(object: Pin<Box<T, A>>) {
+pub(crate) fn free_mightsleep<T, A: KvFree>(object: Pin<Box<T, A>>) {
     const { assert!(!needs_drop::<T>() && size_of::<T>() != 0) };
     // SAFETY: The object stays where it is.
     let raw = Box::into_raw(unsafe { Pin::into_inner_unchecked(object) });
-    // SAFETY: The box owned a live object of one of the kernel's allocators; boxes are never null.
+    // SAFETY: The box owned a live object that kvfree() takes (the contract of `KvFree`); boxes are
+    // never null.
     unsafe { sys::kvfree_mightsleep(NonNull::new_unchecked(raw)) };
 }
 
@@ -296,13 +314,12 @@ pub(crate) fn free_mightsleep<T, A: Allocator>(object: Pin<Box<T, A>>) {
 /// # Errors
 ///
 /// The box, where there is no room: in NMI it can't be dropped, so it has to go somewhere.
-pub(crate) fn try_free_nolock<T, A: Allocator>(
-    object: Pin<Box<T, A>>,
-) -> Result<(), Pin<Box<T, A>>> {
+pub(crate) fn try_free_nolock<T, A: KvFree>(object: Pin<Box<T, A>>) -> Result<(), Pin<Box<T, A>>> {
     const { assert!(!needs_drop::<T>() && size_of::<T>() != 0) };
     // SAFETY: The object stays where it is.
     let raw = Box::into_raw(unsafe { Pin::into_inner_unchecked(object) });
-    // SAFETY: The box owned a live object of one of the kernel's allocators; boxes are never null.
+    // SAFETY: The box owned a live object that kvfree() takes (the contract of `KvFree`); boxes are
+    // never null.
     if unsafe { sys::try_kfree_nolock(NonNull::new_unchecked(raw)) } {
         return Ok(());
     }

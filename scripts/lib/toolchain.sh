@@ -67,8 +67,8 @@ find_rustc()
 		use_rustc "$candidate"
 		return
 	fi
-	for candidate in $(printf '%s\n' /usr/bin/rustc $(type -ap rustc) | awk '!seen[$0]++'); do
-		[ -x "$candidate" ] && [ "$candidate" != /bin/rustc ] || continue
+	for candidate in $( (echo /usr/bin/rustc; type -ap rustc) | awk '!seen[$0]++'); do
+		[ -x "$candidate" ] || continue
 		if ! reason=$(why_not_rustc "$candidate"); then
 			use_rustc "$candidate"
 			return

@@ -11,7 +11,8 @@
 //!
 //! The lock is held where this CPU was interrupted inside the engine, or where another CPU works on
 //! this one's objects for a moment. Where kmemleak or debugobjects are in the kernel every object
-//! takes the second way, as they take locks themselves.
+//! takes the second way, as they take locks themselves. So it does without CONFIG_SMP, where a
+//! spinlock can't tell that it is held.
 
 use super::{
     krcp::{Krcp, KrcpRef},
@@ -31,7 +32,11 @@ use core::ptr::NonNull;
 /// Objects moved from the deferred list in one go, with interrupts off.
 const BUDGET: usize = 64;
 
-const ALWAYS_DEFER: bool = cfg!(any(CONFIG_DEBUG_KMEMLEAK, CONFIG_DEBUG_OBJECTS_RCU_HEAD));
+const ALWAYS_DEFER: bool = cfg!(any(
+    CONFIG_DEBUG_KMEMLEAK,
+    CONFIG_DEBUG_OBJECTS_RCU_HEAD,
+    not(CONFIG_SMP)
+));
 
 /// Queues `object` through its `field`.
 ///
