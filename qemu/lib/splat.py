@@ -11,7 +11,8 @@ warning says of itself; the patterns for such lines stand below a line '# messag
 
 A test that provokes a splat prints BEGIN and a regular expression before, END after it: in between
 exactly one headline must match, and only that one is excused. Where one flaw makes the kernel
-complain in several places, a regular expression for each, separated by ' ;; '.
+complain in several places, a regular expression for each, separated by ' ;; '. With '+ ' in front
+of it there may be several, one at least.
 """
 
 import re
@@ -23,6 +24,7 @@ DATED = re.compile(r"^# \d{4}-\d\d-\d\d \S")
 BEGIN = re.compile(r"^rcu_ptr: expect-splat begin (.*)$")
 END = re.compile(r"^rcu_ptr: expect-splat end$")
 SEPARATOR = " ;; "
+SEVERAL = "+ "
 MESSAGE = "# message"
 CUT_HERE = "------------[ cut here ]------------"
 WARNING = "WARNING: "
@@ -169,14 +171,16 @@ class Detector:
             return bracket
         left = list(bracket)
         for wanted in expected.split(SEPARATOR):
+            several = wanted.startswith(SEVERAL)
             try:
-                regex = re.compile(wanted)
+                regex = re.compile(wanted.removeprefix(SEVERAL))
             except re.error as error:
                 problems.append(f"expect-splat '{wanted}' is no regular expression: {error}")
                 continue
             matching = [splat for splat in left if splat.matches(regex)]
-            if len(matching) != 1:
+            if not matching or len(matching) > 1 and not several:
                 problems.append(
                     f"expect-splat '{wanted}' came {len(matching)} times instead of once")
-            left = [splat for splat in left if splat not in matching[:1]]
+            excused = matching if several else matching[:1]
+            left = [splat for splat in left if splat not in excused]
         return left

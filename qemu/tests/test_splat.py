@@ -75,6 +75,12 @@ class Splats(unittest.TestCase):
         unexpected, problems = detector().find([begin, "BUG: x", "BUG: y", "BUG: y", end])
         self.assertEqual((len(unexpected), len(problems)), (1, 1))
 
+    def test_bracket_with_several(self):
+        begin, end = "rcu_ptr: expect-splat begin + BUG: x ;; BUG: y", "rcu_ptr: expect-splat end"
+        self.assertEqual(detector().find([begin, "BUG: x", "BUG: y", "BUG: x", end]), ([], []))
+        self.assertEqual(len(detector().find([begin, "BUG: y", end])[1]), 1)
+        self.assertEqual(len(detector().find([begin, "BUG: x", "BUG: y", "BUG: y", end])[0]), 1)
+
     def test_end_without_begin(self):
         self.assertEqual(len(detector().find(["rcu_ptr: expect-splat end"])[1]), 1)
 

@@ -16,11 +16,10 @@ use kernel::{
 };
 
 /// Whether freed objects can be told from live ones.
-pub(crate) const CAN_LOOK: bool = if cfg!(CONFIG_KASAN) {
-    cfg!(CONFIG_KASAN_GENERIC)
-} else {
-    cfg!(CONFIG_SLUB_DEBUG)
-};
+pub(crate) const CAN_LOOK: bool = cfg!(any(
+    CONFIG_KASAN_GENERIC,
+    all(CONFIG_SLUB_DEBUG, not(CONFIG_KASAN))
+));
 
 /// Bytes of an object unless the test says otherwise.
 pub(crate) const SIZE: usize = 96;

@@ -36,10 +36,10 @@
 #include "shim.h"
 
 /* Whether KASAN has poisoned what is there: freed, and maybe in its quarantine. */
-bool rcu_ptr_kunit_is_poisoned(const void *addr)
+__no_sanitize_address bool rcu_ptr_kunit_is_poisoned(const void *addr)
 {
 #ifdef CONFIG_KASAN_GENERIC
-	return (s8)READ_ONCE_NOCHECK(*(s8 *)kasan_mem_to_shadow(addr)) < 0;
+	return *(s8 *)kasan_mem_to_shadow(addr) < 0;
 #else
 	return false;
 #endif
