@@ -1,22 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! /sys/kernel/debug/rcu_ptr/stats: a line per possible CPU, and their sums.
+//! /sys/kernel/debug/rcu_ptr: stats, a line per possible CPU and their sums; and barrier, which scripts
+//! write to.
 
 use crate::{api, engine::Gauges, params, sheaf::stats::CachesFile};
-use kernel::{debugfs, fmt, prelude::*};
+use kernel::{debugfs, fmt, prelude::*, uaccess::UserSliceReader};
 
-/// The file; it goes when the value is dropped.
+/// The files; they go when the value is dropped.
 #[pin_data]
 pub(crate) struct StatsFile {
     #[pin]
     file: debugfs::File<()>,
+    #[pin]
+    barrier: debugfs::File<()>,
     #[pin]
     caches: CachesFile,
     _dir: debugfs::Dir,
 }
 
 impl StatsFile {
-    /// Makes the folder and the file. Without CONFIG_DEBUG_FS nothing happens.
+    /// Makes the folder and the files. Without CONFIG_DEBUG_FS nothing happens.
     ///
     /// # Context
     ///
@@ -25,6 +28,7 @@ impl StatsFile {
         let dir = debugfs::Dir::new(c"rcu_ptr");
         pin_init!(Self {
             file <- dir.read_callback_file(c"stats", (), &show),
+            barrier <- dir.write_callback_file(c"barrier", (), &run_barrier),
             caches <- CachesFile::new(&dir),
             _dir: dir.clone(),
         })
@@ -65,4 +69,18 @@ fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
     write!(f, "sum")?;
     line(f, &sum)
+}
+
+/// `rcu_ptr_barrier()` for scripts: 1 runs it, nothing else is accepted.
+fn run_barrier(_: &(), reader: &mut UserSliceReader) -> Result {
+    // A digit and a newline.
+    let mut text = [0; 2];
+    let n = reader.len();
+    let text = text.get_mut(..n).ok_or(EINVAL)?;
+    reader.read_slice(text)?;
+    if text.trim_ascii() != b"1" {
+        return Err(EINVAL);
+    }
+    api::barrier();
+    Ok(())
 }

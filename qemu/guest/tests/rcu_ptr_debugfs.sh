@@ -8,6 +8,8 @@
 FIELDS="queued_slab queued_vmalloc queued_mixed queued_list queued_sync freed freed_early leaked batches
 	batches_busy refilled backoffs shrunk now_queued now_in_batches now_cached"
 
+BARRIER=/sys/kernel/debug/rcu_ptr/barrier
+
 cleanup() {
 	unload_all
 }
@@ -109,6 +111,25 @@ test_cache_is_bounded() {
 		fail "$(stat_sum now_cached) blocks cached on $cpus CPUs, 3 each allowed"
 }
 
+# What a script does to settle memory.
+test_barrier() {
+	load rcu_ptr drain_interval_msec=600000
+	load rcu_ptr_client_c objects=1000
+	[ "$(stat_sum now_queued)" -gt 0 ] || fail "nothing is queued"
+	for value in 0 2 -1 x ""; do
+		if echo "$value" 2>/tmp/echo >"$BARRIER"; then
+			fail "'$value' is accepted"
+		fi
+		grep -q "Invalid argument" /tmp/echo || fail "'$value' is refused as '$(cat /tmp/echo)'"
+	done
+	[ "$(stat_sum freed)" -lt 1000 ] || fail "a value that is refused runs a barrier"
+	echo 1 >"$BARRIER"
+	want "objects freed by then" "$(stat_sum freed)" 1000
+	want now_queued "$(stat_sum now_queued)" 0
+	want now_in_batches "$(stat_sum now_in_batches)" 0
+	want "mode of the file" "$(stat -c %a "$BARRIER")" 200
+}
+
 test_goes_with_the_module() {
 	load rcu_ptr
 	[ -e "$STATS" ]
@@ -117,4 +138,4 @@ test_goes_with_the_module() {
 }
 
 suite rcu_ptr_debugfs shape counts_every_object cpus_sum_up drains_by_itself \
-	waits_for_drain_interval list_path cache_is_bounded goes_with_the_module
+	waits_for_drain_interval list_path cache_is_bounded barrier goes_with_the_module
