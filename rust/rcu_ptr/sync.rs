@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The atomics of the algorithm files, which the host tests replace.
+//! The shared words of the algorithm files, which the host tests replace.
 
+use core::cell::UnsafeCell;
 use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed};
 
 /// The head of a list of links.
@@ -17,6 +18,12 @@ impl AtomicLink {
     #[inline]
     pub(crate) fn load_relaxed(&self) -> u64 {
         self.0.load(Relaxed)
+    }
+
+    /// Writes without ordering.
+    #[inline]
+    pub(crate) fn store_relaxed(&self, value: u64) {
+        self.0.store(value, Relaxed);
     }
 
     /// Reads; what follows sees what the writer of the value did before.
@@ -35,5 +42,38 @@ impl AtomicLink {
     #[inline]
     pub(crate) fn xchg_full(&self, new: u64) -> u64 {
         self.0.xchg(new, Full)
+    }
+}
+
+/// A word that is not atomic: who owns what it lies in uses it alone. Under loom it tells when that is
+/// not so.
+pub(crate) struct Plain<T>(UnsafeCell<T>);
+
+impl<T: Copy> Plain<T> {
+    /// A word with this value.
+    pub(crate) const fn new(value: T) -> Self {
+        Self(UnsafeCell::new(value))
+    }
+
+    /// Reads.
+    ///
+    /// # Safety
+    ///
+    /// Nobody writes at the same time.
+    #[inline]
+    pub(crate) unsafe fn get(&self) -> T {
+        // SAFETY: By the safety requirements of this function.
+        unsafe { *self.0.get() }
+    }
+
+    /// Writes.
+    ///
+    /// # Safety
+    ///
+    /// Nobody reads or writes at the same time.
+    #[inline]
+    pub(crate) unsafe fn set(&self, value: T) {
+        // SAFETY: By the safety requirements of this function.
+        unsafe { *self.0.get() = value };
     }
 }

@@ -3,22 +3,22 @@
 //! Blocks with objects in them: a closed block, and the list of closed blocks that wait for a batch.
 
 use super::word::{Layout, SLOT};
-use crate::sync::AtomicLink;
+use crate::sync::{AtomicLink, Plain};
 use core::{marker::PhantomData, ptr::with_exposed_provenance_mut, slice};
 
 /// Start of a block.
 #[repr(C)]
 struct Header {
     /// The next closed block, 0: none.
-    next: u64,
-    /// The oldest of this block and those after it.
-    last: u64,
+    next: Plain<u64>,
     /// Slots with an object.
-    filled: usize,
-    /// Objects in this block and those after it.
-    total: usize,
+    filled: Plain<usize>,
     /// kmemleak looks for pointers in here.
-    scanned: bool,
+    scanned: Plain<bool>,
+    /// The oldest of this block and those after it, and objects in all of them. Who pushes the next
+    /// block reads both, while who has taken the list meanwhile may change them.
+    last: AtomicLink,
+    total: AtomicLink,
 }
 
 /// Begins the life of the page at `base` as a block.
@@ -31,11 +31,11 @@ pub(crate) unsafe fn begin<L: Layout>(base: u64, scanned: bool) {
     // SAFETY: By the safety requirements of this function.
     unsafe {
         with_exposed_provenance_mut::<Header>(base as usize).write(Header {
-            next: 0,
-            last: 0,
-            filled: 0,
-            total: 0,
-            scanned,
+            next: Plain::new(0),
+            filled: Plain::new(0),
+            scanned: Plain::new(scanned),
+            last: AtomicLink::new(0),
+            total: AtomicLink::new(0),
         })
     };
 }
@@ -47,15 +47,23 @@ pub(crate) unsafe fn begin<L: Layout>(base: u64, scanned: bool) {
 /// The block can't be freed meanwhile: its owner asks, or it is this CPU's current one and
 /// preemption is off. Nobody else asks at the same time.
 pub(crate) unsafe fn is_scanned(base: u64, scan: bool) -> bool {
-    let header = with_exposed_provenance_mut::<Header>(base as usize);
     // SAFETY: By the safety requirements of this function.
     unsafe {
-        let was = (*header).scanned;
+        let header = header(base);
+        let was = header.scanned.get();
         if scan {
-            (*header).scanned = true;
+            header.scanned.set(true);
         }
         was
     }
+}
+
+/// # Safety
+///
+/// A block is at `base`, begun by [`begin()`], and stays one while the reference lives.
+unsafe fn header<'a>(base: u64) -> &'a Header {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { &*with_exposed_provenance_mut(base as usize) }
 }
 
 /// An owned block, with objects in its topmost slots.
@@ -68,8 +76,9 @@ pub(crate) unsafe fn is_scanned(base: u64, scan: bool) -> bool {
 pub(crate) struct Block<L: Layout>(u64, PhantomData<L>);
 
 impl<L: Layout> Block<L> {
-    fn header(&self) -> *mut Header {
-        with_exposed_provenance_mut(self.0 as usize)
+    fn header(&self) -> &Header {
+        // SAFETY: By the type invariants.
+        unsafe { header(self.0) }
     }
 
     /// Where it is.
@@ -79,8 +88,8 @@ impl<L: Layout> Block<L> {
 
     /// Objects in it.
     pub(crate) fn len(&self) -> usize {
-        // SAFETY: By the type invariants.
-        unsafe { (*self.header()).filled }
+        // SAFETY: By the type invariants nobody else has it.
+        unsafe { self.header().filled.get() }
     }
 
     /// The objects.
@@ -124,7 +133,7 @@ impl<L: Layout> Blocks<L> {
             0
         } else {
             // SAFETY: By the type invariants.
-            unsafe { (*Block::<L>(self.0, PhantomData).header()).total }
+            unsafe { header(self.0) }.total.load_relaxed() as usize
         }
     }
 
@@ -134,7 +143,7 @@ impl<L: Layout> Blocks<L> {
             return None;
         }
         // SAFETY: By the type invariants.
-        Some(unsafe { (*Block::<L>(self.0, PhantomData).header()).last })
+        Some(unsafe { header(self.0) }.last.load_relaxed())
     }
 
     /// Takes `newer` in, in a few steps however many they are.
@@ -143,13 +152,15 @@ impl<L: Layout> Blocks<L> {
             return;
         };
         if let Some(oldest) = self.last() {
-            let first = Block::<L>(newer.0, PhantomData).header();
             // INVARIANT: The first one knows the sums of both.
             // SAFETY: By the type invariants of both.
             unsafe {
-                (*Block::<L>(last, PhantomData).header()).next = self.0;
-                (*first).last = oldest;
-                (*first).total += self.objects();
+                header(last).next.set(self.0);
+                let first = header(newer.0);
+                first.last.store_relaxed(oldest);
+                first
+                    .total
+                    .store_relaxed((newer.objects() + self.objects()) as u64);
             }
         }
         // INVARIANT: The chain of `newer` leads to that of `self` now.
@@ -162,8 +173,8 @@ impl<L: Layout> Blocks<L> {
         while next != 0 {
             let mut block = Block(next, PhantomData);
             f(&mut block);
-            // SAFETY: By the type invariants.
-            next = unsafe { (*block.header()).next };
+            // SAFETY: By the type invariants nobody else has it.
+            next = unsafe { block.header().next.get() };
         }
     }
 
@@ -173,16 +184,16 @@ impl<L: Layout> Blocks<L> {
             return None;
         }
         let block = Block(self.0, PhantomData);
-        let header = block.header();
+        let (last, total) = (block.header().last.load_relaxed(), self.objects());
         // INVARIANT: The rest stays, and its first block knows the sums; `block` owns the first from
         // now on.
-        // SAFETY: By the type invariants.
+        // SAFETY: By the type invariants nobody else has them.
         unsafe {
-            self.0 = (*header).next;
+            self.0 = block.header().next.get();
             if self.0 != 0 {
-                let next = Block::<L>(self.0, PhantomData).header();
-                (*next).last = (*header).last;
-                (*next).total = (*header).total - (*header).filled;
+                let next = header(self.0);
+                next.last.store_relaxed(last);
+                next.total.store_relaxed((total - block.len()) as u64);
             }
         }
         Some(block)
@@ -230,17 +241,22 @@ impl<L: Layout> ClosedList<L> {
     /// The block, begun by [`begin()`], is the caller's to give away: `L::BLOCK` bytes aligned to that, its topmost
     /// `filled` slots reserved, closed.
     pub(crate) unsafe fn push(&self, base: u64, filled: usize) {
-        let header = Block::<L>(base, PhantomData).header();
         // ORDERING: Pairs with the exchange below of who pushed the block: its header is read.
         let mut old = self.head.load_acquire();
         loop {
+            // The list may be another's by now, who changes what is read here. Then the exchange
+            // fails: a block does not come back while preemption is off.
             let before = Blocks::<L>(old, PhantomData);
-            // SAFETY: By the safety requirements of this function.
+            // SAFETY: By the safety requirements of this function; nobody sees the block before the
+            // exchange below.
             unsafe {
-                (*header).next = old;
-                (*header).last = before.last().unwrap_or(base);
-                (*header).filled = filled;
-                (*header).total = filled + before.objects();
+                let header = header(base);
+                header.next.set(old);
+                header.filled.set(filled);
+                header.last.store_relaxed(before.last().unwrap_or(base));
+                header
+                    .total
+                    .store_relaxed((filled + before.objects()) as u64);
             }
             // ORDERING: Full on success. Who takes the list and starts a grace period then starts it
             // after every unlink of an object in the block: those were before the close in the
