@@ -171,6 +171,15 @@ pub(crate) fn engine_barrier() {
     engine!(barrier());
 }
 
+/// Has the engine give back blocks that are too many for a limit that was set just now.
+///
+/// # Context
+///
+/// Process context, interrupts on.
+pub(crate) fn trim() {
+    engine!(trim());
+}
+
 /// Has the engine heed a drain interval that was set just now.
 ///
 /// # Context

@@ -60,6 +60,13 @@ pub(crate) trait Engine {
     /// May sleep.
     fn barrier();
 
+    /// Gives cached blocks back that are too many for a limit that was set just now.
+    ///
+    /// # Context
+    ///
+    /// Process context, interrupts on.
+    fn trim();
+
     /// Heeds a drain interval that was set just now: nothing waits for longer than that, even if the
     /// monitor was armed for longer.
     ///

@@ -112,10 +112,10 @@ pub(crate) fn engine() -> EngineName {
     EngineName::ALL[ENGINE.load(Relaxed) as usize % EngineName::ALL.len()]
 }
 
-/// Whether the engine is there to be told of a new drain interval. Changed under [`ParamLock`].
+/// Whether the engine is there to be told of a new value. Changed under [`ParamLock`].
 static HEEDED: AtomicFlag = AtomicFlag::new(false);
 
-/// The engine hears of a new drain interval, until this is dropped.
+/// The engine hears of new values, until this is dropped.
 pub(crate) struct Heeded(());
 
 impl Heeded {
@@ -161,8 +161,12 @@ pub(crate) fn set(id: c_uint, text: &CStr) -> Result {
     match parse(text).filter(|v| (number.min..=number.max).contains(v)) {
         Some(v) => {
             number.value.store(v, Relaxed);
-            if id == DRAIN_INTERVAL.id && HEEDED.load(Relaxed) {
-                api::heed_interval();
+            if HEEDED.load(Relaxed) {
+                if id == DRAIN_INTERVAL.id {
+                    api::heed_interval();
+                } else if id == MIN_CACHED_OBJS.id {
+                    api::trim();
+                }
             }
             Ok(())
         }

@@ -39,6 +39,11 @@ pub(crate) fn no_blocks() -> Result<Defaults> {
     Ok(defaults)
 }
 
+/// Blocks are cached again.
+pub(crate) fn some_blocks() -> Result {
+    set!("rcu_min_cached_objs", 5)
+}
+
 /// Objects are drained 40 ms after the first came.
 pub(crate) fn quick_drain() -> Result<Defaults> {
     let defaults = Defaults(());

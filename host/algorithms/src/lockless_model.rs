@@ -8,7 +8,7 @@
 
 use crate::lockless::{
     block::{self, ClosedList},
-    insert::Cpu,
+    insert::{Cpu, Reserve},
     spare::Spares,
     word::{Layout, SLOT},
 };
@@ -51,10 +51,10 @@ pub(crate) enum Flaw {
     PreemptibleInsert,
 }
 
-/// Slots of a block; its header has room for seven contexts without a slot.
-pub(crate) const CAPACITY: usize = 8;
-const BLOCK: u64 = 128;
-const HEADER: u64 = 64;
+/// Slots of a block; its header has room for seven contexts without a slot. loom's words are larger.
+pub(crate) const CAPACITY: usize = ((BLOCK - HEADER) / SLOT) as usize;
+const BLOCK: u64 = if cfg!(loom) { 256 } else { 128 };
+const HEADER: u64 = BLOCK / 2;
 
 struct Slots([UnsafeCell<u64>; CAPACITY]);
 
@@ -97,7 +97,7 @@ impl<'a> Model<'a> {
             let base = memory.expose_provenance() as u64 + i as u64 * BLOCK;
             // SAFETY: One of the blocks just allocated.
             unsafe { block::begin::<Self>(base, false) };
-            assert!(spares.put(base, blocks));
+            spares.keep(base, || blocks, |_| panic!("no room for a spare"));
         }
         Self {
             word: AtomicU64::new(Self::NONE),
@@ -125,6 +125,11 @@ impl<'a> Model<'a> {
         let ret = f();
         drop(guard);
         ret
+    }
+
+    fn put_spare(&self, base: u64) {
+        self.spares
+            .keep(base, || self.blocks, |_| panic!("no room for a spare"));
     }
 
     fn set_closed(&self, base: u64, closed: bool) {
@@ -162,7 +167,7 @@ impl<'a> Model<'a> {
                 objects.push(unsafe { slot.get().replace(0) });
             }
             if reuse {
-                assert!(self.spares.put(block.base(), self.blocks));
+                self.put_spare(block.base());
             }
         }
         objects
@@ -181,12 +186,7 @@ impl Layout for Model<'_> {
     const HEADER: u64 = HEADER;
 }
 
-impl Cpu for Model<'_> {
-    fn current(&self) -> u64 {
-        self.step();
-        self.word.load(Ordering::Relaxed)
-    }
-
+impl Reserve for Model<'_> {
     // Relaxed: on the CPU itself it is one instruction without any order.
     fn reserve(&self) -> u64 {
         self.step();
@@ -210,6 +210,26 @@ impl Cpu for Model<'_> {
         }
     }
 
+    unsafe fn store(&self, slot: u64, object: u64) {
+        self.step();
+        let slot = self.slot(slot);
+        #[cfg(loom)]
+        // SAFETY: loom says if not.
+        slot.with_mut(|p| unsafe { p.write(object) });
+        #[cfg(not(loom))]
+        // SAFETY: One thread.
+        unsafe {
+            slot.get().write(object)
+        };
+    }
+}
+
+impl Cpu for Model<'_> {
+    fn current(&self) -> u64 {
+        self.step();
+        self.word.load(Ordering::Relaxed)
+    }
+
     fn exchange(&self, old: u64, new: u64) -> u64 {
         self.step();
         if self.flaw == Flaw::CloseDoesNotBar {
@@ -224,27 +244,14 @@ impl Cpu for Model<'_> {
         }
     }
 
-    unsafe fn store(&self, slot: u64, object: u64) {
-        self.step();
-        let slot = self.slot(slot);
-        #[cfg(loom)]
-        // SAFETY: loom says if not.
-        slot.with_mut(|p| unsafe { p.write(object) });
-        #[cfg(not(loom))]
-        // SAFETY: One thread.
-        unsafe {
-            slot.get().write(object)
-        };
-    }
-
     fn take_block(&self) -> Option<u64> {
         self.step();
-        self.spares.take(self.blocks)
+        self.spares.take()
     }
 
     fn put_block(&self, base: u64) {
         self.step();
-        assert!(self.spares.put(base, self.blocks));
+        self.put_spare(base);
     }
 
     fn closed(&self, base: u64, filled: usize) {

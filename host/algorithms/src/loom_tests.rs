@@ -12,7 +12,10 @@ use crate::{
     },
     lockless_model::{Flaw, Model, CAPACITY},
 };
-use loom::{sync::Arc, thread};
+use loom::{
+    sync::{atomic::Ordering::Relaxed, Arc},
+    thread,
+};
 
 fn take(cpu: &Model<'_>, object: u64) -> bool {
     cpu.preempt_off(|| insert(cpu, object) || insert_slow(cpu, object, None))
@@ -149,23 +152,104 @@ fn dead_cpu() {
     });
 }
 
+/// What is closed is pushed while somebody takes the list, puts it before what he took earlier, and takes
+/// it apart: the sums are right, and the header of a block is nobody's but its owner's.
+#[test]
+fn push_against_append() {
+    model(|| {
+        let cpu = Arc::new(Model::new(4, Flaw::None, |_| ()));
+        let close_one = |cpu: &Model<'_>, object| {
+            assert!(take(cpu, object));
+            cpu.preempt_off(|| close(cpu, false));
+        };
+        close_one(&cpu, 1);
+        let mut taken = cpu.closed.take();
+        close_one(&cpu, 2);
+        let other = {
+            let cpu = cpu.clone();
+            thread::spawn(move || {
+                assert!(take(&cpu, 3));
+                cpu.preempt_off(|| close(&*cpu, false));
+            })
+        };
+        taken.append(cpu.closed.take());
+        let mut left = taken.objects();
+        let mut blocks = 0;
+        while let Some(block) = taken.pop() {
+            assert_eq!(block.len(), 1);
+            left -= 1;
+            blocks += 1;
+            assert_eq!(taken.objects(), left);
+        }
+        other.join().unwrap();
+        let mut rest = cpu.closed.take();
+        while let Some(block) = rest.pop() {
+            blocks += block.len();
+        }
+        assert_eq!(blocks, 3);
+    });
+}
+
+/// A block is kept while the limit is lowered: what is beyond the new one is given back, by one of both.
+#[test]
+fn spares_within_a_lower_limit() {
+    model(|| {
+        let spares = Arc::new(Spares::new());
+        let limit = Arc::new(loom::sync::atomic::AtomicUsize::new(3));
+        let back = Arc::new(loom::sync::atomic::AtomicUsize::new(0));
+        let keep = |spares: &Spares, limit: &loom::sync::atomic::AtomicUsize, base| {
+            let mut excess = 0;
+            spares.keep(base, || limit.load(Relaxed), |_| excess += 1);
+            excess
+        };
+        let mut given_back = keep(&spares, &limit, 64);
+        let keeper = {
+            let (spares, limit, back) = (spares.clone(), limit.clone(), back.clone());
+            thread::spawn(move || {
+                back.fetch_add(keep(&spares, &limit, 128), Relaxed);
+            })
+        };
+        limit.store(1, Relaxed);
+        spares.trim(1, |_| given_back += 1);
+        keeper.join().unwrap();
+        assert_eq!(spares.len(), 1);
+        assert_eq!(given_back + back.load(Relaxed), 1);
+        assert!(spares.take().is_some() && spares.take().is_none());
+    });
+}
+
+/// What was kept under a higher limit is found under a lower one.
+#[test]
+fn spares_beyond_the_limit_are_found() {
+    model(|| {
+        let spares = Spares::new();
+        for base in [64, 128, 192] {
+            spares.keep(base, || 3, |_| panic!("no room"));
+        }
+        let all: Vec<_> = std::iter::from_fn(|| spares.take()).collect();
+        assert_eq!(all, [64, 128, 192]);
+        assert_eq!(spares.len(), 0);
+    });
+}
+
 /// A spare has one owner at a time.
 #[test]
 fn spares_are_exclusive() {
     model(|| {
         let spares = Arc::new(Spares::new());
-        assert!(spares.put(64, 2));
+        let keep = |spares: &Spares, base| spares.keep(base, || 2, |_| panic!("no room"));
+        keep(&spares, 64);
         let taker = {
             let spares = spares.clone();
-            thread::spawn(move || spares.take(2))
+            thread::spawn(move || spares.take())
         };
         let putter = {
             let spares = spares.clone();
-            thread::spawn(move || spares.put(128, 2))
+            thread::spawn(move || keep(&spares, 128))
         };
-        let mut all = vec![spares.take(2), taker.join().unwrap()];
-        assert!(putter.join().unwrap());
-        all.extend([spares.take(2), spares.take(2)]);
+        let mut all = vec![spares.take(), taker.join().unwrap()];
+        putter.join().unwrap();
+        all.extend([spares.take(), spares.take()]);
         let mut all: Vec<u64> = all.into_iter().flatten().collect();
         all.sort_unstable();
         assert_eq!(all, [64, 128]);

@@ -135,5 +135,31 @@ test_accepted_at_runtime() {
 	done
 }
 
+# cached_at_most BLOCKS: on every CPU
+cached_at_most() {
+	sed -n 's/^cpu=.* now_cached=\([0-9]*\).*/\1/p' "$STATS" | awk -v most="$1" '$1 > most { bad = 1 } END { exit bad }'
+}
+
+cached_more_than() {
+	[ "$(stat_sum now_cached)" -gt "$1" ]
+}
+
+# Blocks beyond a limit that was lowered go back, and refills go on.
+test_lower_limit() {
+	load rcu_ptr rcu_min_cached_objs=64
+	load rcu_ptr_client_c objects=2000
+	wait_for 20 cached_more_than 40 || fail "no blocks were cached: $(sed -n '/^sum/p' "$STATS")"
+	echo 1 >"$PARAMS/rcu_min_cached_objs"
+	wait_for 10 cached_at_most 1 ||
+		fail "more than 1 block is cached per CPU: $(sed -n '/^cpu/p' "$STATS")"
+	unload rcu_ptr_client_c
+	cached_at_most 1 || fail "objects that were freed brought blocks back"
+	echo 64 >"$PARAMS/rcu_min_cached_objs"
+	load rcu_ptr_client_c objects=2000
+	wait_for 20 cached_more_than 40 || fail "no refill came: $(sed -n '/^sum/p' "$STATS")"
+	echo 0 >"$PARAMS/rcu_min_cached_objs"
+	wait_for 10 cached_at_most 0 || fail "blocks are cached: $(sed -n '/^cpu/p' "$STATS")"
+}
+
 suite rcu_ptr_params defaults modes refused_at_load refused_at_runtime engine_is_fixed \
-	accepted_at_load engines accepted_at_runtime
+	accepted_at_load engines accepted_at_runtime lower_limit

@@ -141,6 +141,19 @@ test_refill() {
 	want "blocks" "$(sum_of blocks </tmp/refill)" "$(stat_sum refilled)"
 }
 
+# Memory reclaim waits for workers that free: none that allocates is to run on their queue.
+test_refill_queue() {
+	start refill
+	queue_work=$TRACING/events/workqueue/workqueue_queue_work
+	echo 1 >"$queue_work/enable"
+	load rcu_ptr_client_c objects=10
+	wait_for 10 refilled || fail "no refill in the trace"
+	echo 0 >"$queue_work/enable"
+	grep ' workqueue_queue_work: .*RefillWork' "$TRACING/trace" >/tmp/queued || fail "no refill was queued"
+	grep -v ' workqueue=rcu_ptr_refill ' /tmp/queued && fail "on another queue: $(sed -n 1p /tmp/queued)"
+	true
+}
+
 # Memory reclaim, asked for through the shrinker's file.
 test_shrink() {
 	start refill
@@ -251,5 +264,5 @@ test_hist_by_caller() {
 		fail "100 hits in the client were expected: $(cat "$EVENTS/rcu_ptr_queue/hist")"
 }
 
-suite rcu_ptr_trace events_exist queue batches_agree_with_queue batch_order refill shrink sheaves \
+suite rcu_ptr_trace events_exist queue batches_agree_with_queue batch_order refill refill_queue shrink sheaves \
 	disable filter hist hist_by_caller

@@ -11,36 +11,59 @@ use super::{
     word::Layout,
     Lockless, Page,
 };
-use crate::sys::{gp, ipi, irq::IrqsOff};
-use kernel::sync::atomic::Relaxed;
+use crate::sys::{
+    gp::{self, Snapshot},
+    ipi,
+    irq::IrqsOff,
+};
+use kernel::sync::atomic::Acquire;
 
 /// Waits for everything queued so far.
 ///
 /// An object is in one of four places: the current block of its CPU; a closed block or the list; a
 /// batch, or aside while none is free; the hands of a worker. Every current block with objects is
-/// closed on its own CPU first. A context that had closed a block and was interrupted before it could
-/// hand it over has preemption off: a grace period later it has done so. By then batches have been
-/// started, so that their grace periods overlap with that one.
+/// closed on its own CPU, and batches are started everywhere, so that all of them wait for one grace
+/// period, and this with them. Then workers free what has waited: they do so by its snapshot, and no
+/// callback, which may come a grace period later, is waited for.
+///
+/// A second grace period is waited for only where a CPU was found off the common path, which may have
+/// closed a block and been interrupted before it could hand it over (it has preemption off: a grace
+/// period later it has done so); and where no batch was free.
 ///
 /// # Context
 ///
-/// May sleep.
+/// May sleep. The CPU hotplug lock may be held, and hotplug callbacks may wait for this.
 pub(super) fn barrier(lockless: &Lockless) {
+    let mut again = false;
+    let mut waits = false;
     for krcp in lockless.krc.iter() {
-        while !close_current(&krcp, false) {
-            gp::sleep_a_jiffy();
+        close_current(&krcp, false);
+        // ORDERING: Before the batch, which has what is handed over by now; pairs with `This`.
+        again |= krcp.slow.load(Acquire) != 0;
+        let irqs = IrqsOff::save();
+        again |= batch::start(&krcp, &irqs) == Start::Busy;
+        waits |= krcp.with(&irqs, |batches| batches.is_any_waiting());
+    }
+    if waits || again {
+        Snapshot::take().wait();
+    }
+    free_what_waited(lockless);
+    if again {
+        for krcp in lockless.krc.iter() {
+            start_all(&krcp);
         }
-        batch::start(&krcp, &IrqsOff::save());
+        Snapshot::take().wait();
+        free_what_waited(lockless);
     }
-    gp::synchronize();
+}
+
+/// Frees what has waited for a grace period that is over, and waits for those that do so already.
+fn free_what_waited(lockless: &Lockless) {
     for krcp in lockless.krc.iter() {
-        start_all(&krcp);
+        batch::free_early(&krcp, &IrqsOff::save());
     }
     for krcp in lockless.krc.iter() {
-        krcp.flush_batches();
-        // A batch that was freed may have made another of what found none free.
-        start_all(&krcp);
-        krcp.flush_batches();
+        krcp.settle_batches();
     }
 }
 
@@ -53,18 +76,22 @@ fn start_all(krcp: &Krcp) {
     }
 }
 
-/// Has a CPU close its current block, if there are objects in it; or `even_empty`. `false`: the CPU
-/// is on its way down, and its hotplug callback will.
+/// Has a CPU close its current block, if there are objects in it; or `even_empty`. A CPU that is not
+/// there any more has done so when it left.
 ///
 /// # Context
 ///
 /// Process context, interrupts on.
-pub(super) fn close_current(krcp: &Krcp, even_empty: bool) -> bool {
-    let word = krcp.current.load(Relaxed);
+pub(super) fn close_current(krcp: &Krcp, even_empty: bool) {
+    // ORDERING: Before the look at who is off the common path; pairs with `This`.
+    let word = krcp.current.load(Acquire);
     if Page::base(word) == 0 || (Page::filled(word) == 0 && !even_empty) {
-        return true;
+        return;
     }
-    ipi::call_on(krcp.cpu, krcp, |krcp, irqs| {
-        insert::close(&This { on: irqs, krcp }, false);
-    })
+    if !ipi::call_on(krcp.cpu, krcp, |krcp, irqs| {
+        insert::close(&This::new(irqs, krcp), false);
+    }) {
+        // ORDERING: It is seen to be gone, so what it did before is to be seen.
+        gp::mb();
+    }
 }

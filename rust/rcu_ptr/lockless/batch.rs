@@ -7,6 +7,9 @@
 //! them however many blocks it fills. A batch is freed by the callback of its grace period
 //! ([`BatchWork`]), or earlier if somebody on this CPU sees that this is over ([`EarlyWork`]): callbacks
 //! come with a tick.
+//!
+//! Under the lock it is only decided what to do: no workqueue, no RCU and no trace event is called
+//! there.
 
 use super::{
     block::{Block, Blocks},
@@ -14,7 +17,6 @@ use super::{
     reclaim, Lockless, Page,
 };
 use crate::{
-    params,
     rfc::list::Chain,
     sys::{
         debug,
@@ -26,7 +28,9 @@ use crate::{
 };
 use kernel::sync::atomic::Relaxed;
 
-/// Batches per CPU: two can wait for grace periods, one for its worker, and one for its callback.
+/// Batches per CPU. Two grace periods can be waited for at a time, as a snapshot names the next or the
+/// one after it; the others are for batches that wait for their worker or their callback, and for
+/// second lists.
 pub(super) const N_BATCHES: usize = 4;
 
 /// Closed blocks and linked objects.
@@ -122,13 +126,19 @@ impl Batches {
         self.waiting().any(|batch| batch.snap.is_over())
     }
 
-    /// Takes a batch whose grace period is over.
-    fn take_early(&mut self) -> Option<(usize, Batch)> {
-        let mut places = self.places.iter_mut().enumerate();
-        let (i, place) = places
-            .find(|(_, place)| matches!(place, Place::Waiting(batch) if batch.snap.is_over()))?;
+    /// Whether there is a batch whose grace period is not over.
+    pub(super) fn is_any_waiting(&self) -> bool {
+        self.waiting().any(|batch| !batch.snap.is_over())
+    }
+
+    /// Takes batch `i` if its grace period is over.
+    fn take_early(&mut self, i: usize) -> Option<Batch> {
+        let place = self.places.get_mut(i)?;
+        if !matches!(place, Place::Waiting(batch) if batch.snap.is_over()) {
+            return None;
+        }
         match core::mem::replace(place, Place::Early) {
-            Place::Waiting(batch) => Some((i, batch)),
+            Place::Waiting(batch) => Some(batch),
             _ => None,
         }
     }
@@ -157,29 +167,47 @@ pub(super) enum Start {
     Started,
 }
 
+/// What is decided under the lock, and done without it.
+enum Decision {
+    Nothing,
+    /// So many objects wait.
+    Busy(usize),
+    /// These have joined batch `index`, which is new or not.
+    Started {
+        index: usize,
+        new: bool,
+        counts: trace::Counts,
+        gp: usize,
+    },
+}
+
 /// Lets what is closed and linked wait for a grace period, in a few steps whatever its number; and
 /// has freed early what can be.
 ///
 /// # Context
 ///
-/// Any but NMI, on any CPU.
+/// Any but NMI, on any CPU; no lock is held that call_rcu() takes, or a wakeup.
 pub(super) fn start(krcp: &Krcp, irqs: &IrqsOff) -> Start {
-    krcp.with(irqs, |batches| {
-        if batches.is_any_over() {
-            krcp.early.queue(&krcp.wq, 0);
-        }
-        // One list at a time can be aside.
-        let is_another = !batches.aside.list.is_empty() && !krcp.list.is_empty();
-        let started = collect(krcp, batches);
-        if is_another && started == Start::Started {
-            collect(krcp, batches)
-        } else {
-            started
-        }
-    })
+    let mut is_any_over = false;
+    // One list at a time can be aside, and there may be another.
+    let mut is_another = false;
+    let first = krcp.with(irqs, |batches| {
+        is_any_over = batches.is_any_over();
+        is_another = !batches.aside.list.is_empty() && !krcp.list.is_empty();
+        collect(krcp, batches)
+    });
+    if is_any_over {
+        krcp.early.queue(&krcp.wq, 0);
+    }
+    let started = act(krcp, first);
+    if is_another && started == Start::Started {
+        let second = krcp.with(irqs, |batches| collect(krcp, batches));
+        return act(krcp, second);
+    }
+    started
 }
 
-fn collect(krcp: &Krcp, batches: &mut Batches) -> Start {
+fn collect(krcp: &Krcp, batches: &mut Batches) -> Decision {
     let aside = &mut batches.aside;
     if !krcp.closed.is_empty() {
         let blocks = krcp.closed.take();
@@ -194,32 +222,64 @@ fn collect(krcp: &Krcp, batches: &mut Batches) -> Start {
         aside.counts.list = krcp.listed.xchg(0, Relaxed);
     }
     if aside.is_empty() {
-        return Start::Nothing;
+        return Decision::Nothing;
     }
     // ORDERING: The grace period of the snapshot starts here or later: after the exchanges above,
     // each of which is after the push of every block and object it took, which are after the unlink
     // of every object in the program order of the CPU that pushed.
     let snap = Snapshot::take();
     let found = batches.place_for(&snap);
-    let Some((i, place)) = found.and_then(|i| Some((i, batches.places.get_mut(i)?))) else {
+    let Some((index, place)) = found.and_then(|i| Some((i, batches.places.get_mut(i)?))) else {
         batches.turned_away = true;
-        krcp.events.batches_busy.add(1, Relaxed);
-        trace::defer(krcp.cpu, trace::DEFER_BATCH, krcp.waiting());
-        return Start::Busy;
+        return Decision::Busy(krcp.waiting());
     };
-    let new = core::mem::take(&mut batches.aside);
-    trace::batch_start(krcp.cpu, i, new.counts, snap.number());
-    match place {
-        // It is freed when its snapshot says so, and its callback comes later than that.
-        Place::Waiting(batch) => batch.objects.join(new),
+    let objects = core::mem::take(&mut batches.aside);
+    let (counts, gp) = (objects.counts, snap.number());
+    let new = match place {
+        Place::Waiting(batch) => {
+            batch.objects.join(objects);
+            // The later one. The callback comes after the grace period of both.
+            batch.snap = snap;
+            false
+        }
         place => {
-            *place = Place::Waiting(Batch { objects: new, snap });
-            krcp.events.batches.add(1, Relaxed);
-            // Never refused: the work of a free place is idle, or in the last steps of a run.
-            krcp.batch_work(i).queue(&krcp.wq);
+            *place = Place::Waiting(Batch { objects, snap });
+            true
+        }
+    };
+    Decision::Started {
+        index,
+        new,
+        counts,
+        gp,
+    }
+}
+
+fn act(krcp: &Krcp, decision: Decision) -> Start {
+    match decision {
+        Decision::Nothing => Start::Nothing,
+        Decision::Busy(waiting) => {
+            krcp.events.batches_busy.add(1, Relaxed);
+            trace::defer(krcp.cpu, trace::DEFER_BATCH, waiting);
+            Start::Busy
+        }
+        Decision::Started {
+            index,
+            new,
+            counts,
+            gp,
+        } => {
+            trace::batch_start(krcp.cpu, index, counts, gp);
+            if new {
+                krcp.events.batches.add(1, Relaxed);
+                // Never refused: the place was free, so its work is idle, or in the last steps of a
+                // run. And it stays taken until this has run: with interrupts off here the grace
+                // period can't be over yet.
+                krcp.batch_work(index).queue(&krcp.wq);
+            }
+            Start::Started
         }
     }
-    Start::Started
 }
 
 /// Frees a batch after its grace period, unless that was done.
@@ -250,21 +310,33 @@ impl Handler for BatchWork {
     }
 }
 
+/// Has a worker free the batches whose grace period is over.
+///
+/// # Context
+///
+/// As for [`start()`].
+pub(super) fn free_early(krcp: &Krcp, irqs: &IrqsOff) {
+    if krcp.with(irqs, |batches| batches.is_any_over()) {
+        krcp.early.queue(&krcp.wq, 0);
+    }
+}
+
 /// Frees batches whose grace period is over and whose callback has not come yet.
 pub(super) struct EarlyWork(pub(super) KrcpRef);
 
 impl Handler for EarlyWork {
+    /// Each batch whose grace period is over now: what becomes so meanwhile queues this again, so that
+    /// who waits for it does not wait for what comes.
     fn run(&self) {
         let krcp = &*self.0;
-        loop {
+        for index in 0..N_BATCHES {
             let irqs = IrqsOff::save();
-            let taken = krcp.with(&irqs, Batches::take_early);
+            let taken = krcp.with(&irqs, |batches| batches.take_early(index));
             drop(irqs);
-            let Some((index, batch)) = taken else {
-                return;
-            };
-            let freed = free(krcp, index, batch);
-            krcp.events.freed_early.add(freed as u64, Relaxed);
+            if let Some(batch) = taken {
+                let freed = free(krcp, index, batch);
+                krcp.events.freed_early.add(freed as u64, Relaxed);
+            }
         }
     }
 }
@@ -305,28 +377,20 @@ fn free(krcp: &Krcp, index: usize, batch: Batch) -> usize {
 
 /// Keeps an emptied block as a spare, or gives its page back.
 fn keep_or_free(krcp: &Krcp, block: Block<Page>) {
-    let limit = if krcp.online.load(Relaxed) {
-        params::min_cached_objs()
-    } else {
-        0
-    };
-    let base = block.base();
-    if !krcp.spares.put(base, limit) {
-        Lockless::free_block(base);
-    }
+    krcp.keep(block.base(), Lockless::free_block);
 }
 
-/// Gives all spare blocks of a CPU back. Returns how many.
+/// Gives the spare blocks of a CPU beyond `limit` back. Returns how many.
 ///
 /// # Context
 ///
 /// Any but NMI, no raw spinlock held.
-pub(super) fn drop_spares(krcp: &Krcp) -> usize {
+pub(super) fn trim_spares(krcp: &Krcp, limit: usize) -> usize {
     let mut dropped = 0;
-    while let Some(base) = krcp.spares.take(usize::MAX) {
+    krcp.spares.trim(limit, |base| {
         Lockless::free_block(base);
         dropped += 1;
-    }
+    });
     krcp.events.shrunk.add(dropped as u64, Relaxed);
     dropped
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! CPUs come and go: a dead one leaves nothing behind.
+//! CPUs come and go: one that goes down closes its block itself, long before it dies, and opens no other;
+//! a dead one leaves nothing behind.
 
-use super::{batch, cpu::Dead, insert, krcp::Krcp, Lockless};
+use super::{batch, cpu::This, insert, Lockless};
 use crate::sys::{hotplug::Callbacks, irq::IrqsOff};
 use kernel::sync::atomic::Relaxed;
 
@@ -10,34 +11,32 @@ use kernel::sync::atomic::Relaxed;
 pub(super) struct LocklessHotplug;
 
 impl Callbacks for LocklessHotplug {
-    fn prepare(cpu: i32) {
-        Lockless::get().krc.of(cpu).online.store(true, Relaxed);
-    }
+    fn prepare(_cpu: i32) {}
 
     fn online(cpu: i32) {
-        Lockless::get().krc.of(cpu).tick.make_up();
+        let krcp = Lockless::get().krc.of(cpu);
+        krcp.online.store(true, Relaxed);
+        krcp.tick.make_up();
     }
 
-    /// The one time that a block is closed on another CPU than its own: nothing runs there any more.
-    /// What was queued starts to wait at once, and the monitor, which has been moved to another CPU
-    /// or will be, is put to sleep: nobody but this CPU's own objects wakes it.
+    /// From here on the CPU has no block: what comes is linked. So nobody has to close one on a CPU that
+    /// is not there to do it, and a barrier need not wait until it is dead.
+    fn leave(cpu: i32) {
+        let krcp = Lockless::get().krc.of(cpu);
+        let irqs = IrqsOff::save();
+        // ORDERING: Read on this CPU: who interrupts this from here on opens no block.
+        krcp.online.store(false, Relaxed);
+        insert::close(&This::new(&irqs, &krcp), false);
+        batch::start(&krcp, &irqs);
+    }
+
+    /// What was queued since it left starts to wait at once, and the monitor, which has been moved to
+    /// another CPU or will be, is put to sleep: nobody but this CPU's own objects wakes it.
     fn dead(cpu: i32) {
         let krcp = Lockless::get().krc.of(cpu);
-        krcp.online.store(false, Relaxed);
         krcp.monitor.cancel_sync();
         krcp.expires.store(0, Relaxed);
-        close_dead(&krcp);
         batch::start(&krcp, &IrqsOff::save());
-        batch::drop_spares(&krcp);
+        batch::trim_spares(&krcp, 0);
     }
-}
-
-/// Closes the current block of a CPU that is dead, or was never up.
-///
-/// # Context
-///
-/// Any but NMI.
-pub(super) fn close_dead(krcp: &Krcp) {
-    let irqs = IrqsOff::save();
-    insert::close(&Dead { _on: &irqs, krcp }, false);
 }

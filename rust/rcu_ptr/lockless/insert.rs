@@ -3,24 +3,18 @@
 //! The algorithm: to take an object in any context, and to close a block. No kernel in here: the
 //! host tests compile it too, and loom checks it.
 //!
-//! Everything here runs on the CPU whose word it is, with preemption off, or for a CPU that is dead.
+//! Everything here runs on the CPU whose word it is, with preemption off, or on a word that nobody uses
+//! any more.
 //! So what may come between any two steps are the interrupts and NMIs of this CPU, which run to
 //! completion before the next step, and which run the same code.
 
 use super::word::Layout;
 
-/// What the algorithm needs of a CPU.
-///
-/// A block is its address here: [`Layout::BLOCK`] bytes, owned by who has taken it.
-pub(crate) trait Cpu: Layout {
-    /// Reads the current word.
-    fn current(&self) -> u64;
+/// What the common path needs of a CPU.
+pub(crate) trait Reserve: Layout {
     /// Subtracts a slot from the current word and returns what it was: atomic against this CPU's
     /// interrupts and NMIs.
     fn reserve(&self) -> u64;
-    /// Exchanges `old` for `new` in the current word if it is `old`, and returns what it was: atomic
-    /// against this CPU's interrupts and NMIs.
-    fn exchange(&self, old: u64, new: u64) -> u64;
     /// Writes `object` to the slot at address `slot`.
     ///
     /// # Safety
@@ -28,6 +22,17 @@ pub(crate) trait Cpu: Layout {
     /// The slot is reserved by the caller, whose grace period can't have ended: preemption has been
     /// off since before it was reserved.
     unsafe fn store(&self, slot: u64, object: u64);
+}
+
+/// What the algorithm needs of a CPU.
+///
+/// A block is its address here: [`Layout::BLOCK`] bytes, owned by who has taken it.
+pub(crate) trait Cpu: Reserve {
+    /// Reads the current word.
+    fn current(&self) -> u64;
+    /// Exchanges `old` for `new` in the current word if it is `old`, and returns what it was: atomic
+    /// against this CPU's interrupts and NMIs.
+    fn exchange(&self, old: u64, new: u64) -> u64;
     /// Takes a block that nobody uses, if there is one.
     fn take_block(&self) -> Option<u64>;
     /// Gives a block back that has never been current, or was empty all the time.
@@ -45,7 +50,7 @@ pub(crate) trait Cpu: Layout {
 ///
 /// Any, NMI included; preemption off.
 #[inline(always)]
-pub(crate) fn insert<C: Cpu>(cpu: &C, object: u64) -> bool {
+pub(crate) fn insert<C: Reserve>(cpu: &C, object: u64) -> bool {
     // One step: the block can't be closed, filled or replaced between its choice and the
     // reservation.
     let word = cpu.reserve();
@@ -125,7 +130,7 @@ pub(crate) enum Close {
 ///
 /// # Context
 ///
-/// On the CPU itself, NMI included, preemption off; or anywhere when the CPU is dead.
+/// On the CPU itself, NMI included, preemption off; or anywhere when nobody uses its word any more.
 #[inline]
 pub(crate) fn close<C: Cpu>(cpu: &C, refill: bool) -> Close {
     let mut fresh = None;

@@ -11,6 +11,7 @@ use super::{
     Page,
 };
 use crate::{
+    params,
     rfc::list::DeferredList,
     sys::{
         current_block,
@@ -25,7 +26,7 @@ use kernel::{
     prelude::*,
     static_lock_class,
     sync::{
-        atomic::{Atomic, AtomicFlag},
+        atomic::{Atomic, AtomicFlag, Relaxed},
         Arc,
     },
 };
@@ -64,8 +65,10 @@ pub(super) struct Krcp {
     pub(super) listed: Atomic<usize>,
     /// Blocks that nobody uses.
     pub(super) spares: Spares,
-    /// Whether the CPU is up: a dead one keeps no blocks.
+    /// Whether the CPU is up and stays so: otherwise it has no block, and gets none. Changed on that CPU.
     pub(super) online: AtomicFlag,
+    /// Contexts off the common path, which may have closed a block and not handed it over yet.
+    pub(super) slow: Atomic<usize>,
     /// When the monitor runs next, in jiffies with the lowest bit set; 0: it is idle.
     pub(super) expires: Atomic<usize>,
     /// When the current block is closed next, and how long the monitor slept last: the monitor's.
@@ -102,6 +105,8 @@ pub(super) struct Krcp {
     pub(super) events: Events,
     /// Where all of it runs.
     pub(super) wq: Arc<WorkQueue>,
+    /// But for refills.
+    pub(super) refill_wq: Arc<WorkQueue>,
 }
 
 /// A krcp as its own work items know it.
@@ -109,7 +114,11 @@ pub(super) type KrcpRef = OwnerRef<Krcp>;
 
 impl Krcp {
     /// The krcp of `cpu`, in place.
-    pub(super) fn new(cpu: i32, wq: Arc<WorkQueue>) -> impl PinInit<Self, Error> {
+    pub(super) fn new(
+        cpu: i32,
+        wq: Arc<WorkQueue>,
+        refill_wq: Arc<WorkQueue>,
+    ) -> impl PinInit<Self, Error> {
         // SAFETY: The krcp is pinned, and `Lockless::stop()` ends its work items before it is dropped.
         let owner = |this| unsafe { KrcpRef::new(this) };
         try_pin_init!(&this in Self {
@@ -121,6 +130,7 @@ impl Krcp {
             listed: Atomic::new(0),
             spares: Spares::new(),
             online: AtomicFlag::new(false),
+            slow: Atomic::new(0),
             expires: Atomic::new(0),
             drain_at: Atomic::new(0),
             period: Atomic::new(0),
@@ -155,6 +165,7 @@ impl Krcp {
                 shrunk: Atomic::new(0),
             },
             wq,
+            refill_wq,
         })
     }
 
@@ -165,6 +176,29 @@ impl Krcp {
     /// Any but NMI.
     pub(super) fn with<R>(&self, irqs: &IrqsOff, f: impl FnOnce(&mut Batches) -> R) -> R {
         f(&mut self.batches.lock(irqs))
+    }
+
+    /// Spare blocks that may be kept.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    #[inline]
+    pub(super) fn max_spares(&self) -> usize {
+        if self.online.load(Relaxed) {
+            params::min_cached_objs()
+        } else {
+            0
+        }
+    }
+
+    /// Keeps a block that nobody uses as a spare; what is too much goes to `excess`.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included, if `excess` allows it; on any CPU.
+    pub(super) fn keep(&self, base: u64, excess: impl FnMut(u64)) {
+        self.spares.keep(base, || self.max_spares(), excess);
     }
 
     /// The work item of batch `i`.
@@ -178,7 +212,7 @@ impl Krcp {
         }
     }
 
-    /// Waits until all batches are freed.
+    /// Waits until all batches are freed, and their callbacks have come.
     ///
     /// # Context
     ///
@@ -189,5 +223,17 @@ impl Krcp {
         }
         // Now, as what was taken from a batch was so before its own work came.
         self.early.flush();
+    }
+
+    /// Waits until what was taken from batches so far is freed.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(super) fn settle_batches(&self) {
+        self.early.flush();
+        for i in 0..N_BATCHES {
+            self.batch_work(i).settle();
+        }
     }
 }

@@ -31,10 +31,11 @@ mod word;
 
 use crate::{
     engine::{Engine, Gauges, Stats},
-    fault,
+    fault, params,
     sys::{
         current_block, debug, gp,
         hotplug::{Hotplug, IrqWorksRun},
+        irq::IrqsOff,
         mem::{self, VmallocArea},
         percpu::PerCpu,
         preempt::{OnCpu, PreemptOff},
@@ -43,7 +44,7 @@ use crate::{
     },
 };
 use core::ptr::{self, NonNull};
-use cpu::{This, Word};
+use cpu::{This, Unused, Word};
 use kernel::{
     prelude::*,
     sync::{
@@ -85,7 +86,8 @@ impl Lockless {
     /// May sleep. At module init.
     pub(crate) fn start(irq_works: &IrqWorksRun) -> Result<Running> {
         let wq = Arc::new(work::WorkQueue::new(c"rcu_ptr_reclaim")?, GFP_KERNEL)?;
-        let krc = PerCpu::new(|cpu| Krcp::new(cpu, wq.clone()))?;
+        let refill_wq = Arc::new(work::WorkQueue::for_refills(c"rcu_ptr_refill")?, GFP_KERNEL)?;
+        let krc = PerCpu::new(|cpu| Krcp::new(cpu, wq.clone(), refill_wq.clone()))?;
         for krcp in krc.iter() {
             krcp.current.store(Page::NONE, Relaxed);
         }
@@ -149,22 +151,28 @@ impl Lockless {
         }
     }
 
-    /// Drains everything and ends all work items. Nobody queues any more: the module has no users.
+    /// Ends all work items and gives all blocks back. Nobody queues any more, as the module has no users,
+    /// and all that was queued is freed.
     fn stop(&self) {
-        barrier::barrier(self);
         for krcp in self.krc.iter() {
             // In this order, as the monitor can queue the tick.
             krcp.monitor.shutdown_sync();
             krcp.tick.sync();
             krcp.refill.cancel_sync();
             krcp.flush_batches();
-            // An empty block may be current still.
-            while !barrier::close_current(&krcp, true) {
-                gp::sleep_a_jiffy();
+            // An empty block may be current still; the word is used by none but this, wherever the CPU
+            // is.
+            {
+                let irqs = IrqsOff::save();
+                let unused = Unused {
+                    _on: &irqs,
+                    krcp: &krcp,
+                };
+                insert::close(&unused, false);
+                batch::start(&krcp, &irqs);
             }
-            batch::start(&krcp, &crate::sys::irq::IrqsOff::save());
             krcp.flush_batches();
-            batch::drop_spares(&krcp);
+            batch::trim_spares(&krcp, 0);
         }
     }
 }
@@ -172,6 +180,8 @@ impl Lockless {
 impl Drop for Running {
     fn drop(&mut self) {
         self.shrinker = None;
+        // While CPUs that go down still close their blocks.
+        barrier::barrier(Lockless::get());
         self.hotplug = None;
         Lockless::get().stop();
         let lockless = INSTANCE.load(Relaxed);
@@ -189,7 +199,7 @@ impl Drop for Running {
 /// Any, NMI included.
 #[inline(always)]
 pub(crate) fn insert(object: *mut u8, on: &PreemptOff) -> bool {
-    Word(on).insert(object as u64)
+    insert::insert(&Word(on), object as u64)
 }
 
 /// Takes `object` when [`insert()`] found no slot. `false`: there is no block to be had.
@@ -199,8 +209,14 @@ pub(crate) fn insert(object: *mut u8, on: &PreemptOff) -> bool {
 /// Any, NMI included.
 #[cold]
 pub(crate) fn insert_slow(object: NonNull<u8>, on: &PreemptOff) -> bool {
+    insert_word_slow(object.as_ptr() as u64, None, on)
+}
+
+/// Takes `word`, an object with or without its mark, when [`insert::insert()`] found no slot.
+fn insert_word_slow(word: u64, fresh: Option<u64>, on: &PreemptOff) -> bool {
     let krcp = Lockless::get().krc.this(on);
-    insert::insert_slow(&This { on, krcp: &krcp }, object.as_ptr() as u64, None)
+    let this = This::new(on, &krcp);
+    insert::insert_slow(&this, word, fresh)
 }
 
 /// Takes `object` when [`insert()`] found no slot: in another block, else linked through its
@@ -242,12 +258,7 @@ fn channel(object: NonNull<u8>) -> u32 {
 fn try_insert(object: NonNull<u8>, mark: u64, caller: usize) -> bool {
     let on = PreemptOff::new();
     let word = object.as_ptr() as u64 | mark;
-    let krcp = Lockless::get().krc.this(&on);
-    let this = This {
-        on: &on,
-        krcp: &krcp,
-    };
-    let taken = insert::insert(&this, word) || insert::insert_slow(&this, word, None);
+    let taken = insert::insert(&Word(&on), word) || insert_word_slow(word, None, &on);
     if taken {
         // Its grace period can't be over: preemption is off.
         trace::queue(trace::ENGINE_LOCKLESS, channel(object), object, caller);
@@ -305,15 +316,15 @@ impl Engine for Lockless {
         if let Some(page) = fault::alloc_page() {
             let fresh = Lockless::begin_block(page);
             let on = PreemptOff::new();
-            let krcp = Lockless::get().krc.this(&on);
-            let this = This {
-                on: &on,
-                krcp: &krcp,
-            };
-            // Never refused: there is a block.
-            insert::insert_slow(&this, object.as_ptr() as u64 | mark, Some(fresh));
-            trace::queue(trace::ENGINE_LOCKLESS, channel(object), object, caller);
-            return;
+            if Lockless::get().krc.this(&on).online.load(Relaxed) {
+                // Never refused: there is a block.
+                insert_word_slow(object.as_ptr() as u64 | mark, Some(fresh), &on);
+                trace::queue(trace::ENGINE_LOCKLESS, channel(object), object, caller);
+                return;
+            }
+            // A thread of a CPU on its way down, which opens no block any more.
+            drop(on);
+            Lockless::free_block(fresh);
         }
         trace::queue(trace::ENGINE_LOCKLESS, trace::CHANNEL_SYNC, object, caller);
         gp::synchronize();
@@ -329,6 +340,12 @@ impl Engine for Lockless {
 
     fn barrier() {
         barrier::barrier(Self::get());
+    }
+
+    fn trim() {
+        for krcp in Self::get().krc.iter() {
+            batch::trim_spares(&krcp, params::min_cached_objs());
+        }
     }
 
     fn leaked() {
@@ -381,7 +398,7 @@ impl Krcp {
     }
 
     fn gauges(&self) -> Gauges {
-        let irqs = crate::sys::irq::IrqsOff::save();
+        let irqs = IrqsOff::save();
         let (mixed, list) = self.with(&irqs, |batches| batches.objects());
         let e = &self.events;
         let sorted = [e.slab.load(Relaxed), e.vmalloc.load(Relaxed)];

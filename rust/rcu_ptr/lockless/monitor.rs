@@ -180,7 +180,7 @@ impl Handler for MonitorTimer {
         plan(krcp, false);
         let due = remaining(krcp.drain_at.load(Relaxed) & !ARMED) == 0;
         if due {
-            let this = This { on: &irqs, krcp };
+            let this = This::new(&irqs, krcp);
             // A fresh block takes the place of one with objects: they keep coming, and find the
             // monitor armed.
             came = insert::close(&this, true) != Close::Nothing;

@@ -9,11 +9,11 @@ use super::{
 };
 use crate::{
     fault, params,
-    sys::{trace, work::Handler},
+    sys::{preempt::OnCpu, trace, work::Handler},
 };
 use kernel::sync::atomic::{Full, Relaxed};
 
-/// No spare was found: the next tick or monitor starts a refill.
+/// No spare was found: the next tick or run of the monitor starts a refill.
 ///
 /// # Context
 ///
@@ -29,11 +29,22 @@ pub(super) fn want(krcp: &Krcp) {
     }
 }
 
+/// Has a tick come for a refill that is wanted and not started.
+///
+/// # Context
+///
+/// Any, NMI included, on this CPU.
+pub(super) fn hurry(krcp: &Krcp, on: &impl OnCpu) {
+    if krcp.start_refill.load(Relaxed) {
+        krcp.tick.queue(on);
+    }
+}
+
 /// Starts a refill that is wanted.
 ///
 /// # Context
 ///
-/// Hardirq or softirq.
+/// Any but NMI; no lock is held that a wakeup takes.
 pub(super) fn start(krcp: &Krcp) {
     if krcp.start_refill.load(Relaxed) && krcp.start_refill.xchg(false, Full) {
         let delay = if krcp.backoff.load(Relaxed) {
@@ -41,7 +52,7 @@ pub(super) fn start(krcp: &Krcp) {
         } else {
             0
         };
-        krcp.refill.queue(&krcp.wq, delay);
+        krcp.refill.queue(&krcp.refill_wq, delay);
     }
 }
 
@@ -51,24 +62,25 @@ pub(super) struct RefillWork(pub(super) KrcpRef);
 impl Handler for RefillWork {
     fn run(&self) {
         let krcp = &*self.0;
-        let limit = params::min_cached_objs();
+        let limit = krcp.max_spares();
         let wanted = if krcp.backoff.load(Relaxed) {
             limit.min(1)
         } else {
             limit
         };
         let mut blocks = 0;
-        while krcp.online.load(Relaxed) && krcp.spares.len() < wanted {
+        // What is not kept after all is given back, and ends this.
+        let mut is_kept = true;
+        while is_kept && krcp.spares.len() < wanted {
             let Some(page) = fault::alloc_page() else {
                 break;
             };
-            let base = Lockless::begin_block(page);
-            if !krcp.spares.put(base, limit) {
+            krcp.keep(Lockless::begin_block(page), |base| {
                 Lockless::free_block(base);
-                break;
-            }
-            krcp.events.refilled.add(1, Relaxed);
-            blocks += 1;
+                is_kept = false;
+            });
+            krcp.events.refilled.add(u64::from(is_kept), Relaxed);
+            blocks += usize::from(is_kept);
         }
         trace::refill(krcp.cpu, blocks, wanted);
         krcp.backoff.store(false, Relaxed);

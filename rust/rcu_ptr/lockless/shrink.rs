@@ -27,10 +27,9 @@ impl Shrink for LocklessShrinker {
         for krcp in Lockless::get().krc.iter() {
             // Counted as soon as it is on its way, as the kernel's own does.
             let waiting = krcp.queued();
-            // A CPU on its way down will do so itself; reclaim can't wait for it.
             barrier::close_current(&krcp, true);
             batch::start(&krcp, &IrqsOff::save());
-            let blocks = batch::drop_spares(&krcp);
+            let blocks = batch::trim_spares(&krcp, 0);
             trace::shrink(krcp.cpu, blocks, waiting);
             done += blocks + waiting;
             if done >= goal {

@@ -72,6 +72,8 @@ pub(crate) struct Krcp {
     pub(super) refused: Atomic<u64>,
     /// Where all of it runs.
     pub(super) wq: Arc<WorkQueue>,
+    /// But for refills.
+    pub(super) refill_wq: Arc<WorkQueue>,
 }
 
 /// A krcp as its own work items know it.
@@ -79,7 +81,11 @@ pub(super) type KrcpRef = OwnerRef<Krcp>;
 
 impl Krcp {
     /// The krcp of `cpu`, in place.
-    pub(super) fn new(cpu: i32, wq: Arc<WorkQueue>) -> impl PinInit<Self, Error> {
+    pub(super) fn new(
+        cpu: i32,
+        wq: Arc<WorkQueue>,
+        refill_wq: Arc<WorkQueue>,
+    ) -> impl PinInit<Self, Error> {
         // SAFETY: The krcp is pinned, and `Rfc::stop()` ends its work items before it is dropped.
         let owner = |this| unsafe { KrcpRef::new(this) };
         try_pin_init!(&this in Self {
@@ -99,6 +105,7 @@ impl Krcp {
             arm_work <- IrqWork::new(Urgency::Lazy, ArmWork(owner(this))),
             refused: Atomic::new(0),
             wq,
+            refill_wq,
         })
     }
 

@@ -28,6 +28,7 @@ pub(crate) mod state;
 
 use crate::{
     engine::{Engine, Gauges},
+    params,
     platform::Platform,
     sys::{
         gp::Snapshot,
@@ -91,7 +92,8 @@ impl Rfc {
     /// May sleep.
     pub(crate) fn start(irq_works: &IrqWorksRun) -> Result<Running> {
         let wq = Arc::new(work::WorkQueue::new(c"rcu_ptr_reclaim")?, GFP_KERNEL)?;
-        let krc = PerCpu::new(|cpu| Krcp::new(cpu, wq.clone()))?;
+        let refill_wq = Arc::new(work::WorkQueue::for_refills(c"rcu_ptr_refill")?, GFP_KERNEL)?;
+        let krc = PerCpu::new(|cpu| Krcp::new(cpu, wq.clone(), refill_wq.clone()))?;
         let rfc = KBox::into_raw(KBox::new(Rfc { krc }, GFP_KERNEL)?);
         // ORDERING: Nobody can look before module init has returned, or before the registrations
         // below, which order it themselves.
@@ -171,6 +173,14 @@ impl Engine for Rfc {
 
     fn barrier() {
         barrier::barrier(Self::get());
+    }
+
+    fn trim() {
+        for krcp in Self::get().krc.iter() {
+            if krcp.with(|state| state.nr_cached()) > params::min_cached_objs() {
+                refill::drop_cached(&krcp);
+            }
+        }
     }
 
     fn heed_interval() {

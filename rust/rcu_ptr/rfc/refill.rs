@@ -35,7 +35,7 @@ pub(super) fn start(krcp: &Krcp, state: &mut State<Rcu>) {
         trace::defer(krcp.cpu, trace::DEFER_REFILL, state.queued.len());
         state.stats.backoffs += 1;
         // With a raw spinlock held the delay may not be 0.
-        krcp.refill.queue(&krcp.wq, delay.max(1));
+        krcp.refill.queue(&krcp.refill_wq, delay.max(1));
     } else {
         krcp.refill_timer.kick();
     }
@@ -46,7 +46,7 @@ pub(super) struct RefillTimer(pub(super) KrcpRef);
 
 impl Handler for RefillTimer {
     fn run(&self) {
-        self.0.refill.queue_highpri();
+        self.0.refill.queue(&self.0.refill_wq, 0);
     }
 }
 

@@ -150,12 +150,13 @@ impl Sheaves {
     ///
     /// May sleep.
     pub(crate) fn barrier(&self) {
+        // Hotplug callbacks may wait for a barrier with no caches.
+        if self.caches.lock().is_empty() {
+            return;
+        }
         {
             let _stay = CpusStay::new();
             let caches = self.caches.lock();
-            if caches.is_empty() {
-                return;
-            }
             for cache in caches.iter() {
                 monitor::flush(cache);
             }

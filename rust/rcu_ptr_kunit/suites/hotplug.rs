@@ -148,6 +148,43 @@ fn destroyed_while_down(cpu: i32, moment: Moment) -> Result<bool> {
     Ok(in_time.load(Relaxed) != 0)
 }
 
+/// A callback for a dead CPU, which comes before the core's, waits for a barrier, in a task of its own:
+/// whether that ends, with the objects of that CPU freed. Otherwise it ends once the core has been
+/// told.
+fn barrier_behind_a_callback(cpu: i32) -> Result<bool> {
+    let defaults = params::no_drain()?;
+    let pool = Pool::new(40)?;
+    // 0: not yet, 1: the CPU is dead, 2: the barrier has returned.
+    let stage = Atomic::<i32>::new(0);
+    let in_time = Atomic::<i32>::new(0);
+    let waits = |_cpu: i32| {
+        if thread::wait_for(60_000, || stage.load(Relaxed) != 0) {
+            core::barrier();
+        }
+        stage.store(2, Relaxed);
+    };
+    let dead = || {
+        stage.store(1, Relaxed);
+        let ended = thread::wait_for(20_000, || stage.load(Relaxed) == 2);
+        let freed = !CAN_LOOK || pool.all_freed();
+        in_time.store(i32::from(ended && freed), Relaxed);
+        Ok(())
+    };
+    let mut down = Ok(());
+    thread::on_cpus(::core::iter::once(0), &waits, || {
+        down = free_on(cpu, &pool, Route::Nolock, 3)
+            .and_then(|()| cpu::on_the_way_down(Moment::Dead, &dead, || cpu::take_down(cpu)))
+            .and_then(|down| down);
+        // Where it was never dead the task need not wait.
+        stage.store(2, Relaxed);
+    })?;
+    down?;
+    cpu::bring_up(cpu)?;
+    core::barrier();
+    drop(defaults);
+    Ok(in_time.load(Relaxed) != 0 && pool.all_freed())
+}
+
 /// Whether the statistics say that `cpu` has no cached block.
 fn has_no_blocks(cpu: i32) -> Result<bool> {
     let command = CString::try_from_fmt(fmt!(
@@ -248,6 +285,17 @@ mod tests {
             let in_time = destroyed_while_down(cpu, moment)?;
             assert!(in_time);
         }
+        Ok(())
+    }
+
+    #[test]
+    fn barrier_while_dead() -> Result {
+        let Some(cpu) = victim() else {
+            skip(c"needs two CPUs");
+            return Ok(());
+        };
+        let in_time = barrier_behind_a_callback(cpu)?;
+        assert!(in_time);
         Ok(())
     }
 

@@ -7,9 +7,13 @@ use crate::{
     params,
     pool::{Pool, CAN_LOOK},
     route::Route,
-    sys::{core, cpu, mem, probes, skip::skip, thread},
+    sys::{cache, core, cpu, mem, probes, skip::skip, thread, user},
 };
-use kernel::{prelude::*, sync::atomic::Relaxed};
+use kernel::{
+    prelude::*,
+    str::CString,
+    sync::atomic::{Atomic, Relaxed},
+};
 
 fn free(pool: &Pool, route: Route, n: usize) {
     for object in (0..n).map_while(|_| pool.take()) {
@@ -132,6 +136,57 @@ fn can_look() -> bool {
     CAN_LOOK
 }
 
+/// A headless call of atomic context is refused, as there is no block to be had, and no other call
+/// comes after it: whether it was refused, and whether a refill brings blocks to that CPU all the same.
+fn refused_and_nothing_else() -> Result<(bool, bool)> {
+    // Blocks are neither cached nor being filled, and the monitors have gone idle.
+    let quick = params::quick_drain()?;
+    let pause = params::short_pause()?;
+    let none = params::no_blocks()?;
+    core::barrier();
+    params::shrink()?;
+    core::barrier();
+    thread::sleep(300);
+    let long = params::no_drain()?;
+    params::some_blocks()?;
+    let pool = Pool::new(1)?;
+    let cpu = Atomic::<i32>::new(-1);
+    let body = |this: i32| {
+        let Some(object) = pool.take() else { return };
+        cpu::irqs_off(|| {
+            cache::fail_blocks(1, 1);
+            // SAFETY: Handed out once; the core's from here on unless it is refused.
+            let taken = unsafe { core::try_kfree_nolock(object.start) };
+            cache::fail_blocks(0, 0);
+            if !taken {
+                cpu.store(this, Relaxed);
+            }
+        });
+    };
+    thread::on_cpus(cpu::online().take(1), &body, || ())?;
+    let cpu = cpu.load(Relaxed);
+    let refused = cpu >= 0;
+    let came = refused && thread::wait_for(20_000, || cached_blocks(cpu));
+    if refused {
+        for object in pool.objects() {
+            // SAFETY: It is this test's still.
+            unsafe { Route::Mightsleep.free(object.start, object.at) };
+        }
+    }
+    core::barrier();
+    drop((long, none, pause, quick));
+    Ok((refused, came))
+}
+
+/// Whether the statistics say that `cpu` has cached blocks.
+fn cached_blocks(cpu: i32) -> bool {
+    CString::try_from_fmt(fmt!(
+        "grep -q '^cpu={} .*now_cached=[1-9]' /sys/kernel/debug/rcu_ptr/stats",
+        cpu
+    ))
+    .is_ok_and(|command| user::sh(&command).is_ok())
+}
+
 #[kunit_tests(rcu_ptr_reclaim)]
 mod tests {
     use super::*;
@@ -181,6 +236,14 @@ mod tests {
     fn all_memory_taken() -> Result {
         let freed = out_of_memory()?;
         assert!(freed);
+        Ok(())
+    }
+
+    #[test]
+    fn refused_call_starts_refill() -> Result {
+        let (refused, came) = refused_and_nothing_else()?;
+        assert!(refused);
+        assert!(came);
         Ok(())
     }
 

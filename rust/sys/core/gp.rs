@@ -37,15 +37,34 @@ impl Snapshot {
         unsafe { bindings::poll_state_synchronize_rcu_full(&mut seq) }
     }
 
-    /// Whether both are over at the same time.
+    /// Whether both name the same normal grace period: the later of two that do can stand for both.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        self.0.norm == other.0.norm && self.0.exp == other.0.exp
+        self.0.norm == other.0.norm
+    }
+
+    /// Waits until that grace period is over (`cond_synchronize_rcu_full()`).
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn wait(mut self) {
+        // SAFETY: It is a snapshot.
+        unsafe { bindings::cond_synchronize_rcu_full(&mut self.0) };
     }
 
     /// The number of the grace period, for tracepoints.
     pub(crate) fn number(&self) -> usize {
         self.0.norm
     }
+}
+
+/// A full memory barrier (`smp_mb()`).
+///
+/// # Context
+///
+/// Any.
+pub(crate) fn mb() {
+    kernel::sync::barrier::smp_mb(kernel::sync::barrier::Full);
 }
 
 /// Waits for a grace period (`synchronize_rcu()`).
@@ -88,6 +107,7 @@ pub(crate) fn might_sleep() {
 /// # Context
 ///
 /// May sleep.
+#[allow(dead_code)]
 pub(crate) fn sleep_a_jiffy() {
     kernel::time::delay::fsleep(kernel::time::Delta::from_millis(1));
 }

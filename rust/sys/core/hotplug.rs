@@ -18,6 +18,9 @@ pub(crate) trait Callbacks {
     /// meanwhile is due ([`IrqWork::make_up()`](irq_work::IrqWork::make_up)). In process context on
     /// that CPU.
     fn online(cpu: i32);
+    /// `cpu` is about to go down, or its way up was broken off: everything still runs there. In process
+    /// context on that CPU.
+    fn leave(_cpu: i32) {}
     /// `cpu` is dead: nothing runs there any more. In process context on another CPU.
     fn dead(cpu: i32);
 }
@@ -83,6 +86,11 @@ extern "C" fn online<C: Callbacks>(cpu: c_uint) -> c_int {
     0
 }
 
+extern "C" fn leave<C: Callbacks>(cpu: c_uint) -> c_int {
+    C::leave(cpu as i32);
+    0
+}
+
 extern "C" fn dead<C: Callbacks>(cpu: c_uint) -> c_int {
     C::dead(cpu as i32);
     0
@@ -99,13 +107,18 @@ impl<C: Callbacks> Hotplug<C> {
         let before = bindings::cpuhp_state_CPUHP_BP_PREPARE_DYN;
         let prepare = State::register(before, name, prepare::<C>, Some(dead::<C>))?;
         // What `online()` queues has to run by then, and a CPU that turns round has to get there
-        // again if it has been to where they end. The range is filled from below, so that once is
-        // enough unless others have unregistered meanwhile.
-        let register = || State::register(ONLINE, name, online::<C>, None);
-        let mut online = register()?;
-        while online.0 < irq_works.0 .0 {
-            online = register()?;
-        }
+        // again if it has been to where they end. The range is filled from below, so the first try is
+        // good unless others have unregistered meanwhile. A place that is too low is kept until one
+        // is found that is not: so none is tried twice, and the range has an end.
+        let mut too_low = KVec::new();
+        let online = loop {
+            let state = State::register(ONLINE, name, online::<C>, Some(leave::<C>))?;
+            if state.0 > irq_works.0 .0 {
+                break state;
+            }
+            too_low.push(state, GFP_KERNEL)?;
+        };
+        drop(too_low);
         Ok(Self {
             _prepare: prepare,
             _online: online,

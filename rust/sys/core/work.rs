@@ -48,7 +48,7 @@ impl<T> core::ops::Deref for OwnerRef<T> {
     }
 }
 
-/// An unbound workqueue that makes progress under memory pressure.
+/// A workqueue.
 ///
 /// # Invariants
 ///
@@ -61,47 +61,53 @@ unsafe impl Send for WorkQueue {}
 unsafe impl Sync for WorkQueue {}
 
 impl WorkQueue {
-    /// Makes a workqueue called `name`.
+    /// Makes an unbound workqueue called `name` that makes progress when memory is short: memory
+    /// reclaim may wait for its items, so none of them allocates.
     ///
     /// # Context
     ///
     /// May sleep.
     pub(crate) fn new(name: &'static CStr) -> Result<Self> {
-        // SAFETY: The format takes the one string that follows.
-        let wq = unsafe {
-            bindings::alloc_workqueue_noprof(
-                c"%s".as_char_ptr(),
-                bindings::wq_flags_WQ_UNBOUND | bindings::wq_flags_WQ_MEM_RECLAIM,
-                0,
-                name.as_char_ptr(),
-            )
-        };
-        if wq.is_null() {
-            return Err(ENOMEM);
-        }
-        Ok(Self(wq))
+        Self::with(
+            name,
+            bindings::wq_flags_WQ_UNBOUND | bindings::wq_flags_WQ_MEM_RECLAIM,
+        )
     }
-}
 
-impl WorkQueue {
+    /// Makes one for items that allocate: unbound, for urgent ones, and nothing that frees memory waits
+    /// for them.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn for_refills(name: &'static CStr) -> Result<Self> {
+        Self::with(
+            name,
+            bindings::wq_flags_WQ_UNBOUND | bindings::wq_flags_WQ_HIGHPRI,
+        )
+    }
+
     /// Makes a workqueue whose items run on the CPU that they are queued for.
     ///
     /// # Context
     ///
     /// May sleep.
     pub(crate) fn per_cpu(name: &'static CStr) -> Result<Self> {
+        Self::with(
+            name,
+            bindings::wq_flags_WQ_PERCPU | bindings::wq_flags_WQ_MEM_RECLAIM,
+        )
+    }
+
+    fn with(name: &'static CStr, flags: bindings::wq_flags) -> Result<Self> {
         // SAFETY: The format takes the one string that follows.
         let wq = unsafe {
-            bindings::alloc_workqueue_noprof(
-                c"%s".as_char_ptr(),
-                bindings::wq_flags_WQ_PERCPU | bindings::wq_flags_WQ_MEM_RECLAIM,
-                0,
-                name.as_char_ptr(),
-            )
+            bindings::alloc_workqueue_noprof(c"%s".as_char_ptr(), flags, 0, name.as_char_ptr())
         };
         if wq.is_null() {
             return Err(ENOMEM);
         }
+        // INVARIANT: Made just now.
         Ok(Self(wq))
     }
 }
@@ -153,7 +159,9 @@ impl<H: Handler> DelayedWork<H> {
     ///
     /// # Context
     ///
-    /// Any but NMI; raw spinlocks may be held when `delay` is not 0.
+    /// Any but NMI. With a delay a timer is set, without one a worker is woken: no lock is held that
+    /// either takes (a timer base's; a worker pool's, `pi_lock`, a run queue's), nor one that is held
+    /// while those are taken.
     pub(crate) fn queue(&self, wq: &WorkQueue, delay: c_ulong) {
         // SAFETY: Both are live and initialised.
         unsafe { bindings::queue_delayed_work_on(WORK_CPU_UNBOUND, wq.0, self.work.get(), delay) };
@@ -187,23 +195,6 @@ impl<H: Handler> DelayedWork<H> {
     pub(crate) fn flush(&self) {
         // SAFETY: The item is initialised.
         unsafe { bindings::flush_delayed_work(self.work.get()) };
-    }
-
-    /// Queues the item at once, on the system's queue for urgent work.
-    ///
-    /// # Context
-    ///
-    /// Any but NMI, no raw spinlock held.
-    pub(crate) fn queue_highpri(&self) {
-        // SAFETY: The item is initialised; `system_highpri_wq` is set at boot and never again.
-        unsafe {
-            bindings::queue_delayed_work_on(
-                WORK_CPU_UNBOUND,
-                bindings::system_highpri_wq,
-                self.work.get(),
-                0,
-            )
-        };
     }
 
     /// Lets the item run in `delay` jiffies, whether it was queued or not.
@@ -270,7 +261,7 @@ impl<H: Handler> RcuWork<H> {
     ///
     /// # Context
     ///
-    /// Any but NMI; raw spinlocks may be held.
+    /// Any but NMI; no lock is held that call_rcu() takes, or a wakeup.
     pub(crate) fn queue(&self, wq: &WorkQueue) -> bool {
         // SAFETY: Both are live and initialised.
         unsafe { bindings::queue_rcu_work(wq.0, self.work.get()) }
@@ -284,5 +275,14 @@ impl<H: Handler> RcuWork<H> {
     pub(crate) fn flush(&self) {
         // SAFETY: The item is initialised.
         unsafe { bindings::flush_rcu_work(self.work.get()) };
+    }
+    /// Waits until the handler does not run: what waits for its grace period is not waited for.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn settle(&self) {
+        // SAFETY: The item is initialised. One that waits for its grace period is on no queue yet.
+        unsafe { bindings::flush_work(&raw mut (*self.work.get()).work) };
     }
 }

@@ -78,9 +78,12 @@ pub(crate) enum Moment {
     Parked,
     /// It has run its last irq_work and interrupts are off: what comes then otherwise are NMIs.
     Dying,
+    /// It is dead, and the core has not been told yet. The body runs on another CPU.
+    Dead,
 }
 
 impl Moment {
+    /// Those on the CPU itself.
     pub(crate) const ALL: [Self; 4] = [Self::Leaving, Self::Ended, Self::Parked, Self::Dying];
 
     /// The first of the dynamic states on the way down, as it was registered last; or one of machines
@@ -91,6 +94,7 @@ impl Moment {
             Self::Ended => bindings::cpuhp_state_CPUHP_AP_PERF_S390_CF_ONLINE,
             Self::Parked => bindings::cpuhp_state_CPUHP_AP_HYPERV_ONLINE,
             Self::Dying => bindings::cpuhp_state_CPUHP_AP_IRQ_MIPS_GIC_STARTING,
+            Self::Dead => bindings::cpuhp_state_CPUHP_BP_PREPARE_DYN,
         }
     }
 }
@@ -128,7 +132,7 @@ pub(crate) fn on_the_way_down<R>(
     to_result(state)?;
     // A dynamic one has a number of its own.
     let state = match moment {
-        Moment::Leaving => state as bindings::cpuhp_state,
+        Moment::Leaving | Moment::Dead => state as bindings::cpuhp_state,
         _ => moment.state(),
     };
     let ret = f();
