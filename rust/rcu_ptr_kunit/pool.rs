@@ -68,8 +68,13 @@ impl Object {
 
     /// Looks at the memory. Where it may have been freed: only if [`CAN_LOOK`].
     pub(crate) fn look(&self) -> Look {
-        if mem::is_poisoned(self.start) {
-            return Look::Freed;
+        if cfg!(CONFIG_KASAN) {
+            // Its words are not to be looked at: it may be freed just now.
+            return if mem::is_poisoned(self.start) {
+                Look::Freed
+            } else {
+                Look::Intact
+            };
         }
         if self.is_intact() {
             return Look::Intact;
@@ -84,7 +89,7 @@ impl Object {
 
     /// Whether it is intact, though it may have been freed. Only if [`CAN_LOOK`].
     pub(crate) fn is_live(&self) -> bool {
-        !mem::is_poisoned(self.start) && self.is_intact()
+        self.look() == Look::Intact
     }
 
     /// Whether everything but the field is as it was; of an object that is not freed.
