@@ -336,6 +336,17 @@ int rcu_ptr_cache_prefill(struct rcu_ptr_cache *cache, unsigned int objects,
  * @returned: objects that went back to it
  * @now_full: full sheaves in the barns
  * @now_empty: empty sheaves in the barns
+ * @now_sheaves: sheaves in memory, wherever they are
+ * @now_waiting: sheaves that wait for a grace period, or for a worker after it
+ * @now_alloc: objects in the allocation sheaves of CPUs
+ * @now_rcu: objects in their rcu sheaves
+ * @now_spare_full: full sheaves that CPUs keep
+ * @now_spare_empty: empty ones
+ * @now_spent: emptied sheaves that are to wait for a grace period
+ * @now_closed: sheaves of objects that are to wait from the next tick on
+ * @now_reuse: objects that are to be used again at once
+ * @callback_max: the most sheaves that one RCU callback took in
+ * @freed_twice: objects of which a second copy was found and dropped
  */
 struct rcu_ptr_cache_stats {
 	u64 filled;
@@ -347,6 +358,17 @@ struct rcu_ptr_cache_stats {
 	u64 returned;
 	u64 now_full;
 	u64 now_empty;
+	u64 now_sheaves;
+	u64 now_waiting;
+	u64 now_alloc;
+	u64 now_rcu;
+	u64 now_spare_full;
+	u64 now_spare_empty;
+	u64 now_spent;
+	u64 now_closed;
+	u64 now_reuse;
+	u64 callback_max;
+	u64 freed_twice;
 };
 
 /**

@@ -124,6 +124,16 @@ void rcu_ptr_cache_destroy(struct rcu_ptr_cache *cache)
 }
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_destroy);
 
+void rcu_ptr_shim_cache_no_slot(struct rcu_ptr_cache *cache, void *object)
+{
+	rcu_ptr_rs_cache_no_slot(cache, object, _RET_IP_);
+}
+
+void rcu_ptr_shim_cache_twice(struct rcu_ptr_cache *cache, void *object)
+{
+	rcu_ptr_rs_cache_twice(cache, object, _RET_IP_);
+}
+
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_alloc_call);
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_alloc_nolock);
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_free);
@@ -429,6 +439,23 @@ void rcu_ptr_shim_warn_early(void *ptr)
 {
 	WARN_ONCE(1, "rcu_ptr: grace period of batch %px is not over, leaked\n",
 		  ptr);
+}
+
+void rcu_ptr_shim_warn_freed_twice(const char *name, unsigned long ptr,
+				   unsigned long caller)
+{
+	if (caller)
+		WARN_ONCE(1, "rcu_ptr: %px of cache %s was freed twice, now by %pS\n",
+			  (void *)ptr, name, (void *)caller);
+	else
+		WARN_ONCE(1, "rcu_ptr: %px of cache %s was freed twice within a grace period\n",
+			  (void *)ptr, name);
+}
+
+void rcu_ptr_shim_warn_nested(const char *name)
+{
+	WARN_ONCE(1, "rcu_ptr: too many contexts are nested in calls of cache %s\n",
+		  name);
 }
 
 void rcu_ptr_shim_warn_held(const char *name, long objects,

@@ -98,6 +98,9 @@ void rcu_ptr_shim_warn_double(void *ptr, void *field, unsigned long caller);
 void rcu_ptr_shim_warn_early(void *ptr);
 void rcu_ptr_shim_warn_held(const char *name, long objects,
 			    unsigned long caller);
+void rcu_ptr_shim_warn_freed_twice(const char *name, unsigned long ptr,
+				   unsigned long caller);
+void rcu_ptr_shim_warn_nested(const char *name);
 
 void rcu_ptr_shim_trace_queue(int engine, int channel, void *ptr,
 			      unsigned long caller);
@@ -135,6 +138,8 @@ void rcu_ptr_shim_kvfree_no_slot(void *field, void *ptr);
 void rcu_ptr_shim_kfree_nolock(void *field, void *ptr);
 bool rcu_ptr_shim_try_kfree_nolock(void *ptr);
 bool rcu_ptr_shim_try_no_slot(void *ptr);
+void rcu_ptr_shim_cache_no_slot(struct rcu_ptr_cache *cache, void *object);
+void rcu_ptr_shim_cache_twice(struct rcu_ptr_cache *cache, void *object);
 
 /* Engine lockless, rust/sys/core/current_block.rs. */
 struct rcu_ptr_engine_key {
@@ -160,6 +165,10 @@ int rcu_ptr_rs_cache_create(const char *name, unsigned int size,
 			    unsigned int flags, struct rcu_ptr_cache **out);
 void rcu_ptr_rs_cache_destroy(struct rcu_ptr_cache *cache,
 			      unsigned long caller);
+void rcu_ptr_rs_cache_no_slot(struct rcu_ptr_cache *cache, void *object,
+			      unsigned long caller);
+void rcu_ptr_rs_cache_twice(struct rcu_ptr_cache *cache, void *object,
+			    unsigned long caller);
 int rcu_ptr_rs_param_set(int param, const char *val);
 int rcu_ptr_rs_param_get(int param, char *buf, size_t size);
 

@@ -51,6 +51,14 @@ pub(crate) fn quick_drain() -> Result<Defaults> {
     Ok(defaults)
 }
 
+/// Objects are drained some seconds after the first came, so many that a busy machine adds little.
+/// Returns the milliseconds.
+pub(crate) fn slow_drain() -> Result<(Defaults, u32)> {
+    let defaults = Defaults(());
+    set!("drain_interval_msec", 2000)?;
+    Ok((defaults, 2000))
+}
+
 /// Objects wait for a whole test, unless something else makes them go.
 pub(crate) fn no_drain() -> Result<Defaults> {
     let defaults = Defaults(());

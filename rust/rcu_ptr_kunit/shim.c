@@ -134,6 +134,16 @@ bool rcu_ptr_kunit_in_softirq(void)
 	return in_serving_softirq();
 }
 
+void rcu_ptr_kunit_local_bh_disable(void)
+{
+	local_bh_disable();
+}
+
+void rcu_ptr_kunit_local_bh_enable(void)
+{
+	local_bh_enable();
+}
+
 void rcu_ptr_kunit_local_irq_disable(void)
 {
 	local_irq_disable();

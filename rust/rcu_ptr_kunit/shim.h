@@ -31,6 +31,8 @@ int rcu_ptr_kunit_object_node(const void *object);
 bool rcu_ptr_kunit_in_nmi(void);
 bool rcu_ptr_kunit_in_hardirq(void);
 bool rcu_ptr_kunit_in_softirq(void);
+void rcu_ptr_kunit_local_bh_disable(void);
+void rcu_ptr_kunit_local_bh_enable(void);
 void rcu_ptr_kunit_local_irq_disable(void);
 void rcu_ptr_kunit_local_irq_enable(void);
 void rcu_ptr_kunit_cond_resched(void);

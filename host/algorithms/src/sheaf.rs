@@ -6,6 +6,8 @@
 pub(crate) mod barn;
 #[path = "../../../rust/rcu_ptr/sheaf/cursor.rs"]
 pub(crate) mod cursor;
+#[path = "../../../rust/rcu_ptr/sheaf/double.rs"]
+pub(crate) mod double;
 #[path = "../../../rust/rcu_ptr/sheaf/exchange.rs"]
 pub(crate) mod exchange;
 #[path = "sheaf_geometry.rs"]

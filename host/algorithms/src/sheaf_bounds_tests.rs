@@ -5,12 +5,19 @@
 
 use crate::{
     sheaf::{
+        double::Seen,
         exchange::{self, Cpu},
         geometry::{visits, SLOTS},
     },
     sheaf_model::{set_hook, At, Flaw, Model},
+    sheaf_state_tests::Memory,
 };
-use std::collections::VecDeque;
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    ptr::without_provenance_mut,
+    rc::Rc,
+};
 
 /// Objects in circulation.
 const OBJECTS: usize = 64;
@@ -98,4 +105,151 @@ fn tick_does_not_walk() {
         took[1] == took[0] && took[1] < 20,
         "heads visited by a tick: {took:?}"
     );
+}
+
+/// Contexts interrupt each other in a call, each at step `at` of its own, until there are `depth` of
+/// them. Returns how often they were found to be too many.
+fn nest(depth: usize, at_step: usize, frees: bool) -> usize {
+    struct Nest {
+        model: Model,
+        depth: Cell<usize>,
+        step: Cell<usize>,
+        held: RefCell<Vec<usize>>,
+    }
+    fn call(nest: &Nest, frees: bool) {
+        let cpu = at(&nest.model, 0, false);
+        if frees {
+            let object = nest.held.borrow_mut().pop();
+            let taken = object.is_some_and(|object| cpu.free_rcu(object));
+            assert!(taken);
+        } else {
+            let object = cpu.alloc();
+            nest.held.borrow_mut().extend(object);
+        }
+    }
+    set_hook(None);
+    let nest = Rc::new(Nest {
+        model: Model::new(1, depth + 2, 2, usize::MAX, Flaw::None),
+        depth: Cell::new(0),
+        step: Cell::new(0),
+        held: RefCell::new(Vec::new()),
+    });
+    let objects: Vec<usize> = (0..depth + 3).map(|_| nest.model.from_slab()).collect();
+    nest.held.borrow_mut().extend(objects);
+    // Sheaves whose slots are used up.
+    for frees in [false, false, true, true] {
+        call(&nest, frees);
+    }
+    let hooked = Rc::clone(&nest);
+    set_hook(Some(Rc::new(move || {
+        let step = hooked.step.get() + 1;
+        hooked.step.set(step);
+        if step == at_step && hooked.depth.get() < depth {
+            hooked.depth.set(hooked.depth.get() + 1);
+            hooked.step.set(0);
+            call(&hooked, frees);
+            // It has been interrupted.
+            hooked.step.set(at_step);
+        }
+    })));
+    call(&nest, frees);
+    set_hook(None);
+    assert_eq!(nest.depth.get(), depth, "step {at_step} was not reached");
+    let nest = Rc::into_inner(nest).expect("one owner is left");
+    let found = nest.model.too_deep();
+    nest.model.end();
+    found
+}
+
+/// More contexts are nested than the head of a sheaf has room for: they are told of, and the next sheaf
+/// is left alone. Nothing can be done about those that come within the first steps: the addition, the
+/// look at what it has done, and the exchange that takes it back.
+#[test]
+fn nested_too_deep() {
+    for (frees, first) in [(false, 5), (true, 4)] {
+        for at_step in first..first + 4 {
+            assert!(nest(40, at_step, frees) > 0);
+            assert_eq!(nest(4, at_step, frees), 0);
+        }
+    }
+}
+
+/// What a CPU keeps is never there without a monitor that comes for it.
+#[test]
+fn spares_are_looked_after() {
+    set_hook(None);
+    let model = Model::new(1, 4, SLOTS, usize::MAX, Flaw::None);
+    let cpu = at(&model, 0, true);
+    let mut held = Vec::new();
+    for _ in 0..6 * SLOTS {
+        held.extend(cpu.alloc());
+        assert!(model.is_looked_after(0));
+    }
+    for object in held {
+        cpu.free_rcu(object);
+        assert!(model.is_looked_after(0));
+    }
+    model.end();
+}
+
+/// The same object at two places is given out once.
+#[test]
+fn twice_at_places() {
+    set_hook(None);
+    let model = Model::new(1, 0, SLOTS, usize::MAX, Flaw::None);
+    let cpu = at(&model, 0, false);
+    let object = model.from_slab();
+    let word = cpu.reuse(1);
+    cpu.free(object);
+    assert!(word.put(object));
+    assert_eq!(cpu.alloc(), Some(object));
+    assert_eq!(model.twice(), [object]);
+    assert_eq!(cpu.alloc(), None);
+    model.end();
+}
+
+/// Marks of many sheaves one after the other, beside a look at all pairs.
+#[test]
+fn doubles_are_found() {
+    let mut seen: Box<Seen> = {
+        // SAFETY: All zeroes is how it begins.
+        unsafe { Box::new(std::mem::zeroed()) }
+    };
+    let mut random = 1u64;
+    let mut next = |below: u64| {
+        random = random
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        (random >> 33) % below
+    };
+    let mut memory = Memory(Vec::new());
+    let mut doubles = 0;
+    for round in 0..20_000 {
+        let n = 1 + next(SLOTS as u64) as usize;
+        // Few and far apart, or close to each other.
+        let (spread, stride) = if round % 2 == 0 {
+            (6, 1 << 18)
+        } else {
+            (1 << 20, 64)
+        };
+        let mut objects: Vec<usize> = (0..n)
+            .map(|_| (1 + next(spread) as usize) * stride)
+            .collect();
+        let pointers: Vec<*mut u8> = objects.iter().map(|&o| without_provenance_mut(o)).collect();
+        let mut full = memory.sheaf().fill(&pointers);
+        while let Some(i) = seen.find_double(&full) {
+            doubles += 1;
+            let dropped = full.object(i);
+            full.remove(i);
+            let at = objects.iter().rposition(|&o| o == dropped).unwrap();
+            objects.remove(at);
+        }
+        let mut left: Vec<usize> = (full.start()..SLOTS).map(|i| full.object(i)).collect();
+        left.sort_unstable();
+        objects.sort_unstable();
+        assert_eq!(left, objects);
+        objects.dedup();
+        assert_eq!(left.len(), objects.len(), "a double is left");
+    }
+    assert!(doubles > 1000);
 }

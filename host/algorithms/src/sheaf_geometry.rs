@@ -54,6 +54,10 @@ mod plain {
             unsafe { self.0.get().read() }
         }
 
+        pub(crate) fn low_bits(&self) -> u16 {
+            self.load() as u16
+        }
+
         pub(crate) fn store(&self, object: usize) {
             step();
             // SAFETY: One thread.
@@ -78,6 +82,10 @@ mod tracked {
         pub(crate) fn load(&self) -> usize {
             // SAFETY: loom says if not.
             self.0.with(|p| unsafe { p.read() })
+        }
+
+        pub(crate) fn low_bits(&self) -> u16 {
+            self.load() as u16
         }
 
         pub(crate) fn store(&self, object: usize) {

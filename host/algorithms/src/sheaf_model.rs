@@ -10,7 +10,8 @@ use crate::sheaf::{
     barn::Stock,
     cursor::{Cursor, Undisturbed, NONE},
     exchange::{
-        close_partial, next_object, put_object, take_stock, take_waiting, Cpu, Words, REUSE,
+        close_partial, next_object, put_object, take_reused, take_stock, take_waiting, Cpu, Words,
+        REUSE,
     },
     geometry::{Slot, SHEAF_BYTES, SLOTS},
     local::{LocalList, LocalWord, Place},
@@ -164,6 +165,10 @@ struct Books {
     waiting: Vec<(u64, Chain)>,
     /// CPUs whose tick has something to do.
     rang: HashSet<usize>,
+    /// CPUs whose monitor was armed for a spare or an emptied sheaf.
+    armed: HashSet<usize>,
+    too_deep: usize,
+    twice: Vec<usize>,
 }
 
 /// Contexts that may be in a call at the same time, as far as loom's threads go.
@@ -233,6 +238,9 @@ impl Model {
                 completed: 0,
                 waiting: Vec::new(),
                 rang: HashSet::new(),
+                armed: HashSet::new(),
+                too_deep: 0,
+                twice: Vec::new(),
             }),
         };
         for _ in 0..full {
@@ -433,6 +441,23 @@ impl Model {
         self.books.lock().unwrap().rang.remove(&cpu)
     }
 
+    /// How often contexts were nested too deep.
+    pub(crate) fn too_deep(&self) -> usize {
+        self.books.lock().unwrap().too_deep
+    }
+
+    /// Objects that were found to be freed twice.
+    pub(crate) fn twice(&self) -> Vec<usize> {
+        self.books.lock().unwrap().twice.clone()
+    }
+
+    /// Whether the monitor of `cpu` is armed, or nothing is kept there.
+    pub(crate) fn is_looked_after(&self, cpu: usize) -> bool {
+        let there = |i: usize| self.cpus[cpu][i].load(Relaxed) != 0;
+        self.books.lock().unwrap().armed.contains(&cpu)
+            || ![SPARE_FULL, SPARE_EMPTY, SPENT].into_iter().any(there)
+    }
+
     /// Sheaves in memory.
     pub(crate) fn sheaves(&self) -> usize {
         self.books.lock().unwrap().sheaves.len()
@@ -475,7 +500,7 @@ impl<'a> At<'a> {
     pub(crate) fn alloc(self) -> Option<usize> {
         let object = self.model.preempt_off(self.context, || {
             if self.reuse(0).is_there() {
-                if let Some(object) = self.reuse(0).take() {
+                if let Some(object) = take_reused(self, 0) {
                     return Some(object);
                 }
                 return next_object(self);
@@ -649,4 +674,16 @@ impl<'a> Cpu for At<'a> {
     fn emptied(self) {}
 
     fn filled(self) {}
+
+    fn stocked(self) {
+        self.model.books.lock().unwrap().armed.insert(self.cpu);
+    }
+
+    fn too_deep(self) {
+        self.model.books.lock().unwrap().too_deep += 1;
+    }
+
+    fn twice(self, object: usize) {
+        self.model.books.lock().unwrap().twice.push(object);
+    }
 }

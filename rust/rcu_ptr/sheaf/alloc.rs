@@ -54,7 +54,8 @@ pub(crate) fn alloc_nolock(cache: &Cache) -> *mut u8 {
 // Functions of their own, so that the common way needs no stack.
 #[inline(never)]
 fn again(cache: &Cache, gfp: u32, pin: PreemptOff) -> *mut u8 {
-    match Here::new(cache, &pin).reuse(0).take() {
+    let here = Here::new(cache, &pin);
+    match exchange::take_reused(here.at(Context::look(&pin)), 0) {
         Some(object) => ptr::with_exposed_provenance_mut(object),
         None => slow(cache, gfp, pin),
     }
@@ -62,7 +63,8 @@ fn again(cache: &Cache, gfp: u32, pin: PreemptOff) -> *mut u8 {
 
 #[inline(never)]
 fn again_nolock(cache: &Cache, pin: PreemptOff) -> *mut u8 {
-    match Here::new(cache, &pin).reuse(0).take() {
+    let here = Here::new(cache, &pin);
+    match exchange::take_reused(here.at(Context::look(&pin)), 0) {
         Some(object) => ptr::with_exposed_provenance_mut(object),
         None => slow_nolock(cache, pin),
     }

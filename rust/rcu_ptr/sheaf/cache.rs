@@ -17,6 +17,7 @@ use crate::{
     link::MAX_OFFSET,
     sys::{
         context::Context,
+        debug,
         irq::IrqsOff,
         node,
         percpu::PerCpu,
@@ -105,6 +106,10 @@ pub(crate) struct Cache {
     pub(super) trim: DelayedWork<TrimWork>,
     #[pin]
     pub(super) reap: DelayedWork<ReapWork>,
+    /// Sheaves in memory.
+    pub(super) sheaves: Atomic<u64>,
+    /// Objects that were freed twice, as far as that was found.
+    pub(super) freed_twice: Atomic<u64>,
     /// The reaper will come.
     pub(super) reaping: AtomicFlag,
     pub(crate) name: CString,
@@ -319,6 +324,8 @@ impl Cache {
                 backlog <- DelayedWork::new(BacklogWork(CacheRef(this.as_ptr()))),
                 trim <- DelayedWork::new(TrimWork(CacheRef(this.as_ptr()))),
                 reap <- DelayedWork::new(ReapWork(CacheRef(this.as_ptr()))),
+                sheaves: Atomic::new(0),
+                freed_twice: Atomic::new(0),
                 reaping: AtomicFlag::new(false),
                 name,
             }? Error),
@@ -347,6 +354,7 @@ impl Cache {
     pub(super) fn new_sheaf(&self, gfp: u32) -> Option<Empty> {
         fault::point().ok()?;
         let memory = slab::kmalloc(SHEAF_BYTES, gfp)?;
+        self.sheaves.add(1, Relaxed);
         // SAFETY: Fresh, and aligned to its size, as it is a power of two.
         Some(unsafe { Empty::from_memory(memory, (&raw const *self).cast()) })
     }
@@ -363,6 +371,7 @@ impl Cache {
         }
         fault::point().ok()?;
         let memory = slab::kmalloc_nolock(SHEAF_BYTES)?;
+        self.sheaves.add(1, Relaxed);
         // SAFETY: As above.
         Some(unsafe { Empty::from_memory(memory, (&raw const *self).cast()) })
     }
@@ -372,9 +381,21 @@ impl Cache {
     /// # Context
     ///
     /// Any but NMI, no raw spinlock held.
-    pub(super) fn free_sheaf(sheaf: Empty) {
+    pub(super) fn free_sheaf(&self, sheaf: Empty) {
+        self.sheaves.fetch_sub(1, Relaxed);
         // SAFETY: Nobody else knows an empty sheaf; its memory is from kmalloc().
         unsafe { slab::kfree(sheaf.into_memory()) };
+    }
+
+    /// Counts `object`, of which a copy was dropped, and warns once.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    #[cold]
+    pub(super) fn tell_twice(&self, object: usize, caller: usize) {
+        self.freed_twice.add(1, Relaxed);
+        debug::warn_freed_twice(&self.name, object, caller);
     }
 
     /// Gives the objects of a sheaf back to the slab.

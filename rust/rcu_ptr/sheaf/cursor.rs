@@ -21,7 +21,8 @@
 //! A context that comes too late adds all the same, and leaves the cursor behind the last slot. It
 //! puts it right before it turns preemption on again (`install()` or `remove()`). So a cursor is
 //! never further behind than contexts can be nested on a CPU, and the head of the sheaf is longer
-//! than that.
+//! than that. Where more are nested after all, each looks first thing whether there is still room for
+//! others, and makes some ([`Cursor::take_back()`]): only what comes within that look is not helped.
 
 use super::{
     geometry::{Slot, SHEAF_BYTES, SLOTS},
@@ -36,8 +37,8 @@ const AHEAD: usize = SHEAF_BYTES - END;
 /// No sheaf.
 pub(crate) const NONE: usize = END + AHEAD;
 
-/// Contexts that can be nested on a CPU: task, softirq, interrupt, NMI, and exceptions inside.
-#[allow(dead_code)]
+/// Contexts that can be nested on a CPU: task, softirq, interrupt, NMI, and exceptions inside. Where
+/// there are more, the cursor is taken back for them.
 const MAX_NESTED: usize = 6;
 const _: () = assert!(
     AHEAD / STRIDE > MAX_NESTED,
@@ -72,6 +73,18 @@ pub(crate) struct Cursor<W>(pub(crate) W);
 #[derive(Clone, Copy)]
 pub(crate) struct UsedUp(usize);
 
+impl UsedUp {
+    /// Whether more contexts have moved the cursor behind the last slot than it has room for.
+    pub(crate) fn is_too_far(self) -> bool {
+        (self.0 & MASK) / STRIDE > MAX_NESTED
+    }
+}
+
+/// The slot that `cursor` has next, of a sheaf that is installed: for people, and for memory reclaim.
+pub(crate) fn next_slot(cursor: usize) -> Option<usize> {
+    (cursor.wrapping_sub(AHEAD) & !MASK != 0).then(|| slot_of(cursor))
+}
+
 /// Which slot a cursor value means: [`SLOTS`] when it is behind the last.
 fn slot_of(cursor: usize) -> usize {
     ((cursor.wrapping_sub(AHEAD) & MASK) / STRIDE).min(SLOTS)
@@ -95,6 +108,17 @@ impl<W: LocalWord> Cursor<W> {
     pub(crate) fn used_up(self) -> Option<UsedUp> {
         let cursor = self.0.load();
         (cursor & MASK < AHEAD).then_some(UsedUp(cursor))
+    }
+
+    /// Takes the cursor of a used-up sheaf back to just behind its last slot, unless another context
+    /// did something first.
+    pub(crate) fn take_back(self, seen: UsedUp) {
+        self.0.cmpxchg(seen.0, seen.0 & !MASK);
+    }
+
+    /// Whether there is a sheaf.
+    pub(crate) fn is_installed(self) -> bool {
+        next_slot(self.0.load()).is_some()
     }
 
     /// Exchanges a used-up sheaf for `sheaf`. Gives `sheaf` back where another context did

@@ -62,11 +62,11 @@ fn drain(cache: &Cache) {
     for barn in &cache.barns {
         let (mut full, mut empty) = barn.with(|stock| stock.take_all());
         while let Some(sheaf) = full.pop() {
-            Cache::free_sheaf(cache.flush(sheaf));
+            cache.free_sheaf(cache.flush(sheaf));
             gp::cond_resched();
         }
         while let Some(sheaf) = empty.pop() {
-            Cache::free_sheaf(sheaf);
+            cache.free_sheaf(sheaf);
         }
     }
     // Objects that the engine took.

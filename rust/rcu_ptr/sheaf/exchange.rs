@@ -69,19 +69,48 @@ pub(crate) trait Cpu: Copy {
     fn emptied(self);
     /// An rcu sheaf was installed.
     fn filled(self);
+    /// A spare was put in its place, or an emptied sheaf was kept.
+    fn stocked(self);
+    /// More contexts are nested than there should be.
+    fn too_deep(self);
+    /// `object` was freed twice, and the other copy is dropped.
+    fn twice(self, object: usize);
+}
+
+/// Has room for contexts that are nested in this one.
+fn make_room<C: Cpu>(cpu: C, cursor: Cursor<C::Word>) {
+    if let Some(seen) = cursor.used_up().filter(|seen| seen.is_too_far()) {
+        cursor.take_back(seen);
+        cpu.too_deep();
+    }
+}
+
+/// Takes the object at place `i`, and copies of it from the other places.
+pub(crate) fn take_reused<C: Cpu>(cpu: C, i: usize) -> Option<usize> {
+    let object = cpu.reuse(i).take()?;
+    for other in 0..REUSE {
+        if cpu.reuse(other).remove(object) {
+            cpu.twice(object);
+        }
+    }
+    Some(object)
 }
 
 /// An object from the next sheaf, which is installed. `None`: there is no other.
 ///
 /// The cursor is put right in either case.
 pub(crate) fn next_object<C: Cpu>(cpu: C) -> Option<usize> {
+    let alloc = cpu.words().alloc;
+    make_room(cpu, alloc);
     for i in 0..REUSE {
-        if let Some(object) = cpu.reuse(i).take() {
+        if !cpu.reuse(i).is_there() {
+            continue;
+        }
+        if let Some(object) = take_reused(cpu, i) {
             put_right(cpu);
             return Some(object);
         }
     }
-    let alloc = cpu.words().alloc;
     loop {
         let Some(seen) = alloc.used_up() else {
             // A context that came in between has installed one.
@@ -154,7 +183,7 @@ fn retire<C: Cpu>(cpu: C, old: Option<Installed>) {
 fn push_spent<C: Cpu>(cpu: C, sheaf: Closed) {
     let spent = cpu.words().spent;
     if spent.push(sheaf) < MAX_SPENT {
-        return;
+        return cpu.stocked();
     }
     if cpu.may_wait() {
         cpu.wait(spent.take());
@@ -168,6 +197,7 @@ fn push_spent<C: Cpu>(cpu: C, sheaf: Closed) {
 /// The cursor is put right in either case.
 pub(crate) fn put_object<C: Cpu>(cpu: C, object: usize) -> bool {
     let rcu = cpu.words().rcu;
+    make_room(cpu, rcu);
     loop {
         let Some(seen) = rcu.used_up() else {
             // A context that came in between has installed one.
@@ -252,7 +282,7 @@ pub(crate) fn keep_full<C: Cpu>(cpu: C, sheaf: Full) {
     let words = cpu.words();
     let addr = sheaf.into_addr();
     if words.spare_full.put(addr) {
-        return;
+        return cpu.stocked();
     }
     // SAFETY: From above.
     if let Some(sheaf) = cpu.put_full(unsafe { Full::from_addr(addr) }) {
@@ -266,7 +296,7 @@ pub(crate) fn keep_empty<C: Cpu>(cpu: C, sheaf: Empty) {
     let words = cpu.words();
     let addr = sheaf.into_addr();
     if words.spare_empty.put(addr) {
-        return;
+        return cpu.stocked();
     }
     // SAFETY: From above.
     if let Some(sheaf) = cpu.put_empty(unsafe { Empty::from_addr(addr) }) {

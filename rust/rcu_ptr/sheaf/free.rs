@@ -20,6 +20,16 @@ use crate::{
 use core::ptr::NonNull;
 use kernel::sync::atomic::Relaxed;
 
+/// What became of an object.
+pub(crate) enum Freed {
+    /// It was taken.
+    Taken,
+    /// It is for [`no_slot()`].
+    NoSlot,
+    /// It was given back before, and is for [`twice()`].
+    Twice,
+}
+
 /// Gives `object` back, to be given out again at once.
 ///
 /// # Context
@@ -30,23 +40,30 @@ use kernel::sync::atomic::Relaxed;
 ///
 /// `object` is a live object of `cache` that is the caller's, and nobody else looks at it.
 #[inline(always)]
-pub(crate) unsafe fn free(cache: &Cache, object: NonNull<u8>, caller: usize) {
-    let pin = PreemptOff::new();
-    let here = Here::new(cache, &pin);
+pub(crate) unsafe fn free(cache: &Cache, object: NonNull<u8>, pin: &PreemptOff) -> Freed {
+    let here = Here::new(cache, pin);
     let addr = object.as_ptr().expose_provenance();
     for i in 0..REUSE {
-        if here.reuse(i).put(addr) {
-            return here.arm();
+        let place = here.reuse(i);
+        if place.put(addr) {
+            here.arm();
+            return Freed::Taken;
+        }
+        if place.is(addr) {
+            return Freed::Twice;
         }
     }
     // A grace period does no harm, and it never needs the slab.
     match here.rcu().reserve() {
-        Some(slot) => slot.store(addr),
-        None => slow(cache, object, caller, pin),
+        Some(slot) => {
+            slot.store(addr);
+            Freed::Taken
+        }
+        None => Freed::NoSlot,
     }
 }
 
-/// Gives `object` back, to be given out again after a grace period.
+/// Gives `object` back, to be given out again after a grace period. `false`: it is for [`no_slot()`].
 ///
 /// # Context
 ///
@@ -57,17 +74,28 @@ pub(crate) unsafe fn free(cache: &Cache, object: NonNull<u8>, caller: usize) {
 /// `object` is a live object of `cache` that is the caller's. Readers that found it before may look
 /// at it.
 #[inline(always)]
-pub(crate) unsafe fn free_rcu(cache: &Cache, object: NonNull<u8>, caller: usize) {
-    let pin = PreemptOff::new();
-    match Here::new(cache, &pin).rcu().reserve() {
-        Some(slot) => slot.store(object.as_ptr().expose_provenance()),
-        None => slow(cache, object, caller, pin),
+#[must_use]
+pub(crate) unsafe fn free_rcu(cache: &Cache, object: NonNull<u8>, pin: &PreemptOff) -> bool {
+    match Here::new(cache, pin).rcu().reserve() {
+        Some(slot) => {
+            slot.store(object.as_ptr().expose_provenance());
+            true
+        }
+        None => false,
     }
 }
 
+/// The rest of both where there was no slot, with preemption off since.
+///
+/// # Context
+///
+/// As there.
+///
+/// # Safety
+///
+/// As there.
 #[cold]
-#[inline(never)]
-fn slow(cache: &Cache, object: NonNull<u8>, caller: usize, pin: PreemptOff) {
+pub(crate) unsafe fn no_slot(cache: &Cache, object: NonNull<u8>, caller: usize, pin: PreemptOff) {
     let here = Here::new(cache, &pin);
     let addr = object.as_ptr().expose_provenance();
     if exchange::put_object(here.at(Context::look(&pin)), addr) {
@@ -78,4 +106,14 @@ fn slow(cache: &Cache, object: NonNull<u8>, caller: usize, pin: PreemptOff) {
     // SAFETY: A live object of a kmem_cache or of kmalloc_nolock(), and 8 bytes in it that are its
     // link or lie behind what the user has: `Cache::create()` saw to that.
     unsafe { api::kfree_nolock(object, object.add(cache.link), caller) };
+}
+
+/// The rest of [`free()`] for an object that is there already.
+///
+/// # Context
+///
+/// Any, NMI included.
+#[cold]
+pub(crate) fn twice(cache: &Cache, object: NonNull<u8>, caller: usize) {
+    cache.tell_twice(object.as_ptr().addr(), caller);
 }

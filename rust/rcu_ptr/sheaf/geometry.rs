@@ -38,6 +38,13 @@ impl Slot {
         unsafe { self.0.get().read_volatile() }
     }
 
+    /// The low bits of its address alone. Both architectures are little-endian.
+    #[inline(always)]
+    pub(crate) fn low_bits(&self) -> u16 {
+        // SAFETY: As above.
+        unsafe { self.0.get().cast::<u16>().read_volatile() }
+    }
+
     /// Puts `object` here (`WRITE_ONCE()`).
     #[inline(always)]
     pub(crate) fn store(&self, object: usize) {

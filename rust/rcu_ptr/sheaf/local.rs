@@ -55,6 +55,18 @@ impl<W: LocalWord> Place<W> {
         None
     }
 
+    /// Whether `value` is there.
+    #[inline(always)]
+    pub(crate) fn is(self, value: usize) -> bool {
+        self.0.load() == value
+    }
+
+    /// Takes `value` if it is there. Returns whether it was.
+    #[inline]
+    pub(crate) fn remove(self, value: usize) -> bool {
+        self.0.load() == value && self.0.cmpxchg(value, 0) == value
+    }
+
     /// Puts `value` there if nothing is. Returns whether it did.
     #[inline(always)]
     pub(crate) fn put(self, value: usize) -> bool {

@@ -25,7 +25,7 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | geometry.rs, sheaf.rs, cursor.rs, local.rs, exchange.rs, barn.rs | the algorithm, which the host tests compile too |
+//! | geometry.rs, sheaf.rs, cursor.rs, local.rs, exchange.rs, barn.rs, double.rs | the algorithm, which the host tests compile too |
 //! | cache.rs, pcs.rs | what a cache and a CPU have |
 //! | alloc.rs, free.rs | the calls |
 //! | reclaim.rs | after a grace period |
@@ -38,6 +38,7 @@ pub(crate) mod barn;
 pub(crate) mod cache;
 pub(crate) mod cursor;
 pub(crate) mod destroy;
+mod double;
 pub(crate) mod exchange;
 pub(crate) mod free;
 pub(crate) mod geometry;
@@ -57,6 +58,7 @@ use crate::{
     sys::{
         context::CpusStay,
         hotplug::{Hotplug, IrqWorksRun},
+        percpu::PerCpu,
         rcu_callback,
         shrinker::Shrinker,
         work::WorkQueue,
@@ -81,6 +83,8 @@ pub(crate) struct Sheaves {
     caches: Mutex<KVec<CacheRef>>,
     /// Where monitors and the other works run.
     wq: WorkQueue,
+    /// What finds objects that were freed twice.
+    seen: PerCpu<reclaim::SeenHere>,
 }
 
 /// The instance, from [`Sheaves::start()`] to its drop.
@@ -100,10 +104,12 @@ impl Sheaves {
     /// May sleep.
     pub(crate) fn start(irq_works: &IrqWorksRun) -> Result<Running> {
         let wq = WorkQueue::per_cpu(c"rcu_ptr_sheaf")?;
+        let seen = PerCpu::new(|_| reclaim::SeenHere::new())?;
         let sheaves = KBox::pin_init(
             pin_init!(Sheaves {
                 caches <- new_mutex!(KVec::new(), "rcu_ptr_caches"),
                 wq,
+                seen,
             }),
             GFP_KERNEL,
         )?;

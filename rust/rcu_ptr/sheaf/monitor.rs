@@ -6,26 +6,32 @@
 //! ```text
 //!  idle --- a sheaf is installed ---> arming --- tick ---> armed --- drain interval ---> runs
 //!   ^                                                                                     |
-//!   +--- all was taken off ----------------- armed <--- something moved meanwhile --------+
+//!   +--- all was taken off ----------------- armed <--- something came meanwhile ---------+
 //! ```
 //!
 //! The tick is a lazy irq_work: it raises no interrupt where the tick runs, and one where it is
-//! stopped. As long as sheaves move the monitor stays armed, and nobody rings.
+//! stopped. The monitor stays armed until each sheaf that it saw has been there for a drain interval
+//! since it was installed, and was taken off.
 
 use super::{
-    cache::CacheRef,
+    cache::{Cache, CacheRef},
     cursor::Undisturbed,
     exchange::{self, REUSE},
     local::LocalWord,
     pcs::Here,
-    reclaim, shrink, Sheaves,
+    reclaim,
+    sheaf::Chain,
+    shrink, Sheaves,
 };
 use crate::{
     params,
-    sys::{context, irq::IrqsOff, preempt::PreemptOff, trace, work::Handler},
+    sys::{context, gp, irq::IrqsOff, preempt::PreemptOff, trace, work::Handler},
 };
 use core::ptr;
-use kernel::sync::atomic::{Acquire, Relaxed, Release};
+use kernel::{
+    prelude::*,
+    sync::atomic::{Acquire, Atomic, Full, Relaxed, Release},
+};
 
 /// It will not run.
 const IDLE: usize = 0;
@@ -36,9 +42,9 @@ const ARMED: usize = 2;
 
 impl Here<'_> {
     /// Lets the tick do what can't be done here.
-    #[cold]
+    #[inline(always)]
     pub(super) fn ring(self) {
-        self.pcs().tick.queue(&IrqsOff::save());
+        ring(self.cache);
     }
 
     /// Arms the monitor unless it is.
@@ -49,6 +55,15 @@ impl Here<'_> {
             self.ring();
         }
     }
+}
+
+// Gets nothing that is on its caller's stack, so that callers may end in a jump.
+#[cold]
+#[inline(never)]
+fn ring(cache: &Cache) {
+    let pin = PreemptOff::new();
+    let here = Here::new(cache, &pin);
+    here.pcs().tick.queue(&IrqsOff::save());
 }
 
 /// The tick: closed sheaves get their grace period, the monitor its timer, the refill its worker.
@@ -106,19 +121,30 @@ impl Handler for MonitorWork {
         // SAFETY: A task of this CPU that is in no operation itself, with preemption off.
         let undisturbed = unsafe { Undisturbed::assume() };
         // ORDERING: Acquire pairs with the release in `flush()`.
-        let flush = pcs.flush.load(Acquire) != 0;
+        let for_reclaim = pcs.reclaim.xchg(0, Full) != 0;
+        let flush = pcs.flush.load(Acquire) != 0 || for_reclaim;
         pcs.flush.store(0, Relaxed);
         // What comes from now on arms it again.
         here.armed().xchg(IDLE);
         let words = here.words();
 
+        let interval = params::drain_jiffies();
+        let now = gp::jiffies();
+        // Jiffies until what came at `since` has been here for a drain interval.
+        let left = |since: &Atomic<u64>| {
+            if flush {
+                return 0;
+            }
+            // Interrupts may have written a later time than `now`.
+            let here_for = (now.wrapping_sub(since.load(Relaxed)) as i64).max(0);
+            interval.saturating_sub(here_for as c_ulong)
+        };
+
         let mut chain = words.closed.take();
-        // Sheaves that did not move, with objects that wait and others.
+        // Sheaves with objects that wait, and others.
         let mut drained = (0, 0);
-        let filled = pcs.filled.load(Relaxed);
-        let waiting_moves = !flush && filled != pcs.seen_filled.load(Relaxed);
-        pcs.seen_filled.store(filled, Relaxed);
-        if !waiting_moves {
+        let waiting_left = left(&pcs.rcu_since);
+        if waiting_left == 0 {
             if let Some(sheaf) = exchange::close_partial(&words) {
                 chain.push(sheaf);
                 drained.0 = 1;
@@ -129,10 +155,10 @@ impl Handler for MonitorWork {
         let mut rests = [const { None }; 3];
         let mut objects = [ptr::null_mut(); REUSE];
         let mut reusable = 0;
-        let emptied = pcs.emptied.load(Relaxed);
-        let free_moves = !flush && emptied != pcs.seen_emptied.load(Relaxed);
-        pcs.seen_emptied.store(emptied, Relaxed);
-        if !free_moves {
+        let mut spent = Chain::new();
+        let stock_left = left(&pcs.stock_since);
+        if stock_left == 0 {
+            spent = words.spent.take();
             rests = exchange::take_stock(&words, &undisturbed);
             drained.1 = rests.iter().flatten().count();
             for i in 0..REUSE {
@@ -142,10 +168,17 @@ impl Handler for MonitorWork {
                 }
             }
         }
-        let spent = words.spent.take();
-        if (waiting_moves || free_moves) && here.armed().cmpxchg(IDLE, ARMED) == IDLE {
-            // With preemption off, so that the CPU is up.
-            pcs.monitor.queue_on(self.cpu, wq, params::drain_jiffies());
+        let waiting_left = if words.rcu.is_installed() {
+            waiting_left
+        } else {
+            0
+        };
+        let next = [waiting_left, stock_left].into_iter().filter(|&n| n > 0);
+        if let Some(next) = next.min() {
+            if here.armed().cmpxchg(IDLE, ARMED) == IDLE {
+                // With preemption off, so that the CPU is up.
+                pcs.monitor.queue_on(self.cpu, wq, next);
+            }
         }
         drop(pin);
         if drained != (0, 0) {
@@ -161,6 +194,9 @@ impl Handler for MonitorWork {
         if reusable > 0 {
             self.cache.give_back(&mut objects[..reusable]);
         }
+        if for_reclaim {
+            shrink::give_back(&self.cache, pcs.node);
+        }
         shrink::look_after(&self.cache, pcs.node);
     }
 }
@@ -170,7 +206,7 @@ impl Handler for MonitorWork {
 /// # Context
 ///
 /// May sleep; CPUs neither come nor go meanwhile.
-pub(super) fn flush(cache: &super::cache::Cache) {
+pub(super) fn flush(cache: &Cache) {
     let wq = &Sheaves::get().wq;
     for pcs in cache.pcs.iter().filter(|p| context::is_online(p.cpu)) {
         // ORDERING: Release pairs with the acquire in the monitor.

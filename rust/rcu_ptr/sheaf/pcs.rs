@@ -5,8 +5,9 @@
 use super::{
     barn::Stock,
     cache::{Cache, CacheRef},
-    cursor::{Cursor, Undisturbed, NONE},
+    cursor::{next_slot, Cursor, Undisturbed, NONE},
     exchange::{Cpu, Words, REUSE},
+    geometry::SLOTS,
     local::{LocalList, LocalWord, Place},
     monitor::{MonitorWork, Tick},
     reclaim,
@@ -14,6 +15,7 @@ use super::{
 };
 use crate::sys::{
     context::Context,
+    debug, gp,
     irq_work::{IrqWork, Urgency},
     preempt::PreemptOff,
     this_cpu::ThisCpuPtr,
@@ -51,14 +53,18 @@ pub(crate) struct Pcs {
     pub(super) done: Atomic<u64>,
     /// How the monitor is armed: `monitor::State`.
     pub(super) armed: Atomic<u64>,
+    /// The most sheaves that a callback here took in.
+    pub(super) callback_max: Atomic<u64>,
+    /// When the rcu sheaf and the allocation sheaf were installed, in jiffies.
+    pub(super) rcu_since: Atomic<u64>,
+    pub(super) stock_since: Atomic<u64>,
     /// Sheaves installed so far.
     pub(super) filled: Atomic<u64>,
     pub(super) emptied: Atomic<u64>,
-    /// What the monitor saw of these the last time.
-    pub(super) seen_filled: Atomic<u64>,
-    pub(super) seen_emptied: Atomic<u64>,
     /// The next run of the monitor takes everything.
     pub(super) flush: Atomic<u32>,
+    /// And what comes of it goes back to the slab.
+    pub(super) reclaim: Atomic<u32>,
     /// The CPU, and the node whose memory is nearest.
     pub(super) cpu: i32,
     pub(super) node: usize,
@@ -90,9 +96,11 @@ impl Pcs {
             armed: Atomic::new(0),
             filled: Atomic::new(0),
             emptied: Atomic::new(0),
-            seen_filled: Atomic::new(0),
-            seen_emptied: Atomic::new(0),
+            callback_max: Atomic::new(0),
+            rcu_since: Atomic::new(0),
+            stock_since: Atomic::new(0),
             flush: Atomic::new(0),
+            reclaim: Atomic::new(0),
             cpu,
             node,
             missed: Atomic::new(0),
@@ -126,9 +134,49 @@ impl Pcs {
         self.waited.add(sheaves as u64, Relaxed);
     }
 
+    /// What the CPU has, as others see it.
+    pub(super) fn held(&self) -> Held {
+        let next = |cursor: &Atomic<u64>| next_slot(cursor.load(Relaxed) as usize);
+        let there = |word: &Atomic<u64>| usize::from(word.load(Relaxed) != 0);
+        Held {
+            alloc: next(&self.alloc).map(|next| SLOTS - next),
+            rcu: next(&self.rcu),
+            spare_full: there(&self.spare_full),
+            spare_empty: there(&self.spare_empty),
+            spent: self.nr_spent.load(Relaxed) as usize,
+            closed: self.nr_closed.load(Relaxed) as usize,
+            reuse: self.reuse.iter().map(there).sum(),
+        }
+    }
+
     /// The places for reuse of a CPU that runs nothing any more.
     pub(super) fn quiet_reuse(&self) -> impl Iterator<Item = Place<Quiet<'_>>> {
         self.reuse.iter().map(|word| Place(Quiet(word)))
+    }
+}
+
+/// What a CPU has.
+pub(super) struct Held {
+    /// Objects left in the allocation sheaf, and the next slot of the rcu sheaf.
+    pub(super) alloc: Option<usize>,
+    pub(super) rcu: Option<usize>,
+    pub(super) spare_full: usize,
+    pub(super) spare_empty: usize,
+    pub(super) spent: usize,
+    pub(super) closed: usize,
+    /// Objects.
+    pub(super) reuse: usize,
+}
+
+impl Held {
+    /// Sheaves, and objects at places, that memory reclaim may get.
+    pub(super) fn reclaimable(&self) -> usize {
+        usize::from(self.alloc.is_some())
+            + usize::from(self.rcu.is_some())
+            + self.spare_full
+            + self.spare_empty
+            + self.spent
+            + self.reuse
     }
 }
 
@@ -256,6 +304,15 @@ impl<'a> Here<'a> {
 
     pub(super) fn count_done(self, sheaves: usize) {
         word!(self, done).fetch_add(sheaves);
+    }
+
+    /// As [`Self::count_done()`], of a callback that looked at `looked`.
+    pub(super) fn count_callback(self, sheaves: usize, looked: usize) {
+        self.count_done(sheaves);
+        let most = word!(self, callback_max);
+        if looked > most.load() {
+            most.xchg(looked);
+        }
     }
 
     pub(super) fn count_missed(self) {
@@ -399,11 +456,25 @@ impl<'a> Cpu for At<'a> {
 
     fn emptied(self) {
         self.here.count_emptied();
+        self.here.pcs().stock_since.store(gp::jiffies(), Relaxed);
         self.here.arm();
     }
 
     fn filled(self) {
         self.here.count_filled();
+        self.here.pcs().rcu_since.store(gp::jiffies(), Relaxed);
         self.here.arm();
+    }
+
+    fn stocked(self) {
+        self.here.arm();
+    }
+
+    fn too_deep(self) {
+        debug::warn_nested(&self.here.cache.name);
+    }
+
+    fn twice(self, object: usize) {
+        self.here.cache.tell_twice(object, 0);
     }
 }

@@ -7,18 +7,25 @@
 
 use super::{
     cache::{Cache, CacheRef},
+    double::Seen,
     pcs::Here,
     sheaf::{Chain, Empty, Full, Rest, Stack},
     shrink, Sheaves,
 };
 use crate::sys::{
-    debug, gp, node,
+    gp,
+    irq::IrqsOff,
+    node,
     preempt::PreemptOff,
     rcu_callback::{self, Callback, RcuHead},
     slab, trace,
     work::Handler,
 };
-use core::ptr::{with_exposed_provenance_mut, NonNull};
+use core::{
+    cell::UnsafeCell,
+    ptr::{with_exposed_provenance_mut, NonNull},
+};
+use kernel::prelude::*;
 
 /// Sheaves that one callback takes in at most.
 const CALLBACK_SHEAVES: usize = 16;
@@ -68,6 +75,7 @@ impl Callback for Ready {
         let cache = &CacheRef(of.owner.cast());
         let node = of.node.min(cache.nr_nodes() - 1);
         let waited = chain.len();
+        let mut looked = 0;
         let (mut load, mut far) = (Load::new(), Chain::new());
         let mut full = 0;
         for _ in 0..CALLBACK_SHEAVES {
@@ -75,17 +83,18 @@ impl Callback for Ready {
                 break;
             }
             let Some(sheaf) = chain.pop() else { break };
+            looked += 1;
             // SAFETY: A grace period has passed since all of them were closed.
             let rest = unsafe { sheaf.into_rest() };
             full += usize::from(matches!(rest, Rest::Full(_)));
             match rest {
                 Rest::Full(sheaf) if !is_home(cache, node, &sheaf) => far.push(sheaf.into_closed()),
-                rest => load.add(check(rest)),
+                rest => load.add(check(cache, rest)),
             }
         }
         load.put(cache, node);
         chain.append(far);
-        Here::new(cache, &PreemptOff::new()).count_done(waited - chain.len());
+        Here::new(cache, &PreemptOff::new()).count_callback(waited - chain.len(), looked);
         if !chain.is_empty() {
             cache.barns[node].leave(chain);
             cache.backlog.queue(&Sheaves::get().wq, 0);
@@ -106,7 +115,7 @@ impl Handler for BacklogWork {
                 let mut load = Load::new();
                 for sheaf in (0..WORKER_SHEAVES).map_while(|_| chain.pop()) {
                     // SAFETY: A grace period has passed since all of them were closed.
-                    let rest = check(unsafe { sheaf.into_rest() });
+                    let rest = check(cache, unsafe { sheaf.into_rest() });
                     load.add(go_home(cache, node, rest));
                 }
                 load.put(cache, node);
@@ -224,15 +233,47 @@ fn go_home(cache: &Cache, node: usize, rest: Rest) -> Rest {
     Rest::Full(sheaf)
 }
 
-/// With debug objects in the kernel: tells of an object that was freed twice into a sheaf.
-fn check(rest: Rest) -> Rest {
-    if cfg!(CONFIG_DEBUG_OBJECTS_RCU_HEAD) {
-        if let Rest::Full(sheaf) = &rest {
-            if let Some(object) = sheaf.find_double() {
-                let object = with_exposed_provenance_mut(object);
-                debug::warn(debug::Misuse::Double, object, object, 0);
-            }
+/// The marks of a CPU.
+pub(super) struct SeenHere(UnsafeCell<Seen>);
+
+// SAFETY: Used on its own CPU with interrupts off, and not in NMI.
+unsafe impl Sync for SeenHere {}
+// SAFETY: As above.
+unsafe impl Send for SeenHere {}
+
+impl SeenHere {
+    pub(super) fn new() -> impl PinInit<Self, Error> {
+        // SAFETY: All of it is written, and zeroes are a value of it.
+        unsafe {
+            pin_init::pin_init_from_closure(|slot: *mut Self| {
+                slot.write_bytes(0, 1);
+                Ok(())
+            })
         }
     }
-    rest
+
+    /// A slot of `sheaf` whose object is in another, too.
+    ///
+    /// # Context
+    ///
+    /// Any but NMI.
+    fn find_double(sheaf: &Full) -> Option<usize> {
+        let irqs = IrqsOff::save();
+        let here = Sheaves::get().seen.this(&irqs);
+        // SAFETY: With interrupts off this is the one user on this CPU, as there is none in NMI.
+        let seen = unsafe { &mut *here.0.get() };
+        seen.find_double(sheaf)
+    }
+}
+
+/// Drops second copies of objects: they were freed twice.
+fn check(cache: &Cache, rest: Rest) -> Rest {
+    let Rest::Full(mut sheaf) = rest else {
+        return rest;
+    };
+    while let Some(i) = SeenHere::find_double(&sheaf) {
+        cache.tell_twice(sheaf.object(i), 0);
+        sheaf.remove(i);
+    }
+    Rest::Full(sheaf)
 }

@@ -265,13 +265,31 @@ impl Full {
         (self.0.get().start as usize..SLOTS).all(|i| is(self.0.slot(i).load()))
     }
 
-    /// An object that is in it twice.
-    pub(crate) fn find_double(&self) -> Option<usize> {
-        let start = self.0.get().start as usize;
-        (start..SLOTS)
-            .map(|i| (i, self.0.slot(i).load()))
-            .find(|&(i, object)| (i + 1..SLOTS).any(|j| self.0.slot(j).load() == object))
-            .map(|(_, object)| object)
+    /// The first slot with an object; all that follow have one.
+    pub(crate) fn start(&self) -> usize {
+        self.0.get().start as usize
+    }
+
+    /// The slots with objects.
+    pub(crate) fn slots(&self) -> &[Slot] {
+        // SAFETY: As for `Raw::slot()`.
+        let slots = unsafe { &self.0 .0.as_ref().slots };
+        slots.get(self.start()..).unwrap_or_default()
+    }
+
+    /// The object in slot `i`.
+    #[inline(always)]
+    pub(crate) fn object(&self, i: usize) -> usize {
+        self.0.slot(i).load()
+    }
+
+    /// Takes the object in slot `i` out, which is not the first.
+    pub(crate) fn remove(&mut self, i: usize) {
+        let start = self.start();
+        for i in (start + 1..=i).rev() {
+            self.0.slot(i).store(self.0.slot(i - 1).load());
+        }
+        self.0.set_range(start + 1, SLOTS);
     }
 
     /// Adds `object` if there are fewer than `capacity`. Returns whether it did.
@@ -323,7 +341,7 @@ impl Closed {
         } else {
             // SAFETY: By the safety requirements of this function. What is read is of use only where
             // nobody has taken the sheaf.
-            unsafe { around(next).state().read_volatile() }.links
+            unsafe { (&raw const (*around(next).state()).links).read_volatile() }
         };
         let links = links.with(self.0);
         // SAFETY: The owner's.

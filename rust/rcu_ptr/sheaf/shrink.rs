@@ -10,7 +10,13 @@ use super::{
 };
 use crate::{
     params,
-    sys::{gp, shrinker::Shrink, trace, work::Handler},
+    sys::{
+        context::{self, CpusStay},
+        gp,
+        shrinker::Shrink,
+        trace,
+        work::Handler,
+    },
 };
 use kernel::{
     prelude::*,
@@ -69,11 +75,11 @@ impl Handler for TrimWork {
                     break;
                 }
                 if let Some(sheaf) = full {
-                    Cache::free_sheaf(self.0.flush(sheaf));
+                    self.0.free_sheaf(self.0.flush(sheaf));
                     nr_full += 1;
                 }
                 if let Some(sheaf) = empty {
-                    Cache::free_sheaf(sheaf);
+                    self.0.free_sheaf(sheaf);
                     nr_empty += 1;
                 }
                 gp::cond_resched();
@@ -112,7 +118,7 @@ fn release(cache: &Cache, node: usize, surplus: Surplus, why: c_uint) -> usize {
         let Some(sheaf) = barn.with(|stock| stock.take_full()) else {
             break;
         };
-        Cache::free_sheaf(cache.flush(sheaf));
+        cache.free_sheaf(cache.flush(sheaf));
         full += 1;
         gp::cond_resched();
     }
@@ -120,7 +126,7 @@ fn release(cache: &Cache, node: usize, surplus: Surplus, why: c_uint) -> usize {
         let Some(sheaf) = barn.with(|stock| stock.take_empty()) else {
             break;
         };
-        Cache::free_sheaf(sheaf);
+        cache.free_sheaf(sheaf);
         empty += 1;
         gp::cond_resched();
     }
@@ -145,8 +151,14 @@ impl Shrink for BarnShrinker {
         };
         caches
             .iter()
-            .flat_map(|cache| cache.barns.iter())
-            .map(|barn| barn.with(|stock| stock.spare_full() + stock.nr_empty()))
+            .map(|cache| {
+                let barns = cache
+                    .barns
+                    .iter()
+                    .map(|barn| barn.with(|stock| stock.spare_full() + stock.nr_empty()));
+                let cpus = cache.pcs.iter().map(|pcs| pcs.held().reclaimable());
+                barns.sum::<usize>() + cpus.sum::<usize>()
+            })
             .sum()
     }
 
@@ -168,6 +180,43 @@ impl Shrink for BarnShrinker {
                 done += release(cache, node, surplus, trace::SHEAF_RECLAIM);
             }
         }
+        if done < goal {
+            done += ask_cpus(&caches, goal - done);
+        }
         done
     }
+}
+
+/// Has the monitors of CPUs give back what these have, as far as `goal` goes. CPUs that have nothing are
+/// left alone. Returns how much that is: counted as soon as it is on its way.
+fn ask_cpus(caches: &[CacheRef], goal: usize) -> usize {
+    // Reclaim can't wait for a CPU that comes or goes.
+    let Some(_stay) = CpusStay::try_new() else {
+        return 0;
+    };
+    let wq = &Sheaves::get().wq;
+    let mut done = 0;
+    for cache in caches {
+        for pcs in cache.pcs.iter().filter(|p| context::is_online(p.cpu)) {
+            let held = pcs.held().reclaimable();
+            if held > 0 && done < goal && pcs.reclaim.xchg(1, Full) == 0 {
+                pcs.monitor.modify_on(pcs.cpu, wq, 0);
+                done += held;
+            }
+        }
+    }
+    done
+}
+
+/// Gives what is free in the barn of `node` back: memory is short.
+///
+/// # Context
+///
+/// May sleep.
+pub(super) fn give_back(cache: &Cache, node: usize) {
+    let surplus = cache.barns[node].with(|stock| Surplus {
+        full: stock.spare_full(),
+        empty: stock.nr_empty(),
+    });
+    release(cache, node, surplus, trace::SHEAF_RECLAIM);
 }

@@ -2,7 +2,7 @@
 
 //! /sys/kernel/debug/rcu_ptr/caches: a line per cache.
 
-use super::{cache::Cache, Sheaves};
+use super::{cache::Cache, geometry::SLOTS, Sheaves};
 use kernel::{debugfs, fmt, prelude::*, sync::atomic::Relaxed};
 
 /// The file; it goes when the value is dropped.
@@ -37,6 +37,17 @@ pub(crate) struct Counts {
     pub(crate) returned: u64,
     pub(crate) now_full: usize,
     pub(crate) now_empty: usize,
+    pub(crate) now_sheaves: u64,
+    pub(crate) now_waiting: u64,
+    pub(crate) now_alloc: usize,
+    pub(crate) now_rcu: usize,
+    pub(crate) now_spare_full: usize,
+    pub(crate) now_spare_empty: usize,
+    pub(crate) now_spent: usize,
+    pub(crate) now_closed: usize,
+    pub(crate) now_reuse: usize,
+    pub(crate) callback_max: u64,
+    pub(crate) freed_twice: u64,
 }
 
 impl Counts {
@@ -49,6 +60,8 @@ impl Counts {
         let mut n = Self {
             obtained: cache.obtained.load(Relaxed),
             returned: cache.returned.load(Relaxed),
+            now_sheaves: cache.sheaves.load(Relaxed),
+            freed_twice: cache.freed_twice.load(Relaxed),
             ..Self::default()
         };
         for pcs in cache.pcs.iter() {
@@ -57,6 +70,22 @@ impl Counts {
             n.missed += pcs.missed.load(Relaxed);
             n.foreign += pcs.foreign.load(Relaxed);
             n.fell_back += pcs.fell_back.load(Relaxed);
+            // Done first: what waits then is not below zero. Callbacks may run on another CPU than
+            // the one that waited.
+            n.now_waiting = n.now_waiting.wrapping_sub(pcs.done.load(Relaxed));
+            n.callback_max = n.callback_max.max(pcs.callback_max.load(Relaxed));
+            let held = pcs.held();
+            n.now_alloc += held.alloc.unwrap_or(0);
+            // The first object of a sheaf is in its first slot that may be used.
+            n.now_rcu += held.rcu.map_or(0, |next| next + cache.capacity - SLOTS);
+            n.now_spare_full += held.spare_full;
+            n.now_spare_empty += held.spare_empty;
+            n.now_spent += held.spent;
+            n.now_closed += held.closed;
+            n.now_reuse += held.reuse;
+        }
+        for pcs in cache.pcs.iter() {
+            n.now_waiting = n.now_waiting.wrapping_add(pcs.waited.load(Relaxed));
         }
         for barn in &cache.barns {
             barn.with(|stock| {
@@ -78,7 +107,9 @@ fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
             "cache={} size={} capacity={} free_rcu_sheaf={} free_rcu_sheaf_fail={} alloc_sheaf={} \
-             alloc_miss={} alloc_foreign={} obtained={} returned={} now_full={} now_empty={}",
+             alloc_miss={} alloc_foreign={} obtained={} returned={} freed_twice={} callback_max={} \
+             now_sheaves={} now_waiting={} now_alloc={} now_rcu={} now_spare_full={} \
+             now_spare_empty={} now_spent={} now_closed={} now_reuse={} now_full={} now_empty={}",
             cache.name.to_str().unwrap_or("?"),
             cache.size,
             cache.capacity,
@@ -89,6 +120,17 @@ fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
             n.foreign,
             n.obtained,
             n.returned,
+            n.freed_twice,
+            n.callback_max,
+            n.now_sheaves,
+            n.now_waiting,
+            n.now_alloc,
+            n.now_rcu,
+            n.now_spare_full,
+            n.now_spare_empty,
+            n.now_spent,
+            n.now_closed,
+            n.now_reuse,
             n.now_full,
             n.now_empty
         )?;

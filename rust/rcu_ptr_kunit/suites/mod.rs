@@ -15,6 +15,7 @@ mod nmi_storm;
 mod reader;
 mod reclaim;
 mod rust_api;
+mod sheaf_bounds;
 mod sheaf_calls;
 mod sheaf_fail;
 mod sheaf_memory;

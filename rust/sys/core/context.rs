@@ -90,6 +90,16 @@ impl CpusStay {
         unsafe { bindings::cpus_read_lock() };
         Self(NotThreadSafe)
     }
+
+    /// `cpus_read_trylock()`
+    ///
+    /// # Context
+    ///
+    /// Task; memory reclaim too.
+    pub(crate) fn try_new() -> Option<Self> {
+        // SAFETY: Paired with the unlock in `drop()`, by the same task.
+        (unsafe { bindings::cpus_read_trylock() } != 0).then_some(Self(NotThreadSafe))
+    }
 }
 
 impl Drop for CpusStay {

@@ -107,6 +107,30 @@ pub(crate) fn warn_early(batch: *const u8) {
     unsafe { sys::rcu_ptr_shim_warn_early(batch.cast_mut().cast()) };
 }
 
+/// An object of cache `name` was freed twice, the second time by `caller` if that is known.
+///
+/// # Context
+///
+/// Any, NMI included.
+#[cold]
+pub(crate) fn warn_freed_twice(name: &CStr, object: usize, caller: usize) {
+    // SAFETY: The shim only prints its arguments.
+    unsafe {
+        sys::rcu_ptr_shim_warn_freed_twice(name.as_char_ptr(), object as c_ulong, caller as c_ulong)
+    };
+}
+
+/// More contexts are nested in calls of cache `name` than a cursor has room for.
+///
+/// # Context
+///
+/// Any, NMI included.
+#[cold]
+pub(crate) fn warn_nested(name: &CStr) {
+    // SAFETY: The shim only prints its argument.
+    unsafe { sys::rcu_ptr_shim_warn_nested(name.as_char_ptr()) };
+}
+
 /// A cache is destroyed while its user holds objects, or has given more back than it had.
 #[cold]
 pub(crate) fn warn_held(name: &CStr, objects: i64, caller: usize) {

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where C calls into caches. The hot functions are exported as they are; those that tell their
-//! caller's address, or an error as a pointer, go through shim.c.
+//! Where C calls into caches. The hot functions are exported as they are, and jump to shim.c where
+//! their caller's address is of use; those that tell an error as a pointer go through there, too.
 
-use super::generated as sys;
+use super::{generated as sys, preempt::PreemptOff};
 use crate::{
     fault,
     sheaf::{
         alloc,
         cache::{Args, Cache},
-        destroy, free, refill,
+        destroy,
+        free::{self, Freed},
+        refill,
         stats::Counts,
         Sheaves,
     },
@@ -108,9 +110,22 @@ unsafe extern "C" fn rcu_ptr_cache_alloc_nolock(cache_ptr: *mut sys::rcu_ptr_cac
 /// looks at it.
 #[no_mangle]
 unsafe extern "C" fn rcu_ptr_cache_free(cache_ptr: *mut sys::rcu_ptr_cache, object: *mut c_void) {
-    if let Some(object) = NonNull::new(object.cast()) {
+    if let Some(at) = NonNull::new(object.cast()) {
+        let pin = PreemptOff::new();
         // SAFETY: By the safety requirements of this function.
-        unsafe { free::free(cache(cache_ptr), object, 0) };
+        match unsafe { free::free(cache(cache_ptr), at, &pin) } {
+            Freed::Taken => (),
+            Freed::NoSlot => {
+                pin.leave_off();
+                // SAFETY: As above; preemption is left off.
+                unsafe { sys::rcu_ptr_shim_cache_no_slot(cache_ptr, object) }
+            }
+            Freed::Twice => {
+                pin.leave_off();
+                // SAFETY: As above; preemption is left off.
+                unsafe { sys::rcu_ptr_shim_cache_twice(cache_ptr, object) }
+            }
+        }
     }
 }
 
@@ -124,9 +139,53 @@ unsafe extern "C" fn rcu_ptr_cache_free_rcu(
     cache_ptr: *mut sys::rcu_ptr_cache,
     object: *mut c_void,
 ) {
+    if let Some(at) = NonNull::new(object.cast()) {
+        let pin = PreemptOff::new();
+        // SAFETY: By the safety requirements of this function.
+        if unsafe { free::free_rcu(cache(cache_ptr), at, &pin) } {
+            return;
+        }
+        pin.leave_off();
+        // SAFETY: As above; preemption is left off.
+        unsafe { sys::rcu_ptr_shim_cache_no_slot(cache_ptr, object) }
+    }
+}
+
+/// The rest of [`rcu_ptr_cache_free()`] and [`rcu_ptr_cache_free_rcu()`] when there was no slot.
+///
+/// # Safety
+///
+/// As there, `object` is not null, and preemption was left off.
+#[no_mangle]
+unsafe extern "C" fn rcu_ptr_rs_cache_no_slot(
+    cache_ptr: *mut sys::rcu_ptr_cache,
+    object: *mut c_void,
+    caller: c_ulong,
+) {
+    // SAFETY: By the safety requirements of this function.
+    let pin = unsafe { PreemptOff::adopt() };
     if let Some(object) = NonNull::new(object.cast()) {
         // SAFETY: By the safety requirements of this function.
-        unsafe { free::free_rcu(cache(cache_ptr), object, 0) };
+        unsafe { free::no_slot(cache(cache_ptr), object, caller, pin) };
+    }
+}
+
+/// The rest of [`rcu_ptr_cache_free()`] when the object was there already.
+///
+/// # Safety
+///
+/// `cache` is a live cache, and preemption was left off.
+#[no_mangle]
+unsafe extern "C" fn rcu_ptr_rs_cache_twice(
+    cache_ptr: *mut sys::rcu_ptr_cache,
+    object: *mut c_void,
+    caller: c_ulong,
+) {
+    // SAFETY: By the safety requirements of this function.
+    let _pin = unsafe { PreemptOff::adopt() };
+    if let Some(object) = NonNull::new(object.cast()) {
+        // SAFETY: By the safety requirements of this function.
+        free::twice(unsafe { cache(cache_ptr) }, object, caller);
     }
 }
 
@@ -193,6 +252,17 @@ unsafe extern "C" fn rcu_ptr_cache_stats(
         returned: n.returned,
         now_full: n.now_full as u64,
         now_empty: n.now_empty as u64,
+        now_sheaves: n.now_sheaves,
+        now_waiting: n.now_waiting,
+        now_alloc: n.now_alloc as u64,
+        now_rcu: n.now_rcu as u64,
+        now_spare_full: n.now_spare_full as u64,
+        now_spare_empty: n.now_spare_empty as u64,
+        now_spent: n.now_spent as u64,
+        now_closed: n.now_closed as u64,
+        now_reuse: n.now_reuse as u64,
+        callback_max: n.callback_max,
+        freed_twice: n.freed_twice,
     };
     // SAFETY: By the safety requirements of this function.
     unsafe { out.write(stats) };

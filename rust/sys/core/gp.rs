@@ -112,6 +112,16 @@ pub(crate) fn sleep_a_jiffy() {
     kernel::time::delay::fsleep(kernel::time::Delta::from_millis(1));
 }
 
+/// The time in jiffies.
+///
+/// # Context
+///
+/// Any, NMI included.
+pub(crate) fn jiffies() -> u64 {
+    // SAFETY: A word that only the timekeeper writes, whole.
+    unsafe { (&raw const bindings::jiffies).read_volatile() as u64 }
+}
+
 /// Jiffies in `msecs` milliseconds, rounded up.
 pub(crate) fn msecs_to_jiffies(msecs: u32) -> c_ulong {
     kernel::time::msecs_to_jiffies(msecs)

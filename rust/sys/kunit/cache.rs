@@ -9,6 +9,9 @@ use kernel::{bindings, error::from_err_ptr, prelude::*};
 /// What `rcu_ptr_cache_create()` takes, with zeroes for the usual.
 pub(crate) type Args = sys::rcu_ptr_cache_args;
 
+/// What `rcu_ptr_cache_stats()` tells.
+pub(crate) type Stats = sys::rcu_ptr_cache_stats;
+
 /// A cache, destroyed on drop.
 ///
 /// # Invariants
@@ -79,7 +82,7 @@ impl SheafCache {
     }
 
     /// `rcu_ptr_cache_stats()`.
-    pub(crate) fn stats(&self) -> sys::rcu_ptr_cache_stats {
+    pub(crate) fn stats(&self) -> Stats {
         let mut stats = Default::default();
         // SAFETY: By the type invariants.
         unsafe { sys::rcu_ptr_cache_stats(self.0.as_ptr(), &mut stats) };

@@ -179,6 +179,16 @@ pub(crate) fn context() -> Context {
     }
 }
 
+/// Calls `f` with softirqs off.
+pub(crate) fn bh_off<R>(f: impl FnOnce() -> R) -> R {
+    // SAFETY: Tests call it with softirqs on; they are on again below.
+    unsafe { sys::rcu_ptr_kunit_local_bh_disable() };
+    let ret = f();
+    // SAFETY: Turned off above.
+    unsafe { sys::rcu_ptr_kunit_local_bh_enable() };
+    ret
+}
+
 /// Calls `f` with interrupts off.
 pub(crate) fn irqs_off<R>(f: impl FnOnce() -> R) -> R {
     // SAFETY: Tests call it with interrupts on; they are on again below.

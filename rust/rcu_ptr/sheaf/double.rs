@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An object that was freed twice into one sheaf is found before it is given out.
+//!
+//! A mark for each address would need as much memory as there is; a few thousand places that addresses
+//! share tell which objects need a closer look. A mark is good for one sheaf, so that nothing has to be
+//! cleared between two.
+
+use super::{
+    geometry::{Slot, SLOTS},
+    sheaf::Full,
+};
+
+/// Places for marks: one for each 16 bytes of 64 KiB, so that neighbours have one each.
+const PLACES: usize = 1 << (u16::BITS - SHIFT);
+const SHIFT: u32 = 4;
+/// Slots that are looked at in one go.
+const STEP: usize = 8;
+
+/// The places, of one user at a time. All zeroes: nothing was seen.
+#[repr(C)]
+pub(crate) struct Seen {
+    places: [u8; PLACES],
+    /// The mark of the last sheaf.
+    mark: u8,
+}
+
+impl Seen {
+    /// A slot of `sheaf` whose object is in a slot before it as well.
+    pub(crate) fn find_double(&mut self, sheaf: &Full) -> Option<usize> {
+        if self.mark == u8::MAX {
+            self.places.fill(0);
+            self.mark = 0;
+        }
+        self.mark += 1;
+        let mark = self.mark;
+        let slots = sheaf.slots();
+        let places = &mut self.places;
+        let mut look = |slot: &Slot| {
+            let place = &mut places[usize::from(slot.low_bits() >> SHIFT)];
+            let marked = *place == mark;
+            *place = mark;
+            marked && is_double(slots, slot)
+        };
+        let steps = slots.chunks_exact(STEP);
+        let rest = steps.remainder();
+        let found = 'found: {
+            for step in steps {
+                for slot in step {
+                    if look(slot) {
+                        break 'found slot;
+                    }
+                }
+            }
+            rest.iter().find(|slot| look(slot))?
+        };
+        Some(SLOTS - slots.len() + index(slots, found))
+    }
+}
+
+/// Which of `slots` it is.
+fn index(slots: &[Slot], slot: &Slot) -> usize {
+    (core::ptr::from_ref(slot).addr() - slots.as_ptr().addr()) / size_of::<Slot>()
+}
+
+#[cold]
+#[inline(never)]
+fn is_double(slots: &[Slot], slot: &Slot) -> bool {
+    let object = slot.load();
+    slots
+        .iter()
+        .take(index(slots, slot))
+        .any(|before| before.load() == object)
+}

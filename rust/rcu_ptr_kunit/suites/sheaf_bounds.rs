@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a cache has outside of its barns: every kind has a bound, a number in the statistics, and a
+//! way back that needs no other traffic of the CPU. And what is given back twice is given out once.
+
+use crate::{
+    params, scaled,
+    sys::{
+        cache::{self, Args, SheafCache, Stats},
+        core, cpu,
+        skip::skip,
+        thread,
+    },
+    table::SIZE,
+};
+use ::core::{
+    ptr::{self, NonNull},
+    sync::atomic::{AtomicBool, Ordering},
+};
+use kernel::{
+    prelude::*,
+    sync::atomic::{Atomic, Full, Relaxed},
+};
+
+/// `MAX_SPENT` of the core.
+const MAX_SPENT: u64 = 8;
+/// `CALLBACK_SHEAVES` of the core.
+const CALLBACK_SHEAVES: u64 = 16;
+
+/// Small sheaves, so that there are many.
+fn small() -> Args {
+    Args {
+        sheaf_capacity: 4,
+        barn_limit: 8,
+        ..Args::default()
+    }
+}
+
+/// Sheaves and objects that CPUs have.
+fn on_cpus(stats: &Stats) -> u64 {
+    stats.now_alloc
+        + stats.now_rcu
+        + stats.now_reuse
+        + stats.now_spare_full
+        + stats.now_spare_empty
+        + stats.now_spent
+        + stats.now_closed
+}
+
+/// One CPU allocates with `alloc`, another frees, with 64 objects in circulation. Returns the most
+/// spent sheaves that there were, and what there is when both have ended.
+fn circulate(
+    cache: &SheafCache,
+    (here, there): (i32, i32),
+    alloc: &(dyn Fn() -> Option<NonNull<u8>> + Sync),
+) -> Result<(u64, Stats)> {
+    let slots = [const { Atomic::<*mut u8>::new(ptr::null_mut()) }; 64];
+    let objects = scaled(40_000);
+    let left = Atomic::<i32>::new(objects as i32);
+    let body = |cpu: i32| {
+        let mut i = 0usize;
+        while left.load(Relaxed) > 0 {
+            let slot = &slots[i % 64];
+            if cpu == there {
+                if let Some(object) = NonNull::new(slot.xchg(ptr::null_mut(), Full)) {
+                    // SAFETY: From this cache; the exchange made it this CPU's.
+                    unsafe { cache.free_rcu(object) };
+                }
+            } else if slot.load(Relaxed).is_null() {
+                if let Some(object) = alloc() {
+                    slot.xchg(object.as_ptr(), Full);
+                    left.add(-1, Relaxed);
+                }
+            }
+            i += 1;
+            if i % 64 == 0 {
+                thread::cond_resched();
+            }
+        }
+    };
+    let mut most = 0;
+    thread::on_cpus([here, there].into_iter(), &body, || {
+        thread::wait_for(60_000, || {
+            most = most.max(cache.stats().now_spent);
+            left.load(Relaxed) <= 0
+        });
+        left.store(0, Relaxed);
+    })?;
+    for slot in &slots {
+        if let Some(object) = NonNull::new(slot.load(Relaxed)) {
+            // SAFETY: As above.
+            unsafe { cache.free_rcu(object) };
+        }
+    }
+    // Callbacks, and a tick.
+    thread::wait_for(10_000, || {
+        let stats = cache.stats();
+        stats.now_waiting == 0 && stats.now_closed == 0 && stats.now_spent <= MAX_SPENT
+    });
+    Ok((most, cache.stats()))
+}
+
+fn two_cpus() -> Option<(i32, i32)> {
+    let here = cpu::online().next()?;
+    let there = cpu::online().find(|&c| c != here)?;
+    Some((here, there))
+}
+
+/// The same object is given out more than once while `cache` has others.
+fn given_out_twice(cache: &SheafCache, object: NonNull<u8>) -> Result<bool> {
+    let mut held = KVVec::<NonNull<u8>>::new();
+    for _ in 0..300 {
+        held.push(cache.alloc(false).ok_or(ENOMEM)?, GFP_KERNEL)?;
+    }
+    let times = held.iter().filter(|&&other| other == object).count();
+    let mut kept = false;
+    for other in held {
+        // Given back once, whatever happened.
+        if other != object || !::core::mem::replace(&mut kept, true) {
+            // SAFETY: From this cache.
+            unsafe { cache.free_rcu(other) };
+        }
+    }
+    Ok(times > 1)
+}
+
+/// Says that the core warns now, which it does once as long as it is loaded.
+fn expect_warning<R>(warned: &AtomicBool, what: &str, body: impl FnOnce() -> R) -> R {
+    if warned.swap(true, Ordering::Relaxed) {
+        return body();
+    }
+    kernel::kunit::info(fmt!("rcu_ptr: expect-splat begin {}\n", what));
+    let ret = body();
+    kernel::kunit::info(fmt!("rcu_ptr: expect-splat end\n"));
+    ret
+}
+
+#[kunit_tests(rcu_ptr_sheaf_bounds)]
+mod tests {
+    use super::*;
+
+    /// Emptied sheaves of a CPU that allocates with softirqs off, and of which nothing else waits for
+    /// a grace period.
+    #[test]
+    fn spent_with_softirqs_off() -> Result {
+        let Some(cpus) = two_cpus() else {
+            skip(c"needs two CPUs");
+            return Ok(());
+        };
+        let _defaults = params::no_drain()?;
+        let cache = SheafCache::new(c"rcu_ptr_bh", SIZE, small())?;
+        let alloc = || cpu::bh_off(|| cache.alloc(true));
+        let (most, stats) = circulate(&cache, cpus, &alloc)?;
+        let nr_cpus = cpu::online().count() as u64;
+        kernel::kunit::info(fmt!(
+            "rcu_ptr_sheaf_bounds: at most {} spent sheaves, {} sheaves at the end\n",
+            most,
+            stats.now_sheaves
+        ));
+        assert!(stats.emptied > 10 * MAX_SPENT);
+        assert!(most <= MAX_SPENT * nr_cpus && stats.now_spent <= MAX_SPENT * nr_cpus);
+        // Two kinds in the barn, and what CPUs have.
+        assert!(stats.now_sheaves <= 2 * 8 + nr_cpus * (MAX_SPENT + 4));
+        Ok(())
+    }
+
+    /// The same with interrupts off: they begin to wait with the next tick.
+    #[test]
+    fn spent_with_interrupts_off() -> Result {
+        let Some(cpus) = two_cpus() else {
+            skip(c"needs two CPUs");
+            return Ok(());
+        };
+        let _defaults = params::no_drain()?;
+        let cache = SheafCache::new(c"rcu_ptr_irqs", SIZE, small())?;
+        let alloc = || cpu::irqs_off(|| cache.alloc_nolock()).or_else(|| cache.alloc(false));
+        let (_, stats) = circulate(&cache, cpus, &alloc)?;
+        let nr_cpus = cpu::online().count() as u64;
+        assert!(stats.emptied > 10 * MAX_SPENT && stats.now_spent <= MAX_SPENT * nr_cpus);
+        assert!(stats.now_sheaves <= 2 * 8 + nr_cpus * (MAX_SPENT + 4));
+        Ok(())
+    }
+
+    /// The backlog of a CPU that had interrupts off for long: callbacks take a few sheaves each, and
+    /// the barrier waits for the rest.
+    #[test]
+    fn callbacks_are_short() -> Result {
+        let _defaults = params::no_drain()?;
+        let cache = SheafCache::new(c"rcu_ptr_flood", SIZE, small())?;
+        let n = scaled(20_000);
+        let mut held = KVVec::<NonNull<u8>>::with_capacity(n, GFP_KERNEL)?;
+        for _ in 0..n {
+            held.push(cache.alloc(false).ok_or(ENOMEM)?, GFP_KERNEL)?;
+        }
+        let closed = cpu::irqs_off(|| {
+            for &object in &held {
+                // SAFETY: From this cache, given back once.
+                unsafe { cache.free_rcu(object) };
+            }
+            cache.stats().now_closed as usize
+        });
+        core::barrier();
+        let stats = cache.stats();
+        kernel::kunit::info(fmt!(
+            "rcu_ptr_sheaf_bounds: {} sheaves closed, a callback took {} at most\n",
+            closed,
+            stats.callback_max
+        ));
+        assert!(stats.now_waiting == 0 && stats.now_closed == 0);
+        // Without kmalloc_nolock() the engine has them.
+        assert!(closed > n / 4 / 2 || cfg!(CONFIG_DEBUG_KMEMLEAK));
+        assert!(stats.callback_max > 0 && stats.callback_max <= CALLBACK_SHEAVES);
+        Ok(())
+    }
+
+    /// Whatever a CPU has goes back without any other call.
+    #[test]
+    fn nothing_stays() -> Result {
+        let _defaults = params::quick_drain()?;
+        let mut good = true;
+        for nth in 1..6 {
+            let cache = SheafCache::new(c"rcu_ptr_stay", SIZE, small())?;
+            // One of the steps on the way to a full sheaf fails.
+            cache::fail_alloc(nth, 1);
+            let object = cache.alloc(false);
+            cache::fail_alloc(0, 0);
+            if let Some(object) = object {
+                // SAFETY: From this cache, the caller's.
+                unsafe { cache.free(object) };
+            }
+            good &= thread::wait_for(10_000, || {
+                let stats = cache.stats();
+                on_cpus(&stats) == 0 && stats.now_sheaves == 0 && stats.obtained == stats.returned
+            });
+        }
+        assert!(good);
+        Ok(())
+    }
+
+    /// An object begins to wait one drain interval after it came, and not two.
+    #[test]
+    fn slow_sheaf_waits_one_interval() -> Result {
+        let (_defaults, msecs) = params::slow_drain()?;
+        let cache = SheafCache::new(c"rcu_ptr_slow", SIZE, Args::default())?;
+        let object = cache.alloc(false).ok_or(ENOMEM)?;
+        let before = thread::now();
+        // SAFETY: From this cache, the caller's.
+        unsafe { cache.free_rcu(object) };
+        let came = cache.stats().now_rcu;
+        let gone = thread::wait_for(3 * msecs, || cache.stats().now_rcu == 0);
+        let took = (thread::now() - before) / 1_000_000;
+        kernel::kunit::info(fmt!("rcu_ptr_sheaf_bounds: closed after {} ms\n", took));
+        assert!(came == 1 && gone);
+        assert!(took < i64::from(msecs) * 7 / 4);
+        Ok(())
+    }
+
+    /// Memory reclaim gets what CPUs have.
+    #[test]
+    fn shrinker_reaches_cpus() -> Result {
+        let _defaults = params::no_drain()?;
+        let cache = SheafCache::new(c"rcu_ptr_reach", SIZE, Args::default())?;
+        let body = |_: i32| {
+            for _ in 0..100 {
+                if let Some(object) = cache.alloc(false) {
+                    // SAFETY: From this cache, the caller's.
+                    unsafe { cache.free_rcu(object) };
+                }
+            }
+        };
+        thread::on_cpus(cpu::online(), &body, || ())?;
+        let had = on_cpus(&cache.stats());
+        let mut result = Ok(());
+        let back = thread::wait_for(10_000, || {
+            result = params::shrink();
+            let stats = cache.stats();
+            result.is_err() || on_cpus(&stats) == 0 && stats.obtained == stats.returned
+        });
+        result?;
+        assert!(had > 0 && back);
+        Ok(())
+    }
+
+    #[test]
+    fn freed_twice_after_a_grace_period() -> Result {
+        static WARNED: AtomicBool = AtomicBool::new(false);
+        let cache = SheafCache::new(c"rcu_ptr_twice", SIZE, Args::default())?;
+        let object = cache.alloc(false).ok_or(ENOMEM)?;
+        let other = cache.alloc(false).ok_or(ENOMEM)?;
+        expect_warning(
+            &WARNED,
+            "rcu_ptr: .* of cache rcu_ptr_twice was freed twice",
+            || {
+                cpu::irqs_off(|| {
+                    // SAFETY: What is wrong here is the test.
+                    unsafe {
+                        cache.free_rcu(object);
+                        cache.free_rcu(other);
+                        cache.free_rcu(object);
+                    }
+                });
+                core::barrier();
+            },
+        );
+        let twice = given_out_twice(&cache, object)?;
+        let stats = cache.stats();
+        assert!(!twice && stats.freed_twice == 1);
+        Ok(())
+    }
+
+    #[test]
+    fn freed_twice_at_once() -> Result {
+        static WARNED: AtomicBool = AtomicBool::new(false);
+        let cache = SheafCache::new(c"rcu_ptr_twice", SIZE, Args::default())?;
+        let object = cache.alloc(false).ok_or(ENOMEM)?;
+        expect_warning(
+            &WARNED,
+            "rcu_ptr: .* of cache rcu_ptr_twice was freed twice.* by .*rcu_ptr_kunit",
+            || {
+                cpu::irqs_off(|| {
+                    // SAFETY: What is wrong here is the test.
+                    unsafe {
+                        cache.free(object);
+                        cache.free(object);
+                    }
+                })
+            },
+        );
+        let twice = given_out_twice(&cache, object)?;
+        let stats = cache.stats();
+        assert!(!twice && stats.freed_twice == 1);
+        Ok(())
+    }
+}
