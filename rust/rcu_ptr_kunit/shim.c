@@ -22,9 +22,12 @@
 #include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
+#include <linux/spinlock.h>
 #include <linux/topology.h>
+#include <linux/tracepoint.h>
 #include <linux/vmalloc.h>
 #include <linux/vmstat.h>
+#include <linux/workqueue.h>
 #include <trace/events/rcu_ptr.h>
 
 #ifdef CONFIG_X86
@@ -69,6 +72,11 @@ void *rcu_ptr_kunit_page(void)
 {
 	return (void *)__get_free_page(GFP_KERNEL | __GFP_NORETRY |
 				       __GFP_NOWARN);
+}
+
+bool rcu_ptr_kunit_is_mapped(unsigned long address)
+{
+	return vmalloc_to_page((void *)address);
 }
 
 unsigned long rcu_ptr_kunit_pcp_pages(void)
@@ -152,6 +160,47 @@ void rcu_ptr_kunit_local_irq_disable(void)
 void rcu_ptr_kunit_local_irq_enable(void)
 {
 	local_irq_enable();
+}
+
+bool rcu_ptr_kunit_irqs_disabled(void)
+{
+	return irqs_disabled();
+}
+
+void rcu_ptr_kunit_preempt_disable(void)
+{
+	preempt_disable_notrace();
+}
+
+void rcu_ptr_kunit_preempt_enable(void)
+{
+	preempt_enable_notrace();
+}
+
+static void nothing(struct work_struct *work)
+{
+}
+
+static DECLARE_WORK(work, nothing);
+
+void rcu_ptr_kunit_wake(void)
+{
+	schedule_work(&work);
+}
+
+static DEFINE_RAW_SPINLOCK(raw_lock);
+
+unsigned long rcu_ptr_kunit_raw_lock(void)
+{
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&raw_lock, flags);
+	return flags;
+}
+
+void rcu_ptr_kunit_raw_unlock(unsigned long flags)
+{
+	raw_spin_unlock_irqrestore(&raw_lock, flags);
 }
 
 void rcu_ptr_kunit_not_hung(void)
@@ -399,7 +448,7 @@ static void probe_batch(void *data, int cpu, int batch, unsigned long slab,
 			unsigned long vmalloc, unsigned long list,
 			unsigned long mixed, unsigned long gp)
 {
-	rcu_ptr_kunit_rs_batch(cpu, gp);
+	rcu_ptr_kunit_rs_batch(cpu, slab + vmalloc + list + mixed);
 }
 
 int rcu_ptr_kunit_probes_register(void)
@@ -418,5 +467,47 @@ void rcu_ptr_kunit_probes_unregister(void)
 	unregister_trace_rcu_ptr_refill(probe_refill, NULL);
 	unregister_trace_rcu_ptr_shrink(probe_shrink, NULL);
 	unregister_trace_rcu_ptr_batch_end(probe_batch, NULL);
+	tracepoint_synchronize_unregister();
+}
+
+/* Any tracepoint: the probe takes its first argument, and no other. */
+
+static void walk_one(struct tracepoint *tp, void *walk)
+{
+	rcu_ptr_kunit_rs_tracepoint(tp->name, tp, walk);
+}
+
+void rcu_ptr_kunit_tracepoints_walk(void *walk)
+{
+	for_each_kernel_tracepoint(walk_one, walk);
+	walk_one(&__tracepoint_rcu_ptr_queue, walk);
+	walk_one(&__tracepoint_rcu_ptr_defer, walk);
+	walk_one(&__tracepoint_rcu_ptr_refill, walk);
+	walk_one(&__tracepoint_rcu_ptr_shrink, walk);
+	walk_one(&__tracepoint_rcu_ptr_batch_start, walk);
+	walk_one(&__tracepoint_rcu_ptr_batch_end, walk);
+}
+
+static void traced(void *site)
+{
+	rcu_ptr_kunit_rs_traced(site);
+}
+
+int rcu_ptr_kunit_tracepoint_register(void *tp, void *site)
+{
+	/* A call through a pointer of another type. */
+	if (IS_ENABLED(CONFIG_CFI))
+		return -EOPNOTSUPP;
+	return tracepoint_probe_register(tp, traced, site);
+}
+
+void rcu_ptr_kunit_tracepoint_unregister(void *tp, void *site)
+{
+	tracepoint_probe_unregister(tp, traced, site);
+}
+
+void rcu_ptr_kunit_tracepoints_settle(void)
+{
+	flush_work(&work);
 	tracepoint_synchronize_unregister();
 }

@@ -15,6 +15,7 @@ void *rcu_ptr_kunit_kmalloc_nolock(size_t size);
 void *rcu_ptr_kunit_vmalloc(size_t size);
 void *rcu_ptr_kunit_kvmalloc(size_t size);
 void *rcu_ptr_kunit_page(void);
+bool rcu_ptr_kunit_is_mapped(unsigned long address);
 
 /* Where memory is. */
 unsigned long rcu_ptr_kunit_pcp_pages(void);
@@ -35,6 +36,12 @@ void rcu_ptr_kunit_local_bh_disable(void);
 void rcu_ptr_kunit_local_bh_enable(void);
 void rcu_ptr_kunit_local_irq_disable(void);
 void rcu_ptr_kunit_local_irq_enable(void);
+bool rcu_ptr_kunit_irqs_disabled(void);
+void rcu_ptr_kunit_preempt_disable(void);
+void rcu_ptr_kunit_preempt_enable(void);
+void rcu_ptr_kunit_wake(void);
+unsigned long rcu_ptr_kunit_raw_lock(void);
+void rcu_ptr_kunit_raw_unlock(unsigned long flags);
 void rcu_ptr_kunit_cond_resched(void);
 void rcu_ptr_kunit_not_hung(void);
 
@@ -72,7 +79,15 @@ void rcu_ptr_kunit_rs_defer(int cpu, int what);
 void rcu_ptr_kunit_rs_refill(int cpu, unsigned long blocks);
 void rcu_ptr_kunit_rs_shrink(int cpu, unsigned long blocks,
 			     unsigned long objects);
-void rcu_ptr_kunit_rs_batch(int cpu, unsigned long gp);
+void rcu_ptr_kunit_rs_batch(int cpu, unsigned long objects);
+
+/* Any tracepoint. */
+void rcu_ptr_kunit_tracepoints_walk(void *walk);
+void rcu_ptr_kunit_rs_tracepoint(const char *name, void *tp, void *walk);
+int rcu_ptr_kunit_tracepoint_register(void *tp, void *site);
+void rcu_ptr_kunit_tracepoint_unregister(void *tp, void *site);
+void rcu_ptr_kunit_tracepoints_settle(void);
+void rcu_ptr_kunit_rs_traced(void *site);
 
 /* c_fields.c: objects with every accepted type of field. */
 enum rcu_ptr_kunit_field {

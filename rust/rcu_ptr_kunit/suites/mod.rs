@@ -21,4 +21,5 @@ mod sheaf_fail;
 mod sheaf_memory;
 mod sheaf_storm;
 mod sweep;
+mod tracepoints;
 mod volume;

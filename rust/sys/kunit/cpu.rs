@@ -189,6 +189,36 @@ pub(crate) fn bh_off<R>(f: impl FnOnce() -> R) -> R {
     ret
 }
 
+/// Whether interrupts are off.
+pub(crate) fn irqs_are_off() -> bool {
+    // SAFETY: No requirements.
+    unsafe { sys::rcu_ptr_kunit_irqs_disabled() }
+}
+
+/// Calls `f` with preemption off, wherever this is.
+pub(crate) fn preempt_off<R>(f: impl FnOnce() -> R) -> R {
+    // SAFETY: On again below.
+    unsafe { sys::rcu_ptr_kunit_preempt_disable() };
+    let ret = f();
+    // SAFETY: Turned off above.
+    unsafe { sys::rcu_ptr_kunit_preempt_enable() };
+    ret
+}
+
+/// Calls `f` with a raw spinlock held, the same for all, and interrupts off.
+///
+/// # Context
+///
+/// Any but NMI; not from `f`.
+pub(crate) fn raw_locked<R>(f: impl FnOnce() -> R) -> R {
+    // SAFETY: Released below.
+    let flags = unsafe { sys::rcu_ptr_kunit_raw_lock() };
+    let ret = f();
+    // SAFETY: Taken above.
+    unsafe { sys::rcu_ptr_kunit_raw_unlock(flags) };
+    ret
+}
+
 /// Calls `f` with interrupts off.
 pub(crate) fn irqs_off<R>(f: impl FnOnce() -> R) -> R {
     // SAFETY: Tests call it with interrupts on; they are on again below.

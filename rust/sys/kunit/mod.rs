@@ -18,4 +18,5 @@ pub(crate) mod skip;
 pub(crate) mod text;
 pub(crate) mod thread;
 pub(crate) mod timer;
+pub(crate) mod tracepoints;
 pub(crate) mod user;

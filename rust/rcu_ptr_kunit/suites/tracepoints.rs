@@ -1,0 +1,463 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Every call from every tracepoint of the kernel: with locks of timers, workqueues, the scheduler, RCU
+//! and the allocators held, where a call that takes one of them, or wakes a task, does not return. And
+//! with a lock of the caller's own held.
+
+use crate::{
+    params,
+    pool::{Pool, CAN_LOOK},
+    route::Route,
+    scaled,
+    sys::{
+        cache::{Args, SheafCache},
+        core,
+        cpu::{self, Context},
+        mem::{self, Source},
+        probes,
+        skip::skip,
+        thread,
+        timer::{Periodic, Where},
+        tracepoints::{self, Site},
+        user,
+    },
+    table::{Alloc, Table, Wrong, SIZE},
+    SLOW,
+};
+use kernel::{
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+};
+
+/// Calls that one tracepoint makes in a run.
+const QUOTA: u64 = if SLOW { 12 } else { 64 };
+
+/// A call from a tracepoint in a call from a tracepoint, and no deeper.
+const DEPTH: i32 = 2;
+
+/// Tracepoints that stand for their kind: a run in which one of them made no call shows nothing.
+const KINDS: [&str; 15] = [
+    "timer_start",
+    "timer_cancel",
+    "timer_expire_entry",
+    "hrtimer_start",
+    "hrtimer_expire_entry",
+    "workqueue_queue_work",
+    "workqueue_execute_start",
+    "sched_switch",
+    "sched_waking",
+    "sched_wakeup",
+    "kmem_cache_free",
+    "mm_page_alloc",
+    "rcu_utilization",
+    "softirq_entry",
+    "rcu_ptr_batch_end",
+];
+
+/// What a CPU is in the middle of.
+struct Cpu {
+    depth: Atomic<i32>,
+    /// The call, by its context; 0: none.
+    call: Atomic<i32>,
+}
+
+/// Calls, and what they led to.
+struct Caller<'a> {
+    pool: &'a Pool,
+    table: &'a Table<'a>,
+    cpus: KVec<Cpu>,
+    calls: Atomic<usize>,
+    /// The engine has a lock, which rcu_ptr_kvfree() takes; or debug features have.
+    locks: bool,
+    /// Tasks that a call woke itself, with interrupts off, and with interrupts on.
+    woke: [Atomic<u64>; 2],
+}
+
+impl<'a> Caller<'a> {
+    fn new(pool: &'a Pool, table: &'a Table<'a>) -> Result<Self> {
+        let mut cpus = KVec::new();
+        for _ in 0..cpu::nr_ids() {
+            let cpu = Cpu {
+                depth: Atomic::new(0),
+                call: Atomic::new(0),
+            };
+            cpus.push(cpu, GFP_KERNEL)?;
+        }
+        Ok(Self {
+            pool,
+            table,
+            cpus,
+            calls: Atomic::new(0),
+            locks: !is_lockless()
+                || cfg!(any(CONFIG_DEBUG_OBJECTS_RCU_HEAD, CONFIG_DEBUG_KMEMLEAK)),
+            woke: [const { Atomic::new(0) }; 2],
+        })
+    }
+
+    /// Calls `f` as one of our calls: tasks that it wakes are counted. Preemption is off.
+    fn watched(&self, f: impl FnOnce(Context)) {
+        let context = cpu::context();
+        let irqs_on = !cpu::irqs_are_off();
+        let Some(cpu) = self.cpus.get(cpu::this() as usize) else {
+            return;
+        };
+        let outer = cpu.call.load(Relaxed);
+        cpu.call
+            .store(1 + (context as i32) * 2 + i32::from(irqs_on), Relaxed);
+        f(context);
+        cpu.call.store(outer, Relaxed);
+    }
+
+    /// One call after the other. `may_lock`: no lock that rcu_ptr_kvfree() may take is held.
+    fn call(&self, may_lock: bool) {
+        self.watched(|context| self.call_in(context, may_lock));
+    }
+
+    /// The control: whether a task that is woken in what is watched is counted.
+    fn sees_a_wakeup(&self) -> bool {
+        let seen = || self.woke[0].load(Relaxed);
+        let before = seen();
+        let sees = (0..100).any(|_| {
+            cpu::irqs_off(|| self.watched(|_| tracepoints::wake_somebody()));
+            thread::sleep(1);
+            seen() > before
+        });
+        self.woke[0].store(before, Relaxed);
+        sees
+    }
+
+    fn call_in(&self, context: Context, may_lock: bool) {
+        let n = self.calls.fetch_add(1, Relaxed);
+        match n % 5 {
+            0..3 => {
+                if let Some(object) = self.pool.take() {
+                    let route = if n % 5 == 0 && may_lock && context != Context::Nmi {
+                        Route::Kvfree
+                    } else {
+                        Route::Nolock
+                    };
+                    // SAFETY: Handed out once, with a field there; who is refused has it still.
+                    unsafe {
+                        if n % 5 != 2 || !core::try_kfree_nolock(object.start) {
+                            route.free(object.start, object.at);
+                        }
+                    }
+                }
+            }
+            3 => self.table.replace(n, Alloc::Nolock),
+            _ => self.table.touch(Alloc::Nolock),
+        }
+    }
+
+    /// A task is woken: by a call of ours, or by an interrupt in it?
+    fn waking(&self) {
+        let call = self
+            .cpus
+            .get(cpu::this() as usize)
+            .map_or(0, |cpu| cpu.call.load(Relaxed));
+        if call > 0 && (call - 1) / 2 == cpu::context() as i32 {
+            self.woke[((call - 1) % 2) as usize].add(1, Relaxed);
+        }
+    }
+
+    /// What runs at a tracepoint.
+    fn at(&self, site: &Site) {
+        cpu::preempt_off(|| {
+            let name = site.name();
+            if name == "sched_waking" {
+                self.waking();
+            }
+            let Some(cpu) = self.cpus.get(cpu::this() as usize) else {
+                return;
+            };
+            if site.acted.load(Relaxed) >= QUOTA || cpu.depth.load(Relaxed) >= DEPTH {
+                return;
+            }
+            site.acted.fetch_add(1, Relaxed);
+            cpu.depth.add(1, Relaxed);
+            // Where it is a lock's own tracepoint that may be the engine's, held.
+            let is_lock = name.starts_with("lock_") || name.starts_with("contention_");
+            let may_lock = !(is_lock && self.locks);
+            // These come with pi_lock or the lock of a run queue held, and are no part of any call.
+            if name.starts_with("sched_wak") || name == "sched_switch" {
+                cpu::raw_locked(|| self.call(may_lock));
+            } else {
+                self.call(may_lock);
+            }
+            cpu.depth.add(-1, Relaxed);
+        });
+    }
+}
+
+/// Everything that tracepoints tell of, on all CPUs.
+fn bustle(rounds: usize) -> Result {
+    let nothing = || ();
+    let body = |_cpu: i32| {
+        for place in [Where::Hardirq, Where::Softirq] {
+            let _ = Periodic::run(place, 1_000_000, &nothing, || {
+                for i in 0..rounds {
+                    for source in [Source::Kmalloc, Source::KmallocNolock, Source::Vmalloc] {
+                        if let Some(object) = mem::alloc(source, 5000 - i % 4000) {
+                            // SAFETY: Just allocated.
+                            unsafe { mem::kvfree(object) };
+                        }
+                    }
+                    // Some wait for it.
+                    for _ in 0..50 {
+                        cpu::raw_locked(::core::hint::spin_loop);
+                    }
+                    thread::sleep(1);
+                }
+            });
+        }
+    };
+    thread::on_cpus(cpu::online(), &body, || {
+        core::barrier();
+        user::sh(c"i=0; while [ $i -lt 50 ]; do i=$((i + 1)); done; (:) | (:)")?;
+        core::barrier();
+        params::shrink()
+    })?
+}
+
+/// What came of a run.
+struct Outcome {
+    sites: usize,
+    acted: usize,
+    calls: usize,
+    queued: usize,
+    /// A tracepoint of [`KINDS`] that made no call.
+    silent: Option<&'static str>,
+    /// A wakeup would have been seen.
+    sees: bool,
+    woke: [u64; 2],
+    wrong: Wrong,
+    freed: bool,
+}
+
+impl Outcome {
+    fn is_good(&self) -> bool {
+        pr_info!(
+            "{} calls from {} of {} tracepoints, {} objects queued; woke {} tasks with interrupts off, \
+             {} with interrupts on\n",
+            self.calls,
+            self.acted,
+            self.sites,
+            self.queued,
+            self.woke[0],
+            self.woke[1]
+        );
+        if let Some(name) = self.silent {
+            pr_info!("{} made no call\n", name);
+        }
+        self.freed && self.wrong == Wrong::default() && self.sees && self.woke[0] == 0
+    }
+}
+
+/// Every call from everywhere.
+fn from_everywhere() -> Result<Outcome> {
+    let pool = Pool::new(scaled(60_000))?;
+    let cache = SheafCache::new(c"rcu_ptr_traced", SIZE, Args::default())?;
+    cache.prefill(200)?;
+    let table = Table::new(&cache, 50)?;
+    let caller = Caller::new(&pool, &table)?;
+    let body = |site: &Site| caller.at(site);
+    let (sites, acted, silent, sees) =
+        tracepoints::during(&|_| true, &body, |sites| -> Result<_> {
+            bustle(if SLOW { 10 } else { 50 })?;
+            let acted = sites.iter().filter(|site| site.acted.load(Relaxed) > 0);
+            let silent = KINDS
+                .into_iter()
+                .find(|name| tracepoints::acted(sites, name) == 0);
+            Ok((sites.len(), acted.count(), silent, caller.sees_a_wakeup()))
+        })
+        .inspect_err(|_| core::barrier())??;
+    core::barrier();
+    Ok(Outcome {
+        sites,
+        acted,
+        calls: caller.calls.load(Relaxed),
+        queued: pool.taken(),
+        silent,
+        sees,
+        woke: caller.woke.each_ref().map(|n| n.load(Relaxed)),
+        wrong: table.wrong(),
+        freed: pool.all_freed(),
+    })
+}
+
+/// Every call with a raw spinlock held, in tasks, softirqs and hard interrupts of all CPUs, while
+/// tracepoints of the scheduler make calls with it held, too.
+fn under_a_lock(rounds: usize) -> Result<Outcome> {
+    let pool = Pool::new(scaled(30_000))?;
+    let cache = SheafCache::new(c"rcu_ptr_locked", SIZE, Args::default())?;
+    cache.prefill(200)?;
+    let table = Table::new(&cache, 50)?;
+    let caller = Caller::new(&pool, &table)?;
+    let body = |site: &Site| caller.at(site);
+    let locked = || cpu::raw_locked(|| caller.call(true));
+    let task = |_cpu: i32| {
+        for place in [Where::Hardirq, Where::Softirq] {
+            let _ = Periodic::run(place, 500_000, &locked, || {
+                for i in 0..rounds {
+                    locked();
+                    if i % 64 == 0 {
+                        thread::sleep(1);
+                    }
+                }
+            });
+        }
+    };
+    let wanted = |name: &str| name.starts_with("sched_");
+    let (sites, acted, sees, ran) = tracepoints::during(&wanted, &body, |sites| {
+        let ran = thread::on_cpus(cpu::online(), &task, || ());
+        let acted = sites.iter().filter(|site| site.acted.load(Relaxed) > 0);
+        (sites.len(), acted.count(), caller.sees_a_wakeup(), ran)
+    })?;
+    core::barrier();
+    ran?;
+    Ok(Outcome {
+        sites,
+        acted,
+        calls: caller.calls.load(Relaxed),
+        queued: pool.taken(),
+        silent: None,
+        sees,
+        woke: caller.woke.each_ref().map(|n| n.load(Relaxed)),
+        wrong: table.wrong(),
+        freed: pool.all_freed(),
+    })
+}
+
+/// The first object of a CPU comes from tracepoint `name`, and no other comes: whether it is freed all
+/// the same, with no barrier.
+fn first_call(name: &'static str, route: Route) -> Result<bool> {
+    let defaults = params::quick_drain()?;
+    let pool = Pool::new(8)?;
+    core::barrier();
+    // The monitors are idle when two intervals have brought nothing.
+    thread::sleep(150);
+    let events = probes::Probes::register()?;
+    let before = probes::COUNTERS.freed.load(Relaxed);
+    let body = |site: &Site| {
+        if cpu::context() != Context::Nmi && site.acted.fetch_add(1, Relaxed) == 0 {
+            if let Some(object) = pool.take() {
+                // SAFETY: Handed out once, with a field there.
+                unsafe { route.free(object.start, object.at) };
+            }
+        }
+    };
+    let came = tracepoints::during(&|other| other == name, &body, |sites| {
+        thread::wait_for(20_000, || tracepoints::acted(sites, name) > 0)
+    })?;
+    let freed = thread::wait_for(20_000, || {
+        probes::COUNTERS.freed.load(Relaxed) > before && (!CAN_LOOK || pool.all_freed())
+    });
+    drop(events);
+    core::barrier();
+    drop(defaults);
+    Ok(came && freed)
+}
+
+/// The same with an object of a cache: whether it comes back to the slab.
+fn first_call_of_cache(name: &'static str, at_once: bool) -> Result<bool> {
+    let defaults = params::quick_drain()?;
+    let cache = SheafCache::new(c"rcu_ptr_first", SIZE, Args::default())?;
+    let object = cache.alloc(false).ok_or(ENOMEM)?;
+    // The others of its sheaf are back, and the monitors idle.
+    let back = |held: u64| {
+        let n = cache.stats();
+        n.obtained == n.returned + held
+    };
+    let idle = thread::wait_for(20_000, || back(1));
+    let start = object.as_ptr().expose_provenance();
+    let body = |site: &Site| {
+        if site.acted.fetch_add(1, Relaxed) == 0 {
+            let object = ::core::ptr::with_exposed_provenance_mut(start);
+            if let Some(object) = ::core::ptr::NonNull::new(object) {
+                // SAFETY: From this cache, given back once.
+                unsafe {
+                    if at_once {
+                        cache.free(object);
+                    } else {
+                        cache.free_rcu(object);
+                    }
+                }
+            }
+        }
+    };
+    let came = tracepoints::during(&|other| other == name, &body, |sites| {
+        thread::wait_for(20_000, || tracepoints::acted(sites, name) > 0)
+    })?;
+    let freed = thread::wait_for(20_000, || back(0));
+    drop(cache);
+    drop(defaults);
+    Ok(idle && came && freed)
+}
+
+fn is_lockless() -> bool {
+    user::sh(c"grep -q lockless /sys/module/rcu_ptr/parameters/engine").is_ok()
+}
+
+/// Whether the tests can be run; they are skipped otherwise.
+fn can_probe() -> bool {
+    if cfg!(CONFIG_CFI) {
+        skip(c"a probe for all tracepoints is of another type than theirs (CONFIG_CFI)");
+        return false;
+    }
+    if !is_lockless() {
+        skip(c"engine rfc arms timers with its lock held");
+        return false;
+    }
+    true
+}
+
+#[kunit_tests(rcu_ptr_tracepoints)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_call_from_everywhere() -> Result {
+        if !can_probe() {
+            return Ok(());
+        }
+        let outcome = from_everywhere()?;
+        assert!(outcome.is_good());
+        assert!(outcome.silent.is_none());
+        Ok(())
+    }
+
+    #[test]
+    fn every_call_under_a_lock() -> Result {
+        if !can_probe() {
+            return Ok(());
+        }
+        let outcome = under_a_lock(scaled(20_000))?;
+        assert!(outcome.is_good());
+        assert!(outcome.acted > 2 && outcome.calls > 1000);
+        Ok(())
+    }
+
+    #[test]
+    fn first_call_of_a_cpu() -> Result {
+        if !can_probe() {
+            return Ok(());
+        }
+        let names = [
+            "timer_start",
+            "sched_switch",
+            "hrtimer_start",
+            "sched_waking",
+        ];
+        for name in names.into_iter().take(if SLOW { 2 } else { 4 }) {
+            for route in Route::ATOMIC {
+                let freed = first_call(name, route)?;
+                assert!(freed);
+            }
+        }
+        for (name, at_once) in [("hrtimer_start", false), ("sched_switch", true)] {
+            let freed = first_call_of_cache(name, at_once)?;
+            assert!(freed);
+        }
+        Ok(())
+    }
+}
