@@ -2,7 +2,14 @@
 
 //! The core's parameters, changed for a test.
 
-use crate::sys::user;
+use crate::{
+    route::Route,
+    sys::{
+        core, cpu,
+        mem::{self, Source},
+        thread, user,
+    },
+};
 use kernel::{c_str, prelude::*};
 
 macro_rules! set {
@@ -34,8 +41,16 @@ impl Drop for Defaults {
 pub(crate) fn no_blocks() -> Result<Defaults> {
     let defaults = Defaults(());
     set!("rcu_min_cached_objs", 0)?;
-    // Those that are cached go.
+    // Those that are cached go, and with an object in it the current one of each CPU.
     shrink()?;
+    let one_object = |_cpu: i32| {
+        if let Some(object) = mem::alloc(Source::Kmalloc, 64) {
+            // SAFETY: Just allocated.
+            unsafe { Route::Kvfree.free(object, 0) };
+        }
+    };
+    thread::on_cpus(cpu::online(), &one_object, || ())?;
+    core::barrier();
     Ok(defaults)
 }
 
@@ -57,6 +72,23 @@ pub(crate) fn slow_drain() -> Result<(Defaults, u32)> {
     let defaults = Defaults(());
     set!("drain_interval_msec", 2000)?;
     Ok((defaults, 2000))
+}
+
+/// Milliseconds of [`medium_drain()`].
+pub(crate) const MEDIUM_DRAIN_MSECS: u32 = 400;
+
+/// Objects are drained 400 ms after the first came: far longer than a grace period.
+pub(crate) fn medium_drain() -> Result<Defaults> {
+    let defaults = Defaults(());
+    set!("drain_interval_msec", 400)?;
+    Ok(defaults)
+}
+
+/// Objects are drained after a little less than a second.
+pub(crate) fn second_drain() -> Result<Defaults> {
+    let defaults = Defaults(());
+    set!("drain_interval_msec", 960)?;
+    Ok(defaults)
 }
 
 /// Objects wait for a whole test, unless something else makes them go.

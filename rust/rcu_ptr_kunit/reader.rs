@@ -15,8 +15,12 @@ use kernel::{
     },
 };
 
-/// A reader on every CPU but one, each inside one read-side critical section.
+/// Readers on CPUs of their own, each inside one read-side critical section.
 pub(crate) struct Readers {
+    /// How many there are.
+    all: usize,
+    /// Whether they may go in.
+    open: Atomic<i32>,
     inside: Atomic<usize>,
     /// When they leave, in nanoseconds; 0: not yet known.
     leave: Atomic<i64>,
@@ -33,6 +37,35 @@ pub(crate) struct Seen {
 }
 
 impl Readers {
+    fn new(all: usize) -> Self {
+        Self {
+            all,
+            open: Atomic::new(0),
+            inside: Atomic::new(0),
+            leave: Atomic::new(0),
+            looks: Atomic::new(0),
+            broken: Atomic::new(0),
+        }
+    }
+
+    /// Lets them in, and waits until all are inside. Returns whether they are.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn enter(&self) -> bool {
+        // ORDERING: None: what they look at was there before they were made.
+        self.open.store(1, Relaxed);
+        thread::wait_for(20_000, || self.inside() == self.all)
+    }
+
+    fn seen(&self) -> Seen {
+        Seen {
+            looks: self.looks.load(Relaxed),
+            broken: self.broken.load(Relaxed),
+        }
+    }
+
     /// How many are still inside their critical section.
     pub(crate) fn inside(&self) -> usize {
         // ORDERING: None: who waits for a number here looks at no data of the readers.
@@ -44,16 +77,18 @@ impl Readers {
         self.leave.store(thread::now() + msecs * 1_000_000, Relaxed);
     }
 
-    fn read(&self, pool: &Pool) {
+    fn read(&self, objects: usize, broken: &Look<'_>) {
+        while self.open.load(Relaxed) == 0 && !thread::should_stop() {
+            thread::sleep(1);
+        }
         let guard = rcu::read_lock();
         self.inside.fetch_add(1, Relaxed);
         loop {
             // Before the look: the last one comes after everything that happened until then.
             let leave = self.leave.load(Relaxed);
             let last = leave != 0 && thread::now() >= leave;
-            let bad = pool.objects().iter().filter(|o| !Object::is_intact(o));
-            self.broken.fetch_add(bad.count(), Relaxed);
-            self.looks.fetch_add(pool.len(), Relaxed);
+            self.broken.fetch_add(broken(), Relaxed);
+            self.looks.fetch_add(objects, Relaxed);
             if last {
                 break;
             }
@@ -63,6 +98,9 @@ impl Readers {
     }
 }
 
+/// How many of the objects that readers look at are broken.
+type Look<'a> = dyn Fn() -> usize + Sync + 'a;
+
 /// Calls `meanwhile` when readers on all other CPUs are inside. It has to call
 /// [`Readers::leave_in()`].
 ///
@@ -70,17 +108,29 @@ impl Readers {
 ///
 /// May sleep.
 pub(crate) fn watch(pool: &Pool, meanwhile: impl FnOnce(&Readers)) -> Result<Seen> {
-    let readers = Readers {
-        inside: Atomic::new(0),
-        leave: Atomic::new(0),
-        looks: Atomic::new(0),
-        broken: Atomic::new(0),
-    };
+    watch_any(pool.len(), &|| broken(pool), meanwhile)
+}
+
+fn broken(pool: &Pool) -> usize {
+    let bad = pool.objects().iter().filter(|o| !Object::is_intact(o));
+    bad.count()
+}
+
+/// As [`watch()`], with any `objects` objects, of which `broken` says how many are no longer intact.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn watch_any(
+    objects: usize,
+    broken: &Look<'_>,
+    meanwhile: impl FnOnce(&Readers),
+) -> Result<Seen> {
     let here = cpu::this();
     let others = || cpu::online().filter(|&c| c != here);
-    let n = others().count();
-    let all_in = thread::on_cpus(others(), &|_| readers.read(pool), || {
-        let all_in = thread::wait_for(20_000, || readers.inside() == n);
+    let readers = Readers::new(others().count());
+    let all_in = thread::on_cpus(others(), &|_| readers.read(objects, broken), || {
+        let all_in = readers.enter();
         if all_in {
             meanwhile(&readers);
         } else {
@@ -88,11 +138,25 @@ pub(crate) fn watch(pool: &Pool, meanwhile: impl FnOnce(&Readers)) -> Result<See
         }
         all_in
     })?;
-    if !all_in || n == 0 {
+    if !all_in || readers.all == 0 {
         return Err(ETIME);
     }
-    Ok(Seen {
-        looks: readers.looks.load(Relaxed),
-        broken: readers.broken.load(Relaxed),
-    })
+    Ok(readers.seen())
+}
+
+/// As [`watch()`], with one reader, on `cpu`, that goes in when `meanwhile` calls
+/// [`Readers::enter()`].
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn watch_late(pool: &Pool, cpu: i32, meanwhile: impl FnOnce(&Readers)) -> Result<Seen> {
+    let readers = Readers::new(1);
+    let body = |_cpu: i32| readers.read(pool.len(), &|| broken(pool));
+    thread::on_cpus(::core::iter::once(cpu), &body, || {
+        meanwhile(&readers);
+        // Should it have failed before it came to that.
+        readers.leave_in(0);
+    })?;
+    Ok(readers.seen())
 }

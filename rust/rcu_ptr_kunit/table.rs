@@ -189,7 +189,8 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Looks at place `i` several times in one read-side critical section.
+    /// Looks at every word of what is in place `i`, at least `times` words, in one read-side critical
+    /// section.
     ///
     /// # Context
     ///
@@ -202,11 +203,13 @@ impl<'a> Table<'a> {
             // SAFETY: Found inside this read-side critical section, so its memory stays.
             let e = unsafe { entry.as_ref() };
             let seen = e.generation[0].load(Relaxed);
-            for word in e.generation.iter().cycle().take(times) {
-                if word.load(Relaxed) != seen {
-                    self.reused_early.fetch_add(1, Relaxed);
-                    break;
-                }
+            let is_whole = || {
+                let same = e.generation.iter().all(|word| word.load(Relaxed) == seen);
+                // Its owner may give it back meanwhile.
+                same && matches!(e.state.load(Relaxed), HELD | GIVEN_BACK)
+            };
+            if !(0..times.div_ceil(e.generation.len()).max(1)).all(|_| is_whole()) {
+                self.reused_early.fetch_add(1, Relaxed);
             }
             self.looks.fetch_add(1, Relaxed);
         }

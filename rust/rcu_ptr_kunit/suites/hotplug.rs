@@ -5,6 +5,7 @@
 use crate::{
     params,
     pool::{Pool, CAN_LOOK},
+    reader,
     route::Route,
     scaled,
     sys::{
@@ -185,6 +186,127 @@ fn barrier_behind_a_callback(cpu: i32) -> Result<bool> {
     Ok(in_time.load(Relaxed) != 0 && pool.all_freed())
 }
 
+/// A reader comes in on CPU 0 while another CPU is on its way down, so late that the kernel does not wait
+/// for it; then objects are freed on that CPU, which dies. Returns how many the reader found broken.
+fn dies_under_a_reader(cpu: i32, route: Route) -> Result<usize> {
+    let defaults = params::no_drain()?;
+    let pool = Pool::new(200)?;
+    let (mut down, mut inside) = (Ok(()), 0);
+    let seen = reader::watch_late(&pool, 0, |readers| {
+        let body = || {
+            readers.enter();
+            for object in (0..150).map_while(|_| pool.take()) {
+                // SAFETY: Handed out once, with a field there.
+                unsafe { route.free(object.start, object.at) };
+            }
+            Ok(())
+        };
+        // Should the kernel wait for it after all.
+        readers.leave_in(5000);
+        down = cpu::on_the_way_down(Moment::Leaving, &body, || cpu::take_down(cpu))
+            .and_then(|down| down);
+        inside = readers.inside();
+        readers.leave_in(150);
+        while readers.inside() > 0 {
+            thread::sleep(2);
+        }
+    })?;
+    down?;
+    cpu::bring_up(cpu)?;
+    core::barrier();
+    drop(defaults);
+    if inside == 0 || !pool.all_freed() {
+        return Err(ETIME);
+    }
+    Ok(seen.broken)
+}
+
+/// The same with objects of a cache that wait in a sheaf: whether one of them is given out again under
+/// the reader.
+fn cache_dies_under_a_reader(cpu: i32) -> Result<bool> {
+    let defaults = params::no_drain()?;
+    let cache = SheafCache::new(c"rcu_ptr_dies", 64, Args::default())?;
+    let mut waiting = KVec::with_capacity(10, GFP_KERNEL)?;
+    for _ in 0..10 {
+        let object = cache.alloc(false).ok_or(ENOMEM)?;
+        waiting.push(object.as_ptr().expose_provenance(), GFP_KERNEL)?;
+    }
+    let free = || {
+        for &object in &waiting {
+            if let Some(object) = NonNull::new(ptr::with_exposed_provenance_mut(object)) {
+                // SAFETY: From this cache, given back once, as the CPU goes down once.
+                unsafe { cache.free_rcu(object) };
+            }
+        }
+    };
+    let pool = Pool::new(1)?;
+    let (mut down, mut inside, mut early) = (Ok(()), 0, false);
+    let mut taken = KVec::with_capacity(300, GFP_KERNEL)?;
+    reader::watch_late(&pool, 0, |readers| {
+        let body = || {
+            readers.enter();
+            free();
+            Ok(())
+        };
+        readers.leave_in(5000);
+        down = cpu::on_the_way_down(Moment::Leaving, &body, || cpu::take_down(cpu))
+            .and_then(|down| down);
+        for object in (0..300).map_while(|_| cache.alloc(false)) {
+            early |= waiting.contains(&object.as_ptr().expose_provenance());
+            if taken.push(object, GFP_KERNEL).is_err() {
+                break;
+            }
+        }
+        inside = readers.inside();
+        readers.leave_in(0);
+    })?;
+    for object in taken {
+        // SAFETY: From this cache, the caller's.
+        unsafe { cache.free(object) };
+    }
+    down?;
+    cpu::bring_up(cpu)?;
+    drop(cache);
+    drop(defaults);
+    if inside == 0 {
+        return Err(ETIME);
+    }
+    Ok(early)
+}
+
+/// A barrier begins while a CPU with objects is on its way down. Returns how many of them it left.
+fn barrier_beside_a_death(cpu: i32, moment: Moment, route: Route) -> Result<usize> {
+    let defaults = params::no_drain()?;
+    let pool = Pool::new(200)?;
+    free_on(cpu, &pool, route, 150)?;
+    let (begin, left) = (Atomic::<i32>::new(0), Atomic::<usize>::new(0));
+    let barrier = |_cpu: i32| {
+        thread::wait_for(20_000, || begin.load(Relaxed) != 0);
+        core::barrier();
+        if CAN_LOOK {
+            let queued = &pool.objects()[..pool.taken()];
+            left.store(queued.iter().filter(|o| o.is_live()).count(), Relaxed);
+        }
+    };
+    let body = || {
+        begin.store(1, Relaxed);
+        // It has come as far as it can by then.
+        thread::sleep(20);
+        Ok(())
+    };
+    let down = thread::on_cpus(::core::iter::once(0), &barrier, || {
+        cpu::on_the_way_down(moment, &body, || cpu::take_down(cpu)).and_then(|down| down)
+    })?;
+    down?;
+    cpu::bring_up(cpu)?;
+    core::barrier();
+    drop(defaults);
+    if !pool.all_freed() {
+        return Err(EIO);
+    }
+    Ok(left.load(Relaxed))
+}
+
 /// Whether the statistics say that `cpu` has no cached block.
 fn has_no_blocks(cpu: i32) -> Result<bool> {
     let command = CString::try_from_fmt(fmt!(
@@ -296,6 +418,36 @@ mod tests {
         };
         let in_time = barrier_behind_a_callback(cpu)?;
         assert!(in_time);
+        Ok(())
+    }
+
+    #[test]
+    fn reader_sees_a_cpu_die() -> Result {
+        let Some(cpu) = victim() else {
+            skip(c"needs two CPUs");
+            return Ok(());
+        };
+        for route in Route::ATOMIC {
+            let broken = dies_under_a_reader(cpu, route)?;
+            assert!(broken == 0);
+        }
+        let early = cache_dies_under_a_reader(cpu)?;
+        assert!(!early);
+        Ok(())
+    }
+
+    #[test]
+    fn barrier_beside_a_cpu_that_dies() -> Result {
+        let Some(cpu) = victim() else {
+            skip(c"needs two CPUs");
+            return Ok(());
+        };
+        for route in Route::ATOMIC {
+            for moment in [Moment::Leaving, Moment::Parked, Moment::Dead] {
+                let left = barrier_beside_a_death(cpu, moment, route)?;
+                assert!(left == 0);
+            }
+        }
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use crate::{
     sys::{
         core,
         mem::{self, Checks, RawCache, Source},
+        thread,
     },
     SLOW,
 };
@@ -77,6 +78,25 @@ fn comes_back(source: Source, size: usize) -> Result<bool> {
         );
     }
     Ok(back)
+}
+
+/// Frees `count` vmalloc objects of `size` bytes in one go: whether each is gone, one by one.
+fn every_mapping_goes(count: usize, size: usize) -> Result<bool> {
+    let mut addresses = KVVec::with_capacity(count, GFP_KERNEL)?;
+    for i in 0..count {
+        let object = mem::alloc(Source::Vmalloc, size).ok_or(ENOMEM)?;
+        addresses.push(object.as_ptr().addr(), GFP_KERNEL)?;
+        // SAFETY: Just allocated.
+        unsafe { Route::ATOMIC[i % 2].free(object, 0) };
+    }
+    core::barrier();
+    let left = || addresses.iter().filter(|&&a| mem::is_mapped(a)).count();
+    // vfree() leaves the unmapping to a worker where it was called with softirqs off.
+    let gone = thread::wait_for(5000, || left() == 0);
+    if !gone {
+        pr_info!("{} of {} vmalloc objects are there still\n", left(), count);
+    }
+    Ok(gone)
 }
 
 /// Frees every other object of a pool made for kind `field` with the C macros.
@@ -157,6 +177,8 @@ mod tests {
     fn vmalloc() -> Result {
         let back = comes_back(Source::Vmalloc, 4096)? && comes_back(Source::Vmalloc, 100_000)?;
         assert!(back);
+        let gone = every_mapping_goes(700, 4096)? && every_mapping_goes(50, 20_000)?;
+        assert!(gone);
         Ok(())
     }
 

@@ -12,7 +12,8 @@ use crate::{
     route::Route,
     scaled,
     sys::{
-        core, cpu,
+        core,
+        cpu::{self, Context},
         nmi::{
             breakpoint::{Breakpoint, Kind},
             cycles::Cycles,
@@ -22,7 +23,10 @@ use crate::{
         probes, thread, user,
     },
 };
-use kernel::{prelude::*, sync::atomic::Relaxed};
+use kernel::{
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+};
 
 /// What came of some time in the storm.
 struct Outcome {
@@ -210,6 +214,61 @@ fn watchpoints() -> Result<Option<(Outcome, u64)>> {
     Ok(Some((Outcome::of(&actor, &pool), deferred)))
 }
 
+/// What `rcu_ptr_try_kfree_nolock()` said in NMIs.
+struct Tried {
+    taken: u64,
+    refused: u64,
+    elsewhere: u64,
+    freed: bool,
+}
+
+/// As [`watchpoints()`] on the first word, a lock's if there is one, with the call that has no field and
+/// may say no. `None`: there are no watchpoints.
+fn tries_behind_the_lock() -> Result<Option<Tried>> {
+    let pool = Pool::new(4000)?;
+    let (taken, refused) = (Atomic::<u64>::new(0), Atomic::<u64>::new(0));
+    let elsewhere = Atomic::<u64>::new(0);
+    let body = || {
+        if cpu::context() != Context::Nmi {
+            elsewhere.add(1, Relaxed);
+        }
+        let Some(object) = pool.take() else { return };
+        // SAFETY: Handed out once; who is refused has it still, and it has a field there.
+        unsafe {
+            if core::try_kfree_nolock(object.start) {
+                taken.add(1, Relaxed);
+            } else {
+                refused.add(1, Relaxed);
+                Route::Nolock.free(object.start, object.at);
+            }
+        }
+    };
+    let hook = Hook::new(&body);
+    let watched = Atomic::<i32>::new(0);
+    let work = |this: i32| {
+        let word = core::words(this).next().unwrap_or(0);
+        if let Ok(breakpoint) = Breakpoint::new(Kind::Write4, word, &hook) {
+            watched.store(1, Relaxed);
+            for _ in 0..20 {
+                work(&pool, 20);
+                thread::cond_resched();
+            }
+            drop(breakpoint);
+        }
+    };
+    thread::on_cpus(::core::iter::once(cpu::this()), &work, || ())?;
+    core::barrier();
+    if watched.load(Relaxed) == 0 {
+        return Ok(None);
+    }
+    Ok(Some(Tried {
+        taken: taken.load(Relaxed),
+        refused: refused.load(Relaxed),
+        elsewhere: elsewhere.load(Relaxed),
+        freed: pool.all_freed(),
+    }))
+}
+
 #[kunit_tests(rcu_ptr_nmi)]
 mod tests {
     use super::*;
@@ -268,6 +327,30 @@ mod tests {
         assert!(check("watchpoints", came.map(|(outcome, _)| outcome)));
         // An engine without a lock has none to find held.
         assert!(deferred.is_none() || deferred > Some(0) || probes::saw_lockless());
+        Ok(())
+    }
+
+    #[test]
+    fn watchpoints_try() -> Result {
+        let probes = probes::Probes::register()?;
+        let tried = tries_behind_the_lock();
+        drop(probes);
+        let Some(tried) = tried? else {
+            crate::sys::skip::skip(c"the machine has no watchpoints with a handler of one's own");
+            return Ok(());
+        };
+        pr_info!(
+            "rcu_ptr_try_kfree_nolock() in NMI: {} taken, {} refused\n",
+            tried.taken,
+            tried.refused
+        );
+        assert!(tried.freed && tried.elsewhere == 0);
+        // An engine without a lock has none to find held.
+        if probes::saw_lockless() {
+            assert!(tried.taken > 0);
+        } else {
+            assert!(tried.refused > 0);
+        }
         Ok(())
     }
 

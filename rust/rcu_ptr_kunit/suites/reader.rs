@@ -8,7 +8,7 @@ use crate::{
     pool::Pool,
     reader::{self, Readers},
     route::Route,
-    sys::{core, cpu, mem, probes, thread},
+    sys::{cache, core, cpu, mem, probes, thread},
 };
 use kernel::{
     prelude::*,
@@ -113,6 +113,10 @@ fn one_batch_and_another() -> Result<bool> {
     let new = Pool::new(300)?;
     // No thread or process ends from here on: each would have a grace period begin.
     let defaults = params::quick_drain()?;
+    // Nor is one under way that a process has begun: the readers would hold that up, and what is wanted
+    // would begin after it.
+    thread::sleep(100);
+    thread::synchronize();
     let mut inner = Err(EAGAIN);
     let outer = reader::watch(&old, |early| {
         free_all(&old, Route::Kvfree);
@@ -132,6 +136,39 @@ fn one_batch_and_another() -> Result<bool> {
     core::barrier();
     let seen = outer.looks > 1000 && inner.looks > 1000;
     Ok(seen && outer.broken + inner.broken == 0 && new.all_freed() && old.all_freed())
+}
+
+/// A one-argument call finds no page for a block while readers hold its object. Returns how many
+/// callers waited as well.
+fn no_page_under_readers() -> Result<(Outcome, u64)> {
+    let defaults = params::no_blocks()?;
+    let pool = Pool::new(4)?;
+    let probes = probes::Probes::register()?;
+    let before = probes::COUNTERS.waited.load(Relaxed);
+    let seen = reader::watch(&pool, |readers| {
+        // Until then the call has to wait.
+        readers.leave_in(HOLD_MSECS / 4);
+        cache::fail_blocks(1, u64::MAX);
+        if let Some(object) = pool.take() {
+            // SAFETY: Handed out once.
+            unsafe { Route::Mightsleep.free(object.start, object.at) };
+        }
+        cache::fail_blocks(0, 0);
+        // Who has not waited finds them inside still.
+        hold(readers, HOLD_MSECS / 4);
+    });
+    let waited = probes::COUNTERS.waited.load(Relaxed) - before;
+    drop(probes);
+    core::barrier();
+    drop(defaults);
+    let seen = seen?;
+    let outcome = Outcome {
+        looks: seen.looks,
+        broken: seen.broken,
+        freed: pool.all_freed(),
+        listed: 0,
+    };
+    Ok((outcome, waited))
 }
 
 /// The shrinker is called while readers hold objects.
@@ -216,6 +253,16 @@ mod tests {
         drop(defaults);
         let outcome = outcome?;
         assert!(is_good(&outcome));
+        Ok(())
+    }
+
+    #[test]
+    fn mightsleep_without_a_page() -> Result {
+        for _ in 0..4 {
+            let (outcome, waited) = no_page_under_readers()?;
+            assert!(is_good(&outcome));
+            assert!(waited == 1);
+        }
         Ok(())
     }
 

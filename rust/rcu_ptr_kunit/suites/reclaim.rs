@@ -22,15 +22,90 @@ fn free(pool: &Pool, route: Route, n: usize) {
     }
 }
 
-/// Objects are freed by the monitor alone, with no barrier: whether at all, however slow all is.
+/// How objects are freed of which a test waits for some.
+#[derive(Clone, Copy)]
+struct Wait {
+    route: Route,
+    irqs_off: bool,
+    /// Objects that are freed, all on one CPU.
+    objects: usize,
+    /// How many of them are waited for.
+    of_which: u64,
+}
+
+impl Wait {
+    /// Waits with no barrier, `msecs` milliseconds at most. Returns the milliseconds, `None`: they did
+    /// not come in that time.
+    fn once(self, msecs: u32) -> Result<Option<u32>> {
+        let pool = Pool::new(self.objects)?;
+        let probes = probes::Probes::register()?;
+        let before = probes::COUNTERS.freed.load(Relaxed);
+        let start = Atomic::<i64>::new(0);
+        let free_all = |_cpu: i32| {
+            let all = || free(&pool, self.route, self.objects);
+            if self.irqs_off {
+                // The monitor is armed by then.
+                free(&pool, self.route, 1);
+                thread::sleep(100);
+                start.store(thread::now(), Relaxed);
+                cpu::irqs_off(all);
+            } else {
+                start.store(thread::now(), Relaxed);
+                all();
+            }
+        };
+        thread::on_cpus(cpu::online().take(1), &free_all, || ())?;
+        let came = thread::wait_for(msecs, || {
+            probes::COUNTERS.freed.load(Relaxed) - before >= self.of_which
+        });
+        let took = (thread::now() - start.load(Relaxed)) / 1_000_000;
+        drop(probes);
+        core::barrier();
+        Ok(came.then_some(took as u32))
+    }
+
+    /// Whether they come within `msecs` milliseconds in one of a few tries: a machine that is busy is
+    /// late now and then, an engine that makes them wait always.
+    fn comes_within(self, msecs: u32) -> Result<bool> {
+        let mut longest = 0;
+        for _ in 0..5 {
+            match self.once(4 * msecs)? {
+                Some(took) if took <= msecs => return Ok(true),
+                Some(took) => longest = longest.max(took),
+                None => longest = 4 * msecs,
+            }
+        }
+        pr_info!(
+            "{} objects by {:?} took {} ms, at most {} are allowed\n",
+            self.of_which,
+            self.route,
+            longest,
+            msecs
+        );
+        Ok(false)
+    }
+}
+
+/// What comes with no drain interval: a tick or two, a grace period and a worker. Always less than
+/// `below` milliseconds.
+fn soon(below: u32) -> u32 {
+    (20 * thread::gp_msecs()).clamp(100, below)
+}
+
+/// Objects are freed by the monitor alone: whether in less than two intervals and a few grace periods,
+/// by which a factor of four shows.
 fn drained_by_monitor(route: Route) -> Result<bool> {
-    let defaults = params::quick_drain()?;
-    let pool = Pool::new(300)?;
-    free(&pool, route, 100);
-    let freed = thread::wait_for(60_000, || pool.all_freed());
-    core::barrier();
+    let defaults = params::medium_drain()?;
+    let wait = Wait {
+        route,
+        irqs_off: false,
+        objects: 100,
+        of_which: 100,
+    };
+    let interval = params::MEDIUM_DRAIN_MSECS;
+    let in_time = wait.comes_within(2 * interval + soon(interval))?;
     drop(defaults);
-    Ok(freed)
+    Ok(in_time)
 }
 
 /// A monitor that is armed for ten minutes heeds a shorter interval, though no object comes any more:
@@ -57,16 +132,39 @@ fn shorter_interval_counts(route: Route) -> Result<bool> {
     Ok(freed)
 }
 
-/// A block's worth does not wait for the drain interval (5 s): whether within 3 s.
+/// A block's worth does not wait for the drain interval (5 s), nor for a second of it.
 fn full_block_hurries(route: Route) -> Result<bool> {
-    let pool = Pool::new(1100)?;
-    free(&pool, route, 1050);
-    let freed = thread::wait_for(3000, || {
+    let wait = Wait {
+        route,
+        irqs_off: false,
+        objects: 1050,
         // The last part of a block may wait.
-        pool.objects().iter().filter(|o| !o.is_live()).count() >= 500
-    });
-    core::barrier();
-    Ok(freed)
+        of_which: 480,
+    };
+    wait.comes_within(soon(700))
+}
+
+/// As many linked objects don't either.
+fn long_list_hurries(route: Route) -> Result<bool> {
+    let defaults = params::no_blocks()?;
+    let in_time = full_block_hurries(route)?;
+    drop(defaults);
+    Ok(in_time)
+}
+
+/// Some blocks' worth that came with interrupts off don't wait for a monitor that sleeps for less than
+/// a second.
+fn crowd_with_irqs_off_hurries(route: Route) -> Result<bool> {
+    let defaults = params::second_drain()?;
+    let wait = Wait {
+        route,
+        irqs_off: true,
+        objects: 3000,
+        of_which: 1500,
+    };
+    let in_time = wait.comes_within(soon(500))?;
+    drop(defaults);
+    Ok(in_time)
 }
 
 /// The shrinker makes objects go that would have waited: whether within 3 s, and how often it ran.
@@ -193,11 +291,9 @@ mod tests {
 
     #[test]
     fn monitor_drains() -> Result {
-        if can_look() {
-            for route in Route::ATOMIC {
-                let freed = drained_by_monitor(route)?;
-                assert!(freed);
-            }
+        for route in Route::ATOMIC {
+            let in_time = drained_by_monitor(route)?;
+            assert!(in_time);
         }
         Ok(())
     }
@@ -215,11 +311,27 @@ mod tests {
 
     #[test]
     fn full_blocks_do_not_wait() -> Result {
-        if can_look() {
-            for route in Route::ATOMIC {
-                let freed = full_block_hurries(route)?;
-                assert!(freed);
-            }
+        for route in Route::ATOMIC {
+            let in_time = full_block_hurries(route)?;
+            assert!(in_time);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn long_lists_do_not_wait() -> Result {
+        for route in Route::ATOMIC {
+            let in_time = long_list_hurries(route)?;
+            assert!(in_time);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn crowds_do_not_wait() -> Result {
+        for route in Route::ATOMIC {
+            let in_time = crowd_with_irqs_off_hurries(route)?;
+            assert!(in_time);
         }
         Ok(())
     }

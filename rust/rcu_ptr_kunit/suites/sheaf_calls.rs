@@ -4,10 +4,10 @@
 //! after a grace period, a cache that ends with objects on their way.
 
 use crate::{
-    params,
+    params, reader,
     sys::{
         cache::{self, Args, SheafCache},
-        core, cpu, thread,
+        core, cpu, mem, thread,
     },
     table::{Alloc, Table, Wrong, SIZE},
 };
@@ -77,6 +77,65 @@ fn go_round(cache: &SheafCache, n: usize) -> Result<Wrong> {
         }
     }
     Ok(table.wrong())
+}
+
+/// An object that readers look at, and the word that is all over it.
+struct Watched(NonNull<u8>);
+
+// SAFETY: An object of the test's, and only read.
+unsafe impl Sync for Watched {}
+// SAFETY: As above.
+unsafe impl Send for Watched {}
+
+impl Watched {
+    const WORD: u64 = 0x7a7c_4ed0_0b1e_c700;
+
+    fn new(cache: &SheafCache) -> Result<Self> {
+        let object = cache.alloc(false).ok_or(ENOMEM)?;
+        for i in 0..SIZE / 8 {
+            // SAFETY: Inside a fresh object.
+            unsafe { object.cast::<u64>().add(i).write_volatile(Self::WORD) };
+        }
+        Ok(Self(object))
+    }
+
+    fn is_broken(&self) -> bool {
+        // SAFETY: Readers hold it.
+        let word = |i| unsafe { self.0.cast::<u64>().add(i).read_volatile() };
+        (0..SIZE / 8).any(|i| word(i) != Self::WORD)
+    }
+}
+
+/// A cache is destroyed while readers hold `n` of its objects, which wait for their grace period. Its
+/// slab overwrites what it gets back at once.
+fn destroyed_under_readers(n: usize) -> Result<reader::Seen> {
+    let cache = SheafCache::with_flags(
+        c"rcu_ptr_watched",
+        SIZE,
+        Args::default(),
+        if cfg!(CONFIG_SLUB_DEBUG) {
+            mem::POISON
+        } else {
+            0
+        },
+    )?;
+    let mut objects = KVVec::with_capacity(n, GFP_KERNEL)?;
+    for _ in 0..n {
+        objects.push(Watched::new(&cache)?, GFP_KERNEL)?;
+    }
+    let broken = || objects.iter().filter(|object| object.is_broken()).count();
+    reader::watch_any(n, &broken, |readers| {
+        for object in &objects {
+            // SAFETY: From this cache, given back once.
+            unsafe { cache.free_rcu(object.0) };
+        }
+        // The end of the cache has to wait for that.
+        readers.leave_in(100);
+        drop(cache);
+        while readers.inside() > 0 {
+            thread::sleep(2);
+        }
+    })
 }
 
 #[kunit_tests(rcu_ptr_sheaf_calls)]
@@ -280,6 +339,48 @@ mod tests {
             }
             drop(table);
             drop(cache);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn destroyed_while_readers_look() -> Result {
+        let defaults = params::no_drain()?;
+        let mut good = true;
+        for n in [1, 10, 57, 500] {
+            // A callback of somebody else's may hold up what does not wait itself.
+            for _ in 0..3 {
+                let seen = destroyed_under_readers(n)?;
+                good &= seen.looks > 100 * n && seen.broken == 0;
+            }
+        }
+        drop(defaults);
+        assert!(good);
+        Ok(())
+    }
+
+    /// Flags of the slab: such objects go round as others do, and nothing stands in for memory that has
+    /// to stay of its type.
+    #[test]
+    fn slab_flags() -> Result {
+        let mut all = KVec::new();
+        for flags in [mem::TYPESAFE, mem::HWCACHE_ALIGN, mem::POISON] {
+            all.push(flags, GFP_KERNEL)?;
+            all.push(flags | mem::TYPESAFE, GFP_KERNEL)?;
+        }
+        for flags in all {
+            let cache = SheafCache::with_flags(c"rcu_ptr_flags", SIZE, Args::default(), flags)?;
+            let first = cache.alloc_nolock();
+            let stood_in = cache.stats().foreign;
+            if let Some(object) = first {
+                // SAFETY: From this cache, the caller's.
+                unsafe { cache.free_rcu(object) };
+            }
+            let wrong = go_round(&cache, 500)?;
+            assert!(wrong == Wrong::default());
+            if flags & mem::TYPESAFE != 0 {
+                assert!(first.is_none() && stood_in == 0);
+            }
         }
         Ok(())
     }

@@ -131,6 +131,29 @@ mod tests {
         Ok(())
     }
 
+    /// They do so in a few intervals: one until a sheaf is looked at, another if it moved meanwhile, and as
+    /// many until the barn has no use for it.
+    #[test]
+    fn idle_in_time() -> Result {
+        let defaults = params::medium_drain()?;
+        let msecs = 7 * params::MEDIUM_DRAIN_MSECS;
+        let mut in_time = false;
+        for _ in 0..3 {
+            let cache = SheafCache::new(c"rcu_ptr_in_time", SIZE, Args::default())?;
+            use_everywhere(&cache, 77)?;
+            in_time = thread::wait_for(msecs, || {
+                let n = cache.stats();
+                n.obtained > 0 && n.obtained == n.returned
+            });
+            if in_time {
+                break;
+            }
+        }
+        drop(defaults);
+        assert!(in_time);
+        Ok(())
+    }
+
     /// 20 sheaves' worth of objects come back, the barn keeps 2 sheaves.
     #[test]
     fn barn_keeps_to_its_limit() -> Result {

@@ -116,6 +116,27 @@ pub(crate) fn slab_pages() -> u64 {
     (unsafe { sys::rcu_ptr_kunit_slab_pages() }) as u64
 }
 
+/// Whether there is memory of vmalloc() at `address`.
+///
+/// # Context
+///
+/// Any.
+pub(crate) fn is_mapped(address: usize) -> bool {
+    // SAFETY: Only the page tables are looked at.
+    unsafe { sys::rcu_ptr_kunit_is_mapped(address as c_ulong) }
+}
+
+/// `SLAB_POISON` and the checks that go with it: what is freed is overwritten at once.
+pub(crate) const POISON: u32 = 1 << bindings::_slab_flag_bits__SLAB_POISON
+    | 1 << bindings::_slab_flag_bits__SLAB_RED_ZONE
+    | 1 << bindings::_slab_flag_bits__SLAB_CONSISTENCY_CHECKS;
+
+/// `SLAB_TYPESAFE_BY_RCU`
+pub(crate) const TYPESAFE: u32 = 1 << bindings::_slab_flag_bits__SLAB_TYPESAFE_BY_RCU;
+
+/// `SLAB_HWCACHE_ALIGN`
+pub(crate) const HWCACHE_ALIGN: u32 = 1 << bindings::_slab_flag_bits__SLAB_HWCACHE_ALIGN;
+
 /// How a [`RawCache`] is made.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Checks {
@@ -149,12 +170,9 @@ impl RawCache {
         let name = CString::try_from_fmt(fmt!("{}_{}", name, NUMBER.fetch_add(1, Relaxed)))?;
         let mut args = pin_init::zeroed::<bindings::kmem_cache_args>();
         args.align = 8;
-        let bit = |bit: u32| 1 << bit;
-        let mut flags = bit(bindings::_slab_flag_bits__SLAB_NO_MERGE);
+        let mut flags = 1 << bindings::_slab_flag_bits__SLAB_NO_MERGE;
         if checks == Checks::Poison {
-            flags |= bit(bindings::_slab_flag_bits__SLAB_POISON)
-                | bit(bindings::_slab_flag_bits__SLAB_RED_ZONE)
-                | bit(bindings::_slab_flag_bits__SLAB_CONSISTENCY_CHECKS);
+            flags |= POISON;
         }
         // SAFETY: `args` is valid, `name` is copied.
         let cache = unsafe {

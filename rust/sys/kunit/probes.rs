@@ -29,6 +29,8 @@ pub(crate) struct Counters {
     pub(crate) shrinks: Atomic<u64>,
     /// Batches freed.
     pub(crate) batches: Atomic<u64>,
+    /// Objects in them.
+    pub(crate) freed: Atomic<u64>,
 }
 
 /// The counters.
@@ -42,6 +44,7 @@ pub(crate) static COUNTERS: Counters = Counters {
     refilled: Atomic::new(0),
     shrinks: Atomic::new(0),
     batches: Atomic::new(0),
+    freed: Atomic::new(0),
 };
 
 /// Whether the engine that took the last object is the one without a lock.
@@ -105,6 +108,7 @@ extern "C" fn rcu_ptr_kunit_rs_shrink(_cpu: c_int, _blocks: c_ulong, _objects: c
 }
 
 #[no_mangle]
-extern "C" fn rcu_ptr_kunit_rs_batch(_cpu: c_int, _gp: c_ulong) {
+extern "C" fn rcu_ptr_kunit_rs_batch(_cpu: c_int, objects: c_ulong) {
     COUNTERS.batches.add(1, Relaxed);
+    COUNTERS.freed.add(objects as u64, Relaxed);
 }

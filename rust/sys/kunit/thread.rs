@@ -103,6 +103,23 @@ pub(crate) fn synchronize() {
     unsafe { bindings::synchronize_rcu() };
 }
 
+/// How many milliseconds a grace period takes at the moment: the longest of three.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn gp_msecs() -> u32 {
+    let once = |_| {
+        let start = now();
+        synchronize();
+        now() - start
+    };
+    let longest = (0..3).map(once).max().unwrap_or(0);
+    u32::try_from(longest / 1_000_000)
+        .unwrap_or(u32::MAX)
+        .max(1)
+}
+
 /// Lets others run, and tells the detector of hung tasks that whoever waits for this test waits for
 /// something that is alive.
 pub(crate) fn cond_resched() {
