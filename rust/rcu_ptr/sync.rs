@@ -45,7 +45,7 @@ impl AtomicLink {
     }
 }
 
-/// A word that is not atomic: who owns what it lies in uses it alone. Under loom it tells when that is
+/// A word that is not atomic: only the owner of what it lies in uses it. Under loom it tells when that is
 /// not so.
 pub(crate) struct Plain<T>(UnsafeCell<T>);
 
@@ -59,7 +59,7 @@ impl<T: Copy> Plain<T> {
     ///
     /// # Safety
     ///
-    /// Nobody writes at the same time.
+    /// It is not written at the same time.
     #[inline]
     pub(crate) unsafe fn get(&self) -> T {
         // SAFETY: By the safety requirements of this function.
@@ -70,7 +70,7 @@ impl<T: Copy> Plain<T> {
     ///
     /// # Safety
     ///
-    /// Nobody reads or writes at the same time.
+    /// It is not read or written at the same time.
     #[inline]
     pub(crate) unsafe fn set(&self, value: T) {
         // SAFETY: By the safety requirements of this function.

@@ -152,8 +152,8 @@ fn dead_cpu() {
     });
 }
 
-/// What is closed is pushed while somebody takes the list, puts it before what he took earlier, and takes
-/// it apart: the sums are right, and the header of a block is nobody's but its owner's.
+/// A closed block is pushed while another context takes the list, puts it before what it took earlier, and
+/// takes it apart: the sums are right, and only the owner of a block uses the plain words of its header.
 #[test]
 fn push_against_append() {
     model(|| {

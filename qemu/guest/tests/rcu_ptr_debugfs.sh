@@ -130,6 +130,29 @@ test_barrier() {
 	want "mode of the file" "$(stat -c %a "$BARRIER")" 200
 }
 
+# calls_to CPU: interrupts that a barrier sends there for the engine
+calls_to() {
+	echo 1 >"$TRACING/events/csd/csd_queue_cpu/enable"
+	echo >"$TRACING/trace"
+	taskset -c 0 sh -c "echo 1 >$BARRIER"
+	echo 0 >"$TRACING/events/csd/csd_queue_cpu/enable"
+	grep -c " csd_queue_cpu: cpu=$1 .*ipi5entry.*close_current" "$TRACING/trace" || true
+}
+
+# A CPU that has nothing is not interrupted.
+test_barrier_leaves_others_alone() {
+	[ "$(grep -c '^processor' /proc/cpuinfo)" -gt 1 ] || skip "needs two CPUs"
+	[ -d "$TRACING/events/csd" ] || skip "needs the csd events"
+	load rcu_ptr drain_interval_msec=600000
+	[ "$(cat "$PARAMS/engine")" = lockless ] || skip "only engine lockless sends interrupts"
+	taskset -c 1 insmod /modules/rcu_ptr_client_rs.ko objects=100
+	want "interrupts to the CPU with objects" "$(calls_to 1)" 1
+	want "interrupts to it when it has none any more" "$(calls_to 1)" 0
+	rmmod rcu_ptr_client_rs
+	taskset -c 0 insmod /modules/rcu_ptr_client_rs.ko objects=100
+	want "interrupts to the other CPU" "$(calls_to 1)" 0
+}
+
 test_goes_with_the_module() {
 	load rcu_ptr
 	[ -e "$STATS" ]
@@ -138,4 +161,4 @@ test_goes_with_the_module() {
 }
 
 suite rcu_ptr_debugfs shape counts_every_object cpus_sum_up drains_by_itself \
-	waits_for_drain_interval list_path cache_is_bounded barrier goes_with_the_module
+	waits_for_drain_interval list_path cache_is_bounded barrier barrier_leaves_others_alone goes_with_the_module

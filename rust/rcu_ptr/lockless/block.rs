@@ -15,8 +15,8 @@ struct Header {
     filled: Plain<usize>,
     /// kmemleak looks for pointers in here.
     scanned: Plain<bool>,
-    /// The oldest of this block and those after it, and objects in all of them. Who pushes the next
-    /// block reads both, while who has taken the list meanwhile may change them.
+    /// The oldest of this block and those after it, and objects in all of them. The push of the next
+    /// block reads both, while the new owner of a list that was taken meanwhile may change them.
     last: AtomicLink,
     total: AtomicLink,
 }
@@ -88,7 +88,7 @@ impl<L: Layout> Block<L> {
 
     /// Objects in it.
     pub(crate) fn len(&self) -> usize {
-        // SAFETY: By the type invariants nobody else has it.
+        // SAFETY: By the type invariants this is the only owner.
         unsafe { self.header().filled.get() }
     }
 
@@ -173,7 +173,7 @@ impl<L: Layout> Blocks<L> {
         while next != 0 {
             let mut block = Block(next, PhantomData);
             f(&mut block);
-            // SAFETY: By the type invariants nobody else has it.
+            // SAFETY: By the type invariants this is the only owner.
             next = unsafe { block.header().next.get() };
         }
     }
@@ -187,7 +187,7 @@ impl<L: Layout> Blocks<L> {
         let (last, total) = (block.header().last.load_relaxed(), self.objects());
         // INVARIANT: The rest stays, and its first block knows the sums; `block` owns the first from
         // now on.
-        // SAFETY: By the type invariants nobody else has them.
+        // SAFETY: By the type invariants this is the only owner.
         unsafe {
             self.0 = block.header().next.get();
             if self.0 != 0 {
@@ -244,10 +244,10 @@ impl<L: Layout> ClosedList<L> {
         // ORDERING: Pairs with the exchange below of who pushed the block: its header is read.
         let mut old = self.head.load_acquire();
         loop {
-            // The list may be another's by now, who changes what is read here. Then the exchange
-            // fails: a block does not come back while preemption is off.
+            // The list may have been taken by now, and its new owner change what is read here. Then
+            // the exchange fails: a block does not come back while preemption is off.
             let before = Blocks::<L>(old, PhantomData);
-            // SAFETY: By the safety requirements of this function; nobody sees the block before the
+            // SAFETY: By the safety requirements of this function; the block is not shared before the
             // exchange below.
             unsafe {
                 let header = header(base);

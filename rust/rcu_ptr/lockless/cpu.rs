@@ -31,7 +31,7 @@ impl<'a, On: OnCpu> This<'a, On> {
     /// Enters the slow path on the CPU of `krcp`.
     #[inline]
     pub(super) fn new(on: &'a On, krcp: &'a Krcp) -> Self {
-        // ORDERING: Full: who sees the word changed by what follows sees this.
+        // ORDERING: Full: a CPU that sees the word changed by what follows sees this.
         krcp.slow.fetch_add(1, Full);
         Self { on, krcp }
     }
@@ -40,12 +40,12 @@ impl<'a, On: OnCpu> This<'a, On> {
 impl<On: OnCpu> Drop for This<'_, On> {
     #[inline]
     fn drop(&mut self) {
-        // ORDERING: Full: who sees this sees what was handed over.
+        // ORDERING: Full: a CPU that sees this sees what was handed over.
         self.krcp.slow.fetch_add(0usize.wrapping_sub(1), Full);
     }
 }
 
-/// The word of a CPU that nobody uses any more.
+/// A CPU whose word is no longer used.
 pub(super) struct Unused<'a, On: OnCpu> {
     /// Preemption is off on the CPU that works on it: what it pushes to can't be freed meanwhile.
     pub(super) _on: &'a On,

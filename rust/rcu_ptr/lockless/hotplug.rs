@@ -19,19 +19,19 @@ impl Callbacks for LocklessHotplug {
         krcp.tick.make_up();
     }
 
-    /// From here on the CPU has no block: what comes is linked. So nobody has to close one on a CPU that
-    /// is not there to do it, and a barrier need not wait until it is dead.
+    /// From here on the CPU has no block: what comes is linked. So none has to be closed on a CPU that is
+    /// gone, and a barrier need not wait until it is dead.
     fn leave(cpu: i32) {
         let krcp = Lockless::get().krc.of(cpu);
         let irqs = IrqsOff::save();
-        // ORDERING: Read on this CPU: who interrupts this from here on opens no block.
+        // ORDERING: Read on this CPU: what interrupts this from here on opens no block.
         krcp.online.store(false, Relaxed);
         insert::close(&This::new(&irqs, &krcp), false);
         batch::start(&krcp, &irqs);
     }
 
     /// What was queued since it left starts to wait at once, and the monitor, which has been moved to
-    /// another CPU or will be, is put to sleep: nobody but this CPU's own objects wakes it.
+    /// another CPU or will be, is put to sleep: only this CPU's own objects wake it.
     fn dead(cpu: i32) {
         let krcp = Lockless::get().krc.of(cpu);
         krcp.monitor.cancel_sync();

@@ -3,8 +3,8 @@
 //! The algorithm: to take an object in any context, and to close a block. No kernel in here: the
 //! host tests compile it too, and loom checks it.
 //!
-//! Everything here runs on the CPU whose word it is, with preemption off, or on a word that nobody uses
-//! any more.
+//! Everything here runs on the CPU whose word it is, with preemption off, or on a word that is no
+//! longer used.
 //! So what may come between any two steps are the interrupts and NMIs of this CPU, which run to
 //! completion before the next step, and which run the same code.
 
@@ -130,7 +130,7 @@ pub(crate) enum Close {
 ///
 /// # Context
 ///
-/// On the CPU itself, NMI included, preemption off; or anywhere when nobody uses its word any more.
+/// On the CPU itself, NMI included, preemption off; or anywhere when its word is no longer used.
 #[inline]
 pub(crate) fn close<C: Cpu>(cpu: &C, refill: bool) -> Close {
     let mut fresh = None;

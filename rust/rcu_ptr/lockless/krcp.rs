@@ -192,7 +192,7 @@ impl Krcp {
         }
     }
 
-    /// Keeps a block that nobody uses as a spare; what is too much goes to `excess`.
+    /// Keeps an unused block as a spare; what is too much goes to `excess`.
     ///
     /// # Context
     ///

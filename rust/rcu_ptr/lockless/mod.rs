@@ -151,8 +151,8 @@ impl Lockless {
         }
     }
 
-    /// Ends all work items and gives all blocks back. Nobody queues any more, as the module has no users,
-    /// and all that was queued is freed.
+    /// Ends all work items and gives all blocks back. Nothing is queued any more, as the module has no
+    /// users, and all that was queued is freed.
     fn stop(&self) {
         for krcp in self.krc.iter() {
             // In this order, as the monitor can queue the tick.
@@ -160,8 +160,8 @@ impl Lockless {
             krcp.tick.sync();
             krcp.refill.cancel_sync();
             krcp.flush_batches();
-            // An empty block may be current still; the word is used by none but this, wherever the CPU
-            // is.
+            // An empty block may be current still. The word is no longer used, whether the CPU is up
+            // or not.
             {
                 let irqs = IrqsOff::save();
                 let unused = Unused {

@@ -34,7 +34,7 @@ use crate::{
 use kernel::sync::atomic::Relaxed;
 
 /// A full block or a block's worth of linked objects waits at most this long for the monitor.
-fn patience() -> usize {
+fn max_wait() -> usize {
     params::second_jiffies()
 }
 
@@ -75,12 +75,12 @@ pub(super) fn collect(krcp: &Krcp, on: &impl OnCpu) {
         return;
     }
     let expires = krcp.expires.load(Relaxed);
-    let patience = if krcp.waiting() < HURRY_OBJECTS {
-        patience()
+    let wait = if krcp.waiting() < HURRY_OBJECTS {
+        max_wait()
     } else {
         1
     };
-    if expires == 0 || remaining(expires & !ARMED) > patience {
+    if expires == 0 || remaining(expires & !ARMED) > wait {
         krcp.tick.queue(on);
     }
 }

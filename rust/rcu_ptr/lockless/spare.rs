@@ -53,8 +53,8 @@ impl Spares {
         if !self.put(base, before) {
             return excess(base);
         }
-        // ORDERING: Either the exchange in `put()` came before that in `trim()`, which then found the
-        // block, or it read what that left, and what was stored before that is seen here.
+        // ORDERING: The exchange in `put()` came before that in `trim()`, which then found the block; or
+        // it read what that left, and the limit that was stored before that is seen here.
         let now = limit();
         if now < before {
             self.trim(now, excess);

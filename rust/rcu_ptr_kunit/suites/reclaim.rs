@@ -234,8 +234,8 @@ fn can_look() -> bool {
     CAN_LOOK
 }
 
-/// A headless call of atomic context is refused, as there is no block to be had, and no other call
-/// comes after it: whether it was refused, and whether a refill brings blocks to that CPU all the same.
+/// A headless call of atomic context is refused, as there is no block, and no other call comes after it:
+/// whether it was refused, and whether a refill brings blocks to that CPU all the same.
 fn refused_and_nothing_else() -> Result<(bool, bool)> {
     // Blocks are neither cached nor being filled, and the monitors have gone idle.
     let quick = params::quick_drain()?;
