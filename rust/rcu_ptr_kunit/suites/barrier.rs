@@ -286,9 +286,10 @@ mod tests {
 
     #[test]
     fn costs_a_grace_period() -> Result {
-        // The machine has other work: the best of a few.
+        // The machine has other work: the best of a few. (Where a second grace period is waited for, all
+        // of them show it.)
         let mut cost = Cost::measure(21)?;
-        for _ in 0..3 {
+        for _ in 0..9 {
             if cost.freed && cost.ratio() > 125 {
                 cost = Cost::measure(21)?;
             }
