@@ -37,7 +37,7 @@ pub(super) fn barrier(lockless: &Lockless) {
     let mut again = false;
     let mut waits = false;
     for krcp in lockless.krc.iter() {
-        close_current(&krcp, false);
+        close_current(&krcp);
         // ORDERING: Before the batch, which has what is handed over by now; pairs with `This`.
         again |= krcp.slow.load(Acquire) != 0;
         let irqs = IrqsOff::save();
@@ -76,16 +76,16 @@ fn start_all(krcp: &Krcp) {
     }
 }
 
-/// Has a CPU close its current block, if there are objects in it; or `even_empty`. A CPU that is not
+/// Has a CPU close its current block, if there are objects in it. A CPU that is not
 /// there any more has done so when it left.
 ///
 /// # Context
 ///
 /// Process context, interrupts on.
-pub(super) fn close_current(krcp: &Krcp, even_empty: bool) {
+pub(super) fn close_current(krcp: &Krcp) {
     // ORDERING: Before the look at who is off the common path; pairs with `This`.
     let word = krcp.current.load(Acquire);
-    if Page::base(word) == 0 || (Page::filled(word) == 0 && !even_empty) {
+    if Page::base(word) == 0 || Page::filled(word) == 0 {
         return;
     }
     if !ipi::call_on(krcp.cpu, krcp, |krcp, irqs| {

@@ -25,9 +25,10 @@ impl Shrink for LocklessShrinker {
     fn scan(goal: usize) -> usize {
         let mut done = 0;
         for krcp in Lockless::get().krc.iter() {
-            // Counted as soon as it is on its way, as the kernel's own does.
+            // Counted as soon as it is on its way, as the kernel's own does. A CPU that has no object is
+            // left alone, with its empty block if it has one.
             let waiting = krcp.queued();
-            barrier::close_current(&krcp, true);
+            barrier::close_current(&krcp);
             batch::start(&krcp, &IrqsOff::save());
             let blocks = batch::trim_spares(&krcp, 0);
             trace::shrink(krcp.cpu, blocks, waiting);

@@ -182,6 +182,27 @@ fn shrinker_pushes() -> Result<(bool, u64)> {
     Ok((freed && pool.all_freed(), ran))
 }
 
+/// A CPU has an empty block, and nothing else, when the shrinker is called: whether it is left alone, as
+/// it has that block still.
+fn shrinker_leaves_alone() -> Result<bool> {
+    let Some(cpu) = cpu::online().find(|&c| c != cpu::this()) else {
+        return Ok(true);
+    };
+    let defaults = params::quick_drain()?;
+    let pool = Pool::new(10)?;
+    let body = |_cpu: i32| free(&pool, Route::Kvfree, 10);
+    thread::on_cpus(::core::iter::once(cpu), &body, || ())?;
+    // The monitor puts an empty block in the place of the one with objects, and then goes idle.
+    let drained = thread::wait_for(20_000, || pool.all_freed());
+    thread::sleep(200);
+    let before = core::first_word(cpu);
+    params::shrink()?;
+    let after = core::first_word(cpu);
+    core::barrier();
+    drop(defaults);
+    Ok(drained && before != 0 && before == after)
+}
+
 /// All memory is taken while objects wait: whether all of them were freed.
 fn out_of_memory() -> Result<bool> {
     let pool = Pool::new(3000)?;
@@ -341,6 +362,17 @@ mod tests {
         let (freed, ran) = shrinker_pushes()?;
         assert!(freed);
         assert!(ran > 0);
+        Ok(())
+    }
+
+    #[test]
+    fn shrinker_leaves_idle_cpus_alone() -> Result {
+        if user::sh(c"grep -q lockless /sys/module/rcu_ptr/parameters/engine").is_err() {
+            skip(c"engine rfc has nothing closed on other CPUs");
+            return Ok(());
+        }
+        let alone = shrinker_leaves_alone()?;
+        assert!(alone);
         Ok(())
     }
 

@@ -102,6 +102,16 @@ pub(crate) fn words(cpu: i32) -> impl Iterator<Item = usize> {
     (0..).map(word).take_while(|&word| word != 0)
 }
 
+/// What the engine's first word of `cpu` is at the moment: with engine lockless the current block and its
+/// next slot.
+pub(crate) fn first_word(cpu: i32) -> u64 {
+    let word = words(cpu)
+        .next()
+        .map(::core::ptr::with_exposed_provenance::<u64>);
+    // SAFETY: The first word of that engine has 8 bytes, and stays.
+    word.map_or(0, |word| unsafe { word.read_volatile() })
+}
+
 /// `rcu_ptr_kvfree_mightsleep()`.
 ///
 /// # Context
