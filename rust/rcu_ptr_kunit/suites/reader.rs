@@ -115,8 +115,7 @@ fn one_batch_and_another() -> Result<bool> {
     let defaults = params::quick_drain()?;
     // Nor is one under way that a process has begun: the readers would hold that up, and what is wanted
     // would begin after it.
-    thread::sleep(100);
-    thread::synchronize();
+    thread::settle();
     let mut inner = Err(EAGAIN);
     let outer = reader::watch(&old, |early| {
         free_all(&old, Route::Kvfree);

@@ -124,6 +124,8 @@ fn destroyed_under_readers(n: usize) -> Result<reader::Seen> {
         objects.push(Watched::new(&cache)?, GFP_KERNEL)?;
     }
     let broken = || objects.iter().filter(|object| object.is_broken()).count();
+    // A callback that waits would hold up what does not wait itself.
+    thread::settle();
     reader::watch_any(n, &broken, |readers| {
         for object in &objects {
             // SAFETY: From this cache, given back once.
@@ -136,6 +138,29 @@ fn destroyed_under_readers(n: usize) -> Result<reader::Seen> {
             thread::sleep(2);
         }
     })
+}
+
+/// `n` objects are freed under readers, and the barrier comes. Returns how many readers were inside when
+/// it returned.
+fn barrier_under_readers(n: usize) -> Result<usize> {
+    let cache = SheafCache::new(c"rcu_ptr_barred", SIZE, Args::default())?;
+    let mut objects = KVVec::with_capacity(n, GFP_KERNEL)?;
+    for _ in 0..n {
+        objects.push(cache.alloc(false).ok_or(ENOMEM)?, GFP_KERNEL)?;
+    }
+    thread::settle();
+    let mut inside = 0;
+    reader::watch_any(n, &|| 0, |readers| {
+        for &object in &objects {
+            // SAFETY: From this cache, given back once.
+            unsafe { cache.free_rcu(object) };
+        }
+        readers.leave_in(100);
+        core::barrier();
+        inside = readers.inside();
+        readers.leave_in(0);
+    })?;
+    Ok(inside)
 }
 
 #[kunit_tests(rcu_ptr_sheaf_calls)]
@@ -344,11 +369,19 @@ mod tests {
     }
 
     #[test]
+    fn barrier_waits_for_readers() -> Result {
+        for n in [10, 500] {
+            let inside = barrier_under_readers(n)?;
+            assert!(inside == 0);
+        }
+        Ok(())
+    }
+
+    #[test]
     fn destroyed_while_readers_look() -> Result {
         let defaults = params::no_drain()?;
         let mut good = true;
         for n in [1, 10, 57, 500] {
-            // A callback of somebody else's may hold up what does not wait itself.
             for _ in 0..3 {
                 let seen = destroyed_under_readers(n)?;
                 good &= seen.looks > 100 * n && seen.broken == 0;

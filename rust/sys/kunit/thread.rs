@@ -103,6 +103,18 @@ pub(crate) fn synchronize() {
     unsafe { bindings::synchronize_rcu() };
 }
 
+/// Waits until no grace period is under way, and no callback waits for one, but what others begin
+/// meanwhile: threads and processes that have ended have brought theirs.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn settle() {
+    sleep(50);
+    // SAFETY: Tests and their threads may sleep, and hold no read-side lock here.
+    unsafe { bindings::rcu_barrier() };
+}
+
 /// How many milliseconds a grace period takes at the moment: the longest of three.
 ///
 /// # Context
