@@ -219,7 +219,7 @@ class Guest:
         plan = Plan(text, name, (scen.name, scen.arch))
         if "DEBUG_KMEMLEAK" not in scen.options:
             plan.drop("kmemleak")
-        run = Run(scen, plan, [], self._detector, how, extra=extra)
+        run = Run(scen, plan, None, self._detector, how, extra=extra)
         verdict = run.go()
         shutil.rmtree(folder, ignore_errors=True)
         texts = mutants.texts_of((run.folder / "console.log").read_bytes())

@@ -4,9 +4,10 @@
 
 run    a short demonstration; stdout is a summary for people
 test   every suite; stdout is one KTAP stream, its last line 'N passed, N failed, N skipped'
+list   writes qemu/expected/cases from the sources, no more
 
-The steps are qemu/guest/plan.VERB, and the suites that must have run qemu/expected/VERB; --plan names
-others. With --jobs the boots are those of a set in qemu/jobs; the scenarios come on stdin, a line each
+The steps are qemu/guest/plan.VERB; --plan names others. qemu/lib/expected.py says which cases must
+have run, and what may be skipped. With --jobs the boots are those of a set in qemu/jobs; the scenarios come on stdin, a line each
 as in --scenario, as soon as their modules are built.
 
 Exit codes: 0 all good, 1 a failure, 2 set-up or usage, 4 everything was skipped.
@@ -20,7 +21,7 @@ import sys
 import threading
 import time
 
-from lib import expected, jobs, report, verdict
+from lib import cases, expected, jobs, report, verdict
 from lib.errors import SetupError, guarded
 from lib.plan import Plan
 from lib.run import Run
@@ -33,7 +34,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 def _arguments():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("verb", choices=("run", "test"))
+    parser.add_argument("verb", choices=("run", "test", "list"))
     parser.add_argument("--scenario", action="append", default=[],
                         metavar="NAME:KDIR:MODDIR[:BUSYBOX]",
                         help="kernel build, modules built for it, the guest's busybox; repeatable")
@@ -45,24 +46,25 @@ def _arguments():
                         help="boots that would not have ended by then are left out, and named")
     parser.add_argument("--ksrc", type=pathlib.Path, metavar="DIR",
                         help="kernel source, for the hint how to read the results")
-    parser.add_argument("--out", type=pathlib.Path, required=True, metavar="DIR",
+    parser.add_argument("--out", type=pathlib.Path, default=HERE.parent / "out", metavar="DIR",
                         help="where logs and results are kept, a folder per boot")
     parser.add_argument("--smp", type=int, metavar="N", help="CPUs of the guest")
     parser.add_argument("--mem", type=int, metavar="MB", help="memory of the guest")
     parser.add_argument("--plan", metavar="NAME|FILE",
-                        help="qemu/guest/plan.NAME with qemu/expected/NAME; or, if there is a '/' in "
-                             "it, a file: then no suite is expected")
+                        help="qemu/guest/plan.NAME; or, if there is a '/' in it, a file")
     parser.add_argument("--define", action="append", default=[], metavar="NAME=VALUE",
                         help="a {NAME} in the plan; repeatable")
     parser.add_argument("--timeout", type=int, metavar="SECONDS",
                         help="for the whole boot, instead of the scenario's")
     parser.add_argument("--objdump", default="llvm-objdump", metavar="PROGRAM",
                         help="disassembles the modules")
+    parser.add_argument("--write-expected", action="store_true",
+                        help="adds what was skipped, and may not be, to qemu/expected/skips")
     parser.add_argument("--keep", action="store_true", help="keep the initramfs too")
     args = parser.parse_args()
     if not all("=" in text for text in args.define):
         parser.error("--define NAME=VALUE")
-    if bool(args.jobs) == bool(args.scenario):
+    if args.verb != "list" and bool(args.jobs) == bool(args.scenario):
         parser.error("--scenario or --jobs")
     return args
 
@@ -87,10 +89,9 @@ def _prepare(scenario, name, detector, args, job=None):
     plan = Plan(_read(path), path, (scenario.name, scenario.arch), defines)
     for module in plan.modules():
         scenario.module(module)
-    suites = [] if "/" in name else expected.load(name, scenario.name, scenario.arch)
     if "DEBUG_KMEMLEAK" not in scenario.options:
         plan.drop("kmemleak")
-    return Run(scenario, plan, suites, detector, args, job)
+    return Run(scenario, plan, expected.load(plan, scenario.name, scenario.arch), detector, args, job)
 
 
 def _runs(args):
@@ -195,6 +196,10 @@ def main():
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     def work():
+        if args.verb == "list":
+            text = expected.write(cases.kunit(), cases.shell())
+            (expected.FOLDER / "cases").write_text(text, encoding="utf-8")
+            return 0
         if args.jobs:
             return report.exit_code(_of_set(args))
         runs = _runs(args)

@@ -42,4 +42,4 @@ while read -r arg; do
 done < <(make_args)
 [ -z "${TIMEOUT:-}" ] || args+=(--timeout "$TIMEOUT")
 [ -z "${UNTIL:-}" ] || args+=(--until "$UNTIL")
-prepare | python3 "$ROOT/qemu/mutants.py" "${args[@]}" "$@"
+feed_of prepare python3 "$ROOT/qemu/mutants.py" "${args[@]}" "$@"

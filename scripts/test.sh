@@ -60,4 +60,4 @@ done
 [ -z "${TIMEOUT:-}" ] || args+=(--timeout "$TIMEOUT")
 [ -z "${SMP:-}" ] || args+=(--smp "$SMP")
 [ -z "${MEM:-}" ] || args+=(--mem "$MEM")
-prepare | python3 "$ROOT/qemu/run.py" test "${args[@]}"
+feed_of prepare python3 "$ROOT/qemu/run.py" test "${args[@]}"

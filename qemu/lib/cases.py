@@ -45,17 +45,3 @@ def selected(glob, suites):
     return [name for name in names(suites)
             if fnmatch.fnmatchcase(name.split(".")[0], suite)
             and fnmatch.fnmatchcase(name.split(".")[1], case or "*")]
-
-
-def of_plan(plan):
-    """Those that the steps of a plan run."""
-    ours, filtered = [], "*"
-    for words in plan.steps:
-        if words[0] == "tests":
-            filtered = words[1]
-        elif words[:2] == ["insmod", "rcu_ptr_kunit.ko"]:
-            ours += selected(filtered, kunit())
-        elif words[0] == "sh":
-            name = words[1].removesuffix(".sh")
-            ours += names({name: shell().get(name, [])})
-    return ours

@@ -1,42 +1,122 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The lists of suites that must have run: expected/PLAN, and expected/PLAN.SCENARIO on top of it.
+"""What must have run in a boot: expected/cases, as far as the plan selects it; and what of it may be
+skipped: expected/skips.
 
-One name a line; a name that stands there twice must run twice. 'on' and 'for' are as in plans:
+expected/cases has each suite with its cases, one a line; qemu/run.py list writes it from the sources,
+and 'make check' compares them:
 
-    rcu_ptr_params
-    on x86_64 rcu_ptr_qmp_nmi
-    for rfc lockless            rfc.rcu_ptr_kvfree and lockless.rcu_ptr_kvfree
-    rcu_ptr_kvfree
-    done
+    rcu_ptr_reader              a suite of rcu_ptr_kunit.ko
+            blocks
+    sh rcu_ptr_params           one under qemu/guest/tests
+            defaults
+
+expected/skips, 'on' as in plans, the name with the label of the plan's loop or without:
+
+    on arm64 rcu_ptr_nmi.from_breakpoints the machine has no such source of NMIs
+    on RT rfc.rcu_ptr_bench.calls not on PREEMPT_RT
 """
 
 import pathlib
 
+from . import cases as known
 from .errors import SetupError
 from .plan import Source
 
 FOLDER = pathlib.Path(__file__).resolve().parent.parent / "expected"
+HEADER = """# SPDX-License-Identifier: GPL-2.0
+# The cases of each suite, as qemu/run.py list finds them in the sources: qemu/lib/expected.py.
+"""
 
 
-def parse(text, name="expected", where=()):
-    """The names in a list, for one scenario."""
+class Expected:
+    """For one boot."""
+
+    def __init__(self, suites, skips=()):
+        # (name, with the label in front; cases), in the order of the steps
+        self.suites = suites
+        self._skips = list(skips)
+
+    def may_skip(self, name, reason):
+        """Whether a case, LABEL.SUITE.CASE, may be skipped for this."""
+        return any(reason == why and (name == case or name.endswith(f".{case}"))
+                   for case, why in self._skips)
+
+
+def parse(text, name="expected/cases"):
+    """Two times {SUITE: [CASE, ...]}: those of KUnit, and the shell's."""
+    kunit, shell, cases = {}, {}, None
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.split("#", 1)[0].split()
+        if not words:
+            continue
+        if line[0].isspace() and len(words) == 1 and cases is not None:
+            cases.append(words[0])
+        elif not line[0].isspace() and len(words) == 1 + (words[0] == "sh"):
+            cases = []
+            (shell if words[0] == "sh" else kunit)[words[-1]] = cases
+        else:
+            raise SetupError(f"{name}:{number}: write SUITE or sh SUITE, and its cases behind tabs")
+    return kunit, shell
+
+
+def parse_skips(text, name="expected/skips", where=()):
+    """(name, reason) of each, for one scenario."""
     source = Source(text, name, where)
-    names = []
-    for label, words, at in source.lines:
-        if len(words) != 1:
-            raise source.wrong(f"'{' '.join(words)}': one suite a line", at)
-        names.append(f"{label}.{words[0]}" if label else words[0])
-    return names
+    for _, words, at in source.lines:
+        if len(words) < 2 or "." not in words[0]:
+            raise source.wrong("write SUITE.CASE and the reason", at)
+    return [(words[0], " ".join(words[1:])) for _, words, _ in source.lines]
+
+
+def write(kunit, shell):
+    """The text that parse() takes apart."""
+    out = [HEADER]
+    for kind, suites in (("", kunit), ("sh ", shell)):
+        for suite in sorted(suites):
+            out.append(f"{kind}{suite}\n")
+            out += [f"\t{case}\n" for case in suites[suite]]
+    return "".join(out)
+
+
+def of_plan(plan, kunit, shell):
+    """(name, cases) of each suite that the steps of a plan run."""
+    suites, filtered = [], "*"
+    for label, words in zip(plan.labels, plan.steps):
+        ran = {}
+        if words[0] == "tests":
+            filtered = words[1]
+        elif words[0] == "modules":
+            filtered = "*"
+        elif words[:2] == ["insmod", "rcu_ptr_kunit.ko"]:
+            for name in known.selected(filtered, kunit):
+                suite, case = name.split(".")
+                ran.setdefault(suite, []).append(case)
+        elif words[0] == "sh":
+            suite = words[1].removesuffix(".sh")
+            ran[suite] = shell.get(suite, [])
+        suites += [(f"{label}.{suite}".lstrip("."), cases) for suite, cases in ran.items()]
+    return suites
+
+
+def _read(path):
+    if not path.exists():
+        raise SetupError(f"{path} is missing: without it nobody would notice a test that didn't run")
+    return path.read_text(encoding="utf-8")
 
 
 def load(plan, scenario, arch="", folder=FOLDER):
-    """The suites for a plan ('run', 'test' and so on) and a scenario."""
-    path = folder / plan
-    if not path.exists():
-        raise SetupError(f"{path} is missing: without it nobody would notice a suite that didn't run")
-    where = (scenario, arch)
-    names = parse(path.read_text(encoding="utf-8"), path, where)
-    more = folder / f"{plan}.{scenario}"
-    if more.exists():
-        names += parse(more.read_text(encoding="utf-8"), more, where)
-    return names
+    """For a plan in a scenario."""
+    kunit, shell = parse(_read(folder / "cases"), folder / "cases")
+    skips = parse_skips(_read(folder / "skips"), folder / "skips", (scenario, arch))
+    return Expected(of_plan(plan, kunit, shell), skips)
+
+
+def add_skips(scenario, skipped, folder=FOLDER):
+    """Appends what was skipped, as (name, reason), without labels."""
+    path = folder / "skips"
+    text = _read(path)
+    for name, reason in dict.fromkeys(skipped):
+        line = f"on {scenario} {name} {reason}\n"
+        if line not in text:
+            text += line
+    path.write_text(text, encoding="utf-8")

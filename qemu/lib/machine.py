@@ -32,6 +32,8 @@ def kernel_args(scenario):
         # For guests that share two CPUs with a build: soft lockups from 60 s on, hard ones from 30.
         "watchdog_thresh=30",
         "workqueue.watchdog_thresh=60",
+        # insmod waits for a test, which may take 300 s.
+        "sysctl.kernel.hung_task_timeout_secs=310",
         "kunit.enable=1",
         "kunit.autorun=1",
         # Leaves the kernel's own suites out.

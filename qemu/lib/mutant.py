@@ -26,6 +26,7 @@ import re
 
 from . import cases as known
 from . import console as consoles
+from . import expected
 from . import verdict as verdicts
 from .errors import SetupError
 from .plan import Plan
@@ -164,7 +165,8 @@ class Mutant:
             return []
         bad = []
         for scenario in self.scenarios:
-            run = known.of_plan(Plan(self.plan, f"{self.name}.patch", (scenario,)))
+            plan = Plan(self.plan, f"{self.name}.patch", (scenario,))
+            run = known.names(dict(expected.of_plan(plan, known.kunit(), known.shell())))
             for glob in self.red:
                 # What never comes to its end with a mutant has another name then.
                 real = glob.split(".after_")[0] + ".*" if ".after_" in glob else glob

@@ -6,7 +6,7 @@ import shlex
 import shutil
 import time
 
-from . import accel, console, guest, initramfs, machine, qmp, report, verdict
+from . import accel, console, expected, guest, initramfs, machine, qmp, report, verdict
 from .progress import Progress
 
 
@@ -30,13 +30,13 @@ def _result_folder(out, name):
 class Run:
     """A boot, and what was kept of it."""
 
-    def __init__(self, scenario, plan, expected, detector, args, job=None, extra=()):
+    def __init__(self, scenario, plan, wanted, detector, args, job=None, extra=()):
         self.scenario = scenario
         self.name = job.name if job else scenario.name
         self._job = job
         self._extra = extra
         self._plan = plan
-        self._expected = expected
+        self._wanted = wanted
         self._detector = detector
         self._args = args
         self.accel = self.why = self.folder = None
@@ -58,8 +58,10 @@ class Run:
         nmi = qmp.Injector(self.folder)
         data, ended, code, stderr = guest.boot(argv, self.folder, how["timeout_boot"],
                                                self._seconds(), progress, nmi)
-        result = verdict.judge(self.name, data, self._plan, self._expected, self._detector, ended,
+        result = verdict.judge(self.name, data, self._plan, self._wanted, self._detector, ended,
                                code, stderr, nmi)
+        if getattr(args, "write_expected", False):
+            expected.add_skips(scen.name, result.unlisted)
         self.seconds = time.monotonic() - started
         progress.close(result.state)
         self._keep(data, result)
@@ -68,11 +70,13 @@ class Run:
         return result
 
     def _seconds(self):
-        """How long the guest may take: a boot of a known length, on busy CPUs, thrice that."""
+        """How long the guest may take: a boot of a known length, on busy CPUs, thrice that, and not
+        much longer than there is time."""
         if self._args.timeout:
             return self._args.timeout
         if self._job:
-            return max(300, 180 * self._job.minutes)
+            seconds = max(300, 180 * self._job.minutes)
+            return min(seconds, self._args.until - time.time() + 200) if self._args.until else seconds
         return self.scenario.settings[f"timeout_{self._args.verb}"]
 
     def _keep(self, data, result):

@@ -76,7 +76,7 @@ class Scenario:
             "thread": "single" if patches else "multi",
             "smp": 2,
             "mem": 1024 if slow == 1 else 2048,
-            "timeout_boot": 60 if slow == 1 else 180,
+            "timeout_boot": 120 if slow == 1 else 400,
             "timeout_run": 60 * slow,
             # Sweeps over every instruction take minutes.
             "timeout_test": 1500 if slow == 1 else 2100,

@@ -28,6 +28,8 @@ class Verdict:
         self.state = state
         self.engine = None
         self.demo = []
+        # What was skipped and may not be: (SUITE.CASE, reason).
+        self.unlisted = []
 
     def leaves(self):
         """All cases."""
@@ -194,31 +196,77 @@ def _unique(suites):
             suite.name = f"{suite.name}.{seen[suite.name]}"
 
 
-def _missing(suites, expected, ended):
-    """Suites that should have run and didn't, and ones that ran without a single case."""
-    seen = collections.Counter(suite.name for suite in suites)
+def _cut_short(suite):
+    """Whether the suite says itself that cases never came."""
+    return any(case.directive in ("TIMEOUT", "ERROR") for case in [suite, *suite.children])
+
+
+def _compare(suites, expected, ended):
+    """Holds suites against what is expected of them. Returns those that did not run, as failures."""
+    left = list(suites)
     missing = []
-    for name, times in collections.Counter(expected).items():
-        for _ in range(times - seen[name]):
+    for name, cases in expected.suites:
+        suite = next((suite for suite in left if suite.name == name), None)
+        if not suite:
             directive = "TIMEOUT" if ended == TIMED_OUT else "ERROR"
             missing.append(ktap.Result.failed(name, "this suite is expected and did not run",
                                               directive=directive, reason="missing"))
+            continue
+        left.remove(suite)
+        seen = collections.Counter(case.name for case in suite.children)
+        if not _cut_short(suite) and seen:
+            if suite.plan == len(suite.children):
+                # Nothing is wrong with its shape.
+                suite.plan = None
+            suite.children += [ktap.Result.failed(case, "this case is expected and did not run",
+                                                  directive="ERROR", reason="missing")
+                               for case in cases if case not in seen]
+        for case in suite.children:
+            if seen[case.name] > cases.count(case.name) and not _cut_short(suite):
+                case.status = ktap.FAILED
+                case.log.append("this case is not in qemu/expected/cases, or ran too often")
+    for suite in left:
+        suite.status = ktap.FAILED
+        suite.log.append("this suite is not expected here")
+    return missing
+
+
+def _check_skips(result, name, expected):
+    """What is skipped, and may not be, has failed. Returns its names and reasons."""
+    unlisted = []
+    for child in result.children:
+        unlisted += _check_skips(child, f"{name}.{child.name}", expected)
+    if result.status == ktap.SKIPPED and not result.children and \
+            not expected.may_skip(name, result.reason):
+        unlisted.append((".".join(name.split(".")[-2:]), result.reason))
+        result.log.append(f"skipped: '{result.reason}' is not in qemu/expected/skips")
+        result.status, result.directive, result.reason = ktap.FAILED, "ERROR", "skipped"
+    return unlisted
+
+
+def _empty(suites):
+    """A suite that ran without a single case has failed."""
     for suite in suites:
         if not suite.children and suite.status == ktap.OK:
             suite.status = ktap.FAILED
             suite.log.append("no case of this suite ran")
-    return missing
 
 
 def judge(name, data, plan, expected, detector, ended, code=None, stderr="", nmi=None):
-    """Judges one boot. data: the console's bytes; nmi: the qmp.Injector, if there was one."""
+    """Judges one boot. data: the console's bytes; expected: an Expected, or None where anything may
+    run; nmi: the qmp.Injector, if there was one."""
     console = consoles.lines(data)
     texts = [line.text for line in console]
     marks = consoles.Marks(console)
     suites = _suites(texts, plan)
     for suite in suites:
         _settle_unfinished(suite, ended)
-    missing = _missing(suites, expected, ended)
+    _empty(suites)
+    missing, unlisted = [], []
+    if expected:
+        missing = _compare(suites, expected, ended)
+        for suite in suites:
+            unlisted += _check_skips(suite, suite.name, expected)
     _unique(suites)
     guest = ktap.Result(GUEST, ktap.OK)
     boot = _boot_case(marks, ended, code, stderr)
@@ -233,6 +281,7 @@ def judge(name, data, plan, expected, detector, ended, code=None, stderr="", nmi
     guest.status = ktap.OK if guest.passed() else ktap.FAILED
     suites = [guest, *suites, *missing]
     verdict = Verdict(name, suites, _state(suites, marks, ended))
+    verdict.unlisted = unlisted
     engines = []
     for text in texts:
         engine, demo = consoles.ENGINE.match(text), DEMO.match(text)

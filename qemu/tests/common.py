@@ -9,13 +9,20 @@ GOLDEN = QEMU / "tests" / "golden"
 sys.path.insert(0, str(QEMU))
 
 # pylint: disable=wrong-import-position
+from lib import expected as lists_of  # noqa: E402
 from lib import verdict  # noqa: E402
 from lib.plan import Plan  # noqa: E402
 from lib.splat import Detector  # noqa: E402
 
-# The plan and the list of suites that the golden logs belong to.
+# The plan and the cases that the golden logs belong to.
 PLAN = Plan("insmod rcu_ptr.ko\ninsmod rcu_ptr_kunit.ko\nrmmod rcu_ptr\n", "golden")
-EXPECTED = ["rcu_ptr_queue", "rcu_ptr_list"]
+
+
+def wanted(plan=PLAN, cases="usual", skips=()):
+    """What golden/CASES.cases has for a plan."""
+    path = GOLDEN / f"{cases}.cases"
+    suites = lists_of.of_plan(plan, *lists_of.parse(path.read_text(encoding="utf-8"), path))
+    return lists_of.Expected(suites, skips)
 
 
 def lists():
@@ -28,10 +35,10 @@ def detector():
     return Detector(*lists())
 
 
-def judge(data, ended="exited", code=0, stderr="", suites=None, plan=PLAN, nmi=None):
+def judge(data, ended="exited", code=0, stderr="", expected=None, plan=PLAN, nmi=None):
     """Judges a log as the runner would."""
-    return verdict.judge("BASE", data, plan, EXPECTED if suites is None else suites, detector(),
-                         ended, code, stderr, nmi)
+    return verdict.judge("BASE", data, plan, expected or wanted(), detector(), ended, code, stderr,
+                         nmi)
 
 
 def failed(results, path=""):

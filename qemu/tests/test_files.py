@@ -128,13 +128,8 @@ class Plans(unittest.TestCase):
             for where in (("BASE", "x86_64"), ("ARM64", "arm64"), ("DEBUG", "x86_64"),
                           ("RT", "x86_64")):
                 plan = Plan(path.read_text(encoding="utf-8"), path, where)
-                for words, label in zip(plan.steps, plan.labels):
-                    if words[0] == "sh":
-                        script = QEMU / "guest" / "tests" / words[1]
-                        self.assertTrue(script.exists(), script)
-                        # A suite that runs is one that must run.
-                        self.assertIn(f"{label}.{script.stem}".lstrip("."),
-                                      expected.load(verb, *where))
+                for name, wanted in expected.load(plan, *where).suites:
+                    self.assertTrue(wanted, name)
 
 
 class Jobs(unittest.TestCase):
@@ -149,7 +144,7 @@ class Jobs(unittest.TestCase):
                 plan = Plan(path.read_text(encoding="utf-8"), path, (job.scenario, arch),
                             {"LENGTH": job.length})
                 self.assertIn(f"length={job.length}", plan.text)
-                self.assertTrue(expected.load(job.plan, job.scenario, arch))
+                self.assertTrue(expected.load(plan, job.scenario, arch).suites)
 
     def test_mistakes(self):
         good = "test A BASE test short 1\n"
@@ -198,25 +193,59 @@ class Settings(unittest.TestCase):
 
 
 class Expected(unittest.TestCase):
-    """The lists of suites."""
+    """Cases that must run, and those that may be skipped."""
 
-    def test_scenario_adds(self):
+    KUNIT = {"k_a": ["x", "y"], "k_b": ["x"]}
+    SHELL = {"s_a": ["z"]}
+
+    def test_written_and_read(self):
+        text = expected.write(self.KUNIT, self.SHELL)
+        self.assertEqual(expected.parse(text), (self.KUNIT, self.SHELL))
+        for bad in ("\tx\n", "a b\n", "sh\n", "a\n\tx y\n"):
+            with self.subTest(bad), self.assertRaises(SetupError):
+                expected.parse(bad)
+
+    def test_own_is_what_the_sources_have(self):
+        text = (expected.FOLDER / "cases").read_text(encoding="utf-8")
+        self.assertEqual(text, expected.write(cases.kunit(), cases.shell()),
+                         "run 'qemu/run.py list', and look at what has changed")
+
+    def test_of_plan(self):
+        plan = Plan("for p q\ninsmod rcu_ptr_kunit.ko\ndone\nsh s_a.sh\ntests *.y\n"
+                    "insmod rcu_ptr_kunit.ko\n", "p")
+        self.assertEqual(expected.of_plan(plan, self.KUNIT, self.SHELL),
+                         [("p.k_a", ["x", "y"]), ("p.k_b", ["x"]), ("q.k_a", ["x", "y"]),
+                          ("q.k_b", ["x"]), ("s_a", ["z"]), ("k_a", ["y"])])
+
+    def test_skips(self):
+        text = "on arm64 k_a.x no  such thing # c\nq.k_b.x never\n"
+        skips = expected.parse_skips(text, "s", ("ARM64", "arm64"))
+        wanted = expected.Expected([], skips)
+        self.assertTrue(wanted.may_skip("p.k_a.x", "no such thing"))
+        self.assertFalse(wanted.may_skip("p.k_a.x", "another reason"))
+        self.assertTrue(wanted.may_skip("q.k_b.x", "never"))
+        self.assertFalse(wanted.may_skip("p.k_b.x", "never"))
+        base = expected.Expected([], expected.parse_skips(text, "s", ("BASE", "x86_64")))
+        self.assertFalse(base.may_skip("p.k_a.x", "no such thing"))
+        with self.assertRaises(SetupError):
+            expected.parse_skips("k_a.x\n", "s")
+
+    def test_own_skips_name_cases(self):
+        text = (expected.FOLDER / "skips").read_text(encoding="utf-8")
+        names = cases.names({**cases.kunit(), **cases.shell()})
+        for where in (("BASE", "x86_64"), ("DEBUG", "x86_64"), ("RT", "x86_64"), ("ARM64", "arm64"),
+                      ("NUMA", "x86_64")):
+            for name, _ in expected.parse_skips(text, "skips", where):
+                self.assertIn(".".join(name.split(".")[-2:]), names)
+
+    def test_added_skips(self):
         with tempfile.TemporaryDirectory() as name:
             folder = pathlib.Path(name)
-            with self.assertRaises(SetupError):
-                expected.load("test", "BASE", folder=folder)
-            (folder / "test").write_text("# c\na\nb # c\n", encoding="utf-8")
-            (folder / "test.DEBUG").write_text("d\n", encoding="utf-8")
-            self.assertEqual(expected.load("test", "BASE", folder=folder), ["a", "b"])
-            self.assertEqual(expected.load("test", "DEBUG", folder=folder), ["a", "b", "d"])
-
-    def test_syntax(self):
-        text = "a\nfor x y\nb\non arm64 c\ndone\n"
-        self.assertEqual(expected.parse(text, "e", ("BASE", "x86_64")), ["a", "x.b", "y.b"])
-        self.assertEqual(expected.parse(text, "e", ("ARM64", "arm64")),
-                         ["a", "x.b", "x.c", "y.b", "y.c"])
-        with self.assertRaises(SetupError):
-            expected.parse("a b\n")
+            (folder / "skips").write_text("# c\n", encoding="utf-8")
+            for _ in range(2):
+                expected.add_skips("BASE", [("k_a.x", "why"), ("k_a.x", "why")], folder)
+            self.assertEqual((folder / "skips").read_text(encoding="utf-8"),
+                             "# c\non BASE k_a.x why\n")
 
 
 class Scenarios(unittest.TestCase):

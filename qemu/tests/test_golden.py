@@ -4,33 +4,35 @@
 import types
 import unittest
 
-from common import EXPECTED, GOLDEN, PLAN, failed, judge
-from lib import expected, report
+from common import GOLDEN, PLAN, failed, judge, wanted as wanted_cases
+from lib import report
 from lib import verdict as verdicts
 from lib.plan import Plan
 
 
 def wanted(path):
-    """Reads a .want file: key: value, 'failed' as often as need be."""
-    want = {"failed": []}
+    """Reads a .want file: key: value, 'failed' and 'skip' as often as need be."""
+    want = {"failed": [], "skip": []}
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.startswith("#"):
             continue
         key, _, value = line.partition(": ")
-        if key == "failed":
-            want["failed"].append(value)
+        if key in ("failed", "skip"):
+            want[key].append(value)
         else:
             want[key] = value
     return want
 
 
 def belonging(want):
-    """The plan and the expected suites of a log, if 'plan: NAME' says that it has its own."""
-    if "plan" not in want:
-        return PLAN, EXPECTED
-    path = GOLDEN / want["plan"]
-    plan = Plan(path.with_suffix(".plan").read_text(encoding="utf-8"), path)
-    return plan, expected.parse(path.with_suffix(".expected").read_text(encoding="utf-8"), path)
+    """The plan and the expected cases of a log: 'plan: NAME' and 'cases: NAME' say that it has its
+    own, 'skip: CASE REASON' that one may be skipped."""
+    plan = PLAN
+    if "plan" in want:
+        path = GOLDEN / f"{want['plan']}.plan"
+        plan = Plan(path.read_text(encoding="utf-8"), path)
+    skips = [tuple(skip.split(" ", 1)) for skip in want["skip"]]
+    return plan, wanted_cases(plan, want.get("cases", "usual"), skips)
 
 
 class Golden(unittest.TestCase):
@@ -43,8 +45,8 @@ class Golden(unittest.TestCase):
             with self.subTest(log.stem):
                 want = wanted(log.with_suffix(".want"))
                 code = None if want["code"] == "none" else int(want["code"])
-                plan, suites = belonging(want)
-                verdict = judge(log.read_bytes(), want["ended"], code, suites=suites, plan=plan)
+                plan, cases = belonging(want)
+                verdict = judge(log.read_bytes(), want["ended"], code, expected=cases, plan=plan)
                 self.assertEqual(failed(verdict.suites), want["failed"])
                 self.assertEqual(report.closing(verdict.counts()), want["counts"])
                 self.assertEqual(verdict.state, want["state"])

@@ -47,7 +47,7 @@ def log(*results, splats=(), until=5, end=True, tail=()):
 def judge(broken, data, ended=verdict.EXITED, code=0):
     """The two lists for a boot."""
     plan = Plan(broken.plan, "name", ("BASE", "x86_64"))
-    result = verdict.judge("BASE", data, plan, [], detector(), ended, code)
+    result = verdict.judge("BASE", data, plan, None, detector(), ended, code)
     return broken.judge(result, mutants.texts_of(data), detector())
 
 
@@ -175,7 +175,7 @@ class Together(unittest.TestCase):
     def parts(self, data, ended=verdict.EXITED):
         """What is said of three sets."""
         plan = Plan("for set0 set1 set2\n" + self.PLAN + "done\n", "name")
-        result = verdict.judge("BASE", data, plan, [], detector(), ended, 0)
+        result = verdict.judge("BASE", data, plan, None, detector(), ended, 0)
         texts = mutants.texts_of(data)
         return [mutants.part(result, texts, plan, f"set{i}") for i in range(3)]
 
@@ -229,7 +229,7 @@ class Control(unittest.TestCase):
         broken = mutant("red: rcu_ptr_a.x")
         plan = Plan(broken.plan, "name", ("BASE", "x86_64"))
         return mutants.judge_control(
-            [broken], verdict.judge("BASE", data, plan, [], detector(), verdict.EXITED, 0))
+            [broken], verdict.judge("BASE", data, plan, None, detector(), verdict.EXITED, 0))
 
     def test_green(self):
         self.assertEqual(self._judge(log(("x", "ok"), ("y", "ok"))), [])

@@ -77,3 +77,16 @@ modules_directory()
 		echo "$ROOT/build/$1"
 	fi
 }
+
+# feed_of FUNCTION COMMAND...: the command reads what the function prints; when it ends,
+# what the function is at is not waited for
+feed_of()
+{
+	local feed pid rc=0
+
+	exec {feed}< <("$1")
+	pid=$!
+	"${@:2}" <&"$feed" || rc=$?
+	kill "$pid" 2>/dev/null || true
+	return "$rc"
+}

@@ -4,10 +4,7 @@
 //! barriers, and modules that come and go.
 
 use crate::{
-    nmi::{
-        actor::Actor,
-        storm::{self, Weather},
-    },
+    nmi::{actor::Actor, storm},
     pool::Pool,
     route::Route,
     scaled,
@@ -50,6 +47,10 @@ impl Outcome {
 
 /// NMIs that make a storm.
 const SOME: u64 = 500;
+
+/// NMIs that each source brings in a test of its own, at least: by far the fewest come of the cycle
+/// counter of an emulated arm64, some 1000 a second.
+const FEW: u64 = 50;
 
 /// `f` in the strongest storm there is, again and again until it has come. `None`: the machine has
 /// none.
@@ -274,7 +275,7 @@ mod tests {
     use super::*;
 
     /// Whether all is well, which the log says. Only a test itself can assert.
-    fn check(what: &str, outcome: Option<Outcome>) -> bool {
+    fn check(what: &str, least: u64, outcome: Option<Outcome>) -> bool {
         let Some(outcome) = outcome else {
             pr_info!("NMI source {}: none\n", what);
             crate::sys::skip::skip(c"the machine has no such source of NMIs");
@@ -288,32 +289,41 @@ mod tests {
             outcome.allocated,
             outcome.freed
         );
-        outcome.inside > 0 && outcome.elsewhere == 0 && outcome.freed
+        let came = outcome.inside >= least && outcome.elsewhere == 0;
+        came && outcome.allocated > 0 && outcome.freed
     }
 
     #[test]
-    fn at_least_one_source() {
+    fn at_least_one_source() -> Result {
         let weather = storm::strongest();
         pr_info!("strongest NMI source: {:?}\n", weather);
-        assert!(weather.is_some());
-        assert!(weather != Some(Weather::Cycles) || cfg!(CONFIG_PERF_EVENTS));
+        let came = Atomic::<u64>::new(0);
+        let count = || came.add(u64::from(cpu::context() == Context::Nmi), Relaxed);
+        if let Some(weather) = weather {
+            let stormed = storm::during(weather, &count, None, || {
+                thread::wait_for(10_000, || came.load(Relaxed) >= FEW)
+            })?;
+            assert!(stormed);
+        }
+        assert!(came.load(Relaxed) >= FEW);
+        Ok(())
     }
 
     #[test]
     fn from_cycles() -> Result {
-        assert!(check("cycles", cycles()?));
+        assert!(check("cycles", FEW, cycles()?));
         Ok(())
     }
 
     #[test]
     fn from_breakpoints() -> Result {
-        assert!(check("breakpoints", breakpoint()?));
+        assert!(check("breakpoints", FEW, breakpoint()?));
         Ok(())
     }
 
     #[test]
     fn from_other_cpus() -> Result {
-        assert!(check("IPI", ipi()?));
+        assert!(check("IPI", FEW, ipi()?));
         Ok(())
     }
 
@@ -324,7 +334,7 @@ mod tests {
         if let Some(deferred) = deferred {
             pr_info!("watchpoints: {} objects found the lock held\n", deferred);
         }
-        assert!(check("watchpoints", came.map(|(outcome, _)| outcome)));
+        assert!(check("watchpoints", FEW, came.map(|(outcome, _)| outcome)));
         // An engine without a lock has none to find held.
         assert!(deferred.is_none() || deferred > Some(0) || probes::saw_lockless());
         Ok(())
@@ -361,7 +371,11 @@ mod tests {
             "control, the kernel's own: {:?} came in_nmi(), elsewhere\n",
             came
         );
-        assert!(came.is_none_or(|(inside, elsewhere)| inside > 0 && elsewhere == 0));
+        let Some((inside, elsewhere)) = came else {
+            crate::sys::skip::skip(c"the machine has no such source of NMIs");
+            return Ok(());
+        };
+        assert!(inside >= FEW && elsewhere == 0);
         Ok(())
     }
 
@@ -371,14 +385,14 @@ mod tests {
             thread::sleep(500);
             Ok(())
         })?;
-        assert!(check("over idle CPUs", outcome));
+        assert!(check("over idle CPUs", SOME, outcome));
         Ok(())
     }
 
     #[test]
     fn over_user_space() -> Result {
         let outcome = over(|| user::sh(c"i=0; while [ $i -lt 20000 ]; do i=$((i + 1)); done"))?;
-        assert!(check("over user space", outcome));
+        assert!(check("over user space", SOME, outcome));
         Ok(())
     }
 
@@ -390,7 +404,7 @@ mod tests {
             }
             Ok(())
         })?;
-        assert!(check("over barriers", outcome));
+        assert!(check("over barriers", SOME, outcome));
         Ok(())
     }
 
@@ -407,7 +421,7 @@ mod tests {
             }
             Ok(())
         })?;
-        assert!(check("over hotplug", outcome));
+        assert!(check("over hotplug", SOME, outcome));
         Ok(())
     }
 
@@ -419,7 +433,7 @@ mod tests {
                   rmmod rcu_ptr_client_c || exit 1; done",
             )
         })?;
-        assert!(check("over clients", outcome));
+        assert!(check("over clients", SOME, outcome));
         Ok(())
     }
 }

@@ -301,8 +301,11 @@ mod tests {
             }
             core::barrier();
         }
-        // 40 000 allocations; a CPU that this task moves to costs a few sheaves.
-        assert!(stats_match!("rcu_ptr_round", " obtained=[0-9]\\{1,4\\} "));
+        // 40 000 allocations, 400 in flight; a CPU that this task moves to costs a few sheaves.
+        assert!(stats_match!(
+            "rcu_ptr_round",
+            " obtained=1\\?[0-9]\\{1,3\\} "
+        ));
         Ok(())
     }
 

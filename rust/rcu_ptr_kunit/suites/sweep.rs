@@ -33,7 +33,7 @@ const LONG: bool = !SLOW && cfg!(not(CONFIG_PREEMPT_RT));
 /// Seconds for each case; KUnit gives a test 300.
 fn secs() -> i64 {
     if text::is_short() {
-        20
+        8
     } else {
         240
     }
@@ -56,6 +56,12 @@ const WANTED: usize = 970;
 
 /// The same where no branch is excused for being rare.
 const WANTED_OF_ALL: usize = 850;
+
+/// The same where loads were cut short: in the short form, and on a slow machine.
+const WANTED_IN_TIME: usize = 300;
+
+/// Instructions that have to be hit where there is time for two loads only, or for one.
+const WANTED_OF_FEW: usize = if SLOW { 100 } else { 1000 };
 
 /// Where everything is slow, what NMIs can interrupt with a lock held or a list half linked.
 fn selected(name: &str) -> bool {
@@ -275,7 +281,8 @@ mod tests {
             Load::Trace,
             Load::Refill,
         ];
-        for load in LOADS {
+        let loads = if text::is_short() { 2 } else { LOADS.len() };
+        for &load in &LOADS[..loads] {
             let sampled = sample(load)?;
             if sampled.is_none() {
                 skip(c"there is no list of instructions");
@@ -284,8 +291,8 @@ mod tests {
         }
         let totals = files::with_sweep(None, |sweep| Ok(report(text::sweep_module(), sweep)))?;
         let hit = totals.map_or(0, |t| t.hit);
-        // QEMU takes interrupts between translated blocks only, so they are few.
-        assert!(hit > 0);
+        // QEMU takes interrupts between translated blocks only, so they are few: some 20 in all.
+        assert!(hit >= loads);
         Ok(())
     }
 
@@ -374,12 +381,14 @@ mod tests {
                 Ok((report(text::sweep_module(), sweep), sweep.late))
             })?;
             let (totals, late) = result.ok_or(ENOENT)?;
-            assert!(totals.hit > 100);
-            // A slow machine has no time for all of it, which the log says.
-            let whole = LONG && late == 0;
-            assert!(!whole || totals.hit * 1000 >= totals.reachable() * WANTED);
-            let all = totals.reachable() + totals.excused;
-            assert!(!whole || totals.hit * 1000 >= all * WANTED_OF_ALL);
+            assert!(totals.hit >= WANTED_OF_FEW);
+            if LONG {
+                let whole = late == 0;
+                let wanted = if whole { WANTED } else { WANTED_IN_TIME };
+                assert!(totals.hit * 1000 >= totals.reachable() * wanted);
+                let all = totals.reachable() + totals.excused;
+                assert!(!whole || totals.hit * 1000 >= all * WANTED_OF_ALL);
+            }
         }
         Ok(())
     }
@@ -422,7 +431,12 @@ mod tests {
         }
         let totals = report("vmlinux", &sweep);
         assert!(totals.hit > 50);
-        assert!(!LONG || totals.hit * 1000 >= totals.reachable() * WANTED_OF_ALL);
+        let wanted = if text::is_short() {
+            WANTED_IN_TIME
+        } else {
+            WANTED_OF_ALL
+        };
+        assert!(!LONG || totals.hit * 1000 >= totals.reachable() * wanted);
         Ok(())
     }
 
