@@ -16,7 +16,7 @@ use crate::sys::{
     ipi,
     irq::IrqsOff,
 };
-use kernel::sync::atomic::Acquire;
+use kernel::sync::atomic::{Acquire, Relaxed};
 
 /// Waits for everything queued so far.
 ///
@@ -85,9 +85,23 @@ fn start_all(krcp: &Krcp) {
 pub(super) fn close_current(krcp: &Krcp) {
     // ORDERING: Before the look at who is off the common path; pairs with `This`.
     let word = krcp.current.load(Acquire);
-    if Page::base(word) == 0 || Page::filled(word) == 0 {
-        return;
+    if Page::base(word) != 0 && Page::filled(word) != 0 {
+        close_there(krcp);
     }
+}
+
+/// As [`close_current()`], with an object or not.
+///
+/// # Context
+///
+/// As there.
+pub(super) fn close_any(krcp: &Krcp) {
+    if Page::base(krcp.current.load(Relaxed)) != 0 {
+        close_there(krcp);
+    }
+}
+
+fn close_there(krcp: &Krcp) {
     if !ipi::call_on(krcp.cpu, krcp, |krcp, irqs| {
         insert::close(&This::new(irqs, krcp), false);
     }) {

@@ -343,8 +343,14 @@ impl Engine for Lockless {
     }
 
     fn trim() {
+        let limit = params::min_cached_objs();
         for krcp in Self::get().krc.iter() {
-            batch::trim_spares(&krcp, params::min_cached_objs());
+            batch::trim_spares(&krcp, limit);
+            if limit == 0 {
+                // Not even one that waits for objects.
+                barrier::close_any(&krcp);
+                batch::start(&krcp, &IrqsOff::save());
+            }
         }
     }
 
