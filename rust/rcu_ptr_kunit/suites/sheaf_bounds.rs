@@ -92,13 +92,25 @@ fn circulate(
             unsafe { cache.free_rcu(object) };
         }
     }
-    // Callbacks, and a tick.
-    thread::wait_for(10_000, || {
+    // Callbacks, a tick, and the worker that brings the barn back to its limit.
+    let most_sheaves = most_sheaves();
+    thread::wait_for(20_000, || {
         let stats = cache.stats();
-        stats.now_waiting == 0 && stats.now_closed == 0 && stats.now_spent <= MAX_SPENT
+        stats.now_waiting == 0 && stats.now_closed == 0 && stats.now_sheaves <= most_sheaves
     });
     Ok((most, cache.stats()))
 }
+
+/// Sheaves of [`small()`] when nothing is on its way: two kinds in the barn, and what CPUs have.
+fn most_sheaves() -> u64 {
+    2 * 8 + cpu::online().count() as u64 * (MAX_SPENT + 4)
+}
+
+/// Objects that a test hands to a thread.
+struct Three(NonNull<u8>, NonNull<u8>, NonNull<u8>);
+
+// SAFETY: Only the addresses are used.
+unsafe impl Sync for Three {}
 
 fn two_cpus() -> Option<(i32, i32)> {
     let here = cpu::online().next()?;
@@ -159,8 +171,7 @@ mod tests {
         ));
         assert!(stats.emptied > 10 * MAX_SPENT);
         assert!(most <= MAX_SPENT * nr_cpus && stats.now_spent <= MAX_SPENT * nr_cpus);
-        // Two kinds in the barn, and what CPUs have.
-        assert!(stats.now_sheaves <= 2 * 8 + nr_cpus * (MAX_SPENT + 4));
+        assert!(stats.now_sheaves <= most_sheaves());
         Ok(())
     }
 
@@ -177,7 +188,7 @@ mod tests {
         let (_, stats) = circulate(&cache, cpus, &alloc)?;
         let nr_cpus = cpu::online().count() as u64;
         assert!(stats.emptied > 10 * MAX_SPENT && stats.now_spent <= MAX_SPENT * nr_cpus);
-        assert!(stats.now_sheaves <= 2 * 8 + nr_cpus * (MAX_SPENT + 4));
+        assert!(stats.now_sheaves <= most_sheaves());
         Ok(())
     }
 
@@ -209,7 +220,8 @@ mod tests {
         assert!(stats.now_waiting == 0 && stats.now_closed == 0);
         // Without kmalloc_nolock() the engine has them.
         assert!(closed > n / 4 / 2 || cfg!(CONFIG_DEBUG_KMEMLEAK));
-        assert!(stats.callback_max > 0 && stats.callback_max <= CALLBACK_SHEAVES);
+        assert!(stats.callback_max > 0 || cfg!(CONFIG_DEBUG_KMEMLEAK));
+        assert!(stats.callback_max <= CALLBACK_SHEAVES);
         Ok(())
     }
 
@@ -285,23 +297,33 @@ mod tests {
     fn freed_twice_after_a_grace_period() -> Result {
         static WARNED: AtomicBool = AtomicBool::new(false);
         let cache = SheafCache::new(c"rcu_ptr_twice", SIZE, Args::default())?;
-        let object = cache.alloc(false).ok_or(ENOMEM)?;
-        let other = cache.alloc(false).ok_or(ENOMEM)?;
+        let [object, other, first] = [(); 3].map(|()| cache.alloc(false));
+        let (Some(object), Some(other), Some(first)) = (object, other, first) else {
+            return Err(ENOMEM);
+        };
+        let three = Three(object, other, first);
+        let body = |_: i32| {
+            let Three(object, other, first) = &three;
+            // SAFETY: What is wrong here is the test. Where kmalloc_nolock() is not used the first call,
+            // from a task, is the one that gets a sheaf.
+            unsafe {
+                cache.free_rcu(*first);
+                cpu::irqs_off(|| {
+                    cache.free_rcu(*object);
+                    cache.free_rcu(*other);
+                    cache.free_rcu(*object);
+                });
+            }
+        };
         expect_warning(
             &WARNED,
             "rcu_ptr: .* of cache rcu_ptr_twice was freed twice",
             || {
-                cpu::irqs_off(|| {
-                    // SAFETY: What is wrong here is the test.
-                    unsafe {
-                        cache.free_rcu(object);
-                        cache.free_rcu(other);
-                        cache.free_rcu(object);
-                    }
-                });
+                let ret = thread::on_cpus(cpu::online().take(1), &body, || ());
                 core::barrier();
+                ret
             },
-        );
+        )?;
         let twice = given_out_twice(&cache, object)?;
         let stats = cache.stats();
         assert!(!twice && stats.freed_twice == 1);
