@@ -8,6 +8,7 @@ use crate::{
     pool::{Pool, CAN_LOOK},
     route::Route,
     sys::{cache, core, cpu, mem, probes, skip::skip, thread, user},
+    SLOW,
 };
 use kernel::{
     prelude::*,
@@ -357,6 +358,10 @@ mod tests {
 
     #[test]
     fn crowds_do_not_wait() -> Result {
+        if SLOW {
+            skip(c"it takes longer to free a crowd than it may wait");
+            return Ok(());
+        }
         for route in Route::ATOMIC {
             let in_time = crowd_with_irqs_off_hurries(route)?;
             assert!(in_time);
