@@ -77,12 +77,15 @@ def _case(name, log, directive="", reason=""):
     return ktap.Result(name, ktap.OK)
 
 
-def _boot_case(marks, ended, code, stderr):
+def _boot_case(marks, texts, ended, code, stderr):
     if marks.init:
         return _case("boot", [])
     how = "gave up waiting" if ended == TIMED_OUT else f"QEMU exited with code {code}"
     log = [f"the guest's init never started ({how})"]
     log += [f"qemu: {line}" for line in stderr.splitlines()[:10]]
+    said = [text for text in texts if text.strip()]
+    log.append(f"the last line on its console: {said[-1]}" if said else
+               "nothing was on its console: the kernel lacks the driver, or has too little memory")
     return _case("boot", log, "ERROR", "no boot")
 
 
@@ -269,7 +272,7 @@ def judge(name, data, plan, expected, detector, ended, code=None, stderr="", nmi
             unlisted += _check_skips(suite, suite.name, expected)
     _unique(suites)
     guest = ktap.Result(GUEST, ktap.OK)
-    boot = _boot_case(marks, ended, code, stderr)
+    boot = _boot_case(marks, texts, ended, code, stderr)
     guest.children = [boot]
     if boot.passed():
         guest.children += _step_cases(plan, marks, ended)

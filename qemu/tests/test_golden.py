@@ -58,6 +58,14 @@ class Golden(unittest.TestCase):
         for want in GOLDEN.glob("*.want"):
             self.assertTrue(want.with_suffix(".log").exists(), want)
 
+    def test_why_nothing_booted(self):
+        verdict = judge((GOLDEN / "boot_error.log").read_bytes())
+        log = "\n".join(report.scenario(verdict, 1))
+        self.assertIn("the last line on its console: Kernel panic - not syncing: VFS", log)
+        log = "\n".join(report.scenario(judge(b"", "timed out", None), 1))
+        self.assertIn("nothing was on its console", log)
+        self.assertIn("gave up waiting", log)
+
     def test_reason_is_shown(self):
         verdict = judge((GOLDEN / "failing_test.log").read_bytes())
         text = "\n".join(report.scenario(verdict, 1))
