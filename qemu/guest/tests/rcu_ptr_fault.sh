@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 # Allocations that fail, by the kernel's fault injection, in the workers that refill the block caches:
-# nothing may be lost; and in the init of a client, which may leave nothing behind. (rcu_ptr_mightsleep
-# has those that fail in calls. That the core is loaded with failing allocations says nothing of it: the
-# kernel itself warns then.)
+# nothing may be lost. (rcu_ptr_mightsleep has those that fail in calls. Loading a module with failing
+# allocations says nothing of it: the kernel itself warns then.)
 
 # shellcheck source=/dev/null
 . /lib.sh
 
 PAGES=/sys/kernel/debug/fail_page_alloc
-SLAB=/sys/kernel/debug/failslab
 
 cleanup() {
 	[ ! -d "$PAGES" ] || echo 0 >"$PAGES/probability"
@@ -61,29 +59,4 @@ test_refills_fail() {
 	want leaked "$(stat_sum leaked)" 0
 }
 
-# An allocation far into the init of the Rust client fails: what it had put in place is freed.
-test_failed_init() {
-	[ -d "$SLAB" ] || skip "the kernel has no $SLAB"
-	echo 0 >"$SLAB/verbose"
-	load rcu_ptr
-	mark init
-	# The one that fails may be one that the client can do without.
-	nth=20000
-	while (echo $nth >/proc/self/fail-nth && exec insmod /modules/rcu_ptr_client_rs.ko objects=100000) 2>/tmp/insmod; do
-		unload rcu_ptr_client_rs
-		nth=$((nth + 1))
-		[ $nth -lt 20020 ] || fail "no allocation of the client fails"
-		mark init
-	done
-	grep -q "Cannot allocate memory" /tmp/insmod || fail "refused for another reason: $(cat /tmp/insmod)"
-	retired=$(since_mark | sed -n 's/.*rcu_ptr_client_rs: \([0-9]*\) entries retired/\1/p')
-	[ "${retired:-0}" -gt 0 ] || fail "the client left an entry behind"
-	echo 1 >"$PARAMS/drain_interval_msec"
-	wait_for 20 freed_are "$retired" || fail "$(stat_sum freed) objects freed, of $retired"
-}
-
-freed_are() {
-	[ "$(stat_sum freed)" = "$1" ]
-}
-
-suite rcu_ptr_fault refills_fail failed_init
+suite rcu_ptr_fault refills_fail

@@ -126,16 +126,22 @@ fn plan(krcp: &Krcp, idle: bool) {
 ///
 /// Process context, interrupts on.
 pub(super) fn heed_interval(krcp: &Krcp) {
-    if !sleeps_past(krcp, interval()) {
+    if !closes_past(krcp, interval()) {
         return;
     }
     // The timer is that CPU's to set. Where it is on its way down, its hotplug callback does all.
     ipi::call_on(krcp.cpu, krcp, |krcp, irqs| {
+        plan(krcp, false);
+        // One that looks for closed blocks earlier than that goes on, and closes the current one in time.
         if sleeps_past(krcp, interval()) {
-            plan(krcp, false);
             arm(krcp, interval(), irqs);
         }
     });
+}
+
+/// Whether the monitor is armed, and does not close the current block within the next `jiffies`.
+fn closes_past(krcp: &Krcp, jiffies: usize) -> bool {
+    krcp.expires.load(Relaxed) != 0 && remaining(krcp.drain_at.load(Relaxed) & !ARMED) > jiffies
 }
 
 /// Whether the monitor is armed, and not for the next `jiffies`.
