@@ -208,6 +208,16 @@ void rcu_ptr_kunit_not_hung(void)
 	reset_hung_task_detector();
 }
 
+void *rcu_ptr_kunit_current(void)
+{
+	return current;
+}
+
+bool rcu_ptr_kunit_move(void *task, int cpu)
+{
+	return !set_cpus_allowed_ptr(task, cpumask_of(cpu));
+}
+
 void rcu_ptr_kunit_cond_resched(void)
 {
 	cond_resched();

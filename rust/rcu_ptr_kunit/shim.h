@@ -43,6 +43,8 @@ void rcu_ptr_kunit_wake(void);
 unsigned long rcu_ptr_kunit_raw_lock(void);
 void rcu_ptr_kunit_raw_unlock(unsigned long flags);
 void rcu_ptr_kunit_cond_resched(void);
+void *rcu_ptr_kunit_current(void);
+bool rcu_ptr_kunit_move(void *task, int cpu);
 void rcu_ptr_kunit_not_hung(void);
 
 /* Fault injection. */

@@ -8,6 +8,7 @@ mod contexts;
 mod hotplug;
 mod kinds;
 mod list;
+mod load;
 mod mightsleep;
 mod misuse;
 mod nmi;

@@ -91,6 +91,48 @@ pub(crate) fn should_stop() -> bool {
     unsafe { bindings::kthread_should_stop() }
 }
 
+/// A thread of [`on_cpus()`] that others may move to another CPU, whatever it is at.
+///
+/// # Invariants
+///
+/// The pointer is null or a thread that is inside of [`Movable::during()`].
+pub(crate) struct Movable(Atomic<*mut c_void>);
+
+impl Movable {
+    /// No thread.
+    pub(crate) const fn new() -> Self {
+        // INVARIANT: Null.
+        Self(Atomic::new(ptr::null_mut()))
+    }
+
+    /// Calls `f` while this thread may be moved.
+    pub(crate) fn during(&self, f: impl FnOnce()) {
+        // SAFETY: No requirements.
+        let task = unsafe { sys::rcu_ptr_kunit_current() };
+        // INVARIANT: This thread is inside.
+        self.0.store(task, Relaxed);
+        f();
+        self.0.store(ptr::null_mut(), Relaxed);
+    }
+
+    /// Moves the thread to `cpu`, if there is one. Returns whether it did.
+    ///
+    /// # Context
+    ///
+    /// May sleep; in the `meanwhile` of [`on_cpus()`].
+    pub(crate) fn move_to(&self, cpu: i32) -> bool {
+        let task = self.0.load(Relaxed);
+        // SAFETY: Threads live until `meanwhile` has returned, though it may have left by now.
+        !task.is_null() && unsafe { sys::rcu_ptr_kunit_move(task, cpu) }
+    }
+}
+
+/// Keeps this task, which is the test's own, on the CPU where it is.
+pub(crate) fn stay_here() {
+    // SAFETY: No requirements; the CPU is online.
+    unsafe { sys::rcu_ptr_kunit_move(sys::rcu_ptr_kunit_current(), super::cpu::this()) };
+}
+
 /// Sleeps for at least `msecs` milliseconds.
 pub(crate) fn sleep(msecs: u32) {
     // SAFETY: Tests and their threads may sleep.

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What people measure and run into under load: how long it takes from the call to the free, and tasks
+//! that are moved from CPU to CPU in the middle of it.
+
+use crate::{
+    params,
+    pool::{Look, Object, Pool, CAN_LOOK},
+    route::Route,
+    scaled,
+    sys::{
+        cache::{Args, SheafCache},
+        core, cpu,
+        skip::skip,
+        thread::{self, Movable},
+    },
+};
+use kernel::{
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+};
+
+const MSEC: i64 = 1_000_000;
+
+/// `params::second_drain()`.
+const INTERVAL: i64 = 960 * MSEC;
+
+/// Objects whose way is timed, one each [`EVERY`]: over three intervals.
+const TIMED: usize = 60;
+const EVERY: i64 = 50 * MSEC;
+
+/// An object on its way.
+#[derive(Clone, Copy)]
+struct Timed {
+    object: Object,
+    called: i64,
+    /// 0: not freed yet.
+    delay: i64,
+}
+
+/// The delays of objects freed by `route` on one CPU, in order, in nanoseconds; and the longest that a
+/// grace period or a look at the objects took there meanwhile.
+fn delays(route: Route) -> Result<(KVec<i64>, i64)> {
+    // A CPU that its host leaves alone for long shows in the looks.
+    thread::stay_here();
+    let defaults = params::second_drain()?;
+    let pool = Pool::new(TIMED)?;
+    let mut all = KVec::<Timed>::with_capacity(TIMED, GFP_KERNEL)?;
+    let mut slowest = 0;
+    let start = thread::now();
+    let mut last = start;
+    // Ten intervals after the last call are for ever.
+    while all
+        .last()
+        .is_none_or(|timed| last - timed.called < 10 * INTERVAL)
+    {
+        if last - start >= EVERY * all.len() as i64 {
+            if let Some(object) = pool.take() {
+                let called = thread::now();
+                // SAFETY: Handed out once, with a field there.
+                unsafe { route.free(object.start, object.at) };
+                let delay = 0;
+                let timed = Timed {
+                    object,
+                    called,
+                    delay,
+                };
+                all.push(timed, GFP_KERNEL)?;
+            }
+            let before = thread::now();
+            thread::synchronize();
+            slowest = slowest.max(thread::now() - before);
+        } else {
+            thread::sleep(2);
+        }
+        let now = thread::now();
+        for timed in all.iter_mut().filter(|timed| timed.delay == 0) {
+            if timed.object.look() == Look::Freed {
+                timed.delay = now - timed.called;
+            }
+        }
+        slowest = slowest.max(now - last);
+        last = now;
+        if all.len() == TIMED && all.iter().all(|timed| timed.delay != 0) {
+            break;
+        }
+    }
+    drop(defaults);
+    core::barrier();
+    let mut delays = KVec::with_capacity(TIMED, GFP_KERNEL)?;
+    for timed in all.iter() {
+        let delay = if timed.delay == 0 {
+            i64::MAX
+        } else {
+            timed.delay
+        };
+        delays.push(delay, GFP_KERNEL)?;
+    }
+    delays.sort_unstable();
+    Ok((delays, slowest))
+}
+
+/// The delay of an object that comes right before the drain interval becomes shorter, in nanoseconds;
+/// and the longest that a look at it took.
+///
+/// A block's worth came before, with interrupts off. It is collected, and then the monitor looks after
+/// more of it after twice as long each time: 1.4 s later it is asleep, for less than the new interval.
+fn delay_of_shorter_interval(route: Route) -> Result<(i64, i64)> {
+    thread::stay_here();
+    let before = params::no_drain()?;
+    let pool = Pool::new(600)?;
+    cpu::irqs_off(|| {
+        for object in (0..pool.len() - 1).map_while(|_| pool.take()) {
+            // SAFETY: Handed out once, with a field there.
+            unsafe { route.free(object.start, object.at) };
+        }
+    });
+    thread::sleep(1400);
+    let object = pool.take().ok_or(ENOMEM)?;
+    // SAFETY: As above.
+    unsafe { route.free(object.start, object.at) };
+    let defaults = params::second_drain()?;
+    let called = thread::now();
+    let (mut last, mut slowest) = (called, 0);
+    while object.look() != Look::Freed && last - called < 10 * INTERVAL {
+        thread::sleep(2);
+        let now = thread::now();
+        slowest = slowest.max(now - last);
+        last = now;
+    }
+    drop((before, defaults));
+    core::barrier();
+    Ok((last - called, slowest))
+}
+
+/// Tasks that free objects of `pool`, and replace those of `cache`, while they are moved about. Returns
+/// how often they were.
+fn moved_about(pool: &Pool, cache: &SheafCache) -> Result<usize> {
+    let twice = Iterator::chain(cpu::online(), cpu::online());
+    let tasks = [const { Movable::new() }; 16];
+    let next = Atomic::<usize>::new(0);
+    let busy = Atomic::<usize>::new(0);
+    let mut moves = 0;
+    let body = |_cpu: i32| {
+        let Some(task) = tasks.get(next.fetch_add(1, Relaxed)) else {
+            return;
+        };
+        busy.fetch_add(1, Relaxed);
+        task.during(|| {
+            let mut i = 0;
+            while let Some(object) = pool.take() {
+                let route = Route::ATOMIC[i % 2];
+                // SAFETY: Handed out once, with a field there.
+                unsafe { route.free(object.start, object.at) };
+                if let Some(object) = cache.alloc_nolock().or_else(|| cache.alloc(false)) {
+                    // SAFETY: Just allocated.
+                    unsafe { cache.free_rcu(object) };
+                }
+                i += 1;
+                if i % 256 == 0 {
+                    thread::cond_resched();
+                }
+            }
+        });
+        busy.fetch_sub(1, Relaxed);
+    };
+    thread::on_cpus(twice.take(tasks.len()), &body, || {
+        let mut to = cpu::online().cycle();
+        while pool.taken() < pool.len() || busy.load(Relaxed) > 0 {
+            for task in &tasks {
+                moves += usize::from(to.next().is_some_and(|cpu| task.move_to(cpu)));
+                // Another task each time round.
+                to.next();
+            }
+            to.next();
+            thread::cond_resched();
+        }
+    })?;
+    core::barrier();
+    Ok(moves)
+}
+
+#[kunit_tests(rcu_ptr_load)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn from_call_to_free() -> Result {
+        if !CAN_LOOK {
+            skip(c"nobody can tell what is freed");
+            return Ok(());
+        }
+        for route in Route::ATOMIC {
+            let (delays, slowest) = delays(route)?;
+            let at = |percent: usize| delays[(delays.len() - 1) * percent / 100] / MSEC;
+            pr_info!(
+                "{:?}: freed after {} ms (median), {} (p90), {} (p99), {} at most; interval {}, \
+                 grace periods and looks {} at most\n",
+                route,
+                at(50),
+                at(90),
+                at(99),
+                at(100),
+                INTERVAL / MSEC,
+                slowest / MSEC
+            );
+            // An interval, a grace period and the worker: not a second interval.
+            assert!(at(100) * MSEC <= INTERVAL + INTERVAL / 2 + slowest);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn from_call_to_free_in_a_shorter_interval() -> Result {
+        if !CAN_LOOK {
+            skip(c"nobody can tell what is freed");
+            return Ok(());
+        }
+        for route in Route::ATOMIC {
+            let (delay, slowest) = delay_of_shorter_interval(route)?;
+            pr_info!(
+                "{:?}: freed {} ms after the interval became {}; looks {} at most\n",
+                route,
+                delay / MSEC,
+                INTERVAL / MSEC,
+                slowest / MSEC
+            );
+            assert!(delay <= INTERVAL + INTERVAL / 2 + slowest);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn tasks_that_move() -> Result {
+        if cpu::online().count() < 2 {
+            skip(c"there is one CPU");
+            return Ok(());
+        }
+        let pool = Pool::new(scaled(50_000))?;
+        let cache = SheafCache::new(c"rcu_ptr_kunit_moved", 64, Args::default())?;
+        let moves = moved_about(&pool, &cache)?;
+        pr_info!("{} objects freed, {} moves\n", pool.taken(), moves);
+        assert!(moves > 100);
+        assert!(pool.all_freed());
+        // The cache complains if an object is missing.
+        Ok(())
+    }
+}
