@@ -78,18 +78,26 @@ def _sheaf_scale(quick, smp):
         f"bench test=sheafscale kfree_nthreads=2 kfree_loops={loops}", rounds=1 if quick else 3), 600)
 
 
+def _saturated(quick):
+    """No CPU is idle, and all that both of them execute is counted, workers and waiting included."""
+    loops = 20 if quick else 200
+    return Boot("saturated", "PERF", True, 2, 3072, _lines(
+        f"bench test=scale kfree_nthreads=2 kfree_loops={loops} {BOTH}"), 600)
+
+
 def _large():
-    return Boot("large", "BASE", False, 2, 3072, _lines(
-        f"bench test=scale kfree_nthreads=2 kfree_loops=625 {BOTH}",
-        f"bench test=series object=cache-64 objects=10000000 {BOTH}"), 600)
+    return [Boot("large", "BASE", False, 2, 3072, _lines(
+                f"bench test=scale kfree_nthreads=2 kfree_loops=625 {BOTH}", rounds=3), 600),
+            Boot("volume", "BASE", False, 2, 3072, _lines(
+                f"bench test=series object=cache-64 objects=10000000 {BOTH}"), 600)]
 
 
 def boots(quick, smp=None):
     """All of them. smp: CPUs of the wall-time runs, and the most of the growth."""
     every = [_costs(quick), _path(quick)]
     every += [_more_cpus(quick, n) for n in (() if quick else (4, 8, 16)) if not smp or n <= smp]
-    every.append(_scale(quick, smp or 2))
+    every += [_saturated(quick), _scale(quick, smp or 2)]
     every += [_sheaf(quick), _sheaf_scale(quick, smp or 2)]
     if not quick:
-        every.append(_large())
+        every += _large()
     return every

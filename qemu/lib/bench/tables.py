@@ -161,7 +161,7 @@ def _stretch(rows, cols):
 
 def _memory(rows, cols):
     wanted = []
-    for boot, title in (("costs", ""), ("large", "10^7: ")):
+    for boot, title in (("costs", ""), ("volume", "10^7: ")):
         wanted += [(f"{title}peak KiB", "series", "peak_kib", {"boot": boot}),
                    (f"{title}of all memory", "series", "peak_all_kib", {"boot": boot}),
                    (f"{title}left KiB", "series", "left_kib", {"boot": boot}),
@@ -214,7 +214,7 @@ def ratios(rows, boot, key):
 
 def _scale(rows, cols):
     out = []
-    for boot in ("scale", "large"):
+    for boot, unit in (("scale", "ms"), ("large", "ms"), ("saturated", "10^6 instructions")):
         times, each = medians(rows, boot, "ns")
         if not times:
             continue
@@ -229,8 +229,8 @@ def _scale(rows, cols):
                               f"{100 * spread:.0f} %", f"{periods[column]:.0f}",
                               len(each[column])])
         title = (f"{some['nthreads']} threads x {some['loops']} loops x {some['alloc_num']}")
-        out += table([title, "ms", "ratio", "spread", "batches", "rounds"], lines)
-    return ["## rcuscale's kfree_rcu_test, wall time", "", *out] if out else []
+        out += table([title, unit, "ratio", "spread", "batches", "rounds"], lines)
+    return ["## rcuscale's kfree_rcu_test: wall time, and instructions of both CPUs", "", *out] if out else []
 
 
 def _sheaves(rows, _):
