@@ -22,10 +22,12 @@ import filecmp
 import fnmatch
 import os
 import pathlib
+import queue
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import types
 
@@ -333,6 +335,10 @@ class Session:
 
     def scenario(self, guest, jobs):
         """All mutants of a scenario: a batch boots while the next one is built."""
+        if self.late(2 * MUTANT_SECONDS):
+            for job in jobs:
+                self.left_out(job.name)
+            return
         if not self.build_control(guest):
             for job in jobs:
                 self.say(job.name, "ERROR not tried", ["the unchanged modules can't be built"])
@@ -413,9 +419,27 @@ class Session:
 
 
 def _specs(args):
-    """The scenarios, as they get ready."""
+    """The scenarios, as they get ready; until there is no time any more."""
+    lines = queue.Queue()
+
+    def read():
+        for line in sys.stdin:
+            lines.put(line.strip())
+        lines.put(None)
+
     for spec in args.scenario:
-        yield from (line.strip() for line in sys.stdin) if spec == "-" else [spec]
+        if spec != "-":
+            yield spec
+            continue
+        threading.Thread(target=read, daemon=True).start()
+        while not args.until or time.time() < args.until:
+            try:
+                line = lines.get(timeout=1)
+            except queue.Empty:
+                continue
+            if line is None:
+                return
+            yield line
 
 
 def _run(args, found):
@@ -434,8 +458,10 @@ def _run(args, found):
             todo = [job for job in todo if job.scenario != guest.name]
             if jobs:
                 session.scenario(guest, jobs)
-        if args.scenario and args.scenario[-1] == "-":
-            for job in todo:
+        for job in todo:
+            if session.late(MUTANT_SECONDS):
+                session.left_out(job.name)
+            elif "-" in args.scenario:
                 session.say(job.name, "ERROR not tried", [f"there is no kernel of {job.scenario}"])
     print(report.closing((session.passed, session.failed, session.skipped)), flush=True)
     if session.failed:

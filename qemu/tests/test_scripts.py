@@ -121,5 +121,30 @@ class Toolchain(Scripts):
         self.refused("finds no libclang", script="env.sh", args=("build",), BINDGEN=bindgen)
 
 
+class Sums(unittest.TestCase):
+    """The last line of .ci/run and test-all.sh."""
+
+    def closing(self, *commands):
+        """What the commands come to: the last line, and the exit code."""
+        script = "set -euo pipefail; source scripts/lib/sums.sh\n"
+        script += "".join(f"sum_of one bash -c '{command}'\n" for command in commands) + "closing\n"
+        done = subprocess.run(["bash", "-c", script], cwd=ROOT, text=True, check=False,
+                              capture_output=True, timeout=60)
+        return done.stdout.splitlines()[-1], done.returncode
+
+    def test_sums(self):
+        good = "echo 2 passed, 0 failed, 1 skipped"
+        for commands, last, code in (
+                ([good, good], "4 passed, 0 failed, 2 skipped", 0),
+                ([good, "echo 0 passed, 0 failed, 3 skipped; exit 4"], "2 passed, 0 failed, 4 skipped", 0),
+                ([good, "echo 1 passed, 2 failed, 0 skipped; exit 1"], "3 passed, 2 failed, 1 skipped", 1),
+                ([good, "exit 1"], "2 passed, 1 failed, 1 skipped", 1),
+                ([good, "true"], "2 passed, 1 failed, 1 skipped", 1),
+                ([good, good + "; exit 3"], "4 passed, 1 failed, 2 skipped", 1),
+                (["echo 0 passed, 0 failed, 3 skipped; exit 4"], "0 passed, 0 failed, 3 skipped", 1)):
+            with self.subTest(commands):
+                self.assertEqual(self.closing(*commands), (last, code))
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -78,6 +78,20 @@ modules_directory()
 	fi
 }
 
+# kill_tree PID: with all that it has started
+kill_tree()
+{
+	local stat line fields
+
+	for stat in /proc/[0-9]*/stat; do
+		line=$(cat "$stat" 2>/dev/null) || continue
+		# Behind the name in parentheses: the state, the parent.
+		read -ra fields <<<"${line##*) }"
+		[ "${fields[1]}" != "$1" ] || kill_tree "$(basename "$(dirname "$stat")")"
+	done
+	kill "$1" 2>/dev/null || true
+}
+
 # feed_of FUNCTION COMMAND...: the command reads what the function prints; when it ends,
 # what the function is at is not waited for
 feed_of()
@@ -87,6 +101,6 @@ feed_of()
 	exec {feed}< <("$1")
 	pid=$!
 	"${@:2}" <&"$feed" || rc=$?
-	kill "$pid" 2>/dev/null || true
+	kill_tree "$pid"
 	return "$rc"
 }
