@@ -435,6 +435,12 @@ void rcu_ptr_shim_warn_double(void *ptr, void *field, unsigned long caller)
 		  ptr, field, (void *)caller);
 }
 
+void rcu_ptr_shim_warn_endless(unsigned long objects)
+{
+	WARN_ONCE(1, "rcu_ptr: a list of %lu objects is broken, leaked; one was queued again while it was linked\n",
+		  objects);
+}
+
 void rcu_ptr_shim_warn_early(void *ptr)
 {
 	WARN_ONCE(1, "rcu_ptr: grace period of batch %px is not over, leaked\n",

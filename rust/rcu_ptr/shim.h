@@ -95,6 +95,7 @@ void rcu_ptr_shim_warn_user(void *ptr, void *field, unsigned long caller);
 void rcu_ptr_shim_warn_align(void *ptr, void *field, unsigned long caller);
 void rcu_ptr_shim_warn_offset(void *ptr, void *field, unsigned long caller);
 void rcu_ptr_shim_warn_double(void *ptr, void *field, unsigned long caller);
+void rcu_ptr_shim_warn_endless(unsigned long objects);
 void rcu_ptr_shim_warn_early(void *ptr);
 void rcu_ptr_shim_warn_held(const char *name, long objects,
 			    unsigned long caller);

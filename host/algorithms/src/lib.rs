@@ -24,7 +24,11 @@ mod sync;
 
 // Under loom only what is made for it: its types work inside of a model only.
 #[cfg(all(test, not(loom)))]
+mod arm_tests;
+#[cfg(all(test, not(loom)))]
 mod link_tests;
+#[cfg(all(test, not(loom)))]
+mod list_tests;
 #[cfg(test)]
 mod lockless_model;
 #[cfg(all(test, loom))]
@@ -43,5 +47,7 @@ mod sheaf_nested_tests;
 mod sheaf_state_tests;
 #[cfg(all(test, not(loom)))]
 mod state_tests;
+#[cfg(all(test, not(loom)))]
+mod takeover_tests;
 #[cfg(all(test, not(loom)))]
 mod word_tests;

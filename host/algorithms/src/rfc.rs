@@ -2,9 +2,13 @@
 
 //! Engine `rfc` without its kernel parts.
 
+#[path = "../../../rust/rcu_ptr/rfc/arm.rs"]
+pub(crate) mod arm;
 #[path = "../../../rust/rcu_ptr/rfc/bnode.rs"]
 pub(crate) mod bnode;
 #[path = "../../../rust/rcu_ptr/rfc/list.rs"]
 pub(crate) mod list;
 #[path = "../../../rust/rcu_ptr/rfc/state.rs"]
 pub(crate) mod state;
+#[path = "../../../rust/rcu_ptr/rfc/takeover.rs"]
+pub(crate) mod takeover;

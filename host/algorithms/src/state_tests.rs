@@ -8,7 +8,10 @@ use crate::{
     platform::Platform,
     rfc::{
         bnode::{Bnode, BnodeQueue},
-        state::{Channel, Fill, Objects, State, CHANNELS, MAX_READY_BNODES, N_BATCHES},
+        state::{
+            Channel, Fill, Objects, Push, State, BARRIER_BATCH, CHANNELS, MAX_READY_BNODES,
+            N_BATCHES,
+        },
     },
 };
 use proptest::prelude::*;
@@ -59,12 +62,23 @@ fn free_page(bnode: Bnode<Model>) {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Queue { vmalloc: bool, slot: usize },
-    QueueWithBlock { vmalloc: bool },
+    Queue {
+        vmalloc: bool,
+        slot: usize,
+    },
+    QueueWithBlock {
+        vmalloc: bool,
+    },
+    /// What was queued last is queued again, the same way.
+    Again,
     GracePeriod,
     Monitor,
     Work(usize),
-    Refill { limit: usize },
+    Barrier,
+    Limit(usize),
+    Refill {
+        limit: usize,
+    },
     Shrink,
     Online(bool),
 }
@@ -73,9 +87,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         8 => (any::<bool>(), 0usize..512).prop_map(|(vmalloc, slot)| Step::Queue { vmalloc, slot }),
         1 => any::<bool>().prop_map(|vmalloc| Step::QueueWithBlock { vmalloc }),
+        1 => Just(Step::Again),
         3 => Just(Step::GracePeriod),
         3 => Just(Step::Monitor),
         4 => (0..N_BATCHES).prop_map(Step::Work),
+        1 => Just(Step::Barrier),
+        1 => (0usize..4).prop_map(Step::Limit),
         2 => (0usize..4).prop_map(|limit| Step::Refill { limit }),
         1 => Just(Step::Shrink),
         1 => any::<bool>().prop_map(Step::Online),
@@ -87,6 +104,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 struct World {
     state: State<Model>,
     live: HashMap<usize, u64>,
+    /// What was queued last: how, and the field.
+    last: Option<(Channel, NonNull<u8>, NonNull<u8>, Push)>,
+    /// The grace periods that the work items wait for.
     waiting: [Option<u64>; N_BATCHES],
     limit: usize,
     queued: usize,
@@ -100,6 +120,7 @@ impl World {
         Self {
             state: State::new(),
             live: HashMap::new(),
+            last: None,
             waiting: [None; N_BATCHES],
             limit: 3,
             queued: 0,
@@ -153,6 +174,7 @@ impl World {
                 self.put(bnode);
             }
         }
+        assert!(objects.list.is_sound(|| ()));
         while let Some(object) = objects.list.pop() {
             assert!(Model::is_over(&objects.list_snap.unwrap()));
             self.free_object(object.as_ptr());
@@ -168,12 +190,42 @@ impl World {
         assert_eq!(self.state.nr_cached(), 0);
     }
 
+    /// `queue_rcu_work()`: refused while it waits.
+    fn queue_work(&mut self, i: usize) {
+        self.waiting[i].get_or_insert_with(Model::snapshot);
+    }
+
     fn work(&mut self, i: usize) {
         if self.waiting[i].is_some_and(|snap| Model::is_over(&snap)) {
             self.waiting[i] = None;
-            let objects = self.state.take_batch(i);
+            match self.state.take_batch(i) {
+                Some(objects) => self.free(objects),
+                None => self.queue_work(i),
+            }
+        }
+    }
+
+    /// What was queued before is freed after one grace period, whatever the works do.
+    fn barrier(&mut self) {
+        let queued: Vec<usize> = self.live.keys().copied().collect();
+        self.state.fill_barrier_batch();
+        assert_eq!(self.state.queued.len(), 0);
+        if self.state.is_waiting() {
+            COMPLETED.set(COMPLETED.get() + 2);
+        }
+        for i in 0..=BARRIER_BATCH {
+            let objects = self.state.take_batch(i).expect("a grace period has passed");
             self.free(objects);
         }
+        assert!(queued.iter().all(|object| !self.live.contains_key(object)));
+    }
+
+    fn trim(&mut self) {
+        while let Some(bnode) = self.state.take_excess(self.limit) {
+            self.pages -= 1;
+            free_page(bnode);
+        }
+        assert!(self.state.nr_cached() <= self.limit);
     }
 
     fn monitor(&mut self) {
@@ -190,9 +242,8 @@ impl World {
         }
         match self.state.fill_batch() {
             Fill::Batch(i) => {
-                assert!(self.waiting[i].is_none(), "a batch in flight was filled");
                 assert_eq!(self.state.queued.len(), 0);
-                self.waiting[i] = Some(Model::snapshot());
+                self.queue_work(i);
             }
             Fill::Busy => assert!(self.waiting.iter().all(Option::is_some)),
             Fill::Nothing => assert_eq!(self.state.queued.len(), 0),
@@ -207,29 +258,54 @@ impl World {
                 Channel::Slab
             }
         };
+        if !matches!(step, Step::Again | Step::Limit(_) | Step::Refill { .. }) {
+            self.last = None;
+        }
         match *step {
             Step::Queue { vmalloc, slot } => {
                 let object = self.new_object();
-                if !self.state.push_bulk(channel(vmalloc), object) {
-                    // SAFETY: The field lies in the object.
-                    unsafe { self.state.push_list(object, object.add(slot * 8)) };
-                }
+                // SAFETY: The field lies in the object.
+                let field = unsafe { object.add(slot * 8) };
+                let channel = channel(vmalloc);
+                // SAFETY: As above.
+                let pushed = unsafe { self.state.push(channel, object, field) };
+                assert!(matches!(pushed, Push::Block | Push::List));
+                self.last = Some((channel, object, field, pushed));
             }
             Step::QueueWithBlock { vmalloc } => {
                 let object = self.new_object();
                 // SAFETY: A fresh page.
                 let bnode = unsafe { Bnode::from_page(new_page()) };
                 self.pages += 1;
-                if let Some(unused) = self.state.push_with(channel(vmalloc), bnode, object) {
+                let (pushed, unused) = self.state.push_with(channel(vmalloc), bnode, object);
+                assert_eq!(pushed, Push::Block);
+                self.last = Some((channel(vmalloc), object, object, pushed));
+                if let Some(unused) = unused {
                     self.pages -= 1;
                     free_page(unused);
+                }
+            }
+            Step::Again => {
+                if let Some((channel, object, field, before)) = self.last {
+                    let again = match before {
+                        Push::Block => self.state.push_bulk(channel, object),
+                        // SAFETY: The field lies in the object.
+                        _ => unsafe { self.state.push_list(object, field) },
+                    };
+                    assert_eq!(again, Push::Twice);
                 }
             }
             Step::GracePeriod => COMPLETED.set(COMPLETED.get() + 1),
             Step::Monitor => self.monitor(),
             Step::Work(i) => self.work(i),
+            Step::Barrier => self.barrier(),
+            Step::Limit(limit) => {
+                self.limit = limit;
+                self.trim();
+            }
             Step::Refill { limit } => {
                 self.limit = limit;
+                self.trim();
                 while self.state.nr_cached() < limit && self.state.online {
                     self.pages += 1;
                     // SAFETY: A fresh page.

@@ -17,7 +17,7 @@ use super::{
     reclaim, Lockless, Page,
 };
 use crate::{
-    rfc::list::Chain,
+    rfc::list::{Chain, End},
     sys::{
         debug,
         gp::{self, Snapshot},
@@ -348,7 +348,7 @@ fn free(krcp: &Krcp, index: usize, batch: Batch) -> usize {
     let ready = batch.snap.is_over();
     let Objects {
         mut blocks,
-        list,
+        mut list,
         counts: all,
     } = batch.objects;
     if !ready {
@@ -356,6 +356,11 @@ fn free(krcp: &Krcp, index: usize, batch: Batch) -> usize {
         let lost = all.mixed + all.list;
         krcp.events.leaked.add(lost as u64, Relaxed);
         return 0;
+    }
+    if let End::Never(_) = list.check(usize::MAX, gp::cond_resched) {
+        debug::warn_endless(all.list);
+        krcp.events.leaked.add(all.list as u64, Relaxed);
+        list = Chain::new();
     }
     let mut list = reclaim::mark(krcp, &mut blocks, list);
     while let Some(mut block) = blocks.pop() {

@@ -32,8 +32,11 @@ mod word;
 use crate::{
     engine::{Engine, Gauges, Stats},
     fault, params,
+    rfc::list::Pushed,
     sys::{
-        current_block, debug, gp,
+        current_block,
+        debug::{self, Misuse},
+        gp,
         hotplug::{Hotplug, IrqWorksRun},
         irq::IrqsOff,
         mem::{self, VmallocArea},
@@ -230,7 +233,12 @@ fn insert_word_slow(word: u64, fresh: Option<u64>, on: &PreemptOff) -> bool {
 ///
 /// As for [`Engine::queue()`].
 #[cold]
-pub(crate) unsafe fn insert_or_link(object: NonNull<u8>, field: NonNull<u8>, on: &PreemptOff) {
+pub(crate) unsafe fn insert_or_link(
+    object: NonNull<u8>,
+    field: NonNull<u8>,
+    caller: usize,
+    on: &PreemptOff,
+) {
     if insert_slow(object, on) {
         return;
     }
@@ -238,7 +246,11 @@ pub(crate) unsafe fn insert_or_link(object: NonNull<u8>, field: NonNull<u8>, on:
     // Before it is there: who takes the list takes the count after it.
     krcp.listed.add(1, Relaxed);
     // SAFETY: By the safety requirements of this function.
-    unsafe { krcp.list.push(object, field) };
+    if unsafe { krcp.list.push(object, field) } == Pushed::Twice {
+        // The count is one too high until the list is freed: somebody may have taken it already.
+        krcp.events.leaked.add(1, Relaxed);
+        return debug::warn(Misuse::Double, object.as_ptr(), field.as_ptr(), caller);
+    }
     krcp.events.list.add(1, Relaxed);
     monitor::wake(&krcp, on);
     if krcp.listed.load(Relaxed) >= Page::CAPACITY {
@@ -273,7 +285,7 @@ unsafe fn link(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
     trace::queue(trace::ENGINE_LOCKLESS, trace::CHANNEL_LIST, object, caller);
     let on = PreemptOff::new();
     // SAFETY: By the safety requirements of this function.
-    unsafe { insert_or_link(object, field, &on) };
+    unsafe { insert_or_link(object, field, caller, &on) };
 }
 
 impl Engine for Lockless {

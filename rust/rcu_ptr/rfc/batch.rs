@@ -8,7 +8,7 @@ use super::{
     krcp::{Krcp, KrcpRef},
     list::ObjectList,
     refill,
-    state::{Channel, Fill, Objects, CHANNELS},
+    state::{Channel, Fill, Objects, State, BARRIER_BATCH, CHANNELS},
     Rcu,
 };
 use crate::sys::{
@@ -22,27 +22,32 @@ use crate::sys::{
 ///
 /// # Context
 ///
-/// Any but NMI.
-pub(super) fn start(krcp: &Krcp) -> Fill {
-    krcp.with(|state| {
+/// Any but NMI; no lock is held that call_rcu() takes, or a wakeup.
+pub(super) fn start(krcp: &Krcp) {
+    let (fill, n, gp, waiting) = krcp.with(|state| {
         let fill = state.fill_batch();
-        match fill {
-            Fill::Batch(i) => {
-                trace::batch_start(
-                    krcp.cpu,
-                    i,
-                    counts(state.batch(i)),
-                    Snapshot::take().number(),
-                );
-                // Never refused: the batch was empty, so its work has taken the last objects off
-                // and is no longer pending.
-                krcp.batch_work(i).queue(&krcp.wq);
-            }
-            Fill::Busy => trace::defer(krcp.cpu, trace::DEFER_BATCH, state.queued.len()),
-            Fill::Nothing => {}
+        let (n, gp) = match fill {
+            Fill::Batch(i) => shown(state, i),
+            _ => Default::default(),
+        };
+        (fill, n, gp, state.queued.len())
+    });
+    match fill {
+        Fill::Batch(i) => {
+            trace::batch_start(krcp.cpu, i, n, gp);
+            // Where it is refused it is on its way for what a barrier has freed since, and looks for
+            // what is there.
+            krcp.batch_work(i).queue(&krcp.wq);
         }
-        fill
-    })
+        Fill::Busy => trace::defer(krcp.cpu, trace::DEFER_BATCH, waiting),
+        Fill::Nothing => {}
+    }
+}
+
+/// Batch `i` as tracepoints show it.
+fn shown(state: &State<Rcu>, i: usize) -> (trace::Counts, usize) {
+    let (objects, snap) = state.batch(i);
+    (counts(objects), snap.map_or(0, |snap| snap.number()))
 }
 
 /// Frees a batch when its grace period is over.
@@ -53,8 +58,50 @@ pub(super) struct BatchWork {
 
 impl Handler for BatchWork {
     fn run(&self) {
-        let objects = self.krcp.with(|state| state.take_batch(self.index));
-        free_objects(&self.krcp, objects, Some(self.index));
+        let krcp = &*self.krcp;
+        match krcp.with(|state| state.take_batch(self.index)) {
+            Some(objects) if objects.is_empty() => {}
+            Some(objects) => {
+                free_objects(krcp, objects, Some(self.index));
+            }
+            None => {
+                krcp.batch_work(self.index).queue(&krcp.wq);
+            }
+        }
+    }
+}
+
+/// Makes a batch of what is queued, for a barrier that waits for the grace period itself. Returns whether
+/// there is any batch.
+///
+/// # Context
+///
+/// Any but NMI. The barriers' mutex is held.
+pub(super) fn start_for_barrier(krcp: &Krcp) -> bool {
+    let (filled, n, gp, waiting) = krcp.with(|state| {
+        let filled = state.fill_barrier_batch();
+        let (n, gp) = shown(state, BARRIER_BATCH);
+        (filled, n, gp, state.is_waiting())
+    });
+    if filled {
+        trace::batch_start(krcp.cpu, BARRIER_BATCH, n, gp);
+    }
+    waiting
+}
+
+/// Frees the batches whose grace period is over, callback or not.
+///
+/// # Context
+///
+/// May sleep. The barriers' mutex is held.
+pub(super) fn free_what_waited(krcp: &Krcp) {
+    for i in 0..=BARRIER_BATCH {
+        match krcp.with(|state| state.take_batch(i)) {
+            Some(objects) if !objects.is_empty() => {
+                free_objects(krcp, objects, Some(i));
+            }
+            _ => {}
+        }
     }
 }
 
@@ -125,6 +172,12 @@ fn free_bnode(krcp: &Krcp, mut bnode: Bnode<Rcu>, channel: Channel, early: bool)
 fn free_list(krcp: &Krcp, mut list: ObjectList, snap: Snapshot, early: bool) {
     if !snap.is_over() {
         leak(krcp, list.len(), core::ptr::null());
+        return;
+    }
+    // What is not sound may have objects of other lists in it, and all of them are kept.
+    if !list.is_sound(gp::cond_resched) {
+        debug::warn_endless(list.len());
+        krcp.with(|state| state.stats.leaked += list.len() as u64);
         return;
     }
     let freed = list.len();

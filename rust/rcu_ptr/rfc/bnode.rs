@@ -90,6 +90,12 @@ impl<P: Platform> Bnode<P> {
         true
     }
 
+    /// The pointer that came last.
+    fn newest(&self) -> Option<NonNull<u8>> {
+        // SAFETY: By the type invariants the slots before `nr` are initialised.
+        NonNull::new(unsafe { self.slots().add(self.len().checked_sub(1)?).read() })
+    }
+
     /// The grace period of the object that came last.
     pub(crate) fn snap(&self) -> P::Snap {
         self.header().snap
@@ -147,6 +153,14 @@ impl<P: Platform> BnodeQueue<P> {
     /// Objects in all blocks.
     pub(crate) fn objects(&self) -> usize {
         self.objects
+    }
+
+    /// Whether `object` is what was added last.
+    #[inline]
+    pub(crate) fn is_newest(&self, object: NonNull<u8>) -> bool {
+        // The queue keeps the block: `Bnode` has no destructor.
+        self.last
+            .is_some_and(|last| Bnode::<P>(last, PhantomData).newest() == Some(object))
     }
 
     /// Adds a pointer to the newest block. `false`: there is none, or it is full.

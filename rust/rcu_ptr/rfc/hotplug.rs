@@ -2,7 +2,7 @@
 
 //! CPUs come and go: a dead one leaves nothing behind.
 
-use super::{monitor, nolock, refill, state::Monitor, Rfc};
+use super::{monitor, nolock, refill, Rfc};
 use crate::sys::hotplug::Callbacks;
 
 /// The engine's callbacks.
@@ -28,7 +28,7 @@ impl Callbacks for KrcHotplug {
         krcp.with(|state| {
             state.online = false;
             // Nor may the irq_work have been queued that was to arm it.
-            state.monitor = Monitor::Idle;
+            state.arming.died();
         });
         nolock::drain(&krcp);
         refill::drop_cached(&krcp);

@@ -8,7 +8,7 @@ use super::{
     list::DeferredList,
     monitor::MonitorWork,
     nolock::{ArmWork, DeferRest, DeferWork},
-    refill::{RefillTimer, RefillWork},
+    refill::RefillWork,
     state::State,
     Rcu,
 };
@@ -16,17 +16,13 @@ use crate::sys::{
     irq::IrqsOff,
     irq_work::{IrqWork, Urgency},
     raw_lock::{RawGuard, RawSpinLock},
-    timer::KickTimer,
     work::{DelayedWork, OwnerRef, RcuWork, WorkQueue},
 };
 use kernel::{
     new_mutex,
     prelude::*,
     static_lock_class,
-    sync::{
-        atomic::{Atomic, AtomicFlag},
-        Arc, Mutex,
-    },
+    sync::{atomic::Atomic, Arc, Mutex},
 };
 
 /// One CPU's part of the engine.
@@ -34,6 +30,9 @@ use kernel::{
 pub(crate) struct Krcp {
     /// The CPU whose objects these are.
     pub(super) cpu: i32,
+    /// Nothing of the kernel's but grace-period snapshots is called with it held: timers, irq_works, work
+    /// items, trace events and debug features have locks of their own, and clients that free objects from
+    /// their tracepoints.
     #[pin]
     state: RawSpinLock<State<Rcu>>,
     /// Held while objects are freed that no batch accounts for, so that a barrier can wait for
@@ -50,22 +49,15 @@ pub(crate) struct Krcp {
     /// Refills the block cache.
     #[pin]
     pub(super) refill: DelayedWork<RefillWork>,
-    /// Starts `refill` from contexts that may not wake a worker.
-    #[pin]
-    pub(super) refill_timer: KickTimer<RefillTimer>,
-    /// A refill is on its way.
-    pub(super) refilling: AtomicFlag,
-    /// The shrinker was here: the next refill waits, and is small.
-    pub(super) backoff: AtomicFlag,
     /// Objects whose trylock failed.
     pub(super) deferred: DeferredList,
-    /// Takes them over.
+    /// Takes them over; and what `arm_work` does, at once.
     #[pin]
     pub(super) defer_work: IrqWork<DeferWork>,
     /// Takes over what is too much for an interrupt.
     #[pin]
     pub(super) defer_rest: DelayedWork<DeferRest>,
-    /// Arms the monitor for NMI.
+    /// Arms the monitor and starts refills for contexts that may hold any lock.
     #[pin]
     pub(super) arm_work: IrqWork<ArmWork>,
     /// Objects refused for misuse.
@@ -96,9 +88,6 @@ impl Krcp {
             batch1 <- RcuWork::new(BatchWork { krcp: owner(this), index: 1 }),
             monitor <- DelayedWork::new(MonitorWork(owner(this))),
             refill <- DelayedWork::new(RefillWork(owner(this))),
-            refill_timer <- KickTimer::new(RefillTimer(owner(this))),
-            refilling: AtomicFlag::new(false),
-            backoff: AtomicFlag::new(false),
             deferred: DeferredList::new(),
             defer_work <- IrqWork::new(Urgency::Now, DeferWork(owner(this))),
             defer_rest <- DelayedWork::new(DeferRest(owner(this))),
@@ -154,7 +143,17 @@ impl Krcp {
         }
     }
 
-    /// Waits until both batches are freed.
+    /// Waits until no work of a batch runs.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(super) fn settle_batches(&self) {
+        self.batch0.settle();
+        self.batch1.settle();
+    }
+
+    /// Waits until no work of a batch will run.
     ///
     /// # Context
     ///

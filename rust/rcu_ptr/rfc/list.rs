@@ -2,6 +2,10 @@
 
 //! Objects linked through their own 8-byte field, where no block is to be had: the list channel
 //! under the lock, and the list that a failed trylock pushes to.
+//!
+//! An object that is pushed again while it is linked overwrites its own link. Right after the first time
+//! that is refused. Later it closes a cycle, or makes two lists share their ends; no list is freed before
+//! [`Chain::check()`] has found its end.
 
 use crate::{
     link::{LINK_ALIGN, MAX_OFFSET},
@@ -26,6 +30,17 @@ unsafe fn link(object: NonNull<u8>, field: NonNull<u8>, next: u64) -> u64 {
     field.as_ptr() as u64
 }
 
+/// Where a [`Chain`] ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// After so many objects, each of them another.
+    After(usize),
+    /// Further away than it was looked for.
+    Beyond,
+    /// Nowhere: an object of the chain was pushed again. So many steps showed it.
+    Never(usize),
+}
+
 /// Objects linked through their fields, newest first.
 ///
 /// # Invariants
@@ -48,16 +63,43 @@ impl Chain {
         self.first == 0
     }
 
-    /// Adds `object` through its `field`.
+    /// Adds `object` through its `field`. `false`: it is the newest already, and nothing was done.
     ///
     /// # Safety
     ///
     /// As for [`link()`].
     #[inline]
-    pub(crate) unsafe fn push(&mut self, object: NonNull<u8>, field: NonNull<u8>) {
+    pub(crate) unsafe fn push(&mut self, object: NonNull<u8>, field: NonNull<u8>) -> bool {
+        if field.as_ptr() as u64 == self.first {
+            return false;
+        }
         // INVARIANT: The new word leads to the old chain and tells its own offset.
         // SAFETY: By the safety requirements of this function.
         self.first = unsafe { link(object, field, self.first) };
+        true
+    }
+
+    /// Looks for the end, at most `limit` objects away; `step` runs at each of them.
+    pub(crate) fn check(&self, limit: usize, mut step: impl FnMut()) -> End {
+        // Brent's algorithm: of the links that are met, the one after a power of two is kept, and in a
+        // cycle it comes again before the next power of two is reached.
+        let (mut at, mut kept, mut n) = (self.first, 0, 0usize);
+        while at != 0 {
+            if at == kept {
+                return End::Never(n);
+            }
+            if n == limit {
+                return End::Beyond;
+            }
+            if n & n.wrapping_sub(1) == 0 {
+                kept = at;
+            }
+            n += 1;
+            // SAFETY: By the type invariants `at` is the link word of an owned object.
+            at = Packing::next(unsafe { with_exposed_provenance_mut::<u64>(at as usize).read() });
+            step();
+        }
+        End::After(n)
     }
 
     /// Takes the newest object, and tells where its field is.
@@ -101,17 +143,24 @@ impl ObjectList {
         self.count
     }
 
-    /// Adds `object` through its `field`.
+    /// Adds `object` through its `field`. `false`: it is the newest already, and nothing was done.
     ///
     /// # Safety
     ///
     /// `object` is the caller's to give away; `field` lies in it, is valid for writes of 8 bytes,
     /// aligned, and less than [`MAX_OFFSET`] from its start.
     #[inline]
-    pub(crate) unsafe fn push(&mut self, object: NonNull<u8>, field: NonNull<u8>) {
+    pub(crate) unsafe fn push(&mut self, object: NonNull<u8>, field: NonNull<u8>) -> bool {
         // SAFETY: By the safety requirements of this function.
-        unsafe { self.chain.push(object, field) };
-        self.count += 1;
+        let pushed = unsafe { self.chain.push(object, field) };
+        self.count += usize::from(pushed);
+        pushed
+    }
+
+    /// Whether the list ends after as many objects as were pushed. If not, one of them was pushed again
+    /// while it was linked, here or elsewhere. `step` runs at each object.
+    pub(crate) fn is_sound(&self, step: impl FnMut()) -> bool {
+        self.chain.check(self.count, step) == End::After(self.count)
     }
 
     /// Where the word is that leads to the newest object.
@@ -130,6 +179,17 @@ impl ObjectList {
     pub(crate) fn take(&mut self) -> Self {
         core::mem::replace(self, Self::new())
     }
+}
+
+/// What became of an object that was pushed to a [`DeferredList`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    /// It is the only one.
+    First,
+    /// There are others.
+    Another,
+    /// It is the newest already, and nothing was done.
+    Twice,
 }
 
 /// Objects that came when the lock was held: pushed in any context, taken by whoever holds it
@@ -168,7 +228,7 @@ impl DeferredList {
         self.head.load_relaxed() == 0
     }
 
-    /// Adds `object` through its `field`. Returns whether the list was empty before.
+    /// Adds `object` through its `field`.
     ///
     /// # Context
     ///
@@ -178,16 +238,20 @@ impl DeferredList {
     ///
     /// As for [`ObjectList::push()`].
     #[inline]
-    pub(crate) unsafe fn push(&self, object: NonNull<u8>, field: NonNull<u8>) -> bool {
+    pub(crate) unsafe fn push(&self, object: NonNull<u8>, field: NonNull<u8>) -> Pushed {
         let mut old = self.head.load_relaxed();
         loop {
+            if old == field.as_ptr() as u64 {
+                return Pushed::Twice;
+            }
             // SAFETY: By the safety requirements of this function; nobody sees the object before
             // the exchange below.
             let new = unsafe { link(object, field, old) };
             // ORDERING: Full on success: who takes the list sees the link word and all that the
             // caller did before; pairs with the exchange in `take()`.
             match self.head.cmpxchg_full(old, new) {
-                Ok(_) => return old == 0,
+                Ok(0) => return Pushed::First,
+                Ok(_) => return Pushed::Another,
                 Err(now) => old = now,
             }
         }

@@ -13,6 +13,7 @@
 //!  shrink.rs       memory is short      hotplug.rs     a CPU comes or goes
 //! ```
 
+pub(crate) mod arm;
 mod barrier;
 mod batch;
 pub(crate) mod bnode;
@@ -25,10 +26,10 @@ mod queue;
 mod refill;
 mod shrink;
 pub(crate) mod state;
+pub(crate) mod takeover;
 
 use crate::{
     engine::{Engine, Gauges},
-    params,
     platform::Platform,
     sys::{
         gp::Snapshot,
@@ -42,10 +43,11 @@ use crate::{
 };
 use core::ptr::{self, NonNull};
 use kernel::{
+    new_mutex,
     prelude::*,
     sync::{
         atomic::{Atomic, Relaxed},
-        Arc,
+        Arc, Mutex,
     },
 };
 use krcp::Krcp;
@@ -71,8 +73,14 @@ impl Platform for Rcu {
 }
 
 /// The engine as loaded.
+#[pin_data]
 pub(crate) struct Rfc {
     krc: PerCpu<Krcp>,
+    /// Barriers take turns.
+    #[pin]
+    barrier: Mutex<()>,
+    /// Twice the turns that are done, and 1 while one is taken. Written under `barrier`.
+    turns: Atomic<usize>,
 }
 
 /// The instance, from [`Rfc::start()`] to its drop.
@@ -94,7 +102,16 @@ impl Rfc {
         let wq = Arc::new(work::WorkQueue::new(c"rcu_ptr_reclaim")?, GFP_KERNEL)?;
         let refill_wq = Arc::new(work::WorkQueue::for_refills(c"rcu_ptr_refill")?, GFP_KERNEL)?;
         let krc = PerCpu::new(|cpu| Krcp::new(cpu, wq.clone(), refill_wq.clone()))?;
-        let rfc = KBox::into_raw(KBox::new(Rfc { krc }, GFP_KERNEL)?);
+        let rfc = KBox::pin_init(
+            pin_init!(Rfc {
+                krc,
+                barrier <- new_mutex!((), "rcu_ptr_barrier"),
+                turns: Atomic::new(0),
+            }),
+            GFP_KERNEL,
+        )?;
+        // SAFETY: It stays where it is until it is dropped.
+        let rfc = KBox::into_raw(unsafe { Pin::into_inner_unchecked(rfc) });
         // ORDERING: Nobody can look before module init has returned, or before the registrations
         // below, which order it themselves.
         INSTANCE.store(rfc, Relaxed);
@@ -132,14 +149,17 @@ impl Drop for Running {
 }
 
 impl Rfc {
-    /// Drains everything and ends all work items. Nobody queues any more: the module has no users.
+    /// Drains everything and ends all work items. Nobody queues any more: the module has no users. CPUs may
+    /// go down and come up meanwhile: their hotplug callbacks are gone, so that nothing queues an irq_work
+    /// that was ended here, and what they left is drained here.
     fn stop(&self) {
-        barrier::barrier(self);
         for krcp in self.krc.iter() {
             krcp.defer_work.sync();
             krcp.arm_work.sync();
+        }
+        barrier::barrier(self);
+        for krcp in self.krc.iter() {
             krcp.defer_rest.cancel_sync();
-            krcp.refill_timer.cancel_sync();
             krcp.refill.cancel_sync();
             krcp.monitor.cancel_sync();
             krcp.flush_batches();
@@ -177,15 +197,13 @@ impl Engine for Rfc {
 
     fn trim() {
         for krcp in Self::get().krc.iter() {
-            if krcp.with(|state| state.nr_cached()) > params::min_cached_objs() {
-                refill::drop_cached(&krcp);
-            }
+            refill::trim(&krcp);
         }
     }
 
     fn heed_interval() {
         for krcp in Self::get().krc.iter() {
-            monitor::heed_interval(&krcp);
+            monitor::arm(&krcp, 1);
         }
     }
 

@@ -4,71 +4,49 @@
 //! worth of them was there (`kfree_rcu_monitor()`).
 
 use super::{
+    arm::{self, Arming, Monitor, Timed},
     batch,
     krcp::{Krcp, KrcpRef},
-    state::{Monitor, State},
-    Rcu,
+    state::State,
 };
 use crate::{
     params,
-    sys::{pinned_timer::jiffies, work::Handler},
+    sys::{irq::IrqsOff, pinned_timer::jiffies, work::Handler},
 };
 
-/// Arms the monitor for what is queued, unless it will run that soon anyway.
-///
-/// `Slow` and `Fast` mean that the work item is pending, or has been taken off its queue and will
-/// next reset the state; `Arming` that an irq_work will come here. So objects are never forgotten.
-///
-/// # Context
-///
-/// Any but NMI, with the lock held: the delay is never 0, so that only a timer is set and no worker
-/// is woken.
-#[inline]
-pub(super) fn arm(krcp: &Krcp, state: &mut State<Rcu>) {
-    match (state.monitor, state.wanted_monitor()) {
-        (Monitor::Idle | Monitor::Arming, Monitor::Slow) => {
-            let delay = params::drain_jiffies();
-            krcp.monitor.queue(&krcp.wq, delay);
-            state.drain_at = jiffies().wrapping_add(delay);
-            state.monitor = Monitor::Slow;
-        }
-        (Monitor::Idle | Monitor::Arming | Monitor::Slow, Monitor::Fast) => {
-            krcp.monitor.modify(&krcp.wq, 1);
-            state.monitor = Monitor::Fast;
-        }
-        _ => {}
+impl Timed for Krcp {
+    fn with<R>(&self, f: impl FnOnce(&mut Arming, Monitor) -> R) -> R {
+        self.with(|state| {
+            let wanted = state.wanted_monitor();
+            f(&mut state.arming, wanted)
+        })
+    }
+
+    fn now(&self) -> usize {
+        jiffies()
+    }
+
+    fn interval(&self) -> usize {
+        params::drain_jiffies()
+    }
+
+    fn set(&self, delay: usize) {
+        self.monitor.modify(&self.wq, delay);
     }
 }
 
-/// Heeds a drain interval that was set just now: what is queued waits for no longer than that.
+/// Arms the monitor for what is queued, unless it will run that soon anyway. Where a block's worth is
+/// there it runs in `fast` jiffies.
 ///
 /// # Context
 ///
-/// Any but NMI.
-pub(super) fn heed_interval(krcp: &Krcp) {
-    krcp.with(|state| {
-        let delay = params::drain_jiffies();
-        let at = jiffies().wrapping_add(delay);
-        // `Arming`: it may have been `Slow` before.
-        if matches!(state.monitor, Monitor::Slow | Monitor::Arming)
-            && state.drain_at.wrapping_sub(at) as isize > 0
-        {
-            krcp.monitor.modify(&krcp.wq, delay);
-            state.drain_at = at;
-        }
-    });
+/// Any but NMI; no lock is held that a timer takes or, with `fast` 0, a wakeup.
+pub(super) fn arm(krcp: &Krcp, fast: usize) {
+    let _irqs = IrqsOff::save();
+    arm::arm(krcp, fast);
 }
 
-/// Whether the monitor has to be armed, or armed sooner, and nobody is about to.
-#[inline]
-pub(super) fn is_late(state: &State<Rcu>) -> bool {
-    matches!(
-        (state.monitor, state.wanted_monitor()),
-        (Monitor::Idle, Monitor::Slow | Monitor::Fast) | (Monitor::Slow, Monitor::Fast)
-    )
-}
-
-/// Frees what is ready, makes a batch of the rest, and comes back when both batches are busy.
+/// Frees what is ready, makes a batch of the rest, and comes back a jiffy later when both batches are busy.
 /// Returns how many objects were freed at once.
 ///
 /// # Context
@@ -86,7 +64,7 @@ pub(super) fn run(krcp: &Krcp) -> usize {
         freed += batch::free_objects(krcp, ready, None);
     }
     batch::start(krcp);
-    krcp.with(|state| arm(krcp, state));
+    arm(krcp, 1);
     freed
 }
 
@@ -96,7 +74,7 @@ pub(super) struct MonitorWork(pub(super) KrcpRef);
 impl Handler for MonitorWork {
     fn run(&self) {
         // Objects that come from now on arm it again.
-        self.0.with(|state| state.monitor = Monitor::Idle);
+        self.0.with(|state| state.arming.fired());
         run(&self.0);
     }
 }

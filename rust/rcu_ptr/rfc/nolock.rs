@@ -15,22 +15,19 @@
 //! spinlock can't tell that it is held.
 
 use super::{
+    arm::Call,
     krcp::{Krcp, KrcpRef},
-    monitor, queue, refill,
-    state::{Monitor, State},
-    Rcu, Rfc,
+    list::{DeferredList, Pushed},
+    monitor,
+    queue::{self, refill_for, told, twice},
+    refill,
+    state::Push,
+    takeover::{self, Deferred, Progress, Takeover},
+    Rfc,
 };
-use crate::sys::{
-    debug::{self, Misuse},
-    gp,
-    irq::IrqsOff,
-    trace,
-    work::Handler,
-};
+use crate::sys::{debug, gp, irq::IrqsOff, trace, work::Handler};
 use core::ptr::NonNull;
-
-/// Objects moved from the deferred list in one go, with interrupts off.
-const BUDGET: usize = 64;
+use kernel::sync::atomic::Relaxed;
 
 const ALWAYS_DEFER: bool = cfg!(any(
     CONFIG_DEBUG_KMEMLEAK,
@@ -56,34 +53,36 @@ pub(super) unsafe fn queue(rfc: &Rfc, object: NonNull<u8>, field: NonNull<u8>, c
     } else {
         krcp.try_lock(&irqs)
     };
-    match locked {
-        Some(mut state) => {
-            // SAFETY: By the safety requirements of this function.
-            unsafe { state.push_list(object, field) };
-            state.stats.queued_nolock += 1;
-            // Timers can't be set from NMI.
-            if monitor::is_late(&state) {
-                state.monitor = Monitor::Arming;
-                krcp.arm_work.queue(&irqs);
-            }
-            drop(state);
-            trace::queue(trace::ENGINE_RFC, trace::CHANNEL_LIST, object, caller);
-        }
-        None => {
-            // Before the push: afterwards the object may be gone.
-            trace::queue(trace::ENGINE_RFC, trace::CHANNEL_DEFERRED, object, caller);
-            trace::defer(krcp.cpu, trace::DEFER_OBJECT, 1);
-            // SAFETY: By the safety requirements of this function.
-            let was_empty = unsafe { krcp.deferred.push(object, field) };
-            // Otherwise who pushed first has queued it, or whoever takes the list hasn't been here.
-            if was_empty {
-                krcp.defer_work.queue(&irqs);
-            }
-        }
+    if let Some(mut state) = locked {
+        // SAFETY: By the safety requirements of this function.
+        let pushed = unsafe { state.push_list(object, field) };
+        state.stats.queued_nolock += u64::from(pushed == Push::List);
+        let call = state.call(Call::No);
+        drop(state);
+        krcp.call(call, &irqs);
+        return told(
+            &krcp,
+            pushed,
+            queue::channel_of(object),
+            object,
+            field,
+            caller,
+        );
+    }
+    // Before the push: afterwards the object may be gone.
+    trace::queue(trace::ENGINE_RFC, trace::CHANNEL_DEFERRED, object, caller);
+    trace::defer(krcp.cpu, trace::DEFER_OBJECT, 1);
+    // SAFETY: By the safety requirements of this function.
+    match unsafe { krcp.deferred.push(object, field) } {
+        Pushed::First => krcp.defer_work.queue(&irqs),
+        // Who pushed first has queued it, or whoever takes the list hasn't been here.
+        Pushed::Another => {}
+        Pushed::Twice => twice(&krcp, object, field, caller),
     }
 }
 
-/// Queues `object`, which has no field, if the lock is free and a block has room or is cached.
+/// Queues `object`, which has no field, if the lock is free and a block has room or is cached. Where
+/// none has, the next tick starts a refill: no other call need come.
 ///
 /// Where kmemleak or debugobjects are in the kernel there is never room: they have to be told, and
 /// without a field the object can't wait for somebody who does.
@@ -105,40 +104,62 @@ pub(super) unsafe fn try_queue(rfc: &Rfc, object: NonNull<u8>, caller: usize) ->
         return false;
     };
     let channel = queue::channel_of(object);
-    if !state.push_bulk(channel, object) {
-        return false;
-    }
-    if monitor::is_late(&state) {
-        state.monitor = Monitor::Arming;
-        krcp.arm_work.queue(&irqs);
-    }
+    let pushed = state.push_bulk(channel, object);
+    let call = state.call(refill_for(pushed).min(Call::Lazy));
     drop(state);
-    trace::queue(
-        trace::ENGINE_RFC,
-        queue::trace_channel(channel),
-        object,
-        caller,
-    );
-    true
+    krcp.call(call, &irqs);
+    told(&krcp, pushed, channel, object, object, caller);
+    pushed != Push::Full
 }
 
-/// Arms the monitor for what came in NMI.
+impl Krcp {
+    /// Queues the irq_work that [`State::call()`](super::state::State::call) wants: others on this CPU
+    /// count on it.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included, on the CPU of this krcp; the lock is not held.
+    #[inline]
+    pub(super) fn call(&self, call: Call, irqs: &IrqsOff) {
+        match call {
+            Call::No => {}
+            Call::Lazy => self.arm_work.queue(irqs),
+            Call::Now => self.defer_work.queue(irqs),
+        }
+    }
+
+    /// Does what [`Self::call()`] called for.
+    ///
+    /// # Context
+    ///
+    /// The handler of an irq_work.
+    fn answer(&self) {
+        self.with(|state| state.arming.called());
+        refill::start(self);
+        monitor::arm(self, 0);
+    }
+}
+
+/// Arms the monitor and starts refills, with the next tick.
 pub(super) struct ArmWork(pub(super) KrcpRef);
 
 impl Handler for ArmWork {
     fn run(&self) {
-        self.0.with(|state| monitor::arm(&self.0, state));
+        self.0.answer();
     }
 }
 
-/// Takes the deferred objects over, a bounded number here and the rest in a worker.
+/// The same at once; and takes the deferred objects over, a bounded number here and the rest in a
+/// worker.
 pub(super) struct DeferWork(pub(super) KrcpRef);
 
 impl Handler for DeferWork {
     fn run(&self) {
-        if drain_some(&self.0) {
-            self.0.defer_rest.queue(&self.0.wq, 0);
+        let krcp = &*self.0;
+        if takeover::piece(krcp, true) == Progress::More {
+            krcp.defer_rest.queue(&krcp.wq, 0);
         }
+        krcp.answer();
     }
 }
 
@@ -151,52 +172,58 @@ impl Handler for DeferRest {
     }
 }
 
-/// Moves all deferred objects of `krcp` to the ordinary path.
+/// Moves all objects of `krcp` that were deferred before the call to the ordinary path.
 ///
 /// # Context
 ///
 /// May sleep.
 pub(super) fn drain(krcp: &Krcp) {
-    while drain_some(krcp) {
+    if takeover::all(krcp) {
+        // They came meanwhile, and whoever came with them may have found this at work.
+        krcp.defer_rest.queue(&krcp.wq, 0);
+    }
+    refill::start(krcp);
+    monitor::arm(krcp, 1);
+}
+
+impl Deferred for Krcp {
+    fn with<R>(&self, f: impl FnOnce(&mut Takeover) -> R) -> R {
+        self.with(|state| f(&mut state.takeover))
+    }
+
+    fn list(&self) -> &DeferredList {
+        &self.deferred
+    }
+
+    fn queue(&self, object: NonNull<u8>, field: NonNull<u8>) -> bool {
+        if !debug::queue(object) {
+            twice(self, object, field, 0);
+            return false;
+        }
+        debug::kmemleak_ignore(object);
+        let pushed = self.with(|state| {
+            state.stats.deferred += 1;
+            // SAFETY: The contract of `queue()`, under which the object was pushed.
+            let pushed = unsafe { state.push(queue::channel_of(object), object, field) };
+            state.want_refill(refill_for(pushed));
+            pushed
+        });
+        if pushed == Push::Twice {
+            twice(self, object, field, 0);
+        }
+        true
+    }
+
+    fn endless(&self, steps: usize) {
+        self.refused.add(steps as u64, Relaxed);
+        debug::warn_endless(steps);
+    }
+
+    fn pause(&self) {
         gp::cond_resched();
     }
-}
 
-/// Moves up to [`BUDGET`] deferred objects. Returns whether there are more.
-///
-/// # Context
-///
-/// Any but NMI.
-fn drain_some(krcp: &Krcp) -> bool {
-    krcp.with(|state| {
-        for _ in 0..BUDGET {
-            if state.deferred.is_empty() {
-                state.deferred = krcp.deferred.take();
-            }
-            let Some((object, field)) = state.deferred.pop() else {
-                return false;
-            };
-            if !debug::queue(object) {
-                // Queued twice, so the links behind it are those of another list by now: they are
-                // lost, as the object is.
-                debug::warn(Misuse::Double, object.as_ptr(), field.as_ptr(), 0);
-                state.stats.leaked += 1;
-                state.deferred = super::list::Chain::new();
-                continue;
-            }
-            take_over(krcp, state, object, field);
-        }
-        !state.deferred.is_empty()
-    })
-}
-
-fn take_over(krcp: &Krcp, state: &mut State<Rcu>, object: NonNull<u8>, field: NonNull<u8>) {
-    debug::kmemleak_ignore(object);
-    state.stats.deferred += 1;
-    if !state.push_bulk(queue::channel_of(object), object) {
-        // SAFETY: The contract of `queue()`, under which the object was pushed.
-        unsafe { state.push_list(object, field) };
-        refill::start(krcp, state);
+    fn wait(&self) {
+        gp::sleep_a_jiffy();
     }
-    monitor::arm(krcp, state);
 }

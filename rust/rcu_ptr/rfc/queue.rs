@@ -2,12 +2,24 @@
 
 //! Taking an object: into a block of its channel, else on the list (`kvfree_call_rcu()`).
 
-use super::{bnode::Bnode, krcp::Krcp, monitor, refill, state::Channel, Rcu, Rfc};
+use super::{
+    arm::Call,
+    bnode::Bnode,
+    krcp::Krcp,
+    state::{Channel, Push},
+    Rcu, Rfc,
+};
 use crate::{
-    fault,
-    sys::{debug, gp, irq::IrqsOff, mem, trace},
+    fault, params,
+    sys::{
+        debug::{self, Misuse},
+        gp,
+        irq::IrqsOff,
+        mem, trace,
+    },
 };
 use core::ptr::NonNull;
+use kernel::sync::atomic::Relaxed;
 
 pub(super) fn channel_of(object: NonNull<u8>) -> Channel {
     if mem::is_vmalloc(object) {
@@ -39,22 +51,57 @@ pub(super) unsafe fn queue(rfc: &Rfc, object: NonNull<u8>, field: NonNull<u8>, c
     // From here on nobody needs to point to the object, as far as kmemleak is concerned.
     debug::kmemleak_ignore(object);
     let channel = channel_of(object);
-    let taken_as;
-    {
-        let irqs = IrqsOff::save();
-        let krcp = rfc.krc.this(&irqs);
+    let irqs = IrqsOff::save();
+    let krcp = rfc.krc.this(&irqs);
+    let (pushed, call) = {
         let mut state = krcp.lock(&irqs);
-        if state.push_bulk(channel, object) {
-            taken_as = trace_channel(channel);
-        } else {
-            taken_as = trace::CHANNEL_LIST;
-            // SAFETY: By the safety requirements of this function.
-            unsafe { state.push_list(object, field) };
-            refill::start(&krcp, &mut state);
-        }
-        monitor::arm(&krcp, &mut state);
+        // SAFETY: By the safety requirements of this function.
+        let pushed = unsafe { state.push(channel, object, field) };
+        (pushed, state.call(refill_for(pushed)))
+    };
+    krcp.call(call, &irqs);
+    told(&krcp, pushed, channel, object, field, caller);
+}
+
+/// How soon a refill has to be started when an object has become that.
+pub(super) fn refill_for(pushed: Push) -> Call {
+    match pushed {
+        Push::List | Push::Full if params::min_cached_objs() > 0 => Call::Now,
+        _ => Call::No,
     }
+}
+
+/// Tells the tracepoint what has become of an object, and who has queued it twice.
+///
+/// # Context
+///
+/// Any, NMI included.
+pub(super) fn told(
+    krcp: &Krcp,
+    pushed: Push,
+    channel: Channel,
+    object: NonNull<u8>,
+    field: NonNull<u8>,
+    caller: usize,
+) {
+    let taken_as = match pushed {
+        Push::Block => trace_channel(channel),
+        Push::List => trace::CHANNEL_LIST,
+        Push::Full => return,
+        // Both callers are to be found in the trace.
+        Push::Twice => trace_channel(channel),
+    };
     trace::queue(trace::ENGINE_RFC, taken_as, object, caller);
+    if pushed == Push::Twice {
+        twice(krcp, object, field, caller);
+    }
+}
+
+/// An object is queued again, and the first time counts.
+#[cold]
+pub(super) fn twice(krcp: &Krcp, object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
+    krcp.refused.add(1, Relaxed);
+    debug::warn(Misuse::Double, object.as_ptr(), field.as_ptr(), caller);
 }
 
 /// Queues `object`, which has no field: allocates a block if none is at hand, and where that fails
@@ -70,9 +117,9 @@ pub(super) unsafe fn queue(rfc: &Rfc, object: NonNull<u8>, field: NonNull<u8>, c
 pub(super) unsafe fn queue_mightsleep(rfc: &Rfc, object: NonNull<u8>, caller: usize) {
     debug::kmemleak_ignore(object);
     let channel = channel_of(object);
-    if push_in_block(rfc, channel, object) {
-        trace::queue(trace::ENGINE_RFC, trace_channel(channel), object, caller);
-        return;
+    let (pushed, cpu) = push_in_block(rfc, channel, object);
+    if pushed != Push::Full {
+        return told(&rfc.krc.of(cpu), pushed, channel, object, object, caller);
     }
     trace::queue(trace::ENGINE_RFC, trace::CHANNEL_SYNC, object, caller);
     gp::synchronize();
@@ -80,52 +127,52 @@ pub(super) unsafe fn queue_mightsleep(rfc: &Rfc, object: NonNull<u8>, caller: us
     // SAFETY: By the safety requirements of this function, and no reader can have it any more:
     // a grace period has passed since it became the caller's to free.
     unsafe { mem::kvfree(object.as_ptr()) };
-    this_krcp(rfc, |_, state| {
+    rfc.krc.of(cpu).with(|state| {
         state.stats.queued_sync += 1;
         state.stats.freed += 1;
     });
 }
 
-/// `false`: there was no memory for a block.
-fn push_in_block(rfc: &Rfc, channel: Channel, object: NonNull<u8>) -> bool {
-    let pushed = this_krcp(rfc, |krcp, state| {
+/// Says on which CPU, too. `Full`: there was no memory for a block.
+fn push_in_block(rfc: &Rfc, channel: Channel, object: NonNull<u8>) -> (Push, i32) {
+    let first = this_krcp(rfc, |state| {
         let pushed = state.push_bulk(channel, object);
-        if pushed {
-            monitor::arm(krcp, state);
-        }
-        pushed
+        (pushed, state.call(Call::No))
     });
-    if pushed {
-        return true;
+    if first.0 != Push::Full {
+        return first;
     }
-    let page = fault::alloc_page();
-    let unused = this_krcp(rfc, |krcp, state| {
-        let Some(page) = page else {
-            refill::start(krcp, state);
-            return Err(());
-        };
-        // SAFETY: A fresh page, given away here.
-        let bnode = unsafe { Bnode::<Rcu>::from_page(page) };
-        let unused = state.push_with(channel, bnode, object);
-        refill::start(krcp, state);
-        monitor::arm(krcp, state);
-        Ok(unused)
+    let Some(page) = fault::alloc_page() else {
+        return this_krcp(rfc, |state| {
+            (Push::Full, state.call(refill_for(Push::Full)))
+        });
+    };
+    // SAFETY: A fresh page, given away here.
+    let bnode = unsafe { Bnode::<Rcu>::from_page(page) };
+    let mut unused = None;
+    let second = this_krcp(rfc, |state| {
+        let pushed;
+        (pushed, unused) = state.push_with(channel, bnode, object);
+        (pushed, state.call(refill_for(Push::Full)))
     });
-    match unused {
-        Err(()) => false,
-        Ok(unused) => {
-            if let Some(bnode) = unused {
-                // SAFETY: The page from above, not needed after all.
-                unsafe { mem::free_page(bnode.into_page()) };
-            }
-            true
-        }
+    if let Some(bnode) = unused {
+        // SAFETY: The page from above, not needed after all.
+        unsafe { mem::free_page(bnode.into_page()) };
     }
+    second
 }
 
-fn this_krcp<R>(rfc: &Rfc, f: impl FnOnce(&Krcp, &mut super::state::State<Rcu>) -> R) -> R {
+/// Calls `f` with the lock of this CPU held, and the irq_work that it wants afterwards.
+fn this_krcp(
+    rfc: &Rfc,
+    f: impl FnOnce(&mut super::state::State<Rcu>) -> (Push, Call),
+) -> (Push, i32) {
     let irqs = IrqsOff::save();
     let krcp = rfc.krc.this(&irqs);
-    let mut state = krcp.lock(&irqs);
-    f(&krcp, &mut state)
+    let (pushed, call) = {
+        let mut state = krcp.lock(&irqs);
+        f(&mut state)
+    };
+    krcp.call(call, &irqs);
+    (pushed, krcp.cpu)
 }

@@ -13,41 +13,30 @@ use crate::{
     fault, params,
     sys::{mem, trace, work::Handler},
 };
-use kernel::sync::atomic::{Full, Relaxed};
 
-/// Starts a refill unless one is on its way.
+/// Starts a refill if one is due.
 ///
 /// # Context
 ///
-/// Any but NMI, with the lock held: the caller may be inside the scheduler, so the worker is woken
-/// from a timer.
-pub(super) fn start(krcp: &Krcp, state: &mut State<Rcu>) {
-    if params::min_cached_objs() == 0 || !state.online {
+/// Any but NMI; no lock is held that a timer takes, or a wakeup.
+pub(super) fn start(krcp: &Krcp) {
+    let mut waiting = 0;
+    let (begin, backoff) = krcp.with(|state| {
+        let begin = state.begin_refill();
+        let backoff = begin && state.backoff;
+        state.stats.backoffs += u64::from(backoff);
+        waiting = state.queued.len();
+        (begin, backoff)
+    });
+    if !begin {
         return;
     }
-    // ORDERING: Full, as `atomic_xchg()` in the original; pairs with the store in `run()`: who gets
-    // `false` sees what the last refill did.
-    if krcp.refilling.xchg(true, Full) {
-        return;
+    let mut delay = 0;
+    if backoff {
+        delay = params::refill_delay_jiffies();
+        trace::defer(krcp.cpu, trace::DEFER_REFILL, waiting);
     }
-    if krcp.backoff.load(Relaxed) {
-        let delay = params::refill_delay_jiffies();
-        trace::defer(krcp.cpu, trace::DEFER_REFILL, state.queued.len());
-        state.stats.backoffs += 1;
-        // With a raw spinlock held the delay may not be 0.
-        krcp.refill.queue(&krcp.refill_wq, delay.max(1));
-    } else {
-        krcp.refill_timer.kick();
-    }
-}
-
-/// Wakes the worker from hardirq.
-pub(super) struct RefillTimer(pub(super) KrcpRef);
-
-impl Handler for RefillTimer {
-    fn run(&self) {
-        self.0.refill.queue(&self.0.refill_wq, 0);
-    }
+    krcp.refill.queue(&krcp.refill_wq, delay);
 }
 
 /// The worker.
@@ -56,21 +45,23 @@ pub(super) struct RefillWork(pub(super) KrcpRef);
 impl Handler for RefillWork {
     fn run(&self) {
         let krcp = &*self.0;
-        let limit = params::min_cached_objs();
-        let wanted = if krcp.backoff.load(Relaxed) {
-            limit.min(1)
-        } else {
-            limit
+        let wanted = |state: &State<Rcu>| {
+            let limit = params::min_cached_objs();
+            if state.backoff {
+                limit.min(1)
+            } else {
+                limit
+            }
         };
         let mut blocks = 0;
-        while krcp.with(|state| state.online && state.nr_cached() < wanted) {
+        while krcp.with(|state| state.online && state.nr_cached() < wanted(state)) {
             let Some(page) = fault::alloc_page() else {
                 break;
             };
             // SAFETY: A fresh page, given away here.
             let bnode = unsafe { Bnode::<Rcu>::from_page(page) };
             let unused = krcp.with(|state| {
-                let unused = state.put_cached(bnode, limit);
+                let unused = state.put_cached(bnode, params::min_cached_objs());
                 state.stats.refilled += u64::from(unused.is_none());
                 unused
             });
@@ -81,10 +72,13 @@ impl Handler for RefillWork {
             }
             blocks += 1;
         }
+        let wanted = krcp.with(|state| {
+            let wanted = wanted(state);
+            state.end_refill();
+            wanted
+        });
         trace::refill(krcp.cpu, blocks, wanted);
-        krcp.backoff.store(false, Relaxed);
-        // ORDERING: Full by the exchange; pairs with `start()`.
-        krcp.refilling.xchg(false, Full);
+        start(krcp);
     }
 }
 
@@ -94,8 +88,21 @@ impl Handler for RefillWork {
 ///
 /// Any but NMI, no raw spinlock held.
 pub(super) fn put(krcp: &Krcp, bnode: Bnode<Rcu>) {
-    let limit = params::min_cached_objs();
-    if let Some(bnode) = krcp.with(|state| state.put_cached(bnode, limit)) {
+    // The limit is read under the lock: see `trim()`.
+    if let Some(bnode) = krcp.with(|state| state.put_cached(bnode, params::min_cached_objs())) {
+        // SAFETY: The block is owned, and every block's page comes from `alloc_page()`.
+        unsafe { mem::free_page(bnode.into_page()) };
+    }
+}
+
+/// Gives back what is beyond a limit that was set just now. What is put later heeds it: it takes the lock
+/// after this.
+///
+/// # Context
+///
+/// As for [`put()`].
+pub(super) fn trim(krcp: &Krcp) {
+    while let Some(bnode) = krcp.with(|state| state.take_excess(params::min_cached_objs())) {
         // SAFETY: The block is owned, and every block's page comes from `alloc_page()`.
         unsafe { mem::free_page(bnode.into_page()) };
     }

@@ -5,7 +5,6 @@
 
 use super::{monitor, refill, Rfc};
 use crate::sys::{shrinker::Shrink, trace};
-use kernel::sync::atomic::Relaxed;
 
 /// The engine as memory reclaim sees it.
 pub(super) struct KrcShrinker;
@@ -16,8 +15,10 @@ impl Shrink for KrcShrinker {
             .krc
             .iter()
             .map(|krcp| {
-                krcp.backoff.store(true, Relaxed);
-                krcp.with(|state| state.queued.len() + state.nr_cached())
+                krcp.with(|state| {
+                    state.backoff = true;
+                    state.queued.len() + state.nr_cached()
+                })
             })
             .sum()
     }

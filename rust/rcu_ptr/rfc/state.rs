@@ -4,14 +4,19 @@
 //! kfree_rcu_cpu` that its lock protects. No kernel in here: the host tests compile it too.
 
 use super::{
+    arm::{Arming, Call, Monitor},
     bnode::{Bnode, BnodeQueue},
-    list::{Chain, ObjectList},
+    list::ObjectList,
+    takeover::Takeover,
 };
 use crate::platform::Platform;
 use core::ptr::NonNull;
 
 /// Batches in flight per CPU (`KFREE_N_BATCHES`).
 pub(crate) const N_BATCHES: usize = 2;
+
+/// The batch of a barrier, which has no work item.
+pub(crate) const BARRIER_BATCH: usize = N_BATCHES;
 
 /// Blocks detached in one go by [`State::take_ready()`], with interrupts off.
 pub(crate) const MAX_READY_BNODES: usize = 16;
@@ -64,28 +69,57 @@ impl<P: Platform> Objects<P> {
     }
 }
 
-/// The monitor, as far as it is armed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Monitor {
-    /// It will not run.
-    Idle,
-    /// An irq_work will arm it.
-    Arming,
-    /// It will run within the drain interval.
-    Slow,
-    /// It will run within a jiffy.
-    Fast,
-}
-
 /// What [`State::fill_batch()`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fill {
     /// Nothing was queued.
     Nothing,
-    /// Both batches are still being freed.
+    /// Both batches still wait.
     Busy,
     /// This batch took everything and needs a grace period.
     Batch(usize),
+}
+
+/// What became of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Push {
+    /// It is in a block of its channel.
+    Block,
+    /// It is on the list.
+    List,
+    /// There is no room for it.
+    Full,
+    /// It is the one that came last: it is queued twice, and nothing was done.
+    Twice,
+}
+
+/// Objects that wait for the same grace period.
+struct Batch<P: Platform> {
+    objects: Objects<P>,
+    /// Covers all of them.
+    snap: Option<P::Snap>,
+}
+
+impl<P: Platform> Batch<P> {
+    const fn new() -> Self {
+        Self {
+            objects: Objects::new(),
+            snap: None,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+
+    fn fill(&mut self, objects: Objects<P>) {
+        self.objects = objects;
+        let snap = P::snapshot();
+        if !self.objects.list.is_empty() {
+            self.objects.list_snap = Some(snap);
+        }
+        self.snap = Some(snap);
+    }
 }
 
 /// Events of one CPU since the module was loaded, all in objects but for the last lines.
@@ -146,15 +180,19 @@ impl core::ops::AddAssign for Stats {
 pub(crate) struct State<P: Platform> {
     /// Queued, not yet waiting in a batch.
     pub(crate) queued: Objects<P>,
-    batches: [Objects<P>; N_BATCHES],
-    /// Objects off the deferred list, to be queued one by one.
-    pub(crate) deferred: Chain,
+    batches: [Batch<P>; N_BATCHES + 1],
+    /// Objects on their way from the deferred list.
+    pub(crate) takeover: Takeover,
     cache: BnodeQueue<P>,
     nr_cached: usize,
+    /// No block was found: a refill is due.
+    wants_refill: bool,
+    /// One is on its way.
+    refilling: bool,
+    /// The shrinker was here: the next refill waits, and is small.
+    pub(crate) backoff: bool,
     /// How the monitor is armed.
-    pub(crate) monitor: Monitor,
-    /// When it runs, in jiffies, if it is `Slow`.
-    pub(crate) drain_at: usize,
+    pub(crate) arming: Arming,
     /// Whether the CPU is up: a dead one keeps no blocks.
     pub(crate) online: bool,
     /// Counters.
@@ -169,12 +207,14 @@ impl<P: Platform> State<P> {
     pub(crate) const fn new() -> Self {
         Self {
             queued: Objects::new(),
-            batches: [Objects::new(), Objects::new()],
-            deferred: Chain::new(),
+            batches: [const { Batch::new() }; N_BATCHES + 1],
+            takeover: Takeover::new(),
             cache: BnodeQueue::new(),
             nr_cached: 0,
-            monitor: Monitor::Idle,
-            drain_at: 0,
+            wants_refill: false,
+            refilling: false,
+            backoff: false,
+            arming: Arming::new(),
             online: false,
             stats: Stats {
                 queued: [0; 2],
@@ -195,20 +235,40 @@ impl<P: Platform> State<P> {
         }
     }
 
-    /// Puts `object` into a block of its channel: the open one, or one from the cache. `false`:
-    /// neither is to be had.
-    pub(crate) fn push_bulk(&mut self, channel: Channel, object: NonNull<u8>) -> bool {
-        let pushed = self.queued.bnodes[channel as usize].push_object(object)
-            || match self.cache.pop() {
-                Some(bnode) => {
-                    self.nr_cached -= 1;
-                    self.open_bnode(channel, bnode, object);
-                    true
-                }
-                None => false,
+    /// Puts `object` into a block of its channel: the open one, or one from the cache.
+    pub(crate) fn push_bulk(&mut self, channel: Channel, object: NonNull<u8>) -> Push {
+        let queue = &mut self.queued.bnodes[channel as usize];
+        if queue.is_newest(object) {
+            return Push::Twice;
+        }
+        if !queue.push_object(object) {
+            let Some(bnode) = self.cache.pop() else {
+                return Push::Full;
             };
-        self.stats.queued[channel as usize] += u64::from(pushed);
-        pushed
+            self.nr_cached -= 1;
+            self.open_bnode(channel, bnode, object);
+        }
+        self.stats.queued[channel as usize] += 1;
+        Push::Block
+    }
+
+    /// Puts `object` into a block of its channel, else links it through its `field`.
+    ///
+    /// # Safety
+    ///
+    /// As for [`ObjectList::push()`].
+    #[inline]
+    pub(crate) unsafe fn push(
+        &mut self,
+        channel: Channel,
+        object: NonNull<u8>,
+        field: NonNull<u8>,
+    ) -> Push {
+        match self.push_bulk(channel, object) {
+            // SAFETY: By the safety requirements of this function.
+            Push::Full => unsafe { self.push_list(object, field) },
+            pushed => pushed,
+        }
     }
 
     /// Puts `object` into a block of its channel, `bnode` if it takes a new one. Returns `bnode`
@@ -218,13 +278,15 @@ impl<P: Platform> State<P> {
         channel: Channel,
         bnode: Bnode<P>,
         object: NonNull<u8>,
-    ) -> Option<Bnode<P>> {
-        if self.push_bulk(channel, object) {
-            return Some(bnode);
+    ) -> (Push, Option<Bnode<P>>) {
+        match self.push_bulk(channel, object) {
+            Push::Full => {
+                self.open_bnode(channel, bnode, object);
+                self.stats.queued[channel as usize] += 1;
+                (Push::Block, None)
+            }
+            pushed => (pushed, Some(bnode)),
         }
-        self.open_bnode(channel, bnode, object);
-        self.stats.queued[channel as usize] += 1;
-        None
     }
 
     fn open_bnode(&mut self, channel: Channel, mut bnode: Bnode<P>, object: NonNull<u8>) {
@@ -238,21 +300,65 @@ impl<P: Platform> State<P> {
     /// # Safety
     ///
     /// As for [`ObjectList::push()`].
-    pub(crate) unsafe fn push_list(&mut self, object: NonNull<u8>, field: NonNull<u8>) {
+    pub(crate) unsafe fn push_list(&mut self, object: NonNull<u8>, field: NonNull<u8>) -> Push {
         // SAFETY: By the safety requirements of this function.
-        unsafe { self.queued.list.push(object, field) };
+        if !unsafe { self.queued.list.push(object, field) } {
+            return Push::Twice;
+        }
         self.queued.list_snap = Some(P::snapshot());
         self.stats.queued_list += 1;
+        Push::List
     }
 
-    /// How the monitor has to be armed for what is queued: the caller arms it so if that is sooner
-    /// than [`State::monitor`].
+    /// How the monitor has to be armed for what is queued.
+    #[inline]
     pub(crate) fn wanted_monitor(&self) -> Monitor {
         match self.queued.len() {
             0 => Monitor::Idle,
             n if n >= Self::FAST => Monitor::Fast,
             _ => Monitor::Slow,
         }
+    }
+
+    /// Whether the caller has to queue an irq_work, see [`Arming::call()`]: to arm the monitor or, as
+    /// soon as `refill` says, to start a refill.
+    #[inline]
+    pub(crate) fn call(&mut self, refill: Call) -> Call {
+        let mut call = Call::No;
+        if self.arming.is_late(self.wanted_monitor()) {
+            call = Call::Lazy;
+        }
+        if self.want_refill(refill) {
+            call = call.max(refill);
+        }
+        self.arming.call(call)
+    }
+
+    /// Notes that a refill is due, unless `refill` is `No`. Whether it has to be started.
+    #[inline]
+    pub(crate) fn want_refill(&mut self, refill: Call) -> bool {
+        if refill == Call::No {
+            return false;
+        }
+        self.wants_refill = true;
+        !self.refilling && self.online
+    }
+
+    /// Whether a refill is due, which the caller starts once the lock is dropped.
+    pub(crate) fn begin_refill(&mut self) -> bool {
+        let begin = self.wants_refill && !self.refilling && self.online;
+        if begin {
+            self.wants_refill = false;
+            self.refilling = true;
+        }
+        begin
+    }
+
+    /// The refill is done, as far as there was memory. Who found no block meanwhile has left it to the
+    /// caller to start another.
+    pub(crate) fn end_refill(&mut self) {
+        self.refilling = false;
+        self.backoff = false;
     }
 
     /// Detaches objects whose grace period is over already: whole blocks, oldest first, at most
@@ -280,12 +386,10 @@ impl<P: Platform> State<P> {
         if self.queued.is_empty() {
             return Fill::Nothing;
         }
-        match self.batches.iter().position(Objects::is_empty) {
+        let batches = &mut self.batches[..N_BATCHES];
+        match batches.iter().position(Batch::is_empty) {
             Some(i) => {
-                self.batches[i] = self.queued.take();
-                if !self.batches[i].list.is_empty() {
-                    self.batches[i].list_snap = Some(P::snapshot());
-                }
+                batches[i].fill(self.queued.take());
                 self.stats.batches += 1;
                 Fill::Batch(i)
             }
@@ -296,19 +400,40 @@ impl<P: Platform> State<P> {
         }
     }
 
-    /// The objects that batch `i` waits with.
-    pub(crate) fn batch(&self, i: usize) -> &Objects<P> {
-        &self.batches[i]
+    /// Moves everything queued into the barrier's batch, which is free: barriers take turns. Returns
+    /// whether there was anything.
+    pub(crate) fn fill_barrier_batch(&mut self) -> bool {
+        let any = !self.queued.is_empty();
+        if any {
+            self.batches[BARRIER_BATCH].fill(self.queued.take());
+            self.stats.batches += 1;
+        }
+        any
     }
 
-    /// Takes the objects of batch `i`, after its grace period. The batch is free again.
-    pub(crate) fn take_batch(&mut self, i: usize) -> Objects<P> {
-        self.batches[i].take()
+    /// The objects that batch `i` waits with, and for what.
+    pub(crate) fn batch(&self, i: usize) -> (&Objects<P>, Option<P::Snap>) {
+        (&self.batches[i].objects, self.batches[i].snap)
+    }
+
+    /// Whether a batch has objects.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.batches.iter().all(Batch::is_empty)
+    }
+
+    /// Takes the objects of batch `i` if its grace period is over, and the batch is free again. `None`:
+    /// it is not, as a barrier has freed what was there, and the batch has been filled since.
+    pub(crate) fn take_batch(&mut self, i: usize) -> Option<Objects<P>> {
+        let batch = &mut self.batches[i];
+        if batch.is_empty() || batch.snap.as_ref().is_some_and(P::is_over) {
+            return Some(batch.objects.take());
+        }
+        None
     }
 
     /// Objects that wait in batches.
     pub(crate) fn in_batches(&self) -> usize {
-        self.batches.iter().map(Objects::len).sum()
+        self.batches.iter().map(|b| b.objects.len()).sum()
     }
 
     /// Blocks in the cache.
@@ -333,5 +458,15 @@ impl<P: Platform> State<P> {
         self.stats.shrunk += self.nr_cached as u64;
         self.nr_cached = 0;
         self.cache.take()
+    }
+
+    /// Takes a cached block if there are more than `limit`.
+    pub(crate) fn take_excess(&mut self, limit: usize) -> Option<Bnode<P>> {
+        if self.nr_cached <= limit {
+            return None;
+        }
+        self.nr_cached -= 1;
+        self.stats.shrunk += 1;
+        self.cache.pop()
     }
 }

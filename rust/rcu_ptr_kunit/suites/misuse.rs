@@ -3,8 +3,13 @@
 //! What is plainly wrong gives one warning with the caller, and the object is leaked: never a
 //! corrupted list. The warnings are expected ones, between marks that the log's reader knows.
 
-use crate::sys::{core, mem, mem::Source, skip::skip};
-use ::core::ptr;
+use crate::{
+    params,
+    pool::Pool,
+    route::Route,
+    sys::{core, cpu, mem, mem::Source, skip::skip, thread, user},
+};
+use ::core::ptr::{self, NonNull};
 use kernel::{
     prelude::*,
     sync::atomic::{Atomic, Relaxed},
@@ -66,6 +71,68 @@ fn field_too_far() -> Result {
     })
 }
 
+/// Frees one object twice in a row, on the list and, with engine rfc, in a block: whether each was freed
+/// once.
+fn twice_in_a_row() -> Result<bool> {
+    let is_rfc = user::sh(c"grep -q rfc /sys/module/rcu_ptr/parameters/engine").is_ok();
+    let pool = Pool::new(40)?;
+    let free = |route: Route| {
+        if let Some(object) = pool.take() {
+            // Nothing of this CPU's in between.
+            cpu::irqs_off(|| {
+                // SAFETY: Handed out once, with a field there; the core ignores the second.
+                unsafe {
+                    route.free(object.start, object.at);
+                    route.free(object.start, object.at);
+                }
+            });
+        }
+    };
+    let list = params::no_blocks()?;
+    for _ in 0..5 {
+        Route::ATOMIC.into_iter().for_each(free);
+    }
+    core::barrier();
+    drop(list);
+    if is_rfc {
+        // The first ones are on the list still, until a refill has come.
+        for _ in 0..5 {
+            Route::ATOMIC.into_iter().for_each(free);
+            thread::sleep(20);
+        }
+        core::barrier();
+    }
+    Ok(pool.all_freed())
+}
+
+/// Frees an object again when others have come after it: the list has no end from then on. Whether what
+/// comes later is freed.
+fn list_without_an_end(route: Route) -> Result<bool> {
+    let list = params::no_blocks()?;
+    let mut objects = [ptr::null_mut::<u8>(); 3];
+    for object in &mut objects {
+        *object = mem::alloc(Source::Kmalloc, 64).ok_or(ENOMEM)?.as_ptr();
+    }
+    let [first, second, third] = objects;
+    cpu::irqs_off(|| {
+        for object in [first, second, third, first] {
+            if let Some(object) = NonNull::new(object) {
+                // SAFETY: Live, with a field in front; the core keeps what is on a list like this.
+                unsafe { route.free(object, 0) };
+            }
+        }
+    });
+    core::barrier();
+    let pool = Pool::new(10)?;
+    for object in (0..10).map_while(|_| pool.take()) {
+        // SAFETY: Handed out once, with a field there.
+        unsafe { route.free(object.start, object.at) };
+    }
+    core::barrier();
+    drop(list);
+    Ok(pool.all_freed())
+}
+
 /// A kind of misuse, and whether its warning was given: the core gives each once.
 struct Kind {
     warned: Atomic<i32>,
@@ -117,6 +184,32 @@ mod tests {
     #[test]
     fn field_too_far() -> Result {
         KINDS[2].provoke()
+    }
+
+    #[test]
+    fn queued_twice_in_a_row() -> Result {
+        if cfg!(CONFIG_DEBUG_OBJECTS_RCU_HEAD) {
+            skip(c"debugobjects sees it first");
+            return Ok(());
+        }
+        let freed = expect_splat!("rcu_ptr: .* is queued twice", twice_in_a_row())?;
+        assert!(freed);
+        Ok(())
+    }
+
+    #[test]
+    fn queued_again_later() -> Result {
+        if cfg!(CONFIG_DEBUG_OBJECTS_RCU_HEAD) {
+            skip(c"debugobjects sees it first");
+            return Ok(());
+        }
+        let freed = expect_splat!("rcu_ptr: a list of .* objects is broken", {
+            Route::ATOMIC.into_iter().try_fold(true, |freed, route| {
+                Ok::<_, Error>(freed & list_without_an_end(route)?)
+            })
+        })?;
+        assert!(freed);
+        Ok(())
     }
 
     #[test]

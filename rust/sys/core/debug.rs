@@ -131,6 +131,18 @@ pub(crate) fn warn_nested(name: &CStr) {
     unsafe { sys::rcu_ptr_shim_warn_nested(name.as_char_ptr()) };
 }
 
+/// A list of `objects` objects through their fields was not what was pushed, and is leaked: one of them was
+/// queued again while it was linked.
+///
+/// # Context
+///
+/// Any but NMI.
+#[cold]
+pub(crate) fn warn_endless(objects: usize) {
+    // SAFETY: The shim only prints its argument.
+    unsafe { sys::rcu_ptr_shim_warn_endless(objects as c_ulong) };
+}
+
 /// A cache is destroyed while its user holds objects, or has given more back than it had.
 #[cold]
 pub(crate) fn warn_held(name: &CStr, objects: i64, caller: usize) {

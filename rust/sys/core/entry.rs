@@ -75,13 +75,13 @@ extern "C" fn rcu_ptr_try_kfree_nolock_call(ptr: *mut c_void) -> bool {
 unsafe extern "C" fn rcu_ptr_rs_kvfree_no_slot(
     field: *mut c_void,
     ptr: *mut c_void,
-    _caller: c_ulong,
+    caller: c_ulong,
 ) {
     // SAFETY: By the safety requirements of this function.
     let on = unsafe { PreemptOff::adopt() };
     if let (Some(field), Some(ptr)) = (NonNull::new(field.cast()), NonNull::new(ptr.cast())) {
         // SAFETY: By the safety requirements of this function.
-        unsafe { lockless::insert_or_link(ptr, field, &on) };
+        unsafe { lockless::insert_or_link(ptr, field, caller, &on) };
     }
 }
 

@@ -27,6 +27,5 @@ pub(crate) mod rcu_callback;
 pub(crate) mod shrinker;
 pub(crate) mod slab;
 pub(crate) mod this_cpu;
-pub(crate) mod timer;
 pub(crate) mod trace;
 pub(crate) mod work;

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Arming the monitor against a model: contexts that decide under the lock and act without it, in every
+//! order of their steps. Whatever comes in between, no object waits for a monitor that does not come, or
+//! comes later than was promised.
+
+use crate::rfc::arm::{self, Arming, Call, Monitor, Timed};
+use proptest::prelude::*;
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+};
+
+/// Objects that call for the fast monitor.
+const FAST: usize = 4;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    Nothing,
+    /// An object comes on this CPU: an NMI or interrupt, or a task.
+    Push,
+    /// The irq_work runs, if it is queued.
+    IrqWork,
+    /// Time passes.
+    Time(usize),
+    /// The monitor's work runs, if its timer has fired.
+    Monitor,
+    /// A barrier or the shrinker takes what is queued, and leaves the monitor alone.
+    Drain,
+    /// The drain interval is set.
+    Interval(usize),
+}
+
+struct Cpu {
+    arming: RefCell<Arming>,
+    now: Cell<usize>,
+    interval: Cell<usize>,
+    queued: Cell<usize>,
+    /// When the first of them came, by the interval as it was set then or later.
+    due: Cell<Option<usize>>,
+    irq_work: Cell<bool>,
+    timer: Cell<Option<usize>>,
+    events: RefCell<VecDeque<Event>>,
+    depth: Cell<usize>,
+}
+
+impl Cpu {
+    fn new(events: Vec<Event>) -> Self {
+        Self {
+            arming: RefCell::new(Arming::new()),
+            now: Cell::new(usize::MAX - 50),
+            interval: Cell::new(100),
+            queued: Cell::new(0),
+            due: Cell::new(None),
+            irq_work: Cell::new(false),
+            timer: Cell::new(None),
+            events: RefCell::new(events.into()),
+            depth: Cell::new(0),
+        }
+    }
+
+    fn wanted(&self) -> Monitor {
+        match self.queued.get() {
+            0 => Monitor::Idle,
+            n if n >= FAST => Monitor::Fast,
+            _ => Monitor::Slow,
+        }
+    }
+
+    /// Another context comes, on this CPU or on another.
+    fn event(&self) {
+        if self.depth.get() == 4 {
+            return;
+        }
+        let Some(event) = self.events.borrow_mut().pop_front() else {
+            return;
+        };
+        self.depth.set(self.depth.get() + 1);
+        self.run(event);
+        self.depth.set(self.depth.get() - 1);
+    }
+
+    fn run(&self, event: Event) {
+        match event {
+            Event::Nothing => {}
+            Event::Push => {
+                let call = {
+                    let mut arming = self.arming.borrow_mut();
+                    self.queued.set(self.queued.get() + 1);
+                    if self.due.get().is_none() {
+                        self.due
+                            .set(Some(self.now.get().wrapping_add(self.interval.get())));
+                    }
+                    let call = if arming.is_late(self.wanted()) {
+                        Call::Lazy
+                    } else {
+                        Call::No
+                    };
+                    arming.call(call)
+                };
+                self.event();
+                if call != Call::No {
+                    self.irq_work.set(true);
+                }
+            }
+            Event::IrqWork => {
+                if self.irq_work.replace(false) {
+                    self.with(|arming, _| arming.called());
+                    arm::arm(self, 0);
+                }
+            }
+            // Not between a decision and what follows, where interrupts are off.
+            Event::Time(_) if self.depth.get() > 1 => {}
+            Event::Time(n) => self.now.set(self.now.get().wrapping_add(n)),
+            Event::Monitor => {
+                if self.is_fired() {
+                    self.timer.set(None);
+                    self.with(|arming, _| arming.fired());
+                    self.queued.set(0);
+                    self.due.set(None);
+                    self.event();
+                    arm::arm(self, 1);
+                }
+            }
+            Event::Drain => {
+                self.queued.set(0);
+                self.due.set(None);
+            }
+            Event::Interval(n) => {
+                self.interval.set(n);
+                if let Some(due) = self.due.get() {
+                    let at = self.now.get().wrapping_add(n);
+                    if (due.wrapping_sub(at) as isize) > 0 {
+                        self.due.set(Some(at));
+                    }
+                }
+                self.event();
+                arm::arm(self, 1);
+            }
+        }
+    }
+
+    fn is_fired(&self) -> bool {
+        self.timer
+            .get()
+            .is_some_and(|at| at.wrapping_sub(self.now.get()) as isize <= 0)
+    }
+
+    /// Everybody is done, and irq_works run: whatever is queued has a timer, and in time.
+    fn check(&self) {
+        self.events.borrow_mut().clear();
+        let start = self.now.get();
+        self.run(Event::IrqWork);
+        if self.queued.get() == 0 {
+            return;
+        }
+        let at = self.timer.get().expect("objects wait for no monitor");
+        let left = at.wrapping_sub(start) as isize;
+        if self.wanted() == Monitor::Fast {
+            assert!(left <= 1, "a block's worth waits for {left} jiffies");
+        }
+        // Time has passed where the irq_work was late.
+        let most = self.interval.get() as isize;
+        assert!(left <= most, "objects wait for {left} jiffies of {most}");
+    }
+}
+
+impl Timed for Cpu {
+    fn with<R>(&self, f: impl FnOnce(&mut Arming, Monitor) -> R) -> R {
+        self.event();
+        let ret = f(&mut self.arming.borrow_mut(), self.wanted());
+        self.event();
+        ret
+    }
+
+    fn now(&self) -> usize {
+        self.now.get()
+    }
+
+    fn interval(&self) -> usize {
+        self.interval.get()
+    }
+
+    fn set(&self, delay: usize) {
+        self.event();
+        self.timer.set(Some(self.now.get().wrapping_add(delay)));
+        self.event();
+    }
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let event = prop_oneof![
+        4 => Just(Event::Nothing),
+        5 => Just(Event::Push),
+        4 => Just(Event::IrqWork),
+        2 => (0usize..120).prop_map(Event::Time),
+        3 => Just(Event::Monitor),
+        1 => Just(Event::Drain),
+        1 => (1usize..200).prop_map(Event::Interval),
+    ];
+    prop::collection::vec(event, 1..60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
+    #[test]
+    fn nothing_waits_for_no_monitor(events in events()) {
+        let cpu = Cpu::new(events);
+        while !cpu.events.borrow().is_empty() {
+            cpu.event();
+        }
+        cpu.check();
+    }
+}
+
+/// One irq_work for any number of objects, until it runs; one that is needed at once is no lazy one.
+#[test]
+fn calls_once() {
+    let mut arming = Arming::new();
+    assert_eq!(arming.call(Call::No), Call::No);
+    assert_eq!(arming.call(Call::Lazy), Call::Lazy);
+    assert_eq!(arming.call(Call::Lazy), Call::No);
+    assert_eq!(arming.call(Call::Now), Call::Now);
+    assert_eq!(arming.call(Call::Now), Call::No);
+    arming.called();
+    assert_eq!(arming.call(Call::Lazy), Call::Lazy);
+}

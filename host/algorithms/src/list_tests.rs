@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Objects that are queued twice while they are linked: what can be told is refused or cut, and nothing
+//! goes on for ever.
+
+use crate::rfc::list::{Chain, DeferredList, End, ObjectList, Pushed};
+use std::ptr::NonNull;
+
+/// Room for a field at any of a few places.
+fn object() -> NonNull<u8> {
+    NonNull::from(Box::leak(Box::new([0u64; 4]))).cast()
+}
+
+fn objects(n: usize) -> Vec<NonNull<u8>> {
+    (0..n).map(|_| object()).collect()
+}
+
+fn push(list: &mut ObjectList, object: NonNull<u8>) -> bool {
+    // SAFETY: The field is the first word.
+    unsafe { list.push(object, object) }
+}
+
+fn list_of(objects: &[NonNull<u8>]) -> ObjectList {
+    let mut list = ObjectList::new();
+    assert!(objects.iter().all(|&object| push(&mut list, object)));
+    list
+}
+
+fn is_sound(list: &ObjectList) -> bool {
+    let mut steps = 0;
+    let sound = list.is_sound(|| steps += 1);
+    assert!(steps <= list.len(), "the look has no bound");
+    sound
+}
+
+#[test]
+fn pushed_twice_in_a_row() {
+    for n in 1..4 {
+        let all = objects(n);
+        let mut list = list_of(&all);
+        assert!(!push(&mut list, all[n - 1]));
+        assert!(list.len() == n && is_sound(&list));
+        let freed: Vec<_> = std::iter::from_fn(|| list.pop()).collect();
+        assert!(freed.iter().eq(all.iter().rev()));
+    }
+}
+
+#[test]
+fn deferred_twice_in_a_row() {
+    let list = DeferredList::new();
+    let (a, b) = (object(), object());
+    // SAFETY: The field is the first word.
+    let push = |object| unsafe { list.push(object, object) };
+    assert_eq!(push(a), Pushed::First);
+    assert_eq!(push(a), Pushed::Twice);
+    assert_eq!(push(b), Pushed::Another);
+    assert_eq!(push(b), Pushed::Twice);
+    assert_eq!(list.take().check(10, || ()), End::After(2));
+}
+
+/// Every cycle of up to 40 objects, behind up to 40 others.
+#[test]
+fn cycles_are_found() {
+    for tail in 0..40 {
+        for cycle in 2..40 {
+            let all = objects(tail + cycle);
+            // The one that closes the cycle is the oldest of it; what is pushed after leads to it.
+            let mut list = list_of(&all[..cycle]);
+            assert!(push(&mut list, all[0]));
+            assert!(all[cycle..].iter().all(|&object| push(&mut list, object)));
+            assert!(!is_sound(&list));
+            let chain = chain_of(&all, cycle);
+            let mut steps = 0;
+            let end = chain.check(usize::MAX, || steps += 1);
+            assert!(matches!(end, End::Never(n) if n == steps));
+            assert!(steps <= 3 * (tail + cycle), "{steps} steps");
+        }
+    }
+}
+
+/// The same as a chain alone, whose length nobody knows.
+fn chain_of(all: &[NonNull<u8>], cycle: usize) -> Chain {
+    let list = DeferredList::new();
+    for &object in all[..cycle].iter().chain([&all[0]]).chain(&all[cycle..]) {
+        // SAFETY: The field is the first word.
+        unsafe { list.push(object, object) };
+    }
+    list.take()
+}
+
+/// An object that is pushed to another list takes the end of the first along.
+#[test]
+fn shared_ends_are_found() {
+    let all = objects(5);
+    let list = list_of(&all);
+    let mut other = ObjectList::new();
+    assert!(push(&mut other, all[2]));
+    assert!(is_sound(&other));
+    assert!(!is_sound(&list));
+    let more = objects(4);
+    let mut longer = list_of(&more);
+    assert!(push(&mut longer, all[3]));
+    assert!(is_sound(&longer));
+    assert!(!is_sound(&list));
+}
+
+#[test]
+fn ends_are_found() {
+    for n in 0..70 {
+        let all = objects(n);
+        assert!(is_sound(&list_of(&all)));
+        let list = DeferredList::new();
+        for &object in &all {
+            // SAFETY: The field is the first word.
+            unsafe { list.push(object, object) };
+        }
+        let chain = list.take();
+        for limit in 0..80 {
+            let mut steps = 0;
+            let end = chain.check(limit, || steps += 1);
+            assert!(steps <= limit);
+            assert_eq!(
+                end,
+                if n <= limit {
+                    End::After(n)
+                } else {
+                    End::Beyond
+                }
+            );
+        }
+    }
+}

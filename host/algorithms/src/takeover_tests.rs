@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Deferred objects against a model: whatever comes between two steps of those who take them over, each
+//! is queued once, a barrier has all that were deferred before it, and somebody is always at the rest.
+
+use crate::rfc::{
+    list::{DeferredList, Pushed},
+    takeover::{self, Deferred, Progress, Takeover, BUDGET},
+};
+use proptest::prelude::*;
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    ptr::NonNull,
+};
+
+/// What comes at a step of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    Nothing,
+    /// So many objects are deferred.
+    Push(usize),
+    /// The irq_work's handler, where it is queued.
+    Handler,
+    /// The worker for the rest, where it is queued.
+    Worker,
+    /// A barrier.
+    Barrier,
+}
+
+struct Cpu {
+    takeover: RefCell<Takeover>,
+    list: DeferredList,
+    pushed: RefCell<Vec<NonNull<u8>>>,
+    queued: RefCell<Vec<NonNull<u8>>>,
+    handler: Cell<bool>,
+    worker: Cell<bool>,
+    endless: Cell<usize>,
+    /// Looked at in an interrupt.
+    atomic: Cell<Option<usize>>,
+    events: RefCell<VecDeque<Event>>,
+    depth: Cell<usize>,
+}
+
+impl Cpu {
+    fn new(events: impl IntoIterator<Item = Event>) -> Self {
+        Self {
+            takeover: RefCell::new(Takeover::new()),
+            list: DeferredList::new(),
+            pushed: RefCell::default(),
+            queued: RefCell::default(),
+            handler: Cell::new(false),
+            worker: Cell::new(false),
+            endless: Cell::new(0),
+            atomic: Cell::new(None),
+            events: RefCell::new(events.into_iter().collect()),
+            depth: Cell::new(0),
+        }
+    }
+
+    fn push(&self) {
+        let object = NonNull::from(Box::leak(Box::new(0u64))).cast();
+        self.pushed.borrow_mut().push(object);
+        // SAFETY: The field is the only word.
+        match unsafe { self.list.push(object, object) } {
+            Pushed::First => self.handler.set(true),
+            Pushed::Another => {}
+            Pushed::Twice => unreachable!(),
+        }
+    }
+
+    /// Another context, in between.
+    fn event(&self) {
+        if self.depth.get() == 3 {
+            return;
+        }
+        let Some(event) = self.events.borrow_mut().pop_front() else {
+            return;
+        };
+        self.depth.set(self.depth.get() + 1);
+        match event {
+            Event::Nothing => {}
+            Event::Push(n) => (0..n).for_each(|_| self.push()),
+            Event::Handler => self.handler(),
+            Event::Worker => self.worker(),
+            // It would wait for whom it has interrupted.
+            Event::Barrier if self.depth.get() > 1 => {}
+            Event::Barrier => self.barrier(),
+        }
+        self.depth.set(self.depth.get() - 1);
+    }
+
+    fn handler(&self) {
+        if !self.handler.replace(false) {
+            return;
+        }
+        let outer = self.atomic.replace(Some(0));
+        let progress = takeover::piece(self, true);
+        self.atomic.set(outer);
+        if progress == Progress::More {
+            self.worker.set(true);
+        }
+    }
+
+    /// As `nolock::drain()`; what waits is a context of its own, so only where it interrupts nobody.
+    fn worker(&self) {
+        if self.depth.get() > 1 || !self.worker.replace(false) {
+            return;
+        }
+        if takeover::all(self) {
+            self.worker.set(true);
+        }
+    }
+
+    fn barrier(&self) {
+        let before: Vec<_> = self.pushed.borrow().clone();
+        if takeover::all(self) {
+            self.worker.set(true);
+        }
+        let queued = self.queued.borrow();
+        let missed = before
+            .iter()
+            .filter(|object| !queued.contains(object))
+            .count();
+        assert_eq!(missed, 0, "the barrier missed objects");
+    }
+
+    /// Nothing comes any more but what is on its way.
+    fn end(&self) {
+        self.events.borrow_mut().clear();
+        while self.handler.get() || self.worker.get() {
+            self.handler();
+            self.depth.set(1);
+            self.worker();
+            self.depth.set(0);
+        }
+        let mut pushed = self.pushed.borrow().clone();
+        let mut queued = self.queued.borrow().clone();
+        pushed.sort();
+        queued.sort();
+        assert_eq!(pushed.len(), queued.len(), "objects are lost");
+        assert!(pushed == queued, "objects are queued twice");
+    }
+}
+
+impl Deferred for Cpu {
+    fn with<R>(&self, f: impl FnOnce(&mut Takeover) -> R) -> R {
+        self.event();
+        let ret = f(&mut self.takeover.borrow_mut());
+        self.event();
+        ret
+    }
+
+    fn list(&self) -> &DeferredList {
+        &self.list
+    }
+
+    fn queue(&self, object: NonNull<u8>, _field: NonNull<u8>) -> bool {
+        self.event();
+        if let Some(n) = self.atomic.get() {
+            assert!(n < BUDGET, "an interrupt has no bound");
+            self.atomic.set(Some(n + 1));
+        }
+        // Its link is another one's by now.
+        // SAFETY: The object is a word that nobody else uses.
+        unsafe { object.cast::<u64>().write(u64::MAX) };
+        self.queued.borrow_mut().push(object);
+        self.event();
+        true
+    }
+
+    fn endless(&self, steps: usize) {
+        self.endless.set(steps);
+    }
+
+    fn pause(&self) {
+        assert!(self.atomic.get().is_none(), "an interrupt sleeps");
+    }
+
+    fn wait(&self) {
+        unreachable!("nobody is at it that could go on");
+    }
+}
+
+/// The worker or a barrier is at any number of objects when one more is deferred: at the last of them,
+/// and at each other.
+#[test]
+fn one_more_comes() {
+    for n in 1..400 {
+        for at in [0, n / 2, n - 1] {
+            // Two events at the lock and two at each object.
+            let steps = 2 + 2 * at + 2;
+            let events =
+                std::iter::repeat_n(Event::Nothing, steps).chain([Event::Push(1), Event::Handler]);
+            let cpu = Cpu::new(events);
+            (0..n).for_each(|_| cpu.push());
+            cpu.handler.set(false);
+            // What comes meanwhile has found it busy: somebody is at it.
+            cpu.barrier();
+            cpu.end();
+        }
+    }
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let event = prop_oneof![
+        6 => Just(Event::Nothing),
+        2 => (1usize..5).prop_map(Event::Push),
+        1 => (60usize..70).prop_map(Event::Push),
+        3 => Just(Event::Handler),
+        2 => Just(Event::Worker),
+        1 => Just(Event::Barrier),
+    ];
+    prop::collection::vec(event, 1..300)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #[test]
+    fn nothing_is_lost_or_left(events in events()) {
+        let cpu = Cpu::new(events);
+        while !cpu.events.borrow().is_empty() {
+            cpu.event();
+        }
+        cpu.end();
+    }
+}
+
+/// A list without an end is cut, whoever comes to it, and what is deferred later is taken over.
+#[test]
+fn a_cycle_is_cut() {
+    for (n, atomic) in [
+        (3, true),
+        (3, false),
+        (100, true),
+        (100, false),
+        (1000, false),
+    ] {
+        let cpu = Cpu::new([]);
+        (0..n).for_each(|_| cpu.push());
+        let first = cpu.pushed.borrow()[0];
+        // SAFETY: The field is the only word.
+        assert_eq!(unsafe { cpu.list.push(first, first) }, Pushed::Another);
+        cpu.atomic.set(atomic.then_some(0));
+        let progress = takeover::piece(&cpu, atomic);
+        cpu.atomic.set(None);
+        if atomic && n > BUDGET {
+            // Too far away for an interrupt.
+            assert_eq!(progress, Progress::More);
+            assert_eq!(takeover::piece(&cpu, false), Progress::Done);
+        } else {
+            assert_eq!(progress, Progress::Done);
+        }
+        assert!(cpu.endless.get() >= n && cpu.queued.borrow().is_empty());
+        cpu.pushed.borrow_mut().clear();
+        cpu.push();
+        cpu.handler();
+        cpu.end();
+    }
+}

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! When the monitor runs, and who sets its timer.
+//!
+//! Under the lock it is only decided; the kernel's timers and irq_works are called when it is dropped, as
+//! they have locks and tracepoints of their own. An object may come with any lock held, so its context
+//! does no more than queue an irq_work; the handler of that sets the timer. Between a decision and what
+//! follows from it anything may come:
+//!
+//! - who has decided to queue the irq_work has interrupts off, and others on this CPU count on it;
+//! - one context at a time sets the timer, and looks again afterwards if another came meanwhile: so the
+//!   timer ends up as was decided last.
+
+/// The monitor, as far as it is armed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Monitor {
+    /// It will not run.
+    Idle,
+    /// It will run within the drain interval.
+    Slow,
+    /// It will run within a jiffy.
+    Fast,
+}
+
+/// How soon a context wants an irq_work to arm the monitor, or to start a refill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Call {
+    /// Not at all.
+    No,
+    /// With the next tick.
+    Lazy,
+    /// At once.
+    Now,
+}
+
+/// What the lock protects.
+pub(crate) struct Arming {
+    monitor: Monitor,
+    /// When it runs, in jiffies, if it is `Slow`.
+    expires: usize,
+    /// The irq_work that is on its way.
+    called: Call,
+    /// A context is about to set the timer.
+    setting: bool,
+    /// Another wants it to look again.
+    again: bool,
+}
+
+impl Arming {
+    /// Idle.
+    pub(crate) const fn new() -> Self {
+        Self {
+            monitor: Monitor::Idle,
+            expires: 0,
+            called: Call::No,
+            setting: false,
+            again: false,
+        }
+    }
+
+    /// Whether the monitor has to be armed, or armed sooner.
+    #[inline]
+    pub(crate) fn is_late(&self, wanted: Monitor) -> bool {
+        matches!(
+            (self.monitor, wanted),
+            (Monitor::Idle, Monitor::Slow | Monitor::Fast) | (Monitor::Slow, Monitor::Fast)
+        )
+    }
+
+    /// Whether the caller has to queue the irq_work of `call`, once the lock is dropped and before it
+    /// turns interrupts on.
+    #[inline]
+    pub(crate) fn call(&mut self, call: Call) -> Call {
+        if call <= self.called {
+            return Call::No;
+        }
+        self.called = call;
+        call
+    }
+
+    /// An irq_work runs: what is decided from here on calls for another.
+    pub(crate) fn called(&mut self) {
+        self.called = Call::No;
+    }
+
+    /// The monitor runs: what comes from here on arms it again.
+    pub(crate) fn fired(&mut self) {
+        self.monitor = Monitor::Idle;
+    }
+
+    /// The CPU is dead: its irq_work may not have been queued. The caller drains it.
+    pub(crate) fn died(&mut self) {
+        self.called();
+        self.fired();
+    }
+
+    /// Decides how the timer has to be set, if at all; [`Self::end()`] has to follow.
+    fn begin(&mut self, wanted: Monitor, now: usize, slow: usize, fast: usize) -> Option<usize> {
+        let at = now.wrapping_add(slow);
+        // Whether anything is queued or not: what comes next finds the monitor armed.
+        let sooner = self.monitor == Monitor::Slow && self.expires.wrapping_sub(at) as isize > 0;
+        if !self.is_late(wanted) && !sooner {
+            return None;
+        }
+        if self.setting {
+            self.again = true;
+            return None;
+        }
+        self.setting = true;
+        self.expires = at;
+        if wanted == Monitor::Fast {
+            self.monitor = Monitor::Fast;
+            Some(fast)
+        } else {
+            self.monitor = Monitor::Slow;
+            Some(slow)
+        }
+    }
+
+    /// The timer is set. Whether to look again.
+    fn end(&mut self) -> bool {
+        self.setting = false;
+        core::mem::take(&mut self.again)
+    }
+}
+
+/// A CPU's monitor.
+pub(crate) trait Timed {
+    /// Calls `f` with the lock held, and with how the monitor should be armed for what is queued.
+    fn with<R>(&self, f: impl FnOnce(&mut Arming, Monitor) -> R) -> R;
+
+    /// The time, in jiffies.
+    fn now(&self) -> usize;
+
+    /// The drain interval, in jiffies. Called with the lock held: whoever changes it takes the lock
+    /// afterwards.
+    fn interval(&self) -> usize;
+
+    /// Lets the monitor run in `delay` jiffies, whether its timer is set or not.
+    fn set(&self, delay: usize);
+}
+
+/// Arms the monitor for what is queued, unless it will run that soon anyway. Where a block's worth is
+/// there it runs in `fast` jiffies.
+///
+/// # Context
+///
+/// Any but NMI, with interrupts off, so that no other context of this CPU waits for long; no lock is held
+/// that a timer takes or, with `fast` 0, a wakeup.
+pub(crate) fn arm(cpu: &impl Timed, fast: usize) {
+    loop {
+        let begin =
+            |arming: &mut Arming, wanted| arming.begin(wanted, cpu.now(), cpu.interval(), fast);
+        let Some(delay) = cpu.with(begin) else {
+            return;
+        };
+        cpu.set(delay);
+        if !cpu.with(|arming, _| arming.end()) {
+            return;
+        }
+    }
+}

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Taking over what was deferred, a piece at a time: in the irq_work's handler as far as an interrupt may,
+//! in a worker and in the barrier.
+//!
+//! One context at a time has a piece in its hands, as debugobjects and kmemleak are told of the objects
+//! with no lock held. Another that comes leaves: whoever has the piece looks at the list again under the
+//! lock when it gives the rest back, and then sees whatever the other came for.
+
+use super::list::{Chain, DeferredList, End};
+use core::ptr::NonNull;
+
+/// Objects that an interrupt looks at, and the most that are taken over in one go.
+pub(crate) const BUDGET: usize = 64;
+
+/// What the lock protects.
+pub(crate) struct Takeover {
+    /// Taken off the list.
+    rest: Rest,
+    /// A context has it in its hands.
+    busy: bool,
+    /// How often the list was taken.
+    taken: usize,
+}
+
+struct Rest {
+    chain: Chain,
+    /// Its end was found.
+    is_sound: bool,
+}
+
+impl Rest {
+    const fn new() -> Self {
+        Self {
+            chain: Chain::new(),
+            is_sound: false,
+        }
+    }
+}
+
+/// How far it got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Nothing was left, at a moment.
+    Done,
+    /// There is more, and nobody at it: the caller goes on, or has a worker go on.
+    More,
+    /// Another context is at it, and responsible for the rest.
+    Busy,
+}
+
+/// A CPU's deferred objects, and where they go.
+pub(crate) trait Deferred {
+    /// Calls `f` with the lock held.
+    fn with<R>(&self, f: impl FnOnce(&mut Takeover) -> R) -> R;
+
+    /// Where objects are pushed to.
+    fn list(&self) -> &DeferredList;
+
+    /// Queues an object of the list through its field. `false`: it was queued before, so the links
+    /// behind it are those of another list.
+    fn queue(&self, object: NonNull<u8>, field: NonNull<u8>) -> bool;
+
+    /// A list has no end, as one of its objects was pushed again. It took so many steps to see it.
+    fn endless(&self, steps: usize);
+
+    /// Between two steps where there may be many: lets others run.
+    fn pause(&self);
+
+    /// Another context is at it: lets it.
+    fn wait(&self);
+}
+
+impl Takeover {
+    /// Nothing taken.
+    pub(crate) const fn new() -> Self {
+        Self {
+            rest: Rest::new(),
+            busy: false,
+            taken: 0,
+        }
+    }
+
+    /// Gives the rest out, or what is on the list if there is none.
+    fn begin(&mut self, list: &DeferredList) -> Result<Rest, Progress> {
+        if self.busy {
+            return Err(Progress::Busy);
+        }
+        if self.rest.chain.is_empty() {
+            self.rest = Rest {
+                chain: list.take(),
+                is_sound: false,
+            };
+            if self.rest.chain.is_empty() {
+                return Err(Progress::Done);
+            }
+            self.taken = self.taken.wrapping_add(1);
+        }
+        self.busy = true;
+        Ok(core::mem::replace(&mut self.rest, Rest::new()))
+    }
+
+    /// Takes the rest back.
+    fn end(&mut self, rest: Rest, list: &DeferredList) -> Progress {
+        self.rest = rest;
+        self.busy = false;
+        // Not only the rest: what was pushed meanwhile may have had its irq_work come and leave.
+        if self.rest.chain.is_empty() && list.is_empty() {
+            Progress::Done
+        } else {
+            Progress::More
+        }
+    }
+
+    /// Whether all that was deferred is taken over that was there when the list had been taken `before`
+    /// times: it is on what was taken last by then, or on what is taken next.
+    fn is_past(&self, before: usize) -> bool {
+        let since = self.taken.wrapping_sub(before);
+        since > 1 || (since == 1 && !self.busy && self.rest.chain.is_empty())
+    }
+}
+
+/// Takes over a piece. `atomic`: at most [`BUDGET`] objects are looked at, and a longer list is left for
+/// a worker, which can look for its end.
+///
+/// # Context
+///
+/// Any but NMI; may sleep unless `atomic`.
+pub(crate) fn piece(cpu: &impl Deferred, atomic: bool) -> Progress {
+    let list = cpu.list();
+    let mut rest = match cpu.with(|takeover| takeover.begin(list)) {
+        Ok(rest) => rest,
+        Err(progress) => return progress,
+    };
+    if !rest.is_sound {
+        let end = if atomic {
+            rest.chain.check(BUDGET, || ())
+        } else {
+            rest.chain.check(usize::MAX, || cpu.pause())
+        };
+        match end {
+            End::After(_) => rest.is_sound = true,
+            End::Beyond => return cpu.with(|takeover| takeover.end(rest, list)),
+            End::Never(steps) => {
+                rest = Rest::new();
+                cpu.endless(steps);
+            }
+        }
+    }
+    for _ in 0..BUDGET {
+        let Some((object, field)) = rest.chain.pop() else {
+            break;
+        };
+        if !cpu.queue(object, field) {
+            rest = Rest::new();
+        }
+    }
+    cpu.with(|takeover| takeover.end(rest, list))
+}
+
+/// Takes over all that was deferred before the call. Returns whether there is more.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn all(cpu: &impl Deferred) -> bool {
+    let before = cpu.with(|takeover| takeover.taken);
+    loop {
+        match piece(cpu, false) {
+            Progress::Done => return false,
+            Progress::More => cpu.pause(),
+            Progress::Busy => cpu.wait(),
+        }
+        let (past, more) = cpu.with(|takeover| {
+            let more = !takeover.rest.chain.is_empty() || !cpu.list().is_empty();
+            (takeover.is_past(before), more && !takeover.busy)
+        });
+        if past {
+            return more;
+        }
+    }
+}
