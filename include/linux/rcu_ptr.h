@@ -223,6 +223,11 @@ struct rcu_ptr_cache_args {
  * @flags: SLAB flags but SLAB_ACCOUNT and SLAB_PANIC: an object that is given
  *	out again is not charged again
  *
+ * With SLAB_RED_ZONE, SLAB_POISON, SLAB_STORE_USER, SLAB_TRACE or
+ * SLAB_CONSISTENCY_CHECKS, and in kernels with KASAN, KMSAN, KCSAN,
+ * DEBUG_OBJECTS_FREE or SLUB_DEBUG_ON, objects go back to the slab after their
+ * grace period, so that these see each free.
+ *
  * Without a field for the link @size may be up to 4088 bytes, with one any
  * that kmem_cache_create() takes.
  *
@@ -260,7 +265,13 @@ unsigned int rcu_ptr_cache_size(const struct rcu_ptr_cache *cache);
 /**
  * rcu_ptr_cache_alloc() - allocate an object
  * @cache: the cache
- * @gfp: as for kmem_cache_alloc()
+ * @gfp: as for kmem_cache_alloc(), but for what the next owners of the object
+ *	would inherit: __GFP_ACCOUNT, __GFP_THISNODE and flags for a kind of
+ *	memory are ignored
+ *
+ * Objects for sheaves are allocated with @gfp, but without recourse to memory
+ * reserves, __GFP_NOFAIL or __GFP_RETRY_MAYFAIL; if that fails, one object is
+ * allocated with all of it.
  *
  * Context: that of kmem_cache_alloc() with @gfp; never NMI.
  * Return: the object, or NULL
@@ -278,10 +289,10 @@ static inline void *rcu_ptr_cache_alloc(struct rcu_ptr_cache *cache, gfp_t gfp)
  * rcu_ptr_cache_alloc_nolock() - allocate an object, from anywhere
  * @cache: the cache
  *
- * Takes what sheaves have; after that what kmalloc_nolock() gives, if the
- * alignment and the flags of the cache allow for it.  Where there is nothing
- * a worker is asked to bring more.  rcu_ptr_cache_prefill() has it there
- * before.
+ * Takes what sheaves have; after that what rcu_ptr_cache_prefill() reserved,
+ * or what kmalloc_nolock() gives, if the alignment and the flags of the cache
+ * allow for it.  Where sheaves have nothing a worker is asked to bring more, as
+ * many as were asked for in vain and some.
  *
  * Context: any, NMI included.
  * Return: the object, or NULL
@@ -292,6 +303,9 @@ void *rcu_ptr_cache_alloc_nolock(struct rcu_ptr_cache *cache);
  * rcu_ptr_cache_free() - free an object at once
  * @cache: the cache
  * @object: an object of it that no reader can have, or NULL
+ *
+ * Where frees are checked, see rcu_ptr_cache_create(), or objects zeroed
+ * (init_on_free=1), this is rcu_ptr_cache_free_rcu().
  *
  * Context: any, NMI included.
  */
@@ -310,16 +324,18 @@ void rcu_ptr_cache_free(struct rcu_ptr_cache *cache, void *object);
 void rcu_ptr_cache_free_rcu(struct rcu_ptr_cache *cache, void *object);
 
 /**
- * rcu_ptr_cache_prefill() - have objects at hand
+ * rcu_ptr_cache_prefill() - reserve objects
  * @cache: the cache
- * @objects: how many more, rounded up to whole sheaves
+ * @objects: how many more
  * @gfp: as for kmem_cache_alloc(), allowing to sleep
  *
- * Brings as many objects to this CPU's node and keeps them from reclaim; a
- * worker makes up for what allocations in NMI take.
+ * From now on as many allocations that can't sleep succeed on the CPUs of this
+ * CPU's node, in any context and whichever CPU they come to; those that can
+ * sleep leave the reserve alone, and so do memory reclaim and other nodes.  A
+ * worker makes up for what was taken.
  *
- * Context: process context, may sleep.
- * Return: 0, -EINVAL or -ENOMEM
+ * Context: process context, may sleep: waits for a grace period.
+ * Return: 0, -EINVAL or -ENOMEM (then nothing more is reserved)
  */
 int rcu_ptr_cache_prefill(struct rcu_ptr_cache *cache, unsigned int objects,
 			  gfp_t gfp);
@@ -347,6 +363,7 @@ int rcu_ptr_cache_prefill(struct rcu_ptr_cache *cache, unsigned int objects,
  * @now_reuse: objects that are to be used again at once
  * @callback_max: the most sheaves that one RCU callback took in
  * @freed_twice: objects of which a second copy was found and dropped
+ * @reserve: objects that are kept for allocations that can't wait
  */
 struct rcu_ptr_cache_stats {
 	u64 filled;
@@ -369,6 +386,7 @@ struct rcu_ptr_cache_stats {
 	u64 now_reuse;
 	u64 callback_max;
 	u64 freed_twice;
+	u64 reserve;
 };
 
 /**

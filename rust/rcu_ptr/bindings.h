@@ -17,8 +17,16 @@ enum rcu_ptr_shim_constants {
 	/* Objects that kmalloc_nolock() has no substitute for. */
 	RCU_PTR_SHIM_OWN_MEMORY_FLAGS = (__force int)(SLAB_TYPESAFE_BY_RCU |
 		SLAB_CACHE_DMA | SLAB_CACHE_DMA32),
-	RCU_PTR_SHIM_GFP_REFILL = (__force int)(GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN),
-	RCU_PTR_SHIM_GFP_TRY = (__force int)(__GFP_NORETRY | __GFP_NOWARN),
-	RCU_PTR_SHIM_GFP_NOFAIL = (__force int)__GFP_NOFAIL,
+	RCU_PTR_SHIM_SLAB_TYPESAFE_BY_RCU = (__force int)SLAB_TYPESAFE_BY_RCU,
+	RCU_PTR_SHIM_SLAB_DEBUG_FLAGS = (__force int)(SLAB_RED_ZONE | SLAB_POISON |
+		SLAB_STORE_USER | SLAB_TRACE | SLAB_CONSISTENCY_CHECKS),
+	/* What later owners of an object would inherit, and zeroes. */
+	RCU_PTR_SHIM_GFP_OF_CALLER = (__force int)(__GFP_ACCOUNT | GFP_ZONEMASK |
+		__GFP_RECLAIMABLE | __GFP_THISNODE | __GFP_ZERO),
+	/* How hard a caller tries. */
+	RCU_PTR_SHIM_GFP_HARD = (__force int)(__GFP_HIGH | __GFP_MEMALLOC |
+		__GFP_NOFAIL | __GFP_RETRY_MAYFAIL),
+	RCU_PTR_SHIM_GFP_TRY = (__force int)(__GFP_NORETRY | __GFP_NOMEMALLOC |
+		__GFP_NOWARN),
 	RCU_PTR_SHIM_GFP_MAY_BLOCK = (__force int)__GFP_DIRECT_RECLAIM,
 };

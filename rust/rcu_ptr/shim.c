@@ -9,6 +9,8 @@
 #include <linux/irq_work.h>
 #include <linux/irqflags.h>
 #include <linux/jump_label.h>
+#include <linux/kasan-enabled.h>
+#include <linux/kfence.h>
 #include <linux/kmemleak.h>
 #include <linux/lockdep.h>
 #include <linux/mm.h>
@@ -16,6 +18,7 @@
 #include <linux/percpu.h>
 #include <linux/preempt.h>
 #include <linux/rcupdate.h>
+#include <linux/sched/mm.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/vmalloc.h>
@@ -325,6 +328,28 @@ void *rcu_ptr_shim_kmalloc(size_t size, gfp_t gfp)
 void *rcu_ptr_shim_kmalloc_nolock(size_t size)
 {
 	return kmalloc_nolock(size, 0, NUMA_NO_NODE);
+}
+
+void rcu_ptr_shim_might_alloc(gfp_t gfp)
+{
+	might_alloc(gfp);
+}
+
+bool rcu_ptr_shim_is_kfence(const void *object)
+{
+	return is_kfence_address(object);
+}
+
+unsigned int rcu_ptr_shim_checks(void)
+{
+	bool objects = kasan_enabled() || IS_ENABLED(CONFIG_KMSAN) ||
+		       IS_ENABLED(CONFIG_KCSAN) ||
+		       IS_ENABLED(CONFIG_DEBUG_OBJECTS_FREE) ||
+		       IS_ENABLED(CONFIG_SLUB_DEBUG_ON);
+
+	return (objects ? RCU_PTR_CHECKS_OBJECTS : 0) |
+	       (want_init_on_alloc(0) ? RCU_PTR_CHECKS_INIT_ON_ALLOC : 0) |
+	       (want_init_on_free() ? RCU_PTR_CHECKS_INIT_ON_FREE : 0);
 }
 
 int rcu_ptr_shim_nr_node_ids(void)

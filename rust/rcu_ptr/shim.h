@@ -73,6 +73,18 @@ bool rcu_ptr_shim_is_vmalloc(const void *ptr);
 void *rcu_ptr_shim_kmalloc(size_t size, gfp_t gfp);
 void *rcu_ptr_shim_kmalloc_nolock(size_t size);
 
+void rcu_ptr_shim_might_alloc(gfp_t gfp);
+bool rcu_ptr_shim_is_kfence(const void *object);
+
+/* What this kernel does when objects are allocated and freed. */
+enum rcu_ptr_checks {
+	RCU_PTR_CHECKS_OBJECTS = 1,
+	RCU_PTR_CHECKS_INIT_ON_ALLOC = 2,
+	RCU_PTR_CHECKS_INIT_ON_FREE = 4,
+};
+
+unsigned int rcu_ptr_shim_checks(void);
+
 int rcu_ptr_shim_nr_node_ids(void);
 int rcu_ptr_shim_node_of(const void *object);
 int rcu_ptr_shim_node_of_cpu(int cpu);

@@ -3,13 +3,13 @@
 //! The shared words of the algorithm files, which the host tests replace.
 
 use core::cell::UnsafeCell;
-use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed};
+use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed, Release};
 
-/// The head of a list of links.
+/// A word that several CPUs change: the head of a list of links, or a part of a ring.
 pub(crate) struct AtomicLink(Atomic<u64>);
 
 impl AtomicLink {
-    /// A head with this value.
+    /// A word with this value.
     pub(crate) const fn new(value: u64) -> Self {
         Self(Atomic::new(value))
     }
@@ -24,6 +24,12 @@ impl AtomicLink {
     #[inline]
     pub(crate) fn store_relaxed(&self, value: u64) {
         self.0.store(value, Relaxed);
+    }
+
+    /// Writes; who reads the value with acquire sees what came before.
+    #[inline]
+    pub(crate) fn store_release(&self, value: u64) {
+        self.0.store(value, Release);
     }
 
     /// Reads; what follows sees what the writer of the value did before.

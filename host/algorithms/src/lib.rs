@@ -44,6 +44,8 @@ mod sheaf_model;
 #[cfg(all(test, not(loom)))]
 mod sheaf_nested_tests;
 #[cfg(all(test, not(loom)))]
+mod sheaf_reserve_tests;
+#[cfg(all(test, not(loom)))]
 mod sheaf_state_tests;
 #[cfg(all(test, not(loom)))]
 mod state_tests;

@@ -14,6 +14,8 @@ pub(crate) mod exchange;
 pub(crate) mod geometry;
 #[path = "../../../rust/rcu_ptr/sheaf/local.rs"]
 pub(crate) mod local;
+#[path = "../../../rust/rcu_ptr/sheaf/reserve.rs"]
+pub(crate) mod reserve;
 #[path = "../../../rust/rcu_ptr/sheaf/sheaf.rs"]
 #[allow(clippy::module_inception)]
 pub(crate) mod sheaf;

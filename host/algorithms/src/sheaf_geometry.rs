@@ -27,6 +27,8 @@ impl<T> Note<T> {
 
 /// Object pointers in a sheaf.
 pub(crate) const SLOTS: usize = 4;
+/// Slots that are cleared would hide what is still in them.
+pub(crate) const FORGETS: bool = false;
 
 #[cfg(not(loom))]
 pub(crate) use plain::*;

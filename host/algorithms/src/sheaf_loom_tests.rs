@@ -5,8 +5,12 @@
 //! written again without those in the middle having been waited for.
 
 use crate::{
-    sheaf::exchange::{close_partial, take_waiting, Cpu},
+    sheaf::{
+        exchange::{close_partial, take_waiting, Cpu},
+        reserve::Reserve,
+    },
     sheaf_model::{At, Flaw, Model},
+    sync::AtomicLink,
 };
 use loom::{sync::Arc, thread};
 
@@ -131,6 +135,31 @@ fn dead_cpu() {
         cache.callbacks();
         other.join().unwrap();
         end(cache);
+    });
+}
+
+/// Two CPUs take the two objects of a reserve while a worker adds others, in places that are free
+/// again. Each object goes to one of them, and nobody finds nothing.
+#[test]
+fn reserve_of_two_cpus() {
+    model(|| {
+        let places = (0..2).map(|_| AtomicLink::new(0)).collect::<Vec<_>>();
+        let ring = Arc::new(Reserve::new(places, 2));
+        assert!(ring.put(8) && ring.put(16));
+        let takers = [(); 2].map(|()| {
+            let ring = ring.clone();
+            thread::spawn(move || ring.take().expect("there are two"))
+        });
+        let mut all = vec![8, 16];
+        for object in [24, 32] {
+            if ring.put(object) {
+                all.push(object);
+            }
+        }
+        let mut seen: Vec<usize> = takers.into_iter().map(|t| t.join().unwrap()).collect();
+        seen.extend(std::iter::from_fn(|| ring.take()));
+        seen.sort_unstable();
+        assert_eq!(seen, all);
     });
 }
 

@@ -10,11 +10,12 @@ use crate::sheaf::{
     barn::Stock,
     cursor::{Cursor, Undisturbed, NONE},
     exchange::{
-        close_partial, next_object, put_object, take_reused, take_stock, take_waiting, Cpu, Words,
+        any_object, close_partial, put_object, take_reused, take_stock, take_waiting, Cpu, Words,
         REUSE,
     },
     geometry::{Slot, SHEAF_BYTES, SLOTS},
     local::{LocalList, LocalWord, Place},
+    reserve::Reserve,
     sheaf::{Chain, Empty, Full, Owned, Rest},
 };
 use std::{
@@ -25,6 +26,7 @@ use std::{
     sync::Mutex as Plain,
 };
 
+use crate::sync::AtomicLink;
 #[cfg(loom)]
 use loom::sync::{
     atomic::{
@@ -58,6 +60,8 @@ pub(crate) enum Flaw {
     FilledNotAwaited,
     /// Preemption is on in the calls.
     Preemptible,
+    /// There is no reserve: a barn that is locked looks empty.
+    NoReserve,
 }
 
 #[cfg(not(loom))]
@@ -171,6 +175,9 @@ struct Books {
     twice: Vec<usize>,
 }
 
+/// Objects of the reserve at most.
+const MAX_RESERVE: usize = 16;
+
 /// Contexts that may be in a call at the same time, as far as loom's threads go.
 const CONTEXTS: usize = 3;
 
@@ -178,6 +185,7 @@ const CONTEXTS: usize = 3;
 pub(crate) struct Model {
     cpus: Vec<[AtomicUsize; WORDS]>,
     stock: Mutex<Stock>,
+    reserve: Reserve<Vec<AtomicLink>>,
     capacity: usize,
     max_sheaves: usize,
     /// Grace periods: a call with preemption off reads that of its context, who waits for them
@@ -227,6 +235,7 @@ impl Model {
                 })
                 .collect(),
             stock: Mutex::new(Stock::new(64)),
+            reserve: Reserve::new((0..MAX_RESERVE).map(|_| AtomicLink::new(0)).collect(), 0),
             capacity,
             max_sheaves,
             rcu: [(); CONTEXTS].map(|()| RwLock::new(())),
@@ -251,6 +260,14 @@ impl Model {
             model.stock.lock().unwrap().put_full(sheaf);
         }
         model
+    }
+
+    /// Has `n` objects more for those who can't wait, as a worker does.
+    pub(crate) fn prefill(&self, n: usize) {
+        for _ in 0..n {
+            let object = self.new_object(State::Free(None));
+            assert!(self.reserve.put(object), "no place in the reserve");
+        }
     }
 
     fn new_object(&self, state: State) -> usize {
@@ -405,6 +422,7 @@ impl Model {
             assert!(sheaves.insert(sheaf.into_addr()), "a sheaf is there twice");
         }
         drop(stock);
+        objects.extend(std::iter::from_fn(|| self.reserve.take()));
         let books = self.books.lock().unwrap();
         assert_eq!(sheaves.len(), books.sheaves.len(), "sheaves there and made");
         objects.sort_unstable();
@@ -503,11 +521,11 @@ impl<'a> At<'a> {
                 if let Some(object) = take_reused(self, 0) {
                     return Some(object);
                 }
-                return next_object(self);
+                return any_object(self);
             }
             match self.words().alloc.reserve() {
                 Some(slot) => Some(slot.load()),
-                None => next_object(self),
+                None => any_object(self),
             }
         });
         object.map(|object| self.model.given_out(object))
@@ -617,6 +635,10 @@ impl<'a> Cpu for At<'a> {
         Place(self.word(REUSED + i))
     }
 
+    fn may_reuse(self, _object: usize) -> bool {
+        true
+    }
+
     fn capacity(self) -> usize {
         self.model.capacity
     }
@@ -649,6 +671,14 @@ impl<'a> Cpu for At<'a> {
 
     fn take_far(self) -> Option<Full> {
         None
+    }
+
+    fn take_reserved(self) -> Option<usize> {
+        if self.model.flaw == Flaw::NoReserve {
+            return None;
+        }
+        step();
+        self.model.reserve.take()
     }
 
     fn take_empty(self) -> (Option<Empty>, Option<Empty>) {

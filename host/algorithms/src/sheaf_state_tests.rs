@@ -213,7 +213,6 @@ enum BarnStep {
     TakeFull,
     TakeEmpty,
     ComeHome,
-    Reserve,
     Allow(usize),
     Trim,
     Reap,
@@ -226,7 +225,6 @@ fn barn_steps() -> impl Strategy<Value = Vec<BarnStep>> {
         4 => Just(BarnStep::TakeFull),
         4 => Just(BarnStep::TakeEmpty),
         6 => Just(BarnStep::ComeHome),
-        1 => Just(BarnStep::Reserve),
         1 => (0usize..4).prop_map(BarnStep::Allow),
         1 => Just(BarnStep::Trim),
         2 => Just(BarnStep::Reap),
@@ -246,7 +244,7 @@ proptest! {
     fn barn(steps in barn_steps(), limit in 1usize..6) {
         let mut memory = Memory(Vec::new());
         let mut stock = Stock::new(limit);
-        let (mut reserve, mut more) = (0, 0);
+        let mut more = 0;
         // The smallest stock since the last reap, as a list of all stocks would tell.
         let (mut low_full, mut low_empty) = (0, 0);
         let (mut next, mut objects) = (0usize, Vec::new());
@@ -294,10 +292,6 @@ proptest! {
                         objects.pop();
                     }
                 }
-                BarnStep::Reserve => {
-                    reserve += 1;
-                    stock.add_reserve(1);
-                }
                 BarnStep::Allow(sheaves) => {
                     more = sheaves;
                     stock.allow(sheaves);
@@ -310,7 +304,7 @@ proptest! {
                     for _ in 0..excess.empty {
                         prop_assert!(stock.take_empty().is_some());
                     }
-                    prop_assert!(stock.nr_full() <= (limit + more).max(reserve));
+                    prop_assert!(stock.nr_full() <= limit + more);
                     prop_assert!(stock.nr_empty() <= limit + more);
                     prop_assert_eq!(stock.excess(), Surplus::default());
                 }
@@ -318,7 +312,7 @@ proptest! {
                     let before = (stock.nr_full(), stock.nr_empty());
                     let idle = stock.idle();
                     let now_full = stock.nr_full();
-                    prop_assert_eq!(idle.full, low_full.min(before.0.saturating_sub(reserve)));
+                    prop_assert_eq!(idle.full, low_full);
                     prop_assert_eq!(idle.empty, low_empty);
                     for _ in 0..idle.full {
                         gone(stock.take_full(), &mut objects);
@@ -326,15 +320,18 @@ proptest! {
                     for _ in 0..idle.empty {
                         prop_assert!(stock.take_empty().is_some());
                     }
-                    prop_assert!(stock.nr_full() >= reserve.min(before.0));
                     low_full = now_full.min(stock.nr_full());
                     low_empty = before.1.min(stock.nr_empty());
                 }
             }
             low_full = low_full.min(stock.nr_full());
             low_empty = low_empty.min(stock.nr_empty());
-            prop_assert_eq!(stock.missing(), reserve.saturating_sub(stock.nr_full()));
-            prop_assert_eq!(stock.spare_full(), stock.nr_full().saturating_sub(reserve));
+            // What is brought after misses serves them, and is not at once too much.
+            for missed in [0, 1, 7, 1000] {
+                let wanted = stock.wanted(missed, 2);
+                prop_assert!(wanted == 0 || stock.nr_full() + wanted <= limit);
+                prop_assert!(2 * wanted >= missed || stock.nr_full() + wanted >= limit);
+            }
         }
         // Where nothing happens any more, the reaper comes to an end.
         for _ in 0..4 {
@@ -352,7 +349,7 @@ proptest! {
             gone(Some(sheaf), &mut objects);
         }
         prop_assert!(objects.is_empty(), "objects are lost: {:?}", objects);
-        prop_assert_eq!(stock.spare_full() + stock.nr_empty(), 0);
+        prop_assert_eq!(stock.nr_full() + stock.nr_empty(), 0);
     }
 
     /// One sheaf beside a vector.

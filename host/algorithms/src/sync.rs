@@ -34,6 +34,10 @@ impl AtomicLink {
         self.0.store(value, Ordering::Relaxed);
     }
 
+    pub(crate) fn store_release(&self, value: u64) {
+        self.0.store(value, Ordering::Release);
+    }
+
     pub(crate) fn load_acquire(&self) -> u64 {
         self.0.load(Ordering::Acquire)
     }

@@ -3,8 +3,9 @@
 //! Taking an object: one reserved slot of this CPU's allocation sheaf, in any context.
 //!
 //! ```text
-//!  place for reuse -> allocation sheaf -> other places -> spare -> barn -> with gfp: the slab
-//!                                                                   without: kmalloc_nolock()
+//!  place for reuse -> allocation sheaf -> other places -> spare -> barn
+//!     -> with a gfp that may wait: the slab; with another one: the slab, the reserve
+//!     -> without: another node's barn, the reserve, kmalloc_nolock()
 //! ```
 
 use super::{cache::Cache, exchange, pcs::Here, refill};
@@ -22,6 +23,7 @@ use kernel::sync::atomic::Relaxed;
 /// As `gfp` says, never NMI.
 #[inline(always)]
 pub(crate) fn alloc(cache: &Cache, gfp: u32) -> *mut u8 {
+    slab::might_alloc(gfp);
     let pin = PreemptOff::new();
     let here = Here::new(cache, &pin);
     if here.reuse(0).is_there() {
@@ -54,8 +56,7 @@ pub(crate) fn alloc_nolock(cache: &Cache) -> *mut u8 {
 // Functions of their own, so that the common way needs no stack.
 #[inline(never)]
 fn again(cache: &Cache, gfp: u32, pin: PreemptOff) -> *mut u8 {
-    let here = Here::new(cache, &pin);
-    match exchange::take_reused(here.at(Context::look(&pin)), 0) {
+    match take_again(Here::new(cache, &pin)) {
         Some(object) => ptr::with_exposed_provenance_mut(object),
         None => slow(cache, gfp, pin),
     }
@@ -63,10 +64,19 @@ fn again(cache: &Cache, gfp: u32, pin: PreemptOff) -> *mut u8 {
 
 #[inline(never)]
 fn again_nolock(cache: &Cache, pin: PreemptOff) -> *mut u8 {
-    let here = Here::new(cache, &pin);
-    match exchange::take_reused(here.at(Context::look(&pin)), 0) {
+    match take_again(Here::new(cache, &pin)) {
         Some(object) => ptr::with_exposed_provenance_mut(object),
         None => slow_nolock(cache, pin),
+    }
+}
+
+/// What is in the first place, or an object of the allocation sheaf. After `None` the cursor has to
+/// be put right.
+#[inline]
+fn take_again(here: Here<'_>) -> Option<usize> {
+    match exchange::take_reused(here.at(Context::look(here.pin)), 0) {
+        Some(object) if here.may_reuse(object) => Some(object),
+        _ => here.alloc().reserve().map(|slot| slot.load()),
     }
 }
 
@@ -86,12 +96,10 @@ fn slow(cache: &Cache, gfp: u32, pin: PreemptOff) -> *mut u8 {
 #[inline(never)]
 fn slow_nolock(cache: &Cache, pin: PreemptOff) -> *mut u8 {
     let here = Here::new(cache, &pin);
-    if let Some(object) = exchange::next_object(here.at(Context::look(&pin)).nolock()) {
+    if let Some(object) = exchange::any_object(here.at(Context::look(&pin)).nolock()) {
         return ptr::with_exposed_provenance_mut(object);
     }
     here.count_missed();
-    cache.wants_refill.store(true, Relaxed);
-    here.ring();
     // What only such an object points to would count as leaked: kmemleak is not told of it.
     if !cache.takes_foreign || cfg!(CONFIG_DEBUG_KMEMLEAK) {
         return ptr::null_mut();

@@ -7,6 +7,9 @@
 
 use super::sheaf::{Empty, Full, Stack};
 
+/// Objects that are brought for each that was asked for in vain.
+const GROWTH: usize = 8;
+
 /// What a barn holds, under its lock.
 pub(crate) struct Stock {
     full: Stack<Full>,
@@ -18,8 +21,6 @@ pub(crate) struct Stock {
     limit: usize,
     /// And so many more, as long as the slab has to help out.
     more: usize,
-    /// Full sheaves to keep at least.
-    reserve: usize,
     /// Collects objects of this node that were freed on others.
     pub(crate) homecomers: Option<Full>,
     /// Some came since the last [`Stock::idle()`].
@@ -43,7 +44,6 @@ impl Stock {
             low_empty: 0,
             limit,
             more: 0,
-            reserve: 0,
             homecomers: None,
             home_came: false,
         }
@@ -59,19 +59,13 @@ impl Stock {
         self.empty.len()
     }
 
-    /// Full sheaves that the shrinker may have.
-    pub(crate) fn spare_full(&self) -> usize {
-        self.full.len().saturating_sub(self.reserve)
-    }
-
-    /// Full sheaves that are missing from the reserve.
-    pub(crate) fn missing(&self) -> usize {
-        self.reserve.saturating_sub(self.full.len())
-    }
-
-    /// Keeps `sheaves` more full ones.
-    pub(crate) fn add_reserve(&mut self, sheaves: usize) {
-        self.reserve += sheaves;
+    /// Full sheaves to bring after `missed` objects of a sheaf's `capacity` were asked for in vain.
+    ///
+    /// Those that missed are most likely on their way through a grace period now, and until they are
+    /// back as many are needed again, several times.
+    pub(crate) fn wanted(&self, missed: usize, capacity: usize) -> usize {
+        let sheaves = (GROWTH * missed).div_ceil(capacity.max(1));
+        sheaves.min(self.limit.saturating_sub(self.full.len()))
     }
 
     /// Takes a full sheaf; the collected objects where there is no other.
@@ -125,10 +119,7 @@ impl Stock {
     /// What is above the limit, and above what is allowed on top of it.
     pub(crate) fn excess(&self) -> Surplus {
         Surplus {
-            full: self
-                .full
-                .len()
-                .saturating_sub((self.limit + self.more).max(self.reserve)),
+            full: self.full.len().saturating_sub(self.limit + self.more),
             empty: self.empty.len().saturating_sub(self.limit + self.more),
         }
     }
@@ -136,7 +127,7 @@ impl Stock {
     /// What nobody needed since the last call, and starts to count anew.
     pub(crate) fn idle(&mut self) -> Surplus {
         let surplus = Surplus {
-            full: self.low_full.min(self.spare_full()),
+            full: self.low_full,
             empty: self.low_empty,
         };
         // Nobody comes home any more: what did is a sheaf as any other.
@@ -152,12 +143,11 @@ impl Stock {
 
     /// Whether a later [`Stock::idle()`] may find something.
     pub(crate) fn may_idle(&self) -> bool {
-        self.spare_full() > 0 || self.empty.len() > 0 || self.homecomers.is_some()
+        self.full.len() > 0 || self.empty.len() > 0 || self.homecomers.is_some()
     }
 
-    /// Takes everything, and the reserve goes.
+    /// Takes everything.
     pub(crate) fn take_all(&mut self) -> (Stack<Full>, Stack<Empty>) {
-        self.reserve = 0;
         if let Some(sheaf) = self.homecomers.take() {
             self.full.push(sheaf);
         }

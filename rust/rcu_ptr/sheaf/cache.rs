@@ -5,9 +5,11 @@
 use super::{
     barn::Stock,
     geometry::{SHEAF_BYTES, SLOTS},
+    local::BARRED,
     pcs::Pcs,
     reclaim::BacklogWork,
     refill::RefillWork,
+    reserve::Reserve,
     sheaf::{Chain, Empty, Full, Rest},
     shrink::{ReapWork, TrimWork},
     Sheaves,
@@ -15,24 +17,33 @@ use super::{
 use crate::{
     fault,
     link::MAX_OFFSET,
+    sync::AtomicLink,
     sys::{
         context::Context,
-        debug,
+        debug, gp,
         irq::IrqsOff,
         node,
         percpu::PerCpu,
+        preempt::PreemptOff,
         raw_lock::{RawGuard, RawSpinLock},
         slab::{self, SlabCache},
         work::DelayedWork,
     },
 };
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 use kernel::{
+    new_mutex,
     prelude::*,
     static_lock_class,
     str::CString,
-    sync::atomic::{Atomic, AtomicFlag, Relaxed},
+    sync::{
+        atomic::{Acquire, Atomic, AtomicFlag, Full as FullOrder, Relaxed},
+        Mutex,
+    },
 };
+
+/// Objects that a reserve keeps at most.
+const MAX_RESERVE: usize = 1 << 24;
 
 /// What a user asks for. 0 stands for the usual.
 #[derive(Clone, Copy, Default)]
@@ -83,6 +94,10 @@ pub(crate) struct Cache {
     pub(super) full_size: usize,
     /// Whether kmalloc_nolock() gives objects that are as good.
     pub(super) takes_foreign: bool,
+    /// Whether objects go back to the slab after their grace period, for its checks to see them.
+    one_way: bool,
+    /// Whether objects are zeroed before they are given out again.
+    zero: bool,
     pub(super) barns: KVec<Pin<KBox<Barn>>>,
     pub(super) slab: SlabCache,
     /// Objects that came from the slab or from kmalloc_nolock(), and that went back, to it or to
@@ -95,8 +110,11 @@ pub(crate) struct Cache {
     most_more: usize,
     /// Objects of kmalloc_nolock() are among them.
     pub(super) has_foreign: AtomicFlag,
-    /// The worker has to bring full sheaves.
+    /// The worker has to bring full sheaves, or objects for a reserve.
     pub(super) wants_refill: AtomicFlag,
+    /// Held while a reserve is made larger.
+    #[pin]
+    growing: Mutex<()>,
     #[pin]
     pub(super) refill: DelayedWork<RefillWork>,
     /// Takes in what callbacks left.
@@ -123,18 +141,98 @@ pub(crate) struct Barn {
     /// Sheaves whose grace period is over, for the worker.
     #[pin]
     backlog: RawSpinLock<Chain>,
+    reserve: ReserveBox,
+    /// Objects that no sheaf had since the worker came last.
+    pub(super) missed: Atomic<usize>,
+}
+
+type Ring = Reserve<KVVec<AtomicLink>>;
+
+/// The reserve of a node, which is replaced by a larger one.
+///
+/// # Invariants
+///
+/// The pointer is that of a box, owned. Others look at the ring with preemption off.
+struct ReserveBox(Atomic<*mut Ring>);
+
+impl ReserveBox {
+    /// An empty ring of `keep` objects that stay and `more` that come and go.
+    fn new_ring(keep: usize, more: usize) -> Result<*mut Ring> {
+        fault::point()?;
+        let mut places = KVVec::with_capacity(keep + more, GFP_KERNEL)?;
+        for _ in 0..keep + more {
+            places.push(AtomicLink::new(0), GFP_KERNEL)?;
+        }
+        fault::point()?;
+        Ok(KBox::into_raw(KBox::new(
+            Reserve::new(places, keep),
+            GFP_KERNEL,
+        )?))
+    }
+}
+
+impl Drop for ReserveBox {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants; `&mut` says that nobody looks.
+        drop(unsafe { KBox::from_raw(self.0.load(Relaxed)) });
+    }
 }
 
 impl Barn {
-    fn new(limit: usize) -> impl PinInit<Self> {
-        pin_init!(Self {
-            stock <- RawSpinLock::new(Stock::new(limit), c"rcu_ptr_barn", static_lock_class!()),
-            backlog <- RawSpinLock::new(
-                Chain::new(),
-                c"rcu_ptr_backlog",
-                static_lock_class!()
-            ),
-        })
+    /// An empty barn for up to `limit` sheaves of each kind, with a reserve for as many objects as
+    /// there are in one.
+    fn new(limit: usize, capacity: usize) -> Result<Pin<KBox<Self>>> {
+        // INVARIANT: From a box.
+        let reserve = ReserveBox(Atomic::new(ReserveBox::new_ring(0, capacity)?));
+        fault::point()?;
+        KBox::pin_init(
+            pin_init!(Self {
+                stock <- RawSpinLock::new(
+                    Stock::new(limit),
+                    c"rcu_ptr_barn",
+                    static_lock_class!()
+                ),
+                backlog <- RawSpinLock::new(
+                    Chain::new(),
+                    c"rcu_ptr_backlog",
+                    static_lock_class!()
+                ),
+                reserve,
+                missed: Atomic::new(0),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Calls `f` with the reserve.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    pub(super) fn with_reserve<R>(&self, f: impl FnOnce(&Ring) -> R) -> R {
+        let _pin = PreemptOff::new();
+        // ORDERING: Acquire pairs with the exchange in `grow()`.
+        // SAFETY: By the type invariants of `ReserveBox`: `grow()` waits for preemption to be on.
+        f(unsafe { &*self.reserve.0.load(Acquire) })
+    }
+
+    /// Takes an object of the reserve.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    pub(super) fn reserved(&self) -> Option<usize> {
+        self.with_reserve(|ring| ring.take())
+    }
+
+    /// Adds `object` to the reserve. `false`: there is no place for it.
+    ///
+    /// # Context
+    ///
+    /// Any but NMI.
+    pub(super) fn reserve(&self, object: usize) -> bool {
+        // With the lock held: one at a time.
+        self.with(|_| self.with_reserve(|ring| ring.put(object)))
     }
 
     /// Leaves `chain` to the worker.
@@ -235,6 +333,136 @@ impl Cache {
         self.marks[0].store(self.obtained.load(Relaxed), Relaxed);
     }
 
+    /// Lets the reserve of `node` keep `more` objects. `fill` is called until there are as many, and
+    /// says how many it wants to add: `false` where it has none.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`: the reserve is as it was.
+    pub(super) fn grow_reserve(
+        &self,
+        node: usize,
+        more: usize,
+        mut fill: impl FnMut(&Ring, usize) -> bool,
+    ) -> Result {
+        let _one = self.growing.lock();
+        let barn = &self.barns[node];
+        let keep = barn.with_reserve(|ring| ring.keep()) + more;
+        if keep > MAX_RESERVE {
+            return Err(ENOMEM);
+        }
+        // INVARIANT: From a box; below, that of the barn before.
+        let other = ReserveBox(Atomic::new(ReserveBox::new_ring(keep, self.capacity)?));
+        let mut result = Ok(());
+        {
+            // SAFETY: Nobody else knows it yet.
+            let ring = unsafe { &*other.0.load(Relaxed) };
+            // All that was promised before as well: there is no moment at which it is not there.
+            while result.is_ok() && ring.len() < keep {
+                if !fill(ring, keep - ring.len()) {
+                    result = Err(ENOMEM);
+                }
+            }
+        }
+        if result.is_ok() {
+            // ORDERING: Full: the ring is filled before others see it.
+            let before = barn.reserve.0.xchg(other.0.load(Relaxed), FullOrder);
+            other.0.store(before, Relaxed);
+            gp::synchronize();
+        }
+        // SAFETY: Nobody else knows it, or does no more.
+        let ring = unsafe { &*other.0.load(Relaxed) };
+        self.give_back_from(|| ring.take(), usize::MAX);
+        result
+    }
+
+    /// Gives up to `n` objects of `take` back to the slab. Returns how many there were.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(super) fn give_back_from(
+        &self,
+        mut take: impl FnMut() -> Option<usize>,
+        n: usize,
+    ) -> usize {
+        let mut done = 0;
+        loop {
+            let mut objects = [ptr::null_mut(); SLOTS];
+            let mut len = 0;
+            for place in objects.iter_mut().take(n - done) {
+                let Some(object) = take() else { break };
+                *place = ptr::with_exposed_provenance_mut(object);
+                len += 1;
+            }
+            if len == 0 {
+                return done;
+            }
+            self.give_back(&mut objects[..len]);
+            done += len;
+            gp::cond_resched();
+        }
+    }
+
+    /// Zeroes `object`, which is nobody's, before it is given out again, where the kernel wants that.
+    #[inline]
+    pub(super) fn make_clean(&self, object: NonNull<u8>) {
+        if self.zero {
+            // SAFETY: A live object, as long as this, that nobody uses.
+            unsafe { object.write_bytes(0, self.full_size) };
+        }
+    }
+
+    /// What of a sheaf whose grace period is over may be given out again; the rest goes back to the
+    /// slab.
+    ///
+    /// # Context
+    ///
+    /// Softirq or task.
+    pub(super) fn settle(&self, sheaf: Full) -> Rest {
+        if self.one_way {
+            return Rest::Empty(self.flush(sheaf));
+        }
+        if cfg!(not(CONFIG_KFENCE)) && !self.zero {
+            return Rest::Full(sheaf);
+        }
+        let mut kfence = [ptr::null_mut(); SLOTS];
+        let mut len = 0;
+        let rest = sheaf.retain(|object| {
+            let Some(addr) = NonNull::new(ptr::with_exposed_provenance_mut(object)) else {
+                return true;
+            };
+            match kfence.get_mut(len) {
+                Some(place) if slab::is_kfence(addr) => {
+                    *place = addr.as_ptr();
+                    len += 1;
+                    false
+                }
+                _ => {
+                    self.make_clean(addr);
+                    true
+                }
+            }
+        });
+        if len > 0 {
+            self.give_back(&mut kfence[..len]);
+        }
+        rest
+    }
+
+    /// What becomes of objects, for people.
+    pub(super) fn reuse(&self) -> &'static str {
+        match (self.one_way, self.zero) {
+            (true, _) => "none",
+            (false, true) => "zeroed",
+            (false, false) => "plain",
+        }
+    }
+
     /// Makes a cache, and tells `sheaves` of it.
     ///
     /// # Context
@@ -282,12 +510,24 @@ impl Cache {
             }
             n => (n, 0),
         };
+        let checks = slab::checks();
+        let one_way = checks.objects || flags & slab::DEBUG_FLAGS != 0;
+        // As the slab does itself.
+        let zero = !one_way
+            && (checks.init_on_alloc || checks.init_on_free)
+            && flags & slab::TYPESAFE_BY_RCU == 0;
+        // What is freed at once would not be checked or zeroed before it is given out again.
+        let places = if one_way || zero && checks.init_on_free {
+            BARRED
+        } else {
+            0
+        };
         let nr_nodes = node::count();
         fault::point()?;
         let mut barns = KVec::with_capacity(nr_nodes, GFP_KERNEL)?;
         for _ in 0..nr_nodes {
             fault::point()?;
-            barns.push(KBox::pin_init(Barn::new(limit), GFP_KERNEL)?, GFP_KERNEL)?;
+            barns.push(Barn::new(limit, capacity)?, GFP_KERNEL)?;
         }
         fault::point()?;
         let slab = SlabCache::new(name, full_size, align, flags)?;
@@ -301,7 +541,7 @@ impl Cache {
                     fault::point()?;
                 },
                 pcs: PerCpu::new(|cpu| {
-                    Pcs::new(cpu, node::of_cpu(cpu).min(nr_nodes - 1), CacheRef(this.as_ptr()))
+                    Pcs::new(cpu, places, CacheRef(this.as_ptr()))
                 })?,
                 capacity,
                 link,
@@ -312,6 +552,8 @@ impl Cache {
                 takes_foreign: align <= align_of::<u64>()
                     && *full_size <= slab::MAX_NOLOCK_SIZE
                     && flags & slab::OWN_MEMORY_FLAGS == 0,
+                one_way,
+                zero,
                 barns,
                 slab,
                 obtained: Atomic::new(0),
@@ -320,6 +562,7 @@ impl Cache {
                 most_more,
                 has_foreign: AtomicFlag::new(false),
                 wants_refill: AtomicFlag::new(false),
+                growing <- new_mutex!((), "rcu_ptr_growing"),
                 refill <- DelayedWork::new(RefillWork(CacheRef(this.as_ptr()))),
                 backlog <- DelayedWork::new(BacklogWork(CacheRef(this.as_ptr()))),
                 trim <- DelayedWork::new(TrimWork(CacheRef(this.as_ptr()))),
@@ -343,7 +586,7 @@ impl Cache {
 
     /// The barn of a CPU's node.
     pub(super) fn barn_of(&self, pcs: &Pcs) -> &Barn {
-        &self.barns[pcs.node]
+        &self.barns[pcs.node()]
     }
 
     /// An empty sheaf in fresh memory.
@@ -402,7 +645,7 @@ impl Cache {
     ///
     /// # Context
     ///
-    /// May sleep.
+    /// Softirq or task, no raw spinlock held.
     pub(super) fn flush(&self, sheaf: Full) -> Empty {
         let mut objects = [core::ptr::null_mut(); SLOTS];
         let (n, empty) = sheaf.empty_into(&mut objects);
@@ -414,7 +657,7 @@ impl Cache {
     ///
     /// # Context
     ///
-    /// May sleep.
+    /// Softirq or task, no raw spinlock held.
     pub(super) fn give_back(&self, objects: &mut [*mut u8]) {
         self.returned.add(objects.len() as u64, Relaxed);
         if self.has_foreign.load(Relaxed) {

@@ -49,7 +49,7 @@ fn drain(cache: &Cache) {
     for pcs in cache.pcs.iter() {
         let waiting = hotplug::take_off(cache, &pcs);
         // SAFETY: A grace period has passed since the last object was freed.
-        unsafe { reclaim::store_chain(cache, pcs.node, waiting) };
+        unsafe { reclaim::store_chain(cache, pcs.node(), waiting) };
     }
     rcu_callback::barrier();
     // What callbacks left.
@@ -68,6 +68,7 @@ fn drain(cache: &Cache) {
         while let Some(sheaf) = empty.pop() {
             cache.free_sheaf(sheaf);
         }
+        cache.give_back_from(|| barn.reserved(), usize::MAX);
     }
     // Objects that the engine took.
     api::engine_barrier();

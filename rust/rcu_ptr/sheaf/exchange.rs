@@ -40,6 +40,9 @@ pub(crate) trait Cpu: Copy {
     fn words(self) -> Words<Self::Word>;
     /// Place `i`, below [`REUSE`], for objects that are given out again at once.
     fn reuse(self, i: usize) -> Place<Self::Word>;
+    /// Whether `object`, from a place, may be given out again at once. Otherwise it was given back by
+    /// another way.
+    fn may_reuse(self, object: usize) -> bool;
     /// Objects in a sheaf.
     fn capacity(self) -> usize;
 
@@ -54,6 +57,8 @@ pub(crate) trait Cpu: Copy {
     fn take_full(self) -> (Option<Full>, Option<Full>);
     /// A full sheaf of another node's barn, where it is better than none.
     fn take_far(self) -> Option<Full>;
+    /// An object of the node's reserve.
+    fn take_reserved(self) -> Option<usize>;
     /// As [`Cpu::take_full()`], of empty ones.
     fn take_empty(self) -> (Option<Empty>, Option<Empty>);
     /// Puts a sheaf into the barn, or gives it back where that can't be had.
@@ -96,6 +101,12 @@ pub(crate) fn take_reused<C: Cpu>(cpu: C, i: usize) -> Option<usize> {
     Some(object)
 }
 
+/// An object for a context that can't wait: of a sheaf, or of the reserve. That is all that there is
+/// where the barn is locked by what this context interrupted.
+pub(crate) fn any_object<C: Cpu>(cpu: C) -> Option<usize> {
+    next_object(cpu).or_else(|| cpu.take_reserved())
+}
+
 /// An object from the next sheaf, which is installed. `None`: there is no other.
 ///
 /// The cursor is put right in either case.
@@ -107,8 +118,10 @@ pub(crate) fn next_object<C: Cpu>(cpu: C) -> Option<usize> {
             continue;
         }
         if let Some(object) = take_reused(cpu, i) {
-            put_right(cpu);
-            return Some(object);
+            if cpu.may_reuse(object) {
+                put_right(cpu);
+                return Some(object);
+            }
         }
     }
     loop {

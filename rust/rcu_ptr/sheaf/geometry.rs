@@ -8,6 +8,8 @@ use core::cell::UnsafeCell;
 pub(crate) const SHEAF_BYTES: usize = 512;
 /// Object pointers in a sheaf; the head takes the rest.
 pub(crate) const SLOTS: usize = 56;
+/// Whether slots are cleared when their objects are gone.
+pub(crate) const FORGETS: bool = cfg!(CONFIG_DEBUG_KMEMLEAK);
 
 /// What the owner of a sheaf notes in its head.
 #[repr(transparent)]

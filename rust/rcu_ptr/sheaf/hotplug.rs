@@ -29,7 +29,7 @@ impl Callbacks for SheafHotplug {
             // It may have moved to another CPU, where it does nothing.
             pcs.monitor.cancel_sync();
             reclaim::wait_of_dead(cache, cpu, take_off(cache, &pcs));
-            shrink::look_after(cache, pcs.node);
+            shrink::look_after(cache, pcs.node());
         }
     }
 }
@@ -49,10 +49,10 @@ pub(super) fn take_off(cache: &Cache, pcs: &Pcs) -> Chain {
         waiting.push(sheaf);
     }
     // SAFETY: Nothing runs on the CPU, and no object waits in them.
-    unsafe { reclaim::store_chain(cache, pcs.node, words.spent.take()) };
+    unsafe { reclaim::store_chain(cache, pcs.node(), words.spent.take()) };
     for rest in exchange::take_stock(&words, &undisturbed) {
         rest.into_iter()
-            .for_each(|rest| cache.store(pcs.node, rest));
+            .for_each(|rest| cache.store(pcs.node(), rest));
     }
     for place in pcs.quiet_reuse() {
         if let Some(object) = place.take() {

@@ -28,6 +28,9 @@ pub(crate) trait LocalWord: Copy {
     }
 }
 
+/// What is in a [`Place`] that is to stay empty for ever.
+pub(crate) const BARRED: usize = 1;
+
 /// Room for one pointer; 0 when there is none.
 ///
 /// Whoever changes a value to 0 owns it. That the same value was away and back in between does no
@@ -36,7 +39,7 @@ pub(crate) trait LocalWord: Copy {
 pub(crate) struct Place<W>(pub(crate) W);
 
 impl<W: LocalWord> Place<W> {
-    /// Whether there is anything.
+    /// Whether there is anything, or it is barred.
     #[inline(always)]
     pub(crate) fn is_there(self) -> bool {
         self.0.load() != 0
@@ -46,7 +49,7 @@ impl<W: LocalWord> Place<W> {
     #[inline(always)]
     pub(crate) fn take(self) -> Option<usize> {
         let mut value = self.0.load();
-        while value != 0 {
+        while value > BARRED {
             match self.0.cmpxchg(value, 0) {
                 was if was == value => return Some(value),
                 was => value = was,

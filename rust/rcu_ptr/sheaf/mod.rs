@@ -25,7 +25,7 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | geometry.rs, sheaf.rs, cursor.rs, local.rs, exchange.rs, barn.rs, double.rs | the algorithm, which the host tests compile too |
+//! | geometry.rs, sheaf.rs, cursor.rs, local.rs, exchange.rs, barn.rs, double.rs, reserve.rs | the algorithm, which the host tests compile too |
 //! | cache.rs, pcs.rs | what a cache and a CPU have |
 //! | alloc.rs, free.rs | the calls |
 //! | reclaim.rs | after a grace period |
@@ -48,6 +48,7 @@ mod monitor;
 mod pcs;
 mod reclaim;
 pub(crate) mod refill;
+pub(crate) mod reserve;
 #[allow(clippy::module_inception)]
 pub(crate) mod sheaf;
 mod shrink;

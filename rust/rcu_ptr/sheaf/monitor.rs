@@ -90,7 +90,7 @@ impl Handler for Tick {
                 .queue_on(self.cpu, wq, params::drain_jiffies());
         }
         if self.cache.wants_refill.load(Relaxed) {
-            self.cache.refill.queue(wq, 1);
+            self.cache.refill.queue(wq, 0);
         }
     }
 }
@@ -188,16 +188,16 @@ impl Handler for MonitorWork {
         rests
             .into_iter()
             .flatten()
-            .for_each(|rest| self.cache.store(pcs.node, rest));
+            .for_each(|rest| self.cache.store(pcs.node(), rest));
         // SAFETY: They were taken where this CPU was undisturbed, and no object waits in them.
-        unsafe { reclaim::store_chain(&self.cache, pcs.node, spent) };
+        unsafe { reclaim::store_chain(&self.cache, pcs.node(), spent) };
         if reusable > 0 {
             self.cache.give_back(&mut objects[..reusable]);
         }
         if for_reclaim {
-            shrink::give_back(&self.cache, pcs.node);
+            shrink::give_back(&self.cache, pcs.node());
         }
-        shrink::look_after(&self.cache, pcs.node);
+        shrink::look_after(&self.cache, pcs.node());
     }
 }
 

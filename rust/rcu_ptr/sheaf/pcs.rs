@@ -7,8 +7,9 @@ use super::{
     cache::{Cache, CacheRef},
     cursor::{next_slot, Cursor, Undisturbed, NONE},
     exchange::{Cpu, Words, REUSE},
+    free,
     geometry::SLOTS,
-    local::{LocalList, LocalWord, Place},
+    local::{LocalList, LocalWord, Place, BARRED},
     monitor::{MonitorWork, Tick},
     reclaim,
     sheaf::{Chain, Empty, Full},
@@ -17,11 +18,16 @@ use crate::sys::{
     context::Context,
     debug, gp,
     irq_work::{IrqWork, Urgency},
+    node,
     preempt::PreemptOff,
+    slab,
     this_cpu::ThisCpuPtr,
     work::DelayedWork,
 };
-use core::mem::offset_of;
+use core::{
+    mem::offset_of,
+    ptr::{self, NonNull},
+};
 use kernel::{
     prelude::*,
     sync::atomic::{Atomic, Relaxed},
@@ -65,9 +71,8 @@ pub(crate) struct Pcs {
     pub(super) flush: Atomic<u32>,
     /// And what comes of it goes back to the slab.
     pub(super) reclaim: Atomic<u32>,
-    /// The CPU, and the node whose memory is nearest.
+    /// The CPU.
     pub(super) cpu: i32,
-    pub(super) node: usize,
     /// Events, for debugfs.
     pub(super) missed: Atomic<u64>,
     pub(super) foreign: Atomic<u64>,
@@ -79,12 +84,12 @@ pub(crate) struct Pcs {
 }
 
 impl Pcs {
-    /// A CPU without sheaves.
-    pub(super) fn new(cpu: i32, node: usize, cache: CacheRef) -> impl PinInit<Self, Error> {
+    /// A CPU without sheaves, with `reuse` in its places.
+    pub(super) fn new(cpu: i32, reuse: usize, cache: CacheRef) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             alloc: Atomic::new(NONE as u64),
             rcu: Atomic::new(NONE as u64),
-            reuse: [const { Atomic::new(0) }; REUSE],
+            reuse: [(); REUSE].map(|()| Atomic::new(reuse as u64)),
             spare_full: Atomic::new(0),
             spare_empty: Atomic::new(0),
             spent: Atomic::new(0),
@@ -102,13 +107,17 @@ impl Pcs {
             flush: Atomic::new(0),
             reclaim: Atomic::new(0),
             cpu,
-            node,
             missed: Atomic::new(0),
             foreign: Atomic::new(0),
             fell_back: Atomic::new(0),
             tick <- IrqWork::new(Urgency::Lazy, Tick { cache, cpu: *cpu }),
             monitor <- DelayedWork::new(MonitorWork { cache, cpu: *cpu }),
         })
+    }
+
+    /// The node whose memory is nearest. A CPU that went down may come up on another.
+    pub(super) fn node(&self) -> usize {
+        node::of_cpu(self.cpu).min(node::count() - 1)
     }
 
     /// The words of a CPU that runs nothing any more.
@@ -145,7 +154,11 @@ impl Pcs {
             spare_empty: there(&self.spare_empty),
             spent: self.nr_spent.load(Relaxed) as usize,
             closed: self.nr_closed.load(Relaxed) as usize,
-            reuse: self.reuse.iter().map(there).sum(),
+            reuse: self
+                .reuse
+                .iter()
+                .filter(|word| word.load(Relaxed) as usize > BARRED)
+                .count(),
         }
     }
 
@@ -286,6 +299,27 @@ impl<'a> Here<'a> {
         }
     }
 
+    /// Whether `object`, from a place, may be given out again at once. Otherwise it has been given
+    /// back, to be freed or to go to its node after a grace period.
+    pub(super) fn may_reuse(self, object: usize) -> bool {
+        let Some(object) = NonNull::new(ptr::with_exposed_provenance_mut::<u8>(object)) else {
+            return false;
+        };
+        let far = self.cache.nr_nodes() > 1 && node::of_object(object) != self.pcs().node();
+        if far || slab::is_kfence(object) {
+            let pin = PreemptOff::new();
+            // SAFETY: A live object of this cache, from a place: nobody else has it.
+            unsafe {
+                if !free::free_rcu(self.cache, object, &pin) {
+                    free::no_slot(self.cache, object, 0, pin);
+                }
+            }
+            return false;
+        }
+        self.cache.make_clean(object);
+        true
+    }
+
     pub(super) fn armed(self) -> Mine<'a> {
         word!(self, armed)
     }
@@ -386,6 +420,10 @@ impl<'a> Cpu for At<'a> {
         self.here.reuse(i)
     }
 
+    fn may_reuse(self, object: usize) -> bool {
+        self.here.may_reuse(object)
+    }
+
     fn capacity(self) -> usize {
         self.here.cache.capacity
     }
@@ -407,19 +445,17 @@ impl<'a> Cpu for At<'a> {
     }
 
     fn take_full(self) -> (Option<Full>, Option<Full>) {
+        let found = self.with_barn(|stock| (stock.take_full(), stock.take_full()));
+        found.unwrap_or((None, None))
+    }
+
+    fn take_reserved(self) -> Option<usize> {
         let cache = self.here.cache;
-        let found = self.with_barn(|stock| {
-            let found = (stock.take_full(), stock.take_full());
-            if stock.missing() > 0 {
-                cache.wants_refill.store(true, Relaxed);
-            }
-            found
-        });
-        let found = found.unwrap_or((None, None));
-        if found.0.is_some() && cache.wants_refill.load(Relaxed) {
-            self.ring();
-        }
-        found
+        let barn = cache.barn_of(&self.here.pcs());
+        barn.missed.add(1, Relaxed);
+        cache.wants_refill.store(true, Relaxed);
+        self.ring();
+        barn.reserved()
     }
 
     fn take_far(self) -> Option<Full> {
@@ -427,7 +463,7 @@ impl<'a> Cpu for At<'a> {
         if !self.nolock || cache.nr_nodes() == 1 {
             return None;
         }
-        let near = self.here.pcs().node;
+        let near = self.here.pcs().node();
         (0..cache.nr_nodes())
             .filter(|&node| node != near)
             .find_map(|node| cache.barns[node].try_with(self.ctx, |stock| stock.take_full())?)

@@ -43,7 +43,7 @@ pub(super) fn wait(here: Here<'_>, chain: Chain) {
     if !chain.is_empty() {
         here.count_waited(chain.len());
         let pcs = here.pcs();
-        call(here.cache, pcs.cpu, pcs.node, chain);
+        call(here.cache, pcs.cpu, pcs.node(), chain);
     }
 }
 
@@ -51,7 +51,7 @@ pub(super) fn wait(here: Here<'_>, chain: Chain) {
 pub(super) fn wait_of_dead(cache: &Cache, cpu: i32, chain: Chain) {
     let pcs = cache.pcs.of(cpu);
     pcs.count_waited(chain.len());
-    call(cache, cpu, pcs.node, chain);
+    call(cache, cpu, pcs.node(), chain);
 }
 
 fn call(cache: &Cache, cpu: i32, node: usize, chain: Chain) {
@@ -266,7 +266,7 @@ impl SeenHere {
     }
 }
 
-/// Drops second copies of objects: they were freed twice.
+/// What of a sheaf may be given out again. Second copies of objects are dropped: they were freed twice.
 fn check(cache: &Cache, rest: Rest) -> Rest {
     let Rest::Full(mut sheaf) = rest else {
         return rest;
@@ -275,5 +275,5 @@ fn check(cache: &Cache, rest: Rest) -> Rest {
         cache.tell_twice(sheaf.object(i), 0);
         sheaf.remove(i);
     }
-    Rest::Full(sheaf)
+    cache.settle(sheaf)
 }

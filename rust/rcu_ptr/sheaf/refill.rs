@@ -4,25 +4,31 @@
 //! can't, and ahead of need (`kmem_cache_prefill_sheaf()`).
 
 use super::{
-    cache::{Cache, CacheRef},
-    exchange,
+    cache::{Barn, Cache, CacheRef},
+    exchange::{self, Cpu},
     geometry::SLOTS,
     pcs::Here,
     sheaf::{Full, Rest},
-    shrink,
+    shrink, Sheaves,
 };
 use crate::{
-    fault,
+    fault, params,
     sys::{
         context::{self, Context},
-        gp,
+        gp, node,
         preempt::PreemptOff,
         slab, trace,
         work::Handler,
     },
 };
-use core::ptr;
-use kernel::{prelude::*, sync::atomic::Relaxed};
+use core::{
+    iter,
+    ptr::{self, NonNull},
+};
+use kernel::{
+    prelude::*,
+    sync::atomic::{Full as FullOrder, Relaxed},
+};
 
 /// An object, where no sheaf has one.
 ///
@@ -30,35 +36,63 @@ use kernel::{prelude::*, sync::atomic::Relaxed};
 ///
 /// As `gfp` says, never NMI.
 pub(super) fn alloc(cache: &Cache, gfp: u32) -> *mut u8 {
-    if slab::may_block(gfp) {
-        if let Some(sheaf) = new_full(cache, gfp) {
+    let may_wait = slab::may_block(gfp);
+    if may_wait {
+        if let Some(sheaf) = new_full(cache, None, gfp) {
             let (object, rest) = sheaf.pop();
-            let pin = PreemptOff::new();
-            let at = Here::new(cache, &pin).at(Context::look(&pin));
-            match rest {
-                Rest::Full(sheaf) => exchange::install(at, sheaf),
-                Rest::Empty(sheaf) => exchange::keep_empty(at, sheaf),
-            }
+            keep(cache, object, rest);
             return ptr::with_exposed_provenance_mut(object);
         }
     }
+    let gfp = slab::for_object(gfp);
     match fault::point().ok().and_then(|()| cache.slab.alloc(gfp)) {
         Some(object) => {
             cache.obtained.add(1, Relaxed);
             object.as_ptr()
         }
-        None => ptr::null_mut(),
+        None if may_wait => ptr::null_mut(),
+        None => {
+            let pin = PreemptOff::new();
+            let here = Here::new(cache, &pin);
+            let object = here.at(Context::look(&pin)).take_reserved();
+            object.map_or(ptr::null_mut(), ptr::with_exposed_provenance_mut)
+        }
     }
 }
 
-/// A sheaf full of objects from the slab.
+/// Keeps the rest of a sheaf that came with `object`: on this CPU, or in the barn of its own node where
+/// the task or its memory policy led to another.
+fn keep(cache: &Cache, object: usize, rest: Rest) {
+    let pin = PreemptOff::new();
+    let here = Here::new(cache, &pin);
+    let at = here.at(Context::look(&pin));
+    match rest {
+        Rest::Full(sheaf) => match home_of(cache, object).filter(|&node| node != here.pcs().node())
+        {
+            Some(node) => cache.store(node, Rest::Full(sheaf)),
+            None => exchange::install(at, sheaf),
+        },
+        Rest::Empty(sheaf) => exchange::keep_empty(at, sheaf),
+    }
+}
+
+/// The node of `object`, where there is more than one.
+fn home_of(cache: &Cache, object: usize) -> Option<usize> {
+    if cache.nr_nodes() == 1 {
+        return None;
+    }
+    let object = NonNull::new(ptr::with_exposed_provenance_mut(object))?;
+    Some(node::of_object(object)).filter(|&node| node < cache.nr_nodes())
+}
+
+/// A sheaf full of objects from the slab, of `node` or of where this runs.
 ///
 /// # Context
 ///
 /// May sleep.
-fn new_full(cache: &Cache, gfp: u32) -> Option<Full> {
+fn new_full(cache: &Cache, node: Option<usize>, gfp: u32) -> Option<Full> {
     // A single object is tried hard for, a whole sheaf isn't.
-    let gfp = gfp & !slab::GFP_NOFAIL | slab::GFP_TRY;
+    let gfp = slab::for_sheaf(gfp);
     let stocked = {
         let pin = PreemptOff::new();
         exchange::stocked_empty(Here::new(cache, &pin).at(Context::look(&pin)))
@@ -69,14 +103,41 @@ fn new_full(cache: &Cache, gfp: u32) -> Option<Full> {
     };
     let mut objects = [ptr::null_mut(); SLOTS];
     let objects = &mut objects[..cache.capacity];
-    if fault::point().is_err() || !cache.slab.alloc_bulk(gfp, objects) {
+    if !obtain(cache, node, gfp, objects) {
         let pin = PreemptOff::new();
         exchange::keep_empty(Here::new(cache, &pin).at(Context::look(&pin)), sheaf);
         return None;
     }
-    cache.obtained.add(objects.len() as u64, Relaxed);
     trace::sheaf_refill(&cache.name, context::some_cpu(), objects.len());
     Some(sheaf.fill(objects))
+}
+
+/// Fills `objects` from the slab, or does nothing.
+///
+/// # Context
+///
+/// May sleep.
+fn obtain(cache: &Cache, node: Option<usize>, gfp: u32, objects: &mut [*mut u8]) -> bool {
+    if fault::point().is_err() {
+        return false;
+    }
+    let elsewhere =
+        node.filter(|&node| cache.nr_nodes() > 1 && node != node::of_cpu(context::some_cpu()));
+    let got = match elsewhere {
+        None if cache.slab.alloc_bulk(gfp, objects) => objects.len(),
+        None => 0,
+        Some(node) => {
+            let near = || cache.slab.alloc_near(gfp, node).map(NonNull::as_ptr);
+            let places = objects.iter_mut().zip(iter::from_fn(near));
+            places.map(|(place, object)| *place = object).count()
+        }
+    };
+    cache.obtained.add(got as u64, Relaxed);
+    if got < objects.len() {
+        cache.give_back(&mut objects[..got]);
+        return false;
+    }
+    true
 }
 
 /// Has at least `objects` more at hand on this node from now on, for allocations that can't wait.
@@ -87,34 +148,30 @@ fn new_full(cache: &Cache, gfp: u32) -> Option<Full> {
 ///
 /// # Errors
 ///
-/// `EINVAL` where `gfp` does not let it sleep; `ENOMEM`: what could be had stays.
+/// `EINVAL` where `gfp` does not let it sleep; `ENOMEM`: there are no more than before.
 pub(crate) fn prefill(cache: &Cache, objects: usize, gfp: u32) -> Result {
     gp::might_sleep();
     if !slab::may_block(gfp) {
         return Err(EINVAL);
     }
-    let sheaves = objects.div_ceil(cache.capacity);
+    let gfp = slab::for_sheaf(gfp);
     let node = {
         let pin = PreemptOff::new();
-        Here::new(cache, &pin).pcs().node
+        Here::new(cache, &pin).pcs().node()
     };
-    let barn = &cache.barns[node];
-    for _ in 0..sheaves {
-        let Some(sheaf) = new_full(cache, gfp) else {
-            shrink::look_after(cache, node);
-            return Err(ENOMEM);
-        };
-        // Kept from the first on: a reaper may come in between.
-        barn.with(|stock| {
-            stock.put_full(sheaf);
-            stock.add_reserve(1);
-        });
+    cache.grow_reserve(node, objects, |ring, n| {
+        let mut fresh = [ptr::null_mut::<u8>(); SLOTS];
+        let fresh = &mut fresh[..n.min(SLOTS)];
         gp::cond_resched();
-    }
-    Ok(())
+        obtain(cache, Some(node), gfp, fresh)
+            && fresh
+                .iter()
+                .all(|object| ring.put(object.expose_provenance()))
+    })
 }
 
-/// Brings what allocations in NMI did not find: the reserves, and a sheaf where there is none.
+/// Brings what allocations that can't wait did not find: the reserves, and as many sheaves as they
+/// would have needed.
 pub(super) struct RefillWork(pub(super) CacheRef);
 
 impl Handler for RefillWork {
@@ -122,15 +179,53 @@ impl Handler for RefillWork {
         let cache = &self.0;
         cache.wants_refill.store(false, Relaxed);
         for (node, barn) in cache.barns.iter().enumerate() {
-            let missing = barn.with(|stock| stock.missing().max(usize::from(stock.nr_full() == 0)));
-            for _ in 0..missing {
-                let Some(sheaf) = new_full(cache, slab::GFP_REFILL) else {
-                    return;
+            let missed = barn.missed.xchg(0, FullOrder);
+            // What is not promised comes when it is needed: most caches are only asked where the
+            // caller may wait.
+            if missed > 0 || barn.with_reserve(|ring| ring.is_short()) {
+                fill_reserve(cache, node);
+            }
+            let wanted = barn.with(|stock| stock.wanted(missed, cache.capacity));
+            for _ in 0..wanted {
+                let Some(sheaf) = new_full(cache, Some(node), slab::GFP_REFILL) else {
+                    break;
                 };
                 barn.with(|stock| stock.put_full(sheaf));
                 gp::cond_resched();
             }
             shrink::look_after(cache, node);
         }
+        let is_short = |barn: &Pin<KBox<Barn>>| barn.with_reserve(|ring| ring.is_short());
+        if cache.barns.iter().any(is_short) {
+            // There was no memory.
+            cache
+                .refill
+                .queue(&Sheaves::get().wq, params::drain_jiffies());
+        }
+    }
+}
+
+/// Brings what is missing in the reserve of `node`, of the barn or of the slab.
+fn fill_reserve(cache: &Cache, node: usize) {
+    let barn = &cache.barns[node];
+    while barn.with_reserve(|ring| ring.missing()) > 0 {
+        let full = barn.with(|stock| stock.take_full());
+        let Some(sheaf) = full.or_else(|| new_full(cache, Some(node), slab::GFP_REFILL)) else {
+            return;
+        };
+        let mut rest = Rest::Full(sheaf);
+        loop {
+            match rest {
+                Rest::Full(sheaf) if barn.with_reserve(|ring| ring.missing()) > 0 => {
+                    let (object, left) = sheaf.pop();
+                    rest = left;
+                    if !barn.reserve(object) {
+                        cache.give_back(&mut [ptr::with_exposed_provenance_mut(object)]);
+                    }
+                }
+                rest => break cache.store(node, rest),
+            }
+        }
+        gp::cond_resched();
     }
 }

@@ -18,7 +18,7 @@
 
 use super::{
     cursor::Undisturbed,
-    geometry::{Note, Slot, SHEAF_BYTES, SLOTS},
+    geometry::{Note, Slot, FORGETS, SHEAF_BYTES, SLOTS},
 };
 use core::{
     cell::UnsafeCell,
@@ -127,6 +127,15 @@ impl Raw {
             (*self.state()).end = end as u16;
         }
     }
+
+    /// Objects are in slots from `start` on, and nobody looks at the others. Where kmemleak takes what
+    /// is there for references, nothing is.
+    fn set_start(self, start: usize) {
+        self.set_range(start, SLOTS);
+        if FORGETS {
+            (0..start).for_each(|i| self.slot(i).store(0));
+        }
+    }
 }
 
 /// The sheaf that an address of a slot, of its head or of its `rcu_head` belongs to.
@@ -166,6 +175,7 @@ impl Empty {
             })
         };
         raw.addr();
+        raw.set_start(SLOTS);
         Self(raw)
     }
 
@@ -209,7 +219,7 @@ impl Filling {
 
     /// Takes the object out again: the sheaf was not installed.
     pub(crate) fn undo(self) -> Empty {
-        self.0.set_range(SLOTS, SLOTS);
+        self.0.set_start(SLOTS);
         Empty(self.0)
     }
 }
@@ -223,7 +233,7 @@ impl Full {
     pub(crate) fn pop(self) -> (usize, Rest) {
         let start = self.0.get().start as usize;
         let object = self.0.slot(start).load();
-        self.0.set_range(start + 1, SLOTS);
+        self.0.set_start(start + 1);
         let rest = if start + 1 == SLOTS {
             Rest::Empty(Empty(self.0))
         } else {
@@ -238,7 +248,7 @@ impl Full {
         for i in start..SLOTS {
             out[i - start] = with_exposed_provenance_mut(self.0.slot(i).load());
         }
-        self.0.set_range(SLOTS, SLOTS);
+        self.0.set_start(SLOTS);
         (SLOTS - start, Empty(self.0))
     }
 
@@ -252,7 +262,7 @@ impl Full {
                 self.0.slot(to).store(object);
             }
         }
-        self.0.set_range(to, SLOTS);
+        self.0.set_start(to);
         if to == SLOTS {
             Rest::Empty(Empty(self.0))
         } else {
@@ -362,7 +372,7 @@ impl Closed {
         let State { start, end, .. } = self.0.get();
         let (start, end) = (start as usize, end as usize);
         if start == end {
-            self.0.set_range(SLOTS, SLOTS);
+            self.0.set_start(SLOTS);
             return Rest::Empty(Empty(self.0));
         }
         let gap = SLOTS - end;
@@ -372,7 +382,7 @@ impl Closed {
                 self.0.slot(i + gap).store(self.0.slot(i).load());
             }
         }
-        self.0.set_range(start + gap, SLOTS);
+        self.0.set_start(start + gap);
         Rest::Full(Full(self.0))
     }
 
@@ -408,7 +418,7 @@ impl Installed {
 
     /// The objects from `start` on, to be given out again.
     pub(crate) fn into_rest(self, start: usize, _undisturbed: &Undisturbed) -> Rest {
-        self.0.set_range(start, SLOTS);
+        self.0.set_start(start);
         if start == SLOTS {
             Rest::Empty(Empty(self.0))
         } else {

@@ -40,6 +40,7 @@ pub(super) fn look_after(cache: &Cache, node: usize) {
 /// As for [`look_after()`].
 pub(super) fn look_after_with(cache: &Cache, node: usize, change: impl FnOnce(&mut Stock)) {
     let more = cache.allowance();
+    let unused = cache.barns[node].with_reserve(|ring| ring.surplus()) > 0;
     let (excess, may_idle) = cache.barns[node].with(|stock| {
         change(stock);
         stock.allow(more);
@@ -51,7 +52,7 @@ pub(super) fn look_after_with(cache: &Cache, node: usize, change: impl FnOnce(&m
     }
     // ORDERING: Full pairs with the exchange of the reaper: either it sees what came, or this sees
     // that it has gone.
-    if may_idle && !cache.reaping.load(Relaxed) && !cache.reaping.xchg(true, Full) {
+    if (may_idle || unused) && !cache.reaping.load(Relaxed) && !cache.reaping.xchg(true, Full) {
         cache.reap.queue(wq, params::drain_jiffies());
     }
 }
@@ -99,6 +100,8 @@ impl Handler for ReapWork {
         cache.reaping.xchg(false, Full);
         cache.next_interval();
         for (node, barn) in cache.barns.iter().enumerate() {
+            let unused = barn.with_reserve(|ring| ring.idle());
+            cache.give_back_from(|| barn.reserved(), unused);
             let surplus = barn.with(|stock| stock.idle());
             release(cache, node, surplus, trace::SHEAF_REAP);
             look_after(cache, node);
@@ -152,10 +155,10 @@ impl Shrink for BarnShrinker {
         caches
             .iter()
             .map(|cache| {
-                let barns = cache
-                    .barns
-                    .iter()
-                    .map(|barn| barn.with(|stock| stock.spare_full() + stock.nr_empty()));
+                let barns = cache.barns.iter().map(|barn| {
+                    let unused = barn.with_reserve(|ring| ring.surplus());
+                    barn.with(|stock| stock.nr_full() + stock.nr_empty()) + usize::from(unused > 0)
+                });
                 let cpus = cache.pcs.iter().map(|pcs| pcs.held().reclaimable());
                 barns.sum::<usize>() + cpus.sum::<usize>()
             })
@@ -173,11 +176,16 @@ impl Shrink for BarnShrinker {
                 let surplus = barn.with(|stock| {
                     let empty = stock.nr_empty().min(want);
                     Surplus {
-                        full: stock.spare_full().min(want - empty),
+                        full: stock.nr_full().min(want - empty),
                         empty,
                     }
                 });
                 done += release(cache, node, surplus, trace::SHEAF_RECLAIM);
+                if done < goal {
+                    let unused = barn.with_reserve(|ring| ring.surplus());
+                    let objects = cache.give_back_from(|| barn.reserved(), unused);
+                    done += objects.div_ceil(cache.capacity.max(1));
+                }
             }
         }
         if done < goal {
@@ -215,7 +223,7 @@ fn ask_cpus(caches: &[CacheRef], goal: usize) -> usize {
 /// May sleep.
 pub(super) fn give_back(cache: &Cache, node: usize) {
     let surplus = cache.barns[node].with(|stock| Surplus {
-        full: stock.spare_full(),
+        full: stock.nr_full(),
         empty: stock.nr_empty(),
     });
     release(cache, node, surplus, trace::SHEAF_RECLAIM);

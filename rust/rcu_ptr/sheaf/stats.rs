@@ -48,6 +48,7 @@ pub(crate) struct Counts {
     pub(crate) now_reuse: usize,
     pub(crate) callback_max: u64,
     pub(crate) freed_twice: u64,
+    pub(crate) reserve: usize,
 }
 
 impl Counts {
@@ -92,6 +93,7 @@ impl Counts {
                 n.now_full += stock.nr_full();
                 n.now_empty += stock.nr_empty();
             });
+            n.reserve += barn.with_reserve(|ring| ring.len());
         }
         n
     }
@@ -106,13 +108,14 @@ fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let n = Counts::of(cache);
         writeln!(
             f,
-            "cache={} size={} capacity={} free_rcu_sheaf={} free_rcu_sheaf_fail={} alloc_sheaf={} \
-             alloc_miss={} alloc_foreign={} obtained={} returned={} freed_twice={} callback_max={} \
+            "cache={} size={} capacity={} reuse={} free_rcu_sheaf={} free_rcu_sheaf_fail={} alloc_sheaf={} \
+             alloc_miss={} alloc_foreign={} obtained={} returned={} reserve={} freed_twice={} callback_max={} \
              now_sheaves={} now_waiting={} now_alloc={} now_rcu={} now_spare_full={} \
              now_spare_empty={} now_spent={} now_closed={} now_reuse={} now_full={} now_empty={}",
             cache.name.to_str().unwrap_or("?"),
             cache.size,
             cache.capacity,
+            cache.reuse(),
             n.filled,
             n.fell_back,
             n.emptied,
@@ -120,6 +123,7 @@ fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
             n.foreign,
             n.obtained,
             n.returned,
+            n.reserve,
             n.freed_twice,
             n.callback_max,
             n.now_sheaves,

@@ -263,6 +263,7 @@ unsafe extern "C" fn rcu_ptr_cache_stats(
         now_reuse: n.now_reuse as u64,
         callback_max: n.callback_max,
         freed_twice: n.freed_twice,
+        reserve: n.reserve as u64,
     };
     // SAFETY: By the safety requirements of this function.
     unsafe { out.write(stats) };

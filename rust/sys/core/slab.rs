@@ -15,6 +15,13 @@ use kernel::{
 /// Flags that make no sense for objects that are given out again without the slab's knowledge.
 pub(crate) const REFUSED_FLAGS: u32 = sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_REFUSED_SLAB_FLAGS;
 
+/// Flags of the slab's own checks.
+pub(crate) const DEBUG_FLAGS: u32 = sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_SLAB_DEBUG_FLAGS;
+
+/// Readers may look at objects that are in use again.
+pub(crate) const TYPESAFE_BY_RCU: u32 =
+    sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_SLAB_TYPESAFE_BY_RCU;
+
 /// Flags that ask for memory of a kind that [`kmalloc_nolock()`] doesn't give.
 pub(crate) const OWN_MEMORY_FLAGS: u32 = sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_OWN_MEMORY_FLAGS;
 
@@ -80,6 +87,19 @@ impl SlabCache {
         NonNull::new(unsafe { bindings::kmem_cache_alloc_noprof(self.raw.as_ptr(), gfp) }.cast())
     }
 
+    /// An object near `node` (`kmem_cache_alloc_node()`).
+    ///
+    /// # Context
+    ///
+    /// As `gfp` says, never NMI.
+    pub(crate) fn alloc_near(&self, gfp: u32, node: usize) -> Option<NonNull<u8>> {
+        // SAFETY: By the type invariants.
+        let object = unsafe {
+            bindings::kmem_cache_alloc_node_noprof(self.raw.as_ptr(), gfp, node as c_int)
+        };
+        NonNull::new(object.cast())
+    }
+
     /// Fills `out` with objects, or does nothing (`kmem_cache_alloc_bulk()`).
     ///
     /// # Context
@@ -101,7 +121,7 @@ impl SlabCache {
     ///
     /// # Context
     ///
-    /// May sleep.
+    /// Softirq or task, interrupts on, no raw spinlock held.
     ///
     /// # Safety
     ///
@@ -168,17 +188,76 @@ pub(crate) unsafe fn kfree(memory: NonNull<u8>) {
 pub(crate) const MAX_NOLOCK_SIZE: usize =
     sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_KMALLOC_MAX_CACHE_SIZE as usize;
 
+/// Tells debug kernels that this may allocate with `gfp` (`might_alloc()`), whether it does or not.
+///
+/// # Context
+///
+/// As `gfp` says.
+#[inline(always)]
+pub(crate) fn might_alloc(gfp: u32) {
+    if cfg!(any(CONFIG_LOCKDEP, CONFIG_DEBUG_ATOMIC_SLEEP)) {
+        // SAFETY: No requirements.
+        unsafe { sys::rcu_ptr_shim_might_alloc(gfp) };
+    }
+}
+
+/// Whether `object` is one of those that KFENCE watches: each is to be freed after each use.
+///
+/// # Context
+///
+/// Any, NMI included.
+#[inline]
+pub(crate) fn is_kfence(object: NonNull<u8>) -> bool {
+    // SAFETY: Only the address is looked at.
+    cfg!(CONFIG_KFENCE) && unsafe { sys::rcu_ptr_shim_is_kfence(object.as_ptr().cast()) }
+}
+
+/// What this kernel does when objects are allocated and freed.
+pub(crate) struct Checks {
+    /// Something looks at them that has to know when they are freed: KASAN, KMSAN, KCSAN, debugobjects,
+    /// SLUB's checks of all caches.
+    pub(crate) objects: bool,
+    /// They are zeroed when they are allocated (`init_on_alloc=1`).
+    pub(crate) init_on_alloc: bool,
+    /// They are zeroed when they are freed (`init_on_free=1`).
+    pub(crate) init_on_free: bool,
+}
+
+/// Looks; nothing of it changes later.
+///
+/// # Context
+///
+/// Any.
+pub(crate) fn checks() -> Checks {
+    // SAFETY: No requirements.
+    let bits = unsafe { sys::rcu_ptr_shim_checks() };
+    Checks {
+        objects: bits & sys::rcu_ptr_checks_RCU_PTR_CHECKS_OBJECTS != 0,
+        init_on_alloc: bits & sys::rcu_ptr_checks_RCU_PTR_CHECKS_INIT_ON_ALLOC != 0,
+        init_on_free: bits & sys::rcu_ptr_checks_RCU_PTR_CHECKS_INIT_ON_FREE != 0,
+    }
+}
+
 /// Whether an allocation with `gfp` may sleep, which also means that interrupts are on.
 pub(crate) fn may_block(gfp: u32) -> bool {
     gfp & sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_MAY_BLOCK != 0
 }
 
-/// `GFP_KERNEL`, without the last resorts and without a complaint.
-pub(crate) const GFP_REFILL: u32 = sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_REFILL;
+/// What an allocation of an object is asked with: without what later owners of it would inherit, an
+/// account and a kind of memory, and without the zeroes that are up to the caller.
+pub(crate) fn for_object(gfp: u32) -> u32 {
+    gfp & !sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_OF_CALLER
+}
 
-/// Flags of an attempt that may fail.
-pub(crate) const GFP_TRY: u32 = sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_TRY;
-/// What an attempt that may fail must not have.
-pub(crate) const GFP_NOFAIL: u32 = sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_NOFAIL;
+/// What a sheaf's worth of objects is asked with on the way: also without the memory reserves and the
+/// patience that one caller may be worth.
+pub(crate) fn for_sheaf(gfp: u32) -> u32 {
+    for_object(gfp) & !sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_HARD | GFP_TRY
+}
+
+/// `GFP_KERNEL`, light on reclaim.
+pub(crate) const GFP_REFILL: u32 = bindings::GFP_KERNEL | GFP_TRY;
+/// Flags of an attempt that may fail: not hard, not from the reserves, without a complaint.
+const GFP_TRY: u32 = sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_TRY;
 /// Flags of an attempt that may not sleep, and may fail.
 pub(crate) const GFP_ATOMIC: u32 = bindings::GFP_NOWAIT | GFP_TRY;

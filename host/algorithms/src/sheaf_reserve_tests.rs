@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The reserve: as many allocations as it has objects find one, whatever holds the barn's lock and
+//! whichever CPU comes first; and the ring beside a queue that does the same by hand.
+
+use crate::{
+    sheaf::reserve::Reserve,
+    sheaf_model::{set_hook, At, Flaw, Model},
+    sync::AtomicLink,
+};
+use proptest::prelude::*;
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    rc::Rc,
+};
+
+fn ring(places: usize, keep: usize) -> Reserve<Vec<AtomicLink>> {
+    Reserve::new((0..places).map(|_| AtomicLink::new(0)).collect(), keep)
+}
+
+fn nmi(model: &Model, cpu: usize) -> At<'_> {
+    At {
+        model,
+        cpu,
+        context: 0,
+        preemptible: false,
+        may_wait: false,
+    }
+}
+
+/// A task takes objects of the barn, and at step `at` of that an NMI comes that takes one, which may
+/// be while the lock is held. Returns whether the NMI came, and panics if it found nothing.
+fn interrupted(at: usize, flaw: Flaw) -> bool {
+    set_hook(None);
+    let model = Rc::new(Model::new(2, 3, 2, 40, flaw));
+    model.prefill(1);
+    let (step, came, held) = (
+        Cell::new(0),
+        Rc::new(Cell::new(false)),
+        RefCell::new(vec![]),
+    );
+    let (hooked, mark) = (Rc::clone(&model), Rc::clone(&came));
+    let objects = Rc::new(held);
+    let taken = Rc::clone(&objects);
+    set_hook(Some(Rc::new(move || {
+        let now = step.get();
+        step.set(now + 1);
+        if now == at && !mark.replace(true) {
+            let object = nmi(&hooked, 0).alloc();
+            taken
+                .borrow_mut()
+                .push(object.expect("an NMI found nothing"));
+        }
+    })));
+    let task = At {
+        preemptible: true,
+        may_wait: true,
+        ..nmi(&model, 0)
+    };
+    for _ in 0..4 {
+        let object = task.alloc();
+        objects.borrow_mut().extend(object);
+    }
+    set_hook(None);
+    drop(objects);
+    Rc::into_inner(model).expect("one owner is left").end();
+    came.get()
+}
+
+/// An NMI while the barn's lock is held by what it interrupted.
+#[test]
+fn locked_barn() {
+    let steps = (0..).take_while(|&at| interrupted(at, Flaw::None)).count();
+    assert!(steps > 20, "only {steps} steps");
+}
+
+#[test]
+#[should_panic(expected = "an NMI found nothing")]
+fn sees_a_barn_without_reserve() {
+    (0..)
+        .take_while(|&at| interrupted(at, Flaw::NoReserve))
+        .for_each(drop);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Put,
+    Take,
+    Idle,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// After `prefill(n)` that many allocations of any CPUs succeed, whatever is in the barn.
+    #[test]
+    fn as_many_as_promised(cpus in prop::collection::vec(0usize..3, 1..16), full in 0usize..4) {
+        let model = Model::new(3, full, 2, 40, Flaw::None);
+        model.prefill(cpus.len());
+        for &cpu in &cpus {
+            prop_assert!(nmi(&model, cpu).alloc().is_some());
+        }
+        model.end();
+    }
+
+    #[test]
+    fn queue(
+        steps in prop::collection::vec(
+            prop_oneof![4 => Just(Step::Put), 3 => Just(Step::Take), 1 => Just(Step::Idle)], 1..200),
+        places in 0usize..9,
+        keep in 0usize..5,
+    ) {
+        let ring = ring(places, keep);
+        let mut queue = VecDeque::new();
+        let (mut next, mut taken, mut seen) = (0, 0, 0);
+        for step in steps {
+            match step {
+                Step::Put => {
+                    next += 8;
+                    let room = queue.len() < places;
+                    prop_assert_eq!(ring.put(next), room);
+                    if room {
+                        queue.push_back(next);
+                    }
+                }
+                Step::Take => {
+                    taken += usize::from(!queue.is_empty());
+                    prop_assert_eq!(ring.take(), queue.pop_front());
+                }
+                Step::Idle => {
+                    let idle = if taken == seen { queue.len().saturating_sub(keep) } else { 0 };
+                    seen = taken;
+                    prop_assert_eq!(ring.idle(), idle);
+                }
+            }
+            prop_assert_eq!(ring.len(), queue.len());
+            prop_assert_eq!(ring.missing(), places - queue.len());
+        }
+    }
+}

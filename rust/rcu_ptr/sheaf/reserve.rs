@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The reserve of a node: single objects for allocations that can neither wait nor lock.
+//!
+//! ```text
+//!   head: the next to be taken          tail: the next to be filled
+//!    v                                   v
+//!  | o | o | o | o | o | o | o | o | o |   |   |   |   a ring of places
+//! ```
+//!
+//! Anybody takes at the head, on any CPU and in any context, with one exchange of that word; what
+//! fills the ring at the tail does so one at a time. The object is read before the exchange. `head`
+//! never comes back to an old value, so an exchange that succeeds says that nobody took the place
+//! meanwhile, and a place is only filled again when `head` is past it. An exchange that fails says
+//! that somebody else has an object: the ring as a whole always makes progress.
+//!
+//! Sheaves would not do: whoever takes one takes all of its objects, and others find nothing.
+
+use crate::sync::AtomicLink;
+use core::ops::Deref;
+
+/// The ring.
+pub(crate) struct Reserve<P> {
+    places: P,
+    head: AtomicLink,
+    tail: AtomicLink,
+    /// Objects that stay when nobody takes any.
+    keep: usize,
+    /// `head` when [`Reserve::idle()`] was last called.
+    seen: AtomicLink,
+}
+
+impl<P: Deref<Target = [AtomicLink]>> Reserve<P> {
+    /// An empty ring of these `places`, of which `keep` are to stay filled.
+    pub(crate) fn new(places: P, keep: usize) -> Self {
+        Self {
+            places,
+            head: AtomicLink::new(0),
+            tail: AtomicLink::new(0),
+            keep,
+            seen: AtomicLink::new(0),
+        }
+    }
+
+    /// Objects that are promised.
+    pub(crate) fn keep(&self) -> usize {
+        self.keep
+    }
+
+    /// Objects in it, at some moment during the call.
+    pub(crate) fn len(&self) -> usize {
+        // In this order, so that the difference is not negative.
+        let head = self.head.load_acquire();
+        (self.tail.load_acquire() - head) as usize
+    }
+
+    /// Whether something of what is promised is missing.
+    pub(crate) fn is_short(&self) -> bool {
+        self.len() < self.keep
+    }
+
+    /// Objects that are missing.
+    pub(crate) fn missing(&self) -> usize {
+        self.places.len().saturating_sub(self.len())
+    }
+
+    /// The place that a position stands for.
+    fn place(&self, position: u64) -> Option<&AtomicLink> {
+        let i = position.checked_rem(self.places.len() as u64)?;
+        self.places.get(i as usize)
+    }
+
+    /// Takes an object.
+    pub(crate) fn take(&self) -> Option<usize> {
+        // ORDERING: Acquire pairs with the release in `put()`: the place is filled.
+        let mut head = self.head.load_acquire();
+        loop {
+            if head == self.tail.load_acquire() {
+                return None;
+            }
+            let object = self.place(head)?.load_relaxed();
+            // ORDERING: Full pairs with the acquire in `put()`: the place was read before.
+            match self.head.cmpxchg_full(head, head + 1) {
+                Ok(_) => return Some(object as usize),
+                Err(now) => head = now,
+            }
+        }
+    }
+
+    /// Adds `object`, one caller at a time. `false`: there is no place.
+    pub(crate) fn put(&self, object: usize) -> bool {
+        let tail = self.tail.load_relaxed();
+        // ORDERING: Acquire pairs with the exchange in `take()`.
+        if tail - self.head.load_acquire() >= self.places.len() as u64 {
+            return false;
+        }
+        let Some(place) = self.place(tail) else {
+            return false;
+        };
+        place.store_relaxed(object as u64);
+        // ORDERING: Release pairs with the acquire in `take()`.
+        self.tail.store_release(tail + 1);
+        true
+    }
+
+    /// How many objects are more than is to stay, if nobody took any since the last call.
+    pub(crate) fn idle(&self) -> usize {
+        let head = self.head.load_relaxed();
+        if self.seen.load_relaxed() != head {
+            self.seen.store_relaxed(head);
+            return 0;
+        }
+        self.surplus()
+    }
+
+    /// How many objects are more than is to stay.
+    pub(crate) fn surplus(&self) -> usize {
+        self.len().saturating_sub(self.keep)
+    }
+}
