@@ -12,6 +12,7 @@
 #include <linux/irqflags.h>
 #include <linux/kasan.h>
 #include <linux/kdebug.h>
+#include <linux/kfence.h>
 #include <linux/mm.h>
 #include <linux/mmzone.h>
 #include <linux/moduleparam.h>
@@ -100,6 +101,21 @@ unsigned long rcu_ptr_kunit_pcp_pages(void)
 unsigned long rcu_ptr_kunit_slab_pages(void)
 {
 	return global_node_page_state_pages(NR_SLAB_UNRECLAIMABLE_B);
+}
+
+bool rcu_ptr_kunit_is_kfence(const void *object)
+{
+	return is_kfence_address(object);
+}
+
+bool rcu_ptr_kunit_init_on_alloc(void)
+{
+	return want_init_on_alloc(0);
+}
+
+bool rcu_ptr_kunit_init_on_free(void)
+{
+	return want_init_on_free();
 }
 
 void rcu_ptr_kunit_kernel_nolock(void *field, void *object)

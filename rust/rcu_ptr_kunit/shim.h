@@ -21,6 +21,11 @@ bool rcu_ptr_kunit_is_mapped(unsigned long address);
 unsigned long rcu_ptr_kunit_pcp_pages(void);
 unsigned long rcu_ptr_kunit_slab_pages(void);
 
+/* What the kernel does when objects are allocated and freed. */
+bool rcu_ptr_kunit_is_kfence(const void *object);
+bool rcu_ptr_kunit_init_on_alloc(void);
+bool rcu_ptr_kunit_init_on_free(void);
+
 /* The kernel's own, as control. */
 void rcu_ptr_kunit_kernel_nolock(void *field, void *object);
 

@@ -10,6 +10,7 @@ use crate::{
     scaled,
     sys::{
         cpu::{self, Context},
+        mem,
         skip::skip,
         thread,
         timer::{Periodic, Where},
@@ -164,6 +165,10 @@ mod tests {
     /// Ten thousand boxes in turn need a sheaf of objects, or two where this task moves.
     #[test]
     fn new_boxes_free_back_at_once() -> Result {
+        if !mem::reused_at_once() {
+            skip(c"this kernel checks or zeroes what is freed");
+            return Ok(());
+        }
         let cache = Cache::<Entry>::new(c"rcu_ptr_api_new")?;
         for key in 0..10_000 {
             let mut entry = cache.alloc(Entry::new(key))?;
@@ -177,6 +182,10 @@ mod tests {
 
     #[test]
     fn new_box_comes_again() -> Result {
+        if !mem::reused_at_once() {
+            skip(c"this kernel checks or zeroes what is freed");
+            return Ok(());
+        }
         let cache = Cache::<Entry>::new(c"rcu_ptr_api_again")?;
         drop(cache.alloc(Entry::new(1))?);
         let same = cpu::irqs_off(|| {
@@ -216,7 +225,7 @@ mod tests {
             held.push(other, GFP_KERNEL)?;
         }
         drop(held);
-        assert!(!early && later);
+        assert!(!early && (later || !mem::objects_go_round()));
         Ok(())
     }
 
@@ -230,10 +239,8 @@ mod tests {
             }
             rcu_ptr::barrier();
         }
-        assert!(stats_match!(
-            "rcu_ptr_api_round",
-            " obtained=[0-9]\\{1,3\\} "
-        ));
+        let few = stats_match!("rcu_ptr_api_round", " obtained=[0-9]\\{1,3\\} ");
+        assert!(few || !mem::objects_go_round());
         Ok(())
     }
 

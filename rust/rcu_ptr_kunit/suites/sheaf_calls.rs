@@ -7,7 +7,9 @@ use crate::{
     params, reader,
     sys::{
         cache::{self, Args, SheafCache},
-        core, cpu, mem, thread,
+        core, cpu, mem,
+        skip::skip,
+        thread,
     },
     table::{Alloc, Table, Wrong, SIZE},
 };
@@ -241,6 +243,10 @@ mod tests {
 
     #[test]
     fn again_at_once() -> Result {
+        if !mem::reused_at_once() {
+            skip(c"this kernel checks or zeroes what is freed");
+            return Ok(());
+        }
         let cache = SheafCache::new(c"rcu_ptr_again", SIZE, Args::default())?;
         let first = cache.alloc(false).ok_or(ENOMEM)?;
         let again = cpu::irqs_off(|| {
@@ -286,7 +292,7 @@ mod tests {
             // SAFETY: As above.
             unsafe { cache.free(object) };
         }
-        assert!(found);
+        assert!(found || !mem::objects_go_round());
         Ok(())
     }
 
@@ -302,10 +308,8 @@ mod tests {
             core::barrier();
         }
         // 40 000 allocations, 400 in flight; a CPU that this task moves to costs a few sheaves.
-        assert!(stats_match!(
-            "rcu_ptr_round",
-            " obtained=1\\?[0-9]\\{1,3\\} "
-        ));
+        let few = stats_match!("rcu_ptr_round", " obtained=1\\?[0-9]\\{1,3\\} ");
+        assert!(few || !mem::objects_go_round());
         Ok(())
     }
 

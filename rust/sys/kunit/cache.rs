@@ -46,11 +46,15 @@ impl SheafCache {
 
     /// `rcu_ptr_cache_alloc()` with `GFP_KERNEL` or `GFP_ATOMIC`.
     pub(crate) fn alloc(&self, atomic: bool) -> Option<NonNull<u8>> {
-        let gfp = if atomic {
+        self.alloc_with(if atomic {
             bindings::GFP_ATOMIC
         } else {
             bindings::GFP_KERNEL
-        };
+        })
+    }
+
+    /// `rcu_ptr_cache_alloc()` with any flags.
+    pub(crate) fn alloc_with(&self, gfp: u32) -> Option<NonNull<u8>> {
         // SAFETY: By the type invariants.
         NonNull::new(unsafe { sys::rcu_ptr_cache_alloc_call(self.0.as_ptr(), gfp) }.cast())
     }

@@ -106,6 +106,40 @@ pub(crate) fn pages_of_cpus() -> u64 {
     (unsafe { sys::rcu_ptr_kunit_pcp_pages() }) as u64
 }
 
+/// Whether KFENCE watches `object`.
+pub(crate) fn is_kfence(object: NonNull<u8>) -> bool {
+    // SAFETY: Only the address is looked at.
+    unsafe { sys::rcu_ptr_kunit_is_kfence(object.as_ptr().cast()) }
+}
+
+/// Whether objects are zeroed when they are allocated (`init_on_alloc=1`).
+pub(crate) fn init_on_alloc() -> bool {
+    // SAFETY: No requirements.
+    unsafe { sys::rcu_ptr_kunit_init_on_alloc() }
+}
+
+/// Whether objects are zeroed when they are freed (`init_on_free=1`).
+pub(crate) fn init_on_free() -> bool {
+    // SAFETY: No requirements.
+    unsafe { sys::rcu_ptr_kunit_init_on_free() }
+}
+
+/// Whether caches give objects out again without the slab's knowledge.
+pub(crate) fn objects_go_round() -> bool {
+    cfg!(not(any(
+        CONFIG_KASAN,
+        CONFIG_KMSAN,
+        CONFIG_KCSAN,
+        CONFIG_DEBUG_OBJECTS_FREE,
+        CONFIG_SLUB_DEBUG_ON
+    )))
+}
+
+/// Whether caches give out at once what is freed at once.
+pub(crate) fn reused_at_once() -> bool {
+    objects_go_round() && !init_on_free()
+}
+
 /// Pages of all slabs that can't be reclaimed.
 ///
 /// # Context

@@ -1,0 +1,405 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where objects of a cache come from: what an allocation asks the slab for, the reserve of
+//! `rcu_ptr_cache_prefill()`, stock that follows demand, and the node that memory is on.
+
+use super::sheaf_calls::stats_match;
+use crate::sys::{
+    cache::{Args, SheafCache},
+    core,
+    cpu::{self, Context},
+    nmi::{ipi::Receiver, Hook},
+    skip::skip,
+    thread, user,
+};
+use ::core::{iter, ptr::NonNull};
+use kernel::{
+    bindings, c_str,
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+};
+
+/// Nothing that kmalloc_nolock() could stand in for.
+fn own_memory() -> Args {
+    Args {
+        align: 64,
+        ..Args::default()
+    }
+}
+
+/// Objects that tests hold, filled from any context.
+struct Held<'a> {
+    cache: &'a SheafCache,
+    objects: KVVec<Atomic<*mut u8>>,
+    next: Atomic<usize>,
+}
+
+impl<'a> Held<'a> {
+    /// None yet, of `cache`; `n` at most.
+    fn new(cache: &'a SheafCache, n: usize) -> Result<Self> {
+        let mut objects = KVVec::with_capacity(n, GFP_KERNEL)?;
+        for _ in 0..n {
+            objects.push(Atomic::new(::core::ptr::null_mut()), GFP_KERNEL)?;
+        }
+        Ok(Self {
+            cache,
+            objects,
+            next: Atomic::new(0),
+        })
+    }
+
+    /// Keeps `object`. Returns whether there was one.
+    fn keep(&self, object: Option<NonNull<u8>>) -> bool {
+        let Some(object) = object else { return false };
+        match self.objects.get(self.next.fetch_add(1, Relaxed)) {
+            Some(place) => place.store(object.as_ptr(), Relaxed),
+            // SAFETY: From this cache, this caller's.
+            None => unsafe { self.cache.free_rcu(object) },
+        }
+        true
+    }
+
+    /// How many of them are on another node than `cpu`.
+    fn far_from(&self, cpu: i32) -> usize {
+        let objects = self
+            .objects
+            .iter()
+            .filter_map(|o| NonNull::new(o.load(Relaxed)));
+        objects
+            .filter(|&object| cpu::node_of(object) != cpu::node(cpu))
+            .count()
+    }
+
+    /// Gives all of them back.
+    fn give_back(&self, free: unsafe fn(&SheafCache, NonNull<u8>)) {
+        for place in &self.objects {
+            if let Some(object) = NonNull::new(place.load(Relaxed)) {
+                place.store(::core::ptr::null_mut(), Relaxed);
+                // SAFETY: From this cache, and held by nobody else.
+                unsafe { free(self.cache, object) };
+            }
+        }
+        self.next.store(0, Relaxed);
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.give_back(SheafCache::free_rcu);
+    }
+}
+
+/// `n` allocations on `cpu`, with interrupts off: how many found something.
+fn atomic_on(held: &Held<'_>, cpu: i32, n: usize) -> Result<usize> {
+    let found = Atomic::<usize>::new(0);
+    let body = |_| found.store(take(held, n), Relaxed);
+    thread::on_cpus(iter::once(cpu), &body, || ())?;
+    Ok(found.load(Relaxed))
+}
+
+/// `n` allocations with interrupts off: how many found something.
+fn take(held: &Held<'_>, n: usize) -> usize {
+    cpu::irqs_off(|| {
+        (0..n)
+            .filter(|_| held.keep(held.cache.alloc_nolock()))
+            .count()
+    })
+}
+
+/// One CPU allocates one object, and right after it the other `n - 1`, both with interrupts off: how
+/// many found something.
+fn one_and_the_rest(held: &Held<'_>, cpus: [i32; 2], n: usize) -> Result<usize> {
+    let (there, first) = (Atomic::<usize>::new(0), Atomic::<usize>::new(0));
+    let found = Atomic::<usize>::new(0);
+    let body = |cpu: i32| {
+        there.add(1, Relaxed);
+        spin(|| there.load(Relaxed) == 2);
+        if cpu == cpus[0] {
+            found.add(take(held, 1), Relaxed);
+            first.store(1, Relaxed);
+        } else {
+            spin(|| first.load(Relaxed) == 1);
+            found.add(take(held, n - 1), Relaxed);
+        }
+    };
+    thread::on_cpus(cpus.into_iter(), &body, || ())?;
+    Ok(found.load(Relaxed))
+}
+
+/// Waits until `done` without a pause, in which a worker could help: five seconds at most.
+fn spin(done: impl Fn() -> bool) {
+    let end = thread::now() + 5_000_000_000;
+    while !done() && thread::now() < end {
+        ::core::hint::spin_loop();
+    }
+}
+
+/// The CPUs that share the first one's node.
+fn near() -> impl Iterator<Item = i32> + Clone {
+    let first = cpu::online().next().unwrap_or(0);
+    cpu::online().filter(move |&cpu| cpu::node(cpu) == cpu::node(first))
+}
+
+/// As many NMIs as `n`, sent to one CPU after the other, each of which allocates an object: how many
+/// found something. `None`: the machine can't send NMIs.
+fn from_nmi(held: &Held<'_>, n: usize) -> Result<Option<(usize, usize)>> {
+    let (armed, came) = (Atomic::<usize>::new(0), Atomic::<usize>::new(0));
+    let found = Atomic::<usize>::new(0);
+    let body = || {
+        // Others come to this handler as well.
+        if cpu::context() == Context::Nmi && armed.xchg(0, kernel::sync::atomic::Full) == 1 {
+            let object = held.cache.alloc_nolock();
+            found.add(usize::from(held.keep(object)), Relaxed);
+            came.add(1, Relaxed);
+        }
+    };
+    let hook = Hook::new(&body);
+    let receiver = match Receiver::new(&hook) {
+        Ok(receiver) => receiver,
+        Err(e) if e == EOPNOTSUPP => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let send = |_| {
+        for (i, cpu) in near().cycle().take(n).enumerate() {
+            armed.store(1, Relaxed);
+            receiver.send(cpu);
+            spin(|| came.load(Relaxed) > i);
+        }
+    };
+    thread::on_cpus(near().take(1), &send, || ())?;
+    drop(receiver);
+    Ok(Some((came.load(Relaxed), found.load(Relaxed))))
+}
+
+/// Gives the node of the first CPU a reserve of `n`.
+fn prefill(cache: &SheafCache, n: usize) -> Result {
+    let done = Atomic::<i32>::new(0);
+    let body = |_| done.store(i32::from(cache.prefill(n).is_ok()), Relaxed);
+    thread::on_cpus(near().take(1), &body, || ())?;
+    if done.load(Relaxed) == 0 {
+        return Err(ENOMEM);
+    }
+    Ok(())
+}
+
+/// Two CPUs with memory of their own.
+fn two_nodes() -> Option<(i32, i32)> {
+    let here = cpu::online().next()?;
+    let there = cpu::online().find(|&other| cpu::node(other) != cpu::node(here))?;
+    Some((here, there))
+}
+
+#[kunit_tests(rcu_ptr_sheaf_alloc)]
+mod tests {
+    use super::*;
+
+    /// What belongs to one caller is not asked for on behalf of a sheaf that everybody shares.
+    #[test]
+    fn refills_ask_for_nothing_special() -> Result {
+        let args = Args {
+            sheaf_capacity: 12,
+            ..Args::default()
+        };
+        let cache = SheafCache::new(c"rcu_ptr_flags", 4000, args)?;
+        let gfp = bindings::GFP_KERNEL_ACCOUNT
+            | bindings::GFP_ATOMIC
+            | bindings::__GFP_ZERO
+            | 1 << bindings::___GFP_MEMALLOC_BIT;
+        user::sh(c_str!(
+            "cd /sys/kernel/tracing && echo 0 >events/enable && echo >trace && echo 1 >tracing_on && \
+             echo 1 >events/kmem/mm_page_alloc/enable"
+        ))?;
+        let object = cache.alloc_with(gfp);
+        let stopped = user::sh(c_str!(
+            "cd /sys/kernel/tracing && echo 0 >events/kmem/mm_page_alloc/enable"
+        ));
+        if let Some(object) = object {
+            // SAFETY: From this cache, the caller's.
+            unsafe { cache.free_rcu(object) };
+        }
+        stopped?;
+        // Twelve objects of a page each.
+        let seen = user::sh(c_str!(
+            "grep -c 'kunit_try_catch.* mm_page_alloc: .*__GFP_NOMEMALLOC' /sys/kernel/tracing/trace"
+        ));
+        let special = user::sh(c_str!(
+            "grep 'kunit_try_catch.* mm_page_alloc: ' /sys/kernel/tracing/trace | tee /dev/console | \
+             grep -qE 'ACCOUNT|__GFP_HIGH|__GFP_MEMALLOC|__GFP_ZERO'"
+        ));
+        assert!(object.is_some());
+        assert!(special.is_err() && seen.is_ok());
+        Ok(())
+    }
+
+    /// A call that may sleep says so where it may not, whether a sheaf has an object or not.
+    #[test]
+    fn sleeping_calls_are_checked() -> Result {
+        if cfg!(not(CONFIG_DEBUG_ATOMIC_SLEEP)) {
+            skip(c"needs CONFIG_DEBUG_ATOMIC_SLEEP");
+            return Ok(());
+        }
+        let cache = SheafCache::new(c"rcu_ptr_might", 64, Args::default())?;
+        let first = cache.alloc(false).ok_or(ENOMEM)?;
+        kernel::kunit::info(fmt!(
+            "rcu_ptr: expect-splat begin BUG: sleeping function called from invalid context\n"
+        ));
+        let hit = cpu::irqs_off(|| cache.alloc(false));
+        kernel::kunit::info(fmt!("rcu_ptr: expect-splat end\n"));
+        for object in [Some(first), hit].into_iter().flatten() {
+            // SAFETY: From this cache, the caller's.
+            unsafe { cache.free(object) };
+        }
+        Ok(())
+    }
+
+    /// Tasks that may wait take twice as much as was prefilled, and leave the reserve alone.
+    #[test]
+    fn reserve_is_for_those_who_can_not_wait() -> Result {
+        const N: usize = 200;
+        let cache = SheafCache::new(c"rcu_ptr_kept", 64, own_memory())?;
+        prefill(&cache, N)?;
+        let (tasks, held) = (Held::new(&cache, 2 * N)?, Held::new(&cache, N)?);
+        let (waited, found) = (Atomic::<usize>::new(0), Atomic::<usize>::new(0));
+        let body = |_| {
+            let n = (0..2 * N)
+                .filter(|_| tasks.keep(cache.alloc(false)))
+                .count();
+            waited.store(n, Relaxed);
+            found.store(take(&held, N), Relaxed);
+        };
+        thread::on_cpus(near().take(1), &body, || ())?;
+        drop((held, tasks));
+        assert!(waited.load(Relaxed) == 2 * N && found.load(Relaxed) == N);
+        Ok(())
+    }
+
+    /// No CPU of the node keeps another from what was prefilled.
+    #[test]
+    fn reserve_is_for_all_cpus() -> Result {
+        const N: usize = 100;
+        let cache = SheafCache::new(c"rcu_ptr_kept_all", 64, own_memory())?;
+        let (Some(first), Some(second)) = (near().next(), near().nth(1)) else {
+            skip(c"needs two CPUs of one node");
+            return Ok(());
+        };
+        prefill(&cache, N)?;
+        let held = Held::new(&cache, N)?;
+        let found = one_and_the_rest(&held, [first, second], N)?;
+        drop(held);
+        assert!(found == N);
+        Ok(())
+    }
+
+    /// The same from NMIs that come to one CPU after the other.
+    #[test]
+    fn reserve_is_there_in_nmi() -> Result {
+        const N: usize = 100;
+        let cache = SheafCache::new(c"rcu_ptr_kept_nmi", 64, own_memory())?;
+        prefill(&cache, N)?;
+        let held = Held::new(&cache, N)?;
+        let nmis = from_nmi(&held, N)?;
+        drop(held);
+        let Some((came, found)) = nmis else {
+            skip(c"this machine sends no NMIs");
+            return Ok(());
+        };
+        assert!(came == N && found == N);
+        Ok(())
+    }
+
+    /// The worker makes up for what was taken, and the next find as much.
+    #[test]
+    fn reserve_is_filled_again() -> Result {
+        const N: usize = 100;
+        let cache = SheafCache::new(c"rcu_ptr_kept_again", 64, own_memory())?;
+        prefill(&cache, N)?;
+        for _ in 0..3 {
+            let held = Held::new(&cache, N)?;
+            assert!(atomic_on(&held, near().next().unwrap_or(0), N)? == N);
+            let full = thread::wait_for(5000, || {
+                stats_match!("rcu_ptr_kept_again", " reserve=1[0-9][0-9] ")
+            });
+            assert!(full);
+        }
+        Ok(())
+    }
+
+    /// The worker brings as much as was asked for in vain, not a sheaf at a time.
+    #[test]
+    fn stock_follows_demand() -> Result {
+        const N: usize = 2000;
+        let cache = SheafCache::new(c"rcu_ptr_demand", 64, own_memory())?;
+        let missed = Atomic::<usize>::new(0);
+        let ask = |_| {
+            cpu::irqs_off(|| {
+                for _ in 0..N {
+                    match cache.alloc_nolock() {
+                        // SAFETY: From this cache, the caller's.
+                        Some(object) => unsafe { cache.free_rcu(object) },
+                        None => missed.add(1, Relaxed),
+                    }
+                }
+            })
+        };
+        thread::on_cpus(near().take(1), &ask, || ())?;
+        let came = thread::wait_for(5000, || {
+            let stats = cache.stats();
+            stats.now_full as usize * 56 >= missed.load(Relaxed)
+        });
+        assert!(missed.load(Relaxed) > N / 2 && came);
+        Ok(())
+    }
+
+    /// A worker on one node fills the barn of another with that one's memory.
+    #[test]
+    fn refills_are_of_the_right_node() -> Result {
+        let Some((here, there)) = two_nodes() else {
+            skip(c"needs two nodes with a CPU each (scenario NUMA)");
+            return Ok(());
+        };
+        for (asks, other) in [(here, there), (there, here)] {
+            let cache = SheafCache::new(c"rcu_ptr_right", 64, own_memory())?;
+            let held = Held::new(&cache, 400)?;
+            // Both have asked; the worker of one of them serves both.
+            for cpu in [other, asks] {
+                atomic_on(&held, cpu, 1)?;
+            }
+            thread::wait_for(5000, || cache.stats().now_full >= 2);
+            for cpu in [here, there] {
+                let held = Held::new(&cache, 100)?;
+                let found = atomic_on(&held, cpu, 40)?;
+                let far = held.far_from(cpu);
+                assert!(found == 40 && far == 0);
+            }
+        }
+        Ok(())
+    }
+
+    /// Objects that are freed at once on another node than theirs are not given out there.
+    #[test]
+    fn freed_at_once_elsewhere() -> Result {
+        let Some((here, there)) = two_nodes() else {
+            skip(c"needs two nodes with a CPU each (scenario NUMA)");
+            return Ok(());
+        };
+        let cache = SheafCache::new(c"rcu_ptr_once", 64, own_memory())?;
+        let held = Held::new(&cache, 4)?;
+        let alloc = |_| {
+            for _ in 0..4 {
+                held.keep(cache.alloc(false));
+            }
+        };
+        for _ in 0..10 {
+            thread::on_cpus(iter::once(here), &alloc, || ())?;
+            let free = |_| {
+                held.give_back(SheafCache::free);
+                alloc(0);
+            };
+            thread::on_cpus(iter::once(there), &free, || ())?;
+            assert!(held.far_from(there) == 0);
+            held.give_back(SheafCache::free_rcu);
+            core::barrier();
+        }
+        Ok(())
+    }
+}

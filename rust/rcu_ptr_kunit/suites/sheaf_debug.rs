@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the kernel's own checks see of caches: a look at an object after its grace period, one that
+//! is freed again, one that is lost, and what an earlier owner left in it.
+
+use crate::{
+    params,
+    sys::{
+        cache::{Args, SheafCache},
+        core, cpu, mem,
+        skip::skip,
+        thread, user,
+    },
+};
+use ::core::ptr::NonNull;
+use kernel::{
+    bindings, c_str,
+    prelude::*,
+    sync::{
+        atomic::{Atomic, Relaxed},
+        rcu,
+    },
+};
+
+/// Says that reports that match `what` come now.
+macro_rules! expect_splat {
+    ($what:literal, $body:expr) => {{
+        kernel::kunit::info(fmt!("rcu_ptr: expect-splat begin {}\n", $what));
+        let ret = $body;
+        kernel::kunit::info(fmt!("rcu_ptr: expect-splat end\n"));
+        ret
+    }};
+}
+
+/// Bytes of an object.
+const SIZE: usize = 64;
+
+/// Reads a byte of `object`, whoever has it.
+fn look(object: NonNull<u8>) -> u8 {
+    // SAFETY: Mapped memory, which is what is to be found out.
+    unsafe { object.as_ptr().read_volatile() }
+}
+
+/// Calls `f` in a thread of its own: a report that comes while a test's task runs fails that test.
+fn elsewhere(f: impl Fn() + Sync) -> Result {
+    let cpu = cpu::online().take(1);
+    thread::on_cpus(cpu, &|_| f(), || ())
+}
+
+/// Looks at `object`, which is to be reported.
+fn look_elsewhere(object: NonNull<u8>) -> Result {
+    let object = Atomic::<*mut u8>::new(object.as_ptr());
+    elsewhere(|| {
+        if let Some(object) = NonNull::new(object.load(Relaxed)) {
+            look(object);
+        }
+    })
+}
+
+/// Frees `object`, and waits until its grace period is over.
+fn free_and_wait(cache: &SheafCache, object: NonNull<u8>) {
+    // SAFETY: From this cache, the caller's.
+    unsafe { cache.free_rcu(object) };
+    core::barrier();
+}
+
+/// Allocates until KFENCE watches an object. `None`: it did not want to.
+fn watched(cache: &SheafCache) -> Result<Option<NonNull<u8>>> {
+    let mut held = KVVec::new();
+    let mut found = None;
+    let end = thread::now() + 20_000_000_000;
+    while found.is_none() && thread::now() < end {
+        let object = cache.alloc(false).ok_or(ENOMEM)?;
+        if mem::is_kfence(object) {
+            found = Some(object);
+        } else {
+            held.push(object, GFP_KERNEL)?;
+        }
+        thread::cond_resched();
+    }
+    for object in held {
+        // SAFETY: From this cache, the caller's.
+        unsafe { cache.free(object) };
+    }
+    Ok(found)
+}
+
+#[kunit_tests(rcu_ptr_sheaf_debug)]
+mod tests {
+    use super::*;
+
+    /// As long as a reader may have it, nobody minds; later it is reported.
+    #[test]
+    fn reader_that_keeps_an_object() -> Result {
+        if cfg!(not(CONFIG_KASAN_GENERIC)) {
+            skip(c"needs CONFIG_KASAN_GENERIC");
+            return Ok(());
+        }
+        let cache = SheafCache::new(c"rcu_ptr_uaf", SIZE, Args::default())?;
+        let object = cache.alloc(false).ok_or(ENOMEM)?;
+        let shared = Atomic::<*mut u8>::new(object.as_ptr());
+        let guard = rcu::read_lock();
+        let seen = NonNull::new(shared.xchg(::core::ptr::null_mut(), Relaxed)).ok_or(EINVAL)?;
+        // SAFETY: From this cache, the caller's.
+        unsafe { cache.free_rcu(object) };
+        look(seen);
+        let early = mem::is_poisoned(seen);
+        drop(guard);
+        core::barrier();
+        assert!(!early && mem::is_poisoned(seen));
+        expect_splat!("KASAN: slab-use-after-free", look_elsewhere(seen))
+    }
+
+    #[test]
+    fn freed_at_once_and_looked_at() -> Result {
+        if cfg!(not(CONFIG_KASAN_GENERIC)) {
+            skip(c"needs CONFIG_KASAN_GENERIC");
+            return Ok(());
+        }
+        let cache = SheafCache::new(c"rcu_ptr_uaf_now", SIZE, Args::default())?;
+        let object = cache.alloc(false).ok_or(ENOMEM)?;
+        // SAFETY: From this cache, the caller's.
+        unsafe { cache.free(object) };
+        core::barrier();
+        assert!(mem::is_poisoned(object));
+        expect_splat!("KASAN: slab-use-after-free", look_elsewhere(object))
+    }
+
+    #[test]
+    fn freed_again() -> Result {
+        if cfg!(not(CONFIG_KASAN_GENERIC)) {
+            skip(c"needs CONFIG_KASAN_GENERIC");
+            return Ok(());
+        }
+        let cache = SheafCache::new(c"rcu_ptr_twice", SIZE, Args::default())?;
+        let object = cache.alloc(false).ok_or(ENOMEM)?;
+        let object = Atomic::<*mut u8>::new(object.as_ptr());
+        let free = || {
+            if let Some(object) = NonNull::new(object.load(Relaxed)) {
+                free_and_wait(&cache, object);
+            }
+        };
+        elsewhere(free)?;
+        expect_splat!("KASAN: double-free", elsewhere(free))?;
+        // The cache has one more back than it gave, so that its end takes one for missing.
+        let other = cache.alloc(false).ok_or(ENOMEM)?;
+        // SAFETY: From this cache, the caller's.
+        unsafe { mem::kvfree(other) };
+        Ok(())
+    }
+
+    /// SLUB's own checks, in any kernel that has them.
+    #[test]
+    fn poisoned() -> Result {
+        if cfg!(CONFIG_KASAN) {
+            skip(c"KASAN reports the look");
+            return Ok(());
+        }
+        let poison = 1 << bindings::_slab_flag_bits__SLAB_POISON;
+        let args = Args::default();
+        let cache = SheafCache::with_flags(c"rcu_ptr_poison", SIZE, args, poison)?;
+        let object = cache.alloc(false).ok_or(ENOMEM)?;
+        // SAFETY: The caller's.
+        unsafe { object.write_bytes(0x11, SIZE) };
+        free_and_wait(&cache, object);
+        let seen = look(object);
+        assert!(seen == 0x6b);
+        Ok(())
+    }
+
+    /// KFENCE's objects are few: each goes back to it.
+    #[test]
+    fn kfence_gets_its_objects_back() -> Result {
+        if cfg!(not(CONFIG_KFENCE)) {
+            skip(c"needs CONFIG_KFENCE");
+            return Ok(());
+        }
+        let cache = SheafCache::new(c"rcu_ptr_kfence", SIZE, Args::default())?;
+        user::sh(c_str!(
+            "echo 1 >/sys/module/kfence/parameters/sample_interval"
+        ))?;
+        let looked = watched(&cache).and_then(|object| {
+            let object = object.ok_or(ENODEV)?;
+            free_and_wait(&cache, object);
+            expect_splat!("KFENCE: use-after-free read", look_elsewhere(object))
+        });
+        user::sh(c_str!(
+            "echo 0 >/sys/module/kfence/parameters/sample_interval"
+        ))?;
+        looked
+    }
+
+    /// An object that is lost is found, though sheaves it went through had its address.
+    #[test]
+    fn lost_objects_are_found() -> Result {
+        if cfg!(not(CONFIG_DEBUG_KMEMLEAK)) {
+            skip(c"needs CONFIG_DEBUG_KMEMLEAK");
+            return Ok(());
+        }
+        // The sheaves stay where they are.
+        let _defaults = params::no_drain()?;
+        let cache = SheafCache::new(c"rcu_ptr_lost", SIZE, Args::default())?;
+        let lost = Atomic::<usize>::new(0);
+        let lose = |_| {
+            if let Some(object) = cache.alloc(false) {
+                // Not a pointer that is seen.
+                lost.store(!(object.as_ptr() as usize), Relaxed);
+            }
+            // And the stack forgets.
+            ::core::hint::black_box([0usize; 64]);
+        };
+        thread::on_cpus(cpu::online().take(1), &lose, || ())?;
+        let found = || {
+            expect_splat!("kmemleak: [0-9]* new suspected memory leaks", {
+                thread::sleep(6000);
+                user::sh(c_str!(
+                    "k=/sys/kernel/debug/kmemleak; for i in 1 2 3 4; do echo scan >$k; \
+                     grep -q 'object.*(size 72)' $k && exit 0; done; exit 1"
+                ))
+            })
+        };
+        let result = found();
+        let object = !lost.load(Relaxed);
+        if let Some(object) = NonNull::new(::core::ptr::with_exposed_provenance_mut(object)) {
+            // SAFETY: From this cache, the caller's.
+            unsafe { cache.free(object) };
+        }
+        assert!(result.is_ok());
+        Ok(())
+    }
+
+    /// What an owner left in an object is not there when the next one gets it, where the kernel is
+    /// told to see to that.
+    #[test]
+    fn nothing_stale() -> Result {
+        if !mem::init_on_alloc() && !mem::init_on_free() {
+            skip(c"needs init_on_alloc=1 or init_on_free=1");
+            return Ok(());
+        }
+        let cache = SheafCache::new(c"rcu_ptr_stale", SIZE, Args::default())?;
+        let mut stale = 0;
+        for round in 0..100 {
+            let mut held = KVec::new();
+            for _ in 0..60 {
+                let object = cache.alloc(false).ok_or(ENOMEM)?;
+                // SAFETY: The caller's.
+                stale += usize::from(unsafe { object.as_ptr().cast::<u64>().read() } != 0);
+                // SAFETY: As above.
+                unsafe { object.write_bytes(0xa5, SIZE) };
+                held.push(object, GFP_KERNEL)?;
+            }
+            for (i, object) in held.into_iter().enumerate() {
+                // SAFETY: From this cache, the caller's.
+                unsafe {
+                    if i % 2 == 0 {
+                        cache.free(object);
+                    } else {
+                        cache.free_rcu(object);
+                    }
+                }
+            }
+            if round % 10 == 0 {
+                core::barrier();
+            }
+        }
+        assert!(stale == 0);
+        Ok(())
+    }
+
+    /// Freed objects hold nothing either with init_on_free=1.
+    #[test]
+    fn nothing_left_behind() -> Result {
+        if !mem::init_on_free() || cfg!(CONFIG_KASAN) {
+            skip(c"needs init_on_free=1, and no KASAN");
+            return Ok(());
+        }
+        let cache = SheafCache::new(c"rcu_ptr_left", SIZE, Args::default())?;
+        let mut stale = 0;
+        for i in 0..200 {
+            let object = cache.alloc(false).ok_or(ENOMEM)?;
+            // SAFETY: The caller's.
+            unsafe { object.write_bytes(0xa5, SIZE) };
+            if i % 2 == 0 {
+                // SAFETY: From this cache, the caller's.
+                unsafe { cache.free(object) };
+                core::barrier();
+            } else {
+                free_and_wait(&cache, object);
+            }
+            stale += usize::from(look(object) == 0xa5);
+        }
+        assert!(stale == 0);
+        Ok(())
+    }
+}
