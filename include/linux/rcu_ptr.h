@@ -134,6 +134,11 @@ do {									\
  * the calls above, has been given back to its allocator.  Call it before
  * kmem_cache_destroy() and at the end of a module's exit.
  *
+ * It waits for no task to get its turn on another CPU.  A CPU that has nothing
+ * is left alone; one that has is interrupted.  It does wait for a CPU that is
+ * about to die with sheaves of a cache, so a CPU hotplug callback may call it
+ * only where no cache is used on that CPU.
+ *
  * Context: process context, where sleeping is allowed.
  */
 void rcu_ptr_barrier(void);
@@ -231,6 +236,9 @@ struct rcu_ptr_cache_args {
  * Without a field for the link @size may be up to 4088 bytes, with one any
  * that kmem_cache_create() takes.
  *
+ * As long as there is a cache rcu_ptr.ko can't be unloaded.  One that is never
+ * destroyed does no other harm.
+ *
  * Context: process context, may sleep.
  * Return: the cache, or ERR_PTR(-EINVAL) or ERR_PTR(-ENOMEM)
  */
@@ -242,11 +250,12 @@ rcu_ptr_cache_create(const char *name, unsigned int size,
  * rcu_ptr_cache_destroy() - destroy a cache
  * @cache: a cache nobody uses any more, or NULL
  *
- * Waits for objects whose grace period is not over.  Where its user still
- * holds objects a warning says how many; they are leaked, with the kmem_cache
- * that they are from.
+ * Waits for objects whose grace period is not over: a grace period, and what
+ * kmem_cache_destroy() takes.  Where its user still holds objects a warning
+ * says how many; they are leaked, with the kmem_cache that they are from.
  *
- * Context: process context, may sleep.
+ * Context: process context, may sleep; as for kmem_cache_destroy() no CPU
+ * hotplug callback.
  */
 void rcu_ptr_cache_destroy(struct rcu_ptr_cache *cache);
 

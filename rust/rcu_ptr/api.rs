@@ -157,9 +157,8 @@ pub(crate) fn word(cpu: i32, index: usize) -> usize {
 /// May sleep.
 pub(crate) fn barrier() {
     gp::might_sleep();
-    Sheaves::get().barrier();
-    // After the sheaves: a CPU without an empty one hands objects to the engine.
-    engine_barrier();
+    // Objects that a CPU without an empty sheaf handed to the engine are there.
+    Sheaves::get().barrier(engine_barrier);
 }
 
 /// Waits for everything that the engine was given before the call.

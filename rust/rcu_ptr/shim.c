@@ -22,6 +22,7 @@
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/vmalloc.h>
+#include <linux/wait_bit.h>
 #include <linux/topology.h>
 #include <linux/workqueue.h>
 #include <linux/rcu_ptr.h>
@@ -270,6 +271,11 @@ void rcu_ptr_shim_init_irq_work(struct irq_work *work,
 
 /* RCU. */
 
+void rcu_ptr_shim_call_rcu(struct rcu_head *head, rcu_callback_t func)
+{
+	call_rcu_hurry(head, func);
+}
+
 void rcu_ptr_shim_callback_enter(void)
 {
 	rcu_lock_acquire(&rcu_callback_map);
@@ -288,6 +294,30 @@ void rcu_ptr_shim_cond_resched(void)
 void rcu_ptr_shim_might_sleep(void)
 {
 	might_sleep();
+}
+
+/* Waiting. */
+
+bool rcu_ptr_shim_wait_var(void *var, bool (*done)(void *arg), void *arg)
+{
+	return wait_var_event_timeout(var, done(arg), 1);
+}
+
+void rcu_ptr_shim_wake_var(void *var)
+{
+	wake_up_var(var);
+}
+
+/* The module. */
+
+bool rcu_ptr_shim_get_module(void)
+{
+	return try_module_get(THIS_MODULE);
+}
+
+void rcu_ptr_shim_put_module(void)
+{
+	module_put(THIS_MODULE);
 }
 
 /* Memory. */

@@ -59,10 +59,17 @@ void rcu_ptr_shim_init_delayed_work(struct delayed_work *work,
 void rcu_ptr_shim_init_irq_work(struct irq_work *work,
 				void (*func)(struct irq_work *work), bool lazy);
 
+void rcu_ptr_shim_call_rcu(struct rcu_head *head, rcu_callback_t func);
 void rcu_ptr_shim_callback_enter(void);
 void rcu_ptr_shim_callback_exit(void);
 void rcu_ptr_shim_cond_resched(void);
 void rcu_ptr_shim_might_sleep(void);
+
+bool rcu_ptr_shim_wait_var(void *var, bool (*done)(void *arg), void *arg);
+void rcu_ptr_shim_wake_var(void *var);
+
+bool rcu_ptr_shim_get_module(void);
+void rcu_ptr_shim_put_module(void);
 
 void *rcu_ptr_shim_alloc_bnode(void);
 void *rcu_ptr_shim_alloc_page_nolock(void);

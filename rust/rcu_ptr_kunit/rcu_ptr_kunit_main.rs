@@ -33,7 +33,10 @@ mod suites;
 mod table;
 
 use kernel::prelude::*;
-use sys::nmi::step;
+use sys::{
+    cache::{Args, SheafCache},
+    nmi::step,
+};
 
 module! {
     type: RcuPtrKunit,
@@ -45,6 +48,10 @@ module! {
         demo: u32 {
             default: 0,
             description: "objects of each kind to free and report, before the suites",
+        },
+        forget: u32 {
+            default: 0,
+            description: "objects of a cache that is never destroyed",
         },
     },
 }
@@ -61,6 +68,18 @@ pub(crate) const fn scaled(n: usize) -> usize {
     }
 }
 
+/// Makes a cache, uses it, and leaves it behind: the core is loaded for good from here on.
+fn forget_cache(objects: usize) -> Result {
+    let cache = SheafCache::new(c"rcu_ptr_forgotten", table::SIZE, Args::default())?;
+    let table = table::Table::new(&cache, objects)?;
+    for i in 0..2 * objects {
+        table.replace(i, table::Alloc::Sleep);
+    }
+    drop(table);
+    core::mem::forget(cache);
+    Ok(())
+}
+
 struct RcuPtrKunit {
     /// Goes last: long after the last sweep.
     _steps: step::Handler,
@@ -73,6 +92,10 @@ impl kernel::Module for RcuPtrKunit {
         let objects = module_parameters::demo.value();
         if objects > 0 {
             demo::run(objects as usize)?;
+        }
+        let objects = module_parameters::forget.value();
+        if objects > 0 {
+            forget_cache(objects as usize)?;
         }
         Ok(RcuPtrKunit { _steps: steps })
     }

@@ -16,7 +16,7 @@ use crate::sheaf::{
     geometry::{Slot, SHEAF_BYTES, SLOTS},
     local::{LocalList, LocalWord, Place},
     reserve::Reserve,
-    sheaf::{Chain, Empty, Full, Owned, Rest},
+    sheaf::{Chain, Empty, Full, Owned, Rest, Stamp},
 };
 use std::{
     alloc::{alloc, dealloc, Layout},
@@ -165,6 +165,8 @@ struct Books {
     sheaves: Vec<NonNull<u8>>,
     /// Grace periods completed.
     completed: u64,
+    /// Sheaves that are counted as waiting for a grace period.
+    counted: usize,
     /// Chains, and the number of the grace period that they wait for.
     waiting: Vec<(u64, Chain)>,
     /// CPUs whose tick has something to do.
@@ -245,6 +247,7 @@ impl Model {
                 next: 8,
                 sheaves: Vec::new(),
                 completed: 0,
+                counted: 0,
                 waiting: Vec::new(),
                 rang: HashSet::new(),
                 armed: HashSet::new(),
@@ -347,11 +350,21 @@ impl Model {
 
     fn take_in(&self, mut chain: Chain) {
         let mut left = self.max_sheaves;
-        while let Some(sheaf) = chain.pop() {
+        while let Some(mut sheaf) = chain.pop() {
+            let stamp = sheaf.take_stamp();
             left = left.checked_sub(1).expect("a sheaf is there twice");
             // SAFETY: A grace period has passed, or this is what is to be found out.
             self.store(unsafe { sheaf.into_rest() });
+            if let Some(stamp) = stamp {
+                self.uncount(stamp);
+            }
         }
+    }
+
+    fn uncount(&self, stamp: Stamp) {
+        assert_eq!(stamp.number(), 1, "a stamp of another place");
+        let mut books = self.books.lock().unwrap();
+        books.counted = books.counted.checked_sub(1).expect("uncounted twice");
     }
 
     fn store(&self, rest: Rest) {
@@ -380,8 +393,9 @@ impl Model {
         // SAFETY: Nobody is in a call on this CPU.
         let undisturbed = unsafe { Undisturbed::assume() };
         let mut waiting = take_waiting(&words);
-        if let Some(sheaf) = close_partial(&words) {
-            waiting.push(sheaf);
+        match close_partial(&words, at.count()) {
+            Ok(sheaf) => waiting.push(sheaf),
+            Err(stamp) => at.uncount(stamp),
         }
         at.wait(waiting);
         let stock = take_stock(&words, &undisturbed);
@@ -424,6 +438,7 @@ impl Model {
         drop(stock);
         objects.extend(std::iter::from_fn(|| self.reserve.take()));
         let books = self.books.lock().unwrap();
+        assert_eq!(books.counted, 0, "counted, and not there");
         assert_eq!(sheaves.len(), books.sheaves.len(), "sheaves there and made");
         objects.sort_unstable();
         let mut free: Vec<usize> = books
@@ -663,6 +678,17 @@ impl<'a> Cpu for At<'a> {
         // The one in progress may have begun before.
         let gp = books.completed + 1;
         books.waiting.push((gp, chain));
+    }
+
+    fn count(self) -> Stamp {
+        step();
+        self.model.books.lock().unwrap().counted += 1;
+        Stamp::of(0)
+    }
+
+    fn uncount(self, stamp: Stamp) {
+        step();
+        self.model.uncount(stamp);
     }
 
     fn take_full(self) -> (Option<Full>, Option<Full>) {

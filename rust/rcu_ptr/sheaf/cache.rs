@@ -7,10 +7,11 @@ use super::{
     geometry::{SHEAF_BYTES, SLOTS},
     local::BARRED,
     pcs::Pcs,
+    pending,
     reclaim::BacklogWork,
     refill::RefillWork,
     reserve::Reserve,
-    sheaf::{Chain, Empty, Full, Rest},
+    sheaf::{Chain, Empty, Full, Rest, Stamp},
     shrink::{ReapWork, TrimWork},
     Sheaves,
 };
@@ -22,6 +23,7 @@ use crate::{
         context::Context,
         debug, gp,
         irq::IrqsOff,
+        module::ModuleRef,
         node,
         percpu::PerCpu,
         preempt::PreemptOff,
@@ -128,9 +130,13 @@ pub(crate) struct Cache {
     pub(super) sheaves: Atomic<u64>,
     /// Objects that were freed twice, as far as that was found.
     pub(super) freed_twice: Atomic<u64>,
+    /// Those who do something with it that its end has to wait for.
+    pub(super) pins: Atomic<u32>,
     /// The reaper will come.
     pub(super) reaping: AtomicFlag,
     pub(crate) name: CString,
+    /// Its timers, works and callbacks are this module's code.
+    _module: ModuleRef,
 }
 
 /// A barn with its lock.
@@ -243,6 +249,17 @@ impl Barn {
     pub(super) fn leave(&self, chain: Chain) {
         let irqs = IrqsOff::save();
         self.backlog.lock(&irqs).append(chain);
+    }
+
+    /// Whether something was left.
+    ///
+    /// # Context
+    ///
+    /// Any but NMI.
+    pub(super) fn has_backlog(&self) -> bool {
+        let irqs = IrqsOff::save();
+        let backlog = self.backlog.lock(&irqs);
+        !backlog.is_empty()
     }
 
     /// Takes what was left.
@@ -472,7 +489,7 @@ impl Cache {
     /// # Errors
     ///
     /// `EINVAL` for a size, alignment, capacity, limit, flag or field that can't be served,
-    /// `ENOMEM`.
+    /// `ENOMEM`; `ENODEV`: the module is on its way out.
     pub(crate) fn create(
         sheaves: &Sheaves,
         name: &CStr,
@@ -522,6 +539,7 @@ impl Cache {
         } else {
             0
         };
+        let module = ModuleRef::new()?;
         let nr_nodes = node::count();
         fault::point()?;
         let mut barns = KVec::with_capacity(nr_nodes, GFP_KERNEL)?;
@@ -569,8 +587,10 @@ impl Cache {
                 reap <- DelayedWork::new(ReapWork(CacheRef(this.as_ptr()))),
                 sheaves: Atomic::new(0),
                 freed_twice: Atomic::new(0),
+                pins: Atomic::new(0),
                 reaping: AtomicFlag::new(false),
                 name,
+                _module: module,
             }? Error),
             GFP_KERNEL,
         )?;
@@ -582,6 +602,42 @@ impl Cache {
             return Err(e);
         }
         Ok(cache)
+    }
+
+    /// Counts something of `cpu` that waits for a grace period.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    pub(super) fn count(&self, cpu: i32) -> Stamp {
+        self.pcs.of(cpu).pending.count(cpu)
+    }
+
+    /// The node of the CPU that `stamp` was counted for.
+    pub(super) fn node_of(&self, stamp: &Stamp) -> usize {
+        let (cpu, _) = pending::place(stamp);
+        self.pcs.of(cpu).node()
+    }
+
+    /// It did not wait, or no longer does, and whoever waits for that looks again by itself.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    pub(super) fn uncount(&self, stamp: Stamp) -> bool {
+        let (cpu, i) = pending::place(&stamp);
+        self.pcs.of(cpu).pending.uncount(i)
+    }
+
+    /// What was counted no longer waits: the cache may end.
+    ///
+    /// # Context
+    ///
+    /// Softirq or task.
+    pub(super) fn landed(&self, stamp: Option<Stamp>) {
+        if stamp.is_some_and(|stamp| self.uncount(stamp)) {
+            pending::wake();
+        }
     }
 
     /// The barn of a CPU's node.

@@ -6,7 +6,10 @@
 use super::{cache::Cache, hotplug, reclaim, Sheaves};
 use crate::{
     api,
-    sys::{debug, gp, rcu_callback},
+    sys::{
+        debug,
+        gp::{self, Snapshot},
+    },
 };
 use core::ptr::NonNull;
 use kernel::{prelude::*, sync::atomic::Relaxed};
@@ -22,10 +25,11 @@ use kernel::{prelude::*, sync::atomic::Relaxed};
 /// `cache` is from [`Cache::create()`], and nobody uses it any more.
 pub(crate) unsafe fn destroy(sheaves: &Sheaves, cache: NonNull<Cache>, caller: usize) {
     gp::might_sleep();
-    sheaves.remove(cache);
-    // SAFETY: `create()` made it of a box, and nobody else knows it any more.
+    // SAFETY: `create()` made it of a box, and only what `drain()` ends uses it.
     let cache = unsafe { Pin::new_unchecked(KBox::from_raw(cache.as_ptr())) };
-    drain(&cache);
+    sheaves.begin_end(&cache);
+    drain(sheaves, &cache);
+    sheaves.ended(&cache);
     let held = cache.obtained.load(Relaxed) as i64 - cache.returned.load(Relaxed) as i64;
     if held != 0 {
         debug::warn_held(&cache.name, held, caller);
@@ -35,7 +39,28 @@ pub(crate) unsafe fn destroy(sheaves: &Sheaves, cache: NonNull<Cache>, caller: u
     // All its work has ended. Without a leak the kmem_cache is destroyed.
 }
 
-fn drain(cache: &Cache) {
+/// Objects that the engine took.
+fn fell_back(cache: &Cache) -> u64 {
+    cache
+        .pcs
+        .iter()
+        .map(|pcs| pcs.fell_back.load(Relaxed))
+        .sum()
+}
+
+fn drain(sheaves: &Sheaves, cache: &Cache) {
+    // What was freed before the call is out of readers' sight after this, and what CPUs did to their
+    // sheaves is seen; a context that was interrupted in a call has queued what it was about to.
+    let snapshot = Snapshot::take();
+    let mut with_engine = fell_back(cache);
+    if with_engine > 0 {
+        // Its grace periods count.
+        api::engine_barrier();
+    }
+    if !snapshot.is_over() {
+        gp::synchronize();
+    }
+    sheaves.wait_unpinned(cache);
     for pcs in cache.pcs.iter() {
         // The tick queues the others.
         pcs.tick.sync();
@@ -43,16 +68,13 @@ fn drain(cache: &Cache) {
     }
     // Uses the spares of the CPU it runs on.
     cache.refill.cancel_sync();
-    // What was freed before the call is out of readers' sight after this, and what CPUs did to
-    // their sheaves is seen here.
-    gp::synchronize();
     for pcs in cache.pcs.iter() {
         let waiting = hotplug::take_off(cache, &pcs);
         // SAFETY: A grace period has passed since the last object was freed.
         unsafe { reclaim::store_chain(cache, pcs.node(), waiting) };
     }
-    rcu_callback::barrier();
-    // What callbacks left.
+    // Callbacks, whose grace periods are over as well, and what they left.
+    reclaim::wait_until(cache, |pcs| pcs.pending.is_none());
     cache.backlog.flush();
     // Nobody queues these any more.
     cache.trim.cancel_sync();
@@ -70,6 +92,8 @@ fn drain(cache: &Cache) {
         }
         cache.give_back_from(|| barn.reserved(), usize::MAX);
     }
-    // Objects that the engine took.
-    api::engine_barrier();
+    with_engine = fell_back(cache) - with_engine;
+    if with_engine > 0 {
+        api::engine_barrier();
+    }
 }

@@ -10,7 +10,7 @@ use super::{
     cursor::{Cursor, Undisturbed},
     geometry::SLOTS,
     local::{LocalList, LocalWord, Place},
-    sheaf::{Chain, Closed, Empty, Full, Installed, Owned, Rest},
+    sheaf::{Chain, Closed, Empty, Full, Installed, Owned, Rest, Stamp},
 };
 
 /// Places for objects that are given out again at once.
@@ -52,6 +52,11 @@ pub(crate) trait Cpu: Copy {
     fn may_wait(self) -> bool;
     /// Lets `chain` wait for a grace period.
     fn wait(self, chain: Chain);
+    /// Counts a sheaf with objects as one that waits for a grace period, before it is closed: so there
+    /// is no moment at which a barrier could miss it.
+    fn count(self) -> Stamp;
+    /// It was not closed.
+    fn uncount(self, stamp: Stamp);
 
     /// A full sheaf of the barn, and another for the CPU; none where the barn can't be had.
     fn take_full(self) -> (Option<Full>, Option<Full>);
@@ -223,18 +228,28 @@ pub(crate) fn put_object<C: Cpu>(cpu: C, object: usize) -> bool {
             }
         };
         match stocked_empty(cpu).or_else(|| cpu.new_empty()) {
-            Some(sheaf) => match rcu.install(seen, sheaf.start(cpu.capacity(), object)) {
-                Ok(old) => {
-                    close(cpu, old);
-                    cpu.filled();
-                    return true;
+            Some(sheaf) => {
+                let stamp = cpu.count();
+                match rcu.install(seen, sheaf.start(cpu.capacity(), object)) {
+                    Ok(old) => {
+                        close(cpu, old, stamp);
+                        cpu.filled();
+                        return true;
+                    }
+                    Err(unused) => {
+                        cpu.uncount(stamp);
+                        keep_empty(cpu, unused.undo());
+                    }
                 }
-                Err(unused) => keep_empty(cpu, unused.undo()),
-            },
+            }
             None => {
-                if let Ok(old) = rcu.remove(seen) {
-                    close(cpu, old);
-                    return false;
+                let stamp = cpu.count();
+                match rcu.remove(seen) {
+                    Ok(old) => {
+                        close(cpu, old, stamp);
+                        return false;
+                    }
+                    Err(()) => cpu.uncount(stamp),
                 }
             }
         }
@@ -242,9 +257,11 @@ pub(crate) fn put_object<C: Cpu>(cpu: C, object: usize) -> bool {
 }
 
 /// Lets a full rcu sheaf wait for a grace period.
-fn close<C: Cpu>(cpu: C, old: Option<Installed>) {
-    let Some(old) = old else { return };
-    let sheaf = Closed::filled(old, SLOTS);
+fn close<C: Cpu>(cpu: C, old: Option<Installed>, stamp: Stamp) {
+    let Some(old) = old else {
+        return cpu.uncount(stamp);
+    };
+    let sheaf = Closed::filled(old, SLOTS, stamp);
     let words = cpu.words();
     if cpu.may_wait() {
         // Emptied sheaves of this CPU wait for the same one.
@@ -264,10 +281,12 @@ pub(crate) fn take_waiting<W: LocalWord>(words: &Words<W>) -> Chain {
     chain
 }
 
-/// Closes the rcu sheaf before it is full.
-pub(crate) fn close_partial<W: LocalWord>(words: &Words<W>) -> Option<Closed> {
-    let (sheaf, end) = words.rcu.close()?;
-    Some(Closed::filled(sheaf, end))
+/// Closes the rcu sheaf before it is full. `stamp` comes back where there is none.
+pub(crate) fn close_partial<W: LocalWord>(words: &Words<W>, stamp: Stamp) -> Result<Closed, Stamp> {
+    match words.rcu.close() {
+        Some((sheaf, end)) => Ok(Closed::filled(sheaf, end, stamp)),
+        None => Err(stamp),
+    }
 }
 
 /// Takes what can be given out off the CPU: the rest of the allocation sheaf and the spares.
@@ -299,7 +318,7 @@ pub(crate) fn keep_full<C: Cpu>(cpu: C, sheaf: Full) {
     }
     // SAFETY: From above.
     if let Some(sheaf) = cpu.put_full(unsafe { Full::from_addr(addr) }) {
-        words.closed.push(sheaf.into_closed());
+        words.closed.push(sheaf.into_closed(cpu.count()));
         cpu.ring();
     }
 }

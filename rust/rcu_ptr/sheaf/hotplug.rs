@@ -17,19 +17,18 @@ impl Callbacks for SheafHotplug {
     fn prepare(_cpu: i32) {}
 
     fn online(cpu: i32) {
-        for cache in Sheaves::get().caches.lock().iter() {
+        for cache in Sheaves::get().each() {
             cache.pcs.of(cpu).tick.make_up();
         }
     }
 
     fn dead(cpu: i32) {
-        let sheaves = Sheaves::get();
-        for cache in sheaves.caches.lock().iter() {
+        for cache in Sheaves::get().each() {
             let pcs = cache.pcs.of(cpu);
             // It may have moved to another CPU, where it does nothing.
             pcs.monitor.cancel_sync();
-            reclaim::wait_of_dead(cache, cpu, take_off(cache, &pcs));
-            shrink::look_after(cache, pcs.node());
+            reclaim::wait_of_dead(&cache, cpu, take_off(&cache, &pcs));
+            shrink::look_after(&cache, pcs.node());
         }
     }
 }
@@ -45,8 +44,9 @@ pub(super) fn take_off(cache: &Cache, pcs: &Pcs) -> Chain {
     let undisturbed = unsafe { Undisturbed::assume() };
     let words = pcs.quiet();
     let mut waiting = words.closed.take();
-    if let Some(sheaf) = exchange::close_partial(&words) {
-        waiting.push(sheaf);
+    match exchange::close_partial(&words, cache.count(pcs.cpu)) {
+        Ok(sheaf) => waiting.push(sheaf),
+        Err(stamp) => cache.landed(Some(stamp)),
     }
     // SAFETY: Nothing runs on the CPU, and no object waits in them.
     unsafe { reclaim::store_chain(cache, pcs.node(), words.spent.take()) };

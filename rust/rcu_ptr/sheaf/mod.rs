@@ -30,12 +30,15 @@
 //! | alloc.rs, free.rs | the calls |
 //! | reclaim.rs | after a grace period |
 //! | monitor.rs, hotplug.rs, shrink.rs, refill.rs | nothing stranded, nothing without end, nothing missing |
+//! | caches.rs, pending.rs, barrier.rs | which caches there are, what waits in them, and until it does not |
 //! | destroy.rs | the end |
 //! | stats.rs | for people |
 
 pub(crate) mod alloc;
 pub(crate) mod barn;
+mod barrier;
 pub(crate) mod cache;
+mod caches;
 pub(crate) mod cursor;
 pub(crate) mod destroy;
 mod double;
@@ -46,6 +49,7 @@ mod hotplug;
 pub(crate) mod local;
 mod monitor;
 mod pcs;
+mod pending;
 mod reclaim;
 pub(crate) mod refill;
 pub(crate) mod reserve;
@@ -54,19 +58,15 @@ pub(crate) mod sheaf;
 mod shrink;
 pub(crate) mod stats;
 
-use crate::{
-    fault,
-    sys::{
-        context::CpusStay,
-        hotplug::{Hotplug, IrqWorksRun},
-        percpu::PerCpu,
-        rcu_callback,
-        shrinker::Shrinker,
-        work::WorkQueue,
-    },
+use crate::sys::{
+    hotplug::{Hotplug, IrqWorksRun},
+    percpu::PerCpu,
+    rcu_callback,
+    shrinker::Shrinker,
+    work::WorkQueue,
 };
-use cache::{Cache, CacheRef};
-use core::ptr::{self, NonNull};
+use caches::Caches;
+use core::ptr;
 use kernel::{
     new_mutex,
     prelude::*,
@@ -79,9 +79,9 @@ use kernel::{
 /// All caches.
 #[pin_data]
 pub(crate) struct Sheaves {
-    /// Taken inside the CPU hotplug lock. Memory reclaim only tries.
+    /// Taken inside the CPU hotplug lock. Memory reclaim only tries. Nobody waits with it held.
     #[pin]
-    caches: Mutex<KVec<CacheRef>>,
+    caches: Mutex<Caches>,
     /// Where monitors and the other works run.
     wq: WorkQueue,
     /// What finds objects that were freed twice.
@@ -108,7 +108,7 @@ impl Sheaves {
         let seen = PerCpu::new(|_| reclaim::SeenHere::new())?;
         let sheaves = KBox::pin_init(
             pin_init!(Sheaves {
-                caches <- new_mutex!(KVec::new(), "rcu_ptr_caches"),
+                caches <- new_mutex!(Caches::new(), "rcu_ptr_caches"),
                 wq,
                 seen,
             }),
@@ -135,44 +135,14 @@ impl Sheaves {
         unsafe { &*INSTANCE.load(Relaxed) }
     }
 
-    fn add(&self, cache: NonNull<Cache>) -> Result {
-        fault::point()?;
-        // INVARIANT: `remove()` comes before the end of the cache.
-        self.caches
-            .lock()
-            .push(CacheRef(cache.as_ptr()), GFP_KERNEL)?;
-        Ok(())
-    }
-
-    fn remove(&self, cache: NonNull<Cache>) {
-        self.caches
-            .lock()
-            .retain(|known| !ptr::eq(known.0, cache.as_ptr()));
-    }
-
     /// Waits until every object that was freed before the call may be given out again, or is back
-    /// with the slab.
+    /// with the slab. Calls `meanwhile`, whose grace periods count.
     ///
     /// # Context
     ///
     /// May sleep.
-    pub(crate) fn barrier(&self) {
-        // Hotplug callbacks may wait for a barrier with no caches.
-        if self.caches.lock().is_empty() {
-            return;
-        }
-        {
-            let _stay = CpusStay::new();
-            let caches = self.caches.lock();
-            for cache in caches.iter() {
-                monitor::flush(cache);
-            }
-        }
-        rcu_callback::barrier();
-        // What callbacks left.
-        for cache in self.caches.lock().iter() {
-            cache.backlog.flush();
-        }
+    pub(crate) fn barrier(&self, meanwhile: impl FnOnce()) {
+        barrier::barrier(self, meanwhile);
     }
 }
 
@@ -180,6 +150,9 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.shrinker = None;
         self.hotplug = None;
+        // There are no caches, as each has a reference to the module. But the callback that was the last
+        // of one may not have returned.
+        rcu_callback::barrier();
         let sheaves = INSTANCE.load(Relaxed);
         INSTANCE.store(ptr::null_mut(), Relaxed);
         // SAFETY: From `start()`, and nobody can reach it any more: the module has no users, so

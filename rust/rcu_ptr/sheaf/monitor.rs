@@ -30,7 +30,7 @@ use crate::{
 use core::ptr;
 use kernel::{
     prelude::*,
-    sync::atomic::{Acquire, Atomic, Full, Relaxed, Release},
+    sync::atomic::{Atomic, Full, Relaxed},
 };
 
 /// It will not run.
@@ -120,10 +120,7 @@ impl Handler for MonitorWork {
         }
         // SAFETY: A task of this CPU that is in no operation itself, with preemption off.
         let undisturbed = unsafe { Undisturbed::assume() };
-        // ORDERING: Acquire pairs with the release in `flush()`.
         let for_reclaim = pcs.reclaim.xchg(0, Full) != 0;
-        let flush = pcs.flush.load(Acquire) != 0 || for_reclaim;
-        pcs.flush.store(0, Relaxed);
         // What comes from now on arms it again.
         here.armed().xchg(IDLE);
         let words = here.words();
@@ -132,7 +129,7 @@ impl Handler for MonitorWork {
         let now = gp::jiffies();
         // Jiffies until what came at `since` has been here for a drain interval.
         let left = |since: &Atomic<u64>| {
-            if flush {
+            if for_reclaim {
                 return 0;
             }
             // Interrupts may have written a later time than `now`.
@@ -145,9 +142,12 @@ impl Handler for MonitorWork {
         let mut drained = (0, 0);
         let waiting_left = left(&pcs.rcu_since);
         if waiting_left == 0 {
-            if let Some(sheaf) = exchange::close_partial(&words) {
-                chain.push(sheaf);
-                drained.0 = 1;
+            match exchange::close_partial(&words, self.cache.count(self.cpu)) {
+                Ok(sheaf) => {
+                    chain.push(sheaf);
+                    drained.0 = 1;
+                }
+                Err(stamp) => _ = self.cache.uncount(stamp),
             }
         }
         reclaim::wait(here, chain);
@@ -198,22 +198,5 @@ impl Handler for MonitorWork {
             shrink::give_back(&self.cache, pcs.node());
         }
         shrink::look_after(&self.cache, pcs.node());
-    }
-}
-
-/// Takes everything off all CPUs that are up, and waits until it is.
-///
-/// # Context
-///
-/// May sleep; CPUs neither come nor go meanwhile.
-pub(super) fn flush(cache: &Cache) {
-    let wq = &Sheaves::get().wq;
-    for pcs in cache.pcs.iter().filter(|p| context::is_online(p.cpu)) {
-        // ORDERING: Release pairs with the acquire in the monitor.
-        pcs.flush.store(1, Release);
-        pcs.monitor.modify_on(pcs.cpu, wq, 0);
-    }
-    for pcs in cache.pcs.iter().filter(|p| context::is_online(p.cpu)) {
-        pcs.monitor.flush();
     }
 }

@@ -11,8 +11,9 @@ use super::{
     geometry::SLOTS,
     local::{LocalList, LocalWord, Place, BARRED},
     monitor::{MonitorWork, Tick},
+    pending::Pending,
     reclaim,
-    sheaf::{Chain, Empty, Full},
+    sheaf::{Chain, Empty, Full, Stamp},
 };
 use crate::sys::{
     context::Context,
@@ -30,7 +31,7 @@ use core::{
 };
 use kernel::{
     prelude::*,
-    sync::atomic::{Atomic, Relaxed},
+    sync::atomic::{Acquire, Atomic, Relaxed},
 };
 
 /// One CPU's part of a cache. The words are changed by contexts of that CPU only, as long as it is
@@ -67,10 +68,10 @@ pub(crate) struct Pcs {
     /// Sheaves installed so far.
     pub(super) filled: Atomic<u64>,
     pub(super) emptied: Atomic<u64>,
-    /// The next run of the monitor takes everything.
-    pub(super) flush: Atomic<u32>,
-    /// And what comes of it goes back to the slab.
+    /// The next run of the monitor takes everything, and what comes of it goes back to the slab.
     pub(super) reclaim: Atomic<u32>,
+    /// What waits for a grace period.
+    pub(super) pending: Pending,
     /// The CPU.
     pub(super) cpu: i32,
     /// Events, for debugfs.
@@ -104,8 +105,8 @@ impl Pcs {
             callback_max: Atomic::new(0),
             rcu_since: Atomic::new(0),
             stock_since: Atomic::new(0),
-            flush: Atomic::new(0),
             reclaim: Atomic::new(0),
+            pending: Pending::new(),
             cpu,
             missed: Atomic::new(0),
             foreign: Atomic::new(0),
@@ -160,6 +161,16 @@ impl Pcs {
                 .filter(|word| word.load(Relaxed) as usize > BARRED)
                 .count(),
         }
+    }
+
+    /// Whether there may be an object that waits for a grace period and is not counted.
+    ///
+    /// # Context
+    ///
+    /// Any, on any CPU.
+    pub(super) fn may_hold(&self) -> bool {
+        // ORDERING: Acquire: who finds that a sheaf is off the CPU finds it counted later on.
+        self.rcu.load(Acquire) != NONE as u64 || self.closed.load(Acquire) != 0
     }
 
     /// The places for reuse of a CPU that runs nothing any more.
@@ -442,6 +453,15 @@ impl<'a> Cpu for At<'a> {
 
     fn wait(self, chain: Chain) {
         reclaim::wait(self.here, chain);
+    }
+
+    fn count(self) -> Stamp {
+        self.here.cache.count(self.here.pcs().cpu)
+    }
+
+    fn uncount(self, stamp: Stamp) {
+        // Others look again by themselves.
+        let _ = self.here.cache.uncount(stamp);
     }
 
     fn take_full(self) -> (Option<Full>, Option<Full>) {

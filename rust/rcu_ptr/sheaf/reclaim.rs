@@ -8,12 +8,13 @@
 use super::{
     cache::{Cache, CacheRef},
     double::Seen,
-    pcs::Here,
-    sheaf::{Chain, Empty, Full, Rest, Stack},
+    pcs::{Here, Pcs},
+    pending,
+    sheaf::{Chain, Closed, Empty, Full, Rest, Stack},
     shrink, Sheaves,
 };
 use crate::sys::{
-    gp,
+    context, gp,
     irq::IrqsOff,
     node,
     preempt::PreemptOff,
@@ -54,8 +55,10 @@ pub(super) fn wait_of_dead(cache: &Cache, cpu: i32, chain: Chain) {
     call(cache, cpu, pcs.node(), chain);
 }
 
-fn call(cache: &Cache, cpu: i32, node: usize, chain: Chain) {
+fn call(cache: &Cache, cpu: i32, node: usize, mut chain: Chain) {
     let count = (chain.len(), chain.nr_full());
+    // Emptied sheaves are not; but as long as the callback is to come, something is.
+    chain.count(|| cache.count(cpu));
     if let Some(head) = chain.into_rcu_head(node) {
         trace::sheaf_wait(&cache.name, cpu, || count);
         // SAFETY: The `rcu_head` of a closed sheaf is its owner's; the callback owns the chain
@@ -71,25 +74,35 @@ impl Callback for Ready {
     unsafe fn run(head: NonNull<RcuHead>) {
         // SAFETY: `call()` handed the head over once.
         let (mut chain, of) = unsafe { Chain::from_rcu_head(head.as_ptr().expose_provenance()) };
-        // INVARIANT: `destroy` waits for all callbacks.
+        // INVARIANT: The end of a cache waits until nothing is counted.
         let cache = &CacheRef(of.owner.cast());
         let node = of.node.min(cache.nr_nodes() - 1);
+        // As long as this runs.
+        let running = cache.count(context::some_cpu());
         let waited = chain.len();
         let mut looked = 0;
         let (mut load, mut far) = (Load::new(), Chain::new());
+        let mut stamps = [const { None }; CALLBACK_SHEAVES];
         let mut full = 0;
-        for _ in 0..CALLBACK_SHEAVES {
+        for landed in &mut stamps {
             if full == CALLBACK_FULL {
                 break;
             }
-            let Some(sheaf) = chain.pop() else { break };
+            let Some(mut sheaf) = chain.pop() else { break };
+            let stamp = sheaf.take_stamp();
             looked += 1;
             // SAFETY: A grace period has passed since all of them were closed.
             let rest = unsafe { sheaf.into_rest() };
             full += usize::from(matches!(rest, Rest::Full(_)));
             match rest {
-                Rest::Full(sheaf) if !is_home(cache, node, &sheaf) => far.push(sheaf.into_closed()),
-                rest => load.add(check(cache, rest)),
+                Rest::Full(sheaf) if !is_home(cache, node, &sheaf) => {
+                    let stamp = stamp.unwrap_or_else(|| cache.count(context::some_cpu()));
+                    far.push(sheaf.into_closed(stamp));
+                }
+                rest => {
+                    load.add(check(cache, rest));
+                    *landed = stamp;
+                }
             }
         }
         load.put(cache, node);
@@ -99,6 +112,8 @@ impl Callback for Ready {
             cache.barns[node].leave(chain);
             cache.backlog.queue(&Sheaves::get().wq, 0);
         }
+        stamps.into_iter().for_each(|stamp| cache.landed(stamp));
+        cache.landed(Some(running));
     }
 }
 
@@ -108,26 +123,85 @@ pub(super) struct BacklogWork(pub(super) CacheRef);
 impl Handler for BacklogWork {
     fn run(&self) {
         let cache = &self.0;
-        for (node, barn) in cache.barns.iter().enumerate() {
-            let mut chain = barn.take_backlog();
-            while !chain.is_empty() {
-                let waited = chain.len();
-                let mut load = Load::new();
-                for sheaf in (0..WORKER_SHEAVES).map_while(|_| chain.pop()) {
-                    // SAFETY: A grace period has passed since all of them were closed.
-                    let rest = check(cache, unsafe { sheaf.into_rest() });
-                    load.add(go_home(cache, node, rest));
-                }
-                load.put(cache, node);
-                Here::new(cache, &PreemptOff::new()).count_done(waited - chain.len());
-                gp::cond_resched();
+        take_in_backlog(cache);
+    }
+}
+
+/// Takes in what callbacks left.
+///
+/// # Context
+///
+/// May sleep. The cache does not end meanwhile.
+fn take_in_backlog(cache: &Cache) {
+    for (node, barn) in cache.barns.iter().enumerate() {
+        let mut chain = barn.take_backlog();
+        while !chain.is_empty() {
+            let waited = chain.len();
+            let mut load = Load::new();
+            let mut stamps = [const { None }; WORKER_SHEAVES];
+            for landed in &mut stamps {
+                let Some(mut sheaf) = chain.pop() else { break };
+                *landed = sheaf.take_stamp();
+                // SAFETY: A grace period has passed since all of them were closed.
+                let rest = check(cache, unsafe { sheaf.into_rest() });
+                load.add(go_home(cache, node, rest));
             }
+            load.put(cache, node);
+            Here::new(cache, &PreemptOff::new()).count_done(waited - chain.len());
+            stamps.into_iter().for_each(|stamp| cache.landed(stamp));
+            gp::cond_resched();
         }
         // Objects may have gone to any node.
         for node in 0..cache.nr_nodes() {
             shrink::look_after(cache, node);
         }
     }
+}
+
+/// Waits until `done` says so of each CPU of `cache`, and takes in what callbacks left meanwhile: the
+/// worker may have to wait for its CPU.
+///
+/// # Context
+///
+/// May sleep; `done` may not. The cache does not end meanwhile.
+pub(super) fn wait_until(cache: &Cache, done: impl Fn(&Pcs) -> bool) {
+    let done = || cache.pcs.iter().all(|pcs| done(&pcs));
+    while !done() {
+        take_in_backlog(cache);
+        pending::wait_until(|| done() || cache.barns.iter().any(|barn| barn.has_backlog()));
+    }
+}
+
+/// Takes in a sheaf that is counted.
+///
+/// # Context
+///
+/// May sleep.
+///
+/// # Safety
+///
+/// A grace period has passed since it was closed.
+pub(super) unsafe fn take_in(mut sheaf: Closed) {
+    // INVARIANT: The end of a cache waits until nothing is counted.
+    let cache = &CacheRef(sheaf.owner().cast());
+    let Some(stamp) = sheaf.take_stamp() else {
+        // Only what is counted is handed over.
+        return;
+    };
+    let node = cache.node_of(&stamp);
+    let mut load = Load::new();
+    // SAFETY: By the safety requirements of this function.
+    load.add(go_home(
+        cache,
+        node,
+        check(cache, unsafe { sheaf.into_rest() }),
+    ));
+    load.put(cache, node);
+    Here::new(cache, &PreemptOff::new()).count_done(1);
+    for node in (0..cache.nr_nodes()).filter(|&other| other != node) {
+        shrink::look_after(cache, node);
+    }
+    cache.landed(Some(stamp));
 }
 
 /// Sheaves on their way into one barn.
@@ -182,11 +256,15 @@ impl Load {
 pub(super) unsafe fn store_chain(cache: &Cache, node: usize, mut chain: Chain) {
     while !chain.is_empty() {
         let mut load = Load::new();
-        for sheaf in (0..WORKER_SHEAVES).map_while(|_| chain.pop()) {
+        let mut stamps = [const { None }; WORKER_SHEAVES];
+        for landed in &mut stamps {
+            let Some(mut sheaf) = chain.pop() else { break };
+            *landed = sheaf.take_stamp();
             // SAFETY: By the safety requirements of this function.
             load.add(unsafe { sheaf.into_rest() });
         }
         load.put(cache, node);
+        stamps.into_iter().for_each(|stamp| cache.landed(stamp));
         gp::cond_resched();
     }
 }

@@ -24,6 +24,7 @@ use core::{
     cell::UnsafeCell,
     marker::PhantomData,
     mem::offset_of,
+    num::NonZeroU32,
     ptr::{with_exposed_provenance_mut, NonNull},
 };
 
@@ -51,6 +52,30 @@ struct State {
     end: u16,
     /// The node of the CPU that the chain comes from.
     node: u32,
+    /// Where it is counted while it is closed; 0: nowhere.
+    stamp: u32,
+}
+
+/// Says where something that waits for a grace period is counted; given up when it no longer does.
+#[must_use = "a barrier would wait for ever"]
+#[derive(Debug)]
+pub(crate) struct Stamp(NonZeroU32);
+
+impl Stamp {
+    /// For `place`.
+    pub(crate) fn of(place: u32) -> Self {
+        Self(NonZeroU32::MIN.saturating_add(place))
+    }
+
+    /// Back from the number.
+    pub(crate) fn new(number: u32) -> Option<Self> {
+        NonZeroU32::new(number).map(Self)
+    }
+
+    /// The number, one above the place.
+    pub(crate) fn number(&self) -> u32 {
+        self.0.get()
+    }
 }
 
 /// A chain of closed sheaves but for where it starts.
@@ -120,6 +145,11 @@ impl Raw {
         unsafe { self.state().read() }
     }
 
+    fn set_stamp(self, stamp: u32) {
+        // SAFETY: As above.
+        unsafe { (*self.state()).stamp = stamp };
+    }
+
     fn set_range(self, start: usize, end: usize) {
         // SAFETY: As above.
         unsafe {
@@ -172,6 +202,7 @@ impl Empty {
                 start: SLOTS as u16,
                 end: SLOTS as u16,
                 node: 0,
+                stamp: 0,
             })
         };
         raw.addr();
@@ -194,6 +225,7 @@ impl Empty {
 
     /// On the way through a grace period, for want of another place.
     pub(crate) fn into_closed(self) -> Closed {
+        self.0.set_stamp(0);
         Closed(self.0)
     }
 
@@ -314,7 +346,8 @@ impl Full {
     }
 
     /// Lets its objects wait for another grace period, which does no harm.
-    pub(crate) fn into_closed(self) -> Closed {
+    pub(crate) fn into_closed(self, stamp: Stamp) -> Closed {
+        self.0.set_stamp(stamp.number());
         Closed(self.0)
     }
 }
@@ -337,6 +370,18 @@ impl Closed {
     /// The address of the sheaf.
     pub(crate) fn addr(&self) -> usize {
         self.0.addr()
+    }
+
+    /// Its cache.
+    pub(crate) fn owner(&self) -> *const () {
+        self.0.get().owner
+    }
+
+    /// Takes the stamp off.
+    pub(crate) fn take_stamp(&mut self) -> Option<Stamp> {
+        let stamp = Stamp::new(self.0.get().stamp);
+        self.0.set_stamp(0);
+        stamp
     }
 
     /// Links it to the chain that starts at `next`, which another context may have taken meanwhile.
@@ -389,13 +434,15 @@ impl Closed {
     /// A sheaf without objects, to wait for a grace period.
     pub(crate) fn spent(sheaf: Installed) -> Self {
         sheaf.0.set_range(SLOTS, SLOTS);
+        sheaf.0.set_stamp(0);
         Self(sheaf.0)
     }
 
     /// A sheaf with the objects up to `end`, to wait for a grace period.
-    pub(crate) fn filled(sheaf: Installed, end: usize) -> Self {
+    pub(crate) fn filled(sheaf: Installed, end: usize, stamp: Stamp) -> Self {
         let start = sheaf.0.get().start as usize;
         sheaf.0.set_range(start, end);
+        sheaf.0.set_stamp(stamp.number());
         Self(sheaf.0)
     }
 }
@@ -644,6 +691,26 @@ impl Chain {
         self.first = other.first;
         self.links.len += other.links.len;
         self.links.full += other.links.full;
+    }
+
+    /// Has `stamp` on the first sheaf, unless it has one.
+    pub(crate) fn count(&mut self, stamp: impl FnOnce() -> Stamp) {
+        if self.first != 0 {
+            // SAFETY: As for `pop()`.
+            let first = unsafe { around(self.first) };
+            if first.get().stamp == 0 {
+                first.set_stamp(stamp().number());
+            }
+        }
+    }
+
+    /// Where it starts, for [`Chain::from_first()`].
+    pub(crate) fn into_first(self) -> usize {
+        if self.first != 0 {
+            // SAFETY: As for `pop()`; the owner's.
+            unsafe { (*around(self.first).state()).links = self.links };
+        }
+        self.first
     }
 
     /// Hands all of it over, from a CPU of `node`, as the `rcu_head` of the first, for

@@ -6,6 +6,7 @@
 use super::{
     barn::{Stock, Surplus},
     cache::{Cache, CacheRef},
+    caches::Caches,
     Sheaves,
 };
 use crate::{
@@ -197,14 +198,14 @@ impl Shrink for BarnShrinker {
 
 /// Has the monitors of CPUs give back what these have, as far as `goal` goes. CPUs that have nothing are
 /// left alone. Returns how much that is: counted as soon as it is on its way.
-fn ask_cpus(caches: &[CacheRef], goal: usize) -> usize {
+fn ask_cpus(caches: &Caches, goal: usize) -> usize {
     // Reclaim can't wait for a CPU that comes or goes.
     let Some(_stay) = CpusStay::try_new() else {
         return 0;
     };
     let wq = &Sheaves::get().wq;
     let mut done = 0;
-    for cache in caches {
+    for cache in caches.iter() {
         for pcs in cache.pcs.iter().filter(|p| context::is_online(p.cpu)) {
             let held = pcs.held().reclaimable();
             if held > 0 && done < goal && pcs.reclaim.xchg(1, Full) == 0 {

@@ -80,18 +80,7 @@ pub(crate) fn is_going(cpu: i32) -> bool {
 pub(crate) struct CpusStay(NotThreadSafe);
 
 impl CpusStay {
-    /// `cpus_read_lock()`
-    ///
-    /// # Context
-    ///
-    /// May sleep.
-    pub(crate) fn new() -> Self {
-        // SAFETY: Paired with the unlock in `drop()`, by the same task.
-        unsafe { bindings::cpus_read_lock() };
-        Self(NotThreadSafe)
-    }
-
-    /// `cpus_read_trylock()`
+    /// `cpus_read_trylock()`: `None` while a CPU is on its way up or down.
     ///
     /// # Context
     ///
@@ -104,7 +93,7 @@ impl CpusStay {
 
 impl Drop for CpusStay {
     fn drop(&mut self) {
-        // SAFETY: Paired with the lock in `new()`.
+        // SAFETY: Paired with the lock in `try_new()`.
         unsafe { bindings::cpus_read_unlock() };
     }
 }

@@ -2,6 +2,7 @@
 
 //! call_rcu(): a function that runs after a grace period.
 
+use super::generated as sys;
 use core::{cell::UnsafeCell, ptr::NonNull};
 use kernel::bindings;
 
@@ -30,7 +31,8 @@ unsafe extern "C" fn entry<C: Callback>(head: *mut bindings::callback_head) {
     }
 }
 
-/// Lets `C` run after a grace period that starts from now on (`call_rcu()`).
+/// Lets `C` run after a grace period that starts from now on (`call_rcu_hurry()`: with
+/// CONFIG_RCU_LAZY a call_rcu() may wait for ten seconds before it asks for one).
 ///
 /// # Context
 ///
@@ -41,10 +43,11 @@ unsafe extern "C" fn entry<C: Callback>(head: *mut bindings::callback_head) {
 /// `head` is nobody else's until then, and lives as long.
 pub(crate) unsafe fn call<C: Callback>(head: NonNull<RcuHead>) {
     // SAFETY: By the safety requirements of this function; the size was checked above.
-    unsafe { bindings::call_rcu(head.as_ptr().cast(), Some(entry::<C>)) };
+    unsafe { sys::rcu_ptr_shim_call_rcu(head.as_ptr().cast(), Some(entry::<C>)) };
 }
 
-/// Waits until every callback handed over so far has run (`rcu_barrier()`).
+/// Waits until every callback handed over so far has returned, those of others too
+/// (`rcu_barrier()`).
 ///
 /// # Context
 ///

@@ -6,6 +6,9 @@ use super::generated as sys;
 use ::core::{ptr, ptr::NonNull};
 use kernel::{bindings, error::from_err_ptr, prelude::*};
 
+/// `SLAB_POISON`: the slab writes over an object that is freed.
+pub(crate) const POISON: u32 = 1 << bindings::_slab_flag_bits__SLAB_POISON;
+
 /// What `rcu_ptr_cache_create()` takes, with zeroes for the usual.
 pub(crate) type Args = sys::rcu_ptr_cache_args;
 

@@ -139,6 +139,12 @@ pub(crate) fn sleep(msecs: u32) {
     unsafe { bindings::msleep(msecs) };
 }
 
+/// No ordinary task gets the CPU from this one from here on, a kworker neither (`sched_set_fifo()`).
+pub(crate) fn be_urgent() {
+    // SAFETY: Threads of `on_cpus()` call it; the current task is live.
+    unsafe { bindings::sched_set_fifo(bindings::get_current()) };
+}
+
 /// Waits for a grace period.
 pub(crate) fn synchronize() {
     // SAFETY: Tests and their threads may sleep, and hold no read-side lock here.

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The barrier: what was freed before it may be given out again when it returns, or is back with the
+//! slab.
+//!
+//! An object is in one of three places: an rcu sheaf of a CPU; a closed one there; or it is counted
+//! ([`pending`]), from before its sheaf is closed until it is in a barn. What is in the first two is
+//! closed by that CPU in an interrupt, which needs no task to get its turn there, and waits for its
+//! grace period here. A CPU that has nothing is not touched.
+
+use super::{
+    caches::Pinned,
+    exchange::close_partial,
+    pcs::{Here, Pcs},
+    pending, reclaim,
+    sheaf::{Chain, Closed, Stamp},
+    Sheaves,
+};
+use crate::sys::{
+    context::{self, CpusStay},
+    gp::{self, Snapshot},
+    ipi,
+    preempt::PreemptOff,
+    trace,
+};
+use kernel::sync::atomic::{Atomic, Relaxed};
+
+/// Caches that a CPU looks after in one interrupt.
+const PER_INTERRUPT: usize = 16;
+
+/// What a CPU is asked to close, and what it did.
+struct Request {
+    cache: Option<Pinned>,
+    /// [`Chain::into_first()`]
+    closed: Atomic<usize>,
+    /// A stamp that was not needed.
+    unused: Atomic<u32>,
+}
+
+type Requests = [Request; PER_INTERRUPT];
+
+/// Waits until every object that was freed before the call may be given out again, or is back with the
+/// slab. Calls `meanwhile`, whose grace periods count.
+///
+/// # Context
+///
+/// May sleep.
+pub(super) fn barrier(sheaves: &Sheaves, meanwhile: impl FnOnce()) {
+    let mut held = Chain::new();
+    for cpu in crate::sys::percpu::possible_cpus() {
+        close_all(sheaves, cpu, &mut held);
+    }
+    let epoch = next_epoch(sheaves);
+    // ORDERING: What was closed on other CPUs was before the end of the interrupts there.
+    let snapshot = (!held.is_empty()).then(Snapshot::take);
+    meanwhile();
+    if snapshot.is_some_and(|snapshot| !snapshot.is_over()) {
+        gp::synchronize();
+    }
+    while let Some(sheaf) = held.pop() {
+        // SAFETY: The grace period is over.
+        unsafe { reclaim::take_in(sheaf) };
+        gp::cond_resched();
+    }
+    let mut last = 0;
+    let late = |pcs: &Pcs| !pcs.pending.is_over(epoch);
+    while let Some(cache) = sheaves.next(last, |cache| cache.pcs.iter().any(|p| late(&p))) {
+        last = cache.id;
+        reclaim::wait_until(&cache, |pcs| !late(pcs));
+    }
+    sheaves.wait_for_ends();
+}
+
+/// Begins the next epoch. Returns the last one that this barrier is to wait for.
+fn next_epoch(sheaves: &Sheaves) -> u32 {
+    loop {
+        let epoch = pending::epoch();
+        let blocks = |pcs: &Pcs| !pcs.pending.may_follow(epoch);
+        match sheaves.next(0, |cache| cache.pcs.iter().any(|p| blocks(&p))) {
+            None if pending::begin_after(epoch) => return epoch,
+            None => {}
+            // Many barriers at once.
+            Some(cache) => pending::wait_until(|| {
+                pending::epoch() != epoch || !cache.pcs.iter().any(|p| blocks(&p))
+            }),
+        }
+    }
+}
+
+/// Closes what `cpu` has, in all caches.
+fn close_all(sheaves: &Sheaves, cpu: i32, held: &mut Chain) {
+    let mut last = 0;
+    loop {
+        let mut requests: Requests = core::array::from_fn(|_| Request {
+            cache: None,
+            closed: Atomic::new(0),
+            unused: Atomic::new(0),
+        });
+        for request in &mut requests {
+            request.cache = sheaves.next(last, |cache| cache.pcs.of(cpu).may_hold());
+            match &request.cache {
+                Some(cache) => last = cache.id,
+                None => break,
+            }
+        }
+        if requests[0].cache.is_none() {
+            return;
+        }
+        while !close_on(cpu, &requests) {
+            // It is on its way down or up.
+            gp::sleep_a_jiffy();
+        }
+        for Request {
+            cache,
+            closed,
+            unused,
+        } in requests
+        {
+            let Some(cache) = cache else { return };
+            // SAFETY: From `close()`.
+            let chain = unsafe { Chain::from_first(closed.load(Relaxed)) };
+            if let Some(stamp) = Stamp::new(unused.load(Relaxed)) {
+                cache.landed(Some(stamp));
+            }
+            if !chain.is_empty() {
+                trace::sheaf_wait(&cache.name, cpu, || (chain.len(), chain.nr_full()));
+                held.append(chain);
+            }
+        }
+    }
+}
+
+/// Has `cpu` close what is asked for. `false`: it is about to be up or down.
+fn close_on(cpu: i32, requests: &Requests) -> bool {
+    let here = |requests: &Requests, _: &_| {
+        let pin = PreemptOff::new();
+        for request in requests {
+            let Some(cache) = &request.cache else { return };
+            let here = Here::new(cache, &pin);
+            let words = here.words();
+            let stamp = cache.count(cpu);
+            here.count_waited(request.close(words.closed.take(), close_partial(&words, stamp)));
+        }
+    };
+    if ipi::call_on(cpu, requests, here) {
+        return true;
+    }
+    let Some(_stay) = CpusStay::try_new() else {
+        return false;
+    };
+    if context::is_online(cpu) {
+        return false;
+    }
+    // Nothing runs there. It holds something only if it did not come all the way down.
+    for request in requests {
+        let Some(cache) = &request.cache else { break };
+        let pcs = cache.pcs.of(cpu).get_ref();
+        let words = pcs.quiet();
+        let stamp = cache.count(cpu);
+        pcs.count_waited(request.close(words.closed.take(), close_partial(&words, stamp)));
+    }
+    true
+}
+
+impl Request {
+    /// Notes what was closed. Returns how many sheaves.
+    fn close(&self, mut chain: Chain, last: Result<Closed, Stamp>) -> usize {
+        match last {
+            Ok(sheaf) => chain.push(sheaf),
+            Err(stamp) => self.unused.store(stamp.number(), Relaxed),
+        }
+        let sheaves = chain.len();
+        self.closed.store(chain.into_first(), Relaxed);
+        sheaves
+    }
+}

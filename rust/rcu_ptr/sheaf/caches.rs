@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The caches there are. Whoever waits, or has a CPU do something, does not hold the lock: a cache is
+//! pinned meanwhile, and its end waits for that.
+
+use super::{
+    cache::{Cache, CacheRef},
+    pending,
+};
+use crate::fault;
+use core::{ops::Deref, ptr::NonNull};
+use kernel::{
+    prelude::*,
+    sync::atomic::{Acquire, Atomic, Full, Relaxed},
+};
+
+/// A cache, and where it stands.
+struct Known {
+    /// Caches have ascending numbers, from 1.
+    id: u64,
+    cache: CacheRef,
+    /// Its end has begun, the so many-th.
+    ending: Option<u64>,
+}
+
+/// All caches, in the order of their numbers.
+pub(super) struct Caches {
+    known: KVec<Known>,
+    ids: u64,
+    ends: u64,
+}
+
+/// Ends that are over.
+static ENDED: Atomic<u64> = Atomic::new(0);
+
+/// A cache that does not end as long as this lives.
+///
+/// # Invariants
+///
+/// The value is counted in `pins`.
+pub(super) struct Pinned {
+    pub(super) id: u64,
+    cache: CacheRef,
+}
+
+impl Deref for Pinned {
+    type Target = Cache;
+
+    fn deref(&self) -> &Cache {
+        &self.cache
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        // ORDERING: Full pairs with the acquire of the end, which may free the cache from here on.
+        if self.cache.pins.fetch_sub(1, Full) == 1 {
+            pending::wake();
+        }
+    }
+}
+
+impl Caches {
+    /// None.
+    pub(super) fn new() -> Self {
+        Self {
+            known: KVec::new(),
+            ids: 0,
+            ends: 0,
+        }
+    }
+
+    /// The caches in use.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Cache> {
+        let used = self.known.iter().filter(|known| known.ending.is_none());
+        used.map(|known| &*known.cache)
+    }
+}
+
+impl super::Sheaves {
+    /// Adds `cache`, which [`Self::ended()`] removes.
+    pub(super) fn add(&self, cache: NonNull<Cache>) -> Result {
+        fault::point()?;
+        let mut caches = self.caches.lock();
+        let id = caches.ids + 1;
+        let known = Known {
+            id,
+            // INVARIANT: `ended()` comes before the end of the cache.
+            cache: CacheRef(cache.as_ptr()),
+            ending: None,
+        };
+        caches.known.push(known, GFP_KERNEL)?;
+        caches.ids = id;
+        Ok(())
+    }
+
+    /// The first cache in use after number `after` that is `wanted`.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(super) fn next(&self, after: u64, wanted: impl Fn(&Cache) -> bool) -> Option<Pinned> {
+        let caches = self.caches.lock();
+        let known = caches
+            .known
+            .iter()
+            .find(|known| known.id > after && known.ending.is_none() && wanted(&known.cache))?;
+        // INVARIANT: Counted here. Under the lock, so that its end has not begun.
+        known.cache.pins.fetch_add(1, Relaxed);
+        Some(Pinned {
+            id: known.id,
+            cache: known.cache,
+        })
+    }
+
+    /// All caches in use, one after the other.
+    pub(super) fn each(&self) -> impl Iterator<Item = Pinned> + '_ {
+        let mut last = 0;
+        core::iter::from_fn(move || {
+            let next = self.next(last, |_| true)?;
+            last = next.id;
+            Some(next)
+        })
+    }
+
+    /// `cache` is not in use any more; only those who have it pinned know it.
+    pub(super) fn begin_end(&self, cache: &Cache) {
+        let mut caches = self.caches.lock();
+        let end = caches.ends + 1;
+        caches.ends = end;
+        let mut all = caches.known.iter_mut();
+        if let Some(known) = all.find(|known| core::ptr::eq(known.cache.0, cache)) {
+            known.ending = Some(end);
+        }
+    }
+
+    /// Waits until nobody has `cache` pinned, whose end has begun.
+    pub(super) fn wait_unpinned(&self, cache: &Cache) {
+        // ORDERING: Acquire pairs with the drop of `Pinned`.
+        pending::wait_until(|| cache.pins.load(Acquire) == 0);
+    }
+
+    /// All objects of `cache` are back with the slab.
+    pub(super) fn ended(&self, cache: &Cache) {
+        self.caches
+            .lock()
+            .known
+            .retain(|known| !core::ptr::eq(known.cache.0, cache));
+        // ORDERING: Full, before the wakeup.
+        ENDED.fetch_add(1, Full);
+        pending::wake();
+    }
+
+    /// Waits for the ends that have begun so far.
+    pub(super) fn wait_for_ends(&self) {
+        let until = self.caches.lock().ends;
+        loop {
+            let seen = ENDED.load(Acquire);
+            let caches = self.caches.lock();
+            let mut ending = caches.known.iter().filter_map(|known| known.ending);
+            let more = ending.any(|end| end <= until);
+            drop(caches);
+            if !more {
+                return;
+            }
+            pending::wait_until(|| ENDED.load(Acquire) != seen);
+        }
+    }
+}

@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The barrier and the end of caches with sheaves: as long as a grace period and no longer, whatever
+//! other caches and CPUs do.
+
+use crate::{
+    pool::CAN_LOOK,
+    sys::{
+        cache::{self, Args, SheafCache},
+        core, cpu,
+        mem::{Checks, RawCache},
+        skip::skip,
+        thread,
+    },
+    table::SIZE,
+    SLOW,
+};
+use ::core::ptr::NonNull;
+use kernel::{
+    prelude::*,
+    sync::atomic::{Acquire, Atomic, Relaxed, Release},
+};
+
+/// Caches that are in use beside those that are measured.
+const BESIDE: usize = 50;
+
+/// Measurements of each kind, one after the other.
+const ROUNDS: usize = if SLOW { 9 } else { 41 };
+
+/// Nanoseconds that `f` takes.
+fn time<R>(f: impl FnOnce() -> R) -> i64 {
+    let start = thread::now();
+    f();
+    thread::now() - start
+}
+
+/// What something costs.
+#[derive(Clone, Copy, Default)]
+struct Cost {
+    nsecs: i64,
+    /// Grace periods that it waits for, or that go by meanwhile.
+    graces: usize,
+}
+
+fn cost<R>(f: impl FnOnce() -> R) -> Cost {
+    let start = thread::gp_number();
+    let nsecs = time(f);
+    Cost {
+        nsecs,
+        graces: (thread::gp_number() - start) / GRACE,
+    }
+}
+
+/// What a grace period adds to its number.
+const GRACE: usize = 4;
+
+/// The median of the times, and the fewest grace periods: what else the machine has to do lets more go
+/// by.
+fn typical(costs: &[Cost; ROUNDS]) -> Cost {
+    let mut nsecs = costs.map(|cost| cost.nsecs);
+    nsecs.sort_unstable();
+    Cost {
+        nsecs: nsecs[ROUNDS / 2],
+        graces: costs.iter().map(|cost| cost.graces).min().unwrap_or(0),
+    }
+}
+
+/// Allocates `n` objects and lets them wait for a grace period.
+fn up_and_down(cache: &SheafCache, n: usize) -> Result {
+    let mut held = KVVec::<NonNull<u8>>::with_capacity(n, GFP_KERNEL)?;
+    for _ in 0..n {
+        held.push(cache.alloc(false).ok_or(ENOMEM)?, GFP_KERNEL)?;
+    }
+    for object in held {
+        // SAFETY: From this cache, the caller's.
+        unsafe { cache.free_rcu(object) };
+    }
+    Ok(())
+}
+
+/// What everything costs.
+struct Costs {
+    synchronize: Cost,
+    barrier: Cost,
+    kmem_destroy: Cost,
+    destroy: Cost,
+}
+
+/// What takes how long while every CPU uses 50 caches.
+fn beside_others() -> Result<Costs> {
+    let mut others = KVec::with_capacity(BESIDE, GFP_KERNEL)?;
+    for i in 0..BESIDE {
+        let name = kernel::str::CString::try_from_fmt(fmt!("rcu_ptr_beside_{}", i))?;
+        others.push(SheafCache::new(&name, SIZE, Args::default())?, GFP_KERNEL)?;
+    }
+    let stop = Atomic::<i32>::new(0);
+    let body = |_: i32| {
+        while stop.load(Relaxed) == 0 {
+            for cache in &others {
+                for _ in 0..10 {
+                    if let Some(object) = cache.alloc(false) {
+                        // SAFETY: From this cache, the caller's.
+                        unsafe { cache.free_rcu(object) };
+                    }
+                }
+            }
+            thread::sleep(1);
+        }
+    };
+    let mut costs = [[Cost::default(); ROUNDS]; 4];
+    let mut result: Result = Ok(());
+    thread::on_cpus(cpu::online(), &body, || {
+        result = (0..ROUNDS).try_for_each(|i| {
+            // At any moment of a grace period of others.
+            thread::sleep(1 + i as u32 % 3);
+            costs[0][i] = cost(thread::synchronize);
+            thread::sleep(1 + i as u32 % 3);
+            costs[1][i] = cost(core::barrier);
+            let cache = RawCache::new("rcu_ptr_kmem", SIZE, Checks::None)?;
+            for _ in 0..200 {
+                let object = cache.alloc().ok_or(ENOMEM)?.as_ptr();
+                // SAFETY: From this cache, the caller's, with a field there.
+                unsafe { core::kernel_kfree_nolock(object, object.add(8)) };
+            }
+            thread::sleep(1 + i as u32 % 3);
+            costs[2][i] = cost(|| drop(cache));
+            let cache = SheafCache::new(c"rcu_ptr_measured", SIZE, Args::default())?;
+            up_and_down(&cache, 200)?;
+            thread::sleep(1 + i as u32 % 3);
+            costs[3][i] = cost(|| drop(cache));
+            Ok(())
+        });
+        stop.store(1, Relaxed);
+    })?;
+    result?;
+    let [synchronize, barrier, kmem_destroy, destroy] = costs.map(|costs| typical(&costs));
+    Ok(Costs {
+        synchronize,
+        barrier,
+        kmem_destroy,
+        destroy,
+    })
+}
+
+/// A CPU whose only task does not sleep while `f` runs elsewhere, and is more urgent than any kworker.
+/// The cache is used there before.
+fn beside_hog<R>(cache: &SheafCache, hog: i32, f: impl FnOnce() -> R) -> Result<R> {
+    let (there, stop) = (Atomic::<i32>::new(0), Atomic::<i32>::new(0));
+    let body = |_: i32| {
+        thread::be_urgent();
+        let used = up_and_down(cache, 10).is_ok();
+        // ORDERING: Release pairs with the acquire below: the objects wait.
+        there.store(if used { 1 } else { -1 }, Release);
+        while stop.load(Relaxed) == 0 {
+            ::core::hint::spin_loop();
+        }
+    };
+    let mut good = false;
+    let ret = thread::on_cpus(::core::iter::once(hog), &body, || {
+        thread::wait_for(5000, || there.load(Acquire) != 0);
+        good = there.load(Acquire) == 1;
+        let ret = f();
+        stop.store(1, Relaxed);
+        ret
+    })?;
+    if good {
+        Ok(ret)
+    } else {
+        Err(ENOMEM)
+    }
+}
+
+/// A CPU to run something on beside this task.
+fn other_cpu() -> Option<i32> {
+    cpu::online().filter(|&c| c != 0).last()
+}
+
+/// What an object holds until it is back with the slab.
+const MARK: u64 = 0x1122_3344_5566_7788;
+
+/// A barrier on `cpu` that is called while this task destroys the cache: how many of its objects were
+/// not back with the slab when it returned.
+fn beside_destroy(cpu: i32, objects: usize) -> Result<usize> {
+    let cache = SheafCache::with_flags(c"rcu_ptr_both", SIZE, Args::default(), cache::POISON)?;
+    let mut held = KVVec::<NonNull<u8>>::with_capacity(objects, GFP_KERNEL)?;
+    for _ in 0..objects {
+        let object = cache.alloc(false).ok_or(ENOMEM)?;
+        // SAFETY: A fresh object of 64 bytes.
+        unsafe { object.cast::<u64>().add(2).write(MARK) };
+        held.push(object, GFP_KERNEL)?;
+    }
+    for &object in &held {
+        // SAFETY: From this cache, the caller's.
+        unsafe { cache.free_rcu(object) };
+    }
+    let (began, left) = (Atomic::<i32>::new(0), Atomic::<usize>::new(0));
+    let start = held.as_ptr().expose_provenance();
+    let barrier = |_: i32| {
+        // ORDERING: Pairs with the release below.
+        while began.load(Acquire) == 0 {
+            ::core::hint::spin_loop();
+        }
+        thread::sleep(1);
+        core::barrier();
+        let held = ::core::ptr::with_exposed_provenance::<NonNull<u8>>(start);
+        for i in 0..objects {
+            // SAFETY: `held` lives until this thread has ended. What is read is memory of the slab, or
+            // was: that is mapped, whatever is in it.
+            let word = unsafe { held.add(i).read().cast::<u64>().add(2).read_volatile() };
+            left.add(usize::from(word == MARK), Relaxed);
+        }
+    };
+    thread::on_cpus(::core::iter::once(cpu), &barrier, || {
+        // ORDERING: Release, with what was freed.
+        began.store(1, Release);
+        drop(cache);
+    })?;
+    Ok(left.load(Relaxed))
+}
+
+/// The shortest time, of three, in which objects that filled sheaves on `cpu` are at hand again though
+/// nobody asks for that; and of a grace period.
+fn come_back(cpu: i32) -> Result<(i64, i64)> {
+    let (mut grace, mut back) = (i64::MAX, i64::MAX);
+    for _ in 0..3 {
+        let args = Args {
+            sheaf_capacity: 4,
+            barn_limit: 64,
+            ..Args::default()
+        };
+        let cache = SheafCache::new(c"rcu_ptr_back", SIZE, args)?;
+        let failed = Atomic::<i32>::new(0);
+        let body = |_: i32| {
+            failed.add(i32::from(up_and_down(&cache, 40).is_err()), Relaxed);
+        };
+        thread::on_cpus(::core::iter::once(cpu), &body, || ())?;
+        if failed.load(Relaxed) != 0 {
+            return Err(ENOMEM);
+        }
+        back = back.min(time(|| {
+            thread::wait_for(20_000, || cache.stats().now_full >= 8)
+        }));
+        grace = grace.min(time(thread::synchronize));
+    }
+    Ok((grace, back))
+}
+
+#[kunit_tests(rcu_ptr_sheaf_life)]
+mod tests {
+    use super::*;
+
+    /// The barrier takes a grace period, and the end of a cache one more than that of a kmem_cache.
+    #[test]
+    fn take_a_grace_period() -> Result {
+        let c = beside_others()?;
+        for (what, cost) in [
+            ("synchronize_rcu()", c.synchronize),
+            ("rcu_ptr_barrier()", c.barrier),
+            ("kmem_cache_destroy()", c.kmem_destroy),
+            ("rcu_ptr_cache_destroy()", c.destroy),
+        ] {
+            kernel::kunit::info(fmt!(
+                "rcu_ptr_sheaf_life: beside {} caches {} takes {} us, {} grace periods at least\n",
+                BESIDE,
+                what,
+                cost.nsecs / 1000,
+                cost.graces
+            ));
+        }
+        assert!(c.synchronize.graces > 0);
+        assert!(c.barrier.graces <= c.synchronize.graces);
+        assert!(c.destroy.graces <= c.kmem_destroy.graces + c.synchronize.graces);
+        Ok(())
+    }
+
+    /// A task that hogs a CPU keeps neither the barrier nor the end of a cache.
+    #[test]
+    fn hog() -> Result {
+        let Some(other) = other_cpu() else {
+            skip(c"needs two CPUs");
+            return Ok(());
+        };
+        let cache = SheafCache::new(c"rcu_ptr_hog", SIZE, Args::default())?;
+        // A second one would find the scheduler's share for ordinary tasks unused.
+        let (grace, barrier) = beside_hog(&cache, other, || {
+            (time(thread::synchronize), time(core::barrier))
+        })?;
+
+        kernel::kunit::info(fmt!(
+            "rcu_ptr_sheaf_life: us beside a hog: synchronize_rcu() {}, barrier {}\n",
+            grace / 1000,
+            barrier / 1000
+        ));
+        assert!(barrier < grace * 6);
+        Ok(())
+    }
+    /// The barrier waits for a cache that is being destroyed.
+    #[test]
+    fn barrier_beside_destroy() -> Result {
+        let Some(other) = other_cpu() else {
+            skip(c"needs two CPUs");
+            return Ok(());
+        };
+        if !CAN_LOOK {
+            skip(c"freed objects can't be looked at");
+            return Ok(());
+        }
+        for _ in 0..3 {
+            let left = beside_destroy(other, 50_000)?;
+            assert!(left == 0);
+        }
+        Ok(())
+    }
+
+    /// A grace period is asked for at once, on CPUs with offloaded callbacks too (RCU_LAZY).
+    #[test]
+    fn objects_come_back_soon() -> Result {
+        for cpu in cpu::online() {
+            let (grace, back) = come_back(cpu)?;
+            kernel::kunit::info(fmt!(
+                "rcu_ptr_sheaf_life: us on CPU {}: synchronize_rcu() {}, objects are back after {}\n",
+                cpu,
+                grace / 1000,
+                back / 1000
+            ));
+            assert!(back < grace * 20);
+        }
+        Ok(())
+    }
+}
