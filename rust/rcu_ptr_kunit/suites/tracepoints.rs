@@ -404,10 +404,6 @@ fn can_probe() -> bool {
         skip(c"a probe for all tracepoints is of another type than theirs (CONFIG_CFI)");
         return false;
     }
-    if !is_lockless() {
-        skip(c"engine rfc arms timers with its lock held");
-        return false;
-    }
     true
 }
 
