@@ -318,13 +318,18 @@ class Session:
 
     def control(self, guest, jobs):
         """The unchanged modules by themselves. Returns whether they are any good."""
-        plans = {job.mutant.plan: job.mutant.timeout or SECONDS for job in jobs}
-        name = f"control.{guest.name}"
-        [(verdict, _)], run = guest.boot([(self._good[guest.name], "".join(plans))], name,
-                                         sum(plans.values()))
-        problems = mutants.judge_control([job.mutant for job in jobs], verdict)
-        self.say(name, f"{len(plans)} plans over the unchanged modules", problems, run.folder)
-        return not problems
+        good = True
+        # Parameters of the kernel make another boot.
+        for i, boot in enumerate(dict.fromkeys(tuple(job.mutant.boot) for job in jobs)):
+            same = [job for job in jobs if tuple(job.mutant.boot) == boot]
+            plans = {job.mutant.plan: job.mutant.timeout or SECONDS for job in same}
+            name = f"control.{guest.name}" + (f".{i}" if i else "")
+            [(verdict, _)], run = guest.boot([(self._good[guest.name], "".join(plans))], name,
+                                             sum(plans.values()), boot)
+            problems = mutants.judge_control([job.mutant for job in same], verdict)
+            self.say(name, f"{len(plans)} plans over the unchanged modules", problems, run.folder)
+            good = good and not problems
+        return good
 
     def alone(self, guest, job):
         """A mutant in a guest of its own."""
