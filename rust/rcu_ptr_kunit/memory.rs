@@ -4,16 +4,15 @@
 
 use crate::sys::{mem, thread, user};
 
-/// Whether the core says that it has freed everything that it was given.
+/// Whether the core says that nothing waits for its grace period.
 ///
 /// # Context
 ///
 /// May sleep, behind a barrier.
 pub(crate) fn nothing_waits() -> bool {
     user::sh(
-        c"sed -n 's/^sum //p' /sys/kernel/debug/rcu_ptr/stats | tr ' ' '\\n' | awk -F= \
-          '/^queued_(slab|vmalloc|mixed|list|sync)=/ { n += $2 } /^freed=/ { n -= $2 } \
-          END { exit n != 0 || NR == 0 }'",
+        c"grep '^sum ' /sys/kernel/debug/rcu_ptr/stats | grep ' now_queued=0 ' | \
+          grep -q ' now_in_batches=0 '",
     )
     .is_ok()
 }

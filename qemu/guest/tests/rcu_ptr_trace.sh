@@ -137,7 +137,9 @@ test_refill() {
 	load rcu_ptr_client_c objects=10
 	wait_for 10 refilled || fail "no refill in the trace"
 	lines_of refill | sed 's/.*: //' >/tmp/refill
-	grep -v -E '^cpu=[0-9]+ blocks=5 wanted=5$' /tmp/refill && fail "not all 5 blocks came"
+	# One that was asked for while another ran finds nothing missing.
+	grep -v -E '^cpu=[0-9]+ blocks=[05] wanted=5$' /tmp/refill && fail "not all 5 blocks came"
+	grep -q 'blocks=5 ' /tmp/refill || fail "no blocks came"
 	want "blocks" "$(sum_of blocks </tmp/refill)" "$(stat_sum refilled)"
 }
 
@@ -203,15 +205,14 @@ test_sheaves() {
 	# 256 entries are prefilled, 56 in a sheaf.
 	sheaf_event refill 'cpu=[0-9]+ objects=56'
 	[ "$(wc -l </tmp/refill)" -ge 5 ] || fail "only $(wc -l </tmp/refill) sheaves are prefilled"
-	sheaf_event wait 'cpu=[0-9]+ sheaves=[1-9][0-9]* full=[1-9][0-9]*'
+	# Emptied sheaves may wait by themselves.
+	sheaf_event wait 'cpu=[0-9]+ sheaves=[1-9][0-9]* full=[0-9]+'
 	# No more full ones than sheaves.
 	awk '{ sub(/.*sheaves=/, ""); sub(/full=/, ""); if ($2 > $1) bad = 1 } END { exit bad }' /tmp/wait ||
 		fail "more full sheaves than sheaves"
-	# A barrier takes all sheaves off the CPUs; this client ends with one.
-	load rcu_ptr_client_c objects=10
-	unload rcu_ptr_client_c
-	sheaf_event drain 'cpu=[0-9]+ waiting=[01] stock=[0-3]'
+	# The shrinker has the monitors take the sheaves off their CPUs.
 	wait_for 20 shrunk || fail "nothing could be shrunk"
+	sheaf_event drain 'cpu=[0-9]+ waiting=[01] stock=[0-3]'
 	sheaf_event shrink 'node=[0-9]+ why=(trim|reap|reclaim) full=[0-9]+ empty=[0-9]+'
 	unload rcu_ptr_nmi_hash
 }

@@ -210,6 +210,12 @@ mod tests {
             }
             cache.stats().now_closed as usize
         });
+        // A barrier would take them over: the tick hands them to callbacks.
+        let landed = thread::wait_for(60_000, || {
+            let stats = cache.stats();
+            stats.now_waiting == 0 && stats.now_closed == 0
+        });
+        assert!(landed);
         core::barrier();
         let stats = cache.stats();
         kernel::kunit::info(fmt!(
