@@ -149,7 +149,8 @@ test_barrier_leaves_others_alone() {
 	taskset -c 1 insmod /modules/rcu_ptr_client_rs.ko objects=100
 	want "interrupts to the CPU with objects" "$(calls_to 1)" $calls
 	want "interrupts to it when it has none any more" "$(calls_to 1)" 0
-	rmmod rcu_ptr_client_rs
+	# Its last entry goes where this runs.
+	taskset -c 0 rmmod rcu_ptr_client_rs
 	taskset -c 0 insmod /modules/rcu_ptr_client_rs.ko objects=100
 	want "interrupts to the other CPU" "$(calls_to 1)" 0
 }
