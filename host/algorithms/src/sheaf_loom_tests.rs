@@ -87,12 +87,14 @@ fn give_give_close(flaw: Flaw) {
         let monitor = {
             let cache = cache.clone();
             thread::spawn(move || {
-                let words = at(&cache, 2).words();
+                let at = at(&cache, 2);
+                let words = at.words();
                 let mut chain = take_waiting(&words);
-                if let Some(sheaf) = close_partial(&words) {
-                    chain.push(sheaf);
+                match close_partial(&words, at.count()) {
+                    Ok(sheaf) => chain.push(sheaf),
+                    Err(stamp) => at.uncount(stamp),
                 }
-                at(&cache, 2).wait(chain);
+                at.wait(chain);
                 cache.grace_period();
                 cache.callbacks();
             })

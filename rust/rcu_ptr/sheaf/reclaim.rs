@@ -191,11 +191,8 @@ pub(super) unsafe fn take_in(mut sheaf: Closed) {
     let node = cache.node_of(&stamp);
     let mut load = Load::new();
     // SAFETY: By the safety requirements of this function.
-    load.add(go_home(
-        cache,
-        node,
-        check(cache, unsafe { sheaf.into_rest() }),
-    ));
+    let rest = unsafe { sheaf.into_rest() };
+    load.add(go_home(cache, node, check(cache, rest)));
     load.put(cache, node);
     Here::new(cache, &PreemptOff::new()).count_done(1);
     for node in (0..cache.nr_nodes()).filter(|&other| other != node) {
