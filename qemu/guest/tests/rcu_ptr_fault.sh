@@ -26,10 +26,11 @@ set_up_faults() {
 }
 
 # make_workers_fail 0|1: whether faults hit the kernel's workers
+# Workers to come inherit it from kthreadd.
 make_workers_fail() {
 	for comm in /proc/[0-9]*/comm; do
 		case $(cat "$comm" 2>/dev/null) in
-		kworker/*) echo "$1" >"${comm%comm}make-it-fail" 2>/dev/null || true ;;
+		kworker/*|kthreadd) echo "$1" >"${comm%comm}make-it-fail" 2>/dev/null || true ;;
 		esac
 	done
 }
