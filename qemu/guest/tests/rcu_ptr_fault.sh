@@ -46,11 +46,11 @@ test_refills_fail() {
 	echo 100 >$PAGES/probability
 	load rcu_ptr_client_rs objects=2000
 	sleep 1
+	want "blocks that refills brought" "$(stat_sum refilled)" 0
+	want "objects on the list" "$(stat_sum queued_list)" 1999
 	echo 0 >$PAGES/probability
 	echo N >$PAGES/task-filter
 	make_workers_fail 0
-	want "blocks that refills brought" "$(stat_sum refilled)" 0
-	want "objects on the list" "$(stat_sum queued_list)" 1999
 	unload rcu_ptr_client_rs
 	# With memory there again so are blocks.
 	load rcu_ptr_client_c objects=4000
