@@ -28,7 +28,7 @@ class Scripts(unittest.TestCase):
     def refused(self, *reasons, script="modules.sh", args=(), **variables):
         """It ends with 2 and one line, which has all of the reasons."""
         env = {"PATH": os.environ["PATH"], "HOME": str(self.folder), **variables}
-        done = subprocess.run([ROOT / "scripts" / script, *args], env=env, text=True, check=False,
+        done = subprocess.run(["bash", ROOT / "scripts" / script, *args], env=env, text=True, check=False,
                               stdin=subprocess.DEVNULL, capture_output=True, timeout=300)
         said = done.stdout + done.stderr
         self.assertEqual((done.returncode, len(said.splitlines())), (2, 1), said)
