@@ -78,7 +78,7 @@ fn cycles_are_found() {
     }
 }
 
-/// The same as a chain alone, whose length nobody knows.
+/// The same as a chain alone, whose length is not known.
 fn chain_of(all: &[NonNull<u8>], cycle: usize) -> Chain {
     let list = DeferredList::new();
     for &object in all[..cycle].iter().chain([&all[0]]).chain(&all[cycle..]) {

@@ -141,7 +141,7 @@ fn dead_cpu() {
 }
 
 /// Two CPUs take the two objects of a reserve while a worker adds others, in places that are free
-/// again. Each object goes to one of them, and nobody finds nothing.
+/// again. Each object goes to one of them, and each finds one.
 #[test]
 fn reserve_of_two_cpus() {
     model(|| {

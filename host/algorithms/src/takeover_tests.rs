@@ -102,7 +102,7 @@ impl Cpu {
         }
     }
 
-    /// As `nolock::drain()`; what waits is a context of its own, so only where it interrupts nobody.
+    /// As `nolock::drain()`; what waits is a context of its own, so only where it interrupts no other.
     fn worker(&self) {
         if self.depth.get() > 1 || !self.worker.replace(false) {
             return;
@@ -162,7 +162,7 @@ impl Deferred for Cpu {
             self.atomic.set(Some(n + 1));
         }
         // Its link is another one's by now.
-        // SAFETY: The object is a word that nobody else uses.
+        // SAFETY: The object is a word of its own.
         unsafe { object.cast::<u64>().write(u64::MAX) };
         self.queued.borrow_mut().push(object);
         self.event();

@@ -5,7 +5,7 @@
 
 use super::sheaf_calls::stats_match;
 use crate::sys::{
-    cache::{Args, SheafCache},
+    cache::{Args, SheafCache, GFP_SPECIAL},
     core,
     cpu::{self, Context},
     nmi::{ipi::Receiver, Hook},
@@ -14,7 +14,7 @@ use crate::sys::{
 };
 use ::core::{iter, ptr::NonNull};
 use kernel::{
-    bindings, c_str,
+    c_str,
     prelude::*,
     sync::atomic::{Atomic, Relaxed},
 };
@@ -201,15 +201,11 @@ mod tests {
             ..Args::default()
         };
         let cache = SheafCache::new(c"rcu_ptr_flags", 4000, args)?;
-        let gfp = bindings::GFP_KERNEL_ACCOUNT
-            | bindings::GFP_ATOMIC
-            | bindings::__GFP_ZERO
-            | 1 << bindings::___GFP_MEMALLOC_BIT;
         user::sh(c_str!(
             "cd /sys/kernel/tracing && echo 0 >events/enable && echo >trace && echo 1 >tracing_on && \
              echo 1 >events/kmem/mm_page_alloc/enable"
         ))?;
-        let object = cache.alloc_with(gfp);
+        let object = cache.alloc_with(GFP_SPECIAL);
         let stopped = user::sh(c_str!(
             "cd /sys/kernel/tracing && echo 0 >events/kmem/mm_page_alloc/enable"
         ));

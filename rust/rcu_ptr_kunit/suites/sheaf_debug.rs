@@ -6,7 +6,7 @@
 use crate::{
     params,
     sys::{
-        cache::{Args, SheafCache},
+        cache::{Args, SheafCache, POISON},
         core, cpu, mem,
         skip::skip,
         thread, user,
@@ -14,7 +14,7 @@ use crate::{
 };
 use ::core::ptr::NonNull;
 use kernel::{
-    bindings, c_str,
+    c_str,
     prelude::*,
     sync::{
         atomic::{Atomic, Relaxed},
@@ -156,9 +156,8 @@ mod tests {
             skip(c"KASAN reports the look");
             return Ok(());
         }
-        let poison = 1 << bindings::_slab_flag_bits__SLAB_POISON;
         let args = Args::default();
-        let cache = SheafCache::with_flags(c"rcu_ptr_poison", SIZE, args, poison)?;
+        let cache = SheafCache::with_flags(c"rcu_ptr_poison", SIZE, args, POISON)?;
         let object = cache.alloc(false).ok_or(ENOMEM)?;
         // SAFETY: The caller's.
         unsafe { object.write_bytes(0x11, SIZE) };

@@ -3,6 +3,7 @@
 //! The barrier and the end of caches with sheaves: as long as a grace period and no longer, whatever
 //! other caches and CPUs do.
 
+use super::sheaf_memory::up_and_down;
 use crate::{
     pool::CAN_LOOK,
     sys::{
@@ -63,19 +64,6 @@ fn typical(costs: &[Cost; ROUNDS]) -> Cost {
         nsecs: nsecs[ROUNDS / 2],
         graces: costs.iter().map(|cost| cost.graces).min().unwrap_or(0),
     }
-}
-
-/// Allocates `n` objects and lets them wait for a grace period.
-fn up_and_down(cache: &SheafCache, n: usize) -> Result {
-    let mut held = KVVec::<NonNull<u8>>::with_capacity(n, GFP_KERNEL)?;
-    for _ in 0..n {
-        held.push(cache.alloc(false).ok_or(ENOMEM)?, GFP_KERNEL)?;
-    }
-    for object in held {
-        // SAFETY: From this cache, the caller's.
-        unsafe { cache.free_rcu(object) };
-    }
-    Ok(())
 }
 
 /// What everything costs.

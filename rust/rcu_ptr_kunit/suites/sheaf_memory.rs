@@ -34,7 +34,7 @@ fn use_everywhere(cache: &SheafCache, n: usize) -> Result<Wrong> {
 }
 
 /// Allocates `n` objects and gives all of them back after a grace period.
-fn up_and_down(cache: &SheafCache, n: usize) -> Result {
+pub(super) fn up_and_down(cache: &SheafCache, n: usize) -> Result {
     let mut held = KVVec::<NonNull<u8>>::with_capacity(n, GFP_KERNEL)?;
     for _ in 0..n {
         held.push(cache.alloc(false).ok_or(ENOMEM)?, GFP_KERNEL)?;

@@ -6,6 +6,12 @@ use super::generated as sys;
 use ::core::{ptr, ptr::NonNull};
 use kernel::{bindings, error::from_err_ptr, prelude::*};
 
+/// What only one caller may ask for: accounting, reserves, zeroed memory.
+pub(crate) const GFP_SPECIAL: u32 = bindings::GFP_KERNEL_ACCOUNT
+    | bindings::GFP_ATOMIC
+    | bindings::__GFP_ZERO
+    | 1 << bindings::___GFP_MEMALLOC_BIT;
+
 /// `SLAB_POISON`: the slab writes over an object that is freed.
 pub(crate) const POISON: u32 = 1 << bindings::_slab_flag_bits__SLAB_POISON;
 
