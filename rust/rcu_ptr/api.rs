@@ -9,7 +9,7 @@ use crate::{
     lockless::Lockless,
     packing::KERNEL_BIT,
     rfc::Rfc,
-    sheaf::Sheaves,
+    sheaves::Sheaves,
     sys::{
         current_block,
         debug::{self, Misuse},
@@ -29,7 +29,8 @@ macro_rules! engine {
     };
 }
 
-/// Whether [`check()`] would find nothing wrong, in few instructions: they are part of every call.
+/// Whether the addresses alone show that nothing is wrong, in few instructions: they are part of every
+/// call.
 #[inline(always)]
 pub(crate) fn is_sound(object: *mut u8, field: *mut u8) -> bool {
     let (object, field) = (object as usize, field as usize);
@@ -40,18 +41,25 @@ pub(crate) fn is_sound(object: *mut u8, field: *mut u8) -> bool {
         && object >> KERNEL_BIT & 1 != 0
 }
 
-/// What is wrong with `object` and `field`, from their addresses alone.
+/// What is wrong with `object` and `field` where [`is_sound()`] says that something is.
+#[cold]
+fn misuse_of(object: NonNull<u8>, field: NonNull<u8>) -> Misuse {
+    let (object, field) = (object.addr().get(), field.addr().get());
+    if (object & field) >> KERNEL_BIT & 1 == 0 {
+        Misuse::User
+    } else if (object | field) % LINK_ALIGN != 0 {
+        Misuse::Align
+    } else {
+        Misuse::Offset
+    }
+}
+
 #[inline]
 fn check(object: NonNull<u8>, field: NonNull<u8>) -> Result<(), Misuse> {
-    let (object, field) = (object.as_ptr() as usize, field.as_ptr() as usize);
-    if (object & field) >> KERNEL_BIT & 1 == 0 {
-        Err(Misuse::User)
-    } else if (object | field) % LINK_ALIGN != 0 {
-        Err(Misuse::Align)
-    } else if field.wrapping_sub(object) >= MAX_OFFSET {
-        Err(Misuse::Offset)
-    } else {
+    if is_sound(object.as_ptr(), field.as_ptr()) {
         Ok(())
+    } else {
+        Err(misuse_of(object, field))
     }
 }
 
@@ -179,13 +187,13 @@ pub(crate) fn trim() {
     engine!(trim());
 }
 
-/// Has the engine heed a drain interval that was set just now.
+/// Applies a drain interval that was set just now.
 ///
 /// # Context
 ///
 /// Process context, interrupts on.
-pub(crate) fn heed_interval() {
-    engine!(heed_interval());
+pub(crate) fn update_drain_interval() {
+    engine!(update_drain_interval());
 }
 
 /// What each possible CPU has.

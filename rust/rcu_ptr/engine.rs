@@ -2,7 +2,7 @@
 
 //! What an engine is: the ways in, the barrier, and what it shows of itself.
 
-pub(crate) use crate::rfc::Stats;
+use crate::stats::Stats;
 use core::ptr::NonNull;
 
 /// A way to batch objects until their grace period is over. One runs per load of the module
@@ -67,13 +67,13 @@ pub(crate) trait Engine {
     /// Process context, interrupts on.
     fn trim();
 
-    /// Heeds a drain interval that was set just now: nothing waits for longer than that, even if the
+    /// Applies a drain interval that was set just now: nothing waits for longer than that, even if the
     /// monitor was armed for longer.
     ///
     /// # Context
     ///
     /// Process context, interrupts on.
-    fn heed_interval();
+    fn update_drain_interval();
 
     /// The address of the `index`th word of `cpu`'s state that changes when objects come, 0 past the
     /// last: where a debugger, or a test, sets a watchpoint.

@@ -112,13 +112,13 @@ pub(crate) fn engine() -> EngineName {
     EngineName::ALL[ENGINE.load(Relaxed) as usize % EngineName::ALL.len()]
 }
 
-/// Whether the engine is there to be told of a new value. Changed under [`ParamLock`].
-static HEEDED: AtomicFlag = AtomicFlag::new(false);
+/// Whether the engine runs, and is told of new values. Changed under [`ParamLock`].
+static LIVE: AtomicFlag = AtomicFlag::new(false);
 
-/// The engine hears of new values, until this is dropped.
-pub(crate) struct Heeded(());
+/// As long as this lives the engine is told of new values.
+pub(crate) struct Updates(());
 
-impl Heeded {
+impl Updates {
     /// The engine has started.
     ///
     /// # Context
@@ -126,15 +126,15 @@ impl Heeded {
     /// May sleep. At module init.
     pub(crate) fn new() -> Self {
         let _lock = ParamLock::new();
-        HEEDED.store(true, Relaxed);
+        LIVE.store(true, Relaxed);
         Self(())
     }
 }
 
-impl Drop for Heeded {
+impl Drop for Updates {
     fn drop(&mut self) {
         let _lock = ParamLock::new();
-        HEEDED.store(false, Relaxed);
+        LIVE.store(false, Relaxed);
     }
 }
 
@@ -161,9 +161,9 @@ pub(crate) fn set(id: c_uint, text: &CStr) -> Result {
     match parse(text).filter(|v| (number.min..=number.max).contains(v)) {
         Some(v) => {
             number.value.store(v, Relaxed);
-            if HEEDED.load(Relaxed) {
+            if LIVE.load(Relaxed) {
                 if id == DRAIN_INTERVAL.id {
-                    api::heed_interval();
+                    api::update_drain_interval();
                 } else if id == MIN_CACHED_OBJS.id {
                     api::trim();
                 }

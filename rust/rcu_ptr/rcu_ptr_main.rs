@@ -7,18 +7,24 @@
 mod sys;
 
 mod api;
+mod debugfs;
 mod engine;
+mod exports;
 mod fault;
+mod instance;
 mod link;
+mod list;
+mod local_word;
 mod lockless;
 mod packing;
 mod params;
 mod platform;
 mod rfc;
-mod sheaf;
+mod sheaves;
 mod stats;
 mod sync;
 
+use instance::Running;
 use kernel::prelude::*;
 use params::EngineName;
 
@@ -31,19 +37,23 @@ module! {
 }
 
 /// The engine in charge, until it is dropped.
-enum Running {
-    Rfc { _running: rfc::Running },
-    Lockless { _running: lockless::Running },
+enum RunningEngine {
+    Rfc {
+        _running: Running<rfc::Rfc>,
+    },
+    Lockless {
+        _running: Running<lockless::Lockless>,
+    },
 }
 
 /// The loaded module. Fields are dropped in this order: first what shows the engine, then it.
 #[pin_data]
 struct RcuPtrModule {
     #[pin]
-    stats: stats::StatsFile,
-    _heeded: params::Heeded,
-    _sheaves: sheaf::Running,
-    _engine: Running,
+    files: debugfs::Files,
+    _updates: params::Updates,
+    _sheaves: Running<sheaves::Sheaves>,
+    _engine: RunningEngine,
     _irq_works: sys::hotplug::IrqWorksRun,
 }
 
@@ -53,12 +63,14 @@ impl kernel::InPlaceModule for RcuPtrModule {
             _irq_works: sys::hotplug::IrqWorksRun::register()?,
             _engine: {
                 let running = match params::engine() {
-                    EngineName::Rfc => Running::Rfc {
-                        _running: rfc::Rfc::start(_irq_works)?,
+                    EngineName::Rfc => RunningEngine::Rfc {
+                        _running: Running::start(rfc::Rfc::new(), _irq_works)?,
                     },
-                    EngineName::Lockless => Running::Lockless {
-                        _running: lockless::Lockless::start(_irq_works)?,
-                    },
+                    EngineName::Lockless => {
+                        let _running = Running::start(lockless::Lockless::new(), _irq_works)?;
+                        sys::current_block::put_in_charge();
+                        RunningEngine::Lockless { _running }
+                    }
                 };
                 pr_info!(
                     "engine {}, {} CPUs, {} cached blocks, drain after {} ms\n",
@@ -69,9 +81,9 @@ impl kernel::InPlaceModule for RcuPtrModule {
                 );
                 running
             },
-            _sheaves: sheaf::Sheaves::start(_irq_works)?,
-            _heeded: params::Heeded::new(),
-            stats <- stats::StatsFile::new(),
+            _sheaves: Running::start(sheaves::Sheaves::new(), _irq_works)?,
+            _updates: params::Updates::new(),
+            files <- debugfs::Files::new(),
         })
     }
 }

@@ -43,8 +43,8 @@ EXPORT_TRACEPOINT_SYMBOL_GPL(rcu_ptr_defer);
 /* The interface: the caller is known here only. */
 
 /*
- * Defined in Rust, rust/sys/core/entry.rs: the common path of engine lockless.
- * They end in a jump to one of the functions below where there is more to do.
+ * Defined in rust/rcu_ptr/exports.rs: the common path of engine lockless. They
+ * end in a jump to one of the functions below where there is more to do.
  */
 EXPORT_SYMBOL_GPL(rcu_ptr_kvfree_call);
 EXPORT_SYMBOL_GPL(rcu_ptr_kfree_nolock_call);
@@ -68,11 +68,6 @@ void rcu_ptr_shim_kfree_nolock(void *field, void *ptr)
 bool rcu_ptr_shim_try_kfree_nolock(void *ptr)
 {
 	return rcu_ptr_rs_try_kfree_nolock(ptr, _RET_IP_);
-}
-
-bool rcu_ptr_shim_try_no_slot(void *ptr)
-{
-	return rcu_ptr_rs_try_no_slot(ptr, _RET_IP_);
 }
 
 struct rcu_ptr_engine_key rcu_ptr_lockless_key = { STATIC_KEY_FALSE_INIT };

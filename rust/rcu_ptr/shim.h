@@ -157,7 +157,6 @@ void rcu_ptr_shim_kvfree(void *field, void *ptr);
 void rcu_ptr_shim_kvfree_no_slot(void *field, void *ptr);
 void rcu_ptr_shim_kfree_nolock(void *field, void *ptr);
 bool rcu_ptr_shim_try_kfree_nolock(void *ptr);
-bool rcu_ptr_shim_try_no_slot(void *ptr);
 void rcu_ptr_shim_cache_no_slot(struct rcu_ptr_cache *cache, void *object);
 void rcu_ptr_shim_cache_twice(struct rcu_ptr_cache *cache, void *object);
 
@@ -171,12 +170,11 @@ DECLARE_PER_CPU(unsigned long, rcu_ptr_current_block);
 void rcu_ptr_shim_enable_lockless(void);
 unsigned long *rcu_ptr_shim_current_block(int cpu);
 
-/* Defined in Rust, rust/sys/core/entry.rs. */
+/* Defined in Rust, rust/rcu_ptr/exports.rs. */
 void rcu_ptr_rs_kvfree(void *field, void *ptr, unsigned long caller);
 void rcu_ptr_rs_kvfree_no_slot(void *field, void *ptr, unsigned long caller);
 void rcu_ptr_rs_kfree_nolock(void *field, void *ptr, unsigned long caller);
 bool rcu_ptr_rs_try_kfree_nolock(void *ptr, unsigned long caller);
-bool rcu_ptr_rs_try_no_slot(void *ptr, unsigned long caller);
 void rcu_ptr_rs_kvfree_mightsleep(void *ptr, unsigned long caller);
 void rcu_ptr_rs_barrier(void);
 unsigned long rcu_ptr_rs_word(int cpu, unsigned int index);

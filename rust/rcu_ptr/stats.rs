@@ -1,86 +1,98 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! /sys/kernel/debug/rcu_ptr: stats, a line per possible CPU and their sums; and barrier, which scripts
-//! write to.
+//! What both engines count on each CPU. A counter is one line here: debugfs.rs shows all of them, under
+//! these names and in this order.
 
-use crate::{api, engine::Gauges, params, sheaf::stats::CachesFile};
-use kernel::{debugfs, fmt, prelude::*, uaccess::UserSliceReader};
+use core::ops::{AddAssign, Index, IndexMut};
 
-/// The files; they go when the value is dropped.
-#[pin_data]
-pub(crate) struct StatsFile {
-    #[pin]
-    file: debugfs::File<()>,
-    #[pin]
-    barrier: debugfs::File<()>,
-    #[pin]
-    caches: CachesFile,
-    _dir: debugfs::Dir,
+macro_rules! events {
+    ($($(#[$attr:meta])* $event:ident = $name:literal,)*) => {
+        /// An event that is counted since the module was loaded.
+        #[derive(Clone, Copy)]
+        pub(crate) enum Event {
+            $($(#[$attr])* $event,)*
+        }
+
+        /// The counters' names in debugfs.
+        pub(crate) const NAMES: [&str; [$($name),*].len()] = [$($name),*];
+    };
 }
 
-impl StatsFile {
-    /// Makes the folder and the files. Without CONFIG_DEBUG_FS nothing happens.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
-    pub(crate) fn new() -> impl PinInit<Self> {
-        let dir = debugfs::Dir::new(c"rcu_ptr");
-        pin_init!(Self {
-            file <- dir.read_callback_file(c"stats", (), &show),
-            barrier <- dir.write_callback_file(c"barrier", (), &run_barrier),
-            caches <- CachesFile::new(&dir),
-            _dir: dir.clone(),
-        })
+events! {
+    /// A slab object was stored in a block.
+    QueuedSlab = "queued_slab",
+    /// A vmalloc object was stored in a block.
+    QueuedVmalloc = "queued_vmalloc",
+    /// Objects in blocks of both kinds that are not sorted yet (engine `lockless`; later they are counted
+    /// in one of the two above).
+    QueuedMixed = "queued_mixed",
+    /// An object was linked through its field.
+    QueuedList = "queued_list",
+    /// The caller waited for a grace period itself.
+    QueuedSync = "queued_sync",
+    /// Of those in `queued_list`: in any context, by a trylock (engine `rfc`).
+    QueuedNolock = "queued_nolock",
+    /// An object was queued after a failed trylock, and is counted by channel as well (engine `rfc`).
+    Deferred = "deferred",
+    /// An object was given back to its allocator.
+    Freed = "freed",
+    /// Of those: without waiting for the callback of its batch.
+    FreedEarly = "freed_early",
+    /// An object was refused for misuse, or kept because of a bug in here.
+    Leaked = "leaked",
+    /// A batch began to wait for a grace period.
+    Batches = "batches",
+    /// No batch was free.
+    BatchesBusy = "batches_busy",
+    /// A refill brought a block.
+    Refilled = "refilled",
+    /// A refill was put off after memory pressure.
+    Backoffs = "backoffs",
+    /// The shrinker, a lower limit or a CPU going down gave a block back.
+    Shrunk = "shrunk",
+}
+
+/// The counters of one CPU, or of several.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Stats([u64; NAMES.len()]);
+
+impl Stats {
+    /// All zero.
+    pub(crate) const fn new() -> Self {
+        Self([0; NAMES.len()])
+    }
+
+    /// Each name with its value.
+    pub(crate) fn named(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        NAMES.into_iter().zip(self.0)
     }
 }
 
-fn line(f: &mut fmt::Formatter<'_>, g: &Gauges) -> fmt::Result {
-    let s = &g.stats;
-    write!(
-        f,
-        " queued_slab={} queued_vmalloc={} queued_mixed={} queued_list={} queued_sync={}",
-        s.queued[0], s.queued[1], s.queued_mixed, s.queued_list, s.queued_sync
-    )?;
-    write!(
-        f,
-        " queued_nolock={} deferred={}",
-        s.queued_nolock, s.deferred
-    )?;
-    write!(
-        f,
-        " freed={} freed_early={} leaked={} batches={} batches_busy={}",
-        s.freed, s.freed_early, s.leaked, s.batches, s.batches_busy
-    )?;
-    writeln!(
-        f,
-        " refilled={} backoffs={} shrunk={} now_queued={} now_in_batches={} now_cached={}",
-        s.refilled, s.backoffs, s.shrunk, g.queued, g.in_batches, g.cached
-    )
+impl From<[u64; NAMES.len()]> for Stats {
+    fn from(values: [u64; NAMES.len()]) -> Self {
+        Self(values)
+    }
 }
 
-fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let mut sum = Gauges::default();
-    writeln!(f, "engine={}", params::engine().name())?;
-    for g in api::gauges() {
-        write!(f, "cpu={}", g.cpu)?;
-        line(f, &g)?;
-        sum += g;
+impl Index<Event> for Stats {
+    type Output = u64;
+
+    fn index(&self, event: Event) -> &u64 {
+        &self.0[event as usize]
     }
-    write!(f, "sum")?;
-    line(f, &sum)
 }
 
-/// `rcu_ptr_barrier()` for scripts: 1 runs it, nothing else is accepted.
-fn run_barrier(_: &(), reader: &mut UserSliceReader) -> Result {
-    // A digit and a newline.
-    let mut text = [0; 2];
-    let n = reader.len();
-    let text = text.get_mut(..n).ok_or(EINVAL)?;
-    reader.read_slice(text)?;
-    if text.trim_ascii() != b"1" {
-        return Err(EINVAL);
+impl IndexMut<Event> for Stats {
+    fn index_mut(&mut self, event: Event) -> &mut u64 {
+        &mut self.0[event as usize]
     }
-    api::barrier();
-    Ok(())
+}
+
+impl AddAssign for Stats {
+    fn add_assign(&mut self, other: Self) {
+        self.0
+            .iter_mut()
+            .zip(other.0)
+            .for_each(|(sum, n)| *sum += n);
+    }
 }

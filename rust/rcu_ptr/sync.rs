@@ -2,6 +2,13 @@
 
 //! The shared words of the algorithm files, which the host tests replace.
 
+use crate::{
+    local_word::LocalWord,
+    sys::{
+        preempt::{OnCpu, Pinned},
+        this_cpu::ThisCpuPtr,
+    },
+};
 use core::cell::UnsafeCell;
 use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed, Release};
 
@@ -81,5 +88,62 @@ impl<T: Copy> Plain<T> {
     pub(crate) unsafe fn set(&self, value: T) {
         // SAFETY: By the safety requirements of this function.
         unsafe { *self.0.get() = value };
+    }
+}
+
+/// A word of this CPU, in the memory of the per-CPU allocator.
+#[derive(Clone, Copy)]
+pub(crate) struct Mine<'a>(ThisCpuPtr, Pinned<'a>);
+
+impl<'a> Mine<'a> {
+    /// The word at `at`, as long as the caller stays on this CPU.
+    #[inline(always)]
+    pub(crate) fn new(at: ThisCpuPtr, on: &'a impl OnCpu) -> Self {
+        Self(at, on.pinned())
+    }
+}
+
+impl LocalWord for Mine<'_> {
+    #[inline(always)]
+    fn load(self) -> usize {
+        self.0.read(&self.1) as usize
+    }
+
+    #[inline(always)]
+    fn fetch_add(self, n: usize) -> usize {
+        self.0.fetch_add(n as u64, &self.1) as usize
+    }
+
+    #[inline(always)]
+    fn cmpxchg(self, old: usize, new: usize) -> usize {
+        self.0.cmpxchg(old as u64, new as u64, &self.1) as usize
+    }
+}
+
+/// A word of a CPU that does not use it any more: it is dead, or what the word belongs to is being
+/// destroyed. Who knows that is ordered after the CPU's last access.
+#[derive(Clone, Copy)]
+pub(crate) struct Quiet<'a>(&'a Atomic<u64>);
+
+impl<'a> Quiet<'a> {
+    /// The word at `at`.
+    pub(crate) fn new(at: &'a Atomic<u64>) -> Self {
+        Self(at)
+    }
+}
+
+impl LocalWord for Quiet<'_> {
+    fn load(self) -> usize {
+        self.0.load(Relaxed) as usize
+    }
+
+    fn fetch_add(self, n: usize) -> usize {
+        self.0.fetch_add(n as u64, Relaxed) as usize
+    }
+
+    fn cmpxchg(self, old: usize, new: usize) -> usize {
+        match self.0.cmpxchg(old as u64, new as u64, Relaxed) {
+            Ok(was) | Err(was) => was as usize,
+        }
     }
 }

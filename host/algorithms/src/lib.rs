@@ -11,15 +11,21 @@
 
 #[path = "../../../rust/rcu_ptr/link.rs"]
 mod link;
+#[path = "../../../rust/rcu_ptr/list.rs"]
+mod list;
+#[path = "../../../rust/rcu_ptr/local_word.rs"]
+mod local_word;
 #[path = "../../../rust/rcu_ptr/platform.rs"]
 mod platform;
+#[path = "../../../rust/rcu_ptr/stats.rs"]
+mod stats;
 
 mod lockless;
 mod packing;
 mod rfc;
 // Its slots tell the tests of every access.
 #[cfg(test)]
-mod sheaf;
+mod sheaves;
 mod sync;
 
 // Under loom only what is made for it: its types work inside of a model only.

@@ -3,7 +3,7 @@
 //! Objects that are queued twice while they are linked: what can be told is refused or cut, and nothing
 //! goes on for ever.
 
-use crate::rfc::list::{Chain, DeferredList, End, ObjectList, Pushed};
+use crate::list::{Chain, DeferredList, End, ObjectList, Pushed};
 use std::ptr::NonNull;
 
 /// Room for a field at any of a few places.

@@ -6,7 +6,3 @@
 pub(crate) mod block;
 #[path = "../../../rust/rcu_ptr/lockless/insert.rs"]
 pub(crate) mod insert;
-#[path = "../../../rust/rcu_ptr/lockless/spare.rs"]
-pub(crate) mod spare;
-#[path = "../../../rust/rcu_ptr/lockless/word.rs"]
-pub(crate) mod word;

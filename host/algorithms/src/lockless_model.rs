@@ -6,11 +6,12 @@
 //! [`Flaw`] breaks one property each, outside the algorithm's text; a test that does not see it is
 //! worth nothing.
 
-use crate::lockless::{
-    block::{self, ClosedList},
-    insert::{Cpu, Reserve},
-    spare::Spares,
-    word::{Layout, SLOT},
+use crate::{
+    local_word::LocalWord,
+    lockless::{
+        block::{self, ClosedList, Layout, Spares, SLOT},
+        insert::{Cpu, Reserve},
+    },
 };
 use std::{
     alloc::{alloc, dealloc, Layout as Memory},
@@ -22,7 +23,7 @@ use std::{
 use loom::{
     cell::UnsafeCell,
     sync::{
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicUsize, Ordering},
         RwLock,
     },
 };
@@ -30,7 +31,7 @@ use loom::{
 use std::{
     cell::UnsafeCell,
     sync::{
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicUsize, Ordering},
         RwLock,
     },
 };
@@ -52,15 +53,15 @@ pub(crate) enum Flaw {
 }
 
 /// Slots of a block; its header has room for seven contexts without a slot. loom's words are larger.
-pub(crate) const CAPACITY: usize = ((BLOCK - HEADER) / SLOT) as usize;
-const BLOCK: u64 = if cfg!(loom) { 256 } else { 128 };
-const HEADER: u64 = BLOCK / 2;
+pub(crate) const CAPACITY: usize = (BLOCK - HEADER) / SLOT;
+const BLOCK: usize = if cfg!(loom) { 256 } else { 128 };
+const HEADER: usize = BLOCK / 2;
 
-struct Slots([UnsafeCell<u64>; CAPACITY]);
+struct Slots([UnsafeCell<usize>; CAPACITY]);
 
 /// One CPU.
 pub(crate) struct Model<'a> {
-    word: AtomicU64,
+    word: AtomicUsize,
     pub(crate) closed: ClosedList<Model<'static>>,
     spares: Spares,
     /// Headers: real memory, at the addresses that the word has.
@@ -83,7 +84,7 @@ unsafe impl Sync for Model<'_> {}
 unsafe impl Send for Model<'_> {}
 
 fn memory_of(blocks: usize) -> Memory {
-    Memory::from_size_align(blocks * BLOCK as usize, BLOCK as usize).unwrap()
+    Memory::from_size_align(blocks * BLOCK, BLOCK).unwrap()
 }
 
 impl<'a> Model<'a> {
@@ -94,13 +95,13 @@ impl<'a> Model<'a> {
         assert!(!memory.is_null());
         let spares = Spares::new();
         for i in 0..blocks {
-            let base = memory.expose_provenance() as u64 + i as u64 * BLOCK;
+            let base = memory.expose_provenance() + i * BLOCK;
             // SAFETY: One of the blocks just allocated.
             unsafe { block::begin::<Self>(base, false) };
             spares.keep(base, || blocks, |_| panic!("no room for a spare"));
         }
         Self {
-            word: AtomicU64::new(Self::NONE),
+            word: AtomicUsize::new(Self::NONE),
             closed: ClosedList::new(),
             spares,
             memory,
@@ -127,29 +128,29 @@ impl<'a> Model<'a> {
         ret
     }
 
-    fn put_spare(&self, base: u64) {
+    fn put_spare(&self, base: usize) {
         self.spares
             .keep(base, || self.blocks, |_| panic!("no room for a spare"));
     }
 
-    fn set_closed(&self, base: u64, closed: bool) {
-        let block = (base - self.memory.addr() as u64) / BLOCK;
-        let was = self.is_closed[block as usize].swap(closed, std::sync::atomic::Ordering::Relaxed);
+    fn set_closed(&self, base: usize, closed: bool) {
+        let block = (base - self.memory.addr()) / BLOCK;
+        let was = self.is_closed[block].swap(closed, std::sync::atomic::Ordering::Relaxed);
         assert!(was != closed, "taken and freed: a block is closed twice");
     }
 
-    fn slot(&self, address: u64) -> &UnsafeCell<u64> {
+    fn slot(&self, address: usize) -> &UnsafeCell<usize> {
         let offset = address
-            .checked_sub(self.memory.addr() as u64)
+            .checked_sub(self.memory.addr())
             .expect("a slot in no block");
-        let (block, inside) = ((offset / BLOCK) as usize, offset % BLOCK);
+        let (block, inside) = (offset / BLOCK, offset % BLOCK);
         assert!(inside >= HEADER, "a slot in a header");
-        &self.slots.get(block).expect("a slot in no block").0[((inside - HEADER) / SLOT) as usize]
+        &self.slots.get(block).expect("a slot in no block").0[(inside - HEADER) / SLOT]
     }
 
     /// Takes what is closed, waits for a grace period, and returns the objects; the blocks can be
     /// used again afterwards if `reuse`.
-    pub(crate) fn drain(&self, reuse: bool) -> Vec<u64> {
+    pub(crate) fn drain(&self, reuse: bool) -> Vec<usize> {
         let mut blocks = self.closed.take();
         if self.flaw != Flaw::ReadBeforeGracePeriod {
             drop(self.rcu.write().unwrap());
@@ -157,7 +158,7 @@ impl<'a> Model<'a> {
         let mut objects = Vec::new();
         while let Some(block) = blocks.pop() {
             self.set_closed(block.base(), false);
-            for i in 0..block.len() as u64 {
+            for i in 0..block.len() {
                 let slot = self.slot(block.base() + BLOCK - (i + 1) * SLOT);
                 #[cfg(loom)]
                 // SAFETY: loom says if not.
@@ -182,35 +183,69 @@ impl Drop for Model<'_> {
 }
 
 impl Layout for Model<'_> {
-    const BLOCK: u64 = BLOCK;
-    const HEADER: u64 = HEADER;
+    const BLOCK: usize = BLOCK;
+    const HEADER: usize = HEADER;
 }
 
-impl Reserve for Model<'_> {
-    // Relaxed: on the CPU itself it is one instruction without any order.
-    fn reserve(&self) -> u64 {
-        self.step();
-        match self.flaw {
+/// The current word, as the contexts of its CPU change it: each operation is one step.
+#[derive(Clone, Copy)]
+pub(crate) struct Word<'a, 'b>(&'b Model<'a>);
+
+// Relaxed: on the CPU itself it is one instruction without any order.
+impl LocalWord for Word<'_, '_> {
+    fn load(self) -> usize {
+        self.0.step();
+        self.0.word.load(Ordering::Relaxed)
+    }
+
+    fn fetch_add(self, n: usize) -> usize {
+        let cpu = self.0;
+        cpu.step();
+        match cpu.flaw {
             Flaw::ReserveInTwoSteps => {
-                let word = self.word.load(Ordering::Relaxed);
-                self.step();
-                self.word.store(word.wrapping_sub(SLOT), Ordering::Relaxed);
+                let word = cpu.word.load(Ordering::Relaxed);
+                cpu.step();
+                cpu.word.store(word.wrapping_add(n), Ordering::Relaxed);
                 word
             }
             Flaw::IndexNotBounded => {
                 // As if the test for a full block were not there.
-                let word = self.word.fetch_sub(SLOT, Ordering::Relaxed);
-                if Self::is_full(word) && Self::base(word) != 0 {
+                let word = cpu.word.fetch_add(n, Ordering::Relaxed);
+                if Model::is_full(word) && Model::base(word) != 0 {
                     // SAFETY: It is not: the model panics.
-                    unsafe { self.store(word, 1) };
+                    unsafe { cpu.store(word, 1) };
                 }
                 word
             }
-            _ => self.word.fetch_sub(SLOT, Ordering::Relaxed),
+            _ => cpu.word.fetch_add(n, Ordering::Relaxed),
         }
     }
 
-    unsafe fn store(&self, slot: u64, object: u64) {
+    fn cmpxchg(self, old: usize, new: usize) -> usize {
+        self.0.step();
+        if self.0.flaw == Flaw::CloseDoesNotBar {
+            self.0.word.store(new, Ordering::Relaxed);
+            return old;
+        }
+        match self
+            .0
+            .word
+            .compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed)
+        {
+            Ok(was) | Err(was) => was,
+        }
+    }
+}
+
+impl<'a, 'b> Reserve for &'b Model<'a> {
+    type Block = Model<'static>;
+    type Word = Word<'a, 'b>;
+
+    fn current(&self) -> Word<'a, 'b> {
+        Word(self)
+    }
+
+    unsafe fn store(&self, slot: usize, object: usize) {
         self.step();
         let slot = self.slot(slot);
         #[cfg(loom)]
@@ -224,37 +259,18 @@ impl Reserve for Model<'_> {
     }
 }
 
-impl Cpu for Model<'_> {
-    fn current(&self) -> u64 {
-        self.step();
-        self.word.load(Ordering::Relaxed)
-    }
-
-    fn exchange(&self, old: u64, new: u64) -> u64 {
-        self.step();
-        if self.flaw == Flaw::CloseDoesNotBar {
-            self.word.store(new, Ordering::Relaxed);
-            return old;
-        }
-        match self
-            .word
-            .compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed)
-        {
-            Ok(was) | Err(was) => was,
-        }
-    }
-
-    fn take_block(&self) -> Option<u64> {
+impl Cpu for &Model<'_> {
+    fn take_block(&self) -> Option<usize> {
         self.step();
         self.spares.take()
     }
 
-    fn put_block(&self, base: u64) {
+    fn put_block(&self, base: usize) {
         self.step();
         self.put_spare(base);
     }
 
-    fn closed(&self, base: u64, filled: usize) {
+    fn closed(&self, base: usize, filled: usize) {
         self.step();
         self.set_closed(base, true);
         // SAFETY: Given away by the algorithm.

@@ -7,8 +7,8 @@
 
 use crate::{
     lockless::{
+        block::Spares,
         insert::{close, insert, insert_slow},
-        spare::Spares,
     },
     lockless_model::{Flaw, Model, CAPACITY},
 };
@@ -17,8 +17,8 @@ use loom::{
     thread,
 };
 
-fn take(cpu: &Model<'_>, object: u64) -> bool {
-    cpu.preempt_off(|| insert(cpu, object) || insert_slow(cpu, object, None))
+fn take(cpu: &Model<'_>, object: usize) -> bool {
+    cpu.preempt_off(|| insert(&cpu, object) || insert_slow(&cpu, object, None))
 }
 
 fn model(f: impl Fn() + Sync + Send + 'static) {
@@ -29,15 +29,15 @@ fn model(f: impl Fn() + Sync + Send + 'static) {
 }
 
 /// Fills a block, and says which object was the last.
-fn fill(cpu: &Model<'_>) -> u64 {
-    let last = CAPACITY as u64;
+fn fill(cpu: &Model<'_>) -> usize {
+    let last = CAPACITY;
     assert!((1..=last).all(|object| take(cpu, object)));
     last
 }
 
 /// Closes and drains: objects 1 to `last` are there, each once.
-fn everything(cpu: &Model<'_>, mut freed: Vec<u64>, last: u64) {
-    cpu.preempt_off(|| close(cpu, false));
+fn everything(cpu: &Model<'_>, mut freed: Vec<usize>, last: usize) {
+    cpu.preempt_off(|| close(&cpu, false));
     freed.extend(cpu.drain(false));
     freed.sort_unstable();
     assert!(freed.into_iter().eq(1..=last), "taken and freed");
@@ -55,7 +55,7 @@ fn insert_close_drain(flaw: Flaw) {
         let monitor = {
             let cpu = cpu.clone();
             thread::spawn(move || {
-                cpu.preempt_off(|| close(&*cpu, true));
+                cpu.preempt_off(|| close(&&*cpu, true));
                 cpu.drain(false)
             })
         };
@@ -111,7 +111,7 @@ fn both_open_the_next_block() {
     });
 }
 
-/// No block to be had: both are refused, and the word says so afterwards.
+/// There is no block: both are refused, and the word says so afterwards.
 #[test]
 fn both_are_refused() {
     model(|| {
@@ -145,10 +145,10 @@ fn dead_cpu() {
             thread::spawn(move || cpu.drain(false))
         };
         dying.join().unwrap();
-        cpu.preempt_off(|| close(&*cpu, false));
+        cpu.preempt_off(|| close(&&*cpu, false));
         let mut freed = cpu.drain(false);
         freed.extend(drain.join().unwrap());
-        everything(&cpu, freed, CAPACITY as u64 + 1);
+        everything(&cpu, freed, CAPACITY + 1);
     });
 }
 
@@ -160,7 +160,7 @@ fn push_against_append() {
         let cpu = Arc::new(Model::new(4, Flaw::None, |_| ()));
         let close_one = |cpu: &Model<'_>, object| {
             assert!(take(cpu, object));
-            cpu.preempt_off(|| close(cpu, false));
+            cpu.preempt_off(|| close(&cpu, false));
         };
         close_one(&cpu, 1);
         let mut taken = cpu.closed.take();
@@ -169,7 +169,7 @@ fn push_against_append() {
             let cpu = cpu.clone();
             thread::spawn(move || {
                 assert!(take(&cpu, 3));
-                cpu.preempt_off(|| close(&*cpu, false));
+                cpu.preempt_off(|| close(&&*cpu, false));
             })
         };
         taken.append(cpu.closed.take());
@@ -250,7 +250,7 @@ fn spares_are_exclusive() {
         let mut all = vec![spares.take(), taker.join().unwrap()];
         putter.join().unwrap();
         all.extend([spares.take(), spares.take()]);
-        let mut all: Vec<u64> = all.into_iter().flatten().collect();
+        let mut all: Vec<usize> = all.into_iter().flatten().collect();
         all.sort_unstable();
         assert_eq!(all, [64, 128]);
     });

@@ -30,15 +30,15 @@ struct Run {
     step: Cell<usize>,
     /// No more interrupts.
     over: Cell<bool>,
-    next_object: Cell<u64>,
-    taken: RefCell<Vec<u64>>,
+    next_object: Cell<usize>,
+    taken: RefCell<Vec<usize>>,
 }
 
 impl Run {
     fn take(&self, cpu: &Model<'_>) {
         let object = self.next_object.get();
         self.next_object.set(object + 1);
-        if insert(cpu, object) || insert_slow(cpu, object, None) {
+        if insert(&cpu, object) || insert_slow(&cpu, object, None) {
             self.taken.borrow_mut().push(object);
         }
     }
@@ -54,7 +54,7 @@ impl Run {
                 match act {
                     Act::Insert => self.take(cpu),
                     Act::Close(refill) => {
-                        close(cpu, refill);
+                        close(&cpu, refill);
                     }
                 }
             }
@@ -78,11 +78,11 @@ fn run(objects: usize, blocks: usize, plan: Vec<(usize, Act)>, flaw: Flaw) -> us
         for _ in 0..objects {
             run.take(&cpu);
         }
-        close(&cpu, false);
+        close(&&cpu, false);
         freed = cpu.drain(true);
         // Whatever late interrupts opened.
         run.over.set(true);
-        close(&cpu, false);
+        close(&&cpu, false);
         freed.extend(cpu.drain(true));
     }
     let mut taken = run.taken.into_inner();
@@ -165,8 +165,8 @@ fn chains_join() {
         let mut closed = 0;
         for &blocks in takes {
             for _ in 0..blocks {
-                assert!(insert(&cpu, 1) || insert_slow(&cpu, 1, None));
-                close(&cpu, false);
+                assert!(insert(&&cpu, 1) || insert_slow(&&cpu, 1, None));
+                close(&&cpu, false);
                 closed += 1;
             }
             all.append(cpu.closed.take());

@@ -6,8 +6,6 @@
 pub(crate) mod arm;
 #[path = "../../../rust/rcu_ptr/rfc/bnode.rs"]
 pub(crate) mod bnode;
-#[path = "../../../rust/rcu_ptr/rfc/list.rs"]
-pub(crate) mod list;
 #[path = "../../../rust/rcu_ptr/rfc/state.rs"]
 pub(crate) mod state;
 #[path = "../../../rust/rcu_ptr/rfc/takeover.rs"]

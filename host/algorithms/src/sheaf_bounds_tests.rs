@@ -4,13 +4,13 @@
 //! context, another frees, and no CPU does anything else.
 
 use crate::{
-    sheaf::{
+    sheaf_model::{set_hook, At, Flaw, Model},
+    sheaf_state_tests::Memory,
+    sheaves::{
         double::Seen,
         exchange::{self, Cpu},
         geometry::{visits, SLOTS},
     },
-    sheaf_model::{set_hook, At, Flaw, Model},
-    sheaf_state_tests::Memory,
 };
 use std::{
     cell::{Cell, RefCell},

@@ -5,11 +5,11 @@
 //! written again without those in the middle having been waited for.
 
 use crate::{
-    sheaf::{
+    sheaf_model::{At, Flaw, Model},
+    sheaves::{
         exchange::{close_partial, take_waiting, Cpu},
         reserve::Reserve,
     },
-    sheaf_model::{At, Flaw, Model},
     sync::AtomicLink,
 };
 use loom::{sync::Arc, thread};

@@ -6,7 +6,8 @@
 //! [`Flaw`] breaks one property each, outside the algorithm's text; a test that does not see it is
 //! worth nothing.
 
-use crate::sheaf::{
+use crate::local_word::LocalWord;
+use crate::sheaves::{
     barn::Stock,
     cursor::{Cursor, Undisturbed, NONE},
     exchange::{
@@ -14,7 +15,7 @@ use crate::sheaf::{
         REUSE,
     },
     geometry::{Slot, SHEAF_BYTES, SLOTS},
-    local::{LocalList, LocalWord, Place},
+    local::{LocalList, Place},
     reserve::Reserve,
     sheaf::{Chain, Empty, Full, Owned, Rest, Stamp},
 };

@@ -4,8 +4,8 @@
 //! whichever CPU comes first; and the ring beside a queue that does the same by hand.
 
 use crate::{
-    sheaf::reserve::Reserve,
     sheaf_model::{set_hook, At, Flaw, Model},
+    sheaves::reserve::Reserve,
     sync::AtomicLink,
 };
 use proptest::prelude::*;

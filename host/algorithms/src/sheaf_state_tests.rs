@@ -5,12 +5,12 @@
 //! twice or early, nothing is lost, and a barn says rightly what it has too much of.
 
 use crate::{
-    sheaf::{
+    sheaf_model::{set_hook, At, Flaw, Model},
+    sheaves::{
         barn::{Stock, Surplus},
         geometry::{Slot, SHEAF_BYTES, SLOTS},
         sheaf::{Empty, Full, Rest},
     },
-    sheaf_model::{set_hook, At, Flaw, Model},
 };
 use proptest::prelude::*;
 use std::{
@@ -276,7 +276,7 @@ proptest! {
                     stock.put_empty(sheaf);
                 }
                 BarnStep::TakeFull => {
-                    let had = stock.nr_full() > 0 || stock.homecomers.is_some();
+                    let had = stock.nr_full() > 0 || stock.remote_frees.is_some();
                     let full = stock.take_full();
                     prop_assert_eq!(full.is_some(), had);
                     gone(full, &mut objects);
@@ -287,7 +287,7 @@ proptest! {
                 }
                 BarnStep::ComeHome => {
                     let object = new_object(&mut objects);
-                    if !stock.come_home(object, 2) {
+                    if !stock.put_remote(object, 2) {
                         prop_assert_eq!(stock.nr_empty(), 0);
                         objects.pop();
                     }

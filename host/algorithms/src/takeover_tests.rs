@@ -3,9 +3,9 @@
 //! Deferred objects against a model: whatever comes between two steps of those who take them over, each
 //! is queued once, a barrier has all that were deferred before it, and somebody is always at the rest.
 
-use crate::rfc::{
+use crate::{
     list::{DeferredList, Pushed},
-    takeover::{self, Deferred, Progress, Takeover, BUDGET},
+    rfc::takeover::{self, Deferred, Progress, Takeover, BUDGET},
 };
 use proptest::prelude::*;
 use std::{

@@ -2,17 +2,17 @@
 
 //! The current word, exhaustively over the states of a block.
 
-use crate::lockless::word::{Layout, SLOT};
+use crate::lockless::block::{Layout, SLOT};
 
-struct Page<const BLOCK: u64, const HEADER: u64>;
+struct Page<const BLOCK: usize, const HEADER: usize>;
 
-impl<const BLOCK: u64, const HEADER: u64> Layout for Page<BLOCK, HEADER> {
-    const BLOCK: u64 = BLOCK;
-    const HEADER: u64 = HEADER;
+impl<const BLOCK: usize, const HEADER: usize> Layout for Page<BLOCK, HEADER> {
+    const BLOCK: usize = BLOCK;
+    const HEADER: usize = HEADER;
 }
 
 /// Fills a block at `base` slot by slot and goes on without slots as far as the headroom reaches.
-fn fills<L: Layout>(base: u64) {
+fn fills<L: Layout>(base: usize) {
     let mut word = L::first(base);
     for filled in 0..L::CAPACITY {
         assert!(!L::is_full(word));
@@ -34,7 +34,7 @@ fn fills<L: Layout>(base: u64) {
 
 #[test]
 fn every_state_of_a_block() {
-    for base in [1 << 12, 1 << 20, 0xffff_8880_0000_1000, u64::MAX << 13] {
+    for base in [1 << 12, 1 << 20, 0xffff_8880_0000_1000, usize::MAX << 13] {
         fills::<Page<4096, 256>>(base);
     }
     // arm64's largest pages.

@@ -4,11 +4,10 @@
 //! every path (`kvfree_rcu_barrier()`).
 
 use super::{
-    batch::{self, Start},
-    cpu::This,
+    block::Layout,
+    drain::{self, Start},
     insert,
-    krcp::Krcp,
-    word::Layout,
+    krcp::{Krcp, Slow},
     Lockless, Page,
 };
 use crate::sys::{
@@ -38,10 +37,10 @@ pub(super) fn barrier(lockless: &Lockless) {
     let mut waits = false;
     for krcp in lockless.krc.iter() {
         close_current(&krcp);
-        // ORDERING: Before the batch, which has what is handed over by now; pairs with `This`.
+        // ORDERING: Before the batch, which has what is handed over by now; pairs with `Slow`.
         again |= krcp.slow.load(Acquire) != 0;
         let irqs = IrqsOff::save();
-        again |= batch::start(&krcp, &irqs) == Start::Busy;
+        again |= drain::start_batch(&krcp, &irqs) == Start::Busy;
         waits |= krcp.with(&irqs, |batches| batches.is_any_waiting());
     }
     if waits || again {
@@ -60,7 +59,7 @@ pub(super) fn barrier(lockless: &Lockless) {
 /// Frees what has waited for a grace period that is over, and waits for those that do so already.
 fn free_what_waited(lockless: &Lockless) {
     for krcp in lockless.krc.iter() {
-        batch::free_early(&krcp, &IrqsOff::save());
+        drain::free_early(&krcp, &IrqsOff::save());
     }
     for krcp in lockless.krc.iter() {
         krcp.settle_batches();
@@ -69,10 +68,10 @@ fn free_what_waited(lockless: &Lockless) {
 
 /// Makes a batch of what is there, whatever it takes.
 fn start_all(krcp: &Krcp) {
-    if batch::start(krcp, &IrqsOff::save()) == Start::Busy {
+    if drain::start_batch(krcp, &IrqsOff::save()) == Start::Busy {
         krcp.flush_batches();
         // Busy again means that somebody has filled all since, and with all that was there.
-        batch::start(krcp, &IrqsOff::save());
+        drain::start_batch(krcp, &IrqsOff::save());
     }
 }
 
@@ -83,8 +82,8 @@ fn start_all(krcp: &Krcp) {
 ///
 /// Process context, interrupts on.
 pub(super) fn close_current(krcp: &Krcp) {
-    // ORDERING: Before the look at who is off the common path; pairs with `This`.
-    let word = krcp.current.load(Acquire);
+    // ORDERING: Before the look at who is off the common path; pairs with `Slow`.
+    let word = krcp.current.load(Acquire) as usize;
     if Page::base(word) != 0 && Page::filled(word) != 0 {
         close_there(krcp);
     }
@@ -96,14 +95,14 @@ pub(super) fn close_current(krcp: &Krcp) {
 ///
 /// As there.
 pub(super) fn close_any(krcp: &Krcp) {
-    if Page::base(krcp.current.load(Relaxed)) != 0 {
+    if Page::base(krcp.current.load(Relaxed) as usize) != 0 {
         close_there(krcp);
     }
 }
 
 fn close_there(krcp: &Krcp) {
     if !ipi::call_on(krcp.cpu, krcp, |krcp, irqs| {
-        insert::close(&This::new(irqs, krcp), false);
+        insert::close(&Slow::new(irqs, krcp), false);
     }) {
         // ORDERING: It is seen to be gone, so what it did before is to be seen.
         gp::mb();

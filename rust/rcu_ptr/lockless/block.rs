@@ -1,16 +1,79 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Blocks with objects in them: a closed block, and the list of closed blocks that wait for a batch.
+//! The block: a page of pointers to objects. Its current word, what it is when it is closed, and where it
+//! is when nobody uses it. No kernel in here: the host tests compile it too.
+//!
+//! The current word of a CPU says which block is being filled, and its next free slot, so that one
+//! instruction reserves a slot. A block is aligned to its size. Its lower part is a header, slots fill the
+//! rest from the top downwards; the word is the address of the next free slot:
+//!
+//! ```text
+//!  base                 base + header                            base + block
+//!   | header (headroom)     | slot  slot  slot <- next | filled  filled |
+//!                                                ^ word
+//! ```
+//!
+//! To reserve is to subtract 8 from the word. A word that points into the header (all offset bits
+//! above the header's are clear) means that there is no slot; no block at all is the topmost word of
+//! a header at address 0. Reservations that find no slot go on subtracting, which the rest of the
+//! header has room for: each such context puts the word right before it returns, so the outstanding
+//! ones are those of contexts nested in each other on one CPU, and there are far fewer than
+//! [`Layout::HEADROOM`] levels of those (a task, softirq, hardirq, NMI, and exceptions in them).
 
-use super::word::{Layout, SLOT};
 use crate::sync::{AtomicLink, Plain};
 use core::{marker::PhantomData, ptr::with_exposed_provenance_mut, slice};
 
-/// Start of a block.
+/// The size of a pointer slot.
+pub(crate) const SLOT: usize = 8;
+
+/// Sizes of a block.
+pub(crate) trait Layout {
+    /// Bytes of a block: a power of two, and its alignment.
+    const BLOCK: usize;
+    /// Bytes of its header: a power of two.
+    const HEADER: usize;
+
+    /// Slots of a block.
+    const CAPACITY: usize = (Self::BLOCK - Self::HEADER) / SLOT;
+    /// Contexts of one CPU that may find no slot before the first of them has put the word right.
+    const HEADROOM: usize = Self::HEADER / SLOT - 1;
+    /// No block, no slot.
+    const NONE: usize = Self::HEADER - SLOT;
+
+    /// Whether `word` names no slot: its block is full, or there is none.
+    #[inline(always)]
+    fn is_full(word: usize) -> bool {
+        word & (Self::BLOCK - Self::HEADER) == 0
+    }
+
+    /// The block of `word`; 0: none.
+    #[inline(always)]
+    fn base(word: usize) -> usize {
+        word & !(Self::BLOCK - 1)
+    }
+
+    /// The word of an empty block.
+    #[inline(always)]
+    fn first(base: usize) -> usize {
+        base + Self::BLOCK - SLOT
+    }
+
+    /// Slots of the block of `word` that are reserved, [`Layout::CAPACITY`] at most.
+    #[inline(always)]
+    fn filled(word: usize) -> usize {
+        if Self::is_full(word) {
+            Self::CAPACITY
+        } else {
+            (Self::first(Self::base(word)) - word) / SLOT
+        }
+    }
+}
+
+/// What the header of a block holds while nobody reserves slots in it.
 #[repr(C)]
 struct Header {
     /// The next closed block, 0: none.
-    next: Plain<u64>,
+    next: Plain<usize>,
     /// Slots with an object.
     filled: Plain<usize>,
     /// kmemleak looks for pointers in here.
@@ -26,11 +89,11 @@ struct Header {
 /// # Safety
 ///
 /// `L::BLOCK` bytes, aligned to that, owned by the caller.
-pub(crate) unsafe fn begin<L: Layout>(base: u64, scanned: bool) {
-    const { assert!(size_of::<Header>() as u64 <= L::HEADER) };
+pub(crate) unsafe fn begin<L: Layout>(base: usize, scanned: bool) {
+    const { assert!(size_of::<Header>() <= L::HEADER) };
     // SAFETY: By the safety requirements of this function.
     unsafe {
-        with_exposed_provenance_mut::<Header>(base as usize).write(Header {
+        with_exposed_provenance_mut::<Header>(base).write(Header {
             next: Plain::new(0),
             filled: Plain::new(0),
             scanned: Plain::new(scanned),
@@ -46,7 +109,7 @@ pub(crate) unsafe fn begin<L: Layout>(base: u64, scanned: bool) {
 ///
 /// The block can't be freed meanwhile: its owner asks, or it is this CPU's current one and
 /// preemption is off. Nobody else asks at the same time.
-pub(crate) unsafe fn is_scanned(base: u64, scan: bool) -> bool {
+pub(crate) unsafe fn is_scanned(base: usize, scan: bool) -> bool {
     // SAFETY: By the safety requirements of this function.
     unsafe {
         let header = header(base);
@@ -61,9 +124,9 @@ pub(crate) unsafe fn is_scanned(base: u64, scan: bool) -> bool {
 /// # Safety
 ///
 /// A block is at `base`, begun by [`begin()`], and stays one while the reference lives.
-unsafe fn header<'a>(base: u64) -> &'a Header {
+unsafe fn header<'a>(base: usize) -> &'a Header {
     // SAFETY: By the safety requirements of this function.
-    unsafe { &*with_exposed_provenance_mut(base as usize) }
+    unsafe { &*with_exposed_provenance_mut(base) }
 }
 
 /// An owned block, with objects in its topmost slots.
@@ -73,7 +136,7 @@ unsafe fn header<'a>(base: u64) -> &'a Header {
 /// `base` is the address of `L::BLOCK` bytes, aligned to that, owned by this value, with a header;
 /// `filled` of its slots are reserved.
 #[must_use = "a block and its objects are lost"]
-pub(crate) struct Block<L: Layout>(u64, PhantomData<L>);
+pub(crate) struct Block<L: Layout>(usize, PhantomData<L>);
 
 impl<L: Layout> Block<L> {
     fn header(&self) -> &Header {
@@ -81,8 +144,8 @@ impl<L: Layout> Block<L> {
         unsafe { header(self.0) }
     }
 
-    /// Where it is.
-    pub(crate) fn base(&self) -> u64 {
+    /// Its address.
+    pub(crate) fn base(&self) -> usize {
         self.0
     }
 
@@ -100,11 +163,11 @@ impl<L: Layout> Block<L> {
     /// not yet stored to.
     pub(crate) unsafe fn objects(&mut self) -> &mut [*mut u8] {
         let filled = self.len();
-        let start = self.0 + L::BLOCK - filled as u64 * SLOT;
+        let start = self.0 + L::BLOCK - filled * SLOT;
         // ORDERING: The stores were made with preemption off before the grace period ended.
         // SAFETY: By the type invariants the slots are inside the block and reserved, and by the
         // safety requirements of this function stored to.
-        unsafe { slice::from_raw_parts_mut(with_exposed_provenance_mut(start as usize), filled) }
+        unsafe { slice::from_raw_parts_mut(with_exposed_provenance_mut(start), filled) }
     }
 }
 
@@ -114,10 +177,10 @@ impl<L: Layout> Block<L> {
 ///
 /// `first` is 0 or a block; the `next` of each is 0 or another; the chain owns them. `total` and
 /// `last` of the first are right.
-pub(crate) struct Blocks<L: Layout>(u64, PhantomData<L>);
+pub(crate) struct Blocks<L: Layout>(usize, PhantomData<L>);
 
 impl<L: Layout> Blocks<L> {
-    /// None.
+    /// No blocks.
     pub(crate) const fn new() -> Self {
         Self(0, PhantomData)
     }
@@ -138,12 +201,12 @@ impl<L: Layout> Blocks<L> {
     }
 
     /// The oldest block.
-    fn last(&self) -> Option<u64> {
+    fn last(&self) -> Option<usize> {
         if self.0 == 0 {
             return None;
         }
         // SAFETY: By the type invariants.
-        Some(unsafe { header(self.0) }.last.load_relaxed())
+        Some(unsafe { header(self.0) }.last.load_relaxed() as usize)
     }
 
     /// Takes `newer` in, in a few steps however many they are.
@@ -157,7 +220,7 @@ impl<L: Layout> Blocks<L> {
             unsafe {
                 header(last).next.set(self.0);
                 let first = header(newer.0);
-                first.last.store_relaxed(oldest);
+                first.last.store_relaxed(oldest as u64);
                 first
                     .total
                     .store_relaxed((newer.objects() + self.objects()) as u64);
@@ -211,17 +274,7 @@ pub(crate) struct ClosedList<L: Layout> {
 }
 
 impl<L: Layout> ClosedList<L> {
-    /// None.
-    #[cfg(not(loom))]
-    pub(crate) const fn new() -> Self {
-        Self {
-            head: AtomicLink::new(0),
-            _layout: PhantomData,
-        }
-    }
-
-    /// None.
-    #[cfg(loom)]
+    /// No blocks.
     pub(crate) fn new() -> Self {
         Self {
             head: AtomicLink::new(0),
@@ -240,20 +293,22 @@ impl<L: Layout> ClosedList<L> {
     ///
     /// The block, begun by [`begin()`], is the caller's to give away: `L::BLOCK` bytes aligned to that, its topmost
     /// `filled` slots reserved, closed.
-    pub(crate) unsafe fn push(&self, base: u64, filled: usize) {
+    pub(crate) unsafe fn push(&self, base: usize, filled: usize) {
         // ORDERING: Pairs with the exchange below of who pushed the block: its header is read.
         let mut old = self.head.load_acquire();
         loop {
             // The list may have been taken by now, and its new owner change what is read here. Then
             // the exchange fails: a block does not come back while preemption is off.
-            let before = Blocks::<L>(old, PhantomData);
+            let before = Blocks::<L>(old as usize, PhantomData);
             // SAFETY: By the safety requirements of this function; the block is not shared before the
             // exchange below.
             unsafe {
                 let header = header(base);
-                header.next.set(old);
+                header.next.set(old as usize);
                 header.filled.set(filled);
-                header.last.store_relaxed(before.last().unwrap_or(base));
+                header
+                    .last
+                    .store_relaxed(before.last().unwrap_or(base) as u64);
                 header
                     .total
                     .store_relaxed((filled + before.objects()) as u64);
@@ -261,7 +316,7 @@ impl<L: Layout> ClosedList<L> {
             // ORDERING: Full on success. Who takes the list and starts a grace period then starts it
             // after every unlink of an object in the block: those were before the close in the
             // program order of this CPU. Pairs with the exchange in `take()`.
-            match self.head.cmpxchg_full(old, base) {
+            match self.head.cmpxchg_full(old, base as u64) {
                 Ok(_) => return,
                 Err(_) => old = self.head.load_acquire(),
             }
@@ -279,7 +334,7 @@ impl<L: Layout> ClosedList<L> {
         }
         // ORDERING: Full; pairs with the exchange in `push()`.
         // INVARIANT: The chain gets what the head led to.
-        Blocks(self.head.xchg_full(0), PhantomData)
+        Blocks(self.head.xchg_full(0) as usize, PhantomData)
     }
 
     /// Whether there is none.
@@ -290,5 +345,91 @@ impl<L: Layout> ClosedList<L> {
     /// The address of the head, for those who watch it.
     pub(crate) fn word(&self) -> usize {
         (&raw const self.head).addr()
+    }
+}
+
+// Spare blocks.
+
+/// The most spare blocks per CPU; few where loom tries every order.
+pub(crate) const MAX_SPARES: usize = if cfg!(loom) { 4 } else { 64 };
+
+/// Addresses of blocks that nobody uses; 0: none.
+pub(crate) struct Spares([AtomicLink; MAX_SPARES]);
+
+impl Spares {
+    /// No blocks.
+    pub(crate) fn new() -> Self {
+        Self(core::array::from_fn(|_| AtomicLink::new(0)))
+    }
+
+    /// Takes one.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included; several at once.
+    pub(crate) fn take(&self) -> Option<usize> {
+        self.0.iter().find_map(|slot| {
+            if slot.load_relaxed() == 0 {
+                return None;
+            }
+            // ORDERING: Full; pairs with the exchange in `put()`: the block is as it was left.
+            match slot.xchg_full(0) {
+                0 => None,
+                base => Some(base as usize),
+            }
+        })
+    }
+
+    /// Keeps a block if one of the first `limit()` slots is free. Otherwise, and if the limit has been
+    /// lowered meanwhile, `excess` gets what is too much.
+    ///
+    /// # Context
+    ///
+    /// As for [`Self::take()`].
+    pub(crate) fn keep(
+        &self,
+        base: usize,
+        limit: impl Fn() -> usize,
+        mut excess: impl FnMut(usize),
+    ) {
+        let before = limit();
+        if !self.put(base, before) {
+            return excess(base);
+        }
+        // ORDERING: The exchange in `put()` came before that in `trim()`, which then found the block; or
+        // it read what that left, and the limit that was stored before that is seen here.
+        let now = limit();
+        if now < before {
+            self.trim(now, excess);
+        }
+    }
+
+    fn put(&self, base: usize, limit: usize) -> bool {
+        self.0[..limit.min(MAX_SPARES)]
+            .iter()
+            .any(|slot| slot.load_relaxed() == 0 && slot.cmpxchg_full(0, base as u64).is_ok())
+    }
+
+    /// Gives all blocks beyond the first `limit` slots to `excess`, now that no more are to be kept.
+    ///
+    /// # Context
+    ///
+    /// As for [`Self::take()`].
+    pub(crate) fn trim(&self, limit: usize, mut excess: impl FnMut(usize)) {
+        for slot in &self.0[limit.min(MAX_SPARES)..] {
+            // ORDERING: Full, whether there is a block or not; see `keep()`.
+            let base = slot.xchg_full(0);
+            if base != 0 {
+                excess(base as usize);
+            }
+        }
+    }
+
+    /// The number of spare blocks.
+    pub(crate) fn len(&self) -> usize {
+        self.0
+            .iter()
+            .filter(|slot| slot.load_relaxed() != 0)
+            .count()
     }
 }

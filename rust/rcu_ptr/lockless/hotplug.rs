@@ -3,12 +3,12 @@
 //! CPUs come and go: one that goes down closes its block itself, long before it dies, and opens no other;
 //! a dead one leaves nothing behind.
 
-use super::{batch, cpu::This, insert, Lockless};
+use super::{drain, insert, krcp::Slow, Lockless};
 use crate::sys::{hotplug::Callbacks, irq::IrqsOff};
 use kernel::sync::atomic::Relaxed;
 
 /// The engine's callbacks.
-pub(super) struct LocklessHotplug;
+pub(crate) struct LocklessHotplug;
 
 impl Callbacks for LocklessHotplug {
     fn prepare(_cpu: i32) {}
@@ -26,8 +26,8 @@ impl Callbacks for LocklessHotplug {
         let irqs = IrqsOff::save();
         // ORDERING: Read on this CPU: what interrupts this from here on opens no block.
         krcp.online.store(false, Relaxed);
-        insert::close(&This::new(&irqs, &krcp), false);
-        batch::start(&krcp, &irqs);
+        insert::close(&Slow::new(&irqs, &krcp), false);
+        drain::start_batch(&krcp, &irqs);
     }
 
     /// What was queued since it left starts to wait at once, and the monitor, which has been moved to
@@ -36,7 +36,7 @@ impl Callbacks for LocklessHotplug {
         let krcp = Lockless::get().krc.of(cpu);
         krcp.monitor.cancel_sync();
         krcp.expires.store(0, Relaxed);
-        batch::start(&krcp, &IrqsOff::save());
-        batch::trim_spares(&krcp, 0);
+        drain::start_batch(&krcp, &IrqsOff::save());
+        drain::trim_spares(&krcp, 0);
     }
 }

@@ -8,38 +8,45 @@
 //! So what may come between any two steps are the interrupts and NMIs of this CPU, which run to
 //! completion before the next step, and which run the same code.
 
-use super::word::Layout;
+use super::block::{Layout, SLOT};
+use crate::local_word::LocalWord;
+use core::ptr::with_exposed_provenance_mut;
 
 /// What the common path needs of a CPU.
-pub(crate) trait Reserve: Layout {
-    /// Subtracts a slot from the current word and returns what it was: atomic against this CPU's
-    /// interrupts and NMIs.
-    fn reserve(&self) -> u64;
+pub(crate) trait Reserve {
+    /// Its blocks.
+    type Block: Layout;
+    /// Its current word.
+    type Word: LocalWord;
+
+    /// The current word.
+    fn current(&self) -> Self::Word;
+
     /// Writes `object` to the slot at address `slot`.
     ///
     /// # Safety
     ///
     /// The slot is reserved by the caller, whose grace period can't have ended: preemption has been
     /// off since before it was reserved.
-    unsafe fn store(&self, slot: u64, object: u64);
+    #[inline(always)]
+    unsafe fn store(&self, slot: usize, object: usize) {
+        // SAFETY: By the safety requirements of this function: a word of a block that nobody else writes
+        // to, nor reads before the grace period.
+        unsafe { with_exposed_provenance_mut::<usize>(slot).write(object) };
+    }
 }
 
-/// What the algorithm needs of a CPU.
+/// What the rest of the algorithm needs of it.
 ///
 /// A block is its address here: [`Layout::BLOCK`] bytes, owned by who has taken it.
 pub(crate) trait Cpu: Reserve {
-    /// Reads the current word.
-    fn current(&self) -> u64;
-    /// Exchanges `old` for `new` in the current word if it is `old`, and returns what it was: atomic
-    /// against this CPU's interrupts and NMIs.
-    fn exchange(&self, old: u64, new: u64) -> u64;
     /// Takes a block that nobody uses, if there is one.
-    fn take_block(&self) -> Option<u64>;
+    fn take_block(&self) -> Option<usize>;
     /// Gives a block back that has never been current, or was empty all the time.
-    fn put_block(&self, base: u64);
+    fn put_block(&self, base: usize);
     /// Takes over a closed block: all of its reserved slots, `filled` of them, are stored to before
     /// a grace period ends that starts from now on.
-    fn closed(&self, base: u64, filled: usize);
+    fn closed(&self, base: usize, filled: usize);
     /// A block became current.
     fn opened(&self);
 }
@@ -50,11 +57,11 @@ pub(crate) trait Cpu: Reserve {
 ///
 /// Any, NMI included; preemption off.
 #[inline(always)]
-pub(crate) fn insert<C: Reserve>(cpu: &C, object: u64) -> bool {
+pub(crate) fn insert<C: Reserve>(cpu: &C, object: usize) -> bool {
     // One step: the block can't be closed, filled or replaced between its choice and the
     // reservation.
-    let word = cpu.reserve();
-    if C::is_full(word) {
+    let word = cpu.current().fetch_add(SLOT.wrapping_neg());
+    if C::Block::is_full(word) {
         return false;
     }
     // ORDERING: None is needed. The block may be closed now by who interrupts this, but the grace
@@ -68,16 +75,16 @@ pub(crate) fn insert<C: Reserve>(cpu: &C, object: u64) -> bool {
 }
 
 /// Takes `object` when [`insert()`] found no slot; uses `fresh` as the next block, or one of its
-/// own. `false`: there is no block to be had, and the word says so.
+/// own. `false`: there is no block, and the word says so.
 ///
 /// # Context
 ///
 /// As for [`insert()`].
 #[inline]
-pub(crate) fn insert_slow<C: Cpu>(cpu: &C, object: u64, mut fresh: Option<u64>) -> bool {
+pub(crate) fn insert_slow<C: Cpu>(cpu: &C, object: usize, mut fresh: Option<usize>) -> bool {
     loop {
-        let word = cpu.current();
-        if !C::is_full(word) {
+        let word = cpu.current().load();
+        if !C::Block::is_full(word) {
             // Who interrupted this has opened a block.
             if insert(cpu, object) {
                 if let Some(base) = fresh {
@@ -92,23 +99,23 @@ pub(crate) fn insert_slow<C: Cpu>(cpu: &C, object: u64, mut fresh: Option<u64>) 
         }
         let next = match fresh {
             Some(base) => {
-                let slot = C::first(base);
+                let slot = C::Block::first(base);
                 // SAFETY: The block is owned here, so the slot is; it counts as reserved below.
                 unsafe { cpu.store(slot, object) };
-                slot - super::word::SLOT
+                slot - SLOT
             }
             // Puts right what reservations without a slot have subtracted, this one included.
-            None => C::NONE,
+            None => C::Block::NONE,
         };
         // If the word has changed, who interrupted this made progress. It can't have become the same
         // again: a full block that was closed waits for a grace period, which can't end meanwhile.
-        if cpu.exchange(word, next) != word {
+        if cpu.current().cmpxchg(word, next) != word {
             continue;
         }
-        let base = C::base(word);
+        let base = C::Block::base(word);
         if base != 0 {
             // Nobody reserves in it any more: the word names another.
-            cpu.closed(base, C::CAPACITY);
+            cpu.closed(base, C::Block::CAPACITY);
         }
         if fresh.is_some() {
             cpu.opened();
@@ -135,9 +142,9 @@ pub(crate) enum Close {
 pub(crate) fn close<C: Cpu>(cpu: &C, refill: bool) -> Close {
     let mut fresh = None;
     loop {
-        let word = cpu.current();
-        let base = C::base(word);
-        let filled = C::filled(word);
+        let word = cpu.current().load();
+        let base = C::Block::base(word);
+        let filled = C::Block::filled(word);
         if base == 0 {
             if let Some(base) = fresh {
                 cpu.put_block(base);
@@ -145,7 +152,7 @@ pub(crate) fn close<C: Cpu>(cpu: &C, refill: bool) -> Close {
             return Close::Nothing;
         }
         if filled == 0 {
-            if cpu.exchange(word, C::NONE) != word {
+            if cpu.current().cmpxchg(word, C::Block::NONE) != word {
                 continue;
             }
             // Nobody has ever had a slot in it.
@@ -158,9 +165,9 @@ pub(crate) fn close<C: Cpu>(cpu: &C, refill: bool) -> Close {
         if refill && fresh.is_none() {
             fresh = cpu.take_block();
         }
-        let next = fresh.map_or(C::NONE, C::first);
+        let next = fresh.map_or(C::Block::NONE, C::Block::first);
         // From this step on no reservation finds the block; before it each was counted in the word.
-        if cpu.exchange(word, next) == word {
+        if cpu.current().cmpxchg(word, next) == word {
             cpu.closed(base, filled);
             return Close::Closed(filled);
         }

@@ -1,23 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The krcp: what each CPU has of this engine besides its current word, and its work items.
+//! The krcp: what each CPU has of this engine, its current word and its work items; and how the algorithm
+//! of insert.rs sees the CPU.
 
 use super::{
-    batch::{BatchWork, Batches, EarlyWork, N_BATCHES},
-    block::ClosedList,
-    monitor::{MonitorTimer, Tick},
-    refill::RefillWork,
-    spare::Spares,
+    block::{self, ClosedList, Layout, Spares},
+    drain::{self, BatchWork, Batches, EarlyWork, MonitorTimer, Tick, N_BATCHES},
+    insert::{Cpu, Reserve},
+    refill::{self, RefillWork},
     Page,
 };
 use crate::{
+    engine::Gauges,
+    fault,
+    list::DeferredList,
+    local_word::LocalWord,
     params,
-    rfc::list::DeferredList,
+    stats::{Event, Stats, NAMES},
+    sync::Quiet,
     sys::{
-        current_block,
+        current_block::{self, CurrentBlock},
         irq::IrqsOff,
         irq_work::{IrqWork, Urgency},
         pinned_timer::PinnedTimer,
+        preempt::{OnCpu, Pinned},
         raw_lock::RawSpinLock,
         work::{DelayedWork, OwnerRef, RcuWork, WorkQueue},
     },
@@ -26,26 +32,31 @@ use kernel::{
     prelude::*,
     static_lock_class,
     sync::{
-        atomic::{Atomic, AtomicFlag, Relaxed},
+        atomic::{Atomic, AtomicFlag, Full, Relaxed},
         Arc,
     },
 };
 
-/// Events of one CPU since the module was loaded, counted where they are rare.
-pub(super) struct Events {
-    /// Objects by kind, counted when their blocks are sorted.
-    pub(super) slab: Atomic<u64>,
-    pub(super) vmalloc: Atomic<u64>,
-    pub(super) list: Atomic<u64>,
-    pub(super) sync: Atomic<u64>,
-    pub(super) freed: Atomic<u64>,
-    pub(super) freed_early: Atomic<u64>,
-    pub(super) leaked: Atomic<u64>,
-    pub(super) batches: Atomic<u64>,
-    pub(super) batches_busy: Atomic<u64>,
-    pub(super) refilled: Atomic<u64>,
-    pub(super) backoffs: Atomic<u64>,
-    pub(super) shrunk: Atomic<u64>,
+/// The counters of one CPU. All of them count what is rare: objects are counted by the block.
+pub(super) struct Counters([Atomic<u64>; NAMES.len()]);
+
+impl Counters {
+    fn new() -> Self {
+        Self(core::array::from_fn(|_| Atomic::new(0)))
+    }
+
+    /// Counts `n` of `event`.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included; on any CPU.
+    pub(super) fn add(&self, event: Event, n: u64) {
+        self.0[event as usize].add(n, Relaxed);
+    }
+
+    fn stats(&self) -> Stats {
+        Stats::from(core::array::from_fn(|i| self.0[i].load(Relaxed)))
+    }
 }
 
 /// One CPU's part of the engine.
@@ -59,7 +70,7 @@ pub(super) struct Krcp {
     pub(super) closed: ClosedList<Page>,
     /// Objects in them.
     pub(super) closed_objects: Atomic<usize>,
-    /// Objects linked through their fields, as no block was to be had.
+    /// Objects linked through their fields, as there was no block.
     pub(super) list: DeferredList,
     /// How many.
     pub(super) listed: Atomic<usize>,
@@ -102,7 +113,8 @@ pub(super) struct Krcp {
     pub(super) start_refill: AtomicFlag,
     /// The shrinker was here: the next refill waits, and is small.
     pub(super) backoff: AtomicFlag,
-    pub(super) events: Events,
+    /// What happened.
+    pub(super) events: Counters,
     /// Where all of it runs.
     pub(super) wq: Arc<WorkQueue>,
     /// But for refills.
@@ -150,20 +162,7 @@ impl Krcp {
             refilling: AtomicFlag::new(false),
             start_refill: AtomicFlag::new(false),
             backoff: AtomicFlag::new(false),
-            events: Events {
-                slab: Atomic::new(0),
-                vmalloc: Atomic::new(0),
-                list: Atomic::new(0),
-                sync: Atomic::new(0),
-                freed: Atomic::new(0),
-                freed_early: Atomic::new(0),
-                leaked: Atomic::new(0),
-                batches: Atomic::new(0),
-                batches_busy: Atomic::new(0),
-                refilled: Atomic::new(0),
-                backoffs: Atomic::new(0),
-                shrunk: Atomic::new(0),
-            },
+            events: Counters::new(),
             wq,
             refill_wq,
         })
@@ -197,7 +196,7 @@ impl Krcp {
     /// # Context
     ///
     /// Any, NMI included, if `excess` allows it; on any CPU.
-    pub(super) fn keep(&self, base: u64, excess: impl FnMut(u64)) {
+    pub(super) fn keep(&self, base: usize, excess: impl FnMut(usize)) {
         self.spares.keep(base, || self.max_spares(), excess);
     }
 
@@ -234,6 +233,209 @@ impl Krcp {
         self.early.flush();
         for i in 0..N_BATCHES {
             self.batch_work(i).settle();
+        }
+    }
+}
+
+/// The current word of the CPU that this runs on.
+#[derive(Clone, Copy)]
+pub(super) struct CurrentWord<'a>(Pinned<'a>);
+
+impl LocalWord for CurrentWord<'_> {
+    #[inline(always)]
+    fn load(self) -> usize {
+        CurrentBlock::read(&self.0) as usize
+    }
+
+    #[inline(always)]
+    fn fetch_add(self, n: usize) -> usize {
+        CurrentBlock::fetch_add(n as u64, &self.0) as usize
+    }
+
+    #[inline(always)]
+    fn cmpxchg(self, old: usize, new: usize) -> usize {
+        CurrentBlock::cmpxchg(old as u64, new as u64, &self.0) as usize
+    }
+}
+
+/// This CPU on the common path: its word, and nothing else.
+pub(super) struct Fast<'a>(Pinned<'a>);
+
+impl<'a> Fast<'a> {
+    /// This CPU.
+    #[inline(always)]
+    pub(super) fn new(on: &'a impl OnCpu) -> Self {
+        Self(on.pinned())
+    }
+}
+
+impl<'a> Reserve for Fast<'a> {
+    type Block = Page;
+    type Word = CurrentWord<'a>;
+
+    #[inline(always)]
+    fn current(&self) -> CurrentWord<'a> {
+        CurrentWord(self.0)
+    }
+}
+
+/// This CPU off the common path. As long as the value lives a barrier knows that a block may be closed and
+/// not handed over yet.
+pub(super) struct Slow<'a> {
+    on: Pinned<'a>,
+    krcp: &'a Krcp,
+}
+
+impl<'a> Slow<'a> {
+    /// Enters the slow path on the CPU of `krcp`.
+    #[inline]
+    pub(super) fn new(on: &'a impl OnCpu, krcp: &'a Krcp) -> Self {
+        // ORDERING: Full: a CPU that sees the word changed by what follows sees this.
+        krcp.slow.fetch_add(1, Full);
+        Self {
+            on: on.pinned(),
+            krcp,
+        }
+    }
+}
+
+impl Drop for Slow<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        // ORDERING: Full: a CPU that sees this sees what was handed over.
+        self.krcp.slow.fetch_add(0usize.wrapping_sub(1), Full);
+    }
+}
+
+impl<'a> Reserve for Slow<'a> {
+    type Block = Page;
+    type Word = CurrentWord<'a>;
+
+    #[inline(always)]
+    fn current(&self) -> CurrentWord<'a> {
+        CurrentWord(self.on)
+    }
+}
+
+impl Cpu for Slow<'_> {
+    fn take_block(&self) -> Option<usize> {
+        if self.krcp.max_spares() == 0 {
+            return None;
+        }
+        self.krcp.spares.take().or_else(|| {
+            refill::want(self.krcp);
+            let Some(page) = fault::alloc_page_nolock() else {
+                // The call may be refused, and no other come.
+                refill::hurry(self.krcp, &self.on);
+                return None;
+            };
+            let base = page.as_ptr().expose_provenance();
+            // SAFETY: A fresh page. kmemleak can't be told here: the next tick does.
+            unsafe { block::begin::<Page>(base, false) };
+            Some(base)
+        })
+    }
+
+    fn put_block(&self, base: usize) {
+        self.krcp.put_block(base);
+    }
+
+    fn closed(&self, base: usize, filled: usize) {
+        self.krcp.hand_over(base, filled);
+        drain::full_block(self.krcp, &self.on);
+    }
+
+    fn opened(&self) {
+        drain::wake(self.krcp, &self.on);
+    }
+}
+
+/// A CPU whose word is no longer used.
+pub(super) struct Unused<'a> {
+    krcp: &'a Krcp,
+    /// Preemption is off on the CPU that works on it: what it pushes to can't be freed meanwhile.
+    _on: Pinned<'a>,
+}
+
+impl<'a> Unused<'a> {
+    /// The CPU of `krcp`, as the engine ends.
+    pub(super) fn new(on: &'a impl OnCpu, krcp: &'a Krcp) -> Self {
+        let _on = on.pinned();
+        Self { krcp, _on }
+    }
+}
+
+impl<'a> Reserve for Unused<'a> {
+    type Block = Page;
+    type Word = Quiet<'a>;
+
+    fn current(&self) -> Quiet<'a> {
+        Quiet::new(self.krcp.current)
+    }
+}
+
+impl Cpu for Unused<'_> {
+    fn take_block(&self) -> Option<usize> {
+        None
+    }
+
+    fn put_block(&self, base: usize) {
+        self.krcp.put_block(base);
+    }
+
+    fn closed(&self, base: usize, filled: usize) {
+        self.krcp.hand_over(base, filled);
+    }
+
+    fn opened(&self) {}
+}
+
+impl Krcp {
+    /// Pages can't be freed in NMI: what finds no place among the spares goes where blocks are reclaimed
+    /// from, as one with no object.
+    fn put_block(&self, base: usize) {
+        self.keep(base, |base| self.hand_over(base, 0));
+    }
+
+    fn hand_over(&self, base: usize, filled: usize) {
+        self.closed_objects.add(filled, Relaxed);
+        // SAFETY: The caller gives it away, closed; preemption is off (the tokens of all `Cpu`s here).
+        unsafe { self.closed.push(base, filled) };
+    }
+
+    /// Objects in the current block.
+    fn in_current(&self) -> usize {
+        let word = self.current.load(Relaxed) as usize;
+        if Page::base(word) == 0 {
+            0
+        } else {
+            Page::filled(word)
+        }
+    }
+
+    /// Objects that are closed or linked.
+    pub(super) fn waiting(&self) -> usize {
+        self.closed_objects.load(Relaxed) + self.listed.load(Relaxed)
+    }
+
+    /// Objects that wait for no grace period yet.
+    pub(super) fn queued(&self) -> usize {
+        self.in_current() + self.waiting()
+    }
+
+    /// What debugfs shows.
+    pub(super) fn gauges(&self) -> Gauges {
+        let irqs = IrqsOff::save();
+        let (mixed, list) = self.with(&irqs, |batches| batches.objects());
+        let mut stats = self.events.stats();
+        stats[Event::QueuedMixed] =
+            (self.in_current() + self.closed_objects.load(Relaxed) + mixed) as u64;
+        Gauges {
+            cpu: self.cpu,
+            stats,
+            queued: self.queued(),
+            in_batches: mixed + list,
+            cached: self.spares.len(),
         }
     }
 }

@@ -3,125 +3,126 @@
 //! Engine `lockless`: no lock and no special case for NMI. Each CPU has a block that any context
 //! fills by one addition to a word of that CPU; docs/lockless.md says why that is enough.
 //!
-//! ```text
-//!  word.rs         block and next slot in one word
-//!  insert.rs       the algorithm: object -> slot, and closing a block      (any context)
-//!  cpu.rs          the kernel's CPUs under it
-//!  block.rs        closed blocks              spare.rs    unused ones      refill.rs  brings more
-//!  monitor.rs      collects and closes, by a timer of each CPU
-//!  batch.rs        closed blocks wait for a grace period in batches
-//!  reclaim.rs      objects go back
-//!  barrier.rs      until all of that is done
-//!  shrink.rs       memory is short            hotplug.rs  a CPU comes or goes
-//! ```
+//! | file | what |
+//! |---|---|
+//! | block.rs, insert.rs | the algorithm, which the host tests compile too: blocks, how an object gets its slot (any context), how a block is closed |
+//! | krcp.rs | what each CPU has, and how the algorithm sees it |
+//! | drain.rs | the monitor closes and collects, batches wait for a grace period, objects are freed |
+//! | barrier.rs | until all of that is done |
+//! | refill.rs | spare blocks: more of them, and fewer when memory is short |
+//! | hotplug.rs | a CPU comes or goes |
 
 mod barrier;
-mod batch;
 mod block;
-mod cpu;
+mod drain;
 mod hotplug;
 mod insert;
 mod krcp;
-mod monitor;
-mod reclaim;
 mod refill;
-mod shrink;
-mod spare;
-mod word;
 
 use crate::{
-    engine::{Engine, Gauges, Stats},
-    fault, params,
-    rfc::list::Pushed,
+    engine::{Engine, Gauges},
+    fault,
+    instance::{Instance, Service},
+    list::Pushed,
+    params,
+    stats::Event,
     sys::{
-        current_block,
         debug::{self, Misuse},
         gp,
-        hotplug::{Hotplug, IrqWorksRun},
         irq::IrqsOff,
         mem::{self, VmallocArea},
         percpu::PerCpu,
         preempt::{OnCpu, PreemptOff},
-        shrinker::Shrinker,
-        trace, work,
+        trace,
+        work::WorkQueue,
     },
 };
+use block::Layout;
 use core::ptr::{self, NonNull};
-use cpu::{This, Unused, Word};
 use kernel::{
     prelude::*,
-    sync::{
-        atomic::{Atomic, Relaxed},
-        Arc,
-    },
+    sync::{atomic::Relaxed, Arc},
 };
-use krcp::Krcp;
-use word::Layout;
+use krcp::{Fast, Krcp, Slow, Unused};
 
 /// Blocks are pages, with room for 480 objects where pages have 4 KiB.
 pub(crate) struct Page;
 
 impl Layout for Page {
-    const BLOCK: u64 = mem::PAGE_SIZE as u64;
-    const HEADER: u64 = 256;
+    const BLOCK: usize = mem::PAGE_SIZE;
+    const HEADER: usize = 256;
 }
 
 /// The engine as loaded.
+#[pin_data]
 pub(crate) struct Lockless {
     krc: PerCpu<Krcp>,
     vmalloc: VmallocArea,
 }
 
-/// The instance, from [`Lockless::start()`] to the drop of [`Running`].
-static INSTANCE: Atomic<*mut Lockless> = Atomic::new(ptr::null_mut());
+static INSTANCE: Instance<Lockless> = Instance::none();
 
-/// Keeps the engine running; dropping it drains and stops it.
-pub(crate) struct Running {
-    shrinker: Option<Shrinker<shrink::LocklessShrinker>>,
-    hotplug: Option<Hotplug<hotplug::LocklessHotplug>>,
+impl Service for Lockless {
+    type Shrinker = refill::LocklessShrinker;
+    const SHRINKER: &'static CStr = c"rcu_ptr-krc";
+    type Hotplug = hotplug::LocklessHotplug;
+    const HOTPLUG: &'static CStr = c"rcu_ptr:krc";
+
+    fn instance() -> &'static Instance<Self> {
+        &INSTANCE
+    }
+
+    /// CPUs that go down still close their blocks.
+    fn drain(&self) {
+        barrier::barrier(self);
+    }
+
+    fn stop(&self) {
+        for krcp in self.krc.iter() {
+            // In this order, as the monitor can queue the tick.
+            krcp.monitor.shutdown_sync();
+            krcp.tick.sync();
+            krcp.refill.cancel_sync();
+            krcp.flush_batches();
+            // An empty block may be current still. The word is no longer used, whether the CPU is up
+            // or not.
+            {
+                let irqs = IrqsOff::save();
+                insert::close(&Unused::new(&irqs, &krcp), false);
+                drain::start_batch(&krcp, &irqs);
+            }
+            krcp.flush_batches();
+            drain::trim_spares(&krcp, 0);
+        }
+    }
 }
 
 impl Lockless {
-    /// Sets up every possible CPU, the shrinker and the hotplug callbacks.
+    /// Every possible CPU, idle.
     ///
     /// # Context
     ///
     /// May sleep. At module init.
-    pub(crate) fn start(irq_works: &IrqWorksRun) -> Result<Running> {
-        let wq = Arc::new(work::WorkQueue::new(c"rcu_ptr_reclaim")?, GFP_KERNEL)?;
-        let refill_wq = Arc::new(work::WorkQueue::for_refills(c"rcu_ptr_refill")?, GFP_KERNEL)?;
-        let krc = PerCpu::new(|cpu| Krcp::new(cpu, wq.clone(), refill_wq.clone()))?;
-        for krcp in krc.iter() {
-            krcp.current.store(Page::NONE, Relaxed);
-        }
-        let lockless = KBox::into_raw(KBox::new(
-            Lockless {
-                krc,
-                vmalloc: VmallocArea::get(),
+    pub(crate) fn new() -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            krc: {
+                let wq = Arc::new(WorkQueue::new(c"rcu_ptr_reclaim")?, GFP_KERNEL)?;
+                let refill_wq = Arc::new(WorkQueue::for_refills(c"rcu_ptr_refill")?, GFP_KERNEL)?;
+                let krc = PerCpu::new(|cpu| Krcp::new(cpu, wq.clone(), refill_wq.clone()))?;
+                for krcp in krc.iter() {
+                    krcp.current.store(Page::NONE as u64, Relaxed);
+                }
+                krc
             },
-            GFP_KERNEL,
-        )?);
-        // ORDERING: Nobody can look before module init has returned, or before the registrations
-        // below, which order it themselves.
-        INSTANCE.store(lockless, Relaxed);
-        let mut running = Running {
-            shrinker: None,
-            hotplug: None,
-        };
-        // On an error the drop of `running` undoes what was done.
-        running.hotplug = Some(Hotplug::register(c"rcu_ptr:krc", irq_works)?);
-        running.shrinker = Some(Shrinker::register(c"rcu_ptr-krc")?);
-        current_block::put_in_charge();
-        Ok(running)
+            vmalloc: VmallocArea::get(),
+        })
     }
 
     /// The running engine.
     #[inline]
     fn get() -> &'static Lockless {
-        // SAFETY: Set by `start()` before anything that calls this is reachable: the exports are
-        // resolved after module init, the callbacks registered after the store. Reset in the drop
-        // of `Running`, when the users of the exports are gone and the callbacks unregistered.
-        unsafe { &*INSTANCE.load(Relaxed) }
+        INSTANCE.get()
     }
 
     fn vmalloc_area() -> VmallocArea {
@@ -134,8 +135,8 @@ impl Lockless {
     }
 
     /// Makes a block of a page.
-    fn begin_block(page: NonNull<u8>) -> u64 {
-        let base = page.as_ptr().expose_provenance() as u64;
+    fn begin_block(page: NonNull<u8>) -> usize {
+        let base = page.as_ptr().expose_provenance();
         // SAFETY: The caller gives the page away.
         unsafe { block::begin::<Page>(base, true) };
         debug::kmemleak_scan(base, mem::PAGE_SIZE);
@@ -143,83 +144,44 @@ impl Lockless {
     }
 
     /// Gives the page of a block back.
-    fn free_block(base: u64) {
+    fn free_block(base: usize) {
         // SAFETY: The caller gives the block away, which nobody else knows any more.
         if cfg!(CONFIG_DEBUG_KMEMLEAK) && unsafe { block::is_scanned(base, false) } {
             debug::kmemleak_free(base);
         }
-        if let Some(page) = NonNull::new(ptr::with_exposed_provenance_mut(base as usize)) {
+        if let Some(page) = NonNull::new(ptr::with_exposed_provenance_mut(base)) {
             // SAFETY: As above; every block is a page of `alloc_page()` or `alloc_page_nolock()`.
             unsafe { mem::free_page(page) };
         }
     }
-
-    /// Ends all work items and gives all blocks back. Nothing is queued any more, as the module has no
-    /// users, and all that was queued is freed.
-    fn stop(&self) {
-        for krcp in self.krc.iter() {
-            // In this order, as the monitor can queue the tick.
-            krcp.monitor.shutdown_sync();
-            krcp.tick.sync();
-            krcp.refill.cancel_sync();
-            krcp.flush_batches();
-            // An empty block may be current still. The word is no longer used, whether the CPU is up
-            // or not.
-            {
-                let irqs = IrqsOff::save();
-                let unused = Unused {
-                    _on: &irqs,
-                    krcp: &krcp,
-                };
-                insert::close(&unused, false);
-                batch::start(&krcp, &irqs);
-            }
-            krcp.flush_batches();
-            batch::trim_spares(&krcp, 0);
-        }
-    }
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.shrinker = None;
-        // While CPUs that go down still close their blocks.
-        barrier::barrier(Lockless::get());
-        self.hotplug = None;
-        Lockless::get().stop();
-        let lockless = INSTANCE.load(Relaxed);
-        INSTANCE.store(ptr::null_mut(), Relaxed);
-        // SAFETY: `start()` made it with `KBox::into_raw()`; `stop()` has ended all its work, and
-        // nobody else can reach it any more.
-        drop(unsafe { KBox::from_raw(lockless) });
-    }
-}
-
-/// Takes `object` if this CPU's block has a slot: the common path, a few instructions.
+/// Takes `object` if this CPU's block has a slot: the common path, a few instructions. Otherwise
+/// [`insert_slow()`] or [`insert_or_link()`] has to follow before preemption is on again.
 ///
 /// # Context
 ///
 /// Any, NMI included.
 #[inline(always)]
 pub(crate) fn insert(object: *mut u8, on: &PreemptOff) -> bool {
-    insert::insert(&Word(on), object as u64)
+    insert::insert(&Fast::new(on), object.expose_provenance())
 }
 
-/// Takes `object` when [`insert()`] found no slot. `false`: there is no block to be had.
+/// Takes `object` when [`insert()`] found no slot. `false`: there is no block, and the caller keeps it.
 ///
 /// # Context
 ///
 /// Any, NMI included.
 #[cold]
-pub(crate) fn insert_slow(object: NonNull<u8>, on: &PreemptOff) -> bool {
-    insert_word_slow(object.as_ptr() as u64, None, on)
+#[inline(never)]
+pub(crate) fn insert_slow(object: *mut u8, on: PreemptOff) -> bool {
+    take_slow(object.expose_provenance(), None, &on)
 }
 
-/// Takes `word`, an object with or without its mark, when [`insert::insert()`] found no slot.
-fn insert_word_slow(word: u64, fresh: Option<u64>, on: &PreemptOff) -> bool {
+fn take_slow(word: usize, fresh: Option<usize>, on: &PreemptOff) -> bool {
     let krcp = Lockless::get().krc.this(on);
-    let this = This::new(on, &krcp);
-    insert::insert_slow(&this, word, fresh)
+    let cpu = Slow::new(on, &krcp);
+    insert::insert_slow(&cpu, word, fresh)
 }
 
 /// Takes `object` when [`insert()`] found no slot: in another block, else linked through its
@@ -239,7 +201,7 @@ pub(crate) unsafe fn insert_or_link(
     caller: usize,
     on: &PreemptOff,
 ) {
-    if insert_slow(object, on) {
+    if take_slow(object.as_ptr().expose_provenance(), None, on) {
         return;
     }
     let krcp = Lockless::get().krc.this(on);
@@ -248,13 +210,13 @@ pub(crate) unsafe fn insert_or_link(
     // SAFETY: By the safety requirements of this function.
     if unsafe { krcp.list.push(object, field) } == Pushed::Twice {
         // The count is one too high until the list is freed: somebody may have taken it already.
-        krcp.events.leaked.add(1, Relaxed);
+        krcp.events.add(Event::Leaked, 1);
         return debug::warn(Misuse::Double, object.as_ptr(), field.as_ptr(), caller);
     }
-    krcp.events.list.add(1, Relaxed);
-    monitor::wake(&krcp, on);
+    krcp.events.add(Event::QueuedList, 1);
+    drain::wake(&krcp, on);
     if krcp.listed.load(Relaxed) >= Page::CAPACITY {
-        monitor::collect(&krcp, on);
+        drain::full_block(&krcp, on);
     }
 }
 
@@ -266,17 +228,24 @@ fn channel(object: NonNull<u8>) -> u32 {
     }
 }
 
-/// Takes `word`, an object with or without its mark; traces it before it may be gone.
-fn try_insert(object: NonNull<u8>, mark: u64, caller: usize) -> bool {
+/// Takes `object` with `mark` in its slot; traces it before it may be gone.
+fn try_insert(object: NonNull<u8>, mark: usize, caller: usize) -> bool {
     let on = PreemptOff::new();
-    let word = object.as_ptr() as u64 | mark;
-    let taken = insert::insert(&Word(&on), word) || insert_word_slow(word, None, &on);
+    let word = object.as_ptr().expose_provenance() | mark;
+    let taken = insert::insert(&Fast::new(&on), word) || take_slow(word, None, &on);
     if taken {
         // Its grace period can't be over: preemption is off.
         trace::queue(trace::ENGINE_LOCKLESS, channel(object), object, caller);
     }
     taken
 }
+
+/// What the slot of an object holds besides it that debugobjects has been told of.
+const TOLD: usize = if cfg!(CONFIG_DEBUG_OBJECTS_RCU_HEAD) {
+    drain::MARKED
+} else {
+    0
+};
 
 /// # Safety
 ///
@@ -291,12 +260,7 @@ unsafe fn link(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
 impl Engine for Lockless {
     unsafe fn queue(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
         debug::kmemleak_ignore(object);
-        let mark = if cfg!(CONFIG_DEBUG_OBJECTS_RCU_HEAD) {
-            reclaim::MARKED
-        } else {
-            0
-        };
-        if !try_insert(object, mark, caller) {
+        if !try_insert(object, TOLD, caller) {
             // The link has no room for the mark: reclaim finds out again.
             debug::unqueue(object.as_ptr());
             // SAFETY: By the safety requirements of this function.
@@ -317,12 +281,7 @@ impl Engine for Lockless {
 
     unsafe fn queue_mightsleep(object: NonNull<u8>, caller: usize) {
         debug::kmemleak_ignore(object);
-        let mark = if cfg!(CONFIG_DEBUG_OBJECTS_RCU_HEAD) {
-            reclaim::MARKED
-        } else {
-            0
-        };
-        if try_insert(object, mark, caller) {
+        if try_insert(object, TOLD, caller) {
             return;
         }
         if let Some(page) = fault::alloc_page() {
@@ -330,7 +289,7 @@ impl Engine for Lockless {
             let on = PreemptOff::new();
             if Lockless::get().krc.this(&on).online.load(Relaxed) {
                 // Never refused: there is a block.
-                insert_word_slow(object.as_ptr() as u64 | mark, Some(fresh), &on);
+                take_slow(object.as_ptr().expose_provenance() | TOLD, Some(fresh), &on);
                 trace::queue(trace::ENGINE_LOCKLESS, channel(object), object, caller);
                 return;
             }
@@ -346,8 +305,8 @@ impl Engine for Lockless {
         unsafe { mem::kvfree(object.as_ptr()) };
         let on = PreemptOff::new();
         let krcp = Lockless::get().krc.this(&on);
-        krcp.events.sync.add(1, Relaxed);
-        krcp.events.freed.add(1, Relaxed);
+        krcp.events.add(Event::QueuedSync, 1);
+        krcp.events.add(Event::Freed, 1);
     }
 
     fn barrier() {
@@ -357,11 +316,11 @@ impl Engine for Lockless {
     fn trim() {
         let limit = params::min_cached_objs();
         for krcp in Self::get().krc.iter() {
-            batch::trim_spares(&krcp, limit);
+            drain::trim_spares(&krcp, limit);
             if limit == 0 {
                 // Not even one that waits for objects.
                 barrier::close_any(&krcp);
-                batch::start(&krcp, &IrqsOff::save());
+                drain::start_batch(&krcp, &IrqsOff::save());
             }
         }
     }
@@ -369,12 +328,12 @@ impl Engine for Lockless {
     fn leaked() {
         let on = PreemptOff::new();
         let krcp = Self::get().krc.this(&on);
-        krcp.events.leaked.add(1, Relaxed);
+        krcp.events.add(Event::Leaked, 1);
     }
 
-    fn heed_interval() {
+    fn update_drain_interval() {
         for krcp in Self::get().krc.iter() {
-            monitor::heed_interval(&krcp);
+            drain::update_drain_interval(&krcp);
         }
     }
 
@@ -391,56 +350,5 @@ impl Engine for Lockless {
 
     fn gauges(cpu: i32) -> Gauges {
         Self::get().krc.of(cpu).gauges()
-    }
-}
-
-impl Krcp {
-    /// Objects in the current block.
-    fn in_current(&self) -> usize {
-        let word = self.current.load(Relaxed);
-        if Page::base(word) == 0 {
-            0
-        } else {
-            Page::filled(word)
-        }
-    }
-
-    /// Objects that are closed or linked.
-    fn waiting(&self) -> usize {
-        self.closed_objects.load(Relaxed) + self.listed.load(Relaxed)
-    }
-
-    /// Objects that wait for no grace period yet.
-    fn queued(&self) -> usize {
-        self.in_current() + self.waiting()
-    }
-
-    fn gauges(&self) -> Gauges {
-        let irqs = IrqsOff::save();
-        let (mixed, list) = self.with(&irqs, |batches| batches.objects());
-        let e = &self.events;
-        let sorted = [e.slab.load(Relaxed), e.vmalloc.load(Relaxed)];
-        Gauges {
-            cpu: self.cpu,
-            stats: Stats {
-                queued: sorted,
-                queued_mixed: (self.in_current() + self.closed_objects.load(Relaxed) + mixed)
-                    as u64,
-                queued_list: e.list.load(Relaxed),
-                queued_sync: e.sync.load(Relaxed),
-                freed: e.freed.load(Relaxed),
-                freed_early: e.freed_early.load(Relaxed),
-                leaked: e.leaked.load(Relaxed),
-                batches: e.batches.load(Relaxed),
-                batches_busy: e.batches_busy.load(Relaxed),
-                refilled: e.refilled.load(Relaxed),
-                backoffs: e.backoffs.load(Relaxed),
-                shrunk: e.shrunk.load(Relaxed),
-                ..Stats::default()
-            },
-            queued: self.queued(),
-            in_batches: mixed + list,
-            cached: self.spares.len(),
-        }
     }
 }

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The spare blocks of each CPU: filled by a worker when none was found, with a pause after memory
-//! pressure (`fill_page_cache_func()`).
+//! The spare blocks of each CPU: refilled by a worker when none was found (`fill_page_cache_func()`), and
+//! given back when memory is short, with a pause before the next refill (`kfree_rcu_shrink_scan()`).
 
 use super::{
+    barrier, drain,
     krcp::{Krcp, KrcpRef},
     Lockless,
 };
 use crate::{
     fault, params,
-    sys::{preempt::OnCpu, trace, work::Handler},
+    stats::Event,
+    sys::{irq::IrqsOff, preempt::OnCpu, shrinker::Shrink, trace, work::Handler},
 };
 use kernel::sync::atomic::{Full, Relaxed};
 
@@ -24,7 +26,7 @@ pub(super) fn want(krcp: &Krcp) {
     }
     krcp.start_refill.store(true, Relaxed);
     if krcp.backoff.load(Relaxed) {
-        krcp.events.backoffs.add(1, Relaxed);
+        krcp.events.add(Event::Backoffs, 1);
         trace::defer(krcp.cpu, trace::DEFER_REFILL, krcp.waiting());
     }
 }
@@ -79,12 +81,46 @@ impl Handler for RefillWork {
                 Lockless::free_block(base);
                 is_kept = false;
             });
-            krcp.events.refilled.add(u64::from(is_kept), Relaxed);
+            krcp.events.add(Event::Refilled, u64::from(is_kept));
             blocks += usize::from(is_kept);
         }
         trace::refill(krcp.cpu, blocks, wanted);
         krcp.backoff.store(false, Relaxed);
         // ORDERING: Full by the exchange; pairs with `want()`.
         krcp.refilling.xchg(false, Full);
+    }
+}
+
+/// The engine as memory reclaim sees it.
+pub(crate) struct LocklessShrinker;
+
+impl Shrink for LocklessShrinker {
+    fn count() -> usize {
+        Lockless::get()
+            .krc
+            .iter()
+            .map(|krcp| {
+                krcp.backoff.store(true, Relaxed);
+                krcp.queued() + krcp.spares.len()
+            })
+            .sum()
+    }
+
+    fn scan(goal: usize) -> usize {
+        let mut done = 0;
+        for krcp in Lockless::get().krc.iter() {
+            // Counted as soon as it is on its way, as the kernel's own does. A CPU that has no object is
+            // left alone, with its empty block if it has one.
+            let waiting = krcp.queued();
+            barrier::close_current(&krcp);
+            drain::start_batch(&krcp, &IrqsOff::save());
+            let blocks = drain::trim_spares(&krcp, 0);
+            trace::shrink(krcp.cpu, blocks, waiting);
+            done += blocks + waiting;
+            if done >= goal {
+                break;
+            }
+        }
+        done
     }
 }

@@ -3,7 +3,7 @@
 //! The barrier: everything queued before the call is freed when it returns, on every CPU and from
 //! every path (`kvfree_rcu_barrier()`).
 
-use super::{batch, nolock, Rfc};
+use super::{drain, queue, Rfc};
 use crate::sys::gp;
 use kernel::sync::atomic::Relaxed;
 
@@ -38,14 +38,14 @@ pub(super) fn barrier(rfc: &Rfc) {
     gp::mb();
     let mut waits = false;
     for krcp in rfc.krc.iter() {
-        nolock::drain(&krcp);
-        waits |= batch::start_for_barrier(&krcp);
+        queue::take_over(&krcp);
+        waits |= drain::start_for_barrier(&krcp);
     }
     if waits {
         gp::synchronize();
     }
     for krcp in rfc.krc.iter() {
-        batch::free_what_waited(&krcp);
+        drain::free_what_waited(&krcp);
     }
     for krcp in rfc.krc.iter() {
         // A monitor detaches objects and frees them with this held; who detached them before the

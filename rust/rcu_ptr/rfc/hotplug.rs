@@ -2,11 +2,11 @@
 
 //! CPUs come and go: a dead one leaves nothing behind.
 
-use super::{monitor, nolock, refill, Rfc};
+use super::{drain, queue, refill, Rfc};
 use crate::sys::hotplug::Callbacks;
 
 /// The engine's callbacks.
-pub(super) struct KrcHotplug;
+pub(crate) struct KrcHotplug;
 
 impl Callbacks for KrcHotplug {
     fn prepare(cpu: i32) {
@@ -30,8 +30,8 @@ impl Callbacks for KrcHotplug {
             // Nor may the irq_work have been queued that was to arm it.
             state.arming.died();
         });
-        nolock::drain(&krcp);
+        queue::take_over(&krcp);
         refill::drop_cached(&krcp);
-        monitor::run(&krcp);
+        drain::run(&krcp);
     }
 }

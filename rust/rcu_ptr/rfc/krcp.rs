@@ -4,19 +4,20 @@
 //! kfree_rcu_cpu`).
 
 use super::{
-    batch::BatchWork,
-    list::DeferredList,
-    monitor::MonitorWork,
-    nolock::{ArmWork, DeferRest, DeferWork},
+    drain::{BatchWork, MonitorWork},
+    queue::{ArmWork, DeferRest, DeferWork},
     refill::RefillWork,
     state::State,
     Rcu,
 };
-use crate::sys::{
-    irq::IrqsOff,
-    irq_work::{IrqWork, Urgency},
-    raw_lock::{RawGuard, RawSpinLock},
-    work::{DelayedWork, OwnerRef, RcuWork, WorkQueue},
+use crate::{
+    list::DeferredList,
+    sys::{
+        irq::IrqsOff,
+        irq_work::{IrqWork, Urgency},
+        raw_lock::{RawGuard, RawSpinLock},
+        work::{DelayedWork, OwnerRef, RcuWork, WorkQueue},
+    },
 };
 use kernel::{
     new_mutex,

@@ -3,45 +3,35 @@
 //! Engine `rfc`: the cover letter's design. A krcp per CPU under a raw spinlock; blocks of slab and
 //! of vmalloc pointers, and a list through the objects; two batches in flight per CPU; a monitor.
 //!
-//! ```text
-//!  queue.rs        object -> block of its channel, or list          (any context but NMI)
-//!  nolock.rs       object -> list, or deferred to queue.rs          (any context)
-//!  refill.rs       keeps blocks at hand
-//!  monitor.rs      after 5 s, or a jiffy when a block is full: what is ready is freed, the rest
-//!  batch.rs        becomes a batch, waits for a grace period and is freed
-//!  barrier.rs      until all of that is done
-//!  shrink.rs       memory is short      hotplug.rs     a CPU comes or goes
-//! ```
+//! | file | what |
+//! |---|---|
+//! | state.rs, bnode.rs, arm.rs, takeover.rs | the algorithm, which the host tests compile too |
+//! | krcp.rs | what each CPU has |
+//! | queue.rs | object -> block of its channel, or list; in NMI context list, or deferred |
+//! | drain.rs | the monitor: after 5 s, or a jiffy when a block is full, frees what is ready; the rest becomes a batch, waits for a grace period and is freed |
+//! | barrier.rs | until all of that is done |
+//! | refill.rs | blocks at hand: more of them, and fewer when memory is short |
+//! | hotplug.rs | a CPU comes or goes |
 
 pub(crate) mod arm;
 mod barrier;
-mod batch;
 pub(crate) mod bnode;
+mod drain;
 mod hotplug;
 mod krcp;
-pub(crate) mod list;
-mod monitor;
-mod nolock;
 mod queue;
 mod refill;
-mod shrink;
 pub(crate) mod state;
 pub(crate) mod takeover;
 
 use crate::{
     engine::{Engine, Gauges},
+    instance::{Instance, Service},
     platform::Platform,
-    sys::{
-        gp::Snapshot,
-        hotplug::{Hotplug, IrqWorksRun},
-        irq::IrqsOff,
-        mem,
-        percpu::PerCpu,
-        shrinker::Shrinker,
-        trace, work,
-    },
+    stats::Event,
+    sys::{gp::Snapshot, irq::IrqsOff, mem, percpu::PerCpu, trace, work::WorkQueue},
 };
-use core::ptr::{self, NonNull};
+use core::ptr::NonNull;
 use kernel::{
     new_mutex,
     prelude::*,
@@ -51,7 +41,6 @@ use kernel::{
     },
 };
 use krcp::Krcp;
-pub(crate) use state::Stats;
 
 /// The kernel's RCU and pages, for the algorithm files.
 pub(crate) struct Rcu;
@@ -83,75 +72,20 @@ pub(crate) struct Rfc {
     turns: Atomic<usize>,
 }
 
-/// The instance, from [`Rfc::start()`] to its drop.
-static INSTANCE: Atomic<*mut Rfc> = Atomic::new(ptr::null_mut());
+static INSTANCE: Instance<Rfc> = Instance::none();
 
-/// Keeps the engine running; dropping it drains and stops it.
-pub(crate) struct Running {
-    shrinker: Option<Shrinker<shrink::KrcShrinker>>,
-    hotplug: Option<Hotplug<hotplug::KrcHotplug>>,
-}
+impl Service for Rfc {
+    type Shrinker = refill::KrcShrinker;
+    const SHRINKER: &'static CStr = c"rcu_ptr-krc";
+    type Hotplug = hotplug::KrcHotplug;
+    const HOTPLUG: &'static CStr = c"rcu_ptr:krc";
 
-impl Rfc {
-    /// Sets up the krcp of every possible CPU, the shrinker and the hotplug callbacks.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
-    pub(crate) fn start(irq_works: &IrqWorksRun) -> Result<Running> {
-        let wq = Arc::new(work::WorkQueue::new(c"rcu_ptr_reclaim")?, GFP_KERNEL)?;
-        let refill_wq = Arc::new(work::WorkQueue::for_refills(c"rcu_ptr_refill")?, GFP_KERNEL)?;
-        let krc = PerCpu::new(|cpu| Krcp::new(cpu, wq.clone(), refill_wq.clone()))?;
-        let rfc = KBox::pin_init(
-            pin_init!(Rfc {
-                krc,
-                barrier <- new_mutex!((), "rcu_ptr_barrier"),
-                turns: Atomic::new(0),
-            }),
-            GFP_KERNEL,
-        )?;
-        // SAFETY: It stays where it is until it is dropped.
-        let rfc = KBox::into_raw(unsafe { Pin::into_inner_unchecked(rfc) });
-        // ORDERING: Nobody can look before module init has returned, or before the registrations
-        // below, which order it themselves.
-        INSTANCE.store(rfc, Relaxed);
-        let mut running = Running {
-            shrinker: None,
-            hotplug: None,
-        };
-        // On an error the drop of `running` undoes what was done.
-        running.hotplug = Some(Hotplug::register(c"rcu_ptr:krc", irq_works)?);
-        running.shrinker = Some(Shrinker::register(c"rcu_ptr-krc")?);
-        Ok(running)
+    fn instance() -> &'static Instance<Self> {
+        &INSTANCE
     }
 
-    /// The running engine.
-    #[inline]
-    fn get() -> &'static Rfc {
-        // SAFETY: Set by `start()` before anything that calls this is reachable: the exports are
-        // resolved after module init, the callbacks registered after the store. Reset in the drop
-        // of `Running`, when the users of the exports are gone and the callbacks unregistered.
-        unsafe { &*INSTANCE.load(Relaxed) }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.shrinker = None;
-        self.hotplug = None;
-        Rfc::get().stop();
-        let rfc = INSTANCE.load(Relaxed);
-        INSTANCE.store(ptr::null_mut(), Relaxed);
-        // SAFETY: `start()` made it with `KBox::into_raw()`; `stop()` has ended all its work, and
-        // nobody else can reach it any more.
-        drop(unsafe { KBox::from_raw(rfc) });
-    }
-}
-
-impl Rfc {
-    /// Drains everything and ends all work items. Nobody queues any more: the module has no users. CPUs may
-    /// go down and come up meanwhile: their hotplug callbacks are gone, so that nothing queues an irq_work
-    /// that was ended here, and what they left is drained here.
+    /// CPUs may go down and come up meanwhile: their hotplug callbacks are gone, so that nothing queues an
+    /// irq_work that was ended here, and what they left is drained here.
     fn stop(&self) {
         for krcp in self.krc.iter() {
             krcp.defer_work.sync();
@@ -168,6 +102,32 @@ impl Rfc {
     }
 }
 
+impl Rfc {
+    /// The krcp of every possible CPU, idle.
+    ///
+    /// # Context
+    ///
+    /// May sleep. At module init.
+    pub(crate) fn new() -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            krc: {
+                let wq = Arc::new(WorkQueue::new(c"rcu_ptr_reclaim")?, GFP_KERNEL)?;
+                let refill_wq =
+                    Arc::new(WorkQueue::for_refills(c"rcu_ptr_refill")?, GFP_KERNEL)?;
+                PerCpu::new(|cpu| Krcp::new(cpu, wq.clone(), refill_wq.clone()))?
+            },
+            barrier <- new_mutex!((), "rcu_ptr_barrier"),
+            turns: Atomic::new(0),
+        })
+    }
+
+    /// The running engine.
+    #[inline]
+    fn get() -> &'static Rfc {
+        INSTANCE.get()
+    }
+}
+
 impl Engine for Rfc {
     #[inline]
     unsafe fn queue(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
@@ -178,12 +138,12 @@ impl Engine for Rfc {
     #[inline]
     unsafe fn queue_nolock(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
         // SAFETY: By the safety requirements of this function.
-        unsafe { nolock::queue(Self::get(), object, field, caller) };
+        unsafe { queue::queue_nolock(Self::get(), object, field, caller) };
     }
 
     unsafe fn try_queue_nolock(object: NonNull<u8>, caller: usize) -> bool {
         // SAFETY: By the safety requirements of this function.
-        unsafe { nolock::try_queue(Self::get(), object, caller) }
+        unsafe { queue::try_queue(Self::get(), object, caller) }
     }
 
     unsafe fn queue_mightsleep(object: NonNull<u8>, caller: usize) {
@@ -201,9 +161,9 @@ impl Engine for Rfc {
         }
     }
 
-    fn heed_interval() {
+    fn update_drain_interval() {
         for krcp in Self::get().krc.iter() {
-            monitor::arm(&krcp, 1);
+            drain::arm(&krcp, 1);
         }
     }
 
@@ -224,16 +184,15 @@ impl Engine for Rfc {
 
     fn gauges(cpu: i32) -> Gauges {
         let krcp = Self::get().krc.of(cpu);
-        krcp.with(|state| Gauges {
+        let mut gauges = krcp.with(|state| Gauges {
             cpu,
-            stats: Stats {
-                leaked: state.stats.leaked + krcp.refused.load(Relaxed),
-                ..state.stats
-            },
+            stats: state.stats,
             queued: state.queued.len(),
             in_batches: state.in_batches(),
             cached: state.nr_cached(),
-        })
+        });
+        gauges.stats[Event::Leaked] += krcp.refused.load(Relaxed);
+        gauges
     }
 }
 

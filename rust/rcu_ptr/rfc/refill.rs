@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The block cache of each CPU: filled by a worker when it was found empty, with a pause after
-//! memory pressure (`fill_page_cache_func()`).
+//! The block cache of each CPU: filled by a worker when it was found empty (`fill_page_cache_func()`), and
+//! given back when memory is short, with a pause before the next refill (`kfree_rcu_shrink_scan()`).
 
 use super::{
     bnode::Bnode,
+    drain,
     krcp::{Krcp, KrcpRef},
     state::State,
-    Rcu,
+    Rcu, Rfc,
 };
 use crate::{
     fault, params,
-    sys::{mem, trace, work::Handler},
+    stats::Event,
+    sys::{mem, shrinker::Shrink, trace, work::Handler},
 };
 
 /// Starts a refill if one is due.
@@ -24,7 +26,7 @@ pub(super) fn start(krcp: &Krcp) {
     let (begin, backoff) = krcp.with(|state| {
         let begin = state.begin_refill();
         let backoff = begin && state.backoff;
-        state.stats.backoffs += u64::from(backoff);
+        state.stats[Event::Backoffs] += u64::from(backoff);
         waiting = state.queued.len();
         (begin, backoff)
     });
@@ -62,7 +64,7 @@ impl Handler for RefillWork {
             let bnode = unsafe { Bnode::<Rcu>::from_page(page) };
             let unused = krcp.with(|state| {
                 let unused = state.put_cached(bnode, params::min_cached_objs());
-                state.stats.refilled += u64::from(unused.is_none());
+                state.stats[Event::Refilled] += u64::from(unused.is_none());
                 unused
             });
             if let Some(bnode) = unused {
@@ -122,4 +124,38 @@ pub(super) fn drop_cached(krcp: &Krcp) -> usize {
         dropped += 1;
     }
     dropped
+}
+
+/// The engine as memory reclaim sees it.
+pub(crate) struct KrcShrinker;
+
+impl Shrink for KrcShrinker {
+    fn count() -> usize {
+        Rfc::get()
+            .krc
+            .iter()
+            .map(|krcp| {
+                krcp.with(|state| {
+                    state.backoff = true;
+                    state.queued.len() + state.nr_cached()
+                })
+            })
+            .sum()
+    }
+
+    fn scan(goal: usize) -> usize {
+        let mut done = 0;
+        for krcp in Rfc::get().krc.iter() {
+            let blocks = drop_cached(&krcp);
+            // What is not ready goes on its way to be: counted too, as the kernel's own does.
+            let waiting = krcp.with(|state| state.queued.len());
+            let freed = drain::run(&krcp);
+            trace::shrink(krcp.cpu, blocks, freed);
+            done += blocks + waiting.max(freed);
+            if done >= goal {
+                break;
+            }
+        }
+        done
+    }
 }

@@ -6,10 +6,13 @@
 use super::{
     arm::{Arming, Call, Monitor},
     bnode::{Bnode, BnodeQueue},
-    list::ObjectList,
     takeover::Takeover,
 };
-use crate::platform::Platform;
+use crate::{
+    list::ObjectList,
+    platform::Platform,
+    stats::{Event, Stats},
+};
 use core::ptr::NonNull;
 
 /// Batches in flight per CPU (`KFREE_N_BATCHES`).
@@ -28,6 +31,16 @@ pub(crate) enum Channel {
     Slab,
     /// vmalloc objects: `vfree()` one by one.
     Vmalloc,
+}
+
+impl Channel {
+    /// What an object that is stored there counts as.
+    fn event(self) -> Event {
+        match self {
+            Self::Slab => Event::QueuedSlab,
+            Self::Vmalloc => Event::QueuedVmalloc,
+        }
+    }
 }
 
 /// Block channels.
@@ -122,60 +135,6 @@ impl<P: Platform> Batch<P> {
     }
 }
 
-/// Events of one CPU since the module was loaded, all in objects but for the last lines.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Stats {
-    /// Taken in a block, by [`Channel`].
-    pub(crate) queued: [u64; 2],
-    /// Taken in a block that holds both kinds, and not sorted yet (engine `lockless`; others are
-    /// counted in `queued` at once).
-    pub(crate) queued_mixed: u64,
-    /// Taken on the list.
-    pub(crate) queued_list: u64,
-    /// Of those, in any context by a trylock.
-    pub(crate) queued_nolock: u64,
-    /// Taken after a failed trylock, and counted by channel as well.
-    pub(crate) deferred: u64,
-    /// Taken by a caller that waited for a grace period itself.
-    pub(crate) queued_sync: u64,
-    /// Given back to their allocators.
-    pub(crate) freed: u64,
-    /// Of those, ready before a batch was made for them.
-    pub(crate) freed_early: u64,
-    /// Refused for misuse, or kept because of a bug in here.
-    pub(crate) leaked: u64,
-    /// Batches that waited for a grace period.
-    pub(crate) batches: u64,
-    /// Attempts to make one while both were busy.
-    pub(crate) batches_busy: u64,
-    /// Blocks that refills brought.
-    pub(crate) refilled: u64,
-    /// Refills put off after memory pressure.
-    pub(crate) backoffs: u64,
-    /// Blocks that the shrinker or a CPU going down gave back.
-    pub(crate) shrunk: u64,
-}
-
-impl core::ops::AddAssign for Stats {
-    fn add_assign(&mut self, other: Self) {
-        self.queued[0] += other.queued[0];
-        self.queued[1] += other.queued[1];
-        self.queued_mixed += other.queued_mixed;
-        self.queued_list += other.queued_list;
-        self.queued_nolock += other.queued_nolock;
-        self.deferred += other.deferred;
-        self.queued_sync += other.queued_sync;
-        self.freed += other.freed;
-        self.freed_early += other.freed_early;
-        self.leaked += other.leaked;
-        self.batches += other.batches;
-        self.batches_busy += other.batches_busy;
-        self.refilled += other.refilled;
-        self.backoffs += other.backoffs;
-        self.shrunk += other.shrunk;
-    }
-}
-
 /// State of one CPU under its lock.
 pub(crate) struct State<P: Platform> {
     /// Queued, not yet waiting in a batch.
@@ -216,22 +175,7 @@ impl<P: Platform> State<P> {
             backoff: false,
             arming: Arming::new(),
             online: false,
-            stats: Stats {
-                queued: [0; 2],
-                queued_mixed: 0,
-                queued_list: 0,
-                queued_nolock: 0,
-                deferred: 0,
-                queued_sync: 0,
-                freed: 0,
-                freed_early: 0,
-                leaked: 0,
-                batches: 0,
-                batches_busy: 0,
-                refilled: 0,
-                backoffs: 0,
-                shrunk: 0,
-            },
+            stats: Stats::new(),
         }
     }
 
@@ -248,7 +192,7 @@ impl<P: Platform> State<P> {
             self.nr_cached -= 1;
             self.open_bnode(channel, bnode, object);
         }
-        self.stats.queued[channel as usize] += 1;
+        self.stats[channel.event()] += 1;
         Push::Block
     }
 
@@ -282,7 +226,7 @@ impl<P: Platform> State<P> {
         match self.push_bulk(channel, object) {
             Push::Full => {
                 self.open_bnode(channel, bnode, object);
-                self.stats.queued[channel as usize] += 1;
+                self.stats[channel.event()] += 1;
                 (Push::Block, None)
             }
             pushed => (pushed, Some(bnode)),
@@ -306,7 +250,7 @@ impl<P: Platform> State<P> {
             return Push::Twice;
         }
         self.queued.list_snap = Some(P::snapshot());
-        self.stats.queued_list += 1;
+        self.stats[Event::QueuedList] += 1;
         Push::List
     }
 
@@ -390,11 +334,11 @@ impl<P: Platform> State<P> {
         match batches.iter().position(Batch::is_empty) {
             Some(i) => {
                 batches[i].fill(self.queued.take());
-                self.stats.batches += 1;
+                self.stats[Event::Batches] += 1;
                 Fill::Batch(i)
             }
             None => {
-                self.stats.batches_busy += 1;
+                self.stats[Event::BatchesBusy] += 1;
                 Fill::Busy
             }
         }
@@ -406,7 +350,7 @@ impl<P: Platform> State<P> {
         let any = !self.queued.is_empty();
         if any {
             self.batches[BARRIER_BATCH].fill(self.queued.take());
-            self.stats.batches += 1;
+            self.stats[Event::Batches] += 1;
         }
         any
     }
@@ -455,7 +399,7 @@ impl<P: Platform> State<P> {
 
     /// Takes all cached blocks.
     pub(crate) fn take_cached(&mut self) -> BnodeQueue<P> {
-        self.stats.shrunk += self.nr_cached as u64;
+        self.stats[Event::Shrunk] += self.nr_cached as u64;
         self.nr_cached = 0;
         self.cache.take()
     }
@@ -466,7 +410,7 @@ impl<P: Platform> State<P> {
             return None;
         }
         self.nr_cached -= 1;
-        self.stats.shrunk += 1;
+        self.stats[Event::Shrunk] += 1;
         self.cache.pop()
     }
 }

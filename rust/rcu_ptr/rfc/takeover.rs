@@ -7,7 +7,7 @@
 //! with no lock held. Another that comes leaves: whoever has the piece looks at the list again under the
 //! lock when it gives the rest back, and then sees whatever the other came for.
 
-use super::list::{Chain, DeferredList, End};
+use crate::list::{Chain, DeferredList, End};
 use core::ptr::NonNull;
 
 /// Objects that an interrupt looks at, and the most that are taken over in one go.

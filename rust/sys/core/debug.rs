@@ -55,7 +55,7 @@ pub(crate) const HOOKS: bool = cfg!(any(CONFIG_DEBUG_OBJECTS_RCU_HEAD, CONFIG_DE
 /// # Context
 ///
 /// Any but NMI, no raw spinlock held.
-pub(crate) fn kmemleak_scan(base: u64, bytes: usize) {
+pub(crate) fn kmemleak_scan(base: usize, bytes: usize) {
     if cfg!(CONFIG_DEBUG_KMEMLEAK) {
         // SAFETY: The block is a page with an initialised content, until `kmemleak_free()`.
         unsafe { sys::rcu_ptr_shim_kmemleak_scan(base as *const c_void, bytes) };
@@ -67,7 +67,7 @@ pub(crate) fn kmemleak_scan(base: u64, bytes: usize) {
 /// # Context
 ///
 /// As there.
-pub(crate) fn kmemleak_free(base: u64) {
+pub(crate) fn kmemleak_free(base: usize) {
     if cfg!(CONFIG_DEBUG_KMEMLEAK) {
         // SAFETY: kmemleak only uses the address.
         unsafe { sys::rcu_ptr_shim_kmemleak_free(base as *const c_void) };

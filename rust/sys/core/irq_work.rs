@@ -7,13 +7,12 @@
 use super::{
     generated as sys,
     preempt::{OnCpu, PreemptOff},
-    work::Handler,
+    work::{Handler, Item},
 };
 use kernel::{
     bindings,
     prelude::*,
     sync::atomic::{AtomicFlag, Relaxed},
-    types::Opaque,
 };
 
 /// When the handler of an [`IrqWork`] runs.
@@ -27,41 +26,26 @@ pub(crate) enum Urgency {
 
 /// Runs its handler on the CPU that queued it, in hardirq (in a thread of that CPU on PREEMPT_RT).
 #[pin_data]
-#[repr(C)]
 pub(crate) struct IrqWork<H> {
     #[pin]
-    work: Opaque<bindings::irq_work>,
+    item: Item<bindings::irq_work, H>,
     /// It was not queued, as the CPU is on its way down, and should be if that stays up.
     due: AtomicFlag,
-    handler: H,
 }
-
-// SAFETY: The C side claims the work atomically; `handler` is only shared.
-unsafe impl<H: Sync> Sync for IrqWork<H> {}
-// SAFETY: As above.
-unsafe impl<H: Send> Send for IrqWork<H> {}
 
 impl<H: Handler> IrqWork<H> {
     /// An idle item.
     pub(crate) fn new(urgency: Urgency, handler: H) -> impl PinInit<Self> {
+        let lazy = urgency == Urgency::Lazy;
+        // SAFETY: The shim initialises it; `entry` fits its type.
+        let init = move |slot| unsafe {
+            sys::rcu_ptr_shim_init_irq_work(slot, Some(Item::<bindings::irq_work, H>::entry), lazy)
+        };
         pin_init!(Self {
-            // SAFETY: `slot` is the pinned memory of the item; `entry` fits its type.
-            work <- Opaque::ffi_init(|slot| unsafe {
-                sys::rcu_ptr_shim_init_irq_work(slot, Some(Self::entry), urgency == Urgency::Lazy)
-            }),
+            // SAFETY: As above.
+            item <- unsafe { Item::with(init, handler) },
             due: AtomicFlag::new(false),
-            handler,
         })
-    }
-
-    /// # Safety
-    ///
-    /// `work` is that of a live `Self`.
-    unsafe extern "C" fn entry(work: *mut bindings::irq_work) {
-        // SAFETY: By the safety requirements of this function, as the owner waits for the item
-        // before it goes; `work` is the first member (`repr(C)`).
-        let this = unsafe { &*work.cast::<Self>() };
-        this.handler.run();
     }
 
     /// Queues the item on this CPU unless it is queued already. Not so where the CPU is on its way
@@ -85,7 +69,7 @@ impl<H: Handler> IrqWork<H> {
 
     fn queue_anyway(&self) {
         // SAFETY: The item is initialised.
-        unsafe { bindings::irq_work_queue(self.work.get()) };
+        unsafe { bindings::irq_work_queue(self.item.raw()) };
     }
 
     /// Queues the item if [`Self::queue()`] has not since the CPU began to go down.
@@ -108,7 +92,7 @@ impl<H: Handler> IrqWork<H> {
     /// May sleep. One caller at a time: on PREEMPT_RT there is room for one sleeper.
     pub(crate) fn sync(&self) {
         // SAFETY: The item is initialised.
-        unsafe { bindings::irq_work_sync(self.work.get()) };
+        unsafe { bindings::irq_work_sync(self.item.raw()) };
     }
 }
 

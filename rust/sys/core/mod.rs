@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The kernel as `rcu_ptr.ko` sees it: every binding and every `extern "C"` of the core, behind
-//! types that carry their rules.
+//! The kernel as `rcu_ptr.ko` sees it: every binding of the core, behind types that carry their rules.
+//! What the kernel calls is in rust/rcu_ptr/exports.rs and in the callbacks here.
 
 #[path = "../generated.rs"]
 pub(crate) mod generated;
@@ -9,8 +9,6 @@ pub(crate) mod generated;
 pub(crate) mod context;
 pub(crate) mod current_block;
 pub(crate) mod debug;
-pub(crate) mod entry;
-pub(crate) mod entry_cache;
 pub(crate) mod gp;
 pub(crate) mod hotplug;
 pub(crate) mod ipi;

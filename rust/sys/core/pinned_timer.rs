@@ -4,23 +4,15 @@
 //!
 //! C header: [`include/linux/timer.h`](srctree/include/linux/timer.h)
 
-use super::{irq::IrqsOff, work::Handler};
-use kernel::{bindings, prelude::*, types::Opaque};
+use super::{
+    irq::IrqsOff,
+    work::{Handler, Item},
+};
+use kernel::{bindings, prelude::*};
 
 /// Runs its handler in softirq (in a thread on PREEMPT_RT) of the CPU that set it; on another one
 /// only after that CPU has died.
-#[pin_data]
-#[repr(C)]
-pub(crate) struct PinnedTimer<H> {
-    #[pin]
-    timer: Opaque<bindings::timer_list>,
-    handler: H,
-}
-
-// SAFETY: The C side locks the timer itself; `handler` is only shared.
-unsafe impl<H: Sync> Sync for PinnedTimer<H> {}
-// SAFETY: As above.
-unsafe impl<H: Send> Send for PinnedTimer<H> {}
+pub(crate) type PinnedTimer<H> = Item<bindings::timer_list, H>;
 
 impl<H: Handler> PinnedTimer<H> {
     /// An idle timer; `name` and `key` are what lockdep shows.
@@ -29,29 +21,18 @@ impl<H: Handler> PinnedTimer<H> {
         key: Pin<&'static kernel::sync::LockClassKey>,
         handler: H,
     ) -> impl PinInit<Self> {
-        pin_init!(Self {
-            // SAFETY: `slot` is the pinned memory of the timer; `entry` fits its type.
-            timer <- Opaque::ffi_init(move |slot| unsafe {
-                bindings::timer_init_key(
-                    slot,
-                    Some(Self::entry),
-                    bindings::TIMER_PINNED,
-                    name.as_char_ptr(),
-                    key.as_ptr(),
-                )
-            }),
-            handler,
-        })
-    }
-
-    /// # Safety
-    ///
-    /// `timer` is that of a live `Self`.
-    unsafe extern "C" fn entry(timer: *mut bindings::timer_list) {
-        // SAFETY: By the safety requirements of this function, as the owner shuts the timer down
-        // before it goes; `timer` is the first member (`repr(C)`).
-        let this = unsafe { &*timer.cast::<Self>() };
-        this.handler.run();
+        // SAFETY: The function initialises it; `entry` fits its type.
+        let init = move |slot| unsafe {
+            bindings::timer_init_key(
+                slot,
+                Some(Self::entry),
+                bindings::TIMER_PINNED,
+                name.as_char_ptr(),
+                key.as_ptr(),
+            )
+        };
+        // SAFETY: As above.
+        unsafe { Self::with(init, handler) }
     }
 
     /// Lets the handler run on this CPU at `expires`, in jiffies, whether the timer was set or not.
@@ -61,7 +42,7 @@ impl<H: Handler> PinnedTimer<H> {
     /// Any but NMI; raw spinlocks may be held. Always on the same CPU.
     pub(crate) fn set(&self, expires: c_ulong, _irqs: &IrqsOff) {
         // SAFETY: The timer is initialised.
-        unsafe { bindings::mod_timer(self.timer.get(), expires) };
+        unsafe { bindings::mod_timer(self.raw(), expires) };
     }
 
     /// Stops the timer and waits for its handler.
@@ -71,7 +52,7 @@ impl<H: Handler> PinnedTimer<H> {
     /// May sleep.
     pub(crate) fn cancel_sync(&self) {
         // SAFETY: The timer is initialised.
-        unsafe { bindings::timer_delete_sync(self.timer.get()) };
+        unsafe { bindings::timer_delete_sync(self.raw()) };
     }
 
     /// Stops the timer for good and waits for its handler: it can't be set any more.
@@ -81,7 +62,7 @@ impl<H: Handler> PinnedTimer<H> {
     /// May sleep.
     pub(crate) fn shutdown_sync(&self) {
         // SAFETY: The timer is initialised.
-        unsafe { bindings::timer_shutdown_sync(self.timer.get()) };
+        unsafe { bindings::timer_shutdown_sync(self.raw()) };
     }
 }
 

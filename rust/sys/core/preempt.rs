@@ -4,6 +4,7 @@
 //! the caller stays on its CPU.
 
 use super::{generated as sys, irq::IrqsOff, this_cpu::arch};
+use core::marker::PhantomData;
 use kernel::types::NotThreadSafe;
 
 /// Proof that the caller stays on this CPU as long as the value lives.
@@ -11,12 +12,24 @@ use kernel::types::NotThreadSafe;
 /// # Safety
 ///
 /// An implementer's value lives only while preemption is off.
-pub(crate) unsafe trait OnCpu {}
+pub(crate) unsafe trait OnCpu {
+    /// The same proof without its type.
+    #[inline(always)]
+    fn pinned(&self) -> Pinned<'_> {
+        Pinned(PhantomData, NotThreadSafe)
+    }
+}
+
+/// Proof that the caller stays on this CPU for `'a`, from [`OnCpu::pinned()`].
+#[derive(Clone, Copy)]
+pub(crate) struct Pinned<'a>(PhantomData<&'a ()>, NotThreadSafe);
 
 // SAFETY: Nothing can preempt with interrupts off.
 unsafe impl OnCpu for IrqsOff {}
 // SAFETY: By the type invariants.
 unsafe impl OnCpu for PreemptOff {}
+// SAFETY: It borrows a value of another implementer.
+unsafe impl OnCpu for Pinned<'_> {}
 
 /// Proof that preemption is off, until it is dropped. An RCU read-side critical section as well, on
 /// PREEMPT_RT too: the kernel's RCU is consolidated (`synchronize_rcu()` waits for it).

@@ -8,10 +8,56 @@ use super::generated as sys;
 use core::ptr::NonNull;
 use kernel::{bindings, prelude::*, types::Opaque};
 
-/// What a work item does when it runs.
+/// What a work item, an irq_work or a timer does when it runs.
 pub(crate) trait Handler: Sync {
-    /// Runs in process context, never twice at the same time for the same item.
+    /// Runs in the context that the type of the item names, never twice at the same time for the same
+    /// item.
     fn run(&self);
+}
+
+/// A kernel object of type `T` that calls back, with the handler that it runs.
+#[pin_data]
+#[repr(C)]
+pub(crate) struct Item<T, H> {
+    #[pin]
+    raw: Opaque<T>,
+    handler: H,
+}
+
+// SAFETY: The C side claims or locks the object itself; `handler` is only shared.
+unsafe impl<T, H: Sync> Sync for Item<T, H> {}
+// SAFETY: As above.
+unsafe impl<T, H: Send> Send for Item<T, H> {}
+
+impl<T, H: Handler> Item<T, H> {
+    /// An idle item: `init` initialises the object, with [`Self::entry()`] as its function.
+    ///
+    /// # Safety
+    ///
+    /// `init` initialises what it gets.
+    pub(super) unsafe fn with(init: impl FnOnce(*mut T), handler: H) -> impl PinInit<Self> {
+        pin_init!(Self {
+            raw <- Opaque::ffi_init(init),
+            handler,
+        })
+    }
+
+    /// What the object calls, with itself or its first member.
+    ///
+    /// # Safety
+    ///
+    /// `at` is that of a live `Self`: its owner ends the item before it goes.
+    pub(super) unsafe extern "C" fn entry<A>(at: *mut A) {
+        // SAFETY: By the safety requirements of this function; the object is the first member
+        // (`repr(C)`), and so is the work_struct of the larger work items.
+        let this = unsafe { &*at.cast::<Self>() };
+        this.handler.run();
+    }
+
+    /// The object, which is initialised.
+    pub(super) fn raw(&self) -> *mut T {
+        self.raw.get()
+    }
 }
 
 /// An owner as its own work items know it: they are part of it.
@@ -119,40 +165,16 @@ impl Drop for WorkQueue {
     }
 }
 
-/// A delayed work item with what its handler needs.
-#[pin_data]
-#[repr(C)]
-pub(crate) struct DelayedWork<H> {
-    #[pin]
-    work: Opaque<bindings::delayed_work>,
-    handler: H,
-}
-
-// SAFETY: The C side locks the work item itself; `handler` is only shared.
-unsafe impl<H: Sync> Sync for DelayedWork<H> {}
-// SAFETY: As above.
-unsafe impl<H: Send> Send for DelayedWork<H> {}
+/// A delayed work item: the handler runs in process context.
+pub(crate) type DelayedWork<H> = Item<bindings::delayed_work, H>;
 
 impl<H: Handler> DelayedWork<H> {
     /// An idle item.
     pub(crate) fn new(handler: H) -> impl PinInit<Self> {
-        pin_init!(Self {
-            // SAFETY: `slot` is the pinned memory of the item; `entry` fits its type.
-            work <- Opaque::ffi_init(|slot| unsafe {
-                sys::rcu_ptr_shim_init_delayed_work(slot, Some(Self::entry))
-            }),
-            handler,
-        })
-    }
-
-    /// # Safety
-    ///
-    /// `work` is that of a live `Self`.
-    unsafe extern "C" fn entry(work: *mut bindings::work_struct) {
-        // SAFETY: By the safety requirements of this function, as the owner cancels the item before
-        // it goes; `work` is the first member of the first member (both `repr(C)`).
-        let this = unsafe { &*work.cast::<Self>() };
-        this.handler.run();
+        // SAFETY: The shim initialises it; `entry` fits its type.
+        let init = |slot| unsafe { sys::rcu_ptr_shim_init_delayed_work(slot, Some(Self::entry)) };
+        // SAFETY: As above.
+        unsafe { Self::with(init, handler) }
     }
 
     /// Queues the item to run in `delay` jiffies unless it is queued already.
@@ -164,7 +186,7 @@ impl<H: Handler> DelayedWork<H> {
     /// while those are taken.
     pub(crate) fn queue(&self, wq: &WorkQueue, delay: c_ulong) {
         // SAFETY: Both are live and initialised.
-        unsafe { bindings::queue_delayed_work_on(WORK_CPU_UNBOUND, wq.0, self.work.get(), delay) };
+        unsafe { bindings::queue_delayed_work_on(WORK_CPU_UNBOUND, wq.0, self.raw(), delay) };
     }
 
     /// As [`Self::queue()`], to run on `cpu`, or anywhere if that goes down meanwhile.
@@ -174,7 +196,7 @@ impl<H: Handler> DelayedWork<H> {
     /// As for [`Self::queue()`].
     pub(crate) fn queue_on(&self, cpu: i32, wq: &WorkQueue, delay: c_ulong) {
         // SAFETY: Both are live and initialised; `cpu` is a possible CPU.
-        unsafe { bindings::queue_delayed_work_on(cpu, wq.0, self.work.get(), delay) };
+        unsafe { bindings::queue_delayed_work_on(cpu, wq.0, self.raw(), delay) };
     }
 
     /// As [`Self::queue_on()`], whether it was queued or not.
@@ -184,7 +206,7 @@ impl<H: Handler> DelayedWork<H> {
     /// As for [`Self::queue()`].
     pub(crate) fn modify_on(&self, cpu: i32, wq: &WorkQueue, delay: c_ulong) {
         // SAFETY: As above.
-        unsafe { bindings::mod_delayed_work_on(cpu, wq.0, self.work.get(), delay) };
+        unsafe { bindings::mod_delayed_work_on(cpu, wq.0, self.raw(), delay) };
     }
 
     /// Waits until the item has run, at once if its time has not come.
@@ -194,7 +216,7 @@ impl<H: Handler> DelayedWork<H> {
     /// May sleep.
     pub(crate) fn flush(&self) {
         // SAFETY: The item is initialised.
-        unsafe { bindings::flush_delayed_work(self.work.get()) };
+        unsafe { bindings::flush_delayed_work(self.raw()) };
     }
 
     /// Lets the item run in `delay` jiffies, whether it was queued or not.
@@ -204,7 +226,7 @@ impl<H: Handler> DelayedWork<H> {
     /// As for [`Self::queue()`].
     pub(crate) fn modify(&self, wq: &WorkQueue, delay: c_ulong) {
         // SAFETY: Both are live and initialised.
-        unsafe { bindings::mod_delayed_work_on(WORK_CPU_UNBOUND, wq.0, self.work.get(), delay) };
+        unsafe { bindings::mod_delayed_work_on(WORK_CPU_UNBOUND, wq.0, self.raw(), delay) };
     }
 
     /// Takes the item off its queue and waits until it no longer runs.
@@ -214,46 +236,22 @@ impl<H: Handler> DelayedWork<H> {
     /// May sleep.
     pub(crate) fn cancel_sync(&self) {
         // SAFETY: The item is initialised.
-        unsafe { bindings::cancel_delayed_work_sync(self.work.get()) };
+        unsafe { bindings::cancel_delayed_work_sync(self.raw()) };
     }
 }
 
 const WORK_CPU_UNBOUND: c_int = bindings::wq_misc_consts_WORK_CPU_UNBOUND as c_int;
 
-/// A work item that runs after a grace period, with what its handler needs.
-#[pin_data]
-#[repr(C)]
-pub(crate) struct RcuWork<H> {
-    #[pin]
-    work: Opaque<bindings::rcu_work>,
-    handler: H,
-}
-
-// SAFETY: The C side locks the work item itself; `handler` is only shared.
-unsafe impl<H: Sync> Sync for RcuWork<H> {}
-// SAFETY: As above.
-unsafe impl<H: Send> Send for RcuWork<H> {}
+/// A work item whose handler runs in process context after a grace period.
+pub(crate) type RcuWork<H> = Item<bindings::rcu_work, H>;
 
 impl<H: Handler> RcuWork<H> {
     /// An idle item.
     pub(crate) fn new(handler: H) -> impl PinInit<Self> {
-        pin_init!(Self {
-            // SAFETY: `slot` is the pinned memory of the item; `entry` fits its type.
-            work <- Opaque::ffi_init(|slot| unsafe {
-                sys::rcu_ptr_shim_init_rcu_work(slot, Some(Self::entry))
-            }),
-            handler,
-        })
-    }
-
-    /// # Safety
-    ///
-    /// `work` is that of a live `Self`.
-    unsafe extern "C" fn entry(work: *mut bindings::work_struct) {
-        // SAFETY: By the safety requirements of this function, as the owner flushes the item before
-        // it goes; `work` is the first member of the first member (both `repr(C)`).
-        let this = unsafe { &*work.cast::<Self>() };
-        this.handler.run();
+        // SAFETY: The shim initialises it; `entry` fits its type.
+        let init = |slot| unsafe { sys::rcu_ptr_shim_init_rcu_work(slot, Some(Self::entry)) };
+        // SAFETY: As above.
+        unsafe { Self::with(init, handler) }
     }
 
     /// Lets the item run after a grace period that starts from now on. Returns `false` when it
@@ -264,7 +262,7 @@ impl<H: Handler> RcuWork<H> {
     /// Any but NMI; no lock is held that call_rcu() takes, or a wakeup.
     pub(crate) fn queue(&self, wq: &WorkQueue) -> bool {
         // SAFETY: Both are live and initialised.
-        unsafe { bindings::queue_rcu_work(wq.0, self.work.get()) }
+        unsafe { bindings::queue_rcu_work(wq.0, self.raw()) }
     }
 
     /// Waits until what was queued has run.
@@ -274,8 +272,9 @@ impl<H: Handler> RcuWork<H> {
     /// May sleep.
     pub(crate) fn flush(&self) {
         // SAFETY: The item is initialised.
-        unsafe { bindings::flush_rcu_work(self.work.get()) };
+        unsafe { bindings::flush_rcu_work(self.raw()) };
     }
+
     /// Waits until the handler does not run: what waits for its grace period is not waited for.
     ///
     /// # Context
@@ -283,6 +282,6 @@ impl<H: Handler> RcuWork<H> {
     /// May sleep.
     pub(crate) fn settle(&self) {
         // SAFETY: The item is initialised. One that waits for its grace period is on no queue yet.
-        unsafe { bindings::flush_work(&raw mut (*self.work.get()).work) };
+        unsafe { bindings::flush_work(&raw mut (*self.raw()).work) };
     }
 }

@@ -184,8 +184,8 @@ macro_rules! this_cpu_word {
             }
 
             #[inline(always)]
-            pub(crate) fn fetch_add<const N: i64>(on: &impl $crate::sys::preempt::OnCpu) -> u64 {
-                Self::ptr().fetch_add(N as u64, on)
+            pub(crate) fn fetch_add(n: u64, on: &impl $crate::sys::preempt::OnCpu) -> u64 {
+                Self::ptr().fetch_add(n, on)
             }
 
             #[inline(always)]

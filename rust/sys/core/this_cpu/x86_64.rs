@@ -149,15 +149,13 @@ macro_rules! this_cpu_word {
             }
 
             #[inline(always)]
-            pub(crate) fn fetch_add<const N: i64>(
-                _on: &impl $crate::sys::preempt::OnCpu,
-            ) -> u64 {
+            pub(crate) fn fetch_add(n: u64, _on: &impl $crate::sys::preempt::OnCpu) -> u64 {
                 let old: u64;
                 // SAFETY: The symbol is a per-CPU word. One instruction, so no interrupt or NMI of
                 // this CPU comes between.
                 unsafe {
                     ::kernel::asm!(concat!("xaddq {n}, %gs:", $symbol, "(%rip)");
-                        n = inout(reg) N as u64 => old, options(nostack))
+                        n = inout(reg) n => old, options(nostack))
                 };
                 old
             }

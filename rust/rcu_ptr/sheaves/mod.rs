@@ -53,28 +53,16 @@ mod pending;
 mod reclaim;
 pub(crate) mod refill;
 pub(crate) mod reserve;
-#[allow(clippy::module_inception)]
 pub(crate) mod sheaf;
 mod shrink;
 pub(crate) mod stats;
 
-use crate::sys::{
-    hotplug::{Hotplug, IrqWorksRun},
-    percpu::PerCpu,
-    rcu_callback,
-    shrinker::Shrinker,
-    work::WorkQueue,
+use crate::{
+    instance::{Instance, Service},
+    sys::{percpu::PerCpu, rcu_callback, work::WorkQueue},
 };
 use caches::Caches;
-use core::ptr;
-use kernel::{
-    new_mutex,
-    prelude::*,
-    sync::{
-        atomic::{Atomic, Relaxed},
-        Mutex,
-    },
-};
+use kernel::{new_mutex, prelude::*, sync::Mutex};
 
 /// All caches.
 #[pin_data]
@@ -88,51 +76,43 @@ pub(crate) struct Sheaves {
     seen: PerCpu<reclaim::SeenHere>,
 }
 
-/// The instance, from [`Sheaves::start()`] to its drop.
-static INSTANCE: Atomic<*mut Sheaves> = Atomic::new(ptr::null_mut());
+static INSTANCE: Instance<Sheaves> = Instance::none();
 
-/// Keeps caches possible.
-pub(crate) struct Running {
-    shrinker: Option<Shrinker<shrink::BarnShrinker>>,
-    hotplug: Option<Hotplug<hotplug::SheafHotplug>>,
+impl Service for Sheaves {
+    type Shrinker = shrink::BarnShrinker;
+    const SHRINKER: &'static CStr = c"rcu_ptr-sheaf";
+    type Hotplug = hotplug::SheafHotplug;
+    const HOTPLUG: &'static CStr = c"rcu_ptr:sheaf";
+
+    fn instance() -> &'static Instance<Self> {
+        &INSTANCE
+    }
+
+    /// There are no caches, as each has a reference to the module. But the callback that was the last
+    /// of one may not have returned.
+    fn stop(&self) {
+        rcu_callback::barrier();
+    }
 }
 
 impl Sheaves {
-    /// Registers the shrinker and the hotplug callbacks of all caches to come.
+    /// No caches.
     ///
     /// # Context
     ///
-    /// May sleep.
-    pub(crate) fn start(irq_works: &IrqWorksRun) -> Result<Running> {
-        let wq = WorkQueue::per_cpu(c"rcu_ptr_sheaf")?;
-        let seen = PerCpu::new(|_| reclaim::SeenHere::new())?;
-        let sheaves = KBox::pin_init(
-            pin_init!(Sheaves {
-                caches <- new_mutex!(Caches::new(), "rcu_ptr_caches"),
-                wq,
-                seen,
-            }),
-            GFP_KERNEL,
-        )?;
-        // SAFETY: It stays where it is until the drop of `Running`.
-        let sheaves = KBox::into_raw(unsafe { Pin::into_inner_unchecked(sheaves) });
-        // ORDERING: As for the engine's instance.
-        INSTANCE.store(sheaves, Relaxed);
-        let mut running = Running {
-            shrinker: None,
-            hotplug: None,
-        };
-        running.hotplug = Some(Hotplug::register(c"rcu_ptr:sheaf", irq_works)?);
-        running.shrinker = Some(Shrinker::register(c"rcu_ptr-sheaf")?);
-        Ok(running)
+    /// May sleep. At module init.
+    pub(crate) fn new() -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            caches <- new_mutex!(Caches::new(), "rcu_ptr_caches"),
+            wq: WorkQueue::per_cpu(c"rcu_ptr_sheaf")?,
+            seen: PerCpu::new(|_| reclaim::SeenHere::new())?,
+        })
     }
 
     /// The running instance.
     #[inline]
     pub(crate) fn get() -> &'static Sheaves {
-        // SAFETY: Set by `start()` before anything that calls this is reachable, reset when the
-        // callbacks are unregistered and the module has no users.
-        unsafe { &*INSTANCE.load(Relaxed) }
+        INSTANCE.get()
     }
 
     /// Waits until every object that was freed before the call may be given out again, or is back
@@ -143,20 +123,5 @@ impl Sheaves {
     /// May sleep.
     pub(crate) fn barrier(&self, meanwhile: impl FnOnce()) {
         barrier::barrier(self, meanwhile);
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.shrinker = None;
-        self.hotplug = None;
-        // There are no caches, as each has a reference to the module. But the callback that was the last
-        // of one may not have returned.
-        rcu_callback::barrier();
-        let sheaves = INSTANCE.load(Relaxed);
-        INSTANCE.store(ptr::null_mut(), Relaxed);
-        // SAFETY: From `start()`, and nobody can reach it any more: the module has no users, so
-        // there are no caches.
-        drop(unsafe { Pin::new_unchecked(KBox::from_raw(sheaves)) });
     }
 }

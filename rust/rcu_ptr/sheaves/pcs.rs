@@ -9,21 +9,25 @@ use super::{
     exchange::{Cpu, Words, REUSE},
     free,
     geometry::SLOTS,
-    local::{LocalList, LocalWord, Place, BARRED},
+    local::{LocalList, Place, BARRED},
     monitor::{MonitorWork, Tick},
     pending::Pending,
     reclaim,
     sheaf::{Chain, Empty, Full, Stamp},
 };
-use crate::sys::{
-    context::Context,
-    debug, gp,
-    irq_work::{IrqWork, Urgency},
-    node,
-    preempt::PreemptOff,
-    slab,
-    this_cpu::ThisCpuPtr,
-    work::DelayedWork,
+use crate::{
+    local_word::LocalWord,
+    sync::{Mine, Quiet},
+    sys::{
+        context::Context,
+        debug, gp,
+        irq_work::{IrqWork, Urgency},
+        node,
+        preempt::PreemptOff,
+        slab,
+        this_cpu::ThisCpuPtr,
+        work::DelayedWork,
+    },
 };
 use core::{
     mem::offset_of,
@@ -124,17 +128,17 @@ impl Pcs {
     /// The words of a CPU that runs nothing any more.
     pub(super) fn quiet(&self) -> Words<Quiet<'_>> {
         Words {
-            alloc: Cursor(Quiet(&self.alloc)),
-            rcu: Cursor(Quiet(&self.rcu)),
-            spare_full: Place(Quiet(&self.spare_full)),
-            spare_empty: Place(Quiet(&self.spare_empty)),
+            alloc: Cursor(Quiet::new(&self.alloc)),
+            rcu: Cursor(Quiet::new(&self.rcu)),
+            spare_full: Place(Quiet::new(&self.spare_full)),
+            spare_empty: Place(Quiet::new(&self.spare_empty)),
             spent: LocalList {
-                head: Quiet(&self.spent),
-                len: Quiet(&self.nr_spent),
+                head: Quiet::new(&self.spent),
+                len: Quiet::new(&self.nr_spent),
             },
             closed: LocalList {
-                head: Quiet(&self.closed),
-                len: Quiet(&self.nr_closed),
+                head: Quiet::new(&self.closed),
+                len: Quiet::new(&self.nr_closed),
             },
         }
     }
@@ -175,7 +179,7 @@ impl Pcs {
 
     /// The places for reuse of a CPU that runs nothing any more.
     pub(super) fn quiet_reuse(&self) -> impl Iterator<Item = Place<Quiet<'_>>> {
-        self.reuse.iter().map(|word| Place(Quiet(word)))
+        self.reuse.iter().map(|word| Place(Quiet::new(word)))
     }
 }
 
@@ -204,47 +208,6 @@ impl Held {
     }
 }
 
-/// A word of this CPU.
-#[derive(Clone, Copy)]
-pub(super) struct Mine<'a>(ThisCpuPtr, &'a PreemptOff);
-
-impl LocalWord for Mine<'_> {
-    #[inline(always)]
-    fn load(self) -> usize {
-        self.0.read(self.1) as usize
-    }
-
-    #[inline(always)]
-    fn fetch_add(self, n: usize) -> usize {
-        self.0.fetch_add(n as u64, self.1) as usize
-    }
-
-    #[inline(always)]
-    fn cmpxchg(self, old: usize, new: usize) -> usize {
-        self.0.cmpxchg(old as u64, new as u64, self.1) as usize
-    }
-}
-
-/// A word of a CPU that runs nothing any more.
-#[derive(Clone, Copy)]
-pub(super) struct Quiet<'a>(&'a Atomic<u64>);
-
-impl LocalWord for Quiet<'_> {
-    fn load(self) -> usize {
-        self.0.load(Relaxed) as usize
-    }
-
-    fn fetch_add(self, n: usize) -> usize {
-        self.0.fetch_add(n as u64, Relaxed) as usize
-    }
-
-    fn cmpxchg(self, old: usize, new: usize) -> usize {
-        match self.0.cmpxchg(old as u64, new as u64, Relaxed) {
-            Ok(was) | Err(was) => was as usize,
-        }
-    }
-}
-
 /// This CPU's part of a cache, with preemption off.
 #[derive(Clone, Copy)]
 pub(super) struct Here<'a> {
@@ -266,7 +229,7 @@ impl<'a> Here<'a> {
 macro_rules! word {
     ($self:ident, $($field:tt)+) => {
         // SAFETY: The field is an aligned atomic word of 8 bytes.
-        Mine(unsafe { $self.base.byte_add(offset_of!(Pcs, $($field)+)) }, $self.pin)
+        Mine::new(unsafe { $self.base.byte_add(offset_of!(Pcs, $($field)+)) }, $self.pin)
     };
 }
 
@@ -290,7 +253,7 @@ impl<'a> Here<'a> {
     pub(super) fn reuse(self, i: usize) -> Place<Mine<'a>> {
         let offset = offset_of!(Pcs, reuse) + i * size_of::<Atomic<u64>>();
         // SAFETY: Place `i` is an aligned atomic word of 8 bytes; `i` is below `REUSE`.
-        Place(Mine(unsafe { self.base.byte_add(offset) }, self.pin))
+        Place(Mine::new(unsafe { self.base.byte_add(offset) }, self.pin))
     }
 
     pub(super) fn words(self) -> Words<Mine<'a>> {

@@ -297,7 +297,7 @@ fn go_home(cache: &Cache, node: usize, rest: Rest) -> Rest {
             }
             // What finds no sheaf stays: here it is at least used.
             sheaf.retain(|object| {
-                node_of(object) != Some(home) || !stock.come_home(object, cache.capacity)
+                node_of(object) != Some(home) || !stock.put_remote(object, cache.capacity)
             })
         });
         match rest {

@@ -1,29 +1,106 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Batches: they wait for a grace period and are freed in a worker (`kfree_rcu_work()`).
+//! The monitor drains what is queued, 5 s after the first object came, or a jiffy after a block's worth of
+//! them was there (`kfree_rcu_monitor()`); batches wait for a grace period and are freed in a worker
+//! (`kfree_rcu_work()`).
 
 use super::{
+    arm::{self, Arming, Monitor, Timed},
     bnode::Bnode,
     counts,
     krcp::{Krcp, KrcpRef},
-    list::ObjectList,
     refill,
     state::{Channel, Fill, Objects, State, BARRIER_BATCH, CHANNELS},
     Rcu,
 };
-use crate::sys::{
-    debug,
-    gp::{self, Snapshot},
-    mem, trace,
-    work::Handler,
+use crate::{
+    list::ObjectList,
+    params,
+    stats::Event,
+    sys::{
+        debug,
+        gp::{self, Snapshot},
+        irq::IrqsOff,
+        mem,
+        pinned_timer::jiffies,
+        trace,
+        work::Handler,
+    },
 };
+
+impl Timed for Krcp {
+    fn with<R>(&self, f: impl FnOnce(&mut Arming, Monitor) -> R) -> R {
+        self.with(|state| {
+            let wanted = state.wanted_monitor();
+            f(&mut state.arming, wanted)
+        })
+    }
+
+    fn now(&self) -> usize {
+        jiffies()
+    }
+
+    fn interval(&self) -> usize {
+        params::drain_jiffies()
+    }
+
+    fn set(&self, delay: usize) {
+        self.monitor.modify(&self.wq, delay);
+    }
+}
+
+/// Arms the monitor for what is queued, unless it will run that soon anyway. Where a block's worth is
+/// there it runs in `fast` jiffies.
+///
+/// # Context
+///
+/// Any but NMI; no lock is held that a timer takes or, with `fast` 0, a wakeup.
+pub(super) fn arm(krcp: &Krcp, fast: usize) {
+    let _irqs = IrqsOff::save();
+    arm::arm(krcp, fast);
+}
+
+/// Frees what is ready, makes a batch of the rest, and comes back a jiffy later when both batches are busy.
+/// Returns how many objects were freed at once.
+///
+/// # Context
+///
+/// May sleep. Allocates nothing: memory reclaim gets here too.
+pub(super) fn run(krcp: &Krcp) -> usize {
+    let mut freed = 0;
+    loop {
+        // Held while objects are in nobody's account but ours: see `barrier()`.
+        let _reclaim = krcp.reclaim.lock();
+        let ready = krcp.with(State::take_ready);
+        if ready.is_empty() {
+            break;
+        }
+        freed += free_objects(krcp, ready, None);
+    }
+    start_batch(krcp);
+    arm(krcp, 1);
+    freed
+}
+
+/// The work item.
+pub(super) struct MonitorWork(pub(super) KrcpRef);
+
+impl Handler for MonitorWork {
+    fn run(&self) {
+        // Objects that come from now on arm it again.
+        self.0.with(|state| state.arming.fired());
+        run(&self.0);
+    }
+}
+
+// Batches.
 
 /// Makes a batch of what is queued and lets it wait for a grace period (`kvfree_rcu_queue_batch()`).
 ///
 /// # Context
 ///
 /// Any but NMI; no lock is held that call_rcu() takes, or a wakeup.
-pub(super) fn start(krcp: &Krcp) {
+pub(super) fn start_batch(krcp: &Krcp) {
     let (fill, n, gp, waiting) = krcp.with(|state| {
         let fill = state.fill_batch();
         let (n, gp) = match fill {
@@ -129,9 +206,9 @@ pub(super) fn free_objects(krcp: &Krcp, mut objects: Objects<Rcu>, batch: Option
 
 fn account(krcp: &Krcp, freed: usize, early: bool) {
     krcp.with(|state| {
-        state.stats.freed += freed as u64;
+        state.stats[Event::Freed] += freed as u64;
         if early {
-            state.stats.freed_early += freed as u64;
+            state.stats[Event::FreedEarly] += freed as u64;
         }
     });
 }
@@ -140,7 +217,7 @@ fn account(krcp: &Krcp, freed: usize, early: bool) {
 #[cold]
 fn leak(krcp: &Krcp, objects: usize, what: *const u8) {
     debug::warn_early(what);
-    krcp.with(|state| state.stats.leaked += objects as u64);
+    krcp.with(|state| state.stats[Event::Leaked] += objects as u64);
 }
 
 fn free_bnode(krcp: &Krcp, mut bnode: Bnode<Rcu>, channel: Channel, early: bool) {
@@ -177,7 +254,7 @@ fn free_list(krcp: &Krcp, mut list: ObjectList, snap: Snapshot, early: bool) {
     // What is not sound may have objects of other lists in it, and all of them are kept.
     if !list.is_sound(gp::cond_resched) {
         debug::warn_endless(list.len());
-        krcp.with(|state| state.stats.leaked += list.len() as u64);
+        krcp.with(|state| state.stats[Event::Leaked] += list.len() as u64);
         return;
     }
     let freed = list.len();

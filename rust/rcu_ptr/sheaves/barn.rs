@@ -22,7 +22,7 @@ pub(crate) struct Stock {
     /// And so many more, as long as the slab has to help out.
     more: usize,
     /// Collects objects of this node that were freed on others.
-    pub(crate) homecomers: Option<Full>,
+    pub(crate) remote_frees: Option<Full>,
     /// Some came since the last [`Stock::idle()`].
     home_came: bool,
 }
@@ -44,7 +44,7 @@ impl Stock {
             low_empty: 0,
             limit,
             more: 0,
-            homecomers: None,
+            remote_frees: None,
             home_came: false,
         }
     }
@@ -70,7 +70,7 @@ impl Stock {
 
     /// Takes a full sheaf; the collected objects where there is no other.
     pub(crate) fn take_full(&mut self) -> Option<Full> {
-        let sheaf = self.full.pop().or_else(|| self.homecomers.take());
+        let sheaf = self.full.pop().or_else(|| self.remote_frees.take());
         self.low_full = self.low_full.min(self.full.len());
         sheaf
     }
@@ -94,9 +94,9 @@ impl Stock {
 
     /// Collects `object`, in an empty sheaf of this barn where a new one is needed. `false`: there
     /// is none.
-    pub(crate) fn come_home(&mut self, object: usize, capacity: usize) -> bool {
+    pub(crate) fn put_remote(&mut self, object: usize, capacity: usize) -> bool {
         self.home_came = true;
-        if let Some(sheaf) = &mut self.homecomers {
+        if let Some(sheaf) = &mut self.remote_frees {
             if sheaf.push(object, capacity) {
                 return true;
             }
@@ -105,7 +105,7 @@ impl Stock {
             return false;
         };
         let fresh = empty.start(1, object).done();
-        if let Some(full) = self.homecomers.replace(fresh) {
+        if let Some(full) = self.remote_frees.replace(fresh) {
             self.put_full(full);
         }
         true
@@ -130,9 +130,9 @@ impl Stock {
             full: self.low_full,
             empty: self.low_empty,
         };
-        // Nobody comes home any more: what did is a sheaf as any other.
+        // No more objects come from other nodes: those that did are in a sheaf as any other.
         if !core::mem::take(&mut self.home_came) {
-            if let Some(sheaf) = self.homecomers.take() {
+            if let Some(sheaf) = self.remote_frees.take() {
                 self.put_full(sheaf);
             }
         }
@@ -143,12 +143,12 @@ impl Stock {
 
     /// Whether a later [`Stock::idle()`] may find something.
     pub(crate) fn may_idle(&self) -> bool {
-        self.full.len() > 0 || self.empty.len() > 0 || self.homecomers.is_some()
+        self.full.len() > 0 || self.empty.len() > 0 || self.remote_frees.is_some()
     }
 
     /// Takes everything.
     pub(crate) fn take_all(&mut self) -> (Stack<Full>, Stack<Empty>) {
-        if let Some(sheaf) = self.homecomers.take() {
+        if let Some(sheaf) = self.remote_frees.take() {
             self.full.push(sheaf);
         }
         (self.full.take(), self.empty.take())

@@ -145,7 +145,7 @@ fn report(cache: &Cache, node: usize, why: c_uint, full: usize, empty: usize) {
 }
 
 /// All caches as memory reclaim sees them, in sheaves.
-pub(super) struct BarnShrinker;
+pub(crate) struct BarnShrinker;
 
 impl Shrink for BarnShrinker {
     fn count() -> usize {

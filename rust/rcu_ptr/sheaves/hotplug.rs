@@ -11,7 +11,7 @@ use core::ptr;
 use kernel::sync::atomic::Relaxed;
 
 /// The callbacks of all caches.
-pub(super) struct SheafHotplug;
+pub(crate) struct SheafHotplug;
 
 impl Callbacks for SheafHotplug {
     fn prepare(_cpu: i32) {}

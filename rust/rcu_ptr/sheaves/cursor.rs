@@ -26,9 +26,9 @@
 
 use super::{
     geometry::{Slot, SHEAF_BYTES, SLOTS},
-    local::LocalWord,
     sheaf::{Install, Installed, END, MASK, STRIDE},
 };
+use crate::local_word::LocalWord;
 use core::ptr::with_exposed_provenance;
 
 /// What a cursor is ahead of its slot.

@@ -17,13 +17,13 @@ use super::{
     cache::{Cache, CacheRef},
     cursor::Undisturbed,
     exchange::{self, REUSE},
-    local::LocalWord,
     pcs::Here,
     reclaim,
     sheaf::Chain,
     shrink, Sheaves,
 };
 use crate::{
+    local_word::LocalWord,
     params,
     sys::{context, gp, irq::IrqsOff, preempt::PreemptOff, trace, work::Handler},
 };

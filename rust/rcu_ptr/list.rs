@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Objects linked through their own 8-byte field, where no block is to be had: the list channel
+//! Objects linked through their own 8-byte field, where there is no block: the list channel
 //! under the lock, and the list that a failed trylock pushes to.
 //!
 //! An object that is pushed again while it is linked overwrites its own link. Right after the first time
@@ -204,15 +204,6 @@ pub(crate) struct DeferredList {
 
 impl DeferredList {
     /// An empty list.
-    #[cfg(not(loom))]
-    pub(crate) const fn new() -> Self {
-        Self {
-            head: AtomicLink::new(0),
-        }
-    }
-
-    /// An empty list.
-    #[cfg(loom)]
     pub(crate) fn new() -> Self {
         Self {
             head: AtomicLink::new(0),

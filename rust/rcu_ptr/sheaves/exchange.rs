@@ -9,9 +9,10 @@
 use super::{
     cursor::{Cursor, Undisturbed},
     geometry::SLOTS,
-    local::{LocalList, LocalWord, Place},
+    local::{LocalList, Place},
     sheaf::{Chain, Closed, Empty, Full, Installed, Owned, Rest, Stamp},
 };
+use crate::local_word::LocalWord;
 
 /// Places for objects that are given out again at once.
 pub(crate) const REUSE: usize = 4;

@@ -1,0 +1,736 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! From a closed block to its allocators: the monitor closes and collects, batches wait for a grace
+//! period, a worker frees them.
+//!
+//! The monitor is a pinned timer per CPU that collects closed blocks and, once per drain interval, closes
+//! the current one. It stays armed while objects keep coming, so that nobody has to wake it; what wakes it
+//! from NMI is a lazy irq_work, which the next tick runs. A block that is filled with interrupts on is
+//! collected at once.
+//!
+//! ```text
+//!            first block opened, first object linked: tick
+//!   Idle ─────────────────────────────────────────────────> Armed ──┐ every jiffy while it finds some,
+//!     ^                                                        │    │ then after twice as long each
+//!     └── a whole drain interval without an object ────────────┘ <──┘ time, at last once per interval
+//! ```
+//!
+//! An object is closed within the drain interval wherever it is: its block was opened after the monitor
+//! last closed the current block, and an interval after that the monitor does so again.
+//!
+//! What is closed joins the batch that waits for the grace period that it needs, so a CPU has few batches
+//! however many blocks it fills. A batch is freed by the callback of its grace period ([`BatchWork`]), or
+//! before that if somebody on this CPU sees that the grace period is over ([`EarlyWork`]): callbacks come
+//! with a tick. Under the lock it is only decided what to do: no workqueue, no RCU and no trace event is
+//! called there.
+//!
+//! Slab objects are freed by the block, vmalloc objects are sorted out and freed one by one. With
+//! debugobjects an object that was told to it when it was queued (which NMI can't do) has [`MARKED`] set in
+//! its slot. The others are told here, all of a batch before the first is freed: one that was queued twice
+//! comes up twice.
+
+use super::{
+    block::{self, Block, Blocks, Layout},
+    insert::{self, Close},
+    krcp::{Krcp, KrcpRef, Slow},
+    refill, Lockless, Page,
+};
+use crate::{
+    list::{Chain, End},
+    params,
+    stats::Event,
+    sys::{
+        context,
+        debug::{self, Misuse},
+        gp::{self, Snapshot},
+        ipi,
+        irq::IrqsOff,
+        mem::{self, VmallocArea},
+        pinned_timer::jiffies,
+        preempt::OnCpu,
+        trace,
+        work::Handler,
+    },
+};
+use core::ptr::{self, NonNull};
+use kernel::sync::atomic::Relaxed;
+
+/// A full block or a block's worth of linked objects waits at most this long for the monitor.
+fn max_wait() -> usize {
+    params::second_jiffies()
+}
+
+/// So many objects that are not collected do not wait for longer than a jiffy. Where the tick is
+/// stopped that costs an interrupt, so they are some blocks' worth.
+const HURRY_OBJECTS: usize = 4 * Page::CAPACITY;
+
+/// How an armed monitor is told from an idle one at jiffy 0.
+const ARMED: usize = 1 << (usize::BITS - 1);
+
+/// Wakes the monitor if it is idle, or sleeps for longer than the drain interval is by now: something
+/// has to be drained one day.
+///
+/// # Context
+///
+/// Any, NMI included, on this CPU.
+#[inline]
+pub(super) fn wake(krcp: &Krcp, on: &impl OnCpu) {
+    let expires = krcp.expires.load(Relaxed);
+    if expires == 0 || remaining(expires & !ARMED) > params::drain_jiffies() {
+        krcp.tick.queue(on);
+    }
+}
+
+/// There is a block's worth to collect. With interrupts on it is done here: nobody holds a lock that
+/// call_rcu() or a wakeup takes. Otherwise the monitor is woken if it is idle or sleeps for long, or
+/// a little if there is more.
+///
+/// # Context
+///
+/// As for [`wake()`].
+#[inline]
+pub(super) fn full_block(krcp: &Krcp, on: &impl OnCpu) {
+    if context::may_lock() {
+        start_batch(krcp, &IrqsOff::save());
+        // The monitor, which would, may sleep on.
+        refill::start(krcp);
+        return;
+    }
+    let expires = krcp.expires.load(Relaxed);
+    let wait = if krcp.waiting() < HURRY_OBJECTS {
+        max_wait()
+    } else {
+        1
+    };
+    if expires == 0 || remaining(expires & !ARMED) > wait {
+        krcp.tick.queue(on);
+    }
+}
+
+/// Jiffies until `at` (the topmost bit of both may be lost).
+fn remaining(at: usize) -> usize {
+    let left = at.wrapping_sub(jiffies()) & !ARMED;
+    // Already expired: the difference has wrapped.
+    if left > ARMED / 2 {
+        0
+    } else {
+        left
+    }
+}
+
+fn arm(krcp: &Krcp, period: usize, irqs: &IrqsOff) {
+    let left = remaining(krcp.drain_at.load(Relaxed) & !ARMED);
+    let delay = period.min(left).max(1);
+    krcp.period.store(period, Relaxed);
+    let at = jiffies().wrapping_add(delay);
+    // Before the timer is set: it may run at once only after interrupts are on.
+    krcp.expires.store(at | ARMED, Relaxed);
+    krcp.monitor.set(at, irqs);
+}
+
+/// The drain interval as the monitor counts it: a jiffy less, for the tick that may pass before an
+/// irq_work runs.
+fn interval() -> usize {
+    params::drain_jiffies().saturating_sub(1).max(1)
+}
+
+/// Sets when the current block is closed next: if it is idle, or the drain interval has become shorter.
+fn plan(krcp: &Krcp, idle: bool) {
+    if idle || remaining(krcp.drain_at.load(Relaxed) & !ARMED) > interval() {
+        krcp.drain_at
+            .store(jiffies().wrapping_add(interval()), Relaxed);
+    }
+}
+
+/// Heeds a drain interval that was set just now: what is queued waits for no longer than that.
+///
+/// # Context
+///
+/// Process context, interrupts on.
+pub(super) fn update_drain_interval(krcp: &Krcp) {
+    if !closes_past(krcp, interval()) {
+        return;
+    }
+    // The timer is that CPU's to set. Where it is on its way down, its hotplug callback does all.
+    ipi::call_on(krcp.cpu, krcp, |krcp, irqs| {
+        plan(krcp, false);
+        // One that looks for closed blocks earlier than that goes on, and closes the current one in time.
+        if sleeps_past(krcp, interval()) {
+            arm(krcp, interval(), irqs);
+        }
+    });
+}
+
+/// Whether the monitor is armed, and does not close the current block within the next `jiffies`.
+fn closes_past(krcp: &Krcp, jiffies: usize) -> bool {
+    krcp.expires.load(Relaxed) != 0 && remaining(krcp.drain_at.load(Relaxed) & !ARMED) > jiffies
+}
+
+/// Whether the monitor is armed, and not for the next `jiffies`.
+fn sleeps_past(krcp: &Krcp, jiffies: usize) -> bool {
+    let expires = krcp.expires.load(Relaxed);
+    expires != 0 && remaining(expires & !ARMED) > jiffies
+}
+
+/// What a tick does for NMI: collects, and arms the monitor.
+pub(super) struct Tick(pub(super) KrcpRef);
+
+impl Handler for Tick {
+    fn run(&self) {
+        let krcp = &*self.0;
+        let irqs = IrqsOff::save();
+        if !Lockless::get().is_this_cpu(krcp, &irqs) {
+            return;
+        }
+        scan_current(krcp);
+        refill::start(krcp);
+        let busy = start_batch(krcp, &irqs) != Start::Nothing;
+        plan(krcp, krcp.expires.load(Relaxed) == 0);
+        arm(krcp, if busy { 1 } else { interval() }, &irqs);
+    }
+}
+
+/// The timer.
+pub(super) struct MonitorTimer(pub(super) KrcpRef);
+
+impl Handler for MonitorTimer {
+    fn run(&self) {
+        let krcp = &*self.0;
+        let irqs = IrqsOff::save();
+        if !Lockless::get().is_this_cpu(krcp, &irqs) {
+            // The CPU has died, and its hotplug callback takes care of all.
+            return;
+        }
+        // From here on who comes in NMI wakes the monitor again, unless it is armed below; what came
+        // before is seen below.
+        krcp.expires.store(0, Relaxed);
+        let mut came = false;
+        plan(krcp, false);
+        let due = remaining(krcp.drain_at.load(Relaxed) & !ARMED) == 0;
+        if due {
+            let this = Slow::new(&irqs, krcp);
+            // A fresh block takes the place of one with objects: they keep coming, and find the
+            // monitor armed.
+            came = insert::close(&this, true) != Close::Nothing;
+            krcp.drain_at
+                .store(jiffies().wrapping_add(interval()), Relaxed);
+        }
+        refill::start(krcp);
+        came |= start_batch(krcp, &irqs) != Start::Nothing;
+        if due && !came {
+            // Neither a block nor a listed object: idle. (Should NMI have opened a block just now,
+            // it has woken the monitor.)
+            return;
+        }
+        let period = if came && !due {
+            1
+        } else {
+            (krcp.period.load(Relaxed).saturating_mul(2)).clamp(1, interval())
+        };
+        arm(krcp, period, &irqs);
+    }
+}
+
+/// kmemleak: blocks that came in NMI are told to it here.
+fn scan_current(krcp: &Krcp) {
+    let base = Page::base(krcp.current.load(Relaxed) as usize);
+    // SAFETY: On this CPU, preemption off; ticks and nobody else ask.
+    if cfg!(CONFIG_DEBUG_KMEMLEAK) && base != 0 && !unsafe { block::is_scanned(base, true) } {
+        debug::kmemleak_scan(base, Page::BLOCK);
+    }
+}
+
+// Batches.
+
+/// Batches per CPU. Two grace periods can be waited for at a time, as a snapshot names the next or the
+/// one after it; the others are for batches that wait for their worker or their callback, and for
+/// second lists.
+pub(super) const N_BATCHES: usize = 4;
+
+/// Closed blocks and linked objects.
+struct Objects {
+    blocks: Blocks<Page>,
+    list: Chain,
+    counts: trace::Counts,
+}
+
+impl Objects {
+    const fn new() -> Self {
+        Self {
+            blocks: Blocks::new(),
+            list: Chain::new(),
+            counts: trace::Counts::new(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.blocks.is_empty() && self.list.is_empty()
+    }
+
+    /// Takes `newer` in; one of the two has no list.
+    fn join(&mut self, newer: Self) {
+        self.blocks.append(newer.blocks);
+        if self.list.is_empty() {
+            self.list = newer.list;
+        }
+        self.counts.mixed += newer.counts.mixed;
+        self.counts.list += newer.counts.list;
+    }
+}
+
+impl Default for Objects {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Objects that wait for a grace period.
+struct Batch {
+    objects: Objects,
+    snap: Snapshot,
+}
+
+/// Where a batch may be.
+enum Place {
+    /// Nothing here, and its work is idle.
+    Free,
+    /// Waits, and so does its work.
+    Waiting(Batch),
+    /// Was freed early: its work has nothing to do when it comes.
+    Early,
+}
+
+/// The batches of a CPU.
+pub(super) struct Batches {
+    places: [Place; N_BATCHES],
+    /// Collected objects that are in no batch yet, as no place was free.
+    overflow: Objects,
+    /// The next place that becomes free starts a batch of them.
+    retry: bool,
+}
+
+impl Batches {
+    /// None.
+    pub(super) const fn new() -> Self {
+        Self {
+            places: [const { Place::Free }; N_BATCHES],
+            overflow: Objects::new(),
+            retry: false,
+        }
+    }
+
+    fn waiting(&self) -> impl Iterator<Item = &Batch> {
+        self.places.iter().filter_map(|place| match place {
+            Place::Waiting(batch) => Some(batch),
+            _ => None,
+        })
+    }
+
+    /// Objects that wait in batches, or for one: in blocks, and linked.
+    pub(super) fn objects(&self) -> (usize, usize) {
+        let all = self.waiting().map(|batch| &batch.objects);
+        all.chain(core::iter::once(&self.overflow))
+            .fold((0, 0), |(mixed, list), objects| {
+                (mixed + objects.counts.mixed, list + objects.counts.list)
+            })
+    }
+
+    /// Whether there is a batch whose grace period is over.
+    fn is_any_over(&self) -> bool {
+        self.waiting().any(|batch| batch.snap.is_over())
+    }
+
+    /// Whether there is a batch whose grace period is not over.
+    pub(super) fn is_any_waiting(&self) -> bool {
+        self.waiting().any(|batch| !batch.snap.is_over())
+    }
+
+    /// Takes batch `i` if its grace period is over.
+    fn take_early(&mut self, i: usize) -> Option<Batch> {
+        let place = self.places.get_mut(i)?;
+        if !matches!(place, Place::Waiting(batch) if batch.snap.is_over()) {
+            return None;
+        }
+        match core::mem::replace(place, Place::Early) {
+            Place::Waiting(batch) => Some(batch),
+            _ => None,
+        }
+    }
+
+    /// The place where the overflow can wait for `snap`.
+    fn place_for(&self, snap: &Snapshot) -> Option<usize> {
+        let listed = !self.overflow.list.is_empty();
+        let joins = |place: &Place| {
+            matches!(place, Place::Waiting(batch)
+                if batch.snap.is_same(snap) && (!listed || batch.objects.list.is_empty()))
+        };
+        let free = |place: &Place| matches!(place, Place::Free);
+        let first = |is: &dyn Fn(&Place) -> bool| self.places.iter().position(is);
+        first(&joins).or_else(|| first(&free))
+    }
+}
+
+/// What [`start_batch()`] did.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    /// There was nothing.
+    Nothing,
+    /// No place is free: the first that becomes so makes a batch.
+    Busy,
+    /// A batch waits for its grace period.
+    Started,
+}
+
+/// What is decided under the lock, and done without it.
+enum Decision {
+    Nothing,
+    /// So many objects wait.
+    Busy(usize),
+    /// These have joined batch `index`, which is new or not.
+    Started {
+        index: usize,
+        new: bool,
+        counts: trace::Counts,
+        gp: usize,
+    },
+}
+
+/// Lets what is closed and linked wait for a grace period, in a few steps whatever its number; and
+/// has freed early what can be.
+///
+/// # Context
+///
+/// Any but NMI, on any CPU; no lock is held that call_rcu() takes, or a wakeup.
+pub(super) fn start_batch(krcp: &Krcp, irqs: &IrqsOff) -> Start {
+    let mut is_any_over = false;
+    // The overflow holds one list at a time, and there may be another.
+    let mut is_another = false;
+    let first = krcp.with(irqs, |batches| {
+        is_any_over = batches.is_any_over();
+        is_another = !batches.overflow.list.is_empty() && !krcp.list.is_empty();
+        fill_batch(krcp, batches)
+    });
+    if is_any_over {
+        krcp.early.queue(&krcp.wq, 0);
+    }
+    let started = act(krcp, first);
+    if is_another && started == Start::Started {
+        let second = krcp.with(irqs, |batches| fill_batch(krcp, batches));
+        return act(krcp, second);
+    }
+    started
+}
+
+fn fill_batch(krcp: &Krcp, batches: &mut Batches) -> Decision {
+    let overflow = &mut batches.overflow;
+    if !krcp.closed.is_empty() {
+        let blocks = krcp.closed.take();
+        let objects = blocks.objects();
+        krcp.closed_objects
+            .add(0usize.wrapping_sub(objects), Relaxed);
+        overflow.counts.mixed += objects;
+        overflow.blocks.append(blocks);
+    }
+    if overflow.list.is_empty() && !krcp.list.is_empty() {
+        overflow.list = krcp.list.take();
+        overflow.counts.list = krcp.listed.xchg(0, Relaxed);
+    }
+    if overflow.is_empty() {
+        return Decision::Nothing;
+    }
+    // ORDERING: The grace period of the snapshot starts here or later: after the exchanges above,
+    // each of which is after the push of every block and object it took, which are after the unlink
+    // of every object in the program order of the CPU that pushed.
+    let snap = Snapshot::take();
+    let found = batches.place_for(&snap);
+    let Some((index, place)) = found.and_then(|i| Some((i, batches.places.get_mut(i)?))) else {
+        batches.retry = true;
+        return Decision::Busy(krcp.waiting());
+    };
+    let objects = core::mem::take(&mut batches.overflow);
+    let (counts, gp) = (objects.counts, snap.number());
+    let new = match place {
+        Place::Waiting(batch) => {
+            batch.objects.join(objects);
+            // The later one. The callback comes after the grace period of both.
+            batch.snap = snap;
+            false
+        }
+        place => {
+            *place = Place::Waiting(Batch { objects, snap });
+            true
+        }
+    };
+    Decision::Started {
+        index,
+        new,
+        counts,
+        gp,
+    }
+}
+
+fn act(krcp: &Krcp, decision: Decision) -> Start {
+    match decision {
+        Decision::Nothing => Start::Nothing,
+        Decision::Busy(waiting) => {
+            krcp.events.add(Event::BatchesBusy, 1);
+            trace::defer(krcp.cpu, trace::DEFER_BATCH, waiting);
+            Start::Busy
+        }
+        Decision::Started {
+            index,
+            new,
+            counts,
+            gp,
+        } => {
+            trace::batch_start(krcp.cpu, index, counts, gp);
+            if new {
+                krcp.events.add(Event::Batches, 1);
+                // Never refused: the place was free, so its work is idle, or in the last steps of a
+                // run. And it stays taken until this has run: with interrupts off here the grace
+                // period can't be over yet.
+                krcp.batch_work(index).queue(&krcp.wq);
+            }
+            Start::Started
+        }
+    }
+}
+
+/// Frees a batch after its grace period, unless that was done.
+pub(super) struct BatchWork {
+    pub(super) krcp: KrcpRef,
+    pub(super) index: usize,
+}
+
+impl Handler for BatchWork {
+    fn run(&self) {
+        let krcp = &*self.krcp;
+        let irqs = IrqsOff::save();
+        // From here on the place can be used again, while these objects are freed.
+        let place = krcp.with(&irqs, |batches| {
+            batches
+                .places
+                .get_mut(self.index)
+                .map(|place| core::mem::replace(place, Place::Free))
+        });
+        drop(irqs);
+        if let Some(Place::Waiting(batch)) = place {
+            free(krcp, self.index, batch);
+        }
+        let irqs = IrqsOff::save();
+        if krcp.with(&irqs, |batches| core::mem::take(&mut batches.retry)) {
+            start_batch(krcp, &irqs);
+        }
+    }
+}
+
+/// Has a worker free the batches whose grace period is over.
+///
+/// # Context
+///
+/// As for [`start_batch()`].
+pub(super) fn free_early(krcp: &Krcp, irqs: &IrqsOff) {
+    if krcp.with(irqs, |batches| batches.is_any_over()) {
+        krcp.early.queue(&krcp.wq, 0);
+    }
+}
+
+/// Frees batches whose grace period is over and whose callback has not come yet.
+pub(super) struct EarlyWork(pub(super) KrcpRef);
+
+impl Handler for EarlyWork {
+    /// Each batch whose grace period is over now: what becomes so meanwhile queues this again, so that
+    /// who waits for it does not wait for what comes.
+    fn run(&self) {
+        let krcp = &*self.0;
+        for index in 0..N_BATCHES {
+            let irqs = IrqsOff::save();
+            let taken = krcp.with(&irqs, |batches| batches.take_early(index));
+            drop(irqs);
+            if let Some(batch) = taken {
+                let freed = free(krcp, index, batch);
+                krcp.events.add(Event::FreedEarly, freed as u64);
+            }
+        }
+    }
+}
+
+/// Frees a batch whose grace period is over. Returns how many objects it had.
+fn free(krcp: &Krcp, index: usize, batch: Batch) -> usize {
+    let number = batch.snap.number();
+    let mut counts = trace::Counts::new();
+    let ready = batch.snap.is_over();
+    let Objects {
+        mut blocks,
+        mut list,
+        counts: all,
+    } = batch.objects;
+    if !ready {
+        debug::warn_early(ptr::null());
+        let lost = all.mixed + all.list;
+        krcp.events.add(Event::Leaked, lost as u64);
+        return 0;
+    }
+    if let End::Never(_) = list.check(usize::MAX, gp::cond_resched) {
+        debug::warn_endless(all.list);
+        krcp.events.add(Event::Leaked, all.list as u64);
+        list = Chain::new();
+    }
+    let mut list = mark(krcp, &mut blocks, list);
+    while let Some(mut block) = blocks.pop() {
+        // SAFETY: The block was closed before the grace period of the batch started, which is over.
+        let objects = unsafe { block.objects() };
+        counts.mixed += objects.len();
+        free_objects(krcp, objects);
+        keep_or_free(krcp, block);
+        gp::cond_resched();
+    }
+    while let Some((object, _)) = list.pop() {
+        counts.list += 1;
+        free_linked(krcp, object);
+        gp::cond_resched();
+    }
+    trace::batch_end(krcp.cpu, Some(index), counts, number);
+    counts.mixed + counts.list
+}
+
+/// Keeps an emptied block as a spare, or gives its page back.
+fn keep_or_free(krcp: &Krcp, block: Block<Page>) {
+    krcp.keep(block.base(), Lockless::free_block);
+}
+
+/// Gives the spare blocks of a CPU beyond `limit` back. Returns how many.
+///
+/// # Context
+///
+/// Any but NMI, no raw spinlock held.
+pub(super) fn trim_spares(krcp: &Krcp, limit: usize) -> usize {
+    let mut dropped = 0;
+    krcp.spares.trim(limit, |base| {
+        Lockless::free_block(base);
+        dropped += 1;
+    });
+    krcp.events.add(Event::Shrunk, dropped as u64);
+    dropped
+}
+
+// Back to the allocators.
+
+/// In a slot: debugobjects knows the object already.
+pub(super) const MARKED: usize = 1;
+
+const DEBUG_OBJECTS: bool = cfg!(CONFIG_DEBUG_OBJECTS_RCU_HEAD);
+
+/// Tells debugobjects the objects of a batch that it does not know yet. Of those that are queued
+/// already a slot is cleared, and a list is cut: their links are those of another list by now.
+///
+/// # Context
+///
+/// May sleep.
+pub(super) fn mark(krcp: &Krcp, blocks: &mut Blocks<Page>, mut list: Chain) -> Chain {
+    if !DEBUG_OBJECTS {
+        return list;
+    }
+    blocks.for_each(|block| {
+        // SAFETY: The grace period of the batch is over.
+        for slot in unsafe { block.objects() } {
+            if slot.addr() & MARKED != 0 {
+                *slot = slot.map_addr(|a| a & !MARKED);
+            } else if !NonNull::new(*slot).is_none_or(debug::queue) {
+                twice(krcp, *slot, *slot);
+                *slot = ptr::null_mut();
+            }
+        }
+        gp::cond_resched();
+    });
+    let mut marked = Chain::new();
+    while let Some((object, field)) = list.pop() {
+        if !debug::queue(object) {
+            twice(krcp, object.as_ptr(), field.as_ptr());
+            break;
+        }
+        // SAFETY: The contract of `queue()`, under which the object was pushed.
+        unsafe { marked.push(object, field) };
+    }
+    marked
+}
+
+#[cold]
+fn twice(krcp: &Krcp, object: *mut u8, field: *mut u8) {
+    debug::warn(Misuse::Double, object, field, 0);
+    krcp.events.add(Event::Leaked, 1);
+}
+
+/// Frees the objects of a block. Their order changes.
+///
+/// # Context
+///
+/// May sleep.
+pub(super) fn free_objects(krcp: &Krcp, mut objects: &mut [*mut u8]) {
+    if DEBUG_OBJECTS {
+        objects = drop_cleared(objects);
+        for &mut object in &mut *objects {
+            debug::unqueue(object);
+        }
+    }
+    let (slab, vmalloc) = sort(objects, Lockless::vmalloc_area());
+    krcp.events.add(Event::QueuedSlab, slab.len() as u64);
+    krcp.events.add(Event::QueuedVmalloc, vmalloc.len() as u64);
+    krcp.events
+        .add(Event::Freed, (slab.len() + vmalloc.len()) as u64);
+    gp::as_callback(|| {
+        if !slab.is_empty() {
+            // SAFETY: Objects of a block are live and owned by it (the contract of `queue()`), none
+            // of these is from vmalloc; their grace period is over, so no reader has them.
+            unsafe { mem::kfree_bulk(slab) };
+        }
+        for &mut object in vmalloc {
+            // SAFETY: As above, and from vmalloc.
+            unsafe { mem::vfree(object) };
+        }
+    });
+}
+
+/// Frees an object of the list.
+///
+/// # Context
+///
+/// May sleep.
+pub(super) fn free_linked(krcp: &Krcp, object: NonNull<u8>) {
+    debug::unqueue(object.as_ptr());
+    krcp.events.add(Event::Freed, 1);
+    // SAFETY: Objects of the list are live and owned by it (the contract of `queue()`); their grace
+    // period is over, so no reader has them.
+    gp::as_callback(|| unsafe { mem::kvfree(object.as_ptr()) });
+}
+
+/// Slab objects to the front, vmalloc ones to the back.
+#[inline]
+fn sort(objects: &mut [*mut u8], area: VmallocArea) -> (&mut [*mut u8], &mut [*mut u8]) {
+    // The usual block has none, which the greatest address tells: three instructions an object.
+    if area.is_above(objects) {
+        return (objects, &mut []);
+    }
+    let mut end = objects.len();
+    let mut i = 0;
+    while i < end {
+        if area.contains(objects[i]) {
+            end -= 1;
+            objects.swap(i, end);
+        } else {
+            i += 1;
+        }
+    }
+    objects.split_at_mut(end)
+}
+
+fn drop_cleared(objects: &mut [*mut u8]) -> &mut [*mut u8] {
+    let mut kept = 0;
+    for i in 0..objects.len() {
+        if !objects[i].is_null() {
+            objects.swap(kept, i);
+            kept += 1;
+        }
+    }
+    &mut objects[..kept]
+}
