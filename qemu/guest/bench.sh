@@ -22,7 +22,7 @@ bench() {
 	[ "$FREES" = all ] || [ "$frees" = rcu_ptr ] ||
 		frees=$(echo "$frees" | tr ',' '\n' | grep '^rcu_ptr' | tr '\n' ',')
 	# The functions of all irq_works that frees in NMI may use: the kernel's and the engines'.
-	works=$(awk '$3 == "deferred_percpu_work_fn" || $3 ~ /7IrqWork.*(3rfc|8lockless).*5entry/ {
+	works=$(awk '$3 == "deferred_percpu_work_fn" || $3 ~ /8irq_workN.*(3rfc|8lockless).*5entry/ {
 		printf "irq_work_%d=0x%s ", ++n, $1 }' /proc/kallsyms)
 	# shellcheck disable=SC2086 # words
 	set -- "$@" "frees=$frees" $works

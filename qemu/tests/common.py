@@ -5,7 +5,6 @@ import pathlib
 import sys
 
 QEMU = pathlib.Path(__file__).resolve().parent.parent
-GOLDEN = QEMU / "tests" / "golden"
 sys.path.insert(0, str(QEMU))
 
 # pylint: disable=wrong-import-position
@@ -13,6 +12,7 @@ from lib import expected as lists_of  # noqa: E402
 from lib import verdict  # noqa: E402
 from lib.plan import Plan  # noqa: E402
 from lib.splat import Detector  # noqa: E402
+from logs import FOLDER  # noqa: E402
 
 # The plan and the cases that the golden logs belong to.
 PLAN = Plan("insmod rcu_ptr.ko\ninsmod rcu_ptr_kunit.ko\nrmmod rcu_ptr\n", "golden")
@@ -20,7 +20,7 @@ PLAN = Plan("insmod rcu_ptr.ko\ninsmod rcu_ptr_kunit.ko\nrmmod rcu_ptr\n", "gold
 
 def wanted(plan=PLAN, cases="usual", skips=()):
     """What golden/CASES.cases has for a plan."""
-    path = GOLDEN / f"{cases}.cases"
+    path = FOLDER / f"{cases}.cases"
     suites = lists_of.of_plan(plan, *lists_of.parse(path.read_text(encoding="utf-8"), path))
     return lists_of.Expected(suites, skips)
 

@@ -4,24 +4,11 @@
 import types
 import unittest
 
-from common import GOLDEN, PLAN, failed, judge, wanted as wanted_cases
+from common import PLAN, failed, judge, wanted as wanted_cases
 from lib import report
 from lib import verdict as verdicts
 from lib.plan import Plan
-
-
-def wanted(path):
-    """Reads a .want file: key: value, 'failed' and 'skip' as often as need be."""
-    want = {"failed": [], "skip": []}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line.startswith("#"):
-            continue
-        key, _, value = line.partition(": ")
-        if key in ("failed", "skip"):
-            want[key].append(value)
-        else:
-            want[key] = value
-    return want
+from logs import FOLDER, LOGS, data as log
 
 
 def belonging(want):
@@ -29,24 +16,23 @@ def belonging(want):
     own, 'skip: CASE REASON' that one may be skipped."""
     plan = PLAN
     if "plan" in want:
-        path = GOLDEN / f"{want['plan']}.plan"
+        path = FOLDER / f"{want['plan']}.plan"
         plan = Plan(path.read_text(encoding="utf-8"), path)
     skips = [tuple(skip.split(" ", 1)) for skip in want["skip"]]
     return plan, wanted_cases(plan, want.get("cases", "usual"), skips)
 
 
 class Golden(unittest.TestCase):
-    """golden/NAME.log must be judged as golden/NAME.want says."""
+    """Each log must be judged as golden/edits.txt says."""
 
     def test_logs(self):
-        logs = sorted(GOLDEN.glob("*.log"))
-        self.assertGreater(len(logs), 30)
-        for log in logs:
-            with self.subTest(log.stem):
-                want = wanted(log.with_suffix(".want"))
+        self.assertGreater(len(LOGS), 50)
+        for name, known in LOGS.items():
+            with self.subTest(name):
+                want = known.want
                 code = None if want["code"] == "none" else int(want["code"])
                 plan, cases = belonging(want)
-                verdict = judge(log.read_bytes(), want["ended"], code, expected=cases, plan=plan)
+                verdict = judge(known.data(), want["ended"], code, expected=cases, plan=plan)
                 self.assertEqual(failed(verdict.suites), want["failed"])
                 self.assertEqual(report.closing(verdict.counts()), want["counts"])
                 self.assertEqual(verdict.state, want["state"])
@@ -54,33 +40,29 @@ class Golden(unittest.TestCase):
                 good = want["state"] == "PASS"
                 self.assertEqual(report.exit_code([verdict]), 0 if good else 1)
 
-    def test_every_want_has_a_log(self):
-        for want in GOLDEN.glob("*.want"):
-            self.assertTrue(want.with_suffix(".log").exists(), want)
-
     def test_why_nothing_booted(self):
-        verdict = judge((GOLDEN / "boot_error.log").read_bytes())
-        log = "\n".join(report.scenario(verdict, 1))
-        self.assertIn("the last line on its console: Kernel panic - not syncing: VFS", log)
-        log = "\n".join(report.scenario(judge(b"", "timed out", None), 1))
-        self.assertIn("nothing was on its console", log)
-        self.assertIn("gave up waiting", log)
+        verdict = judge(log("boot_error"))
+        text = "\n".join(report.scenario(verdict, 1))
+        self.assertIn("the last line on its console: Kernel panic - not syncing: VFS", text)
+        text = "\n".join(report.scenario(judge(b"", "timed out", None), 1))
+        self.assertIn("nothing was on its console", text)
+        self.assertIn("gave up waiting", text)
 
     def test_reason_is_shown(self):
-        verdict = judge((GOLDEN / "failing_test.log").read_bytes())
+        verdict = judge(log("failing_test"))
         text = "\n".join(report.scenario(verdict, 1))
         self.assertIn("# Expected freed == 100, but", text)
-        verdict = judge((GOLDEN / "qemu_refuses.log").read_bytes(), code=1,
+        verdict = judge(log("qemu_refuses"), code=1,
                         stderr="qemu: could not load kernel\n")
         self.assertIn("# qemu: qemu: could not load kernel", "\n".join(report.scenario(verdict, 1)))
 
     def test_demo_is_read(self):
-        verdict = judge((GOLDEN / "interleaved.log").read_bytes())
+        verdict = judge(log("interleaved"))
         self.assertEqual(verdict.demo, [{"kind": "kmalloc", "objects": "1000"},
                                         {"grace_periods": "12"}])
 
     def test_host_nmis(self):
-        data = (GOLDEN / "good.log").read_bytes()
+        data = log("good")
         for requests, sent, error, bad in ((0, 0, None, []), (1, 5, None, []),
                                            (1, 0, None, ["guest: host_nmis"]),
                                            (1, 5, "no NMIs here", ["guest: host_nmis"])):
@@ -89,23 +71,23 @@ class Golden(unittest.TestCase):
                 self.assertEqual(failed(judge(data, nmi=nmi).suites), bad)
 
     def test_all_skipped(self):
-        verdict = judge((GOLDEN / "good.log").read_bytes())
+        verdict = judge(log("good"))
         for suite in verdict.suites[1:]:
             for leaf in suite.leaves():
                 leaf.status = "skip"
         self.assertEqual(report.exit_code([verdict]), 4)
-        self.assertEqual(report.exit_code([verdict, judge((GOLDEN / "good.log").read_bytes())]), 0)
+        self.assertEqual(report.exit_code([verdict, judge(log("good"))]), 0)
 
     def test_left_out(self):
         out = verdicts.left_out("DEBUG", "no time")
         self.assertEqual(report.exit_code([out]), 4)
         self.assertEqual(report.totals([out]), (0, 0, 1))
         self.assertEqual(report.scenario(out, 2), ["ok 2 DEBUG # SKIP no time"])
-        good = judge((GOLDEN / "good.log").read_bytes())
+        good = judge(log("good"))
         self.assertEqual(report.exit_code([good, out]), 0)
 
     def test_unbuilt(self):
-        good = judge((GOLDEN / "good.log").read_bytes())
+        good = judge(log("good"))
         bad = verdicts.unbuilt("DEBUG", "no kernel")
         self.assertEqual(report.exit_code([good, bad]), 1)
         self.assertIn("# no kernel", "\n".join(report.scenario(bad, 1)))

@@ -8,8 +8,9 @@ import sys
 import tempfile
 import unittest
 
-from common import GOLDEN, judge
+from common import judge
 from lib import ktap, report
+from logs import LOGS
 
 
 class Parser(unittest.TestCase):
@@ -55,9 +56,8 @@ class Writer(unittest.TestCase):
 
     def stream(self):
         """All golden logs as scenarios of one stream."""
-        logs = sorted(GOLDEN.glob("*.log"))
-        verdicts = [judge(log.read_bytes()) for log in logs]
-        out = report.header(len(logs))
+        verdicts = [judge(log.data()) for log in LOGS.values()]
+        out = report.header(len(verdicts))
         for number, verdict in enumerate(verdicts, 1):
             verdict.name = f"SCENARIO{number}"
             out += report.scenario(verdict, number)
@@ -77,7 +77,7 @@ class Writer(unittest.TestCase):
         tool = pathlib.Path(os.environ["KSRC"]).resolve() / "tools/testing/kunit/kunit.py"
         with tempfile.TemporaryDirectory() as folder:
             for log in ("good", "crash_mid_suite", "skip", "timeout_in_boot"):
-                verdict = judge((GOLDEN / f"{log}.log").read_bytes())
+                verdict = judge(LOGS[log].data())
                 passed, failed, skipped = verdict.counts()
                 path = pathlib.Path(folder) / log
                 lines = report.header(2) + report.scenario(verdict, 1)

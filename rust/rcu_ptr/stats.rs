@@ -77,12 +77,14 @@ impl From<[u64; NAMES.len()]> for Stats {
 impl Index<Event> for Stats {
     type Output = u64;
 
+    #[inline]
     fn index(&self, event: Event) -> &u64 {
         &self.0[event as usize]
     }
 }
 
 impl IndexMut<Event> for Stats {
+    #[inline]
     fn index_mut(&mut self, event: Event) -> &mut u64 {
         &mut self.0[event as usize]
     }

@@ -133,14 +133,17 @@ impl<'a> Quiet<'a> {
 }
 
 impl LocalWord for Quiet<'_> {
+    #[inline]
     fn load(self) -> usize {
         self.0.load(Relaxed) as usize
     }
 
+    #[inline]
     fn fetch_add(self, n: usize) -> usize {
         self.0.fetch_add(n as u64, Relaxed) as usize
     }
 
+    #[inline]
     fn cmpxchg(self, old: usize, new: usize) -> usize {
         match self.0.cmpxchg(old as u64, new as u64, Relaxed) {
             Ok(was) | Err(was) => was as usize,

@@ -28,26 +28,29 @@ const FAST: &str = "the common path of engine lockless";
 const DEBUG: &str = "runs with debugobjects or kmemleak only";
 
 /// Part of the mangled name, and why the function is never run while there are users.
-const NEVER: [(&str, &str); 21] = [
+const NEVER: [(&str, &str); 24] = [
     ("6params13choose_engine", INIT),
-    ("3rfcNtB4_3Rfc5start", INIT),
-    ("8locklessNtB4_8Lockless5start", INIT),
-    ("5sheafNtB2_7Sheaves5start", INIT),
-    ("9StatsFile3new", INIT),
+    ("7debugfsNtB2_5Files3new", INIT),
+    ("7Updates3new", INIT),
     ("12DeferredList3new", INIT),
+    ("6Spares3new", INIT),
+    ("8Counters3new", INIT),
     ("10AtomicLink3new", INIT),
     ("Backend4init", INIT),
     ("rcu_ptr_shim_enable_lockless", INIT),
     ("rcu_ptr_shim_raw_lock_init", INIT),
     ("rcu_ptr_shim_init_rcu_work", INIT),
     ("rcu_ptr_shim_vmalloc_", INIT),
-    ("7RunningEB", EXIT),
-    ("7RunningNtNtNt", EXIT),
+    ("8instance7Running", EXIT),
+    ("8instanceINtB4_7Running", EXIT),
+    ("8instance7Service", EXIT),
+    ("4krcpNtB5_6Unused", EXIT),
+    ("4krcp6UnusedE", EXIT),
     ("kernel4sync3arc8ArcInner", EXIT),
     ("9WorkQueueNt", EXIT),
     ("cleanup_module", EXIT),
     ("perf_trace_rcu_ptr_", PERF),
-    ("5batch4leak", BUG),
+    ("3rfc5drain4leak", BUG),
     ("rcu_ptr_shim_warn_early", BUG),
     (
         "rcu_ptr_shim_cpu_dying",
@@ -92,7 +95,7 @@ const MEMORY: &str =
 const TRACED: &str = "its exit while the tracepoint is off, when it is not called";
 
 /// Part of the mangled name, how many instructions of the function may be left, and why they are.
-const LEFT: [(&str, usize, &str); 32] = [
+const LEFT: [(&str, usize, &str); 33] = [
     ("trace_raw_output_rcu_ptr_", 8, FULL),
     ("trace_event_raw_event_rcu_ptr_", 2, FULL),
     ("rcu_ptr_shim_trace_", 1, TRACED),
@@ -104,8 +107,8 @@ const LEFT: [(&str, usize, &str); 32] = [
     ),
     ("rcu_ptr_rs_kfree_nolock", 1, NULL),
     ("rcu_ptr_rs_kvfree_mightsleep", 6, NULL),
-    ("5sheaf5alloc4slow", 16, BARN),
-    ("5sheaf4free4slow", 24, BARN),
+    ("7sheaves5alloc4slow", 16, BARN),
+    ("7sheaves4free4slow", 24, BARN),
     ("8exchange3Cpu8put_full", 14, NMI),
     ("8exchange3Cpu9put_empty", 14, NMI),
     ("7reclaimNtB2_5Ready", 8, EMPTY),
@@ -122,7 +125,8 @@ const LEFT: [(&str, usize, &str); 32] = [
     ("6Shrink5count", 4, LOOP),
     ("6Shrink4scan", 5, LOOP),
     ("5stats4show", 3, LOOP),
-    ("8lockless5batch7collect", 2, LOOP),
+    ("7debugfs4show", 3, LOOP),
+    ("8lockless5drain10fill_batch", 2, LOOP),
     ("12MonitorTimer", 2, LOOP),
     ("10RefillWork", 2, LOOP),
     ("11slow_nolock", 8, BARN),
