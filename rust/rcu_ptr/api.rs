@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The interface behind include/linux/rcu_ptr.h: refuses what is plainly wrong and hands the rest
-//! to the engine.
+//! Behind the exports: misuse is refused with a warning, other objects go to the engine.
+//!
+//! The common path of engine `lockless` does not come through here: exports.rs checks [`is_sound()`] and
+//! takes a slot itself, `lockless::insert()`.
 
 use crate::{
     engine::{Engine, Gauges},
@@ -104,7 +106,7 @@ pub(crate) unsafe fn kfree_nolock(object: NonNull<u8>, field: NonNull<u8>, calle
     if let Err(what) = check(object, field) {
         return refuse(what, object, field, caller);
     }
-    // Debugobjects hear of it when the engine has left NMI.
+    // debugobjects is told after the engine has left NMI.
     // SAFETY: By the safety requirements of this function, and checked above.
     unsafe { engine!(queue_nolock(object, field, caller)) };
 }
@@ -165,7 +167,7 @@ pub(crate) fn word(cpu: i32, index: usize) -> usize {
 /// May sleep.
 pub(crate) fn barrier() {
     gp::might_sleep();
-    // Objects that a CPU without an empty sheaf handed to the engine are there.
+    // First the caches: a CPU without an empty sheaf hands objects to the engine.
     Sheaves::get().barrier(engine_barrier);
 }
 
@@ -178,7 +180,7 @@ pub(crate) fn engine_barrier() {
     engine!(barrier());
 }
 
-/// Has the engine give back blocks that are too many for a limit that was set just now.
+/// Frees cached blocks beyond a limit that was set just now.
 ///
 /// # Context
 ///
@@ -196,7 +198,7 @@ pub(crate) fn update_drain_interval() {
     engine!(update_drain_interval());
 }
 
-/// What each possible CPU has.
+/// Counters and gauges of each possible CPU.
 ///
 /// # Context
 ///

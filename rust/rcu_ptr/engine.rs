@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What an engine is: the ways in, the barrier, and what it shows of itself.
+//! What an engine is: how it takes objects, the barrier, counters and gauges.
 
 use crate::stats::Stats;
 use core::ptr::NonNull;
@@ -60,7 +60,7 @@ pub(crate) trait Engine {
     /// May sleep.
     fn barrier();
 
-    /// Gives cached blocks back that are too many for a limit that was set just now.
+    /// Frees cached blocks beyond a limit that was set just now.
     ///
     /// # Context
     ///
@@ -75,8 +75,8 @@ pub(crate) trait Engine {
     /// Process context, interrupts on.
     fn update_drain_interval();
 
-    /// The address of the `index`th word of `cpu`'s state that changes when objects come, 0 past the
-    /// last: where a debugger, or a test, sets a watchpoint.
+    /// The address of the `index`th word of `cpu`'s state that changes when objects are queued, 0 past the
+    /// last: for watchpoints of debuggers and tests.
     ///
     /// # Context
     ///
@@ -90,7 +90,7 @@ pub(crate) trait Engine {
     /// Any, NMI included.
     fn leaked();
 
-    /// What `cpu` has, a possible one.
+    /// Counters and gauges of `cpu`, a possible one.
     ///
     /// # Context
     ///
@@ -98,13 +98,16 @@ pub(crate) trait Engine {
     fn gauges(cpu: i32) -> Gauges;
 }
 
-/// What one CPU has at the moment, for debugfs.
+/// Counters and gauges of one CPU, for debugfs.
 #[derive(Default)]
 pub(crate) struct Gauges {
     pub(crate) cpu: i32,
     pub(crate) stats: Stats,
+    /// Objects that wait for no grace period yet.
     pub(crate) queued: usize,
+    /// Objects in batches.
     pub(crate) in_batches: usize,
+    /// Unused blocks.
     pub(crate) cached: usize,
 }
 

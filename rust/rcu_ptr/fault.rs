@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Allocations that fail because a test says so: each place where a cache needs memory, or an engine
-//! a block, asks here first. (The kernel's own fault injection reaches tasks only, and few kernels
-//! have it.)
+//! Fault injection for tests: caches ask here before they allocate memory, and engines before they allocate
+//! a block. (The kernel's own fault injection reaches tasks only, and few kernels have it.)
 
 use crate::sys::mem;
 use core::ptr::NonNull;
@@ -13,18 +12,18 @@ use kernel::{
 
 /// Allocations of a kind, of which some may fail.
 pub(crate) struct Faults {
-    /// Allocations until the first that fails, that one included; 0: none fails.
+    /// Allocations up to the first that fails, inclusive; 0: none fails.
     nth: Atomic<u64>,
-    /// How many are still to fail.
+    /// Allocations that are still to fail.
     times: Atomic<u64>,
 }
 
-/// The first has failed.
+/// In `nth`: the first allocation has failed.
 const FAILING: u64 = u64::MAX;
 
-/// Those of caches.
+/// Allocations of caches.
 pub(crate) static CACHES: Faults = Faults::none();
-/// Those of blocks.
+/// Allocations of blocks.
 pub(crate) static BLOCKS: Faults = Faults::none();
 
 impl Faults {
@@ -36,7 +35,7 @@ impl Faults {
     }
 
     /// Lets the `nth` allocation from now on fail, and as many as `times` in all; 0: none.
-    /// Returns how far away the first failure of the last call still was; 0: it has come.
+    /// Returns how many allocations the last call's first failure was still away; 0: it has happened.
     ///
     /// # Context
     ///

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Objects linked through their own 8-byte field, where there is no block: the list channel
-//! under the lock, and the list that a failed trylock pushes to.
+//! Objects linked through their own 8-byte field, where there is no block: the list that engine `rfc` has
+//! under its lock, and the one that any context pushes to (engine `lockless`; `rfc` after a failed trylock).
 //!
 //! An object that is pushed again while it is linked overwrites its own link. Right after the first time
 //! that is refused. Later it closes a cycle, or makes two lists share their ends; no list is freed before

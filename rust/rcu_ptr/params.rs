@@ -83,7 +83,7 @@ pub(crate) fn drain_msecs() -> u32 {
     DRAIN_INTERVAL.value.load(Relaxed)
 }
 
-/// How objects are batched.
+/// The engines.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EngineName {
     Rfc,
@@ -92,10 +92,10 @@ pub(crate) enum EngineName {
 
 impl EngineName {
     const ALL: [Self; 2] = [Self::Rfc, Self::Lockless];
-    /// Where the parameter is not given.
+    /// Without the parameter.
     const DEFAULT: Self = Self::Lockless;
 
-    /// As the parameter has it.
+    /// The value of the parameter.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Rfc => "rfc",

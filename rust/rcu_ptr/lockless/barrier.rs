@@ -20,18 +20,18 @@ use kernel::sync::atomic::{Acquire, Relaxed};
 /// Waits for everything queued so far.
 ///
 /// An object is in one of four places: the current block of its CPU; a closed block or the list; a
-/// batch, or aside while none is free; the hands of a worker. Every current block with objects is
-/// closed on its own CPU, and batches are started everywhere, so that all of them wait for one grace
-/// period, and this with them. Then workers free what has waited: they do so by its snapshot, and no
-/// callback, which may come a grace period later, is waited for.
+/// batch, or the overflow while none is free; a worker that frees it. Every current block with objects is
+/// closed on its own CPU, and batches are started everywhere, so that all of them and the barrier wait for
+/// the same grace period. Then workers free the batches whose snapshot is over; their callbacks, which may
+/// run a grace period later, are not waited for.
 ///
-/// A second grace period is waited for only where a CPU was found off the common path, which may have
-/// closed a block and been interrupted before it could hand it over (it has preemption off: a grace
-/// period later it has done so); and where no batch was free.
+/// A second grace period is needed only where a CPU was found on the slow path, which may have closed a
+/// block and been interrupted before it was pushed to the closed list (it has preemption off: a grace
+/// period later it has been pushed); and where no batch was free.
 ///
 /// # Context
 ///
-/// May sleep. The CPU hotplug lock may be held, and hotplug callbacks may wait for this.
+/// May sleep. The CPU hotplug lock may be held, and CPU hotplug callbacks may wait for it.
 pub(super) fn barrier(lockless: &Lockless) {
     let mut again = false;
     let mut waits = false;
@@ -56,7 +56,7 @@ pub(super) fn barrier(lockless: &Lockless) {
     }
 }
 
-/// Frees what has waited for a grace period that is over, and waits for those that do so already.
+/// Has workers free the batches whose grace period is over, and waits for them.
 fn free_what_waited(lockless: &Lockless) {
     for krcp in lockless.krc.iter() {
         drain::free_early(&krcp, &IrqsOff::save());
@@ -66,23 +66,23 @@ fn free_what_waited(lockless: &Lockless) {
     }
 }
 
-/// Makes a batch of what is there, whatever it takes.
+/// Makes a batch of what is there, and waits for a free place if need be.
 fn start_all(krcp: &Krcp) {
     if drain::start_batch(krcp, &IrqsOff::save()) == Start::Busy {
         krcp.flush_batches();
-        // Busy again means that somebody has filled all since, and with all that was there.
+        // Busy again: all places were filled since, and what was there is in them.
         drain::start_batch(krcp, &IrqsOff::save());
     }
 }
 
-/// Has a CPU close its current block, if there are objects in it. A CPU that is not
-/// there any more has done so when it left.
+/// Closes the current block of a CPU, on that CPU, if there are objects in it. A CPU that is offline has
+/// closed its block on the way down.
 ///
 /// # Context
 ///
 /// Process context, interrupts on.
 pub(super) fn close_current(krcp: &Krcp) {
-    // ORDERING: Before the look at who is off the common path; pairs with `Slow`.
+    // ORDERING: Before `slow` is read; pairs with `Slow`.
     let word = krcp.current.load(Acquire) as usize;
     if Page::base(word) != 0 && Page::filled(word) != 0 {
         close_there(krcp);
@@ -104,7 +104,7 @@ fn close_there(krcp: &Krcp) {
     if !ipi::call_on(krcp.cpu, krcp, |krcp, irqs| {
         insert::close(&Slow::new(irqs, krcp), false);
     }) {
-        // ORDERING: It is seen to be gone, so what it did before is to be seen.
+        // ORDERING: The CPU was seen offline, so what it did before is to be seen.
         gp::mb();
     }
 }

@@ -55,20 +55,19 @@ use crate::{
 use core::ptr::{self, NonNull};
 use kernel::sync::atomic::Relaxed;
 
-/// A full block or a block's worth of linked objects waits at most this long for the monitor.
+/// The longest wait of a full block, or a block's worth of linked objects, for the monitor.
 fn max_wait() -> usize {
     params::second_jiffies()
 }
 
-/// So many objects that are not collected do not wait for longer than a jiffy. Where the tick is
-/// stopped that costs an interrupt, so they are some blocks' worth.
+/// With this number of uncollected objects the monitor is brought forward to the next jiffy. Where the tick
+/// is stopped that costs an interrupt, hence several blocks' worth.
 const HURRY_OBJECTS: usize = 4 * Page::CAPACITY;
 
-/// How an armed monitor is told from an idle one at jiffy 0.
+/// Set in `expires` of an armed monitor, which jiffy 0 would make look idle.
 const ARMED: usize = 1 << (usize::BITS - 1);
 
-/// Wakes the monitor if it is idle, or sleeps for longer than the drain interval is by now: something
-/// has to be drained one day.
+/// Arms the monitor if it is idle, or armed for later than the current drain interval.
 ///
 /// # Context
 ///
@@ -81,9 +80,8 @@ pub(super) fn wake(krcp: &Krcp, on: &impl OnCpu) {
     }
 }
 
-/// There is a block's worth to collect. With interrupts on it is done here: nobody holds a lock that
-/// call_rcu() or a wakeup takes. Otherwise the monitor is woken if it is idle or sleeps for long, or
-/// a little if there is more.
+/// A block is full, or a block's worth of objects is linked. With interrupts on it is collected here: no
+/// lock is held that call_rcu() or a wakeup takes. Otherwise the monitor is armed, or brought forward.
 ///
 /// # Context
 ///
@@ -92,7 +90,7 @@ pub(super) fn wake(krcp: &Krcp, on: &impl OnCpu) {
 pub(super) fn full_block(krcp: &Krcp, on: &impl OnCpu) {
     if context::may_lock() {
         start_batch(krcp, &IrqsOff::save());
-        // The monitor, which would, may sleep on.
+        // The monitor, which would do so, may sleep for long.
         refill::start(krcp);
         return;
     }
@@ -107,7 +105,7 @@ pub(super) fn full_block(krcp: &Krcp, on: &impl OnCpu) {
     }
 }
 
-/// Jiffies until `at` (the topmost bit of both may be lost).
+/// Jiffies until `at`, modulo [`ARMED`]; 0: it is over.
 fn remaining(at: usize) -> usize {
     let left = at.wrapping_sub(jiffies()) & !ARMED;
     // Already expired: the difference has wrapped.
@@ -123,18 +121,19 @@ fn arm(krcp: &Krcp, period: usize, irqs: &IrqsOff) {
     let delay = period.min(left).max(1);
     krcp.period.store(period, Relaxed);
     let at = jiffies().wrapping_add(delay);
-    // Before the timer is set: it may run at once only after interrupts are on.
+    // Before the timer is set: it can't run before interrupts are on.
     krcp.expires.store(at | ARMED, Relaxed);
     krcp.monitor.set(at, irqs);
 }
 
-/// The drain interval as the monitor counts it: a jiffy less, for the tick that may pass before an
-/// irq_work runs.
+/// The drain interval of the monitor: a jiffy less than the parameter, for the tick that may pass before
+/// the irq_work runs.
 fn interval() -> usize {
     params::drain_jiffies().saturating_sub(1).max(1)
 }
 
-/// Sets when the current block is closed next: if it is idle, or the drain interval has become shorter.
+/// Sets when the current block is closed next, if the monitor was idle or the drain interval has become
+/// shorter.
 fn plan(krcp: &Krcp, idle: bool) {
     if idle || remaining(krcp.drain_at.load(Relaxed) & !ARMED) > interval() {
         krcp.drain_at
@@ -142,7 +141,7 @@ fn plan(krcp: &Krcp, idle: bool) {
     }
 }
 
-/// Heeds a drain interval that was set just now: what is queued waits for no longer than that.
+/// Applies a drain interval that was set just now: no queued object waits for longer.
 ///
 /// # Context
 ///
@@ -151,10 +150,10 @@ pub(super) fn update_drain_interval(krcp: &Krcp) {
     if !closes_past(krcp, interval()) {
         return;
     }
-    // The timer is that CPU's to set. Where it is on its way down, its hotplug callback does all.
+    // Only that CPU sets its timer. Where it is going down, its hotplug callback drains it.
     ipi::call_on(krcp.cpu, krcp, |krcp, irqs| {
         plan(krcp, false);
-        // One that looks for closed blocks earlier than that goes on, and closes the current one in time.
+        // A timer that expires earlier is left alone: it closes the current block in time.
         if sleeps_past(krcp, interval()) {
             arm(krcp, interval(), irqs);
         }
@@ -172,7 +171,7 @@ fn sleeps_past(krcp: &Krcp, jiffies: usize) -> bool {
     expires != 0 && remaining(expires & !ARMED) > jiffies
 }
 
-/// What a tick does for NMI: collects, and arms the monitor.
+/// The irq_work of the next tick: collects, and arms the monitor.
 pub(super) struct Tick(pub(super) KrcpRef);
 
 impl Handler for Tick {
@@ -198,19 +197,18 @@ impl Handler for MonitorTimer {
         let krcp = &*self.0;
         let irqs = IrqsOff::save();
         if !Lockless::get().is_this_cpu(krcp, &irqs) {
-            // The CPU has died, and its hotplug callback takes care of all.
+            // The CPU has died, and its hotplug callback has drained it.
             return;
         }
-        // From here on who comes in NMI wakes the monitor again, unless it is armed below; what came
-        // before is seen below.
+        // An NMI from here on arms the monitor again; what an NMI queued before is seen below.
         krcp.expires.store(0, Relaxed);
         let mut came = false;
         plan(krcp, false);
         let due = remaining(krcp.drain_at.load(Relaxed) & !ARMED) == 0;
         if due {
             let this = Slow::new(&irqs, krcp);
-            // A fresh block takes the place of one with objects: they keep coming, and find the
-            // monitor armed.
+            // A block with objects is replaced by an empty one: more objects are likely, and the
+            // monitor stays armed for them.
             came = insert::close(&this, true) != Close::Nothing;
             krcp.drain_at
                 .store(jiffies().wrapping_add(interval()), Relaxed);
@@ -218,8 +216,8 @@ impl Handler for MonitorTimer {
         refill::start(krcp);
         came |= start_batch(krcp, &irqs) != Start::Nothing;
         if due && !came {
-            // Neither a block nor a listed object: idle. (Should NMI have opened a block just now,
-            // it has woken the monitor.)
+            // Neither a block nor a linked object: idle. (An NMI that opens a block now arms the
+            // monitor.)
             return;
         }
         let period = if came && !due {
@@ -231,10 +229,10 @@ impl Handler for MonitorTimer {
     }
 }
 
-/// kmemleak: blocks that came in NMI are told to it here.
+/// Registers blocks that were allocated in NMI with kmemleak.
 fn scan_current(krcp: &Krcp) {
     let base = Page::base(krcp.current.load(Relaxed) as usize);
-    // SAFETY: On this CPU, preemption off; ticks and nobody else ask.
+    // SAFETY: On this CPU, preemption off; only ticks get here.
     if cfg!(CONFIG_DEBUG_KMEMLEAK) && base != 0 && !unsafe { block::is_scanned(base, true) } {
         debug::kmemleak_scan(base, Page::BLOCK);
     }
@@ -290,13 +288,13 @@ struct Batch {
     snap: Snapshot,
 }
 
-/// Where a batch may be.
+/// The place of a batch.
 enum Place {
-    /// Nothing here, and its work is idle.
+    /// Empty, and its work item is idle.
     Free,
-    /// Waits, and so does its work.
+    /// Waits for its grace period, and so does its work item.
     Waiting(Batch),
-    /// Was freed early: its work has nothing to do when it comes.
+    /// Freed before its callback: its work item finds nothing to do.
     Early,
 }
 
@@ -381,12 +379,12 @@ pub(super) enum Start {
     Started,
 }
 
-/// What is decided under the lock, and done without it.
+/// Decided under the lock, carried out after it.
 enum Decision {
     Nothing,
-    /// So many objects wait.
+    /// No place is free; the number of objects that wait.
     Busy(usize),
-    /// These have joined batch `index`, which is new or not.
+    /// `counts` objects joined batch `index`, which is `new` or not.
     Started {
         index: usize,
         new: bool,
@@ -395,8 +393,10 @@ enum Decision {
     },
 }
 
-/// Lets what is closed and linked wait for a grace period, in a few steps whatever its number; and
-/// has freed early what can be.
+/// Makes a batch of all closed and linked objects, in a bounded number of steps. Batches whose grace period
+/// is over already are handed to a worker.
+///
+/// This is where a grace period is chosen: the snapshot that [`fill_batch()`] takes.
 ///
 /// # Context
 ///
@@ -486,8 +486,8 @@ fn act(krcp: &Krcp, decision: Decision) -> Start {
             trace::batch_start(krcp.cpu, index, counts, gp);
             if new {
                 krcp.events.add(Event::Batches, 1);
-                // Never refused: the place was free, so its work is idle, or in the last steps of a
-                // run. And it stays taken until this has run: with interrupts off here the grace
+                // Never refused: the place was free, so its work item is idle, or in the last steps of a
+                // run. And the place stays taken until this has run: with interrupts off here the grace
                 // period can't be over yet.
                 krcp.batch_work(index).queue(&krcp.wq);
             }
@@ -496,7 +496,7 @@ fn act(krcp: &Krcp, decision: Decision) -> Start {
     }
 }
 
-/// Frees a batch after its grace period, unless that was done.
+/// The callback of a batch: frees it unless [`EarlyWork`] has.
 pub(super) struct BatchWork {
     pub(super) krcp: KrcpRef,
     pub(super) index: usize,
@@ -506,7 +506,7 @@ impl Handler for BatchWork {
     fn run(&self) {
         let krcp = &*self.krcp;
         let irqs = IrqsOff::save();
-        // From here on the place can be used again, while these objects are freed.
+        // The place can be used again while these objects are freed.
         let place = krcp.with(&irqs, |batches| {
             batches
                 .places
@@ -535,12 +535,12 @@ pub(super) fn free_early(krcp: &Krcp, irqs: &IrqsOff) {
     }
 }
 
-/// Frees batches whose grace period is over and whose callback has not come yet.
+/// Frees batches whose grace period is over and whose callback has not run yet.
 pub(super) struct EarlyWork(pub(super) KrcpRef);
 
 impl Handler for EarlyWork {
-    /// Each batch whose grace period is over now: what becomes so meanwhile queues this again, so that
-    /// who waits for it does not wait for what comes.
+    /// Each batch whose grace period is over now. One whose grace period ends meanwhile queues this again:
+    /// a flush of this work waits for no later batch.
     fn run(&self) {
         let krcp = &*self.0;
         for index in 0..N_BATCHES {
@@ -621,8 +621,9 @@ pub(super) const MARKED: usize = 1;
 
 const DEBUG_OBJECTS: bool = cfg!(CONFIG_DEBUG_OBJECTS_RCU_HEAD);
 
-/// Tells debugobjects the objects of a batch that it does not know yet. Of those that are queued
-/// already a slot is cleared, and a list is cut: their links are those of another list by now.
+/// Registers the objects of a batch with debugobjects, unless that was done when they were queued. The slot
+/// of an object that is queued elsewhere is cleared, and a list is cut there: its link is that of another
+/// list by now.
 ///
 /// # Context
 ///
@@ -707,7 +708,7 @@ pub(super) fn free_linked(krcp: &Krcp, object: NonNull<u8>) {
 /// Slab objects to the front, vmalloc ones to the back.
 #[inline]
 fn sort(objects: &mut [*mut u8], area: VmallocArea) -> (&mut [*mut u8], &mut [*mut u8]) {
-    // The usual block has none, which the greatest address tells: three instructions an object.
+    // Most blocks have no vmalloc object, which the greatest address shows: three instructions an object.
     if area.is_above(objects) {
         return (objects, &mut []);
     }

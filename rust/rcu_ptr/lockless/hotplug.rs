@@ -1,7 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! CPUs come and go: one that goes down closes its block itself, long before it dies, and opens no other;
-//! a dead one leaves nothing behind.
+//! CPU hotplug: a CPU that goes down closes its block itself, long before it dies, and opens no other. What
+//! is queued on it after that is linked, and becomes a batch when it is dead.
+//!
+//! | what is left when the CPU is dead | who takes it | when |
+//! |---|---|---|
+//! | the current block | `leave()`, on the CPU itself | before it goes down |
+//! | objects linked since | `dead()` makes a batch of them | once it is dead |
+//! | batches | their work items, on any CPU | after their grace periods |
+//! | spare blocks | `dead()` frees them | once it is dead |
+//! | an irq_work that was not queued | `online()` queues it | when the CPU is back |
 
 use super::{drain, insert, krcp::Slow, Lockless};
 use crate::sys::{hotplug::Callbacks, irq::IrqsOff};
@@ -19,8 +27,8 @@ impl Callbacks for LocklessHotplug {
         krcp.tick.make_up();
     }
 
-    /// From here on the CPU has no block: what comes is linked. So none has to be closed on a CPU that is
-    /// gone, and a barrier need not wait until it is dead.
+    /// From here on the CPU has no block, and objects are linked. So no block has to be closed on a CPU that
+    /// is gone, and a barrier need not wait until it is dead.
     fn leave(cpu: i32) {
         let krcp = Lockless::get().krc.of(cpu);
         let irqs = IrqsOff::save();
@@ -30,8 +38,8 @@ impl Callbacks for LocklessHotplug {
         drain::start_batch(&krcp, &irqs);
     }
 
-    /// What was queued since it left starts to wait at once, and the monitor, which has been moved to
-    /// another CPU or will be, is put to sleep: only this CPU's own objects wake it.
+    /// What was queued since `leave()` becomes a batch at once. The monitor's timer, which has migrated to
+    /// another CPU or will, is stopped: only objects of this CPU arm it.
     fn dead(cpu: i32) {
         let krcp = Lockless::get().krc.of(cpu);
         krcp.monitor.cancel_sync();

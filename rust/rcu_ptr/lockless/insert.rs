@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The algorithm: to take an object in any context, and to close a block. No kernel in here: the
-//! host tests compile it too, and loom checks it.
+//! The algorithm: how an object gets its slot, in any context, and how a block is closed. There is nothing
+//! of the kernel in this file: the host tests compile it too, and loom checks it.
 //!
 //! Everything here runs on the CPU whose word it is, with preemption off, or on a word that is no
-//! longer used.
-//! So what may come between any two steps are the interrupts and NMIs of this CPU, which run to
-//! completion before the next step, and which run the same code.
+//! longer used. So between any two steps only interrupts and NMIs of this CPU may come, which run the same
+//! code, and to completion before the next step.
+//!
+//! ```text
+//!  insert()        reserve a slot and store: the common path, also of an NMI
+//!  insert_slow()   the block is full, or there is none: open another, hand the full one over
+//!  close()         take the current block away, with the objects in it
+//! ```
 
 use super::block::{Layout, SLOT};
 use crate::local_word::LocalWord;
@@ -38,9 +43,9 @@ pub(crate) trait Reserve {
 
 /// What the rest of the algorithm needs of it.
 ///
-/// A block is its address here: [`Layout::BLOCK`] bytes, owned by who has taken it.
+/// A block is its address here: [`Layout::BLOCK`] bytes, owned by the context that has taken it.
 pub(crate) trait Cpu: Reserve {
-    /// Takes a block that nobody uses, if there is one.
+    /// Takes an unused block, if there is one.
     fn take_block(&self) -> Option<usize>;
     /// Gives a block back that has never been current, or was empty all the time.
     fn put_block(&self, base: usize);
@@ -58,15 +63,15 @@ pub(crate) trait Cpu: Reserve {
 /// Any, NMI included; preemption off.
 #[inline(always)]
 pub(crate) fn insert<C: Reserve>(cpu: &C, object: usize) -> bool {
-    // One step: the block can't be closed, filled or replaced between its choice and the
+    // One instruction: the block can't be closed, filled or replaced between its choice and the
     // reservation.
     let word = cpu.current().fetch_add(SLOT.wrapping_neg());
     if C::Block::is_full(word) {
         return false;
     }
-    // ORDERING: None is needed. The block may be closed now by who interrupts this, but the grace
-    // period that its reader waits for starts after the close and so can't end before this context
-    // turns preemption on: the store is seen by then. And the caller's unlink is before the close in
+    // ORDERING: None is needed. An interrupt may close the block now, but the grace period that its
+    // reader waits for starts after the close, and so can't end before this context turns preemption
+    // on: the store is seen by then. And the caller's unlink is before the close in
     // the program order of this CPU, which starts the grace period (or publishes the block with a
     // full barrier to who does).
     // SAFETY: Reserved just now, preemption has been off all the time.
@@ -85,7 +90,7 @@ pub(crate) fn insert_slow<C: Cpu>(cpu: &C, object: usize, mut fresh: Option<usiz
     loop {
         let word = cpu.current().load();
         if !C::Block::is_full(word) {
-            // Who interrupted this has opened a block.
+            // An interrupt has opened a block.
             if insert(cpu, object) {
                 if let Some(base) = fresh {
                     cpu.put_block(base);
@@ -104,17 +109,17 @@ pub(crate) fn insert_slow<C: Cpu>(cpu: &C, object: usize, mut fresh: Option<usiz
                 unsafe { cpu.store(slot, object) };
                 slot - SLOT
             }
-            // Puts right what reservations without a slot have subtracted, this one included.
+            // Undoes what reservations without a slot have subtracted, this one included.
             None => C::Block::NONE,
         };
-        // If the word has changed, who interrupted this made progress. It can't have become the same
-        // again: a full block that was closed waits for a grace period, which can't end meanwhile.
+        // If the word has changed, an interrupt made progress. No ABA: a full block that was closed waits
+        // for a grace period, which can't end meanwhile.
         if cpu.current().cmpxchg(word, next) != word {
             continue;
         }
         let base = C::Block::base(word);
         if base != 0 {
-            // Nobody reserves in it any more: the word names another.
+            // No more reservations in it: the word names another block.
             cpu.closed(base, C::Block::CAPACITY);
         }
         if fresh.is_some() {
@@ -155,7 +160,7 @@ pub(crate) fn close<C: Cpu>(cpu: &C, refill: bool) -> Close {
             if cpu.current().cmpxchg(word, C::Block::NONE) != word {
                 continue;
             }
-            // Nobody has ever had a slot in it.
+            // No slot of it was ever reserved.
             cpu.put_block(base);
             if let Some(base) = fresh {
                 cpu.put_block(base);

@@ -64,7 +64,7 @@ impl Counters {
 pub(super) struct Krcp {
     /// The CPU whose objects these are.
     pub(super) cpu: i32,
-    /// Its current word, as others see it.
+    /// The CPU's current word, for readers on other CPUs.
     pub(super) current: &'static Atomic<u64>,
     /// Blocks that wait for a batch.
     pub(super) closed: ClosedList<Page>,
@@ -72,20 +72,20 @@ pub(super) struct Krcp {
     pub(super) closed_objects: Atomic<usize>,
     /// Objects linked through their fields, as there was no block.
     pub(super) list: DeferredList,
-    /// How many.
+    /// The length of `list`.
     pub(super) listed: Atomic<usize>,
-    /// Blocks that nobody uses.
+    /// Unused blocks.
     pub(super) spares: Spares,
-    /// Whether the CPU is up and stays so: otherwise it has no block, and gets none. Changed on that CPU.
+    /// Whether the CPU is up and not about to go down. Only then it has a block. Changed on that CPU.
     pub(super) online: AtomicFlag,
-    /// Contexts off the common path, which may have closed a block and not handed it over yet.
+    /// Contexts on the slow path, which may have closed a block and not pushed it to `closed` yet.
     pub(super) slow: Atomic<usize>,
-    /// When the monitor runs next, in jiffies with the lowest bit set; 0: it is idle.
+    /// When the monitor runs next, in jiffies, with the topmost bit set; 0: it is idle.
     pub(super) expires: Atomic<usize>,
-    /// When the current block is closed next, and how long the monitor slept last: the monitor's.
+    /// When the monitor closes the current block next, and its last period, in jiffies.
     pub(super) drain_at: Atomic<usize>,
     pub(super) period: Atomic<usize>,
-    /// Takes over from NMI with the next tick.
+    /// Does with the next tick what NMI can't: collects, arms the monitor, starts a refill.
     #[pin]
     pub(super) tick: IrqWork<Tick>,
     #[pin]
@@ -101,23 +101,23 @@ pub(super) struct Krcp {
     batch2: RcuWork<BatchWork>,
     #[pin]
     batch3: RcuWork<BatchWork>,
-    /// Frees what need not wait for them.
+    /// Frees batches whose grace period is over and whose callback has not run yet.
     #[pin]
     pub(super) early: DelayedWork<EarlyWork>,
     /// Refills the spares.
     #[pin]
     pub(super) refill: DelayedWork<RefillWork>,
-    /// A refill is wanted or on its way.
+    /// A refill is requested or runs.
     pub(super) refilling: AtomicFlag,
-    /// Nobody has started it yet.
+    /// It is requested and not queued yet.
     pub(super) start_refill: AtomicFlag,
-    /// The shrinker was here: the next refill waits, and is small.
+    /// Set by the shrinker: the next refill is delayed, and limited to one block.
     pub(super) backoff: AtomicFlag,
-    /// What happened.
+    /// Counters.
     pub(super) events: Counters,
-    /// Where all of it runs.
+    /// The workqueue of all items but `refill`.
     pub(super) wq: Arc<WorkQueue>,
-    /// But for refills.
+    /// The workqueue of `refill`, which allocates.
     pub(super) refill_wq: Arc<WorkQueue>,
 }
 
@@ -279,8 +279,8 @@ impl<'a> Reserve for Fast<'a> {
     }
 }
 
-/// This CPU off the common path. As long as the value lives a barrier knows that a block may be closed and
-/// not handed over yet.
+/// This CPU on the slow path. As long as the value lives a barrier knows that a block may be closed and not
+/// pushed to the closed list yet.
 pub(super) struct Slow<'a> {
     on: Pinned<'a>,
     krcp: &'a Krcp,
@@ -325,7 +325,7 @@ impl Cpu for Slow<'_> {
         self.krcp.spares.take().or_else(|| {
             refill::want(self.krcp);
             let Some(page) = fault::alloc_page_nolock() else {
-                // The call may be refused, and no other come.
+                // The call may be refused, and there may be no other call that starts the refill.
                 refill::hurry(self.krcp, &self.on);
                 return None;
             };

@@ -15,7 +15,7 @@ use crate::{
 };
 use kernel::sync::atomic::{Full, Relaxed};
 
-/// No spare was found: the next tick or run of the monitor starts a refill.
+/// Requests a refill, as no spare was found: the next tick or run of the monitor starts it.
 ///
 /// # Context
 ///
@@ -31,7 +31,7 @@ pub(super) fn want(krcp: &Krcp) {
     }
 }
 
-/// Has a tick come for a refill that is wanted and not started.
+/// Has the next tick start a requested refill.
 ///
 /// # Context
 ///
@@ -42,11 +42,11 @@ pub(super) fn hurry(krcp: &Krcp, on: &impl OnCpu) {
     }
 }
 
-/// Starts a refill that is wanted.
+/// Starts a requested refill.
 ///
 /// # Context
 ///
-/// Any but NMI; no lock is held that a wakeup takes.
+/// Any but NMI; the caller, or what it interrupted, holds no lock that a wakeup or a timer takes.
 pub(super) fn start(krcp: &Krcp) {
     if krcp.start_refill.load(Relaxed) && krcp.start_refill.xchg(false, Full) {
         let delay = if krcp.backoff.load(Relaxed) {
@@ -71,7 +71,7 @@ impl Handler for RefillWork {
             limit
         };
         let mut blocks = 0;
-        // What is not kept after all is given back, and ends this.
+        // A block that is not kept after all is freed, and ends the refill.
         let mut is_kept = true;
         while is_kept && krcp.spares.len() < wanted {
             let Some(page) = fault::alloc_page() else {
@@ -109,8 +109,8 @@ impl Shrink for LocklessShrinker {
     fn scan(goal: usize) -> usize {
         let mut done = 0;
         for krcp in Lockless::get().krc.iter() {
-            // Counted as soon as it is on its way, as the kernel's own does. A CPU that has no object is
-            // left alone, with its empty block if it has one.
+            // Objects count when their batch starts, as in the kernel's shrinker. A CPU without objects is
+            // not interrupted, even if it has an empty block.
             let waiting = krcp.queued();
             barrier::close_current(&krcp);
             drain::start_batch(&krcp, &IrqsOff::save());

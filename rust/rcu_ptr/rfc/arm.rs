@@ -2,14 +2,14 @@
 
 //! When the monitor runs, and who sets its timer.
 //!
-//! Under the lock it is only decided; the kernel's timers and irq_works are called when it is dropped, as
-//! they have locks and tracepoints of their own. An object may come with any lock held, so its context
-//! does no more than queue an irq_work; the handler of that sets the timer. Between a decision and what
-//! follows from it anything may come:
+//! Under the lock it is only decided; timers and irq_works are called after it is dropped, as they have
+//! locks and tracepoints of their own. A caller may hold any lock when it queues an object, so that only
+//! queues an irq_work, whose handler sets the timer. Between a decision and its execution other contexts
+//! may run:
 //!
-//! - who has decided to queue the irq_work has interrupts off, and others on this CPU count on it;
-//! - one context at a time sets the timer, and looks again afterwards if another came meanwhile: so the
-//!   timer ends up as was decided last.
+//! - a context that has decided to queue the irq_work has interrupts off, and others on this CPU rely on it;
+//! - one context at a time sets the timer, and looks again afterwards if another decided meanwhile: so the
+//!   last decision takes effect.
 
 /// The monitor, as far as it is armed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,11 +38,11 @@ pub(crate) struct Arming {
     monitor: Monitor,
     /// When it runs, in jiffies, if it is `Slow`.
     expires: usize,
-    /// The irq_work that is on its way.
+    /// The irq_work that is queued.
     called: Call,
     /// A context is about to set the timer.
     setting: bool,
-    /// Another wants it to look again.
+    /// Another context has decided meanwhile.
     again: bool,
 }
 
@@ -97,7 +97,7 @@ impl Arming {
     /// Decides how the timer has to be set, if at all; [`Self::end()`] has to follow.
     fn begin(&mut self, wanted: Monitor, now: usize, slow: usize, fast: usize) -> Option<usize> {
         let at = now.wrapping_add(slow);
-        // Whether anything is queued or not: what comes next finds the monitor armed.
+        // Even if nothing is queued: the next object finds the monitor armed.
         let sooner = self.monitor == Monitor::Slow && self.expires.wrapping_sub(at) as isize > 0;
         if !self.is_late(wanted) && !sooner {
             return None;

@@ -11,13 +11,13 @@ use kernel::sync::atomic::Relaxed;
 ///
 /// An object is in one of five places, and goes through them in this order only: deferred; queued;
 /// taken by a monitor or the shrinker because it was ready; in a batch; taken by the batch's work.
-/// The first loop leaves nothing in the first two places on any CPU, so that one grace period is enough
-/// for all. (It empties the deferred lists itself, so it needn't wait for an irq_work, and works for a
-/// CPU that died with one.) Afterwards batches are freed here, as their callbacks may come later than
-/// their grace period. Then the lock that monitors hold while they free, and the works of the batches
-/// that run, are waited for. Nothing is cancelled: what comes meanwhile keeps its monitor.
+/// The first loop empties the first two places on every CPU, so that one grace period is enough. (It
+/// empties the deferred lists itself, so it needn't wait for an irq_work, which may never run on a CPU that
+/// died.) Afterwards batches are freed here, as their callbacks may run later than their grace period. Then
+/// it waits for the lock that monitors hold while they free, and for work items that run. Nothing is
+/// cancelled: objects that are queued meanwhile keep their monitor.
 ///
-/// Barriers take turns. One that began when another was at work has the next one done for it, too.
+/// Barriers take turns. Those that begin while one runs share the next one.
 ///
 /// # Context
 ///
@@ -34,7 +34,7 @@ pub(super) fn barrier(rfc: &Rfc) {
         return;
     }
     rfc.turns.store(turn.wrapping_add(1), Relaxed);
-    // ORDERING: Who found the old number has queued by now, as far as the loop below is concerned.
+    // ORDERING: What a barrier that read the old number covers was queued before the loop below.
     gp::mb();
     let mut waits = false;
     for krcp in rfc.krc.iter() {

@@ -69,7 +69,7 @@ pub(super) fn arm(krcp: &Krcp, fast: usize) {
 pub(super) fn run(krcp: &Krcp) -> usize {
     let mut freed = 0;
     loop {
-        // Held while objects are in nobody's account but ours: see `barrier()`.
+        // Held while objects are in no batch: see `barrier()`.
         let _reclaim = krcp.reclaim.lock();
         let ready = krcp.with(State::take_ready);
         if ready.is_empty() {
@@ -87,7 +87,7 @@ pub(super) struct MonitorWork(pub(super) KrcpRef);
 
 impl Handler for MonitorWork {
     fn run(&self) {
-        // Objects that come from now on arm it again.
+        // Objects that are queued from now on arm it again.
         self.0.with(|state| state.arming.fired());
         run(&self.0);
     }
@@ -112,8 +112,8 @@ pub(super) fn start_batch(krcp: &Krcp) {
     match fill {
         Fill::Batch(i) => {
             trace::batch_start(krcp.cpu, i, n, gp);
-            // Where it is refused it is on its way for what a barrier has freed since, and looks for
-            // what is there.
+            // Refused where the work item still waits for a batch that a barrier has freed since: it takes
+            // what is there when it runs.
             krcp.batch_work(i).queue(&krcp.wq);
         }
         Fill::Busy => trace::defer(krcp.cpu, trace::DEFER_BATCH, waiting),
@@ -121,7 +121,7 @@ pub(super) fn start_batch(krcp: &Krcp) {
     }
 }
 
-/// Batch `i` as tracepoints show it.
+/// The counts and the grace period of batch `i`, for tracepoints.
 fn shown(state: &State<Rcu>, i: usize) -> (trace::Counts, usize) {
     let (objects, snap) = state.batch(i);
     (counts(objects), snap.map_or(0, |snap| snap.number()))
@@ -213,7 +213,7 @@ fn account(krcp: &Krcp, freed: usize, early: bool) {
     });
 }
 
-/// A batch or list came here before its grace period was over: keep it, which leaks it.
+/// A batch or list whose grace period is not over: it is leaked.
 #[cold]
 fn leak(krcp: &Krcp, objects: usize, what: *const u8) {
     debug::warn_early(what);
@@ -251,7 +251,7 @@ fn free_list(krcp: &Krcp, mut list: ObjectList, snap: Snapshot, early: bool) {
         leak(krcp, list.len(), core::ptr::null());
         return;
     }
-    // What is not sound may have objects of other lists in it, and all of them are kept.
+    // A broken list may have objects of other lists in it: all of it is leaked.
     if !list.is_sound(gp::cond_resched) {
         debug::warn_endless(list.len());
         krcp.with(|state| state.stats[Event::Leaked] += list.len() as u64);

@@ -1,6 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! CPUs come and go: a dead one leaves nothing behind.
+//! CPU hotplug.
+//!
+//! | what is left when the CPU is dead | who takes it | when |
+//! |---|---|---|
+//! | deferred objects | `dead()` queues them | once it is dead |
+//! | queued objects | `dead()` frees what is ready and makes a batch of the rest | once it is dead |
+//! | batches | their work items, on any CPU | after their grace periods |
+//! | cached blocks | `dead()` frees them | once it is dead |
+//! | an irq_work that was not queued | `online()` queues it | when the CPU is back |
 
 use super::{drain, queue, refill, Rfc};
 use crate::sys::hotplug::Callbacks;
@@ -19,15 +27,14 @@ impl Callbacks for KrcHotplug {
         krcp.arm_work.make_up();
     }
 
-    /// Deferred objects are taken over (its irq_work may never run again), blocks go back, and what
-    /// was queued starts to wait at once: nobody waits for the monitor. Other timers and work items of
-    /// the CPU have moved to others by themselves.
+    /// The irq_work that takes over deferred objects may never run again, and the monitor is not waited
+    /// for. Other timers and work items of the CPU migrate by themselves.
     fn dead(cpu: i32) {
         let krcp = Rfc::get().krc.of(cpu);
         krcp.monitor.cancel_sync();
         krcp.with(|state| {
             state.online = false;
-            // Nor may the irq_work have been queued that was to arm it.
+            // The irq_work that was to arm the monitor may not have been queued.
             state.arming.died();
         });
         queue::take_over(&krcp);

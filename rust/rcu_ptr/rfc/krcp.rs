@@ -36,15 +36,15 @@ pub(crate) struct Krcp {
     /// their tracepoints.
     #[pin]
     state: RawSpinLock<State<Rcu>>,
-    /// Held while objects are freed that no batch accounts for, so that a barrier can wait for
-    /// them. Reclaim takes it too: nothing may be allocated under it.
+    /// Held while objects are freed that are in no batch, so that a barrier can wait for them. Memory
+    /// reclaim takes it too: nothing may be allocated under it.
     #[pin]
     pub(super) reclaim: Mutex<()>,
     #[pin]
     batch0: RcuWork<BatchWork>,
     #[pin]
     batch1: RcuWork<BatchWork>,
-    /// Drains what is queued, some time later.
+    /// The monitor.
     #[pin]
     pub(super) monitor: DelayedWork<MonitorWork>,
     /// Refills the block cache.
@@ -52,20 +52,20 @@ pub(crate) struct Krcp {
     pub(super) refill: DelayedWork<RefillWork>,
     /// Objects whose trylock failed.
     pub(super) deferred: DeferredList,
-    /// Takes them over; and what `arm_work` does, at once.
+    /// Takes them over, and does the work of `arm_work` at once.
     #[pin]
     pub(super) defer_work: IrqWork<DeferWork>,
-    /// Takes over what is too much for an interrupt.
+    /// Takes over what is too much for one interrupt.
     #[pin]
     pub(super) defer_rest: DelayedWork<DeferRest>,
-    /// Arms the monitor and starts refills for contexts that may hold any lock.
+    /// Arms the monitor and starts refills for callers that may hold any lock.
     #[pin]
     pub(super) arm_work: IrqWork<ArmWork>,
     /// Objects refused for misuse.
     pub(super) refused: Atomic<u64>,
-    /// Where all of it runs.
+    /// The workqueue of all items but `refill`.
     pub(super) wq: Arc<WorkQueue>,
-    /// But for refills.
+    /// The workqueue of `refill`, which allocates.
     pub(super) refill_wq: Arc<WorkQueue>,
 }
 

@@ -66,7 +66,7 @@ pub(super) fn trace_channel(channel: Channel) -> u32 {
 /// `api::check()`.
 #[inline]
 pub(super) unsafe fn queue(rfc: &Rfc, object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
-    // From here on nobody needs to point to the object, as far as kmemleak is concerned.
+    // Nothing needs to point to the object from here on.
     debug::kmemleak_ignore(object);
     let channel = channel_of(object);
     let irqs = IrqsOff::save();
@@ -81,7 +81,7 @@ pub(super) unsafe fn queue(rfc: &Rfc, object: NonNull<u8>, field: NonNull<u8>, c
     told(&krcp, pushed, channel, object, field, caller);
 }
 
-/// How soon a refill has to be started when an object has become that.
+/// How soon a refill has to be started after a push.
 pub(super) fn refill_for(pushed: Push) -> Call {
     match pushed {
         Push::List | Push::Full if params::min_cached_objs() > 0 => Call::Now,
@@ -89,7 +89,7 @@ pub(super) fn refill_for(pushed: Push) -> Call {
     }
 }
 
-/// Tells the tracepoint what has become of an object, and who has queued it twice.
+/// Traces a push, and warns where the object was queued twice.
 ///
 /// # Context
 ///
@@ -106,7 +106,7 @@ pub(super) fn told(
         Push::Block => trace_channel(channel),
         Push::List => trace::CHANNEL_LIST,
         Push::Full => return,
-        // Both callers are to be found in the trace.
+        // So that the trace shows both callers.
         Push::Twice => trace_channel(channel),
     };
     trace::queue(trace::ENGINE_RFC, taken_as, object, caller);
@@ -115,7 +115,7 @@ pub(super) fn told(
     }
 }
 
-/// An object is queued again, and the first time counts.
+/// An object is queued again; only the first time counts.
 #[cold]
 pub(super) fn twice(krcp: &Krcp, object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
     krcp.refused.add(1, Relaxed);
@@ -151,7 +151,7 @@ pub(super) unsafe fn queue_mightsleep(rfc: &Rfc, object: NonNull<u8>, caller: us
     });
 }
 
-/// Says on which CPU, too. `Full`: there was no memory for a block.
+/// Also returns the CPU. `Full`: there was no memory for a block.
 fn push_in_block(rfc: &Rfc, channel: Channel, object: NonNull<u8>) -> (Push, i32) {
     let first = this_krcp(rfc, |state| {
         let pushed = state.push_bulk(channel, object);
@@ -180,7 +180,7 @@ fn push_in_block(rfc: &Rfc, channel: Channel, object: NonNull<u8>) -> (Push, i32
     second
 }
 
-/// Calls `f` with the lock of this CPU held, and the irq_work that it wants afterwards.
+/// Calls `f` with the lock of this CPU held, then queues the irq_work that it asks for.
 fn this_krcp(
     rfc: &Rfc,
     f: impl FnOnce(&mut super::state::State<Rcu>) -> (Push, Call),
@@ -237,7 +237,7 @@ pub(super) unsafe fn queue_nolock(
     // SAFETY: By the safety requirements of this function.
     match unsafe { krcp.deferred.push(object, field) } {
         Pushed::First => krcp.defer_work.queue(&irqs),
-        // Who pushed first has queued it, or whoever takes the list hasn't been here.
+        // The irq_work is queued, or the list will be taken.
         Pushed::Another => {}
         Pushed::Twice => twice(&krcp, object, field, caller),
     }
@@ -275,8 +275,8 @@ pub(super) unsafe fn try_queue(rfc: &Rfc, object: NonNull<u8>, caller: usize) ->
 }
 
 impl Krcp {
-    /// Queues the irq_work that [`State::call()`](super::state::State::call) wants: others on this CPU
-    /// count on it.
+    /// Queues the irq_work that [`State::call()`](super::state::State::call) asks for: other contexts of this
+    /// CPU rely on it.
     ///
     /// # Context
     ///
@@ -290,7 +290,7 @@ impl Krcp {
         }
     }
 
-    /// Does what [`Self::call()`] called for.
+    /// What the irq_works do: arms the monitor, starts a refill.
     ///
     /// # Context
     ///
@@ -341,7 +341,7 @@ impl Handler for DeferRest {
 /// May sleep.
 pub(super) fn take_over(krcp: &Krcp) {
     if takeover::all(krcp) {
-        // They came meanwhile, and whoever came with them may have found this at work.
+        // Pushed meanwhile, and their irq_work may have found this context at work.
         krcp.defer_rest.queue(&krcp.wq, 0);
     }
     refill::start(krcp);

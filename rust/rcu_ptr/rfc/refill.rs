@@ -97,8 +97,8 @@ pub(super) fn put(krcp: &Krcp, bnode: Bnode<Rcu>) {
     }
 }
 
-/// Gives back what is beyond a limit that was set just now. What is put later heeds it: it takes the lock
-/// after this.
+/// Frees blocks beyond a limit that was set just now. Blocks that are put later see the new limit: they
+/// take the lock after this.
 ///
 /// # Context
 ///
@@ -147,7 +147,7 @@ impl Shrink for KrcShrinker {
         let mut done = 0;
         for krcp in Rfc::get().krc.iter() {
             let blocks = drop_cached(&krcp);
-            // What is not ready goes on its way to be: counted too, as the kernel's own does.
+            // Objects that are not ready count as well, as their batch starts here.
             let waiting = krcp.with(|state| state.queued.len());
             let freed = drain::run(&krcp);
             trace::shrink(krcp.cpu, blocks, freed);

@@ -57,7 +57,7 @@ pub(crate) struct Objects<P: Platform> {
 }
 
 impl<P: Platform> Objects<P> {
-    /// None.
+    /// No objects.
     pub(crate) const fn new() -> Self {
         Self {
             bnodes: [BnodeQueue::new(), BnodeQueue::new()],
@@ -66,12 +66,12 @@ impl<P: Platform> Objects<P> {
         }
     }
 
-    /// Whether there are none.
+    /// Whether there is no object.
     pub(crate) fn is_empty(&self) -> bool {
         self.list.is_empty() && self.bnodes.iter().all(BnodeQueue::is_empty)
     }
 
-    /// How many.
+    /// The number of objects.
     pub(crate) fn len(&self) -> usize {
         self.list.len() + self.bnodes.iter().map(BnodeQueue::objects).sum::<usize>()
     }
@@ -144,11 +144,11 @@ pub(crate) struct State<P: Platform> {
     pub(crate) takeover: Takeover,
     cache: BnodeQueue<P>,
     nr_cached: usize,
-    /// No block was found: a refill is due.
+    /// No block was found, and a refill is due.
     wants_refill: bool,
-    /// One is on its way.
+    /// A refill runs, or is queued.
     refilling: bool,
-    /// The shrinker was here: the next refill waits, and is small.
+    /// Set by the shrinker: the next refill is delayed, and limited to one block.
     pub(crate) backoff: bool,
     /// How the monitor is armed.
     pub(crate) arming: Arming,
@@ -298,8 +298,7 @@ impl<P: Platform> State<P> {
         begin
     }
 
-    /// The refill is done, as far as there was memory. Who found no block meanwhile has left it to the
-    /// caller to start another.
+    /// The refill has ended. If a context found no block meanwhile the caller starts another.
     pub(crate) fn end_refill(&mut self) {
         self.refilling = false;
         self.backoff = false;

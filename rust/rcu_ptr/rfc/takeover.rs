@@ -3,9 +3,9 @@
 //! Taking over what was deferred, a piece at a time: in the irq_work's handler as far as an interrupt may,
 //! in a worker and in the barrier.
 //!
-//! One context at a time has a piece in its hands, as debugobjects and kmemleak are told of the objects
-//! with no lock held. Another that comes leaves: whoever has the piece looks at the list again under the
-//! lock when it gives the rest back, and then sees whatever the other came for.
+//! One context at a time takes over, as debugobjects and kmemleak are called for the objects with no lock
+//! held. Another context leaves at once: the first one looks at the list again, under the lock, when it
+//! returns the rest, and so sees what the other came for.
 
 use crate::list::{Chain, DeferredList, End};
 use core::ptr::NonNull;
@@ -17,7 +17,7 @@ pub(crate) const BUDGET: usize = 64;
 pub(crate) struct Takeover {
     /// Taken off the list.
     rest: Rest,
-    /// A context has it in its hands.
+    /// A context is taking over.
     busy: bool,
     /// How often the list was taken.
     taken: usize,
@@ -38,14 +38,14 @@ impl Rest {
     }
 }
 
-/// How far it got.
+/// How far [`piece()`] got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
     /// Nothing was left, at a moment.
     Done,
-    /// There is more, and nobody at it: the caller goes on, or has a worker go on.
+    /// There is more, and no other context takes it over: the caller goes on, or queues a worker.
     More,
-    /// Another context is at it, and responsible for the rest.
+    /// Another context is taking over, and responsible for the rest.
     Busy,
 }
 
@@ -67,7 +67,7 @@ pub(crate) trait Deferred {
     /// Between two steps where there may be many: lets others run.
     fn pause(&self);
 
-    /// Another context is at it: lets it.
+    /// Another context is taking over: waits a little.
     fn wait(&self);
 }
 
@@ -81,7 +81,7 @@ impl Takeover {
         }
     }
 
-    /// Gives the rest out, or what is on the list if there is none.
+    /// Hands out the rest, or what is on the list if there is none.
     fn begin(&mut self, list: &DeferredList) -> Result<Rest, Progress> {
         if self.busy {
             return Err(Progress::Busy);
@@ -104,7 +104,7 @@ impl Takeover {
     fn end(&mut self, rest: Rest, list: &DeferredList) -> Progress {
         self.rest = rest;
         self.busy = false;
-        // Not only the rest: what was pushed meanwhile may have had its irq_work come and leave.
+        // Not only the rest: the irq_work for what was pushed meanwhile may have run and left.
         if self.rest.chain.is_empty() && list.is_empty() {
             Progress::Done
         } else {

@@ -62,7 +62,7 @@ pub(crate) struct Pcs {
     /// Sheaves that began to wait for a grace period here, and that were taken in here after one.
     pub(super) waited: Atomic<u64>,
     pub(super) done: Atomic<u64>,
-    /// How the monitor is armed: `monitor::State`.
+    /// How the monitor is armed: a constant of monitor.rs.
     pub(super) armed: Atomic<u64>,
     /// The most sheaves that a callback here took in.
     pub(super) callback_max: Atomic<u64>,

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the interrupted code may have been doing: read off the CPU, where a function is called from
-//! anywhere.
+//! The context of a caller that may be anything from a task to an NMI.
 
 use super::{
     generated as sys,
@@ -21,7 +20,7 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Looks.
+    /// The context of the caller.
     ///
     /// # Context
     ///
@@ -53,7 +52,7 @@ pub(crate) fn this_cpu(_on: &impl OnCpu) -> i32 {
     unsafe { sys::rcu_ptr_shim_this_cpu_id() }
 }
 
-/// The CPU that ran this a moment ago: for what people read.
+/// The CPU that ran this a moment ago, for messages and statistics.
 pub(crate) fn some_cpu() -> i32 {
     // SAFETY: No requirements.
     unsafe { sys::rcu_ptr_shim_this_cpu_id() }
@@ -65,8 +64,8 @@ pub(crate) fn is_online(cpu: i32) -> bool {
     unsafe { sys::rcu_ptr_shim_cpu_online(cpu) }
 }
 
-/// Whether `cpu` is on its way down, and so far that only NMIs run there besides what takes it down:
-/// the engines' callbacks for dead CPUs are still to come.
+/// Whether `cpu` is going down and so far that besides the teardown only NMIs run there: the callbacks
+/// for dead CPUs are still to be called.
 ///
 /// # Context
 ///
@@ -76,7 +75,7 @@ pub(crate) fn is_going(cpu: i32) -> bool {
     !is_online(cpu) && unsafe { sys::rcu_ptr_shim_cpu_dying(cpu) }
 }
 
-/// Proof that no CPU comes or goes, until it is dropped.
+/// Proof that no CPU comes up or goes down, until it is dropped.
 pub(crate) struct CpusStay(NotThreadSafe);
 
 impl CpusStay {

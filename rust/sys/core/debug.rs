@@ -34,7 +34,7 @@ pub(crate) fn unqueue(object: *mut u8) {
     }
 }
 
-/// Tells kmemleak that nobody needs to point to `object` from now on.
+/// Tells kmemleak that nothing needs to point to `object` from now on (`kmemleak_ignore()`).
 ///
 /// # Context
 ///

@@ -96,7 +96,7 @@ pub(crate) fn cond_resched() {
     unsafe { sys::rcu_ptr_shim_cond_resched() };
 }
 
-/// Complains (DEBUG_ATOMIC_SLEEP) where sleeping is not allowed.
+/// Warns (DEBUG_ATOMIC_SLEEP) where sleeping is not allowed.
 pub(crate) fn might_sleep() {
     // SAFETY: No requirements.
     unsafe { sys::rcu_ptr_shim_might_sleep() };

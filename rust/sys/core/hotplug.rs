@@ -9,13 +9,13 @@ use super::irq_work;
 use core::marker::PhantomData;
 use kernel::{bindings, error::to_result, prelude::*};
 
-/// What happens when CPUs come and go, one at a time.
+/// What is called when CPUs come up and go down, one at a time.
 pub(crate) trait Callbacks {
     /// `cpu` is about to come up (or is up, when the callbacks are registered). In process context on
     /// another CPU.
     fn prepare(cpu: i32);
-    /// `cpu` is up, or stays up though it was on its way down: what its irq_works should have done
-    /// meanwhile is due ([`IrqWork::make_up()`](irq_work::IrqWork::make_up)). In process context on
+    /// `cpu` is up, or stays up after a failed attempt to take it down: irq_works that were not queued
+    /// meanwhile are due ([`IrqWork::make_up()`](irq_work::IrqWork::make_up)). In process context on
     /// that CPU.
     fn online(cpu: i32);
     /// `cpu` is about to go down, or its way up was broken off: everything still runs there. In process

@@ -243,14 +243,14 @@ pub(crate) fn may_block(gfp: u32) -> bool {
     gfp & sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_MAY_BLOCK != 0
 }
 
-/// What an allocation of an object is asked with: without what later owners of it would inherit, an
-/// account and a kind of memory, and without the zeroes that are up to the caller.
+/// The flags of an allocation for one object: without those that later owners of the object would inherit
+/// (accounting, zones), and without zeroing, which is done by the caller.
 pub(crate) fn for_object(gfp: u32) -> u32 {
     gfp & !sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_OF_CALLER
 }
 
-/// What a sheaf's worth of objects is asked with on the way: also without the memory reserves and the
-/// patience that one caller may be worth.
+/// The flags of an allocation that fills a sheaf on the way: also without memory reserves and without
+/// retries, which are for the one object of the caller.
 pub(crate) fn for_sheaf(gfp: u32) -> u32 {
     for_object(gfp) & !sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_HARD | GFP_TRY
 }
