@@ -259,9 +259,9 @@ void rcu_ptr_shim_init_delayed_work(struct delayed_work *work,
 }
 
 void rcu_ptr_shim_init_irq_work(struct irq_work *work,
-				void (*func)(struct irq_work *work), bool lazy)
+				void (*func)(struct irq_work *work), int flags)
 {
-	*work = lazy ? IRQ_WORK_INIT_LAZY(func) : IRQ_WORK_INIT(func);
+	*work = __IRQ_WORK_INIT(func, flags);
 }
 
 /* RCU. */

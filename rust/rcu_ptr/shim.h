@@ -57,7 +57,7 @@ void rcu_ptr_shim_init_delayed_work(struct delayed_work *work,
 				    work_func_t func);
 
 void rcu_ptr_shim_init_irq_work(struct irq_work *work,
-				void (*func)(struct irq_work *work), bool lazy);
+				void (*func)(struct irq_work *work), int flags);
 
 void rcu_ptr_shim_call_rcu(struct rcu_head *head, rcu_callback_t func);
 void rcu_ptr_shim_callback_enter(void);

@@ -64,6 +64,10 @@ fn max_wait() -> usize {
 /// is stopped that costs an interrupt, hence several blocks' worth.
 const HURRY_OBJECTS: usize = 4 * Page::CAPACITY;
 
+/// On PREEMPT_RT irq_works and timers run in threads, which a more urgent task keeps from running. With
+/// this number of uncollected objects they are collected in hardirq.
+const OVERFLOW_OBJECTS: usize = 2 * HURRY_OBJECTS;
+
 /// Set in `expires` of an armed monitor, which jiffy 0 would make look idle.
 const ARMED: usize = 1 << (usize::BITS - 1);
 
@@ -94,8 +98,12 @@ pub(super) fn full_block(krcp: &Krcp, on: &impl OnCpu) {
         refill::start(krcp);
         return;
     }
+    let waiting = krcp.waiting();
+    if cfg!(CONFIG_PREEMPT_RT) && waiting >= OVERFLOW_OBJECTS {
+        krcp.overflow.queue(on);
+    }
     let expires = krcp.expires.load(Relaxed);
-    let wait = if krcp.waiting() < HURRY_OBJECTS {
+    let wait = if waiting < HURRY_OBJECTS {
         max_wait()
     } else {
         1
@@ -177,11 +185,14 @@ pub(super) struct Tick(pub(super) KrcpRef);
 impl Handler for Tick {
     fn run(&self) {
         let krcp = &*self.0;
+        // kmemleak allocates, which PREEMPT_RT does not allow in hardirq.
+        if !cfg!(CONFIG_PREEMPT_RT) || context::may_lock() {
+            scan_current(krcp);
+        }
         let irqs = IrqsOff::save();
         if !Lockless::get().is_this_cpu(krcp, &irqs) {
             return;
         }
-        scan_current(krcp);
         refill::start(krcp);
         let busy = start_batch(krcp, &irqs) != Start::Nothing;
         plan(krcp, krcp.expires.load(Relaxed) == 0);
@@ -232,7 +243,8 @@ impl Handler for MonitorTimer {
 /// Registers blocks that were allocated in NMI with kmemleak.
 fn scan_current(krcp: &Krcp) {
     let base = Page::base(krcp.current.load(Relaxed) as usize);
-    // SAFETY: On this CPU, preemption off; only ticks get here.
+    // SAFETY: Only ticks get here, in hardirq or in the irq_work thread of a CPU, which is in an RCU
+    // read-side critical section: a block that was current stays.
     if cfg!(CONFIG_DEBUG_KMEMLEAK) && base != 0 && !unsafe { block::is_scanned(base, true) } {
         debug::kmemleak_scan(base, Page::BLOCK);
     }

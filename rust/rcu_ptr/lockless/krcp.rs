@@ -88,6 +88,9 @@ pub(super) struct Krcp {
     /// Does with the next tick what NMI can't: collects, arms the monitor, starts a refill.
     #[pin]
     pub(super) tick: IrqWork<Tick>,
+    /// Does the same at once on PREEMPT_RT, where the tick's thread does not get the CPU.
+    #[pin]
+    pub(super) overflow: IrqWork<Tick>,
     #[pin]
     pub(super) monitor: PinnedTimer<MonitorTimer>,
     /// Batches in flight.
@@ -147,6 +150,7 @@ impl Krcp {
             drain_at: Atomic::new(0),
             period: Atomic::new(0),
             tick <- IrqWork::new(Urgency::Lazy, Tick(owner(this))),
+            overflow <- IrqWork::new(Urgency::Hard, Tick(owner(this))),
             monitor <- PinnedTimer::new(
                 c"rcu_ptr_monitor",
                 static_lock_class!(),

@@ -83,6 +83,7 @@ impl Service for Lockless {
             // In this order, as the monitor can queue the tick.
             krcp.monitor.shutdown_sync();
             krcp.tick.sync();
+            krcp.overflow.sync();
             krcp.refill.cancel_sync();
             krcp.flush_batches();
             // An empty block may be current still. The word is no longer used, whether the CPU is up

@@ -90,7 +90,7 @@ impl Krcp {
             monitor <- DelayedWork::new(MonitorWork(owner(this))),
             refill <- DelayedWork::new(RefillWork(owner(this))),
             deferred: DeferredList::new(),
-            defer_work <- IrqWork::new(Urgency::Now, DeferWork(owner(this))),
+            defer_work <- IrqWork::new(Urgency::Hard, DeferWork(owner(this))),
             defer_rest <- DelayedWork::new(DeferRest(owner(this))),
             arm_work <- IrqWork::new(Urgency::Lazy, ArmWork(owner(this))),
             refused: Atomic::new(0),

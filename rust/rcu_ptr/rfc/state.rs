@@ -162,6 +162,9 @@ impl<P: Platform> State<P> {
     /// Objects that call for the fast monitor: a block's worth.
     pub(crate) const FAST: usize = Bnode::<P>::CAPACITY;
 
+    /// So many that the irq_work which arms it can't be lazy, where a thread runs that.
+    const OVERFLOW: usize = 8 * Self::FAST;
+
     /// Nothing queued, nothing cached, the CPU not up.
     pub(crate) const fn new() -> Self {
         Self {
@@ -270,7 +273,9 @@ impl<P: Platform> State<P> {
     pub(crate) fn call(&mut self, refill: Call) -> Call {
         let mut call = Call::No;
         if self.arming.is_late(self.wanted_monitor()) {
-            call = Call::Lazy;
+            // There a more urgent task keeps the thread that runs the lazy ones from running.
+            let now = cfg!(CONFIG_PREEMPT_RT) && self.queued.len() >= Self::OVERFLOW;
+            call = if now { Call::Now } else { Call::Lazy };
         }
         if self.want_refill(refill) {
             call = call.max(refill);

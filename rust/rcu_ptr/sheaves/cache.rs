@@ -114,6 +114,8 @@ pub(crate) struct Cache {
     pub(super) has_foreign: AtomicFlag,
     /// The worker has to bring full sheaves, or objects for a reserve.
     pub(super) wants_refill: AtomicFlag,
+    /// Memory is short: the next trim leaves nothing in the barns.
+    pub(super) give_back_all: AtomicFlag,
     /// Held while a reserve is made larger.
     #[pin]
     growing: Mutex<()>,
@@ -580,6 +582,7 @@ impl Cache {
                 most_more,
                 has_foreign: AtomicFlag::new(false),
                 wants_refill: AtomicFlag::new(false),
+                give_back_all: AtomicFlag::new(false),
                 growing <- new_mutex!((), "rcu_ptr_growing"),
                 refill <- DelayedWork::new(RefillWork(CacheRef(this.as_ptr()))),
                 backlog <- DelayedWork::new(BacklogWork(CacheRef(this.as_ptr()))),

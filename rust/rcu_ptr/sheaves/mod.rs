@@ -70,8 +70,11 @@ pub(crate) struct Sheaves {
     /// Taken inside the CPU hotplug lock. Memory reclaim only tries. Nobody waits with it held.
     #[pin]
     caches: Mutex<Caches>,
-    /// Where monitors and the other works run.
+    /// Where monitors run: each on its CPU.
     wq: WorkQueue,
+    /// Where memory goes back, and where it comes: on CPUs that take part in such work.
+    reclaim_wq: WorkQueue,
+    refill_wq: WorkQueue,
     /// What finds objects that were freed twice.
     seen: PerCpu<reclaim::SeenHere>,
 }
@@ -105,6 +108,8 @@ impl Sheaves {
         try_pin_init!(Self {
             caches <- new_mutex!(Caches::new(), "rcu_ptr_caches"),
             wq: WorkQueue::per_cpu(c"rcu_ptr_sheaf")?,
+            reclaim_wq: WorkQueue::new(c"rcu_ptr_sheaf_reclaim")?,
+            refill_wq: WorkQueue::for_refills(c"rcu_ptr_sheaf_refill")?,
             seen: PerCpu::new(|_| reclaim::SeenHere::new())?,
         })
     }

@@ -82,15 +82,15 @@ impl Handler for Tick {
         let here = Here::new(&self.cache, &pin);
         let words = here.words();
         reclaim::wait(here, exchange::take_waiting(&words));
-        let wq = &Sheaves::get().wq;
+        let sheaves = Sheaves::get();
         // On a CPU that goes down, whose last irq_works run late, `hotplug` does it all.
         if !context::is_going(self.cpu) && here.armed().cmpxchg(ARMING, ARMED) == ARMING {
             here.pcs()
                 .monitor
-                .queue_on(self.cpu, wq, params::drain_jiffies());
+                .queue_on(self.cpu, &sheaves.wq, params::drain_jiffies());
         }
         if self.cache.wants_refill.load(Relaxed) {
-            self.cache.refill.queue(wq, 0);
+            self.cache.refill.queue(&sheaves.refill_wq, 0);
         }
     }
 }
@@ -195,7 +195,7 @@ impl Handler for MonitorWork {
             self.cache.give_back(&mut objects[..reusable]);
         }
         if for_reclaim {
-            shrink::give_back(&self.cache, pcs.node());
+            shrink::give_back(&self.cache);
         }
         shrink::look_after(&self.cache, pcs.node());
     }

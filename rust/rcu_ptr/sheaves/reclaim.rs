@@ -110,7 +110,7 @@ impl Callback for Ready {
         Here::new(cache, &PreemptOff::new()).count_callback(waited - chain.len(), looked);
         if !chain.is_empty() {
             cache.barns[node].leave(chain);
-            cache.backlog.queue(&Sheaves::get().wq, 0);
+            cache.backlog.queue(&Sheaves::get().reclaim_wq, 0);
         }
         stamps.into_iter().for_each(|stamp| cache.landed(stamp));
         cache.landed(Some(running));

@@ -200,7 +200,7 @@ impl Handler for RefillWork {
             // There was no memory.
             cache
                 .refill
-                .queue(&Sheaves::get().wq, params::drain_jiffies());
+                .queue(&Sheaves::get().refill_wq, params::drain_jiffies());
         }
     }
 }

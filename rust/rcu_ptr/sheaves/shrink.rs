@@ -47,7 +47,7 @@ pub(super) fn look_after_with(cache: &Cache, node: usize, change: impl FnOnce(&m
         stock.allow(more);
         (stock.excess(), stock.may_idle())
     });
-    let wq = &Sheaves::get().wq;
+    let wq = &Sheaves::get().reclaim_wq;
     if excess != Surplus::default() {
         cache.trim.queue(wq, 0);
     }
@@ -58,11 +58,20 @@ pub(super) fn look_after_with(cache: &Cache, node: usize, change: impl FnOnce(&m
     }
 }
 
-/// Brings the barns back to their limits.
+/// Brings the barns back to their limits, or to nothing.
 pub(super) struct TrimWork(pub(super) CacheRef);
 
 impl Handler for TrimWork {
     fn run(&self) {
+        if self.0.give_back_all.xchg(false, Relaxed) {
+            for (node, barn) in self.0.barns.iter().enumerate() {
+                let all = barn.with(|stock| Surplus {
+                    full: stock.nr_full(),
+                    empty: stock.nr_empty(),
+                });
+                release(&self.0, node, all, trace::SHEAF_RECLAIM);
+            }
+        }
         for (node, barn) in self.0.barns.iter().enumerate() {
             let (mut nr_full, mut nr_empty) = (0, 0);
             loop {
@@ -217,15 +226,12 @@ fn ask_cpus(caches: &Caches, goal: usize) -> usize {
     done
 }
 
-/// Gives what is free in the barn of `node` back: memory is short.
+/// Has everything in the barns given back: memory is short.
 ///
 /// # Context
 ///
-/// May sleep.
-pub(super) fn give_back(cache: &Cache, node: usize) {
-    let surplus = cache.barns[node].with(|stock| Surplus {
-        full: stock.nr_full(),
-        empty: stock.nr_empty(),
-    });
-    release(cache, node, surplus, trace::SHEAF_RECLAIM);
+/// Any but NMI and hardirq.
+pub(super) fn give_back(cache: &Cache) {
+    cache.give_back_all.store(true, Relaxed);
+    cache.trim.queue(&Sheaves::get().reclaim_wq, 0);
 }

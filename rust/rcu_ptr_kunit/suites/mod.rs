@@ -5,6 +5,7 @@
 mod barrier;
 mod cache_api;
 mod contexts;
+mod hog;
 mod hotplug;
 mod kinds;
 mod list;

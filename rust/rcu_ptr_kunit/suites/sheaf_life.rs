@@ -133,6 +133,8 @@ fn beside_others() -> Result<Costs> {
 /// A CPU whose only task does not sleep while `f` runs elsewhere, and is more urgent than any kworker.
 /// The cache is used there before.
 fn beside_hog<R>(cache: &SheafCache, hog: i32, f: impl FnOnce() -> R) -> Result<R> {
+    // On PREEMPT_RT timers expire in a thread of their CPU.
+    thread::stay_on(0);
     let (there, stop) = (Atomic::<i32>::new(0), Atomic::<i32>::new(0));
     let body = |_: i32| {
         thread::be_urgent();

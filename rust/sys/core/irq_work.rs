@@ -18,13 +18,16 @@ use kernel::{
 /// When the handler of an [`IrqWork`] runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Urgency {
-    /// As soon as interrupts are on: raises an interrupt to this CPU.
+    /// As soon as interrupts are on: raises an interrupt to this CPU. In hardirq on PREEMPT_RT, too.
+    Hard,
+    /// The same, but in a thread of this CPU on PREEMPT_RT.
     Now,
     /// With the next tick, and only where the tick is stopped with an interrupt of its own.
     Lazy,
 }
 
-/// Runs its handler on the CPU that queued it, in hardirq (in a thread of that CPU on PREEMPT_RT).
+/// Runs its handler on the CPU that queued it, in hardirq (on PREEMPT_RT in a thread of that CPU, unless
+/// it is [`Urgency::Hard`]).
 #[pin_data]
 pub(crate) struct IrqWork<H> {
     #[pin]
@@ -36,10 +39,14 @@ pub(crate) struct IrqWork<H> {
 impl<H: Handler> IrqWork<H> {
     /// An idle item.
     pub(crate) fn new(urgency: Urgency, handler: H) -> impl PinInit<Self> {
-        let lazy = urgency == Urgency::Lazy;
+        let flags = match urgency {
+            Urgency::Hard => bindings::IRQ_WORK_HARD_IRQ,
+            Urgency::Now => 0,
+            Urgency::Lazy => bindings::IRQ_WORK_LAZY,
+        } as c_int;
         // SAFETY: The shim initialises it; `entry` fits its type.
         let init = move |slot| unsafe {
-            sys::rcu_ptr_shim_init_irq_work(slot, Some(Item::<bindings::irq_work, H>::entry), lazy)
+            sys::rcu_ptr_shim_init_irq_work(slot, Some(Item::<bindings::irq_work, H>::entry), flags)
         };
         pin_init!(Self {
             // SAFETY: As above.

@@ -129,8 +129,13 @@ impl Movable {
 
 /// Keeps this task, which is the test's own, on the CPU where it is.
 pub(crate) fn stay_here() {
+    stay_on(super::cpu::this());
+}
+
+/// Has this task, which is the test's own, run on `cpu`, which is online: its timers expire there.
+pub(crate) fn stay_on(cpu: i32) {
     // SAFETY: No requirements; the CPU is online.
-    unsafe { sys::rcu_ptr_kunit_move(sys::rcu_ptr_kunit_current(), super::cpu::this()) };
+    unsafe { sys::rcu_ptr_kunit_move(sys::rcu_ptr_kunit_current(), cpu) };
 }
 
 /// Sleeps for at least `msecs` milliseconds.

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=sh
+# A CPU that is to be left alone (isolcpus, nohz_full, rcu_nocbs): what frees there bring to it, and that nothing comes to it
+# while it has nothing. Seen by the tracepoints of workqueues, timers and IPIs.
+
+# shellcheck source=/dev/null
+. /lib.sh
+
+SYSTEMS="workqueue timer ipi csd"
+
+cleanup() {
+	for system in $SYSTEMS; do
+		echo 0 >"$TRACING/events/$system/enable"
+	done
+	unload_all
+	echo >"$TRACING/trace"
+}
+
+# isolated: the first isolated CPU, in $cpu
+isolated() {
+	cpu=$(sed 's/[-,].*//' /sys/devices/system/cpu/isolated)
+	[ -n "$cpu" ] || skip "no CPU is isolated"
+}
+
+trace_begin() {
+	echo >"$TRACING/trace"
+	for system in $SYSTEMS; do
+		echo 1 >"$TRACING/events/$system/enable"
+	done
+}
+
+trace_end() {
+	for system in $SYSTEMS; do
+		echo 0 >"$TRACING/events/$system/enable"
+	done
+}
+
+# seen CPU EVENT [TEXT]: how often an event of ours was on that CPU, with that in its line
+seen() {
+	grep -F "[00$1]" "$TRACING/trace" | grep " $2: " | grep rcu_ptr | grep -c "${3:-}" || true
+}
+
+# sent CPU: interrupts of ours to that CPU: irq_works and function calls
+sent() {
+	grep -E " (ipi_send_cpu|csd_queue_cpu): cpu=$1 " "$TRACING/trace" | grep -c rcu_ptr || true
+}
+
+all_freed() {
+	[ "$(stat_sum now_queued)" = 0 ] && [ "$(stat_sum now_in_batches)" = 0 ]
+}
+
+# What an engine's objects bring is no kworker there, wherever the grace period's callback runs.
+test_frees_bring_no_kworker() {
+	isolated
+	fresh drain_interval_msec=100
+	trace_begin
+	taskset -c "$cpu" insmod /modules/rcu_ptr_client_c.ko objects=4000
+	wait_for 10 all_freed || fail "objects are left"
+	trace_end
+	want "objects freed" "$(stat_sum freed)" 4000
+	want "work items on CPU $cpu" "$(seen "$cpu" workqueue_execute_start)" 0
+	[ "$(seen 0 workqueue_execute_start)" -gt 0 ] || fail "no work item is seen anywhere"
+}
+
+# The same of a cache, whose monitor takes its sheaves off the CPU: that and nothing else.
+test_caches_bring_their_monitor() {
+	isolated
+	fresh drain_interval_msec=100
+	trace_begin
+	taskset -c "$cpu" insmod /modules/rcu_ptr_nmi_hash.ko
+	taskset -c "$cpu" sh -c 'i=0; while [ $i -lt 200 ]; do cat /proc/uptime >/dev/null; i=$((i + 1)); done'
+	sleep 1
+	unload rcu_ptr_nmi_hash
+	trace_end
+	want "work items on CPU $cpu but its monitor" \
+		"$(seen "$cpu" workqueue_execute_start)" "$(seen "$cpu" workqueue_execute_start Monitor)"
+}
+
+# When all is freed nothing of ours runs there, and nothing interrupts it: not for a barrier, and not for
+# memory reclaim.
+test_nothing_comes_where_nothing_is() {
+	isolated
+	fresh drain_interval_msec=100
+	taskset -c "$cpu" insmod /modules/rcu_ptr_client_c.ko objects=1000
+	wait_for 10 all_freed || fail "objects are left"
+	sleep 1
+	trace_begin
+	# Its cache is used on CPU 0 only.
+	taskset -c 0 insmod /modules/rcu_ptr_nmi_hash.ko
+	taskset -c 0 insmod /modules/rcu_ptr_client_rs.ko objects=1000
+	echo 1 >/sys/kernel/debug/rcu_ptr/barrier
+	for shrinker in /sys/kernel/debug/shrinker/rcu_ptr*; do
+		taskset -c 0 sh -c "echo '0 0 1000' >$shrinker/scan"
+	done
+	sleep 1
+	trace_end
+	want "work items on CPU $cpu" "$(seen "$cpu" workqueue_execute_start)" 0
+	want "timers on CPU $cpu" "$(($(seen "$cpu" hrtimer_expire_entry) + $(seen "$cpu" timer_expire_entry)))" 0
+	want "interrupts sent to CPU $cpu" "$(sent "$cpu")" 0
+	[ "$(seen 0 workqueue_execute_start)" -gt 0 ] || fail "no work item is seen anywhere"
+}
+
+suite rcu_ptr_isolated frees_bring_no_kworker caches_bring_their_monitor nothing_comes_where_nothing_is
