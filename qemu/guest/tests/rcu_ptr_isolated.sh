@@ -68,7 +68,7 @@ test_caches_bring_their_monitor() {
 	fresh drain_interval_msec=100
 	trace_begin
 	taskset -c "$cpu" insmod /modules/rcu_ptr_nmi_hash.ko
-	taskset -c "$cpu" sh -c 'i=0; while [ $i -lt 200 ]; do cat /proc/uptime >/dev/null; i=$((i + 1)); done'
+	for _ in $(seq 200); do taskset -c "$cpu" cat /proc/uptime >/dev/null; done
 	sleep 1
 	unload rcu_ptr_nmi_hash
 	trace_end
