@@ -21,6 +21,7 @@
 #[path = "../sys/bench/mod.rs"]
 mod sys;
 
+mod backlog;
 mod calls;
 mod cycle;
 mod decode;
@@ -133,13 +134,14 @@ struct Bench;
 type Test = (&'static str, fn(&Numbers) -> Result);
 
 /// Those that run in a thread bound to one CPU.
-static BOUND: [Test; 8] = [
+static BOUND: [Test; 9] = [
     ("calls", calls::run),
     ("latency", latency::run),
     ("path", path::run),
     ("cycle", cycle::run),
     ("nmi", nmi::run),
     ("stretch", stretch::run),
+    ("backlog", backlog::run),
     ("series", series::run),
     ("sheaf", sheaf::run),
 ];

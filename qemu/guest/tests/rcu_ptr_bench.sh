@@ -64,6 +64,11 @@ test_stretch() {
 	measure stretch "$ALL" test=stretch object=cache-64 objects=200
 }
 
+test_backlog() {
+	[ "$(uname -m)" = x86_64 ] || skip "no tracepoints of interrupts"
+	measure backlog "$ALL rcu_ptr_cache_free_rcu" test=backlog object=cache-64 objects=2000
+}
+
 test_series() {
 	measure series "kfree_rcu rcu_ptr_kvfree" test=series object=cache-64 objects=1000 \
 		frees=kfree_rcu,rcu_ptr_kvfree
@@ -129,5 +134,5 @@ test_refuses_nonsense() {
 	refused objects=0
 }
 
-suite rcu_ptr_bench calls latency path cycle nmi stretch series parallel scale sheaf sheafscale \
+suite rcu_ptr_bench calls latency path cycle nmi stretch backlog series parallel scale sheaf sheafscale \
 	refuses_nonsense
