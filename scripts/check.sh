@@ -8,7 +8,7 @@
 # shellcheck source=scripts/lib/all.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 
-CHECKS=(format spdx shell python runner mutants host litmus checkpatch modules clippy rustdoc refused external)
+CHECKS=(format spdx shell python runner names mutants host litmus checkpatch kerneldoc modules clippy rustdoc refused external)
 
 # files PATTERN...: tracked and new files of ours
 files()
@@ -79,6 +79,12 @@ check_runner()
 	PYTHONDONTWRITEBYTECODE=1 KSRC=$KSRC_OF_CHECK python3 -m unittest discover -s qemu/tests
 }
 
+# What comments and documents name has to be there.
+check_names()
+{
+	python3 scripts/names.py "$KSRC_OF_CHECK"
+}
+
 # Whether they still apply; 'make mutants' runs them.
 check_mutants()
 {
@@ -124,6 +130,12 @@ check_checkpatch()
 		bad=y
 	done <<<"$out"
 	[ -z "$bad" ]
+}
+
+check_kerneldoc()
+{
+	some 'include/linux/*.h'
+	python3 "$KSRC_OF_CHECK/scripts/kernel-doc" -none -Wall -Werror "${FILES[@]}"
 }
 
 check_modules()

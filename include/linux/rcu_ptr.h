@@ -18,17 +18,20 @@
 #include <linux/types.h>
 
 /**
- * struct rcu_ptr - what an object needs to be freed by rcu_ptr_kvfree()
+ * struct rcu_ptr - the field of an object that rcu_ptr_kvfree() frees
  * @link: private: the next object, and where this one starts
  *
  * 8 bytes, half of a struct rcu_head.  It needs no initialisation, and its
  * content is free for any other use (a union, say) until the object is queued.
+ *
+ * Not to be confused with the first argument of rcu_replace_pointer(), which is
+ * also called rcu_ptr.
  */
 struct rcu_ptr {
 	unsigned long link;
 };
 
-/* A field has to start in the first page of its object. */
+/* A field has to start in the first 4096 bytes of its object. */
 #define RCU_PTR_MAX_OFFSET	4096
 
 /* Private: use the macros below, which check the types. */
@@ -101,7 +104,7 @@ do {									\
 									\
 	static_assert(offsetof(typeof(*__rp_obj), field) <		\
 		      RCU_PTR_MAX_OFFSET,				\
-		      "rcu_ptr: field starts beyond the first page");	\
+		      "rcu_ptr: field starts beyond the first 4096 bytes");	\
 	static_assert(offsetof(typeof(*__rp_obj), field) %		\
 		      sizeof(void *) == 0,				\
 		      "rcu_ptr: field is not aligned to a pointer");	\
@@ -114,8 +117,8 @@ do {									\
  * rcu_ptr_kvfree_mightsleep() - free an object that has no field for it
  * @p: pointer to the start of the object, or NULL (then nothing happens)
  *
- * As rcu_ptr_kvfree(), but where no memory is to be had for the bookkeeping it
- * waits for a grace period itself and frees the object before it returns.
+ * As rcu_ptr_kvfree(), but if there is no memory for the bookkeeping, it waits
+ * for a grace period itself and frees the object before it returns.
  *
  * Context: process context, where sleeping is allowed.
  */
@@ -130,61 +133,20 @@ do {									\
 /**
  * rcu_ptr_barrier() - wait until everything queued so far is freed
  *
- * Returns after every object queued before the call, on any CPU and by any of
- * the calls above, has been given back to its allocator.  Call it before
- * kmem_cache_destroy() and at the end of a module's exit.
+ * Returns after every object queued before the call, on any CPU and by any
+ * function of this header, has been given back to its allocator; objects freed
+ * by rcu_ptr_cache_free_rcu() may also have become available to allocations
+ * again.  Call it before kmem_cache_destroy() and at the end of a module's
+ * exit.
  *
- * It waits for no task to get its turn on another CPU.  A CPU that has nothing
- * is left alone; one that has is interrupted.  It does wait for a CPU that is
- * about to die with sheaves of a cache, so a CPU hotplug callback may call it
- * only where no cache is used on that CPU.
+ * It does not depend on tasks of other CPUs being scheduled.  A CPU that holds
+ * no objects is left alone, others are interrupted.  It waits for a CPU that is
+ * going down with sheaves of a cache, so don't call it from a CPU hotplug
+ * callback, unless caches are not used on that CPU.
  *
  * Context: process context, where sleeping is allowed.
  */
 void rcu_ptr_barrier(void);
-
-/**
- * rcu_ptr_word() - where to watch the engine at work
- * @cpu: a possible CPU
- * @index: 0, 1, ...
- *
- * For debuggers and tests: the address of a word of @cpu's state that is
- * written when objects come, 0 past the last.  With engine rfc: the lock (4
- * bytes), the head of the list, the head of the deferred list.  With engine
- * lockless: the word that slots are reserved with, the head of the closed
- * blocks, the head of the list.
- *
- * Context: any but NMI.
- */
-unsigned long rcu_ptr_word(int cpu, unsigned int index);
-
-/**
- * rcu_ptr_fail_alloc() - let allocations of caches fail
- * @nth: the first to fail, counted from 1; 0: none
- * @times: how many fail, that one included
- *
- * For tests: memory for the sheaves and the objects of all caches, and for
- * caches themselves, wherever it is asked for.
- *
- * Return: how many allocations the first failure asked for before was still
- * away, 0 if it has come.
- *
- * Context: any.
- */
-unsigned long rcu_ptr_fail_alloc(unsigned long nth, unsigned long times);
-
-/**
- * rcu_ptr_fail_blocks() - let allocations of blocks fail
- * @nth: the first to fail, counted from 1; 0: none
- * @times: how many fail, that one included
- *
- * As rcu_ptr_fail_alloc(), for the pages in which the engine collects objects.
- *
- * Return: as rcu_ptr_fail_alloc().
- *
- * Context: any.
- */
-unsigned long rcu_ptr_fail_blocks(unsigned long nth, unsigned long times);
 
 /**
  * DOC: caches
@@ -209,8 +171,8 @@ struct rcu_ptr_cache;
  *	ones; 0: 4 MiB worth of objects, at least 10 and at most 1024, and up to
  *	four times that while objects come back too late for those who allocate
  *
- * The link is only used for objects that are freed in NMI where no empty sheaf
- * is to be had.  Without a field for it 8 bytes are added behind each object.
+ * The link is only used for objects that are freed in NMI while there is no
+ * empty sheaf.  Without a field for it 8 bytes are added behind each object.
  */
 struct rcu_ptr_cache_args {
 	unsigned int align;
@@ -222,7 +184,7 @@ struct rcu_ptr_cache_args {
 
 /**
  * rcu_ptr_cache_create() - make a cache
- * @name: as kmem_cache_create() has it; copied
+ * @name: as for kmem_cache_create(); copied
  * @size: bytes of an object
  * @args: more arguments, or NULL
  * @flags: SLAB flags but SLAB_ACCOUNT and SLAB_PANIC: an object that is given
@@ -298,10 +260,10 @@ static inline void *rcu_ptr_cache_alloc(struct rcu_ptr_cache *cache, gfp_t gfp)
  * rcu_ptr_cache_alloc_nolock() - allocate an object, from anywhere
  * @cache: the cache
  *
- * Takes what sheaves have; after that what rcu_ptr_cache_prefill() reserved,
- * or what kmalloc_nolock() gives, if the alignment and the flags of the cache
- * allow for it.  Where sheaves have nothing a worker is asked to bring more, as
- * many as were asked for in vain and some.
+ * From sheaves; then from the reserve of rcu_ptr_cache_prefill(); then by
+ * kmalloc_nolock(), if the alignment and the flags of the cache allow for it.
+ * When sheaves are empty a worker refills them, by the number of failed
+ * allocations and some more.
  *
  * Context: any, NMI included.
  * Return: the object, or NULL
@@ -350,15 +312,14 @@ int rcu_ptr_cache_prefill(struct rcu_ptr_cache *cache, unsigned int objects,
 			  gfp_t gfp);
 
 /**
- * struct rcu_ptr_cache_stats - what a cache did since it was made
+ * struct rcu_ptr_cache_stats - counters and gauges of a cache
  * @filled: rcu sheaves that were installed to be filled
  * @emptied: allocation sheaves that were installed to be emptied
  * @missed: allocations that found no sheaf
- * @foreign: of these, served by kmalloc_nolock()
- * @fell_back: objects that found no sheaf when they were freed: the engine has
- *	them
- * @obtained: objects that came from the slab
- * @returned: objects that went back to it
+ * @nolock_allocs: of these, served by kmalloc_nolock()
+ * @engine_fallback: freed objects that found no sheaf and went to the engine
+ * @slab_allocs: objects allocated from the slab
+ * @slab_frees: objects freed to the slab
  * @now_full: full sheaves in the barns
  * @now_empty: empty sheaves in the barns
  * @now_sheaves: sheaves in memory, wherever they are
@@ -378,10 +339,10 @@ struct rcu_ptr_cache_stats {
 	u64 filled;
 	u64 emptied;
 	u64 missed;
-	u64 foreign;
-	u64 fell_back;
-	u64 obtained;
-	u64 returned;
+	u64 nolock_allocs;
+	u64 engine_fallback;
+	u64 slab_allocs;
+	u64 slab_frees;
 	u64 now_full;
 	u64 now_empty;
 	u64 now_sheaves;
@@ -399,7 +360,7 @@ struct rcu_ptr_cache_stats {
 };
 
 /**
- * rcu_ptr_cache_stats() - what a cache did
+ * rcu_ptr_cache_get_stats() - read the counters and gauges of a cache
  * @cache: the cache
  * @stats: filled in; the same numbers are in debugfs, rcu_ptr/caches
  *
@@ -407,7 +368,7 @@ struct rcu_ptr_cache_stats {
  *
  * Context: any but NMI.
  */
-void rcu_ptr_cache_stats(struct rcu_ptr_cache *cache,
-			 struct rcu_ptr_cache_stats *stats);
+void rcu_ptr_cache_get_stats(struct rcu_ptr_cache *cache,
+			     struct rcu_ptr_cache_stats *stats);
 
 #endif /* _LINUX_RCU_PTR_H */

@@ -3,6 +3,7 @@
 #include <linux/hrtimer_types.h>
 #include <linux/vmalloc.h>
 #include <linux/rcu_ptr.h>
+#include <linux/rcu_ptr_test.h>
 #include <trace/events/rcu_ptr.h>
 #include "shim.h"
 

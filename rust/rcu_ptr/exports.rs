@@ -401,13 +401,13 @@ extern "C" fn rcu_ptr_fail_blocks(nth: c_ulong, times: c_ulong) -> c_ulong {
     fault::BLOCKS.set(nth as u64, times as u64) as c_ulong
 }
 
-/// `rcu_ptr_cache_stats()`.
+/// `rcu_ptr_cache_get_stats()`.
 ///
 /// # Safety
 ///
 /// `cache` is a live cache, `out` valid for writes.
 #[no_mangle]
-unsafe extern "C" fn rcu_ptr_cache_stats(
+unsafe extern "C" fn rcu_ptr_cache_get_stats(
     cache_ptr: *mut sys::rcu_ptr_cache,
     out: *mut sys::rcu_ptr_cache_stats,
 ) {
@@ -417,10 +417,10 @@ unsafe extern "C" fn rcu_ptr_cache_stats(
         filled: n.filled,
         emptied: n.emptied,
         missed: n.missed,
-        foreign: n.foreign,
-        fell_back: n.fell_back,
-        obtained: n.obtained,
-        returned: n.returned,
+        nolock_allocs: n.nolock_allocs,
+        engine_fallback: n.engine_fallback,
+        slab_allocs: n.slab_allocs,
+        slab_frees: n.slab_frees,
         now_full: n.now_full as u64,
         now_empty: n.now_empty as u64,
         now_sheaves: n.now_sheaves,

@@ -26,6 +26,7 @@
 #include <linux/topology.h>
 #include <linux/workqueue.h>
 #include <linux/rcu_ptr.h>
+#include <linux/rcu_ptr_test.h>
 
 #define CREATE_TRACE_POINTS
 #include <trace/events/rcu_ptr.h>
@@ -100,7 +101,7 @@ unsigned long rcu_ptr_word(int cpu, unsigned int index)
 {
 	return rcu_ptr_rs_word(cpu, index);
 }
-EXPORT_SYMBOL_GPL(rcu_ptr_word);
+EXPORT_SYMBOL_NS_GPL(rcu_ptr_word, "RCU_PTR_TEST");
 
 /* Caches with sheaves: the hot functions are Rust's own. */
 
@@ -139,9 +140,9 @@ EXPORT_SYMBOL_GPL(rcu_ptr_cache_free);
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_free_rcu);
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_prefill);
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_size);
-EXPORT_SYMBOL_GPL(rcu_ptr_cache_stats);
-EXPORT_SYMBOL_GPL(rcu_ptr_fail_alloc);
-EXPORT_SYMBOL_GPL(rcu_ptr_fail_blocks);
+EXPORT_SYMBOL_GPL(rcu_ptr_cache_get_stats);
+EXPORT_SYMBOL_NS_GPL(rcu_ptr_fail_alloc, "RCU_PTR_TEST");
+EXPORT_SYMBOL_NS_GPL(rcu_ptr_fail_blocks, "RCU_PTR_TEST");
 
 /* Interrupts, preemption and raw spinlocks. */
 
@@ -461,6 +462,7 @@ void rcu_ptr_shim_kmemleak_free(const void *ptr)
 	kmemleak_free(ptr);
 }
 
+/* Not a kernel address, so there is nothing to hide: %px. */
 void rcu_ptr_shim_warn_user(void *ptr, void *field, unsigned long caller)
 {
 	WARN_ONCE(1, "rcu_ptr: %px (field %px) is no kernel address, leaked; queued by %pS\n",
@@ -469,19 +471,19 @@ void rcu_ptr_shim_warn_user(void *ptr, void *field, unsigned long caller)
 
 void rcu_ptr_shim_warn_align(void *ptr, void *field, unsigned long caller)
 {
-	WARN_ONCE(1, "rcu_ptr: %px (field %px) is not aligned, leaked; queued by %pS\n",
+	WARN_ONCE(1, "rcu_ptr: %p (field %p) is not aligned, leaked; queued by %pS\n",
 		  ptr, field, (void *)caller);
 }
 
 void rcu_ptr_shim_warn_offset(void *ptr, void *field, unsigned long caller)
 {
-	WARN_ONCE(1, "rcu_ptr: field %px is not in the first page of object %px, leaked; queued by %pS\n",
+	WARN_ONCE(1, "rcu_ptr: field %p does not start in the first 4096 bytes of object %p, leaked; queued by %pS\n",
 		  field, ptr, (void *)caller);
 }
 
 void rcu_ptr_shim_warn_double(void *ptr, void *field, unsigned long caller)
 {
-	WARN_ONCE(1, "rcu_ptr: %px (field %px) is queued twice, leaked; queued by %pS\n",
+	WARN_ONCE(1, "rcu_ptr: %p (field %p) is queued twice, leaked; queued by %pS\n",
 		  ptr, field, (void *)caller);
 }
 
@@ -493,7 +495,7 @@ void rcu_ptr_shim_warn_endless(unsigned long objects)
 
 void rcu_ptr_shim_warn_early(void *ptr)
 {
-	WARN_ONCE(1, "rcu_ptr: grace period of batch %px is not over, leaked\n",
+	WARN_ONCE(1, "rcu_ptr: grace period of batch %p is not over, leaked\n",
 		  ptr);
 }
 
@@ -501,10 +503,10 @@ void rcu_ptr_shim_warn_freed_twice(const char *name, unsigned long ptr,
 				   unsigned long caller)
 {
 	if (caller)
-		WARN_ONCE(1, "rcu_ptr: %px of cache %s was freed twice, now by %pS\n",
+		WARN_ONCE(1, "rcu_ptr: %p of cache %s was freed twice, now by %pS\n",
 			  (void *)ptr, name, (void *)caller);
 	else
-		WARN_ONCE(1, "rcu_ptr: %px of cache %s was freed twice within a grace period\n",
+		WARN_ONCE(1, "rcu_ptr: %p of cache %s was freed twice within a grace period\n",
 			  (void *)ptr, name);
 }
 

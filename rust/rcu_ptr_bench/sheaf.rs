@@ -335,9 +335,9 @@ pub(crate) fn scale(numbers: &Numbers) -> Result {
             periods,
             missed.load(Relaxed),
             share(if way.ours { stats.missed } else { n as u64 }),
-            share(if way.ours { stats.obtained } else { n as u64 }),
-            stats.obtained,
-            stats.fell_back
+            share(if way.ours { stats.slab_allocs } else { n as u64 }),
+            stats.slab_allocs,
+            stats.engine_fallback
         );
         settle();
         drop(caches);

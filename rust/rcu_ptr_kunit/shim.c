@@ -15,6 +15,7 @@
 #include <linux/kfence.h>
 #include <linux/mm.h>
 #include <linux/mmzone.h>
+#include <linux/module.h>
 #include <linux/moduleparam.h>
 #include <linux/nmi.h>
 #include <linux/perf_event.h>
@@ -38,6 +39,8 @@
 #endif
 
 #include "shim.h"
+
+MODULE_IMPORT_NS("RCU_PTR_TEST");
 
 /* Whether KASAN has poisoned what is there: freed, and maybe in its quarantine. */
 __no_sanitize_address bool rcu_ptr_kunit_is_poisoned(const void *addr)

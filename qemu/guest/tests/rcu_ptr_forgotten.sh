@@ -8,7 +8,7 @@
 
 # The only cache there is: all objects are back with the slab.
 all_back() {
-	grep -q '^cache=rcu_ptr_forgotten .* obtained=\([1-9][0-9]*\) returned=\1 ' \
+	grep -q '^cache=rcu_ptr_forgotten .* slab_allocs=\([1-9][0-9]*\) slab_frees=\1 ' \
 		/sys/kernel/debug/rcu_ptr/caches
 }
 

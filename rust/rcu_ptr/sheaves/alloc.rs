@@ -111,8 +111,8 @@ fn slow_nolock(cache: &Cache, pin: PreemptOff) -> *mut u8 {
         Some(object) => {
             // ORDERING: Who gives the object back has it from the caller, and with it this store.
             cache.has_foreign.store(true, Relaxed);
-            cache.obtained.add(1, Relaxed);
-            here.count_foreign();
+            cache.slab_allocs.add(1, Relaxed);
+            here.count_nolock_alloc();
             object.as_ptr()
         }
         None => ptr::null_mut(),

@@ -104,8 +104,8 @@ pub(crate) struct Cache {
     pub(super) slab: SlabCache,
     /// Objects that came from the slab or from kmalloc_nolock(), and that went back, to it or to
     /// the engine.
-    pub(super) obtained: Atomic<u64>,
-    pub(super) returned: Atomic<u64>,
+    pub(super) slab_allocs: Atomic<u64>,
+    pub(super) slab_frees: Atomic<u64>,
     /// `obtained` as it was when the last two intervals of the reaper began, the older one last.
     marks: [Atomic<u64>; 2],
     /// Sheaves that a barn may have on top of its limit.
@@ -341,7 +341,7 @@ impl Cache {
     /// A load that has more objects on their way than a barn holds would otherwise give them back
     /// to the slab each time they come, and ask for them again.
     pub(super) fn allowance(&self) -> usize {
-        let obtained = self.obtained.load(Relaxed);
+        let obtained = self.slab_allocs.load(Relaxed);
         let lately = obtained.wrapping_sub(self.marks[1].load(Relaxed)) as usize;
         (lately / self.capacity).min(self.most_more)
     }
@@ -349,7 +349,7 @@ impl Cache {
     /// The reaper has come.
     pub(super) fn next_interval(&self) {
         self.marks[1].store(self.marks[0].load(Relaxed), Relaxed);
-        self.marks[0].store(self.obtained.load(Relaxed), Relaxed);
+        self.marks[0].store(self.slab_allocs.load(Relaxed), Relaxed);
     }
 
     /// Lets the reserve of `node` keep `more` objects. `fill` is called until there are as many, and
@@ -576,8 +576,8 @@ impl Cache {
                 zero,
                 barns,
                 slab,
-                obtained: Atomic::new(0),
-                returned: Atomic::new(0),
+                slab_allocs: Atomic::new(0),
+                slab_frees: Atomic::new(0),
                 marks: [Atomic::new(0), Atomic::new(0)],
                 most_more,
                 has_foreign: AtomicFlag::new(false),
@@ -718,7 +718,7 @@ impl Cache {
     ///
     /// Softirq or task, no raw spinlock held.
     pub(super) fn give_back(&self, objects: &mut [*mut u8]) {
-        self.returned.add(objects.len() as u64, Relaxed);
+        self.slab_frees.add(objects.len() as u64, Relaxed);
         if self.has_foreign.load(Relaxed) {
             // SAFETY: Objects of sheaves are live ones of the slab or of kmalloc_nolock(), and
             // belong to nobody else.

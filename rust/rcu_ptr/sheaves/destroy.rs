@@ -30,7 +30,7 @@ pub(crate) unsafe fn destroy(sheaves: &Sheaves, cache: NonNull<Cache>, caller: u
     sheaves.begin_end(&cache);
     drain(sheaves, &cache);
     sheaves.ended(&cache);
-    let held = cache.obtained.load(Relaxed) as i64 - cache.returned.load(Relaxed) as i64;
+    let held = cache.slab_allocs.load(Relaxed) as i64 - cache.slab_frees.load(Relaxed) as i64;
     if held != 0 {
         debug::warn_held(&cache.name, held, caller);
         // The kmem_cache stays as well, so that a holder's kfree() does no harm.
@@ -40,11 +40,11 @@ pub(crate) unsafe fn destroy(sheaves: &Sheaves, cache: NonNull<Cache>, caller: u
 }
 
 /// Objects that the engine took.
-fn fell_back(cache: &Cache) -> u64 {
+fn engine_fallback(cache: &Cache) -> u64 {
     cache
         .pcs
         .iter()
-        .map(|pcs| pcs.fell_back.load(Relaxed))
+        .map(|pcs| pcs.engine_fallback.load(Relaxed))
         .sum()
 }
 
@@ -52,7 +52,7 @@ fn drain(sheaves: &Sheaves, cache: &Cache) {
     // What was freed before the call is out of readers' sight after this, and what CPUs did to their
     // sheaves is seen; a context that was interrupted in a call has queued what it was about to.
     let snapshot = Snapshot::take();
-    let mut with_engine = fell_back(cache);
+    let mut with_engine = engine_fallback(cache);
     if with_engine > 0 {
         // Its grace periods count.
         api::engine_barrier();
@@ -92,7 +92,7 @@ fn drain(sheaves: &Sheaves, cache: &Cache) {
         }
         cache.give_back_from(|| barn.reserved(), usize::MAX);
     }
-    with_engine = fell_back(cache) - with_engine;
+    with_engine = engine_fallback(cache) - with_engine;
     if with_engine > 0 {
         api::engine_barrier();
     }

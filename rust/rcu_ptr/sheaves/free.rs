@@ -101,8 +101,8 @@ pub(crate) unsafe fn no_slot(cache: &Cache, object: NonNull<u8>, caller: usize, 
     if exchange::put_object(here.at(Context::look(&pin)), addr) {
         return;
     }
-    here.count_fell_back();
-    cache.returned.add(1, Relaxed);
+    here.count_engine_fallback();
+    cache.slab_frees.add(1, Relaxed);
     // SAFETY: A live object of a kmem_cache or of kmalloc_nolock(), and 8 bytes in it that are its
     // link or lie behind what the user has: `Cache::create()` saw to that.
     unsafe { api::kfree_nolock(object, object.add(cache.link), caller) };

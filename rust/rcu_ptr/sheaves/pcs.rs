@@ -80,8 +80,8 @@ pub(crate) struct Pcs {
     pub(super) cpu: i32,
     /// Events, for debugfs.
     pub(super) missed: Atomic<u64>,
-    pub(super) foreign: Atomic<u64>,
-    pub(super) fell_back: Atomic<u64>,
+    pub(super) nolock_allocs: Atomic<u64>,
+    pub(super) engine_fallback: Atomic<u64>,
     #[pin]
     pub(super) tick: IrqWork<Tick>,
     #[pin]
@@ -113,8 +113,8 @@ impl Pcs {
             pending: Pending::new(),
             cpu,
             missed: Atomic::new(0),
-            foreign: Atomic::new(0),
-            fell_back: Atomic::new(0),
+            nolock_allocs: Atomic::new(0),
+            engine_fallback: Atomic::new(0),
             tick <- IrqWork::new(Urgency::Lazy, Tick { cache, cpu: *cpu }),
             monitor <- DelayedWork::new(MonitorWork { cache, cpu: *cpu }),
         })
@@ -327,12 +327,12 @@ impl<'a> Here<'a> {
         word!(self, missed).fetch_add(1);
     }
 
-    pub(super) fn count_foreign(self) {
-        word!(self, foreign).fetch_add(1);
+    pub(super) fn count_nolock_alloc(self) {
+        word!(self, nolock_allocs).fetch_add(1);
     }
 
-    pub(super) fn count_fell_back(self) {
-        word!(self, fell_back).fetch_add(1);
+    pub(super) fn count_engine_fallback(self) {
+        word!(self, engine_fallback).fetch_add(1);
     }
 }
 

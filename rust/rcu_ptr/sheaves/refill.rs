@@ -47,7 +47,7 @@ pub(super) fn alloc(cache: &Cache, gfp: u32) -> *mut u8 {
     let gfp = slab::for_object(gfp);
     match fault::point().ok().and_then(|()| cache.slab.alloc(gfp)) {
         Some(object) => {
-            cache.obtained.add(1, Relaxed);
+            cache.slab_allocs.add(1, Relaxed);
             object.as_ptr()
         }
         None if may_wait => ptr::null_mut(),
@@ -132,7 +132,7 @@ fn obtain(cache: &Cache, node: Option<usize>, gfp: u32, objects: &mut [*mut u8])
             places.map(|(place, object)| *place = object).count()
         }
     };
-    cache.obtained.add(got as u64, Relaxed);
+    cache.slab_allocs.add(got as u64, Relaxed);
     if got < objects.len() {
         cache.give_back(&mut objects[..got]);
         return false;

@@ -31,10 +31,10 @@ pub(crate) struct Counts {
     pub(crate) filled: u64,
     pub(crate) emptied: u64,
     pub(crate) missed: u64,
-    pub(crate) foreign: u64,
-    pub(crate) fell_back: u64,
-    pub(crate) obtained: u64,
-    pub(crate) returned: u64,
+    pub(crate) nolock_allocs: u64,
+    pub(crate) engine_fallback: u64,
+    pub(crate) slab_allocs: u64,
+    pub(crate) slab_frees: u64,
     pub(crate) now_full: usize,
     pub(crate) now_empty: usize,
     pub(crate) now_sheaves: u64,
@@ -59,8 +59,8 @@ impl Counts {
     /// Any but NMI.
     pub(crate) fn of(cache: &Cache) -> Self {
         let mut n = Self {
-            obtained: cache.obtained.load(Relaxed),
-            returned: cache.returned.load(Relaxed),
+            slab_allocs: cache.slab_allocs.load(Relaxed),
+            slab_frees: cache.slab_frees.load(Relaxed),
             now_sheaves: cache.sheaves.load(Relaxed),
             freed_twice: cache.freed_twice.load(Relaxed),
             ..Self::default()
@@ -69,8 +69,8 @@ impl Counts {
             n.filled += pcs.filled.load(Relaxed);
             n.emptied += pcs.emptied.load(Relaxed);
             n.missed += pcs.missed.load(Relaxed);
-            n.foreign += pcs.foreign.load(Relaxed);
-            n.fell_back += pcs.fell_back.load(Relaxed);
+            n.nolock_allocs += pcs.nolock_allocs.load(Relaxed);
+            n.engine_fallback += pcs.engine_fallback.load(Relaxed);
             // Done first: what waits then is not below zero. Callbacks may run on another CPU than
             // the one that waited.
             n.now_waiting = n.now_waiting.wrapping_sub(pcs.done.load(Relaxed));
@@ -101,7 +101,7 @@ impl Counts {
 
 /// [`Counts`], with the names that the slab's own counters have where there are such: `free_rcu_sheaf`
 /// sheaves that were filled, `alloc_sheaf` emptied, `free_rcu_sheaf_fail` objects that went to the
-/// engine, `alloc_miss` allocations that found no sheaf, `alloc_foreign` of these served by
+/// engine, `alloc_miss` allocations that found no sheaf, `nolock_allocs` of these served by
 /// kmalloc_nolock().
 fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for cache in Sheaves::get().caches.lock().iter() {
@@ -109,7 +109,7 @@ fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
             "cache={} size={} capacity={} reuse={} free_rcu_sheaf={} free_rcu_sheaf_fail={} alloc_sheaf={} \
-             alloc_miss={} alloc_foreign={} obtained={} returned={} reserve={} freed_twice={} callback_max={} \
+             alloc_miss={} nolock_allocs={} slab_allocs={} slab_frees={} reserve={} freed_twice={} callback_max={} \
              now_sheaves={} now_waiting={} now_alloc={} now_rcu={} now_spare_full={} \
              now_spare_empty={} now_spent={} now_closed={} now_reuse={} now_full={} now_empty={}",
             cache.name.to_str().unwrap_or("?"),
@@ -117,12 +117,12 @@ fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
             cache.capacity,
             cache.reuse(),
             n.filled,
-            n.fell_back,
+            n.engine_fallback,
             n.emptied,
             n.missed,
-            n.foreign,
-            n.obtained,
-            n.returned,
+            n.nolock_allocs,
+            n.slab_allocs,
+            n.slab_frees,
             n.reserve,
             n.freed_twice,
             n.callback_max,

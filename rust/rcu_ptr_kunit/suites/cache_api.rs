@@ -176,7 +176,7 @@ mod tests {
             *entry = Entry::new(key + 1);
             assert!(entry.key() == key + 1 && entry.is_whole());
         }
-        assert!(stats_match!("rcu_ptr_api_new", " obtained=[0-9]\\{1,3\\} "));
+        assert!(stats_match!("rcu_ptr_api_new", " slab_allocs=[0-9]\\{1,3\\} "));
         Ok(())
     }
 
@@ -239,7 +239,7 @@ mod tests {
             }
             rcu_ptr::barrier();
         }
-        let few = stats_match!("rcu_ptr_api_round", " obtained=[0-9]\\{1,3\\} ");
+        let few = stats_match!("rcu_ptr_api_round", " slab_allocs=[0-9]\\{1,3\\} ");
         assert!(few || !mem::objects_go_round());
         Ok(())
     }

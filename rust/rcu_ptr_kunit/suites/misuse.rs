@@ -66,7 +66,7 @@ fn unaligned_field() -> Result {
 }
 
 fn field_too_far() -> Result {
-    expect_splat!("rcu_ptr: field .* is not in the first page of object", {
+    expect_splat!("rcu_ptr: field .* does not start in the first 4096 bytes of object", {
         refused(|object| object.wrapping_add(4096))
     })
 }

@@ -248,7 +248,7 @@ mod tests {
             }
             good &= thread::wait_for(10_000, || {
                 let stats = cache.stats();
-                on_cpus(&stats) == 0 && stats.now_sheaves == 0 && stats.obtained == stats.returned
+                on_cpus(&stats) == 0 && stats.now_sheaves == 0 && stats.slab_allocs == stats.slab_frees
             });
         }
         assert!(good);
@@ -292,7 +292,7 @@ mod tests {
         let back = thread::wait_for(10_000, || {
             result = params::shrink();
             let stats = cache.stats();
-            result.is_err() || on_cpus(&stats) == 0 && stats.obtained == stats.returned
+            result.is_err() || on_cpus(&stats) == 0 && stats.slab_allocs == stats.slab_frees
         });
         result?;
         assert!(had > 0 && back);

@@ -308,7 +308,7 @@ mod tests {
             core::barrier();
         }
         // 40 000 allocations, 400 in flight; a CPU that this task moves to costs a few sheaves.
-        let few = stats_match!("rcu_ptr_round", " obtained=1\\?[0-9]\\{1,3\\} ");
+        let few = stats_match!("rcu_ptr_round", " slab_allocs=1\\?[0-9]\\{1,3\\} ");
         assert!(few || !mem::objects_go_round());
         Ok(())
     }
@@ -411,7 +411,7 @@ mod tests {
         for flags in all {
             let cache = SheafCache::with_flags(c"rcu_ptr_flags", SIZE, Args::default(), flags)?;
             let first = cache.alloc_nolock();
-            let stood_in = cache.stats().foreign;
+            let stood_in = cache.stats().nolock_allocs;
             if let Some(object) = first {
                 // SAFETY: From this cache, the caller's.
                 unsafe { cache.free_rcu(object) };

@@ -107,7 +107,7 @@ fn go_home(here: i32, there: i32) -> Result<Travelled> {
     }
     thread::on_cpus(::core::iter::once(there), &alloc, || ())?;
     travelled.far_there = far.load(Relaxed);
-    travelled.obtained = cache.stats().obtained;
+    travelled.obtained = cache.stats().slab_allocs;
     free(there);
     Ok(travelled)
 }
@@ -123,7 +123,7 @@ mod tests {
         let cache = SheafCache::new(c"rcu_ptr_idle", SIZE, Args::default())?;
         let wrong = use_everywhere(&cache, 77)?;
         let back = thread::wait_for(10_000, || {
-            stats_match!("rcu_ptr_idle", "obtained=\\([1-9][0-9]*\\) returned=\\1 ")
+            stats_match!("rcu_ptr_idle", "slab_allocs=\\([1-9][0-9]*\\) slab_frees=\\1 ")
         });
         drop(cache);
         drop(defaults);
@@ -143,7 +143,7 @@ mod tests {
             use_everywhere(&cache, 77)?;
             in_time = thread::wait_for(msecs, || {
                 let n = cache.stats();
-                n.obtained > 0 && n.obtained == n.returned
+                n.slab_allocs > 0 && n.slab_allocs == n.slab_frees
             });
             if in_time {
                 break;
@@ -193,7 +193,7 @@ mod tests {
             }
         };
         thread::on_cpus(cpu::online().take(1), &body, || ())?;
-        let obtained = cache.stats().obtained as usize;
+        let obtained = cache.stats().slab_allocs as usize;
         drop(cache);
         kernel::kunit::info(fmt!(
             "rcu_ptr_sheaf_memory: {} objects 4 times: the slab gave {}\n",
@@ -325,7 +325,7 @@ mod tests {
             drop(table);
             core::barrier();
             good &= thread::wait_for(10_000, || {
-                stats_match!("rcu_ptr_dead", "obtained=\\([1-9][0-9]*\\) returned=\\1 ")
+                stats_match!("rcu_ptr_dead", "slab_allocs=\\([1-9][0-9]*\\) slab_frees=\\1 ")
             });
             cpu::bring_up(cpu)?;
             drop(cache);

@@ -366,7 +366,7 @@ fn first_call_of_cache(name: &'static str, at_once: bool) -> Result<bool> {
     // The others of its sheaf are back, and the monitors idle.
     let back = |held: u64| {
         let n = cache.stats();
-        n.obtained == n.returned + held
+        n.slab_allocs == n.slab_frees + held
     };
     let idle = thread::wait_for(20_000, || back(1));
     let start = object.as_ptr().expose_provenance();

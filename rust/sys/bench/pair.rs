@@ -59,7 +59,7 @@ impl Caches {
     pub(crate) fn stats(&self) -> Stats {
         let mut stats = Stats::default();
         // SAFETY: Live as long as `self`.
-        unsafe { sys::rcu_ptr_cache_stats(RCU_PTR.load(Relaxed), &mut stats) };
+        unsafe { sys::rcu_ptr_cache_get_stats(RCU_PTR.load(Relaxed), &mut stats) };
         stats
     }
 }

@@ -18,7 +18,7 @@ pub(crate) const POISON: u32 = 1 << bindings::_slab_flag_bits__SLAB_POISON;
 /// What `rcu_ptr_cache_create()` takes, with zeroes for the usual.
 pub(crate) type Args = sys::rcu_ptr_cache_args;
 
-/// What `rcu_ptr_cache_stats()` tells.
+/// What `rcu_ptr_cache_get_stats()` tells.
 pub(crate) type Stats = sys::rcu_ptr_cache_stats;
 
 /// A cache, destroyed on drop.
@@ -94,11 +94,11 @@ impl SheafCache {
         unsafe { sys::rcu_ptr_cache_free_rcu(self.0.as_ptr(), object.as_ptr().cast()) };
     }
 
-    /// `rcu_ptr_cache_stats()`.
+    /// `rcu_ptr_cache_get_stats()`.
     pub(crate) fn stats(&self) -> Stats {
         let mut stats = Default::default();
         // SAFETY: By the type invariants.
-        unsafe { sys::rcu_ptr_cache_stats(self.0.as_ptr(), &mut stats) };
+        unsafe { sys::rcu_ptr_cache_get_stats(self.0.as_ptr(), &mut stats) };
         stats
     }
 
