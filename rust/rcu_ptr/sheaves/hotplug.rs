@@ -1,7 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A CPU is dead: its sheaves go to the barn of its node, and what waits in them starts to wait for
-//! a grace period.
+//! CPU hotplug. `dead()` of this file takes everything off a dead CPU.
+//!
+//! | what is left when the CPU is dead | where it goes |
+//! |---|---|
+//! | rcu sheaf, closed sheaves | they begin to wait for a grace period, then go to the barn |
+//! | allocation sheaf, spares, emptied sheaves | to the barn of the CPU's node |
+//! | objects at places for reuse | to the slab |
+//! | sheaves that wait for a grace period | their callbacks run on another CPU |
+//! | an irq_work that was not queued | `online()` queues it when the CPU is back |
 
 use super::{
     cache::Cache, cursor::Undisturbed, exchange, pcs::Pcs, reclaim, sheaf::Chain, shrink, Sheaves,
