@@ -102,13 +102,12 @@ TRACE_EVENT(rcu_ptr_queue,
 );
 
 /*
- * @mixed counts the objects in blocks that hold slab and vmalloc objects side
- * by side (engine lockless), which are sorted when they are freed.
- *
- * A batch starts: @cpu's objects begin to wait for a grace period.  @gp is the
- * grace-period number that its snapshot names (see get_state_synchronize_rcu()).
+ * A batch of @cpu.  @gp is the number of the grace period that its snapshot
+ * names (see get_state_synchronize_rcu()); @mixed counts the objects in blocks
+ * that hold slab and vmalloc objects side by side (engine lockless), which are
+ * sorted when they are freed.
  */
-TRACE_EVENT(rcu_ptr_batch_start,
+DECLARE_EVENT_CLASS(rcu_ptr_batch,
 	TP_PROTO(int cpu, int batch, unsigned long slab, unsigned long vmalloc,
 		 unsigned long list, unsigned long mixed, unsigned long gp),
 	TP_ARGS(cpu, batch, slab, vmalloc, list, mixed, gp),
@@ -135,35 +134,21 @@ TRACE_EVENT(rcu_ptr_batch_start,
 		  __entry->vmalloc, __entry->list, __entry->mixed, __entry->gp)
 );
 
-/*
- * A batch ends: its objects are freed.  @batch is -1 for objects whose grace
- * period was over before a batch was made for them.
- */
-TRACE_EVENT(rcu_ptr_batch_end,
+/* Its objects begin to wait for a grace period. */
+DEFINE_EVENT(rcu_ptr_batch, rcu_ptr_batch_start,
 	TP_PROTO(int cpu, int batch, unsigned long slab, unsigned long vmalloc,
 		 unsigned long list, unsigned long mixed, unsigned long gp),
-	TP_ARGS(cpu, batch, slab, vmalloc, list, mixed, gp),
-	TP_STRUCT__entry(
-		__field(int, cpu)
-		__field(int, batch)
-		__field(unsigned long, slab)
-		__field(unsigned long, vmalloc)
-		__field(unsigned long, list)
-		__field(unsigned long, mixed)
-		__field(unsigned long, gp)
-	),
-	TP_fast_assign(
-		__entry->cpu = cpu;
-		__entry->batch = batch;
-		__entry->slab = slab;
-		__entry->vmalloc = vmalloc;
-		__entry->list = list;
-		__entry->mixed = mixed;
-		__entry->gp = gp;
-	),
-	TP_printk("cpu=%d batch=%d slab=%lu vmalloc=%lu list=%lu mixed=%lu gp=%lu",
-		  __entry->cpu, __entry->batch, __entry->slab,
-		  __entry->vmalloc, __entry->list, __entry->mixed, __entry->gp)
+	TP_ARGS(cpu, batch, slab, vmalloc, list, mixed, gp)
+);
+
+/*
+ * Its objects are freed.  @batch is -1 for objects whose grace period was over
+ * before a batch was made for them.
+ */
+DEFINE_EVENT(rcu_ptr_batch, rcu_ptr_batch_end,
+	TP_PROTO(int cpu, int batch, unsigned long slab, unsigned long vmalloc,
+		 unsigned long list, unsigned long mixed, unsigned long gp),
+	TP_ARGS(cpu, batch, slab, vmalloc, list, mixed, gp)
 );
 
 /* The block cache of @cpu was refilled with @blocks of the @wanted. */
