@@ -341,11 +341,6 @@ unsigned long rcu_ptr_shim_vmalloc_end(void)
 	return VMALLOC_END;
 }
 
-bool rcu_ptr_shim_is_vmalloc(const void *ptr)
-{
-	return is_vmalloc_addr(ptr);
-}
-
 void *rcu_ptr_shim_kmalloc(size_t size, gfp_t gfp)
 {
 	return kmalloc(size, gfp);
@@ -394,11 +389,6 @@ int rcu_ptr_shim_node_of_cpu(int cpu)
 }
 
 /* Context. */
-
-int rcu_ptr_shim_this_cpu_id(void)
-{
-	return raw_smp_processor_id();
-}
 
 /* The caller's own preempt_disable() is not counted. */
 unsigned int rcu_ptr_shim_context(void)

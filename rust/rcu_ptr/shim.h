@@ -75,7 +75,6 @@ void *rcu_ptr_shim_alloc_bnode(void);
 void *rcu_ptr_shim_alloc_page_nolock(void);
 unsigned long rcu_ptr_shim_vmalloc_start(void);
 unsigned long rcu_ptr_shim_vmalloc_end(void);
-bool rcu_ptr_shim_is_vmalloc(const void *ptr);
 
 void *rcu_ptr_shim_kmalloc(size_t size, gfp_t gfp);
 void *rcu_ptr_shim_kmalloc_nolock(size_t size);
@@ -95,7 +94,6 @@ unsigned int rcu_ptr_shim_checks(void);
 int rcu_ptr_shim_nr_node_ids(void);
 int rcu_ptr_shim_node_of(const void *object);
 int rcu_ptr_shim_node_of_cpu(int cpu);
-int rcu_ptr_shim_this_cpu_id(void);
 
 /* What the caller of an any-context function was doing. */
 enum rcu_ptr_context {

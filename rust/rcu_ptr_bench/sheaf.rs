@@ -335,7 +335,11 @@ pub(crate) fn scale(numbers: &Numbers) -> Result {
             periods,
             missed.load(Relaxed),
             share(if way.ours { stats.missed } else { n as u64 }),
-            share(if way.ours { stats.slab_allocs } else { n as u64 }),
+            share(if way.ours {
+                stats.slab_allocs
+            } else {
+                n as u64
+            }),
             stats.slab_allocs,
             stats.engine_fallback
         );

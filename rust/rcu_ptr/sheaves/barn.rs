@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The barn: full and empty sheaves of a node (`struct node_barn`), and what of them is too much.
+//! The barn: full and empty sheaves of a node (`struct node_barn`), and how many of them are surplus.
 //!
-//! What comes is always taken; a worker brings the stock back to its limit, and takes away what
-//! nobody needed for a whole interval. The smallest stock of an interval tells that.
+//! Sheaves are always accepted; a worker brings the stock down to its limit, and takes away what was not
+//! needed for a whole interval: the smallest stock of that interval.
 
 use super::sheaf::{Empty, Full, Stack};
 
-/// Objects that are brought for each that was asked for in vain.
+/// Objects that a refill brings for each allocation that found none.
 const GROWTH: usize = 8;
 
 /// What a barn holds, under its lock.
@@ -19,12 +19,12 @@ pub(crate) struct Stock {
     low_empty: usize,
     /// Sheaves of each kind to keep at most.
     limit: usize,
-    /// And so many more, as long as the slab has to help out.
+    /// And this many more, while objects are allocated from the slab.
     more: usize,
     /// Collects objects of this node that were freed on others.
     pub(crate) remote_frees: Option<Full>,
-    /// Some came since the last [`Stock::idle()`].
-    home_came: bool,
+    /// Some were freed since the last [`Stock::idle()`].
+    had_remote: bool,
 }
 
 /// How many sheaves are too many.
@@ -45,7 +45,7 @@ impl Stock {
             limit,
             more: 0,
             remote_frees: None,
-            home_came: false,
+            had_remote: false,
         }
     }
 
@@ -59,10 +59,10 @@ impl Stock {
         self.empty.len()
     }
 
-    /// Full sheaves to bring after `missed` objects of a sheaf's `capacity` were asked for in vain.
+    /// Full sheaves to bring after `missed` failed allocations, with `capacity` objects in a sheaf.
     ///
-    /// Those that missed are most likely on their way through a grace period now, and until they are
-    /// back as many are needed again, several times.
+    /// The missing objects most likely wait for a grace period now, and until that is over as many are needed
+    /// again, several times.
     pub(crate) fn wanted(&self, missed: usize, capacity: usize) -> usize {
         let sheaves = (GROWTH * missed).div_ceil(capacity.max(1));
         sheaves.min(self.limit.saturating_sub(self.full.len()))
@@ -95,7 +95,7 @@ impl Stock {
     /// Collects `object`, in an empty sheaf of this barn where a new one is needed. `false`: there
     /// is none.
     pub(crate) fn put_remote(&mut self, object: usize, capacity: usize) -> bool {
-        self.home_came = true;
+        self.had_remote = true;
         if let Some(sheaf) = &mut self.remote_frees {
             if sheaf.push(object, capacity) {
                 return true;
@@ -124,14 +124,14 @@ impl Stock {
         }
     }
 
-    /// What nobody needed since the last call, and starts to count anew.
+    /// The stock that was not needed since the last call; begins a new interval.
     pub(crate) fn idle(&mut self) -> Surplus {
         let surplus = Surplus {
             full: self.low_full,
             empty: self.low_empty,
         };
         // No more objects come from other nodes: those that did are in a sheaf as any other.
-        if !core::mem::take(&mut self.home_came) {
+        if !core::mem::take(&mut self.had_remote) {
             if let Some(sheaf) = self.remote_frees.take() {
                 self.put_full(sheaf);
             }

@@ -44,15 +44,15 @@ use kernel::{
     },
 };
 
-/// Objects that a reserve keeps at most.
+/// The largest reserve, in objects.
 const MAX_RESERVE: usize = 1 << 24;
 
-/// What a user asks for. 0 stands for the usual.
+/// The arguments of [`Cache::create()`]. 0 stands for the default.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Args {
     /// Alignment of the objects.
     pub(crate) align: usize,
-    /// Where in the object the `struct rcu_ptr` is, if there is one.
+    /// Offset of the `struct rcu_ptr` in an object, if there is one.
     pub(crate) link_offset: Option<usize>,
     /// Objects in a sheaf.
     pub(crate) sheaf_capacity: usize,
@@ -60,14 +60,14 @@ pub(crate) struct Args {
     pub(crate) barn_limit: usize,
 }
 
-/// Bytes of free objects that a barn keeps at most, unless told otherwise.
+/// The default limit of a barn, in bytes of free objects.
 const BARN_BYTES: usize = 4 << 20;
-/// Bounds of that in sheaves.
+/// Bounds of the default limit, in sheaves.
 const BARN_SHEAVES: core::ops::RangeInclusive<usize> = 10..=1024;
-/// A barn keeps so many times as much on top of that while the slab is asked for as many: objects
-/// that are not back yet when they are needed again.
+/// A barn may keep this multiple of its limit on top while as many objects are allocated from the slab:
+/// objects that are needed again before their grace period is over.
 const BARN_MORE: usize = 3;
-/// A user may ask for this much.
+/// The largest limit that a user may set.
 const MAX_BARN_LIMIT: usize = 1 << 16;
 
 /// Objects in a sheaf: fewer of large ones, as the slab's own (`calculate_sheaf_capacity()`).
@@ -88,13 +88,13 @@ pub(crate) struct Cache {
     pub(super) pcs: PerCpu<Pcs>,
     /// Objects in a sheaf.
     pub(super) capacity: usize,
-    /// Where the link of an object is.
+    /// Offset of the link of an object.
     pub(super) link: usize,
     /// Bytes of an object as the user sees it.
     pub(crate) size: usize,
     /// Bytes of an object.
     pub(super) full_size: usize,
-    /// Whether kmalloc_nolock() gives objects that are as good.
+    /// Whether objects of kmalloc_nolock() may stand in.
     pub(super) takes_foreign: bool,
     /// Whether objects go back to the slab after their grace period, for its checks to see them.
     one_way: bool,
@@ -110,18 +110,18 @@ pub(crate) struct Cache {
     marks: [Atomic<u64>; 2],
     /// Sheaves that a barn may have on top of its limit.
     most_more: usize,
-    /// Objects of kmalloc_nolock() are among them.
+    /// Whether there are objects of kmalloc_nolock().
     pub(super) has_foreign: AtomicFlag,
-    /// The worker has to bring full sheaves, or objects for a reserve.
+    /// The refill worker has something to do.
     pub(super) wants_refill: AtomicFlag,
-    /// Memory is short: the next trim leaves nothing in the barns.
+    /// Memory is short: the next trim empties the barns.
     pub(super) give_back_all: AtomicFlag,
     /// Held while a reserve is made larger.
     #[pin]
     growing: Mutex<()>,
     #[pin]
     pub(super) refill: DelayedWork<RefillWork>,
-    /// Takes in what callbacks left.
+    /// Takes in the sheaves that callbacks left.
     #[pin]
     pub(super) backlog: DelayedWork<BacklogWork>,
     #[pin]
@@ -130,14 +130,14 @@ pub(crate) struct Cache {
     pub(super) reap: DelayedWork<ReapWork>,
     /// Sheaves in memory.
     pub(super) sheaves: Atomic<u64>,
-    /// Objects that were freed twice, as far as that was found.
+    /// Objects that were found to be freed twice.
     pub(super) freed_twice: Atomic<u64>,
-    /// Those who do something with it that its end has to wait for.
+    /// Users that the end of the cache has to wait for.
     pub(super) pins: Atomic<u32>,
-    /// The reaper will come.
+    /// The reaper is queued.
     pub(super) reaping: AtomicFlag,
     pub(crate) name: CString,
-    /// Its timers, works and callbacks are this module's code.
+    /// Timers, work items and callbacks of the cache run code of this module.
     _module: ModuleRef,
 }
 
@@ -146,11 +146,11 @@ pub(crate) struct Cache {
 pub(crate) struct Barn {
     #[pin]
     stock: RawSpinLock<Stock>,
-    /// Sheaves whose grace period is over, for the worker.
+    /// Sheaves whose grace period is over and that callbacks left for the worker.
     #[pin]
     backlog: RawSpinLock<Chain>,
     reserve: ReserveBox,
-    /// Objects that no sheaf had since the worker came last.
+    /// Allocations that found no sheaf since the worker ran last.
     pub(super) missed: Atomic<usize>,
 }
 
@@ -164,7 +164,7 @@ type Ring = Reserve<KVVec<AtomicLink>>;
 struct ReserveBox(Atomic<*mut Ring>);
 
 impl ReserveBox {
-    /// An empty ring of `keep` objects that stay and `more` that come and go.
+    /// An empty ring for `keep` objects that are promised and `more` that are not.
     fn new_ring(keep: usize, more: usize) -> Result<*mut Ring> {
         fault::point()?;
         let mut places = KVVec::with_capacity(keep + more, GFP_KERNEL)?;
@@ -243,7 +243,7 @@ impl Barn {
         self.with(|_| self.with_reserve(|ring| ring.put(object)))
     }
 
-    /// Leaves `chain` to the worker.
+    /// Leaves `chain` for the worker.
     ///
     /// # Context
     ///
@@ -253,7 +253,7 @@ impl Barn {
         self.backlog.lock(&irqs).append(chain);
     }
 
-    /// Whether something was left.
+    /// Whether callbacks left sheaves.
     ///
     /// # Context
     ///
@@ -264,7 +264,7 @@ impl Barn {
         !backlog.is_empty()
     }
 
-    /// Takes what was left.
+    /// Takes the sheaves that callbacks left.
     ///
     /// # Context
     ///
@@ -286,8 +286,7 @@ impl Barn {
         f(&mut stock)
     }
 
-    /// Calls `f` with the lock held; does not where the interrupted code may hold it, and it is
-    /// taken.
+    /// Calls `f` with the lock held, unless the interrupted code may hold it and it is taken.
     ///
     /// # Context
     ///
@@ -336,17 +335,17 @@ impl Cache {
         }
     }
 
-    /// Sheaves that each barn may have on top of its limit: as many as the slab had to give lately.
+    /// Sheaves that each barn may have on top of its limit: as many as were allocated from the slab lately.
     ///
-    /// A load that has more objects on their way than a barn holds would otherwise give them back
-    /// to the slab each time they come, and ask for them again.
+    /// A load with more objects in grace periods than a barn holds would otherwise free them to the slab each
+    /// time, and allocate them again.
     pub(super) fn allowance(&self) -> usize {
         let obtained = self.slab_allocs.load(Relaxed);
         let lately = obtained.wrapping_sub(self.marks[1].load(Relaxed)) as usize;
         (lately / self.capacity).min(self.most_more)
     }
 
-    /// The reaper has come.
+    /// The reaper has run: begins a new interval.
     pub(super) fn next_interval(&self) {
         self.marks[1].store(self.marks[0].load(Relaxed), Relaxed);
         self.marks[0].store(self.slab_allocs.load(Relaxed), Relaxed);
@@ -380,7 +379,7 @@ impl Cache {
         {
             // SAFETY: Nobody else knows it yet.
             let ring = unsafe { &*other.0.load(Relaxed) };
-            // All that was promised before as well: there is no moment at which it is not there.
+            // Including what was promised before: the promise holds at any moment.
             while result.is_ok() && ring.len() < keep {
                 if !fill(ring, keep - ring.len()) {
                     result = Err(ENOMEM);
@@ -427,7 +426,7 @@ impl Cache {
         }
     }
 
-    /// Zeroes `object`, which is nobody's, before it is given out again, where the kernel wants that.
+    /// Zeroes `object`, which is free, before it is allocated again, if the kernel is to do so.
     #[inline]
     pub(super) fn make_clean(&self, object: NonNull<u8>) {
         if self.zero {
@@ -436,8 +435,8 @@ impl Cache {
         }
     }
 
-    /// What of a sheaf whose grace period is over may be given out again; the rest goes back to the
-    /// slab.
+    /// The objects of a sheaf whose grace period is over that may be allocated again; the others are freed to
+    /// the slab.
     ///
     /// # Context
     ///
@@ -473,7 +472,7 @@ impl Cache {
         rest
     }
 
-    /// What becomes of objects, for people.
+    /// How objects are reused, for debugfs.
     pub(super) fn reuse(&self) -> &'static str {
         match (self.one_way, self.zero) {
             (true, _) => "none",
@@ -482,7 +481,7 @@ impl Cache {
         }
     }
 
-    /// Makes a cache, and tells `sheaves` of it.
+    /// Creates a cache, and adds it to `sheaves`.
     ///
     /// # Context
     ///
@@ -511,7 +510,7 @@ impl Cache {
         let (link, full_size) = match args.link_offset {
             Some(link) if link % 8 == 0 && link + 8 <= size => (link, size),
             Some(_) => return Err(EINVAL),
-            // Behind the object, out of readers' and the user's way.
+            // Behind the object, where neither readers nor the user look.
             None => (size.next_multiple_of(8), size.next_multiple_of(8) + 8),
         };
         if link >= MAX_OFFSET {
@@ -535,7 +534,7 @@ impl Cache {
         let zero = !one_way
             && (checks.init_on_alloc || checks.init_on_free)
             && flags & slab::TYPESAFE_BY_RCU == 0;
-        // What is freed at once would not be checked or zeroed before it is given out again.
+        // An object that is freed at once would be neither checked nor zeroed before its next use.
         let places = if one_way || zero && checks.init_on_free {
             BARRED
         } else {
@@ -607,7 +606,7 @@ impl Cache {
         Ok(cache)
     }
 
-    /// Counts something of `cpu` that waits for a grace period.
+    /// Counts sheaves of `cpu` that wait for a grace period.
     ///
     /// # Context
     ///
@@ -622,7 +621,7 @@ impl Cache {
         self.pcs.of(cpu).node()
     }
 
-    /// It did not wait, or no longer does, and whoever waits for that looks again by itself.
+    /// Ends [`Self::count()`], for callers that wake nobody: waiters look again by themselves.
     ///
     /// # Context
     ///
@@ -632,7 +631,7 @@ impl Cache {
         self.pcs.of(cpu).pending.uncount(i)
     }
 
-    /// What was counted no longer waits: the cache may end.
+    /// Ends [`Self::count()`], and wakes waiters: the cache may end.
     ///
     /// # Context
     ///
@@ -663,7 +662,7 @@ impl Cache {
 
     /// As [`Self::new_sheaf()`], in any context.
     pub(super) fn new_sheaf_in(&self, ctx: Context) -> Option<Empty> {
-        // What only points into memory that kmemleak was not told of would count as leaked.
+        // kmemleak would report what only such memory points to.
         if cfg!(CONFIG_DEBUG_KMEMLEAK) {
             return if cfg!(not(CONFIG_PREEMPT_RT)) && ctx.preemptible {
                 self.new_sheaf(slab::GFP_ATOMIC)

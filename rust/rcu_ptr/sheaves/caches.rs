@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The caches there are. Whoever waits, or has a CPU do something, does not hold the lock: a cache is
-//! pinned meanwhile, and its end waits for that.
+//! The list of all caches. No lock is held while something is waited for or another CPU is called: the cache
+//! is pinned instead, and its end waits for the pin.
 
 use super::{
     cache::{Cache, CacheRef},
@@ -14,12 +14,12 @@ use kernel::{
     sync::atomic::{Acquire, Atomic, Full, Relaxed},
 };
 
-/// A cache, and where it stands.
+/// An entry of the list.
 struct Known {
     /// Caches have ascending numbers, from 1.
     id: u64,
     cache: CacheRef,
-    /// Its end has begun, the so many-th.
+    /// The cache is being destroyed; the number of that among all ends.
     ending: Option<u64>,
 }
 
@@ -30,10 +30,10 @@ pub(super) struct Caches {
     ends: u64,
 }
 
-/// Ends that are over.
+/// Ends that are complete.
 static ENDED: Atomic<u64> = Atomic::new(0);
 
-/// A cache that does not end as long as this lives.
+/// A cache that can't end as long as this lives.
 ///
 /// # Invariants
 ///
@@ -61,7 +61,7 @@ impl Drop for Pinned {
 }
 
 impl Caches {
-    /// None.
+    /// No caches.
     pub(super) fn new() -> Self {
         Self {
             known: KVec::new(),
@@ -123,7 +123,7 @@ impl super::Sheaves {
         })
     }
 
-    /// `cache` is not in use any more; only those who have it pinned know it.
+    /// `cache` is not in use any more: from here on it can't be pinned.
     pub(super) fn begin_end(&self, cache: &Cache) {
         let mut caches = self.caches.lock();
         let end = caches.ends + 1;
@@ -134,7 +134,7 @@ impl super::Sheaves {
         }
     }
 
-    /// Waits until nobody has `cache` pinned, whose end has begun.
+    /// Waits until `cache`, whose end has begun, is not pinned any more.
     pub(super) fn wait_unpinned(&self, cache: &Cache) {
         // ORDERING: Acquire pairs with the drop of `Pinned`.
         pending::wait_until(|| cache.pins.load(Acquire) == 0);

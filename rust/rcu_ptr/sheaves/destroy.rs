@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The end of a cache: everything comes back to the slab, whatever waits for a grace period
-//! included, and what does not is counted and leaked.
+//! The end of a cache: all objects are freed to the slab, those that wait for a grace period included.
+//! Objects that the user still holds are counted and leaked.
 
 use super::{cache::Cache, hotplug, reclaim, Sheaves};
 use crate::{
@@ -33,7 +33,7 @@ pub(crate) unsafe fn destroy(sheaves: &Sheaves, cache: NonNull<Cache>, caller: u
     let held = cache.slab_allocs.load(Relaxed) as i64 - cache.slab_frees.load(Relaxed) as i64;
     if held != 0 {
         debug::warn_held(&cache.name, held, caller);
-        // The kmem_cache stays as well, so that a holder's kfree() does no harm.
+        // The kmem_cache is leaked as well, so that a late kfree() does no harm.
         cache.slab.leak();
     }
     // All its work has ended. Without a leak the kmem_cache is destroyed.
@@ -49,8 +49,8 @@ fn engine_fallback(cache: &Cache) -> u64 {
 }
 
 fn drain(sheaves: &Sheaves, cache: &Cache) {
-    // What was freed before the call is out of readers' sight after this, and what CPUs did to their
-    // sheaves is seen; a context that was interrupted in a call has queued what it was about to.
+    // After this grace period no reader has an object that was freed before the call, the sheaves of CPUs are
+    // as their contexts left them, and no context is inside a call.
     let snapshot = Snapshot::take();
     let mut with_engine = engine_fallback(cache);
     if with_engine > 0 {
@@ -76,7 +76,7 @@ fn drain(sheaves: &Sheaves, cache: &Cache) {
     // Callbacks, whose grace periods are over as well, and what they left.
     reclaim::wait_until(cache, |pcs| pcs.pending.is_none());
     cache.backlog.flush();
-    // Nobody queues these any more.
+    // Not queued any more.
     cache.trim.cancel_sync();
     cache.reap.cancel_sync();
     // A trim or a reap that was cancelled may have been queued by the other.

@@ -41,13 +41,13 @@ const ARMING: usize = 1;
 const ARMED: usize = 2;
 
 impl Here<'_> {
-    /// Lets the tick do what can't be done here.
+    /// Queues the tick, for what can't be done in this context.
     #[inline(always)]
     pub(super) fn ring(self) {
         ring(self.cache);
     }
 
-    /// Arms the monitor unless it is.
+    /// Arms the monitor unless it is armed.
     #[inline(always)]
     pub(super) fn arm(self) {
         let armed = self.armed();
@@ -76,14 +76,14 @@ impl Handler for Tick {
     fn run(&self) {
         let pin = PreemptOff::new();
         if context::this_cpu(&pin) != self.cpu {
-            // The CPU went down, and `hotplug` has done it all.
+            // The CPU went down, and its hotplug callback has taken everything.
             return;
         }
         let here = Here::new(&self.cache, &pin);
         let words = here.words();
         reclaim::wait(here, exchange::take_waiting(&words));
         let sheaves = Sheaves::get();
-        // On a CPU that goes down, whose last irq_works run late, `hotplug` does it all.
+        // On a CPU that is going down, whose last irq_works run late, the hotplug callback takes everything.
         if !context::is_going(self.cpu) && here.armed().cmpxchg(ARMING, ARMED) == ARMING {
             here.pcs()
                 .monitor
@@ -121,7 +121,7 @@ impl Handler for MonitorWork {
         // SAFETY: A task of this CPU that is in no operation itself, with preemption off.
         let undisturbed = unsafe { Undisturbed::assume() };
         let for_reclaim = pcs.reclaim.xchg(0, Full) != 0;
-        // What comes from now on arms it again.
+        // Sheaves that are installed from now on arm it again.
         here.armed().xchg(IDLE);
         let words = here.words();
 

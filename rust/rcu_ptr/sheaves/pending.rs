@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What waits for a grace period is counted, per cache and CPU and in one of a few epochs. A barrier
-//! begins the next epoch, and waits for what was counted before: callbacks of others are none of its
-//! business, and what comes meanwhile does not keep it.
+//! Sheaves that wait for a grace period are counted, per cache and CPU and in one of a few epochs. A barrier
+//! begins the next epoch, and waits until nothing is counted in older ones: it depends neither on callbacks of
+//! others nor on sheaves that are closed meanwhile.
 
 use super::sheaf::Stamp;
 use crate::sys::wait;
 use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed};
 
-/// So many barriers, less one, share their grace periods; another waits for the first of them.
+/// Epochs that can be counted at a time: one more than barriers that run at a time.
 const EPOCHS: u32 = 4;
 
-/// The epoch that is counted in. Whoever waits for anything here, does so on its address.
+/// The current epoch. All waiters of this file wait on its address.
 static EPOCH: Atomic<u32> = Atomic::new(0);
 
 /// The counts of a CPU.

@@ -30,12 +30,12 @@ use kernel::prelude::*;
 
 /// Sheaves that one callback takes in at most.
 const CALLBACK_SHEAVES: usize = 16;
-/// As many of them may have objects, each of which is looked at.
+/// Of these, sheaves with objects, each of which is looked at.
 const CALLBACK_FULL: usize = 2;
-/// Sheaves that the worker takes in before it lets others run.
+/// Sheaves that the worker takes in between two calls of cond_resched().
 const WORKER_SHEAVES: usize = 16;
 
-/// Lets all of `chain`, of this CPU, wait for one grace period.
+/// Has `chain`, of this CPU, wait for a grace period: here it is chosen, by call_rcu_hurry().
 ///
 /// # Context
 ///
@@ -67,7 +67,7 @@ fn call(cache: &Cache, cpu: i32, node: usize, mut chain: Chain) {
     }
 }
 
-/// What runs after the grace period.
+/// The RCU callback.
 struct Ready;
 
 impl Callback for Ready {
@@ -95,7 +95,7 @@ impl Callback for Ready {
             let rest = unsafe { sheaf.into_rest() };
             full += usize::from(matches!(rest, Rest::Full(_)));
             match rest {
-                Rest::Full(sheaf) if !is_home(cache, node, &sheaf) => {
+                Rest::Full(sheaf) if !is_local(cache, node, &sheaf) => {
                     let stamp = stamp.unwrap_or_else(|| cache.count(context::some_cpu()));
                     far.push(sheaf.into_closed(stamp));
                 }
@@ -117,7 +117,7 @@ impl Callback for Ready {
     }
 }
 
-/// Takes in what callbacks left.
+/// Takes in the sheaves that callbacks left.
 pub(super) struct BacklogWork(pub(super) CacheRef);
 
 impl Handler for BacklogWork {
@@ -127,7 +127,7 @@ impl Handler for BacklogWork {
     }
 }
 
-/// Takes in what callbacks left.
+/// Takes in the sheaves that callbacks left.
 ///
 /// # Context
 ///
@@ -144,7 +144,7 @@ fn take_in_backlog(cache: &Cache) {
                 *landed = sheaf.take_stamp();
                 // SAFETY: A grace period has passed since all of them were closed.
                 let rest = check(cache, unsafe { sheaf.into_rest() });
-                load.add(go_home(cache, node, rest));
+                load.add(send_remote(cache, node, rest));
             }
             load.put(cache, node);
             Here::new(cache, &PreemptOff::new()).count_done(waited - chain.len());
@@ -158,8 +158,8 @@ fn take_in_backlog(cache: &Cache) {
     }
 }
 
-/// Waits until `done` says so of each CPU of `cache`, and takes in what callbacks left meanwhile: the
-/// worker may have to wait for its CPU.
+/// Waits until `done` holds for each CPU of `cache`. Takes in the sheaves that callbacks leave meanwhile, as
+/// the worker may have to wait for its CPU.
 ///
 /// # Context
 ///
@@ -192,7 +192,7 @@ pub(super) unsafe fn take_in(mut sheaf: Closed) {
     let mut load = Load::new();
     // SAFETY: By the safety requirements of this function.
     let rest = unsafe { sheaf.into_rest() };
-    load.add(go_home(cache, node, check(cache, rest)));
+    load.add(send_remote(cache, node, check(cache, rest)));
     load.put(cache, node);
     Here::new(cache, &PreemptOff::new()).count_done(1);
     for node in (0..cache.nr_nodes()).filter(|&other| other != node) {
@@ -271,7 +271,7 @@ fn node_of(object: usize) -> Option<usize> {
 }
 
 /// Whether all objects are of `node`.
-fn is_home(cache: &Cache, node: usize, sheaf: &Full) -> bool {
+fn is_local(cache: &Cache, node: usize, sheaf: &Full) -> bool {
     cache.nr_nodes() == 1 || sheaf.all(|object| node_of(object).is_none_or(|home| home == node))
 }
 
@@ -280,7 +280,7 @@ fn is_home(cache: &Cache, node: usize, sheaf: &Full) -> bool {
 /// # Context
 ///
 /// May sleep.
-fn go_home(cache: &Cache, node: usize, rest: Rest) -> Rest {
+fn send_remote(cache: &Cache, node: usize, rest: Rest) -> Rest {
     let Rest::Full(sheaf) = rest else { return rest };
     let mut sheaf = sheaf;
     for home in (0..cache.nr_nodes()).filter(|&home| home != node) {
@@ -295,7 +295,7 @@ fn go_home(cache: &Cache, node: usize, rest: Rest) -> Rest {
             if let Some(spare) = spare.take() {
                 stock.put_empty(spare);
             }
-            // What finds no sheaf stays: here it is at least used.
+            // Objects that find no sheaf stay in this barn.
             sheaf.retain(|object| {
                 node_of(object) != Some(home) || !stock.put_remote(object, cache.capacity)
             })
@@ -341,7 +341,7 @@ impl SeenHere {
     }
 }
 
-/// What of a sheaf may be given out again. Second copies of objects are dropped: they were freed twice.
+/// The objects of a sheaf that may be allocated again, without second copies of those that were freed twice.
 fn check(cache: &Cache, rest: Rest) -> Rest {
     let Rest::Full(mut sheaf) = rest else {
         return rest;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Objects from the slab: a sheaf at a time where the caller may wait, by a worker for those who
-//! can't, and ahead of need (`kmem_cache_prefill_sheaf()`).
+//! Objects from the slab: a sheaf at a time where the caller may sleep, by a worker for callers that can't,
+//! and ahead of need (`kmem_cache_prefill_sheaf()`).
 
 use super::{
     cache::{Barn, Cache, CacheRef},
@@ -30,7 +30,7 @@ use kernel::{
     sync::atomic::{Full as FullOrder, Relaxed},
 };
 
-/// An object, where no sheaf has one.
+/// Allocates an object when no sheaf has one.
 ///
 /// # Context
 ///
@@ -91,7 +91,7 @@ fn home_of(cache: &Cache, object: usize) -> Option<usize> {
 ///
 /// May sleep.
 fn new_full(cache: &Cache, node: Option<usize>, gfp: u32) -> Option<Full> {
-    // A single object is tried hard for, a whole sheaf isn't.
+    // One object is worth retries, a whole sheaf is not.
     let gfp = slab::for_sheaf(gfp);
     let stocked = {
         let pin = PreemptOff::new();
@@ -140,7 +140,7 @@ fn obtain(cache: &Cache, node: Option<usize>, gfp: u32, objects: &mut [*mut u8])
     true
 }
 
-/// Has at least `objects` more at hand on this node from now on, for allocations that can't wait.
+/// Raises the reserve of this node by `objects`, for allocations that can't wait.
 ///
 /// # Context
 ///
@@ -170,8 +170,8 @@ pub(crate) fn prefill(cache: &Cache, objects: usize, gfp: u32) -> Result {
     })
 }
 
-/// Brings what allocations that can't wait did not find: the reserves, and as many sheaves as they
-/// would have needed.
+/// The refill worker: fills the reserves, and brings as many sheaves as failed allocations would have
+/// needed.
 pub(super) struct RefillWork(pub(super) CacheRef);
 
 impl Handler for RefillWork {
@@ -180,8 +180,8 @@ impl Handler for RefillWork {
         cache.wants_refill.store(false, Relaxed);
         for (node, barn) in cache.barns.iter().enumerate() {
             let missed = barn.missed.xchg(0, FullOrder);
-            // What is not promised comes when it is needed: most caches are only asked where the
-            // caller may wait.
+            // The part that is not promised is filled on demand: most caches are only used by callers
+            // that may sleep.
             if missed > 0 || barn.with_reserve(|ring| ring.is_short()) {
                 fill_reserve(cache, node);
             }
@@ -197,7 +197,7 @@ impl Handler for RefillWork {
         }
         let is_short = |barn: &Pin<KBox<Barn>>| barn.with_reserve(|ring| ring.is_short());
         if cache.barns.iter().any(is_short) {
-            // There was no memory.
+            // Out of memory.
             cache
                 .refill
                 .queue(&Sheaves::get().refill_wq, params::drain_jiffies());

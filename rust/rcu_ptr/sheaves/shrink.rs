@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory goes back: what is above the limit of a barn, what nobody needed for an interval, and what
-//! the kernel asks for.
+//! Sheaves are freed: those above the limit of a barn (trim), those that were not needed for an interval
+//! (reap), and what memory reclaim asks for (shrinker).
 
 use super::{
     barn::{Stock, Surplus},
@@ -24,8 +24,7 @@ use kernel::{
     sync::atomic::{Full, Relaxed},
 };
 
-/// Starts the worker if there is too much in the barn of `node`, and the reaper if there is
-/// anything.
+/// Starts a trim if the barn of `node` is above its limit, and the reaper unless it is empty.
 ///
 /// # Context
 ///
@@ -58,7 +57,7 @@ pub(super) fn look_after_with(cache: &Cache, node: usize, change: impl FnOnce(&m
     }
 }
 
-/// Brings the barns back to their limits, or to nothing.
+/// The trim worker: brings barns down to their limits, or to nothing when memory is short.
 pub(super) struct TrimWork(pub(super) CacheRef);
 
 impl Handler for TrimWork {
@@ -100,7 +99,7 @@ impl Handler for TrimWork {
     }
 }
 
-/// Takes what nobody needed.
+/// The reaper.
 pub(super) struct ReapWork(pub(super) CacheRef);
 
 impl Handler for ReapWork {
@@ -119,7 +118,7 @@ impl Handler for ReapWork {
     }
 }
 
-/// Gives `surplus` of the barn of `node` back. Returns how many sheaves.
+/// Frees `surplus` of the barn of `node`. Returns the number of sheaves.
 ///
 /// # Context
 ///
@@ -158,7 +157,7 @@ pub(crate) struct BarnShrinker;
 
 impl Shrink for BarnShrinker {
     fn count() -> usize {
-        // Who has the lock may be allocating.
+        // The holder of the lock may be allocating.
         let Some(caches) = Sheaves::get().caches.try_lock() else {
             return 0;
         };
@@ -205,10 +204,10 @@ impl Shrink for BarnShrinker {
     }
 }
 
-/// Has the monitors of CPUs give back what these have, as far as `goal` goes. CPUs that have nothing are
-/// left alone. Returns how much that is: counted as soon as it is on its way.
+/// Has the monitors take sheaves off their CPUs, about `goal` of them. CPUs without sheaves are not disturbed.
+/// Returns the number of sheaves that will be taken.
 fn ask_cpus(caches: &Caches, goal: usize) -> usize {
-    // Reclaim can't wait for a CPU that comes or goes.
+    // Memory reclaim can't wait for CPU hotplug.
     let Some(_stay) = CpusStay::try_new() else {
         return 0;
     };
@@ -226,7 +225,7 @@ fn ask_cpus(caches: &Caches, goal: usize) -> usize {
     done
 }
 
-/// Has everything in the barns given back: memory is short.
+/// Empties the barns: memory is short.
 ///
 /// # Context
 ///

@@ -95,7 +95,7 @@ const MEMORY: &str =
 const TRACED: &str = "its exit while the tracepoint is off, when it is not called";
 
 /// Part of the mangled name, how many instructions of the function may be left, and why they are.
-const LEFT: [(&str, usize, &str); 33] = [
+const LEFT: [(&str, usize, &str); 32] = [
     ("trace_raw_output_rcu_ptr_", 8, FULL),
     ("trace_event_raw_event_rcu_ptr_", 2, FULL),
     ("rcu_ptr_shim_trace_", 1, TRACED),
@@ -119,7 +119,6 @@ const LEFT: [(&str, usize, &str); 33] = [
         "a refill put off for longer than a load takes",
     ),
     ("rcu_ptr_shim_current_block", 4, INIT),
-    ("rcu_ptr_shim_is_vmalloc", 4, "addresses with tags only"),
     ("rcu_ptr_rs_param_set", 2, "text that nobody writes here"),
     ("rcu_ptr_rs_cache_create", 5, MEMORY),
     ("6Shrink5count", 4, LOOP),

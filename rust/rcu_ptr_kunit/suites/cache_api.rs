@@ -176,7 +176,10 @@ mod tests {
             *entry = Entry::new(key + 1);
             assert!(entry.key() == key + 1 && entry.is_whole());
         }
-        assert!(stats_match!("rcu_ptr_api_new", " slab_allocs=[0-9]\\{1,3\\} "));
+        assert!(stats_match!(
+            "rcu_ptr_api_new",
+            " slab_allocs=[0-9]\\{1,3\\} "
+        ));
         Ok(())
     }
 

@@ -66,9 +66,10 @@ fn unaligned_field() -> Result {
 }
 
 fn field_too_far() -> Result {
-    expect_splat!("rcu_ptr: field .* does not start in the first 4096 bytes of object", {
-        refused(|object| object.wrapping_add(4096))
-    })
+    expect_splat!(
+        "rcu_ptr: field .* does not start in the first 4096 bytes of object",
+        { refused(|object| object.wrapping_add(4096)) }
+    )
 }
 
 /// Frees one object twice in a row, on the list and, with engine rfc, in a block: whether each was freed

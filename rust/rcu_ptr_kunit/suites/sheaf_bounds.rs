@@ -248,7 +248,9 @@ mod tests {
             }
             good &= thread::wait_for(10_000, || {
                 let stats = cache.stats();
-                on_cpus(&stats) == 0 && stats.now_sheaves == 0 && stats.slab_allocs == stats.slab_frees
+                on_cpus(&stats) == 0
+                    && stats.now_sheaves == 0
+                    && stats.slab_allocs == stats.slab_frees
             });
         }
         assert!(good);

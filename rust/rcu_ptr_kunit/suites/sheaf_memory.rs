@@ -123,7 +123,10 @@ mod tests {
         let cache = SheafCache::new(c"rcu_ptr_idle", SIZE, Args::default())?;
         let wrong = use_everywhere(&cache, 77)?;
         let back = thread::wait_for(10_000, || {
-            stats_match!("rcu_ptr_idle", "slab_allocs=\\([1-9][0-9]*\\) slab_frees=\\1 ")
+            stats_match!(
+                "rcu_ptr_idle",
+                "slab_allocs=\\([1-9][0-9]*\\) slab_frees=\\1 "
+            )
         });
         drop(cache);
         drop(defaults);
@@ -325,7 +328,10 @@ mod tests {
             drop(table);
             core::barrier();
             good &= thread::wait_for(10_000, || {
-                stats_match!("rcu_ptr_dead", "slab_allocs=\\([1-9][0-9]*\\) slab_frees=\\1 ")
+                stats_match!(
+                    "rcu_ptr_dead",
+                    "slab_allocs=\\([1-9][0-9]*\\) slab_frees=\\1 "
+                )
             });
             cpu::bring_up(cpu)?;
             drop(cache);

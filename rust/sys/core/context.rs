@@ -49,13 +49,13 @@ pub(crate) fn may_lock() -> bool {
 /// The CPU that runs this.
 pub(crate) fn this_cpu(_on: &impl OnCpu) -> i32 {
     // SAFETY: No requirements.
-    unsafe { sys::rcu_ptr_shim_this_cpu_id() }
+    unsafe { bindings::raw_smp_processor_id() as i32 }
 }
 
 /// The CPU that ran this a moment ago, for messages and statistics.
 pub(crate) fn some_cpu() -> i32 {
     // SAFETY: No requirements.
-    unsafe { sys::rcu_ptr_shim_this_cpu_id() }
+    unsafe { bindings::raw_smp_processor_id() as i32 }
 }
 
 /// Whether `cpu` is up.

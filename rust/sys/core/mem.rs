@@ -17,7 +17,7 @@ pub(crate) const PAGE_SIZE: usize = kernel::page::PAGE_SIZE;
 #[inline]
 pub(crate) fn is_vmalloc(ptr: NonNull<u8>) -> bool {
     // SAFETY: Only the address is looked at.
-    unsafe { sys::rcu_ptr_shim_is_vmalloc(ptr.as_ptr().cast()) }
+    unsafe { bindings::is_vmalloc_addr(ptr.as_ptr().cast()) }
 }
 
 /// Gives `objects` back to the slab, large kmalloc ones too (`kfree_bulk()`).
