@@ -254,9 +254,13 @@ void rcu_ptr_shim_init_rcu_work(struct rcu_work *work, work_func_t func)
 }
 
 void rcu_ptr_shim_init_delayed_work(struct delayed_work *work,
-				    work_func_t func)
+				    work_func_t func, bool allocates)
 {
-	INIT_DELAYED_WORK(work, func);
+	/* Each has a lockdep class of its own. */
+	if (allocates)
+		INIT_DELAYED_WORK(work, func);
+	else
+		INIT_DELAYED_WORK(work, func);
 }
 
 void rcu_ptr_shim_init_irq_work(struct irq_work *work,

@@ -54,7 +54,7 @@ void rcu_ptr_shim_set_irq_works_run(bool run);
 
 void rcu_ptr_shim_init_rcu_work(struct rcu_work *work, work_func_t func);
 void rcu_ptr_shim_init_delayed_work(struct delayed_work *work,
-				    work_func_t func);
+				    work_func_t func, bool allocates);
 
 void rcu_ptr_shim_init_irq_work(struct irq_work *work,
 				void (*func)(struct irq_work *work), int flags);

@@ -21,6 +21,7 @@
 #include <linux/perf_event.h>
 #include <linux/preempt.h>
 #include <linux/rcupdate.h>
+#include <linux/sched/mm.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
@@ -220,6 +221,16 @@ unsigned long rcu_ptr_kunit_raw_lock(void)
 void rcu_ptr_kunit_raw_unlock(unsigned long flags)
 {
 	raw_spin_unlock_irqrestore(&raw_lock, flags);
+}
+
+void rcu_ptr_kunit_reclaim_begin(void)
+{
+	fs_reclaim_acquire(GFP_KERNEL);
+}
+
+void rcu_ptr_kunit_reclaim_end(void)
+{
+	fs_reclaim_release(GFP_KERNEL);
 }
 
 void rcu_ptr_kunit_not_hung(void)

@@ -51,6 +51,8 @@ void rcu_ptr_kunit_cond_resched(void);
 void *rcu_ptr_kunit_current(void);
 bool rcu_ptr_kunit_move(void *task, int cpu);
 void rcu_ptr_kunit_not_hung(void);
+void rcu_ptr_kunit_reclaim_begin(void);
+void rcu_ptr_kunit_reclaim_end(void);
 
 /* Fault injection. */
 void rcu_ptr_kunit_make_it_fail(bool on);

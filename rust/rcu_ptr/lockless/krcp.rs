@@ -162,7 +162,7 @@ impl Krcp {
             batch2 <- RcuWork::new(BatchWork { krcp: owner(this), index: 2 }),
             batch3 <- RcuWork::new(BatchWork { krcp: owner(this), index: 3 }),
             early <- DelayedWork::new(EarlyWork(owner(this))),
-            refill <- DelayedWork::new(RefillWork(owner(this))),
+            refill <- DelayedWork::for_refills(RefillWork(owner(this))),
             refilling: AtomicFlag::new(false),
             start_refill: AtomicFlag::new(false),
             backoff: AtomicFlag::new(false),

@@ -88,7 +88,7 @@ impl Krcp {
             batch0 <- RcuWork::new(BatchWork { krcp: owner(this), index: 0 }),
             batch1 <- RcuWork::new(BatchWork { krcp: owner(this), index: 1 }),
             monitor <- DelayedWork::new(MonitorWork(owner(this))),
-            refill <- DelayedWork::new(RefillWork(owner(this))),
+            refill <- DelayedWork::for_refills(RefillWork(owner(this))),
             deferred: DeferredList::new(),
             defer_work <- IrqWork::new(Urgency::Hard, DeferWork(owner(this))),
             defer_rest <- DelayedWork::new(DeferRest(owner(this))),

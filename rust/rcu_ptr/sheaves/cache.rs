@@ -583,7 +583,7 @@ impl Cache {
                 wants_refill: AtomicFlag::new(false),
                 give_back_all: AtomicFlag::new(false),
                 growing <- new_mutex!((), "rcu_ptr_growing"),
-                refill <- DelayedWork::new(RefillWork(CacheRef(this.as_ptr()))),
+                refill <- DelayedWork::for_refills(RefillWork(CacheRef(this.as_ptr()))),
                 backlog <- DelayedWork::new(BacklogWork(CacheRef(this.as_ptr()))),
                 trim <- DelayedWork::new(TrimWork(CacheRef(this.as_ptr()))),
                 reap <- DelayedWork::new(ReapWork(CacheRef(this.as_ptr()))),

@@ -81,17 +81,32 @@ impl super::Sheaves {
     /// Adds `cache`, which [`Self::ended()`] removes.
     pub(super) fn add(&self, cache: NonNull<Cache>) -> Result {
         fault::point()?;
-        let mut caches = self.caches.lock();
-        let id = caches.ids + 1;
-        let known = Known {
-            id,
-            // INVARIANT: `ended()` comes before the end of the cache.
-            cache: CacheRef(cache.as_ptr()),
-            ending: None,
-        };
-        caches.known.push(known, GFP_KERNEL)?;
-        caches.ids = id;
-        Ok(())
+        let mut room = KVec::new();
+        loop {
+            let mut caches = self.caches.lock();
+            let len = caches.known.len();
+            if len == caches.known.capacity() {
+                if room.capacity() <= len {
+                    drop(caches);
+                    // Without the lock, as a caller of the barrier may hold one that reclaim takes.
+                    room = KVec::with_capacity(2 * len + 8, GFP_KERNEL)?;
+                    continue;
+                }
+                for known in caches.known.drain_all() {
+                    room.push_within_capacity(known)?;
+                }
+                core::mem::swap(&mut caches.known, &mut room);
+            }
+            let id = caches.ids + 1;
+            caches.known.push_within_capacity(Known {
+                id,
+                // INVARIANT: `ended()` comes before the end of the cache.
+                cache: CacheRef(cache.as_ptr()),
+                ending: None,
+            })?;
+            caches.ids = id;
+            return Ok(());
+        }
     }
 
     /// The first cache in use after number `after` that is `wanted`.

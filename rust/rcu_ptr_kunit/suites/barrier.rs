@@ -8,6 +8,7 @@ use crate::{
     route::Route,
     scaled,
     sys::{
+        cache::{Args, SheafCache},
         core, cpu,
         mem::{Checks, RawCache},
         nmi::{
@@ -20,6 +21,7 @@ use crate::{
     },
 };
 use kernel::{
+    new_mutex,
     prelude::*,
     sync::atomic::{Acquire, Atomic, Relaxed, Release},
 };
@@ -302,6 +304,29 @@ mod tests {
         );
         assert!(cost.freed);
         assert!(cost.ratio() <= 125);
+        Ok(())
+    }
+
+    /// For lockdep: a caller's lock that memory reclaim takes, too, may be held. The kernel's own
+    /// kvfree_rcu_barrier() takes the CPU hotplug lock, under which it allocates elsewhere.
+    #[test]
+    fn under_a_lock_that_reclaim_takes() -> Result {
+        let lock = KBox::pin_init(new_mutex!((), "rcu_ptr_kunit_reclaim"), GFP_KERNEL)?;
+        thread::as_reclaim(|| drop(lock.lock()));
+        let pool = Pool::new(100)?;
+        let cache = SheafCache::new(c"rcu_ptr_kunit_locked", 64, Args::default())?;
+        let held = lock.lock();
+        for object in (0..pool.len()).map_while(|_| pool.take()) {
+            // SAFETY: Handed out once, with a field there.
+            unsafe { Route::Kvfree.free(object.start, object.at) };
+            if let Some(object) = cache.alloc_nolock() {
+                // SAFETY: Just allocated.
+                unsafe { cache.free_rcu(object) };
+            }
+        }
+        core::barrier();
+        drop(held);
+        assert!(pool.all_freed());
         Ok(())
     }
 

@@ -290,8 +290,12 @@ fn barrier_beside_a_death(cpu: i32, moment: Moment, route: Route) -> Result<usiz
     };
     let body = || {
         begin.store(1, Relaxed);
-        // It has come as far as it can by then.
-        thread::sleep(20);
+        // It has come as far as it can by then. On PREEMPT_RT the thread that would end a sleep here may
+        // be parked already.
+        let start = thread::now();
+        while thread::now() - start < 20_000_000 {
+            ::core::hint::spin_loop();
+        }
         Ok(())
     };
     let down = thread::on_cpus(::core::iter::once(0), &barrier, || {

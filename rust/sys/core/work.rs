@@ -169,10 +169,22 @@ impl Drop for WorkQueue {
 pub(crate) type DelayedWork<H> = Item<bindings::delayed_work, H>;
 
 impl<H: Handler> DelayedWork<H> {
-    /// An idle item.
+    /// An idle item, which allocates nothing: memory reclaim, and barriers under locks that it takes,
+    /// may wait for it.
     pub(crate) fn new(handler: H) -> impl PinInit<Self> {
+        Self::of_class(false, handler)
+    }
+
+    /// An idle item that allocates: another class for lockdep.
+    pub(crate) fn for_refills(handler: H) -> impl PinInit<Self> {
+        Self::of_class(true, handler)
+    }
+
+    fn of_class(allocates: bool, handler: H) -> impl PinInit<Self> {
         // SAFETY: The shim initialises it; `entry` fits its type.
-        let init = |slot| unsafe { sys::rcu_ptr_shim_init_delayed_work(slot, Some(Self::entry)) };
+        let init = move |slot| unsafe {
+            sys::rcu_ptr_shim_init_delayed_work(slot, Some(Self::entry), allocates)
+        };
         // SAFETY: As above.
         unsafe { Self::with(init, handler) }
     }

@@ -185,6 +185,16 @@ pub(crate) fn gp_msecs() -> u32 {
         .max(1)
 }
 
+/// Calls `f` as memory reclaim does, as far as lockdep can tell.
+pub(crate) fn as_reclaim<R>(f: impl FnOnce() -> R) -> R {
+    // SAFETY: Paired with the end below, by the same task, which may sleep.
+    unsafe { sys::rcu_ptr_kunit_reclaim_begin() };
+    let ret = f();
+    // SAFETY: As above.
+    unsafe { sys::rcu_ptr_kunit_reclaim_end() };
+    ret
+}
+
 /// Lets others run, and tells the detector of hung tasks that whoever waits for this test waits for
 /// something that is alive.
 pub(crate) fn cond_resched() {
