@@ -9,7 +9,6 @@ Exit codes: 0 all measured, 1 something failed, 2 set-up or usage.
 """
 
 import argparse
-import copy
 import json
 import pathlib
 import shlex
@@ -59,18 +58,8 @@ def _boot(boot, scenario, folder, detector, objdump):
     """Boots once. Returns the rows, and what went wrong."""
     logs = folder / boot.name
     logs.mkdir()
-    scenario = copy.copy(scenario)
-    scenario.settings = dict(scenario.settings)
     if boot.icount:
-        # Where there is a HPET the kernel does not trust its APIC timer under icount.
-        scenario.settings.update(thread="single", icount="shift=0,sleep=off", machine="pc,hpet=off",
-                                 timeout_boot=300)
-        # Nothing that differs from run to run: the date, the CPU's random numbers, addresses.
-        scenario.settings["args"] = " ".join([scenario.settings.get("args", ""), "-seed 1",
-                                              "-rtc base=2026-01-01,clock=vm"]).strip()
-        # The counter is exact: the kernel need not find that out, nor doubt it.
-        scenario.boot = [*scenario.boot, "tsc=reliable", "tsc_early_khz=1000000", "nokaslr",
-                         "norandmaps"]
+        scenario = scenario.adjusted({"icount": "shift=0,sleep=off", "timeout_boot": 300})
     plan = Plan("insmod rcu_ptr.ko\nrmmod rcu_ptr\nsh bench.sh\n", "the plan of the benchmark")
     initrd = logs / "initrd.cpio"
     initramfs.write(initrd, scenario, plan, objdump, (

@@ -199,23 +199,28 @@ class Guest:
         self._args = args
         self._detector = detector
 
-    def boot(self, sets, name, seconds, boot=()):
-        """Boots with sets of modules, as (modules, plan text). Returns (verdict, lines of the log) of
-        each, and the run."""
+    def boot(self, sets, name, seconds, like=None):
+        """Boots with sets of modules, as (modules, plan text), as the mutant `like` wants. Returns
+        (verdict, lines of the log) of each, and the run."""
         folder = self._out / name / "modules"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         for module, content in sets[0][0].items():
             (folder / module).write_bytes(content)
         scen = Scenario(f"{self.name}:{self._kdir}:{folder}:{self._busybox}")
-        scen.boot = [*scen.boot, *boot]
+        if like:
+            scen = scen.adjusted(like.machine)
+            scen.boot = [*scen.boot, *like.boot]
         text = sets[0][1]
         extra = []
         if len(sets) > 1:
             text = "".join(f"for set{i}\nmodules {{}}\n{plan}done\n" for i, (_, plan) in enumerate(sets))
             extra = [(f"sets/set{i}/{module}", content) for i, (modules, _) in enumerate(sets)
                      for module, content in modules.items()]
-        seconds = self._args.timeout or seconds * (SLOW if scen.slow else 1)
+        seconds *= SLOW if scen.slow else 1
+        # A mutant that hangs says itself when that is sure.
+        if self._args.timeout and not (like and like.timeout and len(sets) == 1):
+            seconds = self._args.timeout
         how = types.SimpleNamespace(out=self._out / name, objdump=self._args.objdump, smp=None,
                                     mem=None, timeout=seconds, verb="test", keep=False)
         plan = Plan(text, name, (scen.name, scen.arch))
@@ -319,13 +324,17 @@ class Session:
     def control(self, guest, jobs):
         """The unchanged modules by themselves. Returns whether they are any good."""
         good = True
-        # Parameters of the kernel make another boot.
-        for i, boot in enumerate(dict.fromkeys(tuple(job.mutant.boot) for job in jobs)):
-            same = [job for job in jobs if tuple(job.mutant.boot) == boot]
+
+        def start(job):
+            return tuple(job.mutant.boot), tuple(sorted(job.mutant.machine.items()))
+
+        # Parameters of the kernel, or of the machine, make another boot.
+        for i, how in enumerate(dict.fromkeys(map(start, jobs))):
+            same = [job for job in jobs if start(job) == how]
             plans = {job.mutant.plan: job.mutant.timeout or SECONDS for job in same}
             name = f"control.{guest.name}" + (f".{i}" if i else "")
             [(verdict, _)], run = guest.boot([(self._good[guest.name], "".join(plans))], name,
-                                             sum(plans.values()), boot)
+                                             sum(plans.values()), same[0].mutant)
             problems = mutants.judge_control([job.mutant for job in same], verdict)
             self.say(name, f"{len(plans)} plans over the unchanged modules", problems, run.folder)
             good = good and not problems
@@ -335,7 +344,7 @@ class Session:
         """A mutant in a guest of its own."""
         mutant = job.mutant
         [(verdict, texts)], run = guest.boot([(job.modules, mutant.plan)], job.name,
-                                             mutant.timeout or SECONDS, mutant.boot)
+                                             mutant.timeout or SECONDS, mutant)
         self.judge(job, verdict, texts, run, "")
 
     def scenario(self, guest, jobs):

@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 
-from lib import cases, expected, jobs, report, verdict
+from lib import cases, expected, jobs, report, settings, verdict
 from lib.errors import SetupError, guarded
 from lib.plan import Plan
 from lib.run import Run
@@ -50,6 +50,8 @@ def _arguments():
                         help="where logs and results are kept, a folder per boot")
     parser.add_argument("--smp", type=int, metavar="N", help="CPUs of the guest")
     parser.add_argument("--mem", type=int, metavar="MB", help="memory of the guest")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                        help="how the machine is started, as in qemu/configs/NAME.qemu; repeatable")
     parser.add_argument("--plan", metavar="NAME|FILE",
                         help="qemu/guest/plan.NAME; or, if there is a '/' in it, a file")
     parser.add_argument("--define", action="append", default=[], metavar="NAME=VALUE",
@@ -86,6 +88,7 @@ def _prepare(scenario, name, detector, args, job=None):
     defines = dict(pair.split("=", 1) for pair in args.define)
     if job:
         defines.setdefault("LENGTH", job.length)
+        scenario = scenario.adjusted(job.settings)
     plan = Plan(_read(path), path, (scenario.name, scenario.arch), defines)
     for module in plan.modules():
         scenario.module(module)
@@ -96,7 +99,9 @@ def _prepare(scenario, name, detector, args, job=None):
 
 def _runs(args):
     detector = _detector()
-    return [_prepare(Scenario(spec), args.plan or args.verb, detector, args) for spec in args.scenario]
+    how = settings.parse("\n".join(args.set), "--set")
+    return [_prepare(Scenario(spec).adjusted(how), args.plan or args.verb, detector, args)
+            for spec in args.scenario]
 
 
 class Feed:

@@ -21,9 +21,7 @@ bench() {
 	# The kernel's own functions do not change with the engine.
 	[ "$FREES" = all ] || [ "$frees" = rcu_ptr ] ||
 		frees=$(echo "$frees" | tr ',' '\n' | grep '^rcu_ptr' | tr '\n' ',')
-	# The functions of all irq_works that frees in NMI may use: the kernel's and the engines'.
-	works=$(awk '$3 == "deferred_percpu_work_fn" || $3 ~ /8irq_workN.*(3rfc|8lockless).*5entry/ {
-		printf "irq_work_%d=0x%s ", ++n, $1 }' /proc/kallsyms)
+	works=$(irq_works)
 	# shellcheck disable=SC2086 # words
 	set -- "$@" "frees=$frees" $works
 	if insmod /modules/rcu_ptr_bench.ko "engine=$ENGINE" "$@"; then

@@ -3,11 +3,11 @@
 
 import pathlib
 
-from . import cpio, insns
+from . import costs, cpio, insns
 
 GUEST = pathlib.Path(__file__).resolve().parent.parent / "guest"
 # The shell suites load these, whatever the plan names.
-CLIENTS = ("rcu_ptr_client_c.ko", "rcu_ptr_client_rs.ko", "rcu_ptr_nmi_hash.ko", "rcu_ptr_bench.ko")
+CLIENTS = ("rcu_ptr.ko", "rcu_ptr_client_c.ko", "rcu_ptr_client_rs.ko", "rcu_ptr_nmi_hash.ko", "rcu_ptr_bench.ko")
 
 
 def _base(archive, scenario):
@@ -34,6 +34,7 @@ def write(path, scenario, plan, objdump, extra=()):
         archive.file("lib.sh", (GUEST / "lib.sh").read_bytes())
         archive.file("plan", plan.text.encode())
         archive.file("slow", b"%d\n" % scenario.slow)
+        archive.file("costs", costs.text().encode())
         for script in sorted((GUEST / "tests").glob("*.sh")):
             archive.file(f"tests/{script.name}", script.read_bytes())
         for name, content in extra:

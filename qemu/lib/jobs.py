@@ -3,6 +3,7 @@
 
 import pathlib
 
+from . import settings
 from .errors import SetupError
 from .plan import scenario_names
 
@@ -15,9 +16,11 @@ class Job:
     """A line of it."""
 
     def __init__(self, words, where):
-        if len(words) != 6:
-            raise SetupError(f"{where}: write SET NAME SCENARIO PLAN LENGTH MINUTES")
-        self.set, self.name, self.scenario, self.plan, self.length, minutes = words
+        if len(words) < 6:
+            raise SetupError(f"{where}: write SET NAME SCENARIO PLAN LENGTH MINUTES [KEY=VALUE...]")
+        self.set, self.name, self.scenario, self.plan, self.length, minutes, *how = words
+        # How the machine is started, where not as the scenario says.
+        self.settings = settings.parse("\n".join(how), where)
         if self.set not in SETS or self.length not in LENGTHS or not minutes.isdigit():
             raise SetupError(f"{where}: '{' '.join(words)}': there are sets {', '.join(SETS)}, lengths "
                              f"{', '.join(LENGTHS)}, and whole minutes")

@@ -12,7 +12,8 @@ Above the diff there are lines '# ...' that say what is wrong with it, and lines
     may: REGEX                          a report that may come along
     end: panic                          how the guest ends, if not in order: panic, or hang
     boot: OPTION...                     more parameters for the kernel
-    timeout: SECONDS                    for the boot, instead of the usual
+    machine: KEY=VALUE...               how it is started, as in qemu/configs/NAME.qemu
+    timeout: SECONDS                    for the boot, instead of the usual and of TIMEOUT=
     host: COMMAND                       instead of all that: a command in the tree that has to fail;
                                         'red' then is a test that it says has failed
     always: WHY                         .ci/run tries it before all others
@@ -27,12 +28,13 @@ import re
 from . import cases as known
 from . import console as consoles
 from . import expected
+from . import settings
 from . import verdict as verdicts
 from .errors import SetupError
 from .plan import Plan
 
 LINE = re.compile(r"^([a-z]+): (\S.*)$")
-ONCE = ("scenario", "engine", "tests", "end", "boot", "timeout", "host", "always")
+ONCE = ("scenario", "engine", "tests", "end", "boot", "machine", "timeout", "host", "always")
 OFTEN = ("plan", "red", "splat", "may")
 ENDS = ("panic", "hang")
 PANIC = re.compile(r"^Kernel panic - not syncing: ")
@@ -119,7 +121,7 @@ class Mutant:
     @property
     def alone(self):
         """Whether it needs a guest of its own, as it may wreck it or wants another."""
-        return bool(self.end or self.boot or self.timeout or self._often["splat"] or
+        return bool(self.end or self.boot or self.machine or self.timeout or self._often["splat"] or
                     self._often["may"])
 
     @property
@@ -136,6 +138,12 @@ class Mutant:
     def boot(self):
         """Kernel parameters."""
         return self._once.get("boot", "").split()
+
+    @property
+    def machine(self):
+        """How the machine is started, where not as the scenario says."""
+        words = self._once.get("machine", "").split()
+        return settings.parse("\n".join(words), f"{self.name}.patch")
 
     @property
     def timeout(self):

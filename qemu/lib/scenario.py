@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """A scenario: a kernel build, modules built against it, and how to boot it."""
 
+import copy
 import pathlib
 
 from . import elf, kconfig, settings
@@ -10,6 +11,13 @@ from .plan import CONFIGS
 IMAGES = {"x86_64": "arch/x86/boot/bzImage", "arm64": "arch/arm64/boot/Image"}
 # A kernel with the sanitizers on is this much slower.
 SLOW = 8
+# Where instructions are counted, nothing differs from boot to boot: the date, random numbers,
+# addresses.
+EXACT = "-seed 1 -rtc base=2026-01-01,clock=vm"
+EXACT_BOOT = ("nokaslr", "norandmaps")
+# The counter is exact: the kernel need not find that out, nor doubt it; and lock prefixes stay, with
+# one CPU too.
+EXACT_BOOT_X86 = ("tsc=reliable", "tsc_early_khz=1000000", "noreplace-smp")
 
 
 def _read(path):
@@ -86,6 +94,21 @@ class Scenario:
     def slow(self):
         """Whether the sanitizers are on."""
         return "KASAN" in self.options
+
+    def adjusted(self, settings):
+        """The same, but started with these settings."""
+        other = copy.copy(self)
+        other.settings = {**self.settings, **settings}
+        if "icount" in settings:
+            how = other.settings
+            how["thread"] = "single"
+            how["args"] = f"{how.get('args', '')} {EXACT}".strip()
+            other.boot = [*self.boot, *EXACT_BOOT]
+            if self.arch == "x86_64":
+                # Where there is a HPET the kernel does not trust its APIC timer under icount.
+                how["machine"] = "pc,hpet=off"
+                other.boot += EXACT_BOOT_X86
+        return other
 
     def module(self, name):
         """Returns the path of a built module."""

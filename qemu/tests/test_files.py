@@ -8,7 +8,7 @@ import tempfile
 import unittest
 
 from common import QEMU
-from lib import accel, cases, cpio, elf, expected, jobs, settings
+from lib import accel, cases, costs, cpio, elf, expected, jobs, settings
 from lib.errors import SetupError
 from lib.plan import Plan
 from lib.scenario import Scenario
@@ -123,13 +123,42 @@ class Plans(unittest.TestCase):
                 Plan(text, "p")
 
     def test_own_plans(self):
-        for verb in ("run", "test", "short", "debug", "numa"):
+        for verb in ("run", "test", "short", "debug", "numa", "costs"):
             path = QEMU / "guest" / f"plan.{verb}"
             for where in (("BASE", "x86_64"), ("ARM64", "arm64"), ("DEBUG", "x86_64"),
                           ("RT", "x86_64")):
                 plan = Plan(path.read_text(encoding="utf-8"), path, where)
                 for name, wanted in expected.load(plan, *where).suites:
                     self.assertTrue(wanted, name)
+
+
+class Costs(unittest.TestCase):
+    """The tables of the README."""
+
+    HEAD = f"{costs.BEGIN}: -->\n"
+    CALLS = "| | a call | whole cycle | locked instructions | full barriers | self-IPIs | irq_works |\n"
+    PAIRS = "| | alloc | alloc in NMI | free | free in NMI | whole cycle |\n"
+    GOOD = (f"{HEAD}{CALLS}| rfc: a() | 1 | 2 | 3 | 4 | 5 | - |\n| kernel: b() | 1 | - | - | - | - | - |\n"
+            f"\n{PAIRS}| rcu_ptr_x(), rcu_ptr_cache_y() | 1 | 2 | 3 | 4 | 5 |\n{costs.END} -->\n")
+
+    def test_own(self):
+        lines = costs.text().splitlines()
+        for engine in ("rfc", "lockless"):
+            self.assertTrue(any(line.split()[1] == engine for line in lines))
+        self.assertFalse(any(line.split()[1] == "kernel" for line in lines))
+
+    def test_rows(self):
+        rows = costs.parse(self.GOOD)
+        self.assertIn(("calls", "rfc", "median", 1.0,
+                       "call context=task object=kmalloc-64 free=a engine=rfc"), rows)
+        self.assertIn(("sheaves", "lockless", "median", 5.0,
+                       "recycle context=task functions=rcu_ptr_x+y engine=lockless"), rows)
+        self.assertEqual(len(rows), 11)
+
+    def test_lost(self):
+        for lost in (costs.BEGIN, "| a call ", "| free in NMI ", "rcu_ptr_x", "| 5 | - "):
+            with self.subTest(lost), self.assertRaises(SetupError):
+                costs.parse(self.GOOD.replace(lost, ""))
 
 
 class Jobs(unittest.TestCase):
@@ -143,7 +172,8 @@ class Jobs(unittest.TestCase):
                 arch = "arm64" if job.scenario == "ARM64" else "x86_64"
                 plan = Plan(path.read_text(encoding="utf-8"), path, (job.scenario, arch),
                             {"LENGTH": job.length})
-                self.assertIn(f"length={job.length}", plan.text)
+                if "rcu_ptr_kunit.ko" in plan.text:
+                    self.assertIn(f"length={job.length}", plan.text)
                 self.assertTrue(expected.load(plan, job.scenario, arch).suites)
 
     def test_mistakes(self):
@@ -151,7 +181,7 @@ class Jobs(unittest.TestCase):
         self.assertEqual(len(jobs.parse(good)), 1)
         for text in (good + good, "test A BASE test short\n", "some A BASE test short 1\n",
                      "test A NOWHERE test short 1\n", "test A BASE test long 1\n",
-                     "test A BASE test short soon\n"):
+                     "test A BASE test short soon\n", "test A BASE test short 1 cpus=2\n"):
             with self.subTest(text), self.assertRaises(SetupError):
                 jobs.parse(text)
 

@@ -3,6 +3,7 @@
 
 import statistics
 
+from .. import costs
 from .results import of
 
 # kfree_bulk is no way to free after a grace period: the cost of one that took no time.
@@ -277,6 +278,30 @@ def _sheaves(rows, _):
     return out
 
 
+def _readme(rows, cols):
+    """The two tables that the README has, and the suite rcu_ptr_costs reads."""
+
+    def value(text, key, **which):
+        kind, *words = text.split()
+        found = of(rows, kind, **dict(word.split("=") for word in words), **which)
+        # What a call costs that nearly always refuses is no cycle.
+        value = found[0][key] if found and not (kind == "cycle" and found[0].get("kept")) else None
+        return costs.NONE if value is None else f"{value:.3g}"
+
+    ways = dict.fromkeys((row["engine"], row["functions"]) for row in of(rows, "pair")
+                         if row["functions"] != "nothing" and row["engine"] in ("kernel", "lockless"))
+    calls = [[costs.label(engine, free),
+              *(value(words, key, free=free, engine=engine) for _, words, key, _ in costs.CALLS)]
+             for free, engine in cols if free not in ("kfree", "kfree_bulk", "rcu_ptr_try_kfree_nolock")]
+    pairs = [[costs.label(engine, functions),
+              *(value(words, key, functions=functions, engine=engine)
+                for _, words, key, _ in costs.PAIRS)] for engine, functions in ways]
+    if not calls or not pairs:
+        return []
+    return ["## For the README", "", *table(costs.title(costs.CALLS), calls),
+            *table(costs.title(costs.PAIRS), pairs)]
+
+
 def markdown(record):
     """The whole text."""
     rows = record["results"]
@@ -287,7 +312,7 @@ def markdown(record):
            f"{kernel['arch']}, {kernel['rustc']}, {next(iter(about['qemu'].values()))}. An instruction "
            "is one executed under QEMU's -icount; wall time is a ratio within one boot.", ""]
     for part in (_calls, lambda r, c: _kept(r), _latency, _path, _cycles, _growth, _nmi, _stretch,
-                 _memory, _parallel, _scale, _sheaves):
+                 _memory, _parallel, _scale, _sheaves, _readme):
         out += part(rows, cols)
     krc = kernel.get("krc_bytes_per_cpu")
     if krc:

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=sh
+# What calls cost, counted in instructions, against the numbers in the README's tables: the host puts
+# them into /costs (qemu/lib/costs.py). Only where the clock counts instructions is that exact.
+
+# shellcheck source=/dev/null
+. /lib.sh
+
+# A number of the README may be off by so many percent, or by half a unit.
+PERCENT=10
+
+cleanup() {
+	unload_all
+}
+
+# compare CASE: each number of the README for it and this engine, with the line of the log
+compare() {
+	since_mark | sed -n 's/.*rcu_ptr_bench: //p' >/tmp/measured
+	off=
+	awk -v name="$1" -v engine="$ENGINE" -v percent=$PERCENT '
+	FNR == NR { measured[++lines] = " " $0 " "; next }
+	$1 != name || $2 != engine { next }
+	{
+		value = ""
+		for (line = 1; line <= lines; line++) {
+			fits = index(measured[line], " " $5 " ") == 1
+			for (word = 6; word <= NF; word++)
+				fits = fits && index(measured[line], " " $word " ")
+			if (fits && split(measured[line], parts, " " $3 "=") > 1)
+				value = parts[2] + 0
+		}
+		what = $3
+		for (word = 5; word <= NF; word++)
+			what = what " " $word
+		off = value - $4
+		if (off < 0)
+			off = -off
+		most = $4 * percent / 100
+		if (most < 0.5)
+			most = 0.5
+		bad = value == "" || off > most
+		printf "%s %s: %s, README %s\n", bad ? "WRONG" : "good", what, value == "" ? "nothing" : value, $4
+		some = 1
+		wrong = wrong || bad
+	}
+	END { exit !some || wrong }' /tmp/measured /costs >/tmp/compared || off=y
+	say_lines "rcu_ptr_costs: " </tmp/compared
+	[ -z "$off" ] || fail "$(grep WRONG /tmp/compared || echo "the README has no number")"
+}
+
+# measure CASE PARAMETER=VALUE...
+measure() {
+	mark "$1"
+	case=$1
+	shift
+	loaded rcu_ptr || load rcu_ptr
+	load rcu_ptr_bench "engine=$ENGINE" "$@"
+	compare "$case"
+}
+
+OURS="frees=rcu_ptr_kvfree,rcu_ptr_kfree_nolock object=kmalloc-64"
+
+# shellcheck disable=SC2086 # words
+test_calls() {
+	measure calls test=calls objects=2000 reps=5 $OURS
+}
+
+# shellcheck disable=SC2086 # words
+test_cycles() {
+	measure cycles test=cycle objects=100000 reps=1 $OURS
+}
+
+# shellcheck disable=SC2086 # words
+test_locked_and_barriers() {
+	measure locked_and_barriers test=path objects=150 $OURS
+}
+
+# shellcheck disable=SC2086 # words
+test_interrupts() {
+	load rcu_ptr
+	works=$(irq_works)
+	[ -n "$works" ] || fail "no functions of irq_works are known"
+	measure interrupts test=nmi objects=20000 $OURS $works
+}
+
+test_sheaves() {
+	[ "$ENGINE" = lockless ] || skip "caches do not depend on the engine"
+	measure sheaves test=sheaf objects=100000 reps=7
+}
+
+suite rcu_ptr_costs calls cycles locked_and_barriers interrupts sheaves
