@@ -144,7 +144,8 @@ do {									\
  * going down with sheaves of a cache, so don't call it from a CPU hotplug
  * callback, unless caches are not used on that CPU.
  *
- * Context: process context, where sleeping is allowed.
+ * Context: process context, where sleeping is allowed.  Nothing that it waits
+ * for allocates, so locks that memory reclaim takes may be held.
  */
 void rcu_ptr_barrier(void);
 
@@ -217,7 +218,7 @@ rcu_ptr_cache_create(const char *name, unsigned int size,
  * says how many; they are leaked, with the kmem_cache that they are from.
  *
  * Context: process context, may sleep; as for kmem_cache_destroy() no CPU
- * hotplug callback.
+ * hotplug callback, and no lock held that memory reclaim takes.
  */
 void rcu_ptr_cache_destroy(struct rcu_ptr_cache *cache);
 
