@@ -290,7 +290,9 @@ mod tests {
             outcome.freed
         );
         let came = outcome.inside >= least && outcome.elsewhere == 0;
-        came && outcome.allocated > 0 && outcome.freed
+        // kmalloc_nolock() gives nothing there.
+        let none = cfg!(CONFIG_PREEMPT_RT);
+        came && (outcome.allocated > 0 || none) && outcome.freed
     }
 
     #[test]
