@@ -240,7 +240,7 @@ mod tests {
         let cache = SheafCache::new(c"rcu_ptr_kunit_moved", 64, Args::default())?;
         let moves = moved_about(&pool, &cache)?;
         pr_info!("{} objects freed, {} moves\n", pool.taken(), moves);
-        assert!(moves > 100);
+        assert!(moves > 30);
         assert!(pool.all_freed());
         // The cache complains if an object is missing.
         Ok(())
