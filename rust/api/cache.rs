@@ -86,7 +86,7 @@ impl<T> Cache<T> {
     ///
     /// `ENOMEM`
     #[inline]
-    pub(crate) fn alloc(&self, value: T) -> Result<NewBox<'_, T>> {
+    pub(crate) fn alloc(&self, value: T) -> Result<UniqueCacheBox<'_, T>> {
         // SAFETY: A fresh object of this cache, or null.
         unsafe { self.fill(self.raw.alloc(), value) }.map_err(|_| ENOMEM)
     }
@@ -97,7 +97,7 @@ impl<T> Cache<T> {
     ///
     /// That of `GFP_ATOMIC`: softirq and hardirq too, but on PREEMPT_RT.
     #[inline]
-    pub(crate) fn alloc_atomic(&self, value: T) -> Result<NewBox<'_, T>, T> {
+    pub(crate) fn alloc_atomic(&self, value: T) -> Result<UniqueCacheBox<'_, T>, T> {
         // SAFETY: A fresh object of this cache, or null.
         unsafe { self.fill(self.raw.alloc_atomic(), value) }
     }
@@ -108,7 +108,7 @@ impl<T> Cache<T> {
     ///
     /// Any, NMI included.
     #[inline]
-    pub(crate) fn alloc_nolock(&self, value: T) -> Result<NewBox<'_, T>, T> {
+    pub(crate) fn alloc_nolock(&self, value: T) -> Result<UniqueCacheBox<'_, T>, T> {
         // SAFETY: A fresh object of this cache, or null.
         unsafe { self.fill(self.raw.alloc_nolock(), value) }
     }
@@ -117,14 +117,14 @@ impl<T> Cache<T> {
     ///
     /// `object` is null, or a fresh object of this cache.
     #[inline]
-    unsafe fn fill(&self, object: *mut u8, value: T) -> Result<NewBox<'_, T>, T> {
+    unsafe fn fill(&self, object: *mut u8, value: T) -> Result<UniqueCacheBox<'_, T>, T> {
         let Some(object) = NonNull::new(object.cast::<T>()) else {
             return Err(value);
         };
         // SAFETY: By the safety requirements of this function, large enough and aligned for a `T`.
         unsafe { object.write(value) };
         // INVARIANT: Initialised just now, and nobody else knows it.
-        Ok(NewBox {
+        Ok(UniqueCacheBox {
             object,
             cache: self,
         })
@@ -140,17 +140,17 @@ impl<T> Cache<T> {
 /// # Invariants
 ///
 /// `object` is a live `T` of `cache`, owned, and reached through this box only.
-pub(crate) struct NewBox<'a, T> {
+pub(crate) struct UniqueCacheBox<'a, T> {
     object: NonNull<T>,
     cache: &'a Cache<T>,
 }
 
 // SAFETY: The box owns its `T`.
-unsafe impl<T: Send> Send for NewBox<'_, T> {}
+unsafe impl<T: Send> Send for UniqueCacheBox<'_, T> {}
 // SAFETY: Only `&T` is handed out by a shared box.
-unsafe impl<T: Send + Sync> Sync for NewBox<'_, T> {}
+unsafe impl<T: Send + Sync> Sync for UniqueCacheBox<'_, T> {}
 
-impl<'a, T> NewBox<'a, T> {
+impl<'a, T> UniqueCacheBox<'a, T> {
     /// From now on readers may see it: it is freed after a grace period.
     #[inline]
     pub(crate) fn share(self) -> CacheBox<'a, T> {
@@ -163,7 +163,7 @@ impl<'a, T> NewBox<'a, T> {
     }
 }
 
-impl<T> Deref for NewBox<'_, T> {
+impl<T> Deref for UniqueCacheBox<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -172,14 +172,14 @@ impl<T> Deref for NewBox<'_, T> {
     }
 }
 
-impl<T> DerefMut for NewBox<'_, T> {
+impl<T> DerefMut for UniqueCacheBox<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: By the type invariants; nobody else has it.
         unsafe { self.object.as_mut() }
     }
 }
 
-impl<T> Drop for NewBox<'_, T> {
+impl<T> Drop for UniqueCacheBox<'_, T> {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: By the type invariants.

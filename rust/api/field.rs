@@ -35,12 +35,16 @@ pub(crate) unsafe trait HasRcuPtr: Sized {
     /// Bytes from the start of the object to the field.
     const OFFSET: usize;
 
-    /// The field lies in the first page of the object.
+    /// The field lies in the first 4096 bytes of the object.
     #[doc(hidden)]
-    const IN_FIRST_PAGE: () = assert!(
+    const IS_NEAR: () = assert!(
         Self::OFFSET < sys::MAX_OFFSET,
         "the RcuPtr field starts beyond the first 4096 bytes of its object"
     );
+
+    /// Takes nothing but such a field.
+    #[doc(hidden)]
+    fn accept(_field: *const RcuPtr) {}
 }
 
 /// The raw field of `object`.
@@ -49,22 +53,22 @@ pub(crate) unsafe trait HasRcuPtr: Sized {
 ///
 /// `object` is valid.
 pub(super) unsafe fn raw_field<T: HasRcuPtr>(object: NonNull<T>) -> *mut sys::RawRcuPtr {
-    let () = T::IN_FIRST_PAGE;
+    let () = T::IS_NEAR;
     // SAFETY: By the contract of `HasRcuPtr` the field lies that far in the object.
     unsafe { object.byte_add(T::OFFSET) }.as_ptr().cast()
 }
 
-/// Implements [`HasRcuPtr`] for a struct: `impl HasRcuPtr for Entry { self.rcu }`.
+/// Implements [`HasRcuPtr`], by whatever path, for a struct: `impl HasRcuPtr for Entry { self.rcu }`.
 macro_rules! impl_has_rcu_ptr {
-    (impl HasRcuPtr for $type:ty { self.$field:ident }) => {
+    (impl $($name:ident)::+ for $type:ty { self.$field:ident }) => {
         // SAFETY: `OFFSET` is that of `$field`, and the closure compiles for an aligned `RcuPtr` only:
         // a reference to a field of a packed struct is refused, and a raw borrow has no deref
         // coercion.
-        unsafe impl $crate::rcu_ptr::HasRcuPtr for $type {
+        unsafe impl $($name)::+ for $type {
             const OFFSET: usize = {
-                let _: fn(&$type) -> *const $crate::rcu_ptr::RcuPtr = |object| {
+                let _: fn(&$type) = |object| {
                     let _ = &object.$field;
-                    &raw const object.$field
+                    <$type as $($name)::+>::accept(&raw const object.$field)
                 };
                 ::core::mem::offset_of!($type, $field)
             };

@@ -12,7 +12,7 @@
 //! | [`RcuDropBox`] | the same, and runs a destructor first |
 //! | [`RcuNolockBox`] | the same as [`RcuBox`], and is made and dropped in any context, NMI too |
 //! | [`CacheBox`] | the same, for use by its [`Cache`], in any context |
-//! | [`NewBox`] | at once, for use by its [`Cache`], in any context |
+//! | [`UniqueCacheBox`] | at once, for use by its [`Cache`], in any context |
 //! | [`free_mightsleep()`] | after a grace period, with no field in the object |
 //! | [`try_free_nolock()`] | the same in any context, if there is room |
 //!
@@ -52,7 +52,7 @@ mod field;
 mod rcu_box;
 mod slot;
 
-pub(crate) use cache::{Cache, CacheBox, NewBox};
+pub(crate) use cache::{Cache, CacheBox, UniqueCacheBox};
 pub(crate) use cache_slot::{CacheSlot, CacheTable};
 pub(crate) use field::{impl_has_rcu_ptr, HasRcuPtr, RcuPtr};
 pub(crate) use rcu_box::{

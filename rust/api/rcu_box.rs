@@ -149,7 +149,7 @@ impl<T: HasRcuPtr> Drop for RcuBox<T> {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: By the type invariants the object is live and owned, and of a kind that the core
-        // frees; its field is an `RcuPtr` by the contract of `HasRcuPtr`, in the first page.
+        // frees; its field is an `RcuPtr` by the contract of `HasRcuPtr`, in the first 4096 bytes.
         unsafe { sys::kvfree(self.0, raw_field(self.0)) };
     }
 }
@@ -237,7 +237,7 @@ impl<T: HasRcuPtr> Drop for RcuNolockBox<T> {
     fn drop(&mut self) {
         let object = self.0 .0;
         // SAFETY: By the type invariants the object is live and owned, and of a kind that the core
-        // frees; its field is an `RcuPtr` by the contract of `HasRcuPtr`, in the first page. The
+        // frees; its field is an `RcuPtr` by the contract of `HasRcuPtr`, in the first 4096 bytes. The
         // box inside is not used any more.
         unsafe { sys::kfree_nolock(object, raw_field(object)) };
     }

@@ -13,7 +13,7 @@
 mod rcu_ptr;
 
 use kernel::prelude::*;
-use rcu_ptr::{free_mightsleep, impl_has_rcu_ptr, Cache, RcuBox, RcuPtr};
+use rcu_ptr::{free_mightsleep, impl_has_rcu_ptr, Cache, HasRcuPtr, RcuBox, RcuPtr};
 
 #[pin_data]
 struct Entry {

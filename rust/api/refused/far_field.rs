@@ -8,7 +8,7 @@
 #[path = "../mod.rs"]
 mod rcu_ptr;
 
-use rcu_ptr::{impl_has_rcu_ptr, RcuBox, RcuPtr};
+use rcu_ptr::{impl_has_rcu_ptr, HasRcuPtr, RcuBox, RcuPtr};
 
 #[repr(C)]
 struct Entry {

@@ -8,7 +8,7 @@
 mod rcu_ptr;
 
 use core::ops::Deref;
-use rcu_ptr::{impl_has_rcu_ptr, RcuPtr};
+use rcu_ptr::{impl_has_rcu_ptr, HasRcuPtr, RcuPtr};
 
 struct Handle(RcuPtr);
 

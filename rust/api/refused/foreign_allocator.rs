@@ -15,7 +15,7 @@ use kernel::{
     alloc::{AllocError, Allocator, Flags, NumaNode},
     prelude::*,
 };
-use rcu_ptr::{free_mightsleep, impl_has_rcu_ptr, try_free_nolock, RcuBox, RcuPtr};
+use rcu_ptr::{free_mightsleep, impl_has_rcu_ptr, try_free_nolock, HasRcuPtr, RcuBox, RcuPtr};
 
 struct Entry {
     rcu: RcuPtr,

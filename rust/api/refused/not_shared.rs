@@ -9,7 +9,7 @@
 mod rcu_ptr;
 
 use core::cell::Cell;
-use rcu_ptr::{impl_has_rcu_ptr, RcuPtr, RcuSlot};
+use rcu_ptr::{impl_has_rcu_ptr, HasRcuPtr, RcuPtr, RcuSlot};
 
 struct Entry {
     hits: Cell<u64>,

@@ -7,7 +7,7 @@
 #[path = "../mod.rs"]
 mod rcu_ptr;
 
-use rcu_ptr::{impl_has_rcu_ptr, RcuPtr};
+use rcu_ptr::{impl_has_rcu_ptr, HasRcuPtr, RcuPtr};
 
 #[repr(C, packed)]
 struct Entry {

@@ -12,7 +12,7 @@ mod rcu_ptr;
 
 use core::mem::forget;
 use kernel::{prelude::*, sync::rcu};
-use rcu_ptr::{impl_has_rcu_ptr, Cache, CacheBox, RcuPtr, RcuSlot};
+use rcu_ptr::{impl_has_rcu_ptr, Cache, CacheBox, HasRcuPtr, RcuPtr, RcuSlot};
 
 struct Entry {
     key: u64,

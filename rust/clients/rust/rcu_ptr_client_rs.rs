@@ -15,7 +15,7 @@ use kernel::{
         rcu,
     },
 };
-use rcu_ptr::{impl_has_rcu_ptr, DropBeforeGp, RcuBox, RcuDropBox, RcuPtr, RcuSlot};
+use rcu_ptr::{impl_has_rcu_ptr, DropBeforeGp, HasRcuPtr, RcuBox, RcuDropBox, RcuPtr, RcuSlot};
 
 module! {
     type: Client,

@@ -6,7 +6,7 @@
 use super::sheaf_calls::stats_match;
 use crate::{
     nmi::storm,
-    rcu_ptr::{self, Cache, CacheBox, CacheSlot, CacheTable, NewBox},
+    rcu_ptr::{self, Cache, CacheBox, CacheSlot, CacheTable, UniqueCacheBox},
     scaled,
     sys::{
         cpu::{self, Context},
@@ -96,7 +96,7 @@ fn table_storm(rounds: usize) -> Result<Option<Storm>> {
             looks.add(1, Relaxed);
         }
     };
-    let act = |new: Option<NewBox<'_, Entry>>| {
+    let act = |new: Option<UniqueCacheBox<'_, Entry>>| {
         let n = next.fetch_add(1, Relaxed) as usize;
         let i = n * 31 % PLACES;
         look(i + 1);

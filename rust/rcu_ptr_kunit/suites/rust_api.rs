@@ -5,8 +5,8 @@
 use crate::{
     nmi::storm,
     rcu_ptr::{
-        self, free_mightsleep, impl_has_rcu_ptr, try_free_nolock, DropBeforeGp, RcuBox, RcuDropBox,
-        RcuNolockBox, RcuPtr, RcuSlot,
+        self, free_mightsleep, impl_has_rcu_ptr, try_free_nolock, DropBeforeGp, HasRcuPtr, RcuBox,
+        RcuDropBox, RcuNolockBox, RcuPtr, RcuSlot,
     },
     scaled,
     sys::{

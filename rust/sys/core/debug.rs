@@ -81,7 +81,7 @@ pub(crate) enum Misuse {
     User,
     /// Object or field is not aligned to a pointer.
     Align,
-    /// The field is not in the first page of the object.
+    /// The field does not start in the first 4096 bytes of the object.
     Offset,
     /// The object is queued already (seen with DEBUG_OBJECTS_RCU_HEAD only).
     Double,
