@@ -21,7 +21,7 @@ use crate::{
         destroy,
         free::{self, Freed},
         refill,
-        stats::Counts,
+        stats::counts,
         Sheaves,
     },
     sys::{current_block, debug, generated as sys, preempt::PreemptOff, trace},
@@ -412,30 +412,5 @@ unsafe extern "C" fn rcu_ptr_cache_get_stats(
     out: *mut sys::rcu_ptr_cache_stats,
 ) {
     // SAFETY: By the safety requirements of this function.
-    let n = Counts::of(unsafe { cache(cache_ptr) });
-    let stats = sys::rcu_ptr_cache_stats {
-        filled: n.filled,
-        emptied: n.emptied,
-        missed: n.missed,
-        nolock_allocs: n.nolock_allocs,
-        engine_fallback: n.engine_fallback,
-        slab_allocs: n.slab_allocs,
-        slab_frees: n.slab_frees,
-        now_full: n.now_full as u64,
-        now_empty: n.now_empty as u64,
-        now_sheaves: n.now_sheaves,
-        now_waiting: n.now_waiting,
-        now_alloc: n.now_alloc as u64,
-        now_rcu: n.now_rcu as u64,
-        now_spare_full: n.now_spare_full as u64,
-        now_spare_empty: n.now_spare_empty as u64,
-        now_spent: n.now_spent as u64,
-        now_closed: n.now_closed as u64,
-        now_reuse: n.now_reuse as u64,
-        callback_max: n.callback_max,
-        freed_twice: n.freed_twice,
-        reserve: n.reserve as u64,
-    };
-    // SAFETY: By the safety requirements of this function.
-    unsafe { out.write(stats) };
+    unsafe { out.write(counts(cache(cache_ptr))) };
 }

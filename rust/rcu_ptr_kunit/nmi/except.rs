@@ -136,7 +136,7 @@ const LEFT: [(&str, usize, &str); 32] = [
     ("6creates_0", 40, MEMORY),
     ("13with_capacity", 6, MEMORY),
     (
-        "5statsNtB4_6Counts2of",
+        "7sheaves5stats6counts",
         7,
         "its start for the case of no CPU at all",
     ),

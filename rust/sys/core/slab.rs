@@ -25,6 +25,9 @@ pub(crate) const TYPESAFE_BY_RCU: u32 =
 /// Flags that ask for memory of a kind that [`kmalloc_nolock()`] doesn't give.
 pub(crate) const OWN_MEMORY_FLAGS: u32 = sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_OWN_MEMORY_FLAGS;
 
+/// Counters and gauges of a cache with sheaves (`struct rcu_ptr_cache_stats`).
+pub(crate) use sys::rcu_ptr_cache_stats as CacheStats;
+
 /// A kmem_cache.
 ///
 /// # Invariants
