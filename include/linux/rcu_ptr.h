@@ -83,7 +83,7 @@ void rcu_ptr_kvfree_call_mightsleep(void *ptr);
  * As rcu_ptr_kfree_nolock(), for objects of all the same kinds, but nothing in
  * the object is used.  So there has to be room elsewhere: a slot in this CPU's
  * block, or a page for another block.  Engine rfc has room only where its lock
- * is free and a block is cached or open, so it says no far more often.
+ * is free and a block is cached or open, so it returns false far more often.
  *
  * Context: any, NMI included.  Never spins on a lock.
  *
@@ -170,7 +170,7 @@ struct rcu_ptr_cache;
  * @sheaf_capacity: objects in a sheaf, 1 to 56; 0: by the size of the object
  * @barn_limit: full sheaves to keep per node, up to 65536, and as many empty
  *	ones; 0: 4 MiB worth of objects, at least 10 and at most 1024, and up to
- *	four times that while objects come back too late for those who allocate
+ *	four times that while allocations need more objects than are back yet
  *
  * The link is only used for objects that are freed in NMI while there is no
  * empty sheaf.  Without a field for it 8 bytes are added behind each object.

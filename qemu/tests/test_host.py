@@ -214,6 +214,9 @@ class Instructions(unittest.TestCase):
                 with self.assertRaises(SetupError):
                     unswept.Reasons(wrong, pathlib.Path(folder))
 
+    def test_each_reason_has_its_lines(self):
+        unswept.Reasons.of_tree()
+
     def test_spread(self):
         """Behind 2, which is excused, 3 only runs after it, and 7 only before it."""
         branches = {0: "je 0x5", 1: "je 0x7", 3: "jmp 0x5", 5: "nop", 6: "retq", 8: "jmp 0x2"}

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!  rcu_ptr_kvfree(p, field)              macro of rcu_ptr.h: type and place of the field
-//!   rcu_ptr_kvfree_call()                here; the common path of engine lockless ends here
+//!   rcu_ptr_kvfree_call()                here. Engine lockless takes a slot: lockless/insert.rs, and returns
 //!    rcu_ptr_shim_kvfree()               shim.c: the caller's address
 //!     rcu_ptr_rs_kvfree()                here
 //!      api::kvfree() -> Engine::queue()  misuse is refused, the engine takes the object

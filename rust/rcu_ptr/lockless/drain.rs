@@ -423,7 +423,7 @@ pub(super) fn start_batch(krcp: &Krcp, irqs: &IrqsOff) -> Start {
         fill_batch(krcp, batches)
     });
     if is_any_over {
-        krcp.early.queue(&krcp.wq, 0);
+        krcp.early.queue(&krcp.queues.reclaim, 0);
     }
     let started = act(krcp, first);
     if is_another && started == Start::Started {
@@ -501,7 +501,7 @@ fn act(krcp: &Krcp, decision: Decision) -> Start {
                 // Never refused: the place was free, so its work item is idle, or in the last steps of a
                 // run. And the place stays taken until this has run: with interrupts off here the grace
                 // period can't be over yet.
-                krcp.batch_work(index).queue(&krcp.wq);
+                krcp.batch_work(index).queue(&krcp.queues.reclaim);
             }
             Start::Started
         }
@@ -543,7 +543,7 @@ impl Handler for BatchWork {
 /// As for [`start_batch()`].
 pub(super) fn free_early(krcp: &Krcp, irqs: &IrqsOff) {
     if krcp.with(irqs, |batches| batches.is_any_over()) {
-        krcp.early.queue(&krcp.wq, 0);
+        krcp.early.queue(&krcp.queues.reclaim, 0);
     }
 }
 

@@ -25,17 +25,15 @@ use crate::{
         pinned_timer::PinnedTimer,
         preempt::{OnCpu, Pinned},
         raw_lock::RawSpinLock,
-        work::{DelayedWork, OwnerRef, RcuWork, WorkQueue},
+        work::{DelayedWork, OwnerRef, RcuWork, WorkQueues},
     },
 };
 use kernel::{
     prelude::*,
     static_lock_class,
-    sync::{
-        atomic::{Atomic, AtomicFlag, Full, Relaxed},
-        Arc,
-    },
+    sync::atomic::{Atomic, AtomicFlag, Full, Relaxed},
 };
+use pin_init::pin_init_array_from_fn;
 
 /// The counters of one CPU. All of them count what is rare: objects are counted by the block.
 pub(super) struct Counters([Atomic<u64>; NAMES.len()]);
@@ -96,14 +94,9 @@ pub(super) struct Krcp {
     /// Batches in flight.
     #[pin]
     pub(super) batches: RawSpinLock<Batches>,
+    /// What frees them.
     #[pin]
-    batch0: RcuWork<BatchWork>,
-    #[pin]
-    batch1: RcuWork<BatchWork>,
-    #[pin]
-    batch2: RcuWork<BatchWork>,
-    #[pin]
-    batch3: RcuWork<BatchWork>,
+    batch_works: [RcuWork<BatchWork>; N_BATCHES],
     /// Frees batches whose grace period is over and whose callback has not run yet.
     #[pin]
     pub(super) early: DelayedWork<EarlyWork>,
@@ -118,10 +111,8 @@ pub(super) struct Krcp {
     pub(super) backoff: AtomicFlag,
     /// Counters.
     pub(super) events: Counters,
-    /// The workqueue of all items but `refill`.
-    pub(super) wq: Arc<WorkQueue>,
-    /// The workqueue of `refill`, which allocates.
-    pub(super) refill_wq: Arc<WorkQueue>,
+    /// Where all of it runs.
+    pub(super) queues: WorkQueues,
 }
 
 /// A krcp as its own work items know it.
@@ -129,11 +120,7 @@ pub(super) type KrcpRef = OwnerRef<Krcp>;
 
 impl Krcp {
     /// The krcp of `cpu`, in place.
-    pub(super) fn new(
-        cpu: i32,
-        wq: Arc<WorkQueue>,
-        refill_wq: Arc<WorkQueue>,
-    ) -> impl PinInit<Self, Error> {
+    pub(super) fn new(cpu: i32, queues: WorkQueues) -> impl PinInit<Self, Error> {
         // SAFETY: The krcp is pinned, and `Lockless::stop()` ends its work items before it is dropped.
         let owner = |this| unsafe { KrcpRef::new(this) };
         try_pin_init!(&this in Self {
@@ -157,18 +144,16 @@ impl Krcp {
                 MonitorTimer(owner(this)),
             ),
             batches <- RawSpinLock::new(Batches::new(), c"rcu_ptr_batches", static_lock_class!()),
-            batch0 <- RcuWork::new(BatchWork { krcp: owner(this), index: 0 }),
-            batch1 <- RcuWork::new(BatchWork { krcp: owner(this), index: 1 }),
-            batch2 <- RcuWork::new(BatchWork { krcp: owner(this), index: 2 }),
-            batch3 <- RcuWork::new(BatchWork { krcp: owner(this), index: 3 }),
+            batch_works <- pin_init_array_from_fn(|index| {
+                RcuWork::new(BatchWork { krcp: owner(this), index })
+            }),
             early <- DelayedWork::new(EarlyWork(owner(this))),
             refill <- DelayedWork::for_refills(RefillWork(owner(this))),
             refilling: AtomicFlag::new(false),
             start_refill: AtomicFlag::new(false),
             backoff: AtomicFlag::new(false),
             events: Counters::new(),
-            wq,
-            refill_wq,
+            queues,
         })
     }
 
@@ -206,13 +191,7 @@ impl Krcp {
 
     /// The work item of batch `i`.
     pub(super) fn batch_work(&self, i: usize) -> &RcuWork<BatchWork> {
-        const { assert!(N_BATCHES == 4) };
-        match i {
-            0 => &self.batch0,
-            1 => &self.batch1,
-            2 => &self.batch2,
-            _ => &self.batch3,
-        }
+        &self.batch_works[i]
     }
 
     /// Waits until all batches are freed, and their callbacks have come.
@@ -221,9 +200,7 @@ impl Krcp {
     ///
     /// May sleep.
     pub(super) fn flush_batches(&self) {
-        for i in 0..N_BATCHES {
-            self.batch_work(i).flush();
-        }
+        self.batch_works.iter().for_each(RcuWork::flush);
         // Now, as what was taken from a batch was so before its own work came.
         self.early.flush();
     }
@@ -235,9 +212,7 @@ impl Krcp {
     /// May sleep.
     pub(super) fn settle_batches(&self) {
         self.early.flush();
-        for i in 0..N_BATCHES {
-            self.batch_work(i).settle();
-        }
+        self.batch_works.iter().for_each(RcuWork::settle);
     }
 }
 

@@ -35,15 +35,12 @@ use crate::{
         percpu::PerCpu,
         preempt::{OnCpu, PreemptOff},
         trace,
-        work::WorkQueue,
+        work::WorkQueues,
     },
 };
 use block::Layout;
 use core::ptr::{self, NonNull};
-use kernel::{
-    prelude::*,
-    sync::{atomic::Relaxed, Arc},
-};
+use kernel::{prelude::*, sync::atomic::Relaxed};
 use krcp::{Fast, Krcp, Slow, Unused};
 
 /// Blocks are pages, with room for 480 objects where pages have 4 KiB.
@@ -108,9 +105,8 @@ impl Lockless {
     pub(crate) fn new() -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             krc: {
-                let wq = Arc::new(WorkQueue::new(c"rcu_ptr_reclaim")?, GFP_KERNEL)?;
-                let refill_wq = Arc::new(WorkQueue::for_refills(c"rcu_ptr_refill")?, GFP_KERNEL)?;
-                let krc = PerCpu::new(|cpu| Krcp::new(cpu, wq.clone(), refill_wq.clone()))?;
+                let queues = WorkQueues::new()?;
+                let krc = PerCpu::new(|cpu| Krcp::new(cpu, queues.clone()))?;
                 for krcp in krc.iter() {
                     krcp.current.store(Page::NONE as u64, Relaxed);
                 }

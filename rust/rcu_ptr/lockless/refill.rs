@@ -54,7 +54,7 @@ pub(super) fn start(krcp: &Krcp) {
         } else {
             0
         };
-        krcp.refill.queue(&krcp.refill_wq, delay);
+        krcp.refill.queue(&krcp.queues.refill, delay);
     }
 }
 

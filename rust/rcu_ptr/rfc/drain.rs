@@ -45,7 +45,7 @@ impl Timed for Krcp {
     }
 
     fn set(&self, delay: usize) {
-        self.monitor.modify(&self.wq, delay);
+        self.monitor.modify(&self.queues.reclaim, delay);
     }
 }
 
@@ -114,7 +114,7 @@ pub(super) fn start_batch(krcp: &Krcp) {
             trace::batch_start(krcp.cpu, i, n, gp);
             // Refused where the work item still waits for a batch that a barrier has freed since: it takes
             // what is there when it runs.
-            krcp.batch_work(i).queue(&krcp.wq);
+            krcp.batch_work(i).queue(&krcp.queues.reclaim);
         }
         Fill::Busy => trace::defer(krcp.cpu, trace::DEFER_BATCH, waiting),
         Fill::Nothing => {}
@@ -142,7 +142,7 @@ impl Handler for BatchWork {
                 free_objects(krcp, objects, Some(self.index));
             }
             None => {
-                krcp.batch_work(self.index).queue(&krcp.wq);
+                krcp.batch_work(self.index).queue(&krcp.queues.reclaim);
             }
         }
     }

@@ -7,7 +7,7 @@ use super::{
     drain::{BatchWork, MonitorWork},
     queue::{ArmWork, DeferRest, DeferWork},
     refill::RefillWork,
-    state::State,
+    state::{State, N_BATCHES},
     Rcu,
 };
 use crate::{
@@ -16,15 +16,16 @@ use crate::{
         irq::IrqsOff,
         irq_work::{IrqWork, Urgency},
         raw_lock::{RawGuard, RawSpinLock},
-        work::{DelayedWork, OwnerRef, RcuWork, WorkQueue},
+        work::{DelayedWork, OwnerRef, RcuWork, WorkQueues},
     },
 };
 use kernel::{
     new_mutex,
     prelude::*,
     static_lock_class,
-    sync::{atomic::Atomic, Arc, Mutex},
+    sync::{atomic::Atomic, Mutex},
 };
+use pin_init::pin_init_array_from_fn;
 
 /// One CPU's part of the engine.
 #[pin_data]
@@ -40,10 +41,9 @@ pub(crate) struct Krcp {
     /// reclaim takes it too: nothing may be allocated under it.
     #[pin]
     pub(super) reclaim: Mutex<()>,
+    /// What frees them.
     #[pin]
-    batch0: RcuWork<BatchWork>,
-    #[pin]
-    batch1: RcuWork<BatchWork>,
+    batch_works: [RcuWork<BatchWork>; N_BATCHES],
     /// The monitor.
     #[pin]
     pub(super) monitor: DelayedWork<MonitorWork>,
@@ -63,10 +63,8 @@ pub(crate) struct Krcp {
     pub(super) arm_work: IrqWork<ArmWork>,
     /// Objects refused for misuse.
     pub(super) refused: Atomic<u64>,
-    /// The workqueue of all items but `refill`.
-    pub(super) wq: Arc<WorkQueue>,
-    /// The workqueue of `refill`, which allocates.
-    pub(super) refill_wq: Arc<WorkQueue>,
+    /// Where all of it runs.
+    pub(super) queues: WorkQueues,
 }
 
 /// A krcp as its own work items know it.
@@ -74,19 +72,16 @@ pub(super) type KrcpRef = OwnerRef<Krcp>;
 
 impl Krcp {
     /// The krcp of `cpu`, in place.
-    pub(super) fn new(
-        cpu: i32,
-        wq: Arc<WorkQueue>,
-        refill_wq: Arc<WorkQueue>,
-    ) -> impl PinInit<Self, Error> {
+    pub(super) fn new(cpu: i32, queues: WorkQueues) -> impl PinInit<Self, Error> {
         // SAFETY: The krcp is pinned, and `Rfc::stop()` ends its work items before it is dropped.
         let owner = |this| unsafe { KrcpRef::new(this) };
         try_pin_init!(&this in Self {
             cpu,
             state <- RawSpinLock::new(State::new(), c"rcu_ptr_krcp", static_lock_class!()),
             reclaim <- new_mutex!((), "rcu_ptr_reclaim"),
-            batch0 <- RcuWork::new(BatchWork { krcp: owner(this), index: 0 }),
-            batch1 <- RcuWork::new(BatchWork { krcp: owner(this), index: 1 }),
+            batch_works <- pin_init_array_from_fn(|index| {
+                RcuWork::new(BatchWork { krcp: owner(this), index })
+            }),
             monitor <- DelayedWork::new(MonitorWork(owner(this))),
             refill <- DelayedWork::for_refills(RefillWork(owner(this))),
             deferred: DeferredList::new(),
@@ -94,8 +89,7 @@ impl Krcp {
             defer_rest <- DelayedWork::new(DeferRest(owner(this))),
             arm_work <- IrqWork::new(Urgency::Lazy, ArmWork(owner(this))),
             refused: Atomic::new(0),
-            wq,
-            refill_wq,
+            queues,
         })
     }
 
@@ -137,11 +131,7 @@ impl Krcp {
 
     /// The work item of batch `i`.
     pub(super) fn batch_work(&self, i: usize) -> &RcuWork<BatchWork> {
-        if i == 0 {
-            &self.batch0
-        } else {
-            &self.batch1
-        }
+        &self.batch_works[i]
     }
 
     /// Waits until no work of a batch runs.
@@ -150,8 +140,7 @@ impl Krcp {
     ///
     /// May sleep.
     pub(super) fn settle_batches(&self) {
-        self.batch0.settle();
-        self.batch1.settle();
+        self.batch_works.iter().for_each(RcuWork::settle);
     }
 
     /// Waits until no work of a batch will run.
@@ -160,7 +149,6 @@ impl Krcp {
     ///
     /// May sleep.
     pub(super) fn flush_batches(&self) {
-        self.batch0.flush();
-        self.batch1.flush();
+        self.batch_works.iter().for_each(RcuWork::flush);
     }
 }

@@ -29,7 +29,7 @@ use crate::{
     instance::{Instance, Service},
     platform::Platform,
     stats::Event,
-    sys::{gp::Snapshot, irq::IrqsOff, mem, percpu::PerCpu, trace, work::WorkQueue},
+    sys::{gp::Snapshot, irq::IrqsOff, mem, percpu::PerCpu, trace, work::WorkQueues},
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -37,7 +37,7 @@ use kernel::{
     prelude::*,
     sync::{
         atomic::{Atomic, Relaxed},
-        Arc, Mutex,
+        Mutex,
     },
 };
 use krcp::Krcp;
@@ -111,10 +111,8 @@ impl Rfc {
     pub(crate) fn new() -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             krc: {
-                let wq = Arc::new(WorkQueue::new(c"rcu_ptr_reclaim")?, GFP_KERNEL)?;
-                let refill_wq =
-                    Arc::new(WorkQueue::for_refills(c"rcu_ptr_refill")?, GFP_KERNEL)?;
-                PerCpu::new(|cpu| Krcp::new(cpu, wq.clone(), refill_wq.clone()))?
+                let queues = WorkQueues::new()?;
+                PerCpu::new(|cpu| Krcp::new(cpu, queues.clone()))?
             },
             barrier <- new_mutex!((), "rcu_ptr_barrier"),
             turns: Atomic::new(0),

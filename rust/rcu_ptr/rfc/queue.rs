@@ -319,7 +319,7 @@ impl Handler for DeferWork {
     fn run(&self) {
         let krcp = &*self.0;
         if takeover::piece(krcp, true) == Progress::More {
-            krcp.defer_rest.queue(&krcp.wq, 0);
+            krcp.defer_rest.queue(&krcp.queues.reclaim, 0);
         }
         krcp.answer();
     }
@@ -342,7 +342,7 @@ impl Handler for DeferRest {
 pub(super) fn take_over(krcp: &Krcp) {
     if takeover::all(krcp) {
         // Pushed meanwhile, and their irq_work may have found this context at work.
-        krcp.defer_rest.queue(&krcp.wq, 0);
+        krcp.defer_rest.queue(&krcp.queues.reclaim, 0);
     }
     refill::start(krcp);
     drain::arm(krcp, 1);

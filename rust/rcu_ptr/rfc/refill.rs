@@ -38,7 +38,7 @@ pub(super) fn start(krcp: &Krcp) {
         delay = params::refill_delay_jiffies();
         trace::defer(krcp.cpu, trace::DEFER_REFILL, waiting);
     }
-    krcp.refill.queue(&krcp.refill_wq, delay);
+    krcp.refill.queue(&krcp.queues.refill, delay);
 }
 
 /// The worker.

@@ -6,7 +6,7 @@
 
 use super::generated as sys;
 use core::ptr::NonNull;
-use kernel::{bindings, prelude::*, types::Opaque};
+use kernel::{bindings, prelude::*, sync::Arc, types::Opaque};
 
 /// What a work item, an irq_work or a timer does when it runs.
 pub(crate) trait Handler: Sync {
@@ -155,6 +155,29 @@ impl WorkQueue {
         }
         // INVARIANT: Made just now.
         Ok(Self(wq))
+    }
+}
+
+/// The workqueues of an engine.
+#[derive(Clone)]
+pub(crate) struct WorkQueues {
+    /// For what memory reclaim may wait for: see [`WorkQueue::new()`].
+    pub(crate) reclaim: Arc<WorkQueue>,
+    /// For refills, which allocate.
+    pub(crate) refill: Arc<WorkQueue>,
+}
+
+impl WorkQueues {
+    /// Makes both.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self {
+            reclaim: Arc::new(WorkQueue::new(c"rcu_ptr_reclaim")?, GFP_KERNEL)?,
+            refill: Arc::new(WorkQueue::for_refills(c"rcu_ptr_refill")?, GFP_KERNEL)?,
+        })
     }
 }
 

@@ -35,21 +35,10 @@ macro_rules! alternative {
 const COUNT: usize = offset_of!(bindings::task_struct, thread_info)
     + offset_of!(bindings::thread_info, __bindgen_anon_1);
 
-macro_rules! counter_alone {
-    () => {
-        cfg!(all(
-            CONFIG_PREEMPTION,
-            not(CONFIG_CPU_BIG_ENDIAN),
-            not(CONFIG_DEBUG_PREEMPT),
-            not(CONFIG_TRACE_PREEMPT_TOGGLE)
-        ))
-    };
-}
-
 /// `preempt_disable()`
 #[inline(always)]
 pub(in super::super) fn preempt_disable() {
-    if !counter_alone!() {
+    if !super::COUNTER_ALONE {
         // SAFETY: No requirements.
         return unsafe { sys::rcu_ptr_shim_preempt_disable() };
     }
@@ -66,7 +55,7 @@ pub(in super::super) fn preempt_disable() {
 /// `preempt_enable()`
 #[inline(always)]
 pub(in super::super) fn preempt_enable() {
-    if !counter_alone!() {
+    if !super::COUNTER_ALONE {
         // SAFETY: The caller owns a count.
         return unsafe { sys::rcu_ptr_shim_preempt_enable() };
     }

@@ -16,6 +16,16 @@ pub(super) mod arch;
 
 use super::preempt::OnCpu;
 
+/// Whether preempt_disable() and preempt_enable() do no more than count, so that the architecture's file
+/// may do it in an instruction or two: through a C shim each would be a call, which is half of the common
+/// path. Elsewhere the shims are used.
+const COUNTER_ALONE: bool = cfg!(all(
+    CONFIG_PREEMPTION,
+    not(CONFIG_CPU_BIG_ENDIAN),
+    not(CONFIG_DEBUG_PREEMPT),
+    not(CONFIG_TRACE_PREEMPT_TOGGLE)
+));
+
 #[allow(unused_imports)]
 pub(crate) use arch::this_cpu_word;
 

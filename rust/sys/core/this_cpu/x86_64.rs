@@ -6,21 +6,10 @@
 
 use kernel::asm;
 
-/// Whether preemption can be switched by the counter alone.
-macro_rules! counter_alone {
-    () => {
-        cfg!(all(
-            CONFIG_PREEMPTION,
-            not(CONFIG_DEBUG_PREEMPT),
-            not(CONFIG_TRACE_PREEMPT_TOGGLE)
-        ))
-    };
-}
-
 /// `preempt_disable()`
 #[inline(always)]
 pub(in super::super) fn preempt_disable() {
-    if !counter_alone!() {
+    if !super::COUNTER_ALONE {
         // SAFETY: No requirements.
         return unsafe { super::super::generated::rcu_ptr_shim_preempt_disable() };
     }
@@ -40,7 +29,7 @@ pub(in super::super) fn preempt_disable() {
 /// `preempt_enable()`
 #[inline(always)]
 pub(in super::super) fn preempt_enable() {
-    if !counter_alone!() {
+    if !super::COUNTER_ALONE {
         // SAFETY: The caller owns a count.
         return unsafe { super::super::generated::rcu_ptr_shim_preempt_enable() };
     }
