@@ -47,7 +47,7 @@ extern "C" fn rcu_ptr_kvfree_call(field: *mut c_void, ptr: *mut c_void) {
         if lockless::insert(ptr.cast(), &on) {
             return;
         }
-        on.leave_off();
+        on.into_raw();
         // SAFETY: The contract of this function; preemption is left off.
         return unsafe { sys::rcu_ptr_shim_kvfree_no_slot(field, ptr) };
     }
@@ -63,7 +63,7 @@ extern "C" fn rcu_ptr_kfree_nolock_call(field: *mut c_void, ptr: *mut c_void) {
         if lockless::insert(ptr.cast(), &on) {
             return;
         }
-        on.leave_off();
+        on.into_raw();
         // SAFETY: The contract of this function; preemption is left off.
         return unsafe { sys::rcu_ptr_shim_kvfree_no_slot(field, ptr) };
     }
@@ -94,7 +94,7 @@ unsafe extern "C" fn rcu_ptr_rs_kvfree_no_slot(
     caller: c_ulong,
 ) {
     // SAFETY: By the safety requirements of this function.
-    let on = unsafe { PreemptOff::adopt() };
+    let on = unsafe { PreemptOff::from_raw() };
     if let (Some(field), Some(ptr)) = (NonNull::new(field.cast()), NonNull::new(ptr.cast())) {
         // SAFETY: By the safety requirements of this function.
         unsafe { lockless::insert_or_link(ptr, field, caller, &on) };
@@ -287,12 +287,12 @@ unsafe extern "C" fn rcu_ptr_cache_free(cache_ptr: *mut sys::rcu_ptr_cache, obje
         match unsafe { free::free(cache(cache_ptr), at, &pin) } {
             Freed::Taken => (),
             Freed::NoSlot => {
-                pin.leave_off();
+                pin.into_raw();
                 // SAFETY: As above; preemption is left off.
                 unsafe { sys::rcu_ptr_shim_cache_no_slot(cache_ptr, object) }
             }
             Freed::Twice => {
-                pin.leave_off();
+                pin.into_raw();
                 // SAFETY: As above; preemption is left off.
                 unsafe { sys::rcu_ptr_shim_cache_twice(cache_ptr, object) }
             }
@@ -316,7 +316,7 @@ unsafe extern "C" fn rcu_ptr_cache_free_rcu(
         if unsafe { free::free_rcu(cache(cache_ptr), at, &pin) } {
             return;
         }
-        pin.leave_off();
+        pin.into_raw();
         // SAFETY: As above; preemption is left off.
         unsafe { sys::rcu_ptr_shim_cache_no_slot(cache_ptr, object) }
     }
@@ -334,7 +334,7 @@ unsafe extern "C" fn rcu_ptr_rs_cache_no_slot(
     caller: c_ulong,
 ) {
     // SAFETY: By the safety requirements of this function.
-    let pin = unsafe { PreemptOff::adopt() };
+    let pin = unsafe { PreemptOff::from_raw() };
     if let Some(object) = NonNull::new(object.cast()) {
         // SAFETY: By the safety requirements of this function.
         unsafe { free::no_slot(cache(cache_ptr), object, caller, pin) };
@@ -353,7 +353,7 @@ unsafe extern "C" fn rcu_ptr_rs_cache_twice(
     caller: c_ulong,
 ) {
     // SAFETY: By the safety requirements of this function.
-    let _pin = unsafe { PreemptOff::adopt() };
+    let _pin = unsafe { PreemptOff::from_raw() };
     if let Some(object) = NonNull::new(object.cast()) {
         // SAFETY: By the safety requirements of this function.
         free::twice(unsafe { cache(cache_ptr) }, object, caller);

@@ -44,7 +44,7 @@ pub(crate) trait Service: Sized + 'static {
 pub(crate) struct Instance<S>(Atomic<*mut S>);
 
 impl<S> Instance<S> {
-    /// None.
+    /// An empty place.
     pub(crate) const fn none() -> Self {
         Self(Atomic::new(ptr::null_mut()))
     }

@@ -320,7 +320,7 @@ pub(super) struct Batches {
 }
 
 impl Batches {
-    /// None.
+    /// No batches.
     pub(super) const fn new() -> Self {
         Self {
             places: [const { Place::Free }; N_BATCHES],

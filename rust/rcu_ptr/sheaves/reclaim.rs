@@ -208,7 +208,7 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// None.
+    /// No sheaves.
     pub(super) const fn new() -> Self {
         Self {
             full: Stack::new(),

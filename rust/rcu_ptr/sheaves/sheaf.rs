@@ -354,9 +354,9 @@ impl Full {
 
 /// What is left of a sheaf that gave objects away.
 pub(crate) enum Rest {
-    /// Nothing.
+    /// No objects are left.
     Empty(Empty),
-    /// Some.
+    /// Objects are left.
     Full(Full),
 }
 
@@ -536,7 +536,7 @@ pub(crate) struct Stack<S> {
 }
 
 impl<S: Owned> Stack<S> {
-    /// None.
+    /// No sheaves.
     pub(crate) const fn new() -> Self {
         Self {
             top: 0,
@@ -545,7 +545,7 @@ impl<S: Owned> Stack<S> {
         }
     }
 
-    /// How many.
+    /// The number of sheaves.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
@@ -596,7 +596,7 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    /// None.
+    /// No sheaves.
     pub(crate) const fn new() -> Self {
         Self {
             first: 0,

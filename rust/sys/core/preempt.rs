@@ -54,19 +54,19 @@ impl PreemptOff {
         Self(NotThreadSafe)
     }
 
-    /// Leaves preemption off; [`PreemptOff::adopt()`] makes up for it.
+    /// Leaves preemption off: for a call that can't carry the value, see [`PreemptOff::from_raw()`].
     #[inline(always)]
-    pub(crate) fn leave_off(self) {
+    pub(crate) fn into_raw(self) {
         core::mem::forget(self);
     }
 
-    /// Takes over from [`PreemptOff::leave_off()`], across a call that can't carry the value.
+    /// Back from [`PreemptOff::into_raw()`].
     ///
     /// # Safety
     ///
-    /// One `leave_off()` of this context is made up for.
+    /// One `into_raw()` of this context, used once.
     #[inline(always)]
-    pub(crate) unsafe fn adopt() -> Self {
+    pub(crate) unsafe fn from_raw() -> Self {
         // INVARIANT: By the safety requirements of this function.
         Self(NotThreadSafe)
     }

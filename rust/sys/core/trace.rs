@@ -82,7 +82,7 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// None.
+    /// No objects.
     pub(crate) const fn new() -> Self {
         Self {
             slab: 0,
