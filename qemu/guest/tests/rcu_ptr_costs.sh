@@ -88,4 +88,41 @@ test_sheaves() {
 	measure sheaves test=sheaf objects=100000 reps=7
 }
 
-suite rcu_ptr_costs calls cycles locked_and_barriers interrupts sheaves
+# The longest interrupt or softirq of each function after a backlog of $1 objects.
+longest() {
+	mark "backlog $1"
+	load rcu_ptr_bench "engine=$ENGINE" test=backlog object=kmalloc-64 "objects=$1" \
+		frees=kfree_rcu,rcu_ptr_kvfree,rcu_ptr_kfree_nolock,rcu_ptr_cache_free_rcu
+	unload rcu_ptr_bench
+	since_mark | awk '/rcu_ptr_bench: backlog / {
+		most = 0
+		for (word = 1; word <= NF; word++) {
+			split($word, parts, "=")
+			if (parts[1] == "free")
+				name = parts[2]
+			if (parts[1] ~ /^(irq_work|timer|rcu_softirq|timer_softirq)$/ && parts[2] + 0 > most)
+				most = parts[2] + 0
+		}
+		print name, most }'
+}
+
+# It does not depend on how many objects wait. The kernel's own kfree_rcu() is the control.
+test_backlog() {
+	loaded rcu_ptr || load rcu_ptr
+	longest 2000 >/tmp/few
+	longest 32000 >/tmp/many
+	awk 'FNR == NR { few[$1] = $2; next }
+	{
+		grows = $2 > 1.5 * few[$1] + 10000
+		bad = grows != ($1 == "kfree_rcu")
+		printf "%s %s: %d instructions with 2000 objects, %d with 32000\n", bad ? "WRONG" : "good", $1,
+			few[$1], $2
+		wrong = wrong || bad
+		some++
+	}
+	END { exit some < 4 || wrong }' /tmp/few /tmp/many >/tmp/compared || off=y
+	say_lines "rcu_ptr_costs: " </tmp/compared
+	[ -z "${off:-}" ] || fail "$(grep WRONG /tmp/compared || echo "no result")"
+}
+
+suite rcu_ptr_costs calls cycles locked_and_barriers interrupts sheaves backlog
