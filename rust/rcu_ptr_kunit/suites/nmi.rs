@@ -119,6 +119,7 @@ fn cycles() -> Result<Option<Outcome>> {
         return Ok(None);
     };
     thread::sleep(200);
+    thread::wait_for(20_000, || pool.taken() >= FEW as usize);
     drop(cycles);
     Ok(Some(Outcome::of(&actor, &pool)))
 }
@@ -162,7 +163,10 @@ fn control() -> Result<Option<(u64, u64)>> {
             actor.fire();
         },
         None,
-        || thread::sleep(300),
+        || {
+            thread::sleep(300);
+            thread::wait_for(20_000, || actor.inside() >= FEW);
+        },
     )?;
     let came = (actor.inside(), actor.elsewhere());
     // Complains when an object is missing.
