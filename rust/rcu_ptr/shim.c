@@ -37,6 +37,7 @@
 EXPORT_TRACEPOINT_SYMBOL_GPL(rcu_ptr_queue);
 EXPORT_TRACEPOINT_SYMBOL_GPL(rcu_ptr_batch_start);
 EXPORT_TRACEPOINT_SYMBOL_GPL(rcu_ptr_batch_end);
+EXPORT_TRACEPOINT_SYMBOL_GPL(rcu_ptr_free);
 EXPORT_TRACEPOINT_SYMBOL_GPL(rcu_ptr_refill);
 EXPORT_TRACEPOINT_SYMBOL_GPL(rcu_ptr_shrink);
 EXPORT_TRACEPOINT_SYMBOL_GPL(rcu_ptr_defer);
@@ -544,6 +545,11 @@ void rcu_ptr_shim_trace_batch_end(int cpu, int batch, unsigned long slab,
 				  unsigned long mixed, unsigned long gp)
 {
 	trace_rcu_ptr_batch_end(cpu, batch, slab, vmalloc, list, mixed, gp);
+}
+
+void rcu_ptr_shim_trace_free(void **objects, unsigned long count)
+{
+	trace_rcu_ptr_free(objects, count);
 }
 
 void rcu_ptr_shim_trace_refill(int cpu, unsigned long blocks,

@@ -128,6 +128,7 @@ void rcu_ptr_shim_trace_batch_start(int cpu, int batch, unsigned long slab,
 void rcu_ptr_shim_trace_batch_end(int cpu, int batch, unsigned long slab,
 				  unsigned long vmalloc, unsigned long list,
 				  unsigned long mixed, unsigned long gp);
+void rcu_ptr_shim_trace_free(void **objects, unsigned long count);
 void rcu_ptr_shim_trace_refill(int cpu, unsigned long blocks,
 			       unsigned long wanted);
 void rcu_ptr_shim_trace_shrink(int cpu, unsigned long blocks,

@@ -151,6 +151,25 @@ DEFINE_EVENT(rcu_ptr_batch, rcu_ptr_batch_end,
 	TP_ARGS(cpu, batch, slab, vmalloc, list, mixed, gp)
 );
 
+/*
+ * @count objects go back to their allocators, in this order, as soon as the
+ * probes have returned; so they may still be looked at.  Their grace period is
+ * over, if they were freed by one of the calls that wait for one.
+ */
+TRACE_EVENT(rcu_ptr_free,
+	TP_PROTO(void **objects, unsigned long count),
+	TP_ARGS(objects, count),
+	TP_STRUCT__entry(
+		__field(void *, first)
+		__field(unsigned long, count)
+	),
+	TP_fast_assign(
+		__entry->first = objects[0];
+		__entry->count = count;
+	),
+	TP_printk("first=%p count=%lu", __entry->first, __entry->count)
+);
+
 /* The block cache of @cpu was refilled with @blocks of the @wanted. */
 TRACE_EVENT(rcu_ptr_refill,
 	TP_PROTO(int cpu, unsigned long blocks, unsigned long wanted),

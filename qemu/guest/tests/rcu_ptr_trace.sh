@@ -46,7 +46,7 @@ waiting() {
 
 test_events_exist() {
 	load rcu_ptr
-	for event in queue batch_start batch_end refill shrink defer sheaf_wait sheaf_refill sheaf_drain \
+	for event in queue batch_start batch_end free refill shrink defer sheaf_wait sheaf_refill sheaf_drain \
 		sheaf_shrink; do
 		for file in enable filter format trigger hist; do
 			[ -e "$EVENTS/rcu_ptr_$event/$file" ] || fail "$EVENTS/rcu_ptr_$event/$file is missing"

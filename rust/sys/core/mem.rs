@@ -2,7 +2,7 @@
 
 //! The allocators that objects come from and go back to, and the pages of the blocks.
 
-use super::generated as sys;
+use super::{generated as sys, trace};
 use core::ptr::NonNull;
 use kernel::{bindings, prelude::*};
 
@@ -30,6 +30,7 @@ pub(crate) fn is_vmalloc(ptr: NonNull<u8>) -> bool {
 ///
 /// Each is the start of a live slab or large kmalloc object that nobody uses any more.
 pub(crate) unsafe fn kfree_bulk(objects: &mut [*mut u8]) {
+    trace::free(objects);
     // SAFETY: By the safety requirements of this function; a NULL cache means "that of each".
     unsafe {
         bindings::kmem_cache_free_bulk(
@@ -49,7 +50,8 @@ pub(crate) unsafe fn kfree_bulk(objects: &mut [*mut u8]) {
 /// # Safety
 ///
 /// `object` is the start of a live vmalloc object that nobody uses any more.
-pub(crate) unsafe fn vfree(object: *mut u8) {
+pub(crate) unsafe fn vfree(mut object: *mut u8) {
+    trace::free(core::slice::from_mut(&mut object));
     // SAFETY: By the safety requirements of this function.
     unsafe { sys::vfree(object.cast()) };
 }
@@ -63,7 +65,8 @@ pub(crate) unsafe fn vfree(object: *mut u8) {
 /// # Safety
 ///
 /// `object` is the start of a live slab, large kmalloc or vmalloc object that nobody uses any more.
-pub(crate) unsafe fn kvfree(object: *mut u8) {
+pub(crate) unsafe fn kvfree(mut object: *mut u8) {
+    trace::free(core::slice::from_mut(&mut object));
     // SAFETY: By the safety requirements of this function.
     unsafe { bindings::kvfree(object.cast()) };
 }

@@ -4,7 +4,7 @@
 //!
 //! C header: [`include/linux/slab.h`](srctree/include/linux/slab.h)
 
-use super::generated as sys;
+use super::{generated as sys, trace};
 use core::ptr::NonNull;
 use kernel::{
     bindings,
@@ -130,6 +130,7 @@ impl SlabCache {
     ///
     /// Each is a live object of this cache that nobody uses any more.
     pub(crate) unsafe fn free_bulk(&self, objects: &mut [*mut u8]) {
+        trace::free(objects);
         // SAFETY: By the safety requirements of this function and the type invariants.
         unsafe {
             bindings::kmem_cache_free_bulk(

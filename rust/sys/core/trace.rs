@@ -123,6 +123,17 @@ pub(crate) fn batch_end(cpu: i32, batch: Option<usize>, n: Counts, gp: usize) {
     }
 }
 
+/// Objects go back to their allocators, right after this.
+#[inline(always)]
+pub(crate) fn free(objects: &mut [*mut u8]) {
+    if enabled!(__tracepoint_rcu_ptr_free) && !objects.is_empty() {
+        // SAFETY: Probes look at the array and at the objects, which are live still.
+        unsafe {
+            sys::rcu_ptr_shim_trace_free(objects.as_mut_ptr().cast(), objects.len() as c_ulong)
+        };
+    }
+}
+
 /// The block cache was refilled.
 pub(crate) fn refill(cpu: i32, blocks: usize, wanted: usize) {
     if enabled!(__tracepoint_rcu_ptr_refill) {
