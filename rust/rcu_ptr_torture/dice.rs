@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Numbers that follow from a seed, in any context: a counter per CPU and a mixer (splitmix64).
+
+use crate::sys::cpu;
+use kernel::{
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+};
+
+const CPUS: usize = 64;
+const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Scrambles `x`: each bit of it changes half of the others.
+pub(crate) const fn mix(x: u64) -> u64 {
+    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+/// A counter in a cache line of its own.
+#[repr(align(64))]
+struct Counter(Atomic<u64>);
+
+/// The dice. Who rolls next depends on the schedule: what follows from the seed alone is what a machine
+/// does whose schedule is a function of it, see docs/simulation.md.
+pub(crate) struct Dice {
+    counters: KVec<Counter>,
+}
+
+impl Dice {
+    /// Dice for a seed.
+    pub(crate) fn new(seed: u64) -> Result<Self> {
+        let mut counters = KVec::with_capacity(CPUS, GFP_KERNEL)?;
+        for i in 0..CPUS as u64 {
+            let start = mix(seed.wrapping_add(i * STEP));
+            counters.push(Counter(Atomic::new(start)), GFP_KERNEL)?;
+        }
+        Ok(Self { counters })
+    }
+
+    /// 64 bits.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    pub(crate) fn roll(&self) -> u64 {
+        let counter = &self.counters[cpu::this() as usize % CPUS].0;
+        mix(counter.fetch_add(STEP, Relaxed))
+    }
+
+    /// A number below `n`, 0 if `n` is 0.
+    pub(crate) fn below(&self, n: u64) -> u64 {
+        self.roll().checked_rem(n).unwrap_or(0)
+    }
+
+    /// `true` in one of `n` cases.
+    pub(crate) fn one_in(&self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    /// A number up to `n`, small ones far more often: each size class is as likely as the next.
+    pub(crate) fn skewed(&self, n: u64) -> u64 {
+        let bits = u64::from(n.max(1).ilog2()) + 1;
+        let top = 1u64 << self.below(bits);
+        (top + self.below(top)).min(n)
+    }
+}

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is in an object: a header that says what it is, and canaries that follow from the header, in
+//! every word (of large objects in some) but those of the field.
+//!
+//! ```text
+//! word 0   header: generation, source, words, field       or, if the field is there,
+//! ...      canaries                                       word 3
+//! ```
+//!
+//! A reader gets the address with [`TAG`] in it where the header is at word 3.
+
+use crate::dice::mix;
+use core::ptr::{with_exposed_provenance_mut, NonNull};
+
+/// In an address that readers find: the field is at the start, and the header behind it.
+const TAG: usize = 1;
+const HEADER_BEHIND: usize = 3;
+/// Words at each end of a large object that are looked at.
+const ENDS: usize = 8;
+
+/// Where an object comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Source {
+    Kmalloc,
+    KmallocNolock,
+    Vmalloc,
+    Kvmalloc,
+    Slab,
+    Cache,
+    SmallCache,
+}
+
+impl Source {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Kmalloc,
+        Self::KmallocNolock,
+        Self::Vmalloc,
+        Self::Kvmalloc,
+        Self::Slab,
+        Self::Cache,
+        Self::SmallCache,
+    ];
+
+    /// Whether it is a cache with sheaves.
+    pub(crate) fn is_cache(self) -> bool {
+        matches!(self, Self::Cache | Self::SmallCache)
+    }
+}
+
+/// A header: generation (32 bits), source (4), words (14), whether the field has two words (1), its place
+/// in words (9).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Header(u64);
+
+impl Header {
+    /// The parts have to fit.
+    pub(crate) fn new(
+        generation: u64,
+        source: Source,
+        words: usize,
+        field: usize,
+        wide: bool,
+    ) -> Self {
+        Self(
+            generation << 32
+                | (source as u64) << 24
+                | (words as u64) << 10
+                | u64::from(wide) << 9
+                | field as u64 & 0x1ff,
+        )
+    }
+
+    /// `None`: that was no header.
+    pub(crate) fn source(self) -> Option<Source> {
+        Source::ALL.get((self.0 >> 24 & 0xf) as usize).copied()
+    }
+
+    fn words(self) -> usize {
+        (self.0 >> 10 & 0x3fff) as usize
+    }
+
+    /// In words from the start.
+    pub(crate) fn field(self) -> usize {
+        (self.0 & 0x1ff) as usize
+    }
+
+    fn is_field(self, word: usize) -> bool {
+        let wide = usize::from(self.0 & 1 << 9 != 0);
+        word >= self.field() && word <= self.field() + wide
+    }
+
+    fn canary(self, word: usize) -> u64 {
+        mix(self.0 ^ (word as u64) << 48)
+    }
+}
+
+/// An object as readers find it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Found(usize);
+
+impl Found {
+    /// An object whose field is at word `field`.
+    pub(crate) fn new(object: NonNull<u8>, field: usize) -> Self {
+        let tag = if is_in_front(field) { TAG } else { 0 };
+        Self(object.as_ptr().expose_provenance() | tag)
+    }
+
+    /// What [`Found::bits()`] gave; 0 is none.
+    pub(crate) fn from_bits(bits: usize) -> Option<Self> {
+        (bits != 0).then_some(Self(bits))
+    }
+
+    /// As a number.
+    pub(crate) fn bits(self) -> usize {
+        self.0
+    }
+
+    /// Its address.
+    pub(crate) fn address(self) -> usize {
+        self.0 & !TAG
+    }
+
+    /// Its start.
+    pub(crate) fn start(self) -> *mut u8 {
+        with_exposed_provenance_mut(self.address())
+    }
+
+    fn at(self) -> usize {
+        if self.0 & TAG != 0 {
+            HEADER_BEHIND
+        } else {
+            0
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The object has a word there.
+    unsafe fn word(self, i: usize) -> *mut u64 {
+        // SAFETY: By the safety requirements of this function.
+        unsafe { self.start().cast::<u64>().add(i) }
+    }
+
+    /// Fills it.
+    ///
+    /// # Safety
+    ///
+    /// It is the caller's, and as large as `header` says.
+    pub(crate) unsafe fn fill(self, header: Header) {
+        for i in places(header.words()).filter(|&i| !header.is_field(i)) {
+            // SAFETY: By the safety requirements of this function.
+            unsafe { self.word(i).write_volatile(header.canary(i)) };
+        }
+        // SAFETY: By the safety requirements of this function.
+        unsafe { self.word(self.at()).write_volatile(header.0) };
+    }
+
+    /// What it says of itself.
+    ///
+    /// # Safety
+    ///
+    /// It is an object that was filled, and is not freed.
+    pub(crate) unsafe fn header(self) -> Header {
+        // SAFETY: By the safety requirements of this function.
+        Header(unsafe { self.word(self.at()).read_volatile() })
+    }
+
+    /// Whether it is as it was filled with `header`.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Found::header()`], whose result `header` is.
+    pub(crate) unsafe fn is_intact(self, header: Header) -> bool {
+        header.source().is_some()
+            && places(header.words())
+                .filter(|&i| i != self.at() && !header.is_field(i))
+                // SAFETY: By the safety requirements of this function.
+                .all(|i| unsafe { self.word(i).read_volatile() } == header.canary(i))
+            // SAFETY: As above.
+            && unsafe { self.header() } == header
+    }
+}
+
+/// The words that have canaries.
+fn places(words: usize) -> impl Iterator<Item = usize> {
+    let head = words.min(ENDS);
+    (0..head).chain(words.saturating_sub(ENDS).max(head)..words)
+}
+
+/// Whether the header has to make way for a field at word `field`.
+fn is_in_front(field: usize) -> bool {
+    field == 0
+}
+
+/// The fewest words of an object with a header whose field, of one or two words, is at word `field`.
+pub(crate) fn least_words(field: usize, wide: bool) -> usize {
+    let behind = if is_in_front(field) { HEADER_BEHIND } else { 0 };
+    (field + 1 + usize::from(wide)).max(behind + 1)
+}

@@ -1,0 +1,462 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is tortured: places where readers find objects, and writers that replace them. Every context
+//! does the same turns, with what it may call.
+
+use crate::{
+    book::{Book, Call, Record, Refused},
+    count::Count,
+    dice::Dice,
+    object::{least_words, Found, Header, Source},
+    plan::Plan,
+    sys::{
+        cache::SheafCache,
+        core,
+        cpu::{self, Context},
+        mem::{self, RawCache},
+        thread,
+    },
+};
+use ::core::ptr::NonNull;
+use kernel::{
+    prelude::*,
+    sync::{
+        atomic::{Acquire, Atomic, Full, Relaxed},
+        rcu,
+    },
+};
+
+/// Bytes of the objects of the kmem_cache and of the two caches.
+const SLAB_SIZE: usize = 120;
+const CACHE_SIZE: usize = 96;
+const SMALL_CACHE_SIZE: usize = 200;
+/// Fields start in the first so many words.
+const FIELD_WORDS: usize = 512;
+/// What `kmalloc_nolock()` has.
+const NOLOCK_MAX: usize = 4096;
+
+/// How often objects come from where. Those of vmalloc() take as long as ten others.
+const OFTEN: [Source; 20] = {
+    use Source::{Cache, Kmalloc, KmallocNolock, Kvmalloc, Slab, SmallCache, Vmalloc};
+    [
+        Kmalloc,
+        Kmalloc,
+        Kmalloc,
+        Kmalloc,
+        Kmalloc,
+        KmallocNolock,
+        KmallocNolock,
+        KmallocNolock,
+        KmallocNolock,
+        Vmalloc,
+        Kvmalloc,
+        Slab,
+        Slab,
+        Slab,
+        Cache,
+        Cache,
+        Cache,
+        Cache,
+        SmallCache,
+        SmallCache,
+    ]
+};
+
+/// Counts of what was done.
+#[derive(Default)]
+pub(crate) struct Counts {
+    /// Objects given to rcu_ptr, by call and by context.
+    pub(crate) calls: [[Count; 4]; 5],
+    pub(crate) nmis: Count,
+    /// Handlers of NMIs that did not run `in_nmi()`.
+    pub(crate) elsewhere: Count,
+    /// Looks of readers, by context.
+    pub(crate) looks: [Count; 4],
+    /// Of those, at an object that changed, or was freed.
+    pub(crate) broken: Count,
+    /// Allocations that gave nothing, and objects that there was no record for.
+    pub(crate) missed: Count,
+    pub(crate) full: Count,
+    /// Headless frees that were refused.
+    pub(crate) refused: Count,
+    pub(crate) barriers: Count,
+    /// Objects that were still there behind a barrier.
+    pub(crate) left_by_barrier: Count,
+    pub(crate) hotplugs: Count,
+    pub(crate) caches: Count,
+    pub(crate) squeezes: Count,
+}
+
+/// The world.
+pub(crate) struct World<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) book: &'a Book,
+    pub(crate) dice: Dice,
+    pub(crate) counts: Counts,
+    slots: KVVec<Atomic<usize>>,
+    generation: Atomic<u64>,
+    caches: [SheafCache; 2],
+    slab: RawCache,
+    /// Nobody does anything.
+    pub(crate) idle: Atomic<i32>,
+    /// A CPU that takes no NMIs, as it goes down or comes up; -1: none.
+    pub(crate) spare: Atomic<i32>,
+}
+
+impl<'a> World<'a> {
+    /// Nothing is in its places.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn new(plan: &'a Plan, book: &'a Book) -> Result<Self> {
+        let mut slots = KVVec::with_capacity(plan.slots, GFP_KERNEL)?;
+        for _ in 0..plan.slots {
+            slots.push(Atomic::new(0), GFP_KERNEL)?;
+        }
+        Ok(Self {
+            plan,
+            book,
+            dice: Dice::new(plan.seed)?,
+            counts: Counts::default(),
+            slots,
+            generation: Atomic::new(1),
+            caches: [
+                SheafCache::new(c"rcu_ptr_torture", CACHE_SIZE, 0, 0)?,
+                SheafCache::new(c"rcu_ptr_torture_small", SMALL_CACHE_SIZE, 3, 4)?,
+            ],
+            slab: RawCache::new(c"rcu_ptr_torture_slab", SLAB_SIZE)?,
+            idle: Atomic::new(0),
+            spare: Atomic::new(-1),
+        })
+    }
+
+    /// The cache of a source that is one.
+    pub(crate) fn cache(&self, source: Source) -> &SheafCache {
+        &self.caches[usize::from(source == Source::SmallCache)]
+    }
+
+    fn slot(&self) -> Option<&Atomic<usize>> {
+        // A few places are far more often replaced than the others.
+        let n = self.slots.len() as u64;
+        let i = if self.dice.one_in(2) {
+            self.dice.below(n)
+        } else {
+            self.dice.skewed(n) - 1
+        };
+        self.slots.get(i as usize)
+    }
+
+    /// Where an object comes from, and of how many bytes it is.
+    fn choose(&self, context: Context) -> (Source, usize) {
+        let mut source = OFTEN[self.dice.below(OFTEN.len() as u64) as usize];
+        if context != Context::Task && matches!(source, Source::Vmalloc | Source::Kvmalloc) {
+            source = Source::Kmalloc;
+        }
+        // Where the slab's own locks may be held.
+        let narrow =
+            context == Context::Nmi || cfg!(CONFIG_PREEMPT_RT) && context == Context::Hardirq;
+        if narrow && matches!(source, Source::Kmalloc | Source::Slab) {
+            source = Source::KmallocNolock;
+        }
+        if self.plan.sources & 1 << source as u32 == 0 {
+            source = Source::KmallocNolock;
+        }
+        let bytes = match source {
+            Source::Slab => SLAB_SIZE,
+            Source::Cache => CACHE_SIZE,
+            Source::SmallCache => SMALL_CACHE_SIZE,
+            Source::Vmalloc => 4096 + self.dice.below(4) as usize * 4096,
+            Source::Kvmalloc => self.dice.skewed(self.plan.large) as usize,
+            Source::Kmalloc if context == Context::Task && self.dice.one_in(64) => {
+                self.dice.skewed(self.plan.large) as usize
+            }
+            Source::Kmalloc => self.dice.skewed(8192) as usize,
+            Source::KmallocNolock => self.dice.skewed(NOLOCK_MAX as u64) as usize,
+        };
+        (source, bytes.max(8) & !7)
+    }
+
+    fn alloc(&self, source: Source, bytes: usize, context: Context) -> Option<NonNull<u8>> {
+        let atomic = context != Context::Task || self.dice.one_in(4);
+        let nolock = context == Context::Nmi || cfg!(CONFIG_PREEMPT_RT) && context != Context::Task;
+        match source {
+            Source::Kmalloc => mem::kmalloc(bytes, atomic),
+            Source::KmallocNolock => mem::kmalloc_nolock(bytes),
+            Source::Vmalloc => mem::vmalloc(bytes),
+            Source::Kvmalloc => mem::kvmalloc(bytes),
+            Source::Slab => self.slab.alloc(atomic),
+            Source::Cache | Source::SmallCache => {
+                let cache = self.cache(source);
+                if nolock || self.dice.one_in(3) {
+                    cache.alloc_nolock()
+                } else {
+                    cache.alloc(atomic)
+                }
+            }
+        }
+    }
+
+    /// Gives an object that nobody else has seen back to its allocator.
+    ///
+    /// # Safety
+    ///
+    /// It is the caller's, from `source`, and no reader has it.
+    unsafe fn give_back(&self, source: Source, object: NonNull<u8>) {
+        // SAFETY: By the safety requirements of this function; all of these are for any context that
+        // has such objects.
+        unsafe {
+            match source {
+                Source::KmallocNolock => mem::kfree_nolock(object),
+                Source::Cache | Source::SmallCache => self.cache(source).free(object),
+                _ => mem::kvfree(object),
+            }
+        }
+    }
+
+    /// A new object, with its record, that says in its header what it is.
+    fn make(&self, context: Context) -> Option<(Found, &'a Record)> {
+        let (source, bytes) = self.choose(context);
+        let Some(object) = self.alloc(source, bytes, context) else {
+            self.counts.missed.up();
+            return None;
+        };
+        let record = match self.book.enter(object, source) {
+            Ok(record) => record,
+            Err(Refused::Full) => {
+                self.counts.full.up();
+                // SAFETY: Just allocated.
+                unsafe { self.give_back(source, object) };
+                return None;
+            }
+            // It is leaked: to free it would be the next fault.
+            Err(Refused::Taken) => return None,
+        };
+        let words = bytes / 8;
+        let wide = self.dice.one_in(3);
+        let most = words.min(FIELD_WORDS) as u64;
+        // At an end, or anywhere.
+        let field = match self.dice.below(4) {
+            0 => 0,
+            1 => most.saturating_sub(1 + u64::from(wide)),
+            _ => self.dice.below(most),
+        } as usize;
+        if words < least_words(field, wide) {
+            // Too small for a header, and so for readers.
+            self.retire_bare(object, source, record, context);
+            return None;
+        }
+        let generation = self.generation.fetch_add(1, Relaxed);
+        let header = Header::new(generation, source, words.min(0x3fff), field, wide);
+        let found = Found::new(object, field);
+        // SAFETY: Just allocated, and large enough for the field and the header, as was looked at above.
+        unsafe { found.fill(header) };
+        Some((found, record))
+    }
+
+    /// Frees an object that was never filled. Returns its number, if it was given to rcu_ptr.
+    fn retire_bare(
+        &self,
+        object: NonNull<u8>,
+        source: Source,
+        record: &Record,
+        context: Context,
+    ) -> u64 {
+        if source.is_cache() {
+            self.book.leave(record);
+            // SAFETY: The caller's, and nobody has seen it.
+            unsafe { self.cache(source).free(object) };
+            return 0;
+        }
+        // SAFETY: The caller's, with a record; all objects have one word at least.
+        unsafe { self.give(object, object.as_ptr(), source, record, context) }
+    }
+
+    /// Gives an object that readers may have, and find no more, to rcu_ptr.
+    fn retire(&self, found: Found, context: Context) {
+        // SAFETY: It was in a place, so it was filled; this context took it out, so it is not freed.
+        let header = unsafe { found.header() };
+        let (record, source) = (self.book.of(found.address()), header.source());
+        // SAFETY: As above.
+        let intact = unsafe { found.is_intact(header) };
+        let (Some(record), Some(source), true) = (record, source, intact) else {
+            // Somebody has freed it, and somebody else has it now. It is left alone.
+            return self.broken(found);
+        };
+        let Some(object) = NonNull::new(found.start()) else {
+            return;
+        };
+        // SAFETY: The caller's; the field lies in it.
+        unsafe {
+            let field = object.as_ptr().add(header.field() * 8);
+            self.give(object, field, source, record, context);
+        }
+    }
+
+    /// Returns its number.
+    ///
+    /// # Safety
+    ///
+    /// `object`, from `source`, is the caller's; `field` is 8 aligned bytes in the first 4096 of it.
+    unsafe fn give(
+        &self,
+        object: NonNull<u8>,
+        field: *mut u8,
+        source: Source,
+        record: &Record,
+        context: Context,
+    ) -> u64 {
+        let call = self.choose_call(source, context);
+        self.counts.calls[call as usize][context as usize].up();
+        let number = self.book.queue(record, call, context);
+        // SAFETY: By the safety requirements of this function; the context is one of the call's.
+        let give = || unsafe {
+            match call {
+                Call::FreeRcu => self.cache(source).free_rcu(object),
+                Call::Kvfree => core::kvfree(object, field),
+                Call::Nolock => core::kfree_nolock(object, field),
+                Call::Mightsleep => core::kvfree_mightsleep(object),
+                Call::Headless => {
+                    if !core::try_kfree_nolock(object) {
+                        self.counts.refused.up();
+                        core::kfree_nolock(object, field);
+                    }
+                }
+            }
+        };
+        if context != Context::Task || call == Call::Mightsleep {
+            give();
+            return number;
+        }
+        match self.dice.below(8) {
+            0 => cpu::raw_locked(give),
+            1 => cpu::bh_off(give),
+            2 => {
+                let guard = rcu::read_lock();
+                give();
+                drop(guard);
+            }
+            _ => give(),
+        }
+        number
+    }
+
+    fn choose_call(&self, source: Source, context: Context) -> Call {
+        if source.is_cache() {
+            return Call::FreeRcu;
+        }
+        match (context, self.dice.below(8)) {
+            (_, 0 | 1) => Call::Headless,
+            (Context::Task, 2) => Call::Mightsleep,
+            (Context::Nmi, _) => Call::Nolock,
+            (_, 3..=5) => Call::Kvfree,
+            _ => Call::Nolock,
+        }
+    }
+
+    /// A writer's turn: a new object comes into some place, and the one that was there is freed.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included; it has to be `context`.
+    pub(crate) fn turn(&self, context: Context) {
+        let Some(slot) = self.slot() else { return };
+        let new = match self.make(context) {
+            Some((found, _)) => found.bits(),
+            // Nothing, sometimes; where there is no memory in this context ever, too.
+            None if self.dice.one_in(2) => return,
+            None => 0,
+        };
+        // ORDERING: Full: filled before readers find it, out of their sight before it is freed.
+        if let Some(old) = Found::from_bits(slot.xchg(new, Full)) {
+            self.retire(old, context);
+        }
+    }
+
+    /// A reader's look: at what is in some place, again and again for up to `nsecs` nanoseconds.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included; it has to be `context`.
+    pub(crate) fn look(&self, context: Context, nsecs: u64) {
+        let Some(slot) = self.slot() else { return };
+        let guard = rcu::read_lock();
+        // ORDERING: Acquire pairs with the exchange of `turn()`.
+        if let Some(found) = Found::from_bits(slot.load(Acquire)) {
+            let end = thread::now() + self.dice.skewed(nsecs);
+            // SAFETY: Found inside of this read-side critical section, so it stays until its end. Where
+            // it doesn't, that is what this is for.
+            let header = unsafe { found.header() };
+            loop {
+                // SAFETY: As above.
+                if !unsafe { found.is_intact(header) } {
+                    self.broken(found);
+                    break;
+                }
+                if thread::now() >= end {
+                    break;
+                }
+            }
+        }
+        drop(guard);
+        self.counts.looks[context as usize].up();
+    }
+
+    #[cold]
+    fn broken(&self, found: Found) {
+        self.counts.broken.up();
+        core::failed(
+            c"changed while somebody has it",
+            found.address(),
+            [c"some source", c"none", c"any context"],
+            0,
+        );
+    }
+
+    /// Queues an object by the usual call, in a task. Returns what to look for behind a barrier.
+    pub(crate) fn queue_one(&self) -> Option<(&'a Record, u64)> {
+        let object = mem::kmalloc(64, false)?;
+        let record = match self.book.enter(object, Source::Kmalloc) {
+            Ok(record) => record,
+            Err(Refused::Full) => {
+                // SAFETY: Just allocated.
+                unsafe { mem::kvfree(object) };
+                return None;
+            }
+            Err(Refused::Taken) => return None,
+        };
+        let number = self.retire_bare(object, Source::Kmalloc, record, Context::Task);
+        Some((record, number))
+    }
+
+    /// Allocates an object of a cache and gives it back at once, in a task.
+    pub(crate) fn touch(&self) {
+        let source = [Source::Cache, Source::SmallCache][self.dice.below(2) as usize];
+        let Some(object) = self.cache(source).alloc(false) else {
+            return;
+        };
+        match self.book.enter(object, source) {
+            Ok(record) => {
+                self.retire_bare(object, source, record, Context::Task);
+            }
+            // SAFETY: Just allocated.
+            Err(Refused::Full) => unsafe { self.cache(source).free(object) },
+            Err(Refused::Taken) => {}
+        }
+    }
+
+    /// Empties all places.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn clear(&self) {
+        for slot in self.slots.iter() {
+            // ORDERING: Full: out of the sight of readers before it is freed.
+            if let Some(old) = Found::from_bits(slot.xchg(0, Full)) {
+                self.retire(old, Context::Task);
+            }
+            thread::cond_resched();
+        }
+    }
+}

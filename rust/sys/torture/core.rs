@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The interface of `rcu_ptr.ko` by address, and the mark of a failure.
+
+use super::generated as sys;
+use ::core::ptr::NonNull;
+use kernel::prelude::*;
+
+/// `rcu_ptr_kvfree()` without its checks at compile time.
+///
+/// # Context
+///
+/// Any but NMI.
+///
+/// # Safety
+///
+/// `object` is live and the caller's to free; `field` is 8 aligned bytes in it, less than 4096 from
+/// its start.
+pub(crate) unsafe fn kvfree(object: NonNull<u8>, field: *mut u8) {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { sys::rcu_ptr_kvfree_call(field.cast(), object.as_ptr().cast()) };
+}
+
+/// `rcu_ptr_kfree_nolock()` without its checks at compile time.
+///
+/// # Context
+///
+/// Any, NMI included.
+///
+/// # Safety
+///
+/// As for [`kvfree()`].
+pub(crate) unsafe fn kfree_nolock(object: NonNull<u8>, field: *mut u8) {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { sys::rcu_ptr_kfree_nolock_call(field.cast(), object.as_ptr().cast()) };
+}
+
+/// `rcu_ptr_try_kfree_nolock()`.
+///
+/// # Context
+///
+/// Any, NMI included.
+///
+/// # Safety
+///
+/// `object` is live and the caller's to free; where it returns `false` it is the caller's still.
+pub(crate) unsafe fn try_kfree_nolock(object: NonNull<u8>) -> bool {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { sys::rcu_ptr_try_kfree_nolock_call(object.as_ptr().cast()) }
+}
+
+/// `rcu_ptr_kvfree_mightsleep()`.
+///
+/// # Context
+///
+/// May sleep.
+///
+/// # Safety
+///
+/// `object` is live and the caller's to free.
+pub(crate) unsafe fn kvfree_mightsleep(object: NonNull<u8>) {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { sys::rcu_ptr_kvfree_call_mightsleep(object.as_ptr().cast()) };
+}
+
+/// `rcu_ptr_barrier()`.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn barrier() {
+    // SAFETY: No requirements but the context.
+    unsafe { sys::rcu_ptr_barrier() };
+}
+
+/// `rcu_ptr_fail_blocks()` and `rcu_ptr_fail_alloc()`: the `nth` allocation from now on and the `times - 1`
+/// that follow it fail.
+///
+/// # Context
+///
+/// Any.
+pub(crate) fn fail(nth: u64, times: u64) {
+    // SAFETY: No requirements.
+    unsafe {
+        sys::rcu_ptr_fail_blocks(nth as c_ulong, times as c_ulong);
+        sys::rcu_ptr_fail_alloc(nth as c_ulong, times as c_ulong);
+    }
+}
+
+/// Says in the log that something went wrong; with a backtrace, the first time.
+///
+/// # Context
+///
+/// Any, NMI included.
+#[cold]
+pub(crate) fn failed(what: &CStr, object: usize, [source, call, context]: [&CStr; 3], age: u64) {
+    // SAFETY: All are strings; the shim only prints.
+    unsafe {
+        sys::rcu_ptr_torture_failed(
+            what.as_char_ptr(),
+            object as c_ulong,
+            source.as_char_ptr(),
+            call.as_char_ptr(),
+            context.as_char_ptr(),
+            age,
+        )
+    };
+}
