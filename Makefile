@@ -3,12 +3,13 @@
 # For people: 'make help'. Kbuild reads Kbuild, not this file.
 
 .DEFAULT_GOAL := modules
-.PHONY: all modules run test test-all sweep mutants bench check clean distclean kernel rust-analyzer rustfmt env help
+.PHONY: all modules run test test-all sweep mutants sim replay bench check clean distclean kernel rust-analyzer rustfmt env help
 
 # Every script parallelises by itself.
 .NOTPARALLEL:
 
-export ARCH KSRC KDIR LLVM RUSTC BINDGEN SCENARIOS SMP MEM PLAN VARS TIMEOUT QUICK MUTANT
+export ARCH KSRC KDIR LLVM RUSTC BINDGEN SCENARIOS SMP MEM PLAN VARS TIMEOUT QUICK MUTANT \
+	SEED COUNT FROM MINUTES ENGINE SCENARIO
 
 help:
 	@sed -n 's/^#: \{0,1\}//p' Makefile
@@ -25,6 +26,9 @@ help:
 #:                        of vmlinux; docs/testing.md says how to use it for other code
 #:   make mutants         break the modules on purpose, one patch of qemu/mutants/ after
 #:                        the other: do the tests notice? MUTANT="A B*" for some of them
+#:   make sim SEED=N      a boot that is a function of its seed, with rcu_ptr_torture.ko;
+#:                        COUNT=K [FROM=N] or MINUTES=M searches: docs/simulation.md
+#:   make replay SEED=N   a seed that failed again, until its first bad sign, in gdb
 #:   make bench           the costs beside those of the kernel's own functions, as tables
 #:                        and plots in out/bench-*; QUICK=1 for a first look
 #:   make check           formatting, lints, documentation, tests on the host
@@ -77,6 +81,12 @@ sweep:
 
 mutants:
 	@set -f; scripts/mutants.sh $$MUTANT
+
+sim:
+	@scripts/sim.sh run
+
+replay:
+	@scripts/sim.sh replay
 
 bench:
 	@scripts/bench.sh

@@ -98,7 +98,7 @@ def _load(args):
     return found
 
 
-def _apply(mutant, tree, *options):
+def apply(mutant, tree, *options):
     """Returns what git says against it, or nothing."""
     # Any repository around the tree is none of its business.
     where = dict(os.environ, GIT_CEILING_DIRECTORIES=str(tree.parent))
@@ -110,7 +110,7 @@ def _apply(mutant, tree, *options):
 def _check(found):
     bad = 0
     for mutant in found:
-        why = _apply(mutant, ROOT, "--check")
+        why = apply(mutant, ROOT, "--check")
         unknown = mutant.unknown()
         bad += bool(why or unknown)
         if why:
@@ -278,7 +278,7 @@ class Session:
     def build(self, job, guest):
         """Builds a mutant's modules. Returns what is wrong."""
         self._tree.refresh()
-        why = _apply(job.mutant, self._tree.folder)
+        why = apply(job.mutant, self._tree.folder)
         if why:
             return ["the patch does not apply", why]
         log = self._out / job.name / "build.log"
@@ -420,7 +420,7 @@ class Session:
                 self.say(job.name, "ERROR not tried", ["see the control"])
                 continue
             tree.refresh()
-            why = _apply(job.mutant, tree.folder)
+            why = apply(job.mutant, tree.folder)
             if why:
                 self.say(job.name, "ERROR the patch does not apply", [why])
                 continue

@@ -10,7 +10,8 @@ GUEST = pathlib.Path(__file__).resolve().parent.parent / "guest"
 CLIENTS = ("rcu_ptr.ko", "rcu_ptr_client_c.ko", "rcu_ptr_client_rs.ko", "rcu_ptr_nmi_hash.ko", "rcu_ptr_bench.ko")
 
 
-def _base(archive, scenario):
+def base(archive, scenario):
+    """Folders, devices and busybox."""
     for folder in ("bin", "dev", "proc", "sys", "tmp", "modules", "tests"):
         archive.directory(folder)
     archive.chardev("dev/console", 5, 1)
@@ -29,7 +30,7 @@ def write(path, scenario, plan, objdump, extra=()):
     paths = {name: scenario.module(name) for name in sorted(modules)}
     with open(path, "wb") as out:
         archive = cpio.Archive(out)
-        _base(archive, scenario)
+        base(archive, scenario)
         archive.file("init", (GUEST / "init").read_bytes(), 0o755)
         archive.file("lib.sh", (GUEST / "lib.sh").read_bytes())
         archive.file("plan", plan.text.encode())
@@ -52,6 +53,6 @@ def write_probe(path, scenario):
     """Writes an initramfs that powers off at once."""
     with open(path, "wb") as out:
         archive = cpio.Archive(out)
-        _base(archive, scenario)
+        base(archive, scenario)
         archive.file("init", b"#!/bin/sh\n/bin/busybox poweroff -f\n", 0o755)
         archive.close()

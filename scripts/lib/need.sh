@@ -20,6 +20,7 @@ build header openssl/opensslv.h libssl-dev
 build file /etc/ssl/certs/ca-certificates.crt ca-certificates
 x86_64 program qemu-system-x86_64 qemu-system-x86
 arm64 program qemu-system-aarch64 qemu-system-arm
+replay program gdb-multiarch gdb-multiarch
 bench file /usr/lib/python3/dist-packages/matplotlib python3-matplotlib
 check program shellcheck shellcheck
 check program git git

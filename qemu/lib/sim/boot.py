@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: GPL-2.0
+"""One boot of a seed, and its digest.
+
+All of the guest's time is the count of the instructions that it has executed, one vCPU runs at a time,
+and nothing comes from the host: so everything in it, interrupts and the order of memory accesses of
+several CPUs included, is the same in each boot of the same files with the same command line.
+
+But for one thing: QEMU's main thread is woken for each timer and asks whether all vCPUs are idle. If the
+host lets it wait, or takes the CPU from it while it has the lock, it asks in the middle of what a vCPU does,
+and time jumps by another amount. So both threads share one CPU of the host, and the main one is of
+real-time priority: it has always done its little before a vCPU goes on. That needs CAP_SYS_NICE.
+"""
+
+import hashlib
+import io
+import os
+import re
+import shlex
+import subprocess
+import time
+
+from .. import console, cpio, initramfs, machine, verdict
+from ..plan import Plan
+
+# The kernel says there when and where it was built.
+BANNER = re.compile(rb"^(?:\[[^\]]*\] ?)*Linux version .*$", re.M)
+RESULT = re.compile(r"^rcu_ptr_torture: (seed=\d+ .*)$")
+SECTION = re.compile(r"\brcu_ptr_sim: section (\S+) (\S+) (0x[0-9a-f]+)$")
+MODULES = ("rcu_ptr.ko", "rcu_ptr_torture.ko", "rcu_ptr_client_c.ko", "rcu_ptr_client_rs.ko")
+CONSOLE = "console.log"
+# For the whole boot, on a host that is busy.
+SECONDS = 900
+KERNEL = (
+    # Where addresses are, and when CPUs are interrupted, follows from the seed alone.
+    "hpet=disable", "norandmaps", "nokaslr", "random.trust_cpu=off",
+    # Timers of a nanosecond, an instruction, from the start.
+    "tsc=reliable",
+    # Time is counted in instructions: who makes none for as long hangs.
+    "rcupdate.rcu_cpu_stall_timeout=10", "sysctl.kernel.panic_on_rcu_stall=1",
+    "sysctl.kernel.hung_task_timeout_secs=60", "sysctl.kernel.hung_task_panic=1",
+)
+
+
+def _short(data):
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+class Result:
+    """What one boot came to."""
+
+    def __init__(self, case, data, judged, seconds):
+        self.case = case
+        self.data = data
+        self.verdict = judged
+        self.seconds = seconds
+        texts = [line.text for line in console.lines(data)]
+        self.lines = BANNER.sub(b"Linux version", data).split(b"\n")
+        self.digest = _short(b"\n".join(self.lines))
+        self.sections = {}
+        self.sums = {}
+        for text in texts:
+            section, result = SECTION.search(text), RESULT.match(text)
+            if section:
+                self.sections.setdefault(section.group(1), {})[section.group(2)] = section.group(3)
+            elif result:
+                self.sums = dict(word.partition("=")[::2] for word in result.group(1).split())
+
+    @property
+    def good(self):
+        """Whether nothing went wrong, and all that should came."""
+        return self.verdict.state == "PASS" and bool(self.sums)
+
+    def count(self, name):
+        """A number of the module's result, 0 if it never came."""
+        return int(self.sums.get(name, 0))
+
+    def what(self):
+        """The first things that went wrong, a line each."""
+        lines = []
+        for case in self.verdict.leaves():
+            if not case.passed():
+                lines += [f"{case.name}: {text}" for text in case.log[:6]]
+        if not lines and not self.sums:
+            lines = ["rcu_ptr_torture.ko never said what it did"]
+        return lines[:12]
+
+    def differs(self, other):
+        """The first line in which another run of the same seed differs: (number, here, there)."""
+        for number, (here, there) in enumerate(zip(self.lines, other.lines), 1):
+            if here != there:
+                return number, here.decode("utf-8", "replace"), there.decode("utf-8", "replace")
+        if len(self.lines) != len(other.lines):
+            return min(len(self.lines), len(other.lines)) + 1, "", "one of them goes on here"
+        return None
+
+
+class Booter:
+    """Boots seeds of one scenario."""
+
+    def __init__(self, scenario, detector, out, modules=None):
+        """modules: {name: path}, instead of the scenario's."""
+        self.scenario = scenario
+        self._detector = detector
+        self._out = out
+        self.modules = modules or {name: scenario.module(name) for name in MODULES}
+        # As they are now: whoever builds them again meanwhile changes no run of this one.
+        self._contents = {name: self.modules[name].read_bytes() for name in MODULES}
+
+    def _initrd(self, path, case):
+        buffer = io.BytesIO()
+        archive = cpio.Archive(buffer)
+        initramfs.base(archive, self.scenario)
+        archive.file("init", (initramfs.GUEST / "init").read_bytes(), 0o755)
+        archive.file("lib.sh", (initramfs.GUEST / "lib.sh").read_bytes())
+        archive.file("plan", case.plan.encode())
+        archive.file("slow", b"%d\n" % self.scenario.slow)
+        archive.file("tests/sim.sh", (initramfs.GUEST / "sim" / "sim.sh").read_bytes())
+        archive.file("sim.case", case.script.encode())
+        for name in MODULES:
+            archive.file(f"modules/{name}", self._contents[name])
+        archive.close()
+        path.write_bytes(buffer.getvalue())
+
+    def command(self, case, initrd):
+        """QEMU's command line for a seed."""
+        scen = self.scenario
+        kept = dict(scen.settings), list(scen.boot)
+        scen.settings.update(thread="single", icount="shift=0,sleep=off")
+        scen.boot = [*scen.boot, *KERNEL]
+        argv = machine.command(scen, "tcg", initrd, case.smp, case.mem)
+        scen.settings, scen.boot = kept
+        # A file takes what is written at once; how fast somebody reads a pipe would be seen in the guest.
+        argv[argv.index("-serial") + 1] = f"file:{CONSOLE}"
+        return [*argv, "-nodefaults", "-rtc", "clock=vm,base=2026-01-01", "-seed", str(case.seed)]
+
+    def folder(self, case):
+        """Where a seed's files are kept."""
+        folder = self._out / f"{self.scenario.name}-{case.engine}-{case.seed}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def prepare(self, case):
+        """Writes what a boot needs. Returns (argv, folder)."""
+        folder = self.folder(case)
+        initrd = folder / "initrd.cpio"
+        self._initrd(initrd, case)
+        # The same command line from every directory: its length is part of the guest's work.
+        argv = self.command(case, "initrd.cpio")
+        (folder / "qemu-cmd").write_text(shlex.join(argv) + "\n", encoding="utf-8")
+        (folder / "case").write_text(case.plan + case.script, encoding="utf-8")
+        return argv, folder
+
+    @staticmethod
+    def _in_order():
+        """In the child that becomes QEMU: its main thread comes first. Threads that it makes are ordinary."""
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+        try:
+            os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+        except PermissionError:
+            # search.py says so where it matters.
+            pass
+
+    @classmethod
+    def _boot(cls, argv, folder, seconds):
+        """The console's bytes, how QEMU ended, its code, and what it said."""
+        log = folder / CONSOLE
+        log.unlink(missing_ok=True)
+        with subprocess.Popen(argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.PIPE, text=True, errors="replace",
+                              preexec_fn=cls._in_order) as qemu:
+            try:
+                _, stderr = qemu.communicate(timeout=seconds)
+                ended, code = verdict.EXITED, qemu.returncode
+            except subprocess.TimeoutExpired:
+                ended, code, stderr = verdict.TIMED_OUT, None, ""
+            finally:
+                if qemu.poll() is None:
+                    qemu.kill()
+        return log.read_bytes() if log.exists() else b"", ended, code, stderr
+
+    def go(self, case, extra=(), seconds=SECONDS):
+        """Boots a seed. extra: more arguments for QEMU."""
+        started = time.monotonic()
+        argv, folder = self.prepare(case)
+        data, ended, code, stderr = self._boot([*argv, *extra], folder, seconds)
+        plan = Plan(case.plan, "case", (self.scenario.name, self.scenario.arch))
+        judged = verdict.judge(str(case.seed), data, plan, None, self._detector, ended, code, stderr)
+        (folder / "initrd.cpio").unlink(missing_ok=True)
+        return Result(case, data, judged, time.monotonic() - started)

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What follows from a seed: the machine, the core's parameters, what rcu_ptr_torture.ko does, and what a
+shell does beside it. Raise VERSION when a seed means something else than before."""
+
+VERSION = 1
+MASK = (1 << 64) - 1
+# Guest milliseconds of torture.
+MSECS = 150
+
+
+class Dice:
+    """splitmix64, as in rust/rcu_ptr_torture/dice.rs: the same in every version of Python."""
+
+    def __init__(self, seed):
+        self._state = (seed * 0x9E3779B97F4A7C15 + VERSION) & MASK
+
+    def roll(self):
+        """64 bits."""
+        self._state = (self._state + 0x9E3779B97F4A7C15) & MASK
+        x = self._state
+        x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+        x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & MASK
+        return x ^ (x >> 31)
+
+    def below(self, n):
+        """A number below n."""
+        return self.roll() % n
+
+    def of(self, *choices):
+        """One of these."""
+        return choices[self.below(len(choices))]
+
+
+# What a shell does while the module is at it; N is another number each time.
+ACTIONS = (
+    "echo {n} >/sys/module/rcu_ptr/parameters/rcu_min_cached_objs",
+    "echo {few} >/sys/module/rcu_ptr/parameters/drain_interval_msec",
+    "echo 1 >/sys/kernel/debug/rcu_ptr/barrier",
+    "for s in /sys/kernel/debug/shrinker/rcu_ptr*; do echo '0 0 {many}' >$s/scan; done",
+    "cat /sys/kernel/debug/rcu_ptr/stats /sys/kernel/debug/rcu_ptr/caches >/dev/null",
+    "insmod /modules/rcu_ptr_client_c.ko objects={many}; rmmod rcu_ptr_client_c",
+    "insmod /modules/rcu_ptr_client_rs.ko objects={many}; rmmod rcu_ptr_client_rs",
+    "echo 1 >/sys/kernel/tracing/events/rcu_ptr/enable; usleep {few}000; "
+    "echo 0 >/sys/kernel/tracing/events/rcu_ptr/enable",
+)
+
+
+class Case:
+    """One seed, for a kernel."""
+
+    def __init__(self, seed, engine=None, slow=False, msecs=None):
+        self.seed = seed
+        dice = Dice(seed)
+        chosen = dice.of("lockless", "lockless", "rfc")
+        self.engine = engine or chosen
+        self.smp = dice.of(2, 2, 2, 3, 4)
+        self.mem = dice.of(384, 512, 1024) * (3 if slow else 1)
+        self.core = {
+            "engine": self.engine,
+            "drain_interval_msec": dice.of(1, 2, 5, 10, 30, 100),
+            "rcu_min_cached_objs": dice.of(0, 1, 5, 5, 64),
+            "rcu_delay_page_cache_fill_msec": dice.of(0, 10, 5000),
+        }
+        self.torture = {
+            "seed": seed,
+            "msecs": msecs or MSECS,
+            "writers": 1 + dice.below(4),
+            "readers": 1 + dice.below(3),
+            "urgent": dice.below(3),
+            "slots": dice.of(8, 64, 256, 2048),
+            "sources": dice.of(127, 127, 127, 1 + dice.below(127)),
+            "large": dice.of(4096, 16384, 65536, 100000),
+            "span_us": dice.of(50, 500, 3000, 20000),
+            "timer_us": dice.of(30, 50, 100, 400),
+            "nmis": dice.below(9),
+            "hotplug_ms": dice.of(0, 0, 10, 30),
+            "disturb_ms": dice.of(2, 5, 20),
+            "fail": dice.of(0, 0, 50, 1000),
+            "squeeze": dice.of(0, 0, self.mem * 256),
+            "stutter_ms": dice.of(0, 5, 20),
+        }
+        self.actions = []
+        for _ in range(dice.below(8)):
+            text = ACTIONS[dice.below(len(ACTIONS))].format(
+                n=dice.below(65), few=1 + dice.below(50), many=1 + dice.below(2000))
+            self.actions += [f"usleep {1000 * (1 + dice.below(40))}", text]
+
+    def use(self, engine):
+        """Another engine than the seed says."""
+        self.engine = self.core["engine"] = engine
+
+    @property
+    def plan(self):
+        """The steps in the guest."""
+        core = " ".join(f"{key}={value}" for key, value in self.core.items())
+        return f"insmod rcu_ptr.ko {core}\nsh sim.sh\nrmmod rcu_ptr\n"
+
+    @property
+    def script(self):
+        """What step 'sh sim.sh' reads: the parameters, and what the shell does meanwhile."""
+        words = " ".join(f"{key}={value}" for key, value in self.torture.items())
+        return f'TORTURE="{words}"\nmeanwhile() {{\n\t:\n' + \
+            "".join(f"\t{action}\n" for action in self.actions) + "}\n"
+
+    def describe(self):
+        """For people."""
+        what = self.torture
+        return f"engine {self.engine}, {self.smp} CPUs, {self.mem} MB, " \
+               f"{what['writers']}+{what['readers']}+{what['urgent']} threads, " \
+               f"drain {self.core['drain_interval_msec']} ms" + \
+               (", hotplug" if what["hotplug_ms"] else "")

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-2.0
+"""How many seeds it takes to find each of the faults of qemu/mutants/: several searches for each, which
+start at other seeds. Found is what any boot would fail of: a FAILURE! of the module, a report of the
+kernel, a hang, an end that was not in order."""
+
+import fnmatch
+import statistics
+import time
+
+import mutants
+
+from ..mutant import Mutant
+from .boot import Booter
+
+# Searches start so far apart.
+STRIDE = 1000
+
+
+def chosen(globs):
+    """The mutants with these names, or all; those of the host are none."""
+    found = [Mutant(path.read_text(encoding="utf-8"), path.stem)
+             for path in sorted(mutants.PATCHES.glob("*.patch"))]
+    return [mutant for mutant in found if not mutant.host and
+            (not globs or any(fnmatch.fnmatchcase(mutant.name, glob) for glob in globs))]
+
+
+class Broken:
+    """A copy of the tree that is broken in one way after the other."""
+
+    def __init__(self, out, make_args):
+        self.out = out
+        self._tree = mutants.Tree(out, make_args)
+
+    def booter(self, mutant, scenario, detector):
+        """For the modules of a mutant; or None, and why."""
+        self._tree.refresh()
+        why = mutants.apply(mutant, self._tree.folder)
+        if why:
+            return None, why
+        _leave_out(self._tree.folder / "Kbuild")
+        log = self.out / mutant.name / "build.log"
+        if self._tree.build(scenario.name, scenario.kdir, log) is None:
+            return None, f"it can't be built: {log}"
+        paths = {path.name: path for path in (self.out / f"build-{scenario.name}").rglob("rcu_ptr*.ko")}
+        return Booter(scenario, detector, self.out / mutant.name, paths), ""
+
+
+def _leave_out(kbuild):
+    """Only what is in the guest is built."""
+    lines = kbuild.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if not any(name in line for name in ("_kunit/", "_bench/", "/nmi_hash/"))]
+    kbuild.write_text("".join(kept), encoding="utf-8")
+
+
+def _why(result):
+    """What gave it away, in a few words."""
+    for text in result.what():
+        if "FAILURE!" in text:
+            return text.split("FAILURE!", 1)[1].split(":")[0].strip(" :")
+    texts = [text for text in result.what() if "splat:" in text] or result.what()
+    return texts[0].split("splat:", 1)[-1].strip()[:60]
+
+
+class Row:
+    """What the searches for one mutant came to."""
+
+    def __init__(self, name):
+        self.name = name
+        self.tries = []
+        self.lost = 0
+        self.runs = 0
+        self.why = {}
+
+    def add(self, tries, why):
+        """A search that found it after so many seeds."""
+        self.tries.append(tries)
+        self.why[why] = self.why.get(why, 0) + 1
+
+    def text(self, most):
+        """The line of the table."""
+        starts = len(self.tries) + self.lost
+        if not self.tries:
+            return f"| {self.name} | {starts} | not in {most} | - | - |"
+        worst = f"not in {most}" if self.lost else str(max(self.tries))
+        numbers = self.tries + [float("inf")] * self.lost
+        median = statistics.median_low(numbers)
+        median = f"not in {most}" if median == float("inf") else f"{median:g}"
+        why = max(self.why, key=self.why.get)
+        return f"| {self.name} | {starts} | {median} | {worst} | {why} |"
+
+
+def run(args, scenario, detector, case):
+    """Prints the table. Returns the exit code."""
+    broken = Broken(args.out / "mutants", args.make_arg)
+    rows, left = [], []
+    engine_of = {"rfc": "rfc", "lockless": "lockless"}
+    for mutant in chosen(args.mutant):
+        if args.until and time.time() > args.until:
+            left.append(mutant.name)
+            continue
+        booter, why = broken.booter(mutant, scenario, detector)
+        if not booter:
+            print(f"# {mutant.name}: {why}", flush=True)
+            left.append(mutant.name)
+            continue
+        # The engine that it is in: seeds of the other one could not find it.
+        engine = engine_of.get(mutant.name.split("-")[0])
+        row = Row(mutant.name)
+        for start in range(args.starts):
+            if start and args.until and time.time() > args.until:
+                break
+            _search(row, booter, case, 1 + STRIDE * start, args, engine)
+        rows.append(row)
+        print(row.text(args.most), flush=True)
+    print("\n| mutant | starts | median | worst | mostly seen as |\n|---|---|---|---|---|")
+    for row in rows:
+        print(row.text(args.most))
+    if left:
+        print(f"\nno time, or not built: {', '.join(left)}")
+    return 0 if rows else 1
+
+
+def _search(row, booter, case, first, args, engine):
+    for number in range(args.most):
+        tried = case(first + number)
+        if engine:
+            tried.use(engine)
+        result = booter.go(tried)
+        row.runs += 1
+        if not result.good:
+            row.add(number + 1, _why(result))
+            return
+    row.lost += 1

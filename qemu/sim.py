@@ -1,0 +1,122 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""Simulation: boots that are a function of their seed. docs/simulation.md.
+
+run      boots seeds, prints a line with the digest of each
+replay   boots a seed that failed again, and stops in gdb at its first bad sign
+mutants  how many seeds it takes to find each of the faults of qemu/mutants/
+
+Exit codes: 0 all good, 1 a failure, 2 set-up or usage.
+"""
+
+import argparse
+import pathlib
+import signal
+import sys
+import time
+
+from lib.errors import SetupError, guarded
+from lib.scenario import Scenario
+from lib.sim import replay, search, table
+from lib.sim.boot import Booter
+from lib.sim.case import Case
+from lib.splat import Detector
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+def _arguments():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("verb", choices=("run", "replay", "mutants"))
+    parser.add_argument("--scenario", required=True, metavar="NAME:KDIR:MODDIR[:BUSYBOX]",
+                        help="kernel build, modules built for it, the guest's busybox")
+    parser.add_argument("--seed", type=int, action="append", default=[], metavar="N", help="repeatable")
+    parser.add_argument("--from", dest="first", type=int, metavar="N",
+                        help="the first of --count seeds; otherwise a fresh one")
+    parser.add_argument("--count", type=int, default=1, metavar="K", help="seeds, one after the other")
+    parser.add_argument("--minutes", type=float, metavar="M",
+                        help="seeds until so much time is over, instead of --count")
+    parser.add_argument("--always", action="store_true",
+                        help="before all others the seeds of qemu/seeds.txt for this scenario")
+    parser.add_argument("--twice", action="store_true",
+                        help="each seed twice; otherwise the first one, and each that fails")
+    parser.add_argument("--engine", choices=("rfc", "lockless"),
+                        help="instead of what follows from the seed")
+    parser.add_argument("--msecs", type=int, metavar="N",
+                        help="of torture in the guest, instead of the usual")
+    parser.add_argument("--mutant", action="append", default=[], metavar="NAME",
+                        help="mutants: a glob; repeatable; otherwise all. replay: the one to replay")
+    parser.add_argument("--starts", type=int, default=10, metavar="N",
+                        help="mutants: searches for each, which start at other seeds")
+    parser.add_argument("--most", type=int, default=10, metavar="N",
+                        help="mutants: seeds of a search that finds nothing")
+    parser.add_argument("--until", type=float, metavar="EPOCH",
+                        help="mutants: what would begin after that is left out, and named")
+    parser.add_argument("--make-arg", action="append", default=[], metavar="NAME=VALUE",
+                        help="for the make that builds the modules of mutants; repeatable")
+    parser.add_argument("--batch", action="store_true", help="replay: print, and ask for nothing")
+    parser.add_argument("--out", type=pathlib.Path, default=HERE.parent / "out" / "sim", metavar="DIR")
+    return parser.parse_args()
+
+
+def _detector():
+    texts = [(HERE / f"splat-{name}.txt").read_text(encoding="utf-8") for name in ("deny", "allow")]
+    return Detector(*texts)
+
+
+def _booter(args, scenario):
+    """For what is to be replayed: this tree, or a mutant of it."""
+    if not args.mutant:
+        return Booter(scenario, _detector(), args.out)
+    found = table.chosen(args.mutant)
+    if len(found) != 1:
+        raise SetupError(f"--mutant {' '.join(args.mutant)}: that are {len(found)} of qemu/mutants/")
+    booter, why = table.Broken(args.out / "mutants", args.make_arg).booter(found[0], scenario, _detector())
+    if not booter:
+        raise SetupError(why)
+    return booter
+
+
+def _seeds(args, scenario):
+    """Those to run, and whether they end with the time."""
+    seeds = list(args.seed)
+    if args.always:
+        seeds += search.always(HERE / "seeds.txt", scenario.name)
+    if args.seed and args.first is None and not args.minutes:
+        return seeds, 0
+    # Fresh ones: nobody has had them.
+    first = args.first if args.first is not None else int(time.time()) % 1_000_000_000
+    return seeds, first
+
+
+def main():
+    """Returns the exit code."""
+    args = _arguments()
+    args.out = args.out.resolve()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    def work():
+        scenario = Scenario(args.scenario)
+
+        def case(seed):
+            return Case(seed, args.engine, scenario.slow, args.msecs)
+
+        if args.verb == "mutants":
+            return table.run(args, scenario, _detector(), case)
+        if args.verb == "replay":
+            if len(args.seed) != 1:
+                raise SetupError("name the seed: make replay SEED=N")
+            return replay.run(_booter(args, scenario), case(args.seed[0]), args.batch)
+        booter = Booter(scenario, _detector(), args.out)
+        seeds, first = _seeds(args, scenario)
+        end = time.monotonic() + 60 * args.minutes if args.minutes else None
+        if not first:
+            return search.run(booter, case, seeds, args.twice)
+        return search.run(booter, case, search.onward(seeds, first, args.count, end), args.twice)
+
+    return guarded("qemu/sim.py", work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What follows from a seed, and how two runs of one are compared."""
+
+import pathlib
+import tempfile
+import unittest
+
+from common import QEMU  # pylint: disable=unused-import
+
+from lib import ktap, verdict
+from lib.errors import SetupError
+from lib.plan import Plan
+from lib.sim import search, table
+from lib.sim.boot import Result
+from lib.sim.case import Case, Dice
+
+LOG = b"""[    0.000000] Linux version 7.3.4-rcu-ptr (root@%s) #1 SMP
+[    0.488805] rcu_ptr_sim: section rcu_ptr .text 0xffffffffa0000000
+[    0.787611] rcu_ptr_torture: seed=3 objects=16394 nmis=26 early=0
+"""
+
+
+def _result(data, state="PASS"):
+    suites = [ktap.Result(verdict.GUEST, ktap.OK)]
+    return Result(Case(3), data, verdict.Verdict("3", suites, state), 1.0)
+
+
+class Seeds(unittest.TestCase):
+    """Seeds mean the same for ever, or VERSION is raised."""
+
+    def test_numbers(self):
+        """The first ones."""
+        dice = Dice(1)
+        self.assertEqual([dice.roll() for _ in range(2)],
+                         [13757245211066428519, 17911839290282890590])
+
+    def test_same_case(self):
+        """A seed is one case, and each is a plan that there is."""
+        for seed in range(200):
+            case = Case(seed)
+            self.assertEqual(case.plan + case.script, Case(seed).plan + Case(seed).script)
+            self.assertEqual(Plan(case.plan, "case").names(), ["insmod_rcu_ptr", "sh_sim", "rmmod_rcu_ptr"])
+            self.assertLess(case.torture["slots"] * 4, 65536)
+
+    def test_they_differ(self):
+        """Seeds reach both engines, and what else there is."""
+        cases = [Case(seed) for seed in range(100)]
+        for what in (lambda case: case.engine, lambda case: case.smp, lambda case: case.mem,
+                     lambda case: case.torture["hotplug_ms"] > 0, lambda case: case.torture["fail"] > 0):
+            self.assertGreater(len({what(case) for case in cases}), 1)
+        self.assertGreater(len({case.script for case in cases}), 99)
+
+    def test_engine_can_be_chosen(self):
+        """All else stays."""
+        lockless, rfc = Case(5, "lockless"), Case(5, "rfc")
+        self.assertEqual(lockless.script, rfc.script)
+        lockless.use("rfc")
+        self.assertEqual(lockless.plan, rfc.plan)
+
+
+class Digests(unittest.TestCase):
+    """Of a console."""
+
+    def test_banner_is_left_out(self):
+        """Who built the kernel is no matter."""
+        self.assertEqual(_result(LOG % b"a").digest, _result(LOG % b"other").digest)
+
+    def test_difference_is_named(self):
+        """By the first line that differs."""
+        one, other = _result(LOG % b"a"), _result(LOG.replace(b"objects=16394", b"objects=16395") % b"a")
+        self.assertNotEqual(one.digest, other.digest)
+        number, here, there = one.differs(other)
+        self.assertEqual(number, 3)
+        self.assertIn("16394", here)
+        self.assertIn("16395", there)
+
+    def test_one_that_goes_on(self):
+        """Is another one."""
+        one = _result(LOG % b"a")
+        self.assertEqual(one.differs(_result(LOG % b"a" + b"more\n"))[0], 4)
+        self.assertIsNone(one.differs(_result(LOG % b"b")))
+
+    def test_result_of_the_module_has_to_be_there(self):
+        """Silence is no success."""
+        self.assertTrue(_result(LOG % b"a").good)
+        silent = _result(b"[    0.1] rcu_ptr_guest: init\n")
+        self.assertFalse(silent.good)
+        self.assertTrue(silent.what())
+        self.assertFalse(_result(LOG % b"a", "FAIL").good)
+
+    def test_sections(self):
+        """Where modules are."""
+        self.assertEqual(_result(LOG % b"a").sections, {"rcu_ptr": {".text": "0xffffffffa0000000"}})
+
+
+class Search(unittest.TestCase):
+    """Lists and tables."""
+
+    def test_list(self):
+        """SCENARIO SEED WHY."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "seeds"
+            path.write_text("# x\nPERF 7 it was early\nRT 8 a hang\n", encoding="utf-8")
+            self.assertEqual(search.always(path, "PERF"), [7])
+            path.write_text("PERF seven\n", encoding="utf-8")
+            with self.assertRaises(SetupError):
+                search.always(path, "PERF")
+        self.assertTrue(search.always(QEMU / "seeds.txt", "PERF"))
+
+    def test_onward(self):
+        """So many, behind those that are given."""
+        self.assertEqual(list(search.onward([9], 3, 2, None)), [9, 3, 4])
+
+    def test_row(self):
+        """A search that found nothing is worse than any."""
+        row = table.Row("m")
+        row.add(1, "early")
+        row.add(3, "early")
+        self.assertEqual(row.text(5), "| m | 2 | 1 | 3 | early |")
+        row.lost = 3
+        self.assertEqual(row.text(5), "| m | 5 | not in 5 | not in 5 | early |")
+
+
+if __name__ == "__main__":
+    unittest.main()

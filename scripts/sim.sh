@@ -1,0 +1,48 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# sim.sh run|replay|mutants [ARGUMENT...]: kernel and modules of a scenario, then
+# qemu/sim.py with these arguments
+#
+# SCENARIO= PERF unless given. SEED= the seeds, COUNT= and FROM= as many from there
+# on, MINUTES= as many as begin in that time, ENGINE= instead of what the seed says.
+
+# shellcheck source=scripts/lib/all.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
+
+verb=${1:-}
+[[ $verb == run || $verb == replay || $verb == mutants ]] ||
+	die "usage: scripts/sim.sh run|replay|mutants [ARGUMENT of qemu/sim.py...]"
+shift
+check_variables
+[ -z "${KDIR:-}" ] || die "what a seed does depends on the kernel: leave KDIR= out, name a SCENARIO="
+for number in ${SEED:-} ${COUNT:-} ${FROM:-} ${MINUTES:-}; do
+	[[ $number =~ ^[0-9]+$ ]] || die "SEED=, COUNT=, FROM= and MINUTES= are numbers, not '$number'"
+done
+name=${SCENARIO:-PERF}
+arch=$(scenario_arch "$name")
+needs=(build "$arch")
+[ "$verb" != replay ] || needs+=(replay)
+need "${needs[@]}"
+kernel_of "$name"
+out=$(modules_directory "$name")
+build_modules "$name" "$KDIR_OF_SCENARIO" "$out" >&2 || exit 1
+guest_busybox "$arch"
+
+args=(--scenario "$name:$KDIR_OF_SCENARIO:$out:$BUSYBOX")
+for number in ${SEED:-}; do
+	args+=(--seed "$number")
+done
+[ -z "${COUNT:-}" ] || args+=(--count "$COUNT")
+[ -z "${FROM:-}" ] || args+=(--from "$FROM")
+[ -z "${MINUTES:-}" ] || args+=(--minutes "$MINUTES")
+[ -z "${ENGINE:-}" ] || args+=(--engine "$ENGINE")
+if [ "$verb" != run ]; then
+	toolchain_of "$KDIR_OF_SCENARIO"
+	while read -r arg; do
+		args+=(--make-arg "$arg")
+	done < <(make_args)
+	# With source lines, as build_modules() has it.
+	args+=(--make-arg "KRUSTFLAGS=${KRUSTFLAGS:-} -Cdebuginfo=1" --make-arg "KCFLAGS=${KCFLAGS:-} -g1")
+fi
+exec python3 "$ROOT/qemu/sim.py" "$verb" "${args[@]}" "$@"
