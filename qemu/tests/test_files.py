@@ -123,7 +123,7 @@ class Plans(unittest.TestCase):
                 Plan(text, "p")
 
     def test_own_plans(self):
-        for verb in ("run", "test", "short", "debug", "numa", "costs"):
+        for verb in ("run", "test", "short", "debug", "numa", "costs", "step"):
             path = QEMU / "guest" / f"plan.{verb}"
             for where in (("BASE", "x86_64"), ("ARM64", "arm64"), ("DEBUG", "x86_64"),
                           ("RT", "x86_64")):

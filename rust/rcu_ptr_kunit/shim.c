@@ -359,6 +359,40 @@ void *rcu_ptr_kunit_cycles_create(int cpu, u64 period, void *hook)
 						hook);
 }
 
+/* The PMU is stopped, and starts on the way out: the rest of that is in the period. */
+static void counted(struct perf_event *event, struct perf_sample_data *data,
+		    struct pt_regs *regs)
+{
+	u64 period =
+		rcu_ptr_kunit_rs_counted(event->overflow_handler_context,
+					 instruction_pointer(regs),
+					 kernel_stack_pointer(regs),
+					 regs_irqs_disabled(regs));
+
+	/* No overflow is one too many. */
+	event->hw.interrupts = 0;
+	event->pmu->stop(event, PERF_EF_UPDATE);
+	event->hw.sample_period = period;
+	event->hw.last_period = period;
+	local64_set(&event->hw.period_left, period);
+	event->pmu->start(event, PERF_EF_RELOAD);
+}
+
+void *rcu_ptr_kunit_counted_create(int cpu, u64 period, void *hook)
+{
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_HARDWARE,
+		.config = PERF_COUNT_HW_CPU_CYCLES,
+		.size = sizeof(attr),
+		.pinned = 1,
+		.exclude_user = 1,
+		.sample_period = period,
+	};
+
+	return perf_event_create_kernel_counter(&attr, cpu, NULL, counted,
+						hook);
+}
+
 #ifdef CONFIG_X86_LOCAL_APIC
 static int nmi(unsigned int cmd, struct pt_regs *regs)
 {

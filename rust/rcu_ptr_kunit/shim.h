@@ -62,6 +62,9 @@ void *rcu_ptr_kunit_breakpoint_register(unsigned long address, bool execute,
 					int length, void *hook);
 void rcu_ptr_kunit_breakpoint_unregister(void *events);
 void *rcu_ptr_kunit_cycles_create(int cpu, u64 period, void *hook);
+void *rcu_ptr_kunit_counted_create(int cpu, u64 period, void *hook);
+u64 rcu_ptr_kunit_rs_counted(void *hook, unsigned long pc, unsigned long sp,
+			     bool irqs_off);
 bool rcu_ptr_kunit_rs_hook(void *hook, unsigned long pc, unsigned long sp);
 int rcu_ptr_kunit_step_register(void);
 void rcu_ptr_kunit_step_unregister(void);

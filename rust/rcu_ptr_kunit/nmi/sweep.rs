@@ -23,6 +23,7 @@ use crate::{
         core as rcu_ptr, cpu,
         nmi::{
             breakpoint::{Breakpoint, Kind, SLOTS},
+            counted::Counted,
             cycles::Cycles,
             step::Steps,
             Hook,
@@ -59,6 +60,9 @@ const PATIENCE: usize = 100_000;
 /// How often trails are taken up behind calls: each may get lost again behind the next one, where
 /// another task gets the CPU.
 const LOST: usize = 8;
+
+/// Runs of a load that find nothing new, where the cycle counter makes the steps.
+const IDLE: usize = 3;
 
 /// Objects of a round of samples, and how long one takes.
 const SAMPLED: usize = scaled(20_000);
@@ -235,6 +239,8 @@ pub(crate) struct Sweep {
     pool: Pool,
     /// By CPU.
     places: KVVec<Place>,
+    /// Whether steps come from the cycle counter, as there are no breakpoints.
+    by_counter: bool,
     /// NMIs that came.
     pub(crate) nmis: u64,
     /// Groups of instructions tried.
@@ -337,6 +343,7 @@ impl Sweep {
             chosen,
             pool: Pool::new((WALK_ACTS + OTHER_ACTS + WINDOW_ACTS) as usize)?,
             places,
+            by_counter: cfg!(not(CONFIG_X86)),
             nmis: 0,
             groups: 0,
             late: 0,
@@ -493,6 +500,7 @@ impl Sweep {
         let windows = Atomic::<i64>::new(WINDOW_ACTS);
         let places = &self.places;
         let code = &self.code;
+        let by_counter = self.by_counter;
         let is_window = |insn: usize| {
             code.flags[insn].exchanges()
                 && windows.load(Relaxed) > 0
@@ -510,7 +518,7 @@ impl Sweep {
                 return false;
             };
             let Some(insn) = code.at(address) else {
-                return place.detour(stack);
+                return !by_counter && place.detour(stack);
             };
             place.come(stack);
             let act = || {
@@ -542,6 +550,7 @@ impl Sweep {
                 Err(e) => return Err(e),
             }
         }
+        let counted = by_counter.then(|| Counted::new(&hook)).transpose()?;
         let set = thread::now();
         let mut ran = Ok(());
         for _ in 0..tries {
@@ -555,6 +564,7 @@ impl Sweep {
             }
         }
         let run = thread::now();
+        drop(counted);
         drop(breakpoints);
         drop(steps);
         ran?;
@@ -621,6 +631,9 @@ impl Sweep {
                 }
             }
         }
+        if self.by_counter {
+            return self.run_by_counter(stage, &marks);
+        }
         let mut left = 0;
         for tries in [1, stage.tries] {
             let mut entries = KVVec::new();
@@ -656,6 +669,27 @@ impl Sweep {
         }
         self.late += left;
         Ok(left)
+    }
+
+    /// The same where the cycle counter makes the steps: they go on all the time, and the code is met
+    /// anywhere, so that its first instructions are hit by the way. Until some runs bring nothing new.
+    fn run_by_counter(&mut self, stage: &Stage<'_>, marks: &Marks) -> Result<usize> {
+        let mut idle = 0;
+        while idle < IDLE {
+            if thread::now() > stage.end {
+                self.late += 1;
+                break;
+            }
+            let before = marks.nr_hit();
+            self.walk(&[], stage, marks, stage.tries)?;
+            idle = if marks.nr_hit() == before {
+                idle + 1
+            } else {
+                0
+            };
+        }
+        self.take(marks);
+        Ok(0)
     }
 
     /// Takes over what `marks` say.

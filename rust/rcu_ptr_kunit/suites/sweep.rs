@@ -17,6 +17,7 @@ use crate::{
         cache::SheafCache,
         cpu,
         mem::{self, Source},
+        nmi::counted,
         probes,
         skip::skip,
         text, thread,
@@ -41,6 +42,12 @@ fn secs() -> i64 {
 
 /// Seconds for each load that is sampled.
 const SAMPLE_SECS: i64 = 4;
+
+/// Seconds for each load that is followed by the cycle counter, which count instructions: 10^9 each.
+const STEP_SECS: i64 = 4;
+
+/// Instructions that have to be hit then.
+const STEPPED: usize = 1000;
 
 /// Groups of random instructions.
 const ROUNDS: usize = if SLOW {
@@ -139,9 +146,19 @@ enum Users {
     Everywhere,
 }
 
-/// Sweeps what `select` takes under each of `loads`, beside objects of a cache that are replaced.
-/// `None`: there is no list of instructions.
+/// As [`sweep_for()`], as long as a case may take.
 fn sweep(loads: &[Load], users: Users, select: impl Fn(&str) -> bool) -> Result<Option<Totals>> {
+    sweep_for(secs(), loads, users, select)
+}
+
+/// Sweeps what `select` takes under each of `loads`, for `secs` seconds in all, beside objects of a
+/// cache that are replaced. `None`: there is no list of instructions.
+fn sweep_for(
+    secs: i64,
+    loads: &[Load],
+    users: Users,
+    select: impl Fn(&str) -> bool,
+) -> Result<Option<Totals>> {
     let cache = match users {
         Users::Nobody => None,
         _ => Some(SheafCache::new(
@@ -163,7 +180,7 @@ fn sweep(loads: &[Load], users: Users, select: impl Fn(&str) -> bool) -> Result<
     };
     let core = text::sweep_module() == "rcu_ptr";
     let lockless = core.then(lockless).transpose()?;
-    let last = thread::now() + secs() * 1_000_000_000;
+    let last = thread::now() + secs * 1_000_000_000;
     let totals = files::with_sweep(lockless, |sweep| {
         for (i, &load) in loads.iter().enumerate() {
             let since = thread::now();
@@ -293,6 +310,50 @@ mod tests {
         let hit = totals.map_or(0, |t| t.hit);
         // QEMU takes interrupts between translated blocks only, so they are few: some 20 in all.
         assert!(hit >= loads);
+        Ok(())
+    }
+
+    /// Where the cycle counter counts instructions: an NMI in front of each.
+    #[test]
+    fn stepped() -> Result {
+        if cfg!(CONFIG_X86) || !text::sweep_func().is_empty() {
+            skip(c"breakpoints do it better");
+            return Ok(());
+        }
+        if cpu::online().count() > 1 || !counted::is_exact()? {
+            skip(c"needs one CPU, and a cycle counter that counts instructions: QEMU's -icount");
+            return Ok(());
+        }
+        const LOADS: [(Load, Users); 13] = [
+            (Load::Light, Users::Nobody),
+            (Load::Light, Users::Here),
+            (Load::Contend, Users::Here),
+            (Load::Full, Users::Here),
+            (Load::List, Users::Here),
+            (Load::Caches, Users::Here),
+            (Load::Ready, Users::Here),
+            (Load::Shrink, Users::Here),
+            (Load::Refill, Users::Here),
+            (Load::Monitor, Users::Here),
+            (Load::NoBlocks, Users::Here),
+            (Load::CachesFail, Users::Here),
+            (Load::Files, Users::Here),
+        ];
+        let loads = if text::is_short() { 1 } else { LOADS.len() };
+        for &(load, users) in &LOADS[..loads] {
+            if sweep_for(STEP_SECS, &[load], users, selected)?.is_none() {
+                return Ok(());
+            }
+        }
+        let totals = files::with_sweep(None, |sweep| Ok(report(text::sweep_module(), sweep)))?;
+        let hit = totals.map_or(0, |t| t.hit);
+        assert!(
+            hit >= if text::is_short() {
+                STEPPED / 2
+            } else {
+                STEPPED
+            }
+        );
         Ok(())
     }
 

@@ -6,10 +6,12 @@
 //! |---|---|---|
 //! | [`cycles`] | with a PMU | with pseudo-NMIs |
 //! | [`breakpoint`] | execution and data | |
+//! | [`counted`] | | each next instruction, where the counter counts these |
 //! | [`step`] | from an execution breakpoint on | |
 //! | [`ipi`] | to this and other CPUs | |
 
 pub(crate) mod breakpoint;
+pub(crate) mod counted;
 pub(crate) mod cycles;
 pub(crate) mod ipi;
 pub(crate) mod step;
