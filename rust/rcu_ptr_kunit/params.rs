@@ -112,8 +112,11 @@ pub(crate) fn short_pause() -> Result<Defaults> {
     Ok(defaults)
 }
 
-/// Calls the core's shrinkers as memory reclaim does (CONFIG_SHRINKER_DEBUG).
+/// Calls the core's shrinkers as memory reclaim does; without CONFIG_SHRINKER_DEBUG all shrinkers.
 pub(crate) fn shrink() -> Result {
+    if !cfg!(CONFIG_SHRINKER_DEBUG) {
+        return user::sh(c"echo 2 >/proc/sys/vm/drop_caches");
+    }
     user::sh(
         c"for s in /sys/kernel/debug/shrinker/rcu_ptr-*; do \
         cat $s/count >/dev/null && echo 0 0 1000000 >$s/scan || exit 1; done",

@@ -12,6 +12,7 @@
 //!  table.rs    objects of a cache with sheaves that readers find, and that change under them
 //!  params.rs   the core's parameters
 //!  suites/     a suite per file
+//!  runner.rs   runs them where the kernel has no KUnit
 //!  demo.rs     objects of every kind, for people to look at
 //! ```
 
@@ -29,7 +30,14 @@ mod params;
 mod pool;
 mod reader;
 mod route;
+#[cfg(RCU_PTR_RUNNER)]
+mod runner;
+#[cfg(not(RCU_PTR_RUNNER))]
 mod suites;
+#[cfg(RCU_PTR_RUNNER)]
+mod suites {
+    include!(env!("RCU_PTR_SUITES"));
+}
 mod table;
 
 use kernel::prelude::*;
@@ -81,6 +89,8 @@ fn forget_cache(objects: usize) -> Result {
 }
 
 struct RcuPtrKunit {
+    #[cfg(RCU_PTR_RUNNER)]
+    _live: sys::runner::WhenLive,
     /// Goes last: long after the last sweep.
     _steps: step::Handler,
 }
@@ -97,7 +107,11 @@ impl kernel::Module for RcuPtrKunit {
         if objects > 0 {
             forget_cache(objects as usize)?;
         }
-        Ok(RcuPtrKunit { _steps: steps })
+        Ok(RcuPtrKunit {
+            #[cfg(RCU_PTR_RUNNER)]
+            _live: sys::runner::WhenLive::register()?,
+            _steps: steps,
+        })
     }
 }
 

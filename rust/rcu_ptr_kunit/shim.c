@@ -488,10 +488,12 @@ const char *rcu_ptr_kunit_sweep_cmd(void)
 	return sweep_cmd;
 }
 
+#ifndef RCU_PTR_RUNNER
 void rcu_ptr_kunit_skip(const char *reason)
 {
 	kunit_mark_skipped(kunit_get_current_test(), "%s", reason);
 }
+#endif
 
 /* Tracepoints: the Rust side counts. */
 

@@ -81,7 +81,6 @@ const char *rcu_ptr_kunit_sweep_func(void);
 const char *rcu_ptr_kunit_sweep_cmd(void);
 
 /* KUnit. */
-void rcu_ptr_kunit_skip(const char *reason);
 
 /* The tracepoints of rcu_ptr.ko, seen by Rust. */
 int rcu_ptr_kunit_probes_register(void);
@@ -119,5 +118,22 @@ size_t rcu_ptr_kunit_field_size(int field);
 void rcu_ptr_kunit_field_free(int field, void *object);
 void rcu_ptr_kunit_field_free_nolock(int field, void *object);
 void rcu_ptr_kunit_free_null(void);
+
+/* Where there is no KUnit: runner.c. */
+#ifdef RCU_PTR_RUNNER
+int rcu_ptr_kunit_start(void *test_case);
+bool rcu_ptr_kunit_wait(unsigned int seconds);
+void rcu_ptr_kunit_exit(void);
+bool rcu_ptr_kunit_glob(const char *pattern, const char *text);
+const char *rcu_ptr_kunit_filter_glob(void);
+int rcu_ptr_kunit_notify(void);
+void rcu_ptr_kunit_no_notify(void);
+
+/* Defined in Rust, rust/sys/kunit/runner.rs. */
+void rcu_ptr_kunit_rs_case(void *test_case);
+void rcu_ptr_kunit_rs_live(void);
+#else
+void rcu_ptr_kunit_skip(const char *reason);
+#endif
 
 #endif /* _RCU_PTR_KUNIT_SHIM_H */

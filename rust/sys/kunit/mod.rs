@@ -14,6 +14,8 @@ pub(crate) mod file;
 pub(crate) mod mem;
 pub(crate) mod nmi;
 pub(crate) mod probes;
+#[cfg(RCU_PTR_RUNNER)]
+pub(crate) mod runner;
 pub(crate) mod skip;
 pub(crate) mod text;
 pub(crate) mod thread;

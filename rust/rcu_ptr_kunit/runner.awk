@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# The suites as runner.rs runs them, where the kernel crate has no KUnit: all files as one, each a
+# module with a table of its cases, which is what #[kunit_tests] would make of it.
+
+FNR == 1 {
+	end_file()
+	file = FILENAME
+	sub(/.*\//, "", file)
+	name = file
+	sub(/\.rs$/, "", name)
+	cases = suite = ""
+	emit("pub(super) mod " name " {")
+	# Lines of this file are so many further on.
+	begin = lines
+}
+
+{
+	gsub(/kernel::kunit::info\(/, "crate::runner::info(")
+}
+
+/^#\[kunit_tests\(/ {
+	suite = $0
+	gsub(/.*\(|\).*/, "", suite)
+	emit("")
+	next
+}
+
+/^mod tests \{/ {
+	emit("pub(crate) mod tests { use crate::runner::{check as assert, Case, Suite}; " \
+		"const FILE: &str = \"" file "\"; const BEGIN: u32 = " begin ";")
+	next
+}
+
+/^ *#\[test\]/ {
+	emit("")
+	test = 1
+	next
+}
+
+test && / fn / {
+	test = 0
+	match($0, /fn [a-z0-9_]+/)
+	called = substr($0, RSTART + 3, RLENGTH - 3)
+	cases = cases "Case { name: c\"" called "\", run: || crate::runner::ended(" called "()) }, "
+}
+
+suite != "" && /^}/ {
+	emit("pub(crate) const SUITE: Suite = Suite { name: c\"" suite "\", cases: &[" cases "] }; }")
+	suites = suites name "::tests::SUITE, "
+	next
+}
+
+{
+	emit($0)
+}
+
+END {
+	end_file()
+	emit("pub(super) static SUITES: &[crate::runner::Suite] = &[" suites "];")
+}
+
+function emit(line)
+{
+	print line
+	lines++
+}
+
+function end_file()
+{
+	if (name != "")
+		emit("}")
+}
