@@ -40,6 +40,14 @@ void rcu_ptr_kfree_nolock_call(void *field, void *ptr);
 bool rcu_ptr_try_kfree_nolock_call(void *ptr);
 void rcu_ptr_kvfree_call_mightsleep(void *ptr);
 
+/* Private: the same for rcu_ptr_takeover.ko, which calls for others. */
+void rcu_ptr_kvfree_call_for(void *field, void *ptr, unsigned long caller);
+void rcu_ptr_kfree_nolock_call_for(void *field, void *ptr,
+				   unsigned long caller);
+void rcu_ptr_kvfree_call_mightsleep_for(void *ptr, unsigned long caller);
+/* Whether @ip is in rcu_ptr.ko. Context: any; not traced. */
+bool rcu_ptr_within(unsigned long ip);
+
 /* Private: refuses a field that is none of the three accepted types. */
 #define __rcu_ptr_field(f)						\
 	_Generic((f),							\

@@ -124,6 +124,7 @@ unload_all() {
 	unload rcu_ptr_client_c
 	unload rcu_ptr_client_rs
 	unload rcu_ptr_nmi_hash
+	unload rcu_ptr_takeover
 	unload rcu_ptr
 }
 
@@ -193,4 +194,60 @@ wait_for() {
 		usleep 100000
 	done
 	return 1
+}
+
+# Load that nobody here wrote.
+
+# Users of kvfree_rcu() in the kernel: dentries and inodes of a tree, mounts, namespaces, routes, control
+# groups, tasks, a module that knows nothing of rcu_ptr.
+kernel_work() {
+	folder=/tmp/tree$1
+	for round in 1 2 3 4 5; do
+		mkdir -p "$folder"
+		(
+			cd "$folder"
+			for i in 0 1 2 3 4 5 6 7 8 9; do
+				mkdir -p "$i/a/b/c"
+				for j in 0 1 2 3 4 5 6 7 8 9; do
+					echo "$j" >"$i/a/b/c/$j"
+				done
+			done
+			mount -t tmpfs none 0
+			umount 0
+			mount -t cgroup2 none 1
+			for i in 1 2 3 4 5; do mkdir "1/rcu_ptr$1.$i"; done
+			for i in 1 2 3 4 5; do rmdir "1/rcu_ptr$1.$i"; done
+			umount 1
+		)
+		rm -rf "$folder"
+		unshare -m -u -i true
+		# shellcheck disable=SC2016 # for the shell that is started
+		unshare -n sh -c 'ip link set lo up
+			for i in 1 2 3 4 5 6 7 8 9; do ip route add 10.$i.0.0/16 dev lo; done
+			ip route flush table main; ip addr add 10.0.0.1/8 dev lo; ip addr flush dev lo'
+		for i in 1 2 3 4 5 6 7 8 9 10; do (: | :); done
+		[ -n "$1" ] || {
+			load rcu_ptr_kernel_client rounds=1 objects=100
+			unload rcu_ptr_kernel_client
+		}
+	done
+}
+
+# A CPU goes down under tasks that are bound to it: the kernel frees with a task's pi_lock held.
+kernel_hotplug() {
+	online=/sys/devices/system/cpu/cpu1/online
+	[ -w "$online" ] || return 0
+	bound=
+	for round in 1 2 3 4 5 6 7 8; do
+		taskset 2 sleep 60 &
+		bound="$bound $!"
+	done
+	for round in 1 2 3; do
+		echo 0 >"$online"
+		echo 1 >"$online"
+	done
+	for pid in $bound; do
+		kill "$pid"
+		wait "$pid" || true
+	done
 }

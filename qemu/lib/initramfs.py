@@ -7,7 +7,10 @@ from . import costs, cpio, insns
 
 GUEST = pathlib.Path(__file__).resolve().parent.parent / "guest"
 # The shell suites load these, whatever the plan names.
-CLIENTS = ("rcu_ptr.ko", "rcu_ptr_client_c.ko", "rcu_ptr_client_rs.ko", "rcu_ptr_nmi_hash.ko", "rcu_ptr_bench.ko")
+CLIENTS = ("rcu_ptr.ko", "rcu_ptr_client_c.ko", "rcu_ptr_client_rs.ko", "rcu_ptr_nmi_hash.ko",
+           "rcu_ptr_bench.ko", "rcu_ptr_takeover.ko", "rcu_ptr_kernel_client.ko")
+# The kernel's own tests, where they were built.
+UPSTREAM = ("torture.ko", "rcuscale.ko", "test_vmalloc.ko")
 
 
 def base(archive, scenario):
@@ -27,6 +30,7 @@ def write(path, scenario, plan, objdump, extra=()):
     modules = set(plan.modules())
     if any(words[0] == "sh" for words in plan.steps):
         modules.update(CLIENTS)
+        modules.update(name for name in UPSTREAM if scenario.has(name))
     paths = {name: scenario.module(name) for name in sorted(modules)}
     with open(path, "wb") as out:
         archive = cpio.Archive(out)
@@ -42,7 +46,8 @@ def write(path, scenario, plan, objdump, extra=()):
             archive.file(name, content)
         for name, module in paths.items():
             archive.file(f"modules/{name}", module.read_bytes())
-            archive.file(f"modules/{module.stem}.insns", insns.of_module(objdump, module))
+            if not scenario.stock:
+                archive.file(f"modules/{module.stem}.insns", insns.of_module(objdump, module))
         if plan.functions:
             found = insns.generate(objdump, scenario.kdir / "vmlinux", plan.functions)
             archive.file("modules/vmlinux.insns", found.encode())

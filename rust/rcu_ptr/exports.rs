@@ -82,6 +82,36 @@ extern "C" fn rcu_ptr_try_kfree_nolock_call(ptr: *mut c_void) -> bool {
     unsafe { sys::rcu_ptr_shim_try_kfree_nolock(ptr) }
 }
 
+/// [`rcu_ptr_kvfree_call()`] for somebody else, `caller`: rcu_ptr_takeover.ko.
+#[no_mangle]
+extern "C" fn rcu_ptr_kvfree_call_for(field: *mut c_void, ptr: *mut c_void, caller: c_ulong) {
+    if is_plain() && !debug::HOOKS && api::is_sound(ptr.cast(), field.cast()) {
+        let on = PreemptOff::new();
+        if lockless::insert(ptr.cast(), &on) {
+            return;
+        }
+        on.into_raw();
+        // SAFETY: The contract of this function; preemption is left off.
+        return unsafe { rcu_ptr_rs_kvfree_no_slot(field, ptr, caller) };
+    }
+    rcu_ptr_rs_kvfree(field, ptr, caller)
+}
+
+/// [`rcu_ptr_kfree_nolock_call()`] for somebody else. As above.
+#[no_mangle]
+extern "C" fn rcu_ptr_kfree_nolock_call_for(field: *mut c_void, ptr: *mut c_void, caller: c_ulong) {
+    if is_plain() && api::is_sound(ptr.cast(), field.cast()) {
+        let on = PreemptOff::new();
+        if lockless::insert(ptr.cast(), &on) {
+            return;
+        }
+        on.into_raw();
+        // SAFETY: The contract of this function; preemption is left off.
+        return unsafe { rcu_ptr_rs_kvfree_no_slot(field, ptr, caller) };
+    }
+    rcu_ptr_rs_kfree_nolock(field, ptr, caller)
+}
+
 /// The rest of [`rcu_ptr_kvfree_call()`] and [`rcu_ptr_kfree_nolock_call()`] when there was no slot.
 ///
 /// # Safety

@@ -92,6 +92,22 @@ void rcu_ptr_kvfree_call_mightsleep(void *ptr)
 }
 EXPORT_SYMBOL_GPL(rcu_ptr_kvfree_call_mightsleep);
 
+/* For rcu_ptr_takeover.ko. */
+EXPORT_SYMBOL_GPL(rcu_ptr_kvfree_call_for);
+EXPORT_SYMBOL_GPL(rcu_ptr_kfree_nolock_call_for);
+
+void rcu_ptr_kvfree_call_mightsleep_for(void *ptr, unsigned long caller)
+{
+	rcu_ptr_rs_kvfree_mightsleep(ptr, caller);
+}
+EXPORT_SYMBOL_GPL(rcu_ptr_kvfree_call_mightsleep_for);
+
+notrace bool rcu_ptr_within(unsigned long ip)
+{
+	return within_module(ip, THIS_MODULE);
+}
+EXPORT_SYMBOL_GPL(rcu_ptr_within);
+
 void rcu_ptr_barrier(void)
 {
 	rcu_ptr_rs_barrier();

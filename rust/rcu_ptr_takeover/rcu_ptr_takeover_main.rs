@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `rcu_ptr_takeover.ko`: as long as it is loaded, what the kernel frees by `kvfree_rcu()`,
+//! `kfree_rcu()` and `kfree_rcu_nolock()` goes to the engine of `rcu_ptr.ko`.
+//!
+//! ```text
+//!  redirect.rs  what becomes of a call; caches that are destroyed
+//!  stats.rs     what was redirected, in debugfs
+//! ```
+//!
+//! In its place the kernel's functions are redirected in this order: first `kmem_cache_destroy()`,
+//! so that every cache that is destroyed from then on waits for the engine as well; then the others.
+//! At unload in the reverse order, and between both all that the engine has is freed.
+
+#[path = "../sys/takeover/mod.rs"]
+mod sys;
+
+mod redirect;
+mod stats;
+
+use kernel::prelude::*;
+use sys::{Function, Notified, Redirected};
+
+module! {
+    type: Takeover,
+    name: "rcu_ptr_takeover",
+    authors: ["The rcu_ptr authors"],
+    description: "The kernel's own kfree_rcu() on rcu_ptr",
+    license: "GPL",
+}
+
+/// How many functions are redirected.
+const ALL: usize = 3;
+
+/// The functions, in the order in which they were redirected; given back when it is dropped.
+struct Taken {
+    functions: [Option<Redirected>; ALL],
+    begun: bool,
+}
+
+impl Taken {
+    const ORDER: [Function; ALL] = [Function::Destroy, Function::Kvfree, Function::Nolock];
+
+    fn new(jump: bool) -> Result<Self> {
+        let mut taken = Self {
+            functions: [const { None }; ALL],
+            begun: false,
+        };
+        for (slot, function) in taken.functions.iter_mut().zip(Self::ORDER) {
+            *slot =
+                Some(Redirected::new(function, jump).inspect_err(|&e| explain(function, e, jump))?);
+        }
+        Ok(taken)
+    }
+
+    fn begin(&mut self) -> Result {
+        redirect::begin()?;
+        self.begun = true;
+        Ok(())
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if self.begun {
+            redirect::end();
+        }
+        // The last first: caches wait for the engine as long as calls may come here.
+        for slot in self.functions.iter_mut().rev() {
+            if let Some(Err(e)) = slot.take().map(Redirected::give_back) {
+                pr_emerg!(
+                    "ftrace does not give the kernel's functions back ({}): they lead to the kernel, \
+                     but through this module, which stays in memory\n",
+                    e.to_errno()
+                );
+                loop {
+                    sys::sleep();
+                }
+            }
+            redirect::drain();
+        }
+    }
+}
+
+/// Why a function can't be redirected.
+fn explain(function: Function, error: Error, jump: bool) {
+    let name = function.name();
+    if error == EBUSY && jump {
+        pr_info!("{name}() has another user of its entry (BPF, say): trying without a jump\n");
+    } else if error == EBUSY {
+        pr_err!(
+            "{name}() is held by a livepatch, a BPF program or another module: remove that first\n"
+        );
+    } else if error == ENODEV {
+        pr_err!("{name}() can't be redirected: ftrace is off, since an earlier bug\n");
+    } else {
+        pr_err!(
+            "{name}() can't be redirected: error {}, the kernel does not trace this function\n",
+            error.to_errno()
+        );
+    }
+}
+
+/// The loaded module. Fields are dropped in this order.
+#[pin_data]
+struct Takeover {
+    #[pin]
+    stats: stats::StatsFile,
+    _notified: Notified,
+    _taken: Taken,
+    _farewell: stats::Farewell,
+}
+
+impl kernel::InPlaceModule for Takeover {
+    fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            _farewell: stats::Farewell,
+            _taken: {
+                if !sys::can() {
+                    pr_err!(
+                        "this kernel lacks CONFIG_FUNCTION_TRACER=y with DYNAMIC_FTRACE_WITH_ARGS, or \
+                         KVFREE_RCU_BATCHED, or was linked with LTO: its functions can't be redirected\n"
+                    );
+                    return Err(EOPNOTSUPP);
+                }
+                let mut jump = sys::can_jump();
+                let mut taken = Taken::new(jump).or_else(|e| {
+                    if e != EBUSY || !jump {
+                        return Err(e);
+                    }
+                    jump = false;
+                    Taken::new(jump)
+                })?;
+                taken.begin()?;
+                pr_info!(
+                    "kvfree_call_rcu() and kfree_call_rcu_nolock() lead to rcu_ptr.ko from now on, {}\n",
+                    if jump { "by a jump" } else { "through ftrace" }
+                );
+                taken
+            },
+            _notified: Notified::new()?,
+            stats <- stats::StatsFile::new(),
+        })
+    }
+}

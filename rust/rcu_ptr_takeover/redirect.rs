@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What becomes of a call that the kernel meant for itself, and why a cache that is destroyed misses
+//! no object.
+//!
+//! `kmem_cache_destroy()` waits for objects that the kernel has, and knows nothing of ours. So ours
+//! have to be freed before it. And its first step hands objects that NMIs freed (they lie on a list
+//! of their CPU until an irq_work runs) to `kvfree_call_rcu()`: were that redirected, objects of the
+//! cache would come to the engine when its barrier is over. So while anybody destroys a cache, every
+//! call is the kernel's:
+//!
+//! ```text
+//!  a call, preemption off            kmem_cache_destroy()
+//!
+//!  DESTROYING?                       DESTROYING += 1
+//!    0: insert into the engine       synchronize_rcu(), wait for SLEEPING
+//!    else: the kernel's              rcu_ptr_barrier()
+//!                                    the kernel's kmem_cache_destroy()
+//!                                    DESTROYING -= 1
+//! ```
+//!
+//! A call that saw 0 has inserted its object when the grace period ends, as preemption was off; one
+//! that sleeps instead is counted. Thus the barrier sees it.
+
+use crate::sys::{self, Doomed};
+use kernel::sync::atomic::{Atomic, Full, Relaxed};
+
+/// How many caches are being destroyed; and one for each reason to leave all calls to the kernel.
+static DESTROYING: Atomic<i32> = Atomic::new(1);
+
+/// Calls that insert without preemption off.
+static SLEEPING: Atomic<i32> = Atomic::new(0);
+
+/// Calls that may sleep, or lead to the kernel's function, with code of this module on their stack.
+static INSIDE: Atomic<i32> = Atomic::new(0);
+
+/// What became of an object.
+pub(crate) enum Outcome {
+    /// The engine has it.
+    Taken,
+    /// A cache is being destroyed: it is the kernel's.
+    WhileDestroying,
+    /// RCU does not watch this CPU: it is the kernel's.
+    NotWatching,
+    /// The engine has no room for an object without a field.
+    NoRoom,
+}
+
+/// Counts while it lives.
+struct Counted(&'static Atomic<i32>);
+
+impl Counted {
+    fn new(what: &'static Atomic<i32>) -> Self {
+        // ORDERING: Against the other's look at a second counter: who changes one first sees the other.
+        what.fetch_add(1, Full);
+        Self(what)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        // ORDERING: What was done while it was counted is over before.
+        self.0.fetch_sub(1, Full);
+    }
+}
+
+fn wait_for_none(what: &Atomic<i32>) {
+    while what.load(Relaxed) != 0 {
+        sys::sleep();
+    }
+}
+
+/// Hands an object to the engine by `insert`, unless the kernel has to have it.
+///
+/// # Context
+///
+/// Any, NMI included; preemption off.
+#[inline(always)]
+pub(crate) fn decide(is_watching: bool, insert: impl FnOnce() -> bool) -> Outcome {
+    if !is_watching {
+        return Outcome::NotWatching;
+    }
+    // ORDERING: None is needed. This is a read-side critical section: who has raised the counter
+    // waits for a grace period, which either ends after the insertion, or begins before this load
+    // and so is seen by it.
+    if DESTROYING.load(Relaxed) != 0 {
+        return Outcome::WhileDestroying;
+    }
+    if insert() {
+        Outcome::Taken
+    } else {
+        Outcome::NoRoom
+    }
+}
+
+/// The rest of a call that [`decide()`] did not end: by `sleep` if it may sleep and no cache is being
+/// destroyed, else by the kernel's own function.
+///
+/// # Context
+///
+/// That of the call.
+pub(crate) fn rest(sleep: Option<impl FnOnce()>, original: impl FnOnce()) {
+    let _inside = Counted::new(&INSIDE);
+    if let Some(sleep) = sleep {
+        let _sleeping = Counted::new(&SLEEPING);
+        if DESTROYING.load(Relaxed) == 0 {
+            sys::count(sys::HEADLESS_SLEPT);
+            return sleep();
+        }
+    }
+    original();
+}
+
+/// Everything that came to the engine is freed when this returns, and nothing comes meanwhile: as
+/// long as the counter is up.
+fn flush() {
+    sys::synchronize_rcu();
+    wait_for_none(&SLEEPING);
+    sys::barrier();
+}
+
+/// `kmem_cache_destroy()`
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn destroy(cache: Doomed) {
+    let _inside = Counted::new(&INSIDE);
+    if cache.is_null() {
+        return;
+    }
+    sys::count(sys::DESTROYED);
+    let _destroying = Counted::new(&DESTROYING);
+    flush();
+    cache.destroy();
+}
+
+/// A module is about to go: the kernel looks at what it has left when what it queued is freed.
+///
+/// What lies on the kernel's own list of objects freed in NMI comes to the engine later. It costs
+/// nothing but the memory of their tags.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn module_gone() {
+    sys::count(sys::MODULES_GONE);
+    sys::barrier();
+}
+
+/// From now on calls are ours.
+///
+/// `kmem_cache_destroy()` is redirected already, but there may be calls of it that began before. All
+/// objects of their caches are freed by now, so they are in the kernel, or on the lists of objects
+/// that NMIs freed: those are drained first, while they still go to the kernel.
+///
+/// # Context
+///
+/// May sleep.
+///
+/// # Errors
+///
+/// `ENOMEM`
+pub(crate) fn begin() -> kernel::error::Result {
+    sys::drain_deferred()?;
+    DESTROYING.fetch_sub(1, Full);
+    Ok(())
+}
+
+/// From now on calls are the kernel's; all that came here is freed when this returns.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn end() {
+    DESTROYING.fetch_add(1, Full);
+    flush();
+}
+
+/// Waits until nobody runs code of this module, provided that no new calls lead to it.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn drain() {
+    // Who was preempted before it was counted is counted now, and who was not counted any more is
+    // gone after the second.
+    sys::synchronize();
+    wait_for_none(&INSIDE);
+    sys::synchronize();
+}
