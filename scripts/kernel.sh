@@ -16,7 +16,8 @@ fi
 check_variables
 SCENARIOS=${*:-${SCENARIOS:-}}
 choose_scenarios run
-[ -n "${KDIR:-}" ] || need build
+needs_of "${NAMES[@]}"
+need "${NEEDS[@]}"
 for name in "${NAMES[@]}"; do
 	kernel_of "$name"
 	echo "$KDIR_OF_SCENARIO"

@@ -10,7 +10,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 check_variables
 SCENARIOS=${*:-${SCENARIOS:-}}
 choose_scenarios run
-if [ -n "${KDIR:-}" ]; then need modules; else need build; fi
+needs_of "${NAMES[@]}"
+need "${NEEDS[@]}"
 for name in "${NAMES[@]}"; do
 	kernel_of "$name"
 	out=$(modules_directory "$name")

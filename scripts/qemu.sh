@@ -14,12 +14,11 @@ verb=${1:-}
 shift
 check_variables
 choose_scenarios "$verb"
-needs=()
+needs_of "${NAMES[@]}"
 for name in "${NAMES[@]}"; do
-	needs+=("$(scenario_arch "$name")")
+	NEEDS+=("$(scenario_arch "$name")")
 done
-[ -n "${KDIR:-}" ] || needs+=(build)
-need "${needs[@]}"
+need "${NEEDS[@]}"
 
 args=(--out "$ROOT/out")
 for name in "${NAMES[@]}"; do

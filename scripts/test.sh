@@ -25,11 +25,11 @@ while read -r name; do
 	NAMES+=("$name")
 done < <(awk -v set="$set" '$1 == set && !seen[$3]++ { print $3 }' "$ROOT/qemu/jobs")
 [ ${#NAMES[@]} -gt 0 ] || die "no boot of set $set is for ${SCENARIOS:-$ARCH}"
-needs=(build)
+needs_of "${NAMES[@]}"
 for name in "${NAMES[@]}"; do
-	needs+=("$(scenario_arch "$name")")
+	NEEDS+=("$(scenario_arch "$name")")
 done
-need "${needs[@]}"
+need "${NEEDS[@]}"
 kernel_source
 
 # A line for each scenario that is ready.

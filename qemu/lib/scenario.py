@@ -91,6 +91,11 @@ class Scenario:
         }
 
     @property
+    def stock(self):
+        """Whether it is a distribution's kernel: nothing is swept there, and KUnit is off."""
+        return (self.kdir / "stock").is_dir()
+
+    @property
     def slow(self):
         """Whether the sanitizers are on."""
         return "KASAN" in self.options
@@ -109,6 +114,10 @@ class Scenario:
                 how["machine"] = "pc,hpet=off"
                 other.boot += EXACT_BOOT_X86
         return other
+
+    def has(self, name):
+        """Whether a module was built."""
+        return name in self._modules
 
     def module(self, name):
         """Returns the path of a built module."""

@@ -5,7 +5,7 @@
 
 # shellcheck source=scripts/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-for part in apt toolchain need source kernel modules herd; do
+for part in apt toolchain need source kernel debian modules herd; do
 	# shellcheck source=/dev/null
 	source "$ROOT/scripts/lib/$part.sh"
 done
@@ -43,6 +43,9 @@ choose_scenarios()
 		while read -r name; do
 			[ -n "$ARCH" ] && [ "$ARCH" != "$(scenario_arch "$name")" ] || NAMES+=("$name")
 		done < <(awk '$1 ~ /^(test|all)$/ && !seen[$3]++ { print $3 }' "$ROOT/qemu/jobs")
+	elif [ -n "${KERNEL:-}" ]; then
+		[ "$KERNEL" = debian ] || die "KERNEL=$KERNEL: there is 'debian', Debian's own kernel"
+		NAMES=(DEBIAN)
 	elif [ "$ARCH" = arm64 ]; then
 		NAMES=(ARM64)
 	else
@@ -63,9 +66,26 @@ kernel_of()
 	if [ -n "${KDIR:-}" ]; then
 		# shellcheck disable=SC2034 # for the caller
 		KDIR_OF_SCENARIO=$KDIR
+	elif stock_scenario "$1"; then
+		debian_kernel "$1"
 	else
 		kernel_build "$1"
 	fi
+}
+
+# needs_of NAME...: what the kernels and modules of scenarios need, in NEEDS
+needs_of()
+{
+	local name
+
+	NEEDS=()
+	if [ -n "${KDIR:-}" ]; then
+		NEEDS=(modules)
+		return
+	fi
+	for name; do
+		if stock_scenario "$name"; then NEEDS+=(stock); else NEEDS+=(build); fi
+	done
 }
 
 # modules_directory NAME: where its modules are built

@@ -28,9 +28,15 @@ build_modules()
 	check_clean
 	(
 		lock "$ROOT/build/$(basename "$out").lock" "the modules of $label"
-		toolchain_of "$kdir"
-		mapfile -t args < <(make_args)
-		args+=("KRUSTFLAGS=${KRUSTFLAGS:-} -Cdebuginfo=1" "KCFLAGS=${KCFLAGS:-} -g1")
+		make=(make)
+		if [ -e "$kdir/build-root" ]; then
+			make=(in_root "$(cat "$kdir/build-root")" nice -n "$(nice)" make)
+			args=(-f GNUmakefile)
+		else
+			toolchain_of "$kdir"
+			mapfile -t args < <(make_args)
+			args+=("KRUSTFLAGS=${KRUSTFLAGS:-} -Cdebuginfo=1" "KCFLAGS=${KCFLAGS:-} -g1")
+		fi
 		identity=$(kdir_identity "$kdir"; printf '%s\n' "${args[@]}")
 		if [ "$(cat "$out/kdir" 2>/dev/null)" != "$identity" ]; then
 			rm -rf "$out"
@@ -39,10 +45,15 @@ build_modules()
 		fi
 		log=$out/build.log
 		if ! TAIL=300 progress "building the modules for $label" "$log" 0 \
-				make -C "$kdir" M="$ROOT" MO="$out" ARCH="$(kdir_arch "$kdir")" "${args[@]}" \
+				"${make[@]}" -C "$kdir" M="$ROOT" MO="$out" ARCH="$(kdir_arch "$kdir")" "${args[@]}" \
 				-j"$(nproc)" "$@" modules; then
 			exit 1
 		fi
 		grep -E '^warning|warning:' "$log" >&2 || true
+		[ -e "$kdir/build-root" ] || exit 0
+		# The kernel's own tests, which packages leave out.
+		TAIL=50 progress "building the kernel's tests for $label" "$out/upstream.log" 0 \
+			"${make[@]}" -C "$kdir" M="$ROOT/qemu/upstream" MO="$out/upstream" "${args[@]}" \
+			-j"$(nproc)" modules
 	)
 }

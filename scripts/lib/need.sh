@@ -18,6 +18,9 @@ build program ccache ccache
 build header libelf.h libelf-dev
 build header openssl/opensslv.h libssl-dev
 build file /etc/ssl/certs/ca-certificates.crt ca-certificates
+stock program mmdebstrap mmdebstrap
+stock program unshare util-linux
+stock program dpkg-deb dpkg
 x86_64 program qemu-system-x86_64 qemu-system-x86
 arm64 program qemu-system-aarch64 qemu-system-arm
 replay program gdb-multiarch gdb-multiarch

@@ -204,7 +204,8 @@ find_objdump()
 {
 	local path
 
-	toolchain_of "$1"
+	# A stock kernel's compilers are elsewhere, and nothing of it is disassembled.
+	[ -e "$1/build-root" ] || toolchain_of "$1"
 	for path in "$(llvm_tool "${LLVM:-}" llvm-objdump)" llvm-objdump objdump; do
 		! command -v "$path" || return 0
 	done

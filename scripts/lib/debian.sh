@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# Debian's own kernels, as they are packaged: a build tree that fits the vmlinuz,
+# made with Debian's compilers in a root of the release that has them.
+
+DEBIAN_FLAVOURS="cloud-amd64 amd64 rt-amd64"
+# What builds modules there, beside what the package linux-headers-* depends on.
+DEBIAN_TOOLS=(make gcc-14 rustc rust-src bindgen pahole kmod libelf-dev libssl-dev flex bison bc perl openssl
+	xz-utils python3-minimal)
+# Raise it when the way in which the root or the tree is made changes.
+DEBIAN_RECIPE=1
+
+# stock_scenario NAME: whether it boots a kernel that is packaged
+stock_scenario()
+{
+	grep -q '^FLAVOUR=' "$CONFIGS/$1" 2>/dev/null
+}
+
+# stock_flavour NAME: FLAVOUR= comes first
+stock_flavour()
+{
+	local flavour=${FLAVOUR:-$(sed -n 's/^FLAVOUR=//p' "$CONFIGS/$1")}
+
+	[[ " $DEBIAN_FLAVOURS " == *" $flavour "* ]] ||
+		die "FLAVOUR=$flavour: Debian's kernels are $DEBIAN_FLAVOURS"
+	echo "$flavour"
+}
+
+# in_root ROOT COMMAND...: as root there, with this tree and the cache where they are here
+in_root()
+{
+	local root=$1 user=()
+
+	shift
+	[ "$(id -u)" -eq 0 ] || user=(--map-root-user)
+	# shellcheck disable=SC2016,SC2153 # for the shell that is started; common.sh has ROOT
+	unshare "${user[@]}" --mount --propagation private bash -c '
+		set -e
+		root=$1 tree=$2 cache=$3
+		shift 3
+		for dir in "$cache" "$tree"; do
+			mkdir -p "$root$dir"
+			mount --bind "$dir" "$root$dir"
+		done
+		mount --rbind /proc "$root/proc"
+		mount --rbind /dev "$root/dev"
+		exec chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 \
+			"$@"' - "$root" "$ROOT" "$CACHE" "$@"
+}
+
+# make_root DIRECTORY: prints the commands' output; DEBIAN_URI and the tools are known
+make_root()
+{
+	local dir=$1 keyring=/usr/share/keyrings/debian-archive-keyring.gpg mode=root
+	local suite=${KERNEL_SUITE%-backports} sources=()
+
+	sources=("deb [signed-by=$keyring] $DEBIAN_URI $suite main"
+		"deb [signed-by=$keyring] $DEBIAN_URI $KERNEL_SUITE main")
+	[ "$(id -u)" -eq 0 ] || mode=unshare
+	mkdir -p "$dir"
+	# Unpacked by this user: a user's namespace has no other.
+	(
+		IFS=,
+		exec mmdebstrap --mode="$mode" --variant=essential --format=tar \
+			--aptopt='APT::Install-Recommends "false"' --dpkgopt=force-unsafe-io \
+			--dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+			--include="apt,${DEBIAN_TOOLS[*]}" "$suite" - "${sources[@]}"
+	) | tar -x --no-same-owner --exclude='./dev/*' -C "$dir"
+}
+
+# debian_root: sets DEBIAN_ROOT, with Debian's compilers in it
+debian_root()
+{
+	local key
+
+	key=$(printf '%s\n' "$DEBIAN_RECIPE" "$KERNEL_SUITE" "${DEBIAN_TOOLS[@]}" | sha256sum | cut -c1-12)
+	DEBIAN_ROOT=$CACHE/debian/root-$key
+	[ ! -e "$DEBIAN_ROOT.complete" ] || return 0
+	lock "$DEBIAN_ROOT.lock" "Debian's compilers"
+	[ ! -e "$DEBIAN_ROOT.complete" ] || return 0
+	private_apt "${KERNEL_SUITE%-backports}" amd64 ||
+		die "no archive that apt uses has ${KERNEL_SUITE%-backports}, whose compilers Debian's kernels are built with"
+	DEBIAN_URI=$(sed -n '1s/^deb \[[^]]*\] \([^ ]*\) .*/\1/p' "$CACHE/apt/${KERNEL_SUITE%-backports}-amd64/sources.list")
+	rm -rf "$DEBIAN_ROOT.part"
+	progress "installing Debian's compilers in a root of their own" "$CACHE/log/debian-root.log" 0 \
+		make_root "$DEBIAN_ROOT.part" ||
+		die "mmdebstrap failed: mend the network, and see that there are 3 GB of room under $CACHE"
+	rm -rf "$DEBIAN_ROOT"
+	mv "$DEBIAN_ROOT.part" "$DEBIAN_ROOT"
+	touch "$DEBIAN_ROOT.complete"
+}
+
+# debian_packages FLAVOUR DIRECTORY: unpacks the kernel, its modules and headers; sets DEBIAN_RELEASE
+debian_packages()
+{
+	local flavour=$1 dir=$2 deb name log=$CACHE/log/debian-packages.log
+	local -a names
+
+	rm -rf "$dir"
+	mkdir -p "$dir"
+	name=$("${PRIVATE_APT_CACHE[@]}" pkgnames linux-headers- |
+		grep -x "linux-headers-[0-9][0-9.]*+[a-z0-9.]*-$flavour" | sort -V | tail -n1) || true
+	[ -n "$name" ] || die "$KERNEL_SUITE has no kernel headers of flavour $flavour"
+	DEBIAN_RELEASE=${name#linux-headers-}
+	names=("linux-headers-$DEBIAN_RELEASE" "linux-binary-$DEBIAN_RELEASE" "linux-modules-$DEBIAN_RELEASE")
+	for name in "${names[@]}"; do
+		deb=$(private_download "$name" "$CACHE/download") ||
+			die "$name can't be downloaded: mend the network and try again"
+		dpkg-deb -x "$deb" "$dir" >"$log" 2>&1 || die "$deb can't be unpacked: is there room under $CACHE?"
+		rm -f "$deb"
+	done
+}
+
+# debian_kernel NAME: sets KDIR_OF_SCENARIO, the build tree of a packaged kernel
+debian_kernel()
+{
+	local flavour dir packages version
+
+	flavour=$(stock_flavour "$1")
+	kernel_source
+	[ -z "${KSRC:-}" ] || die "KSRC= is not for $1, which boots a packaged kernel"
+	debian_root
+	# The name of the source's folder is its Debian version.
+	version=$(basename "$KERNEL_SOURCE")
+	dir=$CACHE/kernel/$1-$flavour-${version#linux-}-$DEBIAN_RECIPE
+	# shellcheck disable=SC2034 # for the caller
+	KDIR_OF_SCENARIO=$dir
+	[ ! -e "$dir/rcu_ptr.complete" ] || return 0
+	lock "$dir.lock" "the kernel of $1"
+	[ ! -e "$dir/rcu_ptr.complete" ] || return 0
+	private_apt "$KERNEL_SUITE" amd64 || die "no archive that apt uses has $KERNEL_SUITE"
+	packages=$CACHE/debian/packages-$flavour
+	debian_packages "$flavour" "$packages"
+	rm -rf "$dir"
+	mkdir -p "$dir"
+	progress "preparing a build tree for Debian's $DEBIAN_RELEASE" "$CACHE/log/kernel-$1.log" 0 \
+		in_root "$DEBIAN_ROOT" nice -n "$(nice)" "$ROOT/scripts/stock-tree.sh" "$KERNEL_SOURCE" \
+		"$packages/usr/src/linux-headers-$DEBIAN_RELEASE" "$dir" ||
+		die "the build tree can't be prepared; if the packages are of another version than" \
+			"$CACHE/source/current, remove that and try again"
+	# Where the runner looks for a kernel, and modules that plans load.
+	mkdir -p "$dir/arch/x86/boot" "$dir/stock"
+	mv "$packages/usr/lib/modules/$DEBIAN_RELEASE/vmlinuz" "$dir/arch/x86/boot/bzImage"
+	rm -rf "$dir/stock"
+	mv "$packages/usr/lib/modules/$DEBIAN_RELEASE" "$dir/stock"
+	rm -rf "$packages"
+	echo "$DEBIAN_ROOT" >"$dir/build-root"
+	touch "$dir/rcu_ptr.complete"
+}

@@ -1,0 +1,87 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# stock-tree.sh SOURCE HEADERS DIRECTORY: a build tree for a packaged kernel
+#
+# SOURCE   the kernel's source, of the very version (Debian: linux-source-*)
+# HEADERS  its headers, with .config and Module.symvers (linux-headers-*)
+#
+# Headers as they are packaged lack Rust's crates. These are compiled here, with the
+# compilers that the kernel was built with; then the tree's names are held against the
+# kernel's, so that what is built in it will load.
+
+set -euo pipefail
+export LC_ALL=C
+unset MAKEFLAGS MFLAGS MAKEOVERRIDES MAKELEVEL KBUILD_OUTPUT CROSS_COMPILE
+# Exported and empty they would defeat the kernel's '?='.
+unset ARCH LLVM RUSTC BINDGEN RUST_LIB_SRC KRUSTFLAGS KCFLAGS
+
+die()
+{
+	printf 'rcu_ptr: %s\n' "$*" >&2
+	exit 2
+}
+
+[ $# -eq 3 ] || die "usage: scripts/stock-tree.sh SOURCE HEADERS DIRECTORY"
+source=$1 headers=$2 dir=$3
+for file in .config Module.symvers; do
+	[ -e "$headers/$file" ] || die "$headers has no $file: these are no kernel headers"
+done
+[ -e "$source/rust/kernel/lib.rs" ] || die "$source is no kernel source"
+
+config_value()
+{
+	sed -n "s/^$1=\"\{0,1\}\([^\"]*\)\"\{0,1\}\$/\1/p" "$headers/.config"
+}
+
+release=$(basename "$headers")
+release=${release#linux-headers-}
+wanted=$(config_value CONFIG_RUSTC_VERSION_TEXT)
+[ "$(config_value CONFIG_RUST)" = y ] ||
+	die "$release has no CONFIG_RUST=y: no Rust module can be built for it; take a kernel that has"
+command -v rustc >/dev/null || die "rustc is missing: $release was built with '$wanted'; apt-get install rustc"
+[ "$(rustc --version)" = "$wanted" ] ||
+	die "rustc is '$(rustc --version)', $release was built with '$wanted': install that one"
+[ -e "$(rustc --print sysroot)/lib/rustlib/src/rust/library/core/src/lib.rs" ] ||
+	die "the source of rustc's library is missing: apt-get install rust-src"
+command -v bindgen >/dev/null || die "bindgen is missing: apt-get install bindgen"
+cc=$(config_value CONFIG_CC_VERSION_TEXT)
+cc=${cc%% *}
+command -v "$cc" >/dev/null || die "$cc is missing, which $release was built with: apt-get install ${cc#*-linux-gnu-}"
+
+mkdir -p "$dir"
+cp "$headers/.config" "$dir/.config"
+args=(-C "$source" "O=$dir" "CC=$cc" "HOSTCC=$cc" "KERNELRELEASE=$release" "-j$(nproc)")
+make "${args[@]}" olddefconfig
+if ! diff <(grep '^CONFIG' "$headers/.config") <(grep '^CONFIG' "$dir/.config"); then
+	die "the configuration above differs from that of $release: other tools, or another source"
+fi
+make "${args[@]}" modules_prepare
+cp "$headers/Module.symvers" "$dir/Module.symvers"
+# Types for the modules' BTF.
+[ ! -e "$headers/vmlinux" ] || cp "$headers/vmlinux" "$dir/vmlinux"
+
+[ "$(cat "$dir/include/config/kernel.release")" = "$release" ] ||
+	die "the tree says $(cat "$dir/include/config/kernel.release"), the kernel is $release: name the source of that version"
+names=$(mktemp)
+trap 'rm -f "$names"' EXIT
+sed -n 's/.*EXPORT_SYMBOL_RUST_GPL(\([A-Za-z0-9_]*\)).*/\1/p' "$dir"/rust/exports_*_generated.h | sort -u >"$names"
+missing=$(comm -23 "$names" <(awk '{ print $2 }' "$dir/Module.symvers" | sort -u) | wc -l)
+[ -s "$names" ] || die "no Rust symbol was found under $dir/rust: the crates were not built"
+[ "$missing" -eq 0 ] ||
+	die "$missing of $(wc -l <"$names") Rust symbols of this tree are not $release's: another rustc, or another source, than it was built with"
+echo "$(wc -l <"$names") Rust symbols, all of them in $release"
+
+# A plain 'make -C DIRECTORY M=...' takes the same compiler.
+cat >"$dir/GNUmakefile" <<END
+# Uses what this kernel was built with, unless the command line says otherwise.
+CC ?= $cc
+ifeq (\$(origin CC),default)
+CC := $cc
+endif
+\$(filter-out __build,\$(MAKECMDGOALS)) _all: __build
+	@:
+__build:
+	@\$(MAKE) --no-print-directory -f Makefile CC=\$(CC) HOSTCC=$cc KERNELRELEASE=$release \$(MAKECMDGOALS)
+.PHONY: __build
+END
