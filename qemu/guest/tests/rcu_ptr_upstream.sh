@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=sh
+# The kernel's own tests and users of kvfree_rcu(): on its own code (ENGINE=kernel), or on an engine.
+
+# shellcheck source=/dev/null
+. /lib.sh
+
+TAKEN=/sys/kernel/debug/rcu_ptr_takeover/stats
+
+cleanup() {
+	unload rcuscale
+	unload torture
+	unload_all
+}
+
+# on_engine: what is freed from here on goes there
+on_engine() {
+	unload_all
+	[ "$ENGINE" = kernel ] || {
+		load rcu_ptr
+		load rcu_ptr_takeover
+	}
+	slab=$(meminfo Slab)
+}
+
+meminfo() {
+	sed -n "s/^$1: *\([0-9]*\) kB/\1/p" /proc/meminfo
+}
+
+# What was freed is back. The kernel keeps some in sheaves, whoever frees.
+is_back() {
+	[ "$ENGINE" = kernel ] || echo 1 >/sys/kernel/debug/rcu_ptr/barrier
+	[ "$(meminfo Slab)" -lt $((slab + 8192)) ]
+}
+
+# off_engine AT-LEAST: objects were redirected, and their memory is back
+off_engine() {
+	wait_for 30 is_back || fail "memory is not back: $(meminfo Slab) kB of slabs, $slab before"
+	[ "$ENGINE" != kernel ] || return 0
+	redirected=$(sed -n 's/^taken=//p' "$TAKEN")
+	[ "$redirected" -ge "$1" ] || fail "$redirected objects were redirected, not $1"
+	want "objects that were leaked" "$(stat_sum leaked)" 0
+	unload rcu_ptr_takeover
+	unload rcu_ptr
+}
+
+said() {
+	since_mark | grep -q "$1"
+}
+
+# scale NAME [PARAMETER=VALUE]...: rcuscale's kfree_rcu() test, to its result line
+scale() {
+	name=$1
+	shift
+	on_engine
+	load torture
+	mark "rcuscale $name"
+	load rcuscale kfree_rcu_test=1 kfree_nthreads=2 kfree_alloc_num=4000 kfree_loops=8 holdoff=0 \
+		shutdown_secs=0 verbose=0 "$@"
+	wait_for 120 said "Total time taken by all kfree'ers" || fail "no result"
+	result=$(since_mark | sed -n "s/.*Total time taken by all kfree'ers: //p")
+	unload rcuscale
+	unload torture
+	! since_mark | grep '!!!' || fail "rcuscale found errors"
+	diag "rcuscale $name: $result"
+	off_engine 60000
+}
+
+test_rcuscale_double() {
+	scale double kfree_rcu_test_double=1
+}
+
+test_rcuscale_single() {
+	scale single kfree_rcu_test_single=1
+}
+
+test_rcuscale_both() {
+	scale both
+}
+
+# The module refuses to stay loaded when it is done; insmod then tries once more.
+test_vmalloc_kvfree_rcu() {
+	on_engine
+	mark vmalloc
+	! load test_vmalloc run_test_mask=768 nr_threads=2 test_loop_count=300 2>/dev/null || fail "it stays"
+	since_mark | sed -n 's/.*\(Summary: .*\)/\1/p' >/tmp/summary
+	results=$(grep -c "kvfree_rcu_[12]_arg_vmalloc_test passed: 1 failed: 0" /tmp/summary)
+	want "results that are good" "$results" "$(wc -l </tmp/summary)"
+	[ "$results" -ge 4 ] || fail "$results results"
+	off_engine 1000
+}
+
+test_mixed_load() {
+	on_engine
+	begin=$(cut -d. -f1 /proc/uptime)
+	for _ in 1 2 3; do
+		kernel_work a &
+		a=$!
+		kernel_work b &
+		b=$!
+		kernel_hotplug
+		wait $a $b
+	done
+	diag "mixed load: $(($(cut -d. -f1 /proc/uptime) - begin)) s, slabs $slab kB before, $(meminfo Slab) kB after"
+	off_engine 400
+}
+
+suite rcu_ptr_upstream rcuscale_double rcuscale_single rcuscale_both vmalloc_kvfree_rcu mixed_load
