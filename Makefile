@@ -3,12 +3,12 @@
 # For people: 'make help'. Kbuild reads Kbuild, not this file.
 
 .DEFAULT_GOAL := modules
-.PHONY: all modules run test test-all sweep mutants sim replay bench check clean distclean kernel rust-analyzer rustfmt env help
+.PHONY: all modules install run test test-all sweep mutants sim replay bench check clean distclean kernel rust-analyzer rustfmt env help
 
 # Every script parallelises by itself.
 .NOTPARALLEL:
 
-export ARCH KSRC KDIR LLVM RUSTC BINDGEN SCENARIOS SMP MEM PLAN VARS TIMEOUT QUICK MUTANT \
+export ARCH KERNEL FLAVOUR KSRC KDIR LLVM RUSTC BINDGEN SCENARIOS SMP MEM PLAN VARS TIMEOUT QUICK MUTANT \
 	SEED COUNT FROM MINUTES ENGINE SCENARIO
 
 help:
@@ -36,6 +36,8 @@ help:
 #:   make [modules]       build the modules only, into build/; 'make KDIR=DIR' for
 #:                        any prepared build of Linux 7.3 or later
 #:   make -C $KDIR M=$PWD the same in place, as kernel people do
+#:   make install         build and install them for the running kernel (as root); a
+#:                        sentence says what is missing
 #:   make kernel          build the kernels only, print where they are
 #:   make env             check the environment, install what is missing (as root)
 #:   make rustfmt         format the Rust code
@@ -46,6 +48,8 @@ help:
 #: Variables:
 #:   ARCH=x86_64|arm64    architecture; arm64 makes 'make run' take scenario ARM64
 #:   SCENARIOS="A B"      scenarios under qemu/configs, instead of the usual ones
+#:   KERNEL=debian        Debian's own kernel, as it is packaged, instead of BASE;
+#:                        FLAVOUR=cloud-amd64 (the usual one), amd64 or rt-amd64
 #:   SMP=N MEM=MB         CPUs and memory of the guest
 #:   PLAN=NAME|./FILE     the steps in the guest: qemu/guest/plan.NAME, or a file;
 #:                        qemu/lib/plan.py says how they are written
@@ -65,6 +69,9 @@ all: modules
 
 modules:
 	@scripts/modules.sh
+
+install:
+	@scripts/install.sh
 
 run:
 	@scripts/qemu.sh $@

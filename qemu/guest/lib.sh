@@ -243,11 +243,12 @@ kernel_hotplug() {
 		bound="$bound $!"
 	done
 	for round in 1 2 3; do
-		echo 0 >"$online"
-		echo 1 >"$online"
+		# A CPU may be busy with something that can't be moved at the moment.
+		echo 0 >"$online" || sleep 1
+		echo 1 >"$online" || true
 	done
 	for pid in $bound; do
-		kill "$pid"
+		kill "$pid" || true
 		wait "$pid" || true
 	done
 }

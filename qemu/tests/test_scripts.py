@@ -93,6 +93,68 @@ class Kdir(Scripts):
         self.refused("was built with 'rustc 1.85.0 (of another machine)'", KDIR=self.kernel())
 
 
+class Install(Scripts):
+    """Headers as they are packaged, that scripts/install.sh probes."""
+
+    def probe(self, *reasons, rustc=None, release="7.3.4-of-somebody", **options):
+        """The modules can't be built for it."""
+        config = "".join(f"CONFIG_{name}={value}\n" for name, value in {**CONFIG, **options}.items() if value)
+        (self.folder / ".config").write_text(config, encoding="utf-8")
+        variables = {"RUSTC": rustc} if rustc is not None else {}
+        self.refused(*reasons, script="install.sh", args=("probe",), KDIR=str(self.folder),
+                     KERNELRELEASE=release, **variables)
+
+    def rustc(self, sysroot):
+        """The one that the kernel was built with."""
+        return self.program("rustc", f"case $1 in --print) echo {sysroot};; "
+                                     "*) echo 'rustc 1.85.0 (of another machine)';; esac")
+
+    def test_no_headers(self):
+        self.refused("headers of 7.3.4-none are missing", script="install.sh", args=("probe",),
+                     KERNELRELEASE="7.3.4-none")
+
+    def test_without_rust(self):
+        self.probe("without CONFIG_RUST=y", RUST=None)
+
+    def test_too_old(self):
+        self.probe("older than Linux 7.3", release="7.2.9+deb13-amd64")
+
+    def test_another_rustc(self):
+        self.probe("was built with 'rustc 1.85.0 (of another machine)'",
+                   rustc=self.program("rustc", "echo rustc 1.86.0"))
+
+    def test_empty_variables(self):
+        (self.folder / ".config").write_text('CONFIG_RUST=y\nCONFIG_SMP=y\n'
+                                             'CONFIG_RUSTC_VERSION_TEXT="rustc 1.85.0 (of another machine)"\n',
+                                             encoding="utf-8")
+        self.refused("was built with 'rustc 1.85.0 (of another machine)'", script="install.sh", args=("probe",),
+                     KDIR=str(self.folder), KERNELRELEASE="7.3.4-of-somebody", RUSTC="", LLVM="", ARCH="")
+
+    def test_without_library_source(self):
+        self.probe("library source is missing", "rust-src", rustc=self.rustc("/no"))
+
+    def test_without_compiler(self):
+        library = self.folder / "lib/rustlib/src/rust/library/core/src"
+        library.mkdir(parents=True)
+        (library / "lib.rs").touch()
+        bindgen = self.program("bindgen", "echo bindgen 0.99.0")
+        os.environ["PATH"] = f"{self.folder}:{os.environ['PATH']}"
+        self.addCleanup(os.environ.__setitem__, "PATH", os.environ["PATH"].partition(":")[2])
+        self.assertTrue(bindgen)
+        self.probe("no-such-gcc is missing", rustc=self.rustc(self.folder),
+                   CC_VERSION_TEXT='"no-such-gcc (of another machine) 14.2.0"')
+
+    def test_headers_without_crates(self):
+        library = self.folder / "lib/rustlib/src/rust/library/core/src"
+        library.mkdir(parents=True)
+        (library / "lib.rs").touch()
+        self.program("bindgen", "echo bindgen 0.99.0")
+        os.environ["PATH"] = f"{self.folder}:{os.environ['PATH']}"
+        self.addCleanup(os.environ.__setitem__, "PATH", os.environ["PATH"].partition(":")[2])
+        self.probe("no Rust crates", "linux-source-7.3", rustc=self.rustc(self.folder),
+                   CC_VERSION_TEXT='"gcc (of another machine) 14.2.0"')
+
+
 class Toolchain(Scripts):
     """Tools that are missing, or are not what they should be."""
 

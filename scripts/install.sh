@@ -1,0 +1,161 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# install.sh [install]: builds the modules for the running kernel and installs them
+# install.sh probe: says whether that can be done, and if not what is missing
+# install.sh build|files: the two halves of it
+#
+# KERNELRELEASE= another kernel that is installed, KDIR= its headers; DESTDIR= another root.
+#
+# Kernel headers as distributions package them lack Rust's crates. Where those are
+# missing a tree that has them is prepared once, under /var/lib/rcu_ptr, from the
+# package of the kernel's source; it takes minutes, and 1 GB.
+
+# shellcheck source=scripts/lib/all.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
+
+RELEASE=${KERNELRELEASE:-$(uname -r)}
+# The kernel's make takes it for its own; an empty ARCH for one as well.
+unset KERNELRELEASE ARCH
+TREES=/var/lib/rcu_ptr
+MODULES="rcu_ptr rcu_ptr_takeover rcu_ptr_kunit"
+
+# headers_of RELEASE: its headers, or the tree that it was built in
+headers_of()
+{
+	local dir
+
+	for dir in ${KDIR:+"$KDIR"} "/lib/modules/$1/build" "/usr/src/linux-headers-$1"; do
+		if [ -e "$dir/.config" ]; then
+			(cd -P "$dir" && pwd)
+			return
+		fi
+	done
+	die "the headers of $1 are missing: apt-get install linux-headers-$1"
+}
+
+# source_of RELEASE: the archive or the folder of the kernel's source
+source_of()
+{
+	local version=${1%%[-+]*} path
+
+	for path in "/usr/src/linux-source-${version%.*}.tar.xz" "/usr/src/linux-source-$version.tar.xz"; do
+		if [ -e "$path" ]; then
+			echo "$path"
+			return
+		fi
+	done
+	die "the headers of $1 have no Rust crates (rust/*.rmeta), and the source to make them from is missing:" \
+		"apt-get install linux-source-${version%.*}"
+}
+
+# check_tools HEADERS: the compilers that the kernel was built with
+check_tools()
+{
+	local config=$1/.config wanted found sysroot cc
+
+	[ "$(config_value "$config" CONFIG_RUST)" = y ] ||
+		die "$RELEASE was built without CONFIG_RUST=y: no Rust module can be loaded there; take a kernel that has it"
+	[ "$(config_value "$config" CONFIG_SMP)" = y ] || die "$RELEASE was built without CONFIG_SMP=y, which the modules need"
+	at_least "${RELEASE%%[-+]*}" "$KERNEL_MIN" || die "$RELEASE is older than Linux $KERNEL_MIN, which the modules need"
+	wanted=$(config_value "$config" CONFIG_RUSTC_VERSION_TEXT)
+	RUSTC=${RUSTC:-rustc}
+	command -v "$RUSTC" >/dev/null ||
+		die "rustc is missing; $RELEASE was built with '$wanted': apt-get install rustc rust-src"
+	found=$("$RUSTC" --version 2>/dev/null) || found="one that does not run"
+	[ "$found" = "$wanted" ] ||
+		die "$RUSTC is $found, $RELEASE was built with '$wanted': install that one, or name it with RUSTC="
+	sysroot=$("$RUSTC" --print sysroot)
+	[ -e "$sysroot/lib/rustlib/src/rust/library/core/src/lib.rs" ] ||
+		die "rustc's library source is missing ($sysroot/lib/rustlib/src): apt-get install rust-src"
+	command -v "${BINDGEN:-bindgen}" >/dev/null || die "bindgen is missing: apt-get install bindgen"
+	bindgen_good "${BINDGEN:-bindgen}" || die "bindgen is older than $BINDGEN_MIN: install a newer one, or name it with BINDGEN="
+	cc=$(config_value "$config" CONFIG_CC_VERSION_TEXT)
+	cc=${cc%% *}
+	command -v "$cc" >/dev/null || die "$cc is missing, which $RELEASE was built with: apt-get install ${cc#*-linux-gnu-}"
+	if [ "$(config_value "$config" CONFIG_DEBUG_INFO_BTF_MODULES)" = y ]; then
+		have program pahole || die "pahole is missing, which $RELEASE needs for its modules' BTF: apt-get install pahole"
+	fi
+}
+
+# What Secure Boot will say: the modules are signed by nobody that the kernel knows.
+check_signing()
+{
+	local config=$1/.config state
+
+	if [ "$(config_value "$config" CONFIG_MODULE_SIG_FORCE)" = y ]; then
+		say "note: $RELEASE loads signed modules only: sign them with a key that it knows"
+	fi
+	state=$(mokutil --sb-state 2>/dev/null) || state=
+	[[ $state != *enabled* ]] ||
+		say "note: Secure Boot is on: sign the modules with a key that is enrolled (mokutil --import)"
+}
+
+# tree_of RELEASE: sets KDIR, a tree in which Rust modules can be built
+tree_of()
+{
+	local headers=$1 source dir=$TREES/$RELEASE
+
+	if [ -e "$headers/rust/libkernel.rmeta" ]; then
+		KDIR=$headers
+		return
+	fi
+	KDIR=$dir
+	[ ! -e "$dir/complete" ] || return 0
+	source=$(source_of "$RELEASE")
+	[ "$PROBE" = n ] || return 0
+	[ "$(id -u)" -eq 0 ] || die "the tree for Rust modules is made under $TREES: run this as root"
+	say "preparing a tree for Rust modules of $RELEASE: this takes minutes, once"
+	rm -rf "$dir" "$dir.source"
+	mkdir -p "$dir.source"
+	tar -xJf "$source" -C "$dir.source" --strip-components=1
+	"$ROOT/scripts/stock-tree.sh" "$dir.source" "$headers" "$dir"
+	touch "$dir/complete"
+}
+
+do_build()
+{
+	check_clean
+	# shellcheck disable=SC2086 # several words, or none
+	make -C "$KDIR" M="$ROOT" MO="$ROOT/build/install-$RELEASE" -j"$(nproc)" modules
+}
+
+do_files()
+{
+	local name found dest=${DESTDIR:-}/lib/modules/$RELEASE/updates/rcu_ptr
+
+	mkdir -p "$dest"
+	for name in $MODULES; do
+		found=$(find "$ROOT/build/install-$RELEASE" -name "$name.ko" -print -quit)
+		[ -n "$found" ] || die "$name.ko was not built"
+		install -m 644 "$found" "$dest/"
+	done
+	depmod ${DESTDIR:+-b "$DESTDIR"} "$RELEASE"
+	say "installed in $dest: modprobe rcu_ptr, and modprobe rcu_ptr_takeover for the kernel's own kfree_rcu()"
+}
+
+verb=${1:-install}
+[[ $verb =~ ^(install|probe|build|files)$ ]] || die "usage: scripts/install.sh [install|probe|build|files]"
+PROBE=n
+[ "$verb" != probe ] || PROBE=y
+HEADERS=$(headers_of "$RELEASE")
+check_tools "$HEADERS"
+[ "$verb" = files ] || tree_of "$HEADERS"
+case $verb in
+probe)
+	check_signing "$HEADERS"
+	say "the modules can be built for $RELEASE"
+	;;
+build)
+	do_build
+	;;
+files)
+	do_files
+	;;
+install)
+	[ "$(id -u)" -eq 0 ] || [ -n "${DESTDIR:-}" ] || die "modules are installed by root: sudo make install"
+	do_build
+	do_files
+	check_signing "$HEADERS"
+	;;
+esac
