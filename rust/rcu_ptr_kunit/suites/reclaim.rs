@@ -75,6 +75,8 @@ impl Wait {
                 Some(took) => longest = longest.max(took),
                 None => longest = 4 * msecs,
             }
+            // A monitor that the barrier has armed would help the next try.
+            thread::sleep(msecs);
         }
         pr_info!(
             "{} objects by {:?} took {} ms, at most {} are allowed\n",
