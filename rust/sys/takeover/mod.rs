@@ -295,13 +295,12 @@ unsafe extern "C" fn rcu_ptr_takeover_rs_kvfree_rest(
     ptr: *mut c_void,
     caller: c_ulong,
 ) {
-    redirect::rest(
-        // SAFETY: By the safety requirements of this function; without a head the caller may sleep.
-        head.is_null()
-            .then_some(|| unsafe { sys::rcu_ptr_kvfree_call_mightsleep_for(ptr, caller) }),
-        // SAFETY: By the safety requirements of this function.
-        || unsafe { sys::rcu_ptr_takeover_shim_kvfree(head, ptr) },
-    );
+    // SAFETY: By the safety requirements of this function; used only without a head, where the caller may
+    // sleep.
+    let sleep = || unsafe { sys::rcu_ptr_kvfree_call_mightsleep_for(ptr, caller) };
+    // SAFETY: By the safety requirements of this function.
+    let original = || unsafe { sys::rcu_ptr_takeover_shim_kvfree(head, ptr) };
+    redirect::rest(head.is_null().then_some(sleep), original);
 }
 
 /// # Safety
