@@ -166,10 +166,15 @@ class Tree:
         moddir.mkdir(parents=True, exist_ok=True)
         arch = "arm64" if "CONFIG_ARM64=y\n" in (kdir / ".config").read_text() else "x86_64"
         log.parent.mkdir(parents=True, exist_ok=True)
+        argv = ["make", "-C", kdir, f"M={self.folder}", f"MO={moddir}", f"ARCH={arch}",
+                *self._make_args, f"-j{os.cpu_count()}", "modules"]
+        if (kdir / "build-root").exists():
+            # A stock kernel's compilers are in a root of their own.
+            argv = ["bash", "-c", 'source "$0/scripts/lib/all.sh"; in_root "$(cat "$1/build-root")" '
+                    'make -f GNUmakefile -C "$1" "${@:2}"', ROOT, kdir, f"M={self.folder}",
+                    f"MO={moddir}", f"-j{os.cpu_count()}", "modules"]
         with open(log, "wb") as file:
-            done = subprocess.run(["make", "-C", kdir, f"M={self.folder}", f"MO={moddir}",
-                                   f"ARCH={arch}", *self._make_args, f"-j{os.cpu_count()}",
-                                   "modules"],
+            done = subprocess.run(argv,
                                   stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
                                   check=False)
         if done.returncode:
