@@ -79,12 +79,12 @@ def _booter(args, scenario):
 
 
 def _seeds(args, scenario):
-    """Those to run, and whether they end with the time."""
+    """Those to run, and the first of more, or None."""
     seeds = list(args.seed)
     if args.always:
         seeds += search.always(HERE / "seeds.txt", scenario.name)
     if args.seed and args.first is None and not args.minutes:
-        return seeds, 0
+        return seeds, None
     # Fresh ones: nobody has had them.
     first = args.first if args.first is not None else int(time.time()) % 1_000_000_000
     return seeds, first
@@ -111,7 +111,7 @@ def main():
         booter = Booter(scenario, _detector(), args.out)
         seeds, first = _seeds(args, scenario)
         end = time.monotonic() + 60 * args.minutes if args.minutes else None
-        if not first:
+        if first is None:
             return search.run(booter, case, seeds, args.twice)
         return search.run(booter, case, search.onward(seeds, first, args.count, end), args.twice)
 
