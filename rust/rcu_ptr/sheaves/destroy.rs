@@ -61,13 +61,13 @@ fn drain(sheaves: &Sheaves, cache: &Cache) {
         gp::synchronize();
     }
     sheaves.wait_unpinned(cache);
+    // First, for good: it uses the spares of the CPU it runs on, which queues the tick there.
+    cache.refill.shutdown_sync();
     for pcs in cache.pcs.iter() {
         // The tick queues the others.
         pcs.tick.sync();
         pcs.monitor.cancel_sync();
     }
-    // Uses the spares of the CPU it runs on.
-    cache.refill.cancel_sync();
     for pcs in cache.pcs.iter() {
         let waiting = hotplug::take_off(cache, &pcs);
         // SAFETY: A grace period has passed since the last object was freed.

@@ -28,6 +28,14 @@ const BESIDE: usize = 50;
 /// Measurements of each kind, one after the other.
 const ROUNDS: usize = if SLOW { 9 } else { 41 };
 
+/// Nothing that kmalloc_nolock() could stand in for.
+fn own_memory() -> Args {
+    Args {
+        align: 64,
+        ..Args::default()
+    }
+}
+
 /// Nanoseconds that `f` takes.
 fn time<R>(f: impl FnOnce() -> R) -> i64 {
     let start = thread::now();
@@ -287,6 +295,29 @@ mod tests {
         assert!(barrier < grace * 6);
         Ok(())
     }
+    /// A refill that is at work when its cache is destroyed leaves nothing behind that runs: the memory of the
+    /// next cache is that of the last, and debugobjects look at its timers.
+    #[test]
+    fn destroyed_while_refilled() -> Result {
+        const N: usize = 1000;
+        for _ in 0..if SLOW { 3 } else { 30 } {
+            let cache = SheafCache::new(c"rcu_ptr_refilled", SIZE, own_memory())?;
+            cache.prefill(N)?;
+            let mut held = KVVec::<NonNull<u8>>::with_capacity(N, GFP_KERNEL)?;
+            // The next tick starts a refill of all of them.
+            cpu::irqs_off(|| {
+                for object in (0..N).map_while(|_| cache.alloc_nolock()) {
+                    let _ = held.push(object, GFP_ATOMIC);
+                }
+            });
+            for object in held {
+                // SAFETY: From this cache, the caller's.
+                unsafe { cache.free_rcu(object) };
+            }
+        }
+        Ok(())
+    }
+
     /// The barrier waits for a cache that is being destroyed.
     #[test]
     fn barrier_beside_destroy() -> Result {

@@ -273,6 +273,16 @@ impl<H: Handler> DelayedWork<H> {
         // SAFETY: The item is initialised.
         unsafe { bindings::cancel_delayed_work_sync(self.raw()) };
     }
+
+    /// As [`Self::cancel_sync()`], and the item is never queued again (`disable_delayed_work_sync()`).
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn shutdown_sync(&self) {
+        // SAFETY: The item is initialised.
+        unsafe { bindings::disable_delayed_work_sync(self.raw()) };
+    }
 }
 
 const WORK_CPU_UNBOUND: c_int = bindings::wq_misc_consts_WORK_CPU_UNBOUND as c_int;
