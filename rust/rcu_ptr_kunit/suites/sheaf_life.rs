@@ -300,7 +300,7 @@ mod tests {
     #[test]
     fn destroyed_while_refilled() -> Result {
         const N: usize = 1000;
-        for _ in 0..if SLOW { 3 } else { 30 } {
+        for _ in 0..if SLOW { 6 } else { 30 } {
             let cache = SheafCache::new(c"rcu_ptr_refilled", SIZE, own_memory())?;
             cache.prefill(N)?;
             let mut held = KVVec::<NonNull<u8>>::with_capacity(N, GFP_KERNEL)?;
