@@ -246,7 +246,7 @@ impl Load {
             }
             Self::Misuse => core::misuse(),
             Self::Hotplug => {
-                if let Some(cpu) = cpu::online().filter(|&c| c != 0).last() {
+                if let Some(cpu) = cpu::other() {
                     let few = || free(Source::Kmalloc, 64, Route::Nolock, 4);
                     let busy = |_: i32| {
                         let _ = free(Source::Kmalloc, 64, Route::Kvfree, 600).and_then(|()| few());

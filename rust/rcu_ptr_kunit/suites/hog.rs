@@ -33,10 +33,6 @@ const MAX_LEFT: usize = 3 * 4096;
 /// Sheaves of a cache that may.
 const MAX_SHEAVES: u64 = 48;
 
-fn other_cpu() -> Option<i32> {
-    cpu::online().filter(|&c| c != 0).last()
-}
-
 /// Has an interrupt on `cpu` call `burst` until that returns `false`, beside a FIFO task that stays until
 /// `meanwhile` has returned. That is called when the last burst is over, with the milliseconds that a
 /// grace period takes beside the task.
@@ -152,7 +148,7 @@ mod tests {
 
     #[test]
     fn engine() -> Result {
-        let Some(other) = other_cpu() else {
+        let Some(other) = cpu::other() else {
             skip(c"needs two CPUs");
             return Ok(());
         };
@@ -173,7 +169,7 @@ mod tests {
 
     #[test]
     fn cache() -> Result {
-        let Some(other) = other_cpu() else {
+        let Some(other) = cpu::other() else {
             skip(c"needs two CPUs");
             return Ok(());
         };

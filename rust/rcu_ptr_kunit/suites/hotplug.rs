@@ -26,7 +26,7 @@ use kernel::{
 
 /// The CPU that goes down: the last one, if there are two.
 fn victim() -> Option<i32> {
-    cpu::online().filter(|&c| c != 0).last()
+    cpu::other()
 }
 
 /// Frees `n` objects in a thread on `cpu`.

@@ -5,7 +5,7 @@
 
 use super::sheaf_calls::stats_match;
 use crate::sys::{
-    cache::{Args, SheafCache, GFP_SPECIAL},
+    cache::{self, Args, SheafCache, GFP_SPECIAL},
     core,
     cpu::{self, Context},
     nmi::{ipi::Receiver, Hook},
@@ -18,14 +18,6 @@ use kernel::{
     prelude::*,
     sync::atomic::{Atomic, Relaxed},
 };
-
-/// Nothing that kmalloc_nolock() could stand in for.
-fn own_memory() -> Args {
-    Args {
-        align: 64,
-        ..Args::default()
-    }
-}
 
 /// Objects that tests hold, filled from any context.
 struct Held<'a> {
@@ -252,7 +244,7 @@ mod tests {
     #[test]
     fn reserve_is_for_those_who_can_not_wait() -> Result {
         const N: usize = 200;
-        let cache = SheafCache::new(c"rcu_ptr_kept", 64, own_memory())?;
+        let cache = SheafCache::new(c"rcu_ptr_kept", 64, cache::own_memory())?;
         prefill(&cache, N)?;
         let (tasks, held) = (Held::new(&cache, 2 * N)?, Held::new(&cache, N)?);
         let (waited, found) = (Atomic::<usize>::new(0), Atomic::<usize>::new(0));
@@ -273,7 +265,7 @@ mod tests {
     #[test]
     fn reserve_is_for_all_cpus() -> Result {
         const N: usize = 100;
-        let cache = SheafCache::new(c"rcu_ptr_kept_all", 64, own_memory())?;
+        let cache = SheafCache::new(c"rcu_ptr_kept_all", 64, cache::own_memory())?;
         let (Some(first), Some(second)) = (near().next(), near().nth(1)) else {
             skip(c"needs two CPUs of one node");
             return Ok(());
@@ -290,7 +282,7 @@ mod tests {
     #[test]
     fn reserve_is_there_in_nmi() -> Result {
         const N: usize = 100;
-        let cache = SheafCache::new(c"rcu_ptr_kept_nmi", 64, own_memory())?;
+        let cache = SheafCache::new(c"rcu_ptr_kept_nmi", 64, cache::own_memory())?;
         prefill(&cache, N)?;
         let held = Held::new(&cache, N)?;
         let nmis = from_nmi(&held, N)?;
@@ -307,7 +299,7 @@ mod tests {
     #[test]
     fn reserve_is_filled_again() -> Result {
         const N: usize = 100;
-        let cache = SheafCache::new(c"rcu_ptr_kept_again", 64, own_memory())?;
+        let cache = SheafCache::new(c"rcu_ptr_kept_again", 64, cache::own_memory())?;
         prefill(&cache, N)?;
         for _ in 0..3 {
             let held = Held::new(&cache, N)?;
@@ -324,7 +316,7 @@ mod tests {
     #[test]
     fn stock_follows_demand() -> Result {
         const N: usize = 2000;
-        let cache = SheafCache::new(c"rcu_ptr_demand", 64, own_memory())?;
+        let cache = SheafCache::new(c"rcu_ptr_demand", 64, cache::own_memory())?;
         let missed = Atomic::<usize>::new(0);
         let ask = |_| {
             cpu::irqs_off(|| {
@@ -356,7 +348,7 @@ mod tests {
         for (asks, other) in [(here, there), (there, here)] {
             let mut asked = None;
             for _ in 0..10 {
-                let cache = SheafCache::new(c"rcu_ptr_right", 64, own_memory())?;
+                let cache = SheafCache::new(c"rcu_ptr_right", 64, cache::own_memory())?;
                 // Both have asked before a worker comes, which serves both: what came in between would go
                 // to whoever asks next, on whichever node.
                 if one_and_the_rest(&Held::new(&cache, 400)?, [other, asks], 2)? == 0 {
@@ -385,7 +377,7 @@ mod tests {
             skip(c"needs two nodes with a CPU each (scenario NUMA)");
             return Ok(());
         };
-        let cache = SheafCache::new(c"rcu_ptr_once", 64, own_memory())?;
+        let cache = SheafCache::new(c"rcu_ptr_once", 64, cache::own_memory())?;
         let held = Held::new(&cache, 4)?;
         let alloc = |_| {
             for _ in 0..4 {

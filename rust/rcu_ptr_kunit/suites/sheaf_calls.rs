@@ -315,11 +315,7 @@ mod tests {
 
     #[test]
     fn prefilled() -> Result {
-        // Nothing that kmalloc_nolock() could stand in for.
-        let args = Args {
-            align: 64,
-            ..Args::default()
-        };
+        let args = cache::own_memory();
         let cache = SheafCache::new(c"rcu_ptr_prefill", SIZE, args)?;
         cache.prefill(1000)?;
         let mut held = KVVec::<NonNull<u8>>::with_capacity(1000, GFP_KERNEL)?;
@@ -340,10 +336,7 @@ mod tests {
     /// A worker brings what an allocation in NMI did not find.
     #[test]
     fn asked_for() -> Result {
-        let args = Args {
-            align: 64,
-            ..Args::default()
-        };
+        let args = cache::own_memory();
         let cache = SheafCache::new(c"rcu_ptr_asked", SIZE, args)?;
         assert!(cache.alloc_nolock().is_none());
         let mut object = None;

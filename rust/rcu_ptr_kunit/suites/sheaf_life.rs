@@ -28,14 +28,6 @@ const BESIDE: usize = 50;
 /// Measurements of each kind, one after the other.
 const ROUNDS: usize = if SLOW { 9 } else { 41 };
 
-/// Nothing that kmalloc_nolock() could stand in for.
-fn own_memory() -> Args {
-    Args {
-        align: 64,
-        ..Args::default()
-    }
-}
-
 /// Nanoseconds that `f` takes.
 fn time<R>(f: impl FnOnce() -> R) -> i64 {
     let start = thread::now();
@@ -168,11 +160,6 @@ fn beside_hog<R>(cache: &SheafCache, hog: i32, f: impl FnOnce() -> R) -> Result<
     }
 }
 
-/// A CPU to run something on beside this task.
-fn other_cpu() -> Option<i32> {
-    cpu::online().filter(|&c| c != 0).last()
-}
-
 /// What an object holds until it is back with the slab.
 const MARK: u64 = 0x1122_3344_5566_7788;
 
@@ -277,7 +264,7 @@ mod tests {
     /// A task that hogs a CPU keeps neither the barrier nor the end of a cache.
     #[test]
     fn hog() -> Result {
-        let Some(other) = other_cpu() else {
+        let Some(other) = cpu::other() else {
             skip(c"needs two CPUs");
             return Ok(());
         };
@@ -301,7 +288,7 @@ mod tests {
     fn destroyed_while_refilled() -> Result {
         const N: usize = 1000;
         for _ in 0..if SLOW { 6 } else { 30 } {
-            let cache = SheafCache::new(c"rcu_ptr_refilled", SIZE, own_memory())?;
+            let cache = SheafCache::new(c"rcu_ptr_refilled", SIZE, cache::own_memory())?;
             cache.prefill(N)?;
             let mut held = KVVec::<NonNull<u8>>::with_capacity(N, GFP_KERNEL)?;
             // The next tick starts a refill of all of them.
@@ -321,7 +308,7 @@ mod tests {
     /// The barrier waits for a cache that is being destroyed.
     #[test]
     fn barrier_beside_destroy() -> Result {
-        let Some(other) = other_cpu() else {
+        let Some(other) = cpu::other() else {
             skip(c"needs two CPUs");
             return Ok(());
         };

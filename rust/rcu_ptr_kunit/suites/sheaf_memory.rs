@@ -7,7 +7,7 @@ use super::sheaf_calls::stats_match;
 use crate::{
     params,
     sys::{
-        cache::{Args, SheafCache},
+        cache::{self, Args, SheafCache},
         core, cpu, mem,
         skip::skip,
         thread,
@@ -312,7 +312,7 @@ mod tests {
     /// down.
     #[test]
     fn dead_cpu_has_nothing() -> Result {
-        let Some(cpu) = cpu::online().filter(|&c| c != 0).last() else {
+        let Some(cpu) = cpu::other() else {
             skip(c"needs two CPUs");
             return Ok(());
         };
@@ -350,7 +350,7 @@ mod tests {
     /// Down and up under load of all other CPUs, and of itself while it is up.
     #[test]
     fn hotplug_under_load() -> Result {
-        let Some(cpu) = cpu::online().filter(|&c| c != 0).last() else {
+        let Some(cpu) = cpu::other() else {
             skip(c"needs two CPUs");
             return Ok(());
         };
@@ -433,11 +433,7 @@ mod tests {
             skip(c"this kernel checks what is freed");
             return Ok(());
         }
-        // Nothing that kmalloc_nolock() could stand in for.
-        let args = Args {
-            align: 64,
-            ..Args::default()
-        };
+        let args = cache::own_memory();
         let cache = SheafCache::new(c"rcu_ptr_far", SIZE, args)?;
         let (found, far) = (Atomic::<usize>::new(0), Atomic::<usize>::new(0));
         // Stock of the barn. A reserve is for its own node.

@@ -18,6 +18,14 @@ pub(crate) const POISON: u32 = 1 << bindings::_slab_flag_bits__SLAB_POISON;
 /// What `rcu_ptr_cache_create()` takes, with zeroes for the usual.
 pub(crate) type Args = sys::rcu_ptr_cache_args;
 
+/// For objects that kmalloc_nolock() can't stand in for.
+pub(crate) fn own_memory() -> Args {
+    Args {
+        align: 64,
+        ..Args::default()
+    }
+}
+
 /// What `rcu_ptr_cache_get_stats()` tells.
 pub(crate) type Stats = sys::rcu_ptr_cache_stats;
 

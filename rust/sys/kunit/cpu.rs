@@ -41,6 +41,11 @@ pub(crate) fn node(cpu: i32) -> i32 {
     unsafe { sys::rcu_ptr_kunit_cpu_node(cpu) }
 }
 
+/// The last CPU that is online, unless that is CPU 0: one that can go down, or be kept busy.
+pub(crate) fn other() -> Option<i32> {
+    online().filter(|&cpu| cpu != 0).last()
+}
+
 /// The node that `object`, of the slab, lies on.
 pub(crate) fn node_of(object: NonNull<u8>) -> i32 {
     // SAFETY: Only its page is looked at.
