@@ -212,6 +212,16 @@ impl Doomed {
     }
 }
 
+/// The counter for `outcome`; `taken` where the engine has the object.
+fn counter(outcome: Outcome, taken: c_uint) -> c_int {
+    (match outcome {
+        Outcome::Taken => taken,
+        Outcome::NoRoom => NO_ROOM,
+        Outcome::WhileDestroying => WHILE_DESTROYING,
+        Outcome::NotWatching => NOT_WATCHING,
+    }) as c_int
+}
+
 /// An object that somebody gives up, with a field.
 ///
 /// # Safety
@@ -236,12 +246,7 @@ unsafe extern "C" fn rcu_ptr_takeover_rs_kvfree(
         }
         true
     });
-    (match outcome {
-        Outcome::Taken if nmi => KVFREE_NMI,
-        Outcome::Taken => KVFREE,
-        Outcome::WhileDestroying => WHILE_DESTROYING,
-        Outcome::NotWatching | Outcome::NoRoom => NOT_WATCHING,
-    }) as c_int
+    counter(outcome, if nmi { KVFREE_NMI } else { KVFREE })
 }
 
 /// # Safety
@@ -259,12 +264,7 @@ unsafe extern "C" fn rcu_ptr_takeover_rs_nolock(
         unsafe { sys::rcu_ptr_kfree_nolock_call_for(head.cast(), ptr, caller) };
         true
     });
-    (match outcome {
-        Outcome::Taken if nmi => NOLOCK_NMI,
-        Outcome::Taken => NOLOCK,
-        Outcome::WhileDestroying => WHILE_DESTROYING,
-        Outcome::NotWatching | Outcome::NoRoom => NOT_WATCHING,
-    }) as c_int
+    counter(outcome, if nmi { NOLOCK_NMI } else { NOLOCK })
 }
 
 /// # Safety
@@ -276,12 +276,7 @@ unsafe extern "C" fn rcu_ptr_takeover_rs_headless(ptr: *mut c_void) -> c_int {
     let outcome = redirect::decide(is_watching(), || unsafe {
         sys::rcu_ptr_try_kfree_nolock_call(ptr)
     });
-    (match outcome {
-        Outcome::Taken => HEADLESS,
-        Outcome::NoRoom => NO_ROOM,
-        Outcome::WhileDestroying => WHILE_DESTROYING,
-        Outcome::NotWatching => NOT_WATCHING,
-    }) as c_int
+    counter(outcome, HEADLESS)
 }
 
 /// What `rcu_ptr_takeover_rs_kvfree()` and `_headless()` did not take.
