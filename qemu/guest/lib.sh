@@ -196,7 +196,7 @@ wait_for() {
 	return 1
 }
 
-# Load that nobody here wrote.
+# Load by the kernel's own callers.
 
 # Users of kvfree_rcu() in the kernel: dentries and inodes of a tree, mounts, namespaces, routes, control
 # groups, tasks, a module that knows nothing of rcu_ptr.

@@ -178,7 +178,7 @@ impl Deferred for Cpu {
     }
 
     fn wait(&self) {
-        unreachable!("nobody is at it that could go on");
+        unreachable!("no other context could continue");
     }
 }
 
