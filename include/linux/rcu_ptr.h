@@ -166,9 +166,11 @@ void rcu_ptr_barrier(void);
  * slot of this CPU, in any context, NMI included, with no lock, no locked
  * instruction and no barrier.
  *
- * Objects have no constructor and keep whatever they held.
+ * Objects keep whatever they held from one use to the next, unless @dtor of
+ * struct rcu_ptr_cache_args changes it.
  */
 struct rcu_ptr_cache;
+struct srcu_struct;
 
 /**
  * struct rcu_ptr_cache_args - less common arguments of rcu_ptr_cache_create()
@@ -180,8 +182,24 @@ struct rcu_ptr_cache;
  *	ones; 0: 4 MiB worth of objects, at least 10 and at most 1024, and up to
  *	four times that while allocations need more objects than are back yet
  *
+ * @ctor: called once for an object when its memory is set up, as that of
+ *	kmem_cache_create(); what it wrote is there at every allocation, if users
+ *	leave it so when they free.  With SLAB_TYPESAFE_BY_RCU readers may lock or
+ *	count an object that they found, and look again whether it is theirs.
+ *	Context: that of the allocation which the slab got memory for.
+ * @dtor: called once for each use of an object: after the grace period of
+ *	rcu_ptr_cache_free_rcu() or rcu_ptr_cache_free(), and before the object is
+ *	given out again or returned to the slab.  Context: process context,
+ *	preemptible, in a worker that memory reclaim may wait for, or in a caller
+ *	of rcu_ptr_barrier(), rcu_ptr_cache_barrier() or rcu_ptr_cache_destroy();
+ *	for different objects at the same time.  It may use every call of this
+ *	header that does not wait, for objects of this cache too, and sleep for a
+ *	short time, but not wait for memory reclaim.  While it runs others of this
+ *	cache wait.
+ *
  * The link is only used for objects that are freed in NMI while there is no
  * empty sheaf.  Without a field for it 8 bytes are added behind each object.
+ * With one, what @ctor wrote there is lost, and @dtor finds something else.
  */
 struct rcu_ptr_cache_args {
 	unsigned int align;
@@ -189,6 +207,8 @@ struct rcu_ptr_cache_args {
 	bool use_link_offset;
 	unsigned int sheaf_capacity;
 	unsigned int barn_limit;
+	void (*ctor)(void *object);
+	void (*dtor)(void *object);
 };
 
 /**
@@ -222,16 +242,33 @@ rcu_ptr_cache_create(const char *name, unsigned int size,
  * @cache: a cache nobody uses any more, or NULL
  *
  * Waits for objects whose grace period is not over: a grace period, and what
- * kmem_cache_destroy() takes.  Where its user still holds objects a warning
- * says how many; they are leaked, with the kmem_cache that they are from.
+ * kmem_cache_destroy() takes.  With a destructor one more, and one for each
+ * generation of objects of this cache that destructors free: when it returns
+ * all of them have returned.  Where its user still holds objects a warning
+ * says how many; they are leaked, with the kmem_cache that they are from, and
+ * not destructed.
  *
  * Context: process context, may sleep; as for kmem_cache_destroy() no CPU
  * hotplug callback, and no lock held that memory reclaim takes.
  */
 void rcu_ptr_cache_destroy(struct rcu_ptr_cache *cache);
 
+/**
+ * rcu_ptr_cache_barrier() - wait until all that was freed so far is available
+ * @cache: the cache
+ *
+ * As rcu_ptr_barrier(), for the objects of one cache: about a grace period,
+ * whatever waits in others.  Destructors of these objects have returned; what
+ * they freed may still wait.
+ *
+ * Context: as for rcu_ptr_barrier(); not in a destructor.
+ */
+void rcu_ptr_cache_barrier(struct rcu_ptr_cache *cache);
+
 /* Private: rcu_ptr_cache_alloc() without __GFP_ZERO. */
 void *rcu_ptr_cache_alloc_call(struct rcu_ptr_cache *cache, gfp_t gfp);
+/* Private: zeroes a fresh object. */
+void rcu_ptr_cache_zero(struct rcu_ptr_cache *cache, void *object);
 
 /**
  * rcu_ptr_cache_size() - bytes of an object
@@ -253,6 +290,8 @@ unsigned int rcu_ptr_cache_size(const struct rcu_ptr_cache *cache);
  * reserves, __GFP_NOFAIL or __GFP_RETRY_MAYFAIL; if that fails, one object is
  * allocated with all of it.
  *
+ * With a constructor __GFP_ZERO gives a warning, and has no effect.
+ *
  * Context: that of kmem_cache_alloc() with @gfp; never NMI.
  * Return: the object, or NULL
  */
@@ -261,7 +300,7 @@ static inline void *rcu_ptr_cache_alloc(struct rcu_ptr_cache *cache, gfp_t gfp)
 	void *p = rcu_ptr_cache_alloc_call(cache, gfp & ~__GFP_ZERO);
 
 	if (p && (gfp & __GFP_ZERO))
-		memset(p, 0, rcu_ptr_cache_size(cache));
+		rcu_ptr_cache_zero(cache, p);
 	return p;
 }
 
@@ -270,7 +309,8 @@ static inline void *rcu_ptr_cache_alloc(struct rcu_ptr_cache *cache, gfp_t gfp)
  * @cache: the cache
  *
  * From sheaves; then from the reserve of rcu_ptr_cache_prefill(); then by
- * kmalloc_nolock(), if the alignment and the flags of the cache allow for it.
+ * kmalloc_nolock(), if the alignment and the flags of the cache allow for it
+ * and there is no constructor.
  * When sheaves are empty a worker refills them, by the number of failed
  * allocations and some more.
  *
@@ -285,7 +325,8 @@ void *rcu_ptr_cache_alloc_nolock(struct rcu_ptr_cache *cache);
  * @object: an object of it that no reader can have, or NULL
  *
  * Where frees are checked, see rcu_ptr_cache_create(), or objects zeroed
- * (init_on_free=1), this is rcu_ptr_cache_free_rcu().
+ * (init_on_free=1), and where there is a destructor, which can't run in any
+ * context, this is rcu_ptr_cache_free_rcu().
  *
  * Context: any, NMI included.
  */
@@ -326,7 +367,8 @@ int rcu_ptr_cache_prefill(struct rcu_ptr_cache *cache, unsigned int objects,
  * @emptied: allocation sheaves that were installed to be emptied
  * @missed: allocations that found no sheaf
  * @nolock_allocs: of these, served by kmalloc_nolock()
- * @engine_fallback: freed objects that found no sheaf and went to the engine
+ * @engine_fallback: freed objects that found no sheaf and went to the engine;
+ *	where there is a destructor, to a list of the cache
  * @slab_allocs: objects allocated from the slab
  * @slab_frees: objects freed to the slab
  * @now_full: full sheaves in the barns
@@ -343,6 +385,7 @@ int rcu_ptr_cache_prefill(struct rcu_ptr_cache *cache, unsigned int objects,
  * @callback_max: the most sheaves that one RCU callback took in
  * @freed_twice: objects of which a second copy was found and dropped
  * @reserve: objects that are kept for allocations that can't wait
+ * @destructed: calls of the destructor that have returned
  */
 struct rcu_ptr_cache_stats {
 	u64 filled;
@@ -366,6 +409,7 @@ struct rcu_ptr_cache_stats {
 	u64 callback_max;
 	u64 freed_twice;
 	u64 reserve;
+	u64 destructed;
 };
 
 /**

@@ -24,7 +24,7 @@ use crate::{
         stats::counts,
         Sheaves,
     },
-    sys::{current_block, debug, generated as sys, preempt::PreemptOff, trace},
+    sys::{current_block, debug, generated as sys, gp, preempt::PreemptOff, slab, trace},
 };
 use core::ptr::NonNull;
 use kernel::{bindings::gfp_t, prelude::*};
@@ -254,6 +254,8 @@ unsafe extern "C" fn rcu_ptr_rs_cache_create(
         link_offset: a.use_link_offset.then_some(a.link_offset as usize),
         sheaf_capacity: a.sheaf_capacity as usize,
         barn_limit: a.barn_limit as usize,
+        ctor: a.ctor,
+        dtor: a.dtor,
     });
     match Cache::create(Sheaves::get(), name, size as usize, args, flags) {
         Ok(cache) => {
@@ -417,6 +419,34 @@ unsafe extern "C" fn rcu_ptr_cache_prefill(
 unsafe extern "C" fn rcu_ptr_cache_size(cache_ptr: *const sys::rcu_ptr_cache) -> c_uint {
     // SAFETY: By the safety requirements of this function.
     unsafe { cache(cache_ptr.cast_mut()) }.size as c_uint
+}
+
+/// `rcu_ptr_cache_alloc()` with `__GFP_ZERO`.
+///
+/// # Safety
+///
+/// `cache` is a live cache, `object` a fresh object of it.
+#[no_mangle]
+unsafe extern "C" fn rcu_ptr_cache_zero(cache_ptr: *mut sys::rcu_ptr_cache, object: *mut c_void) {
+    // SAFETY: By the safety requirements of this function.
+    let cache = unsafe { cache(cache_ptr) };
+    if cache.has_ctor {
+        return slab::warn_zero_constructed();
+    }
+    // SAFETY: As above; an object is as long as this.
+    unsafe { object.cast::<u8>().write_bytes(0, cache.size) };
+}
+
+/// `rcu_ptr_cache_barrier()`.
+///
+/// # Safety
+///
+/// `cache` is a live cache.
+#[no_mangle]
+unsafe extern "C" fn rcu_ptr_rs_cache_barrier(cache_ptr: *mut sys::rcu_ptr_cache) {
+    gp::might_sleep();
+    // SAFETY: By the safety requirements of this function.
+    Sheaves::get().barrier_of(unsafe { cache(cache_ptr) });
 }
 
 /// `rcu_ptr_fail_alloc()`.

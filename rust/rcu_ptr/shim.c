@@ -141,6 +141,12 @@ void rcu_ptr_cache_destroy(struct rcu_ptr_cache *cache)
 }
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_destroy);
 
+void rcu_ptr_cache_barrier(struct rcu_ptr_cache *cache)
+{
+	rcu_ptr_rs_cache_barrier(cache);
+}
+EXPORT_SYMBOL_GPL(rcu_ptr_cache_barrier);
+
 void rcu_ptr_shim_cache_no_slot(struct rcu_ptr_cache *cache, void *object)
 {
 	rcu_ptr_rs_cache_no_slot(cache, object, _RET_IP_);
@@ -157,6 +163,7 @@ EXPORT_SYMBOL_GPL(rcu_ptr_cache_free);
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_free_rcu);
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_prefill);
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_size);
+EXPORT_SYMBOL_GPL(rcu_ptr_cache_zero);
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_get_stats);
 EXPORT_SYMBOL_NS_GPL(rcu_ptr_fail_alloc, "RCU_PTR_TEST");
 EXPORT_SYMBOL_NS_GPL(rcu_ptr_fail_blocks, "RCU_PTR_TEST");
@@ -370,6 +377,16 @@ void *rcu_ptr_shim_kmalloc(size_t size, gfp_t gfp)
 void *rcu_ptr_shim_kmalloc_nolock(size_t size)
 {
 	return kmalloc_nolock(size, 0, NUMA_NO_NODE);
+}
+
+void rcu_ptr_shim_call_with(void (*f)(void *object), void *object)
+{
+	f(object);
+}
+
+void rcu_ptr_shim_warn_zero(void)
+{
+	WARN_ONCE(1, "rcu_ptr: __GFP_ZERO for a cache with a constructor, ignored\n");
 }
 
 void rcu_ptr_shim_might_alloc(gfp_t gfp)

@@ -79,6 +79,8 @@ unsigned long rcu_ptr_shim_vmalloc_end(void);
 void *rcu_ptr_shim_kmalloc(size_t size, gfp_t gfp);
 void *rcu_ptr_shim_kmalloc_nolock(size_t size);
 
+void rcu_ptr_shim_call_with(void (*f)(void *object), void *object);
+void rcu_ptr_shim_warn_zero(void);
 void rcu_ptr_shim_might_alloc(gfp_t gfp);
 bool rcu_ptr_shim_is_kfence(const void *object);
 
@@ -182,6 +184,7 @@ int rcu_ptr_rs_cache_create(const char *name, unsigned int size,
 			    unsigned int flags, struct rcu_ptr_cache **out);
 void rcu_ptr_rs_cache_destroy(struct rcu_ptr_cache *cache,
 			      unsigned long caller);
+void rcu_ptr_rs_cache_barrier(struct rcu_ptr_cache *cache);
 void rcu_ptr_rs_cache_no_slot(struct rcu_ptr_cache *cache, void *object,
 			      unsigned long caller);
 void rcu_ptr_rs_cache_twice(struct rcu_ptr_cache *cache, void *object,

@@ -5,7 +5,10 @@
 //! Each object tells who has it and which generation it is. So an object that is given out twice, or
 //! given back twice, or given out again while a reader has it, shows at once.
 
-use crate::sys::cache::SheafCache;
+use crate::sys::{
+    cache::{ObjectFn, SheafCache},
+    cpu,
+};
 use core::ptr::{self, NonNull};
 use kernel::{
     prelude::*,
@@ -20,6 +23,30 @@ pub(crate) const SIZE: usize = 64;
 
 const HELD: u64 = 0x6865_6c64_0b1e_c701;
 const GIVEN_BACK: u64 = 0xf0ee_d0b1_ec70_0002;
+/// The same where a destructor is to come, and after it. Fresh memory of the slab may hold the last one.
+const TO_DESTRUCT: u64 = 0xd00d_0b1e_c700_0003;
+const DESTRUCTED: u64 = 0xdead_0b1e_c700_0004;
+
+/// The destructor of caches for [`Table::with_destructor()`].
+pub(crate) const DESTRUCTOR: Option<ObjectFn> = Some(destruct);
+
+/// Calls of it for objects that were not given back, or already destructed, or where it may not sleep.
+static WRONG_CALLS: Atomic<u64> = Atomic::new(0);
+
+/// # Safety
+///
+/// `object` is of a cache for a table.
+unsafe extern "C" fn destruct(object: *mut c_void) {
+    // SAFETY: By the safety requirements of this function; all of it is integers.
+    let e = unsafe { &*object.cast::<Entry>() };
+    let may_sleep = cpu::context() == cpu::Context::Task && !cpu::irqs_are_off();
+    if e.state.xchg(DESTRUCTED, Full) != TO_DESTRUCT || !may_sleep {
+        WRONG_CALLS.fetch_add(1, Relaxed);
+    }
+    for word in &e.generation {
+        word.store(DESTRUCTED, Relaxed);
+    }
+}
 
 /// What is in an object.
 #[repr(C)]
@@ -39,6 +66,10 @@ pub(crate) struct Wrong {
     pub(crate) lost: u64,
     /// Readers whose object changed under them.
     pub(crate) reused_early: u64,
+    /// Objects given out again before they were destructed.
+    pub(crate) not_destructed: u64,
+    /// Destructors that ran for what was not given back, twice, or where they may not sleep.
+    pub(crate) destructed_wrongly: u64,
 }
 
 /// The table.
@@ -50,6 +81,12 @@ pub(crate) struct Table<'a> {
     given_twice: Atomic<u64>,
     lost: Atomic<u64>,
     reused_early: Atomic<u64>,
+    not_destructed: Atomic<u64>,
+    /// What is in an object that was given back.
+    given_back: u64,
+    wrong_calls_before: u64,
+    /// Objects that were given back.
+    pub(crate) freed: Atomic<u64>,
     /// Objects that were replaced.
     pub(crate) replaced: Atomic<u64>,
     /// Allocations that found nothing.
@@ -84,10 +121,21 @@ impl<'a> Table<'a> {
             given_twice: Atomic::new(0),
             lost: Atomic::new(0),
             reused_early: Atomic::new(0),
+            not_destructed: Atomic::new(0),
+            given_back: GIVEN_BACK,
+            wrong_calls_before: WRONG_CALLS.load(Relaxed),
+            freed: Atomic::new(0),
             replaced: Atomic::new(0),
             missed: Atomic::new(0),
             looks: Atomic::new(0),
         })
+    }
+
+    /// The same over a cache with [`DESTRUCTOR`].
+    pub(crate) fn with_destructor(cache: &'a SheafCache, len: usize) -> Result<Self> {
+        let mut table = Self::new(cache, len)?;
+        table.given_back = TO_DESTRUCT;
+        Ok(table)
     }
 
     /// Takes what is in place `i`, and puts `new` there.
@@ -110,8 +158,10 @@ impl<'a> Table<'a> {
         let entry = object.cast::<Entry>();
         // SAFETY: An object of the cache, large enough; all of it is integers.
         let e = unsafe { entry.as_ref() };
-        if e.state.xchg(HELD, Full) == HELD {
-            self.given_twice.fetch_add(1, Relaxed);
+        match e.state.xchg(HELD, Full) {
+            HELD => _ = self.given_twice.fetch_add(1, Relaxed),
+            TO_DESTRUCT => _ = self.not_destructed.fetch_add(1, Relaxed),
+            _ => (),
         }
         let generation = self.generation.fetch_add(1, Relaxed);
         for word in &e.generation {
@@ -123,9 +173,10 @@ impl<'a> Table<'a> {
     fn give_back(&self, entry: NonNull<Entry>, at_once: bool) {
         // SAFETY: The caller's, until it is given back below.
         let e = unsafe { entry.as_ref() };
-        if e.state.xchg(GIVEN_BACK, Full) != HELD {
+        if e.state.xchg(self.given_back, Full) != HELD {
             self.lost.fetch_add(1, Relaxed);
         }
+        self.freed.fetch_add(1, Relaxed);
         // SAFETY: A live object of this cache, which nobody else gives back; nobody has seen it
         // where it goes at once.
         unsafe {
@@ -189,6 +240,15 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// Takes everything away.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    pub(crate) fn clear_all(&self) {
+        (0..self.slots.len()).for_each(|i| self.clear(i));
+    }
+
     /// Looks at every word of what is in place `i`, at least `times` words, in one read-side critical
     /// section.
     ///
@@ -206,7 +266,7 @@ impl<'a> Table<'a> {
             let is_whole = || {
                 let same = e.generation.iter().all(|word| word.load(Relaxed) == seen);
                 // Its owner may give it back meanwhile.
-                same && matches!(e.state.load(Relaxed), HELD | GIVEN_BACK)
+                same && matches!(e.state.load(Relaxed), HELD | GIVEN_BACK | TO_DESTRUCT)
             };
             if !(0..times.div_ceil(e.generation.len()).max(1)).all(|_| is_whole()) {
                 self.reused_early.fetch_add(1, Relaxed);
@@ -216,20 +276,32 @@ impl<'a> Table<'a> {
         drop(guard);
     }
 
+    /// Empties the table, and waits until all that was given back is destructed. Returns by how many calls
+    /// of the destructor that is off, for a cache that no other table used.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn unbalanced(&self) -> i64 {
+        self.clear_all();
+        self.cache.barrier();
+        self.freed.load(Relaxed) as i64 - self.cache.stats().destructed as i64
+    }
+
     /// What went wrong so far.
     pub(crate) fn wrong(&self) -> Wrong {
         Wrong {
             given_twice: self.given_twice.load(Relaxed),
             lost: self.lost.load(Relaxed),
             reused_early: self.reused_early.load(Relaxed),
+            not_destructed: self.not_destructed.load(Relaxed),
+            destructed_wrongly: WRONG_CALLS.load(Relaxed) - self.wrong_calls_before,
         }
     }
 }
 
 impl Drop for Table<'_> {
     fn drop(&mut self) {
-        for i in 0..self.slots.len() {
-            self.clear(i);
-        }
+        self.clear_all();
     }
 }

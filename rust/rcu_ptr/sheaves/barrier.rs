@@ -4,14 +4,16 @@
 //! slab.
 //!
 //! An object is in one of three places: an rcu sheaf of a CPU; a closed one there; or it is counted
-//! ([`pending`]), from before its sheaf is closed until it is in a barn. What is in the first two is
+//! ([`pending`]), from before its sheaf is closed until it is in a barn; or without a sheaf, in a list of
+//! the cache, where it is counted too. What is in the first two is
 //! closed by that CPU in an interrupt, which needs no task to get its turn there, and waits for its
 //! grace period here. A CPU that has nothing is not touched.
 
 use super::{
+    cache::Cache,
     caches::Pinned,
     exchange::close_partial,
-    pcs::{Here, Pcs},
+    pcs::Here,
     pending, reclaim,
     sheaf::{Chain, Closed, Stamp},
     Sheaves,
@@ -23,6 +25,7 @@ use crate::sys::{
     preempt::PreemptOff,
     trace,
 };
+use core::ptr;
 use kernel::sync::atomic::{Atomic, Relaxed};
 
 /// Caches that a CPU looks after in one interrupt.
@@ -40,17 +43,30 @@ struct Request {
 type Requests = [Request; PER_INTERRUPT];
 
 /// Waits until every object that was freed before the call may be given out again, or is back with the
-/// slab. Calls `meanwhile`, whose grace periods count.
+/// slab: those of cache `of`, or of all. Calls `meanwhile`, whose grace periods count.
 ///
 /// # Context
 ///
 /// May sleep.
-pub(super) fn barrier(sheaves: &Sheaves, meanwhile: impl FnOnce()) {
+pub(super) fn barrier(sheaves: &Sheaves, of: Option<&Cache>, meanwhile: impl FnOnce()) {
+    let is_asked = |cache: &Cache| of.is_none_or(|of| ptr::eq(of, cache));
     let mut held = Chain::new();
     for cpu in crate::sys::percpu::possible_cpus() {
-        close_all(sheaves, cpu, &mut held);
+        close_all(sheaves, cpu, is_asked, &mut held);
     }
-    let epoch = next_epoch(sheaves);
+    let mut last = 0;
+    while let Some(cache) = sheaves.next(last, |c| is_asked(c) && !c.strays.is_empty()) {
+        last = cache.id;
+        cache.start_batches();
+    }
+    let time = pending::now();
+    // What comes from here on is told apart.
+    let _ = sheaves.next(0, |cache| {
+        is_asked(cache) && {
+            cache.is_past(time);
+            false
+        }
+    });
     // ORDERING: What was closed on other CPUs was before the end of the interrupts there.
     let snapshot = (!held.is_empty()).then(Snapshot::take);
     meanwhile();
@@ -62,33 +78,18 @@ pub(super) fn barrier(sheaves: &Sheaves, meanwhile: impl FnOnce()) {
         unsafe { reclaim::take_in(sheaf) };
         gp::cond_resched();
     }
-    let mut last = 0;
-    let late = |pcs: &Pcs| !pcs.pending.is_over(epoch);
-    while let Some(cache) = sheaves.next(last, |cache| cache.pcs.iter().any(|p| late(&p))) {
+    last = 0;
+    while let Some(cache) = sheaves.next(last, |c| is_asked(c) && !c.is_past(time)) {
         last = cache.id;
-        reclaim::wait_until(&cache, |pcs| !late(pcs));
+        reclaim::wait_until(&cache, || cache.is_past(time));
     }
-    sheaves.wait_for_ends();
-}
-
-/// Begins the next epoch. Returns the last one that this barrier is to wait for.
-fn next_epoch(sheaves: &Sheaves) -> u32 {
-    loop {
-        let epoch = pending::epoch();
-        let blocks = |pcs: &Pcs| !pcs.pending.may_follow(epoch);
-        match sheaves.next(0, |cache| cache.pcs.iter().any(|p| blocks(&p))) {
-            None if pending::begin_after(epoch) => return epoch,
-            None => {}
-            // Many barriers at once.
-            Some(cache) => pending::wait_until(|| {
-                pending::epoch() != epoch || !cache.pcs.iter().any(|p| blocks(&p))
-            }),
-        }
+    if of.is_none() {
+        sheaves.wait_for_ends();
     }
 }
 
-/// Closes what `cpu` has, in all caches.
-fn close_all(sheaves: &Sheaves, cpu: i32, held: &mut Chain) {
+/// Closes what `cpu` has, in all caches that are asked for.
+fn close_all(sheaves: &Sheaves, cpu: i32, is_asked: impl Fn(&Cache) -> bool, held: &mut Chain) {
     let mut last = 0;
     loop {
         let mut requests: Requests = core::array::from_fn(|_| Request {
@@ -97,7 +98,9 @@ fn close_all(sheaves: &Sheaves, cpu: i32, held: &mut Chain) {
             unused: Atomic::new(0),
         });
         for request in &mut requests {
-            request.cache = sheaves.next(last, |cache| cache.pcs.of(cpu).may_hold());
+            request.cache = sheaves.next(last, |cache| {
+                is_asked(cache) && cache.pcs.of(cpu).may_hold()
+            });
             match &request.cache {
                 Some(cache) => last = cache.id,
                 None => break,

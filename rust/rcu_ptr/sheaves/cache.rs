@@ -4,15 +4,18 @@
 
 use super::{
     barn::Stock,
+    batches::Batches,
+    epochs::{Epochs, PLACES},
     geometry::{SHEAF_BYTES, SLOTS},
     local::BARRED,
     pcs::Pcs,
-    pending,
+    pending::{self, Pending},
     reclaim::BacklogWork,
     refill::RefillWork,
     reserve::Reserve,
     sheaf::{Chain, Empty, Full, Rest, Stamp},
     shrink::{ReapWork, TrimWork},
+    strays::Strays,
     Sheaves,
 };
 use crate::{
@@ -28,7 +31,7 @@ use crate::{
         percpu::PerCpu,
         preempt::PreemptOff,
         raw_lock::{RawGuard, RawSpinLock},
-        slab::{self, SlabCache},
+        slab::{self, ObjectFn, SlabCache},
         work::DelayedWork,
     },
 };
@@ -58,6 +61,10 @@ pub(crate) struct Args {
     pub(crate) sheaf_capacity: usize,
     /// Full sheaves to keep per node, and as many empty ones.
     pub(crate) barn_limit: usize,
+    /// Called for each object when its memory is set up.
+    pub(crate) ctor: Option<ObjectFn>,
+    /// Called after each use of an object.
+    pub(crate) dtor: Option<ObjectFn>,
 }
 
 /// The default limit of a barn, in bytes of free objects.
@@ -132,6 +139,18 @@ pub(crate) struct Cache {
     pub(super) sheaves: Atomic<u64>,
     /// Objects that were found to be freed twice.
     pub(super) freed_twice: Atomic<u64>,
+    /// Called after each use of an object.
+    pub(super) dtor: Option<ObjectFn>,
+    /// How often it has returned.
+    pub(super) destructed: Atomic<u64>,
+    pub(crate) has_ctor: bool,
+    /// Where what waits is counted.
+    epochs: Epochs,
+    /// Objects without a sheaf.
+    pub(super) strays: Strays,
+    pub(super) strays_pending: Pending,
+    #[pin]
+    pub(super) batches: Batches,
     /// Users that the end of the cache has to wait for.
     pub(super) pins: Atomic<u32>,
     /// The reaper is queued.
@@ -426,6 +445,21 @@ impl Cache {
         }
     }
 
+    /// Calls the destructor for `object`, whose grace period is over.
+    ///
+    /// # Context
+    ///
+    /// May sleep, where there is a destructor.
+    pub(super) fn destruct(&self, object: usize) {
+        if let Some(dtor) = self.dtor {
+            // SAFETY: The contract of rcu_ptr_cache_create(): for each object of the cache that was freed,
+            // once, in process context.
+            unsafe { slab::call(dtor, ptr::with_exposed_provenance_mut(object)) };
+            // ORDERING: Full: what it freed is seen by who sees it counted.
+            self.destructed.fetch_add(1, FullOrder);
+        }
+    }
+
     /// Zeroes `object`, which is free, before it is allocated again, if the kernel is to do so.
     #[inline]
     pub(super) fn make_clean(&self, object: NonNull<u8>) {
@@ -533,9 +567,11 @@ impl Cache {
         // As the slab does itself.
         let zero = !one_way
             && (checks.init_on_alloc || checks.init_on_free)
-            && flags & slab::TYPESAFE_BY_RCU == 0;
-        // An object that is freed at once would be neither checked nor zeroed before its next use.
-        let places = if one_way || zero && checks.init_on_free {
+            && flags & slab::TYPESAFE_BY_RCU == 0
+            && args.ctor.is_none();
+        // An object that is freed at once would be neither checked nor zeroed before its next use. A
+        // destructor can't run in the contexts of these calls.
+        let places = if one_way || zero && checks.init_on_free || args.dtor.is_some() {
             BARRED
         } else {
             0
@@ -549,7 +585,7 @@ impl Cache {
             barns.push(Barn::new(limit, capacity)?, GFP_KERNEL)?;
         }
         fault::point()?;
-        let slab = SlabCache::new(name, full_size, align, flags)?;
+        let slab = SlabCache::new(name, full_size, align, args.ctor, flags)?;
         fault::point()?;
         let name = CString::try_from(name)?;
         fault::point()?;
@@ -570,6 +606,7 @@ impl Cache {
                 // divides their size class.
                 takes_foreign: align <= align_of::<u64>()
                     && *full_size <= slab::MAX_NOLOCK_SIZE
+                    && args.ctor.is_none()
                     && flags & slab::OWN_MEMORY_FLAGS == 0,
                 one_way,
                 zero,
@@ -589,6 +626,13 @@ impl Cache {
                 reap <- DelayedWork::new(ReapWork(CacheRef(this.as_ptr()))),
                 sheaves: Atomic::new(0),
                 freed_twice: Atomic::new(0),
+                dtor: args.dtor,
+                destructed: Atomic::new(0),
+                has_ctor: args.ctor.is_some(),
+                epochs: Epochs::new(),
+                strays: Strays::new(),
+                strays_pending: Pending::new(),
+                batches <- Batches::new(CacheRef(this.as_ptr())),
                 pins: Atomic::new(0),
                 reaping: AtomicFlag::new(false),
                 name,
@@ -612,7 +656,43 @@ impl Cache {
     ///
     /// Any, NMI included.
     pub(super) fn count(&self, cpu: i32) -> Stamp {
-        self.pcs.of(cpu).pending.count(cpu)
+        let place = self.epochs.place();
+        self.pcs.of(cpu).pending.count(place);
+        pending::stamp(cpu, place)
+    }
+
+    /// Counts an object that has no sheaf. Returns the place.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    pub(super) fn count_stray(&self) -> usize {
+        let place = self.epochs.place();
+        self.strays_pending.count(place);
+        place
+    }
+
+    /// Whether nothing is counted that was before `time` ([`pending::now()`]).
+    ///
+    /// # Context
+    ///
+    /// Any but NMI.
+    pub(super) fn is_past(&self, time: u64) -> bool {
+        let is_empty = |place| {
+            let pcs = self.pcs.iter().all(|pcs| pcs.pending.is_empty(place));
+            pcs && self.strays_pending.is_empty(place)
+        };
+        self.epochs.is_past(time, is_empty)
+    }
+
+    /// Whether nothing is counted.
+    ///
+    /// # Context
+    ///
+    /// Any but NMI.
+    pub(super) fn is_quiet(&self) -> bool {
+        let is_empty = |pending: &Pending| (0..PLACES).all(|place| pending.is_empty(place));
+        self.pcs.iter().all(|pcs| is_empty(&pcs.pending)) && is_empty(&self.strays_pending)
     }
 
     /// The node of the CPU that `stamp` was counted for.

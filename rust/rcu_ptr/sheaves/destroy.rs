@@ -12,7 +12,10 @@ use crate::{
     },
 };
 use core::ptr::NonNull;
-use kernel::{prelude::*, sync::atomic::Relaxed};
+use kernel::{
+    prelude::*,
+    sync::atomic::{Acquire, Relaxed},
+};
 
 /// Destroys `cache`.
 ///
@@ -27,6 +30,7 @@ pub(crate) unsafe fn destroy(sheaves: &Sheaves, cache: NonNull<Cache>, caller: u
     gp::might_sleep();
     // SAFETY: `create()` made it of a box, and only what `drain()` ends uses it.
     let cache = unsafe { Pin::new_unchecked(KBox::from_raw(cache.as_ptr())) };
+    settle(sheaves, &cache);
     sheaves.begin_end(&cache);
     drain(sheaves, &cache);
     sheaves.ended(&cache);
@@ -39,8 +43,28 @@ pub(crate) unsafe fn destroy(sheaves: &Sheaves, cache: NonNull<Cache>, caller: u
     // All its work has ended. Without a leak the kmem_cache is destroyed.
 }
 
+/// Waits until no destructor runs, or is to run: each may have freed more objects of the cache.
+///
+/// When none has returned since before a barrier, none was running, and none of what they freed is left.
+fn settle(sheaves: &Sheaves, cache: &Cache) {
+    if cache.dtor.is_none() {
+        return;
+    }
+    loop {
+        // ORDERING: Acquire pairs with the addition.
+        let before = cache.destructed.load(Acquire);
+        sheaves.barrier_of(cache);
+        if cache.destructed.load(Acquire) == before {
+            return;
+        }
+    }
+}
+
 /// Objects that the engine took.
 fn engine_fallback(cache: &Cache) -> u64 {
+    if cache.has_strays() {
+        return 0;
+    }
     cache
         .pcs
         .iter()
@@ -74,7 +98,7 @@ fn drain(sheaves: &Sheaves, cache: &Cache) {
         unsafe { reclaim::store_chain(cache, pcs.node(), waiting) };
     }
     // Callbacks, whose grace periods are over as well, and what they left.
-    reclaim::wait_until(cache, |pcs| pcs.pending.is_none());
+    reclaim::wait_until(cache, || cache.is_quiet());
     cache.backlog.flush();
     // Not queued any more.
     cache.trim.cancel_sync();

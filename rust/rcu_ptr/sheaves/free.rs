@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!  free()      place for reuse -> as free_rcu()
-//!  free_rcu()  rcu sheaf -> an empty sheaf: spare, barn, kmalloc_nolock() -> the engine
+//!  free_rcu()  rcu sheaf -> an empty sheaf: spare, barn, kmalloc_nolock() -> the engine, or the strays
 //! ```
 
 use super::{
@@ -102,6 +102,13 @@ pub(crate) unsafe fn no_slot(cache: &Cache, object: NonNull<u8>, caller: usize, 
         return;
     }
     here.count_engine_fallback();
+    if cache.has_strays() {
+        let place = cache.count_stray();
+        // SAFETY: A live object, aligned to 8 bytes at least, and 8 bytes in it that are its link or lie
+        // behind what the user has: `Cache::create()` saw to that.
+        unsafe { cache.strays.push(addr, addr + cache.link, place) };
+        return here.ring();
+    }
     cache.slab_frees.add(1, Relaxed);
     // SAFETY: A live object of a kmem_cache or of kmalloc_nolock(), and 8 bytes in it that are its
     // link or lie behind what the user has: `Cache::create()` saw to that.

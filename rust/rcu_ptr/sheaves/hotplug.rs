@@ -7,6 +7,7 @@
 //! | rcu sheaf, closed sheaves | they begin to wait for a grace period, then go to the barn |
 //! | allocation sheaf, spares, emptied sheaves | to the barn of the CPU's node |
 //! | objects at places for reuse | to the slab |
+//! | objects without a sheaf | they begin to wait, if the irq_work did not run |
 //! | sheaves that wait for a grace period | their callbacks run on another CPU |
 //! | an irq_work that was not queued | `online()` queues it when the CPU is back |
 
@@ -35,6 +36,7 @@ impl Callbacks for SheafHotplug {
             // It may have moved to another CPU, where it does nothing.
             pcs.monitor.cancel_sync();
             reclaim::wait_of_dead(&cache, cpu, take_off(&cache, &pcs));
+            cache.start_batches();
             shrink::look_after(&cache, pcs.node());
         }
     }

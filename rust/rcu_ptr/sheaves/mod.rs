@@ -25,10 +25,11 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | geometry.rs, sheaf.rs, cursor.rs, local.rs, exchange.rs, barn.rs, double.rs, reserve.rs | the algorithm, which the host tests compile too |
+//! | geometry.rs, sheaf.rs, cursor.rs, local.rs, exchange.rs, barn.rs, double.rs, reserve.rs, epochs.rs, strays.rs | the algorithm, which the host tests compile too |
 //! | cache.rs, pcs.rs | what a cache and a CPU have |
 //! | alloc.rs, free.rs | the calls |
 //! | reclaim.rs | after a grace period |
+//! | batches.rs | what waits without a sheaf |
 //! | monitor.rs, hotplug.rs, shrink.rs, refill.rs | nothing stranded, nothing without end, nothing missing |
 //! | caches.rs, pending.rs, barrier.rs | which caches there are, what waits in them, and until it does not |
 //! | destroy.rs | the end |
@@ -37,11 +38,13 @@
 pub(crate) mod alloc;
 pub(crate) mod barn;
 mod barrier;
+mod batches;
 pub(crate) mod cache;
 mod caches;
 pub(crate) mod cursor;
 pub(crate) mod destroy;
 mod double;
+pub(crate) mod epochs;
 pub(crate) mod exchange;
 pub(crate) mod free;
 pub(crate) mod geometry;
@@ -56,11 +59,13 @@ pub(crate) mod reserve;
 pub(crate) mod sheaf;
 mod shrink;
 pub(crate) mod stats;
+pub(crate) mod strays;
 
 use crate::{
     instance::{Instance, Service},
     sys::{percpu::PerCpu, rcu_callback, work::WorkQueue},
 };
+use cache::Cache;
 use caches::Caches;
 use kernel::{new_mutex, prelude::*, sync::Mutex};
 
@@ -127,6 +132,15 @@ impl Sheaves {
     ///
     /// May sleep.
     pub(crate) fn barrier(&self, meanwhile: impl FnOnce()) {
-        barrier::barrier(self, meanwhile);
+        barrier::barrier(self, None, meanwhile);
+    }
+
+    /// The same for the objects of `cache`.
+    ///
+    /// # Context
+    ///
+    /// May sleep. The cache does not end meanwhile.
+    pub(crate) fn barrier_of(&self, cache: &Cache) {
+        barrier::barrier(self, Some(cache), || ());
     }
 }

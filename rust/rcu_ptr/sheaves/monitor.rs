@@ -82,6 +82,7 @@ impl Handler for Tick {
         let here = Here::new(&self.cache, &pin);
         let words = here.words();
         reclaim::wait(here, exchange::take_waiting(&words));
+        self.cache.start_batches();
         let sheaves = Sheaves::get();
         // On a CPU that is going down, whose last irq_works run late, the hotplug callback takes everything.
         if !context::is_going(self.cpu) && here.armed().cmpxchg(ARMING, ARMED) == ARMING {

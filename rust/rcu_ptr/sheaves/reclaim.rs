@@ -8,7 +8,7 @@
 use super::{
     cache::{Cache, CacheRef},
     double::Seen,
-    pcs::{Here, Pcs},
+    pcs::Here,
     pending,
     sheaf::{Chain, Closed, Empty, Full, Rest, Stack},
     shrink, Sheaves,
@@ -79,6 +79,10 @@ impl Callback for Ready {
         let node = of.node.min(cache.nr_nodes() - 1);
         // As long as this runs.
         let running = cache.count(context::some_cpu());
+        if cache.dtor.is_some() {
+            leave(cache, node, chain);
+            return cache.landed(Some(running));
+        }
         let waited = chain.len();
         let mut looked = 0;
         let (mut load, mut far) = (Load::new(), Chain::new());
@@ -108,12 +112,21 @@ impl Callback for Ready {
         load.put(cache, node);
         chain.append(far);
         Here::new(cache, &PreemptOff::new()).count_callback(waited - chain.len(), looked);
-        if !chain.is_empty() {
-            cache.barns[node].leave(chain);
-            cache.backlog.queue(&Sheaves::get().reclaim_wq, 0);
-        }
+        leave(cache, node, chain);
         stamps.into_iter().for_each(|stamp| cache.landed(stamp));
         cache.landed(Some(running));
+    }
+}
+
+/// Leaves `chain`, whose grace period is over, for the worker.
+///
+/// # Context
+///
+/// Any but NMI.
+pub(super) fn leave(cache: &Cache, node: usize, chain: Chain) {
+    if !chain.is_empty() {
+        cache.barns[node].leave(chain);
+        cache.backlog.queue(&Sheaves::get().reclaim_wq, 0);
     }
 }
 
@@ -133,6 +146,7 @@ impl Handler for BacklogWork {
 ///
 /// May sleep. The cache does not end meanwhile.
 fn take_in_backlog(cache: &Cache) {
+    cache.take_in_strays();
     for (node, barn) in cache.barns.iter().enumerate() {
         let mut chain = barn.take_backlog();
         while !chain.is_empty() {
@@ -158,17 +172,18 @@ fn take_in_backlog(cache: &Cache) {
     }
 }
 
-/// Waits until `done` holds for each CPU of `cache`. Takes in the sheaves that callbacks leave meanwhile, as
-/// the worker may have to wait for its CPU.
+/// Waits until `done` holds. Takes in what callbacks of `cache` leave meanwhile, as the worker may have to wait
+/// for its CPU.
 ///
 /// # Context
 ///
 /// May sleep; `done` may not. The cache does not end meanwhile.
-pub(super) fn wait_until(cache: &Cache, done: impl Fn(&Pcs) -> bool) {
-    let done = || cache.pcs.iter().all(|pcs| done(&pcs));
+pub(super) fn wait_until(cache: &Cache, done: impl Fn() -> bool) {
+    let has_backlog =
+        || cache.batches.are_over() || cache.barns.iter().any(|barn| barn.has_backlog());
     while !done() {
         take_in_backlog(cache);
-        pending::wait_until(|| done() || cache.barns.iter().any(|barn| barn.has_backlog()));
+        pending::wait_until(|| done() || has_backlog());
     }
 }
 
@@ -258,7 +273,7 @@ pub(super) unsafe fn store_chain(cache: &Cache, node: usize, mut chain: Chain) {
             let Some(mut sheaf) = chain.pop() else { break };
             *landed = sheaf.take_stamp();
             // SAFETY: By the safety requirements of this function.
-            load.add(unsafe { sheaf.into_rest() });
+            load.add(check(cache, unsafe { sheaf.into_rest() }));
         }
         load.put(cache, node);
         stamps.into_iter().for_each(|stamp| cache.landed(stamp));
@@ -341,7 +356,12 @@ impl SeenHere {
     }
 }
 
-/// The objects of a sheaf that may be allocated again, without second copies of those that were freed twice.
+/// The objects of a sheaf that may be allocated again, without second copies of those that were freed twice, and
+/// destructed.
+///
+/// # Context
+///
+/// Softirq or task; may sleep where there is a destructor.
 fn check(cache: &Cache, rest: Rest) -> Rest {
     let Rest::Full(mut sheaf) = rest else {
         return rest;
@@ -349,6 +369,13 @@ fn check(cache: &Cache, rest: Rest) -> Rest {
     while let Some(i) = SeenHere::find_double(&sheaf) {
         cache.tell_twice(sheaf.object(i), 0);
         sheaf.remove(i);
+    }
+    if cache.dtor.is_some() {
+        sheaf
+            .slots()
+            .iter()
+            .for_each(|slot| cache.destruct(slot.load()));
+        gp::cond_resched();
     }
     cache.settle(sheaf)
 }

@@ -38,6 +38,7 @@ pub(crate) fn counts(cache: &Cache) -> Counts {
         slab_frees: cache.slab_frees.load(Relaxed),
         now_sheaves: cache.sheaves.load(Relaxed),
         freed_twice: cache.freed_twice.load(Relaxed),
+        destructed: cache.destructed.load(Relaxed),
         ..Counts::default()
     };
     for pcs in cache.pcs.iter() {
@@ -83,7 +84,7 @@ fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
             "cache={} size={} capacity={} reuse={} free_rcu_sheaf={} free_rcu_sheaf_fail={} alloc_sheaf={} \
-             alloc_miss={} nolock_allocs={} slab_allocs={} slab_frees={} reserve={} freed_twice={} callback_max={} \
+             alloc_miss={} nolock_allocs={} slab_allocs={} slab_frees={} reserve={} freed_twice={} destructed={} callback_max={} \
              now_sheaves={} now_waiting={} now_alloc={} now_rcu={} now_spare_full={} \
              now_spare_empty={} now_spent={} now_closed={} now_reuse={} now_full={} now_empty={}",
             cache.name.to_str().unwrap_or("?"),
@@ -99,6 +100,7 @@ fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
             n.slab_frees,
             n.reserve,
             n.freed_twice,
+            n.destructed,
             n.callback_max,
             n.now_sheaves,
             n.now_waiting,

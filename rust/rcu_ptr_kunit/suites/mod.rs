@@ -21,6 +21,7 @@ mod sheaf_alloc;
 mod sheaf_bounds;
 mod sheaf_calls;
 mod sheaf_debug;
+mod sheaf_dtor;
 mod sheaf_fail;
 mod sheaf_life;
 mod sheaf_memory;

@@ -82,7 +82,7 @@ fn go_round(cache: &SheafCache, n: usize) -> Result<Wrong> {
 }
 
 /// An object that readers look at, and the word that is all over it.
-struct Watched(NonNull<u8>);
+pub(super) struct Watched(pub(super) NonNull<u8>);
 
 // SAFETY: An object of the test's, and only read.
 unsafe impl Sync for Watched {}
@@ -92,7 +92,7 @@ unsafe impl Send for Watched {}
 impl Watched {
     const WORD: u64 = 0x7a7c_4ed0_0b1e_c700;
 
-    fn new(cache: &SheafCache) -> Result<Self> {
+    pub(super) fn new(cache: &SheafCache) -> Result<Self> {
         let object = cache.alloc(false).ok_or(ENOMEM)?;
         for i in 0..SIZE / 8 {
             // SAFETY: Inside a fresh object.
@@ -101,7 +101,7 @@ impl Watched {
         Ok(Self(object))
     }
 
-    fn is_broken(&self) -> bool {
+    pub(super) fn is_broken(&self) -> bool {
         // SAFETY: Readers hold it.
         let word = |i| unsafe { self.0.cast::<u64>().add(i).read_volatile() };
         (0..SIZE / 8).any(|i| word(i) != Self::WORD)

@@ -9,12 +9,12 @@ use crate::{
     nmi::storm,
     scaled,
     sys::{
-        cache::{self, Args, SheafCache},
+        cache::{self, Args, ObjectFn, SheafCache},
         core, cpu,
         skip::skip,
         thread,
     },
-    table::{Alloc, Table, Wrong, SIZE},
+    table::{Alloc, Table, Wrong, DESTRUCTOR, SIZE},
     SLOW,
 };
 use ::core::ptr::NonNull;
@@ -57,8 +57,7 @@ fn small() -> Args {
 }
 
 /// Everything that a cache does, with objects that tell what goes wrong.
-fn life(cache: &SheafCache) -> Result<Wrong> {
-    let table = Table::new(cache, 20)?;
+fn life(table: &Table<'_>) -> Wrong {
     for i in 0..60 {
         let how = match i % 3 {
             0 => Alloc::Sleep,
@@ -77,23 +76,34 @@ fn life(cache: &SheafCache) -> Result<Wrong> {
             core::barrier();
         }
     }
-    Ok(table.wrong())
+    table.wrong()
 }
 
 /// Lives with one allocation after the other failing, `times` from there: how many there are.
-fn lives(times: u64) -> Result<(u64, Wrong)> {
+fn lives(times: u64, dtor: Option<ObjectFn>) -> Result<(u64, Wrong)> {
     let mut sum = Wrong::default();
     // Where everything is slow not all of them.
     for nth in (1..2000).step_by(if SLOW { 11 } else { 1 }) {
-        let cache = SheafCache::new(c"rcu_ptr_fail_life", SIZE, small())?;
+        let args = Args { dtor, ..small() };
+        let cache = SheafCache::new(c"rcu_ptr_fail_life", SIZE, args)?;
+        let table = if dtor.is_some() {
+            Table::with_destructor(&cache, 20)?
+        } else {
+            Table::new(&cache, 20)?
+        };
         let failing = Failing::from(nth, times);
-        let wrong = life(&cache);
+        let wrong = life(&table);
         let came = failing.end();
+        if dtor.is_some() && table.unbalanced() != 0 {
+            sum.not_destructed += 1;
+        }
+        drop(table);
         drop(cache);
-        let wrong = wrong?;
         sum.given_twice += wrong.given_twice;
         sum.lost += wrong.lost;
         sum.reused_early += wrong.reused_early;
+        sum.not_destructed += wrong.not_destructed;
+        sum.destructed_wrongly += wrong.destructed_wrongly;
         if !came {
             return Ok((nth - 1, sum));
         }
@@ -206,15 +216,26 @@ mod tests {
 
     #[test]
     fn each_once() -> Result {
-        let (n, wrong) = lives(1)?;
+        let (n, wrong) = lives(1, None)?;
         report("a life", n);
         assert!(wrong == Wrong::default() && n > 20);
         Ok(())
     }
 
+    /// Objects that find no sheaf are destructed as well.
+    #[test]
+    fn each_once_destructed() -> Result {
+        let (n, wrong) = lives(1, DESTRUCTOR)?;
+        report("a life with a destructor", n);
+        assert!(wrong == Wrong::default() && n > 20);
+        let (n, wrong) = lives(ALWAYS, DESTRUCTOR)?;
+        assert!(wrong == Wrong::default() && n > 10);
+        Ok(())
+    }
+
     #[test]
     fn all_from_each_on() -> Result {
-        let (n, wrong) = lives(ALWAYS)?;
+        let (n, wrong) = lives(ALWAYS, None)?;
         report("a life, and all after it", n);
         assert!(wrong == Wrong::default() && n > 10);
         Ok(())

@@ -19,7 +19,7 @@ use crate::{
         thread,
         timer::{Periodic, Where},
     },
-    table::{Alloc, Table, Wrong, SIZE},
+    table::{Alloc, Table, Wrong, DESTRUCTOR, SIZE},
 };
 use kernel::{
     prelude::*,
@@ -28,6 +28,7 @@ use kernel::{
 
 struct Outcome {
     wrong: Wrong,
+    freed: u64,
     replaced: u64,
     looks: u64,
     interrupts: u64,
@@ -36,14 +37,33 @@ struct Outcome {
 
 /// A storm of `rounds` of each task, with objects in sheaves of `capacity`.
 fn all_contexts(capacity: u32, rounds: usize) -> Result<Outcome> {
+    let cache = SheafCache::new(c"rcu_ptr_storm", SIZE, args(capacity))?;
+    let table = Table::new(&cache, 400)?;
+    storm(&cache, &table, rounds)
+}
+
+/// The same of objects with a destructor; by how many calls that is off.
+fn all_contexts_destructed(capacity: u32, rounds: usize) -> Result<(Outcome, i64)> {
     let args = Args {
+        dtor: DESTRUCTOR,
+        ..args(capacity)
+    };
+    let cache = SheafCache::new(c"rcu_ptr_dtor_storm", SIZE, args)?;
+    let table = Table::with_destructor(&cache, 400)?;
+    let outcome = storm(&cache, &table, rounds)?;
+    Ok((outcome, table.unbalanced()))
+}
+
+fn args(capacity: u32) -> Args {
+    Args {
         sheaf_capacity: capacity,
         barn_limit: 16,
         ..Args::default()
-    };
-    let cache = SheafCache::new(c"rcu_ptr_storm", SIZE, args)?;
+    }
+}
+
+fn storm(cache: &SheafCache, table: &Table<'_>, rounds: usize) -> Result<Outcome> {
     cache.prefill(500)?;
-    let table = Table::new(&cache, 400)?;
     let interrupts = Atomic::<u64>::new(0);
     let next = Atomic::<u64>::new(0);
     let interrupt = || {
@@ -84,14 +104,16 @@ fn all_contexts(capacity: u32, rounds: usize) -> Result<Outcome> {
     storm::during(weather, &nmi, None, || {
         thread::on_cpus(cpu::online(), &task, || ())
     })??;
-    let outcome = Outcome {
+    let mut outcome = Outcome {
         wrong: table.wrong(),
+        freed: 0,
         replaced: table.replaced.load(Relaxed),
         looks: table.looks.load(Relaxed),
         interrupts: interrupts.load(Relaxed),
         nmis: nmis.load(Relaxed),
     };
-    drop(table);
+    table.clear_all();
+    outcome.freed = table.freed.load(Relaxed);
     Ok(outcome)
 }
 
@@ -171,6 +193,19 @@ mod tests {
             let outcome = all_contexts(capacity, scaled(10_000))?;
             report("small", &outcome);
             assert!(outcome.wrong == Wrong::default());
+            assert!(outcome.interrupts > 20 && outcome.nmis > 20 && outcome.looks > 1000);
+        }
+        Ok(())
+    }
+
+    /// Objects with a destructor: each use of one has its call, and none before its grace period.
+    #[test]
+    fn destructed() -> Result {
+        for capacity in [0, 1, 5] {
+            let (outcome, off) = all_contexts_destructed(capacity, scaled(10_000))?;
+            report("with a destructor", &outcome);
+            assert!(outcome.wrong == Wrong::default());
+            assert!(outcome.freed > 10_000 / 8 && off == 0);
             assert!(outcome.interrupts > 20 && outcome.nmis > 20 && outcome.looks > 1000);
         }
         Ok(())

@@ -28,6 +28,30 @@ pub(crate) const OWN_MEMORY_FLAGS: u32 = sys::rcu_ptr_shim_constants_RCU_PTR_SHI
 /// Counters and gauges of a cache with sheaves (`struct rcu_ptr_cache_stats`).
 pub(crate) use sys::rcu_ptr_cache_stats as CacheStats;
 
+/// A function of the user that gets an object.
+pub(crate) type ObjectFn = unsafe extern "C" fn(*mut c_void);
+
+/// Calls `f` with `object`, from C, as its type is that of C (kCFI).
+///
+/// # Context
+///
+/// That of `f`.
+///
+/// # Safety
+///
+/// `f` may be called with `object`.
+pub(crate) unsafe fn call(f: ObjectFn, object: *mut u8) {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { sys::rcu_ptr_shim_call_with(Some(f), object.cast()) };
+}
+
+/// Warns once that zeroes were asked for where objects are constructed.
+#[cold]
+pub(crate) fn warn_zero_constructed() {
+    // SAFETY: No requirements.
+    unsafe { sys::rcu_ptr_shim_warn_zero() };
+}
+
 /// A kmem_cache.
 ///
 /// # Invariants
@@ -46,7 +70,7 @@ unsafe impl Sync for SlabCache {}
 
 impl SlabCache {
     /// Makes a cache (`kmem_cache_create()`) that is never merged with another, so that destroying
-    /// it sees every object that is left.
+    /// it sees every object that is left. `ctor` is called for each object of fresh memory.
     ///
     /// # Context
     ///
@@ -55,9 +79,16 @@ impl SlabCache {
     /// # Errors
     ///
     /// `ENOMEM`, and whatever the slab refuses as well.
-    pub(crate) fn new(name: &CStr, size: usize, align: usize, flags: u32) -> Result<Self> {
+    pub(crate) fn new(
+        name: &CStr,
+        size: usize,
+        align: usize,
+        ctor: Option<ObjectFn>,
+        flags: u32,
+    ) -> Result<Self> {
         let mut args = bindings::kmem_cache_args {
             align: align as c_uint,
+            ctor,
             ..Default::default()
         };
         // SAFETY: `name` is copied; `args` is valid for the call.

@@ -12,6 +12,9 @@ pub(crate) const GFP_SPECIAL: u32 = bindings::GFP_KERNEL_ACCOUNT
     | bindings::__GFP_ZERO
     | 1 << bindings::___GFP_MEMALLOC_BIT;
 
+/// A function of the user that gets an object.
+pub(crate) type ObjectFn = unsafe extern "C" fn(*mut c_void);
+
 /// `SLAB_POISON`: the slab writes over an object that is freed.
 pub(crate) const POISON: u32 = 1 << bindings::_slab_flag_bits__SLAB_POISON;
 
@@ -122,6 +125,44 @@ impl SheafCache {
         kernel::error::to_result(unsafe {
             sys::rcu_ptr_cache_prefill(self.0.as_ptr(), objects as c_uint, bindings::GFP_KERNEL)
         })
+    }
+}
+
+/// A cache as its destructor knows it.
+#[derive(Clone, Copy)]
+pub(crate) struct Handle(NonNull<sys::rcu_ptr_cache>);
+
+// SAFETY: As for the cache.
+unsafe impl Send for Handle {}
+// SAFETY: As for the cache.
+unsafe impl Sync for Handle {}
+
+impl Handle {
+    /// `rcu_ptr_cache_free_rcu()`.
+    ///
+    /// # Safety
+    ///
+    /// `object` is a live object of this cache, which has not ended, and the caller's.
+    pub(crate) unsafe fn free_rcu(self, object: NonNull<u8>) {
+        // SAFETY: By the safety requirements of this function.
+        unsafe { sys::rcu_ptr_cache_free_rcu(self.0.as_ptr(), object.as_ptr().cast()) };
+    }
+}
+
+impl SheafCache {
+    /// The cache without its end.
+    pub(crate) fn handle(&self) -> Handle {
+        Handle(self.0)
+    }
+
+    /// `rcu_ptr_cache_barrier()`.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn barrier(&self) {
+        // SAFETY: By the type invariants.
+        unsafe { sys::rcu_ptr_cache_barrier(self.0.as_ptr()) };
     }
 }
 

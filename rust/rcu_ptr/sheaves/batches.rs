@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What waits for more than call_rcu() of a sheaf: for an SRCU domain as well, or without a sheaf
+//! ([`strays`](super::strays)).
+//!
+//! ```text
+//!   sheaves, strays ---> waiting ---> a batch ---> both grace periods over ---> the worker
+//!                                       ^ a free one, or the next that gets free
+//! ```
+//!
+//! Slots are written with preemption off, which RCU waits for and SRCU does not: a batch has to wait for both,
+//! from the close of its sheaves on. Those of a fast domain wait for RCU too, so one is asked for. Others are
+//! asked for together, and the callback that comes last goes on.
+//!
+//! While all batches wait, what comes is kept for the next. More batches would not shorten that: each begins
+//! with a grace period of its own, and those begun in the same one end together.
+
+use super::{
+    cache::{Cache, CacheRef},
+    pcs::Here,
+    pending,
+    sheaf::Chain,
+    strays, Sheaves,
+};
+use crate::sys::{
+    context, debug, gp,
+    irq::IrqsOff,
+    preempt::PreemptOff,
+    raw_lock::RawSpinLock,
+    rcu_callback::{self, Callback, RcuHead},
+};
+use core::{
+    cell::UnsafeCell,
+    mem::offset_of,
+    ptr::{with_exposed_provenance_mut, NonNull},
+};
+use kernel::{
+    prelude::*,
+    static_lock_class,
+    sync::atomic::{Atomic, Full, Relaxed},
+};
+
+/// Batches of a cache. Grace periods of SRCU take several of RCU, and readers may make them longer.
+const BATCHES: usize = 8;
+
+/// What a batch does.
+const FREE: u32 = 0;
+/// It waits, or somebody is at it.
+const TAKEN: u32 = 1;
+/// Its grace periods are over, and strays are left for the worker.
+const OVER: u32 = 2;
+
+/// Something that waits for grace periods together.
+struct Batch {
+    rcu: RcuHead,
+    cache: CacheRef,
+    state: Atomic<u32>,
+    /// Grace periods that are not over.
+    left: Atomic<u32>,
+    /// [`Chain::into_first()`]
+    chain: Atomic<usize>,
+    /// [`Strays::take()`](strays::Strays::take())
+    strays: Atomic<u64>,
+}
+
+// SAFETY: The heads are RCU's while the batch waits, and nobody else looks at them.
+unsafe impl Sync for Batch {}
+// SAFETY: As above.
+unsafe impl Send for Batch {}
+
+/// The batches of a cache.
+#[pin_data]
+pub(super) struct Batches {
+    batches: [Batch; BATCHES],
+    /// Sheaves that no batch has taken yet.
+    #[pin]
+    waiting: RawSpinLock<Chain>,
+}
+
+impl Batches {
+    /// Free ones.
+    pub(super) fn new(cache: CacheRef) -> impl PinInit<Self> {
+        let batch = move |_| Batch {
+            rcu: UnsafeCell::new([0; 2]),
+            cache,
+            state: Atomic::new(FREE),
+            left: Atomic::new(0),
+            chain: Atomic::new(0),
+            strays: Atomic::new(0),
+        };
+        pin_init!(Self {
+            batches: core::array::from_fn(batch),
+            waiting <- RawSpinLock::new(Chain::new(), c"rcu_ptr_waiting", static_lock_class!()),
+        })
+    }
+
+    /// Whether something is left for the worker.
+    ///
+    /// # Context
+    ///
+    /// Any.
+    pub(super) fn are_over(&self) -> bool {
+        self.batches.iter().any(|b| b.state.load(Relaxed) == OVER)
+    }
+}
+
+/// An RCU grace period of a batch is over.
+struct RcuOver;
+
+impl Callback for RcuOver {
+    unsafe fn run(head: NonNull<RcuHead>) {
+        // SAFETY: `begin()` handed over the head of a batch, which lives as long as it waits.
+        unsafe { one_over(head.byte_sub(offset_of!(Batch, rcu)).cast()) };
+    }
+}
+
+/// # Safety
+///
+/// `batch` waits, and one of its grace periods is over.
+unsafe fn one_over(batch: NonNull<Batch>) {
+    // SAFETY: By the safety requirements of this function.
+    let batch = unsafe { batch.as_ref() };
+    let cache = batch.cache;
+    // ORDERING: Full: who comes last comes after both.
+    if batch.left.fetch_sub(1, Full) != 1 {
+        return;
+    }
+    // As long as this runs.
+    let running = cache.count(context::some_cpu());
+    // SAFETY: From `start_batches()`.
+    let chain = unsafe { Chain::from_first(batch.chain.xchg(0, Relaxed)) };
+    if !chain.is_empty() {
+        let node = Here::new(&cache, &PreemptOff::new()).pcs().node();
+        cache.barns[node].leave(chain);
+    }
+    if batch.strays.load(Relaxed) == 0 {
+        batch.state.xchg(FREE, Full);
+        cache.start_batches();
+    } else {
+        batch.state.xchg(OVER, Full);
+    }
+    cache.backlog.queue(&Sheaves::get().reclaim_wq, 0);
+    cache.landed(Some(running));
+}
+
+impl Cache {
+    /// Whether objects that find no sheaf are strays; otherwise the engine takes them.
+    #[inline]
+    pub(super) fn has_strays(&self) -> bool {
+        self.dtor.is_some()
+    }
+
+    /// Lets batches begin for what waits, as far as there are free ones.
+    ///
+    /// # Context
+    ///
+    /// Any but NMI, called from code that had interrupts on.
+    pub(super) fn start_batches(&self) {
+        let all = &self.batches;
+        loop {
+            let has_chain = {
+                let irqs = IrqsOff::save();
+                let waiting = all.waiting.lock(&irqs);
+                !waiting.is_empty()
+            };
+            if !has_chain && self.strays.is_empty() {
+                return;
+            }
+            // ORDERING: Full: without one, who frees one looks at what waits after that.
+            let mut free = all.batches.iter();
+            let Some(batch) = free.find(|b| b.state.cmpxchg(FREE, TAKEN, Full).is_ok()) else {
+                return;
+            };
+            let chain = {
+                let irqs = IrqsOff::save();
+                let mut waiting = all.waiting.lock(&irqs);
+                core::mem::replace(&mut *waiting, Chain::new())
+            };
+            let strays = self.strays.take();
+            if chain.is_empty() && strays == 0 {
+                // Somebody else has taken them.
+                batch.state.xchg(FREE, Full);
+                continue;
+            }
+            batch.chain.store(chain.into_first(), Relaxed);
+            batch.strays.store(strays, Relaxed);
+            self.begin(batch);
+        }
+    }
+
+    /// Lets `batch` wait.
+    fn begin(&self, batch: &Batch) {
+        batch.left.store(1, Relaxed);
+        let batch = NonNull::from(batch);
+        // SAFETY: The heads of a batch that was free; the end of the cache waits for it.
+        unsafe { rcu_callback::call::<RcuOver>(batch.byte_add(offset_of!(Batch, rcu)).cast()) };
+    }
+
+    /// Takes in strays whose grace periods are over.
+    ///
+    /// # Context
+    ///
+    /// May sleep. The cache does not end meanwhile.
+    pub(super) fn take_in_strays(&self) {
+        for batch in &self.batches.batches {
+            if batch.state.cmpxchg(OVER, TAKEN, Full).is_err() {
+                continue;
+            }
+            let list = batch.strays.xchg(0, Relaxed);
+            // SAFETY: From `Strays::take()`; their grace periods are over.
+            unsafe { self.take_in_list(list) };
+            batch.state.xchg(FREE, Full);
+            self.start_batches();
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `list` is of strays whose grace periods are over.
+    unsafe fn take_in_list(&self, mut list: u64) {
+        // One that was freed twice would make it a ring.
+        let counted = self.strays_pending.total();
+        let mut seen = 0;
+        // SAFETY: By the safety requirements of this function.
+        while let Some((addr, place, rest)) = unsafe { strays::next(list, self.link) } {
+            if seen == counted {
+                return debug::warn_endless(counted);
+            }
+            seen += 1;
+            list = rest;
+            self.destruct(addr);
+            self.give_back(&mut [with_exposed_provenance_mut(addr)]);
+            if self.strays_pending.uncount(place) {
+                pending::wake();
+            }
+            gp::cond_resched();
+        }
+    }
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What waits is counted in one of a few places, and a later place is counted in from a barrier on: so a
+//! barrier waits for what was there before it, and not for what comes meanwhile.
+//!
+//! A place is used again when it is empty. Who counts may have chosen its place some time ago: then it
+//! counts in an older one, and a barrier waits for it without need.
+
+use crate::sync::AtomicLink;
+
+/// Places: one more than barriers that find one each while nothing they wait for is over.
+pub(crate) const PLACES: usize = 4;
+
+/// Which place is counted in, and since when.
+pub(crate) struct Epochs {
+    turn: AtomicLink,
+    /// When each place was taken into use, at the latest.
+    since: [AtomicLink; PLACES],
+}
+
+impl Epochs {
+    /// All places are of time 0.
+    pub(crate) const fn new() -> Self {
+        Self {
+            turn: AtomicLink::new(0),
+            since: [const { AtomicLink::new(0) }; PLACES],
+        }
+    }
+
+    /// The place to count in.
+    pub(crate) fn place(&self) -> usize {
+        (self.turn.load_relaxed() % PLACES as u64) as usize
+    }
+
+    /// Whether nothing is left of what was counted before `time`. If something is, what is counted from
+    /// here on is told apart from it as soon as there is a place.
+    pub(crate) fn is_past(&self, time: u64, is_empty: impl Fn(usize) -> bool) -> bool {
+        if (0..PLACES).all(&is_empty) {
+            return true;
+        }
+        loop {
+            // ORDERING: Acquire pairs with the exchange below: `since` is that of this turn, or later.
+            let turn = self.turn.load_acquire();
+            let place = (turn % PLACES as u64) as usize;
+            if self.since[place].load_relaxed() >= time {
+                break;
+            }
+            let next = (place + 1) % PLACES;
+            if !is_empty(next) {
+                return false;
+            }
+            // Somebody else may do the same with another time, which is no later than the turn either.
+            self.since[next].store_relaxed(time);
+            let _ = self.turn.cmpxchg_full(turn, turn + 1);
+        }
+        (0..PLACES).all(|place| self.since[place].load_relaxed() >= time || is_empty(place))
+    }
+}

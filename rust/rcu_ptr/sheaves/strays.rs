@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Objects that found no sheaf, linked through their 8 bytes: the list of a cache that has more to do after
+//! a grace period than to free memory, or waits for another one, so that the engine can't take them.
+//!
+//! Anybody pushes, in any context and on any CPU, with one exchange; what takes them takes all. The low bits
+//! of a link say where the object that it leads to is counted ([`epochs`](super::epochs)).
+
+use super::epochs::PLACES;
+use crate::sync::AtomicLink;
+use core::ptr::with_exposed_provenance_mut;
+
+const PLACE: u64 = PLACES as u64 - 1;
+const _: () = assert!(PLACES <= align_of::<u64>() && PLACES.is_power_of_two());
+
+/// The list.
+pub(crate) struct Strays(AtomicLink);
+
+impl Strays {
+    /// An empty list.
+    pub(crate) const fn new() -> Self {
+        Self(AtomicLink::new(0))
+    }
+
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        // ORDERING: Acquire: see `take()`.
+        self.0.load_acquire() == 0
+    }
+
+    /// Adds the object at `addr`, counted in `place`, with its link at `link`.
+    ///
+    /// # Safety
+    ///
+    /// The object is aligned to 8 bytes, and `link` is a field of 8 bytes that nobody uses until it is
+    /// taken off the list.
+    pub(crate) unsafe fn push(&self, addr: usize, link: usize, place: usize) {
+        // SAFETY: By the safety requirements of this function.
+        let next = unsafe { &*with_exposed_provenance_mut::<AtomicLink>(link) };
+        let mut top = self.0.load_relaxed();
+        loop {
+            next.store_relaxed(top);
+            // ORDERING: Full: the object was out of readers' reach before.
+            match self.0.cmpxchg_full(top, addr as u64 | place as u64) {
+                Ok(_) => return,
+                Err(now) => top = now,
+            }
+        }
+    }
+
+    /// Takes all of them, for [`next()`].
+    pub(crate) fn take(&self) -> u64 {
+        // ORDERING: Full: a grace period that begins from here on covers what was before each push.
+        self.0.xchg_full(0)
+    }
+}
+
+/// The first object of a list that was taken, where it is counted, and the rest of the list. `link` is the
+/// offset of links.
+///
+/// # Safety
+///
+/// `list` is from [`Strays::take()`] or this function, and used once.
+pub(crate) unsafe fn next(list: u64, link: usize) -> Option<(usize, usize, u64)> {
+    let addr = (list & !PLACE) as usize;
+    if addr == 0 {
+        return None;
+    }
+    // SAFETY: By the safety requirements of this function objects on the list have a link there.
+    let rest = unsafe { &*with_exposed_provenance_mut::<AtomicLink>(addr + link) }.load_relaxed();
+    Some((addr, (list & PLACE) as usize, rest))
+}

@@ -1,0 +1,433 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The destructor of a cache: once for each use of an object, after its grace period and before the next use,
+//! whichever way the object goes home; and what it frees itself.
+
+use super::{sheaf_calls::Watched, sheaf_memory::up_and_down};
+use crate::{
+    params, reader,
+    sys::{
+        cache::{self, Args, Handle, SheafCache},
+        core, cpu, mem,
+        skip::skip,
+        thread,
+    },
+    table::{Alloc, Table, Wrong, DESTRUCTOR, SIZE},
+};
+use ::core::{
+    cell::Cell,
+    ptr::{self, NonNull},
+};
+use kernel::{
+    prelude::*,
+    sync::atomic::{Atomic, Full, Relaxed},
+};
+
+fn with(dtor: Option<cache::ObjectFn>) -> Args {
+    Args {
+        dtor,
+        ..Args::default()
+    }
+}
+
+/// What destructors of nodes did, and with which cache.
+struct Book {
+    cache: Cell<Option<Handle>>,
+    destructed: Atomic<u64>,
+    /// Calls for what does not wait for one.
+    wrong: Atomic<u64>,
+    /// How long each takes, in milliseconds.
+    naps: Atomic<u32>,
+}
+
+// SAFETY: The cache is set before there is an object.
+unsafe impl Sync for Book {}
+
+impl Book {
+    const fn new() -> Self {
+        Self {
+            cache: Cell::new(None),
+            destructed: Atomic::new(0),
+            wrong: Atomic::new(0),
+            naps: Atomic::new(0),
+        }
+    }
+
+    fn destructed(&self) -> u64 {
+        self.destructed.load(Relaxed)
+    }
+}
+
+const FREED: u64 = 0xf0ee_0000_0d0d_0001;
+const DONE: u64 = 0xd0e0_0000_0d0d_0002;
+
+/// An object that owns the next.
+#[repr(C)]
+struct Node {
+    state: Atomic<u64>,
+    next: *mut Node,
+    book: *const Book,
+}
+
+/// # Safety
+///
+/// `object` is a node.
+unsafe extern "C" fn destruct_node(object: *mut c_void) {
+    // SAFETY: By the safety requirements of this function; the book outlives the cache.
+    let (node, book) = unsafe { (&*object.cast::<Node>(), &*(*object.cast::<Node>()).book) };
+    if node.state.xchg(DONE, Full) != FREED {
+        book.wrong.add(1, Relaxed);
+    }
+    if let (Some(next), Some(cache)) = (NonNull::new(node.next), book.cache.get()) {
+        // SAFETY: A live object of the cache, owned by this one.
+        unsafe { free(cache, next) };
+    }
+    let naps = book.naps.load(Relaxed);
+    if naps > 0 {
+        thread::sleep(naps);
+    }
+    book.destructed.add(1, Relaxed);
+}
+
+/// # Safety
+///
+/// `node` is a live object of `cache`, and the caller's.
+unsafe fn free(cache: Handle, node: NonNull<Node>) {
+    // SAFETY: By the safety requirements of this function.
+    unsafe {
+        node.as_ref().state.store(FREED, Relaxed);
+        cache.free_rcu(node.cast());
+    }
+}
+
+/// A cache of nodes.
+fn nodes(name: &CStr, book: &Book) -> Result<SheafCache> {
+    let cache = SheafCache::new(name, SIZE, with(Some(destruct_node)))?;
+    book.cache.set(Some(cache.handle()));
+    Ok(cache)
+}
+
+/// A list of `n` nodes, each of which owns the next.
+fn list(cache: &SheafCache, book: &Book, n: usize) -> Result<NonNull<Node>> {
+    let mut first = ptr::null_mut();
+    for _ in 0..n {
+        let node = cache.alloc(false).ok_or(ENOMEM)?.cast::<Node>();
+        let value = Node {
+            state: Atomic::new(0),
+            next: first,
+            book,
+        };
+        // SAFETY: A fresh object, large enough.
+        unsafe { node.write(value) };
+        first = node.as_ptr();
+    }
+    NonNull::new(first).ok_or(EINVAL)
+}
+
+/// Nodes that wait, each a list of one.
+fn free_some(cache: &SheafCache, book: &Book, n: usize) -> Result {
+    for _ in 0..n {
+        let node = list(cache, book, 1)?;
+        // SAFETY: From this cache, the caller's.
+        unsafe { free(cache.handle(), node) };
+    }
+    Ok(())
+}
+
+/// # Safety
+///
+/// `object` has [`SIZE`] bytes.
+unsafe extern "C" fn scribble(object: *mut c_void) {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { object.cast::<u8>().write_bytes(0xdd, SIZE) };
+}
+
+/// What comes of `n` objects that readers look at, and that a destructor writes to after their grace period;
+/// `end` is called when they are freed.
+fn under_readers(n: usize, end: impl FnOnce(SheafCache)) -> Result<reader::Seen> {
+    let cache = SheafCache::new(c"rcu_ptr_dtor_seen", SIZE, with(Some(scribble)))?;
+    let mut objects = KVVec::with_capacity(n, GFP_KERNEL)?;
+    for _ in 0..n {
+        objects.push(Watched::new(&cache)?, GFP_KERNEL)?;
+    }
+    let broken = || objects.iter().filter(|object| object.is_broken()).count();
+    thread::settle();
+    reader::watch_any(n, &broken, |readers| {
+        for object in &objects {
+            // SAFETY: From this cache, given back once.
+            unsafe { cache.free_rcu(object.0) };
+        }
+        readers.leave_in(60);
+        end(cache);
+        while readers.inside() > 0 {
+            thread::sleep(2);
+        }
+    })
+}
+
+/// What a table with all kinds of calls did to `cache`.
+fn busy(cache: &SheafCache, n: usize) -> Result<(Wrong, i64)> {
+    let table = Table::with_destructor(cache, 50)?;
+    for i in 0..n {
+        table.replace(i, Alloc::Sleep);
+        cpu::irqs_off(|| table.replace(i * 7, Alloc::Nolock));
+        table.look(i, 7);
+        table.touch(Alloc::Atomic);
+        if i % 200 == 0 {
+            core::barrier();
+        }
+    }
+    let off = table.unbalanced();
+    Ok((table.wrong(), off))
+}
+
+#[kunit_tests(rcu_ptr_sheaf_dtor)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn once_for_each_use() -> Result {
+        for (capacity, flags) in [
+            (0, 0),
+            (1, 0),
+            (7, mem::TYPESAFE),
+            (56, mem::POISON),
+            (3, mem::POISON | mem::TYPESAFE),
+        ] {
+            let args = Args {
+                sheaf_capacity: capacity,
+                ..with(DESTRUCTOR)
+            };
+            let cache = SheafCache::with_flags(c"rcu_ptr_dtor", SIZE, args, flags)?;
+            let (wrong, off) = busy(&cache, 1000)?;
+            let stats = cache.stats();
+            drop(cache);
+            assert!(wrong == Wrong::default());
+            assert!(off == 0 && stats.destructed > 2000);
+        }
+        Ok(())
+    }
+
+    /// Objects that come from the slab and go back to it without having been given out.
+    #[test]
+    fn not_without_a_use() -> Result {
+        let book = Book::new();
+        let cache = nodes(c"rcu_ptr_dtor_stock", &book)?;
+        cache.prefill(200)?;
+        let object = cache.alloc(false).ok_or(ENOMEM)?.cast::<Node>();
+        params::shrink()?;
+        core::barrier();
+        let (unused, stats) = (book.destructed(), cache.stats());
+        // SAFETY: A fresh object, from this cache, the caller's.
+        unsafe {
+            object.write(Node {
+                state: Atomic::new(0),
+                next: ptr::null_mut(),
+                book: &book,
+            });
+            free(cache.handle(), object);
+        }
+        drop(cache);
+        assert!(unused == 0 && stats.destructed == 0 && stats.slab_allocs > 200);
+        assert!(book.destructed() == 1 && book.wrong.load(Relaxed) == 0);
+        Ok(())
+    }
+
+    /// The end of a cache waits for all destructors.
+    #[test]
+    fn at_the_end() -> Result {
+        let _defaults = params::no_drain()?;
+        for n in [1, 10, 57, 500, 5000] {
+            let book = Book::new();
+            let cache = nodes(c"rcu_ptr_dtor_end", &book)?;
+            free_some(&cache, &book, n)?;
+            drop(cache);
+            assert!(book.destructed() == n as u64 && book.wrong.load(Relaxed) == 0);
+        }
+        Ok(())
+    }
+
+    /// It waits for what destructors free, and for what those free.
+    #[test]
+    fn lists() -> Result {
+        let book = Book::new();
+        let cache = nodes(c"rcu_ptr_dtor_list", &book)?;
+        let mut nodes = 0;
+        for n in [1, 2, 30, 3] {
+            let first = list(&cache, &book, n)?;
+            // SAFETY: From this cache, the caller's.
+            unsafe { free(cache.handle(), first) };
+            nodes += n as u64;
+        }
+        core::barrier();
+        // Of each list the first at least.
+        let first = book.destructed();
+        drop(cache);
+        assert!(first >= 4 && first < nodes);
+        assert!(book.destructed() == nodes && book.wrong.load(Relaxed) == 0);
+        Ok(())
+    }
+
+    /// No memory for a sheaf, with interrupts off: objects wait without one.
+    #[test]
+    fn without_a_sheaf() -> Result {
+        let book = Book::new();
+        let cache = nodes(c"rcu_ptr_dtor_stray", &book)?;
+        let mut held = KVVec::<NonNull<Node>>::new();
+        for _ in 0..1000 {
+            held.push(list(&cache, &book, 1)?, GFP_KERNEL)?;
+        }
+        cache::fail_alloc(1, u64::MAX);
+        cpu::irqs_off(|| {
+            for &node in &held {
+                // SAFETY: From this cache, the caller's.
+                unsafe { free(cache.handle(), node) };
+            }
+        });
+        cache::fail_alloc(0, 0);
+        let early = book.destructed();
+        // The tick begins their grace period, and nobody asks for that.
+        let by_themselves = thread::wait_for(10_000, || book.destructed() > 800);
+        core::barrier();
+        let (all, stats) = (book.destructed(), cache.stats());
+        drop(cache);
+        assert!(early == 0 && by_themselves && all == 1000);
+        assert!(stats.engine_fallback > 800 && stats.destructed == 1000);
+        assert!(book.wrong.load(Relaxed) == 0);
+        Ok(())
+    }
+
+    /// Nothing is destructed while a reader may look at it.
+    #[test]
+    fn after_a_grace_period() -> Result {
+        for n in [3, 57, 500] {
+            let seen = under_readers(n, |cache| cache.barrier())?;
+            assert!(seen.looks > 100 * n && seen.broken == 0);
+            let seen = under_readers(n, drop)?;
+            assert!(seen.looks > 100 * n && seen.broken == 0);
+        }
+        // Without a sheaf.
+        let seen = under_readers(300, |cache| {
+            core::barrier();
+            drop(cache);
+        })?;
+        assert!(seen.broken == 0);
+        Ok(())
+    }
+
+    /// Both barriers wait until slow destructors have returned.
+    #[test]
+    fn barriers_wait_for_it() -> Result {
+        let book = Book::new();
+        let cache = nodes(c"rcu_ptr_dtor_slow", &book)?;
+        book.naps.store(20, Relaxed);
+        let mut seen = [0; 4];
+        for (i, seen) in seen.iter_mut().enumerate() {
+            free_some(&cache, &book, 10)?;
+            if i % 2 == 0 {
+                cache.barrier();
+            } else {
+                core::barrier();
+            }
+            *seen = book.destructed();
+        }
+        book.naps.store(0, Relaxed);
+        drop(cache);
+        assert!(seen == [10, 20, 30, 40]);
+        Ok(())
+    }
+
+    /// A CPU goes down with objects that wait.
+    #[test]
+    fn dead_cpu() -> Result {
+        let Some(cpu) = cpu::other() else {
+            skip(c"needs two CPUs");
+            return Ok(());
+        };
+        let _defaults = params::no_drain()?;
+        let book = Book::new();
+        let cache = nodes(c"rcu_ptr_dtor_dead", &book)?;
+        let failed = Atomic::<i32>::new(0);
+        let body = |_: i32| {
+            failed.add(i32::from(free_some(&cache, &book, 300).is_err()), Relaxed);
+        };
+        thread::on_cpus(::core::iter::once(cpu), &body, || ())?;
+        cpu::take_down(cpu)?;
+        let came = thread::wait_for(10_000, || book.destructed() == 300);
+        cpu::bring_up(cpu)?;
+        drop(cache);
+        assert!(failed.load(Relaxed) == 0 && came && book.wrong.load(Relaxed) == 0);
+        Ok(())
+    }
+
+    /// The monitor closes what a slow CPU has, and the shrinker too.
+    #[test]
+    fn nobody_asks() -> Result {
+        let book = Book::new();
+        let cache = nodes(c"rcu_ptr_dtor_idle", &book)?;
+        let came = {
+            let _defaults = params::quick_drain()?;
+            free_some(&cache, &book, 3)?;
+            thread::wait_for(10_000, || book.destructed() == 3)
+        };
+        let shrunk = {
+            let _defaults = params::no_drain()?;
+            free_some(&cache, &book, 3)?;
+            let mut result = Ok(());
+            let shrunk = thread::wait_for(10_000, || {
+                result = params::shrink();
+                result.is_err() || book.destructed() == 6
+            });
+            result?;
+            shrunk
+        };
+        up_and_down_nodes(&cache, &book)?;
+        drop(cache);
+        assert!(came && shrunk && book.wrong.load(Relaxed) == 0);
+        Ok(())
+    }
+
+    fn up_and_down_nodes(cache: &SheafCache, book: &Book) -> Result {
+        for _ in 0..3 {
+            free_some(cache, book, 200)?;
+            cache.barrier();
+        }
+        Ok(())
+    }
+
+    /// Objects that a destructor frees into another cache, which outlives it.
+    #[test]
+    fn owns_another_cache() -> Result {
+        let (inner, outer) = (Book::new(), Book::new());
+        let leaves = nodes(c"rcu_ptr_dtor_leaf", &inner)?;
+        let cache = SheafCache::new(c"rcu_ptr_dtor_owner", SIZE, with(Some(destruct_node)))?;
+        // What its nodes own is of the other cache.
+        outer.cache.set(Some(leaves.handle()));
+        for _ in 0..300 {
+            let leaf = list(&leaves, &inner, 1)?;
+            let owner = list(&cache, &outer, 1)?;
+            // SAFETY: Not seen by anybody, and the caller's.
+            unsafe {
+                (*owner.as_ptr()).next = leaf.as_ptr();
+                free(cache.handle(), owner);
+            }
+        }
+        drop(cache);
+        let owners = outer.destructed();
+        drop(leaves);
+        assert!(owners == 300 && inner.destructed() == 300);
+        assert!(inner.wrong.load(Relaxed) + outer.wrong.load(Relaxed) == 0);
+        Ok(())
+    }
+
+    /// Without one nothing is counted.
+    #[test]
+    fn plain_caches_have_none() -> Result {
+        let cache = SheafCache::new(c"rcu_ptr_dtor_none", SIZE, Args::default())?;
+        up_and_down(&cache, 300)?;
+        cache.barrier();
+        let stats = cache.stats();
+        assert!(stats.destructed == 0);
+        Ok(())
+    }
+}
