@@ -3,7 +3,7 @@
 //! /sys/kernel/debug/rcu_ptr: stats, a line per possible CPU and their sums; and barrier, which scripts
 //! write to.
 
-use crate::{api, engine::Gauges, params, sheaves::stats::CachesFile};
+use crate::{api, delays::DelaysFile, engine::Gauges, params, sheaves::stats::CachesFile};
 use kernel::{debugfs, fmt, prelude::*, uaccess::UserSliceReader};
 
 /// The files; they go when the value is dropped.
@@ -15,6 +15,8 @@ pub(crate) struct Files {
     barrier: debugfs::File<()>,
     #[pin]
     caches: CachesFile,
+    #[pin]
+    delays: DelaysFile,
     _dir: debugfs::Dir,
 }
 
@@ -30,6 +32,7 @@ impl Files {
             file <- dir.read_callback_file(c"stats", (), &show),
             barrier <- dir.write_callback_file(c"barrier", (), &run_barrier),
             caches <- CachesFile::new(&dir),
+            delays <- DelaysFile::new(&dir),
             _dir: dir.clone(),
         })
     }

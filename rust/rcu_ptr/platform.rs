@@ -14,6 +14,9 @@ pub(crate) trait Platform {
     /// Names the grace period that covers everything done before the call.
     fn snapshot() -> Self::Snap;
 
+    /// Now, in jiffies.
+    fn now() -> u32;
+
     /// Whether that grace period is over.
     fn is_over(snap: &Self::Snap) -> bool;
 }

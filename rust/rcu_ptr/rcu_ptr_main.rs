@@ -8,6 +8,7 @@ mod sys;
 
 mod api;
 mod debugfs;
+mod delays;
 mod engine;
 mod exports;
 mod fault;

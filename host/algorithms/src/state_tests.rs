@@ -39,6 +39,10 @@ impl Platform for Model {
         COMPLETED.get() + 2
     }
 
+    fn now() -> u32 {
+        COMPLETED.get() as u32
+    }
+
     fn is_over(snap: &u64) -> bool {
         COMPLETED.get() >= *snap
     }

@@ -155,6 +155,47 @@ test_barrier_leaves_others_alone() {
 	want "interrupts to the other CPU" "$(calls_to 1)" 0
 }
 
+# delays LEAST BELOW: objects of the engine that waited for LEAST ms or more, and less than BELOW, give or
+# take that a bucket has its bounds
+delays() {
+	sed -n 's/^engine=[a-z]* //p' "$DELAYS" | tr ' ' '\n' | awk -F '[=a-z]+' -v least="$1" -v below="$2" '
+		/^longer/ { below_this = 1e9 } /^lt/ { below_this = $2 }
+		from >= least && below_this <= below { n += $NF } { from = below_this } END { print n + 0 }'
+}
+
+test_delays() {
+	DELAYS=/sys/kernel/debug/rcu_ptr/delays
+	load rcu_ptr drain_interval_msec=600000 rcu_min_cached_objs=2
+	want "objects before any use" "$(delays 0 2000000000)" 0
+	load rcu_ptr_client_c objects=200
+	sleep 3
+	echo 1 >"$BARRIER"
+	want "all objects" "$(delays 0 2000000000)" "$(stat_sum freed)"
+	want "objects that waited for the barrier" "$(delays 1000 9000)" 200
+	unload rcu_ptr_client_c
+	load rcu_ptr_client_rs objects=2000
+	unload rcu_ptr_client_rs
+	echo 1 >"$BARRIER"
+	want "all objects then" "$(delays 0 2000000000)" "$(stat_sum freed)"
+	want "objects that waited for next to nothing" "$(delays 0 2100)" 2000
+}
+
+# Those that found no block, and were linked.
+test_delays_of_linked_objects() {
+	DELAYS=/sys/kernel/debug/rcu_ptr/delays
+	load rcu_ptr drain_interval_msec=600000 rcu_min_cached_objs=0
+	load rcu_ptr_client_rs objects=101
+	sleep 3
+	echo 1 >"$BARRIER"
+	want "objects freed" "$(stat_sum freed)" 100
+	# Engine lockless collects a list with the next tick.
+	if [ "$(cat "$PARAMS/engine")" = rfc ]; then
+		want "objects that waited for the barrier" "$(delays 1000 9000)" 100
+	else
+		want "objects that waited for a grace period" "$(delays 0 2100)" 100
+	fi
+}
+
 test_goes_with_the_module() {
 	load rcu_ptr
 	[ -e "$STATS" ]
@@ -163,4 +204,5 @@ test_goes_with_the_module() {
 }
 
 suite rcu_ptr_debugfs shape counts_every_object cpus_sum_up drains_by_itself \
-	waits_for_drain_interval list_path cache_is_bounded barrier barrier_leaves_others_alone goes_with_the_module
+	waits_for_drain_interval list_path cache_is_bounded barrier barrier_leaves_others_alone delays delays_of_linked_objects \
+	goes_with_the_module

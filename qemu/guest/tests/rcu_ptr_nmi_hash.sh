@@ -49,6 +49,13 @@ test_adds_and_removes_in_nmi() {
 	want "entries that changed under a reader" "$(hash_count torn)" 0
 	wait_for 20 an_entry_is_seen || fail "no entry to be seen"
 	diag "$(head -n 1 "$ENTRIES")"
+	# Each waited for its grace period in a sheaf, and for its monitor at the longest.
+	line=$(sed -n 's/^cache=[^ ]* //p' /sys/kernel/debug/rcu_ptr/delays)
+	waited=$(echo "$line" | tr ' ' '\n' | awk -F= '{ n += $2 } END { print n + 0 }')
+	long=${line##*=}
+	[ "$waited" -ge 500 ] || fail "$waited objects waited in sheaves: $line"
+	want "objects that waited for minutes" "$long" 0
+	diag "$line"
 	unload_hash
 }
 

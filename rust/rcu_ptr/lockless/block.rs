@@ -78,6 +78,8 @@ struct Header {
     filled: Plain<usize>,
     /// kmemleak looks for pointers in here.
     scanned: Plain<bool>,
+    /// When it was taken into use, in jiffies.
+    since: Plain<u32>,
     /// The oldest of this block and those after it, and objects in all of them. The push of the next
     /// block reads both, while the new owner of a list that was taken meanwhile may change them.
     last: AtomicLink,
@@ -97,6 +99,7 @@ pub(crate) unsafe fn begin<L: Layout>(base: usize, scanned: bool) {
             next: Plain::new(0),
             filled: Plain::new(0),
             scanned: Plain::new(scanned),
+            since: Plain::new(0),
             last: AtomicLink::new(0),
             total: AtomicLink::new(0),
         })
@@ -119,6 +122,16 @@ pub(crate) unsafe fn is_scanned(base: usize, scan: bool) -> bool {
         }
         was
     }
+}
+
+/// The block at `base` is taken into use at `now`, in jiffies.
+///
+/// # Safety
+///
+/// The caller owns it.
+pub(crate) unsafe fn stamp(base: usize, now: u32) {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { header(base).since.set(now) };
 }
 
 /// # Safety
@@ -153,6 +166,12 @@ impl<L: Layout> Block<L> {
     pub(crate) fn len(&self) -> usize {
         // SAFETY: By the type invariants this is the only owner.
         unsafe { self.header().filled.get() }
+    }
+
+    /// When it was taken into use, in jiffies.
+    pub(crate) fn since(&self) -> u32 {
+        // SAFETY: By the type invariants this is the only owner.
+        unsafe { self.header().since.get() }
     }
 
     /// The objects.

@@ -36,6 +36,7 @@ use super::{
     refill, Lockless, Page,
 };
 use crate::{
+    delays,
     list::{Chain, End},
     params,
     stats::Event,
@@ -261,6 +262,8 @@ pub(super) const N_BATCHES: usize = 4;
 struct Objects {
     blocks: Blocks<Page>,
     list: Chain,
+    /// When the first object of the list came, in jiffies.
+    list_since: u32,
     counts: trace::Counts,
 }
 
@@ -269,6 +272,7 @@ impl Objects {
         Self {
             blocks: Blocks::new(),
             list: Chain::new(),
+            list_since: 0,
             counts: trace::Counts::new(),
         }
     }
@@ -282,6 +286,7 @@ impl Objects {
         self.blocks.append(newer.blocks);
         if self.list.is_empty() {
             self.list = newer.list;
+            self.list_since = newer.list_since;
         }
         self.counts.mixed += newer.counts.mixed;
         self.counts.list += newer.counts.list;
@@ -444,6 +449,7 @@ fn fill_batch(krcp: &Krcp, batches: &mut Batches) -> Decision {
         overflow.blocks.append(blocks);
     }
     if overflow.list.is_empty() && !krcp.list.is_empty() {
+        overflow.list_since = krcp.listed_since.load(Relaxed);
         overflow.list = krcp.list.take();
         overflow.counts.list = krcp.listed.xchg(0, Relaxed);
     }
@@ -575,6 +581,7 @@ fn free(krcp: &Krcp, index: usize, batch: Batch) -> usize {
     let Objects {
         mut blocks,
         mut list,
+        list_since,
         counts: all,
     } = batch.objects;
     if !ready {
@@ -590,9 +597,11 @@ fn free(krcp: &Krcp, index: usize, batch: Batch) -> usize {
     }
     let mut list = mark(krcp, &mut blocks, list);
     while let Some(mut block) = blocks.pop() {
+        let since = block.since();
         // SAFETY: The block was closed before the grace period of the batch started, which is over.
         let objects = unsafe { block.objects() };
         counts.mixed += objects.len();
+        delays::ENGINE.add(since, objects.len());
         free_objects(krcp, objects);
         keep_or_free(krcp, block);
         gp::cond_resched();
@@ -602,6 +611,7 @@ fn free(krcp: &Krcp, index: usize, batch: Batch) -> usize {
         free_linked(krcp, object);
         gp::cond_resched();
     }
+    delays::ENGINE.add(list_since, counts.list);
     trace::batch_end(krcp.cpu, Some(index), counts, number);
     counts.mixed + counts.list
 }

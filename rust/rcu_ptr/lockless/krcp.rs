@@ -22,7 +22,7 @@ use crate::{
         current_block::{self, CurrentBlock},
         irq::IrqsOff,
         irq_work::{IrqWork, Urgency},
-        pinned_timer::PinnedTimer,
+        pinned_timer::{jiffies, PinnedTimer},
         preempt::{OnCpu, Pinned},
         raw_lock::RawSpinLock,
         work::{DelayedWork, OwnerRef, RcuWork, WorkQueues},
@@ -72,6 +72,8 @@ pub(super) struct Krcp {
     pub(super) list: DeferredList,
     /// The length of `list`.
     pub(super) listed: Atomic<usize>,
+    /// When its first object came, in jiffies.
+    pub(super) listed_since: Atomic<u32>,
     /// Unused blocks.
     pub(super) spares: Spares,
     /// Whether the CPU is up and not about to go down. Only then it has a block. Changed on that CPU.
@@ -130,6 +132,7 @@ impl Krcp {
             closed_objects: Atomic::new(0),
             list: DeferredList::new(),
             listed: Atomic::new(0),
+            listed_since: Atomic::new(0),
             spares: Spares::new(),
             online: AtomicFlag::new(false),
             slow: Atomic::new(0),
@@ -301,7 +304,7 @@ impl Cpu for Slow<'_> {
         if self.krcp.max_spares() == 0 {
             return None;
         }
-        self.krcp.spares.take().or_else(|| {
+        let base = self.krcp.spares.take().or_else(|| {
             refill::want(self.krcp);
             let Some(page) = fault::alloc_page_nolock() else {
                 // The call may be refused, and there may be no other call that starts the refill.
@@ -312,7 +315,10 @@ impl Cpu for Slow<'_> {
             // SAFETY: A fresh page. kmemleak can't be told here: the next tick does.
             unsafe { block::begin::<Page>(base, false) };
             Some(base)
-        })
+        })?;
+        // SAFETY: Taken just now.
+        unsafe { block::stamp(base, jiffies() as u32) };
+        Some(base)
     }
 
     fn put_block(&self, base: usize) {

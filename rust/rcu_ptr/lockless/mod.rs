@@ -33,6 +33,7 @@ use crate::{
         irq::IrqsOff,
         mem::{self, VmallocArea},
         percpu::PerCpu,
+        pinned_timer::jiffies,
         preempt::{OnCpu, PreemptOff},
         trace,
         work::WorkQueues,
@@ -203,7 +204,9 @@ pub(crate) unsafe fn insert_or_link(
     }
     let krcp = Lockless::get().krc.this(on);
     // Before it is there: who takes the list takes the count after it.
-    krcp.listed.add(1, Relaxed);
+    if krcp.listed.fetch_add(1, Relaxed) == 0 {
+        krcp.listed_since.store(jiffies() as u32, Relaxed);
+    }
     // SAFETY: By the safety requirements of this function.
     if unsafe { krcp.list.push(object, field) } == Pushed::Twice {
         // The count is one too high until the list is freed: somebody may have taken it already.

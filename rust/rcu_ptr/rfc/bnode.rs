@@ -10,7 +10,9 @@ use core::{marker::PhantomData, ptr::NonNull, slice};
 #[repr(C)]
 struct Header<S> {
     next: Option<NonNull<Header<S>>>,
-    nr: usize,
+    nr: u32,
+    /// When the first pointer came, in jiffies.
+    since: u32,
     snap: S,
 }
 
@@ -43,6 +45,7 @@ impl<P: Platform> Bnode<P> {
             header.write(Header {
                 next: None,
                 nr: 0,
+                since: 0,
                 snap: P::snapshot(),
             })
         };
@@ -72,7 +75,12 @@ impl<P: Platform> Bnode<P> {
 
     /// Pointers held.
     pub(crate) fn len(&self) -> usize {
-        self.header().nr
+        self.header().nr as usize
+    }
+
+    /// When the first of them came, in jiffies.
+    pub(crate) fn since(&self) -> u32 {
+        self.header().since
     }
 
     /// Adds `object`, and lets the block wait for a grace period that covers it. `false`: no room.
@@ -85,7 +93,10 @@ impl<P: Platform> Bnode<P> {
         unsafe { self.slots().add(nr).write(object.as_ptr()) };
         let header = self.header_mut();
         // INVARIANT: Slot `nr` was written above.
-        header.nr = nr + 1;
+        header.nr = nr as u32 + 1;
+        if nr == 0 {
+            header.since = P::now();
+        }
         header.snap = P::snapshot();
         true
     }

@@ -14,6 +14,7 @@ use super::{
     Rcu,
 };
 use crate::{
+    delays,
     list::ObjectList,
     params,
     stats::Event,
@@ -198,6 +199,7 @@ pub(super) fn free_objects(krcp: &Krcp, mut objects: Objects<Rcu>, batch: Option
     }
     if let Some(snap) = objects.list_snap {
         gp = gp.max(snap.number());
+        delays::ENGINE.add(objects.list_since, objects.list.len());
         free_list(krcp, objects.list, snap, batch.is_none());
     }
     trace::batch_end(krcp.cpu, batch, n, gp);
@@ -226,6 +228,7 @@ fn free_bnode(krcp: &Krcp, mut bnode: Bnode<Rcu>, channel: Channel, early: bool)
         return;
     }
     let freed = bnode.len();
+    delays::ENGINE.add(bnode.since(), freed);
     let objects = bnode.objects();
     for &mut object in &mut *objects {
         debug::unqueue(object);

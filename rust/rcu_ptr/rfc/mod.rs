@@ -29,7 +29,10 @@ use crate::{
     instance::{Instance, Service},
     platform::Platform,
     stats::Event,
-    sys::{gp::Snapshot, irq::IrqsOff, mem, percpu::PerCpu, trace, work::WorkQueues},
+    sys::{
+        gp::Snapshot, irq::IrqsOff, mem, percpu::PerCpu, pinned_timer::jiffies, trace,
+        work::WorkQueues,
+    },
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -53,6 +56,11 @@ impl Platform for Rcu {
     #[inline]
     fn snapshot() -> Snapshot {
         Snapshot::take()
+    }
+
+    #[inline]
+    fn now() -> u32 {
+        jiffies() as u32
     }
 
     #[inline]

@@ -54,6 +54,8 @@ pub(crate) struct Objects<P: Platform> {
     pub(crate) list: ObjectList,
     /// Covers all of `list`.
     pub(crate) list_snap: Option<P::Snap>,
+    /// When the first object of `list` came, in jiffies.
+    pub(crate) list_since: u32,
 }
 
 impl<P: Platform> Objects<P> {
@@ -63,6 +65,7 @@ impl<P: Platform> Objects<P> {
             bnodes: [BnodeQueue::new(), BnodeQueue::new()],
             list: ObjectList::new(),
             list_snap: None,
+            list_since: 0,
         }
     }
 
@@ -248,6 +251,9 @@ impl<P: Platform> State<P> {
     ///
     /// As for [`ObjectList::push()`].
     pub(crate) unsafe fn push_list(&mut self, object: NonNull<u8>, field: NonNull<u8>) -> Push {
+        if self.queued.list.is_empty() {
+            self.queued.list_since = P::now();
+        }
         // SAFETY: By the safety requirements of this function.
         if !unsafe { self.queued.list.push(object, field) } {
             return Push::Twice;
@@ -324,6 +330,7 @@ impl<P: Platform> State<P> {
         if self.queued.list_snap.as_ref().is_some_and(P::is_over) {
             ready.list = self.queued.list.take();
             ready.list_snap = self.queued.list_snap.take();
+            ready.list_since = self.queued.list_since;
         }
         ready
     }

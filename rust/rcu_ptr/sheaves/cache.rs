@@ -19,6 +19,7 @@ use super::{
     Sheaves,
 };
 use crate::{
+    delays::Delays,
     fault,
     link::MAX_OFFSET,
     sync::AtomicLink,
@@ -151,6 +152,8 @@ pub(crate) struct Cache {
     pub(super) strays_pending: Pending,
     #[pin]
     pub(super) batches: Batches,
+    /// How long objects waited for their next use.
+    pub(super) delays: Delays,
     /// Users that the end of the cache has to wait for.
     pub(super) pins: Atomic<u32>,
     /// The reaper is queued.
@@ -633,6 +636,7 @@ impl Cache {
                 strays: Strays::new(),
                 strays_pending: Pending::new(),
                 batches <- Batches::new(CacheRef(this.as_ptr())),
+                delays: Delays::new(),
                 pins: Atomic::new(0),
                 reaping: AtomicFlag::new(false),
                 name,

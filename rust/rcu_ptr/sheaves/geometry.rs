@@ -2,7 +2,8 @@
 
 //! The size of a sheaf, which the host tests replace by a smaller one.
 
-use core::cell::UnsafeCell;
+use crate::sys::pinned_timer::jiffies;
+use core::{cell::UnsafeCell, num::NonZeroU32};
 
 /// Bytes of a sheaf, and its alignment.
 pub(crate) const SHEAF_BYTES: usize = 512;
@@ -10,6 +11,16 @@ pub(crate) const SHEAF_BYTES: usize = 512;
 pub(crate) const SLOTS: usize = 56;
 /// Whether slots are cleared when their objects are gone.
 pub(crate) const FORGETS: bool = cfg!(CONFIG_DEBUG_KMEMLEAK);
+
+/// Now, in jiffies, but never 0.
+///
+/// # Context
+///
+/// Any, NMI included.
+#[inline]
+pub(crate) fn now() -> NonZeroU32 {
+    NonZeroU32::new(jiffies() as u32).unwrap_or(NonZeroU32::MIN)
+}
 
 /// What the owner of a sheaf notes in its head.
 #[repr(transparent)]

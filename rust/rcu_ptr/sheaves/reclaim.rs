@@ -96,7 +96,7 @@ impl Callback for Ready {
             let stamp = sheaf.take_stamp();
             looked += 1;
             // SAFETY: A grace period has passed since all of them were closed.
-            let rest = unsafe { sheaf.into_rest() };
+            let rest = unsafe { into_rest(cache, sheaf) };
             full += usize::from(matches!(rest, Rest::Full(_)));
             match rest {
                 Rest::Full(sheaf) if !is_local(cache, node, &sheaf) => {
@@ -130,6 +130,19 @@ pub(super) fn leave(cache: &Cache, node: usize, chain: Chain) {
     }
 }
 
+/// What nobody waits for any more in a sheaf of `cache`.
+///
+/// # Safety
+///
+/// As for [`Closed::into_rest()`](super::sheaf::Closed::into_rest()).
+unsafe fn into_rest(cache: &Cache, sheaf: Closed) -> Rest {
+    if let Some((objects, since)) = sheaf.waiting() {
+        cache.delays.add(since.get(), objects);
+    }
+    // SAFETY: By the safety requirements of this function.
+    unsafe { sheaf.into_rest() }
+}
+
 /// Takes in the sheaves that callbacks left.
 pub(super) struct BacklogWork(pub(super) CacheRef);
 
@@ -157,7 +170,7 @@ fn take_in_backlog(cache: &Cache) {
                 let Some(mut sheaf) = chain.pop() else { break };
                 *landed = sheaf.take_stamp();
                 // SAFETY: A grace period has passed since all of them were closed.
-                let rest = check(cache, unsafe { sheaf.into_rest() });
+                let rest = check(cache, unsafe { into_rest(cache, sheaf) });
                 load.add(send_remote(cache, node, rest));
             }
             load.put(cache, node);
@@ -206,7 +219,7 @@ pub(super) unsafe fn take_in(mut sheaf: Closed) {
     let node = cache.node_of(&stamp);
     let mut load = Load::new();
     // SAFETY: By the safety requirements of this function.
-    let rest = unsafe { sheaf.into_rest() };
+    let rest = unsafe { into_rest(cache, sheaf) };
     load.add(send_remote(cache, node, check(cache, rest)));
     load.put(cache, node);
     Here::new(cache, &PreemptOff::new()).count_done(1);
@@ -273,7 +286,7 @@ pub(super) unsafe fn store_chain(cache: &Cache, node: usize, mut chain: Chain) {
             let Some(mut sheaf) = chain.pop() else { break };
             *landed = sheaf.take_stamp();
             // SAFETY: By the safety requirements of this function.
-            load.add(check(cache, unsafe { sheaf.into_rest() }));
+            load.add(check(cache, unsafe { into_rest(cache, sheaf) }));
         }
         load.put(cache, node);
         stamps.into_iter().for_each(|stamp| cache.landed(stamp));

@@ -18,7 +18,7 @@
 
 use super::{
     cursor::Undisturbed,
-    geometry::{Note, Slot, FORGETS, SHEAF_BYTES, SLOTS},
+    geometry::{self, Note, Slot, FORGETS, SHEAF_BYTES, SLOTS},
 };
 use core::{
     cell::UnsafeCell,
@@ -54,6 +54,8 @@ struct State {
     node: u32,
     /// Where it is counted while it is closed; 0: nowhere.
     stamp: u32,
+    /// When its first object was freed; none where objects wait in it that may be given out.
+    since: Option<NonZeroU32>,
 }
 
 /// Says where something that waits for a grace period is counted; given up when it no longer does.
@@ -150,6 +152,11 @@ impl Raw {
         unsafe { (*self.state()).stamp = stamp };
     }
 
+    fn set_since(self, since: Option<NonZeroU32>) {
+        // SAFETY: As above.
+        unsafe { (*self.state()).since = since };
+    }
+
     fn set_range(self, start: usize, end: usize) {
         // SAFETY: As above.
         unsafe {
@@ -203,6 +210,7 @@ impl Empty {
                 end: SLOTS as u16,
                 node: 0,
                 stamp: 0,
+                since: None,
             })
         };
         raw.addr();
@@ -219,6 +227,7 @@ impl Empty {
     pub(crate) fn start(self, capacity: usize, object: usize) -> Filling {
         let start = SLOTS - capacity;
         self.0.set_range(start, SLOTS);
+        self.0.set_since(Some(geometry::now()));
         self.0.slot(start).store(object);
         Filling(self.0)
     }
@@ -347,6 +356,7 @@ impl Full {
 
     /// Lets its objects wait for another grace period, which does no harm.
     pub(crate) fn into_closed(self, stamp: Stamp) -> Closed {
+        self.0.set_since(None);
         self.0.set_stamp(stamp.number());
         Closed(self.0)
     }
@@ -382,6 +392,14 @@ impl Closed {
         let stamp = Stamp::new(self.0.get().stamp);
         self.0.set_stamp(0);
         stamp
+    }
+
+    /// How many objects wait in it, and since when.
+    pub(crate) fn waiting(&self) -> Option<(usize, NonZeroU32)> {
+        let State {
+            start, end, since, ..
+        } = self.0.get();
+        Some((usize::from(end - start), since?))
     }
 
     /// Links it to the chain that starts at `next`, which another context may have taken meanwhile.

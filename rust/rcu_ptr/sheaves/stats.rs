@@ -117,3 +117,16 @@ fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
     Ok(())
 }
+
+/// A line per cache for the file of delays.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn show_delays(f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for cache in Sheaves::get().caches.lock().iter() {
+        write!(f, "cache={}", cache.name.to_str().unwrap_or("?"))?;
+        cache.delays.show(f)?;
+    }
+    Ok(())
+}
