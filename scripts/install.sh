@@ -6,6 +6,7 @@
 # install.sh build|files: the two halves of it
 #
 # KERNELRELEASE= another kernel that is installed, KDIR= its headers; DESTDIR= another root.
+# dkms.conf has DKMS call it with 'build'.
 #
 # Kernel headers as distributions package them lack Rust's crates. Where those are
 # missing a tree that has them is prepared once, under /var/lib/rcu_ptr, from the
@@ -47,6 +48,16 @@ source_of()
 	done
 	die "the headers of $1 have no Rust crates (rust/*.rmeta), and the source to make them from is missing:" \
 		"apt-get install linux-source-${version%.*}"
+}
+
+# check_release HEADERS: what is built with them says that it is for this kernel
+check_release()
+{
+	local found
+
+	found=$(cat "$1/include/config/kernel.release" 2>/dev/null) || found=$RELEASE
+	[ "$found" = "$RELEASE" ] ||
+		die "$1 has the headers of $found: the vermagic of modules would not be that of $RELEASE"
 }
 
 # check_tools HEADERS: the compilers that the kernel was built with
@@ -139,6 +150,7 @@ verb=${1:-install}
 PROBE=n
 [ "$verb" != probe ] || PROBE=y
 HEADERS=$(headers_of "$RELEASE")
+check_release "$HEADERS"
 check_tools "$HEADERS"
 [ "$verb" = files ] || tree_of "$HEADERS"
 case $verb in

@@ -96,12 +96,16 @@ class Kdir(Scripts):
 class Install(Scripts):
     """Headers as they are packaged, that scripts/install.sh probes."""
 
-    def probe(self, *reasons, rustc=None, release="7.3.4-of-somebody", **options):
-        """The modules can't be built for it."""
+    def headers(self, **options):
+        """Headers of a kernel with these options."""
         config = "".join(f"CONFIG_{name}={value}\n" for name, value in {**CONFIG, **options}.items() if value)
         (self.folder / ".config").write_text(config, encoding="utf-8")
+        return str(self.folder)
+
+    def probe(self, *reasons, rustc=None, release="7.3.4-of-somebody", **options):
+        """The modules can't be built for it."""
         variables = {"RUSTC": rustc} if rustc is not None else {}
-        self.refused(*reasons, script="install.sh", args=("probe",), KDIR=str(self.folder),
+        self.refused(*reasons, script="install.sh", args=("probe",), KDIR=self.headers(**options),
                      KERNELRELEASE=release, **variables)
 
     def rustc(self, sysroot):
@@ -115,6 +119,11 @@ class Install(Scripts):
 
     def test_without_rust(self):
         self.probe("without CONFIG_RUST=y", RUST=None)
+
+    def test_other_headers(self):
+        (self.folder / "include/config").mkdir(parents=True)
+        (self.folder / "include/config/kernel.release").write_text("7.3.4-of-others\n", encoding="utf-8")
+        self.probe("headers of 7.3.4-of-others", "vermagic")
 
     def test_too_old(self):
         self.probe("older than Linux 7.3", release="7.2.9+deb13-amd64")
@@ -133,26 +142,91 @@ class Install(Scripts):
     def test_without_library_source(self):
         self.probe("library source is missing", "rust-src", rustc=self.rustc("/no"))
 
-    def test_without_compiler(self):
+    def library(self):
+        """A rustc with all that belongs to it."""
         library = self.folder / "lib/rustlib/src/rust/library/core/src"
         library.mkdir(parents=True)
         (library / "lib.rs").touch()
+        return self.rustc(self.folder)
+
+    def test_without_bindgen(self):
+        rustc = self.library()
+        self.refused("bindgen is missing", "apt-get install bindgen", script="install.sh", args=("probe",),
+                     KDIR=self.headers(), KERNELRELEASE="7.3.4-of-somebody", RUSTC=rustc,
+                     BINDGEN="/no/bindgen")
+
+    def test_old_bindgen(self):
+        rustc = self.library()
+        self.refused("bindgen is older than", script="install.sh", args=("probe",), KDIR=self.headers(),
+                     KERNELRELEASE="7.3.4-of-somebody", RUSTC=rustc,
+                     BINDGEN=self.program("bindgen", "echo bindgen 0.65.1"))
+
+    def test_without_compiler(self):
+        rustc = self.library()
         bindgen = self.program("bindgen", "echo bindgen 0.99.0")
         os.environ["PATH"] = f"{self.folder}:{os.environ['PATH']}"
         self.addCleanup(os.environ.__setitem__, "PATH", os.environ["PATH"].partition(":")[2])
         self.assertTrue(bindgen)
-        self.probe("no-such-gcc is missing", rustc=self.rustc(self.folder),
+        self.probe("no-such-gcc is missing", rustc=rustc,
                    CC_VERSION_TEXT='"no-such-gcc (of another machine) 14.2.0"')
 
     def test_headers_without_crates(self):
-        library = self.folder / "lib/rustlib/src/rust/library/core/src"
-        library.mkdir(parents=True)
-        (library / "lib.rs").touch()
+        rustc = self.library()
         self.program("bindgen", "echo bindgen 0.99.0")
         os.environ["PATH"] = f"{self.folder}:{os.environ['PATH']}"
         self.addCleanup(os.environ.__setitem__, "PATH", os.environ["PATH"].partition(":")[2])
-        self.probe("no Rust crates", "linux-source-7.3", rustc=self.rustc(self.folder),
+        self.probe("no Rust crates", "linux-source-7.3", rustc=rustc,
                    CC_VERSION_TEXT='"gcc (of another machine) 14.2.0"')
+
+
+class Stock(Scripts):
+    """What scripts/stock-tree.sh is given."""
+
+    def tree(self, *reasons, config="CONFIG_RUST=y\n", files=(".config", "Module.symvers", "rust/kernel/lib.rs"),
+             **variables):
+        """The build tree can't be made."""
+        for name in files:
+            path = self.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(config if name == ".config" else "", encoding="utf-8")
+        folder = str(self.folder)
+        self.refused(*reasons, script="stock-tree.sh", args=(folder, folder, str(self.folder / "tree")), **variables)
+
+    def test_no_headers(self):
+        self.tree("no Module.symvers", "no kernel headers", files=(".config",))
+
+    def test_no_source(self):
+        self.tree("is no kernel source", files=(".config", "Module.symvers"))
+
+    def test_without_rust(self):
+        self.tree("no CONFIG_RUST=y", config="CONFIG_SMP=y\n")
+
+    def test_another_rustc(self):
+        self.program("rustc", "echo rustc 1.80.0")
+        self.tree("was built with 'rustc 1.85.0 (of another machine)'",
+                  config='CONFIG_RUST=y\nCONFIG_RUSTC_VERSION_TEXT="rustc 1.85.0 (of another machine)"\n',
+                  PATH=f"{self.folder}:{os.environ['PATH']}", RUSTC="", LLVM="", BINDGEN="")
+
+
+class Dkms(unittest.TestCase):
+    """dkms.conf, as DKMS reads it."""
+
+    def test_modules(self):
+        read = "kernelver=7.3.4-x; source dkms.conf; " \
+               "for i in ${!BUILT_MODULE_NAME[@]}; do " \
+               "echo ${BUILT_MODULE_NAME[i]} ${BUILT_MODULE_LOCATION[i]} ${DEST_MODULE_LOCATION[i]}; done; " \
+               "echo \"${MAKE[0]}\""
+        done = subprocess.run(["bash", "-euc", read], cwd=ROOT, text=True, check=True, capture_output=True,
+                              timeout=60)
+        *modules, make = done.stdout.splitlines()
+        script = (ROOT / "scripts/install.sh").read_text(encoding="utf-8")
+        wanted = next(line for line in script.splitlines() if line.startswith("MODULES=")).split('"')[1]
+        self.assertEqual([line.split()[0] for line in modules], wanted.split())
+        for line in modules:
+            name, location, dest = line.split()
+            self.assertEqual((location, dest), (f"build/install-7.3.4-x/rust/{name}", "/updates/rcu_ptr"))
+            self.assertTrue((ROOT / "rust" / name / "Kbuild").exists())
+        self.assertEqual(make, "env KERNELRELEASE=7.3.4-x scripts/install.sh build")
 
 
 class Toolchain(Scripts):

@@ -27,7 +27,7 @@ apt_refresh()
 # apt_install PACKAGE...: as root only
 apt_install()
 {
-	local log=$CACHE/log/apt-install.log package again=
+	local package again=
 
 	for package; do
 		[ -n "$(apt_candidate "$package")" ] || again=y
@@ -35,10 +35,11 @@ apt_install()
 	[ -z "$again" ] || apt_update
 	say "installing: $*"
 	export DEBIAN_FRONTEND=noninteractive
-	! progress "installing $# packages" "$log" 0 "${APT_INSTALL[@]}" "$@" || return 0
+	! TAIL=0 progress "installing $# packages" "$CACHE/log/apt-install.log" 0 "${APT_INSTALL[@]}" "$@" || return 0
 	if [ -z "$again" ]; then
 		apt_update
-		! progress "installing $# packages" "$log" 0 "${APT_INSTALL[@]}" "$@" || return 0
+		! TAIL=0 progress "installing $# packages with new lists" "$CACHE/log/apt-install-again.log" 0 \
+			"${APT_INSTALL[@]}" "$@" || return 0
 	fi
 	apt_install_backports "$@" || die "install them by hand: ${APT_INSTALL[*]} $*"
 }

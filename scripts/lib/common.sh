@@ -61,7 +61,7 @@ elapsed()
 #
 # Runs COMMAND with its output in LOG, and tells on stderr how far it is. TOTAL
 # is a rough count of the lines that a kernel build prints, 0 for anything else.
-# TAIL: how many lines of the log to show when it fails.
+# TAIL: how many lines of the log to show when it fails; 0: there is another way.
 progress()
 {
 	local label=$1 log=$2 total=$3 start=$SECONDS shown=$SECONDS every=15 text pid rc=0
@@ -91,6 +91,10 @@ progress()
 	wait "$pid" || rc=$?
 	trap - INT TERM
 	[ -t 2 ] && printf '\r\033[K' >&2
+	if [ "$rc" -ne 0 ] && [ "${TAIL:-}" = 0 ]; then
+		say "$label: failed after $(elapsed "$start") (log: $log)"
+		return 1
+	fi
 	if [ "$rc" -ne 0 ]; then
 		say "$label: failed after $(elapsed "$start"); the end of $log:"
 		tail -n "${TAIL:-25}" "$log" | sed 's/^/    /' >&2
