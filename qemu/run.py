@@ -89,17 +89,19 @@ def _prepare(scenario, name, detector, args, job=None):
     if job:
         defines.setdefault("LENGTH", job.length)
         scenario = scenario.adjusted(job.settings)
-    plan = Plan(_read(path), path, (scenario.name, scenario.arch), defines)
+    plan = Plan(_read(path), path, scenario.where, defines)
     for module in plan.modules():
         scenario.module(module)
     if "DEBUG_KMEMLEAK" not in scenario.options:
         plan.drop("kmemleak")
-    return Run(scenario, plan, expected.load(plan, scenario.name, scenario.arch), detector, args, job)
+    return Run(scenario, plan, expected.load(plan, scenario.where), detector, args, job)
 
 
 def _runs(args):
     detector = _detector()
     how = settings.parse("\n".join(args.set), "--set")
+    if args.smp:
+        how["smp"] = args.smp
     return [_prepare(Scenario(spec).adjusted(how), args.plan or args.verb, detector, args)
             for spec in args.scenario]
 

@@ -104,10 +104,10 @@ def _read(path):
     return path.read_text(encoding="utf-8")
 
 
-def load(plan, scenario, arch="", folder=FOLDER):
-    """For a plan in a scenario."""
+def load(plan, where, folder=FOLDER):
+    """For a plan, where Scenario.where says."""
     kunit, shell = parse(_read(folder / "cases"), folder / "cases")
-    skips = parse_skips(_read(folder / "skips"), folder / "skips", (scenario, arch))
+    skips = parse_skips(_read(folder / "skips"), folder / "skips", where)
     return Expected(of_plan(plan, kunit, shell), skips)
 
 

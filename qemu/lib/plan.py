@@ -18,7 +18,8 @@ What the host does with these lines before the guest sees them:
     for rfc lockless                         once for each: in the steps, {} stands for the label;
     insmod rcu_ptr.ko engine={}              suites and steps are reported as LABEL.NAME
     done
-    on x86_64,!DEBUG STEP                    only for these scenarios or architectures, ! for not
+    on x86_64,!DEBUG STEP                    only for these scenarios or architectures, ! for not;
+                                             UP is a guest with one CPU
     insmod a.ko what={WHAT:-all}             a variable of the command line, with what it is if not
                                              given; without :- it has to be given
     insns vmlinux FUNCTION...                the guest finds these functions' instructions in
@@ -32,6 +33,8 @@ from .errors import SetupError
 
 CONFIGS = pathlib.Path(__file__).resolve().parent.parent / "configs"
 ARCHES = ("x86_64", "arm64")
+# A guest with one CPU.
+UP = "UP"
 VARIABLE = re.compile(r"\{([A-Z][A-Z0-9_]*)(:-([^{}]*))?\}")
 LABEL = re.compile(r"^[A-Za-z]\w*$")
 # verb: the least and the greatest number of words behind it
@@ -52,7 +55,7 @@ class Source:
         self._name = name
         self._where = frozenset(where)
         self._defines = defines or {}
-        self._known = scenario_names() | set(ARCHES) | self._where
+        self._known = scenario_names() | {*ARCHES, UP} | self._where
         self._at = 0
         # (label, words, where it stands)
         self.lines = []
@@ -92,7 +95,7 @@ class Source:
         """The words of a line without its condition, or none if it isn't for this scenario."""
         if words[:1] == ["on"]:
             if len(words) < 3:
-                raise self.wrong("'on' needs scenarios or architectures, and something to do there")
+                raise self.wrong("'on' needs scenarios, architectures or UP, and something to do there")
             wanted, unwanted = [], []
             for name in words[1].split(","):
                 (unwanted if name.startswith("!") else wanted).append(name.removeprefix("!"))

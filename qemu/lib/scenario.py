@@ -6,7 +6,7 @@ import pathlib
 
 from . import elf, kconfig, settings
 from .errors import SetupError
-from .plan import CONFIGS
+from .plan import CONFIGS, UP
 
 IMAGES = {"x86_64": "arch/x86/boot/bzImage", "arm64": "arch/arm64/boot/Image"}
 # A kernel with the sanitizers on is this much slower.
@@ -96,6 +96,11 @@ class Scenario:
         return (self.kdir / "stock").is_dir()
 
     @property
+    def where(self):
+        """What the condition of a line is compared with."""
+        return (self.name, self.arch) + ((UP,) if self.settings["smp"] == 1 else ())
+
+    @property
     def slow(self):
         """Whether the sanitizers are on."""
         return "KASAN" in self.options
@@ -104,11 +109,12 @@ class Scenario:
         """The same, but started with these settings."""
         other = copy.copy(self)
         other.settings = {**self.settings, **settings}
+        other.boot = [*self.boot, *settings.get("boot", "").split()]
         if "icount" in settings:
             how = other.settings
             how["thread"] = "single"
             how["args"] = f"{how.get('args', '')} {EXACT}".strip()
-            other.boot = [*self.boot, *EXACT_BOOT]
+            other.boot += EXACT_BOOT
             if self.arch == "x86_64":
                 # Where there is a HPET the kernel does not trust its APIC timer under icount.
                 how["machine"] = "pc,hpet=off"

@@ -15,6 +15,7 @@ KEYS = {
     "timeout_run": "seconds that all of plan.run may take",
     "timeout_test": "seconds that all of plan.test may take",
     "args": "more arguments for QEMU, separated by blanks",
+    "boot": "more kernel parameters, separated by blanks; those of NAME.boot stay",
 }
 NUMBERS = ("smp", "mem", "timeout_boot", "timeout_run", "timeout_test")
 

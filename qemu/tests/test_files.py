@@ -128,7 +128,7 @@ class Plans(unittest.TestCase):
             for where in (("BASE", "x86_64"), ("ARM64", "arm64"), ("DEBUG", "x86_64"),
                           ("RT", "x86_64")):
                 plan = Plan(path.read_text(encoding="utf-8"), path, where)
-                for name, wanted in expected.load(plan, *where).suites:
+                for name, wanted in expected.load(plan, where).suites:
                     self.assertTrue(wanted, name)
 
 
@@ -174,7 +174,7 @@ class Jobs(unittest.TestCase):
                             {"LENGTH": job.length})
                 if "rcu_ptr_kunit.ko" in plan.text:
                     self.assertIn(f"length={job.length}", plan.text)
-                self.assertTrue(expected.load(plan, job.scenario, arch).suites)
+                self.assertTrue(expected.load(plan, (job.scenario, arch)).suites)
 
     def test_mistakes(self):
         good = "test A BASE test short 1\n"

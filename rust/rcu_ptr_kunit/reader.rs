@@ -15,7 +15,8 @@ use kernel::{
     },
 };
 
-/// Readers on CPUs of their own, each inside one read-side critical section.
+/// Readers on CPUs of their own, each inside one read-side critical section. Where there is one CPU
+/// the reader is preempted by those that free.
 pub(crate) struct Readers {
     /// How many there are.
     all: usize,
@@ -101,7 +102,7 @@ impl Readers {
 /// How many of the objects that readers look at are broken.
 type Look<'a> = dyn Fn() -> usize + Sync + 'a;
 
-/// Calls `meanwhile` when readers on all other CPUs are inside. It has to call
+/// Calls `meanwhile` when readers on all other CPUs, or on the only one, are inside. It has to call
 /// [`Readers::leave_in()`].
 ///
 /// # Context
@@ -127,7 +128,8 @@ pub(crate) fn watch_any(
     meanwhile: impl FnOnce(&Readers),
 ) -> Result<Seen> {
     let here = cpu::this();
-    let others = || cpu::online().filter(|&c| c != here);
+    let alone = cpu::online().count() == 1;
+    let others = || cpu::online().filter(|&c| c != here || alone);
     let readers = Readers::new(others().count());
     let all_in = thread::on_cpus(others(), &|_| readers.read(objects, broken), || {
         let all_in = readers.enter();

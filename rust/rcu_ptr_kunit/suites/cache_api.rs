@@ -222,7 +222,8 @@ mod tests {
         rcu_ptr::barrier();
         let mut held = KVVec::new();
         let mut later = false;
-        for key in 0..600 {
+        // More than what a refill has brought meanwhile.
+        for key in 0..4000 {
             let other = cache.alloc(Entry::new(key))?;
             later |= address(&*other) == at;
             held.push(other, GFP_KERNEL)?;
