@@ -5,7 +5,7 @@
 
 use crate::{
     params,
-    pool::Pool,
+    pool::{Object, Pool},
     route::Route,
     sys::{core, cpu, mem, mem::Source, skip::skip, thread, user},
 };
@@ -233,6 +233,41 @@ mod tests {
             }
         );
         core::barrier();
+        Ok(())
+    }
+
+    /// The second call comes when the first has passed on to where debugobjects is told.
+    #[test]
+    fn queued_twice_by_nolock() -> Result {
+        if cfg!(not(CONFIG_DEBUG_OBJECTS_RCU_HEAD)) {
+            skip(c"needs CONFIG_DEBUG_OBJECTS_RCU_HEAD");
+            return Ok(());
+        }
+        let defaults = params::no_drain()?;
+        let pool = Pool::new(3)?;
+        let free = |object: &Object| {
+            // SAFETY: The core refuses the second.
+            unsafe { Route::Nolock.free(object.start, object.at) };
+            thread::sleep(100);
+        };
+        let mut objects = (0..3).map_while(|_| pool.take());
+        let (first, twice, last) = (objects.next(), objects.next(), objects.next());
+        let (Some(first), Some(twice), Some(last)) = (first, twice, last) else {
+            return Err(ENOMEM);
+        };
+        free(first);
+        free(twice);
+        expect_splat!(
+            "ODEBUG: activate active ;; ODEBUG: active_state active ;; rcu_ptr: .* is queued twice",
+            {
+                free(twice);
+                free(last);
+                // Engine lockless tells debugobjects when a block is closed.
+                core::barrier();
+            }
+        );
+        drop(defaults);
+        assert!(pool.all_freed());
         Ok(())
     }
 }
