@@ -23,7 +23,7 @@ help:
 #:   make test-all        everything at full length, on every scenario, and the mutants
 #:   make sweep FUNC=NAME[,NAME] [MODULE=NAME] [CMD='COMMAND'] [SCENARIO=BASE]
 #:                        an NMI at every instruction of these functions of a module or
-#:                        of vmlinux; docs/testing.md says how to use it for other code
+#:                        of vmlinux; docs/sweep.md says how to use it for other code
 #:   make mutants         break the modules on purpose, one patch of qemu/mutants/ after
 #:                        the other: do the tests notice? MUTANT="A B*" for some of them
 #:   make sim SEED=N      a boot that is a function of its seed, with rcu_ptr_torture.ko;

@@ -148,9 +148,9 @@ do {									\
  * exit.
  *
  * It does not depend on tasks of other CPUs being scheduled.  A CPU that holds
- * no objects is left alone, others are interrupted.  It waits for a CPU that is
- * going down with sheaves of a cache, so don't call it from a CPU hotplug
- * callback, unless caches are not used on that CPU.
+ * no objects is left alone, others are interrupted.  Where a CPU that is going
+ * down holds sheaves of a cache, the barrier waits until it is down: don't call
+ * it from a CPU hotplug callback if a cache is used on that CPU.
  *
  * Context: process context, where sleeping is allowed.  Nothing that it waits
  * for allocates, so locks that memory reclaim takes may be held.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The barrier: everything queued before the call is freed when it returns, on every CPU and from
-//! every path (`kvfree_rcu_barrier()`).
+//! The barrier (`kvfree_rcu_barrier()`): what is queued anywhere moves into batches that share one grace
+//! period, and these are freed here.
 
 use super::{drain, queue, Rfc};
 use crate::sys::gp;
@@ -21,7 +21,7 @@ use kernel::sync::atomic::Relaxed;
 ///
 /// # Context
 ///
-/// May sleep.
+/// May sleep. No CPU is waited for, so the hotplug lock may be held, and a hotplug callback may wait.
 pub(super) fn barrier(rfc: &Rfc) {
     // ORDERING: What was queued before is seen by a turn that begins after this: pairs with the barrier
     // after its beginning.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! CPU hotplug.
+//! CPU hotplug: a dead CPU's objects are taken over, a batch is made of them, and its cached blocks are
+//! freed. Nothing runs on the way down.
 //!
 //! | what is left when the CPU is dead | who takes it | when |
 //! |---|---|---|

@@ -245,7 +245,7 @@ mod tests {
         }
         let defaults = params::no_drain()?;
         let pool = Pool::new(3)?;
-        let free = |object: &Object| {
+        let free = |object: Object| {
             // SAFETY: The core refuses the second.
             unsafe { Route::Nolock.free(object.start, object.at) };
             thread::sleep(100);
