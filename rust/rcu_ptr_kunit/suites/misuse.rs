@@ -251,12 +251,12 @@ mod tests {
             thread::sleep(100);
         };
         let mut objects = (0..3).map_while(|_| pool.take());
-        let (first, twice, last) = (objects.next(), objects.next(), objects.next());
-        let (Some(first), Some(twice), Some(last)) = (first, twice, last) else {
+        let (twice, between, last) = (objects.next(), objects.next(), objects.next());
+        let (Some(twice), Some(between), Some(last)) = (twice, between, last) else {
             return Err(ENOMEM);
         };
-        free(first);
         free(twice);
+        free(between);
         expect_splat!(
             "ODEBUG: activate active ;; ODEBUG: active_state active ;; rcu_ptr: .* is queued twice",
             {
