@@ -139,13 +139,47 @@ do {									\
 } while (0)
 
 /**
+ * rcu_ptr_call() - call a function after a grace period, from anywhere
+ * @head: a struct rcu_head anywhere in kernel memory: in an object, static, on
+ *	a stack
+ * @func: the function, which gets @head
+ *
+ * call_rcu() for any context.  @func runs as a callback of call_rcu() does,
+ * with bottom halves off and interrupts on, in a worker; it may free what @head
+ * is in, or queue @head again.  A callback that takes long holds up other
+ * callbacks that were queued on the same CPU, but no object that is freed by
+ * the other functions.
+ *
+ * A module must not go before its callbacks have returned: rcu_ptr_barrier()
+ * waits for them.
+ *
+ * Context: any, NMI included.  Never spins on a lock, never fails.
+ */
+void rcu_ptr_call(struct rcu_head *head, rcu_callback_t func);
+
+/**
+ * rcu_ptr_call_sleepable() - call a function that may sleep after a grace period
+ * @head: as for rcu_ptr_call()
+ * @func: the function, which gets @head
+ *
+ * As rcu_ptr_call(), but @func runs in process context as one of
+ * queue_rcu_work() does.  One that sleeps holds up no callback of
+ * rcu_ptr_call(), and others of its kind only where four that were queued on
+ * the same CPU sleep.
+ *
+ * Context: any, NMI included.  Never spins on a lock, never fails.
+ */
+void rcu_ptr_call_sleepable(struct rcu_head *head, rcu_callback_t func);
+
+/**
  * rcu_ptr_barrier() - wait until everything queued so far is freed
  *
  * Returns after every object queued before the call, on any CPU and by any
- * function of this header, has been given back to its allocator; objects freed
- * by rcu_ptr_cache_free_rcu() may also have become available to allocations
- * again.  Call it before kmem_cache_destroy() and at the end of a module's
- * exit.
+ * function of this header, has been given back to its allocator, and every
+ * callback has returned; objects freed by rcu_ptr_cache_free_rcu() may also
+ * have become available to allocations again.  Call it before
+ * kmem_cache_destroy() and at the end of a module's exit, and never from a
+ * callback.
  *
  * It does not depend on tasks of other CPUs being scheduled.  A CPU that holds
  * no objects is left alone, others are interrupted.  Where a CPU that is going
@@ -153,7 +187,8 @@ do {									\
  * it from a CPU hotplug callback if a cache is used on that CPU.
  *
  * Context: process context, where sleeping is allowed.  Nothing that it waits
- * for allocates, so locks that memory reclaim takes may be held.
+ * for allocates but callbacks that do, so locks that memory reclaim takes may be
+ * held where no callback of rcu_ptr_call_sleepable() reclaims memory.
  */
 void rcu_ptr_barrier(void);
 

@@ -6,16 +6,20 @@
 //! takes a slot itself, `lockless::insert()`.
 
 use crate::{
+    calls::Calls,
     engine::{Engine, Gauges},
+    entry::Call,
     link::{LINK_ALIGN, MAX_OFFSET},
     lockless::Lockless,
     packing::KERNEL_BIT,
     rfc::Rfc,
     sheaves::Sheaves,
     sys::{
-        current_block,
+        callback::{self, Func},
+        context, current_block,
         debug::{self, Misuse},
         gp, percpu,
+        preempt::PreemptOff,
     },
 };
 use core::ptr::NonNull;
@@ -41,6 +45,13 @@ pub(crate) fn is_sound(object: *mut u8, field: *mut u8) -> bool {
     field.wrapping_sub(object) & BEYOND == 0
         && object % LINK_ALIGN == 0
         && object >> KERNEL_BIT & 1 != 0
+}
+
+/// As [`is_sound()`], for a head.
+#[inline(always)]
+pub(crate) fn is_sound_head(head: *mut u8) -> bool {
+    let head = head as usize;
+    head % LINK_ALIGN == 0 && head >> KERNEL_BIT & 1 != 0
 }
 
 /// What is wrong with `object` and `field` where [`is_sound()`] says that something is.
@@ -151,6 +162,47 @@ pub(crate) unsafe fn kvfree_mightsleep(object: NonNull<u8>, caller: usize) {
     unsafe { engine!(queue_mightsleep(object, caller)) };
 }
 
+/// `rcu_ptr_call()`, or `rcu_ptr_call_sleepable()`: calls `func` for the head at `head` after a grace period.
+///
+/// # Context
+///
+/// Any, NMI included.
+///
+/// # Safety
+///
+/// A valid `struct rcu_head`, the caller's to give away; `func` may be called for it in the context that the
+/// function names.
+pub(crate) unsafe fn call(head: *mut u8, func: Option<Func>, sleeps: bool, caller: usize) {
+    // NULL is no kernel address.
+    let start = NonNull::new(head).unwrap_or(NonNull::dangling());
+    if !is_sound_head(head) {
+        engine!(leaked());
+        let what = misuse_of(start, start);
+        return debug::warn(what, head, head, caller);
+    }
+    let Some(func) = func else {
+        return refuse(Misuse::NoFunc, start, start, caller);
+    };
+    let mut call = Call::new(head, sleeps);
+    if debug::OBJECTS && may_tell() {
+        if !debug::queue(start) {
+            return refuse(Misuse::Double, start, start, caller);
+        }
+        call = call.told();
+    }
+    // SAFETY: By the safety requirements of this function.
+    unsafe { callback::set_func(head, func) };
+    // SAFETY: As above.
+    unsafe { engine!(call(call, caller)) };
+}
+
+/// Whether debugobjects may be called: none of its locks is held on this CPU, which are only taken with
+/// interrupts off.
+fn may_tell() -> bool {
+    let _on = PreemptOff::new();
+    context::may_lock()
+}
+
 /// `rcu_ptr_word()`: where to watch an engine at work; see [`Engine::word()`].
 ///
 /// # Context
@@ -169,6 +221,17 @@ pub(crate) fn barrier() {
     gp::might_sleep();
     // First the caches: a CPU without an empty sheaf hands objects to the engine.
     Sheaves::get().barrier(engine_barrier);
+    wait_for_calls();
+}
+
+/// Waits until the callbacks have returned whose grace period is over.
+fn wait_for_calls() {
+    let all = || percpu::possible_cpus().map(|cpu| -> &'static Calls { engine!(calls(cpu)) });
+    if all().any(Calls::is_caller) {
+        return callback::warn_waits_for_itself();
+    }
+    callback::will_wait();
+    all().for_each(Calls::wait);
 }
 
 /// Waits for everything that the engine was given before the call.

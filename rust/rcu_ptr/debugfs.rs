@@ -44,8 +44,8 @@ fn line(f: &mut fmt::Formatter<'_>, g: &Gauges) -> fmt::Result {
     }
     writeln!(
         f,
-        " now_queued={} now_in_batches={} now_cached={}",
-        g.queued, g.in_batches, g.cached
+        " now_queued={} now_in_batches={} now_ready={} now_cached={}",
+        g.queued, g.in_batches, g.ready, g.cached
     )
 }
 

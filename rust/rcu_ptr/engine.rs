@@ -2,7 +2,7 @@
 
 //! What an engine is: how it takes objects, the barrier, counters and gauges.
 
-use crate::stats::Stats;
+use crate::{calls::Calls, entry::Call, stats::Stats};
 use core::ptr::NonNull;
 
 /// A way to batch objects until their grace period is over. One runs per load of the module
@@ -31,6 +31,17 @@ pub(crate) trait Engine {
     /// As for [`Engine::queue()`].
     unsafe fn queue_nolock(object: NonNull<u8>, field: NonNull<u8>, caller: usize);
 
+    /// Takes `call`, whose head has its function already. Never fails.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    ///
+    /// # Safety
+    ///
+    /// The head is valid, and the caller's to give away.
+    unsafe fn call(call: Call, caller: usize);
+
     /// Takes `object`, which needs no field, if there is room. `false`: there is none.
     ///
     /// # Context
@@ -53,12 +64,19 @@ pub(crate) trait Engine {
     /// As for [`Engine::queue()`], but for the field.
     unsafe fn queue_mightsleep(object: NonNull<u8>, caller: usize);
 
-    /// Waits until everything queued before the call is freed.
+    /// Waits until everything queued before the call is freed. Callbacks are given to [`Self::calls()`].
     ///
     /// # Context
     ///
     /// May sleep.
     fn barrier();
+
+    /// The callbacks of `cpu` whose grace period is over.
+    ///
+    /// # Context
+    ///
+    /// Any.
+    fn calls(cpu: i32) -> &'static Calls;
 
     /// Frees cached blocks beyond a limit that was set just now.
     ///
@@ -107,6 +125,8 @@ pub(crate) struct Gauges {
     pub(crate) queued: usize,
     /// Objects in batches.
     pub(crate) in_batches: usize,
+    /// Callbacks that wait for a worker.
+    pub(crate) ready: usize,
     /// Unused blocks.
     pub(crate) cached: usize,
 }
@@ -116,6 +136,7 @@ impl core::ops::AddAssign for Gauges {
         self.stats += other.stats;
         self.queued += other.queued;
         self.in_batches += other.in_batches;
+        self.ready += other.ready;
         self.cached += other.cached;
     }
 }

@@ -14,7 +14,11 @@
 //! ```
 
 use crate::{
-    api, fault, lockless, params,
+    api,
+    entry::Call,
+    fault,
+    list::Linked,
+    lockless, params,
     sheaves::{
         alloc,
         cache::{Args, Cache},
@@ -24,10 +28,13 @@ use crate::{
         stats::counts,
         Sheaves,
     },
-    sys::{current_block, debug, generated as sys, gp, preempt::PreemptOff, slab, trace},
+    sys::{callback, current_block, debug, generated as sys, gp, preempt::PreemptOff, slab, trace},
 };
 use core::ptr::NonNull;
-use kernel::{bindings::gfp_t, prelude::*};
+use kernel::{
+    bindings::{callback_head, gfp_t, rcu_callback_t},
+    prelude::*,
+};
 
 /// Whether the exported functions may take the common path of engine `lockless`: it is in charge, and
 /// nobody traces its objects.
@@ -82,6 +89,38 @@ extern "C" fn rcu_ptr_try_kfree_nolock_call(ptr: *mut c_void) -> bool {
     unsafe { sys::rcu_ptr_shim_try_kfree_nolock(ptr) }
 }
 
+/// `rcu_ptr_call()`, exported by shim.c. As above.
+#[no_mangle]
+extern "C" fn rcu_ptr_call(head: *mut callback_head, func: rcu_callback_t) {
+    call(head, func, false);
+}
+
+/// `rcu_ptr_call_sleepable()`, exported by shim.c. As above.
+#[no_mangle]
+extern "C" fn rcu_ptr_call_sleepable(head: *mut callback_head, func: rcu_callback_t) {
+    call(head, func, true);
+}
+
+#[inline(always)]
+fn call(head: *mut callback_head, func: rcu_callback_t, sleeps: bool) {
+    if is_plain() && !debug::OBJECTS && api::is_sound_head(head.cast()) {
+        if let Some(func) = func {
+            // SAFETY: The contract of rcu_ptr_call(): a valid head that is the caller's to give away.
+            unsafe { callback::set_func(head.cast(), func) };
+            let call = Call::new(head.cast(), sleeps);
+            let on = PreemptOff::new();
+            if lockless::insert_call(call, &on) {
+                return;
+            }
+            on.into_raw();
+            // SAFETY: As above; preemption is left off.
+            return unsafe { sys::rcu_ptr_shim_call_no_slot(call.word() as c_ulong) };
+        }
+    }
+    // SAFETY: As above.
+    unsafe { sys::rcu_ptr_shim_call(head, func, sleeps) }
+}
+
 /// [`rcu_ptr_kvfree_call()`] for somebody else, `caller`: rcu_ptr_takeover.ko.
 #[no_mangle]
 extern "C" fn rcu_ptr_kvfree_call_for(field: *mut c_void, ptr: *mut c_void, caller: c_ulong) {
@@ -127,8 +166,35 @@ unsafe extern "C" fn rcu_ptr_rs_kvfree_no_slot(
     let on = unsafe { PreemptOff::from_raw() };
     if let (Some(field), Some(ptr)) = (NonNull::new(field.cast()), NonNull::new(ptr.cast())) {
         // SAFETY: By the safety requirements of this function.
-        unsafe { lockless::insert_or_link(ptr, field, caller, &on) };
+        unsafe { lockless::insert_or_link(Linked::Object { object: ptr, field }, caller, &on) };
     }
+}
+
+/// The rest of [`rcu_ptr_call()`] when there was no slot.
+///
+/// # Safety
+///
+/// `word` is that of a head with its function, and preemption was left off.
+#[no_mangle]
+unsafe extern "C" fn rcu_ptr_rs_call_no_slot(word: c_ulong, caller: c_ulong) {
+    // SAFETY: By the safety requirements of this function.
+    let on = unsafe { PreemptOff::from_raw() };
+    if let Some(call) = Call::from_word(word as usize) {
+        // SAFETY: By the safety requirements of this function.
+        unsafe { lockless::insert_or_link(Linked::Call(call), caller, &on) };
+    }
+}
+
+/// `rcu_ptr_call()` and `rcu_ptr_call_sleepable()` in all cases.
+#[no_mangle]
+extern "C" fn rcu_ptr_rs_call(
+    head: *mut callback_head,
+    func: rcu_callback_t,
+    sleeps: bool,
+    caller: c_ulong,
+) {
+    // SAFETY: The contract of rcu_ptr_call(): a valid head that is the caller's to give away.
+    unsafe { api::call(head.cast(), func, sleeps, caller) };
 }
 
 /// `rcu_ptr_kvfree()` in all cases.

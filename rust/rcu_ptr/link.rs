@@ -14,10 +14,13 @@
 //!  |  1 .. 1 (tag)  |     next, bits 3..=VA_BITS  |  address of the next link
 //!  +----------------+-----------------------------+
 //!
-//!  +---------+-----------------------------+------+
-//!  |  tag    | next, bits 3..=VA_BITS      |offset|  the word
-//!  +---------+-----------------------------+------+
+//!  +---------+----+-----------------------------+------+
+//!  |  tag    |call| next, bits 3..=VA_BITS      |offset|  the word
+//!  +---------+----+-----------------------------+------+
 //! ```
+//!
+//! A callback is linked through its `rcu_head`, which is all there is of it: the bit says so, and the place
+//! of the offset has the tags of its word instead.
 
 /// Offsets are multiples of this, and links are aligned to it.
 pub(crate) const LINK_ALIGN: usize = 8;
@@ -38,13 +41,15 @@ impl<const VA_BITS: u32, const TAG_BITS: u32> PackedLink<VA_BITS, TAG_BITS> {
     const ADDR_BITS: u32 = VA_BITS + 1 - ALIGN_BITS;
 
     const FITS: () = assert!(
-        OFFSET_BITS + Self::ADDR_BITS + TAG_BITS <= u64::BITS && VA_BITS + TAG_BITS < u64::BITS,
+        OFFSET_BITS + Self::ADDR_BITS + 1 + TAG_BITS <= u64::BITS && VA_BITS + TAG_BITS < u64::BITS,
         "rcu_ptr: kernel addresses of this configuration have too few unused bits for an 8-byte \
          link: use fewer address bits (CONFIG_ARM64_VA_BITS_48) or no KASAN tags"
     );
 
     const ADDR_MASK: u64 = (1 << Self::ADDR_BITS) - 1;
     const OFFSET_MASK: u64 = (1 << OFFSET_BITS) - 1;
+    /// Set in the word of a callback.
+    const CALL: u64 = 1 << (OFFSET_BITS + Self::ADDR_BITS);
     /// The address bits that are always set.
     const ONES: u64 = (u64::MAX << VA_BITS) & (u64::MAX >> TAG_BITS);
     const TAG_SHIFT: u32 = u64::BITS - TAG_BITS;
@@ -64,6 +69,22 @@ impl<const VA_BITS: u32, const TAG_BITS: u32> PackedLink<VA_BITS, TAG_BITS> {
             (next >> (Self::TAG_SHIFT % u64::BITS)) << (Self::TAG_SHIFT % u64::BITS)
         };
         tag | (addr << OFFSET_BITS) | offset
+    }
+
+    /// The word for a callback with these tags, a number below 512, followed by the link at address
+    /// `next`.
+    #[inline]
+    pub(crate) const fn pack_call(next: u64, tags: usize) -> u64 {
+        Self::pack(next, tags << ALIGN_BITS) | Self::CALL
+    }
+
+    /// The tags of a callback; `None`: the word is that of an object.
+    #[inline]
+    pub(crate) const fn tags(word: u64) -> Option<usize> {
+        if word & Self::CALL == 0 {
+            return None;
+        }
+        Some(Self::offset(word) >> ALIGN_BITS)
     }
 
     /// The address of the next link, 0 when there is none.

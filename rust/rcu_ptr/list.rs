@@ -1,33 +1,101 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Objects linked through their own 8-byte field, where there is no block: the list that engine `rfc` has
-//! under its lock, and the one that any context pushes to (engine `lockless`; `rfc` after a failed trylock).
+//! Objects linked through their own 8-byte field, and callbacks through their `rcu_head`, where there is no
+//! block: the list that engine `rfc` has under its lock, and the one that any context pushes to (engine
+//! `lockless`; `rfc` after a failed trylock).
 //!
 //! An object that is pushed again while it is linked overwrites its own link. Right after the first time
 //! that is refused. Later it closes a cycle, or makes two lists share their ends; no list is freed before
 //! [`Chain::check()`] has found its end.
 
 use crate::{
+    entry::Call,
     link::{LINK_ALIGN, MAX_OFFSET},
     packing::Packing,
     sync::AtomicLink,
 };
 use core::ptr::{with_exposed_provenance_mut, NonNull};
 
-/// Writes the link of `object` into its `field`, followed by the link at address `next`. Returns
-/// the address of the new one.
-///
-/// # Safety
-///
-/// `object` is the caller's to give away; `field` lies in it, is valid for writes of 8 bytes,
-/// aligned, and less than [`MAX_OFFSET`] from its start.
-#[inline]
-unsafe fn link(object: NonNull<u8>, field: NonNull<u8>, next: u64) -> u64 {
-    let offset = field.as_ptr().expose_provenance() - object.as_ptr().expose_provenance();
-    debug_assert!(offset < MAX_OFFSET && offset % LINK_ALIGN == 0);
-    // SAFETY: By the safety requirements of this function.
-    unsafe { field.cast::<u64>().write(Packing::pack(next, offset)) };
-    field.as_ptr() as u64
+/// What is linked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Linked {
+    /// An object through its field.
+    Object {
+        object: NonNull<u8>,
+        field: NonNull<u8>,
+    },
+    /// A callback through its head.
+    Call(Call),
+}
+
+impl Linked {
+    /// Where its link is.
+    #[inline]
+    pub(crate) fn link(self) -> NonNull<u8> {
+        match self {
+            Self::Object { field, .. } => field,
+            Self::Call(call) => call.head(),
+        }
+    }
+
+    /// Where it starts.
+    pub(crate) fn start(self) -> NonNull<u8> {
+        match self {
+            Self::Object { object, .. } => object,
+            Self::Call(call) => call.head(),
+        }
+    }
+
+    /// What stands for it in a block.
+    #[inline]
+    pub(crate) fn word(self) -> NonNull<u8> {
+        match self {
+            Self::Object { object, .. } => object,
+            Self::Call(call) => call.as_ptr(),
+        }
+    }
+
+    /// Writes the link, followed by the one at address `next`. Returns the address of the new one.
+    ///
+    /// # Safety
+    ///
+    /// What is linked is the caller's to give away. The field lies in its object, is valid for writes of 8
+    /// bytes, aligned, and less than [`MAX_OFFSET`] from its start; or the head is valid.
+    #[inline]
+    unsafe fn write(self, next: u64) -> u64 {
+        let word = match self {
+            Self::Object { object, field } => {
+                let offset =
+                    field.as_ptr().expose_provenance() - object.as_ptr().expose_provenance();
+                debug_assert!(offset < MAX_OFFSET && offset % LINK_ALIGN == 0);
+                Packing::pack(next, offset)
+            }
+            Self::Call(call) => Packing::pack_call(next, call.tags()),
+        };
+        let link = self.link();
+        // SAFETY: By the safety requirements of this function.
+        unsafe { link.cast::<u64>().write(word) };
+        link.as_ptr().expose_provenance() as u64
+    }
+
+    /// What is linked through the word at `link`, and the address of the next one.
+    ///
+    /// # Safety
+    ///
+    /// [`Self::write()`] wrote it, and whose it is has not been given back.
+    unsafe fn read(link: NonNull<u8>) -> (Self, u64) {
+        // SAFETY: By the safety requirements of this function.
+        let word = unsafe { link.cast::<u64>().read() };
+        let linked = match Packing::tags(word) {
+            Some(tags) => Self::Call(Call::with_tags(link.as_ptr().expose_provenance(), tags)),
+            None => Self::Object {
+                // SAFETY: By the safety requirements of this function the object starts that far before.
+                object: unsafe { link.sub(Packing::offset(word)) },
+                field: link,
+            },
+        };
+        (linked, Packing::next(word))
+    }
 }
 
 /// Where a [`Chain`] ends.
@@ -41,13 +109,12 @@ pub(crate) enum End {
     Never(usize),
 }
 
-/// Objects linked through their fields, newest first.
+/// What is linked, newest first.
 ///
 /// # Invariants
 ///
-/// `first` is 0 or the address of a link word; from each word [`Packing::next()`] gives the next
-/// one, and [`Packing::offset()`] the distance from the start of its object. The chain owns the
-/// objects.
+/// `first` is 0 or the address of a link word, as [`Linked::write()`] writes it; each leads to the next one.
+/// The chain owns what is linked.
 pub(crate) struct Chain {
     first: u64,
 }
@@ -63,19 +130,19 @@ impl Chain {
         self.first == 0
     }
 
-    /// Adds `object` through its `field`. `false`: it is the newest already, and nothing was done.
+    /// Adds `linked`. `false`: it is the newest already, and nothing was done.
     ///
     /// # Safety
     ///
-    /// As for [`link()`].
+    /// As for [`Linked::write()`].
     #[inline]
-    pub(crate) unsafe fn push(&mut self, object: NonNull<u8>, field: NonNull<u8>) -> bool {
-        if field.as_ptr() as u64 == self.first {
+    pub(crate) unsafe fn push(&mut self, linked: Linked) -> bool {
+        if linked.link().as_ptr() as u64 == self.first {
             return false;
         }
-        // INVARIANT: The new word leads to the old chain and tells its own offset.
+        // INVARIANT: The new word leads to the old chain.
         // SAFETY: By the safety requirements of this function.
-        self.first = unsafe { link(object, field, self.first) };
+        self.first = unsafe { linked.write(self.first) };
         true
     }
 
@@ -102,15 +169,14 @@ impl Chain {
         End::After(n)
     }
 
-    /// Takes the newest object, and tells where its field is.
-    pub(crate) fn pop(&mut self) -> Option<(NonNull<u8>, NonNull<u8>)> {
-        let field = NonNull::new(with_exposed_provenance_mut::<u8>(self.first as usize))?;
-        // SAFETY: By the type invariants `field` is the link word of an owned object.
-        let word = unsafe { field.cast::<u64>().read() };
+    /// Takes the newest.
+    pub(crate) fn pop(&mut self) -> Option<Linked> {
+        let link = NonNull::new(with_exposed_provenance_mut::<u8>(self.first as usize))?;
+        // SAFETY: By the type invariants `link` is the link word of something owned.
+        let (linked, next) = unsafe { Linked::read(link) };
         // INVARIANT: The rest of the chain.
-        self.first = Packing::next(word);
-        // SAFETY: By the type invariants the object starts that far before its field.
-        Some((unsafe { field.sub(Packing::offset(word)) }, field))
+        self.first = next;
+        Some(linked)
     }
 }
 
@@ -143,16 +209,15 @@ impl ObjectList {
         self.count
     }
 
-    /// Adds `object` through its `field`. `false`: it is the newest already, and nothing was done.
+    /// Adds `linked`. `false`: it is the newest already, and nothing was done.
     ///
     /// # Safety
     ///
-    /// `object` is the caller's to give away; `field` lies in it, is valid for writes of 8 bytes,
-    /// aligned, and less than [`MAX_OFFSET`] from its start.
+    /// As for [`Linked::write()`].
     #[inline]
-    pub(crate) unsafe fn push(&mut self, object: NonNull<u8>, field: NonNull<u8>) -> bool {
+    pub(crate) unsafe fn push(&mut self, linked: Linked) -> bool {
         // SAFETY: By the safety requirements of this function.
-        let pushed = unsafe { self.chain.push(object, field) };
+        let pushed = unsafe { self.chain.push(linked) };
         self.count += usize::from(pushed);
         pushed
     }
@@ -168,11 +233,11 @@ impl ObjectList {
         core::ptr::from_ref(&self.chain.first).addr()
     }
 
-    /// Takes the newest object.
-    pub(crate) fn pop(&mut self) -> Option<NonNull<u8>> {
-        let (object, _) = self.chain.pop()?;
+    /// Takes the newest.
+    pub(crate) fn pop(&mut self) -> Option<Linked> {
+        let linked = self.chain.pop()?;
         self.count -= 1;
-        Some(object)
+        Some(linked)
     }
 
     /// Takes everything.
@@ -219,7 +284,7 @@ impl DeferredList {
         self.head.load_relaxed() == 0
     }
 
-    /// Adds `object` through its `field`.
+    /// Adds `linked`.
     ///
     /// # Context
     ///
@@ -227,17 +292,17 @@ impl DeferredList {
     ///
     /// # Safety
     ///
-    /// As for [`ObjectList::push()`].
+    /// As for [`Linked::write()`].
     #[inline]
-    pub(crate) unsafe fn push(&self, object: NonNull<u8>, field: NonNull<u8>) -> Pushed {
+    pub(crate) unsafe fn push(&self, linked: Linked) -> Pushed {
         let mut old = self.head.load_relaxed();
         loop {
-            if old == field.as_ptr() as u64 {
+            if old == linked.link().as_ptr() as u64 {
                 return Pushed::Twice;
             }
-            // SAFETY: By the safety requirements of this function; nobody sees the object before
-            // the exchange below.
-            let new = unsafe { link(object, field, old) };
+            // SAFETY: By the safety requirements of this function; nobody sees it before the exchange
+            // below.
+            let new = unsafe { linked.write(old) };
             // ORDERING: Full on success: who takes the list sees the link word and all that the
             // caller did before; pairs with the exchange in `take()`.
             match self.head.cmpxchg_full(old, new) {

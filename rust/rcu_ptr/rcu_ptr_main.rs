@@ -7,9 +7,11 @@
 mod sys;
 
 mod api;
+mod calls;
 mod debugfs;
 mod delays;
 mod engine;
+mod entry;
 mod exports;
 mod fault;
 mod instance;

@@ -3,6 +3,7 @@
  * C shims of rcu_ptr.ko: macros, inlines, tracepoints, parameters and exports
  * that Rust can't reach.  No logic lives here.
  */
+#include <linux/bottom_half.h>
 #include <linux/cpumask.h>
 #include <linux/debugobjects.h>
 #include <linux/gfp.h>
@@ -35,6 +36,7 @@
 
 /* For tests, which count events. */
 EXPORT_TRACEPOINT_SYMBOL_GPL(rcu_ptr_queue);
+EXPORT_TRACEPOINT_SYMBOL_GPL(rcu_ptr_invoke);
 EXPORT_TRACEPOINT_SYMBOL_GPL(rcu_ptr_batch_start);
 EXPORT_TRACEPOINT_SYMBOL_GPL(rcu_ptr_batch_end);
 EXPORT_TRACEPOINT_SYMBOL_GPL(rcu_ptr_free);
@@ -51,6 +53,8 @@ EXPORT_TRACEPOINT_SYMBOL_GPL(rcu_ptr_defer);
 EXPORT_SYMBOL_GPL(rcu_ptr_kvfree_call);
 EXPORT_SYMBOL_GPL(rcu_ptr_kfree_nolock_call);
 EXPORT_SYMBOL_GPL(rcu_ptr_try_kfree_nolock_call);
+EXPORT_SYMBOL_GPL(rcu_ptr_call);
+EXPORT_SYMBOL_GPL(rcu_ptr_call_sleepable);
 
 void rcu_ptr_shim_kvfree(void *field, void *ptr)
 {
@@ -70,6 +74,16 @@ void rcu_ptr_shim_kfree_nolock(void *field, void *ptr)
 bool rcu_ptr_shim_try_kfree_nolock(void *ptr)
 {
 	return rcu_ptr_rs_try_kfree_nolock(ptr, _RET_IP_);
+}
+
+void rcu_ptr_shim_call(struct rcu_head *head, rcu_callback_t func, bool sleeps)
+{
+	rcu_ptr_rs_call(head, func, sleeps, _RET_IP_);
+}
+
+void rcu_ptr_shim_call_no_slot(unsigned long word)
+{
+	rcu_ptr_rs_call_no_slot(word, _RET_IP_);
 }
 
 struct rcu_ptr_engine_key rcu_ptr_lockless_key = { STATIC_KEY_FALSE_INIT };
@@ -278,13 +292,23 @@ void rcu_ptr_shim_init_rcu_work(struct rcu_work *work, work_func_t func)
 }
 
 void rcu_ptr_shim_init_delayed_work(struct delayed_work *work,
-				    work_func_t func, bool allocates)
+				    work_func_t func, enum rcu_ptr_work class)
 {
-	/* Each has a lockdep class of its own. */
-	if (allocates)
+	/* A lockdep class is a place in the text. */
+	switch (class) {
+	case RCU_PTR_WORK_FREES:
 		INIT_DELAYED_WORK(work, func);
-	else
+		break;
+	case RCU_PTR_WORK_ALLOCATES:
 		INIT_DELAYED_WORK(work, func);
+		break;
+	case RCU_PTR_WORK_CALLS:
+		INIT_DELAYED_WORK(work, func);
+		break;
+	case RCU_PTR_WORK_SLEEPS:
+		INIT_DELAYED_WORK(work, func);
+		break;
+	}
 }
 
 void rcu_ptr_shim_init_irq_work(struct irq_work *work,
@@ -308,6 +332,45 @@ void rcu_ptr_shim_callback_enter(void)
 void rcu_ptr_shim_callback_exit(void)
 {
 	rcu_lock_release(&rcu_callback_map);
+}
+
+/* Callbacks of others: whoever holds this may not wait for them. */
+#ifdef CONFIG_LOCKDEP
+static struct lock_class_key rcu_ptr_call_key;
+static struct lockdep_map rcu_ptr_call_map =
+	STATIC_LOCKDEP_MAP_INIT("rcu_ptr_call", &rcu_ptr_call_key);
+#endif
+
+void rcu_ptr_shim_call_enter(void)
+{
+	lock_map_acquire(&rcu_ptr_call_map);
+}
+
+void rcu_ptr_shim_call_exit(void)
+{
+	lock_map_release(&rcu_ptr_call_map);
+}
+
+void rcu_ptr_shim_call_wait(void)
+{
+	lock_map_acquire(&rcu_ptr_call_map);
+	lock_map_release(&rcu_ptr_call_map);
+}
+
+/* From C, so that the type of the function is checked (CONFIG_CFI). */
+void rcu_ptr_shim_invoke(struct rcu_head *head, rcu_callback_t func)
+{
+	func(head);
+}
+
+void rcu_ptr_shim_bh_disable(void)
+{
+	local_bh_disable();
+}
+
+void rcu_ptr_shim_bh_enable(void)
+{
+	local_bh_enable();
 }
 
 void rcu_ptr_shim_cond_resched(void)
@@ -515,6 +578,17 @@ void rcu_ptr_shim_warn_double(void *ptr, void *field, unsigned long caller)
 		  ptr, field, (void *)caller);
 }
 
+void rcu_ptr_shim_warn_no_func(void *ptr, void *field, unsigned long caller)
+{
+	WARN_ONCE(1, "rcu_ptr: no function to call for %p, ignored; queued by %pS\n",
+		  ptr, (void *)caller);
+}
+
+void rcu_ptr_shim_warn_barrier(void)
+{
+	WARN_ONCE(1, "rcu_ptr: a callback waits for callbacks; it does not, or it would wait for itself\n");
+}
+
 void rcu_ptr_shim_warn_endless(unsigned long objects)
 {
 	WARN_ONCE(1, "rcu_ptr: a list of %lu objects is broken, leaked; one was queued again while it was linked\n",
@@ -560,24 +634,33 @@ static int rcu_ptr_ctx(void)
 	       in_serving_softirq() ? RCU_PTR_CTX_SOFTIRQ : RCU_PTR_CTX_TASK;
 }
 
-void rcu_ptr_shim_trace_queue(int engine, int channel, void *ptr,
+void rcu_ptr_shim_trace_queue(int engine, int channel, int kind, void *ptr,
 			      unsigned long caller)
 {
-	trace_rcu_ptr_queue(engine, channel, rcu_ptr_ctx(), ptr, caller);
+	trace_rcu_ptr_queue(engine, channel, kind, rcu_ptr_ctx(), ptr, caller);
+}
+
+void rcu_ptr_shim_trace_invoke(int kind, void *head, unsigned long func)
+{
+	trace_rcu_ptr_invoke(kind, head, func);
 }
 
 void rcu_ptr_shim_trace_batch_start(int cpu, int batch, unsigned long slab,
 				    unsigned long vmalloc, unsigned long list,
-				    unsigned long mixed, unsigned long gp)
+				    unsigned long mixed, unsigned long calls,
+				    unsigned long gp)
 {
-	trace_rcu_ptr_batch_start(cpu, batch, slab, vmalloc, list, mixed, gp);
+	trace_rcu_ptr_batch_start(cpu, batch, slab, vmalloc, list, mixed, calls,
+				  gp);
 }
 
 void rcu_ptr_shim_trace_batch_end(int cpu, int batch, unsigned long slab,
 				  unsigned long vmalloc, unsigned long list,
-				  unsigned long mixed, unsigned long gp)
+				  unsigned long mixed, unsigned long calls,
+				  unsigned long gp)
 {
-	trace_rcu_ptr_batch_end(cpu, batch, slab, vmalloc, list, mixed, gp);
+	trace_rcu_ptr_batch_end(cpu, batch, slab, vmalloc, list, mixed, calls,
+				gp);
 }
 
 void rcu_ptr_shim_trace_free(void **objects, unsigned long count)

@@ -53,8 +53,16 @@ bool rcu_ptr_shim_irq_works_run(void);
 void rcu_ptr_shim_set_irq_works_run(bool run);
 
 void rcu_ptr_shim_init_rcu_work(struct rcu_work *work, work_func_t func);
+/* Each has a lockdep class of its own. */
+enum rcu_ptr_work {
+	RCU_PTR_WORK_FREES,
+	RCU_PTR_WORK_ALLOCATES,
+	RCU_PTR_WORK_CALLS,
+	RCU_PTR_WORK_SLEEPS,
+};
+
 void rcu_ptr_shim_init_delayed_work(struct delayed_work *work,
-				    work_func_t func, bool allocates);
+				    work_func_t func, enum rcu_ptr_work class);
 
 void rcu_ptr_shim_init_irq_work(struct irq_work *work,
 				void (*func)(struct irq_work *work), int flags);
@@ -62,6 +70,12 @@ void rcu_ptr_shim_init_irq_work(struct irq_work *work,
 void rcu_ptr_shim_call_rcu(struct rcu_head *head, rcu_callback_t func);
 void rcu_ptr_shim_callback_enter(void);
 void rcu_ptr_shim_callback_exit(void);
+void rcu_ptr_shim_call_enter(void);
+void rcu_ptr_shim_call_exit(void);
+void rcu_ptr_shim_call_wait(void);
+void rcu_ptr_shim_invoke(struct rcu_head *head, rcu_callback_t func);
+void rcu_ptr_shim_bh_disable(void);
+void rcu_ptr_shim_bh_enable(void);
 void rcu_ptr_shim_cond_resched(void);
 void rcu_ptr_shim_might_sleep(void);
 
@@ -114,6 +128,8 @@ void rcu_ptr_shim_warn_user(void *ptr, void *field, unsigned long caller);
 void rcu_ptr_shim_warn_align(void *ptr, void *field, unsigned long caller);
 void rcu_ptr_shim_warn_offset(void *ptr, void *field, unsigned long caller);
 void rcu_ptr_shim_warn_double(void *ptr, void *field, unsigned long caller);
+void rcu_ptr_shim_warn_no_func(void *ptr, void *field, unsigned long caller);
+void rcu_ptr_shim_warn_barrier(void);
 void rcu_ptr_shim_warn_endless(unsigned long objects);
 void rcu_ptr_shim_warn_early(void *ptr);
 void rcu_ptr_shim_warn_held(const char *name, long objects,
@@ -122,14 +138,17 @@ void rcu_ptr_shim_warn_freed_twice(const char *name, unsigned long ptr,
 				   unsigned long caller);
 void rcu_ptr_shim_warn_nested(const char *name);
 
-void rcu_ptr_shim_trace_queue(int engine, int channel, void *ptr,
+void rcu_ptr_shim_trace_queue(int engine, int channel, int kind, void *ptr,
 			      unsigned long caller);
+void rcu_ptr_shim_trace_invoke(int kind, void *head, unsigned long func);
 void rcu_ptr_shim_trace_batch_start(int cpu, int batch, unsigned long slab,
 				    unsigned long vmalloc, unsigned long list,
-				    unsigned long mixed, unsigned long gp);
+				    unsigned long mixed, unsigned long calls,
+				    unsigned long gp);
 void rcu_ptr_shim_trace_batch_end(int cpu, int batch, unsigned long slab,
 				  unsigned long vmalloc, unsigned long list,
-				  unsigned long mixed, unsigned long gp);
+				  unsigned long mixed, unsigned long calls,
+				  unsigned long gp);
 void rcu_ptr_shim_trace_free(void **objects, unsigned long count);
 void rcu_ptr_shim_trace_refill(int cpu, unsigned long blocks,
 			       unsigned long wanted);
@@ -158,6 +177,8 @@ void rcu_ptr_shim_kvfree(void *field, void *ptr);
 void rcu_ptr_shim_kvfree_no_slot(void *field, void *ptr);
 void rcu_ptr_shim_kfree_nolock(void *field, void *ptr);
 bool rcu_ptr_shim_try_kfree_nolock(void *ptr);
+void rcu_ptr_shim_call(struct rcu_head *head, rcu_callback_t func, bool sleeps);
+void rcu_ptr_shim_call_no_slot(unsigned long word);
 void rcu_ptr_shim_cache_no_slot(struct rcu_ptr_cache *cache, void *object);
 void rcu_ptr_shim_cache_twice(struct rcu_ptr_cache *cache, void *object);
 
@@ -177,6 +198,9 @@ void rcu_ptr_rs_kvfree_no_slot(void *field, void *ptr, unsigned long caller);
 void rcu_ptr_rs_kfree_nolock(void *field, void *ptr, unsigned long caller);
 bool rcu_ptr_rs_try_kfree_nolock(void *ptr, unsigned long caller);
 void rcu_ptr_rs_kvfree_mightsleep(void *ptr, unsigned long caller);
+void rcu_ptr_rs_call(struct rcu_head *head, rcu_callback_t func, bool sleeps,
+		     unsigned long caller);
+void rcu_ptr_rs_call_no_slot(unsigned long word, unsigned long caller);
 void rcu_ptr_rs_barrier(void);
 unsigned long rcu_ptr_rs_word(int cpu, unsigned int index);
 int rcu_ptr_rs_cache_create(const char *name, unsigned int size,

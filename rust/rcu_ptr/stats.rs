@@ -23,11 +23,15 @@ events! {
     QueuedSlab = "queued_slab",
     /// A vmalloc object was stored in a block.
     QueuedVmalloc = "queued_vmalloc",
-    /// Objects in blocks of both kinds that are not sorted yet (engine `lockless`; later they are counted
-    /// in one of the two above).
+    /// Objects and callbacks in blocks that are not sorted yet (engine `lockless`; later they are counted
+    /// in one of the two above, or as callbacks).
     QueuedMixed = "queued_mixed",
     /// An object was linked through its field.
     QueuedList = "queued_list",
+    /// A callback was found in a block, once its grace period was over (engine `rfc`: when it was stored).
+    QueuedCall = "queued_call",
+    /// A callback was linked through its head, as there was no block.
+    QueuedCallList = "queued_call_list",
     /// The caller waited for a grace period itself.
     QueuedSync = "queued_sync",
     /// Of those in `queued_list`: in any context, by a trylock (engine `rfc`).
@@ -38,6 +42,8 @@ events! {
     Freed = "freed",
     /// Of those: without waiting for the callback of its batch.
     FreedEarly = "freed_early",
+    /// A callback has returned.
+    Invoked = "invoked",
     /// An object was refused for misuse, or kept because of a bug in here.
     Leaked = "leaked",
     /// A batch began to wait for a grace period.

@@ -7,6 +7,7 @@
 //!  files.rs    what is read from files
 //!  memory.rs   whether memory came back
 //!  route.rs    the ways to free an object
+//!  callback.rs callbacks that free it
 //!  reader.rs   an RCU reader that watches objects while they are freed
 //!  nmi/        what NMIs do in tests, and storms of them
 //!  table.rs    objects of a cache with sheaves that readers find, and that change under them
@@ -22,6 +23,7 @@ mod sys;
 #[path = "../api/mod.rs"]
 mod rcu_ptr;
 
+mod callback;
 mod demo;
 mod files;
 mod memory;

@@ -2,7 +2,7 @@
 
 //! The ways to free an object after a grace period.
 
-use crate::sys::core;
+use crate::{callback, sys::core};
 use ::core::ptr::NonNull;
 
 /// A way.
@@ -14,15 +14,22 @@ pub(crate) enum Route {
     Nolock,
     /// `rcu_ptr_kvfree_mightsleep()`.
     Mightsleep,
+    /// `rcu_ptr_call()`, with a callback that frees the object.
+    Call,
+    /// `rcu_ptr_call_sleepable()`, the same.
+    CallSleepable,
     /// The kernel's own `kfree_rcu_nolock()`, as control.
     Kernel,
 }
 
 impl Route {
-    /// Those that do not sleep.
-    pub(crate) const ATOMIC: [Route; 2] = [Route::Kvfree, Route::Nolock];
+    /// Those that free, and do not sleep.
+    pub(crate) const FREES: [Route; 2] = [Route::Kvfree, Route::Nolock];
 
-    /// Frees `object`, whose field is `at` bytes from its start.
+    /// Those that do not sleep.
+    pub(crate) const ATOMIC: [Route; 3] = [Route::Kvfree, Route::Nolock, Route::Call];
+
+    /// Frees `object`, whose field is `at` bytes from its start: with a call 0, 8 or 16, and of 16 bytes.
     ///
     /// # Context
     ///
@@ -30,7 +37,7 @@ impl Route {
     ///
     /// # Safety
     ///
-    /// `object` is live, the caller's to free, and has 8 aligned bytes there.
+    /// `object` is live, the caller's to free, and has 8 aligned bytes there, 16 with a call.
     #[inline]
     pub(crate) unsafe fn free(self, object: NonNull<u8>, at: usize) {
         let start = object.as_ptr();
@@ -41,6 +48,10 @@ impl Route {
                 Route::Nolock => core::kfree_nolock(start, start.add(at)),
                 Route::Kernel => core::kernel_kfree_nolock(start, start.add(at)),
                 Route::Mightsleep => core::kvfree_mightsleep(object),
+                Route::Call => core::call(start.add(at), false, callback::free_at(at, false)),
+                Route::CallSleepable => {
+                    core::call(start.add(at), true, callback::free_at(at, true));
+                }
             }
         }
     }

@@ -162,6 +162,16 @@ bool rcu_ptr_kunit_in_softirq(void)
 	return in_serving_softirq();
 }
 
+bool rcu_ptr_kunit_bh_is_off(void)
+{
+	return in_softirq() && !in_hardirq() && !in_nmi() && !irqs_disabled();
+}
+
+bool rcu_ptr_kunit_may_sleep(void)
+{
+	return !preempt_count() && !irqs_disabled() && !rcu_preempt_depth();
+}
+
 void rcu_ptr_kunit_local_bh_disable(void)
 {
 	local_bh_disable();
@@ -497,10 +507,15 @@ void rcu_ptr_kunit_skip(const char *reason)
 
 /* Tracepoints: the Rust side counts. */
 
-static void probe_queue(void *data, int engine, int channel, int ctx, void *ptr,
-			unsigned long caller)
+static void probe_queue(void *data, int engine, int channel, int kind, int ctx,
+			void *ptr, unsigned long caller)
 {
-	rcu_ptr_kunit_rs_queue(engine, channel, ctx);
+	rcu_ptr_kunit_rs_queue(engine, channel, kind, ctx);
+}
+
+static void probe_invoke(void *data, int kind, void *head, unsigned long func)
+{
+	rcu_ptr_kunit_rs_invoke(kind, func);
 }
 
 static void probe_defer(void *data, int cpu, int what, unsigned long pending)
@@ -522,14 +537,16 @@ static void probe_shrink(void *data, int cpu, unsigned long blocks,
 
 static void probe_batch(void *data, int cpu, int batch, unsigned long slab,
 			unsigned long vmalloc, unsigned long list,
-			unsigned long mixed, unsigned long gp)
+			unsigned long mixed, unsigned long calls,
+			unsigned long gp)
 {
-	rcu_ptr_kunit_rs_batch(cpu, slab + vmalloc + list + mixed);
+	rcu_ptr_kunit_rs_batch(cpu, slab + vmalloc + list + mixed + calls);
 }
 
 int rcu_ptr_kunit_probes_register(void)
 {
 	return register_trace_rcu_ptr_queue(probe_queue, NULL) ?:
+	       register_trace_rcu_ptr_invoke(probe_invoke, NULL) ?:
 	       register_trace_rcu_ptr_defer(probe_defer, NULL) ?:
 	       register_trace_rcu_ptr_refill(probe_refill, NULL) ?:
 	       register_trace_rcu_ptr_shrink(probe_shrink, NULL) ?:
@@ -539,6 +556,7 @@ int rcu_ptr_kunit_probes_register(void)
 void rcu_ptr_kunit_probes_unregister(void)
 {
 	unregister_trace_rcu_ptr_queue(probe_queue, NULL);
+	unregister_trace_rcu_ptr_invoke(probe_invoke, NULL);
 	unregister_trace_rcu_ptr_defer(probe_defer, NULL);
 	unregister_trace_rcu_ptr_refill(probe_refill, NULL);
 	unregister_trace_rcu_ptr_shrink(probe_shrink, NULL);
@@ -557,6 +575,7 @@ void rcu_ptr_kunit_tracepoints_walk(void *walk)
 {
 	for_each_kernel_tracepoint(walk_one, walk);
 	walk_one(&__tracepoint_rcu_ptr_queue, walk);
+	walk_one(&__tracepoint_rcu_ptr_invoke, walk);
 	walk_one(&__tracepoint_rcu_ptr_defer, walk);
 	walk_one(&__tracepoint_rcu_ptr_refill, walk);
 	walk_one(&__tracepoint_rcu_ptr_shrink, walk);

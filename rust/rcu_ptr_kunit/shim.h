@@ -37,6 +37,8 @@ int rcu_ptr_kunit_object_node(const void *object);
 bool rcu_ptr_kunit_in_nmi(void);
 bool rcu_ptr_kunit_in_hardirq(void);
 bool rcu_ptr_kunit_in_softirq(void);
+bool rcu_ptr_kunit_bh_is_off(void);
+bool rcu_ptr_kunit_may_sleep(void);
 void rcu_ptr_kunit_local_bh_disable(void);
 void rcu_ptr_kunit_local_bh_enable(void);
 void rcu_ptr_kunit_local_irq_disable(void);
@@ -85,7 +87,8 @@ const char *rcu_ptr_kunit_sweep_cmd(void);
 /* The tracepoints of rcu_ptr.ko, seen by Rust. */
 int rcu_ptr_kunit_probes_register(void);
 void rcu_ptr_kunit_probes_unregister(void);
-void rcu_ptr_kunit_rs_queue(int engine, int channel, int ctx);
+void rcu_ptr_kunit_rs_queue(int engine, int channel, int kind, int ctx);
+void rcu_ptr_kunit_rs_invoke(int kind, unsigned long func);
 void rcu_ptr_kunit_rs_defer(int cpu, int what);
 void rcu_ptr_kunit_rs_refill(int cpu, unsigned long blocks);
 void rcu_ptr_kunit_rs_shrink(int cpu, unsigned long blocks,

@@ -9,6 +9,8 @@
 // The module uses all of them; each test uses some.
 #![allow(dead_code)]
 
+#[path = "../../../rust/rcu_ptr/entry.rs"]
+mod entry;
 #[path = "../../../rust/rcu_ptr/link.rs"]
 mod link;
 #[path = "../../../rust/rcu_ptr/list.rs"]
@@ -31,6 +33,8 @@ mod sync;
 // Under loom only what is made for it: its types work inside of a model only.
 #[cfg(all(test, not(loom)))]
 mod arm_tests;
+#[cfg(all(test, not(loom)))]
+mod entry_tests;
 #[cfg(all(test, not(loom)))]
 mod link_tests;
 #[cfg(all(test, not(loom)))]

@@ -39,6 +39,11 @@ fn check<const VA_BITS: u32, const TAG_BITS: u32>(depth: u32, tags: &[u64]) {
                 "address {addr:#x}, offset {offset}"
             );
             assert_eq!(P::<VA_BITS, TAG_BITS>::offset(word), offset);
+            assert_eq!(P::<VA_BITS, TAG_BITS>::tags(word), None);
+            let tags = offset / LINK_ALIGN;
+            let word = P::<VA_BITS, TAG_BITS>::pack_call(addr, tags);
+            assert_eq!(P::<VA_BITS, TAG_BITS>::next(word), addr);
+            assert_eq!(P::<VA_BITS, TAG_BITS>::tags(word), Some(tags));
         }
     }
 }

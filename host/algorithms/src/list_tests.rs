@@ -3,7 +3,10 @@
 //! Objects that are queued twice while they are linked: what can be told is refused or cut, and nothing
 //! goes on for ever.
 
-use crate::list::{Chain, DeferredList, End, ObjectList, Pushed};
+use crate::{
+    entry::Call,
+    list::{Chain, DeferredList, End, Linked, ObjectList, Pushed},
+};
 use std::ptr::NonNull;
 
 /// Room for a field at any of a few places.
@@ -15,9 +18,17 @@ fn objects(n: usize) -> Vec<NonNull<u8>> {
     (0..n).map(|_| object()).collect()
 }
 
+/// What is linked: its field is the first word.
+fn linked(object: NonNull<u8>) -> Linked {
+    Linked::Object {
+        object,
+        field: object,
+    }
+}
+
 fn push(list: &mut ObjectList, object: NonNull<u8>) -> bool {
     // SAFETY: The field is the first word.
-    unsafe { list.push(object, object) }
+    unsafe { list.push(linked(object)) }
 }
 
 fn list_of(objects: &[NonNull<u8>]) -> ObjectList {
@@ -40,7 +51,7 @@ fn pushed_twice_in_a_row() {
         let mut list = list_of(&all);
         assert!(!push(&mut list, all[n - 1]));
         assert!(list.len() == n && is_sound(&list));
-        let freed: Vec<_> = std::iter::from_fn(|| list.pop()).collect();
+        let freed: Vec<_> = std::iter::from_fn(|| Some(list.pop()?.start())).collect();
         assert!(freed.iter().eq(all.iter().rev()));
     }
 }
@@ -50,7 +61,7 @@ fn deferred_twice_in_a_row() {
     let list = DeferredList::new();
     let (a, b) = (object(), object());
     // SAFETY: The field is the first word.
-    let push = |object| unsafe { list.push(object, object) };
+    let push = |object| unsafe { list.push(linked(object)) };
     assert_eq!(push(a), Pushed::First);
     assert_eq!(push(a), Pushed::Twice);
     assert_eq!(push(b), Pushed::Another);
@@ -83,7 +94,7 @@ fn chain_of(all: &[NonNull<u8>], cycle: usize) -> Chain {
     let list = DeferredList::new();
     for &object in all[..cycle].iter().chain([&all[0]]).chain(&all[cycle..]) {
         // SAFETY: The field is the first word.
-        unsafe { list.push(object, object) };
+        unsafe { list.push(linked(object)) };
     }
     list.take()
 }
@@ -112,7 +123,7 @@ fn ends_are_found() {
         let list = DeferredList::new();
         for &object in &all {
             // SAFETY: The field is the first word.
-            unsafe { list.push(object, object) };
+            unsafe { list.push(linked(object)) };
         }
         let chain = list.take();
         for limit in 0..80 {
@@ -129,4 +140,31 @@ fn ends_are_found() {
             );
         }
     }
+}
+
+/// Objects and callbacks side by side: each comes back as what it was.
+#[test]
+fn callbacks_among_objects() {
+    let list = DeferredList::new();
+    let mut pushed = Vec::new();
+    for (i, start) in objects(64).into_iter().enumerate() {
+        let call = Call::new(start.as_ptr(), i & 2 != 0);
+        // SAFETY: Room for a head, or for a field in the third word.
+        let entry = match i % 5 {
+            0 | 3 => Linked::Call(call),
+            1 => Linked::Call(call.told()),
+            2 => linked(start),
+            _ => Linked::Object {
+                object: start,
+                field: unsafe { start.add(16) },
+            },
+        };
+        // SAFETY: As above.
+        unsafe { list.push(entry) };
+        pushed.push(entry);
+    }
+    let mut chain = list.take();
+    assert_eq!(chain.check(usize::MAX, || ()), End::After(64));
+    let popped: Vec<_> = std::iter::from_fn(|| chain.pop()).collect();
+    assert!(popped.iter().eq(pushed.iter().rev()));
 }

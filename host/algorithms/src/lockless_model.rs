@@ -7,10 +7,11 @@
 //! worth nothing.
 
 use crate::{
+    entry::{split_calls, Call},
     local_word::LocalWord,
     lockless::{
         block::{self, ClosedList, Layout, Spares, SLOT},
-        insert::{Cpu, Reserve},
+        insert::{Cpu, Kind, Reserve},
     },
 };
 use std::{
@@ -50,6 +51,27 @@ pub(crate) enum Flaw {
     ReadBeforeGracePeriod,
     /// Preemption is on between reservation and store.
     PreemptibleInsert,
+    /// The header of the block that is current before the reservation says that there is a callback in it.
+    SaysBeforeItReserves,
+}
+
+/// The word of what has this number: every other one is a callback.
+pub(crate) fn word_of(number: usize) -> usize {
+    let address: *mut u8 = std::ptr::without_provenance_mut(number * 8);
+    if number % 2 == 0 {
+        address.addr()
+    } else {
+        Call::new(address, number % 4 == 3).word()
+    }
+}
+
+/// The kind of what has this number.
+pub(crate) fn kind_of(number: usize) -> Kind {
+    if number % 2 == 0 {
+        Kind::Free
+    } else {
+        Kind::Call
+    }
 }
 
 /// Slots of a block; its header has room for seven contexts without a slot. loom's words are larger.
@@ -69,6 +91,8 @@ pub(crate) struct Model<'a> {
     /// What the slots hold; tracked by loom.
     slots: Vec<Slots>,
     blocks: usize,
+    /// Which blocks have callbacks, as a flaw has it.
+    said: Vec<AtomicBool>,
     /// Which blocks are closed: none may be so twice, or its list would have no end.
     is_closed: Vec<AtomicBool>,
     /// Grace periods: a context with preemption off reads, who waits for them writes.
@@ -109,6 +133,7 @@ impl<'a> Model<'a> {
                 .map(|_| Slots(std::array::from_fn(|_| UnsafeCell::new(0))))
                 .collect(),
             blocks,
+            said: (0..blocks).map(|_| AtomicBool::new(false)).collect(),
             is_closed: (0..blocks).map(|_| AtomicBool::new(false)).collect(),
             rcu: RwLock::new(()),
             flaw,
@@ -133,6 +158,10 @@ impl<'a> Model<'a> {
             .keep(base, || self.blocks, |_| panic!("no room for a spare"));
     }
 
+    fn said(&self, base: usize) -> &AtomicBool {
+        &self.said[(base - self.memory.addr()) / BLOCK]
+    }
+
     fn set_closed(&self, base: usize, closed: bool) {
         let block = (base - self.memory.addr()) / BLOCK;
         let was = self.is_closed[block].swap(closed, std::sync::atomic::Ordering::Relaxed);
@@ -148,24 +177,43 @@ impl<'a> Model<'a> {
         &self.slots.get(block).expect("a slot in no block").0[(inside - HEADER) / SLOT]
     }
 
-    /// Takes what is closed, waits for a grace period, and returns the objects; the blocks can be
-    /// used again afterwards if `reuse`.
+    /// Takes what is closed, waits for a grace period, and returns the numbers of what was taken; the blocks
+    /// can be used again afterwards if `reuse`. Callbacks are looked for where a block says so.
     pub(crate) fn drain(&self, reuse: bool) -> Vec<usize> {
         let mut blocks = self.closed.take();
         if self.flaw != Flaw::ReadBeforeGracePeriod {
             drop(self.rcu.write().unwrap());
         }
         let mut objects = Vec::new();
-        while let Some(block) = blocks.pop() {
+        while let Some(mut block) = blocks.pop() {
             self.set_closed(block.base(), false);
+            let mut words = Vec::new();
             for i in 0..block.len() {
                 let slot = self.slot(block.base() + BLOCK - (i + 1) * SLOT);
                 #[cfg(loom)]
                 // SAFETY: loom says if not.
-                objects.push(slot.with_mut(|p| unsafe { p.replace(0) }));
+                let word = slot.with_mut(|p| unsafe { p.replace(0) });
                 #[cfg(not(loom))]
                 // SAFETY: One thread.
-                objects.push(unsafe { slot.get().replace(0) });
+                let word = unsafe { slot.get().replace(0) };
+                words.push(std::ptr::without_provenance_mut(word));
+            }
+            // SAFETY: The grace period is over, unless that is the flaw.
+            let mut says = unsafe { block.take_calls() };
+            if self.flaw == Flaw::SaysBeforeItReserves {
+                says = self
+                    .said(block.base())
+                    .swap(false, std::sync::atomic::Ordering::Relaxed);
+            }
+            let mut frees = &mut words[..];
+            if says {
+                frees = split_calls(&mut words, |call| {
+                    objects.push(call.head().addr().get() / 8)
+                });
+            }
+            for word in frees {
+                assert!(word.addr() % 8 == 0, "a callback is freed");
+                objects.push(word.addr() / 8);
             }
             if reuse {
                 self.put_spare(block.base());
@@ -216,6 +264,15 @@ impl LocalWord for Word<'_, '_> {
                     unsafe { cpu.store(word, 1) };
                 }
                 word
+            }
+            Flaw::SaysBeforeItReserves => {
+                let base = Model::base(cpu.word.load(Ordering::Relaxed));
+                if base != 0 {
+                    cpu.said(base)
+                        .store(true, std::sync::atomic::Ordering::Relaxed);
+                }
+                cpu.step();
+                cpu.word.fetch_add(n, Ordering::Relaxed)
             }
             _ => cpu.word.fetch_add(n, Ordering::Relaxed),
         }

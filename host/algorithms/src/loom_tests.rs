@@ -10,7 +10,7 @@ use crate::{
         block::Spares,
         insert::{close, insert, insert_slow},
     },
-    lockless_model::{Flaw, Model, CAPACITY},
+    lockless_model::{kind_of, word_of, Flaw, Model, CAPACITY},
 };
 use loom::{
     sync::{atomic::Ordering::Relaxed, Arc},
@@ -18,7 +18,8 @@ use loom::{
 };
 
 fn take(cpu: &Model<'_>, object: usize) -> bool {
-    cpu.preempt_off(|| insert(&cpu, object) || insert_slow(&cpu, object, None))
+    let (word, kind) = (word_of(object), kind_of(object));
+    cpu.preempt_off(|| insert(&cpu, word, kind) || insert_slow(&cpu, word, None))
 }
 
 fn model(f: impl Fn() + Sync + Send + 'static) {

@@ -6,9 +6,9 @@
 use crate::{
     lockless::{
         block::Blocks,
-        insert::{close, insert, insert_slow},
+        insert::{close, insert, insert_slow, Kind},
     },
-    lockless_model::{Flaw, Model, CAPACITY},
+    lockless_model::{kind_of, word_of, Flaw, Model, CAPACITY},
 };
 use std::cell::{Cell, RefCell};
 
@@ -38,7 +38,8 @@ impl Run {
     fn take(&self, cpu: &Model<'_>) {
         let object = self.next_object.get();
         self.next_object.set(object + 1);
-        if insert(&cpu, object) || insert_slow(&cpu, object, None) {
+        let (word, kind) = (word_of(object), kind_of(object));
+        if insert(&cpu, word, kind) || insert_slow(&cpu, word, None) {
             self.taken.borrow_mut().push(object);
         }
     }
@@ -156,6 +157,12 @@ fn sees_an_index_out_of_bounds() {
     all_plans(CAPACITY + 1, 8, 1, Flaw::IndexNotBounded);
 }
 
+#[test]
+#[should_panic(expected = "a callback is freed")]
+fn sees_a_block_that_does_not_say_its_callbacks() {
+    all_plans(CAPACITY + 1, 8, 2, Flaw::SaysBeforeItReserves);
+}
+
 /// What is closed later joins what waits: nothing is lost, and the sums are right all the way.
 #[test]
 fn chains_join() {
@@ -165,7 +172,8 @@ fn chains_join() {
         let mut closed = 0;
         for &blocks in takes {
             for _ in 0..blocks {
-                assert!(insert(&&cpu, 1) || insert_slow(&&cpu, 1, None));
+                let word = word_of(1);
+                assert!(insert(&&cpu, word, Kind::Call) || insert_slow(&&cpu, word, None));
                 close(&&cpu, false);
                 closed += 1;
             }

@@ -5,6 +5,8 @@
 //! that began after it was queued.
 
 use crate::{
+    entry::{split_calls, Call},
+    list::Linked,
     platform::Platform,
     rfc::{
         bnode::{Bnode, BnodeQueue},
@@ -73,6 +75,7 @@ enum Step {
     QueueWithBlock {
         vmalloc: bool,
     },
+    Call,
     /// What was queued last is queued again, the same way.
     Again,
     GracePeriod,
@@ -90,6 +93,7 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         8 => (any::<bool>(), 0usize..512).prop_map(|(vmalloc, slot)| Step::Queue { vmalloc, slot }),
+        4 => Just(Step::Call),
         1 => any::<bool>().prop_map(|vmalloc| Step::QueueWithBlock { vmalloc }),
         1 => Just(Step::Again),
         3 => Just(Step::GracePeriod),
@@ -109,7 +113,7 @@ struct World {
     state: State<Model>,
     live: HashMap<usize, u64>,
     /// What was queued last: how, and the field.
-    last: Option<(Channel, NonNull<u8>, NonNull<u8>, Push)>,
+    last: Option<(Channel, Linked, Push)>,
     /// The grace periods that the work items wait for.
     waiting: [Option<u64>; N_BATCHES],
     limit: usize,
@@ -161,6 +165,13 @@ impl World {
         });
     }
 
+    /// Each callback is the head of an object that it frees; every other one may sleep.
+    fn call(&mut self, call: Call) {
+        let head = call.head().as_ptr();
+        assert_eq!(call.sleeps(), head.addr() / 16 % 2 == 0, "another kind");
+        self.free_object(head);
+    }
+
     fn put(&mut self, bnode: Bnode<Model>) {
         if let Some(bnode) = self.state.put_cached(bnode, self.limit) {
             self.pages -= 1;
@@ -172,16 +183,29 @@ impl World {
         for channel in CHANNELS {
             while let Some(mut bnode) = objects.bnodes[channel as usize].pop() {
                 assert!(bnode.is_ready(), "a block came before its grace period");
-                for object in bnode.objects().to_vec() {
+                let mut calls = Vec::new();
+                let objects = split_calls(bnode.objects(), |call| calls.push(call)).to_vec();
+                assert!(if channel == Channel::Call {
+                    objects.is_empty()
+                } else {
+                    calls.is_empty()
+                });
+                for object in objects {
                     self.free_object(object);
+                }
+                for call in calls {
+                    self.call(call);
                 }
                 self.put(bnode);
             }
         }
         assert!(objects.list.is_sound(|| ()));
-        while let Some(object) = objects.list.pop() {
+        while let Some(linked) = objects.list.pop() {
             assert!(Model::is_over(&objects.list_snap.unwrap()));
-            self.free_object(object.as_ptr());
+            match linked {
+                Linked::Object { object, .. } => self.free_object(object.as_ptr()),
+                Linked::Call(call) => self.call(call),
+            }
         }
     }
 
@@ -271,10 +295,19 @@ impl World {
                 // SAFETY: The field lies in the object.
                 let field = unsafe { object.add(slot * 8) };
                 let channel = channel(vmalloc);
+                let linked = Linked::Object { object, field };
                 // SAFETY: As above.
-                let pushed = unsafe { self.state.push(channel, object, field) };
+                let pushed = unsafe { self.state.push(channel, linked) };
                 assert!(matches!(pushed, Push::Block | Push::List));
-                self.last = Some((channel, object, field, pushed));
+                self.last = Some((channel, linked, pushed));
+            }
+            Step::Call => {
+                let head = self.new_object().as_ptr();
+                let linked = Linked::Call(Call::new(head, head.addr() / 16 % 2 == 0));
+                // SAFETY: There is room for a head.
+                let pushed = unsafe { self.state.push(Channel::Call, linked) };
+                assert!(matches!(pushed, Push::Block | Push::List));
+                self.last = Some((Channel::Call, linked, pushed));
             }
             Step::QueueWithBlock { vmalloc } => {
                 let object = self.new_object();
@@ -283,18 +316,22 @@ impl World {
                 self.pages += 1;
                 let (pushed, unused) = self.state.push_with(channel(vmalloc), bnode, object);
                 assert_eq!(pushed, Push::Block);
-                self.last = Some((channel(vmalloc), object, object, pushed));
+                let linked = Linked::Object {
+                    object,
+                    field: object,
+                };
+                self.last = Some((channel(vmalloc), linked, pushed));
                 if let Some(unused) = unused {
                     self.pages -= 1;
                     free_page(unused);
                 }
             }
             Step::Again => {
-                if let Some((channel, object, field, before)) = self.last {
+                if let Some((channel, linked, before)) = self.last {
                     let again = match before {
-                        Push::Block => self.state.push_bulk(channel, object),
-                        // SAFETY: The field lies in the object.
-                        _ => unsafe { self.state.push_list(object, field) },
+                        Push::Block => self.state.push_bulk(channel, linked.word()),
+                        // SAFETY: The field lies in the object, the head is one.
+                        _ => unsafe { self.state.push_list(linked) },
                     };
                     assert_eq!(again, Push::Twice);
                 }

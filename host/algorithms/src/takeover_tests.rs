@@ -4,7 +4,7 @@
 //! is queued once, a barrier has all that were deferred before it, and somebody is always at the rest.
 
 use crate::{
-    list::{DeferredList, Pushed},
+    list::{DeferredList, Linked, Pushed},
     rfc::takeover::{self, Deferred, Progress, Takeover, BUDGET},
 };
 use proptest::prelude::*;
@@ -42,6 +42,14 @@ struct Cpu {
     depth: Cell<usize>,
 }
 
+/// What is linked: its field is the only word.
+fn linked(object: NonNull<u8>) -> Linked {
+    Linked::Object {
+        object,
+        field: object,
+    }
+}
+
 impl Cpu {
     fn new(events: impl IntoIterator<Item = Event>) -> Self {
         Self {
@@ -62,7 +70,7 @@ impl Cpu {
         let object = NonNull::from(Box::leak(Box::new(0u64))).cast();
         self.pushed.borrow_mut().push(object);
         // SAFETY: The field is the only word.
-        match unsafe { self.list.push(object, object) } {
+        match unsafe { self.list.push(linked(object)) } {
             Pushed::First => self.handler.set(true),
             Pushed::Another => {}
             Pushed::Twice => unreachable!(),
@@ -155,7 +163,8 @@ impl Deferred for Cpu {
         &self.list
     }
 
-    fn queue(&self, object: NonNull<u8>, _field: NonNull<u8>) -> bool {
+    fn queue(&self, linked: Linked) -> bool {
+        let object = linked.start();
         self.event();
         if let Some(n) = self.atomic.get() {
             assert!(n < BUDGET, "an interrupt has no bound");
@@ -240,7 +249,7 @@ fn a_cycle_is_cut() {
         (0..n).for_each(|_| cpu.push());
         let first = cpu.pushed.borrow()[0];
         // SAFETY: The field is the only word.
-        assert_eq!(unsafe { cpu.list.push(first, first) }, Pushed::Another);
+        assert_eq!(unsafe { cpu.list.push(linked(first)) }, Pushed::Another);
         cpu.atomic.set(atomic.then_some(0));
         let progress = takeover::piece(&cpu, atomic);
         cpu.atomic.set(None);

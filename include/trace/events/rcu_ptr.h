@@ -18,6 +18,12 @@ enum rcu_ptr_channel {
 	RCU_PTR_CHANNEL_LIST,
 	RCU_PTR_CHANNEL_SYNC,
 	RCU_PTR_CHANNEL_DEFERRED,
+	RCU_PTR_CHANNEL_CALL,
+};
+enum rcu_ptr_kind {
+	RCU_PTR_KIND_FREE,
+	RCU_PTR_KIND_CALL,
+	RCU_PTR_KIND_CALL_SLEEPABLE,
 };
 enum rcu_ptr_ctx {
 	RCU_PTR_CTX_TASK,
@@ -44,6 +50,10 @@ TRACE_DEFINE_ENUM(RCU_PTR_CHANNEL_VMALLOC);
 TRACE_DEFINE_ENUM(RCU_PTR_CHANNEL_LIST);
 TRACE_DEFINE_ENUM(RCU_PTR_CHANNEL_SYNC);
 TRACE_DEFINE_ENUM(RCU_PTR_CHANNEL_DEFERRED);
+TRACE_DEFINE_ENUM(RCU_PTR_CHANNEL_CALL);
+TRACE_DEFINE_ENUM(RCU_PTR_KIND_FREE);
+TRACE_DEFINE_ENUM(RCU_PTR_KIND_CALL);
+TRACE_DEFINE_ENUM(RCU_PTR_KIND_CALL_SLEEPABLE);
 TRACE_DEFINE_ENUM(RCU_PTR_CTX_TASK);
 TRACE_DEFINE_ENUM(RCU_PTR_CTX_SOFTIRQ);
 TRACE_DEFINE_ENUM(RCU_PTR_CTX_HARDIRQ);
@@ -66,7 +76,14 @@ TRACE_DEFINE_ENUM(RCU_PTR_SHEAF_RECLAIM);
 		{ RCU_PTR_CHANNEL_VMALLOC,	"vmalloc" },		\
 		{ RCU_PTR_CHANNEL_LIST,		"list" },		\
 		{ RCU_PTR_CHANNEL_SYNC,		"sync" },		\
-		{ RCU_PTR_CHANNEL_DEFERRED,	"deferred" })
+		{ RCU_PTR_CHANNEL_DEFERRED,	"deferred" },		\
+		{ RCU_PTR_CHANNEL_CALL,		"call" })
+
+#define rcu_ptr_show_kind(k)						\
+	__print_symbolic(k,						\
+		{ RCU_PTR_KIND_FREE,		"free" },		\
+		{ RCU_PTR_KIND_CALL,		"call" },		\
+		{ RCU_PTR_KIND_CALL_SLEEPABLE,	"call_sleepable" })
 
 #define rcu_ptr_show_ctx(c)						\
 	__print_symbolic(c,						\
@@ -75,14 +92,15 @@ TRACE_DEFINE_ENUM(RCU_PTR_SHEAF_RECLAIM);
 		{ RCU_PTR_CTX_HARDIRQ,		"hardirq" },		\
 		{ RCU_PTR_CTX_NMI,		"nmi" })
 
-/* One object was taken. */
+/* One object was taken, or the rcu_head of a callback; @kind says which. */
 TRACE_EVENT(rcu_ptr_queue,
-	TP_PROTO(int engine, int channel, int ctx, void *ptr,
+	TP_PROTO(int engine, int channel, int kind, int ctx, void *ptr,
 		 unsigned long caller),
-	TP_ARGS(engine, channel, ctx, ptr, caller),
+	TP_ARGS(engine, channel, kind, ctx, ptr, caller),
 	TP_STRUCT__entry(
 		__field(int, engine)
 		__field(int, channel)
+		__field(int, kind)
 		__field(int, ctx)
 		__field(void *, ptr)
 		__field(unsigned long, caller)
@@ -90,27 +108,49 @@ TRACE_EVENT(rcu_ptr_queue,
 	TP_fast_assign(
 		__entry->engine = engine;
 		__entry->channel = channel;
+		__entry->kind = kind;
 		__entry->ctx = ctx;
 		__entry->ptr = ptr;
 		__entry->caller = caller;
 	),
-	TP_printk("engine=%s channel=%s ctx=%s ptr=%p caller=%pS",
+	TP_printk("engine=%s channel=%s kind=%s ctx=%s ptr=%p caller=%pS",
 		  rcu_ptr_show_engine(__entry->engine),
 		  rcu_ptr_show_channel(__entry->channel),
+		  rcu_ptr_show_kind(__entry->kind),
 		  rcu_ptr_show_ctx(__entry->ctx),
 		  __entry->ptr, (void *)__entry->caller)
 );
 
+/* @func is called for its head, @ptr, after its grace period. */
+TRACE_EVENT(rcu_ptr_invoke,
+	TP_PROTO(int kind, void *ptr, unsigned long func),
+	TP_ARGS(kind, ptr, func),
+	TP_STRUCT__entry(
+		__field(int, kind)
+		__field(void *, ptr)
+		__field(unsigned long, func)
+	),
+	TP_fast_assign(
+		__entry->kind = kind;
+		__entry->ptr = ptr;
+		__entry->func = func;
+	),
+	TP_printk("kind=%s ptr=%p func=%pS", rcu_ptr_show_kind(__entry->kind),
+		  __entry->ptr, (void *)__entry->func)
+);
+
 /*
  * A batch of @cpu.  @gp is the number of the grace period that its snapshot
- * names (see get_state_synchronize_rcu()); @mixed counts the objects in blocks
- * that hold slab and vmalloc objects side by side (engine lockless), which are
- * sorted when they are freed.
+ * names (see get_state_synchronize_rcu()); @mixed counts what is in blocks that
+ * hold slab objects, vmalloc objects and callbacks side by side (engine
+ * lockless), which are sorted when the batch ends: its callbacks are in @calls
+ * then, and no longer in @mixed.
  */
 DECLARE_EVENT_CLASS(rcu_ptr_batch,
 	TP_PROTO(int cpu, int batch, unsigned long slab, unsigned long vmalloc,
-		 unsigned long list, unsigned long mixed, unsigned long gp),
-	TP_ARGS(cpu, batch, slab, vmalloc, list, mixed, gp),
+		 unsigned long list, unsigned long mixed, unsigned long calls,
+		 unsigned long gp),
+	TP_ARGS(cpu, batch, slab, vmalloc, list, mixed, calls, gp),
 	TP_STRUCT__entry(
 		__field(int, cpu)
 		__field(int, batch)
@@ -118,6 +158,7 @@ DECLARE_EVENT_CLASS(rcu_ptr_batch,
 		__field(unsigned long, vmalloc)
 		__field(unsigned long, list)
 		__field(unsigned long, mixed)
+		__field(unsigned long, calls)
 		__field(unsigned long, gp)
 	),
 	TP_fast_assign(
@@ -127,18 +168,21 @@ DECLARE_EVENT_CLASS(rcu_ptr_batch,
 		__entry->vmalloc = vmalloc;
 		__entry->list = list;
 		__entry->mixed = mixed;
+		__entry->calls = calls;
 		__entry->gp = gp;
 	),
-	TP_printk("cpu=%d batch=%d slab=%lu vmalloc=%lu list=%lu mixed=%lu gp=%lu",
+	TP_printk("cpu=%d batch=%d slab=%lu vmalloc=%lu list=%lu mixed=%lu calls=%lu gp=%lu",
 		  __entry->cpu, __entry->batch, __entry->slab,
-		  __entry->vmalloc, __entry->list, __entry->mixed, __entry->gp)
+		  __entry->vmalloc, __entry->list, __entry->mixed,
+		  __entry->calls, __entry->gp)
 );
 
 /* Its objects begin to wait for a grace period. */
 DEFINE_EVENT(rcu_ptr_batch, rcu_ptr_batch_start,
 	TP_PROTO(int cpu, int batch, unsigned long slab, unsigned long vmalloc,
-		 unsigned long list, unsigned long mixed, unsigned long gp),
-	TP_ARGS(cpu, batch, slab, vmalloc, list, mixed, gp)
+		 unsigned long list, unsigned long mixed, unsigned long calls,
+		 unsigned long gp),
+	TP_ARGS(cpu, batch, slab, vmalloc, list, mixed, calls, gp)
 );
 
 /*
@@ -147,8 +191,9 @@ DEFINE_EVENT(rcu_ptr_batch, rcu_ptr_batch_start,
  */
 DEFINE_EVENT(rcu_ptr_batch, rcu_ptr_batch_end,
 	TP_PROTO(int cpu, int batch, unsigned long slab, unsigned long vmalloc,
-		 unsigned long list, unsigned long mixed, unsigned long gp),
-	TP_ARGS(cpu, batch, slab, vmalloc, list, mixed, gp)
+		 unsigned long list, unsigned long mixed, unsigned long calls,
+		 unsigned long gp),
+	TP_ARGS(cpu, batch, slab, vmalloc, list, mixed, calls, gp)
 );
 
 /*

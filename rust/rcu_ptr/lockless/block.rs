@@ -84,6 +84,8 @@ struct Header {
     /// block reads both, while the new owner of a list that was taken meanwhile may change them.
     last: AtomicLink,
     total: AtomicLink,
+    /// Not 0: there may be a callback in a slot. Written by who reserved the slot, as late as that.
+    calls: AtomicLink,
 }
 
 /// Begins the life of the page at `base` as a block.
@@ -102,8 +104,23 @@ pub(crate) unsafe fn begin<L: Layout>(base: usize, scanned: bool) {
             since: Plain::new(0),
             last: AtomicLink::new(0),
             total: AtomicLink::new(0),
+            calls: AtomicLink::new(0),
         })
     };
+}
+
+/// Says in the header of the block that `slot` is in that a callback is stored there: reclaim looks for
+/// callbacks only where it is said.
+///
+/// # Safety
+///
+/// As for `Reserve::store()`, which stores the callback.
+#[inline(always)]
+pub(crate) unsafe fn say_call<L: Layout>(slot: usize) {
+    // ORDERING: None is needed, as for the slot: preemption has been off since it was reserved, and both are
+    // read after the grace period.
+    // SAFETY: By the safety requirements of this function the block can't be freed meanwhile.
+    unsafe { header(L::base(slot)) }.calls.store_relaxed(1);
 }
 
 /// Whether kmemleak looks for pointers in the block at `base`; it does from now on if `scan`.
@@ -174,7 +191,21 @@ impl<L: Layout> Block<L> {
         unsafe { self.header().since.get() }
     }
 
-    /// The objects.
+    /// Whether there may be callbacks among the objects. Forgets it: what is stored later says so itself.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::objects()`].
+    pub(crate) unsafe fn take_calls(&mut self) -> bool {
+        // ORDERING: As for the slots.
+        let calls = self.header().calls.load_relaxed() != 0;
+        if calls {
+            self.header().calls.store_relaxed(0);
+        }
+        calls
+    }
+
+    /// The objects, and the callbacks: the words of entry.rs, the last that was taken first.
     ///
     /// # Safety
     ///

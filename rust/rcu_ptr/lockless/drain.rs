@@ -24,10 +24,10 @@
 //! with a tick. Under the lock it is only decided what to do: no workqueue, no RCU and no trace event is
 //! called there.
 //!
+//! Callbacks are sorted out of the blocks that say that they have some, and given to workers of their own.
 //! Slab objects are freed by the block, vmalloc objects are sorted out and freed one by one. With
-//! debugobjects an object that was told to it when it was queued (which NMI can't do) has [`MARKED`] set in
-//! its slot. The others are told here, all of a batch before the first is freed: one that was queued twice
-//! comes up twice.
+//! debugobjects what was told to it when it was queued (which NMI can't do) has [`TOLD`] set in its slot. The
+//! others are told here, all of a batch before the first is freed: one that was queued twice comes up twice.
 
 use super::{
     block::{self, Block, Blocks, Layout},
@@ -36,8 +36,10 @@ use super::{
     refill, Lockless, Page,
 };
 use crate::{
+    calls::Found,
     delays,
-    list::{Chain, End},
+    entry::{split_calls, Call, TOLD},
+    list::{Chain, End, Linked},
     params,
     stats::Event,
     sys::{
@@ -573,7 +575,7 @@ impl Handler for EarlyWork {
     }
 }
 
-/// Frees a batch whose grace period is over. Returns how many objects it had.
+/// Frees a batch whose grace period is over, and hands its callbacks over. Returns how many objects it had.
 fn free(krcp: &Krcp, index: usize, batch: Batch) -> usize {
     let number = batch.snap.number();
     let mut counts = trace::Counts::new();
@@ -599,21 +601,53 @@ fn free(krcp: &Krcp, index: usize, batch: Batch) -> usize {
     while let Some(mut block) = blocks.pop() {
         let since = block.since();
         // SAFETY: The block was closed before the grace period of the batch started, which is over.
-        let objects = unsafe { block.objects() };
+        let has_calls = unsafe { block.take_calls() };
+        // SAFETY: As above.
+        let mut objects = unsafe { block.objects() };
+        if has_calls {
+            let all = objects.len();
+            objects = hand_over_calls(krcp, objects);
+            counts.calls += all - objects.len();
+        }
         counts.mixed += objects.len();
         delays::ENGINE.add(since, objects.len());
         free_objects(krcp, objects);
         keep_or_free(krcp, block);
         gp::cond_resched();
     }
-    while let Some((object, _)) = list.pop() {
-        counts.list += 1;
-        free_linked(krcp, object);
+    let mut found = Found::new();
+    let mut linked_calls = 0;
+    while let Some(linked) = list.pop() {
+        match linked {
+            Linked::Object { object, .. } => {
+                counts.list += 1;
+                free_linked(krcp, object);
+            }
+            Linked::Call(call) => {
+                linked_calls += 1;
+                // SAFETY: The grace period of the batch is over.
+                unsafe { found.push(call) };
+            }
+        }
         gp::cond_resched();
     }
     delays::ENGINE.add(list_since, counts.list);
+    krcp.calls.add(found);
+    let freed = counts.mixed + counts.list;
+    counts.list += linked_calls;
     trace::batch_end(krcp.cpu, Some(index), counts, number);
-    counts.mixed + counts.list
+    freed
+}
+
+/// Gives the callbacks among the words of a block whose grace period is over to their workers. Returns the
+/// objects.
+fn hand_over_calls<'a>(krcp: &Krcp, words: &'a mut [*mut u8]) -> &'a mut [*mut u8] {
+    let mut found = Found::new();
+    // SAFETY: By the caller the grace period is over.
+    let objects = split_calls(words, |call| unsafe { found.push(call) });
+    krcp.events.add(Event::QueuedCall, found.len() as u64);
+    krcp.calls.add(found);
+    objects
 }
 
 /// Keeps an emptied block as a spare, or gives its page back.
@@ -638,9 +672,6 @@ pub(super) fn trim_spares(krcp: &Krcp, limit: usize) -> usize {
 
 // Back to the allocators.
 
-/// In a slot: debugobjects knows the object already.
-pub(super) const MARKED: usize = 1;
-
 const DEBUG_OBJECTS: bool = cfg!(CONFIG_DEBUG_OBJECTS_RCU_HEAD);
 
 /// Registers the objects of a batch with debugobjects, unless that was done when they were queued. The slot
@@ -657,23 +688,28 @@ pub(super) fn mark(krcp: &Krcp, blocks: &mut Blocks<Page>, mut list: Chain) -> C
     blocks.for_each(|block| {
         // SAFETY: The grace period of the batch is over.
         for slot in unsafe { block.objects() } {
-            if slot.addr() & MARKED != 0 {
-                *slot = slot.map_addr(|a| a & !MARKED);
-            } else if !NonNull::new(*slot).is_none_or(debug::queue) {
-                twice(krcp, *slot, *slot);
+            let word = slot.addr();
+            if word & TOLD != 0 {
+                *slot = slot.map_addr(|a| a & !TOLD);
+                continue;
+            }
+            let start = Call::from_word(word).map_or(*slot, |call| call.head().as_ptr());
+            if !NonNull::new(start).is_none_or(debug::queue) {
+                twice(krcp, start, start);
                 *slot = ptr::null_mut();
             }
         }
         gp::cond_resched();
     });
     let mut marked = Chain::new();
-    while let Some((object, field)) = list.pop() {
-        if !debug::queue(object) {
-            twice(krcp, object.as_ptr(), field.as_ptr());
+    while let Some(linked) = list.pop() {
+        let is_told = matches!(linked, Linked::Call(call) if call.is_told());
+        if !is_told && !debug::queue(linked.start()) {
+            twice(krcp, linked.start().as_ptr(), linked.link().as_ptr());
             break;
         }
-        // SAFETY: The contract of `queue()`, under which the object was pushed.
-        unsafe { marked.push(object, field) };
+        // SAFETY: The contract under which it was pushed.
+        unsafe { marked.push(linked) };
     }
     marked
 }

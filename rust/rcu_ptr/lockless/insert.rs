@@ -13,8 +13,8 @@
 //!  close()         take the current block away, with the objects in it
 //! ```
 
-use super::block::{Layout, SLOT};
-use crate::local_word::LocalWord;
+use super::block::{self, Layout, SLOT};
+use crate::{entry, local_word::LocalWord};
 use core::ptr::with_exposed_provenance_mut;
 
 /// What the common path needs of a CPU.
@@ -27,17 +27,54 @@ pub(crate) trait Reserve {
     /// The current word.
     fn current(&self) -> Self::Word;
 
-    /// Writes `object` to the slot at address `slot`.
+    /// Writes `word` to the slot at address `slot`.
     ///
     /// # Safety
     ///
     /// The slot is reserved by the caller, whose grace period can't have ended: preemption has been
     /// off since before it was reserved.
     #[inline(always)]
-    unsafe fn store(&self, slot: usize, object: usize) {
+    unsafe fn store(&self, slot: usize, word: usize) {
         // SAFETY: By the safety requirements of this function: a word of a block that nobody else writes
         // to, nor reads before the grace period.
-        unsafe { with_exposed_provenance_mut::<usize>(slot).write(object) };
+        unsafe { with_exposed_provenance_mut::<usize>(slot).write(word) };
+    }
+}
+
+/// What is taken: the words of entry.rs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// An object.
+    Free,
+    /// A callback.
+    Call,
+}
+
+impl Kind {
+    /// That of `word`.
+    #[inline]
+    fn of(word: usize) -> Self {
+        if word & entry::CALL == 0 {
+            Self::Free
+        } else {
+            Self::Call
+        }
+    }
+}
+
+/// Stores `word` to the slot at address `slot`.
+///
+/// # Safety
+///
+/// As for [`Reserve::store()`].
+#[inline(always)]
+unsafe fn put<C: Reserve>(cpu: &C, slot: usize, word: usize, kind: Kind) {
+    // SAFETY: By the safety requirements of this function.
+    unsafe {
+        cpu.store(slot, word);
+        if kind == Kind::Call {
+            block::say_call::<C::Block>(slot);
+        }
     }
 }
 
@@ -56,17 +93,17 @@ pub(crate) trait Cpu: Reserve {
     fn opened(&self);
 }
 
-/// Takes `object` if the current block has a slot: the common path.
+/// Takes `word`, which is of `kind`, if the current block has a slot: the common path.
 ///
 /// # Context
 ///
 /// Any, NMI included; preemption off.
 #[inline(always)]
-pub(crate) fn insert<C: Reserve>(cpu: &C, object: usize) -> bool {
+pub(crate) fn insert<C: Reserve>(cpu: &C, word: usize, kind: Kind) -> bool {
     // One instruction: the block can't be closed, filled or replaced between its choice and the
     // reservation.
-    let word = cpu.current().fetch_add(SLOT.wrapping_neg());
-    if C::Block::is_full(word) {
+    let slot = cpu.current().fetch_add(SLOT.wrapping_neg());
+    if C::Block::is_full(slot) {
         return false;
     }
     // ORDERING: None is needed. An interrupt may close the block now, but the grace period that its
@@ -75,23 +112,24 @@ pub(crate) fn insert<C: Reserve>(cpu: &C, object: usize) -> bool {
     // the program order of this CPU, which starts the grace period (or publishes the block with a
     // full barrier to who does).
     // SAFETY: Reserved just now, preemption has been off all the time.
-    unsafe { cpu.store(word, object) };
+    unsafe { put(cpu, slot, word, kind) };
     true
 }
 
-/// Takes `object` when [`insert()`] found no slot; uses `fresh` as the next block, or one of its
+/// Takes `taken` when [`insert()`] found no slot; uses `fresh` as the next block, or one of its
 /// own. `false`: there is no block, and the word says so.
 ///
 /// # Context
 ///
 /// As for [`insert()`].
 #[inline]
-pub(crate) fn insert_slow<C: Cpu>(cpu: &C, object: usize, mut fresh: Option<usize>) -> bool {
+pub(crate) fn insert_slow<C: Cpu>(cpu: &C, taken: usize, mut fresh: Option<usize>) -> bool {
+    let kind = Kind::of(taken);
     loop {
         let word = cpu.current().load();
         if !C::Block::is_full(word) {
             // An interrupt has opened a block.
-            if insert(cpu, object) {
+            if insert(cpu, taken, kind) {
                 if let Some(base) = fresh {
                     cpu.put_block(base);
                 }
@@ -106,7 +144,7 @@ pub(crate) fn insert_slow<C: Cpu>(cpu: &C, object: usize, mut fresh: Option<usiz
             Some(base) => {
                 let slot = C::Block::first(base);
                 // SAFETY: The block is owned here, so the slot is; it counts as reserved below.
-                unsafe { cpu.store(slot, object) };
+                unsafe { put(cpu, slot, taken, kind) };
                 slot - SLOT
             }
             // Undoes what reservations without a slot have subtracted, this one included.

@@ -11,6 +11,7 @@ use super::{
     Page,
 };
 use crate::{
+    calls::Calls,
     engine::Gauges,
     fault,
     list::DeferredList,
@@ -102,6 +103,9 @@ pub(super) struct Krcp {
     /// Frees batches whose grace period is over and whose callback has not run yet.
     #[pin]
     pub(super) early: DelayedWork<EarlyWork>,
+    /// Callbacks whose grace period is over.
+    #[pin]
+    pub(super) calls: Calls,
     /// Refills the spares.
     #[pin]
     pub(super) refill: DelayedWork<RefillWork>,
@@ -151,6 +155,7 @@ impl Krcp {
                 RcuWork::new(BatchWork { krcp: owner(this), index })
             }),
             early <- DelayedWork::new(EarlyWork(owner(this))),
+            calls <- Calls::new(queues.clone()),
             refill <- DelayedWork::for_refills(RefillWork(owner(this))),
             refilling: AtomicFlag::new(false),
             start_refill: AtomicFlag::new(false),
@@ -415,11 +420,14 @@ impl Krcp {
         let mut stats = self.events.stats();
         stats[Event::QueuedMixed] =
             (self.in_current() + self.closed_objects.load(Relaxed) + mixed) as u64;
+        stats[Event::Invoked] = self.calls.invoked();
+        stats[Event::Leaked] += self.calls.leaked();
         Gauges {
             cpu: self.cpu,
             stats,
             queued: self.queued(),
             in_batches: mixed + list,
+            ready: self.calls.ready(),
             cached: self.spares.len(),
         }
     }

@@ -21,10 +21,12 @@ mod krcp;
 mod refill;
 
 use crate::{
+    calls::{self, Calls},
     engine::{Engine, Gauges},
+    entry::{Call, TOLD},
     fault,
     instance::{Instance, Service},
-    list::Pushed,
+    list::{Linked, Pushed},
     params,
     stats::Event,
     sys::{
@@ -41,6 +43,7 @@ use crate::{
 };
 use block::Layout;
 use core::ptr::{self, NonNull};
+use insert::Kind;
 use kernel::{prelude::*, sync::atomic::Relaxed};
 use krcp::{Fast, Krcp, Slow, Unused};
 
@@ -92,6 +95,7 @@ impl Service for Lockless {
                 drain::start_batch(&krcp, &irqs);
             }
             krcp.flush_batches();
+            krcp.calls.wait();
             drain::trim_spares(&krcp, 0);
         }
     }
@@ -162,7 +166,17 @@ impl Lockless {
 /// Any, NMI included.
 #[inline(always)]
 pub(crate) fn insert(object: *mut u8, on: &PreemptOff) -> bool {
-    insert::insert(&Fast::new(on), object.expose_provenance())
+    insert::insert(&Fast::new(on), object.expose_provenance(), Kind::Free)
+}
+
+/// As [`insert()`], for a callback.
+///
+/// # Context
+///
+/// Any, NMI included.
+#[inline(always)]
+pub(crate) fn insert_call(call: Call, on: &PreemptOff) -> bool {
+    insert::insert(&Fast::new(on), call.word(), Kind::Call)
 }
 
 /// Takes `object` when [`insert()`] found no slot. `false`: there is no block, and the caller keeps it.
@@ -182,8 +196,8 @@ fn take_slow(word: usize, fresh: Option<usize>, on: &PreemptOff) -> bool {
     insert::insert_slow(&cpu, word, fresh)
 }
 
-/// Takes `object` when [`insert()`] found no slot: in another block, else linked through its
-/// `field`.
+/// Takes `linked` when [`insert()`] found no slot: in another block, else linked through its field or its
+/// head.
 ///
 /// # Context
 ///
@@ -191,15 +205,14 @@ fn take_slow(word: usize, fresh: Option<usize>, on: &PreemptOff) -> bool {
 ///
 /// # Safety
 ///
-/// As for [`Engine::queue()`].
+/// As for [`Engine::queue()`] and [`Engine::call()`].
 #[cold]
-pub(crate) unsafe fn insert_or_link(
-    object: NonNull<u8>,
-    field: NonNull<u8>,
-    caller: usize,
-    on: &PreemptOff,
-) {
-    if take_slow(object.as_ptr().expose_provenance(), None, on) {
+pub(crate) unsafe fn insert_or_link(linked: Linked, caller: usize, on: &PreemptOff) {
+    let (word, event) = match linked {
+        Linked::Object { object, .. } => (object.as_ptr().expose_provenance(), Event::QueuedList),
+        Linked::Call(call) => (call.word(), Event::QueuedCallList),
+    };
+    if take_slow(word, None, on) {
         return;
     }
     let krcp = Lockless::get().krc.this(on);
@@ -208,12 +221,13 @@ pub(crate) unsafe fn insert_or_link(
         krcp.listed_since.store(jiffies() as u32, Relaxed);
     }
     // SAFETY: By the safety requirements of this function.
-    if unsafe { krcp.list.push(object, field) } == Pushed::Twice {
+    if unsafe { krcp.list.push(linked) } == Pushed::Twice {
         // The count is one too high until the list is freed: somebody may have taken it already.
         krcp.events.add(Event::Leaked, 1);
-        return debug::warn(Misuse::Double, object.as_ptr(), field.as_ptr(), caller);
+        let (start, link) = (linked.start(), linked.link());
+        return debug::warn(Misuse::Double, start.as_ptr(), link.as_ptr(), caller);
     }
-    krcp.events.add(Event::QueuedList, 1);
+    krcp.events.add(event, 1);
     drain::wake(&krcp, on);
     if krcp.listed.load(Relaxed) >= Page::CAPACITY {
         drain::full_block(&krcp, on);
@@ -232,7 +246,7 @@ fn channel(object: NonNull<u8>) -> u32 {
 fn try_insert(object: NonNull<u8>, mark: usize, caller: usize) -> bool {
     let on = PreemptOff::new();
     let word = object.as_ptr().expose_provenance() | mark;
-    let taken = insert::insert(&Fast::new(&on), word) || take_slow(word, None, &on);
+    let taken = insert::insert(&Fast::new(&on), word, Kind::Free) || take_slow(word, None, &on);
     if taken {
         // Its grace period can't be over: preemption is off.
         trace::queue(trace::ENGINE_LOCKLESS, channel(object), object, caller);
@@ -241,37 +255,61 @@ fn try_insert(object: NonNull<u8>, mark: usize, caller: usize) -> bool {
 }
 
 /// What the slot of an object holds besides it that debugobjects has been told of.
-const TOLD: usize = if cfg!(CONFIG_DEBUG_OBJECTS_RCU_HEAD) {
-    drain::MARKED
+const TOLD_MARK: usize = if cfg!(CONFIG_DEBUG_OBJECTS_RCU_HEAD) {
+    TOLD
 } else {
     0
 };
 
 /// # Safety
 ///
-/// As for [`Engine::queue()`].
-unsafe fn link(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
-    trace::queue(trace::ENGINE_LOCKLESS, trace::CHANNEL_LIST, object, caller);
+/// As for [`insert_or_link()`].
+unsafe fn link(linked: Linked, caller: usize) {
     let on = PreemptOff::new();
     // SAFETY: By the safety requirements of this function.
-    unsafe { insert_or_link(object, field, caller, &on) };
+    unsafe { insert_or_link(linked, caller, &on) };
+}
+
+/// # Safety
+///
+/// As for [`Engine::queue()`].
+unsafe fn link_object(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
+    trace::queue(trace::ENGINE_LOCKLESS, trace::CHANNEL_LIST, object, caller);
+    // SAFETY: By the safety requirements of this function.
+    unsafe { link(Linked::Object { object, field }, caller) };
 }
 
 impl Engine for Lockless {
     unsafe fn queue(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
         debug::kmemleak_ignore(object);
-        if !try_insert(object, TOLD, caller) {
+        if !try_insert(object, TOLD_MARK, caller) {
             // The link has no room for the mark: reclaim finds out again.
             debug::unqueue(object.as_ptr());
             // SAFETY: By the safety requirements of this function.
-            unsafe { link(object, field, caller) };
+            unsafe { link_object(object, field, caller) };
         }
     }
 
     unsafe fn queue_nolock(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
         if !try_insert(object, 0, caller) {
             // SAFETY: By the safety requirements of this function.
-            unsafe { link(object, field, caller) };
+            unsafe { link_object(object, field, caller) };
+        }
+    }
+
+    unsafe fn call(call: Call, caller: usize) {
+        let on = PreemptOff::new();
+        let taken = insert_call(call, &on) || take_slow(call.word(), None, &on);
+        let channel = if taken {
+            trace::CHANNEL_CALL
+        } else {
+            trace::CHANNEL_LIST
+        };
+        // Its grace period can't be over: preemption is off.
+        calls::trace(trace::ENGINE_LOCKLESS, channel, call, caller);
+        if !taken {
+            // SAFETY: By the safety requirements of this function.
+            unsafe { insert_or_link(Linked::Call(call), caller, &on) };
         }
     }
 
@@ -281,7 +319,7 @@ impl Engine for Lockless {
 
     unsafe fn queue_mightsleep(object: NonNull<u8>, caller: usize) {
         debug::kmemleak_ignore(object);
-        if try_insert(object, TOLD, caller) {
+        if try_insert(object, TOLD_MARK, caller) {
             return;
         }
         if let Some(page) = fault::alloc_page() {
@@ -289,7 +327,11 @@ impl Engine for Lockless {
             let on = PreemptOff::new();
             if Lockless::get().krc.this(&on).online.load(Relaxed) {
                 // Never refused: there is a block.
-                take_slow(object.as_ptr().expose_provenance() | TOLD, Some(fresh), &on);
+                take_slow(
+                    object.as_ptr().expose_provenance() | TOLD_MARK,
+                    Some(fresh),
+                    &on,
+                );
                 trace::queue(trace::ENGINE_LOCKLESS, channel(object), object, caller);
                 return;
             }
@@ -311,6 +353,10 @@ impl Engine for Lockless {
 
     fn barrier() {
         barrier::barrier(Self::get());
+    }
+
+    fn calls(cpu: i32) -> &'static Calls {
+        &Self::get().krc.of(cpu).get_ref().calls
     }
 
     fn trim() {

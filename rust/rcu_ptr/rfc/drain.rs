@@ -14,8 +14,10 @@ use super::{
     Rcu,
 };
 use crate::{
+    calls::Found,
     delays,
-    list::ObjectList,
+    entry::split_calls,
+    list::{Linked, ObjectList},
     params,
     stats::Event,
     sys::{
@@ -183,36 +185,35 @@ pub(super) fn free_what_waited(krcp: &Krcp) {
     }
 }
 
-/// Frees `objects`, whose grace periods are over, and says so to the tracepoint. Returns how many.
+/// Frees `objects`, whose grace periods are over, hands the callbacks among them over, and says so to the
+/// tracepoint. Returns how many objects were freed.
 ///
 /// # Context
 ///
 /// May sleep. Allocates nothing: memory reclaim gets here too.
 pub(super) fn free_objects(krcp: &Krcp, mut objects: Objects<Rcu>, batch: Option<usize>) -> usize {
     let n = counts(&objects);
-    let mut gp = 0;
+    let (mut gp, mut freed) = (0, 0);
     for channel in CHANNELS {
         while let Some(bnode) = objects.bnodes[channel as usize].pop() {
             gp = gp.max(bnode.snap().number());
-            free_bnode(krcp, bnode, channel, batch.is_none());
+            freed += free_bnode(krcp, bnode, channel);
         }
     }
     if let Some(snap) = objects.list_snap {
         gp = gp.max(snap.number());
-        delays::ENGINE.add(objects.list_since, objects.list.len());
-        free_list(krcp, objects.list, snap, batch.is_none());
+        freed += free_list(krcp, objects.list, snap, objects.list_since);
+    }
+    if batch.is_none() {
+        krcp.with(|state| state.stats[Event::FreedEarly] += freed as u64);
     }
     trace::batch_end(krcp.cpu, batch, n, gp);
-    n.slab + n.vmalloc + n.list
+    freed
 }
 
-fn account(krcp: &Krcp, freed: usize, early: bool) {
-    krcp.with(|state| {
-        state.stats[Event::Freed] += freed as u64;
-        if early {
-            state.stats[Event::FreedEarly] += freed as u64;
-        }
-    });
+fn account(krcp: &Krcp, freed: usize) -> usize {
+    krcp.with(|state| state.stats[Event::Freed] += freed as u64);
+    freed
 }
 
 /// A batch or list whose grace period is not over: it is leaked.
@@ -222,18 +223,25 @@ fn leak(krcp: &Krcp, objects: usize, what: *const u8) {
     krcp.with(|state| state.stats[Event::Leaked] += objects as u64);
 }
 
-fn free_bnode(krcp: &Krcp, mut bnode: Bnode<Rcu>, channel: Channel, early: bool) {
+fn free_bnode(krcp: &Krcp, mut bnode: Bnode<Rcu>, channel: Channel) -> usize {
     if !bnode.is_ready() {
         leak(krcp, bnode.len(), bnode.into_page().as_ptr());
-        return;
+        return 0;
     }
-    let freed = bnode.len();
-    delays::ENGINE.add(bnode.since(), freed);
+    let since = bnode.since();
     let objects = bnode.objects();
+    if channel == Channel::Call {
+        hand_over(krcp, objects);
+        refill::put(krcp, bnode);
+        return 0;
+    }
+    let freed = objects.len();
+    delays::ENGINE.add(since, freed);
     for &mut object in &mut *objects {
         debug::unqueue(object);
     }
     gp::as_callback(|| match channel {
+        Channel::Call => {}
         // SAFETY: Objects of a block are live and owned by it (the contract of `queue()`), slab or
         // large kmalloc ones in this channel; their grace period is over, so no reader has them.
         Channel::Slab => unsafe { mem::kfree_bulk(objects) },
@@ -244,29 +252,49 @@ fn free_bnode(krcp: &Krcp, mut bnode: Bnode<Rcu>, channel: Channel, early: bool)
             }
         }
     });
-    account(krcp, freed, early);
     refill::put(krcp, bnode);
     gp::cond_resched();
+    account(krcp, freed)
 }
 
-fn free_list(krcp: &Krcp, mut list: ObjectList, snap: Snapshot, early: bool) {
+/// Gives the callbacks of a block whose grace period is over to their workers.
+fn hand_over(krcp: &Krcp, words: &mut [*mut u8]) {
+    let mut found = Found::new();
+    // The last that came is the first to be found.
+    words.reverse();
+    // SAFETY: By the caller the grace period is over.
+    split_calls(words, |call| unsafe { found.push(call) });
+    krcp.calls.add(found);
+}
+
+fn free_list(krcp: &Krcp, mut list: ObjectList, snap: Snapshot, since: u32) -> usize {
     if !snap.is_over() {
         leak(krcp, list.len(), core::ptr::null());
-        return;
+        return 0;
     }
     // A broken list may have objects of other lists in it: all of it is leaked.
     if !list.is_sound(gp::cond_resched) {
         debug::warn_endless(list.len());
         krcp.with(|state| state.stats[Event::Leaked] += list.len() as u64);
-        return;
+        return 0;
     }
-    let freed = list.len();
-    while let Some(object) = list.pop() {
-        debug::unqueue(object.as_ptr());
-        // SAFETY: Objects of the list are live and owned by it (the contract of `queue()`); their
-        // grace period is over, so no reader has them. `pop()` read the link before.
-        gp::as_callback(|| unsafe { mem::kvfree(object.as_ptr()) });
+    let mut freed = 0;
+    let mut found = Found::new();
+    while let Some(linked) = list.pop() {
+        match linked {
+            Linked::Object { object, .. } => {
+                freed += 1;
+                debug::unqueue(object.as_ptr());
+                // SAFETY: Objects of the list are live and owned by it (the contract of `queue()`); their
+                // grace period is over, so no reader has them. `pop()` read the link before.
+                gp::as_callback(|| unsafe { mem::kvfree(object.as_ptr()) });
+            }
+            // SAFETY: The grace period is over.
+            Linked::Call(call) => unsafe { found.push(call) },
+        }
         gp::cond_resched();
     }
-    account(krcp, freed, early);
+    krcp.calls.add(found);
+    delays::ENGINE.add(since, freed);
+    account(krcp, freed)
 }

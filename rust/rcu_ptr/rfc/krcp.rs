@@ -11,6 +11,7 @@ use super::{
     Rcu,
 };
 use crate::{
+    calls::Calls,
     list::DeferredList,
     sys::{
         irq::IrqsOff,
@@ -61,6 +62,9 @@ pub(crate) struct Krcp {
     /// Arms the monitor and starts refills for callers that may hold any lock.
     #[pin]
     pub(super) arm_work: IrqWork<ArmWork>,
+    /// Callbacks whose grace period is over.
+    #[pin]
+    pub(super) calls: Calls,
     /// Objects refused for misuse.
     pub(super) refused: Atomic<u64>,
     /// Where all of it runs.
@@ -88,6 +92,7 @@ impl Krcp {
             defer_work <- IrqWork::new(Urgency::Hard, DeferWork(owner(this))),
             defer_rest <- DelayedWork::new(DeferRest(owner(this))),
             arm_work <- IrqWork::new(Urgency::Lazy, ArmWork(owner(this))),
+            calls <- Calls::new(queues.clone()),
             refused: Atomic::new(0),
             queues,
         })

@@ -25,7 +25,9 @@ pub(crate) mod state;
 pub(crate) mod takeover;
 
 use crate::{
+    calls::Calls,
     engine::{Engine, Gauges},
+    entry::Call,
     instance::{Instance, Service},
     platform::Platform,
     stats::Event,
@@ -105,6 +107,7 @@ impl Service for Rfc {
             krcp.refill.cancel_sync();
             krcp.monitor.cancel_sync();
             krcp.flush_batches();
+            krcp.calls.wait();
             refill::drop_cached(&krcp);
         }
     }
@@ -147,6 +150,11 @@ impl Engine for Rfc {
         unsafe { queue::queue_nolock(Self::get(), object, field, caller) };
     }
 
+    unsafe fn call(call: Call, caller: usize) {
+        // SAFETY: By the safety requirements of this function.
+        unsafe { queue::call(Self::get(), call, caller) };
+    }
+
     unsafe fn try_queue_nolock(object: NonNull<u8>, caller: usize) -> bool {
         // SAFETY: By the safety requirements of this function.
         unsafe { queue::try_queue(Self::get(), object, caller) }
@@ -159,6 +167,10 @@ impl Engine for Rfc {
 
     fn barrier() {
         barrier::barrier(Self::get());
+    }
+
+    fn calls(cpu: i32) -> &'static Calls {
+        &Self::get().krc.of(cpu).get_ref().calls
     }
 
     fn trim() {
@@ -195,9 +207,12 @@ impl Engine for Rfc {
             stats: state.stats,
             queued: state.queued.len(),
             in_batches: state.in_batches(),
+            ready: 0,
             cached: state.nr_cached(),
         });
-        gauges.stats[Event::Leaked] += krcp.refused.load(Relaxed);
+        gauges.ready = krcp.calls.ready();
+        gauges.stats[Event::Leaked] += krcp.refused.load(Relaxed) + krcp.calls.leaked();
+        gauges.stats[Event::Invoked] = krcp.calls.invoked();
         gauges
     }
 }
@@ -208,5 +223,6 @@ fn counts(objects: &state::Objects<Rcu>) -> trace::Counts {
         vmalloc: objects.bnodes[state::Channel::Vmalloc as usize].objects(),
         list: objects.list.len(),
         mixed: 0,
+        calls: objects.bnodes[state::Channel::Call as usize].objects(),
     }
 }

@@ -24,8 +24,10 @@ use super::{
     Rcu, Rfc,
 };
 use crate::{
+    calls,
+    entry::Call as Callback,
     fault,
-    list::{DeferredList, Pushed},
+    list::{DeferredList, Linked, Pushed},
     params,
     stats::Event,
     sys::{
@@ -51,6 +53,7 @@ pub(super) fn trace_channel(channel: Channel) -> u32 {
     match channel {
         Channel::Slab => trace::CHANNEL_SLAB,
         Channel::Vmalloc => trace::CHANNEL_VMALLOC,
+        Channel::Call => trace::CHANNEL_CALL,
     }
 }
 
@@ -74,7 +77,7 @@ pub(super) unsafe fn queue(rfc: &Rfc, object: NonNull<u8>, field: NonNull<u8>, c
     let (pushed, call) = {
         let mut state = krcp.lock(&irqs);
         // SAFETY: By the safety requirements of this function.
-        let pushed = unsafe { state.push(channel, object, field) };
+        let pushed = unsafe { state.push(channel, Linked::Object { object, field }) };
         (pushed, state.call(refill_for(pushed)))
     };
     krcp.call(call, &irqs);
@@ -224,7 +227,7 @@ pub(super) unsafe fn queue_nolock(
     };
     if let Some(mut state) = locked {
         // SAFETY: By the safety requirements of this function.
-        let pushed = unsafe { state.push_list(object, field) };
+        let pushed = unsafe { state.push_list(Linked::Object { object, field }) };
         state.stats[Event::QueuedNolock] += u64::from(pushed == Push::List);
         let call = state.call(Call::No);
         drop(state);
@@ -235,11 +238,63 @@ pub(super) unsafe fn queue_nolock(
     trace::queue(trace::ENGINE_RFC, trace::CHANNEL_DEFERRED, object, caller);
     trace::defer(krcp.cpu, trace::DEFER_OBJECT, 1);
     // SAFETY: By the safety requirements of this function.
-    match unsafe { krcp.deferred.push(object, field) } {
-        Pushed::First => krcp.defer_work.queue(&irqs),
+    unsafe { defer(&krcp, Linked::Object { object, field }, caller, &irqs) };
+}
+
+/// Leaves `linked` to the irq_work.
+///
+/// # Safety
+///
+/// As for [`DeferredList::push()`].
+unsafe fn defer(krcp: &Krcp, linked: Linked, caller: usize, irqs: &IrqsOff) {
+    // SAFETY: By the safety requirements of this function.
+    match unsafe { krcp.deferred.push(linked) } {
+        Pushed::First => krcp.defer_work.queue(irqs),
         // The irq_work is queued, or the list will be taken.
         Pushed::Another => {}
-        Pushed::Twice => twice(&krcp, object, field, caller),
+        Pushed::Twice => twice(krcp, linked.start(), linked.link(), caller),
+    }
+}
+
+/// Queues the callback of a head: in a block of callbacks, else linked through the head.
+///
+/// # Context
+///
+/// Any, NMI included.
+///
+/// # Safety
+///
+/// As for [`Engine::call()`](crate::engine::Engine::call).
+pub(super) unsafe fn call(rfc: &Rfc, call: Callback, caller: usize) {
+    let irqs = IrqsOff::save();
+    let krcp = rfc.krc.this(&irqs);
+    let linked = Linked::Call(call);
+    let locked = if debug::OBJECTS && !call.is_told() {
+        None
+    } else {
+        krcp.try_lock(&irqs)
+    };
+    let Some(mut state) = locked else {
+        // Before the push: afterwards it may have been called.
+        calls::trace(trace::ENGINE_RFC, trace::CHANNEL_DEFERRED, call, caller);
+        trace::defer(krcp.cpu, trace::DEFER_OBJECT, 1);
+        // SAFETY: By the safety requirements of this function.
+        return unsafe { defer(&krcp, linked, caller, &irqs) };
+    };
+    // SAFETY: By the safety requirements of this function.
+    let pushed = unsafe { state.push(Channel::Call, linked) };
+    let wanted = state.call(refill_for(pushed).min(Call::Lazy));
+    drop(state);
+    // With interrupts off its grace period can't be over.
+    let channel = if pushed == Push::List {
+        trace::CHANNEL_LIST
+    } else {
+        trace::CHANNEL_CALL
+    };
+    calls::trace(trace::ENGINE_RFC, channel, call, caller);
+    krcp.call(wanted, &irqs);
+    if pushed == Push::Twice {
+        twice(&krcp, call.head(), call.head(), caller);
     }
 }
 
@@ -357,21 +412,28 @@ impl Deferred for Krcp {
         &self.deferred
     }
 
-    fn queue(&self, object: NonNull<u8>, field: NonNull<u8>) -> bool {
-        if !debug::queue(object) {
-            twice(self, object, field, 0);
+    fn queue(&self, linked: Linked) -> bool {
+        let is_told = matches!(linked, Linked::Call(call) if call.is_told());
+        if !is_told && !debug::queue(linked.start()) {
+            twice(self, linked.start(), linked.link(), 0);
             return false;
         }
-        debug::kmemleak_ignore(object);
+        let channel = match linked {
+            Linked::Object { object, .. } => {
+                debug::kmemleak_ignore(object);
+                channel_of(object)
+            }
+            Linked::Call(_) => Channel::Call,
+        };
         let pushed = self.with(|state| {
             state.stats[Event::Deferred] += 1;
-            // SAFETY: The contract of `queue()`, under which the object was pushed.
-            let pushed = unsafe { state.push(channel_of(object), object, field) };
+            // SAFETY: The contract under which it was pushed.
+            let pushed = unsafe { state.push(channel, linked) };
             state.want_refill(refill_for(pushed));
             pushed
         });
         if pushed == Push::Twice {
-            twice(self, object, field, 0);
+            twice(self, linked.start(), linked.link(), 0);
         }
         true
     }

@@ -9,7 +9,7 @@ use super::{
     takeover::Takeover,
 };
 use crate::{
-    list::ObjectList,
+    list::{Linked, ObjectList},
     platform::Platform,
     stats::{Event, Stats},
 };
@@ -31,6 +31,8 @@ pub(crate) enum Channel {
     Slab,
     /// vmalloc objects: `vfree()` one by one.
     Vmalloc,
+    /// Callbacks: the words of entry.rs.
+    Call,
 }
 
 impl Channel {
@@ -39,18 +41,19 @@ impl Channel {
         match self {
             Self::Slab => Event::QueuedSlab,
             Self::Vmalloc => Event::QueuedVmalloc,
+            Self::Call => Event::QueuedCall,
         }
     }
 }
 
 /// Block channels.
-pub(crate) const CHANNELS: [Channel; 2] = [Channel::Slab, Channel::Vmalloc];
+pub(crate) const CHANNELS: [Channel; 3] = [Channel::Slab, Channel::Vmalloc, Channel::Call];
 
 /// Objects that belong together: all channels of a CPU, or of a batch.
 pub(crate) struct Objects<P: Platform> {
     /// Blocks of each [`Channel`].
-    pub(crate) bnodes: [BnodeQueue<P>; 2],
-    /// Objects linked through their fields.
+    pub(crate) bnodes: [BnodeQueue<P>; CHANNELS.len()],
+    /// Objects linked through their fields, and callbacks through their heads.
     pub(crate) list: ObjectList,
     /// Covers all of `list`.
     pub(crate) list_snap: Option<P::Snap>,
@@ -62,7 +65,7 @@ impl<P: Platform> Objects<P> {
     /// No objects.
     pub(crate) const fn new() -> Self {
         Self {
-            bnodes: [BnodeQueue::new(), BnodeQueue::new()],
+            bnodes: [const { BnodeQueue::new() }; CHANNELS.len()],
             list: ObjectList::new(),
             list_snap: None,
             list_since: 0,
@@ -202,21 +205,16 @@ impl<P: Platform> State<P> {
         Push::Block
     }
 
-    /// Puts `object` into a block of its channel, else links it through its `field`.
+    /// Puts `linked` into a block of its `channel`, else links it.
     ///
     /// # Safety
     ///
     /// As for [`ObjectList::push()`].
     #[inline]
-    pub(crate) unsafe fn push(
-        &mut self,
-        channel: Channel,
-        object: NonNull<u8>,
-        field: NonNull<u8>,
-    ) -> Push {
-        match self.push_bulk(channel, object) {
+    pub(crate) unsafe fn push(&mut self, channel: Channel, linked: Linked) -> Push {
+        match self.push_bulk(channel, linked.word()) {
             // SAFETY: By the safety requirements of this function.
-            Push::Full => unsafe { self.push_list(object, field) },
+            Push::Full => unsafe { self.push_list(linked) },
             pushed => pushed,
         }
     }
@@ -245,21 +243,25 @@ impl<P: Platform> State<P> {
         self.queued.bnodes[channel as usize].push(bnode);
     }
 
-    /// Links `object` through its `field`.
+    /// Links `linked`.
     ///
     /// # Safety
     ///
     /// As for [`ObjectList::push()`].
-    pub(crate) unsafe fn push_list(&mut self, object: NonNull<u8>, field: NonNull<u8>) -> Push {
+    pub(crate) unsafe fn push_list(&mut self, linked: Linked) -> Push {
         if self.queued.list.is_empty() {
             self.queued.list_since = P::now();
         }
         // SAFETY: By the safety requirements of this function.
-        if !unsafe { self.queued.list.push(object, field) } {
+        if !unsafe { self.queued.list.push(linked) } {
             return Push::Twice;
         }
         self.queued.list_snap = Some(P::snapshot());
-        self.stats[Event::QueuedList] += 1;
+        let event = match linked {
+            Linked::Object { .. } => Event::QueuedList,
+            Linked::Call(_) => Event::QueuedCallList,
+        };
+        self.stats[event] += 1;
         Push::List
     }
 

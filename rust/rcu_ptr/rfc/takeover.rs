@@ -7,8 +7,7 @@
 //! held. Another context leaves at once: the first one looks at the list again, under the lock, when it
 //! returns the rest, and so sees what the other came for.
 
-use crate::list::{Chain, DeferredList, End};
-use core::ptr::NonNull;
+use crate::list::{Chain, DeferredList, End, Linked};
 
 /// Objects that an interrupt looks at, and the most that are taken over in one go.
 pub(crate) const BUDGET: usize = 64;
@@ -57,9 +56,9 @@ pub(crate) trait Deferred {
     /// Where objects are pushed to.
     fn list(&self) -> &DeferredList;
 
-    /// Queues an object of the list through its field. `false`: it was queued before, so the links
-    /// behind it are those of another list.
-    fn queue(&self, object: NonNull<u8>, field: NonNull<u8>) -> bool;
+    /// Queues something of the list. `false`: it was queued before, so the links behind it are those of
+    /// another list.
+    fn queue(&self, linked: Linked) -> bool;
 
     /// A list has no end, as one of its objects was pushed again. It took so many steps to see it.
     fn endless(&self, steps: usize);
@@ -148,10 +147,10 @@ pub(crate) fn piece(cpu: &impl Deferred, atomic: bool) -> Progress {
         }
     }
     for _ in 0..BUDGET {
-        let Some((object, field)) = rest.chain.pop() else {
+        let Some(linked) = rest.chain.pop() else {
             break;
         };
-        if !cpu.queue(object, field) {
+        if !cpu.queue(linked) {
             rest = Rest::new();
         }
     }

@@ -84,7 +84,7 @@ fn left_by_engine(cpu: i32, objects: usize) -> Result<usize> {
                 return false;
             };
             // SAFETY: Handed out once, with a field there.
-            unsafe { Route::ATOMIC[i % 2].free(object.start, object.at) };
+            unsafe { Route::FREES[i % 2].free(object.start, object.at) };
         }
         true
     };

@@ -328,7 +328,7 @@ fn under_load(cpu: i32, rounds: usize) -> Result<bool> {
         let mut i = 0;
         while stop.load(Relaxed) == 0 {
             for object in (0..4).map_while(|_| pool.take()) {
-                let route = Route::ATOMIC[i % 2];
+                let route = Route::ATOMIC[i % 3];
                 i += 1;
                 // SAFETY: Handed out once, with a field there.
                 unsafe { route.free(object.start, object.at) };

@@ -96,7 +96,7 @@ fn every_mapping_goes(count: usize, size: usize) -> Result<bool> {
         let object = mem::alloc(Source::Vmalloc, size).ok_or(ENOMEM)?;
         addresses.push(object.as_ptr().addr(), GFP_KERNEL)?;
         // SAFETY: Just allocated.
-        unsafe { Route::ATOMIC[i % 2].free(object, 0) };
+        unsafe { Route::FREES[i % 2].free(object, 0) };
     }
     core::barrier();
     let left = || addresses.iter().filter(|&&a| mem::is_mapped(a)).count();
@@ -146,7 +146,7 @@ mod tests {
     fn every_place_in_a_page() -> Result {
         for at in (0..4096).step_by(136) {
             let pool = Pool::with(16, 4096 + 8, at)?;
-            for route in Route::ATOMIC {
+            for route in Route::FREES {
                 let object = pool.take().ok_or(ENOMEM)?;
                 // SAFETY: An object of the pool with room for the field there.
                 unsafe { route.free(object.start, at) };

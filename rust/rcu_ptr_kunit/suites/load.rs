@@ -149,7 +149,7 @@ fn moved_about(pool: &Pool, cache: &SheafCache) -> Result<usize> {
         task.during(|| {
             let mut i = 0;
             while let Some(object) = pool.take() {
-                let route = Route::ATOMIC[i % 2];
+                let route = Route::ATOMIC[i % 3];
                 // SAFETY: Handed out once, with a field there.
                 unsafe { route.free(object.start, object.at) };
                 if let Some(object) = cache.alloc_nolock().or_else(|| cache.alloc(false)) {

@@ -91,14 +91,14 @@ fn twice_in_a_row() -> Result<bool> {
     };
     let list = params::no_blocks()?;
     for _ in 0..5 {
-        Route::ATOMIC.into_iter().for_each(free);
+        Route::FREES.into_iter().for_each(free);
     }
     core::barrier();
     drop(list);
     if is_rfc {
         // The first ones are on the list still, until a refill has come.
         for _ in 0..5 {
-            Route::ATOMIC.into_iter().for_each(free);
+            Route::FREES.into_iter().for_each(free);
             thread::sleep(20);
         }
         core::barrier();
@@ -205,7 +205,7 @@ mod tests {
             return Ok(());
         }
         let freed = expect_splat!("rcu_ptr: a list of .* objects is broken", {
-            Route::ATOMIC.into_iter().try_fold(true, |freed, route| {
+            Route::FREES.into_iter().try_fold(true, |freed, route| {
                 Ok::<_, Error>(freed & list_without_an_end(route)?)
             })
         })?;

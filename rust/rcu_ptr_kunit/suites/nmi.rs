@@ -196,7 +196,7 @@ fn watchpoints() -> Result<Option<(Outcome, u64)>> {
             };
             if let Ok(breakpoint) = Breakpoint::new(kind, word, &hook) {
                 for round in 0..20 {
-                    let route = Route::ATOMIC[round % 2];
+                    let route = Route::ATOMIC[round % 3];
                     for object in (0..20).map_while(|_| pool.take()) {
                         // SAFETY: Handed out once, with a field there.
                         unsafe { route.free(object.start, object.at) };

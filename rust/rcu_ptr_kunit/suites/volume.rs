@@ -38,7 +38,7 @@ fn free_many(count: usize) -> Result<usize> {
             let Some(object) = mem::alloc(Source::Kmalloc, 64) else {
                 return;
             };
-            let route = Route::ATOMIC[usize::from(i % 8 == 7)];
+            let route = Route::FREES[usize::from(i % 8 == 7)];
             // SAFETY: Just allocated.
             unsafe { route.free(object, 16) };
             if i % 1024 == 0 {

@@ -63,6 +63,45 @@ pub(crate) unsafe fn try_kfree_nolock<T>(object: NonNull<T>) -> bool {
     unsafe { sys::rcu_ptr_try_kfree_nolock_call(object.as_ptr().cast()) }
 }
 
+/// `struct rcu_head`
+pub(crate) type RawHead = bindings::callback_head;
+
+/// `rcu_callback_t`, without NULL.
+pub(crate) type Func = unsafe extern "C" fn(head: *mut RawHead);
+
+/// `rcu_ptr_call()`.
+///
+/// # Context
+///
+/// Any, NMI included.
+///
+/// # Safety
+///
+/// `head` is valid and the caller's to give away until `func` is called for it, with bottom halves off; the
+/// module stays until then ([`barrier()`]).
+#[allow(dead_code)]
+#[inline]
+pub(crate) unsafe fn call(head: NonNull<RawHead>, func: Func) {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { sys::rcu_ptr_call(head.as_ptr(), Some(func)) };
+}
+
+/// `rcu_ptr_call_sleepable()`.
+///
+/// # Context
+///
+/// Any, NMI included.
+///
+/// # Safety
+///
+/// As for [`call()`], but for where `func` is called: in process context.
+#[allow(dead_code)]
+#[inline]
+pub(crate) unsafe fn call_sleepable(head: NonNull<RawHead>, func: Func) {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { sys::rcu_ptr_call_sleepable(head.as_ptr(), Some(func)) };
+}
+
 /// `kmalloc_nolock()`: `size` bytes, aligned to 8, or null.
 ///
 /// # Context
@@ -103,7 +142,7 @@ pub(crate) unsafe fn kvfree_mightsleep<T>(object: NonNull<T>) {
 ///
 /// # Context
 ///
-/// May sleep.
+/// May sleep; not from a callback.
 pub(crate) fn barrier() {
     // SAFETY: The callers are in process context, as the doc asks.
     unsafe { sys::rcu_ptr_barrier() };

@@ -47,6 +47,9 @@ pub(crate) fn kmemleak_ignore(object: NonNull<u8>) {
     }
 }
 
+/// Whether objects are told to debugobjects.
+pub(crate) const OBJECTS: bool = cfg!(CONFIG_DEBUG_OBJECTS_RCU_HEAD);
+
 /// Whether objects are told to debugobjects or kmemleak when they are queued, which NMI can't do.
 pub(crate) const HOOKS: bool = cfg!(any(CONFIG_DEBUG_OBJECTS_RCU_HEAD, CONFIG_DEBUG_KMEMLEAK));
 
@@ -85,6 +88,8 @@ pub(crate) enum Misuse {
     Offset,
     /// The object is queued already (seen with DEBUG_OBJECTS_RCU_HEAD only).
     Double,
+    /// There is no function to call.
+    NoFunc,
 }
 
 /// One warning per kind of misuse that says who did it. The object is leaked.
@@ -95,6 +100,7 @@ pub(crate) fn warn(what: Misuse, object: *mut u8, field: *mut u8, caller: usize)
         Misuse::Align => sys::rcu_ptr_shim_warn_align,
         Misuse::Offset => sys::rcu_ptr_shim_warn_offset,
         Misuse::Double => sys::rcu_ptr_shim_warn_double,
+        Misuse::NoFunc => sys::rcu_ptr_shim_warn_no_func,
     };
     // SAFETY: The shims only print their arguments.
     unsafe { warn(object.cast(), field.cast(), caller as c_ulong) };

@@ -6,6 +6,7 @@
 #[path = "../generated.rs"]
 pub(crate) mod generated;
 
+pub(crate) mod callback;
 pub(crate) mod context;
 pub(crate) mod current_block;
 pub(crate) mod debug;

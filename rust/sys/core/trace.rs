@@ -11,6 +11,7 @@ use core::ptr::NonNull;
 use kernel::prelude::*;
 
 pub(crate) use sys::{
+    rcu_ptr_channel_RCU_PTR_CHANNEL_CALL as CHANNEL_CALL,
     rcu_ptr_channel_RCU_PTR_CHANNEL_DEFERRED as CHANNEL_DEFERRED,
     rcu_ptr_channel_RCU_PTR_CHANNEL_LIST as CHANNEL_LIST,
     rcu_ptr_channel_RCU_PTR_CHANNEL_SLAB as CHANNEL_SLAB,
@@ -58,14 +59,60 @@ pub(crate) fn queue_is_on() -> bool {
 /// One object was taken.
 #[inline(always)]
 pub(crate) fn queue(engine: c_uint, channel: c_uint, object: NonNull<u8>, caller: usize) {
+    taken(
+        engine,
+        channel,
+        sys::rcu_ptr_kind_RCU_PTR_KIND_FREE,
+        object,
+        caller,
+    );
+}
+
+const fn kind_of_call(sleeps: bool) -> c_uint {
+    if sleeps {
+        sys::rcu_ptr_kind_RCU_PTR_KIND_CALL_SLEEPABLE
+    } else {
+        sys::rcu_ptr_kind_RCU_PTR_KIND_CALL
+    }
+}
+
+/// The callback of `head` was taken.
+#[inline(always)]
+pub(crate) fn call(
+    engine: c_uint,
+    channel: c_uint,
+    head: NonNull<u8>,
+    sleeps: bool,
+    caller: usize,
+) {
+    taken(engine, channel, kind_of_call(sleeps), head, caller);
+}
+
+#[inline(always)]
+fn taken(engine: c_uint, channel: c_uint, kind: c_uint, what: NonNull<u8>, caller: usize) {
     if enabled!(__tracepoint_rcu_ptr_queue) {
         // SAFETY: The shim only records its arguments.
         unsafe {
             sys::rcu_ptr_shim_trace_queue(
                 engine as c_int,
                 channel as c_int,
-                object.as_ptr().cast(),
+                kind as c_int,
+                what.as_ptr().cast(),
                 caller as c_ulong,
+            )
+        };
+    }
+}
+
+/// The function at address `func` is called for `head`.
+pub(crate) fn invoke(head: NonNull<u8>, func: usize, sleeps: bool) {
+    if enabled!(__tracepoint_rcu_ptr_invoke) {
+        // SAFETY: The shim only records its arguments.
+        unsafe {
+            sys::rcu_ptr_shim_trace_invoke(
+                kind_of_call(sleeps) as c_int,
+                head.as_ptr().cast(),
+                func as c_ulong,
             )
         };
     }
@@ -77,8 +124,10 @@ pub(crate) struct Counts {
     pub(crate) slab: usize,
     pub(crate) vmalloc: usize,
     pub(crate) list: usize,
-    /// In blocks of both kinds of objects, not sorted yet (engine `lockless`).
+    /// In blocks of all kinds, not sorted yet (engine `lockless`).
     pub(crate) mixed: usize,
+    /// Callbacks in blocks.
+    pub(crate) calls: usize,
 }
 
 impl Counts {
@@ -89,6 +138,7 @@ impl Counts {
             vmalloc: 0,
             list: 0,
             mixed: 0,
+            calls: 0,
         }
     }
 }
@@ -105,6 +155,7 @@ pub(crate) fn batch_start(cpu: i32, batch: usize, n: Counts, gp: usize) {
                 n.vmalloc,
                 n.list,
                 n.mixed,
+                n.calls,
                 gp,
             )
         };
@@ -118,7 +169,9 @@ pub(crate) fn batch_end(cpu: i32, batch: Option<usize>, n: Counts, gp: usize) {
         let batch = batch.map_or(-1, |i| i as c_int);
         // SAFETY: The shim only records its arguments.
         unsafe {
-            sys::rcu_ptr_shim_trace_batch_end(cpu, batch, n.slab, n.vmalloc, n.list, n.mixed, gp)
+            sys::rcu_ptr_shim_trace_batch_end(
+                cpu, batch, n.slab, n.vmalloc, n.list, n.mixed, n.calls, gp,
+            )
         };
     }
 }

@@ -133,6 +133,21 @@ impl WorkQueue {
         )
     }
 
+    /// Makes one for callbacks, which come before the tasks that queue them, as in softirq they would: with
+    /// the same share of a CPU they could fall behind for good.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn for_calls(name: &'static CStr) -> Result<Self> {
+        Self::with(
+            name,
+            bindings::wq_flags_WQ_UNBOUND
+                | bindings::wq_flags_WQ_HIGHPRI
+                | bindings::wq_flags_WQ_MEM_RECLAIM,
+        )
+    }
+
     /// Makes a workqueue whose items run on the CPU that they are queued for.
     ///
     /// # Context
@@ -165,10 +180,14 @@ pub(crate) struct WorkQueues {
     pub(crate) reclaim: Arc<WorkQueue>,
     /// For refills, which allocate.
     pub(crate) refill: Arc<WorkQueue>,
+    /// For callbacks of others that can't sleep: memory reclaim may wait for what they free.
+    pub(crate) calls: Arc<WorkQueue>,
+    /// For those that may sleep, and do whatever they like.
+    pub(crate) sleeping: Arc<WorkQueue>,
 }
 
 impl WorkQueues {
-    /// Makes both.
+    /// Makes them.
     ///
     /// # Context
     ///
@@ -177,6 +196,11 @@ impl WorkQueues {
         Ok(Self {
             reclaim: Arc::new(WorkQueue::new(c"rcu_ptr_reclaim")?, GFP_KERNEL)?,
             refill: Arc::new(WorkQueue::for_refills(c"rcu_ptr_refill")?, GFP_KERNEL)?,
+            calls: Arc::new(WorkQueue::for_calls(c"rcu_ptr_calls")?, GFP_KERNEL)?,
+            sleeping: Arc::new(
+                WorkQueue::with(c"rcu_ptr_sleeping", bindings::wq_flags_WQ_UNBOUND)?,
+                GFP_KERNEL,
+            )?,
         })
     }
 }
@@ -195,18 +219,28 @@ impl<H: Handler> DelayedWork<H> {
     /// An idle item, which allocates nothing: memory reclaim, and barriers under locks that it takes,
     /// may wait for it.
     pub(crate) fn new(handler: H) -> impl PinInit<Self> {
-        Self::of_class(false, handler)
+        Self::of_class(sys::rcu_ptr_work_RCU_PTR_WORK_FREES, handler)
     }
 
     /// An idle item that allocates: another class for lockdep.
     pub(crate) fn for_refills(handler: H) -> impl PinInit<Self> {
-        Self::of_class(true, handler)
+        Self::of_class(sys::rcu_ptr_work_RCU_PTR_WORK_ALLOCATES, handler)
     }
 
-    fn of_class(allocates: bool, handler: H) -> impl PinInit<Self> {
+    /// An idle item that calls callbacks of others: these may wait for the other items.
+    pub(crate) fn for_calls(handler: H) -> impl PinInit<Self> {
+        Self::of_class(sys::rcu_ptr_work_RCU_PTR_WORK_CALLS, handler)
+    }
+
+    /// As [`Self::for_calls()`], for callbacks that may sleep.
+    pub(crate) fn for_sleeping_calls(handler: H) -> impl PinInit<Self> {
+        Self::of_class(sys::rcu_ptr_work_RCU_PTR_WORK_SLEEPS, handler)
+    }
+
+    fn of_class(class: sys::rcu_ptr_work, handler: H) -> impl PinInit<Self> {
         // SAFETY: The shim initialises it; `entry` fits its type.
         let init = move |slot| unsafe {
-            sys::rcu_ptr_shim_init_delayed_work(slot, Some(Self::entry), allocates)
+            sys::rcu_ptr_shim_init_delayed_work(slot, Some(Self::entry), class)
         };
         // SAFETY: As above.
         unsafe { Self::with(init, handler) }

@@ -4,6 +4,7 @@
 
 use super::generated as sys;
 use ::core::ptr::NonNull;
+use kernel::bindings;
 
 /// `rcu_ptr_kvfree()` without its checks at compile time.
 ///
@@ -33,6 +34,35 @@ pub(crate) unsafe fn kvfree(object: *mut u8, field: *mut u8) {
 pub(crate) unsafe fn kfree_nolock(object: *mut u8, field: *mut u8) {
     // SAFETY: By the safety requirements of this function.
     unsafe { sys::rcu_ptr_kfree_nolock_call(field.cast(), object.cast()) };
+}
+
+/// `struct rcu_head`
+pub(crate) type Head = bindings::callback_head;
+
+/// A callback.
+pub(crate) type Func = unsafe extern "C" fn(*mut Head);
+
+/// `rcu_ptr_call()`, or `rcu_ptr_call_sleepable()`.
+///
+/// # Context
+///
+/// Any, NMI included.
+///
+/// # Safety
+///
+/// `head` is a valid head that is the caller's to give away, and `func` may be called for it; or one of them
+/// is what the core is to refuse.
+#[inline]
+pub(crate) unsafe fn call(head: *mut u8, sleeps: bool, func: impl Into<Option<Func>>) {
+    let func = func.into();
+    // SAFETY: By the safety requirements of this function.
+    unsafe {
+        if sleeps {
+            sys::rcu_ptr_call_sleepable(head.cast(), func);
+        } else {
+            sys::rcu_ptr_call(head.cast(), func);
+        }
+    }
 }
 
 /// `rcu_ptr_try_kfree_nolock()`.

@@ -184,6 +184,18 @@ pub(crate) fn context() -> Context {
     }
 }
 
+/// Whether this is where a callback of call_rcu() may run: softirqs off, interrupts on.
+pub(crate) fn is_bh_off() -> bool {
+    // SAFETY: No requirements.
+    unsafe { sys::rcu_ptr_kunit_bh_is_off() }
+}
+
+/// Whether this may sleep.
+pub(crate) fn may_sleep() -> bool {
+    // SAFETY: No requirements.
+    unsafe { sys::rcu_ptr_kunit_may_sleep() }
+}
+
 /// Calls `f` with softirqs off.
 pub(crate) fn bh_off<R>(f: impl FnOnce() -> R) -> R {
     // SAFETY: Tests call it with softirqs on; they are on again below.

@@ -19,6 +19,12 @@ pub(crate) struct Counters {
     pub(crate) list: Atomic<u64>,
     /// Of those, by a caller that waited itself.
     pub(crate) waited: Atomic<u64>,
+    /// Callbacks taken, of those in `queued`.
+    pub(crate) calls: Atomic<u64>,
+    /// Callbacks called.
+    pub(crate) invoked: Atomic<u64>,
+    /// The last of them that may not sleep, and that may.
+    pub(crate) func: [Atomic<u64>; 2],
     /// Objects that found the lock held, in NMI or not.
     pub(crate) deferred: Atomic<u64>,
     /// Refills put off after memory pressure.
@@ -39,6 +45,9 @@ pub(crate) static COUNTERS: Counters = Counters {
     queued: [const { Atomic::new(0) }; 4],
     list: Atomic::new(0),
     waited: Atomic::new(0),
+    calls: Atomic::new(0),
+    invoked: Atomic::new(0),
+    func: [const { Atomic::new(0) }; 2],
     deferred: Atomic::new(0),
     backoffs: Atomic::new(0),
     refilled: Atomic::new(0),
@@ -76,8 +85,11 @@ impl Drop for Probes {
 }
 
 #[no_mangle]
-extern "C" fn rcu_ptr_kunit_rs_queue(engine: c_int, channel: c_int, ctx: c_int) {
+extern "C" fn rcu_ptr_kunit_rs_queue(engine: c_int, channel: c_int, kind: c_int, ctx: c_int) {
     COUNTERS.engine.store(engine, Relaxed);
+    if kind as c_uint != sys::rcu_ptr_kind_RCU_PTR_KIND_FREE {
+        COUNTERS.calls.add(1, Relaxed);
+    }
     if let Some(counter) = COUNTERS.queued.get(ctx as usize) {
         counter.add(1, Relaxed);
     }
@@ -86,6 +98,13 @@ extern "C" fn rcu_ptr_kunit_rs_queue(engine: c_int, channel: c_int, ctx: c_int) 
         sys::rcu_ptr_channel_RCU_PTR_CHANNEL_SYNC => COUNTERS.waited.add(1, Relaxed),
         _ => {}
     }
+}
+
+#[no_mangle]
+extern "C" fn rcu_ptr_kunit_rs_invoke(kind: c_int, func: c_ulong) {
+    let sleeps = kind as c_uint == sys::rcu_ptr_kind_RCU_PTR_KIND_CALL_SLEEPABLE;
+    COUNTERS.func[usize::from(sleeps)].store(func as u64, Relaxed);
+    COUNTERS.invoked.add(1, Relaxed);
 }
 
 #[no_mangle]

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The words of objects and callbacks, and callbacks whose grace period is over: in their order, each once,
+//! and a head that is queued again does not keep the worker busy for ever.
+
+use crate::entry::{split_calls, Call, Ready};
+use proptest::prelude::*;
+use std::ptr::NonNull;
+
+fn heads(n: usize) -> Vec<NonNull<u8>> {
+    (0..n)
+        .map(|_| NonNull::from(Box::leak(Box::new([0usize; 2]))).cast())
+        .collect()
+}
+
+fn ready(heads: &[NonNull<u8>]) -> Ready {
+    let mut ready = Ready::new();
+    for head in heads.iter().rev() {
+        // SAFETY: Two words of the test's.
+        unsafe { ready.push_front(Call::new(head.as_ptr(), false)) };
+    }
+    ready
+}
+
+fn all(ready: &mut Ready) -> Vec<NonNull<u8>> {
+    std::iter::from_fn(|| ready.pop()).collect()
+}
+
+#[test]
+fn words_keep_what_they_are() {
+    for head in heads(8) {
+        for sleeps in [false, true] {
+            let call = Call::new(head.as_ptr(), sleeps);
+            for call in [call, call.told()] {
+                let again = Call::from_word(call.word()).expect("a callback");
+                assert!(again == call && again.head() == head && again.sleeps() == sleeps);
+                let linked = Call::with_tags(head.as_ptr().expose_provenance(), call.tags());
+                assert_eq!(linked, call);
+            }
+            assert!(call.told().is_told() && !call.is_told());
+        }
+        assert_eq!(Call::from_word(head.as_ptr().addr()), None);
+    }
+}
+
+#[test]
+fn appended_in_order() {
+    for parts in [&[0, 3, 1][..], &[1, 1, 1], &[2, 0, 0, 5], &[0]] {
+        let mut sum = Ready::new();
+        let mut expected = Vec::new();
+        for &n in parts {
+            let heads = heads(n);
+            sum.append(ready(&heads));
+            expected.extend(heads);
+            assert_eq!(sum.len(), expected.len());
+        }
+        assert_eq!(all(&mut sum), expected);
+        assert!(sum.is_empty());
+    }
+}
+
+/// The head is used again, and the object freed, as soon as it was taken.
+#[test]
+fn heads_are_let_go() {
+    let heads = heads(5);
+    let mut list = ready(&heads);
+    let mut taken = Vec::new();
+    while let Some(head) = list.pop() {
+        // SAFETY: Two words of the test's.
+        unsafe { head.cast::<[usize; 2]>().write([usize::MAX; 2]) };
+        taken.push(head);
+    }
+    assert_eq!(taken, heads);
+}
+
+/// A head that is in there twice: not more than were pushed come out, and the loss shows.
+#[test]
+fn broken_lists_end() {
+    for (n, again) in [(1, 0), (4, 0), (4, 2), (4, 3), (7, 3)] {
+        let heads = heads(n);
+        let mut list = ready(&heads);
+        // SAFETY: Two words of the test's.
+        unsafe { list.push_front(Call::new(heads[again].as_ptr(), false)) };
+        let taken = all(&mut list);
+        assert!(taken.len() + list.len() == n + 1);
+        let mut other = ready(&[heads[0]]);
+        list = ready(&heads);
+        list.append(other.take());
+        assert!(all(&mut list).len() <= n + 1);
+    }
+}
+
+proptest! {
+    #[test]
+    fn callbacks_are_split_off(kinds in proptest::collection::vec(0u8..3, 0..600)) {
+        let words: Vec<usize> = kinds
+            .iter()
+            .enumerate()
+            .map(|(i, &kind)| {
+                let address: *mut u8 = std::ptr::without_provenance_mut((i + 1) * 8);
+                match kind {
+                    0 => address.addr(),
+                    kind => Call::new(address, kind == 2).word(),
+                }
+            })
+            .collect();
+        let mut slots: Vec<*mut u8> =
+            words.iter().map(|&word| std::ptr::without_provenance_mut(word)).collect();
+        let mut calls = Vec::new();
+        let mut objects: Vec<usize> =
+            split_calls(&mut slots, |call| calls.push(call.word())).iter().map(|p| p.addr()).collect();
+        objects.sort_unstable();
+        let is_call = |word: &usize| Call::from_word(*word).is_some();
+        prop_assert!(calls.iter().eq(words.iter().filter(|w| is_call(w))));
+        prop_assert!(objects.iter().eq(words.iter().filter(|w| !is_call(w))));
+    }
+}

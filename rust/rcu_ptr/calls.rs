@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Callbacks whose grace period is over, of either engine: called by workers of their own, so that no
+//! object waits for a callback.
+//!
+//! ```text
+//!  a batch's worker, or the monitor's      Found: sorts callbacks out of a block or list
+//!    |
+//!    +--> calls     one worker per CPU: bottom halves off around each, in their order
+//!    +--> sleeping  up to SLEEPERS workers per CPU, one callback each at a time
+//! ```
+//!
+//! So a callback that takes long holds up those of the same CPU that may not sleep, as one of call_rcu()
+//! does; and a CPU's callbacks that sleep hold up others of that kind only where there are [`SLEEPERS`] of
+//! them at a time.
+
+use crate::{
+    entry::{Call, Ready},
+    sys::{
+        callback, debug, gp,
+        irq::IrqsOff,
+        raw_lock::RawSpinLock,
+        trace, wait,
+        work::{DelayedWork, Handler, OwnerRef, WorkQueues},
+    },
+};
+use core::ptr::NonNull;
+use kernel::{
+    prelude::*,
+    static_lock_class,
+    sync::atomic::{Atomic, Relaxed},
+};
+use pin_init::pin_init_array_from_fn;
+
+/// Callbacks of a CPU that can sleep at a time.
+pub(crate) const SLEEPERS: usize = 4;
+
+/// What the lock protects.
+struct Queues {
+    calls: Ready,
+    sleeping: Ready,
+    /// Callbacks that were taken off `sleeping` since the start.
+    begun: usize,
+    /// The number of the one that each sleeper is at.
+    at: [Option<usize>; SLEEPERS],
+    /// Which of them are queued, or run.
+    awake: [bool; SLEEPERS],
+    /// The tasks that are in a callback: of the sleepers, and the other one.
+    tasks: [usize; SLEEPERS + 1],
+}
+
+/// A CPU's part.
+#[pin_data]
+pub(crate) struct Calls {
+    /// Nothing but heads is touched with it held.
+    #[pin]
+    queues: RawSpinLock<Queues>,
+    #[pin]
+    work: DelayedWork<CallWork>,
+    #[pin]
+    sleepers: [DelayedWork<SleepWork>; SLEEPERS],
+    /// Callbacks that have returned.
+    invoked: Atomic<u64>,
+    /// Callbacks that were lost or refused, as their head was queued again.
+    leaked: Atomic<u64>,
+    workqueues: WorkQueues,
+}
+
+/// One as its work items know it.
+type CallsRef = OwnerRef<Calls>;
+
+impl Calls {
+    /// Without callbacks, in place.
+    pub(crate) fn new(workqueues: WorkQueues) -> impl PinInit<Self> {
+        // SAFETY: It is pinned, part of a krcp, whose engine waits for the workers before that is dropped.
+        let owner = |this| unsafe { CallsRef::new(this) };
+        let queues = Queues {
+            calls: Ready::new(),
+            sleeping: Ready::new(),
+            begun: 0,
+            at: [None; SLEEPERS],
+            awake: [false; SLEEPERS],
+            tasks: [0; SLEEPERS + 1],
+        };
+        pin_init!(&this in Self {
+            queues <- RawSpinLock::new(queues, c"rcu_ptr_calls", static_lock_class!()),
+            work <- DelayedWork::for_calls(CallWork(owner(this))),
+            sleepers <- pin_init_array_from_fn(|index| {
+                DelayedWork::for_sleeping_calls(SleepWork { calls: owner(this), index })
+            }),
+            invoked: Atomic::new(0),
+            leaked: Atomic::new(0),
+            workqueues,
+        })
+    }
+
+    fn with<R>(&self, f: impl FnOnce(&mut Queues) -> R) -> R {
+        let irqs = IrqsOff::save();
+        let mut queues = self.queues.lock(&irqs);
+        f(&mut queues)
+    }
+
+    /// Takes callbacks over whose grace period is over.
+    ///
+    /// # Context
+    ///
+    /// Any but NMI; no lock is held that a wakeup takes.
+    pub(crate) fn add(&self, found: Found) {
+        let Found { calls, sleeping } = found;
+        let (any, any_sleeping) = (!calls.is_empty(), !sleeping.is_empty());
+        if !any && !any_sleeping {
+            return;
+        }
+        self.with(|queues| {
+            queues.calls.append(calls);
+            queues.sleeping.append(sleeping);
+        });
+        if any {
+            self.work.queue(&self.workqueues.calls, 0);
+        }
+        if any_sleeping {
+            self.wake_sleeper();
+        }
+    }
+
+    /// Queues one of the workers for callbacks that may sleep, if there is work and one is idle.
+    fn wake_sleeper(&self) {
+        let idle = self.with(|queues| {
+            if queues.sleeping.is_empty() {
+                return None;
+            }
+            let idle = queues.awake.iter().position(|awake| !awake)?;
+            queues.awake[idle] = true;
+            Some(idle)
+        });
+        if let Some(idle) = idle {
+            self.sleepers[idle].queue(&self.workqueues.sleeping, 0);
+        }
+    }
+
+    /// Waits until the callbacks that were added so far have returned.
+    ///
+    /// # Context
+    ///
+    /// May sleep. Not from a callback.
+    pub(crate) fn wait(&self) {
+        self.work.flush();
+        let all = self.with(|queues| queues.begun.wrapping_add(queues.sleeping.len()));
+        wait::until(self, &|| {
+            self.with(|queues| {
+                let is_over = |number: usize| number.wrapping_sub(all) as isize >= 0;
+                is_over(queues.begun) && queues.at.iter().flatten().all(|&number| is_over(number))
+            })
+        });
+    }
+
+    /// Whether the caller is one of the callbacks.
+    ///
+    /// # Context
+    ///
+    /// Task.
+    pub(crate) fn is_caller(&self) -> bool {
+        let task = callback::this_task();
+        self.with(|queues| queues.tasks.contains(&task))
+    }
+
+    /// Callbacks that wait for a worker.
+    pub(crate) fn ready(&self) -> usize {
+        self.with(|queues| queues.calls.len() + queues.sleeping.len())
+    }
+
+    /// Callbacks that have returned.
+    pub(crate) fn invoked(&self) -> u64 {
+        self.invoked.load(Relaxed)
+    }
+
+    /// Callbacks that were lost or refused.
+    pub(crate) fn leaked(&self) -> u64 {
+        self.leaked.load(Relaxed)
+    }
+
+    fn call(&self, head: NonNull<u8>, sleeps: bool) {
+        // SAFETY: It was taken off a list of those whose grace period is over.
+        let called = unsafe { callback::invoke(head, sleeps) };
+        let counter = if called { &self.invoked } else { &self.leaked };
+        counter.add(1, Relaxed);
+        gp::cond_resched();
+    }
+
+    /// So many callbacks are lost.
+    #[cold]
+    fn lose(&self, lost: usize) {
+        debug::warn_endless(lost);
+        self.leaked.add(lost as u64, Relaxed);
+    }
+}
+
+/// The worker for callbacks that don't sleep.
+struct CallWork(CallsRef);
+
+impl Handler for CallWork {
+    /// What is there now: what is added meanwhile queues this again, so that nobody who waits for this waits
+    /// for more than he has to.
+    fn run(&self) {
+        let calls = &*self.0;
+        let mut ready = calls.with(|queues| {
+            queues.tasks[SLEEPERS] = callback::this_task();
+            queues.calls.take()
+        });
+        while let Some(head) = ready.pop() {
+            calls.call(head, false);
+        }
+        calls.with(|queues| queues.tasks[SLEEPERS] = 0);
+        if !ready.is_empty() {
+            calls.lose(ready.len());
+        }
+    }
+}
+
+/// A worker for callbacks that may sleep.
+struct SleepWork {
+    calls: CallsRef,
+    index: usize,
+}
+
+impl Handler for SleepWork {
+    fn run(&self) {
+        let calls = &*self.calls;
+        let task = callback::this_task();
+        loop {
+            let mut lost = 0;
+            let head = calls.with(|queues| {
+                let head = queues.sleeping.pop();
+                if head.is_none() {
+                    lost = queues.sleeping.take().len();
+                    queues.begun = queues.begun.wrapping_add(lost);
+                }
+                queues.at[self.index] = head.map(|_| queues.begun);
+                queues.awake[self.index] = head.is_some();
+                queues.tasks[self.index] = head.map_or(0, |_| task);
+                queues.begun = queues.begun.wrapping_add(usize::from(head.is_some()));
+                head
+            });
+            wait::wake(calls);
+            if lost != 0 {
+                calls.lose(lost);
+            }
+            let Some(head) = head else {
+                return;
+            };
+            // This one may sleep.
+            calls.wake_sleeper();
+            calls.call(head, true);
+        }
+    }
+}
+
+/// Callbacks that were found in a block or list whose grace period is over.
+pub(crate) struct Found {
+    calls: Ready,
+    sleeping: Ready,
+}
+
+impl Found {
+    /// None yet.
+    pub(crate) const fn new() -> Self {
+        Self {
+            calls: Ready::new(),
+            sleeping: Ready::new(),
+        }
+    }
+
+    /// Adds one that was queued before the others.
+    ///
+    /// # Safety
+    ///
+    /// Its head was queued under the contract of `rcu_ptr_call()`, and its grace period is over.
+    pub(crate) unsafe fn push(&mut self, call: Call) {
+        let ready = if call.sleeps() {
+            &mut self.sleeping
+        } else {
+            &mut self.calls
+        };
+        // SAFETY: By the safety requirements of this function.
+        unsafe { ready.push_front(call) };
+    }
+
+    /// How many they are.
+    pub(crate) fn len(&self) -> usize {
+        self.calls.len() + self.sleeping.len()
+    }
+}
+
+/// Traces that `call` was taken.
+#[inline]
+pub(crate) fn trace(engine: c_uint, channel: c_uint, call: Call, caller: usize) {
+    trace::call(engine, channel, call.head(), call.sleeps(), caller);
+}
