@@ -231,6 +231,11 @@ struct srcu_struct;
  *	header that does not wait, for objects of this cache too, and sleep for a
  *	short time, but not wait for memory reclaim.  While it runs others of this
  *	cache wait.
+ * @srcu: readers of this SRCU domain may look at freed objects, as those of RCU
+ *	may: the grace period is one of each.  NULL: of RCU.  Any flavor of
+ *	reader; rcu_tasks_trace_srcu_struct for readers inside
+ *	rcu_read_lock_tasks_trace().  It has to be there until
+ *	rcu_ptr_cache_destroy() has returned, and may be cleaned up then.
  *
  * The link is only used for objects that are freed in NMI while there is no
  * empty sheaf.  Without a field for it 8 bytes are added behind each object.
@@ -244,6 +249,7 @@ struct rcu_ptr_cache_args {
 	unsigned int barn_limit;
 	void (*ctor)(void *object);
 	void (*dtor)(void *object);
+	struct srcu_struct *srcu;
 };
 
 /**
@@ -283,8 +289,12 @@ rcu_ptr_cache_create(const char *name, unsigned int size,
  * says how many; they are leaked, with the kmem_cache that they are from, and
  * not destructed.
  *
+ * With an SRCU domain it waits for a grace period of it, and for all callbacks
+ * that the domain has (srcu_barrier()).
+ *
  * Context: process context, may sleep; as for kmem_cache_destroy() no CPU
- * hotplug callback, and no lock held that memory reclaim takes.
+ * hotplug callback, and no lock held that memory reclaim takes; not inside a
+ * reader of the cache's SRCU domain.
  */
 void rcu_ptr_cache_destroy(struct rcu_ptr_cache *cache);
 
@@ -293,8 +303,8 @@ void rcu_ptr_cache_destroy(struct rcu_ptr_cache *cache);
  * @cache: the cache
  *
  * As rcu_ptr_barrier(), for the objects of one cache: about a grace period,
- * whatever waits in others.  Destructors of these objects have returned; what
- * they freed may still wait.
+ * whatever waits in others; of the SRCU domain too, where the cache has one.
+ * Destructors of these objects have returned; what they freed may still wait.
  *
  * Context: as for rcu_ptr_barrier(); not in a destructor.
  */
@@ -360,8 +370,9 @@ void *rcu_ptr_cache_alloc_nolock(struct rcu_ptr_cache *cache);
  * @object: an object of it that no reader can have, or NULL
  *
  * Where frees are checked, see rcu_ptr_cache_create(), or objects zeroed
- * (init_on_free=1), and where there is a destructor, which can't run in any
- * context, this is rcu_ptr_cache_free_rcu().
+ * (init_on_free=1), where there is a destructor, which can't run in any
+ * context, and with SLAB_TYPESAFE_BY_RCU and an SRCU domain, which the slab does
+ * not wait for, this is rcu_ptr_cache_free_rcu().
  *
  * Context: any, NMI included.
  */
@@ -372,8 +383,9 @@ void rcu_ptr_cache_free(struct rcu_ptr_cache *cache, void *object);
  * @cache: the cache
  * @object: an object of it, or NULL
  *
- * Readers inside rcu_read_lock() that already hold the object may go on
- * reading all of it but a field that @link_offset named.
+ * Readers inside rcu_read_lock(), and those of the cache's SRCU domain, that
+ * already hold the object may go on reading all of it but a field that
+ * @link_offset named.
  *
  * Context: any, NMI included.  Never fails.
  */
@@ -403,7 +415,7 @@ int rcu_ptr_cache_prefill(struct rcu_ptr_cache *cache, unsigned int objects,
  * @missed: allocations that found no sheaf
  * @nolock_allocs: of these, served by kmalloc_nolock()
  * @engine_fallback: freed objects that found no sheaf and went to the engine;
- *	where there is a destructor, to a list of the cache
+ *	where there is a destructor or an SRCU domain, to a list of the cache
  * @slab_allocs: objects allocated from the slab
  * @slab_frees: objects freed to the slab
  * @now_full: full sheaves in the barns

@@ -28,7 +28,10 @@ use crate::{
         stats::counts,
         Sheaves,
     },
-    sys::{callback, current_block, debug, generated as sys, gp, preempt::PreemptOff, slab, trace},
+    sys::{
+        callback, current_block, debug, generated as sys, gp, preempt::PreemptOff, slab, srcu::Domain,
+        trace,
+    },
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -322,6 +325,8 @@ unsafe extern "C" fn rcu_ptr_rs_cache_create(
         barn_limit: a.barn_limit as usize,
         ctor: a.ctor,
         dtor: a.dtor,
+        // SAFETY: The contract of rcu_ptr_cache_create(): it lives until the cache is destroyed.
+        srcu: unsafe { Domain::new(a.srcu) },
     });
     match Cache::create(Sheaves::get(), name, size as usize, args, flags) {
         Ok(cache) => {

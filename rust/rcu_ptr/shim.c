@@ -21,6 +21,7 @@
 #include <linux/rcupdate.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
+#include <linux/srcu.h>
 #include <linux/spinlock.h>
 #include <linux/vmalloc.h>
 #include <linux/wait_bit.h>
@@ -322,6 +323,11 @@ void rcu_ptr_shim_init_irq_work(struct irq_work *work,
 void rcu_ptr_shim_call_rcu(struct rcu_head *head, rcu_callback_t func)
 {
 	call_rcu_hurry(head, func);
+}
+
+bool rcu_ptr_shim_srcu_waits_for_rcu(struct srcu_struct *srcu)
+{
+	return srcu->srcu_reader_flavor & SRCU_READ_FLAVOR_SLOWGP;
 }
 
 void rcu_ptr_shim_callback_enter(void)

@@ -18,6 +18,7 @@
 struct rcu_ptr_cache;
 struct rcu_ptr_cache_args;
 struct rcu_work;
+struct srcu_struct;
 struct delayed_work;
 struct irq_work;
 
@@ -68,6 +69,7 @@ void rcu_ptr_shim_init_irq_work(struct irq_work *work,
 				void (*func)(struct irq_work *work), int flags);
 
 void rcu_ptr_shim_call_rcu(struct rcu_head *head, rcu_callback_t func);
+bool rcu_ptr_shim_srcu_waits_for_rcu(struct srcu_struct *srcu);
 void rcu_ptr_shim_callback_enter(void);
 void rcu_ptr_shim_callback_exit(void);
 void rcu_ptr_shim_call_enter(void);

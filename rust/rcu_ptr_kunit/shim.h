@@ -47,6 +47,21 @@ bool rcu_ptr_kunit_irqs_disabled(void);
 void rcu_ptr_kunit_preempt_disable(void);
 void rcu_ptr_kunit_preempt_enable(void);
 void rcu_ptr_kunit_wake(void);
+/* SRCU domains. */
+enum rcu_ptr_kunit_srcu {
+	RCU_PTR_KUNIT_SRCU_PLAIN,
+	RCU_PTR_KUNIT_SRCU_FAST,
+	RCU_PTR_KUNIT_SRCU_NMISAFE,
+	RCU_PTR_KUNIT_SRCU_TASKS_TRACE,
+};
+
+struct srcu_struct;
+struct srcu_struct *rcu_ptr_kunit_srcu_new(int kind);
+void rcu_ptr_kunit_srcu_free(int kind, struct srcu_struct *srcu);
+unsigned long rcu_ptr_kunit_srcu_lock(int kind, struct srcu_struct *srcu);
+void rcu_ptr_kunit_srcu_unlock(int kind, struct srcu_struct *srcu,
+			       unsigned long token);
+
 unsigned long rcu_ptr_kunit_raw_lock(void);
 void rcu_ptr_kunit_raw_unlock(unsigned long flags);
 void rcu_ptr_kunit_cond_resched(void);

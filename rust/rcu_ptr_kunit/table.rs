@@ -288,6 +288,34 @@ impl<'a> Table<'a> {
         self.freed.load(Relaxed) as i64 - self.cache.stats().destructed as i64
     }
 
+    /// Looks at what is in place `i` again and again, with a pause before each look, as long as `pause` says
+    /// so. The caller is a reader that the cache waits for.
+    ///
+    /// # Context
+    ///
+    /// That of `pause`.
+    pub(crate) fn watch(&self, i: usize, mut pause: impl FnMut() -> bool) {
+        let Some(slot) = self.slots.get(i % self.slots.len().max(1)) else {
+            return;
+        };
+        // ORDERING: Acquire pairs with the exchange of `replace()`.
+        let Some(entry) = NonNull::new(slot.load(Acquire)) else {
+            return;
+        };
+        // SAFETY: Found inside the caller's read-side critical section, so its memory stays.
+        let e = unsafe { entry.as_ref() };
+        let seen = e.generation[0].load(Relaxed);
+        while pause() {
+            let same = e.generation.iter().all(|word| word.load(Relaxed) == seen);
+            let alive = matches!(e.state.load(Relaxed), HELD | GIVEN_BACK | TO_DESTRUCT);
+            if !same || !alive {
+                self.reused_early.fetch_add(1, Relaxed);
+                return;
+            }
+            self.looks.fetch_add(1, Relaxed);
+        }
+    }
+
     /// What went wrong so far.
     pub(crate) fn wrong(&self) -> Wrong {
         Wrong {

@@ -127,7 +127,11 @@ fn close_all(sheaves: &Sheaves, cpu: i32, is_asked: impl Fn(&Cache) -> bool, hel
             }
             if !chain.is_empty() {
                 trace::sheaf_wait(&cache.name, cpu, || (chain.len(), chain.nr_full()));
-                held.append(chain);
+                if cache.srcu.is_some() {
+                    cache.wait_for_all(chain);
+                } else {
+                    held.append(chain);
+                }
             }
         }
     }

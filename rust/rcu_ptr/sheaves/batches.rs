@@ -17,6 +17,7 @@
 
 use super::{
     cache::{Cache, CacheRef},
+    needs::Needs,
     pcs::Here,
     pending,
     sheaf::Chain,
@@ -28,6 +29,7 @@ use crate::sys::{
     preempt::PreemptOff,
     raw_lock::RawSpinLock,
     rcu_callback::{self, Callback, RcuHead},
+    srcu::Domain,
 };
 use core::{
     cell::UnsafeCell,
@@ -53,6 +55,7 @@ const OVER: u32 = 2;
 /// Something that waits for grace periods together.
 struct Batch {
     rcu: RcuHead,
+    srcu: RcuHead,
     cache: CacheRef,
     state: Atomic<u32>,
     /// Grace periods that are not over.
@@ -82,6 +85,7 @@ impl Batches {
     pub(super) fn new(cache: CacheRef) -> impl PinInit<Self> {
         let batch = move |_| Batch {
             rcu: UnsafeCell::new([0; 2]),
+            srcu: UnsafeCell::new([0; 2]),
             cache,
             state: Atomic::new(FREE),
             left: Atomic::new(0),
@@ -111,6 +115,16 @@ impl Callback for RcuOver {
     unsafe fn run(head: NonNull<RcuHead>) {
         // SAFETY: `begin()` handed over the head of a batch, which lives as long as it waits.
         unsafe { one_over(head.byte_sub(offset_of!(Batch, rcu)).cast()) };
+    }
+}
+
+/// An SRCU grace period of a batch is over.
+struct SrcuOver;
+
+impl Callback for SrcuOver {
+    unsafe fn run(head: NonNull<RcuHead>) {
+        // SAFETY: As above.
+        unsafe { one_over(head.byte_sub(offset_of!(Batch, srcu)).cast()) };
     }
 }
 
@@ -147,7 +161,7 @@ impl Cache {
     /// Whether objects that find no sheaf are strays; otherwise the engine takes them.
     #[inline]
     pub(super) fn has_strays(&self) -> bool {
-        self.dtor.is_some()
+        self.dtor.is_some() || self.srcu.is_some()
     }
 
     /// Lets batches begin for what waits, as far as there are free ones.
@@ -188,12 +202,32 @@ impl Cache {
         }
     }
 
-    /// Lets `batch` wait.
+    /// Lets `chain` wait for all readers that the cache has.
+    ///
+    /// # Context
+    ///
+    /// As for [`Self::start_batches()`].
+    pub(super) fn wait_for_all(&self, chain: Chain) {
+        {
+            let irqs = IrqsOff::save();
+            self.batches.waiting.lock(&irqs).append(chain);
+        }
+        self.start_batches();
+    }
+
+    /// Lets `batch` wait: both grace periods begin here, after all that is in it was closed or pushed.
     fn begin(&self, batch: &Batch) {
-        batch.left.store(1, Relaxed);
+        let needs = Needs::of(self.srcu.map(Domain::waits_for_rcu));
+        batch.left.store(needs.callbacks(), Relaxed);
         let batch = NonNull::from(batch);
-        // SAFETY: The heads of a batch that was free; the end of the cache waits for it.
-        unsafe { rcu_callback::call::<RcuOver>(batch.byte_add(offset_of!(Batch, rcu)).cast()) };
+        if needs.rcu {
+            // SAFETY: The head of a batch that was free; the end of the cache waits for it.
+            unsafe { rcu_callback::call::<RcuOver>(batch.byte_add(offset_of!(Batch, rcu)).cast()) };
+        }
+        if let Some(domain) = self.srcu {
+            // SAFETY: As above.
+            unsafe { domain.call::<SrcuOver>(batch.byte_add(offset_of!(Batch, srcu)).cast()) };
+        }
     }
 
     /// Takes in strays whose grace periods are over.

@@ -33,6 +33,7 @@ use crate::{
         preempt::PreemptOff,
         raw_lock::{RawGuard, RawSpinLock},
         slab::{self, ObjectFn, SlabCache},
+        srcu::Domain,
         work::DelayedWork,
     },
 };
@@ -66,6 +67,8 @@ pub(crate) struct Args {
     pub(crate) ctor: Option<ObjectFn>,
     /// Called after each use of an object.
     pub(crate) dtor: Option<ObjectFn>,
+    /// Whose readers may look at freed objects, besides those of RCU.
+    pub(crate) srcu: Option<Domain>,
 }
 
 /// The default limit of a barn, in bytes of free objects.
@@ -145,6 +148,8 @@ pub(crate) struct Cache {
     /// How often it has returned.
     pub(super) destructed: Atomic<u64>,
     pub(crate) has_ctor: bool,
+    /// Whose readers may look at freed objects, besides those of RCU.
+    pub(super) srcu: Option<Domain>,
     /// Where what waits is counted.
     epochs: Epochs,
     /// Objects without a sheaf.
@@ -574,7 +579,12 @@ impl Cache {
             && args.ctor.is_none();
         // An object that is freed at once would be neither checked nor zeroed before its next use. A
         // destructor can't run in the contexts of these calls.
-        let places = if one_way || zero && checks.init_on_free || args.dtor.is_some() {
+        // The slab would free the memory of an object that was freed at once without waiting for SRCU.
+        let places = if one_way
+            || zero && checks.init_on_free
+            || args.dtor.is_some()
+            || args.srcu.is_some() && flags & slab::TYPESAFE_BY_RCU != 0
+        {
             BARRED
         } else {
             0
@@ -632,6 +642,7 @@ impl Cache {
                 dtor: args.dtor,
                 destructed: Atomic::new(0),
                 has_ctor: args.ctor.is_some(),
+                srcu: args.srcu,
                 epochs: Epochs::new(),
                 strays: Strays::new(),
                 strays_pending: Pending::new(),

@@ -43,11 +43,12 @@ pub(crate) unsafe fn destroy(sheaves: &Sheaves, cache: NonNull<Cache>, caller: u
     // All its work has ended. Without a leak the kmem_cache is destroyed.
 }
 
-/// Waits until no destructor runs, or is to run: each may have freed more objects of the cache.
+/// Waits for readers of the SRCU domain, and until no destructor runs, or is to run: each may have freed more
+/// objects of the cache.
 ///
 /// When none has returned since before a barrier, none was running, and none of what they freed is left.
 fn settle(sheaves: &Sheaves, cache: &Cache) {
-    if cache.dtor.is_none() {
+    if cache.dtor.is_none() && cache.srcu.is_none() {
         return;
     }
     loop {
@@ -115,6 +116,10 @@ fn drain(sheaves: &Sheaves, cache: &Cache) {
             cache.free_sheaf(sheaf);
         }
         cache.give_back_from(|| barn.reserved(), usize::MAX);
+    }
+    if let Some(domain) = cache.srcu {
+        // The last callback may not have returned.
+        domain.barrier();
     }
     with_engine = engine_fallback(cache) - with_engine;
     if with_engine > 0 {

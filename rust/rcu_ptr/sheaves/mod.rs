@@ -25,11 +25,11 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | geometry.rs, sheaf.rs, cursor.rs, local.rs, exchange.rs, barn.rs, double.rs, reserve.rs, epochs.rs, strays.rs | the algorithm, which the host tests compile too |
+//! | geometry.rs, sheaf.rs, cursor.rs, local.rs, exchange.rs, barn.rs, double.rs, reserve.rs, epochs.rs, strays.rs, needs.rs | the algorithm, which the host tests compile too |
 //! | cache.rs, pcs.rs | what a cache and a CPU have |
 //! | alloc.rs, free.rs | the calls |
 //! | reclaim.rs | after a grace period |
-//! | batches.rs | what waits without a sheaf |
+//! | batches.rs | what waits without a sheaf, or for SRCU too |
 //! | monitor.rs, hotplug.rs, shrink.rs, refill.rs | nothing stranded, nothing without end, nothing missing |
 //! | caches.rs, pending.rs, barrier.rs | which caches there are, what waits in them, and until it does not |
 //! | destroy.rs | the end |
@@ -51,6 +51,7 @@ pub(crate) mod geometry;
 mod hotplug;
 pub(crate) mod local;
 mod monitor;
+pub(crate) mod needs;
 mod pcs;
 mod pending;
 mod reclaim;

@@ -35,7 +35,8 @@ const CALLBACK_FULL: usize = 2;
 /// Sheaves that the worker takes in between two calls of cond_resched().
 const WORKER_SHEAVES: usize = 16;
 
-/// Has `chain`, of this CPU, wait for a grace period: here it is chosen, by call_rcu_hurry().
+/// Has `chain`, of this CPU, wait for a grace period: here it is chosen, by call_rcu_hurry(). Emptied sheaves wait
+/// for contexts with preemption off only, objects for readers of an SRCU domain too.
 ///
 /// # Context
 ///
@@ -57,6 +58,10 @@ pub(super) fn wait_of_dead(cache: &Cache, cpu: i32, chain: Chain) {
 
 fn call(cache: &Cache, cpu: i32, node: usize, mut chain: Chain) {
     let count = (chain.len(), chain.nr_full());
+    if cache.srcu.is_some() && chain.nr_full() > 0 {
+        trace::sheaf_wait(&cache.name, cpu, || count);
+        return cache.wait_for_all(chain);
+    }
     // Emptied sheaves are not; but as long as the callback is to come, something is.
     chain.count(|| cache.count(cpu));
     if let Some(head) = chain.into_rcu_head(node) {

@@ -25,6 +25,7 @@ mod sheaf_dtor;
 mod sheaf_fail;
 mod sheaf_life;
 mod sheaf_memory;
+mod sheaf_srcu;
 mod sheaf_storm;
 mod sweep;
 mod tracepoints;

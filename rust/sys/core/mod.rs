@@ -26,6 +26,7 @@ pub(crate) mod raw_lock;
 pub(crate) mod rcu_callback;
 pub(crate) mod shrinker;
 pub(crate) mod slab;
+pub(crate) mod srcu;
 pub(crate) mod this_cpu;
 pub(crate) mod trace;
 pub(crate) mod wait;

@@ -17,14 +17,14 @@ pub(crate) trait Callback {
     ///
     /// # Safety
     ///
-    /// `head` was handed to [`call()`], and a grace period has passed since.
+    /// `head` was handed over with this type, and a grace period has passed since.
     unsafe fn run(head: NonNull<RcuHead>);
 }
 
 /// # Safety
 ///
 /// As for [`Callback::run()`].
-unsafe extern "C" fn entry<C: Callback>(head: *mut bindings::callback_head) {
+pub(super) unsafe extern "C" fn entry<C: Callback>(head: *mut bindings::callback_head) {
     if let Some(head) = NonNull::new(head.cast()) {
         // SAFETY: By the safety requirements of this function.
         unsafe { C::run(head) };

@@ -17,6 +17,7 @@ pub(crate) mod probes;
 #[cfg(RCU_PTR_RUNNER)]
 pub(crate) mod runner;
 pub(crate) mod skip;
+pub(crate) mod srcu;
 pub(crate) mod text;
 pub(crate) mod thread;
 pub(crate) mod timer;

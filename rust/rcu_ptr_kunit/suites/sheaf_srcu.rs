@@ -1,0 +1,403 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Caches whose readers are those of an SRCU domain too: of each kind, sleeping through many grace periods of
+//! RCU; and readers of RCU, which a plain domain does not wait for.
+
+use super::{
+    sheaf_calls::Watched,
+    sheaf_dtor::{free, free_some, list, nodes_with, scribble, under_readers, Book, Node},
+};
+use crate::{
+    params, scaled,
+    sys::{
+        cache::{self, Args, SheafCache},
+        core, cpu, mem,
+        srcu::{Domain, Kind},
+        thread,
+    },
+    table::{Alloc, Table, Wrong, DESTRUCTOR, SIZE},
+};
+use ::core::ptr::NonNull;
+use kernel::{
+    prelude::*,
+    sync::atomic::{Acquire, Atomic, Relaxed, Release},
+};
+
+/// For a cache whose readers are those of `domain`.
+fn read_by(domain: &Domain) -> Args {
+    Args {
+        srcu: domain.raw(),
+        ..Args::default()
+    }
+}
+
+/// A reader of a domain, in a thread of its own.
+struct Reader {
+    /// 1: inside, 2: about to leave.
+    state: Atomic<i32>,
+    /// When it leaves, in nanoseconds; 0: not yet known.
+    leave: Atomic<i64>,
+}
+
+impl Reader {
+    /// Lets it leave `msecs` milliseconds from now.
+    fn leave_in(&self, msecs: i64) {
+        let at = thread::now() + msecs * 1_000_000;
+        // ORDERING: Pairs with the acquire of the reader: its last look sees what came before.
+        self.leave.store(at, Release);
+    }
+
+    fn has_left(&self) -> bool {
+        self.state.load(Acquire) == 2
+    }
+}
+
+/// Calls `f` while a reader of `domain` sleeps, and looks now and then.
+fn beside_reader<R>(
+    domain: &Domain,
+    look: &(dyn Fn() + Sync),
+    f: impl FnOnce(&Reader) -> R,
+) -> Result<R> {
+    let reader = Reader {
+        state: Atomic::new(0),
+        leave: Atomic::new(0),
+    };
+    let body = |_: i32| {
+        domain.read(|| {
+            reader.state.store(1, Release);
+            loop {
+                let leave = reader.leave.load(Acquire);
+                let last = leave != 0 && thread::now() >= leave;
+                look();
+                if last {
+                    break;
+                }
+                thread::sleep(1);
+            }
+            reader.state.store(2, Release);
+        })
+    };
+    let cpus = ::core::iter::once(cpu::other().unwrap_or(0));
+    thread::on_cpus(cpus, &body, || {
+        thread::wait_for(20_000, || reader.state.load(Acquire) == 1);
+        let ret = f(&reader);
+        if reader.leave.load(Relaxed) == 0 {
+            reader.leave_in(0);
+        }
+        ret
+    })
+}
+
+/// Grace periods of RCU that have to go by.
+const GRACES: usize = 20;
+
+/// Waits until many grace periods of RCU are over.
+fn wait_long() {
+    for _ in 0..GRACES {
+        thread::synchronize();
+    }
+}
+
+/// `n` objects are freed while a reader of `domain` looks at them, and a destructor or the slab writes over
+/// them after their grace period. Returns how often one was found broken, and what was destructed, or back
+/// with the slab, before the reader left, and after a barrier.
+fn freed_under(domain: &Domain, n: usize, args: Args, flags: u32) -> Result<(usize, [u64; 2])> {
+    let destructs = args.dtor.is_some();
+    let cache = SheafCache::with_flags(c"rcu_ptr_srcu_seen", SIZE, args, flags)?;
+    let mut objects = KVVec::with_capacity(n, GFP_KERNEL)?;
+    for _ in 0..n {
+        objects.push(Watched::new(&cache)?, GFP_KERNEL)?;
+    }
+    let broken = Atomic::<usize>::new(0);
+    let look = || {
+        let bad = objects.iter().filter(|object| object.is_broken()).count();
+        broken.add(bad, Relaxed);
+    };
+    let gone = || {
+        let stats = cache.stats();
+        if destructs {
+            stats.destructed
+        } else {
+            stats.slab_frees
+        }
+    };
+    let counts = beside_reader(domain, &look, |reader| {
+        for object in &objects {
+            // SAFETY: From this cache, given back once.
+            unsafe { cache.free_rcu(object.0) };
+        }
+        wait_long();
+        let early = gone();
+        reader.leave_in(0);
+        cache.barrier();
+        [early, gone()]
+    })?;
+    Ok((broken.load(Relaxed), counts))
+}
+
+/// Every kind of domain.
+fn each(mut f: impl FnMut(Kind, &Domain) -> Result) -> Result {
+    Kind::ALL
+        .into_iter()
+        .try_for_each(|kind| f(kind, &Domain::new(kind)?))
+}
+
+struct Storm {
+    wrong: Wrong,
+    looks: u64,
+    off: i64,
+}
+
+/// Objects are replaced in all ways while readers of `domain` and of RCU look at them, those of `domain` for
+/// many milliseconds.
+fn storm(domain: &Domain, rounds: usize, capacity: u32) -> Result<Storm> {
+    let args = Args {
+        sheaf_capacity: capacity,
+        barn_limit: 16,
+        dtor: DESTRUCTOR,
+        ..read_by(domain)
+    };
+    let cache = SheafCache::new(c"rcu_ptr_srcu_storm", SIZE, args)?;
+    let table = Table::with_destructor(&cache, 200)?;
+    let stop = Atomic::<i32>::new(0);
+    let turn = Atomic::<usize>::new(0);
+    let looks = || {
+        let i = turn.fetch_add(7, Relaxed);
+        let mut left = 12;
+        domain.read(|| {
+            table.watch(i, || {
+                thread::sleep(1);
+                left -= 1;
+                left > 0
+            })
+        });
+    };
+    let write = |cpu: i32| {
+        for i in 0..rounds {
+            let i = i * 13 + cpu as usize * 97;
+            match i % 3 {
+                0 => table.replace(i, Alloc::Sleep),
+                1 => cpu::irqs_off(|| table.replace(i, Alloc::Nolock)),
+                _ => table.replace(i, Alloc::Atomic),
+            }
+            table.touch(Alloc::Sleep);
+            table.look(i, 7);
+            if i % 128 == 0 {
+                thread::sleep(1);
+            }
+        }
+        stop.add(1, Relaxed);
+    };
+    let all = cpu::online().count() as i32;
+    let read = |_: i32| {
+        while stop.load(Relaxed) < all {
+            looks();
+        }
+    };
+    let mut result = Ok(());
+    thread::on_cpus(cpu::online(), &read, || {
+        result = thread::on_cpus(cpu::online(), &write, || ());
+        stop.store(all, Relaxed);
+    })?;
+    result?;
+    let off = table.unbalanced();
+    Ok(Storm {
+        wrong: table.wrong(),
+        looks: table.looks.load(Relaxed),
+        off,
+    })
+}
+
+#[kunit_tests(rcu_ptr_sheaf_srcu)]
+mod tests {
+    use super::*;
+
+    /// A reader of the domain sleeps through many grace periods of RCU.
+    #[test]
+    fn waits_for_the_domain() -> Result {
+        each(|_, domain| {
+            for n in [5, 200] {
+                let args = Args {
+                    dtor: Some(scribble),
+                    ..read_by(domain)
+                };
+                let (broken, counts) = freed_under(domain, n, args, 0)?;
+                assert!(broken == 0 && counts == [0, n as u64]);
+                // What goes back to the slab does so after that as well.
+                let flags = if cfg!(CONFIG_SLUB_DEBUG) {
+                    cache::POISON
+                } else {
+                    0
+                };
+                let (broken, counts) = freed_under(domain, n, read_by(domain), flags)?;
+                assert!(broken == 0 && counts[0] == 0);
+                assert!(counts[1] == n as u64 || flags == 0);
+            }
+            Ok(())
+        })
+    }
+
+    /// Readers of RCU are waited for as ever, whatever the domain does.
+    #[test]
+    fn waits_for_rcu() -> Result {
+        let _defaults = params::no_drain()?;
+        each(|_, domain| {
+            for n in [5, 57, 300] {
+                let seen = under_readers(n, read_by(domain), |cache| cache.barrier())?;
+                assert!(seen.looks > 100 * n && seen.broken == 0);
+                let seen = under_readers(n, read_by(domain), drop)?;
+                assert!(seen.looks > 100 * n && seen.broken == 0);
+            }
+            Ok(())
+        })
+    }
+
+    /// The end of a cache waits for both; and the domain can be cleaned up at once.
+    #[test]
+    fn destroyed_under_a_reader() -> Result {
+        each(|_, domain| {
+            for n in [1, 60, 1000] {
+                let book = Book::new();
+                let cache = nodes_with(c"rcu_ptr_srcu_end", &book, read_by(domain))?;
+                free_some(&cache, &book, n)?;
+                let (early, late) = beside_reader(domain, &|| (), |reader| {
+                    wait_long();
+                    let early = book.destructed();
+                    reader.leave_in(40);
+                    drop(cache);
+                    (early, reader.has_left())
+                })?;
+                assert!(early == 0 && late && book.destructed() == n as u64);
+                assert!(book.wrong.load(Relaxed) == 0);
+            }
+            Ok(())
+        })
+    }
+
+    /// Objects without a sheaf wait for both as well.
+    #[test]
+    fn without_a_sheaf() -> Result {
+        each(|_, domain| {
+            let book = Book::new();
+            let cache = nodes_with(c"rcu_ptr_srcu_stray", &book, read_by(domain))?;
+            let mut held = KVVec::<NonNull<Node>>::new();
+            for _ in 0..300 {
+                held.push(list(&cache, &book, 1)?, GFP_KERNEL)?;
+            }
+            let early = beside_reader(domain, &|| (), |_| {
+                cache::fail_alloc(1, u64::MAX);
+                cpu::irqs_off(|| {
+                    for &node in &held {
+                        // SAFETY: From this cache, the caller's.
+                        unsafe { free(cache.handle(), node) };
+                    }
+                });
+                cache::fail_alloc(0, 0);
+                wait_long();
+                book.destructed()
+            })?;
+            core::barrier();
+            let (all, strays) = (book.destructed(), cache.stats().engine_fallback);
+            drop(cache);
+            assert!(early == 0 && all == 300 && strays > 200);
+            Ok(())
+        })
+    }
+
+    /// More sheaves than there are batches, all behind one reader, and then none.
+    #[test]
+    fn long_reader() -> Result {
+        let domain = Domain::new(Kind::Plain)?;
+        let args = Args {
+            sheaf_capacity: 2,
+            ..read_by(&domain)
+        };
+        let book = Book::new();
+        let cache = nodes_with(c"rcu_ptr_srcu_long", &book, args)?;
+        let n = scaled(10_000);
+        let early = beside_reader(&domain, &|| (), |_| {
+            for _ in 0..n / 100 {
+                free_some(&cache, &book, 100)?;
+                thread::synchronize();
+            }
+            Ok::<_, Error>(book.destructed())
+        })??;
+        core::barrier();
+        let all = book.destructed();
+        drop(cache);
+        assert!(early == 0 && all == (n / 100 * 100) as u64);
+        Ok(())
+    }
+
+    /// Memory of a cache that is typesafe for readers of RCU is so for those of the domain: what is freed at
+    /// once does not go back to the slab under them.
+    #[test]
+    fn typesafe() -> Result {
+        let _defaults = params::quick_drain()?;
+        each(|_, domain| {
+            let cache =
+                SheafCache::with_flags(c"rcu_ptr_srcu_type", SIZE, read_by(domain), mem::TYPESAFE)?;
+            let mut held = KVVec::<NonNull<u8>>::new();
+            for _ in 0..200 {
+                held.push(cache.alloc(false).ok_or(ENOMEM)?, GFP_KERNEL)?;
+            }
+            // What was not given out yet may go back.
+            let stock = cache.stats().slab_allocs - held.len() as u64;
+            let early = beside_reader(domain, &|| (), |_| {
+                for &object in &held {
+                    // SAFETY: From this cache, the caller's.
+                    unsafe { cache.free(object) };
+                }
+                thread::sleep(200);
+                let _ = params::shrink();
+                cache.stats().slab_frees
+            })?;
+            assert!(early <= stock);
+            Ok(())
+        })
+    }
+
+    /// The barrier of a cache does not wait for another's readers, that of all caches does.
+    #[test]
+    fn others_are_not_waited_for() -> Result {
+        let domain = Domain::new(Kind::Plain)?;
+        let (other, own) = (Book::new(), Book::new());
+        let waits = nodes_with(c"rcu_ptr_srcu_other", &other, read_by(&domain))?;
+        let cache = nodes_with(c"rcu_ptr_srcu_own", &own, Args::default())?;
+        let mut seen = [(0, 0); 20];
+        let result = beside_reader(&domain, &|| (), |reader| {
+            for (i, seen) in seen.iter_mut().enumerate() {
+                free_some(&waits, &other, 60)?;
+                free_some(&cache, &own, 60)?;
+                cache.barrier();
+                *seen = (other.destructed(), own.destructed() - 60 * i as u64);
+            }
+            reader.leave_in(0);
+            core::barrier();
+            Ok::<_, Error>(other.destructed())
+        })?;
+        drop((waits, cache));
+        assert!(seen.iter().all(|&seen| seen == (0, 60)));
+        assert!(result == Ok(20 * 60));
+        Ok(())
+    }
+
+    #[test]
+    fn storm_of_each_kind() -> Result {
+        let mut good = true;
+        each(|kind, domain| {
+            for capacity in [0, 3] {
+                let storm = storm(domain, scaled(6000), capacity)?;
+                kernel::kunit::info(fmt!(
+                    "rcu_ptr_sheaf_srcu: {:?}: {} looks\n",
+                    kind,
+                    storm.looks
+                ));
+                good &= storm.wrong == Wrong::default() && storm.off == 0 && storm.looks > 100;
+            }
+            Ok(())
+        })?;
+        assert!(good);
+        Ok(())
+    }
+}
