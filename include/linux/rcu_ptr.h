@@ -236,6 +236,13 @@ struct srcu_struct;
  *	reader; rcu_tasks_trace_srcu_struct for readers inside
  *	rcu_read_lock_tasks_trace().  It has to be there until
  *	rcu_ptr_cache_destroy() has returned, and may be cleaned up then.
+ * @wait_limit: bytes of objects that may wait for a grace period, or for a
+ *	destructor after it; 0: any number.  Where it is met allocations get no
+ *	further sheaf: those that may sleep wait for a grace period of RCU, and
+ *	return NULL if it is met still; others return NULL, unless something was
+ *	prefilled.  __GFP_NOFAIL is exempt.  Frees never fail: what is held when
+ *	it is met, which may be one more sheaf per CPU, may still be freed.
+ *	Sheaves that wait count as full.
  *
  * The link is only used for objects that are freed in NMI while there is no
  * empty sheaf.  Without a field for it 8 bytes are added behind each object.
@@ -250,6 +257,19 @@ struct rcu_ptr_cache_args {
 	void (*ctor)(void *object);
 	void (*dtor)(void *object);
 	struct srcu_struct *srcu;
+	unsigned long wait_limit;
+};
+
+/**
+ * struct rcu_ptr_cache_limits - what may be changed while a cache is in use
+ * @sheaf_capacity: as in struct rcu_ptr_cache_args
+ * @barn_limit: as there
+ * @wait_limit: as there
+ */
+struct rcu_ptr_cache_limits {
+	unsigned int sheaf_capacity;
+	unsigned int barn_limit;
+	unsigned long wait_limit;
 };
 
 /**
@@ -309,6 +329,33 @@ void rcu_ptr_cache_destroy(struct rcu_ptr_cache *cache);
  * Context: as for rcu_ptr_barrier(); not in a destructor.
  */
 void rcu_ptr_cache_barrier(struct rcu_ptr_cache *cache);
+
+/**
+ * rcu_ptr_cache_set_limits() - change the limits of a cache
+ * @cache: the cache
+ * @limits: the new ones
+ *
+ * They hold from now on; a barn that is above its limit is trimmed, and sheaves
+ * in use keep their capacity until they are empty.  A line that is written to
+ * rcu_ptr/caches in debugfs does the same, as it is read there:
+ * cache=NAME capacity=N barn_limit=N wait_limit=BYTES, for all caches of that
+ * name; what is left out stays as it is.
+ *
+ * Context: task or softirq.
+ * Return: 0 or -EINVAL, and nothing has changed
+ */
+int rcu_ptr_cache_set_limits(struct rcu_ptr_cache *cache,
+			     const struct rcu_ptr_cache_limits *limits);
+
+/**
+ * rcu_ptr_cache_get_limits() - read the limits of a cache
+ * @cache: the cache
+ * @limits: filled in, with what stands for a default
+ *
+ * Context: any.
+ */
+void rcu_ptr_cache_get_limits(struct rcu_ptr_cache *cache,
+			      struct rcu_ptr_cache_limits *limits);
 
 /* Private: rcu_ptr_cache_alloc() without __GFP_ZERO. */
 void *rcu_ptr_cache_alloc_call(struct rcu_ptr_cache *cache, gfp_t gfp);
@@ -433,6 +480,8 @@ int rcu_ptr_cache_prefill(struct rcu_ptr_cache *cache, unsigned int objects,
  * @freed_twice: objects of which a second copy was found and dropped
  * @reserve: objects that are kept for allocations that can't wait
  * @destructed: calls of the destructor that have returned
+ * @wait_limit_met: allocations that found as many bytes waiting as may
+ * @now_waiting_bytes: bytes that wait, as @wait_limit has them
  */
 struct rcu_ptr_cache_stats {
 	u64 filled;
@@ -457,6 +506,8 @@ struct rcu_ptr_cache_stats {
 	u64 freed_twice;
 	u64 reserve;
 	u64 destructed;
+	u64 wait_limit_met;
+	u64 now_waiting_bytes;
 };
 
 /**

@@ -29,5 +29,6 @@ enum rcu_ptr_shim_constants {
 		__GFP_NOFAIL | __GFP_RETRY_MAYFAIL),
 	RCU_PTR_SHIM_GFP_TRY = (__force int)(__GFP_NORETRY | __GFP_NOMEMALLOC |
 		__GFP_NOWARN),
+	RCU_PTR_SHIM_GFP_NOFAIL = (__force int)__GFP_NOFAIL,
 	RCU_PTR_SHIM_GFP_MAY_BLOCK = (__force int)__GFP_DIRECT_RECLAIM,
 };

@@ -24,6 +24,7 @@ use crate::{
         cache::{Args, Cache},
         destroy,
         free::{self, Freed},
+        limits::Limits,
         refill,
         stats::counts,
         Sheaves,
@@ -321,8 +322,11 @@ unsafe extern "C" fn rcu_ptr_rs_cache_create(
     let args = args.map_or(Args::default(), |a| Args {
         align: a.align as usize,
         link_offset: a.use_link_offset.then_some(a.link_offset as usize),
-        sheaf_capacity: a.sheaf_capacity as usize,
-        barn_limit: a.barn_limit as usize,
+        limits: Limits {
+            capacity: a.sheaf_capacity as usize,
+            barn: a.barn_limit as usize,
+            wait: a.wait_limit as usize,
+        },
         ctor: a.ctor,
         dtor: a.dtor,
         // SAFETY: The contract of rcu_ptr_cache_create(): it lives until the cache is destroyed.
@@ -518,6 +522,50 @@ unsafe extern "C" fn rcu_ptr_rs_cache_barrier(cache_ptr: *mut sys::rcu_ptr_cache
     gp::might_sleep();
     // SAFETY: By the safety requirements of this function.
     Sheaves::get().barrier_of(unsafe { cache(cache_ptr) });
+}
+
+/// `rcu_ptr_cache_set_limits()`.
+///
+/// # Safety
+///
+/// `cache` is a live cache, `limits` valid.
+#[no_mangle]
+unsafe extern "C" fn rcu_ptr_cache_set_limits(
+    cache_ptr: *mut sys::rcu_ptr_cache,
+    limits: *const sys::rcu_ptr_cache_limits,
+) -> c_int {
+    // SAFETY: By the safety requirements of this function.
+    let (cache, limits) = unsafe { (cache(cache_ptr), &*limits) };
+    let limits = Limits {
+        capacity: limits.sheaf_capacity as usize,
+        barn: limits.barn_limit as usize,
+        wait: limits.wait_limit as usize,
+    };
+    match cache.set_limits(limits) {
+        Ok(()) => 0,
+        Err(e) => e.to_errno(),
+    }
+}
+
+/// `rcu_ptr_cache_get_limits()`.
+///
+/// # Safety
+///
+/// `cache` is a live cache, `out` valid for writes.
+#[no_mangle]
+unsafe extern "C" fn rcu_ptr_cache_get_limits(
+    cache_ptr: *mut sys::rcu_ptr_cache,
+    out: *mut sys::rcu_ptr_cache_limits,
+) {
+    // SAFETY: By the safety requirements of this function.
+    let limits = unsafe { cache(cache_ptr) }.limits.get();
+    let limits = sys::rcu_ptr_cache_limits {
+        sheaf_capacity: limits.capacity as c_uint,
+        barn_limit: limits.barn as c_uint,
+        wait_limit: limits.wait as c_ulong,
+    };
+    // SAFETY: As above.
+    unsafe { out.write(limits) };
 }
 
 /// `rcu_ptr_fail_alloc()`.

@@ -179,6 +179,8 @@ EXPORT_SYMBOL_GPL(rcu_ptr_cache_free_rcu);
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_prefill);
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_size);
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_zero);
+EXPORT_SYMBOL_GPL(rcu_ptr_cache_set_limits);
+EXPORT_SYMBOL_GPL(rcu_ptr_cache_get_limits);
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_get_stats);
 EXPORT_SYMBOL_NS_GPL(rcu_ptr_fail_alloc, "RCU_PTR_TEST");
 EXPORT_SYMBOL_NS_GPL(rcu_ptr_fail_blocks, "RCU_PTR_TEST");

@@ -6,9 +6,11 @@
 //!  place for reuse -> allocation sheaf -> other places -> spare -> barn
 //!     -> with a gfp that may wait: the slab; with another one: the slab, the reserve
 //!     -> without: another node's barn, the reserve, kmalloc_nolock()
+//!
+//!  Where as much waits as may, nothing comes after the allocation sheaf but the reserve.
 //! ```
 
-use super::{cache::Cache, exchange, pcs::Here, refill};
+use super::{cache::Cache, exchange, limits, pcs::Here, refill};
 use crate::{
     fault,
     sys::{context::Context, preempt::PreemptOff, slab},
@@ -83,6 +85,17 @@ fn take_again(here: Here<'_>) -> Option<usize> {
 #[cold]
 #[inline(never)]
 fn slow(cache: &Cache, gfp: u32, pin: PreemptOff) -> *mut u8 {
+    let mut pin = pin;
+    if let Some(reserved) = limits::refuse(Here::new(cache, &pin), Context::look(&pin)) {
+        if let Some(object) = reserved {
+            return ptr::with_exposed_provenance_mut(object);
+        }
+        drop(pin);
+        if !limits::wait(cache, gfp) {
+            return ptr::null_mut();
+        }
+        pin = PreemptOff::new();
+    }
     let here = Here::new(cache, &pin);
     if let Some(object) = exchange::next_object(here.at(Context::look(&pin))) {
         return ptr::with_exposed_provenance_mut(object);
@@ -96,6 +109,9 @@ fn slow(cache: &Cache, gfp: u32, pin: PreemptOff) -> *mut u8 {
 #[inline(never)]
 fn slow_nolock(cache: &Cache, pin: PreemptOff) -> *mut u8 {
     let here = Here::new(cache, &pin);
+    if let Some(reserved) = limits::refuse(here, Context::look(&pin)) {
+        return reserved.map_or(ptr::null_mut(), ptr::with_exposed_provenance_mut);
+    }
     if let Some(object) = exchange::any_object(here.at(Context::look(&pin)).nolock()) {
         return ptr::with_exposed_provenance_mut(object);
     }

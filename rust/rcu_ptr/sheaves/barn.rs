@@ -111,6 +111,11 @@ impl Stock {
         true
     }
 
+    /// Changes how many sheaves of each kind to keep at most.
+    pub(crate) fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     /// Allows `sheaves` of each kind on top of the limit.
     pub(crate) fn allow(&mut self, sheaves: usize) {
         self.more = sheaves;

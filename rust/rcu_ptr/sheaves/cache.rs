@@ -7,6 +7,7 @@ use super::{
     batches::Batches,
     epochs::{Epochs, PLACES},
     geometry::{SHEAF_BYTES, SLOTS},
+    limits::{InForce, Limits},
     local::BARRED,
     pcs::Pcs,
     pending::{self, Pending},
@@ -59,10 +60,7 @@ pub(crate) struct Args {
     pub(crate) align: usize,
     /// Offset of the `struct rcu_ptr` in an object, if there is one.
     pub(crate) link_offset: Option<usize>,
-    /// Objects in a sheaf.
-    pub(crate) sheaf_capacity: usize,
-    /// Full sheaves to keep per node, and as many empty ones.
-    pub(crate) barn_limit: usize,
+    pub(crate) limits: Limits,
     /// Called for each object when its memory is set up.
     pub(crate) ctor: Option<ObjectFn>,
     /// Called after each use of an object.
@@ -71,34 +69,13 @@ pub(crate) struct Args {
     pub(crate) srcu: Option<Domain>,
 }
 
-/// The default limit of a barn, in bytes of free objects.
-const BARN_BYTES: usize = 4 << 20;
-/// Bounds of the default limit, in sheaves.
-const BARN_SHEAVES: core::ops::RangeInclusive<usize> = 10..=1024;
-/// A barn may keep this multiple of its limit on top while as many objects are allocated from the slab:
-/// objects that are needed again before their grace period is over.
-const BARN_MORE: usize = 3;
-/// The largest limit that a user may set.
-const MAX_BARN_LIMIT: usize = 1 << 16;
-
-/// Objects in a sheaf: fewer of large ones, as the slab's own (`calculate_sheaf_capacity()`).
-fn usual_capacity(size: usize) -> usize {
-    match size {
-        4096.. => 4,
-        1024.. => 12,
-        256.. => 26,
-        _ => SLOTS,
-    }
-}
-
 /// A cache with sheaves.
 #[pin_data]
 #[repr(C)]
 pub(crate) struct Cache {
     /// First, as every call needs it.
     pub(super) pcs: PerCpu<Pcs>,
-    /// Objects in a sheaf.
-    pub(super) capacity: usize,
+    pub(crate) limits: InForce,
     /// Offset of the link of an object.
     pub(super) link: usize,
     /// Bytes of an object as the user sees it.
@@ -119,8 +96,6 @@ pub(crate) struct Cache {
     pub(super) slab_frees: Atomic<u64>,
     /// `obtained` as it was when the last two intervals of the reaper began, the older one last.
     marks: [Atomic<u64>; 2],
-    /// Sheaves that a barn may have on top of its limit.
-    most_more: usize,
     /// Whether there are objects of kmalloc_nolock().
     pub(super) has_foreign: AtomicFlag,
     /// The refill worker has something to do.
@@ -369,7 +344,7 @@ impl Cache {
     pub(super) fn allowance(&self) -> usize {
         let obtained = self.slab_allocs.load(Relaxed);
         let lately = obtained.wrapping_sub(self.marks[1].load(Relaxed)) as usize;
-        (lately / self.capacity).min(self.most_more)
+        (lately / self.capacity()).min(self.limits.more())
     }
 
     /// The reaper has run: begins a new interval.
@@ -401,7 +376,7 @@ impl Cache {
             return Err(ENOMEM);
         }
         // INVARIANT: From a box; below, that of the barn before.
-        let other = ReserveBox(Atomic::new(ReserveBox::new_ring(keep, self.capacity)?));
+        let other = ReserveBox(Atomic::new(ReserveBox::new_ring(keep, self.capacity())?));
         let mut result = Ok(());
         {
             // SAFETY: Nobody else knows it yet.
@@ -541,12 +516,7 @@ impl Cache {
         flags: u32,
     ) -> Result<NonNull<Self>> {
         let align = args.align.max(align_of::<u64>());
-        if size == 0
-            || !align.is_power_of_two()
-            || flags & slab::REFUSED_FLAGS != 0
-            || args.sheaf_capacity > SLOTS
-            || args.barn_limit > MAX_BARN_LIMIT
-        {
+        if size == 0 || !align.is_power_of_two() || flags & slab::REFUSED_FLAGS != 0 {
             return Err(EINVAL);
         }
         let (link, full_size) = match args.link_offset {
@@ -558,18 +528,8 @@ impl Cache {
         if link >= MAX_OFFSET {
             return Err(EINVAL);
         }
-        let capacity = match args.sheaf_capacity {
-            0 => usual_capacity(full_size),
-            n => n,
-        };
-        let (limit, most_more) = match args.barn_limit {
-            0 => {
-                let usual = (BARN_BYTES / (capacity * full_size))
-                    .clamp(*BARN_SHEAVES.start(), *BARN_SHEAVES.end());
-                (usual, usual * BARN_MORE)
-            }
-            n => (n, 0),
-        };
+        let limits = InForce::new(args.limits, full_size)?;
+        let Limits { capacity, barn, .. } = limits.get();
         let checks = slab::checks();
         let one_way = checks.objects || flags & slab::DEBUG_FLAGS != 0;
         // As the slab does itself.
@@ -595,7 +555,7 @@ impl Cache {
         let mut barns = KVec::with_capacity(nr_nodes, GFP_KERNEL)?;
         for _ in 0..nr_nodes {
             fault::point()?;
-            barns.push(Barn::new(limit, capacity)?, GFP_KERNEL)?;
+            barns.push(Barn::new(barn, capacity)?, GFP_KERNEL)?;
         }
         fault::point()?;
         let slab = SlabCache::new(name, full_size, align, args.ctor, flags)?;
@@ -611,7 +571,7 @@ impl Cache {
                 pcs: PerCpu::new(|cpu| {
                     Pcs::new(cpu, places, CacheRef(this.as_ptr()))
                 })?,
-                capacity,
+                limits,
                 link,
                 size,
                 full_size,
@@ -628,7 +588,6 @@ impl Cache {
                 slab_allocs: Atomic::new(0),
                 slab_frees: Atomic::new(0),
                 marks: [Atomic::new(0), Atomic::new(0)],
-                most_more,
                 has_foreign: AtomicFlag::new(false),
                 wants_refill: AtomicFlag::new(false),
                 give_back_all: AtomicFlag::new(false),

@@ -175,6 +175,12 @@ pub(crate) fn install<C: Cpu>(cpu: C, mut sheaf: Full) {
     keep_full(cpu, sheaf);
 }
 
+/// There is no object for who found the allocation sheaf used up: puts the cursor right.
+pub(crate) fn give_up<C: Cpu>(cpu: C) {
+    make_room(cpu, cpu.words().alloc);
+    put_right(cpu);
+}
+
 /// Takes a used-up cursor back to where it can't run further.
 fn put_right<C: Cpu>(cpu: C) {
     let alloc = cpu.words().alloc;

@@ -33,6 +33,7 @@
 //! | monitor.rs, hotplug.rs, shrink.rs, refill.rs | nothing stranded, nothing without end, nothing missing |
 //! | caches.rs, pending.rs, barrier.rs | which caches there are, what waits in them, and until it does not |
 //! | destroy.rs | the end |
+//! | limits.rs | how much of everything, and what waits at most |
 //! | stats.rs | for people |
 
 pub(crate) mod alloc;
@@ -49,6 +50,7 @@ pub(crate) mod exchange;
 pub(crate) mod free;
 pub(crate) mod geometry;
 mod hotplug;
+pub(crate) mod limits;
 pub(crate) mod local;
 mod monitor;
 pub(crate) mod needs;

@@ -121,7 +121,8 @@ impl Handler for MonitorWork {
         }
         // SAFETY: A task of this CPU that is in no operation itself, with preemption off.
         let undisturbed = unsafe { Undisturbed::assume() };
-        let for_reclaim = pcs.reclaim.xchg(0, Full) != 0;
+        let asked = pcs.reclaim.xchg(0, Full);
+        let for_reclaim = asked == shrink::TAKE_ALL;
         // Sheaves that are installed from now on arm it again.
         here.armed().xchg(IDLE);
         let words = here.words();
@@ -141,7 +142,10 @@ impl Handler for MonitorWork {
         let mut chain = words.closed.take();
         // Sheaves with objects that wait, and others.
         let mut drained = (0, 0);
-        let waiting_left = left(&pcs.rcu_since);
+        let waiting_left = match asked {
+            shrink::CLOSE => 0,
+            _ => left(&pcs.rcu_since),
+        };
         if waiting_left == 0 {
             match exchange::close_partial(&words, self.cache.count(self.cpu)) {
                 Ok(sheaf) => {

@@ -72,7 +72,7 @@ pub(crate) struct Pcs {
     /// Sheaves installed so far.
     pub(super) filled: Atomic<u64>,
     pub(super) emptied: Atomic<u64>,
-    /// The next run of the monitor takes everything, and what comes of it goes back to the slab.
+    /// What the next run of the monitor is to do at once (shrink.rs). What is taken goes back to the slab.
     pub(super) reclaim: Atomic<u32>,
     /// What waits for a grace period.
     pub(super) pending: Pending,
@@ -399,7 +399,7 @@ impl<'a> Cpu for At<'a> {
     }
 
     fn capacity(self) -> usize {
-        self.here.cache.capacity
+        self.here.cache.capacity()
     }
 
     fn undisturbed(self) -> Option<Undisturbed> {

@@ -330,7 +330,7 @@ fn send_remote(cache: &Cache, node: usize, rest: Rest) -> Rest {
             }
             // Objects that find no sheaf stay in this barn.
             sheaf.retain(|object| {
-                node_of(object) != Some(home) || !stock.put_remote(object, cache.capacity)
+                node_of(object) != Some(home) || !stock.put_remote(object, cache.capacity())
             })
         });
         match rest {

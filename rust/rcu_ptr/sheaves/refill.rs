@@ -102,7 +102,7 @@ fn new_full(cache: &Cache, node: Option<usize>, gfp: u32) -> Option<Full> {
         None => cache.new_sheaf(gfp)?,
     };
     let mut objects = [ptr::null_mut(); SLOTS];
-    let objects = &mut objects[..cache.capacity];
+    let objects = &mut objects[..cache.capacity()];
     if !obtain(cache, node, gfp, objects) {
         let pin = PreemptOff::new();
         exchange::keep_empty(Here::new(cache, &pin).at(Context::look(&pin)), sheaf);
@@ -178,6 +178,9 @@ impl Handler for RefillWork {
     fn run(&self) {
         let cache = &self.0;
         cache.wants_refill.store(false, Relaxed);
+        if cache.is_at_wait_limit() {
+            shrink::close_soon(cache);
+        }
         for (node, barn) in cache.barns.iter().enumerate() {
             let missed = barn.missed.xchg(0, FullOrder);
             // The part that is not promised is filled on demand: most caches are only used by callers
@@ -185,7 +188,7 @@ impl Handler for RefillWork {
             if missed > 0 || barn.with_reserve(|ring| ring.is_short()) {
                 fill_reserve(cache, node);
             }
-            let wanted = barn.with(|stock| stock.wanted(missed, cache.capacity));
+            let wanted = barn.with(|stock| stock.wanted(missed, cache.capacity()));
             for _ in 0..wanted {
                 let Some(sheaf) = new_full(cache, Some(node), slab::GFP_REFILL) else {
                     break;

@@ -193,7 +193,7 @@ impl Shrink for BarnShrinker {
                 if done < goal {
                     let unused = barn.with_reserve(|ring| ring.surplus());
                     let objects = cache.give_back_from(|| barn.reserved(), unused);
-                    done += objects.div_ceil(cache.capacity.max(1));
+                    done += objects.div_ceil(cache.capacity().max(1));
                 }
             }
         }
@@ -216,7 +216,7 @@ fn ask_cpus(caches: &Caches, goal: usize) -> usize {
     for cache in caches.iter() {
         for pcs in cache.pcs.iter().filter(|p| context::is_online(p.cpu)) {
             let held = pcs.held().reclaimable();
-            if held > 0 && done < goal && pcs.reclaim.xchg(1, Full) == 0 {
+            if held > 0 && done < goal && pcs.reclaim.xchg(TAKE_ALL, Full) != TAKE_ALL {
                 pcs.monitor.modify_on(pcs.cpu, wq, 0);
                 done += held;
             }
@@ -224,6 +224,27 @@ fn ask_cpus(caches: &Caches, goal: usize) -> usize {
     }
     done
 }
+
+/// Has the monitors close what waits on their CPUs: as much waits as may.
+///
+/// # Context
+///
+/// May sleep.
+pub(super) fn close_soon(cache: &Cache) {
+    let Some(_stay) = CpusStay::try_new() else {
+        return;
+    };
+    let wq = &Sheaves::get().wq;
+    for pcs in cache.pcs.iter().filter(|p| context::is_online(p.cpu)) {
+        if pcs.may_hold() && pcs.reclaim.cmpxchg(0, CLOSE, Full).is_ok() {
+            pcs.monitor.modify_on(pcs.cpu, wq, 0);
+        }
+    }
+}
+
+/// What the next run of a monitor is to do at once: take all that there is off its CPU, or close what waits.
+pub(super) const TAKE_ALL: u32 = 1;
+pub(super) const CLOSE: u32 = 2;
 
 /// Empties the barns: memory is short.
 ///

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! /sys/kernel/debug/rcu_ptr/caches: a line per cache.
+//! /sys/kernel/debug/rcu_ptr/caches: a line per cache; and limits, which are written as they are read.
 
-use super::{cache::Cache, geometry::SLOTS, Sheaves};
-use kernel::{debugfs, fmt, prelude::*, sync::atomic::Relaxed};
+use super::{cache::Cache, limits::Limits, Sheaves};
+use kernel::{debugfs, fmt, prelude::*, sync::atomic::Relaxed, uaccess::UserSliceReader};
 
 /// The file; it goes when the value is dropped.
 #[pin_data]
@@ -20,7 +20,7 @@ impl CachesFile {
     /// May sleep.
     pub(crate) fn new<'a>(dir: &'a debugfs::Dir) -> impl PinInit<Self> + 'a {
         pin_init!(Self {
-            file <- dir.read_callback_file(c"caches", (), &show),
+            file <- dir.read_write_callback_file(c"caches", (), &show, &change),
         })
     }
 }
@@ -39,6 +39,8 @@ pub(crate) fn counts(cache: &Cache) -> Counts {
         now_sheaves: cache.sheaves.load(Relaxed),
         freed_twice: cache.freed_twice.load(Relaxed),
         destructed: cache.destructed.load(Relaxed),
+        wait_limit_met: cache.limits.met.load(Relaxed),
+        now_waiting_bytes: cache.waiting_bytes() as u64,
         ..Counts::default()
     };
     for pcs in cache.pcs.iter() {
@@ -53,8 +55,7 @@ pub(crate) fn counts(cache: &Cache) -> Counts {
         n.callback_max = n.callback_max.max(pcs.callback_max.load(Relaxed));
         let held = pcs.held();
         n.now_alloc += held.alloc.unwrap_or(0) as u64;
-        // The first object of a sheaf is in its first slot that may be used.
-        n.now_rcu += held.rcu.map_or(0, |next| next + cache.capacity - SLOTS) as u64;
+        n.now_rcu += cache.objects_in(held.rcu) as u64;
         n.now_spare_full += held.spare_full as u64;
         n.now_spare_empty += held.spare_empty as u64;
         n.now_spent += held.spent as u64;
@@ -80,16 +81,18 @@ pub(crate) fn counts(cache: &Cache) -> Counts {
 /// kmalloc_nolock().
 fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for cache in Sheaves::get().caches.lock().iter() {
-        let n = counts(cache);
+        let (n, limits) = (counts(cache), cache.limits.get());
         writeln!(
             f,
-            "cache={} size={} capacity={} reuse={} free_rcu_sheaf={} free_rcu_sheaf_fail={} alloc_sheaf={} \
-             alloc_miss={} nolock_allocs={} slab_allocs={} slab_frees={} reserve={} freed_twice={} destructed={} callback_max={} \
+            "cache={} size={} capacity={} barn_limit={} wait_limit={} reuse={} free_rcu_sheaf={} free_rcu_sheaf_fail={} alloc_sheaf={} \
+             alloc_miss={} nolock_allocs={} slab_allocs={} slab_frees={} reserve={} freed_twice={} destructed={} wait_limit_met={} now_waiting_bytes={} callback_max={} \
              now_sheaves={} now_waiting={} now_alloc={} now_rcu={} now_spare_full={} \
              now_spare_empty={} now_spent={} now_closed={} now_reuse={} now_full={} now_empty={}",
             cache.name.to_str().unwrap_or("?"),
             cache.size,
-            cache.capacity,
+            limits.capacity,
+            limits.barn,
+            limits.wait,
             cache.reuse(),
             n.filled,
             n.engine_fallback,
@@ -101,6 +104,8 @@ fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
             n.reserve,
             n.freed_twice,
             n.destructed,
+            n.wait_limit_met,
+            n.now_waiting_bytes,
             n.callback_max,
             n.now_sheaves,
             n.now_waiting,
@@ -129,4 +134,48 @@ pub(crate) fn show_delays(f: &mut fmt::Formatter<'_>) -> fmt::Result {
         cache.delays.show(f)?;
     }
     Ok(())
+}
+
+/// Bytes of a line that is written, at most.
+const LINE: usize = 256;
+
+/// Changes limits of the caches that are called so: `cache=NAME LIMIT=VALUE...`, with the names that are read. Those
+/// that are not named stay as they are; 0 is the default.
+fn change(_: &(), reader: &mut UserSliceReader) -> Result {
+    let mut text = [0; LINE];
+    let text = text.get_mut(..reader.len()).ok_or(EINVAL)?;
+    reader.read_slice(text)?;
+    let text = core::str::from_utf8(text).map_err(|_| EINVAL)?;
+    let mut words = text.split_ascii_whitespace();
+    let name = words
+        .next()
+        .and_then(|word| word.strip_prefix("cache="))
+        .ok_or(EINVAL)?;
+    let mut found = false;
+    for cache in Sheaves::get().each() {
+        if cache.name.to_str() == Ok(name) {
+            cache.set_limits(parse(words.clone(), cache.limits.asked())?)?;
+            found = true;
+        }
+    }
+    if found {
+        Ok(())
+    } else {
+        Err(ENOENT)
+    }
+}
+
+/// `limits` with what `words` change.
+fn parse<'a>(words: impl Iterator<Item = &'a str>, mut limits: Limits) -> Result<Limits> {
+    for word in words {
+        let (name, value) = word.split_once('=').ok_or(EINVAL)?;
+        let value = value.parse().map_err(|_| EINVAL)?;
+        match name {
+            "capacity" => limits.capacity = value,
+            "barn_limit" => limits.barn = value,
+            "wait_limit" => limits.wait = value,
+            _ => return Err(EINVAL),
+        }
+    }
+    Ok(limits)
 }

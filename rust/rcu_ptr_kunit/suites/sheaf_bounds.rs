@@ -141,7 +141,7 @@ fn given_out_twice(cache: &SheafCache, object: NonNull<u8>) -> Result<bool> {
 }
 
 /// Says that the core warns now, which it does once as long as it is loaded.
-fn expect_warning<R>(warned: &AtomicBool, what: &str, body: impl FnOnce() -> R) -> R {
+pub(super) fn expect_warning<R>(warned: &AtomicBool, what: &str, body: impl FnOnce() -> R) -> R {
     if warned.swap(true, Ordering::Relaxed) {
         return body();
     }

@@ -200,6 +200,10 @@ mod tests {
             ..Args::default()
         };
         assert!(make(SIZE, args) == Some(EINVAL));
+        // A charge would stay with the first owner of an object.
+        let charged =
+            SheafCache::with_flags(c"rcu_ptr_refused", SIZE, Args::default(), cache::ACCOUNT);
+        assert!(charged.err() == Some(EINVAL) || cache::ACCOUNT == 0);
     }
 
     #[test]

@@ -259,14 +259,14 @@ mod tests {
             for n in [1, 60, 1000] {
                 let book = Book::new();
                 let cache = nodes_with(c"rcu_ptr_srcu_end", &book, read_by(domain))?;
-                free_some(&cache, &book, n)?;
                 let (early, late) = beside_reader(domain, &|| (), |reader| {
+                    free_some(&cache, &book, n)?;
                     wait_long();
                     let early = book.destructed();
                     reader.leave_in(40);
                     drop(cache);
-                    (early, reader.has_left())
-                })?;
+                    Ok::<_, Error>((early, reader.has_left()))
+                })??;
                 assert!(early == 0 && late && book.destructed() == n as u64);
                 assert!(book.wrong.load(Relaxed) == 0);
             }

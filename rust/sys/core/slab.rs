@@ -278,6 +278,11 @@ pub(crate) fn may_block(gfp: u32) -> bool {
     gfp & sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_MAY_BLOCK != 0
 }
 
+/// Whether an allocation with `gfp` has to succeed.
+pub(crate) fn may_not_fail(gfp: u32) -> bool {
+    gfp & sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_NOFAIL != 0
+}
+
 /// The flags of an allocation for one object: without those that later owners of the object would inherit
 /// (accounting, zones), and without zeroing, which is done by the caller.
 pub(crate) fn for_object(gfp: u32) -> u32 {

@@ -29,6 +29,19 @@ pub(crate) fn own_memory() -> Args {
     }
 }
 
+/// What `rcu_ptr_cache_set_limits()` takes, with zeroes for the usual.
+pub(crate) type Limits = sys::rcu_ptr_cache_limits;
+
+/// `SLAB_ACCOUNT`: who allocates an object is charged for it.
+#[cfg(CONFIG_MEMCG)]
+pub(crate) const ACCOUNT: u32 = 1 << bindings::_slab_flag_bits__SLAB_ACCOUNT;
+/// Nobody is charged in this kernel.
+#[cfg(not(CONFIG_MEMCG))]
+pub(crate) const ACCOUNT: u32 = 0;
+
+/// `GFP_KERNEL | __GFP_NOFAIL`
+pub(crate) const GFP_NOFAIL: u32 = bindings::GFP_KERNEL | 1 << bindings::___GFP_NOFAIL_BIT;
+
 /// What `rcu_ptr_cache_get_stats()` tells.
 pub(crate) type Stats = sys::rcu_ptr_cache_stats;
 
@@ -153,6 +166,30 @@ impl SheafCache {
     /// The cache without its end.
     pub(crate) fn handle(&self) -> Handle {
         Handle(self.0)
+    }
+
+    /// `rcu_ptr_cache_set_limits()`.
+    pub(crate) fn set_limits(&self, limits: &Limits) -> Result {
+        // SAFETY: By the type invariants; `limits` is valid for the call.
+        kernel::error::to_result(unsafe { sys::rcu_ptr_cache_set_limits(self.0.as_ptr(), limits) })
+    }
+
+    /// `rcu_ptr_cache_get_limits()`.
+    pub(crate) fn limits(&self) -> Limits {
+        let mut limits = Limits::default();
+        // SAFETY: By the type invariants.
+        unsafe { sys::rcu_ptr_cache_get_limits(self.0.as_ptr(), &mut limits) };
+        limits
+    }
+
+    /// Zeroes as the `__GFP_ZERO` of `rcu_ptr_cache_alloc()` does.
+    ///
+    /// # Safety
+    ///
+    /// `object` is a fresh object of this cache.
+    pub(crate) unsafe fn zero(&self, object: NonNull<u8>) {
+        // SAFETY: By the safety requirements of this function.
+        unsafe { sys::rcu_ptr_cache_zero(self.0.as_ptr(), object.as_ptr().cast()) };
     }
 
     /// `rcu_ptr_cache_barrier()`.

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The limits of a cache, which may be changed while it is in use: objects in a sheaf, sheaves in a barn, bytes
+//! that wait for a grace period.
+//!
+//! Frees never fail, so what waits is bounded where it comes from: at the limit allocations get no further sheaf.
+//! What is held then may still be freed.
+
+use super::{cache::Cache, exchange, geometry::SLOTS, pcs::Here};
+use crate::sys::{context::Context, gp, slab};
+use core::ops::RangeInclusive;
+use kernel::{
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+};
+
+/// The default limit of a barn, in bytes of free objects.
+const BARN_BYTES: usize = 4 << 20;
+/// Bounds of the default limit, in sheaves.
+const BARN_SHEAVES: RangeInclusive<usize> = 10..=1024;
+/// A barn may keep this multiple of its limit on top while as many objects are allocated from the slab:
+/// objects that are needed again before their grace period is over.
+const BARN_MORE: usize = 3;
+/// The largest limit that a user may set.
+const MAX_BARN_LIMIT: usize = 1 << 16;
+
+/// Objects in a sheaf: fewer of large ones, as the slab's own (`calculate_sheaf_capacity()`).
+fn usual_capacity(size: usize) -> usize {
+    match size {
+        4096.. => 4,
+        1024.. => 12,
+        256.. => 26,
+        _ => SLOTS,
+    }
+}
+
+/// What a user asks for. 0 stands for the default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Objects in a sheaf.
+    pub(crate) capacity: usize,
+    /// Full sheaves to keep per node, and as many empty ones.
+    pub(crate) barn: usize,
+    /// Bytes that may wait; 0: any number.
+    pub(crate) wait: usize,
+}
+
+/// What is in force.
+pub(crate) struct InForce {
+    capacity: Atomic<u32>,
+    barn: Atomic<u32>,
+    /// Sheaves that a barn may have on top of its limit.
+    more: Atomic<u32>,
+    wait: Atomic<usize>,
+    /// Allocations that found that too much waits.
+    pub(super) met: Atomic<u64>,
+}
+
+impl Limits {
+    /// With defaults for objects of `size` bytes: these, and the sheaves that a barn may have on top.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL`: out of range.
+    fn resolved(self, size: usize) -> Result<(Self, usize)> {
+        if self.capacity > SLOTS || self.barn > MAX_BARN_LIMIT {
+            return Err(EINVAL);
+        }
+        let capacity = match self.capacity {
+            0 => usual_capacity(size),
+            n => n,
+        };
+        let (barn, more) = match self.barn {
+            0 => {
+                let usual = (BARN_BYTES / (capacity * size))
+                    .clamp(*BARN_SHEAVES.start(), *BARN_SHEAVES.end());
+                (usual, usual * BARN_MORE)
+            }
+            n => (n, 0),
+        };
+        let limits = Self {
+            capacity,
+            barn,
+            wait: self.wait,
+        };
+        Ok((limits, more))
+    }
+}
+
+impl InForce {
+    /// `limits` for objects of `size` bytes.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL`: out of range.
+    pub(super) fn new(limits: Limits, size: usize) -> Result<Self> {
+        let (limits, more) = limits.resolved(size)?;
+        Ok(Self {
+            capacity: Atomic::new(limits.capacity as u32),
+            barn: Atomic::new(limits.barn as u32),
+            more: Atomic::new(more as u32),
+            wait: Atomic::new(limits.wait),
+            met: Atomic::new(0),
+        })
+    }
+
+    /// What they are.
+    pub(crate) fn get(&self) -> Limits {
+        Limits {
+            capacity: self.capacity.load(Relaxed) as usize,
+            barn: self.barn.load(Relaxed) as usize,
+            wait: self.wait.load(Relaxed),
+        }
+    }
+
+    /// The same, with 0 for a barn that grows as needed, which no number says.
+    pub(super) fn asked(&self) -> Limits {
+        let barn = if self.more() > 0 { 0 } else { self.get().barn };
+        Limits { barn, ..self.get() }
+    }
+
+    /// Sheaves that a barn may have on top of its limit.
+    pub(super) fn more(&self) -> usize {
+        self.more.load(Relaxed) as usize
+    }
+}
+
+impl Cache {
+    /// Objects in a sheaf from here on: those in use may be of another capacity.
+    #[inline]
+    pub(super) fn capacity(&self) -> usize {
+        self.limits.capacity.load(Relaxed) as usize
+    }
+
+    /// Applies `limits` from here on. What is above goes back as it would have without a change.
+    ///
+    /// # Context
+    ///
+    /// Any but NMI and hardirq.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL`: out of range, and all is as it was.
+    pub(crate) fn set_limits(&self, limits: Limits) -> Result {
+        let (limits, more) = limits.resolved(self.full_size)?;
+        self.limits.capacity.store(limits.capacity as u32, Relaxed);
+        self.limits.barn.store(limits.barn as u32, Relaxed);
+        self.limits.more.store(more as u32, Relaxed);
+        self.limits.wait.store(limits.wait, Relaxed);
+        for (node, barn) in self.barns.iter().enumerate() {
+            barn.with(|stock| stock.set_limit(limits.barn));
+            super::shrink::look_after(self, node);
+        }
+        Ok(())
+    }
+
+    /// Bytes that wait for a grace period, or for a worker after it; sheaves count as full.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        let (mut sheaves, mut objects) = (0, self.strays_pending.total());
+        for pcs in self.pcs.iter() {
+            sheaves += pcs.pending.total();
+            objects += self.objects_in(pcs.held().rcu);
+        }
+        (sheaves * self.capacity() + objects) * self.full_size
+    }
+
+    /// Objects in an rcu sheaf, by its next slot.
+    pub(super) fn objects_in(&self, rcu: Option<usize>) -> usize {
+        // The first object of a sheaf is in its first slot that may be used.
+        rcu.map_or(0, |next| (next + self.capacity()).saturating_sub(SLOTS))
+    }
+
+    /// Whether as much waits as may.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    #[inline]
+    pub(super) fn is_at_wait_limit(&self) -> bool {
+        let limit = self.limits.wait.load(Relaxed);
+        limit != 0 && self.waiting_bytes() >= limit
+    }
+}
+
+/// Looks, for an allocation that needs another sheaf, whether as much waits as may. `Some`: there is none for
+/// it, but what was promised by a reserve. The cursor has been put right.
+///
+/// # Context
+///
+/// Any, NMI included.
+pub(super) fn refuse(here: Here<'_>, ctx: Context) -> Option<Option<usize>> {
+    let cache = here.cache;
+    if !cache.is_at_wait_limit() {
+        return None;
+    }
+    cache.limits.met.add(1, Relaxed);
+    let at = here.at(ctx);
+    exchange::give_up(at);
+    // The worker closes what waits on CPUs.
+    cache.wants_refill.store(true, Relaxed);
+    here.ring();
+    Some(cache.barn_of(&here.pcs()).reserved())
+}
+
+/// How often an allocation looks again after a grace period, a jiffy apart: callbacks and the worker come then.
+const LOOKS: usize = 10;
+
+/// For an allocation that was refused: if it may sleep it waits for a grace period. Whether there may be another
+/// sheaf for it now.
+///
+/// # Context
+///
+/// As `gfp` says, never NMI.
+pub(super) fn wait(cache: &Cache, gfp: u32) -> bool {
+    if slab::may_block(gfp) {
+        gp::synchronize();
+        for _ in 0..LOOKS {
+            if !cache.is_at_wait_limit() {
+                return true;
+            }
+            gp::sleep_a_jiffy();
+        }
+    }
+    slab::may_not_fail(gfp)
+}

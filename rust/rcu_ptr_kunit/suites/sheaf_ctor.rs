@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Objects with a constructor in a cache with SLAB_TYPESAFE_BY_RCU: a hash table whose lookups take a reference
+//! by what the constructor made, and look again whether the object is theirs, as the kernel's own users of such
+//! caches do. Objects are given out again at once.
+
+use super::sheaf_bounds::expect_warning;
+use crate::{
+    scaled,
+    sys::{
+        cache::{self, Args, SheafCache},
+        core, cpu, mem, thread,
+    },
+    table::SIZE,
+};
+use ::core::{
+    ptr::{self, NonNull},
+    sync::atomic::AtomicBool,
+};
+use kernel::{
+    prelude::*,
+    sync::{
+        atomic::{Acquire, Atomic, Full, Relaxed, Release},
+        rcu,
+    },
+};
+
+const MADE: u64 = 0xc057_0c7e_d000_0001;
+
+/// An object.
+#[repr(C)]
+struct Entry {
+    /// What the constructor wrote, and nobody changes.
+    made: u64,
+    /// Users; 0: it is free.
+    refs: Atomic<u32>,
+    key: Atomic<u32>,
+    /// Follows from the key.
+    value: Atomic<u64>,
+}
+
+static MADE_SO_FAR: Atomic<u64> = Atomic::new(0);
+
+/// # Safety
+///
+/// `object` is fresh memory for an entry.
+unsafe extern "C" fn construct(object: *mut c_void) {
+    MADE_SO_FAR.fetch_add(1, Relaxed);
+    // SAFETY: By the safety requirements of this function.
+    unsafe {
+        object.cast::<Entry>().write(Entry {
+            made: MADE,
+            refs: Atomic::new(0),
+            key: Atomic::new(0),
+            value: Atomic::new(0),
+        })
+    };
+}
+
+fn value_of(key: u32) -> u64 {
+    u64::from(key) * 0x9e37_79b9_7f4a_7c15
+}
+
+const PLACES: usize = 16;
+
+/// What went wrong, in counts.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Wrong {
+    not_made: u64,
+    in_use: u64,
+    other_value: u64,
+    lost: u64,
+}
+
+/// The table.
+struct Map<'a> {
+    cache: &'a SheafCache,
+    places: [Atomic<*mut Entry>; PLACES],
+    not_made: Atomic<u64>,
+    in_use: Atomic<u64>,
+    other_value: Atomic<u64>,
+    lost: Atomic<u64>,
+    found: Atomic<u64>,
+    /// Lookups that found another object than the one they looked for.
+    again: Atomic<u64>,
+}
+
+impl<'a> Map<'a> {
+    fn new(cache: &'a SheafCache) -> Self {
+        Self {
+            cache,
+            places: [const { Atomic::new(ptr::null_mut()) }; PLACES],
+            not_made: Atomic::new(0),
+            in_use: Atomic::new(0),
+            other_value: Atomic::new(0),
+            lost: Atomic::new(0),
+            found: Atomic::new(0),
+            again: Atomic::new(0),
+        }
+    }
+
+    /// Puts a new entry for `key` where the one for another key was.
+    fn insert(&self, key: u32, nolock: bool) {
+        let object = if nolock {
+            self.cache.alloc_nolock()
+        } else {
+            self.cache.alloc(false)
+        };
+        let Some(object) = object else { return };
+        // SAFETY: An object of this cache, which is an entry from its construction on.
+        let entry = unsafe { object.cast::<Entry>().as_ref() };
+        self.not_made.add(u64::from(entry.made != MADE), Relaxed);
+        self.in_use
+            .add(u64::from(entry.refs.load(Relaxed) != 0), Relaxed);
+        entry.key.store(key, Relaxed);
+        entry.value.store(value_of(key), Relaxed);
+        // ORDERING: Release pairs with who takes a reference: key and value are there.
+        entry.refs.store(1, Release);
+        let place = &self.places[key as usize % PLACES];
+        if let Some(old) = NonNull::new(place.xchg(object.as_ptr().cast(), Full)) {
+            self.put(old);
+        }
+    }
+
+    /// Gives a reference up.
+    fn put(&self, entry: NonNull<Entry>) {
+        // SAFETY: The caller has a reference.
+        match unsafe { entry.as_ref() }.refs.fetch_sub(1, Full) {
+            0 => self.lost.add(1, Relaxed),
+            // SAFETY: From this cache, and nobody has a reference: lookups look again.
+            1 => unsafe { self.cache.free(entry.cast()) },
+            _ => (),
+        }
+    }
+
+    /// Looks for `key`.
+    fn look(&self, key: u32) {
+        let guard = rcu::read_lock();
+        // ORDERING: Acquire pairs with the exchange of `insert()`.
+        let entry = NonNull::new(self.places[key as usize % PLACES].load(Acquire));
+        // SAFETY: Found inside this read-side critical section: the memory stays an entry, of whatever key.
+        let got = entry.filter(|entry| unsafe { self.get(entry.as_ref()) });
+        drop(guard);
+        let Some(entry) = got else { return };
+        // SAFETY: With a reference.
+        let e = unsafe { entry.as_ref() };
+        let now = e.key.load(Relaxed);
+        if now == key {
+            self.found.add(1, Relaxed);
+        } else {
+            self.again.add(1, Relaxed);
+        }
+        self.other_value
+            .add(u64::from(e.value.load(Relaxed) != value_of(now)), Relaxed);
+        self.put(entry);
+    }
+
+    /// Takes a reference, unless there is none (`refcount_inc_not_zero()`).
+    fn get(&self, entry: &Entry) -> bool {
+        self.not_made.add(u64::from(entry.made != MADE), Relaxed);
+        let mut refs = entry.refs.load(Relaxed);
+        while refs != 0 {
+            match entry.refs.cmpxchg(refs, refs + 1, Full) {
+                Ok(_) => return true,
+                Err(now) => refs = now,
+            }
+        }
+        false
+    }
+
+    fn clear(&self) {
+        for place in &self.places {
+            if let Some(old) = NonNull::new(place.xchg(ptr::null_mut(), Full)) {
+                self.put(old);
+            }
+        }
+    }
+
+    fn wrong(&self) -> Wrong {
+        Wrong {
+            not_made: self.not_made.load(Relaxed),
+            in_use: self.in_use.load(Relaxed),
+            other_value: self.other_value.load(Relaxed),
+            lost: self.lost.load(Relaxed),
+        }
+    }
+}
+
+fn constructed() -> Args {
+    Args {
+        ctor: Some(construct),
+        ..Args::default()
+    }
+}
+
+/// All CPUs look, and replace, and interrupts too.
+fn lookups(cache: &SheafCache, rounds: usize) -> Result<(Wrong, u64, u64)> {
+    let map = Map::new(cache);
+    let body = |cpu: i32| {
+        for i in 0..rounds as u32 {
+            let key = i.wrapping_mul(7) + cpu as u32 * 3;
+            map.insert(key % 64, i % 3 == 0);
+            for other in 0..4 {
+                map.look((key + other * 16) % 64);
+            }
+            cpu::irqs_off(|| map.insert((key + 5) % 64, true));
+            if i % 64 == 0 {
+                thread::cond_resched();
+            }
+        }
+    };
+    thread::on_cpus(cpu::online(), &body, || ())?;
+    map.clear();
+    Ok((
+        map.wrong(),
+        map.found.load(Relaxed),
+        map.again.load(Relaxed),
+    ))
+}
+
+#[kunit_tests(rcu_ptr_sheaf_ctor)]
+mod tests {
+    use super::*;
+
+    /// Objects are given out again at once, and found by who looked for what they were before.
+    #[test]
+    fn typesafe_lookups() -> Result {
+        for flags in [mem::TYPESAFE, mem::TYPESAFE | cache::POISON] {
+            let cache = SheafCache::with_flags(c"rcu_ptr_ctor", SIZE, constructed(), flags)?;
+            let (wrong, found, again) = lookups(&cache, scaled(30_000))?;
+            let stats = cache.stats();
+            drop(cache);
+            kernel::kunit::info(fmt!(
+                "rcu_ptr_sheaf_ctor: {} found, {} times another object\n",
+                found,
+                again
+            ));
+            assert!(wrong == Wrong::default());
+            assert!(found > 1000 && stats.nolock_allocs == 0);
+        }
+        Ok(())
+    }
+
+    /// Once for each object, not for each use.
+    #[test]
+    fn once_for_an_object() -> Result {
+        let cache = SheafCache::new(c"rcu_ptr_ctor_once", SIZE, constructed())?;
+        let before = MADE_SO_FAR.load(Relaxed);
+        let mut wrong = 0;
+        for _ in 0..200 {
+            let mut held = KVVec::<NonNull<u8>>::new();
+            for i in 0..50 {
+                let object = if i % 2 == 0 {
+                    cache.alloc(false)
+                } else {
+                    cache.alloc_nolock()
+                };
+                let Some(object) = object else { continue };
+                // SAFETY: An object of this cache.
+                wrong += usize::from(unsafe { object.cast::<Entry>().as_ref() }.made != MADE);
+                held.push(object, GFP_KERNEL)?;
+            }
+            for object in held {
+                // SAFETY: From this cache, the caller's.
+                unsafe { cache.free_rcu(object) };
+            }
+            core::barrier();
+        }
+        let made = MADE_SO_FAR.load(Relaxed) - before;
+        assert!(wrong == 0 && made >= 50);
+        // 10 000 uses.
+        assert!(made < 5000 || !mem::objects_go_round());
+        Ok(())
+    }
+
+    /// Nothing that was not constructed stands in, and zeroes are refused.
+    #[test]
+    fn nothing_else() -> Result {
+        static WARNED: AtomicBool = AtomicBool::new(false);
+        let cache = SheafCache::new(c"rcu_ptr_ctor_nolock", SIZE, constructed())?;
+        let early = cache.alloc_nolock();
+        let object = cache.alloc(false).ok_or(ENOMEM)?;
+        expect_warning(
+            &WARNED,
+            "__GFP_ZERO for a cache with a constructor",
+            // SAFETY: A fresh object.
+            || unsafe { cache.zero(object) },
+        );
+        // SAFETY: As above.
+        let made = unsafe { object.cast::<Entry>().as_ref() }.made;
+        // SAFETY: From this cache, the caller's.
+        unsafe { cache.free_rcu(object) };
+        assert!(early.is_none() && made == MADE);
+        let plain = SheafCache::new(c"rcu_ptr_ctor_none", SIZE, Args::default())?;
+        let object = plain.alloc(false).ok_or(ENOMEM)?;
+        // SAFETY: A fresh object of 64 bytes.
+        let zeroed = unsafe {
+            object.write_bytes(0xff, SIZE);
+            plain.zero(object);
+            (0..SIZE).all(|i| object.add(i).read() == 0)
+        };
+        // SAFETY: From this cache, the caller's.
+        unsafe { plain.free_rcu(object) };
+        assert!(zeroed);
+        Ok(())
+    }
+}

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Limits of a cache: what waits for a grace period stays below one, and all of them may be changed while the
+//! cache is in use.
+
+use crate::{
+    scaled,
+    sys::{
+        cache::{self, Args, Limits, SheafCache},
+        core, cpu, thread,
+        user::sh,
+    },
+    table::{Alloc, Table, Wrong, SIZE},
+};
+use kernel::{
+    prelude::*,
+    sync::{
+        atomic::{Atomic, Relaxed},
+        rcu,
+    },
+};
+
+/// Bytes of an object and its link.
+const FULL_SIZE: u64 = SIZE as u64 + 8;
+
+/// Bytes that may be on their way beyond a limit: a sheaf of each kind per CPU.
+fn slack(capacity: u64) -> u64 {
+    2 * capacity * FULL_SIZE * cpu::online().count() as u64
+}
+
+fn limited(bytes: u64) -> Args {
+    Args {
+        wait_limit: bytes as c_ulong,
+        // kmalloc_nolock() has no part in it.
+        ..cache::own_memory()
+    }
+}
+
+/// Allocates and frees by `alloc` until there is nothing, at most `n` times. Returns how often, and the most bytes
+/// that waited.
+fn until_refused(
+    cache: &SheafCache,
+    n: usize,
+    mut alloc: impl FnMut() -> Option<::core::ptr::NonNull<u8>>,
+) -> (usize, u64) {
+    let mut most = 0;
+    for i in 0..n {
+        let Some(object) = alloc() else {
+            return (i, most);
+        };
+        // SAFETY: From this cache, the caller's.
+        unsafe { cache.free_rcu(object) };
+        most = most.max(cache.stats().now_waiting_bytes);
+    }
+    (n, most)
+}
+
+#[kunit_tests(rcu_ptr_sheaf_limits)]
+mod tests {
+    use super::*;
+
+    /// Nothing gets further while this task is a reader: allocations are refused at the limit, and succeed when
+    /// the grace period is over. Frees never fail.
+    #[test]
+    fn what_waits() -> Result {
+        for limit in [100_000, 1_000_000] {
+            let cache = SheafCache::new(c"rcu_ptr_wait", SIZE, limited(limit))?;
+            // There is more in stock.
+            let mut held = KVVec::new();
+            for _ in 0..3 * limit / FULL_SIZE {
+                held.push(cache.alloc(false).ok_or(ENOMEM)?, GFP_KERNEL)?;
+            }
+            for object in held {
+                // SAFETY: From this cache, the caller's.
+                unsafe { cache.free_rcu(object) };
+            }
+            cache.barrier();
+            let met = cache.stats().wait_limit_met;
+            let guard = rcu::read_lock();
+            let (n, most) = until_refused(&cache, 3 * limit as usize, || cache.alloc_nolock());
+            let again = cache.alloc_nolock();
+            drop(guard);
+            let stats = cache.stats();
+            kernel::kunit::info(fmt!(
+                "rcu_ptr_sheaf_limits: of {} bytes at most {} waited, after {} objects\n",
+                limit,
+                most,
+                n
+            ));
+            if let Some(object) = again {
+                // SAFETY: From this cache, the caller's.
+                unsafe { cache.free_rcu(object) };
+            }
+            assert!(again.is_none() && stats.wait_limit_met >= met + 2);
+            assert!(most <= limit + slack(56) && n as u64 * FULL_SIZE + slack(56) >= limit / 2);
+            // By themselves.
+            let came = thread::wait_for(20_000, || match cache.alloc_nolock() {
+                Some(object) => {
+                    // SAFETY: As above.
+                    unsafe { cache.free_rcu(object) };
+                    true
+                }
+                None => false,
+            });
+            assert!(came);
+        }
+        Ok(())
+    }
+
+    /// An allocation that may sleep waits for a grace period, and one that has to succeed does; what was
+    /// prefilled is there.
+    #[test]
+    fn who_may_sleep() -> Result {
+        const LIMIT: u64 = 40_000;
+        let cache = SheafCache::new(c"rcu_ptr_wait", SIZE, limited(LIMIT))?;
+        cache.prefill(20)?;
+        let mut most = 0;
+        for _ in 0..scaled(30_000) {
+            let object = cache.alloc_with(cache::GFP_NOFAIL).ok_or(ENOMEM)?;
+            // SAFETY: From this cache, the caller's.
+            unsafe { cache.free_rcu(object) };
+            most = most.max(cache.stats().now_waiting_bytes);
+        }
+        let met = cache.stats().wait_limit_met;
+        let (n, bytes) = until_refused(&cache, scaled(30_000), || cache.alloc(false));
+        let mut reserved = 0;
+        let guard = rcu::read_lock();
+        let (_, _) = until_refused(&cache, 10_000, || {
+            let before = cache.stats().wait_limit_met;
+            let object = cache.alloc_nolock();
+            reserved += usize::from(object.is_some() && cache.stats().wait_limit_met != before);
+            object
+        });
+        drop(guard);
+        kernel::kunit::info(fmt!(
+            "rcu_ptr_sheaf_limits: met {} times, {} and {} bytes waited, {} objects reserved\n",
+            met,
+            most,
+            bytes,
+            reserved
+        ));
+        assert!(n > 1000 && bytes <= LIMIT + slack(56));
+        assert!(met > 0 && reserved >= 20);
+        Ok(())
+    }
+
+    /// Limits that change under load of all CPUs, and bytes that wait meanwhile.
+    #[test]
+    fn changed_under_load() -> Result {
+        let cache = SheafCache::new(c"rcu_ptr_change", SIZE, Args::default())?;
+        let table = Table::new(&cache, 200)?;
+        let stop = Atomic::<i32>::new(0);
+        let body = |cpu: i32| {
+            let mut i = cpu as usize * 31;
+            while stop.load(Relaxed) == 0 {
+                table.replace(i, Alloc::Sleep);
+                cpu::irqs_off(|| table.replace(i * 7, Alloc::Nolock));
+                table.touch(Alloc::Atomic);
+                table.look(i, 7);
+                i += 1;
+                if i % 64 == 0 {
+                    thread::cond_resched();
+                }
+            }
+        };
+        let mut result = Ok(());
+        let mut rounds = 0;
+        thread::on_cpus(cpu::online(), &body, || {
+            for i in 0..scaled(600) as u32 {
+                let limits = Limits {
+                    sheaf_capacity: [56, 1, 7, 30][i as usize % 4],
+                    barn_limit: [0, 1, 100][i as usize % 3],
+                    wait_limit: [0, 1000, 100_000][i as usize % 3],
+                };
+                result = cache.set_limits(&limits);
+                if result.is_err() {
+                    break;
+                }
+                rounds += 1;
+                thread::sleep(1);
+            }
+            stop.store(1, Relaxed);
+        })?;
+        result?;
+        let limits = Limits {
+            sheaf_capacity: 5,
+            barn_limit: 3,
+            wait_limit: 0,
+        };
+        cache.set_limits(&limits)?;
+        let wrong = table.wrong();
+        drop(table);
+        core::barrier();
+        let barns = cpu::online().map(cpu::node).max().unwrap_or(0) as u64 + 1;
+        let trimmed = thread::wait_for(5000, || cache.stats().now_full <= 3 * barns);
+        let stats = cache.stats();
+        drop(cache);
+        assert!(wrong == Wrong::default() && rounds > 20);
+        assert!(trimmed && stats.wait_limit_met > 0);
+        Ok(())
+    }
+
+    #[test]
+    fn by_call_and_debugfs() -> Result {
+        let args = Args {
+            sheaf_capacity: 9,
+            barn_limit: 77,
+            wait_limit: 123_456,
+            ..Args::default()
+        };
+        let cache = SheafCache::new(c"rcu_ptr_set", SIZE, args)?;
+        let get = || {
+            let limits = cache.limits();
+            (limits.sheaf_capacity, limits.barn_limit, limits.wait_limit)
+        };
+        assert!(get() == (9, 77, 123_456));
+        let wrong = Limits {
+            sheaf_capacity: 57,
+            ..Limits::default()
+        };
+        assert!(cache.set_limits(&wrong) == Err(EINVAL));
+        let wrong = Limits {
+            barn_limit: 1 << 20,
+            ..Limits::default()
+        };
+        assert!(cache.set_limits(&wrong) == Err(EINVAL));
+        assert!(get() == (9, 77, 123_456));
+        sh(c"echo cache=rcu_ptr_set wait_limit=5000 capacity=3 >/sys/kernel/debug/rcu_ptr/caches")?;
+        assert!(get() == (3, 77, 5000));
+        for bad in [
+            c"! echo cache=rcu_ptr_set capacity=1000 2>/dev/null >/sys/kernel/debug/rcu_ptr/caches",
+            c"! echo cache=rcu_ptr_nobody capacity=1 2>/dev/null >/sys/kernel/debug/rcu_ptr/caches",
+            c"! echo cache=rcu_ptr_set size=1 2>/dev/null >/sys/kernel/debug/rcu_ptr/caches",
+            c"! echo capacity=1 2>/dev/null >/sys/kernel/debug/rcu_ptr/caches",
+        ] {
+            sh(bad)?;
+        }
+        assert!(get() == (3, 77, 5000));
+        // Defaults.
+        cache.set_limits(&Limits::default())?;
+        let usual = SheafCache::new(c"rcu_ptr_usual", SIZE, Args::default())?.limits();
+        assert!(get() == (usual.sheaf_capacity, usual.barn_limit, 0));
+        Ok(())
+    }
+}
