@@ -325,7 +325,7 @@ unsafe extern "C" fn rcu_ptr_rs_cache_create(
         limits: Limits {
             capacity: a.sheaf_capacity as usize,
             barn: a.barn_limit as usize,
-            wait: a.wait_limit as usize,
+            wait: a.wait_limit,
         },
         ctor: a.ctor,
         dtor: a.dtor,
@@ -539,7 +539,7 @@ unsafe extern "C" fn rcu_ptr_cache_set_limits(
     let limits = Limits {
         capacity: limits.sheaf_capacity as usize,
         barn: limits.barn_limit as usize,
-        wait: limits.wait_limit as usize,
+        wait: limits.wait_limit,
     };
     match cache.set_limits(limits) {
         Ok(()) => 0,

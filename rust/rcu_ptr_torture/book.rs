@@ -6,6 +6,7 @@
 //! LIVE      allocated, in the hands of its owner
 //! QUEUED    given to rcu_ptr, with a snapshot that was taken just before
 //! FREED     seen at the probe, right before it goes back to its allocator; or given back by the owner
+//! DESTRUCTED  of a cache with a destructor, which has run
 //! ```
 //!
 //! When rcu_ptr frees an object its snapshot has to be over: else it is early, by however little, and
@@ -36,6 +37,7 @@ const CLAIMED: u32 = 1;
 const LIVE: u32 = 2;
 const QUEUED: u32 = 3;
 const FREED: u32 = 4;
+const DESTRUCTED: u32 = 5;
 
 /// How an object was given to rcu_ptr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +105,11 @@ impl Record {
         self.source.load(Relaxed) >= Source::Cache as u32
     }
 
+    /// Whether a destructor comes before it is given out again, or back to the slab.
+    fn is_destructed(&self) -> bool {
+        self.source.load(Relaxed) == Source::SmallCache as u32
+    }
+
     /// Says in the log what is wrong with it.
     pub(crate) fn failed(&self, what: &CStr) {
         let of = |names: &[&'static CStr], at: &Atomic<u32>| {
@@ -139,6 +146,8 @@ pub(crate) struct Sums {
     pub(crate) queued: Count,
     /// Objects seen at the probe.
     pub(crate) freed: Count,
+    /// Destructors that ran.
+    pub(crate) destructed: Count,
     /// Objects that a cache gave out again.
     pub(crate) reused: Count,
     /// Longest time from queueing to the probe, in nanoseconds.
@@ -225,8 +234,8 @@ impl Book {
         let state = record.state.load(Relaxed);
         let left = match state {
             CLAIMED => return Ok(false),
-            FREED | EMPTY => true,
-            QUEUED => record.is_cache(),
+            FREED | EMPTY | DESTRUCTED => true,
+            QUEUED => record.is_cache() && !record.is_destructed(),
             _ => false,
         };
         if left {
@@ -241,7 +250,9 @@ impl Book {
             return Ok(true);
         }
         self.sums.double.up();
-        record.failed(if state == QUEUED {
+        record.failed(if state == QUEUED && record.is_cache() {
+            c"given out again without its destructor"
+        } else if state == QUEUED {
             c"given out while it waits"
         } else {
             c"given out while somebody has it"
@@ -251,7 +262,7 @@ impl Book {
 
     fn claim(&self, address: usize) -> Option<&Record> {
         self.bucket(address).iter().find(|record| {
-            [EMPTY, FREED].into_iter().any(|state| {
+            [EMPTY, FREED, DESTRUCTED].into_iter().any(|state| {
                 record.state.load(Relaxed) == state
                     // ORDERING: Full: the record is this context's alone from here on.
                     && record.state.cmpxchg(state, CLAIMED, Full).is_ok()
@@ -338,6 +349,10 @@ impl Book {
                     self.sums.waiting.down();
                     self.sums.freed.up();
                 }
+                if record.is_destructed() {
+                    self.sums.double.up();
+                    record.failed(c"freed without its destructor");
+                }
                 self.check(record, c"freed before its grace period");
             }
             LIVE => {
@@ -357,13 +372,49 @@ impl Book {
         record.state.store(FREED, Release);
     }
 
+    /// The destructor of this object runs.
+    ///
+    /// # Context
+    ///
+    /// Any but NMI.
+    pub(crate) fn destructed(&self, address: usize) {
+        // There may have been no room for it.
+        let Some(record) = self.find(address) else {
+            return;
+        };
+        let state = record.state.load(Relaxed);
+        if state == CLAIMED || record.state.cmpxchg(state, CLAIMED, Full).is_err() {
+            return;
+        }
+        match state {
+            QUEUED => self.check(record, c"destructed before its grace period"),
+            // Given back by its owner, by a call that is not booked.
+            FREED => {}
+            EMPTY => {}
+            _ => {
+                self.sums.double.up();
+                record.failed(if state == LIVE {
+                    c"destructed while somebody has it"
+                } else {
+                    c"destructed twice"
+                });
+            }
+        }
+        self.sums.destructed.up();
+        self.trace(4, address);
+        // ORDERING: Release: the record may be another object's from here on.
+        record.state.store(DESTRUCTED, Release);
+    }
+
     /// How many are queued still, behind a barrier that nobody queued anything after: those are lost.
     ///
     /// # Context
     ///
     /// May sleep.
     pub(crate) fn lost(&self) -> u64 {
-        let queued = |record: &&Record| record.state.load(Relaxed) == QUEUED && !record.is_cache();
+        let queued = |record: &&Record| {
+            record.state.load(Relaxed) == QUEUED && (!record.is_cache() || record.is_destructed())
+        };
         let mut lost = 0;
         for record in self.records.iter().filter(queued) {
             record.failed(c"never freed");

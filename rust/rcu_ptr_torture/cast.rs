@@ -6,7 +6,7 @@
 use crate::{
     object::Source,
     sys::{
-        cache::SheafCache,
+        cache::{SheafCache, With},
         core,
         cpu::{self, Context},
         mem,
@@ -33,9 +33,7 @@ pub(crate) fn play(world: &World<'_>, nmis: &Nmis, number: usize) {
         1 if plan.disturb > 0 => disturb(world),
         1 => {}
         n if n - 2 < plan.writers => with_timers(world, nmis, 64, false, |w| w.turn(Context::Task)),
-        n if n - 2 < urgent => {
-            with_timers(world, nmis, 8, false, |w| w.look(Context::Task, plan.span))
-        }
+        n if n - 2 < urgent => with_timers(world, nmis, 8, false, |w| w.look_long(plan.span)),
         _ => with_timers(world, nmis, 4, true, |w| w.turn(Context::Task)),
     }
 }
@@ -233,7 +231,11 @@ fn barrier(world: &World<'_>) {
 fn short_life(world: &World<'_>) {
     let size = 32 + 8 * world.dice.below(32) as usize;
     let capacity = world.dice.below(57) as u32;
-    let Ok(cache) = SheafCache::new(c"rcu_ptr_torture_short", size, capacity, 0) else {
+    let with = With {
+        destructor: world.dice.one_in(2),
+        domain: world.dice.one_in(4),
+    };
+    let Ok(cache) = SheafCache::new(c"rcu_ptr_torture_short", size, capacity, 0, with) else {
         return;
     };
     for _ in 0..world.dice.skewed(400) {

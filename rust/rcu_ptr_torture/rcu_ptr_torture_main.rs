@@ -27,7 +27,7 @@ mod world;
 
 use count::Count;
 use kernel::{prelude::*, sync::atomic::Relaxed};
-use sys::{core as rcu_ptr, nmi, probe, thread};
+use sys::{cache, core as rcu_ptr, nmi, probe, thread};
 
 module! {
     type: Torture,
@@ -122,7 +122,12 @@ impl kernel::Module for Torture {
 
 fn run(plan: &plan::Plan) -> Result {
     let book = book::Book::new(plan.records)?;
-    let world = world::World::new(plan, &book)?;
+    let destructed = |address| book.destructed(address);
+    cache::during(&destructed, || torture(plan, &book))
+}
+
+fn torture(plan: &plan::Plan, book: &book::Book) -> Result {
+    let world = world::World::new(plan, book)?;
     let freed = |objects: &[usize]| book.freed(objects);
     let nmi = || cast::on_nmi(&world);
     let had_nmis = probe::during(&freed, || {
@@ -171,7 +176,7 @@ fn report(world: &world::World<'_>, lost: u64, had_nmis: bool) {
     let (early, double, broken) = (sums.early.get(), sums.double.get(), counts.broken.get());
     let left = counts.left_by_barrier.get();
     pr_info!(
-        "seed={} objects={} freed={} reused={} kvfree={} nolock={} headless={} mightsleep={} \
+        "seed={} objects={} freed={} reused={} destructed={} kvfree={} nolock={} headless={} mightsleep={} \
          free_rcu={} task={} softirq={} hardirq={} nmi={} nmis={} elsewhere={} looks={} \
          nmi_looks={} refused={} missed={} full={} barriers={} hotplugs={} caches={} squeezes={} \
          longest_us={} peak={} early={} lost={} double={} broken={} left={} trace={:016x}\n",
@@ -179,6 +184,7 @@ fn report(world: &world::World<'_>, lost: u64, had_nmis: bool) {
         sums.queued.get(),
         sums.freed.get(),
         sums.reused.get(),
+        sums.destructed.get(),
         call(0),
         call(1),
         call(2),

@@ -17,6 +17,7 @@
 #include <linux/slab.h>
 #include <linux/smp.h>
 #include <linux/spinlock.h>
+#include <linux/srcu.h>
 #include <linux/timekeeping.h>
 #include <linux/tracepoint.h>
 #include <linux/vmalloc.h>
@@ -98,6 +99,23 @@ bool rcu_ptr_torture_move(int cpu)
 {
 	return !set_cpus_allowed_ptr(current, cpu < 0 ? cpu_possible_mask :
 					      cpumask_of(cpu));
+}
+
+DEFINE_STATIC_SRCU(domain);
+
+struct srcu_struct *rcu_ptr_torture_domain(void)
+{
+	return &domain;
+}
+
+int rcu_ptr_torture_domain_lock(void)
+{
+	return srcu_read_lock(&domain);
+}
+
+void rcu_ptr_torture_domain_unlock(int token)
+{
+	srcu_read_unlock(&domain, token);
 }
 
 static DEFINE_RAW_SPINLOCK(raw_lock);

@@ -17,6 +17,12 @@ void rcu_ptr_torture_kfree_nolock(void *object);
 void *rcu_ptr_torture_slab_alloc(void *cache, bool atomic);
 void *rcu_ptr_torture_page(void);
 
+/* An SRCU domain. */
+struct srcu_struct;
+struct srcu_struct *rcu_ptr_torture_domain(void);
+int rcu_ptr_torture_domain_lock(void);
+void rcu_ptr_torture_domain_unlock(int token);
+
 /* CPUs, contexts, time. */
 int rcu_ptr_torture_next_online_cpu(int cpu);
 int rcu_ptr_torture_this_cpu(void);

@@ -10,9 +10,10 @@ use crate::{
     object::{least_words, Found, Header, Source},
     plan::Plan,
     sys::{
-        cache::SheafCache,
+        cache::{SheafCache, With},
         core,
         cpu::{self, Context},
+        gp,
         mem::{self, RawCache},
         thread,
     },
@@ -24,6 +25,16 @@ use kernel::{
         atomic::{Acquire, Atomic, Full, Relaxed},
         rcu,
     },
+};
+
+/// Objects of one cache have readers that sleep, those of the other a destructor.
+const READ_ASLEEP: With = With {
+    destructor: false,
+    domain: true,
+};
+const DESTRUCTED: With = With {
+    destructor: true,
+    domain: false,
 };
 
 /// Bytes of the objects of the kmem_cache and of the two caches.
@@ -122,8 +133,8 @@ impl<'a> World<'a> {
             slots,
             generation: Atomic::new(1),
             caches: [
-                SheafCache::new(c"rcu_ptr_torture", CACHE_SIZE, 0, 0)?,
-                SheafCache::new(c"rcu_ptr_torture_small", SMALL_CACHE_SIZE, 3, 4)?,
+                SheafCache::new(c"rcu_ptr_torture", CACHE_SIZE, 0, 0, READ_ASLEEP)?,
+                SheafCache::new(c"rcu_ptr_torture_small", SMALL_CACHE_SIZE, 3, 4, DESTRUCTED)?,
             ],
             slab: RawCache::new(c"rcu_ptr_torture_slab", SLAB_SIZE)?,
             idle: Atomic::new(0),
@@ -379,15 +390,39 @@ impl<'a> World<'a> {
     ///
     /// Any, NMI included; it has to be `context`.
     pub(crate) fn look(&self, context: Context, nsecs: u64) {
+        self.look_as(context, nsecs, false);
+    }
+
+    /// The same for a task; now and then as a reader that sleeps, if the object lets it.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn look_long(&self, nsecs: u64) {
+        if self.dice.one_in(4) {
+            gp::read_domain(|| self.look_as(Context::Task, nsecs, true));
+        } else {
+            self.look_as(Context::Task, nsecs, false);
+        }
+    }
+
+    fn look_as(&self, context: Context, nsecs: u64, in_domain: bool) {
         let Some(slot) = self.slot() else { return };
-        let guard = rcu::read_lock();
+        let mut guard = Some(rcu::read_lock());
         // ORDERING: Acquire pairs with the exchange of `turn()`.
         if let Some(found) = Found::from_bits(slot.load(Acquire)) {
             let end = thread::now() + self.dice.skewed(nsecs);
             // SAFETY: Found inside of this read-side critical section, so it stays until its end. Where
             // it doesn't, that is what this is for.
             let header = unsafe { found.header() };
+            if in_domain && header.source() == Some(Source::Cache) {
+                // The domain is enough for these.
+                guard = None;
+            }
             loop {
+                if guard.is_none() {
+                    thread::sleep(1);
+                }
                 // SAFETY: As above.
                 if !unsafe { found.is_intact(header) } {
                     self.broken(found);

@@ -47,6 +47,8 @@ mod loom_tests;
 mod nested_tests;
 #[cfg(all(test, not(loom)))]
 mod sheaf_bounds_tests;
+#[cfg(all(test, not(loom)))]
+mod sheaf_grace_tests;
 #[cfg(all(test, loom))]
 mod sheaf_loom_tests;
 #[cfg(test)]

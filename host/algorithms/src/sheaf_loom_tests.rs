@@ -9,8 +9,9 @@ use crate::{
     sheaves::{
         exchange::{close_partial, take_waiting, Cpu},
         reserve::Reserve,
+        strays,
     },
-    sync::AtomicLink,
+    sync::{AtomicLink, Plain},
 };
 use loom::{sync::Arc, thread};
 
@@ -37,6 +38,84 @@ fn end(cache: Arc<Model>) {
         panic!("one owner is left");
     };
     cache.end();
+}
+
+/// Objects without a sheaf, with their links.
+struct Strays {
+    list: strays::Strays,
+    objects: [Object; 3],
+}
+
+/// An object that tells when two have it.
+#[repr(align(8))]
+struct Object {
+    link: AtomicLink,
+    content: Plain<u32>,
+}
+
+impl Strays {
+    fn push(&self, i: usize) {
+        let object = &self.objects[i];
+        // SAFETY: Its owner's.
+        unsafe { object.content.set(object.content.get() + 1) };
+        let addr = core::ptr::from_ref(object).expose_provenance();
+        let link = core::ptr::from_ref(&object.link).expose_provenance();
+        // SAFETY: A live object, pushed once.
+        unsafe { self.list.push(addr, link, i) };
+    }
+
+    /// Takes what there is. Returns how many objects.
+    fn take_in(&self) -> u32 {
+        let (mut rest, mut n) = (self.list.take(), 0);
+        let link = core::mem::offset_of!(Object, link);
+        // SAFETY: Taken just now.
+        while let Some((addr, place, next)) = unsafe { strays::next(rest, link) } {
+            let object = core::ptr::with_exposed_provenance::<Object>(addr);
+            // SAFETY: Off the list, it is this context's.
+            let content = unsafe { &(*object).content };
+            // SAFETY: As above.
+            unsafe { content.set(content.get() + 1) };
+            assert!(core::ptr::eq(object, &self.objects[place]));
+            (rest, n) = (next, n + 1);
+        }
+        n
+    }
+}
+
+/// Two contexts push while two take: each object has one owner, who sees what the last one wrote, and comes
+/// off the list once.
+#[test]
+fn strays_have_one_owner() {
+    model(|| {
+        let all = Arc::new(Strays {
+            list: strays::Strays::new(),
+            objects: [(); 3].map(|()| Object {
+                link: AtomicLink::new(0),
+                content: Plain::new(0),
+            }),
+        });
+        let pusher = {
+            let all = all.clone();
+            thread::spawn(move || {
+                all.push(0);
+                all.push(1);
+            })
+        };
+        let taker = {
+            let all = all.clone();
+            thread::spawn(move || all.take_in())
+        };
+        all.push(2);
+        let mut taken = all.take_in();
+        pusher.join().unwrap();
+        taken += taker.join().unwrap();
+        taken += all.take_in();
+        assert_eq!(taken, 3);
+        for object in &all.objects {
+            // SAFETY: Everybody else has ended.
+            assert_eq!(unsafe { object.content.get() }, 2);
+        }
+    });
 }
 
 /// Two contexts take the last objects of a sheaf. One of them comes too late, takes the next sheaf,

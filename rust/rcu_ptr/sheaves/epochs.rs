@@ -20,10 +20,10 @@ pub(crate) struct Epochs {
 
 impl Epochs {
     /// All places are of time 0.
-    pub(crate) const fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             turn: AtomicLink::new(0),
-            since: [const { AtomicLink::new(0) }; PLACES],
+            since: [(); PLACES].map(|()| AtomicLink::new(0)),
         }
     }
 

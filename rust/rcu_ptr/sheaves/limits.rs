@@ -72,7 +72,7 @@ impl Limits {
         };
         let (barn, more) = match self.barn {
             0 => {
-                let usual = (BARN_BYTES / (capacity * size))
+                let usual = (BARN_BYTES / (capacity * size).max(1))
                     .clamp(*BARN_SHEAVES.start(), *BARN_SHEAVES.end());
                 (usual, usual * BARN_MORE)
             }

@@ -18,7 +18,7 @@ pub(crate) struct Strays(AtomicLink);
 
 impl Strays {
     /// An empty list.
-    pub(crate) const fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(AtomicLink::new(0))
     }
 

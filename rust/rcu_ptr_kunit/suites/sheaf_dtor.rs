@@ -348,6 +348,29 @@ mod tests {
         Ok(())
     }
 
+    /// The barrier of a cache waits for what every CPU has, closed or not, in a sheaf or without one.
+    #[test]
+    fn barrier_of_all_cpus() -> Result {
+        let _defaults = params::no_drain()?;
+        let book = Book::new();
+        let cache = nodes(c"rcu_ptr_dtor_cpus", &book)?;
+        let failed = Atomic::<i32>::new(0);
+        let mut missing = [0; 6];
+        for (i, missing) in missing.iter_mut().enumerate() {
+            let n = [3, 70, 300][i % 3];
+            let body = |_: i32| {
+                failed.add(i32::from(free_some(&cache, &book, n).is_err()), Relaxed);
+            };
+            let before = book.destructed();
+            thread::on_cpus(cpu::online(), &body, || ())?;
+            cache.barrier();
+            *missing = n * cpu::online().count() - (book.destructed() - before) as usize;
+        }
+        drop(cache);
+        assert!(missing == [0; 6] && failed.load(Relaxed) == 0);
+        Ok(())
+    }
+
     /// A CPU goes down with objects that wait.
     #[test]
     fn dead_cpu() -> Result {

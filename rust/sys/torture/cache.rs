@@ -3,8 +3,55 @@
 //! Caches with sheaves, by address.
 
 use super::generated as sys;
-use ::core::ptr::NonNull;
-use kernel::{bindings, error::from_err_ptr, prelude::*};
+use ::core::ptr::{self, NonNull};
+use kernel::{
+    bindings,
+    error::from_err_ptr,
+    prelude::*,
+    sync::atomic::{Acquire, Atomic, Full},
+};
+
+/// What looks at the addresses of objects whose destructor runs.
+type Body<'a> = dyn Fn(usize) + Sync + 'a;
+
+static BODY: Atomic<*mut c_void> = Atomic::new(ptr::null_mut());
+
+/// Calls `f`, and meanwhile `body` for each object that is destructed: caches with a destructor come and go
+/// within. One caller at a time.
+///
+/// # Context
+///
+/// May sleep; `body` runs in a task.
+pub(crate) fn during<R>(body: &Body<'_>, f: impl FnOnce() -> R) -> R {
+    let mut wide = body;
+    // ORDERING: Full: what the body refers to is there before a destructor finds it.
+    BODY.xchg((&raw mut wide).cast(), Full);
+    let ret = f();
+    // ORDERING: Full; no destructor runs any more.
+    BODY.xchg(ptr::null_mut(), Full);
+    ret
+}
+
+/// # Safety
+///
+/// A cache with a destructor calls it, in [`during()`].
+unsafe extern "C" fn destructed(object: *mut c_void) {
+    // ORDERING: Pairs with the exchange in `during()`.
+    let body = BODY.load(Acquire).cast::<&Body<'_>>();
+    if !body.is_null() {
+        // SAFETY: `during()` keeps both.
+        unsafe { (*body)(object.expose_provenance()) };
+    }
+}
+
+/// What a cache has besides its objects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct With {
+    /// A destructor, which [`during()`] hears of.
+    pub(crate) destructor: bool,
+    /// Readers that sleep (`gp::read_domain()`).
+    pub(crate) domain: bool,
+}
 
 /// A cache, destroyed on drop.
 ///
@@ -24,10 +71,23 @@ impl SheafCache {
     /// # Context
     ///
     /// May sleep.
-    pub(crate) fn new(name: &CStr, size: usize, capacity: u32, limit: u32) -> Result<Self> {
+    pub(crate) fn new(
+        name: &CStr,
+        size: usize,
+        capacity: u32,
+        limit: u32,
+        with: With,
+    ) -> Result<Self> {
         let args = sys::rcu_ptr_cache_args {
             sheaf_capacity: capacity,
             barn_limit: limit,
+            dtor: with.destructor.then_some(destructed),
+            srcu: if with.domain {
+                // SAFETY: No requirements.
+                unsafe { sys::rcu_ptr_torture_domain() }
+            } else {
+                ptr::null_mut()
+            },
             ..Default::default()
         };
         // SAFETY: `name` and `args` are valid for the call.

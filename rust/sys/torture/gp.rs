@@ -4,6 +4,7 @@
 //!
 //! C header: [`include/linux/rcupdate.h`](srctree/include/linux/rcupdate.h)
 
+use super::generated as sys;
 use kernel::{
     bindings,
     sync::atomic::{Atomic, Relaxed},
@@ -51,4 +52,18 @@ impl Snapshot {
         // SAFETY: `seq` is a snapshot.
         unsafe { bindings::poll_state_synchronize_rcu_full(&mut seq) }
     }
+}
+
+/// Calls `f` as a reader of the SRCU domain, which may sleep.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn read_domain<R>(f: impl FnOnce() -> R) -> R {
+    // SAFETY: Unlocked below, by the same task.
+    let token = unsafe { sys::rcu_ptr_torture_domain_lock() };
+    let ret = f();
+    // SAFETY: Locked above.
+    unsafe { sys::rcu_ptr_torture_domain_unlock(token) };
+    ret
 }

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Which grace periods are waited for, by whom, and for how long: readers of both kinds and batches that wait for
+//! them; counts that a barrier tells apart from later ones; objects without a sheaf, each of which is destructed
+//! once.
+
+use crate::sheaves::{
+    epochs::{Epochs, PLACES},
+    needs::Needs,
+    strays::{self, Strays},
+};
+use proptest::prelude::*;
+use std::cell::Cell;
+
+/// A kind of reader. Contexts that write slots are as readers of RCU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Rcu,
+    Srcu,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Enter(Kind),
+    /// One of those inside.
+    Leave(usize),
+    Begin,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let kind = prop_oneof![Just(Kind::Rcu), Just(Kind::Srcu)];
+    let step = prop_oneof![
+        3 => kind.prop_map(Step::Enter),
+        3 => (0usize..8).prop_map(Step::Leave),
+        1 => Just(Step::Begin),
+    ];
+    prop::collection::vec(step, 1..80)
+}
+
+/// A batch, and the readers that were inside when it began.
+struct Batch {
+    readers: Vec<(u32, Kind)>,
+}
+
+impl Batch {
+    /// Whether all that `needs` asks for is over, where grace periods of the domain wait for RCU, or don't.
+    fn is_over(&self, needs: Needs, waits_for_rcu: bool, inside: &[(u32, Kind)]) -> bool {
+        let is_inside = |kind| {
+            let mut of_kind = self.readers.iter().filter(|r| r.1 == kind);
+            of_kind.any(|reader| inside.contains(reader))
+        };
+        let rcu_over = !is_inside(Kind::Rcu);
+        let srcu_over = !is_inside(Kind::Srcu) && (!waits_for_rcu || rcu_over);
+        (!needs.rcu || rcu_over) && (!needs.srcu || srcu_over)
+    }
+}
+
+/// Lives of readers and batches with `needs`. Whether a batch was over with a reader inside whom it had to wait
+/// for, or was not over without one.
+fn is_wrong(steps: &[Step], needs: Needs, domain: Option<bool>) -> bool {
+    let waits_for_rcu = domain == Some(true);
+    let mut inside = vec![];
+    let mut batches: Vec<Batch> = vec![];
+    for (n, step) in steps.iter().enumerate() {
+        match step {
+            Step::Enter(kind) => inside.push((n as u32, *kind)),
+            Step::Leave(which) if !inside.is_empty() => {
+                inside.remove(which % inside.len());
+            }
+            Step::Leave(_) => {}
+            Step::Begin => batches.push(Batch {
+                readers: inside.clone(),
+            }),
+        }
+        for batch in &batches {
+            let has_reader = batch.readers.iter().any(|reader| {
+                (reader.1 == Kind::Rcu || domain.is_some()) && inside.contains(reader)
+            });
+            if batch.is_over(needs, waits_for_rcu, &inside) == has_reader {
+                return true;
+            }
+        }
+    }
+    false
+}
+
+/// A reader of each kind, and a batch that begins while they are inside.
+fn one_of_each() -> [Vec<Step>; 2] {
+    let begin = |first, second| {
+        vec![
+            Step::Enter(first),
+            Step::Enter(second),
+            Step::Begin,
+            Step::Leave(0),
+            Step::Leave(0),
+        ]
+    };
+    [begin(Kind::Rcu, Kind::Srcu), begin(Kind::Srcu, Kind::Rcu)]
+}
+
+#[test]
+fn one_grace_period_left_out() {
+    for needs in [
+        Needs {
+            rcu: true,
+            srcu: false,
+        },
+        Needs {
+            rcu: false,
+            srcu: true,
+        },
+    ] {
+        // A plain domain needs both.
+        assert!(one_of_each()
+            .iter()
+            .any(|steps| is_wrong(steps, needs, Some(false))));
+    }
+    assert_eq!(Needs::of(Some(false)).callbacks(), 2);
+    assert_eq!(Needs::of(Some(true)).callbacks(), 1);
+    assert_eq!(Needs::of(None).callbacks(), 1);
+}
+
+proptest! {
+    #[test]
+    fn batches_wait_for_all_readers(steps in steps()) {
+        for domain in [None, Some(false), Some(true)] {
+            prop_assert!(!is_wrong(&steps, Needs::of(domain), domain));
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Count {
+    /// Something begins to wait. It chose its place so many barriers ago.
+    Begin,
+    /// The oldest, or another, waits no more.
+    End(usize),
+    Barrier,
+}
+
+fn counts() -> impl Strategy<Value = Vec<Count>> {
+    let step = prop_oneof![
+        4 => Just(Count::Begin),
+        3 => (0usize..6).prop_map(Count::End),
+        2 => Just(Count::Barrier),
+    ];
+    prop::collection::vec(step, 1..200)
+}
+
+proptest! {
+    /// A barrier is over when what was counted before it is gone, and not before; not later either, if there was
+    /// a place for what came since.
+    #[test]
+    fn barriers_tell_old_from_new(steps in counts()) {
+        let epochs = Epochs::new();
+        let (mut time, mut now) = (0u64, 0u64);
+        // When it was counted, and where.
+        let mut waits: Vec<(u64, usize)> = vec![];
+        // The time of each barrier, and whether it found a place.
+        let mut barriers: Vec<(u64, u64, bool)> = vec![];
+        for step in steps {
+            now += 1;
+            match step {
+                Count::Begin => waits.push((now, epochs.place())),
+                Count::End(i) if !waits.is_empty() => {
+                    waits.remove(i % waits.len());
+                }
+                Count::End(_) => {}
+                Count::Barrier => {
+                    time += 1;
+                    barriers.push((time, now, false));
+                }
+            }
+            let before: Vec<usize> = waits.iter().map(|wait| wait.1).collect();
+            barriers.retain_mut(|(time, at, told)| {
+                let place = epochs.place();
+                let past = epochs.is_past(*time, |place| !before.contains(&place));
+                // It had its turn, or there was nothing to be told apart.
+                *told |= epochs.place() != place;
+                let old = waits.iter().any(|wait| wait.0 < *at);
+                assert!(!past || !old, "over with something that was there before");
+                !past
+            });
+        }
+        waits.clear();
+        for (time, ..) in barriers {
+            prop_assert!(epochs.is_past(time, |_| true));
+        }
+    }
+}
+
+/// New ones come all the time, and a barrier ends when the old are gone.
+#[test]
+fn barriers_end() {
+    let epochs = Epochs::new();
+    let mut counted = [0u32; PLACES];
+    for time in 1..100 {
+        let old = epochs.place();
+        counted[old] += 1;
+        assert!(!epochs.is_past(time, |place| counted[place] == 0));
+        // Told apart at once.
+        assert_ne!(epochs.place(), old);
+        counted[epochs.place()] += 1;
+        counted[old] = 0;
+        assert!(epochs.is_past(time, |place| counted[place] == 0));
+        // The new one goes with the next round.
+        let new = epochs.place();
+        counted[new] = 0;
+    }
+}
+
+/// More barriers than places, all of which wait: they end one after the other.
+#[test]
+fn many_barriers() {
+    let epochs = Epochs::new();
+    let counted = [const { Cell::new(0u32) }; PLACES];
+    let is_past = |time| epochs.is_past(time, |place| counted[place].get() == 0);
+    let mut places = vec![];
+    for time in 1..=6 {
+        let place = epochs.place();
+        counted[place].set(counted[place].get() + 1);
+        places.push(place);
+        assert!(!is_past(time));
+    }
+    for (time, place) in (1..=6).zip(places) {
+        counted[place].set(counted[place].get() - 1);
+        // Later ones may share a place with it.
+        if time == 6 {
+            assert!((1..=6).all(is_past));
+        }
+    }
+}
+
+/// An object, with its link.
+#[repr(align(8))]
+struct Object {
+    link: crate::sync::AtomicLink,
+    destructed: Cell<u32>,
+}
+
+proptest! {
+    /// Each object comes off the list once, with its place.
+    #[test]
+    fn strays_come_once(pushes in prop::collection::vec((0usize..PLACES, any::<bool>()), 1..100)) {
+        let objects: Vec<Object> = pushes
+            .iter()
+            .map(|_| Object { link: crate::sync::AtomicLink::new(0), destructed: Cell::new(0) })
+            .collect();
+        let base = objects.as_ptr().expose_provenance();
+        let list = Strays::new();
+        let take_in = || {
+            let mut rest = list.take();
+            // SAFETY: Taken just now.
+            while let Some((addr, place, next)) = unsafe { strays::next(rest, 0) } {
+                let i = (addr - base) / size_of::<Object>();
+                objects[i].destructed.set(objects[i].destructed.get() + 1);
+                assert_eq!(place, pushes[i].0);
+                rest = next;
+            }
+        };
+        for (i, (place, take)) in pushes.iter().enumerate() {
+            let addr = base + i * size_of::<Object>();
+            // SAFETY: A live object with its link in front, pushed once.
+            unsafe { list.push(addr, addr, *place) };
+            if *take {
+                take_in();
+            }
+        }
+        take_in();
+        prop_assert!(list.is_empty() && objects.iter().all(|o| o.destructed.get() == 1));
+    }
+}
