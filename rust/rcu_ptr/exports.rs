@@ -30,8 +30,8 @@ use crate::{
         Sheaves,
     },
     sys::{
-        callback, current_block, debug, generated as sys, gp, preempt::PreemptOff, slab, srcu::Domain,
-        trace,
+        callback, current_block, debug, generated as sys, gp, preempt::PreemptOff, slab,
+        srcu::Domain, trace,
     },
 };
 use core::ptr::NonNull;
