@@ -28,7 +28,7 @@ use kernel::prelude::*;
 ///
 /// Boxes borrow it, so it outlives them. Its drop may sleep, and waits for objects on their way
 /// through a grace period.
-pub(crate) struct Cache<T> {
+pub struct Cache<T> {
     raw: RawCache,
     _objects: PhantomData<T>,
 }
@@ -53,7 +53,7 @@ impl<T> Cache<T> {
     /// # Errors
     ///
     /// `EINVAL` for a `T` of more than 4088 bytes, `ENOMEM`.
-    pub(crate) fn new(name: &CStr) -> Result<Self> {
+    pub fn new(name: &CStr) -> Result<Self> {
         let () = Self::PLAIN;
         let align = align_of::<T>().max(align_of::<u64>());
         Ok(Self {
@@ -72,7 +72,7 @@ impl<T> Cache<T> {
     /// # Errors
     ///
     /// `ENOMEM`
-    pub(crate) fn prefill(&self, objects: u32) -> Result {
+    pub fn prefill(&self, objects: u32) -> Result {
         self.raw.prefill(objects)
     }
 
@@ -86,7 +86,7 @@ impl<T> Cache<T> {
     ///
     /// `ENOMEM`
     #[inline]
-    pub(crate) fn alloc(&self, value: T) -> Result<UniqueCacheBox<'_, T>> {
+    pub fn alloc(&self, value: T) -> Result<UniqueCacheBox<'_, T>> {
         // SAFETY: A fresh object of this cache, or null.
         unsafe { self.fill(self.raw.alloc(), value) }.map_err(|_| ENOMEM)
     }
@@ -97,7 +97,7 @@ impl<T> Cache<T> {
     ///
     /// That of `GFP_ATOMIC`: softirq and hardirq too, but on PREEMPT_RT.
     #[inline]
-    pub(crate) fn alloc_atomic(&self, value: T) -> Result<UniqueCacheBox<'_, T>, T> {
+    pub fn alloc_atomic(&self, value: T) -> Result<UniqueCacheBox<'_, T>, T> {
         // SAFETY: A fresh object of this cache, or null.
         unsafe { self.fill(self.raw.alloc_atomic(), value) }
     }
@@ -108,7 +108,7 @@ impl<T> Cache<T> {
     ///
     /// Any, NMI included.
     #[inline]
-    pub(crate) fn alloc_nolock(&self, value: T) -> Result<UniqueCacheBox<'_, T>, T> {
+    pub fn alloc_nolock(&self, value: T) -> Result<UniqueCacheBox<'_, T>, T> {
         // SAFETY: A fresh object of this cache, or null.
         unsafe { self.fill(self.raw.alloc_nolock(), value) }
     }
@@ -140,7 +140,7 @@ impl<T> Cache<T> {
 /// # Invariants
 ///
 /// `object` is a live `T` of `cache`, owned, and reached through this box only.
-pub(crate) struct UniqueCacheBox<'a, T> {
+pub struct UniqueCacheBox<'a, T> {
     object: NonNull<T>,
     cache: &'a Cache<T>,
 }
@@ -153,7 +153,7 @@ unsafe impl<T: Send + Sync> Sync for UniqueCacheBox<'_, T> {}
 impl<'a, T> UniqueCacheBox<'a, T> {
     /// From now on readers may see it: it is freed after a grace period.
     #[inline]
-    pub(crate) fn share(self) -> CacheBox<'a, T> {
+    pub fn share(self) -> CacheBox<'a, T> {
         let this = ManuallyDrop::new(self);
         // INVARIANT: By the type invariants.
         CacheBox {
@@ -196,7 +196,7 @@ impl<T> Drop for UniqueCacheBox<'_, T> {
 /// # Invariants
 ///
 /// `object` is a live `T` of `cache`, owned. References to it are shared ones only.
-pub(crate) struct CacheBox<'a, T> {
+pub struct CacheBox<'a, T> {
     object: NonNull<T>,
     cache: &'a Cache<T>,
 }

@@ -83,7 +83,7 @@ impl<T> Place<T> {
 
 /// Holds a [`CacheBox`] or nothing; readers look into it under RCU. What is in it is freed after a
 /// grace period when the slot is dropped.
-pub(crate) struct CacheSlot<'a, T> {
+pub struct CacheSlot<'a, T> {
     place: Place<T>,
     cache: &'a Cache<T>,
 }
@@ -95,7 +95,7 @@ unsafe impl<T: Send + Sync> Send for CacheSlot<'_, T> {}
 
 impl<'a, T> CacheSlot<'a, T> {
     /// An empty slot for objects of `cache`.
-    pub(crate) const fn new(cache: &'a Cache<T>) -> Self {
+    pub const fn new(cache: &'a Cache<T>) -> Self {
         Self {
             place: Place::new(),
             cache,
@@ -108,7 +108,7 @@ impl<'a, T> CacheSlot<'a, T> {
     ///
     /// Any, NMI included.
     #[inline]
-    pub(crate) fn load<'rcu>(&self, guard: &'rcu rcu::Guard) -> Option<&'rcu T> {
+    pub fn load<'rcu>(&self, guard: &'rcu rcu::Guard) -> Option<&'rcu T> {
         self.place.load(guard)
     }
 
@@ -118,7 +118,7 @@ impl<'a, T> CacheSlot<'a, T> {
     ///
     /// Any, NMI included.
     #[inline]
-    pub(crate) fn swap(&self, new: Option<CacheBox<'a, T>>) -> Option<CacheBox<'a, T>> {
+    pub fn swap(&self, new: Option<CacheBox<'a, T>>) -> Option<CacheBox<'a, T>> {
         self.place.swap(new, self.cache)
     }
 
@@ -128,7 +128,7 @@ impl<'a, T> CacheSlot<'a, T> {
     ///
     /// Any, NMI included.
     #[inline]
-    pub(crate) fn put(&self, new: CacheBox<'a, T>) -> Result<(), CacheBox<'a, T>> {
+    pub fn put(&self, new: CacheBox<'a, T>) -> Result<(), CacheBox<'a, T>> {
         self.place.put(new, self.cache)
     }
 
@@ -140,7 +140,7 @@ impl<'a, T> CacheSlot<'a, T> {
     ///
     /// Any, NMI included.
     #[inline]
-    pub(crate) fn remove(&self, seen: &T) -> Option<CacheBox<'a, T>> {
+    pub fn remove(&self, seen: &T) -> Option<CacheBox<'a, T>> {
         self.place.remove(seen, self.cache)
     }
 }
@@ -155,7 +155,7 @@ impl<T> Drop for CacheSlot<'_, T> {
 /// an `Arc` or a static, as nothing in it borrows from elsewhere.
 ///
 /// When it is dropped its objects are freed after a grace period, and then the cache goes.
-pub(crate) struct CacheTable<T> {
+pub struct CacheTable<T> {
     // INVARIANT: (of the places) only boxes of `cache` are put there.
     places: KVVec<Place<T>>,
     cache: Cache<T>,
@@ -176,7 +176,7 @@ impl<T> CacheTable<T> {
     /// # Errors
     ///
     /// `ENOMEM`
-    pub(crate) fn new(cache: Cache<T>, len: usize) -> Result<Self> {
+    pub fn new(cache: Cache<T>, len: usize) -> Result<Self> {
         let mut places = KVVec::with_capacity(len, GFP_KERNEL)?;
         for _ in 0..len {
             places.push(Place::new(), GFP_KERNEL)?;
@@ -186,13 +186,13 @@ impl<T> CacheTable<T> {
 
     /// The cache, for allocations.
     #[inline]
-    pub(crate) fn cache(&self) -> &Cache<T> {
+    pub fn cache(&self) -> &Cache<T> {
         &self.cache
     }
 
     /// Places.
     #[inline]
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.places.len()
     }
 
@@ -202,7 +202,7 @@ impl<T> CacheTable<T> {
     ///
     /// Any, NMI included.
     #[inline]
-    pub(crate) fn load<'rcu>(&self, i: usize, guard: &'rcu rcu::Guard) -> Option<&'rcu T> {
+    pub fn load<'rcu>(&self, i: usize, guard: &'rcu rcu::Guard) -> Option<&'rcu T> {
         self.places.get(i)?.load(guard)
     }
 
@@ -213,7 +213,7 @@ impl<T> CacheTable<T> {
     ///
     /// Any, NMI included.
     #[inline]
-    pub(crate) fn swap<'a>(
+    pub fn swap<'a>(
         &'a self,
         i: usize,
         new: Option<CacheBox<'a, T>>,
@@ -231,7 +231,7 @@ impl<T> CacheTable<T> {
     ///
     /// Any, NMI included.
     #[inline]
-    pub(crate) fn put<'a>(&'a self, i: usize, new: CacheBox<'a, T>) -> Result<(), CacheBox<'a, T>> {
+    pub fn put<'a>(&'a self, i: usize, new: CacheBox<'a, T>) -> Result<(), CacheBox<'a, T>> {
         match self.places.get(i) {
             Some(place) => place.put(new, &self.cache),
             None => Err(new),
@@ -244,7 +244,7 @@ impl<T> CacheTable<T> {
     ///
     /// Any, NMI included.
     #[inline]
-    pub(crate) fn remove(&self, i: usize, seen: &T) -> Option<CacheBox<'_, T>> {
+    pub fn remove(&self, i: usize, seen: &T) -> Option<CacheBox<'_, T>> {
         self.places.get(i)?.remove(seen, &self.cache)
     }
 }

@@ -1,73 +1,62 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a Rust client of `rcu_ptr.ko` uses: memory that is freed after an RCU grace period.
+//! What a Rust client of `rcu_ptr.ko` uses: objects that go after an RCU grace period.
 //!
-//! A client includes this folder as a module of its crate and `client.mk` in its Kbuild; see
-//! rust/clients/rust/ and rust/clients/nmi_hash/. All of it is safe to call; boxes without a cache need
-//! types that implement [`HasRcuPtr`], which [`impl_has_rcu_ptr!`] does.
+//! A client includes this folder as a public module of its crate (`pub mod rcu_ptr;`, as what it does not
+//! use would be dead code otherwise), and `client.mk` in its Kbuild; see rust/clients/. All of it is safe
+//! to call.
 //!
-//! | type | frees its memory |
-//! |---|---|
-//! | [`RcuBox`] | after a grace period, when it is dropped |
-//! | [`RcuDropBox`] | the same, and runs a destructor first |
-//! | [`RcuNolockBox`] | the same as [`RcuBox`], and is made and dropped in any context, NMI too |
-//! | [`CacheBox`] | the same, for use by its [`Cache`], in any context |
-//! | [`UniqueCacheBox`] | at once, for use by its [`Cache`], in any context |
-//! | [`free_mightsleep()`] | after a grace period, with no field in the object |
-//! | [`try_free_nolock()`] | the same in any context, if there is room |
+//! | type | when it is dropped | in |
+//! |---|---|---|
+//! | [`RcuBox`] | drops its object and frees it after a grace period | any context |
+//! | [`RcuBox`] of [`WithRoom`] | the same; or calls a closure first: [`RcuBox::call()`] | any context |
+//! | [`RcuFreeBox`] | drops what readers don't see at once, frees the memory after a grace period | any context |
+//! | [`CacheBox`] | drops its object after a grace period, for use by its [`Cache`] | any context |
+//! | [`UniqueCacheBox`] | the same, at once where there is nothing to drop | any context |
+//! | [`free_mightsleep()`] | frees a box of the kernel's after a grace period, without a word in it | may sleep |
+//! | [`try_free_nolock()`] | the same, if there is room | any context |
 //!
-//! ```ignore
-//! #[pin_data]
-//! struct Entry {
-//!     key: u64,
-//!     #[pin]
-//!     rcu: RcuPtr,
-//! }
+//! [`RcuSlot`], [`CacheSlot`] and [`CacheTable`] are places where readers find them; boxes are
+//! [`ForeignOwnable`](kernel::types::ForeignOwnable) too, so an XArray holds them.
 //!
-//! impl_has_rcu_ptr! {
-//!     impl HasRcuPtr for Entry { self.rcu }
-//! }
+//! # Unloading
 //!
-//! static TABLE: RcuSlot<Entry> = RcuSlot::new();
-//!
-//! let entry = RcuBox::new(pin_init!(Entry { key: 1, rcu <- RcuPtr::new() }), GFP_KERNEL)?;
-//! // The entry that was there is freed when no reader can have it any more.
-//! drop(TABLE.swap(Some(entry)));
-//!
-//! let guard = rcu::read_lock();
-//! if let Some(entry) = TABLE.load(&guard) {
-//!     pr_info!("{}\n", entry.key);
-//! }
-//! ```
-
-// A client uses what it needs of this.
-#![allow(dead_code, unused_imports, unused_macros)]
+//! Destructors and closures are code of the client that runs later. When a module goes, rcu_ptr.ko waits
+//! for those of its callbacks that are left, after the module's own exit and before its memory is freed:
+//! no barrier has to be remembered, and no box that is forgotten can do harm.
 
 #[path = "../sys/client/mod.rs"]
 mod sys;
 
 mod cache;
 mod cache_slot;
-mod field;
+mod call;
+mod foreign;
+mod free_box;
+mod headless;
+mod place;
 mod rcu_box;
 mod slot;
 
-pub(crate) use cache::{Cache, CacheBox, UniqueCacheBox};
-pub(crate) use cache_slot::{CacheSlot, CacheTable};
-pub(crate) use field::{impl_has_rcu_ptr, HasRcuPtr, RcuPtr};
-pub(crate) use rcu_box::{
-    free_mightsleep, try_free_nolock, DropBeforeGp, KvFree, RcuBox, RcuDropBox, RcuNolockBox,
-};
-pub(crate) use slot::RcuSlot;
+pub use cache::{Cache, CacheBox, UniqueCacheBox};
+pub use cache_slot::{CacheSlot, CacheTable};
+pub use call::WithRoom;
+pub use foreign::ForeignOwnableRcu;
+pub use free_box::{RcuFree, RcuFreeBox, RcuFreeKBox, RcuFreeKVBox, RcuFreeSafe, RcuFreeVBox};
+pub use headless::{free_mightsleep, try_free_nolock};
+pub use place::KvFree;
+pub use rcu_box::{BhOff, Context, MaySleep, RcuBox, RcuKBox, RcuKVBox, RcuVBox};
+pub use slot::RcuSlot;
 
-/// Waits until everything queued before the call is freed, by whichever module (`rcu_ptr_barrier()`).
+/// Waits until everything queued before the call is freed, dropped or called, by whichever module
+/// (`rcu_ptr_barrier()`).
 ///
-/// A client needs it before it destroys a kmem_cache. It does not need it before it unloads:
-/// no code of the client runs when its memory is freed.
+/// A client needs it before it destroys a kmem_cache, or to see the effects. It does not need it before
+/// it unloads: see [above](self#unloading).
 ///
 /// # Context
 ///
 /// May sleep.
-pub(crate) fn barrier() {
+pub fn barrier() {
     sys::barrier();
 }

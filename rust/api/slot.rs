@@ -1,36 +1,56 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A place that readers look into under RCU while a writer exchanges what is there.
+//! A place that readers look into under RCU while others exchange what is there.
 
-use super::{
-    field::HasRcuPtr,
-    rcu_box::{RcuBox, RcuNolockBox},
-};
-use core::ptr::NonNull;
+use super::foreign::ForeignOwnableRcu;
 use core::{marker::PhantomData, ptr};
-use kernel::sync::{
-    atomic::{Acquire, Atomic, Full, Relaxed},
-    rcu,
+use kernel::{
+    prelude::*,
+    sync::{
+        atomic::{Acquire, Atomic, Full, Relaxed},
+        rcu,
+    },
 };
 
-/// Holds an [`RcuBox`] or nothing.
+/// Holds a box or nothing, such as an [`RcuBox`](super::RcuBox) or [`RcuFreeBox`](super::RcuFreeBox).
+///
+/// ```ignore
+/// static CURRENT: RcuSlot<RcuKBox<Entry>> = RcuSlot::new();
+///
+/// // The entry that was there is dropped when no reader can have it any more.
+/// drop(CURRENT.swap(Some(RcuBox::new(Entry { key: 1, path }, GFP_KERNEL)?)));
+///
+/// let guard = rcu::read_lock();
+/// if let Some(entry) = CURRENT.load(&guard) {
+///     pr_info!("{}\n", entry.key);
+/// }
+/// ```
+///
+/// # Context
+///
+/// May be dropped where its box may be.
 ///
 /// # Invariants
 ///
-/// The pointer is null or comes from [`RcuBox::into_raw()`], owned by the slot.
-pub(crate) struct RcuSlot<T: HasRcuPtr> {
-    object: Atomic<*mut T>,
-    _owns: PhantomData<RcuBox<T>>,
+/// The pointer is null or from `P`'s `into_foreign()`, owned by the slot.
+pub struct RcuSlot<P: ForeignOwnableRcu> {
+    object: Atomic<*mut c_void>,
+    _owns: PhantomData<P>,
 }
 
 // SAFETY: A slot shares its object with readers on any CPU, and moves boxes in and out.
-unsafe impl<T: HasRcuPtr + Send + Sync> Sync for RcuSlot<T> {}
+unsafe impl<P: ForeignOwnableRcu + Send + Sync> Sync for RcuSlot<P> {}
 // SAFETY: As above.
-unsafe impl<T: HasRcuPtr + Send + Sync> Send for RcuSlot<T> {}
+unsafe impl<P: ForeignOwnableRcu + Send + Sync> Send for RcuSlot<P> {}
 
-impl<T: HasRcuPtr> RcuSlot<T> {
+impl<P: ForeignOwnableRcu> RcuSlot<P> {
     /// An empty slot.
-    pub(crate) const fn new() -> Self {
+    ///
+    /// # Context
+    ///
+    /// Any.
+    pub const fn new() -> Self {
+        // INVARIANT: Null.
         Self {
             object: Atomic::new(ptr::null_mut()),
             _owns: PhantomData,
@@ -42,48 +62,48 @@ impl<T: HasRcuPtr> RcuSlot<T> {
     /// # Context
     ///
     /// Any, NMI included.
-    pub(crate) fn load<'rcu>(&self, _guard: &'rcu rcu::Guard) -> Option<&'rcu T> {
+    #[inline]
+    pub fn load<'rcu>(&self, guard: &'rcu rcu::Guard) -> Option<P::RcuBorrowed<'rcu>>
+    where
+        P: 'rcu,
+    {
         // ORDERING: Acquire pairs with the full exchange in `swap()`: the object is seen as it was
         // when it was put there.
-        let object = NonNull::new(self.object.load(Acquire))?;
-        // SAFETY: By the type invariants it was live when it was loaded, inside the guard's
-        // read-side critical section; who takes it out frees it after a grace period.
-        Some(unsafe { object.as_ref() })
+        let object = self.object.load(Acquire);
+        if object.is_null() {
+            return None;
+        }
+        // SAFETY: By the type invariants the slot owned it when it was loaded, inside the guard's
+        // read-side critical section.
+        Some(unsafe { P::rcu_borrow(object, guard) })
     }
 
-    /// Puts `object` there and takes out what was.
-    ///
-    /// # Context
-    ///
-    /// Any.
-    pub(crate) fn swap(&self, object: Option<RcuBox<T>>) -> Option<RcuBox<T>> {
-        let new = object.map_or(ptr::null_mut(), |b| b.into_raw().as_ptr());
-        // ORDERING: Full: the object is initialised before readers see it (pairs with `load()`),
-        // and unlinked before its grace period starts.
-        let old = NonNull::new(self.object.xchg(new, Full))?;
-        // SAFETY: By the type invariants; the exchange has given it to this caller alone.
-        Some(unsafe { RcuBox::from_raw(old) })
-    }
-}
-
-impl<T: HasRcuPtr> RcuSlot<T> {
-    /// As [`RcuSlot::swap()`], in any context: what comes out may be dropped there too.
+    /// Puts `new` there and takes out what was.
     ///
     /// # Context
     ///
     /// Any, NMI included.
-    pub(crate) fn swap_nolock(&self, object: Option<RcuNolockBox<T>>) -> Option<RcuNolockBox<T>> {
-        let object = object.map(RcuNolockBox::into_inner);
-        self.swap(object).map(RcuNolockBox::from)
+    #[inline]
+    pub fn swap(&self, new: Option<P>) -> Option<P> {
+        let new = new.map_or(ptr::null_mut(), P::into_foreign);
+        // ORDERING: Full: the object is initialised before readers see it (pairs with `load()`),
+        // and out of their sight before its grace period starts.
+        let old = self.object.xchg(new, Full);
+        // SAFETY: By the type invariants; the exchange has given it to this caller alone.
+        unsafe { P::try_from_foreign(old) }
     }
 }
 
-impl<T: HasRcuPtr> Drop for RcuSlot<T> {
+impl<P: ForeignOwnableRcu> Default for RcuSlot<P> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<P: ForeignOwnableRcu> Drop for RcuSlot<P> {
     fn drop(&mut self) {
         // ORDERING: The slot is this caller's alone.
-        if let Some(object) = NonNull::new(self.object.load(Relaxed)) {
-            // SAFETY: By the type invariants, and the slot is gone after this.
-            drop(unsafe { RcuBox::from_raw(object) });
-        }
+        // SAFETY: By the type invariants, and the slot is gone after this.
+        drop(unsafe { P::try_from_foreign(self.object.load(Relaxed)) });
     }
 }

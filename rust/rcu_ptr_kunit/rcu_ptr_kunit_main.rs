@@ -21,7 +21,7 @@
 mod sys;
 
 #[path = "../api/mod.rs"]
-mod rcu_ptr;
+pub mod rcu_ptr;
 
 mod callback;
 mod demo;

@@ -14,7 +14,7 @@
 //! At unload every entry that was added must have been removed, once.
 
 #[path = "../../api/mod.rs"]
-mod rcu_ptr;
+pub mod rcu_ptr;
 #[path = "../../sys/nmi_hash/mod.rs"]
 mod sys;
 

@@ -6,16 +6,17 @@
 //! `insmod rcu_ptr_client_rs.ko objects=1000` replaces it a thousand times.
 
 #[path = "../../api/mod.rs"]
-mod rcu_ptr;
+pub mod rcu_ptr;
 
 use kernel::{
     prelude::*,
+    str::CString,
     sync::{
         atomic::{Atomic, Relaxed},
         rcu,
     },
 };
-use rcu_ptr::{impl_has_rcu_ptr, DropBeforeGp, HasRcuPtr, RcuBox, RcuDropBox, RcuPtr, RcuSlot};
+use rcu_ptr::{RcuBox, RcuKBox, RcuSlot};
 
 module! {
     type: Client,
@@ -31,28 +32,27 @@ module! {
     },
 }
 
-/// What readers see. The 8 bytes of `rcu` are all that it costs to be freed after a grace period.
-#[pin_data]
+/// What readers see. It owns its name, which is freed with it.
 struct Entry {
     generation: u32,
-    #[pin]
-    rcu: RcuPtr,
+    name: CString,
 }
 
-impl_has_rcu_ptr! {
-    impl HasRcuPtr for Entry { self.rcu }
-}
+/// Entries that no reader has any more.
+static DROPPED: Atomic<u32> = Atomic::new(0);
 
-/// Entries whose owner has let go of them.
-static RETIRED: Atomic<u32> = Atomic::new(0);
-
-impl DropBeforeGp for Entry {
-    fn drop_before_gp(self: Pin<&Self>) {
-        RETIRED.add(1, Relaxed);
+impl Drop for Entry {
+    fn drop(&mut self) {
+        DROPPED.add(1, Relaxed);
     }
 }
 
-static CURRENT: RcuSlot<Entry> = RcuSlot::new();
+static CURRENT: RcuSlot<RcuKBox<Entry>> = RcuSlot::new();
+
+fn entry(generation: u32) -> Result<RcuKBox<Entry>> {
+    let name = CString::try_from_fmt(fmt!("entry {generation}"))?;
+    RcuBox::new(Entry { generation, name }, GFP_KERNEL)
+}
 
 struct Client;
 
@@ -62,19 +62,15 @@ impl kernel::Module for Client {
         let client = Client;
         let objects = module_parameters::objects.value();
         for generation in 0..objects {
-            let entry = RcuBox::new(
-                pin_init!(Entry {
-                    generation,
-                    rcu: RcuPtr::new(),
-                }),
-                GFP_KERNEL,
-            )?;
+            let new = entry(generation)?;
             let guard = rcu::read_lock();
-            let before = CURRENT.load(&guard).map(|entry| entry.generation);
-            // Out of readers' sight first, then its destructor, then the grace period. The
-            // reference of a reader like this one stays good until the guard goes.
-            drop(CURRENT.swap(Some(entry)).map(RcuDropBox::from));
-            if before.map_or(0, |g| g + 1) != generation {
+            let before = CURRENT.load(&guard);
+            // Out of readers' sight first, then the grace period, then its destructor. The reference of
+            // a reader like this one stays good until the guard goes.
+            drop(CURRENT.swap(Some(new)));
+            if before.map_or(0, |entry| entry.generation + 1) != generation
+                || before.is_some_and(|entry| !entry.name.to_bytes().starts_with(b"entry "))
+            {
                 return Err(EINVAL);
             }
         }
@@ -85,8 +81,9 @@ impl kernel::Module for Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        drop(CURRENT.swap(None).map(RcuDropBox::from));
-        // Not needed to unload: no code of this module runs when its memory is freed.
-        pr_info!("{} entries retired\n", RETIRED.load(Relaxed));
+        drop(CURRENT.swap(None));
+        // Not needed to unload, which waits for the destructors that are left: only to count them.
+        rcu_ptr::barrier();
+        pr_info!("{} entries dropped\n", DROPPED.load(Relaxed));
     }
 }

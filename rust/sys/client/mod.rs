@@ -14,24 +14,11 @@ use kernel::{bindings, types::Opaque};
 /// Storage of `struct rcu_ptr`.
 pub(crate) type RawRcuPtr = Opaque<sys::rcu_ptr>;
 
-/// A field starts below this.
-pub(crate) const MAX_OFFSET: usize = sys::RCU_PTR_MAX_OFFSET as usize;
+/// `struct rcu_head`
+pub(crate) type RcuHead = bindings::callback_head;
 
-/// `rcu_ptr_kvfree()`.
-///
-/// # Context
-///
-/// Any but NMI.
-///
-/// # Safety
-///
-/// `object` is the start of a live kmalloc, kmem_cache or vmalloc object that is the caller's to
-/// free; `field` lies in it, is aligned, 8 bytes long and less than [`MAX_OFFSET`] from its start.
-#[inline]
-pub(crate) unsafe fn kvfree<T>(object: NonNull<T>, field: *mut RawRcuPtr) {
-    // SAFETY: By the safety requirements of this function.
-    unsafe { sys::rcu_ptr_kvfree_call(field.cast(), object.as_ptr().cast()) };
-}
+/// `rcu_callback_t`
+pub(crate) type Callback = unsafe extern "C" fn(*mut RcuHead);
 
 /// `rcu_ptr_kfree_nolock()`.
 ///
@@ -41,11 +28,43 @@ pub(crate) unsafe fn kvfree<T>(object: NonNull<T>, field: *mut RawRcuPtr) {
 ///
 /// # Safety
 ///
-/// As for [`kvfree()`].
+/// `object` is the start of a live kmalloc, kmem_cache or vmalloc object that is the caller's to
+/// free; `field` lies in it, is aligned, 8 bytes long and in its first 4096 bytes.
 #[inline]
 pub(crate) unsafe fn kfree_nolock<T>(object: NonNull<T>, field: *mut RawRcuPtr) {
     // SAFETY: By the safety requirements of this function.
     unsafe { sys::rcu_ptr_kfree_nolock_call(field.cast(), object.as_ptr().cast()) };
+}
+
+/// `rcu_ptr_call()`: `func` runs with BH off in a worker.
+///
+/// # Context
+///
+/// Any, NMI included.
+///
+/// # Safety
+///
+/// `head` is the caller's, and stays until `func` runs; `func` may be called with it after a grace
+/// period, and its code is in a module that depends on rcu_ptr.ko, or stays for other reasons.
+#[inline]
+pub(crate) unsafe fn call(head: NonNull<RcuHead>, func: Callback) {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { bindings::call_rcu(head.as_ptr(), Some(func)) };
+}
+
+/// `rcu_ptr_call_sleepable()`: `func` runs in process context.
+///
+/// # Context
+///
+/// Any, NMI included.
+///
+/// # Safety
+///
+/// As for [`call()`].
+#[inline]
+pub(crate) unsafe fn call_sleepable(head: NonNull<RcuHead>, func: Callback) {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { bindings::call_rcu(head.as_ptr(), Some(func)) };
 }
 
 /// `rcu_ptr_try_kfree_nolock()`. `false`: the object is the caller's still.

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The kernel's own boxes, freed after a grace period with no field in the object.
+
+use super::{place::KvFree, sys};
+use core::{mem::needs_drop, ptr::NonNull};
+use kernel::prelude::*;
+
+/// Frees the memory of a box after a grace period, with no field in the object
+/// (`rcu_ptr_kvfree_mightsleep()`). A `T` that needs a destructor does not compile.
+///
+/// # Context
+///
+/// May sleep.
+pub fn free_mightsleep<T, A: KvFree>(object: Pin<Box<T, A>>) {
+    const { assert!(!needs_drop::<T>() && size_of::<T>() != 0) };
+    // SAFETY: The object stays where it is.
+    let raw = Box::into_raw(unsafe { Pin::into_inner_unchecked(object) });
+    // SAFETY: The box owned a live object that kvfree() takes (the contract of `KvFree`); boxes are
+    // never null.
+    unsafe { sys::kvfree_mightsleep(NonNull::new_unchecked(raw)) };
+}
+
+/// Frees the memory of a box after a grace period, with no field in the object and from anywhere
+/// (`rcu_ptr_try_kfree_nolock()`). A `T` that needs a destructor does not compile.
+///
+/// # Context
+///
+/// Any, NMI included.
+///
+/// # Errors
+///
+/// The box, where there is no room: in NMI it can't be dropped, so it has to go somewhere.
+pub fn try_free_nolock<T, A: KvFree>(object: Pin<Box<T, A>>) -> Result<(), Pin<Box<T, A>>> {
+    const { assert!(!needs_drop::<T>() && size_of::<T>() != 0) };
+    // SAFETY: The object stays where it is.
+    let raw = Box::into_raw(unsafe { Pin::into_inner_unchecked(object) });
+    // SAFETY: The box owned a live object that kvfree() takes (the contract of `KvFree`); boxes are
+    // never null.
+    if unsafe { sys::try_kfree_nolock(NonNull::new_unchecked(raw)) } {
+        return Ok(());
+    }
+    // SAFETY: From `into_raw()` above, not taken, and pinned all the time.
+    Err(unsafe { Pin::new_unchecked(Box::from_raw(raw)) })
+}

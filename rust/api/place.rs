@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where a box has its object: behind the words that RCU needs, in one allocation.
+//!
+//! ```text
+//!  start            object, which pointers name
+//!  | head | padding | T                        |
+//! ```
+//!
+//! The head is first because the core takes none beyond 4096 bytes. Nobody has to put a field into `T`,
+//! so there is none that could be unaligned, out of reach, or another's.
+
+use super::sys;
+use core::{alloc::Layout, marker::PhantomData, mem::needs_drop, ptr::NonNull};
+use kernel::alloc::{
+    allocator::{KVmalloc, Kmalloc, Vmalloc},
+    AllocError, Allocator, Flags, NumaNode,
+};
+
+/// An allocator whose memory kvfree() takes.
+///
+/// # Safety
+///
+/// Its memory is an object of kmalloc() or vmalloc(), from its start, and may be freed with interrupts
+/// on and BH off.
+pub unsafe trait KvFree: Allocator + 'static {}
+
+// SAFETY: krealloc_node_align() makes its objects.
+unsafe impl KvFree for Kmalloc {}
+// SAFETY: vrealloc_node_align() makes its objects.
+unsafe impl KvFree for Vmalloc {}
+// SAFETY: kvrealloc_node_align() makes its objects, by one of the above.
+unsafe impl KvFree for KVmalloc {}
+
+/// The place of a `T` in memory of `A`.
+pub(super) struct Place<T, A>(PhantomData<(T, A)>);
+
+const fn max(a: usize, b: usize) -> usize {
+    if a > b {
+        a
+    } else {
+        b
+    }
+}
+
+impl<T, A: KvFree> Place<T, A> {
+    /// Alignment of the object, and of the whole.
+    pub(super) const ALIGN: usize = max(align_of::<T>(), align_of::<sys::RcuHead>());
+
+    /// A destructor takes a callback, and that 16 bytes; memory alone 8.
+    const HEAD: usize = if needs_drop::<T>() {
+        size_of::<sys::RcuHead>()
+    } else {
+        size_of::<sys::RawRcuPtr>()
+    };
+
+    /// From the start to the object.
+    const OFFSET: usize = Self::HEAD.next_multiple_of(Self::ALIGN);
+
+    const LAYOUT: Layout = match Layout::from_size_align(Self::OFFSET + size_of::<T>(), Self::ALIGN) {
+        Ok(layout) => layout,
+        Err(_) => panic!("the object is too large"),
+    };
+
+    /// Memory for an object.
+    ///
+    /// # Context
+    ///
+    /// As `flags` say.
+    pub(super) fn alloc(flags: Flags) -> Result<NonNull<T>, AllocError> {
+        let start = A::alloc(Self::LAYOUT, flags, NumaNode::NO_NODE)?.cast::<u8>();
+        // SAFETY: The object lies inside of what `LAYOUT` asked for.
+        Ok(unsafe { start.byte_add(Self::OFFSET) }.cast())
+    }
+
+    /// Where the memory of `object` starts.
+    ///
+    /// # Safety
+    ///
+    /// `object` is from here.
+    unsafe fn start(object: NonNull<T>) -> NonNull<u8> {
+        // SAFETY: By the safety requirements of this function it lies that far in its memory.
+        unsafe { object.byte_sub(Self::OFFSET) }.cast()
+    }
+
+    /// Frees the memory at once; no destructor runs.
+    ///
+    /// # Context
+    ///
+    /// Any but hardirq and NMI.
+    ///
+    /// # Safety
+    ///
+    /// `object` is from here, the caller's, and nobody looks at it.
+    pub(super) unsafe fn free(object: NonNull<T>) {
+        // SAFETY: By the safety requirements of this function; `A` gave it for this layout, or
+        // kmalloc_nolock() did, whose objects kfree() takes as those of kmalloc().
+        unsafe { A::free(Self::start(object), Self::LAYOUT) };
+    }
+
+    /// Frees the memory after a grace period; no destructor runs.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    ///
+    /// # Safety
+    ///
+    /// `object` is from here and the caller's.
+    #[inline]
+    pub(super) unsafe fn free_after_gp(object: NonNull<T>) {
+        // SAFETY: By the safety requirements of this function.
+        let start = unsafe { Self::start(object) };
+        // SAFETY: A live object that kvfree() takes (the contract of `KvFree`), with a head at its start.
+        unsafe { sys::kfree_nolock(start, start.as_ptr().cast()) };
+    }
+
+    /// Has `func` called with the head of `object` after a grace period: in process context if it
+    /// `may_sleep`, or else with BH off.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    ///
+    /// # Safety
+    ///
+    /// `object` is from here, and the caller's until `func` has it; `func` may be called so, wherever
+    /// `T` may go.
+    #[inline]
+    pub(super) unsafe fn call(object: NonNull<T>, may_sleep: bool, func: sys::Callback) {
+        const { assert!(needs_drop::<T>()) };
+        // SAFETY: By the safety requirements of this function.
+        let head = unsafe { Self::start(object) }.cast();
+        // SAFETY: As large as `HEAD` says, and nobody else's. The core keeps this module's text until
+        // `func` has returned.
+        unsafe {
+            if may_sleep {
+                sys::call_sleepable(head, func);
+            } else {
+                sys::call(head, func);
+            }
+        }
+    }
+
+    /// The object that [`Self::call()`] was given.
+    ///
+    /// # Safety
+    ///
+    /// `head` is what its `func` was given.
+    pub(super) unsafe fn of_head(head: *mut sys::RcuHead) -> NonNull<T> {
+        // SAFETY: By the safety requirements of this function the head of an object from here.
+        unsafe { NonNull::new_unchecked(head.byte_add(Self::OFFSET).cast()) }
+    }
+}
+
+impl<T> Place<T, Kmalloc> {
+    /// Memory for an object, from anywhere.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included; on PREEMPT_RT not hardirq and NMI, where there never is any.
+    pub(super) fn alloc_nolock() -> Option<NonNull<T>> {
+        const {
+            assert!(
+                align_of::<T>() <= align_of::<u64>(),
+                "kmalloc_nolock() aligns to 8 bytes"
+            );
+        }
+        let start = NonNull::new(sys::kmalloc_nolock(Self::LAYOUT.size()))?;
+        // SAFETY: The object lies inside of the size of `LAYOUT`.
+        Some(unsafe { start.byte_add(Self::OFFSET) }.cast())
+    }
+}
