@@ -213,11 +213,7 @@ impl<T> CacheTable<T> {
     ///
     /// Any, NMI included.
     #[inline]
-    pub fn swap<'a>(
-        &'a self,
-        i: usize,
-        new: Option<CacheBox<'a, T>>,
-    ) -> Option<CacheBox<'a, T>> {
+    pub fn swap<'a>(&'a self, i: usize, new: Option<CacheBox<'a, T>>) -> Option<CacheBox<'a, T>> {
         match self.places.get(i) {
             Some(place) => place.swap(new, &self.cache),
             None => new,

@@ -8,12 +8,7 @@ use super::{
     rcu_box::{reclaim, Context, RcuBox},
     sys,
 };
-use core::{
-    cell::UnsafeCell,
-    mem::MaybeUninit,
-    ops::Deref,
-    ptr,
-};
+use core::{cell::UnsafeCell, mem::MaybeUninit, ops::Deref, ptr};
 use kernel::prelude::*;
 
 /// A `T`, and room for a closure of up to `WORDS` words (of 8 bytes).
@@ -37,6 +32,12 @@ pub struct WithRoom<T, const WORDS: usize> {
 /// callback reads that.
 struct Room<const WORDS: usize>(UnsafeCell<MaybeUninit<[u64; WORDS]>>);
 
+impl<const WORDS: usize> Room<WORDS> {
+    const fn new() -> Self {
+        Self(UnsafeCell::new(MaybeUninit::uninit()))
+    }
+}
+
 // SAFETY: A shared reference gives access to nothing.
 unsafe impl<const WORDS: usize> Sync for Room<WORDS> {}
 
@@ -46,11 +47,31 @@ impl<const WORDS: usize> Drop for Room<WORDS> {
 }
 
 impl<T, const WORDS: usize> WithRoom<T, WORDS> {
-    /// `object` is a value or an initializer.
-    pub fn new<E>(object: impl PinInit<T, E>) -> impl PinInit<Self, E> {
+    /// `object` with room.
+    ///
+    /// # Context
+    ///
+    /// Any.
+    pub const fn new(object: T) -> Self {
+        Self {
+            object,
+            room: Room::new(),
+        }
+    }
+
+    /// What `init` makes, with room.
+    ///
+    /// # Context
+    ///
+    /// That of `init`.
+    ///
+    /// # Errors
+    ///
+    /// What `init` failed with.
+    pub fn pin_init<E>(init: impl PinInit<T, E>) -> impl PinInit<Self, E> {
         pin_init!(Self {
-            object <- object,
-            room: Room(UnsafeCell::new(MaybeUninit::uninit())),
+            object <- init,
+            room: Room::new(),
         }? E)
     }
 }
@@ -92,8 +113,12 @@ where
         }
         let object = self.into_raw();
         // SAFETY: Live, and this caller's, who no longer has a box of it; the closure fits.
-        unsafe { UnsafeCell::raw_get(&raw const (*object.as_ptr()).room.0).cast::<F>().write(f) };
-        // SAFETY: As above. Object and closure are `Send` and borrow nothing, so they may be used in the
+        unsafe {
+            UnsafeCell::raw_get(&raw const (*object.as_ptr()).room.0)
+                .cast::<F>()
+                .write(f)
+        };
+        // SAFETY: As above; the room has a destructor. Object and closure are `Send` and borrow nothing, so they may be used in the
         // worker, whenever that is.
         unsafe { Place::<_, A>::call(object, C::MAY_SLEEP, run::<T, WORDS, F, A>) };
     }

@@ -27,7 +27,10 @@ pub unsafe trait ForeignOwnableRcu: ForeignOwnable {
     ///
     /// `ptr` is from [`ForeignOwnable::into_foreign()`], and was found inside the read-side critical
     /// section of `guard` where its owner had not let go of it yet.
-    unsafe fn rcu_borrow<'rcu>(ptr: *mut c_void, guard: &'rcu rcu::Guard) -> Self::RcuBorrowed<'rcu>
+    unsafe fn rcu_borrow<'rcu>(
+        ptr: *mut c_void,
+        guard: &'rcu rcu::Guard,
+    ) -> Self::RcuBorrowed<'rcu>
     where
         Self: 'rcu;
 }

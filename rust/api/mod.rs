@@ -45,7 +45,7 @@ pub use foreign::ForeignOwnableRcu;
 pub use free_box::{RcuFree, RcuFreeBox, RcuFreeKBox, RcuFreeKVBox, RcuFreeSafe, RcuFreeVBox};
 pub use headless::{free_mightsleep, try_free_nolock};
 pub use place::KvFree;
-pub use rcu_box::{BhOff, Context, MaySleep, RcuBox, RcuKBox, RcuKVBox, RcuVBox};
+pub use rcu_box::{BhOff, Context, MaySleep, RcuBox, RcuKBox, RcuKVBox, RcuSleepBox, RcuVBox};
 pub use slot::RcuSlot;
 
 /// Waits until everything queued before the call is freed, dropped or called, by whichever module

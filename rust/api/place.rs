@@ -57,7 +57,8 @@ impl<T, A: KvFree> Place<T, A> {
     /// From the start to the object.
     const OFFSET: usize = Self::HEAD.next_multiple_of(Self::ALIGN);
 
-    const LAYOUT: Layout = match Layout::from_size_align(Self::OFFSET + size_of::<T>(), Self::ALIGN) {
+    const LAYOUT: Layout = match Layout::from_size_align(Self::OFFSET + size_of::<T>(), Self::ALIGN)
+    {
         Ok(layout) => layout,
         Err(_) => panic!("the object is too large"),
     };
@@ -124,15 +125,15 @@ impl<T, A: KvFree> Place<T, A> {
     ///
     /// # Safety
     ///
-    /// `object` is from here, and the caller's until `func` has it; `func` may be called so, wherever
-    /// `T` may go.
+    /// `T` has a destructor. `object` is from here, and the caller's until `func` has it; `func` may be
+    /// called so, whenever and in whichever task that is.
     #[inline]
     pub(super) unsafe fn call(object: NonNull<T>, may_sleep: bool, func: sys::Callback) {
-        const { assert!(needs_drop::<T>()) };
         // SAFETY: By the safety requirements of this function.
         let head = unsafe { Self::start(object) }.cast();
-        // SAFETY: As large as `HEAD` says, and nobody else's. The core keeps this module's text until
-        // `func` has returned.
+        // SAFETY: By the safety requirements of this function nobody else's, and as large as that
+        // (`HEAD`); rcu_ptr.ko keeps the code of this module, which depends on it, until `func` has
+        // returned.
         unsafe {
             if may_sleep {
                 sys::call_sleepable(head, func);

@@ -87,11 +87,13 @@ pub struct RcuBox<T: Send + 'static, A: KvFree = Kmalloc, C: Context = BhOff>(
 );
 
 /// An [`RcuBox`] of kmalloc().
-pub type RcuKBox<T, C = BhOff> = RcuBox<T, Kmalloc, C>;
+pub type RcuKBox<T> = RcuBox<T, Kmalloc>;
 /// An [`RcuBox`] of vmalloc().
-pub type RcuVBox<T, C = BhOff> = RcuBox<T, Vmalloc, C>;
+pub type RcuVBox<T> = RcuBox<T, Vmalloc>;
 /// An [`RcuBox`] of kvmalloc(): for objects that may be large.
-pub type RcuKVBox<T, C = BhOff> = RcuBox<T, KVmalloc, C>;
+pub type RcuKVBox<T> = RcuBox<T, KVmalloc>;
+/// An [`RcuBox`] whose object is dropped where it may sleep.
+pub type RcuSleepBox<T, A = Kmalloc> = RcuBox<T, A, MaySleep>;
 
 // SAFETY: The box owns its `T`, and may be dropped anywhere. References that readers hold past that are
 // why `T` has to be `Sync` too.
@@ -182,7 +184,7 @@ impl<T: Send, A: KvFree, C: Context> Drop for RcuBox<T, A, C> {
     #[inline]
     fn drop(&mut self) {
         if needs_drop::<T>() {
-            // SAFETY: By the type invariants. A `T` is `Send` and borrows nothing, so it may be dropped
+            // SAFETY: By the type invariants; it has a destructor. A `T` is `Send` and borrows nothing, so it may be dropped
             // in the worker, whenever that is.
             unsafe { Place::<T, A>::call(self.0, C::MAY_SLEEP, reclaim::<T, A>) };
         } else {

@@ -10,6 +10,7 @@
 //!  callback.rs callbacks that free it
 //!  reader.rs   an RCU reader that watches objects while they are freed
 //!  nmi/        what NMIs do in tests, and storms of them
+//!  owner.rs    objects that own memory, and what became of them
 //!  table.rs    objects of a cache with sheaves that readers find, and that change under them
 //!  params.rs   the core's parameters
 //!  suites/     a suite per file
@@ -28,6 +29,7 @@ mod demo;
 mod files;
 mod memory;
 mod nmi;
+mod owner;
 mod params;
 mod pool;
 mod reader;

@@ -1,42 +1,34 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A type whose destructor would not run.
+//! Types whose destructor would not run.
 
 // error: E0080
 // error: E0080
 // error: E0080
-// says: RcuBox never runs a destructor
-// says: objects of a Cache are given out again without a destructor
+// says: the view of an RcuFreeBox is never dropped
 // says: assertion failed: !needs_drop::<T>()
 
 #[path = "../mod.rs"]
-mod rcu_ptr;
+pub mod rcu_ptr;
 
 use kernel::prelude::*;
-use rcu_ptr::{free_mightsleep, impl_has_rcu_ptr, Cache, HasRcuPtr, RcuBox, RcuPtr};
+use rcu_ptr::{free_mightsleep, try_free_nolock, RcuFreeBox, RcuFreeSafe};
 
-#[pin_data]
-struct Entry {
-    name: KVec<u8>,
-    #[pin]
-    rcu: RcuPtr,
+struct Entry;
+
+impl RcuFreeSafe for Entry {
+    type View = KVec<u8>;
+
+    fn drop_before_gp(self: Pin<&mut Self>, _view: Pin<&KVec<u8>>) {}
 }
 
-impl_has_rcu_ptr! {
-    impl HasRcuPtr for Entry { self.rcu }
-}
-
-fn share(entry: Pin<KBox<Entry>>) -> RcuBox<Entry> {
-    RcuBox::from(entry)
-}
-
-fn cache() -> Result<Cache<KVec<u8>>> {
-    Cache::new(c"names")
+fn view(names: KVec<u8>) -> Result<RcuFreeBox<Entry>> {
+    RcuFreeBox::new(names, Entry, GFP_KERNEL)
 }
 
 #[used]
-static SHARE: fn(Pin<KBox<Entry>>) -> RcuBox<Entry> = share;
-#[used]
-static CACHE: fn() -> Result<Cache<KVec<u8>>> = cache;
+static VIEW: fn(KVec<u8>) -> Result<RcuFreeBox<Entry>> = view;
 #[used]
 static FREE: fn(Pin<KBox<KVec<u8>>>) = free_mightsleep;
+#[used]
+static TRY: fn(Pin<KBox<KVec<u8>>>) -> Result<(), Pin<KBox<KVec<u8>>>> = try_free_nolock;

@@ -8,22 +8,14 @@
 // says: the trait bound `Bump: KvFree` is not satisfied
 
 #[path = "../mod.rs"]
-mod rcu_ptr;
+pub mod rcu_ptr;
 
 use core::{alloc::Layout, ptr::NonNull};
 use kernel::{
     alloc::{AllocError, Allocator, Flags, NumaNode},
     prelude::*,
 };
-use rcu_ptr::{free_mightsleep, impl_has_rcu_ptr, try_free_nolock, HasRcuPtr, RcuBox, RcuPtr};
-
-struct Entry {
-    rcu: RcuPtr,
-}
-
-impl_has_rcu_ptr! {
-    impl HasRcuPtr for Entry { self.rcu }
-}
+use rcu_ptr::{free_mightsleep, try_free_nolock, RcuBox};
 
 struct Bump;
 
@@ -42,9 +34,7 @@ unsafe impl Allocator for Bump {
     }
 }
 
-fn share(entry: Pin<Box<Entry, Bump>>) -> RcuBox<Entry> {
-    RcuBox::from(entry)
-}
+fn share(_entry: &RcuBox<u64, Bump>) {}
 
 fn free(object: Pin<Box<u64, Bump>>) {
     free_mightsleep(object);

@@ -3,31 +3,31 @@
 //! What readers found is good for as long as their guard, and a box for as long as its cache.
 
 // error: E0505
+// error: E0505
 // error: E0515
 // says: cannot move out of `guard` because it is borrowed
 // says: cannot return value referencing local variable `cache`
 
 #[path = "../mod.rs"]
-mod rcu_ptr;
+pub mod rcu_ptr;
 
 use core::mem::forget;
 use kernel::{prelude::*, sync::rcu};
-use rcu_ptr::{impl_has_rcu_ptr, Cache, CacheBox, HasRcuPtr, RcuPtr, RcuSlot};
+use rcu_ptr::{Cache, CacheBox, RcuKBox, RcuSlot};
 
-struct Entry {
-    key: u64,
-    rcu: RcuPtr,
-}
-
-impl_has_rcu_ptr! {
-    impl HasRcuPtr for Entry { self.rcu }
-}
-
-fn key(slot: &RcuSlot<Entry>) -> Option<u64> {
+fn in_slot(slot: &RcuSlot<RcuKBox<u64>>) -> Option<u64> {
     let guard = rcu::read_lock();
     let entry = slot.load(&guard);
     forget(guard);
-    entry.map(|entry| entry.key)
+    entry.copied()
+}
+
+fn in_box(entry: RcuKBox<u64>) -> u64 {
+    let guard = rcu::read_lock();
+    let seen = entry.with_rcu(&guard);
+    drop(entry);
+    drop(guard);
+    *seen
 }
 
 fn keep<'a>() -> Result<CacheBox<'a, u64>> {

@@ -17,6 +17,7 @@ mod nmi_storm;
 mod reader;
 mod reclaim;
 mod rust_api;
+mod rust_drop;
 mod sheaf_alloc;
 mod sheaf_bounds;
 mod sheaf_calls;

@@ -1,176 +1,102 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The Rust interface: boxes, slots and destructors, with readers and writers on all CPUs.
+//! The Rust interface, a case for each thing that it says: boxes, slots, closures, and what foreign
+//! structures hold.
 
 use crate::{
-    nmi::storm,
+    owner::{Book, Owner},
     rcu_ptr::{
-        self, free_mightsleep, impl_has_rcu_ptr, try_free_nolock, DropBeforeGp, HasRcuPtr, RcuBox,
-        RcuDropBox, RcuNolockBox, RcuPtr, RcuSlot,
+        self, free_mightsleep, try_free_nolock, ForeignOwnableRcu, RcuBox, RcuFreeBox,
+        RcuFreeKVBox, RcuFreeSafe, RcuKBox, RcuKVBox, RcuSleepBox, RcuSlot, RcuVBox, WithRoom,
     },
-    scaled,
     sys::{
         cpu::{self, Context},
-        skip::skip,
         thread,
     },
 };
+use core::{mem, ptr};
 use kernel::{
     prelude::*,
     sync::{
         atomic::{Atomic, Relaxed},
-        rcu,
+        rcu, Arc,
     },
+    types::ForeignOwnable,
+    xarray::{AllocKind, XArray},
 };
 
-#[pin_data]
-struct Entry {
-    key: u64,
-    check: u64,
-    #[pin]
-    rcu: RcuPtr,
+fn object(book: &'static Book, key: u64) -> Result<RcuKBox<Owner>> {
+    RcuBox::new(Owner::new(book, key)?, GFP_KERNEL)
 }
 
-impl_has_rcu_ptr! {
-    impl HasRcuPtr for Entry { self.rcu }
-}
+/// What a box's drop says of itself, where it may sleep.
+struct Sleeper(Owner);
 
-static RETIRED: Atomic<usize> = Atomic::new(0);
-
-impl DropBeforeGp for Entry {
-    fn drop_before_gp(self: Pin<&Self>) {
-        RETIRED.fetch_add(1, Relaxed);
-    }
-}
-
-// Rust would put the small field behind the large one.
-#[pin_data]
-#[repr(C)]
-struct Large {
-    #[pin]
-    rcu: RcuPtr,
-    rest: [u8; 20_000],
-}
-
-impl_has_rcu_ptr! {
-    impl HasRcuPtr for Large { self.rcu }
-}
-
-fn entry(key: u64) -> Result<RcuBox<Entry>> {
-    let check = !key;
-    let init = pin_init!(Entry {
-        key,
-        check,
-        rcu: RcuPtr::new(),
-    });
-    RcuBox::new(init, GFP_KERNEL)
-}
-
-/// Writers exchange the entries of a slot while readers compare its two halves.
-fn slot() -> Result<(usize, usize, usize)> {
-    let slot = RcuSlot::<Entry>::new();
-    let made = Atomic::<usize>::new(0);
-    let read = Atomic::<usize>::new(0);
-    let torn = Atomic::<usize>::new(0);
-    let before = RETIRED.load(Relaxed);
-    let body = |cpu: i32| {
-        for i in 0..3000u64 {
-            if let Ok(new) = entry(i << 8 | cpu as u64) {
-                made.fetch_add(1, Relaxed);
-                drop(slot.swap(Some(new)).map(RcuDropBox::from));
-            }
-            let guard = rcu::read_lock();
-            if let Some(entry) = slot.load(&guard) {
-                read.fetch_add(1, Relaxed);
-                torn.fetch_add(usize::from(entry.check != !entry.key), Relaxed);
-            }
-        }
-    };
-    thread::on_cpus(cpu::online(), &body, || ())?;
-    drop(slot.swap(None).map(RcuDropBox::from));
-    rcu_ptr::barrier();
-    let kept = made.load(Relaxed) - (RETIRED.load(Relaxed) - before);
-    Ok((read.load(Relaxed), torn.load(Relaxed), kept))
-}
-
-/// What came of NMIs that make, exchange and free typed boxes.
-struct Seen {
-    nmis: Atomic<usize>,
-    made: Atomic<usize>,
-    missed: Atomic<usize>,
-    /// Boxes that were taken out of the slot and freed.
-    freed: Atomic<usize>,
-    read: Atomic<usize>,
-    torn: Atomic<usize>,
-}
-
-impl Seen {
-    /// Puts a new entry there, frees the one that was, and looks at what there is; no `unsafe`.
-    fn exchange(&self, slot: &RcuSlot<Entry>, key: u64) {
-        let check = !key;
-        let init = pin_init!(Entry {
-            key,
-            check,
-            rcu: RcuPtr::new(),
-        });
-        let guard = rcu::read_lock();
-        match RcuNolockBox::new(init) {
-            Ok(new) => {
-                self.made.fetch_add(1, Relaxed);
-                let before = slot.swap_nolock(Some(new));
-                self.freed.fetch_add(usize::from(before.is_some()), Relaxed);
-            }
-            Err(_init) => {
-                self.missed.fetch_add(1, Relaxed);
-            }
-        }
-        if let Some(entry) = slot.load(&guard) {
-            self.read.fetch_add(1, Relaxed);
-            self.torn
-                .fetch_add(usize::from(entry.check != !entry.key), Relaxed);
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        if cpu::context() == Context::Task {
+            thread::sleep(1);
         }
     }
 }
 
-/// NMIs that a slow machine has within seconds.
-const ENOUGH: usize = 100;
+/// Owns the next one.
+#[pin_data]
+struct Link {
+    _owner: Owner,
+    _next: Option<RcuKBox<Link>>,
+}
 
-/// NMIs and tasks of every CPU exchange the entries of one slot.
-fn in_nmi(rounds: usize) -> Result<Option<Seen>> {
-    let Some(weather) = storm::strongest() else {
-        return Ok(None);
+/// What the owner of a [`Door`] sees, and what readers do.
+struct Key(Owner);
+
+struct Door {
+    number: u64,
+    closed: Atomic<u32>,
+}
+
+impl RcuFreeSafe for Key {
+    type View = Door;
+
+    fn drop_before_gp(self: Pin<&mut Self>, view: Pin<&Door>) {
+        // One that the owner had changed by then is counted.
+        self.0.look();
+        view.closed.fetch_add(1, Relaxed);
+    }
+}
+
+fn door(book: &'static Book, number: u64) -> Result<RcuFreeBox<Key>> {
+    let view = Door {
+        number,
+        closed: Atomic::new(0),
     };
-    let slot = RcuSlot::<Entry>::new();
-    let none = || Atomic::<usize>::new(0);
-    let seen = Seen {
-        nmis: none(),
-        made: none(),
-        missed: none(),
-        freed: none(),
-        read: none(),
-        torn: none(),
-    };
-    let next = Atomic::<u64>::new(0);
-    let nmi = || {
-        seen.nmis
-            .fetch_add(usize::from(cpu::context() == Context::Nmi), Relaxed);
-        seen.exchange(&slot, next.fetch_add(1, Relaxed));
-    };
-    let task = |_cpu: i32| {
-        for _ in 0..rounds {
-            seen.exchange(&slot, next.fetch_add(1, Relaxed));
-        }
-    };
-    storm::during(weather, &nmi, None, || {
-        let ran = thread::on_cpus(cpu::online(), &task, || ());
-        // Where the tasks were quick.
-        thread::wait_for(20_000, || seen.nmis.load(Relaxed) > ENOUGH);
-        ran
-    })??;
-    seen.freed
-        .fetch_add(usize::from(slot.swap_nolock(None).is_some()), Relaxed);
-    rcu_ptr::barrier();
-    Ok(Some(seen))
+    RcuFreeBox::new(view, Key(Owner::new(book, number)?), GFP_KERNEL)
+}
+
+/// A pinned initializer that fails at its end, when one part is there.
+fn failing(book: &'static Book) -> impl PinInit<Link, Error> {
+    try_pin_init!(Link {
+        _owner: Owner::new(book, 1)?,
+        _next: Err(EBUSY)?,
+    })
+}
+
+fn aligned<T, P: ForeignOwnable>(object: *mut T) -> bool {
+    object.is_aligned() && object.addr() % P::FOREIGN_ALIGN == 0 && P::FOREIGN_ALIGN >= 8
+}
+
+#[repr(align(64))]
+struct Line;
+
+/// Whether the pointer that is handed out is that of the object.
+fn is_object<T: Send + 'static>(value: T) -> Result<bool> {
+    let object = RcuKBox::<T>::new(value, GFP_KERNEL)?;
+    let seen = ptr::from_ref(&*object);
+    let raw = object.into_foreign().cast::<T>();
+    let is = ptr::eq(seen, raw) && aligned::<T, RcuKBox<T>>(raw);
+    // SAFETY: From above.
+    drop(unsafe { RcuKBox::<T>::from_foreign(raw.cast()) });
+    Ok(is)
 }
 
 /// Boxes without a field, as long as there is room; those that come back are counted.
@@ -191,31 +117,358 @@ mod tests {
     use super::*;
 
     #[test]
-    fn boxes_in_nmi() -> Result {
-        let Some(seen) = in_nmi(scaled(20_000))? else {
-            skip(c"the machine has no NMIs");
-            return Ok(());
+    fn boxes_drop_what_they_own() -> Result {
+        static BOOK: Book = Book::new();
+        for key in 0..2000 {
+            assert!(object(&BOOK, key)?.key == key);
+        }
+        rcu_ptr::barrier();
+        assert!(BOOK.made() == 2000);
+        assert!(BOOK.is_even());
+        assert!(BOOK.bh_off.load(Relaxed) == 2000);
+        Ok(())
+    }
+
+    #[test]
+    fn boxes_drop_after_the_grace_period() -> Result {
+        static BOOK: Book = Book::new();
+        let object = object(&BOOK, 1)?;
+        let guard = rcu::read_lock();
+        let seen = object.with_rcu(&guard);
+        drop(object);
+        for _ in 0..1000 {
+            seen.look();
+        }
+        let early = BOOK.dropped();
+        drop(guard);
+        rcu_ptr::barrier();
+        assert!(early == 0);
+        assert!(BOOK.dropped() == 1);
+        assert!(BOOK.is_even());
+        Ok(())
+    }
+
+    #[test]
+    fn boxes_whose_drop_sleeps() -> Result {
+        static BOOK: Book = Book::new();
+        for key in 0..20 {
+            let object: RcuSleepBox<_> = RcuBox::new(Sleeper(Owner::new(&BOOK, key)?), GFP_KERNEL)?;
+            assert!(object.0.key == key);
+            cpu::irqs_off(|| drop(object));
+        }
+        rcu_ptr::barrier();
+        assert!(BOOK.is_even());
+        assert!(BOOK.in_task.load(Relaxed) == 20);
+        Ok(())
+    }
+
+    #[test]
+    fn boxes_in_boxes() -> Result {
+        static BOOK: Book = Book::new();
+        const DEPTH: u64 = 8;
+        let mut first = None;
+        for key in 0..DEPTH {
+            let link = Link {
+                _owner: Owner::new(&BOOK, key)?,
+                _next: first,
+            };
+            first = Some(RcuBox::new(link, GFP_KERNEL)?);
+        }
+        drop(first);
+        // The drop of each starts the wait of the next.
+        for _ in 0..DEPTH {
+            rcu_ptr::barrier();
+        }
+        assert!(BOOK.made() == DEPTH as usize);
+        assert!(BOOK.is_even());
+        Ok(())
+    }
+
+    #[test]
+    fn boxes_without_a_destructor() -> Result {
+        for key in 0..2000u64 {
+            let object = RcuKBox::<u64>::new(key, GFP_KERNEL)?;
+            assert!(*object == key);
+        }
+        let nothing = RcuKBox::<()>::new((), GFP_KERNEL)?;
+        drop(nothing);
+        rcu_ptr::barrier();
+        Ok(())
+    }
+
+    #[test]
+    fn boxes_of_every_allocator() -> Result {
+        static BOOK: Book = Book::new();
+        struct Large(Owner, [u8; 20_000]);
+        for key in 0..20 {
+            let small: RcuVBox<Owner> = RcuBox::new(Owner::new(&BOOK, key)?, GFP_KERNEL)?;
+            let large: RcuKVBox<Large> =
+                RcuBox::new(Large(Owner::new(&BOOK, key)?, [7; 20_000]), GFP_KERNEL)?;
+            let plain: RcuKVBox<[u8; 20_000]> = RcuBox::new([7; 20_000], GFP_KERNEL)?;
+            assert!(small.key == large.0.key && large.1[19_999] == plain[19_999]);
+        }
+        rcu_ptr::barrier();
+        assert!(BOOK.made() == 40);
+        assert!(BOOK.is_even());
+        Ok(())
+    }
+
+    #[test]
+    fn boxes_that_are_forgotten() -> Result {
+        static BOOK: Book = Book::new();
+        let object = object(&BOOK, 1)?;
+        // Leaked, but for a look at it.
+        let left = ptr::from_ref(&*object).cast_mut();
+        mem::forget(object);
+        rcu_ptr::barrier();
+        assert!(BOOK.dropped() == 0);
+        // SAFETY: The object of a box of this type that was forgotten.
+        drop(unsafe { RcuKBox::<Owner>::from_foreign(left.cast()) });
+        rcu_ptr::barrier();
+        assert!(BOOK.is_even());
+        Ok(())
+    }
+
+    #[test]
+    fn initializers_that_fail() -> Result {
+        static BOOK: Book = Book::new();
+        for _ in 0..100 {
+            let object = RcuKBox::<Link>::new(failing(&BOOK), GFP_KERNEL);
+            assert!(object.is_err_and(|error| error == EBUSY));
+        }
+        rcu_ptr::barrier();
+        assert!(BOOK.made() == 100);
+        assert!(BOOK.is_even());
+        Ok(())
+    }
+
+    #[test]
+    fn pointers_are_those_of_objects() -> Result {
+        static BOOK: Book = Book::new();
+        assert!(is_object(1u8)?);
+        assert!(is_object(1u64)?);
+        assert!(is_object(Line)?);
+        assert!(is_object(Owner::new(&BOOK, 1)?)?);
+        let door = door(&BOOK, 2)?;
+        let seen = ptr::from_ref(door.view());
+        let raw = door.into_foreign().cast::<Door>();
+        assert!(ptr::eq(seen, raw) && aligned::<Door, RcuFreeBox<Key>>(raw));
+        // SAFETY: From above.
+        drop(unsafe { RcuFreeBox::<Key>::from_foreign(raw.cast()) });
+        rcu_ptr::barrier();
+        assert!(BOOK.is_even());
+        Ok(())
+    }
+
+    #[test]
+    fn owners_part_goes_at_once() -> Result {
+        static BOOK: Book = Book::new();
+        let mut door = door(&BOOK, 7)?;
+        door.owned_mut().0.key ^= 0;
+        let guard = rcu::read_lock();
+        let view = door.with_rcu(&guard);
+        assert!(door.0.key == view.number && view.closed.load(Relaxed) == 0);
+        drop(door);
+        // The owner's part has been dropped, once, after it was told; the view is still there.
+        let (dropped, closed, number) = (BOOK.dropped(), view.closed.load(Relaxed), view.number);
+        drop(guard);
+        rcu_ptr::barrier();
+        assert!(dropped == 1 && closed == 1 && number == 7);
+        assert!(BOOK.looks.load(Relaxed) == 1);
+        assert!(BOOK.is_even());
+        Ok(())
+    }
+
+    #[test]
+    fn views_of_every_allocator() -> Result {
+        static BOOK: Book = Book::new();
+        struct Wide;
+        impl RcuFreeSafe for Wide {
+            type View = [u8; 20_000];
+            fn drop_before_gp(self: Pin<&mut Self>, _view: Pin<&Self::View>) {}
+        }
+        for _ in 0..20 {
+            let wide: RcuFreeKVBox<Wide> = RcuFreeBox::new([3; 20_000], Wide, GFP_KERNEL)?;
+            assert!(wide.view()[19_999] == 3);
+        }
+        let view = Door {
+            number: 1,
+            closed: Atomic::new(0),
         };
-        let [nmis, made, missed, freed, read, torn] = [
-            &seen.nmis,
-            &seen.made,
-            &seen.missed,
-            &seen.freed,
-            &seen.read,
-            &seen.torn,
-        ]
-        .map(|n| n.load(Relaxed));
-        pr_info!(
-            "boxes: {} NMIs; {} made and {} freed, {} not to be had, {} looks\n",
-            nmis,
-            made,
-            freed,
-            missed,
-            read
-        );
-        assert!(nmis > ENOUGH && made > 1000 && read > 1000);
-        assert!(made == freed);
-        assert!(torn == 0);
+        if let Some(owner) = Owner::new_nolock(&BOOK, 1) {
+            drop(RcuFreeBox::new_nolock(view, Key(owner)));
+        }
+        rcu_ptr::barrier();
+        assert!(BOOK.is_even());
+        Ok(())
+    }
+
+    #[test]
+    fn slots_of_both_kinds() -> Result {
+        static BOOK: Book = Book::new();
+        let objects = RcuSlot::<RcuKBox<Owner>>::new();
+        let doors = RcuSlot::<RcuFreeBox<Key>>::new();
+        for key in 0..100 {
+            drop(objects.swap(Some(object(&BOOK, key)?)));
+            drop(doors.swap(Some(door(&BOOK, key)?)));
+            let guard = rcu::read_lock();
+            let seen = objects.load(&guard).map(|object| object.key);
+            assert!(seen == Some(key));
+            let seen = doors.load(&guard).map(|view| view.number);
+            assert!(seen == Some(key));
+        }
+        // One is emptied, the other dropped with what is in it.
+        assert!(doors.swap(None).is_some() && doors.swap(None).is_none());
+        drop(objects);
+        rcu_ptr::barrier();
+        assert!(BOOK.made() == 200);
+        assert!(BOOK.is_even());
+        Ok(())
+    }
+
+    #[test]
+    fn xarrays_hold_boxes() -> Result {
+        static BOOK: Book = Book::new();
+        let objects = KBox::pin_init(XArray::<RcuKBox<Owner>>::new(AllocKind::Alloc), GFP_KERNEL)?;
+        let doors = KBox::pin_init(XArray::<RcuFreeBox<Key>>::new(AllocKind::Alloc), GFP_KERNEL)?;
+        for key in 0..300u64 {
+            let (object, door) = (object(&BOOK, key)?, door(&BOOK, key)?);
+            // Each place twice: the second takes the first one's place.
+            let i = key as usize / 2;
+            drop(
+                objects
+                    .lock()
+                    .store(i, object, GFP_KERNEL)
+                    .map_err(Error::from)?,
+            );
+            drop(
+                doors
+                    .lock()
+                    .store(i, door, GFP_KERNEL)
+                    .map_err(Error::from)?,
+            );
+        }
+        let guard = objects.lock();
+        assert!((0..150).all(|i| guard.get(i).is_some_and(|o| o.key == 2 * i as u64 + 1)));
+        drop(guard);
+        let mut guard = doors.lock();
+        assert!(guard.get_mut(3).is_some_and(|key| key.0.key == 7));
+        assert!(guard.get(3).is_some_and(|door| door.view().number == 7));
+        let removed = guard.remove(3);
+        drop(guard);
+        let closed = removed.map(|door| {
+            let guard = rcu::read_lock();
+            let view = door.with_rcu(&guard);
+            drop(door);
+            view.closed.load(Relaxed)
+        });
+        assert!(closed == Some(1));
+        drop((objects, doors));
+        rcu_ptr::barrier();
+        assert!(BOOK.made() == 600);
+        assert!(BOOK.is_even());
+        Ok(())
+    }
+
+    #[test]
+    fn foreign_pointers_under_rcu() -> Result {
+        static BOOK: Book = Book::new();
+        let raw = object(&BOOK, 5)?.into_foreign();
+        let guard = rcu::read_lock();
+        // SAFETY: From above, and not let go of yet.
+        let seen = unsafe { RcuKBox::<Owner>::rcu_borrow(raw, &guard) };
+        // SAFETY: As above, this once.
+        drop(unsafe { RcuKBox::<Owner>::from_foreign(raw) });
+        seen.look();
+        let key = seen.key;
+        drop(guard);
+        rcu_ptr::barrier();
+        assert!(key == 5);
+        assert!(BOOK.is_even());
+        Ok(())
+    }
+
+    #[test]
+    fn closures_run_once_and_then_the_drop() -> Result {
+        static BOOK: Book = Book::new();
+        static RAN: Atomic<u64> = Atomic::new(0);
+        static WRONG: Atomic<u64> = Atomic::new(0);
+        let shared = Arc::new(0u64, GFP_KERNEL)?;
+        for key in 0..500u64 {
+            let owner = Owner::sharing(&BOOK, key, &shared)?;
+            let object = RcuKBox::new(WithRoom::<_, 2>::new(owner), GFP_KERNEL)?;
+            let also = shared.clone();
+            let guard = rcu::read_lock();
+            let seen = object.with_rcu(&guard);
+            cpu::irqs_off(|| {
+                object.call(move |owner: Pin<&mut Owner>| {
+                    let right = owner.key == key && cpu::context() == Context::Softirq;
+                    WRONG.fetch_add(u64::from(!right || *also != 0), Relaxed);
+                    RAN.fetch_add(1, Relaxed);
+                })
+            });
+            seen.look();
+        }
+        rcu_ptr::barrier();
+        assert!(RAN.load(Relaxed) == 500 && WRONG.load(Relaxed) == 0);
+        assert!(BOOK.is_even());
+        // What the closures held is gone, and what the objects held.
+        assert!(Arc::into_unique_or_drop(shared).is_some());
+        Ok(())
+    }
+
+    #[test]
+    fn closures_that_sleep() -> Result {
+        static BOOK: Book = Book::new();
+        static RAN: Atomic<u64> = Atomic::new(0);
+        for key in 0..20 {
+            let object: RcuSleepBox<WithRoom<_, 0>> =
+                RcuBox::new(WithRoom::new(Owner::new(&BOOK, key)?), GFP_KERNEL)?;
+            object.call(|_| {
+                let in_task = cpu::context() == Context::Task && !cpu::irqs_are_off();
+                if in_task {
+                    thread::sleep(1);
+                }
+                RAN.fetch_add(u64::from(in_task), Relaxed);
+            });
+        }
+        rcu_ptr::barrier();
+        assert!(RAN.load(Relaxed) == 20);
+        assert!(BOOK.is_even());
+        Ok(())
+    }
+
+    #[test]
+    fn closures_that_queue() -> Result {
+        static BOOK: Book = Book::new();
+        static RAN: Atomic<u64> = Atomic::new(0);
+        let first = RcuKBox::new(WithRoom::<_, 1>::new(Owner::new(&BOOK, 1)?), GFP_KERNEL)?;
+        let second = RcuKBox::new(WithRoom::<_, 1>::new(Owner::new(&BOOK, 2)?), GFP_KERNEL)?;
+        first.call(move |_| {
+            second.call(|owner| {
+                RAN.fetch_add(owner.key, Relaxed);
+            })
+        });
+        for _ in 0..2 {
+            rcu_ptr::barrier();
+        }
+        assert!(RAN.load(Relaxed) == 2);
+        assert!(BOOK.is_even());
+        Ok(())
+    }
+
+    #[test]
+    fn room_that_is_not_used() -> Result {
+        static BOOK: Book = Book::new();
+        drop(RcuKBox::new(
+            WithRoom::<_, 4>::new(Owner::new(&BOOK, 1)?),
+            GFP_KERNEL,
+        )?);
+        let plain = RcuKBox::new(WithRoom::<_, 1>::new(3u64), GFP_KERNEL)?;
+        assert!(**plain == 3);
+        drop(plain);
+        rcu_ptr::barrier();
+        assert!(BOOK.is_even());
         Ok(())
     }
 
@@ -233,34 +486,10 @@ mod tests {
             if taken > 0 || never {
                 break;
             }
-            drop(entry(0)?);
+            drop(RcuKBox::<u64>::new(0u64, GFP_KERNEL)?);
             thread::sleep(100);
         }
         assert!(taken > 0 || never);
-        Ok(())
-    }
-
-    #[test]
-    fn boxes() -> Result {
-        for key in 0..2000 {
-            let object = entry(key)?;
-            assert!(object.key == key && object.check == !key);
-        }
-        rcu_ptr::barrier();
-        Ok(())
-    }
-
-    #[test]
-    fn boxes_of_kvmalloc() -> Result {
-        for _ in 0..50 {
-            let init = pin_init!(Large {
-                rcu: RcuPtr::new(),
-                rest: [7; 20_000],
-            });
-            let object = RcuBox::new_kv(init, GFP_KERNEL)?;
-            assert!(object.rest[19_999] == 7);
-        }
-        rcu_ptr::barrier();
         Ok(())
     }
 
@@ -270,15 +499,6 @@ mod tests {
             free_mightsleep(KBox::pin(i, GFP_KERNEL)?);
         }
         rcu_ptr::barrier();
-        Ok(())
-    }
-
-    #[test]
-    fn slot_with_readers_and_writers() -> Result {
-        let (read, torn, kept) = slot()?;
-        assert!(read > 1000);
-        assert!(torn == 0);
-        assert!(kept == 0);
         Ok(())
     }
 }

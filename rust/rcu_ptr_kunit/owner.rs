@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Objects that own memory, and a book of what became of them: each has to be dropped once, and not
+//! while a reader has it.
+
+use crate::{
+    rcu_ptr::RcuKBox,
+    sys::cpu::{self, Context},
+};
+use kernel::{
+    prelude::*,
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc,
+    },
+};
+
+/// What became of the objects of a test.
+pub(crate) struct Book {
+    made: Atomic<usize>,
+    dropped: Atomic<usize>,
+    /// Dropped with BH off; in a task that may sleep.
+    pub(crate) bh_off: Atomic<usize>,
+    pub(crate) in_task: Atomic<usize>,
+    /// Dropped though they had been already; found to be broken by whoever dropped them.
+    pub(crate) twice: Atomic<usize>,
+    pub(crate) broken: Atomic<usize>,
+    /// Looks of readers; and those that saw an object dropped, or broken.
+    pub(crate) looks: Atomic<usize>,
+    pub(crate) early: Atomic<usize>,
+}
+
+fn count(n: &Atomic<usize>, what: bool) {
+    n.fetch_add(usize::from(what), Relaxed);
+}
+
+impl Book {
+    pub(crate) const fn new() -> Self {
+        const NONE: Atomic<usize> = Atomic::new(0);
+        Self {
+            made: NONE,
+            dropped: NONE,
+            bh_off: NONE,
+            in_task: NONE,
+            twice: NONE,
+            broken: NONE,
+            looks: NONE,
+            early: NONE,
+        }
+    }
+
+    pub(crate) fn made(&self) -> usize {
+        self.made.load(Relaxed)
+    }
+
+    pub(crate) fn dropped(&self) -> usize {
+        self.dropped.load(Relaxed)
+    }
+
+    /// Every object has been dropped once, intact, and no reader saw it.
+    pub(crate) fn is_even(&self) -> bool {
+        let [twice, broken, early] =
+            [&self.twice, &self.broken, &self.early].map(|n| n.load(Relaxed));
+        let (made, dropped) = (self.made(), self.dropped());
+        let even = made == dropped && twice == 0 && broken == 0 && early == 0;
+        if !even {
+            pr_info!(
+                "{} made, {} dropped: {} twice, {} broken, {} early\n",
+                made,
+                dropped,
+                twice,
+                broken,
+                early
+            );
+        }
+        even
+    }
+}
+
+const LIVE: u64 = 0x11fe_11fe_11fe_11fe;
+const DROPPED: u64 = 0xdead_0000_0000_dead;
+
+/// Owns a word of its own, and a reference if it is given one.
+pub(crate) struct Owner {
+    book: &'static Book,
+    pub(crate) key: u64,
+    state: Atomic<u64>,
+    owned: RcuKBox<u64>,
+    _shared: Option<Arc<u64>>,
+}
+
+impl Owner {
+    fn around(
+        book: &'static Book,
+        key: u64,
+        owned: RcuKBox<u64>,
+        shared: Option<Arc<u64>>,
+    ) -> Self {
+        count(&book.made, true);
+        Self {
+            book,
+            key,
+            state: Atomic::new(LIVE),
+            owned,
+            _shared: shared,
+        }
+    }
+
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn new(book: &'static Book, key: u64) -> Result<Self> {
+        Ok(Self::around(
+            book,
+            key,
+            RcuKBox::new(!key, GFP_KERNEL)?,
+            None,
+        ))
+    }
+
+    /// As [`Self::new()`], with a reference to `shared`.
+    pub(crate) fn sharing(book: &'static Book, key: u64, shared: &Arc<u64>) -> Result<Self> {
+        let owned = RcuKBox::new(!key, GFP_KERNEL)?;
+        Ok(Self::around(book, key, owned, Some(shared.clone())))
+    }
+
+    /// # Context
+    ///
+    /// Any, NMI included.
+    pub(crate) fn new_nolock(book: &'static Book, key: u64) -> Option<Self> {
+        let owned = RcuKBox::new_nolock(!key).ok()?;
+        Some(Self::around(book, key, owned, None))
+    }
+
+    fn is_intact(&self) -> bool {
+        self.state.load(Relaxed) == LIVE && *self.owned == !self.key
+    }
+
+    /// A reader's look: it takes a while, and must not see the object go.
+    pub(crate) fn look(&self) {
+        let intact = (0..20).all(|_| self.is_intact());
+        count(&self.book.looks, true);
+        count(&self.book.early, !intact);
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let state = self.state.xchg(DROPPED, Relaxed);
+        count(&self.book.twice, state == DROPPED);
+        count(
+            &self.book.broken,
+            state != LIVE && state != DROPPED || *self.owned != !self.key,
+        );
+        count(&self.book.bh_off, cpu::context() == Context::Softirq);
+        count(
+            &self.book.in_task,
+            cpu::context() == Context::Task && !cpu::irqs_are_off(),
+        );
+        count(&self.book.dropped, true);
+    }
+}

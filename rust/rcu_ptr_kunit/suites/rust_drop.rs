@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What Rust objects own is dropped once and not early, however many contexts on however many CPUs make
+//! and drop them while others look.
+
+use crate::{
+    nmi::storm,
+    owner::{Book, Owner},
+    rcu_ptr::{self, RcuKBox, RcuSlot, WithRoom},
+    scaled,
+    sys::{
+        cpu::{self, Context},
+        skip::skip,
+        thread,
+        timer::{Periodic, Where},
+    },
+};
+use kernel::{
+    prelude::*,
+    sync::{
+        atomic::{Atomic, Relaxed},
+        rcu,
+    },
+};
+
+/// An owner with room for a closure.
+type Roomy = WithRoom<Owner, 1>;
+
+/// Slots, and what writers in any context did with them.
+struct Stage {
+    book: &'static Book,
+    boxes: RcuSlot<RcuKBox<Owner>>,
+    rooms: RcuSlot<RcuKBox<Roomy>>,
+    next: Atomic<u64>,
+    /// Runs in the context that the stage is about.
+    there: Atomic<usize>,
+    /// No memory to be had.
+    missed: Atomic<usize>,
+    /// Closures queued, and run.
+    queued: Atomic<usize>,
+    ran: &'static Atomic<usize>,
+}
+
+impl Stage {
+    fn new(book: &'static Book, ran: &'static Atomic<usize>) -> Self {
+        Self {
+            book,
+            boxes: RcuSlot::new(),
+            rooms: RcuSlot::new(),
+            next: Atomic::new(1),
+            there: Atomic::new(0),
+            missed: Atomic::new(0),
+            queued: Atomic::new(0),
+            ran,
+        }
+    }
+
+    fn key(&self) -> u64 {
+        self.next.fetch_add(1, Relaxed)
+    }
+
+    /// Puts a new object in each slot, lets go of those that were, and looks at what there is.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    fn exchange(&self, want: Context) {
+        self.there
+            .fetch_add(usize::from(cpu::context() == want), Relaxed);
+        let guard = rcu::read_lock();
+        let seen = self.boxes.load(&guard);
+        if let Some(owner) = Owner::new_nolock(self.book, self.key()) {
+            match RcuKBox::new_nolock(owner) {
+                Ok(new) => drop(self.boxes.swap(Some(new))),
+                Err(_owner) => self.miss(),
+            }
+        } else {
+            self.miss();
+        }
+        if let Some(owner) = Owner::new_nolock(self.book, self.key()) {
+            match RcuKBox::new_nolock(WithRoom::new(owner)) {
+                Ok(new) => self.retire(self.rooms.swap(Some(new))),
+                Err(_owner) => self.miss(),
+            }
+        } else {
+            self.miss();
+        }
+        if let Some(owner) = seen {
+            owner.look();
+        }
+        if let Some(owner) = self.rooms.load(&guard) {
+            owner.look();
+        }
+    }
+
+    fn miss(&self) {
+        self.missed.fetch_add(1, Relaxed);
+    }
+
+    fn retire(&self, object: Option<RcuKBox<Roomy>>) {
+        if let Some(object) = object {
+            let ran = self.ran;
+            self.queued.fetch_add(1, Relaxed);
+            object.call(move |owner| {
+                owner.look();
+                ran.fetch_add(1, Relaxed);
+            });
+        }
+    }
+
+    /// Empties the slots, waits, and says what came of it.
+    fn end(&self) -> (usize, usize, bool) {
+        drop(self.boxes.swap(None));
+        self.retire(self.rooms.swap(None));
+        rcu_ptr::barrier();
+        let [there, missed, queued] =
+            [&self.there, &self.missed, &self.queued].map(|n| n.load(Relaxed));
+        let (ran, looks) = (self.ran.load(Relaxed), self.book.looks.load(Relaxed));
+        pr_info!(
+            "rust_drop: {} times there; {} made, {} dropped, {} not to be had; {} of {} closures; {} looks\n",
+            there,
+            self.book.made(),
+            self.book.dropped(),
+            missed,
+            ran,
+            queued,
+            looks
+        );
+        let made = self.book.made();
+        (
+            there,
+            made,
+            self.book.is_even() && ran == queued && looks > 0,
+        )
+    }
+}
+
+/// NMIs that a slow machine has within seconds.
+const ENOUGH: usize = 100;
+
+fn in_nmi(stage: &Stage, rounds: usize) -> Result<bool> {
+    let Some(weather) = storm::strongest() else {
+        return Ok(false);
+    };
+    let task = |_cpu: i32| {
+        for _ in 0..rounds {
+            stage.exchange(Context::Nmi);
+        }
+    };
+    let nmi = || stage.exchange(Context::Nmi);
+    storm::during(weather, &nmi, None, || {
+        let ran = thread::on_cpus(cpu::online(), &task, || ());
+        // Where the tasks were quick.
+        thread::wait_for(20_000, || stage.there.load(Relaxed) > ENOUGH);
+        ran
+    })??;
+    Ok(true)
+}
+
+/// A timer's handler and tasks of every CPU.
+fn in_timer(stage: &Stage, place: Where, want: Context) -> Result {
+    let body = || stage.exchange(want);
+    let task = |_cpu: i32| {
+        let _ = Periodic::run(place, 300_000, &body, || {
+            for _ in 0..scaled(10_000) {
+                stage.exchange(want);
+            }
+            thread::wait_for(5_000, || stage.there.load(Relaxed) > ENOUGH);
+        });
+    };
+    thread::on_cpus(cpu::online(), &task, || ())
+}
+
+#[kunit_tests(rcu_ptr_rust_drop)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_nmi_and_tasks() -> Result {
+        static BOOK: Book = Book::new();
+        static RAN: Atomic<usize> = Atomic::new(0);
+        let stage = Stage::new(&BOOK, &RAN);
+        if !in_nmi(&stage, scaled(20_000))? {
+            skip(c"the machine has no NMIs");
+            return Ok(());
+        }
+        let (there, made, even) = stage.end();
+        assert!(there > ENOUGH && made > 1000);
+        assert!(even);
+        Ok(())
+    }
+
+    #[test]
+    fn in_hardirq_and_tasks() -> Result {
+        static BOOK: Book = Book::new();
+        static RAN: Atomic<usize> = Atomic::new(0);
+        let stage = Stage::new(&BOOK, &RAN);
+        in_timer(&stage, Where::Hardirq, Context::Hardirq)?;
+        let (there, made, even) = stage.end();
+        assert!(there > ENOUGH && made > 1000);
+        assert!(even);
+        Ok(())
+    }
+
+    #[test]
+    fn in_softirq_and_tasks() -> Result {
+        static BOOK: Book = Book::new();
+        static RAN: Atomic<usize> = Atomic::new(0);
+        let stage = Stage::new(&BOOK, &RAN);
+        in_timer(&stage, Where::Softirq, Context::Softirq)?;
+        let (there, made, even) = stage.end();
+        assert!(there > ENOUGH && made > 1000);
+        assert!(even);
+        Ok(())
+    }
+}
