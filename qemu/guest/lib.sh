@@ -124,6 +124,7 @@ unload_all() {
 	unload rcu_ptr_client_c
 	unload rcu_ptr_client_rs
 	unload rcu_ptr_nmi_hash
+	unload rcu_ptr_sleepers
 	unload rcu_ptr_takeover
 	unload rcu_ptr
 }

@@ -7,7 +7,7 @@ from . import costs, cpio, insns
 
 GUEST = pathlib.Path(__file__).resolve().parent.parent / "guest"
 # The shell suites load these, whatever the plan names.
-CLIENTS = ("rcu_ptr.ko", "rcu_ptr_client_c.ko", "rcu_ptr_client_rs.ko", "rcu_ptr_nmi_hash.ko",
+CLIENTS = ("rcu_ptr.ko", "rcu_ptr_client_c.ko", "rcu_ptr_client_rs.ko", "rcu_ptr_nmi_hash.ko", "rcu_ptr_sleepers.ko",
            "rcu_ptr_bench.ko", "rcu_ptr_takeover.ko", "rcu_ptr_kernel_client.ko")
 # The kernel's own tests, where they were built.
 UPSTREAM = ("torture.ko", "rcuscale.ko", "test_vmalloc.ko")

@@ -10,7 +10,8 @@ use kernel::{prelude::*, sync::rcu, types::ForeignOwnable};
 /// # Safety
 ///
 /// What [`ForeignOwnable::into_foreign()`] gave may be borrowed by [`ForeignOwnableRcu::rcu_borrow()`]
-/// until a grace period after what [`ForeignOwnable::from_foreign()`] made of it is dropped.
+/// until a grace period after what [`ForeignOwnable::from_foreign()`] made of it is dropped, and nothing
+/// else has its address as long.
 pub unsafe trait ForeignOwnableRcu: ForeignOwnable {
     /// What readers get.
     type RcuBorrowed<'rcu>
@@ -33,4 +34,11 @@ pub unsafe trait ForeignOwnableRcu: ForeignOwnable {
     ) -> Self::RcuBorrowed<'rcu>
     where
         Self: 'rcu;
+
+    /// What [`ForeignOwnable::into_foreign()`] gave for the object that a reader sees.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    fn address(seen: &Self::RcuBorrowed<'_>) -> *mut c_void;
 }

@@ -295,4 +295,9 @@ unsafe impl<T: RcuFreeSafe, A: KvFree> ForeignOwnableRcu for RcuFreeBox<T, A> {
         // SAFETY: By the safety requirements of this function it lives as long as the guard.
         unsafe { &(*ptr.cast::<RcuFree<T>>()).view }
     }
+
+    #[inline]
+    fn address(seen: &&T::View) -> *mut c_void {
+        ptr::from_ref(*seen).cast_mut().cast()
+    }
 }

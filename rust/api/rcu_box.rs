@@ -254,4 +254,9 @@ unsafe impl<T: Send, A: KvFree, C: Context> ForeignOwnableRcu for RcuBox<T, A, C
         // SAFETY: By the safety requirements of this function it lives as long as the guard.
         unsafe { &*ptr.cast() }
     }
+
+    #[inline]
+    fn address(seen: &&T) -> *mut c_void {
+        ptr::from_ref(*seen).cast_mut().cast()
+    }
 }

@@ -92,6 +92,38 @@ impl<P: ForeignOwnableRcu> RcuSlot<P> {
         // SAFETY: By the type invariants; the exchange has given it to this caller alone.
         unsafe { P::try_from_foreign(old) }
     }
+
+    /// Puts `new` there if nothing is, or gives it back.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    #[inline]
+    pub fn put(&self, new: P) -> Result<(), P> {
+        let new = new.into_foreign();
+        // ORDERING: Full, as in `swap()`.
+        match self.object.cmpxchg(ptr::null_mut(), new, Full) {
+            Ok(_) => Ok(()),
+            // SAFETY: From above, and the slot hasn't taken it.
+            Err(_) => Err(unsafe { P::from_foreign(new) }),
+        }
+    }
+
+    /// Takes out the object that [`Self::load()`] found, if it is still there.
+    ///
+    /// As long as the guard of `seen` lives no other can have its address.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    #[inline]
+    pub fn remove(&self, seen: P::RcuBorrowed<'_>) -> Option<P> {
+        let seen = P::address(&seen);
+        // ORDERING: Full, as in `swap()`.
+        let old = self.object.cmpxchg(seen, ptr::null_mut(), Full).ok()?;
+        // SAFETY: By the type invariants; the exchange has given it to this caller alone.
+        unsafe { P::try_from_foreign(old) }
+    }
 }
 
 impl<P: ForeignOwnableRcu> Default for RcuSlot<P> {
