@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Caches of one type, whose objects are allocated and freed in any context, NMI included.
-//! `cache_slot.rs` has the places where readers find them.
+//! Caches of one type, whose objects are allocated and freed in any context, NMI included, and dropped in
+//! place after a grace period. `cache_slot.rs` has the places where readers find them.
 //!
 //! ```ignore
 //! let cache = Cache::<Entry>::new(c"my_entries")?;
@@ -15,7 +15,7 @@
 //! }
 //! ```
 
-use super::sys::cache::RawCache;
+use super::sys::cache::{Destructor, RawCache};
 use core::{
     marker::PhantomData,
     mem::{needs_drop, ManuallyDrop},
@@ -24,10 +24,15 @@ use core::{
 };
 use kernel::prelude::*;
 
-/// A cache of `T` (`rcu_ptr_cache_create()`). A `T` that needs a destructor does not compile.
+/// A cache of `T` (`rcu_ptr_cache_create()`).
 ///
-/// Boxes borrow it, so it outlives them. Its drop may sleep, and waits for objects on their way
-/// through a grace period.
+/// A `T` that was shared is dropped in place, once, after a grace period and before its memory is given
+/// out again. Its destructor runs in process context: in a worker, or in a caller of
+/// [`barrier()`](super::barrier()), [`Cache::barrier()`], [`Cache::alloc()`] or the cache's own drop. It
+/// may sleep for a short time, drop boxes of any kind, of this cache too, and not wait for any of these.
+///
+/// Boxes borrow the cache, so it outlives them. Its drop may sleep, and waits for objects on their way
+/// through a grace period, and their destructors.
 pub struct Cache<T> {
     raw: RawCache,
     _objects: PhantomData<T>,
@@ -38,12 +43,17 @@ unsafe impl<T: Send> Send for Cache<T> {}
 // SAFETY: As above.
 unsafe impl<T: Send> Sync for Cache<T> {}
 
-impl<T> Cache<T> {
-    const PLAIN: () = assert!(
-        !needs_drop::<T>() && size_of::<T>() != 0,
-        "objects of a Cache are given out again without a destructor"
-    );
+/// Drops an object after its grace period.
+///
+/// # Safety
+///
+/// `object` is a `T` that was freed into its cache, and is the caller's alone.
+unsafe extern "C" fn destroy<T>(object: *mut c_void) {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { ptr::drop_in_place(object.cast::<T>()) };
+}
 
+impl<T: Send + 'static> Cache<T> {
     /// A cache called `name`, as /proc/slabinfo shows it.
     ///
     /// # Context
@@ -54,12 +64,30 @@ impl<T> Cache<T> {
     ///
     /// `EINVAL` for a `T` of more than 4088 bytes, `ENOMEM`.
     pub fn new(name: &CStr) -> Result<Self> {
-        let () = Self::PLAIN;
         let align = align_of::<T>().max(align_of::<u64>());
+        let dtor = if needs_drop::<T>() {
+            Some(destroy::<T> as Destructor)
+        } else {
+            None
+        };
         Ok(Self {
-            raw: RawCache::new(name, size_of::<T>(), align)?,
+            // SAFETY: Only objects that are a `T` are freed into it. A `T` is `Send` and borrows nothing,
+            // so it may be dropped in another task, whenever that is.
+            raw: unsafe { RawCache::new(name, size_of::<T>().max(1), align, dtor) }?,
             _objects: PhantomData,
         })
+    }
+}
+
+impl<T> Cache<T> {
+    /// Waits until all objects that were freed before the call are available again, and dropped
+    /// (`rcu_ptr_cache_barrier()`): about a grace period, whatever waits elsewhere.
+    ///
+    /// # Context
+    ///
+    /// May sleep; not in a destructor of a `T`.
+    pub fn barrier(&self) {
+        self.raw.barrier();
     }
 
     /// Has `objects` more at hand from now on (`rcu_ptr_cache_prefill()`), for
@@ -131,7 +159,8 @@ impl<T> Cache<T> {
     }
 }
 
-/// Owns an object that nobody else has seen: given back at once when it is dropped.
+/// Owns an object that nobody else has seen: given back when it is dropped, at once unless a `T` has a
+/// destructor, which does not run here.
 ///
 /// # Context
 ///
@@ -187,7 +216,8 @@ impl<T> Drop for UniqueCacheBox<'_, T> {
     }
 }
 
-/// Owns an object that readers may look at: given back after a grace period when it is dropped.
+/// Owns an object that readers may look at: it is dropped and given back after a grace period when the
+/// box is dropped.
 ///
 /// # Context
 ///

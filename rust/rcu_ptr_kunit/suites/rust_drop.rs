@@ -6,7 +6,7 @@
 use crate::{
     nmi::storm,
     owner::{Book, Owner},
-    rcu_ptr::{self, RcuKBox, RcuSlot, WithRoom},
+    rcu_ptr::{self, Cache, CacheSlot, RcuKBox, RcuSlot, WithRoom},
     scaled,
     sys::{
         cpu::{self, Context},
@@ -19,7 +19,7 @@ use kernel::{
     prelude::*,
     sync::{
         atomic::{Atomic, Relaxed},
-        rcu,
+        rcu, Arc,
     },
 };
 
@@ -171,6 +171,95 @@ fn in_timer(stage: &Stage, place: Where, want: Context) -> Result {
     thread::on_cpus(cpu::online(), &task, || ())
 }
 
+/// A place for objects of a cache, and what writers in any context do with it.
+struct CacheStage<'a> {
+    book: &'static Book,
+    cache: &'a Cache<Owner>,
+    slot: CacheSlot<'a, Owner>,
+    next: Atomic<u64>,
+    there: Atomic<usize>,
+}
+
+impl CacheStage<'_> {
+    /// # Context
+    ///
+    /// Any, NMI included.
+    fn exchange(&self) {
+        self.there
+            .fetch_add(usize::from(cpu::context() == Context::Nmi), Relaxed);
+        let key = self.next.fetch_add(1, Relaxed);
+        let guard = rcu::read_lock();
+        let seen = self.slot.load(&guard);
+        if let Some(Ok(new)) =
+            Owner::new_nolock(self.book, key).map(|owner| self.cache.alloc_nolock(owner))
+        {
+            // Some have never been shared when they go.
+            if key % 8 != 0 {
+                drop(self.slot.swap(Some(new.share())));
+            }
+        }
+        if let Some(owner) = seen {
+            owner.look();
+        }
+    }
+}
+
+/// Returns the runs in NMI, if there are any, and whether every object was dropped once.
+fn through_a_cache(book: &'static Book) -> Result<(Option<usize>, bool)> {
+    let cache = Cache::new(c"rcu_ptr_rust_drop")?;
+    cache.prefill(64)?;
+    let stage = CacheStage {
+        book,
+        cache: &cache,
+        slot: CacheSlot::new(&cache),
+        next: Atomic::new(1),
+        there: Atomic::new(0),
+    };
+    let task = |_cpu: i32| {
+        for _ in 0..scaled(20_000) {
+            stage.exchange();
+        }
+    };
+    let weather = storm::strongest();
+    let nmi = || stage.exchange();
+    match weather {
+        Some(weather) => storm::during(weather, &nmi, None, || {
+            let ran = thread::on_cpus(cpu::online(), &task, || ());
+            thread::wait_for(20_000, || stage.there.load(Relaxed) > ENOUGH);
+            ran
+        })??,
+        None => thread::on_cpus(cpu::online(), &task, || ())?,
+    }
+    drop(stage.slot.swap(None));
+    cache.barrier();
+    let (there, looks) = (stage.there.load(Relaxed), book.looks.load(Relaxed));
+    pr_info!(
+        "rust_drop: cache: {} times in NMI; {} made, {} dropped; {} looks\n",
+        there,
+        book.made(),
+        book.dropped(),
+        looks
+    );
+    Ok((weather.map(|_| there), book.is_even() && looks > 0))
+}
+
+/// Objects of a cache that share what they own, in generations: all but the last are dropped while their
+/// memory is used again.
+fn sharing(book: &'static Book, generations: u64) -> Result<bool> {
+    let cache = Cache::new(c"rcu_ptr_rust_share")?;
+    let shared = Arc::new(7u64, GFP_KERNEL)?;
+    for key in 0..generations {
+        let one = cache.alloc(Owner::sharing(book, key, &shared)?)?;
+        let other = cache.alloc(Owner::sharing(book, !key, &shared)?)?;
+        drop((one.share(), other));
+        if key % 64 == 0 {
+            cache.barrier();
+        }
+    }
+    drop(cache);
+    Ok(book.made() == 2 * generations as usize && Arc::into_unique_or_drop(shared).is_some())
+}
+
 #[kunit_tests(rcu_ptr_rust_drop)]
 mod tests {
     use super::*;
@@ -187,6 +276,28 @@ mod tests {
         let (there, made, even) = stage.end();
         assert!(there > ENOUGH && made > 1000);
         assert!(even);
+        Ok(())
+    }
+
+    #[test]
+    fn through_a_cache_in_nmi_and_tasks() -> Result {
+        static BOOK: Book = Book::new();
+        let (there, even) = through_a_cache(&BOOK)?;
+        assert!(BOOK.made() > 1000);
+        assert!(even);
+        match there {
+            None => skip(c"the machine has no NMIs"),
+            Some(there) => assert!(there > ENOUGH),
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn references_in_objects_of_a_cache() -> Result {
+        static BOOK: Book = Book::new();
+        let all_gone = sharing(&BOOK, scaled(5000) as u64)?;
+        assert!(all_gone);
+        assert!(BOOK.is_even());
         Ok(())
     }
 

@@ -10,6 +10,9 @@ use kernel::{
     prelude::*,
 };
 
+/// `dtor` of `struct rcu_ptr_cache_args`
+pub(crate) type Destructor = unsafe extern "C" fn(*mut c_void);
+
 /// A cache, destroyed on drop.
 ///
 /// # Invariants
@@ -28,9 +31,20 @@ impl RawCache {
     /// # Context
     ///
     /// May sleep.
-    pub(crate) fn new(name: &CStr, size: usize, align: usize) -> Result<Self> {
+    ///
+    /// # Safety
+    ///
+    /// `dtor` may be called for what is freed into the cache, as the header says; its code is in a module
+    /// that depends on rcu_ptr.ko, or stays for other reasons.
+    pub(crate) unsafe fn new(
+        name: &CStr,
+        size: usize,
+        align: usize,
+        dtor: Option<Destructor>,
+    ) -> Result<Self> {
         let args = sys::rcu_ptr_cache_args {
             align: align as c_uint,
+            dtor,
             ..Default::default()
         };
         // SAFETY: `name` and `args` are valid for the call.
@@ -102,6 +116,16 @@ impl RawCache {
     pub(crate) unsafe fn free_rcu(&self, object: *mut u8) {
         // SAFETY: By the safety requirements of this function.
         unsafe { sys::rcu_ptr_cache_free_rcu(self.0.as_ptr(), object.cast()) };
+    }
+
+    /// `rcu_ptr_cache_barrier()`
+    ///
+    /// # Context
+    ///
+    /// May sleep; not in a destructor.
+    pub(crate) fn barrier(&self) {
+        // SAFETY: By the type invariants.
+        unsafe { sys::rcu_ptr_cache_barrier(self.0.as_ptr()) };
     }
 
     /// `rcu_ptr_cache_prefill()`
