@@ -26,6 +26,7 @@ mod rfc;
 mod sheaves;
 mod stats;
 mod sync;
+mod unload;
 
 use instance::Running;
 use kernel::prelude::*;
@@ -54,6 +55,7 @@ enum RunningEngine {
 struct RcuPtrModule {
     #[pin]
     files: debugfs::Files,
+    _unload: sys::module::Watch,
     _updates: params::Updates,
     _sheaves: Running<sheaves::Sheaves>,
     _engine: RunningEngine,
@@ -86,6 +88,7 @@ impl kernel::InPlaceModule for RcuPtrModule {
             },
             _sheaves: Running::start(sheaves::Sheaves::new(), _irq_works)?,
             _updates: params::Updates::new(),
+            _unload: unload::watch()?,
             files <- debugfs::Files::new(),
         })
     }

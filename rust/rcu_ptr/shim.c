@@ -16,6 +16,7 @@
 #include <linux/lockdep.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/notifier.h>
 #include <linux/percpu.h>
 #include <linux/preempt.h>
 #include <linux/rcupdate.h>
@@ -413,6 +414,49 @@ bool rcu_ptr_shim_get_module(void)
 void rcu_ptr_shim_put_module(void)
 {
 	module_put(THIS_MODULE);
+}
+
+static int module_changes(struct notifier_block *nb, unsigned long state,
+			  void *module)
+{
+	if (state == MODULE_STATE_GOING)
+		rcu_ptr_rs_module_going(module);
+	return NOTIFY_OK;
+}
+
+/* First: what is called may use what others take from the module. */
+static struct notifier_block module_watch = {
+	.notifier_call = module_changes,
+	.priority = INT_MAX,
+};
+
+int rcu_ptr_shim_watch_modules(void)
+{
+	return register_module_notifier(&module_watch);
+}
+
+void rcu_ptr_shim_unwatch_modules(void)
+{
+	unregister_module_notifier(&module_watch);
+}
+
+bool rcu_ptr_shim_module_uses_others(const struct module *module)
+{
+#ifdef CONFIG_MODULE_UNLOAD
+	return !list_empty(&module->target_list);
+#else
+	return true;
+#endif
+}
+
+unsigned long rcu_ptr_shim_module_text(const struct module *module)
+{
+	return (unsigned long)module->mem[MOD_TEXT].base;
+}
+
+unsigned int rcu_ptr_shim_module_text_size(const struct module *module)
+{
+	return module->mem[MOD_TEXT].size;
 }
 
 /* Memory. */

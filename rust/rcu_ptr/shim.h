@@ -15,6 +15,7 @@
 #include <asm/cpucaps.h>
 #endif
 
+struct module;
 struct rcu_ptr_cache;
 struct rcu_ptr_cache_args;
 struct rcu_work;
@@ -86,6 +87,12 @@ void rcu_ptr_shim_wake_var(void *var);
 
 bool rcu_ptr_shim_get_module(void);
 void rcu_ptr_shim_put_module(void);
+int rcu_ptr_shim_watch_modules(void);
+void rcu_ptr_shim_unwatch_modules(void);
+void rcu_ptr_rs_module_going(struct module *module);
+bool rcu_ptr_shim_module_uses_others(const struct module *module);
+unsigned long rcu_ptr_shim_module_text(const struct module *module);
+unsigned int rcu_ptr_shim_module_text_size(const struct module *module);
 
 void *rcu_ptr_shim_alloc_bnode(void);
 void *rcu_ptr_shim_alloc_page_nolock(void);

@@ -37,6 +37,7 @@ use crate::{
         srcu::Domain,
         work::DelayedWork,
     },
+    unload,
 };
 use core::ptr::{self, NonNull};
 use kernel::{
@@ -438,6 +439,7 @@ impl Cache {
             // SAFETY: The contract of rcu_ptr_cache_create(): for each object of the cache that was freed,
             // once, in process context.
             unsafe { slab::call(dtor, ptr::with_exposed_provenance_mut(object)) };
+            unload::returned(dtor as *const () as usize);
             // ORDERING: Full: what it freed is seen by who sees it counted.
             self.destructed.fetch_add(1, FullOrder);
         }

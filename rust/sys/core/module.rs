@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A reference to this module: as long as there is one it can't be unloaded.
+//! Modules: a reference to this one, as long as there is one it can't be unloaded; and others that are.
+//!
+//! C header: [`include/linux/module.h`](srctree/include/linux/module.h)
 
 use super::generated as sys;
-use kernel::prelude::*;
+use crate::unload;
+use core::{ops::Range, ptr::NonNull};
+use kernel::{bindings, error::to_result, prelude::*};
 
 /// One reference, given up on drop.
 ///
@@ -37,5 +41,80 @@ impl Drop for ModuleRef {
         // SAFETY: By the type invariants. Whoever drops it was called by a module that has a reference
         // of its own, as it uses this one's symbols.
         unsafe { sys::rcu_ptr_shim_put_module() };
+    }
+}
+
+/// A module that goes: its exit has returned, or its init failed.
+///
+/// # Invariants
+///
+/// The pointer is such a module, whose memory stays as long as the value.
+pub(crate) struct Going(NonNull<bindings::module>);
+
+impl Going {
+    /// Whether it uses the symbols of any module.
+    ///
+    /// # Context
+    ///
+    /// Any.
+    pub(crate) fn uses_others(&self) -> bool {
+        // SAFETY: By the type invariants; its list changes no more until its memory goes.
+        unsafe { sys::rcu_ptr_shim_module_uses_others(self.0.as_ptr()) }
+    }
+
+    /// Where its functions are.
+    ///
+    /// # Context
+    ///
+    /// Any.
+    pub(crate) fn text(&self) -> Range<usize> {
+        // SAFETY: By the type invariants.
+        let (start, size) = unsafe {
+            (
+                sys::rcu_ptr_shim_module_text(self.0.as_ptr()),
+                sys::rcu_ptr_shim_module_text_size(self.0.as_ptr()),
+            )
+        };
+        start..start + size as usize
+    }
+}
+
+/// Has `unload::wait_for()` called for every module that goes, until it is dropped.
+pub(crate) struct Watch(());
+
+impl Watch {
+    /// Begins.
+    ///
+    /// # Context
+    ///
+    /// May sleep. Once.
+    ///
+    /// # Errors
+    ///
+    /// Those of `register_module_notifier()`.
+    pub(crate) fn register() -> Result<Self> {
+        // SAFETY: Registered once, until the drop.
+        to_result(unsafe { sys::rcu_ptr_shim_watch_modules() })?;
+        Ok(Self(()))
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // SAFETY: Registered. Waits for calls that are under way.
+        unsafe { sys::rcu_ptr_shim_unwatch_modules() };
+    }
+}
+
+/// Called by shim.c when a module goes.
+///
+/// # Safety
+///
+/// `module` goes, and stays for the call. May sleep.
+#[no_mangle]
+unsafe extern "C" fn rcu_ptr_rs_module_going(module: *mut bindings::module) {
+    if let Some(module) = NonNull::new(module) {
+        // INVARIANT: By the safety requirements of this function.
+        unload::wait_for(&Going(module));
     }
 }

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Modules that are unloaded while code of theirs is still to be called: callbacks and destructors. The
+//! module waits for it, between its own exit and the end of its memory; so it need not call
+//! rcu_ptr_barrier() there, and may forget what it likes.
+
+use crate::{
+    api,
+    sys::module::{Going, Watch},
+};
+use kernel::{
+    prelude::*,
+    sync::{
+        atomic::{Acquire, Atomic, Full, Relaxed},
+        barrier::smp_mb,
+    },
+};
+
+kernel::sync::global_lock! {
+    // SAFETY: Initialised in `watch()`, before anybody can go.
+    unsafe(uninit) static ONE_AT_A_TIME: Mutex<()> = ();
+}
+
+/// The text of the module that goes: from, and up to.
+static START: Atomic<usize> = Atomic::new(0);
+static END: Atomic<usize> = Atomic::new(0);
+
+/// Calls into it that have returned.
+static RETURNED: Atomic<usize> = Atomic::new(0);
+
+/// Begins to watch modules go, until the value is dropped.
+///
+/// # Context
+///
+/// May sleep. At module init.
+///
+/// # Errors
+///
+/// Those of `register_module_notifier()`.
+pub(crate) fn watch() -> Result<Watch> {
+    // SAFETY: Called once.
+    unsafe { ONE_AT_A_TIME.init() };
+    Watch::register()
+}
+
+/// A callback or destructor at `func` has returned.
+///
+/// # Context
+///
+/// Any but NMI.
+#[inline]
+pub(crate) fn returned(func: usize) {
+    // ORDERING: What `func` has queued comes first, as does the store of the text in `wait_for()`: either
+    // the barrier there waits for that, or it is seen here, and there is another.
+    smp_mb(Full);
+    // ORDERING: See above.
+    if (START.load(Relaxed)..END.load(Relaxed)).contains(&func) {
+        // ORDERING: Full, as the barrier has no order with a worker that is not done.
+        RETURNED.fetch_add(1, Full);
+    }
+}
+
+/// Waits until no code of `module` is called any more.
+///
+/// What is called may queue more of it, which is seen by the calls that return during a barrier: all that
+/// were queued before one return in it, so one without any was not needed.
+///
+/// # Context
+///
+/// May sleep. Nobody calls the module any more but callbacks and destructors.
+pub(crate) fn wait_for(module: &Going) {
+    if !module.uses_others() {
+        return;
+    }
+    let _one = ONE_AT_A_TIME.lock();
+    let text = module.text();
+    // ORDERING: Before the barriers: see `returned()`.
+    START.store(text.start, Relaxed);
+    END.store(text.end, Relaxed);
+    smp_mb(Full);
+    loop {
+        // ORDERING: Before what the barrier looks at.
+        let before = RETURNED.load(Acquire);
+        api::barrier();
+        if RETURNED.load(Relaxed) == before {
+            break;
+        }
+    }
+    END.store(0, Relaxed);
+}
