@@ -191,9 +191,23 @@ impl<T> CacheTable<T> {
     }
 
     /// Places.
+    ///
+    /// # Context
+    ///
+    /// Any.
     #[inline]
     pub fn len(&self) -> usize {
         self.places.len()
+    }
+
+    /// Whether there is none.
+    ///
+    /// # Context
+    ///
+    /// Any.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
     }
 
     /// What is in place `i`, for a reader. `None` too where there is no such place.

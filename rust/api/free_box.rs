@@ -100,7 +100,7 @@ impl<T: RcuFreeSafe> Deref for RcuFree<T> {
 ///
 /// # Invariants
 ///
-/// The pointer is a live, pinned `RcuFree<T>` in a [`Place`], owned by the box. References that others
+/// The pointer is a live, pinned `RcuFree<T>` in a `Place`, owned by the box. References that others
 /// have are shared ones to its view.
 pub struct RcuFreeBox<T: RcuFreeSafe, A: KvFree = Kmalloc>(
     NonNull<RcuFree<T>>,

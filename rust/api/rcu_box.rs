@@ -79,7 +79,7 @@ impl sealed::Context for MaySleep {
 ///
 /// # Invariants
 ///
-/// The pointer is a live, pinned `T` in a [`Place`], owned by the box. References to it are shared ones
+/// The pointer is a live, pinned `T` in a `Place`, owned by the box. References to it are shared ones
 /// only.
 pub struct RcuBox<T: Send + 'static, A: KvFree = Kmalloc, C: Context = BhOff>(
     NonNull<T>,

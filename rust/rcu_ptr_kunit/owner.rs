@@ -36,16 +36,15 @@ fn count(n: &Atomic<usize>, what: bool) {
 
 impl Book {
     pub(crate) const fn new() -> Self {
-        const NONE: Atomic<usize> = Atomic::new(0);
         Self {
-            made: NONE,
-            dropped: NONE,
-            bh_off: NONE,
-            in_task: NONE,
-            twice: NONE,
-            broken: NONE,
-            looks: NONE,
-            early: NONE,
+            made: Atomic::new(0),
+            dropped: Atomic::new(0),
+            bh_off: Atomic::new(0),
+            in_task: Atomic::new(0),
+            twice: Atomic::new(0),
+            broken: Atomic::new(0),
+            looks: Atomic::new(0),
+            early: Atomic::new(0),
         }
     }
 

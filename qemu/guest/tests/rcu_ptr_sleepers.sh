@@ -25,18 +25,17 @@ at_least() {
 
 # start_load: tasks that sleep and wake each other all the time
 start_load() {
-	LOAD=
 	for _ in 1 2 3; do
 		yes 2>/dev/null | dd of=/dev/null bs=512 2>/dev/null &
-		LOAD="$LOAD $!"
+		echo $! >>/tmp/load
 	done
 }
 
 stop_load() {
+	[ -e /tmp/load ] || return 0
 	# The end of a pipeline takes what is before it along.
-	# shellcheck disable=SC2086 # several
-	[ -z "${LOAD:-}" ] || kill $LOAD 2>/dev/null
-	LOAD=
+	xargs kill </tmp/load || true
+	rm /tmp/load
 	wait
 }
 
@@ -67,30 +66,41 @@ all_dropped() {
 	[ "$after" -le "$removed" ] || fail "$after dropped, and only $removed removed"
 }
 
-an_entry_with_a_trace() {
-	sed 1d "$SLEEPERS" | grep -A 1 '^pid=[0-9]* name=.* ms=[0-9]*$' | grep -q '^    .*schedule.*+0x[0-9a-f]*/0x[0-9a-f]*'
+# entry_of PID: what there is of it
+entry_of() {
+	sed -n "/^pid=$1 /,/^pid=/p" "$SLEEPERS" | sed '1n;/^pid=/d'
+}
+
+sleeps() {
+	entry_of "$1" | grep -q "^pid=$1 name=.* ms=[1-9]"
+}
+
+has_a_trace() {
+	entry_of "$1" | grep -q '^    schedule+0x[0-9a-f]*/0x[0-9a-f]*'
+}
+
+is_gone() {
+	! sleeps "$1"
 }
 
 test_shows_who_sleeps() {
 	load_sleepers
-	sleep 30 &
+	sleep 60 &
 	pid=$!
-	wait_for 20 grep -q "^pid=$pid name=sleep " "$SLEEPERS" || fail "sleep is not among the sleepers"
-	wait_for 20 an_entry_with_a_trace || fail "no trace: $(head -n 20 "$SLEEPERS")"
-	sed -n "/^pid=$pid /,/^pid=/p" "$SLEEPERS" | head -n 8 | while read -r line; do
-		diag "$line"
-	done
+	wait_for 20 sleeps $pid || fail "it is not among the sleepers: $(cat "$SLEEPERS")"
+	wait_for 20 has_a_trace $pid || fail "no trace: $(entry_of $pid)"
+	entry_of $pid >/tmp/entry
+	while read -r frame; do
+		diag "$frame"
+	done </tmp/entry
 	kill $pid
-	wait $pid
-	gone() {
-		! grep -q "^pid=$pid " "$SLEEPERS"
-	}
-	wait_for 20 gone || fail "it is gone, and still sleeps"
+	wait $pid || true
+	wait_for 20 is_gone $pid || fail "it has ended, and still sleeps: $(entry_of $pid)"
 	unload_sleepers
 }
 
 test_drops_what_it_removes() {
-	load_sleepers buckets="${1:-16}"
+	load_sleepers buckets=16
 	start_load
 	wait_for 60 at_least woken 3000 || fail "$(head -n 1 "$SLEEPERS")"
 	wait_for 60 at_least dropped 1000 || fail "$(head -n 1 "$SLEEPERS")"

@@ -64,8 +64,8 @@ impl Switch<'_> {
         let Some(seen) = frames.get_mut(..n) else {
             return 0;
         };
-        // What the probe called comes first.
-        let own = seen.iter().position(|&ip| ip == self.ip).unwrap_or(0);
+        // What the probe called comes first, and the tracepoint.
+        let own = seen.iter().position(|&ip| ip == self.ip).map_or(0, |at| at + 1);
         seen.copy_within(own.., 0);
         n - own
     }
@@ -155,7 +155,7 @@ unsafe extern "C" fn rcu_ptr_sleepers_rs_switch(
     prev: *mut bindings::task_struct,
     next: *mut bindings::task_struct,
     sleeps: bool,
-    ip: c_ulong,
+    ip: usize,
 ) {
     // SAFETY: By the safety requirements of this function.
     let (hook, prev, next) = unsafe { (&*context.cast::<Hook>(), &*prev, &*next) };
@@ -163,7 +163,7 @@ unsafe extern "C" fn rcu_ptr_sleepers_rs_switch(
         prev,
         next,
         sleeps,
-        ip: ip as usize,
+        ip,
     };
     // SAFETY: By the invariants of `Switches` the handler is of this call's type, and lives.
     unsafe { (hook.call)(hook.handler, &switch) };
