@@ -4,7 +4,7 @@
 //! while a reader has it.
 
 use crate::{
-    rcu_ptr::RcuKBox,
+    rcu_ptr::{Cache, RcuKBox},
     sys::cpu::{self, Context},
 };
 use kernel::{
@@ -158,4 +158,53 @@ impl Drop for Owner {
         );
         count(&self.book.dropped, true);
     }
+}
+
+/// Owns the next one: the drop of each starts the wait of the next.
+#[pin_data]
+pub(crate) struct Link {
+    pub(crate) owner: Owner,
+    pub(crate) next: Option<RcuKBox<Link>>,
+}
+
+/// Links in a chain.
+pub(crate) const CHAIN: u64 = 8;
+
+/// A chain, by its first link.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn chain(book: &'static Book) -> Result<Option<RcuKBox<Link>>> {
+    let mut next = None;
+    for key in 0..CHAIN {
+        let owner = Owner::new(book, key)?;
+        next = Some(RcuKBox::new(Link { owner, next }, GFP_KERNEL)?);
+    }
+    Ok(next)
+}
+
+/// Drops a chain, and doesn't wait for it.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn leave_chain() -> Result {
+    static BOOK: Book = Book::new();
+    chain(&BOOK).map(drop)
+}
+
+/// Frees objects of a cache that is never destroyed, and doesn't wait for their destructors.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn forget_cache(objects: usize) -> Result {
+    static BOOK: Book = Book::new();
+    let cache = Cache::new(c"rcu_ptr_forgotten_rs")?;
+    for key in 0..objects as u64 {
+        drop(cache.alloc(Owner::new(&BOOK, key)?)?.share());
+    }
+    core::mem::forget(cache);
+    Ok(())
 }

@@ -89,7 +89,7 @@ fn forget_cache(objects: usize) -> Result {
     }
     drop(table);
     core::mem::forget(cache);
-    Ok(())
+    owner::forget_cache(objects)
 }
 
 struct RcuPtrKunit {
@@ -122,5 +122,7 @@ impl kernel::Module for RcuPtrKunit {
 impl Drop for RcuPtrKunit {
     fn drop(&mut self) {
         files::forget();
+        // Destructors of this module's that run when it has no other life any more.
+        let _ = owner::leave_chain();
     }
 }

@@ -4,7 +4,7 @@
 //! structures hold.
 
 use crate::{
-    owner::{Book, Owner},
+    owner::{self, Book, Link, Owner, CHAIN},
     rcu_ptr::{
         self, free_mightsleep, try_free_nolock, ForeignOwnableRcu, RcuBox, RcuFreeBox,
         RcuFreeKVBox, RcuFreeSafe, RcuKBox, RcuKVBox, RcuSleepBox, RcuSlot, RcuVBox, WithRoom,
@@ -40,13 +40,6 @@ impl Drop for Sleeper {
     }
 }
 
-/// Owns the next one.
-#[pin_data]
-struct Link {
-    _owner: Owner,
-    _next: Option<RcuKBox<Link>>,
-}
-
 /// What the owner of a [`Door`] sees, and what readers do.
 struct Key(Owner);
 
@@ -76,8 +69,8 @@ fn door(book: &'static Book, number: u64) -> Result<RcuFreeBox<Key>> {
 /// A pinned initializer that fails at its end, when one part is there.
 fn failing(book: &'static Book) -> impl PinInit<Link, Error> {
     try_pin_init!(Link {
-        _owner: Owner::new(book, 1)?,
-        _next: Err(EBUSY)?,
+        owner: Owner::new(book, 1)?,
+        next: Err(EBUSY)?,
     })
 }
 
@@ -165,22 +158,34 @@ mod tests {
     #[test]
     fn boxes_in_boxes() -> Result {
         static BOOK: Book = Book::new();
-        const DEPTH: u64 = 8;
-        let mut first = None;
-        for key in 0..DEPTH {
-            let link = Link {
-                _owner: Owner::new(&BOOK, key)?,
-                _next: first,
-            };
-            first = Some(RcuBox::new(link, GFP_KERNEL)?);
-        }
+        let first = owner::chain(&BOOK)?;
+        let links = core::iter::successors(first.as_deref(), |link| link.next.as_deref());
+        let sum: u64 = links.map(|link| link.owner.key).sum();
+        assert!(sum == CHAIN * (CHAIN - 1) / 2);
         drop(first);
         // The drop of each starts the wait of the next.
-        for _ in 0..DEPTH {
+        for _ in 0..CHAIN {
             rcu_ptr::barrier();
         }
-        assert!(BOOK.made() == DEPTH as usize);
+        assert!(BOOK.made() == CHAIN as usize);
         assert!(BOOK.is_even());
+        Ok(())
+    }
+
+    #[test]
+    fn drops_are_counted() -> Result {
+        static DROPPED: Atomic<u64> = Atomic::new(0);
+        struct Counted;
+        impl Drop for Counted {
+            fn drop(&mut self) {
+                DROPPED.fetch_add(1, Relaxed);
+            }
+        }
+        for _ in 0..1000 {
+            drop(RcuKBox::new(Counted, GFP_KERNEL)?);
+        }
+        rcu_ptr::barrier();
+        assert!(DROPPED.load(Relaxed) == 1000);
         Ok(())
     }
 

@@ -65,7 +65,10 @@ impl Switch<'_> {
             return 0;
         };
         // What the probe called comes first, and the tracepoint.
-        let own = seen.iter().position(|&ip| ip == self.ip).map_or(0, |at| at + 1);
+        let own = seen
+            .iter()
+            .position(|&ip| ip == self.ip)
+            .map_or(0, |at| at + 1);
         seen.copy_within(own.., 0);
         n - own
     }
