@@ -150,8 +150,10 @@ do {									\
  * callbacks that were queued on the same CPU, but no object that is freed by
  * the other functions.
  *
- * A module must not go before its callbacks have returned: rcu_ptr_barrier()
- * waits for them.
+ * A module that is unloaded goes when its callbacks have returned: rcu_ptr.ko
+ * waits for them after the module's exit, and for those that they queue.  This
+ * is for modules that use symbols of rcu_ptr.ko as they are linked; one that
+ * has them by symbol_get() calls rcu_ptr_barrier() itself.
  *
  * Context: any, NMI included.  Never spins on a lock, never fails.
  */

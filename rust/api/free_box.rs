@@ -111,7 +111,8 @@ pub struct RcuFreeBox<T: RcuFreeSafe, A: KvFree = Kmalloc>(
 pub type RcuFreeKBox<T> = RcuFreeBox<T, Kmalloc>;
 /// An [`RcuFreeBox`] of vmalloc().
 pub type RcuFreeVBox<T> = RcuFreeBox<T, Vmalloc>;
-/// An [`RcuFreeBox`] of kvmalloc(): for objects that may be large.
+/// An [`RcuFreeBox`] of kvmalloc(): for objects that may be large, by an initializer if the stack can't
+/// hold them.
 pub type RcuFreeKVBox<T> = RcuFreeBox<T, KVmalloc>;
 
 // SAFETY: The box owns both, and memory may be freed from anywhere. References that readers hold past

@@ -45,11 +45,11 @@ const fn max(a: usize, b: usize) -> usize {
 
 impl<T, A: KvFree> Place<T, A> {
     /// Alignment of the object, and of the whole.
-    pub(super) const ALIGN: usize = max(align_of::<T>(), align_of::<sys::RcuHead>());
+    pub(super) const ALIGN: usize = max(align_of::<T>(), align_of::<sys::RawHead>());
 
     /// A destructor takes a callback, and that 16 bytes; memory alone 8.
     const HEAD: usize = if needs_drop::<T>() {
-        size_of::<sys::RcuHead>()
+        size_of::<sys::RawHead>()
     } else {
         size_of::<sys::RawRcuPtr>()
     };
@@ -128,7 +128,7 @@ impl<T, A: KvFree> Place<T, A> {
     /// `T` has a destructor. `object` is from here, and the caller's until `func` has it; `func` may be
     /// called so, whenever and in whichever task that is.
     #[inline]
-    pub(super) unsafe fn call(object: NonNull<T>, may_sleep: bool, func: sys::Callback) {
+    pub(super) unsafe fn call(object: NonNull<T>, may_sleep: bool, func: sys::Func) {
         // SAFETY: By the safety requirements of this function.
         let head = unsafe { Self::start(object) }.cast();
         // SAFETY: By the safety requirements of this function nobody else's, and as large as that
@@ -148,7 +148,7 @@ impl<T, A: KvFree> Place<T, A> {
     /// # Safety
     ///
     /// `head` is what its `func` was given.
-    pub(super) unsafe fn of_head(head: *mut sys::RcuHead) -> NonNull<T> {
+    pub(super) unsafe fn of_head(head: *mut sys::RawHead) -> NonNull<T> {
         // SAFETY: By the safety requirements of this function the head of an object from here.
         unsafe { NonNull::new_unchecked(head.byte_add(Self::OFFSET).cast()) }
     }

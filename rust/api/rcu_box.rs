@@ -90,7 +90,8 @@ pub struct RcuBox<T: Send + 'static, A: KvFree = Kmalloc, C: Context = BhOff>(
 pub type RcuKBox<T> = RcuBox<T, Kmalloc>;
 /// An [`RcuBox`] of vmalloc().
 pub type RcuVBox<T> = RcuBox<T, Vmalloc>;
-/// An [`RcuBox`] of kvmalloc(): for objects that may be large.
+/// An [`RcuBox`] of kvmalloc(): for objects that may be large, by an initializer if the stack can't hold
+/// them.
 pub type RcuKVBox<T> = RcuBox<T, KVmalloc>;
 /// An [`RcuBox`] whose object is dropped where it may sleep.
 pub type RcuSleepBox<T, A = Kmalloc> = RcuBox<T, A, MaySleep>;
@@ -199,7 +200,7 @@ impl<T: Send, A: KvFree, C: Context> Drop for RcuBox<T, A, C> {
 /// # Safety
 ///
 /// As `func` of [`Place::call()`] is called; nobody looks at the object.
-pub(super) unsafe extern "C" fn reclaim<T, A: KvFree>(head: *mut sys::RcuHead) {
+pub(super) unsafe extern "C" fn reclaim<T, A: KvFree>(head: *mut sys::RawHead) {
     // SAFETY: By the safety requirements of this function.
     let object = unsafe { Place::<T, A>::of_head(head) };
     // SAFETY: Live, and the caller's alone: the box is gone, and all who found the object under RCU.

@@ -5,7 +5,7 @@
 
 use crate::{
     rcu_ptr::{Cache, RcuKBox},
-    sys::cpu::{self, Context},
+    sys::cpu,
 };
 use kernel::{
     prelude::*,
@@ -151,11 +151,8 @@ impl Drop for Owner {
             &self.book.broken,
             state != LIVE && state != DROPPED || *self.owned != !self.key,
         );
-        count(&self.book.bh_off, cpu::context() == Context::Softirq);
-        count(
-            &self.book.in_task,
-            cpu::context() == Context::Task && !cpu::irqs_are_off(),
-        );
+        count(&self.book.bh_off, cpu::is_bh_off());
+        count(&self.book.in_task, cpu::may_sleep());
         count(&self.book.dropped, true);
     }
 }

@@ -9,10 +9,7 @@ use crate::{
         self, free_mightsleep, try_free_nolock, ForeignOwnableRcu, RcuBox, RcuFreeBox,
         RcuFreeKVBox, RcuFreeSafe, RcuKBox, RcuKVBox, RcuSleepBox, RcuSlot, RcuVBox, WithRoom,
     },
-    sys::{
-        cpu::{self, Context},
-        thread,
-    },
+    sys::{cpu, thread},
 };
 use core::{mem, ptr};
 use kernel::{
@@ -34,10 +31,24 @@ struct Sleeper(Owner);
 
 impl Drop for Sleeper {
     fn drop(&mut self) {
-        if cpu::context() == Context::Task {
+        if cpu::may_sleep() {
             thread::sleep(1);
         }
     }
+}
+
+/// More than a stack holds.
+type Wide = [u8; 20_000];
+
+fn sevens() -> impl PinInit<Wide> {
+    pin_init::init_array_from_fn(|_| 7)
+}
+
+#[pin_data]
+struct Large {
+    owner: Owner,
+    #[pin]
+    rest: Wide,
 }
 
 /// What the owner of a [`Door`] sees, and what readers do.
@@ -204,13 +215,17 @@ mod tests {
     #[test]
     fn boxes_of_every_allocator() -> Result {
         static BOOK: Book = Book::new();
-        struct Large(Owner, [u8; 20_000]);
         for key in 0..20 {
             let small: RcuVBox<Owner> = RcuBox::new(Owner::new(&BOOK, key)?, GFP_KERNEL)?;
-            let large: RcuKVBox<Large> =
-                RcuBox::new(Large(Owner::new(&BOOK, key)?, [7; 20_000]), GFP_KERNEL)?;
-            let plain: RcuKVBox<[u8; 20_000]> = RcuBox::new([7; 20_000], GFP_KERNEL)?;
-            assert!(small.key == large.0.key && large.1[19_999] == plain[19_999]);
+            let large = RcuKVBox::new(
+                try_pin_init!(Large {
+                    owner: Owner::new(&BOOK, key)?,
+                    rest <- sevens(),
+                }),
+                GFP_KERNEL,
+            )?;
+            let plain = RcuKVBox::<Wide>::new(sevens(), GFP_KERNEL)?;
+            assert!(small.key == large.owner.key && large.rest[19_999] == plain[19_999]);
         }
         rcu_ptr::barrier();
         assert!(BOOK.made() == 40);
@@ -287,14 +302,14 @@ mod tests {
     #[test]
     fn views_of_every_allocator() -> Result {
         static BOOK: Book = Book::new();
-        struct Wide;
-        impl RcuFreeSafe for Wide {
-            type View = [u8; 20_000];
+        struct Blind;
+        impl RcuFreeSafe for Blind {
+            type View = Wide;
             fn drop_before_gp(self: Pin<&mut Self>, _view: Pin<&Self::View>) {}
         }
         for _ in 0..20 {
-            let wide: RcuFreeKVBox<Wide> = RcuFreeBox::new([3; 20_000], Wide, GFP_KERNEL)?;
-            assert!(wide.view()[19_999] == 3);
+            let wide: RcuFreeKVBox<Blind> = RcuFreeBox::new(sevens(), Blind, GFP_KERNEL)?;
+            assert!(wide.view()[19_999] == 7);
         }
         let view = Door {
             number: 1,
@@ -407,7 +422,7 @@ mod tests {
             let seen = object.with_rcu(&guard);
             cpu::irqs_off(|| {
                 object.call(move |owner: Pin<&mut Owner>| {
-                    let right = owner.key == key && cpu::context() == Context::Softirq;
+                    let right = owner.key == key && cpu::is_bh_off();
                     WRONG.fetch_add(u64::from(!right || *also != 0), Relaxed);
                     RAN.fetch_add(1, Relaxed);
                 })
@@ -430,7 +445,7 @@ mod tests {
             let object: RcuSleepBox<WithRoom<_, 0>> =
                 RcuBox::new(WithRoom::new(Owner::new(&BOOK, key)?), GFP_KERNEL)?;
             object.call(|_| {
-                let in_task = cpu::context() == Context::Task && !cpu::irqs_are_off();
+                let in_task = cpu::may_sleep();
                 if in_task {
                     thread::sleep(1);
                 }

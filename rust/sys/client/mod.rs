@@ -14,12 +14,6 @@ use kernel::{bindings, types::Opaque};
 /// Storage of `struct rcu_ptr`.
 pub(crate) type RawRcuPtr = Opaque<sys::rcu_ptr>;
 
-/// `struct rcu_head`
-pub(crate) type RcuHead = bindings::callback_head;
-
-/// `rcu_callback_t`
-pub(crate) type Callback = unsafe extern "C" fn(*mut RcuHead);
-
 /// `rcu_ptr_kfree_nolock()`.
 ///
 /// # Context
@@ -34,37 +28,6 @@ pub(crate) type Callback = unsafe extern "C" fn(*mut RcuHead);
 pub(crate) unsafe fn kfree_nolock<T>(object: NonNull<T>, field: *mut RawRcuPtr) {
     // SAFETY: By the safety requirements of this function.
     unsafe { sys::rcu_ptr_kfree_nolock_call(field.cast(), object.as_ptr().cast()) };
-}
-
-/// `rcu_ptr_call()`: `func` runs with BH off in a worker.
-///
-/// # Context
-///
-/// Any, NMI included.
-///
-/// # Safety
-///
-/// `head` is the caller's, and stays until `func` runs; `func` may be called with it after a grace
-/// period, and its code is in a module that depends on rcu_ptr.ko, or stays for other reasons.
-#[inline]
-pub(crate) unsafe fn call(head: NonNull<RcuHead>, func: Callback) {
-    // SAFETY: By the safety requirements of this function.
-    unsafe { bindings::call_rcu(head.as_ptr(), Some(func)) };
-}
-
-/// `rcu_ptr_call_sleepable()`: `func` runs in process context.
-///
-/// # Context
-///
-/// Any, NMI included.
-///
-/// # Safety
-///
-/// As for [`call()`].
-#[inline]
-pub(crate) unsafe fn call_sleepable(head: NonNull<RcuHead>, func: Callback) {
-    // SAFETY: By the safety requirements of this function.
-    unsafe { bindings::call_rcu(head.as_ptr(), Some(func)) };
 }
 
 /// `rcu_ptr_try_kfree_nolock()`. `false`: the object is the caller's still.
@@ -96,9 +59,8 @@ pub(crate) type Func = unsafe extern "C" fn(head: *mut RawHead);
 ///
 /// # Safety
 ///
-/// `head` is valid and the caller's to give away until `func` is called for it, with bottom halves off; the
-/// module stays until then ([`barrier()`]).
-#[allow(dead_code)]
+/// `head` is valid and the caller's to give away until `func` is called for it, with bottom halves off; its
+/// code is in a module that depends on rcu_ptr.ko, which waits for it, or stays for other reasons.
 #[inline]
 pub(crate) unsafe fn call(head: NonNull<RawHead>, func: Func) {
     // SAFETY: By the safety requirements of this function.
@@ -114,7 +76,6 @@ pub(crate) unsafe fn call(head: NonNull<RawHead>, func: Func) {
 /// # Safety
 ///
 /// As for [`call()`], but for where `func` is called: in process context.
-#[allow(dead_code)]
 #[inline]
 pub(crate) unsafe fn call_sleepable(head: NonNull<RawHead>, func: Func) {
     // SAFETY: By the safety requirements of this function.

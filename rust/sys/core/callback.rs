@@ -6,6 +6,7 @@ use super::{
     debug::{self, Misuse},
     generated as sys, gp, trace,
 };
+use crate::unload;
 use core::ptr::NonNull;
 use kernel::{
     bindings,
@@ -65,6 +66,7 @@ pub(crate) unsafe fn invoke(head: NonNull<u8>, sleeps: bool) -> bool {
     trace::invoke(head, f, sleeps);
     // As RCU does: who looks at the head sees that it no longer waits.
     func.store(0, Relaxed);
+    let at = f;
     // SAFETY: `set_func()` stored it.
     let f = unsafe { core::mem::transmute::<usize, bindings::rcu_callback_t>(f) };
     // SAFETY: By the safety requirements of this function; nothing touches the head after the call.
@@ -82,6 +84,7 @@ pub(crate) unsafe fn invoke(head: NonNull<u8>, sleeps: bool) -> bool {
     }
     // SAFETY: Paired with the enter above.
     unsafe { sys::rcu_ptr_shim_call_exit() };
+    unload::returned(at);
     true
 }
 
