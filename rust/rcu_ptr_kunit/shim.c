@@ -491,6 +491,8 @@ int rcu_ptr_kunit_nmi_register(void)
 
 void rcu_ptr_kunit_nmi_unregister(void)
 {
+	/* NMIs that were sent come before these interrupts. */
+	kick_all_cpus_sync();
 	unregister_nmi_handler(NMI_LOCAL, "rcu_ptr_kunit");
 }
 
