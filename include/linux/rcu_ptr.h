@@ -45,6 +45,11 @@ void rcu_ptr_kvfree_call_for(void *field, void *ptr, unsigned long caller);
 void rcu_ptr_kfree_nolock_call_for(void *field, void *ptr,
 				   unsigned long caller);
 void rcu_ptr_kvfree_call_mightsleep_for(void *ptr, unsigned long caller);
+/*
+ * As rcu_ptr_barrier(), but waits for the objects that the engine has only, not
+ * for callbacks, caches or their destructors.
+ */
+void rcu_ptr_barrier_objects(void);
 /* Whether @ip is in rcu_ptr.ko. Context: any; not traced. */
 bool rcu_ptr_within(unsigned long ip);
 

@@ -249,6 +249,12 @@ extern "C" fn rcu_ptr_rs_barrier() {
     api::barrier();
 }
 
+/// `rcu_ptr_barrier_objects()`.
+#[no_mangle]
+extern "C" fn rcu_ptr_rs_barrier_objects() {
+    api::engine_barrier();
+}
+
 /// `rcu_ptr_word()`.
 #[no_mangle]
 extern "C" fn rcu_ptr_rs_word(cpu: c_int, index: c_uint) -> c_ulong {

@@ -11,6 +11,7 @@
 #include <linux/irqflags.h>
 #include <linux/jump_label.h>
 #include <linux/kasan-enabled.h>
+#include <linux/kernfs.h>
 #include <linux/kfence.h>
 #include <linux/kmemleak.h>
 #include <linux/lockdep.h>
@@ -117,6 +118,12 @@ void rcu_ptr_kvfree_call_mightsleep_for(void *ptr, unsigned long caller)
 	rcu_ptr_rs_kvfree_mightsleep(ptr, caller);
 }
 EXPORT_SYMBOL_GPL(rcu_ptr_kvfree_call_mightsleep_for);
+
+void rcu_ptr_barrier_objects(void)
+{
+	rcu_ptr_rs_barrier_objects();
+}
+EXPORT_SYMBOL_GPL(rcu_ptr_barrier_objects);
 
 notrace bool rcu_ptr_within(unsigned long ip)
 {
@@ -440,10 +447,19 @@ void rcu_ptr_shim_unwatch_modules(void)
 	unregister_module_notifier(&module_watch);
 }
 
-bool rcu_ptr_shim_module_uses_others(const struct module *module)
+bool rcu_ptr_shim_work_pending(struct delayed_work *work)
 {
-#ifdef CONFIG_MODULE_UNLOAD
-	return !list_empty(&module->target_list);
+	return delayed_work_pending(work);
+}
+
+bool rcu_ptr_shim_module_uses_this(const struct module *module)
+{
+#if defined(CONFIG_MODULE_UNLOAD) && defined(CONFIG_SYSFS)
+	struct kernfs_node *dir = THIS_MODULE->holders_dir->sd;
+	struct kernfs_node *holder = kernfs_find_and_get(dir, module->name);
+
+	kernfs_put(holder);
+	return holder;
 #else
 	return true;
 #endif

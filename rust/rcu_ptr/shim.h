@@ -90,7 +90,8 @@ void rcu_ptr_shim_put_module(void);
 int rcu_ptr_shim_watch_modules(void);
 void rcu_ptr_shim_unwatch_modules(void);
 void rcu_ptr_rs_module_going(struct module *module);
-bool rcu_ptr_shim_module_uses_others(const struct module *module);
+bool rcu_ptr_shim_work_pending(struct delayed_work *work);
+bool rcu_ptr_shim_module_uses_this(const struct module *module);
 unsigned long rcu_ptr_shim_module_text(const struct module *module);
 unsigned int rcu_ptr_shim_module_text_size(const struct module *module);
 
@@ -211,6 +212,7 @@ void rcu_ptr_rs_call(struct rcu_head *head, rcu_callback_t func, bool sleeps,
 		     unsigned long caller);
 void rcu_ptr_rs_call_no_slot(unsigned long word, unsigned long caller);
 void rcu_ptr_rs_barrier(void);
+void rcu_ptr_rs_barrier_objects(void);
 unsigned long rcu_ptr_rs_word(int cpu, unsigned int index);
 int rcu_ptr_rs_cache_create(const char *name, unsigned int size,
 			    const struct rcu_ptr_cache_args *args,

@@ -3,6 +3,9 @@
 //! Modules that are unloaded while code of theirs is still to be called: callbacks and destructors. The
 //! module waits for it, between its own exit and the end of its memory; so it need not call
 //! rcu_ptr_barrier() there, and may forget what it likes.
+//!
+//! Only modules that use rcu_ptr.ko themselves wait. Others go at once, as callbacks may load modules: so a
+//! library that queues callbacks for its users has to have them call rcu_ptr_barrier().
 
 use crate::{
     api,
@@ -69,7 +72,7 @@ pub(crate) fn returned(func: usize) {
 ///
 /// May sleep. Nobody calls the module any more but callbacks and destructors.
 pub(crate) fn wait_for(module: &Going) {
-    if !module.uses_others() {
+    if !module.uses_this() {
         return;
     }
     let _one = ONE_AT_A_TIME.lock();

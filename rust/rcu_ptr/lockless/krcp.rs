@@ -210,7 +210,7 @@ impl Krcp {
     pub(super) fn flush_batches(&self) {
         self.batch_works.iter().for_each(RcuWork::flush);
         // Now, as what was taken from a batch was so before its own work came.
-        self.early.flush();
+        self.early.flush(&self.queues.reclaim);
     }
 
     /// Waits until what was taken from batches so far is freed.
@@ -219,7 +219,7 @@ impl Krcp {
     ///
     /// May sleep.
     pub(super) fn settle_batches(&self) {
-        self.early.flush();
+        self.early.flush(&self.queues.reclaim);
         self.batch_works.iter().for_each(RcuWork::settle);
     }
 }

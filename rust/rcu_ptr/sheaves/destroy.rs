@@ -100,7 +100,8 @@ fn drain(sheaves: &Sheaves, cache: &Cache) {
     }
     // Callbacks, whose grace periods are over as well, and what they left.
     reclaim::wait_until(cache, || cache.is_quiet());
-    cache.backlog.flush();
+    // What queued it has found nothing to leave since: cancelled, as a flush may miss one that is being queued.
+    cache.backlog.cancel_sync();
     // Not queued any more.
     cache.trim.cancel_sync();
     cache.reap.cancel_sync();

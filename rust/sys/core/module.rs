@@ -52,14 +52,15 @@ impl Drop for ModuleRef {
 pub(crate) struct Going(NonNull<bindings::module>);
 
 impl Going {
-    /// Whether it uses the symbols of any module.
+    /// Whether it uses this module's symbols: it is in /sys/module/rcu_ptr/holders. (A kernel without
+    /// CONFIG_SYSFS does not tell: any module may.)
     ///
     /// # Context
     ///
-    /// Any.
-    pub(crate) fn uses_others(&self) -> bool {
-        // SAFETY: By the type invariants; its list changes no more until its memory goes.
-        unsafe { sys::rcu_ptr_shim_module_uses_others(self.0.as_ptr()) }
+    /// May sleep.
+    pub(crate) fn uses_this(&self) -> bool {
+        // SAFETY: By the type invariants; the directory lives as long as this module.
+        unsafe { sys::rcu_ptr_shim_module_uses_this(self.0.as_ptr()) }
     }
 
     /// Where its functions are.

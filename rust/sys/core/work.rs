@@ -278,13 +278,22 @@ impl<H: Handler> DelayedWork<H> {
         unsafe { bindings::mod_delayed_work_on(cpu, wq.0, self.raw(), delay) };
     }
 
-    /// Waits until the item has run, at once if its time has not come.
+    /// Waits until the item has run, if somebody has queued it, or has found it queued, before the call; at
+    /// once if its time has not come.
+    ///
+    /// flush_delayed_work() does not see an item that is on its way into the queue: marked as pending by a
+    /// context that has not inserted it yet. mod_delayed_work_on() waits for that context, which has interrupts
+    /// off.
     ///
     /// # Context
     ///
     /// May sleep.
-    pub(crate) fn flush(&self) {
+    pub(crate) fn flush(&self, wq: &WorkQueue) {
         // SAFETY: The item is initialised.
+        if unsafe { sys::rcu_ptr_shim_work_pending(self.raw()) } {
+            self.modify(wq, 0);
+        }
+        // SAFETY: As above.
         unsafe { bindings::flush_delayed_work(self.raw()) };
     }
 

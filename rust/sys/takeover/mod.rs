@@ -136,14 +136,14 @@ pub(crate) fn drain_deferred() -> Result {
     to_result(unsafe { sys::rcu_ptr_takeover_shim_drain_deferred() })
 }
 
-/// `rcu_ptr_barrier()`
+/// `rcu_ptr_barrier_objects()`: who destroys a cache of the kernel does not wait for callbacks of others.
 ///
 /// # Context
 ///
 /// May sleep.
 pub(crate) fn barrier() {
     // SAFETY: No requirements.
-    unsafe { sys::rcu_ptr_barrier() };
+    unsafe { sys::rcu_ptr_barrier_objects() };
 }
 
 /// Whether RCU watches this CPU, so that preemption off is a read-side critical section.
