@@ -186,16 +186,19 @@ void rcu_ptr_call_sleepable(struct rcu_head *head, rcu_callback_t func);
  * callback has returned; objects freed by rcu_ptr_cache_free_rcu() may also
  * have become available to allocations again.  Call it before
  * kmem_cache_destroy() and at the end of a module's exit, and never from a
- * callback.
+ * callback.  What a callback queues is not covered: where callbacks free objects
+ * of a cache, or queue others that do, call it once more for each such step.
  *
  * It does not depend on tasks of other CPUs being scheduled.  A CPU that holds
  * no objects is left alone, others are interrupted.  Where a CPU that is going
  * down holds sheaves of a cache, the barrier waits until it is down: don't call
  * it from a CPU hotplug callback if a cache is used on that CPU.
  *
- * Context: process context, where sleeping is allowed.  Nothing that it waits
- * for allocates but callbacks that do, so locks that memory reclaim takes may be
- * held where no callback of rcu_ptr_call_sleepable() reclaims memory.
+ * Context: process context, where sleeping is allowed.  As long as nobody uses
+ * rcu_ptr_call_sleepable(), nothing that it waits for allocates, so locks that
+ * memory reclaim takes may be held, and the CPU hotplug lock.  Otherwise it also
+ * waits for whatever these callbacks wait for, which run on a workqueue that may
+ * need memory for its workers.
  */
 void rcu_ptr_barrier(void);
 
