@@ -102,6 +102,32 @@ check_signing()
 		say "note: Secure Boot is on: sign the modules with a key that is enrolled (mokutil --import)"
 }
 
+# What a tree with Rust's crates is prepared with: KIND OPERAND PACKAGE.
+PREPARATION='
+program make make
+program flex flex
+program bison bison
+program bc bc
+program perl perl
+program python3 python3-minimal
+program xz xz-utils
+program openssl openssl
+header libelf.h libelf-dev
+header openssl/opensslv.h libssl-dev
+'
+
+check_preparation()
+{
+	local kind operand package missing=()
+
+	while read -r kind operand package; do
+		[ -z "$kind" ] || have "$kind" "$operand" || missing+=("$package")
+	done <<<"$PREPARATION"
+	[ ${#missing[@]} -eq 0 ] ||
+		die "the headers of $RELEASE have no Rust crates, and what they are made with is missing:" \
+			"apt-get install ${missing[*]}"
+}
+
 # tree_of RELEASE: sets KDIR, a tree in which Rust modules can be built
 tree_of()
 {
@@ -114,6 +140,7 @@ tree_of()
 	KDIR=$dir
 	[ ! -e "$dir/complete" ] || return 0
 	source=$(source_of "$RELEASE")
+	check_preparation
 	[ "$PROBE" = n ] || return 0
 	[ "$(id -u)" -eq 0 ] || die "the tree for Rust modules is made under $TREES: run this as root"
 	say "preparing a tree for Rust modules of $RELEASE: this takes minutes, once"
@@ -127,8 +154,8 @@ tree_of()
 do_build()
 {
 	check_clean
-	# shellcheck disable=SC2086 # several words, or none
-	make -C "$KDIR" M="$ROOT" MO="$ROOT/build/install-$RELEASE" -j"$(nproc)" modules
+	make -C "$KDIR" M="$ROOT" MO="$ROOT/build/install-$RELEASE" RCU_PTR_ONLY="$MODULES" \
+		-j"$(nproc)" modules
 }
 
 do_files()

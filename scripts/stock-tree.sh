@@ -52,11 +52,11 @@ command -v "$cc" >/dev/null || die "$cc is missing, which $release was built wit
 mkdir -p "$dir"
 cp "$headers/.config" "$dir/.config"
 args=(-C "$source" "O=$dir" "CC=$cc" "HOSTCC=$cc" "KERNELRELEASE=$release" "-j$(nproc)")
-make "${args[@]}" olddefconfig
+make "${args[@]}" olddefconfig || die "the source can't be configured: the first error above says why"
 if ! diff <(grep '^CONFIG' "$headers/.config") <(grep '^CONFIG' "$dir/.config"); then
 	die "the configuration above differs from that of $release: other tools, or another source"
 fi
-make "${args[@]}" modules_prepare
+make "${args[@]}" modules_prepare || die "modules_prepare failed: the first error above says why"
 cp "$headers/Module.symvers" "$dir/Module.symvers"
 # Types for the modules' BTF.
 [ ! -e "$headers/vmlinux" ] || cp "$headers/vmlinux" "$dir/vmlinux"

@@ -135,7 +135,7 @@ debian_kernel()
 	rm -rf "$dir"
 	mkdir -p "$dir"
 	progress "preparing a build tree for Debian's $DEBIAN_RELEASE" "$CACHE/log/kernel-$1.log" 0 \
-		in_root "$DEBIAN_ROOT" nice -n "$(nice)" "$ROOT/scripts/stock-tree.sh" "$KERNEL_SOURCE" \
+		in_root "$DEBIAN_ROOT" "$ROOT/scripts/stock-tree.sh" "$KERNEL_SOURCE" \
 		"$packages/usr/src/linux-headers-$DEBIAN_RELEASE" "$dir" ||
 		die "the build tree can't be prepared; if the packages are of another version than" \
 			"$CACHE/source/current, remove that and try again"

@@ -30,7 +30,7 @@ build_modules()
 		lock "$ROOT/build/$(basename "$out").lock" "the modules of $label"
 		make=(make)
 		if [ -e "$kdir/build-root" ]; then
-			make=(in_root "$(cat "$kdir/build-root")" nice -n "$(nice)" make)
+			make=(in_root "$(cat "$kdir/build-root")" make)
 			args=(-f GNUmakefile)
 		else
 			toolchain_of "$kdir"

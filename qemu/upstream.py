@@ -1,0 +1,104 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""The kernel's own code on the kernel's functions and on each engine, as a table in Markdown, out of the
+console logs of boots with the plan 'upstream'. Several logs of one scenario give the median of each number.
+
+Exit codes: 0, or 2 where a log has no numbers.
+"""
+
+import argparse
+import pathlib
+import re
+import statistics
+import sys
+
+from lib import console
+from lib.errors import SetupError, guarded
+
+ENGINES = ("kernel", "rfc", "lockless")
+SUITE = re.compile(r"sh rcu_ptr_upstream\.sh ENGINE=(\w+)$")
+SCALE = re.compile(r"rcuscale (\w+): (\d+) ns, loops: (\d+), batches: (\d+), memory footprint: (\d+)MB")
+VMALLOC = re.compile(r"test_vmalloc: (\d+) of (\d+) passed")
+MIXED = re.compile(r"mixed load: ([\d.]+) s, slabs (\d+) kB before, (\d+) kB at most")
+REDIRECTED = re.compile(r"redirected (\d+) objects, (\d+) of them in NMI")
+
+
+class Numbers:
+    """What one log has: (row, unit) -> {engine: value}."""
+
+    def __init__(self, lines):
+        self.rows = {}
+        self._engine = None
+        self._redirected = {}
+        for text in lines:
+            self._feed(text)
+        for engine, count in self._redirected.items():
+            self._set("objects redirected", "", count, engine)
+
+    def _set(self, row, unit, value, engine=None):
+        self.rows.setdefault((row, unit), {})[engine or self._engine] = value
+
+    def _feed(self, text):
+        mark = console.MARK.match(text)
+        if mark and mark.group(6):
+            step = mark.group(6)
+            found = SUITE.match(step)
+            if found:
+                self._engine = found.group(1)
+        found = SCALE.search(text)
+        if found:
+            name, nsecs, _, batches, megabytes = found.groups()
+            self._set(f"rcuscale, {name}: time", "ms", int(nsecs) // 10 ** 6)
+            self._set(f"rcuscale, {name}: grace periods", "", int(batches))
+            self._set(f"rcuscale, {name}: footprint", "MB", int(megabytes))
+        found = VMALLOC.search(text)
+        if found:
+            self._set("test_vmalloc, kvfree_rcu: passed", f"of {found.group(2)}", int(found.group(1)))
+        found = MIXED.search(text)
+        if found:
+            seconds, before, peak = float(found.group(1)), int(found.group(2)), int(found.group(3))
+            self._set("mixed load: time", "s", seconds)
+            self._set("mixed load: slabs at most, over those before", "kB", peak - before)
+        found = REDIRECTED.search(text)
+        if found:
+            self._redirected[self._engine] = self._redirected.get(self._engine, 0) + int(found.group(1))
+
+
+def table(logs):
+    """The lines of the table."""
+    every = [Numbers(lines) for lines in logs]
+    rows = {}
+    for numbers in every:
+        for row, values in numbers.rows.items():
+            for engine, value in values.items():
+                rows.setdefault(row, {}).setdefault(engine, []).append(value)
+    if not rows:
+        raise SetupError("there is no result in these logs: PLAN=upstream makes them")
+    lines = ["| | " + " | ".join(ENGINES) + " |", "|---" * (len(ENGINES) + 1) + "|"]
+    for (row, unit), values in rows.items():
+        cells = [f"{statistics.median(values[engine]):g} {unit}".strip() if engine in values else "-"
+                 for engine in ENGINES]
+        lines.append(f"| {row} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def main():
+    """Returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("log", type=pathlib.Path, nargs="+", help="out/*/console.log")
+    args = parser.parse_args()
+
+    def work():
+        logs = []
+        for path in args.log:
+            text = path.read_text(encoding="utf-8", errors="replace")
+            logs.append([console.Line(line).text for line in text.splitlines()])
+        print("\n".join(table(logs)))
+        return 0
+
+    return guarded("qemu/upstream.py", work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
