@@ -115,11 +115,12 @@ impl Calls {
             queues.calls.append(calls);
             queues.sleeping.append(sleeping);
         });
-        if any {
-            self.work.queue(&self.workqueues.calls, 0);
-        }
         if any_sleeping {
             self.wake_sleeper();
+        }
+        // Last: this worker may take the CPU at once, and keep it.
+        if any {
+            self.work.queue(&self.workqueues.calls, 0);
         }
     }
 
@@ -285,9 +286,10 @@ impl Found {
         unsafe { ready.push_front(call) };
     }
 
-    /// How many they are.
-    pub(crate) fn len(&self) -> usize {
-        self.calls.len() + self.sleeping.len()
+    /// Adds others that were queued later.
+    pub(crate) fn append(&mut self, newer: Self) {
+        self.calls.append(newer.calls);
+        self.sleeping.append(newer.sleeping);
     }
 }
 

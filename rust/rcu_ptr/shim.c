@@ -582,11 +582,11 @@ extern const struct debug_obj_descr rcuhead_debug_descr;
 
 bool rcu_ptr_shim_debug_queue(void *ptr)
 {
-	int ret = debug_object_activate(ptr, &rcuhead_debug_descr);
-
+	if (debug_object_activate(ptr, &rcuhead_debug_descr))
+		return false;
 	debug_object_active_state(ptr, &rcuhead_debug_descr,
 				  RCU_PTR_HEAD_READY, RCU_PTR_HEAD_QUEUED);
-	return !ret;
+	return true;
 }
 
 void rcu_ptr_shim_debug_unqueue(void *ptr)

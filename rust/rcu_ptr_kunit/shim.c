@@ -169,6 +169,16 @@ bool rcu_ptr_kunit_bh_is_off(void)
 	return in_softirq() && !in_hardirq() && !in_nmi() && !irqs_disabled();
 }
 
+void rcu_ptr_kunit_head_on_stack(struct rcu_head *head)
+{
+	init_rcu_head_on_stack(head);
+}
+
+void rcu_ptr_kunit_head_off_stack(struct rcu_head *head)
+{
+	destroy_rcu_head_on_stack(head);
+}
+
 bool rcu_ptr_kunit_may_sleep(void)
 {
 	return !preempt_count() && !irqs_disabled() && !rcu_preempt_depth();

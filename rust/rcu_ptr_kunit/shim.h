@@ -39,6 +39,8 @@ bool rcu_ptr_kunit_in_hardirq(void);
 bool rcu_ptr_kunit_in_softirq(void);
 bool rcu_ptr_kunit_bh_is_off(void);
 bool rcu_ptr_kunit_may_sleep(void);
+void rcu_ptr_kunit_head_on_stack(struct rcu_head *head);
+void rcu_ptr_kunit_head_off_stack(struct rcu_head *head);
 void rcu_ptr_kunit_local_bh_disable(void);
 void rcu_ptr_kunit_local_bh_enable(void);
 void rcu_ptr_kunit_local_irq_disable(void);

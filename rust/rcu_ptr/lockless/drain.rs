@@ -598,6 +598,8 @@ fn free(krcp: &Krcp, index: usize, batch: Batch) -> usize {
         list = Chain::new();
     }
     let mut list = mark(krcp, &mut blocks, list);
+    // Newest first, as blocks and lists are.
+    let mut found = Found::new();
     while let Some(mut block) = blocks.pop() {
         let since = block.since();
         // SAFETY: The block was closed before the grace period of the batch started, which is over.
@@ -606,7 +608,8 @@ fn free(krcp: &Krcp, index: usize, batch: Batch) -> usize {
         let mut objects = unsafe { block.objects() };
         if has_calls {
             let all = objects.len();
-            objects = hand_over_calls(krcp, objects);
+            // SAFETY: The grace period is over.
+            objects = split_calls(objects, |call| unsafe { found.push(call) });
             counts.calls += all - objects.len();
         }
         counts.mixed += objects.len();
@@ -615,7 +618,7 @@ fn free(krcp: &Krcp, index: usize, batch: Batch) -> usize {
         keep_or_free(krcp, block);
         gp::cond_resched();
     }
-    let mut found = Found::new();
+    krcp.events.add(Event::QueuedCall, counts.calls as u64);
     let mut linked_calls = 0;
     while let Some(linked) = list.pop() {
         match linked {
@@ -632,22 +635,12 @@ fn free(krcp: &Krcp, index: usize, batch: Batch) -> usize {
         gp::cond_resched();
     }
     delays::ENGINE.add(list_since, counts.list);
+    // Last: their worker may take the CPU at once.
     krcp.calls.add(found);
     let freed = counts.mixed + counts.list;
     counts.list += linked_calls;
     trace::batch_end(krcp.cpu, Some(index), counts, number);
     freed
-}
-
-/// Gives the callbacks among the words of a block whose grace period is over to their workers. Returns the
-/// objects.
-fn hand_over_calls<'a>(krcp: &Krcp, words: &'a mut [*mut u8]) -> &'a mut [*mut u8] {
-    let mut found = Found::new();
-    // SAFETY: By the caller the grace period is over.
-    let objects = split_calls(words, |call| unsafe { found.push(call) });
-    krcp.events.add(Event::QueuedCall, found.len() as u64);
-    krcp.calls.add(found);
-    objects
 }
 
 /// Keeps an emptied block as a spare, or gives its page back.

@@ -193,17 +193,19 @@ pub(super) fn free_what_waited(krcp: &Krcp) {
 /// May sleep. Allocates nothing: memory reclaim gets here too.
 pub(super) fn free_objects(krcp: &Krcp, mut objects: Objects<Rcu>, batch: Option<usize>) -> usize {
     let n = counts(&objects);
-    let (mut gp, mut freed) = (0, 0);
+    let (mut gp, mut freed, mut calls) = (0, 0, Found::new());
     for channel in CHANNELS {
         while let Some(bnode) = objects.bnodes[channel as usize].pop() {
             gp = gp.max(bnode.snap().number());
-            freed += free_bnode(krcp, bnode, channel);
+            freed += free_bnode(krcp, bnode, channel, &mut calls);
         }
     }
     if let Some(snap) = objects.list_snap {
         gp = gp.max(snap.number());
-        freed += free_list(krcp, objects.list, snap, objects.list_since);
+        freed += free_list(krcp, objects.list, snap, objects.list_since, &mut calls);
     }
+    // Last: their worker may take the CPU at once.
+    krcp.calls.add(calls);
     if batch.is_none() {
         krcp.with(|state| state.stats[Event::FreedEarly] += freed as u64);
     }
@@ -223,7 +225,7 @@ fn leak(krcp: &Krcp, objects: usize, what: *const u8) {
     krcp.with(|state| state.stats[Event::Leaked] += objects as u64);
 }
 
-fn free_bnode(krcp: &Krcp, mut bnode: Bnode<Rcu>, channel: Channel) -> usize {
+fn free_bnode(krcp: &Krcp, mut bnode: Bnode<Rcu>, channel: Channel, calls: &mut Found) -> usize {
     if !bnode.is_ready() {
         leak(krcp, bnode.len(), bnode.into_page().as_ptr());
         return 0;
@@ -231,7 +233,7 @@ fn free_bnode(krcp: &Krcp, mut bnode: Bnode<Rcu>, channel: Channel) -> usize {
     let since = bnode.since();
     let objects = bnode.objects();
     if channel == Channel::Call {
-        hand_over(krcp, objects);
+        take_calls(objects, calls);
         refill::put(krcp, bnode);
         return 0;
     }
@@ -257,17 +259,23 @@ fn free_bnode(krcp: &Krcp, mut bnode: Bnode<Rcu>, channel: Channel) -> usize {
     account(krcp, freed)
 }
 
-/// Gives the callbacks of a block whose grace period is over to their workers.
-fn hand_over(krcp: &Krcp, words: &mut [*mut u8]) {
+/// Takes the callbacks of a block whose grace period is over.
+fn take_calls(words: &mut [*mut u8], calls: &mut Found) {
     let mut found = Found::new();
     // The last that came is the first to be found.
     words.reverse();
     // SAFETY: By the caller the grace period is over.
     split_calls(words, |call| unsafe { found.push(call) });
-    krcp.calls.add(found);
+    calls.append(found);
 }
 
-fn free_list(krcp: &Krcp, mut list: ObjectList, snap: Snapshot, since: u32) -> usize {
+fn free_list(
+    krcp: &Krcp,
+    mut list: ObjectList,
+    snap: Snapshot,
+    since: u32,
+    calls: &mut Found,
+) -> usize {
     if !snap.is_over() {
         leak(krcp, list.len(), core::ptr::null());
         return 0;
@@ -294,7 +302,7 @@ fn free_list(krcp: &Krcp, mut list: ObjectList, snap: Snapshot, since: u32) -> u
         }
         gp::cond_resched();
     }
-    krcp.calls.add(found);
+    calls.append(found);
     delays::ENGINE.add(since, freed);
     account(krcp, freed)
 }

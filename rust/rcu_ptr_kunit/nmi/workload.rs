@@ -191,6 +191,8 @@ impl Load {
             }
             Self::List => {
                 free(Source::Kmalloc, 64, Route::Kvfree, 600)?;
+                free(Source::Kmalloc, 64, Route::Call, 20)?;
+                free(Source::Kmalloc, 64, Route::CallSleepable, 20)?;
                 light_calls()?;
             }
             Self::Contend => contend(40, true)?,
@@ -323,6 +325,8 @@ fn light_calls() -> Result {
     free(Source::Vmalloc, 4096, Route::Nolock, 1)?;
     free(Source::Kmalloc, 64, Route::Mightsleep, 1)?;
     free(Source::Vmalloc, 4096, Route::Mightsleep, 1)?;
+    free(Source::Kmalloc, 64, Route::Call, 2)?;
+    free(Source::Vmalloc, 4096, Route::CallSleepable, 1)?;
     try_free(2);
     cpu::irqs_off(free_one_irqs_off);
     core::free_null();
@@ -344,6 +348,8 @@ fn full() -> Result {
     free(Source::Kmalloc, 32, Route::Nolock, 600)?;
     try_free(600);
     free(Source::Kmalloc, 32, Route::Mightsleep, 600)?;
+    free(Source::Kmalloc, 32, Route::Call, 600)?;
+    free(Source::Kmalloc, 32, Route::CallSleepable, 20)?;
     thread::sleep(12);
     Ok(())
 }
@@ -367,7 +373,8 @@ fn contend(rounds: usize, many: bool) -> Result {
         thread::wait_for(1000, || alone || holders.load(Relaxed) > 0);
         for _ in 0..rounds {
             let _ = free(Source::Kmalloc, 32, Route::Nolock, 20)
-                .and_then(|()| free(Source::Kmalloc, 32, Route::Kvfree, 5));
+                .and_then(|()| free(Source::Kmalloc, 32, Route::Kvfree, 5))
+                .and_then(|()| free(Source::Kmalloc, 32, Route::Call, 5));
             try_free(20);
         }
         if many {
@@ -427,7 +434,8 @@ fn no_blocks() -> Result {
         let freed = free(Source::Kmalloc, 64, Route::Mightsleep, 2)
             .and_then(|()| free(Source::Vmalloc, 4096, Route::Mightsleep, 1))
             .and_then(|()| free(Source::Kmalloc, 32, Route::Kvfree, 600))
-            .and_then(|()| free(Source::Kmalloc, 32, Route::Nolock, 600));
+            .and_then(|()| free(Source::Kmalloc, 32, Route::Nolock, 600))
+            .and_then(|()| free(Source::Kmalloc, 32, Route::Call, 20));
         cpu::irqs_off(free_one_irqs_off);
         try_free(20);
         thread::sleep(5);

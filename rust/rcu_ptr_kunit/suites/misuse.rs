@@ -7,7 +7,7 @@ use crate::{
     params,
     pool::{Object, Pool},
     route::Route,
-    sys::{core, cpu, mem, mem::Source, skip::skip, thread, user},
+    sys::{core, core::Head, cpu, mem, mem::Source, skip::skip, thread, user},
 };
 use ::core::ptr::{self, NonNull};
 use kernel::{
@@ -53,16 +53,100 @@ fn user_address() -> Result {
         unsafe {
             core::kvfree(user, user);
             core::kfree_nolock(user, user);
+            core::call(user, false, never as core::Func);
+            core::call(ptr::null_mut(), true, never as core::Func);
         }
     });
     core::barrier();
     Ok(())
 }
 
+/// # Safety
+///
+/// Never called.
+unsafe extern "C" fn never(_head: *mut Head) {
+    pr_err!("the callback of a call that was refused\n");
+    CALLED.add(1, Relaxed);
+}
+
+static CALLED: Atomic<u64> = Atomic::new(0);
+
 fn unaligned_field() -> Result {
     expect_splat!("rcu_ptr: .* is not aligned, leaked", {
-        refused(|object| object.wrapping_add(4))
+        refused(|object| object.wrapping_add(4)).and_then(|()| {
+            refused_call(|head| {
+                // SAFETY: The core refuses it.
+                unsafe { core::call(head.wrapping_add(4), false, never as core::Func) };
+            })
+        })
     })
+}
+
+fn no_func() -> Result {
+    expect_splat!("rcu_ptr: no function to call for .*, ignored", {
+        refused_call(|head| {
+            // SAFETY: The core refuses it.
+            unsafe {
+                core::call(head, false, None);
+                core::call(head, true, None);
+            }
+        })
+    })
+}
+
+/// Lets `f` hand a head in, and gives the object that it is in back: it must still be this test's.
+fn refused_call(f: impl FnOnce(*mut u8)) -> Result {
+    let object = mem::alloc(Source::Kmalloc, 64).ok_or(ENOMEM)?;
+    f(object.as_ptr());
+    core::barrier();
+    // SAFETY: Refused, so it is the caller's still.
+    unsafe { mem::kvfree(object) };
+    Ok(())
+}
+
+/// A callback that waits for callbacks, and so for itself: whether it comes back.
+///
+/// # Safety
+///
+/// The head is the caller's.
+unsafe extern "C" fn waits(_head: *mut Head) {
+    core::barrier();
+    CALLED.add(1, Relaxed);
+}
+
+fn barrier_from_a_callback() -> Result<bool> {
+    let before = CALLED.load(Relaxed);
+    refused_call(|head| {
+        // SAFETY: The callback has returned when the barrier has.
+        unsafe { core::call(head, true, waits as core::Func) };
+    })?;
+    Ok(CALLED.load(Relaxed) == before + 1)
+}
+
+/// # Safety
+///
+/// The head is the caller's.
+unsafe extern "C" fn counts(_head: *mut Head) {
+    CALLED.add(1, Relaxed);
+}
+
+/// Hands a head in twice in a row, with interrupts off or not. Returns how often its callback was called.
+fn called_twice(irqs_off: bool) -> Result<u64> {
+    let before = CALLED.load(Relaxed);
+    refused_call(|head| {
+        let twice = || {
+            for _ in 0..2 {
+                // SAFETY: The core ignores the second.
+                unsafe { core::call(head, false, counts as core::Func) };
+            }
+        };
+        if irqs_off {
+            cpu::irqs_off(twice);
+        } else {
+            twice();
+        }
+    })?;
+    Ok(CALLED.load(Relaxed) - before)
 }
 
 fn field_too_far() -> Result {
@@ -188,13 +272,35 @@ mod tests {
     }
 
     #[test]
+    fn no_function() -> Result {
+        no_func()?;
+        assert!(CALLED.load(Relaxed) == 0);
+        Ok(())
+    }
+
+    #[test]
+    fn callback_waits_for_callbacks() -> Result {
+        let back = expect_splat!("rcu_ptr: a callback waits for callbacks", {
+            barrier_from_a_callback()
+        })?;
+        assert!(back);
+        Ok(())
+    }
+
+    #[test]
     fn queued_twice_in_a_row() -> Result {
         if cfg!(CONFIG_DEBUG_OBJECTS_RCU_HEAD) {
             skip(c"debugobjects sees it first");
             return Ok(());
         }
-        let freed = expect_splat!("rcu_ptr: .* is queued twice", twice_in_a_row())?;
-        assert!(freed);
+        let (freed, called) = expect_splat!("rcu_ptr: .* is queued twice", {
+            // What is linked is seen; and in a block of engine rfc, as objects are.
+            let list = params::no_blocks()?;
+            let called = called_twice(false).and_then(|n| Ok(n + called_twice(true)?));
+            drop(list);
+            (twice_in_a_row()?, called?)
+        });
+        assert!(freed && called == 2);
         Ok(())
     }
 
@@ -221,18 +327,21 @@ mod tests {
         }
         let object = mem::alloc(Source::Kmalloc, 64).ok_or(ENOMEM)?;
         let start = object.as_ptr();
-        // debugobjects complains of both of the steps that it knows, then the core does.
-        expect_splat!(
-            "ODEBUG: activate active ;; ODEBUG: active_state active ;; rcu_ptr: .* is queued twice",
+        // debugobjects complains of each, then the core does.
+        let called = expect_splat!(
+            "+ ODEBUG: activate active ;; rcu_ptr: .* is queued twice",
             {
                 // SAFETY: The core refuses the second.
                 unsafe {
                     core::kvfree(start, start);
                     core::kvfree(start, start);
                 }
+                // With interrupts off the worker is the first to tell.
+                called_twice(false).and_then(|n| Ok(n + called_twice(true)?))
             }
-        );
+        )?;
         core::barrier();
+        assert!(called == 2);
         Ok(())
     }
 
@@ -257,15 +366,12 @@ mod tests {
         };
         free(twice);
         free(between);
-        expect_splat!(
-            "ODEBUG: activate active ;; ODEBUG: active_state active ;; rcu_ptr: .* is queued twice",
-            {
-                free(twice);
-                free(last);
-                // Engine lockless tells debugobjects when a block is closed.
-                core::barrier();
-            }
-        );
+        expect_splat!("ODEBUG: activate active ;; rcu_ptr: .* is queued twice", {
+            free(twice);
+            free(last);
+            // Engine lockless tells debugobjects when a block is closed.
+            core::barrier();
+        });
         drop(defaults);
         assert!(pool.all_freed());
         Ok(())

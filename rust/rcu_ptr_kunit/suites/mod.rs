@@ -4,6 +4,7 @@
 
 mod barrier;
 mod cache_api;
+mod call;
 mod contexts;
 mod hog;
 mod hotplug;

@@ -149,10 +149,11 @@ impl<'a> Round<'a> {
 
     /// What each CPU does meanwhile.
     fn work(&self) {
-        let ordinary = if self.route == Route::Kernel {
-            Route::Kernel
-        } else {
-            Route::Kvfree
+        let ordinary = match self.route {
+            Route::Kernel => Route::Kernel,
+            // Both kinds of callbacks.
+            Route::Call => Route::CallSleepable,
+            _ => Route::Kvfree,
         };
         let in_hardirq = || {
             self.free_some(BURST, 8, self.route);
@@ -274,6 +275,26 @@ mod tests {
     fn every_context_at_once() -> Result {
         let sums = rounds(Route::Nolock, Checks::Poison, wanted(), secs())?;
         assert!(check("rcu_ptr", wanted(), secs(), sums));
+        Ok(())
+    }
+
+    /// Callbacks, which free the objects: each is called once, and none before its grace period.
+    #[test]
+    fn callbacks() -> Result {
+        let counters = &crate::callback::COUNTERS;
+        let (ran, wrong) = (counters.ran.load(Relaxed), counters.wrong.load(Relaxed));
+        let sums = rounds(Route::Call, Checks::Poison, wanted(), secs())?;
+        let queued: u64 = sums.as_ref().map_or(0, |sums| sums.freed.iter().sum());
+        let ran = counters.ran.load(Relaxed) - ran;
+        let wrong = counters.wrong.load(Relaxed) - wrong;
+        pr_info!(
+            "storm: callbacks: {} queued, {} called, {} in a wrong context\n",
+            queued,
+            ran,
+            wrong
+        );
+        assert!(check("callbacks", wanted(), secs(), sums));
+        assert!(queued == ran && wrong == 0);
         Ok(())
     }
 

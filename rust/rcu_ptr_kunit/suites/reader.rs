@@ -250,6 +250,18 @@ mod tests {
     }
 
     #[test]
+    fn callbacks() -> Result {
+        for route in [Route::Call, Route::CallSleepable] {
+            let defaults = params::quick_drain()?;
+            let outcome = watched(3000, route);
+            drop(defaults);
+            let outcome = outcome?;
+            assert!(is_good(&outcome));
+        }
+        Ok(())
+    }
+
+    #[test]
     fn mightsleep() -> Result {
         let defaults = params::quick_drain()?;
         let outcome = watched(300, Route::Mightsleep);
@@ -277,6 +289,20 @@ mod tests {
         let outcome = outcome?;
         assert!(is_good(&outcome));
         assert!(outcome.listed == 2000);
+        Ok(())
+    }
+
+    #[test]
+    fn callbacks_on_the_list() -> Result {
+        for route in [Route::Call, Route::CallSleepable] {
+            let defaults =
+                params::no_blocks().and_then(|d| params::quick_drain().map(|q| (d, q)))?;
+            let outcome = watched(1000, route);
+            drop(defaults);
+            let outcome = outcome?;
+            assert!(is_good(&outcome));
+            assert!(outcome.listed == 1000);
+        }
         Ok(())
     }
 

@@ -65,6 +65,21 @@ pub(crate) unsafe fn call(head: *mut u8, sleeps: bool, func: impl Into<Option<Fu
     }
 }
 
+/// Calls `f`, which queues the head at `head` on its stack and waits for it: debugobjects wants to know
+/// (`init_rcu_head_on_stack()`).
+///
+/// # Context
+///
+/// That of `f`, but NMI.
+pub(crate) fn on_stack<R>(head: *mut u8, f: impl FnOnce() -> R) -> R {
+    // SAFETY: debugobjects only uses the address.
+    unsafe { sys::rcu_ptr_kunit_head_on_stack(head.cast()) };
+    let ret = f();
+    // SAFETY: As above.
+    unsafe { sys::rcu_ptr_kunit_head_off_stack(head.cast()) };
+    ret
+}
+
 /// `rcu_ptr_try_kfree_nolock()`.
 ///
 /// # Context

@@ -1,0 +1,538 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Callbacks: where they run, what they may do, what they hold up and what waits for them. That they come
+//! after their grace period, from every context and from CPUs that die is what the other suites test, with
+//! the ways of `Route`.
+
+use crate::{
+    callback::{self, COUNTERS},
+    params,
+    pool::{Pool, CAN_LOOK},
+    route::Route,
+    scaled,
+    sys::{
+        cache, core,
+        core::Head,
+        cpu,
+        mem::{self, Source},
+        probes,
+        skip::skip,
+        thread,
+        timer::{Periodic, Where},
+    },
+};
+use ::core::{cell::UnsafeCell, ptr};
+use kernel::{
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+};
+
+/// A head, and what its callback does. The head comes first.
+#[repr(C)]
+struct Counted {
+    head: UnsafeCell<[usize; 2]>,
+    /// How often its callback ran.
+    ran: Atomic<u64>,
+    /// How often that queues it again.
+    again: Atomic<u64>,
+    /// How it is queued.
+    sleeps: Atomic<i32>,
+}
+
+// SAFETY: The head is RCU's while it is queued, and nobody's otherwise.
+unsafe impl Sync for Counted {}
+
+impl Counted {
+    const fn new() -> Self {
+        Self {
+            head: UnsafeCell::new([0; 2]),
+            ran: Atomic::new(0),
+            again: Atomic::new(0),
+            sleeps: Atomic::new(0),
+        }
+    }
+
+    /// Queues it, to be queued `again` so often from its callback.
+    ///
+    /// # Safety
+    ///
+    /// It is not queued, and stays until its callback has run for the last time.
+    unsafe fn queue(&self, sleeps: bool, again: u64) {
+        self.again.store(again, Relaxed);
+        self.sleeps.store(i32::from(sleeps), Relaxed);
+        // SAFETY: By the safety requirements of this function.
+        unsafe { core::call(self.head.get().cast(), sleeps, counted as core::Func) };
+    }
+}
+
+/// # Safety
+///
+/// The head is that of a [`Counted`].
+unsafe extern "C" fn counted(head: *mut Head) {
+    // SAFETY: By the safety requirements of this function.
+    let this = unsafe { &*head.cast::<Counted>() };
+    let sleeps = this.sleeps.load(Relaxed) != 0;
+    callback::count(sleeps);
+    let again = this.again.load(Relaxed);
+    // Afterwards it may be gone.
+    this.ran.add(1, Relaxed);
+    if again > 0 {
+        // SAFETY: Not queued while this runs.
+        unsafe { this.queue(sleeps, again - 1) };
+    }
+}
+
+static STATIC: Counted = Counted::new();
+
+fn heads(n: usize) -> Result<KVec<Counted>> {
+    let mut heads = KVec::with_capacity(n, GFP_KERNEL)?;
+    for _ in 0..n {
+        heads.push(Counted::new(), GFP_KERNEL)?;
+    }
+    Ok(heads)
+}
+
+/// Queues a head in each kind of memory, both ways. Returns how many callbacks were missing, or too many.
+fn heads_anywhere() -> Result<u64> {
+    let mut wrong = 0;
+    let mut check = |counted: &Counted, sleeps| {
+        let before = counted.ran.load(Relaxed);
+        // SAFETY: It stays, as the barrier waits.
+        unsafe { counted.queue(sleeps, 0) };
+        core::barrier();
+        wrong += (counted.ran.load(Relaxed) - before).abs_diff(1);
+    };
+    for sleeps in [false, true] {
+        check(&STATIC, sleeps);
+        let on_stack = Counted::new();
+        core::on_stack(on_stack.head.get().cast(), || check(&on_stack, sleeps));
+        for source in [Source::Kmalloc, Source::Vmalloc, Source::KmallocNolock] {
+            let object = mem::alloc_patiently(source, size_of::<Counted>()).ok_or(ENOMEM)?;
+            let place = object.cast::<Counted>();
+            // SAFETY: Just allocated, large enough and aligned to 8.
+            unsafe {
+                place.write(Counted::new());
+                check(place.as_ref(), sleeps);
+                mem::kvfree(object);
+            }
+        }
+    }
+    Ok(wrong)
+}
+
+/// Each callback queues itself again, many times over, and frees what it is in the last time: whether it
+/// ran as often as that.
+fn again_and_again(sleeps: bool, rounds: u64) -> Result<bool> {
+    let defaults = params::quick_drain()?;
+    let heads = heads(20)?;
+    for head in &heads {
+        // SAFETY: Waited for below.
+        unsafe { head.queue(sleeps, rounds) };
+    }
+    let is_done = || {
+        heads
+            .iter()
+            .all(|head| head.ran.load(Relaxed) == rounds + 1)
+    };
+    let done = thread::wait_for(60_000, is_done);
+    // No more than that.
+    core::barrier();
+    drop(defaults);
+    if !done {
+        // They are queued still: leave them alone.
+        ::core::mem::forget(heads);
+        return Ok(false);
+    }
+    Ok(is_done())
+}
+
+/// What callbacks wait for, or are told: a test at a time.
+struct Gate {
+    open: Atomic<i32>,
+    entered: Atomic<u64>,
+    left: Atomic<u64>,
+    /// Of those, when the gate was open.
+    in_time: Atomic<u64>,
+    /// The objects that a callback waits for.
+    pool: Atomic<*mut Pool>,
+}
+
+static GATE: Gate = Gate {
+    open: Atomic::new(0),
+    entered: Atomic::new(0),
+    left: Atomic::new(0),
+    in_time: Atomic::new(0),
+    pool: Atomic::new(ptr::null_mut()),
+};
+
+impl Gate {
+    fn reset(&self) {
+        self.open.store(0, Relaxed);
+        self.entered.store(0, Relaxed);
+        self.left.store(0, Relaxed);
+        self.in_time.store(0, Relaxed);
+    }
+}
+
+/// How long a callback waits for the gate to be opened, at most.
+const PATIENCE_MSECS: u32 = 8000;
+
+/// # Safety
+///
+/// The head is one of the caller's.
+unsafe extern "C" fn wait_asleep(_head: *mut Head) {
+    GATE.entered.add(1, Relaxed);
+    let open = thread::wait_for(PATIENCE_MSECS.into(), || GATE.open.load(Relaxed) != 0);
+    GATE.in_time.add(u64::from(open), Relaxed);
+    GATE.left.add(1, Relaxed);
+}
+
+/// Looks for the pool's objects itself: where softirqs are off, other tasks of the CPU don't even wake up.
+///
+/// # Safety
+///
+/// The head is one of the caller's.
+unsafe extern "C" fn wait_awake(_head: *mut Head) {
+    GATE.entered.add(1, Relaxed);
+    let pool = GATE.pool.load(Relaxed);
+    let end = thread::now() + i64::from(PATIENCE_MSECS) * 1_000_000;
+    // SAFETY: Set by who waits for the callback, and lives as long.
+    while !unsafe { &*pool }.all_freed() && thread::now() < end {
+        ::core::hint::spin_loop();
+    }
+    GATE.in_time.add(u64::from(thread::now() < end), Relaxed);
+    GATE.left.add(1, Relaxed);
+}
+
+/// On one CPU: `slow` callbacks that wait at the gate, then objects and callbacks of both kinds. Whether what
+/// has to come while they wait does so: objects, and what `others` says.
+fn behind_slow(slow: usize, sleeps: bool, others: &[Route]) -> Result<bool> {
+    GATE.reset();
+    let func: core::Func = if sleeps { wait_asleep } else { wait_awake };
+    let heads = heads(slow)?;
+    // One block with the first of them: a callback that is awake holds up grace periods, as it may elsewhere.
+    let pool = Pool::new(300)?;
+    let queue = || {
+        for head in &heads {
+            // SAFETY: It stays until the barrier below.
+            unsafe { core::call(head.head.get().cast(), sleeps, func) };
+        }
+        for i in 0..pool.len() {
+            let Some(object) = pool.take() else { break };
+            let route = others[i % others.len()];
+            // SAFETY: Handed out once, with room for a head there.
+            unsafe { route.free(object.start, object.at) };
+        }
+    };
+    let body = |_cpu: i32| cpu::irqs_off(queue);
+    let defaults = params::quick_drain()?;
+    core::barrier();
+    GATE.pool.store(ptr::from_ref(&pool).cast_mut(), Relaxed);
+    let ran = thread::on_cpus(::core::iter::once(cpu::this()), &body, || ());
+    let came = thread::wait_for((PATIENCE_MSECS / 2).into(), || {
+        GATE.entered.load(Relaxed) > 0 && pool.all_freed()
+    });
+    let held = !sleeps || GATE.left.load(Relaxed) == 0;
+    GATE.open.store(1, Relaxed);
+    core::barrier();
+    drop(defaults);
+    ran?;
+    let all = slow as u64;
+    pr_info!(
+        "behind {} slow callbacks: the others came: {}; {} entered\n",
+        slow,
+        came,
+        GATE.entered.load(Relaxed)
+    );
+    // The barrier has waited for them.
+    Ok(came && held && GATE.left.load(Relaxed) == all && GATE.in_time.load(Relaxed) == all)
+}
+
+/// # Safety
+///
+/// The head is one of the caller's.
+unsafe extern "C" fn take_a_while(_head: *mut Head) {
+    GATE.entered.add(1, Relaxed);
+    thread::sleep(100);
+    GATE.left.add(1, Relaxed);
+}
+
+/// # Safety
+///
+/// The head is one of the caller's.
+unsafe extern "C" fn take_less(_head: *mut Head) {
+    GATE.entered.add(1, Relaxed);
+    let end = thread::now() + 5_000_000;
+    while thread::now() < end {
+        ::core::hint::spin_loop();
+    }
+    GATE.left.add(1, Relaxed);
+}
+
+/// More callbacks that take a while than can run at a time. Returns how many of them the barrier left.
+fn barrier_behind(sleeps: bool) -> Result<u64> {
+    GATE.reset();
+    let func: core::Func = if sleeps { take_a_while } else { take_less };
+    let heads = heads(20)?;
+    let body = |cpu: i32| {
+        for head in heads.iter().skip(cpu as usize % 2).step_by(2) {
+            // SAFETY: It stays until the barrier below.
+            unsafe { core::call(head.head.get().cast(), sleeps, func) };
+        }
+    };
+    let cpus = cpu::online().take(2).count();
+    if cpus == 2 {
+        thread::on_cpus(cpu::online().take(2), &body, || ())?;
+    } else {
+        body(0);
+        body(1);
+    }
+    core::barrier();
+    let left = 20 - GATE.left.load(Relaxed);
+    // Should it have left some.
+    thread::wait_for(20_000, || GATE.left.load(Relaxed) == 20);
+    Ok(left)
+}
+
+/// Frees all of a pool's objects by callbacks, wherever `place` is, and in tasks. Whether all came, in the
+/// context that is promised.
+fn from(place: Where, route: Route) -> Result<bool> {
+    let (ran, wrong) = (COUNTERS.ran.load(Relaxed), COUNTERS.wrong.load(Relaxed));
+    let pool = Pool::new(scaled(8000))?;
+    let free = |n: usize| {
+        for object in (0..n).map_while(|_| pool.take()) {
+            // SAFETY: Handed out once, with room for a head there.
+            unsafe { route.free(object.start, object.at) };
+        }
+    };
+    let in_timer = || free(8);
+    let task = |_cpu: i32| {
+        let _ = Periodic::run(place, 300_000, &in_timer, || {
+            for _ in 0..100 {
+                free(4);
+                cpu::irqs_off(|| free(2));
+                thread::sleep(1);
+            }
+        });
+    };
+    thread::on_cpus(cpu::online(), &task, || ())?;
+    core::barrier();
+    let came = COUNTERS.ran.load(Relaxed) - ran;
+    let wrong = COUNTERS.wrong.load(Relaxed) - wrong;
+    pr_info!(
+        "{:?}: {} queued, {} called, {} in a wrong context\n",
+        route,
+        pool.taken(),
+        came,
+        wrong
+    );
+    Ok(pool.taken() as u64 == came && wrong == 0 && pool.all_freed())
+}
+
+/// Callbacks when a page for a block is not to be had. Returns how many were linked, and whether all ran.
+fn without_pages(route: Route) -> Result<(u64, bool)> {
+    let pool = Pool::new(2000)?;
+    let probes = probes::Probes::register()?;
+    let before = probes::COUNTERS.list.load(Relaxed);
+    params::shrink()?;
+    cache::fail_blocks(1, u64::MAX);
+    let body = |_cpu: i32| {
+        while let Some(object) = pool.take() {
+            // SAFETY: Handed out once, with room for a head there.
+            unsafe { route.free(object.start, object.at) };
+        }
+    };
+    let ran = thread::on_cpus(::core::iter::once(cpu::this()), &body, || ());
+    let linked = probes::COUNTERS.list.load(Relaxed) - before;
+    core::barrier();
+    cache::fail_blocks(0, 0);
+    drop(probes);
+    ran?;
+    Ok((linked, pool.all_freed()))
+}
+
+/// The order of callbacks that one task queues.
+struct Ordered {
+    last: Atomic<usize>,
+    out_of_order: Atomic<usize>,
+}
+
+static ORDER: Ordered = Ordered {
+    last: Atomic::new(0),
+    out_of_order: Atomic::new(0),
+};
+
+/// # Safety
+///
+/// The head is one of an array.
+unsafe extern "C" fn in_order(head: *mut Head) {
+    let before = ORDER.last.xchg(head.addr(), Relaxed);
+    let right = before == 0 || before + size_of::<Counted>() == head.addr();
+    ORDER.out_of_order.add(usize::from(!right), Relaxed);
+}
+
+/// Callbacks of one CPU in the blocks that it fills. Returns how many came before one that was queued
+/// earlier.
+fn out_of_order(count: usize) -> Result<usize> {
+    let heads = heads(count)?;
+    ORDER.last.store(0, Relaxed);
+    ORDER.out_of_order.store(0, Relaxed);
+    // Less than a block: what is in one batch is in order.
+    let body = |_cpu: i32| {
+        cpu::irqs_off(|| {
+            for head in &heads {
+                // SAFETY: It stays until the barrier below.
+                unsafe { core::call(head.head.get().cast(), false, in_order as core::Func) };
+            }
+        });
+    };
+    core::barrier();
+    thread::on_cpus(::core::iter::once(cpu::this()), &body, || ())?;
+    core::barrier();
+    Ok(ORDER.out_of_order.load(Relaxed))
+}
+
+/// What the tracepoints say of callbacks. Returns how many were seen to be taken and to be called, and
+/// whether the functions are right.
+fn traced() -> Result<(u64, u64, bool)> {
+    let probes = probes::Probes::register()?;
+    let counters = &probes::COUNTERS;
+    let (taken, called) = (counters.calls.load(Relaxed), counters.invoked.load(Relaxed));
+    for route in [Route::Call, Route::CallSleepable] {
+        for _ in 0..50 {
+            let object = mem::alloc(Source::Kmalloc, 64).ok_or(ENOMEM)?;
+            // SAFETY: Just allocated.
+            unsafe { route.free(object, 8) };
+        }
+    }
+    core::barrier();
+    let func = |i: usize| counters.func[i].load(Relaxed);
+    let right = func(0) == callback::free_at(8, false) as usize as u64
+        && func(1) == callback::free_at(8, true) as usize as u64;
+    let seen = (
+        counters.calls.load(Relaxed) - taken,
+        counters.invoked.load(Relaxed) - called,
+        right,
+    );
+    drop(probes);
+    Ok(seen)
+}
+
+#[kunit_tests(rcu_ptr_call)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_in_any_memory() -> Result {
+        let wrong = heads_anywhere()?;
+        assert!(wrong == 0);
+        Ok(())
+    }
+
+    #[test]
+    fn from_hardirq_and_tasks() -> Result {
+        for route in [Route::Call, Route::CallSleepable] {
+            assert!(from(Where::Hardirq, route)?);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn from_softirq_and_tasks() -> Result {
+        for route in [Route::Call, Route::CallSleepable] {
+            assert!(from(Where::Softirq, route)?);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn queued_again_from_inside() -> Result {
+        for sleeps in [false, true] {
+            let done = again_and_again(sleeps, 10)?;
+            assert!(done);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn in_the_order_of_calls() -> Result {
+        let wrong = out_of_order(300)?;
+        assert!(wrong == 0);
+        Ok(())
+    }
+
+    #[test]
+    fn linked_without_a_page() -> Result {
+        for route in [Route::Call, Route::CallSleepable] {
+            let (linked, freed) = without_pages(route)?;
+            pr_info!("{:?}: {} of 2000 were linked\n", route, linked);
+            assert!(linked > 0 && freed);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn only_linked() -> Result {
+        let defaults = params::no_blocks()?;
+        for route in [Route::Call, Route::CallSleepable] {
+            let (linked, freed) = without_pages(route)?;
+            assert!(linked == 2000 && freed);
+        }
+        drop(defaults);
+        Ok(())
+    }
+
+    #[test]
+    fn nothing_waits_for_a_sleeping_one() -> Result {
+        if !CAN_LOOK {
+            skip(c"nobody sees what is freed here");
+            return Ok(());
+        }
+        // As many sleep as may while others of their kind come.
+        let routes = [
+            Route::Kvfree,
+            Route::Nolock,
+            Route::Call,
+            Route::CallSleepable,
+        ];
+        let good = behind_slow(3, true, &routes)?;
+        assert!(good);
+        // More than that.
+        let good = behind_slow(6, true, &routes[..3])?;
+        assert!(good);
+        Ok(())
+    }
+
+    #[test]
+    fn no_object_waits_for_a_slow_one() -> Result {
+        if !CAN_LOOK {
+            skip(c"nobody sees what is freed here");
+            return Ok(());
+        }
+        if cpu::online().count() < 2 {
+            skip(c"needs two CPUs");
+            return Ok(());
+        }
+        let routes = [Route::Kvfree, Route::Nolock, Route::CallSleepable];
+        let good = behind_slow(1, false, &routes)?;
+        assert!(good);
+        Ok(())
+    }
+
+    #[test]
+    fn barrier_waits_until_they_have_returned() -> Result {
+        for sleeps in [false, true] {
+            let left = barrier_behind(sleeps)?;
+            assert!(left == 0);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn events_have_the_function() -> Result {
+        let (taken, called, right) = traced()?;
+        assert!(taken == 100 && called == 100);
+        assert!(right);
+        Ok(())
+    }
+}
