@@ -119,7 +119,7 @@ const fn way<F: Free>(name: &'static CStr, group: Group, in_nmi: bool, slab_only
 /// The loop without a call.
 pub(crate) static NOTHING: Way = way::<free::Nothing>(c"nothing", Group::Nothing, true, false);
 
-static WAYS: [Way; 7] = [
+static WAYS: [Way; 9] = [
     way::<free::Kfree>(c"kfree", Group::Kernel, false, true),
     way::<free::CallRcu>(c"call_rcu", Group::Kernel, false, false),
     way::<free::KfreeRcu>(c"kfree_rcu", Group::Kernel, false, false),
@@ -127,6 +127,8 @@ static WAYS: [Way; 7] = [
     way::<free::RcuPtrKvfree>(c"rcu_ptr_kvfree", Group::RcuPtr, false, false),
     way::<free::RcuPtrKfreeNolock>(c"rcu_ptr_kfree_nolock", Group::RcuPtr, true, false),
     way::<free::RcuPtrTryKfreeNolock>(c"rcu_ptr_try_kfree_nolock", Group::RcuPtr, true, false),
+    way::<free::RcuPtrCall>(c"rcu_ptr_call", Group::RcuPtr, true, false),
+    way::<free::RcuPtrCallSleepable>(c"rcu_ptr_call_sleepable", Group::RcuPtr, true, false),
 ];
 
 /// Whether the list `frees=` asks for this one.

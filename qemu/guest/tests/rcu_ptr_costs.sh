@@ -58,7 +58,7 @@ measure() {
 	compare "$case"
 }
 
-OURS="frees=rcu_ptr_kvfree,rcu_ptr_kfree_nolock object=kmalloc-64"
+OURS="frees=rcu_ptr_kvfree,rcu_ptr_kfree_nolock,rcu_ptr_call object=kmalloc-64"
 
 # shellcheck disable=SC2086 # words
 test_calls() {

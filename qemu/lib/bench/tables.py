@@ -8,7 +8,7 @@ from .results import of
 
 # kfree_bulk is no way to free after a grace period: the cost of one that took no time.
 KERNEL = ("kfree_rcu", "kfree_rcu_nolock", "call_rcu", "kfree", "kfree_bulk")
-RCU_PTR = ("rcu_ptr_kvfree", "rcu_ptr_kfree_nolock", "rcu_ptr_try_kfree_nolock")
+RCU_PTR = ("rcu_ptr_kvfree", "rcu_ptr_kfree_nolock", "rcu_ptr_try_kfree_nolock", "rcu_ptr_call")
 CONTEXTS = (("task", "task"), ("irqs_off", "interrupts off"), ("hardirq", "hardirq"), ("nmi", "NMI"))
 
 

@@ -128,6 +128,30 @@ impl Free for RcuPtrTryKfreeNolock {
     }
 }
 
+/// `rcu_ptr_call()` with a callback that calls kfree().
+pub(crate) struct RcuPtrCall;
+
+impl Free for RcuPtrCall {
+    #[inline(always)]
+    unsafe fn free(object: NonNull<Object>) -> bool {
+        // SAFETY: By the safety requirements of this function; `settle()` waits for the callbacks.
+        unsafe { sys::rcu_ptr_call(Object::head(object), Some(free_callback)) };
+        true
+    }
+}
+
+/// `rcu_ptr_call_sleepable()`, the same.
+pub(crate) struct RcuPtrCallSleepable;
+
+impl Free for RcuPtrCallSleepable {
+    #[inline(always)]
+    unsafe fn free(object: NonNull<Object>) -> bool {
+        // SAFETY: As for `rcu_ptr_call()`.
+        unsafe { sys::rcu_ptr_call_sleepable(Object::head(object), Some(free_callback)) };
+        true
+    }
+}
+
 /// Gives `object` back at once (`kvfree()`).
 ///
 /// # Context
