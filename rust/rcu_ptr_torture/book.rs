@@ -48,15 +48,19 @@ pub(crate) enum Call {
     Headless,
     Mightsleep,
     FreeRcu,
+    Call,
+    CallSleepable,
 }
 
 impl Call {
-    pub(crate) const NAMES: [&'static CStr; 5] = [
+    pub(crate) const NAMES: [&'static CStr; 7] = [
         c"rcu_ptr_kvfree",
         c"rcu_ptr_kfree_nolock",
         c"rcu_ptr_try_kfree_nolock",
         c"rcu_ptr_kvfree_mightsleep",
         c"rcu_ptr_cache_free_rcu",
+        c"rcu_ptr_call",
+        c"rcu_ptr_call_sleepable",
     ];
 }
 

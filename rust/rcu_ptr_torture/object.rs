@@ -86,6 +86,11 @@ impl Header {
         (self.0 & 0x1ff) as usize
     }
 
+    /// Whether there is room for an rcu_head at its start.
+    pub(crate) fn has_head(self) -> bool {
+        self.field() == 0 && self.is_field(1)
+    }
+
     fn is_field(self, word: usize) -> bool {
         let wide = usize::from(self.0 & 1 << 9 != 0);
         word >= self.field() && word <= self.field() + wide

@@ -177,7 +177,7 @@ fn report(world: &world::World<'_>, lost: u64, had_nmis: bool) {
     let left = counts.left_by_barrier.get();
     pr_info!(
         "seed={} objects={} freed={} reused={} destructed={} kvfree={} nolock={} headless={} mightsleep={} \
-         free_rcu={} task={} softirq={} hardirq={} nmi={} nmis={} elsewhere={} looks={} \
+         free_rcu={} call={} call_sleepable={} task={} softirq={} hardirq={} nmi={} nmis={} elsewhere={} looks={} \
          nmi_looks={} refused={} missed={} full={} barriers={} hotplugs={} caches={} squeezes={} \
          longest_us={} peak={} early={} lost={} double={} broken={} left={} trace={:016x}\n",
         world.plan.seed,
@@ -190,6 +190,8 @@ fn report(world: &world::World<'_>, lost: u64, had_nmis: bool) {
         call(2),
         call(3),
         call(4),
+        call(5),
+        call(6),
         context(0),
         context(1),
         context(2),

@@ -77,7 +77,7 @@ const OFTEN: [Source; 20] = {
 #[derive(Default)]
 pub(crate) struct Counts {
     /// Objects given to rcu_ptr, by call and by context.
-    pub(crate) calls: [[Count; 4]; 5],
+    pub(crate) calls: [[Count; 4]; 7],
     pub(crate) nmis: Count,
     /// Handlers of NMIs that did not run `in_nmi()`.
     pub(crate) elsewhere: Count,
@@ -280,7 +280,7 @@ impl<'a> World<'a> {
             return 0;
         }
         // SAFETY: The caller's, with a record; all objects have one word at least.
-        unsafe { self.give(object, object.as_ptr(), source, record, context) }
+        unsafe { self.give(object, object.as_ptr(), false, source, record, context) }
     }
 
     /// Gives an object that readers may have, and find no more, to rcu_ptr.
@@ -300,7 +300,7 @@ impl<'a> World<'a> {
         // SAFETY: The caller's; the field lies in it.
         unsafe {
             let field = object.as_ptr().add(header.field() * 8);
-            self.give(object, field, source, record, context);
+            self.give(object, field, header.has_head(), source, record, context);
         }
     }
 
@@ -308,16 +308,18 @@ impl<'a> World<'a> {
     ///
     /// # Safety
     ///
-    /// `object`, from `source`, is the caller's; `field` is 8 aligned bytes in the first 4096 of it.
+    /// `object`, from `source`, is the caller's; `field` is 8 aligned bytes in the first 4096 of it. With
+    /// `head` it starts with 16 that are free for use.
     unsafe fn give(
         &self,
         object: NonNull<u8>,
         field: *mut u8,
+        head: bool,
         source: Source,
         record: &Record,
         context: Context,
     ) -> u64 {
-        let call = self.choose_call(source, context);
+        let call = self.choose_call(source, head, context);
         self.counts.calls[call as usize][context as usize].up();
         let number = self.book.queue(record, call, context);
         // SAFETY: By the safety requirements of this function; the context is one of the call's.
@@ -326,6 +328,8 @@ impl<'a> World<'a> {
                 Call::FreeRcu => self.cache(source).free_rcu(object),
                 Call::Kvfree => core::kvfree(object, field),
                 Call::Nolock => core::kfree_nolock(object, field),
+                Call::Call => core::call(object, false),
+                Call::CallSleepable => core::call(object, true),
                 Call::Mightsleep => core::kvfree_mightsleep(object),
                 Call::Headless => {
                     if !core::try_kfree_nolock(object) {
@@ -352,9 +356,16 @@ impl<'a> World<'a> {
         number
     }
 
-    fn choose_call(&self, source: Source, context: Context) -> Call {
+    fn choose_call(&self, source: Source, head: bool, context: Context) -> Call {
         if source.is_cache() {
             return Call::FreeRcu;
+        }
+        if head {
+            match self.dice.below(4) {
+                0 | 1 => return Call::Call,
+                2 => return Call::CallSleepable,
+                _ => {}
+            }
         }
         match (context, self.dice.below(8)) {
             (_, 0 | 1) => Call::Headless,

@@ -62,7 +62,8 @@ def _cpus(plt, rows, folder):
         return
     figure, axes = plt.subplots(figsize=(7, 4.2))
     styles = {"kvfree": "-", "kfree_rcu": "-", "kfree_nolock": "--", "kfree_rcu_nolock": "--",
-              "call_rcu": ":", "kfree": "-.", "try_kfree_nolock": ":"}
+              "call_rcu": ":", "kfree": "-.", "try_kfree_nolock": ":",
+              "call": "-."}
     for column in tables.columns(found):
         mine = sorted(of(found, "parallel", free=column[0], engine=column[1]),
                       key=lambda row: row["cpus"])

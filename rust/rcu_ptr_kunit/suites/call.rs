@@ -19,6 +19,7 @@ use crate::{
         skip::skip,
         thread,
         timer::{Periodic, Where},
+        user,
     },
 };
 use ::core::{cell::UnsafeCell, ptr};
@@ -217,9 +218,8 @@ fn behind_slow(slow: usize, sleeps: bool, others: &[Route]) -> Result<bool> {
             // SAFETY: It stays until the barrier below.
             unsafe { core::call(head.head.get().cast(), sleeps, func) };
         }
-        for i in 0..pool.len() {
-            let Some(object) = pool.take() else { break };
-            let route = others[i % others.len()];
+        let mut routes = others.iter().cycle();
+        while let (Some(object), Some(&route)) = (pool.take(), routes.next()) {
             // SAFETY: Handed out once, with room for a head there.
             unsafe { route.free(object.start, object.at) };
         }
@@ -456,6 +456,10 @@ mod tests {
 
     #[test]
     fn in_the_order_of_calls() -> Result {
+        if user::sh(c"grep -q rfc /sys/module/rcu_ptr/parameters/engine").is_ok() {
+            skip(c"what engine rfc defers may come in another order");
+            return Ok(());
+        }
         let wrong = out_of_order(300)?;
         assert!(wrong == 0);
         Ok(())

@@ -2,9 +2,9 @@
 
 //! The interface of `rcu_ptr.ko` by address, and the mark of a failure.
 
-use super::generated as sys;
+use super::{generated as sys, mem, probe};
 use ::core::ptr::NonNull;
-use kernel::prelude::*;
+use kernel::{bindings, prelude::*};
 
 /// `rcu_ptr_kvfree()` without its checks at compile time.
 ///
@@ -33,6 +33,38 @@ pub(crate) unsafe fn kvfree(object: NonNull<u8>, field: *mut u8) {
 pub(crate) unsafe fn kfree_nolock(object: NonNull<u8>, field: *mut u8) {
     // SAFETY: By the safety requirements of this function.
     unsafe { sys::rcu_ptr_kfree_nolock_call(field.cast(), object.as_ptr().cast()) };
+}
+
+/// `rcu_ptr_call()`, or `rcu_ptr_call_sleepable()`, with a callback that frees the object.
+///
+/// # Context
+///
+/// Any, NMI included.
+///
+/// # Safety
+///
+/// `object` is live, the caller's to free, and starts with 16 bytes that are free for use.
+pub(crate) unsafe fn call(object: NonNull<u8>, sleeps: bool) {
+    let head = object.as_ptr().cast();
+    // SAFETY: By the safety requirements of this function.
+    unsafe {
+        if sleeps {
+            sys::rcu_ptr_call_sleepable(head, Some(free));
+        } else {
+            sys::rcu_ptr_call(head, Some(free));
+        }
+    }
+}
+
+/// # Safety
+///
+/// An object was handed in by [`call()`], and its grace period is over.
+unsafe extern "C" fn free(head: *mut bindings::callback_head) {
+    probe::freed(&[head.expose_provenance()]);
+    if let Some(object) = NonNull::new(head.cast()) {
+        // SAFETY: By the safety requirements of this function.
+        unsafe { mem::kvfree(object) };
+    }
 }
 
 /// `rcu_ptr_try_kfree_nolock()`.

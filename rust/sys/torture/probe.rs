@@ -49,11 +49,20 @@ pub(crate) fn during<R>(body: &Body<'_>, f: impl FnOnce() -> R) -> Result<R> {
 /// There are `count` pointers at `objects`.
 #[no_mangle]
 unsafe extern "C" fn rcu_ptr_torture_rs_free(objects: *mut *mut c_void, count: c_ulong) {
+    // SAFETY: By the safety requirements of this function; pointers are read as addresses.
+    freed(unsafe { ::core::slice::from_raw_parts(objects.cast(), count) });
+}
+
+/// The same for objects that are freed by who calls this, right after it.
+///
+/// # Context
+///
+/// As for the body of [`during()`], which has not returned.
+pub(super) fn freed(objects: &[usize]) {
     // ORDERING: Pairs with the exchange in `during()`.
     let body = BODY.load(Acquire).cast::<&Body<'_>>();
     if !body.is_null() {
-        // SAFETY: `during()` keeps both until no probe runs; pointers are read as addresses, by the
-        // safety requirements of this function.
-        unsafe { (*body)(::core::slice::from_raw_parts(objects.cast(), count)) };
+        // SAFETY: `during()` keeps both until no probe runs, and its callers wait for callbacks.
+        unsafe { (*body)(objects) };
     }
 }
