@@ -105,10 +105,23 @@ extern "C" fn rcu_ptr_call_sleepable(head: *mut callback_head, func: rcu_callbac
     call(head, func, true);
 }
 
+/// `b`, which is nearly always true: so that each test is a branch of its own, which is shorter.
+#[inline(always)]
+fn likely(b: bool) -> bool {
+    #[cold]
+    #[inline(always)]
+    fn cold() {}
+
+    if !b {
+        cold();
+    }
+    b
+}
+
 #[inline(always)]
 fn call(head: *mut callback_head, func: rcu_callback_t, sleeps: bool) {
-    if is_plain() && !debug::OBJECTS && api::is_sound_head(head.cast()) {
-        if let Some(func) = func {
+    if is_plain() && !debug::OBJECTS && likely(api::is_sound_head(head.cast())) {
+        if let (Some(func), true) = (func, likely(func.is_some())) {
             // SAFETY: The contract of rcu_ptr_call(): a valid head that is the caller's to give away.
             unsafe { callback::set_func(head.cast(), func) };
             let call = Call::new(head.cast(), sleeps);
