@@ -17,7 +17,7 @@ from lib.errors import SetupError, guarded
 
 ENGINES = ("kernel", "rfc", "lockless")
 SUITE = re.compile(r"sh rcu_ptr_upstream\.sh ENGINE=(\w+)$")
-SCALE = re.compile(r"rcuscale (\w+): (\d+) ns, loops: (\d+), batches: (\d+), memory footprint: (\d+)MB")
+SCALE = re.compile(r"rcuscale (\w+): (\d+) ns, loops: (\d+), batches: (\d+), memory footprint: (-?\d+)MB")
 VMALLOC = re.compile(r"test_vmalloc: (\d+) of (\d+) passed")
 MIXED = re.compile(r"mixed load: ([\d.]+) s, slabs (\d+) kB before, (\d+) kB at most")
 REDIRECTED = re.compile(r"redirected (\d+) objects, (\d+) of them in NMI")
