@@ -5,9 +5,10 @@
 
 use crate::{
     sys::{
-        cache::{self, Args, SheafCache},
+        cache::{self, Args, Limits, SheafCache},
         core as rcu_ptr,
         cpu::{self, Moment},
+        srcu::{Domain, Kind},
         thread,
     },
     table::{Alloc, Table, SIZE},
@@ -68,8 +69,70 @@ pub(crate) fn come_and_go() -> Result {
     // Its rcu sheaf is not full.
     use_it(&usual, 5)?;
     let _ = (usual.stats(), usual.size());
+    usual.barrier();
     refused();
-    linked()
+    linked()?;
+    destructed(Kind::Plain)?;
+    destructed(Kind::Fast)?;
+    limited()
+}
+
+/// # Safety
+///
+/// None.
+unsafe extern "C" fn destruct(_object: *mut c_void) {}
+
+/// With a destructor, and readers of an SRCU domain.
+fn destructed(kind: Kind) -> Result {
+    let domain = Domain::new(kind)?;
+    for srcu in [core::ptr::null_mut(), domain.raw()] {
+        let args = Args {
+            dtor: Some(destruct),
+            srcu,
+            ..small()
+        };
+        let cache = SheafCache::new(c"rcu_ptr_dtor", SIZE, args)?;
+        cache.prefill(8)?;
+        use_it(&cache, 24)?;
+        cache.barrier();
+        // Objects that find no sheaf.
+        let held: [_; 12] = array::from_fn(|_| cache.alloc(false));
+        cache::fail_alloc(1, 12);
+        cpu::irqs_off(|| {
+            for object in held.into_iter().flatten() {
+                // SAFETY: From this cache, the caller's.
+                unsafe { cache.free_rcu(object) };
+            }
+        });
+        cache::fail_alloc(0, 0);
+        use_it(&cache, 6)?;
+    }
+    Ok(())
+}
+
+/// Where little may wait, and limits change.
+fn limited() -> Result {
+    let args = Args {
+        wait_limit: 200,
+        ..small()
+    };
+    let cache = SheafCache::new(c"rcu_ptr_limited", SIZE, args)?;
+    let _ = use_it(&cache, 8);
+    cache.set_limits(&Limits::default())?;
+    let limits = cache.limits();
+    let too_large = Limits {
+        sheaf_capacity: 100,
+        ..limits
+    };
+    let _ = cache.set_limits(&too_large);
+    if let Some(object) = cache.alloc(false) {
+        // SAFETY: A fresh object of this cache, and given back once.
+        unsafe {
+            cache.zero(object);
+            cache.free(object);
+        }
+    }
+    Ok(())
 }
 
 /// What can't be served.

@@ -70,6 +70,7 @@ fn typical(costs: &[Cost; ROUNDS]) -> Cost {
 struct Costs {
     synchronize: Cost,
     barrier: Cost,
+    one: Cost,
     kmem_destroy: Cost,
     destroy: Cost,
 }
@@ -95,7 +96,7 @@ fn beside_others() -> Result<Costs> {
             thread::sleep(1);
         }
     };
-    let mut costs = [[Cost::default(); ROUNDS]; 4];
+    let mut costs = [[Cost::default(); ROUNDS]; 5];
     let mut result: Result = Ok(());
     thread::on_cpus(cpu::online(), &body, || {
         result = (0..ROUNDS).try_for_each(|i| {
@@ -116,15 +117,20 @@ fn beside_others() -> Result<Costs> {
             up_and_down(&cache, 200)?;
             thread::sleep(1 + i as u32 % 3);
             costs[3][i] = cost(|| drop(cache));
+            let cache = SheafCache::new(c"rcu_ptr_measured", SIZE, Args::default())?;
+            up_and_down(&cache, 200)?;
+            thread::sleep(1 + i as u32 % 3);
+            costs[4][i] = cost(|| cache.barrier());
             Ok(())
         });
         stop.store(1, Relaxed);
     })?;
     result?;
-    let [synchronize, barrier, kmem_destroy, destroy] = costs.map(|costs| typical(&costs));
+    let [synchronize, barrier, kmem_destroy, destroy, one] = costs.map(|costs| typical(&costs));
     Ok(Costs {
         synchronize,
         barrier,
+        one,
         kmem_destroy,
         destroy,
     })
@@ -241,6 +247,7 @@ mod tests {
         for (what, cost) in [
             ("synchronize_rcu()", c.synchronize),
             ("rcu_ptr_barrier()", c.barrier),
+            ("rcu_ptr_cache_barrier()", c.one),
             ("kmem_cache_destroy()", c.kmem_destroy),
             ("rcu_ptr_cache_destroy()", c.destroy),
         ] {
@@ -254,6 +261,7 @@ mod tests {
         }
         assert!(c.synchronize.graces > 0);
         assert!(c.barrier.graces <= c.synchronize.graces);
+        assert!(c.one.graces <= c.synchronize.graces);
         // On PREEMPT_RT it waits for the irq_work threads of all CPUs and for the thread of an offloaded CPU,
         // while others have grace periods begin and end.
         let threads = if cfg!(CONFIG_PREEMPT_RT) { 3 } else { 0 };

@@ -6,6 +6,7 @@
 use super::{
     sheaf_calls::Watched,
     sheaf_dtor::{free, free_some, list, nodes_with, scribble, under_readers, Book, Node},
+    sheaf_memory::up_and_down,
 };
 use crate::{
     params, scaled,
@@ -380,6 +381,39 @@ mod tests {
         assert!(seen.iter().all(|&seen| seen == (0, 60)));
         assert!(result == Ok(20 * 60));
         Ok(())
+    }
+
+    /// The barrier of a cache takes about a grace period of each.
+    #[test]
+    fn barrier_takes_a_grace_period() -> Result {
+        const ROUNDS: usize = 9;
+        each(|kind, domain| {
+            let cache = SheafCache::new(c"rcu_ptr_srcu_cost", SIZE, read_by(domain))?;
+            let mut times = [[0; ROUNDS]; 2];
+            for i in 0..ROUNDS {
+                up_and_down(&cache, 100)?;
+                thread::sleep(1 + i as u32 % 3);
+                let start = thread::now();
+                cache.barrier();
+                times[0][i] = thread::now() - start;
+                let start = thread::now();
+                domain.synchronize();
+                thread::synchronize();
+                times[1][i] = thread::now() - start;
+            }
+            let [barrier, both] = times.map(|mut times| {
+                times.sort_unstable();
+                times[ROUNDS / 2] / 1000
+            });
+            kernel::kunit::info(fmt!(
+                "rcu_ptr_sheaf_srcu: {:?}: us: synchronize_srcu() and synchronize_rcu() {}, barrier {}\n",
+                kind,
+                both,
+                barrier
+            ));
+            assert!(barrier < 4 * both);
+            Ok(())
+        })
     }
 
     #[test]

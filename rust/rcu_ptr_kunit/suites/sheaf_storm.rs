@@ -16,11 +16,14 @@ use crate::{
             Hook,
         },
         skip::skip,
-        thread,
+        srcu::{self, Domain},
+        text, thread,
         timer::{Periodic, Where},
     },
     table::{Alloc, Table, Wrong, DESTRUCTOR, SIZE},
+    SLOW,
 };
+use ::core::ptr;
 use kernel::{
     prelude::*,
     sync::atomic::{Atomic, Relaxed},
@@ -44,9 +47,13 @@ fn all_contexts(capacity: u32, rounds: usize) -> Result<Outcome> {
 
 /// The same of objects with a destructor; by how many calls that is off.
 fn all_contexts_destructed(capacity: u32, rounds: usize) -> Result<(Outcome, i64)> {
+    destructed_with(args(capacity), rounds)
+}
+
+fn destructed_with(args: Args, rounds: usize) -> Result<(Outcome, i64)> {
     let args = Args {
         dtor: DESTRUCTOR,
-        ..args(capacity)
+        ..args
     };
     let cache = SheafCache::new(c"rcu_ptr_dtor_storm", SIZE, args)?;
     let table = Table::with_destructor(&cache, 400)?;
@@ -208,6 +215,43 @@ mod tests {
             assert!(outcome.freed > 10_000 / 8 && off == 0);
             assert!(outcome.interrupts > 20 && outcome.nmis > 20 && outcome.looks > 1000);
         }
+        Ok(())
+    }
+
+    /// As many NMIs as the storm of the engine has, or what comes in the time that there is: objects with a
+    /// destructor, every other time in a cache with an SRCU domain, in large sheaves and in small ones.
+    #[test]
+    fn destructed_in_many_nmis() -> Result {
+        let wanted = match (SLOW, text::is_short()) {
+            (false, false) => 1_000_000,
+            (false, true) => 20_000,
+            (true, _) => 1000,
+        };
+        let end = thread::now() + 180_000_000_000;
+        let domain = Domain::new(srcu::Kind::Plain)?;
+        let (mut nmis, mut freed, mut storms) = (0, 0, 0u32);
+        while nmis < wanted && thread::now() < end {
+            let args = Args {
+                srcu: if storms % 2 == 0 {
+                    ptr::null_mut()
+                } else {
+                    domain.raw()
+                },
+                ..args([0, 0, 4, 4][storms as usize % 4])
+            };
+            let (outcome, off) = destructed_with(args, scaled(40_000))?;
+            assert!(outcome.wrong == Wrong::default() && off == 0);
+            nmis += outcome.nmis;
+            freed += outcome.freed;
+            storms += 1;
+        }
+        kernel::kunit::info(fmt!(
+            "rcu_ptr_sheaf_storm: {} objects destructed, {} NMIs in {} storms\n",
+            freed,
+            nmis,
+            storms
+        ));
+        assert!(nmis >= wanted / 20);
         Ok(())
     }
 

@@ -71,6 +71,16 @@ impl Domain {
         self.raw.as_ptr()
     }
 
+    /// `synchronize_srcu()`
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn synchronize(&self) {
+        // SAFETY: By the type invariants.
+        unsafe { bindings::synchronize_srcu(self.raw()) };
+    }
+
     /// Calls `f` as a reader, which may sleep.
     pub(crate) fn read<R>(&self, f: impl FnOnce() -> R) -> R {
         // SAFETY: By the type invariants.
