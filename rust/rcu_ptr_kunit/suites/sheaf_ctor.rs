@@ -290,6 +290,7 @@ mod tests {
         let made = unsafe { object.cast::<Entry>().as_ref() }.made;
         // SAFETY: From this cache, the caller's.
         unsafe { cache.free_rcu(object) };
+        drop(cache);
         assert!(early.is_none() && made == MADE);
         let plain = SheafCache::new(c"rcu_ptr_ctor_none", SIZE, Args::default())?;
         let object = plain.alloc(false).ok_or(ENOMEM)?;
@@ -301,6 +302,7 @@ mod tests {
         };
         // SAFETY: From this cache, the caller's.
         unsafe { plain.free_rcu(object) };
+        drop(plain);
         assert!(zeroed);
         Ok(())
     }

@@ -353,6 +353,7 @@ mod tests {
                 let _ = params::shrink();
                 cache.stats().slab_frees
             })?;
+            drop(cache);
             assert!(early <= stock);
             Ok(())
         })
