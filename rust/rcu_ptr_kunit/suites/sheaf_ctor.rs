@@ -58,7 +58,7 @@ unsafe extern "C" fn construct(object: *mut c_void) {
 }
 
 fn value_of(key: u32) -> u64 {
-    u64::from(key) * 0x9e37_79b9_7f4a_7c15
+    u64::from(key).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 const PLACES: usize = 16;
