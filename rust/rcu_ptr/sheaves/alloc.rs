@@ -86,8 +86,8 @@ fn take_again(here: Here<'_>) -> Option<usize> {
 #[inline(never)]
 fn slow(cache: &Cache, gfp: u32, pin: PreemptOff) -> *mut u8 {
     let mut pin = pin;
-    if let Some(reserved) = limits::refuse(Here::new(cache, &pin), Context::look(&pin)) {
-        if let Some(object) = reserved {
+    if cache.is_at_wait_limit() {
+        if let Some(object) = limits::refuse(Here::new(cache, &pin)) {
             return ptr::with_exposed_provenance_mut(object);
         }
         drop(pin);
@@ -109,8 +109,8 @@ fn slow(cache: &Cache, gfp: u32, pin: PreemptOff) -> *mut u8 {
 #[inline(never)]
 fn slow_nolock(cache: &Cache, pin: PreemptOff) -> *mut u8 {
     let here = Here::new(cache, &pin);
-    if let Some(reserved) = limits::refuse(here, Context::look(&pin)) {
-        return reserved.map_or(ptr::null_mut(), ptr::with_exposed_provenance_mut);
+    if cache.is_at_wait_limit() {
+        return limits::refuse(here).map_or(ptr::null_mut(), ptr::with_exposed_provenance_mut);
     }
     if let Some(object) = exchange::any_object(here.at(Context::look(&pin)).nolock()) {
         return ptr::with_exposed_provenance_mut(object);

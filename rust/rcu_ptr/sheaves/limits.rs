@@ -159,6 +159,7 @@ impl Cache {
     /// # Context
     ///
     /// Any, NMI included.
+    #[inline(never)]
     pub(super) fn waiting_bytes(&self) -> usize {
         let (mut sheaves, mut objects) = (0, self.strays_pending.total());
         for pcs in self.pcs.iter() {
@@ -186,24 +187,21 @@ impl Cache {
     }
 }
 
-/// Looks, for an allocation that needs another sheaf, whether as much waits as may. `Some`: there is none for
-/// it, but what was promised by a reserve. The cursor has been put right.
+/// There is no further sheaf for an allocation, as much waits as may: only what was promised by a reserve. The
+/// cursor is put right.
 ///
 /// # Context
 ///
 /// Any, NMI included.
-pub(super) fn refuse(here: Here<'_>, ctx: Context) -> Option<Option<usize>> {
+#[cold]
+pub(super) fn refuse(here: Here<'_>) -> Option<usize> {
     let cache = here.cache;
-    if !cache.is_at_wait_limit() {
-        return None;
-    }
     cache.limits.met.add(1, Relaxed);
-    let at = here.at(ctx);
-    exchange::give_up(at);
+    exchange::give_up(here.at(Context::look(here.pin)));
     // The worker closes what waits on CPUs.
     cache.wants_refill.store(true, Relaxed);
     here.ring();
-    Some(cache.barn_of(&here.pcs()).reserved())
+    cache.barn_of(&here.pcs()).reserved()
 }
 
 /// How often an allocation looks again after a grace period, a jiffy apart: callbacks and the worker come then.
