@@ -209,6 +209,19 @@ fn barriers_end() {
     }
 }
 
+/// A barrier that finds nothing does not wait for what comes after that.
+#[test]
+fn nothing_to_wait_for() {
+    let epochs = Epochs::new();
+    let mut counted = [0u32; PLACES];
+    for time in 1..100 {
+        assert!(epochs.is_past(time, |place| counted[place] == 0));
+        counted[epochs.place()] += 1;
+        assert!(epochs.is_past(time, |place| counted[place] == 0));
+        counted = [0; PLACES];
+    }
+}
+
 /// More barriers than places, all of which wait: they end one after the other.
 #[test]
 fn many_barriers() {

@@ -14,7 +14,7 @@ pub(crate) const PLACES: usize = 4;
 /// Which place is counted in, and since when.
 pub(crate) struct Epochs {
     turn: AtomicLink,
-    /// When each place was taken into use, at the latest.
+    /// All that is counted in a place began to wait at this time or later.
     since: [AtomicLink; PLACES],
 }
 
@@ -35,14 +35,16 @@ impl Epochs {
     /// Whether nothing is left of what was counted before `time`. If something is, what is counted from
     /// here on is told apart from it as soon as there is a place.
     pub(crate) fn is_past(&self, time: u64, is_empty: impl Fn(usize) -> bool) -> bool {
-        if (0..PLACES).all(&is_empty) {
-            return true;
-        }
         loop {
             // ORDERING: Acquire pairs with the exchange below: `since` is that of this turn, or later.
             let turn = self.turn.load_acquire();
             let place = (turn % PLACES as u64) as usize;
             if self.since[place].load_relaxed() >= time {
+                break;
+            }
+            if is_empty(place) {
+                // What is counted there from here on is later than `time`.
+                self.since[place].store_relaxed(time);
                 break;
             }
             let next = (place + 1) % PLACES;
