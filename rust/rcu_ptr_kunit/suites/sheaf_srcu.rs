@@ -398,7 +398,7 @@ mod tests {
                 cache.barrier();
                 times[0][i] = thread::now() - start;
                 let start = thread::now();
-                domain.synchronize();
+                domain.wait();
                 thread::synchronize();
                 times[1][i] = thread::now() - start;
             }
@@ -407,11 +407,12 @@ mod tests {
                 times[ROUNDS / 2] / 1000
             });
             kernel::kunit::info(fmt!(
-                "rcu_ptr_sheaf_srcu: {:?}: us: synchronize_srcu() and synchronize_rcu() {}, barrier {}\n",
+                "rcu_ptr_sheaf_srcu: {:?}: us: a grace period of the domain and one of RCU {}, barrier {}\n",
                 kind,
                 both,
                 barrier
             ));
+            drop(cache);
             assert!(barrier < 4 * both);
             Ok(())
         })

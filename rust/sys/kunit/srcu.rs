@@ -71,14 +71,18 @@ impl Domain {
         self.raw.as_ptr()
     }
 
-    /// `synchronize_srcu()`
+    /// Waits for a grace period as a callback has it: `synchronize_srcu()` may be expedited.
     ///
     /// # Context
     ///
     /// May sleep.
-    pub(crate) fn synchronize(&self) {
+    pub(crate) fn wait(&self) {
         // SAFETY: By the type invariants.
-        unsafe { bindings::synchronize_srcu(self.raw()) };
+        let cookie = unsafe { bindings::start_poll_synchronize_srcu(self.raw()) };
+        // SAFETY: As above.
+        while !unsafe { bindings::poll_state_synchronize_srcu(self.raw(), cookie) } {
+            super::thread::sleep(1);
+        }
     }
 
     /// Calls `f` as a reader, which may sleep.
