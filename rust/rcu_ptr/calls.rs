@@ -106,7 +106,15 @@ impl Calls {
     ///
     /// Any but NMI; no lock is held that a wakeup takes.
     pub(crate) fn add(&self, found: Found) {
-        let Found { calls, sleeping } = found;
+        let Found {
+            calls,
+            sleeping,
+            twice,
+        } = found;
+        if let (Some(head), times) = twice {
+            self.leaked.add(times, Relaxed);
+            callback::warn_twice(head);
+        }
         let (any, any_sleeping) = (!calls.is_empty(), !sleeping.is_empty());
         if !any && !any_sleeping {
             return;
@@ -260,6 +268,8 @@ impl Handler for SleepWork {
 pub(crate) struct Found {
     calls: Ready,
     sleeping: Ready,
+    /// The last head that was there already, and how many were.
+    twice: (Option<NonNull<u8>>, u64),
 }
 
 impl Found {
@@ -268,6 +278,7 @@ impl Found {
         Self {
             calls: Ready::new(),
             sleeping: Ready::new(),
+            twice: (None, 0),
         }
     }
 
@@ -283,13 +294,16 @@ impl Found {
             &mut self.calls
         };
         // SAFETY: By the safety requirements of this function.
-        unsafe { ready.push_front(call) };
+        if !unsafe { ready.push_front(call) } {
+            self.twice = (Some(call.head()), self.twice.1 + 1);
+        }
     }
 
     /// Adds others that were queued later.
     pub(crate) fn append(&mut self, newer: Self) {
         self.calls.append(newer.calls);
         self.sleeping.append(newer.sleeping);
+        self.twice = (newer.twice.0.or(self.twice.0), self.twice.1 + newer.twice.1);
     }
 }
 

@@ -11,7 +11,10 @@
 //!  +-----------------------------------+------+------+------+
 //! ```
 
-use core::ptr::{with_exposed_provenance_mut, NonNull};
+use core::{
+    ptr::{with_exposed_provenance_mut, NonNull},
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
 /// debugobjects knows it already.
 pub(crate) const TOLD: usize = 1;
@@ -21,6 +24,10 @@ pub(crate) const CALL: usize = 2;
 const SLEEPS: usize = 4;
 /// All of them.
 const TAGS: usize = TOLD | CALL | SLEEPS;
+
+/// Set in the address of every function of the kernel; clear in a head's word of it while its callback is
+/// [`Ready`], so that a head that was queued twice is not linked a second time.
+pub(crate) const FUNC: usize = 1 << (usize::BITS - 1);
 
 /// An rcu_head that waits, with its callback in its second word.
 ///
@@ -140,13 +147,23 @@ impl Ready {
         self.len
     }
 
-    /// Adds `call` in front of the others.
+    /// Adds `call` in front of the others. `false`: it is in here or in another such list already, or was
+    /// called just now, as its head was queued twice; nothing was done.
     ///
     /// # Safety
     ///
     /// Its head is valid and was given away by who queued it; its grace period is over.
-    pub(crate) unsafe fn push_front(&mut self, call: Call) {
+    pub(crate) unsafe fn push_front(&mut self, call: Call) -> bool {
         let head = call.head().cast::<usize>();
+        // SAFETY: By the safety requirements of this function both words are there; others that look at the
+        // second one do so by atomic accesses as well.
+        let func = unsafe { AtomicUsize::from_ptr(head.as_ptr().add(1)) };
+        // ORDERING: None: it was stored before the head was queued.
+        let word = func.load(Relaxed);
+        if word & FUNC == 0 {
+            return false;
+        }
+        func.store(word & !FUNC, Relaxed);
         // SAFETY: By the safety requirements of this function the first word is ours.
         unsafe { head.write(self.first) };
         // INVARIANT: The new first one leads to the others.
@@ -155,6 +172,7 @@ impl Ready {
             self.last = self.first;
         }
         self.len += 1;
+        true
     }
 
     /// Adds `newer` behind.

@@ -6,7 +6,7 @@ use super::{
     debug::{self, Misuse},
     generated as sys, gp, trace,
 };
-use crate::unload;
+use crate::{entry::FUNC, unload};
 use core::ptr::NonNull;
 use kernel::{
     bindings,
@@ -60,9 +60,10 @@ pub(crate) unsafe fn invoke(head: NonNull<u8>, sleeps: bool) -> bool {
     let f = func.load(Relaxed);
     debug::unqueue(head.as_ptr());
     if f == 0 {
-        debug::warn(Misuse::Double, head.as_ptr(), head.as_ptr(), 0);
+        warn_twice(head);
         return false;
     }
+    let f = f | FUNC;
     trace::invoke(head, f, sleeps);
     // As RCU does: who looks at the head sees that it no longer waits.
     func.store(0, Relaxed);
@@ -86,6 +87,12 @@ pub(crate) unsafe fn invoke(head: NonNull<u8>, sleeps: bool) -> bool {
     unsafe { sys::rcu_ptr_shim_call_exit() };
     unload::returned(at);
     true
+}
+
+/// A head was queued twice; only the first time counts.
+#[cold]
+pub(crate) fn warn_twice(head: NonNull<u8>) {
+    debug::warn(Misuse::Double, head.as_ptr(), head.as_ptr(), 0);
 }
 
 /// Tells lockdep that the caller waits for callbacks.
