@@ -24,11 +24,12 @@ const INIT: &str = "runs in module init only";
 const EXIT: &str = "runs in module exit only, without users";
 const PERF: &str = "runs for events of a perf session only, made by macros of the kernel";
 const BUG: &str = "runs after a bug of the engine only";
+const SELF: &str = "a callback that waits for callbacks, which warns once";
 const FAST: &str = "the common path of engine lockless";
 const DEBUG: &str = "runs with debugobjects or kmemleak only";
 
 /// Part of the mangled name, and why the function is never run while there are users.
-const NEVER: [(&str, &str); 24] = [
+const NEVER: [(&str, &str); 27] = [
     ("6params13choose_engine", INIT),
     ("7debugfsNtB2_5Files3new", INIT),
     ("7Updates3new", INIT),
@@ -52,6 +53,9 @@ const NEVER: [(&str, &str); 24] = [
     ("perf_trace_rcu_ptr_", PERF),
     ("3rfc5drain4leak", BUG),
     ("rcu_ptr_shim_warn_early", BUG),
+    ("5Calls4lose", BUG),
+    ("rcu_ptr_shim_warn_barrier", SELF),
+    ("21warn_waits_for_itself", SELF),
     (
         "rcu_ptr_shim_cpu_dying",
         "runs on a CPU that can be interrupted no more, and in NMI",

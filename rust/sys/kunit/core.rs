@@ -112,6 +112,8 @@ pub(crate) fn misuse() {
         unsafe {
             kvfree(object, field);
             kfree_nolock(object, field);
+            call(field, false, None);
+            call(field, true, None);
             if field.addr() % 8 == 4 {
                 sys::rcu_ptr_kvfree_call_mightsleep(field.cast());
                 sys::rcu_ptr_try_kfree_nolock_call(field.cast());
