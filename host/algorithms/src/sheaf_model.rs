@@ -34,7 +34,7 @@ use loom::sync::{
         AtomicUsize,
         Ordering::{AcqRel, Acquire, Relaxed, Release},
     },
-    Mutex, RwLock,
+    Mutex, MutexGuard, RwLock,
 };
 #[cfg(not(loom))]
 use std::sync::{
@@ -42,7 +42,7 @@ use std::sync::{
         AtomicUsize,
         Ordering::{AcqRel, Acquire, Relaxed, Release},
     },
-    Mutex, RwLock,
+    Mutex, MutexGuard, RwLock,
 };
 
 /// What is broken.
@@ -63,6 +63,8 @@ pub(crate) enum Flaw {
     Preemptible,
     /// There is no reserve: a barn that is locked looks empty.
     NoReserve,
+    /// Every closed sheaf is destructed, stock as well.
+    StockDestructed,
 }
 
 #[cfg(not(loom))]
@@ -176,6 +178,10 @@ struct Books {
     armed: HashSet<usize>,
     too_deep: usize,
     twice: Vec<usize>,
+    /// Another CPU holds the lock of the barn.
+    barn_is_held: bool,
+    /// Objects that were given out since they were last destructed.
+    used: HashSet<usize>,
 }
 
 /// Objects of the reserve at most.
@@ -254,6 +260,8 @@ impl Model {
                 armed: HashSet::new(),
                 too_deep: 0,
                 twice: Vec::new(),
+                barn_is_held: false,
+                used: HashSet::new(),
             }),
         };
         for _ in 0..full {
@@ -279,6 +287,9 @@ impl Model {
         books.next += 8;
         let object = books.next;
         books.objects.insert(object, state);
+        if state == State::Held {
+            books.used.insert(object);
+        }
         object
     }
 
@@ -316,7 +327,11 @@ impl Model {
         match *state {
             State::Held => panic!("given out twice: {object}"),
             State::Free(Some(gp)) if gp >= completed => panic!("given out early: {object}"),
-            State::Free(_) => *state = State::Held,
+            State::Free(waited) => {
+                *state = State::Held;
+                let first = books.used.insert(object);
+                assert!(first || waited.is_none(), "not destructed: {object}");
+            }
         }
         object
     }
@@ -354,12 +369,23 @@ impl Model {
         while let Some(mut sheaf) = chain.pop() {
             let stamp = sheaf.take_stamp();
             left = left.checked_sub(1).expect("a sheaf is there twice");
+            let was_freed = sheaf.holds_freed() || self.flaw == Flaw::StockDestructed;
             // SAFETY: A grace period has passed, or this is what is to be found out.
-            self.store(unsafe { sheaf.into_rest() });
+            let rest = unsafe { sheaf.into_rest() };
+            if let (true, Rest::Full(sheaf)) = (was_freed, &rest) {
+                sheaf.slots().iter().for_each(|slot| self.destruct(slot.load()));
+            }
+            self.store(rest);
             if let Some(stamp) = stamp {
                 self.uncount(stamp);
             }
         }
+    }
+
+    /// The destructor.
+    fn destruct(&self, object: usize) {
+        let mut books = self.books.lock().unwrap();
+        assert!(books.used.remove(&object), "destructed without a use: {object}");
     }
 
     fn uncount(&self, stamp: Stamp) {
@@ -497,6 +523,18 @@ impl Model {
         self.books.lock().unwrap().sheaves.len()
     }
 
+    /// Another CPU takes the lock of the barn, or gives it up.
+    #[cfg(not(loom))]
+    pub(crate) fn hold_barn(&self) {
+        let mut books = self.books.lock().unwrap();
+        books.barn_is_held = !books.barn_is_held;
+    }
+
+    fn try_lock(&self) -> Option<MutexGuard<'_, Stock>> {
+        let held = self.books.lock().unwrap().barn_is_held;
+        self.stock.try_lock().ok().filter(|_| !held)
+    }
+
     /// Full and empty sheaves of the barn.
     pub(crate) fn in_barn(&self) -> (usize, usize) {
         let stock = self.stock.lock().unwrap();
@@ -603,26 +641,26 @@ impl At<'_> {
     fn take_two<S>(self, take: impl Fn(&mut Stock) -> Option<S>) -> (Option<S>, Option<S>) {
         step();
         // An interrupt that comes with the lock held does not get it.
-        match self.model.stock.try_lock() {
-            Ok(mut stock) => {
+        match self.model.try_lock() {
+            Some(mut stock) => {
                 step();
                 let found = take(&mut stock);
                 step();
                 (found, take(&mut stock))
             }
-            Err(_) => (None, None),
+            None => (None, None),
         }
     }
 
     fn put<S>(self, sheaf: S, put: impl FnOnce(&mut Stock, S)) -> Option<S> {
         step();
-        match self.model.stock.try_lock() {
-            Ok(mut stock) => {
+        match self.model.try_lock() {
+            Some(mut stock) => {
                 step();
                 put(&mut stock, sheaf);
                 None
             }
-            Err(_) => Some(sheaf),
+            None => Some(sheaf),
         }
     }
 }

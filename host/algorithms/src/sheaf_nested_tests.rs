@@ -22,15 +22,18 @@ enum Act {
     Tick,
     /// Callbacks of grace periods that are over.
     Callbacks,
+    /// Another CPU takes the lock of the barn, or gives it up.
+    HoldBarn,
 }
 
-const ACTS: [Act; 6] = [
+const ACTS: [Act; 7] = [
     Act::Alloc,
     Act::FreeRcu,
     Act::Free,
     Act::Round,
     Act::Tick,
     Act::Callbacks,
+    Act::HoldBarn,
 ];
 
 /// The run of one choice of interrupts.
@@ -78,6 +81,7 @@ impl Run {
                 give();
             }
             Act::Tick => self.at().tick(),
+            Act::HoldBarn => self.model.hold_barn(),
             Act::Callbacks => {
                 // They take the barn's lock with interrupts off: not while it is held.
                 if self.depth.get() == 0 {
@@ -118,11 +122,16 @@ const SCRIPT: [Act; 14] = [
     Act::FreeRcu,
 ];
 
-/// Runs the script with sheaves of `capacity` under `plan`. Returns how many steps there were; panics
+/// Runs the script with `full` sheaves of `capacity` under `plan`. Returns how many steps there were; panics
 /// when something is wrong.
-fn run(capacity: usize, max_sheaves: usize, plan: Vec<(usize, Act)>, flaw: Flaw) -> usize {
+fn run(
+    (full, capacity): (usize, usize),
+    max_sheaves: usize,
+    plan: Vec<(usize, Act)>,
+    flaw: Flaw,
+) -> usize {
     let run = Rc::new(Run {
-        model: Model::new(1, 2, capacity, max_sheaves, flaw),
+        model: Model::new(1, full, capacity, max_sheaves, flaw),
         plan,
         step: Cell::new(0),
         depth: Cell::new(0),
@@ -147,29 +156,39 @@ fn run(capacity: usize, max_sheaves: usize, plan: Vec<(usize, Act)>, flaw: Flaw)
 
 /// Every choice of `depth` steps and acts. Two may come at the same step, one after the other.
 fn all_plans(capacity: usize, max_sheaves: usize, depth: usize, flaw: Flaw) -> usize {
+    all_plans_with((2, capacity), max_sheaves, depth, flaw)
+}
+
+/// The same with another number of full sheaves in front of their capacity.
+fn all_plans_with(
+    stock: (usize, usize),
+    max_sheaves: usize,
+    depth: usize,
+    flaw: Flaw,
+) -> usize {
     fn rec(
-        capacity: usize,
+        stock: (usize, usize),
         max_sheaves: usize,
         depth: usize,
         flaw: Flaw,
         plan: &mut Vec<(usize, Act)>,
     ) -> usize {
         // Steps that this plan makes: interrupts make more of them, for others to come at.
-        let steps = run(capacity, max_sheaves, plan.clone(), flaw);
+        let steps = run(stock, max_sheaves, plan.clone(), flaw);
         let mut runs = 1;
         if depth > 0 {
             let from = plan.last().map_or(0, |&(at, _)| at);
             for at in from..steps {
                 for act in ACTS {
                     plan.push((at, act));
-                    runs += rec(capacity, max_sheaves, depth - 1, flaw, plan);
+                    runs += rec(stock, max_sheaves, depth - 1, flaw, plan);
                     plan.pop();
                 }
             }
         }
         runs
     }
-    rec(capacity, max_sheaves, depth, flaw, &mut Vec::new())
+    rec(stock, max_sheaves, depth, flaw, &mut Vec::new())
 }
 
 #[test]
@@ -227,4 +246,16 @@ fn sees_an_emptied_sheaf_that_was_not_awaited() {
 #[should_panic(expected = "given out")]
 fn sees_a_filled_sheaf_that_was_not_awaited() {
     all_plans(2, 16, 1, Flaw::FilledNotAwaited);
+}
+
+/// More in stock than fits on the CPU, and a barn that can't be had: full sheaves come through a grace period.
+#[test]
+fn interrupted_with_a_surplus() {
+    all_plans_with((4, 2), 16, 2, Flaw::None);
+}
+
+#[test]
+#[should_panic(expected = "destructed without a use")]
+fn sees_that_stock_is_destructed() {
+    all_plans_with((4, 2), 16, 2, Flaw::StockDestructed);
 }

@@ -109,7 +109,7 @@ impl Callback for Ready {
                     far.push(sheaf.into_closed(stamp));
                 }
                 rest => {
-                    load.add(check(cache, rest));
+                    load.add(settle(cache, rest));
                     *landed = stamp;
                 }
             }
@@ -135,7 +135,12 @@ pub(super) fn leave(cache: &Cache, node: usize, chain: Chain) {
     }
 }
 
-/// What nobody waits for any more in a sheaf of `cache`.
+/// What nobody waits for any more in a sheaf of `cache`: its objects are destructed if they were freed. Those of
+/// stock were not used.
+///
+/// # Context
+///
+/// Softirq or task; may sleep where there is a destructor.
 ///
 /// # Safety
 ///
@@ -144,8 +149,19 @@ unsafe fn into_rest(cache: &Cache, sheaf: Closed) -> Rest {
     if let Some((objects, since)) = sheaf.waiting() {
         cache.delays.add(since.get(), objects);
     }
+    let was_freed = sheaf.holds_freed();
     // SAFETY: By the safety requirements of this function.
-    unsafe { sheaf.into_rest() }
+    let rest = without_doubles(cache, unsafe { sheaf.into_rest() });
+    if was_freed && cache.dtor.is_some() {
+        if let Rest::Full(sheaf) = &rest {
+            sheaf
+                .slots()
+                .iter()
+                .for_each(|slot| cache.destruct(slot.load()));
+            gp::cond_resched();
+        }
+    }
+    rest
 }
 
 /// Takes in the sheaves that callbacks left.
@@ -175,7 +191,7 @@ fn take_in_backlog(cache: &Cache) {
                 let Some(mut sheaf) = chain.pop() else { break };
                 *landed = sheaf.take_stamp();
                 // SAFETY: A grace period has passed since all of them were closed.
-                let rest = check(cache, unsafe { into_rest(cache, sheaf) });
+                let rest = settle(cache, unsafe { into_rest(cache, sheaf) });
                 load.add(send_remote(cache, node, rest));
             }
             load.put(cache, node);
@@ -225,7 +241,7 @@ pub(super) unsafe fn take_in(mut sheaf: Closed) {
     let mut load = Load::new();
     // SAFETY: By the safety requirements of this function.
     let rest = unsafe { into_rest(cache, sheaf) };
-    load.add(send_remote(cache, node, check(cache, rest)));
+    load.add(send_remote(cache, node, settle(cache, rest)));
     load.put(cache, node);
     Here::new(cache, &PreemptOff::new()).count_done(1);
     for node in (0..cache.nr_nodes()).filter(|&other| other != node) {
@@ -291,7 +307,7 @@ pub(super) unsafe fn store_chain(cache: &Cache, node: usize, mut chain: Chain) {
             let Some(mut sheaf) = chain.pop() else { break };
             *landed = sheaf.take_stamp();
             // SAFETY: By the safety requirements of this function.
-            load.add(check(cache, unsafe { into_rest(cache, sheaf) }));
+            load.add(settle(cache, unsafe { into_rest(cache, sheaf) }));
         }
         load.put(cache, node);
         stamps.into_iter().for_each(|stamp| cache.landed(stamp));
@@ -374,13 +390,12 @@ impl SeenHere {
     }
 }
 
-/// The objects of a sheaf that may be allocated again, without second copies of those that were freed twice, and
-/// destructed.
+/// The objects of a sheaf without second copies of those that were freed twice.
 ///
 /// # Context
 ///
-/// Softirq or task; may sleep where there is a destructor.
-fn check(cache: &Cache, rest: Rest) -> Rest {
+/// Any but NMI.
+fn without_doubles(cache: &Cache, rest: Rest) -> Rest {
     let Rest::Full(mut sheaf) = rest else {
         return rest;
     };
@@ -388,12 +403,17 @@ fn check(cache: &Cache, rest: Rest) -> Rest {
         cache.tell_twice(sheaf.object(i), 0);
         sheaf.remove(i);
     }
-    if cache.dtor.is_some() {
-        sheaf
-            .slots()
-            .iter()
-            .for_each(|slot| cache.destruct(slot.load()));
-        gp::cond_resched();
+    Rest::Full(sheaf)
+}
+
+/// The objects of a sheaf that may be allocated again.
+///
+/// # Context
+///
+/// Softirq or task.
+fn settle(cache: &Cache, rest: Rest) -> Rest {
+    match rest {
+        Rest::Full(sheaf) => cache.settle(sheaf),
+        rest => rest,
     }
-    cache.settle(sheaf)
 }

@@ -54,7 +54,7 @@ struct State {
     node: u32,
     /// Where it is counted while it is closed; 0: nowhere.
     stamp: u32,
-    /// When its first object was freed; none where objects wait in it that may be given out.
+    /// When its first object was freed. While the sheaf is closed, none where its objects are stock.
     since: Option<NonZeroU32>,
 }
 
@@ -400,6 +400,15 @@ impl Closed {
             start, end, since, ..
         } = self.0.get();
         Some((usize::from(end - start), since?))
+    }
+
+    /// Whether its objects were freed. Otherwise they are stock that comes here for want of another place: nobody
+    /// has used them since they were last ready to be given out.
+    pub(crate) fn holds_freed(&self) -> bool {
+        let State {
+            start, end, since, ..
+        } = self.0.get();
+        start != end && since.is_some()
     }
 
     /// Links it to the chain that starts at `next`, which another context may have taken meanwhile.
