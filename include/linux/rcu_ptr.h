@@ -194,11 +194,12 @@ void rcu_ptr_call_sleepable(struct rcu_head *head, rcu_callback_t func);
  * down holds sheaves of a cache, the barrier waits until it is down: don't call
  * it from a CPU hotplug callback if a cache is used on that CPU.
  *
- * Context: process context, where sleeping is allowed.  As long as nobody uses
- * rcu_ptr_call_sleepable(), nothing that it waits for allocates, so locks that
- * memory reclaim takes may be held, and the CPU hotplug lock.  Otherwise it also
- * waits for whatever these callbacks wait for, which run on a workqueue that may
- * need memory for its workers.
+ * Context: process context, where sleeping is allowed; not in a destructor of
+ * a cache, and not inside a reader of any cache's SRCU domain: it would wait
+ * for itself.  As long as nobody uses rcu_ptr_call_sleepable(), nothing that it
+ * waits for allocates, so locks that memory reclaim takes may be held, and the
+ * CPU hotplug lock.  Otherwise it also waits for whatever these callbacks wait
+ * for, which run on a workqueue that may need memory for its workers.
  */
 void rcu_ptr_barrier(void);
 
@@ -231,7 +232,8 @@ struct srcu_struct;
  *	kmem_cache_create(); what it wrote is there at every allocation, if users
  *	leave it so when they free.  With SLAB_TYPESAFE_BY_RCU readers may lock or
  *	count an object that they found, and look again whether it is theirs.
- *	Context: that of the allocation which the slab got memory for.
+ *	Context: that of the allocation which the slab got memory for, a worker's
+ *	included: the cache is destroyed before the module of @ctor goes.
  * @dtor: called once for each use of an object: after the grace period of
  *	rcu_ptr_cache_free_rcu() or rcu_ptr_cache_free(), and before the object is
  *	given out again or returned to the slab.  Context: process context,
@@ -249,10 +251,13 @@ struct srcu_struct;
  * @wait_limit: bytes of objects that may wait for a grace period, or for a
  *	destructor after it; 0: any number.  Where it is met allocations get no
  *	further sheaf: those that may sleep wait for a grace period of RCU, and
- *	return NULL if it is met still; others return NULL, unless something was
- *	prefilled.  __GFP_NOFAIL is exempt.  Frees never fail: what is held when
+ *	return NULL if it is met still, which may be so without a reader, where
+ *	grace periods take long or CPUs hold as much in sheaves that are not full;
+ *	others return NULL, unless something was prefilled, which is only filled
+ *	up again as far as objects come back.  What rcu_ptr_cache_free() keeps is
+ *	given out.  __GFP_NOFAIL is exempt.  Frees never fail: what is held when
  *	it is met, which may be one more sheaf per CPU, may still be freed.
- *	Sheaves that wait count as full.
+ *	Sheaves that wait count as full, and as ones of the current capacity.
  *
  * The link is only used for objects that are freed in NMI while there is no
  * empty sheaf.  Without a field for it 8 bytes are added behind each object.
@@ -336,7 +341,8 @@ void rcu_ptr_cache_destroy(struct rcu_ptr_cache *cache);
  * whatever waits in others; of the SRCU domain too, where the cache has one.
  * Destructors of these objects have returned; what they freed may still wait.
  *
- * Context: as for rcu_ptr_barrier(); not in a destructor.
+ * Context: as for rcu_ptr_barrier(), but of other caches' destructors and
+ * domains it does not depend.
  */
 void rcu_ptr_cache_barrier(struct rcu_ptr_cache *cache);
 

@@ -310,6 +310,9 @@ void rcu_ptr_shim_init_delayed_work(struct delayed_work *work,
 	case RCU_PTR_WORK_FREES:
 		INIT_DELAYED_WORK(work, func);
 		break;
+	case RCU_PTR_WORK_DESTRUCTS:
+		INIT_DELAYED_WORK(work, func);
+		break;
 	case RCU_PTR_WORK_ALLOCATES:
 		INIT_DELAYED_WORK(work, func);
 		break;

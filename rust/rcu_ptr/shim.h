@@ -58,6 +58,7 @@ void rcu_ptr_shim_init_rcu_work(struct rcu_work *work, work_func_t func);
 /* Each has a lockdep class of its own. */
 enum rcu_ptr_work {
 	RCU_PTR_WORK_FREES,
+	RCU_PTR_WORK_DESTRUCTS,
 	RCU_PTR_WORK_ALLOCATES,
 	RCU_PTR_WORK_CALLS,
 	RCU_PTR_WORK_SLEEPS,

@@ -6,11 +6,14 @@
 
 use crate::sheaves::{
     epochs::{Epochs, PLACES},
+    geometry::{Slot, SHEAF_BYTES, SLOTS},
     needs::Needs,
+    polled::{GracePeriod, Polled},
+    sheaf::{Chain, Empty},
     strays::{self, Strays},
 };
 use proptest::prelude::*;
-use std::cell::Cell;
+use std::{cell::Cell, ptr::NonNull, rc::Rc};
 
 /// A kind of reader. Contexts that write slots are as readers of RCU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -274,12 +277,103 @@ proptest! {
         for (i, (place, take)) in pushes.iter().enumerate() {
             let addr = base + i * size_of::<Object>();
             // SAFETY: A live object with its link in front, pushed once.
-            unsafe { list.push(addr, addr, *place) };
+            assert!(unsafe { list.push(addr, addr, *place) });
             if *take {
                 take_in();
             }
         }
         take_in();
         prop_assert!(list.is_empty() && objects.iter().all(|o| o.destructed.get() == 1));
+    }
+}
+
+/// Objects in the order of `pushes`, by number, on a list. Returns which were refused, and whether it has an end.
+fn pushed(pushes: &[usize]) -> (Vec<usize>, bool) {
+    let objects: Vec<Object> = (0..8)
+        .map(|_| Object {
+            link: crate::sync::AtomicLink::new(0),
+            destructed: Cell::new(0),
+        })
+        .collect();
+    let base = objects.as_ptr().expose_provenance();
+    let list = Strays::new();
+    let mut refused = vec![];
+    for &i in pushes {
+        let addr = base + i * size_of::<Object>();
+        // SAFETY: A live object with its link in front; what comes of a second push is to be found out.
+        if !unsafe { list.push(addr, addr, i % PLACES) } {
+            refused.push(i);
+        }
+    }
+    // SAFETY: Taken just now.
+    let has_end = unsafe { strays::has_end(list.take(), 0, || ()) };
+    (refused, has_end)
+}
+
+#[test]
+fn strays_freed_twice() {
+    assert_eq!(pushed(&[0, 1, 2]), (vec![], true));
+    assert_eq!(pushed(&[0, 0]), (vec![0], true));
+    assert_eq!(pushed(&[0, 1, 1, 2]), (vec![1], true));
+    for ring in [
+        &[0, 1, 0][..],
+        &[0, 1, 2, 3, 4, 5, 6, 7, 0],
+        &[3, 4, 5, 4, 6],
+        &[0, 1, 2, 3, 2, 4, 5],
+    ] {
+        assert_eq!(pushed(ring), (vec![], false), "{ring:?}");
+    }
+}
+
+/// A grace period that began after so many were over.
+struct Gp(u64, Rc<Cell<u64>>);
+
+impl GracePeriod for Gp {
+    fn is_over(&self) -> bool {
+        self.1.get() > self.0
+    }
+}
+
+/// A closed sheaf without objects, of memory that is not given back.
+fn closed() -> Chain {
+    let layout = std::alloc::Layout::from_size_align(SHEAF_BYTES, SHEAF_BYTES).unwrap();
+    // SAFETY: The layout has a size.
+    let memory = NonNull::new(unsafe { std::alloc::alloc(layout) }).unwrap();
+    for i in 0..SLOTS {
+        // SAFETY: Slots are at the start of a sheaf, and fit.
+        unsafe { memory.cast::<Slot>().add(i).write(Slot::new()) };
+    }
+    let mut chain = Chain::new();
+    // SAFETY: Fresh memory of the right size and alignment.
+    chain.push(unsafe { Empty::from_memory(memory, std::ptr::null()) }.into_closed());
+    chain
+}
+
+proptest! {
+    /// What is polled comes after its grace period, and two later at the latest, however much comes meanwhile.
+    #[test]
+    fn polled_in_time(pushes in prop::collection::vec(0usize..3, 1..40)) {
+        let now = Rc::new(Cell::new(0));
+        let mut polled = Polled::new();
+        let mut waits: Vec<(usize, u64)> = vec![];
+        for n in pushes {
+            for _ in 0..n {
+                let chain = closed();
+                let sheaf = chain.into_first();
+                waits.push((sheaf, now.get()));
+                // SAFETY: The same.
+                polled.push(unsafe { Chain::from_first(sheaf) }, Gp(now.get(), Rc::clone(&now)));
+            }
+            prop_assert!(polled.is_empty() == waits.is_empty());
+            prop_assert!(polled.take().is_empty() || waits.iter().any(|wait| wait.1 < now.get()));
+            now.set(now.get() + 1);
+            let mut over = polled.take();
+            while let Some(sheaf) = over.pop() {
+                let i = waits.iter().position(|wait| wait.0 == sheaf.addr());
+                let (_, since) = waits.remove(i.expect("one that was pushed, once"));
+                prop_assert!(since < now.get());
+            }
+            prop_assert!(waits.iter().all(|wait| now.get() - wait.1 < 3));
+        }
     }
 }

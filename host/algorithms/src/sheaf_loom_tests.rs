@@ -9,6 +9,7 @@ use crate::{
     sheaves::{
         exchange::{close_partial, take_waiting, Cpu},
         reserve::Reserve,
+        running::Running,
         strays,
     },
     sync::{AtomicLink, Plain},
@@ -61,7 +62,7 @@ impl Strays {
         let addr = core::ptr::from_ref(object).expose_provenance();
         let link = core::ptr::from_ref(&object.link).expose_provenance();
         // SAFETY: A live object, pushed once.
-        unsafe { self.list.push(addr, link, i) };
+        assert!(unsafe { self.list.push(addr, link, i) });
     }
 
     /// Takes what there is. Returns how many objects.
@@ -287,4 +288,43 @@ fn sees_a_filled_sheaf_that_was_not_awaited() {
 #[should_panic(expected = "Causality violation")]
 fn sees_preemptible_calls() {
     give_give_close(Flaw::Preemptible);
+}
+
+/// A callback that takes something off a count in the second of two words, and still looks at its cache; and who
+/// ends the cache when `is_quiet` says so.
+fn callback_and_end(is_quiet: fn(&Running, &dyn Fn() -> bool) -> bool) {
+    loom::model(move || {
+        let cache = Arc::new((
+            Running::new(),
+            [AtomicLink::new(0), AtomicLink::new(1)],
+            AtomicLink::new(0),
+        ));
+        let callback = {
+            let cache = Arc::clone(&cache);
+            thread::spawn(move || {
+                let (running, counts, gone) = &*cache;
+                running.enter();
+                counts[1].xchg_full(0);
+                assert_eq!(gone.load_relaxed(), 0, "the cache is gone");
+                let _ = running.leave();
+            })
+        };
+        let (running, counts, gone) = &*cache;
+        let none = || counts.iter().all(|count| count.load_acquire() == 0);
+        if is_quiet(running, &none) {
+            gone.store_relaxed(1);
+        }
+        callback.join().unwrap();
+    });
+}
+
+#[test]
+fn callbacks_end_before_their_cache() {
+    callback_and_end(|running, none| running.are_none_after(none));
+}
+
+#[test]
+#[should_panic(expected = "the cache is gone")]
+fn sees_that_callbacks_are_looked_for_first() {
+    callback_and_end(|running, none| running.are_none_after(|| true) && none());
 }

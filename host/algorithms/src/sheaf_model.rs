@@ -373,7 +373,10 @@ impl Model {
             // SAFETY: A grace period has passed, or this is what is to be found out.
             let rest = unsafe { sheaf.into_rest() };
             if let (true, Rest::Full(sheaf)) = (was_freed, &rest) {
-                sheaf.slots().iter().for_each(|slot| self.destruct(slot.load()));
+                sheaf
+                    .slots()
+                    .iter()
+                    .for_each(|slot| self.destruct(slot.load()));
             }
             self.store(rest);
             if let Some(stamp) = stamp {
@@ -385,7 +388,10 @@ impl Model {
     /// The destructor.
     fn destruct(&self, object: usize) {
         let mut books = self.books.lock().unwrap();
-        assert!(books.used.remove(&object), "destructed without a use: {object}");
+        assert!(
+            books.used.remove(&object),
+            "destructed without a use: {object}"
+        );
     }
 
     fn uncount(&self, stamp: Stamp) {

@@ -160,12 +160,7 @@ fn all_plans(capacity: usize, max_sheaves: usize, depth: usize, flaw: Flaw) -> u
 }
 
 /// The same with another number of full sheaves in front of their capacity.
-fn all_plans_with(
-    stock: (usize, usize),
-    max_sheaves: usize,
-    depth: usize,
-    flaw: Flaw,
-) -> usize {
+fn all_plans_with(stock: (usize, usize), max_sheaves: usize, depth: usize, flaw: Flaw) -> usize {
     fn rec(
         stock: (usize, usize),
         max_sheaves: usize,

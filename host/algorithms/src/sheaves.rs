@@ -18,8 +18,12 @@ pub(crate) mod geometry;
 pub(crate) mod local;
 #[path = "../../../rust/rcu_ptr/sheaves/needs.rs"]
 pub(crate) mod needs;
+#[path = "../../../rust/rcu_ptr/sheaves/polled.rs"]
+pub(crate) mod polled;
 #[path = "../../../rust/rcu_ptr/sheaves/reserve.rs"]
 pub(crate) mod reserve;
+#[path = "../../../rust/rcu_ptr/sheaves/running.rs"]
+pub(crate) mod running;
 #[path = "../../../rust/rcu_ptr/sheaves/sheaf.rs"]
 pub(crate) mod sheaf;
 #[path = "../../../rust/rcu_ptr/sheaves/strays.rs"]

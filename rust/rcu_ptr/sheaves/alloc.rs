@@ -7,7 +7,8 @@
 //!     -> with a gfp that may wait: the slab; with another one: the slab, the reserve
 //!     -> without: another node's barn, the reserve, kmalloc_nolock()
 //!
-//!  Where as much waits as may, nothing comes after the allocation sheaf but the reserve.
+//!  Where as much waits as may, nothing comes after the allocation sheaf but the other places and, for those who
+//!  can't wait, the reserve.
 //! ```
 
 use super::{cache::Cache, exchange, limits, pcs::Here, refill};
@@ -87,7 +88,8 @@ fn take_again(here: Here<'_>) -> Option<usize> {
 fn slow(cache: &Cache, gfp: u32, pin: PreemptOff) -> *mut u8 {
     let mut pin = pin;
     if cache.is_at_wait_limit() {
-        if let Some(object) = limits::refuse(Here::new(cache, &pin)) {
+        let may_wait = slab::may_block(gfp);
+        if let Some(object) = limits::refuse(Here::new(cache, &pin), may_wait) {
             return ptr::with_exposed_provenance_mut(object);
         }
         drop(pin);
@@ -110,7 +112,8 @@ fn slow(cache: &Cache, gfp: u32, pin: PreemptOff) -> *mut u8 {
 fn slow_nolock(cache: &Cache, pin: PreemptOff) -> *mut u8 {
     let here = Here::new(cache, &pin);
     if cache.is_at_wait_limit() {
-        return limits::refuse(here).map_or(ptr::null_mut(), ptr::with_exposed_provenance_mut);
+        let found = limits::refuse(here, false);
+        return found.map_or(ptr::null_mut(), ptr::with_exposed_provenance_mut);
     }
     if let Some(object) = exchange::any_object(here.at(Context::look(&pin)).nolock()) {
         return ptr::with_exposed_provenance_mut(object);

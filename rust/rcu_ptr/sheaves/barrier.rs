@@ -6,8 +6,8 @@
 //! An object is in one of three places: an rcu sheaf of a CPU; a closed one there; or it is counted
 //! ([`pending`]), from before its sheaf is closed until it is in a barn; or without a sheaf, in a list of
 //! the cache, where it is counted too. What is in the first two is
-//! closed by that CPU in an interrupt, which needs no task to get its turn there, and waits for its
-//! grace period here. A CPU that has nothing is not touched.
+//! closed by that CPU in an interrupt, which needs no task to get its turn there, and is left with its cache
+//! ([`polled`](super::polled)). A CPU that has nothing is not touched.
 
 use super::{
     cache::Cache,
@@ -50,9 +50,9 @@ type Requests = [Request; PER_INTERRUPT];
 /// May sleep.
 pub(super) fn barrier(sheaves: &Sheaves, of: Option<&Cache>, meanwhile: impl FnOnce()) {
     let is_asked = |cache: &Cache| of.is_none_or(|of| ptr::eq(of, cache));
-    let mut held = Chain::new();
+    let mut closed = false;
     for cpu in crate::sys::percpu::possible_cpus() {
-        close_all(sheaves, cpu, is_asked, &mut held);
+        closed |= close_all(sheaves, cpu, is_asked);
     }
     let mut last = 0;
     while let Some(cache) = sheaves.next(last, |c| is_asked(c) && !c.strays.is_empty()) {
@@ -67,16 +67,20 @@ pub(super) fn barrier(sheaves: &Sheaves, of: Option<&Cache>, meanwhile: impl FnO
             false
         }
     });
-    // ORDERING: What was closed on other CPUs was before the end of the interrupts there.
-    let snapshot = (!held.is_empty()).then(Snapshot::take);
+    let snapshot = closed.then(Snapshot::take);
     meanwhile();
     if snapshot.is_some_and(|snapshot| !snapshot.is_over()) {
         gp::synchronize();
     }
-    while let Some(sheaf) = held.pop() {
-        // SAFETY: The grace period is over.
-        unsafe { reclaim::take_in(sheaf) };
-        gp::cond_resched();
+    last = 0;
+    while let Some(cache) = sheaves.next(last, |c| is_asked(c) && c.has_backlog()) {
+        last = cache.id;
+        if cache.dtor.is_some() {
+            // What is waited for below may be long, and others are not to wait for that.
+            cache.queue_backlog();
+        } else {
+            reclaim::take_in_backlog(&cache);
+        }
     }
     last = 0;
     while let Some(cache) = sheaves.next(last, |c| is_asked(c) && !c.is_past(time)) {
@@ -88,9 +92,11 @@ pub(super) fn barrier(sheaves: &Sheaves, of: Option<&Cache>, meanwhile: impl FnO
     }
 }
 
-/// Closes what `cpu` has, in all caches that are asked for.
-fn close_all(sheaves: &Sheaves, cpu: i32, is_asked: impl Fn(&Cache) -> bool, held: &mut Chain) {
-    let mut last = 0;
+/// Closes what `cpu` has, in all caches that are asked for. It belongs to the caches again at once: their own
+/// barriers, and their ends, don't wait for this task. Returns whether something is left there until its grace
+/// period is over.
+fn close_all(sheaves: &Sheaves, cpu: i32, is_asked: impl Fn(&Cache) -> bool) -> bool {
+    let (mut last, mut closed_some) = (0, false);
     loop {
         let mut requests: Requests = core::array::from_fn(|_| Request {
             cache: None,
@@ -107,7 +113,7 @@ fn close_all(sheaves: &Sheaves, cpu: i32, is_asked: impl Fn(&Cache) -> bool, hel
             }
         }
         if requests[0].cache.is_none() {
-            return;
+            return closed_some;
         }
         while !close_on(cpu, &requests) {
             // It is on its way down or up.
@@ -119,7 +125,9 @@ fn close_all(sheaves: &Sheaves, cpu: i32, is_asked: impl Fn(&Cache) -> bool, hel
             unused,
         } in requests
         {
-            let Some(cache) = cache else { return };
+            let Some(cache) = cache else {
+                return closed_some;
+            };
             // SAFETY: From `close()`.
             let chain = unsafe { Chain::from_first(closed.load(Relaxed)) };
             if let Some(stamp) = Stamp::new(unused.load(Relaxed)) {
@@ -130,7 +138,9 @@ fn close_all(sheaves: &Sheaves, cpu: i32, is_asked: impl Fn(&Cache) -> bool, hel
                 if cache.srcu.is_some() {
                     cache.wait_for_all(chain);
                 } else {
-                    held.append(chain);
+                    // ORDERING: What was closed there was before the end of the interrupt.
+                    reclaim::leave_closed(&cache, cache.pcs.of(cpu).node(), chain);
+                    closed_some = true;
                 }
             }
         }

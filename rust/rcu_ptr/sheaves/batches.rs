@@ -21,10 +21,10 @@ use super::{
     pcs::Here,
     pending,
     sheaf::Chain,
-    strays, Sheaves,
+    strays,
 };
 use crate::sys::{
-    context, debug, gp,
+    debug, gp,
     irq::IrqsOff,
     preempt::PreemptOff,
     raw_lock::RawSpinLock,
@@ -39,7 +39,7 @@ use core::{
 use kernel::{
     prelude::*,
     static_lock_class,
-    sync::atomic::{Atomic, Full, Relaxed},
+    sync::atomic::{Acquire, Atomic, Full, Relaxed},
 };
 
 /// Batches of a cache. Grace periods of SRCU take several of RCU, and readers may make them longer.
@@ -98,6 +98,16 @@ impl Batches {
         })
     }
 
+    /// Whether nothing waits, and nobody is at what did.
+    ///
+    /// # Context
+    ///
+    /// Any.
+    fn are_free(&self) -> bool {
+        // ORDERING: Acquire pairs with the exchange of who frees a batch.
+        self.batches.iter().all(|b| b.state.load(Acquire) == FREE)
+    }
+
     /// Whether something is left for the worker.
     ///
     /// # Context
@@ -139,8 +149,7 @@ unsafe fn one_over(batch: NonNull<Batch>) {
     if batch.left.fetch_sub(1, Full) != 1 {
         return;
     }
-    // As long as this runs.
-    let running = cache.count(context::some_cpu());
+    cache.running.enter();
     // SAFETY: From `start_batches()`.
     let chain = unsafe { Chain::from_first(batch.chain.xchg(0, Relaxed)) };
     if !chain.is_empty() {
@@ -153,11 +162,21 @@ unsafe fn one_over(batch: NonNull<Batch>) {
     } else {
         batch.state.xchg(OVER, Full);
     }
-    cache.backlog.queue(&Sheaves::get().reclaim_wq, 0);
-    cache.landed(Some(running));
+    cache.queue_backlog();
+    cache.has_run();
 }
 
 impl Cache {
+    /// Whether no stray counted in `place` is left. When some were lost, which are counted for ever: whether none is
+    /// left at all.
+    pub(super) fn has_no_strays(&self, place: usize) -> bool {
+        if self.strays_pending.is_empty(place) {
+            return true;
+        }
+        // Looked at in the order in which they move on.
+        self.lost_strays.load(Relaxed) && self.strays.is_empty() && self.batches.are_free()
+    }
+
     /// Whether objects that find no sheaf are strays; otherwise the engine takes them.
     #[inline]
     pub(super) fn has_strays(&self) -> bool {
@@ -252,15 +271,16 @@ impl Cache {
     ///
     /// `list` is of strays whose grace periods are over.
     unsafe fn take_in_list(&self, mut list: u64) {
-        // One that was freed twice would make it a ring.
-        let counted = self.strays_pending.total();
-        let mut seen = 0;
+        // One that was freed twice makes it a ring, and what it leads to is not what was pushed.
+        // SAFETY: By the safety requirements of this function.
+        if !unsafe { strays::has_end(list, self.link, gp::cond_resched) } {
+            let counted = self.strays_pending.total();
+            self.lost_strays.store(true, Relaxed);
+            pending::wake();
+            return debug::warn_endless(counted);
+        }
         // SAFETY: By the safety requirements of this function.
         while let Some((addr, place, rest)) = unsafe { strays::next(list, self.link) } {
-            if seen == counted {
-                return debug::warn_endless(counted);
-            }
-            seen += 1;
             list = rest;
             self.destruct(addr);
             self.give_back(&mut [with_exposed_provenance_mut(addr)]);

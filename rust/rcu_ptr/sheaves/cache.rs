@@ -11,9 +11,11 @@ use super::{
     local::BARRED,
     pcs::Pcs,
     pending::{self, Pending},
+    polled::{GracePeriod, Polled},
     reclaim::BacklogWork,
     refill::RefillWork,
     reserve::Reserve,
+    running::Running,
     sheaf::{Chain, Empty, Full, Rest, Stamp},
     shrink::{ReapWork, TrimWork},
     strays::Strays,
@@ -26,7 +28,8 @@ use crate::{
     sync::AtomicLink,
     sys::{
         context::Context,
-        debug, gp,
+        debug,
+        gp::{self, Snapshot},
         irq::IrqsOff,
         module::ModuleRef,
         node,
@@ -131,6 +134,10 @@ pub(crate) struct Cache {
     /// Objects without a sheaf.
     pub(super) strays: Strays,
     pub(super) strays_pending: Pending,
+    /// Strays that were freed twice are leaked, and what was linked with them.
+    pub(super) lost_strays: AtomicFlag,
+    /// Callbacks that are at what is counted.
+    pub(super) running: Running,
     #[pin]
     pub(super) batches: Batches,
     /// How long objects waited for their next use.
@@ -144,14 +151,26 @@ pub(crate) struct Cache {
     _module: ModuleRef,
 }
 
+/// Sheaves that are to be taken in by who may sleep.
+struct Backlog {
+    /// Those whose grace period is over.
+    over: Chain,
+    polled: Polled<Snapshot>,
+}
+
+impl GracePeriod for Snapshot {
+    fn is_over(&self) -> bool {
+        Snapshot::is_over(self)
+    }
+}
+
 /// A barn with its lock.
 #[pin_data]
 pub(crate) struct Barn {
     #[pin]
     stock: RawSpinLock<Stock>,
-    /// Sheaves whose grace period is over and that callbacks left for the worker.
     #[pin]
-    backlog: RawSpinLock<Chain>,
+    backlog: RawSpinLock<Backlog>,
     reserve: ReserveBox,
     /// Allocations that found no sheaf since the worker ran last.
     pub(super) missed: Atomic<usize>,
@@ -204,7 +223,10 @@ impl Barn {
                     static_lock_class!()
                 ),
                 backlog <- RawSpinLock::new(
-                    Chain::new(),
+                    Backlog {
+                        over: Chain::new(),
+                        polled: Polled::new(),
+                    },
                     c"rcu_ptr_backlog",
                     static_lock_class!()
                 ),
@@ -253,10 +275,22 @@ impl Barn {
     /// Any but NMI.
     pub(super) fn leave(&self, chain: Chain) {
         let irqs = IrqsOff::save();
-        self.backlog.lock(&irqs).append(chain);
+        self.backlog.lock(&irqs).over.append(chain);
     }
 
-    /// Whether callbacks left sheaves.
+    /// Leaves `chain`, which was closed before the call, for who waits for it after a grace period.
+    ///
+    /// # Context
+    ///
+    /// Any but NMI.
+    pub(super) fn leave_closed(&self, chain: Chain) {
+        let irqs = IrqsOff::save();
+        let mut backlog = self.backlog.lock(&irqs);
+        // Under the lock, so that it is later than those before.
+        backlog.polled.push(chain, Snapshot::take());
+    }
+
+    /// Whether sheaves were left.
     ///
     /// # Context
     ///
@@ -264,10 +298,21 @@ impl Barn {
     pub(super) fn has_backlog(&self) -> bool {
         let irqs = IrqsOff::save();
         let backlog = self.backlog.lock(&irqs);
-        !backlog.is_empty()
+        !backlog.over.is_empty() || !backlog.polled.is_empty()
     }
 
-    /// Takes the sheaves that callbacks left.
+    /// Whether sheaves are left whose grace period was not over when the others were taken.
+    ///
+    /// # Context
+    ///
+    /// Any but NMI.
+    pub(super) fn has_polled(&self) -> bool {
+        let irqs = IrqsOff::save();
+        let backlog = self.backlog.lock(&irqs);
+        !backlog.polled.is_empty()
+    }
+
+    /// Takes the sheaves that were left and whose grace period is over.
     ///
     /// # Context
     ///
@@ -275,7 +320,9 @@ impl Barn {
     pub(super) fn take_backlog(&self) -> Chain {
         let irqs = IrqsOff::save();
         let mut backlog = self.backlog.lock(&irqs);
-        core::mem::replace(&mut backlog, Chain::new())
+        let mut over = core::mem::replace(&mut backlog.over, Chain::new());
+        over.append(backlog.polled.take());
+        over
     }
 
     /// Calls `f` with the lock held.
@@ -595,7 +642,10 @@ impl Cache {
                 give_back_all: AtomicFlag::new(false),
                 growing <- new_mutex!((), "rcu_ptr_growing"),
                 refill <- DelayedWork::for_refills(RefillWork(CacheRef(this.as_ptr()))),
-                backlog <- DelayedWork::new(BacklogWork(CacheRef(this.as_ptr()))),
+                backlog <- DelayedWork::for_destructors(
+                    BacklogWork(CacheRef(this.as_ptr())),
+                    args.dtor.is_some(),
+                ),
                 trim <- DelayedWork::new(TrimWork(CacheRef(this.as_ptr()))),
                 reap <- DelayedWork::new(ReapWork(CacheRef(this.as_ptr()))),
                 sheaves: Atomic::new(0),
@@ -607,6 +657,8 @@ impl Cache {
                 epochs: Epochs::new(),
                 strays: Strays::new(),
                 strays_pending: Pending::new(),
+                lost_strays: AtomicFlag::new(false),
+                running: Running::new(),
                 batches <- Batches::new(CacheRef(this.as_ptr())),
                 delays: Delays::new(),
                 pins: Atomic::new(0),
@@ -656,25 +708,57 @@ impl Cache {
     pub(super) fn is_past(&self, time: u64) -> bool {
         let is_empty = |place| {
             let pcs = self.pcs.iter().all(|pcs| pcs.pending.is_empty(place));
-            pcs && self.strays_pending.is_empty(place)
+            pcs && self.has_no_strays(place)
         };
         self.epochs.is_past(time, is_empty)
     }
 
-    /// Whether nothing is counted.
+    /// Whether nothing is counted, and no callback runs.
     ///
     /// # Context
     ///
     /// Any but NMI.
     pub(super) fn is_quiet(&self) -> bool {
         let is_empty = |pending: &Pending| (0..PLACES).all(|place| pending.is_empty(place));
-        self.pcs.iter().all(|pcs| is_empty(&pcs.pending)) && is_empty(&self.strays_pending)
+        self.running.are_none_after(|| {
+            self.pcs.iter().all(|pcs| is_empty(&pcs.pending))
+                && (0..PLACES).all(|place| self.has_no_strays(place))
+        })
     }
 
-    /// The node of the CPU that `stamp` was counted for.
-    pub(super) fn node_of(&self, stamp: &Stamp) -> usize {
-        let (cpu, _) = pending::place(stamp);
-        self.pcs.of(cpu).node()
+    /// Whether sheaves were left for who may sleep.
+    ///
+    /// # Context
+    ///
+    /// Any but NMI.
+    pub(super) fn has_backlog(&self) -> bool {
+        self.barns.iter().any(|barn| barn.has_backlog())
+    }
+
+    /// Lets the worker take in what was left.
+    ///
+    /// # Context
+    ///
+    /// As for [`DelayedWork::queue()`].
+    pub(super) fn queue_backlog(&self) {
+        let sheaves = Sheaves::get();
+        let wq = if self.dtor.is_some() {
+            &sheaves.dtor_wq
+        } else {
+            &sheaves.reclaim_wq
+        };
+        self.backlog.queue(wq, 0);
+    }
+
+    /// A callback has ended, and does not look at the cache any more but in this call.
+    ///
+    /// # Context
+    ///
+    /// Softirq or task.
+    pub(super) fn has_run(&self) {
+        if self.running.leave() {
+            pending::wake();
+        }
     }
 
     /// Ends [`Self::count()`], for callers that wake nobody: waiters look again by themselves.

@@ -113,12 +113,9 @@ pub(crate) fn any_object<C: Cpu>(cpu: C) -> Option<usize> {
     next_object(cpu).or_else(|| cpu.take_reserved())
 }
 
-/// An object from the next sheaf, which is installed. `None`: there is no other.
-///
-/// The cursor is put right in either case.
-pub(crate) fn next_object<C: Cpu>(cpu: C) -> Option<usize> {
-    let alloc = cpu.words().alloc;
-    make_room(cpu, alloc);
+/// An object of any place, for who found the allocation sheaf used up. The cursor is put right if there is one.
+pub(crate) fn any_reused<C: Cpu>(cpu: C) -> Option<usize> {
+    make_room(cpu, cpu.words().alloc);
     for i in 0..REUSE {
         if !cpu.reuse(i).is_there() {
             continue;
@@ -130,6 +127,17 @@ pub(crate) fn next_object<C: Cpu>(cpu: C) -> Option<usize> {
             }
         }
     }
+    None
+}
+
+/// An object from the next sheaf, which is installed. `None`: there is no other.
+///
+/// The cursor is put right in either case.
+pub(crate) fn next_object<C: Cpu>(cpu: C) -> Option<usize> {
+    if let Some(object) = any_reused(cpu) {
+        return Some(object);
+    }
+    let alloc = cpu.words().alloc;
     loop {
         let Some(seen) = alloc.used_up() else {
             // A context that came in between has installed one.

@@ -106,8 +106,12 @@ pub(crate) unsafe fn no_slot(cache: &Cache, object: NonNull<u8>, caller: usize, 
         let place = cache.count_stray();
         // SAFETY: A live object, aligned to 8 bytes at least, and 8 bytes in it that are its link or lie
         // behind what the user has: `Cache::create()` saw to that.
-        unsafe { cache.strays.push(addr, addr + cache.link, place) };
-        return here.ring();
+        if unsafe { cache.strays.push(addr, addr + cache.link, place) } {
+            return here.ring();
+        }
+        // The other copy is still to be taken in, which wakes those who wait.
+        let _ = cache.strays_pending.uncount(place);
+        return cache.tell_twice(addr, caller);
     }
     cache.slab_frees.add(1, Relaxed);
     // SAFETY: A live object of a kmem_cache or of kmalloc_nolock(), and 8 bytes in it that are its

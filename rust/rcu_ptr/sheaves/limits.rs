@@ -187,20 +187,27 @@ impl Cache {
     }
 }
 
-/// There is no further sheaf for an allocation, as much waits as may: only what was promised by a reserve. The
-/// cursor is put right.
+/// There is no further sheaf for an allocation, as much waits as may: only what waits for nothing, and what was
+/// promised by a reserve, unless the allocation may wait. The cursor is put right.
 ///
 /// # Context
 ///
 /// Any, NMI included.
 #[cold]
-pub(super) fn refuse(here: Here<'_>) -> Option<usize> {
+pub(super) fn refuse(here: Here<'_>, may_wait: bool) -> Option<usize> {
     let cache = here.cache;
+    let at = here.at(Context::look(here.pin));
+    if let Some(object) = exchange::any_reused(at) {
+        return Some(object);
+    }
     cache.limits.met.add(1, Relaxed);
-    exchange::give_up(here.at(Context::look(here.pin)));
+    exchange::give_up(at);
     // The worker closes what waits on CPUs.
     cache.wants_refill.store(true, Relaxed);
     here.ring();
+    if may_wait {
+        return None;
+    }
     cache.barn_of(&here.pcs()).reserved()
 }
 

@@ -25,7 +25,7 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | geometry.rs, sheaf.rs, cursor.rs, local.rs, exchange.rs, barn.rs, double.rs, reserve.rs, epochs.rs, strays.rs, needs.rs | the algorithm, which the host tests compile too |
+//! | geometry.rs, sheaf.rs, cursor.rs, local.rs, exchange.rs, barn.rs, double.rs, reserve.rs, epochs.rs, strays.rs, needs.rs, polled.rs, running.rs | the algorithm, which the host tests compile too |
 //! | cache.rs, pcs.rs | what a cache and a CPU have |
 //! | alloc.rs, free.rs | the calls |
 //! | reclaim.rs | after a grace period |
@@ -56,9 +56,11 @@ mod monitor;
 pub(crate) mod needs;
 mod pcs;
 mod pending;
+pub(crate) mod polled;
 mod reclaim;
 pub(crate) mod refill;
 pub(crate) mod reserve;
+pub(crate) mod running;
 pub(crate) mod sheaf;
 mod shrink;
 pub(crate) mod stats;
@@ -82,6 +84,8 @@ pub(crate) struct Sheaves {
     wq: WorkQueue,
     /// Where memory goes back, and where it comes: on CPUs that take part in such work.
     reclaim_wq: WorkQueue,
+    /// Where destructors run, which may wait for what they like: nothing else waits behind them.
+    dtor_wq: WorkQueue,
     refill_wq: WorkQueue,
     /// What finds objects that were freed twice.
     seen: PerCpu<reclaim::SeenHere>,
@@ -117,6 +121,7 @@ impl Sheaves {
             caches <- new_mutex!(Caches::new(), "rcu_ptr_caches"),
             wq: WorkQueue::per_cpu(c"rcu_ptr_sheaf")?,
             reclaim_wq: WorkQueue::new(c"rcu_ptr_sheaf_reclaim")?,
+            dtor_wq: WorkQueue::new(c"rcu_ptr_sheaf_dtor")?,
             refill_wq: WorkQueue::for_refills(c"rcu_ptr_sheaf_refill")?,
             seen: PerCpu::new(|_| reclaim::SeenHere::new())?,
         })

@@ -82,11 +82,10 @@ impl Callback for Ready {
         // INVARIANT: The end of a cache waits until nothing is counted.
         let cache = &CacheRef(of.owner.cast());
         let node = of.node.min(cache.nr_nodes() - 1);
-        // As long as this runs.
-        let running = cache.count(context::some_cpu());
+        cache.running.enter();
         if cache.dtor.is_some() {
             leave(cache, node, chain);
-            return cache.landed(Some(running));
+            return cache.has_run();
         }
         let waited = chain.len();
         let mut looked = 0;
@@ -119,7 +118,7 @@ impl Callback for Ready {
         Here::new(cache, &PreemptOff::new()).count_callback(waited - chain.len(), looked);
         leave(cache, node, chain);
         stamps.into_iter().for_each(|stamp| cache.landed(stamp));
-        cache.landed(Some(running));
+        cache.has_run();
     }
 }
 
@@ -131,8 +130,19 @@ impl Callback for Ready {
 pub(super) fn leave(cache: &Cache, node: usize, chain: Chain) {
     if !chain.is_empty() {
         cache.barns[node].leave(chain);
-        cache.backlog.queue(&Sheaves::get().reclaim_wq, 0);
+        cache.queue_backlog();
     }
+}
+
+/// Leaves `chain`, which was closed before the call, for [`wait_until()`] after a grace period.
+///
+/// # Context
+///
+/// Softirq or task.
+pub(super) fn leave_closed(cache: &Cache, node: usize, chain: Chain) {
+    cache.barns[node].leave_closed(chain);
+    // Who waits for them already has a grace period to wait for.
+    pending::wake();
 }
 
 /// What nobody waits for any more in a sheaf of `cache`: its objects are destructed if they were freed. Those of
@@ -174,12 +184,12 @@ impl Handler for BacklogWork {
     }
 }
 
-/// Takes in the sheaves that callbacks left.
+/// Takes in what was left and whose grace period is over.
 ///
 /// # Context
 ///
 /// May sleep. The cache does not end meanwhile.
-fn take_in_backlog(cache: &Cache) {
+pub(super) fn take_in_backlog(cache: &Cache) {
     cache.take_in_strays();
     for (node, barn) in cache.barns.iter().enumerate() {
         let mut chain = barn.take_backlog();
@@ -206,48 +216,22 @@ fn take_in_backlog(cache: &Cache) {
     }
 }
 
-/// Waits until `done` holds. Takes in what callbacks of `cache` leave meanwhile, as the worker may have to wait
-/// for its CPU.
+/// Waits until `done` holds. Takes in what callbacks and barriers of `cache` leave meanwhile: the worker may have
+/// to wait for its CPU, and a barrier for something else.
 ///
 /// # Context
 ///
 /// May sleep; `done` may not. The cache does not end meanwhile.
 pub(super) fn wait_until(cache: &Cache, done: impl Fn() -> bool) {
-    let has_backlog =
-        || cache.batches.are_over() || cache.barns.iter().any(|barn| barn.has_backlog());
+    let has_backlog = || cache.batches.are_over() || cache.has_backlog();
     while !done() {
         take_in_backlog(cache);
+        if cache.barns.iter().any(|barn| barn.has_polled()) {
+            gp::synchronize();
+            continue;
+        }
         pending::wait_until(|| done() || has_backlog());
     }
-}
-
-/// Takes in a sheaf that is counted.
-///
-/// # Context
-///
-/// May sleep.
-///
-/// # Safety
-///
-/// A grace period has passed since it was closed.
-pub(super) unsafe fn take_in(mut sheaf: Closed) {
-    // INVARIANT: The end of a cache waits until nothing is counted.
-    let cache = &CacheRef(sheaf.owner().cast());
-    let Some(stamp) = sheaf.take_stamp() else {
-        // Only what is counted is handed over.
-        return;
-    };
-    let node = cache.node_of(&stamp);
-    let mut load = Load::new();
-    // SAFETY: By the safety requirements of this function.
-    let rest = unsafe { into_rest(cache, sheaf) };
-    load.add(send_remote(cache, node, settle(cache, rest)));
-    load.put(cache, node);
-    Here::new(cache, &PreemptOff::new()).count_done(1);
-    for node in (0..cache.nr_nodes()).filter(|&other| other != node) {
-        shrink::look_after(cache, node);
-    }
-    cache.landed(Some(stamp));
 }
 
 /// Sheaves on their way into one barn.

@@ -178,7 +178,8 @@ impl Handler for RefillWork {
     fn run(&self) {
         let cache = &self.0;
         cache.wants_refill.store(false, Relaxed);
-        if cache.is_at_wait_limit() {
+        let may_grow = !cache.is_at_wait_limit();
+        if !may_grow {
             shrink::close_soon(cache);
         }
         for (node, barn) in cache.barns.iter().enumerate() {
@@ -186,9 +187,13 @@ impl Handler for RefillWork {
             // The part that is not promised is filled on demand: most caches are only used by callers
             // that may sleep.
             if missed > 0 || barn.with_reserve(|ring| ring.is_short()) {
-                fill_reserve(cache, node);
+                fill_reserve(cache, node, may_grow);
             }
-            let wanted = barn.with(|stock| stock.wanted(missed, cache.capacity()));
+            let wanted = if may_grow {
+                barn.with(|stock| stock.wanted(missed, cache.capacity()))
+            } else {
+                0
+            };
             for _ in 0..wanted {
                 let Some(sheaf) = new_full(cache, Some(node), slab::GFP_REFILL) else {
                     break;
@@ -200,7 +205,7 @@ impl Handler for RefillWork {
         }
         let is_short = |barn: &Pin<KBox<Barn>>| barn.with_reserve(|ring| ring.is_short());
         if cache.barns.iter().any(is_short) {
-            // Out of memory.
+            // Out of memory, or as much waits as may.
             cache
                 .refill
                 .queue(&Sheaves::get().refill_wq, params::drain_jiffies());
@@ -208,12 +213,19 @@ impl Handler for RefillWork {
     }
 }
 
-/// Brings what is missing in the reserve of `node`, of the barn or of the slab.
-fn fill_reserve(cache: &Cache, node: usize) {
+/// Brings what is missing in the reserve of `node`, of the barn or, where the cache may grow, of the slab.
+fn fill_reserve(cache: &Cache, node: usize, may_grow: bool) {
+    let of_slab = || {
+        if may_grow {
+            new_full(cache, Some(node), slab::GFP_REFILL)
+        } else {
+            None
+        }
+    };
     let barn = &cache.barns[node];
     while barn.with_reserve(|ring| ring.missing()) > 0 {
         let full = barn.with(|stock| stock.take_full());
-        let Some(sheaf) = full.or_else(|| new_full(cache, Some(node), slab::GFP_REFILL)) else {
+        let Some(sheaf) = full.or_else(of_slab) else {
             return;
         };
         let mut rest = Rest::Full(sheaf);

@@ -382,11 +382,6 @@ impl Closed {
         self.0.addr()
     }
 
-    /// Its cache.
-    pub(crate) fn owner(&self) -> *const () {
-        self.0.get().owner
-    }
-
     /// Takes the stamp off.
     pub(crate) fn take_stamp(&mut self) -> Option<Stamp> {
         let stamp = Stamp::new(self.0.get().stamp);

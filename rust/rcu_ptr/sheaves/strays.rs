@@ -28,21 +28,26 @@ impl Strays {
         self.0.load_acquire() == 0
     }
 
-    /// Adds the object at `addr`, counted in `place`, with its link at `link`.
+    /// Adds the object at `addr`, counted in `place`, with its link at `link`. `false`: it is the newest already,
+    /// and nothing was done.
     ///
     /// # Safety
     ///
     /// The object is aligned to 8 bytes, and `link` is a field of 8 bytes that nobody uses until it is
     /// taken off the list.
-    pub(crate) unsafe fn push(&self, addr: usize, link: usize, place: usize) {
+    #[must_use]
+    pub(crate) unsafe fn push(&self, addr: usize, link: usize, place: usize) -> bool {
         // SAFETY: By the safety requirements of this function.
         let next = unsafe { &*with_exposed_provenance_mut::<AtomicLink>(link) };
         let mut top = self.0.load_relaxed();
         loop {
+            if (top & !PLACE) as usize == addr {
+                return false;
+            }
             next.store_relaxed(top);
             // ORDERING: Full: the object was out of readers' reach before.
             match self.0.cmpxchg_full(top, addr as u64 | place as u64) {
-                Ok(_) => return,
+                Ok(_) => return true,
                 Err(now) => top = now,
             }
         }
@@ -69,4 +74,27 @@ pub(crate) unsafe fn next(list: u64, link: usize) -> Option<(usize, usize, u64)>
     // SAFETY: By the safety requirements of this function objects on the list have a link there.
     let rest = unsafe { &*with_exposed_provenance_mut::<AtomicLink>(addr + link) }.load_relaxed();
     Some((addr, (list & PLACE) as usize, rest))
+}
+
+/// Whether a list that was taken has an end. It has none where an object was pushed again while it was on the list.
+///
+/// # Safety
+///
+/// As for [`next()`], but it is not used up.
+pub(crate) unsafe fn has_end(list: u64, link: usize, mut step: impl FnMut()) -> bool {
+    // Brent's algorithm: in a ring the object that was kept comes again before the next power of two.
+    let (mut at, mut kept, mut n) = (list, 0, 0usize);
+    // SAFETY: By the safety requirements of this function.
+    while let Some((addr, _, rest)) = unsafe { next(at, link) } {
+        if addr == kept {
+            return false;
+        }
+        if n & n.wrapping_sub(1) == 0 {
+            kept = addr;
+        }
+        n += 1;
+        at = rest;
+        step();
+    }
+    true
 }

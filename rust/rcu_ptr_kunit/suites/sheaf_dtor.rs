@@ -198,6 +198,37 @@ fn busy(cache: &SheafCache, n: usize) -> Result<(Wrong, i64)> {
     Ok((table.wrong(), off))
 }
 
+/// A destructor comes here, and goes on when it is let through.
+struct Gate {
+    reached: Atomic<i32>,
+    open: Atomic<i32>,
+    /// Those that were not let through in time.
+    late: Atomic<i32>,
+}
+
+static GATE: Gate = Gate {
+    reached: Atomic::new(0),
+    open: Atomic::new(0),
+    late: Atomic::new(0),
+};
+
+/// # Safety
+///
+/// None.
+unsafe extern "C" fn wait_at_gate(_object: *mut c_void) {
+    GATE.reached.store(1, Relaxed);
+    let open = thread::wait_for(10_000, || GATE.open.load(Relaxed) == 1);
+    GATE.late.add(i32::from(!open), Relaxed);
+}
+
+/// An object of `cache` waits.
+fn free_one(cache: &SheafCache) -> Result {
+    let object = cache.alloc(false).ok_or(ENOMEM)?;
+    // SAFETY: From this cache, the caller's.
+    unsafe { cache.free_rcu(object) };
+    Ok(())
+}
+
 #[kunit_tests(rcu_ptr_sheaf_dtor)]
 mod tests {
     use super::*;
@@ -451,6 +482,37 @@ mod tests {
         drop(leaves);
         assert!(owners == 300 && inner.destructed() == 300);
         assert!(inner.wrong.load(Relaxed) + outer.wrong.load(Relaxed) == 0);
+        Ok(())
+    }
+
+    /// A destructor waits for somebody who waits for other caches: what the barrier closed of these does not wait
+    /// behind it.
+    #[test]
+    fn others_do_not_wait_for_it() -> Result {
+        let _defaults = params::no_drain()?;
+        let new = |dtor| SheafCache::new(c"rcu_ptr_dtor_gate", SIZE, with(dtor));
+        let others = [new(None)?, new(Some(scribble))?];
+        let cache = new(Some(wait_at_gate))?;
+        let later = [new(None)?, new(Some(scribble))?];
+        let ends = new(Some(scribble))?;
+        for cache in Iterator::chain(others.iter(), [&cache, &ends]) {
+            free_one(cache)?;
+        }
+        later.iter().try_for_each(free_one)?;
+        GATE.reached.store(0, Relaxed);
+        GATE.open.store(0, Relaxed);
+        GATE.late.store(0, Relaxed);
+        let body = |_: i32| core::barrier();
+        let reached = thread::on_cpus(cpu::online().take(1), &body, || {
+            let reached = thread::wait_for(10_000, || GATE.reached.load(Relaxed) == 1);
+            others.iter().for_each(SheafCache::barrier);
+            later.iter().for_each(SheafCache::barrier);
+            drop(ends);
+            GATE.open.store(1, Relaxed);
+            reached
+        })?;
+        drop(cache);
+        assert!(reached && GATE.late.load(Relaxed) == 0);
         Ok(())
     }
 

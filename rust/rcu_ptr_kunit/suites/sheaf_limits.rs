@@ -7,7 +7,9 @@ use crate::{
     scaled,
     sys::{
         cache::{self, Args, Limits, SheafCache},
-        core, cpu, thread,
+        core, cpu,
+        srcu::{Domain, Kind},
+        thread,
         user::sh,
     },
     table::{Alloc, Table, Wrong, SIZE},
@@ -143,6 +145,104 @@ mod tests {
         drop(cache);
         assert!(n > 1000 && bytes <= LIMIT + slack(56));
         assert!(met > 0 && reserved >= 20);
+        Ok(())
+    }
+
+    /// Who may sleep gets nothing of the reserve at the limit, and it does not grow: what was promised is there for
+    /// the others.
+    #[test]
+    fn prefilled_for_others() -> Result {
+        const PROMISED: usize = 20;
+        let domain = Domain::new(Kind::Plain)?;
+        let args = Args {
+            srcu: domain.raw(),
+            ..limited(40_000)
+        };
+        let cache = SheafCache::new(c"rcu_ptr_wait", SIZE, args)?;
+        cache.prefill(PROMISED)?;
+        let mut held = KVVec::new();
+        for _ in 0..1000 {
+            held.push(cache.alloc(false).ok_or(ENOMEM)?, GFP_KERNEL)?;
+        }
+        let (before, sleepers, stats, others) = domain.read(|| {
+            for object in &held {
+                // SAFETY: From this cache, the caller's, and not used from here on.
+                unsafe { cache.free_rcu(*object) };
+            }
+            let before = cache.stats();
+            // What is left of a sheaf first.
+            let (n, _) = until_refused(&cache, 200, || cache.alloc(false));
+            for _ in 0..5 {
+                if let Some(object) = cache.alloc(false) {
+                    // SAFETY: From this cache, the caller's.
+                    unsafe { cache.free_rcu(object) };
+                }
+            }
+            let stats = cache.stats();
+            let mut others = 0;
+            cpu::irqs_off(|| {
+                while let Some(object) = cache.alloc_nolock() {
+                    // SAFETY: As above.
+                    unsafe { cache.free_rcu(object) };
+                    others += 1;
+                    if others > 1000 {
+                        break;
+                    }
+                }
+            });
+            (before, n, stats, others)
+        });
+        drop(cache);
+        kernel::kunit::info(fmt!(
+            "rcu_ptr_sheaf_limits: reserve {} and {}, {} for sleepers, {} for others, met {} times\n",
+            before.reserve,
+            stats.reserve,
+            sleepers,
+            others,
+            stats.wait_limit_met
+        ));
+        assert!(stats.wait_limit_met >= 6 && sleepers < 112);
+        assert!(stats.reserve == before.reserve && stats.reserve >= PROMISED as u64);
+        assert!((PROMISED..=1000).contains(&others));
+        Ok(())
+    }
+
+    /// What is freed to be used again at once waits for nothing, and is there at the limit: all of it.
+    #[test]
+    fn freed_at_once() -> Result {
+        let cache = SheafCache::new(c"rcu_ptr_wait", SIZE, limited(40_000))?;
+        let mut held = KVVec::new();
+        for _ in 0..1000 {
+            held.push(cache.alloc(false).ok_or(ENOMEM)?, GFP_KERNEL)?;
+        }
+        let (at_once, rest) = held.split_at(3);
+        let mut again = KVVec::with_capacity(at_once.len(), GFP_KERNEL)?;
+        let guard = rcu::read_lock();
+        for object in rest {
+            // SAFETY: From this cache, the caller's.
+            unsafe { cache.free_rcu(*object) };
+        }
+        let refused = cpu::irqs_off(|| {
+            let (n, _) = until_refused(&cache, 1000, || cache.alloc_nolock());
+            for object in at_once {
+                // SAFETY: As above.
+                unsafe { cache.free(*object) };
+            }
+            while let Some(object) = cache.alloc_nolock() {
+                if again.push_within_capacity(object).is_err() {
+                    break;
+                }
+            }
+            n < 1000
+        });
+        drop(guard);
+        for object in &again {
+            // SAFETY: As above.
+            unsafe { cache.free_rcu(*object) };
+        }
+        drop(cache);
+        assert!(refused && again.len() == at_once.len());
+        assert!(again.iter().all(|object| at_once.contains(object)));
         Ok(())
     }
 

@@ -227,6 +227,17 @@ impl<H: Handler> DelayedWork<H> {
         Self::of_class(sys::rcu_ptr_work_RCU_PTR_WORK_ALLOCATES, handler)
     }
 
+    /// An idle item that calls destructors of others, if `of_others`: these take locks that monitors and the like
+    /// are waited for with.
+    pub(crate) fn for_destructors(handler: H, of_others: bool) -> impl PinInit<Self> {
+        let class = if of_others {
+            sys::rcu_ptr_work_RCU_PTR_WORK_DESTRUCTS
+        } else {
+            sys::rcu_ptr_work_RCU_PTR_WORK_FREES
+        };
+        Self::of_class(class, handler)
+    }
+
     /// An idle item that calls callbacks of others: these may wait for the other items.
     pub(crate) fn for_calls(handler: H) -> impl PinInit<Self> {
         Self::of_class(sys::rcu_ptr_work_RCU_PTR_WORK_CALLS, handler)
