@@ -490,11 +490,18 @@ mod tests {
     #[test]
     fn others_do_not_wait_for_it() -> Result {
         let _defaults = params::no_drain()?;
-        let new = |dtor| SheafCache::new(c"rcu_ptr_dtor_gate", SIZE, with(dtor));
-        let others = [new(None)?, new(Some(scribble))?];
-        let cache = new(Some(wait_at_gate))?;
-        let later = [new(None)?, new(Some(scribble))?];
-        let ends = new(Some(scribble))?;
+        let new = |name, dtor| SheafCache::new(name, SIZE, with(dtor));
+        let scribbles = Some(scribble as cache::ObjectFn);
+        let others = [
+            new(c"rcu_ptr_gate_plain", None)?,
+            new(c"rcu_ptr_gate_dtor", scribbles)?,
+        ];
+        let cache = new(c"rcu_ptr_gate", Some(wait_at_gate))?;
+        let later = [
+            new(c"rcu_ptr_gate_plain2", None)?,
+            new(c"rcu_ptr_gate_dtor2", scribbles)?,
+        ];
+        let ends = new(c"rcu_ptr_gate_ends", scribbles)?;
         for cache in Iterator::chain(others.iter(), [&cache, &ends]) {
             free_one(cache)?;
         }
@@ -511,7 +518,7 @@ mod tests {
             GATE.open.store(1, Relaxed);
             reached
         })?;
-        drop(cache);
+        drop((cache, others, later));
         assert!(reached && GATE.late.load(Relaxed) == 0);
         Ok(())
     }
