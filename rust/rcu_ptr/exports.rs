@@ -196,7 +196,7 @@ unsafe extern "C" fn rcu_ptr_rs_kvfree_no_slot(
 unsafe extern "C" fn rcu_ptr_rs_call_no_slot(word: c_ulong, caller: c_ulong) {
     // SAFETY: By the safety requirements of this function.
     let on = unsafe { PreemptOff::from_raw() };
-    if let Some(call) = Call::from_word(word as usize) {
+    if let Some(call) = Call::from_word(word) {
         // SAFETY: By the safety requirements of this function.
         unsafe { lockless::insert_or_link(Linked::Call(call), caller, &on) };
     }

@@ -48,8 +48,8 @@ pub(crate) enum Call {
     Headless,
     Mightsleep,
     FreeRcu,
-    Call,
-    CallSleepable,
+    Callback,
+    Sleepable,
 }
 
 impl Call {

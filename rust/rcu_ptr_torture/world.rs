@@ -328,8 +328,8 @@ impl<'a> World<'a> {
                 Call::FreeRcu => self.cache(source).free_rcu(object),
                 Call::Kvfree => core::kvfree(object, field),
                 Call::Nolock => core::kfree_nolock(object, field),
-                Call::Call => core::call(object, false),
-                Call::CallSleepable => core::call(object, true),
+                Call::Callback => core::call(object, false),
+                Call::Sleepable => core::call(object, true),
                 Call::Mightsleep => core::kvfree_mightsleep(object),
                 Call::Headless => {
                     if !core::try_kfree_nolock(object) {
@@ -362,8 +362,8 @@ impl<'a> World<'a> {
         }
         if head {
             match self.dice.below(4) {
-                0 | 1 => return Call::Call,
-                2 => return Call::CallSleepable,
+                0 | 1 => return Call::Callback,
+                2 => return Call::Sleepable,
                 _ => {}
             }
         }

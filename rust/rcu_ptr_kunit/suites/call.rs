@@ -183,7 +183,7 @@ const PATIENCE_MSECS: u32 = 8000;
 /// The head is one of the caller's.
 unsafe extern "C" fn wait_asleep(_head: *mut Head) {
     GATE.entered.add(1, Relaxed);
-    let open = thread::wait_for(PATIENCE_MSECS.into(), || GATE.open.load(Relaxed) != 0);
+    let open = thread::wait_for(PATIENCE_MSECS, || GATE.open.load(Relaxed) != 0);
     GATE.in_time.add(u64::from(open), Relaxed);
     GATE.left.add(1, Relaxed);
 }
@@ -229,7 +229,7 @@ fn behind_slow(slow: usize, sleeps: bool, others: &[Route]) -> Result<bool> {
     core::barrier();
     GATE.pool.store(ptr::from_ref(&pool).cast_mut(), Relaxed);
     let ran = thread::on_cpus(::core::iter::once(cpu::this()), &body, || ());
-    let came = thread::wait_for((PATIENCE_MSECS / 2).into(), || {
+    let came = thread::wait_for(PATIENCE_MSECS / 2, || {
         GATE.entered.load(Relaxed) > 0 && pool.all_freed()
     });
     let held = !sleeps || GATE.left.load(Relaxed) == 0;
