@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! What waits for more than call_rcu() of a sheaf: for an SRCU domain as well, or without a sheaf
-//! ([`strays`](super::strays)).
+//! (strays.rs).
 //!
 //! ```text
 //!   sheaves, strays ---> waiting ---> a batch ---> both grace periods over ---> the worker
