@@ -241,7 +241,9 @@ mod tests {
             unsafe { cache.free_rcu(*object) };
         }
         drop(cache);
-        assert!(refused && again.len() == at_once.len());
+        // Where objects are checked after each use, nothing is given out again at once.
+        let expected = if cfg!(CONFIG_KASAN) { 0 } else { at_once.len() };
+        assert!(refused && again.len() == expected);
         assert!(again.iter().all(|object| at_once.contains(object)));
         Ok(())
     }
