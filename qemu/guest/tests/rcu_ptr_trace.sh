@@ -70,7 +70,7 @@ test_queue() {
 	lines_of queue >/tmp/queue
 	want "objects in the trace" "$(wc -l </tmp/queue)" 40
 	engine=$(cat "$PARAMS/engine")
-	good="engine=$engine channel=(slab|vmalloc|list|sync) ctx=task ptr=[0-9a-f]{16}"
+	good="engine=$engine channel=(slab|vmalloc|list|sync) kind=free ctx=task ptr=[0-9a-f]{16}"
 	good="$good caller=[a-z0-9_.]+\+0x[0-9a-f]+/0x[0-9a-f]+ \[rcu_ptr_client_c\]"
 	grep -v -E "$good" /tmp/queue >/tmp/bad && fail "not as it should be: $(sed -n 1p /tmp/bad)"
 	# Engine lockless tells its objects apart when it frees them.
