@@ -209,6 +209,15 @@ impl Book {
         })
     }
 
+    /// The state of `record`, if it still is that of `address`: it may become another object's after it was
+    /// found, as long as this one is not live or queued.
+    fn state_of(record: &Record, address: usize) -> Option<u32> {
+        // ORDERING: Acquire pairs with the release of `enter()`: the state of another object comes with its
+        // address, which is seen below.
+        let state = record.state.load(Acquire);
+        (state != CLAIMED && record.address.load(Relaxed) == address).then_some(state)
+    }
+
     /// An object was allocated. An error: there is no room; or somebody else has it, and then it is not to
     /// be touched.
     ///
@@ -218,7 +227,7 @@ impl Book {
     pub(crate) fn enter(&self, object: NonNull<u8>, source: Source) -> Result<&Record, Refused> {
         let address = object.as_ptr().expose_provenance();
         let record = match self.find(address) {
-            Some(record) if self.is_left(record)? => record,
+            Some(record) if self.is_left(record, address)? => record,
             _ => self.claim(address).ok_or(Refused::Full)?,
         };
         record.address.store(address, Relaxed);
@@ -234,10 +243,11 @@ impl Book {
 
     /// Whether the last owner of an object that was just allocated has left it, and this context has its
     /// record now; `false`: it has become the record of another object at this moment.
-    fn is_left(&self, record: &Record) -> Result<bool, Refused> {
-        let state = record.state.load(Relaxed);
+    fn is_left(&self, record: &Record, address: usize) -> Result<bool, Refused> {
+        let Some(state) = Self::state_of(record, address) else {
+            return Ok(false);
+        };
         let left = match state {
-            CLAIMED => return Ok(false),
             FREED | EMPTY | DESTRUCTED => true,
             QUEUED => record.is_cache() && !record.is_destructed(),
             _ => false,
@@ -339,10 +349,11 @@ impl Book {
     }
 
     fn freed_one(&self, record: &Record, address: usize, visit: u64) {
-        let state = record.state.load(Relaxed);
-        // ORDERING: Full: pairs with the release of `queue()`. What is claimed is a record that becomes
-        // another object's just now.
-        if state == CLAIMED || record.state.cmpxchg(state, CLAIMED, Full).is_err() {
+        let Some(state) = Self::state_of(record, address) else {
+            return;
+        };
+        // ORDERING: Full: pairs with the release of `queue()`.
+        if record.state.cmpxchg(state, CLAIMED, Full).is_err() {
             return;
         }
         match state {
@@ -386,8 +397,10 @@ impl Book {
         let Some(record) = self.find(address) else {
             return;
         };
-        let state = record.state.load(Relaxed);
-        if state == CLAIMED || record.state.cmpxchg(state, CLAIMED, Full).is_err() {
+        let Some(state) = Self::state_of(record, address) else {
+            return;
+        };
+        if record.state.cmpxchg(state, CLAIMED, Full).is_err() {
             return;
         }
         match state {
