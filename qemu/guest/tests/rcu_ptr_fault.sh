@@ -35,7 +35,7 @@ make_workers_fail() {
 	done
 }
 
-# Refills bring nothing, so objects go on the list, all but the one-argument ones.
+# Refills bring nothing, so what is queued goes on the list, all but what one-argument calls free.
 test_refills_fail() {
 	set_up_faults
 	engine=${ENGINE:-rfc}
@@ -47,7 +47,7 @@ test_refills_fail() {
 	load rcu_ptr_client_rs objects=2000
 	sleep 1
 	want "blocks that refills brought" "$(stat_sum refilled)" 0
-	want "objects on the list" "$(stat_sum queued_list)" 1999
+	want "callbacks on the list" "$(stat_sum queued_call_list)" 1999
 	echo 0 >$PAGES/probability
 	echo N >$PAGES/task-filter
 	make_workers_fail 0
