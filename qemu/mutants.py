@@ -226,8 +226,8 @@ class Guest:
         # A mutant that hangs says itself when that is sure.
         if self._args.timeout and not (like and like.timeout and len(sets) == 1):
             seconds = self._args.timeout
-        how = types.SimpleNamespace(out=self._out / name, objdump=self._args.objdump, smp=None,
-                                    mem=None, timeout=seconds, verb="test", keep=False)
+        how = types.SimpleNamespace(out=self._out / name, objdump=self._args.objdump,
+                                    timeout=seconds, verb="test", keep=False)
         plan = Plan(text, name, (scen.name, scen.arch))
         if "DEBUG_KMEMLEAK" not in scen.options:
             plan.drop("kmemleak")

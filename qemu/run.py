@@ -86,9 +86,12 @@ def _prepare(scenario, name, detector, args, job=None):
     """A run of plan NAME in a scenario. Everything that can be wrong before the boot is found here."""
     path = pathlib.Path(name) if "/" in name else HERE / "guest" / f"plan.{name}"
     defines = dict(pair.split("=", 1) for pair in args.define)
+    how = settings.parse("\n".join(args.set), "--set")
     if job:
         defines.setdefault("LENGTH", job.length)
-        scenario = scenario.adjusted(job.settings)
+        how = {**job.settings, **how}
+    how.update((key, value) for key, value in (("smp", args.smp), ("mem", args.mem)) if value)
+    scenario = scenario.adjusted(how)
     plan = Plan(_read(path), path, scenario.where, defines)
     for module in plan.modules():
         scenario.module(module)
@@ -99,10 +102,7 @@ def _prepare(scenario, name, detector, args, job=None):
 
 def _runs(args):
     detector = _detector()
-    how = settings.parse("\n".join(args.set), "--set")
-    if args.smp:
-        how["smp"] = args.smp
-    return [_prepare(Scenario(spec).adjusted(how), args.plan or args.verb, detector, args)
+    return [_prepare(Scenario(spec), args.plan or args.verb, detector, args)
             for spec in args.scenario]
 
 

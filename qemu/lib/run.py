@@ -50,7 +50,7 @@ class Run:
         initrd = self.folder / "initrd.cpio"
         initramfs.write(initrd, scen, self._plan, args.objdump, self._extra)
         self.accel, self.why = accel.choose(scen)
-        argv = machine.command(scen, self.accel, initrd, args.smp, args.mem)
+        argv = machine.command(scen, self.accel, initrd)
         (self.folder / "qemu-cmd").write_text(shlex.join(argv) + "\n", encoding="utf-8")
         shutil.copyfile(scen.kdir / ".config", self.folder / "config")
         progress = Progress(self.name)
