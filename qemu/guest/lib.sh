@@ -165,6 +165,11 @@ since_mark() {
 
 # Numbers out of the stats file: of the sum line, or added up over the CPUs.
 
+# count_of FILE NAME: of the first line
+count_of() {
+	head -n 1 "$1" | tr ' ' '\n' | sed -n "s/^$2=//p"
+}
+
 stat_sum() {
 	sed -n 's/^sum /sum=0 /p' "$STATS" | tr ' ' '\n' | sed -n "s/^$1=//p"
 }

@@ -11,13 +11,8 @@ cleanup() {
 	unload_all
 }
 
-# hash_count NAME: of the first line
-hash_count() {
-	head -n 1 "$ENTRIES" | tr ' ' '\n' | sed -n "s/^$1=//p"
-}
-
 at_least() {
-	[ "$(hash_count "$1")" -ge "$2" ]
+	[ "$(count_of "$ENTRIES" "$1")" -ge "$2" ]
 }
 
 # load_hash [PARAMETER=VALUE]...: skips where no event can be had
@@ -46,7 +41,7 @@ test_adds_and_removes_in_nmi() {
 	wait_for 20 at_least added 2000 || fail "$(head -n 1 "$ENTRIES")"
 	wait_for 20 at_least aged 1000 || fail "$(head -n 1 "$ENTRIES")"
 	at_least nmis 2000 || fail "not in NMI: $(head -n 1 "$ENTRIES")"
-	want "entries that changed under a reader" "$(hash_count torn)" 0
+	want "entries that changed under a reader" "$(count_of "$ENTRIES" torn)" 0
 	wait_for 20 an_entry_is_seen || fail "no entry to be seen"
 	diag "$(head -n 1 "$ENTRIES")"
 	# Each waited for its grace period in a sheaf, and for its monitor at the longest.
@@ -70,8 +65,8 @@ test_evicts_in_nmi() {
 	load_hash buckets=1
 	wait_for 20 at_least evicted 1000 || fail "$(head -n 1 "$ENTRIES")"
 	wait_for 30 looked_at 500 || fail "$(head -n 1 "$ENTRIES")"
-	want "entries that changed under a reader" "$(hash_count torn)" 0
-	[ "$(hash_count missed)" -lt "$(hash_count added)" ] || fail "hardly any object to be had"
+	want "entries that changed under a reader" "$(count_of "$ENTRIES" torn)" 0
+	[ "$(count_of "$ENTRIES" missed)" -lt "$(count_of "$ENTRIES" added)" ] || fail "hardly any object to be had"
 	diag "$(head -n 1 "$ENTRIES")"
 	unload_hash
 }

@@ -17,13 +17,8 @@ cleanup() {
 	unload_all
 }
 
-# sleepers_count NAME: of the first line
-sleepers_count() {
-	head -n 1 "$SLEEPERS" | tr ' ' '\n' | sed -n "s/^$1=//p"
-}
-
 at_least() {
-	[ "$(sleepers_count "$1")" -ge "$2" ]
+	[ "$(count_of "$SLEEPERS" "$1")" -ge "$2" ]
 }
 
 # start_load: tasks that sleep and wake each other all the time
@@ -58,14 +53,14 @@ unload_sleepers() {
 
 # What was dropped is what was removed: its grace periods are over once the barrier has returned.
 all_dropped() {
-	before=$(sleepers_count woken)
-	before=$((before + $(sleepers_count evicted)))
+	before=$(count_of "$SLEEPERS" woken)
+	before=$((before + $(count_of "$SLEEPERS" evicted)))
 	echo 1 >"$BARRIER"
-	after=$(sleepers_count dropped)
+	after=$(count_of "$SLEEPERS" dropped)
 	[ "$after" -ge "$before" ] || fail "$before entries were removed, and $after dropped: $(head -n 1 "$SLEEPERS")"
 	# And no more than that.
-	removed=$(sleepers_count woken)
-	removed=$((removed + $(sleepers_count evicted)))
+	removed=$(count_of "$SLEEPERS" woken)
+	removed=$((removed + $(count_of "$SLEEPERS" evicted)))
 	[ "$after" -le "$removed" ] || fail "$after dropped, and only $removed removed"
 }
 
@@ -111,7 +106,7 @@ test_drops_what_it_removes() {
 		all_dropped
 		cat "$SLEEPERS" >/dev/null
 	done
-	[ "$(sleepers_count missed)" -lt "$(sleepers_count added)" ] || fail "hardly any memory to be had"
+	[ "$(count_of "$SLEEPERS" missed)" -lt "$(count_of "$SLEEPERS" added)" ] || fail "hardly any memory to be had"
 	diag "$(head -n 1 "$SLEEPERS")"
 	stop_load
 	unload_sleepers
