@@ -108,6 +108,34 @@ impl Watched {
     }
 }
 
+/// Readers look at `n` objects of `cache`, which are freed, and then for `msecs` milliseconds more; `end` is
+/// called meanwhile, and has the cache.
+pub(super) fn under_readers(
+    cache: SheafCache,
+    n: usize,
+    msecs: i64,
+    end: impl FnOnce(SheafCache),
+) -> Result<reader::Seen> {
+    let mut objects = KVVec::with_capacity(n, GFP_KERNEL)?;
+    for _ in 0..n {
+        objects.push(Watched::new(&cache)?, GFP_KERNEL)?;
+    }
+    let broken = || objects.iter().filter(|object| object.is_broken()).count();
+    // A callback that waits would hold up what does not wait itself.
+    thread::settle();
+    reader::watch_any(n, &broken, |readers| {
+        for object in &objects {
+            // SAFETY: From this cache, given back once.
+            unsafe { cache.free_rcu(object.0) };
+        }
+        readers.leave_in(msecs);
+        end(cache);
+        while readers.inside() > 0 {
+            thread::sleep(2);
+        }
+    })
+}
+
 /// A cache is destroyed while readers hold `n` of its objects, which wait for their grace period. Its
 /// slab overwrites what it gets back at once.
 fn destroyed_under_readers(n: usize) -> Result<reader::Seen> {
@@ -121,25 +149,8 @@ fn destroyed_under_readers(n: usize) -> Result<reader::Seen> {
             0
         },
     )?;
-    let mut objects = KVVec::with_capacity(n, GFP_KERNEL)?;
-    for _ in 0..n {
-        objects.push(Watched::new(&cache)?, GFP_KERNEL)?;
-    }
-    let broken = || objects.iter().filter(|object| object.is_broken()).count();
-    // A callback that waits would hold up what does not wait itself.
-    thread::settle();
-    reader::watch_any(n, &broken, |readers| {
-        for object in &objects {
-            // SAFETY: From this cache, given back once.
-            unsafe { cache.free_rcu(object.0) };
-        }
-        // The end of the cache has to wait for that.
-        readers.leave_in(100);
-        drop(cache);
-        while readers.inside() > 0 {
-            thread::sleep(2);
-        }
-    })
+    // The end of the cache has to wait for the readers.
+    under_readers(cache, n, 100, drop)
 }
 
 /// `n` objects are freed under readers, and the barrier comes. Returns how many readers were inside when

@@ -3,7 +3,7 @@
 //! The destructor of a cache: once for each use of an object, after its grace period and before the next use,
 //! whichever way the object goes home; and what it frees itself.
 
-use super::{sheaf_calls::Watched, sheaf_memory::up_and_down};
+use super::{sheaf_calls, sheaf_memory::up_and_down};
 use crate::{
     params, reader,
     sys::{
@@ -163,23 +163,7 @@ pub(super) fn under_readers(
         ..args
     };
     let cache = SheafCache::new(c"rcu_ptr_dtor_seen", SIZE, args)?;
-    let mut objects = KVVec::with_capacity(n, GFP_KERNEL)?;
-    for _ in 0..n {
-        objects.push(Watched::new(&cache)?, GFP_KERNEL)?;
-    }
-    let broken = || objects.iter().filter(|object| object.is_broken()).count();
-    thread::settle();
-    reader::watch_any(n, &broken, |readers| {
-        for object in &objects {
-            // SAFETY: From this cache, given back once.
-            unsafe { cache.free_rcu(object.0) };
-        }
-        readers.leave_in(60);
-        end(cache);
-        while readers.inside() > 0 {
-            thread::sleep(2);
-        }
-    })
+    sheaf_calls::under_readers(cache, n, 60, end)
 }
 
 /// What a table with all kinds of calls did to `cache`.
