@@ -39,12 +39,9 @@ macro_rules! engine {
 /// call.
 #[inline(always)]
 pub(crate) fn is_sound(object: *mut u8, field: *mut u8) -> bool {
-    let (object, field) = (object as usize, field as usize);
     // Distance and alignment of the field in one test.
     const BEYOND: usize = !(MAX_OFFSET - LINK_ALIGN);
-    field.wrapping_sub(object) & BEYOND == 0
-        && object % LINK_ALIGN == 0
-        && object >> KERNEL_BIT & 1 != 0
+    (field as usize).wrapping_sub(object as usize) & BEYOND == 0 && is_sound_head(object)
 }
 
 /// As [`is_sound()`], for a head.
