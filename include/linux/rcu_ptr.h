@@ -196,7 +196,7 @@ void rcu_ptr_call_sleepable(struct rcu_head *head, rcu_callback_t func);
  *
  * Context: process context, where sleeping is allowed; not in a destructor of
  * a cache, and not inside a reader of any cache's SRCU domain: it would wait
- * for itself.  As long as nobody uses rcu_ptr_call_sleepable(), nothing that it
+ * for itself.  Without callbacks of rcu_ptr_call_sleepable() nothing that it
  * waits for allocates, so locks that memory reclaim takes may be held, and the
  * CPU hotplug lock.  Otherwise it also waits for whatever these callbacks wait
  * for, which run on a workqueue that may need memory for its workers.

@@ -159,7 +159,7 @@ impl<T> Cache<T> {
     }
 }
 
-/// Owns an object that nobody else has seen: given back when it is dropped, at once unless a `T` has a
+/// Owns an object that has not been published: given back when it is dropped, at once unless a `T` has a
 /// destructor, which does not run here.
 ///
 /// # Context

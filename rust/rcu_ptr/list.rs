@@ -300,8 +300,8 @@ impl DeferredList {
             if old == linked.link().as_ptr() as u64 {
                 return Pushed::Twice;
             }
-            // SAFETY: By the safety requirements of this function; nobody sees it before the exchange
-            // below.
+            // SAFETY: By the safety requirements of this function; it is not published before the
+            // exchange below.
             let new = unsafe { linked.write(old) };
             // ORDERING: Full on success: who takes the list sees the link word and all that the
             // caller did before; pairs with the exchange in `take()`.

@@ -70,7 +70,7 @@ pub(crate) fn returned(func: usize) {
 ///
 /// # Context
 ///
-/// May sleep. Nobody calls the module any more but callbacks and destructors.
+/// May sleep. The module is called by callbacks and destructors only.
 pub(crate) fn wait_for(module: &Going) {
     if !module.uses_this() {
         return;
