@@ -86,7 +86,9 @@ impl CpusStay {
     /// Task; memory reclaim too.
     pub(crate) fn try_new() -> Option<Self> {
         // SAFETY: Paired with the unlock in `drop()`, by the same task.
-        (unsafe { bindings::cpus_read_trylock() } != 0).then_some(Self(NotThreadSafe))
+        let held = unsafe { bindings::cpus_read_trylock() } != 0;
+        // Not made where it is not held: what is made gets dropped, and would unlock.
+        held.then(|| Self(NotThreadSafe))
     }
 }
 
