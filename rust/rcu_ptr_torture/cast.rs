@@ -238,6 +238,11 @@ fn short_life(world: &World<'_>) {
     let Ok(cache) = SheafCache::new(c"rcu_ptr_torture_short", size, capacity, 0, with) else {
         return;
     };
+    let source = if with.destructor {
+        Source::SmallCache
+    } else {
+        Source::Cache
+    };
     for _ in 0..world.dice.skewed(400) {
         let object = if world.dice.one_in(2) {
             cache.alloc(false)
@@ -245,8 +250,7 @@ fn short_life(world: &World<'_>) {
             cache.alloc_nolock()
         };
         if let Some(object) = object {
-            // SAFETY: Just allocated.
-            unsafe { cache.free_rcu(object) };
+            world.free_rcu(&cache, source, object);
         }
         thread::cond_resched();
     }

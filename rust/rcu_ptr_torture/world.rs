@@ -491,6 +491,22 @@ impl<'a> World<'a> {
         }
     }
 
+    /// Frees an object of `cache`, which is like that of `source`, after a grace period, in a task.
+    pub(crate) fn free_rcu(&self, cache: &SheafCache, source: Source, object: NonNull<u8>) {
+        match self.book.enter(object, source) {
+            Ok(record) => {
+                self.counts.calls[Call::FreeRcu as usize][Context::Task as usize].up();
+                self.book.queue(record, Call::FreeRcu, Context::Task);
+            }
+            Err(Refused::Full) => {
+                self.counts.full.up();
+            }
+            Err(Refused::Taken) => return,
+        }
+        // SAFETY: The caller's, and no reader has seen it.
+        unsafe { cache.free_rcu(object) };
+    }
+
     /// Empties all places.
     ///
     /// # Context

@@ -313,6 +313,33 @@ fn barrier_beside_a_death(cpu: i32, moment: Moment, route: Route) -> Result<usiz
     Ok(left.load(Relaxed))
 }
 
+/// The shrinkers are called while a CPU goes down, and find the hotplug lock taken: whether they were. That
+/// the lock is left as it was is seen by all who take CPUs down afterwards, and by lockdep.
+fn shrunk_beside_a_death(cpu: i32) -> Result<bool> {
+    let (begin, shrunk) = (Atomic::<i32>::new(0), Atomic::<i32>::new(0));
+    let shrink = |_cpu: i32| {
+        if thread::wait_for(20_000, || begin.load(Relaxed) != 0) && params::shrink().is_ok() {
+            shrunk.store(1, Relaxed);
+        }
+        begin.store(0, Relaxed);
+    };
+    let mut beside = false;
+    let body = || {
+        begin.store(1, Relaxed);
+        thread::wait_for(20_000, || begin.load(Relaxed) == 0);
+        Ok(())
+    };
+    let down = thread::on_cpus(::core::iter::once(0), &shrink, || {
+        let leaving = Moment::Leaving;
+        let down = cpu::on_the_way_down(leaving, &body, || cpu::take_down(cpu));
+        beside = shrunk.load(Relaxed) != 0;
+        down.and_then(|down| down)
+    })?;
+    down?;
+    cpu::bring_up(cpu)?;
+    Ok(beside)
+}
+
 /// Whether the statistics say that `cpu` has no cached block.
 fn has_no_blocks(cpu: i32) -> Result<bool> {
     let command = CString::try_from_fmt(fmt!(
@@ -458,6 +485,26 @@ mod tests {
                 assert!(left == 0);
             }
         }
+        Ok(())
+    }
+
+    #[test]
+    fn shrinker_beside_a_cpu_that_dies() -> Result {
+        let Some(cpu) = victim() else {
+            skip(c"needs two CPUs");
+            return Ok(());
+        };
+        let cache = SheafCache::new(c"rcu_ptr_shrunk", 64, Args::default())?;
+        for _ in 0..2 {
+            for _ in 0..100 {
+                let object = cache.alloc(false).ok_or(ENOMEM)?;
+                // SAFETY: Just allocated.
+                unsafe { cache.free_rcu(object) };
+            }
+            let shrunk = shrunk_beside_a_death(cpu)?;
+            assert!(shrunk);
+        }
+        drop(cache);
         Ok(())
     }
 
