@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 
-from lib import cases, expected, jobs, report, settings, verdict
+from lib import bpftrace, cases, expected, jobs, report, settings, verdict
 from lib.errors import SetupError, guarded
 from lib.plan import Plan
 from lib.run import Run
@@ -58,6 +58,8 @@ def _arguments():
                         help="a {NAME} in the plan; repeatable")
     parser.add_argument("--timeout", type=int, metavar="SECONDS",
                         help="for the whole boot, instead of the scenario's")
+    parser.add_argument("--bpftrace", type=pathlib.Path, metavar="DIR",
+                        help="a root folder with bpftrace in it, for the plan of that name")
     parser.add_argument("--objdump", default="llvm-objdump", metavar="PROGRAM",
                         help="disassembles the modules")
     parser.add_argument("--write-expected", action="store_true",
@@ -97,7 +99,13 @@ def _prepare(scenario, name, detector, args, job=None):
         scenario.module(module)
     if "DEBUG_KMEMLEAK" not in scenario.options:
         plan.drop("kmemleak")
-    return Run(scenario, plan, expected.load(plan, scenario.where), detector, args, job)
+    extra = ()
+    if ["sh", "rcu_ptr_bpftrace.sh"] in [words[:2] for words in plan.steps]:
+        if not args.bpftrace:
+            raise SetupError("this plan needs --bpftrace: PLAN=bpftrace scripts/qemu.sh test gives it")
+        extra = tuple(bpftrace.files(args.bpftrace))
+    return Run(scenario, plan, expected.load(plan, scenario.where), detector, args, job,
+               extra)
 
 
 def _runs(args):

@@ -21,6 +21,11 @@ done
 need "${NEEDS[@]}"
 
 args=(--out "$ROOT/out")
+if [ "${PLAN:-}" = bpftrace ]; then
+	debian_bpftrace
+	# 300 MB of it, most of which is LLVM.
+	args+=(--bpftrace "$BPFTRACE_ROOT" --set mem=2048 --set timeout_boot=600)
+fi
 for name in "${NAMES[@]}"; do
 	kernel_of "$name"
 	out=$(modules_directory "$name")

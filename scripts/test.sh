@@ -32,6 +32,12 @@ done
 need "${NEEDS[@]}"
 kernel_source
 
+# with_bpftrace: the scenarios of the set that have a boot with bpftrace
+with_bpftrace()
+{
+	awk -v set="$set" '$1 == set && $4 == "bpftrace" { print $3 }' "$ROOT/qemu/jobs"
+}
+
 # A line for each scenario that is ready.
 prepare()
 {
@@ -42,6 +48,7 @@ prepare()
 		out=$(modules_directory "$name")
 		build_modules "$name" "$KDIR_OF_SCENARIO" "$out" >&2 || exit 1
 		guest_busybox "$(scenario_arch "$name")"
+		! with_bpftrace | grep -x "$name" >/dev/null || debian_bpftrace
 		echo "$name:$KDIR_OF_SCENARIO:$out:$BUSYBOX"
 		# The guests come first.
 		renice -n 10 -p "$BASHPID" >/dev/null
@@ -53,6 +60,7 @@ args+=(--objdump "$(llvm_tool "${LLVM:-}" llvm-objdump)")
 for name in "${NAMES[@]}"; do
 	args+=(--only "$name")
 done
+[ -z "$(with_bpftrace)" ] || args+=(--bpftrace "$BPFTRACE_ROOT")
 for var in ${VARS:-}; do
 	args+=(--define "$var")
 done

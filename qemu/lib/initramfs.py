@@ -26,7 +26,7 @@ def base(archive, scenario):
 
 
 def write(path, scenario, plan, objdump, extra=()):
-    """Writes the initramfs that carries out a plan. extra: more files, as (name, bytes)."""
+    """Writes the initramfs that carries out a plan. extra: more files, as (name, bytes) or with a mode."""
     modules = set(plan.modules())
     if any(words[0] == "sh" for words in plan.steps):
         modules.update(CLIENTS)
@@ -42,8 +42,8 @@ def write(path, scenario, plan, objdump, extra=()):
         archive.file("costs", costs.text().encode())
         for script in sorted((GUEST / "tests").glob("*.sh")):
             archive.file(f"tests/{script.name}", script.read_bytes())
-        for name, content in extra:
-            archive.file(name, content)
+        for name, content, *mode in extra:
+            archive.file(name, content, *mode)
         for name, module in paths.items():
             archive.file(f"modules/{name}", module.read_bytes())
             if not scenario.stock:

@@ -8,7 +8,7 @@ import tempfile
 import unittest
 
 from common import QEMU
-from lib import accel, cases, costs, cpio, elf, expected, jobs, settings
+from lib import accel, bpftrace, cases, costs, cpio, elf, expected, jobs, settings
 from lib.errors import SetupError
 from lib.plan import Plan
 from lib.scenario import Scenario
@@ -315,6 +315,14 @@ class Scenarios(unittest.TestCase):
             Scenario("BASE:/nonexistent:/nonexistent")
         with self.assertRaisesRegex(SetupError, "is not built for x86_64: install"):
             self.scenario("CONFIG_X86_64=y\n", machine=183)
+
+
+class Bpftrace(unittest.TestCase):
+    """What the guest gets of it."""
+
+    def test_missing(self):
+        with tempfile.TemporaryDirectory() as name, self.assertRaisesRegex(SetupError, "bpftrace is missing"):
+            list(bpftrace.files(pathlib.Path(name)))
 
 
 class Accel(unittest.TestCase):

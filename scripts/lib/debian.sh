@@ -10,6 +10,7 @@ DEBIAN_TOOLS=(make gcc-14 rustc rust-src bindgen pahole kmod libelf-dev libssl-d
 	xz-utils python3-minimal)
 # Raise it when the way in which the root or the tree is made changes.
 DEBIAN_RECIPE=1
+BPFTRACE_ROOT=$CACHE/debian/bpftrace-${KERNEL_SUITE%-backports}
 
 # stock_scenario NAME: whether it boots a kernel that is packaged
 stock_scenario()
@@ -89,6 +90,30 @@ debian_root()
 	rm -rf "$DEBIAN_ROOT"
 	mv "$DEBIAN_ROOT.part" "$DEBIAN_ROOT"
 	touch "$DEBIAN_ROOT.complete"
+}
+
+# debian_bpftrace: fills BPFTRACE_ROOT with bpftrace and what it is linked against
+debian_bpftrace()
+{
+	local suite=${KERNEL_SUITE%-backports} keyring=/usr/share/keyrings/debian-archive-keyring.gpg mode=root
+
+	[ ! -e "$BPFTRACE_ROOT.complete" ] || return 0
+	lock "$BPFTRACE_ROOT.lock" "Debian's bpftrace"
+	[ ! -e "$BPFTRACE_ROOT.complete" ] || return 0
+	private_apt "$suite" amd64 || die "no archive that apt uses has $suite, whose bpftrace is wanted"
+	[ "$(id -u)" -eq 0 ] || mode=unshare
+	rm -rf "$BPFTRACE_ROOT"
+	mkdir -p "$BPFTRACE_ROOT"
+	progress "fetching Debian's bpftrace" "$CACHE/log/debian-bpftrace.log" 0 \
+		mmdebstrap --mode="$mode" --variant=extract --format=tar --aptopt='APT::Install-Recommends "false"' \
+		--include=bpftrace "$suite" "$BPFTRACE_ROOT/all.tar" \
+		"deb [signed-by=$keyring] $(sed -n '1s/^deb \[[^]]*\] \([^ ]*\) .*/\1/p' \
+			"$CACHE/apt/$suite-amd64/sources.list") $suite main" ||
+		die "mmdebstrap failed: mend the network, and see that there is 1 GB of room under $CACHE"
+	tar -x --no-same-owner -C "$BPFTRACE_ROOT" -f "$BPFTRACE_ROOT/all.tar" --wildcards \
+		'./usr/bin/bpftrace' './usr/lib/x86_64-linux-gnu/*.so*' './usr/lib/llvm-*/lib/*.so*' './usr/lib64/*'
+	rm -f "$BPFTRACE_ROOT/all.tar"
+	touch "$BPFTRACE_ROOT.complete"
 }
 
 # debian_packages FLAVOUR DIRECTORY: unpacks the kernel, its modules and headers; sets DEBIAN_RELEASE

@@ -26,6 +26,10 @@ static unsigned int objects = 1000;
 module_param(objects, uint, 0444);
 MODULE_PARM_DESC(objects, "how many objects of each are freed");
 
+static bool twice;
+module_param(twice, bool, 0444);
+MODULE_PARM_DESC(twice, "free an object twice, which is a bug");
+
 struct entry {
 	u64 key;
 	union {
@@ -188,10 +192,44 @@ static int large_ones(void)
 	return 0;
 }
 
+/* They differ in what they write, or compilers make one function of the two. */
+static noinline void free_at_first(struct entry *e)
+{
+	WRITE_ONCE(e->key, 1);
+	kfree_rcu(e, kvrcu);
+	/* No tail call, or the caller's caller would be seen. */
+	barrier();
+}
+
+static noinline void free_again(struct entry *e)
+{
+	WRITE_ONCE(e->key, 2);
+	kfree_rcu(e, kvrcu);
+	barrier();
+}
+
+/* With nothing freed in between on this CPU, engine rfc sees it. */
+static int free_twice(void)
+{
+	struct entry *e = kmalloc(sizeof(*e), GFP_KERNEL);
+	unsigned long flags;
+
+	if (!e)
+		return -ENOMEM;
+	local_irq_save(flags);
+	free_at_first(e);
+	free_again(e);
+	local_irq_restore(flags);
+	return 0;
+}
+
 static int __init client_init(void)
 {
 	unsigned int round;
 	int err = large_ones();
+
+	if (!err && twice)
+		err = free_twice();
 
 	for (round = 0; !err && round < rounds; round++) {
 		err = one_cache(round);

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=sh
+# The scripts of scripts/bpftrace/, by the distribution's own bpftrace.
+
+# shellcheck source=/dev/null
+. /lib.sh
+
+BPFTRACE=/usr/bin/bpftrace
+
+cleanup() {
+	[ ! -e /tmp/bpftrace.pid ] || kill "$(cat /tmp/bpftrace.pid)" || true
+	rm -f /tmp/bpftrace.pid
+	unload rcu_ptr_kernel_client
+	unload_all
+}
+
+# As many as PROBES are attached: it says so before they are.
+attached() {
+	probes=0
+	for fd in "/proc/$(cat /tmp/bpftrace.pid)/fd/"*; do
+		case $(readlink "$fd") in
+		*perf_event* | *bpf[_-]link* | *raw-tracepoint*) probes=$((probes + 1)) ;;
+		esac
+	done
+	[ "$probes" -ge "$PROBES" ]
+}
+
+gone() {
+	[ ! -d "/proc/$(cat /tmp/bpftrace.pid)" ]
+}
+
+# trace SCRIPT PROBES: begins
+trace() {
+	PROBES=$2
+	[ -x "$BPFTRACE" ] || skip "there is no bpftrace in this guest"
+	BPFTRACE_MAX_STRLEN=64 "$BPFTRACE" "/bpftrace/$1" >/tmp/bpftrace.out 2>&1 &
+	echo $! >/tmp/bpftrace.pid
+	wait_for 120 attached || fail "it does not start: $(cat /tmp/bpftrace.out)"
+	sleep 2
+}
+
+# traced: ends, and its output is in /tmp/bpftrace.out
+traced() {
+	kill -INT "$(cat /tmp/bpftrace.pid)"
+	wait_for 60 gone || fail "it does not end"
+	rm -f /tmp/bpftrace.pid
+	say_lines "    # " </tmp/bpftrace.out
+}
+
+test_who() {
+	load rcu_ptr
+	trace rcu_ptr_who.bt 1
+	load rcu_ptr_client_c objects=400
+	traced
+	# All of its objects come from one function.
+	counted=$(sed -n 's/^@objects\[free_one.*\]: *\([0-9]*\)$/\1/p' /tmp/bpftrace.out |
+		awk '{ n += $1 } END { print n + 0 }')
+	want "objects by their caller" "$counted" 400
+}
+
+test_delay() {
+	load rcu_ptr drain_interval_msec=600000
+	trace rcu_ptr_delay.bt 2
+	load rcu_ptr_client_c objects=300
+	sleep 3
+	echo 1 >/sys/kernel/debug/rcu_ptr/barrier
+	traced
+	grep -q '^@usecs:' /tmp/bpftrace.out || fail "no histogram"
+	# [2M, 4M) and above, in microseconds: none was freed before the barrier.
+	long=$(sed -n 's/^\[[1-8]M, [0-9]*M) *\([0-9]*\) .*/\1/p' /tmp/bpftrace.out |
+		awk '{ n += $1 } END { print n + 0 }')
+	[ "$long" -ge 290 ] || fail "$long objects waited for the barrier"
+}
+
+test_twice() {
+	load rcu_ptr engine=rfc
+	load rcu_ptr_takeover
+	trace rcu_ptr_twice.bt 2
+	say "rcu_ptr: expect-splat begin rcu_ptr: .* is queued twice"
+	load rcu_ptr_kernel_client rounds=1 objects=10 twice=1
+	say "rcu_ptr: expect-splat end"
+	sleep 1
+	traced
+	grep -q "^freed twice: .* first by free_at_first.*, then by free_again" /tmp/bpftrace.out ||
+		fail "not both callers"
+}
+
+suite rcu_ptr_bpftrace who delay twice
