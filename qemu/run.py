@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 
-from lib import bpftrace, cases, expected, jobs, report, settings, verdict
+from lib import bpftrace, cases, expected, guest, jobs, report, settings, verdict
 from lib.errors import SetupError, guarded
 from lib.plan import Plan
 from lib.run import Run
@@ -84,16 +84,20 @@ def _detector():
     return Detector(_read(HERE / "splat-deny.txt"), _read(HERE / "splat-allow.txt"))
 
 
+def _machine(scenario, args, job=None):
+    """The scenario as it is started here."""
+    how = {**(job.settings if job else {}), **settings.parse("\n".join(args.set), "--set")}
+    how.update((key, value) for key, value in (("smp", args.smp), ("mem", args.mem)) if value)
+    return scenario.adjusted(how)
+
+
 def _prepare(scenario, name, detector, args, job=None):
     """A run of plan NAME in a scenario. Everything that can be wrong before the boot is found here."""
     path = pathlib.Path(name) if "/" in name else HERE / "guest" / f"plan.{name}"
     defines = dict(pair.split("=", 1) for pair in args.define)
-    how = settings.parse("\n".join(args.set), "--set")
     if job:
         defines.setdefault("LENGTH", job.length)
-        how = {**job.settings, **how}
-    how.update((key, value) for key, value in (("smp", args.smp), ("mem", args.mem)) if value)
-    scenario = scenario.adjusted(how)
+    scenario = _machine(scenario, args, job)
     plan = Plan(_read(path), path, scenario.where, defines)
     for module in plan.modules():
         scenario.module(module)
@@ -142,19 +146,65 @@ class Feed:
             pass
 
 
-def _next(pending, feed, until):
-    """The next job, and None, or why it is left out."""
-    while True:
-        feed.take(None)
-        for job in pending:
-            if until and time.time() + 60 * job.minutes > until:
-                return job, verdict.left_out(job.name, f"no time: it takes {job.minutes} minutes")
-            if job.scenario in feed.ready:
+class Lanes:
+    """Boots side by side: one whose guest has a thread for each CPU, and one whose CPUs share a thread,
+    which leaves the host's other CPUs alone and, under -icount, does not see what else they do."""
+
+    def __init__(self):
+        self._done = queue.Queue()
+        self._threads = {}
+
+    def is_free(self, lane):
+        """Whether nothing runs in this lane."""
+        return lane not in self._threads
+
+    def busy(self):
+        """Whether anything runs."""
+        return bool(self._threads)
+
+    def start(self, lane, run):
+        """Begins to boot."""
+        def work():
+            result = None
+            try:
+                result = run.go()
+            finally:
+                self._done.put((lane, run, result))
+        self._threads[lane] = threading.Thread(target=work)
+        self._threads[lane].start()
+
+    def take(self, timeout):
+        """Returns the verdict of a boot that has ended, or None if none ends in that time."""
+        try:
+            lane, run, result = self._done.get(timeout=timeout)
+        except queue.Empty:
+            return None
+        self._threads.pop(lane).join()
+        if result is None:
+            raise RuntimeError(f"{run.name}: see above")
+        print(f"logs: {run.folder}", file=sys.stderr)
+        return result
+
+    def stop(self):
+        """Ends what runs."""
+        guest.STOP.set()
+        for thread in self._threads.values():
+            thread.join()
+
+
+def _next(pending, feed, is_free, until):
+    """The next job, and None, or the verdict if it is not to be booted; (None, None): none can begin now,
+    as nothing is ready whose lane is free."""
+    feed.take(None)
+    for job in pending:
+        if until and time.time() + 60 * job.minutes > until:
+            return job, verdict.left_out(job.name, f"no time: it takes {job.minutes} minutes")
+        if job.scenario in feed.ready:
+            if is_free(job):
                 return job, None
-            if feed.ended:
-                return job, verdict.unbuilt(job.name, f"there are no kernel and modules of "
-                                                      f"{job.scenario}")
-        feed.take(1.0)
+        elif feed.ended:
+            return job, verdict.unbuilt(job.name, f"there are no kernel and modules of {job.scenario}")
+    return None, None
 
 
 def _of_set(args):
@@ -165,16 +215,25 @@ def _of_set(args):
     if not pending:
         raise SetupError(f"set {args.jobs} has no boot of {', '.join(args.only)}")
     print("\n".join(report.header(len(pending))), flush=True)
-    verdicts = []
-    while pending:
-        job, result = _next(pending, feed, args.until)
-        pending.remove(job)
-        if not result:
-            run = _prepare(feed.ready[job.scenario], job.plan, detector, args, job)
-            result = run.go()
-            print(f"logs: {run.folder}", file=sys.stderr)
-        verdicts.append(result)
-        print("\n".join(report.scenario(result, len(verdicts))), flush=True)
+    verdicts, lanes = [], Lanes()
+
+    def lane(job):
+        return _machine(feed.ready[job.scenario], args, job).settings["thread"]
+
+    try:
+        while pending or lanes.busy():
+            job, result = _next(pending, feed, lambda job: lanes.is_free(lane(job)), args.until)
+            if job:
+                pending.remove(job)
+            if job and not result:
+                lanes.start(lane(job), _prepare(feed.ready[job.scenario], job.plan, detector, args, job))
+                continue
+            result = result or lanes.take(1.0)
+            if result:
+                verdicts.append(result)
+                print("\n".join(report.scenario(result, len(verdicts))), flush=True)
+    finally:
+        lanes.stop()
     print("\n".join(report.failures(verdicts)), end="", flush=True)
     print(report.closing(report.totals(verdicts)), flush=True)
     return verdicts

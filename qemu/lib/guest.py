@@ -4,12 +4,15 @@
 import os
 import selectors
 import subprocess
+import threading
 import time
 
 from . import console, ktap, qmp, verdict
 
 # After the last line of a halted guest.
 HALT_SECONDS = 3
+# Set when the host wants all guests to end.
+STOP = threading.Event()
 
 
 class Follower:
@@ -78,7 +81,7 @@ def _follow(qemu, log, data, follower, started, boot_seconds, all_seconds, progr
         selector.register(pipe, selectors.EVENT_READ)
         while True:
             now = time.monotonic() - started
-            if now > all_seconds or (now > boot_seconds and not follower.init):
+            if STOP.is_set() or now > all_seconds or (now > boot_seconds and not follower.init):
                 return verdict.TIMED_OUT
             if follower.halted:
                 halted_at = halted_at or now

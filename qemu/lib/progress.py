@@ -9,7 +9,9 @@ STILL = 30.0
 
 
 class Progress:
-    """The display for one guest."""
+    """The display for one guest. On a terminal several share a line."""
+
+    _drawn = []
 
     def __init__(self, name, out=sys.stderr):
         self._name = name
@@ -48,15 +50,21 @@ class Progress:
             detail = f": {self._detail}" if self._detail else ""
             print(f"{self._prefix()} still {self._step}{detail}", file=self._out, flush=True)
 
+    def _text(self):
+        detail = f": {self._detail}" if self._detail else ""
+        return f"{self._prefix()} {self._step}{detail}"
+
     def _draw(self):
         self._shown = time.monotonic()
-        detail = f": {self._detail}" if self._detail else ""
-        text = f"{self._prefix()} {self._step}{detail}"
-        self._out.write("\r\033[K" + text[:100])
+        if self not in self._drawn:
+            self._drawn.append(self)
+        width = 100 // len(self._drawn)
+        self._out.write("\r\033[K" + "  ".join(each._text()[:width] for each in self._drawn))
         self._out.flush()
 
     def close(self, state):
         """The guest has ended."""
         if self._tty:
+            self._drawn.remove(self)
             self._out.write("\r\033[K")
         print(f"{self._prefix()} {state}", file=self._out, flush=True)

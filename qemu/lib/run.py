@@ -20,10 +20,11 @@ def _result_folder(out, name):
         except FileExistsError:
             continue
     for link in (out / "latest", out / f"{name}-latest"):
-        if link.is_symlink():
-            link.unlink()
-        if not link.exists():
-            os.symlink(folder.name, link)
+        if link.is_symlink() or not link.exists():
+            # In one step, beside another boot.
+            new = folder / link.name
+            os.symlink(folder.name, new)
+            os.replace(new, link)
     return folder
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Which boot of a set comes next, and which are left out."""
 
+import threading
 import time
 import types
 import unittest
@@ -15,46 +16,72 @@ def job(name, minutes=1):
 
 
 class Feed:
-    """Scenarios that are ready, and later ones."""
+    """Scenarios that are ready; all, if it has ended."""
 
-    def __init__(self, ready=(), later=()):
+    def __init__(self, ready=(), ended=False):
         self.ready = dict.fromkeys(ready)
-        self.later = list(later)
-        self.ended = False
+        self.ended = ended
 
-    def take(self, timeout):
-        """One more each time that somebody waits."""
-        if timeout is None:
-            return
-        if self.later:
-            self.ready[self.later.pop(0)] = None
-        else:
-            self.ended = True
+    def take(self, _timeout):
+        """Nothing comes."""
 
 
 class Next(unittest.TestCase):
     """The choice."""
 
-    def choose(self, pending, feed, until=None):
-        """Its name, and how it counts without a boot."""
-        chosen, result = run._next(pending, feed, until)  # pylint: disable=protected-access
-        return chosen.name, result and result.state
+    def choose(self, pending, feed, until=None, busy=""):
+        """Its name, and how it counts without a boot; None: it has to wait."""
+        # pylint: disable-next=protected-access
+        chosen, result = run._next(pending, feed, lambda job: job.name not in busy, until)
+        return chosen and (chosen.name, result and result.state)
 
     def test_in_order(self):
         self.assertEqual(self.choose([job("A"), job("B")], Feed("AB")), ("A", None))
 
     def test_what_is_ready_first(self):
-        self.assertEqual(self.choose([job("A"), job("B")], Feed("B", "A")), ("B", None))
-        self.assertEqual(self.choose([job("A"), job("B")], Feed("", "BA")), ("B", None))
+        self.assertEqual(self.choose([job("A"), job("B")], Feed("B")), ("B", None))
+        self.assertIsNone(self.choose([job("A"), job("B")], Feed()))
+
+    def test_whose_lane_is_free(self):
+        self.assertEqual(self.choose([job("A"), job("B")], Feed("AB"), busy="A"), ("B", None))
+        self.assertIsNone(self.choose([job("A"), job("B")], Feed("AB"), busy="AB"))
+        self.assertIsNone(self.choose([job("A")], Feed("A", True), busy="A"))
 
     def test_never_built(self):
-        self.assertEqual(self.choose([job("A")], Feed()), ("A", "ERROR"))
+        self.assertEqual(self.choose([job("A")], Feed(ended=True)), ("A", "ERROR"))
 
     def test_no_time(self):
         until = time.time() + 90
         self.assertEqual(self.choose([job("A", 2), job("B")], Feed("AB"), until), ("A", "SKIP"))
         self.assertEqual(self.choose([job("B")], Feed("AB"), until), ("B", None))
         self.assertEqual(self.choose([job("A", 2)], Feed(), until), ("A", "SKIP"))
+
+
+class Side(unittest.TestCase):
+    """Boots in two lanes."""
+
+    def test_lanes(self):
+        lanes, go = run.Lanes(), threading.Event()
+
+        def boot(name, wait):
+            return types.SimpleNamespace(name=name, folder=name,
+                                         go=lambda: (wait and go.wait(60), name)[1])
+        lanes.start("multi", boot("A", True))
+        self.assertFalse(lanes.is_free("multi"))
+        self.assertTrue(lanes.is_free("single"))
+        lanes.start("single", boot("B", False))
+        self.assertEqual(lanes.take(60), "B")
+        self.assertTrue(lanes.is_free("single") and lanes.busy())
+        self.assertIsNone(lanes.take(0.01))
+        go.set()
+        self.assertEqual(lanes.take(60), "A")
+        self.assertFalse(lanes.busy())
+
+    def test_a_boot_that_fails_is_an_error(self):
+        lanes = run.Lanes()
+        lanes.start("multi", types.SimpleNamespace(name="A", folder="A", go=lambda: None))
+        with self.assertRaises(RuntimeError):
+            lanes.take(60)
 
 
 if __name__ == "__main__":
