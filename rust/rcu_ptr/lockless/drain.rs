@@ -472,7 +472,7 @@ fn fill_batch(krcp: &Krcp, batches: &mut Batches) -> Decision {
     let new = match place {
         Place::Waiting(batch) => {
             batch.objects.join(objects);
-            // The later one. The callback comes after the grace period of both.
+            // The same grace period. If it were not, what joined too early would be leaked, not freed.
             batch.snap = snap;
             false
         }
@@ -704,7 +704,13 @@ pub(super) fn mark(krcp: &Krcp, blocks: &mut Blocks<Page>, mut list: Chain) -> C
         // SAFETY: The contract under which it was pushed.
         unsafe { marked.push(linked) };
     }
-    marked
+    // Newest first again.
+    let mut list = Chain::new();
+    while let Some(linked) = marked.pop() {
+        // SAFETY: As above.
+        unsafe { list.push(linked) };
+    }
+    list
 }
 
 #[cold]

@@ -79,6 +79,52 @@ fn against_queueing(route: Route, rounds: usize) -> Result<Outcome> {
     })
 }
 
+/// One CPU frees block after block for `msecs` while expedited grace periods end on another one, in the midst
+/// of the normal ones that batches wait for. Returns how many objects the barriers in between left, and
+/// whether all were freed.
+fn beside_expedited(msecs: i64) -> Result<(usize, bool)> {
+    let pool = Pool::new(4000)?;
+    // It complains if one is left.
+    let more = RawCache::new("rcu_ptr_kunit_more", 64, Checks::Poison)?;
+    let (stop, left) = (Atomic::<i32>::new(0), Atomic::<usize>::new(0));
+    let last = cpu::online().last().unwrap_or(0);
+    let expedite = || {
+        // With rests: what waits for the next one has to wait.
+        let mut rests = (0..20).cycle();
+        while stop.load(Relaxed) == 0 {
+            thread::synchronize_expedited();
+            thread::sleep(rests.next().unwrap_or(0));
+        }
+    };
+    let free = || {
+        let end = thread::now() + msecs * 1_000_000;
+        while thread::now() < end {
+            for _ in 0..20_000 {
+                if let Some(object) = more.alloc() {
+                    // SAFETY: Just allocated, with a field there.
+                    unsafe { Route::Kvfree.free(object, 8) };
+                }
+                thread::cond_resched();
+            }
+            for object in (0..20).map_while(|_| pool.take()) {
+                // SAFETY: Handed out once, with a field there.
+                unsafe { Route::Kvfree.free(object.start, object.at) };
+            }
+            core::barrier();
+            if CAN_LOOK {
+                let queued = &pool.objects()[..pool.taken()];
+                left.fetch_add(queued.iter().filter(|o| o.is_live()).count(), Relaxed);
+            }
+        }
+        stop.store(1, Relaxed);
+    };
+    let cpus = cpu::online().filter(|&cpu| cpu == 0 || cpu == last);
+    let body = |cpu: i32| if cpu == last { free() } else { expedite() };
+    thread::on_cpus(cpus, &body, || ())?;
+    core::barrier();
+    Ok((left.load(Relaxed), pool.all_freed()))
+}
+
 /// Barriers on all CPUs at once, each with objects of its own.
 fn many_at_once() -> Result<(usize, bool)> {
     let pool = Pool::new(8000)?;
@@ -267,6 +313,17 @@ mod tests {
             assert!(outcome.barriers == 20 && outcome.left == 0);
             assert!(outcome.freed);
         }
+        Ok(())
+    }
+
+    #[test]
+    fn beside_expedited_grace_periods() -> Result {
+        if cpu::online().count() < 2 {
+            skip(c"needs two CPUs");
+            return Ok(());
+        }
+        let (left, freed) = beside_expedited(3000)?;
+        assert!(left == 0 && freed);
         Ok(())
     }
 

@@ -462,6 +462,10 @@ mod tests {
         }
         let wrong = out_of_order(300)?;
         assert!(wrong == 0);
+        let defaults = params::no_blocks()?;
+        let wrong = out_of_order(300)?;
+        assert!(wrong == 0);
+        drop(defaults);
         Ok(())
     }
 

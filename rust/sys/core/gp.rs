@@ -37,9 +37,11 @@ impl Snapshot {
         unsafe { bindings::poll_state_synchronize_rcu_full(&mut seq) }
     }
 
-    /// Whether both name the same normal grace period: the later of two that do can stand for both.
+    /// Whether both are over at the same moment (`same_state_synchronize_rcu_full()`). The expedited grace
+    /// period has to be the same as well: callbacks are called after either, and one that was queued for
+    /// the earlier of two does not wait for the later.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        self.0.norm == other.0.norm
+        self.0.norm == other.0.norm && self.0.exp == other.0.exp
     }
 
     /// Waits until that grace period is over (`cond_synchronize_rcu_full()`).

@@ -150,6 +150,12 @@ pub(crate) fn be_urgent() {
     unsafe { bindings::sched_set_fifo(bindings::get_current()) };
 }
 
+/// Waits for an expedited grace period.
+pub(crate) fn synchronize_expedited() {
+    // SAFETY: Tests and their threads may sleep, and hold no read-side lock here.
+    unsafe { bindings::synchronize_rcu_expedited() };
+}
+
 /// Waits for a grace period.
 pub(crate) fn synchronize() {
     // SAFETY: Tests and their threads may sleep, and hold no read-side lock here.

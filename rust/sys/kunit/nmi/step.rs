@@ -7,7 +7,7 @@
 //! clear it for their handlers and restore it when they return, so a trail is one task's or one
 //! handler's, until the hook has enough of it.
 
-use super::super::generated as sys;
+use super::super::{generated as sys, thread};
 use super::Hook;
 use ::core::ptr;
 use kernel::{
@@ -75,8 +75,7 @@ impl Drop for Steps<'_> {
     fn drop(&mut self) {
         // ORDERING: Full, as the grace period has to start after it.
         HOOK.xchg(ptr::null_mut(), Full);
-        // SAFETY: Tests and their threads may sleep.
-        unsafe { kernel::bindings::synchronize_rcu_expedited() };
+        thread::synchronize_expedited();
     }
 }
 
