@@ -141,6 +141,9 @@ impl Lockless {
         let base = page.as_ptr().expose_provenance();
         // SAFETY: The caller gives the page away.
         unsafe { block::begin::<Page>(base, true) };
+        // A spare block is stamped again when it is taken; that of a caller may be used at once.
+        // SAFETY: Just begun, and the caller's.
+        unsafe { block::stamp(base, jiffies() as u32) };
         debug::kmemleak_scan(base, mem::PAGE_SIZE);
         base
     }
