@@ -35,7 +35,8 @@ use kernel::prelude::*;
 /// through a grace period, and their destructors.
 pub struct Cache<T> {
     raw: RawCache,
-    _objects: PhantomData<T>,
+    // Invariant in `T`: what is put in later has to live as long as what `new()` asked for.
+    _objects: PhantomData<fn(T) -> T>,
 }
 
 // SAFETY: Objects move between CPUs through it.

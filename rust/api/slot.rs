@@ -35,7 +35,8 @@ use kernel::{
 /// The pointer is null or from `P`'s `into_foreign()`, owned by the slot.
 pub struct RcuSlot<P: ForeignOwnableRcu> {
     object: Atomic<*mut c_void>,
-    _owns: PhantomData<P>,
+    // Invariant in `P`: `put()` and `swap()` store through a shared reference.
+    _owns: PhantomData<fn(P) -> P>,
 }
 
 // SAFETY: A slot shares its object with readers on any CPU, and moves boxes in and out.

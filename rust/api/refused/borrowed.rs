@@ -4,13 +4,14 @@
 
 // error: E0597
 // error: E0597
+// error: E0597
 // says: `key` does not live long enough
 
 #[path = "../mod.rs"]
 pub mod rcu_ptr;
 
 use kernel::prelude::*;
-use rcu_ptr::{RcuKBox, WithRoom};
+use rcu_ptr::{Cache, RcuKBox, WithRoom};
 
 struct Entry<'a>(&'a u64);
 
@@ -30,4 +31,13 @@ fn closure(object: RcuKBox<WithRoom<u64, 1>>) {
     let key = 1;
     let borrow = &key;
     object.call(move |object| *object.get_mut() = *borrow);
+}
+
+/// Not by way of a cache for what lives longer, either.
+fn cached(cache: &Cache<Entry<'static>>) {
+    let key = 1;
+    let cache: &Cache<Entry<'_>> = cache;
+    if let Ok(entry) = cache.alloc(Entry(&key)) {
+        drop(entry.share());
+    }
 }
