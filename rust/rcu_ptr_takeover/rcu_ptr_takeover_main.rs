@@ -65,7 +65,7 @@ impl Drop for Taken {
         if self.begun {
             redirect::end();
         }
-        // The last first: caches wait for the engine as long as calls may come here.
+        // No call reaches the engine any more, whichever function it comes by.
         for slot in self.functions.iter_mut().rev() {
             if let Some(Err(e)) = slot.take().map(Redirected::give_back) {
                 pr_emerg!(
@@ -77,8 +77,9 @@ impl Drop for Taken {
                     sys::sleep();
                 }
             }
-            redirect::drain();
         }
+        // Not before all are given back: calls that keep coming are counted, and might always be there.
+        redirect::drain();
     }
 }
 
