@@ -5,7 +5,8 @@
 //! rcu_ptr_barrier() there, and may forget what it likes.
 //!
 //! Only modules that use rcu_ptr.ko themselves wait. Others go at once, as callbacks may load modules: so a
-//! library that queues callbacks for its users has to have them call rcu_ptr_barrier().
+//! library that queues callbacks for its users has to have them call rcu_ptr_barrier(). And callbacks may not
+//! load a module that does use it: where its init fails, this waits for the callback.
 
 use crate::{
     api,
