@@ -75,6 +75,18 @@ fn locked_barn() {
     assert!(steps > 20, "only {steps} steps");
 }
 
+/// What gives surplus back leaves what is promised, though the ring is not the one it looked at before.
+#[test]
+fn surplus_only() {
+    let ring = ring(8, 3);
+    assert!((0..5).all(|object| ring.put(object)));
+    assert_eq!(ring.take_surplus(), Some(0));
+    assert_eq!(ring.take_surplus(), Some(1));
+    assert_eq!(ring.take_surplus(), None);
+    assert_eq!((ring.len(), ring.take()), (3, Some(2)));
+    assert_eq!(ring.take_surplus(), None);
+}
+
 #[test]
 #[should_panic(expected = "an NMI found nothing")]
 fn sees_a_barn_without_reserve() {

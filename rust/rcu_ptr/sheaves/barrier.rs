@@ -116,8 +116,9 @@ fn close_all(sheaves: &Sheaves, cpu: i32, is_asked: impl Fn(&Cache) -> bool) -> 
             return closed_some;
         }
         while !close_on(cpu, &requests) {
-            // It is on its way down or up.
-            gp::sleep_a_jiffy();
+            // It is on its way down or up, which may wait for what was closed so far.
+            gp::synchronize();
+            queue_backlogs(sheaves, &is_asked);
         }
         for Request {
             cache,
@@ -144,6 +145,15 @@ fn close_all(sheaves: &Sheaves, cpu: i32, is_asked: impl Fn(&Cache) -> bool) -> 
                 }
             }
         }
+    }
+}
+
+/// Has workers take in what was closed, as far as its grace period is over.
+fn queue_backlogs(sheaves: &Sheaves, is_asked: impl Fn(&Cache) -> bool) {
+    let mut last = 0;
+    while let Some(cache) = sheaves.next(last, |c| is_asked(c) && c.has_backlog()) {
+        last = cache.id;
+        cache.queue_backlog();
     }
 }
 

@@ -18,7 +18,7 @@
 use super::{
     cache::{Cache, CacheRef},
     needs::Needs,
-    pcs::Here,
+    pcs::{Here, Pcs},
     pending,
     sheaf::Chain,
     strays,
@@ -181,6 +181,15 @@ impl Cache {
     #[inline]
     pub(super) fn has_strays(&self) -> bool {
         self.dtor.is_some() || self.srcu.is_some()
+    }
+
+    /// How many objects that found no sheaf the engine has taken.
+    pub(super) fn engine_has_taken(&self) -> u64 {
+        if self.has_strays() {
+            return 0;
+        }
+        let of = |pcs: Pin<&Pcs>| pcs.engine_fallback.load(Relaxed);
+        self.pcs.iter().map(of).sum()
     }
 
     /// Lets batches begin for what waits, as far as there are free ones.

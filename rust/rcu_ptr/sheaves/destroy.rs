@@ -61,23 +61,11 @@ fn settle(sheaves: &Sheaves, cache: &Cache) {
     }
 }
 
-/// Objects that the engine took.
-fn engine_fallback(cache: &Cache) -> u64 {
-    if cache.has_strays() {
-        return 0;
-    }
-    cache
-        .pcs
-        .iter()
-        .map(|pcs| pcs.engine_fallback.load(Relaxed))
-        .sum()
-}
-
 fn drain(sheaves: &Sheaves, cache: &Cache) {
     // After this grace period no reader has an object that was freed before the call, the sheaves of CPUs are
     // as their contexts left them, and no context is inside a call.
     let snapshot = Snapshot::take();
-    let mut with_engine = engine_fallback(cache);
+    let mut with_engine = cache.engine_has_taken();
     if with_engine > 0 {
         // Its grace periods count.
         api::engine_barrier();
@@ -102,6 +90,8 @@ fn drain(sheaves: &Sheaves, cache: &Cache) {
     reclaim::wait_until(cache, || cache.is_quiet());
     // What queued it has found nothing to leave since: cancelled, as a flush may miss one that is being queued.
     cache.backlog.cancel_sync();
+    // A callback may have left something, or what follows the one sheaf of a chain that is counted.
+    reclaim::take_in_backlog(cache);
     // Not queued any more.
     cache.trim.cancel_sync();
     cache.reap.cancel_sync();
@@ -122,7 +112,7 @@ fn drain(sheaves: &Sheaves, cache: &Cache) {
         // The last callback may not have returned.
         domain.barrier();
     }
-    with_engine = engine_fallback(cache) - with_engine;
+    with_engine = cache.engine_has_taken() - with_engine;
     if with_engine > 0 {
         api::engine_barrier();
     }

@@ -39,12 +39,15 @@ impl Epochs {
             // ORDERING: Acquire pairs with the exchange below: `since` is that of this turn, or later.
             let turn = self.turn.load_acquire();
             let place = (turn % PLACES as u64) as usize;
-            if self.since[place].load_relaxed() >= time {
+            // ORDERING: Acquire pairs with the releases below: who goes by the time that another barrier put
+            // there has seen what was counted before it end, too.
+            if self.since[place].load_acquire() >= time {
                 break;
             }
             if is_empty(place) {
                 // What is counted there from here on is later than `time`.
-                self.since[place].store_relaxed(time);
+                // ORDERING: Release: after the look at the count, which see above.
+                self.since[place].store_release(time);
                 break;
             }
             let next = (place + 1) % PLACES;
@@ -52,9 +55,11 @@ impl Epochs {
                 return false;
             }
             // Somebody else may do the same with another time, which is no later than the turn either.
-            self.since[next].store_relaxed(time);
+            // ORDERING: Release, as above.
+            self.since[next].store_release(time);
             let _ = self.turn.cmpxchg_full(turn, turn + 1);
         }
-        (0..PLACES).all(|place| self.since[place].load_relaxed() >= time || is_empty(place))
+        // ORDERING: Acquire, as above.
+        (0..PLACES).all(|place| self.since[place].load_acquire() >= time || is_empty(place))
     }
 }

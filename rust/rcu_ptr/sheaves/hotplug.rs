@@ -37,6 +37,9 @@ impl Callbacks for SheafHotplug {
             pcs.monitor.cancel_sync();
             reclaim::wait_of_dead(&cache, cpu, take_off(&cache, &pcs));
             cache.start_batches();
+            if cache.wants_refill.load(Relaxed) {
+                cache.refill.queue(&Sheaves::get().refill_wq, 0);
+            }
             shrink::look_after(&cache, pcs.node());
         }
     }
@@ -68,6 +71,8 @@ pub(super) fn take_off(cache: &Cache, pcs: &Pcs) -> Chain {
             cache.give_back(&mut [ptr::with_exposed_provenance_mut(object)]);
         }
     }
+    // What the monitor was asked for is done, as far as it concerns this CPU.
     pcs.armed.store(0, Relaxed);
+    pcs.reclaim.store(0, Relaxed);
     waiting
 }

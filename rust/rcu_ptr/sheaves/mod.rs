@@ -67,6 +67,7 @@ pub(crate) mod stats;
 pub(crate) mod strays;
 
 use crate::{
+    api,
     instance::{Instance, Service},
     sys::{percpu::PerCpu, rcu_callback, work::WorkQueue},
 };
@@ -149,6 +150,10 @@ impl Sheaves {
     ///
     /// May sleep. The cache does not end meanwhile.
     pub(crate) fn barrier_of(&self, cache: &Cache) {
-        barrier::barrier(self, Some(cache), || ());
+        barrier::barrier(self, Some(cache), || {
+            if cache.engine_has_taken() > 0 {
+                api::engine_barrier();
+            }
+        });
     }
 }

@@ -87,6 +87,11 @@ impl<P: Deref<Target = [AtomicLink]>> Reserve<P> {
         }
     }
 
+    /// Takes an object that is not promised.
+    pub(crate) fn take_surplus(&self) -> Option<usize> {
+        (self.surplus() > 0).then(|| self.take()).flatten()
+    }
+
     /// Adds `object`, one caller at a time. `false`: there is no place.
     pub(crate) fn put(&self, object: usize) -> bool {
         let tail = self.tail.load_relaxed();

@@ -110,7 +110,7 @@ impl Handler for ReapWork {
         cache.next_interval();
         for (node, barn) in cache.barns.iter().enumerate() {
             let unused = barn.with_reserve(|ring| ring.idle());
-            cache.give_back_from(|| barn.reserved(), unused);
+            cache.give_back_from(|| barn.unpromised(), unused);
             let surplus = barn.with(|stock| stock.idle());
             release(cache, node, surplus, trace::SHEAF_REAP);
             look_after(cache, node);
@@ -192,7 +192,7 @@ impl Shrink for BarnShrinker {
                 done += release(cache, node, surplus, trace::SHEAF_RECLAIM);
                 if done < goal {
                     let unused = barn.with_reserve(|ring| ring.surplus());
-                    let objects = cache.give_back_from(|| barn.reserved(), unused);
+                    let objects = cache.give_back_from(|| barn.unpromised(), unused);
                     done += objects.div_ceil(cache.capacity().max(1));
                 }
             }

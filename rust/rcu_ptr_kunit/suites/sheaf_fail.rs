@@ -164,6 +164,36 @@ fn fails_in_nmi(rounds: usize) -> Result<Option<(Wrong, u64, u64)>> {
     Ok(Some((wrong, nmis.load(Relaxed), failures.load(Relaxed))))
 }
 
+/// An object goes to the engine beside a reader that stays for a while. Returns whether a barrier of its cache
+/// returned before the reader was gone.
+fn left_by_barrier(other: i32) -> Result<bool> {
+    let cache = SheafCache::new(c"rcu_ptr_fail_barrier", SIZE, small())?;
+    let object = cache.alloc(false).ok_or(ENOMEM)?;
+    crate::params::shrink()?;
+    let (inside, gone) = (Atomic::<i32>::new(0), Atomic::<i32>::new(0));
+    let read = |_cpu: i32| {
+        let guard = kernel::sync::rcu::read_lock();
+        inside.store(1, Relaxed);
+        let end = thread::now() + 100_000_000;
+        while thread::now() < end {
+            ::core::hint::spin_loop();
+        }
+        gone.store(1, Relaxed);
+        drop(guard);
+    };
+    let mut early = false;
+    thread::on_cpus(::core::iter::once(other), &read, || {
+        thread::wait_for(20_000, || inside.load(Relaxed) != 0);
+        let failing = Failing::from(1, ALWAYS);
+        // SAFETY: From this cache, given back once.
+        unsafe { cache.free_rcu(object) };
+        drop(failing);
+        cache.barrier();
+        early = gone.load(Relaxed) == 0;
+    })?;
+    Ok(early)
+}
+
 #[kunit_tests(rcu_ptr_sheaf_fail)]
 mod tests {
     use super::*;
@@ -238,6 +268,20 @@ mod tests {
         let (n, wrong) = lives(ALWAYS, None)?;
         report("a life, and all after it", n);
         assert!(wrong == Wrong::default() && n > 10);
+        Ok(())
+    }
+
+    /// The engine has what finds no sheaf: a cache's own barrier waits for that as well.
+    #[test]
+    fn barrier_waits_for_the_engine() -> Result {
+        let Some(other) = cpu::other() else {
+            skip(c"needs two CPUs");
+            return Ok(());
+        };
+        for _ in 0..3 {
+            let early = left_by_barrier(other)?;
+            assert!(!early);
+        }
         Ok(())
     }
 
