@@ -17,10 +17,12 @@ from lib.errors import SetupError, guarded
 
 ENGINES = ("kernel", "rfc", "lockless")
 SUITE = re.compile(r"sh rcu_ptr_upstream\.sh ENGINE=(\w+)$")
+STEP = re.compile(r"insmod rcu_ptr\.ko engine=(\w+)$")
 SCALE = re.compile(r"rcuscale (\w+): (\d+) ns, loops: (\d+), batches: (\d+), memory footprint: (-?\d+)MB")
 VMALLOC = re.compile(r"test_vmalloc: (\d+) of (\d+) passed")
 MIXED = re.compile(r"mixed load: ([\d.]+) s, slabs (\d+) kB before, (\d+) kB at most")
 REDIRECTED = re.compile(r"redirected (\d+) objects, (\d+) of them in NMI")
+SLUB = re.compile(r"# slub_test: pass:(\d+) fail:(\d+) skip:(\d+)")
 
 
 class Numbers:
@@ -42,9 +44,11 @@ class Numbers:
         mark = console.MARK.match(text)
         if mark and mark.group(6):
             step = mark.group(6)
-            found = SUITE.match(step)
+            found = SUITE.match(step) or STEP.match(step)
             if found:
                 self._engine = found.group(1)
+            elif step.startswith("tests slub_test"):
+                self._engine = "kernel"
         found = SCALE.search(text)
         if found:
             name, nsecs, _, batches, megabytes = found.groups()
@@ -59,6 +63,10 @@ class Numbers:
             seconds, before, peak = float(found.group(1)), int(found.group(2)), int(found.group(3))
             self._set("mixed load: time", "s", seconds)
             self._set("mixed load: slabs at most, over those before", "kB", peak - before)
+        found = SLUB.search(text)
+        if found:
+            passed, failed, skipped = (int(word) for word in found.groups())
+            self._set("slub_kunit: passed", f"of {passed + failed + skipped}, {skipped} skipped", passed)
         found = REDIRECTED.search(text)
         if found:
             self._redirected[self._engine] = self._redirected.get(self._engine, 0) + int(found.group(1))

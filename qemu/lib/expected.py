@@ -3,7 +3,8 @@
 skipped: expected/skips.
 
 expected/cases has each suite with its cases, one a line; qemu/run.py list writes it from the sources,
-and 'make check' compares them:
+and 'make check' compares them. Those of slub_kunit, which is the kernel's, are in expected/upstream in the
+same form:
 
     rcu_ptr_reader              a suite of rcu_ptr_kunit.ko
             blocks
@@ -78,7 +79,7 @@ def write(kunit, shell):
     return "".join(out)
 
 
-def of_plan(plan, kunit, shell):
+def of_plan(plan, kunit, shell, slub=None):
     """(name, cases) of each suite that the steps of a plan run."""
     suites, filtered = [], "*"
     for label, words in zip(plan.labels, plan.steps):
@@ -87,8 +88,8 @@ def of_plan(plan, kunit, shell):
             filtered = words[1]
         elif words[0] == "modules":
             filtered = "*"
-        elif words[:2] == ["insmod", "rcu_ptr_kunit.ko"]:
-            for name in known.selected(filtered, kunit):
+        elif words[0] == "insmod" and words[1] in ("rcu_ptr_kunit.ko", "slub_kunit.ko"):
+            for name in known.selected(filtered, kunit if words[1] == "rcu_ptr_kunit.ko" else slub or {}):
                 suite, case = name.split(".")
                 ran.setdefault(suite, []).append(case)
         elif words[0] == "sh":
@@ -107,8 +108,9 @@ def _read(path):
 def load(plan, where, folder=FOLDER):
     """For a plan, where Scenario.where says."""
     kunit, shell = parse(_read(folder / "cases"), folder / "cases")
+    slub, _ = parse(_read(folder / "upstream"), folder / "upstream")
     skips = parse_skips(_read(folder / "skips"), folder / "skips", where)
-    return Expected(of_plan(plan, kunit, shell), skips)
+    return Expected(of_plan(plan, kunit, shell, slub), skips)
 
 
 def add_skips(scenario, skipped, folder=FOLDER):

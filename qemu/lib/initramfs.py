@@ -9,8 +9,8 @@ GUEST = pathlib.Path(__file__).resolve().parent.parent / "guest"
 # The shell suites load these, whatever the plan names.
 CLIENTS = ("rcu_ptr.ko", "rcu_ptr_client_c.ko", "rcu_ptr_client_rs.ko", "rcu_ptr_nmi_hash.ko", "rcu_ptr_sleepers.ko",
            "rcu_ptr_bench.ko", "rcu_ptr_takeover.ko", "rcu_ptr_kernel_client.ko")
-# The kernel's own tests, where they were built.
-UPSTREAM = ("torture.ko", "rcuscale.ko", "test_vmalloc.ko")
+# The kernel's own tests, and a core with another layout, where they were built.
+OPTIONAL = ("rcu_ptr_changed.ko", "torture.ko", "rcuscale.ko", "test_vmalloc.ko")
 
 
 def base(archive, scenario):
@@ -30,7 +30,7 @@ def write(path, scenario, plan, objdump, extra=()):
     modules = set(plan.modules())
     if any(words[0] == "sh" for words in plan.steps):
         modules.update(CLIENTS)
-        modules.update(name for name in UPSTREAM if scenario.has(name))
+        modules.update(name for name in OPTIONAL if scenario.has(name))
     paths = {name: scenario.module(name) for name in sorted(modules)}
     with open(path, "wb") as out:
         archive = cpio.Archive(out)

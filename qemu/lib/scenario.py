@@ -9,6 +9,9 @@ from .errors import SetupError
 from .plan import CONFIGS, UP
 
 IMAGES = {"x86_64": "arch/x86/boot/bzImage", "arm64": "arch/arm64/boot/Image"}
+# The kernel's own tests, in a build that has them.
+OWN_TESTS = ("kernel/torture.ko", "kernel/rcu/rcuscale.ko", "kernel/rcu/rcutorture.ko",
+             "lib/test_vmalloc.ko", "lib/tests/slub_kunit.ko")
 # A kernel with the sanitizers on is this much slower.
 SLOW = 8
 # Where instructions are counted, nothing differs from boot to boot: the date, random numbers,
@@ -37,7 +40,9 @@ class Scenario:
         self._find_kernel()
         self.busybox = pathlib.Path(fields[3] if len(fields) == 4 else "/bin/busybox")
         self._check_busybox()
-        self._modules = {path.name: path for path in sorted(self.moddir.rglob("*.ko"))}
+        own = [self.kdir / name for name in OWN_TESTS]
+        self._modules = {path.name: path for path in [*(path for path in own if path.exists()),
+                                                      *sorted(self.moddir.rglob("*.ko"))]}
         self.boot = settings.parse_boot(_read(configs / f"{self.name}.boot"))
         qemu = configs / f"{self.name}.qemu"
         self.settings = self._defaults()

@@ -260,11 +260,18 @@ class Expected(unittest.TestCase):
         with self.assertRaises(SetupError):
             expected.parse_skips("k_a.x\n", "s")
 
+    def test_cases_of_the_kernel(self):
+        plan = Plan("insmod slub_kunit.ko\ntests slub_test.test_*[!b]?\ninsmod slub_kunit.ko\n", "p")
+        slub = {"slub_test": ["test_zone", "test_kprobe"]}
+        self.assertEqual(expected.of_plan(plan, {}, {}, slub),
+                         [("slub_test", ["test_zone", "test_kprobe"]), ("slub_test", ["test_zone"])])
+
     def test_own_skips_name_cases(self):
         text = (expected.FOLDER / "skips").read_text(encoding="utf-8")
-        names = cases.names({**cases.kunit(), **cases.shell()})
+        upstream = (expected.FOLDER / "upstream").read_text(encoding="utf-8")
+        names = cases.names({**cases.kunit(), **cases.shell(), **expected.parse(upstream)[0]})
         for where in (("BASE", "x86_64"), ("DEBUG", "x86_64"), ("RT", "x86_64"), ("ARM64", "arm64"),
-                      ("NUMA", "x86_64")):
+                      ("NUMA", "x86_64"), ("DEBIAN", "x86_64"), ("UPSTREAM", "x86_64")):
             for name, _ in expected.parse_skips(text, "skips", where):
                 self.assertIn(".".join(name.split(".")[-2:]), names)
 

@@ -14,6 +14,10 @@ rcu_ptr_guest: step 2/9 sh rcu_ptr_upstream.sh ENGINE=rfc
     # rcuscale both: 7000000 ns, loops: 8, batches: 10, memory footprint: 4MB
     # redirected 100 objects, 0 of them in NMI
     # redirected 50 objects, 2 of them in NMI
+rcu_ptr_guest: step 3/9 tests slub_test.test_*[!b]?
+# slub_test: pass:7 fail:0 skip:1 total:8
+rcu_ptr_guest: step 4/9 insmod rcu_ptr.ko engine=lockless
+# slub_test: pass:7 fail:0 skip:1 total:8
 """
 
 
@@ -25,6 +29,7 @@ class Table(unittest.TestCase):
         self.assertIn("| rcuscale, both: time | 5 ms | 7 ms | - |", lines)
         self.assertIn("| mixed load: slabs at most, over those before | 2048 kB | - | - |", lines)
         self.assertIn("| objects redirected | - | 150 | - |", lines)
+        self.assertIn("| slub_kunit: passed | 7 of 8, 1 skipped | - | 7 of 8, 1 skipped |", lines)
 
     def test_median(self):
         more = LOG.replace("5000000", "9000000").splitlines()

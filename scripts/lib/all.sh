@@ -85,6 +85,7 @@ needs_of()
 	fi
 	for name; do
 		if stock_scenario "$name"; then NEEDS+=(stock); else NEEDS+=(build); fi
+		! grep -qx CONFIG_GENDWARFKSYMS=y "$CONFIGS/$name" || NEEDS+=(versions)
 	done
 }
 

@@ -10,11 +10,11 @@ KERNEL_STEPS=1600
 # Builds of one scenario that are kept.
 KERNEL_KEEP=3
 
-# fragment_of NAME: the configuration that a scenario asks for
+# fragment_of NAME: the configuration that a scenario asks for; what it says comes before what is common
 fragment_of()
 {
-	cat "$CONFIGS/CFcommon" "$CONFIGS/CFcommon.$(scenario_arch "$1")" "$CONFIGS/$1" |
-		grep -v '^#' | grep .
+	tac "$CONFIGS/$1" "$CONFIGS/CFcommon.$(scenario_arch "$1")" "$CONFIGS/CFcommon" |
+		grep -v '^#' | grep . | awk -F= '!seen[$1]++' | tac
 }
 
 # check_config CONFIG FRAGMENT: every line of the fragment is in the configuration

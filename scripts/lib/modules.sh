@@ -19,6 +19,26 @@ kdir_identity()
 	(cd "$1" && pwd && stat -c '%Y %n' Module.symvers rust/libkernel.rmeta include/config/auto.conf)
 }
 
+# build_changed_core LABEL KDIR OUT MAKE-ARGUMENT...: OUT/rcu_ptr_changed.ko, a core whose interface has a
+# structure of another layout, which modules built for this one must not be loaded with
+build_changed_core()
+{
+	local label=$1 kdir=$2 out=$3 dir
+
+	shift 3
+	dir=$ROOT/build/changed-$(basename "$out")
+	rm -rf "$dir/tree"
+	mkdir -p "$dir/tree"
+	cp -a "$ROOT/include" "$ROOT/rust" "$dir/tree/"
+	printf 'obj-m := rust/rcu_ptr/\n' >"$dir/tree/Kbuild"
+	sed -i 's/^struct rcu_ptr_cache_args {$/&\n\tunsigned long added;/' "$dir/tree/include/linux/rcu_ptr.h"
+	! cmp -s "$ROOT/include/linux/rcu_ptr.h" "$dir/tree/include/linux/rcu_ptr.h" ||
+		die "include/linux/rcu_ptr.h has no struct rcu_ptr_cache_args to change"
+	TAIL=50 progress "building a core with another layout for $label" "$dir/build.log" 0 \
+		make -C "$kdir" M="$dir/tree" MO="$dir/out" ARCH="$(kdir_arch "$kdir")" "$@" -j"$(nproc)" modules || return
+	cp "$dir/out/rust/rcu_ptr/rcu_ptr.ko" "$out/rcu_ptr_changed.ko"
+}
+
 # build_modules LABEL KDIR OUT [MAKE-ARGUMENT...]: with source lines, whatever the kernel has
 build_modules()
 {
@@ -35,7 +55,9 @@ build_modules()
 		else
 			toolchain_of "$kdir"
 			mapfile -t args < <(make_args)
-			args+=("KRUSTFLAGS=${KRUSTFLAGS:-} -Cdebuginfo=1" "KCFLAGS=${KCFLAGS:-} -g1")
+			# Versions of symbols are made of all that debugging information has of their types.
+			[ "$(config_value "$kdir/.config" CONFIG_GENDWARFKSYMS)" = y ] ||
+				args+=("KRUSTFLAGS=${KRUSTFLAGS:-} -Cdebuginfo=1" "KCFLAGS=${KCFLAGS:-} -g1")
 		fi
 		identity=$(kdir_identity "$kdir"; printf '%s\n' "${args[@]}")
 		if [ "$(cat "$out/kdir" 2>/dev/null)" != "$identity" ]; then
@@ -50,6 +72,9 @@ build_modules()
 			exit 1
 		fi
 		grep -E '^warning|warning:' "$log" >&2 || true
+		if [ "$(config_value "$kdir/.config" CONFIG_MODVERSIONS)" = y ] && [ ! -e "$kdir/build-root" ]; then
+			build_changed_core "$label" "$kdir" "$out" "${args[@]}" || exit 1
+		fi
 		[ -e "$kdir/build-root" ] || exit 0
 		# The kernel's own tests, which packages leave out.
 		TAIL=50 progress "building the kernel's tests for $label" "$out/upstream.log" 0 \

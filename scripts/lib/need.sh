@@ -17,6 +17,7 @@ build program xz xz-utils
 build program ccache ccache
 build header libelf.h libelf-dev
 build header openssl/opensslv.h libssl-dev
+versions header elfutils/libdw.h libdw-dev
 build file /etc/ssl/certs/ca-certificates.crt ca-certificates
 stock program mmdebstrap mmdebstrap
 stock program unshare util-linux
