@@ -10,7 +10,7 @@ use crate::{
     sys::{
         cache::{Args, SheafCache},
         core, cpu,
-        mem::{Checks, RawCache},
+        mem::{self, Checks, RawCache},
         nmi::{
             breakpoint::{Breakpoint, Kind},
             Hook,
@@ -25,6 +25,9 @@ use kernel::{
     prelude::*,
     sync::atomic::{Acquire, Atomic, Relaxed, Release},
 };
+
+/// What may wait while barriers are tried.
+const BACKLOG_PAGES: u64 = 4096;
 
 /// What a run showed.
 struct Outcome {
@@ -42,8 +45,14 @@ fn against_queueing(route: Route, rounds: usize) -> Result<Outcome> {
     // When that is used up objects keep coming from here. It complains if one is left.
     let more = RawCache::new("rcu_ptr_kunit_more", 64, Checks::Poison)?;
     let stop = Atomic::<i32>::new(0);
+    // Callbacks are called one by one, perhaps all by one CPU: those that free don't run away from that.
+    let least = mem::free_pages().saturating_sub(BACKLOG_PAGES);
     let body = |_cpu: i32| {
         while stop.load(Relaxed) == 0 {
+            if mem::free_pages() < least {
+                thread::sleep(1);
+                continue;
+            }
             for _ in 0..16 {
                 if let Some(object) = others.take() {
                     // SAFETY: Handed out once, with a field there.
