@@ -185,7 +185,7 @@ pub(crate) unsafe fn call(head: *mut u8, func: Option<Func>, sleeps: bool, calle
         if !debug::queue(start) {
             return refuse(Misuse::Double, start, start, caller);
         }
-        call = call.told();
+        call = call.tracked();
     }
     // SAFETY: By the safety requirements of this function.
     unsafe { callback::set_func(head, func) };

@@ -5,10 +5,10 @@
 //! here: the host tests compile it too.
 //!
 //! ```text
-//!   63                                3   2      1      0
-//!  +-----------------------------------+------+------+------+
-//!  |  address of the object, the head  |SLEEPS| CALL | TOLD |
-//!  +-----------------------------------+------+------+------+
+//!   63                                3    2        1         0
+//!  +-----------------------------------+--------+--------+---------+
+//!  |  address of the object, the head  | SLEEPS |  CALL  | TRACKED |
+//!  +-----------------------------------+--------+--------+---------+
 //! ```
 
 use core::{
@@ -16,14 +16,14 @@ use core::{
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-/// debugobjects knows it already.
-pub(crate) const TOLD: usize = 1;
-/// An rcu_head, not an object.
+/// debugobjects tracks the object or head as queued: it was registered when it was queued, not in NMI.
+pub(crate) const TRACKED: usize = 1;
+/// The address is that of an rcu_head whose callback is to be called, not of an object.
 pub(crate) const CALL: usize = 2;
 /// Its callback may sleep.
 const SLEEPS: usize = 4;
 /// All of them.
-const TAGS: usize = TOLD | CALL | SLEEPS;
+const TAGS: usize = TRACKED | CALL | SLEEPS;
 
 /// Set in the address of every function of the kernel; clear in a head's word of it while its callback is
 /// [`Ready`], so that a head that was queued twice is not linked a second time.
@@ -87,15 +87,15 @@ impl Call {
         self.0 & SLEEPS != 0
     }
 
-    /// The same, known to debugobjects.
-    pub(crate) fn told(self) -> Self {
+    /// The same, tracked by debugobjects.
+    pub(crate) fn tracked(self) -> Self {
         // INVARIANT: The address and `CALL` are as they were.
-        Self(self.0 | TOLD)
+        Self(self.0 | TRACKED)
     }
 
-    /// Whether debugobjects knows it.
-    pub(crate) fn is_told(self) -> bool {
-        self.0 & TOLD != 0
+    /// Whether debugobjects tracks it.
+    pub(crate) fn is_tracked(self) -> bool {
+        self.0 & TRACKED != 0
     }
 }
 

@@ -55,7 +55,7 @@ fn is_plain() -> bool {
 extern "C" fn rcu_ptr_kvfree_call(field: *mut c_void, ptr: *mut c_void) {
     if is_plain() && !debug::HOOKS && api::is_sound(ptr.cast(), field.cast()) {
         let on = PreemptOff::new();
-        if lockless::insert(ptr.cast(), &on) {
+        if lockless::insert_object(ptr.cast(), &on) {
             return;
         }
         on.into_raw();
@@ -71,7 +71,7 @@ extern "C" fn rcu_ptr_kvfree_call(field: *mut c_void, ptr: *mut c_void) {
 extern "C" fn rcu_ptr_kfree_nolock_call(field: *mut c_void, ptr: *mut c_void) {
     if is_plain() && api::is_sound(ptr.cast(), field.cast()) {
         let on = PreemptOff::new();
-        if lockless::insert(ptr.cast(), &on) {
+        if lockless::insert_object(ptr.cast(), &on) {
             return;
         }
         on.into_raw();
@@ -87,7 +87,8 @@ extern "C" fn rcu_ptr_kfree_nolock_call(field: *mut c_void, ptr: *mut c_void) {
 extern "C" fn rcu_ptr_try_kfree_nolock_call(ptr: *mut c_void) -> bool {
     if is_plain() && api::is_sound(ptr.cast(), ptr.cast()) {
         let on = PreemptOff::new();
-        return lockless::insert(ptr.cast(), &on) || lockless::insert_slow(ptr.cast(), on);
+        return lockless::insert_object(ptr.cast(), &on)
+            || lockless::insert_object_slow(ptr.cast(), on);
     }
     // SAFETY: The contract of this function.
     unsafe { sys::rcu_ptr_shim_try_kfree_nolock(ptr) }
@@ -143,7 +144,7 @@ fn call(head: *mut callback_head, func: rcu_callback_t, sleeps: bool) {
 extern "C" fn rcu_ptr_kvfree_call_for(field: *mut c_void, ptr: *mut c_void, caller: c_ulong) {
     if is_plain() && !debug::HOOKS && api::is_sound(ptr.cast(), field.cast()) {
         let on = PreemptOff::new();
-        if lockless::insert(ptr.cast(), &on) {
+        if lockless::insert_object(ptr.cast(), &on) {
             return;
         }
         on.into_raw();
@@ -158,7 +159,7 @@ extern "C" fn rcu_ptr_kvfree_call_for(field: *mut c_void, ptr: *mut c_void, call
 extern "C" fn rcu_ptr_kfree_nolock_call_for(field: *mut c_void, ptr: *mut c_void, caller: c_ulong) {
     if is_plain() && api::is_sound(ptr.cast(), field.cast()) {
         let on = PreemptOff::new();
-        if lockless::insert(ptr.cast(), &on) {
+        if lockless::insert_object(ptr.cast(), &on) {
             return;
         }
         on.into_raw();

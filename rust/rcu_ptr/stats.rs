@@ -40,8 +40,8 @@ events! {
     Deferred = "deferred",
     /// An object was given back to its allocator.
     Freed = "freed",
-    /// Of those: without waiting for the callback of its batch.
-    FreedEarly = "freed_early",
+    /// Of those: its grace period was polled and found over before the callback of its batch came.
+    FreedPolled = "freed_polled",
     /// A callback has returned.
     Invoked = "invoked",
     /// An object was refused for misuse, or kept because of a bug in here.

@@ -687,7 +687,7 @@ void rcu_ptr_kunit_tracepoint_unregister(void *tp, void *site)
 	tracepoint_probe_unregister(tp, traced, site);
 }
 
-void rcu_ptr_kunit_tracepoints_settle(void)
+void rcu_ptr_kunit_tracepoints_sync(void)
 {
 	flush_work(&work);
 	tracepoint_synchronize_unregister();

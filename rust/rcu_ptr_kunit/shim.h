@@ -117,7 +117,7 @@ void rcu_ptr_kunit_tracepoints_walk(void *walk);
 void rcu_ptr_kunit_rs_tracepoint(const char *name, void *tp, void *walk);
 int rcu_ptr_kunit_tracepoint_register(void *tp, void *site);
 void rcu_ptr_kunit_tracepoint_unregister(void *tp, void *site);
-void rcu_ptr_kunit_tracepoints_settle(void);
+void rcu_ptr_kunit_tracepoints_sync(void);
 void rcu_ptr_kunit_rs_traced(void *site);
 
 /* c_fields.c: objects with every accepted type of field. */

@@ -4,7 +4,7 @@
 //! order of their steps. Whatever comes in between, no object waits for a monitor that does not come, or
 //! comes later than was promised.
 
-use crate::rfc::arm::{self, Arming, Call, Monitor, Timed};
+use crate::rfc::arm::{self, Arming, Monitor, Timed, Wake};
 use proptest::prelude::*;
 use std::{
     cell::{Cell, RefCell},
@@ -84,28 +84,28 @@ impl Cpu {
         match event {
             Event::Nothing => {}
             Event::Push => {
-                let call = {
+                let wake = {
                     let mut arming = self.arming.borrow_mut();
                     self.queued.set(self.queued.get() + 1);
                     if self.due.get().is_none() {
                         self.due
                             .set(Some(self.now.get().wrapping_add(self.interval.get())));
                     }
-                    let call = if arming.is_late(self.wanted()) {
-                        Call::Lazy
+                    let wake = if arming.is_late(self.wanted()) {
+                        Wake::Lazy
                     } else {
-                        Call::No
+                        Wake::No
                     };
-                    arming.call(call)
+                    arming.wake(wake)
                 };
                 self.event();
-                if call != Call::No {
+                if wake != Wake::No {
                     self.irq_work.set(true);
                 }
             }
             Event::IrqWork => {
                 if self.irq_work.replace(false) {
-                    self.with(|arming, _| arming.called());
+                    self.with(|arming, _| arming.woken());
                     arm::arm(self, 0);
                 }
             }
@@ -215,13 +215,13 @@ proptest! {
 
 /// One irq_work for any number of objects, until it runs; one that is needed at once is no lazy one.
 #[test]
-fn calls_once() {
+fn wakes_once() {
     let mut arming = Arming::new();
-    assert_eq!(arming.call(Call::No), Call::No);
-    assert_eq!(arming.call(Call::Lazy), Call::Lazy);
-    assert_eq!(arming.call(Call::Lazy), Call::No);
-    assert_eq!(arming.call(Call::Now), Call::Now);
-    assert_eq!(arming.call(Call::Now), Call::No);
-    arming.called();
-    assert_eq!(arming.call(Call::Lazy), Call::Lazy);
+    assert_eq!(arming.wake(Wake::No), Wake::No);
+    assert_eq!(arming.wake(Wake::Lazy), Wake::Lazy);
+    assert_eq!(arming.wake(Wake::Lazy), Wake::No);
+    assert_eq!(arming.wake(Wake::Now), Wake::Now);
+    assert_eq!(arming.wake(Wake::Now), Wake::No);
+    arming.woken();
+    assert_eq!(arming.wake(Wake::Lazy), Wake::Lazy);
 }

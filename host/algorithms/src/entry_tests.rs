@@ -31,13 +31,13 @@ fn words_keep_what_they_are() {
     for head in heads(8) {
         for sleeps in [false, true] {
             let call = Call::new(head.as_ptr(), sleeps);
-            for call in [call, call.told()] {
+            for call in [call, call.tracked()] {
                 let again = Call::from_word(call.word()).expect("a callback");
                 assert!(again == call && again.head() == head && again.sleeps() == sleeps);
                 let linked = Call::with_tags(head.as_ptr().expose_provenance(), call.tags());
                 assert_eq!(linked, call);
             }
-            assert!(call.told().is_told() && !call.is_told());
+            assert!(call.tracked().is_tracked() && !call.is_tracked());
         }
         assert_eq!(Call::from_word(head.as_ptr().addr()), None);
     }

@@ -34,6 +34,8 @@ mod sync;
 #[cfg(all(test, not(loom)))]
 mod arm_tests;
 #[cfg(all(test, not(loom)))]
+mod deferred_tests;
+#[cfg(all(test, not(loom)))]
 mod entry_tests;
 #[cfg(all(test, not(loom)))]
 mod link_tests;
@@ -61,7 +63,5 @@ mod sheaf_reserve_tests;
 mod sheaf_state_tests;
 #[cfg(all(test, not(loom)))]
 mod state_tests;
-#[cfg(all(test, not(loom)))]
-mod takeover_tests;
 #[cfg(all(test, not(loom)))]
 mod word_tests;

@@ -152,7 +152,7 @@ fn callbacks_among_objects() {
         // SAFETY: Room for a head, or for a field in the third word.
         let entry = match i % 5 {
             0 | 3 => Linked::Call(call),
-            1 => Linked::Call(call.told()),
+            1 => Linked::Call(call.tracked()),
             2 => linked(start),
             _ => Linked::Object {
                 object: start,

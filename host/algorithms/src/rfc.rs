@@ -6,7 +6,7 @@
 pub(crate) mod arm;
 #[path = "../../../rust/rcu_ptr/rfc/bnode.rs"]
 pub(crate) mod bnode;
+#[path = "../../../rust/rcu_ptr/rfc/deferred.rs"]
+pub(crate) mod deferred;
 #[path = "../../../rust/rcu_ptr/rfc/state.rs"]
 pub(crate) mod state;
-#[path = "../../../rust/rcu_ptr/rfc/takeover.rs"]
-pub(crate) mod takeover;

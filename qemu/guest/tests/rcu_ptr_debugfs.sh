@@ -6,7 +6,7 @@
 . /lib.sh
 
 FIELDS="queued_slab queued_vmalloc queued_mixed queued_list queued_sync queued_nolock deferred freed
-	freed_early leaked batches batches_busy refilled backoffs shrunk now_queued now_in_batches now_cached"
+	freed_polled leaked batches batches_busy refilled backoffs shrunk now_queued now_in_batches now_cached"
 
 BARRIER=/sys/kernel/debug/rcu_ptr/barrier
 

@@ -59,10 +59,10 @@ pub(super) fn barrier(lockless: &Lockless) {
 /// Has workers free the batches whose grace period is over, and waits for them.
 fn free_what_waited(lockless: &Lockless) {
     for krcp in lockless.krc.iter() {
-        drain::free_early(&krcp, &IrqsOff::save());
+        drain::free_polled(&krcp, &IrqsOff::save());
     }
     for krcp in lockless.krc.iter() {
-        krcp.settle_batches();
+        krcp.flush_running_batches();
     }
 }
 

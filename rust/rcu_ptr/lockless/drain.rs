@@ -4,8 +4,8 @@
 //! period, a worker frees them.
 //!
 //! The monitor is a pinned timer per CPU that collects closed blocks and, once per drain interval, closes
-//! the current one. It stays armed while objects keep coming, so that nobody has to wake it; what wakes it
-//! from NMI is a lazy irq_work, which the next tick runs. A block that is filled with interrupts on is
+//! the current one. It stays armed while objects keep coming, and needs no wakeup then; an idle one is woken,
+//! from NMI too, by a lazy irq_work, which the next tick runs. A block that is filled with interrupts on is
 //! collected at once.
 //!
 //! ```text
@@ -20,14 +20,14 @@
 //!
 //! What is closed joins the batch that waits for the grace period that it needs, so a CPU has few batches
 //! however many blocks it fills. A batch is freed by the callback of its grace period ([`BatchWork`]), or
-//! before that if somebody on this CPU sees that the grace period is over ([`EarlyWork`]): callbacks come
-//! with a tick. Under the lock it is only decided what to do: no workqueue, no RCU and no trace event is
+//! before that when this CPU polls it and finds it over ([`PolledWork`]): callbacks come with a tick. Under the lock it is only decided what to do: no workqueue, no RCU and no trace event is
 //! called there.
 //!
 //! Callbacks are sorted out of the blocks that say that they have some, and given to workers of their own.
 //! Slab objects are freed by the block, vmalloc objects are sorted out and freed one by one. With
-//! debugobjects what was told to it when it was queued (which NMI can't do) has [`TOLD`] set in its slot. The
-//! others are told here, all of a batch before the first is freed: one that was queued twice comes up twice.
+//! debugobjects what was registered when it was queued (which NMI can't do) has [`TRACKED`] set in its slot.
+//! The others are registered here, all of a batch before the first is freed: one that was queued twice comes
+//! up twice.
 
 use super::{
     block::{self, Block, Blocks, Layout},
@@ -38,7 +38,7 @@ use super::{
 use crate::{
     calls::Found,
     delays,
-    entry::{split_calls, Call, TOLD},
+    entry::{split_calls, Call, TRACKED},
     list::{Chain, End, Linked},
     params,
     stats::Event,
@@ -69,7 +69,7 @@ const HURRY_OBJECTS: usize = 4 * Page::CAPACITY;
 
 /// On PREEMPT_RT irq_works and timers run in threads, which a more urgent task keeps from running. With
 /// this number of uncollected objects they are collected in hardirq.
-const OVERFLOW_OBJECTS: usize = 2 * HURRY_OBJECTS;
+const HARD_OBJECTS: usize = 2 * HURRY_OBJECTS;
 
 /// Set in `expires` of an armed monitor, which jiffy 0 would make look idle.
 const ARMED: usize = 1 << (usize::BITS - 1);
@@ -102,8 +102,8 @@ pub(super) fn full_block(krcp: &Krcp, on: &impl OnCpu) {
         return;
     }
     let waiting = krcp.waiting();
-    if cfg!(CONFIG_PREEMPT_RT) && waiting >= OVERFLOW_OBJECTS {
-        krcp.overflow.queue(on);
+    if cfg!(CONFIG_PREEMPT_RT) && waiting >= HARD_OBJECTS {
+        krcp.hard_tick.queue(on);
     }
     let expires = krcp.expires.load(Relaxed);
     let wait = if waiting < HURRY_OBJECTS {
@@ -313,8 +313,8 @@ enum Place {
     Free,
     /// Waits for its grace period, and so does its work item.
     Waiting(Batch),
-    /// Freed before its callback: its work item finds nothing to do.
-    Early,
+    /// Freed before its callback came: its work item finds nothing to do.
+    Polled,
 }
 
 /// The batches of a CPU.
@@ -363,12 +363,12 @@ impl Batches {
     }
 
     /// Takes batch `i` if its grace period is over.
-    fn take_early(&mut self, i: usize) -> Option<Batch> {
+    fn take_polled(&mut self, i: usize) -> Option<Batch> {
         let place = self.places.get_mut(i)?;
         if !matches!(place, Place::Waiting(batch) if batch.snap.is_over()) {
             return None;
         }
-        match core::mem::replace(place, Place::Early) {
+        match core::mem::replace(place, Place::Polled) {
             Place::Waiting(batch) => Some(batch),
             _ => None,
         }
@@ -430,7 +430,7 @@ pub(super) fn start_batch(krcp: &Krcp, irqs: &IrqsOff) -> Start {
         fill_batch(krcp, batches)
     });
     if is_any_over {
-        krcp.early.queue(&krcp.queues.reclaim, 0);
+        krcp.polled.queue(&krcp.queues.reclaim, 0);
     }
     let started = act(krcp, first);
     if is_another && started == Start::Started {
@@ -516,7 +516,7 @@ fn act(krcp: &Krcp, decision: Decision) -> Start {
     }
 }
 
-/// The callback of a batch: frees it unless [`EarlyWork`] has.
+/// The callback of a batch: frees it unless [`PolledWork`] has.
 pub(super) struct BatchWork {
     pub(super) krcp: KrcpRef,
     pub(super) index: usize,
@@ -549,27 +549,27 @@ impl Handler for BatchWork {
 /// # Context
 ///
 /// As for [`start_batch()`].
-pub(super) fn free_early(krcp: &Krcp, irqs: &IrqsOff) {
+pub(super) fn free_polled(krcp: &Krcp, irqs: &IrqsOff) {
     if krcp.with(irqs, |batches| batches.is_any_over()) {
-        krcp.early.queue(&krcp.queues.reclaim, 0);
+        krcp.polled.queue(&krcp.queues.reclaim, 0);
     }
 }
 
 /// Frees batches whose grace period is over and whose callback has not run yet.
-pub(super) struct EarlyWork(pub(super) KrcpRef);
+pub(super) struct PolledWork(pub(super) KrcpRef);
 
-impl Handler for EarlyWork {
+impl Handler for PolledWork {
     /// Each batch whose grace period is over now. One whose grace period ends meanwhile queues this again:
     /// a flush of this work waits for no later batch.
     fn run(&self) {
         let krcp = &*self.0;
         for index in 0..N_BATCHES {
             let irqs = IrqsOff::save();
-            let taken = krcp.with(&irqs, |batches| batches.take_early(index));
+            let taken = krcp.with(&irqs, |batches| batches.take_polled(index));
             drop(irqs);
             if let Some(batch) = taken {
                 let freed = free(krcp, index, batch);
-                krcp.events.add(Event::FreedEarly, freed as u64);
+                krcp.events.add(Event::FreedPolled, freed as u64);
             }
         }
     }
@@ -682,8 +682,8 @@ pub(super) fn mark(krcp: &Krcp, blocks: &mut Blocks<Page>, mut list: Chain) -> C
         // SAFETY: The grace period of the batch is over.
         for slot in unsafe { block.objects() } {
             let word = slot.addr();
-            if word & TOLD != 0 {
-                *slot = slot.map_addr(|a| a & !TOLD);
+            if word & TRACKED != 0 {
+                *slot = slot.map_addr(|a| a & !TRACKED);
                 continue;
             }
             let start = Call::from_word(word).map_or(*slot, |call| call.head().as_ptr());
@@ -696,8 +696,8 @@ pub(super) fn mark(krcp: &Krcp, blocks: &mut Blocks<Page>, mut list: Chain) -> C
     });
     let mut marked = Chain::new();
     while let Some(linked) = list.pop() {
-        let is_told = matches!(linked, Linked::Call(call) if call.is_told());
-        if !is_told && !debug::queue(linked.start()) {
+        let is_tracked = matches!(linked, Linked::Call(call) if call.is_tracked());
+        if !is_tracked && !debug::queue(linked.start()) {
             twice(krcp, linked.start().as_ptr(), linked.link().as_ptr());
             break;
         }

@@ -5,7 +5,7 @@
 
 use super::{
     block::{self, ClosedList, Layout, Spares},
-    drain::{self, BatchWork, Batches, EarlyWork, MonitorTimer, Tick, N_BATCHES},
+    drain::{self, BatchWork, Batches, MonitorTimer, PolledWork, Tick, N_BATCHES},
     insert::{Cpu, Reserve},
     refill::{self, RefillWork},
     Page,
@@ -89,9 +89,9 @@ pub(super) struct Krcp {
     /// Does with the next tick what NMI can't: collects, arms the monitor, starts a refill.
     #[pin]
     pub(super) tick: IrqWork<Tick>,
-    /// Does the same at once on PREEMPT_RT, where the tick's thread does not get the CPU.
+    /// The same in hardirq, for PREEMPT_RT, where the tick's thread may not get the CPU.
     #[pin]
-    pub(super) overflow: IrqWork<Tick>,
+    pub(super) hard_tick: IrqWork<Tick>,
     #[pin]
     pub(super) monitor: PinnedTimer<MonitorTimer>,
     /// Batches in flight.
@@ -102,7 +102,7 @@ pub(super) struct Krcp {
     batch_works: [RcuWork<BatchWork>; N_BATCHES],
     /// Frees batches whose grace period is over and whose callback has not run yet.
     #[pin]
-    pub(super) early: DelayedWork<EarlyWork>,
+    pub(super) polled: DelayedWork<PolledWork>,
     /// Callbacks whose grace period is over.
     #[pin]
     pub(super) calls: Calls,
@@ -144,7 +144,7 @@ impl Krcp {
             drain_at: Atomic::new(0),
             period: Atomic::new(0),
             tick <- IrqWork::new(Urgency::Lazy, Tick(owner(this))),
-            overflow <- IrqWork::new(Urgency::Hard, Tick(owner(this))),
+            hard_tick <- IrqWork::new(Urgency::Hard, Tick(owner(this))),
             monitor <- PinnedTimer::new(
                 c"rcu_ptr_monitor",
                 static_lock_class!(),
@@ -154,7 +154,7 @@ impl Krcp {
             batch_works <- pin_init_array_from_fn(|index| {
                 RcuWork::new(BatchWork { krcp: owner(this), index })
             }),
-            early <- DelayedWork::new(EarlyWork(owner(this))),
+            polled <- DelayedWork::new(PolledWork(owner(this))),
             calls <- Calls::new(queues.clone()),
             refill <- DelayedWork::for_refills(RefillWork(owner(this))),
             refilling: AtomicFlag::new(false),
@@ -210,17 +210,17 @@ impl Krcp {
     pub(super) fn flush_batches(&self) {
         self.batch_works.iter().for_each(RcuWork::flush);
         // Now, as what was taken from a batch was so before its own work came.
-        self.early.flush(&self.queues.reclaim);
+        self.polled.flush(&self.queues.reclaim);
     }
 
-    /// Waits until what was taken from batches so far is freed.
+    /// Waits until what was taken from batches so far is freed, not for grace periods.
     ///
     /// # Context
     ///
     /// May sleep.
-    pub(super) fn settle_batches(&self) {
-        self.early.flush(&self.queues.reclaim);
-        self.batch_works.iter().for_each(RcuWork::settle);
+    pub(super) fn flush_running_batches(&self) {
+        self.polled.flush(&self.queues.reclaim);
+        self.batch_works.iter().for_each(RcuWork::flush_running);
     }
 }
 

@@ -23,7 +23,7 @@ mod refill;
 use crate::{
     calls::{self, Calls},
     engine::{Engine, Gauges},
-    entry::{Call, TOLD},
+    entry::{Call, TRACKED},
     fault,
     instance::{Instance, Service},
     list::{Linked, Pushed},
@@ -84,7 +84,7 @@ impl Service for Lockless {
             // In this order, as the monitor can queue the tick.
             krcp.monitor.shutdown_sync();
             krcp.tick.sync();
-            krcp.overflow.sync();
+            krcp.hard_tick.sync();
             krcp.refill.cancel_sync();
             krcp.flush_batches();
             // An empty block may be current still. The word is no longer used, whether the CPU is up
@@ -162,17 +162,17 @@ impl Lockless {
 }
 
 /// Takes `object` if this CPU's block has a slot: the common path, a few instructions. Otherwise
-/// [`insert_slow()`] or [`insert_or_link()`] has to follow before preemption is on again.
+/// [`insert_object_slow()`] or [`insert_or_link()`] has to follow before preemption is on again.
 ///
 /// # Context
 ///
 /// Any, NMI included.
 #[inline(always)]
-pub(crate) fn insert(object: *mut u8, on: &PreemptOff) -> bool {
+pub(crate) fn insert_object(object: *mut u8, on: &PreemptOff) -> bool {
     insert::insert(&Fast::new(on), object.expose_provenance(), Kind::Free)
 }
 
-/// As [`insert()`], for a callback.
+/// As [`insert_object()`], for a callback.
 ///
 /// # Context
 ///
@@ -182,25 +182,26 @@ pub(crate) fn insert_call(call: Call, on: &PreemptOff) -> bool {
     insert::insert(&Fast::new(on), call.word(), Kind::Call)
 }
 
-/// Takes `object` when [`insert()`] found no slot. `false`: there is no block, and the caller keeps it.
+/// Takes `object` when [`insert_object()`] found no slot. `false`: there is no block, and the caller keeps
+/// it.
 ///
 /// # Context
 ///
 /// Any, NMI included.
 #[cold]
 #[inline(never)]
-pub(crate) fn insert_slow(object: *mut u8, on: PreemptOff) -> bool {
-    take_slow(object.expose_provenance(), None, &on)
+pub(crate) fn insert_object_slow(object: *mut u8, on: PreemptOff) -> bool {
+    insert_word_slow(object.expose_provenance(), None, &on)
 }
 
-fn take_slow(word: usize, fresh: Option<usize>, on: &PreemptOff) -> bool {
+fn insert_word_slow(word: usize, fresh: Option<usize>, on: &PreemptOff) -> bool {
     let krcp = Lockless::get().krc.this(on);
     let cpu = Slow::new(on, &krcp);
     insert::insert_slow(&cpu, word, fresh)
 }
 
-/// Takes `linked` when [`insert()`] found no slot: in another block, else linked through its field or its
-/// head.
+/// Takes `linked` when [`insert_object()`] found no slot: in another block, else linked through its field
+/// or its head.
 ///
 /// # Context
 ///
@@ -215,7 +216,7 @@ pub(crate) unsafe fn insert_or_link(linked: Linked, caller: usize, on: &PreemptO
         Linked::Object { object, .. } => (object.as_ptr().expose_provenance(), Event::QueuedList),
         Linked::Call(call) => (call.word(), Event::QueuedCallList),
     };
-    if take_slow(word, None, on) {
+    if insert_word_slow(word, None, on) {
         return;
     }
     let krcp = Lockless::get().krc.this(on);
@@ -249,7 +250,8 @@ fn channel(object: NonNull<u8>) -> u32 {
 fn try_insert(object: NonNull<u8>, mark: usize, caller: usize) -> bool {
     let on = PreemptOff::new();
     let word = object.as_ptr().expose_provenance() | mark;
-    let taken = insert::insert(&Fast::new(&on), word, Kind::Free) || take_slow(word, None, &on);
+    let taken =
+        insert::insert(&Fast::new(&on), word, Kind::Free) || insert_word_slow(word, None, &on);
     if taken {
         // Its grace period can't be over: preemption is off.
         trace::queue(trace::ENGINE_LOCKLESS, channel(object), object, caller);
@@ -257,9 +259,9 @@ fn try_insert(object: NonNull<u8>, mark: usize, caller: usize) -> bool {
     taken
 }
 
-/// What the slot of an object holds besides it that debugobjects has been told of.
-const TOLD_MARK: usize = if cfg!(CONFIG_DEBUG_OBJECTS_RCU_HEAD) {
-    TOLD
+/// Set in the slot of an object that was registered with debugobjects, if the kernel has them.
+const TRACKED_TAG: usize = if cfg!(CONFIG_DEBUG_OBJECTS_RCU_HEAD) {
+    TRACKED
 } else {
     0
 };
@@ -285,7 +287,7 @@ unsafe fn link_object(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
 impl Engine for Lockless {
     unsafe fn queue(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
         debug::kmemleak_ignore(object);
-        if !try_insert(object, TOLD_MARK, caller) {
+        if !try_insert(object, TRACKED_TAG, caller) {
             // The link has no room for the mark: reclaim finds out again.
             debug::unqueue(object.as_ptr());
             // SAFETY: By the safety requirements of this function.
@@ -302,7 +304,7 @@ impl Engine for Lockless {
 
     unsafe fn call(call: Call, caller: usize) {
         let on = PreemptOff::new();
-        let taken = insert_call(call, &on) || take_slow(call.word(), None, &on);
+        let taken = insert_call(call, &on) || insert_word_slow(call.word(), None, &on);
         let channel = if taken {
             trace::CHANNEL_CALL
         } else {
@@ -322,7 +324,7 @@ impl Engine for Lockless {
 
     unsafe fn queue_mightsleep(object: NonNull<u8>, caller: usize) {
         debug::kmemleak_ignore(object);
-        if try_insert(object, TOLD_MARK, caller) {
+        if try_insert(object, TRACKED_TAG, caller) {
             return;
         }
         if let Some(page) = fault::alloc_page() {
@@ -330,8 +332,8 @@ impl Engine for Lockless {
             let on = PreemptOff::new();
             if Lockless::get().krc.this(&on).online.load(Relaxed) {
                 // Never refused: there is a block.
-                take_slow(
-                    object.as_ptr().expose_provenance() | TOLD_MARK,
+                insert_word_slow(
+                    object.as_ptr().expose_provenance() | TRACKED_TAG,
                     Some(fresh),
                     &on,
                 );

@@ -22,9 +22,9 @@ pub(crate) enum Monitor {
     Fast,
 }
 
-/// How soon a context wants an irq_work to arm the monitor, or to start a refill.
+/// How soon an irq_work has to run, to arm the monitor or to start a refill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Call {
+pub(crate) enum Wake {
     /// Not at all.
     No,
     /// With the next tick.
@@ -38,8 +38,8 @@ pub(crate) struct Arming {
     monitor: Monitor,
     /// When it runs, in jiffies, if it is `Slow`.
     expires: usize,
-    /// The irq_work that is queued.
-    called: Call,
+    /// The irq_work that is queued and has not run.
+    queued: Wake,
     /// A context is about to set the timer.
     setting: bool,
     /// Another context has decided meanwhile.
@@ -52,7 +52,7 @@ impl Arming {
         Self {
             monitor: Monitor::Idle,
             expires: 0,
-            called: Call::No,
+            queued: Wake::No,
             setting: false,
             again: false,
         }
@@ -67,20 +67,20 @@ impl Arming {
         )
     }
 
-    /// Whether the caller has to queue the irq_work of `call`, once the lock is dropped and before it
+    /// Whether the caller has to queue the irq_work of `wake`, once the lock is dropped and before it
     /// turns interrupts on.
     #[inline]
-    pub(crate) fn call(&mut self, call: Call) -> Call {
-        if call <= self.called {
-            return Call::No;
+    pub(crate) fn wake(&mut self, wake: Wake) -> Wake {
+        if wake <= self.queued {
+            return Wake::No;
         }
-        self.called = call;
-        call
+        self.queued = wake;
+        wake
     }
 
-    /// An irq_work runs: what is decided from here on calls for another.
-    pub(crate) fn called(&mut self) {
-        self.called = Call::No;
+    /// An irq_work runs: what is decided from here on queues another.
+    pub(crate) fn woken(&mut self) {
+        self.queued = Wake::No;
     }
 
     /// The monitor runs: what comes from here on arms it again.
@@ -90,7 +90,7 @@ impl Arming {
 
     /// The CPU is dead: its irq_work may not have been queued. The caller drains it.
     pub(crate) fn died(&mut self) {
-        self.called();
+        self.woken();
         self.fired();
     }
 

@@ -51,7 +51,7 @@ pub(super) fn barrier(rfc: &Rfc) {
         // A monitor detaches objects and frees them with this held; who detached them before the
         // loop above got the spinlock has had it since before.
         drop(krcp.reclaim.lock());
-        krcp.settle_batches();
+        krcp.flush_running_batches();
     }
     rfc.turns.store(turn.wrapping_add(2), Relaxed);
 }

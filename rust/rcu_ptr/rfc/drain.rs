@@ -207,7 +207,7 @@ pub(super) fn free_objects(krcp: &Krcp, mut objects: Objects<Rcu>, batch: Option
     // Last: their worker may take the CPU at once.
     krcp.calls.add(calls);
     if batch.is_none() {
-        krcp.with(|state| state.stats[Event::FreedEarly] += freed as u64);
+        krcp.with(|state| state.stats[Event::FreedPolled] += freed as u64);
     }
     trace::batch_end(krcp.cpu, batch, n, gp);
     freed

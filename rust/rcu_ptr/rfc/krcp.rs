@@ -144,8 +144,8 @@ impl Krcp {
     /// # Context
     ///
     /// May sleep.
-    pub(super) fn settle_batches(&self) {
-        self.batch_works.iter().for_each(RcuWork::settle);
+    pub(super) fn flush_running_batches(&self) {
+        self.batch_works.iter().for_each(RcuWork::flush_running);
     }
 
     /// Waits until no work of a batch will run.

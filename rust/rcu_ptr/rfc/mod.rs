@@ -5,7 +5,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | state.rs, bnode.rs, arm.rs, takeover.rs | the algorithm, which the host tests compile too |
+//! | state.rs, bnode.rs, arm.rs, deferred.rs | the algorithm, which the host tests compile too |
 //! | krcp.rs | what each CPU has |
 //! | queue.rs | object -> block of its channel, or list; in NMI context list, or deferred |
 //! | drain.rs | the monitor: after 5 s, or a jiffy when a block is full, frees what is ready; the rest becomes a batch, waits for a grace period and is freed |
@@ -16,13 +16,13 @@
 pub(crate) mod arm;
 mod barrier;
 pub(crate) mod bnode;
+pub(crate) mod deferred;
 mod drain;
 mod hotplug;
 mod krcp;
 mod queue;
 mod refill;
 pub(crate) mod state;
-pub(crate) mod takeover;
 
 use crate::{
     calls::Calls,

@@ -14,18 +14,18 @@
 //! is deferred, as they take locks themselves.
 
 use super::{
-    arm::Call,
+    arm::Wake,
     bnode::Bnode,
+    deferred::{self, Deferred, DeferredState, Progress},
     drain,
     krcp::{Krcp, KrcpRef},
     refill,
     state::{Channel, Push},
-    takeover::{self, Deferred, Progress, Takeover},
     Rcu, Rfc,
 };
 use crate::{
     calls,
-    entry::Call as Callback,
+    entry::Call,
     fault,
     list::{DeferredList, Linked, Pushed},
     params,
@@ -74,21 +74,21 @@ pub(super) unsafe fn queue(rfc: &Rfc, object: NonNull<u8>, field: NonNull<u8>, c
     let channel = channel_of(object);
     let irqs = IrqsOff::save();
     let krcp = rfc.krc.this(&irqs);
-    let (pushed, call) = {
+    let (pushed, wake) = {
         let mut state = krcp.lock(&irqs);
         // SAFETY: By the safety requirements of this function.
         let pushed = unsafe { state.push(channel, Linked::Object { object, field }) };
-        (pushed, state.call(refill_for(pushed)))
+        (pushed, state.wake(refill_for(pushed)))
     };
-    krcp.call(call, &irqs);
-    told(&krcp, pushed, channel, object, field, caller);
+    krcp.queue_irq_work(wake, &irqs);
+    report(&krcp, pushed, channel, object, field, caller);
 }
 
 /// How soon a refill has to be started after a push.
-pub(super) fn refill_for(pushed: Push) -> Call {
+pub(super) fn refill_for(pushed: Push) -> Wake {
     match pushed {
-        Push::List | Push::Full if params::min_cached_objs() > 0 => Call::Now,
-        _ => Call::No,
+        Push::List | Push::Full if params::min_cached_objs() > 0 => Wake::Now,
+        _ => Wake::No,
     }
 }
 
@@ -97,7 +97,7 @@ pub(super) fn refill_for(pushed: Push) -> Call {
 /// # Context
 ///
 /// Any, NMI included.
-pub(super) fn told(
+pub(super) fn report(
     krcp: &Krcp,
     pushed: Push,
     channel: Channel,
@@ -140,7 +140,7 @@ pub(super) unsafe fn queue_mightsleep(rfc: &Rfc, object: NonNull<u8>, caller: us
     let channel = channel_of(object);
     let (pushed, cpu) = push_in_block(rfc, channel, object);
     if pushed != Push::Full {
-        return told(&rfc.krc.of(cpu), pushed, channel, object, object, caller);
+        return report(&rfc.krc.of(cpu), pushed, channel, object, object, caller);
     }
     trace::queue(trace::ENGINE_RFC, trace::CHANNEL_SYNC, object, caller);
     gp::synchronize();
@@ -158,14 +158,14 @@ pub(super) unsafe fn queue_mightsleep(rfc: &Rfc, object: NonNull<u8>, caller: us
 fn push_in_block(rfc: &Rfc, channel: Channel, object: NonNull<u8>) -> (Push, i32) {
     let first = this_krcp(rfc, |state| {
         let pushed = state.push_bulk(channel, object);
-        (pushed, state.call(Call::No))
+        (pushed, state.wake(Wake::No))
     });
     if first.0 != Push::Full {
         return first;
     }
     let Some(page) = fault::alloc_page() else {
         return this_krcp(rfc, |state| {
-            (Push::Full, state.call(refill_for(Push::Full)))
+            (Push::Full, state.wake(refill_for(Push::Full)))
         });
     };
     // SAFETY: A fresh page, given away here.
@@ -174,7 +174,7 @@ fn push_in_block(rfc: &Rfc, channel: Channel, object: NonNull<u8>) -> (Push, i32
     let second = this_krcp(rfc, |state| {
         let pushed;
         (pushed, unused) = state.push_with(channel, bnode, object);
-        (pushed, state.call(refill_for(Push::Full)))
+        (pushed, state.wake(refill_for(Push::Full)))
     });
     if let Some(bnode) = unused {
         // SAFETY: The page from above, not needed after all.
@@ -186,15 +186,15 @@ fn push_in_block(rfc: &Rfc, channel: Channel, object: NonNull<u8>) -> (Push, i32
 /// Calls `f` with the lock of this CPU held, then queues the irq_work that it asks for.
 fn this_krcp(
     rfc: &Rfc,
-    f: impl FnOnce(&mut super::state::State<Rcu>) -> (Push, Call),
+    f: impl FnOnce(&mut super::state::State<Rcu>) -> (Push, Wake),
 ) -> (Push, i32) {
     let irqs = IrqsOff::save();
     let krcp = rfc.krc.this(&irqs);
-    let (pushed, call) = {
+    let (pushed, wake) = {
         let mut state = krcp.lock(&irqs);
         f(&mut state)
     };
-    krcp.call(call, &irqs);
+    krcp.queue_irq_work(wake, &irqs);
     (pushed, krcp.cpu)
 }
 
@@ -229,10 +229,10 @@ pub(super) unsafe fn queue_nolock(
         // SAFETY: By the safety requirements of this function.
         let pushed = unsafe { state.push_list(Linked::Object { object, field }) };
         state.stats[Event::QueuedNolock] += u64::from(pushed == Push::List);
-        let call = state.call(Call::No);
+        let wake = state.wake(Wake::No);
         drop(state);
-        krcp.call(call, &irqs);
-        return told(&krcp, pushed, channel_of(object), object, field, caller);
+        krcp.queue_irq_work(wake, &irqs);
+        return report(&krcp, pushed, channel_of(object), object, field, caller);
     }
     // Before the push: afterwards the object may be gone.
     trace::queue(trace::ENGINE_RFC, trace::CHANNEL_DEFERRED, object, caller);
@@ -265,11 +265,11 @@ unsafe fn defer(krcp: &Krcp, linked: Linked, caller: usize, irqs: &IrqsOff) {
 /// # Safety
 ///
 /// As for [`Engine::call()`](crate::engine::Engine::call).
-pub(super) unsafe fn call(rfc: &Rfc, call: Callback, caller: usize) {
+pub(super) unsafe fn call(rfc: &Rfc, call: Call, caller: usize) {
     let irqs = IrqsOff::save();
     let krcp = rfc.krc.this(&irqs);
     let linked = Linked::Call(call);
-    let locked = if debug::OBJECTS && !call.is_told() {
+    let locked = if debug::OBJECTS && !call.is_tracked() {
         None
     } else {
         krcp.try_lock(&irqs)
@@ -283,7 +283,7 @@ pub(super) unsafe fn call(rfc: &Rfc, call: Callback, caller: usize) {
     };
     // SAFETY: By the safety requirements of this function.
     let pushed = unsafe { state.push(Channel::Call, linked) };
-    let wanted = state.call(refill_for(pushed).min(Call::Lazy));
+    let wake = state.wake(refill_for(pushed).min(Wake::Lazy));
     drop(state);
     // With interrupts off its grace period can't be over.
     let channel = if pushed == Push::List {
@@ -292,7 +292,7 @@ pub(super) unsafe fn call(rfc: &Rfc, call: Callback, caller: usize) {
         trace::CHANNEL_CALL
     };
     calls::trace(trace::ENGINE_RFC, channel, call, caller);
-    krcp.call(wanted, &irqs);
+    krcp.queue_irq_work(wake, &irqs);
     if pushed == Push::Twice {
         twice(&krcp, call.head(), call.head(), caller);
     }
@@ -301,8 +301,8 @@ pub(super) unsafe fn call(rfc: &Rfc, call: Callback, caller: usize) {
 /// Queues `object`, which has no field, if the lock is free and a block has room or is cached. Where
 /// none has, the next tick starts a refill: no other call need come.
 ///
-/// Where kmemleak or debugobjects are in the kernel there is never room: they have to be told, and
-/// without a field the object can't wait for somebody who does.
+/// Where kmemleak or debugobjects are in the kernel there is never room: they have to be called, and
+/// without a field the object can't wait for a context that may do so.
 ///
 /// # Context
 ///
@@ -322,26 +322,26 @@ pub(super) unsafe fn try_queue(rfc: &Rfc, object: NonNull<u8>, caller: usize) ->
     };
     let channel = channel_of(object);
     let pushed = state.push_bulk(channel, object);
-    let call = state.call(refill_for(pushed).min(Call::Lazy));
+    let wake = state.wake(refill_for(pushed).min(Wake::Lazy));
     drop(state);
-    krcp.call(call, &irqs);
-    told(&krcp, pushed, channel, object, object, caller);
+    krcp.queue_irq_work(wake, &irqs);
+    report(&krcp, pushed, channel, object, object, caller);
     pushed != Push::Full
 }
 
 impl Krcp {
-    /// Queues the irq_work that [`State::call()`](super::state::State::call) asks for: other contexts of this
+    /// Queues the irq_work that [`State::wake()`](super::state::State::wake) asks for: other contexts of this
     /// CPU rely on it.
     ///
     /// # Context
     ///
     /// Any, NMI included, on the CPU of this krcp; the lock is not held.
     #[inline]
-    pub(super) fn call(&self, call: Call, irqs: &IrqsOff) {
-        match call {
-            Call::No => {}
-            Call::Lazy => self.arm_work.queue(irqs),
-            Call::Now => self.defer_work.queue(irqs),
+    pub(super) fn queue_irq_work(&self, wake: Wake, irqs: &IrqsOff) {
+        match wake {
+            Wake::No => {}
+            Wake::Lazy => self.arm_work.queue(irqs),
+            Wake::Now => self.defer_work.queue(irqs),
         }
     }
 
@@ -350,8 +350,8 @@ impl Krcp {
     /// # Context
     ///
     /// The handler of an irq_work.
-    fn answer(&self) {
-        self.with(|state| state.arming.called());
+    fn irq_work(&self) {
+        self.with(|state| state.arming.woken());
         refill::start(self);
         drain::arm(self, 0);
     }
@@ -362,7 +362,7 @@ pub(super) struct ArmWork(pub(super) KrcpRef);
 
 impl Handler for ArmWork {
     fn run(&self) {
-        self.0.answer();
+        self.0.irq_work();
     }
 }
 
@@ -373,10 +373,10 @@ pub(super) struct DeferWork(pub(super) KrcpRef);
 impl Handler for DeferWork {
     fn run(&self) {
         let krcp = &*self.0;
-        if takeover::piece(krcp, true) == Progress::More {
+        if deferred::piece(krcp, true) == Progress::More {
             krcp.defer_rest.queue(&krcp.queues.reclaim, 0);
         }
-        krcp.answer();
+        krcp.irq_work();
     }
 }
 
@@ -395,7 +395,7 @@ impl Handler for DeferRest {
 ///
 /// May sleep.
 pub(super) fn take_over(krcp: &Krcp) {
-    if takeover::all(krcp) {
+    if deferred::all(krcp) {
         // Pushed meanwhile, and their irq_work may have found this context at work.
         krcp.defer_rest.queue(&krcp.queues.reclaim, 0);
     }
@@ -404,8 +404,8 @@ pub(super) fn take_over(krcp: &Krcp) {
 }
 
 impl Deferred for Krcp {
-    fn with<R>(&self, f: impl FnOnce(&mut Takeover) -> R) -> R {
-        self.with(|state| f(&mut state.takeover))
+    fn with<R>(&self, f: impl FnOnce(&mut DeferredState) -> R) -> R {
+        self.with(|state| f(&mut state.deferred))
     }
 
     fn list(&self) -> &DeferredList {
@@ -413,8 +413,8 @@ impl Deferred for Krcp {
     }
 
     fn queue(&self, linked: Linked) -> bool {
-        let is_told = matches!(linked, Linked::Call(call) if call.is_told());
-        if !is_told && !debug::queue(linked.start()) {
+        let is_tracked = matches!(linked, Linked::Call(call) if call.is_tracked());
+        if !is_tracked && !debug::queue(linked.start()) {
             twice(self, linked.start(), linked.link(), 0);
             return false;
         }

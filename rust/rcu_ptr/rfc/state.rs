@@ -4,9 +4,9 @@
 //! kfree_rcu_cpu` that its lock protects. No kernel in here: the host tests compile it too.
 
 use super::{
-    arm::{Arming, Call, Monitor},
+    arm::{Arming, Monitor, Wake},
     bnode::{Bnode, BnodeQueue},
-    takeover::Takeover,
+    deferred::DeferredState,
 };
 use crate::{
     list::{Linked, ObjectList},
@@ -147,7 +147,7 @@ pub(crate) struct State<P: Platform> {
     pub(crate) queued: Objects<P>,
     batches: [Batch<P>; N_BATCHES + 1],
     /// Objects on their way from the deferred list.
-    pub(crate) takeover: Takeover,
+    pub(crate) deferred: DeferredState,
     cache: BnodeQueue<P>,
     nr_cached: usize,
     /// No block was found, and a refill is due.
@@ -168,15 +168,16 @@ impl<P: Platform> State<P> {
     /// Objects that call for the fast monitor: a block's worth.
     pub(crate) const FAST: usize = Bnode::<P>::CAPACITY;
 
-    /// So many that the irq_work which arms it can't be lazy, where a thread runs that.
-    const OVERFLOW: usize = 8 * Self::FAST;
+    /// So many that the irq_work which arms it has to run in hardirq: a lazy one runs in a thread on
+    /// PREEMPT_RT.
+    const HARD_OBJECTS: usize = 8 * Self::FAST;
 
     /// Nothing queued, nothing cached, the CPU not up.
     pub(crate) const fn new() -> Self {
         Self {
             queued: Objects::new(),
             batches: [const { Batch::new() }; N_BATCHES + 1],
-            takeover: Takeover::new(),
+            deferred: DeferredState::new(),
             cache: BnodeQueue::new(),
             nr_cached: 0,
             wants_refill: false,
@@ -275,26 +276,26 @@ impl<P: Platform> State<P> {
         }
     }
 
-    /// Whether the caller has to queue an irq_work, see [`Arming::call()`]: to arm the monitor or, as
+    /// Whether the caller has to queue an irq_work, see [`Arming::wake()`]: to arm the monitor or, as
     /// soon as `refill` says, to start a refill.
     #[inline]
-    pub(crate) fn call(&mut self, refill: Call) -> Call {
-        let mut call = Call::No;
+    pub(crate) fn wake(&mut self, refill: Wake) -> Wake {
+        let mut wake = Wake::No;
         if self.arming.is_late(self.wanted_monitor()) {
             // There a more urgent task keeps the thread that runs the lazy ones from running.
-            let now = cfg!(CONFIG_PREEMPT_RT) && self.queued.len() >= Self::OVERFLOW;
-            call = if now { Call::Now } else { Call::Lazy };
+            let now = cfg!(CONFIG_PREEMPT_RT) && self.queued.len() >= Self::HARD_OBJECTS;
+            wake = if now { Wake::Now } else { Wake::Lazy };
         }
         if self.want_refill(refill) {
-            call = call.max(refill);
+            wake = wake.max(refill);
         }
-        self.arming.call(call)
+        self.arming.wake(wake)
     }
 
     /// Notes that a refill is due, unless `refill` is `No`. Whether it has to be started.
     #[inline]
-    pub(crate) fn want_refill(&mut self, refill: Call) -> bool {
-        if refill == Call::No {
+    pub(crate) fn want_refill(&mut self, refill: Wake) -> bool {
+        if refill == Wake::No {
             return false;
         }
         self.wants_refill = true;

@@ -517,7 +517,7 @@ impl Cache {
     /// # Context
     ///
     /// Softirq or task.
-    pub(super) fn settle(&self, sheaf: Full) -> Rest {
+    pub(super) fn keep_reusable(&self, sheaf: Full) -> Rest {
         if self.one_way {
             return Rest::Empty(self.flush(sheaf));
         }

@@ -30,7 +30,7 @@ pub(crate) unsafe fn destroy(sheaves: &Sheaves, cache: NonNull<Cache>, caller: u
     gp::might_sleep();
     // SAFETY: `create()` made it of a box, and only what `drain()` ends uses it.
     let cache = unsafe { Pin::new_unchecked(KBox::from_raw(cache.as_ptr())) };
-    settle(sheaves, &cache);
+    wait_for_destructors(sheaves, &cache);
     sheaves.begin_end(&cache);
     drain(sheaves, &cache);
     sheaves.ended(&cache);
@@ -47,7 +47,7 @@ pub(crate) unsafe fn destroy(sheaves: &Sheaves, cache: NonNull<Cache>, caller: u
 /// objects of the cache.
 ///
 /// When none has returned since before a barrier, none was running, and none of what they freed is left.
-fn settle(sheaves: &Sheaves, cache: &Cache) {
+fn wait_for_destructors(sheaves: &Sheaves, cache: &Cache) {
     if cache.dtor.is_none() && cache.srcu.is_none() {
         return;
     }

@@ -108,7 +108,7 @@ impl Callback for Ready {
                     far.push(sheaf.into_closed(stamp));
                 }
                 rest => {
-                    load.add(settle(cache, rest));
+                    load.add(keep_reusable(cache, rest));
                     *landed = stamp;
                 }
             }
@@ -201,7 +201,7 @@ pub(super) fn take_in_backlog(cache: &Cache) {
                 let Some(mut sheaf) = chain.pop() else { break };
                 *landed = sheaf.take_stamp();
                 // SAFETY: A grace period has passed since all of them were closed.
-                let rest = settle(cache, unsafe { into_rest(cache, sheaf) });
+                let rest = keep_reusable(cache, unsafe { into_rest(cache, sheaf) });
                 load.add(send_remote(cache, node, rest));
             }
             load.put(cache, node);
@@ -291,7 +291,7 @@ pub(super) unsafe fn store_chain(cache: &Cache, node: usize, mut chain: Chain) {
             let Some(mut sheaf) = chain.pop() else { break };
             *landed = sheaf.take_stamp();
             // SAFETY: By the safety requirements of this function.
-            load.add(settle(cache, unsafe { into_rest(cache, sheaf) }));
+            load.add(keep_reusable(cache, unsafe { into_rest(cache, sheaf) }));
         }
         load.put(cache, node);
         stamps.into_iter().for_each(|stamp| cache.landed(stamp));
@@ -395,9 +395,9 @@ fn without_doubles(cache: &Cache, rest: Rest) -> Rest {
 /// # Context
 ///
 /// Softirq or task.
-fn settle(cache: &Cache, rest: Rest) -> Rest {
+fn keep_reusable(cache: &Cache, rest: Rest) -> Rest {
     match rest {
-        Rest::Full(sheaf) => cache.settle(sheaf),
+        Rest::Full(sheaf) => cache.keep_reusable(sheaf),
         rest => rest,
     }
 }

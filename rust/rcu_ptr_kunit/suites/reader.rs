@@ -110,7 +110,7 @@ fn list_between_grace_periods() -> Result<bool> {
     Ok(seen.looks > LOOKS * new.len() && seen.broken == 0 && new.all_freed() && old.all_freed())
 }
 
-/// A batch waits for a grace period that an early reader holds up, and more objects come: whether
+/// A batch waits for a grace period that a first reader holds up, and more objects come: whether
 /// readers that hold only these find them intact when that grace period is over.
 fn one_batch_and_another() -> Result<bool> {
     let old = Pool::new(300)?;
@@ -119,9 +119,9 @@ fn one_batch_and_another() -> Result<bool> {
     let defaults = params::quick_drain()?;
     // Nor is one under way that a process has begun: the readers would hold that up, and what is wanted
     // would begin after it.
-    thread::settle();
+    thread::rcu_idle();
     let mut inner = Err(EAGAIN);
-    let outer = reader::watch(&old, |early| {
+    let outer = reader::watch(&old, |first| {
         free_all(&old, Route::Kvfree);
         // Their grace period has begun by then: the readers to come don't hold it up.
         thread::sleep(150);
@@ -129,10 +129,10 @@ fn one_batch_and_another() -> Result<bool> {
             free_all(&new, Route::Kvfree);
             // These are in a batch by then.
             thread::sleep(150);
-            early.leave_in(0);
+            first.leave_in(0);
             hold(late, HOLD_MSECS / 2);
         });
-        early.leave_in(0);
+        first.leave_in(0);
     })?;
     drop(defaults);
     let inner = inner?;

@@ -122,7 +122,7 @@ pub(super) fn under_readers(
     }
     let broken = || objects.iter().filter(|object| object.is_broken()).count();
     // A callback that waits would hold up what does not wait itself.
-    thread::settle();
+    thread::rcu_idle();
     reader::watch_any(n, &broken, |readers| {
         for object in &objects {
             // SAFETY: From this cache, given back once.
@@ -161,7 +161,7 @@ fn barrier_under_readers(n: usize) -> Result<usize> {
     for _ in 0..n {
         objects.push(cache.alloc(false).ok_or(ENOMEM)?, GFP_KERNEL)?;
     }
-    thread::settle();
+    thread::rcu_idle();
     let mut inside = 0;
     reader::watch_any(n, &|| 0, |readers| {
         for &object in &objects {

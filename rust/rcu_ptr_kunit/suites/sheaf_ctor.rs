@@ -278,7 +278,7 @@ mod tests {
     fn nothing_else() -> Result {
         static WARNED: AtomicBool = AtomicBool::new(false);
         let cache = SheafCache::new(c"rcu_ptr_ctor_nolock", SIZE, constructed())?;
-        let early = cache.alloc_nolock();
+        let first = cache.alloc_nolock();
         let object = cache.alloc(false).ok_or(ENOMEM)?;
         expect_warning(
             &WARNED,
@@ -291,7 +291,7 @@ mod tests {
         // SAFETY: From this cache, the caller's.
         unsafe { cache.free_rcu(object) };
         drop(cache);
-        assert!(early.is_none() && made == MADE);
+        assert!(first.is_none() && made == MADE);
         let plain = SheafCache::new(c"rcu_ptr_ctor_none", SIZE, Args::default())?;
         let object = plain.alloc(false).ok_or(ENOMEM)?;
         // SAFETY: A fresh object of 64 bytes.

@@ -47,10 +47,10 @@ pub(crate) fn kmemleak_ignore(object: NonNull<u8>) {
     }
 }
 
-/// Whether objects are told to debugobjects.
+/// Whether objects are registered with debugobjects.
 pub(crate) const OBJECTS: bool = cfg!(CONFIG_DEBUG_OBJECTS_RCU_HEAD);
 
-/// Whether objects are told to debugobjects or kmemleak when they are queued, which NMI can't do.
+/// Whether debugobjects or kmemleak are called when objects are queued, which NMI can't do.
 pub(crate) const HOOKS: bool = cfg!(any(CONFIG_DEBUG_OBJECTS_RCU_HEAD, CONFIG_DEBUG_KMEMLEAK));
 
 /// Has kmemleak look for pointers in a block of `bytes` bytes at `base`.

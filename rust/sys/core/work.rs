@@ -379,7 +379,7 @@ impl<H: Handler> RcuWork<H> {
     /// # Context
     ///
     /// May sleep.
-    pub(crate) fn settle(&self) {
+    pub(crate) fn flush_running(&self) {
         // SAFETY: The item is initialised. One that waits for its grace period is on no queue yet.
         unsafe { bindings::flush_work(&raw mut (*self.raw()).work) };
     }

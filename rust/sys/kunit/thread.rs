@@ -168,7 +168,7 @@ pub(crate) fn synchronize() {
 /// # Context
 ///
 /// May sleep.
-pub(crate) fn settle() {
+pub(crate) fn rcu_idle() {
     sleep(50);
     // SAFETY: Tests and their threads may sleep, and hold no read-side lock here.
     unsafe { bindings::rcu_barrier() };

@@ -86,7 +86,7 @@ impl Drop for Registered<'_> {
             unsafe { unregister(site) };
         }
         // SAFETY: Tests may sleep.
-        unsafe { sys::rcu_ptr_kunit_tracepoints_settle() };
+        unsafe { sys::rcu_ptr_kunit_tracepoints_sync() };
         // ORDERING: No probe runs any more; full for what comes next.
         BODY.xchg(ptr::null_mut(), Full);
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Taking over what was deferred, a piece at a time: in the irq_work's handler as far as an interrupt may,
-//! in a worker and in the barrier.
+//! Queueing what was deferred, a piece at a time: in the irq_work's handler as far as an interrupt may, in a
+//! worker and in the barrier.
 //!
 //! One context at a time takes over, as debugobjects and kmemleak are called for the objects with no lock
 //! held. Another context leaves at once: the first one looks at the list again, under the lock, when it
@@ -13,7 +13,7 @@ use crate::list::{Chain, DeferredList, End, Linked};
 pub(crate) const BUDGET: usize = 64;
 
 /// What the lock protects.
-pub(crate) struct Takeover {
+pub(crate) struct DeferredState {
     /// Taken off the list.
     rest: Rest,
     /// A context is taking over.
@@ -51,7 +51,7 @@ pub(crate) enum Progress {
 /// A CPU's deferred objects, and where they go.
 pub(crate) trait Deferred {
     /// Calls `f` with the lock held.
-    fn with<R>(&self, f: impl FnOnce(&mut Takeover) -> R) -> R;
+    fn with<R>(&self, f: impl FnOnce(&mut DeferredState) -> R) -> R;
 
     /// Where objects are pushed to.
     fn list(&self) -> &DeferredList;
@@ -70,7 +70,7 @@ pub(crate) trait Deferred {
     fn wait(&self);
 }
 
-impl Takeover {
+impl DeferredState {
     /// Nothing taken.
     pub(crate) const fn new() -> Self {
         Self {
@@ -127,7 +127,7 @@ impl Takeover {
 /// Any but NMI; may sleep unless `atomic`.
 pub(crate) fn piece(cpu: &impl Deferred, atomic: bool) -> Progress {
     let list = cpu.list();
-    let mut rest = match cpu.with(|takeover| takeover.begin(list)) {
+    let mut rest = match cpu.with(|deferred| deferred.begin(list)) {
         Ok(rest) => rest,
         Err(progress) => return progress,
     };
@@ -139,7 +139,7 @@ pub(crate) fn piece(cpu: &impl Deferred, atomic: bool) -> Progress {
         };
         match end {
             End::After(_) => rest.is_sound = true,
-            End::Beyond => return cpu.with(|takeover| takeover.end(rest, list)),
+            End::Beyond => return cpu.with(|deferred| deferred.end(rest, list)),
             End::Never(steps) => {
                 rest = Rest::new();
                 cpu.endless(steps);
@@ -154,7 +154,7 @@ pub(crate) fn piece(cpu: &impl Deferred, atomic: bool) -> Progress {
             rest = Rest::new();
         }
     }
-    cpu.with(|takeover| takeover.end(rest, list))
+    cpu.with(|deferred| deferred.end(rest, list))
 }
 
 /// Takes over all that was deferred before the call. Returns whether there is more.
@@ -163,16 +163,16 @@ pub(crate) fn piece(cpu: &impl Deferred, atomic: bool) -> Progress {
 ///
 /// May sleep.
 pub(crate) fn all(cpu: &impl Deferred) -> bool {
-    let before = cpu.with(|takeover| takeover.taken);
+    let before = cpu.with(|deferred| deferred.taken);
     loop {
         match piece(cpu, false) {
             Progress::Done => return false,
             Progress::More => cpu.pause(),
             Progress::Busy => cpu.wait(),
         }
-        let (past, more) = cpu.with(|takeover| {
-            let more = !takeover.rest.chain.is_empty() || !cpu.list().is_empty();
-            (takeover.is_past(before), more && !takeover.busy)
+        let (past, more) = cpu.with(|deferred| {
+            let more = !deferred.rest.chain.is_empty() || !cpu.list().is_empty();
+            (deferred.is_past(before), more && !deferred.busy)
         });
         if past {
             return more;

@@ -5,7 +5,7 @@
 
 use crate::{
     list::{DeferredList, Linked, Pushed},
-    rfc::takeover::{self, Deferred, Progress, Takeover, BUDGET},
+    rfc::deferred::{self, Deferred, DeferredState, Progress, BUDGET},
 };
 use proptest::prelude::*;
 use std::{
@@ -29,7 +29,7 @@ enum Event {
 }
 
 struct Cpu {
-    takeover: RefCell<Takeover>,
+    deferred: RefCell<DeferredState>,
     list: DeferredList,
     pushed: RefCell<Vec<NonNull<u8>>>,
     queued: RefCell<Vec<NonNull<u8>>>,
@@ -53,7 +53,7 @@ fn linked(object: NonNull<u8>) -> Linked {
 impl Cpu {
     fn new(events: impl IntoIterator<Item = Event>) -> Self {
         Self {
-            takeover: RefCell::new(Takeover::new()),
+            deferred: RefCell::new(DeferredState::new()),
             list: DeferredList::new(),
             pushed: RefCell::default(),
             queued: RefCell::default(),
@@ -103,7 +103,7 @@ impl Cpu {
             return;
         }
         let outer = self.atomic.replace(Some(0));
-        let progress = takeover::piece(self, true);
+        let progress = deferred::piece(self, true);
         self.atomic.set(outer);
         if progress == Progress::More {
             self.worker.set(true);
@@ -115,14 +115,14 @@ impl Cpu {
         if self.depth.get() > 1 || !self.worker.replace(false) {
             return;
         }
-        if takeover::all(self) {
+        if deferred::all(self) {
             self.worker.set(true);
         }
     }
 
     fn barrier(&self) {
         let before: Vec<_> = self.pushed.borrow().clone();
-        if takeover::all(self) {
+        if deferred::all(self) {
             self.worker.set(true);
         }
         let queued = self.queued.borrow();
@@ -152,9 +152,9 @@ impl Cpu {
 }
 
 impl Deferred for Cpu {
-    fn with<R>(&self, f: impl FnOnce(&mut Takeover) -> R) -> R {
+    fn with<R>(&self, f: impl FnOnce(&mut DeferredState) -> R) -> R {
         self.event();
-        let ret = f(&mut self.takeover.borrow_mut());
+        let ret = f(&mut self.deferred.borrow_mut());
         self.event();
         ret
     }
@@ -251,12 +251,12 @@ fn a_cycle_is_cut() {
         // SAFETY: The field is the only word.
         assert_eq!(unsafe { cpu.list.push(linked(first)) }, Pushed::Another);
         cpu.atomic.set(atomic.then_some(0));
-        let progress = takeover::piece(&cpu, atomic);
+        let progress = deferred::piece(&cpu, atomic);
         cpu.atomic.set(None);
         if atomic && n > BUDGET {
             // Too far away for an interrupt.
             assert_eq!(progress, Progress::More);
-            assert_eq!(takeover::piece(&cpu, false), Progress::Done);
+            assert_eq!(deferred::piece(&cpu, false), Progress::Done);
         } else {
             assert_eq!(progress, Progress::Done);
         }
