@@ -313,7 +313,7 @@ check_external()
 	mapfile -t args < <([ -e "$KDIR_OF_SCENARIO/GNUmakefile" ] || make_args)
 	make -C "$KDIR_OF_SCENARIO" M="$away" KBUILD_EXTRA_SYMBOLS="$MODULES/Module.symvers" \
 		"${args[@]}" modules
-	has_words "$away/outsider.ko" rcu_ptr_kvfree_call rcu_ptr_kvfree_call_mightsleep rcu_ptr_barrier
+	has_words "$away/outsider.ko" __rcu_ptr_kvfree __rcu_ptr_kvfree_mightsleep rcu_ptr_barrier
 	mkdir -p "$MODULES/external"
 	cp "$away/outsider.ko" "$MODULES/external/outsider.ko"
 	arch=$(scenario_arch "${NAMES[0]}")

@@ -35,23 +35,23 @@ struct rcu_ptr {
 #define RCU_PTR_MAX_OFFSET	4096
 
 /* Private: use the macros below, which check the types. */
-void rcu_ptr_kvfree_call(void *field, void *ptr);
-void rcu_ptr_kfree_nolock_call(void *field, void *ptr);
-bool rcu_ptr_try_kfree_nolock_call(void *ptr);
-void rcu_ptr_kvfree_call_mightsleep(void *ptr);
+void __rcu_ptr_kvfree(void *field, void *ptr);
+void __rcu_ptr_kfree_nolock(void *field, void *ptr);
+bool __rcu_ptr_try_kfree_nolock(void *ptr);
+void __rcu_ptr_kvfree_mightsleep(void *ptr);
 
-/* Private: the same for rcu_ptr_takeover.ko, which calls for others. */
-void rcu_ptr_kvfree_call_for(void *field, void *ptr, unsigned long caller);
-void rcu_ptr_kfree_nolock_call_for(void *field, void *ptr,
-				   unsigned long caller);
-void rcu_ptr_kvfree_call_mightsleep_for(void *ptr, unsigned long caller);
+/* Private: the same for rcu_ptr_takeover.ko, which calls on behalf of @caller. */
+void __rcu_ptr_kvfree_for(void *field, void *ptr, unsigned long caller);
+void __rcu_ptr_kfree_nolock_for(void *field, void *ptr,
+				unsigned long caller);
+void __rcu_ptr_kvfree_mightsleep_for(void *ptr, unsigned long caller);
 /*
  * As rcu_ptr_barrier(), but waits for the objects that the engine has only, not
  * for callbacks, caches or their destructors.
  */
-void rcu_ptr_barrier_objects(void);
+void __rcu_ptr_barrier_objects(void);
 /* Whether @ip is in rcu_ptr.ko. Context: any; not traced. */
-bool rcu_ptr_within(unsigned long ip);
+bool __rcu_ptr_within(unsigned long ip);
 
 /* Private: refuses a field that is none of the three accepted types. */
 #define __rcu_ptr_field(f)						\
@@ -75,7 +75,7 @@ bool rcu_ptr_within(unsigned long ip);
  * as well.  Never sleeps, never fails.
  */
 #define rcu_ptr_kvfree(p, field)					\
-	__rcu_ptr_queue(rcu_ptr_kvfree_call, p, field)
+	__rcu_ptr_queue(__rcu_ptr_kvfree, p, field)
 
 /**
  * rcu_ptr_kfree_nolock() - free an object after a grace period, from anywhere
@@ -87,7 +87,7 @@ bool rcu_ptr_within(unsigned long ip);
  * Context: any, NMI included.  Never spins on a lock, never fails.
  */
 #define rcu_ptr_kfree_nolock(p, field)					\
-	__rcu_ptr_queue(rcu_ptr_kfree_nolock_call, p, field)
+	__rcu_ptr_queue(__rcu_ptr_kfree_nolock, p, field)
 
 /**
  * rcu_ptr_try_kfree_nolock() - free an object that has no field, from anywhere
@@ -107,7 +107,7 @@ bool rcu_ptr_within(unsigned long ip);
 ({									\
 	typeof(p) __rp_obj = (p);					\
 									\
-	!__rp_obj || rcu_ptr_try_kfree_nolock_call((void *)__rp_obj);	\
+	!__rp_obj || __rcu_ptr_try_kfree_nolock((void *)__rp_obj);	\
 })
 
 /* Private: checks the field and hands object and field to @call. */
@@ -140,7 +140,7 @@ do {									\
 	typeof(p) __rp_obj = (p);					\
 									\
 	if (__rp_obj)							\
-		rcu_ptr_kvfree_call_mightsleep((void *)__rp_obj);	\
+		__rcu_ptr_kvfree_mightsleep((void *)__rp_obj);	\
 } while (0)
 
 /**
@@ -317,7 +317,7 @@ rcu_ptr_cache_create(const char *name, unsigned int size,
 
 /**
  * rcu_ptr_cache_destroy() - destroy a cache
- * @cache: a cache nobody uses any more, or NULL
+ * @cache: a cache that is no longer in use, or NULL
  *
  * Waits for objects whose grace period is not over: a grace period, and what
  * kmem_cache_destroy() takes.  With a destructor one more, and one for each
@@ -376,9 +376,9 @@ void rcu_ptr_cache_get_limits(struct rcu_ptr_cache *cache,
 			      struct rcu_ptr_cache_limits *limits);
 
 /* Private: rcu_ptr_cache_alloc() without __GFP_ZERO. */
-void *rcu_ptr_cache_alloc_call(struct rcu_ptr_cache *cache, gfp_t gfp);
+void *__rcu_ptr_cache_alloc(struct rcu_ptr_cache *cache, gfp_t gfp);
 /* Private: zeroes a fresh object. */
-void rcu_ptr_cache_zero(struct rcu_ptr_cache *cache, void *object);
+void __rcu_ptr_cache_zero(struct rcu_ptr_cache *cache, void *object);
 
 /**
  * rcu_ptr_cache_size() - bytes of an object
@@ -407,10 +407,10 @@ unsigned int rcu_ptr_cache_size(const struct rcu_ptr_cache *cache);
  */
 static inline void *rcu_ptr_cache_alloc(struct rcu_ptr_cache *cache, gfp_t gfp)
 {
-	void *p = rcu_ptr_cache_alloc_call(cache, gfp & ~__GFP_ZERO);
+	void *p = __rcu_ptr_cache_alloc(cache, gfp & ~__GFP_ZERO);
 
 	if (p && (gfp & __GFP_ZERO))
-		rcu_ptr_cache_zero(cache, p);
+		__rcu_ptr_cache_zero(cache, p);
 	return p;
 }
 

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!  rcu_ptr_kvfree(p, field)              macro of rcu_ptr.h: type and place of the field
-//!   rcu_ptr_kvfree_call()                here. Engine lockless takes a slot: lockless/insert.rs, and returns
+//!   __rcu_ptr_kvfree()                  here. Engine lockless takes a slot: lockless/insert.rs, and returns
 //!    rcu_ptr_shim_kvfree()               shim.c: the caller's address
 //!     rcu_ptr_rs_kvfree()                here
 //!      api::kvfree() -> Engine::queue()  misuse is refused, the engine takes the object
@@ -41,7 +41,7 @@ use kernel::{
 };
 
 /// Whether the exported functions may take the common path of engine `lockless`: it is in charge, and
-/// nobody traces its objects.
+/// the trace event of its objects is off.
 #[inline(always)]
 fn is_plain() -> bool {
     current_block::in_charge() && !trace::queue_is_on()
@@ -52,7 +52,7 @@ fn is_plain() -> bool {
 /// Nothing is called on the common path. What needs the caller's address ends in a jump to C, which finds
 /// it where this function would: so nothing may follow it.
 #[no_mangle]
-extern "C" fn rcu_ptr_kvfree_call(field: *mut c_void, ptr: *mut c_void) {
+extern "C" fn __rcu_ptr_kvfree(field: *mut c_void, ptr: *mut c_void) {
     if is_plain() && !debug::HOOKS && api::is_sound(ptr.cast(), field.cast()) {
         let on = PreemptOff::new();
         if lockless::insert_object(ptr.cast(), &on) {
@@ -68,7 +68,7 @@ extern "C" fn rcu_ptr_kvfree_call(field: *mut c_void, ptr: *mut c_void) {
 
 /// `rcu_ptr_kfree_nolock()`, exported by shim.c. As above.
 #[no_mangle]
-extern "C" fn rcu_ptr_kfree_nolock_call(field: *mut c_void, ptr: *mut c_void) {
+extern "C" fn __rcu_ptr_kfree_nolock(field: *mut c_void, ptr: *mut c_void) {
     if is_plain() && api::is_sound(ptr.cast(), field.cast()) {
         let on = PreemptOff::new();
         if lockless::insert_object(ptr.cast(), &on) {
@@ -84,7 +84,7 @@ extern "C" fn rcu_ptr_kfree_nolock_call(field: *mut c_void, ptr: *mut c_void) {
 
 /// `rcu_ptr_try_kfree_nolock()`, exported by shim.c. As above.
 #[no_mangle]
-extern "C" fn rcu_ptr_try_kfree_nolock_call(ptr: *mut c_void) -> bool {
+extern "C" fn __rcu_ptr_try_kfree_nolock(ptr: *mut c_void) -> bool {
     if is_plain() && api::is_sound(ptr.cast(), ptr.cast()) {
         let on = PreemptOff::new();
         return lockless::insert_object(ptr.cast(), &on)
@@ -139,9 +139,9 @@ fn call(head: *mut callback_head, func: rcu_callback_t, sleeps: bool) {
     unsafe { sys::rcu_ptr_shim_call(head, func, sleeps) }
 }
 
-/// [`rcu_ptr_kvfree_call()`] for somebody else, `caller`: rcu_ptr_takeover.ko.
+/// [`__rcu_ptr_kvfree()`] on behalf of `caller`, for rcu_ptr_takeover.ko.
 #[no_mangle]
-extern "C" fn rcu_ptr_kvfree_call_for(field: *mut c_void, ptr: *mut c_void, caller: c_ulong) {
+extern "C" fn __rcu_ptr_kvfree_for(field: *mut c_void, ptr: *mut c_void, caller: c_ulong) {
     if is_plain() && !debug::HOOKS && api::is_sound(ptr.cast(), field.cast()) {
         let on = PreemptOff::new();
         if lockless::insert_object(ptr.cast(), &on) {
@@ -154,9 +154,9 @@ extern "C" fn rcu_ptr_kvfree_call_for(field: *mut c_void, ptr: *mut c_void, call
     rcu_ptr_rs_kvfree(field, ptr, caller)
 }
 
-/// [`rcu_ptr_kfree_nolock_call()`] for somebody else. As above.
+/// [`__rcu_ptr_kfree_nolock()`] on behalf of `caller`. As above.
 #[no_mangle]
-extern "C" fn rcu_ptr_kfree_nolock_call_for(field: *mut c_void, ptr: *mut c_void, caller: c_ulong) {
+extern "C" fn __rcu_ptr_kfree_nolock_for(field: *mut c_void, ptr: *mut c_void, caller: c_ulong) {
     if is_plain() && api::is_sound(ptr.cast(), field.cast()) {
         let on = PreemptOff::new();
         if lockless::insert_object(ptr.cast(), &on) {
@@ -169,7 +169,7 @@ extern "C" fn rcu_ptr_kfree_nolock_call_for(field: *mut c_void, ptr: *mut c_void
     rcu_ptr_rs_kfree_nolock(field, ptr, caller)
 }
 
-/// The rest of [`rcu_ptr_kvfree_call()`] and [`rcu_ptr_kfree_nolock_call()`] when there was no slot.
+/// The rest of [`__rcu_ptr_kvfree()`] and [`__rcu_ptr_kfree_nolock()`] when there was no slot.
 ///
 /// # Safety
 ///
@@ -263,7 +263,7 @@ extern "C" fn rcu_ptr_rs_barrier() {
     api::barrier();
 }
 
-/// `rcu_ptr_barrier_objects()`.
+/// `__rcu_ptr_barrier_objects()`.
 #[no_mangle]
 extern "C" fn rcu_ptr_rs_barrier_objects() {
     api::engine_barrier();
@@ -381,7 +381,7 @@ unsafe extern "C" fn rcu_ptr_rs_cache_destroy(cache: *mut sys::rcu_ptr_cache, ca
 ///
 /// `cache` is a live cache.
 #[no_mangle]
-unsafe extern "C" fn rcu_ptr_cache_alloc_call(
+unsafe extern "C" fn __rcu_ptr_cache_alloc(
     cache_ptr: *mut sys::rcu_ptr_cache,
     gfp: gfp_t,
 ) -> *mut c_void {
@@ -522,7 +522,7 @@ unsafe extern "C" fn rcu_ptr_cache_size(cache_ptr: *const sys::rcu_ptr_cache) ->
 ///
 /// `cache` is a live cache, `object` a fresh object of it.
 #[no_mangle]
-unsafe extern "C" fn rcu_ptr_cache_zero(cache_ptr: *mut sys::rcu_ptr_cache, object: *mut c_void) {
+unsafe extern "C" fn __rcu_ptr_cache_zero(cache_ptr: *mut sys::rcu_ptr_cache, object: *mut c_void) {
     // SAFETY: By the safety requirements of this function.
     let cache = unsafe { cache(cache_ptr) };
     if cache.has_ctor {

@@ -53,9 +53,9 @@ EXPORT_TRACEPOINT_SYMBOL_GPL(rcu_ptr_defer);
  * Defined in rust/rcu_ptr/exports.rs: the common path of engine lockless. They
  * end in a jump to one of the functions below where there is more to do.
  */
-EXPORT_SYMBOL_GPL(rcu_ptr_kvfree_call);
-EXPORT_SYMBOL_GPL(rcu_ptr_kfree_nolock_call);
-EXPORT_SYMBOL_GPL(rcu_ptr_try_kfree_nolock_call);
+EXPORT_SYMBOL_GPL(__rcu_ptr_kvfree);
+EXPORT_SYMBOL_GPL(__rcu_ptr_kfree_nolock);
+EXPORT_SYMBOL_GPL(__rcu_ptr_try_kfree_nolock);
 EXPORT_SYMBOL_GPL(rcu_ptr_call);
 EXPORT_SYMBOL_GPL(rcu_ptr_call_sleepable);
 
@@ -103,33 +103,33 @@ unsigned long *rcu_ptr_shim_current_block(int cpu)
 	return per_cpu_ptr(&rcu_ptr_current_block, cpu);
 }
 
-void rcu_ptr_kvfree_call_mightsleep(void *ptr)
+void __rcu_ptr_kvfree_mightsleep(void *ptr)
 {
 	rcu_ptr_rs_kvfree_mightsleep(ptr, _RET_IP_);
 }
-EXPORT_SYMBOL_GPL(rcu_ptr_kvfree_call_mightsleep);
+EXPORT_SYMBOL_GPL(__rcu_ptr_kvfree_mightsleep);
 
 /* For rcu_ptr_takeover.ko. */
-EXPORT_SYMBOL_GPL(rcu_ptr_kvfree_call_for);
-EXPORT_SYMBOL_GPL(rcu_ptr_kfree_nolock_call_for);
+EXPORT_SYMBOL_GPL(__rcu_ptr_kvfree_for);
+EXPORT_SYMBOL_GPL(__rcu_ptr_kfree_nolock_for);
 
-void rcu_ptr_kvfree_call_mightsleep_for(void *ptr, unsigned long caller)
+void __rcu_ptr_kvfree_mightsleep_for(void *ptr, unsigned long caller)
 {
 	rcu_ptr_rs_kvfree_mightsleep(ptr, caller);
 }
-EXPORT_SYMBOL_GPL(rcu_ptr_kvfree_call_mightsleep_for);
+EXPORT_SYMBOL_GPL(__rcu_ptr_kvfree_mightsleep_for);
 
-void rcu_ptr_barrier_objects(void)
+void __rcu_ptr_barrier_objects(void)
 {
 	rcu_ptr_rs_barrier_objects();
 }
-EXPORT_SYMBOL_GPL(rcu_ptr_barrier_objects);
+EXPORT_SYMBOL_GPL(__rcu_ptr_barrier_objects);
 
-notrace bool rcu_ptr_within(unsigned long ip)
+notrace bool __rcu_ptr_within(unsigned long ip)
 {
 	return within_module(ip, THIS_MODULE);
 }
-EXPORT_SYMBOL_GPL(rcu_ptr_within);
+EXPORT_SYMBOL_GPL(__rcu_ptr_within);
 
 void rcu_ptr_barrier(void)
 {
@@ -180,13 +180,13 @@ void rcu_ptr_shim_cache_twice(struct rcu_ptr_cache *cache, void *object)
 	rcu_ptr_rs_cache_twice(cache, object, _RET_IP_);
 }
 
-EXPORT_SYMBOL_GPL(rcu_ptr_cache_alloc_call);
+EXPORT_SYMBOL_GPL(__rcu_ptr_cache_alloc);
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_alloc_nolock);
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_free);
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_free_rcu);
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_prefill);
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_size);
-EXPORT_SYMBOL_GPL(rcu_ptr_cache_zero);
+EXPORT_SYMBOL_GPL(__rcu_ptr_cache_zero);
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_set_limits);
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_get_limits);
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_get_stats);

@@ -196,7 +196,7 @@ static notrace void rcu_ptr_takeover_handler(unsigned long ip,
 					     struct ftrace_ops *ops,
 					     struct ftrace_regs *fregs)
 {
-	if (!within_module(parent_ip, THIS_MODULE) && !rcu_ptr_within(parent_ip))
+	if (!within_module(parent_ip, THIS_MODULE) && !__rcu_ptr_within(parent_ip))
 		ftrace_regs_set_instruction_pointer(fregs,
 						    (unsigned long)ops->private);
 }

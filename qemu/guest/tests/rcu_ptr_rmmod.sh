@@ -45,7 +45,7 @@ test_client_needs_core() {
 	if load rcu_ptr_client_c 2>/tmp/insmod; then
 		fail "the client was loaded without the core"
 	fi
-	since_mark | grep -q "rcu_ptr_client_c: Unknown symbol rcu_ptr_kvfree_call" ||
+	since_mark | grep -q "rcu_ptr_client_c: Unknown symbol __rcu_ptr_kvfree" ||
 		fail "refused for another reason: $(cat /tmp/insmod)"
 }
 

@@ -196,9 +196,9 @@ pub(crate) fn of(name: &str, lockless: bool) -> Option<Kind> {
         return Some(Kind::OtherEngine);
     }
     const CALLS: [&str; 3] = [
-        "rcu_ptr_kvfree_call",
-        "rcu_ptr_kfree_nolock_call",
-        "rcu_ptr_try_kfree_nolock_call",
+        "__rcu_ptr_kvfree",
+        "__rcu_ptr_kfree_nolock",
+        "__rcu_ptr_try_kfree_nolock",
     ];
     if !lockless && CALLS.contains(&name) {
         return Some(Kind::Named(FAST, true));

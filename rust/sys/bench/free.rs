@@ -98,7 +98,7 @@ impl Free for RcuPtrKvfree {
     #[inline(always)]
     unsafe fn free(object: NonNull<Object>) -> bool {
         // SAFETY: By the safety requirements of this function.
-        unsafe { sys::rcu_ptr_kvfree_call(Object::head(object).cast(), object.as_ptr().cast()) };
+        unsafe { sys::__rcu_ptr_kvfree(Object::head(object).cast(), object.as_ptr().cast()) };
         true
     }
 }
@@ -110,9 +110,7 @@ impl Free for RcuPtrKfreeNolock {
     #[inline(always)]
     unsafe fn free(object: NonNull<Object>) -> bool {
         // SAFETY: By the safety requirements of this function.
-        unsafe {
-            sys::rcu_ptr_kfree_nolock_call(Object::head(object).cast(), object.as_ptr().cast())
-        };
+        unsafe { sys::__rcu_ptr_kfree_nolock(Object::head(object).cast(), object.as_ptr().cast()) };
         true
     }
 }
@@ -124,7 +122,7 @@ impl Free for RcuPtrTryKfreeNolock {
     #[inline(always)]
     unsafe fn free(object: NonNull<Object>) -> bool {
         // SAFETY: By the safety requirements of this function.
-        unsafe { sys::rcu_ptr_try_kfree_nolock_call(object.as_ptr().cast()) }
+        unsafe { sys::__rcu_ptr_try_kfree_nolock(object.as_ptr().cast()) }
     }
 }
 

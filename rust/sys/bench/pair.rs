@@ -195,7 +195,7 @@ unsafe impl Pair for Sheaf {
     fn alloc() -> Option<NonNull<Object>> {
         // SAFETY: There is a cache, by the context of `Pair::alloc()`.
         let object =
-            unsafe { sys::rcu_ptr_cache_alloc_call(RCU_PTR.load(Relaxed), bindings::GFP_KERNEL) };
+            unsafe { sys::__rcu_ptr_cache_alloc(RCU_PTR.load(Relaxed), bindings::GFP_KERNEL) };
         NonNull::new(object.cast())
     }
 

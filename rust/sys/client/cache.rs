@@ -63,7 +63,7 @@ impl RawCache {
     #[inline]
     pub(crate) fn alloc(&self) -> *mut u8 {
         // SAFETY: By the type invariants.
-        unsafe { sys::rcu_ptr_cache_alloc_call(self.0.as_ptr(), bindings::GFP_KERNEL) }.cast()
+        unsafe { sys::__rcu_ptr_cache_alloc(self.0.as_ptr(), bindings::GFP_KERNEL) }.cast()
     }
 
     /// `rcu_ptr_cache_alloc()` with `GFP_ATOMIC`
@@ -74,7 +74,7 @@ impl RawCache {
     #[inline]
     pub(crate) fn alloc_atomic(&self) -> *mut u8 {
         // SAFETY: By the type invariants.
-        unsafe { sys::rcu_ptr_cache_alloc_call(self.0.as_ptr(), bindings::GFP_ATOMIC) }.cast()
+        unsafe { sys::__rcu_ptr_cache_alloc(self.0.as_ptr(), bindings::GFP_ATOMIC) }.cast()
     }
 
     /// `rcu_ptr_cache_alloc_nolock()`

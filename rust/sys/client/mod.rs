@@ -27,7 +27,7 @@ pub(crate) type RawRcuPtr = Opaque<sys::rcu_ptr>;
 #[inline]
 pub(crate) unsafe fn kfree_nolock<T>(object: NonNull<T>, field: *mut RawRcuPtr) {
     // SAFETY: By the safety requirements of this function.
-    unsafe { sys::rcu_ptr_kfree_nolock_call(field.cast(), object.as_ptr().cast()) };
+    unsafe { sys::__rcu_ptr_kfree_nolock(field.cast(), object.as_ptr().cast()) };
 }
 
 /// `rcu_ptr_try_kfree_nolock()`. `false`: the object is the caller's still.
@@ -42,7 +42,7 @@ pub(crate) unsafe fn kfree_nolock<T>(object: NonNull<T>, field: *mut RawRcuPtr) 
 #[inline]
 pub(crate) unsafe fn try_kfree_nolock<T>(object: NonNull<T>) -> bool {
     // SAFETY: By the safety requirements of this function.
-    unsafe { sys::rcu_ptr_try_kfree_nolock_call(object.as_ptr().cast()) }
+    unsafe { sys::__rcu_ptr_try_kfree_nolock(object.as_ptr().cast()) }
 }
 
 /// `struct rcu_head`
@@ -115,7 +115,7 @@ pub(crate) fn kmalloc_nolock(size: usize) -> *mut u8 {
 #[inline]
 pub(crate) unsafe fn kvfree_mightsleep<T>(object: NonNull<T>) {
     // SAFETY: By the safety requirements of this function.
-    unsafe { sys::rcu_ptr_kvfree_call_mightsleep(object.as_ptr().cast()) };
+    unsafe { sys::__rcu_ptr_kvfree_mightsleep(object.as_ptr().cast()) };
 }
 
 /// `rcu_ptr_barrier()`.

@@ -89,7 +89,7 @@ impl SheafCache {
     /// `rcu_ptr_cache_alloc()` with any flags.
     pub(crate) fn alloc_with(&self, gfp: u32) -> Option<NonNull<u8>> {
         // SAFETY: By the type invariants.
-        NonNull::new(unsafe { sys::rcu_ptr_cache_alloc_call(self.0.as_ptr(), gfp) }.cast())
+        NonNull::new(unsafe { sys::__rcu_ptr_cache_alloc(self.0.as_ptr(), gfp) }.cast())
     }
 
     /// `rcu_ptr_cache_alloc_nolock()`.
@@ -189,7 +189,7 @@ impl SheafCache {
     /// `object` is a fresh object of this cache.
     pub(crate) unsafe fn zero(&self, object: NonNull<u8>) {
         // SAFETY: By the safety requirements of this function.
-        unsafe { sys::rcu_ptr_cache_zero(self.0.as_ptr(), object.as_ptr().cast()) };
+        unsafe { sys::__rcu_ptr_cache_zero(self.0.as_ptr(), object.as_ptr().cast()) };
     }
 
     /// `rcu_ptr_cache_barrier()`.
@@ -223,7 +223,7 @@ pub(crate) fn null(cache: &SheafCache) {
 /// Where the calls of any context begin.
 pub(crate) fn functions() -> [usize; 4] {
     [
-        sys::rcu_ptr_cache_alloc_call as *const () as usize,
+        sys::__rcu_ptr_cache_alloc as *const () as usize,
         sys::rcu_ptr_cache_alloc_nolock as *const () as usize,
         sys::rcu_ptr_cache_free as *const () as usize,
         sys::rcu_ptr_cache_free_rcu as *const () as usize,

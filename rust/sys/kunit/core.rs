@@ -18,7 +18,7 @@ use kernel::bindings;
 #[inline]
 pub(crate) unsafe fn kvfree(object: *mut u8, field: *mut u8) {
     // SAFETY: By the safety requirements of this function.
-    unsafe { sys::rcu_ptr_kvfree_call(field.cast(), object.cast()) };
+    unsafe { sys::__rcu_ptr_kvfree(field.cast(), object.cast()) };
 }
 
 /// `rcu_ptr_kfree_nolock()` without its checks at compile time.
@@ -33,7 +33,7 @@ pub(crate) unsafe fn kvfree(object: *mut u8, field: *mut u8) {
 #[inline]
 pub(crate) unsafe fn kfree_nolock(object: *mut u8, field: *mut u8) {
     // SAFETY: By the safety requirements of this function.
-    unsafe { sys::rcu_ptr_kfree_nolock_call(field.cast(), object.cast()) };
+    unsafe { sys::__rcu_ptr_kfree_nolock(field.cast(), object.cast()) };
 }
 
 /// `struct rcu_head`
@@ -92,7 +92,7 @@ pub(crate) fn on_stack<R>(head: *mut u8, f: impl FnOnce() -> R) -> R {
 #[inline]
 pub(crate) unsafe fn try_kfree_nolock(object: NonNull<u8>) -> bool {
     // SAFETY: By the safety requirements of this function.
-    unsafe { sys::rcu_ptr_try_kfree_nolock_call(object.as_ptr().cast()) }
+    unsafe { sys::__rcu_ptr_try_kfree_nolock(object.as_ptr().cast()) }
 }
 
 /// What is plainly wrong, by every call: an address of user space, a field that is not aligned, one
@@ -115,8 +115,8 @@ pub(crate) fn misuse() {
             call(field, false, None);
             call(field, true, None);
             if field.addr() % 8 == 4 {
-                sys::rcu_ptr_kvfree_call_mightsleep(field.cast());
-                sys::rcu_ptr_try_kfree_nolock_call(field.cast());
+                sys::__rcu_ptr_kvfree_mightsleep(field.cast());
+                sys::__rcu_ptr_try_kfree_nolock(field.cast());
             }
         }
     }
@@ -139,7 +139,7 @@ pub(crate) unsafe fn kernel_kfree_nolock(object: *mut u8, field: *mut u8) {
 
 /// Where `rcu_ptr_kvfree()` starts: for a breakpoint that surely fires.
 pub(crate) fn kvfree_entry() -> usize {
-    sys::rcu_ptr_kvfree_call as usize
+    sys::__rcu_ptr_kvfree as usize
 }
 
 /// The words of `cpu` that the engine writes when objects come (`rcu_ptr_word()`).
@@ -170,7 +170,7 @@ pub(crate) fn first_word(cpu: i32) -> u64 {
 /// As for [`kvfree()`].
 pub(crate) unsafe fn kvfree_mightsleep(object: NonNull<u8>) {
     // SAFETY: By the safety requirements of this function.
-    unsafe { sys::rcu_ptr_kvfree_call_mightsleep(object.as_ptr().cast()) };
+    unsafe { sys::__rcu_ptr_kvfree_mightsleep(object.as_ptr().cast()) };
 }
 
 /// `rcu_ptr_barrier()`.

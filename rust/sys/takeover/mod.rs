@@ -136,14 +136,14 @@ pub(crate) fn drain_deferred() -> Result {
     to_result(unsafe { sys::rcu_ptr_takeover_shim_drain_deferred() })
 }
 
-/// `rcu_ptr_barrier_objects()`: who destroys a cache of the kernel does not wait for callbacks of others.
+/// `__rcu_ptr_barrier_objects()`: who destroys a cache of the kernel does not wait for callbacks of others.
 ///
 /// # Context
 ///
 /// May sleep.
 pub(crate) fn barrier() {
     // SAFETY: No requirements.
-    unsafe { sys::rcu_ptr_barrier_objects() };
+    unsafe { sys::__rcu_ptr_barrier_objects() };
 }
 
 /// Whether RCU watches this CPU, so that preemption off is a read-side critical section.
@@ -239,9 +239,9 @@ unsafe extern "C" fn rcu_ptr_takeover_rs_kvfree(
         // that of both, but for NMIs, where nolock is the one.
         unsafe {
             if nmi {
-                sys::rcu_ptr_kfree_nolock_call_for(head.cast(), ptr, caller);
+                sys::__rcu_ptr_kfree_nolock_for(head.cast(), ptr, caller);
             } else {
-                sys::rcu_ptr_kvfree_call_for(head.cast(), ptr, caller);
+                sys::__rcu_ptr_kvfree_for(head.cast(), ptr, caller);
             }
         }
         true
@@ -261,7 +261,7 @@ unsafe extern "C" fn rcu_ptr_takeover_rs_nolock(
 ) -> c_int {
     let outcome = redirect::decide(is_watching(), || {
         // SAFETY: By the safety requirements of this function.
-        unsafe { sys::rcu_ptr_kfree_nolock_call_for(head.cast(), ptr, caller) };
+        unsafe { sys::__rcu_ptr_kfree_nolock_for(head.cast(), ptr, caller) };
         true
     });
     counter(outcome, if nmi { NOLOCK_NMI } else { NOLOCK })
@@ -274,7 +274,7 @@ unsafe extern "C" fn rcu_ptr_takeover_rs_nolock(
 unsafe extern "C" fn rcu_ptr_takeover_rs_headless(ptr: *mut c_void) -> c_int {
     // SAFETY: By the safety requirements of this function.
     let outcome = redirect::decide(is_watching(), || unsafe {
-        sys::rcu_ptr_try_kfree_nolock_call(ptr)
+        sys::__rcu_ptr_try_kfree_nolock(ptr)
     });
     counter(outcome, HEADLESS)
 }
@@ -292,7 +292,7 @@ unsafe extern "C" fn rcu_ptr_takeover_rs_kvfree_rest(
 ) {
     // SAFETY: By the safety requirements of this function; used only without a head, where the caller may
     // sleep.
-    let sleep = || unsafe { sys::rcu_ptr_kvfree_call_mightsleep_for(ptr, caller) };
+    let sleep = || unsafe { sys::__rcu_ptr_kvfree_mightsleep_for(ptr, caller) };
     // SAFETY: By the safety requirements of this function.
     let original = || unsafe { sys::rcu_ptr_takeover_shim_kvfree(head, ptr) };
     redirect::rest(head.is_null().then_some(sleep), original);

@@ -111,7 +111,7 @@ impl SheafCache {
         };
         // SAFETY: By the type invariants.
         let object =
-            unsafe { sys::rcu_ptr_cache_alloc_call(self.0.as_ptr(), gfp | bindings::__GFP_NOWARN) };
+            unsafe { sys::__rcu_ptr_cache_alloc(self.0.as_ptr(), gfp | bindings::__GFP_NOWARN) };
         NonNull::new(object.cast())
     }
 

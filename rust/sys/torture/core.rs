@@ -18,7 +18,7 @@ use kernel::{bindings, prelude::*};
 /// its start.
 pub(crate) unsafe fn kvfree(object: NonNull<u8>, field: *mut u8) {
     // SAFETY: By the safety requirements of this function.
-    unsafe { sys::rcu_ptr_kvfree_call(field.cast(), object.as_ptr().cast()) };
+    unsafe { sys::__rcu_ptr_kvfree(field.cast(), object.as_ptr().cast()) };
 }
 
 /// `rcu_ptr_kfree_nolock()` without its checks at compile time.
@@ -32,7 +32,7 @@ pub(crate) unsafe fn kvfree(object: NonNull<u8>, field: *mut u8) {
 /// As for [`kvfree()`].
 pub(crate) unsafe fn kfree_nolock(object: NonNull<u8>, field: *mut u8) {
     // SAFETY: By the safety requirements of this function.
-    unsafe { sys::rcu_ptr_kfree_nolock_call(field.cast(), object.as_ptr().cast()) };
+    unsafe { sys::__rcu_ptr_kfree_nolock(field.cast(), object.as_ptr().cast()) };
 }
 
 /// `rcu_ptr_call()`, or `rcu_ptr_call_sleepable()`, with a callback that frees the object.
@@ -78,7 +78,7 @@ unsafe extern "C" fn free(head: *mut bindings::callback_head) {
 /// `object` is live and the caller's to free; where it returns `false` it is the caller's still.
 pub(crate) unsafe fn try_kfree_nolock(object: NonNull<u8>) -> bool {
     // SAFETY: By the safety requirements of this function.
-    unsafe { sys::rcu_ptr_try_kfree_nolock_call(object.as_ptr().cast()) }
+    unsafe { sys::__rcu_ptr_try_kfree_nolock(object.as_ptr().cast()) }
 }
 
 /// `rcu_ptr_kvfree_mightsleep()`.
@@ -92,7 +92,7 @@ pub(crate) unsafe fn try_kfree_nolock(object: NonNull<u8>) -> bool {
 /// `object` is live and the caller's to free.
 pub(crate) unsafe fn kvfree_mightsleep(object: NonNull<u8>) {
     // SAFETY: By the safety requirements of this function.
-    unsafe { sys::rcu_ptr_kvfree_call_mightsleep(object.as_ptr().cast()) };
+    unsafe { sys::__rcu_ptr_kvfree_mightsleep(object.as_ptr().cast()) };
 }
 
 /// `rcu_ptr_barrier()`.
