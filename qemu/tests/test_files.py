@@ -3,6 +3,7 @@
 
 import io
 import pathlib
+import re
 import struct
 import tempfile
 import unittest
@@ -342,6 +343,23 @@ class Accel(unittest.TestCase):
         self.assertFalse(accel.cpu_can("vmx flags\t\t: none\n", "x86_64", "x86_64"))
         self.assertFalse(accel.cpu_can("flags\t\t: vmx\n", "x86_64", "arm64"))
         self.assertTrue(accel.cpu_can("", "aarch64", "arm64"))
+
+
+class RustApi(unittest.TestCase):
+    """The table in rust/api/mod.rs: which compiled module uses which item."""
+
+    def test_examples(self):
+        text = (QEMU.parent / "rust" / "api" / "mod.rs").read_text(encoding="utf-8")
+        used = set()
+        for items, name in re.findall(r"^//! \| (\[.*) \| (rust/\S+\.rs) \|$", text, re.MULTILINE):
+            words = set(re.findall(r"\w+", (QEMU.parent / name).read_text(encoding="utf-8")))
+            for item in re.findall(r"`([\w:]+)(?:\(\))?`", items):
+                self.assertLessEqual({item.rpartition("::")[2]}, words, f"{name} has no {item}")
+                used.add(item)
+        public = re.findall(r"^pub use \w+::\{?([^;}]*)", text, re.MULTILINE)
+        items = {item for group in public for item in re.findall(r"\w+", group)}
+        self.assertGreater(len(items), 20)
+        self.assertEqual(items - used, set())
 
 
 if __name__ == "__main__":

@@ -19,6 +19,24 @@
 //! [`RcuSlot`], [`CacheSlot`] and [`CacheTable`] are places where readers find them; boxes are
 //! [`ForeignOwnable`](kernel::types::ForeignOwnable) too, so an XArray holds them.
 //!
+//! # Examples
+//!
+//! Modules to copy from, without `unsafe`, are in rust/clients/; the suites of rcu_ptr_kunit.ko use the rest.
+//! All of these are compiled:
+//!
+//! | item | used in |
+//! |---|---|
+//! | [`RcuBox`], [`RcuKBox`], [`RcuSlot`], [`barrier()`] | rust/clients/rust/rcu_ptr_client_rs.rs |
+//! | [`RcuBox::new_nolock()`], [`RcuSlot::put()`], [`RcuSlot::remove()`] | rust/clients/sleepers/rcu_ptr_sleepers_main.rs |
+//! | [`Cache`], [`CacheBox`], [`CacheTable`], [`UniqueCacheBox::share()`] | rust/clients/nmi_hash/rcu_ptr_nmi_hash_main.rs |
+//! | [`CacheSlot`], [`UniqueCacheBox`] | rust/rcu_ptr_kunit/suites/cache_api.rs |
+//! | [`RcuVBox`], [`RcuKVBox`], [`RcuSleepBox`], [`KvFree`], [`Context`], [`BhOff`], [`MaySleep`] | rust/rcu_ptr_kunit/suites/rust_api.rs |
+//! | [`RcuFreeSafe`], [`RcuFreeBox`], [`RcuFree`], [`RcuFreeKBox`], [`RcuFreeVBox`], [`RcuFreeKVBox`] | rust/rcu_ptr_kunit/suites/rust_api.rs |
+//! | [`WithRoom`], [`RcuBox::call()`], [`ForeignOwnableRcu`] | rust/rcu_ptr_kunit/suites/rust_api.rs |
+//! | [`free_mightsleep()`], [`try_free_nolock()`] | rust/rcu_ptr_kunit/suites/rust_api.rs |
+//!
+//! rust/api/refused/ has what does not compile, and why.
+//!
 //! # Unloading
 //!
 //! Destructors and closures are code of the client that runs later. When a module goes, rcu_ptr.ko waits

@@ -6,13 +6,15 @@
 use crate::{
     owner::{self, Book, Link, Owner, CHAIN},
     rcu_ptr::{
-        self, free_mightsleep, try_free_nolock, ForeignOwnableRcu, RcuBox, RcuFreeBox,
-        RcuFreeKVBox, RcuFreeSafe, RcuKBox, RcuKVBox, RcuSleepBox, RcuSlot, RcuVBox, WithRoom,
+        self, free_mightsleep, try_free_nolock, BhOff, Context, ForeignOwnableRcu, KvFree,
+        MaySleep, RcuBox, RcuFree, RcuFreeBox, RcuFreeKBox, RcuFreeKVBox, RcuFreeSafe, RcuFreeVBox,
+        RcuKBox, RcuKVBox, RcuSleepBox, RcuSlot, RcuVBox, WithRoom,
     },
     sys::{cpu, thread},
 };
 use core::{mem, ptr};
 use kernel::{
+    alloc::allocator::{Kmalloc, Vmalloc},
     prelude::*,
     sync::{
         atomic::{Atomic, Relaxed},
@@ -23,6 +25,11 @@ use kernel::{
 };
 
 fn object(book: &'static Book, key: u64) -> Result<RcuKBox<Owner>> {
+    RcuBox::new(Owner::new(book, key)?, GFP_KERNEL)
+}
+
+/// The same of any allocator and context.
+fn boxed<A: KvFree, C: Context>(book: &'static Book, key: u64) -> Result<RcuBox<Owner, A, C>> {
     RcuBox::new(Owner::new(book, key)?, GFP_KERNEL)
 }
 
@@ -69,7 +76,7 @@ impl RcuFreeSafe for Key {
     }
 }
 
-fn door(book: &'static Book, number: u64) -> Result<RcuFreeBox<Key>> {
+fn door(book: &'static Book, number: u64) -> Result<RcuFreeKBox<Key>> {
     let view = Door {
         number,
         closed: Atomic::new(0),
@@ -216,7 +223,8 @@ mod tests {
     fn boxes_of_every_allocator() -> Result {
         static BOOK: Book = Book::new();
         for key in 0..20 {
-            let small: RcuVBox<Owner> = RcuBox::new(Owner::new(&BOOK, key)?, GFP_KERNEL)?;
+            let small: RcuVBox<Owner> = boxed::<Vmalloc, BhOff>(&BOOK, key)?;
+            let sleepy = boxed::<Kmalloc, MaySleep>(&BOOK, key)?;
             let large = RcuKVBox::new(
                 try_pin_init!(Large {
                     owner: Owner::new(&BOOK, key)?,
@@ -226,9 +234,10 @@ mod tests {
             )?;
             let plain = RcuKVBox::<Wide>::new(sevens(), GFP_KERNEL)?;
             assert!(small.key == large.owner.key && large.rest[19_999] == plain[19_999]);
+            assert!(sleepy.key == key);
         }
         rcu_ptr::barrier();
-        assert!(BOOK.made() == 40);
+        assert!(BOOK.made() == 60);
         assert!(BOOK.is_even());
         Ok(())
     }
@@ -307,9 +316,13 @@ mod tests {
             type View = Wide;
             fn drop_before_gp(self: Pin<&mut Self>, _view: Pin<&Self::View>) {}
         }
+        fn last(object: &RcuFree<Blind>) -> u8 {
+            object.view()[19_999]
+        }
         for _ in 0..20 {
             let wide: RcuFreeKVBox<Blind> = RcuFreeBox::new(sevens(), Blind, GFP_KERNEL)?;
-            assert!(wide.view()[19_999] == 7);
+            let paged: RcuFreeVBox<Blind> = RcuFreeBox::new(sevens(), Blind, GFP_KERNEL)?;
+            assert!(last(&wide) == 7 && last(&paged) == 7);
         }
         let view = Door {
             number: 1,
