@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Counts that any context adds to.
+//! Counters for any context.
 
 use kernel::sync::atomic::{Atomic, Relaxed};
 
-/// A count.
+/// A counter.
 pub(crate) struct Count(Atomic<u64>);
 
 impl Default for Count {
@@ -14,7 +14,7 @@ impl Default for Count {
 }
 
 impl Count {
-    /// One more. Returns how many there are now.
+    /// Adds one. Returns the new value.
     ///
     /// # Context
     ///
@@ -23,7 +23,7 @@ impl Count {
         self.0.fetch_add(1, Relaxed) + 1
     }
 
-    /// One less.
+    /// Subtracts one.
     ///
     /// # Context
     ///
@@ -32,19 +32,19 @@ impl Count {
         self.0.fetch_sub(1, Relaxed);
     }
 
-    /// At least `value` from here on. Races can lose a little: it is for people to look at.
+    /// Raises it to `value`, if it is lower. Updates may be lost: only statistics use it.
     pub(crate) fn raise(&self, value: u64) {
         if value > self.get() {
             self.set(value);
         }
     }
 
-    /// What it is now.
+    /// The value.
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
 
-    /// Another number.
+    /// Sets it.
     pub(crate) fn set(&self, value: u64) {
         self.0.store(value, Relaxed);
     }

@@ -10,7 +10,7 @@
 //!
 //! A reader gets the address with [`TAG`] in it where the header is at word 3.
 
-use crate::dice::mix;
+use crate::random::mix;
 use core::ptr::{with_exposed_provenance_mut, NonNull};
 
 /// In an address that readers find: the field is at the start, and the header behind it.
@@ -200,7 +200,7 @@ fn is_in_front(field: usize) -> bool {
 }
 
 /// The fewest words of an object with a header whose field, of one or two words, is at word `field`.
-pub(crate) fn least_words(field: usize, wide: bool) -> usize {
+pub(crate) fn min_words(field: usize, wide: bool) -> usize {
     let behind = if is_in_front(field) { HEADER_BEHIND } else { 0 };
     (field + 1 + usize::from(wide)).max(behind + 1)
 }

@@ -1,43 +1,43 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a run is to do, from the module's parameters.
+//! The parameters of a run.
 
 use kernel::prelude::*;
 
-/// A run.
+/// The parameters.
 pub(crate) struct Plan {
     pub(crate) seed: u64,
-    /// How long it is to last, in nanoseconds.
+    /// Duration, in nanoseconds.
     pub(crate) nsecs: u64,
-    /// It ends before when so many objects were given to rcu_ptr.
+    /// Stops after as many freed objects; 0: no limit.
     pub(crate) objects: u64,
     pub(crate) writers: usize,
     pub(crate) readers: usize,
     /// Writers of real-time priority, which preempt the others at any moment.
     pub(crate) urgent: usize,
-    /// Places for objects.
+    /// Slots for objects.
     pub(crate) slots: usize,
-    /// Objects that there is room for in the book.
+    /// Most objects at a time: the number of records.
     pub(crate) records: usize,
     /// A bit for each source of objects.
     pub(crate) sources: u32,
     /// The largest object, in bytes.
     pub(crate) large: u64,
-    /// The longest look of a reader in a task, in nanoseconds.
+    /// Longest read-side critical section of a task, in nanoseconds.
     pub(crate) span: u64,
     /// Nanoseconds between timers of a thread, on average, and so between NMIs.
     pub(crate) timer: u64,
     /// NMIs for each 8 hard interrupts.
     pub(crate) nmis: u64,
-    /// Milliseconds between ups and downs of CPUs; 0: none.
+    /// Interval of CPU hotplug, in milliseconds; 0: none.
     pub(crate) hotplug: u32,
-    /// Milliseconds between two of the other disturbances: barriers, caches that come and go, reserves.
+    /// Interval of barriers, short-lived caches, reserves and the like, in milliseconds; 0: none.
     pub(crate) disturb: u32,
     /// Allocations until some fail; 0: none does.
     pub(crate) fail: u64,
-    /// Pages that are taken from everybody now and then.
+    /// Pages that are allocated now and then, so that shrinkers run.
     pub(crate) squeeze: usize,
-    /// How long all rest, and how long they work, at most, in milliseconds.
+    /// Longest pause of all threads, and longest time between two, in milliseconds.
     pub(crate) stutter: u32,
 }
 

@@ -1,29 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `rcu_ptr_torture.ko`: readers and writers in every context, through every call and source of objects,
-//! for as long as it is told, as rcutorture does it for RCU. It runs while it is loaded, and says in one
-//! line what it did; each fault is a line with `FAILURE!` as soon as it is seen. docs/simulation.md.
+//! `rcu_ptr_torture.ko`: readers and updaters in every context, with every call and every allocator, for a
+//! given time, as rcutorture is for RCU. The test runs in module init and prints its counts in one line; each
+//! failure is a line with `FAILURE!` as soon as it is found. docs/simulation.md has the details.
 //!
 //! ```text
-//!  plan.rs     what a run is to do
-//!  dice.rs     numbers that follow from the seed
-//!  count.rs    counts
-//!  object.rs   what is in an object: header and canaries
-//!  book.rs     a record for each object, and when it may be freed
-//!  world.rs    places with objects, turns of writers and looks of readers
-//!  cast.rs     threads, timers, NMIs, CPUs that come and go, disturbances
+//!  plan.rs     the parameters of a run
+//!  random.rs   random numbers from the seed
+//!  count.rs    counters
+//!  object.rs   the contents of an object: header and canaries
+//!  records.rs  a record for each object: its state, and the snapshot of its grace period
+//!  run.rs      slots with objects, updates and reads of them
+//!  threads.rs  threads, timers, NMIs, CPU hotplug, barriers and short-lived caches
 //! ```
 
 #[path = "../sys/torture/mod.rs"]
 mod sys;
 
-mod book;
-mod cast;
 mod count;
-mod dice;
 mod object;
 mod plan;
-mod world;
+mod random;
+mod records;
+mod run;
+mod threads;
 
 use count::Count;
 use kernel::{prelude::*, sync::atomic::Relaxed};
@@ -38,15 +38,15 @@ module! {
     params: {
         seed: u64 {
             default: 1,
-            description: "all that is random follows from it",
+            description: "seed of the random numbers",
         },
         msecs: u32 {
             default: 10000,
-            description: "how long, in milliseconds",
+            description: "duration, in milliseconds",
         },
         objects: u64 {
             default: 0,
-            description: "end earlier, with as many objects given to rcu_ptr; 0: not",
+            description: "stop after as many freed objects; 0: no limit",
         },
         writers: i32 {
             default: -1,
@@ -54,19 +54,19 @@ module! {
         },
         readers: i32 {
             default: -1,
-            description: "threads that look at them; -1: one per CPU",
+            description: "threads that read objects; -1: one per CPU",
         },
         urgent: i32 {
             default: 1,
-            description: "writers of real-time priority; -1: one per CPU",
+            description: "threads of real-time priority that replace objects; -1: one per CPU",
         },
         slots: u32 {
             default: 256,
-            description: "places for objects",
+            description: "slots for objects",
         },
         records: u32 {
             default: 65536,
-            description: "objects that may be there at a time",
+            description: "most objects at a time",
         },
         sources: u32 {
             default: 127,
@@ -78,7 +78,7 @@ module! {
         },
         span_us: u32 {
             default: 1000,
-            description: "the longest look of a reader, in microseconds",
+            description: "longest read-side critical section, in microseconds",
         },
         timer_us: u32 {
             default: 100,
@@ -90,11 +90,11 @@ module! {
         },
         hotplug_ms: u32 {
             default: 0,
-            description: "between ups and downs of CPUs, in milliseconds; 0: none",
+            description: "interval of CPU hotplug, in milliseconds; 0: none",
         },
         disturb_ms: u32 {
             default: 20,
-            description: "between barriers, short-lived caches and the like, in milliseconds; 0: none",
+            description: "interval of barriers, short-lived caches and the like, in milliseconds; 0: none",
         },
         fail: u32 {
             default: 0,
@@ -102,11 +102,11 @@ module! {
         },
         squeeze: u32 {
             default: 0,
-            description: "pages to take from all now and then, so that shrinkers run; 0: none",
+            description: "pages to allocate now and then, so that shrinkers run; 0: none",
         },
         stutter_ms: u32 {
             default: 0,
-            description: "rest now and then for as long, in milliseconds; 0: never",
+            description: "longest pause of all threads, in milliseconds; 0: none",
         },
     },
 }
@@ -116,52 +116,52 @@ struct Torture;
 impl kernel::Module for Torture {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         let plan = plan::Plan::get().inspect_err(|_| pr_err!("these parameters don't fit\n"))?;
-        run(&plan).map(|()| Torture)
+        start(&plan).map(|()| Torture)
     }
 }
 
-fn run(plan: &plan::Plan) -> Result {
-    let book = book::Book::new(plan.records)?;
-    let destructed = |address| book.destructed(address);
-    cache::during(&destructed, || torture(plan, &book))
+fn start(plan: &plan::Plan) -> Result {
+    let records = records::Records::new(plan.records)?;
+    let destructed = |address| records.destructed(address);
+    cache::during(&destructed, || torture(plan, &records))
 }
 
-fn torture(plan: &plan::Plan, book: &book::Book) -> Result {
-    let world = world::World::new(plan, book)?;
-    let freed = |objects: &[usize]| book.freed(objects);
-    let nmi = || cast::on_nmi(&world);
+fn torture(plan: &plan::Plan, records: &records::Records) -> Result {
+    let run = run::Run::new(plan, records)?;
+    let freed = |objects: &[usize]| records.freed(objects);
+    let nmi = || threads::on_nmi(&run);
     let had_nmis = probe::during(&freed, || {
         let had_nmis = nmi::during(plan.timer, &nmi, |nmis| {
-            let body = |number| cast::play(&world, nmis, number);
-            thread::together(cast::threads(&world), &body, || wait(&world))?;
+            let body = |number| threads::body(&run, nmis, number);
+            thread::together(threads::count(&run), &body, || wait(&run))?;
             Ok::<bool, Error>(nmis.exists())
         })?;
-        world.clear();
+        run.clear();
         rcu_ptr::barrier();
         Ok::<bool, Error>(had_nmis)
     })??;
-    let lost = book.lost();
-    report(&world, lost, had_nmis);
+    let lost = records.lost();
+    report(&run, lost, had_nmis);
     Ok(())
 }
 
-/// Until the time is over, with rests in between.
-fn wait(world: &world::World<'_>) {
-    let plan = world.plan;
+/// Waits until the time is over, and has the threads pause in between.
+fn wait(run: &run::Run<'_>) {
+    let plan = run.plan;
     let end = thread::now() + plan.nsecs;
     let mut phase = thread::now();
     while thread::now() < end && !thread::is_interrupted() {
-        if plan.objects > 0 && world.book.sums.queued.get() >= plan.objects {
+        if plan.objects > 0 && run.records.sums.queued.get() >= plan.objects {
             break;
         }
         if plan.stutter > 0 && thread::now() >= phase {
-            let rests = world.idle.load(Relaxed) == 0 && world.dice.one_in(2);
-            world.idle.store(i32::from(rests), Relaxed);
-            phase = thread::now() + 1_000_000 * (1 + world.dice.below(u64::from(plan.stutter)));
+            let rests = run.idle.load(Relaxed) == 0 && run.random.one_in(2);
+            run.idle.store(i32::from(rests), Relaxed);
+            phase = thread::now() + 1_000_000 * (1 + run.random.below(u64::from(plan.stutter)));
         }
         thread::sleep(2);
     }
-    world.idle.store(0, Relaxed);
+    run.idle.store(0, Relaxed);
 }
 
 fn sum<'a>(of: impl IntoIterator<Item = &'a Count>) -> u64 {
@@ -169,8 +169,8 @@ fn sum<'a>(of: impl IntoIterator<Item = &'a Count>) -> u64 {
 }
 
 /// The line with the result.
-fn report(world: &world::World<'_>, lost: u64, had_nmis: bool) {
-    let (sums, counts) = (&world.book.sums, &world.counts);
+fn report(run: &run::Run<'_>, lost: u64, had_nmis: bool) {
+    let (sums, counts) = (&run.records.sums, &run.counts);
     let call = |i: usize| sum(&counts.calls[i]);
     let context = |i: usize| sum(counts.calls.iter().map(|call| &call[i]));
     let (early, double, broken) = (sums.early.get(), sums.double.get(), counts.broken.get());
@@ -180,7 +180,7 @@ fn report(world: &world::World<'_>, lost: u64, had_nmis: bool) {
          free_rcu={} call={} call_sleepable={} task={} softirq={} hardirq={} nmi={} nmis={} elsewhere={} looks={} \
          nmi_looks={} refused={} missed={} full={} barriers={} hotplugs={} caches={} squeezes={} \
          longest_us={} peak={} early={} lost={} double={} broken={} left={} trace={:016x}\n",
-        world.plan.seed,
+        run.plan.seed,
         sums.queued.get(),
         sums.freed.get(),
         sums.reused.get(),

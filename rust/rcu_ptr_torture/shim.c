@@ -32,7 +32,7 @@
 
 MODULE_IMPORT_NS("RCU_PTR_TEST");
 
-/* Where there is no memory, less is tortured: nobody is to be killed for it. */
+/* No OOM kills: an allocation that fails is skipped. */
 #define QUIET (__GFP_NORETRY | __GFP_NOWARN)
 
 void *rcu_ptr_torture_kmalloc(size_t size, bool atomic)

@@ -9,7 +9,7 @@ MSECS = 150
 
 
 class Dice:
-    """splitmix64, as in rust/rcu_ptr_torture/dice.rs: the same in every version of Python."""
+    """splitmix64, as in rust/rcu_ptr_torture/random.rs: the same in every version of Python."""
 
     def __init__(self, seed):
         self._state = (seed * 0x9E3779B97F4A7C15 + VERSION) & MASK

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Numbers that follow from a seed, in any context: a counter per CPU and a mixer (splitmix64).
+//! Random numbers from a seed, in any context: a counter per CPU and a mixer (splitmix64).
 
 use crate::sys::cpu;
 use kernel::{
@@ -22,14 +22,14 @@ pub(crate) const fn mix(x: u64) -> u64 {
 #[repr(align(64))]
 struct Counter(Atomic<u64>);
 
-/// The dice. Who rolls next depends on the schedule: what follows from the seed alone is what a machine
-/// does whose schedule is a function of it, see docs/simulation.md.
-pub(crate) struct Dice {
+/// Random numbers. The order of callers depends on the schedule, so a run is a function of the seed only on a
+/// machine whose schedule is one: docs/simulation.md.
+pub(crate) struct Random {
     counters: KVec<Counter>,
 }
 
-impl Dice {
-    /// Dice for a seed.
+impl Random {
+    /// Starts from `seed`.
     pub(crate) fn new(seed: u64) -> Result<Self> {
         let mut counters = KVec::with_capacity(CPUS, GFP_KERNEL)?;
         for i in 0..CPUS as u64 {
@@ -44,14 +44,14 @@ impl Dice {
     /// # Context
     ///
     /// Any, NMI included.
-    pub(crate) fn roll(&self) -> u64 {
+    pub(crate) fn next(&self) -> u64 {
         let counter = &self.counters[cpu::this() as usize % CPUS].0;
         mix(counter.fetch_add(STEP, Relaxed))
     }
 
     /// A number below `n`, 0 if `n` is 0.
     pub(crate) fn below(&self, n: u64) -> u64 {
-        self.roll().checked_rem(n).unwrap_or(0)
+        self.next().checked_rem(n).unwrap_or(0)
     }
 
     /// `true` in one of `n` cases.

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is tortured: places where readers find objects, and writers that replace them. Every context
-//! does the same turns, with what it may call.
+//! The state of a run: slots where readers find objects, and the updates that replace them. All contexts do
+//! the same, with the calls that each of them allows.
 
 use crate::{
-    book::{Book, Call, Record, Refused},
     count::Count,
-    dice::Dice,
-    object::{least_words, Found, Header, Source},
+    object::{min_words, Found, Header, Source},
     plan::Plan,
+    random::Random,
+    records::{Call, Record, Records, Refused},
     sys::{
         cache::{SheafCache, With},
         core,
@@ -27,7 +27,7 @@ use kernel::{
     },
 };
 
-/// Objects of one cache have readers that sleep, those of the other a destructor.
+/// Objects of one cache have SRCU readers, those of the other a destructor.
 const READ_ASLEEP: With = With {
     destructor: false,
     domain: true,
@@ -41,12 +41,12 @@ const DESTRUCTED: With = With {
 const SLAB_SIZE: usize = 120;
 const CACHE_SIZE: usize = 96;
 const SMALL_CACHE_SIZE: usize = 200;
-/// Fields start in the first so many words.
+/// Fields start within as many words from the start.
 const FIELD_WORDS: usize = 512;
-/// What `kmalloc_nolock()` has.
+/// The largest object of `kmalloc_nolock()`.
 const NOLOCK_MAX: usize = 4096;
 
-/// How often objects come from where. Those of vmalloc() take as long as ten others.
+/// How often each allocator is used. vmalloc() takes as long as ten of the others.
 const OFTEN: [Source; 20] = {
     use Source::{Cache, Kmalloc, KmallocNolock, Kvmalloc, Slab, SmallCache, Vmalloc};
     [
@@ -73,62 +73,62 @@ const OFTEN: [Source; 20] = {
     ]
 };
 
-/// Counts of what was done.
+/// Counters.
 #[derive(Default)]
 pub(crate) struct Counts {
-    /// Objects given to rcu_ptr, by call and by context.
+    /// Objects passed to rcu_ptr, by call and by context.
     pub(crate) calls: [[Count; 4]; 7],
     pub(crate) nmis: Count,
     /// Handlers of NMIs that did not run `in_nmi()`.
     pub(crate) elsewhere: Count,
-    /// Looks of readers, by context.
+    /// Read-side critical sections, by context.
     pub(crate) looks: [Count; 4],
-    /// Of those, at an object that changed, or was freed.
+    /// Of those, with an object that changed, or was freed.
     pub(crate) broken: Count,
-    /// Allocations that gave nothing, and objects that there was no record for.
+    /// Allocations that failed, and objects without a record, as there was no room.
     pub(crate) missed: Count,
     pub(crate) full: Count,
     /// Headless frees that were refused.
     pub(crate) refused: Count,
     pub(crate) barriers: Count,
-    /// Objects that were still there behind a barrier.
+    /// Objects that still waited after a barrier.
     pub(crate) left_by_barrier: Count,
     pub(crate) hotplugs: Count,
     pub(crate) caches: Count,
     pub(crate) squeezes: Count,
 }
 
-/// The world.
-pub(crate) struct World<'a> {
+/// A run.
+pub(crate) struct Run<'a> {
     pub(crate) plan: &'a Plan,
-    pub(crate) book: &'a Book,
-    pub(crate) dice: Dice,
+    pub(crate) records: &'a Records,
+    pub(crate) random: Random,
     pub(crate) counts: Counts,
     slots: KVVec<Atomic<usize>>,
     generation: Atomic<u64>,
     caches: [SheafCache; 2],
     slab: RawCache,
-    /// Nobody does anything.
+    /// All threads pause.
     pub(crate) idle: Atomic<i32>,
     /// A CPU that takes no NMIs, as it goes down or comes up; -1: none.
     pub(crate) spare: Atomic<i32>,
 }
 
-impl<'a> World<'a> {
-    /// Nothing is in its places.
+impl<'a> Run<'a> {
+    /// Empty slots.
     ///
     /// # Context
     ///
     /// May sleep.
-    pub(crate) fn new(plan: &'a Plan, book: &'a Book) -> Result<Self> {
+    pub(crate) fn new(plan: &'a Plan, records: &'a Records) -> Result<Self> {
         let mut slots = KVVec::with_capacity(plan.slots, GFP_KERNEL)?;
         for _ in 0..plan.slots {
             slots.push(Atomic::new(0), GFP_KERNEL)?;
         }
         Ok(Self {
             plan,
-            book,
-            dice: Dice::new(plan.seed)?,
+            records,
+            random: Random::new(plan.seed)?,
             counts: Counts::default(),
             slots,
             generation: Atomic::new(1),
@@ -148,19 +148,19 @@ impl<'a> World<'a> {
     }
 
     fn slot(&self) -> Option<&Atomic<usize>> {
-        // A few places are far more often replaced than the others.
+        // A few slots are used far more often than the others.
         let n = self.slots.len() as u64;
-        let i = if self.dice.one_in(2) {
-            self.dice.below(n)
+        let i = if self.random.one_in(2) {
+            self.random.below(n)
         } else {
-            self.dice.skewed(n) - 1
+            self.random.skewed(n) - 1
         };
         self.slots.get(i as usize)
     }
 
-    /// Where an object comes from, and of how many bytes it is.
+    /// Chooses the allocator and the size of an object.
     fn choose(&self, context: Context) -> (Source, usize) {
-        let mut source = OFTEN[self.dice.below(OFTEN.len() as u64) as usize];
+        let mut source = OFTEN[self.random.below(OFTEN.len() as u64) as usize];
         if context != Context::Task && matches!(source, Source::Vmalloc | Source::Kvmalloc) {
             source = Source::Kmalloc;
         }
@@ -177,19 +177,19 @@ impl<'a> World<'a> {
             Source::Slab => SLAB_SIZE,
             Source::Cache => CACHE_SIZE,
             Source::SmallCache => SMALL_CACHE_SIZE,
-            Source::Vmalloc => 4096 + self.dice.below(4) as usize * 4096,
-            Source::Kvmalloc => self.dice.skewed(self.plan.large) as usize,
-            Source::Kmalloc if context == Context::Task && self.dice.one_in(64) => {
-                self.dice.skewed(self.plan.large) as usize
+            Source::Vmalloc => 4096 + self.random.below(4) as usize * 4096,
+            Source::Kvmalloc => self.random.skewed(self.plan.large) as usize,
+            Source::Kmalloc if context == Context::Task && self.random.one_in(64) => {
+                self.random.skewed(self.plan.large) as usize
             }
-            Source::Kmalloc => self.dice.skewed(8192) as usize,
-            Source::KmallocNolock => self.dice.skewed(NOLOCK_MAX as u64) as usize,
+            Source::Kmalloc => self.random.skewed(8192) as usize,
+            Source::KmallocNolock => self.random.skewed(NOLOCK_MAX as u64) as usize,
         };
         (source, bytes.max(8) & !7)
     }
 
     fn alloc(&self, source: Source, bytes: usize, context: Context) -> Option<NonNull<u8>> {
-        let atomic = context != Context::Task || self.dice.one_in(4);
+        let atomic = context != Context::Task || self.random.one_in(4);
         let nolock = context == Context::Nmi || cfg!(CONFIG_PREEMPT_RT) && context != Context::Task;
         match source {
             Source::Kmalloc => mem::kmalloc(bytes, atomic),
@@ -199,7 +199,7 @@ impl<'a> World<'a> {
             Source::Slab => self.slab.alloc(atomic),
             Source::Cache | Source::SmallCache => {
                 let cache = self.cache(source);
-                if nolock || self.dice.one_in(3) {
+                if nolock || self.random.one_in(3) {
                     cache.alloc_nolock()
                 } else {
                     cache.alloc(atomic)
@@ -208,14 +208,14 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Gives an object that nobody else has seen back to its allocator.
+    /// Frees an object that was not shared, without a grace period.
     ///
     /// # Safety
     ///
     /// It is the caller's, from `source`, and no reader has it.
     unsafe fn give_back(&self, source: Source, object: NonNull<u8>) {
-        // SAFETY: By the safety requirements of this function; all of these are for any context that
-        // has such objects.
+        // SAFETY: By the safety requirements of this function; each is fit for the contexts in which such
+        // objects are allocated.
         unsafe {
             match source {
                 Source::KmallocNolock => mem::kfree_nolock(object),
@@ -225,14 +225,14 @@ impl<'a> World<'a> {
         }
     }
 
-    /// A new object, with its record, that says in its header what it is.
+    /// Allocates an object with a record, and fills in header and canaries.
     fn make(&self, context: Context) -> Option<(Found, &'a Record)> {
         let (source, bytes) = self.choose(context);
         let Some(object) = self.alloc(source, bytes, context) else {
             self.counts.missed.up();
             return None;
         };
-        let record = match self.book.enter(object, source) {
+        let record = match self.records.enter(object, source) {
             Ok(record) => record,
             Err(Refused::Full) => {
                 self.counts.full.up();
@@ -240,27 +240,27 @@ impl<'a> World<'a> {
                 unsafe { self.give_back(source, object) };
                 return None;
             }
-            // It is leaked: to free it would be the next fault.
+            // It is leaked: it is another owner's.
             Err(Refused::Taken) => return None,
         };
         let words = bytes / 8;
-        let wide = self.dice.one_in(3);
+        let wide = self.random.one_in(3);
         let most = words.min(FIELD_WORDS) as u64;
         // At an end, or anywhere.
-        let field = match self.dice.below(4) {
+        let field = match self.random.below(4) {
             0 => 0,
             1 => most.saturating_sub(1 + u64::from(wide)),
-            _ => self.dice.below(most),
+            _ => self.random.below(most),
         } as usize;
-        if words < least_words(field, wide) {
-            // Too small for a header, and so for readers.
+        if words < min_words(field, wide) {
+            // Too small for a header, so it can't be checked by readers.
             self.retire_bare(object, source, record, context);
             return None;
         }
         let generation = self.generation.fetch_add(1, Relaxed);
         let header = Header::new(generation, source, words.min(0x3fff), field, wide);
         let found = Found::new(object, field);
-        // SAFETY: Just allocated, and large enough for the field and the header, as was looked at above.
+        // SAFETY: Just allocated, and large enough for the field and the header, as was checked above.
         unsafe { found.fill(header) };
         Some((found, record))
     }
@@ -274,8 +274,8 @@ impl<'a> World<'a> {
         context: Context,
     ) -> u64 {
         if source.is_cache() {
-            self.book.leave(record);
-            // SAFETY: The caller's, and nobody has seen it.
+            self.records.leave(record);
+            // SAFETY: The caller's, and not shared.
             unsafe { self.cache(source).free(object) };
             return 0;
         }
@@ -283,15 +283,15 @@ impl<'a> World<'a> {
         unsafe { self.give(object, object.as_ptr(), false, source, record, context) }
     }
 
-    /// Gives an object that readers may have, and find no more, to rcu_ptr.
+    /// Passes an object that was removed from its slot, and that readers may have, to rcu_ptr.
     fn retire(&self, found: Found, context: Context) {
-        // SAFETY: It was in a place, so it was filled; this context took it out, so it is not freed.
+        // SAFETY: It was in a slot, so it was filled; this context took it out, so it is not freed.
         let header = unsafe { found.header() };
-        let (record, source) = (self.book.of(found.address()), header.source());
+        let (record, source) = (self.records.of(found.address()), header.source());
         // SAFETY: As above.
         let intact = unsafe { found.is_intact(header) };
         let (Some(record), Some(source), true) = (record, source, intact) else {
-            // Somebody has freed it, and somebody else has it now. It is left alone.
+            // It was freed, and allocated again. It is left alone.
             return self.broken(found);
         };
         let Some(object) = NonNull::new(found.start()) else {
@@ -304,7 +304,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Returns its number.
+    /// Passes an object to rcu_ptr. Returns its number.
     ///
     /// # Safety
     ///
@@ -321,7 +321,7 @@ impl<'a> World<'a> {
     ) -> u64 {
         let call = self.choose_call(source, head, context);
         self.counts.calls[call as usize][context as usize].up();
-        let number = self.book.queue(record, call, context);
+        let number = self.records.queue(record, call, context);
         // SAFETY: By the safety requirements of this function; the context is one of the call's.
         let give = || unsafe {
             match call {
@@ -343,7 +343,7 @@ impl<'a> World<'a> {
             give();
             return number;
         }
-        match self.dice.below(8) {
+        match self.random.below(8) {
             0 => cpu::raw_locked(give),
             1 => cpu::bh_off(give),
             2 => {
@@ -361,13 +361,13 @@ impl<'a> World<'a> {
             return Call::FreeRcu;
         }
         if head {
-            match self.dice.below(4) {
+            match self.random.below(4) {
                 0 | 1 => return Call::Callback,
                 2 => return Call::Sleepable,
                 _ => {}
             }
         }
-        match (context, self.dice.below(8)) {
+        match (context, self.random.below(8)) {
             (_, 0 | 1) => Call::Headless,
             (Context::Task, 2) => Call::Mightsleep,
             (Context::Nmi, _) => Call::Nolock,
@@ -376,55 +376,57 @@ impl<'a> World<'a> {
         }
     }
 
-    /// A writer's turn: a new object comes into some place, and the one that was there is freed.
+    /// Replaces the object of some slot by a new one, and frees the old one.
     ///
     /// # Context
     ///
     /// Any, NMI included; it has to be `context`.
-    pub(crate) fn turn(&self, context: Context) {
+    pub(crate) fn update(&self, context: Context) {
         let Some(slot) = self.slot() else { return };
         let new = match self.make(context) {
             Some((found, _)) => found.bits(),
-            // Nothing, sometimes; where there is no memory in this context ever, too.
-            None if self.dice.one_in(2) => return,
+            // Empties the slot, sometimes: the only update where this context can't allocate at all.
+            None if self.random.one_in(2) => return,
             None => 0,
         };
-        // ORDERING: Full: filled before readers find it, out of their sight before it is freed.
+        // ORDERING: Full: filled before readers find it, removed before it is freed.
         if let Some(old) = Found::from_bits(slot.xchg(new, Full)) {
             self.retire(old, context);
         }
     }
 
-    /// A reader's look: at what is in some place, again and again for up to `nsecs` nanoseconds.
+    /// Reads the object of some slot repeatedly, for up to `nsecs` nanoseconds, and checks that it does not
+    /// change.
     ///
     /// # Context
     ///
     /// Any, NMI included; it has to be `context`.
-    pub(crate) fn look(&self, context: Context, nsecs: u64) {
-        self.look_as(context, nsecs, false);
+    pub(crate) fn read(&self, context: Context, nsecs: u64) {
+        self.read_as(context, nsecs, false);
     }
 
-    /// The same for a task; now and then as a reader that sleeps, if the object lets it.
+    /// The same for a task; now and then as an SRCU reader that sleeps, if the object is from a cache with
+    /// that domain.
     ///
     /// # Context
     ///
     /// May sleep.
-    pub(crate) fn look_long(&self, nsecs: u64) {
-        if self.dice.one_in(4) {
-            gp::read_domain(|| self.look_as(Context::Task, nsecs, true));
+    pub(crate) fn read_long(&self, nsecs: u64) {
+        if self.random.one_in(4) {
+            gp::read_domain(|| self.read_as(Context::Task, nsecs, true));
         } else {
-            self.look_as(Context::Task, nsecs, false);
+            self.read_as(Context::Task, nsecs, false);
         }
     }
 
-    fn look_as(&self, context: Context, nsecs: u64, in_domain: bool) {
+    fn read_as(&self, context: Context, nsecs: u64, in_domain: bool) {
         let Some(slot) = self.slot() else { return };
         let mut guard = Some(rcu::read_lock());
-        // ORDERING: Acquire pairs with the exchange of `turn()`.
+        // ORDERING: Acquire pairs with the exchange of `update()`.
         if let Some(found) = Found::from_bits(slot.load(Acquire)) {
-            let end = thread::now() + self.dice.skewed(nsecs);
-            // SAFETY: Found inside of this read-side critical section, so it stays until its end. Where
-            // it doesn't, that is what this is for.
+            let end = thread::now() + self.random.skewed(nsecs);
+            // SAFETY: Found inside of this read-side critical section, so it stays until its end, unless
+            // there is a bug, which is what is tested here.
             let header = unsafe { found.header() };
             if in_domain && header.source() == Some(Source::Cache) {
                 // The domain is enough for these.
@@ -452,17 +454,17 @@ impl<'a> World<'a> {
     fn broken(&self, found: Found) {
         self.counts.broken.up();
         core::failed(
-            c"changed while somebody has it",
+            c"changed under a reader or owner",
             found.address(),
             [c"some source", c"none", c"any context"],
             0,
         );
     }
 
-    /// Queues an object by the usual call, in a task. Returns what to look for behind a barrier.
+    /// Queues an object, in a task. Returns its record and number, to be checked after a barrier.
     pub(crate) fn queue_one(&self) -> Option<(&'a Record, u64)> {
         let object = mem::kmalloc(64, false)?;
-        let record = match self.book.enter(object, Source::Kmalloc) {
+        let record = match self.records.enter(object, Source::Kmalloc) {
             Ok(record) => record,
             Err(Refused::Full) => {
                 // SAFETY: Just allocated.
@@ -475,13 +477,13 @@ impl<'a> World<'a> {
         Some((record, number))
     }
 
-    /// Allocates an object of a cache and gives it back at once, in a task.
+    /// Allocates an object of a cache and frees it at once, in a task.
     pub(crate) fn touch(&self) {
-        let source = [Source::Cache, Source::SmallCache][self.dice.below(2) as usize];
+        let source = [Source::Cache, Source::SmallCache][self.random.below(2) as usize];
         let Some(object) = self.cache(source).alloc(false) else {
             return;
         };
-        match self.book.enter(object, source) {
+        match self.records.enter(object, source) {
             Ok(record) => {
                 self.retire_bare(object, source, record, Context::Task);
             }
@@ -491,30 +493,30 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Frees an object of `cache`, which is like that of `source`, after a grace period, in a task.
+    /// Frees an object of `cache`, a cache as that of `source`, after a grace period, in a task.
     pub(crate) fn free_rcu(&self, cache: &SheafCache, source: Source, object: NonNull<u8>) {
-        match self.book.enter(object, source) {
+        match self.records.enter(object, source) {
             Ok(record) => {
                 self.counts.calls[Call::FreeRcu as usize][Context::Task as usize].up();
-                self.book.queue(record, Call::FreeRcu, Context::Task);
+                self.records.queue(record, Call::FreeRcu, Context::Task);
             }
             Err(Refused::Full) => {
                 self.counts.full.up();
             }
             Err(Refused::Taken) => return,
         }
-        // SAFETY: The caller's, and no reader has seen it.
+        // SAFETY: The caller's, and not shared.
         unsafe { cache.free_rcu(object) };
     }
 
-    /// Empties all places.
+    /// Empties all slots.
     ///
     /// # Context
     ///
     /// May sleep.
     pub(crate) fn clear(&self) {
         for slot in self.slots.iter() {
-            // ORDERING: Full: out of the sight of readers before it is freed.
+            // ORDERING: Full: removed before it is freed.
             if let Some(old) = Found::from_bits(slot.xchg(0, Full)) {
                 self.retire(old, Context::Task);
             }

@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The book of all objects: from its allocation to its end each has a record, by its address.
+//! A record for each object, by its address, from its allocation until it is freed.
 //!
 //! ```text
-//! LIVE      allocated, in the hands of its owner
-//! QUEUED    given to rcu_ptr, with a snapshot that was taken just before
-//! FREED     seen at the probe, right before it goes back to its allocator; or given back by the owner
+//! LIVE        allocated, not yet freed
+//! QUEUED      passed to rcu_ptr, with a snapshot that was taken just before
+//! FREED       seen at the probe, right before it is freed; or freed by its owner
 //! DESTRUCTED  of a cache with a destructor, which has run
 //! ```
 //!
-//! When rcu_ptr frees an object its snapshot has to be over: else it is early, by however little, and
-//! whether or not a reader had it. The same when a cache gives it out again. An object that is freed or
-//! allocated while it is live was freed twice. One that is still queued behind a barrier is lost.
+//! When rcu_ptr frees an object its snapshot has to be over; otherwise it was freed early, even if no reader
+//! had it. The same holds when a cache allocates it again. An object that is freed or allocated while it is
+//! live was freed twice. One that is still queued after a barrier is lost.
 //!
-//! Records are in buckets that are searched as a whole, so that any context may write in one at any
-//! moment, NMI included.
+//! Records are in hash buckets that are searched as a whole, so they can be written in any context, NMI
+//! included.
 
 use crate::{
     count::Count,
-    dice::mix,
     object::Source,
+    random::mix,
     sys::{core, cpu::Context, gp::Snapshot, thread},
 };
 use ::core::ptr::NonNull;
@@ -39,7 +39,7 @@ const QUEUED: u32 = 3;
 const FREED: u32 = 4;
 const DESTRUCTED: u32 = 5;
 
-/// How an object was given to rcu_ptr.
+/// The call by which an object was passed to rcu_ptr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Call {
@@ -82,10 +82,10 @@ pub(crate) struct Record {
     source: Atomic<u32>,
     call: Atomic<u32>,
     context: Atomic<u32>,
-    /// When it was queued, and as which of all.
+    /// When it was queued, and its number among all.
     since: Atomic<u64>,
     number: Atomic<u64>,
-    /// The visit to the probe in which it was freed.
+    /// The call of the probe in which it was freed.
     visit: Atomic<u64>,
     snapshot: Snapshot,
 }
@@ -109,12 +109,12 @@ impl Record {
         self.source.load(Relaxed) >= Source::Cache as u32
     }
 
-    /// Whether a destructor comes before it is given out again, or back to the slab.
+    /// Whether a destructor runs before it is allocated again or freed to the slab.
     fn is_destructed(&self) -> bool {
         self.source.load(Relaxed) == Source::SmallCache as u32
     }
 
-    /// Says in the log what is wrong with it.
+    /// Reports a failure.
     pub(crate) fn failed(&self, what: &CStr) {
         let of = |names: &[&'static CStr], at: &Atomic<u32>| {
             let name = names.get(at.load(Relaxed) as usize);
@@ -132,46 +132,46 @@ impl Record {
         );
     }
 
-    /// Whether what was queued as `number` waits still.
+    /// Whether the object that was queued as `number` still waits.
     pub(crate) fn waits(&self, number: u64) -> bool {
         // ORDERING: None: the caller has waited for a barrier since it was queued.
         self.number.load(Relaxed) == number && self.state.load(Relaxed) == QUEUED
     }
 }
 
-/// What went wrong, and what was seen, in counts.
+/// Counters of failures and events.
 #[derive(Default)]
 pub(crate) struct Sums {
-    /// Freed, or given out again, before their snapshot was over.
+    /// Objects freed, or allocated again, before their snapshot was over.
     pub(crate) early: Count,
-    /// Freed or allocated while they were live, or twice in one go.
+    /// Objects freed or allocated while they were live, or twice in one call of the probe.
     pub(crate) double: Count,
-    /// Objects given to rcu_ptr.
+    /// Objects passed to rcu_ptr.
     pub(crate) queued: Count,
     /// Objects seen at the probe.
     pub(crate) freed: Count,
     /// Destructors that ran.
     pub(crate) destructed: Count,
-    /// Objects that a cache gave out again.
+    /// Objects that a cache allocated again.
     pub(crate) reused: Count,
     /// Longest time from queueing to the probe, in nanoseconds.
     pub(crate) longest: Count,
-    /// Most objects that waited at a time, but those of caches.
+    /// Most objects that waited at a time, without those of caches.
     pub(crate) peak: Count,
     waiting: Count,
     visits: Count,
-    /// Over all events and their times: the same only where all of them were the same.
+    /// A hash of all events and their times: equal only for equal runs.
     pub(crate) trace: Count,
 }
 
-/// The book.
-pub(crate) struct Book {
+/// All records.
+pub(crate) struct Records {
     records: KVVec<Record>,
     pub(crate) sums: Sums,
 }
 
-impl Book {
-    /// A book with room for `records`, in round numbers.
+impl Records {
+    /// Room for `records`, rounded up.
     ///
     /// # Context
     ///
@@ -191,7 +191,7 @@ impl Book {
     fn trace(&self, what: u64, address: usize) {
         let trace = &self.sums.trace;
         let event = mix(address as u64 ^ what << 56).wrapping_add(thread::now());
-        // What comes in between is lost, and always the same where all is.
+        // An event that comes in between is lost: in each of several equal runs.
         trace.set(mix(trace.get() ^ event));
     }
 
@@ -203,14 +203,14 @@ impl Book {
 
     fn find(&self, address: usize) -> Option<&Record> {
         self.bucket(address).iter().find(|record| {
-            // ORDERING: Acquire: the state that follows is at least that of this address. What is claimed
-            // has the address of its last object still, or is not yet known to anybody.
+            // ORDERING: Acquire: the state that follows is at least that of this address. A claimed record
+            // still has the address of its last object, or is not in use yet.
             record.address.load(Acquire) == address && record.state.load(Relaxed) != CLAIMED
         })
     }
 
-    /// The state of `record`, if it still is that of `address`: it may become another object's after it was
-    /// found, as long as this one is not live or queued.
+    /// The state of `record`, if it still is that of `address`: unless that object is live or queued the
+    /// record may be reused after it was found.
     fn state_of(record: &Record, address: usize) -> Option<u32> {
         // ORDERING: Acquire pairs with the release of `enter()`: the state of another object comes with its
         // address, which is seen below.
@@ -218,7 +218,7 @@ impl Book {
         (state != CLAIMED && record.address.load(Relaxed) == address).then_some(state)
     }
 
-    /// An object was allocated. An error: there is no room; or somebody else has it, and then it is not to
+    /// Records an object that was allocated. Errors: there is no room; or the object is in use, and must not
     /// be touched.
     ///
     /// # Context
@@ -235,14 +235,14 @@ impl Book {
         record.call.store(u32::MAX, Relaxed);
         record.context.store(u32::MAX, Relaxed);
         record.since.store(thread::now(), Relaxed);
-        // ORDERING: Release: who finds it live finds all of it.
+        // ORDERING: Release: the fields are seen with the state.
         record.state.store(LIVE, Release);
         self.trace(1, address);
         Ok(record)
     }
 
-    /// Whether the last owner of an object that was just allocated has left it, and this context has its
-    /// record now; `false`: it has become the record of another object at this moment.
+    /// Whether an object that was just allocated was free before, and its record is claimed by this context
+    /// now; `false`: the record was reused for another object meanwhile.
     fn is_left(&self, record: &Record, address: usize) -> Result<bool, Refused> {
         let Some(state) = Self::state_of(record, address) else {
             return Ok(false);
@@ -259,17 +259,17 @@ impl Book {
             }
             if state == QUEUED {
                 self.sums.reused.up();
-                self.check(record, c"given out again before its grace period");
+                self.check(record, c"allocated again before its grace period");
             }
             return Ok(true);
         }
         self.sums.double.up();
         record.failed(if state == QUEUED && record.is_cache() {
-            c"given out again without its destructor"
+            c"allocated again without its destructor"
         } else if state == QUEUED {
-            c"given out while it waits"
+            c"allocated while it waits"
         } else {
-            c"given out while somebody has it"
+            c"allocated while it is in use"
         });
         Err(Refused::Taken)
     }
@@ -284,8 +284,8 @@ impl Book {
         })
     }
 
-    /// The owner is about to give the object to rcu_ptr. From here on it may be freed. Returns which of
-    /// all objects it is.
+    /// Records that the object is about to be passed to rcu_ptr. From here on it may be freed. Returns its
+    /// number among all objects.
     ///
     /// # Context
     ///
@@ -302,18 +302,18 @@ impl Book {
         let number = self.sums.queued.up();
         record.number.store(number, Relaxed);
         self.trace(2, record.address.load(Relaxed));
-        // ORDERING: Release pairs with the exchange of who frees it, which finds the snapshot.
+        // ORDERING: Release pairs with the exchange when it is freed: the snapshot is seen.
         record.state.store(QUEUED, Release);
         number
     }
 
-    /// The owner gives the object back to its allocator itself.
+    /// Records that the owner frees the object itself, without a grace period.
     ///
     /// # Context
     ///
     /// Any, NMI included.
     pub(crate) fn leave(&self, record: &Record) {
-        // ORDERING: Release: the record may be another object's from here on.
+        // ORDERING: Release: the record may be reused from here on.
         record.state.store(FREED, Release);
     }
 
@@ -334,7 +334,7 @@ impl Book {
         }
     }
 
-    /// rcu_ptr is about to give these back to their allocators; those that are not ours are left alone.
+    /// rcu_ptr is about to free these objects; those of other modules have no record.
     ///
     /// # Context
     ///
@@ -372,9 +372,9 @@ impl Book {
             }
             LIVE => {
                 self.sums.double.up();
-                record.failed(c"freed while somebody has it");
+                record.failed(c"freed while it is in use");
             }
-            // At this moment it has not gone back yet: nobody else can have freed it.
+            // Within one call of the probe it has not been freed yet, so it can't have been allocated again.
             FREED if record.visit.load(Relaxed) == visit => {
                 self.sums.double.up();
                 record.failed(c"freed twice");
@@ -383,7 +383,7 @@ impl Book {
         }
         record.visit.store(visit, Relaxed);
         self.trace(3, address);
-        // ORDERING: Release: the record may be another object's from here on.
+        // ORDERING: Release: the record may be reused from here on.
         record.state.store(FREED, Release);
     }
 
@@ -405,13 +405,13 @@ impl Book {
         }
         match state {
             QUEUED => self.check(record, c"destructed before its grace period"),
-            // Given back by its owner, by a call that is not booked.
+            // Freed by its owner, by a call that is not recorded.
             FREED => {}
             EMPTY => {}
             _ => {
                 self.sums.double.up();
                 record.failed(if state == LIVE {
-                    c"destructed while somebody has it"
+                    c"destructed while it is in use"
                 } else {
                     c"destructed twice"
                 });
@@ -419,11 +419,11 @@ impl Book {
         }
         self.sums.destructed.up();
         self.trace(4, address);
-        // ORDERING: Release: the record may be another object's from here on.
+        // ORDERING: Release: the record may be reused from here on.
         record.state.store(DESTRUCTED, Release);
     }
 
-    /// How many are queued still, behind a barrier that nobody queued anything after: those are lost.
+    /// Objects that are still queued after the last barrier: they are lost. Returns their number.
     ///
     /// # Context
     ///
@@ -441,11 +441,11 @@ impl Book {
     }
 }
 
-/// Why [`Book::enter()`] has no record.
+/// Why [`Records::enter()`] failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// No room.
+    /// There is no free record.
     Full,
-    /// Somebody else has the object as well.
+    /// The object is in use.
     Taken,
 }

@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Threads that read and that replace objects, each with timers that do the same in hardirq and in softirq,
+//! and NMIs that these send; a thread for CPU hotplug, and one for barriers, short-lived caches and failing
+//! allocations.
+
+use crate::{
+    object::Source,
+    run::Run,
+    sys::{
+        cache::{SheafCache, With},
+        core,
+        cpu::{self, Context},
+        mem,
+        nmi::Source as Nmis,
+        thread,
+        timer::{Timer, Where},
+    },
+};
+use kernel::sync::atomic::Relaxed;
+
+/// Longest read-side critical section in an interrupt, in nanoseconds.
+const SHORT: u64 = 20_000;
+/// Objects that are queued before a barrier, and looked for after it.
+const QUEUED_BEFORE: usize = 8;
+
+/// The body of thread `number`.
+pub(crate) fn body(run: &Run<'_>, nmis: &Nmis, number: usize) {
+    let plan = run.plan;
+    let urgent = plan.writers + plan.readers;
+    match number {
+        0 if plan.hotplug > 0 => hotplug(run),
+        0 => {}
+        1 if plan.disturb > 0 => disturb(run),
+        1 => {}
+        n if n - 2 < plan.writers => {
+            with_timers(run, nmis, 64, false, |run| run.update(Context::Task))
+        }
+        n if n - 2 < urgent => with_timers(run, nmis, 8, false, |run| run.read_long(plan.span)),
+        _ => with_timers(run, nmis, 4, true, |run| run.update(Context::Task)),
+    }
+}
+
+/// The number of threads.
+pub(crate) fn count(run: &Run<'_>) -> usize {
+    2 + run.plan.writers + run.plan.readers + run.plan.urgent
+}
+
+/// The body of each NMI.
+///
+/// # Context
+///
+/// NMI.
+pub(crate) fn on_nmi(run: &Run<'_>) {
+    let counts = &run.counts;
+    counts.nmis.up();
+    let context = cpu::context();
+    if context != Context::Nmi {
+        counts.elsewhere.up();
+    }
+    if run.random.one_in(4) {
+        run.read(context, SHORT / 4);
+    }
+    run.update(context);
+}
+
+/// Nanoseconds until a timer expires again whose handler began at `began`; 0: it is not rearmed.
+fn again(run: &Run<'_>, began: u64) -> u64 {
+    let random = &run.random;
+    if run.idle.load(Relaxed) != 0 || random.one_in(1024) {
+        return 0;
+    }
+    let next = if random.one_in(4) {
+        // Often right after the last one.
+        random.skewed(2 * run.plan.timer)
+    } else {
+        1 + random.below(2 * run.plan.timer)
+    };
+    // All timers together leave half of a CPU to tasks, on slow machines too.
+    next.max((thread::now() - began) * 4 * count(run) as u64)
+}
+
+fn in_hardirq(run: &Run<'_>, nmis: &Nmis) -> u64 {
+    let (context, began) = (cpu::context(), thread::now());
+    if run.random.one_in(2) {
+        run.update(context);
+    } else {
+        run.read(context, SHORT);
+    }
+    // On PREEMPT_RT a hard timer may run late, in its thread.
+    if nmis.sends() && context == Context::Hardirq && run.random.below(8) < run.plan.nmis {
+        let this = cpu::this();
+        let skip = run.random.below(4) as usize;
+        let other = cpu::online().cycle().nth(skip);
+        let target = match other {
+            Some(cpu) if run.random.one_in(2) => cpu,
+            _ => this,
+        };
+        if target == this || target != run.spare.load(Relaxed) {
+            nmis.send(target);
+        }
+    }
+    again(run, began)
+}
+
+fn in_softirq(run: &Run<'_>) -> u64 {
+    let (context, began) = (cpu::context(), thread::now());
+    if run.random.one_in(2) {
+        run.update(context);
+    } else {
+        run.read(context, SHORT);
+    }
+    again(run, began)
+}
+
+/// Calls `act` repeatedly, up to `burst` times in a row, and starts the thread's timers, until the thread has
+/// to stop.
+fn with_timers(run: &Run<'_>, nmis: &Nmis, burst: u64, urgent: bool, act: impl Fn(&Run<'_>)) {
+    let hard = || in_hardirq(run, nmis);
+    let soft = || in_softirq(run);
+    let timers = Timer::new(Where::Hardirq, &hard).and_then(|hard| {
+        let soft = Timer::new(Where::Softirq, &soft)?;
+        Ok((hard, soft))
+    });
+    let Ok((hard, soft)) = timers else { return };
+    if urgent {
+        thread::be_urgent();
+    }
+    while !thread::should_stop() {
+        if run.idle.load(Relaxed) != 0 {
+            thread::sleep(1 + run.random.below(8) as u32);
+            continue;
+        }
+        let began = thread::now();
+        hard.start(run.random.skewed(run.plan.timer) + 1);
+        soft.start(run.random.skewed(run.plan.timer) + 1);
+        for _ in 0..1 + run.random.below(burst) {
+            act(run);
+            if !urgent {
+                thread::cond_resched();
+            }
+        }
+        if run.random.one_in(16) {
+            move_somewhere(run);
+        }
+        if urgent || run.random.one_in(8) {
+            // Wakes up at an arbitrary instruction of what runs then.
+            let spent = (thread::now() - began) / 1000;
+            let least = if urgent { spent.min(100_000) as u32 } else { 0 };
+            thread::sleep_us(least + 20 + run.random.below(500) as u32);
+        }
+    }
+}
+
+fn move_somewhere(run: &Run<'_>) {
+    let skip = run.random.below(16) as usize;
+    let cpu = if run.random.one_in(8) {
+        -1
+    } else {
+        cpu::online().cycle().nth(skip).unwrap_or(-1)
+    };
+    thread::move_to(cpu);
+}
+
+/// Takes CPUs down for a while, and up again.
+fn hotplug(run: &Run<'_>) {
+    let every = run.plan.hotplug;
+    while !thread::should_stop() {
+        thread::sleep(1 + run.random.below(2 * u64::from(every)) as u32);
+        let last = cpu::online().count() as u64;
+        // The first CPU can't go down on most machines.
+        let skip = 1 + run.random.below(last.saturating_sub(1)) as usize;
+        let Some(cpu) = cpu::online().nth(skip) else {
+            continue;
+        };
+        run.spare.store(cpu, Relaxed);
+        // A sender that has not seen it runs with interrupts off, and has sent its NMI by then.
+        kernel::sync::rcu::synchronize_rcu();
+        if cpu::take_down(cpu).is_ok() {
+            thread::sleep(run.random.below(u64::from(every)) as u32);
+            if cpu::bring_up(cpu).is_ok() {
+                run.counts.hotplugs.up();
+            }
+        }
+        run.spare.store(-1, Relaxed);
+    }
+}
+
+/// Barriers, short-lived caches, reserves, failing allocations, memory pressure.
+fn disturb(run: &Run<'_>) {
+    while !thread::should_stop() {
+        thread::sleep(1 + run.random.below(2 * u64::from(run.plan.disturb)) as u32);
+        match run.random.below(8) {
+            0..3 => barrier(run),
+            3 | 4 => short_lived_cache(run),
+            5 => {
+                let source = [Source::Cache, Source::SmallCache][run.random.below(2) as usize];
+                let _ = run.cache(source).prefill(run.random.below(4) as usize);
+            }
+            6 if run.plan.fail > 0 => {
+                core::fail(1 + run.random.below(run.plan.fail), run.random.skewed(16))
+            }
+            7 if run.plan.squeeze > 0 => {
+                mem::squeeze(run.plan.squeeze);
+                run.counts.squeezes.up();
+            }
+            _ => run.touch(),
+        }
+    }
+    core::fail(0, 0);
+}
+
+/// Checks that objects queued before a barrier, on several CPUs, are freed after it.
+fn barrier(run: &Run<'_>) {
+    let mut queued = [None; QUEUED_BEFORE];
+    for queued in &mut queued {
+        if run.random.one_in(3) {
+            move_somewhere(run);
+        }
+        *queued = run.queue_one();
+    }
+    if run.random.one_in(2) {
+        move_somewhere(run);
+    }
+    core::barrier();
+    for (record, number) in queued.into_iter().flatten() {
+        if record.waits(number) {
+            run.counts.left_by_barrier.up();
+            record.failed(c"still waits after a barrier");
+        }
+    }
+    run.counts.barriers.up();
+}
+
+/// Creates a cache, uses it, and destroys it while objects wait.
+fn short_lived_cache(run: &Run<'_>) {
+    let size = 32 + 8 * run.random.below(32) as usize;
+    let capacity = run.random.below(57) as u32;
+    let with = With {
+        destructor: run.random.one_in(2),
+        domain: run.random.one_in(4),
+    };
+    let Ok(cache) = SheafCache::new(c"rcu_ptr_torture_short", size, capacity, 0, with) else {
+        return;
+    };
+    let source = if with.destructor {
+        Source::SmallCache
+    } else {
+        Source::Cache
+    };
+    for _ in 0..run.random.skewed(400) {
+        let object = if run.random.one_in(2) {
+            cache.alloc(false)
+        } else {
+            cache.alloc_nolock()
+        };
+        if let Some(object) = object {
+            run.free_rcu(&cache, source, object);
+        }
+        thread::cond_resched();
+    }
+    drop(cache);
+    run.counts.caches.up();
+}
