@@ -7,7 +7,7 @@ The patches are applied to a copy of the tree, out/mutants/tree, so the tree may
 mutants share a guest, each with a set of modules; the last set is the control: the same tests over
 the unchanged modules, which have to pass, as proof that no mutant has wrecked the guest. What is
 not caught there is tried again, in a guest of its own. stdout is KTAP, its last line 'N passed, N
-failed, N skipped'; a mutant that nobody caught has failed. Logs of builds and boots are in
+failed, N skipped'; a mutant that was not caught has failed. Logs of builds and boots are in
 out/mutants/NAME/.
 
 With --scenario - the scenarios come on stdin, a line each, as soon as they are built.
@@ -149,7 +149,7 @@ class Tree:
         self.folder = out / name
         self._out = out
         self._make_args = make_args
-        # As they are now: whoever works on them meanwhile is no mutant.
+        # As they are now: changes to them meanwhile are no mutant.
         self._clean = out / f"{name}.clean"
         self._names = _listed(sources)
         _make_same(ROOT, self._clean, self._names)

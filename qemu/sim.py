@@ -85,7 +85,7 @@ def _seeds(args, scenario):
         seeds += search.always(HERE / "seeds.txt", scenario.name)
     if args.seed and args.first is None and not args.minutes:
         return seeds, None
-    # Fresh ones: nobody has had them.
+    # Fresh ones, not tried before.
     first = args.first if args.first is not None else int(time.time()) % 1_000_000_000
     return seeds, first
 

@@ -89,7 +89,7 @@ check_tools()
 	fi
 }
 
-# What Secure Boot will say: the modules are signed by nobody that the kernel knows.
+# What Secure Boot will say: the modules have no signature that the kernel knows.
 check_signing()
 {
 	local config=$1/.config state

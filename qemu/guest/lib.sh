@@ -129,7 +129,7 @@ unload_all() {
 	unload rcu_ptr
 }
 
-# A core that nobody has used yet.
+# A core that was not used yet.
 fresh() {
 	unload_all
 	load rcu_ptr "$@"

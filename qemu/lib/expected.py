@@ -101,7 +101,7 @@ def of_plan(plan, kunit, shell, slub=None):
 
 def _read(path):
     if not path.exists():
-        raise SetupError(f"{path} is missing: without it nobody would notice a test that didn't run")
+        raise SetupError(f"{path} is missing: a test that didn't run would not be noticed")
     return path.read_text(encoding="utf-8")
 
 

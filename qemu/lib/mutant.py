@@ -196,7 +196,7 @@ class Mutant:
         return list(dict.fromkeys(caught)), problems
 
     def judge(self, verdict, texts, detector):
-        """Who caught the mutant, and why it doesn't count as caught: two lists of texts."""
+        """What caught the mutant, and why it doesn't count as caught: two lists of texts."""
         caught, problems = [], []
         guest, *suites = verdict.suites
         failed = [name for name, passed in cases(suites) if not passed]

@@ -67,7 +67,7 @@ class _Connection:
         self._reply("return")
 
     def close(self):
-        """Also wakes who waits for a reply."""
+        """Also wakes a waiter for a reply."""
         try:
             self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:

@@ -145,7 +145,7 @@ class Detector:
         return any(r.search(text) for r in self._messages)
 
     def find(self, texts):
-        """Returns the splats that nobody announced, and what is wrong with announced ones."""
+        """Returns the splats that were not announced, and what is wrong with announced ones."""
         unexpected, problems = [], []
         expected, bracket = None, []
         for text, splat in self._reports(texts):

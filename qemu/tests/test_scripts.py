@@ -46,7 +46,7 @@ class Scripts(unittest.TestCase):
 class Kdir(Scripts):
     """Kernel builds that KDIR= names."""
 
-    def kernel(self, *without, release="7.3.4-of-somebody", **options):
+    def kernel(self, *without, release="7.3.4-other", **options):
         """A build that is complete but for some files."""
         config = "".join(f"CONFIG_{name}={value}\n" for name, value in {**CONFIG, **options}.items() if value)
         files = {"include/config/auto.conf": config, ".config": config, "Module.symvers": "",
@@ -102,7 +102,7 @@ class Install(Scripts):
         (self.folder / ".config").write_text(config, encoding="utf-8")
         return str(self.folder)
 
-    def probe(self, *reasons, rustc=None, release="7.3.4-of-somebody", **options):
+    def probe(self, *reasons, rustc=None, release="7.3.4-other", **options):
         """The modules can't be built for it."""
         variables = {"RUSTC": rustc} if rustc is not None else {}
         self.refused(*reasons, script="install.sh", args=("probe",), KDIR=self.headers(**options),
@@ -137,7 +137,7 @@ class Install(Scripts):
                                              'CONFIG_RUSTC_VERSION_TEXT="rustc 1.85.0 (of another machine)"\n',
                                              encoding="utf-8")
         self.refused("was built with 'rustc 1.85.0 (of another machine)'", script="install.sh", args=("probe",),
-                     KDIR=str(self.folder), KERNELRELEASE="7.3.4-of-somebody", RUSTC="", LLVM="", ARCH="")
+                     KDIR=str(self.folder), KERNELRELEASE="7.3.4-other", RUSTC="", LLVM="", ARCH="")
 
     def test_without_library_source(self):
         self.probe("library source is missing", "rust-src", rustc=self.rustc("/no"))
@@ -152,13 +152,13 @@ class Install(Scripts):
     def test_without_bindgen(self):
         rustc = self.library()
         self.refused("bindgen is missing", "apt-get install bindgen", script="install.sh", args=("probe",),
-                     KDIR=self.headers(), KERNELRELEASE="7.3.4-of-somebody", RUSTC=rustc,
+                     KDIR=self.headers(), KERNELRELEASE="7.3.4-other", RUSTC=rustc,
                      BINDGEN="/no/bindgen")
 
     def test_old_bindgen(self):
         rustc = self.library()
         self.refused("bindgen is older than", script="install.sh", args=("probe",), KDIR=self.headers(),
-                     KERNELRELEASE="7.3.4-of-somebody", RUSTC=rustc,
+                     KERNELRELEASE="7.3.4-other", RUSTC=rustc,
                      BINDGEN=self.program("bindgen", "echo bindgen 0.65.1"))
 
     def test_without_compiler(self):

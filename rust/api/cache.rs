@@ -152,7 +152,7 @@ impl<T> Cache<T> {
         };
         // SAFETY: By the safety requirements of this function, large enough and aligned for a `T`.
         unsafe { object.write(value) };
-        // INVARIANT: Initialised just now, and nobody else knows it.
+        // INVARIANT: Initialised just now, and not shared.
         Ok(UniqueCacheBox {
             object,
             cache: self,
@@ -204,7 +204,7 @@ impl<T> Deref for UniqueCacheBox<'_, T> {
 
 impl<T> DerefMut for UniqueCacheBox<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: By the type invariants; nobody else has it.
+        // SAFETY: By the type invariants; exclusively owned.
         unsafe { self.object.as_mut() }
     }
 }

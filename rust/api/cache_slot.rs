@@ -32,7 +32,7 @@ impl<T> Place<T> {
         // it was put there.
         let object = NonNull::new(self.0.load(Acquire))?;
         // SAFETY: By the type invariants it was live when it was loaded, inside the guard's
-        // read-side critical section; who takes it out frees it after a grace period, which the
+        // read-side critical section; a context that takes it out frees it after a grace period, which the
         // end of the cache waits for too.
         Some(unsafe { object.as_ref() })
     }

@@ -28,7 +28,7 @@ pub struct WithRoom<T, const WORDS: usize> {
     room: Room<WORDS>,
 }
 
-/// Room for a closure. Only who has taken the object over, to queue it, writes there, and only its
+/// Room for a closure. It is written only by the context that has taken the object over to queue it, and only its
 /// callback reads that.
 struct Room<const WORDS: usize>(UnsafeCell<MaybeUninit<[u64; WORDS]>>);
 
@@ -94,8 +94,8 @@ where
     /// Calls `f` with the object after a grace period, where `C` says; then drops and frees it. A
     /// closure that has no room does not compile.
     ///
-    /// `f` runs once. It may drop boxes and queue other closures. rcu_ptr.ko sees to it that its code is
-    /// there: a module that is unloaded goes when its closures have run.
+    /// `f` runs once. It may drop boxes and queue other closures. rcu_ptr.ko keeps its code: a
+    /// module that is unloaded goes when its closures have run.
     ///
     /// # Context
     ///
@@ -112,14 +112,14 @@ where
             );
         }
         let object = self.into_raw();
-        // SAFETY: Live, and this caller's, who no longer has a box of it; the closure fits.
+        // SAFETY: Live, and this caller's, without a box any more; the closure fits.
         unsafe {
             UnsafeCell::raw_get(&raw const (*object.as_ptr()).room.0)
                 .cast::<F>()
                 .write(f)
         };
-        // SAFETY: As above; the room has a destructor. Object and closure are `Send` and borrow nothing, so they may be used in the
-        // worker, whenever that is.
+        // SAFETY: As above; the room has a destructor. Object and closure are `Send` and borrow nothing, so
+        // they may be used in the worker, whenever that is.
         unsafe { Place::<_, A>::call(object, C::MAY_SLEEP, run::<T, WORDS, F, A>) };
     }
 }
@@ -138,7 +138,7 @@ where
     let object = unsafe { Place::<WithRoom<T, WORDS>, A>::of_head(head) }.as_ptr();
     // SAFETY: As above; it is read this once.
     let f = unsafe { ptr::read((&raw const (*object).room.0).cast::<F>()) };
-    // SAFETY: Live and pinned, and this callback's alone: the box is gone, and all who found the object
+    // SAFETY: Live and pinned, and this callback's alone: the box is gone, and all readers that found the object
     // under RCU.
     f(unsafe { Pin::new_unchecked(&mut (*object).object) });
     // SAFETY: As above.

@@ -49,7 +49,7 @@ use pin_init::{raw_init, raw_try_init};
 ///     Queue { waiting },
 ///     GFP_KERNEL,
 /// )?;
-/// // `closed` is set, `waiting` dropped; who still looks at the view finds it intact.
+/// // `closed` is set, `waiting` dropped; readers that still have the view find it intact.
 /// drop(queue);
 /// ```
 pub trait RcuFreeSafe: Sized {
@@ -178,7 +178,7 @@ impl<T: RcuFreeSafe, A: KvFree> RcuFreeBox<T, A> {
     /// What the owner has, to change.
     #[inline]
     pub fn owned_mut(&mut self) -> Pin<&mut T> {
-        // SAFETY: By the type invariants it is live and pinned, and nobody else has a reference to this
+        // SAFETY: By the type invariants it is live and pinned, and there is no other reference to this
         // part.
         unsafe { Pin::new_unchecked(&mut *(&raw mut (*self.0.as_ptr()).owned).cast::<T>()) }
     }
@@ -275,7 +275,7 @@ unsafe impl<T: RcuFreeSafe, A: KvFree> ForeignOwnable for RcuFreeBox<T, A> {
     #[inline]
     unsafe fn borrow_mut<'a>(ptr: *mut c_void) -> Pin<&'a mut T> {
         let parts: *mut RcuFree<T> = ptr.cast();
-        // SAFETY: By the safety requirements of this function it is live, and nobody else borrows this
+        // SAFETY: By the safety requirements of this function it is live, and there is no other borrow of this
         // part: readers have the view only. It is pinned by the type invariants.
         unsafe { Pin::new_unchecked(&mut *(&raw mut (*parts).owned).cast::<T>()) }
     }

@@ -7,7 +7,7 @@
 //!  | head | padding | T                        |
 //! ```
 //!
-//! The head is first because the core takes none beyond 4096 bytes. Nobody has to put a field into `T`,
+//! The head is first because the core takes none beyond 4096 bytes. `T` needs no field for it,
 //! so there is none that could be unaligned, out of reach, or another's.
 
 use super::sys;
@@ -92,7 +92,7 @@ impl<T, A: KvFree> Place<T, A> {
     ///
     /// # Safety
     ///
-    /// `object` is from here, the caller's, and nobody looks at it.
+    /// `object` is from here, the caller's, and has no readers.
     pub(super) unsafe fn free(object: NonNull<T>) {
         // SAFETY: By the safety requirements of this function; `A` gave it for this layout, or
         // kmalloc_nolock() did, whose objects kfree() takes as those of kmalloc().
@@ -131,7 +131,7 @@ impl<T, A: KvFree> Place<T, A> {
     pub(super) unsafe fn call(object: NonNull<T>, may_sleep: bool, func: sys::Func) {
         // SAFETY: By the safety requirements of this function.
         let head = unsafe { Self::start(object) }.cast();
-        // SAFETY: By the safety requirements of this function nobody else's, and as large as that
+        // SAFETY: By the safety requirements of this function exclusively owned, and as large as that
         // (`HEAD`); rcu_ptr.ko keeps the code of this module, which depends on it, until `func` has
         // returned.
         unsafe {

@@ -56,8 +56,8 @@ impl sealed::Context for MaySleep {
 /// period of their own. A `T` without a destructor takes 8 bytes and no callback, one with a destructor
 /// 16 bytes.
 ///
-/// rcu_ptr.ko sees to it that the code of the destructor is there: a module that is unloaded goes when
-/// the boxes that it has dropped are done. One that is forgotten is leaked.
+/// rcu_ptr.ko keeps the code of the destructor: a module that is unloaded goes when the boxes that it has
+/// dropped are done. One that is forgotten is leaked.
 ///
 /// ```ignore
 /// struct Entry {
@@ -185,8 +185,8 @@ impl<T: Send, A: KvFree, C: Context> Drop for RcuBox<T, A, C> {
     #[inline]
     fn drop(&mut self) {
         if needs_drop::<T>() {
-            // SAFETY: By the type invariants; it has a destructor. A `T` is `Send` and borrows nothing, so it may be dropped
-            // in the worker, whenever that is.
+            // SAFETY: By the type invariants; it has a destructor. A `T` is `Send` and borrows nothing, so it
+            // may be dropped in the worker, whenever that is.
             unsafe { Place::<T, A>::call(self.0, C::MAY_SLEEP, reclaim::<T, A>) };
         } else {
             // SAFETY: By the type invariants.
@@ -199,11 +199,11 @@ impl<T: Send, A: KvFree, C: Context> Drop for RcuBox<T, A, C> {
 ///
 /// # Safety
 ///
-/// As `func` of [`Place::call()`] is called; nobody looks at the object.
+/// As `func` of [`Place::call()`] is called; the object has no readers.
 pub(super) unsafe extern "C" fn reclaim<T, A: KvFree>(head: *mut sys::RawHead) {
     // SAFETY: By the safety requirements of this function.
     let object = unsafe { Place::<T, A>::of_head(head) };
-    // SAFETY: Live, and the caller's alone: the box is gone, and all who found the object under RCU.
+    // SAFETY: Live, and the caller's alone: the box is gone, and all readers that found the object under RCU.
     unsafe { ptr::drop_in_place(object.as_ptr()) };
     // SAFETY: As above.
     unsafe { Place::<T, A>::free(object) };
@@ -214,7 +214,7 @@ unsafe impl<T: Send, A: KvFree, C: Context> ForeignOwnable for RcuBox<T, A, C> {
     const FOREIGN_ALIGN: usize = Place::<T, A>::ALIGN;
 
     type Borrowed<'a> = &'a T;
-    // Readers may look at it, whoever owns it.
+    // Readers may look at it, whatever owns it.
     type BorrowedMut<'a> = &'a T;
 
     #[inline]

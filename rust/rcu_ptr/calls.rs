@@ -208,8 +208,8 @@ impl Calls {
 struct CallWork(CallsRef);
 
 impl Handler for CallWork {
-    /// What is there now: what is added meanwhile queues this again, so that nobody who waits for this waits
-    /// for more than he has to.
+    /// What is there now: what is added meanwhile queues this again, so a waiter for
+    /// this one waits for no more than it has to.
     fn run(&self) {
         let calls = &*self.0;
         let mut ready = calls.with(|queues| {
@@ -273,7 +273,7 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    /// None yet.
+    /// An empty set.
     pub(crate) const fn new() -> Self {
         Self {
             calls: Ready::new(),

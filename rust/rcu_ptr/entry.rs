@@ -152,7 +152,7 @@ impl Ready {
     ///
     /// # Safety
     ///
-    /// Its head is valid and was given away by who queued it; its grace period is over.
+    /// Its head is valid and was given away when it was queued; its grace period is over.
     pub(crate) unsafe fn push_front(&mut self, call: Call) -> bool {
         let head = call.head().cast::<usize>();
         // SAFETY: By the safety requirements of this function both words are there; others that look at the

@@ -366,7 +366,7 @@ unsafe extern "C" fn rcu_ptr_rs_cache_create(
 ///
 /// # Safety
 ///
-/// `cache` is null or from `rcu_ptr_cache_create()`, and nobody uses it any more.
+/// `cache` is null or from `rcu_ptr_cache_create()`, and no longer in use.
 #[no_mangle]
 unsafe extern "C" fn rcu_ptr_rs_cache_destroy(cache: *mut sys::rcu_ptr_cache, caller: c_ulong) {
     if let Some(cache) = NonNull::new(cache.cast()) {
@@ -404,8 +404,7 @@ unsafe extern "C" fn rcu_ptr_cache_alloc_nolock(cache_ptr: *mut sys::rcu_ptr_cac
 ///
 /// # Safety
 ///
-/// `cache` is a live cache; `object` is null or one of its objects, the caller's, and nobody else
-/// looks at it.
+/// `cache` is a live cache; `object` is null or one of its objects, the caller's alone.
 #[no_mangle]
 unsafe extern "C" fn rcu_ptr_cache_free(cache_ptr: *mut sys::rcu_ptr_cache, object: *mut c_void) {
     if let Some(at) = NonNull::new(object.cast()) {

@@ -29,10 +29,10 @@ pub(crate) trait Service: Sized + 'static {
     ///
     /// # Context
     ///
-    /// May sleep. At module exit, when nobody calls the module any more.
+    /// May sleep. At module exit, when no more calls come in.
     fn drain(&self) {}
 
-    /// The last one: nobody calls back any more. Ends all work items, and gives all memory back.
+    /// The last one: no more callbacks come. Ends all work items, and gives all memory back.
     ///
     /// # Context
     ///
@@ -79,7 +79,7 @@ impl<S: Service> Running<S> {
         let service = KBox::pin_init(service, GFP_KERNEL)?;
         // SAFETY: It stays where it is until it is dropped.
         let service = KBox::into_raw(unsafe { Pin::into_inner_unchecked(service) });
-        // ORDERING: Nobody can look before module init has returned, or before the registrations
+        // ORDERING: It is not looked at before module init has returned, or before the registrations
         // below, which order it themselves.
         S::instance().0.store(service, Relaxed);
         let mut running = Self {
@@ -103,7 +103,7 @@ impl<S: Service> Drop for Running<S> {
         let service = place.0.load(Relaxed);
         place.0.store(ptr::null_mut(), Relaxed);
         // SAFETY: `start()` made it with `KBox::into_raw()`; `stop()` has ended all its work, and
-        // nobody else can reach it any more.
+        // it can't be reached otherwise any more.
         drop(unsafe { Pin::new_unchecked(KBox::from_raw(service)) });
     }
 }

@@ -257,7 +257,7 @@ pub(crate) enum Pushed {
     Twice,
 }
 
-/// Objects that came when the lock was held: pushed in any context, taken by whoever holds it
+/// Objects that came when the lock was held: pushed in any context, taken with it held
 /// (`struct llist_head` with packed links).
 ///
 /// # Invariants
@@ -303,7 +303,7 @@ impl DeferredList {
             // SAFETY: By the safety requirements of this function; it is not published before the
             // exchange below.
             let new = unsafe { linked.write(old) };
-            // ORDERING: Full on success: who takes the list sees the link word and all that the
+            // ORDERING: Full on success: the context that takes the list sees the link word and all that the
             // caller did before; pairs with the exchange in `take()`.
             match self.head.cmpxchg_full(old, new) {
                 Ok(0) => return Pushed::First,

@@ -353,7 +353,7 @@ void rcu_ptr_shim_callback_exit(void)
 	rcu_lock_release(&rcu_callback_map);
 }
 
-/* Callbacks of others: whoever holds this may not wait for them. */
+/* Callbacks of others, which must not be waited for with this held. */
 #ifdef CONFIG_LOCKDEP
 static struct lock_class_key rcu_ptr_call_key;
 static struct lockdep_map rcu_ptr_call_map =

@@ -33,7 +33,7 @@ impl AtomicLink {
         self.0.store(value, Relaxed);
     }
 
-    /// Writes; who reads the value with acquire sees what came before.
+    /// Writes; a reader of the value with acquire sees what came before.
     #[inline]
     pub(crate) fn store_release(&self, value: u64) {
         self.0.store(value, Release);
@@ -121,7 +121,7 @@ impl LocalWord for Mine<'_> {
 }
 
 /// A word of a CPU that does not use it any more: it is dead, or what the word belongs to is being
-/// destroyed. Who knows that is ordered after the CPU's last access.
+/// destroyed. A context that knows that is ordered after the CPU's last access.
 #[derive(Clone, Copy)]
 pub(crate) struct Quiet<'a>(&'a Atomic<u64>);
 

@@ -21,7 +21,7 @@ use kernel::{
 };
 
 kernel::sync::global_lock! {
-    // SAFETY: Initialised in `watch()`, before anybody can go.
+    // SAFETY: Initialised in `watch()`, before a module can go.
     unsafe(uninit) static ONE_AT_A_TIME: Mutex<()> = ();
 }
 

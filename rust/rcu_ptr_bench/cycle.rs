@@ -63,7 +63,7 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
     })
 }
 
-/// What is left when nobody waits and nothing is queued: objects are allocated, kept as long as a
+/// What is left when nothing waits and nothing is queued: objects are allocated, kept as long as a
 /// grace period takes, and given back by kfree_bulk(). No design that frees by it can be below.
 fn floor(name: &str, source: &Source, count: usize, reps: usize) -> Result {
     let mut samples = Samples::new(reps)?;

@@ -103,7 +103,7 @@ fn one(shared: &Shared, name: &'static str, way: &'static Way, count: usize) -> 
     let source = Source::new(name)?;
     let objects = Objects::new(&source, count);
     // Those that have no objects wait all the same, or the others would wait for ever.
-    // ORDERING: Full, and acquire below: everybody's objects are there before anybody starts.
+    // ORDERING: Full, and acquire below: all objects are there before any thread starts.
     if shared.ready.fetch_add(1, Full) + 1 == shared.cpus {
         // ORDERING: Release pairs with the acquire below.
         shared.start.store(counters::cycles(), Release);

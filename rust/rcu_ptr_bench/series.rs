@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Pending memory over time: how many pages the slabs have more than before, while objects are
-//! allocated and freed as fast as it goes, and while nobody does anything afterwards. The cache is a
+//! allocated and freed as fast as it goes, and while the machine is idle afterwards. The cache is a
 //! new one for each function, so an object that waits is memory, and one that is back is not. Beside
 //! it the peak of all memory (MemAvailable), in which the blocks of the engine are too, but also the
 //! free pages that CPUs keep for themselves.

@@ -22,7 +22,7 @@ pub(crate) struct Book {
     /// Dropped with BH off; in a task that may sleep.
     pub(crate) bh_off: Atomic<usize>,
     pub(crate) in_task: Atomic<usize>,
-    /// Dropped though they had been already; found to be broken by whoever dropped them.
+    /// Dropped though they had been already; found to be broken when they were dropped.
     pub(crate) twice: Atomic<usize>,
     pub(crate) broken: Atomic<usize>,
     /// Looks of readers; and those that saw an object dropped, or broken.

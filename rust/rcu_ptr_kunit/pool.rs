@@ -139,7 +139,7 @@ impl Pool {
         Self::with_checks(count, size, at, Checks::Poison)
     }
 
-    /// As [`Pool::with()`], from a cache with `checks`. Without them nobody can tell whether an
+    /// As [`Pool::with()`], from a cache with `checks`. Without them it cannot be told whether an
     /// object is freed; that all came back shows at the end.
     ///
     /// # Context
@@ -184,7 +184,7 @@ impl Pool {
         self.next.load(Relaxed).min(self.objects.len())
     }
 
-    /// An object that nobody has had.
+    /// An object that was not handed out before.
     ///
     /// # Context
     ///
@@ -204,7 +204,7 @@ impl Pool {
         &self.objects
     }
 
-    /// Every object that was handed out is freed, every other one intact; where nobody can look,
+    /// Every object that was handed out is freed, every other one intact; where this cannot be seen,
     /// the latter only.
     pub(crate) fn all_freed(&self) -> bool {
         let (taken, rest) = self.objects.split_at(self.taken());

@@ -69,7 +69,7 @@ impl Readers {
 
     /// How many are still inside their critical section.
     pub(crate) fn inside(&self) -> usize {
-        // ORDERING: None: who waits for a number here looks at no data of the readers.
+        // ORDERING: None: a waiter for a number here looks at no data of the readers.
         self.inside.load(Relaxed)
     }
 

@@ -2,7 +2,7 @@
 
 //! A table of objects of one cache with sheaves, that any context replaces and any reader looks at.
 //!
-//! Each object tells who has it and which generation it is. So an object that is given out twice, or
+//! Each object has its owner and its generation in it. So an object that is given out twice, or
 //! given back twice, or given out again while a reader has it, shows at once.
 
 use crate::sys::{
@@ -60,7 +60,7 @@ struct Entry {
 /// What went wrong, in counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wrong {
-    /// Objects given out while somebody held them.
+    /// Objects given out while they were in use.
     pub(crate) given_twice: u64,
     /// Objects that were not held when their owner gave them back.
     pub(crate) lost: u64,
@@ -177,7 +177,7 @@ impl<'a> Table<'a> {
             self.lost.fetch_add(1, Relaxed);
         }
         self.freed.fetch_add(1, Relaxed);
-        // SAFETY: A live object of this cache, which nobody else gives back; nobody has seen it
+        // SAFETY: A live object of this cache, which is not given back otherwise; it was not shared
         // where it goes at once.
         unsafe {
             if at_once {

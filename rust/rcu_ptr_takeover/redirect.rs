@@ -6,7 +6,7 @@
 //! `kmem_cache_destroy()` waits for objects that the kernel has, and knows nothing of ours. So ours
 //! have to be freed before it. And its first step hands objects that NMIs freed (they lie on a list
 //! of their CPU until an irq_work runs) to `kvfree_call_rcu()`: were that redirected, objects of the
-//! cache would come to the engine when its barrier is over. So while anybody destroys a cache, every
+//! cache would come to the engine when its barrier is over. So while a cache is destroyed, every
 //! call is the kernel's:
 //!
 //! ```text
@@ -51,7 +51,8 @@ struct Counted(&'static Atomic<i32>);
 
 impl Counted {
     fn new(what: &'static Atomic<i32>) -> Self {
-        // ORDERING: Against the other's look at a second counter: who changes one first sees the other.
+        // ORDERING: Full: of two contexts that each raise a counter and then read the other's, at least one
+        // sees both raised.
         what.fetch_add(1, Full);
         Self(what)
     }
@@ -80,7 +81,7 @@ pub(crate) fn decide(is_watching: bool, insert: impl FnOnce() -> bool) -> Outcom
     if !is_watching {
         return Outcome::NotWatching;
     }
-    // ORDERING: None is needed. This is a read-side critical section: who has raised the counter
+    // ORDERING: None is needed. This is a read-side critical section: a context that has raised the counter
     // waits for a grace period, which either ends after the insertion, or begins before this load
     // and so is seen by it.
     if DESTROYING.load(Relaxed) != 0 {
@@ -177,13 +178,13 @@ pub(crate) fn end() {
     flush();
 }
 
-/// Waits until nobody runs code of this module, provided that no new calls lead to it.
+/// Waits until no code of this module runs, provided that no new calls lead to it.
 ///
 /// # Context
 ///
 /// May sleep.
 pub(crate) fn drain() {
-    // Who was preempted before it was counted is counted now, and who was not counted any more is
+    // A task that was preempted before it was counted is counted now, and one that is no longer counted is
     // gone after the second.
     sys::synchronize();
     wait_for_none(&INSIDE);

@@ -146,7 +146,7 @@ impl Cpu {
             .is_some_and(|at| at.wrapping_sub(self.now.get()) as isize <= 0)
     }
 
-    /// Everybody is done, and irq_works run: whatever is queued has a timer, and in time.
+    /// All contexts are done, and irq_works run: whatever is queued has a timer, and in time.
     fn check(&self) {
         self.events.borrow_mut().clear();
         let start = self.now.get();

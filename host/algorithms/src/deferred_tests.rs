@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Deferred objects against a model: whatever comes between two steps of those who take them over, each
-//! is queued once, a barrier has all that were deferred before it, and somebody is always at the rest.
+//! Deferred objects against a model: whatever comes between two steps of the contexts that take them over, each
+//! is queued once, a barrier has all that were deferred before it, and the rest is always being processed.
 
 use crate::{
     list::{DeferredList, Linked, Pushed},
@@ -204,7 +204,7 @@ fn one_more_comes() {
             let cpu = Cpu::new(events);
             (0..n).for_each(|_| cpu.push());
             cpu.handler.set(false);
-            // What comes meanwhile has found it busy: somebody is at it.
+            // What comes meanwhile has found it busy: it is being processed.
             cpu.barrier();
             cpu.end();
         }
@@ -235,7 +235,7 @@ proptest! {
     }
 }
 
-/// A list without an end is cut, whoever comes to it, and what is deferred later is taken over.
+/// A list without an end is cut, in any context, and what is deferred later is taken over.
 #[test]
 fn a_cycle_is_cut() {
     for (n, atomic) in [

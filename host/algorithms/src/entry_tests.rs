@@ -86,7 +86,7 @@ fn a_head_is_in_one_list() {
         assert!(unsafe { !list.push_front(call) && !other.push_front(call) });
         list.append(other);
         assert_eq!(all(&mut list), heads);
-        // SAFETY: As above; whoever queues a head writes its function.
+        // SAFETY: As above; the function of a head is written before it is queued.
         unsafe { heads[again].cast::<usize>().add(1).write(FUNC | 8) };
         // SAFETY: As above.
         assert!(unsafe { list.push_front(call) });

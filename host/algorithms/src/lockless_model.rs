@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! A CPU under engine `lockless`, as the tests drive it: a word, small blocks, a hook before
-//! every step, and slots that notice who looks at them too early.
+//! every step, and slots that notice accesses before their grace period.
 //!
 //! [`Flaw`] breaks one property each, outside the algorithm's text; a test that does not see it is
 //! worth nothing.
@@ -41,7 +41,7 @@ use std::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flaw {
     None,
-    /// Closing writes the word without looking whether somebody reserved meanwhile.
+    /// Closing writes the word without looking whether a slot was reserved meanwhile.
     CloseDoesNotBar,
     /// A reservation is a read and a write.
     ReserveInTwoSteps,
@@ -95,7 +95,7 @@ pub(crate) struct Model<'a> {
     said: Vec<AtomicBool>,
     /// Which blocks are closed: none may be so twice, or its list would have no end.
     is_closed: Vec<AtomicBool>,
-    /// Grace periods: a context with preemption off reads, who waits for them writes.
+    /// Grace periods: a context with preemption off reads, a waiter writes.
     rcu: RwLock<()>,
     flaw: Flaw,
     hook: Box<dyn Fn(&Model<'a>) + 'a>,
@@ -114,7 +114,7 @@ fn memory_of(blocks: usize) -> Memory {
 impl<'a> Model<'a> {
     /// A CPU with `blocks` spare blocks; `hook` runs before every step of the algorithm.
     pub(crate) fn new(blocks: usize, flaw: Flaw, hook: impl Fn(&Model<'a>) + 'a) -> Self {
-        // SAFETY: The layout has a size unless there is no block, which nobody asks for.
+        // SAFETY: The layout has a size unless there is no block, which is not asked for.
         let memory = unsafe { alloc(memory_of(blocks)) };
         assert!(!memory.is_null());
         let spares = Spares::new();

@@ -133,7 +133,7 @@ fn interrupted_three_deep() {
 
 #[test]
 fn blocks_run_out() {
-    // Objects that find no block are refused, and none is lost when blocks are to be had.
+    // Objects that find no block are refused, and none is lost when blocks are available.
     for blocks in 1..4 {
         all_plans(2 * CAPACITY + 1, blocks, 2, Flaw::None);
     }

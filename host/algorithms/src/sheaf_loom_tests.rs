@@ -83,7 +83,7 @@ impl Strays {
     }
 }
 
-/// Two contexts push while two take: each object has one owner, who sees what the last one wrote, and comes
+/// Two contexts push while two take: each object has one owner, which sees what the last one wrote, and comes
 /// off the list once.
 #[test]
 fn strays_have_one_owner() {
@@ -113,7 +113,7 @@ fn strays_have_one_owner() {
         taken += all.take_in();
         assert_eq!(taken, 3);
         for object in &all.objects {
-            // SAFETY: Everybody else has ended.
+            // SAFETY: All other threads have ended.
             assert_eq!(unsafe { object.content.get() }, 2);
         }
     });
@@ -290,8 +290,8 @@ fn sees_preemptible_calls() {
     give_give_close(Flaw::Preemptible);
 }
 
-/// A callback that takes something off a count in the second of two words, and still looks at its cache; and who
-/// ends the cache when `is_quiet` says so.
+/// A callback that takes something off a count in the second of two words, and still accesses its cache; and
+/// another that ends the cache when `is_quiet` says so.
 fn callback_and_end(is_quiet: fn(&Running, &dyn Fn() -> bool) -> bool) {
     loom::model(move || {
         let cache = Arc::new((

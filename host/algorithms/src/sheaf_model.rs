@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! CPUs of a cache with sheaves, as the tests drive them: small sheaves, one barn, a hook before
-//! every step, and objects that notice who gives them out twice, or while a reader may have them.
+//! every step, and objects that notice when they are allocated twice, or while a reader may have them.
 //!
 //! [`Flaw`] breaks one property each, outside the algorithm's text; a test that does not see it is
 //! worth nothing.
@@ -23,7 +23,7 @@ use std::{
     alloc::{alloc, dealloc, Layout},
     collections::{HashMap, HashSet},
     ptr::NonNull,
-    // Not loom's: they must not order anything. Nobody switches threads with them held.
+    // Not loom's: they must not order anything. No switch of threads happens with them held.
     sync::Mutex as Plain,
 };
 
@@ -51,7 +51,7 @@ pub(crate) enum Flaw {
     None,
     /// A reservation is a read and a write.
     ReserveInTwoSteps,
-    /// A sheaf is exchanged without looking whether somebody did meanwhile.
+    /// A sheaf is exchanged without looking whether another context did meanwhile.
     ExchangeDoesNotBar,
     /// What is at a place is taken in two steps.
     PlaceInTwoSteps,
@@ -197,7 +197,7 @@ pub(crate) struct Model {
     reserve: Reserve<Vec<AtomicLink>>,
     capacity: usize,
     max_sheaves: usize,
-    /// Grace periods: a call with preemption off reads that of its context, who waits for them
+    /// Grace periods: a call with preemption off reads that of its context, a waiter
     /// writes all. One for all would order contexts among each other.
     rcu: [RwLock<()>; CONTEXTS],
     flaw: Flaw,
@@ -274,7 +274,7 @@ impl Model {
         model
     }
 
-    /// Has `n` objects more for those who can't wait, as a worker does.
+    /// Has `n` objects more for callers that can't wait, as a worker does.
     pub(crate) fn prefill(&self, n: usize) {
         for _ in 0..n {
             let object = self.new_object(State::Free(None));
@@ -342,7 +342,7 @@ impl Model {
     }
 
     /// Ends a grace period: everything that waited since before it goes to the barn with the next
-    /// [`Model::callbacks()`]. Nobody is in a call.
+    /// [`Model::callbacks()`]. No call is in progress.
     pub(crate) fn grace_period(&self) {
         self.rcu.iter().for_each(|rcu| drop(rcu.write().unwrap()));
         self.books.lock().unwrap().completed += 1;
@@ -423,7 +423,7 @@ impl Model {
     pub(crate) fn take_off(&self, cpu: usize) {
         let at = self.at(cpu);
         let words = at.words();
-        // SAFETY: Nobody is in a call on this CPU.
+        // SAFETY: No call is in progress on this CPU.
         let undisturbed = unsafe { Undisturbed::assume() };
         let mut waiting = take_waiting(&words);
         match close_partial(&words, at.count()) {
@@ -436,7 +436,7 @@ impl Model {
             .into_iter()
             .flatten()
             .for_each(|rest| self.store(rest));
-        // Nobody is interrupted, and no object waits in them.
+        // No context is interrupted, and no object waits in them.
         self.take_in(words.spent.take());
     }
 

@@ -344,7 +344,7 @@ TRACE_EVENT(rcu_ptr_sheaf_drain,
 
 /*
  * The barn of @node gave @full and @empty sheaves back to the slab, as it was
- * over its limit, nobody needed them, or memory reclaim asked.
+ * over its limit, they were not needed, or memory reclaim asked.
  */
 TRACE_EVENT(rcu_ptr_sheaf_shrink,
 	TP_PROTO(const char *cache, int node, int why, unsigned long full,

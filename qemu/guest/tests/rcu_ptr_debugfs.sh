@@ -74,7 +74,7 @@ test_cpus_sum_up() {
 	wait_for 10 sums_agree || fail "the CPUs' lines don't add up to the sum line"
 }
 
-# Nobody waits for these: the monitor has to.
+# There is no waiter for these: the monitor has to free them.
 test_drains_by_itself() {
 	load rcu_ptr drain_interval_msec=200
 	load rcu_ptr_client_c objects=40

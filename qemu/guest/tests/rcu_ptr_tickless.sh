@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
-# CPUs without a tick: nothing that was queued there stays, with nobody to help.
+# CPUs without a tick: nothing that was queued there stays, without help.
 
 # shellcheck source=/dev/null
 . /lib.sh

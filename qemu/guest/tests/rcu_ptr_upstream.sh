@@ -30,7 +30,7 @@ meminfo() {
 	sed -n "s/^$1: *\([0-9]*\) kB/\1/p" /proc/meminfo
 }
 
-# What was freed is back. The kernel keeps some in sheaves, whoever frees; what it keeps of files goes first.
+# What was freed is back. The kernel keeps some in sheaves, whatever frees; what it keeps of files goes first.
 is_back() {
 	[ "$ENGINE" = kernel ] || echo 1 >/sys/kernel/debug/rcu_ptr/barrier
 	echo 3 >/proc/sys/vm/drop_caches

@@ -35,7 +35,7 @@ KERNEL = (
     "hpet=disable", "norandmaps", "nokaslr", "random.trust_cpu=off",
     # Timers of a nanosecond, an instruction, from the start.
     "tsc=reliable",
-    # Time is counted in instructions: who makes none for as long hangs.
+    # Time is counted in instructions: a guest without any for as long hangs.
     "rcupdate.rcu_cpu_stall_timeout=10", "sysctl.kernel.panic_on_rcu_stall=1",
     "sysctl.kernel.hung_task_timeout_secs=60", "sysctl.kernel.hung_task_panic=1",
 )
@@ -103,7 +103,7 @@ class Booter:
         self._detector = detector
         self._out = out
         self.modules = modules or {name: scenario.module(name) for name in MODULES}
-        # As they are now: whoever builds them again meanwhile changes no run of this one.
+        # As they are now: builds meanwhile change no run of this one.
         self._contents = {name: self.modules[name].read_bytes() for name in MODULES}
 
     def _initrd(self, path, case):
@@ -129,7 +129,7 @@ class Booter:
         scen.boot = [*scen.boot, *KERNEL]
         argv = machine.command(scen, "tcg", initrd, case.smp, case.mem)
         scen.settings, scen.boot = kept
-        # A file takes what is written at once; how fast somebody reads a pipe would be seen in the guest.
+        # A file takes what is written at once; how fast a pipe is read would be seen in the guest.
         argv[argv.index("-serial") + 1] = f"file:{CONSOLE}"
         return [*argv, "-nodefaults", "-rtc", "clock=vm,base=2026-01-01", "-seed", str(case.seed)]
 

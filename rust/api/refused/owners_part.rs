@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Readers reach the view and nothing else, and nobody changes what they may look at.
+//! Readers reach the view and nothing else, and what they may look at does not change.
 
 // error: E0308
 // error: E0594

@@ -62,7 +62,7 @@ const TICK_NANOS: i64 = 1_000_000;
 /// An entry stays for this many phases.
 const KEPT: u64 = 64;
 
-/// What was executed in one phase. No field for RCU: the cache sees to that.
+/// What was executed in one phase. No field for RCU: the cache needs none.
 struct Entry {
     ip: Atomic<usize>,
     phase: Atomic<u64>,
@@ -286,7 +286,7 @@ fn show_counts(profile: &Profile, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     )
 }
 
-/// Dropped in this order: nobody reads, samples, or begins a phase when the profile goes.
+/// Dropped in this order: no more reads, samples or phases begin when the profile goes.
 #[pin_data(PinnedDrop)]
 struct NmiHash {
     #[pin]

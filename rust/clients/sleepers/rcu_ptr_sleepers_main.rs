@@ -225,7 +225,7 @@ fn show(table: &Arc<Table>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     Ok(())
 }
 
-/// Dropped in this order: nobody reads, or adds entries, when the table goes.
+/// Dropped in this order: no more reads begin and no entries are added when the table goes.
 #[pin_data(PinnedDrop)]
 struct Module {
     #[pin]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The block: a page of pointers to objects. Its current word, what it is when it is closed, and where it
-//! is when nobody uses it. No kernel in here: the host tests compile it too.
+//! is when it is unused. No kernel in here: the host tests compile it too.
 //!
 //! The current word of a CPU says which block is being filled, and its next free slot, so that one
 //! instruction reserves a slot. A block is aligned to its size. Its lower part is a header, slots fill the
@@ -69,7 +69,7 @@ pub(crate) trait Layout {
     }
 }
 
-/// What the header of a block holds while nobody reserves slots in it.
+/// What the header of a block holds while no slots are reserved in it.
 #[repr(C)]
 struct Header {
     /// The next closed block, 0: none.
@@ -84,7 +84,7 @@ struct Header {
     /// block reads both, while the new owner of a list that was taken meanwhile may change them.
     last: AtomicLink,
     total: AtomicLink,
-    /// Not 0: there may be a callback in a slot. Written by who reserved the slot, as late as that.
+    /// Not 0: there may be a callback in a slot. Written by the context that reserved the slot, as late as that.
     calls: AtomicLink,
 }
 
@@ -128,7 +128,7 @@ pub(crate) unsafe fn say_call<L: Layout>(slot: usize) {
 /// # Safety
 ///
 /// The block can't be freed meanwhile: its owner asks, or it is this CPU's current one and
-/// preemption is off. Nobody else asks at the same time.
+/// preemption is off. It is not called concurrently.
 pub(crate) unsafe fn is_scanned(base: usize, scan: bool) -> bool {
     // SAFETY: By the safety requirements of this function.
     unsafe {
@@ -344,7 +344,7 @@ impl<L: Layout> ClosedList<L> {
     /// The block, begun by [`begin()`], is the caller's to give away: `L::BLOCK` bytes aligned to that, its topmost
     /// `filled` slots reserved, closed.
     pub(crate) unsafe fn push(&self, base: usize, filled: usize) {
-        // ORDERING: Pairs with the exchange below of who pushed the block: its header is read.
+        // ORDERING: Pairs with the exchange below that pushed the block: its header is read.
         let mut old = self.head.load_acquire();
         loop {
             // The list may have been taken by now, and its new owner change what is read here. Then
@@ -363,7 +363,7 @@ impl<L: Layout> ClosedList<L> {
                     .total
                     .store_relaxed((filled + before.objects()) as u64);
             }
-            // ORDERING: Full on success. Who takes the list and starts a grace period then starts it
+            // ORDERING: Full on success. The context that takes the list and starts a grace period then starts it
             // after every unlink of an object in the block: those were before the close in the
             // program order of this CPU. Pairs with the exchange in `take()`.
             match self.head.cmpxchg_full(old, base as u64) {
@@ -392,7 +392,7 @@ impl<L: Layout> ClosedList<L> {
         self.head.load_relaxed() == 0
     }
 
-    /// The address of the head, for those who watch it.
+    /// The address of the head, for watchpoints.
     pub(crate) fn word(&self) -> usize {
         (&raw const self.head).addr()
     }
@@ -403,7 +403,7 @@ impl<L: Layout> ClosedList<L> {
 /// The most spare blocks per CPU; few where loom tries every order.
 pub(crate) const MAX_SPARES: usize = if cfg!(loom) { 4 } else { 64 };
 
-/// Addresses of blocks that nobody uses; 0: none.
+/// Addresses of unused blocks; 0: none.
 pub(crate) struct Spares([AtomicLink; MAX_SPARES]);
 
 impl Spares {

@@ -3,7 +3,7 @@
 //! CPU hotplug: a CPU that goes down closes its block itself, long before it dies, and opens no other. What
 //! is queued on it after that is linked, and becomes a batch when it is dead.
 //!
-//! | what is left when the CPU is dead | who takes it | when |
+//! | what is left when the CPU is dead | taken by | when |
 //! |---|---|---|
 //! | the current block | `leave()`, on the CPU itself | before it goes down |
 //! | objects linked since | `dead()` makes a batch of them | once it is dead |

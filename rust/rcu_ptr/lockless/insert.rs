@@ -35,8 +35,8 @@ pub(crate) trait Reserve {
     /// off since before it was reserved.
     #[inline(always)]
     unsafe fn store(&self, slot: usize, word: usize) {
-        // SAFETY: By the safety requirements of this function: a word of a block that nobody else writes
-        // to, nor reads before the grace period.
+        // SAFETY: By the safety requirements of this function: a word of a block that is
+        // not written to by others, nor read before the grace period.
         unsafe { with_exposed_provenance_mut::<usize>(slot).write(word) };
     }
 }
@@ -110,7 +110,7 @@ pub(crate) fn insert<C: Reserve>(cpu: &C, word: usize, kind: Kind) -> bool {
     // reader waits for starts after the close, and so can't end before this context turns preemption
     // on: the store is seen by then. And the caller's unlink is before the close in
     // the program order of this CPU, which starts the grace period (or publishes the block with a
-    // full barrier to who does).
+    // full barrier to a CPU that does).
     // SAFETY: Reserved just now, preemption has been off all the time.
     unsafe { put(cpu, slot, word, kind) };
     true

@@ -150,7 +150,7 @@ impl Lockless {
 
     /// Gives the page of a block back.
     fn free_block(base: usize) {
-        // SAFETY: The caller gives the block away, which nobody else knows any more.
+        // SAFETY: The caller gives the block away, which is not shared any more.
         if cfg!(CONFIG_DEBUG_KMEMLEAK) && unsafe { block::is_scanned(base, false) } {
             debug::kmemleak_free(base);
         }
@@ -220,13 +220,13 @@ pub(crate) unsafe fn insert_or_link(linked: Linked, caller: usize, on: &PreemptO
         return;
     }
     let krcp = Lockless::get().krc.this(on);
-    // Before it is there: who takes the list takes the count after it.
+    // Before it is there: the list is taken before the count.
     if krcp.listed.fetch_add(1, Relaxed) == 0 {
         krcp.listed_since.store(jiffies() as u32, Relaxed);
     }
     // SAFETY: By the safety requirements of this function.
     if unsafe { krcp.list.push(linked) } == Pushed::Twice {
-        // The count is one too high until the list is freed: somebody may have taken it already.
+        // The count is one too high until the list is freed: it may have been taken already.
         krcp.events.add(Event::Leaked, 1);
         let (start, link) = (linked.start(), linked.link());
         return debug::warn(Misuse::Double, start.as_ptr(), link.as_ptr(), caller);

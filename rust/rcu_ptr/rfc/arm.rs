@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! When the monitor runs, and who sets its timer.
+//! When the monitor runs, and which context sets its timer.
 //!
 //! Under the lock it is only decided; timers and irq_works are called after it is dropped, as they have
 //! locks and tracepoints of their own. A caller may hold any lock when it queues an object, so that only
@@ -132,7 +132,7 @@ pub(crate) trait Timed {
     /// The time, in jiffies.
     fn now(&self) -> usize;
 
-    /// The drain interval, in jiffies. Called with the lock held: whoever changes it takes the lock
+    /// The drain interval, in jiffies. Called with the lock held: a context that changes it takes the lock
     /// afterwards.
     fn interval(&self) -> usize;
 

@@ -48,7 +48,7 @@ pub(super) fn barrier(rfc: &Rfc) {
         drain::free_what_waited(&krcp);
     }
     for krcp in rfc.krc.iter() {
-        // A monitor detaches objects and frees them with this held; who detached them before the
+        // A monitor detaches objects and frees them with this held; one that detached them before the
         // loop above got the spinlock has had it since before.
         drop(krcp.reclaim.lock());
         krcp.flush_running_batches();

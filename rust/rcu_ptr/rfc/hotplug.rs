@@ -3,7 +3,7 @@
 //! CPU hotplug: a dead CPU's objects are taken over, a batch is made of them, and its cached blocks are
 //! freed. Nothing runs on the way down.
 //!
-//! | what is left when the CPU is dead | who takes it | when |
+//! | what is left when the CPU is dead | taken by | when |
 //! |---|---|---|
 //! | deferred objects | `dead()` queues them | once it is dead |
 //! | queued objects | `dead()` frees what is ready and makes a batch of the rest | once it is dead |

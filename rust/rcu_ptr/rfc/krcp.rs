@@ -108,7 +108,7 @@ impl Krcp {
         self.state.lock(irqs)
     }
 
-    /// Takes the lock if nobody has it.
+    /// Takes the lock if it is free.
     ///
     /// # Context
     ///

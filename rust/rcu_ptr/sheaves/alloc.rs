@@ -128,7 +128,7 @@ fn slow_nolock(cache: &Cache, pin: PreemptOff) -> *mut u8 {
         .and_then(|()| slab::kmalloc_nolock(cache.full_size));
     match object {
         Some(object) => {
-            // ORDERING: Who gives the object back has it from the caller, and with it this store.
+            // ORDERING: The object is freed after it was passed on by the caller, and with it this store.
             cache.has_foreign.store(true, Relaxed);
             cache.slab_allocs.add(1, Relaxed);
             here.count_nolock_alloc();

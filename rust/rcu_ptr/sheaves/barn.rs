@@ -27,7 +27,7 @@ pub(crate) struct Stock {
     had_remote: bool,
 }
 
-/// How many sheaves are too many.
+/// Sheaves in excess of the limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Surplus {
     pub(crate) full: usize,

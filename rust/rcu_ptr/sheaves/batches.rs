@@ -47,7 +47,7 @@ const BATCHES: usize = 8;
 
 /// What a batch does.
 const FREE: u32 = 0;
-/// It waits, or somebody is at it.
+/// It waits, or is being processed.
 const TAKEN: u32 = 1;
 /// Its grace periods are over, and strays are left for the worker.
 const OVER: u32 = 2;
@@ -66,7 +66,7 @@ struct Batch {
     strays: Atomic<u64>,
 }
 
-// SAFETY: The heads are RCU's while the batch waits, and nobody else looks at them.
+// SAFETY: The heads are RCU's while the batch waits, and not accessed otherwise.
 unsafe impl Sync for Batch {}
 // SAFETY: As above.
 unsafe impl Send for Batch {}
@@ -98,13 +98,13 @@ impl Batches {
         })
     }
 
-    /// Whether nothing waits, and nobody is at what did.
+    /// Whether nothing waits, and nothing that did is being processed.
     ///
     /// # Context
     ///
     /// Any.
     fn are_free(&self) -> bool {
-        // ORDERING: Acquire pairs with the exchange of who frees a batch.
+        // ORDERING: Acquire pairs with the exchange when a batch is freed.
         self.batches.iter().all(|b| b.state.load(Acquire) == FREE)
     }
 
@@ -145,7 +145,7 @@ unsafe fn one_over(batch: NonNull<Batch>) {
     // SAFETY: By the safety requirements of this function.
     let batch = unsafe { batch.as_ref() };
     let cache = batch.cache;
-    // ORDERING: Full: who comes last comes after both.
+    // ORDERING: Full: the last one comes after both.
     if batch.left.fetch_sub(1, Full) != 1 {
         return;
     }
@@ -208,7 +208,7 @@ impl Cache {
             if !has_chain && self.strays.is_empty() {
                 return;
             }
-            // ORDERING: Full: without one, who frees one looks at what waits after that.
+            // ORDERING: Full: without one, the context that frees one looks at what waits after that.
             let mut free = all.batches.iter();
             let Some(batch) = free.find(|b| b.state.cmpxchg(FREE, TAKEN, Full).is_ok()) else {
                 return;
@@ -220,7 +220,7 @@ impl Cache {
             };
             let strays = self.strays.take();
             if chain.is_empty() && strays == 0 {
-                // Somebody else has taken them.
+                // Another context has taken them.
                 batch.state.xchg(FREE, Full);
                 continue;
             }

@@ -151,7 +151,7 @@ pub(crate) struct Cache {
     _module: ModuleRef,
 }
 
-/// Sheaves that are to be taken in by who may sleep.
+/// Sheaves that are to be taken in where sleeping is allowed.
 struct Backlog {
     /// Those whose grace period is over.
     over: Chain,
@@ -203,7 +203,7 @@ impl ReserveBox {
 
 impl Drop for ReserveBox {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants; `&mut` says that nobody looks.
+        // SAFETY: By the type invariants; `&mut` is exclusive.
         drop(unsafe { KBox::from_raw(self.0.load(Relaxed)) });
     }
 }
@@ -288,7 +288,7 @@ impl Barn {
         self.backlog.lock(&irqs).over.append(chain);
     }
 
-    /// Leaves `chain`, which was closed before the call, for who waits for it after a grace period.
+    /// Leaves `chain`, which was closed before the call, for waiters, after a grace period.
     ///
     /// # Context
     ///
@@ -437,7 +437,7 @@ impl Cache {
         let other = ReserveBox(Atomic::new(ReserveBox::new_ring(keep, self.capacity())?));
         let mut result = Ok(());
         {
-            // SAFETY: Nobody else knows it yet.
+            // SAFETY: Not shared yet.
             let ring = unsafe { &*other.0.load(Relaxed) };
             // Including what was promised before: the promise holds at any moment.
             while result.is_ok() && ring.len() < keep {
@@ -452,7 +452,7 @@ impl Cache {
             other.0.store(before, Relaxed);
             gp::synchronize();
         }
-        // SAFETY: Nobody else knows it, or does no more.
+        // SAFETY: Not shared yet, or no more.
         let ring = unsafe { &*other.0.load(Relaxed) };
         self.give_back_from(|| ring.take(), usize::MAX);
         result
@@ -497,7 +497,7 @@ impl Cache {
             // once, in process context.
             unsafe { slab::call(dtor, ptr::with_exposed_provenance_mut(object)) };
             unload::returned(dtor as *const () as usize);
-            // ORDERING: Full: what it freed is seen by who sees it counted.
+            // ORDERING: Full: what it freed is seen with the count.
             self.destructed.fetch_add(1, FullOrder);
         }
     }
@@ -506,7 +506,7 @@ impl Cache {
     #[inline]
     pub(super) fn make_clean(&self, object: NonNull<u8>) {
         if self.zero {
-            // SAFETY: A live object, as long as this, that nobody uses.
+            // SAFETY: A live object, as long as this, that is not in use.
             unsafe { object.write_bytes(0, self.full_size) };
         }
     }
@@ -681,7 +681,7 @@ impl Cache {
         // SAFETY: The cache stays where it is until `destroy()` makes a pinned box of it again.
         let cache = NonNull::from(KBox::leak(unsafe { Pin::into_inner_unchecked(cache) }));
         if let Err(e) = sheaves.add(cache) {
-            // SAFETY: From the box above, and nobody knows it.
+            // SAFETY: From the box above, and not shared.
             drop(unsafe { KBox::from_raw(cache.as_ptr()) });
             return Err(e);
         }
@@ -736,7 +736,7 @@ impl Cache {
         })
     }
 
-    /// Whether sheaves were left for who may sleep.
+    /// Whether sheaves were left for contexts that may sleep.
     ///
     /// # Context
     ///
@@ -771,7 +771,7 @@ impl Cache {
         }
     }
 
-    /// Ends [`Self::count()`], for callers that wake nobody: waiters look again by themselves.
+    /// Ends [`Self::count()`], for callers that wake no waiters: these look again by themselves.
     ///
     /// # Context
     ///
@@ -834,7 +834,7 @@ impl Cache {
     /// Any but NMI, no raw spinlock held.
     pub(super) fn free_sheaf(&self, sheaf: Empty) {
         self.sheaves.fetch_sub(1, Relaxed);
-        // SAFETY: Nobody else knows an empty sheaf; its memory is from kmalloc().
+        // SAFETY: An empty sheaf is exclusively owned; its memory is from kmalloc().
         unsafe { slab::kfree(sheaf.into_memory()) };
     }
 
@@ -870,7 +870,7 @@ impl Cache {
         self.slab_frees.add(objects.len() as u64, Relaxed);
         if self.has_foreign.load(Relaxed) {
             // SAFETY: Objects of sheaves are live ones of the slab or of kmalloc_nolock(), and
-            // belong to nobody else.
+            // exclusively owned.
             unsafe { crate::sys::mem::kfree_bulk(objects) };
         } else {
             // SAFETY: As above, and there are none of kmalloc_nolock().

@@ -25,7 +25,7 @@ use kernel::{
 ///
 /// # Safety
 ///
-/// `cache` is from [`Cache::create()`], and nobody uses it any more.
+/// `cache` is from [`Cache::create()`], and no longer in use.
 pub(crate) unsafe fn destroy(sheaves: &Sheaves, cache: NonNull<Cache>, caller: usize) {
     gp::might_sleep();
     // SAFETY: `create()` made it of a box, and only what `drain()` ends uses it.

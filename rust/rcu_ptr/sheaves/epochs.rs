@@ -3,7 +3,7 @@
 //! What waits is counted in one of a few places, and a later place is counted in from a barrier on: so a
 //! barrier waits for what was there before it, and not for what comes meanwhile.
 //!
-//! A place is used again when it is empty. Who counts may have chosen its place some time ago: then it
+//! A place is used again when it is empty. A context that counts may have chosen its place some time ago: then it
 //! counts in an older one, and a barrier waits for it without need.
 
 use crate::sync::AtomicLink;
@@ -39,7 +39,7 @@ impl Epochs {
             // ORDERING: Acquire pairs with the exchange below: `since` is that of this turn, or later.
             let turn = self.turn.load_acquire();
             let place = (turn % PLACES as u64) as usize;
-            // ORDERING: Acquire pairs with the releases below: who goes by the time that another barrier put
+            // ORDERING: Acquire pairs with the releases below: a barrier that goes by the time that another put
             // there has seen what was counted before it end, too.
             if self.since[place].load_acquire() >= time {
                 break;
@@ -54,7 +54,7 @@ impl Epochs {
             if !is_empty(next) {
                 return false;
             }
-            // Somebody else may do the same with another time, which is no later than the turn either.
+            // Another context may do the same with another time, which is no later than the turn either.
             // ORDERING: Release, as above.
             self.since[next].store_release(time);
             let _ = self.turn.cmpxchg_full(turn, turn + 1);

@@ -113,7 +113,8 @@ pub(crate) fn any_object<C: Cpu>(cpu: C) -> Option<usize> {
     next_object(cpu).or_else(|| cpu.take_reserved())
 }
 
-/// An object of any place, for who found the allocation sheaf used up. The cursor is put right if there is one.
+/// An object of any place, for a context that found the allocation sheaf used up. The cursor is put right if
+/// there is one.
 pub(crate) fn any_reused<C: Cpu>(cpu: C) -> Option<usize> {
     make_room(cpu, cpu.words().alloc);
     for i in 0..REUSE {
@@ -183,7 +184,7 @@ pub(crate) fn install<C: Cpu>(cpu: C, mut sheaf: Full) {
     keep_full(cpu, sheaf);
 }
 
-/// There is no object for who found the allocation sheaf used up: puts the cursor right.
+/// There is no object for a context that found the allocation sheaf used up: puts the cursor right.
 pub(crate) fn give_up<C: Cpu>(cpu: C) {
     make_room(cpu, cpu.words().alloc);
     put_right(cpu);

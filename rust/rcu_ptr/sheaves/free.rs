@@ -38,7 +38,7 @@ pub(crate) enum Freed {
 ///
 /// # Safety
 ///
-/// `object` is a live object of `cache` that is the caller's, and nobody else looks at it.
+/// `object` is a live object of `cache` that is the caller's alone.
 #[inline(always)]
 pub(crate) unsafe fn free(cache: &Cache, object: NonNull<u8>, pin: &PreemptOff) -> Freed {
     let here = Here::new(cache, pin);
@@ -109,7 +109,7 @@ pub(crate) unsafe fn no_slot(cache: &Cache, object: NonNull<u8>, caller: usize, 
         if unsafe { cache.strays.push(addr, addr + cache.link, place) } {
             return here.ring();
         }
-        // The other copy is still to be taken in, which wakes those who wait.
+        // The other copy is still to be taken in, which wakes the waiters.
         let _ = cache.strays_pending.uncount(place);
         return cache.tell_twice(addr, caller);
     }

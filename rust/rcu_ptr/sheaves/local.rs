@@ -11,7 +11,7 @@ pub(crate) const BARRED: usize = 1;
 
 /// Room for one pointer; 0 when there is none.
 ///
-/// Whoever changes a value to 0 owns it. That the same value was away and back in between does no
+/// The context that changes a value to 0 owns it. That the same value was away and back in between does no
 /// harm: it is owned by the place again.
 #[derive(Clone, Copy)]
 pub(crate) struct Place<W>(pub(crate) W);
@@ -60,7 +60,7 @@ impl<W: LocalWord> Place<W> {
 #[derive(Clone, Copy)]
 pub(crate) struct LocalList<W> {
     pub(crate) head: W,
-    /// How many, for others to read.
+    /// The count, for other CPUs to read.
     pub(crate) len: W,
 }
 

@@ -78,7 +78,7 @@ use kernel::{new_mutex, prelude::*, sync::Mutex};
 /// All caches.
 #[pin_data]
 pub(crate) struct Sheaves {
-    /// Taken inside the CPU hotplug lock. Memory reclaim only tries. Nobody waits with it held.
+    /// Taken inside the CPU hotplug lock. Memory reclaim only tries. It is not held across waits.
     #[pin]
     caches: Mutex<Caches>,
     /// Where monitors run: each on its CPU.

@@ -29,7 +29,7 @@ impl Needs {
         }
     }
 
-    /// How many there are.
+    /// The number of callbacks.
     pub(crate) const fn callbacks(self) -> u32 {
         self.rcu as u32 + self.srcu as u32
     }

@@ -56,7 +56,7 @@ pub(crate) struct Pcs {
     spent: Atomic<u64>,
     /// Sheaves that were closed where call_rcu() can't be called.
     closed: Atomic<u64>,
-    /// How many there are of both.
+    /// The number of both.
     pub(super) nr_spent: Atomic<u64>,
     pub(super) nr_closed: Atomic<u64>,
     /// Sheaves that began to wait for a grace period here, and that were taken in here after one.
@@ -173,7 +173,7 @@ impl Pcs {
     ///
     /// Any, on any CPU.
     pub(super) fn may_hold(&self) -> bool {
-        // ORDERING: Acquire: who finds that a sheaf is off the CPU finds it counted later on.
+        // ORDERING: Acquire: a context that finds that a sheaf is off the CPU finds it counted later on.
         self.rcu.load(Acquire) != NONE as u64 || self.closed.load(Acquire) != 0
     }
 
@@ -282,7 +282,7 @@ impl<'a> Here<'a> {
         let far = self.cache.nr_nodes() > 1 && node::of_object(object) != self.pcs().node();
         if far || slab::is_kfence(object) {
             let pin = PreemptOff::new();
-            // SAFETY: A live object of this cache, from a place: nobody else has it.
+            // SAFETY: A live object of this cache, from a place: owned here.
             unsafe {
                 if !free::free_rcu(self.cache, object, &pin) {
                     free::no_slot(self.cache, object, 0, pin);

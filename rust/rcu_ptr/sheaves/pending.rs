@@ -25,7 +25,7 @@ impl Pending {
     ///
     /// Any, NMI included.
     pub(super) fn count(&self, place: usize) {
-        // ORDERING: Full, so that whoever sees that the sheaf is off the CPU sees it counted.
+        // ORDERING: Full, so that a context that sees that the sheaf is off the CPU sees it counted.
         self.0[place].fetch_add(1, Full);
     }
 
@@ -35,7 +35,7 @@ impl Pending {
     ///
     /// Any, NMI included.
     pub(super) fn uncount(&self, place: usize) -> bool {
-        // ORDERING: Full pairs with the acquire of those who wait: what was done is seen.
+        // ORDERING: Full pairs with the acquire of waiters: what was done is seen.
         self.0[place].fetch_sub(1, Full) == 1
     }
 
@@ -67,7 +67,7 @@ pub(super) fn now() -> u64 {
     TIME.fetch_add(1, Full) + 1
 }
 
-/// Wakes those who wait for a count, the last user or the end of a cache.
+/// Wakes the waiters for a count, the last user or the end of a cache.
 ///
 /// # Context
 ///

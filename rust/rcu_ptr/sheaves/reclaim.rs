@@ -141,11 +141,11 @@ pub(super) fn leave(cache: &Cache, node: usize, chain: Chain) {
 /// Softirq or task.
 pub(super) fn leave_closed(cache: &Cache, node: usize, chain: Chain) {
     cache.barns[node].leave_closed(chain);
-    // Who waits for them already has a grace period to wait for.
+    // Waiters for them already have a grace period to wait for.
     pending::wake();
 }
 
-/// What nobody waits for any more in a sheaf of `cache`: its objects are destructed if they were freed. Those of
+/// What need not wait any more in a sheaf of `cache`: its objects are destructed if they were freed. Those of
 /// stock were not used.
 ///
 /// # Context
@@ -321,7 +321,7 @@ fn send_remote(cache: &Cache, node: usize, rest: Rest) -> Rest {
             continue;
         }
         let barn = &cache.barns[home];
-        // One more than is needed, as those who allocate at home and free elsewhere have their empty
+        // One more than is needed, as contexts that allocate on their node and free elsewhere have their empty
         // sheaves elsewhere too.
         let mut spare = cache.new_sheaf(slab::GFP_ATOMIC);
         let rest = barn.with(|stock| {

@@ -8,13 +8,13 @@
 //!  | o | o | o | o | o | o | o | o | o |   |   |   |   a ring of places
 //! ```
 //!
-//! Anybody takes at the head, on any CPU and in any context, with one exchange of that word; what
+//! Objects are taken at the head, on any CPU and in any context, with one exchange of that word; what
 //! fills the ring at the tail does so one at a time. The object is read before the exchange. `head`
-//! never comes back to an old value, so an exchange that succeeds says that nobody took the place
+//! never comes back to an old value, so an exchange that succeeds says that the place was not taken
 //! meanwhile, and a place is only filled again when `head` is past it. An exchange that fails says
-//! that somebody else has an object: the ring as a whole always makes progress.
+//! that another context has got an object: the ring as a whole always makes progress.
 //!
-//! Sheaves would not do: whoever takes one takes all of its objects, and others find nothing.
+//! Sheaves would not do: with one all of its objects are taken, and others find nothing.
 
 use crate::sync::AtomicLink;
 use core::ops::Deref;
@@ -24,7 +24,7 @@ pub(crate) struct Reserve<P> {
     places: P,
     head: AtomicLink,
     tail: AtomicLink,
-    /// Objects that stay when nobody takes any.
+    /// Objects that stay while none is taken.
     keep: usize,
     /// `head` when [`Reserve::idle()`] was last called.
     seen: AtomicLink,
@@ -108,7 +108,7 @@ impl<P: Deref<Target = [AtomicLink]>> Reserve<P> {
         true
     }
 
-    /// How many objects are more than is to stay, if nobody took any since the last call.
+    /// Objects in excess of those that are to stay, if none was taken since the last call.
     pub(crate) fn idle(&self) -> usize {
         let head = self.head.load_relaxed();
         if self.seen.load_relaxed() != head {
@@ -118,7 +118,7 @@ impl<P: Deref<Target = [AtomicLink]>> Reserve<P> {
         self.surplus()
     }
 
-    /// How many objects are more than is to stay.
+    /// Objects in excess of those that are to stay.
     pub(crate) fn surplus(&self) -> usize {
         self.len().saturating_sub(self.keep)
     }

@@ -3,16 +3,16 @@
 //! The callbacks of a cache that run: each begins while something that it is to take in is counted, and still
 //! looks at the cache when it has taken that off the count.
 //!
-//! Counts are in many words, and nobody reads all of them at one moment. So these have a word of their own, which
-//! is read after the others: who has found the last count gone finds whoever took it off.
+//! Counts are in many words, and are not all read at one moment. So these have a word of their own, which
+//! is read after the others: a context that has found the last count gone finds the one that took it off.
 
 use crate::sync::AtomicLink;
 
-/// How many run.
+/// Callbacks that run.
 pub(crate) struct Running(AtomicLink);
 
 impl Running {
-    /// None.
+    /// No callback runs.
     pub(crate) fn new() -> Self {
         Self(AtomicLink::new(0))
     }
@@ -40,7 +40,7 @@ impl Running {
 
     /// Whether `nothing_is_counted` says so, and none runs after that.
     pub(crate) fn are_none_after(&self, nothing_is_counted: impl FnOnce() -> bool) -> bool {
-        // ORDERING: Acquire of the counts, before this is read: who took one off had entered.
+        // ORDERING: Acquire of the counts, before this is read: a context that took one off had entered.
         nothing_is_counted() && self.0.load_acquire() == 0
     }
 }

@@ -45,7 +45,7 @@ struct State {
     next: usize,
     /// Of the chain that starts here.
     links: Links,
-    /// The cache, for who has the `rcu_head` only.
+    /// The cache, for code that has the `rcu_head` only.
     owner: *const (),
     /// Objects are in slots `start..end`.
     start: u16,
@@ -165,7 +165,7 @@ impl Raw {
         }
     }
 
-    /// Objects are in slots from `start` on, and nobody looks at the others. Where kmemleak takes what
+    /// Objects are in slots from `start` on, and the others are not looked at. Where kmemleak takes what
     /// is there for references, nothing is.
     fn set_start(self, start: usize) {
         self.set_range(start, SLOTS);
@@ -186,7 +186,7 @@ unsafe fn around(addr: usize) -> Raw {
     Raw(unsafe { NonNull::new_unchecked(base) })
 }
 
-/// A sheaf without objects that nobody else knows.
+/// A sheaf without objects, exclusively owned.
 #[must_use = "a sheaf is lost"]
 #[derive(PartialEq, Eq)]
 pub(crate) struct Empty(Raw);
@@ -265,7 +265,7 @@ impl Filling {
     }
 }
 
-/// A sheaf with objects that nobody else knows, and that may be given out at once.
+/// A sheaf with objects, exclusively owned, that may be allocated at once.
 #[must_use = "objects are lost"]
 pub(crate) struct Full(Raw);
 
@@ -371,8 +371,8 @@ pub(crate) enum Rest {
 }
 
 /// A sheaf that was installed. Contexts of its CPU that were interrupted may still be about to write
-/// or read slots of it, and readers to look at its objects: until a grace period is over nobody
-/// touches the slots.
+/// or read slots of it, and readers to look at its objects: the slots must not be
+/// touched until a grace period is over.
 #[must_use = "objects are lost"]
 pub(crate) struct Closed(Raw);
 
@@ -389,7 +389,7 @@ impl Closed {
         stamp
     }
 
-    /// How many objects wait in it, and since when.
+    /// The number of objects that wait in it, and since when.
     pub(crate) fn waiting(&self) -> Option<(usize, NonZeroU32)> {
         let State {
             start, end, since, ..
@@ -397,8 +397,8 @@ impl Closed {
         Some((usize::from(end - start), since?))
     }
 
-    /// Whether its objects were freed. Otherwise they are stock that comes here for want of another place: nobody
-    /// has used them since they were last ready to be given out.
+    /// Whether its objects were freed. Otherwise they are stock that comes here for want of another place,
+    /// and unused since they were last ready to be allocated.
     pub(crate) fn holds_freed(&self) -> bool {
         let State {
             start, end, since, ..
@@ -417,7 +417,7 @@ impl Closed {
             Links::NONE
         } else {
             // SAFETY: By the safety requirements of this function. What is read is of use only where
-            // nobody has taken the sheaf.
+            // the sheaf was not taken.
             unsafe { (&raw const (*around(next).state()).links).read_volatile() }
         };
         let links = links.with(self.0);
@@ -429,7 +429,7 @@ impl Closed {
         links.len as usize
     }
 
-    /// What nobody waits for any more.
+    /// What need not wait any more.
     ///
     /// # Safety
     ///
@@ -515,7 +515,7 @@ impl Install for Filling {
     }
 }
 
-/// A sheaf that nobody else knows, as an address.
+/// An exclusively owned sheaf, as an address.
 pub(crate) trait Owned: Sized {
     /// The address, for [`Owned::from_addr()`].
     fn into_addr(self) -> usize;
@@ -550,7 +550,7 @@ impl Owned for Full {
     }
 }
 
-/// Sheaves that nobody else knows, newest on top, and how many.
+/// Exclusively owned sheaves, newest on top, and how many.
 pub(crate) struct Stack<S> {
     top: usize,
     len: usize,
@@ -664,12 +664,12 @@ impl Chain {
         self.first == 0
     }
 
-    /// How many there are.
+    /// The number of sheaves.
     pub(crate) fn len(&self) -> usize {
         self.links.len as usize
     }
 
-    /// How many of them have objects.
+    /// The number of those with objects.
     pub(crate) fn nr_full(&self) -> usize {
         self.links.full as usize
     }

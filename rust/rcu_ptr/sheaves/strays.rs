@@ -3,7 +3,7 @@
 //! Objects that found no sheaf, linked through their 8 bytes: the list of a cache that has more to do after
 //! a grace period than to free memory, or waits for another one, so that the engine can't take them.
 //!
-//! Anybody pushes, in any context and on any CPU, with one exchange; what takes them takes all. The low bits
+//! Objects are pushed in any context and on any CPU, with one exchange; what takes them takes all. The low bits
 //! of a link say where the object that it leads to is counted ([`epochs`](super::epochs)).
 
 use super::epochs::PLACES;
@@ -33,7 +33,7 @@ impl Strays {
     ///
     /// # Safety
     ///
-    /// The object is aligned to 8 bytes, and `link` is a field of 8 bytes that nobody uses until it is
+    /// The object is aligned to 8 bytes, and `link` is a field of 8 bytes that is unused until it is
     /// taken off the list.
     #[must_use]
     pub(crate) unsafe fn push(&self, addr: usize, link: usize, place: usize) -> bool {

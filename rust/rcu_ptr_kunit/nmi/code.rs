@@ -116,7 +116,7 @@ impl Code {
     ///
     /// # Errors
     ///
-    /// `ENOENT` where nobody made the file.
+    /// `ENOENT` where the file was not made.
     pub(crate) fn of(module: &str) -> Result<Self> {
         let path = CString::try_from_fmt(fmt!("/modules/{}.insns", module))?;
         let mut code = Code {

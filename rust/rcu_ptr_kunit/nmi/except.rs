@@ -91,7 +91,7 @@ const BARN: &str =
     "the place of this CPU is taken and the barn's lock too, or the barn is full: by chance";
 const NMI: &str =
     "its way in contexts that interrupt others, NMI above all, where breakpoints are off";
-const EMPTY: &str = "a chain of no cache, which nobody hands over";
+const EMPTY: &str = "a chain of no cache, which is never handed over";
 const NULL: &str =
     "an object that is NULL, which the header's macros look for, or no kernel address";
 const MEMORY: &str =
@@ -123,7 +123,7 @@ const LEFT: [(&str, usize, &str); 32] = [
         "a refill put off for longer than a load takes",
     ),
     ("rcu_ptr_shim_current_block", 4, INIT),
-    ("rcu_ptr_rs_param_set", 2, "text that nobody writes here"),
+    ("rcu_ptr_rs_param_set", 2, "text that is not written here"),
     ("rcu_ptr_rs_cache_create", 5, MEMORY),
     ("6Shrink5count", 4, LOOP),
     ("6Shrink4scan", 5, LOOP),

@@ -17,7 +17,7 @@ use kernel::{
 
 /// Where storms come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Weather {
+pub(crate) enum NmiSource {
     /// The cycle counters overflow every so many cycles.
     Cycles,
     /// CPUs send NMIs to each other and to themselves.
@@ -27,7 +27,7 @@ pub(crate) enum Weather {
 /// Cycles between two overflows: as short as the guest stands under emulation.
 pub(super) const PERIOD: u64 = 20_000;
 
-/// Calls `f` with a storm of `weather` calling `body`; nobody sends an NMI to CPU `spare`: one that is
+/// Calls `f` with NMIs of `nmi_source` calling `body`; no NMI is sent to CPU `spare`: one that is
 /// about to start has no way to take it.
 ///
 /// # Context
@@ -38,20 +38,20 @@ pub(super) const PERIOD: u64 = 20_000;
 ///
 /// What the source says when the machine hasn't got it.
 pub(crate) fn during<R>(
-    weather: Weather,
+    nmi_source: NmiSource,
     body: &(dyn Fn() + Sync),
     spare: Option<i32>,
     f: impl FnOnce() -> R,
 ) -> Result<R> {
     let hook = Hook::new(body);
-    match weather {
-        Weather::Cycles => {
+    match nmi_source {
+        NmiSource::Cycles => {
             let cycles = Cycles::new(PERIOD, &hook)?;
             let ret = f();
             drop(cycles);
             Ok(ret)
         }
-        Weather::Ipi => {
+        NmiSource::Ipi => {
             let receiver = Receiver::new(&hook)?;
             let stop = Atomic::<i32>::new(0);
             let send = |this: i32| {
@@ -81,10 +81,10 @@ pub(crate) fn during<R>(
     }
 }
 
-/// The strongest weather of this machine.
-pub(crate) fn strongest() -> Option<Weather> {
+/// The strongest source of NMIs of this machine.
+pub(crate) fn strongest() -> Option<NmiSource> {
     let nothing = || ();
-    [Weather::Cycles, Weather::Ipi]
+    [NmiSource::Cycles, NmiSource::Ipi]
         .into_iter()
-        .find(|&weather| during(weather, &nothing, None, || ()).is_ok())
+        .find(|&nmi_source| during(nmi_source, &nothing, None, || ()).is_ok())
 }

@@ -44,7 +44,7 @@ const ACTS: i64 = 16;
 /// hit yet, and others, without which nothing would come in between any more once all were.
 const WALK_ACTS: i64 = 256;
 const OTHER_ACTS: i64 = 64;
-/// In front of what exchanges a word if nobody has changed it: so many in a stage at each, as what one
+/// In front of what exchanges a word if it is unchanged: so many in a stage at each, as what one
 /// NMI does may not change that word, and so many in a group.
 const WINDOWS: i32 = 4;
 const WINDOW_ACTS: i64 = 128;
@@ -55,7 +55,7 @@ const OTHERS: u64 = 12;
 const DETOUR: usize = 2000;
 
 /// Steps without anything new after which a run of the load is followed no further.
-const PATIENCE: usize = 100_000;
+const MAX_STEPS: usize = 100_000;
 
 /// How often trails are taken up behind calls: each may get lost again behind the next one, where
 /// another task gets the CPU.
@@ -511,7 +511,7 @@ impl Sweep {
         let trail = |address, stack| {
             let steps = bored.load(Relaxed) + 1;
             bored.store(steps, Relaxed);
-            if steps > PATIENCE {
+            if steps > MAX_STEPS {
                 return false;
             }
             let Some(place) = places.get(cpu::this() as usize) else {
@@ -616,7 +616,7 @@ impl Sweep {
 
     /// Tries every instruction in functions that `select` takes and that was not hit yet: enters
     /// each function and goes on step by step, out of it and through all that it calls in the swept
-    /// code; once more with patience where that found something; then from behind each call where
+    /// code; once more with more steps where that found something; then from behind each call where
     /// the trail was lost. Returns how many breakpoints were left for lack of time.
     pub(crate) fn run(
         &mut self,
@@ -702,7 +702,7 @@ impl Sweep {
     }
 
     /// Runs `stage` until its end while the cycle counter interrupts it all the time: instructions
-    /// where an NMI came count as hit. For machines without breakpoints: nobody chooses where they
+    /// where an NMI came count as hit. For machines without breakpoints: it cannot be chosen where they
     /// come. Returns how many came in the code.
     ///
     /// # Errors

@@ -198,7 +198,7 @@ impl Load {
             Self::Contend => contend(40, true)?,
             Self::Files => {
                 files()?;
-                heed()?;
+                shorter_interval()?;
             }
             Self::Ready => {
                 light_calls()?;
@@ -413,7 +413,7 @@ fn files() -> Result {
 }
 
 /// Monitors that sleep for long are told of a shorter interval.
-fn heed() -> Result {
+fn shorter_interval() -> Result {
     let long = params::no_drain()?;
     let few = |_: i32| {
         let _ = free(Source::Kmalloc, 64, Route::Kvfree, 2);
@@ -426,7 +426,7 @@ fn heed() -> Result {
     Ok(())
 }
 
-/// Every call when a page for a block is not to be had, or when the second isn't.
+/// Every call when no page for a block is available, or no second one.
 fn no_blocks() -> Result {
     for nth in 1..3 {
         params::shrink()?;

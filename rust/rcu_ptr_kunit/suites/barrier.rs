@@ -242,7 +242,7 @@ fn deferred_behind_irqs_off() -> Result<Option<Deferred>> {
             }
         })?;
         if round == 0 && pool.taken() <= 3 {
-            // Nobody came in between.
+            // No other barrier came in between.
             drop(probes);
             core::barrier();
             return Ok(None);
@@ -355,7 +355,7 @@ mod tests {
     #[test]
     fn costs_a_grace_period() -> Result {
         if cpu::online().count() < 2 {
-            // One that nobody but the caller has to pass takes less than a context switch.
+            // One that only the caller has to pass takes less than a context switch.
             skip(c"needs two CPUs");
             return Ok(());
         }

@@ -73,7 +73,7 @@ const PLACES: usize = 97;
 
 /// Every context does everything with the places of one table.
 fn table_storm(rounds: usize) -> Result<Option<Storm>> {
-    let Some(weather) = storm::strongest() else {
+    let Some(nmi_source) = storm::strongest() else {
         return Ok(None);
     };
     let cache = Cache::<Entry>::new(c"rcu_ptr_api_storm")?;
@@ -103,7 +103,7 @@ fn table_storm(rounds: usize) -> Result<Option<Storm>> {
         match new {
             Some(new) if n % 3 == 0 => match table.put(i, new.share()) {
                 Ok(()) => replaced.add(1, Relaxed),
-                // Nobody has seen it, but it is a box of that kind by now.
+                // It was not shared, but is a box of that kind by now.
                 Err(back) => {
                     refused.add(1, Relaxed);
                     drop(back);
@@ -145,7 +145,7 @@ fn table_storm(rounds: usize) -> Result<Option<Storm>> {
             }
         });
     };
-    storm::during(weather, &nmi, None, || {
+    storm::during(nmi_source, &nmi, None, || {
         thread::on_cpus(cpu::online(), &task, || ())
     })??;
     Ok(Some(Storm {
@@ -172,7 +172,7 @@ mod tests {
         let cache = Cache::<Entry>::new(c"rcu_ptr_api_new")?;
         for key in 0..10_000 {
             let mut entry = cache.alloc(Entry::new(key))?;
-            // Nobody else has it.
+            // It is not shared.
             *entry = Entry::new(key + 1);
             assert!(entry.key() == key + 1 && entry.is_whole());
         }

@@ -40,7 +40,7 @@ struct Counted {
     sleeps: Atomic<i32>,
 }
 
-// SAFETY: The head is RCU's while it is queued, and nobody's otherwise.
+// SAFETY: The head is RCU's while it is queued, and not accessed otherwise.
 unsafe impl Sync for Counted {}
 
 impl Counted {
@@ -176,14 +176,14 @@ impl Gate {
 }
 
 /// How long a callback waits for the gate to be opened, at most.
-const PATIENCE_MSECS: u32 = 8000;
+const TIMEOUT_MSECS: u32 = 8000;
 
 /// # Safety
 ///
 /// The head is one of the caller's.
 unsafe extern "C" fn wait_asleep(_head: *mut Head) {
     GATE.entered.add(1, Relaxed);
-    let open = thread::wait_for(PATIENCE_MSECS, || GATE.open.load(Relaxed) != 0);
+    let open = thread::wait_for(TIMEOUT_MSECS, || GATE.open.load(Relaxed) != 0);
     GATE.in_time.add(u64::from(open), Relaxed);
     GATE.left.add(1, Relaxed);
 }
@@ -196,8 +196,8 @@ unsafe extern "C" fn wait_asleep(_head: *mut Head) {
 unsafe extern "C" fn wait_awake(_head: *mut Head) {
     GATE.entered.add(1, Relaxed);
     let pool = GATE.pool.load(Relaxed);
-    let end = thread::now() + i64::from(PATIENCE_MSECS) * 1_000_000;
-    // SAFETY: Set by who waits for the callback, and lives as long.
+    let end = thread::now() + i64::from(TIMEOUT_MSECS) * 1_000_000;
+    // SAFETY: Set by the waiter for the callback, and lives as long.
     while !unsafe { &*pool }.all_freed() && thread::now() < end {
         ::core::hint::spin_loop();
     }
@@ -229,7 +229,7 @@ fn behind_slow(slow: usize, sleeps: bool, others: &[Route]) -> Result<bool> {
     core::barrier();
     GATE.pool.store(ptr::from_ref(&pool).cast_mut(), Relaxed);
     let ran = thread::on_cpus(::core::iter::once(cpu::this()), &body, || ());
-    let came = thread::wait_for(PATIENCE_MSECS / 2, || {
+    let came = thread::wait_for(TIMEOUT_MSECS / 2, || {
         GATE.entered.load(Relaxed) > 0 && pool.all_freed()
     });
     let held = !sleeps || GATE.left.load(Relaxed) == 0;
@@ -329,7 +329,7 @@ fn from(place: Where, route: Route) -> Result<bool> {
     Ok(pool.taken() as u64 == came && wrong == 0 && pool.all_freed())
 }
 
-/// Callbacks when a page for a block is not to be had. Returns how many were linked, and whether all ran.
+/// Callbacks when no page for a block is available. Returns how many were linked, and whether all ran.
 fn without_pages(route: Route) -> Result<(u64, bool)> {
     let pool = Pool::new(2000)?;
     let probes = probes::Probes::register()?;
@@ -493,7 +493,7 @@ mod tests {
     #[test]
     fn nothing_waits_for_a_sleeping_one() -> Result {
         if !CAN_LOOK {
-            skip(c"nobody sees what is freed here");
+            skip(c"freed objects cannot be seen here");
             return Ok(());
         }
         // As many sleep as may while others of their kind come.
@@ -514,7 +514,7 @@ mod tests {
     #[test]
     fn no_object_waits_for_a_slow_one() -> Result {
         if !CAN_LOOK {
-            skip(c"nobody sees what is freed here");
+            skip(c"freed objects cannot be seen here");
             return Ok(());
         }
         if cpu::online().count() < 2 {

@@ -153,7 +153,7 @@ mod tests {
             return Ok(());
         };
         if !CAN_LOOK {
-            skip(c"nobody can tell what is freed");
+            skip(c"freed objects cannot be seen here");
             return Ok(());
         }
         let objects = scaled(100_000);

@@ -50,7 +50,7 @@ fn dead_cpu_keeps_nothing(cpu: i32, route: Route) -> Result<(bool, bool)> {
     // Refills have come by then.
     thread::sleep(20);
     cpu::take_down(cpu)?;
-    // Where nobody can look, a grace period later is as late as a test can say.
+    // Where this cannot be seen, a grace period later is as late as a test can say.
     let freed = if CAN_LOOK {
         thread::wait_for(3000, || pool.all_freed())
     } else {
@@ -314,7 +314,7 @@ fn barrier_beside_a_death(cpu: i32, moment: Moment, route: Route) -> Result<usiz
 }
 
 /// The shrinkers are called while a CPU goes down, and find the hotplug lock taken: whether they were. That
-/// the lock is left as it was is seen by all who take CPUs down afterwards, and by lockdep.
+/// the lock is left as it was is seen when CPUs are taken down afterwards, and by lockdep.
 fn shrunk_beside_a_death(cpu: i32) -> Result<bool> {
     let (begin, shrunk) = (Atomic::<i32>::new(0), Atomic::<i32>::new(0));
     let shrink = |_cpu: i32| {

@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn from_call_to_free() -> Result {
         if !CAN_LOOK {
-            skip(c"nobody can tell what is freed");
+            skip(c"freed objects cannot be seen here");
             return Ok(());
         }
         for route in Route::ATOMIC {
@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn from_call_to_free_in_a_shorter_interval() -> Result {
         if !CAN_LOOK {
-            skip(c"nobody can tell what is freed");
+            skip(c"freed objects cannot be seen here");
             return Ok(());
         }
         for route in Route::ATOMIC {

@@ -29,7 +29,7 @@ fn without_cache() -> Result<bool> {
     Ok(pool.all_freed())
 }
 
-/// Memory is so short that no block is to be had: callers wait themselves.
+/// Memory is so short that no block is available: callers wait themselves.
 fn without_memory() -> Result<(bool, u64)> {
     let defaults = params::no_blocks()?;
     let pool = Pool::new(64)?;

@@ -60,7 +60,7 @@ fn over(f: impl FnMut() -> Result) -> Result<Option<Outcome>> {
 
 /// As [`over()`], with no NMIs sent to CPU `spare`.
 fn over_all_but(spare: Option<i32>, mut f: impl FnMut() -> Result) -> Result<Option<Outcome>> {
-    let Some(weather) = storm::strongest() else {
+    let Some(nmi_source) = storm::strongest() else {
         return Ok(None);
     };
     let pool = Pool::new(scaled(20_000))?;
@@ -77,7 +77,7 @@ fn over_all_but(spare: Option<i32>, mut f: impl FnMut() -> Result) -> Result<Opt
             }
         }
     };
-    let ran = storm::during(weather, &storm, spare, until_it_came);
+    let ran = storm::during(nmi_source, &storm, spare, until_it_came);
     // Whatever came of it: the pool's objects have to be back before it goes.
     core::barrier();
     ran??;
@@ -152,13 +152,13 @@ fn ipi() -> Result<Option<Outcome>> {
 /// The control: the same storm through the kernel's own `kfree_rcu_nolock()`. Its cache goes with
 /// what the kernel guarantees for that, not with our barrier.
 fn control() -> Result<Option<(u64, u64)>> {
-    let Some(weather) = storm::strongest() else {
+    let Some(nmi_source) = storm::strongest() else {
         return Ok(None);
     };
     let pool = Pool::new(scaled(20_000))?;
     let actor = Actor::new(&pool, Route::Kernel, 1, i64::MAX);
     storm::during(
-        weather,
+        nmi_source,
         &|| {
             actor.fire();
         },
@@ -238,7 +238,7 @@ fn tries_behind_the_lock() -> Result<Option<Tried>> {
             elsewhere.add(1, Relaxed);
         }
         let Some(object) = pool.take() else { return };
-        // SAFETY: Handed out once; who is refused has it still, and it has a field there.
+        // SAFETY: Handed out once; a caller that is refused still has it, and it has a field there.
         unsafe {
             if core::try_kfree_nolock(object.start) {
                 taken.add(1, Relaxed);
@@ -301,12 +301,12 @@ mod tests {
 
     #[test]
     fn at_least_one_source() -> Result {
-        let weather = storm::strongest();
-        pr_info!("strongest NMI source: {:?}\n", weather);
+        let nmi_source = storm::strongest();
+        pr_info!("strongest NMI source: {:?}\n", nmi_source);
         let came = Atomic::<u64>::new(0);
         let count = || came.add(u64::from(cpu::context() == Context::Nmi), Relaxed);
-        if let Some(weather) = weather {
-            let stormed = storm::during(weather, &count, None, || {
+        if let Some(nmi_source) = nmi_source {
+            let stormed = storm::during(nmi_source, &count, None, || {
                 thread::wait_for(10_000, || came.load(Relaxed) >= FEW)
             })?;
             assert!(stormed);

@@ -5,7 +5,7 @@
 //! through the kernel's own function, as the control.
 
 use crate::{
-    nmi::storm::{self, Weather},
+    nmi::storm::{self, NmiSource},
     pool::{Checks, Pool, SIZE},
     reader,
     route::Route,
@@ -176,11 +176,11 @@ impl<'a> Round<'a> {
 }
 
 /// One round: all objects of `pool` under the eyes of readers, in the storm.
-fn round(weather: Weather, pool: &Pool, route: Route, sums: &mut Sums) -> Result {
+fn round(nmi_source: NmiSource, pool: &Pool, route: Route, sums: &mut Sums) -> Result {
     let round = Round::new(pool, route);
     let mut stormed = Ok(());
     let seen = reader::watch(pool, |readers| {
-        stormed = storm::during(weather, &|| round.strike(), None, || {
+        stormed = storm::during(nmi_source, &|| round.strike(), None, || {
             let ran = thread::on_cpus(cpu::online(), &|_| round.work(), || ());
             // The end of the storm waits for a grace period, so the readers leave before that.
             readers.leave_in(50);
@@ -204,7 +204,7 @@ fn round(weather: Weather, pool: &Pool, route: Route, sums: &mut Sums) -> Result
 
 /// Rounds until enough NMIs have freed one.
 fn rounds(route: Route, checks: Checks, wanted: u64, secs: i64) -> Result<Option<Sums>> {
-    let Some(weather) = storm::strongest() else {
+    let Some(nmi_source) = storm::strongest() else {
         return Ok(None);
     };
     let start = thread::now();
@@ -214,7 +214,7 @@ fn rounds(route: Route, checks: Checks, wanted: u64, secs: i64) -> Result<Option
         if thread::now() - start > secs * 1_000_000_000 {
             break;
         }
-        let ran = round(weather, &pool, route, &mut sums);
+        let ran = round(nmi_source, &pool, route, &mut sums);
         if ran.is_err() {
             core::barrier();
             ran?;

@@ -48,7 +48,7 @@ fn free_all(pool: &Pool, route: Route) {
 fn churn() {
     for _ in 0..50 {
         if let Some(object) = mem::alloc(mem::Source::Kmalloc, 96) {
-            // SAFETY: Just allocated, and nobody else's.
+            // SAFETY: Just allocated, not shared.
             unsafe {
                 object.write_bytes(0xff, 96);
                 mem::kvfree(object);
@@ -157,7 +157,7 @@ fn no_page_under_readers() -> Result<(Outcome, u64)> {
             unsafe { Route::Mightsleep.free(object.start, object.at) };
         }
         cache::fail_blocks(0, 0);
-        // Who has not waited finds them inside still.
+        // A caller that has not waited still finds them inside.
         hold(readers, HOLD_MSECS / 4);
     });
     let waited = probes::COUNTERS.waited.load(Relaxed) - before;

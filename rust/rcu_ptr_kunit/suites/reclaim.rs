@@ -111,7 +111,7 @@ fn drained_by_monitor(route: Route) -> Result<bool> {
     Ok(in_time)
 }
 
-/// A monitor that is armed for ten minutes heeds a shorter interval, though no object comes any more:
+/// A monitor that is armed for ten minutes applies a shorter interval, though no object comes any more:
 /// whether everything is freed, with no barrier.
 fn shorter_interval_counts(route: Route) -> Result<bool> {
     let pool = Pool::new(30)?;

@@ -34,7 +34,7 @@ struct Stage {
     next: Atomic<u64>,
     /// Runs in the context that the stage is about.
     there: Atomic<usize>,
-    /// No memory to be had.
+    /// Allocations that failed.
     missed: Atomic<usize>,
     /// Closures queued, and run.
     queued: Atomic<usize>,
@@ -117,7 +117,7 @@ impl Stage {
             [&self.there, &self.missed, &self.queued].map(|n| n.load(Relaxed));
         let (ran, looks) = (self.ran.load(Relaxed), self.book.looks.load(Relaxed));
         pr_info!(
-            "rust_drop: {} times there; {} made, {} dropped, {} not to be had; {} of {} closures; {} looks\n",
+            "rust_drop: {} times there; {} made, {} dropped, {} not allocated; {} of {} closures; {} looks\n",
             there,
             self.book.made(),
             self.book.dropped(),
@@ -139,7 +139,7 @@ impl Stage {
 const ENOUGH: usize = 100;
 
 fn in_nmi(stage: &Stage, rounds: usize) -> Result<bool> {
-    let Some(weather) = storm::strongest() else {
+    let Some(nmi_source) = storm::strongest() else {
         return Ok(false);
     };
     let task = |_cpu: i32| {
@@ -148,7 +148,7 @@ fn in_nmi(stage: &Stage, rounds: usize) -> Result<bool> {
         }
     };
     let nmi = || stage.exchange(Context::Nmi);
-    storm::during(weather, &nmi, None, || {
+    storm::during(nmi_source, &nmi, None, || {
         let ran = thread::on_cpus(cpu::online(), &task, || ());
         // Where the tasks were quick.
         thread::wait_for(20_000, || stage.there.load(Relaxed) > ENOUGH);
@@ -220,10 +220,10 @@ fn through_a_cache(book: &'static Book) -> Result<(Option<usize>, bool)> {
             stage.exchange();
         }
     };
-    let weather = storm::strongest();
+    let nmi_source = storm::strongest();
     let nmi = || stage.exchange();
-    match weather {
-        Some(weather) => storm::during(weather, &nmi, None, || {
+    match nmi_source {
+        Some(nmi_source) => storm::during(nmi_source, &nmi, None, || {
             let ran = thread::on_cpus(cpu::online(), &task, || ());
             thread::wait_for(20_000, || stage.there.load(Relaxed) > ENOUGH);
             ran
@@ -240,7 +240,7 @@ fn through_a_cache(book: &'static Book) -> Result<(Option<usize>, bool)> {
         book.dropped(),
         looks
     );
-    Ok((weather.map(|_| there), book.is_even() && looks > 0))
+    Ok((nmi_source.map(|_| there), book.is_even() && looks > 0))
 }
 
 /// Objects of a cache that share what they own, in generations: all but the last are dropped while their

@@ -67,7 +67,7 @@ impl<'a> Held<'a> {
         for place in &self.objects {
             if let Some(object) = NonNull::new(place.load(Relaxed)) {
                 place.store(::core::ptr::null_mut(), Relaxed);
-                // SAFETY: From this cache, and held by nobody else.
+                // SAFETY: From this cache, and not shared.
                 unsafe { free(self.cache, object) };
             }
         }
@@ -185,7 +185,7 @@ fn two_nodes() -> Option<(i32, i32)> {
 mod tests {
     use super::*;
 
-    /// What belongs to one caller is not asked for on behalf of a sheaf that everybody shares.
+    /// What belongs to one caller is not asked for on behalf of a sheaf that all share.
     #[test]
     fn refills_ask_for_nothing_special() -> Result {
         let args = Args {
@@ -350,7 +350,7 @@ mod tests {
             for _ in 0..10 {
                 let cache = SheafCache::new(c"rcu_ptr_right", 64, cache::own_memory())?;
                 // Both have asked before a worker comes, which serves both: what came in between would go
-                // to whoever asks next, on whichever node.
+                // to the next caller, on any node.
                 if one_and_the_rest(&Held::new(&cache, 400)?, [other, asks], 2)? == 0 {
                     asked = Some(cache);
                     break;

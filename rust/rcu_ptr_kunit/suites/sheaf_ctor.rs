@@ -30,7 +30,7 @@ const MADE: u64 = 0xc057_0c7e_d000_0001;
 /// An object.
 #[repr(C)]
 struct Entry {
-    /// What the constructor wrote, and nobody changes.
+    /// What the constructor wrote, and does not change.
     made: u64,
     /// Users; 0: it is free.
     refs: Atomic<u32>,
@@ -114,7 +114,7 @@ impl<'a> Map<'a> {
             .add(u64::from(entry.refs.load(Relaxed) != 0), Relaxed);
         entry.key.store(key, Relaxed);
         entry.value.store(value_of(key), Relaxed);
-        // ORDERING: Release pairs with who takes a reference: key and value are there.
+        // ORDERING: Release pairs with the taking of a reference: key and value are there.
         entry.refs.store(1, Release);
         let place = &self.places[key as usize % PLACES];
         if let Some(old) = NonNull::new(place.xchg(object.as_ptr().cast(), Full)) {
@@ -127,7 +127,7 @@ impl<'a> Map<'a> {
         // SAFETY: The caller has a reference.
         match unsafe { entry.as_ref() }.refs.fetch_sub(1, Full) {
             0 => self.lost.add(1, Relaxed),
-            // SAFETY: From this cache, and nobody has a reference: lookups look again.
+            // SAFETY: From this cache, and without references: lookups look again.
             1 => unsafe { self.cache.free(entry.cast()) },
             _ => (),
         }
@@ -222,7 +222,7 @@ fn lookups(cache: &SheafCache, rounds: usize) -> Result<(Wrong, u64, u64)> {
 mod tests {
     use super::*;
 
-    /// Objects are given out again at once, and found by who looked for what they were before.
+    /// Objects are given out again at once, and found by lookups of what they were before.
     #[test]
     fn typesafe_lookups() -> Result {
         for flags in [mem::TYPESAFE, mem::TYPESAFE | cache::POISON] {

@@ -35,7 +35,7 @@ macro_rules! expect_splat {
 /// Bytes of an object.
 const SIZE: usize = 64;
 
-/// Reads a byte of `object`, whoever has it.
+/// Reads a byte of `object`, whatever its state.
 fn look(object: NonNull<u8>) -> u8 {
     // SAFETY: Mapped memory, which is what is to be found out.
     unsafe { object.as_ptr().read_volatile() }
@@ -89,7 +89,7 @@ fn watched(cache: &SheafCache) -> Result<Option<NonNull<u8>>> {
 mod tests {
     use super::*;
 
-    /// As long as a reader may have it, nobody minds; later it is reported.
+    /// No report as long as a reader may have it; later there is one.
     #[test]
     fn reader_that_keeps_an_object() -> Result {
         if cfg!(not(CONFIG_KASAN_GENERIC)) {

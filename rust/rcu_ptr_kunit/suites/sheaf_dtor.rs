@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The destructor of a cache: once for each use of an object, after its grace period and before the next use,
-//! whichever way the object goes home; and what it frees itself.
+//! whichever way the object returns; and what it frees itself.
 
 use super::{sheaf_calls, sheaf_memory::up_and_down};
 use crate::{
@@ -318,7 +318,7 @@ mod tests {
         });
         cache::fail_alloc(0, 0);
         let early = book.destructed();
-        // The tick begins their grace period, and nobody asks for that.
+        // The tick begins their grace period, unasked.
         let by_themselves = thread::wait_for(10_000, || book.destructed() > 800);
         core::barrier();
         let (all, stats) = (book.destructed(), cache.stats());
@@ -411,7 +411,7 @@ mod tests {
 
     /// The monitor closes what a slow CPU has, and the shrinker too.
     #[test]
-    fn nobody_asks() -> Result {
+    fn unasked() -> Result {
         let book = Book::new();
         let cache = nodes(c"rcu_ptr_dtor_idle", &book)?;
         let came = {
@@ -455,7 +455,7 @@ mod tests {
         for _ in 0..300 {
             let leaf = list(&leaves, &inner, 1)?;
             let owner = list(&cache, &outer, 1)?;
-            // SAFETY: Not seen by anybody, and the caller's.
+            // SAFETY: Not shared, and the caller's.
             unsafe {
                 (*owner.as_ptr()).next = leaf.as_ptr();
                 free(cache.handle(), owner);
@@ -469,7 +469,7 @@ mod tests {
         Ok(())
     }
 
-    /// A destructor waits for somebody who waits for other caches: what the barrier closed of these does not wait
+    /// A destructor waits for a task that waits for other caches: what the barrier closed of these does not wait
     /// behind it.
     #[test]
     fn others_do_not_wait_for_it() -> Result {

@@ -121,7 +121,7 @@ fn report(what: &str, n: u64) {
 /// NMIs and tasks of all CPUs use one cache while a few allocations after each other fail.
 /// `None`: there is no source of NMIs.
 fn fails_in_nmi(rounds: usize) -> Result<Option<(Wrong, u64, u64)>> {
-    let Some(weather) = storm::strongest() else {
+    let Some(nmi_source) = storm::strongest() else {
         return Ok(None);
     };
     let cache = SheafCache::new(c"rcu_ptr_fail_nmi", SIZE, small())?;
@@ -155,7 +155,7 @@ fn fails_in_nmi(rounds: usize) -> Result<Option<(Wrong, u64, u64)>> {
             }
         }
     };
-    let result = storm::during(weather, &nmi, None, || {
+    let result = storm::during(nmi_source, &nmi, None, || {
         thread::on_cpus(cpu::online(), &task, || ())
     });
     cache::fail_alloc(0, 0);

@@ -210,7 +210,7 @@ fn beside_destroy(cpu: i32, objects: usize) -> Result<usize> {
 }
 
 /// The shortest time, of three, in which objects that filled sheaves on `cpu` are at hand again though
-/// nobody asks for that; and of a grace period.
+/// unasked; and of a grace period.
 fn come_back(cpu: i32) -> Result<(i64, i64)> {
     let (mut grace, mut back) = (i64::MAX, i64::MAX);
     for _ in 0..3 {
@@ -290,7 +290,7 @@ mod tests {
         assert!(barrier < grace * 6);
         Ok(())
     }
-    /// A refill that is at work when its cache is destroyed leaves nothing behind that runs: the memory of the
+    /// A refill that runs when its cache is destroyed leaves nothing behind that runs: the memory of the
     /// next cache is that of the last, and debugobjects look at its timers.
     #[test]
     fn destroyed_while_refilled() -> Result {

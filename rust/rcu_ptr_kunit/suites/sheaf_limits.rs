@@ -148,8 +148,8 @@ mod tests {
         Ok(())
     }
 
-    /// Who may sleep gets nothing of the reserve at the limit, and it does not grow: what was promised is there for
-    /// the others.
+    /// An allocation that may sleep gets nothing of the reserve at the limit, and it does not grow: what was
+    /// promised is there for the others.
     #[test]
     fn prefilled_for_others() -> Result {
         const PROMISED: usize = 20;

@@ -121,7 +121,7 @@ fn go_home(here: i32, there: i32) -> Result<Travelled> {
 mod tests {
     use super::*;
 
-    /// Nobody calls anything any more, and all objects find their way back to the slab.
+    /// No more calls come, and all objects find their way back to the slab.
     #[test]
     fn idle_cpus_have_nothing() -> Result {
         let defaults = params::quick_drain()?;

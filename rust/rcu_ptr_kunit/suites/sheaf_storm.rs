@@ -107,8 +107,8 @@ fn storm(cache: &SheafCache, table: &Table<'_>, rounds: usize) -> Result<Outcome
         nmis.fetch_add(u64::from(cpu::context() == Context::Nmi), Relaxed);
         interrupt();
     };
-    let weather = storm::strongest().ok_or(ENODEV)?;
-    storm::during(weather, &nmi, None, || {
+    let nmi_source = storm::strongest().ok_or(ENODEV)?;
+    storm::during(nmi_source, &nmi, None, || {
         thread::on_cpus(cpu::online(), &task, || ())
     })??;
     let mut outcome = Outcome {

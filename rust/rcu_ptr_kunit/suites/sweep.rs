@@ -135,11 +135,11 @@ fn log(sweep: &Sweep, what: &str, left: usize, since: i64) {
     );
 }
 
-/// Who uses a cache beside a load.
+/// The users of a cache beside a load.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Users {
     /// There is none.
-    Nobody,
+    Idle,
     /// This task, and the NMIs.
     Here,
     /// Tasks on all CPUs, and the NMIs; others come and go.
@@ -160,7 +160,7 @@ fn sweep_for(
     select: impl Fn(&str) -> bool,
 ) -> Result<Option<Totals>> {
     let cache = match users {
-        Users::Nobody => None,
+        Users::Idle => None,
         _ => Some(SheafCache::new(
             c"rcu_ptr_sweep",
             SIZE,
@@ -325,7 +325,7 @@ mod tests {
             return Ok(());
         }
         const LOADS: [(Load, Users); 13] = [
-            (Load::Light, Users::Nobody),
+            (Load::Light, Users::Idle),
             (Load::Light, Users::Here),
             (Load::Contend, Users::Here),
             (Load::Full, Users::Here),
@@ -368,7 +368,7 @@ mod tests {
                 &[Load::Light, Load::Contend]
             };
             if LONG && !text::is_short() {
-                sweep(&[Load::Light], Users::Nobody, selected)?;
+                sweep(&[Load::Light], Users::Idle, selected)?;
             }
             sweep(loads, Users::Here, selected)?;
         }

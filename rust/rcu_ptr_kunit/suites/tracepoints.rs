@@ -118,7 +118,7 @@ impl<'a> Caller<'a> {
         let seen = || self.woke[0].load(Relaxed);
         let before = seen();
         let sees = (0..100).any(|_| {
-            cpu::irqs_off(|| self.watched(|_| tracepoints::wake_somebody()));
+            cpu::irqs_off(|| self.watched(|_| tracepoints::wake_a_task()));
             thread::sleep(1);
             seen() > before
         });
@@ -136,7 +136,7 @@ impl<'a> Caller<'a> {
                     } else {
                         Route::Nolock
                     };
-                    // SAFETY: Handed out once, with a field there; who is refused has it still.
+                    // SAFETY: Handed out once, with a field there; a caller that is refused still has it.
                     unsafe {
                         if n % 5 != 2 || !core::try_kfree_nolock(object.start) {
                             route.free(object.start, object.at);

@@ -104,13 +104,13 @@ impl Call {
         if function.is_null() {
             return false;
         }
-        // SAFETY: `set()` stored a function of this type, and its argument before it; who set it
+        // SAFETY: `set()` stored a function of this type, and its argument before it; its setter
         // waits for the handler before the argument goes.
         unsafe {
             let function: unsafe fn(*mut c_void) = core::mem::transmute(function);
             function(self.argument.load(Relaxed));
         }
-        // ORDERING: Release pairs with the acquire of who waits: it sees what the function did.
+        // ORDERING: Release pairs with the acquire of the waiter: it sees what the function did.
         self.done.store(self.done.load(Relaxed) + 1, Release);
         true
     }
@@ -118,7 +118,7 @@ impl Call {
 
 /// # Safety
 ///
-/// `argument` is a live `F` that nobody else uses during the call.
+/// `argument` is a live `F` that is not shared during the call.
 unsafe fn call<F: FnMut()>(argument: *mut c_void) {
     // SAFETY: By the safety requirements of this function.
     unsafe { (*argument.cast::<F>())() };

@@ -55,7 +55,7 @@ unsafe impl Sync for Cache {}
 
 impl Drop for Cache {
     fn drop(&mut self) {
-        // SAFETY: Made by `Source::new()`, and nobody allocates from it any more.
+        // SAFETY: Made by `Source::new()`, and no longer in use.
         unsafe { bindings::kmem_cache_destroy(self.0.as_ptr()) };
     }
 }

@@ -72,7 +72,7 @@ impl Drop for Caches {
         free::kernel_settle();
         let kernel = KERNEL.load(Relaxed);
         KERNEL.store(ptr::null_mut(), Relaxed);
-        // SAFETY: Made by `new()`, and nobody uses them any more. Null is allowed.
+        // SAFETY: Made by `new()`, and no longer in use. Null is allowed.
         unsafe {
             bindings::kmem_cache_destroy(kernel);
             sys::rcu_ptr_cache_destroy(RCU_PTR.load(Relaxed));
@@ -109,7 +109,7 @@ pub(crate) unsafe trait Pair {
 /// Nothing at all: what the loops cost.
 pub(crate) struct Nothing;
 
-// SAFETY: Nobody looks at the object.
+// SAFETY: The object has no readers.
 unsafe impl Pair for Nothing {
     #[inline(always)]
     fn alloc() -> Option<NonNull<Object>> {

@@ -29,7 +29,7 @@ pub(crate) fn object() -> &'static str {
     text(unsafe { sys::rcu_ptr_bench_param_object() })
 }
 
-/// The engine of the loaded core, as whoever loaded this says.
+/// The engine of the loaded core, as the parameter of this module says.
 pub(crate) fn engine() -> &'static str {
     // SAFETY: No requirements.
     text(unsafe { sys::rcu_ptr_bench_param_engine() })

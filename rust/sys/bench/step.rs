@@ -151,7 +151,7 @@ impl Drop for Stepper {
 #[inline(always)]
 pub(crate) fn start() {
     // SAFETY: Sets the trap flag; the stepper's notifier handles what comes of it. The stack is
-    // used below its pointer by nobody in the kernel (no red zone).
+    // not used below its pointer in the kernel (no red zone).
     unsafe { core::arch::asm!("pushfq", "or qword ptr [rsp], 0x100", "popfq") };
 }
 

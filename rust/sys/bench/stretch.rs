@@ -185,7 +185,7 @@ struct Attached<const N: usize>([Probe; N]);
 
 /// # Safety
 ///
-/// `tp` is a tracepoint, `data` a live `&mut [Probe]` that nobody else uses.
+/// `tp` is a tracepoint, `data` a live `&mut [Probe]` that is not shared.
 unsafe extern "C" fn find(tp: *mut bindings::tracepoint, data: *mut c_void) {
     // SAFETY: By the safety requirements of this function.
     let (probes, name) = unsafe {

@@ -20,7 +20,7 @@ pub(crate) struct Thread {
 
 /// # Safety
 ///
-/// `argument` comes from `KBox::into_raw()` of a `KBox<F>` that nobody else uses.
+/// `argument` comes from `KBox::into_raw()` of a `KBox<F>` that is not shared.
 unsafe extern "C" fn entry<F: FnOnce() -> Result + Send>(argument: *mut c_void) -> c_int {
     // SAFETY: By the safety requirements of this function.
     let f = unsafe { KBox::<F>::from_raw(argument.cast()) };

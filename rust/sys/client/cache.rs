@@ -96,7 +96,7 @@ impl RawCache {
     ///
     /// # Safety
     ///
-    /// `object` is a live object of this cache that is the caller's, and nobody else looks at it.
+    /// `object` is a live object of this cache that is the caller's alone.
     #[inline]
     pub(crate) unsafe fn free(&self, object: *mut u8) {
         // SAFETY: By the safety requirements of this function.
@@ -143,7 +143,7 @@ impl RawCache {
 
 impl Drop for RawCache {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants; nobody uses it any more.
+        // SAFETY: By the type invariants; no longer in use.
         unsafe { sys::rcu_ptr_cache_destroy(self.0.as_ptr()) };
     }
 }

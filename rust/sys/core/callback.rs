@@ -65,7 +65,7 @@ pub(crate) unsafe fn invoke(head: NonNull<u8>, sleeps: bool) -> bool {
     }
     let f = f | FUNC;
     trace::invoke(head, f, sleeps);
-    // As RCU does: who looks at the head sees that it no longer waits.
+    // As RCU does: the head shows that it no longer waits.
     func.store(0, Relaxed);
     let at = f;
     // SAFETY: `set_func()` stored it.

@@ -29,7 +29,7 @@ pub(crate) fn in_charge() -> bool {
             key
         )
     };
-    // SAFETY: A key that shim.c defines; the C side writes the counter before anybody gets here.
+    // SAFETY: A key that shim.c defines; the C side writes the counter before this is called.
     #[cfg(not(CONFIG_JUMP_LABEL))]
     unsafe {
         (&raw const sys::rcu_ptr_lockless_key.key.key.enabled.counter).read_volatile() > 0

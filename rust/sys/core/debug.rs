@@ -92,7 +92,7 @@ pub(crate) enum Misuse {
     NoFunc,
 }
 
-/// One warning per kind of misuse that says who did it. The object is leaked.
+/// One warning per kind of misuse, with the caller. The object is leaked.
 #[cold]
 pub(crate) fn warn(what: Misuse, object: *mut u8, field: *mut u8, caller: usize) {
     let warn = match what {

@@ -131,7 +131,7 @@ impl<C: Callbacks> Hotplug<C> {
 /// none is queued.
 ///
 /// A CPU on its way down runs its last irq_works, and on PREEMPT_RT parks the thread that runs them
-/// much earlier. Contexts that interrupt it may go on queueing, and whoever then waits for such an
+/// much earlier. Contexts that interrupt it may go on queueing, and a task that then waits for such an
 /// item waits until the CPU is back.
 pub(crate) struct IrqWorksRun(State);
 

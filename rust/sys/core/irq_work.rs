@@ -113,13 +113,13 @@ pub(super) fn let_run() {
     unsafe { sys::rcu_ptr_shim_set_irq_works_run(true) };
 }
 
-/// Nobody queues an irq_work on this CPU from here on, and those that are queued run.
+/// No irq_work is queued on this CPU from here on, and those that are queued run.
 ///
 /// # Context
 ///
 /// Process context on a CPU that is to go down, before the threads of that CPU are parked.
 pub(super) fn end() {
-    // SAFETY: No requirements. Whoever saw the old value on this CPU has queued by now, as its
+    // SAFETY: No requirements. A context that saw the old value on this CPU has queued by now, as its
     // preemption was off.
     unsafe { sys::rcu_ptr_shim_set_irq_works_run(false) };
     // Elsewhere the kernel itself lets them run, as late as can be.

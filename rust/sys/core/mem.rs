@@ -28,7 +28,7 @@ pub(crate) fn is_vmalloc(ptr: NonNull<u8>) -> bool {
 ///
 /// # Safety
 ///
-/// Each is the start of a live slab or large kmalloc object that nobody uses any more.
+/// Each is the start of a live slab or large kmalloc object that is no longer in use.
 pub(crate) unsafe fn kfree_bulk(objects: &mut [*mut u8]) {
     trace::free(objects);
     // SAFETY: By the safety requirements of this function; a NULL cache means "that of each".
@@ -49,7 +49,7 @@ pub(crate) unsafe fn kfree_bulk(objects: &mut [*mut u8]) {
 ///
 /// # Safety
 ///
-/// `object` is the start of a live vmalloc object that nobody uses any more.
+/// `object` is the start of a live vmalloc object that is no longer in use.
 pub(crate) unsafe fn vfree(mut object: *mut u8) {
     trace::free(core::slice::from_mut(&mut object));
     // SAFETY: By the safety requirements of this function.
@@ -64,7 +64,7 @@ pub(crate) unsafe fn vfree(mut object: *mut u8) {
 ///
 /// # Safety
 ///
-/// `object` is the start of a live slab, large kmalloc or vmalloc object that nobody uses any more.
+/// `object` is the start of a live slab, large kmalloc or vmalloc object that is no longer in use.
 pub(crate) unsafe fn kvfree(mut object: *mut u8) {
     trace::free(core::slice::from_mut(&mut object));
     // SAFETY: By the safety requirements of this function.
@@ -141,7 +141,7 @@ impl VmallocArea {
 ///
 /// # Safety
 ///
-/// `page` comes from one of the two, and nobody uses it any more.
+/// `page` comes from one of the two, and is no longer in use.
 pub(crate) unsafe fn free_page(page: NonNull<u8>) {
     // SAFETY: By the safety requirements of this function.
     unsafe { bindings::free_pages(page.as_ptr() as c_ulong, 0) };

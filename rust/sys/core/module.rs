@@ -38,7 +38,7 @@ impl ModuleRef {
 
 impl Drop for ModuleRef {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants. Whoever drops it was called by a module that has a reference
+        // SAFETY: By the type invariants. It is dropped in calls from a module that has a reference
         // of its own, as it uses this one's symbols.
         unsafe { sys::rcu_ptr_shim_put_module() };
     }

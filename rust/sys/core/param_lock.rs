@@ -7,7 +7,7 @@
 
 use kernel::{bindings, module::this_module, types::NotThreadSafe};
 
-/// Proof that nobody sets a parameter, until it is dropped.
+/// Proof that no parameter is set, until it is dropped.
 pub(crate) struct ParamLock(NotThreadSafe);
 
 impl ParamLock {

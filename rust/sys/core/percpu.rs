@@ -74,7 +74,7 @@ impl<T> PerCpu<T> {
                     // SAFETY: This copy was initialised above and is dropped once.
                     unsafe { Self::slot(base, done).drop_in_place() };
                 }
-                // SAFETY: `base` comes from `pcpu_alloc_noprof()`, nobody else knows it.
+                // SAFETY: `base` comes from `pcpu_alloc_noprof()`, not shared yet.
                 unsafe { bindings::free_percpu(base.cast()) };
                 return Err(e);
             }
@@ -130,7 +130,7 @@ impl<T> PerCpu<T> {
 impl<T> Drop for PerCpu<T> {
     fn drop(&mut self) {
         for cpu in possible_cpus() {
-            // SAFETY: By the type invariants the copy is initialised; nobody has a reference any
+            // SAFETY: By the type invariants the copy is initialised; there is no reference any
             // more, as each borrows `self`.
             unsafe { Self::slot(self.base, cpu).drop_in_place() };
         }

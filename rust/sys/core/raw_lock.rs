@@ -85,7 +85,7 @@ impl<T> RawSpinLock<T> {
         core::ptr::from_ref(&self.inner).addr()
     }
 
-    /// Takes the lock if nobody has it.
+    /// Takes the lock if it is free.
     ///
     /// # Context
     ///

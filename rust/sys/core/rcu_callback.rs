@@ -40,7 +40,7 @@ pub(super) unsafe extern "C" fn entry<C: Callback>(head: *mut bindings::callback
 ///
 /// # Safety
 ///
-/// `head` is nobody else's until then, and lives as long.
+/// `head` is not accessed otherwise until then, and lives as long.
 pub(crate) unsafe fn call<C: Callback>(head: NonNull<RcuHead>) {
     // SAFETY: By the safety requirements of this function; the size was checked above.
     unsafe { sys::rcu_ptr_shim_call_rcu(head.as_ptr().cast(), Some(entry::<C>)) };

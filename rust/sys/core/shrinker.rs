@@ -66,7 +66,7 @@ impl<S: Shrink> Shrinker<S> {
         // SAFETY: The format takes the one string that follows.
         let raw = unsafe { bindings::shrinker_alloc(0, c"%s".as_char_ptr(), name.as_char_ptr()) };
         let shrinker = NonNull::new(raw).ok_or(ENOMEM)?;
-        // SAFETY: Not registered yet, so nobody else looks at it.
+        // SAFETY: Not registered yet, so not shared.
         unsafe {
             (*raw).count_objects = Some(count::<S>);
             (*raw).scan_objects = Some(scan::<S>);

@@ -159,7 +159,7 @@ impl SlabCache {
     ///
     /// # Safety
     ///
-    /// Each is a live object of this cache that nobody uses any more.
+    /// Each is a live object of this cache that is no longer in use.
     pub(crate) unsafe fn free_bulk(&self, objects: &mut [*mut u8]) {
         trace::free(objects);
         // SAFETY: By the safety requirements of this function and the type invariants.
@@ -179,7 +179,7 @@ impl Drop for SlabCache {
         if self.leaked.load(Relaxed) {
             return;
         }
-        // SAFETY: By the type invariants; nobody uses the cache any more.
+        // SAFETY: By the type invariants; the cache is no longer in use.
         unsafe { bindings::kmem_cache_destroy(self.raw.as_ptr()) };
     }
 }
@@ -213,7 +213,7 @@ pub(crate) fn kmalloc(size: usize, gfp: u32) -> Option<NonNull<u8>> {
 ///
 /// # Safety
 ///
-/// Nobody uses it any more.
+/// It is no longer in use.
 pub(crate) unsafe fn kfree(memory: NonNull<u8>) {
     // SAFETY: By the safety requirements of this function.
     unsafe { bindings::kfree(memory.as_ptr().cast()) };

@@ -54,7 +54,7 @@ impl Domain {
     ///
     /// # Safety
     ///
-    /// `head` is nobody else's until then, and lives as long.
+    /// `head` is not accessed otherwise until then, and lives as long.
     pub(crate) unsafe fn call<C: Callback>(self, head: NonNull<RcuHead>) {
         // SAFETY: By the safety requirements of this function and the type invariants.
         unsafe { bindings::call_srcu(self.0.as_ptr(), head.as_ptr().cast(), Some(entry::<C>)) };

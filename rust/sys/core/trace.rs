@@ -195,7 +195,7 @@ pub(crate) fn refill(cpu: i32, blocks: usize, wanted: usize) {
     }
 }
 
-/// The shrinker was at work.
+/// The shrinker has run.
 pub(crate) fn shrink(cpu: i32, blocks: usize, objects: usize) {
     if enabled!(__tracepoint_rcu_ptr_shrink) {
         // SAFETY: The shim only records its arguments.

@@ -17,7 +17,7 @@ unsafe extern "C" fn entry<F: Fn() -> bool>(arg: *mut c_void) -> bool {
 }
 
 /// Waits until `done` says so, which is asked whenever [`wake()`] is called with the same `key`, and
-/// once per jiffy: not everybody can wake.
+/// once per jiffy: not every context can wake.
 ///
 /// # Context
 ///
@@ -29,7 +29,7 @@ pub(crate) fn until<T, F: Fn() -> bool>(key: &T, done: &F) {
     while !unsafe { sys::rcu_ptr_shim_wait_var(key, Some(entry::<F>), arg) } {}
 }
 
-/// Wakes whoever waits for `key` (`wake_up_var()`). The condition was made true before, by a full
+/// Wakes the waiters for `key` (`wake_up_var()`). The condition was made true before, by a full
 /// barrier.
 ///
 /// # Context

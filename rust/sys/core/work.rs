@@ -289,7 +289,7 @@ impl<H: Handler> DelayedWork<H> {
         unsafe { bindings::mod_delayed_work_on(cpu, wq.0, self.raw(), delay) };
     }
 
-    /// Waits until the item has run, if somebody has queued it, or has found it queued, before the call; at
+    /// Waits until the item has run, if it was queued, or found queued, before the call; at
     /// once if its time has not come.
     ///
     /// flush_delayed_work() does not see an item that is on its way into the queue: marked as pending by a

@@ -32,10 +32,10 @@ pub(crate) fn own_memory() -> Args {
 /// What `rcu_ptr_cache_set_limits()` takes, with zeroes for the usual.
 pub(crate) type Limits = sys::rcu_ptr_cache_limits;
 
-/// `SLAB_ACCOUNT`: who allocates an object is charged for it.
+/// `SLAB_ACCOUNT`: the allocating task is charged for an object.
 #[cfg(CONFIG_MEMCG)]
 pub(crate) const ACCOUNT: u32 = 1 << bindings::_slab_flag_bits__SLAB_ACCOUNT;
-/// Nobody is charged in this kernel.
+/// Memory is not charged in this kernel.
 #[cfg(not(CONFIG_MEMCG))]
 pub(crate) const ACCOUNT: u32 = 0;
 
@@ -205,7 +205,7 @@ impl SheafCache {
 
 impl Drop for SheafCache {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants; nobody uses it any more.
+        // SAFETY: By the type invariants; no longer in use.
         unsafe { sys::rcu_ptr_cache_destroy(self.0.as_ptr()) };
     }
 }

@@ -74,7 +74,7 @@ pub(crate) fn alloc_patiently(source: Source, size: usize) -> Option<NonNull<u8>
 ///
 /// # Safety
 ///
-/// `object` comes from [`alloc()`] and nobody uses it any more.
+/// `object` comes from [`alloc()`] and is no longer in use.
 pub(crate) unsafe fn kvfree(object: NonNull<u8>) {
     // SAFETY: By the safety requirements of this function.
     unsafe { bindings::kvfree(object.as_ptr().cast()) };
@@ -174,7 +174,7 @@ pub(crate) const HWCACHE_ALIGN: u32 = 1 << bindings::_slab_flag_bits__SLAB_HWCAC
 /// How a [`RawCache`] is made.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Checks {
-    /// As everybody's, with sheaves.
+    /// The usual, with sheaves.
     None,
     /// Freed objects are poisoned at once, double frees reported (CONFIG_SLUB_DEBUG).
     Poison,
@@ -232,7 +232,7 @@ impl RawCache {
     ///
     /// # Safety
     ///
-    /// `object` comes from this cache and nobody uses it any more.
+    /// `object` comes from this cache and is no longer in use.
     pub(crate) unsafe fn free(&self, object: NonNull<u8>) {
         // SAFETY: By the safety requirements of this function.
         unsafe { bindings::kmem_cache_free(self.0.as_ptr(), object.as_ptr().cast()) };

@@ -25,7 +25,7 @@ pub(crate) fn print(level: &'static CStr, args: fmt::Arguments<'_>) {
 ///
 /// # Errors
 ///
-/// There is no thread to be had.
+/// No thread could be created.
 pub(crate) fn run(case: &'static Case, seconds: u32, slow: impl FnOnce()) -> Result {
     let data = ::core::ptr::from_ref(case).cast_mut().cast();
     // SAFETY: `rcu_ptr_kunit_rs_case()` gets a case.

@@ -33,7 +33,7 @@ impl Kind {
     }
 }
 
-/// A domain, cleaned up on drop: which warns if somebody uses it still.
+/// A domain, cleaned up on drop: which warns if it is still in use.
 ///
 /// # Invariants
 ///
@@ -98,7 +98,7 @@ impl Domain {
 
 impl Drop for Domain {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants; nobody uses it any more.
+        // SAFETY: By the type invariants; no longer in use.
         unsafe { sys::rcu_ptr_kunit_srcu_free(self.kind.raw(), self.raw()) };
     }
 }

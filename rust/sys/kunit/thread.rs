@@ -201,7 +201,7 @@ pub(crate) fn as_reclaim<R>(f: impl FnOnce() -> R) -> R {
     ret
 }
 
-/// Lets others run, and tells the detector of hung tasks that whoever waits for this test waits for
+/// Lets others run, and tells the detector of hung tasks that a task that waits for this test waits for
 /// something that is alive.
 pub(crate) fn cond_resched() {
     // SAFETY: No requirements.

@@ -170,7 +170,7 @@ unsafe extern "C" fn rcu_ptr_kunit_rs_traced(site: *mut c_void) {
 /// # Context
 ///
 /// Any but NMI, in [`during()`].
-pub(crate) fn wake_somebody() {
+pub(crate) fn wake_a_task() {
     // SAFETY: The work does nothing, and is waited for at the end of `during()`.
     unsafe { sys::rcu_ptr_kunit_wake() };
 }

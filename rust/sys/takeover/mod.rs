@@ -76,7 +76,7 @@ impl Redirected {
     ///
     /// # Errors
     ///
-    /// `EBUSY`: somebody else holds it. `ENODEV`: ftrace is off for good.
+    /// `EBUSY`: it is held already. `ENODEV`: ftrace is off for good.
     pub(crate) fn new(function: Function, jump: bool) -> Result<Self> {
         // SAFETY: What it leads to stands calls in any context, from now on.
         to_result(unsafe { sys::rcu_ptr_takeover_shim_register(function as c_uint, jump) })?;
@@ -136,7 +136,7 @@ pub(crate) fn drain_deferred() -> Result {
     to_result(unsafe { sys::rcu_ptr_takeover_shim_drain_deferred() })
 }
 
-/// `__rcu_ptr_barrier_objects()`: who destroys a cache of the kernel does not wait for callbacks of others.
+/// `__rcu_ptr_barrier_objects()`: the destruction of a cache of the kernel does not wait for callbacks of others.
 ///
 /// # Context
 ///
@@ -222,7 +222,7 @@ fn counter(outcome: Outcome, taken: c_uint) -> c_int {
     }) as c_int
 }
 
-/// An object that somebody gives up, with a field.
+/// An object that a caller gives up, with a field.
 ///
 /// # Safety
 ///

@@ -168,7 +168,7 @@ impl SheafCache {
 
 impl Drop for SheafCache {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants; nobody uses it any more.
+        // SAFETY: By the type invariants; no longer in use.
         unsafe { sys::rcu_ptr_cache_destroy(self.0.as_ptr()) };
     }
 }

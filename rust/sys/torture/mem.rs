@@ -54,7 +54,7 @@ pub(crate) fn kvmalloc(size: usize) -> Option<NonNull<u8>> {
 ///
 /// # Safety
 ///
-/// `object` is live, of one of the functions above or of a [`RawCache`], and nobody uses it any more.
+/// `object` is live, of one of the functions above or of a [`RawCache`], and is no longer in use.
 pub(crate) unsafe fn kvfree(object: NonNull<u8>) {
     // SAFETY: By the safety requirements of this function.
     unsafe { bindings::kvfree(object.as_ptr().cast()) };
@@ -68,7 +68,7 @@ pub(crate) unsafe fn kvfree(object: NonNull<u8>) {
 ///
 /// # Safety
 ///
-/// `object` is live, of [`kmalloc_nolock()`], and nobody uses it any more.
+/// `object` is live, of [`kmalloc_nolock()`], and is no longer in use.
 pub(crate) unsafe fn kfree_nolock(object: NonNull<u8>) {
     // SAFETY: By the safety requirements of this function.
     unsafe { sys::rcu_ptr_torture_kfree_nolock(object.as_ptr().cast()) };

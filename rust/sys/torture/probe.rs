@@ -53,7 +53,7 @@ unsafe extern "C" fn rcu_ptr_torture_rs_free(objects: *mut *mut c_void, count: c
     freed(unsafe { ::core::slice::from_raw_parts(objects.cast(), count) });
 }
 
-/// The same for objects that are freed by who calls this, right after it.
+/// The same for objects that the caller of this frees right after it.
 ///
 /// # Context
 ///

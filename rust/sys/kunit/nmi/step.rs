@@ -61,7 +61,7 @@ impl<'a> Steps<'a> {
     ///
     /// Any; one at a time.
     pub(crate) fn new(hook: &'a Hook<'a>) -> Self {
-        // ORDERING: What the hook refers to is seen by whoever sees the pointer; pairs with the
+        // ORDERING: What the hook refers to is seen with the pointer; pairs with the
         // acquire in `rcu_ptr_kunit_rs_step()`.
         HOOK.store(ptr::from_ref(hook).cast_mut().cast(), Release);
         Self { _hook: hook }
