@@ -140,7 +140,7 @@ do {									\
 	typeof(p) __rp_obj = (p);					\
 									\
 	if (__rp_obj)							\
-		__rcu_ptr_kvfree_mightsleep((void *)__rp_obj);	\
+		__rcu_ptr_kvfree_mightsleep((void *)__rp_obj);		\
 } while (0)
 
 /**

@@ -20,8 +20,8 @@
 //!
 //! What is closed joins the batch that waits for the grace period that it needs, so a CPU has few batches
 //! however many blocks it fills. A batch is freed by the callback of its grace period ([`BatchWork`]), or
-//! before that when this CPU polls it and finds it over ([`PolledWork`]): callbacks come with a tick. Under the lock it is only decided what to do: no workqueue, no RCU and no trace event is
-//! called there.
+//! before that when this CPU polls it and finds it over ([`PolledWork`]): callbacks come with a tick. Under
+//! the lock it is only decided what to do: no workqueue, no RCU and no trace event is called there.
 //!
 //! Callbacks are sorted out of the blocks that say that they have some, and given to workers of their own.
 //! Slab objects are freed by the block, vmalloc objects are sorted out and freed one by one. With
