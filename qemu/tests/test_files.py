@@ -129,7 +129,7 @@ class Plans(unittest.TestCase):
             for where in (("BASE", "x86_64"), ("ARM64", "arm64"), ("DEBUG", "x86_64"),
                           ("RT", "x86_64")):
                 plan = Plan(path.read_text(encoding="utf-8"), path, where)
-                for name, wanted in expected.load(plan, where).suites:
+                for _, name, wanted in expected.load(plan, where).suites:
                     self.assertTrue(wanted, name)
 
 
@@ -241,12 +241,17 @@ class Expected(unittest.TestCase):
         self.assertEqual(text, expected.write(cases.kunit(), cases.shell()),
                          "run 'qemu/run.py list', and look at what has changed")
 
+    def test_suites_have_check(self):
+        for path in cases.KUNIT.glob("*.rs"):
+            # It ends the thread of the case, and what that has stays.
+            self.assertNotRegex(path.read_text(encoding="utf-8"), r"\bassert(_eq|_ne)?!", path.name)
+
     def test_of_plan(self):
         plan = Plan("for p q\ninsmod rcu_ptr_kunit.ko\ndone\nsh s_a.sh\ntests *.y\n"
                     "insmod rcu_ptr_kunit.ko\n", "p")
         self.assertEqual(expected.of_plan(plan, self.KUNIT, self.SHELL),
-                         [("p.k_a", ["x", "y"]), ("p.k_b", ["x"]), ("q.k_a", ["x", "y"]),
-                          ("q.k_b", ["x"]), ("s_a", ["z"]), ("k_a", ["y"])])
+                         [(1, "p.k_a", ["x", "y"]), (1, "p.k_b", ["x"]), (2, "q.k_a", ["x", "y"]),
+                          (2, "q.k_b", ["x"]), (3, "s_a", ["z"]), (5, "k_a", ["y"])])
 
     def test_skips(self):
         text = "on arm64 k_a.x no  such thing # c\nq.k_b.x never\n"
@@ -265,7 +270,7 @@ class Expected(unittest.TestCase):
         plan = Plan("insmod slub_kunit.ko\ntests slub_test.test_*[!b]?\ninsmod slub_kunit.ko\n", "p")
         slub = {"slub_test": ["test_zone", "test_kprobe"]}
         self.assertEqual(expected.of_plan(plan, {}, {}, slub),
-                         [("slub_test", ["test_zone", "test_kprobe"]), ("slub_test", ["test_zone"])])
+                         [(1, "slub_test", ["test_zone", "test_kprobe"]), (3, "slub_test", ["test_zone"])])
 
     def test_own_skips_name_cases(self):
         text = (expected.FOLDER / "skips").read_text(encoding="utf-8")

@@ -3,6 +3,7 @@
 //! `rcu_ptr_kunit.ko`: the self-tests of `rcu_ptr.ko`, as KUnit suites that run when it is loaded.
 //!
 //! ```text
+//!  check.rs    what a case asserts
 //!  pool.rs     objects that show whether they are live, intact or freed
 //!  files.rs    what is read from files
 //!  memory.rs   whether memory came back
@@ -23,6 +24,9 @@ mod sys;
 
 #[path = "../api/mod.rs"]
 pub mod rcu_ptr;
+
+#[macro_use]
+mod check;
 
 mod callback;
 mod demo;

@@ -27,8 +27,8 @@ FNR == 1 {
 }
 
 /^mod tests \{/ {
-	emit("pub(crate) mod tests { use crate::runner::{check as assert, Case, Suite}; " \
-		"const FILE: &str = \"" file "\"; const BEGIN: u32 = " begin ";")
+	emit("const FILE: &str = \"" file "\"; const BEGIN: u32 = " begin "; " \
+		"pub(crate) mod tests { use crate::runner::{Case, Suite};")
 	next
 }
 

@@ -15,15 +15,10 @@
 
 static DECLARE_COMPLETION(rcu_ptr_kunit_done);
 
-void rcu_ptr_kunit_exit(void)
-{
-	kthread_complete_and_exit(&rcu_ptr_kunit_done, 0);
-}
-
 static int rcu_ptr_kunit_thread(void *data)
 {
 	rcu_ptr_kunit_rs_case(data);
-	rcu_ptr_kunit_exit();
+	kthread_complete_and_exit(&rcu_ptr_kunit_done, 0);
 	return 0;
 }
 

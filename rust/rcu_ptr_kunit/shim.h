@@ -143,7 +143,6 @@ void rcu_ptr_kunit_free_null(void);
 #ifdef RCU_PTR_RUNNER
 int rcu_ptr_kunit_start(void *test_case);
 bool rcu_ptr_kunit_wait(unsigned int seconds);
-void rcu_ptr_kunit_exit(void);
 bool rcu_ptr_kunit_glob(const char *pattern, const char *text);
 const char *rcu_ptr_kunit_filter_glob(void);
 int rcu_ptr_kunit_notify(void);

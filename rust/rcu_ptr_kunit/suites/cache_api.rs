@@ -174,9 +174,9 @@ mod tests {
             let mut entry = cache.alloc(Entry::new(key))?;
             // It is not shared.
             *entry = Entry::new(key + 1);
-            assert!(entry.key() == key + 1 && entry.is_whole());
+            check!(entry.key() == key + 1 && entry.is_whole());
         }
-        assert!(stats_match!(
+        check!(stats_match!(
             "rcu_ptr_api_new",
             " slab_allocs=[0-9]\\{1,3\\} "
         ));
@@ -198,7 +198,7 @@ mod tests {
             let second = cache.alloc_nolock(Entry::new(3)).ok()?;
             Some(at == address(&*second))
         });
-        assert!(same == Some(true));
+        check!(same == Some(true));
         Ok(())
     }
 
@@ -229,7 +229,7 @@ mod tests {
             held.push(other, GFP_KERNEL)?;
         }
         drop(held);
-        assert!(!early && (later || !mem::objects_go_round()));
+        check!(!early && (later || !mem::objects_go_round()));
         Ok(())
     }
 
@@ -244,7 +244,7 @@ mod tests {
             rcu_ptr::barrier();
         }
         let few = stats_match!("rcu_ptr_api_round", " slab_allocs=[0-9]\\{1,3\\} ");
-        assert!(few || !mem::objects_go_round());
+        check!(few || !mem::objects_go_round());
         Ok(())
     }
 
@@ -253,7 +253,7 @@ mod tests {
     fn nolock_gives_the_value_back() -> Result {
         let cache = Cache::<Aligned>::new(c"rcu_ptr_api_none")?;
         let refused = cache.alloc_nolock(Aligned(42)).err();
-        assert!(refused.is_some_and(|value| value.0 == 42));
+        check!(refused.is_some_and(|value| value.0 == 42));
         cache.prefill(100)?;
         let mut held = KVec::with_capacity(100, GFP_KERNEL)?;
         for i in 0..100 {
@@ -267,7 +267,7 @@ mod tests {
             .enumerate()
             .all(|(i, o)| o.0 == i as u64 && address(&**o) % 64 == 0);
         drop(held);
-        assert!(n == 100 && good);
+        check!(n == 100 && good);
         Ok(())
     }
 
@@ -279,17 +279,17 @@ mod tests {
         let new =
             |key| -> Result<CacheBox<'_, Entry>> { Ok(cache.alloc(Entry::new(key))?.share()) };
         let key = || slot.load(&rcu::read_lock()).map(Entry::key);
-        assert!(key().is_none());
-        assert!(slot.put(new(1)?).is_ok());
-        assert!(slot.put(new(2)?).is_err_and(|back| back.key() == 2));
-        assert!(key() == Some(1));
-        assert!(slot.swap(Some(new(3)?)).is_some_and(|old| old.key() == 1));
+        check!(key().is_none());
+        check!(slot.put(new(1)?).is_ok());
+        check!(slot.put(new(2)?).is_err_and(|back| back.key() == 2));
+        check!(key() == Some(1));
+        check!(slot.swap(Some(new(3)?)).is_some_and(|old| old.key() == 1));
         // Not into a slot of another cache.
         let foreign = other.alloc(Entry::new(9))?.share();
         let back = slot.swap(Some(foreign));
-        assert!(back.as_ref().is_some_and(|back| back.key() == 9));
-        assert!(back.is_some_and(|back| slot.put(back).is_err()));
-        assert!(key() == Some(3));
+        check!(back.as_ref().is_some_and(|back| back.key() == 9));
+        check!(back.is_some_and(|back| slot.put(back).is_err()));
+        check!(key() == Some(3));
         let guard = rcu::read_lock();
         let seen = slot.load(&guard);
         let replaced = slot.swap(None);
@@ -297,15 +297,15 @@ mod tests {
         let gone = seen.is_some_and(|seen| slot.remove(seen).is_none());
         let still = seen.is_some_and(|seen| seen.key() == 3 && seen.is_whole());
         drop(guard);
-        assert!(replaced.is_some_and(|old| old.key() == 3) && gone && still);
-        assert!(slot.put(new(4)?).is_ok());
+        check!(replaced.is_some_and(|old| old.key() == 3) && gone && still);
+        check!(slot.put(new(4)?).is_ok());
         let guard = rcu::read_lock();
         let seen = slot.load(&guard);
         let taken = seen.and_then(|seen| slot.remove(seen));
         drop(guard);
-        assert!(taken.is_some_and(|old| old.key() == 4) && key().is_none());
+        check!(taken.is_some_and(|old| old.key() == 4) && key().is_none());
         // The slot ends with an object in it.
-        assert!(slot.put(new(5)?).is_ok());
+        check!(slot.put(new(5)?).is_ok());
         Ok(())
     }
 
@@ -318,21 +318,21 @@ mod tests {
             let old = table
                 .swap(key as usize % 10, Some(new))
                 .map(|old| old.key());
-            assert!(old == key.checked_sub(10));
+            check!(old == key.checked_sub(10));
         }
         // No such place: the box comes back.
         let new = table.cache().alloc(Entry::new(99))?.share();
         let back = table.put(10, new).err();
         let back = table.swap(10, back);
-        assert!(back.is_some_and(|back| back.key() == 99));
-        assert!(table.load(10, &rcu::read_lock()).is_none());
+        check!(back.is_some_and(|back| back.key() == 99));
+        check!(table.load(10, &rcu::read_lock()).is_none());
         for i in (0..10).step_by(2) {
             let guard = rcu::read_lock();
             let taken = table.load(i, &guard).and_then(|seen| table.remove(i, seen));
             drop(guard);
-            assert!(taken.is_some_and(|old| old.key() == 20 + i as u64));
+            check!(taken.is_some_and(|old| old.key() == 20 + i as u64));
         }
-        assert!((0..10).all(|i| table.load(i, &rcu::read_lock()).is_some() == (i % 2 == 1)));
+        check!((0..10).all(|i| table.load(i, &rcu::read_lock()).is_some() == (i % 2 == 1)));
         // Five are left for the table's end.
         Ok(())
     }
@@ -359,7 +359,7 @@ mod tests {
             }
         };
         thread::on_cpus(cpu::online(), &body, || ())?;
-        assert!(lost.load(Relaxed) == 0);
+        check!(lost.load(Relaxed) == 0);
         Ok(())
     }
 
@@ -377,8 +377,8 @@ mod tests {
             o.looks,
             o.nmis
         ));
-        assert!(o.torn == 0);
-        assert!(o.nmis > 20 && o.looks > 100 && o.removed > 100 && o.replaced > 100);
+        check!(o.torn == 0);
+        check!(o.nmis > 20 && o.looks > 100 && o.removed > 100 && o.replaced > 100);
         Ok(())
     }
 }

@@ -425,14 +425,14 @@ mod tests {
     #[test]
     fn heads_in_any_memory() -> Result {
         let wrong = heads_anywhere()?;
-        assert!(wrong == 0);
+        check!(wrong == 0);
         Ok(())
     }
 
     #[test]
     fn from_hardirq_and_tasks() -> Result {
         for route in [Route::Call, Route::CallSleepable] {
-            assert!(from(Where::Hardirq, route)?);
+            check!(from(Where::Hardirq, route)?);
         }
         Ok(())
     }
@@ -440,7 +440,7 @@ mod tests {
     #[test]
     fn from_softirq_and_tasks() -> Result {
         for route in [Route::Call, Route::CallSleepable] {
-            assert!(from(Where::Softirq, route)?);
+            check!(from(Where::Softirq, route)?);
         }
         Ok(())
     }
@@ -449,7 +449,7 @@ mod tests {
     fn queued_again_from_inside() -> Result {
         for sleeps in [false, true] {
             let done = again_and_again(sleeps, 10)?;
-            assert!(done);
+            check!(done);
         }
         Ok(())
     }
@@ -461,10 +461,10 @@ mod tests {
             return Ok(());
         }
         let wrong = out_of_order(300)?;
-        assert!(wrong == 0);
+        check!(wrong == 0);
         let defaults = params::no_blocks()?;
         let wrong = out_of_order(300)?;
-        assert!(wrong == 0);
+        check!(wrong == 0);
         drop(defaults);
         Ok(())
     }
@@ -474,7 +474,7 @@ mod tests {
         for route in [Route::Call, Route::CallSleepable] {
             let (linked, freed) = without_pages(route)?;
             pr_info!("{:?}: {} of 2000 were linked\n", route, linked);
-            assert!(linked > 0 && freed);
+            check!(linked > 0 && freed);
         }
         Ok(())
     }
@@ -484,7 +484,7 @@ mod tests {
         let defaults = params::no_blocks()?;
         for route in [Route::Call, Route::CallSleepable] {
             let (linked, freed) = without_pages(route)?;
-            assert!(linked == 2000 && freed);
+            check!(linked == 2000 && freed);
         }
         drop(defaults);
         Ok(())
@@ -504,10 +504,10 @@ mod tests {
             Route::CallSleepable,
         ];
         let good = behind_slow(3, true, &routes)?;
-        assert!(good);
+        check!(good);
         // More than that.
         let good = behind_slow(6, true, &routes[..3])?;
-        assert!(good);
+        check!(good);
         Ok(())
     }
 
@@ -523,7 +523,7 @@ mod tests {
         }
         let routes = [Route::Kvfree, Route::Nolock, Route::CallSleepable];
         let good = behind_slow(1, false, &routes)?;
-        assert!(good);
+        check!(good);
         Ok(())
     }
 
@@ -531,7 +531,7 @@ mod tests {
     fn barrier_waits_until_they_have_returned() -> Result {
         for sleeps in [false, true] {
             let left = barrier_behind(sleeps)?;
-            assert!(left == 0);
+            check!(left == 0);
         }
         Ok(())
     }
@@ -539,8 +539,8 @@ mod tests {
     #[test]
     fn events_have_the_function() -> Result {
         let (taken, called, right) = traced()?;
-        assert!(taken == 100 && called == 100);
-        assert!(right);
+        check!(taken == 100 && called == 100);
+        check!(right);
         Ok(())
     }
 }

@@ -74,7 +74,7 @@ mod tests {
             let pool = Pool::new(3000)?;
             free(&pool, route, 2500);
             core::barrier();
-            assert!(pool.all_freed());
+            check!(pool.all_freed());
         }
         Ok(())
     }
@@ -87,7 +87,7 @@ mod tests {
                 cpu::irqs_off(|| free(&pool, route, 50));
             }
             core::barrier();
-            assert!(pool.all_freed());
+            check!(pool.all_freed());
         }
         Ok(())
     }
@@ -98,7 +98,7 @@ mod tests {
             let pool = Pool::new(scaled(30_000))?;
             thread::on_cpus(cpu::online(), &|_| free(&pool, route, usize::MAX), || ())?;
             core::barrier();
-            assert!(pool.taken() == pool.len() && pool.all_freed());
+            check!(pool.taken() == pool.len() && pool.all_freed());
         }
         Ok(())
     }
@@ -107,8 +107,8 @@ mod tests {
     fn hardirq() -> Result {
         for route in Route::ATOMIC {
             let fired = from_timer(Where::Hardirq, Context::Hardirq, route)?;
-            assert!(fired.inside > 20 && fired.elsewhere == 0);
-            assert!(fired.freed);
+            check!(fired.inside > 20 && fired.elsewhere == 0);
+            check!(fired.freed);
         }
         Ok(())
     }
@@ -117,8 +117,8 @@ mod tests {
     fn softirq() -> Result {
         for route in Route::ATOMIC {
             let fired = from_timer(Where::Softirq, Context::Softirq, route)?;
-            assert!(fired.inside > 20 && fired.elsewhere == 0);
-            assert!(fired.freed);
+            check!(fired.inside > 20 && fired.elsewhere == 0);
+            check!(fired.freed);
         }
         Ok(())
     }

@@ -97,7 +97,7 @@ fn left_by_engine(cpu: i32, objects: usize) -> Result<usize> {
         left()
     })?;
     core::barrier();
-    assert!(pool.all_freed());
+    check!(pool.all_freed());
     Ok(left)
 }
 
@@ -163,7 +163,7 @@ mod tests {
             left,
             objects
         ));
-        assert!(left <= MAX_LEFT);
+        check!(left <= MAX_LEFT);
         Ok(())
     }
 
@@ -184,7 +184,7 @@ mod tests {
             left,
             objects
         ));
-        assert!(left <= MAX_SHEAVES);
+        check!(left <= MAX_SHEAVES);
         Ok(())
     }
 }

@@ -399,8 +399,8 @@ mod tests {
         };
         for route in Route::ATOMIC {
             let (freed, empty) = dead_cpu_keeps_nothing(cpu, route)?;
-            assert!(freed);
-            assert!(empty);
+            check!(freed);
+            check!(empty);
         }
         Ok(())
     }
@@ -413,8 +413,8 @@ mod tests {
         };
         for moment in Moment::ALL {
             let (late, after) = freed_on_the_way_down(cpu, moment)?;
-            assert!(late);
-            assert!(after);
+            check!(late);
+            check!(after);
         }
         Ok(())
     }
@@ -426,7 +426,7 @@ mod tests {
             return Ok(());
         };
         let freed = freed_on_the_way_back(cpu)?;
-        assert!(freed);
+        check!(freed);
         Ok(())
     }
 
@@ -438,7 +438,7 @@ mod tests {
         };
         for moment in Moment::ALL {
             let in_time = destroyed_while_down(cpu, moment)?;
-            assert!(in_time);
+            check!(in_time);
         }
         Ok(())
     }
@@ -450,7 +450,7 @@ mod tests {
             return Ok(());
         };
         let in_time = barrier_behind_a_callback(cpu)?;
-        assert!(in_time);
+        check!(in_time);
         Ok(())
     }
 
@@ -466,10 +466,10 @@ mod tests {
         }
         for route in Route::ATOMIC {
             let broken = dies_under_a_reader(cpu, route)?;
-            assert!(broken == 0);
+            check!(broken == 0);
         }
         let early = cache_dies_under_a_reader(cpu)?;
-        assert!(!early);
+        check!(!early);
         Ok(())
     }
 
@@ -482,7 +482,7 @@ mod tests {
         for route in Route::ATOMIC {
             for moment in [Moment::Leaving, Moment::Parked, Moment::Dead] {
                 let left = barrier_beside_a_death(cpu, moment, route)?;
-                assert!(left == 0);
+                check!(left == 0);
             }
         }
         Ok(())
@@ -502,7 +502,7 @@ mod tests {
                 unsafe { cache.free_rcu(object) };
             }
             let shrunk = shrunk_beside_a_death(cpu)?;
-            assert!(shrunk);
+            check!(shrunk);
         }
         drop(cache);
         Ok(())
@@ -515,7 +515,7 @@ mod tests {
             return Ok(());
         };
         let freed = under_load(cpu, if SLOW { 3 } else { 8 })?;
-        assert!(freed);
+        check!(freed);
         Ok(())
     }
 }

@@ -49,24 +49,24 @@ mod tests {
     #[test]
     fn field_in_front() -> Result {
         let outcome = on_list(5000, 64, 0)?;
-        assert!(outcome.freed);
-        assert!(outcome.on_list as usize == outcome.queued);
+        check!(outcome.freed);
+        check!(outcome.on_list as usize == outcome.queued);
         Ok(())
     }
 
     #[test]
     fn field_at_the_end() -> Result {
         let outcome = on_list(5000, 64, 56)?;
-        assert!(outcome.freed);
-        assert!(outcome.on_list as usize == outcome.queued);
+        check!(outcome.freed);
+        check!(outcome.on_list as usize == outcome.queued);
         Ok(())
     }
 
     #[test]
     fn field_at_the_last_place() -> Result {
         let outcome = on_list(400, 4104, 4088)?;
-        assert!(outcome.freed);
-        assert!(outcome.on_list as usize == outcome.queued);
+        check!(outcome.freed);
+        check!(outcome.on_list as usize == outcome.queued);
         Ok(())
     }
 }

@@ -88,14 +88,14 @@ mod tests {
         let pool = Pool::new(3000)?;
         free(&pool, 2000);
         core::barrier();
-        assert!(pool.all_freed());
+        check!(pool.all_freed());
         Ok(())
     }
 
     #[test]
     fn allocates_blocks() -> Result {
         let freed = without_cache()?;
-        assert!(freed);
+        check!(freed);
         Ok(())
     }
 
@@ -104,7 +104,7 @@ mod tests {
         let pool = Pool::new(scaled(20_000))?;
         thread::on_cpus(cpu::online(), &|_| free(&pool, usize::MAX), || ())?;
         core::barrier();
-        assert!(pool.taken() == pool.len() && pool.all_freed());
+        check!(pool.taken() == pool.len() && pool.all_freed());
         Ok(())
     }
 
@@ -121,9 +121,9 @@ mod tests {
             "memory is short: {} of 16 callers waited themselves\n",
             waited
         );
-        assert!(freed);
+        check!(freed);
         // Where faults can be injected the next test is the one that is sure of it.
-        assert!(waited > 0 || fault::CAN);
+        check!(waited > 0 || fault::CAN);
         Ok(())
     }
 
@@ -134,8 +134,8 @@ mod tests {
             return Ok(());
         }
         let outcome = without_pages()?;
-        assert!(outcome.objects == 16 && outcome.waited == 16);
-        assert!(outcome.freed);
+        check!(outcome.objects == 16 && outcome.waited == 16);
+        check!(outcome.freed);
         Ok(())
     }
 }

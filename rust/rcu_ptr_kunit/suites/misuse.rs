@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn no_function() -> Result {
         KINDS[3].provoke()?;
-        assert!(CALLED.load(Relaxed) == 0);
+        check!(CALLED.load(Relaxed) == 0);
         Ok(())
     }
 
@@ -287,7 +287,7 @@ mod tests {
         let back = expect_splat!("rcu_ptr: a callback waits for callbacks", {
             barrier_from_a_callback()
         })?;
-        assert!(back);
+        check!(back);
         Ok(())
     }
 
@@ -304,7 +304,7 @@ mod tests {
             drop(list);
             (twice_in_a_row()?, called?)
         });
-        assert!(freed && called == 2);
+        check!(freed && called == 2);
         Ok(())
     }
 
@@ -319,7 +319,7 @@ mod tests {
                 Ok::<_, Error>(freed & list_without_an_end(route)?)
             })
         })?;
-        assert!(freed);
+        check!(freed);
         Ok(())
     }
 
@@ -346,7 +346,7 @@ mod tests {
             }
         )?;
         core::barrier();
-        assert!(called == 2);
+        check!(called == 2);
         Ok(())
     }
 
@@ -389,7 +389,7 @@ mod tests {
             expect_splat!("ODEBUG: activate active", again());
         }
         drop(defaults);
-        assert!(pool.all_freed());
+        check!(pool.all_freed());
         Ok(())
     }
 }

@@ -309,27 +309,27 @@ mod tests {
             let stormed = storm::during(nmi_source, &count, None, || {
                 thread::wait_for(10_000, || came.load(Relaxed) >= FEW)
             })?;
-            assert!(stormed);
+            check!(stormed);
         }
-        assert!(came.load(Relaxed) >= FEW);
+        check!(came.load(Relaxed) >= FEW);
         Ok(())
     }
 
     #[test]
     fn from_cycles() -> Result {
-        assert!(check("cycles", FEW, cycles()?));
+        check!(check("cycles", FEW, cycles()?));
         Ok(())
     }
 
     #[test]
     fn from_breakpoints() -> Result {
-        assert!(check("breakpoints", FEW, breakpoint()?));
+        check!(check("breakpoints", FEW, breakpoint()?));
         Ok(())
     }
 
     #[test]
     fn from_other_cpus() -> Result {
-        assert!(check("IPI", FEW, ipi()?));
+        check!(check("IPI", FEW, ipi()?));
         Ok(())
     }
 
@@ -340,9 +340,9 @@ mod tests {
         if let Some(deferred) = deferred {
             pr_info!("watchpoints: {} objects found the lock held\n", deferred);
         }
-        assert!(check("watchpoints", FEW, came.map(|(outcome, _)| outcome)));
+        check!(check("watchpoints", FEW, came.map(|(outcome, _)| outcome)));
         // An engine without a lock has none to find held.
-        assert!(deferred.is_none() || deferred > Some(0) || probes::saw_lockless());
+        check!(deferred.is_none() || deferred > Some(0) || probes::saw_lockless());
         Ok(())
     }
 
@@ -360,12 +360,12 @@ mod tests {
             tried.taken,
             tried.refused
         );
-        assert!(tried.freed && tried.elsewhere == 0);
+        check!(tried.freed && tried.elsewhere == 0);
         // An engine without a lock has none to find held.
         if probes::saw_lockless() {
-            assert!(tried.taken > 0);
+            check!(tried.taken > 0);
         } else {
-            assert!(tried.refused > 0);
+            check!(tried.refused > 0);
         }
         Ok(())
     }
@@ -381,7 +381,7 @@ mod tests {
             crate::sys::skip::skip(c"the machine has no such source of NMIs");
             return Ok(());
         };
-        assert!(inside >= FEW && elsewhere == 0);
+        check!(inside >= FEW && elsewhere == 0);
         Ok(())
     }
 
@@ -391,14 +391,14 @@ mod tests {
             thread::sleep(500);
             Ok(())
         })?;
-        assert!(check("over idle CPUs", SOME, outcome));
+        check!(check("over idle CPUs", SOME, outcome));
         Ok(())
     }
 
     #[test]
     fn over_user_space() -> Result {
         let outcome = over(|| user::sh(c"i=0; while [ $i -lt 20000 ]; do i=$((i + 1)); done"))?;
-        assert!(check("over user space", SOME, outcome));
+        check!(check("over user space", SOME, outcome));
         Ok(())
     }
 
@@ -410,7 +410,7 @@ mod tests {
             }
             Ok(())
         })?;
-        assert!(check("over barriers", SOME, outcome));
+        check!(check("over barriers", SOME, outcome));
         Ok(())
     }
 
@@ -427,7 +427,7 @@ mod tests {
             }
             Ok(())
         })?;
-        assert!(check("over hotplug", SOME, outcome));
+        check!(check("over hotplug", SOME, outcome));
         Ok(())
     }
 
@@ -439,7 +439,7 @@ mod tests {
                   rmmod rcu_ptr_client_c || exit 1; done",
             )
         })?;
-        assert!(check("over clients", SOME, outcome));
+        check!(check("over clients", SOME, outcome));
         Ok(())
     }
 }

@@ -274,7 +274,7 @@ mod tests {
     #[test]
     fn every_context_at_once() -> Result {
         let sums = rounds(Route::Nolock, Checks::Poison, wanted(), secs())?;
-        assert!(check("rcu_ptr", wanted(), secs(), sums));
+        check!(check("rcu_ptr", wanted(), secs(), sums));
         Ok(())
     }
 
@@ -293,8 +293,8 @@ mod tests {
             ran,
             wrong
         );
-        assert!(check("callbacks", wanted(), secs(), sums));
-        assert!(queued == ran && wrong == 0);
+        check!(check("callbacks", wanted(), secs(), sums));
+        check!(queued == ran && wrong == 0);
         Ok(())
     }
 
@@ -302,7 +302,7 @@ mod tests {
     #[test]
     fn control_with_sheaves() -> Result {
         let sums = rounds(Route::Kernel, Checks::None, control(), control_secs())?;
-        assert!(check(
+        check!(check(
             "control, with sheaves",
             control(),
             control_secs(),
@@ -315,7 +315,7 @@ mod tests {
     #[test]
     fn control_with_checks() -> Result {
         let sums = rounds(Route::Kernel, Checks::Poison, control(), control_secs())?;
-        assert!(check(
+        check!(check(
             "control, with checks",
             control(),
             control_secs(),

@@ -234,8 +234,8 @@ mod tests {
         }
         drop(defaults);
         let outcome = outcome?;
-        assert!(is_good(&outcome));
-        assert!(outcome.listed < 1500);
+        check!(is_good(&outcome));
+        check!(outcome.listed < 1500);
         Ok(())
     }
 
@@ -245,7 +245,7 @@ mod tests {
         let outcome = watched(3000, Route::Nolock);
         drop(defaults);
         let outcome = outcome?;
-        assert!(is_good(&outcome));
+        check!(is_good(&outcome));
         Ok(())
     }
 
@@ -256,7 +256,7 @@ mod tests {
             let outcome = watched(3000, route);
             drop(defaults);
             let outcome = outcome?;
-            assert!(is_good(&outcome));
+            check!(is_good(&outcome));
         }
         Ok(())
     }
@@ -267,7 +267,7 @@ mod tests {
         let outcome = watched(300, Route::Mightsleep);
         drop(defaults);
         let outcome = outcome?;
-        assert!(is_good(&outcome));
+        check!(is_good(&outcome));
         Ok(())
     }
 
@@ -275,8 +275,8 @@ mod tests {
     fn mightsleep_without_a_page() -> Result {
         for _ in 0..4 {
             let (outcome, waited) = no_page_under_readers()?;
-            assert!(is_good(&outcome));
-            assert!(waited == 1);
+            check!(is_good(&outcome));
+            check!(waited == 1);
         }
         Ok(())
     }
@@ -287,8 +287,8 @@ mod tests {
         let outcome = watched(2000, Route::Kvfree);
         drop(defaults);
         let outcome = outcome?;
-        assert!(is_good(&outcome));
-        assert!(outcome.listed == 2000);
+        check!(is_good(&outcome));
+        check!(outcome.listed == 2000);
         Ok(())
     }
 
@@ -300,8 +300,8 @@ mod tests {
             let outcome = watched(1000, route);
             drop(defaults);
             let outcome = outcome?;
-            assert!(is_good(&outcome));
-            assert!(outcome.listed == 1000);
+            check!(is_good(&outcome));
+            check!(outcome.listed == 1000);
         }
         Ok(())
     }
@@ -311,7 +311,7 @@ mod tests {
         let defaults = params::no_blocks()?;
         let good = list_between_grace_periods();
         drop(defaults);
-        assert!(good?);
+        check!(good?);
         Ok(())
     }
 
@@ -320,7 +320,7 @@ mod tests {
         // A grace period that others have begun may be in the way of the one that is wanted.
         for _ in 0..6 {
             let good = one_batch_and_another()?;
-            assert!(good);
+            check!(good);
         }
         Ok(())
     }
@@ -328,14 +328,14 @@ mod tests {
     #[test]
     fn shrinker() -> Result {
         let outcome = shrink_under_readers()?;
-        assert!(is_good(&outcome));
+        check!(is_good(&outcome));
         Ok(())
     }
 
     #[test]
     fn barrier_waits_for_them() -> Result {
         let too_early = barrier_under_readers()?;
-        assert!(!too_early);
+        check!(!too_early);
         Ok(())
     }
 }

@@ -324,7 +324,7 @@ mod tests {
     fn monitor_drains() -> Result {
         for route in Route::ATOMIC {
             let in_time = drained_by_monitor(route)?;
-            assert!(in_time);
+            check!(in_time);
         }
         Ok(())
     }
@@ -334,7 +334,7 @@ mod tests {
         if can_look() {
             for route in Route::ATOMIC {
                 let freed = shorter_interval_counts(route)?;
-                assert!(freed);
+                check!(freed);
             }
         }
         Ok(())
@@ -344,7 +344,7 @@ mod tests {
     fn full_blocks_do_not_wait() -> Result {
         for route in Route::ATOMIC {
             let in_time = full_block_hurries(route)?;
-            assert!(in_time);
+            check!(in_time);
         }
         Ok(())
     }
@@ -353,7 +353,7 @@ mod tests {
     fn long_lists_do_not_wait() -> Result {
         for route in Route::ATOMIC {
             let in_time = long_list_hurries(route)?;
-            assert!(in_time);
+            check!(in_time);
         }
         Ok(())
     }
@@ -366,7 +366,7 @@ mod tests {
         }
         for route in Route::ATOMIC {
             let in_time = crowd_with_irqs_off_hurries(route)?;
-            assert!(in_time);
+            check!(in_time);
         }
         Ok(())
     }
@@ -374,8 +374,8 @@ mod tests {
     #[test]
     fn shrinker_frees() -> Result {
         let (freed, ran) = shrinker_pushes()?;
-        assert!(freed);
-        assert!(ran > 0);
+        check!(freed);
+        check!(ran > 0);
         Ok(())
     }
 
@@ -386,22 +386,22 @@ mod tests {
             return Ok(());
         }
         let alone = shrinker_leaves_alone()?;
-        assert!(alone);
+        check!(alone);
         Ok(())
     }
 
     #[test]
     fn all_memory_taken() -> Result {
         let freed = out_of_memory()?;
-        assert!(freed);
+        check!(freed);
         Ok(())
     }
 
     #[test]
     fn refused_call_starts_refill() -> Result {
         let (refused, came) = refused_and_nothing_else()?;
-        assert!(refused);
-        assert!(came);
+        check!(refused);
+        check!(came);
         Ok(())
     }
 
@@ -413,9 +413,9 @@ mod tests {
             backoffs,
             refilled
         );
-        assert!(freed);
-        assert!(backoffs > 0);
-        assert!(refilled > 0);
+        check!(freed);
+        check!(backoffs > 0);
+        check!(refilled > 0);
         Ok(())
     }
 }

@@ -131,12 +131,12 @@ mod tests {
     fn boxes_drop_what_they_own() -> Result {
         static BOOK: Book = Book::new();
         for key in 0..2000 {
-            assert!(object(&BOOK, key)?.key == key);
+            check!(object(&BOOK, key)?.key == key);
         }
         rcu_ptr::barrier();
-        assert!(BOOK.made() == 2000);
-        assert!(BOOK.is_even());
-        assert!(BOOK.bh_off.load(Relaxed) == 2000);
+        check!(BOOK.made() == 2000);
+        check!(BOOK.is_even());
+        check!(BOOK.bh_off.load(Relaxed) == 2000);
         Ok(())
     }
 
@@ -153,9 +153,9 @@ mod tests {
         let early = BOOK.dropped();
         drop(guard);
         rcu_ptr::barrier();
-        assert!(early == 0);
-        assert!(BOOK.dropped() == 1);
-        assert!(BOOK.is_even());
+        check!(early == 0);
+        check!(BOOK.dropped() == 1);
+        check!(BOOK.is_even());
         Ok(())
     }
 
@@ -164,12 +164,12 @@ mod tests {
         static BOOK: Book = Book::new();
         for key in 0..20 {
             let object: RcuSleepBox<_> = RcuBox::new(Sleeper(Owner::new(&BOOK, key)?), GFP_KERNEL)?;
-            assert!(object.0.key == key);
+            check!(object.0.key == key);
             cpu::irqs_off(|| drop(object));
         }
         rcu_ptr::barrier();
-        assert!(BOOK.is_even());
-        assert!(BOOK.in_task.load(Relaxed) == 20);
+        check!(BOOK.is_even());
+        check!(BOOK.in_task.load(Relaxed) == 20);
         Ok(())
     }
 
@@ -179,14 +179,14 @@ mod tests {
         let first = owner::chain(&BOOK)?;
         let links = core::iter::successors(first.as_deref(), |link| link.next.as_deref());
         let sum: u64 = links.map(|link| link.owner.key).sum();
-        assert!(sum == CHAIN * (CHAIN - 1) / 2);
+        check!(sum == CHAIN * (CHAIN - 1) / 2);
         drop(first);
         // The drop of each starts the wait of the next.
         for _ in 0..CHAIN {
             rcu_ptr::barrier();
         }
-        assert!(BOOK.made() == CHAIN as usize);
-        assert!(BOOK.is_even());
+        check!(BOOK.made() == CHAIN as usize);
+        check!(BOOK.is_even());
         Ok(())
     }
 
@@ -203,7 +203,7 @@ mod tests {
             drop(RcuKBox::new(Counted, GFP_KERNEL)?);
         }
         rcu_ptr::barrier();
-        assert!(DROPPED.load(Relaxed) == 1000);
+        check!(DROPPED.load(Relaxed) == 1000);
         Ok(())
     }
 
@@ -211,7 +211,7 @@ mod tests {
     fn boxes_without_a_destructor() -> Result {
         for key in 0..2000u64 {
             let object = RcuKBox::<u64>::new(key, GFP_KERNEL)?;
-            assert!(*object == key);
+            check!(*object == key);
         }
         let nothing = RcuKBox::<()>::new((), GFP_KERNEL)?;
         drop(nothing);
@@ -233,12 +233,12 @@ mod tests {
                 GFP_KERNEL,
             )?;
             let plain = RcuKVBox::<Wide>::new(sevens(), GFP_KERNEL)?;
-            assert!(small.key == large.owner.key && large.rest[19_999] == plain[19_999]);
-            assert!(sleepy.key == key);
+            check!(small.key == large.owner.key && large.rest[19_999] == plain[19_999]);
+            check!(sleepy.key == key);
         }
         rcu_ptr::barrier();
-        assert!(BOOK.made() == 60);
-        assert!(BOOK.is_even());
+        check!(BOOK.made() == 60);
+        check!(BOOK.is_even());
         Ok(())
     }
 
@@ -250,11 +250,11 @@ mod tests {
         let left = ptr::from_ref(&*object).cast_mut();
         mem::forget(object);
         rcu_ptr::barrier();
-        assert!(BOOK.dropped() == 0);
+        check!(BOOK.dropped() == 0);
         // SAFETY: The object of a box of this type that was forgotten.
         drop(unsafe { RcuKBox::<Owner>::from_foreign(left.cast()) });
         rcu_ptr::barrier();
-        assert!(BOOK.is_even());
+        check!(BOOK.is_even());
         Ok(())
     }
 
@@ -263,29 +263,29 @@ mod tests {
         static BOOK: Book = Book::new();
         for _ in 0..100 {
             let object = RcuKBox::<Link>::new(failing(&BOOK), GFP_KERNEL);
-            assert!(object.is_err_and(|error| error == EBUSY));
+            check!(object.is_err_and(|error| error == EBUSY));
         }
         rcu_ptr::barrier();
-        assert!(BOOK.made() == 100);
-        assert!(BOOK.is_even());
+        check!(BOOK.made() == 100);
+        check!(BOOK.is_even());
         Ok(())
     }
 
     #[test]
     fn pointers_are_those_of_objects() -> Result {
         static BOOK: Book = Book::new();
-        assert!(is_object(1u8)?);
-        assert!(is_object(1u64)?);
-        assert!(is_object(Line)?);
-        assert!(is_object(Owner::new(&BOOK, 1)?)?);
+        check!(is_object(1u8)?);
+        check!(is_object(1u64)?);
+        check!(is_object(Line)?);
+        check!(is_object(Owner::new(&BOOK, 1)?)?);
         let door = door(&BOOK, 2)?;
         let seen = ptr::from_ref(door.view());
         let raw = door.into_foreign().cast::<Door>();
-        assert!(ptr::eq(seen, raw) && aligned::<Door, RcuFreeBox<Key>>(raw));
+        check!(ptr::eq(seen, raw) && aligned::<Door, RcuFreeBox<Key>>(raw));
         // SAFETY: From above.
         drop(unsafe { RcuFreeBox::<Key>::from_foreign(raw.cast()) });
         rcu_ptr::barrier();
-        assert!(BOOK.is_even());
+        check!(BOOK.is_even());
         Ok(())
     }
 
@@ -296,15 +296,15 @@ mod tests {
         door.owned_mut().0.key ^= 0;
         let guard = rcu::read_lock();
         let view = door.with_rcu(&guard);
-        assert!(door.0.key == view.number && view.closed.load(Relaxed) == 0);
+        check!(door.0.key == view.number && view.closed.load(Relaxed) == 0);
         drop(door);
         // The owner's part has been dropped, once, after it was told; the view is still there.
         let (dropped, closed, number) = (BOOK.dropped(), view.closed.load(Relaxed), view.number);
         drop(guard);
         rcu_ptr::barrier();
-        assert!(dropped == 1 && closed == 1 && number == 7);
-        assert!(BOOK.looks.load(Relaxed) == 1);
-        assert!(BOOK.is_even());
+        check!(dropped == 1 && closed == 1 && number == 7);
+        check!(BOOK.looks.load(Relaxed) == 1);
+        check!(BOOK.is_even());
         Ok(())
     }
 
@@ -322,7 +322,7 @@ mod tests {
         for _ in 0..20 {
             let wide: RcuFreeKVBox<Blind> = RcuFreeBox::new(sevens(), Blind, GFP_KERNEL)?;
             let paged: RcuFreeVBox<Blind> = RcuFreeBox::new(sevens(), Blind, GFP_KERNEL)?;
-            assert!(last(&wide) == 7 && last(&paged) == 7);
+            check!(last(&wide) == 7 && last(&paged) == 7);
         }
         let view = Door {
             number: 1,
@@ -332,7 +332,7 @@ mod tests {
             drop(RcuFreeBox::new_nolock(view, Key(owner)));
         }
         rcu_ptr::barrier();
-        assert!(BOOK.is_even());
+        check!(BOOK.is_even());
         Ok(())
     }
 
@@ -346,16 +346,16 @@ mod tests {
             drop(doors.swap(Some(door(&BOOK, key)?)));
             let guard = rcu::read_lock();
             let seen = objects.load(&guard).map(|object| object.key);
-            assert!(seen == Some(key));
+            check!(seen == Some(key));
             let seen = doors.load(&guard).map(|view| view.number);
-            assert!(seen == Some(key));
+            check!(seen == Some(key));
         }
         // One is emptied, the other dropped with what is in it.
-        assert!(doors.swap(None).is_some() && doors.swap(None).is_none());
+        check!(doors.swap(None).is_some() && doors.swap(None).is_none());
         drop(objects);
         rcu_ptr::barrier();
-        assert!(BOOK.made() == 200);
-        assert!(BOOK.is_even());
+        check!(BOOK.made() == 200);
+        check!(BOOK.is_even());
         Ok(())
     }
 
@@ -382,11 +382,11 @@ mod tests {
             );
         }
         let guard = objects.lock();
-        assert!((0..150).all(|i| guard.get(i).is_some_and(|o| o.key == 2 * i as u64 + 1)));
+        check!((0..150).all(|i| guard.get(i).is_some_and(|o| o.key == 2 * i as u64 + 1)));
         drop(guard);
         let mut guard = doors.lock();
-        assert!(guard.get_mut(3).is_some_and(|key| key.0.key == 7));
-        assert!(guard.get(3).is_some_and(|door| door.view().number == 7));
+        check!(guard.get_mut(3).is_some_and(|key| key.0.key == 7));
+        check!(guard.get(3).is_some_and(|door| door.view().number == 7));
         let removed = guard.remove(3);
         drop(guard);
         let closed = removed.map(|door| {
@@ -395,11 +395,11 @@ mod tests {
             drop(door);
             view.closed.load(Relaxed)
         });
-        assert!(closed == Some(1));
+        check!(closed == Some(1));
         drop((objects, doors));
         rcu_ptr::barrier();
-        assert!(BOOK.made() == 600);
-        assert!(BOOK.is_even());
+        check!(BOOK.made() == 600);
+        check!(BOOK.is_even());
         Ok(())
     }
 
@@ -416,8 +416,8 @@ mod tests {
         let key = seen.key;
         drop(guard);
         rcu_ptr::barrier();
-        assert!(key == 5);
-        assert!(BOOK.is_even());
+        check!(key == 5);
+        check!(BOOK.is_even());
         Ok(())
     }
 
@@ -443,10 +443,10 @@ mod tests {
             seen.look();
         }
         rcu_ptr::barrier();
-        assert!(RAN.load(Relaxed) == 500 && WRONG.load(Relaxed) == 0);
-        assert!(BOOK.is_even());
+        check!(RAN.load(Relaxed) == 500 && WRONG.load(Relaxed) == 0);
+        check!(BOOK.is_even());
         // What the closures held is gone, and what the objects held.
-        assert!(Arc::into_unique_or_drop(shared).is_some());
+        check!(Arc::into_unique_or_drop(shared).is_some());
         Ok(())
     }
 
@@ -466,8 +466,8 @@ mod tests {
             });
         }
         rcu_ptr::barrier();
-        assert!(RAN.load(Relaxed) == 20);
-        assert!(BOOK.is_even());
+        check!(RAN.load(Relaxed) == 20);
+        check!(BOOK.is_even());
         Ok(())
     }
 
@@ -485,8 +485,8 @@ mod tests {
         for _ in 0..2 {
             rcu_ptr::barrier();
         }
-        assert!(RAN.load(Relaxed) == 2);
-        assert!(BOOK.is_even());
+        check!(RAN.load(Relaxed) == 2);
+        check!(BOOK.is_even());
         Ok(())
     }
 
@@ -498,10 +498,10 @@ mod tests {
             GFP_KERNEL,
         )?);
         let plain = RcuKBox::new(WithRoom::<_, 1>::new(3u64), GFP_KERNEL)?;
-        assert!(**plain == 3);
+        check!(**plain == 3);
         drop(plain);
         rcu_ptr::barrier();
-        assert!(BOOK.is_even());
+        check!(BOOK.is_even());
         Ok(())
     }
 
@@ -514,7 +514,7 @@ mod tests {
         // After memory was short, as other suites make it, refills pause, and it has none for long.
         for _ in 0..600 {
             let (some, back) = try_free(N)?;
-            assert!(some + back == N as usize);
+            check!(some + back == N as usize);
             taken = some;
             if taken > 0 || never {
                 break;
@@ -522,7 +522,7 @@ mod tests {
             drop(RcuKBox::<u64>::new(0u64, GFP_KERNEL)?);
             thread::sleep(100);
         }
-        assert!(taken > 0 || never);
+        check!(taken > 0 || never);
         Ok(())
     }
 

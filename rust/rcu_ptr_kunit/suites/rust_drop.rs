@@ -274,8 +274,8 @@ mod tests {
             return Ok(());
         }
         let (there, made, even) = stage.end();
-        assert!(there > ENOUGH && made > 1000);
-        assert!(even);
+        check!(there > ENOUGH && made > 1000);
+        check!(even);
         Ok(())
     }
 
@@ -283,11 +283,11 @@ mod tests {
     fn through_a_cache_in_nmi_and_tasks() -> Result {
         static BOOK: Book = Book::new();
         let (there, even) = through_a_cache(&BOOK)?;
-        assert!(BOOK.made() > 1000);
-        assert!(even);
+        check!(BOOK.made() > 1000);
+        check!(even);
         match there {
             None => skip(c"the machine has no NMIs"),
-            Some(there) => assert!(there > ENOUGH),
+            Some(there) => check!(there > ENOUGH),
         }
         Ok(())
     }
@@ -296,8 +296,8 @@ mod tests {
     fn references_in_objects_of_a_cache() -> Result {
         static BOOK: Book = Book::new();
         let all_gone = sharing(&BOOK, scaled(5000) as u64)?;
-        assert!(all_gone);
-        assert!(BOOK.is_even());
+        check!(all_gone);
+        check!(BOOK.is_even());
         Ok(())
     }
 
@@ -308,8 +308,8 @@ mod tests {
         let stage = Stage::new(&BOOK, &RAN);
         in_timer(&stage, Where::Hardirq, Context::Hardirq)?;
         let (there, made, even) = stage.end();
-        assert!(there > ENOUGH && made > 1000);
-        assert!(even);
+        check!(there > ENOUGH && made > 1000);
+        check!(even);
         Ok(())
     }
 
@@ -320,8 +320,8 @@ mod tests {
         let stage = Stage::new(&BOOK, &RAN);
         in_timer(&stage, Where::Softirq, Context::Softirq)?;
         let (there, made, even) = stage.end();
-        assert!(there > ENOUGH && made > 1000);
-        assert!(even);
+        check!(there > ENOUGH && made > 1000);
+        check!(even);
         Ok(())
     }
 }

@@ -214,8 +214,8 @@ mod tests {
             "grep 'kunit_try_catch.* mm_page_alloc: ' /sys/kernel/tracing/trace | tee /dev/console | \
              grep -qE 'ACCOUNT|__GFP_HIGH|__GFP_MEMALLOC|__GFP_ZERO'"
         ));
-        assert!(object.is_some());
-        assert!(special.is_err() && seen.is_ok());
+        check!(object.is_some());
+        check!(special.is_err() && seen.is_ok());
         Ok(())
     }
 
@@ -257,7 +257,7 @@ mod tests {
         };
         thread::on_cpus(near().take(1), &body, || ())?;
         drop((held, tasks));
-        assert!(waited.load(Relaxed) == 2 * N && found.load(Relaxed) == N);
+        check!(waited.load(Relaxed) == 2 * N && found.load(Relaxed) == N);
         Ok(())
     }
 
@@ -274,7 +274,7 @@ mod tests {
         let held = Held::new(&cache, N)?;
         let found = one_and_the_rest(&held, [first, second], N)?;
         drop(held);
-        assert!(found == N);
+        check!(found == N);
         Ok(())
     }
 
@@ -291,7 +291,7 @@ mod tests {
             skip(c"this machine sends no NMIs");
             return Ok(());
         };
-        assert!(came == N && found == N);
+        check!(came == N && found == N);
         Ok(())
     }
 
@@ -303,11 +303,11 @@ mod tests {
         prefill(&cache, N)?;
         for _ in 0..3 {
             let held = Held::new(&cache, N)?;
-            assert!(atomic_on(&held, near().next().unwrap_or(0), N)? == N);
+            check!(atomic_on(&held, near().next().unwrap_or(0), N)? == N);
             let full = thread::wait_for(5000, || {
                 stats_match!("rcu_ptr_kept_again", " reserve=1[0-9][0-9] ")
             });
-            assert!(full);
+            check!(full);
         }
         Ok(())
     }
@@ -334,7 +334,7 @@ mod tests {
             let stats = cache.stats();
             stats.now_full as usize * 56 >= missed.load(Relaxed)
         });
-        assert!(missed.load(Relaxed) > N / 2 && came);
+        check!(missed.load(Relaxed) > N / 2 && came);
         Ok(())
     }
 
@@ -359,12 +359,12 @@ mod tests {
             let Some(cache) = asked else {
                 return Err(EAGAIN);
             };
-            assert!(thread::wait_for(5000, || cache.stats().now_full >= 2));
+            check!(thread::wait_for(5000, || cache.stats().now_full >= 2));
             for cpu in [here, there] {
                 let held = Held::new(&cache, 100)?;
                 let found = atomic_on(&held, cpu, 40)?;
                 let far = held.far_from(cpu);
-                assert!(found == 40 && far == 0);
+                check!(found == 40 && far == 0);
             }
         }
         Ok(())
@@ -391,7 +391,7 @@ mod tests {
                 alloc(0);
             };
             thread::on_cpus(iter::once(there), &free, || ())?;
-            assert!(held.far_from(there) == 0);
+            check!(held.far_from(there) == 0);
             held.give_back(SheafCache::free_rcu);
             core::barrier();
         }

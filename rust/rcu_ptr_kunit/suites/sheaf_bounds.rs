@@ -173,9 +173,9 @@ mod tests {
             most,
             stats.now_sheaves
         ));
-        assert!(stats.emptied > 10 * MAX_SPENT);
-        assert!(most <= MAX_SPENT * nr_cpus && stats.now_spent <= MAX_SPENT * nr_cpus);
-        assert!(stats.now_sheaves <= most_sheaves());
+        check!(stats.emptied > 10 * MAX_SPENT);
+        check!(most <= MAX_SPENT * nr_cpus && stats.now_spent <= MAX_SPENT * nr_cpus);
+        check!(stats.now_sheaves <= most_sheaves());
         Ok(())
     }
 
@@ -191,8 +191,8 @@ mod tests {
         let alloc = || cpu::irqs_off(|| cache.alloc_nolock()).or_else(|| cache.alloc(false));
         let (_, stats) = circulate(&cache, cpus, &alloc)?;
         let nr_cpus = cpu::online().count() as u64;
-        assert!(stats.emptied > 10 * MAX_SPENT && stats.now_spent <= MAX_SPENT * nr_cpus);
-        assert!(stats.now_sheaves <= most_sheaves());
+        check!(stats.emptied > 10 * MAX_SPENT && stats.now_spent <= MAX_SPENT * nr_cpus);
+        check!(stats.now_sheaves <= most_sheaves());
         Ok(())
     }
 
@@ -219,7 +219,7 @@ mod tests {
             let stats = cache.stats();
             stats.now_waiting == 0 && stats.now_closed == 0
         });
-        assert!(landed);
+        check!(landed);
         core::barrier();
         let stats = cache.stats();
         kernel::kunit::info(fmt!(
@@ -227,11 +227,11 @@ mod tests {
             closed,
             stats.callback_max
         ));
-        assert!(stats.now_waiting == 0 && stats.now_closed == 0);
+        check!(stats.now_waiting == 0 && stats.now_closed == 0);
         // Without kmalloc_nolock() the engine has them.
-        assert!(closed > n / 4 / 2 || cfg!(CONFIG_DEBUG_KMEMLEAK));
-        assert!(stats.callback_max > 0 || cfg!(CONFIG_DEBUG_KMEMLEAK));
-        assert!(stats.callback_max <= CALLBACK_SHEAVES);
+        check!(closed > n / 4 / 2 || cfg!(CONFIG_DEBUG_KMEMLEAK));
+        check!(stats.callback_max > 0 || cfg!(CONFIG_DEBUG_KMEMLEAK));
+        check!(stats.callback_max <= CALLBACK_SHEAVES);
         Ok(())
     }
 
@@ -257,7 +257,7 @@ mod tests {
                     && stats.slab_allocs == stats.slab_frees
             });
         }
-        assert!(good);
+        check!(good);
         Ok(())
     }
 
@@ -274,8 +274,8 @@ mod tests {
         let gone = thread::wait_for(3 * msecs, || cache.stats().now_rcu == 0);
         let took = (thread::now() - before) / 1_000_000;
         kernel::kunit::info(fmt!("rcu_ptr_sheaf_bounds: closed after {} ms\n", took));
-        assert!(came == 1 && gone);
-        assert!(took < i64::from(msecs) * 7 / 4);
+        check!(came == 1 && gone);
+        check!(took < i64::from(msecs) * 7 / 4);
         Ok(())
     }
 
@@ -301,7 +301,7 @@ mod tests {
             result.is_err() || on_cpus(&stats) == 0 && stats.slab_allocs == stats.slab_frees
         });
         result?;
-        assert!(had > 0 && back);
+        check!(had > 0 && back);
         Ok(())
     }
 
@@ -338,7 +338,7 @@ mod tests {
         )?;
         let twice = given_out_twice(&cache, object)?;
         let stats = cache.stats();
-        assert!(!twice && stats.freed_twice == 1);
+        check!(!twice && stats.freed_twice == 1);
         Ok(())
     }
 
@@ -362,7 +362,7 @@ mod tests {
         );
         let twice = given_out_twice(&cache, object)?;
         let stats = cache.stats();
-        assert!(!twice && stats.freed_twice == 1);
+        check!(!twice && stats.freed_twice == 1);
         Ok(())
     }
 }

@@ -188,10 +188,10 @@ mod tests {
     }
 
     #[test]
-    fn refused() {
+    fn refused() -> Result {
         let make = |size, args| SheafCache::new(c"rcu_ptr_refused", size, args).err();
-        assert!(make(0, Args::default()) == Some(EINVAL));
-        assert!(make(SIZE, capacity(57)) == Some(EINVAL));
+        check!(make(0, Args::default()) == Some(EINVAL));
+        check!(make(SIZE, capacity(57)) == Some(EINVAL));
         let args = |align, link_offset| Args {
             align,
             link_offset,
@@ -199,22 +199,23 @@ mod tests {
             ..Args::default()
         };
         // No power of two, no room for the field, not aligned.
-        assert!(make(SIZE, args(24, 0)) == Some(EINVAL));
-        assert!(make(SIZE, args(8, 64)) == Some(EINVAL));
-        assert!(make(SIZE, args(8, 60)) == Some(EINVAL));
-        assert!(make(SIZE, args(8, 4)) == Some(EINVAL));
+        check!(make(SIZE, args(24, 0)) == Some(EINVAL));
+        check!(make(SIZE, args(8, 64)) == Some(EINVAL));
+        check!(make(SIZE, args(8, 60)) == Some(EINVAL));
+        check!(make(SIZE, args(8, 4)) == Some(EINVAL));
         // The link would lie beyond the first page.
-        assert!(make(4096, Args::default()) == Some(EINVAL));
-        assert!(make(4096, args(8, 8)).is_none());
+        check!(make(4096, Args::default()) == Some(EINVAL));
+        check!(make(4096, args(8, 8)).is_none());
         let args = Args {
             barn_limit: 1 << 20,
             ..Args::default()
         };
-        assert!(make(SIZE, args) == Some(EINVAL));
+        check!(make(SIZE, args) == Some(EINVAL));
         // A charge would stay with the first owner of an object.
         let charged =
             SheafCache::with_flags(c"rcu_ptr_refused", SIZE, Args::default(), cache::ACCOUNT);
-        assert!(charged.err() == Some(EINVAL) || cache::ACCOUNT == 0);
+        check!(charged.err() == Some(EINVAL) || cache::ACCOUNT == 0);
+        Ok(())
     }
 
     #[test]
@@ -237,7 +238,7 @@ mod tests {
             let cache = SheafCache::new(c"rcu_ptr_sizes", size, args)?;
             for _ in 0..2 {
                 let good = keeps_contents(&cache, size, align.max(8) as usize, 300)?;
-                assert!(good);
+                check!(good);
                 core::barrier();
             }
         }
@@ -251,7 +252,7 @@ mod tests {
             args.barn_limit = n;
             let cache = SheafCache::new(c"rcu_ptr_caps", SIZE, args)?;
             let wrong = go_round(&cache, 1000)?;
-            assert!(wrong == Wrong::default());
+            check!(wrong == Wrong::default());
         }
         Ok(())
     }
@@ -269,7 +270,7 @@ mod tests {
             unsafe { cache.free(first) };
             cache.alloc_nolock()
         });
-        assert!(again == Some(first));
+        check!(again == Some(first));
         // SAFETY: As above.
         unsafe { cache.free(first) };
         Ok(())
@@ -294,7 +295,7 @@ mod tests {
             // SAFETY: As above.
             unsafe { cache.free_rcu(object) };
         }
-        assert!(!early);
+        check!(!early);
         core::barrier();
         let mut found = false;
         let mut held = KVVec::<NonNull<u8>>::new();
@@ -308,7 +309,7 @@ mod tests {
             // SAFETY: As above.
             unsafe { cache.free(object) };
         }
-        assert!(found || !mem::objects_go_round());
+        check!(found || !mem::objects_go_round());
         Ok(())
     }
 
@@ -319,13 +320,13 @@ mod tests {
         for _ in 0..100 {
             for _ in 0..4 {
                 let good = keeps_contents(&cache, SIZE, 8, 100)?;
-                assert!(good);
+                check!(good);
             }
             core::barrier();
         }
         // 40 000 allocations, 400 in flight; a CPU that this task moves to costs a few sheaves.
         let few = stats_match!("rcu_ptr_round", " slab_allocs=1\\?[0-9]\\{1,3\\} ");
-        assert!(few || !mem::objects_go_round());
+        check!(few || !mem::objects_go_round());
         Ok(())
     }
 
@@ -345,7 +346,7 @@ mod tests {
             // SAFETY: From this cache, the caller's.
             unsafe { cache.free_rcu(object) };
         }
-        assert!(n == 1000);
+        check!(n == 1000);
         Ok(())
     }
 
@@ -354,7 +355,7 @@ mod tests {
     fn asked_for() -> Result {
         let args = cache::own_memory();
         let cache = SheafCache::new(c"rcu_ptr_asked", SIZE, args)?;
-        assert!(cache.alloc_nolock().is_none());
+        check!(cache.alloc_nolock().is_none());
         let mut object = None;
         crate::sys::thread::wait_for(5000, || {
             object = cache.alloc_nolock();
@@ -365,7 +366,7 @@ mod tests {
             // SAFETY: From this cache, the caller's.
             unsafe { cache.free(object) };
         }
-        assert!(came);
+        check!(came);
         Ok(())
     }
 
@@ -388,7 +389,7 @@ mod tests {
     fn barrier_waits_for_readers() -> Result {
         for n in [10, 500] {
             let inside = barrier_under_readers(n)?;
-            assert!(inside == 0);
+            check!(inside == 0);
         }
         Ok(())
     }
@@ -404,7 +405,7 @@ mod tests {
             }
         }
         drop(defaults);
-        assert!(good);
+        check!(good);
         Ok(())
     }
 
@@ -426,9 +427,9 @@ mod tests {
                 unsafe { cache.free_rcu(object) };
             }
             let wrong = go_round(&cache, 500)?;
-            assert!(wrong == Wrong::default());
+            check!(wrong == Wrong::default());
             if flags & mem::TYPESAFE != 0 {
-                assert!(first.is_none() && stood_in == 0);
+                check!(first.is_none() && stood_in == 0);
             }
         }
         Ok(())

@@ -235,8 +235,8 @@ mod tests {
                 found,
                 again
             ));
-            assert!(wrong == Wrong::default());
-            assert!(found > 1000 && stats.nolock_allocs == 0);
+            check!(wrong == Wrong::default());
+            check!(found > 1000 && stats.nolock_allocs == 0);
         }
         Ok(())
     }
@@ -267,9 +267,9 @@ mod tests {
             core::barrier();
         }
         let made = MADE_SO_FAR.load(Relaxed) - before;
-        assert!(wrong == 0 && made >= 50);
+        check!(wrong == 0 && made >= 50);
         // 10 000 uses.
-        assert!(made < 5000 || !mem::objects_go_round());
+        check!(made < 5000 || !mem::objects_go_round());
         Ok(())
     }
 
@@ -291,7 +291,7 @@ mod tests {
         // SAFETY: From this cache, the caller's.
         unsafe { cache.free_rcu(object) };
         drop(cache);
-        assert!(first.is_none() && made == MADE);
+        check!(first.is_none() && made == MADE);
         let plain = SheafCache::new(c"rcu_ptr_ctor_none", SIZE, Args::default())?;
         let object = plain.alloc(false).ok_or(ENOMEM)?;
         // SAFETY: A fresh object of 64 bytes.
@@ -303,7 +303,7 @@ mod tests {
         // SAFETY: From this cache, the caller's.
         unsafe { plain.free_rcu(object) };
         drop(plain);
-        assert!(zeroed);
+        check!(zeroed);
         Ok(())
     }
 }

@@ -107,7 +107,7 @@ mod tests {
         let early = mem::is_poisoned(seen);
         drop(guard);
         core::barrier();
-        assert!(!early && mem::is_poisoned(seen));
+        check!(!early && mem::is_poisoned(seen));
         expect_splat!("KASAN: slab-use-after-free", look_elsewhere(seen))
     }
 
@@ -122,7 +122,7 @@ mod tests {
         // SAFETY: From this cache, the caller's.
         unsafe { cache.free(object) };
         core::barrier();
-        assert!(mem::is_poisoned(object));
+        check!(mem::is_poisoned(object));
         expect_splat!("KASAN: slab-use-after-free", look_elsewhere(object))
     }
 
@@ -163,7 +163,7 @@ mod tests {
         unsafe { object.write_bytes(0x11, SIZE) };
         free_and_wait(&cache, object);
         let seen = look(object);
-        assert!(seen == 0x6b);
+        check!(seen == 0x6b);
         Ok(())
     }
 
@@ -224,7 +224,7 @@ mod tests {
             // SAFETY: From this cache, the caller's.
             unsafe { cache.free(object) };
         }
-        assert!(result.is_ok());
+        check!(result.is_ok());
         Ok(())
     }
 
@@ -262,7 +262,7 @@ mod tests {
                 core::barrier();
             }
         }
-        assert!(stale == 0);
+        check!(stale == 0);
         Ok(())
     }
 
@@ -288,7 +288,7 @@ mod tests {
             }
             stale += usize::from(look(object) == 0xa5);
         }
-        assert!(stale == 0);
+        check!(stale == 0);
         Ok(())
     }
 }

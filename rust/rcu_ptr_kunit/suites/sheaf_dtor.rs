@@ -234,8 +234,8 @@ mod tests {
             let (wrong, off) = busy(&cache, 1000)?;
             let stats = cache.stats();
             drop(cache);
-            assert!(wrong == Wrong::default());
-            assert!(off == 0 && stats.destructed > 2000);
+            check!(wrong == Wrong::default());
+            check!(off == 0 && stats.destructed > 2000);
         }
         Ok(())
     }
@@ -260,8 +260,8 @@ mod tests {
             free(cache.handle(), object);
         }
         drop(cache);
-        assert!(unused == 0 && stats.destructed == 0 && stats.slab_allocs > 200);
-        assert!(book.destructed() == 1 && book.wrong.load(Relaxed) == 0);
+        check!(unused == 0 && stats.destructed == 0 && stats.slab_allocs > 200);
+        check!(book.destructed() == 1 && book.wrong.load(Relaxed) == 0);
         Ok(())
     }
 
@@ -274,7 +274,7 @@ mod tests {
             let cache = nodes(c"rcu_ptr_dtor_end", &book)?;
             free_some(&cache, &book, n)?;
             drop(cache);
-            assert!(book.destructed() == n as u64 && book.wrong.load(Relaxed) == 0);
+            check!(book.destructed() == n as u64 && book.wrong.load(Relaxed) == 0);
         }
         Ok(())
     }
@@ -295,8 +295,8 @@ mod tests {
         // Of each list the first at least.
         let first = book.destructed();
         drop(cache);
-        assert!(first >= 4 && first < nodes);
-        assert!(book.destructed() == nodes && book.wrong.load(Relaxed) == 0);
+        check!(first >= 4 && first < nodes);
+        check!(book.destructed() == nodes && book.wrong.load(Relaxed) == 0);
         Ok(())
     }
 
@@ -323,9 +323,9 @@ mod tests {
         core::barrier();
         let (all, stats) = (book.destructed(), cache.stats());
         drop(cache);
-        assert!(early == 0 && by_themselves && all == 1000);
-        assert!(stats.engine_fallback > 800 && stats.destructed == 1000);
-        assert!(book.wrong.load(Relaxed) == 0);
+        check!(early == 0 && by_themselves && all == 1000);
+        check!(stats.engine_fallback > 800 && stats.destructed == 1000);
+        check!(book.wrong.load(Relaxed) == 0);
         Ok(())
     }
 
@@ -334,9 +334,9 @@ mod tests {
     fn after_a_grace_period() -> Result {
         for n in [3, 57, 500] {
             let seen = under_readers(n, Args::default(), |cache| cache.barrier())?;
-            assert!(seen.looks > 100 * n && seen.broken == 0);
+            check!(seen.looks > 100 * n && seen.broken == 0);
             let seen = under_readers(n, Args::default(), drop)?;
-            assert!(seen.looks > 100 * n && seen.broken == 0);
+            check!(seen.looks > 100 * n && seen.broken == 0);
         }
         Ok(())
     }
@@ -359,7 +359,7 @@ mod tests {
         }
         book.naps.store(0, Relaxed);
         drop(cache);
-        assert!(seen == [10, 20, 30, 40]);
+        check!(seen == [10, 20, 30, 40]);
         Ok(())
     }
 
@@ -382,7 +382,7 @@ mod tests {
             *missing = n * cpu::online().count() - (book.destructed() - before) as usize;
         }
         drop(cache);
-        assert!(missing == [0; 6] && failed.load(Relaxed) == 0);
+        check!(missing == [0; 6] && failed.load(Relaxed) == 0);
         Ok(())
     }
 
@@ -405,7 +405,7 @@ mod tests {
         let came = thread::wait_for(10_000, || book.destructed() == 300);
         cpu::bring_up(cpu)?;
         drop(cache);
-        assert!(failed.load(Relaxed) == 0 && came && book.wrong.load(Relaxed) == 0);
+        check!(failed.load(Relaxed) == 0 && came && book.wrong.load(Relaxed) == 0);
         Ok(())
     }
 
@@ -432,7 +432,7 @@ mod tests {
         };
         up_and_down_nodes(&cache, &book)?;
         drop(cache);
-        assert!(came && shrunk && book.wrong.load(Relaxed) == 0);
+        check!(came && shrunk && book.wrong.load(Relaxed) == 0);
         Ok(())
     }
 
@@ -464,8 +464,8 @@ mod tests {
         drop(cache);
         let owners = outer.destructed();
         drop(leaves);
-        assert!(owners == 300 && inner.destructed() == 300);
-        assert!(inner.wrong.load(Relaxed) + outer.wrong.load(Relaxed) == 0);
+        check!(owners == 300 && inner.destructed() == 300);
+        check!(inner.wrong.load(Relaxed) + outer.wrong.load(Relaxed) == 0);
         Ok(())
     }
 
@@ -503,7 +503,7 @@ mod tests {
             reached
         })?;
         drop((cache, others, later));
-        assert!(reached && GATE.late.load(Relaxed) == 0);
+        check!(reached && GATE.late.load(Relaxed) == 0);
         Ok(())
     }
 
@@ -514,7 +514,7 @@ mod tests {
         up_and_down(&cache, 300)?;
         cache.barrier();
         let stats = cache.stats();
-        assert!(stats.destructed == 0);
+        check!(stats.destructed == 0);
         Ok(())
     }
 }

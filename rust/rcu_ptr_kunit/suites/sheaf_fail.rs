@@ -207,10 +207,10 @@ mod tests {
             let error = cache.as_ref().err().copied();
             drop(cache);
             if came {
-                assert!(error == Some(ENOMEM));
+                check!(error == Some(ENOMEM));
             } else {
                 // The list of caches, the cache, its name, its kmem_cache, its CPUs, its barns.
-                assert!(error.is_none() && nth > 6);
+                check!(error.is_none() && nth > 6);
                 report("create", nth - 1);
                 return Ok(());
             }
@@ -231,12 +231,12 @@ mod tests {
                 unsafe { cache.free_rcu(object) };
             }
             drop(cache);
-            assert!(object.is_some());
+            check!(object.is_some());
             if came {
-                assert!(result == Err(ENOMEM));
+                check!(result == Err(ENOMEM));
             } else {
                 // A larger ring, and its objects.
-                assert!(result.is_ok() && nth > 3);
+                check!(result.is_ok() && nth > 3);
                 report("prefill", nth - 1);
                 return Ok(());
             }
@@ -248,7 +248,7 @@ mod tests {
     fn each_once() -> Result {
         let (n, wrong) = lives(1, None)?;
         report("a life", n);
-        assert!(wrong == Wrong::default() && n > 20);
+        check!(wrong == Wrong::default() && n > 20);
         Ok(())
     }
 
@@ -257,9 +257,9 @@ mod tests {
     fn each_once_destructed() -> Result {
         let (n, wrong) = lives(1, DESTRUCTOR)?;
         report("a life with a destructor", n);
-        assert!(wrong == Wrong::default() && n > 20);
+        check!(wrong == Wrong::default() && n > 20);
         let (n, wrong) = lives(ALWAYS, DESTRUCTOR)?;
-        assert!(wrong == Wrong::default() && n > 10);
+        check!(wrong == Wrong::default() && n > 10);
         Ok(())
     }
 
@@ -267,7 +267,7 @@ mod tests {
     fn all_from_each_on() -> Result {
         let (n, wrong) = lives(ALWAYS, None)?;
         report("a life, and all after it", n);
-        assert!(wrong == Wrong::default() && n > 10);
+        check!(wrong == Wrong::default() && n > 10);
         Ok(())
     }
 
@@ -280,7 +280,7 @@ mod tests {
         };
         for _ in 0..3 {
             let early = left_by_barrier(other)?;
-            assert!(!early);
+            check!(!early);
         }
         Ok(())
     }
@@ -312,7 +312,7 @@ mod tests {
         core::barrier();
         drop(cache);
         // With kmemleak a sheaf is never made here either way.
-        assert!(engine_helped);
+        check!(engine_helped);
         Ok(())
     }
 
@@ -331,7 +331,7 @@ mod tests {
             unsafe { cache.free(object) };
         }
         drop(cache);
-        assert!(none && prefilled == Err(ENOMEM) && later.is_some());
+        check!(none && prefilled == Err(ENOMEM) && later.is_some());
         Ok(())
     }
 
@@ -356,7 +356,7 @@ mod tests {
             unsafe { cache.free(object) };
         }
         drop(cache);
-        assert!(!at_first && came && object.is_some());
+        check!(!at_first && came && object.is_some());
         Ok(())
     }
 
@@ -369,8 +369,8 @@ mod tests {
         kernel::kunit::info(fmt!(
             "rcu_ptr_sheaf_fail: {nmis} NMIs, {failures} times allocations failed\n"
         ));
-        assert!(wrong == Wrong::default());
-        assert!(nmis > 20 && failures > 5);
+        check!(wrong == Wrong::default());
+        check!(nmis > 20 && failures > 5);
         Ok(())
     }
 }

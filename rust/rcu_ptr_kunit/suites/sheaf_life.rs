@@ -259,13 +259,13 @@ mod tests {
                 cost.graces
             ));
         }
-        assert!(c.synchronize.graces > 0);
-        assert!(c.barrier.graces <= c.synchronize.graces);
-        assert!(c.one.graces <= c.synchronize.graces);
+        check!(c.synchronize.graces > 0);
+        check!(c.barrier.graces <= c.synchronize.graces);
+        check!(c.one.graces <= c.synchronize.graces);
         // On PREEMPT_RT it waits for the irq_work threads of all CPUs and for the thread of an offloaded CPU,
         // while others have grace periods begin and end.
         let threads = if cfg!(CONFIG_PREEMPT_RT) { 3 } else { 0 };
-        assert!(c.destroy.graces <= c.kmem_destroy.graces + c.synchronize.graces + threads);
+        check!(c.destroy.graces <= c.kmem_destroy.graces + c.synchronize.graces + threads);
         Ok(())
     }
 
@@ -287,7 +287,7 @@ mod tests {
             grace / 1000,
             barrier / 1000
         ));
-        assert!(barrier < grace * 6);
+        check!(barrier < grace * 6);
         Ok(())
     }
     /// A refill that runs when its cache is destroyed leaves nothing behind that runs: the memory of the
@@ -326,7 +326,7 @@ mod tests {
         }
         for _ in 0..3 {
             let left = beside_destroy(other, 50_000)?;
-            assert!(left == 0);
+            check!(left == 0);
         }
         Ok(())
     }
@@ -342,7 +342,7 @@ mod tests {
                 grace / 1000,
                 back / 1000
             ));
-            assert!(back < grace * 20);
+            check!(back < grace * 20);
         }
         Ok(())
     }

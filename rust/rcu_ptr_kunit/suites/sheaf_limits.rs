@@ -103,9 +103,9 @@ mod tests {
                 None => false,
             });
             drop(cache);
-            assert!(again.is_none() && stats.wait_limit_met >= met + 2);
-            assert!(most <= limit + slack(56) && n as u64 * FULL_SIZE + slack(56) >= limit / 2);
-            assert!(came);
+            check!(again.is_none() && stats.wait_limit_met >= met + 2);
+            check!(most <= limit + slack(56) && n as u64 * FULL_SIZE + slack(56) >= limit / 2);
+            check!(came);
         }
         Ok(())
     }
@@ -143,8 +143,8 @@ mod tests {
             reserved
         ));
         drop(cache);
-        assert!(n > 1000 && bytes <= LIMIT + slack(56));
-        assert!(met > 0 && reserved >= 20);
+        check!(n > 1000 && bytes <= LIMIT + slack(56));
+        check!(met > 0 && reserved >= 20);
         Ok(())
     }
 
@@ -201,9 +201,9 @@ mod tests {
             others,
             stats.wait_limit_met
         ));
-        assert!(stats.wait_limit_met >= 6 && sleepers < 112);
-        assert!(stats.reserve == before.reserve && stats.reserve >= PROMISED as u64);
-        assert!((PROMISED..=1000).contains(&others));
+        check!(stats.wait_limit_met >= 6 && sleepers < 112);
+        check!(stats.reserve == before.reserve && stats.reserve >= PROMISED as u64);
+        check!((PROMISED..=1000).contains(&others));
         Ok(())
     }
 
@@ -243,8 +243,8 @@ mod tests {
         drop(cache);
         // Where objects are checked after each use, nothing is given out again at once.
         let expected = if cfg!(CONFIG_KASAN) { 0 } else { at_once.len() };
-        assert!(refused && again.len() == expected);
-        assert!(again.iter().all(|object| at_once.contains(object)));
+        check!(refused && again.len() == expected);
+        check!(again.iter().all(|object| at_once.contains(object)));
         Ok(())
     }
 
@@ -299,8 +299,8 @@ mod tests {
         let trimmed = thread::wait_for(5000, || cache.stats().now_full <= 3 * barns);
         let stats = cache.stats();
         drop(cache);
-        assert!(wrong == Wrong::default() && rounds > 20);
-        assert!(trimmed && stats.wait_limit_met > 0);
+        check!(wrong == Wrong::default() && rounds > 20);
+        check!(trimmed && stats.wait_limit_met > 0);
         Ok(())
     }
 
@@ -317,20 +317,20 @@ mod tests {
             let limits = cache.limits();
             (limits.sheaf_capacity, limits.barn_limit, limits.wait_limit)
         };
-        assert!(get() == (9, 77, 123_456));
+        check!(get() == (9, 77, 123_456));
         let wrong = Limits {
             sheaf_capacity: 57,
             ..Limits::default()
         };
-        assert!(cache.set_limits(&wrong) == Err(EINVAL));
+        check!(cache.set_limits(&wrong) == Err(EINVAL));
         let wrong = Limits {
             barn_limit: 1 << 20,
             ..Limits::default()
         };
-        assert!(cache.set_limits(&wrong) == Err(EINVAL));
-        assert!(get() == (9, 77, 123_456));
+        check!(cache.set_limits(&wrong) == Err(EINVAL));
+        check!(get() == (9, 77, 123_456));
         sh(c"echo cache=rcu_ptr_set wait_limit=5000 capacity=3 >/sys/kernel/debug/rcu_ptr/caches")?;
-        assert!(get() == (3, 77, 5000));
+        check!(get() == (3, 77, 5000));
         for bad in [
             c"! echo cache=rcu_ptr_set capacity=1000 2>/dev/null >/sys/kernel/debug/rcu_ptr/caches",
             c"! echo cache=rcu_ptr_nobody capacity=1 2>/dev/null >/sys/kernel/debug/rcu_ptr/caches",
@@ -339,11 +339,11 @@ mod tests {
         ] {
             sh(bad)?;
         }
-        assert!(get() == (3, 77, 5000));
+        check!(get() == (3, 77, 5000));
         // Defaults.
         cache.set_limits(&Limits::default())?;
         let usual = SheafCache::new(c"rcu_ptr_usual", SIZE, Args::default())?.limits();
-        assert!(get() == (usual.sheaf_capacity, usual.barn_limit, 0));
+        check!(get() == (usual.sheaf_capacity, usual.barn_limit, 0));
         Ok(())
     }
 }

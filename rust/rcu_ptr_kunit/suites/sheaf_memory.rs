@@ -135,7 +135,7 @@ mod tests {
         });
         drop(cache);
         drop(defaults);
-        assert!(wrong == Wrong::default() && back);
+        check!(wrong == Wrong::default() && back);
         Ok(())
     }
 
@@ -158,7 +158,7 @@ mod tests {
             }
         }
         drop(defaults);
-        assert!(in_time);
+        check!(in_time);
         Ok(())
     }
 
@@ -178,7 +178,7 @@ mod tests {
             good &= thread::wait_for(5000, || cache.stats().now_full <= 2 * nodes());
         }
         drop(cache);
-        assert!(good);
+        check!(good);
         Ok(())
     }
 
@@ -208,8 +208,8 @@ mod tests {
             OBJECTS,
             obtained
         ));
-        assert!(failed.load(Relaxed) == 0);
-        assert!((OBJECTS..OBJECTS * 3 / 2).contains(&obtained));
+        check!(failed.load(Relaxed) == 0);
+        check!((OBJECTS..OBJECTS * 3 / 2).contains(&obtained));
         Ok(())
     }
 
@@ -268,7 +268,7 @@ mod tests {
             stats.now_full.max(stats.now_empty) <= 8 * nodes()
         });
         drop(cache);
-        assert!(bounded);
+        check!(bounded);
         Ok(())
     }
 
@@ -285,7 +285,7 @@ mod tests {
         params::shrink()?;
         let after = stats_match!("rcu_ptr_shrink", "now_full=0 now_empty=0$");
         drop(cache);
-        assert!(before && after);
+        check!(before && after);
         Ok(())
     }
 
@@ -304,7 +304,7 @@ mod tests {
         let kept = stats_match!("rcu_ptr_reserve", " reserve=100 ");
         drop(cache);
         drop(defaults);
-        assert!(kept);
+        check!(kept);
         Ok(())
     }
 
@@ -343,7 +343,7 @@ mod tests {
             drop(cache);
         }
         drop(defaults);
-        assert!(good);
+        check!(good);
         Ok(())
     }
 
@@ -392,7 +392,7 @@ mod tests {
         let wrong = table.wrong();
         drop(table);
         drop(cache);
-        assert!(wrong == Wrong::default());
+        check!(wrong == Wrong::default());
         Ok(())
     }
 
@@ -416,9 +416,9 @@ mod tests {
             t.far_there,
             t.obtained
         ));
-        assert!(t.far_here * 10 < 3 * TRAVELLERS && t.far_there * 10 < TRAVELLERS);
+        check!(t.far_here * 10 < 3 * TRAVELLERS && t.far_there * 10 < TRAVELLERS);
         // Each node's objects once, and what is in sheaves on their way.
-        assert!((t.obtained as usize) < 2 * TRAVELLERS + TRAVELLERS / 2);
+        check!((t.obtained as usize) < 2 * TRAVELLERS + TRAVELLERS / 2);
         Ok(())
     }
 
@@ -454,7 +454,7 @@ mod tests {
         thread::on_cpus(::core::iter::once(here), &fill, || ())?;
         thread::on_cpus(::core::iter::once(there), &take, || ())?;
         drop(cache);
-        assert!(found.load(Relaxed) == 100 && far.load(Relaxed) > 0);
+        check!(found.load(Relaxed) == 100 && far.load(Relaxed) > 0);
         Ok(())
     }
 }

@@ -223,7 +223,7 @@ mod tests {
                     ..read_by(domain)
                 };
                 let (broken, counts) = freed_under(domain, n, args, 0)?;
-                assert!(broken == 0 && counts == [0, n as u64]);
+                check!(broken == 0 && counts == [0, n as u64]);
                 // What goes back to the slab does so after that as well.
                 let flags = if cfg!(CONFIG_SLUB_DEBUG) {
                     cache::POISON
@@ -231,8 +231,8 @@ mod tests {
                     0
                 };
                 let (broken, counts) = freed_under(domain, n, read_by(domain), flags)?;
-                assert!(broken == 0 && counts[0] == 0);
-                assert!(counts[1] == n as u64 || flags == 0);
+                check!(broken == 0 && counts[0] == 0);
+                check!(counts[1] == n as u64 || flags == 0);
             }
             Ok(())
         })
@@ -245,9 +245,9 @@ mod tests {
         each(|_, domain| {
             for n in [5, 57, 300] {
                 let seen = under_readers(n, read_by(domain), |cache| cache.barrier())?;
-                assert!(seen.looks > 100 * n && seen.broken == 0);
+                check!(seen.looks > 100 * n && seen.broken == 0);
                 let seen = under_readers(n, read_by(domain), drop)?;
-                assert!(seen.looks > 100 * n && seen.broken == 0);
+                check!(seen.looks > 100 * n && seen.broken == 0);
             }
             Ok(())
         })
@@ -268,8 +268,8 @@ mod tests {
                     drop(cache);
                     Ok::<_, Error>((early, reader.has_left()))
                 })??;
-                assert!(early == 0 && late && book.destructed() == n as u64);
-                assert!(book.wrong.load(Relaxed) == 0);
+                check!(early == 0 && late && book.destructed() == n as u64);
+                check!(book.wrong.load(Relaxed) == 0);
             }
             Ok(())
         })
@@ -300,7 +300,7 @@ mod tests {
             core::barrier();
             let (all, strays) = (book.destructed(), cache.stats().engine_fallback);
             drop(cache);
-            assert!(early == 0 && all == 300 && strays > 200);
+            check!(early == 0 && all == 300 && strays > 200);
             Ok(())
         })
     }
@@ -326,7 +326,7 @@ mod tests {
         core::barrier();
         let all = book.destructed();
         drop(cache);
-        assert!(early == 0 && all == (n / 100 * 100) as u64);
+        check!(early == 0 && all == (n / 100 * 100) as u64);
         Ok(())
     }
 
@@ -354,7 +354,7 @@ mod tests {
                 cache.stats().slab_frees
             })?;
             drop(cache);
-            assert!(early <= stock);
+            check!(early <= stock);
             Ok(())
         })
     }
@@ -379,8 +379,8 @@ mod tests {
             Ok::<_, Error>(other.destructed())
         })?;
         drop((waits, cache));
-        assert!(seen.iter().all(|&seen| seen == (0, 60)));
-        assert!(result == Ok(20 * 60));
+        check!(seen.iter().all(|&seen| seen == (0, 60)));
+        check!(result == Ok(20 * 60));
         Ok(())
     }
 
@@ -413,7 +413,7 @@ mod tests {
                 barrier
             ));
             drop(cache);
-            assert!(barrier < 4 * both);
+            check!(barrier < 4 * both);
             Ok(())
         })
     }
@@ -433,7 +433,7 @@ mod tests {
             }
             Ok(())
         })?;
-        assert!(good);
+        check!(good);
         Ok(())
     }
 }

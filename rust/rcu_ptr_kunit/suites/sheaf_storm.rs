@@ -188,8 +188,8 @@ mod tests {
     fn large_sheaves() -> Result {
         let outcome = all_contexts(0, scaled(30_000))?;
         report("56 slots", &outcome);
-        assert!(outcome.wrong == Wrong::default());
-        assert!(outcome.interrupts > 20 && outcome.nmis > 20 && outcome.looks > 1000);
+        check!(outcome.wrong == Wrong::default());
+        check!(outcome.interrupts > 20 && outcome.nmis > 20 && outcome.looks > 1000);
         Ok(())
     }
 
@@ -199,8 +199,8 @@ mod tests {
         for capacity in [1, 2, 5] {
             let outcome = all_contexts(capacity, scaled(10_000))?;
             report("small", &outcome);
-            assert!(outcome.wrong == Wrong::default());
-            assert!(outcome.interrupts > 20 && outcome.nmis > 20 && outcome.looks > 1000);
+            check!(outcome.wrong == Wrong::default());
+            check!(outcome.interrupts > 20 && outcome.nmis > 20 && outcome.looks > 1000);
         }
         Ok(())
     }
@@ -211,9 +211,9 @@ mod tests {
         for capacity in [0, 1, 5] {
             let (outcome, off) = all_contexts_destructed(capacity, scaled(10_000))?;
             report("with a destructor", &outcome);
-            assert!(outcome.wrong == Wrong::default());
-            assert!(outcome.freed > 10_000 / 8 && off == 0);
-            assert!(outcome.interrupts > 20 && outcome.nmis > 20 && outcome.looks > 1000);
+            check!(outcome.wrong == Wrong::default());
+            check!(outcome.freed > 10_000 / 8 && off == 0);
+            check!(outcome.interrupts > 20 && outcome.nmis > 20 && outcome.looks > 1000);
         }
         Ok(())
     }
@@ -240,7 +240,7 @@ mod tests {
                 ..args([0, 0, 4, 4][storms as usize % 4])
             };
             let (outcome, off) = destructed_with(args, scaled(40_000))?;
-            assert!(outcome.wrong == Wrong::default() && off == 0);
+            check!(outcome.wrong == Wrong::default() && off == 0);
             nmis += outcome.nmis;
             freed += outcome.freed;
             storms += 1;
@@ -251,7 +251,7 @@ mod tests {
             nmis,
             storms
         ));
-        assert!(nmis >= wanted / 20);
+        check!(nmis >= wanted / 20);
         Ok(())
     }
 
@@ -271,7 +271,7 @@ mod tests {
                     capacity
                 ));
                 // With a capacity of 1 free_rcu() goes on to its slow way after 7.
-                assert!(swept.hit >= 7 && swept.wrong == Wrong::default());
+                check!(swept.hit >= 7 && swept.wrong == Wrong::default());
             }
         }
         Ok(())

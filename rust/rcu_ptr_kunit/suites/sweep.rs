@@ -309,7 +309,7 @@ mod tests {
         let totals = files::with_sweep(None, |sweep| Ok(report(text::sweep_module(), sweep)))?;
         let hit = totals.map_or(0, |t| t.hit);
         // QEMU takes interrupts between translated blocks only, so they are few: some 20 in all.
-        assert!(hit >= loads);
+        check!(hit >= loads);
         Ok(())
     }
 
@@ -347,7 +347,7 @@ mod tests {
         }
         let totals = files::with_sweep(None, |sweep| Ok(report(text::sweep_module(), sweep)))?;
         let hit = totals.map_or(0, |t| t.hit);
-        assert!(
+        check!(
             hit >= if text::is_short() {
                 STEPPED / 2
             } else {
@@ -442,13 +442,13 @@ mod tests {
                 Ok((report(text::sweep_module(), sweep), sweep.late))
             })?;
             let (totals, late) = result.ok_or(ENOENT)?;
-            assert!(totals.hit >= WANTED_OF_FEW);
+            check!(totals.hit >= WANTED_OF_FEW);
             if LONG {
                 let whole = late == 0;
                 let wanted = if whole { WANTED } else { WANTED_IN_TIME };
-                assert!(totals.hit * 1000 >= totals.reachable() * wanted);
+                check!(totals.hit * 1000 >= totals.reachable() * wanted);
                 let all = totals.reachable() + totals.excused;
-                assert!(!whole || totals.hit * 1000 >= all * WANTED_OF_ALL);
+                check!(!whole || totals.hit * 1000 >= all * WANTED_OF_ALL);
             }
         }
         Ok(())
@@ -491,13 +491,13 @@ mod tests {
             log(&sweep, stage.name, left, since);
         }
         let totals = report("vmlinux", &sweep);
-        assert!(totals.hit > 50);
+        check!(totals.hit > 50);
         let wanted = if text::is_short() {
             WANTED_IN_TIME
         } else {
             WANTED_OF_ALL
         };
-        assert!(!LONG || totals.hit * 1000 >= totals.reachable() * wanted);
+        check!(!LONG || totals.hit * 1000 >= totals.reachable() * wanted);
         Ok(())
     }
 
@@ -526,7 +526,7 @@ mod tests {
             Ok(report(text::sweep_module(), sweep))
         })?;
         let hit = totals.map_or(0, |t| t.hit);
-        assert!(hit > 0);
+        check!(hit > 0);
         Ok(())
     }
 }

@@ -417,8 +417,8 @@ mod tests {
             return Ok(());
         }
         let outcome = from_everywhere()?;
-        assert!(outcome.is_good());
-        assert!(outcome.silent.is_none());
+        check!(outcome.is_good());
+        check!(outcome.silent.is_none());
         Ok(())
     }
 
@@ -428,8 +428,8 @@ mod tests {
             return Ok(());
         }
         let outcome = under_a_lock(scaled(20_000))?;
-        assert!(outcome.is_good());
-        assert!(outcome.acted > 2 && outcome.calls > 1000);
+        check!(outcome.is_good());
+        check!(outcome.acted > 2 && outcome.calls > 1000);
         Ok(())
     }
 
@@ -447,12 +447,12 @@ mod tests {
         for name in names.into_iter().take(if SLOW { 2 } else { 4 }) {
             for route in Route::ATOMIC {
                 let freed = first_call(name, route)?;
-                assert!(freed);
+                check!(freed);
             }
         }
         for (name, at_once) in [("hrtimer_start", false), ("sched_switch", true)] {
             let freed = first_call_of_cache(name, at_once)?;
-            assert!(freed);
+            check!(freed);
         }
         Ok(())
     }

@@ -40,13 +40,6 @@ pub(crate) fn run(case: &'static Case, seconds: u32, slow: impl FnOnce()) -> Res
     Ok(())
 }
 
-/// Ends the thread of a case.
-pub(crate) fn exit() -> ! {
-    // SAFETY: In the thread that `run()` started. No destructor runs, as in KUnit.
-    unsafe { sys::rcu_ptr_kunit_exit() };
-    unreachable!()
-}
-
 /// # Safety
 ///
 /// `case` is what `run()` gave the thread.
