@@ -8,8 +8,9 @@ Above the diff there are lines '# ...' that say what is wrong with it, and lines
     tests: rcu_ptr_reader.blocks        the KUnit cases that run, a glob
     plan: sh rcu_ptr_debugfs.sh         instead of 'engine' and 'tests': a step of a plan, see plan.py
     red: rcu_ptr_reader.blocks          a SUITE.CASE, a glob, that has to fail
-    splat: REGEX                        a report that the kernel has to print
-    may: REGEX                          a report that may come along
+    splat: REGEX                        a report that the kernel has to print, or that one which a test
+                                        has announced did not come: expect-splat '...' came 0 times
+    may: REGEX                          such a thing that may come along
     end: panic                          how the guest ends, if not in order: panic, or hang
     boot: OPTION...                     more parameters for the kernel
     machine: KEY=VALUE...               how it is started, as in qemu/configs/NAME.qemu
@@ -174,7 +175,8 @@ class Mutant:
         bad = []
         for scenario in self.scenarios:
             plan = Plan(self.plan, f"{self.name}.patch", (scenario,))
-            run = known.names(dict(expected.of_plan(plan, known.kunit(), known.shell())))
+            ran = expected.of_plan(plan, known.kunit(), known.shell())
+            run = known.names({suite: ran_cases for _, suite, ran_cases in ran})
             for glob in self.red:
                 # What never comes to its end with a mutant has another name then.
                 real = glob.split(".after_")[0] + ".*" if ".after_" in glob else glob
@@ -215,13 +217,15 @@ class Mutant:
 
     def _judge_splats(self, texts, detector, caught, problems):
         splats, broken = detector.find(texts)
-        problems += broken
         for pattern in self._often["splat"]:
-            hits = [splat.line for splat in splats if splat.matches(re.compile(pattern))]
+            regex = re.compile(pattern)
+            hits = [splat.line for splat in splats if splat.matches(regex)]
+            hits += [text for text in broken if regex.search(text)]
             caught += [f"'{line.strip()[:90]}'" for line in hits[:1]]
             if not hits:
                 problems.append(f"the kernel did not report '{pattern}'")
         known = [re.compile(pattern) for pattern in self._often["splat"] + self._often["may"]]
+        problems += [text for text in broken if not any(regex.search(text) for regex in known)]
         if self.end == "panic":
             known.append(PANIC)
         for splat in splats:

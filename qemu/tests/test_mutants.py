@@ -115,6 +115,17 @@ class Judge(unittest.TestCase):
                             log(("x", "not ok"), splats=[LOST]))
         self.assertEqual(problems, [])
 
+    def test_announced_report_that_does_not_come(self):
+        data = log(("x", "not ok"), splats=["rcu_ptr: expect-splat begin is queued twice",
+                                            "rcu_ptr: expect-splat end"])
+        problem = "expect-splat 'is queued twice' came 0 times instead of once"
+        _, problems = judge(mutant("red: rcu_ptr_a.x"), data)
+        self.assertEqual(problems, [problem])
+        _, problems = judge(mutant("red: rcu_ptr_a.x", "may: 'is queued twice' came 0 times"), data)
+        self.assertEqual(problems, [])
+        caught, problems = judge(mutant("splat: queued twice' came 0", "red: rcu_ptr_a.x"), data)
+        self.assertEqual((caught, problems), (["rcu_ptr_a.x", f"'{problem}'"], []))
+
     def test_no_boot(self):
         _, problems = judge(mutant("red: rcu_ptr_a.x"), b"SeaBIOS\n", code=1)
         self.assertIn("the guest did not boot", problems)
