@@ -248,6 +248,8 @@ class Session:
         self._number = 0
         self._good = {}
         self.passed = self.failed = self.skipped = 0
+        # The lines about each that failed.
+        self.bad = []
         lists = [(HERE / f"splat-{name}.txt").read_text(encoding="utf-8")
                  for name in ("deny", "allow")]
         self._detector = Detector(*lists)
@@ -266,6 +268,10 @@ class Session:
                 print(f"# {line}")
         if problems and folder:
             print(f"# logs: {folder}")
+        if problems:
+            lines = [line for problem in problems for line in problem.splitlines()][:report.MOST_SAID]
+            self.bad.append([f"# FAILED mutant {name}: {comment}", *(f"#     {line[:200]}" for line in lines),
+                             *([f"#   logs: {folder}"] if folder else [])])
         print(f"{'ok' if ok else 'not ok'} {self._number} {name} # {comment}", flush=True)
 
     def left_out(self, name):
@@ -481,6 +487,8 @@ def _run(args, found):
                 session.left_out(job.name)
             elif "-" in args.scenario:
                 session.say(job.name, "ERROR not tried", [f"there is no kernel of {job.scenario}"])
+    for text in report.shorten(session.bad, report.MOST, lambda n: f"#   and {n} more"):
+        print(text, flush=True)
     print(report.closing((session.passed, session.failed, session.skipped)), flush=True)
     if session.failed:
         return 1

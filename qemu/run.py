@@ -207,6 +207,12 @@ def _next(pending, feed, is_free, until):
     return None, None
 
 
+def _end(verdicts):
+    """What failed, and the sum."""
+    for text in [*report.failures(verdicts), report.closing(report.totals(verdicts))]:
+        print(text, flush=True)
+
+
 def _of_set(args):
     """The boots of a set, whichever is ready first of all in their order."""
     detector = _detector()
@@ -234,8 +240,7 @@ def _of_set(args):
                 print("\n".join(report.scenario(result, len(verdicts))), flush=True)
     finally:
         lanes.stop()
-    print("\n".join(report.failures(verdicts)), end="", flush=True)
-    print(report.closing(report.totals(verdicts)), flush=True)
+    _end(verdicts)
     return verdicts
 
 
@@ -249,8 +254,7 @@ def _test(runs, args):
     if args.ksrc:
         print(f"read results with: {args.ksrc}/tools/testing/kunit/kunit.py parse FILE",
               file=sys.stderr)
-    print("\n".join(report.failures(verdicts)), end="", flush=True)
-    print(report.closing(report.totals(verdicts)), flush=True)
+    _end(verdicts)
     return verdicts
 
 

@@ -358,6 +358,14 @@ for check; do
 		failed+=("$check")
 	fi
 done
-[ ${#failed[@]} -eq 0 ] || say "failed checks: ${failed[*]}"
+for check in "${failed[@]}"; do
+	echo "# FAILED make check: $check"
+	# The lines that tell why, or the last ones.
+	{
+		grep -E '^(FAIL|ERROR|error|warning)|^not ok|[0-9]: |panicked' "build/check/$check.log" ||
+			tail -n 3 "build/check/$check.log"
+	} | head -n 3 | cut -c 1-200 | sed 's/^/#     /' || true
+	echo "#   log: $ROOT/build/check/$check.log"
+done
 echo "$(($# - ${#failed[@]})) passed, ${#failed[@]} failed, 0 skipped"
 [ ${#failed[@]} -eq 0 ]

@@ -11,6 +11,8 @@ import re
 
 STAMP = re.compile(r"^(?:<\d+>)?\[\s*(\d+\.\d+)\](?:\[\s*[TC]\d+\])? ?(.*)$")
 MARK = re.compile(r"^rcu_ptr_guest: (init|end|step (\d+) rc=(\d+)|step (\d+)/(\d+) (.*))$")
+# A module can't be unloaded: what is behind this step did not run.
+STOP = re.compile(r"^rcu_ptr_guest: stop (\d+): (.*)$")
 NMI = re.compile(r"\brcu_ptr_guest: nmi (\d+)(?: (\d+))?$")
 PROGRESS = re.compile(r"\brcu_ptr_guest: progress (.*)$")
 ENGINE = re.compile(r"^rcu_ptr: engine (\w+)")
@@ -56,13 +58,19 @@ class Marks:
         self.init = self.end = False
         self.started = []
         self.codes = {}
+        # Step to the line that says how it ended.
+        self.lines = {}
+        # The last step that ran, of those that were to, and why.
+        self.stop = self.why = None
         # Step to the engine that it brought up.
         self.engines = {}
-        for line in console:
+        for number, line in enumerate(console):
             engine = ENGINE.match(line.text)
             if engine and self.started:
                 self.engines[self.started[-1]] = engine.group(1)
-            found = MARK.match(line.text)
+            stop, found = STOP.match(line.text), MARK.match(line.text)
+            if stop:
+                self.stop, self.why = int(stop.group(1)), stop.group(2)
             if not found:
                 continue
             what, code_step, code, start_step = found.group(1, 2, 3, 4)
@@ -72,6 +80,7 @@ class Marks:
                 self.end = True
             elif code_step:
                 self.codes[int(code_step)] = int(code)
+                self.lines[int(code_step)] = number
             else:
                 self.started.append(int(start_step))
 

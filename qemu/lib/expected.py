@@ -33,7 +33,7 @@ class Expected:
     """For one boot."""
 
     def __init__(self, suites, skips=()):
-        # (name, with the label in front; cases), in the order of the steps
+        # (step, counted from 1; name, with the label in front; cases), in the order of the steps
         self.suites = suites
         self._skips = list(skips)
 
@@ -80,9 +80,9 @@ def write(kunit, shell):
 
 
 def of_plan(plan, kunit, shell, slub=None):
-    """(name, cases) of each suite that the steps of a plan run."""
+    """(step, name, cases) of each suite that the steps of a plan run."""
     suites, filtered = [], "*"
-    for label, words in zip(plan.labels, plan.steps):
+    for number, (label, words) in enumerate(zip(plan.labels, plan.steps), 1):
         ran = {}
         if words[0] == "tests":
             filtered = words[1]
@@ -95,7 +95,7 @@ def of_plan(plan, kunit, shell, slub=None):
         elif words[0] == "sh":
             suite = words[1].removesuffix(".sh")
             ran[suite] = shell.get(suite, [])
-        suites += [(f"{label}.{suite}".lstrip("."), cases) for suite, cases in ran.items()]
+        suites += [(number, f"{label}.{suite}".lstrip("."), cases) for suite, cases in ran.items()]
     return suites
 
 

@@ -2,6 +2,7 @@
 """Parses KTAP out of a kernel log: several documents, one per loaded test module or shell suite,
 with other lines of the log in between."""
 
+import math
 import re
 
 VERSION = re.compile(r"^( *)(?:K?TAP) version \d+$")
@@ -26,6 +27,8 @@ class Result:
         self.status = status
         self.directive = directive
         self.reason = reason
+        # The line of the log where it came to its result, if it has one.
+        self.at = math.inf
         self.log = []
         self.children = []
         self.plan = None
@@ -64,6 +67,8 @@ class _Level:
         self.plan = None
         self.results = []
         self.log = []
+        # Its last line.
+        self.at = 0
 
 
 class Parser:
@@ -73,6 +78,7 @@ class Parser:
         self.suites = []
         self.running = ""
         self._levels = []
+        self._line = -1
 
     def _close(self, indent):
         """Closes the levels from this indentation inwards; returns the outermost of them."""
@@ -86,6 +92,7 @@ class Parser:
     def _abandon(self, level):
         """The result line of this level's suite never came."""
         result = Result(level.name or "unnamed", UNFINISHED)
+        result.at = level.at
         result.children = level.results
         result.plan = level.plan
         result.log = level.log
@@ -107,6 +114,7 @@ class Parser:
         if missing > 0:
             lost = Result(f"after_{level.results[-1].name}" if level.results else "document",
                           UNFINISHED)
+            lost.at = level.at
             lost.log = level.log + [f"{missing} of {level.plan} planned suites never came"]
             self.suites.append(lost)
 
@@ -120,12 +128,19 @@ class Parser:
 
     def feed(self, text):
         """Takes one line."""
+        self._line += 1
         for pattern, action in ((VERSION, self._version), (SUBTEST, self._subtest),
                                 (PLAN, self._plan), (RESULT, self._result)):
             found = pattern.match(text)
             if found:
                 action(len(found.group(1)), *found.groups()[1:])
-                return
+                break
+        else:
+            self._diagnostic(text)
+        if self._levels:
+            self._levels[-1].at = self._line
+
+    def _diagnostic(self, text):
         if self._levels and not TOTALS.match(text):
             log = self._levels[-1].log
             log.append(text)
@@ -164,6 +179,7 @@ class Parser:
             status = FAILED
         name = (name or "").strip() or (below.name if below else "") or "unnamed"
         result = Result(name, status, directive, reason)
+        result.at = self._line
         result.log = level.log
         level.log = []
         if below:

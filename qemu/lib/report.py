@@ -1,9 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0
 """Writes verdicts: as KTAP for programs, as a summary for people."""
 
+import re
+
 from . import ktap
 
 INDENT = "    "
+# Lines of the list at the end of a stream, and of one failure in it.
+MOST = 40
+MOST_SAID = 4
+# Where what a case says begins to matter.
+WHY = re.compile(r"ASSERTION FAILED|EXPECTATION FAILED|\bsplat: |\bBUG: |\bWARNING: ")
+# What is only about the run.
+CHATTER = re.compile(r"\.speed: \w+$|rcu_ptr_guest: ")
 
 
 def _name(name):
@@ -75,25 +84,59 @@ def exit_code(verdicts):
     return 4 if tests[2] and not tests[0] else 0
 
 
-def _failures(results, path=""):
+def _leaves(results, path=""):
     for result in results:
         name = f"{path}{result.name}"
         if result.passed():
             continue
         bad = [child for child in result.children if not child.passed()]
         if bad:
-            yield from _failures(bad, f"{name}: ")
+            yield from _leaves(bad, f"{name}: ")
         else:
             yield name, result
 
 
-def failures(verdicts):
-    """A line for each failure, for the end of a long stream; the last ends with a newline."""
+def _failures(verdict):
+    """(name, result) of what failed, as it came: others may follow from the first."""
+    return sorted(_leaves(verdict.suites), key=lambda failure: failure[1].at)
+
+
+def _said(result):
+    """The lines that tell most of what a failure said."""
+    texts = [text.strip().removeprefix("#").strip() for text in [*result.problems(), *result.log]]
+    texts = [text for text in texts if text and not CHATTER.search(text)]
+    start = next((i for i, text in enumerate(texts) if WHY.search(text)), None)
+    if start is not None or len(texts) <= MOST_SAID:
+        return texts[start or 0:][:MOST_SAID]
+    # A shell's trace: why, and the command that it ended with.
+    return texts[:2] + texts[-2:]
+
+
+def shorten(blocks, most, rest):
+    """Lists of lines as one of at most so many lines: the first in any case, then whole ones; `rest`
+    takes how many are left out and says so."""
     out = []
-    for verdict in verdicts:
-        for name, result in _failures(verdict.suites):
-            out.append(f"# FAILED {verdict.name}: {name} {result.directive}".rstrip())
-    return [*out, ""] if out else []
+    for number, block in enumerate(blocks):
+        # One line is kept for the rest.
+        if out and len(out) + len(block) + (number + 1 < len(blocks)) > most:
+            return [*out, rest(len(blocks) - number)]
+        out += block
+    return out
+
+
+def failures(verdicts):
+    """What failed, and what it said, for the end of a long stream. Each boot has its part of the lines."""
+    bad = [verdict for verdict in verdicts if verdict.state not in ("PASS", "SKIP")]
+    out = []
+    for verdict in bad:
+        blocks = [[f"# FAILED {verdict.name}: {name} {result.directive}".rstrip(),
+                   *(f"#     {text[:200]}" for text in _said(result))]
+                  for name, result in _failures(verdict)]
+        if blocks and verdict.folder:
+            # Not what is left out.
+            blocks[0].append(f"#   log: {verdict.folder}/console.log")
+        out += shorten(blocks, MOST // len(bad), lambda n: f"#   and {n} more")
+    return out
 
 
 def summary(verdict, run):
@@ -116,7 +159,7 @@ def summary(verdict, run):
         out.append("  objects freed  unknown: the demonstration did not run")
     out.append(f"  grace periods  {' + '.join(periods) if periods else 'unknown'}")
     out.append(f"  tests          {passed} passed, {failed} failed, {skipped} skipped")
-    for name, result in _failures(verdict.suites):
+    for name, result in _failures(verdict):
         out.append(f"    FAILED {name} {result.directive}".rstrip())
         out += [f"      {text.strip()}" for text in [*result.problems(), *result.log][:6]]
     out.append(f"  took           {run.seconds:.1f} s")

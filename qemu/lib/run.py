@@ -61,6 +61,7 @@ class Run:
                                                self._seconds(), progress, nmi)
         result = verdict.judge(self.name, data, self._plan, self._wanted, self._detector, ended,
                                code, stderr, nmi)
+        result.folder = self.folder
         if getattr(args, "write_expected", False):
             expected.add_skips(scen.name, result.unlisted)
         self.seconds = time.monotonic() - started

@@ -56,6 +56,8 @@ class Splat:
         # The line that gave it away.
         self.line = headline[-1]
         self.headline = list(headline)
+        # Which line of the log that is.
+        self.at = 0
         self.block = list(headline)
 
     def matches(self, regex):
@@ -117,7 +119,7 @@ class Detector:
         recent = opened = None
         # The lines since 'cut here': a warning's message, which may be no splat by itself.
         cut = None
-        for text in texts:
+        for at, text in enumerate(texts):
             found = None
             if text.startswith(CUT_HERE):
                 cut, opened = [], None
@@ -135,7 +137,7 @@ class Detector:
             elif cut is not None:
                 cut = [*cut, text] if len(cut) < MESSAGE_LINES else None
             if found:
-                recent = found
+                recent, found.at = found, at
             elif recent and len(recent.block) < REPORT_LINES:
                 recent.block.append(text)
             yield text, found

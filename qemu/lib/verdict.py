@@ -27,6 +27,8 @@ class Verdict:
         # PASS, FAIL, TIMEOUT, ERROR or SKIP
         self.state = state
         self.engine = None
+        # Where its logs are.
+        self.folder = None
         self.demo = []
         # What was skipped and may not be: (SUITE.CASE, reason).
         self.unlisted = []
@@ -89,9 +91,18 @@ def _boot_case(marks, texts, ended, code, stderr):
     return _case("boot", log, "ERROR", "no boot")
 
 
+def _stopped_case(plan, marks, behind):
+    """What the guest left out, as one failure."""
+    left = len(plan.steps) - marks.stop
+    return _case("stopped", [f"step {marks.stop} '{' '.join(plan.steps[marks.stop - 1])}': {marks.why}",
+                             f"{left} steps behind it, with {behind} cases, did not run"])
+
+
 def _step_cases(plan, marks, ended):
     cases = []
     for number, (name, words) in enumerate(zip(plan.names(), plan.steps), 1):
+        if marks.stop and number > marks.stop:
+            break
         step = " ".join(words)
         if number not in marks.started:
             cases.append(_case(name, [f"step {number} '{step}' was never reached"]))
@@ -108,6 +119,7 @@ def _step_cases(plan, marks, ended):
                 log.append(f"the log says engine {engine}, not {wanted}" if engine else
                            f"no line in the log says that engine {wanted} is there")
             cases.append(_case(name, log))
+            cases[-1].at = marks.lines[number]
     return cases
 
 
@@ -117,7 +129,10 @@ def _splat_case(detector, texts):
     for splat in unexpected:
         log.append(f"splat: {splat.line}")
         log += [f"  {text}" for text in splat.block[:12] if text != splat.line]
-    return _case("no_splats", log)
+    case = _case("no_splats", log)
+    if unexpected:
+        case.at = unexpected[0].at
+    return case
 
 
 def _power_case(marks, texts, ended, code):
@@ -151,6 +166,7 @@ def _settle_unfinished(result, ended):
             lost = ktap.Result.failed(f"after_{after}".replace(" ", "_"), *result.log,
                                       f"{missing} of {result.plan} cases never came",
                                       directive=result.directive, reason=result.reason)
+            lost.at = result.at
             result.children.append(lost)
             result.log = []
             result.plan = None
@@ -204,11 +220,15 @@ def _cut_short(suite):
     return any(case.directive in ("TIMEOUT", "ERROR") for case in [suite, *suite.children])
 
 
-def _compare(suites, expected, ended):
-    """Holds suites against what is expected of them. Returns those that did not run, as failures."""
+def _compare(suites, expected, ended, stop):
+    """Holds suites against what is expected of them. Returns those that did not run, as failures, and
+    the number of cases behind the step where the guest stopped, if it did."""
     left = list(suites)
-    missing = []
-    for name, cases in expected.suites:
+    missing, behind = [], 0
+    for step, name, cases in expected.suites:
+        if stop and step > stop:
+            behind += len(cases)
+            continue
         suite = next((suite for suite in left if suite.name == name), None)
         if not suite:
             directive = "TIMEOUT" if ended == TIMED_OUT else "ERROR"
@@ -231,7 +251,7 @@ def _compare(suites, expected, ended):
     for suite in left:
         suite.status = ktap.FAILED
         suite.log.append("this suite is not expected here")
-    return missing
+    return missing, behind
 
 
 def _check_skips(result, name, expected):
@@ -265,9 +285,9 @@ def judge(name, data, plan, expected, detector, ended, code=None, stderr="", nmi
     for suite in suites:
         _settle_unfinished(suite, ended)
     _empty(suites)
-    missing, unlisted = [], []
+    missing, unlisted, behind = [], [], 0
     if expected:
-        missing = _compare(suites, expected, ended)
+        missing, behind = _compare(suites, expected, ended, marks.stop)
         for suite in suites:
             unlisted += _check_skips(suite, suite.name, expected)
     _unique(suites)
@@ -276,6 +296,8 @@ def judge(name, data, plan, expected, detector, ended, code=None, stderr="", nmi
     guest.children = [boot]
     if boot.passed():
         guest.children += _step_cases(plan, marks, ended)
+    if marks.stop:
+        guest.children.append(_stopped_case(plan, marks, behind))
     if nmi and nmi.requests:
         guest.children.append(_nmi_case(nmi))
     guest.children.append(_splat_case(detector, texts))

@@ -56,6 +56,45 @@ class Golden(unittest.TestCase):
                         stderr="qemu: could not load kernel\n")
         self.assertIn("# qemu: qemu: could not load kernel", "\n".join(report.scenario(verdict, 1)))
 
+    def test_what_came_first_is_first(self):
+        verdict = judge(log("stopped"))
+        verdict.folder = "out/BASE"
+        self.assertEqual(report.failures([verdict]), [
+            "# FAILED BASE: rcu_ptr_list: forced",
+            "#     ASSERTION FAILED at suites/list.rs:40",
+            "#   log: out/BASE/console.log",
+            "# FAILED BASE: guest: insmod_rcu_ptr_kunit",
+            "#     step 2 'insmod rcu_ptr_kunit.ko' ended with code 1",
+            "# FAILED BASE: guest: stopped",
+            "#     step 2 'insmod rcu_ptr_kunit.ko': rcu_ptr is still loaded, used 1 times; modules:",
+            "#     1 steps behind it, with 0 cases, did not run"])
+
+    def test_cases_behind_a_stop(self):
+        plan = Plan("for a b\ninsmod rcu_ptr_kunit.ko\ndone\n", "golden")
+        data = b"rcu_ptr_guest: init\nrcu_ptr_guest: step 1/2 x\nrcu_ptr_guest: step 1 rc=1\n" \
+               b"rcu_ptr_guest: stop 1: x\nrcu_ptr_guest: end\nreboot: Power down\n"
+        verdict = judge(data, plan=plan, expected=wanted_cases(plan))
+        self.assertEqual(failed(verdict.suites), ["guest: a.insmod_rcu_ptr_kunit", "guest: stopped",
+                                                  "a.rcu_ptr_queue ERROR", "a.rcu_ptr_list ERROR"])
+        self.assertIn("#     1 steps behind it, with 5 cases, did not run", report.failures([verdict]))
+
+    def test_list_of_failures_is_short(self):
+        verdict = judge(log("failing_test"))
+        case = next(case for case in verdict.suites[2].children if not case.passed())
+        verdict.suites[2].children += 50 * [case]
+        for verdicts_of_all in ([verdict], [verdict, verdict, judge(log("good"))]):
+            listed = report.failures(verdicts_of_all)
+            self.assertLessEqual(len(listed), report.MOST)
+            self.assertGreater(len(listed), report.MOST - 10)
+            self.assertIn("and ", listed[-1])
+            self.assertIn("    Expected freed == 100, but", listed[2])
+
+    def test_shell_says_why_and_where(self):
+        result = report.ktap.Result.failed("a", *(f"    # {i}" for i in range(9)))
+        verdict = verdicts.Verdict("X", [result], "FAIL")
+        self.assertEqual(report.failures([verdict]),
+                         ["# FAILED X: a", "#     0", "#     1", "#     7", "#     8"])
+
     def test_demo_is_read(self):
         verdict = judge(log("interleaved"))
         self.assertEqual(verdict.demo, [{"kind": "kmalloc", "objects": "1000"},
@@ -91,7 +130,7 @@ class Golden(unittest.TestCase):
         bad = verdicts.unbuilt("DEBUG", "no kernel")
         self.assertEqual(report.exit_code([good, bad]), 1)
         self.assertIn("# no kernel", "\n".join(report.scenario(bad, 1)))
-        self.assertEqual(report.failures([good, bad]), ["# FAILED DEBUG: guest ERROR", ""])
+        self.assertEqual(report.failures([good, bad]), ["# FAILED DEBUG: guest ERROR", "#     no kernel"])
 
     def test_nothing_ran(self):
         self.assertEqual(report.exit_code([]), 1)

@@ -270,13 +270,13 @@ class Toolchain(Scripts):
 class Sums(unittest.TestCase):
     """The last line of .ci/run and test-all.sh."""
 
-    def closing(self, *commands):
-        """What the commands come to: the last line, and the exit code."""
+    def closing(self, *commands, lines=1):
+        """What the commands come to: the last lines, and the exit code."""
         script = "set -euo pipefail; source scripts/lib/sums.sh\n"
         script += "".join(f"sum_of one bash -c '{command}'\n" for command in commands) + "closing\n"
         done = subprocess.run(["bash", "-c", script], cwd=ROOT, text=True, check=False,
                               capture_output=True, timeout=60)
-        return done.stdout.splitlines()[-1], done.returncode
+        return "\n".join(done.stdout.splitlines()[-lines:]), done.returncode
 
     def test_sums(self):
         good = "echo 2 passed, 0 failed, 1 skipped"
@@ -290,6 +290,15 @@ class Sums(unittest.TestCase):
                 (["echo 0 passed, 0 failed, 3 skipped; exit 4"], "0 passed, 0 failed, 3 skipped", 1)):
             with self.subTest(commands):
                 self.assertEqual(self.closing(*commands), (last, code))
+
+    def test_what_failed_is_in_front_of_the_sum(self):
+        many = "for i in {1..60}; do echo \\# FAILED x $i; done; echo 0 passed, 60 failed, 0 skipped; exit 1"
+        one = "echo \\# FAILED y; echo \"#     why\"; echo \\# z; echo 1 passed, 1 failed, 0 skipped; exit 1"
+        last, code = self.closing(many, one, "echo 5 passed, 0 failed, 0 skipped", "echo w; false", lines=19)
+        self.assertEqual(last.splitlines(), [f"# FAILED x {i}" for i in range(1, 14)] +
+                         ["#   and 47 lines more above", "# FAILED y", "#     why", "# FAILED one",
+                          "#     w", "6 passed, 62 failed, 0 skipped"])
+        self.assertEqual(code, 1)
 
 
 if __name__ == "__main__":
