@@ -343,6 +343,11 @@ bool rcu_ptr_shim_srcu_waits_for_rcu(struct srcu_struct *srcu)
 	return srcu->srcu_reader_flavor & SRCU_READ_FLAVOR_SLOWGP;
 }
 
+void rcu_ptr_shim_srcu_wait(struct srcu_struct *srcu)
+{
+	srcu_lock_sync(&srcu->dep_map);
+}
+
 void rcu_ptr_shim_callback_enter(void)
 {
 	rcu_lock_acquire(&rcu_callback_map);
@@ -374,6 +379,26 @@ void rcu_ptr_shim_call_wait(void)
 {
 	lock_map_acquire(&rcu_ptr_call_map);
 	lock_map_release(&rcu_ptr_call_map);
+}
+
+/* Destructors of caches, as above. */
+#ifdef CONFIG_LOCKDEP
+static struct lock_class_key rcu_ptr_dtor_key;
+static struct lockdep_map rcu_ptr_dtor_map =
+	STATIC_LOCKDEP_MAP_INIT("rcu_ptr_dtor", &rcu_ptr_dtor_key);
+#endif
+
+void rcu_ptr_shim_destruct(void (*dtor)(void *object), void *object)
+{
+	lock_map_acquire(&rcu_ptr_dtor_map);
+	dtor(object);
+	lock_map_release(&rcu_ptr_dtor_map);
+}
+
+void rcu_ptr_shim_dtor_wait(void)
+{
+	lock_map_acquire(&rcu_ptr_dtor_map);
+	lock_map_release(&rcu_ptr_dtor_map);
 }
 
 /* From C, so that the type of the function is checked (CONFIG_CFI). */
@@ -511,11 +536,6 @@ void *rcu_ptr_shim_kmalloc(size_t size, gfp_t gfp)
 void *rcu_ptr_shim_kmalloc_nolock(size_t size)
 {
 	return kmalloc_nolock(size, 0, NUMA_NO_NODE);
-}
-
-void rcu_ptr_shim_call_with(void (*f)(void *object), void *object)
-{
-	f(object);
 }
 
 void rcu_ptr_shim_warn_zero(void)

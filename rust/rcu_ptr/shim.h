@@ -72,11 +72,14 @@ void rcu_ptr_shim_init_irq_work(struct irq_work *work,
 
 void rcu_ptr_shim_call_rcu(struct rcu_head *head, rcu_callback_t func);
 bool rcu_ptr_shim_srcu_waits_for_rcu(struct srcu_struct *srcu);
+void rcu_ptr_shim_srcu_wait(struct srcu_struct *srcu);
 void rcu_ptr_shim_callback_enter(void);
 void rcu_ptr_shim_callback_exit(void);
 void rcu_ptr_shim_call_enter(void);
 void rcu_ptr_shim_call_exit(void);
 void rcu_ptr_shim_call_wait(void);
+void rcu_ptr_shim_destruct(void (*dtor)(void *object), void *object);
+void rcu_ptr_shim_dtor_wait(void);
 void rcu_ptr_shim_invoke(struct rcu_head *head, rcu_callback_t func);
 void rcu_ptr_shim_bh_disable(void);
 void rcu_ptr_shim_bh_enable(void);
@@ -104,7 +107,6 @@ unsigned long rcu_ptr_shim_vmalloc_end(void);
 void *rcu_ptr_shim_kmalloc(size_t size, gfp_t gfp);
 void *rcu_ptr_shim_kmalloc_nolock(size_t size);
 
-void rcu_ptr_shim_call_with(void (*f)(void *object), void *object);
 void rcu_ptr_shim_warn_zero(void);
 void rcu_ptr_shim_might_alloc(gfp_t gfp);
 bool rcu_ptr_shim_is_kfence(const void *object);

@@ -50,6 +50,12 @@ type Requests = [Request; PER_INTERRUPT];
 /// May sleep.
 pub(super) fn barrier(sheaves: &Sheaves, of: Option<&Cache>, meanwhile: impl FnOnce()) {
     let is_asked = |cache: &Cache| of.is_none_or(|of| ptr::eq(of, cache));
+    if cfg!(CONFIG_LOCKDEP) {
+        sheaves
+            .each()
+            .filter(|cache| is_asked(cache))
+            .for_each(|cache| cache.will_wait());
+    }
     let mut closed = false;
     for cpu in crate::sys::percpu::possible_cpus() {
         closed |= close_all(sheaves, cpu, is_asked);

@@ -495,10 +495,24 @@ impl Cache {
         if let Some(dtor) = self.dtor {
             // SAFETY: The contract of rcu_ptr_cache_create(): for each object of the cache that was freed,
             // once, in process context.
-            unsafe { slab::call(dtor, ptr::with_exposed_provenance_mut(object)) };
+            unsafe { slab::destruct(dtor, ptr::with_exposed_provenance_mut(object)) };
             unload::returned(dtor as *const () as usize);
             // ORDERING: Full: what it freed is seen with the count.
             self.destructed.fetch_add(1, FullOrder);
+        }
+    }
+
+    /// Tells lockdep what the caller is about to wait for.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(super) fn will_wait(&self) {
+        if self.dtor.is_some() {
+            slab::will_wait_for_destructors();
+        }
+        if let Some(domain) = self.srcu {
+            domain.will_wait();
         }
     }
 

@@ -31,18 +31,29 @@ pub(crate) use sys::rcu_ptr_cache_stats as CacheStats;
 /// A function of the user that gets an object.
 pub(crate) type ObjectFn = unsafe extern "C" fn(*mut c_void);
 
-/// Calls `f` with `object`, from C, as its type is that of C (kCFI).
+/// Calls the destructor `dtor` with `object`, from C, as its type is that of C (kCFI). lockdep knows it from
+/// [`will_wait_for_destructors()`].
 ///
 /// # Context
 ///
-/// That of `f`.
+/// That of `dtor`.
 ///
 /// # Safety
 ///
-/// `f` may be called with `object`.
-pub(crate) unsafe fn call(f: ObjectFn, object: *mut u8) {
+/// `dtor` may be called with `object`.
+pub(crate) unsafe fn destruct(dtor: ObjectFn, object: *mut u8) {
     // SAFETY: By the safety requirements of this function.
-    unsafe { sys::rcu_ptr_shim_call_with(Some(f), object.cast()) };
+    unsafe { sys::rcu_ptr_shim_destruct(Some(dtor), object.cast()) };
+}
+
+/// Tells lockdep that the caller waits for destructors.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn will_wait_for_destructors() {
+    // SAFETY: No requirements.
+    unsafe { sys::rcu_ptr_shim_dtor_wait() };
 }
 
 /// Warns once that zeroes were asked for where objects are constructed.

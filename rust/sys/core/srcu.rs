@@ -60,6 +60,16 @@ impl Domain {
         unsafe { bindings::call_srcu(self.0.as_ptr(), head.as_ptr().cast(), Some(entry::<C>)) };
     }
 
+    /// Tells lockdep that the caller waits for readers.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn will_wait(self) {
+        // SAFETY: By the type invariants.
+        unsafe { sys::rcu_ptr_shim_srcu_wait(self.0.as_ptr()) };
+    }
+
     /// Waits until every callback handed over so far has returned, those of others too (`srcu_barrier()`).
     ///
     /// # Context
