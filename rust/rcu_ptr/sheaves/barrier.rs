@@ -50,12 +50,6 @@ type Requests = [Request; PER_INTERRUPT];
 /// May sleep.
 pub(super) fn barrier(sheaves: &Sheaves, of: Option<&Cache>, meanwhile: impl FnOnce()) {
     let is_asked = |cache: &Cache| of.is_none_or(|of| ptr::eq(of, cache));
-    if cfg!(CONFIG_LOCKDEP) {
-        sheaves
-            .each()
-            .filter(|cache| is_asked(cache))
-            .for_each(|cache| cache.will_wait());
-    }
     let mut closed = false;
     for cpu in crate::sys::percpu::possible_cpus() {
         closed |= close_all(sheaves, cpu, is_asked);
@@ -64,6 +58,12 @@ pub(super) fn barrier(sheaves: &Sheaves, of: Option<&Cache>, meanwhile: impl FnO
     while let Some(cache) = sheaves.next(last, |c| is_asked(c) && !c.strays.is_empty()) {
         last = cache.id;
         cache.start_batches();
+    }
+    if cfg!(CONFIG_LOCKDEP) {
+        sheaves
+            .each()
+            .filter(|cache| is_asked(cache))
+            .for_each(|cache| cache.will_wait());
     }
     let time = pending::now();
     // What comes from here on is told apart.
