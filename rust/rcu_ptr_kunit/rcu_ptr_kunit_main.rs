@@ -84,6 +84,15 @@ pub(crate) const fn scaled(n: usize) -> usize {
     }
 }
 
+/// What a case does in the short form, and otherwise.
+pub(crate) fn by_length<T>(short: T, full: T) -> T {
+    if sys::text::is_short() {
+        short
+    } else {
+        full
+    }
+}
+
 /// Makes a cache, uses it, and leaves it behind: the core is loaded for good from here on.
 fn forget_cache(objects: usize) -> Result {
     let cache = SheafCache::new(c"rcu_ptr_forgotten", table::SIZE, Args::default())?;

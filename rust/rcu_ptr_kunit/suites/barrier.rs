@@ -3,7 +3,7 @@
 //! The barrier: what was queued before it is freed when it returns, however much comes meanwhile.
 
 use crate::{
-    params,
+    by_length, params,
     pool::{Pool, CAN_LOOK},
     route::Route,
     scaled,
@@ -319,8 +319,9 @@ mod tests {
     #[test]
     fn against_queueing_everywhere() -> Result {
         for route in Route::ATOMIC {
-            let outcome = against_queueing(route, 20)?;
-            check!(outcome.barriers == 20 && outcome.left == 0);
+            let rounds = by_length(7, 20);
+            let outcome = against_queueing(route, rounds)?;
+            check!(outcome.barriers == rounds && outcome.left == 0);
             check!(outcome.freed);
         }
         Ok(())

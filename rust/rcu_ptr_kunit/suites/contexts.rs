@@ -3,6 +3,7 @@
 //! Every context but NMI: with interrupts off, in softirq, in hardirq, on every CPU at once.
 
 use crate::{
+    by_length,
     pool::Pool,
     route::Route,
     scaled,
@@ -49,7 +50,7 @@ fn from_timer(place: Where, want: Context, route: Route) -> Result<Fired> {
     };
     let task = |_cpu: i32| {
         let _ = Periodic::run(place, 300_000, &body, || {
-            for _ in 0..200 {
+            for _ in 0..by_length(60, 200) {
                 free(&pool, route, 4);
                 thread::sleep(1);
             }

@@ -3,6 +3,7 @@
 //! Every kind of object, every type and place of the field: all of the memory comes back.
 
 use crate::{
+    by_length,
     memory::{self, Mark},
     pool::Pool,
     route::Route,
@@ -25,14 +26,14 @@ const SIZE_CLASSES: [usize; 13] = [
 /// leak: there kmemleak and the destroyed caches are what finds one.
 const CAN_COUNT_PAGES: bool = cfg!(not(any(CONFIG_KASAN, CONFIG_DEBUG_KMEMLEAK)));
 
-/// Bytes that one round of a kind takes, and how many are counted.
-const ROUND: usize = scaled(16 << 20);
+/// Rounds of a kind that are counted.
 const ROUNDS: usize = 5;
 
-/// Objects of a round.
-const fn objects(size: usize) -> usize {
+/// Objects of a round: of small ones so many that a fifth of them is more than [`slack()`].
+fn objects(size: usize) -> usize {
     let most = if SLOW { 500 } else { 40_000 };
-    match ROUND.checked_div(size) {
+    let bytes = scaled(by_length(1 << 20, 16 << 20));
+    match bytes.checked_div(size) {
         Some(n) if n < 16 => 16,
         Some(n) if n < most => n,
         _ => most,
@@ -41,7 +42,7 @@ const fn objects(size: usize) -> usize {
 
 /// Pages that may stay away: what the allocators keep for themselves does not get more with each round.
 /// Far less than what one of the five ways in [`round()`] frees.
-const fn slack(size: usize) -> u64 {
+fn slack(size: usize) -> u64 {
     60 + ((objects(size) * size * ROUNDS) >> 12) as u64 / 60
 }
 

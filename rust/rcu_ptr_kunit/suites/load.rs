@@ -4,7 +4,7 @@
 //! that are moved from CPU to CPU in the middle of it.
 
 use crate::{
-    params,
+    by_length, params,
     pool::{Look, Object, Pool, CAN_LOOK},
     route::Route,
     scaled,
@@ -25,8 +25,11 @@ const MSEC: i64 = 1_000_000;
 /// `params::second_drain()`.
 const INTERVAL: i64 = 960 * MSEC;
 
-/// Objects whose way is timed, one each [`EVERY`]: over three intervals.
-const TIMED: usize = 60;
+/// Objects whose way is timed, one each [`EVERY`]: over two intervals, or three.
+fn timed_objects() -> usize {
+    by_length(40, 60)
+}
+
 const EVERY: i64 = 50 * MSEC;
 
 /// An object on its way.
@@ -44,8 +47,9 @@ fn delays(route: Route) -> Result<(KVec<i64>, i64)> {
     // A CPU that its host leaves alone for long shows in the looks.
     thread::stay_here();
     let defaults = params::second_drain()?;
-    let pool = Pool::new(TIMED)?;
-    let mut all = KVec::<Timed>::with_capacity(TIMED, GFP_KERNEL)?;
+    let count = timed_objects();
+    let pool = Pool::new(count)?;
+    let mut all = KVec::<Timed>::with_capacity(count, GFP_KERNEL)?;
     let mut slowest = 0;
     let start = thread::now();
     let mut last = start;
@@ -81,13 +85,13 @@ fn delays(route: Route) -> Result<(KVec<i64>, i64)> {
         }
         slowest = slowest.max(now - last);
         last = now;
-        if all.len() == TIMED && all.iter().all(|timed| timed.delay != 0) {
+        if all.len() == count && all.iter().all(|timed| timed.delay != 0) {
             break;
         }
     }
     drop(defaults);
     core::barrier();
-    let mut delays = KVec::with_capacity(TIMED, GFP_KERNEL)?;
+    let mut delays = KVec::with_capacity(count, GFP_KERNEL)?;
     for timed in all.iter() {
         let delay = if timed.delay == 0 {
             i64::MAX

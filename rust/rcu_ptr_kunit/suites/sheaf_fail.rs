@@ -6,6 +6,7 @@
 
 use super::sheaf_calls::stats_match;
 use crate::{
+    by_length,
     nmi::storm,
     scaled,
     sys::{
@@ -82,8 +83,8 @@ fn life(table: &Table<'_>) -> Wrong {
 /// Lives with one allocation after the other failing, `times` from there: how many there are.
 fn lives(times: u64, dtor: Option<ObjectFn>) -> Result<(u64, Wrong)> {
     let mut sum = Wrong::default();
-    // Where everything is slow not all of them.
-    for nth in (1..2000).step_by(if SLOW { 11 } else { 1 }) {
+    // Where everything is slow, or in the short form, not all of them.
+    for nth in (1..2000).step_by(if SLOW { 11 } else { by_length(3, 1) }) {
         let args = Args { dtor, ..small() };
         let cache = SheafCache::new(c"rcu_ptr_fail_life", SIZE, args)?;
         let table = if dtor.is_some() {
