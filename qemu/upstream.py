@@ -16,11 +16,12 @@ from lib import console
 from lib.errors import SetupError, guarded
 
 ENGINES = ("kernel", "rfc", "lockless")
-SUITE = re.compile(r"sh rcu_ptr_upstream\.sh ENGINE=(\w+)$")
+SUITE = re.compile(r"sh rcu_ptr_upstream\w*\.sh ENGINE=(\w+)")
 STEP = re.compile(r"insmod rcu_ptr\.ko engine=(\w+)$")
 SCALE = re.compile(r"rcuscale (\w+): (\d+) ns, loops: (\d+), batches: (\d+), memory footprint: (-?\d+)MB")
 VMALLOC = re.compile(r"test_vmalloc: (\d+) of (\d+) passed")
 MIXED = re.compile(r"mixed load: ([\d.]+) s, slabs (\d+) kB before, (\d+) kB at most")
+TORTURE = re.compile(r"rcutorture: no error in (\d+) s")
 REDIRECTED = re.compile(r"redirected (\d+) objects, (\d+) of them in NMI")
 SLUB = re.compile(r"# slub_test: pass:(\d+) fail:(\d+) skip:(\d+)")
 
@@ -67,6 +68,9 @@ class Numbers:
         if found:
             passed, failed, skipped = (int(word) for word in found.groups())
             self._set("slub_kunit: passed", f"of {passed + failed + skipped}, {skipped} skipped", passed)
+        found = TORTURE.search(text)
+        if found:
+            self._set("rcutorture beside the mixed load: no error in", "s", int(found.group(1)))
         found = REDIRECTED.search(text)
         if found:
             self._redirected[self._engine] = self._redirected.get(self._engine, 0) + int(found.group(1))

@@ -226,7 +226,9 @@ kernel_work() {
 			umount 1
 		)
 		rm -rf "$folder"
-		unshare -m -u -i true
+		for kind in mnt:m uts:u ipc:i; do
+			[ ! -e "/proc/self/ns/${kind%:*}" ] || unshare "-${kind#*:}" true
+		done
 		# shellcheck disable=SC2016 # for the shell that is started
 		unshare -n sh -c 'ip link set lo up
 			for i in 1 2 3 4 5 6 7 8 9; do ip route add 10.$i.0.0/16 dev lo; done

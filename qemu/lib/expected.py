@@ -24,6 +24,7 @@ from .errors import SetupError
 from .plan import Source
 
 FOLDER = pathlib.Path(__file__).resolve().parent.parent / "expected"
+SLUB = ("slub_kunit.ko", "slub_kunit_short.ko")
 HEADER = """# SPDX-License-Identifier: GPL-2.0
 # The cases of each suite, as qemu/run.py list finds them in the sources: qemu/lib/expected.py.
 """
@@ -88,7 +89,7 @@ def of_plan(plan, kunit, shell, slub=None):
             filtered = words[1]
         elif words[0] == "modules":
             filtered = "*"
-        elif words[0] == "insmod" and words[1] in ("rcu_ptr_kunit.ko", "slub_kunit.ko"):
+        elif words[0] == "insmod" and words[1] in ("rcu_ptr_kunit.ko", *SLUB):
             for name in known.selected(filtered, kunit if words[1] == "rcu_ptr_kunit.ko" else slub or {}):
                 suite, case = name.split(".")
                 ran.setdefault(suite, []).append(case)

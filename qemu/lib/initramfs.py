@@ -10,7 +10,7 @@ GUEST = pathlib.Path(__file__).resolve().parent.parent / "guest"
 CLIENTS = ("rcu_ptr.ko", "rcu_ptr_client_c.ko", "rcu_ptr_client_rs.ko", "rcu_ptr_nmi_hash.ko", "rcu_ptr_sleepers.ko",
            "rcu_ptr_bench.ko", "rcu_ptr_takeover.ko", "rcu_ptr_kernel_client.ko")
 # The kernel's own tests, and a core with another layout, where they were built.
-OPTIONAL = ("rcu_ptr_changed.ko", "torture.ko", "rcuscale.ko", "test_vmalloc.ko")
+OPTIONAL = ("rcu_ptr_changed.ko", "torture.ko", "rcuscale.ko", "rcutorture.ko", "test_vmalloc.ko")
 
 
 def base(archive, scenario):
@@ -36,7 +36,8 @@ def write(path, scenario, plan, objdump, extra=()):
         archive = cpio.Archive(out)
         base(archive, scenario)
         archive.file("init", (GUEST / "init").read_bytes(), 0o755)
-        archive.file("lib.sh", (GUEST / "lib.sh").read_bytes())
+        for name in ("lib.sh", "upstream.sh"):
+            archive.file(name, (GUEST / name).read_bytes())
         archive.file("plan", plan.text.encode())
         archive.file("slow", b"%d\n" % scenario.slow)
         archive.file("costs", costs.text().encode())
