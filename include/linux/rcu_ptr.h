@@ -250,8 +250,8 @@ struct srcu_struct;
  *	reader; rcu_tasks_trace_srcu_struct for readers inside
  *	rcu_read_lock_tasks_trace().  It has to be there until
  *	rcu_ptr_cache_destroy() has returned, and may be cleaned up then.
- * @wait_limit: bytes of objects that may wait for a grace period, or for a
- *	destructor after it; 0: any number.  Where it is met allocations get no
+ * @wait_limit: bytes of objects, as aligned, that may wait for a grace period, or
+ *	for a destructor after it; 0: any number.  Where it is met allocations get no
  *	further sheaf: those that may sleep wait for a grace period of RCU, and
  *	return NULL if it is met still, which may be so without a reader, where
  *	grace periods take long or CPUs hold as much in sheaves that are not full;

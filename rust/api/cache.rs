@@ -15,7 +15,7 @@
 //! }
 //! ```
 
-use super::sys::cache::{Destructor, RawCache};
+use super::sys::cache::{Destructor, RawCache, RawLimits};
 use core::{
     marker::PhantomData,
     mem::{needs_drop, ManuallyDrop},
@@ -23,6 +23,20 @@ use core::{
     ptr::{self, NonNull},
 };
 use kernel::prelude::*;
+
+/// What may be changed while a cache is in use (`struct rcu_ptr_cache_limits`). 0, the default, leaves each to
+/// the cache.
+#[derive(Clone, Copy, Default)]
+pub struct CacheLimits {
+    /// Objects in a sheaf, at most 56.
+    pub sheaf_capacity: u32,
+    /// Full sheaves that a node keeps, at most 65536.
+    pub barn_limit: u32,
+    /// Bytes of objects that may wait for a grace period or a destructor. Where it is met
+    /// [`Cache::alloc()`] waits for a grace period, and fails if it is met still; others fail at once, but for
+    /// what is [prefilled](Cache::prefill()).
+    pub wait_limit: usize,
+}
 
 /// A cache of `T` (`rcu_ptr_cache_create()`).
 ///
@@ -89,6 +103,23 @@ impl<T> Cache<T> {
     /// May sleep; not in a destructor of a `T`.
     pub fn barrier(&self) {
         self.raw.barrier();
+    }
+
+    /// Changes the limits, for what comes from now on (`rcu_ptr_cache_set_limits()`).
+    ///
+    /// # Context
+    ///
+    /// Task or softirq.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for one that is too large; nothing has changed.
+    pub fn set_limits(&self, limits: CacheLimits) -> Result {
+        self.raw.set_limits(&RawLimits {
+            sheaf_capacity: limits.sheaf_capacity,
+            barn_limit: limits.barn_limit,
+            wait_limit: limits.wait_limit,
+        })
     }
 
     /// Has `objects` more at hand from now on (`rcu_ptr_cache_prefill()`), for

@@ -29,7 +29,7 @@
 //! | [`RcuBox`], [`RcuKBox`], [`RcuSlot`], [`barrier()`] | rust/clients/rust/rcu_ptr_client_rs.rs |
 //! | [`RcuBox::new_nolock()`], [`RcuSlot::put()`], [`RcuSlot::remove()`] | rust/clients/sleepers/rcu_ptr_sleepers_main.rs |
 //! | [`Cache`], [`CacheBox`], [`CacheTable`], [`UniqueCacheBox::share()`] | rust/clients/nmi_hash/rcu_ptr_nmi_hash_main.rs |
-//! | [`CacheSlot`], [`UniqueCacheBox`] | rust/rcu_ptr_kunit/suites/cache_api.rs |
+//! | [`CacheSlot`], [`CacheLimits`], [`UniqueCacheBox`] | rust/rcu_ptr_kunit/suites/cache_api.rs |
 //! | [`RcuVBox`], [`RcuKVBox`], [`RcuSleepBox`], [`KvFree`], [`Context`], [`BhOff`], [`MaySleep`] | rust/rcu_ptr_kunit/suites/rust_api.rs |
 //! | [`RcuFreeSafe`], [`RcuFreeBox`], [`RcuFree`], [`RcuFreeKBox`], [`RcuFreeVBox`], [`RcuFreeKVBox`] | rust/rcu_ptr_kunit/suites/rust_api.rs |
 //! | [`WithRoom`], [`RcuBox::call()`], [`ForeignOwnableRcu`] | rust/rcu_ptr_kunit/suites/rust_api.rs |
@@ -56,7 +56,7 @@ mod place;
 mod rcu_box;
 mod slot;
 
-pub use cache::{Cache, CacheBox, UniqueCacheBox};
+pub use cache::{Cache, CacheBox, CacheLimits, UniqueCacheBox};
 pub use cache_slot::{CacheSlot, CacheTable};
 pub use call::WithRoom;
 pub use foreign::ForeignOwnableRcu;

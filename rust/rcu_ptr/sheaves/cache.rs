@@ -86,6 +86,8 @@ pub(crate) struct Cache {
     pub(crate) size: usize,
     /// Bytes of an object.
     pub(super) full_size: usize,
+    /// Bytes that it takes: aligned.
+    pub(super) footprint: usize,
     /// Whether objects of kmalloc_nolock() may stand in.
     pub(super) takes_foreign: bool,
     /// Whether objects go back to the slab after their grace period, for its checks to see them.
@@ -601,7 +603,8 @@ impl Cache {
         if link >= MAX_OFFSET {
             return Err(EINVAL);
         }
-        let limits = InForce::new(args.limits, full_size)?;
+        let footprint = full_size.next_multiple_of(align);
+        let limits = InForce::new(args.limits, footprint)?;
         let Limits { capacity, barn, .. } = limits.get();
         let checks = slab::checks();
         let one_way = checks.objects || flags & slab::DEBUG_FLAGS != 0;
@@ -648,6 +651,7 @@ impl Cache {
                 link,
                 size,
                 full_size,
+                footprint,
                 // kmalloc() objects are aligned to 8 bytes, and to the largest power of two that
                 // divides their size class.
                 takes_foreign: align <= align_of::<u64>()

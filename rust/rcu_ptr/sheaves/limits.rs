@@ -142,7 +142,7 @@ impl Cache {
     ///
     /// `EINVAL`: out of range, and all is as it was.
     pub(crate) fn set_limits(&self, limits: Limits) -> Result {
-        let (limits, more) = limits.resolved(self.full_size)?;
+        let (limits, more) = limits.resolved(self.footprint)?;
         self.limits.capacity.store(limits.capacity as u32, Relaxed);
         self.limits.barn.store(limits.barn as u32, Relaxed);
         self.limits.more.store(more as u32, Relaxed);
@@ -166,7 +166,7 @@ impl Cache {
             sheaves += pcs.pending.total();
             objects += self.objects_in(pcs.held().rcu);
         }
-        (sheaves * self.capacity() + objects) * self.full_size
+        (sheaves * self.capacity() + objects) * self.footprint
     }
 
     /// Objects in an rcu sheaf, by its next slot.

@@ -6,7 +6,7 @@
 use super::sheaf_calls::stats_match;
 use crate::{
     nmi::storm,
-    rcu_ptr::{self, Cache, CacheBox, CacheSlot, CacheTable, UniqueCacheBox},
+    rcu_ptr::{self, Cache, CacheBox, CacheLimits, CacheSlot, CacheTable, UniqueCacheBox},
     scaled,
     sys::{
         cpu::{self, Context},
@@ -268,6 +268,53 @@ mod tests {
             .all(|(i, o)| o.0 == i as u64 && address(&**o) % 64 == 0);
         drop(held);
         check!(n == 100 && good);
+        Ok(())
+    }
+
+    /// What waits stays below a limit that is set while the cache is in use, and objects come back without one.
+    #[test]
+    fn limits() -> Result {
+        const WAITS: usize = 100_000;
+        /// Of an object and its link, aligned.
+        const BYTES: usize = 128;
+        const OBJECTS: usize = 4 * WAITS / BYTES;
+        let cache = Cache::<Aligned>::new(c"rcu_ptr_api_limits")?;
+        let too_large = CacheLimits {
+            sheaf_capacity: 57,
+            ..CacheLimits::default()
+        };
+        check!(cache.set_limits(too_large).is_err_and(|e| e == EINVAL));
+        let freed = || -> Result<usize> {
+            // There is more in stock.
+            let mut held = KVVec::new();
+            for _ in 0..OBJECTS {
+                held.push(cache.alloc(Aligned(1))?.share(), GFP_KERNEL)?;
+            }
+            drop(held);
+            cache.barrier();
+            let _guard = rcu::read_lock();
+            Ok((0..OBJECTS)
+                .map_while(|_| Some(drop(cache.alloc_nolock(Aligned(1)).ok()?.share())))
+                .count())
+        };
+        let usual = freed()?;
+        cache.barrier();
+        cache.set_limits(CacheLimits {
+            wait_limit: WAITS,
+            ..CacheLimits::default()
+        })?;
+        let limited = freed()?;
+        cache.set_limits(CacheLimits::default())?;
+        cache.barrier();
+        let back = cache.alloc_nolock(Aligned(1)).is_ok();
+        kernel::kunit::info(fmt!(
+            "rcu_ptr_cache_api: {usual} objects, {limited} with a limit\n"
+        ));
+        // A sheaf of each kind per CPU may come on top.
+        let slack = 2 * 56 * cpu::online().count();
+        check!(limited <= WAITS / BYTES + slack);
+        let far = limited * 2 < usual && limited + slack >= WAITS / BYTES / 2;
+        check!(far && back || !mem::objects_go_round());
         Ok(())
     }
 

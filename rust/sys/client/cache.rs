@@ -13,6 +13,9 @@ use kernel::{
 /// `dtor` of `struct rcu_ptr_cache_args`
 pub(crate) type Destructor = unsafe extern "C" fn(*mut c_void);
 
+/// `struct rcu_ptr_cache_limits`
+pub(crate) type RawLimits = sys::rcu_ptr_cache_limits;
+
 /// A cache, destroyed on drop.
 ///
 /// # Invariants
@@ -126,6 +129,16 @@ impl RawCache {
     pub(crate) fn barrier(&self) {
         // SAFETY: By the type invariants.
         unsafe { sys::rcu_ptr_cache_barrier(self.0.as_ptr()) };
+    }
+
+    /// `rcu_ptr_cache_set_limits()`
+    ///
+    /// # Context
+    ///
+    /// Task or softirq.
+    pub(crate) fn set_limits(&self, limits: &RawLimits) -> Result {
+        // SAFETY: By the type invariants; `limits` is valid for the call.
+        to_result(unsafe { sys::rcu_ptr_cache_set_limits(self.0.as_ptr(), limits) })
     }
 
     /// `rcu_ptr_cache_prefill()`
