@@ -294,7 +294,8 @@ mod tests {
             cache.barrier();
             let _guard = rcu::read_lock();
             Ok((0..OBJECTS)
-                .map_while(|_| Some(drop(cache.alloc_nolock(Aligned(1)).ok()?.share())))
+                .map_while(|_| cache.alloc_nolock(Aligned(1)).ok())
+                .map(|object| drop(object.share()))
                 .count())
         };
         let usual = freed()?;
