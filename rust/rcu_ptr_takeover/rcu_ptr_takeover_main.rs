@@ -80,6 +80,9 @@ impl Drop for Taken {
         }
         // Not before all are given back: calls that keep coming are counted, and might always be there.
         redirect::drain();
+        if self.begun {
+            stats::farewell();
+        }
     }
 }
 
@@ -109,13 +112,11 @@ struct Takeover {
     stats: stats::StatsFile,
     _notified: Notified,
     _taken: Taken,
-    _farewell: stats::Farewell,
 }
 
 impl kernel::InPlaceModule for Takeover {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            _farewell: stats::Farewell,
             _taken: {
                 if !sys::can() {
                     pr_err!(

@@ -71,17 +71,13 @@ fn show(since: &Instant<Monotonic>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     Ok(())
 }
 
-/// Says at its end what was done.
-pub(crate) struct Farewell;
-
-impl Drop for Farewell {
-    fn drop(&mut self) {
-        pr_info!(
-            "{} objects were redirected ({} without a field, {} in NMI), {} caches destroyed\n",
-            taken(),
-            sys::sum(sys::HEADLESS) + sys::sum(sys::HEADLESS_SLEPT),
-            sys::sum(sys::KVFREE_NMI) + sys::sum(sys::NOLOCK_NMI),
-            sys::sum(sys::DESTROYED)
-        );
-    }
+/// Says what was done.
+pub(crate) fn farewell() {
+    pr_info!(
+        "{} objects were redirected ({} without a field, {} in NMI), {} caches destroyed\n",
+        taken(),
+        sys::sum(sys::HEADLESS) + sys::sum(sys::HEADLESS_SLEPT),
+        sys::sum(sys::KVFREE_NMI) + sys::sum(sys::NOLOCK_NMI),
+        sys::sum(sys::DESTROYED)
+    );
 }

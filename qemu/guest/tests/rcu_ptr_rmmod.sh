@@ -104,5 +104,26 @@ test_reload() {
 	silent "reloading"
 }
 
+# Most scenarios have no function tracing, by which the kernel's functions are redirected.
+test_takeover_says_what_is_missing() {
+	mark takeover
+	load rcu_ptr
+	if [ -e "$TRACING/available_filter_functions" ]; then
+		load rcu_ptr_takeover
+		return
+	fi
+	if load rcu_ptr_takeover 2>/tmp/insmod; then
+		fail "it was loaded"
+	fi
+	grep -q "not supported" /tmp/insmod || fail "refused for another reason: $(cat /tmp/insmod)"
+	# insmod tries twice.
+	since_mark | sed -n 's/.*rcu_ptr_takeover: //p' | sort -u >/tmp/sentence
+	want "sentences in the log" "$(wc -l </tmp/sentence)" 1
+	grep -q "this kernel lacks CONFIG_FUNCTION_TRACER=y" /tmp/sentence || fail "it says: $(cat /tmp/sentence)"
+	unload rcu_ptr
+	! loaded rcu_ptr || fail "rcu_ptr is still there"
+}
+
 suite rcu_ptr_rmmod refused_while_c_client_is_loaded refused_while_rust_client_is_loaded \
-	client_needs_core two_clients client_drains_first nothing_stays_behind reload
+	client_needs_core two_clients client_drains_first nothing_stays_behind reload \
+	takeover_says_what_is_missing
