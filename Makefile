@@ -48,8 +48,9 @@ help:
 #: Variables:
 #:   ARCH=x86_64|arm64    architecture; arm64 makes 'make run' take scenario ARM64
 #:   SCENARIOS="A B"      scenarios under qemu/configs, instead of the usual ones
-#:   KERNEL=debian        Debian's own kernel, as it is packaged, instead of BASE;
-#:                        FLAVOUR=cloud-amd64 (the usual one), amd64 or rt-amd64
+#:   KERNEL=debian|base   what 'make run' boots: Debian's own kernel, as it is packaged
+#:                        (the usual one on Debian), FLAVOUR=cloud-amd64, amd64 or
+#:                        rt-amd64; or scenario BASE, which is built first
 #:   SMP=N MEM=MB         CPUs and memory of the guest
 #:   PLAN=NAME|./FILE     the steps in the guest: qemu/guest/plan.NAME, or a file;
 #:                        qemu/lib/plan.py says how they are written

@@ -10,7 +10,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 
 if [ "${1:-}" = --built ]; then
-	[ -n "$(compgen -G "$CACHE/kernel/$2-*/rcu_ptr.complete")" ]
+	is_built "$2"
 	exit
 fi
 check_variables

@@ -13,6 +13,7 @@ verb=${1:-}
 [[ $verb == run || $verb == test ]] || die "usage: scripts/qemu.sh run|test [ARGUMENT of qemu/run.py...]"
 shift
 check_variables
+[ "$verb" = test ] || choose_kernel
 choose_scenarios "$verb"
 needs_of "${NAMES[@]}"
 for name in "${NAMES[@]}"; do

@@ -90,7 +90,8 @@ class Scenario:
             "smp": 2,
             "mem": 1024 if slow == 1 else 2048,
             "timeout_boot": 120 if slow == 1 else 400,
-            "timeout_run": 60 * slow,
+            # One thread has all CPUs there.
+            "timeout_run": (180 if patches else 60) * slow,
             # Sweeps over every instruction take minutes.
             "timeout_test": 1500 if slow == 1 else 2100,
         }

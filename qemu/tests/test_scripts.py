@@ -218,6 +218,40 @@ class Stock(Scripts):
                   PATH=f"{self.folder}:{os.environ['PATH']}", RUSTC="", LLVM="", BINDGEN="")
 
 
+class Kernel(Scripts):
+    """What 'make run' boots."""
+
+    def chosen(self, *built, stock="true", **variables):
+        """The scenarios, where these were built before."""
+        for name in built:
+            path = self.folder / "kernel" / f"{name}-1"
+            path.mkdir(parents=True, exist_ok=True)
+            (path / "rcu_ptr.complete").touch()
+        script = f"source scripts/lib/all.sh; can_stock() {{ {stock}; }}; check_variables; choose_kernel; " \
+                 "choose_scenarios run; echo ${NAMES[*]}"
+        env = {"PATH": os.environ["PATH"], "RCU_PTR_CACHE": str(self.folder), **variables}
+        done = subprocess.run(["bash", "-euc", script], cwd=ROOT, env=env, text=True, check=True,
+                              capture_output=True, timeout=60)
+        return done.stdout.strip()
+
+    def test_soonest(self):
+        self.assertEqual(self.chosen(), "DEBIAN")
+        self.assertEqual(self.chosen(stock="false"), "BASE")
+        self.assertEqual(self.chosen(KERNEL="", LLVM="", ARCH="x86_64"), "DEBIAN")
+        self.assertEqual(self.chosen(ARCH="arm64"), "ARM64")
+        self.assertEqual(self.chosen("BASE"), "BASE")
+        self.assertEqual(self.chosen("BASE", "DEBIAN"), "DEBIAN")
+
+    def test_what_was_asked_for(self):
+        self.assertEqual(self.chosen(KERNEL="base"), "BASE")
+        self.assertEqual(self.chosen("BASE", KERNEL="debian"), "DEBIAN")
+        self.assertEqual(self.chosen(SCENARIOS="RT DEBUG"), "RT DEBUG")
+        self.assertEqual(self.chosen(LLVM="-19"), "BASE")
+
+    def test_another(self):
+        self.refused("KERNEL=x: there are 'debian'", KERNEL="x")
+
+
 class Dkms(unittest.TestCase):
     """dkms.conf, as DKMS reads it."""
 

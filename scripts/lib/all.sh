@@ -43,9 +43,10 @@ choose_scenarios()
 		while read -r name; do
 			[ -n "$ARCH" ] && [ "$ARCH" != "$(scenario_arch "$name")" ] || NAMES+=("$name")
 		done < <(awk '$1 ~ /^(test|all)$/ && !seen[$3]++ { print $3 }' "$ROOT/qemu/jobs")
-	elif [ -n "${KERNEL:-}" ]; then
-		[ "$KERNEL" = debian ] || die "KERNEL=$KERNEL: there is 'debian', Debian's own kernel"
+	elif [ "${KERNEL:-}" = debian ]; then
 		NAMES=(DEBIAN)
+	elif [ "${KERNEL:-base}" != base ]; then
+		die "KERNEL=$KERNEL: there are 'debian', Debian's own kernel, and 'base', which is built"
 	elif [ "$ARCH" = arm64 ]; then
 		NAMES=(ARM64)
 	else
@@ -58,6 +59,22 @@ choose_scenarios()
 		fi
 	done
 	[ -z "${KDIR:-}" ] || [ ${#NAMES[@]} -eq 1 ] || die "KDIR= is one kernel: name one scenario, not ${NAMES[*]}"
+}
+
+# is_built NAME: whether there is a kernel for it, of any configuration
+is_built()
+{
+	[ -n "$(compgen -G "$CACHE/kernel/$1-*/rcu_ptr.complete")" ]
+}
+
+# choose_kernel: sets KERNEL where it was left open, to what is there soonest
+choose_kernel()
+{
+	[ -z "${KERNEL:-}${SCENARIOS:-}${KDIR:-}${KSRC:-}${LLVM:-}${RUSTC:-}${BINDGEN:-}" ] || return 0
+	KERNEL=base
+	if [ "$ARCH" != arm64 ] && can_stock && { is_built DEBIAN || ! is_built BASE; }; then
+		KERNEL=debian
+	fi
 }
 
 # kernel_of NAME: sets KDIR_OF_SCENARIO; KDIR= comes first

@@ -18,6 +18,20 @@ stock_scenario()
 	grep -q '^FLAVOUR=' "$CONFIGS/$1" 2>/dev/null
 }
 
+# can_stock: whether this machine can install Debian's packages in a root of their own
+can_stock()
+{
+	local user=()
+
+	[ "$(host_arch)" = x86_64 ] && command -v apt-get >/dev/null &&
+		[ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || return
+	if [ "$(id -u)" -ne 0 ]; then
+		user=(--map-root-user)
+		command -v newuidmap >/dev/null && grep -q "^$(id -un):" /etc/subuid || return
+	fi
+	unshare "${user[@]}" --mount true 2>/dev/null
+}
+
 # stock_flavour NAME: FLAVOUR= comes first
 stock_flavour()
 {

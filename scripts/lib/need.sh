@@ -20,6 +20,7 @@ build header openssl/opensslv.h libssl-dev
 versions header elfutils/libdw.h libdw-dev
 build file /etc/ssl/certs/ca-certificates.crt ca-certificates
 stock program mmdebstrap mmdebstrap
+stock program xz xz-utils
 stock program unshare util-linux
 stock program dpkg-deb dpkg
 x86_64 program qemu-system-x86_64 qemu-system-x86
