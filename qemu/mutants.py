@@ -319,7 +319,7 @@ class Session:
         """Some mutants in one guest, and the control. Returns those that need one of their own."""
         plans = list(dict.fromkeys(job.mutant.plan for job in jobs))
         sets = [(job.modules, job.mutant.plan) for job in jobs]
-        sets.append((self._good[guest.name], "".join(plans)))
+        sets.append((self._good[guest.name], "".join(map(mutants.unloading, plans))))
         name = f"batch.{guest.name}.{jobs[0].name}"
         parts, run = guest.boot(sets, name, SECONDS * (len(jobs) + 1))
         problems = mutants.judge_control([job.mutant for job in jobs], parts[-1][0])
@@ -342,7 +342,8 @@ class Session:
             same = [job for job in jobs if start(job) == how]
             plans = {job.mutant.plan: job.mutant.timeout or SECONDS for job in same}
             name = f"control.{guest.name}" + (f".{i}" if i else "")
-            [(verdict, _)], run = guest.boot([(self._good[guest.name], "".join(plans))], name,
+            text = "".join(map(mutants.unloading, plans))
+            [(verdict, _)], run = guest.boot([(self._good[guest.name], text)], name,
                                              sum(plans.values()), same[0].mutant)
             problems = mutants.judge_control([job.mutant for job in same], verdict)
             self.say(name, f"{len(plans)} plans over the unchanged modules", problems, run.folder)

@@ -283,6 +283,17 @@ def judge_control(mutants, verdict):
     return problems
 
 
+def unloading(plan):
+    """The text of a plan with steps that unload what it leaves, for another behind it."""
+    loaded = []
+    for words in map(str.split, plan.splitlines()):
+        if words[:1] == ["insmod"]:
+            loaded.insert(0, words[1].removesuffix(".ko"))
+        elif words[:1] == ["rmmod"] and words[1] in loaded:
+            loaded.remove(words[1])
+    return plan + "".join(f"rmmod {name}\n" for name in loaded)
+
+
 def part(verdict, texts, plan, label):
     """(verdict, lines) of what the steps under a label did: that guest came to its end in order if
     it went on."""

@@ -78,6 +78,16 @@ class Header(unittest.TestCase):
             Mutant(HEAD + "red: a\n", "name")
 
 
+class Unloading(unittest.TestCase):
+    """Plans one after the other."""
+
+    def test_unloading(self):
+        for left in ("insmod a.ko x=1\ninsmod b.ko\n", "insmod c.ko\nrmmod c\ninsmod a.ko\ninsmod b.ko\n"):
+            self.assertEqual(mutants.unloading(left), left + "rmmod b\nrmmod a\n")
+        self.assertEqual(mutants.unloading("sh a.sh\ninsmod a.ko\nrmmod a\n"),
+                         "sh a.sh\ninsmod a.ko\nrmmod a\n")
+
+
 class Judge(unittest.TestCase):
     """Caught, or not."""
 
