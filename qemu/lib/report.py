@@ -59,6 +59,9 @@ def scenario(verdict, number):
         if verdict.state != "FAIL":
             whole.directive = verdict.state
     out = []
+    if verdict.before:
+        out.append(f"# {verdict.name}: booted again, {verdict.before} times: the host was too busy for the "
+                   "kernel to find its timer")
     _result(whole, number, 0, out)
     return out
 

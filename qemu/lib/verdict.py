@@ -8,7 +8,7 @@ from . import console as consoles
 from . import ktap
 
 # How QEMU ended.
-EXITED, TIMED_OUT = "exited", "timed out"
+EXITED, TIMED_OUT, NO_TIMER = "exited", "timed out", "no timer"
 
 # The suite about the guest itself.
 GUEST = "guest"
@@ -29,6 +29,8 @@ class Verdict:
         self.engine = None
         # Where its logs are.
         self.folder = None
+        # How often it was booted before, without a timer.
+        self.before = 0
         self.demo = []
         # What was skipped and may not be: (SUITE.CASE, reason).
         self.unlisted = []

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """What the host does for a guest: NMIs on demand, and lists of instructions."""
 
+import io
 import json
 import pathlib
 import socket
@@ -10,7 +11,8 @@ import time
 import unittest
 
 from common import QEMU  # noqa: F401 pylint: disable=unused-import
-from lib import console, flow, insns, qmp, unswept
+from lib import console, flow, guest, insns, qmp, unswept, verdict
+from lib.progress import Progress
 from lib.errors import SetupError
 
 
@@ -49,6 +51,28 @@ def until(condition):
     end = time.monotonic() + 10
     while not condition() and time.monotonic() < end:
         time.sleep(0.005)
+
+
+class Timer(unittest.TestCase):
+    """A guest that has no timer."""
+
+    def boot(self, again, line="[    0.593103] APIC timer disabled due to verification failure"):
+        """How it ends, and what was seen of it."""
+        with tempfile.TemporaryDirectory() as folder:
+            folder = pathlib.Path(folder)
+            argv = ["sh", "-c", f"echo '{line}'; sleep 1; echo end", "qemu"]
+            data, ended, code, _ = guest.boot(argv, folder, 60, 60, Progress("X", io.StringIO()),
+                                              qmp.Injector(folder), again)
+        return ended, code, b"end" in data
+
+    def test_is_not_gone_on_with(self):
+        self.assertEqual(self.boot(True), (verdict.NO_TIMER, None, False))
+
+    def test_is_gone_on_with_in_the_end(self):
+        self.assertEqual(self.boot(False), (verdict.EXITED, 0, True))
+
+    def test_others(self):
+        self.assertEqual(self.boot(True, "[    0.1] ..TIMER: vector=0x30"), (verdict.EXITED, 0, True))
 
 
 class Nmis(unittest.TestCase):
