@@ -14,6 +14,7 @@ Exit codes: 0 all good, 1 a failure, 2 set-up or usage, 4 everything was skipped
 """
 
 import argparse
+import os
 import pathlib
 import queue
 import signal
@@ -148,15 +149,30 @@ class Feed:
 
 class Lanes:
     """Boots side by side: one whose guest has a thread for each CPU, and one whose CPUs share a thread,
-    which leaves the host's other CPUs alone and, under -icount, does not see what else they do."""
+    which leaves the host's other CPUs alone and, under -icount, does not see what else they do. A lane that
+    has nothing else to do takes a boot of the other."""
+
+    NAMES = ("multi", "single")
 
     def __init__(self):
         self._done = queue.Queue()
         self._threads = {}
+        self._cpus = {}
 
     def is_free(self, lane):
         """Whether nothing runs in this lane."""
         return lane not in self._threads
+
+    def choose(self, job, kinds, cpus):
+        """The lane for a job, or None. kinds: the kind of each job that might begin now, by name; cpus: the
+        job's. Where all in all there are more than two for each of the host's, it is not put beside others."""
+        own = kinds[job.name]
+        if self.is_free(own):
+            return own
+        other = next(name for name in self.NAMES if name != own)
+        if not self.is_free(other) or other in kinds.values():
+            return None
+        return other if sum(self._cpus.values()) + cpus <= 2 * os.cpu_count() else None
 
     def busy(self):
         """Whether anything runs."""
@@ -170,6 +186,7 @@ class Lanes:
                 result = run.go()
             finally:
                 self._done.put((lane, run, result))
+        self._cpus[lane] = run.scenario.settings["smp"]
         self._threads[lane] = threading.Thread(target=work)
         self._threads[lane].start()
 
@@ -180,6 +197,7 @@ class Lanes:
         except queue.Empty:
             return None
         self._threads.pop(lane).join()
+        self._cpus.pop(lane)
         if result is None:
             raise RuntimeError(f"{run.name}: see above")
         print(f"logs: {run.folder}", file=sys.stderr)
@@ -223,16 +241,24 @@ def _of_set(args):
     print("\n".join(report.header(len(pending))), flush=True)
     verdicts, lanes = [], Lanes()
 
+    def how(job):
+        return _machine(feed.ready[job.scenario], args, job).settings
+
     def lane(job):
-        return _machine(feed.ready[job.scenario], args, job).settings["thread"]
+        kinds = {other.name: how(other)["thread"] for other in pending if other.scenario in feed.ready}
+        own = kinds[job.name]
+        # What is built last is to find its lane free.
+        return lanes.choose(job, kinds, how(job)["smp"]) if feed.ended else lanes.is_free(own) and own
 
     try:
         while pending or lanes.busy():
-            job, result = _next(pending, feed, lambda job: lanes.is_free(lane(job)), args.until)
+            job, result = _next(pending, feed, lane, args.until)
+            if job and not result:
+                run = _prepare(feed.ready[job.scenario], job.plan, detector, args, job)
+                lanes.start(lane(job), run)
             if job:
                 pending.remove(job)
             if job and not result:
-                lanes.start(lane(job), _prepare(feed.ready[job.scenario], job.plan, detector, args, job))
                 continue
             result = result or lanes.take(1.0)
             if result:

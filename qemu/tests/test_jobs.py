@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Which boot of a set comes next, and which are left out."""
 
+import os
 import threading
 import time
 import types
@@ -57,6 +58,9 @@ class Next(unittest.TestCase):
         self.assertEqual(self.choose([job("A", 2)], Feed(), until), ("A", "SKIP"))
 
 
+SCENARIO = types.SimpleNamespace(settings={"smp": 1})
+
+
 class Side(unittest.TestCase):
     """Boots in two lanes."""
 
@@ -64,7 +68,7 @@ class Side(unittest.TestCase):
         lanes, go = run.Lanes(), threading.Event()
 
         def boot(name, wait):
-            return types.SimpleNamespace(name=name, folder=name,
+            return types.SimpleNamespace(name=name, folder=name, scenario=SCENARIO,
                                          go=lambda: (wait and go.wait(60), name)[1])
         lanes.start("multi", boot("A", True))
         self.assertFalse(lanes.is_free("multi"))
@@ -77,9 +81,25 @@ class Side(unittest.TestCase):
         self.assertEqual(lanes.take(60), "A")
         self.assertFalse(lanes.busy())
 
+    def test_a_lane_without_work_takes_the_others(self):
+        lanes, go, host = run.Lanes(), threading.Event(), os.cpu_count()
+        boot = types.SimpleNamespace(name="A", folder="A", scenario=SCENARIO, go=lambda: go.wait(60))
+        multi = {"B": "multi"}
+        self.assertEqual(lanes.choose(job("B"), multi, 64 * host), "multi")
+        lanes.start("multi", boot)
+        self.assertEqual(lanes.choose(job("B"), multi, 1), "single")
+        self.assertIsNone(lanes.choose(job("B"), multi, 2 * host))
+        self.assertIsNone(lanes.choose(job("B"), {"B": "multi", "C": "single"}, 1))
+        lanes.start("single", boot)
+        self.assertIsNone(lanes.choose(job("B"), multi, 1))
+        go.set()
+        lanes.take(60)
+        lanes.take(60)
+
     def test_a_boot_that_fails_is_an_error(self):
         lanes = run.Lanes()
-        lanes.start("multi", types.SimpleNamespace(name="A", folder="A", go=lambda: None))
+        lanes.start("multi", types.SimpleNamespace(name="A", folder="A", scenario=SCENARIO,
+                                                   go=lambda: None))
         with self.assertRaises(RuntimeError):
             lanes.take(60)
 
