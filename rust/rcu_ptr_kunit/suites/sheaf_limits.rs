@@ -7,7 +7,8 @@ use crate::{
     scaled,
     sys::{
         cache::{self, Args, Limits, SheafCache},
-        core, cpu,
+        core, cpu, mem,
+        skip::skip,
         srcu::{Domain, Kind},
         thread,
         user::sh,
@@ -65,6 +66,11 @@ mod tests {
     /// the grace period is over. Frees never fail.
     #[test]
     fn what_waits() -> Result {
+        if !mem::objects_go_round() {
+            // There is no stock, so the limit is not what refuses.
+            skip(c"this kernel checks what is freed");
+            return Ok(());
+        }
         for limit in [100_000, 1_000_000] {
             let cache = SheafCache::new(c"rcu_ptr_wait", SIZE, limited(limit))?;
             // There is more in stock.
@@ -128,7 +134,7 @@ mod tests {
         let (n, bytes) = until_refused(&cache, scaled(30_000), || cache.alloc(false));
         let mut reserved = 0;
         let guard = rcu::read_lock();
-        let (_, _) = until_refused(&cache, 10_000, || {
+        let (taken, _) = until_refused(&cache, 10_000, || {
             let before = cache.stats().wait_limit_met;
             let object = cache.alloc_nolock();
             reserved += usize::from(object.is_some() && cache.stats().wait_limit_met != before);
@@ -144,7 +150,9 @@ mod tests {
         ));
         drop(cache);
         check!(n > 1000 && bytes <= LIMIT + slack(56));
-        check!(met > 0 && reserved >= 20);
+        // Without stock the reserve may be empty before the limit is met.
+        check!(met > 0 && taken >= 20);
+        check!(reserved >= 20 || !mem::objects_go_round());
         Ok(())
     }
 
