@@ -9,7 +9,7 @@ import tempfile
 import unittest
 
 from common import QEMU
-from lib import accel, bpftrace, cases, costs, cpio, elf, expected, jobs, settings
+from lib import accel, bpftrace, cases, costs, cpio, elf, expected, initramfs, jobs, settings
 from lib.errors import SetupError
 from lib.plan import Plan
 from lib.scenario import Scenario
@@ -122,6 +122,12 @@ class Plans(unittest.TestCase):
                      "nmi fast\n", "nmi 1 2 3\n", "insns rcu_ptr a\nrmmod a\n"):
             with self.subTest(text), self.assertRaises(SetupError):
                 Plan(text, "p")
+
+    def test_swept(self):
+        for text, names in (("insmod a.ko\nrmmod a\n", set()),
+                            ("for x y\ninsmod rcu_ptr_kunit.ko length=short\ndone\n", {"rcu_ptr"}),
+                            ("insmod rcu_ptr_kunit.ko sweep_module=mine sweep_func=a\n", {"mine"})):
+            self.assertEqual(initramfs.swept(Plan(text, "p")), names)
 
     def test_own_plans(self):
         for verb in ("run", "test", "short", "debug", "numa", "costs", "step"):
