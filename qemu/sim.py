@@ -43,6 +43,10 @@ def _arguments():
                         help="each seed twice; otherwise the first one, and each that fails")
     parser.add_argument("--engine", choices=("rfc", "lockless"),
                         help="instead of what follows from the seed")
+    parser.add_argument("--long", action="store_true",
+                        help="runs of millions of objects, instead of the usual ones")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N",
+                        help="seeds side by side, each on a CPU of the host's of its own")
     parser.add_argument("--msecs", type=int, metavar="N",
                         help="of torture in the guest, instead of the usual")
     parser.add_argument("--mutant", action="append", default=[], metavar="NAME",
@@ -100,7 +104,7 @@ def main():
         scenario = Scenario(args.scenario)
 
         def case(seed):
-            return Case(seed, args.engine, scenario.slow, args.msecs)
+            return Case(seed, args.engine, scenario.slow, args.msecs, args.long)
 
         if args.verb == "mutants":
             return table.run(args, scenario, _detector(), case)
@@ -112,8 +116,8 @@ def main():
         seeds, first = _seeds(args, scenario)
         end = time.monotonic() + 60 * args.minutes if args.minutes else None
         if first is None:
-            return search.run(booter, case, seeds, args.twice)
-        return search.run(booter, case, search.onward(seeds, first, args.count, end), args.twice)
+            return search.run(booter, case, seeds, args.twice, args.jobs)
+        return search.run(booter, case, search.onward(seeds, first, args.count, end), args.twice, args.jobs)
 
     return guarded("qemu/sim.py", work)
 

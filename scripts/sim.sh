@@ -6,6 +6,7 @@
 #
 # SCENARIO= PERF unless given. SEED= the seeds, COUNT= and FROM= as many from there
 # on, MINUTES= as many as begin in that time, ENGINE= instead of what the seed says.
+# LONG=1 runs of millions of objects, JOBS= seeds side by side.
 
 # shellcheck source=scripts/lib/all.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
@@ -16,8 +17,9 @@ verb=${1:-}
 shift
 check_variables
 [ -z "${KDIR:-}" ] || die "what a seed does depends on the kernel: leave KDIR= out, name a SCENARIO="
-for number in ${SEED:-} ${COUNT:-} ${FROM:-} ${MINUTES:-}; do
-	[[ $number =~ ^[0-9]+$ ]] || die "SEED=, COUNT=, FROM= and MINUTES= are numbers, not '$number'"
+for number in ${SEED:-} ${COUNT:-} ${FROM:-} ${MINUTES:-} ${JOBS:-}; do
+	[[ $number =~ ^[0-9]+$ ]] ||
+		die "SEED=, COUNT=, FROM=, MINUTES= and JOBS= are numbers, not '$number'"
 done
 name=${SCENARIO:-PERF}
 arch=$(scenario_arch "$name")
@@ -36,7 +38,9 @@ done
 [ -z "${COUNT:-}" ] || args+=(--count "$COUNT")
 [ -z "${FROM:-}" ] || args+=(--from "$FROM")
 [ -z "${MINUTES:-}" ] || args+=(--minutes "$MINUTES")
+[ -z "${JOBS:-}" ] || args+=(--jobs "$JOBS")
 [ -z "${ENGINE:-}" ] || args+=(--engine "$ENGINE")
+[ -z "${LONG:-}" ] || args+=(--long)
 if [ "$verb" != run ]; then
 	toolchain_of "$KDIR_OF_SCENARIO"
 	while read -r arg; do

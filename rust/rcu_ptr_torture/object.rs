@@ -10,14 +10,17 @@
 //!
 //! A reader gets the address with [`TAG`] in it where the header is at word 3.
 
-use crate::random::mix;
-use core::ptr::{with_exposed_provenance_mut, NonNull};
+use crate::random::{mix, STEP};
+use core::{
+    ops::Range,
+    ptr::{with_exposed_provenance_mut, NonNull},
+};
 
 /// In an address that readers find: the field is at the start, and the header behind it.
 const TAG: usize = 1;
 const HEADER_BEHIND: usize = 3;
 /// Words at each end of a large object that are looked at.
-const ENDS: usize = 8;
+const ENDS: usize = 5;
 
 /// Where an object comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,8 +99,19 @@ impl Header {
         word >= self.field() && word <= self.field() + wide
     }
 
-    fn canary(self, word: usize) -> u64 {
-        mix(self.0 ^ (word as u64) << 48)
+    /// What the canaries of this header have in common.
+    fn canaries(self) -> Canaries {
+        Canaries(mix(self.0))
+    }
+}
+
+/// The canaries of a header.
+#[derive(Clone, Copy)]
+struct Canaries(u64);
+
+impl Canaries {
+    fn at(self, word: usize) -> u64 {
+        self.0.wrapping_add((word as u64).wrapping_mul(STEP))
     }
 }
 
@@ -154,9 +168,12 @@ impl Found {
     ///
     /// It is the caller's, and as large as `header` says.
     pub(crate) unsafe fn fill(self, header: Header) {
-        for i in places(header.words()).filter(|&i| !header.is_field(i)) {
-            // SAFETY: By the safety requirements of this function.
-            unsafe { self.word(i).write_volatile(header.canary(i)) };
+        let canaries = header.canaries();
+        for range in places(header.words()) {
+            for i in range {
+                // SAFETY: By the safety requirements of this function.
+                unsafe { self.word(i).write_volatile(canaries.at(i)) };
+            }
         }
         // SAFETY: By the safety requirements of this function.
         unsafe { self.word(self.at()).write_volatile(header.0) };
@@ -178,20 +195,25 @@ impl Found {
     ///
     /// As for [`Found::header()`], whose result `header` is.
     pub(crate) unsafe fn is_intact(self, header: Header) -> bool {
-        header.source().is_some()
-            && places(header.words())
-                .filter(|&i| i != self.at() && !header.is_field(i))
+        let (canaries, at) = (header.canaries(), self.at());
+        for range in places(header.words()) {
+            for i in range {
                 // SAFETY: By the safety requirements of this function.
-                .all(|i| unsafe { self.word(i).read_volatile() } == header.canary(i))
-            // SAFETY: As above.
-            && unsafe { self.header() } == header
+                let found = unsafe { self.word(i).read_volatile() };
+                if found != canaries.at(i) && i != at && !header.is_field(i) {
+                    return false;
+                }
+            }
+        }
+        // SAFETY: As above.
+        header.source().is_some() && unsafe { self.header() } == header
     }
 }
 
 /// The words that have canaries.
-fn places(words: usize) -> impl Iterator<Item = usize> {
+fn places(words: usize) -> [Range<usize>; 2] {
     let head = words.min(ENDS);
-    (0..head).chain(words.saturating_sub(ENDS).max(head)..words)
+    [0..head, words.saturating_sub(ENDS).max(head)..words]
 }
 
 /// Whether the header has to make way for a field at word `field`.

@@ -9,7 +9,8 @@ use kernel::{
 };
 
 const CPUS: usize = 64;
-const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+/// Odd, so that multiples of it differ in all bits.
+pub(crate) const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Scrambles `x`: each bit of it changes half of the others.
 pub(crate) const fn mix(x: u64) -> u64 {

@@ -29,7 +29,7 @@ use kernel::{
 };
 
 /// Records of a bucket.
-const BUCKET: usize = 32;
+const BUCKET: usize = 16;
 
 const EMPTY: u32 = 0;
 /// Being written.
@@ -120,6 +120,11 @@ impl Record {
             let name = names.get(at.load(Relaxed) as usize);
             name.copied().unwrap_or(c"nothing")
         };
+        let age = if self.call.load(Relaxed) == u32::MAX {
+            0
+        } else {
+            thread::now().wrapping_sub(self.since.load(Relaxed))
+        };
         core::failed(
             what,
             self.address.load(Relaxed),
@@ -128,7 +133,7 @@ impl Record {
                 of(&Call::NAMES, &self.call),
                 of(&CONTEXTS, &self.context),
             ],
-            thread::now().wrapping_sub(self.since.load(Relaxed)),
+            age,
         );
     }
 
@@ -188,9 +193,10 @@ impl Records {
         Ok(this)
     }
 
-    fn trace(&self, what: u64, address: usize) {
+    /// `now`: nanoseconds; 0 where the order of events is enough, as the clock costs more than all else here.
+    fn trace(&self, what: u64, address: usize, now: u64) {
         let trace = &self.sums.trace;
-        let event = mix(address as u64 ^ what << 56).wrapping_add(thread::now());
+        let event = (address as u64 ^ what << 56).wrapping_add(now);
         // An event that comes in between is lost: in each of several equal runs.
         trace.set(mix(trace.get() ^ event));
     }
@@ -234,10 +240,9 @@ impl Records {
         record.source.store(source as u32, Relaxed);
         record.call.store(u32::MAX, Relaxed);
         record.context.store(u32::MAX, Relaxed);
-        record.since.store(thread::now(), Relaxed);
         // ORDERING: Release: the fields are seen with the state.
         record.state.store(LIVE, Release);
-        self.trace(1, address);
+        self.trace(1, address, 0);
         Ok(record)
     }
 
@@ -293,7 +298,8 @@ impl Records {
     pub(crate) fn queue(&self, record: &Record, call: Call, context: Context) -> u64 {
         record.call.store(call as u32, Relaxed);
         record.context.store(context as u32, Relaxed);
-        record.since.store(thread::now(), Relaxed);
+        let now = thread::now();
+        record.since.store(now, Relaxed);
         record.snapshot.take();
         if !record.is_cache() {
             let waiting = self.sums.waiting.up();
@@ -301,7 +307,7 @@ impl Records {
         }
         let number = self.sums.queued.up();
         record.number.store(number, Relaxed);
-        self.trace(2, record.address.load(Relaxed));
+        self.trace(2, record.address.load(Relaxed), now);
         // ORDERING: Release pairs with the exchange when it is freed: the snapshot is seen.
         record.state.store(QUEUED, Release);
         number
@@ -340,15 +346,15 @@ impl Records {
     ///
     /// Any but NMI.
     pub(crate) fn freed(&self, objects: &[usize]) {
-        let visit = self.sums.visits.up();
+        let (visit, now) = (self.sums.visits.up(), thread::now());
         for &address in objects {
             if let Some(record) = self.find(address) {
-                self.freed_one(record, address, visit);
+                self.freed_one(record, address, visit, now);
             }
         }
     }
 
-    fn freed_one(&self, record: &Record, address: usize, visit: u64) {
+    fn freed_one(&self, record: &Record, address: usize, visit: u64, now: u64) {
         let Some(state) = Self::state_of(record, address) else {
             return;
         };
@@ -359,7 +365,7 @@ impl Records {
         match state {
             QUEUED => {
                 let since = record.since.load(Relaxed);
-                self.sums.longest.raise(thread::now().saturating_sub(since));
+                self.sums.longest.raise(now.saturating_sub(since));
                 if !record.is_cache() {
                     self.sums.waiting.down();
                     self.sums.freed.up();
@@ -382,7 +388,7 @@ impl Records {
             _ => {}
         }
         record.visit.store(visit, Relaxed);
-        self.trace(3, address);
+        self.trace(3, address, now);
         // ORDERING: Release: the record may be reused from here on.
         record.state.store(FREED, Release);
     }
@@ -418,7 +424,7 @@ impl Records {
             }
         }
         self.sums.destructed.up();
-        self.trace(4, address);
+        self.trace(4, address, 0);
         // ORDERING: Release: the record may be reused from here on.
         record.state.store(DESTRUCTED, Release);
     }

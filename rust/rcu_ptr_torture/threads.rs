@@ -88,19 +88,27 @@ fn in_hardirq(run: &Run<'_>, nmis: &Nmis) -> u64 {
         run.read(context, SHORT);
     }
     // On PREEMPT_RT a hard timer may run late, in its thread.
-    if nmis.sends() && context == Context::Hardirq && run.random.below(8) < run.plan.nmis {
-        let this = cpu::this();
-        let skip = run.random.below(4) as usize;
-        let other = cpu::online().cycle().nth(skip);
-        let target = match other {
-            Some(cpu) if run.random.one_in(2) => cpu,
-            _ => this,
-        };
-        if target == this || target != run.spare.load(Relaxed) {
-            nmis.send(target);
+    if nmis.sends() && context == Context::Hardirq {
+        let nmis_for_8 = run.plan.nmis + run.random.below(8);
+        for _ in 0..nmis_for_8 / 8 {
+            send(run, nmis);
         }
     }
     again(run, began)
+}
+
+/// Sends an NMI to this CPU or to another.
+fn send(run: &Run<'_>, nmis: &Nmis) {
+    let this = cpu::this();
+    let skip = run.random.below(4) as usize;
+    let other = cpu::online().cycle().nth(skip);
+    let target = match other {
+        Some(cpu) if run.random.one_in(2) => cpu,
+        _ => this,
+    };
+    if target == this || target != run.spare.load(Relaxed) {
+        nmis.send(target);
+    }
 }
 
 fn in_softirq(run: &Run<'_>) -> u64 {

@@ -21,6 +21,7 @@ import time
 
 from .. import console, cpio, initramfs, machine, verdict
 from ..plan import Plan
+from .shortcut import Shortcut, Stub
 
 # The kernel says there when and where it was built.
 BANNER = re.compile(rb"^(?:\[[^\]]*\] ?)*Linux version .*$", re.M)
@@ -39,6 +40,8 @@ KERNEL = (
     "rcupdate.rcu_cpu_stall_timeout=10", "sysctl.kernel.panic_on_rcu_stall=1",
     "sysctl.kernel.hung_task_timeout_secs=60", "sysctl.kernel.hung_task_panic=1",
 )
+# What calibrations would find, after a tenth of the instructions of the whole boot.
+KERNEL_OF = {"x86_64": ("lpj=4000000",)}
 
 
 def _short(data):
@@ -102,7 +105,9 @@ class Booter:
         self.scenario = scenario
         self._detector = detector
         self._out = out
+        self._running = set()
         self.modules = modules or {name: scenario.module(name) for name in MODULES}
+        self.shortcut = Shortcut.of(scenario)
         # As they are now: builds meanwhile change no run of this one.
         self._contents = {name: self.modules[name].read_bytes() for name in MODULES}
 
@@ -126,7 +131,7 @@ class Booter:
         scen = self.scenario
         kept = dict(scen.settings), list(scen.boot)
         scen.settings.update(thread="single", icount="shift=0,sleep=off")
-        scen.boot = [*scen.boot, *KERNEL]
+        scen.boot = [*scen.boot, *KERNEL, *KERNEL_OF.get(scen.arch, ())]
         argv = machine.command(scen, "tcg", initrd, case.smp, case.mem)
         scen.settings, scen.boot = kept
         # A file takes what is written at once; how fast a pipe is read would be seen in the guest.
@@ -151,38 +156,51 @@ class Booter:
         return argv, folder
 
     @staticmethod
-    def _in_order():
+    def _in_order(cpu):
         """In the child that becomes QEMU: its main thread comes first. Threads that it makes are ordinary."""
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0)) if cpu is None else cpu})
         try:
             os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
         except PermissionError:
             # search.py says so where it matters.
             pass
 
-    @classmethod
-    def _boot(cls, argv, folder, seconds):
+    def _boot(self, argv, folder, seconds, cut, cpu):
         """The console's bytes, how QEMU ended, its code, and what it said."""
         log = folder / CONSOLE
         log.unlink(missing_ok=True)
-        with subprocess.Popen(argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                              stderr=subprocess.PIPE, text=True, errors="replace",
-                              preexec_fn=cls._in_order) as qemu:
+        stub = Stub() if cut else None
+        with subprocess.Popen([*argv, *(stub.argv if stub else ())], cwd=folder, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
+                              pass_fds=stub.fds if stub else (),
+                              preexec_fn=lambda: self._in_order(cpu)) as qemu:
+            self._running.add(qemu)
             try:
+                if stub:
+                    stub.take(cut)
                 _, stderr = qemu.communicate(timeout=seconds)
                 ended, code = verdict.EXITED, qemu.returncode
             except subprocess.TimeoutExpired:
                 ended, code, stderr = verdict.TIMED_OUT, None, ""
             finally:
+                self._running.discard(qemu)
                 if qemu.poll() is None:
                     qemu.kill()
+                if stub:
+                    stub.close()
         return log.read_bytes() if log.exists() else b"", ended, code, stderr
 
-    def go(self, case, extra=(), seconds=SECONDS):
-        """Boots a seed. extra: more arguments for QEMU."""
+    def stop(self):
+        """Ends all boots that another thread began."""
+        for qemu in list(self._running):
+            qemu.kill()
+
+    def go(self, case, stub=(), seconds=SECONDS, cpu=None):
+        """Boots a seed. stub: arguments for QEMU, of a debugger that takes the shortcut itself; cpu: of the
+        host."""
         started = time.monotonic()
         argv, folder = self.prepare(case)
-        data, ended, code, stderr = self._boot([*argv, *extra], folder, seconds)
+        data, ended, code, stderr = self._boot([*argv, *stub], folder, seconds, None if stub else self.shortcut, cpu)
         plan = Plan(case.plan, "case", (self.scenario.name, self.scenario.arch))
         judged = verdict.judge(str(case.seed), data, plan, None, self._detector, ended, code, stderr)
         (folder / "initrd.cpio").unlink(missing_ok=True)

@@ -2,10 +2,11 @@
 """What follows from a seed: the machine, the core's parameters, what rcu_ptr_torture.ko does, and what a
 shell does beside it. Raise VERSION when a seed means something else than before."""
 
-VERSION = 1
+VERSION = 2
 MASK = (1 << 64) - 1
-# Guest milliseconds of torture.
-MSECS = 150
+# Guest milliseconds of torture, and of the long form.
+MSECS = 300
+LONG = 6000
 
 
 class Dice:
@@ -48,8 +49,10 @@ ACTIONS = (
 class Case:
     """One seed, for a kernel."""
 
-    def __init__(self, seed, engine=None, slow=False, msecs=None):
+    def __init__(self, seed, engine=None, slow=False, msecs=None, long=False):
+        """long: a longer and denser run than the seed's usual one."""
         self.seed = seed
+        self.long = long
         dice = Dice(seed)
         chosen = dice.of("lockless", "lockless", "rfc")
         self.engine = engine or chosen
@@ -63,7 +66,7 @@ class Case:
         }
         self.torture = {
             "seed": seed,
-            "msecs": msecs or MSECS,
+            "msecs": msecs or (LONG if long else MSECS),
             "writers": 1 + dice.below(4),
             "readers": 1 + dice.below(3),
             "urgent": dice.below(3),
@@ -71,14 +74,20 @@ class Case:
             "sources": dice.of(127, 127, 127, 1 + dice.below(127)),
             "large": dice.of(4096, 16384, 65536, 100000),
             "span_us": dice.of(50, 500, 3000, 20000),
-            "timer_us": dice.of(30, 50, 100, 400),
-            "nmis": dice.below(9),
+            "timer_us": dice.of(10, 30, 50, 100, 400),
+            "nmis": dice.of(0, 2, 4, 8, 16, 24),
             "hotplug_ms": dice.of(0, 0, 10, 30),
             "disturb_ms": dice.of(2, 5, 20),
             "fail": dice.of(0, 0, 50, 1000),
             "squeeze": dice.of(0, 0, self.mem * 256),
             "stutter_ms": dice.of(0, 5, 20),
         }
+        if long:
+            # Readers spin, and there are fewer objects the longer they do.
+            self.torture["span_us"] = min(self.torture["span_us"], 500)
+            self.torture["timer_us"] = min(self.torture["timer_us"], 50)
+            self.torture["nmis"] = max(self.torture["nmis"], 16)
+            self.torture["records"] = 1 << 18
         self.actions = []
         for _ in range(dice.below(8)):
             text = ACTIONS[dice.below(len(ACTIONS))].format(

@@ -40,6 +40,8 @@ def _script(booter, sections, batch):
                               if section != ".text")
             lines.append(f"add-symbol-file {booter.modules[name]} {found['.text']} {others}")
     lines.append(f"target remote {SOCKET}")
+    if booter.shortcut:
+        lines += booter.shortcut.gdb
     symbols = {line.split()[2] for line in
                (scen.kdir / "System.map").read_text(encoding="utf-8").splitlines()}
     for sign in SIGNS:

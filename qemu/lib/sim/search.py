@@ -2,6 +2,7 @@
 """Boots one seed after the other and says what each came to."""
 
 import os
+import threading
 import time
 
 from ..errors import SetupError
@@ -30,53 +31,112 @@ def onward(seeds, first, count, end):
         number += 1
 
 
+class _Search:
+    """Boots the seeds that it is given, on as many CPUs of the host as it may."""
+
+    def __init__(self, booter, case, seeds, twice):
+        self._booter = booter
+        self._case = case
+        self._seeds = iter(seeds)
+        self._twice = twice
+        self._lock = threading.Lock()
+        self._began = 0
+        self.results, self.failed, self.unsteady, self.errors = [], [], [], []
+
+    def _next(self):
+        """(A seed, whether it is the first one), or None."""
+        with self._lock:
+            if self.errors:
+                return None
+            for seed in self._seeds:
+                self._began += 1
+                return seed, self._began == 1
+            return None
+
+    def work(self, cpu):
+        """Until there are no more."""
+        try:
+            while (found := self._next()) is not None:
+                self._one(*found, cpu)
+        except Exception as error:  # pylint: disable=broad-exception-caught # raised by run()
+            self.errors.append(error)
+
+    def _one(self, seed, first, cpu):
+        result = self._booter.go(self._case(seed), cpu=cpu)
+        lines = [_line(result)]
+        if not result.good:
+            lines += [f"  {text}" for text in result.what()]
+            lines += [f"  logs: {self._booter.folder(result.case)}", f"  replay: {_replay(result, self._booter)}"]
+        with self._lock:
+            self.results.append(result)
+            if not result.good:
+                self.failed.append(seed)
+            print("\n".join(lines), flush=True)
+        if (self._twice or first or not result.good) and not self._again(result, cpu):
+            with self._lock:
+                self.unsteady.append(seed)
+        # What is needed of it later are numbers.
+        result.data = result.lines = None
+
+    def _again(self, result, cpu):
+        """Boots a seed again. Returns whether it was the same."""
+        other = self._booter.go(result.case, cpu=cpu)
+        if other.digest == result.digest:
+            print(f"seed {result.case.seed}: the same again", flush=True)
+            return True
+        number, here, there = result.differs(other)
+        why = "something from outside gets in"
+        if os.geteuid() != 0:
+            why += " (without CAP_SYS_NICE it may, on a busy host: qemu/lib/sim/boot.py)"
+        print(f"seed {result.case.seed}: NOT THE SAME again, digest {other.digest}: {why}. "
+              f"Line {number}:\n  {here}\n  {there}", flush=True)
+        folder = self._booter.folder(result.case)
+        (folder / "console.log.first").write_bytes(result.data)
+        return False
+
+
 def _line(result):
     state = "ok" if result.good else "FAILED"
     return f"seed {result.case.seed}: {state} digest {result.digest} objects {result.count('objects')} " \
            f"nmis {result.count('nmis')} {result.seconds:.0f} s ({result.case.describe()})"
 
 
-def _again(booter, result):
-    """Boots a seed again. Returns whether it was the same."""
-    other = booter.go(result.case)
-    if other.digest == result.digest:
-        print(f"seed {result.case.seed}: the same again", flush=True)
-        return True
-    number, here, there = result.differs(other)
-    why = "something from outside gets in"
-    if os.geteuid() != 0:
-        why += " (without CAP_SYS_NICE it may, on a busy host: qemu/lib/sim/boot.py)"
-    print(f"seed {result.case.seed}: NOT THE SAME again, digest {other.digest}: {why}. "
-          f"Line {number}:\n  {here}\n  {there}", flush=True)
-    folder = booter.folder(result.case)
-    (folder / "console.log.first").write_bytes(result.data)
-    return False
+def _replay(result, booter):
+    return f"make replay SEED={result.case.seed} SCENARIO={booter.scenario.name}" + \
+        (" LONG=1" if result.case.long else "")
 
 
-def run(booter, case, seeds, twice):
+def run(booter, case, seeds, twice, jobs=1):
     """Runs them. Returns the exit code."""
     started = time.monotonic()
-    results, failed, unsteady = [], [], []
-    for seed in seeds:
-        result = booter.go(case(seed))
-        results.append(result)
-        print(_line(result), flush=True)
-        if not result.good:
-            failed.append(seed)
-            for text in result.what():
-                print(f"  {text}", flush=True)
-            print(f"  logs: {booter.folder(result.case)}\n"
-                  f"  replay: make replay SEED={seed} SCENARIO={booter.scenario.name}", flush=True)
-        if twice or len(results) == 1 or not result.good:
-            if not _again(booter, result):
-                unsteady.append(seed)
-    hours = (time.monotonic() - started) / 3600
+    search = _Search(booter, case, seeds, twice)
+    cpus = sorted(os.sched_getaffinity(0))
+    if jobs > len(cpus):
+        raise SetupError(f"--jobs {jobs}: {len(cpus)} CPUs are all there are")
+    threads = [threading.Thread(target=search.work, args=(cpu,)) for cpu in cpus[-jobs:]]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            thread.join()
+    except KeyboardInterrupt as interrupt:
+        search.errors.append(interrupt)
+        booter.stop()
+        raise
+    if search.errors:
+        raise search.errors[0]
+    return _close(booter, search, (time.monotonic() - started) / 3600)
+
+
+def _close(booter, search, hours):
+    """Prints the sums. Returns the exit code."""
+    results, failed = search.results, search.failed
     total = {name: sum(result.count(name) for result in results)
              for name in ("objects", "nmis", "looks", "early", "lost", "double", "broken")}
     print(f"{len(results)} seeds on {booter.scenario.name}, {len(results) / hours:.0f} seeds per hour: " +
           ", ".join(f"{value} {name}" for name, value in total.items()), flush=True)
     if failed:
         print(f"seeds that failed: {' '.join(map(str, failed))}", flush=True)
-    bad = len(set(failed + unsteady))
+    bad = len(set(failed + search.unsteady))
     print(f"{len(results) - bad} passed, {bad} failed, 0 skipped", flush=True)
     return 1 if bad or not results else 0

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Past the calibration of the local APIC's timer, which is two thirds of what a short boot costs: it spins
+for 200 ms, and each cpu_relax() ends a turn of QEMU's. A kernel that knows the frequency skips it, and is told
+here, from outside, through QEMU's gdbstub: stop where the calibration begins, write the frequency, go on. It is
+the frequency that the calibration finds. All boots do the same at the same instruction, so they stay equal."""
+
+import socket
+
+STOP = "calibrate_APIC_clock"
+WORD = "lapic_timer_period"
+# Of the timer, in Hz; one instruction is one nanosecond.
+FREQUENCY = 1_000_000_000
+SECONDS = 300
+
+
+class Shortcut:
+    """Where to stop and what to write, for a kernel."""
+
+    def __init__(self, address, word, value):
+        self.address = address
+        self.word = word
+        self.value = value
+
+    @classmethod
+    def of(cls, scenario):
+        """None: this kernel has nothing to skip."""
+        path = scenario.kdir / "System.map"
+        if scenario.arch != "x86_64" or not path.exists() or not scenario.options.get("HZ", "").isdigit():
+            return None
+        symbols = {}
+        for line in path.read_text(encoding="utf-8").splitlines():
+            address, _, name = line.split(None, 2)
+            symbols[name] = int(address, 16)
+        if STOP not in symbols or WORD not in symbols:
+            return None
+        return cls(symbols[STOP], symbols[WORD], FREQUENCY // int(scenario.options["HZ"]))
+
+    @property
+    def gdb(self):
+        """The same for gdb."""
+        return [f"tbreak *{self.address:#x}", "continue", f"set {{unsigned int}}{self.word:#x} = {self.value}"]
+
+
+class Stub:
+    """A connection to the gdbstub of a QEMU that is about to start."""
+
+    def __init__(self):
+        self._socket, self._theirs = socket.socketpair()
+        self._socket.settimeout(SECONDS)
+        self._buffer = b""
+
+    @property
+    def fds(self):
+        """What QEMU inherits."""
+        return (self._theirs.fileno(),)
+
+    @property
+    def argv(self):
+        """For QEMU."""
+        return ["-chardev", f"socket,id=shortcut,fd={self._theirs.fileno()}", "-gdb", "chardev:shortcut", "-S"]
+
+    def close(self):
+        """Both ends."""
+        self._socket.close()
+        self._theirs.close()
+
+    def _more(self):
+        data = self._socket.recv(4096)
+        if not data:
+            raise EOFError("QEMU is gone")
+        self._buffer += data
+
+    def _packet(self):
+        while True:
+            head, mark, rest = self._buffer.partition(b"$")
+            body, end, rest = rest.partition(b"#")
+            if mark and end and len(rest) >= 2:
+                self._buffer = rest[2:]
+                self._socket.sendall(b"+")
+                return body
+            if not mark:
+                self._buffer = b""
+            del head
+            self._more()
+
+    def _ask(self, text):
+        body = text.encode()
+        self._socket.sendall(b"$" + body + b"#%02x" % (sum(body) & 0xff))
+        return self._packet()
+
+    def take(self, shortcut):
+        """Takes the shortcut, and lets the guest go on alone. A QEMU that ends is none of this one's."""
+        self._theirs.close()
+        try:
+            self._ask("?")
+            at = f"0,{shortcut.address:x},1"
+            self._ask("Z" + at)
+            stopped = self._ask("c")
+            if not stopped.startswith(b"T05"):
+                return
+            self._ask(f"M{shortcut.word:x},4:{shortcut.value.to_bytes(4, 'little').hex()}")
+            self._ask("z" + at)
+            self._ask("D")
+        except (EOFError, OSError):
+            pass
