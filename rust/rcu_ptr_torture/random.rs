@@ -66,4 +66,50 @@ impl Random {
         let top = 1u64 << self.below(bits);
         (top + self.below(top)).min(n)
     }
+
+    /// Several numbers for one.
+    pub(crate) fn draw(&self) -> Draw<'_> {
+        Draw {
+            random: self,
+            bits: 0,
+            left: 0,
+        }
+    }
+}
+
+/// Numbers of a few bits each, of which one random number has several.
+pub(crate) struct Draw<'a> {
+    random: &'a Random,
+    /// A fraction of 1, in 2^-64.
+    bits: u64,
+    /// Bits of it that are still random.
+    left: u32,
+}
+
+impl Draw<'_> {
+    /// A number below `n`, less than 2^32; 0 if `n` is 0.
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        let takes = u64::BITS - n.leading_zeros();
+        // The last number of each is of 16 bits at least, so that all are about as likely.
+        if self.left < takes + 16 {
+            self.bits = self.random.next();
+            self.left = u64::BITS;
+        }
+        self.left -= takes;
+        let product = u128::from(self.bits) * u128::from(n);
+        self.bits = product as u64;
+        (product >> u64::BITS) as u64
+    }
+
+    /// `true` in one of `n` cases.
+    pub(crate) fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    /// As [`Random::skewed()`].
+    pub(crate) fn skewed(&mut self, n: u64) -> u64 {
+        let bits = u64::from(n.max(1).ilog2()) + 1;
+        let top = 1u64 << self.below(bits);
+        (top + self.below(top)).min(n)
+    }
 }

@@ -29,7 +29,7 @@ use kernel::{
 };
 
 /// Records of a bucket.
-const BUCKET: usize = 16;
+const BUCKET: usize = 8;
 
 const EMPTY: u32 = 0;
 /// Being written.

@@ -7,7 +7,7 @@ use crate::{
     count::Count,
     object::{min_words, Found, Header, Source},
     plan::Plan,
-    random::Random,
+    random::{Draw, Random},
     records::{Call, Record, Records, Refused},
     sys::{
         cache::{SheafCache, With},
@@ -46,7 +46,8 @@ const FIELD_WORDS: usize = 512;
 /// The largest object of `kmalloc_nolock()`.
 const NOLOCK_MAX: usize = 4096;
 
-/// How often each allocator is used. vmalloc() takes as long as ten of the others.
+/// How often each allocator is used. vmalloc() takes as long as ten of the others, and is used in one of four
+/// cases.
 const OFTEN: [Source; 20] = {
     use Source::{Cache, Kmalloc, KmallocNolock, Kvmalloc, Slab, SmallCache, Vmalloc};
     [
@@ -147,21 +148,24 @@ impl<'a> Run<'a> {
         &self.caches[usize::from(source == Source::SmallCache)]
     }
 
-    fn slot(&self) -> Option<&Atomic<usize>> {
+    fn slot(&self, draw: &mut Draw<'_>) -> Option<&Atomic<usize>> {
         // A few slots are used far more often than the others.
         let n = self.slots.len() as u64;
-        let i = if self.random.one_in(2) {
-            self.random.below(n)
+        let i = if draw.one_in(2) {
+            draw.below(n)
         } else {
-            self.random.skewed(n) - 1
+            draw.skewed(n) - 1
         };
         self.slots.get(i as usize)
     }
 
     /// Chooses the allocator and the size of an object.
-    fn choose(&self, context: Context) -> (Source, usize) {
-        let mut source = OFTEN[self.random.below(OFTEN.len() as u64) as usize];
-        if context != Context::Task && matches!(source, Source::Vmalloc | Source::Kvmalloc) {
+    fn choose(&self, context: Context, draw: &mut Draw<'_>) -> (Source, usize) {
+        let mut source = OFTEN[draw.below(OFTEN.len() as u64) as usize];
+        let is_slow = source == Source::Vmalloc && !draw.one_in(4);
+        if is_slow
+            || context != Context::Task && matches!(source, Source::Vmalloc | Source::Kvmalloc)
+        {
             source = Source::Kmalloc;
         }
         // Where the slab's own locks may be held.
@@ -177,19 +181,25 @@ impl<'a> Run<'a> {
             Source::Slab => SLAB_SIZE,
             Source::Cache => CACHE_SIZE,
             Source::SmallCache => SMALL_CACHE_SIZE,
-            Source::Vmalloc => 4096 + self.random.below(4) as usize * 4096,
-            Source::Kvmalloc => self.random.skewed(self.plan.large) as usize,
-            Source::Kmalloc if context == Context::Task && self.random.one_in(64) => {
-                self.random.skewed(self.plan.large) as usize
+            Source::Vmalloc => 4096 + draw.below(4) as usize * 4096,
+            Source::Kvmalloc => draw.skewed(self.plan.large) as usize,
+            Source::Kmalloc if context == Context::Task && draw.one_in(64) => {
+                draw.skewed(self.plan.large) as usize
             }
-            Source::Kmalloc => self.random.skewed(8192) as usize,
-            Source::KmallocNolock => self.random.skewed(NOLOCK_MAX as u64) as usize,
+            Source::Kmalloc => draw.skewed(8192) as usize,
+            Source::KmallocNolock => draw.skewed(NOLOCK_MAX as u64) as usize,
         };
         (source, bytes.max(8) & !7)
     }
 
-    fn alloc(&self, source: Source, bytes: usize, context: Context) -> Option<NonNull<u8>> {
-        let atomic = context != Context::Task || self.random.one_in(4);
+    fn alloc(
+        &self,
+        source: Source,
+        bytes: usize,
+        context: Context,
+        draw: &mut Draw<'_>,
+    ) -> Option<NonNull<u8>> {
+        let atomic = context != Context::Task || draw.one_in(4);
         let nolock = context == Context::Nmi || cfg!(CONFIG_PREEMPT_RT) && context != Context::Task;
         match source {
             Source::Kmalloc => mem::kmalloc(bytes, atomic),
@@ -199,7 +209,7 @@ impl<'a> Run<'a> {
             Source::Slab => self.slab.alloc(atomic),
             Source::Cache | Source::SmallCache => {
                 let cache = self.cache(source);
-                if nolock || self.random.one_in(3) {
+                if nolock || draw.one_in(3) {
                     cache.alloc_nolock()
                 } else {
                     cache.alloc(atomic)
@@ -226,9 +236,9 @@ impl<'a> Run<'a> {
     }
 
     /// Allocates an object with a record, and fills in header and canaries.
-    fn make(&self, context: Context) -> Option<(Found, &'a Record)> {
-        let (source, bytes) = self.choose(context);
-        let Some(object) = self.alloc(source, bytes, context) else {
+    fn make(&self, context: Context, draw: &mut Draw<'_>) -> Option<(Found, &'a Record)> {
+        let (source, bytes) = self.choose(context, draw);
+        let Some(object) = self.alloc(source, bytes, context, draw) else {
             self.counts.missed.up();
             return None;
         };
@@ -244,17 +254,17 @@ impl<'a> Run<'a> {
             Err(Refused::Taken) => return None,
         };
         let words = bytes / 8;
-        let wide = self.random.one_in(3);
+        let wide = draw.one_in(3);
         let most = words.min(FIELD_WORDS) as u64;
         // At an end, or anywhere.
-        let field = match self.random.below(4) {
+        let field = match draw.below(4) {
             0 => 0,
             1 => most.saturating_sub(1 + u64::from(wide)),
-            _ => self.random.below(most),
+            _ => draw.below(most),
         } as usize;
         if words < min_words(field, wide) {
             // Too small for a header, so it can't be checked by readers.
-            self.retire_bare(object, source, record, context);
+            self.retire_bare(object, source, record, context, draw);
             return None;
         }
         let generation = self.generation.fetch_add(1, Relaxed);
@@ -272,6 +282,7 @@ impl<'a> Run<'a> {
         source: Source,
         record: &Record,
         context: Context,
+        draw: &mut Draw<'_>,
     ) -> u64 {
         if source.is_cache() {
             self.records.leave(record);
@@ -280,11 +291,21 @@ impl<'a> Run<'a> {
             return 0;
         }
         // SAFETY: The caller's, with a record; all objects have one word at least.
-        unsafe { self.give(object, object.as_ptr(), false, source, record, context) }
+        unsafe {
+            self.give(
+                object,
+                object.as_ptr(),
+                false,
+                source,
+                record,
+                context,
+                draw,
+            )
+        }
     }
 
     /// Passes an object that was removed from its slot, and that readers may have, to rcu_ptr.
-    fn retire(&self, found: Found, context: Context) {
+    fn retire(&self, found: Found, context: Context, draw: &mut Draw<'_>) {
         // SAFETY: It was in a slot, so it was filled; this context took it out, so it is not freed.
         let header = unsafe { found.header() };
         let (record, source) = (self.records.of(found.address()), header.source());
@@ -300,7 +321,15 @@ impl<'a> Run<'a> {
         // SAFETY: The caller's; the field lies in it.
         unsafe {
             let field = object.as_ptr().add(header.field() * 8);
-            self.give(object, field, header.has_head(), source, record, context);
+            self.give(
+                object,
+                field,
+                header.has_head(),
+                source,
+                record,
+                context,
+                draw,
+            );
         }
     }
 
@@ -318,8 +347,9 @@ impl<'a> Run<'a> {
         source: Source,
         record: &Record,
         context: Context,
+        draw: &mut Draw<'_>,
     ) -> u64 {
-        let call = self.choose_call(source, head, context);
+        let call = self.choose_call(source, head, context, draw);
         self.counts.calls[call as usize][context as usize].up();
         let number = self.records.queue(record, call, context);
         // SAFETY: By the safety requirements of this function; the context is one of the call's.
@@ -343,7 +373,7 @@ impl<'a> Run<'a> {
             give();
             return number;
         }
-        match self.random.below(8) {
+        match draw.below(8) {
             0 => cpu::raw_locked(give),
             1 => cpu::bh_off(give),
             2 => {
@@ -356,18 +386,24 @@ impl<'a> Run<'a> {
         number
     }
 
-    fn choose_call(&self, source: Source, head: bool, context: Context) -> Call {
+    fn choose_call(
+        &self,
+        source: Source,
+        head: bool,
+        context: Context,
+        draw: &mut Draw<'_>,
+    ) -> Call {
         if source.is_cache() {
             return Call::FreeRcu;
         }
         if head {
-            match self.random.below(4) {
+            match draw.below(4) {
                 0 | 1 => return Call::Callback,
                 2 => return Call::Sleepable,
                 _ => {}
             }
         }
-        match (context, self.random.below(8)) {
+        match (context, draw.below(8)) {
             (_, 0 | 1) => Call::Headless,
             (Context::Task, 2) => Call::Mightsleep,
             (Context::Nmi, _) => Call::Nolock,
@@ -382,16 +418,17 @@ impl<'a> Run<'a> {
     ///
     /// Any, NMI included; it has to be `context`.
     pub(crate) fn update(&self, context: Context) {
-        let Some(slot) = self.slot() else { return };
-        let new = match self.make(context) {
+        let draw = &mut self.random.draw();
+        let Some(slot) = self.slot(draw) else { return };
+        let new = match self.make(context, draw) {
             Some((found, _)) => found.bits(),
             // Empties the slot, sometimes: the only update where this context can't allocate at all.
-            None if self.random.one_in(2) => return,
+            None if draw.one_in(2) => return,
             None => 0,
         };
         // ORDERING: Full: filled before readers find it, removed before it is freed.
         if let Some(old) = Found::from_bits(slot.xchg(new, Full)) {
-            self.retire(old, context);
+            self.retire(old, context, draw);
         }
     }
 
@@ -420,11 +457,12 @@ impl<'a> Run<'a> {
     }
 
     fn read_as(&self, context: Context, nsecs: u64, in_domain: bool) {
-        let Some(slot) = self.slot() else { return };
+        let draw = &mut self.random.draw();
+        let Some(slot) = self.slot(draw) else { return };
         let mut guard = Some(rcu::read_lock());
         // ORDERING: Acquire pairs with the exchange of `update()`.
         if let Some(found) = Found::from_bits(slot.load(Acquire)) {
-            let end = thread::now() + self.random.skewed(nsecs);
+            let end = thread::now() + draw.skewed(nsecs);
             // SAFETY: Found inside of this read-side critical section, so it stays until its end, unless
             // there is a bug, which is what is tested here.
             let header = unsafe { found.header() };
@@ -473,7 +511,8 @@ impl<'a> Run<'a> {
             }
             Err(Refused::Taken) => return None,
         };
-        let number = self.retire_bare(object, Source::Kmalloc, record, Context::Task);
+        let draw = &mut self.random.draw();
+        let number = self.retire_bare(object, Source::Kmalloc, record, Context::Task, draw);
         Some((record, number))
     }
 
@@ -485,7 +524,8 @@ impl<'a> Run<'a> {
         };
         match self.records.enter(object, source) {
             Ok(record) => {
-                self.retire_bare(object, source, record, Context::Task);
+                let draw = &mut self.random.draw();
+                self.retire_bare(object, source, record, Context::Task, draw);
             }
             // SAFETY: Just allocated.
             Err(Refused::Full) => unsafe { self.cache(source).free(object) },
@@ -518,7 +558,7 @@ impl<'a> Run<'a> {
         for slot in self.slots.iter() {
             // ORDERING: Full: removed before it is freed.
             if let Some(old) = Found::from_bits(slot.xchg(0, Full)) {
-                self.retire(old, Context::Task);
+                self.retire(old, Context::Task, &mut self.random.draw());
             }
             thread::cond_resched();
         }

@@ -84,6 +84,7 @@ class Case:
         }
         if long:
             # Readers spin, and there are fewer objects the longer they do.
+            self.torture["writers"] += 3
             self.torture["span_us"] = min(self.torture["span_us"], 500)
             self.torture["timer_us"] = min(self.torture["timer_us"], 50)
             self.torture["nmis"] = max(self.torture["nmis"], 16)
