@@ -59,6 +59,8 @@ def _arguments():
                         help="mutants: what would begin after that is left out, and named")
     parser.add_argument("--make-arg", action="append", default=[], metavar="NAME=VALUE",
                         help="for the make that builds the modules of mutants; repeatable")
+    parser.add_argument("--strip", default="llvm-strip", metavar="PROGRAM",
+                        help="takes what only debuggers read out of modules")
     parser.add_argument("--batch", action="store_true", help="replay: print, and ask for nothing")
     parser.add_argument("--out", type=pathlib.Path, default=HERE.parent / "out" / "sim", metavar="DIR")
     return parser.parse_args()
@@ -72,11 +74,11 @@ def _detector():
 def _booter(args, scenario):
     """For what is to be replayed: this tree, or a mutant of it."""
     if not args.mutant:
-        return Booter(scenario, _detector(), args.out)
+        return Booter(scenario, _detector(), args.out, args.strip)
     found = table.chosen(args.mutant)
     if len(found) != 1:
         raise SetupError(f"--mutant {' '.join(args.mutant)}: that are {len(found)} of qemu/mutants/")
-    booter, why = table.Broken(args.out / "mutants", args.make_arg).booter(found[0], scenario, _detector())
+    booter, why = table.Broken(args).booter(found[0], scenario, _detector())
     if not booter:
         raise SetupError(why)
     return booter
@@ -112,7 +114,7 @@ def main():
             if len(args.seed) != 1:
                 raise SetupError("name the seed: make replay SEED=N")
             return replay.run(_booter(args, scenario), case(args.seed[0]), args.batch)
-        booter = Booter(scenario, _detector(), args.out)
+        booter = Booter(scenario, _detector(), args.out, args.strip)
         seeds, first = _seeds(args, scenario)
         end = time.monotonic() + 60 * args.minutes if args.minutes else None
         if first is None:

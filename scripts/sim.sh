@@ -27,11 +27,19 @@ needs=(build "$arch")
 [ "$verb" != replay ] || needs+=(replay)
 need "${needs[@]}"
 kernel_of "$name"
-out=$(modules_directory "$name")
-build_modules "$name" "$KDIR_OF_SCENARIO" "$out" >&2 || exit 1
+out=$ROOT/build/sim-$name
+# No path of this tree or of the kernel's source is in the modules: so they are the same wherever it lies.
+source=$(readlink -f "$KDIR_OF_SCENARIO/source")
+tree=$ROOT/out/sim/mutants/tree
+for dir in "$source" "$ROOT" "$tree"; do
+	KRUSTFLAGS="${KRUSTFLAGS:-} --remap-path-prefix=$dir=."
+	KCFLAGS="${KCFLAGS:-} -ffile-prefix-map=$dir=."
+done
+only="rcu_ptr rcu_ptr_torture clients/c clients/rust"
+build_modules "$name" "$KDIR_OF_SCENARIO" "$out" RCU_PTR_ONLY="$only" >&2 || exit 1
 guest_busybox "$arch"
 
-args=(--scenario "$name:$KDIR_OF_SCENARIO:$out:$BUSYBOX")
+args=(--scenario "$name:$KDIR_OF_SCENARIO:$out:$BUSYBOX" --strip "$(llvm_tool "${LLVM:-}" llvm-strip)")
 for number in ${SEED:-}; do
 	args+=(--seed "$number")
 done
@@ -47,6 +55,7 @@ if [ "$verb" != run ]; then
 		args+=(--make-arg "$arg")
 	done < <(make_args)
 	# With source lines, as build_modules() has it.
-	args+=(--make-arg "KRUSTFLAGS=${KRUSTFLAGS:-} -Cdebuginfo=1" --make-arg "KCFLAGS=${KCFLAGS:-} -g1")
+	args+=(--make-arg "KRUSTFLAGS=$KRUSTFLAGS -Cdebuginfo=1" --make-arg "KCFLAGS=$KCFLAGS -g1"
+		--make-arg "RCU_PTR_ONLY=$only")
 fi
 exec python3 "$ROOT/qemu/sim.py" "$verb" "${args[@]}" "$@"

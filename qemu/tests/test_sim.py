@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
 """What follows from a seed, and how two runs of one are compared."""
 
+import os
 import pathlib
+import socket
 import tempfile
+import threading
 import unittest
 
 from common import QEMU  # pylint: disable=unused-import
@@ -10,7 +13,7 @@ from common import QEMU  # pylint: disable=unused-import
 from lib import ktap, verdict
 from lib.errors import SetupError
 from lib.plan import Plan
-from lib.sim import search, table
+from lib.sim import search, shortcut, table
 from lib.sim.boot import Result
 from lib.sim.case import Case, Dice
 
@@ -32,7 +35,7 @@ class Seeds(unittest.TestCase):
         """The first ones."""
         dice = Dice(1)
         self.assertEqual([dice.roll() for _ in range(2)],
-                         [13757245211066428519, 17911839290282890590])
+                         [13819372491320860226, 10987583248141275951])
 
     def test_same_case(self):
         """A seed is one case, and each is a plan that there is."""
@@ -50,12 +53,62 @@ class Seeds(unittest.TestCase):
             self.assertGreater(len({what(case) for case in cases}), 1)
         self.assertGreater(len({case.script for case in cases}), 99)
 
+    def test_long_form(self):
+        """The same machine and shell, and more objects."""
+        short, long = Case(5), Case(5, long=True)
+        self.assertEqual((short.plan, short.smp, short.actions), (long.plan, long.smp, long.actions))
+        self.assertGreater(long.torture["msecs"], 10 * short.torture["msecs"])
+
     def test_engine_can_be_chosen(self):
         """All else stays."""
         lockless, rfc = Case(5, "lockless"), Case(5, "rfc")
         self.assertEqual(lockless.script, rfc.script)
         lockless.use("rfc")
         self.assertEqual(lockless.plan, rfc.plan)
+
+
+class _Gdbstub(threading.Thread):
+    """Answers as QEMU's does."""
+
+    def __init__(self, end):
+        super().__init__()
+        self._end = end
+        self.heard = []
+
+    def run(self):
+        data = b""
+        while more := self._end.recv(4096):
+            data += more.replace(b"+", b"")
+            while b"#" in data[:-2]:
+                body, _, data = data.partition(b"#")
+                data = data[2:]
+                self.heard.append(body.decode().lstrip("$"))
+                stop = self.heard[-1] in ("?", "c")
+                answer = b"T05thread:01;" if stop else b"OK"
+                self._end.sendall(b"+$" + answer + b"#%02x" % (sum(answer) & 0xff))
+
+
+class Shortcuts(unittest.TestCase):
+    """What is said to QEMU's gdbstub."""
+
+    def test_stop_write_and_leave(self):
+        """In this order."""
+        stub = shortcut.Stub()
+        theirs = socket.socket(fileno=os.dup(stub.fds[0]))
+        answering = _Gdbstub(theirs)
+        answering.start()
+        stub.take(shortcut.Shortcut(0xffff1000, 0xffff2000, 4000000))
+        stub.close()
+        answering.join()
+        theirs.close()
+        self.assertEqual(answering.heard, ["?", "Z0,ffff1000,1", "c", "Mffff2000,4:00093d00",
+                                           "z0,ffff1000,1", "D"])
+
+    def test_qemu_that_ends(self):
+        """Is reported elsewhere."""
+        stub = shortcut.Stub()
+        stub.take(shortcut.Shortcut(1, 2, 3))
+        stub.close()
 
 
 class Digests(unittest.TestCase):

@@ -14,12 +14,15 @@ real-time priority: it has always done its little before a vCPU goes on. That ne
 import hashlib
 import io
 import os
+import pathlib
 import re
 import shlex
 import subprocess
+import tempfile
 import time
 
 from .. import console, cpio, initramfs, machine, verdict
+from ..errors import SetupError
 from ..plan import Plan
 from .shortcut import Shortcut, Stub
 
@@ -46,6 +49,19 @@ KERNEL_OF = {"x86_64": ("lpj=4000000",)}
 
 def _short(data):
     return hashlib.sha256(data).hexdigest()[:16]
+
+
+def _stripped(strip, path):
+    """A module without what debuggers read: it is a few times as large, and has paths of the host in it."""
+    with tempfile.NamedTemporaryFile(suffix=".ko") as copy:
+        argv = [strip, "--strip-debug", "-o", copy.name, str(path)]
+        try:
+            done = subprocess.run(argv, check=False, capture_output=True, text=True)
+        except OSError as error:
+            raise SetupError(f"{strip}: {error.strerror}: apt-get install llvm") from error
+        if done.returncode:
+            raise SetupError(f"{strip} can't read {path}: {done.stderr.strip()}")
+        return pathlib.Path(copy.name).read_bytes()
 
 
 class Result:
@@ -100,8 +116,8 @@ class Result:
 class Booter:
     """Boots seeds of one scenario."""
 
-    def __init__(self, scenario, detector, out, modules=None):
-        """modules: {name: path}, instead of the scenario's."""
+    def __init__(self, scenario, detector, out, strip, modules=None):
+        """strip: a program. modules: {name: path}, instead of the scenario's."""
         self.scenario = scenario
         self._detector = detector
         self._out = out
@@ -109,7 +125,7 @@ class Booter:
         self.modules = modules or {name: scenario.module(name) for name in MODULES}
         self.shortcut = Shortcut.of(scenario)
         # As they are now: builds meanwhile change no run of this one.
-        self._contents = {name: self.modules[name].read_bytes() for name in MODULES}
+        self._contents = {name: _stripped(strip, self.modules[name]) for name in MODULES}
 
     def _initrd(self, path, case):
         buffer = io.BytesIO()

@@ -8,6 +8,7 @@ all the time, as QEMU takes a page with a breakpoint in it in single instruction
 warns, oopses or panics.
 """
 
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from .boot import MODULES
 # Where a bad sign is, by name; those that the kernel lacks are left out.
 SIGNS = ("rcu_ptr_torture_failed", "__warn", "oops_begin", "die", "vpanic", "panic", "kasan_report",
          "print_report")
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 SOCKET = "gdb.sock"
 SECONDS = 1800
 
@@ -32,7 +34,9 @@ def _gdb():
 
 def _script(booter, sections, batch):
     scen = booter.scenario
-    lines = ["set pagination off", "set confirm off", "set width 0", f"file {scen.kdir}/vmlinux"]
+    lines = ["set pagination off", "set confirm off", "set width 0", f"file {scen.kdir}/vmlinux",
+             # Modules name their sources from the top of the tree.
+             f"directory {ROOT}"]
     for name in MODULES:
         found = sections.get(name.removesuffix(".ko"))
         if found:

@@ -27,9 +27,10 @@ def chosen(globs):
 class Broken:
     """A copy of the tree that is broken in one way after the other."""
 
-    def __init__(self, out, make_args):
-        self.out = out
-        self._tree = mutants.Tree(out, make_args)
+    def __init__(self, args):
+        self.out = args.out / "mutants"
+        self._strip = args.strip
+        self._tree = mutants.Tree(self.out, args.make_arg)
 
     def booter(self, mutant, scenario, detector):
         """For the modules of a mutant; or None, and why."""
@@ -37,19 +38,11 @@ class Broken:
         why = mutants.apply(mutant, self._tree.folder)
         if why:
             return None, why
-        _leave_out(self._tree.folder / "Kbuild")
         log = self.out / mutant.name / "build.log"
         if self._tree.build(scenario.name, scenario.kdir, log) is None:
             return None, f"it can't be built: {log}"
         paths = {path.name: path for path in (self.out / f"build-{scenario.name}").rglob("rcu_ptr*.ko")}
-        return Booter(scenario, detector, self.out / mutant.name, paths), ""
-
-
-def _leave_out(kbuild):
-    """Only what is in the guest is built."""
-    lines = kbuild.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if not any(name in line for name in ("_kunit/", "_bench/", "/nmi_hash/", "/sleepers/"))]
-    kbuild.write_text("".join(kept), encoding="utf-8")
+        return Booter(scenario, detector, self.out / mutant.name, self._strip, paths), ""
 
 
 def _why(result):
@@ -91,7 +84,7 @@ class Row:
 
 def run(args, scenario, detector, case):
     """Prints the table. Returns the exit code."""
-    broken = Broken(args.out / "mutants", args.make_arg)
+    broken = Broken(args)
     rows, left = [], []
     engine_of = {"rfc": "rfc", "lockless": "lockless"}
     for mutant in chosen(args.mutant):
