@@ -34,7 +34,7 @@ impl Random {
     pub(crate) fn new(seed: u64) -> Result<Self> {
         let mut counters = KVec::with_capacity(CPUS, GFP_KERNEL)?;
         for i in 0..CPUS as u64 {
-            let start = mix(seed.wrapping_add(i * STEP));
+            let start = mix(seed.wrapping_add(i.wrapping_mul(STEP)));
             counters.push(Counter(Atomic::new(start)), GFP_KERNEL)?;
         }
         Ok(Self { counters })

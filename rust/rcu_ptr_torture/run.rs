@@ -99,6 +99,23 @@ pub(crate) struct Counts {
     pub(crate) squeezes: Count,
 }
 
+/// An object that is the caller's to free.
+struct Owned<'a> {
+    object: NonNull<u8>,
+    source: Source,
+    record: &'a Record,
+}
+
+impl<'a> Owned<'a> {
+    fn new(object: NonNull<u8>, source: Source, record: &'a Record) -> Self {
+        Self {
+            object,
+            source,
+            record,
+        }
+    }
+}
+
 /// A run.
 pub(crate) struct Run<'a> {
     pub(crate) plan: &'a Plan,
@@ -264,7 +281,7 @@ impl<'a> Run<'a> {
         } as usize;
         if words < min_words(field, wide) {
             // Too small for a header, so it can't be checked by readers.
-            self.retire_bare(object, source, record, context, draw);
+            self.retire_bare(Owned::new(object, source, record), context, draw);
             return None;
         }
         let generation = self.generation.fetch_add(1, Relaxed);
@@ -276,32 +293,16 @@ impl<'a> Run<'a> {
     }
 
     /// Frees an object that was never filled. Returns its number, if it was given to rcu_ptr.
-    fn retire_bare(
-        &self,
-        object: NonNull<u8>,
-        source: Source,
-        record: &Record,
-        context: Context,
-        draw: &mut Draw<'_>,
-    ) -> u64 {
-        if source.is_cache() {
-            self.records.leave(record);
+    fn retire_bare(&self, owned: Owned<'_>, context: Context, draw: &mut Draw<'_>) -> u64 {
+        let object = owned.object;
+        if owned.source.is_cache() {
+            self.records.leave(owned.record);
             // SAFETY: The caller's, and not shared.
-            unsafe { self.cache(source).free(object) };
+            unsafe { self.cache(owned.source).free(object) };
             return 0;
         }
         // SAFETY: The caller's, with a record; all objects have one word at least.
-        unsafe {
-            self.give(
-                object,
-                object.as_ptr(),
-                false,
-                source,
-                record,
-                context,
-                draw,
-            )
-        }
+        unsafe { self.give(owned, object.as_ptr(), false, context, draw) }
     }
 
     /// Passes an object that was removed from its slot, and that readers may have, to rcu_ptr.
@@ -318,18 +319,11 @@ impl<'a> Run<'a> {
         let Some(object) = NonNull::new(found.start()) else {
             return;
         };
+        let owned = Owned::new(object, source, record);
         // SAFETY: The caller's; the field lies in it.
         unsafe {
             let field = object.as_ptr().add(header.field() * 8);
-            self.give(
-                object,
-                field,
-                header.has_head(),
-                source,
-                record,
-                context,
-                draw,
-            );
+            self.give(owned, field, header.has_head(), context, draw);
         }
     }
 
@@ -337,18 +331,21 @@ impl<'a> Run<'a> {
     ///
     /// # Safety
     ///
-    /// `object`, from `source`, is the caller's; `field` is 8 aligned bytes in the first 4096 of it. With
-    /// `head` it starts with 16 that are free for use.
+    /// It is the caller's; `field` is 8 aligned bytes in the first 4096 of it. With `head` it
+    /// starts with 16 that are free for use.
     unsafe fn give(
         &self,
-        object: NonNull<u8>,
+        owned: Owned<'_>,
         field: *mut u8,
         head: bool,
-        source: Source,
-        record: &Record,
         context: Context,
         draw: &mut Draw<'_>,
     ) -> u64 {
+        let Owned {
+            object,
+            source,
+            record,
+        } = owned;
         let call = self.choose_call(source, head, context, draw);
         self.counts.calls[call as usize][context as usize].up();
         let number = self.records.queue(record, call, context);
@@ -501,8 +498,9 @@ impl<'a> Run<'a> {
 
     /// Queues an object, in a task. Returns its record and number, to be checked after a barrier.
     pub(crate) fn queue_one(&self) -> Option<(&'a Record, u64)> {
+        let source = Source::Kmalloc;
         let object = mem::kmalloc(64, false)?;
-        let record = match self.records.enter(object, Source::Kmalloc) {
+        let record = match self.records.enter(object, source) {
             Ok(record) => record,
             Err(Refused::Full) => {
                 // SAFETY: Just allocated.
@@ -512,7 +510,7 @@ impl<'a> Run<'a> {
             Err(Refused::Taken) => return None,
         };
         let draw = &mut self.random.draw();
-        let number = self.retire_bare(object, Source::Kmalloc, record, Context::Task, draw);
+        let number = self.retire_bare(Owned::new(object, source, record), Context::Task, draw);
         Some((record, number))
     }
 
@@ -525,7 +523,7 @@ impl<'a> Run<'a> {
         match self.records.enter(object, source) {
             Ok(record) => {
                 let draw = &mut self.random.draw();
-                self.retire_bare(object, source, record, Context::Task, draw);
+                self.retire_bare(Owned::new(object, source, record), Context::Task, draw);
             }
             // SAFETY: Just allocated.
             Err(Refused::Full) => unsafe { self.cache(source).free(object) },

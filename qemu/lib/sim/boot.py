@@ -32,6 +32,9 @@ RESULT = re.compile(r"^rcu_ptr_torture: (seed=\d+ .*)$")
 SECTION = re.compile(r"\brcu_ptr_sim: section (\S+) (\S+) (0x[0-9a-f]+)$")
 MODULES = ("rcu_ptr.ko", "rcu_ptr_torture.ko", "rcu_ptr_client_c.ko", "rcu_ptr_client_rs.ko")
 CONSOLE = "console.log"
+# What rcu_ptr_torture.ko says of a failure, and how often that is looked for, in seconds.
+SIGN = b"FAILURE!"
+HASTE = 0.5
 # For the whole boot, on a host that is busy.
 SECONDS = 900
 KERNEL = (
@@ -181,7 +184,19 @@ class Booter:
             # search.py says so where it matters.
             pass
 
-    def _boot(self, argv, folder, seconds, cut, cpu):
+    def _wait(self, qemu, log, seconds, hasty):
+        """How it ended, its code, and what it said."""
+        end = time.monotonic() + seconds
+        while True:
+            left = end - time.monotonic()
+            try:
+                _, stderr = qemu.communicate(timeout=min(left, HASTE) if hasty else left)
+                return verdict.EXITED, qemu.returncode, stderr
+            except subprocess.TimeoutExpired:
+                if time.monotonic() >= end or hasty and log.exists() and SIGN in log.read_bytes():
+                    return verdict.TIMED_OUT, None, ""
+
+    def _boot(self, argv, folder, seconds, cut, cpu, hasty):
         """The console's bytes, how QEMU ended, its code, and what it said."""
         log = folder / CONSOLE
         log.unlink(missing_ok=True)
@@ -194,10 +209,7 @@ class Booter:
             try:
                 if stub:
                     stub.take(cut)
-                _, stderr = qemu.communicate(timeout=seconds)
-                ended, code = verdict.EXITED, qemu.returncode
-            except subprocess.TimeoutExpired:
-                ended, code, stderr = verdict.TIMED_OUT, None, ""
+                ended, code, stderr = self._wait(qemu, log, seconds, hasty)
             finally:
                 self._running.discard(qemu)
                 if qemu.poll() is None:
@@ -211,12 +223,13 @@ class Booter:
         for qemu in list(self._running):
             qemu.kill()
 
-    def go(self, case, stub=(), seconds=SECONDS, cpu=None):
+    def go(self, case, stub=(), seconds=SECONDS, cpu=None, hasty=False):
         """Boots a seed. stub: arguments for QEMU, of a debugger that takes the shortcut itself; cpu: of the
-        host."""
+        host; hasty: the first failure is enough."""
         started = time.monotonic()
         argv, folder = self.prepare(case)
-        data, ended, code, stderr = self._boot([*argv, *stub], folder, seconds, None if stub else self.shortcut, cpu)
+        data, ended, code, stderr = self._boot([*argv, *stub], folder, seconds, None if stub else self.shortcut, cpu,
+                                              hasty)
         plan = Plan(case.plan, "case", (self.scenario.name, self.scenario.arch))
         judged = verdict.judge(str(case.seed), data, plan, None, self._detector, ended, code, stderr)
         (folder / "initrd.cpio").unlink(missing_ok=True)

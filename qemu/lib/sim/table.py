@@ -3,8 +3,11 @@
 start at other seeds. Found is what any boot would fail of: a FAILURE! of the module, a report of the
 kernel, a hang, an end that was not in order."""
 
+import concurrent.futures
 import fnmatch
+import os
 import statistics
+import threading
 import time
 
 import mutants
@@ -14,14 +17,19 @@ from .boot import Booter
 
 # Searches start so far apart.
 STRIDE = 1000
+ENGINE_OF = {"rfc": "rfc", "lockless": "lockless"}
 
 
 def chosen(globs):
-    """The mutants with these names, or all; those of the host are none."""
+    """The mutants with these names, in this order, or all; those of the host are none."""
     found = [Mutant(path.read_text(encoding="utf-8"), path.stem)
              for path in sorted(mutants.PATCHES.glob("*.patch"))]
-    return [mutant for mutant in found if not mutant.host and
-            (not globs or any(fnmatch.fnmatchcase(mutant.name, glob) for glob in globs))]
+    found = [mutant for mutant in found if not mutant.host]
+    wanted = {}
+    for glob in globs or ["*"]:
+        wanted.update((mutant.name, mutant) for mutant in found
+                      if mutant.name not in wanted and fnmatch.fnmatchcase(mutant.name, glob))
+    return list(wanted.values())
 
 
 class Broken:
@@ -61,7 +69,6 @@ class Row:
         self.name = name
         self.tries = []
         self.lost = 0
-        self.runs = 0
         self.why = {}
 
     def add(self, tries, why):
@@ -86,7 +93,6 @@ def run(args, scenario, detector, case):
     """Prints the table. Returns the exit code."""
     broken = Broken(args)
     rows, left = [], []
-    engine_of = {"rfc": "rfc", "lockless": "lockless"}
     for mutant in chosen(args.mutant):
         if args.until and time.time() > args.until:
             left.append(mutant.name)
@@ -97,12 +103,8 @@ def run(args, scenario, detector, case):
             left.append(mutant.name)
             continue
         # The engine that it is in: seeds of the other one could not find it.
-        engine = engine_of.get(mutant.name.split("-")[0])
         row = Row(mutant.name)
-        for start in range(args.starts):
-            if start and args.until and time.time() > args.until:
-                break
-            _search(row, booter, case, 1 + STRIDE * start, args, engine)
+        _searches(row, booter, case, args, ENGINE_OF.get(mutant.name.split("-")[0]))
         rows.append(row)
         print(row.text(args.most), flush=True)
     print("\n| mutant | starts | median | worst | mostly seen as |\n|---|---|---|---|---|")
@@ -113,14 +115,37 @@ def run(args, scenario, detector, case):
     return 0 if rows else 1
 
 
-def _search(row, booter, case, first, args, engine):
-    for number in range(args.most):
+def _searches(row, booter, case, args, engine):
+    """All starts, on as many CPUs of the host as there may be."""
+    starts = iter(range(args.starts))
+    lock = threading.Lock()
+
+    def work(cpu):
+        while True:
+            with lock:
+                start = next(starts, None)
+            if start is None or start and args.until and time.time() > args.until:
+                return
+            found = _search(booter, case, 1 + STRIDE * start, args.most, engine, cpu)
+            with lock:
+                if found:
+                    row.add(*found)
+                else:
+                    row.lost += 1
+
+    cpus = sorted(os.sched_getaffinity(0))[-args.jobs:]
+    with concurrent.futures.ThreadPoolExecutor(len(cpus)) as pool:
+        for done in [pool.submit(work, cpu) for cpu in cpus]:
+            done.result()
+
+
+def _search(booter, case, first, most, engine, cpu):
+    """How many seeds it took to find it, and by what; or None."""
+    for number in range(most):
         tried = case(first + number)
         if engine:
             tried.use(engine)
-        result = booter.go(tried)
-        row.runs += 1
+        result = booter.go(tried, cpu=cpu, hasty=True)
         if not result.good:
-            row.add(number + 1, _why(result))
-            return
-    row.lost += 1
+            return number + 1, _why(result)
+    return None
