@@ -65,9 +65,9 @@ void *rcu_ptr_torture_slab_alloc(void *cache, bool atomic)
 	return kmem_cache_alloc(cache, (atomic ? GFP_NOWAIT : GFP_KERNEL) | QUIET);
 }
 
-void *rcu_ptr_torture_page(void)
+void *rcu_ptr_torture_pages(unsigned int order)
 {
-	return (void *)__get_free_page(GFP_KERNEL | QUIET);
+	return (void *)__get_free_pages(GFP_KERNEL | QUIET, order);
 }
 
 int rcu_ptr_torture_next_online_cpu(int cpu)

@@ -15,7 +15,7 @@ void *rcu_ptr_torture_vmalloc(size_t size);
 void *rcu_ptr_torture_kvmalloc(size_t size);
 void rcu_ptr_torture_kfree_nolock(void *object);
 void *rcu_ptr_torture_slab_alloc(void *cache, bool atomic);
-void *rcu_ptr_torture_page(void);
+void *rcu_ptr_torture_pages(unsigned int order);
 
 /* An SRCU domain. */
 struct srcu_struct;

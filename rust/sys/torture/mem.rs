@@ -130,33 +130,65 @@ impl Drop for RawCache {
     }
 }
 
-/// Takes up to `limit` pages until memory reclaim gives up, so that shrinkers are called, and gives them
-/// back. Returns how many there were.
+/// Blocks of pages that are taken.
+struct Blocks(*mut [usize; 2]);
+
+impl Blocks {
+    /// Takes 2^`order` pages, unless memory reclaim gives up.
+    fn take(&mut self, order: usize) -> bool {
+        // SAFETY: No requirements.
+        let block = unsafe { sys::rcu_ptr_torture_pages(order as c_uint) }.cast::<[usize; 2]>();
+        if block.is_null() {
+            return false;
+        }
+        // SAFETY: A fresh block, large enough for two words.
+        unsafe { block.write([self.0.expose_provenance(), order]) };
+        self.0 = block;
+        true
+    }
+
+    /// Gives one of them back.
+    fn give_back(&mut self) -> bool {
+        if self.0.is_null() {
+            return false;
+        }
+        // SAFETY: A block of `take()`, whose first word leads to the next.
+        unsafe {
+            let [next, order] = self.0.read();
+            bindings::free_pages(self.0 as c_ulong, order as c_uint);
+            self.0 = ptr::with_exposed_provenance_mut(next);
+        }
+        true
+    }
+}
+
+impl Drop for Blocks {
+    fn drop(&mut self) {
+        while self.give_back() {}
+    }
+}
+
+/// Takes up to `limit` pages in large blocks until memory reclaim gives up, so that shrinkers are called, and
+/// gives them back. Smaller blocks remain, for those who can't do without: there are no OOM kills.
 ///
 /// # Context
 ///
 /// May sleep.
-pub(crate) fn squeeze(limit: usize) -> usize {
-    let mut pages = ptr::null_mut::<u8>();
-    let mut count = 0;
-    while count < limit {
-        // SAFETY: No requirements.
-        let page = unsafe { sys::rcu_ptr_torture_page() }.cast::<u8>();
-        if page.is_null() {
+pub(crate) fn squeeze(limit: usize) {
+    /// Pages of a block, as a power of two.
+    const ORDER: usize = 9;
+    /// Half blocks that remain. Each has a neighbour that is taken, so that no block is made of them.
+    const REMAIN: usize = 16;
+    let (mut taken, mut remain) = (Blocks(ptr::null_mut()), Blocks(ptr::null_mut()));
+    for _ in 0..REMAIN {
+        if !taken.take(ORDER - 1) || !remain.take(ORDER - 1) {
+            return;
+        }
+    }
+    drop(remain);
+    for _ in 0..limit >> ORDER {
+        if !taken.take(ORDER) {
             break;
         }
-        // SAFETY: A fresh page, large enough for a pointer.
-        unsafe { page.cast::<*mut u8>().write(pages) };
-        pages = page;
-        count += 1;
     }
-    while !pages.is_null() {
-        let page = pages;
-        // SAFETY: A page of the loop above, whose first word leads to the next.
-        unsafe {
-            pages = page.cast::<*mut u8>().read();
-            bindings::free_pages(page as c_ulong, 0);
-        }
-    }
-    count
 }
