@@ -42,7 +42,7 @@ pub(crate) struct Plan {
 }
 
 /// Sanitizers make everything an order of magnitude slower.
-const SLOW: u64 = if cfg!(any(CONFIG_KASAN, CONFIG_PROVE_LOCKING)) {
+pub(crate) const SLOW: u64 = if cfg!(any(CONFIG_KASAN, CONFIG_PROVE_LOCKING)) {
     8
 } else {
     1
@@ -71,7 +71,7 @@ impl Plan {
             large: u64::from(p::large.value()),
             span: u64::from(p::span_us.value()) * 1000,
             timer: u64::from(p::timer_us.value()) * 1000 * SLOW,
-            nmis: u64::from(p::nmis.value()),
+            nmis: u64::from(p::nmis.value()) / SLOW.min(4),
             hotplug: p::hotplug_ms.value(),
             disturb: p::disturb_ms.value(),
             fail: u64::from(p::fail.value()),

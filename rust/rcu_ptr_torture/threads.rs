@@ -6,6 +6,7 @@
 
 use crate::{
     object::Source,
+    plan::SLOW,
     run::Run,
     sys::{
         cache::{SheafCache, With},
@@ -76,8 +77,8 @@ fn again(run: &Run<'_>, began: u64) -> u64 {
     } else {
         1 + random.below(2 * run.plan.timer)
     };
-    // All timers together leave half of a CPU to tasks, on slow machines too.
-    next.max((thread::now() - began) * 4 * count(run) as u64)
+    // All timers together leave half of a CPU to tasks, on slow machines too, where entry and exit cost as much.
+    next.max((thread::now() - began) * 4 * SLOW.min(4) * count(run) as u64)
 }
 
 fn in_hardirq(run: &Run<'_>, nmis: &Nmis) -> u64 {
@@ -162,7 +163,9 @@ fn with_timers(run: &Run<'_>, nmis: &Nmis, burst: u64, urgent: bool, act: impl F
 
 fn move_somewhere(run: &Run<'_>) {
     let skip = run.random.below(16) as usize;
-    let cpu = if run.random.one_in(8) {
+    // With locks that are mutexes, __set_cpus_allowed_ptr() warns of threads whose CPU goes down.
+    let free = cfg!(CONFIG_PREEMPT_RT) && run.plan.hotplug > 0;
+    let cpu = if free || run.random.one_in(8) {
         -1
     } else {
         cpu::online().cycle().nth(skip).unwrap_or(-1)
