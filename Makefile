@@ -27,7 +27,8 @@ help:
 #:   make mutants         break the modules on purpose, one patch of qemu/mutants/ after
 #:                        the other: do the tests notice? MUTANT="A B*" for some of them
 #:   make sim SEED=N      a boot that is a function of its seed, with rcu_ptr_torture.ko;
-#:                        COUNT=K [FROM=N] or MINUTES=M searches: docs/simulation.md
+#:                        COUNT=K [FROM=N] or MINUTES=M searches; LONG=1 for millions of
+#:                        objects a seed, JOBS=2 side by side: docs/simulation.md
 #:   make replay SEED=N   a seed that failed again, until its first bad sign, in gdb
 #:   make bench           the costs beside those of the kernel's own functions, as tables
 #:                        and plots in out/bench-*; QUICK=1 for a first look

@@ -46,6 +46,9 @@ const FIELD_WORDS: usize = 512;
 /// The largest object of `kmalloc_nolock()`.
 const NOLOCK_MAX: usize = 4096;
 
+/// Hard interrupts may not take locks that are mutexes on PREEMPT_RT, and lockdep says so on others too.
+const STRICT: bool = cfg!(any(CONFIG_PREEMPT_RT, CONFIG_PROVE_RAW_LOCK_NESTING));
+
 /// How often each allocator is used. vmalloc() takes as long as ten of the others, and is used in one of four
 /// cases.
 const OFTEN: [Source; 20] = {
@@ -186,8 +189,7 @@ impl<'a> Run<'a> {
             source = Source::Kmalloc;
         }
         // Where the slab's own locks may be held.
-        let narrow =
-            context == Context::Nmi || cfg!(CONFIG_PREEMPT_RT) && context == Context::Hardirq;
+        let narrow = context == Context::Nmi || STRICT && context == Context::Hardirq;
         if narrow && matches!(source, Source::Kmalloc | Source::Slab) {
             source = Source::KmallocNolock;
         }
@@ -217,7 +219,12 @@ impl<'a> Run<'a> {
         draw: &mut Draw<'_>,
     ) -> Option<NonNull<u8>> {
         let atomic = context != Context::Task || draw.one_in(4);
-        let nolock = context == Context::Nmi || cfg!(CONFIG_PREEMPT_RT) && context != Context::Task;
+        let nolock = match context {
+            Context::Task => false,
+            Context::Softirq => cfg!(CONFIG_PREEMPT_RT),
+            Context::Hardirq => STRICT,
+            Context::Nmi => true,
+        };
         match source {
             Source::Kmalloc => mem::kmalloc(bytes, atomic),
             Source::KmallocNolock => mem::kmalloc_nolock(bytes),
