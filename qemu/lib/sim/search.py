@@ -63,6 +63,9 @@ class _Search:
 
     def _one(self, seed, first, cpu):
         result = self._booter.go(self._case(seed), cpu=cpu)
+        if self.errors:
+            # It was ended with the others.
+            return
         lines = [_line(result)]
         if not result.good:
             lines += [f"  {text}" for text in result.what()]
@@ -81,6 +84,8 @@ class _Search:
     def _again(self, result, cpu):
         """Boots a seed again. Returns whether it was the same."""
         other = self._booter.go(result.case, cpu=cpu)
+        if self.errors:
+            return True
         if other.digest == result.digest:
             print(f"seed {result.case.seed}: the same again", flush=True)
             return True
