@@ -95,6 +95,23 @@ fn freed_on_the_way_down(cpu: i32, moment: Moment) -> Result<(bool, bool)> {
     Ok((late, after && pool.all_freed()))
 }
 
+/// Takes a CPU down while its monitor waits for the drain interval, which stays as it is, and brings it up.
+/// Whether what comes then is drained.
+fn back_with_its_monitor(cpu: i32) -> Result<bool> {
+    let (defaults, msecs) = params::slow_drain()?;
+    let pool = Pool::new(10)?;
+    free_on(cpu, &pool, Route::Kvfree, 1)?;
+    // The monitor is armed by then.
+    thread::sleep(20);
+    cpu::take_down(cpu)?;
+    cpu::bring_up(cpu)?;
+    free_on(cpu, &pool, Route::Nolock, 3)?;
+    let freed = !CAN_LOOK || thread::wait_for(4 * msecs, || pool.all_freed());
+    core::barrier();
+    drop(defaults);
+    Ok(freed && pool.taken() == 4 && pool.all_freed())
+}
+
 /// Frees on a CPU on its way down that turns round then, so that it does not die: whether the monitor
 /// drains it, though its irq_work could not be queued, and no other object comes.
 fn freed_on_the_way_back(cpu: i32) -> Result<bool> {
@@ -416,6 +433,17 @@ mod tests {
             check!(late);
             check!(after);
         }
+        Ok(())
+    }
+
+    #[test]
+    fn armed_when_it_goes_down() -> Result {
+        let Some(cpu) = victim() else {
+            skip(c"needs two CPUs");
+            return Ok(());
+        };
+        let freed = back_with_its_monitor(cpu)?;
+        check!(freed);
         Ok(())
     }
 
