@@ -14,9 +14,8 @@ import os
 import pathlib
 import re
 import struct
-import subprocess
 
-from . import flow, source, unswept
+from . import flow, llvm, source, unswept
 from .errors import SetupError
 
 # Between sections, for addresses: in a module that is not loaded they all begin at 0.
@@ -191,20 +190,15 @@ def generate(objdump, path, functions=()):
     argv = [objdump, "-d", "-r", "-w", str(path)]
     if functions:
         argv.insert(3, f"--disassemble-symbols={','.join(functions)}")
-    try:
-        done = subprocess.run(argv, check=False, capture_output=True, text=True)
-    except OSError as error:
-        raise SetupError(f"{objdump}: {error.strerror}: name another one with --objdump") from error
-    if done.returncode:
-        raise SetupError(f"{objdump} can't read {path}: {done.stderr.strip()}")
+    said = llvm.run(argv, path, "name another one with --objdump")
     reasons = None if functions else unswept.Reasons.of_tree()
     look_up = None if functions else lambda places: source.look_up(objdump, path, *elf.set_apart(), places)
-    lines = parse(done.stdout, elf.functions(), elf.addresses, look_up, reasons)
+    lines = parse(said, elf.functions(), elf.addresses, look_up, reasons)
     missing = set(functions) - {line.split()[3] for line in lines}
     if missing:
         raise SetupError(f"{path} has no function {', '.join(sorted(missing))}")
     if not functions:
-        _unused(lines, done.stdout, elf)
+        _unused(lines, said, elf)
     if not lines:
         raise SetupError(f"{objdump} found no instructions in {path}")
     top = reasons.lines() if reasons else []

@@ -3,9 +3,9 @@
 
 import os
 import pathlib
-import subprocess
 import tempfile
 
+from . import llvm
 from .errors import SetupError
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -34,11 +34,7 @@ def look_up(objdump, path, data, bases, places):
         copy.write(data)
         copy.flush()
         argv = [program, f"--obj={copy.name}", "--inlines", "--functions=none"]
-        try:
-            done = subprocess.run(argv, input=asked, check=False, capture_output=True, text=True)
-        except OSError as error:
-            raise SetupError(f"{program}: {error.strerror}: apt-get install llvm") from error
-    answers = done.stdout.split("\n\n")
-    if done.returncode or len(answers) < len(known):
-        raise SetupError(f"{program} can't read {path}: {done.stderr.strip()}")
+        answers = llvm.run(argv, path, "apt-get install llvm", asked).split("\n\n")
+    if len(answers) < len(known):
+        raise SetupError(f"{program} can't read {path}: it leaves addresses out")
     return {place: _frames(answer.split()) for place, answer in zip(known, answers)}

@@ -21,8 +21,7 @@ import subprocess
 import tempfile
 import time
 
-from .. import console, cpio, initramfs, machine, verdict
-from ..errors import SetupError
+from .. import console, cpio, initramfs, llvm, machine, verdict
 from ..plan import Plan
 from .shortcut import Shortcut, Stub
 
@@ -58,12 +57,7 @@ def _stripped(strip, path):
     """A module without what debuggers read: it is a few times as large, and has paths of the host in it."""
     with tempfile.NamedTemporaryFile(suffix=".ko") as copy:
         argv = [strip, "--strip-debug", "-o", copy.name, str(path)]
-        try:
-            done = subprocess.run(argv, check=False, capture_output=True, text=True)
-        except OSError as error:
-            raise SetupError(f"{strip}: {error.strerror}: apt-get install llvm") from error
-        if done.returncode:
-            raise SetupError(f"{strip} can't read {path}: {done.stderr.strip()}")
+        llvm.run(argv, path, "apt-get install llvm")
         return pathlib.Path(copy.name).read_bytes()
 
 

@@ -72,7 +72,7 @@ class Stub:
 
     def _packet(self):
         while True:
-            head, mark, rest = self._buffer.partition(b"$")
+            _, mark, rest = self._buffer.partition(b"$")
             body, end, rest = rest.partition(b"#")
             if mark and end and len(rest) >= 2:
                 self._buffer = rest[2:]
@@ -80,7 +80,6 @@ class Stub:
                 return body
             if not mark:
                 self._buffer = b""
-            del head
             self._more()
 
     def _ask(self, text):
