@@ -41,7 +41,7 @@ def _costs(quick):
             "bench test=cycle object=vmalloc-8192 objects=5070 reps=3",
         ]
         lines += [f"bench test=cycle object=kmalloc-64 objects={n} reps={3 if n < 10**5 else 1} {BOTH}"
-                  for n in (1000, 10000, 100000, 1000000)]
+                  for n in (10, 100, 1000, 10000, 100000, 1000000)]
     return Boot("costs", "PERF", True, 1, 1024, _lines(*lines), 900)
 
 
