@@ -160,10 +160,10 @@ def _unused(lines, text, elf):
         return next(found, section)
 
     edges = {}
-    for source, target in elf.references():
+    for place, target in elf.references():
         name = starts.get(target)
         if name:
-            edges.setdefault(owner(source), set()).add(name)
+            edges.setdefault(owner(place), set()).add(name)
     section = None
     for line in text.splitlines():
         section = SECTION.match(line).group(1) if SECTION.match(line) else section
@@ -208,9 +208,9 @@ def generate(objdump, path, functions=()):
 def of_module(objdump, path):
     """The same for a module, kept beside it for as long as it doesn't change."""
     kept = path.with_suffix(".insns")
-    sources = [path, unswept.FILE, *pathlib.Path(__file__).parent.glob("*.py")]
+    inputs = [path, unswept.FILE, *pathlib.Path(__file__).parent.glob("*.py")]
     if not kept.exists() or \
-            kept.stat().st_mtime_ns <= max(source.stat().st_mtime_ns for source in sources):
+            kept.stat().st_mtime_ns <= max(one.stat().st_mtime_ns for one in inputs):
         part = path.with_suffix(f".insns.{os.getpid()}")
         part.write_text(generate(objdump, path), encoding="utf-8")
         part.replace(kept)

@@ -2,17 +2,14 @@
 """What the tests of the runner share."""
 
 import pathlib
-import sys
+
+from lib import expected as lists_of
+from lib import verdict
+from lib.plan import Plan
+from lib.splat import Detector
+from .logs import FOLDER
 
 QEMU = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(QEMU))
-
-# pylint: disable=wrong-import-position
-from lib import expected as lists_of  # noqa: E402
-from lib import verdict  # noqa: E402
-from lib.plan import Plan  # noqa: E402
-from lib.splat import Detector  # noqa: E402
-from logs import FOLDER  # noqa: E402
 
 # The plan and the cases that the golden logs belong to.
 PLAN = Plan("insmod rcu_ptr.ko\ninsmod rcu_ptr_kunit.ko\nrmmod rcu_ptr\n", "golden")

@@ -8,7 +8,7 @@ import struct
 import tempfile
 import unittest
 
-from common import QEMU
+from .common import QEMU
 from lib import accel, bpftrace, cases, costs, cpio, elf, expected, initramfs, jobs, settings
 from lib.errors import SetupError
 from lib.plan import Plan
@@ -371,7 +371,3 @@ class RustApi(unittest.TestCase):
         items = {item for group in public for item in re.findall(r"\w+", group)}
         self.assertGreater(len(items), 20)
         self.assertEqual(items - used, set())
-
-
-if __name__ == "__main__":
-    unittest.main()

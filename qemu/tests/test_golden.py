@@ -4,11 +4,11 @@
 import types
 import unittest
 
-from common import PLAN, failed, judge, wanted as wanted_cases
+from .common import PLAN, failed, judge, wanted as wanted_cases
 from lib import report
 from lib import verdict as verdicts
 from lib.plan import Plan
-from logs import FOLDER, LOGS, data as log
+from .logs import FOLDER, LOGS, data as log
 
 
 def belonging(want):
@@ -135,7 +135,3 @@ class Golden(unittest.TestCase):
     def test_nothing_ran(self):
         self.assertEqual(report.exit_code([]), 1)
         self.assertEqual(report.closing(report.totals([])), "0 passed, 1 failed, 0 skipped")
-
-
-if __name__ == "__main__":
-    unittest.main()

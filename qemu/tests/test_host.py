@@ -10,7 +10,6 @@ import threading
 import time
 import unittest
 
-from common import QEMU  # noqa: F401 pylint: disable=unused-import
 from lib import console, flow, guest, insns, qmp, unswept, verdict
 from lib.progress import Progress
 from lib.errors import SetupError
@@ -249,7 +248,3 @@ class Instructions(unittest.TestCase):
         flow.annotate(code)
         self.assertEqual([at for at, insn in enumerate(code) if insn.reason == 4],
                          [1, 2, 3, 7, 8])
-
-
-if __name__ == "__main__":
-    unittest.main()

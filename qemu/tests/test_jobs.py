@@ -7,7 +7,6 @@ import time
 import types
 import unittest
 
-from common import QEMU  # noqa: F401 pylint: disable=unused-import
 import run
 
 
@@ -102,7 +101,3 @@ class Side(unittest.TestCase):
                                                    go=lambda: None))
         with self.assertRaises(RuntimeError):
             lanes.take(60)
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -8,9 +8,9 @@ import sys
 import tempfile
 import unittest
 
-from common import judge
+from .common import judge
 from lib import ktap, report
-from logs import LOGS
+from .logs import LOGS
 
 
 class Parser(unittest.TestCase):
@@ -93,7 +93,3 @@ class Writer(unittest.TestCase):
                     if failed:
                         self.assertRegex(text, rf"failed: {2 * failed}\b")
                     self.assertNotIn("[ERROR]", text)
-
-
-if __name__ == "__main__":
-    unittest.main()

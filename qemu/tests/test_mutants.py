@@ -3,7 +3,7 @@
 
 import unittest
 
-from common import detector
+from .common import detector
 from lib import mutant as mutants
 from lib import verdict
 from lib.errors import SetupError
@@ -261,7 +261,3 @@ class Control(unittest.TestCase):
     def test_the_case_has_to_run(self):
         self.assertEqual(self._judge(log(("y", "ok"))), ["name: no case rcu_ptr_a.x ran and passed"])
         self.assertTrue(self._judge(log(("x # SKIP no such thing", "ok"))))
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import unittest
 
-from common import QEMU
+from .common import QEMU
 
 ROOT = QEMU.parent
 
@@ -333,7 +333,3 @@ class Sums(unittest.TestCase):
                          ["#   and 47 lines more above", "# FAILED y", "#     why", "# FAILED one",
                           "#     w", "6 passed, 62 failed, 0 skipped"])
         self.assertEqual(code, 1)
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -8,14 +8,14 @@ import tempfile
 import threading
 import unittest
 
-from common import QEMU  # pylint: disable=unused-import
-
 from lib import ktap, verdict
 from lib.errors import SetupError
 from lib.plan import Plan
 from lib.sim import search, shortcut, table
 from lib.sim.boot import Result
 from lib.sim.case import Case, Dice
+
+from .common import QEMU
 
 LOG = b"""[    0.000000] Linux version 7.3.4-rcu-ptr (root@%s) #1 SMP
 [    0.488805] rcu_ptr_sim: section rcu_ptr .text 0xffffffffa0000000
@@ -172,7 +172,3 @@ class Search(unittest.TestCase):
         self.assertEqual(row.text(5), "| m | 2 | 1 | 3 | early |")
         row.lost = 3
         self.assertEqual(row.text(5), "| m | 5 | not in 5 | not in 5 | early |")
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -3,10 +3,10 @@
 
 import unittest
 
-from common import detector, judge, lists
+from .common import detector, judge, lists
 from lib.errors import SetupError
 from lib.splat import SAMPLE, Detector
-from logs import data as log
+from .logs import data as log
 
 
 # What the deny list calls messages of a warning.
@@ -131,7 +131,3 @@ class Splats(unittest.TestCase):
         self.assertEqual(len(unexpected), 1)
         unexpected, _ = detector().find([cut, "kernel BUG at a.c:1!", "refcount_t: x"])
         self.assertEqual(len(unexpected), 2)
-
-
-if __name__ == "__main__":
-    unittest.main()

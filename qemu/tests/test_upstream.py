@@ -3,7 +3,6 @@
 
 import unittest
 
-from common import QEMU  # pylint: disable=unused-import
 import upstream
 from lib.errors import SetupError
 
@@ -39,7 +38,3 @@ class Table(unittest.TestCase):
     def test_nothing(self):
         with self.assertRaises(SetupError):
             upstream.table([["nothing"]])
-
-
-if __name__ == "__main__":
-    unittest.main()

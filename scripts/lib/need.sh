@@ -28,6 +28,7 @@ arm64 program qemu-system-aarch64 qemu-system-arm
 replay program gdb-multiarch gdb-multiarch
 bench file /usr/lib/python3/dist-packages/matplotlib python3-matplotlib
 check program shellcheck shellcheck
+check program pyflakes3 pyflakes3
 check program git git
 '
 
