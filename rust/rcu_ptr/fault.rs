@@ -104,10 +104,10 @@ pub(crate) fn point() -> Result {
 ///
 /// # Context
 ///
-/// May sleep.
-pub(crate) fn alloc_page() -> Option<NonNull<u8>> {
+/// As `gfp` says.
+pub(crate) fn alloc_page(gfp: u32) -> Option<NonNull<u8>> {
     BLOCKS.point().ok()?;
-    mem::alloc_page()
+    mem::alloc_page(gfp)
 }
 
 /// A page for a block: [`mem::alloc_page_nolock()`].

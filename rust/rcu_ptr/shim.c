@@ -505,10 +505,9 @@ unsigned int rcu_ptr_shim_module_text_size(const struct module *module)
 
 /* Memory. */
 
-void *rcu_ptr_shim_alloc_bnode(void)
+void *rcu_ptr_shim_alloc_page(gfp_t gfp)
 {
-	return (void *)__get_free_page(GFP_KERNEL | __GFP_NORETRY |
-				       __GFP_NOMEMALLOC | __GFP_NOWARN);
+	return (void *)__get_free_page(gfp);
 }
 
 void *rcu_ptr_shim_alloc_page_nolock(void)

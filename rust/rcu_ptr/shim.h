@@ -99,7 +99,7 @@ bool rcu_ptr_shim_module_uses_this(const struct module *module);
 unsigned long rcu_ptr_shim_module_text(const struct module *module);
 unsigned int rcu_ptr_shim_module_text_size(const struct module *module);
 
-void *rcu_ptr_shim_alloc_bnode(void);
+void *rcu_ptr_shim_alloc_page(gfp_t gfp);
 void *rcu_ptr_shim_alloc_page_nolock(void);
 unsigned long rcu_ptr_shim_vmalloc_start(void);
 unsigned long rcu_ptr_shim_vmalloc_end(void);

@@ -5,9 +5,14 @@
 # shellcheck source=/dev/null
 . /lib.sh
 
+PAGES=$TRACING/events/kmem/mm_page_alloc
+
 cleanup() {
 	if [ -d "$EVENTS" ]; then
 		echo 0 >"$EVENTS/enable"
+		echo 0 >"$PAGES/enable"
+		echo 0 >"$PAGES/filter"
+		echo '!stacktrace' >>"$PAGES/trigger"
 		echo 0 >"$EVENTS/rcu_ptr_queue/filter"
 		echo '!hist:keys=channel' >>"$EVENTS/rcu_ptr_queue/trigger"
 		echo '!hist:keys=caller.sym:vals=hitcount' >>"$EVENTS/rcu_ptr_queue/trigger"
@@ -224,6 +229,28 @@ shrunk() {
 	sheaf_came shrink
 }
 
+# Where pages come from in a refill, of blocks and of sheaves: never out of direct reclaim.
+test_refills_do_not_reclaim() {
+	start refill sheaf_refill
+	echo 'comm ~ "kworker*"' >"$PAGES/filter"
+	echo 'stacktrace if comm ~ "kworker*"' >>"$PAGES/trigger"
+	echo 1 >"$PAGES/enable"
+	load rcu_ptr_client_c objects=4000
+	load rcu_ptr_nmi_hash 2>/tmp/insmod || say "no sheaves: neither a PMU nor watchpoints"
+	wait_for 10 refilled || fail "no refill in the trace"
+	echo 0 >"$PAGES/enable"
+	# The stack of a task comes after the event that it is of.
+	awk '/ mm_page_alloc: / { task = $1; sub(/.*gfp_flags=/, ""); flags[task] = $0 }
+		/<stack trace>/ { stack = $1 }
+		/ => .*rcu_ptr.*refill/ { n[flags[stack]]++ }
+		END { for (kind in n) print n[kind], kind }' "$TRACING/trace" >/tmp/refills
+	say_lines "rcu_ptr_trace: pages of refills: " </tmp/refills
+	unload rcu_ptr_nmi_hash
+	unload rcu_ptr_client_c
+	[ -s /tmp/refills ] || fail "no refill took a page"
+	! grep -v "GFP_NOWAIT" /tmp/refills >/tmp/bad || fail "a refill may reclaim: $(sed -n 1p /tmp/bad)"
+}
+
 test_disable() {
 	start queue batch_start batch_end refill shrink defer
 	echo 0 >"$EVENTS/enable"
@@ -264,5 +291,5 @@ test_hist_by_caller() {
 		fail "100 hits in the client were expected: $(cat "$EVENTS/rcu_ptr_queue/hist")"
 }
 
-suite rcu_ptr_trace events_exist queue batches_agree_with_queue batch_order refill refill_queue shrink sheaves \
-	disable filter hist hist_by_caller
+suite rcu_ptr_trace events_exist queue batches_agree_with_queue batch_order refill refill_queue \
+	refills_do_not_reclaim shrink sheaves disable filter hist hist_by_caller

@@ -37,7 +37,7 @@ use crate::{
         percpu::PerCpu,
         pinned_timer::jiffies,
         preempt::{OnCpu, PreemptOff},
-        trace,
+        slab, trace,
         work::WorkQueues,
     },
 };
@@ -327,7 +327,7 @@ impl Engine for Lockless {
         if try_insert(object, TRACKED_TAG, caller) {
             return;
         }
-        if let Some(page) = fault::alloc_page() {
+        if let Some(page) = fault::alloc_page(slab::GFP_TASK) {
             let fresh = Lockless::begin_block(page);
             let on = PreemptOff::new();
             if Lockless::get().krc.this(&on).online.load(Relaxed) {

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     fault, params,
     stats::Event,
-    sys::{irq::IrqsOff, preempt::OnCpu, shrinker::Shrink, trace, work::Handler},
+    sys::{irq::IrqsOff, preempt::OnCpu, shrinker::Shrink, slab, trace, work::Handler},
 };
 use kernel::sync::atomic::{Full, Relaxed};
 
@@ -74,7 +74,7 @@ impl Handler for RefillWork {
         // A block that is not kept after all is freed, and ends the refill.
         let mut is_kept = true;
         while is_kept && krcp.spares.len() < wanted {
-            let Some(page) = fault::alloc_page() else {
+            let Some(page) = fault::alloc_page(slab::GFP_REFILL) else {
                 break;
             };
             krcp.keep(Lockless::begin_block(page), |base| {

@@ -34,7 +34,7 @@ use crate::{
         debug::{self, Misuse},
         gp,
         irq::IrqsOff,
-        mem, trace,
+        mem, slab, trace,
         work::Handler,
     },
 };
@@ -163,7 +163,7 @@ fn push_in_block(rfc: &Rfc, channel: Channel, object: NonNull<u8>) -> (Push, i32
     if first.0 != Push::Full {
         return first;
     }
-    let Some(page) = fault::alloc_page() else {
+    let Some(page) = fault::alloc_page(slab::GFP_TASK) else {
         return this_krcp(rfc, |state| {
             (Push::Full, state.wake(refill_for(Push::Full)))
         });

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     fault, params,
     stats::Event,
-    sys::{mem, shrinker::Shrink, trace, work::Handler},
+    sys::{mem, shrinker::Shrink, slab, trace, work::Handler},
 };
 
 /// Starts a refill if one is due.
@@ -57,7 +57,7 @@ impl Handler for RefillWork {
         };
         let mut blocks = 0;
         while krcp.with(|state| state.online && state.nr_cached() < wanted(state)) {
-            let Some(page) = fault::alloc_page() else {
+            let Some(page) = fault::alloc_page(slab::GFP_REFILL) else {
                 break;
             };
             // SAFETY: A fresh page, given away here.

@@ -71,14 +71,17 @@ pub(crate) unsafe fn kvfree(mut object: *mut u8) {
     unsafe { bindings::kvfree(object.cast()) };
 }
 
-/// A page for a block, light on reclaim and without using the reserves.
+/// A page for a block.
 ///
 /// # Context
 ///
-/// May sleep.
-pub(crate) fn alloc_page() -> Option<NonNull<u8>> {
+/// As `gfp` says ([`slab::GFP_TASK`], [`slab::GFP_REFILL`]).
+///
+/// [`slab::GFP_TASK`]: super::slab::GFP_TASK
+/// [`slab::GFP_REFILL`]: super::slab::GFP_REFILL
+pub(crate) fn alloc_page(gfp: u32) -> Option<NonNull<u8>> {
     // SAFETY: No requirements.
-    NonNull::new(unsafe { sys::rcu_ptr_shim_alloc_bnode() }.cast())
+    NonNull::new(unsafe { sys::rcu_ptr_shim_alloc_page(gfp) }.cast())
 }
 
 /// A page for a block without any lock that could be held already (`alloc_pages_nolock()`).

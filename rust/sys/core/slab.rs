@@ -306,8 +306,11 @@ pub(crate) fn for_sheaf(gfp: u32) -> u32 {
     for_object(gfp) & !sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_HARD | GFP_TRY
 }
 
-/// `GFP_KERNEL`, light on reclaim.
-pub(crate) const GFP_REFILL: u32 = bindings::GFP_KERNEL | GFP_TRY;
+/// Of a caller that may sleep and can do without: light on reclaim.
+pub(crate) const GFP_TASK: u32 = bindings::GFP_KERNEL | GFP_TRY;
+/// Of a refill, which is tried again when it is missed again: reclaim, which may wait for a slow device,
+/// is left to kswapd.
+pub(crate) const GFP_REFILL: u32 = GFP_ATOMIC;
 /// Flags of an attempt that may fail: not hard, not from the reserves, without a complaint.
 const GFP_TRY: u32 = sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_TRY;
 /// Flags of an attempt that may not sleep, and may fail.
