@@ -17,6 +17,8 @@ from .boot import Booter
 
 # Searches start so far apart.
 STRIDE = 1000
+# After so many that found nothing, with none that did, a mutant is given up.
+HOPELESS = 3
 ENGINE_OF = {"rfc": "rfc", "lockless": "lockless"}
 
 
@@ -124,7 +126,8 @@ def _searches(row, booter, case, args, engine):
         while True:
             with lock:
                 start = next(starts, None)
-            if start is None or start and args.until and time.time() > args.until:
+            hopeless = row.lost >= HOPELESS and not row.tries
+            if start is None or hopeless or start and args.until and time.time() > args.until:
                 return
             found = _search(booter, case, 1 + STRIDE * start, args.most, engine, cpu)
             with lock:
