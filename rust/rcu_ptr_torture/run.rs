@@ -517,8 +517,33 @@ impl<'a> Run<'a> {
             Err(Refused::Taken) => return None,
         };
         let draw = &mut self.random.draw();
-        let number = self.retire_bare(Owned::new(object, source, record), Context::Task, draw);
+        let owned = Owned::new(object, source, record);
+        let head = draw.one_in(2);
+        // SAFETY: Just allocated, with room for a field or head at its start.
+        let number = unsafe { self.give(owned, object.as_ptr(), head, Context::Task, draw) };
         Some((record, number))
+    }
+
+    /// The same with an object of the cache whose objects are destructed.
+    pub(crate) fn queue_destructed(&self) -> Option<(&'a Record, u64)> {
+        let source = Source::SmallCache;
+        let object = self.cache(source).alloc(false)?;
+        match self.records.enter(object, source) {
+            Ok(record) => {
+                let draw = &mut self.random.draw();
+                let owned = Owned::new(object, source, record);
+                // SAFETY: Just allocated; objects of caches need no field.
+                let number =
+                    unsafe { self.give(owned, object.as_ptr(), false, Context::Task, draw) };
+                Some((record, number))
+            }
+            Err(Refused::Full) => {
+                // SAFETY: Just allocated.
+                unsafe { self.cache(source).free(object) };
+                None
+            }
+            Err(Refused::Taken) => None,
+        }
     }
 
     /// Allocates an object of a cache and frees it at once, in a task.

@@ -95,6 +95,16 @@ bool rcu_ptr_torture_in_softirq(void)
 	return in_serving_softirq();
 }
 
+bool rcu_ptr_torture_bh_disabled(void)
+{
+	return softirq_count();
+}
+
+bool rcu_ptr_torture_may_sleep(void)
+{
+	return !preempt_count() && !irqs_disabled();
+}
+
 bool rcu_ptr_torture_move(int cpu)
 {
 	return !set_cpus_allowed_ptr(current, cpu < 0 ? cpu_possible_mask :

@@ -29,6 +29,8 @@ int rcu_ptr_torture_this_cpu(void);
 bool rcu_ptr_torture_in_nmi(void);
 bool rcu_ptr_torture_in_hardirq(void);
 bool rcu_ptr_torture_in_softirq(void);
+bool rcu_ptr_torture_bh_disabled(void);
+bool rcu_ptr_torture_may_sleep(void);
 bool rcu_ptr_torture_move(int cpu);
 unsigned long rcu_ptr_torture_raw_lock(void);
 void rcu_ptr_torture_raw_unlock(unsigned long flags);

@@ -153,8 +153,9 @@ fn with_timers(run: &Run<'_>, nmis: &Nmis, burst: u64, urgent: bool, act: impl F
             move_somewhere(run);
         }
         if urgent || run.random.one_in(8) {
-            // Wakes up at an arbitrary instruction of what runs then.
-            let spent = (thread::now() - began) / 1000;
+            // Wakes up at an arbitrary instruction of what runs then. All urgent threads together leave half
+            // of a CPU to others, as there may be one only.
+            let spent = (thread::now() - began) / 1000 * run.plan.urgent as u64;
             let least = if urgent { spent.min(100_000) as u32 } else { 0 };
             thread::sleep_us(least + 20 + run.random.below(500) as u32);
         }
@@ -221,19 +222,29 @@ fn disturb(run: &Run<'_>) {
     core::fail(0, 0);
 }
 
-/// Checks that objects queued before a barrier, on several CPUs, are freed after it.
+/// Checks that objects queued before a barrier, on several CPUs, are freed after it, and callbacks and
+/// destructors have returned; or the latter after the barrier of a cache.
 fn barrier(run: &Run<'_>) {
+    let of_cache = run.random.one_in(4);
     let mut queued = [None; QUEUED_BEFORE];
     for queued in &mut queued {
         if run.random.one_in(3) {
             move_somewhere(run);
         }
-        *queued = run.queue_one();
+        *queued = if of_cache || run.random.one_in(4) {
+            run.queue_destructed()
+        } else {
+            run.queue_one()
+        };
     }
     if run.random.one_in(2) {
         move_somewhere(run);
     }
-    core::barrier();
+    if of_cache {
+        run.cache(Source::SmallCache).barrier();
+    } else {
+        core::barrier();
+    }
     for (record, number) in queued.into_iter().flatten() {
         if record.waits(number) {
             run.counts.left_by_barrier.up();

@@ -153,6 +153,16 @@ impl SheafCache {
         unsafe { sys::rcu_ptr_cache_free_rcu(self.0.as_ptr(), object.as_ptr().cast()) };
     }
 
+    /// `rcu_ptr_cache_barrier()`.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn barrier(&self) {
+        // SAFETY: By the type invariants.
+        unsafe { sys::rcu_ptr_cache_barrier(self.0.as_ptr()) };
+    }
+
     /// `rcu_ptr_cache_prefill()`.
     ///
     /// # Context

@@ -2,7 +2,7 @@
 
 //! The interface of `rcu_ptr.ko` by address, and the mark of a failure.
 
-use super::{generated as sys, mem, probe};
+use super::{cpu, generated as sys, mem, probe, thread};
 use ::core::ptr::NonNull;
 use kernel::{bindings, prelude::*};
 
@@ -49,17 +49,58 @@ pub(crate) unsafe fn call(object: NonNull<u8>, sleeps: bool) {
     // SAFETY: By the safety requirements of this function.
     unsafe {
         if sleeps {
-            sys::rcu_ptr_call_sleepable(head, Some(free));
+            sys::rcu_ptr_call_sleepable(head, Some(sleepable));
         } else {
-            sys::rcu_ptr_call(head, Some(free));
+            sys::rcu_ptr_call(head, Some(callback));
         }
     }
+}
+
+/// One callback of so many takes its time, so that whoever has to wait for it shows that.
+const SLOW: usize = 32;
+
+fn is_slow(head: *mut bindings::callback_head) -> bool {
+    head.addr() >> 6 & (SLOW - 1) == 0
 }
 
 /// # Safety
 ///
 /// An object was handed in by [`call()`], and its grace period is over.
-unsafe extern "C" fn free(head: *mut bindings::callback_head) {
+unsafe extern "C" fn callback(head: *mut bindings::callback_head) {
+    if cpu::context() != cpu::Context::Task || !cpu::is_bh_disabled() {
+        misplaced(head, c"rcu_ptr_call");
+    }
+    if is_slow(head) {
+        let began = thread::now();
+        while thread::now() - began < 20_000 {}
+    }
+    // SAFETY: By the safety requirements of this function.
+    unsafe { free(head) };
+}
+
+/// # Safety
+///
+/// An object was handed in by [`call()`], and its grace period is over.
+unsafe extern "C" fn sleepable(head: *mut bindings::callback_head) {
+    if !cpu::may_sleep() {
+        misplaced(head, c"rcu_ptr_call_sleepable");
+    } else if is_slow(head) {
+        thread::sleep_us(100);
+    }
+    // SAFETY: By the safety requirements of this function.
+    unsafe { free(head) };
+}
+
+#[cold]
+fn misplaced(head: *mut bindings::callback_head, call: &CStr) {
+    let what = c"callback in the wrong context";
+    failed(what, head.addr(), [c"kmalloc", call, c"any context"], 0);
+}
+
+/// # Safety
+///
+/// As for [`callback()`].
+unsafe fn free(head: *mut bindings::callback_head) {
     probe::freed(&[head.expose_provenance()]);
     if let Some(object) = NonNull::new(head.cast()) {
         // SAFETY: By the safety requirements of this function.

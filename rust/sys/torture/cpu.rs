@@ -69,6 +69,18 @@ pub(crate) fn context() -> Context {
     }
 }
 
+/// Whether softirqs are off, or this is one.
+pub(crate) fn is_bh_disabled() -> bool {
+    // SAFETY: No requirements.
+    unsafe { sys::rcu_ptr_torture_bh_disabled() }
+}
+
+/// Whether the caller may sleep, as far as the kernel counts that.
+pub(crate) fn may_sleep() -> bool {
+    // SAFETY: No requirements.
+    unsafe { sys::rcu_ptr_torture_may_sleep() }
+}
+
 /// Calls `f` with softirqs off.
 ///
 /// # Context
