@@ -517,6 +517,14 @@ impl<'a> Run<'a> {
             Err(Refused::Taken) => return None,
         };
         let draw = &mut self.random.draw();
+        if draw.one_in(16) {
+            let (call, context) = (Call::Sleepable, Context::Task);
+            self.counts.calls[call as usize][context as usize].up();
+            let number = self.records.queue(record, call, context);
+            // SAFETY: Just allocated, with room for a head at its start.
+            unsafe { core::call_slow(object) };
+            return Some((record, number));
+        }
         let owned = Owned::new(object, source, record);
         let head = draw.one_in(2);
         // SAFETY: Just allocated, with room for a field or head at its start.

@@ -56,6 +56,29 @@ pub(crate) unsafe fn call(object: NonNull<u8>, sleeps: bool) {
     }
 }
 
+/// `rcu_ptr_call_sleepable()` with a callback that sleeps for some grace periods, and then frees the object.
+///
+/// # Context
+///
+/// Any, NMI included.
+///
+/// # Safety
+///
+/// As for [`call()`].
+pub(crate) unsafe fn call_slow(object: NonNull<u8>) {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { sys::rcu_ptr_call_sleepable(object.as_ptr().cast(), Some(slow)) };
+}
+
+/// # Safety
+///
+/// An object was handed in by [`call_slow()`], and its grace period is over.
+unsafe extern "C" fn slow(head: *mut bindings::callback_head) {
+    thread::sleep(50);
+    // SAFETY: By the safety requirements of this function.
+    unsafe { free(head) };
+}
+
 /// One callback of so many takes its time, so that whoever has to wait for it shows that.
 const SLOW: usize = 32;
 
