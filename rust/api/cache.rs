@@ -15,7 +15,7 @@
 //! }
 //! ```
 
-use super::sys::cache::{Destructor, RawCache, RawLimits};
+use super::sys::cache::{Args, Limits, ObjectFn, SheafCache};
 use core::{
     marker::PhantomData,
     mem::{needs_drop, ManuallyDrop},
@@ -48,7 +48,7 @@ pub struct CacheLimits {
 /// Boxes borrow the cache, so it outlives them. Its drop may sleep, and waits for objects on their way
 /// through a grace period, and their destructors.
 pub struct Cache<T> {
-    raw: RawCache,
+    raw: SheafCache,
     // Invariant in `T`: what is put in later has to live as long as what `new()` asked for.
     _objects: PhantomData<fn(T) -> T>,
 }
@@ -81,14 +81,19 @@ impl<T: Send + 'static> Cache<T> {
     pub fn new(name: &CStr) -> Result<Self> {
         let align = align_of::<T>().max(align_of::<u64>());
         let dtor = if needs_drop::<T>() {
-            Some(destroy::<T> as Destructor)
+            Some(destroy::<T> as ObjectFn)
         } else {
             None
+        };
+        let args = Args {
+            align: align as c_uint,
+            dtor,
+            ..Args::default()
         };
         Ok(Self {
             // SAFETY: Only objects that are a `T` are freed into it. A `T` is `Send` and borrows nothing,
             // so it may be dropped in another task, whenever that is.
-            raw: unsafe { RawCache::new(name, size_of::<T>().max(1), align, dtor) }?,
+            raw: unsafe { SheafCache::create(name, size_of::<T>().max(1), args, 0) }?,
             _objects: PhantomData,
         })
     }
@@ -115,7 +120,7 @@ impl<T> Cache<T> {
     ///
     /// `EINVAL` for one that is too large; nothing has changed.
     pub fn set_limits(&self, limits: CacheLimits) -> Result {
-        self.raw.set_limits(&RawLimits {
+        self.raw.set_limits(&Limits {
             sheaf_capacity: limits.sheaf_capacity,
             barn_limit: limits.barn_limit,
             wait_limit: limits.wait_limit,
@@ -133,7 +138,7 @@ impl<T> Cache<T> {
     ///
     /// `ENOMEM`
     pub fn prefill(&self, objects: u32) -> Result {
-        self.raw.prefill(objects)
+        self.raw.prefill(objects as usize)
     }
 
     /// Puts `value` into a new object.
@@ -147,8 +152,8 @@ impl<T> Cache<T> {
     /// `ENOMEM`
     #[inline]
     pub fn alloc(&self, value: T) -> Result<UniqueCacheBox<'_, T>> {
-        // SAFETY: A fresh object of this cache, or null.
-        unsafe { self.fill(self.raw.alloc(), value) }.map_err(|_| ENOMEM)
+        // SAFETY: A fresh object of this cache, or none.
+        unsafe { self.fill(self.raw.alloc(false), value) }.map_err(|_| ENOMEM)
     }
 
     /// Puts `value` into a new object, or gives it back where there is no memory.
@@ -158,8 +163,8 @@ impl<T> Cache<T> {
     /// That of `GFP_ATOMIC`: softirq and hardirq too, but on PREEMPT_RT.
     #[inline]
     pub fn alloc_atomic(&self, value: T) -> Result<UniqueCacheBox<'_, T>, T> {
-        // SAFETY: A fresh object of this cache, or null.
-        unsafe { self.fill(self.raw.alloc_atomic(), value) }
+        // SAFETY: A fresh object of this cache, or none.
+        unsafe { self.fill(self.raw.alloc(true), value) }
     }
 
     /// Puts `value` into a new object, or gives it back where none is at hand.
@@ -169,16 +174,20 @@ impl<T> Cache<T> {
     /// Any, NMI included.
     #[inline]
     pub fn alloc_nolock(&self, value: T) -> Result<UniqueCacheBox<'_, T>, T> {
-        // SAFETY: A fresh object of this cache, or null.
+        // SAFETY: A fresh object of this cache, or none.
         unsafe { self.fill(self.raw.alloc_nolock(), value) }
     }
 
     /// # Safety
     ///
-    /// `object` is null, or a fresh object of this cache.
+    /// `object` is a fresh object of this cache.
     #[inline]
-    unsafe fn fill(&self, object: *mut u8, value: T) -> Result<UniqueCacheBox<'_, T>, T> {
-        let Some(object) = NonNull::new(object.cast::<T>()) else {
+    unsafe fn fill(
+        &self,
+        object: Option<NonNull<u8>>,
+        value: T,
+    ) -> Result<UniqueCacheBox<'_, T>, T> {
+        let Some(object) = object.map(NonNull::cast::<T>) else {
             return Err(value);
         };
         // SAFETY: By the safety requirements of this function, large enough and aligned for a `T`.
@@ -244,7 +253,7 @@ impl<T> Drop for UniqueCacheBox<'_, T> {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: By the type invariants.
-        unsafe { self.cache.raw.free(self.object.as_ptr().cast()) };
+        unsafe { self.cache.raw.free(self.object.cast()) };
     }
 }
 
@@ -304,6 +313,6 @@ impl<T> Drop for CacheBox<'_, T> {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: By the type invariants.
-        unsafe { self.cache.raw.free_rcu(self.object.as_ptr().cast()) };
+        unsafe { self.cache.raw.free_rcu(self.object.cast()) };
     }
 }

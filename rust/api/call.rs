@@ -129,7 +129,7 @@ where
 /// # Safety
 ///
 /// As `func` of [`Place::call()`] is called; an `F` is in the room.
-unsafe extern "C" fn run<T, const WORDS: usize, F, A>(head: *mut sys::RawHead)
+unsafe extern "C" fn run<T, const WORDS: usize, F, A>(head: *mut sys::core::Head)
 where
     F: FnOnce(Pin<&mut T>),
     A: KvFree,

@@ -18,7 +18,7 @@ pub fn free_mightsleep<T, A: KvFree>(object: Pin<Box<T, A>>) {
     let raw = Box::into_raw(unsafe { Pin::into_inner_unchecked(object) });
     // SAFETY: The box owned a live object that kvfree() takes (the contract of `KvFree`); boxes are
     // never null.
-    unsafe { sys::kvfree_mightsleep(NonNull::new_unchecked(raw)) };
+    unsafe { sys::core::kvfree_mightsleep(NonNull::new_unchecked(raw).cast()) };
 }
 
 /// Frees the memory of a box after a grace period, with no field in the object and from anywhere
@@ -37,7 +37,7 @@ pub fn try_free_nolock<T, A: KvFree>(object: Pin<Box<T, A>>) -> Result<(), Pin<B
     let raw = Box::into_raw(unsafe { Pin::into_inner_unchecked(object) });
     // SAFETY: The box owned a live object that kvfree() takes (the contract of `KvFree`); boxes are
     // never null.
-    if unsafe { sys::try_kfree_nolock(NonNull::new_unchecked(raw)) } {
+    if unsafe { sys::core::try_kfree_nolock(NonNull::new_unchecked(raw).cast()) } {
         return Ok(());
     }
     // SAFETY: From `into_raw()` above, not taken, and pinned all the time.

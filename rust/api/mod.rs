@@ -43,8 +43,14 @@
 //! for those of its callbacks that are left, after the module's own exit and before its memory is freed:
 //! no barrier has to be remembered, and no box that is forgotten can do harm.
 
-#[path = "../sys/client/mod.rs"]
-mod sys;
+// The parts of rust/sys that this module takes: docs/reading.md.
+#[path = "../sys"]
+#[allow(dead_code)]
+mod sys {
+    pub(super) mod cache;
+    pub(super) mod core;
+    pub(super) mod generated;
+}
 
 mod cache;
 mod cache_slot;
@@ -76,5 +82,5 @@ pub use slot::RcuSlot;
 ///
 /// May sleep.
 pub fn barrier() {
-    sys::barrier();
+    sys::core::barrier();
 }

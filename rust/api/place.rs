@@ -10,7 +10,7 @@
 //! The head is first because the core takes none beyond 4096 bytes. `T` needs no field for it,
 //! so there is none that could be unaligned, out of reach, or another's.
 
-use super::sys;
+use super::sys::core as sys;
 use core::{alloc::Layout, marker::PhantomData, mem::needs_drop, ptr::NonNull};
 use kernel::alloc::{
     allocator::{KVmalloc, Kmalloc, Vmalloc},
@@ -45,11 +45,11 @@ const fn max(a: usize, b: usize) -> usize {
 
 impl<T, A: KvFree> Place<T, A> {
     /// Alignment of the object, and of the whole.
-    pub(super) const ALIGN: usize = max(align_of::<T>(), align_of::<sys::RawHead>());
+    pub(super) const ALIGN: usize = max(align_of::<T>(), align_of::<sys::Head>());
 
     /// A destructor takes a callback, and that 16 bytes; memory alone 8.
     const HEAD: usize = if needs_drop::<T>() {
-        size_of::<sys::RawHead>()
+        size_of::<sys::Head>()
     } else {
         size_of::<sys::RawRcuPtr>()
     };
@@ -113,7 +113,7 @@ impl<T, A: KvFree> Place<T, A> {
         // SAFETY: By the safety requirements of this function.
         let start = unsafe { Self::start(object) };
         // SAFETY: A live object that kvfree() takes (the contract of `KvFree`), with a head at its start.
-        unsafe { sys::kfree_nolock(start, start.as_ptr().cast()) };
+        unsafe { sys::kfree_nolock(start.as_ptr(), start.as_ptr()) };
     }
 
     /// Has `func` called with the head of `object` after a grace period: in process context if it
@@ -130,16 +130,12 @@ impl<T, A: KvFree> Place<T, A> {
     #[inline]
     pub(super) unsafe fn call(object: NonNull<T>, may_sleep: bool, func: sys::Func) {
         // SAFETY: By the safety requirements of this function.
-        let head = unsafe { Self::start(object) }.cast();
+        let head = unsafe { Self::start(object) };
         // SAFETY: By the safety requirements of this function exclusively owned, and as large as that
         // (`HEAD`); rcu_ptr.ko keeps the code of this module, which depends on it, until `func` has
         // returned.
         unsafe {
-            if may_sleep {
-                sys::call_sleepable(head, func);
-            } else {
-                sys::call(head, func);
-            }
+            sys::call(head.as_ptr(), may_sleep, func);
         }
     }
 
@@ -148,7 +144,7 @@ impl<T, A: KvFree> Place<T, A> {
     /// # Safety
     ///
     /// `head` is what its `func` was given.
-    pub(super) unsafe fn of_head(head: *mut sys::RawHead) -> NonNull<T> {
+    pub(super) unsafe fn of_head(head: *mut sys::Head) -> NonNull<T> {
         // SAFETY: By the safety requirements of this function the head of an object from here.
         unsafe { NonNull::new_unchecked(head.byte_add(Self::OFFSET).cast()) }
     }

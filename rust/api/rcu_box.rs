@@ -200,7 +200,7 @@ impl<T: Send, A: KvFree, C: Context> Drop for RcuBox<T, A, C> {
 /// # Safety
 ///
 /// As `func` of [`Place::call()`] is called; the object has no readers.
-pub(super) unsafe extern "C" fn reclaim<T, A: KvFree>(head: *mut sys::RawHead) {
+pub(super) unsafe extern "C" fn reclaim<T, A: KvFree>(head: *mut sys::core::Head) {
     // SAFETY: By the safety requirements of this function.
     let object = unsafe { Place::<T, A>::of_head(head) };
     // SAFETY: Live, and the caller's alone: the box is gone, and all readers that found the object under RCU.

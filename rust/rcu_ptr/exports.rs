@@ -30,8 +30,8 @@ use crate::{
         Sheaves,
     },
     sys::{
-        callback, current_block, debug, generated as sys, gp, preempt::PreemptOff, slab,
-        srcu::Domain, trace,
+        callback, current_block, debug, generated as sys, gp, preempt::PreemptOff, srcu::Domain,
+        trace,
     },
 };
 use core::ptr::NonNull;
@@ -525,7 +525,7 @@ unsafe extern "C" fn __rcu_ptr_cache_zero(cache_ptr: *mut sys::rcu_ptr_cache, ob
     // SAFETY: By the safety requirements of this function.
     let cache = unsafe { cache(cache_ptr) };
     if cache.has_ctor {
-        return slab::warn_zero_constructed();
+        return debug::warn_zero_constructed();
     }
     // SAFETY: As above; an object is as long as this.
     unsafe { object.cast::<u8>().write_bytes(0, cache.size) };

@@ -5,7 +5,7 @@
 
 use crate::{
     api,
-    sys::{generated as sys, gp, param_lock::ParamLock},
+    sys::{generated as sys, gp, module::ParamLock},
 };
 use core::fmt::Write;
 use kernel::{

@@ -3,8 +3,35 @@
 //! `rcu_ptr.ko`: frees memory after an RCU grace period, from modules, with 8 bytes in the object or
 //! none. The interface is include/linux/rcu_ptr.h for C and rust/api/ for Rust.
 
-#[path = "../sys/core/mod.rs"]
-mod sys;
+// The parts of rust/sys that this module takes: docs/reading.md.
+#[path = "../sys"]
+mod sys {
+    pub(crate) mod callback;
+    pub(crate) mod context;
+    pub(crate) mod current_block;
+    pub(crate) mod debug;
+    pub(crate) mod generated;
+    #[allow(dead_code)]
+    pub(crate) mod gp;
+    pub(crate) mod hotplug;
+    pub(crate) mod irq;
+    pub(crate) mod irq_work;
+    pub(crate) mod mem;
+    pub(crate) mod module;
+    pub(crate) mod node;
+    pub(crate) mod percpu;
+    pub(crate) mod pinned_timer;
+    pub(crate) mod preempt;
+    pub(crate) mod raw_lock;
+    pub(crate) mod rcu_callback;
+    pub(crate) mod shrinker;
+    pub(crate) mod slab;
+    pub(crate) mod srcu;
+    pub(crate) mod this_cpu;
+    pub(crate) mod trace;
+    pub(crate) mod wait;
+    pub(crate) mod work;
+}
 
 mod api;
 mod calls;

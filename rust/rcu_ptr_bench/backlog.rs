@@ -7,10 +7,11 @@
 use crate::{
     run,
     sys::{
-        context, free,
+        cpu, free,
         pair::{Caches, KernelCache, Pair, Sheaf},
         params,
         stretch::{self, Probes},
+        thread,
     },
     way::{self, Objects},
     Numbers,
@@ -25,9 +26,9 @@ fn measure(what: &str, engine: &str, object: &str, objects: usize, f: impl FnOnc
     };
     f();
     // The tick and the callbacks of two grace periods.
-    context::sleep(20);
+    thread::sleep(20);
     free::kernel_settle();
-    context::sleep(20);
+    thread::sleep(20);
     drop(probes);
     pr_info!(
         "backlog free={} engine={} object={} count={} irq_work={} timer={} rcu_softirq={} \
@@ -59,11 +60,11 @@ fn cache<P: Pair>(what: &str, engine: &str, count: usize) -> Result {
     for i in 0..count {
         objects.push(P::alloc().ok_or(ENOMEM)?, GFP_KERNEL)?;
         if i % 256 == 255 {
-            context::cond_resched();
+            thread::cond_resched();
         }
     }
     measure(what, engine, "cache-64", count, || {
-        context::without_irqs(|| {
+        cpu::irqs_off(|| {
             for &object in &objects {
                 // SAFETY: Just allocated, and given away here.
                 unsafe { P::free(object) };
@@ -79,11 +80,11 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
         for way in way::ways(source) {
             let mut objects = Objects::new(source, numbers.objects)?;
             measure(way.name(), way.engine(), name, numbers.objects, || {
-                context::without_irqs(|| objects.free(way, numbers.objects));
+                cpu::irqs_off(|| objects.free(way, numbers.objects));
             });
             drop(objects);
             way.settle();
-            context::cond_resched();
+            thread::cond_resched();
         }
         Ok(())
     })?;

@@ -4,8 +4,9 @@
 //! subtracted. Under -icount a cycle is an instruction.
 
 use crate::{
+    context::NmiSource,
     run::{self, Context, Per, Samples, Sorted},
-    sys::{context::NmiSource, object::Source},
+    sys::object::Source,
     way::{self, Objects, Way},
     Numbers,
 };

@@ -7,9 +7,10 @@
 use crate::{
     run::{self, Per, Samples},
     sys::{
-        context, counters, free,
+        counters, cpu, free,
         object::Source,
         stretch::{idle_cycles, IdleProbes},
+        thread,
     },
     way::{self, Group, Way},
     Numbers,
@@ -76,12 +77,12 @@ fn floor(name: &str, source: &Source, count: usize, reps: usize) -> Result {
                 for block in objects.chunks_mut(BLOCK) {
                     // SAFETY: Slab objects fresh from the allocator, given away: forgotten below.
                     unsafe { free::kfree_bulk(block) };
-                    context::cond_resched();
+                    thread::cond_resched();
                 }
                 objects.clear();
             }
             if i % CHUNK == 0 {
-                context::cond_resched();
+                thread::cond_resched();
             }
         }
         let took = busy.stop();
@@ -112,7 +113,7 @@ pub(crate) struct Busy {
 
 /// The idle time of the CPU that is idle least.
 fn idle() -> u64 {
-    context::online_cpus().map(idle_cycles).min().unwrap_or(0)
+    cpu::online().map(idle_cycles).min().unwrap_or(0)
 }
 
 impl Busy {
@@ -136,12 +137,12 @@ fn once(way: &'static Way, source: &Source, count: usize, kept: &mut usize) -> R
         let n = left.min(CHUNK);
         *kept += free_some(way, source, n)?;
         left -= n;
-        context::cond_resched();
+        thread::cond_resched();
     }
     way.settle();
     if way.group == Group::Kernel && way.name().starts_with("kfree_rcu") && !is_sheaf_sized(source)
     {
-        context::sleep(KERNEL_DRAIN_MSECS);
+        thread::sleep(KERNEL_DRAIN_MSECS);
         way.settle();
     }
     Ok(busy.stop())

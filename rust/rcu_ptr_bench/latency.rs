@@ -4,11 +4,9 @@
 //! allocate.
 
 use crate::{
+    context::NmiSource,
     run::{self, Context, Samples, Sorted},
-    sys::{
-        context::{self, NmiSource},
-        object::Source,
-    },
+    sys::{cpu, object::Source},
     way::{self, Objects, Way},
     Numbers,
 };
@@ -61,7 +59,7 @@ fn measure(
             let mut free = || objects.free_each(way, &mut chunk);
             match nmi {
                 Some(nmi) if context == Context::Nmi => nmi.call(&mut free),
-                _ => context::without_irqs(free),
+                _ => cpu::irqs_off(free),
             }
             for &cycles in chunk.iter().take(before - objects.left()) {
                 samples.push(i64::from(cycles))?;

@@ -6,13 +6,17 @@
 use crate::{
     run::{self, Per},
     sys::{
-        context,
-        counters::{self, CallCounter},
+        counters, cpu,
+        perf::{Breakpoint, Hook, Kind},
+        thread,
     },
     way::{self, Objects},
     Numbers,
 };
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+};
 
 /// Objects allocated at once.
 const CHUNK: usize = 1000;
@@ -24,21 +28,19 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
     };
     run::for_each_source(|name, source| {
         for way in way::ways(source).filter(|way| way.in_nmi) {
+            // NMIs turn breakpoints off: calls in them don't count.
+            let hits = Atomic::<u64>::new(0);
+            let hit = || hits.add(1, Relaxed);
+            let hook = Hook::new(&hit);
             // Where the kernel has no kprobes it allows no breakpoints in its text.
             let breakpoints = numbers.irq_works.map(|address| {
                 (address != 0)
-                    .then(|| CallCounter::new(address).ok())
+                    .then(|| Breakpoint::new(Kind::Execute, address, &hook).ok())
                     .flatten()
             });
             let counted = breakpoints.iter().any(Option::is_some);
-            let works = || {
-                if counted {
-                    CallCounter::count()
-                } else {
-                    0
-                }
-            };
-            let ipis = || -> u64 { context::online_cpus().map(counters::irq_work_ipis).sum() };
+            let works = || hits.load(Relaxed);
+            let ipis = || -> u64 { cpu::online().map(counters::irq_work_ipis).sum() };
             let periods = counters::grace_periods();
             let before = ipis();
             let (mut kept, mut freed) = (0, 0);
@@ -51,7 +53,7 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
                 }
                 freed += objects.len();
                 kept += objects.kept();
-                context::cond_resched();
+                thread::cond_resched();
             }
             let steady = (ipis() - before, works());
             way.settle();

@@ -6,7 +6,7 @@
 
 use crate::{
     run::{self, Per, Samples, Sorted},
-    sys::{context, counters, object::Source, thread::Thread},
+    sys::{counters, cpu, object::Source, thread::Thread},
     way::{self, Objects, Way},
     Numbers,
 };
@@ -21,7 +21,7 @@ use kernel::{
 
 /// `test=parallel`.
 pub(crate) fn run(numbers: &Numbers) -> Result {
-    let cpus = context::online_cpus().count();
+    let cpus = cpu::online().count();
     run::for_each_source(|name, _| {
         let mut baseline = 0;
         let first = core::iter::once(&way::NOTHING);
@@ -78,7 +78,7 @@ fn measure(
             GFP_KERNEL,
         )?;
         let mut threads = KVVec::with_capacity(cpus, GFP_KERNEL)?;
-        for cpu in context::online_cpus() {
+        for cpu in cpu::online() {
             let (shared, count) = (shared.clone(), numbers.objects);
             threads.push(
                 Thread::spawn(cpu, 0, move || one(&shared, name, way, count))?,
@@ -114,7 +114,7 @@ fn one(shared: &Shared, name: &'static str, way: &'static Way, count: usize) -> 
     }
     let objects = objects.map(|mut objects| {
         // Some 100 000 instructions: no tick gets in between.
-        context::without_irqs(|| objects.free(way, count));
+        cpu::irqs_off(|| objects.free(way, count));
         objects
     });
     if shared.done.fetch_add(1, Full) + 1 == shared.cpus {

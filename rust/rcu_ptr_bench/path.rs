@@ -22,7 +22,7 @@ mod x86 {
         decode::{self, Kind},
         run::{self, Per, Samples},
         sys::{
-            context,
+            cpu,
             step::{Step, Stepper},
         },
         way::{self, Objects, Way},
@@ -127,7 +127,7 @@ mod x86 {
 
     fn one(stepper: &mut Stepper, way: &Way, objects: &mut Objects) -> Result<Counts> {
         stepper.clear();
-        context::without_irqs(|| objects.free_step(way));
+        cpu::irqs_off(|| objects.free_step(way));
         stepper.path().map(Counts::of)
     }
 

@@ -18,12 +18,36 @@
 //! | `sheaf` | objects that go round: a call, and the whole cycle | sheaf.rs |
 //! | `sheafscale` | the same in threads, and how many found a sheaf | sheaf.rs |
 
-#[path = "../sys/bench/mod.rs"]
-mod sys;
+// The parts of rust/sys that this module takes: docs/reading.md.
+#[path = "../sys"]
+#[allow(dead_code)]
+mod sys {
+    pub(crate) mod alloc;
+    pub(crate) mod cache;
+    pub(crate) mod counters;
+    pub(crate) mod cpu;
+    pub(crate) mod free;
+    pub(crate) mod generated;
+    pub(crate) mod gp;
+    pub(crate) mod irq;
+    pub(crate) mod nmi;
+    pub(crate) mod object;
+    pub(crate) mod pair;
+    pub(crate) mod params;
+    pub(crate) mod perf;
+    pub(crate) mod slab;
+    pub(crate) mod step;
+    pub(crate) mod stretch;
+    pub(crate) mod thread;
+    pub(crate) mod timer;
+    pub(crate) mod tracepoint;
+}
 
 mod backlog;
 mod calls;
+mod context;
 mod cycle;
+#[cfg(CONFIG_X86_64)]
 mod decode;
 mod latency;
 mod nmi;

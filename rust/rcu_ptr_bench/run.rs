@@ -3,11 +3,8 @@
 //! What the tests share: contexts to free objects in, medians, and how numbers are printed.
 
 use crate::{
-    sys::{
-        context::{self, NmiSource},
-        object::Source,
-        params,
-    },
+    context::{HardInterrupts, NmiSource},
+    sys::{cpu, object::Source, params},
     way::{Objects, Way},
 };
 
@@ -76,17 +73,20 @@ pub(crate) fn free_all(
 ) -> Result<u64> {
     let mut cycles = 0;
     let mut wrong = false;
+    let interrupts = (context == Context::Hardirq)
+        .then(HardInterrupts::new)
+        .transpose()?;
     while !objects.is_done() {
         let chunk = context.chunk().min(objects.len());
         match context {
             Context::Task => cycles += objects.free(way, chunk),
-            Context::IrqsOff => cycles += context::without_irqs(|| objects.free(way, chunk)),
-            Context::Hardirq => context::in_hard_interrupt(&mut || {
-                wrong |= !context::in_hardirq();
+            Context::IrqsOff => cycles += cpu::irqs_off(|| objects.free(way, chunk)),
+            Context::Hardirq => interrupts.as_ref().ok_or(EIO)?.call(&mut || {
+                wrong |= cpu::context() != cpu::Context::Hardirq;
                 cycles += objects.free(way, chunk);
             }),
             Context::Nmi => nmi.ok_or(EOPNOTSUPP)?.call(&mut || {
-                wrong |= !context::in_nmi();
+                wrong |= cpu::context() != cpu::Context::Nmi;
                 cycles += objects.free(way, chunk);
             }),
         }

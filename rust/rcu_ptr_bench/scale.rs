@@ -4,7 +4,11 @@
 //! line of results (`kfree_scale_thread()` in kernel/rcu/rcuscale.c).
 
 use crate::{
-    sys::{context, counters, object::Source, thread::Thread},
+    sys::{
+        counters, cpu,
+        object::Source,
+        thread::{self, Thread},
+    },
     way::{self, Way},
     Numbers,
 };
@@ -22,7 +26,7 @@ const MAX_NICE: i32 = 19;
 
 /// `test=scale`.
 pub(crate) fn run(numbers: &Numbers) -> Result {
-    let cpus = context::online_cpus().count().max(1);
+    let cpus = cpu::online().count().max(1);
     let nthreads = if numbers.nthreads == 0 {
         cpus
     } else {
@@ -34,7 +38,7 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
         let mut threads = KVVec::with_capacity(nthreads, GFP_KERNEL)?;
         let numbers = *numbers;
         for i in 0..nthreads {
-            let cpu = context::online_cpus().nth(i % cpus).unwrap_or(0);
+            let cpu = cpu::online().nth(i % cpus).unwrap_or(0);
             let shared = shared.clone();
             threads.push(
                 Thread::spawn(cpu, MAX_NICE, move || one(&shared, &numbers, way, nthreads))?,
@@ -70,7 +74,7 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
             peak
         );
         way.settle();
-        context::sleep(200);
+        thread::sleep(200);
     }
     Ok(())
 }
@@ -132,7 +136,7 @@ fn one(shared: &Shared, numbers: &Numbers, way: &'static Way, nthreads: usize) -
                 }
             }
         }
-        context::cond_resched();
+        thread::cond_resched();
     }
     if shared.ended.fetch_add(1, Full) + 1 == nthreads {
         shared.end.store(counters::nanoseconds(), Relaxed);

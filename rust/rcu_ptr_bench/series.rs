@@ -8,7 +8,7 @@
 
 use crate::{
     run,
-    sys::{context, counters, object::Source},
+    sys::{counters, object::Source, thread},
     way, Numbers,
 };
 use kernel::{fmt, prelude::*};
@@ -35,7 +35,7 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
                 way.free_one(source.alloc()?);
             }
             way.settle();
-            context::sleep(100);
+            thread::sleep(100);
             let mut samples = KVVec::with_capacity(BUSY + IDLE + 2, GFP_KERNEL)?;
             let start = counters::nanoseconds();
             let slabs = counters::slab_bytes();
@@ -59,14 +59,14 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
                         &mut samples,
                         i / 100 % (numbers.objects / 100 / BUSY + 1) == 0,
                     )?;
-                    context::cond_resched();
+                    thread::cond_resched();
                 }
             }
             let busy = (counters::nanoseconds() - start) / 1000;
             let periods = counters::grace_periods() - periods;
             for _ in 0..IDLE {
                 sample(&mut samples, true)?;
-                context::sleep(IDLE_MSECS);
+                thread::sleep(IDLE_MSECS);
             }
             let left = counters::slab_bytes() - slabs;
             pr_info!(

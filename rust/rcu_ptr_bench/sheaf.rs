@@ -5,11 +5,11 @@
 //! task and in NMI; the whole cycle, grace periods and reuse included; and in threads as rcuscale's.
 
 use crate::{
+    context::NmiSource,
     cycle::Busy,
     run::{self, Per, Samples},
     sys::{
-        context::{self, NmiSource},
-        counters,
+        counters, cpu,
         object::Object,
         pair::{
             Caches, CallRcuCache, KernelCache, KmallocNolock, Nothing, Pair, Sheaf, SheafNolock,
@@ -17,7 +17,7 @@ use crate::{
         },
         params,
         stretch::IdleProbes,
-        thread::Thread,
+        thread::{self, Thread},
     },
     Numbers,
 };
@@ -226,7 +226,7 @@ fn calls(numbers: &Numbers, nmi: Option<&NmiSource>, way: &Way) -> Result<Calls>
             if i % ROUND == ROUND - 1 {
                 settle();
             }
-            context::cond_resched();
+            thread::cond_resched();
         }
         settle();
         if rep >= 2 {
@@ -254,7 +254,7 @@ fn cycle(numbers: &Numbers, context: &str, nmi: Option<&NmiSource>, way: &Way) -
         let mut none = 0;
         for _ in 0..chunks {
             none += inside(nmi, way.pairs);
-            context::cond_resched();
+            thread::cond_resched();
         }
         settle();
         if rep > 0 {
@@ -285,7 +285,7 @@ fn cycle(numbers: &Numbers, context: &str, nmi: Option<&NmiSource>, way: &Way) -
 
 /// `test=sheafscale`: threads that allocate and free, as rcuscale's kfree_rcu_test.
 pub(crate) fn scale(numbers: &Numbers) -> Result {
-    let cpus = context::online_cpus().count().max(1);
+    let cpus = cpu::online().count().max(1);
     let nthreads = match numbers.nthreads {
         0 => cpus,
         n => n,
@@ -298,14 +298,14 @@ pub(crate) fn scale(numbers: &Numbers) -> Result {
         let periods = counters::grace_periods();
         let mut threads = KVVec::with_capacity(nthreads, GFP_KERNEL)?;
         for i in 0..nthreads {
-            let cpu = context::online_cpus().nth(i % cpus).unwrap_or(0);
+            let cpu = cpu::online().nth(i % cpus).unwrap_or(0);
             let missed = missed.clone();
             let body = move || {
                 for _ in 0..numbers.loops {
                     for _ in 0..numbers.alloc_num.div_ceil(CHUNK) {
                         missed.fetch_add((way.pairs)(), Full);
                     }
-                    context::cond_resched();
+                    thread::cond_resched();
                 }
                 Ok(())
             };

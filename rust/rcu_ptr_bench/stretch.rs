@@ -7,8 +7,8 @@
 use crate::{
     run,
     sys::{
-        context,
         stretch::{self, Probes},
+        thread,
     },
     way::{self, Objects},
     Numbers,
@@ -40,7 +40,7 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
                     }
                 }
                 freed += objects.len();
-                context::cond_resched();
+                thread::cond_resched();
             }
             way.settle();
             drop(probes);

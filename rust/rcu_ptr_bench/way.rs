@@ -5,10 +5,10 @@
 //! subtracted.
 
 use crate::sys::{
-    context, counters,
+    counters,
     free::{self, Free},
     object::{Object, Source},
-    params,
+    params, thread,
 };
 use core::ptr::NonNull;
 use kernel::prelude::*;
@@ -229,7 +229,7 @@ impl Objects {
         for i in 0..n {
             objects.all.push(source.alloc()?, GFP_KERNEL)?;
             if i % 256 == 255 {
-                context::cond_resched();
+                thread::cond_resched();
             }
         }
         Ok(objects)
@@ -322,7 +322,7 @@ impl Drop for Objects {
                 unsafe { free::kvfree(object) };
             }
             if i % 256 == 255 {
-                context::cond_resched();
+                thread::cond_resched();
             }
         }
     }

@@ -8,7 +8,18 @@
 #include <linux/types.h>
 #include <linux/rcu_ptr.h>
 
-#include "shim.h"
+enum rcu_ptr_kunit_field {
+	RCU_PTR_KUNIT_FIELD_PTR_0,
+	RCU_PTR_KUNIT_FIELD_PTR_8,
+	RCU_PTR_KUNIT_FIELD_PTR_4088,
+	RCU_PTR_KUNIT_FIELD_HEAD_0,
+	RCU_PTR_KUNIT_FIELD_HEAD_8,
+	RCU_PTR_KUNIT_FIELD_HEAD_4080,
+	RCU_PTR_KUNIT_FIELD_KVHEAD_0,
+	RCU_PTR_KUNIT_FIELD_KVHEAD_8,
+	RCU_PTR_KUNIT_FIELD_KVHEAD_4088,
+	RCU_PTR_KUNIT_FIELDS
+};
 
 #define TYPES(name, type, last)						\
 	struct name##_0 { type f; char rest[16]; };			\

@@ -3,8 +3,9 @@
 //! Callbacks of tests: they free what their head is in, count, and look at the context that they run in.
 
 use crate::sys::{
+    alloc,
     core::{self, Head},
-    cpu, mem,
+    cpu,
 };
 use ::core::ptr::NonNull;
 use kernel::sync::atomic::{Atomic, Relaxed};
@@ -42,7 +43,7 @@ unsafe extern "C" fn free<const AT: usize, const SLEEPS: bool>(head: *mut Head) 
     count(SLEEPS);
     if let Some(object) = NonNull::new(head.cast::<u8>().wrapping_sub(AT)) {
         // SAFETY: By the safety requirements of this function.
-        unsafe { mem::kvfree(object) };
+        unsafe { alloc::kvfree(object) };
     }
 }
 

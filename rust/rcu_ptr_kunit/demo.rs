@@ -7,9 +7,8 @@ use crate::{
     memory::Mark,
     route::Route,
     sys::{
-        core,
-        mem::{self, Checks, RawCache, Source},
-        thread,
+        alloc::{self, Checks, RawCache, Source},
+        core, gp,
     },
 };
 use kernel::prelude::*;
@@ -31,12 +30,12 @@ const KINDS: [(&str, Source, usize, usize); 7] = [
 ///
 /// May sleep.
 pub(crate) fn run(objects: usize) -> Result {
-    let gp = thread::gp_number();
+    let gp = gp::number();
     let before = Mark::take();
     for (name, source, size, part) in KINDS {
         let wanted = objects.checked_div(part).unwrap_or(0).max(1);
         for i in 0..wanted {
-            let object = mem::alloc_patiently(source, size).ok_or(ENOMEM)?;
+            let object = alloc::alloc_patiently(source, size).ok_or(ENOMEM)?;
             let route = if i % 2 == 0 {
                 Route::Kvfree
             } else {
@@ -62,13 +61,13 @@ pub(crate) fn run(objects: usize) -> Result {
     drop(cache);
     pr_info!("demo: kind=kmem_cache-120 objects={}\n", objects);
     for _ in 0..objects {
-        let object = mem::alloc(Source::Kmalloc, 64).ok_or(ENOMEM)?;
+        let object = alloc::alloc(Source::Kmalloc, 64).ok_or(ENOMEM)?;
         // SAFETY: Just allocated.
         unsafe { Route::Mightsleep.free(object, 0) };
     }
     core::barrier();
     pr_info!("demo: kind=kmalloc-64_headless objects={}\n", objects);
-    pr_info!("demo: grace_periods={}\n", (thread::gp_number() - gp) / 4);
+    pr_info!("demo: grace_periods={}\n", (gp::number() - gp) / 4);
     pr_info!("demo: kib_not_back={}\n", before.missing() * 4);
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 //! Whether memory came back: free pages now and before, those on the lists of the CPUs included.
 
-use crate::sys::{mem, thread, user};
+use crate::sys::{alloc, thread, user};
 
 /// Whether the core says that nothing waits for its grace period.
 ///
@@ -26,7 +26,7 @@ impl Mark {
         let mut best = 0;
         let mut same = 0;
         while same < 5 {
-            let now = mem::free_pages();
+            let now = alloc::free_pages();
             if now > best {
                 best = now;
                 same = 0;
@@ -39,7 +39,7 @@ impl Mark {
 
     /// Pages that are not free and were, 0 when there are more now.
     pub(crate) fn missing(&self) -> u64 {
-        self.0.saturating_sub(mem::free_pages())
+        self.0.saturating_sub(alloc::free_pages())
     }
 
     /// Waits until all but `pages` are back. What is freed in other places (vmalloc's lazy work,

@@ -5,9 +5,8 @@
 use crate::{
     route::Route,
     sys::{
-        core, cpu,
-        mem::{self, Source},
-        thread, user,
+        alloc::{self, Source},
+        core, cpu, thread, user,
     },
 };
 use kernel::{c_str, prelude::*};
@@ -44,7 +43,7 @@ pub(crate) fn no_blocks() -> Result<Defaults> {
     // Those that are cached go, and with an object in it the current one of each CPU.
     shrink()?;
     let one_object = |_cpu: i32| {
-        if let Some(object) = mem::alloc(Source::Kmalloc, 64) {
+        if let Some(object) = alloc::alloc(Source::Kmalloc, 64) {
             // SAFETY: Just allocated.
             unsafe { Route::Kvfree.free(object, 0) };
         }

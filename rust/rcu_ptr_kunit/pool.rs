@@ -7,10 +7,10 @@
 //! a freed object can be looked at; of KASAN, which allows no look at its words, at its shadow.
 //! Destroying the cache proves that every object came back.
 
-pub(crate) use crate::sys::mem::Checks;
+pub(crate) use crate::sys::alloc::Checks;
 use crate::{
     callback,
-    sys::mem::{self, RawCache},
+    sys::alloc::{self, RawCache},
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -73,7 +73,7 @@ impl Object {
     pub(crate) fn look(&self) -> Look {
         if cfg!(CONFIG_KASAN) {
             // Its words are not to be looked at: it may be freed just now.
-            return if mem::is_poisoned(self.start) {
+            return if alloc::is_poisoned(self.start) {
                 Look::Freed
             } else {
                 Look::Intact

@@ -19,8 +19,37 @@
 //!  demo.rs     objects of every kind, for people to look at
 //! ```
 
-#[path = "../sys/kunit/mod.rs"]
-mod sys;
+// The parts of rust/sys that this module takes: docs/reading.md. rust/api has two of them for itself.
+#[path = "../sys"]
+#[allow(dead_code, clippy::duplicate_mod)]
+mod sys {
+    pub(crate) mod alloc;
+    pub(crate) mod cache;
+    pub(crate) mod core;
+    pub(crate) mod core_test;
+    pub(crate) mod counted;
+    pub(crate) mod cpu;
+    pub(crate) mod fault;
+    pub(crate) mod generated;
+    pub(crate) mod gp;
+    pub(crate) mod irq;
+    pub(crate) mod nmi;
+    pub(crate) mod node;
+    pub(crate) mod perf;
+    pub(crate) mod probes;
+    #[cfg(RCU_PTR_RUNNER)]
+    pub(crate) mod runner;
+    pub(crate) mod skip;
+    pub(crate) mod slab;
+    pub(crate) mod srcu_domain;
+    pub(crate) mod step;
+    pub(crate) mod text;
+    pub(crate) mod thread;
+    pub(crate) mod timer;
+    pub(crate) mod tracepoint;
+    pub(crate) mod tracepoints;
+    pub(crate) mod user;
+}
 
 #[path = "../api/mod.rs"]
 pub mod rcu_ptr;
@@ -51,7 +80,7 @@ mod table;
 use kernel::prelude::*;
 use sys::{
     cache::{Args, SheafCache},
-    nmi::step,
+    step,
 };
 
 module! {

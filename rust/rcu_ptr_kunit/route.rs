@@ -2,7 +2,10 @@
 
 //! The ways to free an object after a grace period.
 
-use crate::{callback, sys::core};
+use crate::{
+    callback,
+    sys::{core, core_test},
+};
 use ::core::ptr::NonNull;
 
 /// A way.
@@ -46,7 +49,7 @@ impl Route {
             match self {
                 Route::Kvfree => core::kvfree(start, start.add(at)),
                 Route::Nolock => core::kfree_nolock(start, start.add(at)),
-                Route::Kernel => core::kernel_kfree_nolock(start, start.add(at)),
+                Route::Kernel => core_test::kernel_kfree_nolock(start, start.add(at)),
                 Route::Mightsleep => core::kvfree_mightsleep(object),
                 Route::Call => core::call(start.add(at), false, callback::free_at(at, false)),
                 Route::CallSleepable => {

@@ -11,13 +11,13 @@
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 
-#include "shim.h"
+#include "../sys/rs.h"
 
 static DECLARE_COMPLETION(rcu_ptr_kunit_done);
 
 static int rcu_ptr_kunit_thread(void *data)
 {
-	rcu_ptr_kunit_rs_case(data);
+	rcu_ptr_rs_case(data);
 	kthread_complete_and_exit(&rcu_ptr_kunit_done, 0);
 	return 0;
 }
@@ -54,7 +54,7 @@ static int rcu_ptr_kunit_state(struct notifier_block *nb, unsigned long state,
 			       void *data)
 {
 	if (data == THIS_MODULE && state == MODULE_STATE_LIVE)
-		rcu_ptr_kunit_rs_live();
+		rcu_ptr_rs_live();
 	return NOTIFY_DONE;
 }
 

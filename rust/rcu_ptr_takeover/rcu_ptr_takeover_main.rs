@@ -12,14 +12,18 @@
 //! so that every cache that is destroyed from then on waits for the engine as well; then the others.
 //! At unload in the reverse order, and between both all that the engine has is freed.
 
-#[path = "../sys/takeover/mod.rs"]
-mod sys;
+// The parts of rust/sys that this module takes: docs/reading.md.
+#[path = "../sys"]
+mod sys {
+    pub(crate) mod generated;
+    pub(crate) mod redirected;
+}
 
 mod redirect;
 mod stats;
 
 use kernel::prelude::*;
-use sys::{Function, Notified, Redirected};
+use sys::redirected::{self, Function, Notified, Redirected};
 
 module! {
     type: Takeover,
@@ -74,7 +78,7 @@ impl Drop for Taken {
                     e.to_errno()
                 );
                 loop {
-                    sys::sleep();
+                    redirected::sleep();
                 }
             }
         }
@@ -118,14 +122,14 @@ impl kernel::InPlaceModule for Takeover {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             _taken: {
-                if !sys::can() {
+                if !redirected::can() {
                     pr_err!(
                         "this kernel lacks CONFIG_FUNCTION_TRACER=y with DYNAMIC_FTRACE_WITH_ARGS, or \
                          KVFREE_RCU_BATCHED, or was linked with LTO: its functions can't be redirected\n"
                     );
                     return Err(EOPNOTSUPP);
                 }
-                let mut jump = sys::can_jump();
+                let mut jump = redirected::can_jump();
                 let mut taken = Taken::new(jump).or_else(|e| {
                     if e != EBUSY || !jump {
                         return Err(e);

@@ -22,7 +22,7 @@
 //! A call that saw 0 has inserted its object when the grace period ends, as preemption was off; one
 //! that sleeps instead is counted. Thus the barrier sees it.
 
-use crate::sys::{self, Doomed};
+use crate::sys::redirected::{self as sys, Doomed};
 use kernel::sync::atomic::{Atomic, Full, Relaxed};
 
 /// How many caches are being destroyed; and one for each reason to leave all calls to the kernel.

@@ -21,7 +21,32 @@
 #include <linux/sched.h>
 #include <linux/slab.h>
 
-#include "shim.h"
+#include "../sys/rs.h"
+
+/* What became of a call, and what is counted: rust/rcu_ptr_takeover/redirect.rs. */
+enum rcu_ptr_takeover_count {
+	RCU_PTR_TAKEOVER_KVFREE,
+	RCU_PTR_TAKEOVER_KVFREE_NMI,
+	RCU_PTR_TAKEOVER_NOLOCK,
+	RCU_PTR_TAKEOVER_NOLOCK_NMI,
+	RCU_PTR_TAKEOVER_HEADLESS,
+	RCU_PTR_TAKEOVER_HEADLESS_SLEPT,
+	RCU_PTR_TAKEOVER_DESTROYED,
+	RCU_PTR_TAKEOVER_MODULES_GONE,
+	/* From here on: more is to be done. */
+	RCU_PTR_TAKEOVER_WHILE_DESTROYING,
+	RCU_PTR_TAKEOVER_NOT_WATCHING,
+	RCU_PTR_TAKEOVER_NO_ROOM,
+	RCU_PTR_TAKEOVER_COUNTS,
+};
+
+/* Functions of the kernel that are redirected. */
+enum rcu_ptr_takeover_function {
+	RCU_PTR_TAKEOVER_FN_DESTROY,
+	RCU_PTR_TAKEOVER_FN_KVFREE,
+	RCU_PTR_TAKEOVER_FN_NOLOCK,
+	RCU_PTR_TAKEOVER_FUNCTIONS,
+};
 
 struct rcu_ptr_takeover_counts {
 	u64 of[RCU_PTR_TAKEOVER_COUNTS];
@@ -292,11 +317,6 @@ void rcu_ptr_takeover_shim_synchronize(void)
 #ifdef CONFIG_TASKS_RCU
 	synchronize_rcu_tasks();
 #endif
-}
-
-void rcu_ptr_takeover_shim_sleep(void)
-{
-	schedule_timeout_idle(1);
 }
 
 /* Before codetag_unload_module() looks at what a module has left. */

@@ -2,7 +2,7 @@
 
 //! What was redirected: /sys/kernel/debug/rcu_ptr_takeover/stats, and a line in the log at the end.
 
-use crate::sys;
+use crate::sys::redirected as sys;
 use kernel::{
     debugfs, fmt,
     prelude::*,

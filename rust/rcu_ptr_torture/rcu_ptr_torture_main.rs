@@ -14,8 +14,27 @@
 //!  threads.rs  threads, timers, NMIs, CPU hotplug, barriers and short-lived caches
 //! ```
 
-#[path = "../sys/torture/mod.rs"]
-mod sys;
+// The parts of rust/sys that this module takes: docs/reading.md.
+#[path = "../sys"]
+#[allow(dead_code)]
+mod sys {
+    pub(crate) mod alloc;
+    pub(crate) mod cache;
+    pub(crate) mod core;
+    pub(crate) mod cpu;
+    pub(crate) mod fault;
+    pub(crate) mod freed;
+    pub(crate) mod generated;
+    pub(crate) mod gp;
+    pub(crate) mod irq;
+    pub(crate) mod nmi;
+    pub(crate) mod perf;
+    pub(crate) mod slab;
+    pub(crate) mod srcu_domain;
+    pub(crate) mod thread;
+    pub(crate) mod timer;
+    pub(crate) mod user;
+}
 
 mod count;
 mod object;
@@ -27,7 +46,7 @@ mod threads;
 
 use count::Count;
 use kernel::{prelude::*, sync::atomic::Relaxed};
-use sys::{cache, core as rcu_ptr, nmi, probe, thread};
+use sys::{core as rcu_ptr, freed, perf::Hook, thread};
 
 module! {
     type: Torture,
@@ -123,19 +142,20 @@ impl kernel::Module for Torture {
 fn start(plan: &plan::Plan) -> Result {
     let records = records::Records::new(plan.records)?;
     let destructed = |address| records.destructed(address);
-    cache::during(&destructed, || torture(plan, &records))
+    freed::during_destructors(&destructed, || torture(plan, &records))
 }
 
 fn torture(plan: &plan::Plan, records: &records::Records) -> Result {
     let run = run::Run::new(plan, records)?;
-    let freed = |objects: &[usize]| records.freed(objects);
-    let nmi = || threads::on_nmi(&run);
-    let had_nmis = probe::during(&freed, || {
-        let had_nmis = nmi::during(plan.timer, &nmi, |nmis| {
-            let body = |number| threads::body(&run, nmis, number);
-            thread::together(threads::count(&run), &body, || wait(&run))?;
-            Ok::<bool, Error>(nmis.exists())
-        })?;
+    let at_free = |objects: &[usize]| records.freed(objects);
+    let in_nmi = || threads::on_nmi(&run);
+    let hook = Hook::new(&in_nmi);
+    let had_nmis = freed::during(&at_free, || {
+        let nmis = threads::Nmis::new(plan.timer, &hook);
+        let body = |number| threads::body(&run, &nmis, number as usize);
+        thread::together(threads::count(&run), &body, || wait(&run))?;
+        let had_nmis = nmis.exist();
+        drop(nmis);
         run.clear();
         rcu_ptr::barrier();
         Ok::<bool, Error>(had_nmis)
@@ -148,16 +168,17 @@ fn torture(plan: &plan::Plan, records: &records::Records) -> Result {
 /// Waits until the time is over, and has the threads pause in between.
 fn wait(run: &run::Run<'_>) {
     let plan = run.plan;
-    let end = thread::now() + plan.nsecs;
-    let mut phase = thread::now();
-    while thread::now() < end && !thread::is_interrupted() {
+    let end = thread::now_in_nmi() + plan.nsecs;
+    let mut phase = thread::now_in_nmi();
+    while thread::now_in_nmi() < end && !thread::is_interrupted() {
         if plan.objects > 0 && run.records.sums.queued.get() >= plan.objects {
             break;
         }
-        if plan.stutter > 0 && thread::now() >= phase {
+        if plan.stutter > 0 && thread::now_in_nmi() >= phase {
             let rests = run.idle.load(Relaxed) == 0 && run.random.one_in(2);
             run.idle.store(i32::from(rests), Relaxed);
-            phase = thread::now() + 1_000_000 * (1 + run.random.below(u64::from(plan.stutter)));
+            phase =
+                thread::now_in_nmi() + 1_000_000 * (1 + run.random.below(u64::from(plan.stutter)));
         }
         thread::sleep(2);
     }

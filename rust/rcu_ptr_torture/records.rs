@@ -20,7 +20,7 @@ use crate::{
     count::Count,
     object::Source,
     random::mix,
-    sys::{core, cpu::Context, gp::Snapshot, thread},
+    sys::{cpu::Context, freed, gp::SharedSnapshot, thread},
 };
 use ::core::ptr::NonNull;
 use kernel::{
@@ -87,7 +87,7 @@ pub(crate) struct Record {
     number: Atomic<u64>,
     /// The call of the probe in which it was freed.
     visit: Atomic<u64>,
-    snapshot: Snapshot,
+    snapshot: SharedSnapshot,
 }
 
 impl Record {
@@ -101,7 +101,7 @@ impl Record {
             since: Atomic::new(0),
             number: Atomic::new(0),
             visit: Atomic::new(0),
-            snapshot: Snapshot::new(),
+            snapshot: SharedSnapshot::new(),
         }
     }
 
@@ -123,9 +123,9 @@ impl Record {
         let age = if self.call.load(Relaxed) == u32::MAX {
             0
         } else {
-            thread::now().wrapping_sub(self.since.load(Relaxed))
+            thread::now_in_nmi().wrapping_sub(self.since.load(Relaxed))
         };
-        core::failed(
+        freed::failed(
             what,
             self.address.load(Relaxed),
             [
@@ -298,7 +298,7 @@ impl Records {
     pub(crate) fn queue(&self, record: &Record, call: Call, context: Context) -> u64 {
         record.call.store(call as u32, Relaxed);
         record.context.store(context as u32, Relaxed);
-        let now = thread::now();
+        let now = thread::now_in_nmi();
         record.since.store(now, Relaxed);
         record.snapshot.take();
         if !record.is_cache() {
@@ -346,7 +346,7 @@ impl Records {
     ///
     /// Any but NMI.
     pub(crate) fn freed(&self, objects: &[usize]) {
-        let (visit, now) = (self.sums.visits.up(), thread::now());
+        let (visit, now) = (self.sums.visits.up(), thread::now_in_nmi());
         for &address in objects {
             if let Some(record) = self.find(address) {
                 self.freed_one(record, address, visit, now);

@@ -10,11 +10,12 @@ use crate::{
     random::{Draw, Random},
     records::{Call, Record, Records, Refused},
     sys::{
-        cache::{SheafCache, With},
+        alloc::{self, Checks, RawCache},
+        cache::{Args, SheafCache},
         core,
         cpu::{self, Context},
-        gp,
-        mem::{self, RawCache},
+        freed,
+        srcu_domain::{Domain, Kind},
         thread,
     },
 };
@@ -25,16 +26,6 @@ use kernel::{
         atomic::{Acquire, Atomic, Full, Relaxed},
         rcu,
     },
-};
-
-/// Objects of one cache have SRCU readers, those of the other a destructor.
-const READ_ASLEEP: With = With {
-    destructor: false,
-    domain: true,
-};
-const DESTRUCTED: With = With {
-    destructor: true,
-    domain: false,
 };
 
 /// Bytes of the objects of the kmem_cache and of the two caches.
@@ -129,6 +120,8 @@ pub(crate) struct Run<'a> {
     generation: Atomic<u64>,
     caches: [SheafCache; 2],
     slab: RawCache,
+    /// Of readers that sleep.
+    domain: Domain,
     /// All threads pause.
     pub(crate) idle: Atomic<i32>,
     /// A CPU that takes no NMIs, as it goes down or comes up; -1: none.
@@ -146,6 +139,18 @@ impl<'a> Run<'a> {
         for _ in 0..plan.slots {
             slots.push(Atomic::new(0), GFP_KERNEL)?;
         }
+        let domain = Domain::new(Kind::Plain)?;
+        // Objects of one cache have SRCU readers, those of the other a destructor.
+        let read_asleep = Args {
+            srcu: domain.raw(),
+            ..Args::default()
+        };
+        let destructed = Args {
+            sheaf_capacity: 3,
+            barn_limit: 4,
+            dtor: Some(freed::destructed),
+            ..Args::default()
+        };
         Ok(Self {
             plan,
             records,
@@ -154,10 +159,11 @@ impl<'a> Run<'a> {
             slots,
             generation: Atomic::new(1),
             caches: [
-                SheafCache::new(c"rcu_ptr_torture", CACHE_SIZE, 0, 0, READ_ASLEEP)?,
-                SheafCache::new(c"rcu_ptr_torture_small", SMALL_CACHE_SIZE, 3, 4, DESTRUCTED)?,
+                SheafCache::new(c"rcu_ptr_torture", CACHE_SIZE, read_asleep)?,
+                SheafCache::new(c"rcu_ptr_torture_small", SMALL_CACHE_SIZE, destructed)?,
             ],
-            slab: RawCache::new(c"rcu_ptr_torture_slab", SLAB_SIZE)?,
+            slab: RawCache::new("rcu_ptr_torture_slab", SLAB_SIZE, Checks::None)?,
+            domain,
             idle: Atomic::new(0),
             spare: Atomic::new(-1),
         })
@@ -166,6 +172,11 @@ impl<'a> Run<'a> {
     /// The cache of a source that is one.
     pub(crate) fn cache(&self, source: Source) -> &SheafCache {
         &self.caches[usize::from(source == Source::SmallCache)]
+    }
+
+    /// The SRCU domain of the readers that sleep.
+    pub(crate) fn domain(&self) -> &Domain {
+        &self.domain
     }
 
     fn slot(&self, draw: &mut Draw<'_>) -> Option<&Atomic<usize>> {
@@ -225,18 +236,19 @@ impl<'a> Run<'a> {
             Context::Hardirq => STRICT,
             Context::Nmi => true,
         };
+        let gfp = alloc::quiet(atomic);
         match source {
-            Source::Kmalloc => mem::kmalloc(bytes, atomic),
-            Source::KmallocNolock => mem::kmalloc_nolock(bytes),
-            Source::Vmalloc => mem::vmalloc(bytes),
-            Source::Kvmalloc => mem::kvmalloc(bytes),
-            Source::Slab => self.slab.alloc(atomic),
+            Source::Kmalloc => alloc::kmalloc(bytes, gfp),
+            Source::KmallocNolock => alloc::kmalloc_nolock(bytes),
+            Source::Vmalloc => alloc::vmalloc(bytes, alloc::quiet(false)),
+            Source::Kvmalloc => alloc::kvmalloc(bytes, alloc::quiet(false)),
+            Source::Slab => self.slab.alloc_with(gfp),
             Source::Cache | Source::SmallCache => {
                 let cache = self.cache(source);
                 if nolock || draw.one_in(3) {
                     cache.alloc_nolock()
                 } else {
-                    cache.alloc(atomic)
+                    cache.alloc_with(gfp)
                 }
             }
         }
@@ -252,9 +264,9 @@ impl<'a> Run<'a> {
         // objects are allocated.
         unsafe {
             match source {
-                Source::KmallocNolock => mem::kfree_nolock(object),
+                Source::KmallocNolock => alloc::kfree_nolock(object),
                 Source::Cache | Source::SmallCache => self.cache(source).free(object),
-                _ => mem::kvfree(object),
+                _ => alloc::kvfree(object),
             }
         }
     }
@@ -360,15 +372,15 @@ impl<'a> Run<'a> {
         let give = || unsafe {
             match call {
                 Call::FreeRcu => self.cache(source).free_rcu(object),
-                Call::Kvfree => core::kvfree(object, field),
-                Call::Nolock => core::kfree_nolock(object, field),
-                Call::Callback => core::call(object, false),
-                Call::Sleepable => core::call(object, true),
+                Call::Kvfree => core::kvfree(object.as_ptr(), field),
+                Call::Nolock => core::kfree_nolock(object.as_ptr(), field),
+                Call::Callback => freed::call_to_free(object, false),
+                Call::Sleepable => freed::call_to_free(object, true),
                 Call::Mightsleep => core::kvfree_mightsleep(object),
                 Call::Headless => {
                     if !core::try_kfree_nolock(object) {
                         self.counts.refused.up();
-                        core::kfree_nolock(object, field);
+                        core::kfree_nolock(object.as_ptr(), field);
                     }
                 }
             }
@@ -454,7 +466,8 @@ impl<'a> Run<'a> {
     /// May sleep.
     pub(crate) fn read_long(&self, nsecs: u64) {
         if self.random.one_in(4) {
-            gp::read_domain(|| self.read_as(Context::Task, nsecs, true));
+            self.domain
+                .read(|| self.read_as(Context::Task, nsecs, true));
         } else {
             self.read_as(Context::Task, nsecs, false);
         }
@@ -466,7 +479,7 @@ impl<'a> Run<'a> {
         let mut guard = Some(rcu::read_lock());
         // ORDERING: Acquire pairs with the exchange of `update()`.
         if let Some(found) = Found::from_bits(slot.load(Acquire)) {
-            let end = thread::now() + draw.skewed(nsecs);
+            let end = thread::now_in_nmi() + draw.skewed(nsecs);
             // SAFETY: Found inside of this read-side critical section, so it stays until its end, unless
             // there is a bug, which is what is tested here.
             let header = unsafe { found.header() };
@@ -483,7 +496,7 @@ impl<'a> Run<'a> {
                     self.broken(found);
                     break;
                 }
-                if thread::now() >= end {
+                if thread::now_in_nmi() >= end {
                     break;
                 }
             }
@@ -495,7 +508,7 @@ impl<'a> Run<'a> {
     #[cold]
     fn broken(&self, found: Found) {
         self.counts.broken.up();
-        core::failed(
+        freed::failed(
             c"changed under a reader or owner",
             found.address(),
             [c"some source", c"none", c"any context"],
@@ -506,12 +519,12 @@ impl<'a> Run<'a> {
     /// Queues an object, in a task. Returns its record and number, to be checked after a barrier.
     pub(crate) fn queue_one(&self) -> Option<(&'a Record, u64)> {
         let source = Source::Kmalloc;
-        let object = mem::kmalloc(64, false)?;
+        let object = alloc::kmalloc(64, alloc::quiet(false))?;
         let record = match self.records.enter(object, source) {
             Ok(record) => record,
             Err(Refused::Full) => {
                 // SAFETY: Just allocated.
-                unsafe { mem::kvfree(object) };
+                unsafe { alloc::kvfree(object) };
                 return None;
             }
             Err(Refused::Taken) => return None,
@@ -522,7 +535,7 @@ impl<'a> Run<'a> {
             self.counts.calls[call as usize][context as usize].up();
             let number = self.records.queue(record, call, context);
             // SAFETY: Just allocated, with room for a head at its start.
-            unsafe { core::call_slow(object) };
+            unsafe { freed::call_slow(object) };
             return Some((record, number));
         }
         let owned = Owned::new(object, source, record);
@@ -535,7 +548,7 @@ impl<'a> Run<'a> {
     /// The same with an object of the cache whose objects are destructed.
     pub(crate) fn queue_destructed(&self) -> Option<(&'a Record, u64)> {
         let source = Source::SmallCache;
-        let object = self.cache(source).alloc(false)?;
+        let object = self.cache(source).alloc_with(alloc::quiet(false))?;
         match self.records.enter(object, source) {
             Ok(record) => {
                 let draw = &mut self.random.draw();
@@ -557,7 +570,7 @@ impl<'a> Run<'a> {
     /// Allocates an object of a cache and frees it at once, in a task.
     pub(crate) fn touch(&self) {
         let source = [Source::Cache, Source::SmallCache][self.random.below(2) as usize];
-        let Some(object) = self.cache(source).alloc(false) else {
+        let Some(object) = self.cache(source).alloc_with(alloc::quiet(false)) else {
             return;
         };
         match self.records.enter(object, source) {

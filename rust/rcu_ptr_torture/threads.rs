@@ -9,15 +9,18 @@ use crate::{
     plan::SLOW,
     run::Run,
     sys::{
-        cache::{SheafCache, With},
+        alloc,
+        cache::{Args, SheafCache},
         core,
         cpu::{self, Context},
-        mem,
-        nmi::Source as Nmis,
+        fault, freed,
+        nmi::Receiver,
+        perf::{Cycles, Hook},
         thread,
         timer::{Timer, Where},
     },
 };
+use ::core::ptr;
 use kernel::sync::atomic::Relaxed;
 
 /// Longest read-side critical section in an interrupt, in nanoseconds.
@@ -25,8 +28,33 @@ const SHORT: u64 = 20_000;
 /// Objects that are queued before a barrier, and looked for after it.
 const QUEUED_BEFORE: usize = 8;
 
+/// The sources of NMIs of this machine.
+pub(crate) enum Nmis<'a> {
+    Sent(Receiver<'a>),
+    /// Overflows of the cycle counters.
+    Counted {
+        _events: Cycles<'a>,
+    },
+    None,
+}
+
+impl<'a> Nmis<'a> {
+    /// `period`: cycles between overflows.
+    pub(crate) fn new(period: u64, hook: &'a Hook<'a>) -> Self {
+        if let Ok(receiver) = Receiver::new(hook) {
+            return Self::Sent(receiver);
+        }
+        Cycles::new(period, hook).map_or(Self::None, |_events| Self::Counted { _events })
+    }
+
+    /// Whether there are any.
+    pub(crate) fn exist(&self) -> bool {
+        !matches!(self, Self::None)
+    }
+}
+
 /// The body of thread `number`.
-pub(crate) fn body(run: &Run<'_>, nmis: &Nmis, number: usize) {
+pub(crate) fn body(run: &Run<'_>, nmis: &Nmis<'_>, number: usize) {
     let plan = run.plan;
     let urgent = plan.writers + plan.readers;
     match number {
@@ -78,28 +106,28 @@ fn again(run: &Run<'_>, began: u64) -> u64 {
         1 + random.below(2 * run.plan.timer)
     };
     // All timers together leave half of a CPU to tasks, on slow machines too, where entry and exit cost as much.
-    next.max((thread::now() - began) * 4 * SLOW.min(4) * count(run) as u64)
+    next.max((thread::now_in_nmi() - began) * 4 * SLOW.min(4) * count(run) as u64)
 }
 
-fn in_hardirq(run: &Run<'_>, nmis: &Nmis) -> u64 {
-    let (context, began) = (cpu::context(), thread::now());
+fn in_hardirq(run: &Run<'_>, nmis: &Nmis<'_>) -> u64 {
+    let (context, began) = (cpu::context(), thread::now_in_nmi());
     if run.random.one_in(2) {
         run.update(context);
     } else {
         run.read(context, SHORT);
     }
     // On PREEMPT_RT a hard timer may run late, in its thread.
-    if nmis.sends() && context == Context::Hardirq {
+    if let (Nmis::Sent(receiver), Context::Hardirq) = (nmis, context) {
         let nmis_for_8 = run.plan.nmis + run.random.below(8);
         for _ in 0..nmis_for_8 / 8 {
-            send(run, nmis);
+            send(run, receiver);
         }
     }
     again(run, began)
 }
 
 /// Sends an NMI to this CPU or to another.
-fn send(run: &Run<'_>, nmis: &Nmis) {
+fn send(run: &Run<'_>, receiver: &Receiver<'_>) {
     let this = cpu::this();
     let skip = run.random.below(4) as usize;
     let other = cpu::online().cycle().nth(skip);
@@ -108,12 +136,12 @@ fn send(run: &Run<'_>, nmis: &Nmis) {
         _ => this,
     };
     if target == this || target != run.spare.load(Relaxed) {
-        nmis.send(target);
+        receiver.send(target);
     }
 }
 
 fn in_softirq(run: &Run<'_>) -> u64 {
-    let (context, began) = (cpu::context(), thread::now());
+    let (context, began) = (cpu::context(), thread::now_in_nmi());
     if run.random.one_in(2) {
         run.update(context);
     } else {
@@ -124,7 +152,7 @@ fn in_softirq(run: &Run<'_>) -> u64 {
 
 /// Calls `act` repeatedly, up to `burst` times in a row, and starts the thread's timers, until the thread has
 /// to stop.
-fn with_timers(run: &Run<'_>, nmis: &Nmis, burst: u64, urgent: bool, act: impl Fn(&Run<'_>)) {
+fn with_timers(run: &Run<'_>, nmis: &Nmis<'_>, burst: u64, urgent: bool, act: impl Fn(&Run<'_>)) {
     let hard = || in_hardirq(run, nmis);
     let soft = || in_softirq(run);
     let timers = Timer::new(Where::Hardirq, &hard).and_then(|hard| {
@@ -140,7 +168,7 @@ fn with_timers(run: &Run<'_>, nmis: &Nmis, burst: u64, urgent: bool, act: impl F
             thread::sleep(1 + run.random.below(8) as u32);
             continue;
         }
-        let began = thread::now();
+        let began = thread::now_in_nmi();
         hard.start(run.random.skewed(run.plan.timer) + 1);
         soft.start(run.random.skewed(run.plan.timer) + 1);
         for _ in 0..1 + run.random.below(burst) {
@@ -155,7 +183,7 @@ fn with_timers(run: &Run<'_>, nmis: &Nmis, burst: u64, urgent: bool, act: impl F
         if urgent || run.random.one_in(8) {
             // Wakes up at an arbitrary instruction of what runs then. All urgent threads together leave half
             // of a CPU to others, as there may be one only.
-            let spent = (thread::now() - began) / 1000 * run.plan.urgent as u64;
+            let spent = (thread::now_in_nmi() - began) / 1000 * run.plan.urgent as u64;
             let least = if urgent { spent.min(100_000) as u32 } else { 0 };
             thread::sleep_us(least + 20 + run.random.below(500) as u32);
         }
@@ -210,16 +238,16 @@ fn disturb(run: &Run<'_>) {
                 let _ = run.cache(source).prefill(run.random.below(4) as usize);
             }
             6 if run.plan.fail > 0 => {
-                core::fail(1 + run.random.below(run.plan.fail), run.random.skewed(16))
+                fault::fail(1 + run.random.below(run.plan.fail), run.random.skewed(16))
             }
             7 if run.plan.squeeze > 0 => {
-                mem::squeeze(run.plan.squeeze);
+                alloc::squeeze(run.plan.squeeze);
                 run.counts.squeezes.up();
             }
             _ => run.touch(),
         }
     }
-    core::fail(0, 0);
+    fault::fail(0, 0);
 }
 
 /// Checks that objects queued before a barrier, on several CPUs, are freed after it, and callbacks and
@@ -258,29 +286,37 @@ fn barrier(run: &Run<'_>) {
 fn short_lived_cache(run: &Run<'_>) {
     let size = 32 + 8 * run.random.below(32) as usize;
     let capacity = run.random.below(57) as u32;
-    let with = With {
-        destructor: run.random.one_in(2),
-        domain: run.random.one_in(4),
+    let destructor = run.random.one_in(2);
+    let srcu = if run.random.one_in(4) {
+        run.domain().raw()
+    } else {
+        ptr::null_mut()
     };
-    let Ok(cache) = SheafCache::new(c"rcu_ptr_torture_short", size, capacity, 0, with) else {
+    let args = Args {
+        sheaf_capacity: capacity,
+        dtor: destructor.then_some(freed::destructed),
+        srcu,
+        ..Args::default()
+    };
+    let Ok(short) = SheafCache::new(c"rcu_ptr_torture_short", size, args) else {
         return;
     };
-    let source = if with.destructor {
+    let source = if destructor {
         Source::SmallCache
     } else {
         Source::Cache
     };
     for _ in 0..run.random.skewed(400) {
         let object = if run.random.one_in(2) {
-            cache.alloc(false)
+            short.alloc_with(alloc::quiet(false))
         } else {
-            cache.alloc_nolock()
+            short.alloc_nolock()
         };
         if let Some(object) = object {
-            run.free_rcu(&cache, source, object);
+            run.free_rcu(&short, source, object);
         }
         thread::cond_resched();
     }
-    drop(cache);
+    drop(short);
     run.counts.caches.up();
 }

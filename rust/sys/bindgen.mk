@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Rust declarations of what `kernel::bindings` lacks: one bindgen run per module
-# over its bindings.h, with the flags that the C of this module is compiled
-# with, so that no signature and no layout can drift.
+# over its shim.c, with the flags that this is compiled with, so that no
+# signature and no layout can drift. As the kernel's rust/helpers does it:
+# shim.c includes the C of the parts of rust/sys that the module takes, and none
+# of these functions has a prototype elsewhere.
 #
-# RCU_PTR_BINDGEN_HEADER is the header, if it is another one.
+# RCU_PTR_BINDGEN_HEADER is what bindgen reads, if it is another file.
 #
 # Types come from `kernel::bindings` where it has them (no recursive allowlist);
 # RCU_PTR_BINDGEN_TYPES names those that it lacks.
 
-RCU_PTR_BINDGEN_HEADER ?= $(src)/bindings.h
+RCU_PTR_BINDGEN_HEADER ?= $(src)/shim.c
+
+CFLAGS_shim.o := -Wno-missing-prototypes -Wno-missing-declarations
 
 # rust/sys/generated.rs includes the result by this path.
 export RCU_PTR_GENERATED := $(abspath $(obj))/bindings_generated.rs
@@ -33,7 +37,7 @@ rcu_ptr_bindgen_c_flags = $(filter-out -mno-fp-ret-in-387 \
 	-fzero-init-padding-bits=% -fdiagnostics-show-context% --param=% \
 	--param asan-% -fno-isolate-erroneous-paths-dereference \
 	-mdirect-extern-access -femit-struct-debug-baseonly, $(c_flags)) \
-	-w --target=$(rcu_ptr_bindgen_target_$(SRCARCH))
+	--target=$(rcu_ptr_bindgen_target_$(SRCARCH))
 endif
 
 quiet_cmd_rcu_ptr_bindgen = BINDGEN $@
@@ -46,7 +50,7 @@ quiet_cmd_rcu_ptr_bindgen = BINDGEN $@
 		--allowlist-var '__tracepoint_rcu_ptr_.*|rcu_ptr_.*_key|RCU_PTR_.*' \
 		--allowlist-type 'rcu_ptr|rcu_ptr_.*|$(RCU_PTR_BINDGEN_TYPES)' \
 		-o $@ -- $(filter-out $(CC_FLAGS_LTO),$(rcu_ptr_bindgen_c_flags)) \
-		-fno-builtin -D__BINDGEN__ -DMODULE
+		-fno-builtin -w -D__BINDGEN__ -DMODULE
 
 $(obj)/bindings_generated.rs: $(RCU_PTR_BINDGEN_HEADER) FORCE
 	$(call if_changed_dep,rcu_ptr_bindgen)

@@ -8,7 +8,7 @@
 
 #include <linux/tracepoint.h>
 
-/* Numbers that rust/sys/core/trace.rs uses too, through bindgen. */
+/* Numbers that rust/sys/trace.rs uses too, through bindgen. */
 #ifndef _TRACE_RCU_PTR_ENUMS
 #define _TRACE_RCU_PTR_ENUMS
 enum rcu_ptr_engine { RCU_PTR_ENGINE_RFC, RCU_PTR_ENGINE_LOCKLESS };

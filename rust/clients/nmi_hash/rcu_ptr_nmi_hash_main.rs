@@ -15,8 +15,15 @@
 
 #[path = "../../api/mod.rs"]
 pub mod rcu_ptr;
-#[path = "../../sys/nmi_hash/mod.rs"]
-mod sys;
+// The parts of rust/sys that this module takes: docs/reading.md.
+#[path = "../../sys"]
+#[allow(dead_code)]
+mod sys {
+    pub(crate) mod cpu;
+    pub(crate) mod generated;
+    pub(crate) mod irq;
+    pub(crate) mod perf;
+}
 
 use kernel::{
     debugfs, fmt,
@@ -34,7 +41,7 @@ use kernel::{
     },
 };
 use rcu_ptr::{Cache, CacheBox, CacheTable};
-use sys::{Events, OnSample};
+use sys::perf::{Events, OnSample};
 
 module! {
     type: NmiHash,

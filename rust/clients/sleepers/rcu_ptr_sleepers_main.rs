@@ -16,8 +16,14 @@
 
 #[path = "../../api/mod.rs"]
 pub mod rcu_ptr;
-#[path = "../../sys/sleepers/mod.rs"]
-mod sys;
+// The parts of rust/sys that this module takes: docs/reading.md.
+#[path = "../../sys"]
+#[allow(dead_code)]
+mod sys {
+    pub(crate) mod generated;
+    pub(crate) mod switches;
+    pub(crate) mod tracepoint;
+}
 
 use kernel::{
     debugfs, fmt,
@@ -29,7 +35,7 @@ use kernel::{
     time::{Instant, Monotonic},
 };
 use rcu_ptr::{RcuKBox, RcuSlot};
-use sys::{OnSwitch, Switch, Switches, Symbol};
+use sys::switches::{self, OnSwitch, Switch, Switches, Symbol};
 
 module! {
     type: Module,
@@ -59,7 +65,7 @@ struct Trace {
 /// A task that sleeps.
 struct Sleeper {
     pid: i32,
-    name: [u8; sys::NAME],
+    name: [u8; switches::NAME],
     since: Instant<Monotonic>,
     /// Memory of its own, if there was any.
     trace: Option<RcuKBox<Trace>>,

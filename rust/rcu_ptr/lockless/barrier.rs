@@ -12,8 +12,7 @@ use super::{
 };
 use crate::sys::{
     gp::{self, Snapshot},
-    ipi,
-    irq::IrqsOff,
+    irq::{self, IrqsOff},
 };
 use kernel::sync::atomic::{Acquire, Relaxed};
 
@@ -101,7 +100,7 @@ pub(super) fn close_any(krcp: &Krcp) {
 }
 
 fn close_there(krcp: &Krcp) {
-    if !ipi::call_on(krcp.cpu, krcp, |krcp, irqs| {
+    if !irq::call_on(krcp.cpu, krcp, |krcp, irqs| {
         insert::close(&Slow::new(irqs, krcp), false);
     }) {
         // ORDERING: The CPU was seen offline, so what it did before is to be seen.

@@ -46,8 +46,7 @@ use crate::{
         context,
         debug::{self, Misuse},
         gp::{self, Snapshot},
-        ipi,
-        irq::IrqsOff,
+        irq::{self, IrqsOff},
         mem::{self, VmallocArea},
         pinned_timer::jiffies,
         preempt::OnCpu,
@@ -162,7 +161,7 @@ pub(super) fn update_drain_interval(krcp: &Krcp) {
         return;
     }
     // Only that CPU sets its timer. Where it is going down, its hotplug callback drains it.
-    ipi::call_on(krcp.cpu, krcp, |krcp, irqs| {
+    irq::call_on(krcp.cpu, krcp, |krcp, irqs| {
         plan(krcp, false);
         // A timer that expires earlier is left alone: it closes the current block in time.
         if sleeps_past(krcp, interval()) {

@@ -21,7 +21,7 @@ use super::{
 use crate::sys::{
     context::{self, CpusStay},
     gp::{self, Snapshot},
-    ipi,
+    irq,
     preempt::PreemptOff,
     trace,
 };
@@ -175,7 +175,7 @@ fn close_on(cpu: i32, requests: &Requests) -> bool {
             here.count_waited(request.close(words.closed.take(), close_partial(&words, stamp)));
         }
     };
-    if ipi::call_on(cpu, requests, here) {
+    if irq::call_on(cpu, requests, here) {
         return true;
     }
     let Some(_stay) = CpusStay::try_new() else {

@@ -27,6 +27,7 @@ use crate::{
     link::MAX_OFFSET,
     sync::AtomicLink,
     sys::{
+        callback,
         context::Context,
         debug,
         gp::{self, Snapshot},
@@ -38,6 +39,7 @@ use crate::{
         raw_lock::{RawGuard, RawSpinLock},
         slab::{self, ObjectFn, SlabCache},
         srcu::Domain,
+        trace,
         work::DelayedWork,
     },
     unload,
@@ -497,7 +499,7 @@ impl Cache {
         if let Some(dtor) = self.dtor {
             // SAFETY: The contract of rcu_ptr_cache_create(): for each object of the cache that was freed,
             // once, in process context.
-            unsafe { slab::destruct(dtor, ptr::with_exposed_provenance_mut(object)) };
+            unsafe { callback::destruct(dtor, ptr::with_exposed_provenance_mut(object)) };
             unload::returned(dtor as *const () as usize);
             // ORDERING: Full: what it freed is seen with the count.
             self.destructed.fetch_add(1, FullOrder);
@@ -511,7 +513,7 @@ impl Cache {
     /// May sleep.
     pub(super) fn will_wait(&self) {
         if self.dtor.is_some() {
-            slab::will_wait_for_destructors();
+            callback::will_wait_for_destructors();
         }
         if let Some(domain) = self.srcu {
             domain.will_wait();
@@ -891,6 +893,7 @@ impl Cache {
             // exclusively owned.
             unsafe { crate::sys::mem::kfree_bulk(objects) };
         } else {
+            trace::free(objects);
             // SAFETY: As above, and there are none of kmalloc_nolock().
             unsafe { self.slab.free_bulk(objects) };
         }

@@ -25,7 +25,7 @@ impl CachesFile {
     }
 }
 
-pub(crate) use crate::sys::slab::CacheStats as Counts;
+pub(crate) use crate::sys::generated::rcu_ptr_cache_stats as Counts;
 
 /// The counters and gauges of `cache`, summed over CPUs and barns.
 ///

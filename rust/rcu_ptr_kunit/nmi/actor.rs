@@ -6,8 +6,8 @@ use crate::{
     pool::Pool,
     route::Route,
     sys::{
+        alloc::{self, Source},
         cpu::{self, Context},
-        mem::{self, Source},
     },
 };
 use kernel::sync::atomic::{Atomic, Relaxed};
@@ -58,7 +58,7 @@ impl<'a> Actor<'a> {
             unsafe { self.route.free(object.start, object.at) };
         }
         // What NMIs need most: an object made and freed in here.
-        if let Some(object) = mem::alloc(Source::KmallocNolock, 64) {
+        if let Some(object) = alloc::alloc(Source::KmallocNolock, 64) {
             self.allocated.add(1, Relaxed);
             // SAFETY: Just allocated.
             unsafe { self.route.free(object, 0) };

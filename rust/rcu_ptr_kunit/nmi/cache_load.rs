@@ -8,7 +8,8 @@ use crate::{
         cache::{self, Args, Limits, SheafCache},
         core as rcu_ptr,
         cpu::{self, Moment},
-        srcu::{Domain, Kind},
+        fault,
+        srcu_domain::{Domain, Kind},
         thread,
     },
     table::{Alloc, Table, SIZE},
@@ -97,14 +98,14 @@ fn destructed(kind: Kind) -> Result {
         cache.barrier();
         // Objects that find no sheaf.
         let held: [_; 12] = array::from_fn(|_| cache.alloc(false));
-        cache::fail_alloc(1, 12);
+        fault::fail_alloc(1, 12);
         cpu::irqs_off(|| {
             for object in held.into_iter().flatten() {
                 // SAFETY: From this cache, the caller's.
                 unsafe { cache.free_rcu(object) };
             }
         });
-        cache::fail_alloc(0, 0);
+        fault::fail_alloc(0, 0);
         use_it(&cache, 6)?;
     }
     Ok(())
@@ -208,13 +209,13 @@ pub(crate) fn on_the_way_down(
 /// cache, for every one that it needs.
 pub(crate) fn fail(turn: u64) {
     for nth in 1..12 {
-        cache::fail_alloc(nth, 1);
+        fault::fail_alloc(nth, 1);
         drop(SheafCache::new(c"rcu_ptr_fails", SIZE, small()));
     }
     for times in [1, u64::MAX] {
-        cache::fail_alloc(1 + turn % 100, times);
+        fault::fail_alloc(1 + turn % 100, times);
         let _ = come_and_go();
-        cache::fail_alloc(0, 0);
+        fault::fail_alloc(0, 0);
     }
-    thread::cond_resched();
+    thread::still_alive();
 }

@@ -3,7 +3,7 @@
 //! Where the instructions of a loaded module, or of the kernel, are: `/modules/NAME.insns`, which
 //! the host made of the disassembly, and the addresses of the sections.
 
-use crate::sys::{file::File, text};
+use crate::sys::{text, user::File};
 use core::ops::Range;
 use kernel::{prelude::*, str::CString};
 

@@ -5,7 +5,8 @@
 use crate::{
     sys::{
         cpu,
-        nmi::{cycles::Cycles, ipi::Receiver, Hook},
+        nmi::Receiver,
+        perf::{Cycles, Hook},
         thread,
     },
     SLOW,
@@ -66,7 +67,7 @@ pub(crate) fn during<R>(
                         // interrupt.
                         thread::sleep(1);
                     }
-                    thread::cond_resched();
+                    thread::still_alive();
                 }
             };
             let senders = cpu::online().filter(|&cpu| Some(cpu) != spare);

@@ -20,14 +20,11 @@ use crate::{
     route::Route,
     scaled,
     sys::{
-        core as rcu_ptr, cpu,
-        nmi::{
-            breakpoint::{Breakpoint, Kind, SLOTS},
-            counted::Counted,
-            cycles::Cycles,
-            step::Steps,
-            Hook,
-        },
+        core as rcu_ptr, core_test,
+        counted::Counted,
+        cpu,
+        perf::{Breakpoint, Cycles, Hook, Kind, SLOTS},
+        step::Steps,
         thread,
     },
 };
@@ -412,12 +409,12 @@ impl Sweep {
                 Err(e) => return Err(e),
             }
         }
-        let word = rcu_ptr::words(cpu::this()).next().filter(|_| watch);
+        let word = core_test::words(cpu::this()).next().filter(|_| watch);
         let watchpoint = match word {
             Some(word) => Some(Breakpoint::new(Kind::Write4, word, &watcher)?),
             None => None,
         };
-        thread::cond_resched();
+        thread::still_alive();
         let set = thread::now();
         let mut ran = Ok(());
         for _ in 0..stage.tries {
@@ -557,7 +554,7 @@ impl Sweep {
             let before = marks.nr_hit();
             bored.store(0, Relaxed);
             ran = (stage.run)();
-            thread::cond_resched();
+            thread::still_alive();
             let all = insns.iter().take(SLOTS).all(|&insn| marks.ran(insn));
             if ran.is_err() || actor.is_spent() || all && marks.nr_hit() == before {
                 break;
@@ -732,7 +729,7 @@ impl Sweep {
             let round = thread::now() + SAMPLE_NSECS;
             while ran.is_ok() && thread::now() < round {
                 ran = (stage.run)();
-                thread::cond_resched();
+                thread::still_alive();
             }
             drop(cycles);
             ran?;

@@ -8,9 +8,10 @@ use crate::{
     params::{self, Defaults},
     route::Route,
     sys::{
-        cache, core,
+        alloc::{self, Source},
+        core, core_test,
         cpu::{self, Moment},
-        mem::{self, Source},
+        fault, gp,
         probes::Probes,
         text, thread, user,
     },
@@ -202,7 +203,7 @@ impl Load {
             }
             Self::Ready => {
                 light_calls()?;
-                thread::synchronize();
+                gp::synchronize();
                 thread::sleep(60);
             }
             Self::Shrink => {
@@ -210,10 +211,10 @@ impl Load {
                 thread::sleep(10);
                 // Too few to hurry the monitor: it comes when their grace period is over.
                 light_calls()?;
-                thread::synchronize();
+                gp::synchronize();
                 params::shrink()?;
                 light_calls()?;
-                thread::synchronize();
+                gp::synchronize();
             }
             Self::Refill => {
                 params::shrink()?;
@@ -246,7 +247,7 @@ impl Load {
                 core::barrier();
                 user::sh(c"cd /sys/kernel/tracing; cat trace >/dev/null; echo >trace")?;
             }
-            Self::Misuse => core::misuse(),
+            Self::Misuse => core_test::misuse(),
             Self::Hotplug => {
                 if let Some(cpu) = cpu::other() {
                     let few = || free(Source::Kmalloc, 64, Route::Nolock, 4);
@@ -294,7 +295,7 @@ impl Load {
 
 fn free(source: Source, size: usize, route: Route, n: usize) -> Result {
     for _ in 0..n {
-        let object = mem::alloc_patiently(source, size).ok_or(ENOMEM)?;
+        let object = alloc::alloc_patiently(source, size).ok_or(ENOMEM)?;
         // SAFETY: Just allocated.
         unsafe { route.free(object, 8) };
     }
@@ -302,18 +303,18 @@ fn free(source: Source, size: usize, route: Route, n: usize) -> Result {
 }
 
 fn free_one_irqs_off() {
-    if let Some(object) = mem::alloc(Source::KmallocNolock, 64) {
+    if let Some(object) = alloc::alloc(Source::KmallocNolock, 64) {
         // SAFETY: Just allocated.
         unsafe { Route::Kvfree.free(object, 0) };
     }
 }
 
 fn try_free(n: usize) {
-    for object in (0..n).map_while(|_| mem::alloc(Source::Kmalloc, 32)) {
+    for object in (0..n).map_while(|_| alloc::alloc(Source::Kmalloc, 32)) {
         // SAFETY: Just allocated.
         if !unsafe { core::try_kfree_nolock(object) } {
             // SAFETY: Refused, so it is still the caller's.
-            unsafe { mem::kvfree(object) };
+            unsafe { alloc::kvfree(object) };
         }
     }
 }
@@ -329,9 +330,9 @@ fn light_calls() -> Result {
     free(Source::Vmalloc, 4096, Route::CallSleepable, 1)?;
     try_free(2);
     cpu::irqs_off(free_one_irqs_off);
-    core::free_null();
+    core_test::free_null();
     for cpu in cpu::online() {
-        core::words(cpu).for_each(drop);
+        core_test::words(cpu).for_each(drop);
     }
     Ok(())
 }
@@ -363,9 +364,9 @@ fn contend(rounds: usize, many: bool) -> Result {
         holders.add(1, Relaxed);
         while stop.load(Relaxed) == 0 {
             for _ in 0..1000 {
-                core::words(here).for_each(drop);
+                core_test::words(here).for_each(drop);
             }
-            thread::cond_resched();
+            thread::still_alive();
         }
     };
     let alone = cpu::online().count() < 2;
@@ -390,7 +391,7 @@ fn contend(rounds: usize, many: bool) -> Result {
 fn defer_many() -> Result {
     let mut objects = KVVec::with_capacity(1000, GFP_KERNEL)?;
     for _ in 0..1000 {
-        let object = mem::alloc_patiently(Source::Kmalloc, 32).ok_or(ENOMEM)?;
+        let object = alloc::alloc_patiently(Source::Kmalloc, 32).ok_or(ENOMEM)?;
         objects.push(object, GFP_KERNEL)?;
     }
     cpu::irqs_off(|| {
@@ -430,7 +431,7 @@ fn shorter_interval() -> Result {
 fn no_blocks() -> Result {
     for nth in 1..3 {
         params::shrink()?;
-        cache::fail_blocks(nth, u64::MAX);
+        fault::fail_blocks(nth, u64::MAX);
         let freed = free(Source::Kmalloc, 64, Route::Mightsleep, 2)
             .and_then(|()| free(Source::Vmalloc, 4096, Route::Mightsleep, 1))
             .and_then(|()| free(Source::Kmalloc, 32, Route::Kvfree, 600))
@@ -439,7 +440,7 @@ fn no_blocks() -> Result {
         cpu::irqs_off(free_one_irqs_off);
         try_free(20);
         thread::sleep(5);
-        cache::fail_blocks(0, 0);
+        fault::fail_blocks(0, 0);
         freed?;
         core::barrier();
     }

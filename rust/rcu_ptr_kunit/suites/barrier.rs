@@ -8,13 +8,10 @@ use crate::{
     route::Route,
     scaled,
     sys::{
+        alloc::{self, Checks, RawCache},
         cache::{Args, SheafCache},
-        core, cpu,
-        mem::{self, Checks, RawCache},
-        nmi::{
-            breakpoint::{Breakpoint, Kind},
-            Hook,
-        },
+        core, core_test, cpu, gp,
+        perf::{Breakpoint, Hook, Kind},
         probes,
         skip::skip,
         thread,
@@ -46,10 +43,10 @@ fn against_queueing(route: Route, rounds: usize) -> Result<Outcome> {
     let more = RawCache::new("rcu_ptr_kunit_more", 64, Checks::Poison)?;
     let stop = Atomic::<i32>::new(0);
     // Callbacks are called one by one, perhaps all by one CPU: those that free don't run away from that.
-    let least = mem::free_pages().saturating_sub(BACKLOG_PAGES);
+    let least = alloc::free_pages().saturating_sub(BACKLOG_PAGES);
     let body = |_cpu: i32| {
         while stop.load(Relaxed) == 0 {
-            if mem::free_pages() < least {
+            if alloc::free_pages() < least {
                 thread::sleep(1);
                 continue;
             }
@@ -62,7 +59,7 @@ fn against_queueing(route: Route, rounds: usize) -> Result<Outcome> {
                     unsafe { route.free(object, 8) };
                 }
             }
-            thread::cond_resched();
+            thread::still_alive();
         }
     };
     let mut left = 0;
@@ -101,7 +98,7 @@ fn beside_expedited(msecs: i64) -> Result<(usize, bool)> {
         // With rests: what waits for the next one has to wait.
         let mut rests = (0..20).cycle();
         while stop.load(Relaxed) == 0 {
-            thread::synchronize_expedited();
+            gp::synchronize_expedited();
             thread::sleep(rests.next().unwrap_or(0));
         }
     };
@@ -113,7 +110,7 @@ fn beside_expedited(msecs: i64) -> Result<(usize, bool)> {
                     // SAFETY: Just allocated, with a field there.
                     unsafe { Route::Kvfree.free(object, 8) };
                 }
-                thread::cond_resched();
+                thread::still_alive();
             }
             for object in (0..20).map_while(|_| pool.take()) {
                 // SAFETY: Handed out once, with a field there.
@@ -213,7 +210,7 @@ fn deferred_behind_irqs_off() -> Result<Option<Deferred>> {
         };
         let hook = Hook::new(&in_nmi);
         let body = |this: i32| {
-            let word = core::words(this).next().unwrap_or(0);
+            let word = core_test::words(this).next().unwrap_or(0);
             let breakpoint = Breakpoint::new(Kind::Write4, word, &hook);
             cpu::irqs_off(|| {
                 for object in (0..3).map_while(|_| pool.take()) {
@@ -280,7 +277,7 @@ impl Cost {
         for _ in 0..rounds {
             for (call, times) in [
                 (core::barrier as fn(), &mut barriers),
-                (thread::synchronize as fn(), &mut grace_periods),
+                (gp::synchronize as fn(), &mut grace_periods),
             ] {
                 thread::on_cpus(cpu::online(), &queue, || ())?;
                 let start = thread::now();

@@ -9,11 +9,11 @@ use crate::{
     rcu_ptr::{self, Cache, CacheBox, CacheLimits, CacheSlot, CacheTable, UniqueCacheBox},
     scaled,
     sys::{
+        alloc,
         cpu::{self, Context},
-        mem,
         skip::skip,
         thread,
-        timer::{Periodic, Where},
+        timer::{self, Where},
     },
 };
 use kernel::{
@@ -131,7 +131,7 @@ fn table_storm(rounds: usize) -> Result<Option<Storm>> {
         nolock();
     };
     let task = |cpu: i32| {
-        let _ = Periodic::run(Where::Hardirq, 150_000, &nolock, || {
+        let _ = timer::every(Where::Hardirq, 150_000, &nolock, || {
             for i in 0..rounds {
                 let entry = Entry::new((i as u64) << 8 | cpu as u64);
                 match i % 3 {
@@ -140,7 +140,7 @@ fn table_storm(rounds: usize) -> Result<Option<Storm>> {
                     _ => cpu::irqs_off(|| act(table.cache().alloc_nolock(entry).ok())),
                 }
                 if i % 64 == 0 {
-                    thread::cond_resched();
+                    thread::still_alive();
                 }
             }
         });
@@ -165,7 +165,7 @@ mod tests {
     /// Ten thousand boxes in turn need a sheaf of objects, or two where this task moves.
     #[test]
     fn new_boxes_free_back_at_once() -> Result {
-        if !mem::reused_at_once() {
+        if !alloc::reused_at_once() {
             skip(c"this kernel checks or zeroes what is freed");
             return Ok(());
         }
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn new_box_comes_again() -> Result {
-        if !mem::reused_at_once() {
+        if !alloc::reused_at_once() {
             skip(c"this kernel checks or zeroes what is freed");
             return Ok(());
         }
@@ -229,7 +229,7 @@ mod tests {
             held.push(other, GFP_KERNEL)?;
         }
         drop(held);
-        check!(!early && (later || !mem::objects_go_round()));
+        check!(!early && (later || !alloc::objects_go_round()));
         Ok(())
     }
 
@@ -244,7 +244,7 @@ mod tests {
             rcu_ptr::barrier();
         }
         let few = stats_match!("rcu_ptr_api_round", " slab_allocs=[0-9]\\{1,3\\} ");
-        check!(few || !mem::objects_go_round());
+        check!(few || !alloc::objects_go_round());
         Ok(())
     }
 
@@ -315,7 +315,7 @@ mod tests {
         let slack = 2 * 56 * cpu::online().count();
         check!(limited <= WAITS / BYTES + slack);
         let far = limited * 2 < usual && limited + slack >= WAITS / BYTES / 2;
-        check!(far && back || !mem::objects_go_round());
+        check!(far && back || !alloc::objects_go_round());
         Ok(())
     }
 
@@ -402,7 +402,7 @@ mod tests {
                     Err(_) => lost.add(1, Relaxed),
                 }
                 if i % 64 == 0 {
-                    thread::cond_resched();
+                    thread::still_alive();
                 }
             }
         };

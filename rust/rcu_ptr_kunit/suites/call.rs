@@ -11,14 +11,13 @@ use crate::{
     route::Route,
     scaled,
     sys::{
-        cache, core,
+        alloc::{self, Source},
+        core,
         core::Head,
-        cpu,
-        mem::{self, Source},
-        probes,
+        core_test, cpu, fault, probes,
         skip::skip,
         thread,
-        timer::{Periodic, Where},
+        timer::{self, Where},
         user,
     },
 };
@@ -106,15 +105,15 @@ fn heads_anywhere() -> Result<u64> {
     for sleeps in [false, true] {
         check(&STATIC, sleeps);
         let on_stack = Counted::new();
-        core::on_stack(on_stack.head.get().cast(), || check(&on_stack, sleeps));
+        core_test::on_stack(on_stack.head.get().cast(), || check(&on_stack, sleeps));
         for source in [Source::Kmalloc, Source::Vmalloc, Source::KmallocNolock] {
-            let object = mem::alloc_patiently(source, size_of::<Counted>()).ok_or(ENOMEM)?;
+            let object = alloc::alloc_patiently(source, size_of::<Counted>()).ok_or(ENOMEM)?;
             let place = object.cast::<Counted>();
             // SAFETY: Just allocated, large enough and aligned to 8.
             unsafe {
                 place.write(Counted::new());
                 check(place.as_ref(), sleeps);
-                mem::kvfree(object);
+                alloc::kvfree(object);
             }
         }
     }
@@ -307,7 +306,7 @@ fn from(place: Where, route: Route) -> Result<bool> {
     };
     let in_timer = || free(8);
     let task = |_cpu: i32| {
-        let _ = Periodic::run(place, 300_000, &in_timer, || {
+        let _ = timer::every(place, 300_000, &in_timer, || {
             for _ in 0..100 {
                 free(4);
                 cpu::irqs_off(|| free(2));
@@ -335,7 +334,7 @@ fn without_pages(route: Route) -> Result<(u64, bool)> {
     let probes = probes::Probes::register()?;
     let before = probes::COUNTERS.list.load(Relaxed);
     params::shrink()?;
-    cache::fail_blocks(1, u64::MAX);
+    fault::fail_blocks(1, u64::MAX);
     let body = |_cpu: i32| {
         while let Some(object) = pool.take() {
             // SAFETY: Handed out once, with room for a head there.
@@ -345,7 +344,7 @@ fn without_pages(route: Route) -> Result<(u64, bool)> {
     let ran = thread::on_cpus(::core::iter::once(cpu::this()), &body, || ());
     let linked = probes::COUNTERS.list.load(Relaxed) - before;
     core::barrier();
-    cache::fail_blocks(0, 0);
+    fault::fail_blocks(0, 0);
     drop(probes);
     ran?;
     Ok((linked, pool.all_freed()))
@@ -400,7 +399,7 @@ fn traced() -> Result<(u64, u64, bool)> {
     let (taken, called) = (counters.calls.load(Relaxed), counters.invoked.load(Relaxed));
     for route in [Route::Call, Route::CallSleepable] {
         for _ in 0..50 {
-            let object = mem::alloc(Source::Kmalloc, 64).ok_or(ENOMEM)?;
+            let object = alloc::alloc(Source::Kmalloc, 64).ok_or(ENOMEM)?;
             // SAFETY: Just allocated.
             unsafe { route.free(object, 8) };
         }

@@ -11,7 +11,7 @@ use crate::{
         core,
         cpu::{self, Context},
         thread,
-        timer::{Periodic, Where},
+        timer::{self, Where},
     },
 };
 use kernel::{
@@ -49,7 +49,7 @@ fn from_timer(place: Where, want: Context, route: Route) -> Result<Fired> {
         free(&pool, route, 8);
     };
     let task = |_cpu: i32| {
-        let _ = Periodic::run(place, 300_000, &body, || {
+        let _ = timer::every(place, 300_000, &body, || {
             for _ in 0..by_length(60, 200) {
                 free(&pool, route, 4);
                 thread::sleep(1);

@@ -8,11 +8,12 @@ use crate::{
     route::Route,
     scaled,
     sys::{
+        alloc,
         cache::{Args, SheafCache},
-        core, cpu, mem,
+        core, cpu, gp,
         skip::skip,
         thread,
-        timer::{Periodic, Where},
+        timer::{self, Where},
     },
     table::SIZE,
 };
@@ -24,7 +25,7 @@ use kernel::{
 
 /// Objects that one interrupt frees, and the time between two of them.
 const BURST: usize = 64;
-const NSECS: i64 = 200_000;
+const NSECS: u64 = 200_000;
 
 /// Objects that may wait as long as the task is there: what an engine lets wait before it does without
 /// a thread (eight blocks), what it collects then, and as much again.
@@ -42,7 +43,7 @@ fn beside_hog<R>(
     meanwhile: impl FnOnce(u32) -> R,
 ) -> Result<R> {
     // On PREEMPT_RT timers expire in a thread of their CPU.
-    thread::stay_on(0);
+    thread::move_to(0);
     let (over, stop) = (Atomic::<i32>::new(0), Atomic::<i32>::new(0));
     let handler = || {
         if over.load(Relaxed) == 0 && !burst() {
@@ -57,7 +58,7 @@ fn beside_hog<R>(
                 ::core::hint::spin_loop();
             }
         };
-        if Periodic::run(Where::Hardirq, NSECS, &handler, spin).is_err() {
+        if timer::every(Where::Hardirq, NSECS, &handler, spin).is_err() {
             over.store(-1, Relaxed);
             spin();
         }
@@ -65,7 +66,7 @@ fn beside_hog<R>(
     let mut ret = None;
     thread::on_cpus(::core::iter::once(cpu), &body, || {
         let start = thread::now();
-        thread::synchronize();
+        gp::synchronize();
         let msecs = ((thread::now() - start) / 1_000_000) as u32;
         if thread::wait_for(60_000, || over.load(Acquire) != 0) && over.load(Relaxed) == 1 {
             ret = Some(meanwhile(msecs));
@@ -173,7 +174,7 @@ mod tests {
             skip(c"needs two CPUs");
             return Ok(());
         };
-        if !mem::objects_go_round() {
+        if !alloc::objects_go_round() {
             skip(c"this kernel checks what is freed");
             return Ok(());
         }

@@ -9,9 +9,8 @@ use crate::{
     route::Route,
     scaled,
     sys::{
-        core,
-        mem::{self, Checks, RawCache, Source},
-        thread,
+        alloc::{self, Checks, RawCache, Source},
+        core, core_test, thread,
     },
     SLOW,
 };
@@ -49,7 +48,7 @@ fn slack(size: usize) -> u64 {
 /// Frees objects of `source` and `size` until a round is full, by one route after the other.
 fn round(source: Source, size: usize) -> Result {
     for i in 0..objects(size) {
-        let object = mem::alloc_patiently(source, size).ok_or(ENOMEM)?;
+        let object = alloc::alloc_patiently(source, size).ok_or(ENOMEM)?;
         // SAFETY: Just allocated, of at least `size` bytes.
         unsafe {
             for k in 0..size / 8 {
@@ -94,13 +93,13 @@ fn comes_back(source: Source, size: usize) -> Result<bool> {
 fn every_mapping_goes(count: usize, size: usize) -> Result<bool> {
     let mut addresses = KVVec::with_capacity(count, GFP_KERNEL)?;
     for i in 0..count {
-        let object = mem::alloc(Source::Vmalloc, size).ok_or(ENOMEM)?;
+        let object = alloc::alloc(Source::Vmalloc, size).ok_or(ENOMEM)?;
         addresses.push(object.as_ptr().addr(), GFP_KERNEL)?;
         // SAFETY: Just allocated.
         unsafe { Route::FREES[i % 2].free(object, 0) };
     }
     core::barrier();
-    let left = || addresses.iter().filter(|&&a| mem::is_mapped(a)).count();
+    let left = || addresses.iter().filter(|&&a| alloc::is_mapped(a)).count();
     // vfree() leaves the unmapping to a worker where it was called with softirqs off.
     let gone = thread::wait_for(5000, || left() == 0);
     if !gone {
@@ -111,12 +110,12 @@ fn every_mapping_goes(count: usize, size: usize) -> Result<bool> {
 
 /// Frees every other object of a pool made for kind `field` with the C macros.
 fn field_in_place(field: i32, nolock: bool) -> Result<bool> {
-    let size = core::field_size(field).next_multiple_of(8);
+    let size = core_test::field_size(field).next_multiple_of(8);
     let pool = Pool::with(64, size, 0)?;
     for _ in 0..32 {
         let object = pool.take().ok_or(ENOMEM)?;
         // SAFETY: An object of that size, handed out once.
-        unsafe { core::field_free(field, nolock, object.start) };
+        unsafe { core_test::field_free(field, nolock, object.start) };
     }
     core::barrier();
     Ok(pool.all_freed())
@@ -128,14 +127,14 @@ mod tests {
 
     #[test]
     fn null_is_ignored() -> Result {
-        core::free_null();
+        core_test::free_null();
         core::barrier();
         Ok(())
     }
 
     #[test]
     fn every_field_type_in_every_place() -> Result {
-        for field in 0..core::FIELDS {
+        for field in 0..core_test::FIELDS {
             for nolock in [false, true] {
                 let freed = field_in_place(field, nolock)?;
                 check!(freed);

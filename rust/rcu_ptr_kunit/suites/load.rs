@@ -10,7 +10,7 @@ use crate::{
     scaled,
     sys::{
         cache::{Args, SheafCache},
-        core, cpu,
+        core, cpu, gp,
         skip::skip,
         thread::{self, Movable},
     },
@@ -72,7 +72,7 @@ fn delays(route: Route) -> Result<(KVec<i64>, i64)> {
                 all.push(timed, GFP_KERNEL)?;
             }
             let before = thread::now();
-            thread::synchronize();
+            gp::synchronize();
             slowest = slowest.max(thread::now() - before);
         } else {
             thread::sleep(2);
@@ -162,7 +162,7 @@ fn moved_about(pool: &Pool, cache: &SheafCache) -> Result<usize> {
                 }
                 i += 1;
                 if i % 256 == 0 {
-                    thread::cond_resched();
+                    thread::still_alive();
                 }
             }
         });
@@ -177,7 +177,7 @@ fn moved_about(pool: &Pool, cache: &SheafCache) -> Result<usize> {
                 to.next();
             }
             to.next();
-            thread::cond_resched();
+            thread::still_alive();
         }
     })?;
     core::barrier();

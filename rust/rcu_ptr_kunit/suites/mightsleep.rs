@@ -35,7 +35,7 @@ fn without_memory() -> Result<(bool, u64)> {
     let pool = Pool::new(64)?;
     let probes = probes::Probes::register()?;
     let before = probes::COUNTERS.waited.load(Relaxed);
-    let hog = crate::sys::mem::Hog::new(usize::MAX);
+    let hog = crate::sys::alloc::Hog::new(usize::MAX);
     for object in ::core::iter::from_fn(|| pool.take()).take(16) {
         // SAFETY: Handed out once.
         unsafe { Route::Mightsleep.free(object.start, object.at) };

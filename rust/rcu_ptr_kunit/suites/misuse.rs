@@ -7,7 +7,7 @@ use crate::{
     params,
     pool::{Object, Pool},
     route::Route,
-    sys::{core, core::Head, cpu, mem, mem::Source, skip::skip, thread, user},
+    sys::{alloc, alloc::Source, core, core::Head, cpu, skip::skip, thread, user},
 };
 use ::core::ptr::{self, NonNull};
 use kernel::{
@@ -29,7 +29,7 @@ macro_rules! expect_splat {
 /// still be this test's.
 fn refused(make_field: impl Fn(*mut u8) -> *mut u8) -> Result {
     for nolock in [false, true] {
-        let object = mem::alloc(Source::Kmalloc, 8192).ok_or(ENOMEM)?;
+        let object = alloc::alloc(Source::Kmalloc, 8192).ok_or(ENOMEM)?;
         let field = make_field(object.as_ptr());
         // SAFETY: The core refuses it.
         unsafe {
@@ -41,7 +41,7 @@ fn refused(make_field: impl Fn(*mut u8) -> *mut u8) -> Result {
         }
         core::barrier();
         // SAFETY: Refused, so it is the caller's still.
-        unsafe { mem::kvfree(object) };
+        unsafe { alloc::kvfree(object) };
     }
     Ok(())
 }
@@ -99,11 +99,11 @@ fn no_func() -> Result {
 
 /// Lets `f` hand a head in, and gives the object that it is in back: it must still be this test's.
 fn refused_call(f: impl FnOnce(*mut u8)) -> Result {
-    let object = mem::alloc(Source::Kmalloc, 64).ok_or(ENOMEM)?;
+    let object = alloc::alloc(Source::Kmalloc, 64).ok_or(ENOMEM)?;
     f(object.as_ptr());
     core::barrier();
     // SAFETY: Refused, so it is the caller's still.
-    unsafe { mem::kvfree(object) };
+    unsafe { alloc::kvfree(object) };
     Ok(())
 }
 
@@ -199,7 +199,7 @@ fn list_without_an_end(route: Route) -> Result<bool> {
     let list = params::no_blocks()?;
     let mut objects = [ptr::null_mut::<u8>(); 3];
     for object in &mut objects {
-        *object = mem::alloc(Source::Kmalloc, 64).ok_or(ENOMEM)?.as_ptr();
+        *object = alloc::alloc(Source::Kmalloc, 64).ok_or(ENOMEM)?.as_ptr();
     }
     let [first, second, third] = objects;
     cpu::irqs_off(|| {
@@ -329,7 +329,7 @@ mod tests {
             skip(c"needs CONFIG_DEBUG_OBJECTS_RCU_HEAD");
             return Ok(());
         }
-        let object = mem::alloc(Source::Kmalloc, 64).ok_or(ENOMEM)?;
+        let object = alloc::alloc(Source::Kmalloc, 64).ok_or(ENOMEM)?;
         let start = object.as_ptr();
         DOUBLE.store(1, Relaxed);
         // debugobjects complains of each, then the core does.

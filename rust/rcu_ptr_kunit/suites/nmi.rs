@@ -9,14 +9,10 @@ use crate::{
     route::Route,
     scaled,
     sys::{
-        core,
+        core, core_test,
         cpu::{self, Context},
-        nmi::{
-            breakpoint::{Breakpoint, Kind},
-            cycles::Cycles,
-            ipi::Receiver,
-            Hook,
-        },
+        nmi::Receiver,
+        perf::{Breakpoint, Cycles, Hook, Kind},
         probes, thread, user,
     },
 };
@@ -99,8 +95,8 @@ fn breakpoint() -> Result<Option<Outcome>> {
         actor.fire();
     };
     let hook = Hook::new(&body);
-    let breakpoint = match Breakpoint::new(Kind::Execute, core::kvfree_entry(), &hook) {
-        Err(e) if e == ENOSYS => return Ok(None),
+    let breakpoint = match Breakpoint::new(Kind::Execute, core_test::kvfree_entry(), &hook) {
+        Err(e) if e == EOPNOTSUPP => return Ok(None),
         other => other.inspect_err(|e| pr_err!("no breakpoint: {:?}\n", e))?,
     };
     work(&pool, 500);
@@ -141,7 +137,7 @@ fn ipi() -> Result<Option<Outcome>> {
                 receiver.send(cpu);
             }
             receiver.send(this);
-            thread::cond_resched();
+            thread::still_alive();
         }
     };
     thread::on_cpus(cpu::online(), &send, || ())?;
@@ -187,7 +183,7 @@ fn watchpoints() -> Result<Option<(Outcome, u64)>> {
     let probes = probes::Probes::register()?;
     let before = probes::COUNTERS.deferred.load(Relaxed);
     let work = |this: i32| {
-        for (i, word) in core::words(this).enumerate() {
+        for (i, word) in core_test::words(this).enumerate() {
             // The lock has 4 bytes.
             let kind = if word % 8 == 0 && i > 0 {
                 Kind::Write
@@ -251,12 +247,12 @@ fn tries_behind_the_lock() -> Result<Option<Tried>> {
     let hook = Hook::new(&body);
     let watched = Atomic::<i32>::new(0);
     let work = |this: i32| {
-        let word = core::words(this).next().unwrap_or(0);
+        let word = core_test::words(this).next().unwrap_or(0);
         if let Ok(breakpoint) = Breakpoint::new(Kind::Write4, word, &hook) {
             watched.store(1, Relaxed);
             for _ in 0..20 {
                 work(&pool, 20);
-                thread::cond_resched();
+                thread::still_alive();
             }
             drop(breakpoint);
         }

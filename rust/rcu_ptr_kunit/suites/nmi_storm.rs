@@ -15,7 +15,7 @@ use crate::{
         cpu::{self, Context},
         skip::skip,
         text, thread,
-        timer::{Periodic, Where},
+        timer::{self, Where},
     },
     SLOW,
 };
@@ -161,14 +161,14 @@ impl<'a> Round<'a> {
         let in_softirq = || {
             self.free_some(BURST, 8, ordinary);
         };
-        let _ = Periodic::run(Where::Hardirq, 400_000, &in_hardirq, || {
-            let _ = Periodic::run(Where::Softirq, 500_000, &in_softirq, || {
+        let _ = timer::every(Where::Hardirq, 400_000, &in_hardirq, || {
+            let _ = timer::every(Where::Softirq, 500_000, &in_softirq, || {
                 let mut routes = [self.route, ordinary].into_iter().cycle();
                 while routes
                     .next()
                     .is_some_and(|route| self.free_some(1, 4, route))
                 {
-                    thread::cond_resched();
+                    thread::still_alive();
                 }
             });
         });

@@ -8,7 +8,7 @@ use crate::{
     pool::Pool,
     reader::{self, Readers},
     route::Route,
-    sys::{cache, core, cpu, mem, probes, thread},
+    sys::{alloc, core, cpu, fault, gp, probes, thread},
 };
 use kernel::{
     prelude::*,
@@ -47,11 +47,11 @@ fn free_all(pool: &Pool, route: Route) {
 /// What was freed is given out again and overwritten.
 fn churn() {
     for _ in 0..50 {
-        if let Some(object) = mem::alloc(mem::Source::Kmalloc, 96) {
+        if let Some(object) = alloc::alloc(alloc::Source::Kmalloc, 96) {
             // SAFETY: Just allocated, not shared.
             unsafe {
                 object.write_bytes(0xff, 96);
-                mem::kvfree(object);
+                alloc::kvfree(object);
             }
         }
     }
@@ -119,7 +119,7 @@ fn one_batch_and_another() -> Result<bool> {
     let defaults = params::quick_drain()?;
     // Nor is one under way that a process has begun: the readers would hold that up, and what is wanted
     // would begin after it.
-    thread::rcu_idle();
+    gp::idle();
     let mut inner = Err(EAGAIN);
     let outer = reader::watch(&old, |first| {
         free_all(&old, Route::Kvfree);
@@ -151,12 +151,12 @@ fn no_page_under_readers() -> Result<(Outcome, u64)> {
     let seen = reader::watch(&pool, |readers| {
         // Until then the call has to wait.
         readers.leave_in(HOLD_MSECS / 4);
-        cache::fail_blocks(1, u64::MAX);
+        fault::fail_blocks(1, u64::MAX);
         if let Some(object) = pool.take() {
             // SAFETY: Handed out once.
             unsafe { Route::Mightsleep.free(object.start, object.at) };
         }
-        cache::fail_blocks(0, 0);
+        fault::fail_blocks(0, 0);
         // A caller that has not waited still finds them inside.
         hold(readers, HOLD_MSECS / 4);
     });

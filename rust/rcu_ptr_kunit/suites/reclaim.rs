@@ -7,7 +7,7 @@ use crate::{
     params,
     pool::{Pool, CAN_LOOK},
     route::Route,
-    sys::{cache, core, cpu, mem, probes, skip::skip, thread, user},
+    sys::{alloc, core, core_test, cpu, fault, gp, probes, skip::skip, thread, user},
     SLOW,
 };
 use kernel::{
@@ -92,7 +92,7 @@ impl Wait {
 /// What comes with no drain interval: a tick or two, a grace period and a worker. Always less than
 /// `below` milliseconds.
 fn soon(below: u32) -> u32 {
-    (20 * thread::gp_msecs()).clamp(100, below)
+    (20 * gp::msecs()).clamp(100, below)
 }
 
 /// Objects are freed by the monitor alone: whether in less than two intervals and a few grace periods,
@@ -200,10 +200,10 @@ fn shrinker_leaves_alone() -> Result<bool> {
         let body = |_cpu: i32| free(&pool, Route::Kvfree, 10);
         thread::on_cpus(::core::iter::once(cpu), &body, || ())?;
         let drained = thread::wait_for(20_000, || pool.all_freed());
-        let before = core::first_word(cpu);
+        let before = core_test::first_word(cpu);
         params::shrink()?;
         let has_block = before >> 63 != 0;
-        alone = drained && has_block && core::first_word(cpu) == before;
+        alone = drained && has_block && core_test::first_word(cpu) == before;
         core::barrier();
         if alone {
             break;
@@ -217,7 +217,7 @@ fn shrinker_leaves_alone() -> Result<bool> {
 fn out_of_memory() -> Result<bool> {
     let pool = Pool::new(3000)?;
     free(&pool, Route::Kvfree, 1000);
-    let hog = mem::Hog::new(usize::MAX);
+    let hog = alloc::Hog::new(usize::MAX);
     free(&pool, Route::Kvfree, 1000);
     drop(hog);
     core::barrier();
@@ -283,10 +283,10 @@ fn refused_and_nothing_else() -> Result<(bool, bool)> {
     let body = |this: i32| {
         let Some(object) = pool.take() else { return };
         cpu::irqs_off(|| {
-            cache::fail_blocks(1, 1);
+            fault::fail_blocks(1, 1);
             // SAFETY: Handed out once; the core's from here on unless it is refused.
             let taken = unsafe { core::try_kfree_nolock(object.start) };
-            cache::fail_blocks(0, 0);
+            fault::fail_blocks(0, 0);
             if !taken {
                 cpu.store(this, Relaxed);
             }

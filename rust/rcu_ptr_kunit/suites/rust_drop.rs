@@ -12,7 +12,7 @@ use crate::{
         cpu::{self, Context},
         skip::skip,
         thread,
-        timer::{Periodic, Where},
+        timer::{self, Where},
     },
 };
 use kernel::{
@@ -161,7 +161,7 @@ fn in_nmi(stage: &Stage, rounds: usize) -> Result<bool> {
 fn in_timer(stage: &Stage, place: Where, want: Context) -> Result {
     let body = || stage.exchange(want);
     let task = |_cpu: i32| {
-        let _ = Periodic::run(place, 300_000, &body, || {
+        let _ = timer::every(place, 300_000, &body, || {
             for _ in 0..scaled(10_000) {
                 stage.exchange(want);
             }

@@ -8,7 +8,9 @@ use crate::sys::{
     cache::{self, Args, SheafCache, GFP_SPECIAL},
     core,
     cpu::{self, Context},
-    nmi::{ipi::Receiver, Hook},
+    nmi::Receiver,
+    node,
+    perf::Hook,
     skip::skip,
     thread, user,
 };
@@ -58,7 +60,7 @@ impl<'a> Held<'a> {
             .iter()
             .filter_map(|o| NonNull::new(o.load(Relaxed)));
         objects
-            .filter(|&object| cpu::node_of(object) != cpu::node(cpu))
+            .filter(|&object| node::of_object(object) != node::of_cpu(cpu))
             .count()
     }
 
@@ -129,7 +131,7 @@ fn spin(done: impl Fn() -> bool) {
 /// The CPUs that share the first one's node.
 fn near() -> impl Iterator<Item = i32> + Clone {
     let first = cpu::online().next().unwrap_or(0);
-    cpu::online().filter(move |&cpu| cpu::node(cpu) == cpu::node(first))
+    cpu::online().filter(move |&cpu| node::of_cpu(cpu) == node::of_cpu(first))
 }
 
 /// As many NMIs as `n`, sent to one CPU after the other, each of which allocates an object: how many
@@ -177,7 +179,7 @@ fn prefill(cache: &SheafCache, n: usize) -> Result {
 /// Two CPUs with memory of their own.
 fn two_nodes() -> Option<(i32, i32)> {
     let here = cpu::online().next()?;
-    let there = cpu::online().find(|&other| cpu::node(other) != cpu::node(here))?;
+    let there = cpu::online().find(|&other| node::of_cpu(other) != node::of_cpu(here))?;
     Some((here, there))
 }
 

@@ -6,8 +6,8 @@
 use crate::{
     params, scaled,
     sys::{
-        cache::{self, Args, SheafCache, Stats},
-        core, cpu,
+        cache::{Args, SheafCache, Stats},
+        core, cpu, fault,
         skip::skip,
         thread,
     },
@@ -76,7 +76,7 @@ fn circulate(
             }
             i += 1;
             if i % 64 == 0 {
-                thread::cond_resched();
+                thread::still_alive();
             }
         }
     };
@@ -243,9 +243,9 @@ mod tests {
         for nth in 1..6 {
             let cache = SheafCache::new(c"rcu_ptr_stay", SIZE, small())?;
             // One of the steps on the way to a full sheaf fails.
-            cache::fail_alloc(nth, 1);
+            fault::fail_alloc(nth, 1);
             let object = cache.alloc(false);
-            cache::fail_alloc(0, 0);
+            fault::fail_alloc(0, 0);
             if let Some(object) = object {
                 // SAFETY: From this cache, the caller's.
                 unsafe { cache.free(object) };

@@ -6,8 +6,9 @@
 use crate::{
     params, reader,
     sys::{
+        alloc,
         cache::{self, Args, SheafCache},
-        core, cpu, mem,
+        core, cpu, gp,
         skip::skip,
         thread,
     },
@@ -122,7 +123,7 @@ pub(super) fn under_readers(
     }
     let broken = || objects.iter().filter(|object| object.is_broken()).count();
     // A callback that waits would hold up what does not wait itself.
-    thread::rcu_idle();
+    gp::idle();
     reader::watch_any(n, &broken, |readers| {
         for object in &objects {
             // SAFETY: From this cache, given back once.
@@ -144,7 +145,7 @@ fn destroyed_under_readers(n: usize) -> Result<reader::Seen> {
         SIZE,
         Args::default(),
         if cfg!(CONFIG_SLUB_DEBUG) {
-            mem::POISON
+            alloc::POISON
         } else {
             0
         },
@@ -161,7 +162,7 @@ fn barrier_under_readers(n: usize) -> Result<usize> {
     for _ in 0..n {
         objects.push(cache.alloc(false).ok_or(ENOMEM)?, GFP_KERNEL)?;
     }
-    thread::rcu_idle();
+    gp::idle();
     let mut inside = 0;
     reader::watch_any(n, &|| 0, |readers| {
         for &object in &objects {
@@ -259,7 +260,7 @@ mod tests {
 
     #[test]
     fn again_at_once() -> Result {
-        if !mem::reused_at_once() {
+        if !alloc::reused_at_once() {
             skip(c"this kernel checks or zeroes what is freed");
             return Ok(());
         }
@@ -309,7 +310,7 @@ mod tests {
             // SAFETY: As above.
             unsafe { cache.free(object) };
         }
-        check!(found || !mem::objects_go_round());
+        check!(found || !alloc::objects_go_round());
         Ok(())
     }
 
@@ -326,7 +327,7 @@ mod tests {
         }
         // 40 000 allocations, 400 in flight; a CPU that this task moves to costs a few sheaves.
         let few = stats_match!("rcu_ptr_round", " slab_allocs=1\\?[0-9]\\{1,3\\} ");
-        check!(few || !mem::objects_go_round());
+        check!(few || !alloc::objects_go_round());
         Ok(())
     }
 
@@ -414,9 +415,9 @@ mod tests {
     #[test]
     fn slab_flags() -> Result {
         let mut all = KVec::new();
-        for flags in [mem::TYPESAFE, mem::HWCACHE_ALIGN, mem::POISON] {
+        for flags in [alloc::TYPESAFE, alloc::HWCACHE_ALIGN, alloc::POISON] {
             all.push(flags, GFP_KERNEL)?;
-            all.push(flags | mem::TYPESAFE, GFP_KERNEL)?;
+            all.push(flags | alloc::TYPESAFE, GFP_KERNEL)?;
         }
         for flags in all {
             let cache = SheafCache::with_flags(c"rcu_ptr_flags", SIZE, Args::default(), flags)?;
@@ -428,7 +429,7 @@ mod tests {
             }
             let wrong = go_round(&cache, 500)?;
             check!(wrong == Wrong::default());
-            if flags & mem::TYPESAFE != 0 {
+            if flags & alloc::TYPESAFE != 0 {
                 check!(first.is_none() && stood_in == 0);
             }
         }
@@ -452,7 +453,7 @@ mod tests {
         kernel::kunit::info(fmt!("rcu_ptr: expect-splat end\n"));
         for object in held.into_iter().flatten() {
             // SAFETY: Leaked with its kmem_cache, and the caller's.
-            unsafe { crate::sys::mem::kvfree(object) };
+            unsafe { crate::sys::alloc::kvfree(object) };
         }
         Ok(())
     }

@@ -8,8 +8,9 @@ use super::sheaf_bounds::expect_warning;
 use crate::{
     scaled,
     sys::{
+        alloc,
         cache::{self, Args, SheafCache},
-        core, cpu, mem, thread,
+        core, cpu, thread,
     },
     table::SIZE,
 };
@@ -205,7 +206,7 @@ fn lookups(cache: &SheafCache, rounds: usize) -> Result<(Wrong, u64, u64)> {
             }
             cpu::irqs_off(|| map.insert((key + 5) % 64, true));
             if i % 64 == 0 {
-                thread::cond_resched();
+                thread::still_alive();
             }
         }
     };
@@ -225,7 +226,7 @@ mod tests {
     /// Objects are given out again at once, and found by lookups of what they were before.
     #[test]
     fn typesafe_lookups() -> Result {
-        for flags in [mem::TYPESAFE, mem::TYPESAFE | cache::POISON] {
+        for flags in [alloc::TYPESAFE, alloc::TYPESAFE | cache::POISON] {
             let cache = SheafCache::with_flags(c"rcu_ptr_ctor", SIZE, constructed(), flags)?;
             let (wrong, found, again) = lookups(&cache, scaled(30_000))?;
             let stats = cache.stats();
@@ -269,7 +270,7 @@ mod tests {
         let made = MADE_SO_FAR.load(Relaxed) - before;
         check!(wrong == 0 && made >= 50);
         // 10 000 uses.
-        check!(made < 5000 || !mem::objects_go_round());
+        check!(made < 5000 || !alloc::objects_go_round());
         Ok(())
     }
 

@@ -6,10 +6,11 @@
 use crate::{
     params,
     sys::{
+        alloc,
         cache::{Args, SheafCache, POISON},
-        core, cpu, mem,
+        core, cpu,
         skip::skip,
-        thread, user,
+        slab, thread, user,
     },
 };
 use ::core::ptr::NonNull;
@@ -59,7 +60,7 @@ fn look_elsewhere(object: NonNull<u8>) -> Result {
 
 /// Frees `object`, and waits until its grace period is over.
 fn free_and_wait(cache: &SheafCache, object: NonNull<u8>) {
-    // SAFETY: From this cache, the caller's.
+    // SAFETY: From this the caller's.
     unsafe { cache.free_rcu(object) };
     core::barrier();
 }
@@ -71,12 +72,12 @@ fn watched(cache: &SheafCache) -> Result<Option<NonNull<u8>>> {
     let end = thread::now() + 20_000_000_000;
     while found.is_none() && thread::now() < end {
         let object = cache.alloc(false).ok_or(ENOMEM)?;
-        if mem::is_kfence(object) {
+        if slab::is_kfence(object) {
             found = Some(object);
         } else {
             held.push(object, GFP_KERNEL)?;
         }
-        thread::cond_resched();
+        thread::still_alive();
     }
     for object in held {
         // SAFETY: From this cache, the caller's.
@@ -104,10 +105,10 @@ mod tests {
         // SAFETY: From this cache, the caller's.
         unsafe { cache.free_rcu(object) };
         look(seen);
-        let early = mem::is_poisoned(seen);
+        let early = alloc::is_poisoned(seen);
         drop(guard);
         core::barrier();
-        check!(!early && mem::is_poisoned(seen));
+        check!(!early && alloc::is_poisoned(seen));
         expect_splat!("KASAN: slab-use-after-free", look_elsewhere(seen))
     }
 
@@ -122,7 +123,7 @@ mod tests {
         // SAFETY: From this cache, the caller's.
         unsafe { cache.free(object) };
         core::barrier();
-        check!(mem::is_poisoned(object));
+        check!(alloc::is_poisoned(object));
         expect_splat!("KASAN: slab-use-after-free", look_elsewhere(object))
     }
 
@@ -145,7 +146,7 @@ mod tests {
         // The cache has one more back than it gave, so that its end takes one for missing.
         let other = cache.alloc(false).ok_or(ENOMEM)?;
         // SAFETY: From this cache, the caller's.
-        unsafe { mem::kvfree(other) };
+        unsafe { alloc::kvfree(other) };
         Ok(())
     }
 
@@ -232,7 +233,7 @@ mod tests {
     /// told to see to that.
     #[test]
     fn nothing_stale() -> Result {
-        if !mem::init_on_alloc() && !mem::init_on_free() {
+        if !slab::checks().init_on_alloc && !slab::checks().init_on_free {
             skip(c"needs init_on_alloc=1 or init_on_free=1");
             return Ok(());
         }
@@ -269,7 +270,7 @@ mod tests {
     /// Freed objects hold nothing either with init_on_free=1.
     #[test]
     fn nothing_left_behind() -> Result {
-        if !mem::init_on_free() || cfg!(CONFIG_KASAN) {
+        if !slab::checks().init_on_free || cfg!(CONFIG_KASAN) {
             skip(c"needs init_on_free=1, and no KASAN");
             return Ok(());
         }

@@ -7,8 +7,9 @@ use super::{sheaf_calls, sheaf_memory::up_and_down};
 use crate::{
     params, reader,
     sys::{
+        alloc,
         cache::{self, Args, Handle, SheafCache},
-        core, cpu, mem,
+        core, cpu, fault,
         skip::skip,
         thread,
     },
@@ -222,9 +223,9 @@ mod tests {
         for (capacity, flags) in [
             (0, 0),
             (1, 0),
-            (7, mem::TYPESAFE),
-            (56, mem::POISON),
-            (3, mem::POISON | mem::TYPESAFE),
+            (7, alloc::TYPESAFE),
+            (56, alloc::POISON),
+            (3, alloc::POISON | alloc::TYPESAFE),
         ] {
             let args = Args {
                 sheaf_capacity: capacity,
@@ -309,14 +310,14 @@ mod tests {
         for _ in 0..1000 {
             held.push(list(&cache, &book, 1)?, GFP_KERNEL)?;
         }
-        cache::fail_alloc(1, u64::MAX);
+        fault::fail_alloc(1, u64::MAX);
         cpu::irqs_off(|| {
             for &node in &held {
                 // SAFETY: From this cache, the caller's.
                 unsafe { free(cache.handle(), node) };
             }
         });
-        cache::fail_alloc(0, 0);
+        fault::fail_alloc(0, 0);
         let early = book.destructed();
         // The tick begins their grace period, unasked.
         let by_themselves = thread::wait_for(10_000, || book.destructed() > 800);

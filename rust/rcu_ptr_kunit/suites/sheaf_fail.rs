@@ -10,8 +10,8 @@ use crate::{
     nmi::storm,
     scaled,
     sys::{
-        cache::{self, Args, ObjectFn, SheafCache},
-        core, cpu,
+        cache::{Args, ObjectFn, SheafCache},
+        core, cpu, fault,
         skip::skip,
         thread,
     },
@@ -33,19 +33,19 @@ struct Failing(());
 impl Failing {
     /// The `nth` from now on, and as many as `times` in all.
     fn from(nth: u64, times: u64) -> Self {
-        cache::fail_alloc(nth, times);
+        fault::fail_alloc(nth, times);
         Self(())
     }
 
     /// Ends it. Whether the first failure has come.
     fn end(self) -> bool {
-        cache::fail_alloc(0, 0) == 0
+        fault::fail_alloc(0, 0) == 0
     }
 }
 
 impl Drop for Failing {
     fn drop(&mut self) {
-        cache::fail_alloc(0, 0);
+        fault::fail_alloc(0, 0);
     }
 }
 
@@ -108,7 +108,7 @@ fn lives(times: u64, dtor: Option<ObjectFn>) -> Result<(u64, Wrong)> {
         if !came {
             return Ok((nth - 1, sum));
         }
-        thread::cond_resched();
+        thread::still_alive();
     }
     Err(E2BIG)
 }
@@ -130,7 +130,7 @@ fn fails_in_nmi(rounds: usize) -> Result<Option<(Wrong, u64, u64)>> {
     let (nmis, failures) = (Atomic::<u64>::new(0), Atomic::<u64>::new(0));
     let nmi = || {
         let n = nmis.fetch_add(1, Relaxed);
-        let came = cache::fail_alloc(1 + n % 4, 1 + n % 7) == 0;
+        let came = fault::fail_alloc(1 + n % 4, 1 + n % 7) == 0;
         failures.fetch_add(u64::from(came), Relaxed);
         for i in 0..4 {
             table.replace(n as usize * 7 + i, Alloc::Nolock);
@@ -152,14 +152,14 @@ fn fails_in_nmi(rounds: usize) -> Result<Option<(Wrong, u64, u64)>> {
             table.touch(Alloc::Sleep);
             table.look(i + 3, 7);
             if i % 64 == 0 {
-                thread::cond_resched();
+                thread::still_alive();
             }
         }
     };
     let result = storm::during(nmi_source, &nmi, None, || {
         thread::on_cpus(cpu::online(), &task, || ())
     });
-    cache::fail_alloc(0, 0);
+    fault::fail_alloc(0, 0);
     result??;
     let wrong = table.wrong();
     Ok(Some((wrong, nmis.load(Relaxed), failures.load(Relaxed))))

@@ -7,9 +7,9 @@ use super::sheaf_memory::up_and_down;
 use crate::{
     pool::CAN_LOOK,
     sys::{
+        alloc::{self, Checks, RawCache},
         cache::{self, Args, SheafCache},
-        core, cpu,
-        mem::{self, Checks, RawCache},
+        core, core_test, cpu, gp,
         skip::skip,
         thread,
     },
@@ -44,11 +44,11 @@ struct Cost {
 }
 
 fn cost<R>(f: impl FnOnce() -> R) -> Cost {
-    let start = thread::gp_number();
+    let start = gp::number();
     let nsecs = time(f);
     Cost {
         nsecs,
-        graces: (thread::gp_number() - start) / GRACE,
+        graces: (gp::number() - start) / GRACE,
     }
 }
 
@@ -102,14 +102,14 @@ fn beside_others() -> Result<Costs> {
         result = (0..ROUNDS).try_for_each(|i| {
             // At any moment of a grace period of others.
             thread::sleep(1 + i as u32 % 3);
-            costs[0][i] = cost(thread::synchronize);
+            costs[0][i] = cost(gp::synchronize);
             thread::sleep(1 + i as u32 % 3);
             costs[1][i] = cost(core::barrier);
             let cache = RawCache::new("rcu_ptr_kmem", SIZE, Checks::None)?;
             for _ in 0..200 {
                 let object = cache.alloc().ok_or(ENOMEM)?.as_ptr();
                 // SAFETY: From this cache, the caller's, with a field there.
-                unsafe { core::kernel_kfree_nolock(object, object.add(8)) };
+                unsafe { core_test::kernel_kfree_nolock(object, object.add(8)) };
             }
             thread::sleep(1 + i as u32 % 3);
             costs[2][i] = cost(|| drop(cache));
@@ -140,7 +140,7 @@ fn beside_others() -> Result<Costs> {
 /// The cache is used there before.
 fn beside_hog<R>(cache: &SheafCache, hog: i32, f: impl FnOnce() -> R) -> Result<R> {
     // On PREEMPT_RT timers expire in a thread of their CPU.
-    thread::stay_on(0);
+    thread::move_to(0);
     let (there, stop) = (Atomic::<i32>::new(0), Atomic::<i32>::new(0));
     let body = |_: i32| {
         thread::be_urgent();
@@ -231,7 +231,7 @@ fn come_back(cpu: i32) -> Result<(i64, i64)> {
         back = back.min(time(|| {
             thread::wait_for(20_000, || cache.stats().now_full >= 8)
         }));
-        grace = grace.min(time(thread::synchronize));
+        grace = grace.min(time(gp::synchronize));
     }
     Ok((grace, back))
 }
@@ -243,7 +243,7 @@ mod tests {
     /// The barrier takes a grace period, and the end of a cache one more than that of a kmem_cache.
     #[test]
     fn take_a_grace_period() -> Result {
-        if !mem::objects_go_round() {
+        if !alloc::objects_go_round() {
             // To free what comes first takes longer than a grace period.
             skip(c"this kernel checks what is freed");
             return Ok(());
@@ -284,7 +284,7 @@ mod tests {
         let cache = SheafCache::new(c"rcu_ptr_hog", SIZE, Args::default())?;
         // A second one would find the scheduler's share for ordinary tasks unused.
         let (grace, barrier) = beside_hog(&cache, other, || {
-            (time(thread::synchronize), time(core::barrier))
+            (time(gp::synchronize), time(core::barrier))
         })?;
 
         kernel::kunit::info(fmt!(
@@ -339,7 +339,7 @@ mod tests {
     /// A grace period is asked for at once, on CPUs with offloaded callbacks too (RCU_LAZY).
     #[test]
     fn objects_come_back_soon() -> Result {
-        if !mem::objects_go_round() {
+        if !alloc::objects_go_round() {
             skip(c"this kernel checks what is freed");
             return Ok(());
         }

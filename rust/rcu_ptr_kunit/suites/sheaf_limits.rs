@@ -6,10 +6,11 @@
 use crate::{
     scaled,
     sys::{
+        alloc,
         cache::{self, Args, Limits, SheafCache},
-        core, cpu, mem,
+        core, cpu, node,
         skip::skip,
-        srcu::{Domain, Kind},
+        srcu_domain::{Domain, Kind},
         thread,
         user::sh,
     },
@@ -66,7 +67,7 @@ mod tests {
     /// the grace period is over. Frees never fail.
     #[test]
     fn what_waits() -> Result {
-        if !mem::objects_go_round() {
+        if !alloc::objects_go_round() {
             // There is no stock, so the limit is not what refuses.
             skip(c"this kernel checks what is freed");
             return Ok(());
@@ -152,7 +153,7 @@ mod tests {
         check!(n > 1000 && bytes <= LIMIT + slack(56));
         // Without stock the reserve may be empty before the limit is met.
         check!(met > 0 && taken >= 20);
-        check!(reserved >= 20 || !mem::objects_go_round());
+        check!(reserved >= 20 || !alloc::objects_go_round());
         Ok(())
     }
 
@@ -271,7 +272,7 @@ mod tests {
                 table.look(i, 7);
                 i += 1;
                 if i % 64 == 0 {
-                    thread::cond_resched();
+                    thread::still_alive();
                 }
             }
         };
@@ -303,7 +304,7 @@ mod tests {
         let wrong = table.wrong();
         drop(table);
         core::barrier();
-        let barns = cpu::online().map(cpu::node).max().unwrap_or(0) as u64 + 1;
+        let barns = cpu::online().map(node::of_cpu).max().unwrap_or(0) as u64 + 1;
         let trimmed = thread::wait_for(5000, || cache.stats().now_full <= 3 * barns);
         let stats = cache.stats();
         drop(cache);

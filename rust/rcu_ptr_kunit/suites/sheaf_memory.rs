@@ -7,8 +7,9 @@ use super::sheaf_calls::stats_match;
 use crate::{
     params,
     sys::{
+        alloc,
         cache::{self, Args, SheafCache},
-        core, cpu, mem,
+        core, cpu, node,
         skip::skip,
         thread,
     },
@@ -48,13 +49,13 @@ pub(super) fn up_and_down(cache: &SheafCache, n: usize) -> Result {
 
 /// Barns.
 fn nodes() -> u64 {
-    cpu::online().map(cpu::node).max().unwrap_or(0) as u64 + 1
+    cpu::online().map(node::of_cpu).max().unwrap_or(0) as u64 + 1
 }
 
 /// Two CPUs with memory of their own.
 fn two_nodes() -> Option<(i32, i32)> {
     let here = cpu::online().next()?;
-    let there = cpu::online().find(|&other| cpu::node(other) != cpu::node(here))?;
+    let there = cpu::online().find(|&other| node::of_cpu(other) != node::of_cpu(here))?;
     Some((here, there))
 }
 
@@ -85,7 +86,10 @@ fn go_home(here: i32, there: i32) -> Result<Travelled> {
     let alloc = |cpu: i32| {
         for place in &places {
             if let Some(object) = cache.alloc(false) {
-                far.add(usize::from(cpu::node_of(object) != cpu::node(cpu)), Relaxed);
+                far.add(
+                    usize::from(node::of_object(object) != node::of_cpu(cpu)),
+                    Relaxed,
+                );
                 place.store(object.as_ptr(), Relaxed);
             }
         }
@@ -185,7 +189,7 @@ mod tests {
     /// Twice as many objects as a barn usually keeps go up and down: they stay.
     #[test]
     fn barn_grows_with_the_load() -> Result {
-        if !mem::objects_go_round() {
+        if !alloc::objects_go_round() {
             skip(c"this kernel checks what is freed");
             return Ok(());
         }
@@ -248,7 +252,7 @@ mod tests {
                 }
                 i += 1;
                 if i % 64 == 0 {
-                    thread::cond_resched();
+                    thread::still_alive();
                 }
             }
             if cpu == here {
@@ -274,7 +278,7 @@ mod tests {
 
     #[test]
     fn shrinker_takes_what_is_free() -> Result {
-        if !mem::objects_go_round() {
+        if !alloc::objects_go_round() {
             skip(c"this kernel checks what is freed");
             return Ok(());
         }
@@ -363,7 +367,7 @@ mod tests {
                 table.replace(i, Alloc::Sleep);
                 table.look(i + 1, 3);
                 i += 1;
-                thread::cond_resched();
+                thread::still_alive();
             }
         };
         let once = |cpu: i32| {
@@ -403,7 +407,7 @@ mod tests {
             skip(c"needs two nodes with a CPU each (scenario NUMA)");
             return Ok(());
         };
-        if !mem::objects_go_round() {
+        if !alloc::objects_go_round() {
             skip(c"this kernel checks what is freed");
             return Ok(());
         }
@@ -429,7 +433,7 @@ mod tests {
             skip(c"needs two nodes with a CPU each (scenario NUMA)");
             return Ok(());
         };
-        if !mem::objects_go_round() {
+        if !alloc::objects_go_round() {
             skip(c"this kernel checks what is freed");
             return Ok(());
         }
@@ -445,7 +449,10 @@ mod tests {
             for _ in 0..100 {
                 if let Some(object) = cache.alloc_nolock() {
                     found.add(1, Relaxed);
-                    far.add(usize::from(cpu::node_of(object) != cpu::node(cpu)), Relaxed);
+                    far.add(
+                        usize::from(node::of_object(object) != node::of_cpu(cpu)),
+                        Relaxed,
+                    );
                     // SAFETY: From this cache, the caller's.
                     unsafe { cache.free_rcu(object) };
                 }

@@ -11,9 +11,10 @@ use super::{
 use crate::{
     params, scaled,
     sys::{
+        alloc,
         cache::{self, Args, SheafCache},
-        core, cpu, mem,
-        srcu::{Domain, Kind},
+        core, cpu, fault, gp,
+        srcu_domain::{Domain, Kind},
         thread,
     },
     table::{Alloc, Table, Wrong, DESTRUCTOR, SIZE},
@@ -95,7 +96,7 @@ const GRACES: usize = 20;
 /// Waits until many grace periods of RCU are over.
 fn wait_long() {
     for _ in 0..GRACES {
-        thread::synchronize();
+        gp::synchronize();
     }
 }
 
@@ -286,14 +287,14 @@ mod tests {
                 held.push(list(&cache, &book, 1)?, GFP_KERNEL)?;
             }
             let early = beside_reader(domain, &|| (), |_| {
-                cache::fail_alloc(1, u64::MAX);
+                fault::fail_alloc(1, u64::MAX);
                 cpu::irqs_off(|| {
                     for &node in &held {
                         // SAFETY: From this cache, the caller's.
                         unsafe { free(cache.handle(), node) };
                     }
                 });
-                cache::fail_alloc(0, 0);
+                fault::fail_alloc(0, 0);
                 wait_long();
                 book.destructed()
             })?;
@@ -319,7 +320,7 @@ mod tests {
         let early = beside_reader(&domain, &|| (), |_| {
             for _ in 0..n / 100 {
                 free_some(&cache, &book, 100)?;
-                thread::synchronize();
+                gp::synchronize();
             }
             Ok::<_, Error>(book.destructed())
         })??;
@@ -336,8 +337,12 @@ mod tests {
     fn typesafe() -> Result {
         let _defaults = params::quick_drain()?;
         each(|_, domain| {
-            let cache =
-                SheafCache::with_flags(c"rcu_ptr_srcu_type", SIZE, read_by(domain), mem::TYPESAFE)?;
+            let cache = SheafCache::with_flags(
+                c"rcu_ptr_srcu_type",
+                SIZE,
+                read_by(domain),
+                alloc::TYPESAFE,
+            )?;
             let mut held = KVVec::<NonNull<u8>>::new();
             for _ in 0..200 {
                 held.push(cache.alloc(false).ok_or(ENOMEM)?, GFP_KERNEL)?;
@@ -399,7 +404,7 @@ mod tests {
                 times[0][i] = thread::now() - start;
                 let start = thread::now();
                 domain.wait();
-                thread::synchronize();
+                gp::synchronize();
                 times[1][i] = thread::now() - start;
             }
             let [barrier, both] = times.map(|mut times| {

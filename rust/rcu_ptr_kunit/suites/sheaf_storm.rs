@@ -11,14 +11,11 @@ use crate::{
         cache::{self, Args, SheafCache},
         core,
         cpu::{self, Context},
-        nmi::{
-            breakpoint::{Breakpoint, Kind},
-            Hook,
-        },
+        perf::{Breakpoint, Hook, Kind},
         skip::skip,
-        srcu::{self, Domain},
+        srcu_domain::{self, Domain},
         text, thread,
-        timer::{Periodic, Where},
+        timer::{self, Where},
     },
     table::{Alloc, Table, Wrong, DESTRUCTOR, SIZE},
     SLOW,
@@ -83,8 +80,8 @@ fn storm(cache: &SheafCache, table: &Table<'_>, rounds: usize) -> Result<Outcome
         table.touch(Alloc::Nolock);
     };
     let task = |cpu: i32| {
-        let _ = Periodic::run(Where::Hardirq, 150_000, &interrupt, || {
-            let _ = Periodic::run(Where::Softirq, 230_000, &interrupt, || {
+        let _ = timer::every(Where::Hardirq, 150_000, &interrupt, || {
+            let _ = timer::every(Where::Softirq, 230_000, &interrupt, || {
                 for i in 0..rounds {
                     let i = i * 13 + cpu as usize * 97;
                     match i % 4 {
@@ -96,7 +93,7 @@ fn storm(cache: &SheafCache, table: &Table<'_>, rounds: usize) -> Result<Outcome
                     table.look(i + 5, 20);
                     table.touch(Alloc::Sleep);
                     if i % 64 == 0 {
-                        thread::cond_resched();
+                        thread::still_alive();
                     }
                 }
             });
@@ -228,7 +225,7 @@ mod tests {
             (true, _) => 1000,
         };
         let end = thread::now() + 180_000_000_000;
-        let domain = Domain::new(srcu::Kind::Plain)?;
+        let domain = Domain::new(srcu_domain::Kind::Plain)?;
         let (mut nmis, mut freed, mut storms) = (0, 0, 0u32);
         while nmis < wanted && thread::now() < end {
             let args = Args {

@@ -14,11 +14,9 @@ use crate::{
     },
     route::Route,
     sys::{
+        alloc::{self, Source},
         cache::SheafCache,
-        cpu,
-        mem::{self, Source},
-        nmi::counted,
-        probes,
+        counted, cpu, probes,
         skip::skip,
         text, thread,
     },
@@ -79,7 +77,7 @@ fn selected(name: &str) -> bool {
 /// Whether the core runs engine lockless.
 fn lockless() -> Result<bool> {
     let probes = probes::Probes::register()?;
-    let object = mem::alloc(Source::Kmalloc, 64).ok_or(ENOMEM)?;
+    let object = alloc::alloc(Source::Kmalloc, 64).ok_or(ENOMEM)?;
     // SAFETY: Just allocated.
     unsafe { Route::Kvfree.free(object, 0) };
     drop(probes);

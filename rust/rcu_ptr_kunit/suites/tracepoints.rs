@@ -10,14 +10,14 @@ use crate::{
     route::Route,
     scaled,
     sys::{
+        alloc::{self, Source},
         cache::{Args, SheafCache},
         core,
         cpu::{self, Context},
-        mem::{self, Source},
         probes,
         skip::skip,
         thread,
-        timer::{Periodic, Where},
+        timer::{self, Where},
         tracepoints::{self, Site},
         user,
     },
@@ -194,12 +194,12 @@ fn bustle(rounds: usize) -> Result {
     let nothing = || ();
     let body = |_cpu: i32| {
         for place in [Where::Hardirq, Where::Softirq] {
-            let _ = Periodic::run(place, 1_000_000, &nothing, || {
+            let _ = timer::every(place, 1_000_000, &nothing, || {
                 for i in 0..rounds {
                     for source in [Source::Kmalloc, Source::KmallocNolock, Source::Vmalloc] {
-                        if let Some(object) = mem::alloc(source, 5000 - i % 4000) {
+                        if let Some(object) = alloc::alloc(source, 5000 - i % 4000) {
                             // SAFETY: Just allocated.
-                            unsafe { mem::kvfree(object) };
+                            unsafe { alloc::kvfree(object) };
                         }
                     }
                     // Some wait for it.
@@ -297,7 +297,7 @@ fn under_a_lock(rounds: usize) -> Result<Outcome> {
     let locked = || cpu::raw_locked(|| caller.call(true));
     let task = |_cpu: i32| {
         for place in [Where::Hardirq, Where::Softirq] {
-            let _ = Periodic::run(place, 500_000, &locked, || {
+            let _ = timer::every(place, 500_000, &locked, || {
                 for i in 0..rounds {
                     locked();
                     if i % 64 == 0 {

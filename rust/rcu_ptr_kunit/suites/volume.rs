@@ -6,8 +6,8 @@ use crate::{
     memory::{self, Mark},
     route::Route,
     sys::{
+        alloc::{self, Source},
         core, cpu,
-        mem::{self, Source},
         skip::skip,
         text, thread,
     },
@@ -35,14 +35,14 @@ fn free_many(count: usize) -> Result<usize> {
     let freed = Atomic::<usize>::new(0);
     let body = |_cpu: i32| {
         for i in 0..share {
-            let Some(object) = mem::alloc(Source::Kmalloc, 64) else {
+            let Some(object) = alloc::alloc(Source::Kmalloc, 64) else {
                 return;
             };
             let route = Route::FREES[usize::from(i % 8 == 7)];
             // SAFETY: Just allocated.
             unsafe { route.free(object, 16) };
             if i % 1024 == 0 {
-                thread::cond_resched();
+                thread::still_alive();
             }
         }
         freed.fetch_add(share, Relaxed);
@@ -69,8 +69,8 @@ mod tests {
             "{} objects freed, {} pages missing; {} pages of slabs, {} free ones kept by CPUs\n",
             freed,
             mark.missing(),
-            mem::slab_pages(),
-            mem::pages_of_cpus()
+            alloc::slab_pages(),
+            alloc::pages_of_cpus()
         );
         check!(freed >= objects() - 16);
         check!(memory::nothing_waits());

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Caches with sheaves by address: any object, any context.
+
+use super::generated as sys;
+use ::core::{ptr, ptr::NonNull};
+use kernel::{bindings, error::from_err_ptr, prelude::*};
+
+/// What only one caller may ask for: accounting, reserves, zeroed memory.
+pub(crate) const GFP_SPECIAL: u32 = bindings::GFP_KERNEL_ACCOUNT
+    | bindings::GFP_ATOMIC
+    | bindings::__GFP_ZERO
+    | 1 << bindings::___GFP_MEMALLOC_BIT;
+
+/// A function of the user that gets an object.
+pub(crate) type ObjectFn = unsafe extern "C" fn(*mut c_void);
+
+/// `SLAB_POISON`: the slab writes over an object that is freed.
+pub(crate) const POISON: u32 = 1 << bindings::_slab_flag_bits__SLAB_POISON;
+
+/// What `rcu_ptr_cache_create()` takes, with zeroes for the usual.
+pub(crate) type Args = sys::rcu_ptr_cache_args;
+
+/// For objects that kmalloc_nolock() can't stand in for.
+pub(crate) fn own_memory() -> Args {
+    Args {
+        align: 64,
+        ..Args::default()
+    }
+}
+
+/// What `rcu_ptr_cache_set_limits()` takes, with zeroes for the usual.
+pub(crate) type Limits = sys::rcu_ptr_cache_limits;
+
+/// `SLAB_ACCOUNT`: the allocating task is charged for an object.
+#[cfg(CONFIG_MEMCG)]
+pub(crate) const ACCOUNT: u32 = 1 << bindings::_slab_flag_bits__SLAB_ACCOUNT;
+/// Memory is not charged in this kernel.
+#[cfg(not(CONFIG_MEMCG))]
+pub(crate) const ACCOUNT: u32 = 0;
+
+/// `GFP_KERNEL | __GFP_NOFAIL`
+pub(crate) const GFP_NOFAIL: u32 = bindings::GFP_KERNEL | 1 << bindings::___GFP_NOFAIL_BIT;
+
+/// What `rcu_ptr_cache_get_stats()` tells.
+pub(crate) type Stats = sys::rcu_ptr_cache_stats;
+
+/// A cache, destroyed on drop.
+///
+/// # Invariants
+///
+/// The pointer is from `rcu_ptr_cache_create()`, and owned.
+pub(crate) struct SheafCache(NonNull<sys::rcu_ptr_cache>);
+
+// SAFETY: Caches are used from any task.
+unsafe impl Send for SheafCache {}
+// SAFETY: As above.
+unsafe impl Sync for SheafCache {}
+
+impl SheafCache {
+    /// Makes a cache.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn new(name: &CStr, size: usize, args: Args) -> Result<Self> {
+        Self::with_flags(name, size, args, 0)
+    }
+
+    /// As [`Self::new()`], with SLAB flags.
+    pub(crate) fn with_flags(name: &CStr, size: usize, args: Args, flags: u32) -> Result<Self> {
+        // SAFETY: Tests name functions that are fit for their objects, and domains that outlive the cache.
+        unsafe { Self::create(name, size, args, flags) }
+    }
+
+    /// `rcu_ptr_cache_create()`.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    ///
+    /// # Safety
+    ///
+    /// The functions of `args` may be called for what is freed into the cache, as the header says; their code is
+    /// in a module that depends on rcu_ptr.ko, or stays for other reasons. Its domain outlives the cache.
+    pub(crate) unsafe fn create(name: &CStr, size: usize, args: Args, flags: u32) -> Result<Self> {
+        // SAFETY: `name` and `args` are valid for the call, and by the safety requirements of this function.
+        let cache = from_err_ptr(unsafe {
+            sys::rcu_ptr_cache_create(name.as_char_ptr(), size as c_uint, &args, flags)
+        })?;
+        // INVARIANT: Just made.
+        NonNull::new(cache).map(Self).ok_or(ENOMEM)
+    }
+
+    /// `rcu_ptr_cache_alloc()` with `GFP_KERNEL` or `GFP_ATOMIC`.
+    ///
+    /// # Context
+    ///
+    /// As the flags say.
+    #[inline]
+    pub(crate) fn alloc(&self, atomic: bool) -> Option<NonNull<u8>> {
+        self.alloc_with(if atomic {
+            bindings::GFP_ATOMIC
+        } else {
+            bindings::GFP_KERNEL
+        })
+    }
+
+    /// `rcu_ptr_cache_alloc()` with any flags.
+    #[inline]
+    pub(crate) fn alloc_with(&self, gfp: u32) -> Option<NonNull<u8>> {
+        // SAFETY: By the type invariants.
+        NonNull::new(unsafe { sys::__rcu_ptr_cache_alloc(self.0.as_ptr(), gfp) }.cast())
+    }
+
+    /// `rcu_ptr_cache_alloc_nolock()`.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    #[inline]
+    pub(crate) fn alloc_nolock(&self) -> Option<NonNull<u8>> {
+        // SAFETY: By the type invariants.
+        NonNull::new(unsafe { sys::rcu_ptr_cache_alloc_nolock(self.0.as_ptr()) }.cast())
+    }
+
+    /// `rcu_ptr_cache_free()`.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    ///
+    /// # Safety
+    ///
+    /// `object` is a live object of this cache that is the caller's; for `free()`, alone.
+    #[inline]
+    pub(crate) unsafe fn free(&self, object: NonNull<u8>) {
+        // SAFETY: By the safety requirements of this function.
+        unsafe { sys::rcu_ptr_cache_free(self.0.as_ptr(), object.as_ptr().cast()) };
+    }
+
+    /// `rcu_ptr_cache_free_rcu()`.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::free()`].
+    #[inline]
+    pub(crate) unsafe fn free_rcu(&self, object: NonNull<u8>) {
+        // SAFETY: By the safety requirements of this function.
+        unsafe { sys::rcu_ptr_cache_free_rcu(self.0.as_ptr(), object.as_ptr().cast()) };
+    }
+
+    /// `rcu_ptr_cache_get_stats()`.
+    pub(crate) fn stats(&self) -> Stats {
+        let mut stats = Default::default();
+        // SAFETY: By the type invariants.
+        unsafe { sys::rcu_ptr_cache_get_stats(self.0.as_ptr(), &mut stats) };
+        stats
+    }
+
+    /// `rcu_ptr_cache_size()`.
+    pub(crate) fn size(&self) -> usize {
+        // SAFETY: By the type invariants.
+        unsafe { sys::rcu_ptr_cache_size(self.0.as_ptr()) as usize }
+    }
+
+    /// `rcu_ptr_cache_prefill()` with `GFP_KERNEL`.
+    pub(crate) fn prefill(&self, objects: usize) -> Result {
+        // SAFETY: By the type invariants.
+        kernel::error::to_result(unsafe {
+            sys::rcu_ptr_cache_prefill(self.0.as_ptr(), objects as c_uint, bindings::GFP_KERNEL)
+        })
+    }
+
+    /// The cache, for calls in line.
+    pub(crate) fn raw(&self) -> *mut sys::rcu_ptr_cache {
+        self.0.as_ptr()
+    }
+
+    /// The cache without its end.
+    pub(crate) fn handle(&self) -> Handle {
+        Handle(self.0)
+    }
+
+    /// `rcu_ptr_cache_set_limits()`.
+    pub(crate) fn set_limits(&self, limits: &Limits) -> Result {
+        // SAFETY: By the type invariants; `limits` is valid for the call.
+        kernel::error::to_result(unsafe { sys::rcu_ptr_cache_set_limits(self.0.as_ptr(), limits) })
+    }
+
+    /// `rcu_ptr_cache_get_limits()`.
+    pub(crate) fn limits(&self) -> Limits {
+        let mut limits = Limits::default();
+        // SAFETY: By the type invariants.
+        unsafe { sys::rcu_ptr_cache_get_limits(self.0.as_ptr(), &mut limits) };
+        limits
+    }
+
+    /// Zeroes as the `__GFP_ZERO` of `rcu_ptr_cache_alloc()` does.
+    ///
+    /// # Safety
+    ///
+    /// `object` is a fresh object of this cache.
+    pub(crate) unsafe fn zero(&self, object: NonNull<u8>) {
+        // SAFETY: By the safety requirements of this function.
+        unsafe { sys::__rcu_ptr_cache_zero(self.0.as_ptr(), object.as_ptr().cast()) };
+    }
+
+    /// `rcu_ptr_cache_barrier()`.
+    ///
+    /// # Context
+    ///
+    /// May sleep; not in a destructor.
+    pub(crate) fn barrier(&self) {
+        // SAFETY: By the type invariants.
+        unsafe { sys::rcu_ptr_cache_barrier(self.0.as_ptr()) };
+    }
+}
+
+/// A cache as its destructor knows it.
+#[derive(Clone, Copy)]
+pub(crate) struct Handle(NonNull<sys::rcu_ptr_cache>);
+
+// SAFETY: As for the cache.
+unsafe impl Send for Handle {}
+// SAFETY: As for the cache.
+unsafe impl Sync for Handle {}
+
+impl Handle {
+    /// `rcu_ptr_cache_free_rcu()`.
+    ///
+    /// # Safety
+    ///
+    /// `object` is a live object of this cache, which has not ended, and the caller's.
+    pub(crate) unsafe fn free_rcu(self, object: NonNull<u8>) {
+        // SAFETY: By the safety requirements of this function.
+        unsafe { sys::rcu_ptr_cache_free_rcu(self.0.as_ptr(), object.as_ptr().cast()) };
+    }
+}
+
+impl Drop for SheafCache {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants; no longer in use.
+        unsafe { sys::rcu_ptr_cache_destroy(self.0.as_ptr()) };
+    }
+}
+
+/// Every function that takes NULL.
+pub(crate) fn null(cache: &SheafCache) {
+    // SAFETY: NULL is allowed.
+    unsafe {
+        sys::rcu_ptr_cache_free(cache.0.as_ptr(), ptr::null_mut());
+        sys::rcu_ptr_cache_free_rcu(cache.0.as_ptr(), ptr::null_mut());
+        sys::rcu_ptr_cache_destroy(ptr::null_mut());
+    }
+}
+
+/// Where the calls of any context begin.
+pub(crate) fn functions() -> [usize; 4] {
+    [
+        sys::__rcu_ptr_cache_alloc as *const () as usize,
+        sys::rcu_ptr_cache_alloc_nolock as *const () as usize,
+        sys::rcu_ptr_cache_free as *const () as usize,
+        sys::rcu_ptr_cache_free_rcu as *const () as usize,
+    ]
+}

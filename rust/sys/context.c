@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The context of the caller, and interrupts, softirqs and preemption off. */
+#include <linux/bottom_half.h>
+#include <linux/cpumask.h>
+#include <linux/irqflags.h>
+#include <linux/preempt.h>
+#include <linux/rcupdate.h>
+#include <trace/events/rcu_ptr.h>
+
+unsigned long rcu_ptr_shim_irq_save(void)
+{
+	unsigned long flags;
+
+	local_irq_save(flags);
+	return flags;
+}
+
+void rcu_ptr_shim_irq_restore(unsigned long flags)
+{
+	local_irq_restore(flags);
+}
+
+void rcu_ptr_shim_preempt_disable(void)
+{
+	preempt_disable();
+}
+
+void rcu_ptr_shim_preempt_enable(void)
+{
+	preempt_enable();
+}
+
+void rcu_ptr_shim_preempt_check(void)
+{
+	preempt_disable();
+	preempt_enable();
+}
+
+void rcu_ptr_shim_bh_disable(void)
+{
+	local_bh_disable();
+}
+
+void rcu_ptr_shim_bh_enable(void)
+{
+	local_bh_enable();
+}
+
+void rcu_ptr_shim_might_sleep(void)
+{
+	might_sleep();
+}
+
+static inline int rcu_ptr_ctx(void)
+{
+	return in_nmi() ? RCU_PTR_CTX_NMI :
+	       in_hardirq() ? RCU_PTR_CTX_HARDIRQ :
+	       in_serving_softirq() ? RCU_PTR_CTX_SOFTIRQ : RCU_PTR_CTX_TASK;
+}
+
+/* What the caller of an any-context function was doing. */
+enum rcu_ptr_context {
+	RCU_PTR_CONTEXT_MAY_LOCK = 1,
+	RCU_PTR_CONTEXT_PREEMPTIBLE = 2,
+};
+
+/* The caller's own preempt_disable() is not counted. */
+unsigned int rcu_ptr_shim_context(void)
+{
+	bool irqs_on = !irqs_disabled() && !in_nmi();
+
+	return (irqs_on ? RCU_PTR_CONTEXT_MAY_LOCK : 0) |
+	       (IS_ENABLED(CONFIG_PREEMPT_COUNT) && irqs_on &&
+		preempt_count() == PREEMPT_DISABLE_OFFSET ?
+		RCU_PTR_CONTEXT_PREEMPTIBLE : 0);
+}
+
+bool rcu_ptr_shim_cpu_dying(int cpu)
+{
+	return cpu_dying(cpu);
+}

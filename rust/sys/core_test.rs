@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The interface of `rcu_ptr.ko` as tests alone use it: what it refuses, what C clients write, its words.
+
+use super::{
+    core::{call, kfree_nolock, kvfree},
+    generated as sys,
+};
+use ::core::ptr::NonNull;
+
+/// Calls `f`, which queues the head at `head` on its stack and waits for it: debugobjects wants to know
+/// (`init_rcu_head_on_stack()`).
+///
+/// # Context
+///
+/// That of `f`, but NMI.
+pub(crate) fn on_stack<R>(head: *mut u8, f: impl FnOnce() -> R) -> R {
+    // SAFETY: debugobjects only uses the address.
+    unsafe { sys::rcu_ptr_shim_head_on_stack(head.cast()) };
+    let ret = f();
+    // SAFETY: As above.
+    unsafe { sys::rcu_ptr_shim_head_off_stack(head.cast()) };
+    ret
+}
+
+/// What is plainly wrong, by every call: an address of user space, a field that is not aligned, one
+/// that is too far away. Each gives one warning in a boot.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn misuse() {
+    const WRONG: [(usize, usize); 3] = [(0x1000, 0x1000), (0, 4), (0, 4096)];
+    let page = ::core::ptr::from_ref(&WRONG).addr() & !4095;
+    for (object, field) in WRONG {
+        let base = if object == 0 { page } else { 0 };
+        let object = ::core::ptr::without_provenance_mut::<u8>(base + object);
+        let field = ::core::ptr::without_provenance_mut::<u8>(base + field);
+        // SAFETY: The core refuses all of them without a look at the memory.
+        unsafe {
+            kvfree(object, field);
+            kfree_nolock(object, field);
+            call(field, false, None);
+            call(field, true, None);
+            if field.addr() % 8 == 4 {
+                sys::__rcu_ptr_kvfree_mightsleep(field.cast());
+                sys::__rcu_ptr_try_kfree_nolock(field.cast());
+            }
+        }
+    }
+}
+
+/// The kernel's own `kfree_rcu_nolock()`.
+///
+/// # Context
+///
+/// Any, NMI included.
+///
+/// # Safety
+///
+/// As for [`kvfree()`].
+#[inline]
+pub(crate) unsafe fn kernel_kfree_nolock(object: *mut u8, field: *mut u8) {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { sys::rcu_ptr_shim_kernel_nolock(field.cast(), object.cast()) };
+}
+
+/// Where `rcu_ptr_kvfree()` starts: for a breakpoint that surely fires.
+pub(crate) fn kvfree_entry() -> usize {
+    sys::__rcu_ptr_kvfree as usize
+}
+
+/// The words of `cpu` that the engine writes when objects come (`rcu_ptr_word()`).
+pub(crate) fn words(cpu: i32) -> impl Iterator<Item = usize> {
+    // SAFETY: `cpu` is a possible CPU.
+    let word = move |index| unsafe { sys::rcu_ptr_word(cpu, index) };
+    (0..).map(word).take_while(|&word| word != 0)
+}
+
+/// What the engine's first word of `cpu` is at the moment: with engine lockless the current block and its
+/// next slot.
+pub(crate) fn first_word(cpu: i32) -> u64 {
+    let word = words(cpu)
+        .next()
+        .map(::core::ptr::with_exposed_provenance::<u64>);
+    // SAFETY: The first word of that engine has 8 bytes, and stays.
+    word.map_or(0, |word| unsafe { word.read_volatile() })
+}
+
+/// Objects of c_fields.c: their number, sizes, and the C macros on them.
+pub(crate) const FIELDS: i32 = sys::rcu_ptr_kunit_field_RCU_PTR_KUNIT_FIELDS as i32;
+
+/// Bytes of an object of kind `field`.
+pub(crate) fn field_size(field: i32) -> usize {
+    // SAFETY: No requirements.
+    unsafe { sys::rcu_ptr_kunit_field_size(field) }
+}
+
+/// `rcu_ptr_kvfree(object, f)` or `rcu_ptr_kfree_nolock(object, f)` as C writes it.
+///
+/// # Safety
+///
+/// `object` is a live object of [`field_size()`] bytes that is the caller's to free.
+pub(crate) unsafe fn field_free(field: i32, nolock: bool, object: NonNull<u8>) {
+    let object = object.as_ptr().cast();
+    // SAFETY: By the safety requirements of this function.
+    unsafe {
+        if nolock {
+            sys::rcu_ptr_kunit_field_free_nolock(field, object);
+        } else {
+            sys::rcu_ptr_kunit_field_free(field, object);
+        }
+    }
+}
+
+/// Every macro with NULL.
+pub(crate) fn free_null() {
+    // SAFETY: NULL is allowed.
+    unsafe { sys::rcu_ptr_kunit_free_null() };
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Debug features of the kernel, and warnings. */
+#include <linux/bug.h>
+#include <linux/debugobjects.h>
+#include <linux/kmemleak.h>
+#include <linux/rcupdate.h>
+
+#ifdef CONFIG_DEBUG_OBJECTS_RCU_HEAD
+/* Exported, but declared in kernel/rcu/rcu.h only. */
+extern const struct debug_obj_descr rcuhead_debug_descr;
+
+/* call_rcu()'s two states of an rcu_head; kernel/rcu/rcu.h keeps them private. */
+#define RCU_PTR_HEAD_READY	0
+#define RCU_PTR_HEAD_QUEUED	1
+
+bool rcu_ptr_shim_debug_queue(void *ptr)
+{
+	if (debug_object_activate(ptr, &rcuhead_debug_descr))
+		return false;
+	debug_object_active_state(ptr, &rcuhead_debug_descr,
+				  RCU_PTR_HEAD_READY, RCU_PTR_HEAD_QUEUED);
+	return true;
+}
+
+void rcu_ptr_shim_debug_unqueue(void *ptr)
+{
+	debug_object_active_state(ptr, &rcuhead_debug_descr,
+				  RCU_PTR_HEAD_QUEUED, RCU_PTR_HEAD_READY);
+	debug_object_deactivate(ptr, &rcuhead_debug_descr);
+}
+#else
+bool rcu_ptr_shim_debug_queue(void *ptr)
+{
+	return true;
+}
+
+void rcu_ptr_shim_debug_unqueue(void *ptr)
+{
+}
+#endif
+
+void rcu_ptr_shim_kmemleak_ignore(const void *ptr)
+{
+	kmemleak_ignore(ptr);
+}
+
+void rcu_ptr_shim_kmemleak_scan(const void *ptr, size_t size)
+{
+	kmemleak_alloc(ptr, size, 0, GFP_NOWAIT);
+}
+
+void rcu_ptr_shim_kmemleak_free(const void *ptr)
+{
+	kmemleak_free(ptr);
+}
+
+/* Not a kernel address, so there is nothing to hide: %px. */
+void rcu_ptr_shim_warn_user(void *ptr, void *field, unsigned long caller)
+{
+	WARN_ONCE(1, "rcu_ptr: %px (field %px) is no kernel address, leaked; queued by %pS\n",
+		  ptr, field, (void *)caller);
+}
+
+void rcu_ptr_shim_warn_align(void *ptr, void *field, unsigned long caller)
+{
+	WARN_ONCE(1, "rcu_ptr: %p (field %p) is not aligned, leaked; queued by %pS\n",
+		  ptr, field, (void *)caller);
+}
+
+void rcu_ptr_shim_warn_offset(void *ptr, void *field, unsigned long caller)
+{
+	WARN_ONCE(1, "rcu_ptr: field %p does not start in the first 4096 bytes of object %p, leaked; queued by %pS\n",
+		  field, ptr, (void *)caller);
+}
+
+void rcu_ptr_shim_warn_double(void *ptr, void *field, unsigned long caller)
+{
+	WARN_ONCE(1, "rcu_ptr: %p (field %p) is queued twice, leaked; queued by %pS\n",
+		  ptr, field, (void *)caller);
+}
+
+void rcu_ptr_shim_warn_no_func(void *ptr, void *field, unsigned long caller)
+{
+	WARN_ONCE(1, "rcu_ptr: no function to call for %p, ignored; queued by %pS\n",
+		  ptr, (void *)caller);
+}
+
+void rcu_ptr_shim_warn_barrier(void)
+{
+	WARN_ONCE(1, "rcu_ptr: a callback waits for callbacks; it does not, or it would wait for itself\n");
+}
+
+void rcu_ptr_shim_warn_endless(unsigned long objects)
+{
+	WARN_ONCE(1, "rcu_ptr: a list of %lu objects is broken, leaked; one was queued again while it was linked\n",
+		  objects);
+}
+
+void rcu_ptr_shim_warn_early(void *ptr)
+{
+	WARN_ONCE(1, "rcu_ptr: grace period of batch %p is not over, leaked\n",
+		  ptr);
+}
+
+void rcu_ptr_shim_warn_freed_twice(const char *name, unsigned long ptr,
+				   unsigned long caller)
+{
+	if (caller)
+		WARN_ONCE(1, "rcu_ptr: %p of cache %s was freed twice, now by %pS\n",
+			  (void *)ptr, name, (void *)caller);
+	else
+		WARN_ONCE(1, "rcu_ptr: %p of cache %s was freed twice within a grace period\n",
+			  (void *)ptr, name);
+}
+
+void rcu_ptr_shim_warn_nested(const char *name)
+{
+	WARN_ONCE(1, "rcu_ptr: too many contexts are nested in calls of cache %s\n",
+		  name);
+}
+
+void rcu_ptr_shim_warn_held(const char *name, long objects,
+			    unsigned long caller)
+{
+	WARN(1, "rcu_ptr: cache %s is destroyed with %ld objects still held, leaked with it; called from %pS\n",
+	     name, objects, (void *)caller);
+}
+
+void rcu_ptr_shim_warn_zero(void)
+{
+	WARN_ONCE(1, "rcu_ptr: __GFP_ZERO for a cache with a constructor, ignored\n");
+}

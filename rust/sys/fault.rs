@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Allocations that fail: those of pages of this task, by the kernel's fault injection, and those of
+//! `rcu_ptr.ko`.
+//!
+//! Documentation: [fault injection](srctree/Documentation/fault-injection/fault-injection.rst)
+
+use super::{generated as sys, user};
+use kernel::prelude::*;
+
+/// Whether the kernel can do that.
+pub(crate) const CAN: bool = cfg!(all(CONFIG_FAIL_PAGE_ALLOC, CONFIG_FAULT_INJECTION_DEBUG_FS));
+
+/// The kernel's faults as set up: page allocations fail, but only those of tasks in
+/// [`NoPages::inside()`].
+pub(crate) struct NoPages(());
+
+impl NoPages {
+    /// Sets them up.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn set_up() -> Result<Self> {
+        user::sh(
+            c"cd /sys/kernel/debug/fail_page_alloc && echo Y >task-filter && echo 0 >min-order && \
+              echo N >ignore-gfp-wait && echo 0 >verbose && echo -1 >times && \
+              echo 100 >probability",
+        )?;
+        Ok(Self(()))
+    }
+
+    /// Calls `f`, in which no page can be allocated.
+    ///
+    /// # Context
+    ///
+    /// That of `f`, in a task.
+    pub(crate) fn inside<R>(&self, f: impl FnOnce() -> R) -> R {
+        // SAFETY: No requirements.
+        unsafe { sys::rcu_ptr_shim_make_it_fail(true) };
+        let ret = f();
+        // SAFETY: As above.
+        unsafe { sys::rcu_ptr_shim_make_it_fail(false) };
+        ret
+    }
+}
+
+impl Drop for NoPages {
+    fn drop(&mut self) {
+        let off = c"cd /sys/kernel/debug/fail_page_alloc && echo 0 >probability && \
+                    echo N >task-filter && echo 1 >min-order && echo Y >ignore-gfp-wait";
+        if user::sh(off).is_err() {
+            pr_err!("the faults can't be turned off\n");
+        }
+    }
+}
+
+/// `rcu_ptr_fail_alloc()`: lets the `nth` allocation of caches from now on fail, and as many as
+/// `times` in all. Returns how far away the first failure of the last call still was.
+///
+/// # Context
+///
+/// Any, NMI included.
+pub(crate) fn fail_alloc(nth: u64, times: u64) -> u64 {
+    // SAFETY: No requirements.
+    unsafe { sys::rcu_ptr_fail_alloc(nth as c_ulong, times as c_ulong) as u64 }
+}
+
+/// `rcu_ptr_fail_blocks()`: the same for blocks of the engine.
+///
+/// # Context
+///
+/// Any, NMI included.
+pub(crate) fn fail_blocks(nth: u64, times: u64) -> u64 {
+    // SAFETY: No requirements.
+    unsafe { sys::rcu_ptr_fail_blocks(nth as c_ulong, times as c_ulong) as u64 }
+}
+
+/// `rcu_ptr_fail_blocks()` and `rcu_ptr_fail_alloc()`: the `nth` allocation from now on and the `times - 1`
+/// that follow it fail.
+///
+/// # Context
+///
+/// Any.
+pub(crate) fn fail(nth: u64, times: u64) {
+    fail_blocks(nth, times);
+    fail_alloc(nth, times);
+}

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What `rcu_ptr.ko` frees: a probe on its tracepoint `rcu_ptr_free`, which comes right before objects go
+//! back to their allocators; callbacks and destructors; and the mark of a failure.
+
+use super::{alloc, core, cpu, generated as sys, thread};
+use ::core::ptr::{self, NonNull};
+use kernel::{
+    error::to_result,
+    prelude::*,
+    sync::atomic::{Acquire, Atomic, Full},
+};
+
+/// What looks at the addresses of objects that are about to be freed.
+type Body<'a> = dyn Fn(&[usize]) + Sync + 'a;
+
+static BODY: Atomic<*mut c_void> = Atomic::new(ptr::null_mut());
+
+/// Calls `f`, and meanwhile `body` for all that is freed. One caller at a time.
+///
+/// # Context
+///
+/// May sleep; `body` runs wherever objects are freed, in a task or a softirq.
+///
+/// # Errors
+///
+/// `ENOMEM`.
+pub(crate) fn during<R>(body: &Body<'_>, f: impl FnOnce() -> R) -> Result<R> {
+    let mut wide = body;
+    // ORDERING: Full: what the body refers to is there before the probe finds it.
+    BODY.xchg((&raw mut wide).cast(), Full);
+    // SAFETY: The probe stays until it is taken off below.
+    let registered = to_result(unsafe { sys::rcu_ptr_shim_probe_register() });
+    let ret = registered.map(|()| {
+        let ret = f();
+        // SAFETY: Registered above; waits until the probe runs nowhere any more.
+        unsafe { sys::rcu_ptr_shim_probe_unregister() };
+        ret
+    });
+    // ORDERING: Full; no probe runs any more.
+    BODY.xchg(ptr::null_mut(), Full);
+    ret
+}
+
+/// Called by shim.c in the probe.
+///
+/// # Safety
+///
+/// There are `count` pointers at `objects`.
+#[no_mangle]
+unsafe extern "C" fn rcu_ptr_rs_free(objects: *mut *mut c_void, count: c_ulong) {
+    // SAFETY: By the safety requirements of this function; pointers are read as addresses.
+    freed(unsafe { ::core::slice::from_raw_parts(objects.cast(), count) });
+}
+
+/// The same for objects that the caller of this frees right after it.
+///
+/// # Context
+///
+/// As for the body of [`during()`], which has not returned.
+pub(super) fn freed(objects: &[usize]) {
+    // ORDERING: Pairs with the exchange in `during()`.
+    let body = BODY.load(Acquire).cast::<&Body<'_>>();
+    if !body.is_null() {
+        // SAFETY: `during()` keeps both until no probe runs, and its callers wait for callbacks.
+        unsafe { (*body)(objects) };
+    }
+}
+
+/// `rcu_ptr_call()`, or `rcu_ptr_call_sleepable()`, with a callback that frees the object.
+///
+/// # Context
+///
+/// Any, NMI included.
+///
+/// # Safety
+///
+/// `object` is live, the caller's to free, and starts with 16 bytes that are free for use.
+pub(crate) unsafe fn call_to_free(object: NonNull<u8>, sleeps: bool) {
+    // SAFETY: By the safety requirements of this function.
+    unsafe {
+        let func: core::Func = if sleeps { sleepable } else { callback };
+        core::call(object.as_ptr(), sleeps, func);
+    }
+}
+
+/// `rcu_ptr_call_sleepable()` with a callback that sleeps for some grace periods, and then frees the object.
+///
+/// # Context
+///
+/// Any, NMI included.
+///
+/// # Safety
+///
+/// As for [`call_to_free()`].
+pub(crate) unsafe fn call_slow(object: NonNull<u8>) {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { core::call(object.as_ptr(), true, slow as core::Func) };
+}
+
+/// # Safety
+///
+/// An object was handed in by [`call_slow()`], and its grace period is over.
+unsafe extern "C" fn slow(head: *mut core::Head) {
+    thread::sleep(50);
+    // SAFETY: By the safety requirements of this function.
+    unsafe { free(head) };
+}
+
+/// One callback of so many takes its time, so that whoever has to wait for it shows that.
+const SLOW: usize = 32;
+
+fn is_slow(head: *mut core::Head) -> bool {
+    head.addr() >> 6 & (SLOW - 1) == 0
+}
+
+/// # Safety
+///
+/// An object was handed in by [`call_to_free()`], and its grace period is over.
+unsafe extern "C" fn callback(head: *mut core::Head) {
+    if cpu::context() != cpu::Context::Task || !cpu::is_bh_off() {
+        misplaced(head, c"rcu_ptr_call");
+    }
+    if is_slow(head) {
+        let began = thread::now_in_nmi();
+        while thread::now_in_nmi() - began < 20_000 {}
+    }
+    // SAFETY: By the safety requirements of this function.
+    unsafe { free(head) };
+}
+
+/// # Safety
+///
+/// An object was handed in by [`call_to_free()`], and its grace period is over.
+unsafe extern "C" fn sleepable(head: *mut core::Head) {
+    if !cpu::may_sleep() {
+        misplaced(head, c"rcu_ptr_call_sleepable");
+    } else if is_slow(head) {
+        thread::sleep_us(100);
+    }
+    // SAFETY: By the safety requirements of this function.
+    unsafe { free(head) };
+}
+
+#[cold]
+fn misplaced(head: *mut core::Head, call: &CStr) {
+    let what = c"callback in the wrong context";
+    failed(what, head.addr(), [c"kmalloc", call, c"any context"], 0);
+}
+
+/// # Safety
+///
+/// As for [`callback()`].
+unsafe fn free(head: *mut core::Head) {
+    freed(&[head.expose_provenance()]);
+    if let Some(object) = NonNull::new(head.cast()) {
+        // SAFETY: By the safety requirements of this function.
+        unsafe { alloc::kvfree(object) };
+    }
+}
+
+/// What looks at the addresses of objects whose destructor runs.
+type Destroyed<'a> = dyn Fn(usize) + Sync + 'a;
+
+static DESTROYED: Atomic<*mut c_void> = Atomic::new(ptr::null_mut());
+
+/// Calls `f`, and meanwhile `body` for each object that is destructed: caches with a destructor come and go
+/// within. One caller at a time.
+///
+/// # Context
+///
+/// May sleep; `body` runs in a task.
+pub(crate) fn during_destructors<R>(body: &Destroyed<'_>, f: impl FnOnce() -> R) -> R {
+    let mut wide = body;
+    // ORDERING: Full: what the body refers to is there before a destructor finds it.
+    DESTROYED.xchg((&raw mut wide).cast(), Full);
+    let ret = f();
+    // ORDERING: Full; no destructor runs any more.
+    DESTROYED.xchg(ptr::null_mut(), Full);
+    ret
+}
+
+/// # Safety
+///
+/// A cache with a destructor calls it, in [`during_destructors()`].
+pub(crate) unsafe extern "C" fn destructed(object: *mut c_void) {
+    // ORDERING: Pairs with the exchange in `during_destructors()`.
+    let body = DESTROYED.load(Acquire).cast::<&Destroyed<'_>>();
+    if !body.is_null() {
+        // SAFETY: `during_destructors()` keeps both.
+        unsafe { (*body)(object.expose_provenance()) };
+    }
+}
+
+/// Says in the log that something went wrong; with a backtrace, the first time.
+///
+/// # Context
+///
+/// Any, NMI included.
+#[cold]
+pub(crate) fn failed(what: &CStr, object: usize, [source, call, context]: [&CStr; 3], age: u64) {
+    // SAFETY: All are strings; the shim only prints.
+    unsafe {
+        sys::rcu_ptr_torture_failed(
+            what.as_char_ptr(),
+            object as c_ulong,
+            source.as_char_ptr(),
+            call.as_char_ptr(),
+            context.as_char_ptr(),
+            age,
+        )
+    };
+}

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! RCU grace periods: polled snapshots, and the marks of a callback.
+//!
+//! C header: [`include/linux/rcupdate.h`](srctree/include/linux/rcupdate.h)
+
+use super::generated as sys;
+use kernel::{
+    bindings,
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+};
+
+/// A grace period that was not over when the snapshot was taken (`struct rcu_gp_seq`).
+#[derive(Clone, Copy)]
+pub(crate) struct Snapshot(bindings::rcu_gp_seq);
+
+impl Snapshot {
+    /// Names the grace period that covers everything done before the call; a full memory barrier
+    /// (`get_state_synchronize_rcu_full()`).
+    ///
+    /// # Context
+    ///
+    /// Any.
+    #[inline]
+    pub(crate) fn take() -> Self {
+        let mut seq = bindings::rcu_gp_seq::default();
+        // SAFETY: `seq` is valid for writes.
+        unsafe { bindings::get_state_synchronize_rcu_full(&mut seq) };
+        Self(seq)
+    }
+
+    /// Whether that grace period is over (`poll_state_synchronize_rcu_full()`).
+    ///
+    /// # Context
+    ///
+    /// Any.
+    pub(crate) fn is_over(&self) -> bool {
+        let mut seq = self.0;
+        // SAFETY: `seq` is a snapshot.
+        unsafe { bindings::poll_state_synchronize_rcu_full(&mut seq) }
+    }
+
+    /// Whether both are over at the same moment (`same_state_synchronize_rcu_full()`). The expedited grace
+    /// period has to be the same as well: callbacks are called after either, and one that was queued for
+    /// the earlier of two does not wait for the later.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.0.norm == other.0.norm && self.0.exp == other.0.exp
+    }
+
+    /// Waits until that grace period is over (`cond_synchronize_rcu_full()`).
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn wait(mut self) {
+        // SAFETY: It is a snapshot.
+        unsafe { bindings::cond_synchronize_rcu_full(&mut self.0) };
+    }
+
+    /// The number of the grace period, for tracepoints.
+    pub(crate) fn number(&self) -> usize {
+        self.0.norm
+    }
+}
+
+/// A snapshot in words that any context may share.
+pub(crate) struct SharedSnapshot {
+    norm: Atomic<usize>,
+    exp: Atomic<usize>,
+}
+
+impl SharedSnapshot {
+    /// None taken.
+    pub(crate) const fn new() -> Self {
+        Self {
+            norm: Atomic::new(0),
+            exp: Atomic::new(0),
+        }
+    }
+
+    /// As [`Snapshot::take()`].
+    pub(crate) fn take(&self) {
+        let Snapshot(seq) = Snapshot::take();
+        self.norm.store(seq.norm, Relaxed);
+        self.exp.store(seq.exp, Relaxed);
+    }
+
+    /// As [`Snapshot::is_over()`].
+    pub(crate) fn is_over(&self) -> bool {
+        let norm = self.norm.load(Relaxed);
+        let exp = self.exp.load(Relaxed);
+        Snapshot(bindings::rcu_gp_seq { norm, exp }).is_over()
+    }
+}
+
+/// A full memory barrier (`smp_mb()`).
+///
+/// # Context
+///
+/// Any.
+pub(crate) fn mb() {
+    kernel::sync::barrier::smp_mb(kernel::sync::barrier::Full);
+}
+
+/// Waits for a grace period (`synchronize_rcu()`).
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn synchronize() {
+    kernel::sync::rcu::synchronize_rcu();
+}
+
+/// Waits for an expedited grace period.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn synchronize_expedited() {
+    // SAFETY: The callers may sleep, and hold no read-side lock here.
+    unsafe { bindings::synchronize_rcu_expedited() };
+}
+
+/// Marks what frees objects as an RCU callback for lockdep (`rcu_callback_map`).
+pub(crate) fn as_callback<R>(f: impl FnOnce() -> R) -> R {
+    // SAFETY: No requirements; paired with the exit below.
+    unsafe { sys::rcu_ptr_shim_callback_enter() };
+    let ret = f();
+    // SAFETY: Paired with the enter above.
+    unsafe { sys::rcu_ptr_shim_callback_exit() };
+    ret
+}
+
+/// Lets others run, and reports a quiescent state (`cond_resched_tasks_rcu_qs()`).
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn cond_resched() {
+    // SAFETY: The callers are in process context, as the doc asks.
+    unsafe { sys::rcu_ptr_shim_cond_resched_rcu_qs() };
+}
+
+/// Warns (DEBUG_ATOMIC_SLEEP) where sleeping is not allowed.
+pub(crate) fn might_sleep() {
+    // SAFETY: No requirements.
+    unsafe { sys::rcu_ptr_shim_might_sleep() };
+}
+
+/// Sleeps for about a jiffy.
+///
+/// # Context
+///
+/// May sleep.
+#[allow(dead_code)]
+pub(crate) fn sleep_a_jiffy() {
+    kernel::time::delay::fsleep(kernel::time::Delta::from_millis(1));
+}
+
+/// The time in jiffies.
+///
+/// # Context
+///
+/// Any, NMI included.
+pub(crate) fn jiffies() -> u64 {
+    // SAFETY: A word that only the timekeeper writes, whole.
+    unsafe { (&raw const bindings::jiffies).read_volatile() as u64 }
+}
+
+/// Jiffies in `msecs` milliseconds, rounded up.
+pub(crate) fn msecs_to_jiffies(msecs: u32) -> c_ulong {
+    kernel::time::msecs_to_jiffies(msecs)
+}
+
+/// Waits until no grace period is under way, and no callback waits for one, but what others begin
+/// meanwhile: threads and processes that have ended have brought theirs.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn idle() {
+    kernel::time::delay::fsleep(kernel::time::Delta::from_millis(50));
+    // SAFETY: The callers may sleep, and hold no read-side lock here.
+    unsafe { bindings::rcu_barrier() };
+}
+
+/// How many milliseconds a grace period takes at the moment: the longest of three.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn msecs() -> u32 {
+    // SAFETY: No requirements.
+    let now = || unsafe { bindings::ktime_get() };
+    let once = |_| {
+        let start = now();
+        synchronize();
+        now() - start
+    };
+    let longest = (0..3).map(once).max().unwrap_or(0);
+    u32::try_from(longest / 1_000_000)
+        .unwrap_or(u32::MAX)
+        .max(1)
+}
+
+/// A grace-period sequence number: two grace periods are 4 apart or so; see
+/// `get_state_synchronize_rcu_full()`.
+pub(crate) fn number() -> usize {
+    Snapshot::take().number()
+}

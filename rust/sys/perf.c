@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Counters and breakpoints of perf, whose overflows Rust handles. */
+#include <linux/err.h>
+#include <linux/hw_breakpoint.h>
+#include <linux/perf_event.h>
+#include <linux/preempt.h>
+#include <linux/ptrace.h>
+#ifdef CONFIG_X86
+#include <asm/processor-flags.h>
+#endif
+
+#include "rs.h"
+
+static void rcu_ptr_overflow(struct perf_event *event,
+			     struct perf_sample_data *data,
+			     struct pt_regs *regs)
+{
+	bool on __maybe_unused =
+		rcu_ptr_rs_overflow(event->overflow_handler_context,
+				    instruction_pointer(regs),
+				    kernel_stack_pointer(regs));
+
+#ifdef CONFIG_X86
+	/* Not in what interrupts an NMI: its way out is no place for steps. */
+	if (on && !user_mode(regs) && in_nmi() == NMI_OFFSET)
+		regs->flags |= X86_EFLAGS_TF;
+#endif
+}
+
+struct perf_event *rcu_ptr_shim_cycles(int cpu, u64 period, void *hook)
+{
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_HARDWARE,
+		.config = PERF_COUNT_HW_CPU_CYCLES,
+		.size = sizeof(attr),
+		.pinned = 1,
+		.sample_period = period,
+	};
+
+	return perf_event_create_kernel_counter(&attr, cpu, NULL,
+						rcu_ptr_overflow, hook);
+}
+
+#ifdef CONFIG_X86
+void *rcu_ptr_shim_breakpoint(unsigned long address, bool execute, int length,
+			      void *hook)
+{
+	struct perf_event_attr attr;
+
+	hw_breakpoint_init(&attr);
+	attr.bp_addr = address;
+	attr.bp_len = execute ? sizeof(long) : length;
+	attr.bp_type = execute ? HW_BREAKPOINT_X : HW_BREAKPOINT_W;
+	return (void *)(__force unsigned long)
+		register_wide_hw_breakpoint(&attr, rcu_ptr_overflow, hook);
+}
+
+void rcu_ptr_shim_no_breakpoint(void *events)
+{
+	unregister_wide_hw_breakpoint((struct perf_event * __percpu * __force)
+				      (unsigned long)events);
+}
+#else
+/* arm64's handler does not step over a breakpoint with an own overflow handler. */
+void *rcu_ptr_shim_breakpoint(unsigned long address, bool execute, int length,
+			      void *hook)
+{
+	return ERR_PTR(-EOPNOTSUPP);
+}
+
+void rcu_ptr_shim_no_breakpoint(void *events)
+{
+}
+#endif

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! SRCU domains of each kind that are made here, and their readers.
+//!
+//! C header: [`include/linux/srcu.h`](srctree/include/linux/srcu.h)
+
+use super::generated as sys;
+use ::core::ptr::NonNull;
+use kernel::{bindings, prelude::*};
+
+/// A kind of domain, by its readers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// `srcu_read_lock()`
+    Plain,
+    /// `srcu_read_lock_fast()`
+    Fast,
+    /// `srcu_read_lock_nmisafe()`
+    NmiSafe,
+    /// `rcu_read_lock_trace()`: the kernel has one for all.
+    TasksTrace,
+}
+
+impl Kind {
+    /// All of them.
+    pub(crate) const ALL: [Self; 4] = [Self::Plain, Self::Fast, Self::NmiSafe, Self::TasksTrace];
+
+    fn raw(self) -> c_int {
+        (match self {
+            Self::Plain => sys::rcu_ptr_srcu_RCU_PTR_SRCU_PLAIN,
+            Self::Fast => sys::rcu_ptr_srcu_RCU_PTR_SRCU_FAST,
+            Self::NmiSafe => sys::rcu_ptr_srcu_RCU_PTR_SRCU_NMISAFE,
+            Self::TasksTrace => sys::rcu_ptr_srcu_RCU_PTR_SRCU_TASKS_TRACE,
+        }) as c_int
+    }
+}
+
+/// A domain, cleaned up on drop: which warns if it is still in use.
+///
+/// # Invariants
+///
+/// The pointer is an initialised domain of this kind, owned but for that of the kernel.
+pub(crate) struct Domain {
+    raw: NonNull<bindings::srcu_struct>,
+    kind: Kind,
+}
+
+// SAFETY: Domains are used from any CPU.
+unsafe impl Send for Domain {}
+// SAFETY: As above.
+unsafe impl Sync for Domain {}
+
+impl Domain {
+    /// A domain.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`
+    pub(crate) fn new(kind: Kind) -> Result<Self> {
+        // SAFETY: No requirements.
+        let raw = unsafe { sys::rcu_ptr_shim_srcu_new(kind.raw()) };
+        // INVARIANT: Just made.
+        let raw = NonNull::new(raw).ok_or(ENOMEM)?;
+        Ok(Self { raw, kind })
+    }
+
+    /// For the arguments of a cache.
+    pub(crate) fn raw(&self) -> *mut bindings::srcu_struct {
+        self.raw.as_ptr()
+    }
+
+    /// Waits for a grace period as a callback has it: `synchronize_srcu()` may be expedited.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn wait(&self) {
+        // SAFETY: By the type invariants.
+        let cookie = unsafe { bindings::start_poll_synchronize_srcu(self.raw()) };
+        // SAFETY: As above.
+        while !unsafe { bindings::poll_state_synchronize_srcu(self.raw(), cookie) } {
+            kernel::time::delay::fsleep(kernel::time::Delta::from_millis(1));
+        }
+    }
+
+    /// Calls `f` as a reader, which may sleep.
+    pub(crate) fn read<R>(&self, f: impl FnOnce() -> R) -> R {
+        // SAFETY: By the type invariants.
+        let token = unsafe { sys::rcu_ptr_shim_srcu_lock(self.kind.raw(), self.raw()) };
+        let ret = f();
+        // SAFETY: As above; locked above, by this task.
+        unsafe { sys::rcu_ptr_shim_srcu_unlock(self.kind.raw(), self.raw(), token) };
+        ret
+    }
+}
+
+impl Drop for Domain {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants; no longer in use.
+        unsafe { sys::rcu_ptr_shim_srcu_free(self.kind.raw(), self.raw()) };
+    }
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Single steps, which Rust looks at (x86). */
+#include <linux/err.h>
+#include <linux/kdebug.h>
+#include <linux/notifier.h>
+#include <linux/printk.h>
+#include <linux/ptrace.h>
+#ifdef CONFIG_X86
+#include <asm/debugreg.h>
+#include <asm/processor-flags.h>
+#endif
+
+#include "rs.h"
+
+#ifdef CONFIG_X86
+static int rcu_ptr_step(struct notifier_block *block, unsigned long what,
+			void *data)
+{
+	struct die_args *args = data;
+	/* Where DR6 is, as hw_breakpoint_handler() knows it. */
+	unsigned long *dr6 = ERR_PTR(args->err);
+
+	if (what != DIE_DEBUG || !(*dr6 & DR_STEP) || user_mode(args->regs))
+		return NOTIFY_DONE;
+	if (!rcu_ptr_rs_step(args->regs->ip, args->regs->sp))
+		args->regs->flags &= ~X86_EFLAGS_TF;
+	*dr6 &= ~DR_STEP;
+	return *dr6 ? NOTIFY_DONE : NOTIFY_STOP;
+}
+
+static struct notifier_block rcu_ptr_steps = { .notifier_call = rcu_ptr_step };
+
+int rcu_ptr_shim_step_register(void)
+{
+	return register_die_notifier(&rcu_ptr_steps);
+}
+
+void rcu_ptr_shim_step_unregister(void)
+{
+	unregister_die_notifier(&rcu_ptr_steps);
+}
+#else
+int rcu_ptr_shim_step_register(void)
+{
+	return 0;
+}
+
+void rcu_ptr_shim_step_unregister(void)
+{
+}
+#endif
+
+void rcu_ptr_shim_print_step(const char *free, unsigned int number,
+			     unsigned long ip, const u8 *bytes)
+{
+	pr_info(KBUILD_MODNAME ": step free=%s number=%u ip=%lx at=%pS bytes=%15phN\n",
+		free, number, ip, (void *)ip, bytes);
+}

@@ -1,0 +1,389 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Threads that are joined before the call returns, or later; the current task; waiting.
+//!
+//! C header: [`include/linux/kthread.h`](srctree/include/linux/kthread.h)
+
+use super::generated as sys;
+use ::core::ptr;
+use kernel::{
+    bindings,
+    error::{from_err_ptr, to_result},
+    prelude::*,
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc, Completion,
+    },
+};
+
+/// What a thread runs, with the number of its CPU, or its own.
+type Body<'a> = dyn Fn(i32) + Sync + 'a;
+
+struct Job<'a> {
+    body: &'a Body<'a>,
+    number: i32,
+    /// A thread that is stopped before it began never begins.
+    began: Atomic<i32>,
+}
+
+/// Makes a thread with the name of this module and a number; it does not run yet.
+///
+/// # Context
+///
+/// May sleep.
+///
+/// # Safety
+///
+/// `entry` may be called with `data`.
+unsafe fn create(
+    entry: unsafe extern "C" fn(*mut c_void) -> c_int,
+    data: *mut c_void,
+    number: i32,
+) -> Result<*mut bindings::task_struct> {
+    // SAFETY: By the safety requirements of this function; the format takes what follows.
+    from_err_ptr(unsafe {
+        bindings::kthread_create_on_node(
+            Some(entry),
+            data,
+            -1,
+            c"%s/%d".as_char_ptr(),
+            crate::__LOG_PREFIX.as_ptr(),
+            number,
+        )
+    })
+}
+
+/// Runs `body(cpu)` in a thread bound to each of `cpus`, and `meanwhile` in this task. Returns when
+/// all are done. Threads are not KUnit's: they count, and the test asserts.
+///
+/// # Context
+///
+/// May sleep.
+///
+/// # Errors
+///
+/// `ENOMEM`; then none has run.
+pub(crate) fn on_cpus<R>(
+    cpus: impl Iterator<Item = i32>,
+    body: &Body<'_>,
+    meanwhile: impl FnOnce() -> R,
+) -> Result<R> {
+    run(cpus, true, body, meanwhile)
+}
+
+/// As [`on_cpus()`], in `count` threads that run anywhere.
+pub(crate) fn together<R>(
+    count: usize,
+    body: &Body<'_>,
+    meanwhile: impl FnOnce() -> R,
+) -> Result<R> {
+    run(0..count as i32, false, body, meanwhile)
+}
+
+fn run<R>(
+    numbers: impl Iterator<Item = i32>,
+    bound: bool,
+    body: &Body<'_>,
+    meanwhile: impl FnOnce() -> R,
+) -> Result<R> {
+    let mut jobs = KVec::new();
+    for number in numbers {
+        let began = Atomic::new(0);
+        let job = Job {
+            body,
+            number,
+            began,
+        };
+        jobs.push(job, GFP_KERNEL)?;
+    }
+    let mut tasks = KVec::with_capacity(jobs.len(), GFP_KERNEL)?;
+    for job in jobs.iter() {
+        // SAFETY: `entry` gets a job that lives until the thread is stopped below.
+        let task = unsafe { create(entry, ptr::from_ref(job).cast_mut().cast(), job.number) };
+        let Ok(task) = task else { break };
+        if bound {
+            // SAFETY: Just made, not started yet.
+            unsafe { bindings::kthread_bind(task, job.number as c_uint) };
+        }
+        tasks.push(task, GFP_KERNEL)?;
+    }
+    let all = tasks.len() == jobs.len();
+    if all {
+        for &task in tasks.iter() {
+            // SAFETY: The thread lives until it is stopped.
+            unsafe { bindings::wake_up_process(task) };
+        }
+    }
+    let ret = all.then(meanwhile);
+    while all && jobs.iter().any(|job| job.began.load(Relaxed) == 0) {
+        sleep(1);
+    }
+    for &task in tasks.iter() {
+        // SAFETY: The thread ends only after this; waits for it.
+        unsafe { bindings::kthread_stop(task) };
+    }
+    ret.ok_or(ENOMEM)
+}
+
+/// # Safety
+///
+/// `job` is a [`Job`] that lives until the thread is stopped.
+unsafe extern "C" fn entry(job: *mut c_void) -> c_int {
+    // SAFETY: By the safety requirements of this function.
+    let job = unsafe { &*job.cast::<Job<'_>>() };
+    job.began.store(1, Relaxed);
+    (job.body)(job.number);
+    while !should_stop() {
+        sleep(1);
+    }
+    0
+}
+
+/// Whether `meanwhile` is over and this thread is waited for.
+pub(crate) fn should_stop() -> bool {
+    // SAFETY: Threads of `on_cpus()` and `together()` call it.
+    unsafe { bindings::kthread_should_stop() }
+}
+
+/// A thread of [`on_cpus()`] that others may move to another CPU, whatever it is at.
+///
+/// # Invariants
+///
+/// The pointer is null or a thread that is inside of [`Movable::during()`].
+pub(crate) struct Movable(Atomic<*mut c_void>);
+
+impl Movable {
+    /// No thread.
+    pub(crate) const fn new() -> Self {
+        // INVARIANT: Null.
+        Self(Atomic::new(ptr::null_mut()))
+    }
+
+    /// Calls `f` while this thread may be moved.
+    pub(crate) fn during(&self, f: impl FnOnce()) {
+        // SAFETY: No requirements.
+        let task = unsafe { bindings::get_current() }.cast();
+        // INVARIANT: This thread is inside.
+        self.0.store(task, Relaxed);
+        f();
+        self.0.store(ptr::null_mut(), Relaxed);
+    }
+
+    /// Moves the thread to `cpu`, if there is one. Returns whether it did.
+    ///
+    /// # Context
+    ///
+    /// May sleep; in the `meanwhile` of [`on_cpus()`].
+    pub(crate) fn move_to(&self, cpu: i32) -> bool {
+        let task = self.0.load(Relaxed);
+        // SAFETY: Threads live until `meanwhile` has returned, though it may have left by now.
+        !task.is_null() && unsafe { sys::rcu_ptr_shim_move(task.cast(), cpu) }
+    }
+}
+
+/// Keeps this task on the CPU where it is.
+pub(crate) fn stay_here() {
+    move_to(super::cpu::this());
+}
+
+/// Has this task run on `cpu`, unless that is going down, and its timers expire there; -1: anywhere.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn move_to(cpu: i32) {
+    // SAFETY: The current task is live.
+    unsafe { sys::rcu_ptr_shim_move(bindings::get_current(), cpu) };
+}
+
+/// Sleeps for at least `msecs` milliseconds.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn sleep(msecs: u32) {
+    // SAFETY: Tests and their threads may sleep.
+    unsafe { bindings::msleep(msecs) };
+}
+
+/// Sleeps for `usecs` microseconds, on a timer of its own.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn sleep_us(usecs: u32) {
+    // SAFETY: In process context.
+    unsafe {
+        bindings::usleep_range_state(
+            usecs as c_ulong,
+            usecs as c_ulong,
+            bindings::TASK_UNINTERRUPTIBLE,
+        )
+    };
+}
+
+/// Whether a signal came for this task.
+pub(crate) fn is_interrupted() -> bool {
+    // SAFETY: The current task is live.
+    unsafe { bindings::signal_pending(bindings::get_current()) != 0 }
+}
+
+/// No ordinary task gets the CPU from this one from here on, a kworker neither (`sched_set_fifo()`).
+pub(crate) fn be_urgent() {
+    // SAFETY: The current task is live.
+    unsafe { bindings::sched_set_fifo(bindings::get_current()) };
+}
+
+/// Calls `f` as memory reclaim does, as far as lockdep can tell.
+pub(crate) fn as_reclaim<R>(f: impl FnOnce() -> R) -> R {
+    // SAFETY: Paired with the end below, by the same task, which may sleep.
+    unsafe { sys::rcu_ptr_shim_reclaim_begin() };
+    let ret = f();
+    // SAFETY: As above.
+    unsafe { sys::rcu_ptr_shim_reclaim_end() };
+    ret
+}
+
+/// Lets others run.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn cond_resched() {
+    // SAFETY: In process context.
+    unsafe { sys::rcu_ptr_shim_cond_resched() };
+}
+
+/// The same, and tells the detector of hung tasks that a task that waits for this one waits for something that
+/// is alive.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn still_alive() {
+    // SAFETY: No requirements.
+    unsafe { sys::rcu_ptr_shim_not_hung() };
+    cond_resched();
+}
+
+/// Waits until `done` says so, `msecs` at most. Returns whether it did.
+pub(crate) fn wait_for(msecs: u32, mut done: impl FnMut() -> bool) -> bool {
+    let start = now();
+    while now() - start < i64::from(msecs) * 1_000_000 {
+        if done() {
+            return true;
+        }
+        sleep(2);
+    }
+    done()
+}
+
+/// Nanoseconds of monotonic time, in NMI too; against [`now()`] it may be off by a tick's correction.
+///
+/// # Context
+///
+/// Any, NMI included.
+pub(crate) fn now_in_nmi() -> u64 {
+    // SAFETY: No requirements.
+    unsafe { bindings::ktime_get_mono_fast_ns() }
+}
+
+/// Nanoseconds of monotonic time.
+///
+/// # Context
+///
+/// Any but NMI.
+pub(crate) fn now() -> i64 {
+    // SAFETY: No requirements.
+    unsafe { bindings::ktime_get() }
+}
+
+/// A running thread; [`Thread::join()`] waits for it.
+pub(crate) struct Thread {
+    task: *mut bindings::task_struct,
+    done: Arc<Completion>,
+}
+
+/// # Safety
+///
+/// `argument` comes from `KBox::into_raw()` of a `KBox<F>` that is not shared.
+unsafe extern "C" fn once<F: FnOnce() -> Result + Send>(argument: *mut c_void) -> c_int {
+    // SAFETY: By the safety requirements of this function.
+    let f = unsafe { KBox::<F>::from_raw(argument.cast()) };
+    let ret = KBox::into_inner(f)();
+    ret.map_or_else(|e| e.to_errno(), |()| 0)
+}
+
+impl Thread {
+    /// Starts `f` on `cpu`, with the nice value `nice`.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, `EINTR`.
+    pub(crate) fn spawn<F>(cpu: i32, nice: i32, f: F) -> Result<Self>
+    where
+        F: FnOnce() -> Result + Send + 'static,
+    {
+        let done = Arc::pin_init(Completion::new(), GFP_KERNEL)?;
+        let signal = done.clone();
+        let whole = move || {
+            let ret = f();
+            signal.complete_all();
+            ret
+        };
+        Self::start(cpu, nice, whole).map(|task| Self { task, done })
+    }
+
+    fn start<F>(cpu: i32, nice: i32, f: F) -> Result<*mut bindings::task_struct>
+    where
+        F: FnOnce() -> Result + Send + 'static,
+    {
+        let argument = KBox::into_raw(KBox::new(f, GFP_KERNEL)?);
+        // SAFETY: `once` fits the argument.
+        let task = unsafe { create(once::<F>, argument.cast(), cpu) }.inspect_err(|_| {
+            // SAFETY: The thread that would own it does not exist.
+            drop(unsafe { KBox::from_raw(argument) });
+        })?;
+        // SAFETY: `task` is a new thread that has not run yet; the reference is for `join()`.
+        unsafe {
+            bindings::get_task_struct(task);
+            bindings::kthread_bind(task, cpu as c_uint);
+            bindings::set_user_nice(task, nice as c_long);
+            bindings::wake_up_process(task);
+        }
+        Ok(task)
+    }
+
+    /// Waits until the thread has ended. Returns what it returned.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn join(self) -> Result {
+        // A thread that is stopped before it began would never run.
+        self.done.wait_for_completion();
+        // SAFETY: `spawn()` took a reference, which is given back here.
+        let ret = unsafe {
+            let ret = bindings::kthread_stop(self.task);
+            bindings::put_task_struct(self.task);
+            ret
+        };
+        to_result(ret)
+    }
+}
+
+/// Runs `f` on `cpu` and waits for it.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn on_cpu<F>(cpu: i32, f: F) -> Result
+where
+    F: FnOnce() -> Result + Send + 'static,
+{
+    Thread::spawn(cpu, 0, f)?.join()
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Timers that run a closure in a hard interrupt or a softirq, and say when they want to be run again. (Those of
+//! the `kernel` crate have one place each, a type, and hold what they run.)
+//!
+//! C header: [`include/linux/hrtimer.h`](srctree/include/linux/hrtimer.h)
+
+use kernel::{bindings, prelude::*, types::Opaque};
+
+/// Where the closure runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Where {
+    /// In the timer interrupt, on PREEMPT_RT too.
+    Hardirq,
+    /// In softirq context (a thread on PREEMPT_RT).
+    Softirq,
+}
+
+/// Returns in how many nanoseconds it is to be run again; 0: not.
+type Body<'a> = dyn Fn() -> u64 + Sync + 'a;
+
+/// A timer.
+#[pin_data(PinnedDrop)]
+#[repr(C)]
+pub(crate) struct Timer<'a> {
+    #[pin]
+    timer: Opaque<bindings::hrtimer>,
+    body: &'a Body<'a>,
+    mode: bindings::hrtimer_mode,
+}
+
+impl<'a> Timer<'a> {
+    /// Makes a timer that is idle.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn new(place: Where, body: &'a Body<'a>) -> Result<Pin<KBox<Self>>> {
+        let mode = match place {
+            Where::Hardirq => bindings::hrtimer_mode_HRTIMER_MODE_REL_PINNED_HARD,
+            Where::Softirq => bindings::hrtimer_mode_HRTIMER_MODE_REL_PINNED_SOFT,
+        };
+        KBox::pin_init::<Error>(
+            try_pin_init!(Self {
+                // SAFETY: `slot` is the pinned memory of the timer; `entry` fits its type.
+                timer <- Opaque::ffi_init(|slot| unsafe {
+                    bindings::hrtimer_setup(
+                        slot,
+                        Some(Self::entry),
+                        bindings::CLOCK_MONOTONIC as c_int,
+                        mode,
+                    )
+                }),
+                body,
+                mode,
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Runs the closure on this CPU in `nsecs` nanoseconds, unless the timer is under way.
+    ///
+    /// # Context
+    ///
+    /// A task.
+    pub(crate) fn start(&self, nsecs: u64) {
+        // SAFETY: The timer is initialised; one that is running starts itself again, which is the same.
+        if !unsafe { bindings::hrtimer_active(self.timer.get()) } {
+            self.restart(nsecs);
+        }
+    }
+
+    /// Stops the timer, and waits for the closure.
+    ///
+    /// # Context
+    ///
+    /// A task.
+    pub(crate) fn cancel(&self) {
+        // SAFETY: The timer is initialised.
+        unsafe { bindings::hrtimer_cancel(self.timer.get()) };
+    }
+
+    fn restart(&self, nsecs: u64) {
+        // SAFETY: The timer is initialised.
+        unsafe {
+            bindings::hrtimer_start_range_ns(self.timer.get(), nsecs as i64, 0, self.mode);
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `timer` is that of a live `Self`.
+    unsafe extern "C" fn entry(timer: *mut bindings::hrtimer) -> bindings::hrtimer_restart {
+        // SAFETY: By the safety requirements of this function: dropping cancels the timer; `timer` is
+        // the first member (`repr(C)`).
+        let this = unsafe { &*timer.cast::<Self>() };
+        let again = (this.body)();
+        if again != 0 {
+            this.restart(again);
+        }
+        bindings::hrtimer_restart::HRTIMER_NORESTART
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for Timer<'_> {
+    /// Waits for the closure.
+    fn drop(self: Pin<&mut Self>) {
+        self.cancel();
+    }
+}
+
+/// Runs `body` on this CPU every `nsecs` nanoseconds, from when it has returned, while `meanwhile` runs.
+///
+/// # Context
+///
+/// May sleep, in a thread bound to its CPU.
+pub(crate) fn every<R>(
+    place: Where,
+    nsecs: u64,
+    body: &(dyn Fn() + Sync),
+    meanwhile: impl FnOnce() -> R,
+) -> Result<R> {
+    let body = || {
+        body();
+        nsecs
+    };
+    let timer = Timer::new(place, &body)?;
+    timer.start(nsecs);
+    Ok(meanwhile())
+}

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Tracepoints of the kernel by name, and probes on them.
+//!
+//! C header: [`include/linux/tracepoint.h`](srctree/include/linux/tracepoint.h)
+
+use super::generated as sys;
+use ::core::ptr::{self, NonNull};
+use kernel::{bindings, error::to_result, prelude::*};
+
+/// A tracepoint that stays: of the kernel itself, or of a module that this one depends on.
+#[derive(Clone, Copy)]
+pub(crate) struct Tracepoint(NonNull<bindings::tracepoint>);
+
+// SAFETY: Tracepoints lock what they have to.
+unsafe impl Send for Tracepoint {}
+// SAFETY: As above.
+unsafe impl Sync for Tracepoint {}
+
+/// What looks at each tracepoint.
+type Visit<'a> = dyn FnMut(&'static CStr, Tracepoint) + 'a;
+
+impl Tracepoint {
+    /// The tracepoint at `raw`.
+    ///
+    /// # Safety
+    ///
+    /// It is one that stays.
+    pub(crate) unsafe fn new(raw: *mut bindings::tracepoint) -> Option<Self> {
+        NonNull::new(raw).map(Self)
+    }
+
+    /// Calls `visit` for every tracepoint of the kernel itself.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn for_each(visit: &mut Visit<'_>) {
+        let mut wide = visit;
+        // SAFETY: `visited` gets the closure, which lives for the call.
+        unsafe { bindings::for_each_kernel_tracepoint(Some(visited), (&raw mut wide).cast()) };
+    }
+
+    /// The kernel's tracepoint of that name.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn find(name: &CStr) -> Option<Self> {
+        let mut found = None;
+        Self::for_each(&mut |at, tracepoint| {
+            if at == name {
+                found = Some(tracepoint);
+            }
+        });
+        found
+    }
+
+    /// Its name.
+    pub(crate) fn name(self) -> &'static CStr {
+        // SAFETY: A tracepoint that stays, with a string that does.
+        unsafe { CStr::from_char_ptr((*self.0.as_ptr()).name) }
+    }
+
+    /// Has `probe` called with `data` and the arguments of the tracepoint.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    ///
+    /// # Safety
+    ///
+    /// `probe` is a function of the C ABI that takes a pointer, and then the arguments of the tracepoint or the
+    /// first of them; it and `data` stay until it is off and [`synchronize()`] has returned.
+    pub(crate) unsafe fn register(self, probe: *mut c_void, data: *mut c_void) -> Result {
+        // SAFETY: By the safety requirements of this function.
+        to_result(unsafe { bindings::tracepoint_probe_register(self.0.as_ptr(), probe, data) })
+    }
+
+    /// Takes `probe` with `data` off.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn unregister(self, probe: *mut c_void, data: *mut c_void) {
+        // SAFETY: It fails for a probe that is not registered.
+        unsafe { bindings::tracepoint_probe_unregister(self.0.as_ptr(), probe, data) };
+    }
+}
+
+/// # Safety
+///
+/// `tracepoint` is one that stays; `visit` is a reference to a [`Visit`] that lives.
+unsafe extern "C" fn visited(tracepoint: *mut bindings::tracepoint, visit: *mut c_void) {
+    // SAFETY: By the safety requirements of this function.
+    unsafe {
+        if let Some(tracepoint) = Tracepoint::new(tracepoint) {
+            (*visit.cast::<&mut Visit<'_>>())(tracepoint.name(), tracepoint);
+        }
+    }
+}
+
+/// Waits until no probe runs that is off (`tracepoint_synchronize_unregister()`).
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn synchronize() {
+    // SAFETY: No requirements.
+    unsafe { sys::rcu_ptr_shim_tracepoint_synchronize() };
+}
+
+/// No data for a probe.
+pub(crate) const NONE: *mut c_void = ptr::null_mut();

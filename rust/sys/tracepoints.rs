@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The kernel's tracepoints, and those of `rcu_ptr.ko`: something that runs at each of them, wherever in
+//! the kernel that is.
+
+use super::{
+    generated as sys,
+    tracepoint::{self, Tracepoint},
+};
+use ::core::ptr;
+use kernel::{
+    bindings,
+    prelude::*,
+    sync::atomic::{Acquire, Atomic, Full, Relaxed, Release},
+};
+
+/// A tracepoint.
+pub(crate) struct Site {
+    tracepoint: Tracepoint,
+    /// Runs of the body that did something there: the body's own count.
+    pub(crate) acted: Atomic<u64>,
+}
+
+impl Site {
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        self.tracepoint.name().to_str().unwrap_or("")
+    }
+}
+
+/// What runs at tracepoints.
+type Body<'a> = dyn Fn(&Site) + Sync + 'a;
+
+static BODY: Atomic<*mut c_void> = Atomic::new(ptr::null_mut());
+
+/// Those of `rcu_ptr.ko`; the kernel's walk has its own only.
+fn ours() -> [*mut bindings::tracepoint; 7] {
+    [
+        &raw mut sys::__tracepoint_rcu_ptr_queue,
+        &raw mut sys::__tracepoint_rcu_ptr_invoke,
+        &raw mut sys::__tracepoint_rcu_ptr_defer,
+        &raw mut sys::__tracepoint_rcu_ptr_refill,
+        &raw mut sys::__tracepoint_rcu_ptr_shrink,
+        &raw mut sys::__tracepoint_rcu_ptr_batch_start,
+        &raw mut sys::__tracepoint_rcu_ptr_batch_end,
+    ]
+}
+
+/// Calls `visit` for all tracepoints that are `wanted`.
+fn walk(wanted: &dyn Fn(&str) -> bool, mut visit: impl FnMut(Tracepoint)) {
+    let mut each = |name: &CStr, tracepoint| {
+        if name.to_str().is_ok_and(wanted) {
+            visit(tracepoint);
+        }
+    };
+    Tracepoint::for_each(&mut each);
+    for raw in ours() {
+        // SAFETY: This module depends on `rcu_ptr.ko`.
+        if let Some(tracepoint) = unsafe { Tracepoint::new(raw) } {
+            each(tracepoint.name(), tracepoint);
+        }
+    }
+}
+
+/// Unregisters the probes of all sites on drop.
+struct Registered<'a>(KVec<&'a Site>);
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        for site in self.0.iter() {
+            site.tracepoint.unregister(PROBE, data(site));
+        }
+        // SAFETY: Tests may sleep.
+        unsafe { sys::rcu_ptr_shim_wake_end() };
+        tracepoint::synchronize();
+        // ORDERING: No probe runs any more; full for what comes next.
+        BODY.xchg(ptr::null_mut(), Full);
+    }
+}
+
+fn data(site: &Site) -> *mut c_void {
+    ptr::from_ref(site).cast_mut().cast()
+}
+
+/// It takes no argument of any tracepoint.
+const PROBE: *mut c_void = traced as *mut c_void;
+
+/// Calls `f`, and meanwhile `body` at every tracepoint whose name is `wanted`. One caller at a time.
+///
+/// `body` has to be fit for wherever tracepoints are: with any lock of the kernel held, in NMI; and for
+/// being called by what it does itself.
+///
+/// # Context
+///
+/// May sleep.
+///
+/// # Errors
+///
+/// `ENOMEM`; `EOPNOTSUPP` where calls are checked (CFI).
+pub(crate) fn during<R>(
+    wanted: &dyn Fn(&str) -> bool,
+    body: &Body<'_>,
+    f: impl FnOnce(&[Site]) -> R,
+) -> Result<R> {
+    // A call through a pointer of another type.
+    if cfg!(CONFIG_CFI) {
+        return Err(EOPNOTSUPP);
+    }
+    let mut found = 0;
+    walk(wanted, |_| found += 1);
+    let mut sites = KVVec::with_capacity(found, GFP_KERNEL)?;
+    walk(wanted, |tracepoint| {
+        let acted = Atomic::new(0);
+        let _ = sites.push_within_capacity(Site { tracepoint, acted });
+    });
+    let mut wide = body;
+    // ORDERING: Pairs with the acquire in the probe.
+    BODY.store((&raw mut wide).cast(), Release);
+    let mut on = Registered(KVec::with_capacity(sites.len(), GFP_KERNEL)?);
+    for site in sites.iter() {
+        // SAFETY: The site stays where it is until the probe is unregistered.
+        if unsafe { site.tracepoint.register(PROBE, data(site)) }.is_ok() {
+            on.0.push(site, GFP_KERNEL)?;
+        }
+        // Otherwise it is one that this machine hasn't got the means for.
+    }
+    let ret = f(&sites);
+    drop(on);
+    Ok(ret)
+}
+
+/// The probe at every site.
+///
+/// # Safety
+///
+/// `site` is what the probe was registered with.
+unsafe extern "C" fn traced(site: *mut c_void) {
+    // ORDERING: Pairs with the release in `during()`.
+    let body = BODY.load(Acquire).cast::<&Body<'_>>();
+    if !body.is_null() {
+        // SAFETY: `during()` keeps both until no probe runs any more.
+        unsafe { (*body)(&*site.cast::<Site>()) };
+    }
+}
+
+/// Wakes a task, a worker of the kernel's, if that sleeps.
+///
+/// # Context
+///
+/// Any but NMI, in [`during()`].
+pub(crate) fn wake_a_task() {
+    // SAFETY: The work does nothing, and is waited for at the end of `during()`.
+    unsafe { sys::rcu_ptr_shim_wake() };
+}
+
+/// How often bodies have acted at the sites of `name`.
+pub(crate) fn acted(sites: &[Site], name: &str) -> u64 {
+    let named = sites.iter().filter(|site| site.name() == name);
+    named.map(|site| site.acted.load(Relaxed)).sum()
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The user space of the machine: a shell command, for what only files can do (parameters, the
+//! shrinker's debugfs files); and whole files, read into memory. Threads of the kernel see no file
+//! system: module init does.
+
+use ::core::{ptr, slice};
+use kernel::{bindings, prelude::*};
+
+/// Runs `/bin/sh -c command` and waits for it.
+///
+/// # Context
+///
+/// May sleep.
+///
+/// # Errors
+///
+/// `EIO` when the command ended with anything but 0; what the kernel says when it can't be run.
+pub(crate) fn sh(command: &CStr) -> Result {
+    let mut argv = [
+        c"/bin/sh".as_char_ptr().cast_mut(),
+        c"-c".as_char_ptr().cast_mut(),
+        command.as_char_ptr().cast_mut(),
+        ptr::null_mut(),
+    ];
+    let mut envp = [
+        c"PATH=/bin:/sbin:/usr/bin:/usr/sbin"
+            .as_char_ptr()
+            .cast_mut(),
+        ptr::null_mut(),
+    ];
+    // SAFETY: Both arrays end with a null pointer and live for the call, which waits.
+    let ret = unsafe {
+        bindings::call_usermodehelper(
+            argv[0],
+            argv.as_mut_ptr(),
+            envp.as_mut_ptr(),
+            bindings::UMH_WAIT_PROC as c_int,
+        )
+    };
+    if ret < 0 {
+        return Err(Error::from_errno(ret));
+    }
+    if ret != 0 {
+        return Err(EIO);
+    }
+    Ok(())
+}
+
+/// What is in a file.
+///
+/// # Invariants
+///
+/// `data` is null or an allocation of `len` bytes at least that the value owns.
+pub(crate) struct File {
+    data: *mut c_void,
+    len: usize,
+}
+
+// SAFETY: The allocation belongs to no task.
+unsafe impl Send for File {}
+// SAFETY: It is never written to again.
+unsafe impl Sync for File {}
+
+impl File {
+    /// Reads the file at `path`.
+    ///
+    /// # Context
+    ///
+    /// May sleep, in a task of user space.
+    pub(crate) fn read(path: &CStr) -> Result<Self> {
+        let mut data = ptr::null_mut();
+        // SAFETY: `path` is a string, `data` valid for writes; with a null buffer the call allocates.
+        let len = unsafe {
+            bindings::kernel_read_file_from_path(
+                path.as_char_ptr(),
+                0,
+                &mut data,
+                64 << 20,
+                ptr::null_mut(),
+                bindings::kernel_read_file_id_READING_UNKNOWN,
+            )
+        };
+        if len < 0 {
+            return Err(Error::from_errno(len as c_int));
+        }
+        // INVARIANT: By the contract of the call.
+        Ok(Self {
+            data,
+            len: len as usize,
+        })
+    }
+
+    /// The bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        if self.data.is_null() {
+            return &[];
+        }
+        // SAFETY: By the type invariants.
+        unsafe { slice::from_raw_parts(self.data.cast(), self.len) }
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants; it comes from vmalloc().
+        unsafe { bindings::kvfree(self.data) };
+    }
+}

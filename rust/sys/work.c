@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Work items and irq_works. */
+#include <linux/irq_work.h>
+#include <linux/percpu.h>
+#include <linux/workqueue.h>
+
+void rcu_ptr_shim_init_rcu_work(struct rcu_work *work, work_func_t func)
+{
+	INIT_RCU_WORK(work, func);
+}
+
+/* Each has a lockdep class of its own. */
+enum rcu_ptr_work {
+	RCU_PTR_WORK_FREES,
+	RCU_PTR_WORK_DESTRUCTS,
+	RCU_PTR_WORK_ALLOCATES,
+	RCU_PTR_WORK_CALLS,
+	RCU_PTR_WORK_SLEEPS,
+};
+
+void rcu_ptr_shim_init_delayed_work(struct delayed_work *work,
+				    work_func_t func, enum rcu_ptr_work class)
+{
+	/* A lockdep class is a place in the text. */
+	switch (class) {
+	case RCU_PTR_WORK_FREES:
+		INIT_DELAYED_WORK(work, func);
+		break;
+	case RCU_PTR_WORK_DESTRUCTS:
+		INIT_DELAYED_WORK(work, func);
+		break;
+	case RCU_PTR_WORK_ALLOCATES:
+		INIT_DELAYED_WORK(work, func);
+		break;
+	case RCU_PTR_WORK_CALLS:
+		INIT_DELAYED_WORK(work, func);
+		break;
+	case RCU_PTR_WORK_SLEEPS:
+		INIT_DELAYED_WORK(work, func);
+		break;
+	}
+}
+
+bool rcu_ptr_shim_work_pending(struct delayed_work *work)
+{
+	return delayed_work_pending(work);
+}
+
+void rcu_ptr_shim_init_irq_work(struct irq_work *work,
+				void (*func)(struct irq_work *work), int flags)
+{
+	*work = __IRQ_WORK_INIT(func, flags);
+}
+
+/* Whether this CPU runs irq_works to their end. */
+
+static DEFINE_PER_CPU(bool, rcu_ptr_irq_works_run);
+
+bool rcu_ptr_shim_irq_works_run(void)
+{
+	return __this_cpu_read(rcu_ptr_irq_works_run);
+}
+
+void rcu_ptr_shim_set_irq_works_run(bool run)
+{
+	this_cpu_write(rcu_ptr_irq_works_run, run);
+}
