@@ -8,30 +8,22 @@ plots as SVG and PNG (with matplotlib), and the log of each boot.
 Exit codes: 0 all measured, 1 something failed, 2 set-up or usage.
 """
 
-import argparse
 import json
 import pathlib
-import shlex
 import sys
 import time
 
-from lib import accel, console, guest, initramfs, machine, qmp, verdict
-from lib.bench import boots, facts, paths, plots, results, tables
-from lib.errors import SetupError, guarded
+from lib import base
+from lib.base import QEMU, SetupError
+from lib.bench import boots, plots, results, tables
+from lib.boot import Run, new_folder
 from lib.plan import Plan
-from lib.progress import Progress
 from lib.scenario import Scenario
 from lib.splat import Detector
 
-HERE = pathlib.Path(__file__).resolve().parent
-
 
 def _arguments():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scenario", action="append", required=True,
-                        metavar="NAME:KDIR:MODDIR[:BUSYBOX]",
-                        help="kernel build, modules built for it, the guest's busybox; repeatable")
+    parser = base.parser(__doc__)
     parser.add_argument("--out", type=pathlib.Path, required=True, metavar="DIR")
     parser.add_argument("--quick", action="store_true", help="fewer and smaller runs, two minutes")
     parser.add_argument("--smp", type=int, metavar="N",
@@ -43,53 +35,28 @@ def _arguments():
     return parser.parse_args()
 
 
-def _folder(out):
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    folder = out / f"bench-{stamp}"
-    number = 0
-    while folder.exists():
-        number += 1
-        folder = out / f"bench-{stamp}.{number}"
-    folder.mkdir(parents=True)
-    return folder
-
-
 def _boot(boot, scenario, folder, detector, objdump):
-    """Boots once. Returns the rows, and what went wrong."""
-    logs = folder / boot.name
-    logs.mkdir()
+    """Boots once. Returns the rows, what went wrong, and how it was started."""
+    how = {"smp": boot.smp, "mem": boot.mem}
     if boot.icount:
-        scenario = scenario.adjusted({"icount": "shift=0,sleep=off", "timeout_boot": 300})
+        how |= {"icount": "shift=0,sleep=off", "timeout_boot": 300}
     plan = Plan("insmod rcu_ptr.ko\nrmmod rcu_ptr\nsh bench.sh\n", "the plan of the benchmark")
-    initrd = logs / "initrd.cpio"
-    initramfs.write(initrd, scenario, plan, objdump, (
-        ("tests/bench.sh", (HERE / "guest" / "bench.sh").read_bytes()),
-        ("bench.body", boot.body.encode()),
-    ))
-    how, why = accel.choose(scenario)
-    argv = machine.command(scenario, how, initrd, boot.smp, boot.mem)
-    (logs / "qemu-cmd").write_text(shlex.join(argv) + "\n", encoding="utf-8")
-    progress = Progress(boot.name)
-    nmi = qmp.Injector(logs)
-    data, ended, code, stderr = guest.boot(argv, logs, scenario.settings["timeout_boot"],
-                                           boot.timeout, progress, nmi)
-    judged = verdict.judge(boot.name, data, plan, [], detector, ended, code, stderr, nmi)
-    progress.close(judged.state)
-    initrd.unlink()
-    texts = [line.text for line in console.lines(data)]
-    rows = results.parse(texts, boot.name)
+    extra = (("tests/bench.sh", (QEMU / "guest" / "bench.sh").read_bytes()), ("bench.body", boot.body.encode()))
+    run = Run(scenario.adjusted(how), plan, None, detector, objdump, boot.timeout, folder, boot.name, extra,
+              stamped=False)
+    judged = run.go()
+    rows = results.parse(run.texts, boot.name)
     wrong = [] if judged.state == "PASS" else [
         f"{boot.name}: {leaf.name}: {'; '.join([*leaf.problems(), *leaf.log][:5])}"
         for leaf in judged.leaves() if not leaf.passed()]
     wrong += [f"{boot.name}: {row['parameters']} failed with engine {row['engine']}"
               for row in results.of(rows, "failed")]
-    return rows, wrong, {"accel": how, "why": why, "smp": boot.smp, "icount": boot.icount}
+    return rows, wrong, {"accel": run.accel, "why": run.why, "smp": boot.smp, "icount": boot.icount}
 
 
 def _work(args):
     started = time.monotonic()
-    detector = Detector((HERE / "splat-deny.txt").read_text(encoding="utf-8"),
-                        (HERE / "splat-allow.txt").read_text(encoding="utf-8"))
+    detector = Detector.of_tree()
     scenarios = {s.name: s for s in map(Scenario, args.scenario)}
     wanted = boots.boots(args.quick, args.smp)
     if args.only:
@@ -103,16 +70,16 @@ def _work(args):
         if boot.scenario not in scenarios:
             raise SetupError(f"boot {boot.name} needs --scenario {boot.scenario}:...")
         scenarios[boot.scenario].module("rcu_ptr_bench.ko")
-    folder = _folder(args.out.resolve())
+    folder = new_folder(args.out.resolve(), "bench")
     rows, wrong, machines = [], [], {}
     for boot in wanted:
         more, bad, machines[boot.name] = _boot(boot, scenarios[boot.scenario], folder, detector,
                                                args.objdump)
         rows += more
         wrong += bad
-    wrong += paths.write(rows, folder / "paths.txt")
+    wrong += results.list_paths(rows, folder / "paths.txt")
     record = {
-        "about": facts.about(scenarios, args.toolchain, args.quick),
+        "about": boots.about(scenarios, args.toolchain, args.quick),
         "machines": machines,
         "seconds": round(time.monotonic() - started, 1),
         "failures": wrong,
@@ -132,7 +99,7 @@ def _work(args):
 def main():
     """Returns the exit code."""
     args = _arguments()
-    return guarded("qemu/bench.py", lambda: _work(args))
+    return base.guarded("qemu/bench.py", lambda: _work(args))
 
 
 if __name__ == "__main__":

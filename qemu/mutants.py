@@ -10,39 +10,34 @@ not caught there is tried again, in a guest of its own. stdout is KTAP, its last
 failed, N skipped'; a mutant that was not caught has failed. Logs of builds and boots are in
 out/mutants/NAME/.
 
-With --scenario - the scenarios come on stdin, a line each, as soon as they are built.
+The scenarios come on stdin, a line NAME:KDIR:BUSYBOX each, as soon as their kernels are built.
 
 Exit codes: 0 all caught, 1 not all, 2 set-up or usage.
 """
 
-import argparse
 import concurrent.futures
 import fcntl
 import filecmp
 import fnmatch
 import os
 import pathlib
-import queue
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
-import types
 
-from lib import report
+from lib import base, report
 from lib import mutant as mutants
-from lib.errors import SetupError, guarded
+from lib.base import QEMU, ROOT, SetupError, read
+from lib.boot import Run
+from lib.jobs import Feed
 from lib.mutant import Mutant
 from lib.plan import Plan, scenario_names
-from lib.run import Run
 from lib.scenario import SLOW, Scenario
 from lib.splat import Detector
 
-HERE = pathlib.Path(__file__).resolve().parent
-ROOT = HERE.parent
-PATCHES = HERE / "mutants"
+PATCHES = QEMU / "mutants"
 # What the modules are built from.
 SOURCES = ("Kbuild", "rust", "include")
 # For the tests of a mutant, where it does not say.
@@ -54,8 +49,7 @@ MUTANT_SECONDS = 90
 
 
 def _arguments():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = base.parser(__doc__, scenario=False)
     parser.add_argument("names", nargs="*", metavar="NAME", help="mutants, globs; otherwise all")
     parser.add_argument("--check", action="store_true",
                         help="only see whether all patches are complete, apply, and name tests that "
@@ -66,8 +60,6 @@ def _arguments():
                         help="what would not have ended by then is left out, and named")
     parser.add_argument("--list-scenarios", action="store_true",
                         help="only print the scenarios that the mutants need")
-    parser.add_argument("--scenario", action="append", default=[], metavar="NAME:KDIR:BUSYBOX",
-                        help="kernel build and the guest's busybox; repeatable; - for stdin")
     parser.add_argument("--make-arg", action="append", default=[], metavar="NAME=VALUE",
                         help="for the make that builds the modules; repeatable")
     parser.add_argument("--objdump", default="llvm-objdump", metavar="PROGRAM")
@@ -75,18 +67,21 @@ def _arguments():
     return parser.parse_args()
 
 
+def load(globs):
+    """The mutants with these names, in the order of the globs, or all."""
+    every = [Mutant(read(path), path.stem) for path in sorted(PATCHES.glob("*.patch"))]
+    names = {mutant.name: mutant for mutant in every}
+    found = {}
+    for glob in globs or ["*"]:
+        hits = fnmatch.filter(names, glob)
+        if not hits:
+            raise SetupError(f"there is no mutant '{glob}'; there are: {', '.join(names)}")
+        found.update((name, names[name]) for name in hits)
+    return list(found.values())
+
+
 def _load(args):
-    globs = args.names
-    paths = sorted(PATCHES.glob("*.patch"))
-    if not paths:
-        raise SetupError(f"there are no patches in {PATCHES}")
-    found = [Mutant(path.read_text(encoding="utf-8"), path.stem) for path in paths]
-    for glob in globs:
-        if not fnmatch.filter([mutant.name for mutant in found], glob):
-            raise SetupError(f"there is no mutant '{glob}'; there are: "
-                             f"{', '.join(mutant.name for mutant in found)}")
-    found = [m for m in found if not globs or any(fnmatch.fnmatchcase(m.name, g) for g in globs)]
-    found = [m for m in found if m.always or not args.always]
+    found = [m for m in load(args.names) if m.always or not args.always]
     found = [m for m in found if not m.always or not args.not_always]
     for mutant in found:
         for name in mutant.scenarios:
@@ -158,6 +153,11 @@ class Tree:
         """Mends it."""
         _make_same(self._clean, self.folder, self._names)
 
+    def break_by(self, mutant):
+        """Breaks it in this way only. Returns what git says against it, or nothing."""
+        self.refresh()
+        return apply(mutant, self.folder)
+
     def build(self, scenario, kdir, log):
         """Builds the modules. Returns {name: content}, or None if they can't be built."""
         moddir = self._out / f"build-{scenario}"
@@ -172,9 +172,7 @@ class Tree:
                     'make -f GNUmakefile -C "$1" "${@:2}"', ROOT, kdir, f"M={self.folder}",
                     f"MO={moddir}", f"-j{os.cpu_count()}", "modules"]
         with open(log, "wb") as file:
-            done = subprocess.run(argv,
-                                  stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
-                                  check=False)
+            done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, check=False)
         if done.returncode:
             return None
         return {path.name: path.read_bytes() for path in moddir.rglob("rcu_ptr*.ko")}
@@ -188,8 +186,6 @@ class Job:
         self.scenario = scenario
         self.name = mutant.name + (f".{scenario}" if many else "")
         self.modules = None
-        # (comment, problems), when it is judged.
-        self.result = None
 
 
 class Guest:
@@ -224,18 +220,14 @@ class Guest:
         # A mutant that hangs says itself when that is sure.
         if self._args.timeout and not (like and like.timeout and len(sets) == 1):
             seconds = self._args.timeout
-        how = types.SimpleNamespace(out=self._out / name, objdump=self._args.objdump,
-                                    timeout=seconds, verb="test", keep=False)
         plan = Plan(text, name, (scen.name, scen.arch))
-        if "DEBUG_KMEMLEAK" not in scen.options:
-            plan.drop("kmemleak")
-        run = Run(scen, plan, None, self._detector, how, extra=extra)
+        scen.leave_out(plan)
+        run = Run(scen, plan, None, self._detector, self._args.objdump, seconds, self._out / name, extra=extra)
         verdict = run.go()
         shutil.rmtree(folder, ignore_errors=True)
-        texts = mutants.texts_of((run.folder / "console.log").read_bytes())
         if len(sets) == 1:
-            return [(verdict, texts)], run
-        return [mutants.part(verdict, texts, plan, f"set{i}") for i in range(len(sets))], run
+            return [(verdict, run.texts)], run
+        return [mutants.part(verdict, run.texts, plan, f"set{i}") for i in range(len(sets))], run
 
 
 class Session:
@@ -250,9 +242,7 @@ class Session:
         self.passed = self.failed = self.skipped = 0
         # The lines about each that failed.
         self.bad = []
-        lists = [(HERE / f"splat-{name}.txt").read_text(encoding="utf-8")
-                 for name in ("deny", "allow")]
-        self._detector = Detector(*lists)
+        self._detector = Detector.of_tree()
 
     def guest(self, spec):
         """A scenario's."""
@@ -263,14 +253,12 @@ class Session:
         self._number += 1
         ok = not problems
         self.passed, self.failed = self.passed + ok, self.failed + (not ok)
-        for problem in problems:
-            for line in problem.splitlines():
-                print(f"# {line}")
-        if problems and folder:
-            print(f"# logs: {folder}")
+        lines = [line for problem in problems for line in problem.splitlines()]
+        for line in lines + ([f"logs: {folder}"] if lines and folder else []):
+            print(f"# {line}")
         if problems:
-            lines = [line for problem in problems for line in problem.splitlines()][:report.MOST_SAID]
-            self.bad.append([f"# FAILED mutant {name}: {comment}", *(f"#     {line[:200]}" for line in lines),
+            self.bad.append([f"# FAILED mutant {name}: {comment}",
+                             *(f"#     {line[:200]}" for line in lines[:report.MOST_SAID]),
                              *([f"#   logs: {folder}"] if folder else [])])
         print(f"{'ok' if ok else 'not ok'} {self._number} {name} # {comment}", flush=True)
 
@@ -286,8 +274,7 @@ class Session:
 
     def build(self, job, guest):
         """Builds a mutant's modules. Returns what is wrong."""
-        self._tree.refresh()
-        why = apply(job.mutant, self._tree.folder)
+        why = self._tree.break_by(job.mutant)
         if why:
             return ["the patch does not apply", why]
         log = self._out / job.name / "build.log"
@@ -430,8 +417,7 @@ class Session:
             if not controls[command]:
                 self.say(job.name, "ERROR not tried", ["see the control"])
                 continue
-            tree.refresh()
-            why = apply(job.mutant, tree.folder)
+            why = tree.break_by(job.mutant)
             if why:
                 self.say(job.name, "ERROR the patch does not apply", [why])
                 continue
@@ -445,26 +431,12 @@ class Session:
 
 def _specs(args):
     """The scenarios, as they get ready; until there is no time any more."""
-    lines = queue.Queue()
-
-    def read():
-        for line in sys.stdin:
-            lines.put(line.strip())
-        lines.put(None)
-
-    for spec in args.scenario:
-        if spec != "-":
-            yield spec
-            continue
-        threading.Thread(target=read, daemon=True).start()
-        while not args.until or time.time() < args.until:
-            try:
-                line = lines.get(timeout=1)
-            except queue.Empty:
-                continue
-            if line is None:
-                return
-            yield line
+    feed, seen = Feed(sys.stdin, str), 0
+    while not feed.ended and (not args.until or time.time() < args.until):
+        feed.take(1)
+        specs = list(feed.ready.values())
+        yield from specs[seen:]
+        seen = len(specs)
 
 
 def _run(args, found):
@@ -486,7 +458,7 @@ def _run(args, found):
         for job in todo:
             if session.late(MUTANT_SECONDS):
                 session.left_out(job.name)
-            elif "-" in args.scenario:
+            else:
                 session.say(job.name, "ERROR not tried", [f"there is no kernel of {job.scenario}"])
     for text in report.shorten(session.bad, report.MOST, lambda n: f"#   and {n} more"):
         print(text, flush=True)
@@ -510,7 +482,7 @@ def main():
             return _check(found)
         return _run(args, found)
 
-    return guarded("qemu/mutants.py", work)
+    return base.guarded("qemu/mutants.py", work)
 
 
 if __name__ == "__main__":

@@ -9,28 +9,24 @@ mutants  how many seeds it takes to find each of the faults of qemu/mutants/
 Exit codes: 0 all good, 1 a failure, 2 set-up or usage.
 """
 
-import argparse
 import pathlib
 import signal
 import sys
 import time
 
-from lib.errors import SetupError, guarded
+import mutants
+from lib import base
+from lib.base import QEMU, ROOT, SetupError
 from lib.scenario import Scenario
-from lib.sim import replay, search, table
+from lib.sim import replay, search
 from lib.sim.boot import Booter
 from lib.sim.case import Case
 from lib.splat import Detector
 
-HERE = pathlib.Path(__file__).resolve().parent
-
 
 def _arguments():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = base.parser(__doc__)
     parser.add_argument("verb", choices=("run", "replay", "mutants"))
-    parser.add_argument("--scenario", required=True, metavar="NAME:KDIR:MODDIR[:BUSYBOX]",
-                        help="kernel build, modules built for it, the guest's busybox")
     parser.add_argument("--seed", type=int, action="append", default=[], metavar="N", help="repeatable")
     parser.add_argument("--from", dest="first", type=int, metavar="N",
                         help="the first of --count seeds; otherwise a fresh one")
@@ -62,23 +58,22 @@ def _arguments():
     parser.add_argument("--strip", default="llvm-strip", metavar="PROGRAM",
                         help="takes what only debuggers read out of modules")
     parser.add_argument("--batch", action="store_true", help="replay: print, and ask for nothing")
-    parser.add_argument("--out", type=pathlib.Path, default=HERE.parent / "out" / "sim", metavar="DIR")
-    return parser.parse_args()
-
-
-def _detector():
-    texts = [(HERE / f"splat-{name}.txt").read_text(encoding="utf-8") for name in ("deny", "allow")]
-    return Detector(*texts)
+    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "out" / "sim", metavar="DIR")
+    args = parser.parse_args()
+    if len(args.scenario) != 1:
+        parser.error("--scenario: one")
+    return args
 
 
 def _booter(args, scenario):
     """For what is to be replayed: this tree, or a mutant of it."""
     if not args.mutant:
-        return Booter(scenario, _detector(), args.out, args.strip)
-    found = table.chosen(args.mutant)
-    if len(found) != 1:
-        raise SetupError(f"--mutant {' '.join(args.mutant)}: that are {len(found)} of qemu/mutants/")
-    booter, why = table.Broken(args).booter(found[0], scenario, _detector())
+        return Booter(scenario, Detector.of_tree(), args.out, args.strip)
+    found = mutants.load(args.mutant)
+    if len(found) != 1 or found[0].host:
+        raise SetupError(f"--mutant {' '.join(args.mutant)}: {len(found)} of qemu/mutants/, and one of the modules is "
+                         "wanted")
+    booter, why = search.Broken(args).booter(found[0], scenario, Detector.of_tree())
     if not booter:
         raise SetupError(why)
     return booter
@@ -88,7 +83,7 @@ def _seeds(args, scenario):
     """Those to run, and the first of more, or None."""
     seeds = list(args.seed)
     if args.always:
-        seeds += search.always(HERE / "seeds.txt", scenario.name)
+        seeds += search.always(QEMU / "seeds.txt", scenario.name)
     if args.seed and args.first is None and not args.minutes:
         return seeds, None
     # Fresh ones, not tried before.
@@ -103,25 +98,25 @@ def main():
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     def work():
-        scenario = Scenario(args.scenario)
+        scenario = Scenario(args.scenario[-1])
 
         def case(seed):
             return Case(seed, args.engine, scenario.slow, args.msecs, args.long)
 
         if args.verb == "mutants":
-            return table.run(args, scenario, _detector(), case)
+            return search.run_mutants(args, scenario, Detector.of_tree(), case)
         if args.verb == "replay":
             if len(args.seed) != 1:
                 raise SetupError("name the seed: make replay SEED=N")
             return replay.run(_booter(args, scenario), case(args.seed[0]), args.batch)
-        booter = Booter(scenario, _detector(), args.out, args.strip)
+        booter = Booter(scenario, Detector.of_tree(), args.out, args.strip)
         seeds, first = _seeds(args, scenario)
         end = time.monotonic() + 60 * args.minutes if args.minutes else None
         if first is None:
             return search.run(booter, case, seeds, args.twice, args.jobs)
         return search.run(booter, case, search.onward(seeds, first, args.count, end), args.twice, args.jobs)
 
-    return guarded("qemu/sim.py", work)
+    return base.guarded("qemu/sim.py", work)
 
 
 if __name__ == "__main__":

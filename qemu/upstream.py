@@ -6,14 +6,13 @@ console logs of boots with the plan 'upstream'. Several logs of one scenario giv
 Exit codes: 0, or 2 where a log has no numbers.
 """
 
-import argparse
 import pathlib
 import re
 import statistics
 import sys
 
-from lib import console
-from lib.errors import SetupError, guarded
+from lib import base, console
+from lib.base import SetupError
 
 ENGINES = ("kernel", "rfc", "lockless")
 SUITE = re.compile(r"sh rcu_ptr_upstream\w*\.sh ENGINE=(\w+)")
@@ -96,8 +95,7 @@ def table(logs):
 
 def main():
     """Returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = base.parser(__doc__, scenario=False)
     parser.add_argument("log", type=pathlib.Path, nargs="+", help="out/*/console.log")
     args = parser.parse_args()
 
@@ -109,7 +107,7 @@ def main():
         print("\n".join(table(logs)))
         return 0
 
-    return guarded("qemu/upstream.py", work)
+    return base.guarded("qemu/upstream.py", work)
 
 
 if __name__ == "__main__":

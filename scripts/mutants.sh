@@ -36,7 +36,7 @@ prepare()
 	done
 }
 
-args=(--objdump "$(llvm_tool "${LLVM:-}" llvm-objdump)" --scenario -)
+args=(--objdump "$(llvm_tool "${LLVM:-}" llvm-objdump)")
 while read -r arg; do
 	args+=(--make-arg "$arg")
 done < <(make_args)

@@ -43,6 +43,6 @@ for var in ${VARS:-}; do
 done
 objdump=$(find_objdump "$KDIR_OF_SCENARIO")
 args+=(--objdump "$objdump")
-[ -z "${SMP:-}" ] || args+=(--smp "$SMP")
-[ -z "${MEM:-}" ] || args+=(--mem "$MEM")
+[ -z "${SMP:-}" ] || args+=(--set smp="$SMP")
+[ -z "${MEM:-}" ] || args+=(--set mem="$MEM")
 exec python3 "$ROOT/qemu/run.py" "$verb" "${args[@]}" "$@"

@@ -66,6 +66,6 @@ for var in ${VARS:-}; do
 done
 [ -z "${UNTIL:-}" ] || args+=(--until "$UNTIL")
 [ -z "${TIMEOUT:-}" ] || args+=(--timeout "$TIMEOUT")
-[ -z "${SMP:-}" ] || args+=(--smp "$SMP")
-[ -z "${MEM:-}" ] || args+=(--mem "$MEM")
+[ -z "${SMP:-}" ] || args+=(--set smp="$SMP")
+[ -z "${MEM:-}" ] || args+=(--set mem="$MEM")
 feed_of prepare python3 "$ROOT/qemu/run.py" test "${args[@]}"

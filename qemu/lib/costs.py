@@ -2,12 +2,11 @@
 """What calls cost, as the tables of the README say: the one place where these numbers are. 'make
 bench' prints the tables, and the suite rcu_ptr_costs measures what is in them again."""
 
-import pathlib
 import re
 
-from .errors import SetupError
+from .base import ROOT, SetupError, read
 
-README = pathlib.Path(__file__).resolve().parent.parent.parent / "README.md"
+README = ROOT / "README.md"
 BEGIN, END = "<!-- bench:begin", "<!-- bench:end"
 NONE = "-"
 
@@ -90,6 +89,6 @@ def parse(text, name=README):
 
 def text():
     """The file that the guest's suite reads: a line for each number that is ours to keep."""
-    rows = parse(README.read_text(encoding="utf-8"))
+    rows = parse(read(README))
     return "".join(f"{case} {engine} {key} {value:g} {words}\n"
                    for case, engine, key, value, words in rows if engine != "kernel")

@@ -17,17 +17,49 @@ expected/skips, 'on' as in plans, the name with the label of the plan's loop or 
     on RT rfc.rcu_ptr_bench.calls not on PREEMPT_RT
 """
 
-import pathlib
+import fnmatch
+import re
 
-from . import cases as known
-from .errors import SetupError
+from .base import QEMU, ROOT, SetupError, read
 from .plan import Source
 
-FOLDER = pathlib.Path(__file__).resolve().parent.parent / "expected"
+FOLDER = QEMU / "expected"
+KUNIT = ROOT / "rust" / "rcu_ptr_kunit" / "suites"
+SHELL = QEMU / "guest" / "tests"
+SUITE = re.compile(r"^#\[kunit_tests\((\w+)\)\]", re.M)
+CASE = re.compile(r"#\[test\]\s+(?:#\[[^\]]*\]\s+)*fn (\w+)\(")
+SHELL_SUITE = re.compile(r"^suite ((?:.*\\\n)*.*)$", re.M)
 SLUB = ("slub_kunit.ko", "slub_kunit_short.ko")
 HEADER = """# SPDX-License-Identifier: GPL-2.0
 # The cases of each suite, as qemu/run.py list finds them in the sources: qemu/lib/expected.py.
 """
+
+
+def in_sources():
+    """The cases that the sources have, as parse() returns them."""
+    kunit, shell = {}, {}
+    for path in sorted(KUNIT.glob("*.rs")):
+        text = read(path)
+        for suite in SUITE.finditer(text):
+            kunit[suite.group(1)] = CASE.findall(text, suite.end())
+    for path in sorted(SHELL.glob("*.sh")):
+        for suite in SHELL_SUITE.finditer(read(path)):
+            name, *cases = suite.group(1).replace("\\\n", " ").split()
+            shell[name] = cases
+    return kunit, shell
+
+
+def names(suites):
+    """SUITE.CASE of all."""
+    return [f"{suite}.{case}" for suite, cases in suites.items() for case in cases]
+
+
+def selected(glob, suites):
+    """Those that KUnit's filter takes: SUITE or SUITE.CASE, a glob each."""
+    suite, _, case = glob.partition(".")
+    return [name for name in names(suites)
+            if fnmatch.fnmatchcase(name.split(".")[0], suite)
+            and fnmatch.fnmatchcase(name.split(".")[1], case or "*")]
 
 
 class Expected:
@@ -90,7 +122,7 @@ def of_plan(plan, kunit, shell, slub=None):
         elif words[0] == "modules":
             filtered = "*"
         elif words[0] == "insmod" and words[1] in ("rcu_ptr_kunit.ko", *SLUB):
-            for name in known.selected(filtered, kunit if words[1] == "rcu_ptr_kunit.ko" else slub or {}):
+            for name in selected(filtered, kunit if words[1] == "rcu_ptr_kunit.ko" else slub or {}):
                 suite, case = name.split(".")
                 ran.setdefault(suite, []).append(case)
         elif words[0] == "sh":
@@ -100,24 +132,18 @@ def of_plan(plan, kunit, shell, slub=None):
     return suites
 
 
-def _read(path):
-    if not path.exists():
-        raise SetupError(f"{path} is missing: a test that didn't run would not be noticed")
-    return path.read_text(encoding="utf-8")
-
-
 def load(plan, where, folder=FOLDER):
     """For a plan, where Scenario.where says."""
-    kunit, shell = parse(_read(folder / "cases"), folder / "cases")
-    slub, _ = parse(_read(folder / "upstream"), folder / "upstream")
-    skips = parse_skips(_read(folder / "skips"), folder / "skips", where)
+    kunit, shell = parse(read(folder / "cases"), folder / "cases")
+    slub, _ = parse(read(folder / "upstream"), folder / "upstream")
+    skips = parse_skips(read(folder / "skips"), folder / "skips", where)
     return Expected(of_plan(plan, kunit, shell, slub), skips)
 
 
 def add_skips(scenario, skipped, folder=FOLDER):
     """Appends what was skipped, as (name, reason), without labels."""
     path = folder / "skips"
-    text = _read(path)
+    text = read(path)
     for name, reason in dict.fromkeys(skipped):
         line = f"on {scenario} {name} {reason}\n"
         if line not in text:

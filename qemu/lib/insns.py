@@ -15,8 +15,8 @@ import pathlib
 import re
 import struct
 
-from . import flow, llvm, source, unswept
-from .errors import SetupError
+from . import flow, unswept
+from .base import SetupError, llvm
 
 # Between sections, for addresses: in a module that is not loaded they all begin at 0.
 APART = 1 << 28
@@ -105,7 +105,7 @@ class _Elf:
 
 def parse(text, functions, addresses, look_up=None, reasons=None):
     """Makes the lines out of what objdump -d -r printed. look_up tells the source lines of
-    instructions, see source.py."""
+    instructions, see unswept.py."""
     # (section, offset, function, instruction)
     found = []
     section, spans, base, at = None, [], 0, 0
@@ -190,9 +190,9 @@ def generate(objdump, path, functions=()):
     argv = [objdump, "-d", "-r", "-w", str(path)]
     if functions:
         argv.insert(3, f"--disassemble-symbols={','.join(functions)}")
-    said = llvm.run(argv, path, "name another one with --objdump")
+    said = llvm(argv, path, "name another one with --objdump")
     reasons = None if functions else unswept.Reasons.of_tree()
-    look_up = None if functions else lambda places: source.look_up(objdump, path, *elf.set_apart(), places)
+    look_up = None if functions else lambda places: unswept.look_up(objdump, path, *elf.set_apart(), places)
     lines = parse(said, elf.functions(), elf.addresses, look_up, reasons)
     missing = set(functions) - {line.split()[3] for line in lines}
     if missing:

@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The boots of 'make test' and 'make test-all': qemu/jobs says what its columns are."""
+"""The boots of 'make test' and 'make test-all', and which of them comes next: qemu/jobs says what its columns
+are."""
 
-import pathlib
+import os
+import queue
+import sys
+import threading
+import time
 
-from . import settings
-from .errors import SetupError
+from . import boot, verdict
+from .base import QEMU, SetupError, read
 from .plan import scenario_names
+from .scenario import Scenario, parse_settings
 
-FILE = pathlib.Path(__file__).resolve().parent.parent / "jobs"
+FILE = QEMU / "jobs"
 SETS = ("test", "all")
 LENGTHS = ("short", "full")
 
@@ -20,7 +26,7 @@ class Job:
             raise SetupError(f"{where}: write SET NAME SCENARIO PLAN LENGTH MINUTES [KEY=VALUE...]")
         self.set, self.name, self.scenario, self.plan, self.length, minutes, *how = words
         # How the machine is started, where not as the scenario says.
-        self.settings = settings.parse("\n".join(how), where)
+        self.settings = parse_settings("\n".join(how), where)
         if self.set not in SETS or self.length not in LENGTHS or not minutes.isdigit():
             raise SetupError(f"{where}: '{' '.join(words)}': there are sets {', '.join(SETS)}, lengths "
                              f"{', '.join(LENGTHS)}, and whole minutes")
@@ -45,5 +51,113 @@ def parse(text, name=FILE):
 
 def load(which, scenarios=()):
     """The jobs of a set, those of some scenarios only."""
-    jobs = [job for job in parse(FILE.read_text(encoding="utf-8")) if job.set == which]
+    jobs = [job for job in parse(read(FILE)) if job.set == which]
     return [job for job in jobs if not scenarios or job.scenario in scenarios]
+
+
+class Feed:
+    """Lines that come one after the other: scenarios, as they get ready."""
+
+    def __init__(self, file, make=Scenario):
+        self._lines = queue.Queue()
+        self._make = make
+        # By name, what was made of those that have come.
+        self.ready = {}
+        self.ended = False
+        threading.Thread(target=self._read, args=(file,), daemon=True).start()
+
+    def _read(self, file):
+        for line in file:
+            self._lines.put(line.strip())
+        self._lines.put(None)
+
+    def take(self, timeout):
+        """Takes over what is there, and waits for something if a timeout is given."""
+        try:
+            line = self._lines.get(timeout is not None, timeout)
+            while not self.ended:
+                if line is None:
+                    self.ended = True
+                else:
+                    self.ready[line.split(":")[0]] = self._make(line)
+                    line = self._lines.get_nowait()
+        except queue.Empty:
+            pass
+
+
+class Lanes:
+    """Boots side by side: one whose guest has a thread for each CPU, and one whose CPUs share a thread,
+    which leaves the host's other CPUs alone and, under -icount, does not see what else they do. A lane that
+    has nothing else to do takes a boot of the other."""
+
+    NAMES = ("multi", "single")
+
+    def __init__(self):
+        self._done = queue.Queue()
+        self._threads = {}
+        self._cpus = {}
+
+    def is_free(self, lane):
+        """Whether nothing runs in this lane."""
+        return lane not in self._threads
+
+    def choose(self, job, kinds, cpus):
+        """The lane for a job, or None. kinds: the kind of each job that might begin now, by name; cpus: the
+        job's. Where all in all there are more than two for each of the host's, it is not put beside others."""
+        own = kinds[job.name]
+        if self.is_free(own):
+            return own
+        other = next(name for name in self.NAMES if name != own)
+        if not self.is_free(other) or other in kinds.values():
+            return None
+        return other if sum(self._cpus.values()) + cpus <= 2 * os.cpu_count() else None
+
+    def busy(self):
+        """Whether anything runs."""
+        return bool(self._threads)
+
+    def start(self, lane, run):
+        """Begins to boot."""
+        def work():
+            result = None
+            try:
+                result = run.go()
+            finally:
+                self._done.put((lane, run, result))
+        self._cpus[lane] = run.scenario.settings["smp"]
+        self._threads[lane] = threading.Thread(target=work)
+        self._threads[lane].start()
+
+    def take(self, timeout):
+        """Returns the verdict of a boot that has ended, or None if none ends in that time."""
+        try:
+            lane, run, result = self._done.get(timeout=timeout)
+        except queue.Empty:
+            return None
+        self._threads.pop(lane).join()
+        self._cpus.pop(lane)
+        if result is None:
+            raise RuntimeError(f"{run.name}: see above")
+        print(f"logs: {run.folder}", file=sys.stderr)
+        return result
+
+    def stop(self):
+        """Ends what runs."""
+        boot.STOP.set()
+        for thread in self._threads.values():
+            thread.join()
+
+
+def choose(pending, feed, is_free, until):
+    """The next job, and None, or the verdict if it is not to be booted; (None, None): none can begin now,
+    as nothing is ready whose lane is free."""
+    feed.take(None)
+    for job in pending:
+        if until and time.time() + 60 * job.minutes > until:
+            return job, verdict.left_out(job.name, f"no time: it takes {job.minutes} minutes")
+        if job.scenario in feed.ready:
+            if is_free(job):
+                return job, None
+        elif feed.ended:
+            return job, verdict.unbuilt(job.name, f"there are no kernel and modules of {job.scenario}")
+    return None, None

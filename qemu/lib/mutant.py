@@ -26,13 +26,12 @@ may fail. With 'end' the cases that never came to their end count as red: SUITE.
 import fnmatch
 import re
 
-from . import cases as known
 from . import console as consoles
-from . import expected
-from . import settings
+from . import expected, ktap
 from . import verdict as verdicts
-from .errors import SetupError
+from .base import SetupError
 from .plan import Plan
+from .scenario import parse_settings
 
 LINE = re.compile(r"^([a-z]+): (\S.*)$")
 ONCE = ("scenario", "engine", "tests", "end", "boot", "machine", "timeout", "host", "always")
@@ -42,6 +41,11 @@ PANIC = re.compile(r"^Kernel panic - not syncing: ")
 AGAIN = re.compile(r"\.\d+$")
 # How Python's and Cargo's tests say that one failed.
 HOST_FAILED = re.compile(r"^(?:FAIL|ERROR): (\w+) |^test (\S+) .*\bFAILED$", re.M)
+
+
+def _real(glob):
+    """What 'red' stands for without the mutant: what never comes to its end has another name then."""
+    return glob.split(".after_")[0] + ".*" if ".after_" in glob else glob
 
 
 class Mutant:
@@ -144,7 +148,7 @@ class Mutant:
     def machine(self):
         """How the machine is started, where not as the scenario says."""
         words = self._once.get("machine", "").split()
-        return settings.parse("\n".join(words), f"{self.name}.patch")
+        return parse_settings("\n".join(words), f"{self.name}.patch")
 
     @property
     def timeout(self):
@@ -175,12 +179,10 @@ class Mutant:
         bad = []
         for scenario in self.scenarios:
             plan = Plan(self.plan, f"{self.name}.patch", (scenario,))
-            ran = expected.of_plan(plan, known.kunit(), known.shell())
-            run = known.names({suite: ran_cases for _, suite, ran_cases in ran})
+            ran = expected.of_plan(plan, *expected.in_sources())
+            run = expected.names({suite: ran_cases for _, suite, ran_cases in ran})
             for glob in self.red:
-                # What never comes to its end with a mutant has another name then.
-                real = glob.split(".after_")[0] + ".*" if ".after_" in glob else glob
-                if not fnmatch.filter(run, real):
+                if not fnmatch.filter(run, _real(glob)):
                     bad.append(f"red: {glob}: its plan runs no such case")
         return list(dict.fromkeys(bad))
 
@@ -276,10 +278,8 @@ def judge_control(mutants, verdict):
                    if verdicts.count(leaf) == (1, 0, 0)}
     for mutant in mutants:
         for glob in mutant.red:
-            # What never comes to its end with a mutant has another name then.
-            glob = glob.split(".after_")[0] + ".*" if ".after_" in glob else glob
-            if not fnmatch.filter(passed, glob):
-                problems.append(f"{mutant.name}: no case {glob} ran and passed")
+            if not fnmatch.filter(passed, _real(glob)):
+                problems.append(f"{mutant.name}: no case {_real(glob)} ran and passed")
     return problems
 
 
@@ -298,7 +298,7 @@ def part(verdict, texts, plan, label):
     """(verdict, lines) of what the steps under a label did: that guest came to its end in order if
     it went on."""
     numbers = [number for number, name in enumerate(plan.labels, 1) if name == label]
-    guest = verdicts.ktap.Result(verdicts.GUEST, verdicts.ktap.OK)
+    guest = ktap.Result(verdicts.GUEST, ktap.OK)
     names = plan.names()
     wanted = {"boot", *(names[number - 1] for number in numbers)}
     guest.children = [case for case in verdict.suites[0].children if case.name in wanted]
@@ -313,16 +313,11 @@ def part(verdict, texts, plan, label):
             lines.append(text)
     after = after or any(case.name == "power_off" and case.passed()
                          for case in verdict.suites[0].children)
-    guest.children.append(verdicts.ktap.Result("power_off", verdicts.ktap.OK) if after else
-                          verdicts.ktap.Result.failed("power_off", "the guest did not go on"))
+    guest.children.append(ktap.Result("power_off", ktap.OK) if after else
+                          ktap.Result.failed("power_off", "the guest did not go on"))
     suites = []
     for suite in verdict.suites[1:]:
         if suite.name.startswith(f"{label}."):
             suite.name = suite.name.removeprefix(f"{label}.")
             suites.append(suite)
     return verdicts.Verdict(verdict.name, [guest, *suites], verdict.state), lines
-
-
-def texts_of(data):
-    """The lines of a console log, without stamps."""
-    return [line.text for line in consoles.lines(data)]

@@ -26,12 +26,11 @@ What the host does with these lines before the guest sees them:
                                              /modules/vmlinux.insns
 """
 
-import pathlib
 import re
 
-from .errors import SetupError
+from .base import QEMU, SetupError
 
-CONFIGS = pathlib.Path(__file__).resolve().parent.parent / "configs"
+CONFIGS = QEMU / "configs"
 ARCHES = ("x86_64", "arm64")
 # A guest with one CPU.
 UP = "UP"

@@ -6,80 +6,42 @@ arrives on CPU 0, and is of unknown reason to all but the handlers that claim it
 """
 
 import json
-import os
 import socket
 import threading
 import time
 
-SOCKET = "qmp.sock"
 REPLY_SECONDS = 20
-CONNECT_SECONDS = 10
 # The most that a guest gets.
 MAX_HZ = 5000
 GONE = (EOFError, BrokenPipeError, ConnectionResetError)
 
 
-def arguments():
-    """For QEMU, started in the folder where the socket is to be."""
-    return ["-qmp", f"unix:{SOCKET},server=on,wait=off"]
+class Channel:
+    """A connection to a QEMU that is about to start, which inherits its end."""
 
+    def __init__(self, name, seconds):
+        self.socket, self._theirs = socket.socketpair()
+        self.socket.settimeout(seconds)
+        self.fds = (self._theirs.fileno(),)
+        # For QEMU.
+        self.argv = ["-chardev", f"socket,id={name},fd={self.fds[0]}"]
 
-class _Connection:
-    """One session with QEMU."""
-
-    def __init__(self, folder):
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(REPLY_SECONDS)
-        # The path of a socket has to be short: go by the folder's descriptor.
-        where = os.open(folder, os.O_PATH)
-        try:
-            self._connect(f"/proc/self/fd/{where}/{SOCKET}")
-        finally:
-            os.close(where)
-        self._stream = self._socket.makefile("rw", encoding="utf-8", newline="\n")
-        self._reply("QMP")
-        self.execute("qmp_capabilities")
-
-    def _connect(self, path):
-        end = time.monotonic() + CONNECT_SECONDS
-        while True:
-            try:
-                return self._socket.connect(path)
-            except (FileNotFoundError, ConnectionRefusedError):
-                if time.monotonic() > end:
-                    raise
-                time.sleep(0.05)
-
-    def _reply(self, key):
-        """Reads on until QEMU answered; events come in between."""
-        for line in self._stream:
-            reply = json.loads(line)
-            if "error" in reply:
-                raise OSError(reply["error"].get("desc", "QEMU refused"))
-            if key in reply:
-                return
-        raise EOFError("QEMU closed the connection")
-
-    def execute(self, command):
-        """Has QEMU do something, and waits until it has."""
-        self._stream.write(json.dumps({"execute": command}) + "\n")
-        self._stream.flush()
-        self._reply("return")
+    def started(self):
+        """QEMU has its end."""
+        self._theirs.close()
 
     def close(self):
-        """Also wakes a waiter for a reply."""
-        try:
-            self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-        self._socket.close()
+        """Both ends."""
+        self.socket.close()
+        self._theirs.close()
 
 
-class Injector:
+class Injector(Channel):
     """Injects on a thread of its own, at the rate that was asked for last."""
 
-    def __init__(self, folder):
-        self._folder = folder
+    def __init__(self):
+        super().__init__("qmp", REPLY_SECONDS)
+        self.argv += ["-mon", "chardev=qmp,mode=control"]
         self._change = threading.Condition()
         self._closed = False
         self._hz = self._left = 0
@@ -106,6 +68,7 @@ class Injector:
             self._change.notify()
         if self._thread:
             self._thread.join(REPLY_SECONDS)
+        super().close()
 
     def _next(self):
         """Waits until one is due; false when there will be none."""
@@ -125,18 +88,33 @@ class Injector:
                     self._change.wait()
         return False
 
+    @staticmethod
+    def _reply(stream, key):
+        """Reads on until QEMU answered; events come in between."""
+        for line in stream:
+            reply = json.loads(line)
+            if "error" in reply:
+                raise OSError(reply["error"].get("desc", "QEMU refused"))
+            if key in reply:
+                return
+        raise EOFError("QEMU closed the connection")
+
+    def _execute(self, stream, command):
+        """Has QEMU do something, and waits until it has."""
+        stream.write(json.dumps({"execute": command}) + "\n")
+        stream.flush()
+        self._reply(stream, "return")
+
     def _work(self):
-        connection = None
         try:
-            connection = _Connection(self._folder)
-            while self._next():
-                connection.execute("inject-nmi")
-                self.sent += 1
+            with self.socket.makefile("rw", encoding="utf-8", newline="\n") as stream:
+                self._reply(stream, "QMP")
+                self._execute(stream, "qmp_capabilities")
+                while self._next():
+                    self._execute(stream, "inject-nmi")
+                    self.sent += 1
         except (OSError, EOFError, ValueError) as error:
             # A guest that ended while it was at it is not at fault.
             time.sleep(0.2)
             if not self._closed and not isinstance(error, GONE):
                 self.error = str(error) or type(error).__name__
-        finally:
-            if connection:
-                connection.close()

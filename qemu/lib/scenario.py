@@ -3,11 +3,15 @@
 
 import copy
 import pathlib
+import struct
 
-from . import elf, kconfig, settings
-from .errors import SetupError
+from .base import SetupError, read
 from .plan import CONFIGS, UP
 
+# What NAME.qemu may hold: qemu/configs/README.
+KEYS = ("machine", "cpu", "thread", "icount", "smp", "mem", "timeout_boot", "timeout_run", "timeout_test", "args",
+        "boot")
+NUMBERS = ("smp", "mem", "timeout_boot", "timeout_run", "timeout_test")
 IMAGES = {"x86_64": "arch/x86/boot/bzImage", "arm64": "arch/arm64/boot/Image"}
 # The kernel's own tests, in a build that has them.
 OWN_TESTS = ("kernel/torture.ko", "kernel/rcu/rcuscale.ko", "kernel/rcu/rcutorture.ko",
@@ -21,10 +25,52 @@ EXACT_BOOT = ("nokaslr", "norandmaps")
 # The counter is exact: the kernel need not find that out, nor doubt it; and lock prefixes stay, with
 # one CPU too.
 EXACT_BOOT_X86 = ("tsc=reliable", "tsc_early_khz=1000000", "noreplace-smp")
+# Of ELF, as much as tells a busybox that will run in the guest from one that won't.
+ELF_MACHINE = {"x86_64": 62, "arm64": 183}
+PT_INTERP = 3
 
 
-def _read(path):
-    return path.read_text(encoding="utf-8") if path.exists() else ""
+def parse_settings(text, name):
+    """The keys and values of NAME.qemu: how to start the machine of a scenario; numbers are ints."""
+    settings = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        line = line.split("#", 1)[0].strip()
+        if not line:
+            continue
+        key, equals, value = (part.strip() for part in line.partition("="))
+        where = f"{name}:{number}"
+        if not equals or key not in KEYS:
+            known = ", ".join(KEYS)
+            raise SetupError(f"{where}: unknown setting '{line}'; there are: {known}")
+        if key in NUMBERS:
+            if not value.isdigit() or int(value) == 0:
+                raise SetupError(f"{where}: {key} is a whole number above 0, not '{value}'")
+            value = int(value)
+        if key == "thread" and value not in ("multi", "single"):
+            raise SetupError(f"{where}: thread is multi or single, not '{value}'")
+        settings[key] = value
+    return settings
+
+
+def why_not_static(data, arch):
+    """Returns None for a static 64-bit program of this architecture, else the reason."""
+    if data[:4] != b"\x7fELF" or data[4] != 2:
+        return "is not a 64-bit ELF program"
+    if struct.unpack_from("<H", data, 18)[0] != ELF_MACHINE[arch]:
+        return f"is not built for {arch}"
+    phoff, = struct.unpack_from("<Q", data, 32)
+    phentsize, phnum = struct.unpack_from("<HH", data, 54)
+    for i in range(phnum):
+        if struct.unpack_from("<I", data, phoff + i * phentsize)[0] == PT_INTERP:
+            return "is dynamically linked"
+    return None
+
+
+def _options(path):
+    """The options that a .config sets, by their names without CONFIG_."""
+    pairs = (line[len("CONFIG_"):].split("=", 1) for line in read(path).splitlines()
+             if line.startswith("CONFIG_") and "=" in line)
+    return {name: value.strip('"') for name, value in pairs}
 
 
 class Scenario:
@@ -43,10 +89,9 @@ class Scenario:
         own = [self.kdir / name for name in OWN_TESTS]
         self._modules = {path.name: path for path in [*(path for path in own if path.exists()),
                                                       *sorted(self.moddir.rglob("*.ko"))]}
-        self.boot = settings.parse_boot(_read(configs / f"{self.name}.boot"))
         qemu = configs / f"{self.name}.qemu"
-        self.settings = self._defaults()
-        self.settings.update(settings.parse(_read(qemu), qemu))
+        self.settings = self._defaults() | (parse_settings(read(qemu), qemu) if qemu.exists() else {})
+        self.boot = self.settings.pop("boot", "").split()
 
     def _find_kernel(self):
         mend = f"build the kernel of scenario {self.name} first ('make kernel' does)"
@@ -55,8 +100,8 @@ class Scenario:
         for path in (config, release):
             if not path.exists():
                 raise SetupError(f"{self.name}: {path} is missing: {mend}")
-        self.options = kconfig.read(config)
-        self.release = release.read_text(encoding="utf-8").strip()
+        self.options = _options(config)
+        self.release = read(release).strip()
         self.arch = "arm64" if "ARM64" in self.options else "x86_64"
         self.image = self.kdir / IMAGES[self.arch]
         if not self.image.exists():
@@ -67,7 +112,7 @@ class Scenario:
                "fourth field of --scenario"
         if not self.busybox.exists():
             raise SetupError(f"{self.name}: {self.busybox} is missing: {mend}")
-        reason = elf.why_not_static(self.busybox.read_bytes(), self.arch)
+        reason = why_not_static(self.busybox.read_bytes(), self.arch)
         if reason:
             raise SetupError(f"{self.name}: {self.busybox} {reason}: {mend}")
 
@@ -126,6 +171,11 @@ class Scenario:
                 how["machine"] = "pc,hpet=off"
                 other.boot += EXACT_BOOT_X86
         return other
+
+    def leave_out(self, plan):
+        """Takes out of a plan what this kernel can't do."""
+        if "DEBUG_KMEMLEAK" not in self.options:
+            plan.drop("kmemleak")
 
     def has(self, name):
         """Whether a module was built."""

@@ -17,7 +17,7 @@ of it there may be several, one at least.
 
 import re
 
-from .errors import SetupError
+from .base import QEMU, SetupError, read
 
 SAMPLE = "# sample: "
 DATED = re.compile(r"^# \d{4}-\d\d-\d\d \S")
@@ -95,6 +95,11 @@ class Detector:
         for text in CLEAN:
             if self.is_splat(text):
                 raise SetupError(f"{name}: an ordinary line is taken for a splat: '{text}'")
+
+    @classmethod
+    def of_tree(cls):
+        """What stands in the tree."""
+        return cls(*(read(QEMU / f"splat-{name}.txt") for name in ("deny", "allow")))
 
     @staticmethod
     def _load_allow(text):

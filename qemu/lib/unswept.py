@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The file qemu/unswept.txt: what in the source a sweep may not get to, and why.
+"""Which source lines the instructions of a module come from, inlined calls and all; and qemu/unswept.txt: what
+in the source a sweep may not get to, and why.
 
     = REASON
     FILE: REGEX
@@ -11,14 +12,42 @@ excused if it comes from such a line, or from something that is inlined there; w
 of a rare branch, also what only runs before or after such instructions (flow.py).
 """
 
-import pathlib
+import os
 import re
+import tempfile
 
-from .errors import SetupError
+from .base import QEMU, ROOT, SetupError, llvm, read
 
-HERE = pathlib.Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
-FILE = HERE.parent / "unswept.txt"
+FILE = QEMU / "unswept.txt"
+
+
+def _frames(lines):
+    """What lies in this tree, as (file, line)."""
+    found = []
+    for line in lines:
+        name, number, _ = line.rsplit(":", 2)
+        path = os.path.normpath(name)
+        # Line 0: of several lines, or of none.
+        if path.startswith(f"{ROOT}{os.sep}") and int(number):
+            found.append((os.path.relpath(path, ROOT), int(number)))
+    return found
+
+
+def look_up(objdump, path, data, bases, places):
+    """The source lines of instructions, each as (section, offset): by those, the (file, line) of the
+    calls that it is in, innermost first. data: the file, with sections that begin at bases."""
+    folder, name = os.path.split(objdump)
+    program = os.path.join(folder, name.replace("objdump", "symbolizer"))
+    known = [place for place in places if place[0] in bases]
+    asked = "".join(f"{bases[section] + offset:#x}\n" for section, offset in known)
+    with tempfile.NamedTemporaryFile(suffix=".ko") as copy:
+        copy.write(data)
+        copy.flush()
+        argv = [program, f"--obj={copy.name}", "--inlines", "--functions=none"]
+        answers = llvm(argv, path, "apt-get install llvm", asked).split("\n\n")
+    if len(answers) < len(known):
+        raise SetupError(f"{program} can't read {path}: it leaves addresses out")
+    return {place: _frames(answer.split()) for place, answer in zip(known, answers)}
 
 
 def _block(lines, number):
@@ -49,7 +78,7 @@ class Reasons:
     @classmethod
     def of_tree(cls):
         """What stands in the tree."""
-        return cls(FILE.read_text(encoding="utf-8"), ROOT)
+        return cls(read(FILE), ROOT)
 
     def _take(self, line, where):
         if line.startswith("="):

@@ -4,15 +4,17 @@
 import io
 import pathlib
 import re
+import stat
 import struct
 import tempfile
 import unittest
 
-from .common import QEMU
-from lib import accel, bpftrace, cases, costs, cpio, elf, expected, initramfs, jobs, settings
-from lib.errors import SetupError
+from lib import costs, expected, initramfs, jobs, machine
+from lib.base import SetupError
 from lib.plan import Plan
-from lib.scenario import Scenario
+from lib.scenario import Scenario, parse_settings, why_not_static
+
+from .common import QEMU
 
 
 def unpack(data):
@@ -34,10 +36,10 @@ class Archive(unittest.TestCase):
 
     def test_entries(self):
         out = io.BytesIO()
-        archive = cpio.Archive(out)
-        archive.chardev("dev/console", 5, 1)
-        archive.file("a/b/c", b"12345", 0o755)
-        archive.symlink("bin", "a/b")
+        archive = initramfs.Archive(out)
+        archive.add("dev/console", stat.S_IFCHR | 0o600, b"", (5, 1))
+        archive.add("a/b/c", stat.S_IFREG | 0o755, b"12345")
+        archive.add("bin", stat.S_IFLNK | 0o777, b"a/b")
         archive.close()
         data = out.getvalue()
         self.assertEqual(len(data) % 512, 0)
@@ -62,12 +64,12 @@ class Elf(unittest.TestCase):
     """Is this busybox of any use?"""
 
     def test_reasons(self):
-        self.assertIsNone(elf.why_not_static(program(), "x86_64"))
-        self.assertIsNone(elf.why_not_static(program(183), "arm64"))
-        self.assertEqual(elf.why_not_static(program(), "arm64"), "is not built for arm64")
-        self.assertEqual(elf.why_not_static(program(interpreter=True), "x86_64"),
+        self.assertIsNone(why_not_static(program(), "x86_64"))
+        self.assertIsNone(why_not_static(program(183), "arm64"))
+        self.assertEqual(why_not_static(program(), "arm64"), "is not built for arm64")
+        self.assertEqual(why_not_static(program(interpreter=True), "x86_64"),
                          "is dynamically linked")
-        self.assertEqual(elf.why_not_static(b"#!/bin/sh", "x86_64"), "is not a 64-bit ELF program")
+        self.assertEqual(why_not_static(b"#!/bin/sh", "x86_64"), "is not a 64-bit ELF program")
 
 
 class Plans(unittest.TestCase):
@@ -200,33 +202,32 @@ class Cases(unittest.TestCase):
     """What the sources say of test cases."""
 
     def test_own(self):
-        kunit, shell = cases.kunit(), cases.shell()
+        kunit, shell = expected.in_sources()
         self.assertIn("blocks", kunit["rcu_ptr_reader"])
         self.assertIn("refuses_nonsense", shell["rcu_ptr_bench"])
         self.assertTrue(all(kunit.values()) and all(shell.values()))
         self.assertEqual(sum(map(len, kunit.values())),
                          sum(path.read_text(encoding="utf-8").count("#[test]\n")
-                             for path in cases.KUNIT.glob("*.rs")))
+                             for path in expected.KUNIT.glob("*.rs")))
 
     def test_filter(self):
         suites = {"a_b": ["x", "y"], "a_c": ["x"]}
-        self.assertEqual(cases.selected("a_*", suites), ["a_b.x", "a_b.y", "a_c.x"])
-        self.assertEqual(cases.selected("a_[!b]*", suites), ["a_c.x"])
-        self.assertEqual(cases.selected("*.y", suites), ["a_b.y"])
+        self.assertEqual(expected.selected("a_*", suites), ["a_b.x", "a_b.y", "a_c.x"])
+        self.assertEqual(expected.selected("a_[!b]*", suites), ["a_c.x"])
+        self.assertEqual(expected.selected("*.y", suites), ["a_b.y"])
 
 
 class Settings(unittest.TestCase):
-    """NAME.qemu and NAME.boot."""
+    """NAME.qemu."""
 
     def test_values(self):
-        self.assertEqual(settings.parse("# c\nthread = single\nmem=512 # c\n\ncpu=max,la57=off\n", "f"),
-                         {"thread": "single", "mem": 512, "cpu": "max,la57=off"})
-        self.assertEqual(settings.parse_boot("# c\na=1 b\nc=2\n"), ["a=1", "b", "c=2"])
+        self.assertEqual(parse_settings("# c\nthread = single\nmem=512 # c\n\ncpu=max,la57=off\nboot=a=1 b\n", "f"),
+                         {"thread": "single", "mem": 512, "cpu": "max,la57=off", "boot": "a=1 b"})
 
     def test_mistakes(self):
         for text in ("thread=many\n", "mem=lots\n", "mem=0\n", "memory=1\n", "single\n"):
             with self.subTest(text), self.assertRaises(SetupError):
-                settings.parse(text, "f")
+                parse_settings(text, "f")
 
 
 class Expected(unittest.TestCase):
@@ -244,11 +245,11 @@ class Expected(unittest.TestCase):
 
     def test_own_is_what_the_sources_have(self):
         text = (expected.FOLDER / "cases").read_text(encoding="utf-8")
-        self.assertEqual(text, expected.write(cases.kunit(), cases.shell()),
+        self.assertEqual(text, expected.write(*expected.in_sources()),
                          "run 'qemu/run.py list', and look at what has changed")
 
     def test_suites_have_check(self):
-        for path in cases.KUNIT.glob("*.rs"):
+        for path in expected.KUNIT.glob("*.rs"):
             # It ends the thread of the case, and what that has stays.
             self.assertNotRegex(path.read_text(encoding="utf-8"), r"\bassert(_eq|_ne)?!", path.name)
 
@@ -281,7 +282,8 @@ class Expected(unittest.TestCase):
     def test_own_skips_name_cases(self):
         text = (expected.FOLDER / "skips").read_text(encoding="utf-8")
         upstream = (expected.FOLDER / "upstream").read_text(encoding="utf-8")
-        names = cases.names({**cases.kunit(), **cases.shell(), **expected.parse(upstream)[0]})
+        kunit, shell = expected.in_sources()
+        names = expected.names({**kunit, **shell, **expected.parse(upstream)[0]})
         for where in (("BASE", "x86_64"), ("DEBUG", "x86_64"), ("RT", "x86_64"), ("ARM64", "arm64"),
                       ("NUMA", "x86_64"), ("DEBIAN", "x86_64"), ("UPSTREAM", "x86_64")):
             for name, _ in expected.parse_skips(text, "skips", where):
@@ -323,9 +325,10 @@ class Scenarios(unittest.TestCase):
         self.assertEqual((arm.arch, arm.settings["thread"]), ("arm64", "multi"))
 
     def test_file_overrides(self):
-        scenario = self.scenario("CONFIG_KASAN=y\n", qemu="mem=4096\n")
-        self.assertEqual((scenario.settings["mem"], scenario.settings["cpu"]),
-                         (4096, "max,la57=off"))
+        scenario = self.scenario("CONFIG_KASAN=y\n", qemu="mem=4096\nboot=a=1 b\n")
+        self.assertEqual((scenario.settings["mem"], scenario.settings["cpu"], scenario.boot),
+                         (4096, "max,la57=off", ["a=1", "b"]))
+        self.assertEqual(scenario.adjusted({"boot": "c"}).boot, ["a=1", "b", "c"])
 
     def test_missing_parts(self):
         with self.assertRaisesRegex(SetupError, "write NAME:KDIR:MODDIR"):
@@ -341,19 +344,19 @@ class Bpftrace(unittest.TestCase):
 
     def test_missing(self):
         with tempfile.TemporaryDirectory() as name, self.assertRaisesRegex(SetupError, "bpftrace is missing"):
-            list(bpftrace.files(pathlib.Path(name)))
+            list(initramfs.bpftrace(pathlib.Path(name)))
 
 
 class Accel(unittest.TestCase):
     """Whether KVM is worth a try."""
 
     def test_cpu(self):
-        self.assertTrue(accel.cpu_can("flags\t\t: fpu vmx sse\n", "x86_64", "x86_64"))
-        self.assertTrue(accel.cpu_can("flags\t\t: fpu svm\n", "x86_64", "x86_64"))
-        self.assertFalse(accel.cpu_can("flags\t\t: fpu svmx\n", "x86_64", "x86_64"))
-        self.assertFalse(accel.cpu_can("vmx flags\t\t: none\n", "x86_64", "x86_64"))
-        self.assertFalse(accel.cpu_can("flags\t\t: vmx\n", "x86_64", "arm64"))
-        self.assertTrue(accel.cpu_can("", "aarch64", "arm64"))
+        self.assertTrue(machine.cpu_can("flags\t\t: fpu vmx sse\n", "x86_64", "x86_64"))
+        self.assertTrue(machine.cpu_can("flags\t\t: fpu svm\n", "x86_64", "x86_64"))
+        self.assertFalse(machine.cpu_can("flags\t\t: fpu svmx\n", "x86_64", "x86_64"))
+        self.assertFalse(machine.cpu_can("vmx flags\t\t: none\n", "x86_64", "x86_64"))
+        self.assertFalse(machine.cpu_can("flags\t\t: vmx\n", "x86_64", "arm64"))
+        self.assertTrue(machine.cpu_can("", "aarch64", "arm64"))
 
 
 class RustApi(unittest.TestCase):

@@ -3,6 +3,7 @@
 
 import io
 import json
+import os
 import pathlib
 import socket
 import tempfile
@@ -10,27 +11,23 @@ import threading
 import time
 import unittest
 
-from lib import console, flow, guest, insns, qmp, unswept, verdict
-from lib.progress import Progress
-from lib.errors import SetupError
+from lib import boot, console, flow, insns, qmp, unswept, verdict
+from lib.base import SetupError
 
 
 class Qemu(threading.Thread):
     """Its side of the machine protocol."""
 
-    def __init__(self, folder, refuse=False):
+    def __init__(self, nmi, refuse=False):
         super().__init__(daemon=True)
-        self._listen = socket.socket(socket.AF_UNIX)
-        self._listen.bind(str(folder / qmp.SOCKET))
-        self._listen.listen()
+        self._connection = socket.socket(fileno=os.dup(nmi.fds[0]))
+        nmi.started()
         self._refuse = refuse
         self.injected = 0
         self.start()
 
     def run(self):
-        connection, _ = self._listen.accept()
-        self._listen.close()
-        with connection, connection.makefile("rw", encoding="utf-8") as stream:
+        with self._connection as connection, connection.makefile("rw", encoding="utf-8") as stream:
             def say(what):
                 stream.write(json.dumps(what) + "\n")
                 stream.flush()
@@ -58,11 +55,10 @@ class Timer(unittest.TestCase):
     def boot(self, again, line="[    0.593103] APIC timer disabled due to verification failure"):
         """How it ends, and what was seen of it."""
         with tempfile.TemporaryDirectory() as folder:
-            folder = pathlib.Path(folder)
             argv = ["sh", "-c", f"echo '{line}'; sleep 1; echo end", "qemu"]
-            data, ended, code, _ = guest.boot(argv, folder, 60, 60, Progress("X", io.StringIO()),
-                                              qmp.Injector(folder), again)
-        return ended, code, b"end" in data
+            guest = boot.Guest(boot.Progress("X", io.StringIO()), qmp.Injector())
+            guest.boot(argv, pathlib.Path(folder), 60, 60, again)
+        return guest.ended, guest.code, b"end" in guest.data
 
     def test_is_not_gone_on_with(self):
         self.assertEqual(self.boot(True), (verdict.NO_TIMER, None, False))
@@ -79,10 +75,8 @@ class Nmis(unittest.TestCase):
 
     def injector(self, **how):
         """One, with a QEMU to talk to."""
-        folder = tempfile.TemporaryDirectory()  # pylint: disable=consider-using-with
-        self.addCleanup(folder.cleanup)
-        qemu = Qemu(pathlib.Path(folder.name), **how)
-        nmi = qmp.Injector(pathlib.Path(folder.name))
+        nmi = qmp.Injector()
+        qemu = Qemu(nmi, **how)
         self.addCleanup(nmi.close)
         return nmi, qemu
 

@@ -7,7 +7,7 @@ import time
 import types
 import unittest
 
-import run
+from lib import jobs
 
 
 def job(name, minutes=1):
@@ -31,8 +31,7 @@ class Next(unittest.TestCase):
 
     def choose(self, pending, feed, until=None, busy=""):
         """Its name, and how it counts without a boot; None: it has to wait."""
-        # pylint: disable-next=protected-access
-        chosen, result = run._next(pending, feed, lambda job: job.name not in busy, until)
+        chosen, result = jobs.choose(pending, feed, lambda job: job.name not in busy, until)
         return chosen and (chosen.name, result and result.state)
 
     def test_in_order(self):
@@ -64,7 +63,7 @@ class Side(unittest.TestCase):
     """Boots in two lanes."""
 
     def test_lanes(self):
-        lanes, go = run.Lanes(), threading.Event()
+        lanes, go = jobs.Lanes(), threading.Event()
 
         def boot(name, wait):
             return types.SimpleNamespace(name=name, folder=name, scenario=SCENARIO,
@@ -81,7 +80,7 @@ class Side(unittest.TestCase):
         self.assertFalse(lanes.busy())
 
     def test_a_lane_without_work_takes_the_others(self):
-        lanes, go, host = run.Lanes(), threading.Event(), os.cpu_count()
+        lanes, go, host = jobs.Lanes(), threading.Event(), os.cpu_count()
         boot = types.SimpleNamespace(name="A", folder="A", scenario=SCENARIO, go=lambda: go.wait(60))
         multi = {"B": "multi"}
         self.assertEqual(lanes.choose(job("B"), multi, 64 * host), "multi")
@@ -96,7 +95,7 @@ class Side(unittest.TestCase):
         lanes.take(60)
 
     def test_a_boot_that_fails_is_an_error(self):
-        lanes = run.Lanes()
+        lanes = jobs.Lanes()
         lanes.start("multi", types.SimpleNamespace(name="A", folder="A", scenario=SCENARIO,
                                                    go=lambda: None))
         with self.assertRaises(RuntimeError):

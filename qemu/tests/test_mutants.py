@@ -4,9 +4,9 @@
 import unittest
 
 from .common import detector
+from lib import console, verdict
 from lib import mutant as mutants
-from lib import verdict
-from lib.errors import SetupError
+from lib.base import SetupError
 from lib.mutant import Mutant
 from lib.plan import Plan
 
@@ -44,11 +44,16 @@ def log(*results, splats=(), until=5, end=True, tail=()):
     return "\n".join([*out, *tail]).encode()
 
 
+def texts_of(data):
+    """The lines of a console log, without stamps."""
+    return [line.text for line in console.lines(data)]
+
+
 def judge(broken, data, ended=verdict.EXITED, code=0):
     """The two lists for a boot."""
     plan = Plan(broken.plan, "name", ("BASE", "x86_64"))
     result = verdict.judge("BASE", data, plan, None, detector(), ended, code)
-    return broken.judge(result, mutants.texts_of(data), detector())
+    return broken.judge(result, texts_of(data), detector())
 
 
 class Header(unittest.TestCase):
@@ -197,7 +202,7 @@ class Together(unittest.TestCase):
         """What is said of three sets."""
         plan = Plan("for set0 set1 set2\n" + self.PLAN + "done\n", "name")
         result = verdict.judge("BASE", data, plan, None, detector(), ended, 0)
-        texts = mutants.texts_of(data)
+        texts = texts_of(data)
         return [mutants.part(result, texts, plan, f"set{i}") for i in range(3)]
 
     @staticmethod

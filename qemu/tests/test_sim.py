@@ -9,9 +9,9 @@ import threading
 import unittest
 
 from lib import ktap, verdict
-from lib.errors import SetupError
+from lib.base import SetupError
 from lib.plan import Plan
-from lib.sim import search, shortcut, table
+from lib.sim import search, shortcut
 from lib.sim.boot import Result
 from lib.sim.case import Case, Dice
 
@@ -166,7 +166,7 @@ class Search(unittest.TestCase):
 
     def test_row(self):
         """A search that found nothing is worse than any."""
-        row = table.Row("m")
+        row = search.Row("m")
         row.add(1, "early")
         row.add(3, "early")
         self.assertEqual(row.text(5), "| m | 2 | 1 | 3 | early |")

@@ -4,7 +4,7 @@
 import unittest
 
 from .common import detector, judge, lists
-from lib.errors import SetupError
+from lib.base import SetupError
 from lib.splat import SAMPLE, Detector
 from .logs import data as log
 

@@ -4,7 +4,7 @@
 import unittest
 
 import upstream
-from lib.errors import SetupError
+from lib.base import SetupError
 
 LOG = """rcu_ptr_guest: step 1/9 sh rcu_ptr_upstream.sh ENGINE=kernel
     # rcuscale both: 5000000 ns, loops: 8, batches: 30, memory footprint: 12MB

@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The boots of a benchmark: what each measures, on which kernel, and how the machine is started.
+"""The boots of a benchmark: what each measures, on which kernel, how the machine is started, and what the numbers
+depend on.
 
 Under icount the guest's clock counts executed instructions: one vCPU thread, one nanosecond an
 instruction, and time jumps ahead where every CPU is idle. Wall time is measured without it, with a
 thread per vCPU."""
 
 import collections
+import hashlib
+import os
+import platform
+import subprocess
+
+from .. import machine
 
 # name; scenario; counts instructions; CPUs; MiB; what the guest does; seconds until it is given up
 Boot = collections.namedtuple("Boot", "name scenario icount smp mem body timeout")
@@ -101,3 +108,48 @@ def boots(quick, smp=None):
     if not quick:
         every += _large()
     return every
+
+
+def _said(*argv):
+    """What a program says, or nothing."""
+    try:
+        return subprocess.run(argv, check=False, capture_output=True, text=True).stdout
+    except OSError:
+        return ""
+
+
+def _sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _krc_bytes(vmlinux):
+    """What the kernel's own kfree_rcu() has per CPU, beside its sheaves: the symbol krc."""
+    words = (line.split() for line in _said("nm", "-S", str(vmlinux)).splitlines())
+    return next((int(found[1], 16) for found in words if len(found) == 4 and found[3] == "krc"), None)
+
+
+def about(scenarios, toolchain, quick):
+    """Kernel, configuration, toolchain, QEMU, host: a dict for results.json."""
+    kernels = {}
+    for name, scenario in scenarios.items():
+        kernels[name] = {
+            "release": scenario.release,
+            "arch": scenario.arch,
+            "config_sha256": _sha256(scenario.kdir / ".config"),
+            "image_sha256": _sha256(scenario.image),
+            "compiler": scenario.options.get("CC_VERSION_TEXT", "").strip('"'),
+            "rustc": scenario.options.get("RUSTC_VERSION_TEXT", "").strip('"'),
+            "krc_bytes_per_cpu": _krc_bytes(scenario.kdir / "vmlinux"),
+            "modules_sha256": {module: _sha256(scenario.module(module))
+                               for module in ("rcu_ptr.ko", "rcu_ptr_bench.ko")},
+        }
+    archs = {scenario.arch for scenario in scenarios.values()}
+    return {
+        "quick": quick,
+        "kernels": kernels,
+        "toolchain": toolchain,
+        "qemu": {arch: _said(machine.program(arch), "--version").split("\n")[0].strip() or "unknown"
+                 for arch in sorted(archs)},
+        "host": {"machine": platform.machine(), "system": platform.release(),
+                 "cpus": os.cpu_count()},
+    }

@@ -11,8 +11,8 @@ and time jumps by another amount. So both threads share one CPU of the host, and
 real-time priority: it has always done its little before a vCPU goes on. That needs CAP_SYS_NICE.
 """
 
+import copy
 import hashlib
-import io
 import os
 import pathlib
 import re
@@ -21,7 +21,8 @@ import subprocess
 import tempfile
 import time
 
-from .. import console, cpio, initramfs, llvm, machine, verdict
+from .. import console, initramfs, machine, verdict
+from ..base import llvm
 from ..plan import Plan
 from .shortcut import Shortcut, Stub
 
@@ -57,7 +58,7 @@ def _stripped(strip, path):
     """A module without what debuggers read: it is a few times as large, and has paths of the host in it."""
     with tempfile.NamedTemporaryFile(suffix=".ko") as copy:
         argv = [strip, "--strip-debug", "-o", copy.name, str(path)]
-        llvm.run(argv, path, "apt-get install llvm")
+        llvm(argv, path, "apt-get install llvm")
         return pathlib.Path(copy.name).read_bytes()
 
 
@@ -125,28 +126,20 @@ class Booter:
         self._contents = {name: _stripped(strip, self.modules[name]) for name in MODULES}
 
     def _initrd(self, path, case):
-        buffer = io.BytesIO()
-        archive = cpio.Archive(buffer)
-        initramfs.base(archive, self.scenario)
-        archive.file("init", (initramfs.GUEST / "init").read_bytes(), 0o755)
-        archive.file("lib.sh", (initramfs.GUEST / "lib.sh").read_bytes())
-        archive.file("plan", case.plan.encode())
-        archive.file("slow", b"%d\n" % self.scenario.slow)
-        archive.file("tests/sim.sh", (initramfs.GUEST / "sim" / "sim.sh").read_bytes())
-        archive.file("sim.case", case.script.encode())
-        for name in MODULES:
-            archive.file(f"modules/{name}", self._contents[name])
-        archive.close()
-        path.write_bytes(buffer.getvalue())
+        guest = initramfs.GUEST
+        initramfs.pack(path, self.scenario, [
+            ("init", (guest / "init").read_bytes(), 0o755), ("lib.sh", (guest / "lib.sh").read_bytes()),
+            ("plan", case.plan.encode()), ("slow", b"%d\n" % self.scenario.slow),
+            ("tests/sim.sh", (guest / "sim.sh").read_bytes()), ("sim.case", case.script.encode()),
+            *((f"modules/{name}", self._contents[name]) for name in MODULES)])
 
     def command(self, case, initrd):
         """QEMU's command line for a seed."""
-        scen = self.scenario
-        kept = dict(scen.settings), list(scen.boot)
-        scen.settings.update(thread="single", icount="shift=0,sleep=off")
+        scen = copy.copy(self.scenario)
+        scen.settings = {**scen.settings, "thread": "single", "icount": "shift=0,sleep=off", "smp": case.smp,
+                         "mem": case.mem}
         scen.boot = [*scen.boot, *KERNEL, *KERNEL_OF.get(scen.arch, ())]
-        argv = machine.command(scen, "tcg", initrd, case.smp, case.mem)
-        scen.settings, scen.boot = kept
+        argv = machine.command(scen, "tcg", initrd)
         # A file takes what is written at once; how fast a pipe is read would be seen in the guest.
         argv[argv.index("-serial") + 1] = f"file:{CONSOLE}"
         return [*argv, "-nodefaults", "-rtc", "clock=vm,base=2026-01-01", "-seed", str(case.seed)]

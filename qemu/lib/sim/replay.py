@@ -8,19 +8,17 @@ all the time, as QEMU takes a page with a breakpoint in it in single instruction
 warns, oopses or panics.
 """
 
-import pathlib
 import shutil
 import subprocess
 import sys
 import threading
 
-from ..errors import SetupError
+from ..base import ROOT, SetupError
 from .boot import MODULES
 
 # Where a bad sign is, by name; those that the kernel lacks are left out.
 SIGNS = ("rcu_ptr_torture_failed", "__warn", "oops_begin", "die", "vpanic", "panic", "kasan_report",
          "print_report")
-ROOT = pathlib.Path(__file__).resolve().parents[3]
 SOCKET = "gdb.sock"
 SECONDS = 1800
 

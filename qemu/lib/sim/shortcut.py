@@ -4,7 +4,7 @@ for 200 ms, and each cpu_relax() ends a turn of QEMU's. A kernel that knows the 
 here, from outside, through QEMU's gdbstub: stop where the calibration begins, write the frequency, go on. It is
 the frequency that the calibration finds. All boots do the same at the same instruction, so they stay equal."""
 
-import socket
+from ..qmp import Channel
 
 STOP = "calibrate_APIC_clock"
 WORD = "lapic_timer_period"
@@ -41,31 +41,16 @@ class Shortcut:
         return [f"tbreak *{self.address:#x}", "continue", f"set {{unsigned int}}{self.word:#x} = {self.value}"]
 
 
-class Stub:
-    """A connection to the gdbstub of a QEMU that is about to start."""
+class Stub(Channel):
+    """A connection to the gdbstub of a QEMU."""
 
     def __init__(self):
-        self._socket, self._theirs = socket.socketpair()
-        self._socket.settimeout(SECONDS)
+        super().__init__("shortcut", SECONDS)
+        self.argv += ["-gdb", "chardev:shortcut", "-S"]
         self._buffer = b""
 
-    @property
-    def fds(self):
-        """What QEMU inherits."""
-        return (self._theirs.fileno(),)
-
-    @property
-    def argv(self):
-        """For QEMU."""
-        return ["-chardev", f"socket,id=shortcut,fd={self._theirs.fileno()}", "-gdb", "chardev:shortcut", "-S"]
-
-    def close(self):
-        """Both ends."""
-        self._socket.close()
-        self._theirs.close()
-
     def _more(self):
-        data = self._socket.recv(4096)
+        data = self.socket.recv(4096)
         if not data:
             raise EOFError("QEMU is gone")
         self._buffer += data
@@ -76,7 +61,7 @@ class Stub:
             body, end, rest = rest.partition(b"#")
             if mark and end and len(rest) >= 2:
                 self._buffer = rest[2:]
-                self._socket.sendall(b"+")
+                self.socket.sendall(b"+")
                 return body
             if not mark:
                 self._buffer = b""
@@ -84,12 +69,12 @@ class Stub:
 
     def _ask(self, text):
         body = text.encode()
-        self._socket.sendall(b"$" + body + b"#%02x" % (sum(body) & 0xff))
+        self.socket.sendall(b"$" + body + b"#%02x" % (sum(body) & 0xff))
         return self._packet()
 
     def take(self, shortcut):
         """Takes the shortcut, and lets the guest go on alone. A QEMU that ends is none of this one's."""
-        self._theirs.close()
+        self.started()
         try:
             self._ask("?")
             at = f"0,{shortcut.address:x},1"

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What all parts stand on: where files are, and the error that says what is missing."""
+
+import argparse
+import pathlib
+import subprocess
+import sys
+
+QEMU = pathlib.Path(__file__).resolve().parent.parent
+ROOT = QEMU.parent
+
+
+class SetupError(Exception):
+    """Something is missing or misused. The text says what, and what mends it."""
+
+
+def guarded(program, work):
+    """Calls work() and returns the exit code that it says: 2 if something is missing or misused."""
+    try:
+        return work()
+    except SetupError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\n{program}: interrupted", file=sys.stderr)
+        return 1
+
+
+def read(path):
+    """The text of a file that has to be there."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SetupError(f"{path}: {error.strerror}") from error
+
+
+def llvm(argv, path, mends, text=None):
+    """What a program of LLVM's says of path; text: its input, mends: what mends it where there is no such
+    program."""
+    try:
+        done = subprocess.run(argv, input=text, check=False, capture_output=True, text=True)
+    except OSError as error:
+        raise SetupError(f"{argv[0]}: {error.strerror}: {mends}") from error
+    if done.returncode:
+        raise SetupError(f"{argv[0]} can't read {path}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def parser(doc, scenario=True):
+    """The command line of a program."""
+    made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if scenario:
+        made.add_argument("--scenario", action="append", default=[], metavar="NAME:KDIR:MODDIR[:BUSYBOX]",
+                          help="kernel build, modules built for it, the guest's busybox; repeatable")
+    return made
