@@ -17,12 +17,24 @@ from lib.base import SetupError
 ENGINES = ("kernel", "rfc", "lockless")
 SUITE = re.compile(r"sh rcu_ptr_upstream\w*\.sh ENGINE=(\w+)")
 STEP = re.compile(r"insmod rcu_ptr\.ko engine=(\w+)$")
-SCALE = re.compile(r"rcuscale (\w+): (\d+) ns, loops: (\d+), batches: (\d+), memory footprint: (-?\d+)MB")
-VMALLOC = re.compile(r"test_vmalloc: (\d+) of (\d+) passed")
-MIXED = re.compile(r"mixed load: ([\d.]+) s, slabs (\d+) kB before, (\d+) kB at most")
-TORTURE = re.compile(r"rcutorture: no error in (\d+) s")
 REDIRECTED = re.compile(r"redirected (\d+) objects, (\d+) of them in NMI")
-SLUB = re.compile(r"# slub_test: pass:(\d+) fail:(\d+) skip:(\d+)")
+# (REGEX, (ROW, UNIT, VALUE) of what it has found)
+ROWS = (
+    (re.compile(r"rcuscale (\w+): (\d+) ns, loops: \d+, batches: (\d+), memory footprint: (-?\d+)MB"),
+     lambda name, nsecs, batches, megabytes: ((f"rcuscale, {name}: time", "ms", int(nsecs) // 10 ** 6),
+                                              (f"rcuscale, {name}: grace periods", "", int(batches)),
+                                              (f"rcuscale, {name}: footprint", "MB", int(megabytes)))),
+    (re.compile(r"test_vmalloc: (\d+) of (\d+) passed"),
+     lambda passed, of: (("test_vmalloc, kvfree_rcu: passed", f"of {of}", int(passed)),)),
+    (re.compile(r"mixed load: ([\d.]+) s, slabs (\d+) kB before, (\d+) kB at most"),
+     lambda seconds, before, peak: (("mixed load: time", "s", float(seconds)),
+                                    ("mixed load: slabs at most, over those before", "kB", int(peak) - int(before)))),
+    (re.compile(r"# slub_test: pass:(\d+) fail:(\d+) skip:(\d+)"),
+     lambda passed, failed, skipped: (("slub_kunit: passed", f"of {int(passed) + int(failed) + int(skipped)}, "
+                                       f"{skipped} skipped", int(passed)),)),
+    (re.compile(r"rcutorture: no error in (\d+) s"),
+     lambda seconds: (("rcutorture beside the mixed load: no error in", "s", int(seconds)),)),
+)
 
 
 class Numbers:
@@ -49,27 +61,10 @@ class Numbers:
                 self._engine = found.group(1)
             elif step.startswith("tests slub_test"):
                 self._engine = "kernel"
-        found = SCALE.search(text)
-        if found:
-            name, nsecs, _, batches, megabytes = found.groups()
-            self._set(f"rcuscale, {name}: time", "ms", int(nsecs) // 10 ** 6)
-            self._set(f"rcuscale, {name}: grace periods", "", int(batches))
-            self._set(f"rcuscale, {name}: footprint", "MB", int(megabytes))
-        found = VMALLOC.search(text)
-        if found:
-            self._set("test_vmalloc, kvfree_rcu: passed", f"of {found.group(2)}", int(found.group(1)))
-        found = MIXED.search(text)
-        if found:
-            seconds, before, peak = float(found.group(1)), int(found.group(2)), int(found.group(3))
-            self._set("mixed load: time", "s", seconds)
-            self._set("mixed load: slabs at most, over those before", "kB", peak - before)
-        found = SLUB.search(text)
-        if found:
-            passed, failed, skipped = (int(word) for word in found.groups())
-            self._set("slub_kunit: passed", f"of {passed + failed + skipped}, {skipped} skipped", passed)
-        found = TORTURE.search(text)
-        if found:
-            self._set("rcutorture beside the mixed load: no error in", "s", int(found.group(1)))
+        for regex, rows in ROWS:
+            found = regex.search(text)
+            for row, unit, value in rows(*found.groups()) if found else ():
+                self._set(row, unit, value)
         found = REDIRECTED.search(text)
         if found:
             self._redirected[self._engine] = self._redirected.get(self._engine, 0) + int(found.group(1))

@@ -63,43 +63,36 @@ def _pick(rows, kind, column, key, **wanted):
 
 def _grid(first, rows, cols, wanted):
     """A line per column: (label, function, engine) down, what was measured across."""
-    head = [first] + [title for title, *_ in wanted]
     lines = []
     for column in cols:
-        values = []
-        for _, kind, key, match in wanted:
-            value = _pick(rows, kind, column, key, **match)
-            values.append(_number(value))
+        values = [_number(_pick(rows, kind, column, key, **match)) for _, kind, key, match in wanted]
         if any(values):
             lines.append([_label(column), *values])
-    return table(head, lines) if lines else []
+    return table([first] + [title for title, *_ in wanted], lines) if lines else []
+
+
+def _section(title, *parts):
+    """The parts under a heading, if there are any."""
+    lines = [line for part in parts for line in part]
+    return [f"## {title}", "", *lines] if lines else []
 
 
 def _calls(rows, cols):
-    out = []
-    for name in _objects(rows, "call"):
-        wanted = [(title, "call", "median", {"context": context, "object": name})
-                  for context, title in CONTEXTS]
-        grid = _grid(name, rows, cols, wanted)
-        if grid:
-            out += grid
-    if not out:
+    grids = [_grid(name, rows, cols, [(title, "call", "median", {"context": context, "object": name})
+                                      for context, title in CONTEXTS]) for name in _objects(rows, "call")]
+    if not any(grids):
         return []
     spread = max(((row["max"] - row["min"]) / max(row["median"], 1) for row in of(rows, "call")
                   if row["context"] == "irqs_off"), default=0)
-    return ["## Instructions per call", "", *out,
-            f"Medians; with interrupts off the repetitions differ by at most {100 * spread:.1f} %.", ""]
+    return _section("Instructions per call", *grids, [
+        f"Medians; with interrupts off the repetitions differ by at most {100 * spread:.1f} %.", ""])
 
 
 def _objects(rows, kind):
-    seen = []
-    for row in of(rows, kind):
-        if row["object"] not in seen:
-            seen.append(row["object"])
-    return seen
+    return list(dict.fromkeys(row["object"] for row in of(rows, kind)))
 
 
-def _kept(rows):
+def _kept(rows, _):
     """Headless calls that were refused: the caller kept the object."""
     out = []
     for row in of(rows, "call") + of(rows, "cycle"):
@@ -117,8 +110,7 @@ def _latency(rows, cols):
         wanted += [(f"{title}: usual", "latency", "p50", {"context": context}),
                    ("99 %", "latency", "p99", {"context": context}),
                    ("worst", "latency", "max", {"context": context})]
-    grid = _grid("kmalloc-64", rows, cols, wanted)
-    return ["## Single calls, instructions", "", *grid] if grid else []
+    return _section("Single calls, instructions", _grid("kmalloc-64", rows, cols, wanted))
 
 
 def _cycles(rows, cols):
@@ -126,10 +118,8 @@ def _cycles(rows, cols):
               for name in _objects(rows, "cycle")
               for count in [max((r["count"] for r in of(rows, "cycle", object=name, boot="costs")
                                  if r["count"] != 1000000), default=0)]]
-    grid = _grid("per object", rows, cols, wanted)
-    if not grid:
-        return []
-    return ["## Alloc, free, grace period, reclaim: instructions of the whole system", "", *grid]
+    return _section("Alloc, free, grace period, reclaim: instructions of the whole system",
+                    _grid("per object", rows, cols, wanted))
 
 
 def _path(rows, cols):
@@ -137,9 +127,8 @@ def _path(rows, cols):
             ("other fences", "fences"), ("irq flag", "interrupts"), ("msr, in, out", "slow"),
             ("mean instructions", "mean_instructions"), ("mean locked", "mean_locked"),
             ("mean barriers", "mean_barriers"), ("longest", "max_instructions"))
-    grid = _grid("usual call", rows, cols, [(title, "path", key, {}) for title, key in keys])
-    return ["## Instructions by kind, single-stepped (every locked one is a full barrier too)", "",
-            *grid] if grid else []
+    return _section("Instructions by kind, single-stepped (every locked one is a full barrier too)",
+                    _grid("usual call", rows, cols, [(title, "path", key, {}) for title, key in keys]))
 
 
 def _nmi(rows, cols):
@@ -149,15 +138,15 @@ def _nmi(rows, cols):
     for row in of(rows, "nmi"):
         if not row["irq_works_counted"]:
             row["irq_works_per_1000"] = row["irq_works_with_barrier"] = None
-    grid = _grid("one free per NMI", rows, cols, [(title, "nmi", key, {}) for title, key in keys])
-    return ["## What frees in NMI cause", "", *grid] if grid else []
+    return _section("What frees in NMI cause",
+                    _grid("one free per NMI", rows, cols, [(title, "nmi", key, {}) for title, key in keys]))
 
 
 def _stretch(rows, cols):
     keys = (("irq_work", "irq_work"), ("timer interrupt", "timer"), ("RCU softirq", "rcu_softirq"),
             ("timer softirq", "timer_softirq"))
-    grid = _grid("longest", rows, cols, [(title, "stretch", key, {}) for title, key in keys])
-    return ["## Longest interrupt and softirq, instructions", "", *grid] if grid else []
+    return _section("Longest interrupt and softirq, instructions",
+                    _grid("longest", rows, cols, [(title, "stretch", key, {}) for title, key in keys]))
 
 
 def _memory(rows, cols):
@@ -177,23 +166,21 @@ def _memory(rows, cols):
     unique = [line for i, line in enumerate(engines) if line not in engines[:i]]
     if unique:
         out += table(["static memory", "bytes per CPU", "bytes of the module"], unique)
-    return ["## Memory and grace periods", "", *out] if out else []
+    return _section("Memory and grace periods", out)
 
 
 def _parallel(rows, cols):
     cpus = sorted({row["cpus"] for row in of(rows, "parallel")})
-    grid = _grid("CPUs", rows, cols, [(str(n), "parallel", "median", {"cpus": n}) for n in cpus])
-    return ["## Instructions per call with all CPUs at it", "", *grid] if grid else []
+    return _section("Instructions per call with all CPUs at it", _grid(
+        "CPUs", rows, cols, [(str(n), "parallel", "median", {"cpus": n}) for n in cpus]))
 
 
 def _growth(rows, cols):
     counts = sorted({row["count"] for row in of(rows, "cycle", boot="costs", object="kmalloc-64")})
     if len(counts) < 2:
         return []
-    grid = _grid("objects", rows, cols, [(str(n), "cycle", "median", {"count": n, "boot": "costs",
-                                                                     "object": "kmalloc-64"})
-                                         for n in counts])
-    return ["## Whole cycle by number of objects, instructions each", "", *grid]
+    return _section("Whole cycle by number of objects, instructions each", _grid("objects", rows, cols, [
+        (str(n), "cycle", "median", {"count": n, "boot": "costs", "object": "kmalloc-64"}) for n in counts]))
 
 
 def medians(rows, boot, key):
@@ -201,8 +188,7 @@ def medians(rows, boot, key):
     values = {}
     for row in of(rows, "scale", boot=boot):
         values.setdefault((row["free"], row["engine"]), []).append(row[key])
-    return {column: statistics.median(v) for column, v in values.items()}, \
-        {column: v for column, v in values.items()}
+    return {column: statistics.median(v) for column, v in values.items()}, values
 
 
 def ratios(rows, boot, key):
@@ -231,7 +217,7 @@ def _scale(rows, cols):
                               len(each[column])])
         title = (f"{some['nthreads']} threads x {some['loops']} loops x {some['alloc_num']}")
         out += table([title, unit, "ratio", "spread", "batches", "rounds"], lines)
-    return ["## rcuscale's kfree_rcu_test: wall time, and instructions of both CPUs", "", *out] if out else []
+    return _section("rcuscale's kfree_rcu_test: wall time, and instructions of both CPUs", out)
 
 
 def _sheaves(rows, _):
@@ -311,7 +297,7 @@ def markdown(record):
     out = [f"# rcu_ptr and Linux {kernel['release']}", "",
            f"{kernel['arch']}, {kernel['rustc']}, {next(iter(about['qemu'].values()))}. An instruction "
            "is one executed under QEMU's -icount; wall time is a ratio within one boot.", ""]
-    for part in (_calls, lambda r, c: _kept(r), _latency, _path, _cycles, _growth, _nmi, _stretch,
+    for part in (_calls, _kept, _latency, _path, _cycles, _growth, _nmi, _stretch,
                  _memory, _parallel, _scale, _sheaves, _readme):
         out += part(rows, cols)
     krc = kernel.get("krc_bytes_per_cpu")
