@@ -15,11 +15,8 @@ need build x86_64 bench
 
 args=(--out "$ROOT/out")
 for name in PERF BASE; do
-	kernel_of "$name"
-	out=$(modules_directory "$name")
-	build_modules "$name" "$KDIR_OF_SCENARIO" "$out" || exit 1
-	guest_busybox "$(scenario_arch "$name")"
-	args+=(--scenario "$name:$KDIR_OF_SCENARIO:$out:$BUSYBOX")
+	scenario_ready "$name"
+	args+=(--scenario "$SPEC")
 done
 objdump=$(find_objdump "$KDIR_OF_SCENARIO")
 args+=(--objdump "$objdump")

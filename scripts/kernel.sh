@@ -16,8 +16,7 @@ fi
 check_variables
 SCENARIOS=${*:-${SCENARIOS:-}}
 choose_scenarios run
-needs_of "${NAMES[@]}"
-need "${NEEDS[@]}"
+need_kernels "${NAMES[@]}"
 for name in "${NAMES[@]}"; do
 	kernel_of "$name"
 	echo "$KDIR_OF_SCENARIO"

@@ -25,11 +25,7 @@ while read -r name; do
 	NAMES+=("$name")
 done < <(awk -v set="$set" '$1 == set && !seen[$3]++ { print $3 }' "$ROOT/qemu/jobs")
 [ ${#NAMES[@]} -gt 0 ] || die "no boot of set $set is for ${SCENARIOS:-$ARCH}"
-needs_of "${NAMES[@]}"
-for name in "${NAMES[@]}"; do
-	NEEDS+=("$(scenario_arch "$name")")
-done
-need "${NEEDS[@]}"
+need_guests "${NAMES[@]}"
 kernel_source
 
 # with_bpftrace: the scenarios of the set that have a boot with bpftrace
@@ -41,31 +37,23 @@ with_bpftrace()
 # A line for each scenario that is ready.
 prepare()
 {
-	local name out
+	local name
 
 	for name in "${NAMES[@]}"; do
-		kernel_of "$name"
-		out=$(modules_directory "$name")
-		build_modules "$name" "$KDIR_OF_SCENARIO" "$out" >&2 || exit 1
-		guest_busybox "$(scenario_arch "$name")"
+		scenario_ready "$name"
 		! with_bpftrace | grep -x "$name" >/dev/null || debian_bpftrace
-		echo "$name:$KDIR_OF_SCENARIO:$out:$BUSYBOX"
+		echo "$SPEC"
 		# The guests come first.
 		renice -n 10 -p "$BASHPID" >/dev/null
 	done
 }
 
-args=(--jobs "$set" --out "$ROOT/out" --ksrc "$KERNEL_SOURCE")
+args=(--jobs "$set" --ksrc "$KERNEL_SOURCE")
 args+=(--objdump "$(llvm_tool "${LLVM:-}" llvm-objdump)")
 for name in "${NAMES[@]}"; do
 	args+=(--only "$name")
 done
 [ -z "$(with_bpftrace)" ] || args+=(--bpftrace "$BPFTRACE_ROOT")
-for var in ${VARS:-}; do
-	args+=(--define "$var")
-done
 [ -z "${UNTIL:-}" ] || args+=(--until "$UNTIL")
-[ -z "${TIMEOUT:-}" ] || args+=(--timeout "$TIMEOUT")
-[ -z "${SMP:-}" ] || args+=(--set smp="$SMP")
-[ -z "${MEM:-}" ] || args+=(--set mem="$MEM")
-feed_of prepare python3 "$ROOT/qemu/run.py" test "${args[@]}"
+runner_arguments
+feed_of prepare python3 "$ROOT/qemu/run.py" test "${args[@]}" "${RUNNER_ARGS[@]}"

@@ -5,7 +5,7 @@
 
 # shellcheck source=scripts/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-for part in apt toolchain need source kernel debian modules herd; do
+for part in apt toolchain need source kernel debian modules; do
 	# shellcheck source=/dev/null
 	source "$ROOT/scripts/lib/$part.sh"
 done
@@ -104,6 +104,52 @@ needs_of()
 		if stock_scenario "$name"; then NEEDS+=(stock); else NEEDS+=(build); fi
 		! grep -qx CONFIG_GENDWARFKSYMS=y "$CONFIGS/$name" || NEEDS+=(versions)
 	done
+}
+
+# need_kernels NAME...: returns with all there that kernels and modules of scenarios are built with
+need_kernels()
+{
+	needs_of "$@"
+	need "${NEEDS[@]}"
+}
+
+# need_guests NAME...: with QEMU too
+need_guests()
+{
+	local name
+
+	needs_of "$@"
+	for name; do
+		NEEDS+=("$(scenario_arch "$name")")
+	done
+	need "${NEEDS[@]}"
+}
+
+# scenario_ready NAME: with kernel, modules and busybox; sets SPEC, what the runner's --scenario takes
+scenario_ready()
+{
+	local out
+
+	kernel_of "$1"
+	out=$(modules_directory "$1")
+	build_modules "$1" "$KDIR_OF_SCENARIO" "$out" >&2 || exit
+	guest_busybox "$(scenario_arch "$1")"
+	# shellcheck disable=SC2034 # for the caller
+	SPEC=$1:$KDIR_OF_SCENARIO:$out:$BUSYBOX
+}
+
+# runner_arguments: RUNNER_ARGS, what variables say to qemu/run.py
+runner_arguments()
+{
+	local var
+
+	RUNNER_ARGS=(--out "$ROOT/out")
+	for var in ${VARS:-}; do
+		RUNNER_ARGS+=(--define "$var")
+	done
+	[ -z "${TIMEOUT:-}" ] || RUNNER_ARGS+=(--timeout "$TIMEOUT")
+	[ -z "${SMP:-}" ] || RUNNER_ARGS+=(--set smp="$SMP")
+	[ -z "${MEM:-}" ] || RUNNER_ARGS+=(--set mem="$MEM")
 }
 
 # modules_directory NAME: where its modules are built
