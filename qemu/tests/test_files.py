@@ -11,6 +11,7 @@ import unittest
 
 from lib import costs, expected, initramfs, jobs, machine
 from lib.base import SetupError
+from lib.bench import tables
 from lib.plan import Plan
 from lib.scenario import Scenario, parse_settings, why_not_static
 
@@ -168,6 +169,17 @@ class Costs(unittest.TestCase):
         for lost in (costs.BEGIN, "| a call ", "| free in NMI ", "rcu_ptr_x", "| 5 | - "):
             with self.subTest(lost), self.assertRaises(SetupError):
                 costs.parse(self.GOOD.replace(lost, ""))
+
+
+class Bench(unittest.TestCase):
+    """The tables of 'make bench'."""
+
+    def test_each_function_has_its_place(self):
+        text = (QEMU.parent / "rust" / "rcu_ptr_bench" / "way.rs").read_text(encoding="utf-8")
+        names = re.findall(r'^    way::<[\w:]+>\(c"(\w+)"', text, re.MULTILINE)
+        self.assertGreater(len(names), 5)
+        for name in names:
+            self.assertIn(name, tables.KERNEL + tables.RCU_PTR)
 
 
 class Jobs(unittest.TestCase):

@@ -8,7 +8,8 @@ from .results import of
 
 # kfree_bulk is no way to free after a grace period: the cost of one that took no time.
 KERNEL = ("kfree_rcu", "kfree_rcu_nolock", "call_rcu", "kfree", "kfree_bulk")
-RCU_PTR = ("rcu_ptr_kvfree", "rcu_ptr_kfree_nolock", "rcu_ptr_try_kfree_nolock", "rcu_ptr_call")
+RCU_PTR = ("rcu_ptr_kvfree", "rcu_ptr_kfree_nolock", "rcu_ptr_try_kfree_nolock", "rcu_ptr_call",
+           "rcu_ptr_call_sleepable")
 CONTEXTS = (("task", "task"), ("irqs_off", "interrupts off"), ("hardirq", "hardirq"), ("nmi", "NMI"))
 
 
@@ -278,7 +279,7 @@ def _readme(rows, cols):
                          if row["functions"] != "nothing" and row["engine"] in ("kernel", "lockless"))
     calls = [[costs.label(engine, free),
               *(value(words, key, free=free, engine=engine) for _, words, key, _ in costs.CALLS)]
-             for free, engine in cols if free not in ("kfree", "kfree_bulk", "rcu_ptr_try_kfree_nolock")]
+             for free, engine in cols if free not in ("kfree", "kfree_bulk", "rcu_ptr_try_kfree_nolock", "rcu_ptr_call_sleepable")]
     pairs = [[costs.label(engine, functions),
               *(value(words, key, functions=functions, engine=engine)
                 for _, words, key, _ in costs.PAIRS)] for engine, functions in ways]
