@@ -209,6 +209,7 @@ test_delays_of_linked_objects() {
 	least=$([ "$(cat "$PARAMS/engine")" = rfc ] && echo 1000 || echo 0)
 	waited=$(delays "$least" "$(since "$begin")")
 	[ "$waited" -ge "$linked" ] || fail "$waited objects waited for the barrier, $linked were linked"
+	want "objects that waited for as long as can be" "$waited" "$(delays 0 2000000000)"
 }
 
 test_goes_with_the_module() {

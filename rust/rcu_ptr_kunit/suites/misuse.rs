@@ -7,7 +7,7 @@ use crate::{
     params,
     pool::{Object, Pool},
     route::Route,
-    sys::{alloc, alloc::Source, core, core::Head, cpu, skip::skip, thread, user},
+    sys::{alloc, alloc::Source, core, core::Head, cpu, probes, skip::skip, thread, user},
 };
 use ::core::ptr::{self, NonNull};
 use kernel::{
@@ -163,7 +163,7 @@ fn field_too_far() -> Result {
 /// once.
 fn twice_in_a_row() -> Result<bool> {
     let is_rfc = user::sh(c"grep -q rfc /sys/module/rcu_ptr/parameters/engine").is_ok();
-    let pool = Pool::new(40)?;
+    let pool = Pool::new(4000)?;
     let free = |route: Route| {
         if let Some(object) = pool.take() {
             // Nothing of this CPU's in between.
@@ -184,11 +184,19 @@ fn twice_in_a_row() -> Result<bool> {
     drop(list);
     if is_rfc {
         // The first ones are on the list still, until a refill has come.
-        for _ in 0..5 {
-            Route::FREES.into_iter().for_each(free);
-            thread::sleep(20);
-        }
+        let events = probes::Probes::register()?;
+        let linked = || probes::COUNTERS.list.load(Relaxed);
+        let in_blocks = thread::wait_for(10_000, || {
+            let before = (linked(), pool.taken());
+            free(Route::Kvfree);
+            linked() == before.0 && pool.taken() > before.1
+        });
+        drop(events);
         core::barrier();
+        if !in_blocks {
+            pr_info!("all were linked\n");
+            return Ok(false);
+        }
     }
     Ok(pool.all_freed())
 }
