@@ -245,6 +245,23 @@ fn reserve_of_two_cpus() {
     });
 }
 
+/// Two take what is not promised: one object stays.
+#[test]
+fn surplus_of_a_reserve() {
+    model(|| {
+        let places = (0..2).map(|_| AtomicLink::new(0)).collect::<Vec<_>>();
+        let ring = Arc::new(Reserve::new(places, 1));
+        assert!(ring.put(8) && ring.put(16));
+        let takers = [(); 2].map(|()| {
+            let ring = ring.clone();
+            thread::spawn(move || ring.take_surplus())
+        });
+        let taken = takers.into_iter().filter_map(|t| t.join().unwrap());
+        assert_eq!(taken.count(), 1);
+        assert_eq!(ring.len(), 1);
+    });
+}
+
 #[test]
 fn two_take_objects() {
     take_take(Flaw::None);

@@ -91,7 +91,8 @@ impl Handler for Tick {
                 .queue_on(self.cpu, &sheaves.wq, params::drain_jiffies());
         }
         if self.cache.wants_refill.load(Relaxed) {
-            self.cache.refill.queue(&sheaves.refill_wq, 0);
+            // One that waits to try again is not waited for.
+            self.cache.refill.modify(&sheaves.refill_wq, 0);
         }
     }
 }

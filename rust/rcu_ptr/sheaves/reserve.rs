@@ -72,10 +72,16 @@ impl<P: Deref<Target = [AtomicLink]>> Reserve<P> {
 
     /// Takes an object.
     pub(crate) fn take(&self) -> Option<usize> {
+        self.take_above(0)
+    }
+
+    /// Takes an object if more than `keep` are there.
+    fn take_above(&self, keep: u64) -> Option<usize> {
         // ORDERING: Acquire pairs with the release in `put()`: the place is filled.
         let mut head = self.head.load_acquire();
         loop {
-            if head == self.tail.load_acquire() {
+            // The tail only grows: as many are there still when the head is exchanged.
+            if self.tail.load_acquire() - head <= keep {
                 return None;
             }
             let object = self.place(head)?.load_relaxed();
@@ -89,7 +95,7 @@ impl<P: Deref<Target = [AtomicLink]>> Reserve<P> {
 
     /// Takes an object that is not promised.
     pub(crate) fn take_surplus(&self) -> Option<usize> {
-        (self.surplus() > 0).then(|| self.take()).flatten()
+        self.take_above(self.keep as u64)
     }
 
     /// Adds `object`, one caller at a time. `false`: there is no place.

@@ -411,7 +411,7 @@ mod tests {
     }
 
     /// Flags of the slab: such objects go round as others do, and nothing stands in for memory that has
-    /// to stay of its type.
+    /// to stay of its type or to be aligned.
     #[test]
     fn slab_flags() -> Result {
         let mut all = KVec::new();
@@ -429,7 +429,7 @@ mod tests {
             }
             let wrong = go_round(&cache, 500)?;
             check!(wrong == Wrong::default());
-            if flags & alloc::TYPESAFE != 0 {
+            if flags & (alloc::TYPESAFE | alloc::HWCACHE_ALIGN) != 0 {
                 check!(first.is_none() && stood_in == 0);
             }
         }

@@ -8,7 +8,7 @@ use super::sheaf_calls::stats_match;
 use crate::{
     by_length,
     nmi::storm,
-    scaled,
+    params, scaled,
     sys::{
         cache::{Args, ObjectFn, SheafCache},
         core, cpu, fault,
@@ -358,6 +358,41 @@ mod tests {
         }
         drop(cache);
         check!(!at_first && came && object.is_some());
+        Ok(())
+    }
+
+    /// A refill that failed is tried again after the drain interval; at once if an allocation asks for it.
+    #[test]
+    fn refill_does_not_wait_for_its_retry() -> Result {
+        let args = Args {
+            align: 64,
+            ..small()
+        };
+        let (defaults, interval) = params::slow_drain()?;
+        let cache = SheafCache::new(c"rcu_ptr_fail_retry", SIZE, args)?;
+        cache.prefill(6)?;
+        let failing = Failing::from(1, ALWAYS);
+        let mut objects = KVec::with_capacity(64, GFP_KERNEL)?;
+        while objects.len() < 64 {
+            let Some(object) = cache.alloc_nolock() else {
+                break;
+            };
+            objects.push(object, GFP_KERNEL)?;
+        }
+        // The worker finds no memory meanwhile, and is queued for later.
+        thread::sleep(200);
+        let came = failing.end();
+        let again = thread::wait_for(interval / 2, || match cache.alloc_nolock() {
+            Some(object) => objects.push_within_capacity(object).is_ok(),
+            None => false,
+        });
+        for &object in objects.iter() {
+            // SAFETY: From this cache, the caller's.
+            unsafe { cache.free(object) };
+        }
+        drop(cache);
+        drop(defaults);
+        check!(came && again);
         Ok(())
     }
 
