@@ -172,9 +172,8 @@ void rcu_ptr_call(struct rcu_head *head, rcu_callback_t func);
  * As rcu_ptr_call(), but @func runs in process context as one of
  * queue_rcu_work() does.  One that sleeps holds up no callback of
  * rcu_ptr_call(), and others of its kind only where four that were queued on
- * the same CPU sleep.  It may not wait for a module that uses rcu_ptr.ko to
- * be loaded or unloaded: where its init fails, and in unloading, that waits
- * for callbacks.
+ * the same CPU sleep.  It may not wait for a module to be loaded or unloaded:
+ * a module that goes may wait for callbacks, with the module notifiers held.
  *
  * Context: any, NMI included.  Never spins on a lock, never fails.
  */

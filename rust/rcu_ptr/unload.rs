@@ -4,9 +4,10 @@
 //! module waits for it, between its own exit and the end of its memory; so it need not call
 //! rcu_ptr_barrier() there, and may forget what it likes.
 //!
-//! Only modules that use rcu_ptr.ko themselves wait. Others go at once, as callbacks may load modules: so a
-//! library that queues callbacks for its users has to have them call rcu_ptr_barrier(). And callbacks may not
-//! load a module that does use it: where its init fails, this waits for the callback.
+//! Only modules that use rcu_ptr.ko themselves wait, and others go at once: so a library that queues callbacks
+//! for its users has to have them call rcu_ptr_barrier(). No callback may wait for a module to be loaded or
+//! unloaded: where it fails to load, or another module goes meanwhile, the list of module notifiers is
+//! held while this waits for the callback.
 
 use crate::{
     api,
@@ -73,7 +74,7 @@ pub(crate) fn returned(func: usize) {
 ///
 /// May sleep. The module is called by callbacks and destructors only.
 pub(crate) fn wait_for(module: &Going) {
-    if !module.uses_this() {
+    if !module.may_use_this() {
         return;
     }
     let _one = ONE_AT_A_TIME.lock();

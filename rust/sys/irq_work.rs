@@ -32,6 +32,10 @@ pub(crate) enum Urgency {
 pub(crate) struct IrqWork<H> {
     #[pin]
     item: Item<bindings::irq_work, H>,
+    /// Raises an interrupt, in which those that are lazy run as well.
+    #[pin]
+    kick: Item<bindings::irq_work, Nothing>,
+    is_lazy: bool,
     /// It was not queued, as the CPU is on its way down, and should be if that stays up.
     due: AtomicFlag,
 }
@@ -48,9 +52,17 @@ impl<H: Handler> IrqWork<H> {
         let init = move |slot| unsafe {
             sys::rcu_ptr_shim_init_irq_work(slot, Some(Item::<bindings::irq_work, H>::entry), flags)
         };
+        // SAFETY: As above.
+        let init_kick = |slot| unsafe {
+            let entry = Item::<bindings::irq_work, Nothing>::entry;
+            sys::rcu_ptr_shim_init_irq_work(slot, Some(entry), bindings::IRQ_WORK_HARD_IRQ as c_int)
+        };
         pin_init!(Self {
             // SAFETY: As above.
             item <- unsafe { Item::with(init, handler) },
+            // SAFETY: As above.
+            kick <- unsafe { Item::with(init_kick, Nothing) },
+            is_lazy: urgency == Urgency::Lazy,
             due: AtomicFlag::new(false),
         })
     }
@@ -76,7 +88,14 @@ impl<H: Handler> IrqWork<H> {
 
     fn queue_anyway(&self) {
         // SAFETY: The item is initialised.
-        unsafe { bindings::irq_work_queue(self.item.raw()) };
+        let queued = unsafe { bindings::irq_work_queue(self.item.raw()) };
+        // The idle task looks for lazy ones, and then stops the tick: what an NMI queues in between would
+        // stay until the CPU wakes up for another reason.
+        // SAFETY: No requirements but for the item, which is initialised.
+        if queued && self.is_lazy && unsafe { sys::rcu_ptr_shim_is_nmi_in_idle() } {
+            // SAFETY: As above.
+            unsafe { bindings::irq_work_queue(self.kick.raw()) };
+        }
     }
 
     /// Queues the item if [`Self::queue()`] has not since the CPU began to go down.
@@ -98,8 +117,11 @@ impl<H: Handler> IrqWork<H> {
     ///
     /// May sleep. One caller at a time: on PREEMPT_RT there is room for one sleeper.
     pub(crate) fn sync(&self) {
-        // SAFETY: The item is initialised.
-        unsafe { bindings::irq_work_sync(self.item.raw()) };
+        // SAFETY: Both are initialised.
+        unsafe {
+            bindings::irq_work_sync(self.item.raw());
+            bindings::irq_work_sync(self.kick.raw());
+        }
     }
 }
 

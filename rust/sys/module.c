@@ -16,6 +16,15 @@ void rcu_ptr_shim_put_module(void)
 	module_put(THIS_MODULE);
 }
 
+bool rcu_ptr_shim_module_is_in_sysfs(const struct module *module)
+{
+#ifdef CONFIG_SYSFS
+	return module->mkobj.kobj.state_in_sysfs;
+#else
+	return false;
+#endif
+}
+
 bool rcu_ptr_shim_module_uses_this(const struct module *module)
 {
 #if defined(CONFIG_MODULE_UNLOAD) && defined(CONFIG_SYSFS)

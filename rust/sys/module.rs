@@ -52,15 +52,19 @@ impl Drop for ModuleRef {
 pub(crate) struct Going(NonNull<bindings::module>);
 
 impl Going {
-    /// Whether it uses this module's symbols: it is in /sys/module/rcu_ptr/holders. (A kernel without
-    /// CONFIG_SYSFS does not tell: any module may.)
+    /// Whether it may use this module's symbols: it is in /sys/module/rcu_ptr/holders; or it is not in sysfs
+    /// at all, as its load failed before or after that time, when setters of its parameters have run. (A
+    /// kernel without CONFIG_SYSFS does not tell: any module may.)
     ///
     /// # Context
     ///
     /// May sleep.
-    pub(crate) fn uses_this(&self) -> bool {
+    pub(crate) fn may_use_this(&self) -> bool {
         // SAFETY: By the type invariants; the directory lives as long as this module.
-        unsafe { sys::rcu_ptr_shim_module_uses_this(self.0.as_ptr()) }
+        unsafe {
+            !sys::rcu_ptr_shim_module_is_in_sysfs(self.0.as_ptr())
+                || sys::rcu_ptr_shim_module_uses_this(self.0.as_ptr())
+        }
     }
 
     /// Where its functions are.

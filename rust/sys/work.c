@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Work items and irq_works. */
 #include <linux/irq_work.h>
+#include <linux/sched.h>
 #include <linux/percpu.h>
 #include <linux/workqueue.h>
 
@@ -50,6 +51,11 @@ void rcu_ptr_shim_init_irq_work(struct irq_work *work,
 				void (*func)(struct irq_work *work), int flags)
 {
 	*work = __IRQ_WORK_INIT(func, flags);
+}
+
+bool rcu_ptr_shim_is_nmi_in_idle(void)
+{
+	return in_nmi() && is_idle_task(current);
 }
 
 /* Whether this CPU runs irq_works to their end. */
