@@ -62,7 +62,7 @@ bool __rcu_ptr_within(unsigned long ip);
 
 /**
  * rcu_ptr_kvfree() - free an object after a grace period
- * @p: pointer to the start of the object, or NULL (then nothing happens)
+ * @p: pointer to the start of the object, or NULL, which is ignored
  * @field: name of its field of type struct rcu_ptr, struct kvfree_rcu_head or
  *	struct rcu_head, less than 4096 bytes from the start
  *
@@ -79,7 +79,7 @@ bool __rcu_ptr_within(unsigned long ip);
 
 /**
  * rcu_ptr_kfree_nolock() - free an object after a grace period, from anywhere
- * @p: pointer to the start of the object, or NULL (then nothing happens)
+ * @p: pointer to the start of the object, or NULL, which is ignored
  * @field: as for rcu_ptr_kvfree()
  *
  * As rcu_ptr_kvfree(), for objects of all the same kinds.
@@ -91,7 +91,7 @@ bool __rcu_ptr_within(unsigned long ip);
 
 /**
  * rcu_ptr_try_kfree_nolock() - free an object that has no field, from anywhere
- * @p: pointer to the start of the object, or NULL (then nothing happens)
+ * @p: pointer to the start of the object, or NULL, which is ignored
  *
  * As rcu_ptr_kfree_nolock(), for objects of all the same kinds, but nothing in
  * the object is used.  So there has to be room elsewhere: a slot in this CPU's
@@ -128,7 +128,7 @@ do {									\
 
 /**
  * rcu_ptr_kvfree_mightsleep() - free an object that has no field for it
- * @p: pointer to the start of the object, or NULL (then nothing happens)
+ * @p: pointer to the start of the object, or NULL, which is ignored
  *
  * As rcu_ptr_kvfree(), but if there is no memory for the bookkeeping, it waits
  * for a grace period itself and frees the object before it returns.
@@ -191,9 +191,10 @@ void rcu_ptr_call_sleepable(struct rcu_head *head, rcu_callback_t func);
  * of a cache, or queue others that do, call it once more for each such step.
  *
  * It does not depend on tasks of other CPUs being scheduled.  A CPU that holds
- * no objects is left alone, others are interrupted.  Where a CPU that is going
- * down holds sheaves of a cache, the barrier waits until it is down: don't call
- * it from a CPU hotplug callback if a cache is used on that CPU.
+ * no objects is left alone, others are interrupted.  If a CPU that is not
+ * online holds sheaves of a cache, it waits for the CPU hotplug operation in
+ * progress: don't call it from a CPU hotplug callback if a cache is used on
+ * that CPU.
  *
  * Context: process context, where sleeping is allowed; not in a destructor of
  * a cache, and not inside a reader of any cache's SRCU domain: it would wait
@@ -260,8 +261,8 @@ struct srcu_struct;
  *	it is met, which may be one more sheaf per CPU, may still be freed.
  *	Sheaves that wait count as full, and as ones of the current capacity.
  *
- * The link is only used for objects that are freed in NMI while there is no
- * empty sheaf.  Without a field for it 8 bytes are added behind each object.
+ * The link is only used for objects that are freed while no empty sheaf can be
+ * had, in any context.  Without a field for it 8 bytes are added behind each object.
  * With one, what @ctor wrote there is lost, and @dtor finds something else.
  */
 struct rcu_ptr_cache_args {
@@ -342,8 +343,8 @@ void rcu_ptr_cache_destroy(struct rcu_ptr_cache *cache);
  * whatever waits in others; of the SRCU domain too, where the cache has one.
  * Destructors of these objects have returned; what they freed may still wait.
  *
- * Context: as for rcu_ptr_barrier(), but of other caches' destructors and
- * domains it does not depend.
+ * Context: as for rcu_ptr_barrier(), but it does not depend on destructors or
+ * SRCU domains of other caches.
  */
 void rcu_ptr_cache_barrier(struct rcu_ptr_cache *cache);
 
@@ -458,7 +459,7 @@ void rcu_ptr_cache_free_rcu(struct rcu_ptr_cache *cache, void *object);
 /**
  * rcu_ptr_cache_prefill() - reserve objects
  * @cache: the cache
- * @objects: how many more
+ * @objects: number of objects to add to the reserve
  * @gfp: as for kmem_cache_alloc(), allowing to sleep
  *
  * From now on as many allocations that can't sleep succeed on the CPUs of this
@@ -530,7 +531,9 @@ struct rcu_ptr_cache_stats {
 /**
  * rcu_ptr_cache_get_stats() - read the counters and gauges of a cache
  * @cache: the cache
- * @stats: filled in; the same numbers are in debugfs, rcu_ptr/caches
+ * @stats: filled in; the same numbers are in debugfs, rcu_ptr/caches, some under
+ *	the slab's names: filled is free_rcu_sheaf there, emptied alloc_sheaf,
+ *	missed alloc_miss, engine_fallback free_rcu_sheaf_fail
  *
  * CPUs are not stopped, so the numbers are not of one moment.
  *

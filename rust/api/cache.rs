@@ -40,9 +40,9 @@ pub struct CacheLimits {
 
 /// A cache of `T` (`rcu_ptr_cache_create()`).
 ///
-/// A `T` that was shared is dropped in place, once, after a grace period and before its memory is given
-/// out again. Its destructor runs in process context: in a worker, or in a caller of
-/// [`barrier()`](super::barrier()), [`Cache::barrier()`], [`Cache::alloc()`] or the cache's own drop. It
+/// A `T` that was shared is dropped in place, once, after a grace period and before its memory is
+/// allocated again. Its destructor runs in process context: in a worker, or in a caller of
+/// [`barrier()`](super::barrier()), [`Cache::barrier()`] or the cache's own drop. It
 /// may sleep for a short time, drop boxes of any kind, of this cache too, and not wait for any of these.
 ///
 /// Boxes borrow the cache, so it outlives them. Its drop may sleep, and waits for objects on their way

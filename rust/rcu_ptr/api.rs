@@ -3,7 +3,7 @@
 //! Behind the exports: misuse is refused with a warning, other objects go to the engine.
 //!
 //! The common path of engine `lockless` does not come through here: exports.rs checks [`is_sound()`] and
-//! takes a slot itself, `lockless::insert()`.
+//! takes a slot itself, `lockless::insert_object()`.
 
 use crate::{
     calls::Calls,

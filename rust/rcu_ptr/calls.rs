@@ -6,11 +6,11 @@
 //! ```text
 //!  a batch's worker, or the monitor's      Found: sorts callbacks out of a block or list
 //!    |
-//!    +--> calls     one worker per CPU: bottom halves off around each, in their order
+//!    +--> calls     one worker per CPU: BH disabled around each, in their order
 //!    +--> sleeping  up to SLEEPERS workers per CPU, one callback each at a time
 //! ```
 //!
-//! So a callback that takes long holds up those of the same CPU that may not sleep, as one of call_rcu()
+//! So a callback that takes long holds up non-sleeping ones of the same CPU, as one of call_rcu()
 //! does; and a CPU's callbacks that sleep hold up others of that kind only where there are [`SLEEPERS`] of
 //! them at a time.
 

@@ -5,8 +5,8 @@
 //!
 //! Objects are not stamped, as a call would pay for that. What they are in is: a block or sheaf when it is
 //! taken into use, a list when it gets its first object. All objects count with its age when they are
-//! reclaimed, so with the longest that any of them can have waited. A block that took the place of a full
-//! one may be there before its first object, for a drain interval at most.
+//! reclaimed, so with the longest that any of them can have waited. A block that the
+//! monitor installed may be there before its first object, for a drain interval at most.
 
 use crate::{params, sheaves::stats, sys::pinned_timer::jiffies};
 use kernel::{

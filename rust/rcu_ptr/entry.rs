@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The word of what waits for a grace period: an object that is to be freed, or a `struct rcu_head` whose
-//! callback is to be called. Both are aligned to 8 bytes, so the address leaves three bits. No kernel in
+//! A tagged pointer to what waits for a grace period: an object that is to be freed, or a `struct rcu_head`
+//! whose callback is to be called. Both are aligned to 8 bytes, so the address leaves three bits. No kernel in
 //! here: the host tests compile it too.
 //!
 //! ```text

@@ -8,6 +8,7 @@
 //! ```text
 //!  rcu_ptr_kvfree(p, field)              macro of rcu_ptr.h: type and place of the field
 //!   __rcu_ptr_kvfree()                  here. Engine lockless takes a slot: lockless/insert.rs, and returns
+//!    rcu_ptr_shim_kvfree_no_slot()       no slot: insert_or_link() of lockless/mod.rs
 //!    rcu_ptr_shim_kvfree()               shim.c: the caller's address
 //!     rcu_ptr_rs_kvfree()                here
 //!      api::kvfree() -> Engine::queue()  misuse is refused, the engine takes the object

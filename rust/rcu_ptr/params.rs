@@ -24,7 +24,8 @@ struct Number {
     unit: &'static str,
 }
 
-/// Blocks to keep per CPU (`rcutree.rcu_min_cached_objs`). 0: the list is always used.
+/// Blocks to keep per CPU (`rcutree.rcu_min_cached_objs`). 0: calls in atomic context
+/// take no block.
 static MIN_CACHED_OBJS: Number = Number {
     id: sys::rcu_ptr_param_RCU_PTR_PARAM_MIN_CACHED_OBJS,
     name: "rcu_min_cached_objs",

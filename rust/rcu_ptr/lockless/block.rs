@@ -69,7 +69,7 @@ pub(crate) trait Layout {
     }
 }
 
-/// What the header of a block holds while no slots are reserved in it.
+/// The header of a block.
 #[repr(C)]
 struct Header {
     /// The next closed block, 0: none.

@@ -8,7 +8,7 @@
 //! | block.rs, insert.rs | the algorithm, which the host tests compile too: blocks, how an object gets its slot (any context), how a block is closed |
 //! | krcp.rs | what each CPU has, and how the algorithm sees it |
 //! | drain.rs | the monitor closes and collects, batches wait for a grace period, objects are freed |
-//! | barrier.rs | until all of that is done |
+//! | barrier.rs | `rcu_ptr_barrier()` |
 //! | refill.rs | spare blocks: more of them, and fewer when memory is short |
 //! | hotplug.rs | a CPU comes or goes |
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The monitor drains what is queued, 5 s after the first object came, or a jiffy after a block's worth of
-//! them was there (`kfree_rcu_monitor()`); batches wait for a grace period and are freed in a worker
+//! The monitor drains what is queued, `drain_interval_msec` after the first object came, or within two ticks
+//! of a block's worth (`kfree_rcu_monitor()`); batches wait for a grace period and are freed in a worker
 //! (`kfree_rcu_work()`).
 
 use super::{

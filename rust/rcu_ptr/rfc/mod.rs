@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Engine `rfc`: the cover letter's design. A krcp per CPU under a raw spinlock; blocks of slab and
-//! of vmalloc pointers, and a list through the objects; two batches in flight per CPU; a monitor.
+//! Engine `rfc`: the design of the RFC series. A krcp per CPU under a raw spinlock; blocks of slab pointers, of
+//! vmalloc pointers and of callbacks, and a list through the objects; two batches in flight per CPU; a monitor.
 //!
 //! | file | what |
 //! |---|---|
 //! | state.rs, bnode.rs, arm.rs, deferred.rs | the algorithm, which the host tests compile too |
 //! | krcp.rs | what each CPU has |
 //! | queue.rs | object -> block of its channel, or list; in NMI context list, or deferred |
-//! | drain.rs | the monitor: after 5 s, or a jiffy when a block is full, frees what is ready; the rest becomes a batch, waits for a grace period and is freed |
-//! | barrier.rs | until all of that is done |
+//! | drain.rs | the monitor: after the drain interval, or within two ticks when a block is full, frees what is ready; the rest becomes a batch, waits for a grace period and is freed |
+//! | barrier.rs | `rcu_ptr_barrier()` |
 //! | refill.rs | blocks at hand: more of them, and fewer when memory is short |
 //! | hotplug.rs | a CPU comes or goes |
 

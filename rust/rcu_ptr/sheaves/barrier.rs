@@ -3,11 +3,12 @@
 //! The barrier: what was freed before it may be given out again when it returns, or is back with the
 //! slab.
 //!
-//! An object is in one of three places: an rcu sheaf of a CPU; a closed one there; or it is counted
+//! An object is in an rcu sheaf of a CPU; or in a closed one there; or it is counted
 //! ([`pending`]), from before its sheaf is closed until it is in a barn; or without a sheaf, in a list of
 //! the cache, where it is counted too. What is in the first two is
 //! closed by that CPU in an interrupt, which needs no task to get its turn there, and is left with its cache
-//! ([`polled`](super::polled)). A CPU that has nothing is not touched.
+//! ([`polled`](super::polled)). A CPU that has nothing is not touched. One that is not online, and has something,
+//! is waited for until the hotplug operation in progress is over: its callback takes everything.
 
 use super::{
     cache::Cache,

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What waits for more than call_rcu() of a sheaf: for an SRCU domain as well, or without a sheaf
-//! (strays.rs).
+//! Batches: sheaves that wait for an SRCU domain as well, and objects without a sheaf (strays.rs).
 //!
 //! ```text
 //!   sheaves, strays ---> waiting ---> a batch ---> both grace periods over ---> the worker

@@ -22,7 +22,8 @@
 //! puts it right before it turns preemption on again (`install()` or `remove()`). So a cursor is
 //! never further behind than contexts can be nested on a CPU, and the head of the sheaf is longer
 //! than that. Where more are nested after all, each looks first thing whether there is still room for
-//! others, and makes some ([`Cursor::take_back()`]): only what comes within that look is not helped.
+//! others, and makes some ([`Cursor::take_back()`]): contexts that nest before that
+//! look is over are not covered.
 
 use super::{
     geometry::{Slot, SHEAF_BYTES, SLOTS},

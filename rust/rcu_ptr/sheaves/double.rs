@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! An object that was freed twice into one sheaf is found before it is given out.
+//! Detects an object that was freed twice into one sheaf, before it is allocated again.
 //!
-//! A mark for each address would need as much memory as there is; a few thousand places that addresses
-//! share tell which objects need a closer look. A mark is good for one sheaf, so that nothing has to be
+//! A small table of marks, found by a hash of the address, tells which objects have to be compared. A mark is good for one sheaf, so that nothing has to be
 //! cleared between two.
 
 use super::{

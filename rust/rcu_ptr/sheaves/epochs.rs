@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What waits is counted in one of a few places, and a later place is counted in from a barrier on: so a
-//! barrier waits for what was there before it, and not for what comes meanwhile.
+//! Pending counts are kept per epoch. A barrier starts a new epoch if its counter is free, and waits for the
+//! older ones: for what was there before it, and not for what comes meanwhile.
 //!
 //! A place is used again when it is empty. A context that counts may have chosen its place some time ago: then it
 //! counts in an older one, and a barrier waits for it without need.
 
 use crate::sync::AtomicLink;
 
-/// Places: one more than barriers that find one each while nothing they wait for is over.
+/// Counters: up to three barriers can have an epoch of their own at a time.
 pub(crate) const PLACES: usize = 4;
 
 /// Which place is counted in, and since when.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Sheaves: caches whose objects go round without touching the slab (the cover letter's patch 7).
+//! Sheaves: caches whose objects are recycled without touching the slab (patch 7 of the RFC series).
 //!
 //! ```text
 //!          alloc()                          free_rcu()            free()
@@ -30,11 +30,12 @@
 //! | alloc.rs, free.rs | the calls |
 //! | reclaim.rs | after a grace period |
 //! | batches.rs | what waits without a sheaf, or for SRCU too |
-//! | monitor.rs, hotplug.rs, shrink.rs, refill.rs | nothing stranded, nothing without end, nothing missing |
-//! | caches.rs, pending.rs, barrier.rs | which caches there are, what waits in them, and until it does not |
-//! | destroy.rs | the end |
+//! | monitor.rs, hotplug.rs | sheaves of idle and of dead CPUs |
+//! | shrink.rs, refill.rs | what there is too much of, and too little |
+//! | caches.rs, pending.rs, barrier.rs | the list of caches, counts of pending sheaves, the barriers |
+//! | destroy.rs | `rcu_ptr_cache_destroy()` |
 //! | limits.rs | how much of everything, and what waits at most |
-//! | stats.rs | for people |
+//! | stats.rs | counters, and debugfs |
 
 pub(crate) mod alloc;
 pub(crate) mod barn;

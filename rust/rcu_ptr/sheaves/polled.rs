@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Closed sheaves of a barn for whose grace period no callback was queued: waiters for them look whether it
-//! is over, and take them in. So they depend neither on the task that closed them nor on what else that has
+//! Closed sheaves of a barn without a callback: whoever waits for them polls their grace period and reclaims
+//! them. So they depend neither on the task that closed them nor on what else that has
 //! to wait for.
 //!
 //! There are two groups. What comes joins the younger one and makes its grace period later; that of the older one

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The callbacks of a cache that run: each begins while something that it is to take in is counted, and still
-//! looks at the cache when it has taken that off the count.
-//!
-//! Counts are in many words, and are not all read at one moment. So these have a word of their own, which
-//! is read after the others: a context that has found the last count gone finds the one that took it off.
+//! Counts the RCU callbacks of a cache that are running. A callback drops its last pending count before it is
+//! done with the cache, so `destroy()` reads this counter after the pending counts, which are in many words.
 
 use crate::sync::AtomicLink;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Objects that found no sheaf, linked through their 8 bytes: the list of a cache that has more to do after
-//! a grace period than to free memory, or waits for another one, so that the engine can't take them.
+//! Freed objects that got no sheaf, linked through their 8-byte link. Used by caches with a destructor or an
+//! SRCU domain, of which the engine does not know.
 //!
 //! Objects are pushed in any context and on any CPU, with one exchange; what takes them takes all. The low bits
 //! of a link say where the object that it leads to is counted ([`epochs`](super::epochs)).
