@@ -13,7 +13,7 @@ cleanup() {
 test_loads_frees_unloads() {
 	load rcu_ptr
 	load outsider objects=1000
-	want "queued objects" "$(queued)" 1000
+	wait_for 10 queued_are 1000 || fail "queued objects: $(queued) instead of 1000"
 	unload outsider
 	want "freed objects" "$(stat_sum freed)" 1000
 	unload rcu_ptr
