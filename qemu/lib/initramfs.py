@@ -11,7 +11,7 @@ from .base import QEMU, ROOT, SetupError
 GUEST = QEMU / "guest"
 # The shell suites load these, whatever the plan names.
 CLIENTS = ("rcu_ptr.ko", "rcu_ptr_client_c.ko", "rcu_ptr_client_rs.ko", "rcu_ptr_nmi_hash.ko", "rcu_ptr_sleepers.ko",
-           "rcu_ptr_bench.ko", "rcu_ptr_takeover.ko", "rcu_ptr_kernel_client.ko")
+           "rcu_ptr_bench.ko", "rcu_ptr_takeover.ko", "rcu_ptr_kernel_client.ko", "rcu_ptr_torture.ko")
 # The kernel's own tests, and a core with another layout, where they were built.
 OPTIONAL = ("rcu_ptr_changed.ko", "torture.ko", "rcuscale.ko", "rcutorture.ko", "test_vmalloc.ko")
 FOLDER = stat.S_IFDIR | 0o755

@@ -6,6 +6,7 @@
  */
 #include <linux/atomic.h>
 #include <linux/module.h>
+#include <linux/moduleparam.h>
 #include <linux/printk.h>
 #include <linux/rcu_ptr.h>
 #include <linux/rcu_ptr_test.h>
@@ -24,6 +25,24 @@
 #include "../sys/rs.h"
 
 MODULE_IMPORT_NS("RCU_PTR_TEST");
+
+/* A callback of a load that fails afterwards: qemu/guest/tests/rcu_ptr_rmmod.sh. */
+static void called_early(struct rcu_head *head)
+{
+	pr_info("rcu_ptr_torture: the callback of a parameter was called\n");
+}
+
+static int queue_early(const char *val, const struct kernel_param *kp)
+{
+	static struct rcu_head head;
+
+	rcu_ptr_call(&head, called_early);
+	return 0;
+}
+
+static const struct kernel_param_ops queue_early_ops = { .set = queue_early };
+module_param_cb(queue_early, &queue_early_ops, NULL, 0200);
+MODULE_PARM_DESC(queue_early, "queues a callback when it is set, at load");
 
 static void probe_free(void *data, void **objects, unsigned long count)
 {

@@ -105,6 +105,17 @@ test_reload() {
 }
 
 # Most scenarios have no function tracing, by which the kernel's functions are redirected.
+# A setter of a parameter queues a callback, and the next one refuses the load. The module is not in sysfs yet.
+test_failed_load_waits_for_callbacks() {
+	load rcu_ptr
+	mark failed_load
+	! load rcu_ptr_torture queue_early=1 msecs=neither 2>/dev/null || fail "it was loaded"
+	# insmod tries twice.
+	want "callbacks that were called by then" "$(since_mark | grep -c "the callback of a parameter was called")" 2
+	unload rcu_ptr
+	! loaded rcu_ptr || fail "rcu_ptr is still there"
+}
+
 test_takeover_says_what_is_missing() {
 	mark takeover
 	load rcu_ptr
@@ -126,4 +137,4 @@ test_takeover_says_what_is_missing() {
 
 suite rcu_ptr_rmmod refused_while_c_client_is_loaded refused_while_rust_client_is_loaded \
 	client_needs_core two_clients client_drains_first nothing_stays_behind reload \
-	takeover_says_what_is_missing
+	failed_load_waits_for_callbacks takeover_says_what_is_missing

@@ -131,6 +131,32 @@ fn beside_expedited(msecs: i64) -> Result<(usize, bool)> {
     Ok((left.load(Relaxed), pool.all_freed()))
 }
 
+/// Full blocks before and after an expedited grace period, while a normal one is under way: the callback of
+/// those before it may come with the former. The engine looks itself whether it is over for all in a batch.
+fn around_expedited(rounds: usize) -> Result {
+    // It complains if one is left.
+    let cache = RawCache::new("rcu_ptr_kunit_around", 64, Checks::Poison)?;
+    for round in 0..rounds {
+        for half in 0..2 {
+            if half == 1 {
+                gp::synchronize_expedited();
+            }
+            for _ in 0..1000 {
+                if let Some(object) = cache.alloc() {
+                    // SAFETY: Just allocated, with a field there.
+                    unsafe { Route::Kvfree.free(object, 8) };
+                }
+            }
+        }
+        if round % 8 == 7 {
+            core::barrier();
+        }
+        thread::cond_resched();
+    }
+    core::barrier();
+    Ok(())
+}
+
 /// Barriers on all CPUs at once, each with objects of its own.
 fn many_at_once() -> Result<(usize, bool)> {
     let pool = Pool::new(8000)?;
@@ -333,6 +359,11 @@ mod tests {
         let (left, freed) = beside_expedited(3000)?;
         check!(left == 0 && freed);
         Ok(())
+    }
+
+    #[test]
+    fn blocks_around_expedited_grace_periods() -> Result {
+        around_expedited(scaled(400))
     }
 
     #[test]
