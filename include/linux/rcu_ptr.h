@@ -19,7 +19,6 @@
 
 /**
  * struct rcu_ptr - the field of an object that rcu_ptr_kvfree() frees
- * @link: private: the next object, and where this one starts
  *
  * 8 bytes, half of a struct rcu_head.  It needs no initialisation, and its
  * content is free for any other use (a union, say) until the object is queued.
@@ -28,6 +27,7 @@
  * also called rcu_ptr.
  */
 struct rcu_ptr {
+	/* private: the next object, and where this one starts */
 	unsigned long link;
 };
 
@@ -150,7 +150,7 @@ do {									\
  * @func: the function, which gets @head
  *
  * call_rcu() for any context.  @func runs as a callback of call_rcu() does,
- * with bottom halves off and interrupts on, in a worker; it may free what @head
+ * with BH disabled and interrupts on, in a worker; it may free what @head
  * is in, or queue @head again.  A callback that takes long holds up other
  * callbacks that were queued on the same CPU, but no object that is freed by
  * the other functions.
@@ -208,8 +208,8 @@ void rcu_ptr_barrier(void);
 /**
  * DOC: caches
  *
- * A cache whose objects go round without touching the slab: freed ones wait
- * for a grace period in sheaves of up to 56 pointers, and are given out again
+ * A cache whose objects are recycled without touching the slab: freed ones wait
+ * for a grace period in sheaves of up to 56 pointers, and are allocated again
  * from the same sheaves.  Allocation and both ways to free take one object
  * slot of this CPU, in any context, NMI included, with no lock, no locked
  * instruction and no barrier.
@@ -238,7 +238,7 @@ struct srcu_struct;
  *	included: the cache is destroyed before the module of @ctor goes.
  * @dtor: called once for each use of an object: after the grace period of
  *	rcu_ptr_cache_free_rcu() or rcu_ptr_cache_free(), and before the object is
- *	given out again or returned to the slab.  Context: process context,
+ *	allocated again or returned to the slab.  Context: process context,
  *	preemptible, in a worker that memory reclaim may wait for, or in a caller
  *	of rcu_ptr_barrier(), rcu_ptr_cache_barrier() or rcu_ptr_cache_destroy();
  *	for different objects at the same time.  It may use every call of this
@@ -250,16 +250,10 @@ struct srcu_struct;
  *	reader; rcu_tasks_trace_srcu_struct for readers inside
  *	rcu_read_lock_tasks_trace().  It has to be there until
  *	rcu_ptr_cache_destroy() has returned, and may be cleaned up then.
- * @wait_limit: bytes of objects, as aligned, that may wait for a grace period, or
- *	for a destructor after it; 0: any number.  Where it is met allocations get no
- *	further sheaf: those that may sleep wait for a grace period of RCU, and
- *	return NULL if it is met still, which may be so without a reader, where
- *	grace periods take long or CPUs hold as much in sheaves that are not full;
- *	others return NULL, unless something was prefilled, which is only filled
- *	up again as far as objects come back.  What rcu_ptr_cache_free() keeps is
- *	given out.  __GFP_NOFAIL is exempt.  Frees never fail: what is held when
- *	it is met, which may be one more sheaf per CPU, may still be freed.
- *	Sheaves that wait count as full, and as ones of the current capacity.
+ * @wait_limit: maximum bytes of objects, as aligned, that wait for a grace period
+ *	or for a destructor after it; 0: unlimited.  At the limit allocations may
+ *	wait for a grace period, or fail, but for __GFP_NOFAIL; frees never fail.
+ *	See "Wait limit" in docs/sheaves.md.
  *
  * The link is only used for objects that are freed while no empty sheaf can be
  * had, in any context.  Without a field for it 8 bytes are added behind each object.
@@ -294,8 +288,8 @@ struct rcu_ptr_cache_limits {
  * @name: as for kmem_cache_create(); copied
  * @size: bytes of an object
  * @args: more arguments, or NULL
- * @flags: SLAB flags but SLAB_ACCOUNT and SLAB_PANIC: an object that is given
- *	out again is not charged again
+ * @flags: SLAB_* flags, except SLAB_ACCOUNT (a recycled object is not charged
+ *	again) and SLAB_PANIC, which fail with -EINVAL
  *
  * With SLAB_RED_ZONE, SLAB_POISON, SLAB_STORE_USER, SLAB_TRACE or
  * SLAB_CONSISTENCY_CHECKS, and in kernels with KASAN, KMSAN, KCSAN,

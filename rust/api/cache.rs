@@ -10,7 +10,7 @@
 //!
 //! // In NMI:
 //! if let Ok(entry) = cache.alloc_nolock(Entry { key: 1 }) {
-//!     // The entry that was there is given out again when no reader can have it any more.
+//!     // The entry that was there is allocated again when no reader can have it any more.
 //!     drop(slot.swap(Some(entry.share())));
 //! }
 //! ```

@@ -22,7 +22,7 @@ use kernel::alloc::{
 /// # Safety
 ///
 /// Its memory is an object of kmalloc() or vmalloc(), from its start, and may be freed with interrupts
-/// on and BH off.
+/// on and BH disabled.
 pub unsafe trait KvFree: Allocator + 'static {}
 
 // SAFETY: krealloc_node_align() makes its objects.
@@ -117,7 +117,7 @@ impl<T, A: KvFree> Place<T, A> {
     }
 
     /// Has `func` called with the head of `object` after a grace period: in process context if it
-    /// `may_sleep`, or else with BH off.
+    /// `may_sleep`, or else with BH disabled.
     ///
     /// # Context
     ///

@@ -35,7 +35,7 @@ mod sealed {
     }
 }
 
-/// With BH off and interrupts on, as callbacks of call_rcu() run (`rcu_ptr_call()`): no sleeping, but
+/// With BH disabled and interrupts on, as callbacks of call_rcu() run (`rcu_ptr_call()`): no sleeping, but
 /// memory of any kind may be freed, references put, and spinlocks taken that interrupts don't take.
 pub struct BhOff;
 

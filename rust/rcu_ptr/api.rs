@@ -24,7 +24,7 @@ use crate::{
 };
 use core::ptr::NonNull;
 
-/// Calls a function of the engine in charge: a static branch, no indirect call.
+/// Calls a function of the active engine: a static branch, no indirect call.
 macro_rules! engine {
     ($function:ident($($arg:expr),*)) => {
         if current_block::in_charge() {

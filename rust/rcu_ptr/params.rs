@@ -113,10 +113,10 @@ pub(crate) fn engine() -> EngineName {
     EngineName::ALL[ENGINE.load(Relaxed) as usize % EngineName::ALL.len()]
 }
 
-/// Whether the engine runs, and is told of new values. Changed under [`ParamLock`].
+/// Whether the engine runs, and is notified of new values. Changed under [`ParamLock`].
 static LIVE: AtomicFlag = AtomicFlag::new(false);
 
-/// As long as this lives the engine is told of new values.
+/// As long as this lives the engine is notified of new values.
 pub(crate) struct Updates(());
 
 impl Updates {

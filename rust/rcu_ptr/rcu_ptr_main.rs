@@ -67,7 +67,7 @@ module! {
     license: "GPL",
 }
 
-/// The engine in charge, until it is dropped.
+/// The active engine, until it is dropped.
 enum RunningEngine {
     Rfc {
         _running: Running<rfc::Rfc>,

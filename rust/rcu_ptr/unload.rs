@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Modules that are unloaded while code of theirs is still to be called: callbacks and destructors. The
-//! module waits for it, between its own exit and the end of its memory; so it need not call
-//! rcu_ptr_barrier() there, and may forget what it likes.
+//! Keeps a module's text until its pending callbacks and destructors have returned: rmmod waits for them
+//! after the module's exit (`MODULE_STATE_GOING`), so the module need not call rcu_ptr_barrier() there.
 //!
 //! Only modules that use rcu_ptr.ko themselves wait, and others go at once: so a library that queues callbacks
 //! for its users has to have them call rcu_ptr_barrier(). No callback may wait for a module to be loaded or

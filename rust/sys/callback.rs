@@ -46,7 +46,7 @@ pub(crate) unsafe fn set_func(head: *mut u8, func: Func) {
     unsafe { func_of(head) }.store(func as usize, Relaxed);
 }
 
-/// Calls the function of the head at `head`, with bottom halves off unless it `sleeps`, as an RCU callback
+/// Calls the function of the head at `head`, with BH disabled unless it `sleeps`, as an RCU callback
 /// for lockdep, and nothing held of ours. `false`: there was none, as the head was queued twice.
 ///
 /// # Context

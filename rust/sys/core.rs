@@ -54,7 +54,7 @@ pub(crate) type Func = unsafe extern "C" fn(*mut Head);
 ///
 /// # Safety
 ///
-/// `head` is valid and the caller's to give away until `func` is called for it, with bottom halves off unless
+/// `head` is valid and the caller's to give away until `func` is called for it, with BH disabled unless
 /// it `sleeps`; its code is in a module that depends on rcu_ptr.ko, which waits for it, or stays for other
 /// reasons. Or one of them is what the core is to refuse.
 #[inline]

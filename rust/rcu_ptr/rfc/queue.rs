@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Taking an object: into a block of its channel, else on the list (`kvfree_call_rcu()`); and in any
-//! context, NMI included (`kfree_rcu_nolock()` of the cover letter's part 3):
+//! context, NMI included (`kfree_rcu_nolock()` of the RFC series):
 //!
 //! ```text
 //!  trylock ── taken ──> list channel, no block used, no refill started

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The end of a cache: all objects are freed to the slab, those that wait for a grace period included.
+//! Destruction of a cache: all objects are freed to the slab, those that wait for a grace period included.
 //! Objects that the user still holds are counted and leaked.
 
 use super::{cache::Cache, hotplug, reclaim, Sheaves};

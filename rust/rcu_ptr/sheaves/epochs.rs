@@ -8,7 +8,7 @@
 
 use crate::sync::AtomicLink;
 
-/// Counters: up to three barriers can have an epoch of their own at a time.
+/// Counters, one per epoch: up to three barriers can have an epoch of their own at a time.
 pub(crate) const PLACES: usize = 4;
 
 /// Which place is counted in, and since when.
