@@ -5,8 +5,10 @@
 # shellcheck source=/dev/null
 . /lib.sh
 
-FIELDS="queued_slab queued_vmalloc queued_mixed queued_list queued_sync queued_nolock deferred freed
-	freed_polled leaked batches batches_busy refilled backoffs shrunk now_queued now_in_batches now_cached"
+FIELDS="queued_slab queued_vmalloc queued_mixed queued_list queued_call queued_call_list queued_sync queued_nolock
+	deferred freed
+	freed_polled invoked leaked batches batches_busy refilled backoffs shrunk now_queued now_in_batches now_ready
+	now_cached"
 
 BARRIER=/sys/kernel/debug/rcu_ptr/barrier
 
