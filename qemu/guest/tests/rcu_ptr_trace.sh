@@ -238,11 +238,12 @@ test_refills_do_not_reclaim() {
 	load rcu_ptr_client_c objects=4000
 	load rcu_ptr_nmi_hash 2>/tmp/insmod || say "no sheaves: neither a PMU nor watchpoints"
 	wait_for 10 refilled || fail "no refill in the trace"
+	echo '!stacktrace' >>"$PAGES/trigger"
 	echo 0 >"$PAGES/enable"
-	# The stack of a task comes after the event that it is of.
+	# The stack of a task comes after the event that it is of, which may have been off already.
 	awk '/ mm_page_alloc: / { task = $1; sub(/.*gfp_flags=/, ""); flags[task] = $0 }
-		/<stack trace>/ { stack = $1 }
-		/ => .*rcu_ptr.*refill/ { n[flags[stack]]++ }
+		/<stack trace>/ { of = flags[$1]; delete flags[$1] }
+		/ => .*rcu_ptr.*refill/ && of != "" { n[of]++ }
 		END { for (kind in n) print n[kind], kind }' "$TRACING/trace" >/tmp/refills
 	say_lines "rcu_ptr_trace: pages of refills: " </tmp/refills
 	unload rcu_ptr_nmi_hash
