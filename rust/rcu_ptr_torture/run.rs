@@ -271,24 +271,40 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Records an object; `None`: there is no room for a record, and it was given back, or it is another
+    /// owner's, and is leaked.
+    ///
+    /// # Safety
+    ///
+    /// It was just allocated from `source`.
+    unsafe fn own(&self, object: NonNull<u8>, source: Source) -> Option<Owned<'a>> {
+        match self.records.enter(object, source) {
+            Ok(record) => Some(Owned::new(object, source, record)),
+            Err(Refused::Full) => {
+                self.counts.full.up();
+                // SAFETY: By the safety requirements of this function.
+                unsafe { self.give_back(source, object) };
+                None
+            }
+            Err(Refused::Taken) => None,
+        }
+    }
+
+    /// Counts an object that is about to be passed to rcu_ptr, and records it. Returns its number.
+    fn queue(&self, record: &Record, call: Call, context: Context) -> u64 {
+        self.counts.calls[call as usize][context as usize].up();
+        self.records.queue(record, call, context)
+    }
+
     /// Allocates an object with a record, and fills in header and canaries.
-    fn make(&self, context: Context, draw: &mut Draw<'_>) -> Option<(Found, &'a Record)> {
+    fn make(&self, context: Context, draw: &mut Draw<'_>) -> Option<Found> {
         let (source, bytes) = self.choose(context, draw);
         let Some(object) = self.alloc(source, bytes, context, draw) else {
             self.counts.missed.up();
             return None;
         };
-        let record = match self.records.enter(object, source) {
-            Ok(record) => record,
-            Err(Refused::Full) => {
-                self.counts.full.up();
-                // SAFETY: Just allocated.
-                unsafe { self.give_back(source, object) };
-                return None;
-            }
-            // It is leaked: it is another owner's.
-            Err(Refused::Taken) => return None,
-        };
+        // SAFETY: Just allocated.
+        let owned = unsafe { self.own(object, source) }?;
         let words = bytes / 8;
         let wide = draw.one_in(3);
         let most = words.min(FIELD_WORDS) as u64;
@@ -300,7 +316,7 @@ impl<'a> Run<'a> {
         } as usize;
         if words < min_words(field, wide) {
             // Too small for a header, so it can't be checked by readers.
-            self.retire_bare(Owned::new(object, source, record), context, draw);
+            self.retire_bare(owned, context, draw);
             return None;
         }
         let generation = self.generation.fetch_add(1, Relaxed);
@@ -308,7 +324,7 @@ impl<'a> Run<'a> {
         let found = Found::new(object, field);
         // SAFETY: Just allocated, and large enough for the field and the header, as was checked above.
         unsafe { found.fill(header) };
-        Some((found, record))
+        Some(found)
     }
 
     /// Frees an object that was never filled. Returns its number, if it was given to rcu_ptr.
@@ -366,8 +382,7 @@ impl<'a> Run<'a> {
             record,
         } = owned;
         let call = self.choose_call(source, head, context, draw);
-        self.counts.calls[call as usize][context as usize].up();
-        let number = self.records.queue(record, call, context);
+        let number = self.queue(record, call, context);
         // SAFETY: By the safety requirements of this function; the context is one of the call's.
         let give = || unsafe {
             match call {
@@ -437,7 +452,7 @@ impl<'a> Run<'a> {
         let draw = &mut self.random.draw();
         let Some(slot) = self.slot(draw) else { return };
         let new = match self.make(context, draw) {
-            Some((found, _)) => found.bits(),
+            Some(found) => found.bits(),
             // Empties the slot, sometimes: the only update where this context can't allocate at all.
             None if draw.one_in(2) => return,
             None => 0,
@@ -520,25 +535,16 @@ impl<'a> Run<'a> {
     pub(crate) fn queue_one(&self) -> Option<(&'a Record, u64)> {
         let source = Source::Kmalloc;
         let object = alloc::kmalloc(64, alloc::quiet(false))?;
-        let record = match self.records.enter(object, source) {
-            Ok(record) => record,
-            Err(Refused::Full) => {
-                // SAFETY: Just allocated.
-                unsafe { alloc::kvfree(object) };
-                return None;
-            }
-            Err(Refused::Taken) => return None,
-        };
+        // SAFETY: Just allocated.
+        let owned = unsafe { self.own(object, source) }?;
+        let record = owned.record;
         let draw = &mut self.random.draw();
         if draw.one_in(16) {
-            let (call, context) = (Call::Sleepable, Context::Task);
-            self.counts.calls[call as usize][context as usize].up();
-            let number = self.records.queue(record, call, context);
+            let number = self.queue(record, Call::Sleepable, Context::Task);
             // SAFETY: Just allocated, with room for a head at its start.
             unsafe { freed::call_slow(object) };
             return Some((record, number));
         }
-        let owned = Owned::new(object, source, record);
         let head = draw.one_in(2);
         // SAFETY: Just allocated, with room for a field or head at its start.
         let number = unsafe { self.give(owned, object.as_ptr(), head, Context::Task, draw) };
@@ -549,22 +555,13 @@ impl<'a> Run<'a> {
     pub(crate) fn queue_destructed(&self) -> Option<(&'a Record, u64)> {
         let source = Source::SmallCache;
         let object = self.cache(source).alloc_with(alloc::quiet(false))?;
-        match self.records.enter(object, source) {
-            Ok(record) => {
-                let draw = &mut self.random.draw();
-                let owned = Owned::new(object, source, record);
-                // SAFETY: Just allocated; objects of caches need no field.
-                let number =
-                    unsafe { self.give(owned, object.as_ptr(), false, Context::Task, draw) };
-                Some((record, number))
-            }
-            Err(Refused::Full) => {
-                // SAFETY: Just allocated.
-                unsafe { self.cache(source).free(object) };
-                None
-            }
-            Err(Refused::Taken) => None,
-        }
+        // SAFETY: Just allocated.
+        let owned = unsafe { self.own(object, source) }?;
+        let record = owned.record;
+        let draw = &mut self.random.draw();
+        // SAFETY: Just allocated; objects of caches need no field.
+        let number = unsafe { self.give(owned, object.as_ptr(), false, Context::Task, draw) };
+        Some((record, number))
     }
 
     /// Allocates an object of a cache and frees it at once, in a task.
@@ -573,14 +570,9 @@ impl<'a> Run<'a> {
         let Some(object) = self.cache(source).alloc_with(alloc::quiet(false)) else {
             return;
         };
-        match self.records.enter(object, source) {
-            Ok(record) => {
-                let draw = &mut self.random.draw();
-                self.retire_bare(Owned::new(object, source, record), Context::Task, draw);
-            }
-            // SAFETY: Just allocated.
-            Err(Refused::Full) => unsafe { self.cache(source).free(object) },
-            Err(Refused::Taken) => {}
+        // SAFETY: Just allocated.
+        if let Some(owned) = unsafe { self.own(object, source) } {
+            self.retire_bare(owned, Context::Task, &mut self.random.draw());
         }
     }
 
@@ -588,8 +580,7 @@ impl<'a> Run<'a> {
     pub(crate) fn free_rcu(&self, cache: &SheafCache, source: Source, object: NonNull<u8>) {
         match self.records.enter(object, source) {
             Ok(record) => {
-                self.counts.calls[Call::FreeRcu as usize][Context::Task as usize].up();
-                self.records.queue(record, Call::FreeRcu, Context::Task);
+                self.queue(record, Call::FreeRcu, Context::Task);
             }
             Err(Refused::Full) => {
                 self.counts.full.up();

@@ -219,6 +219,31 @@ fn counter(outcome: Outcome, taken: c_uint) -> c_int {
     }) as c_int
 }
 
+/// Passes an object with a field to the engine, if it is to have it.
+///
+/// # Safety
+///
+/// As for `rcu_ptr_kvfree()`, or `rcu_ptr_kfree_nolock()` if `nolock`; preemption is off.
+#[inline(always)]
+unsafe fn give(
+    head: *mut bindings::kvfree_rcu_head,
+    ptr: *mut c_void,
+    caller: c_ulong,
+    nolock: bool,
+) -> Outcome {
+    redirect::decide(is_watching(), || {
+        // SAFETY: By the safety requirements of this function.
+        unsafe {
+            if nolock {
+                sys::__rcu_ptr_kfree_nolock_for(head.cast(), ptr, caller);
+            } else {
+                sys::__rcu_ptr_kvfree_for(head.cast(), ptr, caller);
+            }
+        }
+        true
+    })
+}
+
 /// An object that a caller gives up, with a field.
 ///
 /// # Safety
@@ -231,18 +256,9 @@ unsafe extern "C" fn rcu_ptr_takeover_rs_kvfree(
     caller: c_ulong,
     nmi: bool,
 ) -> c_int {
-    let outcome = redirect::decide(is_watching(), || {
-        // SAFETY: By the safety requirements of this function: the contract of kvfree_call_rcu() is
-        // that of both, but for NMIs, where nolock is the one.
-        unsafe {
-            if nmi {
-                sys::__rcu_ptr_kfree_nolock_for(head.cast(), ptr, caller);
-            } else {
-                sys::__rcu_ptr_kvfree_for(head.cast(), ptr, caller);
-            }
-        }
-        true
-    });
+    // SAFETY: By the safety requirements of this function: the contract of kvfree_call_rcu() is that of
+    // both, but for NMIs, where nolock is the one.
+    let outcome = unsafe { give(head, ptr, caller, nmi) };
     counter(outcome, if nmi { KVFREE_NMI } else { KVFREE })
 }
 
@@ -256,11 +272,8 @@ unsafe extern "C" fn rcu_ptr_takeover_rs_nolock(
     caller: c_ulong,
     nmi: bool,
 ) -> c_int {
-    let outcome = redirect::decide(is_watching(), || {
-        // SAFETY: By the safety requirements of this function.
-        unsafe { sys::__rcu_ptr_kfree_nolock_for(head.cast(), ptr, caller) };
-        true
-    });
+    // SAFETY: By the safety requirements of this function.
+    let outcome = unsafe { give(head, ptr, caller, true) };
     counter(outcome, if nmi { NOLOCK_NMI } else { NOLOCK })
 }
 

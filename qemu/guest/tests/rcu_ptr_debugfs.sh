@@ -6,9 +6,8 @@
 . /lib.sh
 
 FIELDS="queued_slab queued_vmalloc queued_mixed queued_list queued_call queued_call_list queued_sync queued_nolock
-	deferred freed
-	freed_polled invoked leaked batches batches_busy refilled backoffs shrunk now_queued now_in_batches now_ready
-	now_cached"
+	deferred freed freed_polled invoked leaked batches batches_busy refilled backoffs shrunk
+	now_queued now_in_batches now_ready now_cached"
 
 BARRIER=/sys/kernel/debug/rcu_ptr/barrier
 

@@ -279,7 +279,8 @@ def _readme(rows, cols):
                          if row["functions"] != "nothing" and row["engine"] in ("kernel", "lockless"))
     calls = [[costs.label(engine, free),
               *(value(words, key, free=free, engine=engine) for _, words, key, _ in costs.CALLS)]
-             for free, engine in cols if free not in ("kfree", "kfree_bulk", "rcu_ptr_try_kfree_nolock", "rcu_ptr_call_sleepable")]
+             for free, engine in cols if free not in ("kfree", "kfree_bulk", "rcu_ptr_try_kfree_nolock",
+                                                      "rcu_ptr_call_sleepable")]
     pairs = [[costs.label(engine, functions),
               *(value(words, key, functions=functions, engine=engine)
                 for _, words, key, _ in costs.PAIRS)] for engine, functions in ways]
