@@ -19,7 +19,7 @@ from lib import base
 from lib.base import QEMU, ROOT, SetupError
 from lib.scenario import Scenario
 from lib.sim import replay, search
-from lib.sim.boot import Booter
+from lib.sim.boot import Booter, can_take_over
 from lib.sim.case import Case
 from lib.splat import Detector
 
@@ -101,7 +101,7 @@ def main():
         scenario = Scenario(args.scenario[-1])
 
         def case(seed):
-            return Case(seed, args.engine, scenario.slow, args.msecs, args.long)
+            return Case(seed, args.engine, scenario.slow, args.msecs, args.long, can_take_over(scenario))
 
         if args.verb == "mutants":
             return search.run_mutants(args, scenario, Detector.of_tree(), case)

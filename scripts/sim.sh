@@ -36,6 +36,9 @@ for dir in "$source" "$ROOT" "$tree"; do
 	KCFLAGS="${KCFLAGS:-} -ffile-prefix-map=$dir=."
 done
 only="rcu_ptr rcu_ptr_torture clients/c clients/rust"
+# The kernel's own functions can be redirected there.
+! grep -qx 'CONFIG_DYNAMIC_FTRACE_WITH_ARGS=y' "$KDIR_OF_SCENARIO/.config" ||
+	only+=" rcu_ptr_takeover clients/kernel"
 build_modules "$name" "$KDIR_OF_SCENARIO" "$out" RCU_PTR_ONLY="$only" >&2 || exit 1
 guest_busybox "$arch"
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 # A simulated run: rcu_ptr_torture.ko, and what the seed says beside it. /sim.case defines TORTURE and
-# meanwhile; qemu/lib/sim/case.py writes it.
+# meanwhile, and where rcu_ptr_takeover.ko takes part, TAKEOVER, before, turns and callers; qemu/lib/sim/case.py writes it.
 
 # shellcheck source=/dev/null
 . /lib.sh
@@ -16,7 +16,31 @@ sections() {
 	done
 }
 
+over() {
+	[ -e /tmp/over ]
+}
+
+# again NAME: a function, until the torture is over
+again() {
+	until over; do
+		"$1"
+	done
+}
+
 sections rcu_ptr
+beside=
+if [ -n "${TAKEOVER:-}" ]; then
+	mkdir -p mounted
+	before
+	sections rcu_ptr_takeover
+	again turns >/dev/null 2>&1 &
+	beside=$!
+	again callers >/dev/null 2>&1 &
+	beside="$beside $!"
+	# The threads of the torture leave others little time.
+	# shellcheck disable=SC2086 # numbers
+	renice -n -15 -p $beside
+fi
 # Its parameters are words.
 # shellcheck disable=SC2086,SC2153,SC2154
 insmod /modules/rcu_ptr_torture.ko $TORTURE &
@@ -30,7 +54,12 @@ done
 sections rcu_ptr_torture
 meanwhile >/dev/null 2>&1
 wait $torture || exit
-for module in rcu_ptr_client_c rcu_ptr_client_rs; do
+if [ -n "${TAKEOVER:-}" ]; then
+	: >/tmp/over
+	# shellcheck disable=SC2086 # numbers
+	wait $beside
+fi
+for module in rcu_ptr_client_c rcu_ptr_client_rs rcu_ptr_kernel_client rcu_ptr_takeover; do
 	unload $module
 done
 rmmod rcu_ptr_torture

@@ -59,6 +59,16 @@ class Seeds(unittest.TestCase):
         self.assertEqual((short.plan, short.smp, short.actions), (long.plan, long.smp, long.actions))
         self.assertGreater(long.torture["msecs"], 10 * short.torture["msecs"])
 
+    def test_takeover(self):
+        """Comes on top of what a seed means elsewhere."""
+        cases = [(Case(seed), Case(seed, takeover=True)) for seed in range(100)]
+        for without, other in cases:
+            self.assertEqual((without.plan, without.actions), (other.plan, other.actions))
+            self.assertEqual(without.takeover, "")
+        self.assertEqual({bool(other.takeover) for _, other in cases}, {False, True})
+        self.assertEqual({"rcu_ptr_takeover.ko" in other.takeover.partition("}\n")[0] for _, other in cases},
+                         {False, True})
+
     def test_engine_can_be_chosen(self):
         """All else stays."""
         lockless, rfc = Case(5, "lockless"), Case(5, "rfc")

@@ -31,6 +31,9 @@ BANNER = re.compile(rb"^(?:\[[^\]]*\] ?)*Linux version .*$", re.M)
 RESULT = re.compile(r"^rcu_ptr_torture: (seed=\d+ .*)$")
 SECTION = re.compile(r"\brcu_ptr_sim: section (\S+) (\S+) (0x[0-9a-f]+)$")
 MODULES = ("rcu_ptr.ko", "rcu_ptr_torture.ko", "rcu_ptr_client_c.ko", "rcu_ptr_client_rs.ko")
+# Where the kernel's own functions can be redirected.
+TAKEOVER_MODULES = ("rcu_ptr_takeover.ko", "rcu_ptr_kernel_client.ko")
+REDIRECTED = re.compile(r"^rcu_ptr_takeover: (\d+) objects were redirected")
 CONSOLE = "console.log"
 # What rcu_ptr_torture.ko says of a failure, and how often that is looked for, in seconds.
 SIGN = b"FAILURE!"
@@ -62,6 +65,11 @@ def _stripped(strip, path):
         return pathlib.Path(copy.name).read_bytes()
 
 
+def can_take_over(scenario):
+    """Whether rcu_ptr_takeover.ko can be loaded there."""
+    return "DYNAMIC_FTRACE_WITH_ARGS" in scenario.options
+
+
 class Result:
     """What one boot came to."""
 
@@ -75,12 +83,15 @@ class Result:
         self.digest = _short(b"\n".join(self.lines))
         self.sections = {}
         self.sums = {}
+        self.redirected = 0
         for text in texts:
-            section, result = SECTION.search(text), RESULT.match(text)
+            section, result, redirected = SECTION.search(text), RESULT.match(text), REDIRECTED.match(text)
             if section:
                 self.sections.setdefault(section.group(1), {})[section.group(2)] = section.group(3)
             elif result:
                 self.sums = dict(word.partition("=")[::2] for word in result.group(1).split())
+            elif redirected:
+                self.redirected += int(redirected.group(1))
 
     @property
     def good(self):
@@ -120,10 +131,12 @@ class Booter:
         self._detector = detector
         self._out = out
         self._running = set()
-        self.modules = modules or {name: scenario.module(name) for name in MODULES}
+        names = MODULES + (TAKEOVER_MODULES if can_take_over(scenario) else ())
+        modules = modules or {name: scenario.module(name) for name in names}
+        self.modules = {name: modules[name] for name in names}
         self.shortcut = Shortcut.of(scenario)
         # As they are now: builds meanwhile change no run of this one.
-        self._contents = {name: _stripped(strip, self.modules[name]) for name in MODULES}
+        self._contents = {name: _stripped(strip, path) for name, path in self.modules.items()}
 
     def _initrd(self, path, case):
         guest = initramfs.GUEST
@@ -131,7 +144,7 @@ class Booter:
             ("init", (guest / "init").read_bytes(), 0o755), ("lib.sh", (guest / "lib.sh").read_bytes()),
             ("plan", case.plan.encode()), ("slow", b"%d\n" % self.scenario.slow),
             ("tests/sim.sh", (guest / "sim.sh").read_bytes()), ("sim.case", case.script.encode()),
-            *((f"modules/{name}", self._contents[name]) for name in MODULES)])
+            *((f"modules/{name}", content) for name, content in self._contents.items())])
 
     def command(self, case, initrd):
         """QEMU's command line for a seed."""

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What follows from a seed: the machine, the core's parameters, what rcu_ptr_torture.ko does, and what a
-shell does beside it. Raise VERSION when a seed means something else than before."""
+"""What follows from a seed: the machine, the core's parameters, what rcu_ptr_torture.ko does, and what
+shells do beside it. Raise VERSION when a seed means something else than before."""
 
 VERSION = 2
 MASK = (1 << 64) - 1
@@ -45,12 +45,54 @@ ACTIONS = (
     "echo 0 >/sys/kernel/tracing/events/rcu_ptr/enable",
 )
 
+# Users of kfree_rcu() in the kernel, for which rcu_ptr_takeover.ko is loaded.
+CALLERS = (
+    "mkdir -p tree/{n}/a/b; echo {n} >tree/{n}/a/b/c; rm -rf tree",
+    "mount -t tmpfs none mounted; echo {n} >mounted/{n}; umount mounted",
+    "mount -t cgroup2 none mounted; mkdir mounted/sim{n}; rmdir mounted/sim{n}; umount mounted",
+    "(: | :); (: | : | :); (: | :)",
+    "unshare -m true; unshare -u true; unshare -i true",
+    "unshare -n ip link set lo up",
+    "insmod /modules/rcu_ptr_kernel_client.ko rounds={some} objects={many}; rmmod rcu_ptr_kernel_client",
+    "insmod /modules/rcu_ptr_kernel_client.ko rounds={some} objects={few}; rmmod rcu_ptr_kernel_client",
+)
+
+
+class Takeover:
+    """Loads and unloads of rcu_ptr_takeover.ko, and what calls the kernel's functions meanwhile."""
+
+    def __init__(self, seed):
+        # A sequence of its own: the same seed means the same without takeover.
+        dice = Dice(MASK ^ seed)
+        self.used = dice.of(True, True, False)
+        self.early = dice.of(True, False)
+        self._turns = []
+        for _ in range(1 + dice.below(4)):
+            self._turns += [f"usleep {1000 * dice.below(60)}",
+                            f"insmod /modules/rcu_ptr_takeover.ko jump={dice.of('y', 'y', 'n')}",
+                            f"usleep {dice.of(100, 1000, 10000, 10000) * dice.below(40)}", "rmmod rcu_ptr_takeover"]
+        if self.early:
+            del self._turns[0]
+        self._callers = [CALLERS[dice.below(len(CALLERS))].format(
+            n=dice.below(65), some=1 + dice.below(4), few=1 + dice.below(50), many=1 + dice.below(1000))
+            for _ in range(1 + dice.below(12))]
+
+    @property
+    def script(self):
+        """Functions of the shell; the first load is done before the torture begins, if it is early."""
+        if not self.used:
+            return ""
+        first, turns = (self._turns[:1], self._turns[1:]) if self.early else (["true"], self._turns)
+        return "TAKEOVER=y\n" + "".join(
+            f"{name}() {{\n" + "".join(f"\tover || {{ {line}; }}\n" for line in lines) + "}\n"
+            for name, lines in (("before", first), ("turns", turns), ("callers", self._callers)))
+
 
 class Case:
     """One seed, for a kernel."""
 
-    def __init__(self, seed, engine=None, slow=False, msecs=None, long=False):
-        """long: a longer and denser run than the seed's usual one."""
+    def __init__(self, seed, engine=None, slow=False, msecs=None, long=False, takeover=False):
+        """long: a longer and denser run than the seed's usual one; takeover: the kernel can have it."""
         self.seed = seed
         self.long = long
         dice = Dice(seed)
@@ -94,6 +136,10 @@ class Case:
             text = ACTIONS[dice.below(len(ACTIONS))].format(
                 n=dice.below(65), few=1 + dice.below(50), many=1 + dice.below(2000))
             self.actions += [f"usleep {1000 * (1 + dice.below(40))}", text]
+        self.takeover = Takeover(seed).script if takeover else ""
+        if self.takeover and not msecs and not long:
+            # To give the functions back takes longer than a usual run.
+            self.torture["msecs"] *= 2
 
     def use(self, engine):
         """Another engine than the seed says."""
@@ -107,10 +153,10 @@ class Case:
 
     @property
     def script(self):
-        """What step 'sh sim.sh' reads: the parameters, and what the shell does meanwhile."""
+        """What step 'sh sim.sh' reads: the parameters, and what shells do meanwhile."""
         words = " ".join(f"{key}={value}" for key, value in self.torture.items())
         return f'TORTURE="{words}"\nmeanwhile() {{\n\t:\n' + \
-            "".join(f"\t{action}\n" for action in self.actions) + "}\n"
+            "".join(f"\t{action}\n" for action in self.actions) + "}\n" + self.takeover
 
     def describe(self):
         """For people."""
@@ -118,4 +164,4 @@ class Case:
         return f"engine {self.engine}, {self.smp} CPUs, {self.mem} MB, " \
                f"{what['writers']}+{what['readers']}+{what['urgent']} threads, " \
                f"drain {self.core['drain_interval_msec']} ms" + \
-               (", hotplug" if what["hotplug_ms"] else "")
+               (", hotplug" if what["hotplug_ms"] else "") + (", takeover" if self.takeover else "")

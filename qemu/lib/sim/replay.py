@@ -14,7 +14,6 @@ import sys
 import threading
 
 from ..base import ROOT, SetupError
-from .boot import MODULES
 
 # Where a bad sign is, by name; those that the kernel lacks are left out.
 SIGNS = ("rcu_ptr_torture_failed", "__warn", "oops_begin", "die", "vpanic", "panic", "kasan_report",
@@ -35,12 +34,12 @@ def _script(booter, sections, batch):
     lines = ["set pagination off", "set confirm off", "set width 0", f"file {scen.kdir}/vmlinux",
              # Modules name their sources from the top of the tree.
              f"directory {ROOT}"]
-    for name in MODULES:
+    for name, path in booter.modules.items():
         found = sections.get(name.removesuffix(".ko"))
         if found:
             others = " ".join(f"-s {section} {address}" for section, address in found.items()
                               if section != ".text")
-            lines.append(f"add-symbol-file {booter.modules[name]} {found['.text']} {others}")
+            lines.append(f"add-symbol-file {path} {found['.text']} {others}")
     lines.append(f"target remote {SOCKET}")
     if booter.shortcut:
         lines += booter.shortcut.gdb

@@ -113,8 +113,9 @@ class _Search:
 
 def _line(result):
     state = "ok" if result.good else "FAILED"
+    redirected = f"redirected {result.redirected} " if result.case.takeover else ""
     return f"seed {result.case.seed}: {state} digest {result.digest} objects {result.count('objects')} " \
-           f"nmis {result.count('nmis')} {result.seconds:.0f} s ({result.case.describe()})"
+           f"nmis {result.count('nmis')} {redirected}{result.seconds:.0f} s ({result.case.describe()})"
 
 
 def _replay(result, booter):
@@ -149,6 +150,8 @@ def _close(booter, search, hours):
     results, failed = search.results, search.failed
     total = {name: sum(result.count(name) for result in results)
              for name in ("objects", "nmis", "looks", "early", "lost", "double", "broken")}
+    if any(result.case.takeover for result in results):
+        total["redirected"] = sum(result.redirected for result in results)
     print(f"{len(results)} seeds on {booter.scenario.name}, {len(results) / hours:.0f} seeds per hour: " +
           ", ".join(f"{value} {name}" for name, value in total.items()), flush=True)
     if failed:
