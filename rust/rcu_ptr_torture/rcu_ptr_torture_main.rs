@@ -11,7 +11,7 @@
 //!  object.rs   the contents of an object: header and canaries
 //!  records.rs  a record for each object: its state, and the snapshot of its grace period
 //!  run.rs      slots with objects, updates and reads of them
-//!  threads.rs  threads, timers, NMIs, CPU hotplug, barriers and short-lived caches
+//!  threads.rs  threads, timers, NMIs, CPU hotplug, barriers, short-lived caches, what waits too long
 //! ```
 
 // The parts of rust/sys that this module takes: docs/reading.md.
@@ -157,6 +157,10 @@ fn torture(plan: &plan::Plan, records: &records::Records) -> Result {
         let had_nmis = nmis.exist();
         drop(nmis);
         run.clear();
+        // Without a barrier everything is freed as well.
+        if run.random.one_in(2) {
+            threads::settle(&run);
+        }
         rcu_ptr::barrier();
         Ok::<bool, Error>(had_nmis)
     })??;
@@ -195,12 +199,12 @@ fn report(run: &run::Run<'_>, lost: u64, had_nmis: bool) {
     let call = |i: usize| sum(&counts.calls[i]);
     let context = |i: usize| sum(counts.calls.iter().map(|call| &call[i]));
     let (early, double, broken) = (sums.early.get(), sums.double.get(), counts.broken.get());
-    let left = counts.left_by_barrier.get();
+    let (left, stuck) = (counts.left_by_barrier.get(), counts.stuck.get());
     pr_info!(
         "seed={} objects={} freed={} reused={} destructed={} kvfree={} nolock={} headless={} mightsleep={} \
          free_rcu={} call={} call_sleepable={} task={} softirq={} hardirq={} nmi={} nmis={} elsewhere={} looks={} \
-         nmi_looks={} refused={} missed={} full={} barriers={} hotplugs={} caches={} squeezes={} \
-         longest_us={} peak={} early={} lost={} double={} broken={} left={} trace={:016x}\n",
+         nmi_looks={} refused={} missed={} full={} barriers={} hotplugs={} returns={} expedited={} caches={} \
+         squeezes={} longest_us={} peak={} early={} lost={} double={} broken={} left={} stuck={} trace={:016x}\n",
         run.plan.seed,
         sums.queued.get(),
         sums.freed.get(),
@@ -226,6 +230,8 @@ fn report(run: &run::Run<'_>, lost: u64, had_nmis: bool) {
         counts.full.get(),
         counts.barriers.get(),
         counts.hotplugs.get(),
+        counts.returns.get(),
+        counts.expedited.get(),
         counts.caches.get(),
         counts.squeezes.get(),
         sums.longest.get() / 1000,
@@ -235,19 +241,21 @@ fn report(run: &run::Run<'_>, lost: u64, had_nmis: bool) {
         double,
         broken,
         left,
+        stuck,
         sums.trace.get(),
     );
     if !had_nmis {
         pr_info!("this machine has no NMIs that a module can make\n");
     }
-    if early + lost + double + broken + left > 0 {
+    if early + lost + double + broken + left + stuck > 0 {
         pr_err!(
-            "FAILURE! {} early, {} lost, {} double, {} broken, {} left\n",
+            "FAILURE! {} early, {} lost, {} double, {} broken, {} left, {} stuck\n",
             early,
             lost,
             double,
             broken,
-            left
+            left,
+            stuck
         );
     }
 }

@@ -20,7 +20,12 @@ use crate::{
     count::Count,
     object::Source,
     random::mix,
-    sys::{cpu::Context, freed, gp::SharedSnapshot, thread},
+    sys::{
+        cpu::{self, Context},
+        freed,
+        gp::SharedSnapshot,
+        thread,
+    },
 };
 use ::core::ptr::NonNull;
 use kernel::{
@@ -85,6 +90,10 @@ pub(crate) struct Record {
     /// When it was queued, and its number among all.
     since: Atomic<u64>,
     number: Atomic<u64>,
+    /// On which CPU.
+    cpu: Atomic<i32>,
+    /// The number of the last object whose call has returned.
+    passed: Atomic<u64>,
     /// The call of the probe in which it was freed.
     visit: Atomic<u64>,
     snapshot: SharedSnapshot,
@@ -100,18 +109,41 @@ impl Record {
             context: Atomic::new(0),
             since: Atomic::new(0),
             number: Atomic::new(0),
+            cpu: Atomic::new(-1),
+            passed: Atomic::new(0),
             visit: Atomic::new(0),
             snapshot: SharedSnapshot::new(),
         }
     }
 
-    fn is_cache(&self) -> bool {
+    pub(crate) fn is_cache(&self) -> bool {
         self.source.load(Relaxed) >= Source::Cache as u32
     }
 
     /// Whether a destructor runs before it is allocated again or freed to the slab.
     fn is_destructed(&self) -> bool {
         self.source.load(Relaxed) == Source::SmallCache as u32
+    }
+
+    /// The call that the object was passed to as `number` has returned. The record may be another object's.
+    pub(crate) fn pass(&self, number: u64) {
+        // ORDERING: Release pairs with the acquire of `Records::waiting()`: the call came before.
+        self.passed.store(number, Release);
+    }
+
+    /// Whether it was passed to rcu_ptr on `cpu`, by a call after which it is freed without a callback.
+    pub(crate) fn is_plain_of(&self, cpu: i32) -> bool {
+        let plain = [Call::Kvfree, Call::Nolock, Call::Headless];
+        !self.is_cache()
+            && self.cpu.load(Relaxed) == cpu
+            && plain
+                .iter()
+                .any(|&call| call as u32 == self.call.load(Relaxed))
+    }
+
+    /// Whether a barrier has it freed or destructed.
+    pub(crate) fn is_of_barrier(&self) -> bool {
+        !self.is_cache() || self.is_destructed()
     }
 
     /// Reports a failure.
@@ -139,7 +171,7 @@ impl Record {
 
     /// Whether the object that was queued as `number` still waits.
     pub(crate) fn waits(&self, number: u64) -> bool {
-        // ORDERING: None: the caller has waited for a barrier since it was queued.
+        // ORDERING: None: the caller has waited since it was queued, or looks again.
         self.number.load(Relaxed) == number && self.state.load(Relaxed) == QUEUED
     }
 }
@@ -298,6 +330,7 @@ impl Records {
     pub(crate) fn queue(&self, record: &Record, call: Call, context: Context) -> u64 {
         record.call.store(call as u32, Relaxed);
         record.context.store(context as u32, Relaxed);
+        record.cpu.store(cpu::this(), Relaxed);
         let now = thread::now_in_nmi();
         record.since.store(now, Relaxed);
         record.snapshot.take();
@@ -427,6 +460,32 @@ impl Records {
         self.trace(4, address, 0);
         // ORDERING: Release: the record may be reused from here on.
         record.state.store(DESTRUCTED, Release);
+    }
+
+    /// Fills `found` with objects that wait and whose calls have returned, and their numbers: those that `is_asked`
+    /// is true for, from record `start` on.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn waiting<'a>(
+        &'a self,
+        start: usize,
+        found: &mut [Option<(&'a Record, u64)>],
+        is_asked: impl Fn(&Record) -> bool,
+    ) {
+        // Their number is a power of two.
+        let start = start & (self.records.len() - 1);
+        let (front, back) = self.records.split_at_checked(start).unwrap_or_default();
+        let mut slots = found.iter_mut();
+        for record in Iterator::chain(back.iter(), front) {
+            // ORDERING: Acquire pairs with the release of `pass()`.
+            let number = record.passed.load(Acquire);
+            if record.waits(number) && is_asked(record) {
+                let Some(slot) = slots.next() else { return };
+                *slot = Some((record, number));
+            }
+        }
     }
 
     /// Objects that are still queued after the last barrier: they are lost. Returns their number.

@@ -88,7 +88,12 @@ pub(crate) struct Counts {
     pub(crate) barriers: Count,
     /// Objects that still waited after a barrier.
     pub(crate) left_by_barrier: Count,
+    /// Objects that waited for far too long without one.
+    pub(crate) stuck: Count,
+    pub(crate) expedited: Count,
     pub(crate) hotplugs: Count,
+    /// CPUs that turned round on their way down.
+    pub(crate) returns: Count,
     pub(crate) caches: Count,
     pub(crate) squeezes: Count,
 }
@@ -400,11 +405,12 @@ impl<'a> Run<'a> {
                 }
             }
         };
-        if context != Context::Task || call == Call::Mightsleep {
-            give();
-            return number;
-        }
-        match draw.below(8) {
+        let how = if context != Context::Task || call == Call::Mightsleep {
+            u64::MAX
+        } else {
+            draw.below(8)
+        };
+        match how {
             0 => cpu::raw_locked(give),
             1 => cpu::bh_off(give),
             2 => {
@@ -414,6 +420,7 @@ impl<'a> Run<'a> {
             }
             _ => give(),
         }
+        record.pass(number);
         number
     }
 

@@ -7,13 +7,14 @@
 use crate::{
     object::Source,
     plan::SLOW,
+    records::Record,
     run::Run,
     sys::{
         alloc,
         cache::{Args, SheafCache},
         core,
-        cpu::{self, Context},
-        fault, freed,
+        cpu::{self, Context, Moment},
+        fault, freed, gp,
         nmi::Receiver,
         perf::{Cycles, Hook},
         thread,
@@ -21,12 +22,20 @@ use crate::{
     },
 };
 use ::core::ptr;
-use kernel::sync::atomic::Relaxed;
+use kernel::{prelude::*, sync::atomic::Relaxed};
 
 /// Longest read-side critical section in an interrupt, in nanoseconds.
 const SHORT: u64 = 20_000;
 /// Objects that are queued before a barrier, and looked for after it.
 const QUEUED_BEFORE: usize = 8;
+/// Of all others that wait, as many are looked for after a barrier, or when a CPU is dead.
+const LOOKED_FOR: usize = 128;
+/// What was not freed within as many nanoseconds by then is stuck, unless objects that were queued later, one
+/// after the other, are late as well.
+const LIMIT: u64 = 1_000_000_000 * SLOW;
+const ROUNDS: u32 = 8;
+/// The same where nothing else goes on.
+const SETTLED: u64 = 5_000_000_000 * SLOW;
 
 /// The sources of NMIs of this machine.
 pub(crate) enum Nmis<'a> {
@@ -59,7 +68,7 @@ pub(crate) fn body(run: &Run<'_>, nmis: &Nmis<'_>, number: usize) {
     let urgent = plan.writers + plan.readers;
     match number {
         0 if plan.hotplug > 0 => hotplug(run),
-        0 => {}
+        0 => expedite(run),
         1 if plan.disturb > 0 => disturb(run),
         1 => {}
         n if n - 2 < plan.writers => {
@@ -216,13 +225,96 @@ fn hotplug(run: &Run<'_>) {
         run.spare.store(cpu, Relaxed);
         // A sender that has not seen it runs with interrupts off, and has sent its NMI by then.
         kernel::sync::rcu::synchronize_rcu();
-        if cpu::take_down(cpu).is_ok() {
+        if take_down(run, cpu).is_ok() {
+            if run.random.one_in(2) {
+                check_dead(run, cpu);
+            }
             thread::sleep(run.random.below(u64::from(every)) as u32);
             if cpu::bring_up(cpu).is_ok() {
                 run.counts.hotplugs.up();
             }
         }
         run.spare.store(-1, Relaxed);
+    }
+}
+
+/// Takes a CPU down; now and then objects are freed at some moment on its way, and it may turn round there.
+fn take_down(run: &Run<'_>, cpu: i32) -> Result {
+    if run.random.one_in(2) {
+        return cpu::take_down(cpu);
+    }
+    let moment = Moment::ALL[run.random.below(Moment::ALL.len() as u64) as usize];
+    let returns = moment != Moment::Dying && run.random.one_in(2);
+    let body = || {
+        for _ in 0..1 + run.random.below(8) {
+            // What is allowed in NMIs is here as well.
+            run.update(Context::Nmi);
+        }
+        if returns {
+            run.counts.returns.up();
+            Err(EBUSY)
+        } else {
+            Ok(())
+        }
+    };
+    cpu::on_the_way_down(moment, &body, || cpu::take_down(cpu))?
+}
+
+/// Checks that what was queued on a CPU that is dead is freed without that.
+fn check_dead(run: &Run<'_>, cpu: i32) {
+    let mut waiting = [None; LOOKED_FOR];
+    let is_asked = |record: &Record| record.is_plain_of(cpu);
+    run.records.waiting(0, &mut waiting, is_asked);
+    let end = thread::now_in_nmi() + LIMIT;
+    let (mut rounds, mut latest) = (0, None);
+    loop {
+        let mut left = waiting
+            .iter()
+            .flatten()
+            .filter(|(record, number)| record.waits(*number));
+        let Some((record, _)) = left.next() else {
+            return;
+        };
+        if rounds >= ROUNDS && thread::now_in_nmi() >= end {
+            run.counts.stuck.up();
+            return record.failed(c"still waits, of a dead CPU");
+        }
+        if latest.is_none_or(|(record, number): (&Record, u64)| !record.waits(number)) {
+            latest = run.queue_one();
+            rounds += u32::from(latest.is_some());
+        }
+        thread::sleep(2);
+    }
+}
+
+/// Waits until all that was queued is freed, without a barrier.
+///
+/// # Context
+///
+/// May sleep; nothing else goes on.
+pub(crate) fn settle(run: &Run<'_>) {
+    let end = thread::now_in_nmi() + SETTLED;
+    loop {
+        let mut waiting = [None];
+        let is_asked = |record: &Record| !record.is_cache();
+        run.records.waiting(0, &mut waiting, is_asked);
+        let [Some((record, _))] = waiting else { return };
+        if thread::now_in_nmi() >= end {
+            run.counts.stuck.up();
+            return record.failed(c"still waits, and nothing else goes on");
+        }
+        thread::sleep(10);
+    }
+}
+
+/// Expedited grace periods, which end beside the others.
+fn expedite(run: &Run<'_>) {
+    while !thread::should_stop() {
+        thread::sleep_us(50 + run.random.skewed(4000) as u32);
+        if run.idle.load(Relaxed) == 0 {
+            gp::synchronize_expedited();
+            run.counts.expedited.up();
+        }
     }
 }
 
@@ -250,8 +342,8 @@ fn disturb(run: &Run<'_>) {
     fault::fail(0, 0);
 }
 
-/// Checks that objects queued before a barrier, on several CPUs, are freed after it, and callbacks and
-/// destructors have returned; or the latter after the barrier of a cache.
+/// Checks that objects queued before a barrier, on several CPUs and in all contexts, are freed after it, and
+/// callbacks and destructors have returned; or the latter after the barrier of a cache.
 fn barrier(run: &Run<'_>) {
     let of_cache = run.random.one_in(4);
     let mut queued = [None; QUEUED_BEFORE];
@@ -268,12 +360,16 @@ fn barrier(run: &Run<'_>) {
     if run.random.one_in(2) {
         move_somewhere(run);
     }
+    let mut others = [None; LOOKED_FOR];
     if of_cache {
         run.cache(Source::SmallCache).barrier();
     } else {
+        let start = run.random.next() as usize;
+        run.records
+            .waiting(start, &mut others, Record::is_of_barrier);
         core::barrier();
     }
-    for (record, number) in queued.into_iter().flatten() {
+    for (record, number) in Iterator::chain(queued.into_iter(), others).flatten() {
         if record.waits(number) {
             run.counts.left_by_barrier.up();
             record.failed(c"still waits after a barrier");
