@@ -225,10 +225,11 @@ fn hotplug(run: &Run<'_>) {
         run.spare.store(cpu, Relaxed);
         // A sender that has not seen it runs with interrupts off, and has sent its NMI by then.
         kernel::sync::rcu::synchronize_rcu();
-        if take_down(run, cpu).is_ok() {
-            if run.random.one_in(2) {
-                check_dead(run, cpu);
-            }
+        let is_down = take_down(run, cpu).is_ok();
+        if run.random.one_in(2) {
+            check_left(run, cpu);
+        }
+        if is_down {
             thread::sleep(run.random.below(u64::from(every)) as u32);
             if cpu::bring_up(cpu).is_ok() {
                 run.counts.hotplugs.up();
@@ -260,8 +261,8 @@ fn take_down(run: &Run<'_>, cpu: i32) -> Result {
     cpu::on_the_way_down(moment, &body, || cpu::take_down(cpu))?
 }
 
-/// Checks that what was queued on a CPU that is dead is freed without that.
-fn check_dead(run: &Run<'_>, cpu: i32) {
+/// Checks that what was queued on a CPU that is dead, or turned round, is freed.
+fn check_left(run: &Run<'_>, cpu: i32) {
     let mut waiting = [None; LOOKED_FOR];
     let is_asked = |record: &Record| record.is_plain_of(cpu);
     run.records.waiting(0, &mut waiting, is_asked);
@@ -277,7 +278,7 @@ fn check_dead(run: &Run<'_>, cpu: i32) {
         };
         if rounds >= ROUNDS && thread::now_in_nmi() >= end {
             run.counts.stuck.up();
-            return record.failed(c"still waits, of a dead CPU");
+            return record.failed(c"still waits since its CPU went down");
         }
         if latest.is_none_or(|(record, number): (&Record, u64)| !record.waits(number)) {
             latest = run.queue_one();

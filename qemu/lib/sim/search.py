@@ -149,7 +149,7 @@ def _close(booter, search, hours):
     """Prints the sums. Returns the exit code."""
     results, failed = search.results, search.failed
     total = {name: sum(result.count(name) for result in results)
-             for name in ("objects", "nmis", "looks", "early", "lost", "double", "broken")}
+             for name in ("objects", "nmis", "looks", "early", "lost", "double", "broken", "left", "stuck")}
     if any(result.case.takeover for result in results):
         total["redirected"] = sum(result.redirected for result in results)
     print(f"{len(results)} seeds on {booter.scenario.name}, {len(results) / hours:.0f} seeds per hour: " +
