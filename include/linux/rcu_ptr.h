@@ -300,7 +300,7 @@ struct rcu_ptr_cache_limits {
  * that kmem_cache_create() takes.
  *
  * As long as there is a cache rcu_ptr.ko can't be unloaded.  One that is never
- * destroyed does no other harm.
+ * destroyed does no other harm if its SRCU domain stays.
  *
  * Context: process context, may sleep.
  * Return: the cache, or ERR_PTR(-EINVAL) or ERR_PTR(-ENOMEM)

@@ -153,7 +153,7 @@ impl Calls {
     ///
     /// May sleep. Not from a callback.
     pub(crate) fn wait(&self) {
-        self.work.flush(&self.workqueues.calls);
+        self.work.flush();
         let all = self.with(|queues| queues.begun.wrapping_add(queues.sleeping.len()));
         wait::until(self, &|| {
             self.with(|queues| {

@@ -22,7 +22,7 @@ pub(crate) enum Urgency {
     Hard,
     /// The same, but in a thread of this CPU on PREEMPT_RT.
     Now,
-    /// With the next tick, and only where the tick is stopped with an interrupt of its own.
+    /// With the next tick, and only where the tick is stopped, or may be just then, with an interrupt of its own.
     Lazy,
 }
 
@@ -89,10 +89,11 @@ impl<H: Handler> IrqWork<H> {
     fn queue_anyway(&self) {
         // SAFETY: The item is initialised.
         let queued = unsafe { bindings::irq_work_queue(self.item.raw()) };
-        // The idle task looks for lazy ones, and then stops the tick: what an NMI queues in between would
-        // stay until the CPU wakes up for another reason.
+        // The kernel looks for lazy ones, and then stops the tick, in the idle task or at the end of an interrupt
+        // of a nohz_full CPU. What is queued in between, by an NMI or from a tracepoint there, would stay until
+        // the CPU has another interrupt.
         // SAFETY: No requirements but for the item, which is initialised.
-        if queued && self.is_lazy && unsafe { sys::rcu_ptr_shim_is_nmi_in_idle() } {
+        if queued && self.is_lazy && unsafe { sys::rcu_ptr_shim_may_stop_tick() } {
             // SAFETY: As above.
             unsafe { bindings::irq_work_queue(self.kick.raw()) };
         }

@@ -3,6 +3,7 @@
 #include <linux/irq_work.h>
 #include <linux/sched.h>
 #include <linux/percpu.h>
+#include <linux/tick.h>
 #include <linux/workqueue.h>
 
 void rcu_ptr_shim_init_rcu_work(struct rcu_work *work, work_func_t func)
@@ -47,15 +48,23 @@ bool rcu_ptr_shim_work_pending(struct delayed_work *work)
 	return delayed_work_pending(work);
 }
 
+bool rcu_ptr_shim_work_waits(struct delayed_work *work)
+{
+	return timer_pending(&work->timer);
+}
+
 void rcu_ptr_shim_init_irq_work(struct irq_work *work,
 				void (*func)(struct irq_work *work), int flags)
 {
 	*work = __IRQ_WORK_INIT(func, flags);
 }
 
-bool rcu_ptr_shim_is_nmi_in_idle(void)
+/* Whether the code that this interrupts, or is called by, may be stopping the tick. */
+bool rcu_ptr_shim_may_stop_tick(void)
 {
-	return in_nmi() && is_idle_task(current);
+	return (in_nmi() || (irqs_disabled() && !in_hardirq())) &&
+	       (is_idle_task(current) ||
+		tick_nohz_full_cpu(raw_smp_processor_id()));
 }
 
 /* Whether this CPU runs irq_works to their end. */

@@ -4,7 +4,7 @@
 //!
 //! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
 
-use super::generated as sys;
+use super::{generated as sys, gp};
 use core::ptr::NonNull;
 use kernel::{bindings, prelude::*, sync::Arc, types::Opaque};
 
@@ -292,20 +292,44 @@ impl<H: Handler> DelayedWork<H> {
     /// Waits until the item has run, if it was queued, or found queued, before the call; at
     /// once if its time has not come.
     ///
-    /// flush_delayed_work() does not see an item that is on its way into the queue: marked as pending by a
-    /// context that has not inserted it yet. mod_delayed_work_on() waits for that context, which has interrupts
-    /// off.
+    /// Several callers may wait. None may use mod_delayed_work_on() to have the item run now: who waits for
+    /// it already is left on the worklist without it, and does not wait for it any more.
     ///
     /// # Context
     ///
     /// May sleep.
-    pub(crate) fn flush(&self, wq: &WorkQueue) {
+    pub(crate) fn flush(&self) {
         // SAFETY: The item is initialised.
-        if unsafe { sys::rcu_ptr_shim_work_pending(self.raw()) } {
-            self.modify(wq, 0);
+        let is_pending = || unsafe { sys::rcu_ptr_shim_work_pending(self.raw()) };
+        // What is pending may come after an instance that runs, which may be what is waited for first. Later
+        // ones are not waited for.
+        let mut left = if is_pending() { 2 } else { 1 };
+        while left > 0 {
+            // SAFETY: As above.
+            if unsafe { bindings::flush_delayed_work(self.raw()) } {
+                left -= 1;
+            } else if is_pending() {
+                // Marked as pending by a context that has not inserted it yet, with interrupts off.
+                gp::cond_resched();
+            } else {
+                return;
+            }
         }
-        // SAFETY: As above.
-        unsafe { bindings::flush_delayed_work(self.raw()) };
+    }
+
+    /// Lets the item run now if it is idle or its time has not come. Where it is on the worklist it keeps its
+    /// place: mod_delayed_work_on() would move it behind all that came meanwhile.
+    ///
+    /// # Context
+    ///
+    /// As for [`Self::queue()`].
+    pub(crate) fn hasten(&self, wq: &WorkQueue) {
+        // SAFETY: The item is initialised.
+        if unsafe { sys::rcu_ptr_shim_work_waits(self.raw()) } {
+            self.modify(wq, 0);
+        } else {
+            self.queue(wq, 0);
+        }
     }
 
     /// Lets the item run in `delay` jiffies, whether it was queued or not.

@@ -210,7 +210,7 @@ impl Krcp {
     pub(super) fn flush_batches(&self) {
         self.batch_works.iter().for_each(RcuWork::flush);
         // Now, as what was taken from a batch was so before its own work came.
-        self.polled.flush(&self.queues.reclaim);
+        self.polled.flush();
     }
 
     /// Waits until what was taken from batches so far is freed, not for grace periods.
@@ -219,7 +219,7 @@ impl Krcp {
     ///
     /// May sleep.
     pub(super) fn flush_running_batches(&self) {
-        self.polled.flush(&self.queues.reclaim);
+        self.polled.flush();
         self.batch_works.iter().for_each(RcuWork::flush_running);
     }
 }

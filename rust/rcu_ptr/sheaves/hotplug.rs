@@ -38,7 +38,7 @@ impl Callbacks for SheafHotplug {
             reclaim::wait_of_dead(&cache, cpu, take_off(&cache, &pcs));
             cache.start_batches();
             if cache.wants_refill.load(Relaxed) {
-                cache.refill.modify(&Sheaves::get().refill_wq, 0);
+                cache.refill.hasten(&Sheaves::get().refill_wq);
             }
             shrink::look_after(&cache, pcs.node());
         }

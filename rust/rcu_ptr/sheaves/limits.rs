@@ -161,12 +161,18 @@ impl Cache {
     /// Any, NMI included.
     #[inline(never)]
     pub(super) fn waiting_bytes(&self) -> usize {
-        let (mut sheaves, mut objects) = (0, self.strays_pending.total());
-        for pcs in self.pcs.iter() {
-            sheaves += pcs.pending.total();
-            objects += self.objects_in(pcs.held().rcu);
-        }
-        (sheaves * self.capacity() + objects) * self.footprint
+        let held: usize = self
+            .pcs
+            .iter()
+            .map(|pcs| self.objects_in(pcs.held().rcu))
+            .sum();
+        self.closed_bytes() + held * self.footprint
+    }
+
+    /// Those of them that are closed: nothing but a grace period is missing, or a worker.
+    fn closed_bytes(&self) -> usize {
+        let sheaves: usize = self.pcs.iter().map(|pcs| pcs.pending.total()).sum();
+        (sheaves * self.capacity() + self.strays_pending.total()) * self.footprint
     }
 
     /// Objects in an rcu sheaf, by its next slot.
@@ -185,6 +191,12 @@ impl Cache {
         let limit = self.limits.wait.load(Relaxed);
         limit != 0 && self.waiting_bytes() >= limit
     }
+
+    /// Whether what is closed is as much as may wait. To close more, which then counts as full, would only keep
+    /// it so.
+    pub(super) fn is_closed_enough(&self) -> bool {
+        self.closed_bytes() >= self.limits.wait.load(Relaxed)
+    }
 }
 
 /// There is no further sheaf for an allocation, as much waits as may: only what waits for nothing, and what was
@@ -202,13 +214,15 @@ pub(super) fn refuse(here: Here<'_>, may_wait: bool) -> Option<usize> {
     }
     cache.limits.met.add(1, Relaxed);
     exchange::give_up(at);
-    // The worker closes what waits on CPUs.
+    let object = if may_wait {
+        None
+    } else {
+        cache.barn_of(&here.pcs()).reserved()
+    };
+    // The worker closes what waits on CPUs, and finds what was taken from the reserve gone.
     cache.wants_refill.store(true, Relaxed);
     here.ring();
-    if may_wait {
-        return None;
-    }
-    cache.barn_of(&here.pcs()).reserved()
+    object
 }
 
 /// How often an allocation looks again after a grace period, a jiffy apart: callbacks and the worker come then.

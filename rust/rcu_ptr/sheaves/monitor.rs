@@ -92,7 +92,7 @@ impl Handler for Tick {
         }
         if self.cache.wants_refill.load(Relaxed) {
             // One that waits to try again is not waited for.
-            self.cache.refill.modify(&sheaves.refill_wq, 0);
+            self.cache.refill.hasten(&sheaves.refill_wq);
         }
     }
 }

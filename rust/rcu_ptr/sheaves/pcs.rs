@@ -35,7 +35,7 @@ use core::{
 };
 use kernel::{
     prelude::*,
-    sync::atomic::{Acquire, Atomic, Relaxed},
+    sync::atomic::{Acquire, Atomic, Relaxed, Release},
 };
 
 /// One CPU's part of a cache. The words are changed by contexts of that CPU only, as long as it is
@@ -435,10 +435,13 @@ impl<'a> Cpu for At<'a> {
     fn take_reserved(self) -> Option<usize> {
         let cache = self.here.cache;
         let barn = cache.barn_of(&self.here.pcs());
+        // First, for the worker to find it gone.
+        let object = barn.reserved();
         barn.missed.add(1, Relaxed);
-        cache.wants_refill.store(true, Relaxed);
+        // ORDERING: The worker that takes the flag off sees the miss.
+        cache.wants_refill.store(true, Release);
         self.ring();
-        barn.reserved()
+        object
     }
 
     fn take_far(self) -> Option<Full> {

@@ -177,9 +177,10 @@ pub(super) struct RefillWork(pub(super) CacheRef);
 impl Handler for RefillWork {
     fn run(&self) {
         let cache = &self.0;
-        cache.wants_refill.store(false, Relaxed);
+        // ORDERING: Whose request this takes off, its miss is seen below.
+        cache.wants_refill.xchg(false, FullOrder);
         let may_grow = !cache.is_at_wait_limit();
-        if !may_grow {
+        if !may_grow && !cache.is_closed_enough() {
             shrink::close_soon(cache);
         }
         for (node, barn) in cache.barns.iter().enumerate() {

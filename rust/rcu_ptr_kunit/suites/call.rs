@@ -293,6 +293,42 @@ fn barrier_behind(sleeps: bool) -> Result<u64> {
     Ok(left)
 }
 
+/// Callbacks of one CPU that take a while, others that find the worker busy with these, and two barriers, one
+/// after the other. Returns how many of the barriers left a callback.
+fn barriers_behind_a_busy_worker() -> Result<u64> {
+    const FIRST: usize = 60;
+    const ALL: u64 = 80;
+    GATE.reset();
+    thread::stay_here();
+    let heads = heads(ALL as usize)?;
+    let defaults = params::quick_drain()?;
+    let queue = |heads: &[Counted]| {
+        for head in heads {
+            // SAFETY: It stays until the barrier below.
+            unsafe { core::call(head.head.get().cast(), false, take_less as core::Func) };
+        }
+    };
+    queue(&heads[..FIRST]);
+    let entered = thread::wait_for(TIMEOUT_MSECS, || GATE.entered.load(Relaxed) > 0);
+    queue(&heads[FIRST..]);
+    let (started, early) = (Atomic::<u32>::new(0), Atomic::<u64>::new(0));
+    let wait = |_number: i32| {
+        // The second one comes when the first one waits.
+        thread::sleep(50 * started.fetch_add(1, Relaxed));
+        core::barrier();
+        early.fetch_add(u64::from(GATE.left.load(Relaxed) < ALL), Relaxed);
+    };
+    let ran = thread::together(2, &wait, || ());
+    core::barrier();
+    let all = thread::wait_for(TIMEOUT_MSECS, || GATE.left.load(Relaxed) == ALL);
+    drop(defaults);
+    ran?;
+    if !entered || !all {
+        return Err(EIO);
+    }
+    Ok(early.load(Relaxed))
+}
+
 /// Frees all of a pool's objects by callbacks, wherever `place` is, and in tasks. Whether all came, in the
 /// context that is promised.
 fn from(place: Where, route: Route) -> Result<bool> {
@@ -531,6 +567,16 @@ mod tests {
         for sleeps in [false, true] {
             let left = barrier_behind(sleeps)?;
             check!(left == 0);
+        }
+        Ok(())
+    }
+
+    /// A second barrier does not end the first one's wait for a worker that is busy.
+    #[test]
+    fn barriers_beside_each_other() -> Result {
+        for _ in 0..3 {
+            let early = barriers_behind_a_busy_worker()?;
+            check!(early == 0);
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 
 use crate::{
     nmi::{actor::Actor, storm},
+    params,
     pool::Pool,
     route::Route,
     scaled,
@@ -13,7 +14,9 @@ use crate::{
         cpu::{self, Context},
         nmi::Receiver,
         perf::{Breakpoint, Cycles, Hook, Kind},
-        probes, thread, user,
+        probes,
+        skip::skip,
+        thread, tracepoints, user,
     },
 };
 use kernel::{
@@ -193,7 +196,7 @@ fn watchpoints() -> Result<Option<(Outcome, u64)>> {
             if let Ok(breakpoint) = Breakpoint::new(kind, word, &hook) {
                 for round in 0..20 {
                     let route = Route::ATOMIC[round % 3];
-                    for object in (0..20).map_while(|_| pool.take()) {
+                    for object in (0..6).map_while(|_| pool.take()) {
                         // SAFETY: Handed out once, with a field there.
                         unsafe { route.free(object.start, object.at) };
                     }
@@ -221,6 +224,65 @@ struct Tried {
     refused: u64,
     elsewhere: u64,
     freed: bool,
+}
+
+/// Frees an object in NMI while CPU `cpu`, which is idle, stops its tick: it has already looked for
+/// irq_works that wait for that; or starts it again. Returns how many were freed so, and how many of the calls
+/// raised an interrupt before the CPU did anything else. `None`: such an NMI can't be had.
+fn while_the_tick_stops(cpu: i32, rounds: usize) -> Result<Option<(usize, usize)>> {
+    let pool = Pool::new(rounds)?;
+    let (left, called, raised) = (
+        Atomic::<i32>::new(0),
+        Atomic::<i32>::new(0),
+        Atomic::<i32>::new(0),
+    );
+    let body = || {
+        if cpu::context() != Context::Nmi {
+            return;
+        }
+        if let Some(object) = pool.take() {
+            // SAFETY: Handed out once, with a field there.
+            unsafe { Route::Nolock.free(object.start, object.at) };
+            called.store(1, Relaxed);
+        }
+    };
+    let hook = Hook::new(&body);
+    let receiver = match Receiver::new(&hook) {
+        Err(e) if e == EOPNOTSUPP => return Ok(None),
+        other => other?,
+    };
+    // The first is hit when the timers of a CPU become idle, and when they no longer are: every other round acts
+    // at the second of these.
+    let at_site = |site: &tracepoints::Site| {
+        if cpu::this() != cpu {
+        } else if site.name() == "irq_work_entry" {
+            raised.add(called.xchg(0, Relaxed), Relaxed);
+        } else {
+            called.store(0, Relaxed);
+            if left.load(Relaxed) > 0 && left.fetch_sub(1, Relaxed) == 1 {
+                receiver.send(cpu);
+            }
+        }
+    };
+    let wanted = |name: &str| matches!(name, "timer_base_idle" | "irq_work_entry");
+    let defaults = params::quickest_drain()?;
+    let ran = tracepoints::during(&wanted, &at_site, |_| {
+        for round in 0..rounds {
+            // The monitor of that CPU is idle again by then.
+            thread::sleep(100);
+            left.store(1 + (round % 2) as i32, Relaxed);
+            let came = || pool.taken() > round;
+            // It wakes up for each, and stops its tick when the callbacks of the thread that ended are done.
+            (0..6).any(|_| thread::on_cpu(cpu, || Ok(())).is_ok() && thread::wait_for(1000, came));
+        }
+    });
+    drop(defaults);
+    core::barrier();
+    ran?;
+    if !pool.all_freed() {
+        return Err(EIO);
+    }
+    Ok(Some((pool.taken(), raised.load(Relaxed) as usize)))
 }
 
 /// As [`watchpoints()`] on the first word, a lock's if there is one, with the call that has no field and
@@ -278,7 +340,7 @@ mod tests {
     fn check(what: &str, least: u64, outcome: Option<Outcome>) -> bool {
         let Some(outcome) = outcome else {
             pr_info!("NMI source {}: none\n", what);
-            crate::sys::skip::skip(c"the machine has no such source of NMIs");
+            skip(c"the machine has no such source of NMIs");
             return true;
         };
         pr_info!(
@@ -348,7 +410,7 @@ mod tests {
         let tried = tries_behind_the_lock();
         drop(probes);
         let Some(tried) = tried? else {
-            crate::sys::skip::skip(c"the machine has no watchpoints with a handler of one's own");
+            skip(c"the machine has no watchpoints with a handler of one's own");
             return Ok(());
         };
         pr_info!(
@@ -374,7 +436,7 @@ mod tests {
             came
         );
         let Some((inside, elsewhere)) = came else {
-            crate::sys::skip::skip(c"the machine has no such source of NMIs");
+            skip(c"the machine has no such source of NMIs");
             return Ok(());
         };
         check!(inside >= FEW && elsewhere == 0);
@@ -388,6 +450,28 @@ mod tests {
             Ok(())
         })?;
         check!(check("over idle CPUs", SOME, outcome));
+        Ok(())
+    }
+
+    /// A CPU looks for lazy irq_works, and then stops its tick: one that comes in between is not left until
+    /// the CPU wakes up for another reason.
+    #[test]
+    fn while_the_tick_is_stopped() -> Result {
+        thread::stay_here();
+        let Some(cpu) = cpu::other() else {
+            skip(c"needs two CPUs");
+            return Ok(());
+        };
+        let Some((calls, raised)) = while_the_tick_stops(cpu, 8)? else {
+            skip(c"the machine has no such source of NMIs");
+            return Ok(());
+        };
+        pr_info!(
+            "{} NMIs while the tick stops, {} raised an interrupt\n",
+            calls,
+            raised
+        );
+        check!(calls == 8 && raised == calls);
         Ok(())
     }
 
