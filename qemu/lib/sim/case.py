@@ -108,7 +108,7 @@ class Case:
         }
         self.torture = {
             "seed": seed,
-            "msecs": msecs or (LONG if long else MSECS),
+            "msecs": msecs or (LONG if long else MSECS) * (4 if slow else 1),
             "writers": 1 + dice.below(4),
             "readers": 1 + dice.below(3),
             "urgent": dice.below(3),
