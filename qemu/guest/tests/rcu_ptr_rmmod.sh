@@ -6,6 +6,7 @@
 . /lib.sh
 
 cleanup() {
+	touch /tmp/enough
 	unload_all
 }
 
@@ -104,7 +105,29 @@ test_reload() {
 	silent "reloading"
 }
 
-# Most scenarios have no function tracing, by which the kernel's functions are redirected.
+# The callbacks of CPU hotplug come and go, with CPUs on their way.
+test_cpus_that_come_and_go_meanwhile() {
+	cpu=/sys/devices/system/cpu/cpu1/online
+	[ -w $cpu ] || skip "needs two CPUs"
+	rm -f /tmp/enough
+	while [ ! -e /tmp/enough ]; do
+		echo 0 >$cpu && echo 1 >$cpu && echo once >>/tmp/turns
+	done &
+	for round in 1 2 3 4 5 6 7 8 9 10; do
+		load rcu_ptr
+		load rcu_ptr_client_c objects=500
+		load rcu_ptr_client_rs objects=500
+		unload rcu_ptr_client_rs
+		unload rcu_ptr_client_c
+		unload rcu_ptr
+	done
+	touch /tmp/enough
+	wait
+	[ "$(wc -l </tmp/turns)" -ge 2 ] || fail "the CPU was taken down $(wc -l </tmp/turns) times only"
+	want "state of the CPU" "$(cat $cpu)" 1
+	! loaded rcu_ptr || fail "rcu_ptr is still there"
+}
+
 # A setter of a parameter queues a callback, and the next one refuses the load. The module is not in sysfs yet.
 test_failed_load_waits_for_callbacks() {
 	load rcu_ptr
@@ -116,6 +139,7 @@ test_failed_load_waits_for_callbacks() {
 	! loaded rcu_ptr || fail "rcu_ptr is still there"
 }
 
+# Most scenarios have no function tracing, by which the kernel's functions are redirected.
 test_takeover_says_what_is_missing() {
 	mark takeover
 	load rcu_ptr
@@ -137,4 +161,4 @@ test_takeover_says_what_is_missing() {
 
 suite rcu_ptr_rmmod refused_while_c_client_is_loaded refused_while_rust_client_is_loaded \
 	client_needs_core two_clients client_drains_first nothing_stays_behind reload \
-	failed_load_waits_for_callbacks takeover_says_what_is_missing
+	cpus_that_come_and_go_meanwhile failed_load_waits_for_callbacks takeover_says_what_is_missing
