@@ -33,6 +33,12 @@ mod sync;
 // Under loom only what is made for it: its types work inside of a model only.
 #[cfg(all(test, not(loom)))]
 mod arm_tests;
+#[cfg(all(test, loom))]
+mod barrier_loom_tests;
+#[cfg(all(test, not(loom)))]
+mod barrier_tests;
+#[cfg(all(test, not(loom)))]
+mod blocks_tests;
 #[cfg(all(test, not(loom)))]
 mod deferred_tests;
 #[cfg(all(test, not(loom)))]

@@ -4,6 +4,10 @@
 
 #[path = "../../../rust/rcu_ptr/rfc/arm.rs"]
 pub(crate) mod arm;
+#[path = "../../../rust/rcu_ptr/rfc/barrier.rs"]
+pub(crate) mod barrier;
+#[path = "../../../rust/rcu_ptr/rfc/blocks.rs"]
+pub(crate) mod blocks;
 #[path = "../../../rust/rcu_ptr/rfc/bnode.rs"]
 pub(crate) mod bnode;
 #[path = "../../../rust/rcu_ptr/rfc/deferred.rs"]

@@ -1,11 +1,42 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The barrier (`kvfree_rcu_barrier()`): what is queued anywhere moves into batches that share one grace
-//! period, and these are freed here.
+//! period, and these are freed here. No kernel in here: the host tests compile it too.
 
-use super::{drain, queue, Rfc};
-use crate::sys::gp;
-use kernel::sync::atomic::Relaxed;
+use crate::sync::AtomicLink;
+
+/// What a barrier works on: everything that the engine has.
+pub(crate) trait Barrier {
+    /// What a CPU has.
+    type Cpu;
+
+    /// Twice the turns that are done, and 1 while one is taken. Written under the mutex.
+    fn turns(&self) -> &AtomicLink;
+
+    /// Calls `f` with the mutex of barriers held.
+    fn with_mutex(&self, f: impl FnOnce());
+
+    /// A full memory barrier.
+    fn mb(&self);
+
+    /// Calls `f` for each possible CPU.
+    fn each(&self, f: impl FnMut(&Self::Cpu));
+
+    /// Queues all objects that were deferred before.
+    fn take_over(&self, cpu: &Self::Cpu);
+
+    /// Makes a batch of what is queued. Returns whether there is any batch.
+    fn start(&self, cpu: &Self::Cpu) -> bool;
+
+    /// Waits for a grace period.
+    fn grace_period(&self);
+
+    /// Frees the batches whose grace period is over.
+    fn free_what_waited(&self, cpu: &Self::Cpu);
+
+    /// Waits until objects are freed that a monitor or the shrinker has detached, and batches whose work runs.
+    fn wait_for_others(&self, cpu: &Self::Cpu);
+}
 
 /// Waits for everything queued so far.
 ///
@@ -22,36 +53,30 @@ use kernel::sync::atomic::Relaxed;
 /// # Context
 ///
 /// May sleep. No CPU is waited for, so the hotplug lock may be held, and a hotplug callback may wait.
-pub(super) fn barrier(rfc: &Rfc) {
+pub(crate) fn barrier(engine: &impl Barrier) {
     // ORDERING: What was queued before is seen by a turn that begins after this: pairs with the barrier
     // after its beginning.
-    gp::mb();
-    let done = rfc.turns.load(Relaxed).wrapping_add(3) & !1;
-    let _turn = rfc.barrier.lock();
-    let turn = rfc.turns.load(Relaxed);
-    if turn.wrapping_sub(done) as isize >= 0 {
-        // ORDERING: By the mutex: what that turn did is seen.
-        return;
-    }
-    rfc.turns.store(turn.wrapping_add(1), Relaxed);
-    // ORDERING: What a barrier that read the old number covers was queued before the loop below.
-    gp::mb();
-    let mut waits = false;
-    for krcp in rfc.krc.iter() {
-        queue::take_over(&krcp);
-        waits |= drain::start_for_barrier(&krcp);
-    }
-    if waits {
-        gp::synchronize();
-    }
-    for krcp in rfc.krc.iter() {
-        drain::free_what_waited(&krcp);
-    }
-    for krcp in rfc.krc.iter() {
-        // A monitor detaches objects and frees them with this held; one that detached them before the
-        // loop above got the spinlock has had it since before.
-        drop(krcp.reclaim.lock());
-        krcp.flush_running_batches();
-    }
-    rfc.turns.store(turn.wrapping_add(2), Relaxed);
+    engine.mb();
+    let done = engine.turns().load_relaxed().wrapping_add(3) & !1;
+    engine.with_mutex(|| {
+        let turn = engine.turns().load_relaxed();
+        if turn.wrapping_sub(done) as i64 >= 0 {
+            // ORDERING: By the mutex: what that turn did is seen.
+            return;
+        }
+        engine.turns().store_relaxed(turn.wrapping_add(1));
+        // ORDERING: What a barrier that read the old number covers was queued before the loop below.
+        engine.mb();
+        let mut waits = false;
+        engine.each(|cpu| {
+            engine.take_over(cpu);
+            waits |= engine.start(cpu);
+        });
+        if waits {
+            engine.grace_period();
+        }
+        engine.each(|cpu| engine.free_what_waited(cpu));
+        engine.each(|cpu| engine.wait_for_others(cpu));
+        engine.turns().store_relaxed(turn.wrapping_add(2));
+    });
 }

@@ -5,16 +5,16 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | state.rs, bnode.rs, arm.rs, deferred.rs | the algorithm, which the host tests compile too |
+//! | state.rs, bnode.rs, arm.rs, blocks.rs, deferred.rs, barrier.rs | the algorithm, which the host tests compile too |
 //! | krcp.rs | what each CPU has |
 //! | queue.rs | object -> block of its channel, or list; in NMI context list, or deferred |
 //! | drain.rs | the monitor: after the drain interval, or within two ticks when a block is full, frees what is ready; the rest becomes a batch, waits for a grace period and is freed |
-//! | barrier.rs | `rcu_ptr_barrier()` |
 //! | refill.rs | blocks at hand: more of them, and fewer when memory is short |
 //! | hotplug.rs | a CPU comes or goes |
 
 pub(crate) mod arm;
-mod barrier;
+pub(crate) mod barrier;
+pub(crate) mod blocks;
 pub(crate) mod bnode;
 pub(crate) mod deferred;
 mod drain;
@@ -31,19 +31,23 @@ use crate::{
     instance::{Instance, Service},
     platform::Platform,
     stats::Event,
+    sync::AtomicLink,
     sys::{
-        gp::Snapshot, irq::IrqsOff, mem, percpu::PerCpu, pinned_timer::jiffies, trace,
+        gp::{self, Snapshot},
+        irq::IrqsOff,
+        mem,
+        percpu::PerCpu,
+        pinned_timer::jiffies,
+        trace,
         work::WorkQueues,
     },
 };
+use barrier::Barrier;
 use core::ptr::NonNull;
 use kernel::{
     new_mutex,
     prelude::*,
-    sync::{
-        atomic::{Atomic, Relaxed},
-        Mutex,
-    },
+    sync::{atomic::Relaxed, Mutex},
 };
 use krcp::Krcp;
 
@@ -78,8 +82,7 @@ pub(crate) struct Rfc {
     /// Barriers take turns.
     #[pin]
     barrier: Mutex<()>,
-    /// Twice the turns that are done, and 1 while one is taken. Written under `barrier`.
-    turns: Atomic<usize>,
+    turns: AtomicLink,
 }
 
 static INSTANCE: Instance<Rfc> = Instance::none();
@@ -126,7 +129,7 @@ impl Rfc {
                 PerCpu::new(|cpu| Krcp::new(cpu, queues.clone()))?
             },
             barrier <- new_mutex!((), "rcu_ptr_barrier"),
-            turns: Atomic::new(0),
+            turns: AtomicLink::new(0),
         })
     }
 
@@ -134,6 +137,50 @@ impl Rfc {
     #[inline]
     fn get() -> &'static Rfc {
         INSTANCE.get()
+    }
+}
+
+impl Barrier for Rfc {
+    type Cpu = Krcp;
+
+    fn turns(&self) -> &AtomicLink {
+        &self.turns
+    }
+
+    fn with_mutex(&self, f: impl FnOnce()) {
+        let _held = self.barrier.lock();
+        f();
+    }
+
+    fn mb(&self) {
+        gp::mb();
+    }
+
+    fn each(&self, mut f: impl FnMut(&Krcp)) {
+        self.krc.iter().for_each(|krcp| f(&krcp));
+    }
+
+    fn take_over(&self, krcp: &Krcp) {
+        queue::take_over(krcp);
+    }
+
+    fn start(&self, krcp: &Krcp) -> bool {
+        drain::start_for_barrier(krcp)
+    }
+
+    fn grace_period(&self) {
+        gp::synchronize();
+    }
+
+    fn free_what_waited(&self, krcp: &Krcp) {
+        drain::free_what_waited(krcp);
+    }
+
+    fn wait_for_others(&self, krcp: &Krcp) {
+        // A monitor detaches objects and frees them with this held; one that detached them before the
+        // barrier got the spinlock has had it since before.
+        drop(krcp.reclaim.lock());
+        krcp.flush_running_batches();
     }
 }
 

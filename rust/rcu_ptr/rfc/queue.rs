@@ -15,11 +15,11 @@
 
 use super::{
     arm::Wake,
+    blocks,
     bnode::Bnode,
     deferred::{self, Deferred, DeferredState, Progress},
     drain,
     krcp::{Krcp, KrcpRef},
-    refill,
     state::{Channel, Push},
     Rcu, Rfc,
 };
@@ -85,11 +85,9 @@ pub(super) unsafe fn queue(rfc: &Rfc, object: NonNull<u8>, field: NonNull<u8>, c
 }
 
 /// How soon a refill has to be started after a push.
-pub(super) fn refill_for(pushed: Push) -> Wake {
-    match pushed {
-        Push::List | Push::Full if params::min_cached_objs() > 0 => Wake::Now,
-        _ => Wake::No,
-    }
+#[inline]
+fn refill_for(pushed: Push) -> Wake {
+    blocks::refill_for(pushed, || params::min_cached_objs() > 0)
 }
 
 /// Traces a push, and warns where the object was queued twice.
@@ -352,7 +350,7 @@ impl Krcp {
     /// The handler of an irq_work.
     fn irq_work(&self) {
         self.with(|state| state.arming.woken());
-        refill::start(self);
+        blocks::start(self);
         drain::arm(self, 0);
     }
 }
@@ -399,7 +397,7 @@ pub(super) fn take_over(krcp: &Krcp) {
         // Pushed meanwhile, and their irq_work may have found this context at work.
         krcp.defer_rest.queue(&krcp.queues.reclaim, 0);
     }
-    refill::start(krcp);
+    blocks::start(krcp);
     drain::arm(krcp, 1);
 }
 

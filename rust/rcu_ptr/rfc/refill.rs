@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The block cache of each CPU: filled by a worker when it was found empty (`fill_page_cache_func()`), and
-//! given back when memory is short, with a pause before the next refill (`kfree_rcu_shrink_scan()`).
+//! The block cache of each CPU: filled by a worker when it was found empty (blocks.rs), and given back when
+//! memory is short, with a pause before the next refill (`kfree_rcu_shrink_scan()`).
 
 use super::{
+    blocks::{self, Refill},
     bnode::Bnode,
     drain,
     krcp::{Krcp, KrcpRef},
@@ -12,75 +13,51 @@ use super::{
 };
 use crate::{
     fault, params,
-    stats::Event,
     sys::{mem, shrinker::Shrink, slab, trace, work::Handler},
 };
-
-/// Starts a refill if one is due.
-///
-/// # Context
-///
-/// Any but NMI; no lock is held that a timer takes, or a wakeup.
-pub(super) fn start(krcp: &Krcp) {
-    let mut waiting = 0;
-    let (begin, backoff) = krcp.with(|state| {
-        let begin = state.begin_refill();
-        let backoff = begin && state.backoff;
-        state.stats[Event::Backoffs] += u64::from(backoff);
-        waiting = state.queued.len();
-        (begin, backoff)
-    });
-    if !begin {
-        return;
-    }
-    let mut delay = 0;
-    if backoff {
-        delay = params::refill_delay_jiffies();
-        trace::defer(krcp.cpu, trace::DEFER_REFILL, waiting);
-    }
-    krcp.refill.queue(&krcp.queues.refill, delay);
-}
 
 /// The worker.
 pub(super) struct RefillWork(pub(super) KrcpRef);
 
 impl Handler for RefillWork {
     fn run(&self) {
-        let krcp = &*self.0;
-        let wanted = |state: &State<Rcu>| {
-            let limit = params::min_cached_objs();
-            if state.backoff {
-                limit.min(1)
-            } else {
-                limit
-            }
-        };
-        let mut blocks = 0;
-        while krcp.with(|state| state.online && state.nr_cached() < wanted(state)) {
-            let Some(page) = fault::alloc_page(slab::GFP_REFILL) else {
-                break;
-            };
-            // SAFETY: A fresh page, given away here.
-            let bnode = unsafe { Bnode::<Rcu>::from_page(page) };
-            let unused = krcp.with(|state| {
-                let unused = state.put_cached(bnode, params::min_cached_objs());
-                state.stats[Event::Refilled] += u64::from(unused.is_none());
-                unused
-            });
-            if let Some(bnode) = unused {
-                // SAFETY: The page from above.
-                unsafe { mem::free_page(bnode.into_page()) };
-                break;
-            }
-            blocks += 1;
+        blocks::refill(&*self.0);
+    }
+}
+
+impl Refill for Krcp {
+    type Platform = Rcu;
+
+    fn with<R>(&self, f: impl FnOnce(&mut State<Rcu>) -> R) -> R {
+        self.with(f)
+    }
+
+    fn limit(&self) -> usize {
+        params::min_cached_objs()
+    }
+
+    fn alloc(&self) -> Option<Bnode<Rcu>> {
+        let page = fault::alloc_page(slab::GFP_REFILL)?;
+        // SAFETY: A fresh page, given away here.
+        Some(unsafe { Bnode::from_page(page) })
+    }
+
+    fn free(&self, bnode: Bnode<Rcu>) {
+        // SAFETY: The block is owned, and every block's page comes from `alloc_page()`.
+        unsafe { mem::free_page(bnode.into_page()) };
+    }
+
+    fn queue(&self, backoff: bool, waiting: usize) {
+        let mut delay = 0;
+        if backoff {
+            delay = params::refill_delay_jiffies();
+            trace::defer(self.cpu, trace::DEFER_REFILL, waiting);
         }
-        let wanted = krcp.with(|state| {
-            let wanted = wanted(state);
-            state.end_refill();
-            wanted
-        });
-        trace::refill(krcp.cpu, blocks, wanted);
-        start(krcp);
+        self.refill.queue(&self.queues.refill, delay);
+    }
+
+    fn ended(&self, blocks: usize, wanted: usize) {
+        trace::refill(self.cpu, blocks, wanted);
     }
 }
 
@@ -92,8 +69,7 @@ impl Handler for RefillWork {
 pub(super) fn put(krcp: &Krcp, bnode: Bnode<Rcu>) {
     // The limit is read under the lock: see `trim()`.
     if let Some(bnode) = krcp.with(|state| state.put_cached(bnode, params::min_cached_objs())) {
-        // SAFETY: The block is owned, and every block's page comes from `alloc_page()`.
-        unsafe { mem::free_page(bnode.into_page()) };
+        krcp.free(bnode);
     }
 }
 
@@ -105,8 +81,7 @@ pub(super) fn put(krcp: &Krcp, bnode: Bnode<Rcu>) {
 /// As for [`put()`].
 pub(super) fn trim(krcp: &Krcp) {
     while let Some(bnode) = krcp.with(|state| state.take_excess(params::min_cached_objs())) {
-        // SAFETY: The block is owned, and every block's page comes from `alloc_page()`.
-        unsafe { mem::free_page(bnode.into_page()) };
+        krcp.free(bnode);
     }
 }
 
@@ -119,8 +94,7 @@ pub(super) fn drop_cached(krcp: &Krcp) -> usize {
     let mut cached = krcp.with(State::take_cached);
     let mut dropped = 0;
     while let Some(bnode) = cached.pop() {
-        // SAFETY: The block is owned, and every block's page comes from `alloc_page()`.
-        unsafe { mem::free_page(bnode.into_page()) };
+        krcp.free(bnode);
         dropped += 1;
     }
     dropped

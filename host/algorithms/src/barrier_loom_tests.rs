@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Barriers of engine `rfc` that take turns, under loom: each has what its own thread queued before, whether it
+//! takes a turn or shares one.
+
+use crate::{
+    rfc::barrier::{barrier, Barrier},
+    sync::AtomicLink,
+};
+use loom::{
+    sync::{
+        atomic::{fence, AtomicBool, Ordering},
+        Arc, Mutex,
+    },
+    thread,
+};
+
+/// An engine that takes and frees an object of each thread, or has this wrong.
+struct Model {
+    turns: AtomicLink,
+    mutex: Mutex<()>,
+    /// Nothing but the barriers orders these.
+    queued: [AtomicBool; 3],
+    freed: [AtomicBool; 3],
+    no_mb: bool,
+}
+
+impl Barrier for Model {
+    type Cpu = ();
+
+    fn turns(&self) -> &AtomicLink {
+        &self.turns
+    }
+
+    fn with_mutex(&self, f: impl FnOnce()) {
+        let _held = self.mutex.lock().unwrap();
+        f();
+    }
+
+    fn mb(&self) {
+        if !self.no_mb {
+            fence(Ordering::SeqCst);
+        }
+    }
+
+    fn each(&self, mut f: impl FnMut(&())) {
+        f(&());
+    }
+
+    fn take_over(&self, (): &()) {
+        for (queued, freed) in self.queued.iter().zip(&self.freed) {
+            if queued.load(Ordering::Relaxed) {
+                freed.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn start(&self, (): &()) -> bool {
+        false
+    }
+
+    fn grace_period(&self) {}
+
+    fn free_what_waited(&self, (): &()) {}
+
+    fn wait_for_others(&self, (): &()) {}
+}
+
+fn together(threads: usize, no_mb: bool) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = builder.preemption_bound.or(Some(3));
+    builder.check(move || {
+        let model = Arc::new(Model {
+            turns: AtomicLink::new(0),
+            mutex: Mutex::new(()),
+            queued: [(); 3].map(|()| AtomicBool::new(false)),
+            freed: [(); 3].map(|()| AtomicBool::new(false)),
+            no_mb,
+        });
+        let client = |i: usize| {
+            let model = model.clone();
+            move || {
+                model.queued[i].store(true, Ordering::Relaxed);
+                barrier(&*model);
+                assert!(
+                    model.freed[i].load(Ordering::Relaxed),
+                    "the barrier missed an object"
+                );
+            }
+        };
+        let others: Vec<_> = (1..threads).map(|i| thread::spawn(client(i))).collect();
+        client(0)();
+        others.into_iter().for_each(|other| other.join().unwrap());
+    });
+}
+
+#[test]
+fn two() {
+    together(2, false);
+}
+
+#[test]
+fn three() {
+    together(3, false);
+}
+
+#[test]
+#[should_panic(expected = "the barrier missed an object")]
+fn without_memory_barriers() {
+    together(2, true);
+}

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The barrier of engine `rfc` against a model: whatever moves objects from place to place between two of its
+//! steps, all that were there before are freed, and none before its grace period.
+
+use crate::{
+    rfc::barrier::{barrier, Barrier},
+    sync::AtomicLink,
+};
+use std::cell::{Cell, RefCell};
+
+/// What comes between two steps.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Nothing,
+    /// An object is deferred.
+    Defer,
+    /// The irq_work takes over.
+    TakeOver,
+    /// The monitor detaches what is ready, and makes a batch of the rest.
+    Monitor,
+    /// It has freed what it had detached.
+    Monitored,
+    /// The work of the batch begins, after its grace period.
+    Work,
+    /// It ends.
+    Worked,
+}
+
+const EVENTS: [Event; 7] = [
+    Event::Nothing,
+    Event::Defer,
+    Event::TakeOver,
+    Event::Monitor,
+    Event::Monitored,
+    Event::Work,
+    Event::Worked,
+];
+
+/// What the model leaves out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flaw {
+    None,
+    TakeOver,
+    GracePeriod,
+    Free,
+    WaitForOthers,
+}
+
+/// An object: its number, and the grace period that it came in.
+type Object = (usize, usize);
+
+#[derive(Default)]
+struct Places {
+    deferred: Vec<Object>,
+    queued: Vec<Object>,
+    detached: Vec<Object>,
+    /// Of the work, and of the barrier: with the grace period that is to be over.
+    batches: [(Vec<Object>, usize); 2],
+    running: Vec<Object>,
+    freed: Vec<usize>,
+    gp: usize,
+}
+
+impl Places {
+    fn free(&mut self, objects: Vec<Object>) {
+        for (object, came) in objects {
+            assert!(came < self.gp, "freed too early");
+            self.freed.push(object);
+        }
+    }
+
+    fn fill(&mut self, batch: usize) {
+        if !self.queued.is_empty() && self.batches[batch].0.is_empty() {
+            self.batches[batch] = (std::mem::take(&mut self.queued), self.gp + 1);
+        }
+    }
+
+    fn take(&mut self, batch: usize) -> Vec<Object> {
+        if self.gp < self.batches[batch].1 {
+            return Vec::new();
+        }
+        std::mem::take(&mut self.batches[batch].0)
+    }
+}
+
+struct Model {
+    turns: AtomicLink,
+    places: RefCell<Places>,
+    pushed: Cell<usize>,
+    events: RefCell<Vec<Event>>,
+    flaw: Flaw,
+}
+
+impl Model {
+    fn event(&self) {
+        let event = self.events.borrow_mut().pop();
+        event.into_iter().for_each(|event| self.run(event));
+    }
+
+    fn run(&self, event: Event) {
+        let places = &mut *self.places.borrow_mut();
+        match event {
+            Event::Nothing => {}
+            Event::Defer => {
+                places.deferred.push((self.pushed.get(), places.gp));
+                self.pushed.set(self.pushed.get() + 1);
+            }
+            Event::TakeOver => places.queued.append(&mut places.deferred),
+            Event::Monitor => {
+                if places.detached.is_empty() {
+                    let queued = std::mem::take(&mut places.queued);
+                    let is_ready = |&(_, came): &Object| came < places.gp;
+                    (places.detached, places.queued) = queued.into_iter().partition(is_ready);
+                }
+                places.fill(0);
+            }
+            Event::Monitored => {
+                let detached = std::mem::take(&mut places.detached);
+                places.free(detached);
+            }
+            Event::Work => {
+                // Its callback comes after a grace period, which there may be at any time.
+                places.gp += 1;
+                if places.running.is_empty() {
+                    places.running = places.take(0);
+                }
+            }
+            Event::Worked => {
+                let running = std::mem::take(&mut places.running);
+                places.free(running);
+            }
+        }
+    }
+}
+
+impl Barrier for Model {
+    type Cpu = ();
+
+    fn turns(&self) -> &AtomicLink {
+        &self.turns
+    }
+
+    fn with_mutex(&self, f: impl FnOnce()) {
+        f();
+    }
+
+    fn mb(&self) {}
+
+    fn each(&self, mut f: impl FnMut(&())) {
+        self.event();
+        f(&());
+        self.event();
+    }
+
+    fn take_over(&self, (): &()) {
+        if self.flaw != Flaw::TakeOver {
+            self.run(Event::TakeOver);
+        }
+        self.event();
+    }
+
+    fn start(&self, (): &()) -> bool {
+        let places = &mut *self.places.borrow_mut();
+        places.fill(1);
+        places.batches.iter().any(|batch| !batch.0.is_empty())
+    }
+
+    fn grace_period(&self) {
+        self.event();
+        self.places.borrow_mut().gp += usize::from(self.flaw != Flaw::GracePeriod);
+    }
+
+    fn free_what_waited(&self, (): &()) {
+        if self.flaw != Flaw::Free {
+            let places = &mut *self.places.borrow_mut();
+            for batch in 0..2 {
+                let objects = places.take(batch);
+                places.free(objects);
+            }
+        }
+    }
+
+    fn wait_for_others(&self, (): &()) {
+        if self.flaw != Flaw::WaitForOthers {
+            self.run(Event::Monitored);
+            self.run(Event::Worked);
+        }
+    }
+}
+
+/// Events before the barrier, and between its steps.
+const STEPS: usize = 10;
+
+/// Calls `f` with `some` events and all others of [`STEPS`] in every order, at most `left` more that are something.
+fn orders(some: &mut Vec<Event>, left: usize, f: &dyn Fn(&[Event])) {
+    if some.len() == STEPS {
+        return f(some);
+    }
+    for event in EVENTS {
+        let left = match event {
+            Event::Nothing => left,
+            _ if left == 0 => break,
+            _ => left - 1,
+        };
+        some.push(event);
+        orders(some, left, f);
+        some.pop();
+    }
+}
+
+/// Two events before the barrier and the others between its steps, in every order.
+fn every_order(flaw: Flaw) {
+    orders(&mut Vec::new(), 4, &|events| {
+        let model = Model {
+            turns: AtomicLink::new(0),
+            places: RefCell::default(),
+            pushed: Cell::new(0),
+            events: RefCell::new(events.iter().rev().copied().collect()),
+            flaw,
+        };
+        model.run(Event::Defer);
+        model.event();
+        model.event();
+        let before = model.pushed.get();
+        barrier(&model);
+        let places = model.places.borrow();
+        for object in 0..before {
+            let freed = places.freed.iter().filter(|&&other| other == object);
+            assert_eq!(freed.count(), 1, "the barrier missed an object: {events:?}");
+        }
+        assert_eq!(model.turns.load_relaxed(), 2);
+    });
+}
+
+#[test]
+fn has_all_that_was_there() {
+    every_order(Flaw::None);
+}
+
+#[test]
+#[should_panic(expected = "the barrier missed an object")]
+fn needs_the_deferred() {
+    every_order(Flaw::TakeOver);
+}
+
+#[test]
+#[should_panic(expected = "the barrier missed an object")]
+fn needs_a_grace_period() {
+    every_order(Flaw::GracePeriod);
+}
+
+#[test]
+#[should_panic(expected = "the barrier missed an object")]
+fn frees_what_waited() {
+    every_order(Flaw::Free);
+}
+
+#[test]
+#[should_panic(expected = "the barrier missed an object")]
+fn waits_for_others() {
+    every_order(Flaw::WaitForOthers);
+}

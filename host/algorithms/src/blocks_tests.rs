@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Refills of engine `rfc` against a model: whatever comes between what is decided under the lock and what
+//! follows, one refill runs at a time, and no call that found no block is left without one.
+
+use crate::{
+    platform::Platform,
+    rfc::{
+        arm::Wake,
+        blocks::{self, Refill},
+        bnode::Bnode,
+        state::{Channel, Push, State},
+    },
+};
+use proptest::prelude::*;
+use std::{
+    alloc::{alloc, dealloc, Layout},
+    cell::{Cell, RefCell},
+    ptr::NonNull,
+};
+
+/// Blocks of a slot.
+struct Model;
+
+impl Platform for Model {
+    type Snap = ();
+    const BLOCK_BYTES: usize = 24 + 8;
+
+    fn snapshot() {}
+
+    fn now() -> u32 {
+        0
+    }
+
+    fn is_over((): &()) -> bool {
+        true
+    }
+}
+
+fn layout() -> Layout {
+    Layout::from_size_align(Model::BLOCK_BYTES, 8).unwrap()
+}
+
+/// What comes at a step of another.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Nothing,
+    /// A call without a field, in any context.
+    Call,
+    /// A worker queues what was deferred, and starts refills.
+    TakeOver,
+    /// The irq_work runs, if it is queued.
+    IrqWork,
+    /// The worker runs, if it is queued.
+    Worker,
+    /// What is queued is freed.
+    Drain,
+    /// The shrinker.
+    Shrink,
+    /// So many blocks are kept.
+    Limit(usize),
+    /// There is memory, or none.
+    Memory(bool),
+    /// The CPU dies, and comes back.
+    Dead,
+}
+
+struct Cpu {
+    state: RefCell<State<Model>>,
+    limit: Cell<usize>,
+    memory: Cell<bool>,
+    irq_work: Cell<Wake>,
+    worker: Cell<bool>,
+    runs: Cell<bool>,
+    /// A call found no block, and no refill has begun since.
+    starved: Cell<bool>,
+    pages: Cell<isize>,
+    calls: Cell<usize>,
+    events: RefCell<Vec<Event>>,
+    depth: Cell<usize>,
+}
+
+impl Cpu {
+    fn new(events: Vec<Event>) -> Self {
+        let mut state = State::new();
+        state.online = true;
+        Self {
+            state: RefCell::new(state),
+            limit: Cell::new(2),
+            memory: Cell::new(true),
+            irq_work: Cell::new(Wake::No),
+            worker: Cell::new(false),
+            runs: Cell::new(false),
+            starved: Cell::new(false),
+            pages: Cell::new(0),
+            calls: Cell::new(0),
+            events: RefCell::new(events),
+            depth: Cell::new(0),
+        }
+    }
+
+    fn event(&self) {
+        if self.depth.get() == 3 {
+            return;
+        }
+        let event = self.events.borrow_mut().pop();
+        self.depth.set(self.depth.get() + 1);
+        event.into_iter().for_each(|event| self.run(event));
+        self.depth.set(self.depth.get() - 1);
+    }
+
+    fn push(&self) -> Push {
+        self.calls.set(self.calls.get() + 1);
+        let object = NonNull::new(std::ptr::without_provenance_mut(self.calls.get() * 8)).unwrap();
+        self.state.borrow_mut().push_bulk(Channel::Slab, object)
+    }
+
+    fn run(&self, event: Event) {
+        match event {
+            Event::Nothing => {}
+            // A CPU that is dead runs nothing.
+            Event::Call | Event::IrqWork if !self.state.borrow().online => {}
+            Event::Call => {
+                let pushed = self.push();
+                let refill = blocks::refill_for(pushed, || self.limit.get() > 0);
+                let wake = self.state.borrow_mut().wake(refill.min(Wake::Lazy));
+                self.starved.set(self.starved.get() || refill != Wake::No);
+                self.event();
+                self.irq_work.set(self.irq_work.get().max(wake));
+            }
+            Event::TakeOver => {
+                let pushed = self.push();
+                let refill = blocks::refill_for(pushed, || self.limit.get() > 0);
+                self.state.borrow_mut().want_refill(refill);
+                blocks::start(self);
+            }
+            Event::IrqWork => {
+                if self.irq_work.replace(Wake::No) != Wake::No {
+                    self.state.borrow_mut().arming.woken();
+                    blocks::start(self);
+                }
+            }
+            Event::Worker => {
+                // A work item does not run beside itself.
+                if !self.runs.get() && self.worker.replace(false) {
+                    self.runs.set(true);
+                    self.starved.set(false);
+                    blocks::refill(self);
+                    self.runs.set(false);
+                }
+            }
+            Event::Drain => {
+                let queued = self.state.borrow_mut().queued.take();
+                for mut bnodes in queued.bnodes {
+                    while let Some(bnode) = bnodes.pop() {
+                        self.free(bnode);
+                    }
+                }
+            }
+            Event::Shrink => {
+                self.state.borrow_mut().backoff = true;
+                self.drop_cached();
+            }
+            Event::Limit(limit) => self.limit.set(limit),
+            Event::Memory(memory) => self.memory.set(memory),
+            // Not while a call runs there.
+            Event::Dead if self.depth.get() > 1 => {}
+            Event::Dead => {
+                // Calls that come later find out themselves.
+                self.irq_work.set(Wake::No);
+                self.starved.set(false);
+                {
+                    let mut state = self.state.borrow_mut();
+                    state.online = false;
+                    state.arming.died();
+                }
+                self.run(Event::TakeOver);
+                self.drop_cached();
+                self.event();
+                self.state.borrow_mut().online = true;
+            }
+        }
+    }
+
+    fn drop_cached(&self) {
+        let mut cached = self.state.borrow_mut().take_cached();
+        while let Some(bnode) = cached.pop() {
+            self.free(bnode);
+        }
+    }
+
+    /// Nothing comes any more but what is on its way.
+    fn end(&self) {
+        self.events.borrow_mut().clear();
+        while self.irq_work.get() != Wake::No || self.worker.get() {
+            self.run(Event::IrqWork);
+            self.run(Event::Worker);
+        }
+        assert!(
+            !self.starved.get(),
+            "no refill for a call that found no block"
+        );
+        self.run(Event::Drain);
+        self.drop_cached();
+        assert_eq!(self.pages.get(), 0, "pages are lost");
+    }
+}
+
+impl Refill for Cpu {
+    type Platform = Model;
+
+    fn with<R>(&self, f: impl FnOnce(&mut State<Model>) -> R) -> R {
+        self.event();
+        let ret = f(&mut self.state.borrow_mut());
+        self.event();
+        ret
+    }
+
+    fn limit(&self) -> usize {
+        self.limit.get()
+    }
+
+    fn alloc(&self) -> Option<Bnode<Model>> {
+        if !self.memory.get() {
+            return None;
+        }
+        self.pages.set(self.pages.get() + 1);
+        // SAFETY: The layout has a size; a fresh page.
+        Some(unsafe { Bnode::from_page(NonNull::new(alloc(layout())).unwrap()) })
+    }
+
+    fn free(&self, bnode: Bnode<Model>) {
+        self.pages.set(self.pages.get() - 1);
+        // SAFETY: Every block comes from `alloc()`.
+        unsafe { dealloc(bnode.into_page().as_ptr(), layout()) };
+    }
+
+    fn queue(&self, _backoff: bool, _waiting: usize) {
+        assert!(!self.worker.replace(true), "two refills are queued");
+    }
+
+    fn ended(&self, _blocks: usize, _wanted: usize) {}
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let event = prop_oneof![
+        4 => Just(Event::Nothing),
+        6 => Just(Event::Call),
+        2 => Just(Event::TakeOver),
+        4 => Just(Event::IrqWork),
+        4 => Just(Event::Worker),
+        1 => Just(Event::Drain),
+        1 => Just(Event::Shrink),
+        1 => (0usize..3).prop_map(Event::Limit),
+        1 => any::<bool>().prop_map(Event::Memory),
+        1 => Just(Event::Dead),
+    ];
+    prop::collection::vec(event, 1..60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
+    #[test]
+    fn no_call_waits_for_a_refill_that_does_not_come(events in events()) {
+        let cpu = Cpu::new(events);
+        while !cpu.events.borrow().is_empty() {
+            cpu.event();
+        }
+        cpu.end();
+    }
+}
