@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Places where readers find objects of a [`Cache`] under RCU while any context, NMI included, puts
+//! Slots where readers find objects of a [`Cache`] under RCU while any context, NMI included, puts
 //! others there: a single one, and a table of them with a cache of its own.
 
 use super::cache::{Cache, CacheBox};
@@ -13,14 +13,14 @@ use kernel::{
     },
 };
 
-/// A place, whose owner knows of which cache its objects are.
+/// A slot, whose owner knows of which cache its objects are.
 ///
 /// # Invariants
 ///
-/// The pointer is null or that of a [`CacheBox`] of the owner's cache, owned by the place.
-struct Place<T>(Atomic<*mut T>);
+/// The pointer is null or that of a [`CacheBox`] of the owner's cache, owned by the slot.
+struct RawSlot<T>(Atomic<*mut T>);
 
-impl<T> Place<T> {
+impl<T> RawSlot<T> {
     const fn new() -> Self {
         // INVARIANT: Null.
         Self(Atomic::new(ptr::null_mut()))
@@ -33,7 +33,7 @@ impl<T> Place<T> {
         let object = NonNull::new(self.0.load(Acquire))?;
         // SAFETY: By the type invariants it was live when it was loaded, inside the guard's
         // read-side critical section; a context that takes it out frees it after a grace period, which the
-        // end of the cache waits for too.
+        // destruction of the cache waits for too.
         Some(unsafe { object.as_ref() })
     }
 
@@ -63,7 +63,7 @@ impl<T> Place<T> {
         // ORDERING: Full, as in `swap()`.
         match self.0.cmpxchg(ptr::null_mut(), object.as_ptr(), Full) {
             Ok(_) => Ok(()),
-            // SAFETY: Of this cache, and the place hasn't taken it.
+            // SAFETY: Of this cache, and the slot hasn't taken it.
             Err(_) => Err(unsafe { CacheBox::from_raw(object, cache) }),
         }
     }
@@ -84,7 +84,7 @@ impl<T> Place<T> {
 /// Holds a [`CacheBox`] or nothing; readers look into it under RCU. What is in it is freed after a
 /// grace period when the slot is dropped.
 pub struct CacheSlot<'a, T> {
-    place: Place<T>,
+    slot: RawSlot<T>,
     cache: &'a Cache<T>,
 }
 
@@ -97,7 +97,7 @@ impl<'a, T> CacheSlot<'a, T> {
     /// An empty slot for objects of `cache`.
     pub const fn new(cache: &'a Cache<T>) -> Self {
         Self {
-            place: Place::new(),
+            slot: RawSlot::new(),
             cache,
         }
     }
@@ -109,7 +109,7 @@ impl<'a, T> CacheSlot<'a, T> {
     /// Any, NMI included.
     #[inline]
     pub fn load<'rcu>(&self, guard: &'rcu rcu::Guard) -> Option<&'rcu T> {
-        self.place.load(guard)
+        self.slot.load(guard)
     }
 
     /// Puts `new` there and takes out what was. Gives `new` back if it is of another cache.
@@ -119,7 +119,7 @@ impl<'a, T> CacheSlot<'a, T> {
     /// Any, NMI included.
     #[inline]
     pub fn swap(&self, new: Option<CacheBox<'a, T>>) -> Option<CacheBox<'a, T>> {
-        self.place.swap(new, self.cache)
+        self.slot.swap(new, self.cache)
     }
 
     /// Puts `new` there if nothing is, or gives it back; also if it is of another cache.
@@ -129,7 +129,7 @@ impl<'a, T> CacheSlot<'a, T> {
     /// Any, NMI included.
     #[inline]
     pub fn put(&self, new: CacheBox<'a, T>) -> Result<(), CacheBox<'a, T>> {
-        self.place.put(new, self.cache)
+        self.slot.put(new, self.cache)
     }
 
     /// Takes out the object that [`Self::load()`] found, if it is still there.
@@ -141,7 +141,7 @@ impl<'a, T> CacheSlot<'a, T> {
     /// Any, NMI included.
     #[inline]
     pub fn remove(&self, seen: &T) -> Option<CacheBox<'a, T>> {
-        self.place.remove(seen, self.cache)
+        self.slot.remove(seen, self.cache)
     }
 }
 
@@ -151,13 +151,13 @@ impl<T> Drop for CacheSlot<'_, T> {
     }
 }
 
-/// A cache, and places for its objects: what a hash table is made of. It can be shared as a whole, in
+/// A cache, and slots for its objects: what a hash table is made of. It can be shared as a whole, in
 /// an `Arc` or a static, as nothing in it borrows from elsewhere.
 ///
 /// When it is dropped its objects are freed after a grace period, and then the cache goes.
 pub struct CacheTable<T> {
-    // INVARIANT: (of the places) only boxes of `cache` are put there.
-    places: KVVec<Place<T>>,
+    // INVARIANT: (of the slots) only boxes of `cache` are put there.
+    slots: KVVec<RawSlot<T>>,
     cache: Cache<T>,
 }
 
@@ -167,7 +167,7 @@ unsafe impl<T: Send + Sync> Sync for CacheTable<T> {}
 unsafe impl<T: Send + Sync> Send for CacheTable<T> {}
 
 impl<T> CacheTable<T> {
-    /// `len` empty places over `cache`.
+    /// `len` empty slots over `cache`.
     ///
     /// # Context
     ///
@@ -177,11 +177,11 @@ impl<T> CacheTable<T> {
     ///
     /// `ENOMEM`
     pub fn new(cache: Cache<T>, len: usize) -> Result<Self> {
-        let mut places = KVVec::with_capacity(len, GFP_KERNEL)?;
+        let mut slots = KVVec::with_capacity(len, GFP_KERNEL)?;
         for _ in 0..len {
-            places.push(Place::new(), GFP_KERNEL)?;
+            slots.push(RawSlot::new(), GFP_KERNEL)?;
         }
-        Ok(Self { places, cache })
+        Ok(Self { slots, cache })
     }
 
     /// The cache, for allocations.
@@ -190,14 +190,14 @@ impl<T> CacheTable<T> {
         &self.cache
     }
 
-    /// Places.
+    /// Slots.
     ///
     /// # Context
     ///
     /// Any.
     #[inline]
     pub fn len(&self) -> usize {
-        self.places.len()
+        self.slots.len()
     }
 
     /// Whether there is none.
@@ -207,55 +207,55 @@ impl<T> CacheTable<T> {
     /// Any.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.slots.is_empty()
     }
 
-    /// What is in place `i`, for a reader. `None` too where there is no such place.
+    /// What is in slot `i`, for a reader. `None` too where there is no such slot.
     ///
     /// # Context
     ///
     /// Any, NMI included.
     #[inline]
     pub fn load<'rcu>(&self, i: usize, guard: &'rcu rcu::Guard) -> Option<&'rcu T> {
-        self.places.get(i)?.load(guard)
+        self.slots.get(i)?.load(guard)
     }
 
-    /// Puts `new` in place `i` and takes out what was. Gives `new` back if it is of another cache, or
-    /// there is no such place.
+    /// Puts `new` in slot `i` and takes out what was. Gives `new` back if it is of another cache, or
+    /// there is no such slot.
     ///
     /// # Context
     ///
     /// Any, NMI included.
     #[inline]
     pub fn swap<'a>(&'a self, i: usize, new: Option<CacheBox<'a, T>>) -> Option<CacheBox<'a, T>> {
-        match self.places.get(i) {
-            Some(place) => place.swap(new, &self.cache),
+        match self.slots.get(i) {
+            Some(slot) => slot.swap(new, &self.cache),
             None => new,
         }
     }
 
-    /// Puts `new` in place `i` if nothing is there, or gives it back; also if it is of another cache,
-    /// or there is no such place.
+    /// Puts `new` in slot `i` if nothing is there, or gives it back; also if it is of another cache,
+    /// or there is no such slot.
     ///
     /// # Context
     ///
     /// Any, NMI included.
     #[inline]
     pub fn put<'a>(&'a self, i: usize, new: CacheBox<'a, T>) -> Result<(), CacheBox<'a, T>> {
-        match self.places.get(i) {
-            Some(place) => place.put(new, &self.cache),
+        match self.slots.get(i) {
+            Some(slot) => slot.put(new, &self.cache),
             None => Err(new),
         }
     }
 
-    /// Takes the object that [`Self::load()`] found in place `i` out, if it is still there.
+    /// Takes the object that [`Self::load()`] found in slot `i` out, if it is still there.
     ///
     /// # Context
     ///
     /// Any, NMI included.
     #[inline]
     pub fn remove(&self, i: usize, seen: &T) -> Option<CacheBox<'_, T>> {
-        self.places.get(i)?.remove(seen, &self.cache)
+        self.slots.get(i)?.remove(seen, &self.cache)
     }
 }
 

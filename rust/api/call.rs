@@ -4,8 +4,8 @@
 //! allocated, so they can be queued in any context.
 
 use super::{
-    place::{KvFree, Place},
     rcu_box::{reclaim, Context, RcuBox},
+    storage::{KvFree, Storage},
     sys,
 };
 use core::{cell::UnsafeCell, mem::MaybeUninit, ops::Deref, ptr};
@@ -42,7 +42,7 @@ impl<const WORDS: usize> Room<WORDS> {
 unsafe impl<const WORDS: usize> Sync for Room<WORDS> {}
 
 impl<const WORDS: usize> Drop for Room<WORDS> {
-    /// Does nothing, but has the object wait by a callback (see [`Place`]): a closure needs one.
+    /// Does nothing, but has the object wait by a callback (see [`Storage`]): a closure needs one.
     fn drop(&mut self) {}
 }
 
@@ -120,7 +120,7 @@ where
         };
         // SAFETY: As above; the room has a destructor. Object and closure are `Send` and borrow nothing, so
         // they may be used in the worker, whenever that is.
-        unsafe { Place::<_, A>::call(object, C::MAY_SLEEP, run::<T, WORDS, F, A>) };
+        unsafe { Storage::<_, A>::call(object, C::MAY_SLEEP, run::<T, WORDS, F, A>) };
     }
 }
 
@@ -128,14 +128,14 @@ where
 ///
 /// # Safety
 ///
-/// As `func` of [`Place::call()`] is called; an `F` is in the room.
+/// As `func` of [`Storage::call()`] is called; an `F` is in the room.
 unsafe extern "C" fn run<T, const WORDS: usize, F, A>(head: *mut sys::core::Head)
 where
     F: FnOnce(Pin<&mut T>),
     A: KvFree,
 {
     // SAFETY: By the safety requirements of this function.
-    let object = unsafe { Place::<WithRoom<T, WORDS>, A>::of_head(head) }.as_ptr();
+    let object = unsafe { Storage::<WithRoom<T, WORDS>, A>::of_head(head) }.as_ptr();
     // SAFETY: As above; it is read this once.
     let f = unsafe { ptr::read((&raw const (*object).room.0).cast::<F>()) };
     // SAFETY: Live and pinned, and this callback's alone: the box is gone, and all readers that found the object

@@ -4,7 +4,7 @@
 
 use super::{
     foreign::ForeignOwnableRcu,
-    place::{KvFree, Place},
+    storage::{KvFree, Storage},
 };
 use core::{
     convert::Infallible,
@@ -100,7 +100,7 @@ impl<T: RcuFreeSafe> Deref for RcuFree<T> {
 ///
 /// # Invariants
 ///
-/// The pointer is a live, pinned `RcuFree<T>` in a `Place`, owned by the box. References that others
+/// The pointer is a live, pinned `RcuFree<T>` in a `Storage`, owned by the box. References that others
 /// have are shared ones to its view.
 pub struct RcuFreeBox<T: RcuFreeSafe, A: KvFree = Kmalloc>(
     NonNull<RcuFree<T>>,
@@ -145,7 +145,7 @@ impl<T: RcuFreeSafe, A: KvFree> RcuFreeBox<T, A> {
         Error: From<E> + From<F>,
     {
         let () = Self::PLAIN_VIEW;
-        let object = Place::<RcuFree<T>, A>::alloc(flags)?;
+        let object = Storage::<RcuFree<T>, A>::alloc(flags)?;
         let parts = object.as_ptr();
         // SAFETY: Fresh memory, large enough and aligned for both, which stay where they are.
         let done = unsafe { raw_try_init(&raw mut (*parts).view, view) }
@@ -156,7 +156,7 @@ impl<T: RcuFreeSafe, A: KvFree> RcuFreeBox<T, A> {
             });
         if let Err(error) = done {
             // SAFETY: Allocated above; a view has no destructor.
-            unsafe { Place::<RcuFree<T>, A>::free(object) };
+            unsafe { Storage::<RcuFree<T>, A>::free(object) };
             return Err(error);
         }
         // INVARIANT: Both live and pinned, owned by the box.
@@ -203,7 +203,7 @@ impl<T: RcuFreeSafe> RcuFreeBox<T, Kmalloc> {
         I: PinInit<T, Infallible>,
     {
         let () = Self::PLAIN_VIEW;
-        let Some(object) = Place::<RcuFree<T>, Kmalloc>::alloc_nolock() else {
+        let Some(object) = Storage::<RcuFree<T>, Kmalloc>::alloc_nolock() else {
             return Err((view, owned));
         };
         let parts = object.as_ptr();
@@ -237,13 +237,13 @@ impl<T: RcuFreeSafe, A: KvFree> Drop for RcuFreeBox<T, A> {
         // SAFETY: Live, pinned up to here, and not used any more: readers have the view only.
         unsafe { ptr::drop_in_place((&raw mut (*parts).owned).cast::<T>()) };
         // SAFETY: By the type invariants.
-        unsafe { Place::<RcuFree<T>, A>::free_after_gp(self.0) };
+        unsafe { Storage::<RcuFree<T>, A>::free_after_gp(self.0) };
     }
 }
 
 // SAFETY: The pointer is that of the view, which is so aligned and never null.
 unsafe impl<T: RcuFreeSafe, A: KvFree> ForeignOwnable for RcuFreeBox<T, A> {
-    const FOREIGN_ALIGN: usize = Place::<RcuFree<T>, A>::ALIGN;
+    const FOREIGN_ALIGN: usize = Storage::<RcuFree<T>, A>::ALIGN;
 
     type Borrowed<'a>
         = &'a RcuFree<T>

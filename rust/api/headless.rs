@@ -2,7 +2,7 @@
 
 //! The kernel's own boxes, freed after a grace period with no field in the object.
 
-use super::{place::KvFree, sys};
+use super::{storage::KvFree, sys};
 use core::{mem::needs_drop, ptr::NonNull};
 use kernel::prelude::*;
 

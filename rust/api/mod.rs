@@ -43,7 +43,7 @@
 //! for those of its callbacks that are left, after the module's own exit and before its memory is freed:
 //! no barrier has to be remembered, and no box that is forgotten can do harm.
 
-// The parts of rust/sys that this module takes: docs/reading.md.
+// The files of rust/sys that this module takes: docs/reading.md. Of both it uses a part, and clients a part of that.
 #[path = "../sys"]
 #[allow(dead_code)]
 mod sys {
@@ -58,9 +58,9 @@ mod call;
 mod foreign;
 mod free_box;
 mod headless;
-mod place;
 mod rcu_box;
 mod slot;
+mod storage;
 
 pub use cache::{Cache, CacheBox, CacheLimits, UniqueCacheBox};
 pub use cache_slot::{CacheSlot, CacheTable};
@@ -68,9 +68,9 @@ pub use call::WithRoom;
 pub use foreign::ForeignOwnableRcu;
 pub use free_box::{RcuFree, RcuFreeBox, RcuFreeKBox, RcuFreeKVBox, RcuFreeSafe, RcuFreeVBox};
 pub use headless::{free_mightsleep, try_free_nolock};
-pub use place::KvFree;
 pub use rcu_box::{BhOff, Context, MaySleep, RcuBox, RcuKBox, RcuKVBox, RcuSleepBox, RcuVBox};
 pub use slot::RcuSlot;
+pub use storage::KvFree;
 
 /// Waits until everything queued before the call is freed, dropped or called, by whichever module
 /// (`rcu_ptr_barrier()`).

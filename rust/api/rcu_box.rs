@@ -4,7 +4,7 @@
 
 use super::{
     foreign::ForeignOwnableRcu,
-    place::{KvFree, Place},
+    storage::{KvFree, Storage},
     sys,
 };
 use core::{
@@ -79,7 +79,7 @@ impl sealed::Context for MaySleep {
 ///
 /// # Invariants
 ///
-/// The pointer is a live, pinned `T` in a `Place`, owned by the box. References to it are shared ones
+/// The pointer is a live, pinned `T` in a `Storage`, owned by the box. References to it are shared ones
 /// only.
 pub struct RcuBox<T: Send + 'static, A: KvFree = Kmalloc, C: Context = BhOff>(
     NonNull<T>,
@@ -116,11 +116,11 @@ impl<T: Send, A: KvFree, C: Context> RcuBox<T, A, C> {
     where
         Error: From<E>,
     {
-        let object = Place::<T, A>::alloc(flags)?;
+        let object = Storage::<T, A>::alloc(flags)?;
         // SAFETY: Fresh memory, large enough and aligned for a `T`, which stays where it is.
         if let Err(error) = unsafe { raw_try_init(object.as_ptr(), init) } {
             // SAFETY: Allocated above, and what was initialised of it has been dropped by `init`.
-            unsafe { Place::<T, A>::free(object) };
+            unsafe { Storage::<T, A>::free(object) };
             return Err(error.into());
         }
         // INVARIANT: A live, pinned `T`, owned by the box.
@@ -161,7 +161,7 @@ impl<T: Send, C: Context> RcuBox<T, Kmalloc, C> {
     /// tell, or keeps an object in reserve.
     #[inline]
     pub fn new_nolock<I: PinInit<T, Infallible>>(init: I) -> Result<Self, I> {
-        let Some(object) = Place::<T, Kmalloc>::alloc_nolock() else {
+        let Some(object) = Storage::<T, Kmalloc>::alloc_nolock() else {
             return Err(init);
         };
         // SAFETY: Fresh memory, large enough and aligned for a `T`, which stays where it is.
@@ -187,10 +187,10 @@ impl<T: Send, A: KvFree, C: Context> Drop for RcuBox<T, A, C> {
         if needs_drop::<T>() {
             // SAFETY: By the type invariants; it has a destructor. A `T` is `Send` and borrows nothing, so it
             // may be dropped in the worker, whenever that is.
-            unsafe { Place::<T, A>::call(self.0, C::MAY_SLEEP, reclaim::<T, A>) };
+            unsafe { Storage::<T, A>::call(self.0, C::MAY_SLEEP, reclaim::<T, A>) };
         } else {
             // SAFETY: By the type invariants.
-            unsafe { Place::<T, A>::free_after_gp(self.0) };
+            unsafe { Storage::<T, A>::free_after_gp(self.0) };
         }
     }
 }
@@ -199,19 +199,19 @@ impl<T: Send, A: KvFree, C: Context> Drop for RcuBox<T, A, C> {
 ///
 /// # Safety
 ///
-/// As `func` of [`Place::call()`] is called; the object has no readers.
+/// As `func` of [`Storage::call()`] is called; the object has no readers.
 pub(super) unsafe extern "C" fn reclaim<T, A: KvFree>(head: *mut sys::core::Head) {
     // SAFETY: By the safety requirements of this function.
-    let object = unsafe { Place::<T, A>::of_head(head) };
+    let object = unsafe { Storage::<T, A>::of_head(head) };
     // SAFETY: Live, and the caller's alone: the box is gone, and all readers that found the object under RCU.
     unsafe { ptr::drop_in_place(object.as_ptr()) };
     // SAFETY: As above.
-    unsafe { Place::<T, A>::free(object) };
+    unsafe { Storage::<T, A>::free(object) };
 }
 
 // SAFETY: The pointer is that of the object, which is so aligned and never null.
 unsafe impl<T: Send, A: KvFree, C: Context> ForeignOwnable for RcuBox<T, A, C> {
-    const FOREIGN_ALIGN: usize = Place::<T, A>::ALIGN;
+    const FOREIGN_ALIGN: usize = Storage::<T, A>::ALIGN;
 
     type Borrowed<'a> = &'a T;
     // Readers may look at it, whatever owns it.

@@ -2,8 +2,8 @@
 
 //! A table of objects of one cache with sheaves, that any context replaces and any reader looks at.
 //!
-//! Each object has its owner and its generation in it. So an object that is given out twice, or
-//! given back twice, or given out again while a reader has it, shows at once.
+//! Each object has its owner and its generation in it. So an object that is allocated twice, or
+//! given back twice, or allocated again while a reader has it, shows at once.
 
 use crate::sys::{
     cache::{ObjectFn, SheafCache},
@@ -60,13 +60,13 @@ struct Entry {
 /// What went wrong, in counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wrong {
-    /// Objects given out while they were in use.
+    /// Objects allocated while they were in use.
     pub(crate) given_twice: u64,
     /// Objects that were not held when their owner gave them back.
     pub(crate) lost: u64,
     /// Readers whose object changed under them.
     pub(crate) reused_early: u64,
-    /// Objects given out again before they were destructed.
+    /// Objects allocated again before they were destructed.
     pub(crate) not_destructed: u64,
     /// Destructors that ran for what was not given back, twice, or where they may not sleep.
     pub(crate) destructed_wrongly: u64,

@@ -10,7 +10,7 @@
 //! call is the kernel's:
 //!
 //! ```text
-//!  a call, preemption off            kmem_cache_destroy()
+//!  a call, preemption disabled       kmem_cache_destroy()
 //!
 //!  DESTROYING?                       DESTROYING += 1
 //!    0: insert into the engine       synchronize_rcu(), wait for SLEEPING
@@ -19,7 +19,7 @@
 //!                                    DESTROYING -= 1
 //! ```
 //!
-//! A call that saw 0 has inserted its object when the grace period ends, as preemption was off; one
+//! A call that saw 0 has inserted its object when the grace period ends, as preemption was disabled; one
 //! that sleeps instead is counted. Thus the barrier sees it.
 
 use crate::sys::redirected::{self as sys, Doomed};
@@ -28,7 +28,7 @@ use kernel::sync::atomic::{Atomic, Full, Relaxed};
 /// How many caches are being destroyed; and one for each reason to leave all calls to the kernel.
 static DESTROYING: Atomic<i32> = Atomic::new(1);
 
-/// Calls that insert without preemption off.
+/// Calls that insert without preemption disabled.
 static SLEEPING: Atomic<i32> = Atomic::new(0);
 
 /// Calls that may sleep, or lead to the kernel's function, with code of this module on their stack.
@@ -75,7 +75,7 @@ fn wait_for_none(what: &Atomic<i32>) {
 ///
 /// # Context
 ///
-/// Any, NMI included; preemption off.
+/// Any, NMI included; preemption disabled.
 #[inline(always)]
 pub(crate) fn decide(is_watching: bool, insert: impl FnOnce() -> bool) -> Outcome {
     if !is_watching {

@@ -158,7 +158,7 @@ pub(crate) fn objects_go_round() -> bool {
     )))
 }
 
-/// Whether caches give out at once what is freed at once.
+/// Whether caches allocate at once what is freed at once.
 pub(crate) fn reused_at_once() -> bool {
     objects_go_round() && !super::slab::checks().init_on_free
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The context of the caller, and interrupts, softirqs and preemption off. */
+/* The context of the caller, and interrupts, softirqs and preemption disabled. */
 #include <linux/bottom_half.h>
 #include <linux/cpumask.h>
 #include <linux/irqflags.h>

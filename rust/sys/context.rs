@@ -15,7 +15,7 @@ pub(crate) struct Context {
     /// on this CPU.
     pub(crate) may_lock: bool,
     /// The caller could have been preempted: no other context of this CPU is interrupted with
-    /// preemption off.
+    /// preemption disabled.
     pub(crate) preemptible: bool,
 }
 
@@ -39,7 +39,7 @@ impl Context {
 ///
 /// # Context
 ///
-/// Any, NMI included; preemption off.
+/// Any, NMI included; preemption disabled.
 pub(crate) fn may_lock() -> bool {
     // SAFETY: No requirements.
     let bits = unsafe { sys::rcu_ptr_shim_context() };

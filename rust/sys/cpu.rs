@@ -192,7 +192,7 @@ pub(crate) fn irqs_are_off() -> bool {
     unsafe { sys::rcu_ptr_shim_irqs_disabled() }
 }
 
-/// Calls `f` with preemption off, wherever this is.
+/// Calls `f` with preemption disabled, wherever this is.
 pub(crate) fn preempt_off<R>(f: impl FnOnce() -> R) -> R {
     // SAFETY: On again below.
     unsafe { sys::rcu_ptr_shim_preempt_disable_notrace() };

@@ -50,7 +50,7 @@ impl<'a> Receiver<'a> {
     ///
     /// # Context
     ///
-    /// Any but NMI, with preemption off or the task bound to its CPU.
+    /// Any but NMI, with preemption disabled or the task bound to its CPU.
     pub(crate) fn send(&self, cpu: i32) {
         // SAFETY: A handler is registered as long as `self` lives.
         unsafe { sys::rcu_ptr_shim_nmi_send(cpu) };

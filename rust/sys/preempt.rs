@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Preemption off on this CPU, as a value; and what the per-CPU operations ask for: some proof that
+//! Preemption disabled on this CPU, as a value; and what the per-CPU operations ask for: some proof that
 //! the caller stays on its CPU.
 
 use super::{generated as sys, irq::IrqsOff, this_cpu::arch};
@@ -54,7 +54,7 @@ impl PreemptOff {
         Self(NotThreadSafe)
     }
 
-    /// Leaves preemption off: for a call that can't carry the value, see [`PreemptOff::from_raw()`].
+    /// Leaves preemption disabled: for a call that can't carry the value, see [`PreemptOff::from_raw()`].
     #[inline(always)]
     pub(crate) fn into_raw(self) {
         core::mem::forget(self);

@@ -143,7 +143,7 @@ pub(crate) fn barrier() {
     unsafe { sys::__rcu_ptr_barrier_objects() };
 }
 
-/// Whether RCU watches this CPU, so that preemption off is a read-side critical section.
+/// Whether RCU watches this CPU, so that disabled preemption is a read-side critical section.
 ///
 /// # Context
 ///

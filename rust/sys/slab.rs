@@ -12,7 +12,7 @@ use kernel::{
     sync::atomic::{AtomicFlag, Relaxed},
 };
 
-/// Flags that make no sense for objects that are given out again without the slab's knowledge.
+/// Flags that make no sense for objects that are allocated again without the slab's knowledge.
 pub(crate) const REFUSED_FLAGS: u32 = sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_REFUSED_SLAB_FLAGS;
 
 /// Flags of the slab's own checks.

@@ -95,7 +95,7 @@ pub(crate) struct Model<'a> {
     said: Vec<AtomicBool>,
     /// Which blocks are closed: none may be so twice, or its list would have no end.
     is_closed: Vec<AtomicBool>,
-    /// Grace periods: a context with preemption off reads, a waiter writes.
+    /// Grace periods: a context with preemption disabled reads, a waiter writes.
     rcu: RwLock<()>,
     flaw: Flaw,
     hook: Box<dyn Fn(&Model<'a>) + 'a>,
@@ -145,7 +145,7 @@ impl<'a> Model<'a> {
         (self.hook)(self);
     }
 
-    /// Runs `f` with preemption off.
+    /// Runs `f` with preemption disabled.
     pub(crate) fn preempt_off<R>(&self, f: impl FnOnce() -> R) -> R {
         let guard = (self.flaw != Flaw::PreemptibleInsert).then(|| self.rcu.read().unwrap());
         let ret = f();

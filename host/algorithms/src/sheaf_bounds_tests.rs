@@ -192,7 +192,7 @@ fn spares_are_looked_after() {
     model.end();
 }
 
-/// The same object at two places is given out once.
+/// The same object at two places is allocated once.
 #[test]
 fn twice_at_places() {
     set_hook(None);

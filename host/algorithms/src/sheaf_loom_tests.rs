@@ -278,7 +278,7 @@ fn two_install_sheaves() {
 }
 
 #[test]
-#[should_panic(expected = "given out")]
+#[should_panic(expected = "allocated")]
 fn sees_a_reservation_in_two_steps() {
     take_take(Flaw::ReserveInTwoSteps);
 }

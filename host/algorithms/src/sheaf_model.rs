@@ -15,7 +15,7 @@ use crate::sheaves::{
         REUSE,
     },
     geometry::{Slot, SHEAF_BYTES, SLOTS},
-    local::{LocalList, Place},
+    local::{LocalList, LocalSlot},
     reserve::Reserve,
     sheaf::{Chain, Empty, Full, Owned, Rest, Stamp},
 };
@@ -57,7 +57,7 @@ pub(crate) enum Flaw {
     PlaceInTwoSteps,
     /// An emptied sheaf is filled again while interrupted contexts may read from it.
     EmptiedNotAwaited,
-    /// A full rcu sheaf is read, and given out, before its grace period.
+    /// A full rcu sheaf is read, and its objects allocated, before its grace period.
     FilledNotAwaited,
     /// Preemption is on in the calls.
     Preemptible,
@@ -180,7 +180,7 @@ struct Books {
     twice: Vec<usize>,
     /// Another CPU holds the lock of the barn.
     barn_is_held: bool,
-    /// Objects that were given out since they were last destructed.
+    /// Objects that were allocated since they were last destructed.
     used: HashSet<usize>,
 }
 
@@ -197,7 +197,7 @@ pub(crate) struct Model {
     reserve: Reserve<Vec<AtomicLink>>,
     capacity: usize,
     max_sheaves: usize,
-    /// Grace periods: a call with preemption off reads that of its context, a waiter
+    /// Grace periods: a call with preemption disabled reads that of its context, a waiter
     /// writes all. One for all would order contexts among each other.
     rcu: [RwLock<()>; CONTEXTS],
     flaw: Flaw,
@@ -309,7 +309,7 @@ impl Model {
         Some(unsafe { Empty::from_memory(memory, std::ptr::null()) })
     }
 
-    /// Runs `f` with preemption off.
+    /// Runs `f` with preemption disabled.
     fn preempt_off<R>(&self, context: usize, f: impl FnOnce() -> R) -> R {
         let guard = (self.flaw != Flaw::Preemptible).then(|| self.rcu[context].read().unwrap());
         let ret = f();
@@ -323,10 +323,10 @@ impl Model {
         let state = books
             .objects
             .get_mut(&object)
-            .expect("given out: no object");
+            .expect("allocated: no object");
         match *state {
-            State::Held => panic!("given out twice: {object}"),
-            State::Free(Some(gp)) if gp >= completed => panic!("given out early: {object}"),
+            State::Held => panic!("allocated twice: {object}"),
+            State::Free(Some(gp)) if gp >= completed => panic!("allocated early: {object}"),
             State::Free(waited) => {
                 *state = State::Held;
                 let first = books.used.insert(object);
@@ -678,8 +678,8 @@ impl<'a> Cpu for At<'a> {
         Words {
             alloc: Cursor(self.word(ALLOC)),
             rcu: Cursor(self.word(RCU)),
-            spare_full: Place(self.word(SPARE_FULL)),
-            spare_empty: Place(self.word(SPARE_EMPTY)),
+            spare_full: LocalSlot(self.word(SPARE_FULL)),
+            spare_empty: LocalSlot(self.word(SPARE_EMPTY)),
             spent: LocalList {
                 head: self.word(SPENT),
                 len: self.word(SPENT_LEN),
@@ -691,8 +691,8 @@ impl<'a> Cpu for At<'a> {
         }
     }
 
-    fn reuse(self, i: usize) -> Place<Word<'a>> {
-        Place(self.word(REUSED + i))
+    fn reuse(self, i: usize) -> LocalSlot<Word<'a>> {
+        LocalSlot(self.word(REUSED + i))
     }
 
     fn may_reuse(self, _object: usize) -> bool {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! NMIs at every step of the calls of a cache: each call is interrupted before each of its steps by
-//! others, and these again, for every choice of two steps. No object is given out twice or early, and
+//! others, and these again, for every choice of two steps. No object is allocated twice or early, and
 //! none is lost, nor is a sheaf.
 
 use crate::sheaf_model::{set_hook, At, Flaw, Model};
@@ -218,7 +218,7 @@ fn sees_a_reservation_in_two_steps() {
 }
 
 #[test]
-#[should_panic(expected = "given out twice")]
+#[should_panic(expected = "allocated twice")]
 fn sees_a_place_taken_in_two_steps() {
     all_plans(2, 16, 2, Flaw::PlaceInTwoSteps);
 }
@@ -232,13 +232,13 @@ fn sees_that_an_exchange_does_not_bar() {
 
 /// A context was about to read the last slot.
 #[test]
-#[should_panic(expected = "given out")]
+#[should_panic(expected = "allocated")]
 fn sees_an_emptied_sheaf_that_was_not_awaited() {
     all_plans(2, 16, 1, Flaw::EmptiedNotAwaited);
 }
 
 #[test]
-#[should_panic(expected = "given out")]
+#[should_panic(expected = "allocated")]
 fn sees_a_filled_sheaf_that_was_not_awaited() {
     all_plans(2, 16, 1, Flaw::FilledNotAwaited);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Random lives of a cache: several CPUs allocate and free, are interrupted, die and come back, while
-//! grace periods end; and a barn beside a list that does the same by counting. Nothing is given out
+//! grace periods end; and a barn beside a list that does the same by counting. Nothing is allocated
 //! twice or early, nothing is lost, and a barn says rightly what it has too much of.
 
 use crate::{

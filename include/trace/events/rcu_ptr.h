@@ -320,7 +320,7 @@ TRACE_EVENT(rcu_ptr_sheaf_refill,
 
 /*
  * The monitor took sheaves off @cpu that did not move: @waiting with objects
- * that wait, @stock with objects to give out or empty.
+ * that wait, @stock with objects or empty.
  */
 TRACE_EVENT(rcu_ptr_sheaf_drain,
 	TP_PROTO(const char *cache, int cpu, unsigned long waiting,

@@ -25,7 +25,7 @@ use kernel::sync::atomic::{Acquire, Relaxed};
 /// run a grace period later, are not waited for.
 ///
 /// A second grace period is needed only where a CPU was found on the slow path, which may have closed a
-/// block and been interrupted before it was pushed to the closed list (it has preemption off: a grace
+/// block and been interrupted before it was pushed to the closed list (it has preemption disabled: a grace
 /// period later it has been pushed); and where no batch was free.
 ///
 /// # Context

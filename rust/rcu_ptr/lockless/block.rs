@@ -214,7 +214,7 @@ impl<L: Layout> Block<L> {
     pub(crate) unsafe fn objects(&mut self) -> &mut [*mut u8] {
         let filled = self.len();
         let start = self.0 + L::BLOCK - filled * SLOT;
-        // ORDERING: The stores were made with preemption off before the grace period ended.
+        // ORDERING: The stores were made with preemption disabled before the grace period ended.
         // SAFETY: By the type invariants the slots are inside the block and reserved, and by the
         // safety requirements of this function stored to.
         unsafe { slice::from_raw_parts_mut(with_exposed_provenance_mut(start), filled) }

@@ -3,7 +3,7 @@
 //! The algorithm: how an object gets its slot, in any context, and how a block is closed. There is nothing
 //! of the kernel in this file: the host tests compile it too, and loom checks it.
 //!
-//! Everything here runs on the CPU whose word it is, with preemption off, or on a word that is no
+//! Everything here runs on the CPU whose word it is, with preemption disabled, or on a word that is no
 //! longer used. So between any two steps only interrupts and NMIs of this CPU may come, which run the same
 //! code, and to completion before the next step.
 //!
@@ -97,7 +97,7 @@ pub(crate) trait Cpu: Reserve {
 ///
 /// # Context
 ///
-/// Any, NMI included; preemption off.
+/// Any, NMI included; preemption disabled.
 #[inline(always)]
 pub(crate) fn insert<C: Reserve>(cpu: &C, word: usize, kind: Kind) -> bool {
     // One instruction: the block can't be closed, filled or replaced between its choice and the
@@ -180,7 +180,7 @@ pub(crate) enum Close {
 ///
 /// # Context
 ///
-/// On the CPU itself, NMI included, preemption off; or anywhere when its word is no longer used.
+/// On the CPU itself, NMI included, preemption disabled; or anywhere when its word is no longer used.
 #[inline]
 pub(crate) fn close<C: Cpu>(cpu: &C, refill: bool) -> Close {
     let mut fresh = None;

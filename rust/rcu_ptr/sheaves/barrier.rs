@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The barrier: what was freed before it may be given out again when it returns, or is back with the
+//! The barrier: what was freed before it may be allocated again when it returns, or is back with the
 //! slab.
 //!
 //! An object is in an rcu sheaf of a CPU; or in a closed one there; or it is counted
@@ -43,7 +43,7 @@ struct Request {
 
 type Requests = [Request; PER_INTERRUPT];
 
-/// Waits until every object that was freed before the call may be given out again, or is back with the
+/// Waits until every object that was freed before the call may be allocated again, or is back with the
 /// slab: those of cache `of`, or of all. Calls `meanwhile`, whose grace periods count.
 ///
 /// # Context

@@ -7,7 +7,7 @@
 //!                                       ^ a free one, or the next that gets free
 //! ```
 //!
-//! Slots are written with preemption off, which RCU waits for and SRCU does not: a batch has to wait for both,
+//! Slots are written with preemption disabled, which RCU waits for and SRCU does not: a batch has to wait for both,
 //! from the close of its sheaves on. Those of a fast domain wait for RCU too, so one is asked for. Others are
 //! asked for together, and the callback that comes last goes on.
 //!
@@ -248,7 +248,7 @@ impl Cache {
         batch.left.store(needs.callbacks(), Relaxed);
         let batch = NonNull::from(batch);
         if needs.rcu {
-            // SAFETY: The head of a batch that was free; the end of the cache waits for it.
+            // SAFETY: The head of a batch that was free; the destruction of the cache waits for it.
             unsafe { rcu_callback::call::<RcuOver>(batch.byte_add(offset_of!(Batch, rcu)).cast()) };
         }
         if let Some(domain) = self.srcu {

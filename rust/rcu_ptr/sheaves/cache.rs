@@ -94,7 +94,7 @@ pub(crate) struct Cache {
     pub(super) takes_foreign: bool,
     /// Whether objects go back to the slab after their grace period, for its checks to see them.
     one_way: bool,
-    /// Whether objects are zeroed before they are given out again.
+    /// Whether objects are zeroed before they are allocated again.
     zero: bool,
     pub(super) barns: KVec<Pin<KBox<Barn>>>,
     pub(super) slab: SlabCache,
@@ -146,7 +146,7 @@ pub(crate) struct Cache {
     pub(super) batches: Batches,
     /// How long objects waited for their next use.
     pub(super) delays: Delays,
-    /// Users that the end of the cache has to wait for.
+    /// Users that the destruction of the cache has to wait for.
     pub(super) pins: Atomic<u32>,
     /// The reaper is queued.
     pub(super) reaping: AtomicFlag,
@@ -186,7 +186,7 @@ type Ring = Reserve<KVVec<AtomicLink>>;
 ///
 /// # Invariants
 ///
-/// The pointer is that of a box, owned. Others look at the ring with preemption off.
+/// The pointer is that of a box, owned. Others look at the ring with preemption disabled.
 struct ReserveBox(Atomic<*mut Ring>);
 
 impl ReserveBox {

@@ -100,7 +100,7 @@ impl super::Sheaves {
             let id = caches.ids + 1;
             caches.known.push_within_capacity(Known {
                 id,
-                // INVARIANT: `ended()` comes before the end of the cache.
+                // INVARIANT: `ended()` comes before the destruction of the cache.
                 cache: CacheRef(cache.as_ptr()),
                 ending: None,
             })?;

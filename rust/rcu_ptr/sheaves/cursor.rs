@@ -7,7 +7,7 @@
 //! and the context may be interrupted before. So:
 //!
 //! 1. A slot of the rcu sheaf is read a grace period after the sheaf was closed. Every context that
-//!    had reserved a slot runs with preemption off, which the grace period waits for.
+//!    had reserved a slot runs with preemption disabled, which the grace period waits for.
 //! 2. An emptied allocation sheaf is filled or freed a grace period after it was retired, for the
 //!    same reason; or where no context of the CPU can be interrupted in the middle of an operation
 //!    ([`Undisturbed`]).
@@ -19,7 +19,7 @@
 //! part of a sheaf's bytes just when the slots are used up: one test of a few bits tells.
 //!
 //! A context that comes too late adds all the same, and leaves the cursor behind the last slot. It
-//! puts it right before it turns preemption on again (`install()` or `remove()`). So a cursor is
+//! puts it right before it enables preemption again (`install()` or `remove()`). So a cursor is
 //! never further behind than contexts can be nested on a CPU, and the head of the sheaf is longer
 //! than that. Where more are nested after all, each looks first thing whether there is still room for
 //! others, and makes some ([`Cursor::take_back()`]): contexts that nest before that
@@ -50,7 +50,7 @@ const _: () = assert!(
 ///
 /// # Invariants
 ///
-/// The value lives in a context that was preemptible before it came here, with preemption off since;
+/// The value lives in a context that was preemptible before it came here, with preemption disabled since;
 /// or no context of the CPU will ever run again.
 pub(crate) struct Undisturbed(());
 

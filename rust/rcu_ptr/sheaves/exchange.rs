@@ -9,12 +9,12 @@
 use super::{
     cursor::{Cursor, Undisturbed},
     geometry::SLOTS,
-    local::{LocalList, Place},
+    local::{LocalList, LocalSlot},
     sheaf::{Chain, Closed, Empty, Full, Installed, Owned, Rest, Stamp},
 };
 use crate::local_word::LocalWord;
 
-/// Places for objects that are given out again at once.
+/// Places for objects that are allocated again at once.
 pub(crate) const REUSE: usize = 4;
 
 /// Emptied sheaves that may stay on a CPU until something else waits for a grace period there, the
@@ -25,23 +25,23 @@ pub(crate) const MAX_SPENT: usize = 8;
 pub(crate) struct Words<W> {
     pub(crate) alloc: Cursor<W>,
     pub(crate) rcu: Cursor<W>,
-    pub(crate) spare_full: Place<W>,
-    pub(crate) spare_empty: Place<W>,
+    pub(crate) spare_full: LocalSlot<W>,
+    pub(crate) spare_empty: LocalSlot<W>,
     pub(crate) spent: LocalList<W>,
     pub(crate) closed: LocalList<W>,
 }
 
 /// What a context has of its CPU and of the barn. Everything here may be called in any context, and
-/// is called with preemption off.
+/// is called with preemption disabled.
 pub(crate) trait Cpu: Copy {
     /// A word of the CPU.
     type Word: LocalWord;
 
     /// The words.
     fn words(self) -> Words<Self::Word>;
-    /// Place `i`, below [`REUSE`], for objects that are given out again at once.
-    fn reuse(self, i: usize) -> Place<Self::Word>;
-    /// Whether `object`, from a place, may be given out again at once. Otherwise it was given back by
+    /// Slot `i`, below [`REUSE`], for objects that are allocated again at once.
+    fn reuse(self, i: usize) -> LocalSlot<Self::Word>;
+    /// Whether `object`, from a place, may be allocated again at once. Otherwise it was given back by
     /// another way.
     fn may_reuse(self, object: usize) -> bool;
     /// Objects in a sheaf.
@@ -305,7 +305,7 @@ pub(crate) fn close_partial<W: LocalWord>(words: &Words<W>, stamp: Stamp) -> Res
     }
 }
 
-/// Takes what can be given out off the CPU: the rest of the allocation sheaf and the spares.
+/// Takes what can be allocated off the CPU: the rest of the allocation sheaf and the spares.
 pub(crate) fn take_stock<W: LocalWord>(
     words: &Words<W>,
     undisturbed: &Undisturbed,

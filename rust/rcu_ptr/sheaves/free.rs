@@ -30,7 +30,7 @@ pub(crate) enum Freed {
     Twice,
 }
 
-/// Gives `object` back, to be given out again at once.
+/// Gives `object` back, to be allocated again at once.
 ///
 /// # Context
 ///
@@ -63,7 +63,7 @@ pub(crate) unsafe fn free(cache: &Cache, object: NonNull<u8>, pin: &PreemptOff) 
     }
 }
 
-/// Gives `object` back, to be given out again after a grace period. `false`: it is for [`no_slot()`].
+/// Gives `object` back, to be allocated again after a grace period. `false`: it is for [`no_slot()`].
 ///
 /// # Context
 ///
@@ -85,7 +85,7 @@ pub(crate) unsafe fn free_rcu(cache: &Cache, object: NonNull<u8>, pin: &PreemptO
     }
 }
 
-/// The rest of both where there was no slot, with preemption off since.
+/// The rest of both where there was no slot, with preemption disabled since.
 ///
 /// # Context
 ///

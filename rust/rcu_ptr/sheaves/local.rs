@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! What a CPU's contexts share among themselves: words that change in one instruction, and lists and
-//! places made of them.
+//! slots made of them.
 
 use super::sheaf::{Chain, Closed};
 use crate::local_word::LocalWord;
 
-/// What is in a [`Place`] that is to stay empty for ever.
+/// What is in a [`LocalSlot`] that is to stay empty for ever.
 pub(crate) const BARRED: usize = 1;
 
 /// Room for one pointer; 0 when there is none.
 ///
 /// The context that changes a value to 0 owns it. That the same value was away and back in between does no
-/// harm: it is owned by the place again.
+/// harm: it is owned by the slot again.
 #[derive(Clone, Copy)]
-pub(crate) struct Place<W>(pub(crate) W);
+pub(crate) struct LocalSlot<W>(pub(crate) W);
 
-impl<W: LocalWord> Place<W> {
+impl<W: LocalWord> LocalSlot<W> {
     /// Whether there is anything, or it is barred.
     #[inline(always)]
     pub(crate) fn is_there(self) -> bool {

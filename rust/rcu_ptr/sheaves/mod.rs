@@ -135,7 +135,7 @@ impl Sheaves {
         INSTANCE.get()
     }
 
-    /// Waits until every object that was freed before the call may be given out again, or is back
+    /// Waits until every object that was freed before the call may be allocated again, or is back
     /// with the slab. Calls `meanwhile`, whose grace periods count.
     ///
     /// # Context

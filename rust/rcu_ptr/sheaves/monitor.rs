@@ -120,7 +120,7 @@ impl Handler for MonitorWork {
             }
             return;
         }
-        // SAFETY: A task of this CPU that is in no operation itself, with preemption off.
+        // SAFETY: A task of this CPU that is in no operation itself, with preemption disabled.
         let undisturbed = unsafe { Undisturbed::assume() };
         let asked = pcs.reclaim.xchg(0, Full);
         let for_reclaim = asked == shrink::TAKE_ALL;
@@ -182,7 +182,7 @@ impl Handler for MonitorWork {
         let next = [waiting_left, stock_left].into_iter().filter(|&n| n > 0);
         if let Some(next) = next.min() {
             if here.armed().cmpxchg(IDLE, ARMED) == IDLE {
-                // With preemption off, so that the CPU is up.
+                // With preemption disabled, so that the CPU is up.
                 pcs.monitor.queue_on(self.cpu, wq, next);
             }
         }

@@ -3,7 +3,7 @@
 //! Which grace periods have to be over before slots of a closed sheaf are read and its objects are used again.
 //!
 //! Two kinds of readers are to be waited for: contexts that are about to write or read a slot, which have
-//! preemption off, and users that look at objects, inside RCU or the SRCU domain of the cache.
+//! preemption disabled, and users that look at objects, inside RCU or the SRCU domain of the cache.
 
 /// Which callbacks a batch waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use super::{
     exchange::{Cpu, Words, REUSE},
     free,
     geometry::SLOTS,
-    local::{LocalList, Place, BARRED},
+    local::{LocalList, LocalSlot, BARRED},
     monitor::{MonitorWork, Tick},
     pending::Pending,
     reclaim,
@@ -43,7 +43,7 @@ use kernel::{
 #[pin_data]
 #[repr(C)]
 pub(crate) struct Pcs {
-    /// Objects to be given out again at once. First, as an allocation looks here first.
+    /// Objects to be allocated again at once. First, as an allocation looks here first.
     reuse: [Atomic<u64>; REUSE],
     /// Next slot of the allocation sheaf, which is only emptied.
     alloc: Atomic<u64>,
@@ -130,8 +130,8 @@ impl Pcs {
         Words {
             alloc: Cursor(Quiet::new(&self.alloc)),
             rcu: Cursor(Quiet::new(&self.rcu)),
-            spare_full: Place(Quiet::new(&self.spare_full)),
-            spare_empty: Place(Quiet::new(&self.spare_empty)),
+            spare_full: LocalSlot(Quiet::new(&self.spare_full)),
+            spare_empty: LocalSlot(Quiet::new(&self.spare_empty)),
             spent: LocalList {
                 head: Quiet::new(&self.spent),
                 len: Quiet::new(&self.nr_spent),
@@ -178,8 +178,8 @@ impl Pcs {
     }
 
     /// The places for reuse of a CPU that runs nothing any more.
-    pub(super) fn quiet_reuse(&self) -> impl Iterator<Item = Place<Quiet<'_>>> {
-        self.reuse.iter().map(|word| Place(Quiet::new(word)))
+    pub(super) fn quiet_reuse(&self) -> impl Iterator<Item = LocalSlot<Quiet<'_>>> {
+        self.reuse.iter().map(|word| LocalSlot(Quiet::new(word)))
     }
 }
 
@@ -208,7 +208,7 @@ impl Held {
     }
 }
 
-/// This CPU's part of a cache, with preemption off.
+/// This CPU's part of a cache, with preemption disabled.
 #[derive(Clone, Copy)]
 pub(super) struct Here<'a> {
     pub(super) cache: &'a Cache,
@@ -250,18 +250,18 @@ impl<'a> Here<'a> {
     }
 
     #[inline(always)]
-    pub(super) fn reuse(self, i: usize) -> Place<Mine<'a>> {
+    pub(super) fn reuse(self, i: usize) -> LocalSlot<Mine<'a>> {
         let offset = offset_of!(Pcs, reuse) + i * size_of::<Atomic<u64>>();
-        // SAFETY: Place `i` is an aligned atomic word of 8 bytes; `i` is below `REUSE`.
-        Place(Mine::new(unsafe { self.base.byte_add(offset) }, self.pin))
+        // SAFETY: Slot `i` is an aligned atomic word of 8 bytes; `i` is below `REUSE`.
+        LocalSlot(Mine::new(unsafe { self.base.byte_add(offset) }, self.pin))
     }
 
     pub(super) fn words(self) -> Words<Mine<'a>> {
         Words {
             alloc: self.alloc(),
             rcu: self.rcu(),
-            spare_full: Place(word!(self, spare_full)),
-            spare_empty: Place(word!(self, spare_empty)),
+            spare_full: LocalSlot(word!(self, spare_full)),
+            spare_empty: LocalSlot(word!(self, spare_empty)),
             spent: LocalList {
                 head: word!(self, spent),
                 len: word!(self, nr_spent),
@@ -273,7 +273,7 @@ impl<'a> Here<'a> {
         }
     }
 
-    /// Whether `object`, from a place, may be given out again at once. Otherwise it has been given
+    /// Whether `object`, from a place, may be allocated again at once. Otherwise it has been given
     /// back, to be freed or to go to its node after a grace period.
     pub(super) fn may_reuse(self, object: usize) -> bool {
         let Some(object) = NonNull::new(ptr::with_exposed_provenance_mut::<u8>(object)) else {
@@ -390,7 +390,7 @@ impl<'a> Cpu for At<'a> {
         self.here.words()
     }
 
-    fn reuse(self, i: usize) -> Place<Mine<'a>> {
+    fn reuse(self, i: usize) -> LocalSlot<Mine<'a>> {
         self.here.reuse(i)
     }
 

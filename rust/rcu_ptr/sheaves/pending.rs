@@ -67,7 +67,7 @@ pub(super) fn now() -> u64 {
     TIME.fetch_add(1, Full) + 1
 }
 
-/// Wakes the waiters for a count, the last user or the end of a cache.
+/// Wakes the waiters for a count, the last user or the destruction of a cache.
 ///
 /// # Context
 ///

@@ -36,7 +36,7 @@ const CALLBACK_FULL: usize = 2;
 const WORKER_SHEAVES: usize = 16;
 
 /// Has `chain`, of this CPU, wait for a grace period: here it is chosen, by call_rcu_hurry(). Emptied sheaves wait
-/// for contexts with preemption off only, objects for readers of an SRCU domain too.
+/// for contexts with preemption disabled only, objects for readers of an SRCU domain too.
 ///
 /// # Context
 ///
@@ -79,7 +79,7 @@ impl Callback for Ready {
     unsafe fn run(head: NonNull<RcuHead>) {
         // SAFETY: `call()` handed the head over once.
         let (mut chain, of) = unsafe { Chain::from_rcu_head(head.as_ptr().expose_provenance()) };
-        // INVARIANT: The end of a cache waits until nothing is counted.
+        // INVARIANT: The destruction of a cache waits until nothing is counted.
         let cache = &CacheRef(of.owner.cast());
         let node = of.node.min(cache.nr_nodes() - 1);
         cache.running.enter();

@@ -485,7 +485,7 @@ impl Installed {
         Self(unsafe { around(slot) })
     }
 
-    /// The objects from `start` on, to be given out again.
+    /// The objects from `start` on, to be allocated again.
     pub(crate) fn into_rest(self, start: usize, _undisturbed: &Undisturbed) -> Rest {
         self.0.set_start(start);
         if start == SLOTS {
@@ -498,7 +498,7 @@ impl Installed {
 
 /// How a sheaf goes into a cursor.
 pub(crate) trait Install {
-    /// The address of the first slot that the cursor gives out.
+    /// The address of the first slot that the cursor allocates.
     fn first_slot(&self) -> usize;
 }
 

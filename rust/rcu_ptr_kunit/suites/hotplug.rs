@@ -240,7 +240,7 @@ fn dies_under_a_reader(cpu: i32, route: Route) -> Result<usize> {
     Ok(seen.broken)
 }
 
-/// The same with objects of a cache that wait in a sheaf: whether one of them is given out again under
+/// The same with objects of a cache that wait in a sheaf: whether one of them is allocated again under
 /// the reader.
 fn cache_dies_under_a_reader(cpu: i32) -> Result<bool> {
     let defaults = params::no_drain()?;

@@ -220,7 +220,7 @@ fn rounds(route: Route, checks: Checks, wanted: u64, secs: i64) -> Result<Option
             ran?;
         }
         if route == Route::Kernel {
-            // No module can call its barrier; the end of the cache does, and complains.
+            // No module can call its barrier; the destruction of the cache does, and complains.
             drop(pool);
             pool = Pool::with_checks(OBJECTS, SIZE, 16, checks)?;
         } else {

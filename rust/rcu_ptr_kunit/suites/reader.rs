@@ -44,7 +44,7 @@ fn free_all(pool: &Pool, route: Route) {
     }
 }
 
-/// What was freed is given out again and overwritten.
+/// What was freed is allocated again and overwritten.
 fn churn() {
     for _ in 0..50 {
         if let Some(object) = alloc::alloc(alloc::Source::Kmalloc, 96) {

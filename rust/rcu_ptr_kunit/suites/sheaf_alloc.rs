@@ -372,7 +372,7 @@ mod tests {
         Ok(())
     }
 
-    /// Objects that are freed at once on another node than theirs are not given out there.
+    /// Objects that are freed at once on another node than theirs are not allocated there.
     #[test]
     fn freed_at_once_elsewhere() -> Result {
         let Some((here, there)) = two_nodes() else {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! What a cache has outside of its barns: every kind has a bound, a number in the statistics, and a
-//! way back that needs no other traffic of the CPU. And what is given back twice is given out once.
+//! way back that needs no other traffic of the CPU. And what is given back twice is allocated once.
 
 use crate::{
     params, scaled,
@@ -122,7 +122,7 @@ fn two_cpus() -> Option<(i32, i32)> {
     Some((here, there))
 }
 
-/// The same object is given out more than once while `cache` has others.
+/// The same object is allocated more than once while `cache` has others.
 fn given_out_twice(cache: &SheafCache, object: NonNull<u8>) -> Result<bool> {
     let mut held = KVVec::<NonNull<u8>>::new();
     for _ in 0..300 {

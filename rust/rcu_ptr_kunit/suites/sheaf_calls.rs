@@ -150,7 +150,7 @@ fn destroyed_under_readers(n: usize) -> Result<reader::Seen> {
             0
         },
     )?;
-    // The end of the cache has to wait for the readers.
+    // The destruction of the cache has to wait for the readers.
     under_readers(cache, n, 100, drop)
 }
 

@@ -2,7 +2,7 @@
 
 //! Objects with a constructor in a cache with SLAB_TYPESAFE_BY_RCU: a hash table whose lookups take a reference
 //! by what the constructor made, and look again whether the object is theirs, as the kernel's own users of such
-//! caches do. Objects are given out again at once.
+//! caches do. Objects are allocated again at once.
 
 use super::sheaf_bounds::expect_warning;
 use crate::{
@@ -223,7 +223,7 @@ fn lookups(cache: &SheafCache, rounds: usize) -> Result<(Wrong, u64, u64)> {
 mod tests {
     use super::*;
 
-    /// Objects are given out again at once, and found by lookups of what they were before.
+    /// Objects are allocated again at once, and found by lookups of what they were before.
     #[test]
     fn typesafe_lookups() -> Result {
         for flags in [alloc::TYPESAFE, alloc::TYPESAFE | cache::POISON] {

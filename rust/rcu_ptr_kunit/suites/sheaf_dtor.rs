@@ -241,7 +241,7 @@ mod tests {
         Ok(())
     }
 
-    /// Objects that come from the slab and go back to it without having been given out.
+    /// Objects that come from the slab and go back to it without having been allocated.
     #[test]
     fn not_without_a_use() -> Result {
         let book = Book::new();
@@ -266,7 +266,7 @@ mod tests {
         Ok(())
     }
 
-    /// The end of a cache waits for all destructors.
+    /// The destruction of a cache waits for all destructors.
     #[test]
     fn at_the_end() -> Result {
         let _defaults = params::no_drain()?;

@@ -240,7 +240,7 @@ fn come_back(cpu: i32) -> Result<(i64, i64)> {
 mod tests {
     use super::*;
 
-    /// The barrier takes a grace period, and the end of a cache one more than that of a kmem_cache.
+    /// The barrier takes a grace period, and the destruction of a cache one more than that of a kmem_cache.
     #[test]
     fn take_a_grace_period() -> Result {
         if !alloc::objects_go_round() {
@@ -274,7 +274,7 @@ mod tests {
         Ok(())
     }
 
-    /// A task that hogs a CPU keeps neither the barrier nor the end of a cache.
+    /// A task that hogs a CPU keeps neither the barrier nor the destruction of a cache.
     #[test]
     fn hog() -> Result {
         let Some(other) = cpu::other() else {

@@ -250,7 +250,7 @@ mod tests {
             unsafe { cache.free_rcu(*object) };
         }
         drop(cache);
-        // Where objects are checked after each use, nothing is given out again at once.
+        // Where objects are checked after each use, nothing is allocated again at once.
         let expected = if cfg!(CONFIG_KASAN) { 0 } else { at_once.len() };
         check!(refused && again.len() == expected);
         check!(again.iter().all(|object| at_once.contains(object)));

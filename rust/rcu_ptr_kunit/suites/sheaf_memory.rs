@@ -400,7 +400,7 @@ mod tests {
         Ok(())
     }
 
-    /// Objects that are freed on another node go back to their own, and are given out there.
+    /// Objects that are freed on another node go back to their own, and are allocated there.
     #[test]
     fn objects_go_home() -> Result {
         let Some((here, there)) = two_nodes() else {

@@ -254,7 +254,7 @@ mod tests {
         })
     }
 
-    /// The end of a cache waits for both; and the domain can be cleaned up at once.
+    /// The destruction of a cache waits for both; and the domain can be cleaned up at once.
     #[test]
     fn destroyed_under_a_reader() -> Result {
         each(|_, domain| {
@@ -347,7 +347,7 @@ mod tests {
             for _ in 0..200 {
                 held.push(cache.alloc(false).ok_or(ENOMEM)?, GFP_KERNEL)?;
             }
-            // What was not given out yet may go back.
+            // What was not allocated yet may go back.
             let stock = cache.stats().slab_allocs - held.len() as u64;
             let early = beside_reader(domain, &|| (), |_| {
                 for &object in &held {

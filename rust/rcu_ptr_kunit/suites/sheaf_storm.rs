@@ -2,7 +2,7 @@
 
 //! All contexts at once on one cache with sheaves: tasks, softirqs, interrupts and NMIs of every CPU
 //! replace objects that readers look at; and an NMI at every instruction of the calls. Nothing is
-//! given out twice or too early, nothing is lost.
+//! allocated twice or too early, nothing is lost.
 
 use crate::{
     nmi::storm,

@@ -32,8 +32,8 @@ unsafe impl KvFree for Vmalloc {}
 // SAFETY: kvrealloc_node_align() makes its objects, by one of the above.
 unsafe impl KvFree for KVmalloc {}
 
-/// The place of a `T` in memory of `A`.
-pub(super) struct Place<T, A>(PhantomData<(T, A)>);
+/// Where a `T` lies in memory of `A`, behind its head.
+pub(super) struct Storage<T, A>(PhantomData<(T, A)>);
 
 const fn max(a: usize, b: usize) -> usize {
     if a > b {
@@ -43,7 +43,7 @@ const fn max(a: usize, b: usize) -> usize {
     }
 }
 
-impl<T, A: KvFree> Place<T, A> {
+impl<T, A: KvFree> Storage<T, A> {
     /// Alignment of the object, and of the whole.
     pub(super) const ALIGN: usize = max(align_of::<T>(), align_of::<sys::Head>());
 
@@ -150,7 +150,7 @@ impl<T, A: KvFree> Place<T, A> {
     }
 }
 
-impl<T> Place<T, Kmalloc> {
+impl<T> Storage<T, Kmalloc> {
     /// Memory for an object, from anywhere.
     ///
     /// # Context
