@@ -17,6 +17,8 @@ pub(crate) struct Counters {
     pub(crate) queued: [Atomic<u64>; 4],
     /// Of those, on the list.
     pub(crate) list: Atomic<u64>,
+    /// Of those, by engine rfc as another context had the lock: they are pushed later.
+    pub(crate) later: Atomic<u64>,
     /// Of those, by a caller that waited itself.
     pub(crate) waited: Atomic<u64>,
     /// Callbacks taken, of those in `queued`.
@@ -44,6 +46,7 @@ pub(crate) static COUNTERS: Counters = Counters {
     engine: Atomic::new(-1),
     queued: [const { Atomic::new(0) }; 4],
     list: Atomic::new(0),
+    later: Atomic::new(0),
     waited: Atomic::new(0),
     calls: Atomic::new(0),
     invoked: Atomic::new(0),
@@ -95,6 +98,7 @@ extern "C" fn rcu_ptr_rs_queue(engine: c_int, channel: c_int, kind: c_int, ctx: 
     }
     match channel as c_uint {
         sys::rcu_ptr_channel_RCU_PTR_CHANNEL_LIST => COUNTERS.list.add(1, Relaxed),
+        sys::rcu_ptr_channel_RCU_PTR_CHANNEL_DEFERRED => COUNTERS.later.add(1, Relaxed),
         sys::rcu_ptr_channel_RCU_PTR_CHANNEL_SYNC => COUNTERS.waited.add(1, Relaxed),
         _ => {}
     }

@@ -368,7 +368,10 @@ fn from(place: Where, route: Route) -> Result<bool> {
 fn without_pages(route: Route) -> Result<(u64, bool)> {
     let pool = Pool::new(2000)?;
     let probes = probes::Probes::register()?;
-    let before = probes::COUNTERS.list.load(Relaxed);
+    // What another CPU's use of the lock defers is linked as well.
+    let counters = &probes::COUNTERS;
+    let count = || counters.list.load(Relaxed) + counters.later.load(Relaxed);
+    let before = count();
     params::shrink()?;
     fault::fail_blocks(1, u64::MAX);
     let body = |_cpu: i32| {
@@ -378,7 +381,7 @@ fn without_pages(route: Route) -> Result<(u64, bool)> {
         }
     };
     let ran = thread::on_cpus(::core::iter::once(cpu::this()), &body, || ());
-    let linked = probes::COUNTERS.list.load(Relaxed) - before;
+    let linked = count() - before;
     core::barrier();
     fault::fail_blocks(0, 0);
     drop(probes);
@@ -519,7 +522,9 @@ mod tests {
         let defaults = params::no_blocks()?;
         for route in [Route::Call, Route::CallSleepable] {
             let (linked, freed) = without_pages(route)?;
-            check!(linked == 2000 && freed);
+            pr_info!("{:?}: {} of 2000 were linked\n", route, linked);
+            check!(freed);
+            check!(linked == 2000);
         }
         drop(defaults);
         Ok(())

@@ -264,6 +264,12 @@ pub(super) fn provoke_all() -> Result {
         .try_for_each(Kind::provoke)
 }
 
+/// Whether debugobjects has used its reports up: there are five in a boot (`debug_print_object()`).
+fn is_debugobjects_silent() -> bool {
+    user::sh(c"[ $(sed -n 's/^warnings *: *//p' /sys/kernel/debug/debug_objects/stats) -ge 5 ]")
+        .is_ok()
+}
+
 #[kunit_tests(rcu_ptr_misuse)]
 mod tests {
     use super::*;
@@ -363,6 +369,10 @@ mod tests {
     fn queued_twice_by_nolock() -> Result {
         if cfg!(not(CONFIG_DEBUG_OBJECTS_RCU_HEAD)) {
             skip(c"needs CONFIG_DEBUG_OBJECTS_RCU_HEAD");
+            return Ok(());
+        }
+        if is_debugobjects_silent() {
+            skip(c"debugobjects has reported five times, which is all that it does");
             return Ok(());
         }
         // A monitor that is armed already would come in between.
