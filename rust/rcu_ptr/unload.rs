@@ -4,9 +4,9 @@
 //! after the module's exit (`MODULE_STATE_GOING`), so the module need not call rcu_ptr_barrier() there.
 //!
 //! Only modules that use rcu_ptr.ko themselves wait, and those whose load fails before that is known; others go
-//! at once: so a library that queues callbacks for its users has to have them call rcu_ptr_barrier(). No callback may wait for a module to be loaded or
-//! unloaded: where it fails to load, or another module goes meanwhile, the list of module notifiers is
-//! held while this waits for the callback.
+//! at once: so a library that queues callbacks for its users has to have them call rcu_ptr_barrier(). No callback
+//! may wait for a module to be loaded or unloaded: where it fails to load, or another module goes meanwhile, the
+//! list of module notifiers is held while this waits for the callback.
 
 use crate::{
     api,

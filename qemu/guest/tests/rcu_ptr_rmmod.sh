@@ -110,6 +110,7 @@ test_cpus_that_come_and_go_meanwhile() {
 	cpu=/sys/devices/system/cpu/cpu1/online
 	[ -w $cpu ] || skip "needs two CPUs"
 	rm -f /tmp/enough
+	: >/tmp/turns
 	while [ ! -e /tmp/enough ]; do
 		echo 0 >$cpu && echo 1 >$cpu && echo once >>/tmp/turns
 	done &

@@ -6,7 +6,12 @@
 //! Frees never fail, so what waits is bounded where it comes from: at the limit allocations get no further sheaf.
 //! What is held then may still be freed.
 
-use super::{cache::Cache, exchange, geometry::SLOTS, pcs::Here};
+use super::{
+    cache::Cache,
+    exchange,
+    geometry::SLOTS,
+    pcs::{Here, Pcs},
+};
 use crate::sys::{context::Context, gp, slab};
 use core::ops::RangeInclusive;
 use kernel::{
@@ -161,18 +166,18 @@ impl Cache {
     /// Any, NMI included.
     #[inline(never)]
     pub(super) fn waiting_bytes(&self) -> usize {
-        let held: usize = self
-            .pcs
-            .iter()
-            .map(|pcs| self.objects_in(pcs.held().rcu))
-            .sum();
-        self.closed_bytes() + held * self.footprint
+        self.bytes(|pcs| self.objects_in(pcs.held().rcu))
     }
 
-    /// Those of them that are closed: nothing but a grace period is missing, or a worker.
-    fn closed_bytes(&self) -> usize {
-        let sheaves: usize = self.pcs.iter().map(|pcs| pcs.pending.total()).sum();
-        (sheaves * self.capacity() + self.strays_pending.total()) * self.footprint
+    /// Those of them that are closed, for which nothing but a grace period is missing, or a worker; and of the
+    /// others of each CPU, `held` objects.
+    fn bytes(&self, held: impl Fn(&Pcs) -> usize) -> usize {
+        let (mut sheaves, mut objects) = (0, self.strays_pending.total());
+        for pcs in self.pcs.iter() {
+            sheaves += pcs.pending.total();
+            objects += held(&pcs);
+        }
+        (sheaves * self.capacity() + objects) * self.footprint
     }
 
     /// Objects in an rcu sheaf, by its next slot.
@@ -195,7 +200,7 @@ impl Cache {
     /// Whether what is closed is as much as may wait. To close more, which then counts as full, would only keep
     /// it so.
     pub(super) fn is_closed_enough(&self) -> bool {
-        self.closed_bytes() >= self.limits.wait.load(Relaxed)
+        self.bytes(|_| 0) >= self.limits.wait.load(Relaxed)
     }
 }
 

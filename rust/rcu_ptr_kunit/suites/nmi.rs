@@ -226,65 +226,6 @@ struct Tried {
     freed: bool,
 }
 
-/// Frees an object in NMI while CPU `cpu`, which is idle, stops its tick: it has already looked for
-/// irq_works that wait for that; or starts it again. Returns how many were freed so, and how many of the calls
-/// raised an interrupt before the CPU did anything else. `None`: such an NMI can't be had.
-fn while_the_tick_stops(cpu: i32, rounds: usize) -> Result<Option<(usize, usize)>> {
-    let pool = Pool::new(rounds)?;
-    let (left, called, raised) = (
-        Atomic::<i32>::new(0),
-        Atomic::<i32>::new(0),
-        Atomic::<i32>::new(0),
-    );
-    let body = || {
-        if cpu::context() != Context::Nmi {
-            return;
-        }
-        if let Some(object) = pool.take() {
-            // SAFETY: Handed out once, with a field there.
-            unsafe { Route::Nolock.free(object.start, object.at) };
-            called.store(1, Relaxed);
-        }
-    };
-    let hook = Hook::new(&body);
-    let receiver = match Receiver::new(&hook) {
-        Err(e) if e == EOPNOTSUPP => return Ok(None),
-        other => other?,
-    };
-    // The first is hit when the timers of a CPU become idle, and when they no longer are: every other round acts
-    // at the second of these.
-    let at_site = |site: &tracepoints::Site| {
-        if cpu::this() != cpu {
-        } else if site.name() == "irq_work_entry" {
-            raised.add(called.xchg(0, Relaxed), Relaxed);
-        } else {
-            called.store(0, Relaxed);
-            if left.load(Relaxed) > 0 && left.fetch_sub(1, Relaxed) == 1 {
-                receiver.send(cpu);
-            }
-        }
-    };
-    let wanted = |name: &str| matches!(name, "timer_base_idle" | "irq_work_entry");
-    let defaults = params::quickest_drain()?;
-    let ran = tracepoints::during(&wanted, &at_site, |_| {
-        for round in 0..rounds {
-            // The monitor of that CPU is idle again by then.
-            thread::sleep(100);
-            left.store(1 + (round % 2) as i32, Relaxed);
-            let came = || pool.taken() > round;
-            // It wakes up for each, and stops its tick when the callbacks of the thread that ended are done.
-            (0..6).any(|_| thread::on_cpu(cpu, || Ok(())).is_ok() && thread::wait_for(1000, came));
-        }
-    });
-    drop(defaults);
-    core::barrier();
-    ran?;
-    if !pool.all_freed() {
-        return Err(EIO);
-    }
-    Ok(Some((pool.taken(), raised.load(Relaxed) as usize)))
-}
-
 /// As [`watchpoints()`] on the first word, a lock's if there is one, with the call that has no field and
 /// may say no. `None`: there are no watchpoints.
 fn tries_behind_the_lock() -> Result<Option<Tried>> {
@@ -330,6 +271,67 @@ fn tries_behind_the_lock() -> Result<Option<Tried>> {
         elsewhere: elsewhere.load(Relaxed),
         freed: pool.all_freed(),
     }))
+}
+
+/// Frees an object in NMI while CPU `cpu`, which is idle, stops its tick: it has already looked for
+/// irq_works that wait for that; or starts it again. Returns how many were freed so, and how many of the calls
+/// raised an interrupt before the CPU did anything else. `None`: such an NMI can't be had.
+fn while_the_tick_stops(cpu: i32, rounds: usize) -> Result<Option<(usize, usize)>> {
+    let pool = Pool::new(rounds)?;
+    let (left, called, raised) = (
+        Atomic::<i32>::new(0),
+        Atomic::<i32>::new(0),
+        Atomic::<i32>::new(0),
+    );
+    let body = || {
+        if cpu::context() != Context::Nmi {
+            return;
+        }
+        if let Some(object) = pool.take() {
+            // SAFETY: Handed out once, with a field there.
+            unsafe { Route::Nolock.free(object.start, object.at) };
+            called.store(1, Relaxed);
+        }
+    };
+    let hook = Hook::new(&body);
+    let receiver = match Receiver::new(&hook) {
+        Err(e) if e == EOPNOTSUPP => return Ok(None),
+        other => other?,
+    };
+    // The first is hit when the timers of a CPU become idle, and when they no longer are: every other round acts
+    // at the second of these.
+    let at_site = |site: &tracepoints::Site| {
+        if cpu::this() != cpu {
+            return;
+        }
+        if site.name() == "irq_work_entry" {
+            raised.add(called.xchg(0, Relaxed), Relaxed);
+        } else {
+            called.store(0, Relaxed);
+            if left.load(Relaxed) > 0 && left.fetch_sub(1, Relaxed) == 1 {
+                receiver.send(cpu);
+            }
+        }
+    };
+    let wanted = |name: &str| matches!(name, "timer_base_idle" | "irq_work_entry");
+    let defaults = params::quickest_drain()?;
+    let ran = tracepoints::during(&wanted, &at_site, |_| {
+        for round in 0..rounds {
+            // The monitor of that CPU is idle again by then.
+            thread::sleep(100);
+            left.store(1 + (round % 2) as i32, Relaxed);
+            let came = || pool.taken() > round;
+            // It wakes up for each, and stops its tick when the callbacks of the thread that ended are done.
+            (0..6).any(|_| thread::on_cpu(cpu, || Ok(())).is_ok() && thread::wait_for(1000, came));
+        }
+    });
+    drop(defaults);
+    core::barrier();
+    ran?;
+    if !pool.all_freed() {
+        return Err(EIO);
+    }
+    Ok(Some((pool.taken(), raised.load(Relaxed) as usize)))
 }
 
 #[kunit_tests(rcu_ptr_nmi)]
