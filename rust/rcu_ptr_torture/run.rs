@@ -583,19 +583,25 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Frees an object of `cache`, a cache as that of `source`, after a grace period, in a task.
-    pub(crate) fn free_rcu(&self, cache: &SheafCache, source: Source, object: NonNull<u8>) {
-        match self.records.enter(object, source) {
-            Ok(record) => {
-                self.queue(record, Call::FreeRcu, Context::Task);
-            }
+    /// Frees an object of `cache`, a cache as that of `source`, after a grace period, in a task. Returns what
+    /// [`queue_one()`](Self::queue_one) does.
+    pub(crate) fn free_rcu(
+        &self,
+        cache: &SheafCache,
+        source: Source,
+        object: NonNull<u8>,
+    ) -> Option<(&'a Record, u64)> {
+        let queued = match self.records.enter(object, source) {
+            Ok(record) => Some((record, self.queue(record, Call::FreeRcu, Context::Task))),
             Err(Refused::Full) => {
                 self.counts.full.up();
+                None
             }
-            Err(Refused::Taken) => return,
-        }
+            Err(Refused::Taken) => return None,
+        };
         // SAFETY: The caller's, and not shared.
         unsafe { cache.free_rcu(object) };
+        queued
     }
 
     /// Empties all slots.

@@ -370,7 +370,12 @@ fn barrier(run: &Run<'_>) {
             .waiting(start, &mut others, Record::is_of_barrier);
         core::barrier();
     }
-    for (record, number) in Iterator::chain(queued.into_iter(), others).flatten() {
+    none_waits(run, Iterator::chain(queued.into_iter(), others).flatten());
+}
+
+/// Checks that a barrier has waited for these.
+fn none_waits<'a>(run: &Run<'_>, queued: impl Iterator<Item = (&'a Record, u64)>) {
+    for (record, number) in queued {
         if record.waits(number) {
             run.counts.left_by_barrier.up();
             record.failed(c"still waits after a barrier");
@@ -379,7 +384,8 @@ fn barrier(run: &Run<'_>) {
     run.counts.barriers.up();
 }
 
-/// Creates a cache, uses it, and destroys it while objects wait.
+/// Creates a cache, uses it on several CPUs, and destroys it while objects wait. Some have a barrier before: no
+/// other thread fills their sheaves, so that only the barrier closes them.
 fn short_lived_cache(run: &Run<'_>) {
     let size = 32 + 8 * run.random.below(32) as usize;
     let capacity = run.random.below(57) as u32;
@@ -403,16 +409,24 @@ fn short_lived_cache(run: &Run<'_>) {
     } else {
         Source::Cache
     };
-    for _ in 0..run.random.skewed(400) {
+    let mut queued = [None; QUEUED_BEFORE];
+    for i in 0..run.random.skewed(400) as usize {
+        if run.random.one_in(8) {
+            move_somewhere(run);
+        }
         let object = if run.random.one_in(2) {
             short.alloc_with(alloc::quiet(false))
         } else {
             short.alloc_nolock()
         };
         if let Some(object) = object {
-            run.free_rcu(&short, source, object);
+            queued[i % QUEUED_BEFORE] = run.free_rcu(&short, source, object);
         }
         thread::cond_resched();
+    }
+    if destructor && run.random.one_in(2) {
+        short.barrier();
+        none_waits(run, queued.into_iter().flatten());
     }
     drop(short);
     run.counts.caches.up();
