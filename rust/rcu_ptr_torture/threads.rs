@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Threads that read and that replace objects, each with timers that do the same in hardirq and in softirq,
-//! and NMIs that these send; a thread for CPU hotplug, and one for barriers, short-lived caches and failing
-//! allocations.
+//! and NMIs that these send; a thread for CPU hotplug, one for barriers, short-lived caches and failing
+//! allocations, and in half of all runs another one for barriers.
 
 use crate::{
     object::Source,
@@ -70,18 +70,19 @@ pub(crate) fn body(run: &Run<'_>, nmis: &Nmis<'_>, number: usize) {
         0 if plan.hotplug > 0 => hotplug(run),
         0 => expedite(run),
         1 if plan.disturb > 0 => disturb(run),
-        1 => {}
-        n if n - 2 < plan.writers => {
+        2 if plan.disturb > 0 && run.random.one_in(2) => barriers(run),
+        1 | 2 => {}
+        n if n - 3 < plan.writers => {
             with_timers(run, nmis, 64, false, |run| run.update(Context::Task))
         }
-        n if n - 2 < urgent => with_timers(run, nmis, 8, false, |run| run.read_long(plan.span)),
+        n if n - 3 < urgent => with_timers(run, nmis, 8, false, |run| run.read_long(plan.span)),
         _ => with_timers(run, nmis, 4, true, |run| run.update(Context::Task)),
     }
 }
 
 /// The number of threads.
 pub(crate) fn count(run: &Run<'_>) -> usize {
-    2 + run.plan.writers + run.plan.readers + run.plan.urgent
+    3 + run.plan.writers + run.plan.readers + run.plan.urgent
 }
 
 /// The body of each NMI.
@@ -341,6 +342,18 @@ fn disturb(run: &Run<'_>) {
         }
     }
     fault::fail(0, 0);
+}
+
+/// Barriers, and caches that end, beside those of [`disturb()`].
+fn barriers(run: &Run<'_>) {
+    while !thread::should_stop() {
+        thread::sleep(1 + run.random.below(2 * u64::from(run.plan.disturb)) as u32);
+        if run.random.one_in(4) {
+            short_lived_cache(run);
+        } else {
+            barrier(run);
+        }
+    }
 }
 
 /// Checks that objects queued before a barrier, on several CPUs and in all contexts, are freed after it, and
