@@ -9,6 +9,9 @@ KERNEL_RECIPE=1
 KERNEL_STEPS=1600
 # Builds of one scenario that are kept.
 KERNEL_KEEP=3
+# What a kernel says of its build, and feeds to its random numbers: the same wherever it is built.
+KERNEL_BANNER=(KBUILD_BUILD_USER=rcu_ptr KBUILD_BUILD_HOST=rcu_ptr KBUILD_BUILD_VERSION=1
+	"KBUILD_BUILD_TIMESTAMP=Thu Jan  1 00:00:00 UTC 2026")
 
 # fragment_of NAME: the configuration that a scenario asks for; what it says comes before what is common
 fragment_of()
@@ -105,6 +108,12 @@ configure_kernel()
 	check_config "$dir/.config" "$dir/fragment"
 }
 
+# is_built DIR: a kernel is there, with that banner. One with another is only linked again.
+is_built()
+{
+	[ -e "$1/rcu_ptr.complete" ] && [ "$(cat "$1/rcu_ptr.complete")" = "${KERNEL_BANNER[*]}" ]
+}
+
 # kernel_build NAME: sets KDIR_OF_SCENARIO. The toolchain is chosen already.
 kernel_build()
 {
@@ -126,24 +135,24 @@ kernel_build()
 	# shellcheck disable=SC2034 # for the caller
 	KDIR_OF_SCENARIO=$dir
 	# A source that is the user's own may have changed: its make decides.
-	[ ! -e "$dir/rcu_ptr.complete" ] || [ -n "${KSRC:-}" ] || return 0
+	[ -n "${KSRC:-}" ] || ! is_built "$dir" || return 0
 	lock "$dir.lock" "the kernel of $1"
-	[ ! -e "$dir/rcu_ptr.complete" ] || [ -n "${KSRC:-}" ] || return 0
+	[ -n "${KSRC:-}" ] || ! is_built "$dir" || return 0
 	mkdir -p "$dir" "$CACHE/log"
 	log=$CACHE/log/kernel-$1.log
 	configure_kernel "$dir" "$log"
 	toolchain_save "$dir/toolchain.env"
 	steps=$(cat "$CACHE/log/kernel-$1.steps" 2>/dev/null || echo "$KERNEL_STEPS")
-	[ -z "${KSRC:-}" ] || [ ! -e "$dir/rcu_ptr.complete" ] || steps=0
+	[ ! -e "$dir/rcu_ptr.complete" ] || steps=0
 	prepare_ccache
 	progress "building the kernel of $1 ($arch, Linux $(kernel_version "$KERNEL_SOURCE"))" "$log" "$steps" \
-		with_ccache make -C "$KERNEL_SOURCE" O="$dir" "${MAKE_ARGS[@]}" -j"$(nproc)" ||
+		with_ccache env "${KERNEL_BANNER[@]}" make -C "$KERNEL_SOURCE" O="$dir" "${MAKE_ARGS[@]}" -j"$(nproc)" ||
 		die "the kernel of $1 can't be built (log: $log)"
 	write_gnumakefile >"$dir/GNUmakefile"
 	if [ ! -e "$dir/rcu_ptr.complete" ]; then
 		grep -c '^  [A-Z]' "$log" >"$CACHE/log/kernel-$1.steps" || true
-		touch "$dir/rcu_ptr.complete"
 	fi
+	echo "${KERNEL_BANNER[*]}" >"$dir/rcu_ptr.complete"
 	prune_builds "$1"
 }
 
