@@ -3,6 +3,7 @@
 
 import os
 import pathlib
+import re
 import subprocess
 import tempfile
 import unittest
@@ -216,6 +217,15 @@ class Stock(Scripts):
         self.tree("was built with 'rustc 1.85.0 (of another machine)'",
                   config='CONFIG_RUST=y\nCONFIG_RUSTC_VERSION_TEXT="rustc 1.85.0 (of another machine)"\n',
                   PATH=f"{self.folder}:{os.environ['PATH']}", RUSTC="", LLVM="", BINDGEN="")
+
+
+class Library(unittest.TestCase):
+    """scripts/lib/, which every script reads as a whole."""
+
+    def test_functions_have_names_of_their_own(self):
+        text = "".join(path.read_text() for path in sorted((ROOT / "scripts" / "lib").glob("*.sh")))
+        names = re.findall(r"^(\w+)\(\)", text, re.M)
+        self.assertEqual(sorted(names), sorted(set(names)))
 
 
 class Kernel(Scripts):

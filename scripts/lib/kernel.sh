@@ -108,8 +108,8 @@ configure_kernel()
 	check_config "$dir/.config" "$dir/fragment"
 }
 
-# is_built DIR: a kernel is there, with that banner. One with another is only linked again.
-is_built()
+# is_complete DIR: a kernel is there, with that banner. One with another is only linked again.
+is_complete()
 {
 	[ -e "$1/rcu_ptr.complete" ] && [ "$(cat "$1/rcu_ptr.complete")" = "${KERNEL_BANNER[*]}" ]
 }
@@ -135,9 +135,9 @@ kernel_build()
 	# shellcheck disable=SC2034 # for the caller
 	KDIR_OF_SCENARIO=$dir
 	# A source that is the user's own may have changed: its make decides.
-	[ -n "${KSRC:-}" ] || ! is_built "$dir" || return 0
+	[ -n "${KSRC:-}" ] || ! is_complete "$dir" || return 0
 	lock "$dir.lock" "the kernel of $1"
-	[ -n "${KSRC:-}" ] || ! is_built "$dir" || return 0
+	[ -n "${KSRC:-}" ] || ! is_complete "$dir" || return 0
 	mkdir -p "$dir" "$CACHE/log"
 	log=$CACHE/log/kernel-$1.log
 	configure_kernel "$dir" "$log"
