@@ -139,7 +139,7 @@ fresh() {
 # parameters of the benchmark module.
 irq_works() {
 	awk '$3 == "deferred_percpu_work_fn" || $3 ~ /8irq_workN.*(3rfc|8lockless).*5entry/ {
-		printf "irq_work_%d=0x%s ", ++n, $1 }' /proc/kallsyms
+		printf "%s%s", n++ ? "," : "irq_works=", $1 }' /proc/kallsyms
 }
 
 # host_nmis HZ [COUNT]: the host injects NMIs, until 'host_nmis 0' or COUNT have come

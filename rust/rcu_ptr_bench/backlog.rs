@@ -1,96 +1,86 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The longest interrupts and softirqs after a backlog: many objects are freed with interrupts off, at
-//! once, and then everything that waited for interrupts comes. As [`super::stretch`], where few wait:
-//! an engine whose interrupts take longer where more objects wait shows here.
+//! once, and then everything that waited for interrupts comes. An engine whose interrupts take longer
+//! where more objects wait shows here. The probes that measure it cost some tens of instructions
+//! themselves.
 
 use crate::{
     run,
     sys::{
-        cpu, free,
-        pair::{Caches, KernelCache, Pair, Sheaf},
-        params,
+        cpu,
+        free::{self, Alloc, CacheFreeRcu, Caches, Free, Sheaf},
         stretch::{self, Probes},
         thread,
     },
-    way::{self, Objects},
+    way::{Group, Objects},
     Numbers,
 };
-use kernel::prelude::*;
+use kernel::{fmt, prelude::*};
 
-/// Prints what was the longest while `f` ran.
-fn measure(what: &str, engine: &str, object: &str, objects: usize, f: impl FnOnce()) {
+/// Prints what was the longest while `free` frees with interrupts off, and after it.
+fn measure(
+    what: impl fmt::Display,
+    object: &str,
+    numbers: &Numbers,
+    free: impl FnOnce(),
+) -> Result {
     let Ok(probes) = Probes::attach() else {
         pr_info!("note text=no tracepoints of interrupts here: no stretch is measured\n");
-        return;
+        return Ok(());
     };
-    f();
+    cpu::irqs_off(free);
     // The tick and the callbacks of two grace periods.
     thread::sleep(20);
     free::kernel_settle();
     thread::sleep(20);
     drop(probes);
     pr_info!(
-        "backlog free={} engine={} object={} count={} irq_work={} timer={} rcu_softirq={} \
-         timer_softirq={}\n",
+        "backlog {} object={} count={} irq_work={} timer={} rcu_softirq={} timer_softirq={}\n",
         what,
-        engine,
         object,
-        objects,
+        numbers.objects,
         stretch::IRQ_WORK.longest(),
         stretch::TIMER.longest(),
         stretch::SOFTIRQ[stretch::RCU_SOFTIRQ].longest(),
         stretch::SOFTIRQ[stretch::TIMER_SOFTIRQ].longest()
     );
-}
-
-/// The same for objects of a cache, from allocation to free.
-fn cache<P: Pair>(what: &str, engine: &str, count: usize) -> Result {
-    if !way::is_named(
-        if engine == "kernel" {
-            engine
-        } else {
-            "rcu_ptr"
-        },
-        what,
-    ) {
-        return Ok(());
-    }
-    let mut objects = KVVec::with_capacity(count, GFP_KERNEL)?;
-    for i in 0..count {
-        objects.push(P::alloc().ok_or(ENOMEM)?, GFP_KERNEL)?;
-        if i % 256 == 255 {
-            thread::cond_resched();
-        }
-    }
-    measure(what, engine, "cache-64", count, || {
-        cpu::irqs_off(|| {
-            for &object in &objects {
-                // SAFETY: Just allocated, and given away here.
-                unsafe { P::free(object) };
-            }
-        });
-    });
     Ok(())
 }
 
 /// `test=backlog`.
 pub(crate) fn run(numbers: &Numbers) -> Result {
-    run::for_each_source(|name, source| {
-        for way in way::ways(source) {
-            let mut objects = Objects::new(source, numbers.objects)?;
-            measure(way.name(), way.engine(), name, numbers.objects, || {
-                cpu::irqs_off(|| objects.free(way, numbers.objects));
-            });
-            drop(objects);
-            way.settle();
-            thread::cond_resched();
-        }
+    run::for_each_way(|name, source, way| {
+        let mut objects = Objects::new(source, numbers.objects)?;
+        measure(way, name, numbers, || {
+            objects.free(way, numbers.objects);
+        })?;
+        drop(objects);
+        way.settle();
+        thread::cond_resched();
         Ok(())
     })?;
-    let caches = Caches::new()?;
-    cache::<KernelCache>("kmem_cache+kfree_rcu", "kernel", numbers.objects)?;
-    cache::<Sheaf>("rcu_ptr_cache_free_rcu", params::engine(), numbers.objects)?;
-    drop(caches);
-    Ok(())
+    if !Group::RcuPtr.has("rcu_ptr_cache_free_rcu") {
+        return Ok(());
+    }
+    let _caches = Caches::new()?;
+    let mut objects = KVVec::with_capacity(numbers.objects, GFP_KERNEL)?;
+    for i in 0..numbers.objects {
+        objects.push(Sheaf::alloc().ok_or(ENOMEM)?, GFP_KERNEL)?;
+        if i % 256 == 255 {
+            thread::cond_resched();
+        }
+    }
+    let engine = Group::RcuPtr.engine();
+    measure(
+        fmt!("free=rcu_ptr_cache_free_rcu engine={}", engine),
+        "cache-64",
+        numbers,
+        || {
+            for &object in &objects {
+                // SAFETY: Just allocated, and given away here.
+                unsafe { CacheFreeRcu::free(object) };
+            }
+        },
+    )
 }

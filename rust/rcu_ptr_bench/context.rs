@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The contexts that code is run in: a hard hrtimer, an NMI to this CPU.
+//! NMIs that a CPU sends to itself, to run code in them.
 
 use crate::sys::{
     cpu,
     nmi::{self, Receiver},
     perf::Hook,
-    timer::{Timer, Where},
 };
 use core::ptr;
 use kernel::{
@@ -14,92 +13,20 @@ use kernel::{
     sync::atomic::{Acquire, Atomic, Relaxed, Release},
 };
 
-/// What an interrupt handler calls.
-struct Call {
-    function: Atomic<*mut c_void>,
-    done: Atomic<u64>,
-}
-
-impl Call {
-    const fn new() -> Self {
-        Self {
-            function: Atomic::new(ptr::null_mut()),
-            done: Atomic::new(0),
-        }
-    }
-
-    /// Calls `f` in the interrupt that `raise` makes come, and returns when it has run. One caller at a time.
-    fn during(&self, f: &mut dyn FnMut(), raise: impl FnOnce()) {
-        let before = self.done.load(Relaxed);
-        let mut f = f;
-        // ORDERING: Release pairs with the acquire in `run()`.
-        self.function.store((&raw mut f).cast(), Release);
-        raise();
-        // ORDERING: Acquire pairs with the release in `run()`: what the function did is seen.
-        while self.done.load(Acquire) == before {
-            spin();
-        }
-        self.function.store(ptr::null_mut(), Relaxed);
-    }
-
-    fn run(&self) {
-        // ORDERING: Acquire pairs with the release in `during()`.
-        let function = self.function.load(Acquire).cast::<&mut dyn FnMut()>();
-        if function.is_null() {
-            return;
-        }
-        // SAFETY: `during()` waits for the end of this call, and uses the function for nothing else.
-        unsafe { (*function)() };
-        // ORDERING: Release pairs with the acquire in `during()`.
-        self.done.store(self.done.load(Relaxed) + 1, Release);
-    }
-}
-
-/// A turn of a loop that waits for an interrupt of this CPU. Not cpu_relax(): under -icount QEMU is
-/// thousands of times slower at that, and time is what instructions are executed.
-#[inline(always)]
-pub(crate) fn spin() {
-    core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::SeqCst);
-}
-
-static IN_TIMER: Call = Call::new();
-static IN_NMI: Call = Call::new();
-
-fn in_timer() -> u64 {
-    IN_TIMER.run();
-    0
-}
+/// What the next NMI calls, and how many have called something.
+static FUNCTION: Atomic<*mut c_void> = Atomic::new(ptr::null_mut());
+static DONE: Atomic<u64> = Atomic::new(0);
 
 fn in_nmi() {
-    IN_NMI.run();
-}
-
-/// Hard interrupts of this CPU.
-pub(crate) struct HardInterrupts(Pin<KBox<Timer<'static>>>);
-
-impl HardInterrupts {
-    /// # Context
-    ///
-    /// May sleep.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub(crate) fn new() -> Result<Self> {
-        Timer::new(Where::Hardirq, &in_timer).map(Self)
+    // ORDERING: Acquire pairs with the release in `call()`.
+    let function = FUNCTION.load(Acquire).cast::<&mut dyn FnMut()>();
+    if function.is_null() {
+        return;
     }
-
-    /// Calls `f` in a hard interrupt, and returns when it has run. One caller at a time.
-    ///
-    /// # Context
-    ///
-    /// Process context, bound to a CPU.
-    pub(crate) fn call(&self, f: &mut dyn FnMut()) {
-        IN_TIMER.during(f, || {
-            self.0.cancel();
-            self.0.start(1000);
-        });
-    }
+    // SAFETY: `call()` waits for the end of this call, and uses the function for nothing else.
+    unsafe { (*function)() };
+    // ORDERING: Release pairs with the acquire in `call()`.
+    DONE.store(DONE.load(Relaxed) + 1, Release);
 }
 
 /// Sends NMIs to this CPU, as long as it lives.
@@ -108,12 +35,7 @@ pub(crate) struct NmiSource(Receiver<'static>);
 static HOOK: Hook<'static> = Hook::new(&in_nmi);
 
 impl NmiSource {
-    /// Whether this machine has it.
-    pub(crate) fn exists() -> bool {
-        nmi::CAN
-    }
-
-    /// Registers the handler.
+    /// Registers the handler; a machine without NMIs that can be sent has its reason in the log.
     ///
     /// # Context
     ///
@@ -121,9 +43,13 @@ impl NmiSource {
     ///
     /// # Errors
     ///
-    /// Where there are no NMIs that a module can send.
-    pub(crate) fn new() -> Result<Self> {
-        Receiver::new(&HOOK).map(Self)
+    /// Those of `register_nmi_handler()`.
+    pub(crate) fn new() -> Result<Option<Self>> {
+        if !nmi::CAN {
+            pr_info!("note text=no NMIs can be sent here: nothing is measured in NMI\n");
+            return Ok(None);
+        }
+        Receiver::new(&HOOK).map(|receiver| Some(Self(receiver)))
     }
 
     /// Calls `f` in an NMI of this CPU, and returns when it has run. One caller at a time.
@@ -131,7 +57,29 @@ impl NmiSource {
     /// # Context
     ///
     /// Bound to a CPU.
-    pub(crate) fn call(&self, f: &mut dyn FnMut()) {
-        IN_NMI.during(f, || self.0.send(cpu::this()));
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if that was no NMI.
+    pub(crate) fn call(&self, mut f: impl FnMut()) -> Result {
+        let mut context = None;
+        let mut call = || {
+            context = Some(cpu::context());
+            f();
+        };
+        let mut call: &mut dyn FnMut() = &mut call;
+        let before = DONE.load(Relaxed);
+        // ORDERING: Release pairs with the acquire in `in_nmi()`.
+        FUNCTION.store((&raw mut call).cast(), Release);
+        self.0.send(cpu::this());
+        // Not cpu_relax(): under -icount QEMU is thousands of times slower at that.
+        // ORDERING: Acquire pairs with the release in `in_nmi()`: what the function did is seen.
+        while DONE.load(Acquire) == before {
+            core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::SeqCst);
+        }
+        FUNCTION.store(ptr::null_mut(), Relaxed);
+        (context == Some(cpu::Context::Nmi))
+            .then_some(())
+            .ok_or(EIO)
     }
 }

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Tells from the bytes of an x86-64 instruction whether it locks the bus, is a barrier, or turns
-//! interrupts on or off.
+//! Tells from the bytes of an x86-64 instruction whether it locks the bus or is a barrier.
 
-/// What an instruction is, as far as it matters here.
+/// What an instruction is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Nothing special.
@@ -12,12 +11,6 @@ pub(crate) enum Kind {
     Locked,
     /// A full barrier and nothing else: `mfence`, or a locked add of 0 to the stack (`smp_mb()`).
     FullBarrier,
-    /// `lfence` or `sfence`.
-    Fence,
-    /// `pushf`, `popf`, `cli`, `sti`.
-    Interrupts,
-    /// `rdmsr`, `wrmsr`, `cpuid`, `in`, `out`, `hlt`: slow, and some of them serialise.
-    Slow,
 }
 
 const LOCK: u8 = 0xf0;
@@ -53,14 +46,7 @@ pub(crate) fn kind(code: &[u8]) -> Kind {
     match (opcode, modrm) {
         // xchg with memory locks by itself.
         (0x86 | 0x87, _) if in_memory => Kind::Locked,
-        (0x9c | 0x9d | 0xfa | 0xfb, _) => Kind::Interrupts,
-        (0xe4..=0xe7 | 0xec..=0xef | 0xf4, _) => Kind::Slow,
-        (0x0f, 0x30 | 0x32 | 0xa2) => Kind::Slow,
-        (0x0f, 0xae) => match (at(i + 2) >> 6, at(i + 2) >> 3 & 7) {
-            (3, 6) => Kind::FullBarrier,
-            (3, 5 | 7) => Kind::Fence,
-            _ => Kind::Plain,
-        },
+        (0x0f, 0xae) if at(i + 2) >> 3 == 0o36 => Kind::FullBarrier,
         _ => Kind::Plain,
     }
 }

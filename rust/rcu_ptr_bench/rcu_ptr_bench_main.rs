@@ -6,17 +6,16 @@
 //!
 //! | `test=` | measures | file |
 //! |---|---|---|
-//! | `calls` | a call, in task, with interrupts off, in hardirq and in NMI | calls.rs |
-//! | `latency` | every single call: the worst one | latency.rs |
+//! | `calls` | a call, in task and in NMI | calls.rs |
 //! | `path` | locked instructions and barriers of a call, by single-stepping | path.rs |
 //! | `cycle` | alloc, free, grace period and reclaim, whole system | cycle.rs |
 //! | `nmi` | self-interrupts and irq_works that NMIs cause | nmi.rs |
-//! | `stretch` | the longest interrupt and softirq | stretch.rs |
+//! | `backlog` | the longest interrupt and softirq after many objects | backlog.rs |
 //! | `series` | pending memory over time | series.rs |
 //! | `parallel` | a call, with all CPUs at it | parallel.rs |
 //! | `scale` | rcuscale's kfree_rcu_test | scale.rs |
 //! | `sheaf` | objects that go round: a call, and the whole cycle | sheaf.rs |
-//! | `sheafscale` | the same in threads, and how many found a sheaf | sheaf.rs |
+//! | `sheafscale` | the same in threads, and how many found a sheaf | scale.rs |
 
 // The parts of rust/sys that this module takes: docs/reading.md.
 #[path = "../sys"]
@@ -32,14 +31,12 @@ mod sys {
     pub(crate) mod irq;
     pub(crate) mod nmi;
     pub(crate) mod object;
-    pub(crate) mod pair;
     pub(crate) mod params;
     pub(crate) mod perf;
     pub(crate) mod slab;
     pub(crate) mod step;
     pub(crate) mod stretch;
     pub(crate) mod thread;
-    pub(crate) mod timer;
     pub(crate) mod tracepoint;
 }
 
@@ -49,7 +46,6 @@ mod context;
 mod cycle;
 #[cfg(CONFIG_X86_64)]
 mod decode;
-mod latency;
 mod nmi;
 mod parallel;
 mod path;
@@ -57,11 +53,10 @@ mod run;
 mod scale;
 mod series;
 mod sheaf;
-mod stretch;
 mod way;
 
 use kernel::prelude::*;
-use sys::{params, thread};
+use sys::params;
 
 module! {
     type: Bench,
@@ -98,22 +93,6 @@ module! {
             default: 1,
             description: "objects of test=scale are this many times 24 bytes",
         },
-        irq_work_1: u64 {
-            default: 0,
-            description: "address of the function of an irq_work, to count how often it runs",
-        },
-        irq_work_2: u64 {
-            default: 0,
-            description: "address of the function of an irq_work, to count how often it runs",
-        },
-        irq_work_3: u64 {
-            default: 0,
-            description: "address of the function of an irq_work, to count how often it runs",
-        },
-        irq_work_4: u64 {
-            default: 0,
-            description: "address of the function of an irq_work, to count how often it runs",
-        },
     },
 }
 
@@ -127,7 +106,6 @@ pub(crate) struct Numbers {
     pub(crate) alloc_num: usize,
     pub(crate) loops: usize,
     pub(crate) mult: usize,
-    pub(crate) irq_works: [usize; 4],
 }
 
 impl Numbers {
@@ -141,13 +119,6 @@ impl Numbers {
             alloc_num: p::kfree_alloc_num.value() as usize,
             loops: p::kfree_loops.value() as usize,
             mult: p::kfree_mult.value() as usize,
-            irq_works: [
-                p::irq_work_1.value(),
-                p::irq_work_2.value(),
-                p::irq_work_3.value(),
-                p::irq_work_4.value(),
-            ]
-            .map(|address| address as usize),
         }
     }
 }
@@ -158,13 +129,11 @@ struct Bench;
 type Test = (&'static str, fn(&Numbers) -> Result);
 
 /// Those that run in a thread bound to one CPU.
-static BOUND: [Test; 9] = [
+static BOUND: [Test; 7] = [
     ("calls", calls::run),
-    ("latency", latency::run),
     ("path", path::run),
     ("cycle", cycle::run),
     ("nmi", nmi::run),
-    ("stretch", stretch::run),
     ("backlog", backlog::run),
     ("series", series::run),
     ("sheaf", sheaf::run),
@@ -174,7 +143,7 @@ static BOUND: [Test; 9] = [
 static OWN_THREADS: [Test; 3] = [
     ("parallel", parallel::run),
     ("scale", scale::run),
-    ("sheafscale", sheaf::scale),
+    ("sheafscale", scale::pairs),
 ];
 
 impl kernel::Module for Bench {
@@ -189,7 +158,7 @@ impl kernel::Module for Bench {
         for &(name, test) in &BOUND {
             if wanted == "all" || wanted == name {
                 found = true;
-                thread::on_cpu(numbers.cpu, move || test(&numbers))
+                run::in_threads([numbers.cpu].into_iter(), &|| test(&numbers))
                     .inspect_err(|e| pr_err!("test {} failed: {:?}\n", name, e))?;
             }
         }

@@ -1,101 +1,57 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the tests share: contexts to free objects in, medians, and how numbers are printed.
+//! What the tests share: where and what they measure, medians, and how numbers are printed.
 
 use crate::{
-    context::{HardInterrupts, NmiSource},
-    sys::{cpu, object::Source, params},
-    way::{Objects, Way},
+    context::NmiSource,
+    sys::{object::Source, params, thread},
+    way::{self, Way},
 };
 
-use kernel::{fmt, prelude::*};
+use kernel::{
+    error::to_result,
+    fmt,
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+};
 
-/// Where objects are freed from.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Context {
-    Task,
-    IrqsOff,
-    Hardirq,
-    Nmi,
+/// Task context, and NMI where there is one: their names, and how to get there.
+pub(crate) fn contexts(
+    nmi: &Option<NmiSource>,
+) -> impl Iterator<Item = (&'static str, Option<&NmiSource>)> {
+    Iterator::chain(
+        core::iter::once(("task", None)),
+        nmi.iter().map(|nmi| ("nmi", Some(nmi))),
+    )
 }
 
-/// All of them.
-pub(crate) const CONTEXTS: [Context; 4] = [
-    Context::Task,
-    Context::IrqsOff,
-    Context::Hardirq,
-    Context::Nmi,
-];
-
-impl Context {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Task => "task",
-            Self::IrqsOff => "irqs_off",
-            Self::Hardirq => "hardirq",
-            Self::Nmi => "nmi",
-        }
-    }
-
-    /// Whether `way` may be called here, and this machine has it.
-    pub(crate) fn allows(self, way: &Way, nmi: Option<&NmiSource>) -> bool {
-        self != Self::Nmi || (way.in_nmi && nmi.is_some())
-    }
-
-    /// Objects that are handed out at once: interrupts must not be off for long.
-    fn chunk(self) -> usize {
-        match self {
-            Self::Task => usize::MAX / 2,
-            _ => 100,
-        }
-    }
-}
-
-/// A machine without NMIs that can be sent has its reason in the log once.
-pub(crate) fn nmi_source() -> Result<Option<NmiSource>> {
-    if !NmiSource::exists() {
-        pr_info!("note text=no NMIs can be sent here: nothing is measured in NMI\n");
-        return Ok(None);
-    }
-    NmiSource::new().map(Some)
-}
-
-/// Frees all of `objects` in `context`. Returns the cycles.
+/// Calls `f` in an NMI, or as it is.
 ///
 /// # Errors
 ///
-/// `EIO` if the context was not what it should be.
-pub(crate) fn free_all(
-    context: Context,
-    way: &Way,
-    nmi: Option<&NmiSource>,
-    objects: &mut Objects,
-) -> Result<u64> {
-    let mut cycles = 0;
-    let mut wrong = false;
-    let interrupts = (context == Context::Hardirq)
-        .then(HardInterrupts::new)
-        .transpose()?;
-    while !objects.is_done() {
-        let chunk = context.chunk().min(objects.len());
-        match context {
-            Context::Task => cycles += objects.free(way, chunk),
-            Context::IrqsOff => cycles += cpu::irqs_off(|| objects.free(way, chunk)),
-            Context::Hardirq => interrupts.as_ref().ok_or(EIO)?.call(&mut || {
-                wrong |= cpu::context() != cpu::Context::Hardirq;
-                cycles += objects.free(way, chunk);
-            }),
-            Context::Nmi => nmi.ok_or(EOPNOTSUPP)?.call(&mut || {
-                wrong |= cpu::context() != cpu::Context::Nmi;
-                cycles += objects.free(way, chunk);
-            }),
-        }
-    }
-    if wrong {
-        pr_err!("context {} was something else\n", context.name());
-        return Err(EIO);
-    }
-    Ok(cycles)
+/// As for [`NmiSource::call()`].
+pub(crate) fn inside<R: Default>(nmi: Option<&NmiSource>, mut f: impl FnMut() -> R) -> Result<R> {
+    let Some(nmi) = nmi else { return Ok(f()) };
+    let mut ret = R::default();
+    nmi.call(|| ret = f())?;
+    Ok(ret)
+}
+
+/// Runs `f` in a thread on each of `cpus`, all at once. One that is named twice has two.
+///
+/// # Errors
+///
+/// One of those of `f`; `ENOMEM`.
+pub(crate) fn in_threads(
+    cpus: impl Iterator<Item = i32>,
+    f: &(dyn Fn() -> Result + Sync),
+) -> Result {
+    let error = Atomic::<i32>::new(0);
+    let body = |_| {
+        let _ = f().inspect_err(|e| error.store(e.to_errno(), Relaxed));
+    };
+    thread::on_cpus(cpus, &body, || ())?;
+    to_result(error.load(Relaxed))
 }
 
 /// The kinds of objects that `object=` names.
@@ -110,6 +66,13 @@ pub(crate) fn for_each_source(mut f: impl FnMut(&'static str, &Source) -> Result
         f(name, &source)?;
     }
     Ok(())
+}
+
+/// The same, with each function that frees them.
+pub(crate) fn for_each_way(
+    mut f: impl FnMut(&'static str, &Source, &'static Way) -> Result,
+) -> Result {
+    for_each_source(|name, source| way::ways(source).try_for_each(|way| f(name, source, way)))
 }
 
 /// Numbers that were measured again and again.
@@ -142,6 +105,21 @@ impl Sorted {
 
     pub(crate) fn median(&self) -> i64 {
         self.at(50)
+    }
+
+    /// What is printed of them: of `count` objects each, `overhead` subtracted.
+    pub(crate) fn per(&self, count: usize, overhead: i64) -> Spread<'_> {
+        Spread(self, count, overhead)
+    }
+}
+
+/// `min=`, `median=` and `max=` of an object.
+pub(crate) struct Spread<'a>(&'a Sorted, usize, i64);
+
+impl fmt::Display for Spread<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = |percent| Per(self.0.at(percent) - self.2, self.1);
+        f.write_fmt(fmt!("min={} median={} max={}", at(0), at(50), at(100)))
     }
 }
 

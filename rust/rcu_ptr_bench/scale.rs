@@ -1,146 +1,147 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! rcuscale's kfree_rcu_test: threads that allocate and free in loops, with its parameters and its
-//! line of results (`kfree_scale_thread()` in kernel/rcu/rcuscale.c).
+//! line of results (`kfree_scale_thread()` in kernel/rcu/rcuscale.c). And the same with pairs of
+//! functions, of caches among them.
 
 use crate::{
-    sys::{
-        counters, cpu,
-        object::Source,
-        thread::{self, Thread},
-    },
-    way::{self, Way},
+    run::{self, Per},
+    sheaf::{self, CHUNK},
+    sys::{counters, cpu, free::Caches, object::Source, thread},
+    way::{self, Group},
     Numbers,
 };
 use kernel::{
+    fmt,
     prelude::*,
-    sync::{
-        atomic::{Atomic, Full, Relaxed},
-        Arc,
-    },
+    sync::atomic::{Atomic, Full, Relaxed},
 };
 
 /// Bytes of rcuscale's object: 8 of its own and a struct rcu_head.
 const OBJECT: usize = 24;
-const MAX_NICE: i32 = 19;
+
+/// What the threads did, all together.
+struct Took {
+    nthreads: usize,
+    numbers: Numbers,
+    ns: u64,
+    batches: i64,
+    peak: i64,
+    refused: usize,
+}
+
+impl fmt::Display for Took {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "nthreads={} loops={} alloc_num={} ns={} batches={} peak_bytes={} refused={}",
+            self.nthreads,
+            self.numbers.loops,
+            self.numbers.alloc_num,
+            self.ns,
+            self.batches,
+            self.peak,
+            self.refused
+        )
+    }
+}
+
+/// Threads that call `f`, which has [`CHUNK`] objects go round, and returns how many it got none for.
+fn threads(numbers: &Numbers, f: &(dyn Fn() -> Result<usize> + Sync)) -> Result<Took> {
+    let cpus = cpu::online().count().max(1);
+    let nthreads = match numbers.nthreads {
+        0 => cpus,
+        n => n,
+    };
+    // The time is that of the first thread to start, to the last one to end.
+    let (started, ended) = (Atomic::<usize>::new(0), Atomic::<usize>::new(0));
+    let (start, end) = (Atomic::<u64>::new(0), Atomic::<u64>::new(0));
+    let (peak, refused) = (Atomic::<i64>::new(0), Atomic::<usize>::new(0));
+    let periods = counters::grace_periods();
+    let on = (0..nthreads).map(|i| cpu::online().nth(i % cpus).unwrap_or(0));
+    run::in_threads(on, &|| {
+        thread::be_nice();
+        let memory = counters::available_bytes();
+        if started.fetch_add(1, Full) == 0 {
+            start.store(counters::nanoseconds(), Relaxed);
+        }
+        let result = (0..numbers.loops).try_for_each(|_| {
+            for i in 1..=numbers.alloc_num.div_ceil(CHUNK) {
+                refused.fetch_add(f()?, Full);
+                if i % 10 == 0 {
+                    let used = memory - counters::available_bytes();
+                    let mut most = peak.load(Relaxed);
+                    while most < used {
+                        match peak.cmpxchg(most, used, Relaxed) {
+                            Ok(_) => break,
+                            Err(other) => most = other,
+                        }
+                    }
+                }
+            }
+            thread::cond_resched();
+            Ok(())
+        });
+        if ended.fetch_add(1, Full) + 1 == nthreads {
+            end.store(counters::nanoseconds(), Relaxed);
+        }
+        result
+    })?;
+    Ok(Took {
+        nthreads,
+        numbers: *numbers,
+        ns: end.load(Relaxed) - start.load(Relaxed),
+        batches: counters::grace_periods() - periods,
+        peak: peak.load(Relaxed),
+        refused: refused.load(Relaxed),
+    })
+}
 
 /// `test=scale`.
 pub(crate) fn run(numbers: &Numbers) -> Result {
-    let cpus = cpu::online().count().max(1);
-    let nthreads = if numbers.nthreads == 0 {
-        cpus
-    } else {
-        numbers.nthreads
-    };
-    let any = Source::new("kmalloc-24")?;
-    for way in way::ways(&any) {
-        let shared = Arc::new(Shared::new(), GFP_KERNEL)?;
-        let mut threads = KVVec::with_capacity(nthreads, GFP_KERNEL)?;
-        let numbers = *numbers;
-        for i in 0..nthreads {
-            let cpu = cpu::online().nth(i % cpus).unwrap_or(0);
-            let shared = shared.clone();
-            threads.push(
-                Thread::spawn(cpu, MAX_NICE, move || one(&shared, &numbers, way, nthreads))?,
-                GFP_KERNEL,
-            )?;
-        }
-        let mut result = Ok(());
-        for thread in threads {
-            result = result.and(thread.join());
-        }
-        result?;
-        let took = shared.end.load(Relaxed) - shared.start.load(Relaxed);
-        let periods = shared.periods_end.load(Relaxed) - shared.periods_start.load(Relaxed);
-        let peak = shared.peak.load(Relaxed).max(0);
+    let source = Source::Kmalloc(numbers.mult * OBJECT);
+    for way in way::ways(&source) {
+        let took = threads(numbers, &|| {
+            for _ in 0..CHUNK {
+                way.free_one(source.alloc()?);
+            }
+            Ok(0)
+        })?;
         pr_info!(
             "Total time taken by all kfree'ers: {} ns, loops: {}, batches: {}, memory footprint: {}MB\n",
-            took,
+            took.ns,
             numbers.loops,
-            periods,
-            peak >> 20
+            took.batches,
+            took.peak >> 20
         );
-        pr_info!(
-            "scale free={} engine={} nthreads={} loops={} alloc_num={} mult={} ns={} batches={} \
-             peak_bytes={}\n",
-            way.name(),
-            way.engine(),
-            nthreads,
-            numbers.loops,
-            numbers.alloc_num,
-            numbers.mult,
-            took,
-            periods,
-            peak
-        );
+        pr_info!("scale {} {} mult={}\n", way, took, numbers.mult);
         way.settle();
         thread::sleep(200);
     }
     Ok(())
 }
 
-struct Shared {
-    started: Atomic<usize>,
-    ended: Atomic<usize>,
-    start: Atomic<u64>,
-    end: Atomic<u64>,
-    periods_start: Atomic<i64>,
-    periods_end: Atomic<i64>,
-    peak: Atomic<i64>,
-}
-
-impl Shared {
-    const fn new() -> Self {
-        Self {
-            started: Atomic::new(0),
-            ended: Atomic::new(0),
-            start: Atomic::new(0),
-            end: Atomic::new(0),
-            periods_start: Atomic::new(0),
-            periods_end: Atomic::new(0),
-            peak: Atomic::new(0),
-        }
+/// `test=sheafscale`.
+pub(crate) fn pairs(numbers: &Numbers) -> Result {
+    for pair in sheaf::pairs() {
+        let caches = Caches::new()?;
+        let took = threads(numbers, &|| Ok((pair.pairs)()))?;
+        let stats = caches.stats();
+        let n = took.nthreads * numbers.loops * numbers.alloc_num.div_ceil(CHUNK) * CHUNK;
+        // Of the allocations: those that a sheaf served, and those whose object had been freed
+        // before.
+        let share = |others: u64| match pair.group {
+            Group::RcuPtr => Per(100 * (n as i64 - others as i64), n),
+            _ => Per(0, n),
+        };
+        pr_info!(
+            "sheafscale {} {} hit_percent={} recycled_percent={}\n",
+            pair,
+            took,
+            share(stats.missed),
+            share(stats.slab_allocs)
+        );
+        sheaf::settle();
     }
-}
-
-fn one(shared: &Shared, numbers: &Numbers, way: &'static Way, nthreads: usize) -> Result {
-    let source = Source::Kmalloc(numbers.mult * OBJECT);
-    let memory = counters::available_bytes();
-    // The time is that of the first thread to start, to the last one to end.
-    if shared.started.fetch_add(1, Full) == 0 {
-        shared.start.store(counters::nanoseconds(), Relaxed);
-        shared
-            .periods_start
-            .store(counters::grace_periods(), Relaxed);
-    }
-    let mut result = Ok(());
-    'loops: for _ in 0..numbers.loops {
-        for i in 0..numbers.alloc_num {
-            match source.alloc() {
-                Ok(object) => {
-                    way.free_one(object);
-                }
-                Err(e) => {
-                    result = Err(e);
-                    break 'loops;
-                }
-            }
-            if i % 1000 == 999 {
-                let used = memory - counters::available_bytes();
-                let mut peak = shared.peak.load(Relaxed);
-                while peak < used {
-                    match shared.peak.cmpxchg(peak, used, Relaxed) {
-                        Ok(_) => break,
-                        Err(other) => peak = other,
-                    }
-                }
-            }
-        }
-        thread::cond_resched();
-    }
-    if shared.ended.fetch_add(1, Full) + 1 == nthreads {
-        shared.end.store(counters::nanoseconds(), Relaxed);
-        shared.periods_end.store(counters::grace_periods(), Relaxed);
-    }
-    result
+    Ok(())
 }

@@ -9,7 +9,7 @@
 use crate::{
     run,
     sys::{counters, object::Source, thread},
-    way, Numbers,
+    Numbers,
 };
 use kernel::{fmt, prelude::*};
 
@@ -26,74 +26,62 @@ type Sample = (u64, i64);
 
 /// `test=series`.
 pub(crate) fn run(numbers: &Numbers) -> Result {
-    run::for_each_source(|name, any| {
-        for way in way::ways(any) {
-            // Its own: nothing that others left behind serves its allocations.
-            let source = &Source::new(name)?;
-            // Whatever was in use before has its room by now.
-            for _ in 0..numbers.objects / 10 {
-                way.free_one(source.alloc()?);
-            }
-            way.settle();
-            thread::sleep(100);
-            let mut samples = KVVec::with_capacity(BUSY + IDLE + 2, GFP_KERNEL)?;
-            let start = counters::nanoseconds();
-            let slabs = counters::slab_bytes();
-            let memory = counters::available_bytes();
-            let periods = counters::grace_periods();
-            let (mut peak, mut peak_all) = (0, 0);
-            let mut sample = |samples: &mut KVVec<Sample>, keep| {
-                let bytes = counters::slab_bytes() - slabs;
-                peak = peak.max(bytes);
-                peak_all = peak_all.max(memory - counters::available_bytes());
-                if keep {
-                    let time = (counters::nanoseconds() - start) / 1000;
-                    samples.push((time, bytes), GFP_KERNEL)?;
-                }
-                Ok::<(), Error>(())
-            };
-            for i in 0..numbers.objects {
-                way.free_one(source.alloc()?);
-                if i % 100 == 99 {
-                    sample(
-                        &mut samples,
-                        i / 100 % (numbers.objects / 100 / BUSY + 1) == 0,
-                    )?;
-                    thread::cond_resched();
-                }
-            }
-            let busy = (counters::nanoseconds() - start) / 1000;
-            let periods = counters::grace_periods() - periods;
-            for _ in 0..IDLE {
-                sample(&mut samples, true)?;
-                thread::sleep(IDLE_MSECS);
-            }
-            let left = counters::slab_bytes() - slabs;
-            pr_info!(
-                "series free={} engine={} object={} count={} size={} busy_us={} peak_bytes={} \
-                 peak_available_bytes={} left_bytes={} grace_periods={}\n",
-                way.name(),
-                way.engine(),
-                name,
-                numbers.objects,
-                source.size(),
-                busy,
-                peak,
-                peak_all,
-                left,
-                periods
-            );
-            for line in samples.chunks(LINE) {
-                pr_info!(
-                    "sample free={} engine={} object={} values={}\n",
-                    way.name(),
-                    way.engine(),
-                    name,
-                    Values(line)
-                );
-            }
-            way.settle();
+    run::for_each_way(|name, _, way| {
+        // Its own: nothing that others left behind serves its allocations.
+        let source = &Source::new(name)?;
+        // Whatever was in use before has its room by now.
+        for _ in 0..numbers.objects / 10 {
+            way.free_one(source.alloc()?);
         }
+        way.settle();
+        thread::sleep(100);
+        let mut samples = KVVec::with_capacity(BUSY + IDLE + 2, GFP_KERNEL)?;
+        let start = counters::nanoseconds();
+        let slabs = counters::slab_bytes();
+        let memory = counters::available_bytes();
+        let periods = counters::grace_periods();
+        let (mut peak, mut peak_all) = (0, 0);
+        let mut sample = |samples: &mut KVVec<Sample>, keep| {
+            let bytes = counters::slab_bytes() - slabs;
+            peak = peak.max(bytes);
+            peak_all = peak_all.max(memory - counters::available_bytes());
+            if keep {
+                let time = (counters::nanoseconds() - start) / 1000;
+                samples.push((time, bytes), GFP_KERNEL)?;
+            }
+            Ok::<(), Error>(())
+        };
+        let every = numbers.objects / 100 / BUSY + 1;
+        for i in 0..numbers.objects {
+            way.free_one(source.alloc()?);
+            if i % 100 == 99 {
+                sample(&mut samples, i / 100 % every == 0)?;
+                thread::cond_resched();
+            }
+        }
+        let busy = (counters::nanoseconds() - start) / 1000;
+        let periods = counters::grace_periods() - periods;
+        for _ in 0..IDLE {
+            sample(&mut samples, true)?;
+            thread::sleep(IDLE_MSECS);
+        }
+        pr_info!(
+            "series {} object={} count={} size={} busy_us={} peak_bytes={} peak_available_bytes={} \
+             left_bytes={} grace_periods={}\n",
+            way,
+            name,
+            numbers.objects,
+            source.size(),
+            busy,
+            peak,
+            peak_all,
+            counters::slab_bytes() - slabs,
+            periods
+        );
+        for line in samples.chunks(LINE) {
+            pr_info!("sample {} object={} values={}\n", way, name, Values(line));
+        }
+        way.settle();
         Ok(())
     })
 }

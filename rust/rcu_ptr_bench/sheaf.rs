@@ -2,228 +2,190 @@
 
 //! Objects that go round: allocation and free of caches with sheaves, beside the slab's own sheaves,
 //! kmalloc_nolock() with kfree_rcu_nolock(), and a cache that is freed by call_rcu(). A call each, in
-//! task and in NMI; the whole cycle, grace periods and reuse included; and in threads as rcuscale's.
+//! task and in NMI; and the whole cycle, grace periods and reuse included.
 
 use crate::{
     context::NmiSource,
-    cycle::Busy,
+    cycle::Cycles,
     run::{self, Per, Samples},
     sys::{
-        counters, cpu,
-        object::Object,
-        pair::{
-            Caches, CallRcuCache, KernelCache, KmallocNolock, Nothing, Pair, Sheaf, SheafNolock,
-            SIZE,
+        counters,
+        free::{
+            self, Alloc, CacheFreeRcu, Caches, CallRcu, Free, KernelCache, KfreeRcu,
+            KfreeRcuNolock, KmallocNolock, Nothing, Sheaf, SheafNolock, SIZE,
         },
-        params,
-        stretch::IdleProbes,
-        thread::{self, Thread},
+        object::Object,
+        thread,
     },
+    way::Group,
     Numbers,
 };
 use core::{array, ptr::NonNull};
-use kernel::{
-    prelude::*,
-    sync::{
-        atomic::{Atomic, Full, Relaxed},
-        Arc,
-    },
-};
+use kernel::{fmt, prelude::*};
 
 /// Objects that are allocated, and then freed, at a time.
-const CHUNK: usize = 100;
+pub(crate) const CHUNK: usize = 100;
 /// As many go round between two grace periods.
 const ROUND: usize = 20;
 
-/// Cycles of both halves.
+/// Cycles of both halves, and allocations that gave nothing.
 #[derive(Clone, Copy, Default)]
 struct Took {
     alloc: u64,
     free: u64,
-    missed: usize,
+    refused: usize,
 }
 
 /// Allocates [`CHUNK`] objects, then frees them.
 #[inline(never)]
-fn chunk<P: Pair>() -> Took {
+fn chunk<A: Alloc, F: Free>() -> Took {
     let mut objects: [Option<NonNull<Object>>; CHUNK] = array::from_fn(|_| None);
     let before = counters::cycles();
     for object in &mut objects {
-        *object = P::alloc();
+        *object = A::alloc();
     }
     let between = counters::cycles();
-    let mut missed = 0;
+    let mut refused = 0;
     for &object in &objects {
         match object {
-            // SAFETY: Allocated above.
-            Some(object) => unsafe { P::free(object) },
-            None => missed += 1,
+            Some(object) => {
+                // SAFETY: Allocated above, and `F` takes what `A` gives.
+                unsafe { F::free(object) };
+            }
+            None => refused += 1,
         }
     }
     Took {
         alloc: between - before,
         free: counters::cycles() - between,
-        missed,
+        refused,
     }
 }
 
 /// Allocates an object and frees it, [`CHUNK`] times. Returns how often there was none.
 #[inline(never)]
-fn pairs<P: Pair>() -> usize {
-    let mut missed = 0;
+fn in_turn<A: Alloc, F: Free>() -> usize {
+    let mut refused = 0;
     for _ in 0..CHUNK {
-        match P::alloc() {
-            // SAFETY: Allocated just now.
-            Some(object) => unsafe { P::free(object) },
-            None => missed += 1,
+        match A::alloc() {
+            Some(object) => {
+                // SAFETY: As above.
+                unsafe { F::free(object) };
+            }
+            None => refused += 1,
         }
     }
-    missed
+    refused
 }
 
 /// A pair of functions under measurement.
-struct Way {
+pub(crate) struct Pair {
     name: &'static str,
-    ours: bool,
+    pub(crate) group: Group,
     in_nmi: bool,
-    in_task: bool,
     chunk: fn() -> Took,
-    pairs: fn() -> usize,
+    pub(crate) pairs: fn() -> usize,
 }
 
-const fn way<P: Pair>(name: &'static str, ours: bool, in_task: bool, in_nmi: bool) -> Way {
-    Way {
+const fn pair<A: Alloc, F: Free>(name: &'static str, group: Group, in_nmi: bool) -> Pair {
+    Pair {
         name,
-        ours,
+        group,
         in_nmi,
-        in_task,
-        chunk: chunk::<P>,
-        pairs: pairs::<P>,
+        chunk: chunk::<A, F>,
+        pairs: in_turn::<A, F>,
     }
 }
 
-static NOTHING: Way = way::<Nothing>("nothing", false, true, true);
+static NOTHING: Pair = pair::<Nothing, Nothing>("nothing", Group::Nothing, true);
 
-static WAYS: [Way; 5] = [
-    way::<KernelCache>("kmem_cache_alloc+kfree_rcu", false, true, false),
-    way::<CallRcuCache>("kmem_cache_alloc+call_rcu", false, true, false),
-    way::<KmallocNolock>("kmalloc_nolock+kfree_rcu_nolock", false, true, true),
-    way::<Sheaf>("rcu_ptr_cache_alloc+free_rcu", true, true, false),
-    way::<SheafNolock>("rcu_ptr_cache_alloc_nolock+free_rcu", true, true, true),
+static PAIRS: [Pair; 5] = [
+    pair::<KernelCache, KfreeRcu>("kmem_cache_alloc+kfree_rcu", Group::Kernel, false),
+    pair::<KernelCache, CallRcu>("kmem_cache_alloc+call_rcu", Group::Kernel, false),
+    pair::<KmallocNolock, KfreeRcuNolock>("kmalloc_nolock+kfree_rcu_nolock", Group::Kernel, true),
+    pair::<Sheaf, CacheFreeRcu>("rcu_ptr_cache_alloc+free_rcu", Group::RcuPtr, false),
+    pair::<SheafNolock, CacheFreeRcu>("rcu_ptr_cache_alloc_nolock+free_rcu", Group::RcuPtr, true),
 ];
 
 /// As `frees=` has them: the kernel's own are measured with one engine only.
-fn ways() -> impl Iterator<Item = &'static Way> {
-    let wanted = |way: &Way| {
-        params::frees().split(',').any(|word| match word {
-            "all" => true,
-            "kernel" => !way.ours,
-            word => way.ours && word.starts_with("rcu_ptr"),
-        })
-    };
-    WAYS.iter().filter(move |way| wanted(way))
+pub(crate) fn pairs() -> impl Iterator<Item = &'static Pair> {
+    PAIRS.iter().filter(|pair| pair.group.has(pair.name))
 }
 
-fn engine(way: &Way) -> &'static str {
-    if way.ours {
-        params::engine()
-    } else {
-        "kernel"
+impl fmt::Display for Pair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "functions={} engine={}", self.name, self.group.engine())
     }
 }
 
-fn settle() {
-    crate::sys::free::kernel_settle();
-    crate::sys::free::rcu_ptr_settle();
-}
-
-/// Calls `f` in `nmi`, or as it is.
-fn inside<R: Default>(nmi: Option<&NmiSource>, mut f: impl FnMut() -> R) -> R {
-    let mut ret = R::default();
-    match nmi {
-        Some(nmi) => nmi.call(&mut || ret = f()),
-        None => ret = f(),
-    }
-    ret
+pub(crate) fn settle() {
+    free::kernel_settle();
+    free::rcu_ptr_settle();
 }
 
 /// `test=sheaf`
 pub(crate) fn run(numbers: &Numbers) -> Result {
-    let nmi = run::nmi_source()?;
-    let caches = Caches::new()?;
-    for (context, source) in [("task", None), ("nmi", nmi.as_ref())] {
-        if context == "nmi" && source.is_none() {
-            continue;
-        }
-        let loops = calls(numbers, source, &NOTHING)?;
-        for way in ways().filter(|w| {
-            if source.is_some() {
-                w.in_nmi
-            } else {
-                w.in_task
-            }
-        }) {
-            let took = calls(numbers, source, way)?;
-            let n = numbers.objects.div_ceil(CHUNK) * CHUNK;
+    let nmi = NmiSource::new()?;
+    let _caches = Caches::new()?;
+    let chunks = numbers.objects.div_ceil(CHUNK);
+    let n = chunks * CHUNK;
+    for (context, nmi) in run::contexts(&nmi) {
+        let loops = calls(numbers.reps, chunks, nmi, &NOTHING)?;
+        for pair in pairs().filter(|pair| nmi.is_none() || pair.in_nmi) {
+            let took = calls(numbers.reps, chunks, nmi, pair)?;
             pr_info!(
-                "pair context={} functions={} engine={} object=cache-{} calls={} reps={} missed={} \
-                 alloc_cost={} free_cost={} alloc_max={} free_max={}\n",
+                "pair context={} {} object=cache-{} count={} reps={} refused={} alloc_cost={} \
+                 free_cost={}\n",
                 context,
-                way.name,
-                engine(way),
+                pair,
                 SIZE,
                 n,
                 numbers.reps,
-                took.missed,
-                Per(took.alloc.0 - loops.alloc.0, n),
-                Per(took.free.0 - loops.free.0, n),
-                Per(took.alloc.1 - loops.alloc.0, n),
-                Per(took.free.1 - loops.free.0, n)
+                took.2,
+                Per(took.0 - loops.0, n),
+                Per(took.1 - loops.1, n)
             );
         }
     }
-    let _probes = IdleProbes::attach();
-    for way in ways().filter(|way| way.in_task) {
-        cycle(numbers, "task", None, way)?;
+    for pair in pairs() {
+        let cycles = Cycles::measure(numbers.reps, n, || {
+            let mut refused = 0;
+            for _ in 0..chunks {
+                refused += (pair.pairs)();
+                thread::cond_resched();
+            }
+            settle();
+            Ok(refused)
+        })?;
+        pr_info!(
+            "recycle context=task {} object=cache-{} {}\n",
+            pair,
+            SIZE,
+            cycles
+        );
     }
-    if nmi.is_some() {
-        for way in core::iter::once(&NOTHING).chain_ways() {
-            cycle(numbers, "nmi", nmi.as_ref(), way)?;
-        }
-    }
-    drop(caches);
     Ok(())
 }
 
-/// The empty loop in NMI, which has the cost of the NMIs in it, and the ways that are for NMI.
-trait ChainWays: Iterator<Item = &'static Way> + Sized {
-    fn chain_ways(self) -> impl Iterator<Item = &'static Way> {
-        Iterator::chain(self, ways().filter(|way| way.in_nmi))
-    }
-}
-
-impl<I: Iterator<Item = &'static Way>> ChainWays for I {}
-
-/// Medians and largest of both halves.
-struct Calls {
-    alloc: (i64, i64),
-    free: (i64, i64),
-    missed: usize,
-}
-
-fn calls(numbers: &Numbers, nmi: Option<&NmiSource>, way: &Way) -> Result<Calls> {
-    let mut allocs = Samples::new(numbers.reps)?;
-    let mut frees = Samples::new(numbers.reps)?;
-    let mut missed = 0;
+/// Medians of both halves, and allocations that gave nothing.
+fn calls(
+    reps: usize,
+    chunks: usize,
+    nmi: Option<&NmiSource>,
+    pair: &Pair,
+) -> Result<(i64, i64, usize)> {
+    let mut allocs = Samples::new(reps)?;
+    let mut frees = Samples::new(reps)?;
+    let mut refused = 0;
     // The first two only warm up: there is nothing to go round yet.
-    for rep in 0..numbers.reps + 2 {
+    for rep in 0..reps + 2 {
         let mut sum = Took::default();
-        for i in 0..numbers.objects.div_ceil(CHUNK) {
-            let took = inside(nmi, way.chunk);
+        for i in 1..=chunks {
+            let took = run::inside(nmi, pair.chunk)?;
             sum.alloc += took.alloc;
             sum.free += took.free;
-            sum.missed += took.missed;
-            if i % ROUND == ROUND - 1 {
+            sum.refused += took.refused;
+            if i % ROUND == 0 {
                 settle();
             }
             thread::cond_resched();
@@ -232,119 +194,8 @@ fn calls(numbers: &Numbers, nmi: Option<&NmiSource>, way: &Way) -> Result<Calls>
         if rep >= 2 {
             allocs.push(sum.alloc as i64)?;
             frees.push(sum.free as i64)?;
-            missed += sum.missed;
+            refused += sum.refused;
         }
     }
-    let (allocs, frees) = (allocs.sorted(), frees.sorted());
-    Ok(Calls {
-        alloc: (allocs.median(), allocs.at(100)),
-        free: (frees.median(), frees.at(100)),
-        missed,
-    })
-}
-
-/// What a pair costs the whole system, until the object is there to be given out again.
-fn cycle(numbers: &Numbers, context: &str, nmi: Option<&NmiSource>, way: &Way) -> Result {
-    let chunks = numbers.objects.div_ceil(CHUNK);
-    let mut samples = Samples::new(numbers.reps)?;
-    let (mut missed, mut periods) = (0, 0);
-    for rep in 0..=numbers.reps {
-        let before = counters::grace_periods();
-        let busy = Busy::start();
-        let mut none = 0;
-        for _ in 0..chunks {
-            none += inside(nmi, way.pairs);
-            thread::cond_resched();
-        }
-        settle();
-        if rep > 0 {
-            samples.push(busy.stop())?;
-            missed += none;
-            periods += counters::grace_periods() - before;
-        }
-    }
-    let samples = samples.sorted();
-    let n = chunks * CHUNK;
-    pr_info!(
-        "recycle context={} functions={} engine={} object=cache-{} count={} reps={} missed={} min={} \
-         median={} max={} grace_periods_per_million={}\n",
-        context,
-        way.name,
-        engine(way),
-        SIZE,
-        n,
-        numbers.reps,
-        missed,
-        Per(samples.at(0), n),
-        Per(samples.median(), n),
-        Per(samples.at(100), n),
-        periods * 1_000_000 / ((n * numbers.reps) as i64).max(1)
-    );
-    Ok(())
-}
-
-/// `test=sheafscale`: threads that allocate and free, as rcuscale's kfree_rcu_test.
-pub(crate) fn scale(numbers: &Numbers) -> Result {
-    let cpus = cpu::online().count().max(1);
-    let nthreads = match numbers.nthreads {
-        0 => cpus,
-        n => n,
-    };
-    for way in ways().filter(|way| way.in_task) {
-        let caches = Caches::new()?;
-        let missed = Arc::new(Atomic::<usize>::new(0), GFP_KERNEL)?;
-        let numbers = *numbers;
-        let before = counters::nanoseconds();
-        let periods = counters::grace_periods();
-        let mut threads = KVVec::with_capacity(nthreads, GFP_KERNEL)?;
-        for i in 0..nthreads {
-            let cpu = cpu::online().nth(i % cpus).unwrap_or(0);
-            let missed = missed.clone();
-            let body = move || {
-                for _ in 0..numbers.loops {
-                    for _ in 0..numbers.alloc_num.div_ceil(CHUNK) {
-                        missed.fetch_add((way.pairs)(), Full);
-                    }
-                    thread::cond_resched();
-                }
-                Ok(())
-            };
-            threads.push(Thread::spawn(cpu, 0, body)?, GFP_KERNEL)?;
-        }
-        let mut result = Ok(());
-        for thread in threads {
-            result = result.and(thread.join());
-        }
-        result?;
-        let took = counters::nanoseconds() - before;
-        let periods = counters::grace_periods() - periods;
-        let stats = caches.stats();
-        let n = nthreads * numbers.loops * numbers.alloc_num.div_ceil(CHUNK) * CHUNK;
-        // Of the allocations: those that a sheaf served, and those whose object had been freed
-        // before.
-        let share = |others: u64| Per(100 * (n as i64 - others as i64), n);
-        pr_info!(
-            "sheafscale functions={} engine={} nthreads={} loops={} alloc_num={} ns={} batches={} \
-             missed={} hit_percent={} recycled_percent={} obtained={} fell_back={}\n",
-            way.name,
-            engine(way),
-            nthreads,
-            numbers.loops,
-            numbers.alloc_num,
-            took,
-            periods,
-            missed.load(Relaxed),
-            share(if way.ours { stats.missed } else { n as u64 }),
-            share(if way.ours {
-                stats.slab_allocs
-            } else {
-                n as u64
-            }),
-            stats.slab_allocs,
-            stats.engine_fallback
-        );
-        settle();
-        drop(caches);
-    }
-    Ok(())
+    Ok((allocs.sorted().median(), frees.sorted().median(), refused))
 }

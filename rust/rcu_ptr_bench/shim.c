@@ -36,6 +36,9 @@ MODULE_PARM_DESC(object, "objects: kmalloc-N, cache-N or vmalloc-N, by commas (d
 static char *engine = "";
 module_param(engine, charp, 0444);
 MODULE_PARM_DESC(engine, "name of the loaded core's engine, for the results");
+static char *irq_works = "";
+module_param(irq_works, charp, 0444);
+MODULE_PARM_DESC(irq_works, "functions of irq_works whose runs test=nmi counts: addresses in hex, by commas");
 
 const char *rcu_ptr_bench_param_test(void)
 {
@@ -55,6 +58,11 @@ const char *rcu_ptr_bench_param_object(void)
 const char *rcu_ptr_bench_param_engine(void)
 {
 	return engine;
+}
+
+const char *rcu_ptr_bench_param_irq_works(void)
+{
+	return irq_works;
 }
 
 u64 rcu_ptr_shim_get_cycles(void)

@@ -11,7 +11,7 @@ use crate::sys::{
     params, thread,
 };
 use core::ptr::NonNull;
-use kernel::prelude::*;
+use kernel::{fmt, prelude::*};
 
 /// Whose function it is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,29 @@ pub(crate) enum Group {
     RcuPtr,
 }
 
+impl Group {
+    /// Whether the list `frees=` has all, this group or this name.
+    pub(crate) fn has(self, name: &str) -> bool {
+        let group = match self {
+            Self::Nothing => "",
+            Self::Kernel => "kernel",
+            Self::RcuPtr => "rcu_ptr",
+        };
+        params::frees()
+            .split(',')
+            .any(|word| word == "all" || word == group || word == name)
+    }
+
+    /// `kernel`, or the engine that is loaded.
+    pub(crate) fn engine(self) -> &'static str {
+        match self {
+            Self::Nothing => "none",
+            Self::Kernel => "kernel",
+            Self::RcuPtr => params::engine(),
+        }
+    }
+}
+
 /// A function under measurement.
 pub(crate) struct Way {
     /// As results name it.
@@ -34,7 +57,6 @@ pub(crate) struct Way {
     /// Takes kmalloc and kmem_cache objects only.
     slab_only: bool,
     run: Loop,
-    each: Each,
     #[cfg_attr(not(CONFIG_X86_64), allow(dead_code))]
     step: Step,
     settle: fn(),
@@ -43,8 +65,6 @@ pub(crate) struct Way {
 /// Frees the objects; those that were left to the caller come first in the slice, the number of
 /// them is returned.
 type Loop = unsafe fn(&mut [NonNull<Object>]) -> usize;
-/// The same, with the cycles of each call.
-type Each = unsafe fn(&mut [NonNull<Object>], &mut [u32]) -> usize;
 /// One call, while every instruction of it raises a debug exception.
 type Step = unsafe fn(NonNull<Object>) -> bool;
 
@@ -53,36 +73,16 @@ type Step = unsafe fn(NonNull<Object>) -> bool;
 /// As for [`Free::free()`], for each object.
 #[inline(never)]
 unsafe fn run_loop<F: Free>(objects: &mut [NonNull<Object>]) -> usize {
-    let mut kept = 0;
+    let mut refused = 0;
     for i in 0..objects.len() {
         let object = objects[i];
         // SAFETY: By the safety requirements of this function.
         if !unsafe { F::free(object) } {
-            objects[kept] = object;
-            kept += 1;
+            objects[refused] = object;
+            refused += 1;
         }
     }
-    kept
-}
-
-/// # Safety
-///
-/// As for [`Free::free()`], for each object.
-#[inline(never)]
-unsafe fn run_each<F: Free>(objects: &mut [NonNull<Object>], samples: &mut [u32]) -> usize {
-    let mut kept = 0;
-    for i in 0..objects.len().min(samples.len()) {
-        let object = objects[i];
-        let before = counters::cycles();
-        // SAFETY: By the safety requirements of this function.
-        let taken = unsafe { F::free(object) };
-        samples[i] = (counters::cycles() - before) as u32;
-        if !taken {
-            objects[kept] = object;
-            kept += 1;
-        }
-    }
-    kept
+    refused
 }
 
 /// # Safety
@@ -106,7 +106,6 @@ const fn way<F: Free>(name: &'static CStr, group: Group, in_nmi: bool, slab_only
         in_nmi,
         slab_only,
         run: run_loop::<F>,
-        each: run_each::<F>,
         step: run_step::<F>,
         settle: match group {
             Group::Nothing => || (),
@@ -131,42 +130,16 @@ static WAYS: [Way; 9] = [
     way::<free::RcuPtrCallSleepable>(c"rcu_ptr_call_sleepable", Group::RcuPtr, true, false),
 ];
 
-/// Whether the list `frees=` asks for this one.
-fn is_wanted(way: &Way) -> bool {
-    let group = match way.group {
-        Group::Nothing => "",
-        Group::Kernel => "kernel",
-        Group::RcuPtr => "rcu_ptr",
-    };
-    is_named(group, way.name())
-}
-
-/// Whether the list `frees=` has all, this group or this name.
-pub(crate) fn is_named(group: &str, name: &str) -> bool {
-    params::frees()
-        .split(',')
-        .any(|word| word == "all" || word == group || word == name)
-}
-
 /// The functions that `frees=` asks for and that free objects of `source`.
 pub(crate) fn ways(source: &Source) -> impl Iterator<Item = &'static Way> + '_ {
     WAYS.iter()
-        .filter(|way| is_wanted(way) && (source.is_slab() || !way.slab_only))
+        .filter(|way| way.group.has(way.name()) && (source.is_slab() || !way.slab_only))
 }
 
 impl Way {
     /// The name for messages.
     pub(crate) fn name(&self) -> &'static str {
         self.name.to_str().unwrap_or("?")
-    }
-
-    /// `kernel`, or the engine that is loaded.
-    pub(crate) fn engine(&self) -> &'static str {
-        match self.group {
-            Group::Nothing => "none",
-            Group::Kernel => "kernel",
-            Group::RcuPtr => params::engine(),
-        }
     }
 
     /// Frees one object, at once if the function does not take it; then it returns `false`. An indirect call: a few
@@ -198,14 +171,20 @@ impl Way {
     }
 }
 
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "free={} engine={}", self.name(), self.group.engine())
+    }
+}
+
 /// Objects that wait to be freed. Those that no function took are freed on drop.
 ///
 /// # Invariants
 ///
-/// `all[..kept]` and `all[next..]` are live and owned.
+/// `all[..refused]` and `all[next..]` are live and owned.
 pub(crate) struct Objects {
     all: KVVec<NonNull<Object>>,
-    kept: usize,
+    refused: usize,
     next: usize,
 }
 
@@ -223,7 +202,7 @@ impl Objects {
         // INVARIANT: Every object that is pushed is fresh.
         let mut objects = Self {
             all: KVVec::with_capacity(n, GFP_KERNEL)?,
-            kept: 0,
+            refused: 0,
             next: 0,
         };
         for i in 0..n {
@@ -240,19 +219,14 @@ impl Objects {
         self.all.len()
     }
 
-    /// How many have not been handed to a function yet.
-    pub(crate) fn left(&self) -> usize {
-        self.all.len() - self.next
-    }
-
     /// Whether all have been handed to a function.
     pub(crate) fn is_done(&self) -> bool {
         self.next == self.all.len()
     }
 
     /// How many were not taken.
-    pub(crate) fn kept(&self) -> usize {
-        self.kept
+    pub(crate) fn refused(&self) -> usize {
+        self.refused
     }
 
     /// Hands the next `n` to `f`, which says how many it left at the front of them.
@@ -260,13 +234,14 @@ impl Objects {
     fn chunk(&mut self, way: &Way, n: usize, f: impl FnOnce(&mut [NonNull<Object>]) -> usize) {
         let end = (self.next + n).min(self.all.len());
         let chunk = &mut self.all[self.next..end];
-        let mut kept = f(chunk);
+        let mut refused = f(chunk);
         if way.group == Group::Nothing {
-            kept = end - self.next;
+            refused = end - self.next;
         }
         // INVARIANT: Those that were taken are left out on both sides.
-        self.all.copy_within(self.next..self.next + kept, self.kept);
-        self.kept += kept;
+        self.all
+            .copy_within(self.next..self.next + refused, self.refused);
+        self.refused += refused;
         self.next = end;
     }
 
@@ -281,24 +256,11 @@ impl Objects {
         self.chunk(way, n, |objects| {
             let before = counters::cycles();
             // SAFETY: By the type invariants, and `ways()` has chosen a function for their kind.
-            let kept = unsafe { (way.run)(objects) };
+            let refused = unsafe { (way.run)(objects) };
             took = counters::cycles() - before;
-            kept
+            refused
         });
         took
-    }
-
-    /// Frees the next `samples.len()`, with the cycles of each.
-    ///
-    /// # Context
-    ///
-    /// That of `way`.
-    #[inline]
-    pub(crate) fn free_each(&mut self, way: &Way, samples: &mut [u32]) {
-        self.chunk(way, samples.len(), |objects| {
-            // SAFETY: As in `free()`.
-            unsafe { (way.each)(objects, samples) }
-        });
     }
 
     /// Frees the next one, with a debug exception for every instruction.
@@ -317,7 +279,7 @@ impl Objects {
 impl Drop for Objects {
     fn drop(&mut self) {
         for (i, &object) in self.all.iter().enumerate() {
-            if i < self.kept || i >= self.next {
+            if i < self.refused || i >= self.next {
                 // SAFETY: By the type invariants.
                 unsafe { free::kvfree(object) };
             }

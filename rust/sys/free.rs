@@ -1,10 +1,67 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The functions under measurement, each as a type, so that the loops around them hold direct calls.
+//! The functions under measurement, each as a type, so that the loops around them hold direct calls:
+//! those that free, and those that allocate what goes round.
 
-use super::{generated as sys, object::Object};
-use ::core::ptr::NonNull;
-use kernel::bindings;
+use super::{
+    alloc,
+    cache::{Args, SheafCache, Stats},
+    generated as sys,
+    object::Object,
+    slab::SlabCache,
+};
+use ::core::ptr::{self, NonNull};
+use kernel::{
+    bindings,
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+};
+
+/// Bytes of an object of [`Alloc`].
+pub(crate) const SIZE: usize = 64;
+
+/// The caches that the functions use; null: not measured now.
+static KERNEL: Atomic<*mut bindings::kmem_cache> = Atomic::new(ptr::null_mut());
+static RCU_PTR: Atomic<*mut sys::rcu_ptr_cache> = Atomic::new(ptr::null_mut());
+
+/// The caches, as long as it lives. One at a time.
+pub(crate) struct Caches {
+    _kernel: SlabCache,
+    ours: SheafCache,
+}
+
+impl Caches {
+    /// Makes them.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new() -> Result<Self> {
+        let kernel = SlabCache::new(c"rcu_ptr_bench_kernel", SIZE, 8, None, 0)?;
+        let ours = SheafCache::new(c"rcu_ptr_bench_sheaf", SIZE, Args::default())?;
+        KERNEL.store(kernel.raw(), Relaxed);
+        RCU_PTR.store(ours.raw(), Relaxed);
+        let _kernel = kernel;
+        Ok(Self { _kernel, ours })
+    }
+
+    /// What rcu_ptr's cache did so far.
+    pub(crate) fn stats(&self) -> Stats {
+        self.ours.stats()
+    }
+}
+
+impl Drop for Caches {
+    fn drop(&mut self) {
+        kernel_settle();
+        KERNEL.store(ptr::null_mut(), Relaxed);
+        RCU_PTR.store(ptr::null_mut(), Relaxed);
+    }
+}
 
 /// A way to free an object.
 pub(crate) trait Free {
@@ -20,6 +77,16 @@ pub(crate) trait Free {
     unsafe fn free(object: NonNull<Object>) -> bool;
 }
 
+/// A way to allocate an object of [`SIZE`] bytes.
+pub(crate) trait Alloc {
+    /// An object.
+    ///
+    /// # Context
+    ///
+    /// That of the function; there are [`Caches`].
+    fn alloc() -> Option<NonNull<Object>>;
+}
+
 /// Nothing at all: what the loop costs. Leaves the object to the caller.
 pub(crate) struct Nothing;
 
@@ -32,20 +99,15 @@ impl Free for Nothing {
     }
 }
 
-/// `kfree()`, at once.
-pub(crate) struct Kfree;
-
-impl Free for Kfree {
+impl Alloc for Nothing {
     #[inline(always)]
-    unsafe fn free(object: NonNull<Object>) -> bool {
-        // SAFETY: By the safety requirements of this function.
-        unsafe { bindings::kfree(object.as_ptr().cast()) };
-        true
+    fn alloc() -> Option<NonNull<Object>> {
+        let mut object = NonNull::<Object>::dangling().as_ptr();
+        // SAFETY: An empty statement: the value is not known to the compiler after it.
+        unsafe { ::core::arch::asm!("/* {0} */", inout(reg) object, options(nostack)) };
+        NonNull::new(object)
     }
 }
-
-/// `call_rcu()` with a callback that calls kfree().
-pub(crate) struct CallRcu;
 
 /// # Safety
 ///
@@ -58,98 +120,117 @@ unsafe extern "C" fn free_callback(head: *mut bindings::callback_head) {
     }
 }
 
-impl Free for CallRcu {
+/// A type for each function that frees: what a macro expands to, or a call with a callback that frees.
+/// Within the block the requirements of [`Free::free()`] hold.
+macro_rules! free {
+    ($($name:ident => |$object:ident| $call:expr;)*) => {
+        $(
+            pub(crate) struct $name;
+
+            impl Free for $name {
+                #[inline(always)]
+                unsafe fn free($object: NonNull<Object>) -> bool {
+                    Taken::taken($call)
+                }
+            }
+        )*
+    };
+}
+
+/// What a function returns: all but the headless one take every object.
+trait Taken {
+    fn taken(self) -> bool;
+}
+
+impl Taken for () {
     #[inline(always)]
-    unsafe fn free(object: NonNull<Object>) -> bool {
-        // SAFETY: By the safety requirements of this function; `settle()` waits for the callbacks.
-        unsafe { bindings::call_rcu(Object::head(object), Some(free_callback)) };
+    fn taken(self) -> bool {
         true
     }
 }
 
-/// `kfree_rcu()`: what its macro expands to.
-pub(crate) struct KfreeRcu;
-
-impl Free for KfreeRcu {
+impl Taken for bool {
     #[inline(always)]
-    unsafe fn free(object: NonNull<Object>) -> bool {
-        // SAFETY: By the safety requirements of this function.
-        unsafe { bindings::kvfree_call_rcu(Object::head(object).cast(), object.as_ptr().cast()) };
-        true
+    fn taken(self) -> bool {
+        self
     }
 }
 
-/// `kfree_rcu_nolock()`: what its macro expands to.
-pub(crate) struct KfreeRcuNolock;
-
-impl Free for KfreeRcuNolock {
-    #[inline(always)]
-    unsafe fn free(object: NonNull<Object>) -> bool {
-        // SAFETY: By the safety requirements of this function.
+free! {
+    Kfree => |object| {
+        // SAFETY: By the safety requirements of `Free::free()`.
+        unsafe { bindings::kfree(object.as_ptr().cast()) }
+    };
+    CallRcu => |object| {
+        // SAFETY: As above; `settle()` waits for the callbacks.
+        unsafe { bindings::call_rcu(Object::head(object), Some(free_callback)) }
+    };
+    KfreeRcu => |object| {
+        // SAFETY: As above.
+        unsafe { bindings::kvfree_call_rcu(Object::head(object).cast(), object.as_ptr().cast()) }
+    };
+    KfreeRcuNolock => |object| {
+        // SAFETY: As above.
         unsafe {
             bindings::kfree_call_rcu_nolock(Object::head(object).cast(), object.as_ptr().cast())
-        };
-        true
-    }
-}
-
-/// `rcu_ptr_kvfree()`: what its macro expands to.
-pub(crate) struct RcuPtrKvfree;
-
-impl Free for RcuPtrKvfree {
-    #[inline(always)]
-    unsafe fn free(object: NonNull<Object>) -> bool {
-        // SAFETY: By the safety requirements of this function.
-        unsafe { sys::__rcu_ptr_kvfree(Object::head(object).cast(), object.as_ptr().cast()) };
-        true
-    }
-}
-
-/// `rcu_ptr_kfree_nolock()`: what its macro expands to.
-pub(crate) struct RcuPtrKfreeNolock;
-
-impl Free for RcuPtrKfreeNolock {
-    #[inline(always)]
-    unsafe fn free(object: NonNull<Object>) -> bool {
-        // SAFETY: By the safety requirements of this function.
-        unsafe { sys::__rcu_ptr_kfree_nolock(Object::head(object).cast(), object.as_ptr().cast()) };
-        true
-    }
-}
-
-/// `rcu_ptr_try_kfree_nolock()`, headless: what its macro expands to.
-pub(crate) struct RcuPtrTryKfreeNolock;
-
-impl Free for RcuPtrTryKfreeNolock {
-    #[inline(always)]
-    unsafe fn free(object: NonNull<Object>) -> bool {
-        // SAFETY: By the safety requirements of this function.
+        }
+    };
+    RcuPtrKvfree => |object| {
+        // SAFETY: As above.
+        unsafe { sys::__rcu_ptr_kvfree(Object::head(object).cast(), object.as_ptr().cast()) }
+    };
+    RcuPtrKfreeNolock => |object| {
+        // SAFETY: As above.
+        unsafe { sys::__rcu_ptr_kfree_nolock(Object::head(object).cast(), object.as_ptr().cast()) }
+    };
+    RcuPtrTryKfreeNolock => |object| {
+        // SAFETY: As above.
         unsafe { sys::__rcu_ptr_try_kfree_nolock(object.as_ptr().cast()) }
-    }
+    };
+    RcuPtrCall => |object| {
+        // SAFETY: As for `call_rcu()`.
+        unsafe { sys::rcu_ptr_call(Object::head(object), Some(free_callback)) }
+    };
+    RcuPtrCallSleepable => |object| {
+        // SAFETY: As for `call_rcu()`.
+        unsafe { sys::rcu_ptr_call_sleepable(Object::head(object), Some(free_callback)) }
+    };
+    CacheFreeRcu => |object| {
+        // SAFETY: As above; there is a cache, by the context of `Alloc::alloc()`.
+        unsafe { sys::rcu_ptr_cache_free_rcu(RCU_PTR.load(Relaxed), object.as_ptr().cast()) }
+    };
 }
 
-/// `rcu_ptr_call()` with a callback that calls kfree().
-pub(crate) struct RcuPtrCall;
+/// The same for each function that allocates. There are caches, by the context of [`Alloc::alloc()`].
+macro_rules! alloc {
+    ($($name:ident => $call:expr;)*) => {
+        $(
+            pub(crate) struct $name;
 
-impl Free for RcuPtrCall {
-    #[inline(always)]
-    unsafe fn free(object: NonNull<Object>) -> bool {
-        // SAFETY: By the safety requirements of this function; `settle()` waits for the callbacks.
-        unsafe { sys::rcu_ptr_call(Object::head(object), Some(free_callback)) };
-        true
-    }
+            impl Alloc for $name {
+                #[inline(always)]
+                fn alloc() -> Option<NonNull<Object>> {
+                    NonNull::new($call.cast())
+                }
+            }
+        )*
+    };
 }
 
-/// `rcu_ptr_call_sleepable()`, the same.
-pub(crate) struct RcuPtrCallSleepable;
-
-impl Free for RcuPtrCallSleepable {
-    #[inline(always)]
-    unsafe fn free(object: NonNull<Object>) -> bool {
-        // SAFETY: As for `rcu_ptr_call()`.
-        unsafe { sys::rcu_ptr_call_sleepable(Object::head(object), Some(free_callback)) };
-        true
-    }
+alloc! {
+    KernelCache => {
+        // SAFETY: There is a cache.
+        unsafe { bindings::kmem_cache_alloc_noprof(KERNEL.load(Relaxed), bindings::GFP_KERNEL) }
+    };
+    KmallocNolock => alloc::kmalloc_nolock(SIZE).map_or(ptr::null_mut(), NonNull::as_ptr);
+    Sheaf => {
+        // SAFETY: There is a cache.
+        unsafe { sys::__rcu_ptr_cache_alloc(RCU_PTR.load(Relaxed), bindings::GFP_KERNEL) }
+    };
+    SheafNolock => {
+        // SAFETY: There is a cache.
+        unsafe { sys::rcu_ptr_cache_alloc_nolock(RCU_PTR.load(Relaxed)) }
+    };
 }
 
 /// Gives `object` back at once (`kvfree()`).
@@ -178,11 +259,7 @@ pub(crate) unsafe fn kvfree(object: NonNull<Object>) {
 pub(crate) unsafe fn kfree_bulk(objects: &mut [NonNull<Object>]) {
     // SAFETY: By the safety requirements of this function; a NULL cache means "that of each".
     unsafe {
-        bindings::kmem_cache_free_bulk(
-            ::core::ptr::null_mut(),
-            objects.len(),
-            objects.as_mut_ptr().cast(),
-        )
+        bindings::kmem_cache_free_bulk(ptr::null_mut(), objects.len(), objects.as_mut_ptr().cast())
     };
 }
 

@@ -34,3 +34,11 @@ pub(crate) fn engine() -> &'static str {
     // SAFETY: No requirements.
     text(unsafe { sys::rcu_ptr_bench_param_engine() })
 }
+
+/// Functions whose runs are counted.
+pub(crate) fn irq_works() -> impl Iterator<Item = usize> {
+    // SAFETY: No requirements.
+    let all = text(unsafe { sys::rcu_ptr_bench_param_irq_works() });
+    all.split(',')
+        .filter_map(|word| usize::from_str_radix(word, 16).ok())
+}

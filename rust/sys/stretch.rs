@@ -16,11 +16,10 @@ use kernel::{
 const CPUS: usize = 64;
 const SOFTIRQS: usize = bindings::NR_SOFTIRQS as usize;
 
-/// The longest stretch of one kind, and how many there were.
+/// The longest stretch of one kind.
 pub(crate) struct Stretch {
     start: [Atomic<u64>; CPUS],
     longest: Atomic<u64>,
-    count: Atomic<u64>,
 }
 
 impl Stretch {
@@ -28,14 +27,12 @@ impl Stretch {
         Self {
             start: [const { Atomic::new(0) }; CPUS],
             longest: Atomic::new(0),
-            count: Atomic::new(0),
         }
     }
 
     fn reset(&self) {
         self.start.iter().for_each(|s| s.store(0, Relaxed));
         self.longest.store(0, Relaxed);
-        self.count.store(0, Relaxed);
     }
 
     #[inline]
@@ -51,12 +48,11 @@ impl Stretch {
         if let Some(start) = self.start.get(this_cpu() as usize) {
             let began = start.load(Relaxed);
             if began != 0 {
-                // Races between CPUs can lose a count, never a stretch that is much longer.
+                // Races between CPUs never lose a stretch that is much longer.
                 let lasted = now - began;
                 if lasted > self.longest.load(Relaxed) {
                     self.longest.store(lasted, Relaxed);
                 }
-                self.count.add(1, Relaxed);
             }
             start.store(0, Relaxed);
         }
@@ -65,11 +61,6 @@ impl Stretch {
     /// Cycles of the longest one.
     pub(crate) fn longest(&self) -> u64 {
         self.longest.load(Relaxed)
-    }
-
-    /// How many.
-    pub(crate) fn count(&self) -> u64 {
-        self.count.load(Relaxed)
     }
 }
 

@@ -234,6 +234,12 @@ pub(crate) fn be_urgent() {
     unsafe { bindings::sched_set_fifo(bindings::get_current()) };
 }
 
+/// Ordinary tasks go first from here on (`set_user_nice()`).
+pub(crate) fn be_nice() {
+    // SAFETY: The current task is live.
+    unsafe { bindings::set_user_nice(bindings::get_current(), 19) };
+}
+
 /// Calls `f` as memory reclaim does, as far as lockdep can tell.
 pub(crate) fn as_reclaim<R>(f: impl FnOnce() -> R) -> R {
     // SAFETY: Paired with the end below, by the same task, which may sleep.
@@ -298,12 +304,6 @@ pub(crate) fn now() -> i64 {
     unsafe { bindings::ktime_get() }
 }
 
-/// A running thread; [`Thread::join()`] waits for it.
-pub(crate) struct Thread {
-    task: *mut bindings::task_struct,
-    done: Arc<Completion>,
-}
-
 /// # Safety
 ///
 /// `argument` comes from `KBox::into_raw()` of a `KBox<F>` that is not shared.
@@ -314,76 +314,51 @@ unsafe extern "C" fn once<F: FnOnce() -> Result + Send>(argument: *mut c_void) -
     ret.map_or_else(|e| e.to_errno(), |()| 0)
 }
 
-impl Thread {
-    /// Starts `f` on `cpu`, with the nice value `nice`.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`, `EINTR`.
-    pub(crate) fn spawn<F>(cpu: i32, nice: i32, f: F) -> Result<Self>
-    where
-        F: FnOnce() -> Result + Send + 'static,
-    {
-        let done = Arc::pin_init(Completion::new(), GFP_KERNEL)?;
-        let signal = done.clone();
-        let whole = move || {
-            let ret = f();
-            signal.complete_all();
-            ret
-        };
-        Self::start(cpu, nice, whole).map(|task| Self { task, done })
-    }
-
-    fn start<F>(cpu: i32, nice: i32, f: F) -> Result<*mut bindings::task_struct>
-    where
-        F: FnOnce() -> Result + Send + 'static,
-    {
-        let argument = KBox::into_raw(KBox::new(f, GFP_KERNEL)?);
-        // SAFETY: `once` fits the argument.
-        let task = unsafe { create(once::<F>, argument.cast(), cpu) }.inspect_err(|_| {
-            // SAFETY: The thread that would own it does not exist.
-            drop(unsafe { KBox::from_raw(argument) });
-        })?;
-        // SAFETY: `task` is a new thread that has not run yet; the reference is for `join()`.
-        unsafe {
-            bindings::get_task_struct(task);
-            bindings::kthread_bind(task, cpu as c_uint);
-            bindings::set_user_nice(task, nice as c_long);
-            bindings::wake_up_process(task);
-        }
-        Ok(task)
-    }
-
-    /// Waits until the thread has ended. Returns what it returned.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
-    pub(crate) fn join(self) -> Result {
-        // A thread that is stopped before it began would never run.
-        self.done.wait_for_completion();
-        // SAFETY: `spawn()` took a reference, which is given back here.
-        let ret = unsafe {
-            let ret = bindings::kthread_stop(self.task);
-            bindings::put_task_struct(self.task);
-            ret
-        };
-        to_result(ret)
-    }
-}
-
-/// Runs `f` on `cpu` and waits for it.
+/// Runs `f` on `cpu`, in a thread that ends then, and waits for it.
 ///
 /// # Context
 ///
 /// May sleep.
+///
+/// # Errors
+///
+/// Those of `f`; `ENOMEM`, `EINTR`.
 pub(crate) fn on_cpu<F>(cpu: i32, f: F) -> Result
 where
     F: FnOnce() -> Result + Send + 'static,
 {
-    Thread::spawn(cpu, 0, f)?.join()
+    let done = Arc::pin_init(Completion::new(), GFP_KERNEL)?;
+    let signal = done.clone();
+    let whole = move || {
+        let ret = f();
+        signal.complete_all();
+        ret
+    };
+    on_cpu_until(cpu, whole, &done)
+}
+
+fn on_cpu_until<F>(cpu: i32, f: F, done: &Completion) -> Result
+where
+    F: FnOnce() -> Result + Send + 'static,
+{
+    let argument = KBox::into_raw(KBox::new(f, GFP_KERNEL)?);
+    // SAFETY: `once` fits the argument.
+    let task = unsafe { create(once::<F>, argument.cast(), cpu) }.inspect_err(|_| {
+        // SAFETY: The thread that would own it does not exist.
+        drop(unsafe { KBox::from_raw(argument) });
+    })?;
+    // SAFETY: `task` is a new thread that has not run yet; the reference is given back below.
+    unsafe {
+        bindings::get_task_struct(task);
+        bindings::kthread_bind(task, cpu as c_uint);
+        bindings::wake_up_process(task);
+    }
+    // A thread that is stopped before it began would never run.
+    done.wait_for_completion();
+    // SAFETY: The reference was taken above.
+    to_result(unsafe {
+        let ret = bindings::kthread_stop(task);
+        bindings::put_task_struct(task);
+        ret
+    })
 }

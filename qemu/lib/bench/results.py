@@ -6,8 +6,8 @@ import re
 import subprocess
 import tempfile
 
-KINDS = ("call", "latency", "path", "step", "cycle", "nmi", "stretch", "series", "sample", "parallel",
-         "scale", "pair", "recycle", "sheafscale", "memory", "engines", "failed", "note")
+KINDS = ("call", "path", "step", "cycle", "nmi", "backlog", "series", "sample", "parallel", "scale", "pair",
+         "recycle", "sheafscale", "failed", "note")
 LINE = re.compile(r"^rcu_ptr_bench: (" + "|".join(KINDS) + r") (.*=.*)$")
 TOTAL = re.compile(r"^rcu_ptr_bench: Total time taken by all kfree'ers: .*")
 NUMBER = re.compile(r"^-?\d+(\.\d+)?$")

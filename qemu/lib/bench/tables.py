@@ -9,8 +9,7 @@ from .results import of
 # kfree_bulk is no way to free after a grace period: the cost of one that took no time.
 KERNEL = ("kfree_rcu", "kfree_rcu_nolock", "call_rcu", "kfree", "kfree_bulk")
 RCU_PTR = ("rcu_ptr_kvfree", "rcu_ptr_kfree_nolock", "rcu_ptr_try_kfree_nolock", "rcu_ptr_call",
-           "rcu_ptr_call_sleepable")
-CONTEXTS = (("task", "task"), ("irqs_off", "interrupts off"), ("hardirq", "hardirq"), ("nmi", "NMI"))
+           "rcu_ptr_call_sleepable", "rcu_ptr_cache_free_rcu")
 
 
 def columns(rows):
@@ -57,7 +56,7 @@ def _pick(rows, kind, column, key, **wanted):
     if not found:
         return None
     # Objects that a headless call refused were freed at once: their cycle has no grace period.
-    if kind == "cycle" and found[-1].get("kept"):
+    if kind == "cycle" and found[-1].get("refused"):
         return None
     return found[-1].get(key)
 
@@ -79,95 +78,68 @@ def _section(title, *parts):
 
 
 def _calls(rows, cols):
-    grids = [_grid(name, rows, cols, [(title, "call", "median", {"context": context, "object": name})
-                                      for context, title in CONTEXTS]) for name in _objects(rows, "call")]
-    if not any(grids):
-        return []
-    spread = max(((row["max"] - row["min"]) / max(row["median"], 1) for row in of(rows, "call")
-                  if row["context"] == "irqs_off"), default=0)
-    return _section("Instructions per call", *grids, [
-        f"Medians; with interrupts off the repetitions differ by at most {100 * spread:.1f} %.", ""])
+    return _section("Instructions per call, medians", _grid("kmalloc-64", rows, cols, [
+        (title, "call", "median", {"context": context}) for context, title in (("task", "task"), ("nmi", "NMI"))]))
 
 
 def _objects(rows, kind):
     return list(dict.fromkeys(row["object"] for row in of(rows, kind)))
 
 
-def _kept(rows, _):
+def _refused(rows, _):
     """Headless calls that were refused: the caller kept the object."""
     out = []
     for row in of(rows, "call") + of(rows, "cycle"):
-        if row.get("kept"):
-            share = 100 * row["kept"] / (row.get("calls", row.get("count")) * row["reps"])
+        if row["refused"]:
+            share = 100 * row["refused"] / (row["count"] * row["reps"])
             where = row.get("context", "whole cycles, left out below")
             out += [f"{_label((row['free'], row['engine']))} refused {share:.1f} % of the objects "
                     f"({row['object']}, {where}).", ""]
     return out
 
 
-def _latency(rows, cols):
-    wanted = []
-    for context, title in (("irqs_off", "interrupts off"), ("nmi", "NMI")):
-        wanted += [(f"{title}: usual", "latency", "p50", {"context": context}),
-                   ("99 %", "latency", "p99", {"context": context}),
-                   ("worst", "latency", "max", {"context": context})]
-    return _section("Single calls, instructions", _grid("kmalloc-64", rows, cols, wanted))
-
-
 def _cycles(rows, cols):
     wanted = [(name, "cycle", "median", {"object": name, "boot": "costs", "count": count})
               for name in _objects(rows, "cycle")
-              for count in [max((r["count"] for r in of(rows, "cycle", object=name, boot="costs")
-                                 if r["count"] != 1000000), default=0)]]
+              for count in [max((r["count"] for r in of(rows, "cycle", object=name, boot="costs")), default=0)]]
     return _section("Alloc, free, grace period, reclaim: instructions of the whole system",
                     _grid("per object", rows, cols, wanted))
 
 
 def _path(rows, cols):
     keys = (("instructions", "instructions"), ("locked", "locked"), ("full barriers", "barriers"),
-            ("other fences", "fences"), ("irq flag", "interrupts"), ("msr, in, out", "slow"),
-            ("mean instructions", "mean_instructions"), ("mean locked", "mean_locked"),
-            ("mean barriers", "mean_barriers"), ("longest", "max_instructions"))
+            ("longest", "max_instructions"))
     return _section("Instructions by kind, single-stepped (every locked one is a full barrier too)",
                     _grid("usual call", rows, cols, [(title, "path", key, {}) for title, key in keys]))
 
 
 def _nmi(rows, cols):
-    keys = (("self-IPIs per 1000", "ipis_per_1000"), ("irq_works per 1000", "irq_works_per_1000"),
-            ("self-IPIs, with the barrier", "ipis_with_barrier"),
-            ("irq_works, with the barrier", "irq_works_with_barrier"))
+    keys = (("self-IPIs per 1000", "ipis_per_1000"), ("irq_works per 1000", "irq_works_per_1000"))
     for row in of(rows, "nmi"):
         if not row["irq_works_counted"]:
-            row["irq_works_per_1000"] = row["irq_works_with_barrier"] = None
+            row["irq_works_per_1000"] = None
     return _section("What frees in NMI cause",
                     _grid("one free per NMI", rows, cols, [(title, "nmi", key, {}) for title, key in keys]))
 
 
-def _stretch(rows, cols):
-    keys = (("irq_work", "irq_work"), ("timer interrupt", "timer"), ("RCU softirq", "rcu_softirq"),
-            ("timer softirq", "timer_softirq"))
-    return _section("Longest interrupt and softirq, instructions",
-                    _grid("longest", rows, cols, [(title, "stretch", key, {}) for title, key in keys]))
+def _backlog(rows, cols):
+    for row in of(rows, "backlog"):
+        row["longest"] = max(row[key] for key in ("irq_work", "timer", "rcu_softirq", "timer_softirq"))
+    counts = sorted({row["count"] for row in of(rows, "backlog")})
+    return _section("Longest interrupt or softirq after a backlog, instructions",
+                    _grid("objects", rows, cols, [(str(n), "backlog", "longest", {"count": n}) for n in counts]))
 
 
 def _memory(rows, cols):
-    wanted = []
-    for boot, title in (("costs", ""), ("volume", "10^7: ")):
-        wanted += [(f"{title}peak KiB", "series", "peak_kib", {"boot": boot}),
-                   (f"{title}of all memory", "series", "peak_all_kib", {"boot": boot}),
-                   (f"{title}left KiB", "series", "left_kib", {"boot": boot}),
-                   (f"{title}grace periods", "series", "grace_periods", {"boot": boot})]
     for row in of(rows, "series"):
         row["peak_kib"], row["left_kib"] = row["peak_bytes"] // 1024, row["left_bytes"] // 1024
         row["peak_all_kib"] = row["peak_available_bytes"] // 1024
+    keys = (("peak KiB", "peak_kib"), ("of all memory", "peak_all_kib"), ("left KiB", "left_kib"),
+            ("grace periods", "grace_periods"))
+    wanted = [(title, "series", key, {}) for title, key in keys]
     wanted.append(("grace periods per 10^6", "cycle", "grace_periods_per_million",
                    {"object": "kmalloc-64", "boot": "costs"}))
-    out = _grid("memory", rows, cols, wanted)
-    engines = [[row["engine"], row["percpu_bytes"], row["module_bytes"]] for row in of(rows, "memory", boot="costs")]
-    unique = [line for i, line in enumerate(engines) if line not in engines[:i]]
-    if unique:
-        out += table(["static memory", "bytes per CPU", "bytes of the module"], unique)
-    return _section("Memory and grace periods", out)
+    return _section("Memory and grace periods", _grid("memory", rows, cols, wanted))
 
 
 def _parallel(rows, cols):
@@ -207,6 +179,7 @@ def _scale(rows, cols):
         if not times:
             continue
         periods, _ = medians(rows, boot, "batches")
+        _, peaks = medians(rows, boot, "peak_bytes")
         ratio = ratios(rows, boot, "ns")
         some = of(rows, "scale", boot=boot)[0]
         lines = []
@@ -215,9 +188,9 @@ def _scale(rows, cols):
                 spread = (max(each[column]) - min(each[column])) / times[column]
                 lines.append([_label(column), f"{times[column] / 1e6:.1f}", f"{ratio[column]:.2f}",
                               f"{100 * spread:.0f} %", f"{periods[column]:.0f}",
-                              len(each[column])])
+                              f"{max(peaks[column]) / 1e6:.1f}", len(each[column])])
         title = (f"{some['nthreads']} threads x {some['loops']} loops x {some['alloc_num']}")
-        out += table([title, unit, "ratio", "spread", "batches", "rounds"], lines)
+        out += table([title, unit, "ratio", "spread", "batches", "peak MB", "rounds"], lines)
     return _section("rcuscale's kfree_rcu_test: wall time, and instructions of both CPUs", out)
 
 
@@ -226,7 +199,7 @@ def _sheaves(rows, _):
     ways = []
     for row in of(rows, "pair") + of(rows, "recycle") + of(rows, "sheafscale"):
         way = (row["functions"], row["engine"])
-        if way not in ways and row["functions"] != "nothing":
+        if way not in ways:
             ways.append(way)
     ways.sort(key=lambda way: way[1] != "kernel")
 
@@ -234,16 +207,12 @@ def _sheaves(rows, _):
         found = of(rows, kind, functions=way[0], engine=way[1], **wanted)
         return found[-1].get(key) if found else None
 
-    # What the NMIs themselves cost is in both.
-    empty = of(rows, "recycle", functions="nothing", context="nmi")
     lines, scale = [], []
     for way in ways:
         label = way[0] if way[1] == "kernel" else f"{way[1]}: {way[0]}"
         cells = [value("pair", way, key, context=context)
                  for context in ("task", "nmi") for key in ("alloc_cost", "free_cost")]
         cells.append(value("recycle", way, "median", context="task"))
-        in_nmi = value("recycle", way, "median", context="nmi")
-        cells.append(in_nmi - empty[-1]["median"] if in_nmi is not None and empty else None)
         if any(cell is not None for cell in cells):
             lines.append([label, *map(_number, cells)])
         rounds = of(rows, "sheafscale", functions=way[0], engine=way[1])
@@ -257,7 +226,7 @@ def _sheaves(rows, _):
     out = []
     if lines:
         out += ["## Objects of 64 bytes that go round: instructions", "",
-                *table(["", "alloc", "free", "alloc in NMI", "free in NMI", "whole cycle", "cycle in NMI"], lines)]
+                *table(["", "alloc", "free", "alloc in NMI", "free in NMI", "whole cycle"], lines)]
     if scale:
         some = of(rows, "sheafscale")[0]
         out += table([f"{some['nthreads']} threads x {some['loops']} x {some['alloc_num']}", "ms", "ratio",
@@ -272,15 +241,15 @@ def _readme(rows, cols):
         kind, *words = text.split()
         found = of(rows, kind, **dict(word.split("=") for word in words), **which)
         # What a call costs that nearly always refuses is no cycle.
-        value = found[0][key] if found and not (kind == "cycle" and found[0].get("kept")) else None
+        value = found[0][key] if found and not (kind == "cycle" and found[0].get("refused")) else None
         return costs.NONE if value is None else f"{value:.3g}"
 
     ways = dict.fromkeys((row["engine"], row["functions"]) for row in of(rows, "pair")
-                         if row["functions"] != "nothing" and row["engine"] in ("kernel", "lockless"))
+                         if row["engine"] in ("kernel", "lockless"))
     calls = [[costs.label(engine, free),
               *(value(words, key, free=free, engine=engine) for _, words, key, _ in costs.CALLS)]
              for free, engine in cols if free not in ("kfree", "kfree_bulk", "rcu_ptr_try_kfree_nolock",
-                                                      "rcu_ptr_call_sleepable")]
+                                                      "rcu_ptr_call_sleepable", "rcu_ptr_cache_free_rcu")]
     pairs = [[costs.label(engine, functions),
               *(value(words, key, functions=functions, engine=engine)
                 for _, words, key, _ in costs.PAIRS)] for engine, functions in ways]
@@ -299,12 +268,9 @@ def markdown(record):
     out = [f"# rcu_ptr and Linux {kernel['release']}", "",
            f"{kernel['arch']}, {kernel['rustc']}, {next(iter(about['qemu'].values()))}. An instruction "
            "is one executed under QEMU's -icount; wall time is a ratio within one boot.", ""]
-    for part in (_calls, _kept, _latency, _path, _cycles, _growth, _nmi, _stretch,
-                 _memory, _parallel, _scale, _sheaves, _readme):
+    for part in (_calls, _refused, _path, _cycles, _growth, _nmi, _backlog, _memory, _parallel, _scale,
+                 _sheaves, _readme):
         out += part(rows, cols)
-    krc = kernel.get("krc_bytes_per_cpu")
-    if krc:
-        out += [f"The kernel's kfree_rcu() has {krc} bytes per CPU (krc) beside its sheaves.", ""]
     if record["failures"]:
         out += ["## Failures", "", *(f"- {line}" for line in record["failures"]), ""]
     return "\n".join(out)
