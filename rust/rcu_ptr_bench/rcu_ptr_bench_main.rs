@@ -17,26 +17,36 @@
 //! | `sheaf` | objects that go round: a call, and the whole cycle | sheaf.rs |
 //! | `sheafscale` | the same in threads, and how many found a sheaf | scale.rs |
 
-// The parts of rust/sys that this module takes: docs/reading.md.
+// The files of rust/sys that this module takes: docs/reading.md. Of those that others take too it uses a part.
 #[path = "../sys"]
-#[allow(dead_code)]
 mod sys {
+    #[allow(dead_code)]
     pub(crate) mod alloc;
+    #[allow(dead_code)]
     pub(crate) mod cache;
     pub(crate) mod counters;
+    #[allow(dead_code)]
     pub(crate) mod cpu;
     pub(crate) mod free;
     pub(crate) mod generated;
+    #[allow(dead_code)]
     pub(crate) mod gp;
+    #[allow(dead_code)]
     pub(crate) mod irq;
+    #[allow(dead_code)]
     pub(crate) mod nmi;
     pub(crate) mod object;
     pub(crate) mod params;
+    #[allow(dead_code)]
     pub(crate) mod perf;
+    #[allow(dead_code)]
     pub(crate) mod slab;
+    #[allow(dead_code)]
     pub(crate) mod step;
     pub(crate) mod stretch;
+    #[allow(dead_code)]
     pub(crate) mod thread;
+    #[allow(dead_code)]
     pub(crate) mod tracepoint;
 }
 

@@ -19,35 +19,52 @@
 //!  demo.rs     objects of every kind, for people to look at
 //! ```
 
-// The parts of rust/sys that this module takes: docs/reading.md. rust/api has two of them for itself.
+// The files of rust/sys that this module takes: docs/reading.md. Of those that others take too it uses a part. rust/api has two of them for itself.
 #[path = "../sys"]
-#[allow(dead_code, clippy::duplicate_mod)]
+#[allow(clippy::duplicate_mod)]
 mod sys {
+    #[allow(dead_code)]
     pub(crate) mod alloc;
+    #[allow(dead_code)]
     pub(crate) mod cache;
+    #[allow(dead_code)]
     pub(crate) mod core;
     pub(crate) mod core_test;
     pub(crate) mod counted;
+    #[allow(dead_code)]
     pub(crate) mod cpu;
+    #[allow(dead_code)]
     pub(crate) mod fault;
     pub(crate) mod generated;
+    #[allow(dead_code)]
     pub(crate) mod gp;
+    #[allow(dead_code)]
     pub(crate) mod irq;
+    #[allow(dead_code)]
     pub(crate) mod nmi;
+    #[allow(dead_code)]
     pub(crate) mod node;
+    #[allow(dead_code)]
     pub(crate) mod perf;
     pub(crate) mod probes;
     #[cfg(RCU_PTR_RUNNER)]
     pub(crate) mod runner;
     pub(crate) mod skip;
+    #[allow(dead_code)]
     pub(crate) mod slab;
+    #[allow(dead_code)]
     pub(crate) mod srcu_domain;
+    #[allow(dead_code)]
     pub(crate) mod step;
     pub(crate) mod text;
+    #[allow(dead_code)]
     pub(crate) mod thread;
+    #[allow(dead_code)]
     pub(crate) mod timer;
+    #[allow(dead_code)]
     pub(crate) mod tracepoint;
     pub(crate) mod tracepoints;
+    #[allow(dead_code)]
     pub(crate) mod user;
 }
 

@@ -15,13 +15,15 @@
 
 #[path = "../../api/mod.rs"]
 pub mod rcu_ptr;
-// The parts of rust/sys that this module takes: docs/reading.md.
+// The files of rust/sys that this module takes: docs/reading.md. Of those that others take too it uses a part.
 #[path = "../../sys"]
-#[allow(dead_code)]
 mod sys {
+    #[allow(dead_code)]
     pub(crate) mod cpu;
     pub(crate) mod generated;
+    #[allow(dead_code)]
     pub(crate) mod irq;
+    #[allow(dead_code)]
     pub(crate) mod perf;
 }
 
@@ -223,7 +225,7 @@ impl Profile {
         }
     }
 
-    /// Looks at an entry in a way that would notice if it were given out again.
+    /// Looks at an entry in a way that would notice if it were allocated again.
     fn look(&self, entry: &Entry) -> (usize, u64, u64) {
         let (ip, phase) = (entry.ip.load(Relaxed), entry.phase.load(Relaxed));
         for _ in 0..100 {

@@ -16,12 +16,12 @@
 
 #[path = "../../api/mod.rs"]
 pub mod rcu_ptr;
-// The parts of rust/sys that this module takes: docs/reading.md.
+// The files of rust/sys that this module takes: docs/reading.md. Of those that others take too it uses a part.
 #[path = "../../sys"]
-#[allow(dead_code)]
 mod sys {
     pub(crate) mod generated;
     pub(crate) mod switches;
+    #[allow(dead_code)]
     pub(crate) mod tracepoint;
 }
 

@@ -202,7 +202,7 @@ mod tests {
         Ok(())
     }
 
-    /// A shared box is not given out again under a reader, and is after a grace period.
+    /// A shared box is not allocated again under a reader, and is after a grace period.
     #[test]
     fn shared_boxes_free_back_after_a_grace_period() -> Result {
         let cache = Cache::<Entry>::new(c"rcu_ptr_api_later")?;
@@ -361,6 +361,7 @@ mod tests {
     fn tables() -> Result {
         let cache = Cache::<Entry>::new(c"rcu_ptr_api_table")?;
         let table = CacheTable::new(cache, 10)?;
+        check!(table.len() == 10 && !table.is_empty());
         for key in 0..30u64 {
             let new = table.cache().alloc(Entry::new(key))?.share();
             let old = table
@@ -368,7 +369,7 @@ mod tests {
                 .map(|old| old.key());
             check!(old == key.checked_sub(10));
         }
-        // No such place: the box comes back.
+        // No such slot: the box comes back.
         let new = table.cache().alloc(Entry::new(99))?.share();
         let back = table.put(10, new).err();
         let back = table.swap(10, back);
