@@ -10,8 +10,7 @@ use crate::{
     sys::{
         cpu,
         free::{self, Alloc, CacheFreeRcu, Caches, Free, Sheaf},
-        stretch::{self, Probes},
-        thread,
+        stretch, thread,
     },
     way::{Group, Objects},
     Numbers,
@@ -25,25 +24,22 @@ fn measure(
     numbers: &Numbers,
     free: impl FnOnce(),
 ) -> Result {
-    let Ok(probes) = Probes::attach() else {
+    let Ok(longest) = stretch::longest(|| {
+        cpu::irqs_off(free);
+        // The tick and the callbacks of two grace periods.
+        thread::sleep(20);
+        free::kernel_settle();
+        thread::sleep(20);
+    }) else {
         pr_info!("note text=no tracepoints of interrupts here: no stretch is measured\n");
         return Ok(());
     };
-    cpu::irqs_off(free);
-    // The tick and the callbacks of two grace periods.
-    thread::sleep(20);
-    free::kernel_settle();
-    thread::sleep(20);
-    drop(probes);
     pr_info!(
-        "backlog {} object={} count={} irq_work={} timer={} rcu_softirq={} timer_softirq={}\n",
+        "backlog {} object={} count={} longest={}\n",
         what,
         object,
         numbers.objects,
-        stretch::IRQ_WORK.longest(),
-        stretch::TIMER.longest(),
-        stretch::SOFTIRQ[stretch::RCU_SOFTIRQ].longest(),
-        stretch::SOFTIRQ[stretch::TIMER_SOFTIRQ].longest()
+        longest
     );
     Ok(())
 }

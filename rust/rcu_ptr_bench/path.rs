@@ -23,14 +23,14 @@ mod x86 {
         run::{self, Samples},
         sys::{
             cpu,
-            step::{Step, Stepper},
+            step::{self, Step, Stepper},
         },
         way::{self, Objects, Way},
         Numbers,
     };
     use kernel::prelude::*;
 
-    /// What was counted in a call: instructions, locked ones, full barriers.
+    /// What was counted in a call and the loop around it: instructions, locked ones, full barriers.
     type Counts = (i64, usize, usize);
 
     /// `test=path`.
@@ -41,25 +41,22 @@ mod x86 {
             let mut objects = Objects::new(source, 2)?;
             one(&mut stepper, &way::NOTHING, &mut objects)?;
             let (overhead, ..) = one(&mut stepper, &way::NOTHING, &mut objects)?;
-            drop(objects);
-            let mut objects = Objects::new(source, numbers.objects)?;
-            let mut lengths = Samples::new(numbers.objects)?;
-            let mut calls = KVVec::with_capacity(numbers.objects, GFP_KERNEL)?;
-            while !objects.is_done() {
+            // One is to warm up.
+            let mut objects = Objects::new(source, numbers.objects + 1)?;
+            let mut calls = KVVec::with_capacity(objects.len(), GFP_KERNEL)?;
+            let [lengths] = Samples::of(numbers.objects, || {
                 let call = one(&mut stepper, way, &mut objects)?;
-                lengths.push(call.0)?;
                 calls.push(call, GFP_KERNEL)?;
-            }
-            drop(objects);
+                Ok([call.0])
+            })?;
             way.settle();
-            let lengths = lengths.sorted();
             let mut usual = calls.iter().filter(|call| call.0 == lengths.median());
             let &(steps, locked, barriers) = usual.next().ok_or(EIO)?;
             pr_info!(
                 "path {} object={} count={} instructions={} locked={} barriers={} max_instructions={}\n",
                 way,
                 name,
-                calls.len(),
+                numbers.objects,
                 steps - overhead,
                 locked,
                 barriers,
@@ -83,7 +80,11 @@ mod x86 {
 
     fn one(stepper: &mut Stepper, way: &Way, objects: &mut Objects) -> Result<Counts> {
         stepper.clear();
-        cpu::irqs_off(|| objects.free_step(way));
+        cpu::irqs_off(|| {
+            step::start();
+            objects.free(way, 1);
+            step::stop();
+        });
         let path: &[Step] = stepper.path()?;
         let of = |kind| {
             let kinds = path.iter().map(|step| decode::kind(&step.bytes));

@@ -2,22 +2,10 @@
 
 //! `rcu_ptr_bench.ko`: measures rcu_ptr beside the kernel's own functions. It runs when it is
 //! loaded, says what it found in lines of `key=value` in the log, and loads only if all objects
-//! went well. docs/bench.md explains the method; qemu/bench.py runs it and makes tables of it.
-//!
-//! | `test=` | measures | file |
-//! |---|---|---|
-//! | `calls` | a call, in task and in NMI | calls.rs |
-//! | `path` | locked instructions and barriers of a call, by single-stepping | path.rs |
-//! | `cycle` | alloc, free, grace period and reclaim, whole system | cycle.rs |
-//! | `nmi` | self-interrupts and irq_works that NMIs cause | nmi.rs |
-//! | `backlog` | the longest interrupt and softirq after many objects | backlog.rs |
-//! | `series` | pending memory over time | series.rs |
-//! | `parallel` | a call, with all CPUs at it | parallel.rs |
-//! | `scale` | rcuscale's kfree_rcu_test | scale.rs |
-//! | `sheaf` | objects that go round: a call, and the whole cycle | sheaf.rs |
-//! | `sheafscale` | the same in threads, and how many found a sheaf | scale.rs |
+//! went well. docs/bench.md says what each `test=` measures, and how; qemu/bench.py makes tables of it.
 
-// The files of rust/sys that this module takes: docs/reading.md. Of those that others take too it uses a part.
+// The files of rust/sys that this module takes: docs/reading.md. Of those that others take too it
+// uses a part.
 #[path = "../sys"]
 mod sys {
     #[allow(dead_code)]
@@ -57,7 +45,6 @@ mod cycle;
 #[cfg(CONFIG_X86_64)]
 mod decode;
 mod nmi;
-mod parallel;
 mod path;
 mod run;
 mod scale;
@@ -66,7 +53,7 @@ mod sheaf;
 mod way;
 
 use kernel::prelude::*;
-use sys::params;
+use sys::{cpu, params};
 
 module! {
     type: Bench,
@@ -82,10 +69,6 @@ module! {
         reps: u32 {
             default: 15,
             description: "repetitions",
-        },
-        cpu: i32 {
-            default: 0,
-            description: "CPU to measure on, where it is one",
         },
         kfree_nthreads: u32 {
             default: 0,
@@ -106,77 +89,63 @@ module! {
     },
 }
 
-/// The parameters that are numbers.
-#[derive(Clone, Copy)]
-pub(crate) struct Numbers {
-    pub(crate) objects: usize,
-    pub(crate) reps: usize,
-    pub(crate) cpu: i32,
-    pub(crate) nthreads: usize,
-    pub(crate) alloc_num: usize,
-    pub(crate) loops: usize,
-    pub(crate) mult: usize,
+macro_rules! numbers {
+    ($($name:ident)*) => {
+        /// The parameters that are numbers.
+        pub(crate) struct Numbers {
+            $(pub(crate) $name: usize,)*
+        }
+
+        impl Numbers {
+            fn get() -> Self {
+                Self {
+                    $($name: module_parameters::$name.value() as usize,)*
+                }
+            }
+        }
+    };
 }
 
-impl Numbers {
-    fn get() -> Self {
-        use module_parameters as p;
-        Self {
-            objects: p::objects.value() as usize,
-            reps: p::reps.value() as usize,
-            cpu: p::cpu.value(),
-            nthreads: p::kfree_nthreads.value() as usize,
-            alloc_num: p::kfree_alloc_num.value() as usize,
-            loops: p::kfree_loops.value() as usize,
-            mult: p::kfree_mult.value() as usize,
-        }
-    }
-}
+numbers! { objects reps kfree_nthreads kfree_alloc_num kfree_loops kfree_mult }
 
 struct Bench;
 
-/// A test: its name, and what it does.
-type Test = (&'static str, fn(&Numbers) -> Result);
+/// A test: its name, whether it makes its own threads, and what it does.
+type Test = (&'static str, bool, fn(&Numbers) -> Result);
 
-/// Those that run in a thread bound to one CPU.
-static BOUND: [Test; 7] = [
-    ("calls", calls::run),
-    ("path", path::run),
-    ("cycle", cycle::run),
-    ("nmi", nmi::run),
-    ("backlog", backlog::run),
-    ("series", series::run),
-    ("sheaf", sheaf::run),
-];
-
-/// Those that make their own threads.
-static OWN_THREADS: [Test; 3] = [
-    ("parallel", parallel::run),
-    ("scale", scale::run),
-    ("sheafscale", scale::pairs),
+static TESTS: [Test; 10] = [
+    ("calls", false, calls::run),
+    ("path", false, path::run),
+    ("cycle", false, cycle::run),
+    ("nmi", false, nmi::run),
+    ("backlog", false, backlog::run),
+    ("series", false, series::run),
+    ("sheaf", false, sheaf::run),
+    ("parallel", true, calls::parallel),
+    ("scale", true, scale::run),
+    ("sheafscale", true, scale::pairs),
 ];
 
 impl kernel::Module for Bench {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         let numbers = Numbers::get();
         let wanted = params::test();
-        let mut found = false;
         if numbers.objects == 0 || numbers.reps == 0 {
             pr_err!("objects and reps are at least 1\n");
             return Err(EINVAL);
         }
-        for &(name, test) in &BOUND {
-            if wanted == "all" || wanted == name {
-                found = true;
-                run::in_threads([numbers.cpu].into_iter(), &|| test(&numbers))
-                    .inspect_err(|e| pr_err!("test {} failed: {:?}\n", name, e))?;
+        let mut found = false;
+        for &(name, own_threads, test) in &TESTS {
+            if wanted != "all" && wanted != name {
+                continue;
             }
-        }
-        for &(name, test) in &OWN_THREADS {
-            if wanted == "all" || wanted == name {
-                found = true;
-                test(&numbers).inspect_err(|e| pr_err!("test {} failed: {:?}\n", name, e))?;
-            }
+            found = true;
+            let ret = if own_threads {
+                test(&numbers)
+            } else {
+                run::in_threads(cpu::online().take(1), &|| test(&numbers))
+            };
+            ret.inspect_err(|e| pr_err!("test {} failed: {:?}\n", name, e))?;
         }
         if !found {
             pr_err!("test={}: there is no such test\n", wanted);

@@ -75,28 +75,33 @@ pub(crate) fn for_each_way(
     for_each_source(|name, source| way::ways(source).try_for_each(|way| f(name, source, way)))
 }
 
-/// Numbers that were measured again and again.
+/// Numbers that were measured again and again, in order.
 pub(crate) struct Samples(KVVec<i64>);
 
 impl Samples {
-    pub(crate) fn new(capacity: usize) -> Result<Self> {
-        Ok(Self(KVVec::with_capacity(capacity, GFP_KERNEL)?))
+    /// Each of what `f` returns, of `reps` repetitions after one that only warms up.
+    ///
+    /// # Errors
+    ///
+    /// Those of `f`; `ENOMEM`.
+    pub(crate) fn of<const N: usize>(
+        reps: usize,
+        mut f: impl FnMut() -> Result<[i64; N]>,
+    ) -> Result<[Self; N]> {
+        let mut all = [const { Self(KVVec::new()) }; N];
+        for samples in &mut all {
+            samples.0.reserve(reps, GFP_KERNEL)?;
+        }
+        f()?;
+        for _ in 0..reps {
+            for (samples, value) in all.iter_mut().zip(f()?) {
+                samples.0.push(value, GFP_KERNEL)?;
+            }
+        }
+        all.iter_mut().for_each(|samples| samples.0.sort_unstable());
+        Ok(all)
     }
 
-    pub(crate) fn push(&mut self, value: i64) -> Result {
-        Ok(self.0.push(value, GFP_KERNEL)?)
-    }
-
-    pub(crate) fn sorted(mut self) -> Sorted {
-        self.0.sort_unstable();
-        Sorted(self.0)
-    }
-}
-
-/// The same, in order.
-pub(crate) struct Sorted(KVVec<i64>);
-
-impl Sorted {
     /// The value below which `percent` of them are.
     pub(crate) fn at(&self, percent: usize) -> i64 {
         let last = self.0.len().saturating_sub(1);
@@ -107,19 +112,32 @@ impl Sorted {
         self.at(50)
     }
 
-    /// What is printed of them: of `count` objects each, `overhead` subtracted.
-    pub(crate) fn per(&self, count: usize, overhead: i64) -> Spread<'_> {
-        Spread(self, count, overhead)
+    pub(crate) fn sum(&self) -> i64 {
+        self.0.iter().sum()
     }
 }
 
-/// `min=`, `median=` and `max=` of an object.
-pub(crate) struct Spread<'a>(&'a Sorted, usize, i64);
+/// What is printed of repetitions: their cycles and how many objects were refused, with `count` objects each;
+/// of a call `overhead` cycles of all are subtracted.
+pub(crate) struct Spread<'a> {
+    pub(crate) cycles: &'a Samples,
+    pub(crate) refused: &'a Samples,
+    pub(crate) count: usize,
+    pub(crate) overhead: i64,
+}
 
 impl fmt::Display for Spread<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let at = |percent| Per(self.0.at(percent) - self.2, self.1);
-        f.write_fmt(fmt!("min={} median={} max={}", at(0), at(50), at(100)))
+        let at = |percent| Per(self.cycles.at(percent) - self.overhead, self.count);
+        f.write_fmt(fmt!(
+            "count={} reps={} refused={} min={} median={} max={}",
+            self.count,
+            self.cycles.0.len(),
+            self.refused.sum(),
+            at(0),
+            at(50),
+            at(100)
+        ))
     }
 }
 

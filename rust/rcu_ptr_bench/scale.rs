@@ -5,15 +5,16 @@
 //! functions, of caches among them.
 
 use crate::{
+    cycle::CHUNK,
     run::{self, Per},
-    sheaf::{self, CHUNK},
+    sheaf,
     sys::{counters, cpu, free::Caches, object::Source, thread},
     way::{self, Group},
     Numbers,
 };
 use kernel::{
-    fmt,
     prelude::*,
+    str::CString,
     sync::atomic::{Atomic, Full, Relaxed},
 };
 
@@ -22,37 +23,22 @@ const OBJECT: usize = 24;
 
 /// What the threads did, all together.
 struct Took {
-    nthreads: usize,
-    numbers: Numbers,
+    /// What is printed of it.
+    text: CString,
+    allocs: usize,
     ns: u64,
     batches: i64,
     peak: i64,
-    refused: usize,
-}
-
-impl fmt::Display for Took {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "nthreads={} loops={} alloc_num={} ns={} batches={} peak_bytes={} refused={}",
-            self.nthreads,
-            self.numbers.loops,
-            self.numbers.alloc_num,
-            self.ns,
-            self.batches,
-            self.peak,
-            self.refused
-        )
-    }
 }
 
 /// Threads that call `f`, which has [`CHUNK`] objects go round, and returns how many it got none for.
 fn threads(numbers: &Numbers, f: &(dyn Fn() -> Result<usize> + Sync)) -> Result<Took> {
     let cpus = cpu::online().count().max(1);
-    let nthreads = match numbers.nthreads {
+    let nthreads = match numbers.kfree_nthreads {
         0 => cpus,
         n => n,
     };
+    let (loops, chunks) = (numbers.kfree_loops, numbers.kfree_alloc_num.div_ceil(CHUNK));
     // The time is that of the first thread to start, to the last one to end.
     let (started, ended) = (Atomic::<usize>::new(0), Atomic::<usize>::new(0));
     let (start, end) = (Atomic::<u64>::new(0), Atomic::<u64>::new(0));
@@ -65,8 +51,8 @@ fn threads(numbers: &Numbers, f: &(dyn Fn() -> Result<usize> + Sync)) -> Result<
         if started.fetch_add(1, Full) == 0 {
             start.store(counters::nanoseconds(), Relaxed);
         }
-        let result = (0..numbers.loops).try_for_each(|_| {
-            for i in 1..=numbers.alloc_num.div_ceil(CHUNK) {
+        let result = (0..loops).try_for_each(|_| {
+            for i in 1..=chunks {
                 refused.fetch_add(f()?, Full);
                 if i % 10 == 0 {
                     let used = memory - counters::available_bytes();
@@ -87,34 +73,40 @@ fn threads(numbers: &Numbers, f: &(dyn Fn() -> Result<usize> + Sync)) -> Result<
         }
         result
     })?;
+    let ns = end.load(Relaxed) - start.load(Relaxed);
+    let batches = counters::grace_periods() - periods;
+    let peak = peak.load(Relaxed);
     Ok(Took {
-        nthreads,
-        numbers: *numbers,
-        ns: end.load(Relaxed) - start.load(Relaxed),
-        batches: counters::grace_periods() - periods,
-        peak: peak.load(Relaxed),
-        refused: refused.load(Relaxed),
+        text: CString::try_from_fmt(fmt!(
+            "nthreads={} loops={} alloc_num={} ns={} batches={} peak_bytes={} refused={}",
+            nthreads,
+            loops,
+            numbers.kfree_alloc_num,
+            ns,
+            batches,
+            peak,
+            refused.load(Relaxed)
+        ))?,
+        allocs: nthreads * loops * chunks * CHUNK,
+        ns,
+        batches,
+        peak,
     })
 }
 
 /// `test=scale`.
 pub(crate) fn run(numbers: &Numbers) -> Result {
-    let source = Source::Kmalloc(numbers.mult * OBJECT);
+    let source = Source::Kmalloc(numbers.kfree_mult * OBJECT);
     for way in way::ways(&source) {
-        let took = threads(numbers, &|| {
-            for _ in 0..CHUNK {
-                way.free_one(source.alloc()?);
-            }
-            Ok(0)
-        })?;
+        let took = threads(numbers, &|| way.go_round(&source, CHUNK))?;
         pr_info!(
             "Total time taken by all kfree'ers: {} ns, loops: {}, batches: {}, memory footprint: {}MB\n",
             took.ns,
-            numbers.loops,
+            numbers.kfree_loops,
             took.batches,
             took.peak >> 20
         );
-        pr_info!("scale {} {} mult={}\n", way, took, numbers.mult);
+        pr_info!("scale {} {}\n", way, &*took.text);
         way.settle();
         thread::sleep(200);
     }
@@ -125,19 +117,18 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
 pub(crate) fn pairs(numbers: &Numbers) -> Result {
     for pair in sheaf::pairs() {
         let caches = Caches::new()?;
-        let took = threads(numbers, &|| Ok((pair.pairs)()))?;
+        let took = threads(numbers, &|| Ok((pair.in_turn)()))?;
         let stats = caches.stats();
-        let n = took.nthreads * numbers.loops * numbers.alloc_num.div_ceil(CHUNK) * CHUNK;
         // Of the allocations: those that a sheaf served, and those whose object had been freed
         // before.
         let share = |others: u64| match pair.group {
-            Group::RcuPtr => Per(100 * (n as i64 - others as i64), n),
-            _ => Per(0, n),
+            Group::RcuPtr => Per(100 * (took.allocs as i64 - others as i64), took.allocs),
+            _ => Per(0, 1),
         };
         pr_info!(
             "sheafscale {} {} hit_percent={} recycled_percent={}\n",
             pair,
-            took,
+            &*took.text,
             share(stats.missed),
             share(stats.slab_allocs)
         );

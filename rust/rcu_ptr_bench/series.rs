@@ -7,6 +7,7 @@
 //! free pages that CPUs keep for themselves.
 
 use crate::{
+    cycle::CHUNK,
     run,
     sys::{counters, object::Source, thread},
     Numbers,
@@ -30,9 +31,7 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
         // Its own: nothing that others left behind serves its allocations.
         let source = &Source::new(name)?;
         // Whatever was in use before has its room by now.
-        for _ in 0..numbers.objects / 10 {
-            way.free_one(source.alloc()?);
-        }
+        way.go_round(source, numbers.objects / 10)?;
         way.settle();
         thread::sleep(100);
         let mut samples = KVVec::with_capacity(BUSY + IDLE + 2, GFP_KERNEL)?;
@@ -51,13 +50,11 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
             }
             Ok::<(), Error>(())
         };
-        let every = numbers.objects / 100 / BUSY + 1;
-        for i in 0..numbers.objects {
-            way.free_one(source.alloc()?);
-            if i % 100 == 99 {
-                sample(&mut samples, i / 100 % every == 0)?;
-                thread::cond_resched();
-            }
+        let chunks = numbers.objects.div_ceil(CHUNK);
+        for i in 0..chunks {
+            way.go_round(source, CHUNK)?;
+            sample(&mut samples, i % (chunks / BUSY + 1) == 0)?;
+            thread::cond_resched();
         }
         let busy = (counters::nanoseconds() - start) / 1000;
         let periods = counters::grace_periods() - periods;
@@ -70,7 +67,7 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
              left_bytes={} grace_periods={}\n",
             way,
             name,
-            numbers.objects,
+            chunks * CHUNK,
             source.size(),
             busy,
             peak,

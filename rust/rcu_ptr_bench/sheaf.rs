@@ -6,7 +6,7 @@
 
 use crate::{
     context::NmiSource,
-    cycle::Cycles,
+    cycle::{self, CHUNK},
     run::{self, Per, Samples},
     sys::{
         counters,
@@ -23,22 +23,12 @@ use crate::{
 use core::{array, ptr::NonNull};
 use kernel::{fmt, prelude::*};
 
-/// Objects that are allocated, and then freed, at a time.
-pub(crate) const CHUNK: usize = 100;
-/// As many go round between two grace periods.
+/// As many chunks of objects go round between two grace periods.
 const ROUND: usize = 20;
 
-/// Cycles of both halves, and allocations that gave nothing.
-#[derive(Clone, Copy, Default)]
-struct Took {
-    alloc: u64,
-    free: u64,
-    refused: usize,
-}
-
-/// Allocates [`CHUNK`] objects, then frees them.
+/// Allocates [`CHUNK`] objects, then frees them. Returns the cycles of both, and allocations that gave nothing.
 #[inline(never)]
-fn chunk<A: Alloc, F: Free>() -> Took {
+fn chunk<A: Alloc, F: Free>() -> [i64; 3] {
     let mut objects: [Option<NonNull<Object>>; CHUNK] = array::from_fn(|_| None);
     let before = counters::cycles();
     for object in &mut objects {
@@ -55,11 +45,8 @@ fn chunk<A: Alloc, F: Free>() -> Took {
             None => refused += 1,
         }
     }
-    Took {
-        alloc: between - before,
-        free: counters::cycles() - between,
-        refused,
-    }
+    let end = counters::cycles();
+    [(between - before) as i64, (end - between) as i64, refused]
 }
 
 /// Allocates an object and frees it, [`CHUNK`] times. Returns how often there was none.
@@ -83,8 +70,8 @@ pub(crate) struct Pair {
     name: &'static str,
     pub(crate) group: Group,
     in_nmi: bool,
-    chunk: fn() -> Took,
-    pub(crate) pairs: fn() -> usize,
+    chunk: fn() -> [i64; 3],
+    pub(crate) in_turn: fn() -> usize,
 }
 
 const fn pair<A: Alloc, F: Free>(name: &'static str, group: Group, in_nmi: bool) -> Pair {
@@ -93,7 +80,7 @@ const fn pair<A: Alloc, F: Free>(name: &'static str, group: Group, in_nmi: bool)
         group,
         in_nmi,
         chunk: chunk::<A, F>,
-        pairs: in_turn::<A, F>,
+        in_turn: in_turn::<A, F>,
     }
 }
 
@@ -130,9 +117,10 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
     let chunks = numbers.objects.div_ceil(CHUNK);
     let n = chunks * CHUNK;
     for (context, nmi) in run::contexts(&nmi) {
-        let loops = calls(numbers.reps, chunks, nmi, &NOTHING)?;
+        let [allocs, frees, _] = calls(numbers.reps, chunks, nmi, &NOTHING)?;
+        let loops = (allocs.median(), frees.median());
         for pair in pairs().filter(|pair| nmi.is_none() || pair.in_nmi) {
-            let took = calls(numbers.reps, chunks, nmi, pair)?;
+            let [allocs, frees, refused] = calls(numbers.reps, chunks, nmi, pair)?;
             pr_info!(
                 "pair context={} {} object=cache-{} count={} reps={} refused={} alloc_cost={} \
                  free_cost={}\n",
@@ -141,61 +129,43 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
                 SIZE,
                 n,
                 numbers.reps,
-                took.2,
-                Per(took.0 - loops.0, n),
-                Per(took.1 - loops.1, n)
+                refused.sum(),
+                Per(allocs.median() - loops.0, n),
+                Per(frees.median() - loops.1, n)
             );
         }
     }
-    for pair in pairs() {
-        let cycles = Cycles::measure(numbers.reps, n, || {
-            let mut refused = 0;
-            for _ in 0..chunks {
-                refused += (pair.pairs)();
-                thread::cond_resched();
-            }
-            settle();
-            Ok(refused)
-        })?;
-        pr_info!(
-            "recycle context=task {} object=cache-{} {}\n",
-            pair,
-            SIZE,
-            cycles
-        );
-    }
-    Ok(())
+    pairs().try_for_each(|pair| {
+        cycle::measure(
+            fmt!("recycle context=task {} object=cache-{}", pair, SIZE),
+            (numbers.reps, n),
+            |n| match n {
+                0 => {
+                    settle();
+                    Ok(0)
+                }
+                _ => Ok((pair.in_turn)()),
+            },
+        )
+    })
 }
 
-/// Medians of both halves, and allocations that gave nothing.
-fn calls(
-    reps: usize,
-    chunks: usize,
-    nmi: Option<&NmiSource>,
-    pair: &Pair,
-) -> Result<(i64, i64, usize)> {
-    let mut allocs = Samples::new(reps)?;
-    let mut frees = Samples::new(reps)?;
-    let mut refused = 0;
-    // The first two only warm up: there is nothing to go round yet.
-    for rep in 0..reps + 2 {
-        let mut sum = Took::default();
+/// Cycles of both halves, and allocations that gave nothing, of each repetition.
+fn calls(reps: usize, chunks: usize, nmi: Option<&NmiSource>, pair: &Pair) -> Result<[Samples; 3]> {
+    let all = || {
+        let mut sum = [0; 3];
         for i in 1..=chunks {
             let took = run::inside(nmi, pair.chunk)?;
-            sum.alloc += took.alloc;
-            sum.free += took.free;
-            sum.refused += took.refused;
+            sum.iter_mut().zip(took).for_each(|(sum, n)| *sum += n);
             if i % ROUND == 0 {
                 settle();
             }
             thread::cond_resched();
         }
         settle();
-        if rep >= 2 {
-            allocs.push(sum.alloc as i64)?;
-            frees.push(sum.free as i64)?;
-            refused += sum.refused;
-        }
-    }
-    Ok((allocs.sorted().median(), frees.sorted().median(), refused))
+        Ok(sum)
+    };
+    // This one only warms up too: there is nothing to go round yet.
+    all()?;
+    Samples::of(reps, all)
 }

@@ -23,46 +23,28 @@
 #include "../sys/tracepoint.c"
 
 /* Parameters that are text; numbers are declared in rcu_ptr_bench_main.rs. */
+#define RCU_PTR_TEST 0
+#define RCU_PTR_FREES 1
+#define RCU_PTR_OBJECT 2
+#define RCU_PTR_ENGINE 3
+#define RCU_PTR_IRQ_WORKS 4
 
-static char *test = "all";
-module_param(test, charp, 0444);
+static char *texts[] = { "all", "all", "kmalloc-64", "", "" };
+
+module_param_named(test, texts[RCU_PTR_TEST], charp, 0444);
 MODULE_PARM_DESC(test, "what to measure: see docs/bench.md (default all)");
-static char *frees = "all";
-module_param(frees, charp, 0444);
+module_param_named(frees, texts[RCU_PTR_FREES], charp, 0444);
 MODULE_PARM_DESC(frees, "functions to measure: all, kernel, rcu_ptr, or names (default all)");
-static char *object = "kmalloc-64";
-module_param(object, charp, 0444);
+module_param_named(object, texts[RCU_PTR_OBJECT], charp, 0444);
 MODULE_PARM_DESC(object, "objects: kmalloc-N, cache-N or vmalloc-N, by commas (default kmalloc-64)");
-static char *engine = "";
-module_param(engine, charp, 0444);
+module_param_named(engine, texts[RCU_PTR_ENGINE], charp, 0444);
 MODULE_PARM_DESC(engine, "name of the loaded core's engine, for the results");
-static char *irq_works = "";
-module_param(irq_works, charp, 0444);
+module_param_named(irq_works, texts[RCU_PTR_IRQ_WORKS], charp, 0444);
 MODULE_PARM_DESC(irq_works, "functions of irq_works whose runs test=nmi counts: addresses in hex, by commas");
 
-const char *rcu_ptr_bench_param_test(void)
+const char *rcu_ptr_bench_text(unsigned int which)
 {
-	return test;
-}
-
-const char *rcu_ptr_bench_param_frees(void)
-{
-	return frees;
-}
-
-const char *rcu_ptr_bench_param_object(void)
-{
-	return object;
-}
-
-const char *rcu_ptr_bench_param_engine(void)
-{
-	return engine;
-}
-
-const char *rcu_ptr_bench_param_irq_works(void)
-{
-	return irq_works;
+	return texts[which];
 }
 
 u64 rcu_ptr_shim_get_cycles(void)

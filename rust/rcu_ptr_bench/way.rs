@@ -57,16 +57,12 @@ pub(crate) struct Way {
     /// Takes kmalloc and kmem_cache objects only.
     slab_only: bool,
     run: Loop,
-    #[cfg_attr(not(CONFIG_X86_64), allow(dead_code))]
-    step: Step,
     settle: fn(),
 }
 
 /// Frees the objects; those that were left to the caller come first in the slice, the number of
 /// them is returned.
 type Loop = unsafe fn(&mut [NonNull<Object>]) -> usize;
-/// One call, while every instruction of it raises a debug exception.
-type Step = unsafe fn(NonNull<Object>) -> bool;
 
 /// # Safety
 ///
@@ -85,20 +81,6 @@ unsafe fn run_loop<F: Free>(objects: &mut [NonNull<Object>]) -> usize {
     refused
 }
 
-/// # Safety
-///
-/// As for [`Free::free()`]; single steps are handled.
-#[inline(never)]
-unsafe fn run_step<F: Free>(object: NonNull<Object>) -> bool {
-    #[cfg(CONFIG_X86_64)]
-    crate::sys::step::start();
-    // SAFETY: By the safety requirements of this function.
-    let taken = unsafe { F::free(object) };
-    #[cfg(CONFIG_X86_64)]
-    crate::sys::step::stop();
-    taken
-}
-
 const fn way<F: Free>(name: &'static CStr, group: Group, in_nmi: bool, slab_only: bool) -> Way {
     Way {
         name,
@@ -106,7 +88,6 @@ const fn way<F: Free>(name: &'static CStr, group: Group, in_nmi: bool, slab_only
         in_nmi,
         slab_only,
         run: run_loop::<F>,
-        step: run_step::<F>,
         settle: match group {
             Group::Nothing => || (),
             Group::Kernel => free::kernel_settle,
@@ -142,22 +123,25 @@ impl Way {
         self.name.to_str().unwrap_or("?")
     }
 
-    /// Frees one object, at once if the function does not take it; then it returns `false`. An indirect call: a few
-    /// instructions that are in the cycles of all functions alike.
+    /// Allocates `n` objects and frees each, at once if the function does not take it. Returns how many it did
+    /// not. An indirect call: a few instructions that are in the cycles of all functions alike.
     ///
     /// # Context
     ///
-    /// Process context.
+    /// May sleep.
     #[inline]
-    pub(crate) fn free_one(&self, object: NonNull<Object>) -> bool {
-        let mut objects = [object];
-        // SAFETY: `object` is fresh from the allocator, and given away.
-        if unsafe { (self.run)(&mut objects) } != 0 || self.group == Group::Nothing {
-            // SAFETY: It was left to us.
-            unsafe { free::kvfree(object) };
-            return false;
+    pub(crate) fn go_round(&self, source: &Source, n: usize) -> Result<usize> {
+        let mut refused = 0;
+        for _ in 0..n {
+            let object = source.alloc()?;
+            // SAFETY: Fresh from the allocator, and given away.
+            if unsafe { (self.run)(&mut [object]) } != 0 {
+                // SAFETY: It was left to us.
+                unsafe { free::kvfree(object) };
+                refused += 1;
+            }
         }
-        true
+        Ok(refused)
     }
 
     /// Waits until what was freed is back in its allocator, as far as the kernel lets us: there is
@@ -229,12 +213,18 @@ impl Objects {
         self.refused
     }
 
-    /// Hands the next `n` to `f`, which says how many it left at the front of them.
+    /// Frees the next `n`. Returns the cycles it took, the reading of the counter included.
+    ///
+    /// # Context
+    ///
+    /// That of `way`.
     #[inline]
-    fn chunk(&mut self, way: &Way, n: usize, f: impl FnOnce(&mut [NonNull<Object>]) -> usize) {
+    pub(crate) fn free(&mut self, way: &Way, n: usize) -> u64 {
         let end = (self.next + n).min(self.all.len());
-        let chunk = &mut self.all[self.next..end];
-        let mut refused = f(chunk);
+        let before = counters::cycles();
+        // SAFETY: By the type invariants, and `ways()` has chosen a function for their kind.
+        let mut refused = unsafe { (way.run)(&mut self.all[self.next..end]) };
+        let took = counters::cycles() - before;
         if way.group == Group::Nothing {
             refused = end - self.next;
         }
@@ -243,36 +233,7 @@ impl Objects {
             .copy_within(self.next..self.next + refused, self.refused);
         self.refused += refused;
         self.next = end;
-    }
-
-    /// Frees the next `n`. Returns the cycles it took, the reading of the counter included.
-    ///
-    /// # Context
-    ///
-    /// That of `way`.
-    #[inline]
-    pub(crate) fn free(&mut self, way: &Way, n: usize) -> u64 {
-        let mut took = 0;
-        self.chunk(way, n, |objects| {
-            let before = counters::cycles();
-            // SAFETY: By the type invariants, and `ways()` has chosen a function for their kind.
-            let refused = unsafe { (way.run)(objects) };
-            took = counters::cycles() - before;
-            refused
-        });
         took
-    }
-
-    /// Frees the next one, with a debug exception for every instruction.
-    #[cfg(CONFIG_X86_64)]
-    pub(crate) fn free_step(&mut self, way: &Way) {
-        self.chunk(way, 1, |objects| {
-            let taken = objects
-                .first()
-                // SAFETY: As in `free()`.
-                .is_none_or(|&object| unsafe { (way.step)(object) });
-            usize::from(!taken)
-        });
     }
 }
 

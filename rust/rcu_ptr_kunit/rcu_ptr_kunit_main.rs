@@ -19,7 +19,8 @@
 //!  demo.rs     objects of every kind, for people to look at
 //! ```
 
-// The files of rust/sys that this module takes: docs/reading.md. Of those that others take too it uses a part. rust/api has two of them for itself.
+// The files of rust/sys that this module takes: docs/reading.md. Of those that others take too it
+// uses a part. rust/api has two of them for itself.
 #[path = "../sys"]
 #[allow(clippy::duplicate_mod)]
 mod sys {

@@ -130,58 +130,45 @@ macro_rules! free {
             impl Free for $name {
                 #[inline(always)]
                 unsafe fn free($object: NonNull<Object>) -> bool {
-                    Taken::taken($call)
+                    $call
                 }
             }
         )*
     };
 }
 
-/// What a function returns: all but the headless one take every object.
-trait Taken {
-    fn taken(self) -> bool;
-}
-
-impl Taken for () {
-    #[inline(always)]
-    fn taken(self) -> bool {
-        true
-    }
-}
-
-impl Taken for bool {
-    #[inline(always)]
-    fn taken(self) -> bool {
-        self
-    }
-}
-
 free! {
     Kfree => |object| {
         // SAFETY: By the safety requirements of `Free::free()`.
-        unsafe { bindings::kfree(object.as_ptr().cast()) }
+        unsafe { bindings::kfree(object.as_ptr().cast()) };
+        true
     };
     CallRcu => |object| {
         // SAFETY: As above; `settle()` waits for the callbacks.
-        unsafe { bindings::call_rcu(Object::head(object), Some(free_callback)) }
+        unsafe { bindings::call_rcu(Object::head(object), Some(free_callback)) };
+        true
     };
     KfreeRcu => |object| {
         // SAFETY: As above.
-        unsafe { bindings::kvfree_call_rcu(Object::head(object).cast(), object.as_ptr().cast()) }
+        unsafe { bindings::kvfree_call_rcu(Object::head(object).cast(), object.as_ptr().cast()) };
+        true
     };
     KfreeRcuNolock => |object| {
         // SAFETY: As above.
         unsafe {
             bindings::kfree_call_rcu_nolock(Object::head(object).cast(), object.as_ptr().cast())
-        }
+        };
+        true
     };
     RcuPtrKvfree => |object| {
         // SAFETY: As above.
-        unsafe { sys::__rcu_ptr_kvfree(Object::head(object).cast(), object.as_ptr().cast()) }
+        unsafe { sys::__rcu_ptr_kvfree(Object::head(object).cast(), object.as_ptr().cast()) };
+        true
     };
     RcuPtrKfreeNolock => |object| {
         // SAFETY: As above.
-        unsafe { sys::__rcu_ptr_kfree_nolock(Object::head(object).cast(), object.as_ptr().cast()) }
+        unsafe { sys::__rcu_ptr_kfree_nolock(Object::head(object).cast(), object.as_ptr().cast()) };
+        true
     };
     RcuPtrTryKfreeNolock => |object| {
         // SAFETY: As above.
@@ -189,15 +176,18 @@ free! {
     };
     RcuPtrCall => |object| {
         // SAFETY: As for `call_rcu()`.
-        unsafe { sys::rcu_ptr_call(Object::head(object), Some(free_callback)) }
+        unsafe { sys::rcu_ptr_call(Object::head(object), Some(free_callback)) };
+        true
     };
     RcuPtrCallSleepable => |object| {
         // SAFETY: As for `call_rcu()`.
-        unsafe { sys::rcu_ptr_call_sleepable(Object::head(object), Some(free_callback)) }
+        unsafe { sys::rcu_ptr_call_sleepable(Object::head(object), Some(free_callback)) };
+        true
     };
     CacheFreeRcu => |object| {
         // SAFETY: As above; there is a cache, by the context of `Alloc::alloc()`.
-        unsafe { sys::rcu_ptr_cache_free_rcu(RCU_PTR.load(Relaxed), object.as_ptr().cast()) }
+        unsafe { sys::rcu_ptr_cache_free_rcu(RCU_PTR.load(Relaxed), object.as_ptr().cast()) };
+        true
     };
 }
 

@@ -10,8 +10,8 @@ cleanup() {
 	unload_all
 }
 
-# measure KIND FUNCTIONS PARAMETER=VALUE...: FUNCTIONS lines of KIND come, and no object is left.
-measure() {
+# results KIND FUNCTIONS PARAMETER=VALUE...: a line of KIND comes for each of FUNCTIONS
+results() {
 	# On PREEMPT_RT kfree() may sleep, so it can't be measured with interrupts off.
 	[ ! -e /sys/kernel/realtime ] || skip "not on PREEMPT_RT"
 	kind=$1
@@ -21,10 +21,15 @@ measure() {
 	load rcu_ptr
 	load rcu_ptr_bench "engine=$(cat "$PARAMS/engine")" "$@"
 	for function in $functions; do
-		since_mark | grep -q "rcu_ptr_bench: $kind .*free=$function " ||
+		since_mark | grep -q "rcu_ptr_bench: $kind .*[a-z]=$function " ||
 			fail "no result of $kind for $function"
 	done
 	unload rcu_ptr_bench
+}
+
+# measure KIND FUNCTIONS PARAMETER=VALUE...: the same, and no object is left
+measure() {
+	results "$@"
 	want "objects queued and freed" "$(stat_sum freed)" "$(queued)"
 	[ "$(queued)" -gt 0 ] || fail "no object was queued"
 	want leaked "$(stat_sum leaked)" 0
@@ -79,24 +84,9 @@ test_scale() {
 PAIRS="kmem_cache_alloc+kfree_rcu kmem_cache_alloc+call_rcu kmalloc_nolock+kfree_rcu_nolock"
 PAIRS="$PAIRS rcu_ptr_cache_alloc+free_rcu rcu_ptr_cache_alloc_nolock+free_rcu"
 
-# measure_pairs KIND PARAMETER=VALUE...: a line for each pair of functions; caches that lack an object
-# say so
-measure_pairs() {
-	[ ! -e /sys/kernel/realtime ] || skip "not on PREEMPT_RT"
-	kind=$1
-	shift
-	mark "$kind"
-	load rcu_ptr
-	load rcu_ptr_bench "engine=$(cat "$PARAMS/engine")" "$@"
-	for pair in $PAIRS; do
-		since_mark | grep -q -F "functions=$pair " || fail "no result of $kind for $pair"
-	done
-	unload rcu_ptr_bench
-	unload rcu_ptr
-}
-
+# Caches that lack an object say so when they are destroyed.
 test_sheaf() {
-	measure_pairs pair test=sheaf objects=400 reps=1
+	results pair "$PAIRS" test=sheaf objects=400 reps=1
 	since_mark | grep -q "rcu_ptr_bench: recycle context=task " || fail "no whole cycle"
 	[ "$(uname -m)" != x86_64 ] ||
 		since_mark | grep -q "pair context=nmi functions=rcu_ptr_cache_alloc_nolock+free_rcu " ||
@@ -104,7 +94,7 @@ test_sheaf() {
 }
 
 test_sheafscale() {
-	measure_pairs sheafscale test=sheafscale kfree_loops=20 kfree_alloc_num=500
+	results sheafscale "$PAIRS" test=sheafscale kfree_loops=20 kfree_alloc_num=500
 	since_mark | sed -n 's/.*functions=rcu_ptr_cache_alloc+free_rcu .* hit_percent=\([0-9]*\)\..*/\1/p' >/tmp/hits
 	[ "$(cat /tmp/hits)" -ge 80 ] || fail "only $(cat /tmp/hits) % of the allocations found a sheaf"
 }

@@ -14,93 +14,51 @@ import subprocess
 
 from .. import machine
 
-# name; scenario; counts instructions; CPUs; MiB; what the guest does; seconds until it is given up
-Boot = collections.namedtuple("Boot", "name scenario icount smp mem body timeout")
+# name; scenario; counts instructions; CPUs; MiB; seconds until it is given up; what the guest does
+Boot = collections.namedtuple("Boot", "name scenario icount smp mem timeout body")
 
 # The two that compete for the ordinary case.
 BOTH = "frees=kfree_rcu,rcu_ptr_kvfree"
-SIZES = "kmalloc-32,kmalloc-64,kmalloc-256,kmalloc-1024,kmalloc-4096,kmalloc-16384"
 
 
 def _lines(*lines, rounds=1):
     """The file that the guest's bench.sh reads."""
-    return f"ROUNDS={rounds}\nbody() {{\n" + "".join(f"\t{line}\n" for line in lines) + "}\n"
-
-
-def _costs(quick):
-    """Everything that is measured on one CPU, so that nothing else goes on."""
-    reps = 5 if quick else 31
-    many = 40000 if quick else 200000
-    sizes = "kmalloc-64,kmalloc-1024" if quick else SIZES + ",cache-64"
-    lines = [
-        f"bench test=calls object=kmalloc-64 objects=2000 reps={reps}",
-        f"bench test=nmi object=kmalloc-64 objects={5000 if quick else 50000}",
-        "bench test=backlog object=kmalloc-64 objects=2000",
-        "bench test=backlog object=kmalloc-64 objects=32000",
-        f"bench test=cycle object={sizes} objects={many} reps={2 if quick else 3}",
-        f"bench test=series object=cache-256 objects={many} {BOTH}",
-        _parallel(quick),
-    ]
-    if not quick:
-        lines.append("bench test=cycle object=vmalloc-8192 objects=5070 reps=3")
-        lines += [f"bench test=cycle object=kmalloc-64 objects={n} reps={3 if n < 10**5 else 1} {BOTH}"
-                  for n in (10, 100, 1000, 100000)]
-    return Boot("costs", "PERF", True, 1, 1024, _lines(*lines), 900)
-
-
-def _parallel(quick):
-    return f"bench test=parallel object=kmalloc-64 objects=4000 reps={3 if quick else 9}"
-
-
-def _path(quick):
-    # With one CPU the kernel patches its lock prefixes away.
-    return Boot("path", "PERF", True, 2, 1024, _lines(
-        f"bench test=path object=kmalloc-64 objects={150 if quick else 1100}", _parallel(quick)), 400)
-
-
-def _more_cpus(quick, cpus):
-    return Boot(f"cpus-{cpus}", "PERF", True, cpus, 1024 + 64 * cpus, _lines(_parallel(quick)), 600)
-
-
-def _scale(quick, smp):
-    loops = 20 if quick else 200
-    return Boot("scale", "BASE", False, smp, 2048, _lines(
-        f"bench test=scale kfree_nthreads=2 kfree_loops={loops} {BOTH}", rounds=3 if quick else 7), 600)
-
-
-def _sheaf(quick):
-    """Caches with sheaves: what a pair of calls costs, and the whole cycle."""
-    many = 20000 if quick else 100000
-    return Boot("sheaf", "PERF", True, 1, 1024, _lines(
-        f"bench test=sheaf objects={many} reps={3 if quick else 7}"), 400)
-
-
-def _sheaf_scale(quick, smp):
-    loops = 20 if quick else 200
-    return Boot("sheafscale", "BASE", False, smp, 2048, _lines(
-        f"bench test=sheafscale kfree_nthreads=2 kfree_loops={loops}", rounds=1 if quick else 3), 600)
-
-
-def _saturated(quick):
-    """No CPU is idle, and all that both of them execute is counted, workers and waiting included."""
-    loops = 20 if quick else 200
-    return Boot("saturated", "PERF", True, 2, 3072, _lines(
-        f"bench test=scale kfree_nthreads=2 kfree_loops={loops} {BOTH}"), 600)
-
-
-def _large():
-    return Boot("large", "BASE", False, 2, 3072, _lines(
-        f"bench test=scale kfree_nthreads=2 kfree_loops=625 {BOTH}", rounds=3), 600)
+    return f"ROUNDS={rounds}\nbody() {{\n" + "".join(f"\tbench test={line}\n" for line in lines) + "}\n"
 
 
 def boots(quick, smp=None):
     """All of them. smp: CPUs of the wall-time runs, and the most of the growth."""
-    every = [_costs(quick), _path(quick)]
-    every += [_more_cpus(quick, n) for n in (() if quick else (4, 8, 16)) if not smp or n <= smp]
-    every += [_saturated(quick), _scale(quick, smp or 2)]
-    every += [_sheaf(quick), _sheaf_scale(quick, smp or 2)]
+    def of(short, full):
+        return short if quick else full
+
+    parallel = f"parallel object=kmalloc-64 objects=4000 reps={of(3, 9)}"
+    threads = f"kfree_nthreads=2 kfree_loops={of(20, 200)}"
+    many = of(40000, 200000)
+    every = [
+        # One CPU, so that nothing else goes on.
+        Boot("costs", "PERF", True, 1, 1024, 900, _lines(
+            f"calls object=kmalloc-64 objects=2000 reps={of(5, 31)}",
+            f"nmi object=kmalloc-64 objects={of(5000, 50000)}",
+            "backlog object=kmalloc-64 objects=2000",
+            "backlog object=kmalloc-64 objects=32000",
+            f"cycle object=kmalloc-64 objects={many} reps={of(2, 3)}",
+            f"series object=cache-256 objects={many} {BOTH}",
+            parallel)),
+        # With one CPU the kernel patches its lock prefixes away.
+        Boot("path", "PERF", True, 2, 1024, 400, _lines(
+            f"path object=kmalloc-64 objects={of(150, 1100)}", parallel)),
+        *(Boot(f"cpus-{cpus}", "PERF", True, cpus, 1024 + 64 * cpus, 600, _lines(parallel))
+          for cpus in of((), (4, 8, 16)) if not smp or cpus <= smp),
+        # No CPU is idle, and all that both of them execute is counted, workers and waiting included.
+        Boot("saturated", "PERF", True, 2, 3072, 600, _lines(f"scale {threads} {BOTH}")),
+        Boot("scale", "BASE", False, smp or 2, 2048, 600, _lines(f"scale {threads} {BOTH}", rounds=of(3, 7))),
+        Boot("sheaf", "PERF", True, 1, 1024, 400, _lines(
+            f"sheaf objects={of(20000, 100000)} reps={of(3, 7)}")),
+        Boot("sheafscale", "BASE", False, smp or 2, 2048, 600, _lines(f"sheafscale {threads}", rounds=of(1, 3))),
+    ]
     if not quick:
-        every.append(_large())
+        every.append(Boot("large", "BASE", False, 2, 3072, 600, _lines(
+            f"scale kfree_nthreads=2 kfree_loops=625 {BOTH}", rounds=3)))
     return every
 
 

@@ -4,6 +4,8 @@
 from . import tables
 from .results import of
 
+STYLES = {"kfree_nolock": "--", "kfree_rcu_nolock": "--", "call_rcu": ":", "kfree": "-.",
+          "try_kfree_nolock": ":", "call": "-."}
 COLOURS = {"kernel": "#888888", "rfc": "#1f77b4", "lockless": "#d62728"}
 
 
@@ -34,24 +36,18 @@ def _pending(plt, rows, folder):
     series = of(rows, "series", boot="costs")
     if not series:
         return
-    figure, (busy, whole) = plt.subplots(1, 2, figsize=(11, 4), gridspec_kw={"width_ratios": [3, 2]})
-    longest = max(row["busy_us"] for row in series) / 1000
-    for row in series:
-        times = [t / 1000 for t, _ in row["samples"]]
-        # In objects' worth.
-        counts = [b / row["size"] for _, b in row["samples"]]
-        label = _name((row["free"], row["engine"]))
-        colour = COLOURS.get(row["engine"])
-        for axes in (busy, whole):
-            axes.plot(times, counts, label=label, color=colour, linewidth=1.2)
-    busy.set_xlim(0, longest * 1.15)
-    busy.set_title("while objects are freed")
-    whole.set_title("and afterwards, with nothing to do")
-    for axes in (busy, whole):
+    figure, both = plt.subplots(1, 2, figsize=(11, 4), gridspec_kw={"width_ratios": [3, 2]})
+    for axes, title in zip(both, ("while objects are freed", "and afterwards, with nothing to do")):
+        for row in series:
+            # In objects' worth.
+            axes.plot([t / 1000 for t, _ in row["samples"]], [b / row["size"] for _, b in row["samples"]],
+                      label=_name((row["free"], row["engine"])), color=COLOURS.get(row["engine"]), linewidth=1.2)
+        axes.set_title(title)
         axes.set_xlabel("million instructions (ms under -icount)")
         axes.grid(alpha=0.3)
-    busy.set_ylabel(f"slab memory, in {series[0]['size']}-byte objects")
-    busy.legend(fontsize=8)
+    both[0].set_xlim(0, max(row["busy_us"] for row in series) / 1000 * 1.15)
+    both[0].set_ylabel(f"slab memory, in {series[0]['size']}-byte objects")
+    both[0].legend(fontsize=8)
     _save(figure, folder, "pending")
     plt.close(figure)
 
@@ -60,16 +56,13 @@ def _cpus(plt, rows, folder):
     found = of(rows, "parallel")
     if not found:
         return
-    figure, axes = plt.subplots(figsize=(7, 4.2))
-    styles = {"kvfree": "-", "kfree_rcu": "-", "kfree_nolock": "--", "kfree_rcu_nolock": "--",
-              "call_rcu": ":", "kfree": "-.", "try_kfree_nolock": ":",
-              "call": "-."}
+    figure, axes = plt.subplots(figsize=(9.5, 4.2))
     for column in tables.columns(found):
         mine = sorted(of(found, "parallel", free=column[0], engine=column[1]),
                       key=lambda row: row["cpus"])
         axes.plot([row["cpus"] for row in mine], [row["median"] for row in mine], marker="o",
                   markersize=3, label=_name(column), color=COLOURS.get(column[1]),
-                  linestyle=styles.get(column[0].removeprefix("rcu_ptr_"), "-"))
+                  linestyle=STYLES.get(column[0].removeprefix("rcu_ptr_"), "-"))
     axes.set_xscale("log", base=2)
     ticks = sorted({row["cpus"] for row in found})
     axes.set_xticks(ticks, [str(n) for n in ticks])
@@ -78,7 +71,6 @@ def _cpus(plt, rows, folder):
     axes.set_ylabel("instructions per call")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    figure.set_size_inches(9.5, 4.2)
     _save(figure, folder, "cpus")
     plt.close(figure)
 

@@ -9,7 +9,6 @@ import tempfile
 KINDS = ("call", "path", "step", "cycle", "nmi", "backlog", "series", "sample", "parallel", "scale", "pair",
          "recycle", "sheafscale", "failed", "note")
 LINE = re.compile(r"^rcu_ptr_bench: (" + "|".join(KINDS) + r") (.*=.*)$")
-TOTAL = re.compile(r"^rcu_ptr_bench: Total time taken by all kfree'ers: .*")
 NUMBER = re.compile(r"^-?\d+(\.\d+)?$")
 # Room for an instruction of 15 bytes that begins on the last byte of another.
 STRIDE = 32
@@ -28,7 +27,7 @@ def parse(texts, boot):
     found = []
     for text in texts:
         match = LINE.match(text)
-        if not match or TOTAL.match(text):
+        if not match:
             continue
         row = {"kind": match.group(1), "boot": boot}
         for word in match.group(2).split(" "):
@@ -43,24 +42,14 @@ def _joined(rows):
     """Puts the samples of a series and the steps of a path, which come in lines of their own, into
     the line about it."""
     kept = []
-    series = path = None
     for row in rows:
+        last = kept[-1] if kept else {}
         if row["kind"] == "step":
-            if path is not None and path["free"] == row["free"]:
-                path["steps"].append({"at": row["at"], "bytes": str(row["bytes"])})
-            continue
-        if row["kind"] == "path":
-            path = row
-            row["steps"] = []
-        if row["kind"] == "sample":
-            if series is not None and series["free"] == row["free"]:
-                series["samples"] += [[int(n) for n in pair.split(":")]
-                                      for pair in str(row["values"]).split(",")]
-            continue
-        if row["kind"] == "series":
-            series = row
-            row["samples"] = []
-        kept.append(row)
+            last.get("steps", []).append({"at": row["at"], "bytes": str(row["bytes"])})
+        elif row["kind"] == "sample":
+            last.get("samples", []).extend([int(n) for n in pair.split(":")] for pair in str(row["values"]).split(","))
+        else:
+            kept.append(row | {"path": {"steps": []}, "series": {"samples": []}}.get(row["kind"], {}))
     return kept
 
 
@@ -104,7 +93,9 @@ def list_paths(rows, path):
                          f"full barriers, the module {row['locked']} and {row['barriers']}")
         out.append(f"{row['free']}, engine {row['engine']}: {row['instructions']} instructions, "
                    f"{row['locked']} locked, {row['barriers']} full barriers")
-        out += [f"  {step['at']:<52} {text}" for step, text in zip(steps, texts)]
+        # Around the loop the module reads clocks and turns stepping on and off.
+        loop = [i for i, step in enumerate(steps) if "run_loop" in step["at"]] or [0, len(steps) - 1]
+        out += [f"  {step['at']:<52} {text}" for step, text in list(zip(steps, texts))[loop[0]:loop[-1] + 1]]
         out.append("")
     if out:
         path.write_text("\n".join(out), encoding="utf-8")

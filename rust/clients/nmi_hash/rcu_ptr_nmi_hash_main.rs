@@ -15,7 +15,8 @@
 
 #[path = "../../api/mod.rs"]
 pub mod rcu_ptr;
-// The files of rust/sys that this module takes: docs/reading.md. Of those that others take too it uses a part.
+// The files of rust/sys that this module takes: docs/reading.md. Of those that others take too it
+// uses a part.
 #[path = "../../sys"]
 mod sys {
     #[allow(dead_code)]

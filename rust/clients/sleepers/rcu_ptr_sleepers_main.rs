@@ -16,7 +16,8 @@
 
 #[path = "../../api/mod.rs"]
 pub mod rcu_ptr;
-// The files of rust/sys that this module takes: docs/reading.md. Of those that others take too it uses a part.
+// The files of rust/sys that this module takes: docs/reading.md. Of those that others take too it
+// uses a part.
 #[path = "../../sys"]
 mod sys {
     pub(crate) mod generated;
