@@ -8,7 +8,8 @@ use crate::{
     sheaf_state_tests::Memory,
     sheaves::{
         double::Seen,
-        exchange::{self, Cpu},
+        exchange,
+        fastpath::{self, Freed, Places},
         geometry::{visits, SLOTS},
     },
 };
@@ -189,6 +190,19 @@ fn spares_are_looked_after() {
         cpu.free_rcu(object);
         assert!(model.is_looked_after(0));
     }
+    model.end();
+}
+
+/// The same of an object that may be allocated again at once; given back once more it is noticed.
+#[test]
+fn what_is_free_at_once_is_looked_after() {
+    set_hook(None);
+    let model = Model::new(1, 0, SLOTS, usize::MAX, Flaw::None);
+    let cpu = at(&model, 0, false);
+    let object = model.from_slab();
+    cpu.free(object);
+    assert!(model.is_looked_after(0));
+    assert!(matches!(fastpath::free(cpu, object), Freed::Twice));
     model.end();
 }
 

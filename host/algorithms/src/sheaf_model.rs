@@ -11,9 +11,9 @@ use crate::sheaves::{
     barn::Stock,
     cursor::{Cursor, Undisturbed, NONE},
     exchange::{
-        any_object, close_partial, put_object, take_reused, take_stock, take_waiting, Cpu, Words,
-        REUSE,
+        any_object, close_partial, put_object, take_stock, take_waiting, Cpu, Words, REUSE,
     },
+    fastpath::{self, Freed, Missed, Places},
     geometry::{Slot, SHEAF_BYTES, SLOTS},
     local::{LocalList, LocalSlot},
     reserve::Reserve,
@@ -521,7 +521,10 @@ impl Model {
     pub(crate) fn is_looked_after(&self, cpu: usize) -> bool {
         let there = |i: usize| self.cpus[cpu][i].load(Relaxed) != 0;
         self.books.lock().unwrap().armed.contains(&cpu)
-            || ![SPARE_FULL, SPARE_EMPTY, SPENT].into_iter().any(there)
+            || ![SPARE_FULL, SPARE_EMPTY, SPENT]
+                .into_iter()
+                .chain(REUSED..REUSED + REUSE)
+                .any(there)
     }
 
     /// Sheaves in memory.
@@ -577,16 +580,12 @@ impl<'a> At<'a> {
     /// `alloc_nolock()`, without its last resort.
     pub(crate) fn alloc(self) -> Option<usize> {
         let object = self.model.preempt_off(self.context, || {
-            if self.reuse(0).is_there() {
-                if let Some(object) = take_reused(self, 0) {
-                    return Some(object);
-                }
-                return any_object(self);
-            }
-            match self.words().alloc.reserve() {
-                Some(slot) => Some(slot.load()),
-                None => any_object(self),
-            }
+            let object = match fastpath::alloc(self) {
+                Ok(object) => Some(object),
+                Err(Missed::Reuse) => fastpath::alloc_reused(self),
+                Err(Missed::UsedUp) => None,
+            };
+            object.or_else(|| any_object(self))
         });
         object.map(|object| self.model.given_out(object))
     }
@@ -599,15 +598,9 @@ impl<'a> At<'a> {
             let was = books.objects.insert(object, State::Free(Some(now)));
             assert_eq!(was, Some(State::Held), "given back and held");
         }
-        let taken = self
-            .model
-            .preempt_off(self.context, || match self.words().rcu.reserve() {
-                Some(slot) => {
-                    slot.store(object);
-                    true
-                }
-                None => put_object(self, object),
-            });
+        let taken = self.model.preempt_off(self.context, || {
+            fastpath::free_rcu(self, object) || put_object(self, object)
+        });
         if !taken {
             self.model.books.lock().unwrap().objects.remove(&object);
         }
@@ -621,16 +614,13 @@ impl<'a> At<'a> {
             let was = books.objects.insert(object, State::Free(None));
             assert_eq!(was, Some(State::Held), "given back and held");
         }
-        let taken = self.model.preempt_off(self.context, || {
-            (0..REUSE).any(|i| self.reuse(i).put(object))
-                || match self.words().rcu.reserve() {
-                    Some(slot) => {
-                        slot.store(object);
-                        true
-                    }
-                    None => put_object(self, object),
-                }
-        });
+        let taken = self
+            .model
+            .preempt_off(self.context, || match fastpath::free(self, object) {
+                Freed::Taken => true,
+                Freed::NoSlot => put_object(self, object),
+                Freed::Twice => panic!("given back twice: {object}"),
+            });
         if !taken {
             self.model.books.lock().unwrap().objects.remove(&object);
         }
@@ -671,9 +661,27 @@ impl At<'_> {
     }
 }
 
-impl<'a> Cpu for At<'a> {
+impl<'a> Places for At<'a> {
     type Word = Word<'a>;
 
+    fn alloc(self) -> Cursor<Word<'a>> {
+        Cursor(self.word(ALLOC))
+    }
+
+    fn rcu(self) -> Cursor<Word<'a>> {
+        Cursor(self.word(RCU))
+    }
+
+    fn reuse(self, i: usize) -> LocalSlot<Word<'a>> {
+        LocalSlot(self.word(REUSED + i))
+    }
+
+    fn placed(self) {
+        self.model.books.lock().unwrap().armed.insert(self.cpu);
+    }
+}
+
+impl<'a> Cpu for At<'a> {
     fn words(self) -> Words<Word<'a>> {
         Words {
             alloc: Cursor(self.word(ALLOC)),
@@ -689,10 +697,6 @@ impl<'a> Cpu for At<'a> {
                 len: self.word(CLOSED_LEN),
             },
         }
-    }
-
-    fn reuse(self, i: usize) -> LocalSlot<Word<'a>> {
-        LocalSlot(self.word(REUSED + i))
     }
 
     fn may_reuse(self, _object: usize) -> bool {

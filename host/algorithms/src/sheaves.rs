@@ -12,6 +12,8 @@ pub(crate) mod double;
 pub(crate) mod epochs;
 #[path = "../../../rust/rcu_ptr/sheaves/exchange.rs"]
 pub(crate) mod exchange;
+#[path = "../../../rust/rcu_ptr/sheaves/fastpath.rs"]
+pub(crate) mod fastpath;
 #[path = "sheaf_geometry.rs"]
 pub(crate) mod geometry;
 #[path = "../../../rust/rcu_ptr/sheaves/local.rs"]

@@ -11,7 +11,14 @@
 //!  can't wait, the reserve.
 //! ```
 
-use super::{cache::Cache, exchange, limits, pcs::Here, refill};
+use super::{
+    cache::Cache,
+    exchange,
+    fastpath::{self, Missed},
+    limits,
+    pcs::Here,
+    refill,
+};
 use crate::{
     fault,
     sys::{context::Context, preempt::PreemptOff, slab},
@@ -29,12 +36,10 @@ pub(crate) fn alloc(cache: &Cache, gfp: u32) -> *mut u8 {
     slab::might_alloc(gfp);
     let pin = PreemptOff::new();
     let here = Here::new(cache, &pin);
-    if here.reuse(0).is_there() {
-        return again(cache, gfp, pin);
-    }
-    match here.alloc().reserve() {
-        Some(slot) => ptr::with_exposed_provenance_mut(slot.load()),
-        None => slow(cache, gfp, pin),
+    match fastpath::alloc(here) {
+        Ok(object) => ptr::with_exposed_provenance_mut(object),
+        Err(Missed::Reuse) => again(cache, gfp, pin),
+        Err(Missed::UsedUp) => slow(cache, gfp, pin),
     }
 }
 
@@ -47,19 +52,17 @@ pub(crate) fn alloc(cache: &Cache, gfp: u32) -> *mut u8 {
 pub(crate) fn alloc_nolock(cache: &Cache) -> *mut u8 {
     let pin = PreemptOff::new();
     let here = Here::new(cache, &pin);
-    if here.reuse(0).is_there() {
-        return again_nolock(cache, pin);
-    }
-    match here.alloc().reserve() {
-        Some(slot) => ptr::with_exposed_provenance_mut(slot.load()),
-        None => slow_nolock(cache, pin),
+    match fastpath::alloc(here) {
+        Ok(object) => ptr::with_exposed_provenance_mut(object),
+        Err(Missed::Reuse) => again_nolock(cache, pin),
+        Err(Missed::UsedUp) => slow_nolock(cache, pin),
     }
 }
 
 // Functions of their own, so that the common way needs no stack.
 #[inline(never)]
 fn again(cache: &Cache, gfp: u32, pin: PreemptOff) -> *mut u8 {
-    match take_again(Here::new(cache, &pin)) {
+    match fastpath::alloc_reused(Here::new(cache, &pin).at(Context::look(&pin))) {
         Some(object) => ptr::with_exposed_provenance_mut(object),
         None => slow(cache, gfp, pin),
     }
@@ -67,19 +70,9 @@ fn again(cache: &Cache, gfp: u32, pin: PreemptOff) -> *mut u8 {
 
 #[inline(never)]
 fn again_nolock(cache: &Cache, pin: PreemptOff) -> *mut u8 {
-    match take_again(Here::new(cache, &pin)) {
+    match fastpath::alloc_reused(Here::new(cache, &pin).at(Context::look(&pin))) {
         Some(object) => ptr::with_exposed_provenance_mut(object),
         None => slow_nolock(cache, pin),
-    }
-}
-
-/// What is in the first place, or an object of the allocation sheaf. After `None` the cursor has to
-/// be put right.
-#[inline]
-fn take_again(here: Here<'_>) -> Option<usize> {
-    match exchange::take_reused(here.at(Context::look(here.pin)), 0) {
-        Some(object) if here.may_reuse(object) => Some(object),
-        _ => here.alloc().reserve().map(|slot| slot.load()),
     }
 }
 

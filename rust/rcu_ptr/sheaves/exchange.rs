@@ -8,6 +8,7 @@
 
 use super::{
     cursor::{Cursor, Undisturbed},
+    fastpath::Places,
     geometry::SLOTS,
     local::{LocalList, LocalSlot},
     sheaf::{Chain, Closed, Empty, Full, Installed, Owned, Rest, Stamp},
@@ -33,14 +34,9 @@ pub(crate) struct Words<W> {
 
 /// What a context has of its CPU and of the barn. Everything here may be called in any context, and
 /// is called with preemption disabled.
-pub(crate) trait Cpu: Copy {
-    /// A word of the CPU.
-    type Word: LocalWord;
-
+pub(crate) trait Cpu: Places {
     /// The words.
     fn words(self) -> Words<Self::Word>;
-    /// Slot `i`, below [`REUSE`], for objects that are allocated again at once.
-    fn reuse(self, i: usize) -> LocalSlot<Self::Word>;
     /// Whether `object`, from a place, may be allocated again at once. Otherwise it was given back by
     /// another way.
     fn may_reuse(self, object: usize) -> bool;

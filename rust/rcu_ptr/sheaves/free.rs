@@ -10,7 +10,8 @@
 
 use super::{
     cache::Cache,
-    exchange::{self, REUSE},
+    exchange,
+    fastpath::{self, Freed},
     pcs::Here,
 };
 use crate::{
@@ -19,16 +20,6 @@ use crate::{
 };
 use core::ptr::NonNull;
 use kernel::sync::atomic::Relaxed;
-
-/// What became of an object.
-pub(crate) enum Freed {
-    /// It was taken.
-    Taken,
-    /// It is for [`no_slot()`].
-    NoSlot,
-    /// It was given back before, and is for [`twice()`].
-    Twice,
-}
 
 /// Gives `object` back, to be allocated again at once.
 ///
@@ -41,26 +32,7 @@ pub(crate) enum Freed {
 /// `object` is a live object of `cache` that is the caller's alone.
 #[inline(always)]
 pub(crate) unsafe fn free(cache: &Cache, object: NonNull<u8>, pin: &PreemptOff) -> Freed {
-    let here = Here::new(cache, pin);
-    let addr = object.as_ptr().expose_provenance();
-    for i in 0..REUSE {
-        let place = here.reuse(i);
-        if place.put(addr) {
-            here.arm();
-            return Freed::Taken;
-        }
-        if place.is(addr) {
-            return Freed::Twice;
-        }
-    }
-    // A grace period does no harm, and it never needs the slab.
-    match here.rcu().reserve() {
-        Some(slot) => {
-            slot.store(addr);
-            Freed::Taken
-        }
-        None => Freed::NoSlot,
-    }
+    fastpath::free(Here::new(cache, pin), object.as_ptr().expose_provenance())
 }
 
 /// Gives `object` back, to be allocated again after a grace period. `false`: it is for [`no_slot()`].
@@ -76,13 +48,7 @@ pub(crate) unsafe fn free(cache: &Cache, object: NonNull<u8>, pin: &PreemptOff) 
 #[inline(always)]
 #[must_use]
 pub(crate) unsafe fn free_rcu(cache: &Cache, object: NonNull<u8>, pin: &PreemptOff) -> bool {
-    match Here::new(cache, pin).rcu().reserve() {
-        Some(slot) => {
-            slot.store(object.as_ptr().expose_provenance());
-            true
-        }
-        None => false,
-    }
+    fastpath::free_rcu(Here::new(cache, pin), object.as_ptr().expose_provenance())
 }
 
 /// The rest of both where there was no slot, with preemption disabled since.

@@ -25,7 +25,7 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | geometry.rs, sheaf.rs, cursor.rs, local.rs, exchange.rs, barn.rs, double.rs, reserve.rs, epochs.rs, strays.rs, needs.rs, polled.rs, running.rs | the algorithm, which the host tests compile too |
+//! | geometry.rs, sheaf.rs, cursor.rs, local.rs, fastpath.rs, exchange.rs, barn.rs, double.rs, reserve.rs, epochs.rs, strays.rs, needs.rs, polled.rs, running.rs | the algorithm, which the host tests compile too |
 //! | cache.rs, pcs.rs | what a cache and a CPU have |
 //! | alloc.rs, free.rs | the calls |
 //! | reclaim.rs | after a grace period |
@@ -48,6 +48,7 @@ pub(crate) mod destroy;
 mod double;
 pub(crate) mod epochs;
 pub(crate) mod exchange;
+pub(crate) mod fastpath;
 pub(crate) mod free;
 pub(crate) mod geometry;
 mod hotplug;

@@ -17,6 +17,7 @@ use super::{
     cache::{Cache, CacheRef},
     cursor::Undisturbed,
     exchange::{self, REUSE},
+    fastpath::Places,
     pcs::Here,
     reclaim,
     sheaf::Chain,

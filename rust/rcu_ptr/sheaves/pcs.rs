@@ -7,6 +7,7 @@ use super::{
     cache::{Cache, CacheRef},
     cursor::{next_slot, Cursor, Undisturbed, NONE},
     exchange::{Cpu, Words, REUSE},
+    fastpath::Places,
     free,
     geometry::SLOTS,
     local::{LocalList, LocalSlot, BARRED},
@@ -239,23 +240,6 @@ impl<'a> Here<'a> {
         self.cache.pcs.this(self.pin)
     }
 
-    #[inline(always)]
-    pub(super) fn alloc(self) -> Cursor<Mine<'a>> {
-        Cursor(word!(self, alloc))
-    }
-
-    #[inline(always)]
-    pub(super) fn rcu(self) -> Cursor<Mine<'a>> {
-        Cursor(word!(self, rcu))
-    }
-
-    #[inline(always)]
-    pub(super) fn reuse(self, i: usize) -> LocalSlot<Mine<'a>> {
-        let offset = offset_of!(Pcs, reuse) + i * size_of::<Atomic<u64>>();
-        // SAFETY: Slot `i` is an aligned atomic word of 8 bytes; `i` is below `REUSE`.
-        LocalSlot(Mine::new(unsafe { self.base.byte_add(offset) }, self.pin))
-    }
-
     pub(super) fn words(self) -> Words<Mine<'a>> {
         Words {
             alloc: self.alloc(),
@@ -345,6 +329,32 @@ pub(super) struct At<'a> {
     nolock: bool,
 }
 
+impl<'a> Places for Here<'a> {
+    type Word = Mine<'a>;
+
+    #[inline(always)]
+    fn alloc(self) -> Cursor<Mine<'a>> {
+        Cursor(word!(self, alloc))
+    }
+
+    #[inline(always)]
+    fn rcu(self) -> Cursor<Mine<'a>> {
+        Cursor(word!(self, rcu))
+    }
+
+    #[inline(always)]
+    fn reuse(self, i: usize) -> LocalSlot<Mine<'a>> {
+        let offset = offset_of!(Pcs, reuse) + i * size_of::<Atomic<u64>>();
+        // SAFETY: Slot `i` is an aligned atomic word of 8 bytes; `i` is below `REUSE`.
+        LocalSlot(Mine::new(unsafe { self.base.byte_add(offset) }, self.pin))
+    }
+
+    #[inline(always)]
+    fn placed(self) {
+        self.arm();
+    }
+}
+
 impl<'a> Here<'a> {
     /// With the context that this runs in, looked at by the caller.
     pub(super) fn at(self, ctx: Context) -> At<'a> {
@@ -383,15 +393,29 @@ impl At<'_> {
     }
 }
 
-impl<'a> Cpu for At<'a> {
+impl<'a> Places for At<'a> {
     type Word = Mine<'a>;
 
-    fn words(self) -> Words<Mine<'a>> {
-        self.here.words()
+    fn alloc(self) -> Cursor<Mine<'a>> {
+        self.here.alloc()
+    }
+
+    fn rcu(self) -> Cursor<Mine<'a>> {
+        self.here.rcu()
     }
 
     fn reuse(self, i: usize) -> LocalSlot<Mine<'a>> {
         self.here.reuse(i)
+    }
+
+    fn placed(self) {
+        self.here.placed();
+    }
+}
+
+impl<'a> Cpu for At<'a> {
+    fn words(self) -> Words<Mine<'a>> {
+        self.here.words()
     }
 
     fn may_reuse(self, object: usize) -> bool {

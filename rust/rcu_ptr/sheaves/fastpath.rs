@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The fast path: an object goes in or out by one operation on a word of this CPU, whatever the context.
+//! What finds a sheaf used up goes on in [`exchange`](super::exchange). No kernel in here: the host tests
+//! compile it too.
+
+use super::{
+    cursor::Cursor,
+    exchange::{self, Cpu, REUSE},
+    local::LocalSlot,
+};
+use crate::local_word::LocalWord;
+
+/// The words of a CPU that the fast path uses. Everything here is called with preemption disabled.
+pub(crate) trait Places: Copy {
+    /// A word of the CPU.
+    type Word: LocalWord;
+
+    /// The allocation sheaf.
+    fn alloc(self) -> Cursor<Self::Word>;
+    /// The rcu sheaf.
+    fn rcu(self) -> Cursor<Self::Word>;
+    /// Slot `i`, below [`REUSE`], for objects that are allocated again at once.
+    fn reuse(self, i: usize) -> LocalSlot<Self::Word>;
+    /// An object was put into such a slot.
+    fn placed(self);
+}
+
+/// Why there is no object for [`alloc()`].
+pub(crate) enum Missed {
+    /// The first slot for reuse has one, for [`alloc_reused()`].
+    Reuse,
+    /// The allocation sheaf is used up.
+    UsedUp,
+}
+
+/// What became of an object that was given back.
+pub(crate) enum Freed {
+    /// It was taken.
+    Taken,
+    /// The rcu sheaf is full.
+    NoSlot,
+    /// It was given back before, and is to be allocated again.
+    Twice,
+}
+
+/// An object of the allocation sheaf.
+#[inline(always)]
+pub(crate) fn alloc(cpu: impl Places) -> Result<usize, Missed> {
+    if cpu.reuse(0).is_there() {
+        return Err(Missed::Reuse);
+    }
+    match cpu.alloc().reserve() {
+        Some(slot) => Ok(slot.load()),
+        None => Err(Missed::UsedUp),
+    }
+}
+
+/// What is in the first slot for reuse, or an object of the allocation sheaf. `None`: that is used up.
+#[inline]
+pub(crate) fn alloc_reused(cpu: impl Cpu) -> Option<usize> {
+    match exchange::take_reused(cpu, 0) {
+        Some(object) if cpu.may_reuse(object) => Some(object),
+        _ => cpu.alloc().reserve().map(|slot| slot.load()),
+    }
+}
+
+/// Gives `object` back, to be allocated again at once.
+#[inline(always)]
+pub(crate) fn free(cpu: impl Places, object: usize) -> Freed {
+    for i in 0..REUSE {
+        let place = cpu.reuse(i);
+        if place.put(object) {
+            cpu.placed();
+            return Freed::Taken;
+        }
+        if place.is(object) {
+            return Freed::Twice;
+        }
+    }
+    // A grace period does no harm, and it never needs the slab.
+    if free_rcu(cpu, object) {
+        Freed::Taken
+    } else {
+        Freed::NoSlot
+    }
+}
+
+/// Gives `object` back, to be allocated again after a grace period. `false`: the rcu sheaf is full.
+#[inline(always)]
+#[must_use]
+pub(crate) fn free_rcu(cpu: impl Places, object: usize) -> bool {
+    match cpu.rcu().reserve() {
+        Some(slot) => {
+            slot.store(object);
+            true
+        }
+        None => false,
+    }
+}
