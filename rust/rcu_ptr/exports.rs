@@ -11,7 +11,7 @@
 //!    rcu_ptr_shim_kvfree_no_slot()       no slot: insert_or_link() of lockless/mod.rs
 //!    rcu_ptr_shim_kvfree()               shim.c: the caller's address
 //!     rcu_ptr_rs_kvfree()                here
-//!      api::kvfree() -> Engine::queue()  misuse is refused, the engine takes the object
+//!      api::kvfree() -> Engine::queue()  what is misused is leaked, the engine takes the object
 //! ```
 
 use crate::{
@@ -49,39 +49,56 @@ fn is_plain() -> bool {
     current_block::in_charge() && !trace::queue_is_on()
 }
 
+/// The common path of the calls that free: engine `lockless` takes a slot. The rest is `no_slot`, with
+/// preemption left off; or `other`, where the path is not for this call.
+#[inline(always)]
+fn take(
+    field: *mut c_void,
+    ptr: *mut c_void,
+    is_plain: bool,
+    no_slot: impl FnOnce(),
+    other: impl FnOnce(),
+) {
+    if is_plain && api::is_sound(ptr.cast(), field.cast()) {
+        let on = PreemptOff::new();
+        if lockless::insert_object(ptr.cast(), &on) {
+            return;
+        }
+        on.into_raw();
+        return no_slot();
+    }
+    other()
+}
+
 /// `rcu_ptr_kvfree()`, exported by shim.c.
 ///
 /// Nothing is called on the common path. What needs the caller's address ends in a jump to C, which finds
 /// it where this function would: so nothing may follow it.
 #[no_mangle]
 extern "C" fn __rcu_ptr_kvfree(field: *mut c_void, ptr: *mut c_void) {
-    if is_plain() && !debug::HOOKS && api::is_sound(ptr.cast(), field.cast()) {
-        let on = PreemptOff::new();
-        if lockless::insert_object(ptr.cast(), &on) {
-            return;
-        }
-        on.into_raw();
+    take(
+        field,
+        ptr,
+        is_plain() && !debug::HOOKS,
         // SAFETY: The contract of this function; preemption is left off.
-        return unsafe { sys::rcu_ptr_shim_kvfree_no_slot(field, ptr) };
-    }
-    // SAFETY: The contract of this function.
-    unsafe { sys::rcu_ptr_shim_kvfree(field, ptr) }
+        || unsafe { sys::rcu_ptr_shim_kvfree_no_slot(field, ptr) },
+        // SAFETY: The contract of this function.
+        || unsafe { sys::rcu_ptr_shim_kvfree(field, ptr) },
+    );
 }
 
 /// `rcu_ptr_kfree_nolock()`, exported by shim.c. As above.
 #[no_mangle]
 extern "C" fn __rcu_ptr_kfree_nolock(field: *mut c_void, ptr: *mut c_void) {
-    if is_plain() && api::is_sound(ptr.cast(), field.cast()) {
-        let on = PreemptOff::new();
-        if lockless::insert_object(ptr.cast(), &on) {
-            return;
-        }
-        on.into_raw();
+    take(
+        field,
+        ptr,
+        is_plain(),
         // SAFETY: The contract of this function; preemption is left off.
-        return unsafe { sys::rcu_ptr_shim_kvfree_no_slot(field, ptr) };
-    }
-    // SAFETY: The contract of this function.
-    unsafe { sys::rcu_ptr_shim_kfree_nolock(field, ptr) }
+        || unsafe { sys::rcu_ptr_shim_kvfree_no_slot(field, ptr) },
+        // SAFETY: The contract of this function.
+        || unsafe { sys::rcu_ptr_shim_kfree_nolock(field, ptr) },
+    );
 }
 
 /// `rcu_ptr_try_kfree_nolock()`, exported by shim.c. As above.
@@ -144,31 +161,27 @@ fn call(head: *mut callback_head, func: rcu_callback_t, sleeps: bool) {
 /// [`__rcu_ptr_kvfree()`] on behalf of `caller`, for rcu_ptr_takeover.ko.
 #[no_mangle]
 extern "C" fn __rcu_ptr_kvfree_for(field: *mut c_void, ptr: *mut c_void, caller: c_ulong) {
-    if is_plain() && !debug::HOOKS && api::is_sound(ptr.cast(), field.cast()) {
-        let on = PreemptOff::new();
-        if lockless::insert_object(ptr.cast(), &on) {
-            return;
-        }
-        on.into_raw();
+    take(
+        field,
+        ptr,
+        is_plain() && !debug::HOOKS,
         // SAFETY: The contract of this function; preemption is left off.
-        return unsafe { rcu_ptr_rs_kvfree_no_slot(field, ptr, caller) };
-    }
-    rcu_ptr_rs_kvfree(field, ptr, caller)
+        || unsafe { rcu_ptr_rs_kvfree_no_slot(field, ptr, caller) },
+        || rcu_ptr_rs_kvfree(field, ptr, caller),
+    );
 }
 
 /// [`__rcu_ptr_kfree_nolock()`] on behalf of `caller`. As above.
 #[no_mangle]
 extern "C" fn __rcu_ptr_kfree_nolock_for(field: *mut c_void, ptr: *mut c_void, caller: c_ulong) {
-    if is_plain() && api::is_sound(ptr.cast(), field.cast()) {
-        let on = PreemptOff::new();
-        if lockless::insert_object(ptr.cast(), &on) {
-            return;
-        }
-        on.into_raw();
+    take(
+        field,
+        ptr,
+        is_plain(),
         // SAFETY: The contract of this function; preemption is left off.
-        return unsafe { rcu_ptr_rs_kvfree_no_slot(field, ptr, caller) };
-    }
-    rcu_ptr_rs_kfree_nolock(field, ptr, caller)
+        || unsafe { rcu_ptr_rs_kvfree_no_slot(field, ptr, caller) },
+        || rcu_ptr_rs_kfree_nolock(field, ptr, caller),
+    );
 }
 
 /// The rest of [`__rcu_ptr_kvfree()`] and [`__rcu_ptr_kfree_nolock()`] when there was no slot.
