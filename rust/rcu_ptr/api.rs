@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Behind the exports: misuse is refused with a warning, other objects go to the engine.
+//! Behind the exports: what is misused is leaked with a warning, other objects go to the engine.
 //!
 //! The common path of engine `lockless` does not come through here: exports.rs checks [`is_sound()`] and
 //! takes a slot itself, `lockless::insert_object()`.
@@ -75,7 +75,7 @@ fn check(object: NonNull<u8>, field: NonNull<u8>) -> Result<(), Misuse> {
 
 #[cold]
 fn refuse(what: Misuse, object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
-    engine!(leaked());
+    engine!(count_leaked());
     debug::warn(what, object.as_ptr(), field.as_ptr(), caller);
 }
 
@@ -173,7 +173,7 @@ pub(crate) unsafe fn call(head: *mut u8, func: Option<Func>, sleeps: bool, calle
     // NULL is no kernel address.
     let start = NonNull::new(head).unwrap_or(NonNull::dangling());
     if !is_sound_head(head) {
-        engine!(leaked());
+        engine!(count_leaked());
         let what = misuse_of(start, start);
         return debug::warn(what, head, head, caller);
     }

@@ -61,7 +61,7 @@ pub(crate) struct Calls {
     sleepers: [DelayedWork<SleepWork>; SLEEPERS],
     /// Callbacks that have returned.
     invoked: Atomic<u64>,
-    /// Callbacks that were lost or refused, as their head was queued again.
+    /// Callbacks that were lost or never queued, as their head was queued again.
     leaked: Atomic<u64>,
     workqueues: WorkQueues,
 }
@@ -183,7 +183,7 @@ impl Calls {
         self.invoked.load(Relaxed)
     }
 
-    /// Callbacks that were lost or refused.
+    /// Callbacks that were lost or never queued.
     pub(crate) fn leaked(&self) -> u64 {
         self.leaked.load(Relaxed)
     }

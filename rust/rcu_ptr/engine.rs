@@ -101,12 +101,12 @@ pub(crate) trait Engine {
     /// Any but NMI.
     fn word(cpu: i32, index: usize) -> usize;
 
-    /// Counts an object that was refused.
+    /// Counts an object that is leaked for misuse.
     ///
     /// # Context
     ///
     /// Any, NMI included.
-    fn leaked();
+    fn count_leaked();
 
     /// Counters and gauges of `cpu`, a possible one.
     ///

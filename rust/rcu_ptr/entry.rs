@@ -22,7 +22,7 @@ pub(crate) const TRACKED: usize = 1;
 pub(crate) const CALL: usize = 2;
 /// Its callback may sleep.
 const SLEEPS: usize = 4;
-/// All of them.
+/// The bits of an entry that are not of the address.
 const TAGS: usize = TRACKED | CALL | SLEEPS;
 
 /// Set in the address of every function of the kernel; clear in a head's word of it while its callback is

@@ -44,7 +44,7 @@ events! {
     FreedPolled = "freed_polled",
     /// A callback has returned.
     Invoked = "invoked",
-    /// An object was refused for misuse, or kept because of a bug in here.
+    /// An object was leaked for misuse, or kept because of a bug in here.
     Leaked = "leaked",
     /// A batch began to wait for a grace period.
     Batches = "batches",

@@ -8,7 +8,7 @@ use crate::{
 };
 use ::core::ptr::NonNull;
 
-/// A way.
+/// A call that frees an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
     /// `rcu_ptr_kvfree()`.

@@ -301,7 +301,7 @@ impl Drop for Blocks {
 /// Pages that were taken until there were none.
 pub(crate) struct Hog {
     _pages: Blocks,
-    /// How many.
+    /// Number of pages.
     pub(crate) count: usize,
 }
 

@@ -22,7 +22,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// All of them.
+    /// Every kind.
     pub(crate) const ALL: [Self; 4] = [Self::Plain, Self::Fast, Self::NmiSafe, Self::TasksTrace];
 
     fn raw(self) -> c_int {

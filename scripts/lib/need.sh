@@ -161,7 +161,7 @@ need()
 		missing "$@"
 		[ ${#WHY[@]} -gt 0 ] || break
 		if [ "$round" = 1 ] && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
-			# The lists decide which packages are to be had.
+			# The lists decide which packages are available.
 			if [ -z "$(apt_candidate gcc)" ]; then
 				apt_update
 				continue

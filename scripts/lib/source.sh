@@ -100,5 +100,5 @@ guest_busybox()
 		chmod +x "$path.part"
 		mv "$path.part" "$path"
 		rm -f "$deb"
-	) || die "busybox-static for $arch can't be had: mend the network, or put a static one at $path"
+	) || die "busybox-static for $arch can't be downloaded: mend the network, or put a static one at $path"
 }

@@ -243,7 +243,7 @@ fn sees_a_filled_sheaf_that_was_not_awaited() {
     all_plans(2, 16, 1, Flaw::FilledNotAwaited);
 }
 
-/// More in stock than fits on the CPU, and a barn that can't be had: full sheaves come through a grace period.
+/// More in stock than fits on the CPU, and a barn that is locked: full sheaves come through a grace period.
 #[test]
 fn interrupted_with_a_surplus() {
     all_plans_with((4, 2), 16, 2, Flaw::None);

@@ -15,7 +15,7 @@ at_least() {
 	[ "$(count_of "$ENTRIES" "$1")" -ge "$2" ]
 }
 
-# load_hash [PARAMETER=VALUE]...: skips where no event can be had
+# load_hash [PARAMETER=VALUE]...: skips where there is no such event
 load_hash() {
 	load rcu_ptr
 	load rcu_ptr_nmi_hash "$@" 2>/tmp/insmod || {
@@ -66,7 +66,7 @@ test_evicts_in_nmi() {
 	wait_for 20 at_least evicted 1000 || fail "$(head -n 1 "$ENTRIES")"
 	wait_for 30 looked_at 500 || fail "$(head -n 1 "$ENTRIES")"
 	want "entries that changed under a reader" "$(count_of "$ENTRIES" torn)" 0
-	[ "$(count_of "$ENTRIES" missed)" -lt "$(count_of "$ENTRIES" added)" ] || fail "hardly any object to be had"
+	[ "$(count_of "$ENTRIES" missed)" -lt "$(count_of "$ENTRIES" added)" ] || fail "hardly any allocation succeeded"
 	diag "$(head -n 1 "$ENTRIES")"
 	unload_hash
 }

@@ -106,7 +106,7 @@ test_drops_what_it_removes() {
 		all_dropped
 		cat "$SLEEPERS" >/dev/null
 	done
-	[ "$(count_of "$SLEEPERS" missed)" -lt "$(count_of "$SLEEPERS" added)" ] || fail "hardly any memory to be had"
+	[ "$(count_of "$SLEEPERS" missed)" -lt "$(count_of "$SLEEPERS" added)" ] || fail "hardly any allocation succeeded"
 	diag "$(head -n 1 "$SLEEPERS")"
 	stop_load
 	unload_sleepers

@@ -376,7 +376,7 @@ impl Engine for Lockless {
         }
     }
 
-    fn leaked() {
+    fn count_leaked() {
         let on = PreemptOff::new();
         let krcp = Self::get().krc.this(&on);
         krcp.events.add(Event::Leaked, 1);

@@ -65,8 +65,8 @@ pub(crate) struct Krcp {
     /// Callbacks whose grace period is over.
     #[pin]
     pub(super) calls: Calls,
-    /// Objects refused for misuse.
-    pub(super) refused: Atomic<u64>,
+    /// Objects leaked for misuse.
+    pub(super) leaked: Atomic<u64>,
     /// Where all of it runs.
     pub(super) queues: WorkQueues,
 }
@@ -93,7 +93,7 @@ impl Krcp {
             defer_rest <- DelayedWork::new(DeferRest(owner(this))),
             arm_work <- IrqWork::new(Urgency::Lazy, ArmWork(owner(this))),
             calls <- Calls::new(queues.clone()),
-            refused: Atomic::new(0),
+            leaked: Atomic::new(0),
             queues,
         })
     }

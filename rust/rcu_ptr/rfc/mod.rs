@@ -242,9 +242,9 @@ impl Engine for Rfc {
         }
     }
 
-    fn leaked() {
+    fn count_leaked() {
         let irqs = IrqsOff::save();
-        Self::get().krc.this(&irqs).refused.add(1, Relaxed);
+        Self::get().krc.this(&irqs).leaked.add(1, Relaxed);
     }
 
     fn gauges(cpu: i32) -> Gauges {
@@ -258,7 +258,7 @@ impl Engine for Rfc {
             cached: state.nr_cached(),
         });
         gauges.ready = krcp.calls.ready();
-        gauges.stats[Event::Leaked] += krcp.refused.load(Relaxed) + krcp.calls.leaked();
+        gauges.stats[Event::Leaked] += krcp.leaked.load(Relaxed) + krcp.calls.leaked();
         gauges.stats[Event::Invoked] = krcp.calls.invoked();
         gauges
     }

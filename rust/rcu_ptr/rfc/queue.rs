@@ -119,7 +119,7 @@ pub(super) fn report(
 /// An object is queued again; only the first time counts.
 #[cold]
 pub(super) fn twice(krcp: &Krcp, object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
-    krcp.refused.add(1, Relaxed);
+    krcp.leaked.add(1, Relaxed);
     debug::warn(Misuse::Double, object.as_ptr(), field.as_ptr(), caller);
 }
 
@@ -437,7 +437,7 @@ impl Deferred for Krcp {
     }
 
     fn endless(&self, steps: usize) {
-        self.refused.add(steps as u64, Relaxed);
+        self.leaked.add(steps as u64, Relaxed);
         debug::warn_endless(steps);
     }
 

@@ -55,7 +55,7 @@ pub(crate) trait Cpu: Places {
     /// It was not closed.
     fn uncount(self, stamp: Stamp);
 
-    /// A full sheaf of the barn, and another for the CPU; none where the barn can't be had.
+    /// A full sheaf of the barn, and another for the CPU; none where the barn is locked.
     fn take_full(self) -> (Option<Full>, Option<Full>);
     /// A full sheaf of another node's barn, where it is better than none.
     fn take_far(self) -> Option<Full>;
@@ -63,7 +63,7 @@ pub(crate) trait Cpu: Places {
     fn take_reserved(self) -> Option<usize>;
     /// As [`Cpu::take_full()`], of empty ones.
     fn take_empty(self) -> (Option<Empty>, Option<Empty>);
-    /// Puts a sheaf into the barn, or gives it back where that can't be had.
+    /// Puts a sheaf into the barn, or gives it back where that is locked.
     fn put_full(self, sheaf: Full) -> Option<Full>;
     /// As [`Cpu::put_full()`].
     fn put_empty(self, sheaf: Empty) -> Option<Empty>;
@@ -320,7 +320,7 @@ pub(crate) fn take_stock<W: LocalWord>(
     ]
 }
 
-/// Keeps a full sheaf: as this CPU's spare, in the barn, or where the barn can't be had on the way
+/// Keeps a full sheaf: as this CPU's spare, in the barn, or where the barn is locked on the way
 /// through another grace period.
 pub(crate) fn keep_full<C: Cpu>(cpu: C, sheaf: Full) {
     let words = cpu.words();

@@ -375,7 +375,7 @@ impl At<'_> {
         }
     }
 
-    /// Calls `f` with the barn of the CPU's node. `None`: it can't be had here.
+    /// Calls `f` with the barn of the CPU's node. `None`: it is locked, or may not be locked here.
     fn with_barn<R>(self, f: impl FnOnce(&mut Stock) -> R) -> Option<R> {
         let here = self.here;
         here.cache.barn_of(&here.pcs()).try_with(self.ctx, f)

@@ -216,7 +216,7 @@ struct Deferred {
 const OFF_NSECS: i64 = 30_000_000;
 
 /// An object is deferred on another CPU, whose irq_work can't run as interrupts are off there. The
-/// barrier has to have it all the same. `None`: no NMI can be had between two instructions.
+/// barrier has to have it all the same. `None`: there are no NMIs between two instructions here.
 fn deferred_behind_irqs_off() -> Result<Option<Deferred>> {
     let Some(cpu) = cpu::online().find(|&c| c != cpu::this()) else {
         return Ok(None);

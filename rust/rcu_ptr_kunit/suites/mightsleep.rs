@@ -39,7 +39,7 @@ fn without_memory() -> Result<(bool, u64)> {
     for object in ::core::iter::from_fn(|| pool.take()).take(16) {
         // SAFETY: Handed out once.
         unsafe { Route::Mightsleep.free(object.start, object.at) };
-        // A block that could be had after all holds many: get rid of it.
+        // A block that was allocated after all holds many: get rid of it.
         core::barrier();
     }
     drop(hog);

@@ -275,7 +275,7 @@ fn tries_behind_the_lock() -> Result<Option<Tried>> {
 
 /// Frees an object in NMI while CPU `cpu`, which is idle, stops its tick: it has already looked for
 /// irq_works that wait for that; or starts it again. Returns how many were freed so, and how many of the calls
-/// raised an interrupt before the CPU did anything else. `None`: such an NMI can't be had.
+/// raised an interrupt before the CPU did anything else. `None`: there is no such NMI here.
 fn while_the_tick_stops(cpu: i32, rounds: usize) -> Result<Option<(usize, usize)>> {
     let pool = Pool::new(rounds)?;
     let (left, called, raised) = (

@@ -204,7 +204,7 @@ mod tests {
         check!(make(SIZE, args(8, 64)) == Some(EINVAL));
         check!(make(SIZE, args(8, 60)) == Some(EINVAL));
         check!(make(SIZE, args(8, 4)) == Some(EINVAL));
-        // The link would lie beyond the first page.
+        // The link would lie beyond the first 4096 bytes.
         check!(make(4096, Args::default()) == Some(EINVAL));
         check!(make(4096, args(8, 8)).is_none());
         let args = Args {

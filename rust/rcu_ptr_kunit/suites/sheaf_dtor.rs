@@ -199,7 +199,7 @@ static GATE: Gate = Gate {
 
 /// # Safety
 ///
-/// None.
+/// Any argument will do: it is not used.
 unsafe extern "C" fn wait_at_gate(_object: *mut c_void) {
     GATE.reached.store(1, Relaxed);
     let open = thread::wait_for(10_000, || GATE.open.load(Relaxed) == 1);
