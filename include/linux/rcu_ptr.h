@@ -100,8 +100,8 @@ bool __rcu_ptr_within(unsigned long ip);
  *
  * Context: any, NMI included.  Never spins on a lock.
  *
- * Return: true when the object was taken (or is NULL, or was refused with a
- * warning and leaked); false when there is no room: it is the caller's still.
+ * Return: true when the object was taken (or is NULL, or was misused and is
+ * leaked with a warning); false when there is no room: it is the caller's still.
  */
 #define rcu_ptr_try_kfree_nolock(p)					\
 ({									\
@@ -173,7 +173,8 @@ void rcu_ptr_call(struct rcu_head *head, rcu_callback_t func);
  * queue_rcu_work() does.  One that sleeps holds up no callback of
  * rcu_ptr_call(), and others of its kind only where four that were queued on
  * the same CPU sleep.  It may not wait for a module to be loaded or unloaded:
- * a module that goes may wait for callbacks, with the module notifiers held.
+ * a module that goes may wait for callbacks, with the chain of module notifiers
+ * locked.
  *
  * Context: any, NMI included.  Never spins on a lock, never fails.
  */
@@ -184,8 +185,8 @@ void rcu_ptr_call_sleepable(struct rcu_head *head, rcu_callback_t func);
  *
  * Returns after every object queued before the call, on any CPU and by any
  * function of this header, has been given back to its allocator, and every
- * callback has returned; objects freed by rcu_ptr_cache_free_rcu() may also
- * have become available to allocations again.  Call it before
+ * callback has returned; objects freed by rcu_ptr_cache_free_rcu() are back in
+ * the slab, or available to allocations.  Call it before
  * kmem_cache_destroy() and at the end of a module's exit, and never from a
  * callback.  What a callback queues is not covered: where callbacks free objects
  * of a cache, or queue others that do, call it once more for each such step.
@@ -223,7 +224,8 @@ struct srcu_struct;
 /**
  * struct rcu_ptr_cache_args - less common arguments of rcu_ptr_cache_create()
  * @align: alignment of the objects in bytes, a power of two; 0: 8
- * @link_offset: offset of a field of type struct rcu_ptr in the object
+ * @link_offset: offset of a field of type struct rcu_ptr in the object, a
+ *	multiple of 8
  * @use_link_offset: whether there is one
  * @sheaf_capacity: objects in a sheaf, 1 to 56; 0: by the size of the object
  * @barn_limit: full sheaves to keep per node, up to 65536, and as many empty
@@ -303,7 +305,8 @@ struct rcu_ptr_cache_limits {
  * destroyed does no other harm if its SRCU domain stays.
  *
  * Context: process context, may sleep.
- * Return: the cache, or ERR_PTR(-EINVAL) or ERR_PTR(-ENOMEM)
+ * Return: the cache, or ERR_PTR() of -EINVAL, -ENOMEM, or -ENODEV while
+ * rcu_ptr.ko is being unloaded
  */
 struct rcu_ptr_cache *
 rcu_ptr_cache_create(const char *name, unsigned int size,

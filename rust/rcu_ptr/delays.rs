@@ -3,8 +3,8 @@
 //! How long objects waited, as histograms in /sys/kernel/debug/rcu_ptr/delays: one of the engine, and one of
 //! each cache.
 //!
-//! Objects are not stamped, as a call would pay for that. What they are in is: a block or sheaf when it is
-//! taken into use, a list when it gets its first object. All objects count with its age when they are
+//! Objects are not stamped, as a call would pay for that. Stamped is what holds them: a block or sheaf when it
+//! is taken into use, a list when it gets its first object. All objects count with its age when they are
 //! reclaimed, so with the longest that any of them can have waited. A block that the
 //! monitor installed may be there before its first object, for a drain interval at most.
 

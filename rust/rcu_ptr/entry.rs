@@ -25,8 +25,8 @@ const SLEEPS: usize = 4;
 /// The bits of an entry that are not of the address.
 const TAGS: usize = TRACKED | CALL | SLEEPS;
 
-/// Set in the address of every function of the kernel; clear in a head's word of it while its callback is
-/// [`Ready`], so that a head that was queued twice is not linked a second time.
+/// The topmost bit, which is set in the address of every function of the kernel. It is cleared in the function of
+/// a head while that is on a list of [`Ready`], so that a head that was queued twice is not linked a second time.
 pub(crate) const FUNC: usize = 1 << (usize::BITS - 1);
 
 /// An rcu_head that waits, with its callback in its second word.

@@ -72,8 +72,8 @@ fn take(
 
 /// `rcu_ptr_kvfree()`, exported by shim.c.
 ///
-/// Nothing is called on the common path. What needs the caller's address ends in a jump to C, which finds
-/// it where this function would: so nothing may follow it.
+/// Nothing is called on the common path. What needs the caller's address is a tail call to C, which finds that
+/// address where this function would: so nothing may follow the call.
 #[no_mangle]
 extern "C" fn __rcu_ptr_kvfree(field: *mut c_void, ptr: *mut c_void) {
     take(
@@ -125,7 +125,7 @@ extern "C" fn rcu_ptr_call_sleepable(head: *mut callback_head, func: rcu_callbac
     call(head, func, true);
 }
 
-/// `b`, which is nearly always true: so that each test is a branch of its own, which is shorter.
+/// `b`, which is nearly always true: each test becomes one short branch.
 #[inline(always)]
 fn likely(b: bool) -> bool {
     #[cold]

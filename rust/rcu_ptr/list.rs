@@ -257,8 +257,8 @@ pub(crate) enum Pushed {
     Twice,
 }
 
-/// Objects that came when the lock was held: pushed in any context, taken with it held
-/// (`struct llist_head` with packed links).
+/// A list that any context pushes to, and that is taken as a whole (`struct llist_head` with packed links):
+/// in engine lockless what found no block, in engine rfc what found the lock held.
 ///
 /// # Invariants
 ///

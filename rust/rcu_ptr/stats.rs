@@ -23,7 +23,7 @@ events! {
     QueuedSlab = "queued_slab",
     /// A vmalloc object was stored in a block.
     QueuedVmalloc = "queued_vmalloc",
-    /// Objects and callbacks in blocks that are not sorted yet (engine `lockless`; later they are counted
+    /// A gauge: objects and callbacks in blocks that are not sorted yet (engine `lockless`; later they are counted
     /// in one of the two above, or as callbacks).
     QueuedMixed = "queued_mixed",
     /// An object was linked through its field.
@@ -40,7 +40,8 @@ events! {
     Deferred = "deferred",
     /// An object was given back to its allocator.
     Freed = "freed",
-    /// Of those: its grace period was polled and found over before the callback of its batch came.
+    /// Of those: its grace period was polled and found over before the callback of its batch came (engine
+    /// `rfc`: before it was in a batch).
     FreedPolled = "freed_polled",
     /// A callback has returned.
     Invoked = "invoked",

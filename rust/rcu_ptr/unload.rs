@@ -3,10 +3,9 @@
 //! Keeps a module's text until its pending callbacks and destructors have returned: rmmod waits for them
 //! after the module's exit (`MODULE_STATE_GOING`), so the module need not call rcu_ptr_barrier() there.
 //!
-//! Only modules that use rcu_ptr.ko themselves wait, and those whose load fails before that is known; others go
-//! at once: so a library that queues callbacks for its users has to have them call rcu_ptr_barrier(). No callback
-//! may wait for a module to be loaded or unloaded: where it fails to load, or another module goes meanwhile, the
-//! list of module notifiers is held while this waits for the callback.
+//! Only modules that link against rcu_ptr.ko are waited for, and those whose load fails before that is known. A
+//! library that queues callbacks for its users has to have them call rcu_ptr_barrier(). No callback may wait for a
+//! module to be loaded or unloaded: the chain of module notifiers is locked while this waits.
 
 use crate::{
     api,

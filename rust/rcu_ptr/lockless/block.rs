@@ -80,11 +80,12 @@ struct Header {
     scanned: Plain<bool>,
     /// When it was taken into use, in jiffies.
     since: Plain<u32>,
-    /// The oldest of this block and those after it, and objects in all of them. The push of the next
-    /// block reads both, while the new owner of a list that was taken meanwhile may change them.
+    /// The oldest block of the list that begins with this one, and the objects in that list. Atomic: the push
+    /// of the next block reads both, while the context that took the list meanwhile may change them.
     last: AtomicLink,
     total: AtomicLink,
-    /// Not 0: there may be a callback in a slot. Written by the context that reserved the slot, as late as that.
+    /// Not 0: there may be a callback in a slot. Written by the context that
+    /// reserved the slot, after it did.
     calls: AtomicLink,
 }
 
@@ -109,8 +110,7 @@ pub(crate) unsafe fn begin<L: Layout>(base: usize, scanned: bool) {
     };
 }
 
-/// Says in the header of the block that `slot` is in that a callback is stored there: reclaim looks for
-/// callbacks only where it is said.
+/// Marks the block of `slot` as one with a callback: reclaim looks for callbacks in these only.
 ///
 /// # Safety
 ///

@@ -70,7 +70,7 @@ const HURRY_OBJECTS: usize = 4 * Page::CAPACITY;
 /// this number of uncollected objects they are collected in hardirq.
 const HARD_OBJECTS: usize = 2 * HURRY_OBJECTS;
 
-/// Set in `expires` of an armed monitor, which jiffy 0 would make look idle.
+/// Set in `expires` of an armed monitor, so that one that expires at jiffy 0 does not look idle.
 const ARMED: usize = 1 << (usize::BITS - 1);
 
 /// Arms the monitor if it is idle, or armed for later than the current drain interval.

@@ -39,8 +39,8 @@ impl Callbacks for LocklessHotplug {
         drain::start_batch(&krcp, &irqs);
     }
 
-    /// What was queued since `leave()` becomes a batch at once. The monitor's timer, which has migrated to
-    /// another CPU or will, is stopped: only objects of this CPU arm it.
+    /// What was queued since `leave()` becomes a batch at once. The monitor's timer is stopped, on
+    /// whichever CPU it is by now; nothing arms it again, as only frees on this CPU do.
     fn dead(cpu: i32) {
         let krcp = Lockless::get().krc.of(cpu);
         krcp.monitor.cancel_sync();

@@ -93,7 +93,8 @@ pub(crate) trait Cpu: Reserve {
     fn opened(&self);
 }
 
-/// Takes `word`, which is of `kind`, if the current block has a slot: the common path.
+/// Takes `word` if the current block has a slot: the common path. `kind` follows from `word`; it is passed, as it
+/// is a constant there.
 ///
 /// # Context
 ///
@@ -117,7 +118,7 @@ pub(crate) fn insert<C: Reserve>(cpu: &C, word: usize, kind: Kind) -> bool {
 }
 
 /// Takes `taken` when [`insert()`] found no slot; uses `fresh` as the next block, or one of its
-/// own. `false`: there is no block, and the word says so.
+/// own. `false`: there is no block, and the current word is that of none.
 ///
 /// # Context
 ///

@@ -220,7 +220,7 @@ pub(crate) unsafe fn insert_or_link(linked: Linked, caller: usize, on: &PreemptO
         return;
     }
     let krcp = Lockless::get().krc.this(on);
-    // Before it is there: the list is taken before the count.
+    // The count comes first: `fill_batch()` takes the list and then the count, which must not be too low.
     if krcp.listed.fetch_add(1, Relaxed) == 0 {
         krcp.listed_since.store(jiffies() as u32, Relaxed);
     }

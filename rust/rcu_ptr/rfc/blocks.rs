@@ -15,7 +15,7 @@ use crate::{platform::Platform, stats::Event};
 
 /// A CPU's blocks, and where they come from.
 pub(crate) trait Refill {
-    /// Of the blocks.
+    /// Page size and grace periods of its blocks.
     type Platform: Platform;
 
     /// Calls `f` with the lock held.

@@ -111,8 +111,8 @@ impl DeferredState {
         }
     }
 
-    /// Whether all that was deferred is taken over that was there when the list had been taken `before`
-    /// times: it is on what was taken last by then, or on what is taken next.
+    /// Whether everything is taken over that was deferred before the list was taken for the `before`th time: it
+    /// was on the list that was taken then, or on the next one.
     fn is_past(&self, before: usize) -> bool {
         let since = self.taken.wrapping_sub(before);
         since > 1 || (since == 1 && !self.busy && self.rest.chain.is_empty())

@@ -8,8 +8,9 @@
 //! | deferred objects | `dead()` queues them | once it is dead |
 //! | queued objects | `dead()` frees what is ready and makes a batch of the rest | once it is dead |
 //! | batches | their work items, on any CPU | after their grace periods |
+//! | callbacks whose grace period is over | their workers, on any CPU | at any time |
 //! | cached blocks | `dead()` frees them | once it is dead |
-//! | an irq_work that was not queued | `online()` queues it | when the CPU is back |
+//! | an irq_work that could not be queued on the way down | `online()` queues it | when the CPU is back |
 
 use super::{drain, queue, refill, Rfc};
 use crate::sys::hotplug::Callbacks;

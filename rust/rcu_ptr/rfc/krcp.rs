@@ -42,7 +42,7 @@ pub(crate) struct Krcp {
     /// reclaim takes it too: nothing may be allocated under it.
     #[pin]
     pub(super) reclaim: Mutex<()>,
-    /// What frees them.
+    /// The work items that free batches.
     #[pin]
     batch_works: [RcuWork<BatchWork>; N_BATCHES],
     /// The monitor.

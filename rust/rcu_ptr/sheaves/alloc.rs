@@ -7,7 +7,7 @@
 //!     -> with a gfp that may wait: the slab; with another one: the slab, the reserve
 //!     -> without: another node's barn, the reserve, kmalloc_nolock()
 //!
-//!  Where as much waits as may, nothing comes after the allocation sheaf but the other places and, for those who
+//!  At the wait limit nothing comes after the allocation sheaf but the other places and, for those who
 //!  can't wait, the reserve.
 //! ```
 

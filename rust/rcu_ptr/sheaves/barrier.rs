@@ -44,7 +44,8 @@ struct Request {
 type Requests = [Request; PER_INTERRUPT];
 
 /// Waits until every object that was freed before the call may be allocated again, or is back with the
-/// slab: those of cache `of`, or of all. Calls `meanwhile`, whose grace periods count.
+/// slab: those of cache `of`, or of all. Calls `meanwhile` before it waits: a grace period
+/// that passes there is not waited for again.
 ///
 /// # Context
 ///
@@ -164,7 +165,7 @@ fn queue_backlogs(sheaves: &Sheaves, is_asked: impl Fn(&Cache) -> bool) {
     }
 }
 
-/// Has `cpu` close what is asked for. `false`: it is about to be up or down.
+/// Has `cpu` close what is asked for. `false`: the CPU is on its way up or down.
 fn close_on(cpu: i32, requests: &Requests) -> bool {
     let here = |requests: &Requests, _: &_| {
         let pin = PreemptOff::new();

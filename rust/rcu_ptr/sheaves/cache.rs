@@ -84,11 +84,11 @@ pub(crate) struct Cache {
     pub(crate) limits: InForce,
     /// Offset of the link of an object.
     pub(super) link: usize,
-    /// Bytes of an object as the user sees it.
+    /// Bytes of an object, as asked for.
     pub(crate) size: usize,
-    /// Bytes of an object.
+    /// The same with the link.
     pub(super) full_size: usize,
-    /// Bytes that it takes: aligned.
+    /// `full_size`, rounded up to the alignment.
     pub(super) footprint: usize,
     /// Whether objects of kmalloc_nolock() may stand in.
     pub(super) takes_foreign: bool,
@@ -102,7 +102,7 @@ pub(crate) struct Cache {
     /// the engine.
     pub(super) slab_allocs: Atomic<u64>,
     pub(super) slab_frees: Atomic<u64>,
-    /// `obtained` as it was when the last two intervals of the reaper began, the older one last.
+    /// `slab_allocs` when the last two intervals of the reaper began, the older one last.
     marks: [Atomic<u64>; 2],
     /// Whether there are objects of kmalloc_nolock().
     pub(super) has_foreign: AtomicFlag,

@@ -19,7 +19,7 @@ struct Known {
     /// Caches have ascending numbers, from 1.
     id: u64,
     cache: CacheRef,
-    /// The cache is being destroyed; the number of that among all ends.
+    /// The cache is being destroyed: the number of that destruction, which `wait_for_ends()` compares.
     ending: Option<u64>,
 }
 

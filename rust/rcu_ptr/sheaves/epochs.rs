@@ -46,7 +46,7 @@ impl Epochs {
             }
             if is_empty(place) {
                 // What is counted there from here on is later than `time`.
-                // ORDERING: Release: after the look at the count, which see above.
+                // ORDERING: Release: after the look at the count; pairs with the acquire above.
                 self.since[place].store_release(time);
                 break;
             }

@@ -2,14 +2,14 @@
 
 //! CPU hotplug. `dead()` of this file takes everything off a dead CPU.
 //!
-//! | what is left when the CPU is dead | where it goes |
-//! |---|---|
-//! | rcu sheaf, closed sheaves | they begin to wait for a grace period, then go to the barn |
-//! | allocation sheaf, spares, emptied sheaves | to the barn of the CPU's node |
-//! | objects at places for reuse | to the slab |
-//! | objects without a sheaf | they begin to wait, if the irq_work did not run |
-//! | sheaves that wait for a grace period | their callbacks run on another CPU |
-//! | an irq_work that was not queued | `online()` queues it when the CPU is back |
+//! | what is left when the CPU is dead | where it goes | when |
+//! |---|---|---|
+//! | rcu sheaf, closed sheaves | `dead()`: they begin to wait, then go to the barn | a grace period after it is dead |
+//! | allocation sheaf, spares, emptied sheaves | to the barn of the CPU's node | once it is dead |
+//! | objects in reuse slots | to the slab | once it is dead |
+//! | objects without a sheaf | `dead()`: they begin to wait, if the irq_work did not run | once it is dead |
+//! | sheaves that wait for a grace period | their callbacks run on another CPU | after their grace period |
+//! | an irq_work that could not be queued on the way down | `online()` queues it | when the CPU is back |
 
 use super::{
     cache::Cache, cursor::Undisturbed, exchange, pcs::Pcs, reclaim, sheaf::Chain, shrink, Sheaves,

@@ -186,7 +186,7 @@ impl Cache {
         rcu.map_or(0, |next| (next + self.capacity()).saturating_sub(SLOTS))
     }
 
-    /// Whether as much waits as may.
+    /// Whether the wait limit is reached.
     ///
     /// # Context
     ///
@@ -204,7 +204,7 @@ impl Cache {
     }
 }
 
-/// There is no further sheaf for an allocation, as much waits as may: only what waits for nothing, and what was
+/// At the wait limit an allocation gets no further sheaf: only what waits for nothing, and what was
 /// promised by a reserve, unless the allocation may wait. The cursor is put right.
 ///
 /// # Context
@@ -230,7 +230,7 @@ pub(super) fn refuse(here: Here<'_>, may_wait: bool) -> Option<usize> {
     object
 }
 
-/// How often an allocation looks again after a grace period, a jiffy apart: callbacks and the worker come then.
+/// How often an allocation looks again after a grace period, a millisecond apart: callbacks and the worker come then.
 const LOOKS: usize = 10;
 
 /// For an allocation that was refused: if it may sleep it waits for a grace period. Whether there may be another

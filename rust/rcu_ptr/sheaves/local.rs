@@ -11,8 +11,8 @@ pub(crate) const BARRED: usize = 1;
 
 /// Room for one pointer; 0 when there is none.
 ///
-/// The context that changes a value to 0 owns it. That the same value was away and back in between does no
-/// harm: it is owned by the slot again.
+/// The context that changes a value to 0 owns it. ABA does no harm: a value that was taken and put back in
+/// between is owned by the slot again.
 #[derive(Clone, Copy)]
 pub(crate) struct LocalSlot<W>(pub(crate) W);
 
@@ -55,8 +55,8 @@ impl<W: LocalWord> LocalSlot<W> {
     }
 }
 
-/// Closed sheaves of this CPU, newest first. Pushed one by one and taken all at once, so that a head
-/// that was away and back can't fool a push.
+/// Closed sheaves of this CPU, newest first. Pushed one by one and taken all at once, so that ABA does
+/// no harm to a push.
 #[derive(Clone, Copy)]
 pub(crate) struct LocalList<W> {
     pub(crate) head: W,

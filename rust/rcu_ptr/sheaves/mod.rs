@@ -6,7 +6,7 @@
 //!          alloc()                          free_rcu()            free()
 //!             ^                                 |                   |
 //!   +---------|---------------------------------v-------------------v--- one CPU, no lock ---+
-//!   |  allocation sheaf     spares           rcu sheaf       places for reuse                |
+//!   |  allocation sheaf     spares           rcu sheaf       reuse slots                     |
 //!   |  (only emptied)    (full, empty)     (only filled)                                     |
 //!   +----^----|-------------^--v--------------^-|--------------------------------------------+
 //!        |    | emptied     |  |              | | full, or the monitor found it idle
@@ -19,7 +19,7 @@
 //!               slab
 //! ```
 //!
-//! Each sheaf moves one way only: one is filled and never emptied, one emptied and never filled. So
+//! While it is installed, a sheaf changes one way only: the rcu sheaf is filled, the allocation sheaf emptied. So
 //! a slot is reserved with one addition that an NMI can't divide (`cursor.rs` says why that is
 //! enough), and every context works the same.
 //!

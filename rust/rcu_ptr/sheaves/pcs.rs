@@ -320,7 +320,7 @@ impl<'a> Here<'a> {
     }
 }
 
-/// The same as a context has it.
+/// [`Here`], and what the calling context may do.
 #[derive(Clone, Copy)]
 pub(super) struct At<'a> {
     pub(super) here: Here<'a>,

@@ -206,7 +206,7 @@ impl Handler for RefillWork {
         }
         let is_short = |barn: &Pin<KBox<Barn>>| barn.with_reserve(|ring| ring.is_short());
         if cache.barns.iter().any(is_short) {
-            // Out of memory, or as much waits as may.
+            // Out of memory, or at the wait limit.
             cache
                 .refill
                 .queue(&Sheaves::get().refill_wq, params::drain_jiffies());

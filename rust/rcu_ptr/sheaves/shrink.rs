@@ -225,7 +225,7 @@ fn ask_cpus(caches: &Caches, goal: usize) -> usize {
     done
 }
 
-/// Has the monitors close what waits on their CPUs: as much waits as may.
+/// Has the monitors close what waits on their CPUs, at the wait limit.
 ///
 /// # Context
 ///
