@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The fast path: an object goes in or out by one operation on a word of this CPU, whatever the context.
-//! What finds a sheaf used up goes on in [`exchange`](super::exchange). No kernel in here: the host tests
+//! What finds a sheaf used up goes on in [`exchange`]. No kernel in here: the host tests
 //! compile it too.
 
 use super::{
