@@ -42,26 +42,25 @@ fn look(object: NonNull<u8>) -> u8 {
     unsafe { object.as_ptr().read_volatile() }
 }
 
-/// Calls `f` in a thread on `cpu`: a report that comes while a test's task runs fails that test.
-fn on_cpu(cpu: i32, f: impl Fn() + Sync) -> Result {
-    thread::on_cpus(::core::iter::once(cpu), &|_| f(), || ())
+/// Calls `f` on these CPUs, one after the other, in threads: a report that comes while a test's task runs fails that
+/// test.
+fn on_each(mut cpus: impl Iterator<Item = i32>, f: impl Fn() + Sync) -> Result {
+    cpus.try_for_each(|cpu| thread::on_cpus(::core::iter::once(cpu), &|_| f(), || ()))
 }
 
-/// The same on the first CPU.
-fn elsewhere(f: impl Fn() + Sync) -> Result {
-    cpu::online().take(1).try_for_each(|cpu| on_cpu(cpu, &f))
-}
-
-/// Looks at `object`, which is to be reported, on these CPUs, one after the other.
-fn look_on(mut cpus: impl Iterator<Item = i32>, object: NonNull<u8>) -> Result {
+/// Looks at `object`, which is to be reported, on these CPUs.
+fn look_on(cpus: impl Iterator<Item = i32>, object: NonNull<u8>) -> Result {
     let object = Atomic::<*mut u8>::new(object.as_ptr());
-    cpus.try_for_each(|cpu| {
-        on_cpu(cpu, || {
-            if let Some(object) = NonNull::new(object.load(Relaxed)) {
-                look(object);
-            }
-        })
+    on_each(cpus, || {
+        if let Some(object) = NonNull::new(object.load(Relaxed)) {
+            look(object);
+        }
     })
+}
+
+/// The first CPU.
+fn first() -> impl Iterator<Item = i32> {
+    cpu::online().take(1)
 }
 
 /// Frees `object`, and waits until its grace period is over.
@@ -115,10 +114,7 @@ mod tests {
         drop(guard);
         core::barrier();
         check!(!early && alloc::is_poisoned(seen));
-        expect_splat!(
-            "KASAN: slab-use-after-free",
-            look_on(cpu::online().take(1), seen)
-        )
+        expect_splat!("KASAN: slab-use-after-free", look_on(first(), seen))
     }
 
     #[test]
@@ -133,10 +129,7 @@ mod tests {
         unsafe { cache.free(object) };
         core::barrier();
         check!(alloc::is_poisoned(object));
-        expect_splat!(
-            "KASAN: slab-use-after-free",
-            look_on(cpu::online().take(1), object)
-        )
+        expect_splat!("KASAN: slab-use-after-free", look_on(first(), object))
     }
 
     #[test]
@@ -153,8 +146,8 @@ mod tests {
                 free_and_wait(&cache, object);
             }
         };
-        elsewhere(free)?;
-        expect_splat!("KASAN: double-free", elsewhere(free))?;
+        on_each(first(), free)?;
+        expect_splat!("KASAN: double-free", on_each(first(), free))?;
         // The cache has one more back than it gave, so that its end takes one for missing.
         let other = cache.alloc(false).ok_or(ENOMEM)?;
         // SAFETY: From this cache, the caller's.
