@@ -109,7 +109,7 @@ pub(crate) unsafe fn kvfree(object: NonNull<u8>, field: NonNull<u8>, caller: usi
 /// # Safety
 ///
 /// As for [`kvfree()`].
-#[inline]
+#[inline(always)]
 pub(crate) unsafe fn kfree_nolock(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
     if let Err(what) = check(object, field) {
         return refuse(what, object, field, caller);

@@ -5,6 +5,7 @@
 //! C header: [`include/linux/rcupdate.h`](srctree/include/linux/rcupdate.h)
 
 use super::generated as sys;
+use core::mem::MaybeUninit;
 use kernel::{
     bindings,
     prelude::*,
@@ -24,10 +25,12 @@ impl Snapshot {
     /// Any.
     #[inline]
     pub(crate) fn take() -> Self {
-        let mut seq = bindings::rcu_gp_seq::default();
-        // SAFETY: `seq` is valid for writes.
-        unsafe { bindings::get_state_synchronize_rcu_full(&mut seq) };
-        Self(seq)
+        let mut seq = MaybeUninit::uninit();
+        // SAFETY: `seq` is valid for writes, and the function writes all of it.
+        Self(unsafe {
+            bindings::get_state_synchronize_rcu_full(seq.as_mut_ptr());
+            seq.assume_init()
+        })
     }
 
     /// Whether that grace period is over (`poll_state_synchronize_rcu_full()`).

@@ -58,6 +58,13 @@ impl Arming {
         }
     }
 
+    /// Whether [`Self::is_late()`] can lead to an irq_work, which is `soonest` at most: without a look at what is
+    /// queued.
+    #[inline]
+    pub(crate) fn can_be_late(&self, soonest: Wake) -> bool {
+        self.monitor != Monitor::Fast && self.queued < soonest
+    }
+
     /// Whether the monitor has to be armed, or armed sooner.
     #[inline]
     pub(crate) fn is_late(&self, wanted: Monitor) -> bool {

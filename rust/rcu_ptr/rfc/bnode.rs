@@ -84,6 +84,7 @@ impl<P: Platform> Bnode<P> {
     }
 
     /// Adds `object`, and lets the block wait for a grace period that covers it. `false`: no room.
+    #[inline]
     pub(crate) fn push(&mut self, object: NonNull<u8>) -> bool {
         let nr = self.len();
         if nr == Self::CAPACITY {
@@ -175,6 +176,7 @@ impl<P: Platform> BnodeQueue<P> {
     }
 
     /// Adds a pointer to the newest block. `false`: there is none, or it is full.
+    #[inline]
     pub(crate) fn push_object(&mut self, object: NonNull<u8>) -> bool {
         let Some(last) = self.last else {
             return false;

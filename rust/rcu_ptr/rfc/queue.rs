@@ -81,7 +81,7 @@ pub(super) unsafe fn queue(rfc: &Rfc, object: NonNull<u8>, field: NonNull<u8>, c
         (pushed, state.wake(refill_for(pushed)))
     };
     krcp.queue_irq_work(wake, &irqs);
-    report(&krcp, pushed, channel, object, field, caller);
+    report(&krcp, pushed, object, field, caller);
 }
 
 /// How soon a refill has to be started after a push.
@@ -95,20 +95,26 @@ fn refill_for(pushed: Push) -> Wake {
 /// # Context
 ///
 /// Any, NMI included.
+#[inline]
 pub(super) fn report(
     krcp: &Krcp,
     pushed: Push,
-    channel: Channel,
     object: NonNull<u8>,
     field: NonNull<u8>,
     caller: usize,
 ) {
+    if trace::queue_is_on() || pushed == Push::Twice {
+        report_push(krcp, pushed, object, field, caller);
+    }
+}
+
+#[cold]
+fn report_push(krcp: &Krcp, pushed: Push, object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
     let taken_as = match pushed {
-        Push::Block => trace_channel(channel),
         Push::List => trace::CHANNEL_LIST,
         Push::Full => return,
-        // So that the trace shows both callers.
-        Push::Twice => trace_channel(channel),
+        // Twice as well, so that the trace shows both callers.
+        Push::Block | Push::Twice => trace_channel(channel_of(object)),
     };
     trace::queue(trace::ENGINE_RFC, taken_as, object, caller);
     if pushed == Push::Twice {
@@ -138,7 +144,7 @@ pub(super) unsafe fn queue_mightsleep(rfc: &Rfc, object: NonNull<u8>, caller: us
     let channel = channel_of(object);
     let (pushed, cpu) = push_in_block(rfc, channel, object);
     if pushed != Push::Full {
-        return report(&rfc.krc.of(cpu), pushed, channel, object, object, caller);
+        return report(&rfc.krc.of(cpu), pushed, object, object, caller);
     }
     trace::queue(trace::ENGINE_RFC, trace::CHANNEL_SYNC, object, caller);
     gp::synchronize();
@@ -209,7 +215,7 @@ const ALWAYS_DEFER: bool = cfg!(any(CONFIG_DEBUG_KMEMLEAK, CONFIG_DEBUG_OBJECTS_
 /// # Safety
 ///
 /// As for [`queue()`].
-#[inline]
+#[inline(always)]
 pub(super) unsafe fn queue_nolock(
     rfc: &Rfc,
     object: NonNull<u8>,
@@ -230,7 +236,7 @@ pub(super) unsafe fn queue_nolock(
         let wake = state.wake(Wake::No);
         drop(state);
         krcp.queue_irq_work(wake, &irqs);
-        return report(&krcp, pushed, channel_of(object), object, field, caller);
+        return report(&krcp, pushed, object, field, caller);
     }
     // Before the push: afterwards the object may be gone.
     trace::queue(trace::ENGINE_RFC, trace::CHANNEL_DEFERRED, object, caller);
@@ -323,7 +329,7 @@ pub(super) unsafe fn try_queue(rfc: &Rfc, object: NonNull<u8>, caller: usize) ->
     let wake = state.wake(refill_for(pushed).min(Wake::Lazy));
     drop(state);
     krcp.queue_irq_work(wake, &irqs);
-    report(&krcp, pushed, channel, object, object, caller);
+    report(&krcp, pushed, object, object, caller);
     pushed != Push::Full
 }
 
@@ -336,10 +342,17 @@ impl Krcp {
     /// Any, NMI included, on the CPU of this krcp; the lock is not held.
     #[inline]
     pub(super) fn queue_irq_work(&self, wake: Wake, irqs: &IrqsOff) {
-        match wake {
-            Wake::No => {}
-            Wake::Lazy => self.arm_work.queue(irqs),
-            Wake::Now => self.defer_work.queue(irqs),
+        if wake != Wake::No {
+            self.queue_irq_work_now(wake, irqs);
+        }
+    }
+
+    #[cold]
+    fn queue_irq_work_now(&self, wake: Wake, irqs: &IrqsOff) {
+        if wake == Wake::Now {
+            self.defer_work.queue(irqs);
+        } else {
+            self.arm_work.queue(irqs);
         }
     }
 

@@ -172,6 +172,13 @@ impl<P: Platform> State<P> {
     /// PREEMPT_RT.
     const HARD_OBJECTS: usize = 8 * Self::FAST;
 
+    /// The most urgent irq_work that arming the monitor may take.
+    const SOONEST: Wake = if cfg!(CONFIG_PREEMPT_RT) {
+        Wake::Now
+    } else {
+        Wake::Lazy
+    };
+
     /// Nothing queued, nothing cached, the CPU not up.
     pub(crate) const fn new() -> Self {
         Self {
@@ -190,20 +197,28 @@ impl<P: Platform> State<P> {
     }
 
     /// Puts `object` into a block of its channel: the open one, or one from the cache.
+    #[inline]
     pub(crate) fn push_bulk(&mut self, channel: Channel, object: NonNull<u8>) -> Push {
         let queue = &mut self.queued.bnodes[channel as usize];
         if queue.is_newest(object) {
             return Push::Twice;
         }
-        if !queue.push_object(object) {
-            let Some(bnode) = self.cache.pop() else {
-                return Push::Full;
-            };
-            self.nr_cached -= 1;
-            self.open_bnode(channel, bnode, object);
+        if !queue.push_object(object) && !self.push_in_cached(channel, object) {
+            return Push::Full;
         }
         self.stats[channel.event()] += 1;
         Push::Block
+    }
+
+    /// Puts `object` into a block from the cache. `false`: there is none.
+    #[cold]
+    fn push_in_cached(&mut self, channel: Channel, object: NonNull<u8>) -> bool {
+        let Some(bnode) = self.cache.pop() else {
+            return false;
+        };
+        self.nr_cached -= 1;
+        self.open_bnode(channel, bnode, object);
+        true
     }
 
     /// Puts `linked` into a block of its `channel`, else links it.
@@ -280,10 +295,14 @@ impl<P: Platform> State<P> {
     /// soon as `refill` says, to start a refill.
     #[inline]
     pub(crate) fn wake(&mut self, refill: Wake) -> Wake {
+        let can_be_late = self.arming.can_be_late(Self::SOONEST);
+        if refill == Wake::No && !can_be_late {
+            return Wake::No;
+        }
         let mut wake = Wake::No;
-        if self.arming.is_late(self.wanted_monitor()) {
+        if can_be_late && self.arming.is_late(self.wanted_monitor()) {
             // There a more urgent task keeps the thread that runs the lazy ones from running.
-            let now = cfg!(CONFIG_PREEMPT_RT) && self.queued.len() >= Self::HARD_OBJECTS;
+            let now = Self::SOONEST == Wake::Now && self.queued.len() >= Self::HARD_OBJECTS;
             wake = if now { Wake::Now } else { Wake::Lazy };
         }
         if self.want_refill(refill) {
