@@ -48,6 +48,9 @@ const WINDOW_ACTS: i64 = 128;
 /// Of the other steps, one in so many is such an NMI.
 const OTHERS: u64 = 12;
 
+/// Objects of the pool that the load of a group may free; others it allocates itself.
+const LOADED: usize = 256;
+
 /// Steps through what the swept code calls elsewhere, before a trail ends.
 const DETOUR: usize = 2000;
 
@@ -199,8 +202,8 @@ impl Place {
 pub(crate) struct Stage<'a> {
     /// For the log.
     pub(crate) name: &'a str,
-    /// Makes the code run, once.
-    pub(crate) run: &'a dyn Fn() -> Result,
+    /// Makes the code run, once. What it takes from the pool has to be freed after the group.
+    pub(crate) run: &'a dyn Fn(&Pool) -> Result,
     /// Runs in each of a group's first NMIs.
     pub(crate) nmi: &'a (dyn Fn() + Sync),
     /// Whether all is well, after each group.
@@ -213,7 +216,12 @@ pub(crate) struct Stage<'a> {
 
 impl<'a> Stage<'a> {
     /// One whose NMIs free objects and nothing else.
-    pub(crate) fn of(name: &'a str, run: &'a dyn Fn() -> Result, tries: u32, end: i64) -> Self {
+    pub(crate) fn of(
+        name: &'a str,
+        run: &'a dyn Fn(&Pool) -> Result,
+        tries: u32,
+        end: i64,
+    ) -> Self {
         Self {
             name,
             run,
@@ -233,13 +241,18 @@ pub(crate) struct Sweep {
     exceptions: KVVec<Option<Exception>>,
     /// By function, whether it is in the sums and the report.
     chosen: KVVec<bool>,
+    /// What NMIs free.
     pool: Pool,
+    /// What the load frees: an NMI endangers the object of the call that it interrupts.
+    loaded: Pool,
     /// By CPU.
     places: KVVec<Place>,
     /// Whether steps come from the cycle counter, as there are no breakpoints.
     by_counter: bool,
     /// NMIs that came.
     pub(crate) nmis: u64,
+    /// Objects of the pool that the loads freed.
+    pub(crate) freed: u64,
     /// Groups of instructions tried.
     pub(crate) groups: u64,
     /// Breakpoints that were left for lack of time.
@@ -339,9 +352,11 @@ impl Sweep {
             exceptions,
             chosen,
             pool: Pool::new((WALK_ACTS + OTHER_ACTS + WINDOW_ACTS) as usize)?,
+            loaded: Pool::new(LOADED)?,
             places,
             by_counter: cfg!(not(CONFIG_X86)),
             nmis: 0,
+            freed: 0,
             groups: 0,
             late: 0,
             times: Times::default(),
@@ -422,7 +437,7 @@ impl Sweep {
             if ran.is_err() || hit >= wanted {
                 break;
             }
-            ran = (stage.run)();
+            ran = (stage.run)(&self.loaded);
         }
         let run = thread::now();
         drop(watchpoint);
@@ -444,11 +459,13 @@ impl Sweep {
         Ok(())
     }
 
-    /// After a group: were all objects freed, and was every interrupt an NMI?
+    /// After a group: were all objects freed, the NMIs' and the load's, and was every interrupt an NMI?
     fn conclude(&mut self, insns: &[usize], stage: &Stage<'_>, outside: u64) -> Result {
         self.groups += 1;
         rcu_ptr::barrier();
-        if !self.pool.all_freed() || outside > 0 || !(stage.check)() {
+        self.freed += self.loaded.taken() as u64;
+        let all_freed = self.pool.all_freed() && self.loaded.all_freed();
+        if !all_freed || outside > 0 || !(stage.check)() {
             for &insn in insns {
                 pr_err!(
                     "an object was lost or damaged: {:#x}\n",
@@ -457,7 +474,8 @@ impl Sweep {
             }
             return Err(EBADMSG);
         }
-        self.pool.renew()
+        self.pool.renew()?;
+        self.loaded.renew()
     }
 
     /// Whether instruction `insn` of function `number` is still to be hit.
@@ -553,7 +571,7 @@ impl Sweep {
         for _ in 0..tries {
             let before = marks.nr_hit();
             bored.store(0, Relaxed);
-            ran = (stage.run)();
+            ran = (stage.run)(&self.loaded);
             thread::still_alive();
             let all = insns.iter().take(SLOTS).all(|&insn| marks.ran(insn));
             if ran.is_err() || actor.is_spent() || all && marks.nr_hit() == before {
@@ -728,15 +746,18 @@ impl Sweep {
             let mut ran = Ok(());
             let round = thread::now() + SAMPLE_NSECS;
             while ran.is_ok() && thread::now() < round {
-                ran = (stage.run)();
+                ran = (stage.run)(&self.loaded);
                 thread::still_alive();
             }
             drop(cycles);
             ran?;
             rcu_ptr::barrier();
-            if !pool.all_freed() || actor.elsewhere() > 0 || !(stage.check)() {
+            self.freed += self.loaded.taken() as u64;
+            let all_freed = pool.all_freed() && self.loaded.all_freed();
+            if !all_freed || actor.elsewhere() > 0 || !(stage.check)() {
                 return Err(EBADMSG);
             }
+            self.loaded.renew()?;
             came += inside.load(Relaxed);
             self.nmis += actor.inside();
             self.groups += 1;

@@ -6,6 +6,7 @@
 use super::cache_load;
 use crate::{
     params::{self, Defaults},
+    pool::Pool,
     route::Route,
     sys::{
         alloc::{self, Source},
@@ -16,6 +17,7 @@ use crate::{
         text, thread, user,
     },
 };
+use ::core::ptr::NonNull;
 use kernel::{
     prelude::*,
     str::CString,
@@ -169,79 +171,79 @@ impl Load {
         }
     }
 
-    /// Runs it once.
+    /// Runs it once, with objects of `pool` among those that it frees.
     ///
     /// # Context
     ///
     /// May sleep.
-    pub(crate) fn run(self) -> Result {
+    pub(crate) fn run(self, pool: &Pool) -> Result {
         match self {
-            Self::Light | Self::Traced => light()?,
-            Self::Full => full()?,
+            Self::Light | Self::Traced => light(pool)?,
+            Self::Full => full(pool)?,
             Self::Monitor => {
-                light_calls()?;
+                light_calls(pool)?;
                 thread::sleep(10);
-                free(Source::Kmalloc, 64, Route::Nolock, 2)?;
+                free(pool, Source::Kmalloc, 64, Route::Nolock, 2)?;
                 // More than both batches take: blocks wait until their grace period is over.
                 for _ in 0..4 {
-                    free(Source::Kmalloc, 32, Route::Kvfree, 520)?;
-                    free(Source::Vmalloc, 4096, Route::Kvfree, 2)?;
+                    free(pool, Source::Kmalloc, 32, Route::Kvfree, 520)?;
+                    free(pool, Source::Vmalloc, 4096, Route::Kvfree, 2)?;
                     thread::sleep(3);
                 }
                 thread::sleep(20);
             }
             Self::List => {
-                free(Source::Kmalloc, 64, Route::Kvfree, 600)?;
-                free(Source::Kmalloc, 64, Route::Call, 20)?;
-                free(Source::Kmalloc, 64, Route::CallSleepable, 20)?;
-                light_calls()?;
+                free(pool, Source::Kmalloc, 64, Route::Kvfree, 600)?;
+                free(pool, Source::Kmalloc, 64, Route::Call, 20)?;
+                free(pool, Source::Kmalloc, 64, Route::CallSleepable, 20)?;
+                light_calls(pool)?;
             }
-            Self::Contend => contend(40, true)?,
+            Self::Contend => contend(pool, 40, true)?,
             Self::Files => {
                 files()?;
-                shorter_interval()?;
+                shorter_interval(pool)?;
             }
             Self::Ready => {
-                light_calls()?;
+                light_calls(pool)?;
                 gp::synchronize();
                 thread::sleep(60);
             }
             Self::Shrink => {
-                free(Source::Kmalloc, 64, Route::Kvfree, 600)?;
+                free(pool, Source::Kmalloc, 64, Route::Kvfree, 600)?;
                 thread::sleep(10);
                 // Too few to hurry the monitor: it comes when their grace period is over.
-                light_calls()?;
+                light_calls(pool)?;
                 gp::synchronize();
                 params::shrink()?;
-                light_calls()?;
+                light_calls(pool)?;
                 gp::synchronize();
             }
             Self::Refill => {
                 params::shrink()?;
-                free(Source::Kmalloc, 32, Route::Kvfree, 1100)?;
+                free(pool, Source::Kmalloc, 32, Route::Kvfree, 1100)?;
                 thread::sleep(150);
-                free(Source::Kmalloc, 32, Route::Kvfree, 1100)?;
+                free(pool, Source::Kmalloc, 32, Route::Kvfree, 1100)?;
             }
             Self::Trace => {
                 params::shrink()?;
-                light_calls()?;
-                free(Source::Kmalloc, 64, Route::Kvfree, 20)?;
-                contend(2, false)?;
+                light_calls(pool)?;
+                free(pool, Source::Kmalloc, 64, Route::Kvfree, 20)?;
+                contend(pool, 2, false)?;
                 core::barrier();
                 user::sh(
                     c"cd /sys/kernel/tracing; cat trace >/dev/null; echo >trace; echo 1 >set_event_pid",
                 )?;
                 // The same for a trace that only wants another task's events.
                 let unseen = params::shrink()
-                    .and_then(|()| light_calls())
-                    .and_then(|()| contend(1, false));
+                    .and_then(|()| light_calls(pool))
+                    .and_then(|()| contend(pool, 1, false));
                 core::barrier();
                 user::sh(c"echo >/sys/kernel/tracing/set_event_pid")?;
                 unseen?;
             }
             Self::RareTrace => {
                 params::shrink()?;
-                free(Source::Kmalloc, 32, Route::Kvfree, 1100)?;
+                free(pool, Source::Kmalloc, 32, Route::Kvfree, 1100)?;
                 thread::sleep(20);
                 params::shrink()?;
                 core::barrier();
@@ -250,9 +252,10 @@ impl Load {
             Self::Misuse => core_test::misuse(),
             Self::Hotplug => {
                 if let Some(cpu) = cpu::other() {
-                    let few = || free(Source::Kmalloc, 64, Route::Nolock, 4);
+                    let few = || free(pool, Source::Kmalloc, 64, Route::Nolock, 4);
                     let busy = |_: i32| {
-                        let _ = free(Source::Kmalloc, 64, Route::Kvfree, 600).and_then(|()| few());
+                        let _ = free(pool, Source::Kmalloc, 64, Route::Kvfree, 600)
+                            .and_then(|()| few());
                     };
                     thread::on_cpus(::core::iter::once(cpu), &busy, || ())?;
                     cache_load::on_the_way_down(Moment::Ended, &few, || {
@@ -262,7 +265,7 @@ impl Load {
                     })?;
                     let gone = cache_load::on_the_way_down(Moment::Dying, &few, || {
                         cpu::take_down(cpu)?;
-                        light_calls()?;
+                        light_calls(pool)?;
                         core::barrier();
                         Ok(())
                     });
@@ -270,18 +273,18 @@ impl Load {
                     gone?;
                 }
             }
-            Self::NoBlocks => no_blocks()?,
+            Self::NoBlocks => no_blocks(pool)?,
             Self::Caches => cache_load::come_and_go()?,
             Self::CachesFail => {
                 static TURN: Atomic<u64> = Atomic::new(0);
                 cache_load::fail(TURN.fetch_add(1, Relaxed));
             }
             Self::Heavy => {
-                light_calls()?;
-                full()?;
+                light_calls(pool)?;
+                full(pool)?;
                 params::shrink()?;
                 files()?;
-                return Self::Hotplug.run();
+                return Self::Hotplug.run(pool);
             }
             Self::Command => {
                 let command = CString::try_from_fmt(fmt!("{}", text::sweep_cmd()))?;
@@ -293,11 +296,24 @@ impl Load {
     }
 }
 
-fn free(source: Source, size: usize, route: Route, n: usize) -> Result {
-    for _ in 0..n {
-        let object = alloc::alloc_patiently(source, size).ok_or(ENOMEM)?;
-        // SAFETY: Just allocated.
-        unsafe { route.free(object, 8) };
+/// Of a call's first objects, so many are of the pool, if there are any left: every other one.
+const TRACKED: usize = 16;
+
+/// An object, and where its field is. Of the first ones every other is the pool's.
+fn object(pool: &Pool, source: Source, size: usize, i: usize) -> Result<(NonNull<u8>, usize)> {
+    let is_tracked = i % 2 == 0 && i < 2 * TRACKED && source != Source::Vmalloc;
+    if let Some(object) = is_tracked.then(|| pool.take()).flatten() {
+        return Ok((object.start, object.at));
+    }
+    let object = alloc::alloc_patiently(source, size).ok_or(ENOMEM)?;
+    Ok((object, 8))
+}
+
+fn free(pool: &Pool, source: Source, size: usize, route: Route, n: usize) -> Result {
+    for i in 0..n {
+        let (object, at) = object(pool, source, size, i)?;
+        // SAFETY: Just allocated, or handed out, with a field there.
+        unsafe { route.free(object, at) };
     }
     Ok(())
 }
@@ -309,9 +325,12 @@ fn free_one_irqs_off() {
     }
 }
 
-fn try_free(n: usize) {
-    for object in (0..n).map_while(|_| alloc::alloc(Source::Kmalloc, 32)) {
-        // SAFETY: Just allocated.
+fn try_free(pool: &Pool, n: usize) {
+    for i in 0..n {
+        let Ok((object, _)) = object(pool, Source::Kmalloc, 32, i) else {
+            return;
+        };
+        // SAFETY: Just allocated, or handed out.
         if !unsafe { core::try_kfree_nolock(object) } {
             // SAFETY: Refused, so it is still the caller's.
             unsafe { alloc::kvfree(object) };
@@ -319,16 +338,16 @@ fn try_free(n: usize) {
     }
 }
 
-fn light_calls() -> Result {
-    free(Source::Kmalloc, 64, Route::Kvfree, 3)?;
-    free(Source::KmallocNolock, 64, Route::Nolock, 2)?;
-    free(Source::Vmalloc, 4096, Route::Kvfree, 1)?;
-    free(Source::Vmalloc, 4096, Route::Nolock, 1)?;
-    free(Source::Kmalloc, 64, Route::Mightsleep, 1)?;
-    free(Source::Vmalloc, 4096, Route::Mightsleep, 1)?;
-    free(Source::Kmalloc, 64, Route::Call, 2)?;
-    free(Source::Vmalloc, 4096, Route::CallSleepable, 1)?;
-    try_free(2);
+fn light_calls(pool: &Pool) -> Result {
+    free(pool, Source::Kmalloc, 64, Route::Kvfree, 3)?;
+    free(pool, Source::KmallocNolock, 64, Route::Nolock, 2)?;
+    free(pool, Source::Vmalloc, 4096, Route::Kvfree, 1)?;
+    free(pool, Source::Vmalloc, 4096, Route::Nolock, 1)?;
+    free(pool, Source::Kmalloc, 64, Route::Mightsleep, 1)?;
+    free(pool, Source::Vmalloc, 4096, Route::Mightsleep, 1)?;
+    free(pool, Source::Kmalloc, 64, Route::Call, 2)?;
+    free(pool, Source::Vmalloc, 4096, Route::CallSleepable, 1)?;
+    try_free(pool, 2);
     cpu::irqs_off(free_one_irqs_off);
     core_test::free_null();
     for cpu in cpu::online() {
@@ -337,26 +356,26 @@ fn light_calls() -> Result {
     Ok(())
 }
 
-fn light() -> Result {
-    light_calls()?;
+fn light(pool: &Pool) -> Result {
+    light_calls(pool)?;
     core::barrier();
     Ok(())
 }
 
-fn full() -> Result {
+fn full(pool: &Pool) -> Result {
     // More than all cached blocks take.
-    free(Source::Kmalloc, 32, Route::Kvfree, 4000)?;
-    free(Source::Kmalloc, 32, Route::Nolock, 600)?;
-    try_free(600);
-    free(Source::Kmalloc, 32, Route::Mightsleep, 600)?;
-    free(Source::Kmalloc, 32, Route::Call, 600)?;
-    free(Source::Kmalloc, 32, Route::CallSleepable, 20)?;
+    free(pool, Source::Kmalloc, 32, Route::Kvfree, 4000)?;
+    free(pool, Source::Kmalloc, 32, Route::Nolock, 600)?;
+    try_free(pool, 600);
+    free(pool, Source::Kmalloc, 32, Route::Mightsleep, 600)?;
+    free(pool, Source::Kmalloc, 32, Route::Call, 600)?;
+    free(pool, Source::Kmalloc, 32, Route::CallSleepable, 20)?;
     thread::sleep(12);
     Ok(())
 }
 
 /// Calls that find the lock held by another CPU, which looks at this one's words all the time.
-fn contend(rounds: usize, many: bool) -> Result {
+fn contend(pool: &Pool, rounds: usize, many: bool) -> Result {
     let here = cpu::this();
     let stop = Atomic::<i32>::new(0);
     let holders = Atomic::<i32>::new(0);
@@ -373,13 +392,13 @@ fn contend(rounds: usize, many: bool) -> Result {
     let body = |_: i32| {
         thread::wait_for(1000, || alone || holders.load(Relaxed) > 0);
         for _ in 0..rounds {
-            let _ = free(Source::Kmalloc, 32, Route::Nolock, 20)
-                .and_then(|()| free(Source::Kmalloc, 32, Route::Kvfree, 5))
-                .and_then(|()| free(Source::Kmalloc, 32, Route::Call, 5));
-            try_free(20);
+            let _ = free(pool, Source::Kmalloc, 32, Route::Nolock, 20)
+                .and_then(|()| free(pool, Source::Kmalloc, 32, Route::Kvfree, 5))
+                .and_then(|()| free(pool, Source::Kmalloc, 32, Route::Call, 5));
+            try_free(pool, 20);
         }
         if many {
-            let _ = defer_many();
+            let _ = defer_many(pool);
         }
         stop.store(1, Relaxed);
     };
@@ -388,16 +407,15 @@ fn contend(rounds: usize, many: bool) -> Result {
 }
 
 /// More calls than an irq_work takes on in one go, with interrupts off.
-fn defer_many() -> Result {
+fn defer_many(pool: &Pool) -> Result {
     let mut objects = KVVec::with_capacity(1000, GFP_KERNEL)?;
-    for _ in 0..1000 {
-        let object = alloc::alloc_patiently(Source::Kmalloc, 32).ok_or(ENOMEM)?;
-        objects.push(object, GFP_KERNEL)?;
+    for i in 0..1000 {
+        objects.push(object(pool, Source::Kmalloc, 32, i)?, GFP_KERNEL)?;
     }
     cpu::irqs_off(|| {
-        for object in objects {
-            // SAFETY: Just allocated.
-            unsafe { Route::Nolock.free(object, 8) };
+        for (object, at) in objects {
+            // SAFETY: Just allocated, or handed out, with a field there.
+            unsafe { Route::Nolock.free(object, at) };
         }
     });
     Ok(())
@@ -414,10 +432,10 @@ fn files() -> Result {
 }
 
 /// Monitors that sleep for long are told of a shorter interval.
-fn shorter_interval() -> Result {
+fn shorter_interval(pool: &Pool) -> Result {
     let long = params::no_drain()?;
     let few = |_: i32| {
-        let _ = free(Source::Kmalloc, 64, Route::Kvfree, 2);
+        let _ = free(pool, Source::Kmalloc, 64, Route::Kvfree, 2);
     };
     thread::on_cpus(cpu::online(), &few, || ())?;
     thread::sleep(10);
@@ -428,17 +446,17 @@ fn shorter_interval() -> Result {
 }
 
 /// Every call when no page for a block is available, or no second one.
-fn no_blocks() -> Result {
+fn no_blocks(pool: &Pool) -> Result {
     for nth in 1..3 {
         params::shrink()?;
         fault::fail_blocks(nth, u64::MAX);
-        let freed = free(Source::Kmalloc, 64, Route::Mightsleep, 2)
-            .and_then(|()| free(Source::Vmalloc, 4096, Route::Mightsleep, 1))
-            .and_then(|()| free(Source::Kmalloc, 32, Route::Kvfree, 600))
-            .and_then(|()| free(Source::Kmalloc, 32, Route::Nolock, 600))
-            .and_then(|()| free(Source::Kmalloc, 32, Route::Call, 20));
+        let freed = free(pool, Source::Kmalloc, 64, Route::Mightsleep, 2)
+            .and_then(|()| free(pool, Source::Vmalloc, 4096, Route::Mightsleep, 1))
+            .and_then(|()| free(pool, Source::Kmalloc, 32, Route::Kvfree, 600))
+            .and_then(|()| free(pool, Source::Kmalloc, 32, Route::Nolock, 600))
+            .and_then(|()| free(pool, Source::Kmalloc, 32, Route::Call, 20));
         cpu::irqs_off(free_one_irqs_off);
-        try_free(20);
+        try_free(pool, 20);
         thread::sleep(5);
         fault::fail_blocks(0, 0);
         freed?;

@@ -12,6 +12,7 @@ use crate::{
         sweep::{Stage, Sweep, Totals},
         workload::Load,
     },
+    pool::Pool,
     route::Route,
     sys::{
         alloc::{self, Source},
@@ -189,14 +190,14 @@ fn sweep_for(
                 last - since
             };
             let prepared = load.prepare()?;
-            let run = || -> Result {
+            let run = |pool: &Pool| -> Result {
                 if users == Users::Everywhere {
                     thread::on_cpus(cpu::online(), &|_| turns(8), || ())?;
                     cache_load::come_and_go()?;
                 } else {
                     turns(2);
                 }
-                load.run()
+                load.run(pool)
             };
             let nmi = || table.iter().for_each(|table| table.turn(Alloc::Nolock));
             let stage = Stage {
@@ -225,7 +226,7 @@ fn sample(load: Load) -> Result<Option<()>> {
     files::with_sweep(lockless, |sweep| {
         let since = thread::now();
         let prepared = load.prepare()?;
-        let run = || load.run();
+        let run = |pool: &Pool| load.run(pool);
         let stage = Stage::of(load.name(), &run, 1, since + SAMPLE_SECS * 1_000_000_000);
         let came = sweep.sample(&stage)?;
         drop(prepared);
@@ -241,7 +242,7 @@ fn random_groups() -> Result<Option<()>> {
         let seed = since as u64;
         pr_info!("sweep: random groups with seed {}\n", seed);
         let load = Load::Light;
-        let run = || load.run();
+        let run = |pool: &Pool| load.run(pool);
         let stage = Stage::of("random groups", &run, 1, since + secs() * 1_000_000_000);
         sweep.random(seed, ROUNDS, &stage)?;
         log(sweep, stage.name, 0, since);
@@ -262,7 +263,7 @@ fn report(module: &str, sweep: &Sweep) -> Totals {
         t.branches
     );
     pr_info!(
-        "sweep of {}: out of reach: {} of the other engine, {} lead to a panic, {} in functions without a caller, {} without breakpoints, {} with a reason above ({} of them on rare branches); {} NMIs in_nmi(), all objects freed once\n",
+        "sweep of {}: out of reach: {} of the other engine, {} lead to a panic, {} in functions without a caller, {} without breakpoints, {} with a reason above ({} of them on rare branches); {} NMIs in_nmi(), all their objects and {} of the loads freed once\n",
         module,
         t.other_engine,
         t.panics,
@@ -270,7 +271,8 @@ fn report(module: &str, sweep: &Sweep) -> Totals {
         t.refused,
         t.named,
         t.excused,
-        sweep.nmis
+        sweep.nmis,
+        sweep.freed
     );
     t
 }
@@ -437,9 +439,12 @@ mod tests {
     fn coverage() -> Result {
         if usual() {
             let result = files::with_sweep(None, |sweep| {
-                Ok((report(text::sweep_module(), sweep), sweep.late))
+                // Most loads free some of the pool's each time.
+                let freed = sweep.freed > sweep.groups;
+                Ok((report(text::sweep_module(), sweep), sweep.late, freed))
             })?;
-            let (totals, late) = result.ok_or(ENOENT)?;
+            let (totals, late, freed) = result.ok_or(ENOENT)?;
+            check!(freed);
             check!(totals.hit >= WANTED_OF_FEW);
             if LONG {
                 let whole = late == 0;
@@ -482,7 +487,7 @@ mod tests {
         for load in loads {
             let since = thread::now();
             let prepared = load.prepare()?;
-            let run = || load.run();
+            let run = |pool: &Pool| load.run(pool);
             let stage = Stage::of(load.name(), &run, load.tries(), end);
             let left = sweep.run(&stage, |_| true)?;
             drop(prepared);
