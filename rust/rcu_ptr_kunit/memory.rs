@@ -2,7 +2,10 @@
 
 //! Whether memory came back: free pages now and before, those on the lists of the CPUs included.
 
-use crate::sys::{alloc, thread, user};
+use crate::{
+    bound,
+    sys::{alloc, thread, user},
+};
 
 /// Whether the core says that nothing waits for its grace period.
 ///
@@ -45,6 +48,6 @@ impl Mark {
     /// Waits until all but `pages` are back. What is freed in other places (vmalloc's lazy work,
     /// caches of the slab) takes its time. Returns whether they came.
     pub(crate) fn settles(&self, pages: u64) -> bool {
-        thread::wait_for(5000, || self.missing() <= pages)
+        bound::watchdog(|| self.missing() <= pages)
     }
 }

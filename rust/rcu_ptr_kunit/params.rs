@@ -58,6 +58,9 @@ pub(crate) fn some_blocks() -> Result {
     set!("rcu_min_cached_objs", 5)
 }
 
+/// Milliseconds of [`quick_drain()`].
+pub(crate) const QUICK_DRAIN_MSECS: u32 = 40;
+
 /// Objects are drained 40 ms after the first came.
 pub(crate) fn quick_drain() -> Result<Defaults> {
     let defaults = Defaults(());
@@ -103,6 +106,9 @@ pub(crate) fn quickest_drain() -> Result<Defaults> {
     set!("drain_interval_msec", 4)?;
     Ok(defaults)
 }
+
+/// Milliseconds that refills pause for after memory pressure, if no test says otherwise.
+pub(crate) const PAUSE_MSECS: u32 = 5000;
 
 /// Refills pause for 100 ms after memory pressure, and draining takes its time.
 pub(crate) fn short_pause() -> Result<Defaults> {

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //!  check.rs    what a case asserts
+//!  bound.rs    how long something may take
 //!  pool.rs     objects that show whether they are live, intact or freed
 //!  files.rs    what is read from files
 //!  memory.rs   whether memory came back
@@ -75,6 +76,7 @@ pub mod rcu_ptr;
 #[macro_use]
 mod check;
 
+mod bound;
 mod callback;
 mod demo;
 mod files;

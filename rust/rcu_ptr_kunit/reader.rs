@@ -4,6 +4,7 @@
 //! the time.
 
 use crate::{
+    bound,
     pool::{Object, Pool},
     sys::{cpu, thread},
 };
@@ -57,7 +58,7 @@ impl Readers {
     pub(crate) fn enter(&self) -> bool {
         // ORDERING: None: what they look at was there before they were made.
         self.open.store(1, Relaxed);
-        thread::wait_for(20_000, || self.inside() == self.all)
+        bound::watchdog(|| self.inside() == self.all)
     }
 
     fn seen(&self) -> Seen {

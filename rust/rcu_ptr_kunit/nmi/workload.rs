@@ -5,6 +5,7 @@
 
 use super::cache_load;
 use crate::{
+    bound,
     params::{self, Defaults},
     pool::Pool,
     route::Route,
@@ -390,7 +391,7 @@ fn contend(pool: &Pool, rounds: usize, many: bool) -> Result {
     };
     let alone = cpu::online().count() < 2;
     let body = |_: i32| {
-        thread::wait_for(1000, || alone || holders.load(Relaxed) > 0);
+        bound::watchdog(|| alone || holders.load(Relaxed) > 0);
         for _ in 0..rounds {
             let _ = free(pool, Source::Kmalloc, 32, Route::Nolock, 20)
                 .and_then(|()| free(pool, Source::Kmalloc, 32, Route::Kvfree, 5))

@@ -3,7 +3,7 @@
 //! The barrier: what was queued before it is freed when it returns, however much comes meanwhile.
 
 use crate::{
-    by_length, params,
+    bound, by_length, params,
     pool::{Pool, CAN_LOOK},
     route::Route,
     scaled,
@@ -199,7 +199,7 @@ fn a_crowd(objects: usize) -> Result<(usize, bool)> {
     };
     // Whatever the barrier left is to be back before the pool goes.
     core::barrier();
-    let freed = thread::wait_for(5000, || pool.all_freed());
+    let freed = bound::watchdog(|| pool.all_freed());
     Ok((left, freed))
 }
 

@@ -5,6 +5,7 @@
 //! the ways of `Route`.
 
 use crate::{
+    bound,
     callback::{self, COUNTERS},
     params,
     pool::{Pool, CAN_LOOK},
@@ -134,7 +135,7 @@ fn again_and_again(sleeps: bool, rounds: u64) -> Result<bool> {
             .iter()
             .all(|head| head.ran.load(Relaxed) == rounds + 1)
     };
-    let done = thread::wait_for(60_000, is_done);
+    let done = bound::times(rounds as u32 + 1, params::QUICK_DRAIN_MSECS, is_done);
     // No more than that.
     core::barrier();
     drop(defaults);
@@ -174,15 +175,12 @@ impl Gate {
     }
 }
 
-/// How long a callback waits for the gate to be opened, at most.
-const TIMEOUT_MSECS: u32 = 8000;
-
 /// # Safety
 ///
 /// The head is one of the caller's.
 unsafe extern "C" fn wait_asleep(_head: *mut Head) {
     GATE.entered.add(1, Relaxed);
-    let open = thread::wait_for(TIMEOUT_MSECS, || GATE.open.load(Relaxed) != 0);
+    let open = bound::watchdog(|| GATE.open.load(Relaxed) != 0);
     GATE.in_time.add(u64::from(open), Relaxed);
     GATE.left.add(1, Relaxed);
 }
@@ -195,7 +193,8 @@ unsafe extern "C" fn wait_asleep(_head: *mut Head) {
 unsafe extern "C" fn wait_awake(_head: *mut Head) {
     GATE.entered.add(1, Relaxed);
     let pool = GATE.pool.load(Relaxed);
-    let end = thread::now() + i64::from(TIMEOUT_MSECS) * 1_000_000;
+    // A watchdog: it keeps the CPU.
+    let end = thread::now() + 8_000_000_000;
     // SAFETY: Set by the waiter for the callback, and lives as long.
     while !unsafe { &*pool }.all_freed() && thread::now() < end {
         ::core::hint::spin_loop();
@@ -228,7 +227,7 @@ fn behind_slow(slow: usize, sleeps: bool, others: &[Route]) -> Result<bool> {
     core::barrier();
     GATE.pool.store(ptr::from_ref(&pool).cast_mut(), Relaxed);
     let ran = thread::on_cpus(::core::iter::once(cpu::this()), &body, || ());
-    let came = thread::wait_for(TIMEOUT_MSECS / 2, || {
+    let came = bound::within(params::QUICK_DRAIN_MSECS, || {
         GATE.entered.load(Relaxed) > 0 && pool.all_freed()
     });
     let held = !sleeps || GATE.left.load(Relaxed) == 0;
@@ -289,7 +288,7 @@ fn barrier_behind(sleeps: bool) -> Result<u64> {
     core::barrier();
     let left = 20 - GATE.left.load(Relaxed);
     // Should it have left some.
-    thread::wait_for(20_000, || GATE.left.load(Relaxed) == 20);
+    bound::watchdog(|| GATE.left.load(Relaxed) == 20);
     Ok(left)
 }
 
@@ -309,7 +308,7 @@ fn barriers_behind_a_busy_worker() -> Result<u64> {
         }
     };
     queue(&heads[..FIRST]);
-    let entered = thread::wait_for(TIMEOUT_MSECS, || GATE.entered.load(Relaxed) > 0);
+    let entered = bound::watchdog(|| GATE.entered.load(Relaxed) > 0);
     queue(&heads[FIRST..]);
     let (started, early) = (Atomic::<u32>::new(0), Atomic::<u64>::new(0));
     let wait = |_number: i32| {
@@ -320,7 +319,7 @@ fn barriers_behind_a_busy_worker() -> Result<u64> {
     };
     let ran = thread::together(2, &wait, || ());
     core::barrier();
-    let all = thread::wait_for(TIMEOUT_MSECS, || GATE.left.load(Relaxed) == ALL);
+    let all = bound::watchdog(|| GATE.left.load(Relaxed) == ALL);
     drop(defaults);
     ran?;
     if !entered || !all {

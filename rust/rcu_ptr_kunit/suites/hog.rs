@@ -4,6 +4,7 @@
 //! and, on PREEMPT_RT, no irq_work of that CPU runs meanwhile; what waits has a bound all the same.
 
 use crate::{
+    bound,
     pool::{Look, Pool, CAN_LOOK},
     route::Route,
     scaled,
@@ -68,7 +69,7 @@ fn beside_hog<R>(
         let start = thread::now();
         gp::synchronize();
         let msecs = ((thread::now() - start) / 1_000_000) as u32;
-        if thread::wait_for(60_000, || over.load(Acquire) != 0) && over.load(Relaxed) == 1 {
+        if bound::watchdog(|| over.load(Acquire) != 0) && over.load(Relaxed) == 1 {
             ret = Some(meanwhile(msecs));
         }
         stop.store(1, Relaxed);

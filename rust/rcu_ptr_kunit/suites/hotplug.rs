@@ -3,7 +3,7 @@
 //! CPUs that go down and come up while objects are freed on them.
 
 use crate::{
-    params,
+    bound, params,
     pool::{Pool, CAN_LOOK},
     reader,
     route::Route,
@@ -52,7 +52,7 @@ fn dead_cpu_keeps_nothing(cpu: i32, route: Route) -> Result<(bool, bool)> {
     cpu::take_down(cpu)?;
     // Where this cannot be seen, a grace period later is as late as a test can say.
     let freed = if CAN_LOOK {
-        thread::wait_for(3000, || pool.all_freed())
+        bound::soon(|| pool.all_freed())
     } else {
         true
     };
@@ -84,12 +84,12 @@ fn freed_on_the_way_down(cpu: i32, moment: Moment) -> Result<(bool, bool)> {
         Ok(())
     };
     cpu::on_the_way_down(moment, &body, || cpu::take_down(cpu))??;
-    let late = pool.taken() == 3 && (!CAN_LOOK || thread::wait_for(3000, || pool.all_freed()));
+    let late = pool.taken() == 3 && (!CAN_LOOK || bound::soon(|| pool.all_freed()));
     drop(defaults);
     let defaults = params::quick_drain()?;
     cpu::bring_up(cpu)?;
     free_on(cpu, &pool, Route::Nolock, 3)?;
-    let after = !CAN_LOOK || thread::wait_for(3000, || pool.all_freed());
+    let after = !CAN_LOOK || bound::within(params::QUICK_DRAIN_MSECS, || pool.all_freed());
     core::barrier();
     drop(defaults);
     Ok((late, after && pool.all_freed()))
@@ -106,7 +106,7 @@ fn back_with_its_monitor(cpu: i32) -> Result<bool> {
     cpu::take_down(cpu)?;
     cpu::bring_up(cpu)?;
     free_on(cpu, &pool, Route::Nolock, 3)?;
-    let freed = !CAN_LOOK || thread::wait_for(4 * msecs, || pool.all_freed());
+    let freed = !CAN_LOOK || bound::within(2 * msecs, || pool.all_freed());
     core::barrier();
     drop(defaults);
     Ok(freed && pool.taken() == 4 && pool.all_freed())
@@ -123,7 +123,7 @@ fn freed_on_the_way_back(cpu: i32) -> Result<bool> {
     };
     let down = cpu::on_the_way_down(Moment::Parked, &body, || cpu::take_down(cpu))?;
     let turned = down.is_err() && pool.taken() == 3;
-    let freed = !CAN_LOOK || thread::wait_for(60_000, || pool.all_freed());
+    let freed = !CAN_LOOK || bound::within(params::QUICK_DRAIN_MSECS, || pool.all_freed());
     core::barrier();
     drop(defaults);
     Ok(turned && freed && pool.all_freed())
@@ -154,7 +154,7 @@ fn destroyed_while_down(cpu: i32, moment: Moment) -> Result<bool> {
     cpu::on_the_way_down(moment, &body, || cpu::take_down(cpu))??;
     let (destroyed, in_time) = (Atomic::<i32>::new(0), Atomic::<i32>::new(0));
     let body = |_cpu: i32| {
-        let ended = thread::wait_for(10_000, || destroyed.load(Relaxed) != 0);
+        let ended = bound::soon(|| destroyed.load(Relaxed) != 0);
         in_time.store(i32::from(ended && cpu::bring_up(cpu).is_ok()), Relaxed);
         if !ended {
             // Nothing to be done if that fails.
@@ -178,14 +178,14 @@ fn barrier_behind_a_callback(cpu: i32) -> Result<bool> {
     let stage = Atomic::<i32>::new(0);
     let in_time = Atomic::<i32>::new(0);
     let waits = |_cpu: i32| {
-        if thread::wait_for(60_000, || stage.load(Relaxed) != 0) {
+        if bound::watchdog(|| stage.load(Relaxed) != 0) {
             core::barrier();
         }
         stage.store(2, Relaxed);
     };
     let dead = || {
         stage.store(1, Relaxed);
-        let ended = thread::wait_for(20_000, || stage.load(Relaxed) == 2);
+        let ended = bound::soon(|| stage.load(Relaxed) == 2);
         let freed = !CAN_LOOK || pool.all_freed();
         in_time.store(i32::from(ended && freed), Relaxed);
         Ok(())
@@ -300,7 +300,7 @@ fn barrier_beside_a_death(cpu: i32, moment: Moment, route: Route) -> Result<usiz
     free_on(cpu, &pool, route, 150)?;
     let (begin, left) = (Atomic::<i32>::new(0), Atomic::<usize>::new(0));
     let barrier = |_cpu: i32| {
-        thread::wait_for(20_000, || begin.load(Relaxed) != 0);
+        bound::watchdog(|| begin.load(Relaxed) != 0);
         core::barrier();
         if CAN_LOOK {
             let queued = &pool.objects()[..pool.taken()];
@@ -335,7 +335,7 @@ fn barrier_beside_a_death(cpu: i32, moment: Moment, route: Route) -> Result<usiz
 fn shrunk_beside_a_death(cpu: i32) -> Result<bool> {
     let (begin, shrunk) = (Atomic::<i32>::new(0), Atomic::<i32>::new(0));
     let shrink = |_cpu: i32| {
-        if thread::wait_for(20_000, || begin.load(Relaxed) != 0) && params::shrink().is_ok() {
+        if bound::watchdog(|| begin.load(Relaxed) != 0) && params::shrink().is_ok() {
             shrunk.store(1, Relaxed);
         }
         begin.store(0, Relaxed);
@@ -343,7 +343,7 @@ fn shrunk_beside_a_death(cpu: i32) -> Result<bool> {
     let mut beside = false;
     let body = || {
         begin.store(1, Relaxed);
-        thread::wait_for(20_000, || begin.load(Relaxed) == 0);
+        bound::watchdog(|| begin.load(Relaxed) == 0);
         Ok(())
     };
     let down = thread::on_cpus(::core::iter::once(0), &shrink, || {

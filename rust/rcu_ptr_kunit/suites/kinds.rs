@@ -3,14 +3,14 @@
 //! Every kind of object, every type and place of the field: all of the memory comes back.
 
 use crate::{
-    by_length,
+    bound, by_length,
     memory::{self, Mark},
     pool::Pool,
     route::Route,
     scaled,
     sys::{
         alloc::{self, Checks, RawCache, Source},
-        core, core_test, thread,
+        core, core_test,
     },
     SLOW,
 };
@@ -101,7 +101,7 @@ fn every_mapping_goes(count: usize, size: usize) -> Result<bool> {
     core::barrier();
     let left = || addresses.iter().filter(|&&a| alloc::is_mapped(a)).count();
     // vfree() leaves the unmapping to a worker where it was called with softirqs off.
-    let gone = thread::wait_for(5000, || left() == 0);
+    let gone = bound::soon(|| left() == 0);
     if !gone {
         pr_info!("{} of {} vmalloc objects are there still\n", left(), count);
     }

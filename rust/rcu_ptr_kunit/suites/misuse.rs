@@ -4,7 +4,7 @@
 //! corrupted list. The warnings are expected ones, between marks that the log's reader knows.
 
 use crate::{
-    params,
+    bound, params,
     pool::{Object, Pool},
     route::Route,
     sys::{alloc, alloc::Source, core, core::Head, cpu, probes, skip::skip, thread, user},
@@ -186,7 +186,7 @@ fn twice_in_a_row() -> Result<bool> {
         // The first ones are on the list still, until a refill has come.
         let events = probes::Probes::register()?;
         let linked = || probes::COUNTERS.list.load(Relaxed);
-        let in_blocks = thread::wait_for(10_000, || {
+        let in_blocks = bound::watchdog(|| {
             let before = (linked(), pool.taken());
             free(Route::Kvfree);
             linked() == before.0 && pool.taken() > before.1

@@ -4,6 +4,7 @@
 //! barriers, and modules that come and go.
 
 use crate::{
+    bound,
     nmi::{actor::Actor, storm},
     params,
     pool::Pool,
@@ -64,7 +65,7 @@ fn over_all_but(spare: Option<i32>, mut f: impl FnMut() -> Result) -> Result<Opt
     };
     let pool = Pool::new(scaled(20_000))?;
     let actor = Actor::new(&pool, Route::Nolock, 1, i64::MAX);
-    let end = thread::now() + 60_000_000_000;
+    let end = bound::watchdog_ends();
     let storm = || {
         actor.fire();
     };
@@ -118,7 +119,7 @@ fn cycles() -> Result<Option<Outcome>> {
         return Ok(None);
     };
     thread::sleep(200);
-    thread::wait_for(20_000, || pool.taken() >= FEW as usize);
+    bound::watchdog(|| pool.taken() >= FEW as usize);
     drop(cycles);
     Ok(Some(Outcome::of(&actor, &pool)))
 }
@@ -164,7 +165,7 @@ fn control() -> Result<Option<(u64, u64)>> {
         None,
         || {
             thread::sleep(300);
-            thread::wait_for(20_000, || actor.inside() >= FEW);
+            bound::watchdog(|| actor.inside() >= FEW);
         },
     )?;
     let came = (actor.inside(), actor.elsewhere());
@@ -322,6 +323,7 @@ fn while_the_tick_stops(cpu: i32, rounds: usize) -> Result<Option<(usize, usize)
             left.store(1 + (round % 2) as i32, Relaxed);
             let came = || pool.taken() > round;
             // It wakes up for each, and stops its tick when the callbacks of the thread that ended are done.
+            // That it has come is seen by the caller.
             (0..6).any(|_| thread::on_cpu(cpu, || Ok(())).is_ok() && thread::wait_for(1000, came));
         }
     });
@@ -367,7 +369,7 @@ mod tests {
         let count = || came.add(u64::from(cpu::context() == Context::Nmi), Relaxed);
         if let Some(nmi_source) = nmi_source {
             let stormed = storm::during(nmi_source, &count, None, || {
-                thread::wait_for(10_000, || came.load(Relaxed) >= FEW)
+                bound::watchdog(|| came.load(Relaxed) >= FEW)
             })?;
             check!(stormed);
         }

@@ -4,7 +4,7 @@
 //! nothing waits longer than the drain interval.
 
 use crate::{
-    params,
+    bound, params,
     pool::{Pool, CAN_LOOK},
     route::Route,
     sys::{alloc, core, core_test, cpu, fault, gp, probes, skip::skip, thread, user},
@@ -129,7 +129,7 @@ fn shorter_interval_counts(route: Route) -> Result<bool> {
     // That the tick has armed it, too.
     thread::sleep(100);
     let quick_again = params::quick_drain()?;
-    let freed = thread::wait_for(60_000, || pool.all_freed());
+    let freed = bound::within(params::QUICK_DRAIN_MSECS, || pool.all_freed());
     core::barrier();
     drop((quick, long, quick_again));
     Ok(freed)
@@ -177,7 +177,7 @@ fn shrinker_pushes() -> Result<(bool, u64)> {
     let before = probes::COUNTERS.shrinks.load(Relaxed);
     free(&pool, Route::Kvfree, 300);
     let shrunk = params::shrink();
-    let freed = thread::wait_for(3000, || pool.all_freed());
+    let freed = bound::soon(|| pool.all_freed());
     let ran = probes::COUNTERS.shrinks.load(Relaxed) - before;
     drop(probes);
     shrunk?;
@@ -199,7 +199,7 @@ fn shrinker_leaves_alone() -> Result<bool> {
         let pool = Pool::new(10)?;
         let body = |_cpu: i32| free(&pool, Route::Kvfree, 10);
         thread::on_cpus(::core::iter::once(cpu), &body, || ())?;
-        let drained = thread::wait_for(20_000, || pool.all_freed());
+        let drained = bound::watchdog(|| pool.all_freed());
         let before = core_test::first_word(cpu);
         params::shrink()?;
         let has_block = before >> 63 != 0;
@@ -238,7 +238,7 @@ fn refill_after_pressure() -> Result<(u64, u64, bool)> {
     };
     let mut pool = Pool::new(300)?;
     let mut freed = true;
-    let end = thread::now() + 20_000_000_000;
+    let end = bound::watchdog_ends();
     while !came() && thread::now() < end {
         params::shrink()?;
         for _ in 0..2 {
@@ -295,7 +295,8 @@ fn refused_and_nothing_else() -> Result<(bool, bool)> {
     thread::on_cpus(cpu::online().take(1), &body, || ())?;
     let cpu = cpu.load(Relaxed);
     let refused = cpu >= 0;
-    let came = refused && thread::wait_for(20_000, || cached_blocks(cpu));
+    // One that an earlier test has put off comes first.
+    let came = refused && bound::within(params::PAUSE_MSECS, || cached_blocks(cpu));
     if refused {
         for object in pool.objects() {
             // SAFETY: It is this test's still.

@@ -4,6 +4,7 @@
 //! and drop them while others look.
 
 use crate::{
+    bound,
     nmi::storm,
     owner::{Book, Owner},
     rcu_ptr::{self, Cache, CacheSlot, RcuKBox, RcuSlot, WithRoom},
@@ -151,7 +152,7 @@ fn in_nmi(stage: &Stage, rounds: usize) -> Result<bool> {
     storm::during(nmi_source, &nmi, None, || {
         let ran = thread::on_cpus(cpu::online(), &task, || ());
         // Where the tasks were quick.
-        thread::wait_for(20_000, || stage.there.load(Relaxed) > ENOUGH);
+        bound::watchdog(|| stage.there.load(Relaxed) > ENOUGH);
         ran
     })??;
     Ok(true)
@@ -165,7 +166,7 @@ fn in_timer(stage: &Stage, place: Where, want: Context) -> Result {
             for _ in 0..scaled(10_000) {
                 stage.exchange(want);
             }
-            thread::wait_for(5_000, || stage.there.load(Relaxed) > ENOUGH);
+            bound::watchdog(|| stage.there.load(Relaxed) > ENOUGH);
         });
     };
     thread::on_cpus(cpu::online(), &task, || ())
@@ -225,7 +226,7 @@ fn through_a_cache(book: &'static Book) -> Result<(Option<usize>, bool)> {
     match nmi_source {
         Some(nmi_source) => storm::during(nmi_source, &nmi, None, || {
             let ran = thread::on_cpus(cpu::online(), &task, || ());
-            thread::wait_for(20_000, || stage.there.load(Relaxed) > ENOUGH);
+            bound::watchdog(|| stage.there.load(Relaxed) > ENOUGH);
             ran
         })??,
         None => thread::on_cpus(cpu::online(), &task, || ())?,

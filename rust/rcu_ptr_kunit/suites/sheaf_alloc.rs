@@ -4,15 +4,18 @@
 //! `rcu_ptr_cache_prefill()`, stock that follows demand, and the node that memory is on.
 
 use super::sheaf_calls::stats_match;
-use crate::sys::{
-    cache::{self, Args, SheafCache, GFP_SPECIAL},
-    core,
-    cpu::{self, Context},
-    nmi::Receiver,
-    node,
-    perf::Hook,
-    skip::skip,
-    thread, user,
+use crate::{
+    bound,
+    sys::{
+        cache::{self, Args, SheafCache, GFP_SPECIAL},
+        core,
+        cpu::{self, Context},
+        nmi::Receiver,
+        node,
+        perf::Hook,
+        skip::skip,
+        thread, user,
+    },
 };
 use ::core::{iter, ptr::NonNull};
 use kernel::{
@@ -120,9 +123,9 @@ fn one_and_the_rest(held: &Held<'_>, cpus: [i32; 2], n: usize) -> Result<usize> 
     Ok(found.load(Relaxed))
 }
 
-/// Waits until `done` without a pause, in which a worker could help: five seconds at most.
+/// Waits until `done` without a pause, in which a worker could help: a watchdog.
 fn spin(done: impl Fn() -> bool) {
-    let end = thread::now() + 5_000_000_000;
+    let end = bound::watchdog_ends();
     while !done() && thread::now() < end {
         ::core::hint::spin_loop();
     }
@@ -310,9 +313,7 @@ mod tests {
         for _ in 0..3 {
             let held = Held::new(&cache, N)?;
             check!(atomic_on(&held, near().next().unwrap_or(0), N)? == N);
-            let full = thread::wait_for(5000, || {
-                stats_match!("rcu_ptr_kept_again", " reserve=1[0-9][0-9] ")
-            });
+            let full = bound::soon(|| stats_match!("rcu_ptr_kept_again", " reserve=1[0-9][0-9] "));
             check!(full);
         }
         Ok(())
@@ -336,7 +337,7 @@ mod tests {
             })
         };
         thread::on_cpus(near().take(1), &ask, || ())?;
-        let came = thread::wait_for(5000, || {
+        let came = bound::soon(|| {
             let stats = cache.stats();
             stats.now_full as usize * 56 >= missed.load(Relaxed)
         });
@@ -365,7 +366,7 @@ mod tests {
             let Some(cache) = asked else {
                 return Err(EAGAIN);
             };
-            check!(thread::wait_for(5000, || cache.stats().now_full >= 2));
+            check!(bound::soon(|| cache.stats().now_full >= 2));
             for cpu in [here, there] {
                 let held = Held::new(&cache, 100)?;
                 let found = atomic_on(&held, cpu, 40)?;

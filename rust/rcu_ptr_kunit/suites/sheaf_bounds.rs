@@ -4,7 +4,7 @@
 //! way back that needs no other traffic of the CPU. And what is given back twice is allocated once.
 
 use crate::{
-    params, scaled,
+    bound, params, scaled,
     sys::{
         cache::{Args, SheafCache, Stats},
         core, cpu, fault,
@@ -82,7 +82,7 @@ fn circulate(
     };
     let mut most = 0;
     thread::on_cpus([here, there].into_iter(), &body, || {
-        thread::wait_for(60_000, || {
+        bound::watchdog(|| {
             let stats = cache.stats();
             most = most.max(stats.now_spent);
             // Sheaves come back with a grace period, however many objects go by.
@@ -98,10 +98,13 @@ fn circulate(
     }
     // Callbacks, a tick, and the worker that brings the barn back to its limit.
     let most_sheaves = most_sheaves();
-    thread::wait_for(20_000, || {
+    let settled = bound::soon(|| {
         let stats = cache.stats();
         stats.now_waiting == 0 && stats.now_closed == 0 && stats.now_sheaves <= most_sheaves
     });
+    if !settled {
+        return Err(ETIME);
+    }
     Ok((most, cache.stats()))
 }
 
@@ -215,7 +218,7 @@ mod tests {
             cache.stats().now_closed as usize
         });
         // A barrier would take them over: the tick hands them to callbacks.
-        let landed = thread::wait_for(60_000, || {
+        let landed = bound::soon(|| {
             let stats = cache.stats();
             stats.now_waiting == 0 && stats.now_closed == 0
         });
@@ -250,7 +253,7 @@ mod tests {
                 // SAFETY: From this cache, the caller's.
                 unsafe { cache.free(object) };
             }
-            good &= thread::wait_for(10_000, || {
+            good &= bound::within(3 * params::QUICK_DRAIN_MSECS, || {
                 let stats = cache.stats();
                 on_cpus(&stats) == 0
                     && stats.now_sheaves == 0
@@ -271,7 +274,7 @@ mod tests {
         // SAFETY: From this cache, the caller's.
         unsafe { cache.free_rcu(object) };
         let came = cache.stats().now_rcu;
-        let gone = thread::wait_for(3 * msecs, || cache.stats().now_rcu == 0);
+        let gone = bound::watchdog(|| cache.stats().now_rcu == 0);
         let took = (thread::now() - before) / 1_000_000;
         kernel::kunit::info(fmt!("rcu_ptr_sheaf_bounds: closed after {} ms\n", took));
         check!(came == 1 && gone);
@@ -295,7 +298,7 @@ mod tests {
         thread::on_cpus(cpu::online(), &body, || ())?;
         let had = on_cpus(&cache.stats());
         let mut result = Ok(());
-        let back = thread::wait_for(10_000, || {
+        let back = bound::soon(|| {
             result = params::shrink();
             let stats = cache.stats();
             result.is_err() || on_cpus(&stats) == 0 && stats.slab_allocs == stats.slab_frees

@@ -358,11 +358,10 @@ mod tests {
         let cache = SheafCache::new(c"rcu_ptr_asked", SIZE, args)?;
         check!(cache.alloc_nolock().is_none());
         let mut object = None;
-        crate::sys::thread::wait_for(5000, || {
+        let came = crate::bound::soon(|| {
             object = cache.alloc_nolock();
             object.is_some()
         });
-        let came = object.is_some();
         if let Some(object) = object {
             // SAFETY: From this cache, the caller's.
             unsafe { cache.free(object) };

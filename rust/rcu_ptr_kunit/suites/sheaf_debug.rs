@@ -4,7 +4,7 @@
 //! is freed again, one that is lost, and what an earlier owner left in it.
 
 use crate::{
-    params,
+    bound, params,
     sys::{
         alloc,
         cache::{Args, SheafCache, POISON},
@@ -74,7 +74,7 @@ fn free_and_wait(cache: &SheafCache, object: NonNull<u8>) {
 fn watched(cache: &SheafCache) -> Result<Option<NonNull<u8>>> {
     let mut held = KVVec::new();
     let mut found = None;
-    let end = thread::now() + 20_000_000_000;
+    let end = bound::watchdog_ends();
     while found.is_none() && thread::now() < end {
         let object = cache.alloc(false).ok_or(ENOMEM)?;
         if slab::is_kfence(object) {

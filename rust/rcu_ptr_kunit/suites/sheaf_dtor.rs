@@ -5,7 +5,7 @@
 
 use super::{sheaf_calls, sheaf_memory::up_and_down};
 use crate::{
-    params, reader,
+    bound, params, reader,
     sys::{
         alloc,
         cache::{self, Args, Handle, SheafCache},
@@ -202,7 +202,7 @@ static GATE: Gate = Gate {
 /// Any argument will do: it is not used.
 unsafe extern "C" fn wait_at_gate(_object: *mut c_void) {
     GATE.reached.store(1, Relaxed);
-    let open = thread::wait_for(10_000, || GATE.open.load(Relaxed) == 1);
+    let open = bound::watchdog(|| GATE.open.load(Relaxed) == 1);
     GATE.late.add(i32::from(!open), Relaxed);
 }
 
@@ -320,7 +320,7 @@ mod tests {
         fault::fail_alloc(0, 0);
         let early = book.destructed();
         // The tick begins their grace period, unasked.
-        let by_themselves = thread::wait_for(10_000, || book.destructed() > 800);
+        let by_themselves = bound::soon(|| book.destructed() > 800);
         core::barrier();
         let (all, stats) = (book.destructed(), cache.stats());
         drop(cache);
@@ -403,7 +403,7 @@ mod tests {
         };
         thread::on_cpus(::core::iter::once(cpu), &body, || ())?;
         cpu::take_down(cpu)?;
-        let came = thread::wait_for(10_000, || book.destructed() == 300);
+        let came = bound::soon(|| book.destructed() == 300);
         cpu::bring_up(cpu)?;
         drop(cache);
         check!(failed.load(Relaxed) == 0 && came && book.wrong.load(Relaxed) == 0);
@@ -418,13 +418,13 @@ mod tests {
         let came = {
             let _defaults = params::quick_drain()?;
             free_some(&cache, &book, 3)?;
-            thread::wait_for(10_000, || book.destructed() == 3)
+            bound::within(params::QUICK_DRAIN_MSECS, || book.destructed() == 3)
         };
         let shrunk = {
             let _defaults = params::no_drain()?;
             free_some(&cache, &book, 3)?;
             let mut result = Ok(());
-            let shrunk = thread::wait_for(10_000, || {
+            let shrunk = bound::soon(|| {
                 result = params::shrink();
                 result.is_err() || book.destructed() == 6
             });
@@ -496,7 +496,7 @@ mod tests {
         GATE.late.store(0, Relaxed);
         let body = |_: i32| core::barrier();
         let reached = thread::on_cpus(cpu::online().take(1), &body, || {
-            let reached = thread::wait_for(10_000, || GATE.reached.load(Relaxed) == 1);
+            let reached = bound::soon(|| GATE.reached.load(Relaxed) == 1);
             others.iter().for_each(SheafCache::barrier);
             later.iter().for_each(SheafCache::barrier);
             drop(ends);

@@ -6,7 +6,7 @@
 
 use super::sheaf_calls::stats_match;
 use crate::{
-    by_length,
+    bound, by_length,
     nmi::storm,
     params, scaled,
     sys::{
@@ -184,7 +184,7 @@ fn left_by_barrier(other: i32) -> Result<bool> {
     };
     let mut early = false;
     thread::on_cpus(::core::iter::once(other), &read, || {
-        thread::wait_for(20_000, || inside.load(Relaxed) != 0);
+        bound::watchdog(|| inside.load(Relaxed) != 0);
         let failing = Failing::from(1, ALWAYS);
         // SAFETY: From this cache, given back once.
         unsafe { cache.free_rcu(object) };
@@ -347,7 +347,7 @@ mod tests {
         let failing = Failing::from(1, 5);
         let mut object = cache.alloc_nolock();
         let at_first = object.is_some();
-        thread::wait_for(10_000, || {
+        let in_time = bound::soon(|| {
             object = object.or_else(|| cache.alloc_nolock());
             object.is_some()
         });
@@ -357,7 +357,7 @@ mod tests {
             unsafe { cache.free(object) };
         }
         drop(cache);
-        check!(!at_first && came && object.is_some());
+        check!(!at_first && came && in_time);
         Ok(())
     }
 

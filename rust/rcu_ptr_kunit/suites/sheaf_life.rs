@@ -5,6 +5,7 @@
 
 use super::sheaf_memory::up_and_down;
 use crate::{
+    bound,
     pool::CAN_LOOK,
     sys::{
         alloc::{self, Checks, RawCache},
@@ -153,7 +154,7 @@ fn beside_hog<R>(cache: &SheafCache, hog: i32, f: impl FnOnce() -> R) -> Result<
     };
     let mut good = false;
     let ret = thread::on_cpus(::core::iter::once(hog), &body, || {
-        thread::wait_for(5000, || there.load(Acquire) != 0);
+        bound::watchdog(|| there.load(Acquire) != 0);
         good = there.load(Acquire) == 1;
         let ret = f();
         stop.store(1, Relaxed);
@@ -228,9 +229,7 @@ fn come_back(cpu: i32) -> Result<(i64, i64)> {
         if failed.load(Relaxed) != 0 {
             return Err(ENOMEM);
         }
-        back = back.min(time(|| {
-            thread::wait_for(20_000, || cache.stats().now_full >= 8)
-        }));
+        back = back.min(time(|| bound::watchdog(|| cache.stats().now_full >= 8)));
         grace = grace.min(time(gp::synchronize));
     }
     Ok((grace, back))

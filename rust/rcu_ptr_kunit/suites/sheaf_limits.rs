@@ -4,7 +4,7 @@
 //! cache is in use.
 
 use crate::{
-    scaled,
+    bound, scaled,
     sys::{
         alloc,
         cache::{self, Args, Limits, SheafCache},
@@ -101,7 +101,7 @@ mod tests {
                 unsafe { cache.free_rcu(object) };
             }
             // By themselves.
-            let came = thread::wait_for(20_000, || match cache.alloc_nolock() {
+            let came = bound::soon(|| match cache.alloc_nolock() {
                 Some(object) => {
                     // SAFETY: As above.
                     unsafe { cache.free_rcu(object) };
@@ -305,7 +305,7 @@ mod tests {
         drop(table);
         core::barrier();
         let barns = cpu::online().map(node::of_cpu).max().unwrap_or(0) as u64 + 1;
-        let trimmed = thread::wait_for(5000, || cache.stats().now_full <= 3 * barns);
+        let trimmed = bound::soon(|| cache.stats().now_full <= 3 * barns);
         let stats = cache.stats();
         drop(cache);
         check!(wrong == Wrong::default() && rounds > 20);

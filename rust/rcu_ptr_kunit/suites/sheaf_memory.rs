@@ -5,7 +5,7 @@
 
 use super::sheaf_calls::stats_match;
 use crate::{
-    params,
+    bound, params,
     sys::{
         alloc,
         cache::{self, Args, SheafCache},
@@ -131,7 +131,7 @@ mod tests {
         let defaults = params::quick_drain()?;
         let cache = SheafCache::new(c"rcu_ptr_idle", SIZE, Args::default())?;
         let wrong = use_everywhere(&cache, 77)?;
-        let back = thread::wait_for(10_000, || {
+        let back = bound::within(5 * params::QUICK_DRAIN_MSECS, || {
             stats_match!(
                 "rcu_ptr_idle",
                 "slab_allocs=\\([1-9][0-9]*\\) slab_frees=\\1 "
@@ -148,12 +148,12 @@ mod tests {
     #[test]
     fn idle_in_time() -> Result {
         let defaults = params::medium_drain()?;
-        let msecs = 7 * params::MEDIUM_DRAIN_MSECS;
+        let msecs = 5 * params::MEDIUM_DRAIN_MSECS;
         let mut in_time = false;
         for _ in 0..3 {
             let cache = SheafCache::new(c"rcu_ptr_in_time", SIZE, Args::default())?;
             use_everywhere(&cache, 77)?;
-            in_time = thread::wait_for(msecs, || {
+            in_time = bound::within(msecs, || {
                 let n = cache.stats();
                 n.slab_allocs > 0 && n.slab_allocs == n.slab_frees
             });
@@ -179,7 +179,7 @@ mod tests {
         for _ in 0..3 {
             up_and_down(&cache, 2000)?;
             core::barrier();
-            good &= thread::wait_for(5000, || cache.stats().now_full <= 2 * nodes());
+            good &= bound::soon(|| cache.stats().now_full <= 2 * nodes());
         }
         drop(cache);
         check!(good);
@@ -267,7 +267,7 @@ mod tests {
             }
         }
         core::barrier();
-        let bounded = thread::wait_for(5000, || {
+        let bounded = bound::soon(|| {
             let stats = cache.stats();
             stats.now_full.max(stats.now_empty) <= 8 * nodes()
         });
@@ -337,7 +337,7 @@ mod tests {
             cpu::take_down(cpu)?;
             drop(table);
             core::barrier();
-            good &= thread::wait_for(10_000, || {
+            good &= bound::soon(|| {
                 stats_match!(
                     "rcu_ptr_dead",
                     "slab_allocs=\\([1-9][0-9]*\\) slab_frees=\\1 "

@@ -9,7 +9,7 @@ use super::{
     sheaf_memory::up_and_down,
 };
 use crate::{
-    params, scaled,
+    bound, params, scaled,
     sys::{
         alloc,
         cache::{self, Args, SheafCache},
@@ -81,7 +81,7 @@ fn beside_reader<R>(
     };
     let cpus = ::core::iter::once(cpu::other().unwrap_or(0));
     thread::on_cpus(cpus, &body, || {
-        thread::wait_for(20_000, || reader.state.load(Acquire) == 1);
+        bound::watchdog(|| reader.state.load(Acquire) == 1);
         let ret = f(&reader);
         if reader.leave.load(Relaxed) == 0 {
             reader.leave_in(0);

@@ -5,7 +5,7 @@
 //! with a lock of the caller's own held.
 
 use crate::{
-    params,
+    bound, params,
     pool::{Pool, CAN_LOOK},
     route::Route,
     scaled,
@@ -350,9 +350,9 @@ fn first_call(name: &'static str, route: Route) -> Result<bool> {
         }
     };
     let came = tracepoints::during(&|other| other == name, &body, |sites| {
-        thread::wait_for(20_000, || tracepoints::acted(sites, name) > 0)
+        bound::watchdog(|| tracepoints::acted(sites, name) > 0)
     })?;
-    let freed = thread::wait_for(20_000, || {
+    let freed = bound::within(params::QUICK_DRAIN_MSECS, || {
         probes::COUNTERS.freed.load(Relaxed) > before && (!CAN_LOOK || pool.all_freed())
     });
     drop(events);
@@ -371,7 +371,7 @@ fn first_call_of_cache(name: &'static str, at_once: bool) -> Result<bool> {
         let n = cache.stats();
         n.slab_allocs == n.slab_frees + held
     };
-    let idle = thread::wait_for(20_000, || back(1));
+    let idle = bound::watchdog(|| back(1));
     let start = object.as_ptr().expose_provenance();
     let body = |site: &Site| {
         if site.acted.fetch_add(1, Relaxed) == 0 {
@@ -389,9 +389,9 @@ fn first_call_of_cache(name: &'static str, at_once: bool) -> Result<bool> {
         }
     };
     let came = tracepoints::during(&|other| other == name, &body, |sites| {
-        thread::wait_for(20_000, || tracepoints::acted(sites, name) > 0)
+        bound::watchdog(|| tracepoints::acted(sites, name) > 0)
     })?;
-    let freed = thread::wait_for(20_000, || back(0));
+    let freed = bound::within(3 * params::QUICK_DRAIN_MSECS, || back(0));
     drop(cache);
     drop(defaults);
     Ok(idle && came && freed)

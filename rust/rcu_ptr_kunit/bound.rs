@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How long something may take: in drain intervals, and in grace periods as long as they are at the moment.
+
+use crate::{
+    sys::{gp, thread},
+    SLOW,
+};
+use kernel::prelude::*;
+
+/// What has not come by then, and its drain intervals, in nanoseconds, is not waited for any more.
+const LATE: i64 = 10_000_000_000;
+
+/// What keeps a hang from eating the boot, and says nothing else.
+pub(crate) const WATCHDOG_MSECS: u32 = 60_000;
+
+/// What comes with no drain interval takes a tick or two, two grace periods at most, and a worker, which
+/// sanitizers make slow.
+const GRACE_PERIODS: i64 = if SLOW { 20 } else { 6 };
+
+/// A grace period or a look that takes less counts as much, in nanoseconds: two ticks and a half.
+const LEAST: i64 = 10_000_000;
+
+/// Waits until `done`, where the test has its own say on what came: a watchdog, and no bound. Returns whether
+/// it came to that.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn watchdog(done: impl FnMut() -> bool) -> bool {
+    thread::wait_for(WATCHDOG_MSECS, done)
+}
+
+/// When a watchdog that begins now ends.
+///
+/// # Context
+///
+/// Any but NMI.
+pub(crate) fn watchdog_ends() -> i64 {
+    thread::now() + i64::from(WATCHDOG_MSECS) * 1_000_000
+}
+
+/// Whether `done` comes with no drain interval, but a grace period and a worker.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn soon(done: impl FnMut() -> bool) -> bool {
+    within(0, done)
+}
+
+/// Whether `done` comes within `msecs` milliseconds of drain intervals and what [`soon()`] allows.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn within(msecs: u32, done: impl FnMut() -> bool) -> bool {
+    times(1, msecs, done)
+}
+
+/// The same, `n` times over.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn times(n: u32, msecs: u32, mut done: impl FnMut() -> bool) -> bool {
+    let base = i64::from(n) * i64::from(msecs) * 1_000_000;
+    let start = thread::now();
+    let (mut last, mut slowest) = (start, 0);
+    let mut came = done();
+    while !came && last - start < LATE + base {
+        thread::sleep(2);
+        came = done();
+        let now = thread::now();
+        // A host that leaves the guest alone shows here.
+        slowest = slowest.max(now - last);
+        last = now;
+    }
+    // Afterwards: one before would be time that is not counted.
+    let grace_period = i64::from(gp::msecs()) * 1_000_000;
+    let unit = slowest.max(grace_period).max(LEAST);
+    let most = base + GRACE_PERIODS * unit * i64::from(n);
+    let in_time = came && last - start <= most;
+    if !in_time {
+        pr_info!(
+            "too late: came: {}, after {} ms, where {} ms are allowed; a grace period took {} ms, a look {} ms\n",
+            came,
+            (last - start) / 1_000_000,
+            most / 1_000_000,
+            grace_period / 1_000_000,
+            slowest / 1_000_000
+        );
+    }
+    in_time
+}
