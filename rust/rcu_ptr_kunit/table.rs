@@ -5,9 +5,12 @@
 //! Each object has its owner and its generation in it. So an object that is allocated twice, or
 //! given back twice, or allocated again while a reader has it, shows at once.
 
-use crate::sys::{
-    cache::{ObjectFn, SheafCache},
-    cpu,
+use crate::{
+    bound,
+    sys::{
+        cache::{ObjectFn, SheafCache},
+        cpu, gp, thread,
+    },
 };
 use core::ptr::{self, NonNull};
 use kernel::{
@@ -57,6 +60,25 @@ struct Entry {
     generation: [Atomic<u64>; 7],
 }
 
+/// Objects that a reader of [`Table::under_readers()`] has at a time.
+const READ: usize = 16;
+
+/// A reader stays for as many grace periods at most: it holds up those that begin meanwhile, and one that began
+/// before ends.
+const GRACE_PERIODS: u64 = 3;
+
+/// And for no longer, in nanoseconds.
+const LONGEST: u64 = 100_000_000;
+
+impl Entry {
+    /// Whether it is what a reader has found, with `generation` in it. Its owner may give it back meanwhile.
+    fn is_still(&self, generation: u64) -> bool {
+        let is_same = |word: &Atomic<u64>| word.load(Relaxed) == generation;
+        self.generation.iter().all(is_same)
+            && matches!(self.state.load(Relaxed), HELD | GIVEN_BACK | TO_DESTRUCT)
+    }
+}
+
 /// What went wrong, in counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wrong {
@@ -93,6 +115,8 @@ pub(crate) struct Table<'a> {
     pub(crate) missed: Atomic<u64>,
     /// Looks of readers at an object.
     pub(crate) looks: Atomic<u64>,
+    /// Readers that had objects when a grace period ended.
+    outlasted: Atomic<u64>,
 }
 
 /// How a replacement is allocated.
@@ -128,6 +152,7 @@ impl<'a> Table<'a> {
             replaced: Atomic::new(0),
             missed: Atomic::new(0),
             looks: Atomic::new(0),
+            outlasted: Atomic::new(0),
         })
     }
 
@@ -226,7 +251,7 @@ impl<'a> Table<'a> {
         let i = self.turns.fetch_add(1, Relaxed) as usize;
         self.replace(i * 7, how);
         self.touch(how);
-        self.look(i, 7);
+        self.look(i);
     }
 
     /// Takes what is in place `i` away.
@@ -249,31 +274,104 @@ impl<'a> Table<'a> {
         (0..self.slots.len()).for_each(|i| self.clear(i));
     }
 
-    /// Looks at every word of what is in place `i`, at least `times` words, in one read-side critical
-    /// section.
+    /// What is in place `i`, and its generation.
+    ///
+    /// # Safety
+    ///
+    /// The caller is a reader that the cache waits for, and drops it before it leaves.
+    unsafe fn find(&self, i: usize) -> Option<(&Entry, u64)> {
+        // ORDERING: Acquire pairs with the exchange of `replace()`.
+        let entry = self.slots.get(i % self.slots.len().max(1))?.load(Acquire);
+        // SAFETY: Found inside the caller's read-side critical section, so its memory stays.
+        let entry = unsafe { entry.as_ref() }?;
+        Some((entry, entry.generation[0].load(Relaxed)))
+    }
+
+    /// Looks at an object that a reader has. Returns whether it is as it was.
+    fn is_kept(&self, entry: &Entry, generation: u64) -> bool {
+        let is_kept = entry.is_still(generation);
+        self.reused_early.fetch_add(u64::from(!is_kept), Relaxed);
+        self.looks.fetch_add(1, Relaxed);
+        is_kept
+    }
+
+    /// Looks at every word of what is in place `i`, once: a glance, which may interrupt anything. Those who
+    /// see what is freed early are [`Table::under_readers()`].
     ///
     /// # Context
     ///
     /// Any, NMI included.
-    pub(crate) fn look(&self, i: usize, times: usize) {
+    pub(crate) fn look(&self, i: usize) {
         let guard = rcu::read_lock();
-        // ORDERING: Acquire pairs with the exchange of `replace()`.
-        let slot = self.slots.get(i % self.slots.len().max(1));
-        if let Some(entry) = slot.and_then(|slot| NonNull::new(slot.load(Acquire))) {
-            // SAFETY: Found inside this read-side critical section, so its memory stays.
-            let e = unsafe { entry.as_ref() };
-            let seen = e.generation[0].load(Relaxed);
-            let is_whole = || {
-                let same = e.generation.iter().all(|word| word.load(Relaxed) == seen);
-                // Its owner may give it back meanwhile.
-                same && matches!(e.state.load(Relaxed), HELD | GIVEN_BACK | TO_DESTRUCT)
-            };
-            if !(0..times.div_ceil(e.generation.len()).max(1)).all(|_| is_whole()) {
-                self.reused_early.fetch_add(1, Relaxed);
-            }
-            self.looks.fetch_add(1, Relaxed);
+        // SAFETY: Inside of it.
+        if let Some((entry, generation)) = unsafe { self.find(i) } {
+            self.is_kept(entry, generation);
         }
         drop(guard);
+    }
+
+    /// Looks at some objects from place `i` on, again and again for `nsecs`, in one read-side critical section.
+    fn read(&self, i: usize, nsecs: u64) {
+        let before = gp::number();
+        let guard = rcu::read_lock();
+        // SAFETY: Inside of it.
+        let found: [_; READ] = ::core::array::from_fn(|n| unsafe { self.find(i + n) });
+        let end = thread::now_in_nmi() + nsecs;
+        loop {
+            // Before the look: the last one comes after everything that happened until then.
+            let last = thread::now_in_nmi() >= end;
+            let mut found = found.iter().flatten();
+            if !found.all(|&(entry, generation)| self.is_kept(entry, generation)) || last {
+                break;
+            }
+        }
+        let ended = found.iter().any(Option::is_some) && gp::number() != before;
+        drop(guard);
+        self.outlasted.fetch_add(u64::from(ended), Relaxed);
+    }
+
+    /// Whether some reader had objects when a grace period ended. With one CPU none needs to.
+    fn is_outlasted(&self) -> bool {
+        self.outlasted.load(Relaxed) > 0 || cpu::online().count() == 1
+    }
+
+    /// 0 to `n`, and on until a grace period has ended under a reader: for what is over sooner.
+    pub(crate) fn rounds(&self, n: usize) -> impl Iterator<Item = usize> + '_ {
+        let end = bound::watchdog_ends();
+        (0..).take_while(move |&i| i < n || !self.is_outlasted() && thread::now() < end)
+    }
+
+    /// Calls `f` beside as many readers as there are CPUs, who look at objects for random times, in which grace
+    /// periods end. They rest for three times as long.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; `ETIME`: no grace period ended while one of them had an object.
+    pub(crate) fn under_readers<R>(&self, f: impl FnOnce() -> R) -> Result<R> {
+        let stop = Atomic::<i32>::new(0);
+        let most = (u64::from(gp::msecs()) * 1_000_000 * GRACE_PERIODS).min(LONGEST);
+        let body = |number: i32| {
+            let mut random = thread::now_in_nmi() ^ number as u64;
+            while stop.load(Relaxed) == 0 {
+                // Knuth's, of which the high bits are random.
+                random = random
+                    .wrapping_mul(6364136223846793005)
+                    .wrapping_add(1442695040888963407);
+                let nsecs = (random >> 32).checked_rem(most).unwrap_or(0);
+                self.read((random >> 40) as usize, nsecs);
+                thread::sleep(1 + (3 * nsecs / 1_000_000) as u32);
+            }
+        };
+        let ret = thread::together(cpu::online().count(), &body, || {
+            let ret = f();
+            stop.store(1, Relaxed);
+            ret
+        })?;
+        self.is_outlasted().then_some(ret).ok_or(ETIME)
     }
 
     /// Empties the table, and waits until all that was given back is destructed. Returns by how many calls
@@ -295,25 +393,11 @@ impl<'a> Table<'a> {
     ///
     /// That of `pause`.
     pub(crate) fn watch(&self, i: usize, mut pause: impl FnMut() -> bool) {
-        let Some(slot) = self.slots.get(i % self.slots.len().max(1)) else {
+        // SAFETY: The caller is one.
+        let Some((entry, generation)) = (unsafe { self.find(i) }) else {
             return;
         };
-        // ORDERING: Acquire pairs with the exchange of `replace()`.
-        let Some(entry) = NonNull::new(slot.load(Acquire)) else {
-            return;
-        };
-        // SAFETY: Found inside the caller's read-side critical section, so its memory stays.
-        let e = unsafe { entry.as_ref() };
-        let seen = e.generation[0].load(Relaxed);
-        while pause() {
-            let same = e.generation.iter().all(|word| word.load(Relaxed) == seen);
-            let alive = matches!(e.state.load(Relaxed), HELD | GIVEN_BACK | TO_DESTRUCT);
-            if !same || !alive {
-                self.reused_early.fetch_add(1, Relaxed);
-                return;
-            }
-            self.looks.fetch_add(1, Relaxed);
-        }
+        while pause() && self.is_kept(entry, generation) {}
     }
 
     /// What went wrong so far.

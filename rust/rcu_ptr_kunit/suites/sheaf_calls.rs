@@ -68,17 +68,19 @@ fn keeps_contents(cache: &SheafCache, size: usize, align: usize, count: usize) -
     Ok(good)
 }
 
-/// `n` objects are replaced in a table with the readers of this task; what went wrong.
+/// `n` objects are replaced in a table with readers; what went wrong.
 fn go_round(cache: &SheafCache, n: usize) -> Result<Wrong> {
     let table = Table::new(cache, 50)?;
-    for i in 0..n {
-        table.replace(i, Alloc::Sleep);
-        table.look(i, 7);
-        table.touch(Alloc::Sleep);
-        if i % 100 == 0 {
-            core::barrier();
+    table.under_readers(|| {
+        for i in table.rounds(n) {
+            table.replace(i, Alloc::Sleep);
+            table.look(i);
+            table.touch(Alloc::Sleep);
+            if i % 100 == 0 {
+                core::barrier();
+            }
         }
-    }
+    })?;
     Ok(table.wrong())
 }
 

@@ -170,15 +170,17 @@ pub(super) fn under_readers(
 /// What a table with all kinds of calls did to `cache`.
 fn busy(cache: &SheafCache, n: usize) -> Result<(Wrong, i64)> {
     let table = Table::with_destructor(cache, 50)?;
-    for i in 0..n {
-        table.replace(i, Alloc::Sleep);
-        cpu::irqs_off(|| table.replace(i * 7, Alloc::Nolock));
-        table.look(i, 7);
-        table.touch(Alloc::Atomic);
-        if i % 200 == 0 {
-            core::barrier();
+    table.under_readers(|| {
+        for i in table.rounds(n) {
+            table.replace(i, Alloc::Sleep);
+            cpu::irqs_off(|| table.replace(i * 7, Alloc::Nolock));
+            table.look(i);
+            table.touch(Alloc::Atomic);
+            if i % 200 == 0 {
+                core::barrier();
+            }
         }
-    }
+    })?;
     let off = table.unbalanced();
     Ok((table.wrong(), off))
 }

@@ -71,7 +71,7 @@ fn life(table: &Table<'_>) -> Wrong {
             table.replace(i * 5, Alloc::Nolock);
             table.touch(Alloc::Nolock);
         });
-        table.look(i, 7);
+        table.look(i);
         if i % 30 == 7 {
             table.clear(i);
             core::barrier();
@@ -136,7 +136,7 @@ fn fails_in_nmi(rounds: usize) -> Result<Option<(Wrong, u64, u64)>> {
             table.replace(n as usize * 7 + i, Alloc::Nolock);
         }
         table.touch(Alloc::Nolock);
-        table.look(n as usize, 7);
+        table.look(n as usize);
     };
     let task = |cpu: i32| {
         for i in 0..rounds {
@@ -150,17 +150,19 @@ fn fails_in_nmi(rounds: usize) -> Result<Option<(Wrong, u64, u64)>> {
                 },
             );
             table.touch(Alloc::Sleep);
-            table.look(i + 3, 7);
+            table.look(i + 3);
             if i % 64 == 0 {
                 thread::still_alive();
             }
         }
     };
-    let result = storm::during(nmi_source, &nmi, None, || {
-        thread::on_cpus(cpu::online(), &task, || ())
+    let result = table.under_readers(|| {
+        storm::during(nmi_source, &nmi, None, || {
+            thread::on_cpus(cpu::online(), &task, || ())
+        })
     });
     fault::fail_alloc(0, 0);
-    result??;
+    result???;
     let wrong = table.wrong();
     Ok(Some((wrong, nmis.load(Relaxed), failures.load(Relaxed))))
 }

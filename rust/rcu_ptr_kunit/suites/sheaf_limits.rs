@@ -269,7 +269,7 @@ mod tests {
                 table.replace(i, Alloc::Sleep);
                 cpu::irqs_off(|| table.replace(i * 7, Alloc::Nolock));
                 table.touch(Alloc::Atomic);
-                table.look(i, 7);
+                table.look(i);
                 i += 1;
                 if i % 64 == 0 {
                     thread::still_alive();
@@ -278,7 +278,7 @@ mod tests {
         };
         let mut result = Ok(());
         let mut rounds = 0;
-        thread::on_cpus(cpu::online(), &body, || {
+        let change = || {
             for i in 0..scaled(600) as u32 {
                 let limits = Limits {
                     sheaf_capacity: [56, 1, 7, 30][i as usize % 4],
@@ -293,7 +293,8 @@ mod tests {
                 thread::sleep(1);
             }
             stop.store(1, Relaxed);
-        })?;
+        };
+        table.under_readers(|| thread::on_cpus(cpu::online(), &body, change))??;
         result?;
         let limits = Limits {
             sheaf_capacity: 5,

@@ -365,7 +365,7 @@ mod tests {
             let mut i = cpu as usize;
             while stop.load(Relaxed) == 0 {
                 table.replace(i, Alloc::Sleep);
-                table.look(i + 1, 3);
+                table.look(i + 1);
                 i += 1;
                 thread::still_alive();
             }
@@ -378,7 +378,7 @@ mod tests {
         };
         let mut result = Ok(());
         let others = || cpu::online().filter(|&c| c != cpu);
-        thread::on_cpus(others(), &body, || {
+        let plug = || {
             for _ in 0..8 {
                 result = thread::on_cpus(::core::iter::once(cpu), &once, || ())
                     .and_then(|()| cpu::take_down(cpu))
@@ -391,7 +391,8 @@ mod tests {
                 }
             }
             stop.store(1, Relaxed);
-        })?;
+        };
+        table.under_readers(|| thread::on_cpus(others(), &body, plug))??;
         result?;
         let wrong = table.wrong();
         drop(table);

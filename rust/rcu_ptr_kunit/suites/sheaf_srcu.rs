@@ -183,7 +183,7 @@ fn storm(domain: &Domain, rounds: usize, capacity: u32) -> Result<Storm> {
                 _ => table.replace(i, Alloc::Atomic),
             }
             table.touch(Alloc::Sleep);
-            table.look(i, 7);
+            table.look(i);
             if i % 128 == 0 {
                 thread::sleep(1);
             }
@@ -198,7 +198,8 @@ fn storm(domain: &Domain, rounds: usize, capacity: u32) -> Result<Storm> {
     };
     let mut result = Ok(());
     thread::on_cpus(cpu::online(), &read, || {
-        result = thread::on_cpus(cpu::online(), &write, || ());
+        let ran = table.under_readers(|| thread::on_cpus(cpu::online(), &write, || ()));
+        result = ran.and_then(|ran| ran);
         stop.store(all, Relaxed);
     })?;
     result?;

@@ -75,7 +75,7 @@ fn storm(cache: &SheafCache, table: &Table<'_>, rounds: usize) -> Result<Outcome
         for _ in 0..8 {
             let i = next.fetch_add(1, Relaxed) as usize;
             table.replace(i * 31, Alloc::Nolock);
-            table.look(i, 7);
+            table.look(i);
         }
         table.touch(Alloc::Nolock);
     };
@@ -90,7 +90,7 @@ fn storm(cache: &SheafCache, table: &Table<'_>, rounds: usize) -> Result<Outcome
                         2 => table.replace(i, Alloc::Nolock),
                         _ => table.replace(i, Alloc::Atomic),
                     }
-                    table.look(i + 5, 20);
+                    table.look(i + 5);
                     table.touch(Alloc::Sleep);
                     if i % 64 == 0 {
                         thread::still_alive();
@@ -105,9 +105,11 @@ fn storm(cache: &SheafCache, table: &Table<'_>, rounds: usize) -> Result<Outcome
         interrupt();
     };
     let nmi_source = storm::strongest().ok_or(ENODEV)?;
-    storm::during(nmi_source, &nmi, None, || {
-        thread::on_cpus(cpu::online(), &task, || ())
-    })??;
+    table.under_readers(|| {
+        storm::during(nmi_source, &nmi, None, || {
+            thread::on_cpus(cpu::online(), &task, || ())
+        })
+    })???;
     let mut outcome = Outcome {
         wrong: table.wrong(),
         freed: 0,
@@ -224,6 +226,7 @@ mod tests {
             (false, true) => 20_000,
             (true, _) => 1000,
         };
+        // A watchdog, for KUnit's own is at 300 s.
         let end = thread::now() + 180_000_000_000;
         let domain = Domain::new(srcu_domain::Kind::Plain)?;
         let (mut nmis, mut freed, mut storms) = (0, 0, 0u32);

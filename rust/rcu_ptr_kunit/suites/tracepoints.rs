@@ -265,7 +265,7 @@ fn from_everywhere() -> Result<Outcome> {
     let body = |site: &Site| caller.at(site);
     let (sites, acted, silent, sees) =
         tracepoints::during(&|_| true, &body, |sites| -> Result<_> {
-            bustle(if SLOW { 10 } else { 50 })?;
+            table.under_readers(|| bustle(if SLOW { 10 } else { 50 }))??;
             let acted = sites.iter().filter(|site| site.acted.load(Relaxed) > 0);
             let silent = KINDS
                 .into_iter()
@@ -312,7 +312,9 @@ fn under_a_lock(rounds: usize) -> Result<Outcome> {
     };
     let wanted = |name: &str| name.starts_with("sched_");
     let (sites, acted, sees, ran) = tracepoints::during(&wanted, &body, |sites| {
-        let ran = thread::on_cpus(cpu::online(), &task, || ());
+        let ran = table
+            .under_readers(|| thread::on_cpus(cpu::online(), &task, || ()))
+            .and_then(|ran| ran);
         let acted = sites.iter().filter(|site| site.acted.load(Relaxed) > 0);
         (sites.len(), acted.count(), caller.sees_a_wakeup(), ran)
     })?;
