@@ -26,6 +26,9 @@ use kernel::{
 /// What may wait while barriers are tried.
 const BACKLOG_PAGES: u64 = 4096;
 
+/// Objects that a CPU frees without a pause.
+const TURN: usize = 64;
+
 /// What a run showed.
 struct Outcome {
     barriers: usize,
@@ -44,13 +47,18 @@ fn against_queueing(route: Route, rounds: usize) -> Result<Outcome> {
     let stop = Atomic::<i32>::new(0);
     // Callbacks are called one by one, perhaps all by one CPU: those that free don't run away from that.
     let least = alloc::free_pages().saturating_sub(BACKLOG_PAGES);
+    // All CPUs free about as much as two that never rest.
+    let rest = (cpu::online().count() / 2).saturating_sub(1) as u32;
     let body = |_cpu: i32| {
         while stop.load(Relaxed) == 0 {
             if alloc::free_pages() < least {
                 thread::sleep(1);
                 continue;
             }
-            for _ in 0..16 {
+            if rest > 0 {
+                thread::sleep(rest);
+            }
+            for _ in 0..TURN {
                 if let Some(object) = others.take() {
                     // SAFETY: Handed out once, with a field there.
                     unsafe { route.free(object.start, object.at) };
@@ -281,11 +289,14 @@ fn deferred_behind_irqs_off() -> Result<Option<Deferred>> {
     }))
 }
 
-/// What a barrier and a grace period take, each the median of `rounds` in turn, in nanoseconds. Each
-/// CPU has a few objects queued before each.
+/// What a barrier and `synchronize_rcu()` take, by `rounds` in turn. Each CPU has a few objects queued before
+/// each.
 struct Cost {
+    /// The medians, in nanoseconds.
     barrier: i64,
     grace_period: i64,
+    /// By how much the number of the grace period went up meanwhile, in all rounds.
+    numbers: [usize; 2],
     freed: bool,
 }
 
@@ -300,15 +311,21 @@ impl Cost {
             }
         };
         let (mut barriers, mut grace_periods) = (KVec::new(), KVec::new());
+        let mut numbers = [0; 2];
         for _ in 0..rounds {
-            for (call, times) in [
+            for (i, (call, times)) in [
                 (core::barrier as fn(), &mut barriers),
                 (gp::synchronize as fn(), &mut grace_periods),
-            ] {
+            ]
+            .into_iter()
+            .enumerate()
+            {
                 thread::on_cpus(cpu::online(), &queue, || ())?;
+                let before = gp::number();
                 let start = thread::now();
                 call();
                 times.push(thread::now() - start, GFP_KERNEL)?;
+                numbers[i] += gp::number() - before;
             }
         }
         core::barrier();
@@ -318,13 +335,19 @@ impl Cost {
         Ok(Self {
             barrier: barriers[rounds / 2],
             grace_period: grace_periods[rounds / 2],
+            numbers,
             freed: pool.all_freed(),
         })
     }
 
-    /// In percent of the grace period.
+    /// In percent of `synchronize_rcu()`: the time.
     fn ratio(&self) -> i64 {
         self.barrier * 100 / self.grace_period.max(1)
+    }
+
+    /// The same of grace periods, which a busy host does not change.
+    fn grace_periods(&self) -> usize {
+        self.numbers[0] * 100 / self.numbers[1].max(1)
     }
 }
 
@@ -389,22 +412,26 @@ mod tests {
             skip(c"needs two CPUs");
             return Ok(());
         }
+        // A barrier has work on every CPU, and of many a host runs a few at a time.
+        let most = if cpu::online().count() > 4 { 400 } else { 125 };
         // The machine has other work: the best of a few. (Where a second grace period is waited for, all
         // of them show it.)
         let mut cost = Cost::measure(21)?;
         for _ in 0..9 {
-            if cost.freed && cost.ratio() > 125 {
+            if cost.freed && (cost.ratio() > most || cost.grace_periods() > 125) {
                 cost = Cost::measure(21)?;
             }
         }
         pr_info!(
-            "barrier: {} us, synchronize_rcu(): {} us, ratio {} %\n",
+            "barrier: {} us, synchronize_rcu(): {} us, ratio {} %, of grace periods {} %\n",
             cost.barrier / 1000,
             cost.grace_period / 1000,
-            cost.ratio()
+            cost.ratio(),
+            cost.grace_periods()
         );
         check!(cost.freed);
-        check!(cost.ratio() <= 125);
+        check!(cost.grace_periods() <= 125);
+        check!(cost.ratio() <= most);
         Ok(())
     }
 
