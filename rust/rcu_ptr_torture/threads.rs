@@ -384,6 +384,7 @@ fn barrier(run: &Run<'_>) {
         core::barrier();
     }
     none_waits(run, Iterator::chain(queued.into_iter(), others).flatten());
+    run.counts.barriers.up();
 }
 
 /// Checks that a barrier has waited for these.
@@ -394,7 +395,6 @@ fn none_waits<'a>(run: &Run<'_>, queued: impl Iterator<Item = (&'a Record, u64)>
             record.failed(c"still waits after a barrier");
         }
     }
-    run.counts.barriers.up();
 }
 
 /// Creates a cache, uses it on several CPUs, and destroys it while objects wait. Some have a barrier before: no
@@ -440,6 +440,7 @@ fn short_lived_cache(run: &Run<'_>) {
     if destructor && run.random.one_in(2) {
         short.barrier();
         none_waits(run, queued.into_iter().flatten());
+        run.counts.barriers.up();
     }
     drop(short);
     run.counts.caches.up();
