@@ -167,6 +167,7 @@ test_refill_queue() {
 
 # Memory reclaim, asked for through the shrinker's file.
 test_shrink() {
+	[ -d /sys/kernel/debug/shrinker ] || skip "needs CONFIG_SHRINKER_DEBUG"
 	start refill
 	load rcu_ptr_client_c objects=10
 	wait_for 10 refilled || fail "no refill in the trace"
