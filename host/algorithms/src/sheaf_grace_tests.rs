@@ -5,10 +5,8 @@
 //! once.
 
 use crate::sheaves::{
-    epochs::{Epochs, PLACES},
     geometry::{Slot, SHEAF_BYTES, SLOTS},
-    needs::Needs,
-    polled::{GracePeriod, Polled},
+    grace::{Epochs, GracePeriod, Needs, Polled, PLACES},
     sheaf::{Chain, Empty},
     strays::{self, Strays},
 };

@@ -8,8 +8,8 @@ use crate::{
     sheaf_model::{At, Flaw, Model},
     sheaves::{
         exchange::{close_partial, take_waiting, Cpu},
+        grace::Running,
         reserve::Reserve,
-        running::Running,
         strays,
     },
     sync::{AtomicLink, Plain},

@@ -4,18 +4,19 @@
 //! slab.
 //!
 //! An object is in an rcu sheaf of a CPU; or in a closed one there; or it is counted
-//! ([`pending`]), from before its sheaf is closed until it is in a barn; or without a sheaf, in a list of
+//! ([`Pending`]), from before its sheaf is closed until it is in a barn; or without a sheaf, in a list of
 //! the cache, where it is counted too. What is in the first two is
 //! closed by that CPU in an interrupt, which needs no task to get its turn there, and is left with its cache
-//! ([`polled`](super::polled)). A CPU that has nothing is not touched. One that is not online, and has something,
-//! is waited for until the hotplug operation in progress is over: its callback takes everything.
+//! ([`Polled`](super::grace::Polled)). A CPU that has nothing is not touched. One that is not online, and has
+//! something, is waited for until the hotplug operation in progress is over: its callback takes everything.
 
 use super::{
     cache::Cache,
     caches::Pinned,
     exchange::close_partial,
+    grace::PLACES,
     pcs::Here,
-    pending, reclaim,
+    reclaim,
     sheaf::{Chain, Closed, Stamp},
     Sheaves,
 };
@@ -24,10 +25,89 @@ use crate::sys::{
     gp::{self, Snapshot},
     irq,
     preempt::PreemptOff,
-    trace,
+    trace, wait,
 };
 use core::ptr;
-use kernel::sync::atomic::{Atomic, Relaxed};
+use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed};
+
+/// The number of barriers so far, which is their time. All waiters of this file wait on its address.
+static TIME: Atomic<u64> = Atomic::new(0);
+
+/// Sheaves of a CPU that wait for a grace period are counted, by when they began to wait
+/// ([`Epochs`](super::grace::Epochs)), one count for each place: a barrier depends neither on callbacks of others nor
+/// on sheaves that are closed meanwhile.
+pub(super) struct Pending([Atomic<u32>; PLACES]);
+
+impl Pending {
+    pub(super) fn new() -> Self {
+        Self([const { Atomic::new(0) }; PLACES])
+    }
+
+    /// Counts one more in `place`.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    pub(super) fn count(&self, place: usize) {
+        // ORDERING: Full, so that a context that sees that the sheaf is off the CPU sees it counted.
+        self.0[place].fetch_add(1, Full);
+    }
+
+    /// Takes one off `place`. Returns whether it was the last.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    pub(super) fn uncount(&self, place: usize) -> bool {
+        // ORDERING: Full pairs with the acquire of waiters: what was done is seen.
+        self.0[place].fetch_sub(1, Full) == 1
+    }
+
+    /// Whether nothing is counted in `place`.
+    pub(super) fn is_empty(&self, place: usize) -> bool {
+        self.0[place].load(Acquire) == 0
+    }
+
+    /// How much is counted.
+    pub(super) fn total(&self) -> usize {
+        self.0.iter().map(|n| n.load(Acquire) as usize).sum()
+    }
+}
+
+/// A stamp for what `cpu` counts in `place`.
+pub(super) fn stamp(cpu: i32, place: usize) -> Stamp {
+    Stamp::of(cpu as u32 * PLACES as u32 + place as u32)
+}
+
+/// The CPU and the place that a stamp stands for.
+pub(super) fn place(stamp: &Stamp) -> (i32, usize) {
+    let number = stamp.number() as usize - 1;
+    ((number / PLACES) as i32, number % PLACES)
+}
+
+/// The time of a barrier: what is counted before the call is older.
+pub(super) fn now() -> u64 {
+    // ORDERING: Full: what the barrier has seen to be off a CPU was counted before.
+    TIME.fetch_add(1, Full) + 1
+}
+
+/// Wakes the waiters for a count, the last user or the destruction of a cache.
+///
+/// # Context
+///
+/// Softirq or task. What they wait for was done by a full barrier.
+pub(super) fn wake() {
+    wait::wake(&TIME);
+}
+
+/// Waits until `done` says so.
+///
+/// # Context
+///
+/// May sleep; `done` may not.
+pub(super) fn wait_until(done: impl Fn() -> bool) {
+    wait::until(&TIME, &done);
+}
 
 /// Caches that a CPU looks after in one interrupt.
 const PER_INTERRUPT: usize = 16;
@@ -67,7 +147,7 @@ pub(super) fn barrier(sheaves: &Sheaves, of: Option<&Cache>, meanwhile: impl FnO
             .filter(|cache| is_asked(cache))
             .for_each(|cache| cache.will_wait());
     }
-    let time = pending::now();
+    let time = now();
     // What comes from here on is told apart.
     let _ = sheaves.next(0, |cache| {
         is_asked(cache) && {

@@ -15,10 +15,10 @@
 //! with a grace period of its own, and those begun in the same one end together.
 
 use super::{
+    barrier,
     cache::{Cache, CacheRef},
-    needs::Needs,
+    grace::Needs,
     pcs::{Here, Pcs},
-    pending,
     sheaf::Chain,
     strays,
 };
@@ -284,7 +284,7 @@ impl Cache {
         if !unsafe { strays::has_end(list, self.link, gp::cond_resched) } {
             let counted = self.strays_pending.total();
             self.lost_strays.store(true, Relaxed);
-            pending::wake();
+            barrier::wake();
             return debug::warn_endless(counted);
         }
         // SAFETY: By the safety requirements of this function.
@@ -293,7 +293,7 @@ impl Cache {
             self.destruct(addr);
             self.give_back(&mut [with_exposed_provenance_mut(addr)]);
             if self.strays_pending.uncount(place) {
-                pending::wake();
+                barrier::wake();
             }
             gp::cond_resched();
         }

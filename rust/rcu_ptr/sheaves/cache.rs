@@ -4,18 +4,16 @@
 
 use super::{
     barn::Stock,
+    barrier::{self, Pending},
     batches::Batches,
-    epochs::{Epochs, PLACES},
     geometry::{SHEAF_BYTES, SLOTS},
+    grace::{Epochs, GracePeriod, Polled, Running, PLACES},
     limits::{InForce, Limits},
     local::BARRED,
     pcs::Pcs,
-    pending::{self, Pending},
-    polled::{GracePeriod, Polled},
     reclaim::BacklogWork,
     refill::RefillWork,
     reserve::Reserve,
-    running::Running,
     sheaf::{Chain, Empty, Full, Rest, Stamp},
     shrink::{ReapWork, TrimWork},
     strays::Strays,
@@ -716,7 +714,7 @@ impl Cache {
     pub(super) fn count(&self, cpu: i32) -> Stamp {
         let place = self.epochs.place();
         self.pcs.of(cpu).pending.count(place);
-        pending::stamp(cpu, place)
+        barrier::stamp(cpu, place)
     }
 
     /// Counts an object that has no sheaf. Returns the place.
@@ -730,7 +728,7 @@ impl Cache {
         place
     }
 
-    /// Whether nothing is counted that was before `time` ([`pending::now()`]).
+    /// Whether nothing is counted that was before `time` ([`barrier::now()`]).
     ///
     /// # Context
     ///
@@ -787,7 +785,7 @@ impl Cache {
     /// Softirq or task.
     pub(super) fn has_run(&self) {
         if self.running.leave() {
-            pending::wake();
+            barrier::wake();
         }
     }
 
@@ -797,7 +795,7 @@ impl Cache {
     ///
     /// Any, NMI included.
     pub(super) fn uncount(&self, stamp: Stamp) -> bool {
-        let (cpu, i) = pending::place(&stamp);
+        let (cpu, i) = barrier::place(&stamp);
         self.pcs.of(cpu).pending.uncount(i)
     }
 
@@ -808,7 +806,7 @@ impl Cache {
     /// Softirq or task.
     pub(super) fn landed(&self, stamp: Option<Stamp>) {
         if stamp.is_some_and(|stamp| self.uncount(stamp)) {
-            pending::wake();
+            barrier::wake();
         }
     }
 

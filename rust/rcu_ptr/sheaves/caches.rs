@@ -4,8 +4,8 @@
 //! is pinned instead, and its end waits for the pin.
 
 use super::{
+    barrier,
     cache::{Cache, CacheRef},
-    pending,
 };
 use crate::fault;
 use core::{ops::Deref, ptr::NonNull};
@@ -55,7 +55,7 @@ impl Drop for Pinned {
     fn drop(&mut self) {
         // ORDERING: Full pairs with the acquire of the end, which may free the cache from here on.
         if self.cache.pins.fetch_sub(1, Full) == 1 {
-            pending::wake();
+            barrier::wake();
         }
     }
 }
@@ -152,7 +152,7 @@ impl super::Sheaves {
     /// Waits until `cache`, whose end has begun, is not pinned any more.
     pub(super) fn wait_unpinned(&self, cache: &Cache) {
         // ORDERING: Acquire pairs with the drop of `Pinned`.
-        pending::wait_until(|| cache.pins.load(Acquire) == 0);
+        barrier::wait_until(|| cache.pins.load(Acquire) == 0);
     }
 
     /// All objects of `cache` are back with the slab.
@@ -163,7 +163,7 @@ impl super::Sheaves {
             .retain(|known| !core::ptr::eq(known.cache.0, cache));
         // ORDERING: Full, before the wakeup.
         ENDED.fetch_add(1, Full);
-        pending::wake();
+        barrier::wake();
     }
 
     /// Waits for the ends that have begun so far.
@@ -178,7 +178,7 @@ impl super::Sheaves {
             if !more {
                 return;
             }
-            pending::wait_until(|| ENDED.load(Acquire) != seen);
+            barrier::wait_until(|| ENDED.load(Acquire) != seen);
         }
     }
 }

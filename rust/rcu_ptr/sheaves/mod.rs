@@ -25,14 +25,15 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | geometry.rs, sheaf.rs, cursor.rs, local.rs, fastpath.rs, exchange.rs, barn.rs, double.rs, reserve.rs, epochs.rs, strays.rs, needs.rs, polled.rs, running.rs | the algorithm, which the host tests compile too |
+//! | geometry.rs, sheaf.rs, cursor.rs, local.rs, fastpath.rs, exchange.rs, barn.rs, double.rs, reserve.rs, grace.rs, strays.rs | the algorithm, which the host tests compile too |
 //! | cache.rs, pcs.rs | what a cache and a CPU have |
 //! | alloc.rs, free.rs | the calls |
 //! | reclaim.rs | after a grace period |
 //! | batches.rs | what waits without a sheaf, or for SRCU too |
 //! | monitor.rs, hotplug.rs | sheaves of idle and of dead CPUs |
 //! | shrink.rs, refill.rs | what there is too much of, and too little |
-//! | caches.rs, pending.rs, barrier.rs | the list of caches, counts of pending sheaves, the barriers |
+//! | caches.rs | the list of caches |
+//! | barrier.rs | counts of pending sheaves, the barriers |
 //! | destroy.rs | `rcu_ptr_cache_destroy()` |
 //! | limits.rs | how much of everything, and what waits at most |
 //! | stats.rs | counters, and debugfs |
@@ -46,23 +47,19 @@ mod caches;
 pub(crate) mod cursor;
 pub(crate) mod destroy;
 mod double;
-pub(crate) mod epochs;
 pub(crate) mod exchange;
 pub(crate) mod fastpath;
 pub(crate) mod free;
 pub(crate) mod geometry;
+pub(crate) mod grace;
 mod hotplug;
 pub(crate) mod limits;
 pub(crate) mod local;
 mod monitor;
-pub(crate) mod needs;
 mod pcs;
-mod pending;
-pub(crate) mod polled;
 mod reclaim;
 pub(crate) mod refill;
 pub(crate) mod reserve;
-pub(crate) mod running;
 pub(crate) mod sheaf;
 mod shrink;
 pub(crate) mod stats;

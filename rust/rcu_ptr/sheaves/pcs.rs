@@ -4,6 +4,7 @@
 
 use super::{
     barn::Stock,
+    barrier::Pending,
     cache::{Cache, CacheRef},
     cursor::{next_slot, Cursor, Undisturbed, NONE},
     exchange::{Cpu, Words, REUSE},
@@ -12,7 +13,6 @@ use super::{
     geometry::SLOTS,
     local::{LocalList, LocalSlot, BARRED},
     monitor::{MonitorWork, Tick},
-    pending::Pending,
     reclaim,
     sheaf::{Chain, Empty, Full, Stamp},
 };

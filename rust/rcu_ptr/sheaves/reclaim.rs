@@ -6,10 +6,10 @@
 //! the worker. Chains are handed on whole, so that no step takes longer where more sheaves wait.
 
 use super::{
+    barrier,
     cache::{Cache, CacheRef},
     double::Seen,
     pcs::Here,
-    pending,
     sheaf::{Chain, Closed, Empty, Full, Rest, Stack},
     shrink, Sheaves,
 };
@@ -142,7 +142,7 @@ pub(super) fn leave(cache: &Cache, node: usize, chain: Chain) {
 pub(super) fn leave_closed(cache: &Cache, node: usize, chain: Chain) {
     cache.barns[node].leave_closed(chain);
     // Waiters for them already have a grace period to wait for.
-    pending::wake();
+    barrier::wake();
 }
 
 /// What need not wait any more in a sheaf of `cache`: its objects are destructed if they were freed. Those of
@@ -230,7 +230,7 @@ pub(super) fn wait_until(cache: &Cache, done: impl Fn() -> bool) {
             gp::synchronize();
             continue;
         }
-        pending::wait_until(|| done() || has_backlog());
+        barrier::wait_until(|| done() || has_backlog());
     }
 }
 

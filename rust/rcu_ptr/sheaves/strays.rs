@@ -4,9 +4,9 @@
 //! SRCU domain, of which the engine does not know.
 //!
 //! Objects are pushed in any context and on any CPU, with one exchange; what takes them takes all. The low bits
-//! of a link say where the object that it leads to is counted ([`epochs`](super::epochs)).
+//! of a link say where the object that it leads to is counted ([`Epochs`](super::grace::Epochs)).
 
-use super::epochs::PLACES;
+use super::grace::PLACES;
 use crate::sync::AtomicLink;
 use core::ptr::with_exposed_provenance_mut;
 

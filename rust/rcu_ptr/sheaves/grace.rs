@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What waits for grace periods, and for whom barriers and the end of a cache wait: which grace periods a batch
+//! needs ([`Needs`]), in which [`Epochs`] what waits is counted, closed sheaves whose grace period is
+//! [`Polled`], and the callbacks that are [`Running`]. No kernel in here: the host tests compile it too.
+
+use super::sheaf::Chain;
+use crate::sync::AtomicLink;
+
+/// Which grace periods have to be over before slots of a closed sheaf are read and its objects are used again: the
+/// callbacks that a batch waits for.
+///
+/// Two kinds of readers are to be waited for: contexts that are about to write or read a slot, which have
+/// preemption disabled, and users that look at objects, inside RCU or the SRCU domain of the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Needs {
+    /// One of call_rcu().
+    pub(crate) rcu: bool,
+    /// One of call_srcu().
+    pub(crate) srcu: bool,
+}
+
+impl Needs {
+    /// For a cache without a domain, or with one whose grace periods wait for RCU as well, or do not.
+    pub(crate) const fn of(domain_waits_for_rcu: Option<bool>) -> Self {
+        match domain_waits_for_rcu {
+            None => Self {
+                rcu: true,
+                srcu: false,
+            },
+            Some(waits_for_rcu) => Self {
+                rcu: !waits_for_rcu,
+                srcu: true,
+            },
+        }
+    }
+
+    /// The number of callbacks.
+    pub(crate) const fn callbacks(self) -> u32 {
+        self.rcu as u32 + self.srcu as u32
+    }
+}
+
+/// Counters, one per epoch: up to three barriers can have an epoch of their own at a time.
+pub(crate) const PLACES: usize = 4;
+
+/// Which place is counted in, and since when: pending counts are kept per epoch. A barrier starts a new epoch if its
+/// counter is free, and waits for the older ones: for what was there before it, and not for what comes meanwhile.
+///
+/// A place is used again when it is empty. A context that counts may have chosen its place some time ago: then it
+/// counts in an older one, and a barrier waits for it without need.
+pub(crate) struct Epochs {
+    turn: AtomicLink,
+    /// All that is counted in a place began to wait at this time or later.
+    since: [AtomicLink; PLACES],
+}
+
+impl Epochs {
+    /// All places are of time 0.
+    pub(crate) fn new() -> Self {
+        Self {
+            turn: AtomicLink::new(0),
+            since: [(); PLACES].map(|()| AtomicLink::new(0)),
+        }
+    }
+
+    /// The place to count in.
+    pub(crate) fn place(&self) -> usize {
+        (self.turn.load_relaxed() % PLACES as u64) as usize
+    }
+
+    /// Whether nothing is left of what was counted before `time`. If something is, what is counted from
+    /// here on is told apart from it as soon as there is a place.
+    pub(crate) fn is_past(&self, time: u64, is_empty: impl Fn(usize) -> bool) -> bool {
+        loop {
+            // ORDERING: Acquire pairs with the exchange below: `since` is that of this turn, or later.
+            let turn = self.turn.load_acquire();
+            let place = (turn % PLACES as u64) as usize;
+            // ORDERING: Acquire pairs with the releases below: a barrier that goes by the time that another put
+            // there has seen what was counted before it end, too.
+            if self.since[place].load_acquire() >= time {
+                break;
+            }
+            if is_empty(place) {
+                // What is counted there from here on is later than `time`.
+                // ORDERING: Release: after the look at the count; pairs with the acquire above.
+                self.since[place].store_release(time);
+                break;
+            }
+            let next = (place + 1) % PLACES;
+            if !is_empty(next) {
+                return false;
+            }
+            // Another context may do the same with another time, which is no later than the turn either.
+            // ORDERING: Release, as above.
+            self.since[next].store_release(time);
+            let _ = self.turn.cmpxchg_full(turn, turn + 1);
+        }
+        // ORDERING: Acquire, as above.
+        (0..PLACES).all(|place| self.since[place].load_acquire() >= time || is_empty(place))
+    }
+}
+
+/// A grace period that covers all that was done before this was made.
+pub(crate) trait GracePeriod {
+    /// Whether it is over.
+    fn is_over(&self) -> bool;
+}
+
+/// Sheaves that wait together.
+struct Group<G> {
+    chain: Chain,
+    gp: Option<G>,
+}
+
+impl<G> Group<G> {
+    const fn new() -> Self {
+        Self {
+            chain: Chain::new(),
+            gp: None,
+        }
+    }
+}
+
+/// Closed sheaves of a barn without a callback: whoever waits for them polls their grace period and reclaims
+/// them. So they depend neither on the task that closed them nor on what else that has to wait for.
+///
+/// There are two groups. What comes joins the younger one and makes its grace period later; that of the older one
+/// stays as it is, however often something comes. There is a younger one only where there is an older one.
+pub(crate) struct Polled<G> {
+    older: Group<G>,
+    younger: Group<G>,
+}
+
+impl<G: GracePeriod> Polled<G> {
+    /// No sheaves.
+    pub(crate) const fn new() -> Self {
+        Self {
+            older: Group::new(),
+            younger: Group::new(),
+        }
+    }
+
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.older.chain.is_empty()
+    }
+
+    /// Adds `chain`, for which `gp` was made later than for all before.
+    pub(crate) fn push(&mut self, chain: Chain, gp: G) {
+        let group = if self.older.chain.is_empty() {
+            &mut self.older
+        } else {
+            &mut self.younger
+        };
+        group.chain.append(chain);
+        group.gp = Some(gp);
+    }
+
+    /// Takes those whose grace period is over.
+    pub(crate) fn take(&mut self) -> Chain {
+        let mut over = Chain::new();
+        while self.older.gp.as_ref().is_some_and(GracePeriod::is_over) {
+            let younger = core::mem::replace(&mut self.younger, Group::new());
+            over.append(core::mem::replace(&mut self.older, younger).chain);
+        }
+        over
+    }
+}
+
+/// Counts the RCU callbacks of a cache that are running. A callback drops its last pending count before it is done
+/// with the cache, so `destroy()` reads this counter after the pending counts, which are in many words.
+pub(crate) struct Running(AtomicLink);
+
+impl Running {
+    /// No callback runs.
+    pub(crate) fn new() -> Self {
+        Self(AtomicLink::new(0))
+    }
+
+    /// One begins: what it has to do is counted, and will be until after this.
+    pub(crate) fn enter(&self) {
+        self.add(1);
+    }
+
+    /// One ends. Returns whether it was the last; the cache may be gone, unless something else is counted.
+    pub(crate) fn leave(&self) -> bool {
+        self.add(u64::MAX) == 1
+    }
+
+    fn add(&self, n: u64) -> u64 {
+        let mut now = self.0.load_relaxed();
+        loop {
+            // ORDERING: Full: before what it takes off the counts, or after all that it did.
+            match self.0.cmpxchg_full(now, now.wrapping_add(n)) {
+                Ok(_) => return now,
+                Err(other) => now = other,
+            }
+        }
+    }
+
+    /// Whether `nothing_is_counted` says so, and none runs after that.
+    pub(crate) fn are_none_after(&self, nothing_is_counted: impl FnOnce() -> bool) -> bool {
+        // ORDERING: Acquire of the counts, before this is read: a context that took one off had entered.
+        nothing_is_counted() && self.0.load_acquire() == 0
+    }
+}
