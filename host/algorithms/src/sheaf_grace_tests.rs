@@ -6,9 +6,8 @@
 
 use crate::sheaves::{
     geometry::{Slot, SHEAF_BYTES, SLOTS},
-    grace::{Epochs, GracePeriod, Needs, Polled, PLACES},
+    grace::{Epochs, GracePeriod, Needs, Polled, Strays, PLACES},
     sheaf::{Chain, Empty},
-    strays::{self, Strays},
 };
 use proptest::prelude::*;
 use std::{cell::Cell, ptr::NonNull, rc::Rc};
@@ -265,7 +264,7 @@ proptest! {
         let take_in = || {
             let mut rest = list.take();
             // SAFETY: Taken just now.
-            while let Some((addr, place, next)) = unsafe { strays::next(rest, 0) } {
+            while let Some((addr, place, next)) = unsafe { Strays::next(rest, 0) } {
                 let i = (addr - base) / size_of::<Object>();
                 objects[i].destructed.set(objects[i].destructed.get() + 1);
                 assert_eq!(place, pushes[i].0);
@@ -304,7 +303,7 @@ fn pushed(pushes: &[usize]) -> (Vec<usize>, bool) {
         }
     }
     // SAFETY: Taken just now.
-    let has_end = unsafe { strays::has_end(list.take(), 0, || ()) };
+    let has_end = unsafe { Strays::has_end(list.take(), 0, || ()) };
     (refused, has_end)
 }
 

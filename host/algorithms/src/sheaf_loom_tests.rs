@@ -8,9 +8,8 @@ use crate::{
     sheaf_model::{At, Flaw, Model},
     sheaves::{
         exchange::{close_partial, take_waiting, Cpu},
-        grace::Running,
+        grace::{self, Running},
         reserve::Reserve,
-        strays,
     },
     sync::{AtomicLink, Plain},
 };
@@ -43,7 +42,7 @@ fn end(cache: Arc<Model>) {
 
 /// Objects without a sheaf, with their links.
 struct Strays {
-    list: strays::Strays,
+    list: grace::Strays,
     objects: [Object; 3],
 }
 
@@ -70,7 +69,7 @@ impl Strays {
         let (mut rest, mut n) = (self.list.take(), 0);
         let link = core::mem::offset_of!(Object, link);
         // SAFETY: Taken just now.
-        while let Some((addr, place, next)) = unsafe { strays::next(rest, link) } {
+        while let Some((addr, place, next)) = unsafe { grace::Strays::next(rest, link) } {
             let object = core::ptr::with_exposed_provenance::<Object>(addr);
             // SAFETY: Off the list, it is this context's.
             let content = unsafe { &(*object).content };
@@ -89,7 +88,7 @@ impl Strays {
 fn strays_have_one_owner() {
     model(|| {
         let all = Arc::new(Strays {
-            list: strays::Strays::new(),
+            list: grace::Strays::new(),
             objects: [(); 3].map(|()| Object {
                 link: AtomicLink::new(0),
                 content: Plain::new(0),

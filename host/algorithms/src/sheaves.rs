@@ -22,5 +22,3 @@ pub(crate) mod local;
 pub(crate) mod reserve;
 #[path = "../../../rust/rcu_ptr/sheaves/sheaf.rs"]
 pub(crate) mod sheaf;
-#[path = "../../../rust/rcu_ptr/sheaves/strays.rs"]
-pub(crate) mod strays;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Batches: sheaves that wait for an SRCU domain as well, and objects without a sheaf (strays.rs).
+//! Batches: sheaves that wait for an SRCU domain as well, and objects without a sheaf ([`Strays`]).
 //!
 //! ```text
 //!   sheaves, strays ---> waiting ---> a batch ---> both grace periods over ---> the worker
@@ -17,10 +17,9 @@
 use super::{
     barrier,
     cache::{Cache, CacheRef},
-    grace::Needs,
+    grace::{Needs, Strays},
     pcs::{Here, Pcs},
     sheaf::Chain,
-    strays,
 };
 use crate::sys::{
     debug, gp,
@@ -61,7 +60,7 @@ struct Batch {
     left: Atomic<u32>,
     /// [`Chain::into_first()`]
     chain: Atomic<usize>,
-    /// [`Strays::take()`](strays::Strays::take())
+    /// [`Strays::take()`]
     strays: Atomic<u64>,
 }
 
@@ -281,14 +280,14 @@ impl Cache {
     unsafe fn take_in_list(&self, mut list: u64) {
         // One that was freed twice makes it a ring, and what it leads to is not what was pushed.
         // SAFETY: By the safety requirements of this function.
-        if !unsafe { strays::has_end(list, self.link, gp::cond_resched) } {
+        if !unsafe { Strays::has_end(list, self.link, gp::cond_resched) } {
             let counted = self.strays_pending.total();
             self.lost_strays.store(true, Relaxed);
             barrier::wake();
             return debug::warn_endless(counted);
         }
         // SAFETY: By the safety requirements of this function.
-        while let Some((addr, place, rest)) = unsafe { strays::next(list, self.link) } {
+        while let Some((addr, place, rest)) = unsafe { Strays::next(list, self.link) } {
             list = rest;
             self.destruct(addr);
             self.give_back(&mut [with_exposed_provenance_mut(addr)]);

@@ -7,7 +7,7 @@ use super::{
     barrier::{self, Pending},
     batches::Batches,
     geometry::{SHEAF_BYTES, SLOTS},
-    grace::{Epochs, GracePeriod, Polled, Running, PLACES},
+    grace::{Epochs, GracePeriod, Polled, Running, Strays, PLACES},
     limits::{InForce, Limits},
     local::BARRED,
     pcs::Pcs,
@@ -16,7 +16,6 @@ use super::{
     reserve::Reserve,
     sheaf::{Chain, Empty, Full, Rest, Stamp},
     shrink::{ReapWork, TrimWork},
-    strays::Strays,
     Sheaves,
 };
 use crate::{

@@ -25,7 +25,7 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | geometry.rs, sheaf.rs, cursor.rs, local.rs, fastpath.rs, exchange.rs, barn.rs, double.rs, reserve.rs, grace.rs, strays.rs | the algorithm, which the host tests compile too |
+//! | geometry.rs, sheaf.rs, cursor.rs, local.rs, fastpath.rs, exchange.rs, barn.rs, double.rs, reserve.rs, grace.rs | the algorithm, which the host tests compile too |
 //! | cache.rs, pcs.rs | what a cache and a CPU have |
 //! | alloc.rs, free.rs | the calls |
 //! | reclaim.rs | after a grace period |
@@ -63,7 +63,6 @@ pub(crate) mod reserve;
 pub(crate) mod sheaf;
 mod shrink;
 pub(crate) mod stats;
-pub(crate) mod strays;
 
 use crate::{
     api,
