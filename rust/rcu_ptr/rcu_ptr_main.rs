@@ -44,7 +44,6 @@ mod fault;
 mod instance;
 mod link;
 mod list;
-mod local_word;
 mod lockless;
 mod packing;
 mod params;

@@ -3,7 +3,7 @@
 //! The shared words of the algorithm files, which the host tests replace.
 
 use crate::{
-    local_word::LocalWord,
+    platform::LocalWord,
     sys::{
         preempt::{OnCpu, Pinned},
         this_cpu::ThisCpuPtr,

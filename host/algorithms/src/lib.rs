@@ -15,8 +15,6 @@ mod entry;
 mod link;
 #[path = "../../../rust/rcu_ptr/list.rs"]
 mod list;
-#[path = "../../../rust/rcu_ptr/local_word.rs"]
-mod local_word;
 #[path = "../../../rust/rcu_ptr/platform.rs"]
 mod platform;
 #[path = "../../../rust/rcu_ptr/stats.rs"]

@@ -8,11 +8,11 @@
 
 use crate::{
     entry::{split_calls, Call},
-    local_word::LocalWord,
     lockless::{
         block::{self, ClosedList, Layout, Spares, SLOT},
         insert::{Cpu, Kind, Reserve},
     },
+    platform::LocalWord,
 };
 use std::{
     alloc::{alloc, dealloc, Layout as Memory},

@@ -6,7 +6,7 @@
 //! [`Flaw`] breaks one property each, outside the algorithm's text; a test that does not see it is
 //! worth nothing.
 
-use crate::local_word::LocalWord;
+use crate::platform::LocalWord;
 use crate::sheaves::{
     barn::Stock,
     cursor::{Cursor, Undisturbed, NONE},

@@ -14,7 +14,7 @@
 //! ```
 
 use super::block::{self, Layout, SLOT};
-use crate::{entry, local_word::LocalWord};
+use crate::{entry, platform::LocalWord};
 use core::ptr::with_exposed_provenance_mut;
 
 /// What the common path needs of a CPU.

@@ -15,8 +15,8 @@ use crate::{
     engine::Gauges,
     fault,
     list::DeferredList,
-    local_word::LocalWord,
     params,
+    platform::LocalWord,
     stats::{Event, Stats, NAMES},
     sync::Quiet,
     sys::{

@@ -29,7 +29,7 @@ use super::{
     geometry::{Slot, SHEAF_BYTES, SLOTS},
     sheaf::{Install, Installed, END, MASK, STRIDE},
 };
-use crate::local_word::LocalWord;
+use crate::platform::LocalWord;
 use core::ptr::with_exposed_provenance;
 
 /// What a cursor is ahead of its slot.

@@ -13,7 +13,7 @@ use super::{
     local::{LocalList, LocalSlot},
     sheaf::{Chain, Closed, Empty, Full, Installed, Owned, Rest, Stamp},
 };
-use crate::local_word::LocalWord;
+use crate::platform::LocalWord;
 
 /// Places for objects that are allocated again at once.
 pub(crate) const REUSE: usize = 4;

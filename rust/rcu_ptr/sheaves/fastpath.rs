@@ -9,7 +9,7 @@ use super::{
     exchange::{self, Cpu, REUSE},
     local::LocalSlot,
 };
-use crate::local_word::LocalWord;
+use crate::platform::LocalWord;
 
 /// The words of a CPU that the fast path uses. Everything here is called with preemption disabled.
 pub(crate) trait Places: Copy {

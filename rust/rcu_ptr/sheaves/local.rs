@@ -4,7 +4,7 @@
 //! slots made of them.
 
 use super::sheaf::{Chain, Closed};
-use crate::local_word::LocalWord;
+use crate::platform::LocalWord;
 
 /// What is in a [`LocalSlot`] that is to stay empty for ever.
 pub(crate) const BARRED: usize = 1;

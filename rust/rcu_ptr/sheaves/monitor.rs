@@ -24,8 +24,8 @@ use super::{
     shrink, Sheaves,
 };
 use crate::{
-    local_word::LocalWord,
     params,
+    platform::LocalWord,
     sys::{context, gp, irq::IrqsOff, preempt::PreemptOff, trace, work::Handler},
 };
 use core::ptr;

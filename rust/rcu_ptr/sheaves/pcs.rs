@@ -17,7 +17,7 @@ use super::{
     sheaf::{Chain, Empty, Full, Stamp},
 };
 use crate::{
-    local_word::LocalWord,
+    platform::LocalWord,
     sync::{Mine, Quiet},
     sys::{
         context::Context,
