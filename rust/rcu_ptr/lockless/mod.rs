@@ -6,16 +6,14 @@
 //! | file | what |
 //! |---|---|
 //! | block.rs, insert.rs | the algorithm, which the host tests compile too: blocks, how an object gets its slot (any context), how a block is closed |
-//! | krcp.rs | what each CPU has, and how the algorithm sees it |
+//! | krcp.rs | what each CPU has, how the algorithm sees it, and what happens when it comes or goes |
 //! | drain.rs | the monitor closes and collects, batches wait for a grace period, objects are freed |
 //! | barrier.rs | `rcu_ptr_barrier()` |
 //! | refill.rs | spare blocks: more of them, and fewer when memory is short |
-//! | hotplug.rs | a CPU comes or goes |
 
 mod barrier;
 mod block;
 mod drain;
-mod hotplug;
 mod insert;
 mod krcp;
 mod refill;
@@ -67,7 +65,7 @@ static INSTANCE: Instance<Lockless> = Instance::none();
 impl Service for Lockless {
     type Shrinker = refill::LocklessShrinker;
     const SHRINKER: &'static CStr = c"rcu_ptr-krc";
-    type Hotplug = hotplug::LocklessHotplug;
+    type Hotplug = krcp::LocklessHotplug;
     const HOTPLUG: &'static CStr = c"rcu_ptr:krc";
 
     fn instance() -> &'static Instance<Self> {

@@ -6,11 +6,10 @@
 //! | file | what |
 //! |---|---|
 //! | state.rs, bnode.rs, arm.rs, blocks.rs, deferred.rs, barrier.rs | the algorithm, which the host tests compile too |
-//! | krcp.rs | what each CPU has |
+//! | krcp.rs | what each CPU has, and what happens when it comes or goes |
 //! | queue.rs | object -> block of its channel, or list; in NMI context list, or deferred |
 //! | drain.rs | the monitor: after the drain interval, or within two ticks when a block is full, frees what is ready; the rest becomes a batch, waits for a grace period and is freed |
 //! | refill.rs | blocks at hand: more of them, and fewer when memory is short |
-//! | hotplug.rs | a CPU comes or goes |
 
 pub(crate) mod arm;
 pub(crate) mod barrier;
@@ -18,7 +17,6 @@ pub(crate) mod blocks;
 pub(crate) mod bnode;
 pub(crate) mod deferred;
 mod drain;
-mod hotplug;
 mod krcp;
 mod queue;
 mod refill;
@@ -90,7 +88,7 @@ static INSTANCE: Instance<Rfc> = Instance::none();
 impl Service for Rfc {
     type Shrinker = refill::KrcShrinker;
     const SHRINKER: &'static CStr = c"rcu_ptr-krc";
-    type Hotplug = hotplug::KrcHotplug;
+    type Hotplug = krcp::KrcHotplug;
     const HOTPLUG: &'static CStr = c"rcu_ptr:krc";
 
     fn instance() -> &'static Instance<Self> {

@@ -3,7 +3,7 @@
 //! Destruction of a cache: all objects are freed to the slab, those that wait for a grace period included.
 //! Objects that the user still holds are counted and leaked.
 
-use super::{cache::Cache, hotplug, reclaim, Sheaves};
+use super::{cache::Cache, monitor, reclaim, Sheaves};
 use crate::{
     api,
     sys::{
@@ -82,7 +82,7 @@ fn drain(sheaves: &Sheaves, cache: &Cache) {
         pcs.monitor.cancel_sync();
     }
     for pcs in cache.pcs.iter() {
-        let waiting = hotplug::take_off(cache, &pcs);
+        let waiting = monitor::take_off(cache, &pcs);
         // SAFETY: A grace period has passed since the last object was freed.
         unsafe { reclaim::store_chain(cache, pcs.node(), waiting) };
     }

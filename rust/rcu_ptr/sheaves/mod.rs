@@ -30,7 +30,7 @@
 //! | alloc.rs, free.rs | the calls |
 //! | reclaim.rs | after a grace period |
 //! | batches.rs | what waits without a sheaf, or for SRCU too |
-//! | monitor.rs, hotplug.rs | sheaves of idle and of dead CPUs |
+//! | monitor.rs | sheaves of idle and of dead CPUs |
 //! | shrink.rs, refill.rs | what there is too much of, and too little |
 //! | caches.rs | the list of caches |
 //! | barrier.rs | counts of pending sheaves, the barriers |
@@ -52,7 +52,6 @@ pub(crate) mod fastpath;
 pub(crate) mod free;
 pub(crate) mod geometry;
 pub(crate) mod grace;
-mod hotplug;
 pub(crate) mod limits;
 pub(crate) mod local;
 mod monitor;
@@ -95,7 +94,7 @@ static INSTANCE: Instance<Sheaves> = Instance::none();
 impl Service for Sheaves {
     type Shrinker = shrink::BarnShrinker;
     const SHRINKER: &'static CStr = c"rcu_ptr-sheaf";
-    type Hotplug = hotplug::SheafHotplug;
+    type Hotplug = monitor::SheafHotplug;
     const HOTPLUG: &'static CStr = c"rcu_ptr:sheaf";
 
     fn instance() -> &'static Instance<Self> {
