@@ -13,17 +13,43 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// Something of which there is one instance.
-pub(crate) trait Service: Sized + 'static {
+/// Something of which there is one instance, in a place that [`single!`] gives it.
+pub(crate) trait Single: Sized + 'static {
+    /// Where the instance is.
+    fn instance() -> &'static Instance<Self>;
+}
+
+/// Gives a [`Single`] its place, and `get()`.
+macro_rules! single {
+    ($service:ty) => {
+        impl $crate::instance::Single for $service {
+            #[inline(always)]
+            fn instance() -> &'static $crate::instance::Instance<Self> {
+                static INSTANCE: $crate::instance::Instance<$service> =
+                    $crate::instance::Instance::none();
+                &INSTANCE
+            }
+        }
+
+        impl $service {
+            /// The running instance.
+            #[inline]
+            pub(crate) fn get() -> &'static Self {
+                <Self as $crate::instance::Single>::instance().get()
+            }
+        }
+    };
+}
+pub(crate) use single;
+
+/// What runs from module init to module exit.
+pub(crate) trait Service: Single {
     /// What memory reclaim calls, and the shrinker's name.
     type Shrinker: Shrink;
     const SHRINKER: &'static CStr;
     /// What CPU hotplug calls, and the callbacks' name.
     type Hotplug: Callbacks;
     const HOTPLUG: &'static CStr;
-
-    /// Where the instance is.
-    fn instance() -> &'static Instance<Self>;
 
     /// The first step of the end: CPUs that go down still call back.
     ///

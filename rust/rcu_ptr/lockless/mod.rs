@@ -23,7 +23,7 @@ use crate::{
     engine::{Engine, Gauges},
     entry::{Call, TRACKED},
     fault,
-    instance::{Instance, Service},
+    instance::{single, Service},
     list::{Linked, Pushed},
     params,
     stats::Event,
@@ -60,17 +60,13 @@ pub(crate) struct Lockless {
     vmalloc: VmallocArea,
 }
 
-static INSTANCE: Instance<Lockless> = Instance::none();
+single!(Lockless);
 
 impl Service for Lockless {
     type Shrinker = refill::LocklessShrinker;
     const SHRINKER: &'static CStr = c"rcu_ptr-krc";
     type Hotplug = krcp::LocklessHotplug;
     const HOTPLUG: &'static CStr = c"rcu_ptr:krc";
-
-    fn instance() -> &'static Instance<Self> {
-        &INSTANCE
-    }
 
     /// CPUs that go down still close their blocks.
     fn drain(&self) {
@@ -117,12 +113,6 @@ impl Lockless {
             },
             vmalloc: VmallocArea::get(),
         })
-    }
-
-    /// The running engine.
-    #[inline]
-    fn get() -> &'static Lockless {
-        INSTANCE.get()
     }
 
     fn vmalloc_area() -> VmallocArea {

@@ -26,7 +26,7 @@ use crate::{
     calls::Calls,
     engine::{Engine, Gauges},
     entry::Call,
-    instance::{Instance, Service},
+    instance::{single, Service},
     platform::Platform,
     stats::Event,
     sync::AtomicLink,
@@ -83,17 +83,13 @@ pub(crate) struct Rfc {
     turns: AtomicLink,
 }
 
-static INSTANCE: Instance<Rfc> = Instance::none();
+single!(Rfc);
 
 impl Service for Rfc {
     type Shrinker = refill::KrcShrinker;
     const SHRINKER: &'static CStr = c"rcu_ptr-krc";
     type Hotplug = krcp::KrcHotplug;
     const HOTPLUG: &'static CStr = c"rcu_ptr:krc";
-
-    fn instance() -> &'static Instance<Self> {
-        &INSTANCE
-    }
 
     /// CPUs may go down and come up meanwhile: their hotplug callbacks are gone, so that nothing queues an
     /// irq_work that was ended here, and what they left is drained here.
@@ -129,12 +125,6 @@ impl Rfc {
             barrier <- new_mutex!((), "rcu_ptr_barrier"),
             turns: AtomicLink::new(0),
         })
-    }
-
-    /// The running engine.
-    #[inline]
-    fn get() -> &'static Rfc {
-        INSTANCE.get()
     }
 }
 

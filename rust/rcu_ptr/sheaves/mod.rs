@@ -65,7 +65,7 @@ pub(crate) mod stats;
 
 use crate::{
     api,
-    instance::{Instance, Service},
+    instance::{single, Service},
     sys::{percpu::PerCpu, rcu_callback, work::WorkQueue},
 };
 use cache::Cache;
@@ -89,17 +89,13 @@ pub(crate) struct Sheaves {
     seen: PerCpu<reclaim::SeenHere>,
 }
 
-static INSTANCE: Instance<Sheaves> = Instance::none();
+single!(Sheaves);
 
 impl Service for Sheaves {
     type Shrinker = shrink::BarnShrinker;
     const SHRINKER: &'static CStr = c"rcu_ptr-sheaf";
     type Hotplug = monitor::SheafHotplug;
     const HOTPLUG: &'static CStr = c"rcu_ptr:sheaf";
-
-    fn instance() -> &'static Instance<Self> {
-        &INSTANCE
-    }
 
     /// There are no caches, as each has a reference to the module. But the callback that was the last
     /// of one may not have returned.
@@ -123,12 +119,6 @@ impl Sheaves {
             refill_wq: WorkQueue::for_refills(c"rcu_ptr_sheaf_refill")?,
             seen: PerCpu::new(|_| reclaim::SeenHere::new())?,
         })
-    }
-
-    /// The running instance.
-    #[inline]
-    pub(crate) fn get() -> &'static Sheaves {
-        INSTANCE.get()
     }
 
     /// Waits until every object that was freed before the call may be allocated again, or is back
