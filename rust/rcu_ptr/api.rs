@@ -3,7 +3,7 @@
 //! Behind the exports: what is misused is leaked with a warning, other objects go to the engine.
 //!
 //! The common path of engine `lockless` does not come through here: exports.rs checks [`is_sound()`] and
-//! takes a slot itself, `lockless::insert_object()`.
+//! takes a slot itself, `lockless::insert_fast()`.
 
 use crate::{
     calls::Calls,

@@ -19,7 +19,8 @@ use crate::{
     entry::Call,
     fault,
     list::Linked,
-    lockless, params,
+    lockless::{self, Kind},
+    params,
     sheaves::{
         alloc,
         cache::{Args, Cache},
@@ -61,7 +62,7 @@ fn take(
 ) {
     if is_plain && api::is_sound(ptr.cast(), field.cast()) {
         let on = PreemptOff::new();
-        if lockless::insert_object(ptr.cast(), &on) {
+        if lockless::insert_fast(ptr.expose_provenance(), Kind::Free, &on) {
             return;
         }
         on.into_raw();
@@ -106,8 +107,8 @@ extern "C" fn __rcu_ptr_kfree_nolock(field: *mut c_void, ptr: *mut c_void) {
 extern "C" fn __rcu_ptr_try_kfree_nolock(ptr: *mut c_void) -> bool {
     if is_plain() && api::is_sound(ptr.cast(), ptr.cast()) {
         let on = PreemptOff::new();
-        return lockless::insert_object(ptr.cast(), &on)
-            || lockless::insert_object_slow(ptr.cast(), on);
+        return lockless::insert_fast(ptr.expose_provenance(), Kind::Free, &on)
+            || lockless::insert_slow_tail(ptr.cast(), on);
     }
     // SAFETY: The contract of this function.
     unsafe { sys::rcu_ptr_shim_try_kfree_nolock(ptr) }
@@ -146,7 +147,7 @@ fn call(head: *mut callback_head, func: rcu_callback_t, sleeps: bool) {
             unsafe { callback::set_func(head.cast(), func) };
             let call = Call::new(head.cast(), sleeps);
             let on = PreemptOff::new();
-            if lockless::insert_call(call, &on) {
+            if lockless::insert_fast(call.word(), Kind::Call, &on) {
                 return;
             }
             on.into_raw();

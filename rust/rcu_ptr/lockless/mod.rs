@@ -41,7 +41,7 @@ use crate::{
 };
 use block::Layout;
 use core::ptr::{self, NonNull};
-use insert::Kind;
+pub(crate) use insert::Kind;
 use kernel::{prelude::*, sync::atomic::Relaxed};
 use krcp::{Fast, Krcp, Slow, Unused};
 
@@ -149,46 +149,36 @@ impl Lockless {
     }
 }
 
-/// Takes `object` if this CPU's block has a slot: the common path, a few instructions. Otherwise
-/// [`insert_object_slow()`] or [`insert_or_link()`] has to follow before preemption is on again.
+/// Takes `word` if this CPU's block has a slot: the common path, a few instructions. Otherwise [`insert_slow()`],
+/// [`insert_slow_tail()`] or [`insert_or_link()`] has to follow before preemption is on again.
 ///
 /// # Context
 ///
 /// Any, NMI included.
 #[inline(always)]
-pub(crate) fn insert_object(object: *mut u8, on: &PreemptOff) -> bool {
-    insert::insert(&Fast::new(on), object.expose_provenance(), Kind::Free)
+pub(crate) fn insert_fast(word: usize, kind: Kind, on: &PreemptOff) -> bool {
+    insert::insert(&Fast::new(on), word, kind)
 }
 
-/// As [`insert_object()`], for a callback.
-///
-/// # Context
-///
-/// Any, NMI included.
-#[inline(always)]
-pub(crate) fn insert_call(call: Call, on: &PreemptOff) -> bool {
-    insert::insert(&Fast::new(on), call.word(), Kind::Call)
+/// Takes `word` when [`insert_fast()`] found no slot: in `fresh`, or in a block of its own. `false`: there is none.
+fn insert_slow(word: usize, fresh: Option<usize>, on: &PreemptOff) -> bool {
+    let krcp = Lockless::get().krc.this(on);
+    let cpu = Slow::new(on, &krcp);
+    insert::insert_slow(&cpu, word, fresh)
 }
 
-/// Takes `object` when [`insert_object()`] found no slot. `false`: there is no block, and the caller keeps
-/// it.
+/// As [`insert_slow()`], for `object`, where nothing follows in the caller. `false`: the caller keeps it.
 ///
 /// # Context
 ///
 /// Any, NMI included.
 #[cold]
 #[inline(never)]
-pub(crate) fn insert_object_slow(object: *mut u8, on: PreemptOff) -> bool {
-    insert_word_slow(object.expose_provenance(), None, &on)
+pub(crate) fn insert_slow_tail(object: *mut u8, on: PreemptOff) -> bool {
+    insert_slow(object.expose_provenance(), None, &on)
 }
 
-fn insert_word_slow(word: usize, fresh: Option<usize>, on: &PreemptOff) -> bool {
-    let krcp = Lockless::get().krc.this(on);
-    let cpu = Slow::new(on, &krcp);
-    insert::insert_slow(&cpu, word, fresh)
-}
-
-/// Takes `linked` when [`insert_object()`] found no slot: in another block, else linked through its field
+/// Takes `linked` when [`insert_fast()`] found no slot: in another block, else linked through its field
 /// or its head.
 ///
 /// # Context
@@ -204,7 +194,7 @@ pub(crate) unsafe fn insert_or_link(linked: Linked, caller: usize, on: &PreemptO
         Linked::Object { object, .. } => (object.as_ptr().expose_provenance(), Event::QueuedList),
         Linked::Call(call) => (call.word(), Event::QueuedCallList),
     };
-    if insert_word_slow(word, None, on) {
+    if insert_slow(word, None, on) {
         return;
     }
     let krcp = Lockless::get().krc.this(on);
@@ -234,12 +224,11 @@ fn channel(object: NonNull<u8>) -> u32 {
     }
 }
 
-/// Takes `object` with `mark` in its slot; traces it before it may be gone.
-fn try_insert(object: NonNull<u8>, mark: usize, caller: usize) -> bool {
+/// Takes `object` with `mark` in its slot, in any block; traces it before it may be gone.
+fn insert_traced(object: NonNull<u8>, mark: usize, caller: usize) -> bool {
     let on = PreemptOff::new();
     let word = object.as_ptr().expose_provenance() | mark;
-    let taken =
-        insert::insert(&Fast::new(&on), word, Kind::Free) || insert_word_slow(word, None, &on);
+    let taken = insert_fast(word, Kind::Free, &on) || insert_slow(word, None, &on);
     if taken {
         // Its grace period can't be over: preemption is off.
         trace::queue(trace::ENGINE_LOCKLESS, channel(object), object, caller);
@@ -254,45 +243,40 @@ const TRACKED_TAG: usize = if cfg!(CONFIG_DEBUG_OBJECTS_RCU_HEAD) {
     0
 };
 
-/// # Safety
+/// Traces `object`, for which there was no block just now, and takes it as [`insert_or_link()`] does.
 ///
-/// As for [`insert_or_link()`].
-unsafe fn link(linked: Linked, caller: usize) {
-    let on = PreemptOff::new();
-    // SAFETY: By the safety requirements of this function.
-    unsafe { insert_or_link(linked, caller, &on) };
-}
-
 /// # Safety
 ///
 /// As for [`Engine::queue()`].
-unsafe fn link_object(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
+unsafe fn link_traced(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
     trace::queue(trace::ENGINE_LOCKLESS, trace::CHANNEL_LIST, object, caller);
+    let on = PreemptOff::new();
     // SAFETY: By the safety requirements of this function.
-    unsafe { link(Linked::Object { object, field }, caller) };
+    unsafe { insert_or_link(Linked::Object { object, field }, caller, &on) };
 }
 
 impl Engine for Lockless {
     unsafe fn queue(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
         debug::kmemleak_ignore(object);
-        if !try_insert(object, TRACKED_TAG, caller) {
+        if !insert_traced(object, TRACKED_TAG, caller) {
             // The link has no room for the mark: reclaim finds out again.
             debug::unqueue(object.as_ptr());
             // SAFETY: By the safety requirements of this function.
-            unsafe { link_object(object, field, caller) };
+            unsafe { link_traced(object, field, caller) };
         }
     }
 
     unsafe fn queue_nolock(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
-        if !try_insert(object, 0, caller) {
+        if !insert_traced(object, 0, caller) {
             // SAFETY: By the safety requirements of this function.
-            unsafe { link_object(object, field, caller) };
+            unsafe { link_traced(object, field, caller) };
         }
     }
 
     unsafe fn call(call: Call, caller: usize) {
         let on = PreemptOff::new();
-        let taken = insert_call(call, &on) || insert_word_slow(call.word(), None, &on);
+        let taken =
+            insert_fast(call.word(), Kind::Call, &on) || insert_slow(call.word(), None, &on);
         let channel = if taken {
             trace::CHANNEL_CALL
         } else {
@@ -307,12 +291,12 @@ impl Engine for Lockless {
     }
 
     unsafe fn try_queue_nolock(object: NonNull<u8>, caller: usize) -> bool {
-        try_insert(object, 0, caller)
+        insert_traced(object, 0, caller)
     }
 
     unsafe fn queue_mightsleep(object: NonNull<u8>, caller: usize) {
         debug::kmemleak_ignore(object);
-        if try_insert(object, TRACKED_TAG, caller) {
+        if insert_traced(object, TRACKED_TAG, caller) {
             return;
         }
         if let Some(page) = fault::alloc_page(slab::GFP_TASK) {
@@ -320,7 +304,7 @@ impl Engine for Lockless {
             let on = PreemptOff::new();
             if Lockless::get().krc.this(&on).online.load(Relaxed) {
                 // Never refused: there is a block.
-                insert_word_slow(
+                insert_slow(
                     object.as_ptr().expose_provenance() | TRACKED_TAG,
                     Some(fresh),
                     &on,
