@@ -225,8 +225,7 @@ pub(super) fn refuse(here: Here<'_>, may_wait: bool) -> Option<usize> {
         cache.barn_of(&here.pcs()).reserved()
     };
     // The worker closes what waits on CPUs, and finds what was taken from the reserve gone.
-    cache.wants_refill.store(true, Relaxed);
-    here.ring();
+    here.request_refill();
     object
 }
 

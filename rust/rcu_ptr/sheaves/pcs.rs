@@ -36,7 +36,7 @@ use core::{
 };
 use kernel::{
     prelude::*,
-    sync::atomic::{Acquire, Atomic, Relaxed, Release},
+    sync::atomic::{Acquire, Atomic, Relaxed},
 };
 
 /// One CPU's part of a cache. The words are changed by contexts of that CPU only, as long as it is
@@ -462,9 +462,7 @@ impl<'a> Cpu for At<'a> {
         // First, for the worker to find it gone.
         let object = barn.reserved();
         barn.missed.add(1, Relaxed);
-        // ORDERING: The worker that takes the flag off sees the miss.
-        cache.wants_refill.store(true, Release);
-        self.ring();
+        self.here.request_refill();
         object
     }
 

@@ -27,7 +27,7 @@ use core::{
 };
 use kernel::{
     prelude::*,
-    sync::atomic::{Full as FullOrder, Relaxed},
+    sync::atomic::{Full as FullOrder, Relaxed, Release},
 };
 
 /// Allocates an object when no sheaf has one.
@@ -168,6 +168,19 @@ pub(crate) fn prefill(cache: &Cache, objects: usize, gfp: u32) -> Result {
                 .iter()
                 .all(|object| ring.put(object.expose_provenance()))
     })
+}
+
+impl Here<'_> {
+    /// Has the worker run.
+    ///
+    /// # Context
+    ///
+    /// Any, NMI included.
+    pub(super) fn request_refill(self) {
+        // ORDERING: The worker that takes the flag off sees what was counted and taken before.
+        self.cache.wants_refill.store(true, Release);
+        self.ring();
+    }
 }
 
 /// The refill worker: fills the reserves, and brings as many sheaves as failed allocations would have
