@@ -323,7 +323,7 @@ impl<H: Handler> DelayedWork<H> {
     /// # Context
     ///
     /// As for [`Self::queue()`].
-    pub(crate) fn hasten(&self, wq: &WorkQueue) {
+    pub(crate) fn queue_now(&self, wq: &WorkQueue) {
         // SAFETY: The item is initialised.
         if unsafe { sys::rcu_ptr_shim_work_waits(self.raw()) } {
             self.modify(wq, 0);

@@ -4,7 +4,7 @@
 //! order of their steps. Whatever comes in between, no object waits for a monitor that does not come, or
 //! comes later than was promised.
 
-use crate::rfc::arm::{self, Arming, Monitor, Timed, Wake};
+use crate::rfc::arm::{self, Arming, Kick, Monitor, Timed};
 use proptest::prelude::*;
 use std::{
     cell::{Cell, RefCell},
@@ -84,28 +84,28 @@ impl Cpu {
         match event {
             Event::Nothing => {}
             Event::Push => {
-                let wake = {
+                let kick = {
                     let mut arming = self.arming.borrow_mut();
                     self.queued.set(self.queued.get() + 1);
                     if self.due.get().is_none() {
                         self.due
                             .set(Some(self.now.get().wrapping_add(self.interval.get())));
                     }
-                    let wake = if arming.is_late(self.wanted()) {
-                        Wake::Lazy
+                    let kick = if arming.is_late(self.wanted()) {
+                        Kick::Lazy
                     } else {
-                        Wake::No
+                        Kick::No
                     };
-                    arming.wake(wake)
+                    arming.kick(kick)
                 };
                 self.event();
-                if wake != Wake::No {
+                if kick != Kick::No {
                     self.irq_work.set(true);
                 }
             }
             Event::IrqWork => {
                 if self.irq_work.replace(false) {
-                    self.with(|arming, _| arming.woken());
+                    self.with(|arming, _| arming.kicked());
                     arm::arm(self, 0);
                 }
             }
@@ -215,13 +215,13 @@ proptest! {
 
 /// One irq_work for any number of objects, until it runs; one that is needed at once is no lazy one.
 #[test]
-fn wakes_once() {
+fn kicks_once() {
     let mut arming = Arming::new();
-    assert_eq!(arming.wake(Wake::No), Wake::No);
-    assert_eq!(arming.wake(Wake::Lazy), Wake::Lazy);
-    assert_eq!(arming.wake(Wake::Lazy), Wake::No);
-    assert_eq!(arming.wake(Wake::Now), Wake::Now);
-    assert_eq!(arming.wake(Wake::Now), Wake::No);
-    arming.woken();
-    assert_eq!(arming.wake(Wake::Lazy), Wake::Lazy);
+    assert_eq!(arming.kick(Kick::No), Kick::No);
+    assert_eq!(arming.kick(Kick::Lazy), Kick::Lazy);
+    assert_eq!(arming.kick(Kick::Lazy), Kick::No);
+    assert_eq!(arming.kick(Kick::Now), Kick::Now);
+    assert_eq!(arming.kick(Kick::Now), Kick::No);
+    arming.kicked();
+    assert_eq!(arming.kick(Kick::Lazy), Kick::Lazy);
 }

@@ -6,7 +6,7 @@
 use crate::{
     platform::Platform,
     rfc::{
-        arm::Wake,
+        arm::Kick,
         blocks::{self, Refill},
         bnode::Bnode,
         state::{Channel, Push, State},
@@ -69,7 +69,7 @@ struct Cpu {
     state: RefCell<State<Model>>,
     limit: Cell<usize>,
     memory: Cell<bool>,
-    irq_work: Cell<Wake>,
+    irq_work: Cell<Kick>,
     worker: Cell<bool>,
     runs: Cell<bool>,
     /// A call found no block, and no refill has begun since.
@@ -88,7 +88,7 @@ impl Cpu {
             state: RefCell::new(state),
             limit: Cell::new(2),
             memory: Cell::new(true),
-            irq_work: Cell::new(Wake::No),
+            irq_work: Cell::new(Kick::No),
             worker: Cell::new(false),
             runs: Cell::new(false),
             starved: Cell::new(false),
@@ -123,10 +123,10 @@ impl Cpu {
             Event::Call => {
                 let pushed = self.push();
                 let refill = blocks::refill_for(pushed, || self.limit.get() > 0);
-                let wake = self.state.borrow_mut().wake(refill.min(Wake::Lazy));
-                self.starved.set(self.starved.get() || refill != Wake::No);
+                let kick = self.state.borrow_mut().kick(refill.min(Kick::Lazy));
+                self.starved.set(self.starved.get() || refill != Kick::No);
                 self.event();
-                self.irq_work.set(self.irq_work.get().max(wake));
+                self.irq_work.set(self.irq_work.get().max(kick));
             }
             Event::TakeOver => {
                 let pushed = self.push();
@@ -135,8 +135,8 @@ impl Cpu {
                 blocks::start(self);
             }
             Event::IrqWork => {
-                if self.irq_work.replace(Wake::No) != Wake::No {
-                    self.state.borrow_mut().arming.woken();
+                if self.irq_work.replace(Kick::No) != Kick::No {
+                    self.state.borrow_mut().arming.kicked();
                     blocks::start(self);
                 }
             }
@@ -167,7 +167,7 @@ impl Cpu {
             Event::Dead if self.depth.get() > 1 => {}
             Event::Dead => {
                 // Calls that come later find out themselves.
-                self.irq_work.set(Wake::No);
+                self.irq_work.set(Kick::No);
                 self.starved.set(false);
                 {
                     let mut state = self.state.borrow_mut();
@@ -192,7 +192,7 @@ impl Cpu {
     /// Nothing comes any more but what is on its way.
     fn end(&self) {
         self.events.borrow_mut().clear();
-        while self.irq_work.get() != Wake::No || self.worker.get() {
+        while self.irq_work.get() != Kick::No || self.worker.get() {
             self.run(Event::IrqWork);
             self.run(Event::Worker);
         }

@@ -772,7 +772,7 @@ impl<'a> Cpu for At<'a> {
         self.model.new_sheaf()
     }
 
-    fn ring(self) {
+    fn kick(self) {
         self.model.books.lock().unwrap().rang.insert(self.cpu);
     }
 

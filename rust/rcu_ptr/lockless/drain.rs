@@ -64,11 +64,11 @@ fn max_wait() -> usize {
 
 /// With this number of uncollected objects the monitor is brought forward to the next jiffy. Where the tick
 /// is stopped that costs an interrupt, hence several blocks' worth.
-const HURRY_OBJECTS: usize = 4 * Page::CAPACITY;
+const FAST_OBJECTS: usize = 4 * Page::CAPACITY;
 
 /// On PREEMPT_RT irq_works and timers run in threads, which a more urgent task keeps from running. With
 /// this number of uncollected objects they are collected in hardirq.
-const HARD_OBJECTS: usize = 2 * HURRY_OBJECTS;
+const HARD_OBJECTS: usize = 2 * FAST_OBJECTS;
 
 /// Set in `expires` of an armed monitor, so that one that expires at jiffy 0 does not look idle.
 const ARMED: usize = 1 << (usize::BITS - 1);
@@ -79,7 +79,7 @@ const ARMED: usize = 1 << (usize::BITS - 1);
 ///
 /// Any, NMI included, on this CPU.
 #[inline]
-pub(super) fn wake(krcp: &Krcp, on: &impl OnCpu) {
+pub(super) fn kick(krcp: &Krcp, on: &impl OnCpu) {
     let expires = krcp.expires.load(Relaxed);
     if expires == 0 || remaining(expires & !ARMED) > params::drain_jiffies() {
         krcp.tick.queue(on);
@@ -91,7 +91,7 @@ pub(super) fn wake(krcp: &Krcp, on: &impl OnCpu) {
 ///
 /// # Context
 ///
-/// As for [`wake()`].
+/// As for [`kick()`].
 #[inline]
 pub(super) fn full_block(krcp: &Krcp, on: &impl OnCpu) {
     if context::may_lock() {
@@ -105,7 +105,7 @@ pub(super) fn full_block(krcp: &Krcp, on: &impl OnCpu) {
         krcp.hard_tick.queue(on);
     }
     let expires = krcp.expires.load(Relaxed);
-    let wait = if waiting < HURRY_OBJECTS {
+    let wait = if waiting < FAST_OBJECTS {
         max_wait()
     } else {
         1

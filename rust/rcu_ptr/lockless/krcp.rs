@@ -311,10 +311,10 @@ impl Cpu for Slow<'_> {
             return None;
         }
         let base = self.krcp.spares.take().or_else(|| {
-            refill::want(self.krcp);
+            refill::request(self.krcp);
             let Some(page) = fault::alloc_page_nolock() else {
                 // The call may be refused, and there may be no other call that starts the refill.
-                refill::hurry(self.krcp, &self.on);
+                refill::kick(self.krcp, &self.on);
                 return None;
             };
             let base = page.as_ptr().expose_provenance();
@@ -337,7 +337,7 @@ impl Cpu for Slow<'_> {
     }
 
     fn opened(&self) {
-        drain::wake(self.krcp, &self.on);
+        drain::kick(self.krcp, &self.on);
     }
 }
 

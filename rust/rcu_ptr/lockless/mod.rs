@@ -210,7 +210,7 @@ pub(crate) unsafe fn insert_or_link(linked: Linked, caller: usize, on: &PreemptO
         return debug::warn(Misuse::Double, start.as_ptr(), link.as_ptr(), caller);
     }
     krcp.events.add(event, 1);
-    drain::wake(&krcp, on);
+    drain::kick(&krcp, on);
     if krcp.listed.load(Relaxed) >= Page::CAPACITY {
         drain::full_block(&krcp, on);
     }

@@ -20,7 +20,7 @@ use kernel::sync::atomic::{Full, Relaxed};
 /// # Context
 ///
 /// Any, NMI included.
-pub(super) fn want(krcp: &Krcp) {
+pub(super) fn request(krcp: &Krcp) {
     if krcp.refilling.load(Relaxed) || krcp.refilling.xchg(true, Full) {
         return;
     }
@@ -36,7 +36,7 @@ pub(super) fn want(krcp: &Krcp) {
 /// # Context
 ///
 /// Any, NMI included, on this CPU.
-pub(super) fn hurry(krcp: &Krcp, on: &impl OnCpu) {
+pub(super) fn kick(krcp: &Krcp, on: &impl OnCpu) {
     if krcp.start_refill.load(Relaxed) {
         krcp.tick.queue(on);
     }
@@ -86,7 +86,7 @@ impl Handler for RefillWork {
         }
         trace::refill(krcp.cpu, blocks, wanted);
         krcp.backoff.store(false, Relaxed);
-        // ORDERING: Full by the exchange; pairs with `want()`.
+        // ORDERING: Full by the exchange; pairs with `request()`.
         krcp.refilling.xchg(false, Full);
     }
 }

@@ -24,7 +24,7 @@ pub(crate) enum Monitor {
 
 /// How soon an irq_work has to run, to arm the monitor or to start a refill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Wake {
+pub(crate) enum Kick {
     /// Not at all.
     No,
     /// With the next tick.
@@ -39,7 +39,7 @@ pub(crate) struct Arming {
     /// When it runs, in jiffies, if it is `Slow`.
     expires: usize,
     /// The irq_work that is queued and has not run.
-    queued: Wake,
+    queued: Kick,
     /// A context is about to set the timer.
     setting: bool,
     /// Another context has decided meanwhile.
@@ -52,7 +52,7 @@ impl Arming {
         Self {
             monitor: Monitor::Idle,
             expires: 0,
-            queued: Wake::No,
+            queued: Kick::No,
             setting: false,
             again: false,
         }
@@ -61,7 +61,7 @@ impl Arming {
     /// Whether [`Self::is_late()`] can lead to an irq_work, which is `soonest` at most: without a look at what is
     /// queued.
     #[inline]
-    pub(crate) fn can_be_late(&self, soonest: Wake) -> bool {
+    pub(crate) fn can_be_late(&self, soonest: Kick) -> bool {
         self.monitor != Monitor::Fast && self.queued < soonest
     }
 
@@ -74,20 +74,20 @@ impl Arming {
         )
     }
 
-    /// Whether the caller has to queue the irq_work of `wake`, once the lock is dropped and before it
+    /// Whether the caller has to queue the irq_work of `kick`, once the lock is dropped and before it
     /// turns interrupts on.
     #[inline]
-    pub(crate) fn wake(&mut self, wake: Wake) -> Wake {
-        if wake <= self.queued {
-            return Wake::No;
+    pub(crate) fn kick(&mut self, kick: Kick) -> Kick {
+        if kick <= self.queued {
+            return Kick::No;
         }
-        self.queued = wake;
-        wake
+        self.queued = kick;
+        kick
     }
 
     /// An irq_work runs: what is decided from here on queues another.
-    pub(crate) fn woken(&mut self) {
-        self.queued = Wake::No;
+    pub(crate) fn kicked(&mut self) {
+        self.queued = Kick::No;
     }
 
     /// The monitor runs: what comes from here on arms it again.
@@ -97,7 +97,7 @@ impl Arming {
 
     /// The CPU is dead: its irq_work may not have been queued. The caller drains it.
     pub(crate) fn died(&mut self) {
-        self.woken();
+        self.kicked();
         self.fired();
     }
 

@@ -7,7 +7,7 @@
 //! refill runs at a time, and looks again when it has ended: what found none meanwhile gets another.
 
 use super::{
-    arm::Wake,
+    arm::Kick,
     bnode::Bnode,
     state::{Push, State},
 };
@@ -39,10 +39,10 @@ pub(crate) trait Refill {
 
 /// How soon a refill has to be started after a push, where a CPU `keeps` blocks.
 #[inline]
-pub(crate) fn refill_for(pushed: Push, keeps: impl Fn() -> bool) -> Wake {
+pub(crate) fn refill_for(pushed: Push, keeps: impl Fn() -> bool) -> Kick {
     match pushed {
-        Push::List | Push::Full if keeps() => Wake::Now,
-        _ => Wake::No,
+        Push::List | Push::Full if keeps() => Kick::Now,
+        _ => Kick::No,
     }
 }
 

@@ -14,7 +14,7 @@
 //! is deferred, as they take locks themselves.
 
 use super::{
-    arm::Wake,
+    arm::Kick,
     blocks,
     bnode::Bnode,
     deferred::{self, Deferred, DeferredState, Progress},
@@ -74,19 +74,19 @@ pub(super) unsafe fn queue(rfc: &Rfc, object: NonNull<u8>, field: NonNull<u8>, c
     let channel = channel_of(object);
     let irqs = IrqsOff::save();
     let krcp = rfc.krc.this(&irqs);
-    let (pushed, wake) = {
+    let (pushed, kick) = {
         let mut state = krcp.lock(&irqs);
         // SAFETY: By the safety requirements of this function.
         let pushed = unsafe { state.push(channel, Linked::Object { object, field }) };
-        (pushed, state.wake(refill_for(pushed)))
+        (pushed, state.kick(refill_for(pushed)))
     };
-    krcp.queue_irq_work(wake, &irqs);
+    krcp.queue_irq_work(kick, &irqs);
     report(&krcp, pushed, object, field, caller);
 }
 
 /// How soon a refill has to be started after a push.
 #[inline]
-fn refill_for(pushed: Push) -> Wake {
+fn refill_for(pushed: Push) -> Kick {
     blocks::refill_for(pushed, || params::min_cached_objs() > 0)
 }
 
@@ -162,14 +162,14 @@ pub(super) unsafe fn queue_mightsleep(rfc: &Rfc, object: NonNull<u8>, caller: us
 fn push_in_block(rfc: &Rfc, channel: Channel, object: NonNull<u8>) -> (Push, i32) {
     let first = this_krcp(rfc, |state| {
         let pushed = state.push_bulk(channel, object);
-        (pushed, state.wake(Wake::No))
+        (pushed, state.kick(Kick::No))
     });
     if first.0 != Push::Full {
         return first;
     }
     let Some(page) = fault::alloc_page(slab::GFP_TASK) else {
         return this_krcp(rfc, |state| {
-            (Push::Full, state.wake(refill_for(Push::Full)))
+            (Push::Full, state.kick(refill_for(Push::Full)))
         });
     };
     // SAFETY: A fresh page, given away here.
@@ -178,7 +178,7 @@ fn push_in_block(rfc: &Rfc, channel: Channel, object: NonNull<u8>) -> (Push, i32
     let second = this_krcp(rfc, |state| {
         let pushed;
         (pushed, unused) = state.push_with(channel, bnode, object);
-        (pushed, state.wake(refill_for(Push::Full)))
+        (pushed, state.kick(refill_for(Push::Full)))
     });
     if let Some(bnode) = unused {
         // SAFETY: The page from above, not needed after all.
@@ -190,15 +190,15 @@ fn push_in_block(rfc: &Rfc, channel: Channel, object: NonNull<u8>) -> (Push, i32
 /// Calls `f` with the lock of this CPU held, then queues the irq_work that it asks for.
 fn this_krcp(
     rfc: &Rfc,
-    f: impl FnOnce(&mut super::state::State<Rcu>) -> (Push, Wake),
+    f: impl FnOnce(&mut super::state::State<Rcu>) -> (Push, Kick),
 ) -> (Push, i32) {
     let irqs = IrqsOff::save();
     let krcp = rfc.krc.this(&irqs);
-    let (pushed, wake) = {
+    let (pushed, kick) = {
         let mut state = krcp.lock(&irqs);
         f(&mut state)
     };
-    krcp.queue_irq_work(wake, &irqs);
+    krcp.queue_irq_work(kick, &irqs);
     (pushed, krcp.cpu)
 }
 
@@ -233,9 +233,9 @@ pub(super) unsafe fn queue_nolock(
         // SAFETY: By the safety requirements of this function.
         let pushed = unsafe { state.push_list(Linked::Object { object, field }) };
         state.stats[Event::QueuedNolock] += u64::from(pushed == Push::List);
-        let wake = state.wake(Wake::No);
+        let kick = state.kick(Kick::No);
         drop(state);
-        krcp.queue_irq_work(wake, &irqs);
+        krcp.queue_irq_work(kick, &irqs);
         return report(&krcp, pushed, object, field, caller);
     }
     // Before the push: afterwards the object may be gone.
@@ -287,7 +287,7 @@ pub(super) unsafe fn call(rfc: &Rfc, call: Call, caller: usize) {
     };
     // SAFETY: By the safety requirements of this function.
     let pushed = unsafe { state.push(Channel::Call, linked) };
-    let wake = state.wake(refill_for(pushed).min(Wake::Lazy));
+    let kick = state.kick(refill_for(pushed).min(Kick::Lazy));
     drop(state);
     // With interrupts off its grace period can't be over.
     let channel = if pushed == Push::List {
@@ -296,7 +296,7 @@ pub(super) unsafe fn call(rfc: &Rfc, call: Call, caller: usize) {
         trace::CHANNEL_CALL
     };
     calls::trace(trace::ENGINE_RFC, channel, call, caller);
-    krcp.queue_irq_work(wake, &irqs);
+    krcp.queue_irq_work(kick, &irqs);
     if pushed == Push::Twice {
         twice(&krcp, call.head(), call.head(), caller);
     }
@@ -326,30 +326,30 @@ pub(super) unsafe fn try_queue(rfc: &Rfc, object: NonNull<u8>, caller: usize) ->
     };
     let channel = channel_of(object);
     let pushed = state.push_bulk(channel, object);
-    let wake = state.wake(refill_for(pushed).min(Wake::Lazy));
+    let kick = state.kick(refill_for(pushed).min(Kick::Lazy));
     drop(state);
-    krcp.queue_irq_work(wake, &irqs);
+    krcp.queue_irq_work(kick, &irqs);
     report(&krcp, pushed, object, object, caller);
     pushed != Push::Full
 }
 
 impl Krcp {
-    /// Queues the irq_work that [`State::wake()`](super::state::State::wake) asks for: other contexts of this
+    /// Queues the irq_work that [`State::kick()`](super::state::State::kick) asks for: other contexts of this
     /// CPU rely on it.
     ///
     /// # Context
     ///
     /// Any, NMI included, on the CPU of this krcp; the lock is not held.
     #[inline]
-    pub(super) fn queue_irq_work(&self, wake: Wake, irqs: &IrqsOff) {
-        if wake != Wake::No {
-            self.queue_irq_work_now(wake, irqs);
+    pub(super) fn queue_irq_work(&self, kick: Kick, irqs: &IrqsOff) {
+        if kick != Kick::No {
+            self.queue_irq_work_now(kick, irqs);
         }
     }
 
     #[cold]
-    fn queue_irq_work_now(&self, wake: Wake, irqs: &IrqsOff) {
-        if wake == Wake::Now {
+    fn queue_irq_work_now(&self, kick: Kick, irqs: &IrqsOff) {
+        if kick == Kick::Now {
             self.defer_work.queue(irqs);
         } else {
             self.arm_work.queue(irqs);
@@ -362,7 +362,7 @@ impl Krcp {
     ///
     /// The handler of an irq_work.
     fn irq_work(&self) {
-        self.with(|state| state.arming.woken());
+        self.with(|state| state.arming.kicked());
         blocks::start(self);
         drain::arm(self, 0);
     }

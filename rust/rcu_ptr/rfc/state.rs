@@ -4,7 +4,7 @@
 //! kfree_rcu_cpu` that its lock protects. No kernel in here: the host tests compile it too.
 
 use super::{
-    arm::{Arming, Monitor, Wake},
+    arm::{Arming, Kick, Monitor},
     bnode::{Bnode, BnodeQueue},
     deferred::DeferredState,
 };
@@ -173,10 +173,10 @@ impl<P: Platform> State<P> {
     const HARD_OBJECTS: usize = 8 * Self::FAST;
 
     /// The most urgent irq_work that arming the monitor may take.
-    const SOONEST: Wake = if cfg!(CONFIG_PREEMPT_RT) {
-        Wake::Now
+    const SOONEST: Kick = if cfg!(CONFIG_PREEMPT_RT) {
+        Kick::Now
     } else {
-        Wake::Lazy
+        Kick::Lazy
     };
 
     /// Nothing queued, nothing cached, the CPU not up.
@@ -291,30 +291,30 @@ impl<P: Platform> State<P> {
         }
     }
 
-    /// Whether the caller has to queue an irq_work, see [`Arming::wake()`]: to arm the monitor or, as
+    /// Whether the caller has to queue an irq_work, see [`Arming::kick()`]: to arm the monitor or, as
     /// soon as `refill` says, to start a refill.
     #[inline]
-    pub(crate) fn wake(&mut self, refill: Wake) -> Wake {
+    pub(crate) fn kick(&mut self, refill: Kick) -> Kick {
         let can_be_late = self.arming.can_be_late(Self::SOONEST);
-        if refill == Wake::No && !can_be_late {
-            return Wake::No;
+        if refill == Kick::No && !can_be_late {
+            return Kick::No;
         }
-        let mut wake = Wake::No;
+        let mut kick = Kick::No;
         if can_be_late && self.arming.is_late(self.wanted_monitor()) {
             // There a more urgent task keeps the thread that runs the lazy ones from running.
-            let now = Self::SOONEST == Wake::Now && self.queued.len() >= Self::HARD_OBJECTS;
-            wake = if now { Wake::Now } else { Wake::Lazy };
+            let now = Self::SOONEST == Kick::Now && self.queued.len() >= Self::HARD_OBJECTS;
+            kick = if now { Kick::Now } else { Kick::Lazy };
         }
         if self.want_refill(refill) {
-            wake = wake.max(refill);
+            kick = kick.max(refill);
         }
-        self.arming.wake(wake)
+        self.arming.kick(kick)
     }
 
     /// Notes that a refill is due, unless `refill` is `No`. Whether it has to be started.
     #[inline]
-    pub(crate) fn want_refill(&mut self, refill: Wake) -> bool {
-        if refill == Wake::No {
+    pub(crate) fn want_refill(&mut self, refill: Kick) -> bool {
+        if refill == Kick::No {
             return false;
         }
         self.wants_refill = true;

@@ -71,7 +71,7 @@ pub(crate) trait Cpu: Places {
     fn new_empty(self) -> Option<Empty>;
 
     /// Lets the tick look at what is closed.
-    fn ring(self);
+    fn kick(self);
     /// An allocation sheaf was installed.
     fn emptied(self);
     /// An rcu sheaf was installed.
@@ -218,7 +218,7 @@ fn push_spent<C: Cpu>(cpu: C, sheaf: Closed) {
     if cpu.may_wait() {
         cpu.wait(spent.take());
     } else {
-        cpu.ring();
+        cpu.kick();
     }
 }
 
@@ -282,7 +282,7 @@ fn close<C: Cpu>(cpu: C, old: Option<Installed>, stamp: Stamp) {
         cpu.wait(chain);
     } else {
         words.closed.push(sheaf);
-        cpu.ring();
+        cpu.kick();
     }
 }
 
@@ -331,7 +331,7 @@ pub(crate) fn keep_full<C: Cpu>(cpu: C, sheaf: Full) {
     // SAFETY: From above.
     if let Some(sheaf) = cpu.put_full(unsafe { Full::from_addr(addr) }) {
         words.closed.push(sheaf.into_closed(cpu.count()));
-        cpu.ring();
+        cpu.kick();
     }
 }
 

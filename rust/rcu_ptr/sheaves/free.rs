@@ -73,7 +73,7 @@ pub(crate) unsafe fn no_slot(cache: &Cache, object: NonNull<u8>, caller: usize, 
         // SAFETY: A live object, aligned to 8 bytes at least, and 8 bytes in it that are its link or lie
         // behind what the user has: `Cache::create()` saw to that.
         if unsafe { cache.strays.push(addr, addr + cache.link, place) } {
-            return here.ring();
+            return here.kick();
         }
         // The other copy is still to be taken in, which wakes the waiters.
         let _ = cache.strays_pending.uncount(place);

@@ -46,8 +46,8 @@ const ARMED: usize = 2;
 impl Here<'_> {
     /// Queues the tick, for what can't be done in this context.
     #[inline(always)]
-    pub(super) fn ring(self) {
-        ring(self.cache);
+    pub(super) fn kick(self) {
+        kick(self.cache);
     }
 
     /// Arms the monitor unless it is armed.
@@ -55,7 +55,7 @@ impl Here<'_> {
     pub(super) fn arm(self) {
         let armed = self.armed();
         if armed.load() == IDLE && armed.cmpxchg(IDLE, ARMING) == IDLE {
-            self.ring();
+            self.kick();
         }
     }
 }
@@ -63,7 +63,7 @@ impl Here<'_> {
 // Gets nothing that is on its caller's stack, so that callers may end in a jump.
 #[cold]
 #[inline(never)]
-fn ring(cache: &Cache) {
+fn kick(cache: &Cache) {
     let pin = PreemptOff::new();
     let here = Here::new(cache, &pin);
     here.pcs().tick.queue(&IrqsOff::save());
@@ -95,7 +95,7 @@ impl Handler for Tick {
         }
         if self.cache.wants_refill.load(Relaxed) {
             // One that waits to try again is not waited for.
-            self.cache.refill.hasten(&sheaves.refill_wq);
+            self.cache.refill.queue_now(&sheaves.refill_wq);
         }
     }
 }
@@ -239,7 +239,7 @@ impl Callbacks for SheafHotplug {
             reclaim::wait_of_dead(&cache, cpu, take_off(&cache, &pcs));
             cache.start_batches();
             if cache.wants_refill.load(Relaxed) {
-                cache.refill.hasten(&Sheaves::get().refill_wq);
+                cache.refill.queue_now(&Sheaves::get().refill_wq);
             }
             shrink::look_after(&cache, pcs.node());
         }

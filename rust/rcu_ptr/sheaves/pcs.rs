@@ -494,8 +494,8 @@ impl<'a> Cpu for At<'a> {
         self.here.cache.new_sheaf_in(self.ctx)
     }
 
-    fn ring(self) {
-        self.here.ring();
+    fn kick(self) {
+        self.here.kick();
     }
 
     fn emptied(self) {

@@ -179,7 +179,7 @@ impl Here<'_> {
     pub(super) fn request_refill(self) {
         // ORDERING: The worker that takes the flag off sees what was counted and taken before.
         self.cache.wants_refill.store(true, Release);
-        self.ring();
+        self.kick();
     }
 }
 
