@@ -181,7 +181,7 @@ pub(crate) unsafe fn call(head: *mut u8, func: Option<Func>, sleeps: bool, calle
         return refuse(Misuse::NoFunc, start, start, caller);
     };
     let mut call = Call::new(head, sleeps);
-    if debug::OBJECTS && may_tell() {
+    if debug::OBJECTS && may_call_debugobjects() {
         if !debug::queue(start) {
             return refuse(Misuse::Double, start, start, caller);
         }
@@ -195,7 +195,7 @@ pub(crate) unsafe fn call(head: *mut u8, func: Option<Func>, sleeps: bool, calle
 
 /// Whether debugobjects may be called: none of its locks is held on this CPU, which are only taken with
 /// interrupts off.
-fn may_tell() -> bool {
+fn may_call_debugobjects() -> bool {
     let _on = PreemptOff::new();
     context::may_lock()
 }

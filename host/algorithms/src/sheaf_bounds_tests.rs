@@ -9,7 +9,7 @@ use crate::{
     sheaves::{
         double::Seen,
         exchange,
-        fastpath::{self, Freed, Places},
+        fastpath::{self, FastPath, Freed},
         geometry::{visits, SLOTS},
     },
 };
@@ -206,9 +206,9 @@ fn what_is_free_at_once_is_looked_after() {
     model.end();
 }
 
-/// The same object at two places is allocated once.
+/// The same object in two reuse slots is allocated once.
 #[test]
-fn twice_at_places() {
+fn twice_in_reuse_slots() {
     set_hook(None);
     let model = Model::new(1, 0, SLOTS, usize::MAX, Flaw::None);
     let cpu = at(&model, 0, false);

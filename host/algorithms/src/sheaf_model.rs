@@ -13,7 +13,7 @@ use crate::sheaves::{
     exchange::{
         any_object, close_partial, put_object, take_stock, take_waiting, Cpu, Words, REUSE,
     },
-    fastpath::{self, Freed, Missed, Places},
+    fastpath::{self, FastPath, Freed, Missed},
     geometry::{Slot, SHEAF_BYTES, SLOTS},
     local::{LocalList, LocalSlot},
     reserve::Reserve,
@@ -53,8 +53,8 @@ pub(crate) enum Flaw {
     ReserveInTwoSteps,
     /// A sheaf is exchanged without looking whether another context did meanwhile.
     ExchangeDoesNotBar,
-    /// What is at a place is taken in two steps.
-    PlaceInTwoSteps,
+    /// What is in a reuse slot is taken in two steps.
+    ReuseInTwoSteps,
     /// An emptied sheaf is filled again while interrupted contexts may read from it.
     EmptiedNotAwaited,
     /// A full rcu sheaf is read, and its objects allocated, before its grace period.
@@ -138,7 +138,7 @@ impl LocalWord for Word<'_> {
                 self.value.store(new, Release);
                 old
             }
-            Flaw::PlaceInTwoSteps if !self.is_cursor => {
+            Flaw::ReuseInTwoSteps if !self.is_cursor => {
                 let value = self.value.load(Acquire);
                 if value == old {
                     step();
@@ -661,7 +661,7 @@ impl At<'_> {
     }
 }
 
-impl<'a> Places for At<'a> {
+impl<'a> FastPath for At<'a> {
     type Word = Word<'a>;
 
     fn alloc(self) -> Cursor<Word<'a>> {
@@ -676,7 +676,7 @@ impl<'a> Places for At<'a> {
         LocalSlot(self.word(REUSED + i))
     }
 
-    fn placed(self) {
+    fn reuse_slot_filled(self) {
         self.model.books.lock().unwrap().armed.insert(self.cpu);
     }
 }

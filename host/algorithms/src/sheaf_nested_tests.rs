@@ -219,8 +219,8 @@ fn sees_a_reservation_in_two_steps() {
 
 #[test]
 #[should_panic(expected = "allocated twice")]
-fn sees_a_place_taken_in_two_steps() {
-    all_plans(2, 16, 2, Flaw::PlaceInTwoSteps);
+fn sees_a_reuse_slot_emptied_in_two_steps() {
+    all_plans(2, 16, 2, Flaw::ReuseInTwoSteps);
 }
 
 /// The sheaf that an interrupt installed is gone for ever.

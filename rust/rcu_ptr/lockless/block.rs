@@ -116,7 +116,7 @@ pub(crate) unsafe fn begin<L: Layout>(base: usize, scanned: bool) {
 ///
 /// As for `Reserve::store()`, which stores the callback.
 #[inline(always)]
-pub(crate) unsafe fn say_call<L: Layout>(slot: usize) {
+pub(crate) unsafe fn mark_call<L: Layout>(slot: usize) {
     // ORDERING: None is needed, as for the slot: preemption has been off since it was reserved, and both are
     // read after the grace period.
     // SAFETY: By the safety requirements of this function the block can't be freed meanwhile.

@@ -73,7 +73,7 @@ unsafe fn put<C: Reserve>(cpu: &C, slot: usize, word: usize, kind: Kind) {
     unsafe {
         cpu.store(slot, word);
         if kind == Kind::Call {
-            block::say_call::<C::Block>(slot);
+            block::mark_call::<C::Block>(slot);
         }
     }
 }

@@ -3,11 +3,11 @@
 //! Taking an object: one reserved slot of this CPU's allocation sheaf, in any context.
 //!
 //! ```text
-//!  place for reuse -> allocation sheaf -> other places -> spare -> barn
+//!  reuse slot -> allocation sheaf -> other reuse slots -> spare -> barn
 //!     -> with a gfp that may wait: the slab; with another one: the slab, the reserve
 //!     -> without: another node's barn, the reserve, kmalloc_nolock()
 //!
-//!  At the wait limit nothing comes after the allocation sheaf but the other places and, for those who
+//!  At the wait limit nothing comes after the allocation sheaf but the other reuse slots and, for those who
 //!  can't wait, the reserve.
 //! ```
 

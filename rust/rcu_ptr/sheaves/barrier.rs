@@ -220,7 +220,7 @@ fn close_all(sheaves: &Sheaves, cpu: i32, is_asked: impl Fn(&Cache) -> bool) -> 
             // SAFETY: From `close()`.
             let chain = unsafe { Chain::from_first(closed.load(Relaxed)) };
             if let Some(stamp) = Stamp::new(unused.load(Relaxed)) {
-                cache.landed(Some(stamp));
+                cache.uncount_and_wake(Some(stamp));
             }
             if !chain.is_empty() {
                 trace::sheaf_wait(&cache.name, cpu, || (chain.len(), chain.nr_full()));

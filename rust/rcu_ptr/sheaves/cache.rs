@@ -615,7 +615,7 @@ impl Cache {
         // An object that is freed at once would be neither checked nor zeroed before its next use. A
         // destructor can't run in the contexts of these calls.
         // The slab would free the memory of an object that was freed at once without waiting for SRCU.
-        let places = if one_way
+        let reuse = if one_way
             || zero && checks.init_on_free
             || args.dtor.is_some()
             || args.srcu.is_some() && flags & slab::TYPESAFE_BY_RCU != 0
@@ -644,7 +644,7 @@ impl Cache {
                     fault::point()?;
                 },
                 pcs: PerCpu::new(|cpu| {
-                    Pcs::new(cpu, places, CacheRef(this.as_ptr()))
+                    Pcs::new(cpu, reuse, CacheRef(this.as_ptr()))
                 })?,
                 limits,
                 link,
@@ -803,7 +803,7 @@ impl Cache {
     /// # Context
     ///
     /// Softirq or task.
-    pub(super) fn landed(&self, stamp: Option<Stamp>) {
+    pub(super) fn uncount_and_wake(&self, stamp: Option<Stamp>) {
         if stamp.is_some_and(|stamp| self.uncount(stamp)) {
             barrier::wake();
         }
@@ -861,7 +861,7 @@ impl Cache {
     ///
     /// Any, NMI included.
     #[cold]
-    pub(super) fn tell_twice(&self, object: usize, caller: usize) {
+    pub(super) fn warn_freed_twice(&self, object: usize, caller: usize) {
         self.freed_twice.add(1, Relaxed);
         debug::warn_freed_twice(&self.name, object, caller);
     }

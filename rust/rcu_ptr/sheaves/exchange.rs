@@ -8,14 +8,14 @@
 
 use super::{
     cursor::{Cursor, Undisturbed},
-    fastpath::Places,
+    fastpath::FastPath,
     geometry::SLOTS,
     local::{LocalList, LocalSlot},
     sheaf::{Chain, Closed, Empty, Full, Installed, Owned, Rest, Stamp},
 };
 use crate::platform::LocalWord;
 
-/// Places for objects that are allocated again at once.
+/// Reuse slots: for objects that are allocated again at once.
 pub(crate) const REUSE: usize = 4;
 
 /// Emptied sheaves that may stay on a CPU until something else waits for a grace period there, the
@@ -34,10 +34,10 @@ pub(crate) struct Words<W> {
 
 /// What a context has of its CPU and of the barn. Everything here may be called in any context, and
 /// is called with preemption disabled.
-pub(crate) trait Cpu: Places {
+pub(crate) trait Cpu: FastPath {
     /// The words.
     fn words(self) -> Words<Self::Word>;
-    /// Whether `object`, from a place, may be allocated again at once. Otherwise it was given back by
+    /// Whether `object`, from a reuse slot, may be allocated again at once. Otherwise it was given back by
     /// another way.
     fn may_reuse(self, object: usize) -> bool;
     /// Objects in a sheaf.
@@ -92,7 +92,7 @@ fn make_room<C: Cpu>(cpu: C, cursor: Cursor<C::Word>) {
     }
 }
 
-/// Takes the object at place `i`, and copies of it from the other places.
+/// Takes the object in reuse slot `i`, and copies of it from the others.
 pub(crate) fn take_reused<C: Cpu>(cpu: C, i: usize) -> Option<usize> {
     let object = cpu.reuse(i).take()?;
     for other in 0..REUSE {
@@ -109,7 +109,7 @@ pub(crate) fn any_object<C: Cpu>(cpu: C) -> Option<usize> {
     next_object(cpu).or_else(|| cpu.take_reserved())
 }
 
-/// An object of any place, for a context that found the allocation sheaf used up. The cursor is put right if
+/// An object of any reuse slot, for a context that found the allocation sheaf used up. The cursor is put right if
 /// there is one.
 pub(crate) fn any_reused<C: Cpu>(cpu: C) -> Option<usize> {
     make_room(cpu, cpu.words().alloc);

@@ -12,7 +12,7 @@ use super::{
 use crate::platform::LocalWord;
 
 /// The words of a CPU that the fast path uses. Everything here is called with preemption disabled.
-pub(crate) trait Places: Copy {
+pub(crate) trait FastPath: Copy {
     /// A word of the CPU.
     type Word: LocalWord;
 
@@ -20,15 +20,15 @@ pub(crate) trait Places: Copy {
     fn alloc(self) -> Cursor<Self::Word>;
     /// The rcu sheaf.
     fn rcu(self) -> Cursor<Self::Word>;
-    /// Slot `i`, below [`REUSE`], for objects that are allocated again at once.
+    /// Reuse slot `i`, below [`REUSE`]: for objects that are allocated again at once.
     fn reuse(self, i: usize) -> LocalSlot<Self::Word>;
     /// An object was put into such a slot.
-    fn placed(self);
+    fn reuse_slot_filled(self);
 }
 
 /// Why there is no object for [`alloc()`].
 pub(crate) enum Missed {
-    /// The first slot for reuse has one, for [`alloc_reused()`].
+    /// The first reuse slot has one, for [`alloc_reused()`].
     Reuse,
     /// The allocation sheaf is used up.
     UsedUp,
@@ -46,7 +46,7 @@ pub(crate) enum Freed {
 
 /// An object of the allocation sheaf.
 #[inline(always)]
-pub(crate) fn alloc(cpu: impl Places) -> Result<usize, Missed> {
+pub(crate) fn alloc(cpu: impl FastPath) -> Result<usize, Missed> {
     if cpu.reuse(0).is_there() {
         return Err(Missed::Reuse);
     }
@@ -56,7 +56,7 @@ pub(crate) fn alloc(cpu: impl Places) -> Result<usize, Missed> {
     }
 }
 
-/// What is in the first slot for reuse, or an object of the allocation sheaf. `None`: that is used up.
+/// What is in the first reuse slot, or an object of the allocation sheaf. `None`: that is used up.
 #[inline]
 pub(crate) fn alloc_reused(cpu: impl Cpu) -> Option<usize> {
     match exchange::take_reused(cpu, 0) {
@@ -67,14 +67,14 @@ pub(crate) fn alloc_reused(cpu: impl Cpu) -> Option<usize> {
 
 /// Gives `object` back, to be allocated again at once.
 #[inline(always)]
-pub(crate) fn free(cpu: impl Places, object: usize) -> Freed {
+pub(crate) fn free(cpu: impl FastPath, object: usize) -> Freed {
     for i in 0..REUSE {
-        let place = cpu.reuse(i);
-        if place.put(object) {
-            cpu.placed();
+        let slot = cpu.reuse(i);
+        if slot.put(object) {
+            cpu.reuse_slot_filled();
             return Freed::Taken;
         }
-        if place.is(object) {
+        if slot.is(object) {
             return Freed::Twice;
         }
     }
@@ -89,7 +89,7 @@ pub(crate) fn free(cpu: impl Places, object: usize) -> Freed {
 /// Gives `object` back, to be allocated again after a grace period. `false`: the rcu sheaf is full.
 #[inline(always)]
 #[must_use]
-pub(crate) fn free_rcu(cpu: impl Places, object: usize) -> bool {
+pub(crate) fn free_rcu(cpu: impl FastPath, object: usize) -> bool {
     match cpu.rcu().reserve() {
         Some(slot) => {
             slot.store(object);

@@ -4,7 +4,7 @@
 //! this CPU's rcu sheaf; in any context.
 //!
 //! ```text
-//!  free()      place for reuse -> as free_rcu()
+//!  free()      reuse slot -> as free_rcu()
 //!  free_rcu()  rcu sheaf -> an empty sheaf: spare, barn, kmalloc_nolock() -> the engine, or the strays
 //! ```
 
@@ -77,7 +77,7 @@ pub(crate) unsafe fn no_slot(cache: &Cache, object: NonNull<u8>, caller: usize, 
         }
         // The other copy is still to be taken in, which wakes the waiters.
         let _ = cache.strays_pending.uncount(place);
-        return cache.tell_twice(addr, caller);
+        return cache.warn_freed_twice(addr, caller);
     }
     cache.slab_frees.add(1, Relaxed);
     // SAFETY: A live object of a kmem_cache or of kmalloc_nolock(), and 8 bytes in it that are its
@@ -92,5 +92,5 @@ pub(crate) unsafe fn no_slot(cache: &Cache, object: NonNull<u8>, caller: usize, 
 /// Any, NMI included.
 #[cold]
 pub(crate) fn twice(cache: &Cache, object: NonNull<u8>, caller: usize) {
-    cache.tell_twice(object.as_ptr().addr(), caller);
+    cache.warn_freed_twice(object.as_ptr().addr(), caller);
 }

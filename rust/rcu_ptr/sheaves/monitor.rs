@@ -17,7 +17,7 @@ use super::{
     cache::{Cache, CacheRef},
     cursor::Undisturbed,
     exchange::{self, REUSE},
-    fastpath::Places,
+    fastpath::FastPath,
     pcs::{Here, Pcs},
     reclaim,
     sheaf::Chain,
@@ -259,7 +259,7 @@ pub(super) fn take_off(cache: &Cache, pcs: &Pcs) -> Chain {
     let mut waiting = words.closed.take();
     match exchange::close_partial(&words, cache.count(pcs.cpu)) {
         Ok(sheaf) => waiting.push(sheaf),
-        Err(stamp) => cache.landed(Some(stamp)),
+        Err(stamp) => cache.uncount_and_wake(Some(stamp)),
     }
     // SAFETY: Nothing runs on the CPU, and no object waits in them.
     unsafe { reclaim::store_chain(cache, pcs.node(), words.spent.take()) };
@@ -267,8 +267,8 @@ pub(super) fn take_off(cache: &Cache, pcs: &Pcs) -> Chain {
         rest.into_iter()
             .for_each(|rest| cache.store(pcs.node(), rest));
     }
-    for place in pcs.quiet_reuse() {
-        if let Some(object) = place.take() {
+    for slot in pcs.quiet_reuse() {
+        if let Some(object) = slot.take() {
             cache.give_back(&mut [ptr::with_exposed_provenance_mut(object)]);
         }
     }

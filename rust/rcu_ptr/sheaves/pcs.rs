@@ -8,7 +8,7 @@ use super::{
     cache::{Cache, CacheRef},
     cursor::{next_slot, Cursor, Undisturbed, NONE},
     exchange::{Cpu, Words, REUSE},
-    fastpath::Places,
+    fastpath::FastPath,
     free,
     geometry::SLOTS,
     local::{LocalList, LocalSlot, BARRED},
@@ -90,7 +90,7 @@ pub(crate) struct Pcs {
 }
 
 impl Pcs {
-    /// A CPU without sheaves, with `reuse` in its places.
+    /// A CPU without sheaves, with `reuse` in its reuse slots.
     pub(super) fn new(cpu: i32, reuse: usize, cache: CacheRef) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             alloc: Atomic::new(NONE as u64),
@@ -178,7 +178,7 @@ impl Pcs {
         self.rcu.load(Acquire) != NONE as u64 || self.closed.load(Acquire) != 0
     }
 
-    /// The places for reuse of a CPU that runs nothing any more.
+    /// The reuse slots of a CPU that runs nothing any more.
     pub(super) fn quiet_reuse(&self) -> impl Iterator<Item = LocalSlot<Quiet<'_>>> {
         self.reuse.iter().map(|word| LocalSlot(Quiet::new(word)))
     }
@@ -198,7 +198,7 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Sheaves, and objects at places, that memory reclaim may get.
+    /// Sheaves, and objects in reuse slots, that memory reclaim may get.
     pub(super) fn reclaimable(&self) -> usize {
         usize::from(self.alloc.is_some())
             + usize::from(self.rcu.is_some())
@@ -257,7 +257,7 @@ impl<'a> Here<'a> {
         }
     }
 
-    /// Whether `object`, from a place, may be allocated again at once. Otherwise it has been given
+    /// Whether `object`, from a reuse slot, may be allocated again at once. Otherwise it has been given
     /// back, to be freed or to go to its node after a grace period.
     pub(super) fn may_reuse(self, object: usize) -> bool {
         let Some(object) = NonNull::new(ptr::with_exposed_provenance_mut::<u8>(object)) else {
@@ -266,7 +266,7 @@ impl<'a> Here<'a> {
         let far = self.cache.nr_nodes() > 1 && node::of_object(object) != self.pcs().node();
         if far || slab::is_kfence(object) {
             let pin = PreemptOff::new();
-            // SAFETY: A live object of this cache, from a place: owned here.
+            // SAFETY: A live object of this cache, from a reuse slot: owned here.
             unsafe {
                 if !free::free_rcu(self.cache, object, &pin) {
                     free::no_slot(self.cache, object, 0, pin);
@@ -329,7 +329,7 @@ pub(super) struct At<'a> {
     nolock: bool,
 }
 
-impl<'a> Places for Here<'a> {
+impl<'a> FastPath for Here<'a> {
     type Word = Mine<'a>;
 
     #[inline(always)]
@@ -350,7 +350,7 @@ impl<'a> Places for Here<'a> {
     }
 
     #[inline(always)]
-    fn placed(self) {
+    fn reuse_slot_filled(self) {
         self.arm();
     }
 }
@@ -393,7 +393,7 @@ impl At<'_> {
     }
 }
 
-impl<'a> Places for At<'a> {
+impl<'a> FastPath for At<'a> {
     type Word = Mine<'a>;
 
     fn alloc(self) -> Cursor<Mine<'a>> {
@@ -408,8 +408,8 @@ impl<'a> Places for At<'a> {
         self.here.reuse(i)
     }
 
-    fn placed(self) {
-        self.here.placed();
+    fn reuse_slot_filled(self) {
+        self.here.reuse_slot_filled();
     }
 }
 
@@ -519,6 +519,6 @@ impl<'a> Cpu for At<'a> {
     }
 
     fn twice(self, object: usize) {
-        self.here.cache.tell_twice(object, 0);
+        self.here.cache.warn_freed_twice(object, 0);
     }
 }

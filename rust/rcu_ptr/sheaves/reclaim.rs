@@ -92,7 +92,7 @@ impl Callback for Ready {
         let (mut load, mut far) = (Load::new(), Chain::new());
         let mut stamps = [const { None }; CALLBACK_SHEAVES];
         let mut full = 0;
-        for landed in &mut stamps {
+        for entry in &mut stamps {
             if full == CALLBACK_FULL {
                 break;
             }
@@ -109,7 +109,7 @@ impl Callback for Ready {
                 }
                 rest => {
                     load.add(keep_reusable(cache, rest));
-                    *landed = stamp;
+                    *entry = stamp;
                 }
             }
         }
@@ -117,7 +117,9 @@ impl Callback for Ready {
         chain.append(far);
         Here::new(cache, &PreemptOff::new()).count_callback(waited - chain.len(), looked);
         leave(cache, node, chain);
-        stamps.into_iter().for_each(|stamp| cache.landed(stamp));
+        stamps
+            .into_iter()
+            .for_each(|stamp| cache.uncount_and_wake(stamp));
         cache.has_run();
     }
 }
@@ -197,16 +199,18 @@ pub(super) fn take_in_backlog(cache: &Cache) {
             let waited = chain.len();
             let mut load = Load::new();
             let mut stamps = [const { None }; WORKER_SHEAVES];
-            for landed in &mut stamps {
+            for entry in &mut stamps {
                 let Some(mut sheaf) = chain.pop() else { break };
-                *landed = sheaf.take_stamp();
+                *entry = sheaf.take_stamp();
                 // SAFETY: A grace period has passed since all of them were closed.
                 let rest = keep_reusable(cache, unsafe { into_rest(cache, sheaf) });
                 load.add(send_remote(cache, node, rest));
             }
             load.put(cache, node);
             Here::new(cache, &PreemptOff::new()).count_done(waited - chain.len());
-            stamps.into_iter().for_each(|stamp| cache.landed(stamp));
+            stamps
+                .into_iter()
+                .for_each(|stamp| cache.uncount_and_wake(stamp));
             gp::cond_resched();
         }
         // Objects may have gone to any node.
@@ -287,14 +291,16 @@ pub(super) unsafe fn store_chain(cache: &Cache, node: usize, mut chain: Chain) {
     while !chain.is_empty() {
         let mut load = Load::new();
         let mut stamps = [const { None }; WORKER_SHEAVES];
-        for landed in &mut stamps {
+        for entry in &mut stamps {
             let Some(mut sheaf) = chain.pop() else { break };
-            *landed = sheaf.take_stamp();
+            *entry = sheaf.take_stamp();
             // SAFETY: By the safety requirements of this function.
             load.add(keep_reusable(cache, unsafe { into_rest(cache, sheaf) }));
         }
         load.put(cache, node);
-        stamps.into_iter().for_each(|stamp| cache.landed(stamp));
+        stamps
+            .into_iter()
+            .for_each(|stamp| cache.uncount_and_wake(stamp));
         gp::cond_resched();
     }
 }
@@ -384,7 +390,7 @@ fn without_doubles(cache: &Cache, rest: Rest) -> Rest {
         return rest;
     };
     while let Some(i) = SeenHere::find_double(&sheaf) {
-        cache.tell_twice(sheaf.object(i), 0);
+        cache.warn_freed_twice(sheaf.object(i), 0);
         sheaf.remove(i);
     }
     Rest::Full(sheaf)
