@@ -4,6 +4,7 @@
 //! `kfree_rcu()` and `kfree_rcu_nolock()` goes to the engine of `rcu_ptr.ko`.
 //!
 //! ```text
+//!  exports.rs   what C calls
 //!  redirect.rs  what becomes of a call; caches that are destroyed
 //!  stats.rs     what was redirected, in debugfs
 //! ```
@@ -19,6 +20,7 @@ mod sys {
     pub(crate) mod redirected;
 }
 
+mod exports;
 mod redirect;
 mod stats;
 

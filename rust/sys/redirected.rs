@@ -5,7 +5,6 @@
 //! C header: [`include/linux/ftrace.h`](srctree/include/linux/ftrace.h)
 
 use super::generated as sys;
-use crate::redirect::{self, Outcome};
 use kernel::{bindings, error::to_result, prelude::*};
 
 pub(crate) use sys::{
@@ -65,7 +64,7 @@ pub(crate) fn can_jump() -> bool {
 pub(crate) struct Redirected(Function);
 
 impl Redirected {
-    /// Redirects calls of `function` to [`redirect`].
+    /// Redirects calls of `function`, to `rcu_ptr_takeover_rs_*()`.
     ///
     /// # Context
     ///
@@ -149,7 +148,7 @@ pub(crate) fn barrier() {
 ///
 /// Any.
 #[inline(always)]
-fn is_watching() -> bool {
+pub(crate) fn is_watching() -> bool {
     // SAFETY: No requirements.
     unsafe { bindings::rcu_is_watching() }
 }
@@ -170,7 +169,7 @@ pub(crate) fn sum(what: c_uint) -> u64 {
     unsafe { sys::rcu_ptr_takeover_shim_sum(what) }
 }
 
-/// Calls [`redirect::module_gone()`] when a module goes, until it is dropped.
+/// Has `rcu_ptr_takeover_rs_module_gone()` called when a module goes, until it is dropped.
 pub(crate) struct Notified(());
 
 impl Notified {
@@ -197,6 +196,15 @@ impl Drop for Notified {
 pub(crate) struct Doomed(*mut bindings::kmem_cache);
 
 impl Doomed {
+    /// `cache`, which may be null.
+    ///
+    /// # Safety
+    ///
+    /// The caller of kmem_cache_destroy() gave it up.
+    pub(crate) unsafe fn new(cache: *mut bindings::kmem_cache) -> Self {
+        Self(cache)
+    }
+
     /// Whether there is one.
     pub(crate) fn is_null(&self) -> bool {
         self.0.is_null()
@@ -207,127 +215,4 @@ impl Doomed {
         // SAFETY: The caller of kmem_cache_destroy() gave the cache up.
         unsafe { sys::rcu_ptr_takeover_shim_destroy(self.0) };
     }
-}
-
-/// The counter for `outcome`; `taken` where the engine has the object.
-fn counter(outcome: Outcome, taken: c_uint) -> c_int {
-    (match outcome {
-        Outcome::Taken => taken,
-        Outcome::NoRoom => NO_ROOM,
-        Outcome::WhileDestroying => WHILE_DESTROYING,
-        Outcome::NotWatching => NOT_WATCHING,
-    }) as c_int
-}
-
-/// Passes an object with a field to the engine, if it is to have it.
-///
-/// # Safety
-///
-/// As for `rcu_ptr_kvfree()`, or `rcu_ptr_kfree_nolock()` if `nolock`; preemption is off.
-#[inline(always)]
-unsafe fn give(
-    head: *mut bindings::kvfree_rcu_head,
-    ptr: *mut c_void,
-    caller: c_ulong,
-    nolock: bool,
-) -> Outcome {
-    redirect::decide(is_watching(), || {
-        // SAFETY: By the safety requirements of this function.
-        unsafe {
-            if nolock {
-                sys::__rcu_ptr_kfree_nolock_for(head.cast(), ptr, caller);
-            } else {
-                sys::__rcu_ptr_kvfree_for(head.cast(), ptr, caller);
-            }
-        }
-        true
-    })
-}
-
-/// An object that a caller gives up, with a field.
-///
-/// # Safety
-///
-/// `head` and `ptr` are as `kvfree_call_rcu()` gets them; preemption is off.
-#[no_mangle]
-unsafe extern "C" fn rcu_ptr_takeover_rs_kvfree(
-    head: *mut bindings::kvfree_rcu_head,
-    ptr: *mut c_void,
-    caller: c_ulong,
-    nmi: bool,
-) -> c_int {
-    // SAFETY: By the safety requirements of this function: the contract of kvfree_call_rcu() is that of
-    // both, but for NMIs, where nolock is the one.
-    let outcome = unsafe { give(head, ptr, caller, nmi) };
-    counter(outcome, if nmi { KVFREE_NMI } else { KVFREE })
-}
-
-/// # Safety
-///
-/// As above, of `kfree_call_rcu_nolock()`.
-#[no_mangle]
-unsafe extern "C" fn rcu_ptr_takeover_rs_nolock(
-    head: *mut bindings::kvfree_rcu_head,
-    ptr: *mut c_void,
-    caller: c_ulong,
-    nmi: bool,
-) -> c_int {
-    // SAFETY: By the safety requirements of this function.
-    let outcome = unsafe { give(head, ptr, caller, true) };
-    counter(outcome, if nmi { NOLOCK_NMI } else { NOLOCK })
-}
-
-/// # Safety
-///
-/// `ptr` is as `kvfree_call_rcu()` gets it without a head; preemption is off.
-#[no_mangle]
-unsafe extern "C" fn rcu_ptr_takeover_rs_headless(ptr: *mut c_void) -> c_int {
-    // SAFETY: By the safety requirements of this function.
-    let outcome = redirect::decide(is_watching(), || unsafe {
-        sys::__rcu_ptr_try_kfree_nolock(ptr)
-    });
-    counter(outcome, HEADLESS)
-}
-
-/// What `rcu_ptr_takeover_rs_kvfree()` and `_headless()` did not take.
-///
-/// # Safety
-///
-/// As for these; preemption is as the caller has it.
-#[no_mangle]
-unsafe extern "C" fn rcu_ptr_takeover_rs_kvfree_rest(
-    head: *mut bindings::kvfree_rcu_head,
-    ptr: *mut c_void,
-    caller: c_ulong,
-) {
-    // SAFETY: By the safety requirements of this function; used only without a head, where the caller may
-    // sleep.
-    let sleep = || unsafe { sys::__rcu_ptr_kvfree_mightsleep_for(ptr, caller) };
-    // SAFETY: By the safety requirements of this function.
-    let original = || unsafe { sys::rcu_ptr_takeover_shim_kvfree(head, ptr) };
-    redirect::rest(head.is_null().then_some(sleep), original);
-}
-
-/// # Safety
-///
-/// As above, of `kfree_call_rcu_nolock()`.
-#[no_mangle]
-unsafe extern "C" fn rcu_ptr_takeover_rs_nolock_rest(
-    head: *mut bindings::kvfree_rcu_head,
-    ptr: *mut c_void,
-) {
-    // SAFETY: By the safety requirements of this function.
-    redirect::rest(None::<fn()>, || unsafe {
-        sys::rcu_ptr_takeover_shim_nolock(head, ptr)
-    });
-}
-
-#[no_mangle]
-extern "C" fn rcu_ptr_takeover_rs_destroy(cache: *mut bindings::kmem_cache) {
-    redirect::destroy(Doomed(cache));
-}
-
-#[no_mangle]
-extern "C" fn rcu_ptr_takeover_rs_module_gone() {
-    redirect::module_gone();
 }
