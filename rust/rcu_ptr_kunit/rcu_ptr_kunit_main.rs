@@ -51,7 +51,12 @@ mod sys {
     pub(crate) mod probes;
     #[cfg(RCU_PTR_RUNNER)]
     pub(crate) mod runner;
+    #[cfg(not(RCU_PTR_RUNNER))]
     pub(crate) mod skip;
+    #[cfg(RCU_PTR_RUNNER)]
+    pub(crate) mod skip {
+        pub(crate) use crate::runner::skip;
+    }
     #[allow(dead_code)]
     pub(crate) mod slab;
     #[allow(dead_code)]

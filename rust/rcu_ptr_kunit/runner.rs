@@ -72,7 +72,14 @@ pub(crate) fn skip(reason: &'static CStr) {
 }
 
 /// The thread of a case.
-pub(crate) fn run_in_thread(case: &'static Case) {
+///
+/// # Safety
+///
+/// `case` is what `run_case()` gave the thread.
+#[no_mangle]
+unsafe extern "C" fn rcu_ptr_rs_case(case: *mut c_void) {
+    // SAFETY: By the safety requirements of this function; a static.
+    let case = unsafe { &*case.cast::<Case>() };
     if (case.run)() {
         OUTCOME.store(PASSED, Relaxed);
     } else {
@@ -119,7 +126,9 @@ fn run_case(number: usize, case: &'static Case, sums: &mut Sums) {
     OUTCOME.store(RUNNING, Relaxed);
     REASON.store(core::ptr::null_mut(), Relaxed);
     let slow = || err(fmt!("    # {name}: test case timed out\n"));
-    let started = sys::run(case, SECONDS, slow);
+    let data = core::ptr::from_ref(case).cast_mut().cast();
+    // SAFETY: A case.
+    let started = unsafe { sys::run(data, SECONDS, slow) };
     let reason = REASON.load(Relaxed);
     if started.is_err() || OUTCOME.load(Relaxed) != PASSED {
         sums.failed += 1;
@@ -159,7 +168,8 @@ fn run_suite(number: usize, suite: &'static Suite, filter: &Filter) {
 }
 
 /// The module is loaded.
-pub(crate) fn live() {
+#[no_mangle]
+extern "C" fn rcu_ptr_rs_live() {
     let Ok(filter) = Filter::parse(sys::filter_glob()) else {
         return err(fmt!("rcu_ptr_kunit: no memory for the filter\n"));
     };

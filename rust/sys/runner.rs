@@ -3,7 +3,6 @@
 //! Threads for cases, the log, and the parameter, where the kernel has no KUnit.
 
 use super::generated as sys;
-use crate::runner::{self, Case};
 use kernel::{bindings, error::to_result, fmt, prelude::*};
 
 /// Prints without the module's name in front, as KUnit does.
@@ -17,7 +16,8 @@ pub(crate) fn print(level: &'static CStr, args: fmt::Arguments<'_>) {
     };
 }
 
-/// Runs a case in a thread of its own; `slow` is called if it takes longer than `seconds`.
+/// Has `rcu_ptr_rs_case()` called with `case` in a thread of its own; `slow` is called if it takes longer than
+/// `seconds`.
 ///
 /// # Context
 ///
@@ -26,10 +26,13 @@ pub(crate) fn print(level: &'static CStr, args: fmt::Arguments<'_>) {
 /// # Errors
 ///
 /// No thread could be created.
-pub(crate) fn run(case: &'static Case, seconds: u32, slow: impl FnOnce()) -> Result {
-    let data = ::core::ptr::from_ref(case).cast_mut().cast();
-    // SAFETY: `rcu_ptr_rs_case()` gets a case.
-    to_result(unsafe { sys::rcu_ptr_kunit_start(data) })?;
+///
+/// # Safety
+///
+/// `case` is what that function takes.
+pub(crate) unsafe fn run(case: *mut c_void, seconds: u32, slow: impl FnOnce()) -> Result {
+    // SAFETY: By the safety requirements of this function.
+    to_result(unsafe { sys::rcu_ptr_kunit_start(case) })?;
     let mut slow = Some(slow);
     // SAFETY: Started above.
     while !unsafe { sys::rcu_ptr_kunit_wait(seconds) } {
@@ -38,15 +41,6 @@ pub(crate) fn run(case: &'static Case, seconds: u32, slow: impl FnOnce()) -> Res
         }
     }
     Ok(())
-}
-
-/// # Safety
-///
-/// `case` is what `run()` gave the thread.
-#[no_mangle]
-unsafe extern "C" fn rcu_ptr_rs_case(case: *mut c_void) {
-    // SAFETY: By the safety requirements of this function; a static.
-    runner::run_in_thread(unsafe { &*case.cast::<Case>() });
 }
 
 /// Parameter `filter_glob`, as KUnit has it.
@@ -63,7 +57,7 @@ pub(crate) fn glob(pattern: &CStr, text: &CStr) -> bool {
     unsafe { sys::rcu_ptr_kunit_glob(pattern.as_char_ptr(), text.as_char_ptr()) }
 }
 
-/// Calls [`runner::live()`] when the module is loaded, until it is dropped.
+/// Has `rcu_ptr_rs_live()` called when the module is loaded, until it is dropped.
 pub(crate) struct WhenLive(());
 
 impl WhenLive {
@@ -84,9 +78,4 @@ impl Drop for WhenLive {
         // SAFETY: Registered in `register()`.
         unsafe { sys::rcu_ptr_kunit_no_notify() };
     }
-}
-
-#[no_mangle]
-extern "C" fn rcu_ptr_rs_live() {
-    runner::live();
 }
