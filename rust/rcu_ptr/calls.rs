@@ -15,7 +15,7 @@
 //! them at a time.
 
 use crate::{
-    entry::{Call, Ready},
+    entry::{Call, Ready, FUNC},
     sys::{
         callback, debug, gp,
         irq::IrqsOff,
@@ -23,6 +23,7 @@ use crate::{
         trace, wait,
         work::{DelayedWork, Handler, OwnerRef, WorkQueues},
     },
+    unload,
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -190,9 +191,13 @@ impl Calls {
 
     fn call(&self, head: NonNull<u8>, sleeps: bool) {
         // SAFETY: It was taken off a list of those whose grace period is over.
-        let called = unsafe { callback::invoke(head, sleeps) };
-        let counter = if called { &self.invoked } else { &self.leaked };
-        counter.add(1, Relaxed);
+        match unsafe { callback::invoke(head, FUNC, sleeps) } {
+            Some(func) => {
+                unload::returned(func);
+                self.invoked.add(1, Relaxed);
+            }
+            None => self.leaked.add(1, Relaxed),
+        }
         gp::cond_resched();
     }
 

@@ -33,13 +33,14 @@ use crate::{
         Sheaves,
     },
     sys::{
-        callback, current_block, debug, generated as sys, gp, preempt::PreemptOff, srcu::Domain,
-        trace,
+        callback, current_block, debug, generated as sys, gp, module::Going, preempt::PreemptOff,
+        srcu::Domain, trace,
     },
+    unload,
 };
 use core::ptr::NonNull;
 use kernel::{
-    bindings::{callback_head, gfp_t, rcu_callback_t},
+    bindings::{self, callback_head, gfp_t, rcu_callback_t},
     prelude::*,
 };
 
@@ -327,6 +328,19 @@ unsafe extern "C" fn rcu_ptr_rs_param_get(param: c_int, buf: *mut c_char, size: 
     match params::get(param as c_uint, buf) {
         Ok(len) => len as c_int,
         Err(e) => e.to_errno(),
+    }
+}
+
+/// A module goes.
+///
+/// # Safety
+///
+/// `module` goes, and stays for the call, which may sleep: the contract of a module notifier.
+#[no_mangle]
+unsafe extern "C" fn rcu_ptr_rs_module_going(module: *mut bindings::module) {
+    // SAFETY: By the safety requirements of this function.
+    if let Some(module) = unsafe { Going::new(module) } {
+        unload::wait_for(&module);
     }
 }
 

@@ -8,7 +8,6 @@ use super::{
     slab::ObjectFn,
     trace,
 };
-use crate::{entry::FUNC, unload};
 use core::ptr::NonNull;
 use kernel::{
     bindings,
@@ -47,7 +46,8 @@ pub(crate) unsafe fn set_func(head: *mut u8, func: Func) {
 }
 
 /// Calls the function of the head at `head`, with BH disabled unless it `sleeps`, as an RCU callback
-/// for lockdep, and nothing held of ours. `false`: there was none, as the head was queued twice.
+/// for lockdep, and nothing held of ours. `cleared` are the bits of the function that a list has cleared. Returns
+/// the function; `None`: there was none, as the head was queued twice.
 ///
 /// # Context
 ///
@@ -56,16 +56,16 @@ pub(crate) unsafe fn set_func(head: *mut u8, func: Func) {
 /// # Safety
 ///
 /// The head was queued by `rcu_ptr_call()` or `rcu_ptr_call_sleepable()`, and its grace period is over.
-pub(crate) unsafe fn invoke(head: NonNull<u8>, sleeps: bool) -> bool {
+pub(crate) unsafe fn invoke(head: NonNull<u8>, cleared: usize, sleeps: bool) -> Option<usize> {
     // SAFETY: By the safety requirements of this function it is live until its function is called.
     let func = unsafe { func_of(head.as_ptr()) };
     let f = func.load(Relaxed);
     debug::unqueue(head.as_ptr());
     if f == 0 {
         warn_twice(head);
-        return false;
+        return None;
     }
-    let f = f | FUNC;
+    let f = f | cleared;
     trace::invoke(head, f, sleeps);
     // As RCU does: the head shows that it no longer waits.
     func.store(0, Relaxed);
@@ -87,8 +87,7 @@ pub(crate) unsafe fn invoke(head: NonNull<u8>, sleeps: bool) -> bool {
     }
     // SAFETY: Paired with the enter above.
     unsafe { sys::rcu_ptr_shim_call_exit() };
-    unload::returned(at);
-    true
+    Some(at)
 }
 
 /// A head was queued twice; only the first time counts.

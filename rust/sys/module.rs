@@ -5,7 +5,6 @@
 //! C header: [`include/linux/module.h`](srctree/include/linux/module.h)
 
 use super::generated as sys;
-use crate::unload;
 use core::{ops::Range, ptr::NonNull};
 use kernel::{bindings, error::to_result, module::this_module, prelude::*, types::NotThreadSafe};
 
@@ -52,6 +51,16 @@ impl Drop for ModuleRef {
 pub(crate) struct Going(NonNull<bindings::module>);
 
 impl Going {
+    /// `module`; `None`: it is null.
+    ///
+    /// # Safety
+    ///
+    /// It goes, and stays as long as the value.
+    pub(crate) unsafe fn new(module: *mut bindings::module) -> Option<Self> {
+        // INVARIANT: By the safety requirements of this function.
+        NonNull::new(module).map(Self)
+    }
+
     /// Whether it may use this module's symbols: it is in /sys/module/rcu_ptr/holders; or it is not in sysfs
     /// at all, as its load failed before or after that time, when setters of its parameters have run. (A
     /// kernel without CONFIG_SYSFS does not tell: any module may.)
@@ -84,7 +93,7 @@ impl Going {
     }
 }
 
-/// Has `unload::wait_for()` called for every module that goes, until it is dropped.
+/// Has `rcu_ptr_rs_module_going()` called for every module that goes, until it is dropped.
 pub(crate) struct Watch(());
 
 impl Watch {
@@ -108,19 +117,6 @@ impl Drop for Watch {
     fn drop(&mut self) {
         // SAFETY: Registered. Waits for calls that are under way.
         unsafe { sys::rcu_ptr_shim_unwatch_modules() };
-    }
-}
-
-/// Called by shim.c when a module goes.
-///
-/// # Safety
-///
-/// `module` goes, and stays for the call. May sleep.
-#[no_mangle]
-unsafe extern "C" fn rcu_ptr_rs_module_going(module: *mut bindings::module) {
-    if let Some(module) = NonNull::new(module) {
-        // INVARIANT: By the safety requirements of this function.
-        unload::wait_for(&Going(module));
     }
 }
 

@@ -13,7 +13,7 @@ struct rcu_ptr_cache;
 struct rcu_ptr_cache_args;
 struct task_struct;
 
-/* rust/rcu_ptr/exports.rs and params.rs. */
+/* exports.rs of rust/rcu_ptr. */
 void rcu_ptr_rs_kvfree(void *field, void *ptr, unsigned long caller);
 void rcu_ptr_rs_kvfree_no_slot(void *field, void *ptr, unsigned long caller);
 void rcu_ptr_rs_kfree_nolock(void *field, void *ptr, unsigned long caller);
@@ -37,8 +37,6 @@ void rcu_ptr_rs_cache_twice(struct rcu_ptr_cache *cache, void *object,
 			    unsigned long caller);
 int rcu_ptr_rs_param_set(int param, const char *val);
 int rcu_ptr_rs_param_get(int param, char *buf, size_t size);
-
-/* module.rs */
 void rcu_ptr_rs_module_going(struct module *module);
 
 /* perf.rs, counted.rs, step.rs and nmi.rs. */
@@ -60,7 +58,7 @@ void rcu_ptr_rs_switch(void *context, struct task_struct *prev,
 		       struct task_struct *next, bool sleeps,
 		       unsigned long ip);
 
-/* redirected.rs, and what C calls of its own assembly. */
+/* exports.rs of rust/rcu_ptr_takeover, and what C calls of its own assembly. */
 int rcu_ptr_takeover_rs_kvfree(struct kvfree_rcu_head *head, void *ptr,
 			       unsigned long caller, bool nmi);
 int rcu_ptr_takeover_rs_nolock(struct kvfree_rcu_head *head, void *ptr,
@@ -74,7 +72,7 @@ void rcu_ptr_takeover_rs_module_gone(void);
 void rcu_ptr_takeover_kvfree_behind(struct kvfree_rcu_head *head, void *ptr);
 void rcu_ptr_takeover_nolock_behind(struct kvfree_rcu_head *head, void *ptr);
 
-/* runner.rs */
+/* runner.rs of rust/rcu_ptr_kunit. */
 void rcu_ptr_rs_case(void *test_case);
 void rcu_ptr_rs_live(void);
 
