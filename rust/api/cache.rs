@@ -15,14 +15,14 @@
 //! }
 //! ```
 
-use super::sys::cache::{Args, Limits, ObjectFn, SheafCache};
+use super::sys::cache::{gfp, Args, Limits, ObjectFn, SheafCache};
 use core::{
     marker::PhantomData,
     mem::{needs_drop, ManuallyDrop},
     ops::{Deref, DerefMut},
     ptr::{self, NonNull},
 };
-use kernel::prelude::*;
+use kernel::{alloc::Flags, prelude::*};
 
 /// What may be changed while a cache is in use (`struct rcu_ptr_cache_limits`). 0, the default, leaves each to
 /// the cache.
@@ -141,30 +141,20 @@ impl<T> Cache<T> {
         self.raw.prefill(objects as usize)
     }
 
-    /// Puts `value` into a new object.
+    /// Puts `value` into a new object; where there is no memory it is dropped.
     ///
     /// # Context
     ///
-    /// May sleep.
+    /// As `flags` say; never NMI. `GFP_ATOMIC`: not in hardirq on PREEMPT_RT.
     ///
     /// # Errors
     ///
     /// `ENOMEM`
     #[inline]
-    pub fn alloc(&self, value: T) -> Result<UniqueCacheBox<'_, T>> {
+    pub fn alloc(&self, value: T, flags: Flags) -> Result<UniqueCacheBox<'_, T>> {
+        let object = self.raw.alloc_with(gfp(flags));
         // SAFETY: A fresh object of this cache, or none.
-        unsafe { self.fill(self.raw.alloc(false), value) }.map_err(|_| ENOMEM)
-    }
-
-    /// Puts `value` into a new object, or gives it back where there is no memory.
-    ///
-    /// # Context
-    ///
-    /// That of `GFP_ATOMIC`: softirq and hardirq too, but on PREEMPT_RT.
-    #[inline]
-    pub fn alloc_atomic(&self, value: T) -> Result<UniqueCacheBox<'_, T>, T> {
-        // SAFETY: A fresh object of this cache, or none.
-        unsafe { self.fill(self.raw.alloc(true), value) }
+        unsafe { self.fill(object, value) }.map_err(|_| ENOMEM)
     }
 
     /// Puts `value` into a new object, or gives it back where none is at hand.

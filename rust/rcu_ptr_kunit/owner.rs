@@ -200,7 +200,7 @@ pub(crate) fn forget_cache(objects: usize) -> Result {
     static BOOK: Book = Book::new();
     let cache = Cache::new(c"rcu_ptr_forgotten_rs")?;
     for key in 0..objects as u64 {
-        drop(cache.alloc(Owner::new(&BOOK, key)?)?.share());
+        drop(cache.alloc(Owner::new(&BOOK, key)?, GFP_KERNEL)?.share());
     }
     core::mem::forget(cache);
     Ok(())

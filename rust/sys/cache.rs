@@ -4,7 +4,7 @@
 
 use super::generated as sys;
 use ::core::{ptr, ptr::NonNull};
-use kernel::{bindings, error::from_err_ptr, prelude::*};
+use kernel::{alloc::Flags, bindings, error::from_err_ptr, prelude::*};
 
 /// What only one caller may ask for: accounting, reserves, zeroed memory.
 pub(crate) const GFP_SPECIAL: u32 = bindings::GFP_KERNEL_ACCOUNT
@@ -41,6 +41,21 @@ pub(crate) const ACCOUNT: u32 = 0;
 
 /// `GFP_KERNEL | __GFP_NOFAIL`
 pub(crate) const GFP_NOFAIL: u32 = bindings::GFP_KERNEL | 1 << bindings::___GFP_NOFAIL_BIT;
+
+/// `flags` as C has them: the `kernel` crate does not show its bits, but all that it has are made of these. The
+/// others are of no use for an object of a cache.
+#[inline]
+pub(crate) fn gfp(flags: Flags) -> u32 {
+    const KNOWN: [(Flags, u32); 5] = [
+        (GFP_ATOMIC, bindings::GFP_ATOMIC),
+        (GFP_KERNEL, bindings::GFP_KERNEL),
+        (GFP_KERNEL_ACCOUNT, bindings::GFP_KERNEL_ACCOUNT),
+        (GFP_NOWAIT, bindings::GFP_NOWAIT),
+        (__GFP_NOWARN, bindings::__GFP_NOWARN),
+    ];
+    let of = |&(known, bits): &(Flags, u32)| if flags.contains(known) { bits } else { 0 };
+    KNOWN.iter().map(of).fold(0, |gfp, bits| gfp | bits)
+}
 
 /// What `rcu_ptr_cache_get_stats()` tells.
 pub(crate) type Stats = sys::rcu_ptr_cache_stats;

@@ -37,7 +37,7 @@ fn closure(object: RcuKBox<WithRoom<u64, 1>>) {
 fn cached(cache: &Cache<Entry<'static>>) {
     let key = 1;
     let cache: &Cache<Entry<'_>> = cache;
-    if let Ok(entry) = cache.alloc(Entry(&key)) {
+    if let Ok(entry) = cache.alloc(Entry(&key), GFP_KERNEL) {
         drop(entry.share());
     }
 }

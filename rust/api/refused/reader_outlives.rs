@@ -32,6 +32,6 @@ fn in_box(entry: RcuKBox<u64>) -> u64 {
 
 fn keep<'a>() -> Result<CacheBox<'a, u64>> {
     let cache = Cache::<u64>::new(c"keys")?;
-    let object = cache.alloc(1)?.share();
+    let object = cache.alloc(1, GFP_KERNEL)?.share();
     Ok(object)
 }

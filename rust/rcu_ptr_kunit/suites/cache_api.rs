@@ -135,8 +135,8 @@ fn table_storm(rounds: usize) -> Result<Option<Storm>> {
             for i in 0..rounds {
                 let entry = Entry::new((i as u64) << 8 | cpu as u64);
                 match i % 3 {
-                    0 => act(table.cache().alloc(entry).ok()),
-                    1 => act(table.cache().alloc_atomic(entry).ok()),
+                    0 => act(table.cache().alloc(entry, GFP_KERNEL).ok()),
+                    1 => act(table.cache().alloc(entry, GFP_ATOMIC).ok()),
                     _ => cpu::irqs_off(|| act(table.cache().alloc_nolock(entry).ok())),
                 }
                 if i % 64 == 0 {
@@ -171,7 +171,7 @@ mod tests {
         }
         let cache = Cache::<Entry>::new(c"rcu_ptr_api_new")?;
         for key in 0..10_000 {
-            let mut entry = cache.alloc(Entry::new(key))?;
+            let mut entry = cache.alloc(Entry::new(key), GFP_KERNEL)?;
             // It is not shared.
             *entry = Entry::new(key + 1);
             check!(entry.key() == key + 1 && entry.is_whole());
@@ -190,7 +190,7 @@ mod tests {
             return Ok(());
         }
         let cache = Cache::<Entry>::new(c"rcu_ptr_api_again")?;
-        drop(cache.alloc(Entry::new(1))?);
+        drop(cache.alloc(Entry::new(1), GFP_KERNEL)?);
         let same = cpu::irqs_off(|| {
             let first = cache.alloc_nolock(Entry::new(2)).ok()?;
             let at = address(&*first);
@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn shared_boxes_free_back_after_a_grace_period() -> Result {
         let cache = Cache::<Entry>::new(c"rcu_ptr_api_later")?;
-        let entry = cache.alloc(Entry::new(1))?.share();
+        let entry = cache.alloc(Entry::new(1), GFP_KERNEL)?.share();
         let at = address(&*entry);
         let mut early = false;
         {
@@ -224,7 +224,7 @@ mod tests {
         let mut later = false;
         // More than what a refill has brought meanwhile.
         for key in 0..4000 {
-            let other = cache.alloc(Entry::new(key))?;
+            let other = cache.alloc(Entry::new(key), GFP_KERNEL)?;
             later |= address(&*other) == at;
             held.push(other, GFP_KERNEL)?;
         }
@@ -239,7 +239,7 @@ mod tests {
         let cache = Cache::<Entry>::new(c"rcu_ptr_api_round")?;
         for _ in 0..200 {
             for key in 0..50 {
-                drop(cache.alloc(Entry::new(key))?.share());
+                drop(cache.alloc(Entry::new(key), GFP_KERNEL)?.share());
             }
             rcu_ptr::barrier();
         }
@@ -288,7 +288,7 @@ mod tests {
             // There is more in stock.
             let mut held = KVVec::new();
             for _ in 0..OBJECTS {
-                held.push(cache.alloc(Aligned(1))?.share(), GFP_KERNEL)?;
+                held.push(cache.alloc(Aligned(1), GFP_KERNEL)?.share(), GFP_KERNEL)?;
             }
             drop(held);
             cache.barrier();
@@ -324,8 +324,9 @@ mod tests {
         let cache = Cache::<Entry>::new(c"rcu_ptr_api_slot")?;
         let other = Cache::<Entry>::new(c"rcu_ptr_api_slot2")?;
         let slot = CacheSlot::new(&cache);
-        let new =
-            |key| -> Result<CacheBox<'_, Entry>> { Ok(cache.alloc(Entry::new(key))?.share()) };
+        let new = |key| -> Result<CacheBox<'_, Entry>> {
+            Ok(cache.alloc(Entry::new(key), GFP_KERNEL)?.share())
+        };
         let key = || slot.load(&rcu::read_lock()).map(Entry::key);
         check!(key().is_none());
         check!(slot.put(new(1)?).is_ok());
@@ -333,7 +334,7 @@ mod tests {
         check!(key() == Some(1));
         check!(slot.swap(Some(new(3)?)).is_some_and(|old| old.key() == 1));
         // Not into a slot of another cache.
-        let foreign = other.alloc(Entry::new(9))?.share();
+        let foreign = other.alloc(Entry::new(9), GFP_KERNEL)?.share();
         let back = slot.swap(Some(foreign));
         check!(back.as_ref().is_some_and(|back| back.key() == 9));
         check!(back.is_some_and(|back| slot.put(back).is_err()));
@@ -363,14 +364,14 @@ mod tests {
         let table = CacheTable::new(cache, 10)?;
         check!(table.len() == 10 && !table.is_empty());
         for key in 0..30u64 {
-            let new = table.cache().alloc(Entry::new(key))?.share();
+            let new = table.cache().alloc(Entry::new(key), GFP_KERNEL)?.share();
             let old = table
                 .swap(key as usize % 10, Some(new))
                 .map(|old| old.key());
             check!(old == key.checked_sub(10));
         }
         // No such slot: the box comes back.
-        let new = table.cache().alloc(Entry::new(99))?.share();
+        let new = table.cache().alloc(Entry::new(99), GFP_KERNEL)?.share();
         let back = table.put(10, new).err();
         let back = table.swap(10, back);
         check!(back.is_some_and(|back| back.key() == 99));
@@ -395,7 +396,7 @@ mod tests {
         let body = |cpu: i32| {
             for i in 0..scaled(4000) {
                 let slot = &slots[i % 16];
-                match cache.alloc(Entry::new(i as u64 | (cpu as u64) << 32)) {
+                match cache.alloc(Entry::new(i as u64 | (cpu as u64) << 32), GFP_KERNEL) {
                     Ok(new) => {
                         let old = slot.swap(Some(new.share()));
                         lost.add(u64::from(old.is_some_and(|old| !old.is_whole())), Relaxed);

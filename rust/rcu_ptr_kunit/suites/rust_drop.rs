@@ -250,8 +250,8 @@ fn sharing(book: &'static Book, generations: u64) -> Result<bool> {
     let cache = Cache::new(c"rcu_ptr_rust_share")?;
     let shared = Arc::new(7u64, GFP_KERNEL)?;
     for key in 0..generations {
-        let one = cache.alloc(Owner::sharing(book, key, &shared)?)?;
-        let other = cache.alloc(Owner::sharing(book, !key, &shared)?)?;
+        let one = cache.alloc(Owner::sharing(book, key, &shared)?, GFP_KERNEL)?;
+        let other = cache.alloc(Owner::sharing(book, !key, &shared)?, GFP_KERNEL)?;
         drop((one.share(), other));
         if key % 64 == 0 {
             cache.barrier();
