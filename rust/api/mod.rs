@@ -45,9 +45,10 @@
 
 // The files of rust/sys that this module takes: docs/reading.md. Of both it uses a part, and clients a part of that.
 #[path = "../sys"]
-#[allow(dead_code)]
 mod sys {
+    #[allow(dead_code)]
     pub(super) mod cache;
+    #[allow(dead_code)]
     pub(super) mod core;
     pub(super) mod generated;
 }

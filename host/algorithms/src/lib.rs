@@ -6,8 +6,8 @@
 //! The files are free of kernel bindings and take grace periods and the size of a block from the
 //! `Platform` trait. Their module paths here are those of the module's crate.
 
-// The module uses all of them; each test uses some.
-#![allow(dead_code)]
+// The module uses all of them; the tests under loom use some.
+#![cfg_attr(any(not(test), loom), allow(dead_code))]
 
 #[path = "../../../rust/rcu_ptr/entry.rs"]
 mod entry;
