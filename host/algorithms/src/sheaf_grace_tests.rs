@@ -7,7 +7,7 @@
 use crate::sheaves::{
     geometry::{Slot, SHEAF_BYTES, SLOTS},
     grace::{Epochs, GracePeriod, Needs, Polled, Strays, PLACES},
-    sheaf::{Chain, Empty},
+    sheaf::{Chain, EmptySheaf},
 };
 use proptest::prelude::*;
 use std::{cell::Cell, ptr::NonNull, rc::Rc};
@@ -342,7 +342,7 @@ fn closed() -> Chain {
     }
     let mut chain = Chain::new();
     // SAFETY: Fresh memory of the right size and alignment.
-    chain.push(unsafe { Empty::from_memory(memory, std::ptr::null()) }.into_closed());
+    chain.push(unsafe { EmptySheaf::from_memory(memory, std::ptr::null()) }.into_closed());
     chain
 }
 

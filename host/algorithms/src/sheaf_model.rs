@@ -17,7 +17,7 @@ use crate::sheaves::{
     geometry::{Slot, SHEAF_BYTES, SLOTS},
     local::{LocalList, LocalSlot},
     reserve::Reserve,
-    sheaf::{Chain, Empty, Full, Owned, Rest, Stamp},
+    sheaf::{Chain, EmptySheaf, FullSheaf, Owned, Rest, Stamp},
 };
 use std::{
     alloc::{alloc, dealloc, Layout},
@@ -293,7 +293,7 @@ impl Model {
         object
     }
 
-    fn new_sheaf(&self) -> Option<Empty> {
+    fn new_sheaf(&self) -> Option<EmptySheaf> {
         let mut books = self.books.lock().unwrap();
         if books.sheaves.len() >= self.max_sheaves {
             return None;
@@ -306,7 +306,7 @@ impl Model {
         }
         books.sheaves.push(memory);
         // SAFETY: Fresh memory of the right size and alignment.
-        Some(unsafe { Empty::from_memory(memory, std::ptr::null()) })
+        Some(unsafe { EmptySheaf::from_memory(memory, std::ptr::null()) })
     }
 
     /// Runs `f` with preemption disabled.
@@ -740,11 +740,11 @@ impl<'a> Cpu for At<'a> {
         self.model.uncount(stamp);
     }
 
-    fn take_full(self) -> (Option<Full>, Option<Full>) {
+    fn take_full(self) -> (Option<FullSheaf>, Option<FullSheaf>) {
         self.take_two(Stock::take_full)
     }
 
-    fn take_far(self) -> Option<Full> {
+    fn take_far(self) -> Option<FullSheaf> {
         None
     }
 
@@ -756,19 +756,19 @@ impl<'a> Cpu for At<'a> {
         self.model.reserve.take()
     }
 
-    fn take_empty(self) -> (Option<Empty>, Option<Empty>) {
+    fn take_empty(self) -> (Option<EmptySheaf>, Option<EmptySheaf>) {
         self.take_two(Stock::take_empty)
     }
 
-    fn put_full(self, sheaf: Full) -> Option<Full> {
+    fn put_full(self, sheaf: FullSheaf) -> Option<FullSheaf> {
         self.put(sheaf, Stock::put_full)
     }
 
-    fn put_empty(self, sheaf: Empty) -> Option<Empty> {
+    fn put_empty(self, sheaf: EmptySheaf) -> Option<EmptySheaf> {
         self.put(sheaf, Stock::put_empty)
     }
 
-    fn new_empty(self) -> Option<Empty> {
+    fn new_empty(self) -> Option<EmptySheaf> {
         self.model.new_sheaf()
     }
 

@@ -9,7 +9,7 @@ use crate::{
     sheaves::{
         barn::{Stock, Surplus},
         geometry::{Slot, SHEAF_BYTES, SLOTS},
-        sheaf::{Empty, Full, Rest},
+        sheaf::{EmptySheaf, FullSheaf, Rest},
     },
 };
 use proptest::prelude::*;
@@ -178,7 +178,7 @@ fn layout() -> Layout {
 }
 
 impl Memory {
-    pub(crate) fn sheaf(&mut self) -> Empty {
+    pub(crate) fn sheaf(&mut self) -> EmptySheaf {
         // SAFETY: The layout has a size.
         let memory = NonNull::new(unsafe { alloc(layout()) }).unwrap();
         for i in 0..SLOTS {
@@ -187,7 +187,7 @@ impl Memory {
         }
         self.0.push(memory);
         // SAFETY: Fresh memory of the right size and alignment.
-        unsafe { Empty::from_memory(memory, std::ptr::null()) }
+        unsafe { EmptySheaf::from_memory(memory, std::ptr::null()) }
     }
 }
 
@@ -200,7 +200,7 @@ impl Drop for Memory {
     }
 }
 
-fn objects_of(full: Full) -> (Vec<usize>, Empty) {
+fn objects_of(full: FullSheaf) -> (Vec<usize>, EmptySheaf) {
     let mut out = [std::ptr::null_mut(); SLOTS];
     let (n, empty) = full.empty_into(&mut out);
     (out[..n].iter().map(|o| o.addr()).collect(), empty)
@@ -253,7 +253,7 @@ proptest! {
             objects.push(next);
             next
         };
-        let gone = |full: Option<Full>, objects: &mut Vec<usize>| {
+        let gone = |full: Option<FullSheaf>, objects: &mut Vec<usize>| {
             if let Some(full) = full {
                 let (out, _) = objects_of(full);
                 for object in out {

@@ -5,15 +5,15 @@
 //! Sheaves are always accepted; a worker brings the stock down to its limit, and takes away what was not
 //! needed for a whole interval: the smallest stock of that interval.
 
-use super::sheaf::{Empty, Full, Stack};
+use super::sheaf::{EmptySheaf, FullSheaf, Stack};
 
 /// Objects that a refill brings for each allocation that found none.
 const GROWTH: usize = 8;
 
 /// What a barn holds, under its lock.
 pub(crate) struct Stock {
-    full: Stack<Full>,
-    empty: Stack<Empty>,
+    full: Stack<FullSheaf>,
+    empty: Stack<EmptySheaf>,
     /// The smallest stock since the last [`Stock::idle()`].
     low_full: usize,
     low_empty: usize,
@@ -22,7 +22,7 @@ pub(crate) struct Stock {
     /// And this many more, while objects are allocated from the slab.
     more: usize,
     /// Collects objects of this node that were freed on others.
-    pub(crate) remote_frees: Option<Full>,
+    pub(crate) remote_frees: Option<FullSheaf>,
     /// Some were freed since the last [`Stock::idle()`].
     had_remote: bool,
 }
@@ -69,26 +69,26 @@ impl Stock {
     }
 
     /// Takes a full sheaf; the collected objects where there is no other.
-    pub(crate) fn take_full(&mut self) -> Option<Full> {
+    pub(crate) fn take_full(&mut self) -> Option<FullSheaf> {
         let sheaf = self.full.pop().or_else(|| self.remote_frees.take());
         self.low_full = self.low_full.min(self.full.len());
         sheaf
     }
 
     /// Takes an empty sheaf.
-    pub(crate) fn take_empty(&mut self) -> Option<Empty> {
+    pub(crate) fn take_empty(&mut self) -> Option<EmptySheaf> {
         let sheaf = self.empty.pop();
         self.low_empty = self.low_empty.min(self.empty.len());
         sheaf
     }
 
     /// Adds a full sheaf.
-    pub(crate) fn put_full(&mut self, sheaf: Full) {
+    pub(crate) fn put_full(&mut self, sheaf: FullSheaf) {
         self.full.push(sheaf);
     }
 
     /// Adds an empty sheaf.
-    pub(crate) fn put_empty(&mut self, sheaf: Empty) {
+    pub(crate) fn put_empty(&mut self, sheaf: EmptySheaf) {
         self.empty.push(sheaf);
     }
 
@@ -152,7 +152,7 @@ impl Stock {
     }
 
     /// Takes everything.
-    pub(crate) fn take_all(&mut self) -> (Stack<Full>, Stack<Empty>) {
+    pub(crate) fn take_all(&mut self) -> (Stack<FullSheaf>, Stack<EmptySheaf>) {
         if let Some(sheaf) = self.remote_frees.take() {
             self.full.push(sheaf);
         }

@@ -14,7 +14,7 @@ use super::{
     reclaim::BacklogWork,
     refill::RefillWork,
     reserve::Reserve,
-    sheaf::{Chain, Empty, Full, Rest, Stamp},
+    sheaf::{Chain, EmptySheaf, FullSheaf, Rest, Stamp},
     shrink::{ReapWork, TrimWork},
     Sheaves,
 };
@@ -48,7 +48,7 @@ use kernel::{
     static_lock_class,
     str::CString,
     sync::{
-        atomic::{Acquire, Atomic, AtomicFlag, Full as FullOrder, Relaxed},
+        atomic::{Acquire, Atomic, AtomicFlag, Full, Relaxed},
         Mutex,
     },
 };
@@ -449,7 +449,7 @@ impl Cache {
         }
         if result.is_ok() {
             // ORDERING: Full: the ring is filled before others see it.
-            let before = barn.reserve.0.xchg(other.0.load(Relaxed), FullOrder);
+            let before = barn.reserve.0.xchg(other.0.load(Relaxed), Full);
             other.0.store(before, Relaxed);
             gp::synchronize();
         }
@@ -499,7 +499,7 @@ impl Cache {
             unsafe { callback::destruct(dtor, ptr::with_exposed_provenance_mut(object)) };
             unload::returned(dtor as *const () as usize);
             // ORDERING: Full: what it freed is seen with the count.
-            self.destructed.fetch_add(1, FullOrder);
+            self.destructed.fetch_add(1, Full);
         }
     }
 
@@ -532,7 +532,7 @@ impl Cache {
     /// # Context
     ///
     /// Softirq or task.
-    pub(super) fn keep_reusable(&self, sheaf: Full) -> Rest {
+    pub(super) fn keep_reusable(&self, sheaf: FullSheaf) -> Rest {
         if self.one_way {
             return Rest::Empty(self.flush(sheaf));
         }
@@ -819,16 +819,16 @@ impl Cache {
     /// # Context
     ///
     /// As `gfp` says, never NMI.
-    pub(super) fn new_sheaf(&self, gfp: u32) -> Option<Empty> {
+    pub(super) fn new_sheaf(&self, gfp: u32) -> Option<EmptySheaf> {
         fault::point().ok()?;
         let memory = slab::kmalloc(SHEAF_BYTES, gfp)?;
         self.sheaves.add(1, Relaxed);
         // SAFETY: Fresh, and aligned to its size, as it is a power of two.
-        Some(unsafe { Empty::from_memory(memory, (&raw const *self).cast()) })
+        Some(unsafe { EmptySheaf::from_memory(memory, (&raw const *self).cast()) })
     }
 
     /// As [`Self::new_sheaf()`], in any context.
-    pub(super) fn new_sheaf_in(&self, ctx: Context) -> Option<Empty> {
+    pub(super) fn new_sheaf_in(&self, ctx: Context) -> Option<EmptySheaf> {
         // kmemleak would report what only such memory points to.
         if cfg!(CONFIG_DEBUG_KMEMLEAK) {
             return if cfg!(not(CONFIG_PREEMPT_RT)) && ctx.preemptible {
@@ -841,7 +841,7 @@ impl Cache {
         let memory = slab::kmalloc_nolock(SHEAF_BYTES)?;
         self.sheaves.add(1, Relaxed);
         // SAFETY: As above.
-        Some(unsafe { Empty::from_memory(memory, (&raw const *self).cast()) })
+        Some(unsafe { EmptySheaf::from_memory(memory, (&raw const *self).cast()) })
     }
 
     /// Gives the memory of a sheaf back.
@@ -849,7 +849,7 @@ impl Cache {
     /// # Context
     ///
     /// Any but NMI, no raw spinlock held.
-    pub(super) fn free_sheaf(&self, sheaf: Empty) {
+    pub(super) fn free_sheaf(&self, sheaf: EmptySheaf) {
         self.sheaves.fetch_sub(1, Relaxed);
         // SAFETY: An empty sheaf is exclusively owned; its memory is from kmalloc().
         unsafe { slab::kfree(sheaf.into_memory()) };
@@ -871,7 +871,7 @@ impl Cache {
     /// # Context
     ///
     /// Softirq or task, no raw spinlock held.
-    pub(super) fn flush(&self, sheaf: Full) -> Empty {
+    pub(super) fn flush(&self, sheaf: FullSheaf) -> EmptySheaf {
         let mut objects = [core::ptr::null_mut(); SLOTS];
         let (n, empty) = sheaf.empty_into(&mut objects);
         self.give_back(&mut objects[..n]);

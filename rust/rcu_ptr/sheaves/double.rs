@@ -7,7 +7,7 @@
 
 use super::{
     geometry::{Slot, SLOTS},
-    sheaf::Full,
+    sheaf::FullSheaf,
 };
 
 /// Places for marks: one for each 16 bytes of 64 KiB, so that neighbours have one each.
@@ -26,7 +26,7 @@ pub(crate) struct Seen {
 
 impl Seen {
     /// A slot of `sheaf` whose object is in a slot before it as well.
-    pub(crate) fn find_double(&mut self, sheaf: &Full) -> Option<usize> {
+    pub(crate) fn find_double(&mut self, sheaf: &FullSheaf) -> Option<usize> {
         if self.mark == u8::MAX {
             self.places.fill(0);
             self.mark = 0;

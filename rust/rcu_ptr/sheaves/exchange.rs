@@ -11,7 +11,7 @@ use super::{
     fastpath::FastPath,
     geometry::SLOTS,
     local::{LocalList, LocalSlot},
-    sheaf::{Chain, Closed, Empty, Full, Installed, Owned, Rest, Stamp},
+    sheaf::{Chain, Closed, EmptySheaf, FullSheaf, Installed, Owned, Rest, Stamp},
 };
 use crate::platform::LocalWord;
 
@@ -56,19 +56,19 @@ pub(crate) trait Cpu: FastPath {
     fn uncount(self, stamp: Stamp);
 
     /// A full sheaf of the barn, and another for the CPU; none where the barn is locked.
-    fn take_full(self) -> (Option<Full>, Option<Full>);
+    fn take_full(self) -> (Option<FullSheaf>, Option<FullSheaf>);
     /// A full sheaf of another node's barn, where it is better than none.
-    fn take_far(self) -> Option<Full>;
+    fn take_far(self) -> Option<FullSheaf>;
     /// An object of the node's reserve.
     fn take_reserved(self) -> Option<usize>;
     /// As [`Cpu::take_full()`], of empty ones.
-    fn take_empty(self) -> (Option<Empty>, Option<Empty>);
+    fn take_empty(self) -> (Option<EmptySheaf>, Option<EmptySheaf>);
     /// Puts a sheaf into the barn, or gives it back where that is locked.
-    fn put_full(self, sheaf: Full) -> Option<Full>;
+    fn put_full(self, sheaf: FullSheaf) -> Option<FullSheaf>;
     /// As [`Cpu::put_full()`].
-    fn put_empty(self, sheaf: Empty) -> Option<Empty>;
+    fn put_empty(self, sheaf: EmptySheaf) -> Option<EmptySheaf>;
     /// An empty sheaf in fresh memory.
-    fn new_empty(self) -> Option<Empty>;
+    fn new_empty(self) -> Option<EmptySheaf>;
 
     /// Lets the tick look at what is closed.
     fn kick(self);
@@ -166,7 +166,7 @@ pub(crate) fn next_object<C: Cpu>(cpu: C) -> Option<usize> {
 }
 
 /// Makes `sheaf` the allocation sheaf if the one there is used up, and keeps it otherwise.
-pub(crate) fn install<C: Cpu>(cpu: C, mut sheaf: Full) {
+pub(crate) fn install<C: Cpu>(cpu: C, mut sheaf: FullSheaf) {
     let alloc = cpu.words().alloc;
     while let Some(seen) = alloc.used_up() {
         match alloc.install(seen, sheaf) {
@@ -311,48 +311,48 @@ pub(crate) fn take_stock<W: LocalWord>(
         alloc.map(|(sheaf, start)| sheaf.into_rest(start, undisturbed)),
         words.spare_full.take().map(|addr| {
             // SAFETY: A full sheaf is what is put there.
-            Rest::Full(unsafe { Full::from_addr(addr) })
+            Rest::Full(unsafe { FullSheaf::from_addr(addr) })
         }),
         words.spare_empty.take().map(|addr| {
             // SAFETY: An empty sheaf is what is put there.
-            Rest::Empty(unsafe { Empty::from_addr(addr) })
+            Rest::Empty(unsafe { EmptySheaf::from_addr(addr) })
         }),
     ]
 }
 
 /// Keeps a full sheaf: as this CPU's spare, in the barn, or where the barn is locked on the way
 /// through another grace period.
-pub(crate) fn keep_full<C: Cpu>(cpu: C, sheaf: Full) {
+pub(crate) fn keep_full<C: Cpu>(cpu: C, sheaf: FullSheaf) {
     let words = cpu.words();
     let addr = sheaf.into_addr();
     if words.spare_full.put(addr) {
         return cpu.stocked();
     }
     // SAFETY: From above.
-    if let Some(sheaf) = cpu.put_full(unsafe { Full::from_addr(addr) }) {
+    if let Some(sheaf) = cpu.put_full(unsafe { FullSheaf::from_addr(addr) }) {
         words.closed.push(sheaf.into_closed(cpu.count()));
         cpu.kick();
     }
 }
 
 /// Keeps an empty sheaf, in the same way.
-pub(crate) fn keep_empty<C: Cpu>(cpu: C, sheaf: Empty) {
+pub(crate) fn keep_empty<C: Cpu>(cpu: C, sheaf: EmptySheaf) {
     let words = cpu.words();
     let addr = sheaf.into_addr();
     if words.spare_empty.put(addr) {
         return cpu.stocked();
     }
     // SAFETY: From above.
-    if let Some(sheaf) = cpu.put_empty(unsafe { Empty::from_addr(addr) }) {
+    if let Some(sheaf) = cpu.put_empty(unsafe { EmptySheaf::from_addr(addr) }) {
         push_spent(cpu, sheaf.into_closed());
     }
 }
 
 /// An empty sheaf: this CPU's spare, or one of the barn (and another as the spare).
-pub(crate) fn stocked_empty<C: Cpu>(cpu: C) -> Option<Empty> {
+pub(crate) fn stocked_empty<C: Cpu>(cpu: C) -> Option<EmptySheaf> {
     if let Some(addr) = cpu.words().spare_empty.take() {
         // SAFETY: An empty sheaf is what is put there.
-        return Some(unsafe { Empty::from_addr(addr) });
+        return Some(unsafe { EmptySheaf::from_addr(addr) });
     }
     let (found, spare) = cpu.take_empty();
     if let Some(spare) = spare {
@@ -363,10 +363,10 @@ pub(crate) fn stocked_empty<C: Cpu>(cpu: C) -> Option<Empty> {
 
 /// A full sheaf: this CPU's spare, or one of the barn (and another as the spare), or of another
 /// node's.
-fn find_full<C: Cpu>(cpu: C) -> Option<Full> {
+fn find_full<C: Cpu>(cpu: C) -> Option<FullSheaf> {
     if let Some(addr) = cpu.words().spare_full.take() {
         // SAFETY: A full sheaf is what is put there.
-        return Some(unsafe { Full::from_addr(addr) });
+        return Some(unsafe { FullSheaf::from_addr(addr) });
     }
     let (found, spare) = cpu.take_full();
     if let Some(spare) = spare {

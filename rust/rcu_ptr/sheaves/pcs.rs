@@ -14,7 +14,7 @@ use super::{
     local::{LocalList, LocalSlot, BARRED},
     monitor::{MonitorWork, Tick},
     reclaim,
-    sheaf::{Chain, Empty, Full, Stamp},
+    sheaf::{Chain, EmptySheaf, FullSheaf, Stamp},
 };
 use crate::{
     platform::LocalWord,
@@ -451,7 +451,7 @@ impl<'a> Cpu for At<'a> {
         let _ = self.here.cache.uncount(stamp);
     }
 
-    fn take_full(self) -> (Option<Full>, Option<Full>) {
+    fn take_full(self) -> (Option<FullSheaf>, Option<FullSheaf>) {
         let found = self.with_barn(|stock| (stock.take_full(), stock.take_full()));
         found.unwrap_or((None, None))
     }
@@ -466,7 +466,7 @@ impl<'a> Cpu for At<'a> {
         object
     }
 
-    fn take_far(self) -> Option<Full> {
+    fn take_far(self) -> Option<FullSheaf> {
         let cache = self.here.cache;
         if !self.nolock || cache.nr_nodes() == 1 {
             return None;
@@ -477,20 +477,20 @@ impl<'a> Cpu for At<'a> {
             .find_map(|node| cache.barns[node].try_with(self.ctx, |stock| stock.take_full())?)
     }
 
-    fn take_empty(self) -> (Option<Empty>, Option<Empty>) {
+    fn take_empty(self) -> (Option<EmptySheaf>, Option<EmptySheaf>) {
         let found = self.with_barn(|stock| (stock.take_empty(), stock.take_empty()));
         found.unwrap_or((None, None))
     }
 
-    fn put_full(self, sheaf: Full) -> Option<Full> {
+    fn put_full(self, sheaf: FullSheaf) -> Option<FullSheaf> {
         self.put(sheaf, Stock::put_full)
     }
 
-    fn put_empty(self, sheaf: Empty) -> Option<Empty> {
+    fn put_empty(self, sheaf: EmptySheaf) -> Option<EmptySheaf> {
         self.put(sheaf, Stock::put_empty)
     }
 
-    fn new_empty(self) -> Option<Empty> {
+    fn new_empty(self) -> Option<EmptySheaf> {
         self.here.cache.new_sheaf_in(self.ctx)
     }
 

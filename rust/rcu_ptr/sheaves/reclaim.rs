@@ -10,7 +10,7 @@ use super::{
     cache::{Cache, CacheRef},
     double::Seen,
     pcs::Here,
-    sheaf::{Chain, Closed, Empty, Full, Rest, Stack},
+    sheaf::{Chain, Closed, EmptySheaf, FullSheaf, Rest, Stack},
     shrink, Sheaves,
 };
 use crate::sys::{
@@ -240,8 +240,8 @@ pub(super) fn wait_until(cache: &Cache, done: impl Fn() -> bool) {
 
 /// Sheaves on their way into one barn.
 pub(super) struct Load {
-    full: Stack<Full>,
-    empty: Stack<Empty>,
+    full: Stack<FullSheaf>,
+    empty: Stack<EmptySheaf>,
 }
 
 impl Load {
@@ -310,7 +310,7 @@ fn node_of(object: usize) -> Option<usize> {
 }
 
 /// Whether all objects are of `node`.
-fn is_local(cache: &Cache, node: usize, sheaf: &Full) -> bool {
+fn is_local(cache: &Cache, node: usize, sheaf: &FullSheaf) -> bool {
     cache.nr_nodes() == 1 || sheaf.all(|object| node_of(object).is_none_or(|home| home == node))
 }
 
@@ -371,7 +371,7 @@ impl SeenHere {
     /// # Context
     ///
     /// Any but NMI.
-    fn find_double(sheaf: &Full) -> Option<usize> {
+    fn find_double(sheaf: &FullSheaf) -> Option<usize> {
         let irqs = IrqsOff::save();
         let here = Sheaves::get().seen.this(&irqs);
         // SAFETY: With interrupts off this is the one user on this CPU, as there is none in NMI.

@@ -8,7 +8,7 @@ use super::{
     exchange::{self, Cpu},
     geometry::SLOTS,
     pcs::Here,
-    sheaf::{Full, Rest},
+    sheaf::{FullSheaf, Rest},
     shrink, Sheaves,
 };
 use crate::{
@@ -27,7 +27,7 @@ use core::{
 };
 use kernel::{
     prelude::*,
-    sync::atomic::{Full as FullOrder, Relaxed, Release},
+    sync::atomic::{Full, Relaxed, Release},
 };
 
 /// Allocates an object when no sheaf has one.
@@ -90,7 +90,7 @@ fn home_of(cache: &Cache, object: usize) -> Option<usize> {
 /// # Context
 ///
 /// May sleep.
-fn new_full(cache: &Cache, node: Option<usize>, gfp: u32) -> Option<Full> {
+fn new_full(cache: &Cache, node: Option<usize>, gfp: u32) -> Option<FullSheaf> {
     // One object is worth retries, a whole sheaf is not.
     let gfp = slab::for_sheaf(gfp);
     let stocked = {
@@ -191,13 +191,13 @@ impl Handler for RefillWork {
     fn run(&self) {
         let cache = &self.0;
         // ORDERING: Whose request this takes off, its miss is seen below.
-        cache.wants_refill.xchg(false, FullOrder);
+        cache.wants_refill.xchg(false, Full);
         let may_grow = !cache.is_at_wait_limit();
         if !may_grow && !cache.is_closed_enough() {
             shrink::close_soon(cache);
         }
         for (node, barn) in cache.barns.iter().enumerate() {
-            let missed = barn.missed.xchg(0, FullOrder);
+            let missed = barn.missed.xchg(0, Full);
             // The part that is not promised is filled on demand: most caches are only used by callers
             // that may sleep.
             if missed > 0 || barn.with_reserve(|ring| ring.is_short()) {

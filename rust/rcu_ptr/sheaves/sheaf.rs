@@ -12,7 +12,7 @@
 //! An address inside tells all: which sheaf, which slot, and whether there is one. Objects always
 //! reach up to the last slot, so a cursor needs no other limit.
 //!
-//! What a sheaf is good for is its type: [`Empty`] and [`Full`] belong to their owner alone;
+//! What a sheaf is good for is its type: [`EmptySheaf`] and [`FullSheaf`] belong to their owner alone;
 //! [`Closed`] ones were seen by contexts that may have been interrupted in the middle, and need a
 //! grace period.
 
@@ -189,9 +189,9 @@ unsafe fn around(addr: usize) -> Raw {
 /// A sheaf without objects, exclusively owned.
 #[must_use = "a sheaf is lost"]
 #[derive(PartialEq, Eq)]
-pub(crate) struct Empty(Raw);
+pub(crate) struct EmptySheaf(Raw);
 
-impl Empty {
+impl EmptySheaf {
     /// A sheaf in fresh memory, for the cache `owner`.
     ///
     /// # Safety
@@ -239,13 +239,13 @@ impl Empty {
     }
 
     /// Fills it with up to [`SLOTS`] objects.
-    pub(crate) fn fill(self, objects: &[*mut u8]) -> Full {
+    pub(crate) fn fill(self, objects: &[*mut u8]) -> FullSheaf {
         let start = SLOTS - objects.len();
         for (i, object) in objects.iter().enumerate() {
             self.0.slot(start + i).store(object.expose_provenance());
         }
         self.0.set_range(start, SLOTS);
-        Full(self.0)
+        FullSheaf(self.0)
     }
 }
 
@@ -254,29 +254,29 @@ pub(crate) struct Filling(Raw);
 
 impl Filling {
     /// It is used as it is, not installed. Only for a capacity of 1 is that all that is in it.
-    pub(crate) fn done(self) -> Full {
-        Full(self.0)
+    pub(crate) fn done(self) -> FullSheaf {
+        FullSheaf(self.0)
     }
 
     /// Takes the object out again: the sheaf was not installed.
-    pub(crate) fn undo(self) -> Empty {
+    pub(crate) fn undo(self) -> EmptySheaf {
         self.0.set_start(SLOTS);
-        Empty(self.0)
+        EmptySheaf(self.0)
     }
 }
 
 /// A sheaf with objects, exclusively owned, that may be allocated at once.
 #[must_use = "objects are lost"]
-pub(crate) struct Full(Raw);
+pub(crate) struct FullSheaf(Raw);
 
-impl Full {
+impl FullSheaf {
     /// Takes one object out.
     pub(crate) fn pop(self) -> (usize, Rest) {
         let start = self.0.get().start as usize;
         let object = self.0.slot(start).load();
         self.0.set_start(start + 1);
         let rest = if start + 1 == SLOTS {
-            Rest::Empty(Empty(self.0))
+            Rest::Empty(EmptySheaf(self.0))
         } else {
             Rest::Full(self)
         };
@@ -284,13 +284,13 @@ impl Full {
     }
 
     /// The objects, copied out; the sheaf is empty after that.
-    pub(crate) fn empty_into(self, out: &mut [*mut u8; SLOTS]) -> (usize, Empty) {
+    pub(crate) fn empty_into(self, out: &mut [*mut u8; SLOTS]) -> (usize, EmptySheaf) {
         let start = self.0.get().start as usize;
         for i in start..SLOTS {
             out[i - start] = with_exposed_provenance_mut(self.0.slot(i).load());
         }
         self.0.set_start(SLOTS);
-        (SLOTS - start, Empty(self.0))
+        (SLOTS - start, EmptySheaf(self.0))
     }
 
     /// Takes the objects out that `keep` refuses. `Empty` if none is left.
@@ -305,7 +305,7 @@ impl Full {
         }
         self.0.set_start(to);
         if to == SLOTS {
-            Rest::Empty(Empty(self.0))
+            Rest::Empty(EmptySheaf(self.0))
         } else {
             Rest::Full(self)
         }
@@ -365,9 +365,9 @@ impl Full {
 /// What is left of a sheaf that gave objects away.
 pub(crate) enum Rest {
     /// No objects are left.
-    Empty(Empty),
+    Empty(EmptySheaf),
     /// Objects are left.
-    Full(Full),
+    Full(FullSheaf),
 }
 
 /// A sheaf that was installed. Contexts of its CPU that were interrupted may still be about to write
@@ -440,7 +440,7 @@ impl Closed {
         let (start, end) = (start as usize, end as usize);
         if start == end {
             self.0.set_start(SLOTS);
-            return Rest::Empty(Empty(self.0));
+            return Rest::Empty(EmptySheaf(self.0));
         }
         let gap = SLOTS - end;
         if gap > 0 {
@@ -450,7 +450,7 @@ impl Closed {
             }
         }
         self.0.set_start(start + gap);
-        Rest::Full(Full(self.0))
+        Rest::Full(FullSheaf(self.0))
     }
 
     /// A sheaf without objects, to wait for a grace period.
@@ -489,9 +489,9 @@ impl Installed {
     pub(crate) fn into_rest(self, start: usize, _undisturbed: &Undisturbed) -> Rest {
         self.0.set_start(start);
         if start == SLOTS {
-            Rest::Empty(Empty(self.0))
+            Rest::Empty(EmptySheaf(self.0))
         } else {
-            Rest::Full(Full(self.0))
+            Rest::Full(FullSheaf(self.0))
         }
     }
 }
@@ -502,7 +502,7 @@ pub(crate) trait Install {
     fn first_slot(&self) -> usize;
 }
 
-impl Install for Full {
+impl Install for FullSheaf {
     fn first_slot(&self) -> usize {
         self.0.addr() + self.0.get().start as usize * STRIDE
     }
@@ -528,7 +528,7 @@ pub(crate) trait Owned: Sized {
     unsafe fn from_addr(addr: usize) -> Self;
 }
 
-impl Owned for Empty {
+impl Owned for EmptySheaf {
     fn into_addr(self) -> usize {
         self.0.addr()
     }
@@ -539,7 +539,7 @@ impl Owned for Empty {
     }
 }
 
-impl Owned for Full {
+impl Owned for FullSheaf {
     fn into_addr(self) -> usize {
         self.0.addr()
     }
