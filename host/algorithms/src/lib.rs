@@ -6,26 +6,57 @@
 //! The files are free of kernel bindings and take grace periods and the size of a block from the
 //! `Platform` trait. Their module paths here are those of the module's crate.
 
-// The module uses all of them; the tests under loom use some.
+// The module uses all of them; the tests use a part of some, and those under loom only a few.
 #![cfg_attr(any(not(test), loom), allow(dead_code))]
 
+#[allow(dead_code)]
 #[path = "../../../rust/rcu_ptr/entry.rs"]
 mod entry;
 #[path = "../../../rust/rcu_ptr/link.rs"]
 mod link;
+#[allow(dead_code)]
 #[path = "../../../rust/rcu_ptr/list.rs"]
 mod list;
 #[path = "../../../rust/rcu_ptr/platform.rs"]
 mod platform;
+#[allow(dead_code)]
 #[path = "../../../rust/rcu_ptr/stats.rs"]
 mod stats;
 
-mod lockless;
+#[allow(dead_code)]
+#[path = "../../../rust/rcu_ptr/lockless"]
+mod lockless {
+    pub(crate) mod block;
+    pub(crate) mod insert;
+}
 mod packing;
-mod rfc;
-// Its slots tell the tests of every access.
+#[allow(dead_code)]
+#[path = "../../../rust/rcu_ptr/rfc"]
+mod rfc {
+    pub(crate) mod arm;
+    pub(crate) mod barrier;
+    pub(crate) mod blocks;
+    pub(crate) mod bnode;
+    pub(crate) mod deferred;
+    pub(crate) mod state;
+}
 #[cfg(test)]
-mod sheaves;
+#[allow(dead_code)]
+#[path = "../../../rust/rcu_ptr/sheaves"]
+mod sheaves {
+    pub(crate) mod barn;
+    pub(crate) mod cursor;
+    pub(crate) mod double;
+    pub(crate) mod exchange;
+    pub(crate) mod fastpath;
+    // Its slots tell the tests of every access.
+    #[path = "../../../host/algorithms/src/sheaf_geometry.rs"]
+    pub(crate) mod geometry;
+    pub(crate) mod grace;
+    pub(crate) mod local;
+    pub(crate) mod reserve;
+    pub(crate) mod sheaf;
+}
 mod sync;
 
 // Under loom only what is made for it: its types work inside of a model only.

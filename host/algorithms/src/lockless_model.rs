@@ -50,6 +50,7 @@ pub(crate) enum Flaw {
     /// Blocks are read before their grace period.
     ReadBeforeGracePeriod,
     /// Preemption is on between reservation and store.
+    #[cfg_attr(not(loom), allow(dead_code))]
     PreemptibleInsert,
     /// The header of the block that is current before the reservation says that there is a callback in it.
     SaysBeforeItReserves,
