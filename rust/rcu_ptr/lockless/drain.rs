@@ -82,7 +82,7 @@ const ARMED: usize = 1 << (usize::BITS - 1);
 pub(super) fn kick(krcp: &Krcp, on: &impl OnCpu) {
     let expires = krcp.expires.load(Relaxed);
     if expires == 0 || remaining(expires & !ARMED) > params::drain_jiffies() {
-        krcp.tick.queue(on);
+        krcp.kick_work.queue(on);
     }
 }
 
@@ -102,7 +102,7 @@ pub(super) fn full_block(krcp: &Krcp, on: &impl OnCpu) {
     }
     let waiting = krcp.waiting();
     if cfg!(CONFIG_PREEMPT_RT) && waiting >= HARD_OBJECTS {
-        krcp.hard_tick.queue(on);
+        krcp.hard_kick_work.queue(on);
     }
     let expires = krcp.expires.load(Relaxed);
     let wait = if waiting < FAST_OBJECTS {
@@ -111,7 +111,7 @@ pub(super) fn full_block(krcp: &Krcp, on: &impl OnCpu) {
         1
     };
     if expires == 0 || remaining(expires & !ARMED) > wait {
-        krcp.tick.queue(on);
+        krcp.kick_work.queue(on);
     }
 }
 
@@ -182,9 +182,9 @@ fn sleeps_past(krcp: &Krcp, jiffies: usize) -> bool {
 }
 
 /// The irq_work of the next tick: collects, and arms the monitor.
-pub(super) struct Tick(pub(super) KrcpRef);
+pub(super) struct KickWork(pub(super) KrcpRef);
 
-impl Handler for Tick {
+impl Handler for KickWork {
     fn run(&self) {
         let krcp = &*self.0;
         // kmemleak allocates, which PREEMPT_RT does not allow in hardirq.
@@ -245,7 +245,7 @@ impl Handler for MonitorTimer {
 /// Registers blocks that were allocated in NMI with kmemleak.
 fn scan_current(krcp: &Krcp) {
     let base = Page::base(krcp.current.load(Relaxed) as usize);
-    // SAFETY: Only ticks get here, in hardirq or in the irq_work thread of a CPU, which is in an RCU
+    // SAFETY: Only irq_works get here, in hardirq or in the irq_work thread of a CPU, which is in an RCU
     // read-side critical section: a block that was current stays.
     if cfg!(CONFIG_DEBUG_KMEMLEAK) && base != 0 && !unsafe { block::is_scanned(base, true) } {
         debug::kmemleak_scan(base, Page::BLOCK);

@@ -5,7 +5,7 @@
 
 use super::{
     block::{self, ClosedList, Layout, Spares},
-    drain::{self, BatchWork, Batches, MonitorTimer, PolledWork, Tick, N_BATCHES},
+    drain::{self, BatchWork, Batches, KickWork, MonitorTimer, PolledWork, N_BATCHES},
     insert::{self, Cpu, Reserve},
     refill::{self, RefillWork},
     Lockless, Page,
@@ -89,10 +89,10 @@ pub(super) struct Krcp {
     pub(super) period: Atomic<usize>,
     /// Does with the next tick what NMI can't: collects, arms the monitor, starts a refill.
     #[pin]
-    pub(super) tick: IrqWork<Tick>,
-    /// The same in hardirq, for PREEMPT_RT, where the tick's thread may not get the CPU.
+    pub(super) kick_work: IrqWork<KickWork>,
+    /// The same in hardirq, for PREEMPT_RT, where the thread of the lazy ones may not get the CPU.
     #[pin]
-    pub(super) hard_tick: IrqWork<Tick>,
+    pub(super) hard_kick_work: IrqWork<KickWork>,
     #[pin]
     pub(super) monitor: PinnedTimer<MonitorTimer>,
     /// Batches in flight.
@@ -144,8 +144,8 @@ impl Krcp {
             expires: Atomic::new(0),
             drain_at: Atomic::new(0),
             period: Atomic::new(0),
-            tick <- IrqWork::new(Urgency::Lazy, Tick(owner(this))),
-            hard_tick <- IrqWork::new(Urgency::Hard, Tick(owner(this))),
+            kick_work <- IrqWork::new(Urgency::Lazy, KickWork(owner(this))),
+            hard_kick_work <- IrqWork::new(Urgency::Hard, KickWork(owner(this))),
             monitor <- PinnedTimer::new(
                 c"rcu_ptr_monitor",
                 static_lock_class!(),
@@ -453,7 +453,7 @@ impl Callbacks for LocklessHotplug {
     fn online(cpu: i32) {
         let krcp = Lockless::get().krc.of(cpu);
         krcp.online.store(true, Relaxed);
-        krcp.tick.make_up();
+        krcp.kick_work.make_up();
     }
 
     /// From here on the CPU has no block, and objects are linked. So no block has to be closed on a CPU that

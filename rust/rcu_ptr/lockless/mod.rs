@@ -75,10 +75,10 @@ impl Service for Lockless {
 
     fn stop(&self) {
         for krcp in self.krc.iter() {
-            // In this order, as the monitor can queue the tick.
+            // In this order, as the monitor can queue the irq_work.
             krcp.monitor.shutdown_sync();
-            krcp.tick.sync();
-            krcp.hard_tick.sync();
+            krcp.kick_work.sync();
+            krcp.hard_kick_work.sync();
             krcp.refill.cancel_sync();
             krcp.flush_batches();
             // An empty block may be current still. The word is no longer used, whether the CPU is up

@@ -38,7 +38,7 @@ pub(super) fn request(krcp: &Krcp) {
 /// Any, NMI included, on this CPU.
 pub(super) fn kick(krcp: &Krcp, on: &impl OnCpu) {
     if krcp.start_refill.load(Relaxed) {
-        krcp.tick.queue(on);
+        krcp.kick_work.queue(on);
     }
 }
 

@@ -74,11 +74,11 @@ fn drain(sheaves: &Sheaves, cache: &Cache) {
         gp::synchronize();
     }
     sheaves.wait_unpinned(cache);
-    // First, for good: it uses the spares of the CPU it runs on, which queues the tick there.
+    // First, for good: it uses the spares of the CPU it runs on, which queues the irq_work there.
     cache.refill.shutdown_sync();
     for pcs in cache.pcs.iter() {
-        // The tick queues the others.
-        pcs.tick.sync();
+        // The irq_work queues the others.
+        pcs.kick_work.sync();
         pcs.monitor.cancel_sync();
     }
     for pcs in cache.pcs.iter() {

@@ -70,7 +70,7 @@ pub(crate) trait Cpu: FastPath {
     /// An empty sheaf in fresh memory.
     fn new_empty(self) -> Option<EmptySheaf>;
 
-    /// Lets the tick look at what is closed.
+    /// Queues the irq_work that looks at what is closed.
     fn kick(self);
     /// An allocation sheaf was installed.
     fn emptied(self);

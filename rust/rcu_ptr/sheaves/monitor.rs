@@ -9,8 +9,8 @@
 //!   +--- all was taken off ----------------- armed <--- something came meanwhile ---------+
 //! ```
 //!
-//! The tick is a lazy irq_work: it raises no interrupt where the tick runs, and one where it is
-//! stopped. The monitor stays armed until each sheaf that it saw has been there for a drain interval
+//! What arms it is a lazy irq_work, run by the next tick: it raises no interrupt where the tick runs, and one
+//! where it is stopped. The monitor stays armed until each sheaf that it saw has been there for a drain interval
 //! since it was installed, and was taken off.
 
 use super::{
@@ -38,13 +38,13 @@ use kernel::{
 
 /// It will not run.
 const IDLE: usize = 0;
-/// The tick will queue it.
+/// The irq_work will queue it.
 const ARMING: usize = 1;
 /// It is queued, or will next go back to [`IDLE`].
 const ARMED: usize = 2;
 
 impl Here<'_> {
-    /// Queues the tick, for what can't be done in this context.
+    /// Queues the irq_work, for what can't be done in this context.
     #[inline(always)]
     pub(super) fn kick(self) {
         kick(self.cache);
@@ -66,16 +66,16 @@ impl Here<'_> {
 fn kick(cache: &Cache) {
     let pin = PreemptOff::new();
     let here = Here::new(cache, &pin);
-    here.pcs().tick.queue(&IrqsOff::save());
+    here.pcs().kick_work.queue(&IrqsOff::save());
 }
 
-/// The tick: closed sheaves get their grace period, the monitor its timer, the refill its worker.
-pub(super) struct Tick {
+/// The irq_work of the next tick: closed sheaves get their grace period, the monitor its timer, the refill its worker.
+pub(super) struct KickWork {
     pub(super) cache: CacheRef,
     pub(super) cpu: i32,
 }
 
-impl Handler for Tick {
+impl Handler for KickWork {
     fn run(&self) {
         let pin = PreemptOff::new();
         if context::this_cpu(&pin) != self.cpu {
@@ -227,7 +227,7 @@ impl Callbacks for SheafHotplug {
 
     fn online(cpu: i32) {
         for cache in Sheaves::get().each() {
-            cache.pcs.of(cpu).tick.make_up();
+            cache.pcs.of(cpu).kick_work.make_up();
         }
     }
 

@@ -12,7 +12,7 @@ use super::{
     free,
     geometry::SLOTS,
     local::{LocalList, LocalSlot, BARRED},
-    monitor::{MonitorWork, Tick},
+    monitor::{KickWork, MonitorWork},
     reclaim,
     sheaf::{Chain, EmptySheaf, FullSheaf, Stamp},
 };
@@ -84,7 +84,7 @@ pub(crate) struct Pcs {
     pub(super) nolock_allocs: Atomic<u64>,
     pub(super) engine_fallback: Atomic<u64>,
     #[pin]
-    pub(super) tick: IrqWork<Tick>,
+    pub(super) kick_work: IrqWork<KickWork>,
     #[pin]
     pub(super) monitor: DelayedWork<MonitorWork>,
 }
@@ -116,7 +116,7 @@ impl Pcs {
             missed: Atomic::new(0),
             nolock_allocs: Atomic::new(0),
             engine_fallback: Atomic::new(0),
-            tick <- IrqWork::new(Urgency::Lazy, Tick { cache, cpu: *cpu }),
+            kick_work <- IrqWork::new(Urgency::Lazy, KickWork { cache, cpu: *cpu }),
             monitor <- DelayedWork::new(MonitorWork { cache, cpu: *cpu }),
         })
     }
