@@ -20,8 +20,8 @@ pub(crate) fn of(cpu: i32) -> &'static Atomic<u64> {
 /// Whether engine `lockless` is in charge.
 #[inline(always)]
 pub(crate) fn in_charge() -> bool {
-    // SAFETY: A key that shim.c defines.
     #[cfg(CONFIG_JUMP_LABEL)]
+    // SAFETY: A key that shim.c defines.
     return unsafe {
         kernel::jump_label::static_branch_unlikely!(
             sys::rcu_ptr_lockless_key,
@@ -29,8 +29,8 @@ pub(crate) fn in_charge() -> bool {
             key
         )
     };
-    // SAFETY: A key that shim.c defines; the C side writes the counter before this is called.
     #[cfg(not(CONFIG_JUMP_LABEL))]
+    // SAFETY: A key that shim.c defines; the C side writes the counter before this is called.
     unsafe {
         (&raw const sys::rcu_ptr_lockless_key.key.key.enabled.counter).read_volatile() > 0
     }
