@@ -201,7 +201,8 @@ void rcu_ptr_call_sleepable(struct rcu_head *head, rcu_callback_t func);
  * a cache, and not inside a reader of any cache's SRCU domain: it would wait
  * for itself.  Without callbacks of rcu_ptr_call_sleepable() nothing that it
  * waits for allocates, so locks that memory reclaim takes may be held, and the
- * CPU hotplug lock.  Otherwise it also waits for whatever these callbacks wait
+ * CPU hotplug lock, unless a CPU was left half way down (hotplug/target in
+ * sysfs).  Otherwise it also waits for whatever these callbacks wait
  * for, which run on a workqueue that may need memory for its workers.
  */
 void rcu_ptr_barrier(void);
@@ -248,7 +249,8 @@ struct srcu_struct;
  *	short time, but not wait for memory reclaim.  While it runs others of this
  *	cache wait.
  * @srcu: readers of this SRCU domain may look at freed objects, as those of RCU
- *	may: the grace period is one of each.  NULL: of RCU.  Any flavor of
+ *	may: an object waits for a grace period of RCU and for one of the
+ *	domain.  NULL: of RCU alone.  Any flavor of
  *	reader; rcu_tasks_trace_srcu_struct for readers inside
  *	rcu_read_lock_tasks_trace().  It has to be there until
  *	rcu_ptr_cache_destroy() has returned, and may be cleaned up then.
@@ -259,7 +261,8 @@ struct srcu_struct;
  *
  * The link is only used for objects that are freed while no empty sheaf can be
  * had, in any context.  Without a field for it 8 bytes are added behind each object.
- * With one, what @ctor wrote there is lost, and @dtor finds something else.
+ * With one the field may be overwritten: neither @dtor nor the next user may rely
+ * on what @ctor wrote there.
  */
 struct rcu_ptr_cache_args {
 	unsigned int align;

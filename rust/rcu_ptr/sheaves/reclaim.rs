@@ -62,7 +62,7 @@ fn call(cache: &Cache, cpu: i32, node: usize, mut chain: Chain) {
         trace::sheaf_wait(&cache.name, cpu, || count);
         return cache.wait_for_all(chain);
     }
-    // Emptied sheaves are not; but as long as the callback is to come, something is.
+    // Emptied sheaves alone are not counted; one count for the chain has destroy() wait for this callback.
     chain.count(|| cache.count(cpu));
     if let Some(head) = chain.into_rcu_head(node) {
         trace::sheaf_wait(&cache.name, cpu, || count);
