@@ -13,16 +13,9 @@ all_back() {
 }
 
 test_user_goes() {
-	filter=/sys/module/kunit/parameters/filter_glob
-	# Where there is no KUnit the module has it.
-	if [ -e "$filter" ]; then
-		printf none >"$filter"
-		set --
-	else
-		set -- filter_glob=none
-	fi
+	printf none >/sys/module/kunit/parameters/filter_glob
 	load rcu_ptr drain_interval_msec=200
-	load rcu_ptr_kunit forget=1000 "$@"
+	load rcu_ptr_kunit forget=1000
 	unload rcu_ptr_kunit
 	! loaded rcu_ptr_kunit || fail "the user is still there"
 }
