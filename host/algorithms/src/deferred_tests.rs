@@ -26,6 +26,8 @@ enum Event {
     Worker,
     /// A barrier.
     Barrier,
+    /// One on another CPU, which looks at every step from here on.
+    BarrierElsewhere,
 }
 
 struct Cpu {
@@ -38,6 +40,8 @@ struct Cpu {
     endless: Cell<usize>,
     /// Looked at in an interrupt.
     atomic: Cell<Option<usize>>,
+    /// What barriers elsewhere wait for: how often the list had been taken, and what had been deferred.
+    waiting: RefCell<Vec<(usize, Vec<NonNull<u8>>)>>,
     events: RefCell<VecDeque<Event>>,
     depth: Cell<usize>,
 }
@@ -61,6 +65,7 @@ impl Cpu {
             worker: Cell::new(false),
             endless: Cell::new(0),
             atomic: Cell::new(None),
+            waiting: RefCell::default(),
             events: RefCell::new(events.into_iter().collect()),
             depth: Cell::new(0),
         }
@@ -79,6 +84,7 @@ impl Cpu {
 
     /// Another context, in between.
     fn event(&self) {
+        self.look();
         if self.depth.get() == 3 {
             return;
         }
@@ -94,8 +100,24 @@ impl Cpu {
             // It would wait for whom it has interrupted.
             Event::Barrier if self.depth.get() > 1 => {}
             Event::Barrier => self.barrier(),
+            Event::BarrierElsewhere => {
+                let before = self.deferred.borrow().taken;
+                let pushed = self.pushed.borrow().clone();
+                self.waiting.borrow_mut().push((before, pushed));
+            }
         }
         self.depth.set(self.depth.get() - 1);
+    }
+
+    /// Barriers elsewhere look.
+    fn look(&self) {
+        let (deferred, queued) = (self.deferred.borrow(), self.queued.borrow());
+        self.waiting.borrow_mut().retain(|(before, objects)| {
+            let is_past = deferred.is_past(*before);
+            let all = || objects.iter().all(|object| queued.contains(object));
+            assert!(!is_past || all(), "a barrier elsewhere missed objects");
+            !is_past
+        });
     }
 
     fn handler(&self) {
@@ -219,6 +241,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         3 => Just(Event::Handler),
         2 => Just(Event::Worker),
         1 => Just(Event::Barrier),
+        2 => Just(Event::BarrierElsewhere),
     ];
     prop::collection::vec(event, 1..300)
 }

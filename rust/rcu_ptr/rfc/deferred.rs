@@ -19,7 +19,7 @@ pub(crate) struct DeferredState {
     /// A context is taking over.
     busy: bool,
     /// How often the list was taken.
-    taken: usize,
+    pub(crate) taken: usize,
 }
 
 struct Rest {
@@ -113,7 +113,7 @@ impl DeferredState {
 
     /// Whether everything is taken over that was deferred before the list was taken for the `before`th time: it
     /// was on the list that was taken then, or on the next one.
-    fn is_past(&self, before: usize) -> bool {
+    pub(crate) fn is_past(&self, before: usize) -> bool {
         let since = self.taken.wrapping_sub(before);
         since > 1 || (since == 1 && !self.busy && self.rest.chain.is_empty())
     }
