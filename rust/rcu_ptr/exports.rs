@@ -236,10 +236,7 @@ extern "C" fn rcu_ptr_rs_call(
 #[no_mangle]
 extern "C" fn rcu_ptr_rs_kvfree(field: *mut c_void, ptr: *mut c_void, caller: c_ulong) {
     // The macro has sorted NULL out; a direct call with one is as harmless.
-    let Some(field) = NonNull::new(field.cast()) else {
-        return;
-    };
-    if let Some(ptr) = NonNull::new(ptr.cast()) {
+    if let (Some(field), Some(ptr)) = (NonNull::new(field.cast()), NonNull::new(ptr.cast())) {
         // SAFETY: The contract of rcu_ptr_kvfree(): a live object that is the caller's to free,
         // and its field.
         unsafe { api::kvfree(ptr, field, caller) };
@@ -249,10 +246,7 @@ extern "C" fn rcu_ptr_rs_kvfree(field: *mut c_void, ptr: *mut c_void, caller: c_
 /// `rcu_ptr_kfree_nolock()` in all cases.
 #[no_mangle]
 extern "C" fn rcu_ptr_rs_kfree_nolock(field: *mut c_void, ptr: *mut c_void, caller: c_ulong) {
-    let Some(field) = NonNull::new(field.cast()) else {
-        return;
-    };
-    if let Some(ptr) = NonNull::new(ptr.cast()) {
+    if let (Some(field), Some(ptr)) = (NonNull::new(field.cast()), NonNull::new(ptr.cast())) {
         // SAFETY: The contract of rcu_ptr_kfree_nolock(): a live object that is the caller's to
         // free, and its field.
         unsafe { api::kfree_nolock(ptr, field, caller) };
