@@ -9,7 +9,7 @@
 .NOTPARALLEL:
 
 export ARCH KERNEL FLAVOUR KSRC KDIR LLVM RUSTC BINDGEN SCENARIOS SMP MEM PLAN VARS TIMEOUT QUICK MUTANT \
-	SEED COUNT FROM MINUTES ENGINE SCENARIO
+	SEED COUNT FROM MINUTES ENGINE SCENARIO RCU_PTR_TEST
 
 help:
 	@sed -n 's/^#: \{0,1\}//p' Makefile
@@ -61,6 +61,8 @@ help:
 #:   KDIR=DIR             kernel build, instead of one that is made here
 #:   LLVM=-22 RUSTC=PATH BINDGEN=PATH
 #:                        toolchain, instead of the first complete one
+#:   RCU_PTR_TEST=n       a core without the hooks of rcu_ptr_test.h, and no modules that
+#:                        need them: the self-tests and the torture
 #:   RCU_PTR_CACHE=DIR    kernels and their source; ~/.cache/rcu_ptr
 #:
 #: Scripts end with 0 when all is good, 1 when something failed, 2 when the set-up

@@ -136,9 +136,16 @@ check_kerneldoc()
 
 check_modules()
 {
+	local bare=$ROOT/build/bare
+
 	build_modules "${NAMES[0]}" "$KDIR_OF_SCENARIO" "$MODULES"
 	[ -n "$(find "$MODULES" -name rcu_ptr.ko)" ] || { echo "there is no rcu_ptr.ko"; return 1; }
 	no_warnings "$MODULES/build.log"
+	has_words "$MODULES/Module.symvers" RCU_PTR_TEST
+	build_modules "${NAMES[0]}" "$KDIR_OF_SCENARIO" "$bare" RCU_PTR_TEST=n RCU_PTR_ONLY=rcu_ptr
+	no_warnings "$bare/build.log"
+	has_words "$bare/Module.symvers" __rcu_ptr_kvfree
+	! grep RCU_PTR_TEST "$bare/Module.symvers"
 }
 
 no_warnings()

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Hooks of rcu_ptr.ko for tests and debuggers.  They are exported in a namespace
- * of their own: MODULE_IMPORT_NS("RCU_PTR_TEST").
+ * of their own: MODULE_IMPORT_NS("RCU_PTR_TEST").  A core that was built with
+ * RCU_PTR_TEST=n has none.
  */
 #ifndef _LINUX_RCU_PTR_TEST_H
 #define _LINUX_RCU_PTR_TEST_H

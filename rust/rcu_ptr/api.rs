@@ -205,6 +205,7 @@ fn may_call_debugobjects() -> bool {
 /// # Context
 ///
 /// Any but NMI.
+#[cfg_attr(not(RCU_PTR_TEST), allow(dead_code))]
 pub(crate) fn word(cpu: i32, index: usize) -> usize {
     engine!(word(cpu, index))
 }

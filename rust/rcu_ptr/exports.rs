@@ -17,7 +17,6 @@
 use crate::{
     api,
     entry::Call,
-    fault,
     list::Linked,
     lockless::{self, Kind},
     params,
@@ -284,12 +283,6 @@ extern "C" fn rcu_ptr_rs_barrier() {
 #[no_mangle]
 extern "C" fn rcu_ptr_rs_barrier_objects() {
     api::engine_barrier();
-}
-
-/// `rcu_ptr_word()`.
-#[no_mangle]
-extern "C" fn rcu_ptr_rs_word(cpu: c_int, index: c_uint) -> c_ulong {
-    api::word(cpu, index as usize)
 }
 
 /// Sets parameter number `param` (`enum rcu_ptr_param`) from text.
@@ -615,18 +608,6 @@ unsafe extern "C" fn rcu_ptr_cache_get_limits(
     };
     // SAFETY: As above.
     unsafe { out.write(limits) };
-}
-
-/// `rcu_ptr_fail_alloc()`.
-#[no_mangle]
-extern "C" fn rcu_ptr_fail_alloc(nth: c_ulong, times: c_ulong) -> c_ulong {
-    fault::CACHES.set(nth as u64, times as u64) as c_ulong
-}
-
-/// `rcu_ptr_fail_blocks()`.
-#[no_mangle]
-extern "C" fn rcu_ptr_fail_blocks(nth: c_ulong, times: c_ulong) -> c_ulong {
-    fault::BLOCKS.set(nth as u64, times as u64) as c_ulong
 }
 
 /// `rcu_ptr_cache_get_stats()`.

@@ -41,6 +41,8 @@ mod engine;
 mod entry;
 mod exports;
 mod fault;
+#[cfg(RCU_PTR_TEST)]
+mod hooks;
 mod instance;
 mod link;
 mod list;

@@ -7,7 +7,9 @@
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 #include <linux/rcu_ptr.h>
+#ifdef RCU_PTR_TEST
 #include <linux/rcu_ptr_test.h>
+#endif
 
 #include "../sys/callback.c"
 #include "../sys/context.c"
@@ -99,12 +101,6 @@ void rcu_ptr_barrier(void)
 }
 EXPORT_SYMBOL_GPL(rcu_ptr_barrier);
 
-unsigned long rcu_ptr_word(int cpu, unsigned int index)
-{
-	return rcu_ptr_rs_word(cpu, index);
-}
-EXPORT_SYMBOL_NS_GPL(rcu_ptr_word, "RCU_PTR_TEST");
-
 /* Caches with sheaves: the hot functions are Rust's own. */
 
 struct rcu_ptr_cache *
@@ -152,8 +148,12 @@ EXPORT_SYMBOL_GPL(__rcu_ptr_cache_zero);
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_set_limits);
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_get_limits);
 EXPORT_SYMBOL_GPL(rcu_ptr_cache_get_stats);
+
+#ifdef RCU_PTR_TEST
+EXPORT_SYMBOL_NS_GPL(rcu_ptr_word, "RCU_PTR_TEST");
 EXPORT_SYMBOL_NS_GPL(rcu_ptr_fail_alloc, "RCU_PTR_TEST");
 EXPORT_SYMBOL_NS_GPL(rcu_ptr_fail_blocks, "RCU_PTR_TEST");
+#endif
 
 /* Parameters: values are checked and kept in rust/rcu_ptr/params.rs. */
 

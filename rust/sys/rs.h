@@ -24,7 +24,6 @@ void rcu_ptr_rs_call(struct rcu_head *head, rcu_callback_t func, bool sleeps,
 void rcu_ptr_rs_call_no_slot(unsigned long word, unsigned long caller);
 void rcu_ptr_rs_barrier(void);
 void rcu_ptr_rs_barrier_objects(void);
-unsigned long rcu_ptr_rs_word(int cpu, unsigned int index);
 int rcu_ptr_rs_cache_create(const char *name, unsigned int size,
 			    const struct rcu_ptr_cache_args *args,
 			    unsigned int flags, struct rcu_ptr_cache **out);
