@@ -58,8 +58,7 @@ impl AtomicLink {
     }
 }
 
-/// A word that is not atomic: only the owner of what it lies in uses it. Under loom it tells when that is
-/// not so.
+/// A plain word, used by the owner of the memory that it is in only. Under loom concurrent access is reported.
 pub(crate) struct Plain<T>(UnsafeCell<T>);
 
 impl<T: Copy> Plain<T> {
@@ -121,7 +120,7 @@ impl LocalWord for Mine<'_> {
 }
 
 /// A word of a CPU that does not use it any more: it is dead, or what the word belongs to is being
-/// destroyed. A context that knows that is ordered after the CPU's last access.
+/// destroyed. Whoever may rely on that is ordered after the CPU's last access.
 #[derive(Clone, Copy)]
 pub(crate) struct Quiet<'a>(&'a Atomic<u64>);
 

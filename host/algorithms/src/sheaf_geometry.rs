@@ -33,7 +33,7 @@ pub(crate) fn now() -> std::num::NonZeroU32 {
 /// Object pointers in a sheaf.
 pub(crate) const SLOTS: usize = 4;
 /// Slots that are cleared would hide what is still in them.
-pub(crate) const FORGETS: bool = false;
+pub(crate) const CLEARS_SLOTS: bool = false;
 
 #[cfg(not(loom))]
 pub(crate) use plain::*;

@@ -173,7 +173,7 @@ fn give_give_close(flaw: Flaw) {
                     Ok(sheaf) => chain.push(sheaf),
                     Err(stamp) => at.uncount(stamp),
                 }
-                at.wait(chain);
+                at.start_grace_period(chain);
                 cache.grace_period();
                 cache.callbacks();
             })

@@ -430,7 +430,7 @@ impl Model {
             Ok(sheaf) => waiting.push(sheaf),
             Err(stamp) => at.uncount(stamp),
         }
-        at.wait(waiting);
+        at.start_grace_period(waiting);
         let stock = take_stock(&words, &undisturbed);
         stock
             .into_iter()
@@ -629,7 +629,7 @@ impl<'a> At<'a> {
     /// The tick: closed sheaves get their grace period.
     pub(crate) fn tick(self) {
         let chain = take_waiting(&self.words());
-        self.wait(chain);
+        self.start_grace_period(chain);
     }
 }
 
@@ -714,11 +714,11 @@ impl<'a> Cpu for At<'a> {
         })
     }
 
-    fn may_wait(self) -> bool {
+    fn may_start(self) -> bool {
         self.may_wait
     }
 
-    fn wait(self, chain: Chain) {
+    fn start_grace_period(self, chain: Chain) {
         step();
         if self.model.flaw == Flaw::FilledNotAwaited {
             return self.model.take_in(chain);

@@ -439,6 +439,8 @@ pub(super) fn start_batch(krcp: &Krcp, irqs: &IrqsOff) -> Start {
     started
 }
 
+/// With the lock held: takes what is closed and linked, then the snapshot, then a batch that waits for the same
+/// grace period, or a free one.
 fn fill_batch(krcp: &Krcp, batches: &mut Batches) -> Decision {
     let overflow = &mut batches.overflow;
     if !krcp.closed.is_empty() {

@@ -118,7 +118,7 @@ pub(crate) fn insert<C: Reserve>(cpu: &C, word: usize, kind: Kind) -> bool {
 }
 
 /// Takes `taken` when [`insert()`] found no slot; uses `fresh` as the next block, or one of its
-/// own. `false`: there is no block, and the current word is that of none.
+/// own. Returns `false` if there is no block; the current word is `Layout::NONE` then.
 ///
 /// # Context
 ///

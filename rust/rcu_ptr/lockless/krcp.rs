@@ -435,13 +435,15 @@ impl Krcp {
 }
 
 /// CPU hotplug: a CPU that goes down closes its block itself, long before it dies, and opens no other. What
-/// is queued on it after that is linked, and becomes a batch when it is dead.
+/// is queued on it after that is linked, and becomes a batch when it is dead. `leave()` runs on the CPU that
+/// goes down, `dead()` on another one.
 ///
 /// | what a CPU has | taken by | when |
 /// |---|---|---|
 /// | the current block | `leave()`, on the CPU itself | before it goes down |
 /// | objects linked since | `dead()` makes a batch of them | once it is dead |
 /// | batches | their work items, on any CPU | after their grace periods |
+/// | what found no batch free | the work item of a batch | when one is free |
 /// | ready callbacks | their workers, on any CPU | at any time |
 /// | spare blocks | `dead()` frees them | once it is dead |
 /// | an irq_work that was not queued | `online()` queues it | when the CPU is back |

@@ -40,7 +40,7 @@ impl Rest {
 /// How far [`piece()`] got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
-    /// Nothing was left, at a moment.
+    /// Nothing was left while the lock was held; more may have been pushed since.
     Done,
     /// There is more, and no other context takes it over: the caller goes on, or queues a worker.
     More,
@@ -56,11 +56,11 @@ pub(crate) trait Deferred {
     /// Where objects are pushed to.
     fn list(&self) -> &DeferredList;
 
-    /// Queues something of the list. `false`: it was queued before, so the links behind it are those of
-    /// another list.
+    /// Queues something of the list. Returns `false` if it was queued before, so that the links behind it are
+    /// those of another list.
     fn queue(&self, linked: Linked) -> bool;
 
-    /// A list has no end, as one of its objects was pushed again. It took so many steps to see it.
+    /// The list is a ring, as one of its objects was pushed again: `steps` objects were looked at to find out.
     fn endless(&self, steps: usize);
 
     /// Between two steps where there may be many: lets others run.
@@ -111,8 +111,8 @@ impl DeferredState {
         }
     }
 
-    /// Whether everything is taken over that was deferred before the list was taken for the `before`th time: it
-    /// was on the list that was taken then, or on the next one.
+    /// Returns whether everything is taken over that was deferred while `taken` was `before`, or earlier: it was
+    /// on the list taken last by then, or on the next one.
     pub(crate) fn is_past(&self, before: usize) -> bool {
         let since = self.taken.wrapping_sub(before);
         since > 1 || (since == 1 && !self.busy && self.rest.chain.is_empty())

@@ -45,10 +45,10 @@ pub(crate) trait Cpu: FastPath {
 
     /// Where no context of the CPU is interrupted in an operation.
     fn undisturbed(self) -> Option<Undisturbed>;
-    /// Whether [`Cpu::wait()`] may be called.
-    fn may_wait(self) -> bool;
+    /// Whether [`Cpu::start_grace_period()`] may be called.
+    fn may_start(self) -> bool;
     /// Lets `chain` wait for a grace period.
-    fn wait(self, chain: Chain);
+    fn start_grace_period(self, chain: Chain);
     /// Counts a sheaf with objects as one that waits for a grace period, before it is closed: so there
     /// is no moment at which a barrier could miss it.
     fn count(self) -> Stamp;
@@ -215,8 +215,8 @@ fn push_spent<C: Cpu>(cpu: C, sheaf: Closed) {
     if spent.push(sheaf) < MAX_SPENT {
         return cpu.stocked();
     }
-    if cpu.may_wait() {
-        cpu.wait(spent.take());
+    if cpu.may_start() {
+        cpu.start_grace_period(spent.take());
     } else {
         cpu.kick();
     }
@@ -275,11 +275,11 @@ fn close<C: Cpu>(cpu: C, old: Option<Installed>, stamp: Stamp) {
     };
     let sheaf = Closed::filled(old, SLOTS, stamp);
     let words = cpu.words();
-    if cpu.may_wait() {
+    if cpu.may_start() {
         // Emptied sheaves of this CPU wait for the same one.
         let mut chain = words.spent.take();
         chain.push(sheaf);
-        cpu.wait(chain);
+        cpu.start_grace_period(chain);
     } else {
         words.closed.push(sheaf);
         cpu.kick();

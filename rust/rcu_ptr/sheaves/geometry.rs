@@ -10,7 +10,7 @@ pub(crate) const SHEAF_BYTES: usize = 512;
 /// Object pointers in a sheaf; the head takes the rest.
 pub(crate) const SLOTS: usize = 56;
 /// Whether slots are cleared when their objects are gone.
-pub(crate) const FORGETS: bool = cfg!(CONFIG_DEBUG_KMEMLEAK);
+pub(crate) const CLEARS_SLOTS: bool = cfg!(CONFIG_DEBUG_KMEMLEAK);
 
 /// Now, in jiffies, but never 0.
 ///
@@ -34,8 +34,8 @@ impl<T> Note<T> {
     }
 }
 
-/// One object pointer of a sheaf. Contexts of one CPU write and read different slots; everybody
-/// else comes a grace period later. So no access needs an order.
+/// One object pointer of a sheaf. Contexts of one CPU write and read different slots; all
+/// others come a grace period later, so no access needs memory ordering.
 #[repr(transparent)]
 pub(crate) struct Slot(UnsafeCell<usize>);
 
@@ -51,7 +51,7 @@ impl Slot {
         unsafe { self.0.get().read_volatile() }
     }
 
-    /// The low bits of its address alone. Both architectures are little-endian.
+    /// The low 16 bits of the object's address: its first two bytes, as both architectures are little-endian.
     #[inline(always)]
     pub(crate) fn low_bits(&self) -> u16 {
         // SAFETY: As above.

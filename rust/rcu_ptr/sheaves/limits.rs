@@ -3,7 +3,7 @@
 //! The limits of a cache, which may be changed while it is in use: objects in a sheaf, sheaves in a barn, bytes
 //! that wait for a grace period.
 //!
-//! Frees never fail, so what waits is bounded where it comes from: at the limit allocations get no further sheaf.
+//! Frees never fail, so the limit applies to allocations, which get no further sheaf once it is reached.
 //! What is held then may still be freed.
 
 use super::{
@@ -109,7 +109,7 @@ impl InForce {
         })
     }
 
-    /// What they are.
+    /// The limits in force.
     pub(crate) fn get(&self) -> Limits {
         Limits {
             capacity: self.capacity.load(Relaxed) as usize,
@@ -118,7 +118,7 @@ impl InForce {
         }
     }
 
-    /// The same, with 0 for a barn that grows as needed, which no number says.
+    /// As [`Self::get()`], with 0 where the barn's limit is the default one: as [`Cache::set_limits()`] takes them.
     pub(super) fn asked(&self) -> Limits {
         let barn = if self.more() > 0 { 0 } else { self.get().barn };
         Limits { barn, ..self.get() }
@@ -137,7 +137,7 @@ impl Cache {
         self.limits.capacity.load(Relaxed) as usize
     }
 
-    /// Applies `limits` from here on. What is above goes back as it would have without a change.
+    /// Applies `limits` from here on. A worker gives back what is above them, as any surplus.
     ///
     /// # Context
     ///
@@ -169,8 +169,7 @@ impl Cache {
         self.bytes(|pcs| self.objects_in(pcs.held().rcu))
     }
 
-    /// Those of them that are closed, for which nothing but a grace period is missing, or a worker; and of the
-    /// others of each CPU, `held` objects.
+    /// Bytes in closed sheaves and of strays, and of what `held` returns for each CPU.
     fn bytes(&self, held: impl Fn(&Pcs) -> usize) -> usize {
         let (mut sheaves, mut objects) = (0, self.strays_pending.total());
         for pcs in self.pcs.iter() {
@@ -197,15 +196,15 @@ impl Cache {
         limit != 0 && self.waiting_bytes() >= limit
     }
 
-    /// Whether what is closed is as much as may wait. To close more, which then counts as full, would only keep
-    /// it so.
+    /// Returns whether closed sheaves alone reach the wait limit. To close more does not help then: a closed
+    /// sheaf counts as full.
     pub(super) fn is_closed_enough(&self) -> bool {
         self.bytes(|_| 0) >= self.limits.wait.load(Relaxed)
     }
 }
 
-/// At the wait limit an allocation gets no further sheaf: only what waits for nothing, and what was
-/// promised by a reserve, unless the allocation may wait. The cursor is put right.
+/// At the wait limit an allocation gets no further sheaf: only an object of a reuse slot or, if it
+/// may not wait, of the reserve. The cursor is put right.
 ///
 /// # Context
 ///
@@ -232,8 +231,8 @@ pub(super) fn refuse(here: Here<'_>, may_wait: bool) -> Option<usize> {
 /// How often an allocation looks again after a grace period, a millisecond apart: callbacks and the worker come then.
 const LOOKS: usize = 10;
 
-/// For an allocation that was refused: if it may sleep it waits for a grace period. Whether there may be another
-/// sheaf for it now.
+/// For an allocation that was refused: if it may sleep it waits for a grace period. Returns whether
+/// it may take another sheaf now.
 ///
 /// # Context
 ///

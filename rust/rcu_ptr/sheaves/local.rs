@@ -6,10 +6,10 @@
 use super::sheaf::{Chain, Closed};
 use crate::platform::LocalWord;
 
-/// What is in a [`LocalSlot`] that is to stay empty for ever.
+/// The value of a [`LocalSlot`] that is disabled for good.
 pub(crate) const BARRED: usize = 1;
 
-/// Room for one pointer; 0 when there is none.
+/// A slot for one pointer; 0: empty.
 ///
 /// The context that changes a value to 0 owns it. ABA does no harm: a value that was taken and put back in
 /// between is owned by the slot again.
@@ -17,7 +17,7 @@ pub(crate) const BARRED: usize = 1;
 pub(crate) struct LocalSlot<W>(pub(crate) W);
 
 impl<W: LocalWord> LocalSlot<W> {
-    /// Whether there is anything, or it is barred.
+    /// Returns whether it holds a pointer, or is disabled ([`BARRED`]).
     #[inline(always)]
     pub(crate) fn is_there(self) -> bool {
         self.0.load() != 0

@@ -84,7 +84,7 @@ impl Handler for KickWork {
         }
         let here = Here::new(&self.cache, &pin);
         let words = here.words();
-        reclaim::wait(here, exchange::take_waiting(&words));
+        reclaim::start_grace_period(here, exchange::take_waiting(&words));
         self.cache.start_batches();
         let sheaves = Sheaves::get();
         // On a CPU that is going down, whose last irq_works run late, the hotplug callback takes everything.
@@ -159,7 +159,7 @@ impl Handler for MonitorWork {
                 Err(stamp) => _ = self.cache.uncount(stamp),
             }
         }
-        reclaim::wait(here, chain);
+        reclaim::start_grace_period(here, chain);
 
         let mut rests = [const { None }; 3];
         let mut objects = [ptr::null_mut(); REUSE];
@@ -236,7 +236,7 @@ impl Callbacks for SheafHotplug {
             let pcs = cache.pcs.of(cpu);
             // It may have moved to another CPU, where it does nothing.
             pcs.monitor.cancel_sync();
-            reclaim::wait_of_dead(&cache, cpu, take_off(&cache, &pcs));
+            reclaim::start_grace_period_of_dead(&cache, cpu, take_off(&cache, &pcs));
             cache.start_batches();
             if cache.wants_refill.load(Relaxed) {
                 cache.refill.queue_now(&Sheaves::get().refill_wq);

@@ -434,12 +434,12 @@ impl<'a> Cpu for At<'a> {
         Some(unsafe { Undisturbed::assume() })
     }
 
-    fn may_wait(self) -> bool {
+    fn may_start(self) -> bool {
         self.ctx.may_lock
     }
 
-    fn wait(self, chain: Chain) {
-        reclaim::wait(self.here, chain);
+    fn start_grace_period(self, chain: Chain) {
+        reclaim::start_grace_period(self.here, chain);
     }
 
     fn count(self) -> Stamp {

@@ -41,7 +41,7 @@ const WORKER_SHEAVES: usize = 16;
 /// # Context
 ///
 /// Any but NMI, called from code that had interrupts on.
-pub(super) fn wait(here: Here<'_>, chain: Chain) {
+pub(super) fn start_grace_period(here: Here<'_>, chain: Chain) {
     if !chain.is_empty() {
         here.count_waited(chain.len());
         let pcs = here.pcs();
@@ -49,8 +49,8 @@ pub(super) fn wait(here: Here<'_>, chain: Chain) {
     }
 }
 
-/// As [`wait()`], of `cpu`, which is dead.
-pub(super) fn wait_of_dead(cache: &Cache, cpu: i32, chain: Chain) {
+/// As [`start_grace_period()`], of `cpu`, which is dead.
+pub(super) fn start_grace_period_of_dead(cache: &Cache, cpu: i32, chain: Chain) {
     let pcs = cache.pcs.of(cpu);
     pcs.count_waited(chain.len());
     call(cache, cpu, pcs.node(), chain);

@@ -18,7 +18,7 @@
 
 use super::{
     cursor::Undisturbed,
-    geometry::{self, Note, Slot, FORGETS, SHEAF_BYTES, SLOTS},
+    geometry::{self, Note, Slot, CLEARS_SLOTS, SHEAF_BYTES, SLOTS},
 };
 use core::{
     cell::UnsafeCell,
@@ -169,7 +169,7 @@ impl Raw {
     /// is there for references, nothing is.
     fn set_start(self, start: usize) {
         self.set_range(start, SLOTS);
-        if FORGETS {
+        if CLEARS_SLOTS {
             (0..start).for_each(|i| self.slot(i).store(0));
         }
     }
