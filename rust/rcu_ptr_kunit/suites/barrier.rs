@@ -412,13 +412,17 @@ mod tests {
             skip(c"needs two CPUs");
             return Ok(());
         }
-        // A barrier has work on every CPU, and of many a host runs a few at a time.
-        let most = if cpu::online().count() > 4 { 400 } else { 125 };
+        // A barrier has work on every CPU, and of many a host runs a few at a time: grace periods of others end
+        // meanwhile. A second one of its own would make it 200 % at least.
+        let (most, most_periods) = match cpu::online().count() {
+            0..=4 => (125, 125),
+            _ => (400, 175),
+        };
         // The machine has other work: the best of a few. (Where a second grace period is waited for, all
         // of them show it.)
         let mut cost = Cost::measure(21)?;
         for _ in 0..9 {
-            if cost.freed && (cost.ratio() > most || cost.grace_periods() > 125) {
+            if cost.freed && (cost.ratio() > most || cost.grace_periods() > most_periods) {
                 cost = Cost::measure(21)?;
             }
         }
@@ -430,7 +434,7 @@ mod tests {
             cost.grace_periods()
         );
         check!(cost.freed);
-        check!(cost.grace_periods() <= 125);
+        check!(cost.grace_periods() <= most_periods);
         check!(cost.ratio() <= most);
         Ok(())
     }
