@@ -13,29 +13,18 @@ use crate::{
         insert::{Cpu, Kind, Reserve},
     },
     platform::LocalWord,
+    sync::AtomicUsize,
 };
 use std::{
     alloc::{alloc, dealloc, Layout as Memory},
     // Not loom's: it must not order anything.
-    sync::atomic::AtomicBool,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 #[cfg(loom)]
-use loom::{
-    cell::UnsafeCell,
-    sync::{
-        atomic::{AtomicUsize, Ordering},
-        RwLock,
-    },
-};
+use loom::{cell::UnsafeCell, sync::RwLock};
 #[cfg(not(loom))]
-use std::{
-    cell::UnsafeCell,
-    sync::{
-        atomic::{AtomicUsize, Ordering},
-        RwLock,
-    },
-};
+use std::{cell::UnsafeCell, sync::RwLock};
 
 /// What is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,7 +154,7 @@ impl<'a> Model<'a> {
 
     fn set_closed(&self, base: usize, closed: bool) {
         let block = (base - self.memory.addr()) / BLOCK;
-        let was = self.is_closed[block].swap(closed, std::sync::atomic::Ordering::Relaxed);
+        let was = self.is_closed[block].swap(closed, Ordering::Relaxed);
         assert!(was != closed, "taken and freed: a block is closed twice");
     }
 
@@ -202,9 +191,7 @@ impl<'a> Model<'a> {
             // SAFETY: The grace period is over, unless that is the flaw.
             let mut says = unsafe { block.take_calls() };
             if self.flaw == Flaw::SaysBeforeItReserves {
-                says = self
-                    .said(block.base())
-                    .swap(false, std::sync::atomic::Ordering::Relaxed);
+                says = self.said(block.base()).swap(false, Ordering::Relaxed);
             }
             let mut frees = &mut words[..];
             if says {
@@ -269,8 +256,7 @@ impl LocalWord for Word<'_, '_> {
             Flaw::SaysBeforeItReserves => {
                 let base = Model::base(cpu.word.load(Ordering::Relaxed));
                 if base != 0 {
-                    cpu.said(base)
-                        .store(true, std::sync::atomic::Ordering::Relaxed);
+                    cpu.said(base).store(true, Ordering::Relaxed);
                 }
                 cpu.step();
                 cpu.word.fetch_add(n, Ordering::Relaxed)

@@ -11,6 +11,7 @@ use crate::{
         insert::{close, insert, insert_slow},
     },
     lockless_model::{kind_of, word_of, Flaw, Model, CAPACITY},
+    sync::AtomicLink,
 };
 use loom::{
     sync::{atomic::Ordering::Relaxed, Arc},
@@ -230,6 +231,21 @@ fn spares_beyond_the_limit_are_found() {
         let all: Vec<_> = std::iter::from_fn(|| spares.take()).collect();
         assert_eq!(all, [64, 128, 192]);
         assert_eq!(spares.len(), 0);
+    });
+}
+
+/// A context that reads a word and then changes it, and another that reads it: before or after that.
+#[test]
+#[should_panic(expected = "changed before it was read")]
+fn sees_a_change_before_a_read() {
+    model(|| {
+        let word = Arc::new(AtomicLink::new(0));
+        let other = {
+            let word = word.clone();
+            thread::spawn(move || word.cmpxchg_full(word.load_relaxed(), 1))
+        };
+        assert_eq!(word.load_relaxed(), 0, "changed before it was read");
+        other.join().unwrap().unwrap();
     });
 }
 

@@ -27,23 +27,12 @@ use std::{
     sync::Mutex as Plain,
 };
 
-use crate::sync::AtomicLink;
+use crate::sync::{AtomicLink, AtomicUsize};
 #[cfg(loom)]
-use loom::sync::{
-    atomic::{
-        AtomicUsize,
-        Ordering::{AcqRel, Acquire, Relaxed, Release},
-    },
-    Mutex, MutexGuard, RwLock,
-};
+use loom::sync::{Mutex, MutexGuard, RwLock};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 #[cfg(not(loom))]
-use std::sync::{
-    atomic::{
-        AtomicUsize,
-        Ordering::{AcqRel, Acquire, Relaxed, Release},
-    },
-    Mutex, MutexGuard, RwLock,
-};
+use std::sync::{Mutex, MutexGuard, RwLock};
 
 /// What is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,55 +3,109 @@
 //! The shared words of the algorithm files, on the host: loom's under `--cfg loom`.
 
 #[cfg(loom)]
-use loom::{
-    cell::UnsafeCell,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use loom::cell::UnsafeCell;
 #[cfg(not(loom))]
-use std::{
-    cell::UnsafeCell,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::cell::UnsafeCell;
+use std::sync::atomic::Ordering;
 
-pub(crate) struct AtomicLink(AtomicU64);
+#[cfg(not(loom))]
+pub(crate) use std::sync::atomic::AtomicUsize;
+#[cfg(loom)]
+pub(crate) use tracked::AtomicUsize;
+
+#[cfg(loom)]
+mod tracked {
+    use loom::sync::atomic::{self, Ordering};
+
+    /// loom remembers one access to a word, the last: a context that reads a word and then changes it hides that
+    /// another has read it before, and loom does not try the change before that. So it is told of reads as
+    /// changes to another word, and tries these in every order.
+    pub(crate) struct AtomicUsize {
+        word: atomic::AtomicUsize,
+        reads: atomic::AtomicUsize,
+    }
+
+    impl AtomicUsize {
+        pub(crate) fn new(value: usize) -> Self {
+            Self {
+                word: atomic::AtomicUsize::new(value),
+                reads: atomic::AtomicUsize::new(0),
+            }
+        }
+
+        pub(crate) fn load(&self, order: Ordering) -> usize {
+            // Relaxed: it orders nothing of the model.
+            self.reads.fetch_add(0, Ordering::Relaxed);
+            self.word.load(order)
+        }
+
+        pub(crate) fn store(&self, value: usize, order: Ordering) {
+            self.word.store(value, order);
+        }
+
+        pub(crate) fn swap(&self, value: usize, order: Ordering) -> usize {
+            self.word.swap(value, order)
+        }
+
+        pub(crate) fn fetch_add(&self, n: usize, order: Ordering) -> usize {
+            self.word.fetch_add(n, order)
+        }
+
+        pub(crate) fn compare_exchange(
+            &self,
+            old: usize,
+            new: usize,
+            success: Ordering,
+            failure: Ordering,
+        ) -> Result<usize, usize> {
+            self.word.compare_exchange(old, new, success, failure)
+        }
+    }
+}
+
+pub(crate) struct AtomicLink(AtomicUsize);
 
 impl AtomicLink {
     #[cfg(not(loom))]
     pub(crate) const fn new(value: u64) -> Self {
-        Self(AtomicU64::new(value))
+        Self(AtomicUsize::new(value as usize))
     }
 
     #[cfg(loom)]
     pub(crate) fn new(value: u64) -> Self {
-        Self(AtomicU64::new(value))
+        Self(AtomicUsize::new(value as usize))
     }
 
     pub(crate) fn load_relaxed(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.load(Ordering::Relaxed) as u64
     }
 
     pub(crate) fn store_relaxed(&self, value: u64) {
-        self.0.store(value, Ordering::Relaxed);
+        self.0.store(value as usize, Ordering::Relaxed);
     }
 
     pub(crate) fn store_release(&self, value: u64) {
-        self.0.store(value, Ordering::Release);
+        self.0.store(value as usize, Ordering::Release);
     }
 
     pub(crate) fn load_acquire(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
+        self.0.load(Ordering::Acquire) as u64
     }
 
     pub(crate) fn cmpxchg_full(&self, old: u64, new: u64) -> Result<u64, u64> {
+        let (old, new) = (old as usize, new as usize);
         self.0
             .compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed)
+            .map(|was| was as u64)
+            .map_err(|was| was as u64)
     }
 
     pub(crate) fn xchg_full(&self, new: u64) -> u64 {
-        self.0.swap(new, Ordering::AcqRel)
+        self.0.swap(new as usize, Ordering::AcqRel) as u64
     }
 }
 
+#[repr(transparent)]
 pub(crate) struct Plain<T>(UnsafeCell<T>);
 
 impl<T: Copy> Plain<T> {
