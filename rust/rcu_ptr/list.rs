@@ -12,7 +12,7 @@ use crate::{
     entry::Call,
     link::{LINK_ALIGN, MAX_OFFSET},
     packing::Packing,
-    sync::AtomicLink,
+    sync::{AtomicLink, Plain},
 };
 use core::ptr::{with_exposed_provenance_mut, NonNull};
 
@@ -74,7 +74,7 @@ impl Linked {
         };
         let link = self.link();
         // SAFETY: By the safety requirements of this function.
-        unsafe { link.cast::<u64>().write(word) };
+        unsafe { link.cast::<Plain<u64>>().as_ref().set(word) };
         link.as_ptr().expose_provenance() as u64
     }
 
@@ -85,7 +85,7 @@ impl Linked {
     /// [`Self::write()`] wrote it, and whose it is has not been given back.
     unsafe fn read(link: NonNull<u8>) -> (Self, u64) {
         // SAFETY: By the safety requirements of this function.
-        let word = unsafe { link.cast::<u64>().read() };
+        let word = unsafe { link.cast::<Plain<u64>>().as_ref().get() };
         let linked = match Packing::tags(word) {
             Some(tags) => Self::Call(Call::with_tags(link.as_ptr().expose_provenance(), tags)),
             None => Self::Object {
@@ -162,8 +162,9 @@ impl Chain {
                 kept = at;
             }
             n += 1;
+            let link = with_exposed_provenance_mut::<Plain<u64>>(at as usize);
             // SAFETY: By the type invariants `at` is the link word of an owned object.
-            at = Packing::next(unsafe { with_exposed_provenance_mut::<u64>(at as usize).read() });
+            at = Packing::next(unsafe { (*link).get() });
             step();
         }
         End::After(n)

@@ -59,6 +59,7 @@ impl AtomicLink {
 }
 
 /// A plain word, used by the owner of the memory that it is in only. Under loom concurrent access is reported.
+#[repr(transparent)]
 pub(crate) struct Plain<T>(UnsafeCell<T>);
 
 impl<T: Copy> Plain<T> {

@@ -6,17 +6,19 @@
 //! for.
 
 use crate::{
+    list::{DeferredList, Linked, Pushed},
     lockless::{
         block::Spares,
         insert::{close, insert, insert_slow},
     },
     lockless_model::{kind_of, word_of, Flaw, Model, CAPACITY},
-    sync::AtomicLink,
+    sync::{AtomicLink, Plain},
 };
 use loom::{
     sync::{atomic::Ordering::Relaxed, Arc},
     thread,
 };
+use std::ptr::NonNull;
 
 fn take(cpu: &Model<'_>, object: usize) -> bool {
     let (word, kind) = (word_of(object), kind_of(object));
@@ -246,6 +248,69 @@ fn sees_a_change_before_a_read() {
         };
         assert_eq!(word.load_relaxed(), 0, "changed before it was read");
         other.join().unwrap().unwrap();
+    });
+}
+
+/// Links through the only word of each object, and the list.
+struct Deferred {
+    list: DeferredList,
+    links: [Link; 3],
+}
+
+#[repr(align(8))]
+struct Link(Plain<u64>);
+
+impl Deferred {
+    /// Returns how many found the list empty.
+    fn push(&self, i: usize) -> usize {
+        let object = NonNull::from(&self.links[i]).cast();
+        let field = object;
+        // SAFETY: A live object, pushed once.
+        match unsafe { self.list.push(Linked::Object { object, field }) } {
+            Pushed::First => 1,
+            Pushed::Another => 0,
+            Pushed::Twice => panic!("none is"),
+        }
+    }
+
+    /// Adds what is on the list to `all`. Returns how many lists there were.
+    fn take(&self, all: &mut Vec<usize>) -> usize {
+        let mut chain = self.list.take();
+        let lists = usize::from(!chain.is_empty());
+        while let Some(linked) = chain.pop() {
+            let is_it = |link: &Link| linked.start() == NonNull::from(link).cast();
+            all.push(self.links.iter().position(is_it).unwrap());
+        }
+        lists
+    }
+}
+
+/// Two contexts push while a third takes: each object comes off the list once, with its link as it was written,
+/// and for each list that is taken one push has said that it was the first.
+#[test]
+fn deferred_by_two() {
+    model(|| {
+        let deferred = Arc::new(Deferred {
+            list: DeferredList::new(),
+            links: [(); 3].map(|()| Link(Plain::new(0))),
+        });
+        let other = {
+            let deferred = deferred.clone();
+            thread::spawn(move || deferred.push(0) + deferred.push(1))
+        };
+        let taker = {
+            let deferred = deferred.clone();
+            thread::spawn(move || {
+                let mut all = Vec::new();
+                (deferred.take(&mut all), all)
+            })
+        };
+        let mut firsts = deferred.push(2);
+        firsts += other.join().unwrap();
+        let (mut lists, mut all) = taker.join().unwrap();
+        lists += deferred.take(&mut all);
+        all.sort_unstable();
+        assert_eq!((all, lists), (vec![0, 1, 2], firsts));
     });
 }
 
