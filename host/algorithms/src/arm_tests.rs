@@ -29,6 +29,11 @@ enum Event {
     Drain,
     /// The drain interval is set.
     Interval(usize),
+    /// The CPU goes down: none of its contexts runs any more, nor the irq_work if it is late. What is queued goes
+    /// into a batch unless these are `busy`.
+    Dies {
+        busy: bool,
+    },
 }
 
 struct Cpu {
@@ -40,6 +45,7 @@ struct Cpu {
     due: Cell<Option<usize>>,
     irq_work: Cell<bool>,
     timer: Cell<Option<usize>>,
+    is_dead: Cell<bool>,
     events: RefCell<VecDeque<Event>>,
     depth: Cell<usize>,
 }
@@ -54,6 +60,7 @@ impl Cpu {
             due: Cell::new(None),
             irq_work: Cell::new(false),
             timer: Cell::new(None),
+            is_dead: Cell::new(false),
             events: RefCell::new(events.into()),
             depth: Cell::new(0),
         }
@@ -83,6 +90,7 @@ impl Cpu {
     fn run(&self, event: Event) {
         match event {
             Event::Nothing => {}
+            Event::Push | Event::IrqWork if self.is_dead.get() => {}
             Event::Push => {
                 let kick = {
                     let mut arming = self.arming.borrow_mut();
@@ -137,6 +145,18 @@ impl Cpu {
                 self.event();
                 arm::arm(self, 1);
             }
+            // The contexts that it would have to wait for.
+            Event::Dies { .. } if self.depth.get() > 1 => {}
+            Event::Dies { busy } => {
+                self.is_dead.set(true);
+                self.irq_work.set(false);
+                arm::died(self);
+                if !busy {
+                    self.run(Event::Drain);
+                }
+                arm::arm(self, 1);
+                self.is_dead.set(false);
+            }
         }
     }
 
@@ -186,6 +206,12 @@ impl Timed for Cpu {
         self.timer.set(Some(self.now.get().wrapping_add(delay)));
         self.event();
     }
+
+    fn cancel(&self) {
+        self.event();
+        self.timer.set(None);
+        self.event();
+    }
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
@@ -197,6 +223,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         3 => Just(Event::Monitor),
         1 => Just(Event::Drain),
         1 => (1usize..200).prop_map(Event::Interval),
+        1 => any::<bool>().prop_map(|busy| Event::Dies { busy }),
     ];
     prop::collection::vec(event, 1..60)
 }

@@ -95,7 +95,7 @@ impl Arming {
         self.monitor = Monitor::Idle;
     }
 
-    /// The CPU is dead: its irq_work may not have been queued. The caller drains it.
+    /// The CPU is dead: its irq_work may not have been queued.
     pub(crate) fn died(&mut self) {
         self.kicked();
         self.fired();
@@ -145,6 +145,9 @@ pub(crate) trait Timed {
 
     /// Lets the monitor run in `delay` jiffies, whether its timer is set or not.
     fn set(&self, delay: usize);
+
+    /// Stops the timer, and waits until the monitor does not run.
+    fn cancel(&self);
 }
 
 /// Arms the monitor for what is queued, unless it will run that soon anyway. Where a block's worth is
@@ -166,4 +169,16 @@ pub(crate) fn arm(cpu: &impl Timed, fast: usize) {
             return;
         }
     }
+}
+
+/// A CPU is dead. The caller drains it, and arms the monitor for what is left.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn died(cpu: &impl Timed) {
+    // First: a context that arms the monitor just now, as the monitor itself does, would be taken at its word
+    // when its timer is gone.
+    cpu.cancel();
+    cpu.with(|arming, _| arming.died());
 }

@@ -50,6 +50,10 @@ impl Timed for Krcp {
     fn set(&self, delay: usize) {
         self.monitor.modify(&self.queues.reclaim, delay);
     }
+
+    fn cancel(&self) {
+        self.monitor.cancel_sync();
+    }
 }
 
 /// Arms the monitor for what is queued, unless it will run that soon anyway. Where a block's worth is

@@ -4,6 +4,7 @@
 //! kfree_rcu_cpu`); and what happens when the CPU comes or goes.
 
 use super::{
+    arm,
     drain::{self, BatchWork, MonitorWork},
     queue::{self, ArmWork, DeferRest, DeferWork},
     refill::{self, RefillWork},
@@ -187,12 +188,8 @@ impl Callbacks for KrcHotplug {
     /// for. Other timers and work items of the CPU migrate by themselves.
     fn dead(cpu: i32) {
         let krcp = Rfc::get().krc.of(cpu);
-        krcp.monitor.cancel_sync();
-        krcp.with(|state| {
-            state.online = false;
-            // The irq_work that was to arm the monitor may not have been queued.
-            state.arming.died();
-        });
+        arm::died(&*krcp);
+        krcp.with(|state| state.online = false);
         queue::take_over(&krcp);
         refill::drop_cached(&krcp);
         drain::run(&krcp);
