@@ -7,7 +7,7 @@
 use crate::{
     sheaf_model::{At, Flaw, Model},
     sheaves::{
-        exchange::{close_partial, take_waiting, Cpu},
+        exchange::{close_all, Cpu},
         grace::{self, Running},
         reserve::Reserve,
     },
@@ -168,12 +168,8 @@ fn give_give_close(flaw: Flaw) {
             thread::spawn(move || {
                 let at = at(&cache, 2);
                 let words = at.words();
-                let mut chain = take_waiting(&words);
-                match close_partial(&words, at.count()) {
-                    Ok(sheaf) => chain.push(sheaf),
-                    Err(stamp) => at.uncount(stamp),
-                }
-                at.start_grace_period(chain);
+                at.start_grace_period(close_all(&words, || at.count(), |stamp| at.uncount(stamp)));
+                at.start_grace_period(words.spent.take());
                 cache.grace_period();
                 cache.callbacks();
             })

@@ -10,9 +10,7 @@ use crate::platform::LocalWord;
 use crate::sheaves::{
     barn::Stock,
     cursor::{Cursor, Undisturbed, NONE},
-    exchange::{
-        any_object, close_partial, put_object, take_stock, take_waiting, Cpu, Words, REUSE,
-    },
+    exchange::{any_object, close_all, put_object, take_stock, take_waiting, Cpu, Words, REUSE},
     fastpath::{self, FastPath, Freed, Missed},
     geometry::{Slot, SHEAF_BYTES, SLOTS},
     local::{LocalList, LocalSlot},
@@ -414,12 +412,7 @@ impl Model {
         let words = at.words();
         // SAFETY: No call is in progress on this CPU.
         let undisturbed = unsafe { Undisturbed::assume() };
-        let mut waiting = take_waiting(&words);
-        match close_partial(&words, at.count()) {
-            Ok(sheaf) => waiting.push(sheaf),
-            Err(stamp) => at.uncount(stamp),
-        }
-        at.start_grace_period(waiting);
+        at.start_grace_period(close_all(&words, || at.count(), |stamp| at.uncount(stamp)));
         let stock = take_stock(&words, &undisturbed);
         stock
             .into_iter()

@@ -13,22 +13,25 @@
 use super::{
     cache::Cache,
     caches::Pinned,
-    exchange::close_partial,
+    exchange::{self, Words},
     grace::PLACES,
     pcs::Here,
     reclaim,
-    sheaf::{Chain, Closed, Stamp},
+    sheaf::{Chain, Stamp},
     Sheaves,
 };
-use crate::sys::{
-    context::{self, CpusStay},
-    gp::{self, Snapshot},
-    irq,
-    preempt::PreemptOff,
-    trace, wait,
+use crate::{
+    platform::LocalWord,
+    sys::{
+        context::{self, CpusStay},
+        gp::{self, Snapshot},
+        irq,
+        preempt::PreemptOff,
+        trace, wait,
+    },
 };
 use core::ptr;
-use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed};
+use kernel::sync::atomic::{Acquire, Atomic, AtomicFlag, Full, Relaxed};
 
 /// The number of barriers so far, which is their time. All waiters of this file wait on its address.
 static TIME: Atomic<u64> = Atomic::new(0);
@@ -117,8 +120,8 @@ struct Request {
     cache: Option<Pinned>,
     /// [`Chain::into_first()`]
     closed: Atomic<usize>,
-    /// A stamp that was not needed.
-    unused: Atomic<u32>,
+    /// A count was taken back that was the last.
+    wakes: AtomicFlag,
 }
 
 type Requests = [Request; PER_INTERRUPT];
@@ -189,7 +192,7 @@ fn close_all(sheaves: &Sheaves, cpu: i32, is_asked: impl Fn(&Cache) -> bool) -> 
         let mut requests: Requests = core::array::from_fn(|_| Request {
             cache: None,
             closed: Atomic::new(0),
-            unused: Atomic::new(0),
+            wakes: AtomicFlag::new(false),
         });
         for request in &mut requests {
             request.cache = sheaves.next(last, |cache| {
@@ -211,7 +214,7 @@ fn close_all(sheaves: &Sheaves, cpu: i32, is_asked: impl Fn(&Cache) -> bool) -> 
         for Request {
             cache,
             closed,
-            unused,
+            wakes,
         } in requests
         {
             let Some(cache) = cache else {
@@ -219,8 +222,8 @@ fn close_all(sheaves: &Sheaves, cpu: i32, is_asked: impl Fn(&Cache) -> bool) -> 
             };
             // SAFETY: From `close()`.
             let chain = unsafe { Chain::from_first(closed.load(Relaxed)) };
-            if let Some(stamp) = Stamp::new(unused.load(Relaxed)) {
-                cache.uncount_and_wake(Some(stamp));
+            if wakes.load(Relaxed) {
+                wake();
             }
             if !chain.is_empty() {
                 trace::sheaf_wait(&cache.name, cpu, || (chain.len(), chain.nr_full()));
@@ -252,9 +255,7 @@ fn close_on(cpu: i32, requests: &Requests) -> bool {
         for request in requests {
             let Some(cache) = &request.cache else { return };
             let here = Here::new(cache, &pin);
-            let words = here.words();
-            let stamp = cache.count(cpu);
-            here.count_waited(request.close(words.closed.take(), close_partial(&words, stamp)));
+            here.count_waited(request.close(cache, cpu, &here.words()));
         }
     };
     if irq::call_on(cpu, requests, here) {
@@ -270,20 +271,16 @@ fn close_on(cpu: i32, requests: &Requests) -> bool {
     for request in requests {
         let Some(cache) = &request.cache else { break };
         let pcs = cache.pcs.of(cpu).get_ref();
-        let words = pcs.quiet();
-        let stamp = cache.count(cpu);
-        pcs.count_waited(request.close(words.closed.take(), close_partial(&words, stamp)));
+        pcs.count_waited(request.close(cache, cpu, &pcs.quiet()));
     }
     true
 }
 
 impl Request {
-    /// Notes what was closed. Returns how many sheaves.
-    fn close(&self, mut chain: Chain, last: Result<Closed, Stamp>) -> usize {
-        match last {
-            Ok(sheaf) => chain.push(sheaf),
-            Err(stamp) => self.unused.store(stamp.number(), Relaxed),
-        }
+    /// Closes what `cpu` has of `cache` and notes it, for a context that may wake others. Returns how many sheaves.
+    fn close(&self, cache: &Cache, cpu: i32, words: &Words<impl LocalWord>) -> usize {
+        let uncount = |stamp| self.wakes.store(cache.uncount(stamp), Relaxed);
+        let chain = exchange::close_all(words, || cache.count(cpu), uncount);
         let sheaves = chain.len();
         self.closed.store(chain.into_first(), Relaxed);
         sheaves

@@ -301,6 +301,21 @@ pub(crate) fn close_partial<W: LocalWord>(words: &Words<W>, stamp: Stamp) -> Res
     }
 }
 
+/// Takes what holds freed objects off the CPU: closed sheaves, and the rcu sheaf. `count` and `uncount` are those of
+/// [`Cpu`]: what is counted for nothing, as there is no rcu sheaf, would be waited for for ever.
+pub(crate) fn close_all<W: LocalWord>(
+    words: &Words<W>,
+    count: impl FnOnce() -> Stamp,
+    uncount: impl FnOnce(Stamp),
+) -> Chain {
+    let mut chain = words.closed.take();
+    match close_partial(words, count()) {
+        Ok(sheaf) => chain.push(sheaf),
+        Err(stamp) => uncount(stamp),
+    }
+    chain
+}
+
 /// Takes what can be allocated off the CPU: the rest of the allocation sheaf and the spares.
 pub(crate) fn take_stock<W: LocalWord>(
     words: &Words<W>,

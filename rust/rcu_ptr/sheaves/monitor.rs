@@ -256,11 +256,11 @@ pub(super) fn take_off(cache: &Cache, pcs: &Pcs) -> Chain {
     // SAFETY: Nothing runs on the CPU.
     let undisturbed = unsafe { Undisturbed::assume() };
     let words = pcs.quiet();
-    let mut waiting = words.closed.take();
-    match exchange::close_partial(&words, cache.count(pcs.cpu)) {
-        Ok(sheaf) => waiting.push(sheaf),
-        Err(stamp) => cache.uncount_and_wake(Some(stamp)),
-    }
+    let waiting = exchange::close_all(
+        &words,
+        || cache.count(pcs.cpu),
+        |stamp| cache.uncount_and_wake(Some(stamp)),
+    );
     // SAFETY: Nothing runs on the CPU, and no object waits in them.
     unsafe { reclaim::store_chain(cache, pcs.node(), words.spent.take()) };
     for rest in exchange::take_stock(&words, &undisturbed) {
