@@ -26,6 +26,8 @@ mod stats;
 #[allow(dead_code)]
 #[path = "../../../rust/rcu_ptr/lockless"]
 mod lockless {
+    pub(crate) mod barrier;
+    pub(crate) mod batches;
     pub(crate) mod block;
     pub(crate) mod insert;
 }
@@ -66,6 +68,8 @@ mod arm_tests;
 mod barrier_loom_tests;
 #[cfg(all(test, not(loom)))]
 mod barrier_tests;
+#[cfg(all(test, not(loom)))]
+mod batches_tests;
 #[cfg(all(test, not(loom)))]
 mod blocks_tests;
 #[cfg(all(test, not(loom)))]

@@ -1,20 +1,45 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The barrier: everything queued before the call is freed when it returns, on every CPU and from
-//! every path (`kvfree_rcu_barrier()`).
+//! every path (`kvfree_rcu_barrier()`). No kernel in here: the host tests compile it too.
 
-use super::{
-    block::Layout,
-    drain::{self, Start},
-    insert,
-    krcp::{Krcp, Slow},
-    Lockless, Page,
-};
-use crate::sys::{
-    gp::{self, Snapshot},
-    irq::{self, IrqsOff},
-};
-use kernel::sync::atomic::{Acquire, Relaxed};
+use super::batches::Start;
+
+/// The work items that free the batches of a CPU.
+pub(crate) trait Works {
+    /// Waits for the one that frees batches which it finds over, if it runs or is queued.
+    fn flush_polled(&self);
+
+    /// Waits for those of batches, as far as they run.
+    fn flush_running(&self);
+
+    /// Waits for those of batches, which come after their grace periods.
+    fn flush_waiting(&self);
+}
+
+/// What a barrier works on: everything that the engine has.
+pub(crate) trait Barrier {
+    /// What a CPU has.
+    type Cpu: Works;
+
+    /// Calls `f` for each possible CPU.
+    fn each(&self, f: impl FnMut(&Self::Cpu));
+
+    /// Closes the current block, if there are objects in it.
+    fn close_current(&self, cpu: &Self::Cpu);
+
+    /// Whether a context is on the slow path.
+    fn is_slow(&self, cpu: &Self::Cpu) -> bool;
+
+    /// Makes a batch of what is closed and linked. Returns whether any waits for its grace period, too.
+    fn start(&self, cpu: &Self::Cpu) -> (Start, bool);
+
+    /// Waits for a grace period.
+    fn grace_period(&self);
+
+    /// Has a worker free the batches whose grace period is over.
+    fn free_polled(&self, cpu: &Self::Cpu);
+}
 
 /// Waits for everything queued so far.
 ///
@@ -31,79 +56,61 @@ use kernel::sync::atomic::{Acquire, Relaxed};
 /// # Context
 ///
 /// May sleep. The CPU hotplug lock may be held, and CPU hotplug callbacks may wait for it.
-pub(super) fn barrier(lockless: &Lockless) {
+pub(crate) fn barrier(engine: &impl Barrier) {
     let mut again = false;
     let mut waits = false;
-    for krcp in lockless.krc.iter() {
-        close_current(&krcp);
-        // ORDERING: Before the batch, which has what is handed over by now; pairs with `Slow`.
-        again |= krcp.slow.load(Acquire) != 0;
-        let irqs = IrqsOff::save();
-        again |= drain::start_batch(&krcp, &irqs) == Start::Busy;
-        waits |= krcp.with(&irqs, |batches| batches.is_any_waiting());
-    }
+    engine.each(|cpu| {
+        engine.close_current(cpu);
+        // Before the batch, which has what is handed over by now.
+        again |= engine.is_slow(cpu);
+        let (started, waiting) = engine.start(cpu);
+        again |= started == Start::Busy;
+        waits |= waiting;
+    });
     if waits || again {
-        Snapshot::take().wait();
+        engine.grace_period();
     }
-    free_what_waited(lockless);
+    free_what_waited(engine);
     if again {
-        for krcp in lockless.krc.iter() {
-            start_all(&krcp);
-        }
-        Snapshot::take().wait();
-        free_what_waited(lockless);
+        engine.each(|cpu| start_all(engine, cpu));
+        engine.grace_period();
+        free_what_waited(engine);
     }
 }
 
 /// Has workers free the batches whose grace period is over, and waits for them.
-fn free_what_waited(lockless: &Lockless) {
-    for krcp in lockless.krc.iter() {
-        drain::free_polled(&krcp, &IrqsOff::save());
-    }
-    for krcp in lockless.krc.iter() {
-        krcp.flush_running_batches();
-    }
+fn free_what_waited(engine: &impl Barrier) {
+    engine.each(|cpu| engine.free_polled(cpu));
+    engine.each(|cpu| wait_for_running(cpu));
 }
 
 /// Makes a batch of what is there, and waits for a free place if need be.
-fn start_all(krcp: &Krcp) {
-    if drain::start_batch(krcp, &IrqsOff::save()) == Start::Busy {
-        krcp.flush_batches();
+fn start_all<B: Barrier>(engine: &B, cpu: &B::Cpu) {
+    if engine.start(cpu).0 == Start::Busy {
+        wait_for_all(cpu);
         // Busy again: all places were filled since, and what was there is in them.
-        drain::start_batch(krcp, &IrqsOff::save());
+        engine.start(cpu);
     }
 }
 
-/// Closes the current block of a CPU, on that CPU, if there are objects in it. A CPU that is offline has
-/// closed its block on the way down.
+/// Waits until what was taken from batches so far is freed, and what is over by now; not for grace periods.
 ///
 /// # Context
 ///
-/// Process context, interrupts on.
-pub(super) fn close_current(krcp: &Krcp) {
-    // ORDERING: Before `slow` is read; pairs with `Slow`.
-    let word = krcp.current.load(Acquire) as usize;
-    if Page::base(word) != 0 && Page::filled(word) != 0 {
-        close_there(krcp);
-    }
+/// May sleep.
+fn wait_for_running(cpu: &impl Works) {
+    cpu.flush_polled();
+    // Now: what that did not find any more was taken by the batch's own work.
+    cpu.flush_running();
 }
 
-/// As [`close_current()`], with an object or not.
+/// Waits until all batches are freed, and their callbacks have come.
 ///
 /// # Context
 ///
-/// As there.
-pub(super) fn close_any(krcp: &Krcp) {
-    if Page::base(krcp.current.load(Relaxed) as usize) != 0 {
-        close_there(krcp);
-    }
-}
-
-fn close_there(krcp: &Krcp) {
-    if !irq::call_on(krcp.cpu, krcp, |krcp, irqs| {
-        insert::close(&Slow::new(irqs, krcp), false);
-    }) {
-        // ORDERING: The CPU was seen offline, so what it did before is to be seen.
-        gp::mb();
-    }
+/// May sleep.
+pub(crate) fn wait_for_all(cpu: &impl Works) {
+    cpu.flush_waiting();
+    // Now, as what was taken from a batch was so before its own work came.
+    cpu.flush_polled();
 }

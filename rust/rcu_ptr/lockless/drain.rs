@@ -30,6 +30,7 @@
 //! up twice.
 
 use super::{
+    batches::{self, Batch, Fill, Start, N_BATCHES},
     block::{self, Block, Blocks, Layout},
     insert::{self, Close},
     krcp::{Krcp, KrcpRef, Slow},
@@ -55,7 +56,7 @@ use crate::{
     },
 };
 use core::ptr::{self, NonNull};
-use kernel::sync::atomic::Relaxed;
+use kernel::sync::atomic::{Acquire, Relaxed};
 
 /// The longest wait of a full block, or a block's worth of linked objects, for the monitor.
 fn max_wait() -> usize {
@@ -242,6 +243,40 @@ impl Handler for MonitorTimer {
     }
 }
 
+/// Closes the current block of a CPU, on that CPU, if there are objects in it. A CPU that is offline has
+/// closed its block on the way down.
+///
+/// # Context
+///
+/// Process context, interrupts on.
+pub(super) fn close_current(krcp: &Krcp) {
+    // ORDERING: Before `slow` is read; pairs with `Slow`.
+    let word = krcp.current.load(Acquire) as usize;
+    if Page::base(word) != 0 && Page::filled(word) != 0 {
+        close_there(krcp);
+    }
+}
+
+/// As [`close_current()`], with an object or not.
+///
+/// # Context
+///
+/// As there.
+pub(super) fn close_any(krcp: &Krcp) {
+    if Page::base(krcp.current.load(Relaxed) as usize) != 0 {
+        close_there(krcp);
+    }
+}
+
+fn close_there(krcp: &Krcp) {
+    if !irq::call_on(krcp.cpu, krcp, |krcp, irqs| {
+        insert::close(&Slow::new(irqs, krcp), false);
+    }) {
+        // ORDERING: The CPU was seen offline, so what it did before is to be seen.
+        gp::mb();
+    }
+}
+
 /// Registers blocks that were allocated in NMI with kmemleak.
 fn scan_current(krcp: &Krcp) {
     let base = Page::base(krcp.current.load(Relaxed) as usize);
@@ -254,13 +289,8 @@ fn scan_current(krcp: &Krcp) {
 
 // Batches.
 
-/// Batches per CPU. Two grace periods can be waited for at a time, as a snapshot names the next or the
-/// one after it; the others are for batches that wait for their worker or their callback, and for
-/// second lists.
-pub(super) const N_BATCHES: usize = 4;
-
 /// Closed blocks and linked objects.
-struct Objects {
+pub(super) struct Objects {
     blocks: Blocks<Page>,
     list: Chain,
     /// When the first object of the list came, in jiffies.
@@ -268,8 +298,8 @@ struct Objects {
     counts: trace::Counts,
 }
 
-impl Objects {
-    const fn new() -> Self {
+impl Default for Objects {
+    fn default() -> Self {
         Self {
             blocks: Blocks::new(),
             list: Chain::new(),
@@ -277,12 +307,23 @@ impl Objects {
             counts: trace::Counts::new(),
         }
     }
+}
+
+impl batches::Objects for Objects {
+    type Counts = trace::Counts;
 
     fn is_empty(&self) -> bool {
         self.blocks.is_empty() && self.list.is_empty()
     }
 
-    /// Takes `newer` in; one of the two has no list.
+    fn has_list(&self) -> bool {
+        !self.list.is_empty()
+    }
+
+    fn counts(&self) -> trace::Counts {
+        self.counts
+    }
+
     fn join(&mut self, newer: Self) {
         self.blocks.append(newer.blocks);
         if self.list.is_empty() {
@@ -294,227 +335,107 @@ impl Objects {
     }
 }
 
-impl Default for Objects {
-    fn default() -> Self {
-        Self::new()
+impl batches::GracePeriod for Snapshot {
+    #[inline]
+    fn is_over(&self) -> bool {
+        Snapshot::is_over(self)
     }
-}
 
-/// Objects that wait for a grace period.
-struct Batch {
-    objects: Objects,
-    snap: Snapshot,
-}
-
-/// The place of a batch.
-enum Place {
-    /// Empty, and its work item is idle.
-    Free,
-    /// Waits for its grace period, and so does its work item.
-    Waiting(Batch),
-    /// Freed before its callback came: its work item finds nothing to do.
-    Polled,
+    #[inline]
+    fn is_same(&self, other: &Self) -> bool {
+        Snapshot::is_same(self, other)
+    }
 }
 
 /// The batches of a CPU.
-pub(super) struct Batches {
-    places: [Place; N_BATCHES],
-    /// Collected objects that are in no batch yet, as no place was free.
-    overflow: Objects,
-    /// The next place that becomes free starts a batch of them.
-    retry: bool,
+pub(super) type Batches = batches::Batches<Objects, Snapshot>;
+
+/// Objects that wait in batches, or for one: in blocks, and linked.
+pub(super) fn counts(batches: &Batches) -> (usize, usize) {
+    batches.objects().fold((0, 0), |(mixed, list), objects| {
+        (mixed + objects.counts.mixed, list + objects.counts.list)
+    })
 }
 
-impl Batches {
-    /// No batches.
-    pub(super) const fn new() -> Self {
-        Self {
-            places: [const { Place::Free }; N_BATCHES],
-            overflow: Objects::new(),
-            retry: false,
+/// A CPU that is collected, with interrupts off.
+struct Collected<'a> {
+    krcp: &'a Krcp,
+    irqs: &'a IrqsOff,
+}
+
+impl batches::Collect for Collected<'_> {
+    type Objects = Objects;
+    type GracePeriod = Snapshot;
+
+    fn with<R>(&self, f: impl FnOnce(&mut Batches) -> R) -> R {
+        self.krcp.with(self.irqs, f)
+    }
+
+    #[inline(always)]
+    fn has_list(&self) -> bool {
+        !self.krcp.list.is_empty()
+    }
+
+    #[inline(always)]
+    fn collect(&self, objects: &mut Objects) {
+        let krcp = self.krcp;
+        if !krcp.closed.is_empty() {
+            let blocks = krcp.closed.take();
+            let n = blocks.objects();
+            krcp.closed_objects.add(0usize.wrapping_sub(n), Relaxed);
+            objects.counts.mixed += n;
+            objects.blocks.append(blocks);
+        }
+        if objects.list.is_empty() && !krcp.list.is_empty() {
+            objects.list_since = krcp.listed_since.load(Relaxed);
+            objects.list = krcp.list.take();
+            objects.counts.list = krcp.listed.xchg(0, Relaxed);
         }
     }
 
-    fn waiting(&self) -> impl Iterator<Item = &Batch> {
-        self.places.iter().filter_map(|place| match place {
-            Place::Waiting(batch) => Some(batch),
-            _ => None,
-        })
+    #[inline(always)]
+    fn snapshot(&self) -> Snapshot {
+        Snapshot::take()
     }
 
-    /// Objects that wait in batches, or for one: in blocks, and linked.
-    pub(super) fn objects(&self) -> (usize, usize) {
-        let all = self.waiting().map(|batch| &batch.objects);
-        all.chain(core::iter::once(&self.overflow))
-            .fold((0, 0), |(mixed, list), objects| {
-                (mixed + objects.counts.mixed, list + objects.counts.list)
-            })
+    fn queue_polled(&self) {
+        self.krcp.polled.queue(&self.krcp.queues.reclaim, 0);
     }
 
-    /// Whether there is a batch whose grace period is over.
-    fn is_any_over(&self) -> bool {
-        self.waiting().any(|batch| batch.snap.is_over())
-    }
-
-    /// Whether there is a batch whose grace period is not over.
-    pub(super) fn is_any_waiting(&self) -> bool {
-        self.waiting().any(|batch| !batch.snap.is_over())
-    }
-
-    /// Takes batch `i` if its grace period is over.
-    fn take_polled(&mut self, i: usize) -> Option<Batch> {
-        let place = self.places.get_mut(i)?;
-        if !matches!(place, Place::Waiting(batch) if batch.snap.is_over()) {
-            return None;
-        }
-        match core::mem::replace(place, Place::Polled) {
-            Place::Waiting(batch) => Some(batch),
-            _ => None,
+    fn filled(&self, fill: &Fill<trace::Counts, Snapshot>) {
+        let krcp = self.krcp;
+        match fill {
+            Fill::Nothing => {}
+            Fill::Busy => {
+                krcp.events.add(Event::BatchesBusy, 1);
+                trace::defer(krcp.cpu, trace::DEFER_BATCH, krcp.waiting());
+            }
+            &Fill::Batch {
+                index,
+                new,
+                counts,
+                snap,
+            } => {
+                trace::batch_start(krcp.cpu, index, counts, snap.number());
+                if new {
+                    krcp.events.add(Event::Batches, 1);
+                    // Never refused: the place was free, so its work item is idle, or in the last steps of a
+                    // run. And the place stays taken until this has run: with interrupts off here the grace
+                    // period can't be over yet.
+                    krcp.batch_work(index).queue(&krcp.queues.reclaim);
+                }
+            }
         }
     }
-
-    /// The place where the overflow can wait for `snap`.
-    fn place_for(&self, snap: &Snapshot) -> Option<usize> {
-        let listed = !self.overflow.list.is_empty();
-        let joins = |place: &Place| {
-            matches!(place, Place::Waiting(batch)
-                if batch.snap.is_same(snap) && (!listed || batch.objects.list.is_empty()))
-        };
-        let free = |place: &Place| matches!(place, Place::Free);
-        let first = |is: &dyn Fn(&Place) -> bool| self.places.iter().position(is);
-        first(&joins).or_else(|| first(&free))
-    }
 }
 
-/// What [`start_batch()`] did.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Start {
-    /// There was nothing.
-    Nothing,
-    /// No place is free: the first that becomes so makes a batch.
-    Busy,
-    /// A batch waits for its grace period.
-    Started,
-}
-
-/// Decided under the lock, carried out after it.
-enum Decision {
-    Nothing,
-    /// No place is free; the number of objects that wait.
-    Busy(usize),
-    /// `counts` objects joined batch `index`, which is `new` or not.
-    Started {
-        index: usize,
-        new: bool,
-        counts: trace::Counts,
-        gp: usize,
-    },
-}
-
-/// Makes a batch of all closed and linked objects, in a bounded number of steps. Batches whose grace period
-/// is over already are handed to a worker.
-///
-/// This is where a grace period is chosen: the snapshot that [`fill_batch()`] takes.
+/// Makes a batch of what is closed and linked: [`batches::start()`].
 ///
 /// # Context
 ///
-/// Any but NMI, on any CPU; no lock is held that call_rcu() takes, or a wakeup.
+/// As there.
 pub(super) fn start_batch(krcp: &Krcp, irqs: &IrqsOff) -> Start {
-    let mut is_any_over = false;
-    // The overflow holds one list at a time, and there may be another.
-    let mut is_another = false;
-    let first = krcp.with(irqs, |batches| {
-        is_any_over = batches.is_any_over();
-        is_another = !batches.overflow.list.is_empty() && !krcp.list.is_empty();
-        fill_batch(krcp, batches)
-    });
-    if is_any_over {
-        krcp.polled.queue(&krcp.queues.reclaim, 0);
-    }
-    let started = act(krcp, first);
-    if is_another && started == Start::Started {
-        let second = krcp.with(irqs, |batches| fill_batch(krcp, batches));
-        return act(krcp, second);
-    }
-    started
-}
-
-/// With the lock held: takes what is closed and linked, then the snapshot, then a batch that waits for the same
-/// grace period, or a free one.
-fn fill_batch(krcp: &Krcp, batches: &mut Batches) -> Decision {
-    let overflow = &mut batches.overflow;
-    if !krcp.closed.is_empty() {
-        let blocks = krcp.closed.take();
-        let objects = blocks.objects();
-        krcp.closed_objects
-            .add(0usize.wrapping_sub(objects), Relaxed);
-        overflow.counts.mixed += objects;
-        overflow.blocks.append(blocks);
-    }
-    if overflow.list.is_empty() && !krcp.list.is_empty() {
-        overflow.list_since = krcp.listed_since.load(Relaxed);
-        overflow.list = krcp.list.take();
-        overflow.counts.list = krcp.listed.xchg(0, Relaxed);
-    }
-    if overflow.is_empty() {
-        return Decision::Nothing;
-    }
-    // ORDERING: The grace period of the snapshot starts here or later: after the exchanges above,
-    // each of which is after the push of every block and object it took, which are after the unlink
-    // of every object in the program order of the CPU that pushed.
-    let snap = Snapshot::take();
-    let found = batches.place_for(&snap);
-    let Some((index, place)) = found.and_then(|i| Some((i, batches.places.get_mut(i)?))) else {
-        batches.retry = true;
-        return Decision::Busy(krcp.waiting());
-    };
-    let objects = core::mem::take(&mut batches.overflow);
-    let (counts, gp) = (objects.counts, snap.number());
-    let new = match place {
-        Place::Waiting(batch) => {
-            batch.objects.join(objects);
-            // The same grace period. If it were not, what joined too early would be leaked, not freed.
-            batch.snap = snap;
-            false
-        }
-        place => {
-            *place = Place::Waiting(Batch { objects, snap });
-            true
-        }
-    };
-    Decision::Started {
-        index,
-        new,
-        counts,
-        gp,
-    }
-}
-
-fn act(krcp: &Krcp, decision: Decision) -> Start {
-    match decision {
-        Decision::Nothing => Start::Nothing,
-        Decision::Busy(waiting) => {
-            krcp.events.add(Event::BatchesBusy, 1);
-            trace::defer(krcp.cpu, trace::DEFER_BATCH, waiting);
-            Start::Busy
-        }
-        Decision::Started {
-            index,
-            new,
-            counts,
-            gp,
-        } => {
-            trace::batch_start(krcp.cpu, index, counts, gp);
-            if new {
-                krcp.events.add(Event::Batches, 1);
-                // Never refused: the place was free, so its work item is idle, or in the last steps of a
-                // run. And the place stays taken until this has run: with interrupts off here the grace
-                // period can't be over yet.
-                krcp.batch_work(index).queue(&krcp.queues.reclaim);
-            }
-            Start::Started
-        }
-    }
+    batches::start(&Collected { krcp, irqs })
 }
 
 /// The callback of a batch: frees it unless [`PolledWork`] has.
@@ -528,18 +449,13 @@ impl Handler for BatchWork {
         let krcp = &*self.krcp;
         let irqs = IrqsOff::save();
         // The place can be used again while these objects are freed.
-        let place = krcp.with(&irqs, |batches| {
-            batches
-                .places
-                .get_mut(self.index)
-                .map(|place| core::mem::replace(place, Place::Free))
-        });
+        let taken = krcp.with(&irqs, |batches| batches.take(self.index));
         drop(irqs);
-        if let Some(Place::Waiting(batch)) = place {
+        if let Some(batch) = taken {
             free(krcp, self.index, batch);
         }
         let irqs = IrqsOff::save();
-        if krcp.with(&irqs, |batches| core::mem::take(&mut batches.retry)) {
+        if krcp.with(&irqs, Batches::retry) {
             start_batch(krcp, &irqs);
         }
     }
@@ -577,7 +493,7 @@ impl Handler for PolledWork {
 }
 
 /// Frees a batch whose grace period is over, and hands its callbacks over. Returns how many objects it had.
-fn free(krcp: &Krcp, index: usize, batch: Batch) -> usize {
+fn free(krcp: &Krcp, index: usize, batch: Batch<Objects, Snapshot>) -> usize {
     let number = batch.snap.number();
     let mut counts = trace::Counts::new();
     let ready = batch.snap.is_over();

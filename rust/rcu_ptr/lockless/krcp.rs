@@ -4,8 +4,10 @@
 //! of insert.rs sees the CPU; and what happens when the CPU comes or goes.
 
 use super::{
+    barrier::Works,
+    batches::N_BATCHES,
     block::{self, ClosedList, Layout, Spares},
-    drain::{self, BatchWork, Batches, KickWork, MonitorTimer, PolledWork, N_BATCHES},
+    drain::{self, BatchWork, Batches, KickWork, MonitorTimer, PolledWork},
     insert::{self, Cpu, Reserve},
     refill::{self, RefillWork},
     Lockless, Page,
@@ -61,7 +63,7 @@ impl Counters {
 
 /// One CPU's part of the engine.
 #[pin_data]
-pub(super) struct Krcp {
+pub(crate) struct Krcp {
     /// The CPU whose objects these are.
     pub(super) cpu: i32,
     /// The CPU's current word, for readers on other CPUs.
@@ -202,26 +204,19 @@ impl Krcp {
     pub(super) fn batch_work(&self, i: usize) -> &RcuWork<BatchWork> {
         &self.batch_works[i]
     }
+}
 
-    /// Waits until all batches are freed, and their callbacks have come.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
-    pub(super) fn flush_batches(&self) {
-        self.batch_works.iter().for_each(RcuWork::flush);
-        // Now, as what was taken from a batch was so before its own work came.
+impl Works for Krcp {
+    fn flush_polled(&self) {
         self.polled.flush();
     }
 
-    /// Waits until what was taken from batches so far is freed, not for grace periods.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
-    pub(super) fn flush_running_batches(&self) {
-        self.polled.flush();
+    fn flush_running(&self) {
         self.batch_works.iter().for_each(RcuWork::flush_running);
+    }
+
+    fn flush_waiting(&self) {
+        self.batch_works.iter().for_each(RcuWork::flush);
     }
 }
 
@@ -417,7 +412,7 @@ impl Krcp {
     /// What debugfs shows.
     pub(super) fn gauges(&self) -> Gauges {
         let irqs = IrqsOff::save();
-        let (mixed, list) = self.with(&irqs, |batches| batches.objects());
+        let (mixed, list) = self.with(&irqs, |batches| drain::counts(batches));
         let mut stats = self.events.stats();
         stats[Event::QueuedMixed] =
             (self.in_current() + self.closed_objects.load(Relaxed) + mixed) as u64;

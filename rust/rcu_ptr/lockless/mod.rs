@@ -8,10 +8,12 @@
 //! | block.rs, insert.rs | the algorithm, which the host tests compile too: blocks, how an object gets its slot (any context), how a block is closed |
 //! | krcp.rs | what each CPU has, how the algorithm sees it, and what happens when it comes or goes |
 //! | drain.rs | the monitor closes and collects, batches wait for a grace period, objects are freed |
-//! | barrier.rs | `rcu_ptr_barrier()` |
+//! | batches.rs | which batch what is collected waits in, and for which grace period; compiled by the host tests, too |
+//! | barrier.rs | `rcu_ptr_barrier()`; compiled by the host tests, too |
 //! | refill.rs | spare blocks: more of them, and fewer when memory is short |
 
 mod barrier;
+mod batches;
 mod block;
 mod drain;
 mod insert;
@@ -29,7 +31,7 @@ use crate::{
     stats::Event,
     sys::{
         debug::{self, Misuse},
-        gp,
+        gp::{self, Snapshot},
         irq::IrqsOff,
         mem::{self, VmallocArea},
         percpu::PerCpu,
@@ -39,10 +41,15 @@ use crate::{
         work::WorkQueues,
     },
 };
+use barrier::Barrier;
+use batches::Start;
 use block::Layout;
 use core::ptr::{self, NonNull};
 pub(crate) use insert::Kind;
-use kernel::{prelude::*, sync::atomic::Relaxed};
+use kernel::{
+    prelude::*,
+    sync::atomic::{Acquire, Relaxed},
+};
 use krcp::{Fast, Krcp, Slow, Unused};
 
 /// Blocks are pages, with room for 480 objects where pages have 4 KiB.
@@ -80,7 +87,7 @@ impl Service for Lockless {
             krcp.kick_work.sync();
             krcp.hard_kick_work.sync();
             krcp.refill.cancel_sync();
-            krcp.flush_batches();
+            barrier::wait_for_all(&*krcp);
             // An empty block may be current still. The word is no longer used, whether the CPU is up
             // or not.
             {
@@ -88,7 +95,7 @@ impl Service for Lockless {
                 insert::close(&Unused::new(&irqs, &krcp), false);
                 drain::start_batch(&krcp, &irqs);
             }
-            krcp.flush_batches();
+            barrier::wait_for_all(&*krcp);
             krcp.calls.wait();
             drain::trim_spares(&krcp, 0);
         }
@@ -198,7 +205,7 @@ pub(crate) unsafe fn insert_or_link(linked: Linked, caller: usize, on: &PreemptO
         return;
     }
     let krcp = Lockless::get().krc.this(on);
-    // The count comes first: `fill_batch()` takes the list and then the count, which must not be too low.
+    // The count comes first: `collect()` of drain.rs takes the list and then the count, which must not be too low.
     if krcp.listed.fetch_add(1, Relaxed) == 0 {
         krcp.listed_since.store(jiffies() as u32, Relaxed);
     }
@@ -253,6 +260,38 @@ unsafe fn link_traced(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
     let on = PreemptOff::new();
     // SAFETY: By the safety requirements of this function.
     unsafe { insert_or_link(Linked::Object { object, field }, caller, &on) };
+}
+
+impl Barrier for Lockless {
+    type Cpu = Krcp;
+
+    fn each(&self, mut f: impl FnMut(&Krcp)) {
+        self.krc.iter().for_each(|krcp| f(&krcp));
+    }
+
+    fn close_current(&self, krcp: &Krcp) {
+        drain::close_current(krcp);
+    }
+
+    fn is_slow(&self, krcp: &Krcp) -> bool {
+        // ORDERING: Before the batch is made; pairs with `Slow`.
+        krcp.slow.load(Acquire) != 0
+    }
+
+    fn start(&self, krcp: &Krcp) -> (Start, bool) {
+        let irqs = IrqsOff::save();
+        let started = drain::start_batch(krcp, &irqs);
+        let is_any_waiting = krcp.with(&irqs, |batches| batches.is_any_waiting());
+        (started, is_any_waiting)
+    }
+
+    fn grace_period(&self) {
+        Snapshot::take().wait();
+    }
+
+    fn free_polled(&self, krcp: &Krcp) {
+        drain::free_polled(krcp, &IrqsOff::save());
+    }
 }
 
 impl Engine for Lockless {
@@ -342,7 +381,7 @@ impl Engine for Lockless {
             drain::trim_spares(&krcp, limit);
             if limit == 0 {
                 // Not even one that waits for objects.
-                barrier::close_any(&krcp);
+                drain::close_any(&krcp);
                 drain::start_batch(&krcp, &IrqsOff::save());
             }
         }

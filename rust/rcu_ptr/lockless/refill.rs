@@ -4,7 +4,7 @@
 //! given back when memory is short, with a pause before the next refill (`kfree_rcu_shrink_scan()`).
 
 use super::{
-    barrier, drain,
+    drain,
     krcp::{Krcp, KrcpRef},
     Lockless,
 };
@@ -112,7 +112,7 @@ impl Shrink for LocklessShrinker {
             // Objects count when their batch starts, as in the kernel's shrinker. A CPU without objects is
             // not interrupted, even if it has an empty block.
             let waiting = krcp.queued();
-            barrier::close_current(&krcp);
+            drain::close_current(&krcp);
             drain::start_batch(&krcp, &IrqsOff::save());
             let blocks = drain::trim_spares(&krcp, 0);
             trace::shrink(krcp.cpu, blocks, waiting);

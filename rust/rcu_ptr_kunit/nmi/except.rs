@@ -129,7 +129,7 @@ const LEFT: [(&str, usize, &str); 32] = [
     ("6Shrink4scan", 5, LOOP),
     ("5stats4show", 3, LOOP),
     ("7debugfs4show", 3, LOOP),
-    ("8lockless5drain10fill_batch", 2, LOOP),
+    ("SnapshotE4fill", 2, LOOP),
     ("12MonitorTimer", 2, LOOP),
     ("10RefillWork", 2, LOOP),
     ("11slow_nolock", 8, BARN),

@@ -1,0 +1,436 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Batches and the barrier of engine `lockless` against a model of a CPU: whatever comes between two steps, each
+//! object is freed once, after its grace period, and a barrier has all that were queued before it.
+
+use crate::lockless::{
+    barrier::{barrier, wait_for_all, Barrier, Works},
+    batches::{self, Batches, Collect, Fill, FillOf, GracePeriod, Start, N_BATCHES},
+};
+use proptest::prelude::*;
+use std::cell::{Cell, RefCell};
+
+thread_local! {
+    /// Grace periods that are over. They come one after the other.
+    static OVER: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Over when so many are.
+#[derive(Clone, Copy)]
+struct Gp(usize);
+
+impl GracePeriod for Gp {
+    fn is_over(&self) -> bool {
+        OVER.get() >= self.0
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+/// An object: its number, and how many grace periods had begun when it came. Readers that began in the last of them
+/// may have it when that ends.
+type Object = (usize, usize);
+
+#[derive(Default)]
+struct Objects {
+    blocks: Vec<Object>,
+    list: Vec<Object>,
+}
+
+impl batches::Objects for Objects {
+    type Counts = usize;
+
+    fn is_empty(&self) -> bool {
+        self.blocks.is_empty() && self.list.is_empty()
+    }
+
+    fn has_list(&self) -> bool {
+        !self.list.is_empty()
+    }
+
+    fn counts(&self) -> usize {
+        self.blocks.len() + self.list.len()
+    }
+
+    fn join(&mut self, mut newer: Self) {
+        assert!(
+            self.list.is_empty() || newer.list.is_empty(),
+            "two lists are joined"
+        );
+        self.blocks.append(&mut newer.blocks);
+        self.list.append(&mut newer.list);
+    }
+}
+
+/// What comes between two steps.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Nothing,
+    /// An object gets a slot, or is linked.
+    Queue,
+    Link,
+    /// A context closes the block, and is interrupted.
+    Close,
+    /// It goes on, and hands the block over.
+    HandOver,
+    /// The monitor makes a batch.
+    Start,
+    /// The next grace period begins, and ends.
+    GracePeriod,
+    GracePeriodEnds,
+    /// The work of this batch begins, after its grace period, and ends.
+    Work(usize),
+    Worked(usize),
+    /// The worker begins that frees what is over, and ends.
+    Polled,
+    PolledEnds,
+}
+
+#[derive(Default)]
+struct Cpu {
+    current: RefCell<Vec<Object>>,
+    closing: RefCell<Vec<Object>>,
+    closed: RefCell<Vec<Object>>,
+    list: RefCell<Vec<Object>>,
+    batches: RefCell<Option<Batches<Objects, Gp>>>,
+    /// The grace periods that works wait for, and what they have taken.
+    works: [Cell<Option<Gp>>; N_BATCHES],
+    running: [RefCell<Option<Vec<Object>>>; N_BATCHES],
+    /// The worker is queued; and what it has taken.
+    polled: Cell<bool>,
+    polling: RefCell<Option<Vec<Object>>>,
+    pushed: Cell<usize>,
+    freed: RefCell<Vec<usize>>,
+    begun: Cell<usize>,
+    /// How many had begun when a context closed a block, or turned interrupts off: no later one ends meanwhile.
+    closing_since: Cell<usize>,
+    irqs_off: Cell<Option<usize>>,
+    locked: Cell<bool>,
+    events: RefCell<Vec<Event>>,
+}
+
+impl Cpu {
+    fn new(events: Vec<Event>) -> Self {
+        OVER.set(0);
+        Self {
+            batches: RefCell::new(Some(Batches::new())),
+            events: RefCell::new(events),
+            ..Self::default()
+        }
+    }
+
+    fn object(&self) -> Object {
+        let number = self.pushed.get();
+        self.pushed.set(number + 1);
+        (number, self.begun.get())
+    }
+
+    fn free(&self, objects: Vec<Object>) {
+        for (object, came) in objects {
+            assert!(came < OVER.get(), "freed too early");
+            self.freed.borrow_mut().push(object);
+        }
+    }
+
+    fn lock<R>(&self, f: impl FnOnce(&mut Batches<Objects, Gp>) -> R) -> R {
+        let ret = self.with_irqs_off(|| {
+            self.locked.set(true);
+            f(self.batches.borrow_mut().as_mut().unwrap())
+        });
+        self.locked.set(false);
+        ret
+    }
+
+    fn with_irqs_off<R>(&self, f: impl FnOnce() -> R) -> R {
+        let outer = self.irqs_off.get();
+        self.irqs_off.set(outer.or(Some(self.begun.get())));
+        let ret = f();
+        self.irqs_off.set(outer);
+        ret
+    }
+
+    /// Waits for a grace period.
+    fn synchronize(&self) {
+        let snap = Gp(self.begun.get() + 1);
+        while !snap.is_over() {
+            self.event();
+            self.run(Event::GracePeriod);
+            self.event();
+            self.run(Event::GracePeriodEnds);
+        }
+    }
+
+    fn event(&self) {
+        let event = self.events.borrow_mut().pop();
+        event.into_iter().for_each(|event| self.run(event));
+    }
+
+    fn run(&self, event: Event) {
+        match event {
+            Event::Nothing => {}
+            Event::Queue => self.current.borrow_mut().push(self.object()),
+            Event::Link => self.list.borrow_mut().push(self.object()),
+            Event::Close => {
+                if self.closing.borrow().is_empty() {
+                    self.closing_since.set(self.begun.get());
+                }
+                let mut current = self.current.borrow_mut();
+                self.closing.borrow_mut().append(&mut current);
+            }
+            Event::HandOver => self
+                .closed
+                .borrow_mut()
+                .append(&mut self.closing.borrow_mut()),
+            Event::GracePeriod => self.begun.set(OVER.get() + 1),
+            Event::GracePeriodEnds => {
+                let is_last = |since: usize| self.begun.get() > since;
+                if self.begun.get() == OVER.get() || self.irqs_off.get().is_some_and(is_last) {
+                    return;
+                }
+                // It waits for the context.
+                if is_last(self.closing_since.get()) {
+                    self.run(Event::HandOver);
+                }
+                OVER.set(self.begun.get());
+            }
+            // What takes the lock waits for it.
+            _ if self.locked.get() => {}
+            Event::Start => {
+                self.with_irqs_off(|| batches::start(self));
+            }
+            Event::Work(i) => {
+                let is_over = self.works[i].get().is_some_and(|gp| gp.is_over());
+                if is_over && self.running[i].borrow().is_none() {
+                    self.works[i].set(None);
+                    let taken = self.with(|batches| batches.take(i));
+                    let objects = taken.map(|batch| batch.objects).unwrap_or_default();
+                    *self.running[i].borrow_mut() = Some([objects.blocks, objects.list].concat());
+                }
+            }
+            Event::Worked(i) => {
+                let Some(objects) = self.running[i].take() else {
+                    return;
+                };
+                self.free(objects);
+                self.with_irqs_off(|| {
+                    if self.with(Batches::retry) {
+                        batches::start(self);
+                    }
+                });
+            }
+            Event::Polled => {
+                if self.polling.borrow().is_none() && self.polled.replace(false) {
+                    let mut all = vec![];
+                    for i in 0..N_BATCHES {
+                        let taken = self.lock(|batches| batches.take_polled(i));
+                        let objects = taken.map(|batch| batch.objects).unwrap_or_default();
+                        all.extend([objects.blocks, objects.list].concat());
+                    }
+                    *self.polling.borrow_mut() = Some(all);
+                }
+            }
+            Event::PolledEnds => self
+                .polling
+                .take()
+                .into_iter()
+                .for_each(|all| self.free(all)),
+        }
+    }
+
+    /// Nothing comes any more but what is on its way: all is freed, once.
+    fn end(&self) {
+        self.events.borrow_mut().clear();
+        self.run(Event::Close);
+        self.run(Event::HandOver);
+        self.run(Event::Start);
+        for _ in 0..8 {
+            self.synchronize();
+            for i in 0..N_BATCHES {
+                self.run(Event::Worked(i));
+                self.run(Event::Work(i));
+                self.run(Event::Worked(i));
+            }
+            self.run(Event::PolledEnds);
+        }
+        let mut freed = self.freed.borrow().clone();
+        freed.sort_unstable();
+        assert!(freed.into_iter().eq(0..self.pushed.get()), "lost or twice");
+    }
+}
+
+impl Collect for Cpu {
+    type Objects = Objects;
+    type GracePeriod = Gp;
+
+    fn with<R>(&self, f: impl FnOnce(&mut Batches<Objects, Gp>) -> R) -> R {
+        self.event();
+        self.lock(f)
+    }
+
+    fn has_list(&self) -> bool {
+        !self.list.borrow().is_empty()
+    }
+
+    fn collect(&self, objects: &mut Objects) {
+        self.event();
+        objects.blocks.append(&mut self.closed.borrow_mut());
+        self.event();
+        if objects.list.is_empty() {
+            objects.list.append(&mut self.list.borrow_mut());
+        }
+        self.event();
+    }
+
+    fn snapshot(&self) -> Gp {
+        self.event();
+        let snap = Gp(self.begun.get() + 1);
+        self.event();
+        snap
+    }
+
+    fn queue_polled(&self) {
+        self.polled.set(true);
+    }
+
+    fn filled(&self, fill: &FillOf<Self>) {
+        // On another CPU.
+        self.event();
+        if let Fill::Batch {
+            index, new, snap, ..
+        } = *fill
+        {
+            if new {
+                assert!(self.works[index].get().is_none(), "a work item is refused");
+                self.works[index].set(Some(snap));
+            }
+        }
+    }
+}
+
+impl Works for Cpu {
+    fn flush_polled(&self) {
+        self.event();
+        self.run(Event::PolledEnds);
+        self.run(Event::Polled);
+        self.run(Event::PolledEnds);
+        self.event();
+    }
+
+    fn flush_running(&self) {
+        self.event();
+        (0..N_BATCHES).for_each(|i| self.run(Event::Worked(i)));
+        self.event();
+    }
+
+    fn flush_waiting(&self) {
+        self.event();
+        for i in 0..N_BATCHES {
+            while let Some(gp) = self.works[i].get() {
+                self.run(Event::Worked(i));
+                if !gp.is_over() {
+                    self.synchronize();
+                }
+                self.run(Event::Work(i));
+            }
+            self.run(Event::Worked(i));
+        }
+        self.event();
+    }
+}
+
+/// All that there is.
+struct Engine<'a>(&'a Cpu);
+
+impl Barrier for Engine<'_> {
+    type Cpu = Cpu;
+
+    fn each(&self, mut f: impl FnMut(&Cpu)) {
+        self.0.event();
+        f(self.0);
+        self.0.event();
+    }
+
+    fn close_current(&self, cpu: &Cpu) {
+        cpu.event();
+        // In an interrupt.
+        let mut current = cpu.current.borrow_mut();
+        cpu.closed.borrow_mut().append(&mut current);
+    }
+
+    fn is_slow(&self, cpu: &Cpu) -> bool {
+        cpu.event();
+        !cpu.closing.borrow().is_empty()
+    }
+
+    fn start(&self, cpu: &Cpu) -> (Start, bool) {
+        cpu.event();
+        cpu.with_irqs_off(|| {
+            let started = batches::start(cpu);
+            (started, cpu.with(|batches| batches.is_any_waiting()))
+        })
+    }
+
+    fn grace_period(&self) {
+        self.0.synchronize();
+    }
+
+    fn free_polled(&self, cpu: &Cpu) {
+        cpu.event();
+        if cpu.with(|batches| batches.is_any_over()) {
+            cpu.polled.set(true);
+        }
+    }
+}
+
+fn events(n: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Event>> {
+    let event = prop_oneof![
+        8 => Just(Event::Nothing),
+        3 => Just(Event::Queue),
+        2 => Just(Event::Link),
+        3 => Just(Event::Close),
+        2 => Just(Event::HandOver),
+        3 => Just(Event::Start),
+        2 => Just(Event::GracePeriod),
+        2 => Just(Event::GracePeriodEnds),
+        4 => (0..N_BATCHES).prop_map(Event::Work),
+        3 => (0..N_BATCHES).prop_map(Event::Worked),
+        2 => Just(Event::Polled),
+        2 => Just(Event::PolledEnds),
+    ];
+    prop::collection::vec(event, n)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(10_000))]
+    #[test]
+    fn barriers_have_all(before in events(0..60), during in events(0..60), all in any::<bool>()) {
+        let cpu = Cpu::new(vec![]);
+        for event in before {
+            cpu.run(event);
+        }
+        *cpu.events.borrow_mut() = during;
+        let pushed = cpu.pushed.get();
+        if all {
+            // As the engine ends, for what is in batches.
+            let waiting: Vec<_> = cpu.with(|batches| {
+                let mut all: Vec<_> = batches.objects().collect();
+                let _overflow = all.pop();
+                let objects = all.iter().flat_map(|some| [&some.blocks[..], &some.list].concat());
+                objects.map(|object| object.0).collect()
+            });
+            wait_for_all(&cpu);
+            let freed = cpu.freed.borrow();
+            prop_assert!(waiting.iter().all(|object| freed.contains(object)));
+        } else {
+            barrier(&Engine(&cpu));
+            let freed = cpu.freed.borrow();
+            prop_assert!(
+                (0..pushed).all(|object| freed.contains(&object)),
+                "the barrier missed an object"
+            );
+        }
+        cpu.end();
+    }
+}
