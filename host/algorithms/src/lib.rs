@@ -49,6 +49,7 @@ mod sheaves {
     pub(crate) mod barn;
     pub(crate) mod cursor;
     pub(crate) mod double;
+    pub(crate) mod end;
     pub(crate) mod exchange;
     pub(crate) mod fastpath;
     // Its slots tell the tests of every access.
@@ -88,6 +89,8 @@ mod loom_tests;
 mod nested_tests;
 #[cfg(all(test, not(loom)))]
 mod sheaf_bounds_tests;
+#[cfg(all(test, not(loom)))]
+mod sheaf_end_tests;
 #[cfg(all(test, not(loom)))]
 mod sheaf_grace_tests;
 #[cfg(all(test, loom))]

@@ -3,7 +3,13 @@
 //! Destruction of a cache: all objects are freed to the slab, those that wait for a grace period included.
 //! Objects that the user still holds are counted and leaked.
 
-use super::{cache::Cache, monitor, reclaim, Sheaves};
+use super::{
+    cache::Cache,
+    end::{end, Ending},
+    monitor,
+    pcs::Pcs,
+    reclaim, Sheaves,
+};
 use crate::{
     api,
     sys::{
@@ -74,40 +80,7 @@ fn drain(sheaves: &Sheaves, cache: &Cache) {
         gp::synchronize();
     }
     sheaves.wait_unpinned(cache);
-    // First, for good: it uses the spares of the CPU it runs on, which queues the irq_work there.
-    cache.refill.shutdown_sync();
-    for pcs in cache.pcs.iter() {
-        // The irq_work queues the others.
-        pcs.kick_work.sync();
-        pcs.monitor.cancel_sync();
-    }
-    for pcs in cache.pcs.iter() {
-        let waiting = monitor::take_off(cache, &pcs);
-        // SAFETY: A grace period has passed since the last object was freed.
-        unsafe { reclaim::store_chain(cache, pcs.node(), waiting) };
-    }
-    // Callbacks, whose grace periods are over as well, and what they left.
-    reclaim::wait_until(cache, || cache.is_quiet());
-    // What queued it has found nothing to leave since: cancelled, as a flush may miss one that is being queued.
-    cache.backlog.cancel_sync();
-    // A callback may have left something, or what follows the one sheaf of a chain that is counted.
-    reclaim::take_in_backlog(cache);
-    // Not queued any more.
-    cache.trim.cancel_sync();
-    cache.reap.cancel_sync();
-    // A trim or a reap that was cancelled may have been queued by the other.
-    cache.trim.cancel_sync();
-    for barn in &cache.barns {
-        let (mut full, mut empty) = barn.with(|stock| stock.take_all());
-        while let Some(sheaf) = full.pop() {
-            cache.free_sheaf(cache.flush(sheaf));
-            gp::cond_resched();
-        }
-        while let Some(sheaf) = empty.pop() {
-            cache.free_sheaf(sheaf);
-        }
-        cache.give_back_from(|| barn.reserved(), usize::MAX);
-    }
+    end(cache);
     if let Some(domain) = cache.srcu {
         // The last callback may not have returned.
         domain.barrier();
@@ -115,5 +88,65 @@ fn drain(sheaves: &Sheaves, cache: &Cache) {
     with_engine = cache.engine_has_taken() - with_engine;
     if with_engine > 0 {
         api::engine_barrier();
+    }
+}
+
+impl Ending for Cache {
+    type Cpu = Pcs;
+
+    fn each(&self, mut f: impl FnMut(&Pcs)) {
+        self.pcs.iter().for_each(|pcs| f(&pcs));
+    }
+
+    fn stop_refill(&self) {
+        self.refill.shutdown_sync();
+    }
+
+    fn wait_for_kick(&self, pcs: &Pcs) {
+        pcs.kick_work.sync();
+    }
+
+    fn stop_monitor(&self, pcs: &Pcs) {
+        pcs.monitor.cancel_sync();
+    }
+
+    fn take_off(&self, pcs: &Pcs) {
+        let waiting = monitor::take_off(self, pcs);
+        // SAFETY: A grace period has passed since the last object was freed.
+        unsafe { reclaim::store_chain(self, pcs.node(), waiting) };
+    }
+
+    fn wait_until_quiet(&self) {
+        reclaim::wait_until(self, || self.is_quiet());
+    }
+
+    fn stop_backlog(&self) {
+        self.backlog.cancel_sync();
+    }
+
+    fn take_in_backlog(&self) {
+        reclaim::take_in_backlog(self);
+    }
+
+    fn stop_trim(&self) {
+        self.trim.cancel_sync();
+    }
+
+    fn stop_reap(&self) {
+        self.reap.cancel_sync();
+    }
+
+    fn empty_barns(&self) {
+        for barn in &self.barns {
+            let (mut full, mut empty) = barn.with(|stock| stock.take_all());
+            while let Some(sheaf) = full.pop() {
+                self.free_sheaf(self.flush(sheaf));
+                gp::cond_resched();
+            }
+            while let Some(sheaf) = empty.pop() {
+                self.free_sheaf(sheaf);
+            }
+            self.give_back_from(|| barn.reserved(), usize::MAX);
+        }
     }
 }

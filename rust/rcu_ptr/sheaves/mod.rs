@@ -35,6 +35,7 @@
 //! | caches.rs | the list of caches |
 //! | barrier.rs | counts of pending sheaves, the barriers |
 //! | destroy.rs | `rcu_ptr_cache_destroy()` |
+//! | end.rs | in which order it stops what works on the cache; compiled by the host tests, too |
 //! | limits.rs | how much of everything, and what waits at most |
 //! | stats.rs | counters, and debugfs |
 
@@ -47,6 +48,7 @@ mod caches;
 pub(crate) mod cursor;
 pub(crate) mod destroy;
 mod double;
+mod end;
 pub(crate) mod exchange;
 pub(crate) mod fastpath;
 pub(crate) mod free;
