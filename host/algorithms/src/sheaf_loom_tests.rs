@@ -240,6 +240,24 @@ fn reserve_of_two_cpus() {
     });
 }
 
+/// What is taken is what was added just now, or nothing.
+#[test]
+fn reserve_that_is_filled() {
+    model(|| {
+        let places = (0..1).map(|_| AtomicLink::new(0)).collect::<Vec<_>>();
+        let ring = Arc::new(Reserve::new(places, 1));
+        let worker = {
+            let ring = ring.clone();
+            thread::spawn(move || assert!(ring.put(8)))
+        };
+        let mut taken = vec![ring.take()];
+        worker.join().unwrap();
+        taken.push(ring.take());
+        taken.sort_unstable();
+        assert_eq!(taken, [None, Some(8)]);
+    });
+}
+
 /// Two take what is not promised: one object stays.
 #[test]
 fn surplus_of_a_reserve() {

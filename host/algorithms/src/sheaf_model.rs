@@ -169,6 +169,8 @@ struct Books {
     barn_is_held: bool,
     /// Objects that were allocated since they were last destructed.
     used: HashSet<usize>,
+    /// Objects that were given back, by calls that have returned, and are in no barn yet.
+    given_back: HashSet<usize>,
 }
 
 /// Objects of the reserve at most.
@@ -249,6 +251,7 @@ impl Model {
                 twice: Vec::new(),
                 barn_is_held: false,
                 used: HashSet::new(),
+                given_back: HashSet::new(),
             }),
         };
         for _ in 0..full {
@@ -375,6 +378,7 @@ impl Model {
     /// The destructor.
     fn destruct(&self, object: usize) {
         let mut books = self.books.lock().unwrap();
+        books.given_back.remove(&object);
         assert!(
             books.used.remove(&object),
             "destructed without a use: {object}"
@@ -466,6 +470,22 @@ impl Model {
         assert_eq!(objects, free, "objects there and given back");
     }
 
+    /// A barrier looks, at any step: it would close what the CPUs have, or has something to wait for.
+    #[cfg(not(loom))]
+    pub(crate) fn look_as_a_barrier(&self) {
+        let books = self.books.lock().unwrap();
+        let may_hold = |cpu: &[AtomicUsize; WORDS]| {
+            cpu[RCU].load(Relaxed) != NONE || cpu[CLOSED].load(Relaxed) != 0
+        };
+        assert!(
+            self.flaw != Flaw::None
+                || books.given_back.is_empty()
+                || books.counted > 0
+                || self.cpus.iter().any(may_hold),
+            "a barrier misses objects"
+        );
+    }
+
     /// Spent sheaves of `cpu`.
     #[cfg(not(loom))]
     pub(crate) fn count_spent(&self, cpu: usize) -> usize {
@@ -487,6 +507,11 @@ impl Model {
     /// Whether the tick of `cpu` has something to do, which it does then.
     pub(crate) fn rang(&self, cpu: usize) -> bool {
         self.books.lock().unwrap().rang.remove(&cpu)
+    }
+
+    /// Whether the tick of `cpu` comes for what is closed there.
+    pub(crate) fn is_kicked(&self, cpu: usize) -> bool {
+        self.cpus[cpu][CLOSED].load(Relaxed) == 0 || self.books.lock().unwrap().rang.contains(&cpu)
     }
 
     /// How often contexts were nested too deep.
@@ -583,8 +608,11 @@ impl<'a> At<'a> {
         let taken = self.model.preempt_off(self.context, || {
             fastpath::free_rcu(self, object) || put_object(self, object)
         });
-        if !taken {
-            self.model.books.lock().unwrap().objects.remove(&object);
+        let mut books = self.model.books.lock().unwrap();
+        if taken {
+            books.given_back.insert(object);
+        } else {
+            books.objects.remove(&object);
         }
         taken
     }

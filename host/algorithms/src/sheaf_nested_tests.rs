@@ -80,7 +80,10 @@ impl Run {
                 give();
                 give();
             }
-            Act::Tick => self.at().tick(),
+            Act::Tick => {
+                self.model.rang(0);
+                self.at().tick();
+            }
             Act::HoldBarn => self.model.hold_barn(),
             Act::Callbacks => {
                 // They take the barn's lock with interrupts off: not while it is held.
@@ -92,6 +95,7 @@ impl Run {
     }
 
     fn hook(&self) {
+        self.model.look_as_a_barrier();
         let step = self.step.get();
         self.step.set(step + 1);
         for &(at, act) in &self.plan {
@@ -146,6 +150,7 @@ fn run(
             run.model.grace_period();
         }
         run.act(act);
+        assert!(run.model.is_kicked(0), "closed sheaves wait for no tick");
     }
     set_hook(None);
     let steps = run.step.get();
