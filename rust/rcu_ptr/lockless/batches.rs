@@ -177,6 +177,8 @@ impl<O: Objects, G: GracePeriod> Batches<O, G> {
         first(&joins).or_else(|| first(&free))
     }
 
+    /// With the lock held: takes what is closed and linked, then the snapshot, then a batch that waits for the same
+    /// grace period, or a free one.
     fn fill<C>(&mut self, cpu: &C) -> FillOf<C>
     where
         C: Collect<Objects = O, GracePeriod = G> + ?Sized,
