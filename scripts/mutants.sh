@@ -40,6 +40,8 @@ args=(--objdump "$(llvm_tool "${LLVM:-}" llvm-objdump)")
 while read -r arg; do
 	args+=(--make-arg "$arg")
 done < <(make_args)
+# With source lines, as build_modules() has it: sweeps read them.
+args+=(--make-arg "KRUSTFLAGS=${KRUSTFLAGS:-} -Cdebuginfo=1" --make-arg "KCFLAGS=${KCFLAGS:-} -g1")
 [ -z "${TIMEOUT:-}" ] || args+=(--timeout "$TIMEOUT")
 [ -z "${UNTIL:-}" ] || args+=(--until "$UNTIL")
 feed_of prepare python3 "$ROOT/qemu/mutants.py" "${args[@]}" "$@"

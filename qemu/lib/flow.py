@@ -41,10 +41,6 @@ class Insn:
         self.text = text
         self.symbol = ""
         self.flags = set()
-        # FILE:LINE, and the number of the reason why it may not be run.
-        self.source = "-"
-        self.reason = None
-        self.spreads = False
 
     @property
     def mnemonic(self):
@@ -126,50 +122,6 @@ class _Graph:
             self.keyed[True].add((branch.address, on))
 
 
-def _run_together(insns, graph, back):
-    """What runs exactly when its neighbour does has the reason of that."""
-    reasons = {insn.address: insn.reason for insn in insns}
-    todo = [at for at, reason in reasons.items() if reason is not None]
-    while todo:
-        node = todo.pop()
-        near = [to for to in graph.after.get(node, ()) if len(graph.after[node]) == 1
-                and len(back[to]) == 1 and node not in graph.fine]
-        near += [at for at in back.get(node, ()) if len(back[node]) == 1
-                 and len(graph.after[at]) == 1 and at not in graph.fine]
-        for at in near:
-            if reasons[at] is None:
-                reasons[at] = reasons[node]
-                todo.append(at)
-    for insn in insns:
-        insn.reason = reasons[insn.address]
-
-
-def _spread(insns, graph, back):
-    """What runs only before, or only after, instructions that may not be run has their reason."""
-    excused = {insn.address: insn.reason for insn in insns if insn.spreads}
-    if not excused:
-        return
-
-    def around(edges):
-        return {node: {to for to in out if to not in excused}
-                for node, out in edges.items() if node not in excused}
-
-    entry = insns[0].address
-    starts = [entry] if entry not in excused else []
-    ends = [node for node in graph.fine if node not in excused]
-    normal = _reach(starts, around(graph.after)) & _reach(ends, around(back))
-    todo = list(excused)
-    while todo:
-        node = todo.pop()
-        for near in (*graph.after.get(node, ()), *back.get(node, ())):
-            if near not in excused and near not in normal:
-                excused[near] = excused[node]
-                todo.append(near)
-    for insn in insns:
-        if insn.reason is None:
-            insn.reason = excused.get(insn.address)
-
-
 def annotate(insns):
     """Sets the flags of the instructions of one function, which are in order."""
     graph = _Graph(insns)
@@ -185,8 +137,6 @@ def annotate(insns):
         left = {node: {to for to in out if (node, to) not in edges}
                 for node, out in graph.after.items()}
         without[side] = _reach([entry], left)
-    _spread(insns, graph, back)
-    _run_together(insns, graph, back)
     shadow = call = False
     for insn in insns:
         at = insn.address

@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 """Where the instructions of a module, or of functions of the kernel, start: NAME.insns.
 
-One instruction a line: SECTION OFFSET LENGTH FUNCTION FLAGS SOURCE REASON. The offset is within the
-section, in hex; the length in bytes, decimal. The function is the symbol that the instruction is in,
-or '-' for what stands between functions. The flags are those of lib/flow.py, or '-'. The source is
-FILE:LINE, or '-'. The reason why a sweep may not get there is the number of one of the lines
-'# NUMBER TEXT' at the top (lib/unswept.py), or '-'. The sections of a loaded module are where
-/sys/module/NAME/sections says.
+One instruction a line: SECTION OFFSET LENGTH FUNCTION FLAGS SOURCE. The offset is within the section,
+in hex; the length in bytes, decimal. The function is the symbol that the instruction is in, or '-' for
+what stands between functions. The flags are those of lib/flow.py, or '-'. The source is FILE:LINE, or
+'-'. The sections of a loaded module are where /sys/module/NAME/sections says.
 """
 
 import itertools
@@ -15,7 +13,7 @@ import pathlib
 import re
 import struct
 
-from . import flow, unswept
+from . import flow, lines as source_lines
 from .base import SetupError, llvm
 
 # Between sections, for addresses: in a module that is not loaded they all begin at 0.
@@ -56,12 +54,15 @@ class _Elf:
 
     def set_apart(self):
         """A copy of the file, in which each section of code has addresses of its own, and where each
-        begins, by its name."""
+        begins, by its name. Without .debug_aranges, which LLVM reads as if nothing were relocated in it."""
         data, bases = bytearray(self._data), {}
         for i, (name, section) in enumerate(zip(self.names, self._sections)):
+            at = self._table + i * self._entry
             if section[2] & SHF_EXECINSTR:
                 bases[name] = len(bases) * APART
-                struct.pack_into("<Q", data, self._table + i * self._entry + 16, bases[name])
+                struct.pack_into("<Q", data, at + 16, bases[name])
+            elif name == ".debug_aranges":
+                struct.pack_into("<Q", data, at + 32, 0)
         return data, bases
 
     def references(self):
@@ -103,9 +104,9 @@ class _Elf:
                 for name, spans in found.items()}
 
 
-def parse(text, functions, addresses, look_up=None, reasons=None):
+def parse(text, functions, addresses, look_up=None):
     """Makes the lines out of what objdump -d -r printed. look_up tells the source lines of
-    instructions, see unswept.py."""
+    instructions, see lines.py."""
     # (section, offset, function, instruction)
     found = []
     section, spans, base, at = None, [], 0, 0
@@ -135,17 +136,12 @@ def parse(text, functions, addresses, look_up=None, reasons=None):
         insn = flow.Insn(address, length, (match.group(3) or "").strip())
         found.append((section, address - base, spans[at][2] if inside else "-", insn))
     places = [(section, offset) for section, offset, *_ in found]
-    frames = look_up(places) if look_up else {}
-    for section, offset, _, insn in found:
-        stack = frames.get((section, offset))
-        if stack:
-            insn.source = f"{stack[0][0]}:{stack[0][1]}"
-            insn.reason, insn.spreads = reasons.of(stack)
+    sources = look_up(places) if look_up else {}
     for (_, name), group in itertools.groupby(found, lambda one: (one[0], one[2])):
         if name != "-":
             flow.annotate([insn for *_, insn in group])
     return [f"{section} {offset:x} {insn.length} {name} {''.join(sorted(insn.flags)) or '-'} "
-            f"{insn.source} {'-' if insn.reason is None else insn.reason}"
+            f"{sources.get((section, offset), '-')}"
             for section, offset, name, insn in found]
 
 
@@ -191,9 +187,9 @@ def generate(objdump, path, functions=()):
     if functions:
         argv.insert(3, f"--disassemble-symbols={','.join(functions)}")
     said = llvm(argv, path, "name another one with --objdump")
-    reasons = None if functions else unswept.Reasons.of_tree()
-    look_up = None if functions else lambda places: unswept.look_up(objdump, path, *elf.set_apart(), places)
-    lines = parse(said, elf.functions(), elf.addresses, look_up, reasons)
+    look_up = None if functions else \
+        lambda places: source_lines.look_up(objdump, path, *elf.set_apart(), places)
+    lines = parse(said, elf.functions(), elf.addresses, look_up)
     missing = set(functions) - {line.split()[3] for line in lines}
     if missing:
         raise SetupError(f"{path} has no function {', '.join(sorted(missing))}")
@@ -201,14 +197,13 @@ def generate(objdump, path, functions=()):
         _unused(lines, said, elf)
     if not lines:
         raise SetupError(f"{objdump} found no instructions in {path}")
-    top = reasons.lines() if reasons else []
-    return "\n".join(top + lines) + "\n"
+    return "\n".join(lines) + "\n"
 
 
 def of_module(objdump, path):
     """The same for a module, kept beside it for as long as it doesn't change."""
     kept = path.with_suffix(".insns")
-    inputs = [path, unswept.FILE, *pathlib.Path(__file__).parent.glob("*.py")]
+    inputs = [path, *pathlib.Path(__file__).parent.glob("*.py")]
     if not kept.exists() or \
             kept.stat().st_mtime_ns <= max(one.stat().st_mtime_ns for one in inputs):
         part = path.with_suffix(f".insns.{os.getpid()}")

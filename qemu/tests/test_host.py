@@ -11,7 +11,7 @@ import threading
 import time
 import unittest
 
-from lib import boot, console, flow, insns, qmp, unswept, verdict
+from lib import boot, console, flow, insns, qmp, verdict
 from lib.base import SetupError
 
 
@@ -198,17 +198,17 @@ class Instructions(unittest.TestCase):
     def test_llvm(self):
         functions = {".text": [(0, 5, "first"), (8, 13, "second")], ".init.text": [(0, 5, "init")]}
         self.assertEqual(insns.parse(LLVM, functions, {}), [
-            ".text 0 1 first - - -", ".text 1 3 first - - -", ".text 4 1 first - - -", ".text 5 3 - - - -",
-            ".text 8 4 second - - -", ".text c 1 second - - -", ".init.text 0 5 init - - -"])
+            ".text 0 1 first - -", ".text 1 3 first - -", ".text 4 1 first - -", ".text 5 3 - - -",
+            ".text 8 4 second - -", ".text c 1 second - -", ".init.text 0 5 init - -"])
 
     def test_gnu(self):
         self.assertEqual(insns.parse(GNU, {".text": [(0, 11, "first")]}, {}),
-                         [".text 0 10 first - - -", ".text a 1 first - - -"])
+                         [".text 0 10 first - -", ".text a 1 first - -"])
 
     def test_linked(self):
         base = 0xffff800080010000
         self.assertEqual(insns.parse(ARM64, {".text": [(base + 4, base + 8, "last")]},
-                                     {".text": base}), [".text 0 4 - - - -", ".text 4 4 last - - -"])
+                                     {".text": base}), [".text 0 4 - - -", ".text 4 4 last - -"])
 
     def test_flow(self):
         lines = insns.parse(FLOW, {".text": [(0, 32, "f")]}, {})
@@ -217,28 +217,7 @@ class Instructions(unittest.TestCase):
             ("14", "s"), ("16", "-"), ("18", "-"), ("19", "p"), ("1b", "p")])
 
     def test_source(self):
-        """What is excused, and what goes along with it."""
-        text = "fn f() {\n    a();\n    if b {\n        c();\n    }\n    d();\n}\n"
-        with tempfile.TemporaryDirectory() as folder:
-            pathlib.Path(folder, "f.rs").write_text(text, encoding="utf-8")
-            reasons = unswept.Reasons("= rare\nf.rs: if b\nf.rs: +d\n", pathlib.Path(folder))
-            self.assertEqual([reasons.of([("f.rs", line)])[0] for line in range(1, 8)],
-                             [None, None, 0, 0, 0, 0, None])
-            self.assertEqual(reasons.of([("core.rs", 3), ("f.rs", 4)]), (0, False))
-            self.assertEqual(reasons.of([("f.rs", 6)]), (0, True))
-            self.assertEqual(reasons.lines(), ["# 0 rare"])
-            for wrong in ("= a\nf.rs: nowhere\n", "f.rs: a\n", "= a\ng.rs: a\n"):
-                with self.assertRaises(SetupError):
-                    unswept.Reasons(wrong, pathlib.Path(folder))
-
-    def test_each_reason_has_its_lines(self):
-        unswept.Reasons.of_tree()
-
-    def test_spread(self):
-        """Behind 2, which is excused, 3 only runs after it, and 7 only before it."""
-        branches = {0: "je 0x5", 1: "je 0x7", 3: "jmp 0x5", 5: "nop", 6: "retq", 8: "jmp 0x2"}
-        code = [flow.Insn(at, 1, branches.get(at, "nop")) for at in range(9)]
-        code[2].reason, code[2].spreads = 4, True
-        flow.annotate(code)
-        self.assertEqual([at for at, insn in enumerate(code) if insn.reason == 4],
-                         [1, 2, 3, 7, 8])
+        """The line of an instruction goes with it."""
+        functions = {".text": [(0, 5, "first")]}
+        lines = insns.parse(LLVM, functions, {}, lambda places: {places[1]: "f.rs:3"})
+        self.assertEqual(lines[:3], [".text 0 1 first - -", ".text 1 3 first - f.rs:3", ".text 4 1 first - -"])

@@ -14,7 +14,7 @@ use crate::{
     },
     table::{Alloc, Table, SIZE},
 };
-use core::array;
+use core::{array, ptr::NonNull};
 use kernel::prelude::*;
 
 /// Small sheaves, so that the slow ways are taken often.
@@ -64,18 +64,24 @@ pub(crate) fn come_and_go() -> Result {
     rcu_ptr::barrier();
     use_it(&first, 8)?;
     drop(first);
-    let usual = SheafCache::new(c"rcu_ptr_usual", SIZE, Args::default())?;
-    usual.prefill(200)?;
-    use_it(&usual, 80)?;
-    // Its rcu sheaf is not full.
-    use_it(&usual, 5)?;
-    let _ = (usual.stats(), usual.size());
-    usual.barrier();
     refused();
     linked()?;
     destructed(Kind::Plain)?;
     destructed(Kind::Fast)?;
     limited()
+}
+
+/// The same with sheaves of the usual size.
+pub(crate) fn large() -> Result {
+    let cache = SheafCache::new(c"rcu_ptr_usual", SIZE, Args::default())?;
+    cache.prefill(200)?;
+    use_it(&cache, 80)?;
+    // Its rcu sheaf is not full.
+    use_it(&cache, 5)?;
+    let _ = (cache.stats(), cache.size());
+    cache.barrier();
+    use_it(&cache, 80)?;
+    Ok(())
 }
 
 /// # Safety
@@ -177,6 +183,64 @@ fn linked() -> Result {
     let caches = NAMES.map(|name| SheafCache::new(name, SIZE, at(16)));
     for cache in caches {
         use_it(&cache?, 3)?;
+    }
+    Ok(())
+}
+
+/// Objects that are handed to a thread.
+struct Three(NonNull<u8>, NonNull<u8>, NonNull<u8>);
+
+// SAFETY: Only the addresses are used.
+unsafe impl Sync for Three {}
+
+/// Frees an object twice into one sheaf of `cache`, which is a fresh one with large sheaves, and waits until
+/// that was seen. Returns the object.
+pub(crate) fn free_rcu_twice(cache: &SheafCache) -> Result<NonNull<u8>> {
+    let [object, other, first] = [(); 3].map(|()| cache.alloc(false));
+    let (Some(object), Some(other), Some(first)) = (object, other, first) else {
+        return Err(ENOMEM);
+    };
+    let three = Three(object, other, first);
+    let body = |_: i32| {
+        let Three(object, other, first) = &three;
+        // SAFETY: What is wrong here is on purpose. Where kmalloc_nolock() is not used the first call,
+        // from a task, is the one that gets a sheaf.
+        unsafe {
+            cache.free_rcu(*first);
+            cpu::irqs_off(|| {
+                cache.free_rcu(*object);
+                cache.free_rcu(*other);
+                cache.free_rcu(*object);
+            });
+        }
+    };
+    thread::on_cpus(cpu::online().take(1), &body, || ())?;
+    rcu_ptr::barrier();
+    Ok(object)
+}
+
+/// Frees an object of `cache`, which is a fresh one, twice without a grace period. Returns the object.
+pub(crate) fn free_twice(cache: &SheafCache) -> Result<NonNull<u8>> {
+    let object = cache.alloc(false).ok_or(ENOMEM)?;
+    cpu::irqs_off(|| {
+        // SAFETY: What is wrong here is on purpose.
+        unsafe {
+            cache.free(object);
+            cache.free(object);
+        }
+    });
+    Ok(object)
+}
+
+/// Objects that are freed twice, after the warnings for it were given.
+pub(crate) fn misuse() -> Result {
+    let cache = SheafCache::new(c"rcu_ptr_twice", SIZE, Args::default())?;
+    free_rcu_twice(&cache)?;
+    free_twice(&cache)?;
+    let held: [_; 4] = array::from_fn(|_| cache.alloc(false));
+    for object in held.into_iter().flatten() {
+        // SAFETY: From this cache, the caller's.
+        unsafe { cache.free_rcu(object) };
     }
     Ok(())
 }

@@ -74,18 +74,11 @@ pub(crate) struct Function {
 /// Where an instruction comes from, in the file: FILE:LINE of the source.
 type Source = Range<usize>;
 
-/// The number of the reason why an instruction may not be run.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Reason(u16);
-
 /// The code.
 pub(crate) struct Code {
     file: File,
     /// Of each instruction, where the host found it.
     sources: KVVec<Source>,
-    reasons: KVVec<Option<Reason>>,
-    /// The texts of reasons.
-    texts: KVVec<Range<usize>>,
     /// Addresses of instructions, in order of the file.
     pub(crate) insns: KVVec<usize>,
     /// What is known of each.
@@ -122,8 +115,6 @@ impl Code {
         let mut code = Code {
             file: File::read(&path)?,
             sources: KVVec::new(),
-            reasons: KVVec::new(),
-            texts: KVVec::new(),
             insns: KVVec::new(),
             flags: KVVec::new(),
             functions: KVVec::new(),
@@ -143,14 +134,10 @@ impl Code {
                 start..start + word.len()
             };
             at = end + 1;
-            if let Some((_, text)) = line.strip_prefix("# ").and_then(|l| l.split_once(' ')) {
-                code.texts.push(in_file(text), GFP_KERNEL)?;
-                continue;
-            }
             let mut words = line.split(' ');
             let mut word = || words.next().ok_or(EINVAL);
             let (sect, offset, _, name, flags) = (word()?, word()?, word()?, word()?, word()?);
-            let (source, reason) = (word()?, word()?);
+            let source = word()?;
             let offset = usize::from_str_radix(offset, 16).map_err(|_| EINVAL)?;
             let name_at = in_file(name);
             // What stands between functions or blocks is never run; the code of init is gone, and
@@ -187,8 +174,6 @@ impl Code {
             code.insns.push(start + offset, GFP_KERNEL)?;
             code.flags.push(Flags::parse(flags), GFP_KERNEL)?;
             code.sources.push(in_file(source), GFP_KERNEL)?;
-            let reason = reason.parse().ok().map(Reason);
-            code.reasons.push(reason, GFP_KERNEL)?;
         }
         if module == "vmlinux" {
             // All in one section, of which one function is known.
@@ -228,15 +213,14 @@ impl Code {
         self.text(&self.sources[insn])
     }
 
-    /// Why `insn` may not be run, if there is a reason.
-    pub(crate) fn reason(&self, insn: usize) -> Option<Reason> {
-        self.reasons[insn]
-    }
-
-    /// All reasons and their texts.
-    pub(crate) fn reasons(&self) -> impl Iterator<Item = (Reason, &str)> {
-        let texts = self.texts.iter().enumerate();
-        texts.map(|(i, text)| (Reason(i as u16), self.text(text)))
+    /// Whether `function` is in the modules of the engine that does not run.
+    pub(crate) fn is_of_other_engine(&self, function: &Function) -> bool {
+        let other = match self.lockless {
+            Some(true) => "3rfc",
+            Some(false) => "8lockless",
+            None => return false,
+        };
+        self.name(function).contains(other)
     }
 
     /// The instruction that starts at `address`.

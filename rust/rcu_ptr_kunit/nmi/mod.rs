@@ -6,7 +6,7 @@
 pub(crate) mod actor;
 pub(crate) mod cache_load;
 pub(crate) mod code;
-pub(crate) mod except;
 pub(crate) mod storm;
 pub(crate) mod sweep;
+pub(crate) mod wanted;
 pub(crate) mod workload;

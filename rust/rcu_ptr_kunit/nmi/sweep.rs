@@ -11,9 +11,9 @@
 
 use super::{
     actor::Actor,
-    code::{Code, Function, Reason},
-    except::{self, Kind as Exception},
+    code::{Code, Function},
     storm,
+    wanted::{self, Part, Wanted},
 };
 use crate::{
     pool::Pool,
@@ -48,7 +48,7 @@ const WINDOW_ACTS: i64 = 128;
 /// Of the other steps, one in so many is such an NMI.
 const OTHERS: u64 = 12;
 
-/// Objects of the pool that the load of a group may free; others it allocates itself.
+/// Objects of the pool that the loads of a group free; others they allocate themselves.
 const LOADED: usize = 256;
 
 /// Steps through what the swept code calls elsewhere, before a trail ends.
@@ -135,16 +135,19 @@ impl Marks {
         wanted
     }
 
-    /// Whether an NMI may act there though it was hit before: [`WINDOWS`] times.
-    fn again(&self, insn: usize) -> bool {
-        self.marks.get(insn).is_some_and(|mark| {
-            let old = mark.load(Relaxed);
-            let left = old / Self::AGAIN < WINDOWS;
-            if left {
-                mark.store(old + Self::AGAIN, Relaxed);
-            }
-            left
-        })
+    /// How often an NMI acts there though it was hit before, 0: no more. [`WINDOWS`] times, each time
+    /// more often, as it takes one step, or several, to change the word.
+    fn again(&self, insn: usize) -> usize {
+        let Some(mark) = self.marks.get(insn) else {
+            return 0;
+        };
+        let old = mark.load(Relaxed);
+        let turn = old / Self::AGAIN;
+        if turn >= WINDOWS {
+            return 0;
+        }
+        mark.store(old + Self::AGAIN, Relaxed);
+        1 << turn
     }
 
     fn has(&self, insn: usize, bit: i32) -> bool {
@@ -202,7 +205,7 @@ impl Place {
 pub(crate) struct Stage<'a> {
     /// For the log.
     pub(crate) name: &'a str,
-    /// Makes the code run, once. What it takes from the pool has to be freed after the group.
+    /// Makes the code run, once. Objects of the pool that it frees have to be freed after each group.
     pub(crate) run: &'a dyn Fn(&Pool) -> Result,
     /// Runs in each of a group's first NMIs.
     pub(crate) nmi: &'a (dyn Fn() + Sync),
@@ -237,8 +240,10 @@ impl<'a> Stage<'a> {
 pub(crate) struct Sweep {
     code: Code,
     states: KVVec<State>,
-    /// By function, what is known to be out of reach.
-    exceptions: KVVec<Option<Exception>>,
+    /// By function, whether it is of the engine that does not run.
+    others: KVVec<bool>,
+    /// By function, whether every instruction of it is to be hit: these are tried first.
+    wanted: KVVec<bool>,
     /// By function, whether it is in the sums and the report.
     chosen: KVVec<bool>,
     /// What NMIs free.
@@ -289,11 +294,7 @@ pub(crate) struct Totals {
     pub(crate) unused: usize,
     /// Of the engine that is not loaded.
     pub(crate) other_engine: usize,
-    /// Out of reach for a reason that [`except`] or the host has.
-    pub(crate) named: usize,
-    /// Of these, on branches that the host knows to be rare.
-    pub(crate) excused: usize,
-    /// In functions that were never run, for no known reason.
+    /// In functions that were never run.
     pub(crate) unreached: usize,
     /// On branches that were not taken.
     pub(crate) branches: usize,
@@ -306,6 +307,25 @@ impl Totals {
     }
 }
 
+/// The same for the functions of which every instruction is to be hit.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Core {
+    /// How many there are.
+    pub(crate) functions: usize,
+    /// Their instructions.
+    pub(crate) insns: usize,
+    /// Of these, not hit.
+    pub(crate) left: usize,
+    /// Functions that were never run.
+    pub(crate) unreached: usize,
+    /// Functions of which every instruction was hit.
+    pub(crate) complete: usize,
+    /// Functions of which more instructions are left than may be.
+    pub(crate) short: usize,
+    /// Names that no function has.
+    pub(crate) unknown: usize,
+}
+
 /// Why an instruction was not hit.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Why {
@@ -313,9 +333,6 @@ enum Why {
     Panics,
     Unused,
     OtherEngine,
-    Named(&'static str),
-    /// For a reason that the source is given.
-    Excused(Reason),
     Unreached,
     Branch,
 }
@@ -326,17 +343,23 @@ impl Sweep {
     /// # Context
     ///
     /// May sleep.
-    pub(crate) fn of(code: Code, lockless: Option<bool>) -> Result<Self> {
+    pub(crate) fn of(mut code: Code, lockless: Option<bool>) -> Result<Self> {
         let mut states = KVVec::with_capacity(code.insns.len(), GFP_KERNEL)?;
         for _ in 0..code.insns.len() {
             states.push(State::Missed, GFP_KERNEL)?;
         }
-        let mut exceptions = KVVec::with_capacity(code.functions.len(), GFP_KERNEL)?;
+        if let Some(lockless) = lockless {
+            code.choose_engine(lockless);
+        }
+        let mut others = KVVec::with_capacity(code.functions.len(), GFP_KERNEL)?;
+        for function in code.functions.iter() {
+            others.push(code.is_of_other_engine(function), GFP_KERNEL)?;
+        }
+        let mut wanted = KVVec::with_capacity(code.functions.len(), GFP_KERNEL)?;
         for function in code.functions.iter() {
             let name = code.name(function);
-            let exception =
-                lockless.map_or_else(|| except::of_kernel(name), |l| except::of(name, l));
-            exceptions.push(exception, GFP_KERNEL)?;
+            let is = lockless.is_some_and(|lockless| wanted::of(lockless).any(|w| w.is(name)));
+            wanted.push(is, GFP_KERNEL)?;
         }
         let mut chosen = KVVec::with_capacity(code.functions.len(), GFP_KERNEL)?;
         for _ in code.functions.iter() {
@@ -346,10 +369,11 @@ impl Sweep {
         for _ in 0..cpu::nr_ids() {
             places.push(Place::new(), GFP_KERNEL)?;
         }
-        let mut sweep = Self {
+        Ok(Self {
             code,
             states,
-            exceptions,
+            others,
+            wanted,
             chosen,
             pool: Pool::new((WALK_ACTS + OTHER_ACTS + WINDOW_ACTS) as usize)?,
             loaded: Pool::new(LOADED)?,
@@ -360,11 +384,7 @@ impl Sweep {
             groups: 0,
             late: 0,
             times: Times::default(),
-        };
-        if let Some(lockless) = lockless {
-            sweep.code.choose_engine(lockless);
-        }
-        Ok(sweep)
+        })
     }
 
     /// Leaves all but some functions out of the sums and the report.
@@ -459,7 +479,7 @@ impl Sweep {
         Ok(())
     }
 
-    /// After a group: were all objects freed, the NMIs' and the load's, and was every interrupt an NMI?
+    /// After a group: were all objects freed, and was every interrupt an NMI?
     fn conclude(&mut self, insns: &[usize], stage: &Stage<'_>, outside: u64) -> Result {
         self.groups += 1;
         rcu_ptr::barrier();
@@ -480,9 +500,7 @@ impl Sweep {
 
     /// Whether instruction `insn` of function `number` is still to be hit.
     fn is_open(&self, number: usize, insn: usize) -> bool {
-        self.states[insn] != State::Hit
-            && !self.code.is_excluded(insn)
-            && !matches!(self.exceptions[number], Some(e) if !e.is_tried())
+        self.states[insn] != State::Hit && !self.code.is_excluded(insn) && !self.others[number]
     }
 
     /// Follows what runs in `stage` from breakpoints at up to [`SLOTS`] instructions on, step by
@@ -516,11 +534,13 @@ impl Sweep {
         let places = &self.places;
         let code = &self.code;
         let by_counter = self.by_counter;
-        let is_window = |insn: usize| {
-            code.flags[insn].exchanges()
-                && windows.load(Relaxed) > 0
-                && marks.again(insn)
-                && windows.fetch_sub(1, Relaxed) > 0
+        let window = |insn: usize| {
+            if !code.flags[insn].exchanges() || windows.load(Relaxed) <= 0 {
+                return 0;
+            }
+            let acts = marks.again(insn);
+            windows.fetch_sub(acts as i64, Relaxed);
+            acts
         };
         let bored = Atomic::<usize>::new(0);
         let trail = |address, stack| {
@@ -545,8 +565,14 @@ impl Sweep {
             };
             if marks.visit(insn, act) {
                 bored.store(0, Relaxed);
-            } else if is_window(insn) || is_other() {
-                act();
+            } else {
+                let acts = match window(insn) {
+                    0 => usize::from(is_other()),
+                    acts => acts,
+                };
+                for _ in 0..acts {
+                    act();
+                }
             }
             true
         };
@@ -617,13 +643,23 @@ impl Sweep {
         Ok(0)
     }
 
-    /// Numbers of the functions that `select` takes with anything left to try.
+    /// Numbers of the functions that `select` takes with anything left to try: first those that are
+    /// wanted, then the rest, each from another one on every time, as there may not be time for all.
     fn open(&self, select: impl Fn(&str) -> bool) -> Result<KVVec<usize>> {
         let mut found = KVVec::new();
-        for (number, function) in self.code.functions.iter().enumerate() {
-            let mut insns = function.insns.clone();
-            if select(self.code.name(function)) && insns.any(|i| self.is_open(number, i)) {
-                found.push(number, GFP_KERNEL)?;
+        let functions = || self.code.functions.iter().enumerate();
+        let start = self.groups as usize * SLOTS % self.code.functions.len().max(1);
+        for is_wanted in [true, false] {
+            for (number, function) in
+                Iterator::chain(functions().skip(start), functions().take(start))
+            {
+                let mut insns = function.insns.clone();
+                if self.wanted[number] == is_wanted
+                    && select(self.code.name(function))
+                    && insns.any(|i| self.is_open(number, i))
+                {
+                    found.push(number, GFP_KERNEL)?;
+                }
             }
         }
         Ok(found)
@@ -819,24 +855,10 @@ impl Sweep {
         if self.code.flags[insn].is_unused() {
             return Some(Why::Unused);
         }
-        if self.code.is_excluded(insn) || self.exceptions[number] == Some(Exception::OtherEngine) {
+        if self.code.is_excluded(insn) || self.others[number] {
             return Some(Why::OtherEngine);
         }
         let mut all = self.code.functions[number].insns.clone();
-        match self.exceptions[number] {
-            Some(Exception::Named(reason, _)) => return Some(Why::Named(reason)),
-            Some(Exception::Partly(reason, most)) => {
-                let is_open = |&i: &usize| self.is_open(number, i) && self.code.reason(i).is_none();
-                let open = all.clone().filter(is_open).count();
-                if open <= most && self.code.reason(insn).is_none() {
-                    return Some(Why::Named(reason));
-                }
-            }
-            _ => {}
-        }
-        if let Some(reason) = self.code.reason(insn) {
-            return Some(Why::Excused(reason));
-        }
         Some(if all.any(|i| self.states[i] == State::Hit) {
             Why::Branch
         } else {
@@ -846,25 +868,86 @@ impl Sweep {
 
     /// The sums so far.
     pub(crate) fn totals(&self) -> Totals {
+        self.totals_of(|_| true)
+    }
+
+    /// The sums of a part of the core.
+    pub(crate) fn totals_of_part(&self, part: Part) -> Totals {
+        self.totals_of(|insn| Part::of(self.code.source(insn)) == part)
+    }
+
+    fn totals_of(&self, is_in: impl Fn(usize) -> bool) -> Totals {
         let mut totals = Totals::default();
         for (number, function) in self.functions() {
-            for insn in function.insns.clone() {
+            for insn in function.insns.clone().filter(|&insn| is_in(insn)) {
                 totals.all += 1;
-                let why = self.why(number, insn);
-                totals.excused += usize::from(matches!(why, Some(Why::Excused(_))));
-                *match why {
+                *match self.why(number, insn) {
                     None => &mut totals.hit,
                     Some(Why::Refused) => &mut totals.refused,
                     Some(Why::Panics) => &mut totals.panics,
                     Some(Why::Unused) => &mut totals.unused,
                     Some(Why::OtherEngine) => &mut totals.other_engine,
-                    Some(Why::Named(_) | Why::Excused(_)) => &mut totals.named,
                     Some(Why::Unreached) => &mut totals.unreached,
                     Some(Why::Branch) => &mut totals.branches,
                 } += 1;
             }
         }
         totals
+    }
+
+    /// How the functions did of which every instruction is to be hit.
+    pub(crate) fn core(&self, lockless: bool) -> Core {
+        let mut core = Core::default();
+        for wanted in wanted::of(lockless) {
+            let mut found = 0;
+            for (number, function) in self.functions() {
+                if !wanted.is(self.code.name(function)) || self.others[number] {
+                    continue;
+                }
+                found += 1;
+                self.look_at_core(&mut core, wanted, number, function);
+            }
+            if found == 0 {
+                pr_err!("sweep: no function has {} in its name\n", wanted.name);
+                core.unknown += 1;
+            }
+        }
+        core
+    }
+
+    fn look_at_core(&self, core: &mut Core, wanted: &Wanted, number: usize, function: &Function) {
+        // What was inlined counts with the part that it is of.
+        let is_own = |insn: usize| Part::of(self.code.source(insn)).is_core();
+        let is_left = |&insn: &usize| {
+            let why = self.why(number, insn).filter(|_| is_own(insn));
+            // The kernel refuses breakpoints there, but a trail leads on.
+            matches!(why, Some(Why::Unreached | Why::Branch))
+                || why == Some(Why::Refused) && !self.code.flags[insn].in_shadow()
+        };
+        let left = function.insns.clone().filter(is_left).count();
+        let is_hit = |&insn: &usize| self.states[insn] == State::Hit;
+        core.functions += 1;
+        core.insns += function.insns.clone().filter(|&insn| is_own(insn)).count();
+        core.left += left;
+        let is_run = function.insns.clone().any(|insn| is_hit(&insn));
+        core.unreached += usize::from(!is_run && left > wanted.most);
+        core.complete += usize::from(left == 0);
+        core.short += usize::from(left > wanted.most);
+        if left > 0 {
+            let why = if left > wanted.most {
+                "too many"
+            } else {
+                wanted.reason
+            };
+            pr_info!(
+                "sweep: core: {} of {} left, at most {}: {} ({})\n",
+                left,
+                function.insns.len(),
+                wanted.most,
+                self.code.name(function),
+                why
+            );
+        }
     }
 
     /// Where in its function an instruction is, in bytes.
@@ -884,20 +967,6 @@ impl Sweep {
             let refused = count(|w| w == Why::Refused);
             if refused > 0 {
                 pr_info!("sweep: {} of {} refused in {}\n", refused, all, name);
-            }
-            let named = count(|w| matches!(w, Why::Named(_)));
-            if let (Some(Exception::Named(reason, _) | Exception::Partly(reason, _)), 1..) =
-                (self.exceptions[number], named)
-            {
-                pr_info!("sweep: {} of {} in {}: {}\n", named, all, name, reason);
-            }
-            let some = count(|w| matches!(w, Why::Excused(_))) > 0;
-            for (reason, text) in self.code.reasons().filter(|_| some) {
-                let is = |&i: &usize| self.why(number, i) == Some(Why::Excused(reason));
-                let excused = function.insns.clone().filter(is).count();
-                if excused > 0 {
-                    pr_info!("sweep: {} of {} in {}: {}\n", excused, all, name, text);
-                }
             }
             if count(|w| w == Why::Unreached) > 0 {
                 pr_info!("sweep: never run by the load: {} ({})\n", name, all);

@@ -40,6 +40,8 @@ pub(crate) enum Load {
     List,
     /// Another CPU holds this one's lock now and then.
     Contend,
+    /// Barriers on every CPU, while each has objects waiting.
+    Barriers,
     /// Statistics and parameters, read and written.
     Files,
     /// Objects whose grace period is over before the monitor comes.
@@ -58,8 +60,10 @@ pub(crate) enum Load {
     Hotplug,
     /// No page for a block.
     NoBlocks,
-    /// Caches that come and go.
+    /// Caches with small sheaves that come and go.
     Caches,
+    /// One with sheaves of the usual size.
+    LargeSheaves,
     /// The same, with memory that is not there.
     CachesFail,
     /// The most important of these, one after another.
@@ -118,6 +122,7 @@ impl Load {
             Self::Ready => Some(params::quick_drain()?),
             Self::Monitor => Some(params::quickest_drain()?),
             Self::List => Some(params::no_blocks()?),
+            Self::Barriers => Some(params::quickest_drain()?),
             Self::Refill | Self::Trace | Self::RareTrace | Self::NoBlocks => {
                 Some(params::short_pause()?)
             }
@@ -146,6 +151,7 @@ impl Load {
             Self::Monitor => "monitor",
             Self::List => "list",
             Self::Contend => "contended",
+            Self::Barriers => "barriers",
             Self::Files => "files",
             Self::Ready => "ready objects",
             Self::Shrink => "shrinker",
@@ -156,10 +162,16 @@ impl Load {
             Self::Hotplug => "hotplug",
             Self::NoBlocks => "no pages",
             Self::Caches => "caches",
+            Self::LargeSheaves => "large sheaves",
             Self::CachesFail => "caches, no memory",
             Self::Heavy => "heavy",
             Self::Command => "command",
         }
+    }
+
+    /// Whether caches come and go in it.
+    pub(crate) fn has_caches(self) -> bool {
+        matches!(self, Self::Caches | Self::LargeSheaves | Self::CachesFail)
     }
 
     /// How often it is worth a try: what it does comes differently each time.
@@ -200,6 +212,7 @@ impl Load {
                 light_calls(pool)?;
             }
             Self::Contend => contend(pool, 40, true)?,
+            Self::Barriers => barriers(pool)?,
             Self::Files => {
                 files()?;
                 shorter_interval(pool)?;
@@ -250,7 +263,10 @@ impl Load {
                 core::barrier();
                 user::sh(c"cd /sys/kernel/tracing; cat trace >/dev/null; echo >trace")?;
             }
-            Self::Misuse => core_test::misuse(),
+            Self::Misuse => {
+                core_test::misuse();
+                cache_load::misuse()?;
+            }
             Self::Hotplug => {
                 if let Some(cpu) = cpu::other() {
                     let few = || free(pool, Source::Kmalloc, 64, Route::Nolock, 4);
@@ -276,6 +292,7 @@ impl Load {
             }
             Self::NoBlocks => no_blocks(pool)?,
             Self::Caches => cache_load::come_and_go()?,
+            Self::LargeSheaves => cache_load::large()?,
             Self::CachesFail => {
                 static TURN: Atomic<u64> = Atomic::new(0);
                 cache_load::fail(TURN.fetch_add(1, Relaxed));
@@ -405,6 +422,25 @@ fn contend(pool: &Pool, rounds: usize, many: bool) -> Result {
     };
     let either = |cpu: i32| if cpu == here { body(cpu) } else { hold(cpu) };
     thread::on_cpus(cpu::online(), &either, || ())
+}
+
+/// Barriers that meet each other, blocks that are being filled, and batches of several grace periods.
+fn barriers(pool: &Pool) -> Result {
+    let body = |_: i32| {
+        for _ in 0..3 {
+            let _ = free(pool, Source::Kmalloc, 32, Route::Kvfree, 1100)
+                .and_then(|()| free(pool, Source::Kmalloc, 32, Route::Call, 20))
+                .and_then(|()| free(pool, Source::Vmalloc, 4096, Route::Kvfree, 2));
+            core::barrier();
+            // Each has a grace period of its own to wait for.
+            for _ in 0..6 {
+                let _ = free(pool, Source::Kmalloc, 32, Route::Kvfree, 520);
+                gp::synchronize_expedited();
+            }
+            core::barrier();
+        }
+    };
+    thread::on_cpus(cpu::online(), &body, || ())
 }
 
 /// More calls than an irq_work takes on in one go, with interrupts off.

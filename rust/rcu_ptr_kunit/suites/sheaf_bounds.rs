@@ -4,7 +4,9 @@
 //! way back that needs no other traffic of the CPU. And what is given back twice is allocated once.
 
 use crate::{
-    bound, params, scaled,
+    bound,
+    nmi::cache_load,
+    params, scaled,
     sys::{
         cache::{Args, SheafCache, Stats},
         core, cpu, fault,
@@ -113,12 +115,6 @@ fn most_sheaves() -> u64 {
     2 * 8 + cpu::online().count() as u64 * (MAX_SPENT + 4)
 }
 
-/// Objects that a test hands to a thread.
-struct Three(NonNull<u8>, NonNull<u8>, NonNull<u8>);
-
-// SAFETY: Only the addresses are used.
-unsafe impl Sync for Three {}
-
 fn two_cpus() -> Option<(i32, i32)> {
     let here = cpu::online().next()?;
     let there = cpu::online().find(|&c| c != here)?;
@@ -152,6 +148,33 @@ pub(super) fn expect_warning<R>(warned: &AtomicBool, what: &str, body: impl FnOn
     let ret = body();
     kernel::kunit::info(fmt!("rcu_ptr: expect-splat end\n"));
     ret
+}
+
+/// [`cache_load::free_rcu_twice()`], with its warning.
+fn free_rcu_twice(cache: &SheafCache) -> Result<NonNull<u8>> {
+    static WARNED: AtomicBool = AtomicBool::new(false);
+    expect_warning(
+        &WARNED,
+        "rcu_ptr: .* of cache rcu_ptr_twice was freed twice",
+        || cache_load::free_rcu_twice(cache),
+    )
+}
+
+/// [`cache_load::free_twice()`], with its warning.
+fn free_twice(cache: &SheafCache) -> Result<NonNull<u8>> {
+    static WARNED: AtomicBool = AtomicBool::new(false);
+    expect_warning(
+        &WARNED,
+        "rcu_ptr: .* of cache rcu_ptr_twice was freed twice.* by .*rcu_ptr_kunit",
+        || cache_load::free_twice(cache),
+    )
+}
+
+/// Has the warnings for objects that are freed twice given, if they were not yet: they come once.
+pub(super) fn provoke() -> Result {
+    let cache = SheafCache::new(c"rcu_ptr_twice", SIZE, Args::default())?;
+    free_rcu_twice(&cache)?;
+    free_twice(&cache).map(drop)
 }
 
 #[kunit_tests(rcu_ptr_sheaf_bounds)]
@@ -310,35 +333,8 @@ mod tests {
 
     #[test]
     fn freed_twice_after_a_grace_period() -> Result {
-        static WARNED: AtomicBool = AtomicBool::new(false);
         let cache = SheafCache::new(c"rcu_ptr_twice", SIZE, Args::default())?;
-        let [object, other, first] = [(); 3].map(|()| cache.alloc(false));
-        let (Some(object), Some(other), Some(first)) = (object, other, first) else {
-            return Err(ENOMEM);
-        };
-        let three = Three(object, other, first);
-        let body = |_: i32| {
-            let Three(object, other, first) = &three;
-            // SAFETY: What is wrong here is the test. Where kmalloc_nolock() is not used the first call,
-            // from a task, is the one that gets a sheaf.
-            unsafe {
-                cache.free_rcu(*first);
-                cpu::irqs_off(|| {
-                    cache.free_rcu(*object);
-                    cache.free_rcu(*other);
-                    cache.free_rcu(*object);
-                });
-            }
-        };
-        expect_warning(
-            &WARNED,
-            "rcu_ptr: .* of cache rcu_ptr_twice was freed twice",
-            || {
-                let ret = thread::on_cpus(cpu::online().take(1), &body, || ());
-                core::barrier();
-                ret
-            },
-        )?;
+        let object = free_rcu_twice(&cache)?;
         let twice = given_out_twice(&cache, object)?;
         let stats = cache.stats();
         check!(!twice && stats.freed_twice == 1);
@@ -347,22 +343,8 @@ mod tests {
 
     #[test]
     fn freed_twice_at_once() -> Result {
-        static WARNED: AtomicBool = AtomicBool::new(false);
         let cache = SheafCache::new(c"rcu_ptr_twice", SIZE, Args::default())?;
-        let object = cache.alloc(false).ok_or(ENOMEM)?;
-        expect_warning(
-            &WARNED,
-            "rcu_ptr: .* of cache rcu_ptr_twice was freed twice.* by .*rcu_ptr_kunit",
-            || {
-                cpu::irqs_off(|| {
-                    // SAFETY: What is wrong here is the test.
-                    unsafe {
-                        cache.free(object);
-                        cache.free(object);
-                    }
-                })
-            },
-        );
+        let object = free_twice(&cache)?;
         let twice = given_out_twice(&cache, object)?;
         let stats = cache.stats();
         check!(!twice && stats.freed_twice == 1);
