@@ -175,7 +175,7 @@ class Tree:
             done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, check=False)
         if done.returncode:
             return None
-        return {path.name: path.read_bytes() for path in moddir.rglob("rcu_ptr*.ko")}
+        return {path.name: path.read_bytes() for path in moddir.rglob("*.ko")}
 
 
 class Job:

@@ -48,8 +48,8 @@ trap 'rm -rf "$plan"' EXIT
 	*) echo "insmod $module.ko" ;;
 	esac
 	echo "tests rcu_ptr_sweep.chosen_functions"
-	echo "insmod rcu_ptr_kunit.ko sweep_module=$module sweep_func=$(IFS=,; echo "${parts[*]}")" \
-		"${CMD:+sweep_cmd=\"$CMD\"}"
+	echo "insmod nmi_sweep.ko module=$module func=$(IFS=,; echo "${parts[*]}")" \
+		"${CMD:+cmd=\"$CMD\"}"
 } >"$plan/sweep.plan"
 
 export PLAN=$plan/sweep.plan SCENARIOS=${SCENARIO:-${SCENARIOS:-BASE}}
@@ -57,5 +57,5 @@ unset MODULE FUNC CMD ENGINE
 code=0
 "$ROOT/scripts/qemu.sh" test "$@" || code=$?
 log=$ROOT/out/latest/dmesg
-[ ! -e "$log" ] || sed -n 's/^.*\(rcu_ptr_kunit: sweep.*\)$/\1/p' "$log"
+[ ! -e "$log" ] || sed -n 's/^.*\(nmi_sweep: sweep.*\)$/\1/p' "$log"
 exit "$code"

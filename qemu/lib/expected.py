@@ -6,7 +6,7 @@ expected/cases has each suite with its cases, one a line; qemu/run.py list write
 and 'make check' compares them. Those of slub_kunit, which is the kernel's, are in expected/upstream in the
 same form:
 
-    rcu_ptr_reader              a suite of rcu_ptr_kunit.ko
+    rcu_ptr_reader              a suite of rcu_ptr_kunit.ko; rcu_ptr_sweep is of nmi_sweep.ko
             blocks
     sh rcu_ptr_params           one under qemu/guest/tests
             defaults
@@ -25,20 +25,28 @@ from .plan import Source
 
 FOLDER = QEMU / "expected"
 KUNIT = ROOT / "rust" / "rcu_ptr_kunit" / "suites"
+SWEEP = ROOT / "rust" / "nmi_sweep"
 SHELL = QEMU / "guest" / "tests"
 SUITE = re.compile(r"^#\[kunit_tests\((\w+)\)\]", re.M)
 CASE = re.compile(r"#\[test\]\s+(?:#\[[^\]]*\]\s+)*fn (\w+)\(")
 SHELL_SUITE = re.compile(r"^suite ((?:.*\\\n)*.*)$", re.M)
+# Its suite.
+SWEPT = "rcu_ptr_sweep"
 SLUB = ("slub_kunit.ko", "slub_kunit_short.ko")
 HEADER = """# SPDX-License-Identifier: GPL-2.0
 # The cases of each suite, as qemu/run.py list finds them in the sources: qemu/lib/expected.py.
 """
 
 
+def sources():
+    """The files that have KUnit suites."""
+    return [*sorted(KUNIT.glob("*.rs")), SWEEP / "suite.rs"]
+
+
 def in_sources():
     """The cases that the sources have, as parse() returns them."""
     kunit, shell = {}, {}
-    for path in sorted(KUNIT.glob("*.rs")):
+    for path in sources():
         text = read(path)
         for suite in SUITE.finditer(text):
             kunit[suite.group(1)] = CASE.findall(text, suite.end())
@@ -112,17 +120,25 @@ def write(kunit, shell):
     return "".join(out)
 
 
+def by_module(kunit, slub=None):
+    """The suites of each module that has some."""
+    sweep = {name: cases for name, cases in kunit.items() if name == SWEPT}
+    tests = {name: cases for name, cases in kunit.items() if name != SWEPT}
+    return {"rcu_ptr_kunit.ko": tests, "nmi_sweep.ko": sweep, **dict.fromkeys(SLUB, slub or {})}
+
+
 def of_plan(plan, kunit, shell, slub=None):
     """(step, name, cases) of each suite that the steps of a plan run."""
     suites, filtered = [], "*"
+    modules = by_module(kunit, slub)
     for number, (label, words) in enumerate(zip(plan.labels, plan.steps), 1):
         ran = {}
         if words[0] == "tests":
             filtered = words[1]
         elif words[0] == "modules":
             filtered = "*"
-        elif words[0] == "insmod" and words[1] in ("rcu_ptr_kunit.ko", *SLUB):
-            for name in selected(filtered, kunit if words[1] == "rcu_ptr_kunit.ko" else slub or {}):
+        elif words[0] == "insmod" and words[1] in modules:
+            for name in selected(filtered, modules[words[1]]):
                 suite, case = name.split(".")
                 ran.setdefault(suite, []).append(case)
         elif words[0] == "sh":

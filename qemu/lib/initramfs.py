@@ -71,12 +71,12 @@ def pack(path, scenario, files):
 
 
 def swept(plan):
-    """The modules whose instructions suite rcu_ptr_sweep asks for: a list of all would take longer to make
+    """The modules whose instructions nmi_sweep.ko asks for: a list of all would take longer to make
     than some guests to boot."""
     found = set()
     for words in plan.steps:
-        if words[:2] == ["insmod", "rcu_ptr_kunit.ko"]:
-            names = [word.partition("=")[2] for word in words if word.startswith("sweep_module=")]
+        if words[:2] == ["insmod", "nmi_sweep.ko"]:
+            names = [word.partition("=")[2] for word in words if word.startswith("module=")]
             found.update(names or ["rcu_ptr"])
     return found
 

@@ -5,7 +5,7 @@ Above the diff there are lines '# ...' that say what is wrong with it, and lines
 
     scenario: BASE                      where it is run; several names make several runs
     engine: rfc                         what the core is loaded with
-    tests: rcu_ptr_reader.blocks        the KUnit cases that run, a glob
+    tests: rcu_ptr_reader.blocks        the KUnit cases that run, a glob, of one module
     plan: sh rcu_ptr_debugfs.sh         instead of 'engine' and 'tests': a step of a plan, see plan.py
     red: rcu_ptr_reader.blocks          a SUITE.CASE, a glob, that has to fail
     splat: REGEX                        a report that the kernel has to print, or that one which a test
@@ -163,14 +163,13 @@ class Mutant:
     @property
     def plan(self):
         """The steps, as text."""
-        steps = self._often["plan"] or [
-            f"insmod rcu_ptr.ko engine={self._once['engine']}",
-            f"tests {self._once['tests']}",
-            "insmod rcu_ptr_kunit.ko",
-            "rmmod rcu_ptr_kunit",
-            "rmmod rcu_ptr",
-        ]
-        return "".join(step + "\n" for step in steps)
+        return "".join(step + "\n" for step in self._often["plan"] or self._steps())
+
+    def _steps(self):
+        tests = self._once["tests"]
+        module = "nmi_sweep" if tests.split(".")[0] == expected.SWEPT else "rcu_ptr_kunit"
+        return [f"insmod rcu_ptr.ko engine={self._once['engine']}", f"tests {tests}", f"insmod {module}.ko",
+                f"rmmod {module}", "rmmod rcu_ptr"]
 
     def unknown(self):
         """What in it names no test that there is and that its plan runs."""

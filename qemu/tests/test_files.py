@@ -128,8 +128,8 @@ class Plans(unittest.TestCase):
 
     def test_swept(self):
         for text, names in (("insmod a.ko\nrmmod a\n", set()),
-                            ("for x y\ninsmod rcu_ptr_kunit.ko length=short\ndone\n", {"rcu_ptr"}),
-                            ("insmod rcu_ptr_kunit.ko sweep_module=mine sweep_func=a\n", {"mine"})):
+                            ("for x y\ninsmod nmi_sweep.ko length=short\ndone\n", {"rcu_ptr"}),
+                            ("insmod nmi_sweep.ko module=mine func=a\n", {"mine"})):
             self.assertEqual(initramfs.swept(Plan(text, "p")), names)
 
     def test_own_plans(self):
@@ -193,8 +193,9 @@ class Jobs(unittest.TestCase):
                 arch = "arm64" if job.scenario == "ARM64" else "x86_64"
                 plan = Plan(path.read_text(encoding="utf-8"), path, (job.scenario, arch),
                             {"LENGTH": job.length})
-                if "rcu_ptr_kunit.ko" in plan.text:
-                    self.assertIn(f"length={job.length}", plan.text)
+                for words in plan.steps:
+                    if words[:2] in (["insmod", "rcu_ptr_kunit.ko"], ["insmod", "nmi_sweep.ko"]):
+                        self.assertIn(f"length={job.length}", words)
                 self.assertTrue(expected.load(plan, (job.scenario, arch)).suites)
 
     def test_mistakes(self):
@@ -220,7 +221,7 @@ class Cases(unittest.TestCase):
         self.assertTrue(all(kunit.values()) and all(shell.values()))
         self.assertEqual(sum(map(len, kunit.values())),
                          sum(path.read_text(encoding="utf-8").count("#[test]\n")
-                             for path in expected.KUNIT.glob("*.rs")))
+                             for path in expected.sources()))
 
     def test_filter(self):
         suites = {"a_b": ["x", "y"], "a_c": ["x"]}
@@ -261,7 +262,7 @@ class Expected(unittest.TestCase):
                          "run 'qemu/run.py list', and look at what has changed")
 
     def test_suites_have_check(self):
-        for path in expected.KUNIT.glob("*.rs"):
+        for path in expected.sources():
             # It ends the thread of the case, and what that has stays.
             self.assertNotRegex(path.read_text(encoding="utf-8"), r"\bassert(_eq|_ne)?!", path.name)
 
@@ -271,6 +272,11 @@ class Expected(unittest.TestCase):
         self.assertEqual(expected.of_plan(plan, self.KUNIT, self.SHELL),
                          [(1, "p.k_a", ["x", "y"]), (1, "p.k_b", ["x"]), (2, "q.k_a", ["x", "y"]),
                           (2, "q.k_b", ["x"]), (3, "s_a", ["z"]), (5, "k_a", ["y"])])
+
+    def test_of_modules(self):
+        plan = Plan("insmod rcu_ptr_kunit.ko\ninsmod nmi_sweep.ko\n", "p")
+        kunit = {"rcu_ptr_a": ["x"], expected.SWEPT: ["y"]}
+        self.assertEqual(expected.of_plan(plan, kunit, {}), [(1, "rcu_ptr_a", ["x"]), (2, expected.SWEPT, ["y"])])
 
     def test_skips(self):
         text = "on arm64 k_a.x no  such thing # c\nq.k_b.x never\n"

@@ -63,6 +63,8 @@ class Header(unittest.TestCase):
         self.assertEqual(mutant("red: rcu_ptr_a.x").plan,
                          "insmod rcu_ptr.ko engine=rfc\ntests rcu_ptr_a.*\ninsmod rcu_ptr_kunit.ko\n"
                          "rmmod rcu_ptr_kunit\nrmmod rcu_ptr\n")
+        sweep = Mutant("# Wrong.\nengine: rfc\ntests: rcu_ptr_sweep.calls\nred: x.y\n" + DIFF, "name")
+        self.assertEqual(sweep.plan.splitlines()[2:4], ["insmod nmi_sweep.ko", "rmmod nmi_sweep"])
 
     def test_usual_values(self):
         broken = mutant("red: rcu_ptr_a.x")

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `check!`, the `assert!` of the suites.
+//! `check!`, the `assert!` of the suites, and `expect_splat!`.
 //!
-//! KUnit's own ends the thread of the case, and nothing is dropped: a cache stays, and the core with it, hooks
+//! KUnit's own assertion ends the thread of the case, and nothing is dropped: a cache stays, and the core with it, hooks
 //! and readers refer to a stack that is gone, a CPU stays offline. This one returns.
 
 use kernel::prelude::*;
@@ -38,7 +38,17 @@ pub(crate) fn failed<T>(file: &str, line: u32, condition: &str) -> Result<T> {
     Err(EINVAL)
 }
 
+/// Says that reports that match `what` come now: the log's reader knows the marks.
+macro_rules! expect_splat {
+    ($what:expr, $body:expr) => {{
+        $crate::check::info(fmt!("rcu_ptr: expect-splat begin {}\n", $what));
+        let ret = $body;
+        $crate::check::info(fmt!("rcu_ptr: expect-splat end\n"));
+        ret
+    }};
+}
+
 #[cfg(RCU_PTR_RUNNER)]
-use crate::runner::err;
+pub(crate) use crate::runner::{err, info};
 #[cfg(not(RCU_PTR_RUNNER))]
-use kernel::kunit::err;
+pub(crate) use kernel::kunit::{err, info};

@@ -4,12 +4,13 @@
 //!
 //! ```text
 //!  check.rs    what a case asserts
+//!  scale.rs    how much it does
 //!  bound.rs    how long something may take
 //!  pool.rs     objects that show whether they are live, intact or freed
-//!  files.rs    what is read from files
 //!  memory.rs   whether memory came back
 //!  route.rs    the ways to free an object
 //!  callback.rs callbacks that free it
+//!  provoke.rs  what is wrong, with the warnings for it
 //!  reader.rs   an RCU reader that watches objects while they are freed
 //!  nmi/        what NMIs do in tests, and storms of them
 //!  owner.rs    objects that own memory, and what became of them
@@ -31,8 +32,8 @@ mod sys {
     pub(crate) mod cache;
     #[allow(dead_code)]
     pub(crate) mod core;
+    #[allow(dead_code)]
     pub(crate) mod core_test;
-    pub(crate) mod counted;
     #[allow(dead_code)]
     pub(crate) mod cpu;
     #[allow(dead_code)]
@@ -42,6 +43,7 @@ mod sys {
     pub(crate) mod gp;
     #[allow(dead_code)]
     pub(crate) mod irq;
+    pub(crate) mod length;
     #[allow(dead_code)]
     pub(crate) mod nmi;
     #[allow(dead_code)]
@@ -62,9 +64,6 @@ mod sys {
     #[allow(dead_code)]
     pub(crate) mod srcu_domain;
     #[allow(dead_code)]
-    pub(crate) mod step;
-    pub(crate) mod text;
-    #[allow(dead_code)]
     pub(crate) mod thread;
     #[allow(dead_code)]
     pub(crate) mod timer;
@@ -84,16 +83,18 @@ mod check;
 mod bound;
 mod callback;
 mod demo;
-mod files;
 mod memory;
 mod nmi;
 mod owner;
 mod params;
 mod pool;
+#[allow(dead_code)]
+mod provoke;
 mod reader;
 mod route;
 #[cfg(RCU_PTR_RUNNER)]
 mod runner;
+mod scale;
 #[cfg(not(RCU_PTR_RUNNER))]
 mod suites;
 #[cfg(RCU_PTR_RUNNER)]
@@ -103,10 +104,8 @@ mod suites {
 mod table;
 
 use kernel::prelude::*;
-use sys::{
-    cache::{Args, SheafCache},
-    step,
-};
+use scale::{by_length, scaled, SLOW};
+use sys::cache::{Args, SheafCache};
 
 module! {
     type: RcuPtrKunit,
@@ -126,27 +125,6 @@ module! {
     },
 }
 
-/// Sanitizers make everything an order of magnitude slower, and keep memory of their own.
-pub(crate) const SLOW: bool = cfg!(any(CONFIG_KASAN, CONFIG_PROVE_LOCKING));
-
-/// `n`, or a part of it where everything is slow.
-pub(crate) const fn scaled(n: usize) -> usize {
-    if SLOW {
-        n / 16
-    } else {
-        n
-    }
-}
-
-/// What a case does in the short form, and otherwise.
-pub(crate) fn by_length<T>(short: T, full: T) -> T {
-    if sys::text::is_short() {
-        short
-    } else {
-        full
-    }
-}
-
 /// Makes a cache, uses it, and leaves it behind: the core is loaded for good from here on.
 fn forget_cache(objects: usize) -> Result {
     let cache = SheafCache::new(c"rcu_ptr_forgotten", table::SIZE, Args::default())?;
@@ -162,14 +140,10 @@ fn forget_cache(objects: usize) -> Result {
 struct RcuPtrKunit {
     #[cfg(RCU_PTR_RUNNER)]
     _live: sys::runner::WhenLive,
-    /// Goes last: long after the last sweep.
-    _steps: step::Handler,
 }
 
 impl kernel::Module for RcuPtrKunit {
     fn init(_module: &'static ThisModule) -> Result<Self> {
-        files::read();
-        let steps = step::Handler::register()?;
         let objects = module_parameters::demo.value();
         if objects > 0 {
             demo::run(objects as usize)?;
@@ -181,14 +155,12 @@ impl kernel::Module for RcuPtrKunit {
         Ok(RcuPtrKunit {
             #[cfg(RCU_PTR_RUNNER)]
             _live: sys::runner::WhenLive::register()?,
-            _steps: steps,
         })
     }
 }
 
 impl Drop for RcuPtrKunit {
     fn drop(&mut self) {
-        files::forget();
         // Destructors of this module's that run when it has no other life any more.
         let _ = owner::leave_chain();
     }

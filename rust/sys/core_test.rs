@@ -87,13 +87,13 @@ pub(crate) fn first_word(cpu: i32) -> u64 {
     word.map_or(0, |word| unsafe { word.read_volatile() })
 }
 
-/// Objects of c_fields.c: their number, sizes, and the C macros on them.
-pub(crate) const FIELDS: i32 = sys::rcu_ptr_kunit_field_RCU_PTR_KUNIT_FIELDS as i32;
+/// Objects of core_test.c: their number, sizes, and the C macros on them.
+pub(crate) const FIELDS: i32 = sys::rcu_ptr_shim_field_RCU_PTR_SHIM_FIELDS as i32;
 
 /// Bytes of an object of kind `field`.
 pub(crate) fn field_size(field: i32) -> usize {
     // SAFETY: No requirements.
-    unsafe { sys::rcu_ptr_kunit_field_size(field) }
+    unsafe { sys::rcu_ptr_shim_field_size(field) }
 }
 
 /// `rcu_ptr_kvfree(object, f)` or `rcu_ptr_kfree_nolock(object, f)` as C writes it.
@@ -106,9 +106,9 @@ pub(crate) unsafe fn field_free(field: i32, nolock: bool, object: NonNull<u8>) {
     // SAFETY: By the safety requirements of this function.
     unsafe {
         if nolock {
-            sys::rcu_ptr_kunit_field_free_nolock(field, object);
+            sys::rcu_ptr_shim_field_free_nolock(field, object);
         } else {
-            sys::rcu_ptr_kunit_field_free(field, object);
+            sys::rcu_ptr_shim_field_free(field, object);
         }
     }
 }
@@ -116,5 +116,5 @@ pub(crate) unsafe fn field_free(field: i32, nolock: bool, object: NonNull<u8>) {
 /// Every macro with NULL.
 pub(crate) fn free_null() {
     // SAFETY: NULL is allowed.
-    unsafe { sys::rcu_ptr_kunit_free_null() };
+    unsafe { sys::rcu_ptr_shim_free_null() };
 }

@@ -8,5 +8,5 @@ use kernel::prelude::*;
 /// Marks the running test as skipped; the test has to return by itself.
 pub(crate) fn skip(reason: &'static CStr) {
     // SAFETY: Tests call it in their own task.
-    unsafe { sys::rcu_ptr_kunit_skip(reason.as_char_ptr()) };
+    unsafe { sys::rcu_ptr_shim_skip(reason.as_char_ptr()) };
 }

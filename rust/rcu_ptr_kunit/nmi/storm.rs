@@ -26,7 +26,7 @@ pub(crate) enum NmiSource {
 }
 
 /// Cycles between two overflows: as short as the guest stands under emulation.
-pub(super) const PERIOD: u64 = 20_000;
+pub(crate) const PERIOD: u64 = 20_000;
 
 /// Calls `f` with NMIs of `nmi_source` calling `body`; no NMI is sent to CPU `spare`: one that is
 /// about to start has no way to take it.

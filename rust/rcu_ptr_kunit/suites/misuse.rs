@@ -6,6 +6,7 @@
 use crate::{
     bound, params,
     pool::{Object, Pool},
+    provoke::{self, refused_call, CALLED},
     route::Route,
     sys::{alloc, alloc::Source, core, core::Head, cpu, probes, skip::skip, thread, user},
 };
@@ -15,97 +16,8 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// Says that a warning that matches `what` comes now.
-macro_rules! expect_splat {
-    ($what:literal, $body:expr) => {{
-        kernel::kunit::info(fmt!("rcu_ptr: expect-splat begin {}\n", $what));
-        let ret = $body;
-        kernel::kunit::info(fmt!("rcu_ptr: expect-splat end\n"));
-        ret
-    }};
-}
-
-/// Hands in `object` with `field` by both ways, and gives the object back to its allocator: it must
-/// still be this test's.
-fn refused(make_field: impl Fn(*mut u8) -> *mut u8) -> Result {
-    for nolock in [false, true] {
-        let object = alloc::alloc(Source::Kmalloc, 8192).ok_or(ENOMEM)?;
-        let field = make_field(object.as_ptr());
-        // SAFETY: The core refuses it.
-        unsafe {
-            if nolock {
-                core::kfree_nolock(object.as_ptr(), field);
-            } else {
-                core::kvfree(object.as_ptr(), field);
-            }
-        }
-        core::barrier();
-        // SAFETY: Refused, so it is the caller's still.
-        unsafe { alloc::kvfree(object) };
-    }
-    Ok(())
-}
-
-fn user_address() -> Result {
-    expect_splat!("rcu_ptr: .* is no kernel address, leaked", {
-        let user = ptr::without_provenance_mut::<u8>(0x1000);
-        // SAFETY: The core refuses it without a look at the memory.
-        unsafe {
-            core::kvfree(user, user);
-            core::kfree_nolock(user, user);
-            core::call(user, false, never as core::Func);
-            core::call(ptr::null_mut(), true, never as core::Func);
-        }
-    });
-    core::barrier();
-    Ok(())
-}
-
-/// # Safety
-///
-/// Never called.
-unsafe extern "C" fn never(_head: *mut Head) {
-    pr_err!("the callback of a call that was refused\n");
-    CALLED.add(1, Relaxed);
-}
-
-static CALLED: Atomic<u64> = Atomic::new(0);
-
 /// The core has warned that an object is queued twice, which it does once.
 static DOUBLE: Atomic<i32> = Atomic::new(0);
-
-fn unaligned_field() -> Result {
-    expect_splat!("rcu_ptr: .* is not aligned, leaked", {
-        refused(|object| object.wrapping_add(4)).and_then(|()| {
-            refused_call(|head| {
-                // SAFETY: The core refuses it.
-                unsafe { core::call(head.wrapping_add(4), false, never as core::Func) };
-            })
-        })
-    })
-}
-
-fn no_func() -> Result {
-    expect_splat!("rcu_ptr: no function to call for .*, ignored", {
-        refused_call(|head| {
-            // SAFETY: The core refuses it.
-            unsafe {
-                core::call(head, false, None);
-                core::call(head, true, None);
-            }
-        })
-    })
-}
-
-/// Lets `f` hand a head in, and gives the object that it is in back: it must still be this test's.
-fn refused_call(f: impl FnOnce(*mut u8)) -> Result {
-    let object = alloc::alloc(Source::Kmalloc, 64).ok_or(ENOMEM)?;
-    f(object.as_ptr());
-    core::barrier();
-    // SAFETY: Refused, so it is the caller's still.
-    unsafe { alloc::kvfree(object) };
-    Ok(())
-}
 
 /// A callback that waits for callbacks, and so for itself: whether it comes back.
 ///
@@ -150,13 +62,6 @@ fn called_twice(irqs_off: bool) -> Result<u64> {
         }
     })?;
     Ok(CALLED.load(Relaxed) - before)
-}
-
-fn field_too_far() -> Result {
-    expect_splat!(
-        "rcu_ptr: field .* does not start in the first 4096 bytes of object",
-        { refused(|object| object.wrapping_add(4096)) }
-    )
 }
 
 /// Frees one object twice in a row, on the list and, with engine rfc, in a block: whether each was freed
@@ -229,41 +134,6 @@ fn list_without_an_end(route: Route) -> Result<bool> {
     Ok(pool.all_freed())
 }
 
-/// A kind of misuse, and whether its warning was given: the core gives each once.
-struct Kind {
-    warned: Atomic<i32>,
-    provoke: fn() -> Result,
-}
-
-static KINDS: [Kind; 4] = [
-    Kind::new(user_address),
-    Kind::new(unaligned_field),
-    Kind::new(field_too_far),
-    Kind::new(no_func),
-];
-
-impl Kind {
-    const fn new(provoke: fn() -> Result) -> Self {
-        Self {
-            warned: Atomic::new(0),
-            provoke,
-        }
-    }
-
-    fn provoke(&self) -> Result {
-        self.warned.store(1, Relaxed);
-        (self.provoke)()
-    }
-}
-
-/// Has every warning given that was not yet. From then on misuse is silent.
-pub(super) fn provoke_all() -> Result {
-    KINDS
-        .iter()
-        .filter(|kind| kind.warned.load(Relaxed) == 0)
-        .try_for_each(Kind::provoke)
-}
-
 /// Whether debugobjects has used its reports up: there are five in a boot (`debug_print_object()`).
 fn is_debugobjects_silent() -> bool {
     user::sh(c"[ $(sed -n 's/^warnings *: *//p' /sys/kernel/debug/debug_objects/stats) -ge 5 ]")
@@ -276,22 +146,22 @@ mod tests {
 
     #[test]
     fn user_address() -> Result {
-        KINDS[0].provoke()
+        provoke::user_address()
     }
 
     #[test]
     fn unaligned_field() -> Result {
-        KINDS[1].provoke()
+        provoke::unaligned_field()
     }
 
     #[test]
     fn field_too_far() -> Result {
-        KINDS[2].provoke()
+        provoke::field_too_far()
     }
 
     #[test]
     fn no_function() -> Result {
-        KINDS[3].provoke()?;
+        provoke::no_func()?;
         check!(CALLED.load(Relaxed) == 0);
         Ok(())
     }

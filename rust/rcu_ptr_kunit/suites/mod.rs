@@ -31,6 +31,5 @@ mod sheaf_limits;
 mod sheaf_memory;
 mod sheaf_srcu;
 mod sheaf_storm;
-mod sweep;
 mod tracepoints;
 mod volume;

@@ -4,9 +4,9 @@
 //! way back that needs no other traffic of the CPU. And what is given back twice is allocated once.
 
 use crate::{
-    bound,
-    nmi::cache_load,
-    params, scaled,
+    bound, params,
+    provoke::{free_rcu_twice, free_twice},
+    scaled,
     sys::{
         cache::{Args, SheafCache, Stats},
         core, cpu, fault,
@@ -15,10 +15,7 @@ use crate::{
     },
     table::SIZE,
 };
-use ::core::{
-    ptr::{self, NonNull},
-    sync::atomic::{AtomicBool, Ordering},
-};
+use ::core::ptr::{self, NonNull};
 use kernel::{
     prelude::*,
     sync::atomic::{Atomic, Full, Relaxed},
@@ -137,44 +134,6 @@ fn given_out_twice(cache: &SheafCache, object: NonNull<u8>) -> Result<bool> {
         }
     }
     Ok(times > 1)
-}
-
-/// Says that the core warns now, which it does once as long as it is loaded.
-pub(super) fn expect_warning<R>(warned: &AtomicBool, what: &str, body: impl FnOnce() -> R) -> R {
-    if warned.swap(true, Ordering::Relaxed) {
-        return body();
-    }
-    kernel::kunit::info(fmt!("rcu_ptr: expect-splat begin {}\n", what));
-    let ret = body();
-    kernel::kunit::info(fmt!("rcu_ptr: expect-splat end\n"));
-    ret
-}
-
-/// [`cache_load::free_rcu_twice()`], with its warning.
-fn free_rcu_twice(cache: &SheafCache) -> Result<NonNull<u8>> {
-    static WARNED: AtomicBool = AtomicBool::new(false);
-    expect_warning(
-        &WARNED,
-        "rcu_ptr: .* of cache rcu_ptr_twice was freed twice",
-        || cache_load::free_rcu_twice(cache),
-    )
-}
-
-/// [`cache_load::free_twice()`], with its warning.
-fn free_twice(cache: &SheafCache) -> Result<NonNull<u8>> {
-    static WARNED: AtomicBool = AtomicBool::new(false);
-    expect_warning(
-        &WARNED,
-        "rcu_ptr: .* of cache rcu_ptr_twice was freed twice.* by .*rcu_ptr_kunit",
-        || cache_load::free_twice(cache),
-    )
-}
-
-/// Has the warnings for objects that are freed twice given, if they were not yet: they come once.
-pub(super) fn provoke() -> Result {
-    let cache = SheafCache::new(c"rcu_ptr_twice", SIZE, Args::default())?;
-    free_rcu_twice(&cache)?;
-    free_twice(&cache).map(drop)
 }
 
 #[kunit_tests(rcu_ptr_sheaf_bounds)]

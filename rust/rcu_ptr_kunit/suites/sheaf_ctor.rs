@@ -4,8 +4,8 @@
 //! by what the constructor made, and look again whether the object is theirs, as the kernel's own users of such
 //! caches do. Objects are allocated again at once.
 
-use super::sheaf_bounds::expect_warning;
 use crate::{
+    provoke::expect_warning,
     scaled,
     sys::{
         alloc,

@@ -23,16 +23,6 @@ use kernel::{
     },
 };
 
-/// Says that reports that match `what` come now.
-macro_rules! expect_splat {
-    ($what:literal, $body:expr) => {{
-        kernel::kunit::info(fmt!("rcu_ptr: expect-splat begin {}\n", $what));
-        let ret = $body;
-        kernel::kunit::info(fmt!("rcu_ptr: expect-splat end\n"));
-        ret
-    }};
-}
-
 /// Bytes of an object.
 const SIZE: usize = 64;
 

@@ -11,10 +11,11 @@ use crate::{
         cache::{self, Args, SheafCache},
         core,
         cpu::{self, Context},
+        length,
         perf::{Breakpoint, Hook, Kind},
         skip::skip,
         srcu_domain::{self, Domain},
-        text, thread,
+        thread,
         timer::{self, Where},
     },
     table::{Alloc, Table, Wrong, DESTRUCTOR, SIZE},
@@ -221,7 +222,7 @@ mod tests {
     /// destructor, every other time in a cache with an SRCU domain, in large sheaves and in small ones.
     #[test]
     fn destructed_in_many_nmis() -> Result {
-        let wanted = match (SLOW, text::is_short()) {
+        let wanted = match (SLOW, length::is_short()) {
             (false, false) => 1_000_000,
             (false, true) => 20_000,
             (true, _) => 1000,

@@ -7,9 +7,9 @@ use crate::{
     route::Route,
     sys::{
         alloc::{self, Source},
-        core, cpu,
+        core, cpu, length,
         skip::skip,
-        text, thread,
+        thread,
     },
     SLOW,
 };
@@ -19,7 +19,7 @@ use kernel::{
 };
 
 fn objects() -> usize {
-    match (SLOW, text::is_short()) {
+    match (SLOW, length::is_short()) {
         (false, false) => 10_000_000,
         (false, true) => 1_000_000,
         (true, _) => 20_000,

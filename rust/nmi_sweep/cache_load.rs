@@ -4,6 +4,7 @@
 //! and with memory that is not there.
 
 use crate::{
+    provoke::{free_rcu_twice, free_twice},
     sys::{
         cache::{self, Args, Limits, SheafCache},
         core as rcu_ptr,
@@ -14,7 +15,7 @@ use crate::{
     },
     table::{Alloc, Table, SIZE},
 };
-use core::{array, ptr::NonNull};
+use core::array;
 use kernel::prelude::*;
 
 /// Small sheaves, so that the slow ways are taken often.
@@ -185,51 +186,6 @@ fn linked() -> Result {
         use_it(&cache?, 3)?;
     }
     Ok(())
-}
-
-/// Objects that are handed to a thread.
-struct Three(NonNull<u8>, NonNull<u8>, NonNull<u8>);
-
-// SAFETY: Only the addresses are used.
-unsafe impl Sync for Three {}
-
-/// Frees an object twice into one sheaf of `cache`, which is a fresh one with large sheaves, and waits until
-/// that was seen. Returns the object.
-pub(crate) fn free_rcu_twice(cache: &SheafCache) -> Result<NonNull<u8>> {
-    let [object, other, first] = [(); 3].map(|()| cache.alloc(false));
-    let (Some(object), Some(other), Some(first)) = (object, other, first) else {
-        return Err(ENOMEM);
-    };
-    let three = Three(object, other, first);
-    let body = |_: i32| {
-        let Three(object, other, first) = &three;
-        // SAFETY: What is wrong here is on purpose. Where kmalloc_nolock() is not used the first call,
-        // from a task, is the one that gets a sheaf.
-        unsafe {
-            cache.free_rcu(*first);
-            cpu::irqs_off(|| {
-                cache.free_rcu(*object);
-                cache.free_rcu(*other);
-                cache.free_rcu(*object);
-            });
-        }
-    };
-    thread::on_cpus(cpu::online().take(1), &body, || ())?;
-    rcu_ptr::barrier();
-    Ok(object)
-}
-
-/// Frees an object of `cache`, which is a fresh one, twice without a grace period. Returns the object.
-pub(crate) fn free_twice(cache: &SheafCache) -> Result<NonNull<u8>> {
-    let object = cache.alloc(false).ok_or(ENOMEM)?;
-    cpu::irqs_off(|| {
-        // SAFETY: What is wrong here is on purpose.
-        unsafe {
-            cache.free(object);
-            cache.free(object);
-        }
-    });
-    Ok(object)
 }
 
 /// Objects that are freed twice, after the warnings for it were given.

@@ -4,17 +4,12 @@
 //! with its lock held. The cases share one sweep: each adds what its loads can reach, and
 //! `coverage` looks at the sums.
 
-use super::{misuse, sheaf_bounds};
 use crate::{
-    files,
-    nmi::{
-        cache_load,
-        sweep::{Core, Stage, Sweep, Totals},
-        wanted::Part,
-        workload::Load,
-    },
+    cache_load, files,
     pool::Pool,
+    provoke,
     route::Route,
+    sweep::{Core, Stage, Sweep, Totals},
     sys::{
         alloc::{self, Source},
         cache::SheafCache,
@@ -23,6 +18,8 @@ use crate::{
         text, thread,
     },
     table::{Alloc, Table, Wrong, SIZE},
+    wanted::Part,
+    workload::Load,
     SLOW,
 };
 use kernel::prelude::*;
@@ -108,7 +105,7 @@ fn long() -> bool {
 /// Where the core is swept, with all loads that there are.
 fn usual() -> bool {
     if !text::sweep_func().is_empty() {
-        skip(c"parameter sweep_func names others");
+        skip(c"parameter func names others");
         return false;
     }
     possible()
@@ -465,8 +462,7 @@ mod tests {
     #[test]
     fn rare_events() -> Result {
         if long() {
-            misuse::provoke_all()?;
-            sheaf_bounds::provoke()?;
+            provoke::all()?;
             sweep(
                 &[Load::Misuse, Load::Hotplug, Load::NoBlocks],
                 Users::Here,
@@ -562,7 +558,7 @@ mod tests {
     #[test]
     fn chosen_functions() -> Result {
         if text::sweep_func().is_empty() {
-            skip(c"parameter sweep_func names none");
+            skip(c"parameter func names none");
             return Ok(());
         }
         if !possible() {

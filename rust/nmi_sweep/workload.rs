@@ -3,9 +3,8 @@
 //! What goes on while NMIs come at every instruction: each way through the engine by itself, so
 //! that it is taken often.
 
-use super::cache_load;
 use crate::{
-    bound,
+    bound, cache_load,
     params::{self, Defaults},
     pool::Pool,
     route::Route,
@@ -68,7 +67,7 @@ pub(crate) enum Load {
     CachesFail,
     /// The most important of these, one after another.
     Heavy,
-    /// The command of parameter `sweep_cmd`.
+    /// The command of parameter `cmd`.
     Command,
 }
 

@@ -1,24 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * What a C client writes: objects with each type of field that the macros of
- * rcu_ptr.h accept, at the first, second and last place where it may be.
+ * rcu_ptr.h accept, at the first, second and last place where it may be.  And
+ * the kernel's functions beside those of rcu_ptr.ko.
  */
 #include <linux/bug.h>
 #include <linux/rcupdate.h>
 #include <linux/types.h>
 #include <linux/rcu_ptr.h>
+#include <linux/rcu_ptr_test.h>
 
-enum rcu_ptr_kunit_field {
-	RCU_PTR_KUNIT_FIELD_PTR_0,
-	RCU_PTR_KUNIT_FIELD_PTR_8,
-	RCU_PTR_KUNIT_FIELD_PTR_4088,
-	RCU_PTR_KUNIT_FIELD_HEAD_0,
-	RCU_PTR_KUNIT_FIELD_HEAD_8,
-	RCU_PTR_KUNIT_FIELD_HEAD_4080,
-	RCU_PTR_KUNIT_FIELD_KVHEAD_0,
-	RCU_PTR_KUNIT_FIELD_KVHEAD_8,
-	RCU_PTR_KUNIT_FIELD_KVHEAD_4088,
-	RCU_PTR_KUNIT_FIELDS
+enum rcu_ptr_shim_field {
+	RCU_PTR_SHIM_FIELD_PTR_0,
+	RCU_PTR_SHIM_FIELD_PTR_8,
+	RCU_PTR_SHIM_FIELD_PTR_4088,
+	RCU_PTR_SHIM_FIELD_HEAD_0,
+	RCU_PTR_SHIM_FIELD_HEAD_8,
+	RCU_PTR_SHIM_FIELD_HEAD_4080,
+	RCU_PTR_SHIM_FIELD_KVHEAD_0,
+	RCU_PTR_SHIM_FIELD_KVHEAD_8,
+	RCU_PTR_SHIM_FIELD_KVHEAD_4088,
+	RCU_PTR_SHIM_FIELDS
 };
 
 #define TYPES(name, type, last)						\
@@ -41,43 +43,58 @@ TYPES(kvhead, struct kvfree_rcu_head, 4088);
 	m(KVHEAD_8, kvhead_8)						\
 	m(KVHEAD_4088, kvhead_4088)
 
-size_t rcu_ptr_kunit_field_size(int field)
+size_t rcu_ptr_shim_field_size(int field)
 {
 	switch (field) {
 #define SIZE(number, name)						\
-	case RCU_PTR_KUNIT_FIELD_##number: return sizeof(struct name);
+	case RCU_PTR_SHIM_FIELD_##number: return sizeof(struct name);
 	EACH_FIELD(SIZE)
 	}
 	return 0;
 }
 
-void rcu_ptr_kunit_field_free(int field, void *object)
+void rcu_ptr_shim_field_free(int field, void *object)
 {
 	switch (field) {
 #define FREE(number, name)						\
-	case RCU_PTR_KUNIT_FIELD_##number:				\
+	case RCU_PTR_SHIM_FIELD_##number:				\
 		rcu_ptr_kvfree((struct name *)object, f);		\
 		break;
 	EACH_FIELD(FREE)
 	}
 }
 
-void rcu_ptr_kunit_field_free_nolock(int field, void *object)
+void rcu_ptr_shim_field_free_nolock(int field, void *object)
 {
 	switch (field) {
 #define FREE_NOLOCK(number, name)					\
-	case RCU_PTR_KUNIT_FIELD_##number:				\
+	case RCU_PTR_SHIM_FIELD_##number:				\
 		rcu_ptr_kfree_nolock((struct name *)object, f);		\
 		break;
 	EACH_FIELD(FREE_NOLOCK)
 	}
 }
 
-void rcu_ptr_kunit_free_null(void)
+void rcu_ptr_shim_free_null(void)
 {
 	struct ptr_0 *nothing = NULL;
 
 	rcu_ptr_kvfree(nothing, f);
 	rcu_ptr_kfree_nolock(nothing, f);
 	rcu_ptr_kvfree_mightsleep(nothing);
+}
+
+void rcu_ptr_shim_head_on_stack(struct rcu_head *head)
+{
+	init_rcu_head_on_stack(head);
+}
+
+void rcu_ptr_shim_head_off_stack(struct rcu_head *head)
+{
+	destroy_rcu_head_on_stack(head);
+}
+
+void rcu_ptr_shim_kernel_nolock(void *field, void *object)
+{
+	kfree_call_rcu_nolock(field, object);
 }

@@ -9,13 +9,9 @@
 //! that the code calls is stepped through for a while; where a trail gets lost in it, a breakpoint
 //! behind the call starts another one.
 
-use super::{
-    actor::Actor,
-    code::{Code, Function},
-    storm,
-    wanted::{self, Part, Wanted},
-};
 use crate::{
+    code::{Code, Function},
+    nmi::{actor::Actor, storm},
     pool::Pool,
     route::Route,
     scaled,
@@ -27,6 +23,7 @@ use crate::{
         step::Steps,
         thread,
     },
+    wanted::{self, Part, Wanted},
 };
 use core::array;
 use kernel::{

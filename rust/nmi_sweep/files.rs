@@ -1,19 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the tests need from files. They run in threads of the kernel, which see no file system, so
+//! What the suite needs from files. It runs in a thread of the kernel, which sees no file system, so
 //! module init reads it for them.
 
-use crate::{
-    nmi::{code::Code, sweep::Sweep},
-    sys::text,
-};
+use crate::{code::Code, sweep::Sweep, sys::text};
 use kernel::prelude::*;
 
 /// What was read.
 pub(crate) struct Files {
-    /// Instructions of `sweep_module`, and of the kernel.
+    /// Instructions of `module`, and of the kernel.
     code: [Option<Code>; 2],
-    /// The sweep of `sweep_module`, which goes on from case to case.
+    /// The sweep of `module`, which goes on from case to case.
     sweep: Option<Sweep>,
 }
 
@@ -52,7 +49,7 @@ pub(crate) fn forget() {
     files.sweep = None;
 }
 
-/// Calls `f` with the sweep of `sweep_module`, `None` where there is no list of its instructions.
+/// Calls `f` with the sweep of `module`, `None` where there is no list of its instructions.
 ///
 /// # Context
 ///

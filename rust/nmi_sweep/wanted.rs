@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a sweep of the core module has to hit: of the functions that objects go through, every
+//! instruction; of each part of the source, a share.
+
+/// A function of which every instruction is to be hit.
+pub(crate) struct Wanted {
+    /// Its name, or a path whose words its mangled name has, in this order.
+    pub(crate) name: &'static str,
+    /// Instructions that may be left all the same: what full-length sweeps have left, and a few.
+    pub(crate) most: usize,
+    /// Why they may.
+    pub(crate) reason: &'static str,
+}
+
+const fn all_of(name: &'static str) -> Wanted {
+    Wanted {
+        name,
+        most: 0,
+        reason: "",
+    }
+}
+
+const fn all_but(most: usize, name: &'static str, reason: &'static str) -> Wanted {
+    Wanted { name, most, reason }
+}
+
+// Why instructions are left.
+const PREEMPT: &str = "a task becomes ready while preemption is off";
+const TWICE: &str = "queued twice, or overwritten: suite misuse";
+const CPUS: &str = "another CPU comes in between";
+const DOWN: &str = "a CPU is neither up nor dead";
+const ZERO: &str = "kernels that zero what is freed, and KFENCE";
+const BARN: &str = "the barn is locked by what is interrupted";
+const LATE: &str = "what is late is brought forward once more";
+const REFUSED: &str = "there is neither a sheaf nor a page, and no reserve";
+const BUSY: &str = "all batches wait, or another context takes over";
+const FREED: &str = "an object is freed twice: suite sheaf_bounds";
+const NONE: &str = "no block, and the caller can not wait";
+
+const LOCKLESS: &[Wanted] = &[
+    // Insertion, and where a block is full: the cursor, push and close.
+    all_of("__rcu_ptr_kvfree"),
+    all_of("__rcu_ptr_kfree_nolock"),
+    all_but(4, "__rcu_ptr_try_kfree_nolock", PREEMPT),
+    all_of("rcu_ptr_rs_kvfree_no_slot"),
+    all_of("rcu_ptr_rs_call_no_slot"),
+    all_of("lockless::insert_slow"),
+    all_of("lockless::insert_slow_tail"),
+    all_but(52, "lockless::insert_or_link", LATE),
+    all_but(8, "lockless::insert::close", CPUS),
+    all_of("lockless::Lockless::queue_nolock"),
+    all_but(14, "lockless::Lockless::Engine::call", NONE),
+    all_of("lockless::Slow::Cpu::closed"),
+    all_but(4, "lockless::Slow::Cpu::opened", LATE),
+    all_but(4, "lockless::Slow::Cpu::take_block", LATE),
+    all_but(20, "lockless::Krcp::put_block", CPUS),
+    all_but(8, "lockless::drain::close_there", CPUS),
+    // The monitor and the batches.
+    all_of("lockless::MonitorTimer::Handler::run"),
+    all_of("lockless::KickWork::Handler::run"),
+    all_of("lockless::drain::Collected::Collect::filled"),
+    all_but(8, "lockless::batches::Batches::fill", BUSY),
+    all_but(15, "lockless::drain::start_batch", BUSY),
+    all_but(36, "lockless::drain::free", TWICE),
+    all_of("lockless::Batches::is_any_over"),
+    all_of("lockless::BatchWork::Handler::run"),
+    all_of("lockless::PolledWork::Handler::run"),
+    // The barrier.
+    all_but(21, "lockless::barrier::barrier", BUSY),
+    all_of("lockless::barrier::free_what_waited"),
+];
+
+const RFC: &[Wanted] = &[
+    // Insertion, blocks and the list.
+    all_but(12, "rcu_ptr_rs_kvfree", TWICE),
+    all_but(12, "rcu_ptr_rs_kfree_nolock", TWICE),
+    all_of("rfc::State::push_in_cached"),
+    all_but(16, "rfc::Krcp::with", TWICE),
+    all_but(12, "rfc::Rfc::Engine::try_queue_nolock", TWICE),
+    all_but(25, "rfc::Rfc::Engine::call", TWICE),
+    all_but(4, "rfc::blocks::start", CPUS),
+    // Deferral.
+    all_but(9, "rfc::queue::defer", TWICE),
+    all_but(36, "rfc::queue::take_over", BUSY),
+    all_but(46, "rfc::deferred::piece", TWICE),
+    all_but(4, "rfc::DeferWork::Handler::run", BUSY),
+    // The monitor and the batches.
+    all_but(5, "rfc::drain::arm", CPUS),
+    all_but(10, "rfc::drain::run", CPUS),
+    all_but(80, "rfc::drain::free_objects", TWICE),
+    // The barrier.
+    all_of("rfc::barrier::barrier"),
+    all_of("rfc::Barrier::start"),
+    all_but(5, "rfc::Barrier::free_what_waited", BUSY),
+];
+
+/// With both engines.
+const BOTH: &[Wanted] = &[
+    // Callbacks.
+    all_of("rcu_ptr_call"),
+    all_of("rcu_ptr_call_sleepable"),
+    all_but(18, "calls::Calls::add", TWICE),
+    all_but(7, "calls::Calls::call", TWICE),
+    all_but(12, "calls::CallWork::Handler::run", TWICE),
+    all_but(8, "calls::SleepWork::Handler::run", TWICE),
+    // Caches: the common way, and those behind it.
+    all_of("__rcu_ptr_cache_alloc"),
+    all_but(4, "rcu_ptr_cache_alloc_nolock", PREEMPT),
+    all_of("rcu_ptr_cache_free_rcu"),
+    all_but(5, "rcu_ptr_cache_free", FREED),
+    all_but(8, "sheaves::alloc::again", ZERO),
+    all_but(8, "sheaves::alloc::again_nolock", ZERO),
+    all_but(40, "sheaves::alloc::slow", REFUSED),
+    all_but(30, "sheaves::alloc::slow_nolock", REFUSED),
+    all_but(85, "sheaves::free::no_slot", REFUSED),
+    // Exchange of sheaves.
+    all_but(10, "sheaves::exchange::any_reused", ZERO),
+    all_but(4, "sheaves::exchange::close", CPUS),
+    all_of("sheaves::exchange::install"),
+    all_but(48, "sheaves::exchange::keep_full", BARN),
+    all_but(16, "sheaves::exchange::next_object", BARN),
+    all_but(50, "sheaves::exchange::push_spent", BARN),
+    all_but(14, "sheaves::exchange::retire", BARN),
+    all_but(9, "sheaves::exchange::stocked_empty", BARN),
+    all_but(36, "sheaves::exchange::take_reused", FREED),
+    all_of("sheaves::At::exchange::Cpu::put_empty"),
+    all_but(16, "sheaves::At::exchange::Cpu::put_full", BARN),
+    all_but(5, "sheaves::At::exchange::Cpu::take_empty", BARN),
+    all_but(6, "sheaves::At::exchange::Cpu::take_full", BARN),
+    all_of("sheaves::At::exchange::Cpu::take_reserved"),
+    all_of("sheaves::Cache::give_back"),
+    // The monitor, the batches and what comes behind the grace period.
+    all_but(4, "sheaves::monitor::kick", LATE),
+    all_but(9, "sheaves::KickWork::Handler::run", BUSY),
+    all_but(7, "sheaves::Cache::start_batches", BUSY),
+    all_of("sheaves::Batches::are_over"),
+    all_but(5, "sheaves::batches::one_over", PREEMPT),
+    all_of("sheaves::reclaim::call"),
+    all_but(160, "sheaves::reclaim::into_rest", FREED),
+    all_but(112, "sheaves::reclaim::keep_reusable", ZERO),
+    all_of("sheaves::reclaim::leave"),
+    all_but(12, "sheaves::reclaim::leave_closed", BARN),
+    all_but(5, "sheaves::reclaim::store_chain", BARN),
+    // The barrier.
+    all_but(130, "sheaves::barrier::close_on", DOWN),
+];
+
+/// All for an engine.
+pub(crate) fn of(lockless: bool) -> impl Iterator<Item = &'static Wanted> {
+    let engine = if lockless { LOCKLESS } else { RFC };
+    engine.iter().chain(BOTH)
+}
+
+impl Wanted {
+    /// Whether `mangled` is its name: each word stands behind its length there.
+    pub(crate) fn is(&self, mangled: &str) -> bool {
+        if self.name == mangled {
+            return true;
+        }
+        if !self.name.contains("::") {
+            return false;
+        }
+        let mut rest = mangled;
+        self.name.split("::").all(|word| {
+            let is_whole = |&(at, _): &(usize, &str)| {
+                let before = rest[..at].trim_end_matches(|c: char| c.is_ascii_digit());
+                rest[before.len()..at].parse() == Ok(word.len())
+            };
+            let found = rest.match_indices(word).find(is_whole);
+            if let Some((at, _)) = found {
+                rest = &rest[at + word.len()..];
+            }
+            found.is_some()
+        })
+    }
+}
+
+/// A part of the source.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// rust/rcu_ptr/lockless/
+    Lockless,
+    /// rust/rcu_ptr/rfc/
+    Rfc,
+    /// rust/rcu_ptr/sheaves/
+    Sheaves,
+    /// The rest of rust/rcu_ptr/.
+    Shared,
+    /// The bindings in rust/sys/, and shims.
+    Sys,
+    /// What is not of this tree: code of headers, of trace events and of Rust's crates.
+    Other,
+}
+
+impl Part {
+    /// All of them, with the share that has to be hit, in 1/1000 of what can be reached: at full length, and
+    /// where loads are cut short.
+    pub(crate) const ALL: [(Part, usize, usize); 6] = [
+        (Self::Lockless, 750, 300),
+        (Self::Rfc, 800, 250),
+        (Self::Sheaves, 740, 300),
+        (Self::Shared, 560, 250),
+        (Self::Sys, 700, 250),
+        (Self::Other, 500, 100),
+    ];
+
+    /// That of a source line.
+    pub(crate) fn of(source: &str) -> Self {
+        const FOLDERS: [(&str, Part); 5] = [
+            ("rust/rcu_ptr/lockless/", Part::Lockless),
+            ("rust/rcu_ptr/rfc/", Part::Rfc),
+            ("rust/rcu_ptr/sheaves/", Part::Sheaves),
+            ("rust/rcu_ptr/", Part::Shared),
+            ("rust/sys/", Part::Sys),
+        ];
+        let found = FOLDERS
+            .iter()
+            .find(|(folder, _)| source.starts_with(folder));
+        found.map_or(Self::Other, |&(_, part)| part)
+    }
+
+    /// Whether it is an engine that does not run.
+    pub(crate) fn is_of_other_engine(self, lockless: bool) -> bool {
+        matches!(
+            (self, lockless),
+            (Self::Lockless, false) | (Self::Rfc, true)
+        )
+    }
+
+    /// Whether it is the core's own.
+    pub(crate) fn is_core(self) -> bool {
+        !matches!(self, Self::Sys | Self::Other)
+    }
+
+    /// For the log.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Lockless => "engine lockless",
+            Self::Rfc => "engine rfc",
+            Self::Sheaves => "caches",
+            Self::Shared => "what engines share",
+            Self::Sys => "bindings",
+            Self::Other => "headers and events",
+        }
+    }
+}
