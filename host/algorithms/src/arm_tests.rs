@@ -252,3 +252,56 @@ fn kicks_once() {
     arming.kicked();
     assert_eq!(arming.kick(Kick::Lazy), Kick::Lazy);
 }
+
+/// The timer is set where the monitor has to run, or sooner than it would, and only there.
+#[test]
+fn sets_the_timer_where_it_is_late() {
+    let cpu = Cpu::new(Vec::new());
+    let set_for = |queued| {
+        cpu.queued.set(queued);
+        cpu.timer.set(None);
+        arm::arm(&cpu, 1);
+        cpu.timer.get().map(|at| at.wrapping_sub(cpu.now.get()))
+    };
+    assert_eq!(set_for(0), None);
+    assert_eq!(set_for(1), Some(100));
+    assert_eq!(set_for(1), None);
+    // An interval that is shorter counts at once, even where nothing is queued.
+    cpu.interval.set(101);
+    assert_eq!(set_for(1), None);
+    cpu.interval.set(99);
+    assert_eq!(set_for(0), Some(99));
+    cpu.run(Event::Time(98));
+    assert_eq!(set_for(1), None);
+    assert_eq!(set_for(FAST), Some(1));
+    assert_eq!(set_for(FAST), None);
+    cpu.interval.set(10);
+    assert_eq!(set_for(1), None);
+    cpu.arming.borrow_mut().fired();
+    assert_eq!(set_for(0), None);
+    assert_eq!(set_for(FAST), Some(1));
+}
+
+/// What a call looks at first says whether it has to look at what is queued.
+#[test]
+fn can_be_late_where_it_may_be() {
+    let monitors = [Monitor::Idle, Monitor::Slow, Monitor::Fast];
+    for (armed, queued) in [0, 1, FAST].into_iter().enumerate() {
+        let cpu = Cpu::new(Vec::new());
+        cpu.queued.set(queued);
+        arm::arm(&cpu, 1);
+        let arming = &mut *cpu.arming.borrow_mut();
+        for (wanted, &monitor) in monitors.iter().enumerate() {
+            assert_eq!(arming.is_late(monitor), wanted > armed);
+        }
+        for kick in [Kick::No, Kick::Lazy, Kick::Now] {
+            for soonest in [Kick::Lazy, Kick::Now] {
+                arming.kicked();
+                arming.kick(kick);
+                let can_be_late = arming.can_be_late(soonest);
+                let is_late = monitors.iter().any(|&wanted| arming.is_late(wanted));
+                assert_eq!(can_be_late, is_late && arming.kick(soonest) != Kick::No);
+            }
+        }
+    }
+}
