@@ -261,3 +261,21 @@ fn frees_what_waited() {
 fn waits_for_others() {
     every_order(Flaw::WaitForOthers);
 }
+
+/// A barrier takes a turn of its own unless one began after it did.
+#[test]
+fn each_takes_a_turn() {
+    let model = Model {
+        turns: AtomicLink::new(0),
+        places: RefCell::default(),
+        pushed: Cell::new(0),
+        events: RefCell::default(),
+        flaw: Flaw::None,
+    };
+    for turn in 1..=3 {
+        model.run(Event::Defer);
+        barrier(&model);
+        assert_eq!(model.places.borrow().freed.len(), turn as usize);
+        assert_eq!(model.turns.load_relaxed(), 2 * turn);
+    }
+}
