@@ -11,6 +11,7 @@ use crate::{
         bnode::Bnode,
         state::{Channel, Push, State},
     },
+    stats::Event as Count,
 };
 use proptest::prelude::*;
 use std::{
@@ -78,6 +79,11 @@ struct Cpu {
     calls: Cell<usize>,
     events: RefCell<Vec<Event>>,
     depth: Cell<usize>,
+    /// Pages that were asked for.
+    allocs: Cell<usize>,
+    /// Whether the last refill was to pause, and what it brought of what it wanted.
+    backoff: Cell<bool>,
+    ended: Cell<(usize, usize)>,
 }
 
 impl Cpu {
@@ -96,6 +102,9 @@ impl Cpu {
             calls: Cell::new(0),
             events: RefCell::new(events),
             depth: Cell::new(0),
+            allocs: Cell::new(0),
+            backoff: Cell::new(false),
+            ended: Cell::new((0, 0)),
         }
     }
 
@@ -221,6 +230,7 @@ impl Refill for Cpu {
     }
 
     fn alloc(&self) -> Option<Bnode<Model>> {
+        self.allocs.set(self.allocs.get() + 1);
         if !self.memory.get() {
             return None;
         }
@@ -235,11 +245,14 @@ impl Refill for Cpu {
         unsafe { dealloc(bnode.into_page().as_ptr(), layout()) };
     }
 
-    fn queue(&self, _backoff: bool, _waiting: usize) {
+    fn queue(&self, backoff: bool, _waiting: usize) {
         assert!(!self.worker.replace(true), "two refills are queued");
+        self.backoff.set(backoff);
     }
 
-    fn ended(&self, _blocks: usize, _wanted: usize) {}
+    fn ended(&self, blocks: usize, wanted: usize) {
+        self.ended.set((blocks, wanted));
+    }
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
@@ -266,6 +279,76 @@ proptest! {
         while !cpu.events.borrow().is_empty() {
             cpu.event();
         }
+        cpu.end();
+    }
+}
+
+/// Where no blocks are kept none is brought; an object that found room needs none.
+#[test]
+fn refills_for_what_found_none() {
+    for (pushed, found_none) in [
+        (Push::Block, false),
+        (Push::List, true),
+        (Push::Full, true),
+        (Push::Twice, false),
+    ] {
+        for keeps in [false, true] {
+            let kick = blocks::refill_for(pushed, || keeps);
+            assert_eq!(kick == Kick::Now, found_none && keeps);
+            assert_eq!(kick == Kick::No, !(found_none && keeps));
+        }
+    }
+}
+
+/// A refill brings as many blocks as are missing, and only one at first where memory was short.
+#[test]
+fn brings_what_is_missing() {
+    for (limit, backoff, had, dies, memory) in [
+        (1, false, 0, false, true),
+        (3, false, 0, false, true),
+        (3, false, 2, false, true),
+        (3, false, 3, false, true),
+        (3, true, 0, false, true),
+        (3, true, 1, false, true),
+        (3, false, 1, false, false),
+        (3, false, 1, true, true),
+    ] {
+        let cpu = Cpu::new(Vec::new());
+        cpu.limit.set(limit);
+        for _ in 0..had {
+            let bnode = cpu.alloc().unwrap();
+            assert!(cpu.state.borrow_mut().put_cached(bnode, had).is_none());
+        }
+        cpu.allocs.set(0);
+        cpu.memory.set(memory);
+        cpu.state.borrow_mut().backoff = backoff;
+        cpu.state.borrow_mut().want_refill(Kick::Now);
+        blocks::start(&cpu);
+        // It is on its way.
+        blocks::start(&cpu);
+        assert_eq!(cpu.backoff.get(), backoff);
+        cpu.state.borrow_mut().online = !dies;
+        cpu.run(Event::Worker);
+        let wanted = if backoff { 1 } else { limit };
+        let missing = if dies { 0 } else { wanted - had };
+        let brought = if memory { missing } else { 0 };
+        assert_eq!(cpu.allocs.get(), missing.min(brought + 1));
+        assert_eq!(cpu.ended.get(), (brought, wanted));
+        {
+            let state = cpu.state.borrow();
+            assert_eq!(state.nr_cached(), had + brought);
+            assert_eq!(state.stats[Count::Refilled], brought as u64);
+            assert_eq!(state.stats[Count::Backoffs], u64::from(backoff));
+        }
+        assert!(!cpu.worker.get());
+        // Memory may be there again.
+        cpu.state.borrow_mut().online = true;
+        cpu.memory.set(true);
+        cpu.state.borrow_mut().want_refill(Kick::Now);
+        blocks::start(&cpu);
+        assert!(cpu.worker.get() && !cpu.backoff.get());
+        cpu.run(Event::Worker);
+        assert_eq!(cpu.state.borrow().nr_cached(), limit);
         cpu.end();
     }
 }
