@@ -290,3 +290,36 @@ fn a_cycle_is_cut() {
         cpu.end();
     }
 }
+
+/// Who waits for another context is told as soon as what was there is taken over, and not while it waits in the rest.
+#[test]
+fn is_past_in_time() {
+    let cpu = Cpu::new([]);
+    let is_past = |before| cpu.deferred.borrow().is_past(before);
+    for before in 0..3 {
+        (0..=BUDGET).for_each(|_| cpu.push());
+        assert!(!is_past(before));
+        assert_eq!(deferred::piece(&cpu, false), Progress::More);
+        assert!(!is_past(before) && (before == 0 || is_past(before - 1)));
+        assert_eq!(deferred::piece(&cpu, false), Progress::Done);
+        assert!(is_past(before));
+    }
+    cpu.end();
+}
+
+/// What came meanwhile and was taken over by another context is left to no worker.
+#[test]
+fn nothing_more() {
+    let events = std::iter::repeat_n(Event::Nothing, 5).chain([
+        Event::Push(1),
+        Event::Nothing,
+        Event::Handler,
+    ]);
+    let cpu = Cpu::new(events);
+    cpu.push();
+    cpu.handler.set(false);
+    assert!(!deferred::all(&cpu));
+    assert!(cpu.events.borrow().is_empty());
+    assert_eq!(cpu.queued.borrow().len(), 2);
+    cpu.end();
+}
