@@ -9,12 +9,14 @@ use crate::{
     list::Linked,
     platform::Platform,
     rfc::{
+        arm::{Kick, Monitor},
         bnode::{Bnode, BnodeQueue},
         state::{
             Channel, Fill, Objects, Push, State, BARRIER_BATCH, CHANNELS, MAX_READY_BNODES,
             N_BATCHES,
         },
     },
+    stats::{Event, Stats, NAMES},
 };
 use proptest::prelude::*;
 use std::{
@@ -400,4 +402,174 @@ proptest! {
         }
         world.end();
     }
+}
+
+/// A state with `cached` blocks, and memory for objects, which nobody frees.
+fn online(cached: usize) -> State<Model> {
+    COMPLETED.set(0);
+    let mut state = State::new();
+    state.online = true;
+    for _ in 0..cached {
+        // SAFETY: A fresh page.
+        let bnode = unsafe { Bnode::from_page(new_page()) };
+        assert!(state.put_cached(bnode, cached).is_none());
+    }
+    state
+}
+
+fn object() -> NonNull<u8> {
+    NonNull::from(Box::leak(Box::new([0u64; 2]))).cast()
+}
+
+/// Queues an object of `channel`, or a callback.
+fn queue(state: &mut State<Model>, channel: Channel) -> Push {
+    let object = object();
+    let linked = match channel {
+        Channel::Call => Linked::Call(Call::new(object.as_ptr(), false)),
+        _ => Linked::Object {
+            object,
+            field: object,
+        },
+    };
+    // SAFETY: There is room for a head, or a field.
+    unsafe { state.push(channel, linked) }
+}
+
+/// What the counters have that are not 0.
+fn counted(stats: &Stats) -> Vec<(&'static str, u64)> {
+    stats.named().filter(|counter| counter.1 != 0).collect()
+}
+
+/// Everything is counted where it happens, under its name.
+#[test]
+fn is_counted() {
+    let mut state = online(0);
+    for (channel, n) in [
+        (Channel::Slab, 2),
+        (Channel::Vmalloc, 3),
+        (Channel::Call, 2),
+    ] {
+        (0..n).for_each(|_| assert_eq!(queue(&mut state, channel), Push::List));
+    }
+    assert_eq!(
+        counted(&state.stats),
+        [("queued_list", 5), ("queued_call_list", 2)]
+    );
+    let mut state = online(3);
+    let calls = [
+        (Channel::Slab, 2),
+        (Channel::Vmalloc, 3),
+        (Channel::Call, 4),
+    ];
+    for (channel, n) in calls {
+        (0..n).for_each(|_| assert_eq!(queue(&mut state, channel), Push::Block));
+    }
+    for _ in 0..2 {
+        // SAFETY: A fresh page.
+        let bnode = unsafe { Bnode::from_page(new_page()) };
+        // The open block has no room, then it has.
+        let (pushed, unused) = state.push_with(Channel::Call, bnode, object());
+        assert_eq!(pushed, Push::Block);
+        unused.into_iter().for_each(free_page);
+    }
+    assert_eq!(state.queued.len(), 11);
+    assert_eq!(
+        counted(&state.stats),
+        [
+            ("queued_slab", 2),
+            ("queued_vmalloc", 3),
+            ("queued_call", 6)
+        ]
+    );
+    let mut state = online(0);
+    let fills = [
+        Fill::Nothing,
+        Fill::Batch(0),
+        Fill::Batch(1),
+        Fill::Busy,
+        Fill::Busy,
+    ];
+    for fill in fills {
+        assert_eq!(state.fill_batch(), fill);
+        queue(&mut state, Channel::Slab);
+    }
+    assert!(state.fill_barrier_batch() && !state.fill_barrier_batch());
+    assert_eq!(
+        counted(&state.stats),
+        [("queued_list", 5), ("batches", 3), ("batches_busy", 2)]
+    );
+    let mut state = online(5);
+    free_page(state.take_excess(4).expect("one more than these"));
+    free_page(state.take_excess(3).expect("one more than these"));
+    assert!(state.take_excess(3).is_none());
+    assert_eq!(state.stats[Event::Shrunk], 2);
+    let mut cached = state.take_cached();
+    std::iter::from_fn(|| cached.pop()).for_each(free_page);
+    assert_eq!(counted(&state.stats), [("shrunk", 5)]);
+    let mut sum = state.stats;
+    sum += Stats::from([1; NAMES.len()]);
+    assert_eq!(sum[Event::Shrunk], 6);
+    assert_eq!(sum[Event::Freed], 1);
+}
+
+/// A list, and a block, began to wait with the first object, however often they were used before.
+#[test]
+fn since_the_first() {
+    let mut state = online(1);
+    for round in 1..3 {
+        COMPLETED.set(10 * round);
+        assert_eq!(queue(&mut state, Channel::Slab), Push::Block);
+        assert_eq!(queue(&mut state, Channel::Vmalloc), Push::List);
+        COMPLETED.set(10 * round + 1);
+        assert_eq!(queue(&mut state, Channel::Slab), Push::Block);
+        assert_eq!(queue(&mut state, Channel::Vmalloc), Push::List);
+        assert_eq!(state.queued.list_since, 10 * round as u32);
+        // The grace period is that of the last.
+        COMPLETED.set(10 * round + 2);
+        assert!(state.take_ready().is_empty());
+        COMPLETED.set(10 * round + 3);
+        let mut ready = state.take_ready();
+        assert_eq!((ready.len(), state.queued.len()), (4, 0));
+        assert_eq!(ready.list_since, 10 * round as u32);
+        let bnode = ready.bnodes[Channel::Slab as usize].pop().unwrap();
+        assert_eq!((bnode.since(), bnode.len()), (10 * round as u32, 2));
+        assert!(state.put_cached(bnode, 1).is_none());
+    }
+    let mut cached = state.take_cached();
+    std::iter::from_fn(|| cached.pop()).for_each(free_page);
+}
+
+/// The monitor is wanted as soon as there is something, and fast when that would fill a block; the irq_work is
+/// queued where it is late, or a refill is due that can begin.
+#[test]
+fn kicks_where_it_has_to() {
+    let mut state = online(0);
+    assert_eq!(state.wanted_monitor(), Monitor::Idle);
+    assert_eq!(state.kick(Kick::No), Kick::No);
+    for n in 1..3 * State::<Model>::FAST {
+        queue(&mut state, Channel::Slab);
+        let fast = n >= State::<Model>::FAST;
+        assert_eq!(
+            state.wanted_monitor(),
+            if fast { Monitor::Fast } else { Monitor::Slow }
+        );
+        assert_eq!(state.kick(Kick::No), Kick::Lazy);
+        assert_eq!(state.kick(Kick::No), Kick::No);
+        // For a refill it does not wait for the tick.
+        assert_eq!(state.kick(Kick::Now), Kick::Now);
+        assert_eq!(state.kick(Kick::Now), Kick::No);
+        state.arming.kicked();
+    }
+    // One that runs is enough; that of a dead CPU does not begin.
+    assert!(state.begin_refill() && !state.begin_refill());
+    assert!(!state.want_refill(Kick::Now) && !state.begin_refill());
+    assert_eq!(state.kick(Kick::Now), Kick::Lazy);
+    state.arming.kicked();
+    state.end_refill();
+    state.online = false;
+    assert!(!state.want_refill(Kick::Now) && !state.begin_refill());
+    assert_eq!(state.kick(Kick::Now), Kick::Lazy);
+    state.online = true;
+    assert!(!state.want_refill(Kick::No) && state.want_refill(Kick::Lazy));
+    assert!(state.begin_refill() && !state.begin_refill());
 }
