@@ -5,12 +5,16 @@
 
 use crate::{
     lockless::{
-        block::Blocks,
+        block::{self, Blocks, ClosedList, Layout, Spares, MAX_SPARES, SLOT},
         insert::{close, insert, insert_slow, Kind},
     },
     lockless_model::{kind_of, word_of, Flaw, Model, CAPACITY},
 };
-use std::cell::{Cell, RefCell};
+use std::{
+    alloc::{alloc, dealloc, Layout as Memory},
+    cell::{Cell, RefCell},
+    ptr::with_exposed_provenance_mut,
+};
 
 /// What an interrupt does.
 #[derive(Clone, Copy, Debug)]
@@ -187,5 +191,87 @@ fn chains_join() {
         }
         assert_eq!(left, 0);
         assert!(all.is_empty());
+    }
+}
+
+/// Blocks in memory of the test's.
+struct Small;
+
+impl Layout for Small {
+    const BLOCK: usize = 128;
+    const HEADER: usize = 64;
+}
+
+/// What is noted in a block is that of this block, for one use of it.
+#[test]
+fn blocks_keep_their_notes() {
+    let memory = Memory::from_size_align(2 * Small::BLOCK, Small::BLOCK).unwrap();
+    // SAFETY: The layout has a size.
+    let first = unsafe { alloc(memory) };
+    let bases = [0, Small::BLOCK].map(|offset| first.expose_provenance() + offset);
+    for scanned in [false, true] {
+        // SAFETY: Blocks of the test's, and slots of theirs.
+        unsafe {
+            bases
+                .iter()
+                .for_each(|&base| block::begin::<Small>(base, scanned));
+            assert_eq!(block::is_scanned(bases[0], false), scanned);
+            assert_eq!(block::is_scanned(bases[0], true), scanned);
+            assert!(block::is_scanned(bases[0], false));
+            assert_eq!(block::is_scanned(bases[1], false), scanned);
+            let list = ClosedList::<Small>::new();
+            assert!(list.is_empty() && list.take().is_empty());
+            for (i, base) in bases.into_iter().enumerate() {
+                block::stamp(base, 7 + i as u32);
+                for n in 0..=i {
+                    let slot = Small::first(base) - n * SLOT;
+                    with_exposed_provenance_mut::<usize>(slot).write(8 * (n + 1));
+                }
+                list.push(base, i + 1);
+            }
+            assert!(!list.is_empty());
+            block::mark_call::<Small>(Small::first(bases[1]) - SLOT);
+            let mut blocks = list.take();
+            assert!(list.is_empty());
+            assert_eq!(blocks.objects(), 3);
+            let mut seen = Vec::new();
+            blocks.for_each(|block| {
+                let words = block.objects().iter().map(|word| word.addr()).collect();
+                seen.push((block.base(), block.since(), words));
+                assert_eq!(block.take_calls(), block.base() == bases[1]);
+                assert!(!block.take_calls());
+            });
+            let expected = [(bases[1], 8, vec![16, 8]), (bases[0], 7, vec![8])];
+            assert_eq!(seen, expected);
+        }
+    }
+    // SAFETY: Allocated with this layout.
+    unsafe { dealloc(first, memory) };
+}
+
+/// No more spares than the limit says, even where it is lowered while one is put there.
+#[test]
+fn spares_have_a_limit() {
+    for limit in [0, 1, 3, MAX_SPARES, MAX_SPARES + 1] {
+        let spares = Spares::new();
+        let most = limit.min(MAX_SPARES);
+        for base in 1..most + 3 {
+            let mut excess = None;
+            spares.keep(base, || limit, |base| excess = Some(base));
+            assert_eq!(excess, (base > most).then_some(base));
+        }
+        assert_eq!(spares.len(), most);
+        spares.trim(limit, |_| panic!("within the limit"));
+        let mut excess = Vec::new();
+        spares.trim(1, |base| excess.push(base));
+        assert!(excess.into_iter().eq(2..=most));
+        assert_eq!(spares.len(), most.min(1));
+        assert_eq!(spares.take(), (most > 0).then_some(1));
+        assert_eq!(spares.take(), None);
+        // The limit is lowered while the block is put there.
+        let (limits, mut excess) = (Cell::new(2), None);
+        let lowered = || limits.replace(0);
+        spares.keep(9, lowered, |base| excess = Some(base));
+        assert_eq!((excess, spares.len()), (Some(9), 0));
     }
 }
