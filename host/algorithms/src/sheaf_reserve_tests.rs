@@ -151,3 +151,15 @@ proptest! {
         }
     }
 }
+
+/// What is promised stays, and is missed where it is not there.
+#[test]
+fn what_is_promised() {
+    let ring = ring(8, 3);
+    assert_eq!(ring.keep(), 3);
+    for n in 0..8 {
+        assert_eq!((ring.is_short(), ring.surplus()), (n < 3, n.max(3) - 3));
+        assert!(ring.put(n));
+    }
+    assert!(!ring.put(8));
+}

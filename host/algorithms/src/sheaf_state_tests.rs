@@ -8,8 +8,8 @@ use crate::{
     sheaf_model::{set_hook, At, Flaw, Model},
     sheaves::{
         barn::{Stock, Surplus},
-        geometry::{Slot, SHEAF_BYTES, SLOTS},
-        sheaf::{EmptySheaf, FullSheaf, Rest},
+        geometry::{self, Slot, SHEAF_BYTES, SLOTS},
+        sheaf::{Chain, Closed, EmptySheaf, FullSheaf, Install, Installed, Rest, Stamp},
     },
 };
 use proptest::prelude::*;
@@ -403,4 +403,117 @@ fn sees_flaws() {
     // Others may link a sheaf twice, to a list without an end: the nested tests have these.
     sees(Flaw::EmptiedNotAwaited);
     sees(Flaw::FilledNotAwaited);
+}
+
+/// Each miss has eight objects brought, up to the limit; what is above it is too much, but for what is allowed.
+#[test]
+fn barn_has_limits() {
+    let mut memory = Memory(Vec::new());
+    let one = [without_provenance_mut(8)];
+    let mut stock = Stock::new(4);
+    assert!(!stock.may_idle());
+    for (missed, capacity, sheaves) in [
+        (0, 4, 0),
+        (1, 16, 1),
+        (1, 8, 1),
+        (1, 4, 2),
+        (3, 8, 3),
+        (100, 4, 4),
+        (1, 0, 4),
+    ] {
+        assert_eq!(stock.wanted(missed, capacity), sheaves);
+    }
+    stock.put_full(memory.sheaf().fill(&one));
+    assert!(stock.may_idle());
+    assert_eq!(stock.wanted(100, 4), 3);
+    stock.put_full(memory.sheaf().fill(&one));
+    (0..3).for_each(|_| stock.put_empty(memory.sheaf()));
+    assert_eq!(stock.excess(), Surplus::default());
+    stock.set_limit(1);
+    assert_eq!(stock.wanted(100, 4), 0);
+    assert_eq!(stock.excess(), Surplus { full: 1, empty: 2 });
+    stock.allow(1);
+    assert_eq!(stock.excess(), Surplus { full: 0, empty: 1 });
+    // Each kind alone is something.
+    let mut stock = Stock::new(4);
+    stock.put_empty(memory.sheaf());
+    assert!(stock.may_idle());
+    assert!(stock.put_remote(8, 2));
+    assert_eq!((stock.nr_full(), stock.nr_empty()), (0, 0));
+    assert!(stock.may_idle());
+    // It stays where it is while others come.
+    stock.idle();
+    assert_eq!(stock.nr_full(), 0);
+    stock.idle();
+    assert_eq!(stock.nr_full(), 1);
+}
+
+/// A sheaf that was installed with `n` objects in it, the first of them freed, and closed.
+fn filled(memory: &mut Memory, n: usize, stamp: u32) -> Closed {
+    let filling = memory.sheaf().start(SLOTS, 8);
+    // SAFETY: In the sheaf, which is not used otherwise.
+    let installed = unsafe { Installed::from_slot(filling.first_slot()) };
+    Closed::filled(installed, n, Stamp::of(stamp))
+}
+
+/// What a chain is told stays with it, through a list and through RCU.
+#[test]
+fn chains() {
+    let mut memory = Memory(Vec::new());
+    assert!(Chain::new().is_empty() && Chain::new().into_rcu_head(1).is_none());
+    assert_eq!(Chain::new().into_first(), 0);
+    let owner: *const () = std::ptr::from_ref(&memory).cast();
+    let mut chain = Chain::new();
+    chain.count(|| panic!("there is none"));
+    chain.push(filled(&mut memory, 2, 4));
+    let sheaf = memory.sheaf().into_memory();
+    // SAFETY: That of a sheaf.
+    chain.push(unsafe { EmptySheaf::from_memory(sheaf, owner) }.into_closed());
+    let mut newer = Chain::new();
+    let stock: [*mut u8; 1] = [without_provenance_mut(8)];
+    newer.push(memory.sheaf().fill(&stock).into_closed(Stamp::of(5)));
+    newer.push(filled(&mut memory, 3, 6));
+    chain.append(newer);
+    chain.append(Chain::new());
+    assert_eq!((chain.len(), chain.nr_full()), (4, 3));
+    // The first has one.
+    chain.count(|| panic!("it is counted"));
+    // SAFETY: From there.
+    let mut chain = unsafe { Chain::from_first(chain.into_first()) };
+    assert_eq!((chain.len(), chain.nr_full()), (4, 3));
+    let expected = [(Some((3, geometry::now())), true, 7), (None, false, 6)];
+    for (waiting, holds_freed, number) in expected {
+        let mut sheaf = chain.pop().expect("there are more");
+        assert_eq!(sheaf.waiting(), waiting);
+        assert_eq!(sheaf.holds_freed(), holds_freed);
+        assert_eq!(sheaf.take_stamp().map(|stamp| stamp.number()), Some(number));
+        assert!(sheaf.take_stamp().is_none());
+    }
+    assert_eq!((chain.len(), chain.nr_full()), (2, 1));
+    chain.count(|| Stamp::of(8));
+    let head = chain.into_rcu_head(3).expect("there are two");
+    // SAFETY: From there.
+    let (mut chain, origin) = unsafe { Chain::from_rcu_head(head.as_ptr().addr()) };
+    assert_eq!((origin.owner, origin.node), (owner, 3));
+    assert_eq!((chain.len(), chain.nr_full()), (2, 1));
+    let numbers = std::iter::from_fn(|| Some(chain.pop()?.take_stamp()?.number()));
+    assert!(numbers.eq([9, 5]));
+    assert!(chain.is_empty() && chain.len() == 0);
+}
+
+/// The objects of a sheaf, as those see them that only look.
+#[test]
+fn what_is_in_a_sheaf() {
+    let mut memory = Memory(Vec::new());
+    let pointers = [8, 16, 24].map(without_provenance_mut);
+    let full = memory.sheaf().fill(&pointers);
+    assert_eq!(full.start(), SLOTS - 3);
+    let mut seen = Vec::new();
+    assert!(full.all(|object| {
+        seen.push(object);
+        true
+    }));
+    assert_eq!(seen, [8, 16, 24]);
+    assert!(!full.all(|object| object != 24));
+    assert!(full.slots().iter().map(Slot::load).eq([8, 16, 24]));
 }
