@@ -517,3 +517,19 @@ fn what_is_in_a_sheaf() {
     assert!(!full.all(|object| object != 24));
     assert!(full.slots().iter().map(Slot::load).eq([8, 16, 24]));
 }
+
+/// Whoever empties a barn has all that was in it.
+#[test]
+fn barn_is_emptied() {
+    let mut memory = Memory(Vec::new());
+    let mut stock = Stock::new(4);
+    stock.put_full(memory.sheaf().fill(&[without_provenance_mut(8)]));
+    (0..3).for_each(|_| stock.put_empty(memory.sheaf()));
+    assert!(stock.put_remote(16, 2));
+    let (mut full, empty) = stock.take_all();
+    assert_eq!((full.len(), empty.len()), (2, 2));
+    let objects = std::iter::from_fn(|| Some(objects_of(full.pop()?).0));
+    assert!(objects.eq([vec![16], vec![8]]));
+    assert_eq!((stock.nr_full(), stock.nr_empty()), (0, 0));
+    assert!(!stock.may_idle());
+}

@@ -573,3 +573,32 @@ fn kicks_where_it_has_to() {
     assert!(!state.want_refill(Kick::No) && state.want_refill(Kick::Lazy));
     assert!(state.begin_refill() && !state.begin_refill());
 }
+
+/// The list of a batch waits for the grace period of the batch.
+#[test]
+fn batches_have_one_grace_period() {
+    let mut state = online(1);
+    for (batch, channels) in [
+        &[Channel::Slab][..],
+        &[Channel::Vmalloc],
+        &[Channel::Slab, Channel::Call],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        channels.iter().for_each(|&channel| {
+            queue(&mut state, channel);
+        });
+        COMPLETED.set(COMPLETED.get() + 1);
+        if batch == BARRIER_BATCH {
+            assert!(state.fill_barrier_batch());
+        } else {
+            assert_eq!(state.fill_batch(), Fill::Batch(batch));
+        }
+        let (objects, snap) = state.batch(batch);
+        assert_eq!(snap, Some(Model::snapshot()));
+        let list_snap = (!objects.list.is_empty()).then(Model::snapshot);
+        assert_eq!(objects.list_snap, list_snap);
+        assert_eq!(objects.list.is_empty(), batch == 0);
+    }
+}
