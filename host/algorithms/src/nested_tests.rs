@@ -6,7 +6,7 @@
 use crate::{
     lockless::{
         block::{self, Blocks, ClosedList, Layout, Spares, MAX_SPARES, SLOT},
-        insert::{close, insert, insert_slow, Kind},
+        insert::{close, insert, insert_slow, Close, Kind},
     },
     lockless_model::{kind_of, word_of, Flaw, Model, CAPACITY},
 };
@@ -273,5 +273,29 @@ fn spares_have_a_limit() {
         let lowered = || limits.replace(0);
         spares.keep(9, lowered, |base| excess = Some(base));
         assert_eq!((excess, spares.len()), (Some(9), 0));
+    }
+}
+
+/// A block says that it has callbacks where it has one, and only there.
+#[test]
+fn blocks_say_what_they_have() {
+    for number in 1..5 {
+        let cpu = Model::new(1, Flaw::None, |_| ());
+        assert!(insert_slow(&&cpu, word_of(number), None));
+        close(&&cpu, false);
+        let mut block = cpu.closed.take().pop().expect("it is closed");
+        // SAFETY: No context is about to store.
+        assert_eq!(unsafe { block.take_calls() }, number % 2 == 1);
+    }
+}
+
+/// No block is current after a close that is to leave none, and another one where it is.
+#[test]
+fn close_leaves_what_it_is_to() {
+    for refill in [false, true] {
+        let cpu = Model::new(2, Flaw::None, |_| ());
+        assert!(insert_slow(&&cpu, word_of(2), None));
+        assert_eq!(close(&&cpu, refill), Close::Closed(1));
+        assert_eq!(insert(&&cpu, word_of(2), Kind::Free), refill);
     }
 }
