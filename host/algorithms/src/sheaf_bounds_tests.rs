@@ -267,3 +267,19 @@ fn doubles_are_found() {
     }
     assert!(doubles > 1000);
 }
+
+/// What is free at once is allocated again, whichever slot it is in.
+#[test]
+fn any_reuse_slot_will_do() {
+    set_hook(None);
+    for i in 0..exchange::REUSE {
+        let model = Model::new(1, 0, SLOTS, usize::MAX, Flaw::None);
+        let cpu = at(&model, 0, false);
+        let object = model.from_slab();
+        cpu.free(object);
+        assert_eq!(cpu.reuse(0).take(), Some(object));
+        assert!(cpu.reuse(i).put(object));
+        assert_eq!(cpu.alloc(), Some(object));
+        model.end();
+    }
+}

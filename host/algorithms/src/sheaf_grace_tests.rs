@@ -6,7 +6,7 @@
 
 use crate::sheaves::{
     geometry::{Slot, SHEAF_BYTES, SLOTS},
-    grace::{Epochs, GracePeriod, Needs, Polled, Strays, PLACES},
+    grace::{Epochs, GracePeriod, Needs, Polled, Running, Strays, PLACES},
     sheaf::{Chain, EmptySheaf},
 };
 use proptest::prelude::*;
@@ -377,4 +377,21 @@ proptest! {
             prop_assert!(waits.iter().all(|wait| now.get() - wait.1 < 3 + unseen));
         }
     }
+}
+
+/// The last callback that runs is told so, and nobody is done while one runs or something is counted.
+#[test]
+fn running_are_counted() {
+    let running = Running::new();
+    assert!(running.are_none_after(|| true) && !running.are_none_after(|| false));
+    running.enter();
+    running.enter();
+    assert!(!running.are_none_after(|| true));
+    assert!(!running.leave() && !running.are_none_after(|| true));
+    assert!(running.leave() && running.are_none_after(|| true));
+    let object = crate::sync::AtomicLink::new(0);
+    let addr = std::ptr::from_ref(&object).expose_provenance();
+    let strays = Strays::new();
+    // SAFETY: An object that is a link.
+    assert!(strays.is_empty() && unsafe { strays.push(addr, addr, 0) } && !strays.is_empty());
 }
