@@ -19,8 +19,8 @@ RELEASE=${KERNELRELEASE:-$(uname -r)}
 # The kernel's make takes it for its own; an empty ARCH for one as well.
 unset KERNELRELEASE ARCH
 TREES=/var/lib/rcu_ptr
-MODULES="rcu_ptr rcu_ptr_takeover"
-[ "${RCU_PTR_TEST:-}" = n ] || MODULES="$MODULES rcu_ptr_kunit"
+MODULES="rcu_ptr rcu_ptr_takeover rcu_ptr_kunit"
+[ "${RCU_PTR_TEST:-}" != n ] || MODULES=${MODULES% rcu_ptr_kunit}
 
 # headers_of RELEASE: its headers, or the tree that it was built in
 headers_of()

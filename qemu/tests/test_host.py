@@ -11,8 +11,7 @@ import threading
 import time
 import unittest
 
-from lib import boot, console, flow, insns, qmp, verdict
-from lib.base import SetupError
+from lib import boot, console, insns, qmp, verdict
 
 
 class Qemu(threading.Thread):
