@@ -81,7 +81,7 @@ pub(crate) fn barrier(engine: &impl Barrier) {
 /// Has workers free the batches whose grace period is over, and waits for them.
 fn free_what_waited(engine: &impl Barrier) {
     engine.each(|cpu| engine.free_polled(cpu));
-    engine.each(|cpu| wait_for_running(cpu));
+    engine.each(wait_for_running);
 }
 
 /// Makes a batch of what is there, and waits for a free place if need be.
