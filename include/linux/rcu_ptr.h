@@ -347,8 +347,8 @@ void rcu_ptr_cache_destroy(struct rcu_ptr_cache *cache);
  * whatever waits in others; of the SRCU domain too, where the cache has one.
  * Destructors of these objects have returned; what they freed may still wait.
  *
- * Context: as for rcu_ptr_barrier(), but it does not depend on destructors or
- * SRCU domains of other caches.
+ * Context: as for rcu_ptr_barrier(), but it depends neither on callbacks nor on
+ * destructors or SRCU domains of other caches.
  */
 void rcu_ptr_cache_barrier(struct rcu_ptr_cache *cache);
 

@@ -51,8 +51,10 @@ impl Faults {
 
     #[inline]
     fn point(&self) -> Result {
+        if cfg!(not(RCU_PTR_TEST)) {
+            return Ok(());
+        }
         match self.nth.load(Relaxed) {
-            _ if cfg!(not(RCU_PTR_TEST)) => Ok(()),
             0 => Ok(()),
             n => self.count(n),
         }

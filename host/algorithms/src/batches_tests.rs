@@ -77,6 +77,9 @@ enum Event {
     HandOver,
     /// The monitor makes a batch.
     Start,
+    /// Another CPU does, and has not queued its work yet; it goes on.
+    StartThere,
+    QueueThere,
     /// The next grace period begins, and ends.
     GracePeriod,
     GracePeriodEnds,
@@ -107,6 +110,10 @@ struct Cpu {
     /// How many had begun when a context closed a block, or turned interrupts off: no later one ends meanwhile.
     closing_since: Cell<usize>,
     irqs_off: Cell<Option<usize>>,
+    /// Another CPU makes batches, with interrupts off since then: those whose work is not queued yet.
+    is_there: Cell<bool>,
+    there: RefCell<Vec<(usize, Gp)>>,
+    there_since: Cell<usize>,
     locked: Cell<bool>,
     events: RefCell<Vec<Event>>,
 }
@@ -151,6 +158,11 @@ impl Cpu {
         ret
     }
 
+    fn queue_work(&self, index: usize, snap: Gp) {
+        assert!(self.works[index].get().is_none(), "a work item is refused");
+        self.works[index].set(Some(snap));
+    }
+
     /// Waits for a grace period.
     fn synchronize(&self) {
         let snap = Gp(self.begun.get() + 1);
@@ -193,12 +205,29 @@ impl Cpu {
                 if is_last(self.closing_since.get()) {
                     self.run(Event::HandOver);
                 }
+                if is_last(self.there_since.get()) {
+                    self.run(Event::QueueThere);
+                }
                 OVER.set(self.begun.get());
+            }
+            Event::QueueThere => {
+                for (index, snap) in self.there.take() {
+                    self.queue_work(index, snap);
+                }
             }
             // What takes the lock waits for it.
             _ if self.locked.get() => {}
             Event::Start => {
                 self.with_irqs_off(|| batches::start(self));
+            }
+            Event::StartThere => {
+                if self.there.borrow().is_empty() {
+                    self.there_since.set(self.begun.get());
+                }
+                if !self.is_there.replace(true) {
+                    self.with_irqs_off(|| batches::start(self));
+                    self.is_there.set(false);
+                }
             }
             Event::Work(i) => {
                 let is_over = self.works[i].get().is_some_and(|gp| gp.is_over());
@@ -244,6 +273,7 @@ impl Cpu {
         self.events.borrow_mut().clear();
         self.run(Event::Close);
         self.run(Event::HandOver);
+        self.run(Event::QueueThere);
         self.run(Event::Start);
         for _ in 0..8 {
             self.synchronize();
@@ -301,9 +331,10 @@ impl Collect for Cpu {
             index, new, snap, ..
         } = *fill
         {
-            if new {
-                assert!(self.works[index].get().is_none(), "a work item is refused");
-                self.works[index].set(Some(snap));
+            match new {
+                true if self.is_there.get() => self.there.borrow_mut().push((index, snap)),
+                true => self.queue_work(index, snap),
+                false => {}
             }
         }
     }
@@ -392,6 +423,8 @@ fn events(n: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Event>> {
         3 => Just(Event::Close),
         2 => Just(Event::HandOver),
         3 => Just(Event::Start),
+        2 => Just(Event::StartThere),
+        1 => Just(Event::QueueThere),
         2 => Just(Event::GracePeriod),
         2 => Just(Event::GracePeriodEnds),
         4 => (0..N_BATCHES).prop_map(Event::Work),
@@ -413,7 +446,9 @@ proptest! {
         *cpu.events.borrow_mut() = during;
         let pushed = cpu.pushed.get();
         if all {
-            // As the engine ends, for what is in batches.
+            // As the engine ends, for what is in batches: no other CPU is at work.
+            cpu.run(Event::QueueThere);
+            cpu.events.borrow_mut().retain(|event| !matches!(event, Event::StartThere));
             let waiting: Vec<_> = cpu.with(|batches| {
                 let mut all: Vec<_> = batches.objects().collect();
                 let _overflow = all.pop();

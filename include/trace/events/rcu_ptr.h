@@ -252,7 +252,7 @@ TRACE_EVENT(rcu_ptr_shrink,
 );
 
 /*
- * Something had to be put off: both batches of @cpu are still busy, a refill
+ * Something had to be put off: all batches of @cpu are still busy, a refill
  * waits after memory pressure, or an object came while the lock was held.
  */
 TRACE_EVENT(rcu_ptr_defer,

@@ -92,8 +92,8 @@ pub(crate) struct Batches<O, G> {
 pub(crate) enum Fill<C, G> {
     /// There was nothing.
     Nothing,
-    /// No place is free: the first that becomes so makes a batch.
-    Busy,
+    /// No place is free for so many objects: the first that becomes so makes a batch.
+    Busy(C),
     /// `counts` objects joined batch `index`, which is `new` or not.
     Batch {
         index: usize,
@@ -194,7 +194,7 @@ impl<O: Objects, G: GracePeriod> Batches<O, G> {
         let found = self.place_for(&snap);
         let Some((index, place)) = found.and_then(|i| Some((i, self.places.get_mut(i)?))) else {
             self.retry = true;
-            return Fill::Busy;
+            return Fill::Busy(self.overflow.counts());
         };
         let objects = core::mem::take(&mut self.overflow);
         let counts = objects.counts();
@@ -263,7 +263,7 @@ fn act<C: Collect>(cpu: &C, fill: &FillOf<C>) -> Start {
     cpu.filled(fill);
     match fill {
         Fill::Nothing => Start::Nothing,
-        Fill::Busy => Start::Busy,
+        Fill::Busy(_) => Start::Busy,
         Fill::Batch { .. } => Start::Started,
     }
 }

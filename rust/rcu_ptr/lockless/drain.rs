@@ -406,9 +406,10 @@ impl batches::Collect for Collected<'_> {
         let krcp = self.krcp;
         match fill {
             Fill::Nothing => {}
-            Fill::Busy => {
+            Fill::Busy(counts) => {
                 krcp.events.add(Event::BatchesBusy, 1);
-                trace::defer(krcp.cpu, trace::DEFER_BATCH, krcp.waiting());
+                let pending = counts.mixed + counts.list + krcp.waiting();
+                trace::defer(krcp.cpu, trace::DEFER_BATCH, pending);
             }
             &Fill::Batch {
                 index,
