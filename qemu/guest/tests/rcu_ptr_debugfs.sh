@@ -139,7 +139,7 @@ calls_to() {
 	echo >"$TRACING/trace"
 	taskset -c 0 sh -c "echo 1 >$BARRIER"
 	echo 0 >"$TRACING/events/csd/csd_queue_cpu/enable"
-	grep -c " csd_queue_cpu: cpu=$1 .*irq5entry.*8lockless.*7barrier" "$TRACING/trace" || true
+	grep -c " csd_queue_cpu: cpu=$1 .*irq5entry.*8lockless.*11close_there" "$TRACING/trace" || true
 }
 
 # A CPU that has nothing is not interrupted.
