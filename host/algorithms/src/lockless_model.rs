@@ -136,6 +136,7 @@ impl<'a> Model<'a> {
     }
 
     /// Runs `f` with preemption disabled.
+    #[cfg(loom)]
     pub(crate) fn preempt_off<R>(&self, f: impl FnOnce() -> R) -> R {
         let guard = (self.flaw != Flaw::PreemptibleInsert).then(|| self.rcu.read().unwrap());
         let ret = f();

@@ -247,7 +247,7 @@ fn many_barriers() {
 /// An object, with its link.
 #[repr(align(8))]
 struct Object {
-    link: crate::sync::AtomicLink,
+    _link: crate::sync::AtomicLink,
     destructed: Cell<u32>,
 }
 
@@ -257,7 +257,7 @@ proptest! {
     fn strays_come_once(pushes in prop::collection::vec((0usize..PLACES, any::<bool>()), 1..100)) {
         let objects: Vec<Object> = pushes
             .iter()
-            .map(|_| Object { link: crate::sync::AtomicLink::new(0), destructed: Cell::new(0) })
+            .map(|_| Object { _link: crate::sync::AtomicLink::new(0), destructed: Cell::new(0) })
             .collect();
         let base = objects.as_ptr().expose_provenance();
         let list = Strays::new();
@@ -288,7 +288,7 @@ proptest! {
 fn pushed(pushes: &[usize]) -> (Vec<usize>, bool) {
     let objects: Vec<Object> = (0..8)
         .map(|_| Object {
-            link: crate::sync::AtomicLink::new(0),
+            _link: crate::sync::AtomicLink::new(0),
             destructed: Cell::new(0),
         })
         .collect();

@@ -550,12 +550,6 @@ impl Model {
         let held = self.books.lock().unwrap().barn_is_held;
         self.stock.try_lock().ok().filter(|_| !held)
     }
-
-    /// Full and empty sheaves of the barn.
-    pub(crate) fn in_barn(&self) -> (usize, usize) {
-        let stock = self.stock.lock().unwrap();
-        (stock.nr_full(), stock.nr_empty())
-    }
 }
 
 impl Drop for Model {
