@@ -16,7 +16,7 @@ pub(crate) trait GracePeriod: Copy {
 
 /// Objects that wait together: blocks, and at most one list.
 pub(crate) trait Objects: Default {
-    /// How many there are.
+    /// Numbers of objects by kind.
     type Counts: Copy;
 
     /// Whether there is none.
@@ -25,7 +25,7 @@ pub(crate) trait Objects: Default {
     /// Whether there is a list.
     fn has_list(&self) -> bool;
 
-    /// How many there are.
+    /// The numbers of its objects.
     fn counts(&self) -> Self::Counts;
 
     /// Takes `newer` in; one of the two has no list.
