@@ -257,8 +257,6 @@ pub(crate) struct Sweep {
     pub(crate) freed: u64,
     /// Groups of instructions tried.
     pub(crate) groups: u64,
-    /// Breakpoints that were left for lack of time.
-    pub(crate) late: usize,
     /// Where the time went.
     pub(crate) times: Times,
 }
@@ -379,7 +377,6 @@ impl Sweep {
             nmis: 0,
             freed: 0,
             groups: 0,
-            late: 0,
             times: Times::default(),
         })
     }
@@ -715,7 +712,6 @@ impl Sweep {
                 break;
             }
         }
-        self.late += left;
         Ok(left)
     }
 
@@ -725,7 +721,6 @@ impl Sweep {
         let mut idle = 0;
         while idle < IDLE {
             if thread::now() > stage.end {
-                self.late += 1;
                 break;
             }
             let before = marks.nr_hit();

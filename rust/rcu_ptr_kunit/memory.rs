@@ -6,6 +6,7 @@ use crate::{
     bound,
     sys::{alloc, thread, user},
 };
+use kernel::prelude::*;
 
 /// Whether the core says that nothing waits for its grace period.
 ///
@@ -50,4 +51,28 @@ impl Mark {
     pub(crate) fn settles(&self, pages: u64) -> bool {
         bound::watchdog(|| self.missing() <= pages)
     }
+}
+
+/// Whether all but `pages` come back after `f`, in one of `tries`: what others take at the same time they take
+/// once, and a leak comes each time. `say` gets the pages that are missing.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn comes_back(
+    tries: usize,
+    pages: u64,
+    mut f: impl FnMut() -> Result,
+    say: impl Fn(u64),
+) -> Result<bool> {
+    for _ in 0..tries {
+        let mark = Mark::take();
+        f()?;
+        let back = mark.settles(pages);
+        say(mark.missing());
+        if back {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

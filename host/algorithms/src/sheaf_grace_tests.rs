@@ -379,7 +379,8 @@ proptest! {
     }
 }
 
-/// The last callback that runs is told so, and nobody is done while one runs or something is counted.
+/// Only the last running callback is told that it is the last, and the wait ends only when none runs and nothing is
+/// counted.
 #[test]
 fn running_are_counted() {
     let running = Running::new();

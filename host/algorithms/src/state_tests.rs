@@ -404,7 +404,7 @@ proptest! {
     }
 }
 
-/// A state with `cached` blocks, and memory for objects, which nobody frees.
+/// A state with `cached` blocks, and memory for objects, which is never freed.
 fn online(cached: usize) -> State<Model> {
     COMPLETED.set(0);
     let mut state = State::new();

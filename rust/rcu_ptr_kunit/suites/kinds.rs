@@ -3,8 +3,7 @@
 //! Every kind of object, every type and place of the field: all of the memory comes back.
 
 use crate::{
-    bound, by_length,
-    memory::{self, Mark},
+    bound, by_length, memory,
     pool::Pool,
     route::Route,
     scaled,
@@ -77,25 +76,20 @@ fn comes_back(source: Source, size: usize) -> Result<bool> {
     if !CAN_COUNT_PAGES {
         return Ok(memory::nothing_waits());
     }
-    // What others take at the same time they take once, and a leak comes each time.
-    for _ in 0..TRIES {
-        let mark = Mark::take();
-        for _ in 0..ROUNDS {
-            round(source, size)?;
-        }
-        let back = mark.settles(slack(size));
-        pr_info!(
-            "{:?} {}: {} pages are missing, {} may be\n",
-            source,
-            size,
-            mark.missing(),
-            slack(size)
-        );
-        if back {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    memory::comes_back(
+        TRIES,
+        slack(size),
+        || (0..ROUNDS).try_for_each(|_| round(source, size)),
+        |missing| {
+            pr_info!(
+                "{:?} {}: {} pages are missing, {} may be\n",
+                source,
+                size,
+                missing,
+                slack(size)
+            )
+        },
+    )
 }
 
 /// Frees `count` vmalloc objects of `size` bytes in one go: whether each is gone, one by one.
