@@ -24,7 +24,7 @@ help:
 #:   make sweep FUNC=NAME[,NAME] [MODULE=NAME] [CMD='COMMAND'] [SCENARIO=BASE]
 #:                        an NMI at every instruction of these functions of a module or
 #:                        of vmlinux; docs/sweep.md says how to use it for other code
-#:   make mutants         break the modules on purpose, one patch of qemu/mutants/ after
+#:   make mutants         break the modules on purpose, one way of qemu/mutants/ after
 #:                        the other: do the tests notice? MUTANT="A B*" for some of them
 #:   make sim SEED=N      a boot that is a function of its seed, with rcu_ptr_torture.ko;
 #:                        COUNT=K [FROM=N] or MINUTES=M searches; LONG=1 for millions of

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Breaks the modules on purpose, one patch of qemu/mutants/ at a time, and says whether the tests
-notice: lib/mutant.py tells what a patch says of itself.
+"""Breaks the modules on purpose, in one way of qemu/mutants/ at a time, and says whether the tests
+notice: lib/mutant.py tells what is in those files.
 
 The patches are applied to a copy of the tree, out/mutants/tree, so the tree may be dirty. Several
 mutants share a guest, each with a set of modules; the last set is the control: the same tests over
@@ -21,10 +21,12 @@ import filecmp
 import fnmatch
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 from lib import base, report
@@ -32,12 +34,11 @@ from lib import mutant as mutants
 from lib.base import QEMU, ROOT, SetupError, read
 from lib.boot import Run
 from lib.jobs import Feed
-from lib.mutant import Mutant
 from lib.plan import Plan, scenario_names
 from lib.scenario import SLOW, Scenario
 from lib.splat import Detector
 
-PATCHES = QEMU / "mutants"
+FILES = QEMU / "mutants"
 # What the modules are built from.
 SOURCES = ("Kbuild", "rust", "include")
 # For the tests of a mutant, where it does not say.
@@ -54,6 +55,8 @@ def _arguments():
     parser.add_argument("--check", action="store_true",
                         help="only see whether all patches are complete, apply, and name tests that "
                              "there are")
+    parser.add_argument("--refit", action="store_true",
+                        help="write anew what does not apply because of other lines around it")
     parser.add_argument("--always", action="store_true", help="those whose header says so")
     parser.add_argument("--not-always", action="store_true", help="the others")
     parser.add_argument("--until", type=float, metavar="EPOCH",
@@ -69,9 +72,15 @@ def _arguments():
 
 def load(globs):
     """The mutants with these names, in the order of the globs, or all."""
-    every = [Mutant(read(path), path.stem) for path in sorted(PATCHES.glob("*.patch"))]
-    names = {mutant.name: mutant for mutant in every}
-    found = {}
+    names, found = {}, {}
+    for path in sorted(FILES.iterdir()):
+        every = mutants.of_file(read(path), path.relative_to(ROOT))
+        if not every:
+            raise SetupError(f"{path}: there is no mutant in it: no line '== NAME'")
+        for mutant in every:
+            other = names.setdefault(mutant.name, mutant)
+            if other is not mutant:
+                raise SetupError(f"{mutant.where}: the same name as {other.where}")
     for glob in globs or ["*"]:
         hits = fnmatch.filter(names, glob)
         if not hits:
@@ -86,8 +95,8 @@ def _load(args):
     for mutant in found:
         for name in mutant.scenarios:
             if name not in scenario_names():
-                raise SetupError(f"{mutant.name}.patch: there is no scenario '{name}'")
-            Plan(mutant.plan, f"{mutant.name}.patch", (name,))
+                raise SetupError(f"{mutant.where}: there is no scenario '{name}'")
+            Plan(mutant.plan, mutant.where, (name,))
     return found
 
 
@@ -95,8 +104,8 @@ def apply(mutant, tree, *options):
     """Returns what git says against it, or nothing."""
     # Any repository around the tree is none of its business.
     where = dict(os.environ, GIT_CEILING_DIRECTORIES=str(tree.parent))
-    done = subprocess.run(["git", "apply", *options, PATCHES / f"{mutant.name}.patch"], cwd=tree,
-                          env=where, capture_output=True, text=True, check=False)
+    done = subprocess.run(["git", "apply", *options, "-"], cwd=tree, env=where, input=mutant.diff,
+                          capture_output=True, text=True, check=False)
     return "" if done.returncode == 0 else (done.stderr or "git apply failed").strip()
 
 
@@ -107,14 +116,39 @@ def _check(found):
         unknown = mutant.unknown()
         bad += bool(why or unknown)
         if why:
-            print(f"{mutant.name}.patch does not apply any more: bring it up to date\n{why}")
+            print(f"{mutant.where} does not apply any more: bring it up to date\n{why}")
         for text in unknown:
-            print(f"{mutant.name}.patch: {text}")
+            print(f"{mutant.where}: {text}")
     for kind in ("rfc", "lockless", "sheaf", "runner"):
         if not any(m.always and m.name.startswith(kind) for m in found):
             print(f"no mutant {kind}-* says 'always': .ci/run would not try one")
             bad += 1
     print(f"{len(found) - bad} of {len(found)} mutants apply and name their tests")
+    return 1 if bad else 0
+
+
+def _refit(found):
+    bad = 0
+    for mutant in found:
+        if not apply(mutant, ROOT, "--check"):
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            for name in set(re.findall(r"^--- a/(.*)", mutant.diff, re.M)):
+                for side in ("a", "b"):
+                    path = pathlib.Path(folder, side, name)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(ROOT / name, path)
+            why = apply(mutant, pathlib.Path(folder, "b"), "-C1")
+            if why:
+                print(f"{mutant.where}: to be made by hand\n{why}")
+                bad += 1
+                continue
+            diff = subprocess.run(["git", "diff", "--no-index", "--no-prefix", "a", "b"], cwd=folder,
+                                  capture_output=True, text=True, check=False).stdout
+        diff = re.sub(r"^(?:diff|index) .*\n", "", diff, flags=re.M)
+        text = read(ROOT / mutant.file)
+        (ROOT / mutant.file).write_text(text.replace(mutant.diff.strip("\n"), diff.strip("\n")), encoding="utf-8")
+        print(f"{mutant.where}: written anew")
     return 1 if bad else 0
 
 
@@ -480,6 +514,8 @@ def main():
             return 0
         if args.check:
             return _check(found)
+        if args.refit:
+            return _refit(found)
         return _run(args, found)
 
     return base.guarded("qemu/mutants.py", work)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """A mutant: a patch that breaks the modules in one way, and what has to notice.
 
-Above the diff there are lines '# ...' that say what is wrong with it, and lines 'KEY: VALUE':
+The files of qemu/mutants/ have one after the other. Each begins with a line '== NAME'; then come lines
+'# ...' that say what is wrong with it, lines 'KEY: VALUE', and the diff:
 
     scenario: BASE                      where it is run; several names make several runs
     engine: rfc                         what the core is loaded with
@@ -33,7 +34,10 @@ from .base import SetupError
 from .plan import Plan
 from .scenario import parse_settings
 
+BEGIN = re.compile(r"^== ([a-z0-9]+(?:-[a-z0-9]+)*)$")
 LINE = re.compile(r"^([a-z]+): (\S.*)$")
+# What git passes over in a patch would be lost without a word.
+DIFF = re.compile(r"diff |index |[-+ @\\]|$")
 ONCE = ("scenario", "engine", "tests", "end", "boot", "machine", "timeout", "host", "always")
 OFTEN = ("plan", "red", "splat", "may")
 ENDS = ("panic", "hang")
@@ -48,32 +52,47 @@ def _real(glob):
     return glob.split(".after_")[0] + ".*" if ".after_" in glob else glob
 
 
-class Mutant:
-    """One patch file."""
+def of_file(text, file):
+    """The mutants of a file, in its order."""
+    found = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.startswith("=="):
+            begin = BEGIN.match(line)
+            if not begin:
+                raise SetupError(f"{file}:{number}: '{line}': write '== NAME', of small letters, digits and -")
+            found.append((begin.group(1), number, []))
+        elif found:
+            found[-1][2].append(line)
+        elif line and not line.startswith("#"):
+            raise SetupError(f"{file}:{number}: '{line}': above the first '== NAME' write '# TEXT'")
+    return [Mutant("\n".join(lines) + "\n", name, file, number) for name, number, lines in found]
 
-    def __init__(self, text, name):
+
+class Mutant:
+    """One of a file: the text below its line '== NAME', which is line `number`."""
+
+    def __init__(self, text, name, file="-", number=0):
         self.name = name
+        self.file = file
+        self.where = f"{file}:{number}: {name}"
         self.what = []
         self._once = {}
         self._often = {key: [] for key in OFTEN}
-        header, self.has_diff = self._split(text)
-        for number, line in header:
-            self._take(line, f"{name}.patch:{number}")
+        lines = text.splitlines()
+        header = next((i for i, line in enumerate(lines) if line.startswith(("diff ", "--- "))), len(lines))
+        for i, line in enumerate(lines):
+            at = f"{file}:{number + 1 + i}"
+            if i < header:
+                self._take(line.rstrip(), at)
+            elif not DIFF.match(line):
+                raise SetupError(f"{at}: '{line}': in a diff")
+        # With the numbers of its lines in the file, which git names.
+        self.diff = "\n" * (number + header) + "\n".join(lines[header:]).rstrip("\n") + "\n"
         self._check()
-
-    @staticmethod
-    def _split(text):
-        header = []
-        for number, line in enumerate(text.splitlines(), 1):
-            if line.startswith(("diff ", "--- ")):
-                return header, True
-            header.append((number, line.rstrip()))
-        return header, False
 
     def _take(self, line, where):
         if line.startswith("#"):
-            if "SPDX" not in line:
-                self.what.append(line.lstrip("# "))
+            self.what.append(line.lstrip("# "))
             return
         if not line:
             return
@@ -90,8 +109,8 @@ class Mutant:
 
     def _check(self):
         def wrong(what):
-            raise SetupError(f"{self.name}.patch: {what}")
-        if not self.has_diff:
+            raise SetupError(f"{self.where}: {what}")
+        if not self.diff.strip():
             wrong("there is no diff")
         if not self.what:
             wrong("say in '# ...' what is wrong with it")
@@ -148,7 +167,7 @@ class Mutant:
     def machine(self):
         """How the machine is started, where not as the scenario says."""
         words = self._once.get("machine", "").split()
-        return parse_settings("\n".join(words), f"{self.name}.patch")
+        return parse_settings("\n".join(words), self.where)
 
     @property
     def timeout(self):
@@ -177,7 +196,7 @@ class Mutant:
             return []
         bad = []
         for scenario in self.scenarios:
-            plan = Plan(self.plan, f"{self.name}.patch", (scenario,))
+            plan = Plan(self.plan, self.where, (scenario,))
             ran = expected.of_plan(plan, *expected.in_sources())
             run = expected.names({suite: ran_cases for _, suite, ran_cases in ran})
             for glob in self.red:

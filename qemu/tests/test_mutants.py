@@ -11,7 +11,7 @@ from lib.mutant import Mutant
 from lib.plan import Plan
 
 DIFF = "\n--- a/x\n+++ b/x\n"
-HEAD = "# SPDX-License-Identifier: GPL-2.0\n# Frees early.\nengine: rfc\ntests: rcu_ptr_a.*\n"
+HEAD = "# Frees early.\nengine: rfc\ntests: rcu_ptr_a.*\n"
 SPLAT = "BUG rcu_ptr_pool (Tainted: G O): Object already free"
 LOST = "BUG rcu_ptr_pool (Tainted: G O): Objects remaining on __kmem_cache_shutdown()"
 
@@ -83,6 +83,33 @@ class Header(unittest.TestCase):
             Mutant("engine: rfc\ntests: a\nred: a\n" + DIFF, "name")
         with self.assertRaises(SetupError):
             Mutant(HEAD + "red: a\n", "name")
+
+
+class Files(unittest.TestCase):
+    """Mutants one after the other."""
+
+    TEXT = "# All.\n\n== one\n# A.\nhost: x\nred: a\n" + DIFF + "@@ -1,2 +1,2 @@\n \n-== b\n+c\n\n" \
+           "== two-2\n# B.\nhost: x\nred: b\n" + DIFF
+
+    def test_each_has_its_own(self):
+        one, two = mutants.of_file(self.TEXT, "file")
+        self.assertEqual((one.name, one.what, one.red), ("one", ["A."], ["a"]))
+        self.assertEqual((two.name, two.what, two.red), ("two-2", ["B."], ["b"]))
+        self.assertEqual((one.where, two.where), ("file:3: one", "file:15: two-2"))
+
+    def test_a_diff_has_its_lines_of_the_file(self):
+        lines = self.TEXT.splitlines()
+        for broken in mutants.of_file(self.TEXT, "file"):
+            diff = broken.diff.splitlines()
+            first = next(i for i, line in enumerate(diff) if line)
+            self.assertEqual(diff[first:], lines[first:len(diff)])
+
+    def test_wrong_ones(self):
+        for old, new, line in (("== one", "==one", 3), ("== two-2", "== Two", 15), ("# All.", "All.", 1),
+                               ("red: a", "reed: a", 6), ("red: b", "reed: b", 18), ("# B.", "", 15),
+                               ("-== b", "== b", 13), ("== two-2", "two-2", 15), ("-== b", "=- b", 12)):
+            with self.subTest(new), self.assertRaisesRegex(SetupError, f"^file:{line}: "):
+                mutants.of_file(self.TEXT.replace(old, new), "file")
 
 
 class Unloading(unittest.TestCase):
