@@ -12,9 +12,10 @@ import os
 import pathlib
 import re
 import struct
+import tempfile
 
-from . import flow, lines as source_lines
-from .base import SetupError, llvm
+from . import flow
+from .base import ROOT, SetupError, llvm
 
 # Between sections, for addresses: in a module that is not loaded they all begin at 0.
 APART = 1 << 28
@@ -30,6 +31,8 @@ SHN_LORESERVE = 0xff00
 # Sections about code, which name all of it.
 ABOUT = re.compile(r"orc_|mcount|patchable|bug_table|_sites|altinstr|ex_table|ibt|debug|parainstr|"
                    r"smp_locks|cfi|llvm|eh_frame|discard|annotate|\.comment")
+# Sources in this tree, or in a copy of it, as mutants are.
+IN_TREE = re.compile(r".*/(rust/(?:rcu_ptr\w*|nmi_sweep|sys|api|clients)/.*)")
 BRANCH = re.compile(r"^(?:callq?|jmpq?|j\w+|bl?|b\.\w+|cbn?z|tbn?z)\s[^<]*?(?:0x)?([0-9a-f]+)\s*<")
 
 
@@ -105,8 +108,7 @@ class _Elf:
 
 
 def parse(text, functions, addresses, look_up=None):
-    """Makes the lines out of what objdump -d -r printed. look_up tells the source lines of
-    instructions, see lines.py."""
+    """Makes the lines out of what objdump -d -r printed. look_up: _sources()."""
     # (section, offset, function, instruction)
     found = []
     section, spans, base, at = None, [], 0, 0
@@ -180,6 +182,42 @@ def _unused(lines, text, elf):
             lines[i] = " ".join((section, offset, length, name, flags.replace("-", "") + "u", *rest))
 
 
+def _in_tree(path):
+    """The path from the root of this tree, None if it is not in it."""
+    known = IN_TREE.fullmatch(path)
+    if known:
+        return known[1]
+    return os.path.relpath(path, ROOT) if path.startswith(f"{ROOT}{os.sep}") else None
+
+
+def _source(lines):
+    """The innermost call that lies in this tree, as FILE:LINE, '-' if none does."""
+    for line in lines:
+        name, number, _ = line.rsplit(":", 2)
+        path = _in_tree(os.path.normpath(name))
+        # Line 0: of several lines, or of none.
+        if path and int(number):
+            return f"{path}:{number}"
+    return "-"
+
+
+def _sources(objdump, path, elf, places):
+    """The source lines of instructions, each as (section, offset)."""
+    data, bases = elf.set_apart()
+    folder, name = os.path.split(objdump)
+    program = os.path.join(folder, name.replace("objdump", "symbolizer"))
+    known = [place for place in places if place[0] in bases]
+    asked = "".join(f"{bases[section] + offset:#x}\n" for section, offset in known)
+    with tempfile.NamedTemporaryFile(suffix=".ko") as copy:
+        copy.write(data)
+        copy.flush()
+        argv = [program, f"--obj={copy.name}", "--inlines", "--functions=none"]
+        answers = llvm(argv, path, "apt-get install llvm", asked).split("\n\n")
+    if len(answers) < len(known):
+        raise SetupError(f"{program} can't read {path}: it leaves addresses out")
+    return {place: _source(answer.split()) for place, answer in zip(known, answers)}
+
+
 def generate(objdump, path, functions=()):
     """Disassembles a file, or some functions in it."""
     elf = _Elf(path)
@@ -187,8 +225,7 @@ def generate(objdump, path, functions=()):
     if functions:
         argv.insert(3, f"--disassemble-symbols={','.join(functions)}")
     said = llvm(argv, path, "name another one with --objdump")
-    look_up = None if functions else \
-        lambda places: source_lines.look_up(objdump, path, *elf.set_apart(), places)
+    look_up = None if functions else lambda places: _sources(objdump, path, elf, places)
     lines = parse(said, elf.functions(), elf.addresses, look_up)
     missing = set(functions) - {line.split()[3] for line in lines}
     if missing:
