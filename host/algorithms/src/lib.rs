@@ -46,6 +46,7 @@ mod rfc {
 #[allow(dead_code)]
 #[path = "../../../rust/rcu_ptr/sheaves"]
 mod sheaves {
+    pub(crate) mod arm;
     pub(crate) mod barn;
     pub(crate) mod cursor;
     pub(crate) mod double;

@@ -7,7 +7,10 @@
 //! worth nothing.
 
 use crate::platform::LocalWord;
+#[cfg(not(loom))]
+use crate::sheaves::{arm::Monitored, exchange::close_partial};
 use crate::sheaves::{
+    arm::{self, Armed},
     barn::Stock,
     cursor::{Cursor, Undisturbed, NONE},
     exchange::{any_object, close_all, put_object, take_stock, take_waiting, Cpu, Words, REUSE},
@@ -88,7 +91,8 @@ const SPENT: usize = 4;
 const CLOSED: usize = 5;
 const SPENT_LEN: usize = 6;
 const CLOSED_LEN: usize = 7;
-const REUSED: usize = 8;
+const MONITOR: usize = 8;
+const REUSED: usize = 9;
 const WORDS: usize = REUSED + REUSE;
 
 /// A word of a CPU.
@@ -161,8 +165,9 @@ struct Books {
     waiting: Vec<(u64, Chain)>,
     /// CPUs whose tick has something to do.
     rang: HashSet<usize>,
-    /// CPUs whose monitor was armed for a spare or an emptied sheaf.
-    armed: HashSet<usize>,
+    /// CPUs whose tick arms the monitor, and those whose monitor is queued.
+    arming: HashSet<usize>,
+    queued: HashSet<usize>,
     too_deep: usize,
     twice: Vec<usize>,
     /// Another CPU holds the lock of the barn.
@@ -246,7 +251,8 @@ impl Model {
                 counted: 0,
                 waiting: Vec::new(),
                 rang: HashSet::new(),
-                armed: HashSet::new(),
+                arming: HashSet::new(),
+                queued: HashSet::new(),
                 too_deep: 0,
                 twice: Vec::new(),
                 barn_is_held: false,
@@ -424,6 +430,18 @@ impl Model {
             .for_each(|rest| self.store(rest));
         // No context is interrupted, and no object waits in them.
         self.take_in(words.spent.take());
+        self.books.lock().unwrap().queued.remove(&cpu);
+        self.cpus[cpu][MONITOR].store(arm::IDLE, Relaxed);
+    }
+
+    /// The monitor runs on `cpu`, where what there is has been there for a drain interval, or has not.
+    #[cfg(not(loom))]
+    pub(crate) fn monitor(&self, cpu: usize, is_due: bool) {
+        self.books.lock().unwrap().queued.remove(&cpu);
+        arm::run(&mut Monitor {
+            at: self.at(cpu),
+            left: if is_due { 0 } else { 1 },
+        });
     }
 
     /// Puts everything back and looks whether all is there, once: objects and sheaves.
@@ -436,7 +454,7 @@ impl Model {
                 objects.extend((object != 0).then_some(object));
             }
         }
-        for word in self.cpus.iter().flat_map(|cpu| &cpu[SPENT_LEN..REUSED]) {
+        for word in self.cpus.iter().flat_map(|cpu| &cpu[SPENT_LEN..MONITOR]) {
             assert_eq!(word.load(Relaxed), 0, "sheaves of a list without any");
         }
         self.grace_period();
@@ -526,12 +544,18 @@ impl Model {
 
     /// Whether the monitor of `cpu` is armed, or nothing is kept there.
     pub(crate) fn is_looked_after(&self, cpu: usize) -> bool {
-        let there = |i: usize| self.cpus[cpu][i].load(Relaxed) != 0;
-        self.books.lock().unwrap().armed.contains(&cpu)
-            || ![SPARE_FULL, SPARE_EMPTY, SPENT]
+        let word = |i: usize| self.cpus[cpu][i].load(Relaxed);
+        let books = self.books.lock().unwrap();
+        let is_there = |i: usize| {
+            let nothing = if i == ALLOC || i == RCU { NONE } else { 0 };
+            word(i) != nothing
+        };
+        books.arming.contains(&cpu)
+            || books.queued.contains(&cpu)
+            || ![ALLOC, RCU, SPARE_FULL, SPARE_EMPTY, SPENT]
                 .into_iter()
                 .chain(REUSED..REUSED + REUSE)
-                .any(there)
+                .any(is_there)
     }
 
     /// Sheaves in memory.
@@ -630,10 +654,24 @@ impl<'a> At<'a> {
         }
     }
 
-    /// The tick: closed sheaves get their grace period.
+    /// The tick: closed sheaves get their grace period, the monitor its timer.
     pub(crate) fn tick(self) {
+        self.model.books.lock().unwrap().arming.remove(&self.cpu);
         let chain = take_waiting(&self.words());
         self.start_grace_period(chain);
+        if self.armed().kicked() {
+            self.model.books.lock().unwrap().queued.insert(self.cpu);
+        }
+    }
+
+    fn armed(self) -> Armed<Word<'a>> {
+        Armed(self.word(MONITOR))
+    }
+
+    fn arm(self) {
+        if self.armed().arm() {
+            self.model.books.lock().unwrap().arming.insert(self.cpu);
+        }
     }
 }
 
@@ -681,7 +719,7 @@ impl<'a> FastPath for At<'a> {
     }
 
     fn reuse_slot_filled(self) {
-        self.model.books.lock().unwrap().armed.insert(self.cpu);
+        self.arm();
     }
 }
 
@@ -780,12 +818,16 @@ impl<'a> Cpu for At<'a> {
         self.model.books.lock().unwrap().rang.insert(self.cpu);
     }
 
-    fn emptied(self) {}
+    fn emptied(self) {
+        self.arm();
+    }
 
-    fn filled(self) {}
+    fn filled(self) {
+        self.arm();
+    }
 
     fn stocked(self) {
-        self.model.books.lock().unwrap().armed.insert(self.cpu);
+        self.arm();
     }
 
     fn too_deep(self) {
@@ -794,5 +836,69 @@ impl<'a> Cpu for At<'a> {
 
     fn twice(self, object: usize) {
         self.model.books.lock().unwrap().twice.push(object);
+    }
+}
+
+/// A run of the monitor: what there is has so long to go.
+#[cfg(not(loom))]
+struct Monitor<'a> {
+    at: At<'a>,
+    left: usize,
+}
+
+#[cfg(not(loom))]
+impl<'a> Monitored for Monitor<'a> {
+    type Word = Word<'a>;
+
+    fn armed(&self) -> Armed<Word<'a>> {
+        self.at.armed()
+    }
+
+    fn close(&mut self) -> usize {
+        let words = self.at.words();
+        let mut chain = words.closed.take();
+        if self.left == 0 {
+            match close_partial(&words, self.at.count()) {
+                Ok(sheaf) => chain.push(sheaf),
+                Err(stamp) => self.at.uncount(stamp),
+            }
+        }
+        self.at.start_grace_period(chain);
+        if words.rcu.is_installed() {
+            self.left
+        } else {
+            0
+        }
+    }
+
+    fn take_stock(&mut self) -> usize {
+        if self.left == 0 {
+            let words = self.at.words();
+            // SAFETY: A task of this CPU that is in no call.
+            let undisturbed = unsafe { Undisturbed::assume() };
+            // No context is interrupted, and no object waits in them.
+            self.at.model.take_in(words.spent.take());
+            let stock = take_stock(&words, &undisturbed);
+            let stock = stock.into_iter().flatten();
+            stock.for_each(|rest| self.at.model.store(rest));
+            for i in 0..REUSE {
+                if let Some(object) = self.at.reuse(i).take() {
+                    self.at.model.books.lock().unwrap().objects.remove(&object);
+                }
+            }
+        }
+        self.left
+    }
+
+    fn queue(&self, _delay: usize) {
+        let first = self
+            .at
+            .model
+            .books
+            .lock()
+            .unwrap()
+            .queued
+            .insert(self.at.cpu);
+        assert!(first, "the monitor is queued twice");
     }
 }

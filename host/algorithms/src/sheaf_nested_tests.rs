@@ -22,6 +22,10 @@ enum Act {
     Tick,
     /// Callbacks of grace periods that are over.
     Callbacks,
+    /// The monitor, to which what there is was there for long, or not.
+    Monitor {
+        is_due: bool,
+    },
     /// Another CPU takes the lock of the barn, or gives it up.
     HoldBarn,
 }
@@ -85,6 +89,7 @@ impl Run {
                 self.at().tick();
             }
             Act::HoldBarn => self.model.hold_barn(),
+            Act::Monitor { is_due } => self.model.monitor(0, is_due),
             Act::Callbacks => {
                 // They take the barn's lock with interrupts off: not while it is held.
                 if self.depth.get() == 0 {
@@ -109,7 +114,7 @@ impl Run {
 }
 
 /// What the task does, and between which of its calls a grace period ends.
-const SCRIPT: [Act; 14] = [
+const SCRIPT: [Act; 18] = [
     Act::Alloc,
     Act::Alloc,
     Act::Alloc,
@@ -120,10 +125,14 @@ const SCRIPT: [Act; 14] = [
     Act::Alloc,
     Act::Free,
     Act::Round,
+    Act::Tick,
+    Act::Monitor { is_due: false },
     Act::Callbacks,
     Act::Round,
     Act::Alloc,
     Act::FreeRcu,
+    Act::Tick,
+    Act::Monitor { is_due: true },
 ];
 
 /// Runs the script with `full` sheaves of `capacity` under `plan`. Returns how many steps there were; panics
@@ -151,6 +160,10 @@ fn run(
         }
         run.act(act);
         assert!(run.model.is_kicked(0), "closed sheaves wait for no tick");
+        assert!(
+            run.model.is_looked_after(0),
+            "what is on the CPU waits for no monitor"
+        );
     }
     set_hook(None);
     let steps = run.step.get();

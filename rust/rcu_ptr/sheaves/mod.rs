@@ -30,7 +30,7 @@
 //! | alloc.rs, free.rs | the calls |
 //! | reclaim.rs | after a grace period |
 //! | batches.rs | what waits without a sheaf, or for SRCU too |
-//! | monitor.rs | sheaves of idle and of dead CPUs |
+//! | monitor.rs, arm.rs | sheaves of idle and of dead CPUs; when the monitor runs |
 //! | shrink.rs, refill.rs | what there is too much of, and too little |
 //! | caches.rs | the list of caches |
 //! | barrier.rs | counts of pending sheaves, the barriers |
@@ -40,6 +40,7 @@
 //! | stats.rs | counters, and debugfs |
 
 pub(crate) mod alloc;
+mod arm;
 pub(crate) mod barn;
 mod barrier;
 mod batches;

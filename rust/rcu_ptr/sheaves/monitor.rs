@@ -2,30 +2,22 @@
 
 //! The monitor of each CPU: a sheaf that no longer moves is taken off it, so that neither waiting
 //! objects nor free ones are stranded on an idle CPU. And what becomes of those of a dead one.
-//!
-//! ```text
-//!  idle --- a sheaf is installed ---> arming --- tick ---> armed --- drain interval ---> runs
-//!   ^                                                                                     |
-//!   +--- all was taken off ----------------- armed <--- something came meanwhile ---------+
-//! ```
-//!
-//! What arms it is a lazy irq_work, run by the next tick: it raises no interrupt where the tick runs, and one
-//! where it is stopped. The monitor stays armed until each sheaf that it saw has been there for a drain interval
-//! since it was installed, and was taken off.
+//! When it runs: arm.rs.
 
 use super::{
+    arm::{self, Armed, Monitored},
     cache::{Cache, CacheRef},
     cursor::Undisturbed,
     exchange::{self, REUSE},
     fastpath::FastPath,
     pcs::{Here, Pcs},
     reclaim,
-    sheaf::Chain,
+    sheaf::{Chain, Rest},
     shrink, Sheaves,
 };
 use crate::{
     params,
-    platform::LocalWord,
+    sync::Mine,
     sys::{
         context, gp, hotplug::Callbacks, irq::IrqsOff, preempt::PreemptOff, trace, work::Handler,
     },
@@ -35,13 +27,6 @@ use kernel::{
     prelude::*,
     sync::atomic::{Atomic, Full, Relaxed},
 };
-
-/// It will not run.
-const IDLE: usize = 0;
-/// The irq_work will queue it.
-const ARMING: usize = 1;
-/// It is queued, or will next go back to [`IDLE`].
-const ARMED: usize = 2;
 
 impl Here<'_> {
     /// Queues the irq_work, for what can't be done in this context.
@@ -53,8 +38,7 @@ impl Here<'_> {
     /// Arms the monitor unless it is armed.
     #[inline(always)]
     pub(super) fn arm(self) {
-        let armed = self.armed();
-        if armed.load() == IDLE && armed.cmpxchg(IDLE, ARMING) == IDLE {
+        if Armed(self.armed()).arm() {
             self.kick();
         }
     }
@@ -88,7 +72,7 @@ impl Handler for KickWork {
         self.cache.start_batches();
         let sheaves = Sheaves::get();
         // On a CPU that is going down, whose last irq_works run late, the hotplug callback takes everything.
-        if !context::is_going(self.cpu) && here.armed().cmpxchg(ARMING, ARMED) == ARMING {
+        if !context::is_going(self.cpu) && Armed(here.armed()).kicked() {
             here.pcs()
                 .monitor
                 .queue_on(self.cpu, &sheaves.wq, params::drain_jiffies());
@@ -127,71 +111,29 @@ impl Handler for MonitorWork {
         let undisturbed = unsafe { Undisturbed::assume() };
         let asked = pcs.reclaim.xchg(0, Full);
         let for_reclaim = asked == shrink::TAKE_ALL;
-        // Sheaves that are installed from now on arm it again.
-        here.armed().xchg(IDLE);
-        let words = here.words();
-
-        let interval = params::drain_jiffies();
-        let now = gp::jiffies();
-        // Jiffies until what came at `since` has been here for a drain interval.
-        let left = |since: &Atomic<u64>| {
-            if for_reclaim {
-                return 0;
-            }
-            // Interrupts may have written a later time than `now`.
-            let here_for = (now.wrapping_sub(since.load(Relaxed)) as i64).max(0);
-            interval.saturating_sub(here_for as c_ulong)
+        let mut run = Run {
+            here,
+            undisturbed,
+            asked,
+            was_closed: false,
+            rests: [const { None }; 3],
+            objects: [ptr::null_mut(); REUSE],
+            reusable: 0,
+            spent: Chain::new(),
         };
-
-        let mut chain = words.closed.take();
-        // Sheaves with objects that wait, and others.
-        let mut drained = (0, 0);
-        let waiting_left = match asked {
-            shrink::CLOSE => 0,
-            _ => left(&pcs.rcu_since),
-        };
-        if waiting_left == 0 {
-            match exchange::close_partial(&words, self.cache.count(self.cpu)) {
-                Ok(sheaf) => {
-                    chain.push(sheaf);
-                    drained.0 = 1;
-                }
-                Err(stamp) => _ = self.cache.uncount(stamp),
-            }
-        }
-        reclaim::start_grace_period(here, chain);
-
-        let mut rests = [const { None }; 3];
-        let mut objects = [ptr::null_mut(); REUSE];
-        let mut reusable = 0;
-        let mut spent = Chain::new();
-        let stock_left = left(&pcs.stock_since);
-        if stock_left == 0 {
-            spent = words.spent.take();
-            rests = exchange::take_stock(&words, &undisturbed);
-            drained.1 = rests.iter().flatten().count();
-            for i in 0..REUSE {
-                if let Some(object) = here.reuse(i).take() {
-                    objects[reusable] = ptr::with_exposed_provenance_mut(object);
-                    reusable += 1;
-                }
-            }
-        }
-        let waiting_left = if words.rcu.is_installed() {
-            waiting_left
-        } else {
-            0
-        };
-        let next = [waiting_left, stock_left].into_iter().filter(|&n| n > 0);
-        if let Some(next) = next.min() {
-            if here.armed().cmpxchg(IDLE, ARMED) == IDLE {
-                // With preemption disabled, so that the CPU is up.
-                pcs.monitor.queue_on(self.cpu, wq, next);
-            }
-        }
+        arm::run(&mut run);
+        let Run {
+            was_closed,
+            rests,
+            mut objects,
+            reusable,
+            spent,
+            ..
+        } = run;
         drop(pin);
-        if drained != (0, 0) {
-            trace::sheaf_drain(&self.cache.name, self.cpu, drained.0, drained.1);
+        let stock = rests.iter().flatten().count();
+        if was_closed || stock > 0 {
+            trace::sheaf_drain(&self.cache.name, self.cpu, was_closed.into(), stock);
         }
 
         rests
@@ -207,6 +149,88 @@ impl Handler for MonitorWork {
             shrink::give_back(&self.cache);
         }
         shrink::look_after(&self.cache, pcs.node());
+    }
+}
+
+/// A run of the monitor, and what it has taken off its CPU.
+struct Run<'a> {
+    here: Here<'a>,
+    undisturbed: Undisturbed,
+    /// What it was asked to do at once.
+    asked: u32,
+    /// The rcu sheaf was closed.
+    was_closed: bool,
+    rests: [Option<Rest>; 3],
+    /// Of reuse slots.
+    objects: [*mut u8; REUSE],
+    reusable: usize,
+    spent: Chain,
+}
+
+impl Run<'_> {
+    /// Jiffies until what came at `since` has been here for a drain interval.
+    fn left(&self, since: &Atomic<u64>) -> usize {
+        if self.asked == shrink::TAKE_ALL {
+            return 0;
+        }
+        // Interrupts may have written a later time.
+        let here_for = (gp::jiffies().wrapping_sub(since.load(Relaxed)) as i64).max(0);
+        params::drain_jiffies().saturating_sub(here_for as c_ulong)
+    }
+}
+
+impl<'a> Monitored for Run<'a> {
+    type Word = Mine<'a>;
+
+    fn armed(&self) -> Armed<Mine<'a>> {
+        Armed(self.here.armed())
+    }
+
+    fn close(&mut self) -> usize {
+        let here = self.here;
+        let words = here.words();
+        let mut chain = words.closed.take();
+        let left = match self.asked {
+            shrink::CLOSE => 0,
+            _ => self.left(&here.pcs().rcu_since),
+        };
+        if left == 0 {
+            match exchange::close_partial(&words, here.cache.count(here.pcs().cpu)) {
+                Ok(sheaf) => {
+                    chain.push(sheaf);
+                    self.was_closed = true;
+                }
+                Err(stamp) => _ = here.cache.uncount(stamp),
+            }
+        }
+        reclaim::start_grace_period(here, chain);
+        if words.rcu.is_installed() {
+            left
+        } else {
+            0
+        }
+    }
+
+    fn take_stock(&mut self) -> usize {
+        let left = self.left(&self.here.pcs().stock_since);
+        if left == 0 {
+            let words = self.here.words();
+            self.spent = words.spent.take();
+            self.rests = exchange::take_stock(&words, &self.undisturbed);
+            for i in 0..REUSE {
+                if let Some(object) = self.here.reuse(i).take() {
+                    self.objects[self.reusable] = ptr::with_exposed_provenance_mut(object);
+                    self.reusable += 1;
+                }
+            }
+        }
+        left
+    }
+
+    fn queue(&self, delay: usize) {
+        let pcs = self.here.pcs();
+        // With preemption disabled, so that the CPU is up.
+        pcs.monitor.queue_on(pcs.cpu, &Sheaves::get().wq, delay);
     }
 }
 

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! When the monitor of a CPU runs, and what a run leaves to the next. No kernel in here: the host tests compile it
+//! too.
+//!
+//! ```text
+//!  idle --- a sheaf is installed ---> arming --- tick ---> armed --- drain interval ---> runs
+//!   ^                                                                                     |
+//!   +--- all was taken off ----------------- armed <--- something is left ----------------+
+//! ```
+//!
+//! What arms it is a lazy irq_work, run by the next tick: it raises no interrupt where the tick runs, and one
+//! where it is stopped. The monitor stays armed until each sheaf that it saw has been there for a drain interval
+//! since it was installed, and was taken off.
+
+use crate::platform::LocalWord;
+
+/// It will not run.
+pub(crate) const IDLE: usize = 0;
+/// The irq_work will queue it.
+const ARMING: usize = 1;
+/// It is queued, or will next go back to [`IDLE`].
+const ARMED: usize = 2;
+
+/// How the monitor of a CPU is armed.
+#[derive(Clone, Copy)]
+pub(crate) struct Armed<W>(pub(crate) W);
+
+impl<W: LocalWord> Armed<W> {
+    /// Something was put on the CPU. Returns whether the caller has to queue the irq_work.
+    #[inline(always)]
+    pub(crate) fn arm(self) -> bool {
+        self.0.load() == IDLE && self.0.cmpxchg(IDLE, ARMING) == IDLE
+    }
+
+    /// The irq_work runs. Returns whether it has to queue the monitor.
+    pub(crate) fn kicked(self) -> bool {
+        self.0.cmpxchg(ARMING, ARMED) == ARMING
+    }
+}
+
+/// A CPU whose monitor runs.
+pub(crate) trait Monitored {
+    /// How a word of the CPU is accessed.
+    type Word: LocalWord;
+
+    /// How its monitor is armed.
+    fn armed(&self) -> Armed<Self::Word>;
+
+    /// Closes what has waited for a drain interval. Returns the jiffies until the rcu sheaf has; 0: there is none.
+    fn close(&mut self) -> usize;
+
+    /// Takes off what can be allocated and has been there for a drain interval. Returns the jiffies until it has;
+    /// 0: it was taken.
+    fn take_stock(&mut self) -> usize;
+
+    /// Has the monitor run in `delay` jiffies.
+    fn queue(&self, delay: usize);
+}
+
+/// A run of the monitor.
+///
+/// # Context
+///
+/// A task of the CPU, with preemption disabled. Interrupts may put something on the CPU at any time.
+pub(crate) fn run(cpu: &mut impl Monitored) {
+    // First: what is put there from now on arms it again, whether it is seen here or not.
+    cpu.armed().0.xchg(IDLE);
+    let left = [cpu.close(), cpu.take_stock()];
+    if let Some(next) = left.into_iter().filter(|&left| left > 0).min() {
+        if cpu.armed().0.cmpxchg(IDLE, ARMED) == IDLE {
+            cpu.queue(next);
+        }
+    }
+}
