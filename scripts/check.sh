@@ -215,19 +215,23 @@ document()
 		--out-dir "$ROOT/build/doc")
 }
 
-# What rust/api lets no client compile: rust/api/refused/*.rs. The command is that of a client, which
-# compiles.
+# What rust/api lets no client compile: the cases of rust/api/refused.rs. The command is that of a client,
+# which compiles.
 check_refused()
 {
-	local saved=$MODULES/rust/clients/rust/.rcu_ptr_client_rs.o.cmd command root file bad=
+	local saved=$MODULES/rust/clients/rust/.rcu_ptr_client_rs.o.cmd command root case bad=
+	local source=$ROOT/rust/api/refused.rs
+	local -a cases
 
 	[ -e "$saved" ] || { echo "$saved is missing: the modules are not built"; return 1; }
 	command=$(saved_command "$saved")
-	root=$ROOT/rust/clients/rust/rcu_ptr_client_rs.rs
-	compile_client "$command" "$root" || { echo "$root has to compile"; return 1; }
-	some 'rust/api/refused/*.rs'
-	for file in "${FILES[@]}"; do
-		is_refused "$command" "$ROOT/$file" || bad=y
+	for root in "$ROOT/rust/clients/rust/rcu_ptr_client_rs.rs" "$source"; do
+		compile_client "$command" "$root" || { echo "$root has to compile"; return 1; }
+	done
+	mapfile -t cases < <(sed -n 's/^#\[cfg(\(.*\))\]$/\1/p' "$source")
+	[ ${#cases[@]} -gt 0 ] || { echo "there are no cases in $source"; return 1; }
+	for case in "${cases[@]}"; do
+		is_refused "$command" "$source" "$case" || bad=y
 	done
 	[ -z "$bad" ]
 }
@@ -242,7 +246,7 @@ saved_command()
 	echo "${command%%;*}"
 }
 
-# compile_client COMMAND FILE: FILE in the place of the source in COMMAND; what rustc says
+# compile_client COMMAND FILE OPTION...: FILE in the place of the source in COMMAND; what rustc says
 compile_client()
 {
 	local -a words
@@ -256,6 +260,7 @@ compile_client()
 		esac
 	done
 	words[-1]=$2
+	words+=("${@:3}")
 	(
 		cd "$MODULES"
 		env RUSTC_BOOTSTRAP=1 \
@@ -263,25 +268,27 @@ compile_client()
 	)
 }
 
-# is_refused COMMAND FILE: rustc has the errors '// error: CODE' of FILE, no others, and among what it
-# says is each '// says: TEXT'
+# is_refused COMMAND FILE CASE: rustc has the errors '// error: CODE' of this case in FILE, no others, and
+# among what it says is each '// says: TEXT'
 is_refused()
 {
-	local out text want got bad=
+	local out text marks want got bad=
 
-	if out=$(compile_client "$1" "$2"); then
-		echo "$2: compiles"
+	if out=$(compile_client "$1" "$2" --cfg "$3"); then
+		echo "$3: compiles"
 		return 1
 	fi
-	want=$(sed -n 's,^// error: ,,p' "$2" | sort)
+	# What stands between the end of the case before and the name of this one.
+	marks=$(sed "/^#\[cfg($3)\]/q" "$2" | tac | sed '/^}/q')
+	want=$(sed -n 's,^// error: ,,p' <<<"$marks" | sort)
 	# Errors have codes; the last line, which counts them, has none.
 	got=$(sed -n -e 's/^error\[\(.*\)\]: .*/\1/p' -e '/^error: aborting due to/d' -e 's/^error: //p' <<<"$out" | sort)
 	[ "$got" = "$want" ] || bad=y
 	while read -r text; do
-		grep -qF -- "$text" <<<"$out" || { echo "$2: nothing says '$text'"; bad=y; }
-	done < <(sed -n 's,^// says: ,,p' "$2")
-	[ -n "$bad" ] || { echo "$2: refused"; return 0; }
-	echo "$2: the errors are not those expected:"
+		grep -qF -- "$text" <<<"$out" || { echo "$3: nothing says '$text'"; bad=y; }
+	done < <(sed -n 's,^// says: ,,p' <<<"$marks")
+	[ -n "$bad" ] || { echo "$3: refused"; return 0; }
+	echo "$3: the errors are not those expected:"
 	echo "$out"
 	return 1
 }

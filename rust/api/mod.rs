@@ -35,7 +35,7 @@
 //! | [`WithRoom`], [`RcuBox::call()`], [`ForeignOwnableRcu`] | rust/rcu_ptr_kunit/suites/rust_api.rs |
 //! | [`free_mightsleep()`], [`try_free_nolock()`] | rust/rcu_ptr_kunit/suites/rust_api.rs |
 //!
-//! rust/api/refused/ has what does not compile, and why.
+//! rust/api/refused.rs has what does not compile, and why.
 //!
 //! # Unloading
 //!
