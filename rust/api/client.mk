@@ -9,7 +9,7 @@
 # Outside rcu_ptr's own tree also set KBUILD_EXTRA_SYMBOLS to its Module.symvers.
 
 ccflags-y += -I$(RCU_PTR)/include
-RCU_PTR_BINDGEN_HEADER ?= $(RCU_PTR)/rust/api/bindings.h
+RCU_PTR_BINDGEN_HEADER ?= $(RCU_PTR)/include/linux/rcu_ptr.h
 
 include $(RCU_PTR)/rust/sys/bindgen.mk
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What bindgen made of this module's `bindings.h` (see `bindgen.mk`): shims, and kernel items that
+//! What bindgen made of this module's shim.c (see `bindgen.mk`): shims, and kernel items that
 //! `kernel::bindings` lacks.
 
 #![allow(
