@@ -8,9 +8,9 @@
 use crate::{
     run,
     sys::{
-        cpu,
+        counters, cpu,
         free::{self, Alloc, CacheFreeRcu, Caches, Free, Sheaf},
-        stretch, thread,
+        thread,
     },
     way::{Group, Objects},
     Numbers,
@@ -24,7 +24,7 @@ fn measure(
     numbers: &Numbers,
     free: impl FnOnce(),
 ) -> Result {
-    let Ok(longest) = stretch::longest(|| {
+    let Ok(longest) = counters::longest(|| {
         cpu::irqs_off(free);
         // The tick and the callbacks of two grace periods.
         thread::sleep(20);

@@ -6,7 +6,7 @@
 //! to the end of the last one it counts waiting for locks too.
 
 use crate::{
-    context::NmiSource,
+    nmi::NmiSource,
     run::{self, Samples, Spread},
     sys::{counters, cpu},
     way::{self, Objects, Way},

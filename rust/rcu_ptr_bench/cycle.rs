@@ -8,9 +8,9 @@
 use crate::{
     run::{self, Samples, Spread},
     sys::{
-        counters, cpu, free,
-        object::Source,
-        stretch::{self, idle_cycles},
+        counters::{self, idle_cycles},
+        cpu,
+        free::{self, Source},
         thread,
     },
     way::{Group, Way},
@@ -45,7 +45,7 @@ pub(crate) fn measure(
     (reps, count): (usize, usize),
     mut some: impl FnMut(usize) -> Result<usize>,
 ) -> Result {
-    let _probes = stretch::idle_probes();
+    let _probes = counters::idle_probes();
     let [cycles, refused, periods] = &Samples::of(reps, || {
         let before = (counters::grace_periods(), idle(), counters::cycles());
         let (mut left, mut refused) = (count, 0);

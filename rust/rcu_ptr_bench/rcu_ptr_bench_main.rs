@@ -23,7 +23,6 @@ mod sys {
     pub(crate) mod irq;
     #[allow(dead_code)]
     pub(crate) mod nmi;
-    pub(crate) mod object;
     pub(crate) mod params;
     #[allow(dead_code)]
     pub(crate) mod perf;
@@ -31,7 +30,6 @@ mod sys {
     pub(crate) mod slab;
     #[allow(dead_code)]
     pub(crate) mod step;
-    pub(crate) mod stretch;
     #[allow(dead_code)]
     pub(crate) mod thread;
     #[allow(dead_code)]
@@ -40,10 +38,7 @@ mod sys {
 
 mod backlog;
 mod calls;
-mod context;
 mod cycle;
-#[cfg(CONFIG_X86_64)]
-mod decode;
 mod nmi;
 mod path;
 mod run;

@@ -3,8 +3,8 @@
 //! What the tests share: where and what they measure, medians, and how numbers are printed.
 
 use crate::{
-    context::NmiSource,
-    sys::{object::Source, params, thread},
+    nmi::NmiSource,
+    sys::{free::Source, params, thread},
     way::{self, Way},
 };
 

@@ -8,7 +8,11 @@ use crate::{
     cycle::CHUNK,
     run::{self, Per},
     sheaf,
-    sys::{counters, cpu, free::Caches, object::Source, thread},
+    sys::{
+        counters, cpu,
+        free::{Caches, Source},
+        thread,
+    },
     way::{self, Group},
     Numbers,
 };

@@ -9,7 +9,7 @@
 use crate::{
     cycle::CHUNK,
     run,
-    sys::{counters, object::Source, thread},
+    sys::{counters, free::Source, thread},
     Numbers,
 };
 use kernel::{fmt, prelude::*};

@@ -5,16 +5,15 @@
 //! task and in NMI; and the whole cycle, grace periods and reuse included.
 
 use crate::{
-    context::NmiSource,
     cycle::{self, CHUNK},
+    nmi::NmiSource,
     run::{self, Per, Samples},
     sys::{
         counters,
         free::{
             self, Alloc, CacheFreeRcu, Caches, CallRcu, Free, KernelCache, KfreeRcu,
-            KfreeRcuNolock, KmallocNolock, Nothing, Sheaf, SheafNolock, SIZE,
+            KfreeRcuNolock, KmallocNolock, Nothing, Object, Sheaf, SheafNolock, SIZE,
         },
-        object::Object,
         thread,
     },
     way::Group,

@@ -6,8 +6,7 @@
 
 use crate::sys::{
     counters,
-    free::{self, Free},
-    object::{Object, Source},
+    free::{self, Free, Object, Source},
     params, thread,
 };
 use core::ptr::NonNull;
