@@ -23,7 +23,6 @@ mod sys {
     pub(crate) mod pinned_timer;
     pub(crate) mod preempt;
     pub(crate) mod raw_lock;
-    pub(crate) mod rcu_callback;
     pub(crate) mod shrinker;
     pub(crate) mod slab;
     pub(crate) mod srcu;

@@ -6,7 +6,7 @@
 
 use super::{
     generated as sys,
-    rcu_callback::{entry, Callback, RcuHead},
+    gp::{entry, Callback, RcuHead},
 };
 use core::ptr::NonNull;
 use kernel::bindings;

@@ -22,11 +22,11 @@ use super::{
     sheaf::Chain,
 };
 use crate::sys::{
-    debug, gp,
+    debug,
+    gp::{self, Callback, RcuHead},
     irq::IrqsOff,
     preempt::PreemptOff,
     raw_lock::RawSpinLock,
-    rcu_callback::{self, Callback, RcuHead},
     srcu::Domain,
 };
 use core::{
@@ -248,7 +248,7 @@ impl Cache {
         let batch = NonNull::from(batch);
         if needs.rcu {
             // SAFETY: The head of a batch that was free; the destruction of the cache waits for it.
-            unsafe { rcu_callback::call::<RcuOver>(batch.byte_add(offset_of!(Batch, rcu)).cast()) };
+            unsafe { gp::call::<RcuOver>(batch.byte_add(offset_of!(Batch, rcu)).cast()) };
         }
         if let Some(domain) = self.srcu {
             // SAFETY: As above.

@@ -69,7 +69,7 @@ pub(crate) mod stats;
 use crate::{
     api,
     instance::{single, Service},
-    sys::{percpu::PerCpu, rcu_callback, work::WorkQueue},
+    sys::{gp, percpu::PerCpu, work::WorkQueue},
 };
 use cache::Cache;
 use caches::Caches;
@@ -103,7 +103,7 @@ impl Service for Sheaves {
     /// There are no caches, as each has a reference to the module. But the callback that was the last
     /// of one may not have returned.
     fn stop(&self) {
-        rcu_callback::barrier();
+        gp::barrier();
     }
 }
 

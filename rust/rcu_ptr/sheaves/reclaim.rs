@@ -14,11 +14,11 @@ use super::{
     shrink, Sheaves,
 };
 use crate::sys::{
-    context, gp,
+    context,
+    gp::{self, Callback, RcuHead},
     irq::IrqsOff,
     node,
     preempt::PreemptOff,
-    rcu_callback::{self, Callback, RcuHead},
     slab, trace,
     work::Handler,
 };
@@ -68,7 +68,7 @@ fn call(cache: &Cache, cpu: i32, node: usize, mut chain: Chain) {
         trace::sheaf_wait(&cache.name, cpu, || count);
         // SAFETY: The `rcu_head` of a closed sheaf is its owner's; the callback owns the chain
         // from here on.
-        unsafe { rcu_callback::call::<Ready>(head) };
+        unsafe { gp::call::<Ready>(head) };
     }
 }
 
