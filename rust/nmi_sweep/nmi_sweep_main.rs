@@ -21,17 +21,15 @@ mod sys {
     pub(crate) mod cache;
     pub(crate) mod core;
     pub(crate) mod core_test;
-    pub(crate) mod counted;
     pub(crate) mod cpu;
     pub(crate) mod fault;
     pub(crate) mod generated;
     pub(crate) mod gp;
     pub(crate) mod irq;
-    pub(crate) mod length;
+    pub(crate) mod kunit;
     pub(crate) mod nmi;
     pub(crate) mod perf;
     pub(crate) mod probes;
-    pub(crate) mod skip;
     pub(crate) mod slab;
     pub(crate) mod srcu_domain;
     pub(crate) mod step;
@@ -49,12 +47,11 @@ mod shared {
     pub(crate) mod check;
     pub(crate) mod bound;
     pub(crate) mod callback;
-    pub(crate) mod nmi;
     pub(crate) mod params;
     pub(crate) mod pool;
     pub(crate) mod provoke;
     pub(crate) mod route;
-    pub(crate) mod scale;
+    pub(crate) mod storm;
     pub(crate) mod table;
 }
 
@@ -68,9 +65,8 @@ mod workload;
 
 use kernel::prelude::*;
 use shared::{
-    bound, callback, check, nmi, params, pool, provoke, route,
-    scale::{scaled, SLOW},
-    table,
+    bound::{self, scaled, SLOW},
+    callback, check, params, pool, provoke, route, storm, table,
 };
 use sys::step;
 

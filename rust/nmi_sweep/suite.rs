@@ -13,9 +13,9 @@ use crate::{
     sys::{
         alloc::{self, Source},
         cache::SheafCache,
-        counted, cpu, probes,
-        skip::skip,
-        text, thread,
+        cpu,
+        kunit::skip,
+        probes, step, text, thread,
     },
     table::{Alloc, Table, Wrong, SIZE},
     wanted::Part,
@@ -141,9 +141,8 @@ enum Users {
     Everywhere,
 }
 
-fn no_list() {
-    skip(c"there is no list of instructions");
-}
+/// Why cases are skipped then.
+const NO_LIST: &CStr = c"there is no list of instructions";
 
 /// As [`sweep_for()`], as long as a case may take.
 fn sweep(loads: &[Load], users: Users, select: impl Fn(&str) -> bool) -> Result<Option<Totals>> {
@@ -217,7 +216,7 @@ fn sweep_for(
         Ok(sweep.totals())
     })?;
     if totals.is_none() {
-        no_list();
+        skip(NO_LIST);
     }
     Ok(totals)
 }
@@ -327,10 +326,10 @@ mod tests {
     /// Where there are no breakpoints: the cycle counter interrupts what it meets.
     #[test]
     fn sampled() -> Result {
-        if cfg!(CONFIG_X86) || !text::sweep_func().is_empty() {
-            skip(c"breakpoints do it better");
-            return Ok(());
-        }
+        skip_if!(
+            cfg!(CONFIG_X86) || !text::sweep_func().is_empty(),
+            c"breakpoints do it better"
+        );
         const LOADS: [Load; 8] = [
             Load::Light,
             Load::Contend,
@@ -344,10 +343,7 @@ mod tests {
         let loads = if text::is_short() { 2 } else { LOADS.len() };
         for &load in &LOADS[..loads] {
             let sampled = sample(load)?;
-            if sampled.is_none() {
-                no_list();
-                return Ok(());
-            }
+            skip_if!(sampled.is_none(), NO_LIST);
         }
         let totals = files::with_sweep(None, |sweep| Ok(report(text::sweep_module(), sweep)))?;
         let hit = totals.map_or(0, |t| t.hit);
@@ -359,14 +355,14 @@ mod tests {
     /// Where the cycle counter counts instructions: an NMI in front of each.
     #[test]
     fn stepped() -> Result {
-        if cfg!(CONFIG_X86) || !text::sweep_func().is_empty() {
-            skip(c"breakpoints do it better");
-            return Ok(());
-        }
-        if cpu::online().count() > 1 || !counted::is_exact()? {
-            skip(c"needs one CPU, and a cycle counter that counts instructions: QEMU's -icount");
-            return Ok(());
-        }
+        skip_if!(
+            cfg!(CONFIG_X86) || !text::sweep_func().is_empty(),
+            c"breakpoints do it better"
+        );
+        skip_if!(
+            cpu::online().count() > 1 || !step::is_exact()?,
+            c"needs one CPU, and a cycle counter that counts instructions: QEMU's -icount"
+        );
         const LOADS: [(Load, Users); 13] = [
             (Load::Light, Users::Idle),
             (Load::Light, Users::Here),
@@ -500,10 +496,7 @@ mod tests {
                 // Most loads free some of the pool's each time.
                 Ok((totals, is_good, sweep.freed > sweep.groups))
             })?;
-            let Some((totals, is_good, freed)) = result else {
-                no_list();
-                return Ok(());
-            };
+            let (totals, is_good, freed) = or_skip!(result, NO_LIST);
             check!(freed);
             check!(totals.hit >= WANTED_OF_FEW);
             check!(is_good);
@@ -514,7 +507,7 @@ mod tests {
     #[test]
     fn random_pairs_and_triples() -> Result {
         if usual() && random_groups()?.is_none() {
-            no_list();
+            skip(NO_LIST);
         }
         Ok(())
     }
@@ -524,10 +517,7 @@ mod tests {
         if !possible() {
             return Ok(());
         }
-        let Some(code) = files::take_kernel() else {
-            no_list();
-            return Ok(());
-        };
+        let code = or_skip!(files::take_kernel(), NO_LIST);
         const LOADS: [Load; 5] = [
             Load::Light,
             Load::Contend,
@@ -556,10 +546,7 @@ mod tests {
 
     #[test]
     fn chosen_functions() -> Result {
-        if text::sweep_func().is_empty() {
-            skip(c"parameter func names none");
-            return Ok(());
-        }
+        skip_if!(text::sweep_func().is_empty(), c"parameter func names none");
         if !possible() {
             return Ok(());
         }

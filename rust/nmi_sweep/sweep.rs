@@ -11,16 +11,14 @@
 
 use crate::{
     code::{Code, Function},
-    nmi::{actor::Actor, storm},
     pool::Pool,
     route::Route,
     scaled,
+    storm::{self, Actor},
     sys::{
-        core as rcu_ptr, core_test,
-        counted::Counted,
-        cpu,
+        core as rcu_ptr, core_test, cpu,
         perf::{Breakpoint, Cycles, Hook, Kind, SLOTS},
-        step::Steps,
+        step::{Counted, Steps},
         thread,
     },
     wanted::{self, Part, Wanted},

@@ -1,12 +1,31 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How long something may take: in drain intervals, and in grace periods as long as they are at the moment.
+//! How much a case does: less where everything is slow, and in the short form. And how long something may take:
+//! in drain intervals, and in grace periods as long as they are at the moment.
 
-use crate::{
-    sys::{gp, thread},
-    SLOW,
-};
+use crate::sys::{gp, kunit, thread};
 use kernel::prelude::*;
+
+/// Sanitizers make everything an order of magnitude slower, and keep memory of their own.
+pub(crate) const SLOW: bool = cfg!(any(CONFIG_KASAN, CONFIG_PROVE_LOCKING));
+
+/// `n`, or a part of it where everything is slow.
+pub(crate) const fn scaled(n: usize) -> usize {
+    if SLOW {
+        n / 16
+    } else {
+        n
+    }
+}
+
+/// What a case does in the short form, and otherwise.
+pub(crate) fn by_length<T>(short: T, full: T) -> T {
+    if kunit::is_short() {
+        short
+    } else {
+        full
+    }
+}
 
 /// What has not come by then, and its drain intervals, in nanoseconds, is not waited for any more.
 const LATE: i64 = 10_000_000_000;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `check!`, the `assert!` of the suites, and `expect_splat!`.
+//! `check!`, the `assert!` of the suites, `skip!` and its kin, and `expect_splat!`.
 //!
 //! KUnit's own assertion ends the thread of the case, and nothing is dropped: a cache stays, and the core with it, hooks
 //! and readers refer to a stack that is gone, a CPU stays offline. This one returns.
@@ -46,6 +46,33 @@ macro_rules! expect_splat {
         $crate::check::info(fmt!("rcu_ptr: expect-splat end\n"));
         ret
     }};
+}
+
+/// Ends the case as skipped, for a reason.
+macro_rules! skip {
+    ($reason:expr $(,)?) => {{
+        $crate::sys::kunit::skip($reason);
+        return Ok(());
+    }};
+}
+
+/// Ends the case as skipped if the condition holds.
+macro_rules! skip_if {
+    ($condition:expr, $reason:expr $(,)?) => {
+        if $condition {
+            skip!($reason);
+        }
+    };
+}
+
+/// What the `Option` has; without it the case is skipped.
+macro_rules! or_skip {
+    ($option:expr, $reason:expr $(,)?) => {
+        match $option {
+            Some(value) => value,
+            None => skip!($reason),
+        }
+    };
 }
 
 #[cfg(RCU_PTR_RUNNER)]

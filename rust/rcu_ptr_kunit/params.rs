@@ -9,17 +9,21 @@ use crate::{
         core, cpu, thread, user,
     },
 };
-use kernel::{c_str, prelude::*};
+use kernel::{prelude::*, str::CString};
 
-macro_rules! set {
-    ($name:literal, $value:literal) => {
-        user::sh(c_str!(concat!(
-            "echo ",
-            $value,
-            " >/sys/module/rcu_ptr/parameters/",
-            $name
-        )))
-    };
+fn set(name: &str, value: u32) -> Result {
+    let command =
+        CString::try_from_fmt(fmt!("echo {value} >/sys/module/rcu_ptr/parameters/{name}"))?;
+    user::sh(&command)
+}
+
+/// Whether the core was loaded with engine `lockless`.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn is_lockless() -> bool {
+    user::sh(c"grep -q lockless /sys/module/rcu_ptr/parameters/engine").is_ok()
 }
 
 /// Parameters as they are at load, set again on drop.
@@ -27,9 +31,9 @@ pub(crate) struct Defaults(());
 
 impl Drop for Defaults {
     fn drop(&mut self) {
-        let all = set!("rcu_min_cached_objs", 5)
-            .and(set!("rcu_delay_page_cache_fill_msec", 5000))
-            .and(set!("drain_interval_msec", 5000));
+        let all = set("rcu_min_cached_objs", 5)
+            .and(set("rcu_delay_page_cache_fill_msec", 5000))
+            .and(set("drain_interval_msec", 5000));
         if all.is_err() {
             pr_err!("the parameters can't be set back\n");
         }
@@ -39,7 +43,7 @@ impl Drop for Defaults {
 /// No cached blocks: objects go on the list.
 pub(crate) fn no_blocks() -> Result<Defaults> {
     let defaults = Defaults(());
-    set!("rcu_min_cached_objs", 0)?;
+    set("rcu_min_cached_objs", 0)?;
     // Those that are cached go, and with an object in it the current one of each CPU.
     shrink()?;
     let one_object = |_cpu: i32| {
@@ -55,7 +59,13 @@ pub(crate) fn no_blocks() -> Result<Defaults> {
 
 /// Blocks are cached again.
 pub(crate) fn some_blocks() -> Result {
-    set!("rcu_min_cached_objs", 5)
+    set("rcu_min_cached_objs", 5)
+}
+
+fn drain_after(msecs: u32) -> Result<Defaults> {
+    let defaults = Defaults(());
+    set("drain_interval_msec", msecs)?;
+    Ok(defaults)
 }
 
 /// Milliseconds of [`quick_drain()`].
@@ -63,17 +73,13 @@ pub(crate) const QUICK_DRAIN_MSECS: u32 = 40;
 
 /// Objects are drained 40 ms after the first came.
 pub(crate) fn quick_drain() -> Result<Defaults> {
-    let defaults = Defaults(());
-    set!("drain_interval_msec", 40)?;
-    Ok(defaults)
+    drain_after(QUICK_DRAIN_MSECS)
 }
 
 /// Objects are drained some seconds after the first came, so many that a busy machine adds little.
 /// Returns the milliseconds.
 pub(crate) fn slow_drain() -> Result<(Defaults, u32)> {
-    let defaults = Defaults(());
-    set!("drain_interval_msec", 2000)?;
-    Ok((defaults, 2000))
+    Ok((drain_after(2000)?, 2000))
 }
 
 /// Milliseconds of [`medium_drain()`].
@@ -81,30 +87,22 @@ pub(crate) const MEDIUM_DRAIN_MSECS: u32 = 400;
 
 /// Objects are drained 400 ms after the first came: far longer than a grace period.
 pub(crate) fn medium_drain() -> Result<Defaults> {
-    let defaults = Defaults(());
-    set!("drain_interval_msec", 400)?;
-    Ok(defaults)
+    drain_after(MEDIUM_DRAIN_MSECS)
 }
 
 /// Objects are drained after a little less than a second.
 pub(crate) fn second_drain() -> Result<Defaults> {
-    let defaults = Defaults(());
-    set!("drain_interval_msec", 960)?;
-    Ok(defaults)
+    drain_after(960)
 }
 
 /// Objects wait for a whole test, unless something else makes them go.
 pub(crate) fn no_drain() -> Result<Defaults> {
-    let defaults = Defaults(());
-    set!("drain_interval_msec", 600000)?;
-    Ok(defaults)
+    drain_after(600_000)
 }
 
 /// Objects are drained a jiffy after the first came.
 pub(crate) fn quickest_drain() -> Result<Defaults> {
-    let defaults = Defaults(());
-    set!("drain_interval_msec", 4)?;
-    Ok(defaults)
+    drain_after(4)
 }
 
 /// Milliseconds that refills pause for after memory pressure, if no test says otherwise.
@@ -113,7 +111,7 @@ pub(crate) const PAUSE_MSECS: u32 = 5000;
 /// Refills pause for 100 ms after memory pressure, and draining takes its time.
 pub(crate) fn short_pause() -> Result<Defaults> {
     let defaults = Defaults(());
-    set!("rcu_delay_page_cache_fill_msec", 100)?;
+    set("rcu_delay_page_cache_fill_msec", 100)?;
     Ok(defaults)
 }
 

@@ -10,6 +10,7 @@
 pub(crate) use crate::sys::alloc::Checks;
 use crate::{
     callback,
+    route::Route,
     sys::alloc::{self, RawCache},
 };
 use core::ptr::NonNull;
@@ -199,9 +200,27 @@ impl Pool {
         self.objects.get(i).copied()
     }
 
+    /// Frees `n` objects that were not handed out before, or as many as there are.
+    ///
+    /// # Context
+    ///
+    /// That of the route.
+    pub(crate) fn free(&self, route: Route, n: usize) {
+        for object in (0..n).map_while(|_| self.take()) {
+            // SAFETY: Handed out once, with a field there; with a call there is room for a head.
+            unsafe { route.free(object.start, object.at) };
+        }
+    }
+
     /// All objects.
     pub(crate) fn objects(&self) -> &[Object] {
         &self.objects
+    }
+
+    /// How many of the first `n` objects, which were handed out, are not freed; 0 where this cannot be seen.
+    pub(crate) fn left(&self, n: usize) -> usize {
+        let queued = self.objects.iter().take(if CAN_LOOK { n } else { 0 });
+        queued.filter(|object| object.is_live()).count()
     }
 
     /// Every object that was handed out is freed, every other one intact; where this cannot be seen,

@@ -4,15 +4,14 @@
 //!
 //! ```text
 //!  check.rs    what a case asserts
-//!  scale.rs    how much it does
-//!  bound.rs    how long something may take
+//!  bound.rs    how much it does, and how long something may take
 //!  pool.rs     objects that show whether they are live, intact or freed
 //!  memory.rs   whether memory came back
 //!  route.rs    the ways to free an object
 //!  callback.rs callbacks that free it
 //!  provoke.rs  what is wrong, with the warnings for it
 //!  reader.rs   an RCU reader that watches objects while they are freed
-//!  nmi/        what NMIs do in tests, and storms of them
+//!  storm.rs    what NMIs do in tests, and storms of them
 //!  owner.rs    objects that own memory, and what became of them
 //!  table.rs    objects of a cache with sheaves that readers find, and that change under them
 //!  params.rs   the core's parameters
@@ -43,7 +42,7 @@ mod sys {
     pub(crate) mod gp;
     #[allow(dead_code)]
     pub(crate) mod irq;
-    pub(crate) mod length;
+    pub(crate) mod kunit;
     #[allow(dead_code)]
     pub(crate) mod nmi;
     #[allow(dead_code)]
@@ -53,12 +52,6 @@ mod sys {
     pub(crate) mod probes;
     #[cfg(RCU_PTR_RUNNER)]
     pub(crate) mod runner;
-    #[cfg(not(RCU_PTR_RUNNER))]
-    pub(crate) mod skip;
-    #[cfg(RCU_PTR_RUNNER)]
-    pub(crate) mod skip {
-        pub(crate) use crate::runner::skip;
-    }
     #[allow(dead_code)]
     pub(crate) mod slab;
     #[allow(dead_code)]
@@ -84,7 +77,6 @@ mod bound;
 mod callback;
 mod demo;
 mod memory;
-mod nmi;
 mod owner;
 mod params;
 mod pool;
@@ -94,17 +86,18 @@ mod reader;
 mod route;
 #[cfg(RCU_PTR_RUNNER)]
 mod runner;
-mod scale;
 #[cfg(not(RCU_PTR_RUNNER))]
 mod suites;
 #[cfg(RCU_PTR_RUNNER)]
 mod suites {
     include!(env!("RCU_PTR_SUITES"));
 }
+#[allow(dead_code)]
+mod storm;
 mod table;
 
+use bound::{by_length, scaled, SLOW};
 use kernel::prelude::*;
-use scale::{by_length, scaled, SLOW};
 use sys::cache::{Args, SheafCache};
 
 module! {

@@ -29,6 +29,9 @@ impl Route {
     /// Those that free, and do not sleep.
     pub(crate) const FREES: [Route; 2] = [Route::Kvfree, Route::Nolock];
 
+    /// Those that have a callback called.
+    pub(crate) const CALLS: [Route; 2] = [Route::Call, Route::CallSleepable];
+
     /// Those that do not sleep.
     pub(crate) const ATOMIC: [Route; 3] = [Route::Kvfree, Route::Nolock, Route::Call];
 

@@ -10,7 +10,7 @@
 #include "../sys/context.c"
 #include "../sys/core_test.c"
 #include "../sys/cpu.c"
-#include "../sys/length.c"
+#include "../sys/kunit.c"
 #include "../sys/mem.c"
 #include "../sys/nmi.c"
 #include "../sys/perf.c"
@@ -21,8 +21,6 @@
 #include "../sys/tracepoint.c"
 #ifdef RCU_PTR_RUNNER
 #include "runner.c"
-#else
-#include "../sys/skip.c"
 #endif
 
 MODULE_IMPORT_NS("RCU_PTR_TEST");

@@ -3,7 +3,10 @@
 //! Caches with sheaves by address: any object, any context.
 
 use super::generated as sys;
-use ::core::{ptr, ptr::NonNull};
+use ::core::{
+    ops::Deref,
+    ptr::{self, NonNull},
+};
 use kernel::{alloc::Flags, bindings, error::from_err_ptr, prelude::*};
 
 /// What only one caller may ask for: accounting, reserves, zeroed memory.
@@ -121,6 +124,19 @@ impl SheafCache {
         })
     }
 
+    /// `n` objects, with `GFP_KERNEL`.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn alloc_many(&self, n: usize) -> Result<Objects> {
+        let mut objects = KVVec::with_capacity(n, GFP_KERNEL)?;
+        for _ in 0..n {
+            objects.push(self.alloc(false).ok_or(ENOMEM)?, GFP_KERNEL)?;
+        }
+        Ok(Objects(objects))
+    }
+
     /// `rcu_ptr_cache_alloc()` with any flags.
     #[inline]
     pub(crate) fn alloc_with(&self, gfp: u32) -> Option<NonNull<u8>> {
@@ -167,6 +183,18 @@ impl SheafCache {
     pub(crate) unsafe fn free_rcu(&self, object: NonNull<u8>) {
         // SAFETY: By the safety requirements of this function.
         unsafe { sys::rcu_ptr_cache_free_rcu(self.0.as_ptr(), object.as_ptr().cast()) };
+    }
+
+    /// [`Self::free_rcu()`] of each of `objects`.
+    ///
+    /// # Safety
+    ///
+    /// As there, for each.
+    pub(crate) unsafe fn free_rcu_all(&self, objects: &[NonNull<u8>]) {
+        for &object in objects {
+            // SAFETY: By the safety requirements of this function.
+            unsafe { self.free_rcu(object) };
+        }
     }
 
     /// `rcu_ptr_cache_get_stats()`.
@@ -233,6 +261,20 @@ impl SheafCache {
     pub(crate) fn barrier(&self) {
         // SAFETY: By the type invariants.
         unsafe { sys::rcu_ptr_cache_barrier(self.0.as_ptr()) };
+    }
+}
+
+/// Objects of a cache, on whichever CPU they are freed.
+pub(crate) struct Objects(KVVec<NonNull<u8>>);
+
+// SAFETY: Only the addresses are shared.
+unsafe impl Sync for Objects {}
+
+impl Deref for Objects {
+    type Target = [NonNull<u8>];
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
     }
 }
 

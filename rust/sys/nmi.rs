@@ -7,8 +7,7 @@
 //! |---|---|---|
 //! | [`perf::Cycles`](super::perf::Cycles) | with a PMU | with pseudo-NMIs |
 //! | [`perf::Breakpoint`](super::perf::Breakpoint) | execution and data | |
-//! | counted.rs | | each next instruction, where the counter counts these |
-//! | step.rs | from an execution breakpoint on | |
+//! | step.rs | from an execution breakpoint on | each next instruction, where the counter counts these |
 
 use super::{generated as sys, perf::Hook};
 use ::core::ptr;

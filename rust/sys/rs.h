@@ -38,7 +38,7 @@ int rcu_ptr_rs_param_set(int param, const char *val);
 int rcu_ptr_rs_param_get(int param, char *buf, size_t size);
 void rcu_ptr_rs_module_going(struct module *module);
 
-/* perf.rs, counted.rs, step.rs and nmi.rs. */
+/* perf.rs, step.rs and nmi.rs. */
 bool rcu_ptr_rs_overflow(void *hook, unsigned long pc, unsigned long sp);
 u64 rcu_ptr_rs_counted(void *hook, unsigned long pc, unsigned long sp,
 		       bool irqs_off);

@@ -6,11 +6,19 @@
 //! A breakpoint whose [`Hook`] is a trail sets the trap flag of what it interrupted. Interrupts
 //! clear it for their handlers and restore it when they return, so a trail is one task's or one
 //! handler's, until the hook has enough of it.
+//!
+//! And [steps by the cycle counter](Counted), where that counts instructions exactly, as QEMU's does for arm64
+//! under `-icount`: an overflow comes N instructions after the counter was set off, as a pseudo-NMI. What
+//! the way out of the handler takes of these is learnt on the way: an overflow that comes before one
+//! instruction was run says that N is too small.
+//!
+//! C header: [`include/linux/perf_event.h`](srctree/include/linux/perf_event.h)
 
-use super::{generated as sys, gp, perf::Hook};
+use super::{cpu, generated as sys, gp, perf::Hook, thread};
 use ::core::ptr;
 use kernel::{
-    error::to_result,
+    bindings,
+    error::{from_err_ptr, to_result},
     prelude::*,
     sync::atomic::{Acquire, Atomic, Full, Relaxed, Release},
 };
@@ -203,4 +211,195 @@ impl Stepper {
         // SAFETY: The notifier has written so many.
         Ok(unsafe { ::core::slice::from_raw_parts(self.steps.as_ptr(), n) })
     }
+}
+
+/// Instructions of the way out, to a place where interrupts are on, and where they are off; while it is
+/// being learnt, what was not enough.
+static WAY_OUT: [Atomic<u64>; 2] = [const { Atomic::new(0) }; 2];
+/// Which of them is being learnt, if any.
+static LEARNING: Atomic<i32> = Atomic::new(0);
+/// Where the last overflow came.
+static LAST: Atomic<usize> = Atomic::new(0);
+/// How often in a row one came there, or somewhere else while learning.
+static ROW: Atomic<u64> = Atomic::new(0);
+/// How many instructions on the next one was wanted, and how many were added as the way out is longer
+/// just there.
+static WANTED: Atomic<u64> = Atomic::new(0);
+static MORE: Atomic<u64> = Atomic::new(0);
+static RANDOM: Atomic<u64> = Atomic::new(1);
+
+/// What is being learnt: the way to where interrupts are off, or on.
+const OFF: i32 = 1;
+const ON: i32 = 2;
+/// Further than any way out.
+const FAR: u64 = 10_000;
+
+/// It is longer than this.
+const SHORTEST: u64 = 32;
+/// Overflows in a row that came somewhere else than the one before.
+const SURE: u64 = 16;
+/// Overflows at one place that may be by chance, and how much longer the way out is taken to be after
+/// these where no step is wanted.
+const CHANCE: u64 = 4;
+const LONGER: u64 = 16;
+
+/// Where no steps are wanted, at most so many instructions are left out.
+const STRIDE: u64 = 128;
+
+/// Time for the way out to be learnt.
+const LEARN_NSECS: i64 = 1_000_000_000;
+
+/// A counter of this CPU.
+///
+/// # Invariants
+///
+/// `event` is a live kernel counter.
+pub(crate) struct Counted<'a> {
+    event: *mut bindings::perf_event,
+    _hook: &'a Hook<'a>,
+}
+
+impl<'a> Counted<'a> {
+    /// Runs `hook`, a trail, in NMIs on this CPU: one instruction after the last if it asked for a
+    /// step, and otherwise some instructions later.
+    ///
+    /// # Context
+    ///
+    /// May sleep. One at a time.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` where there is no PMU; `ETIME` where it does not count instructions.
+    pub(crate) fn new(hook: &'a Hook<'a>) -> Result<Self> {
+        // SAFETY: `hook` outlives the counter, by the lifetime.
+        let event = from_err_ptr(unsafe {
+            sys::rcu_ptr_shim_counted(cpu::this(), 10_000, ptr::from_ref(hook).cast_mut().cast())
+        })?;
+        // INVARIANT: Just made.
+        let this = Self { event, _hook: hook };
+        cpu::irqs_off(|| learn(OFF))?;
+        learn(ON)?;
+        Ok(this)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants.
+        unsafe { sys::perf_event_release_kernel(self.event) };
+    }
+}
+
+/// Lets overflows come here until it is known how long the way out is.
+fn learn(what: i32) -> Result {
+    let end = thread::now() + LEARN_NSECS;
+    ROW.store(0, Relaxed);
+    WANTED.store(0, Relaxed);
+    LEARNING.store(what, Relaxed);
+    while LEARNING.load(Relaxed) != 0 {
+        if thread::now() > end {
+            return Err(ETIME);
+        }
+    }
+    Ok(())
+}
+
+/// How far it is to the next overflow while the way out is being learnt: one instruction more than the
+/// last time, until that is enough to get on, again and again: once may be another interrupt, which was
+/// taken first. On the way to where interrupts are on the next overflow may come already; it has to be
+/// let out then.
+fn learned(moved: bool, irqs_off: bool) -> u64 {
+    let on = LEARNING.load(Relaxed) == ON;
+    let way_out = &WAY_OUT[usize::from(!on)];
+    let period = way_out.load(Relaxed).max(if on {
+        WAY_OUT[1].load(Relaxed)
+    } else {
+        SHORTEST
+    });
+    let tried = WANTED.load(Relaxed) == 1;
+    let came = irqs_off != on;
+    WANTED.store(u64::from(came), Relaxed);
+    if tried && came && moved {
+        if ROW.fetch_add(1, Relaxed) == SURE {
+            // A period that gets on is one more than the way out.
+            way_out.store(period - 1, Relaxed);
+            LEARNING.store(0, Relaxed);
+        }
+    } else if tried {
+        ROW.store(0, Relaxed);
+        way_out.store(period + 1, Relaxed);
+    }
+    if came {
+        way_out.load(Relaxed).max(period)
+    } else {
+        period + FAR
+    }
+}
+
+/// How far it is to the next overflow, from where the last one came and where this one did.
+fn next(moved: bool, way_out: &Atomic<u64>, step: bool) -> u64 {
+    let mut more = 0;
+    if moved {
+        ROW.store(0, Relaxed);
+    } else {
+        more = MORE.load(Relaxed);
+        let row = ROW.fetch_add(1, Relaxed);
+        if WANTED.load(Relaxed) == 1 {
+            more += 1;
+        } else if row > CHANCE {
+            more += LONGER;
+        }
+    }
+    MORE.store(more, Relaxed);
+    let wanted = if step {
+        1
+    } else {
+        let random = RANDOM
+            .load(Relaxed)
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        RANDOM.store(random, Relaxed);
+        1 + (random >> 33) % STRIDE
+    };
+    WANTED.store(wanted, Relaxed);
+    way_out.load(Relaxed) + more + wanted
+}
+
+/// Whether the counter of this CPU counts instructions, so that steps can be made of it.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn is_exact() -> Result<bool> {
+    let nothing = |_, _| false;
+    let hook = Hook::trail(&nothing);
+    let made = Counted::new(&hook).map(drop);
+    match made {
+        Ok(()) => Ok(true),
+        Err(e) if e == ETIME || e == ENOENT || e == EOPNOTSUPP => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// Called by step.c in the overflow handler. Returns after how many instructions the next is to come.
+///
+/// # Safety
+///
+/// `hook` is what `Counted::new()` passed on; its event still exists.
+#[no_mangle]
+unsafe extern "C" fn rcu_ptr_rs_counted(
+    hook: *mut c_void,
+    pc: c_ulong,
+    sp: c_ulong,
+    irqs_off: bool,
+) -> u64 {
+    let moved = pc != LAST.load(Relaxed);
+    LAST.store(pc, Relaxed);
+    if LEARNING.load(Relaxed) != 0 {
+        return learned(moved, irqs_off);
+    }
+    let way_out = &WAY_OUT[usize::from(irqs_off)];
+    // SAFETY: By the safety requirements of this function.
+    let step = unsafe { &*hook.cast::<Hook<'_>>() }.run(pc, sp);
+    next(moved, way_out, step)
 }

@@ -3,7 +3,7 @@
 //! Parameters of `nmi_sweep.ko`, which are words, and where the kernel's own code is.
 
 use super::generated as sys;
-pub(crate) use super::length::is_short;
+pub(crate) use super::kunit::is_short;
 use kernel::{bindings, prelude::*};
 
 /// A parameter, "" when it is not set.

@@ -12,9 +12,7 @@ use crate::{
         cache::{Args, SheafCache},
         core, core_test, cpu, gp,
         perf::{Breakpoint, Hook, Kind},
-        probes,
-        skip::skip,
-        thread,
+        probes, thread,
     },
 };
 use kernel::{
@@ -73,15 +71,9 @@ fn against_queueing(route: Route, rounds: usize) -> Result<Outcome> {
     let mut left = 0;
     thread::on_cpus(cpu::online(), &body, || {
         for round in 0..rounds {
-            for object in (0..20).map_while(|_| mine.take()) {
-                // SAFETY: Handed out once, with a field there.
-                unsafe { route.free(object.start, object.at) };
-            }
+            mine.free(route, 20);
             core::barrier();
-            if CAN_LOOK {
-                let queued = &mine.objects()[..(round + 1) * 20];
-                left += queued.iter().filter(|o| o.is_live()).count();
-            }
+            left += mine.left((round + 1) * 20);
         }
         stop.store(1, Relaxed);
     })?;
@@ -120,15 +112,9 @@ fn beside_expedited(msecs: i64) -> Result<(usize, bool)> {
                 }
                 thread::still_alive();
             }
-            for object in (0..20).map_while(|_| pool.take()) {
-                // SAFETY: Handed out once, with a field there.
-                unsafe { Route::Kvfree.free(object.start, object.at) };
-            }
+            pool.free(Route::Kvfree, 20);
             core::barrier();
-            if CAN_LOOK {
-                let queued = &pool.objects()[..pool.taken()];
-                left.fetch_add(queued.iter().filter(|o| o.is_live()).count(), Relaxed);
-            }
+            left.fetch_add(pool.left(pool.taken()), Relaxed);
         }
         stop.store(1, Relaxed);
     };
@@ -195,16 +181,9 @@ fn many_at_once() -> Result<(usize, bool)> {
 /// them a barrier left.
 fn a_crowd(objects: usize) -> Result<(usize, bool)> {
     let pool = Pool::new(objects)?;
-    for object in (0..objects).map_while(|_| pool.take()) {
-        // SAFETY: Handed out once, with a field there.
-        unsafe { Route::Kvfree.free(object.start, object.at) };
-    }
+    pool.free(Route::Kvfree, objects);
     core::barrier();
-    let left = if CAN_LOOK {
-        pool.objects().iter().filter(|o| o.is_live()).count()
-    } else {
-        0
-    };
+    let left = pool.left(objects);
     // Whatever the barrier left is to be back before the pool goes.
     core::barrier();
     let freed = bound::watchdog(|| pool.all_freed());
@@ -237,20 +216,14 @@ fn deferred_behind_irqs_off() -> Result<Option<Deferred>> {
         // 0: not yet, 1: objects are deferred, or there is no breakpoint.
         let there = Atomic::<i32>::new(0);
         let in_nmi = || {
-            if let Some(object) = pool.take() {
-                // SAFETY: Handed out once, with a field there.
-                unsafe { Route::Nolock.free(object.start, object.at) };
-            }
+            pool.free(Route::Nolock, 1);
         };
         let hook = Hook::new(&in_nmi);
         let body = |this: i32| {
             let word = core_test::words(this).next().unwrap_or(0);
             let breakpoint = Breakpoint::new(Kind::Write4, word, &hook);
             cpu::irqs_off(|| {
-                for object in (0..3).map_while(|_| pool.take()) {
-                    // SAFETY: Handed out once, with a field there.
-                    unsafe { Route::Kvfree.free(object.start, object.at) };
-                }
+                pool.free(Route::Kvfree, 3);
                 // ORDERING: Release pairs with the acquire below: they are queued.
                 there.store(1, Release);
                 let end = thread::now() + OFF_NSECS;
@@ -267,10 +240,7 @@ fn deferred_behind_irqs_off() -> Result<Option<Deferred>> {
             }
             let queued = pool.taken();
             core::barrier();
-            if CAN_LOOK {
-                let queued = &pool.objects()[..queued];
-                left += queued.iter().filter(|o| o.is_live()).count();
-            }
+            left += pool.left(queued);
         })?;
         if round == 0 && pool.taken() <= 3 {
             // No other barrier came in between.
@@ -305,10 +275,7 @@ impl Cost {
         let defaults = params::no_drain()?;
         let pool = Pool::new(rounds * 2 * 10 * cpu::online().count())?;
         let queue = |_cpu: i32| {
-            for object in (0..10).map_while(|_| pool.take()) {
-                // SAFETY: Handed out once, with a field there.
-                unsafe { Route::Kvfree.free(object.start, object.at) };
-            }
+            pool.free(Route::Kvfree, 10);
         };
         let (mut barriers, mut grace_periods) = (KVec::new(), KVec::new());
         let mut numbers = [0; 2];
@@ -375,10 +342,7 @@ mod tests {
 
     #[test]
     fn beside_expedited_grace_periods() -> Result {
-        if cpu::online().count() < 2 {
-            skip(c"needs two CPUs");
-            return Ok(());
-        }
+        skip_if!(cpu::online().count() < 2, c"needs two CPUs");
         let (left, freed) = beside_expedited(3000)?;
         check!(left == 0 && freed);
         Ok(())
@@ -407,11 +371,8 @@ mod tests {
 
     #[test]
     fn costs_a_grace_period() -> Result {
-        if cpu::online().count() < 2 {
-            // One that only the caller has to pass takes less than a context switch.
-            skip(c"needs two CPUs");
-            return Ok(());
-        }
+        // One that only the caller has to pass takes less than a context switch.
+        skip_if!(cpu::online().count() < 2, c"needs two CPUs");
         // A barrier has work on every CPU, and of many a host runs a few at a time: grace periods of others end
         // meanwhile. A second one of its own would make it 200 % at least.
         let (most, most_periods) = match cpu::online().count() {
@@ -464,10 +425,10 @@ mod tests {
 
     #[test]
     fn deferred_with_interrupts_off() -> Result {
-        let Some(outcome) = deferred_behind_irqs_off()? else {
-            skip(c"no data breakpoints with a handler of one's own here, or one CPU only");
-            return Ok(());
-        };
+        let outcome = or_skip!(
+            deferred_behind_irqs_off()?,
+            c"no data breakpoints with a handler of one's own here, or one CPU only"
+        );
         pr_info!("barrier: {} objects were deferred\n", outcome.n);
         check!(outcome.left == 0 && outcome.freed);
         // An engine without a lock defers none.

@@ -5,13 +5,11 @@
 
 use super::sheaf_calls::stats_match;
 use crate::{
-    nmi::storm,
     rcu_ptr::{self, Cache, CacheBox, CacheLimits, CacheSlot, CacheTable, UniqueCacheBox},
-    scaled,
+    scaled, storm,
     sys::{
         alloc,
         cpu::{self, Context},
-        skip::skip,
         thread,
         timer::{self, Where},
     },
@@ -165,10 +163,10 @@ mod tests {
     /// Ten thousand boxes in turn need a sheaf of objects, or two where this task moves.
     #[test]
     fn new_boxes_free_back_at_once() -> Result {
-        if !alloc::reused_at_once() {
-            skip(c"this kernel checks or zeroes what is freed");
-            return Ok(());
-        }
+        skip_if!(
+            !alloc::reused_at_once(),
+            c"this kernel checks or zeroes what is freed"
+        );
         let cache = Cache::<Entry>::new(c"rcu_ptr_api_new")?;
         for key in 0..10_000 {
             let mut entry = cache.alloc(Entry::new(key), GFP_KERNEL)?;
@@ -185,10 +183,10 @@ mod tests {
 
     #[test]
     fn new_box_comes_again() -> Result {
-        if !alloc::reused_at_once() {
-            skip(c"this kernel checks or zeroes what is freed");
-            return Ok(());
-        }
+        skip_if!(
+            !alloc::reused_at_once(),
+            c"this kernel checks or zeroes what is freed"
+        );
         let cache = Cache::<Entry>::new(c"rcu_ptr_api_again")?;
         drop(cache.alloc(Entry::new(1), GFP_KERNEL)?);
         let same = cpu::irqs_off(|| {
@@ -228,7 +226,6 @@ mod tests {
             later |= address(&*other) == at;
             held.push(other, GFP_KERNEL)?;
         }
-        drop(held);
         check!(!early && (later || !alloc::objects_go_round()));
         Ok(())
     }
@@ -266,7 +263,6 @@ mod tests {
             .iter()
             .enumerate()
             .all(|(i, o)| o.0 == i as u64 && address(&**o) % 64 == 0);
-        drop(held);
         check!(n == 100 && good);
         Ok(())
     }
@@ -415,10 +411,7 @@ mod tests {
 
     #[test]
     fn all_contexts() -> Result {
-        let Some(o) = table_storm(scaled(20_000))? else {
-            skip(c"no source of NMIs");
-            return Ok(());
-        };
+        let o = or_skip!(table_storm(scaled(20_000))?, c"no source of NMIs");
         kernel::kunit::info(fmt!(
             "rcu_ptr_cache_api: {} put or swapped, {} removed, {} refused, {} looks, {} NMIs\n",
             o.replaced,

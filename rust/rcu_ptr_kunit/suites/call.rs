@@ -15,11 +15,8 @@ use crate::{
         alloc::{self, Source},
         core,
         core::Head,
-        core_test, cpu, fault, probes,
-        skip::skip,
-        thread,
+        core_test, cpu, fault, probes, thread,
         timer::{self, Where},
-        user,
     },
 };
 use ::core::{cell::UnsafeCell, ptr};
@@ -334,10 +331,7 @@ fn from(place: Where, route: Route) -> Result<bool> {
     let (ran, wrong) = (COUNTERS.ran.load(Relaxed), COUNTERS.wrong.load(Relaxed));
     let pool = Pool::new(scaled(8000))?;
     let free = |n: usize| {
-        for object in (0..n).map_while(|_| pool.take()) {
-            // SAFETY: Handed out once, with room for a head there.
-            unsafe { route.free(object.start, object.at) };
-        }
+        pool.free(route, n);
     };
     let in_timer = || free(8);
     let task = |_cpu: i32| {
@@ -374,10 +368,7 @@ fn without_pages(route: Route) -> Result<(u64, bool)> {
     params::shrink()?;
     fault::fail_blocks(1, u64::MAX);
     let body = |_cpu: i32| {
-        while let Some(object) = pool.take() {
-            // SAFETY: Handed out once, with room for a head there.
-            unsafe { route.free(object.start, object.at) };
-        }
+        pool.free(route, usize::MAX);
     };
     let ran = thread::on_cpus(::core::iter::once(cpu::this()), &body, || ());
     let linked = count() - before;
@@ -435,7 +426,7 @@ fn traced() -> Result<(u64, u64, bool)> {
     let probes = probes::Probes::register()?;
     let counters = &probes::COUNTERS;
     let (taken, called) = (counters.calls.load(Relaxed), counters.invoked.load(Relaxed));
-    for route in [Route::Call, Route::CallSleepable] {
+    for route in Route::CALLS {
         for _ in 0..50 {
             let object = alloc::alloc(Source::Kmalloc, 64).ok_or(ENOMEM)?;
             // SAFETY: Just allocated.
@@ -461,14 +452,13 @@ mod tests {
 
     #[test]
     fn heads_in_any_memory() -> Result {
-        let wrong = heads_anywhere()?;
-        check!(wrong == 0);
+        check!(heads_anywhere()? == 0);
         Ok(())
     }
 
     #[test]
     fn from_hardirq_and_tasks() -> Result {
-        for route in [Route::Call, Route::CallSleepable] {
+        for route in Route::CALLS {
             check!(from(Where::Hardirq, route)?);
         }
         Ok(())
@@ -476,7 +466,7 @@ mod tests {
 
     #[test]
     fn from_softirq_and_tasks() -> Result {
-        for route in [Route::Call, Route::CallSleepable] {
+        for route in Route::CALLS {
             check!(from(Where::Softirq, route)?);
         }
         Ok(())
@@ -485,30 +475,27 @@ mod tests {
     #[test]
     fn queued_again_from_inside() -> Result {
         for sleeps in [false, true] {
-            let done = again_and_again(sleeps, 10)?;
-            check!(done);
+            check!(again_and_again(sleeps, 10)?);
         }
         Ok(())
     }
 
     #[test]
     fn in_the_order_of_calls() -> Result {
-        if user::sh(c"grep -q rfc /sys/module/rcu_ptr/parameters/engine").is_ok() {
-            skip(c"what engine rfc defers may come in another order");
-            return Ok(());
-        }
+        skip_if!(
+            !params::is_lockless(),
+            c"what engine rfc defers may come in another order"
+        );
         let wrong = out_of_order(300)?;
         check!(wrong == 0);
-        let defaults = params::no_blocks()?;
-        let wrong = out_of_order(300)?;
-        check!(wrong == 0);
-        drop(defaults);
+        let _defaults = params::no_blocks()?;
+        check!(out_of_order(300)? == 0);
         Ok(())
     }
 
     #[test]
     fn linked_without_a_page() -> Result {
-        for route in [Route::Call, Route::CallSleepable] {
+        for route in Route::CALLS {
             let (linked, freed) = without_pages(route)?;
             pr_info!("{:?}: {} of 2000 were linked\n", route, linked);
             check!(linked > 0 && freed);
@@ -518,23 +505,19 @@ mod tests {
 
     #[test]
     fn only_linked() -> Result {
-        let defaults = params::no_blocks()?;
-        for route in [Route::Call, Route::CallSleepable] {
+        let _defaults = params::no_blocks()?;
+        for route in Route::CALLS {
             let (linked, freed) = without_pages(route)?;
             pr_info!("{:?}: {} of 2000 were linked\n", route, linked);
             check!(freed);
             check!(linked == 2000);
         }
-        drop(defaults);
         Ok(())
     }
 
     #[test]
     fn nothing_waits_for_a_sleeping_one() -> Result {
-        if !CAN_LOOK {
-            skip(c"freed objects cannot be seen here");
-            return Ok(());
-        }
+        skip_if!(!CAN_LOOK, c"freed objects cannot be seen here");
         // As many sleep as may while others of their kind come.
         let routes = [
             Route::Kvfree,
@@ -542,35 +525,25 @@ mod tests {
             Route::Call,
             Route::CallSleepable,
         ];
-        let good = behind_slow(3, true, &routes)?;
-        check!(good);
+        check!(behind_slow(3, true, &routes)?);
         // More than that.
-        let good = behind_slow(6, true, &routes[..3])?;
-        check!(good);
+        check!(behind_slow(6, true, &routes[..3])?);
         Ok(())
     }
 
     #[test]
     fn no_object_waits_for_a_slow_one() -> Result {
-        if !CAN_LOOK {
-            skip(c"freed objects cannot be seen here");
-            return Ok(());
-        }
-        if cpu::online().count() < 2 {
-            skip(c"needs two CPUs");
-            return Ok(());
-        }
+        skip_if!(!CAN_LOOK, c"freed objects cannot be seen here");
+        skip_if!(cpu::online().count() < 2, c"needs two CPUs");
         let routes = [Route::Kvfree, Route::Nolock, Route::CallSleepable];
-        let good = behind_slow(1, false, &routes)?;
-        check!(good);
+        check!(behind_slow(1, false, &routes)?);
         Ok(())
     }
 
     #[test]
     fn barrier_waits_until_they_have_returned() -> Result {
         for sleeps in [false, true] {
-            let left = barrier_behind(sleeps)?;
-            check!(left == 0);
+            check!(barrier_behind(sleeps)? == 0);
         }
         Ok(())
     }
@@ -579,8 +552,7 @@ mod tests {
     #[test]
     fn barriers_beside_each_other() -> Result {
         for _ in 0..3 {
-            let early = barriers_behind_a_busy_worker()?;
-            check!(early == 0);
+            check!(barriers_behind_a_busy_worker()? == 0);
         }
         Ok(())
     }

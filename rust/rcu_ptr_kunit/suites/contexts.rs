@@ -19,14 +19,6 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// Frees the next `n` objects.
-fn free(pool: &Pool, route: Route, n: usize) {
-    for object in (0..n).map_while(|_| pool.take()) {
-        // SAFETY: Handed out once, with a field there.
-        unsafe { route.free(object.start, object.at) };
-    }
-}
-
 /// What came of a timer's run.
 struct Fired {
     inside: usize,
@@ -46,12 +38,12 @@ fn from_timer(place: Where, want: Context, route: Route) -> Result<Fired> {
             &elsewhere
         };
         counter.fetch_add(1, Relaxed);
-        free(&pool, route, 8);
+        pool.free(route, 8);
     };
     let task = |_cpu: i32| {
         let _ = timer::every(place, 300_000, &body, || {
             for _ in 0..by_length(60, 200) {
-                free(&pool, route, 4);
+                pool.free(route, 4);
                 thread::sleep(1);
             }
         });
@@ -73,7 +65,7 @@ mod tests {
     fn task() -> Result {
         for route in [Route::Kvfree, Route::Nolock, Route::Mightsleep] {
             let pool = Pool::new(3000)?;
-            free(&pool, route, 2500);
+            pool.free(route, 2500);
             core::barrier();
             check!(pool.all_freed());
         }
@@ -85,7 +77,7 @@ mod tests {
         for route in Route::ATOMIC {
             let pool = Pool::new(3000)?;
             for _ in 0..50 {
-                cpu::irqs_off(|| free(&pool, route, 50));
+                cpu::irqs_off(|| pool.free(route, 50));
             }
             core::barrier();
             check!(pool.all_freed());
@@ -97,7 +89,7 @@ mod tests {
     fn every_cpu_at_once() -> Result {
         for route in Route::ATOMIC {
             let pool = Pool::new(scaled(30_000))?;
-            thread::on_cpus(cpu::online(), &|_| free(&pool, route, usize::MAX), || ())?;
+            thread::on_cpus(cpu::online(), &|_| pool.free(route, usize::MAX), || ())?;
             core::barrier();
             check!(pool.taken() == pool.len() && pool.all_freed());
         }

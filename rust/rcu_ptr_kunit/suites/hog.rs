@@ -11,14 +11,11 @@ use crate::{
     sys::{
         alloc,
         cache::{Args, SheafCache},
-        core, cpu, gp,
-        skip::skip,
-        thread,
+        core, cpu, gp, thread,
         timer::{self, Where},
     },
     table::SIZE,
 };
-use ::core::ptr::NonNull;
 use kernel::{
     prelude::*,
     sync::atomic::{Acquire, Atomic, Relaxed, Release},
@@ -106,15 +103,11 @@ fn left_by_engine(cpu: i32, objects: usize) -> Result<usize> {
 /// The same of a cache: sheaves that wait, or are to.
 fn left_by_cache(cpu: i32, objects: usize) -> Result<u64> {
     let cache = SheafCache::new(c"rcu_ptr_hogged", SIZE, Args::default())?;
-    let mut held = KVVec::<NonNull<u8>>::with_capacity(objects, GFP_KERNEL)?;
-    for _ in 0..objects {
-        held.push(cache.alloc(false).ok_or(ENOMEM)?, GFP_KERNEL)?;
-    }
-    let held = Objects(held);
+    let held = cache.alloc_many(objects)?;
     let next = Atomic::<usize>::new(0);
     let burst = || {
         for _ in 0..BURST {
-            let Some(object) = held.get(next.fetch_add(1, Relaxed)) else {
+            let Some(&object) = held.get(next.fetch_add(1, Relaxed)) else {
                 return false;
             };
             // SAFETY: From this cache, and each is taken once.
@@ -132,32 +125,14 @@ fn left_by_cache(cpu: i32, objects: usize) -> Result<u64> {
     })
 }
 
-/// Objects of a cache, which any CPU may free.
-struct Objects(KVVec<NonNull<u8>>);
-
-// SAFETY: Only the addresses are read.
-unsafe impl Sync for Objects {}
-
-impl Objects {
-    fn get(&self, i: usize) -> Option<NonNull<u8>> {
-        self.0.get(i).copied()
-    }
-}
-
 #[kunit_tests(rcu_ptr_hog)]
 mod tests {
     use super::*;
 
     #[test]
     fn engine() -> Result {
-        let Some(other) = cpu::other() else {
-            skip(c"needs two CPUs");
-            return Ok(());
-        };
-        if !CAN_LOOK {
-            skip(c"freed objects cannot be seen here");
-            return Ok(());
-        }
+        let other = or_skip!(cpu::other(), c"needs two CPUs");
+        skip_if!(!CAN_LOOK, c"freed objects cannot be seen here");
         let objects = scaled(100_000);
         let left = left_by_engine(other, objects)?;
         kernel::kunit::info(fmt!(
@@ -171,14 +146,11 @@ mod tests {
 
     #[test]
     fn cache() -> Result {
-        let Some(other) = cpu::other() else {
-            skip(c"needs two CPUs");
-            return Ok(());
-        };
-        if !alloc::objects_go_round() {
-            skip(c"this kernel checks what is freed");
-            return Ok(());
-        }
+        let other = or_skip!(cpu::other(), c"needs two CPUs");
+        skip_if!(
+            !alloc::objects_go_round(),
+            c"this kernel checks what is freed"
+        );
         let objects = scaled(100_000);
         let left = left_by_cache(other, objects)?;
         kernel::kunit::info(fmt!(

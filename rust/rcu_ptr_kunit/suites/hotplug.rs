@@ -4,7 +4,7 @@
 
 use crate::{
     bound, params,
-    pool::{Pool, CAN_LOOK},
+    pool::Pool,
     reader,
     route::Route,
     scaled,
@@ -12,30 +12,20 @@ use crate::{
         cache::{Args, SheafCache},
         core,
         cpu::{self, Moment},
-        skip::skip,
         thread, user,
     },
     SLOW,
 };
-use ::core::ptr::{self, NonNull};
 use kernel::{
     prelude::*,
     str::CString,
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// The CPU that goes down: the last one, if there are two.
-fn victim() -> Option<i32> {
-    cpu::other()
-}
-
 /// Frees `n` objects in a thread on `cpu`.
 fn free_on(cpu: i32, pool: &Pool, route: Route, n: usize) -> Result {
     let body = |_cpu: i32| {
-        for object in (0..n).map_while(|_| pool.take()) {
-            // SAFETY: Handed out once, with a field there.
-            unsafe { route.free(object.start, object.at) };
-        }
+        pool.free(route, n);
     };
     thread::on_cpus(::core::iter::once(cpu), &body, || ())
 }
@@ -44,32 +34,23 @@ fn free_on(cpu: i32, pool: &Pool, route: Route, n: usize) -> Result {
 /// of the CPU makes them go: there are too few for the fast monitor, and the drain interval is long.
 /// Returns whether all came, and whether the CPU has no cached blocks left.
 fn dead_cpu_keeps_nothing(cpu: i32, route: Route) -> Result<(bool, bool)> {
-    let defaults = params::no_drain()?;
+    let _defaults = params::no_drain()?;
     let pool = Pool::new(400)?;
     free_on(cpu, &pool, route, 300)?;
     // Refills have come by then.
     thread::sleep(20);
     cpu::take_down(cpu)?;
-    // Where this cannot be seen, a grace period later is as late as a test can say.
-    let freed = if CAN_LOOK {
-        bound::soon(|| pool.all_freed())
-    } else {
-        true
-    };
+    let freed = bound::soon(|| pool.all_freed());
     // A batch that is freed now gives its blocks back.
     let empty = has_no_blocks(cpu)?;
     cpu::bring_up(cpu)?;
     core::barrier();
-    drop(defaults);
     Ok((freed && pool.all_freed(), empty))
 }
 
 fn free_three(pool: &Pool) {
     for route in [Route::Nolock, Route::Call, Route::CallSleepable] {
-        if let Some(object) = pool.take() {
-            // SAFETY: Handed out once, with room for a head there.
-            unsafe { route.free(object.start, object.at) };
-        }
+        pool.free(route, 1);
     }
 }
 
@@ -84,12 +65,12 @@ fn freed_on_the_way_down(cpu: i32, moment: Moment) -> Result<(bool, bool)> {
         Ok(())
     };
     cpu::on_the_way_down(moment, &body, || cpu::take_down(cpu))??;
-    let late = pool.taken() == 3 && (!CAN_LOOK || bound::soon(|| pool.all_freed()));
+    let late = pool.taken() == 3 && bound::soon(|| pool.all_freed());
     drop(defaults);
     let defaults = params::quick_drain()?;
     cpu::bring_up(cpu)?;
     free_on(cpu, &pool, Route::Nolock, 3)?;
-    let after = !CAN_LOOK || bound::within(params::QUICK_DRAIN_MSECS, || pool.all_freed());
+    let after = bound::within(params::QUICK_DRAIN_MSECS, || pool.all_freed());
     core::barrier();
     drop(defaults);
     Ok((late, after && pool.all_freed()))
@@ -106,7 +87,7 @@ fn back_with_its_monitor(cpu: i32) -> Result<bool> {
     cpu::take_down(cpu)?;
     cpu::bring_up(cpu)?;
     free_on(cpu, &pool, Route::Nolock, 3)?;
-    let freed = !CAN_LOOK || bound::within(2 * msecs, || pool.all_freed());
+    let freed = bound::within(2 * msecs, || pool.all_freed());
     core::barrier();
     drop(defaults);
     Ok(freed && pool.taken() == 4 && pool.all_freed())
@@ -115,7 +96,7 @@ fn back_with_its_monitor(cpu: i32) -> Result<bool> {
 /// Frees on a CPU on its way down that turns round then, so that it does not die: whether the monitor
 /// drains it, though its irq_work could not be queued, and no other object comes.
 fn freed_on_the_way_back(cpu: i32) -> Result<bool> {
-    let defaults = params::quick_drain()?;
+    let _defaults = params::quick_drain()?;
     let pool = Pool::new(40)?;
     let body = || {
         free_three(&pool);
@@ -123,9 +104,8 @@ fn freed_on_the_way_back(cpu: i32) -> Result<bool> {
     };
     let down = cpu::on_the_way_down(Moment::Parked, &body, || cpu::take_down(cpu))?;
     let turned = down.is_err() && pool.taken() == 3;
-    let freed = !CAN_LOOK || bound::within(params::QUICK_DRAIN_MSECS, || pool.all_freed());
+    let freed = bound::within(params::QUICK_DRAIN_MSECS, || pool.all_freed());
     core::barrier();
-    drop(defaults);
     Ok(turned && freed && pool.all_freed())
 }
 
@@ -137,18 +117,10 @@ fn destroyed_while_down(cpu: i32, moment: Moment) -> Result<bool> {
         ..Args::default()
     };
     let cache = SheafCache::new(c"rcu_ptr_down", 64, args)?;
-    let mut objects = KVec::with_capacity(20, GFP_KERNEL)?;
-    for _ in 0..20 {
-        let object = cache.alloc(false).ok_or(ENOMEM)?;
-        objects.push(object.as_ptr().expose_provenance(), GFP_KERNEL)?;
-    }
+    let objects = cache.alloc_many(20)?;
     let body = || {
-        for &object in &objects {
-            if let Some(object) = NonNull::new(ptr::with_exposed_provenance_mut(object)) {
-                // SAFETY: From this cache, given back once, as the CPU goes down once.
-                unsafe { cache.free_rcu(object) };
-            }
-        }
+        // SAFETY: From this cache, given back once, as the CPU goes down once.
+        unsafe { cache.free_rcu_all(&objects) };
         Ok(())
     };
     cpu::on_the_way_down(moment, &body, || cpu::take_down(cpu))??;
@@ -172,7 +144,7 @@ fn destroyed_while_down(cpu: i32, moment: Moment) -> Result<bool> {
 /// whether that ends, with the objects of that CPU freed. Otherwise it ends once the core has been
 /// told.
 fn barrier_behind_a_callback(cpu: i32) -> Result<bool> {
-    let defaults = params::no_drain()?;
+    let _defaults = params::no_drain()?;
     let pool = Pool::new(40)?;
     // 0: not yet, 1: the CPU is dead, 2: the barrier has returned.
     let stage = Atomic::<i32>::new(0);
@@ -186,8 +158,7 @@ fn barrier_behind_a_callback(cpu: i32) -> Result<bool> {
     let dead = || {
         stage.store(1, Relaxed);
         let ended = bound::soon(|| stage.load(Relaxed) == 2);
-        let freed = !CAN_LOOK || pool.all_freed();
-        in_time.store(i32::from(ended && freed), Relaxed);
+        in_time.store(i32::from(ended && pool.all_freed()), Relaxed);
         Ok(())
     };
     let mut down = Ok(());
@@ -201,7 +172,6 @@ fn barrier_behind_a_callback(cpu: i32) -> Result<bool> {
     down?;
     cpu::bring_up(cpu)?;
     core::barrier();
-    drop(defaults);
     Ok(in_time.load(Relaxed) != 0 && pool.all_freed())
 }
 
@@ -214,10 +184,7 @@ fn dies_under_a_reader(cpu: i32, route: Route) -> Result<usize> {
     let seen = reader::watch_late(&pool, 0, |readers| {
         let body = || {
             readers.enter();
-            for object in (0..150).map_while(|_| pool.take()) {
-                // SAFETY: Handed out once, with a field there.
-                unsafe { route.free(object.start, object.at) };
-            }
+            pool.free(route, 150);
             Ok(())
         };
         // Should the kernel wait for it after all.
@@ -245,33 +212,22 @@ fn dies_under_a_reader(cpu: i32, route: Route) -> Result<usize> {
 fn cache_dies_under_a_reader(cpu: i32) -> Result<bool> {
     let defaults = params::no_drain()?;
     let cache = SheafCache::new(c"rcu_ptr_dies", 64, Args::default())?;
-    let mut waiting = KVec::with_capacity(10, GFP_KERNEL)?;
-    for _ in 0..10 {
-        let object = cache.alloc(false).ok_or(ENOMEM)?;
-        waiting.push(object.as_ptr().expose_provenance(), GFP_KERNEL)?;
-    }
-    let free = || {
-        for &object in &waiting {
-            if let Some(object) = NonNull::new(ptr::with_exposed_provenance_mut(object)) {
-                // SAFETY: From this cache, given back once, as the CPU goes down once.
-                unsafe { cache.free_rcu(object) };
-            }
-        }
-    };
+    let waiting = cache.alloc_many(10)?;
     let pool = Pool::new(1)?;
     let (mut down, mut inside, mut early) = (Ok(()), 0, false);
     let mut taken = KVec::with_capacity(300, GFP_KERNEL)?;
     reader::watch_late(&pool, 0, |readers| {
         let body = || {
             readers.enter();
-            free();
+            // SAFETY: From this cache, given back once, as the CPU goes down once.
+            unsafe { cache.free_rcu_all(&waiting) };
             Ok(())
         };
         readers.leave_in(5000);
         down = cpu::on_the_way_down(Moment::Leaving, &body, || cpu::take_down(cpu))
             .and_then(|down| down);
         for object in (0..300).map_while(|_| cache.alloc(false)) {
-            early |= waiting.contains(&object.as_ptr().expose_provenance());
+            early |= waiting.contains(&object);
             if taken.push(object, GFP_KERNEL).is_err() {
                 break;
             }
@@ -302,10 +258,7 @@ fn barrier_beside_a_death(cpu: i32, moment: Moment, route: Route) -> Result<usiz
     let barrier = |_cpu: i32| {
         bound::watchdog(|| begin.load(Relaxed) != 0);
         core::barrier();
-        if CAN_LOOK {
-            let queued = &pool.objects()[..pool.taken()];
-            left.store(queued.iter().filter(|o| o.is_live()).count(), Relaxed);
-        }
+        left.store(pool.left(pool.taken()), Relaxed);
     };
     let body = || {
         begin.store(1, Relaxed);
@@ -410,10 +363,7 @@ mod tests {
 
     #[test]
     fn dead_cpu_has_nothing() -> Result {
-        let Some(cpu) = victim() else {
-            skip(c"needs two CPUs");
-            return Ok(());
-        };
+        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
         for route in Route::ATOMIC {
             let (freed, empty) = dead_cpu_keeps_nothing(cpu, route)?;
             check!(freed);
@@ -424,10 +374,7 @@ mod tests {
 
     #[test]
     fn frees_on_the_way_down() -> Result {
-        let Some(cpu) = victim() else {
-            skip(c"needs two CPUs");
-            return Ok(());
-        };
+        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
         for moment in Moment::ALL {
             let (late, after) = freed_on_the_way_down(cpu, moment)?;
             check!(late);
@@ -438,80 +385,55 @@ mod tests {
 
     #[test]
     fn armed_when_it_goes_down() -> Result {
-        let Some(cpu) = victim() else {
-            skip(c"needs two CPUs");
-            return Ok(());
-        };
-        let freed = back_with_its_monitor(cpu)?;
-        check!(freed);
+        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
+        check!(back_with_its_monitor(cpu)?);
         Ok(())
     }
 
     #[test]
     fn frees_and_stays_up() -> Result {
-        let Some(cpu) = victim() else {
-            skip(c"needs two CPUs");
-            return Ok(());
-        };
-        let freed = freed_on_the_way_back(cpu)?;
-        check!(freed);
+        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
+        check!(freed_on_the_way_back(cpu)?);
         Ok(())
     }
 
     #[test]
     fn cache_ends_while_down() -> Result {
-        let Some(cpu) = victim() else {
-            skip(c"needs two CPUs");
-            return Ok(());
-        };
+        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
         for moment in Moment::ALL {
             // A busy host delays one; what waits for too much delays the other as well.
-            let in_time = destroyed_while_down(cpu, moment)? || destroyed_while_down(cpu, moment)?;
-            check!(in_time);
+            check!(destroyed_while_down(cpu, moment)? || destroyed_while_down(cpu, moment)?);
         }
         Ok(())
     }
 
     #[test]
     fn barrier_while_dead() -> Result {
-        let Some(cpu) = victim() else {
-            skip(c"needs two CPUs");
-            return Ok(());
-        };
-        let in_time = barrier_behind_a_callback(cpu)?;
-        check!(in_time);
+        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
+        check!(barrier_behind_a_callback(cpu)?);
         Ok(())
     }
 
     #[test]
     fn reader_sees_a_cpu_die() -> Result {
-        let Some(cpu) = victim() else {
-            skip(c"needs two CPUs");
-            return Ok(());
-        };
-        if cfg!(CONFIG_PREEMPT_RT) {
-            skip(c"a CPU that goes down waits for readers here");
-            return Ok(());
-        }
+        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
+        skip_if!(
+            cfg!(CONFIG_PREEMPT_RT),
+            c"a CPU that goes down waits for readers here"
+        );
         for route in Route::ATOMIC {
-            let broken = dies_under_a_reader(cpu, route)?;
-            check!(broken == 0);
+            check!(dies_under_a_reader(cpu, route)? == 0);
         }
-        let early = cache_dies_under_a_reader(cpu)?;
-        check!(!early);
+        check!(!cache_dies_under_a_reader(cpu)?);
         Ok(())
     }
 
     #[test]
     fn barrier_beside_a_cpu_that_dies() -> Result {
-        let Some(cpu) = victim() else {
-            skip(c"needs two CPUs");
-            return Ok(());
-        };
+        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
         for route in Route::ATOMIC {
             for moment in [Moment::Leaving, Moment::Parked, Moment::Dead] {
-                let left = barrier_beside_a_death(cpu, moment, route)?;
-                check!(left == 0);
+                check!(barrier_beside_a_death(cpu, moment, route)? == 0);
             }
         }
         Ok(())
@@ -519,10 +441,7 @@ mod tests {
 
     #[test]
     fn shrinker_beside_a_cpu_that_dies() -> Result {
-        let Some(cpu) = victim() else {
-            skip(c"needs two CPUs");
-            return Ok(());
-        };
+        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
         let cache = SheafCache::new(c"rcu_ptr_shrunk", 64, Args::default())?;
         for _ in 0..2 {
             for _ in 0..100 {
@@ -530,8 +449,7 @@ mod tests {
                 // SAFETY: Just allocated.
                 unsafe { cache.free_rcu(object) };
             }
-            let shrunk = shrunk_beside_a_death(cpu)?;
-            check!(shrunk);
+            check!(shrunk_beside_a_death(cpu)?);
         }
         drop(cache);
         Ok(())
@@ -539,12 +457,8 @@ mod tests {
 
     #[test]
     fn up_and_down_under_load() -> Result {
-        let Some(cpu) = victim() else {
-            skip(c"needs two CPUs");
-            return Ok(());
-        };
-        let freed = under_load(cpu, if SLOW { 3 } else { 8 })?;
-        check!(freed);
+        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
+        check!(under_load(cpu, if SLOW { 3 } else { 8 })?);
         Ok(())
     }
 }

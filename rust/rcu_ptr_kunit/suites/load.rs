@@ -11,7 +11,6 @@ use crate::{
     sys::{
         cache::{Args, SheafCache},
         core, cpu, gp,
-        skip::skip,
         thread::{self, Movable},
     },
 };
@@ -114,10 +113,7 @@ fn delay_of_shorter_interval(route: Route) -> Result<(i64, i64)> {
     let before = params::no_drain()?;
     let pool = Pool::new(600)?;
     cpu::irqs_off(|| {
-        for object in (0..pool.len() - 1).map_while(|_| pool.take()) {
-            // SAFETY: Handed out once, with a field there.
-            unsafe { route.free(object.start, object.at) };
-        }
+        pool.free(route, pool.len() - 1);
     });
     thread::sleep(1400);
     let object = pool.take().ok_or(ENOMEM)?;
@@ -199,10 +195,7 @@ mod tests {
 
     #[test]
     fn from_call_to_free() -> Result {
-        if !CAN_LOOK {
-            skip(c"freed objects cannot be seen here");
-            return Ok(());
-        }
+        skip_if!(!CAN_LOOK, c"freed objects cannot be seen here");
         for route in Route::ATOMIC {
             let (delays, slowest) = delays(route)?;
             let at = |percent: usize| delays[(delays.len() - 1) * percent / 100] / MSEC;
@@ -225,10 +218,7 @@ mod tests {
 
     #[test]
     fn from_call_to_free_in_a_shorter_interval() -> Result {
-        if !CAN_LOOK {
-            skip(c"freed objects cannot be seen here");
-            return Ok(());
-        }
+        skip_if!(!CAN_LOOK, c"freed objects cannot be seen here");
         for route in Route::ATOMIC {
             let (delay, slowest) = delay_of_shorter_interval(route)?;
             pr_info!(
@@ -245,10 +235,7 @@ mod tests {
 
     #[test]
     fn tasks_that_move() -> Result {
-        if cpu::online().count() < 2 {
-            skip(c"there is one CPU");
-            return Ok(());
-        }
+        skip_if!(cpu::online().count() < 2, c"there is one CPU");
         let pool = Pool::new(scaled(50_000))?;
         let cache = SheafCache::new(c"rcu_ptr_kunit_moved", 64, Args::default())?;
         let moves = moved_about(&pool, &cache)?;

@@ -8,30 +8,22 @@ use crate::{
     pool::Pool,
     route::Route,
     scaled,
-    sys::{core, cpu, fault, probes, skip::skip, thread},
+    sys::{core, cpu, fault, probes, thread},
 };
 use kernel::{prelude::*, sync::atomic::Relaxed};
 
-fn free(pool: &Pool, n: usize) {
-    for object in (0..n).map_while(|_| pool.take()) {
-        // SAFETY: Handed out once.
-        unsafe { Route::Mightsleep.free(object.start, object.at) };
-    }
-}
-
 /// Without cached blocks each caller allocates one; the rest shares it.
 fn without_cache() -> Result<bool> {
-    let defaults = params::no_blocks()?;
+    let _defaults = params::no_blocks()?;
     let pool = Pool::new(2000)?;
-    free(&pool, 1500);
+    pool.free(Route::Mightsleep, 1500);
     core::barrier();
-    drop(defaults);
     Ok(pool.all_freed())
 }
 
 /// Memory is so short that no block is available: callers wait themselves.
 fn without_memory() -> Result<(bool, u64)> {
-    let defaults = params::no_blocks()?;
+    let _defaults = params::no_blocks()?;
     let pool = Pool::new(64)?;
     let probes = probes::Probes::register()?;
     let before = probes::COUNTERS.waited.load(Relaxed);
@@ -46,7 +38,6 @@ fn without_memory() -> Result<(bool, u64)> {
     let waited = probes::COUNTERS.waited.load(Relaxed) - before;
     drop(probes);
     core::barrier();
-    drop(defaults);
     Ok((pool.all_freed(), waited))
 }
 
@@ -64,7 +55,7 @@ fn without_pages() -> Result<Waited> {
     let probes = probes::Probes::register()?;
     let no_pages = fault::NoPages::set_up()?;
     let before = probes::COUNTERS.waited.load(Relaxed);
-    no_pages.inside(|| free(&pool, 16));
+    no_pages.inside(|| pool.free(Route::Mightsleep, 16));
     let waited = probes::COUNTERS.waited.load(Relaxed) - before;
     drop(no_pages);
     drop(probes);
@@ -86,7 +77,7 @@ mod tests {
     #[test]
     fn fills_blocks() -> Result {
         let pool = Pool::new(3000)?;
-        free(&pool, 2000);
+        pool.free(Route::Mightsleep, 2000);
         core::barrier();
         check!(pool.all_freed());
         Ok(())
@@ -94,15 +85,18 @@ mod tests {
 
     #[test]
     fn allocates_blocks() -> Result {
-        let freed = without_cache()?;
-        check!(freed);
+        check!(without_cache()?);
         Ok(())
     }
 
     #[test]
     fn every_cpu_at_once() -> Result {
         let pool = Pool::new(scaled(20_000))?;
-        thread::on_cpus(cpu::online(), &|_| free(&pool, usize::MAX), || ())?;
+        thread::on_cpus(
+            cpu::online(),
+            &|_| pool.free(Route::Mightsleep, usize::MAX),
+            || (),
+        )?;
         core::barrier();
         check!(pool.taken() == pool.len() && pool.all_freed());
         Ok(())
@@ -129,10 +123,7 @@ mod tests {
 
     #[test]
     fn no_block_to_be_had() -> Result {
-        if !fault::CAN {
-            skip(c"needs CONFIG_FAIL_PAGE_ALLOC");
-            return Ok(());
-        }
+        skip_if!(!fault::CAN, c"needs CONFIG_FAIL_PAGE_ALLOC");
         let outcome = without_pages()?;
         check!(outcome.objects == 16 && outcome.waited == 16);
         check!(outcome.freed);

@@ -8,7 +8,7 @@ use crate::{
     pool::{Object, Pool},
     provoke::{self, refused_call, CALLED},
     route::Route,
-    sys::{alloc, alloc::Source, core, core::Head, cpu, probes, skip::skip, thread, user},
+    sys::{alloc, alloc::Source, core, core::Head, cpu, probes, thread, user},
 };
 use ::core::ptr::{self, NonNull};
 use kernel::{
@@ -67,7 +67,6 @@ fn called_twice(irqs_off: bool) -> Result<u64> {
 /// Frees one object twice in a row, on the list and, with engine rfc, in a block: whether each was freed
 /// once.
 fn twice_in_a_row() -> Result<bool> {
-    let is_rfc = user::sh(c"grep -q rfc /sys/module/rcu_ptr/parameters/engine").is_ok();
     let pool = Pool::new(4000)?;
     let free = |route: Route| {
         if let Some(object) = pool.take() {
@@ -87,7 +86,7 @@ fn twice_in_a_row() -> Result<bool> {
     }
     core::barrier();
     drop(list);
-    if is_rfc {
+    if !params::is_lockless() {
         // The first ones are on the list still, until a refill has come.
         let events = probes::Probes::register()?;
         let linked = || probes::COUNTERS.list.load(Relaxed);
@@ -125,10 +124,7 @@ fn list_without_an_end(route: Route) -> Result<bool> {
     });
     core::barrier();
     let pool = Pool::new(10)?;
-    for object in (0..10).map_while(|_| pool.take()) {
-        // SAFETY: Handed out once, with a field there.
-        unsafe { route.free(object.start, object.at) };
-    }
+    pool.free(route, 10);
     core::barrier();
     drop(list);
     Ok(pool.all_freed())
@@ -177,10 +173,10 @@ mod tests {
 
     #[test]
     fn queued_twice_in_a_row() -> Result {
-        if cfg!(CONFIG_DEBUG_OBJECTS_RCU_HEAD) {
-            skip(c"debugobjects sees it first");
-            return Ok(());
-        }
+        skip_if!(
+            cfg!(CONFIG_DEBUG_OBJECTS_RCU_HEAD),
+            c"debugobjects sees it first"
+        );
         let (freed, called) = expect_splat!("rcu_ptr: .* is queued twice", {
             // What is linked is seen; and in a block of engine rfc, as objects are.
             let list = params::no_blocks()?;
@@ -194,10 +190,10 @@ mod tests {
 
     #[test]
     fn queued_again_later() -> Result {
-        if cfg!(CONFIG_DEBUG_OBJECTS_RCU_HEAD) {
-            skip(c"debugobjects sees it first");
-            return Ok(());
-        }
+        skip_if!(
+            cfg!(CONFIG_DEBUG_OBJECTS_RCU_HEAD),
+            c"debugobjects sees it first"
+        );
         let freed = expect_splat!("rcu_ptr: a list of .* objects is broken", {
             Route::FREES.into_iter().try_fold(true, |freed, route| {
                 Ok::<_, Error>(freed & list_without_an_end(route)?)
@@ -209,10 +205,10 @@ mod tests {
 
     #[test]
     fn queued_twice() -> Result {
-        if cfg!(not(CONFIG_DEBUG_OBJECTS_RCU_HEAD)) {
-            skip(c"needs CONFIG_DEBUG_OBJECTS_RCU_HEAD");
-            return Ok(());
-        }
+        skip_if!(
+            cfg!(not(CONFIG_DEBUG_OBJECTS_RCU_HEAD)),
+            c"needs CONFIG_DEBUG_OBJECTS_RCU_HEAD"
+        );
         let object = alloc::alloc(Source::Kmalloc, 64).ok_or(ENOMEM)?;
         let start = object.as_ptr();
         DOUBLE.store(1, Relaxed);
@@ -237,18 +233,18 @@ mod tests {
     /// The second call comes when the first has passed on to where debugobjects is told.
     #[test]
     fn queued_twice_by_nolock() -> Result {
-        if cfg!(not(CONFIG_DEBUG_OBJECTS_RCU_HEAD)) {
-            skip(c"needs CONFIG_DEBUG_OBJECTS_RCU_HEAD");
-            return Ok(());
-        }
-        if is_debugobjects_silent() {
-            skip(c"debugobjects has reported five times, which is all that it does");
-            return Ok(());
-        }
+        skip_if!(
+            cfg!(not(CONFIG_DEBUG_OBJECTS_RCU_HEAD)),
+            c"needs CONFIG_DEBUG_OBJECTS_RCU_HEAD"
+        );
+        skip_if!(
+            is_debugobjects_silent(),
+            c"debugobjects has reported five times, which is all that it does"
+        );
         // A monitor that is armed already would come in between.
         drop(params::quick_drain()?);
         thread::sleep(200);
-        let defaults = params::no_drain()?;
+        let _defaults = params::no_drain()?;
         let pool = Pool::new(3)?;
         let free = |object: Object| {
             // SAFETY: The core refuses the second.
@@ -276,7 +272,6 @@ mod tests {
         } else {
             expect_splat!("ODEBUG: activate active", again());
         }
-        drop(defaults);
         check!(pool.all_freed());
         Ok(())
     }

@@ -4,20 +4,18 @@
 //! barriers, and modules that come and go.
 
 use crate::{
-    bound,
-    nmi::{actor::Actor, storm},
-    params,
+    bound, params,
     pool::Pool,
     route::Route,
     scaled,
+    storm::{self, Actor},
     sys::{
         core, core_test,
         cpu::{self, Context},
+        kunit::skip,
         nmi::Receiver,
         perf::{Breakpoint, Cycles, Hook, Kind},
-        probes,
-        skip::skip,
-        thread, tracepoints, user,
+        probes, thread, tracepoints, user,
     },
 };
 use kernel::{
@@ -84,14 +82,6 @@ fn over_all_but(spare: Option<i32>, mut f: impl FnMut() -> Result) -> Result<Opt
     Ok(Some(Outcome::of(&actor, &pool)))
 }
 
-/// Calls the ordinary path `n` times.
-fn work(pool: &Pool, n: usize) {
-    for object in (0..n).map_while(|_| pool.take()) {
-        // SAFETY: Handed out once, with a field there.
-        unsafe { Route::Kvfree.free(object.start, object.at) };
-    }
-}
-
 fn breakpoint() -> Result<Option<Outcome>> {
     let pool = Pool::new(2000)?;
     let actor = Actor::new(&pool, Route::Nolock, 2, 100);
@@ -103,7 +93,7 @@ fn breakpoint() -> Result<Option<Outcome>> {
         Err(e) if e == EOPNOTSUPP => return Ok(None),
         other => other.inspect_err(|e| pr_err!("no breakpoint: {:?}\n", e))?,
     };
-    work(&pool, 500);
+    pool.free(Route::Kvfree, 500);
     drop(breakpoint);
     Ok(Some(Outcome::of(&actor, &pool)))
 }
@@ -197,10 +187,7 @@ fn watchpoints() -> Result<Option<(Outcome, u64)>> {
             if let Ok(breakpoint) = Breakpoint::new(kind, word, &hook) {
                 for round in 0..20 {
                     let route = Route::ATOMIC[round % 3];
-                    for object in (0..6).map_while(|_| pool.take()) {
-                        // SAFETY: Handed out once, with a field there.
-                        unsafe { route.free(object.start, object.at) };
-                    }
+                    pool.free(route, 6);
                     if round % 5 == 4 {
                         core::barrier();
                     }
@@ -255,7 +242,7 @@ fn tries_behind_the_lock() -> Result<Option<Tried>> {
         if let Ok(breakpoint) = Breakpoint::new(Kind::Write4, word, &hook) {
             watched.store(1, Relaxed);
             for _ in 0..20 {
-                work(&pool, 20);
+                pool.free(Route::Kvfree, 20);
                 thread::still_alive();
             }
             drop(breakpoint);
@@ -413,10 +400,10 @@ mod tests {
         let probes = probes::Probes::register()?;
         let tried = tries_behind_the_lock();
         drop(probes);
-        let Some(tried) = tried? else {
-            skip(c"the machine has no watchpoints with a handler of one's own");
-            return Ok(());
-        };
+        let tried = or_skip!(
+            tried?,
+            c"the machine has no watchpoints with a handler of one's own"
+        );
         pr_info!(
             "rcu_ptr_try_kfree_nolock() in NMI: {} taken, {} refused\n",
             tried.taken,
@@ -439,10 +426,7 @@ mod tests {
             "control, the kernel's own: {:?} came in_nmi(), elsewhere\n",
             came
         );
-        let Some((inside, elsewhere)) = came else {
-            skip(c"the machine has no such source of NMIs");
-            return Ok(());
-        };
+        let (inside, elsewhere) = or_skip!(came, c"the machine has no such source of NMIs");
         check!(inside >= FEW && elsewhere == 0);
         Ok(())
     }
@@ -462,18 +446,15 @@ mod tests {
     #[test]
     fn while_the_tick_is_stopped() -> Result {
         thread::stay_here();
-        let Some(cpu) = cpu::other() else {
-            skip(c"needs two CPUs");
-            return Ok(());
-        };
-        if user::sh(c"grep -q nohz_full= /proc/cmdline").is_ok() {
-            skip(c"the other CPU has no tick that stops");
-            return Ok(());
-        }
-        let Some((calls, raised)) = while_the_tick_stops(cpu, 8)? else {
-            skip(c"the machine has no such source of NMIs");
-            return Ok(());
-        };
+        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
+        skip_if!(
+            user::sh(c"grep -q nohz_full= /proc/cmdline").is_ok(),
+            c"the other CPU has no tick that stops"
+        );
+        let (calls, raised) = or_skip!(
+            while_the_tick_stops(cpu, 8)?,
+            c"the machine has no such source of NMIs"
+        );
         pr_info!(
             "{} NMIs while the tick stops, {} raised an interrupt\n",
             calls,
@@ -522,10 +503,10 @@ mod tests {
 
     #[test]
     fn over_clients_that_come_and_go() -> Result {
-        if user::sh(c"[ -e /modules/rcu_ptr_client_c.ko ]").is_err() {
-            skip(c"there is no /modules, as in the guest of the tests");
-            return Ok(());
-        }
+        skip_if!(
+            user::sh(c"[ -e /modules/rcu_ptr_client_c.ko ]").is_err(),
+            c"there is no /modules, as in the guest of the tests"
+        );
         let outcome = over(|| {
             user::sh(
                 c"for i in 1 2 3; do insmod /modules/rcu_ptr_client_c.ko objects=500 && \

@@ -5,16 +5,16 @@
 //! through the kernel's own function, as the control.
 
 use crate::{
-    nmi::storm::{self, NmiSource},
     pool::{Checks, Pool, SIZE},
     reader,
     route::Route,
     scaled,
+    storm::{self, NmiSource},
     sys::{
         core,
         cpu::{self, Context},
-        length,
-        skip::skip,
+        kunit,
+        kunit::skip,
         thread,
         timer::{self, Where},
     },
@@ -27,7 +27,7 @@ use kernel::{
 
 /// NMIs that each free an object, in all rounds together.
 fn wanted() -> u64 {
-    match (SLOW, length::is_short()) {
+    match (SLOW, kunit::is_short()) {
         (false, false) => 1_000_000,
         (false, true) => 100_000,
         (true, false) => 20_000,
@@ -43,7 +43,7 @@ fn control() -> u64 {
 /// Fewer than that where only so many come in the time that a test has, for a part of all that is
 /// wanted.
 fn secs() -> i64 {
-    match (cfg!(CONFIG_X86), length::is_short()) {
+    match (cfg!(CONFIG_X86), kunit::is_short()) {
         (true, false) => 200,
         (true, true) => 60,
         (false, false) => 45,

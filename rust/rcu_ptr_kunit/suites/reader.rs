@@ -36,10 +36,7 @@ const PORTION: usize = 200;
 
 fn free_all(pool: &Pool, route: Route) {
     while pool.taken() < pool.len() {
-        for object in (0..PORTION).map_while(|_| pool.take()) {
-            // SAFETY: Handed out once, with a field there.
-            unsafe { route.free(object.start, object.at) };
-        }
+        pool.free(route, PORTION);
         thread::sleep(4);
     }
 }
@@ -152,10 +149,7 @@ fn no_page_under_readers() -> Result<(Outcome, u64)> {
         // Until then the call has to wait.
         readers.leave_in(HOLD_MSECS / 4);
         fault::fail_blocks(1, u64::MAX);
-        if let Some(object) = pool.take() {
-            // SAFETY: Handed out once.
-            unsafe { Route::Mightsleep.free(object.start, object.at) };
-        }
+        pool.free(Route::Mightsleep, 1);
         fault::fail_blocks(0, 0);
         // A caller that has not waited still finds them inside.
         hold(readers, HOLD_MSECS / 4);
@@ -223,17 +217,15 @@ mod tests {
 
     #[test]
     fn blocks() -> Result {
-        let defaults = params::quick_drain()?;
-        let mut outcome = watched(3000, Route::Kvfree);
+        let _defaults = params::quick_drain()?;
+        let mut outcome = watched(3000, Route::Kvfree)?;
         // Most are in blocks, else this would be another test of the list; refills may be late.
         for _ in 0..10 {
-            match &outcome {
-                Ok(o) if is_good(o) && o.listed >= 1500 => outcome = watched(3000, Route::Kvfree),
-                _ => break,
+            if !is_good(&outcome) || outcome.listed < 1500 {
+                break;
             }
+            outcome = watched(3000, Route::Kvfree)?;
         }
-        drop(defaults);
-        let outcome = outcome?;
         check!(is_good(&outcome));
         check!(outcome.listed < 1500);
         Ok(())
@@ -241,33 +233,24 @@ mod tests {
 
     #[test]
     fn nolock() -> Result {
-        let defaults = params::quick_drain()?;
-        let outcome = watched(3000, Route::Nolock);
-        drop(defaults);
-        let outcome = outcome?;
-        check!(is_good(&outcome));
+        let _defaults = params::quick_drain()?;
+        check!(is_good(&watched(3000, Route::Nolock)?));
         Ok(())
     }
 
     #[test]
     fn callbacks() -> Result {
-        for route in [Route::Call, Route::CallSleepable] {
-            let defaults = params::quick_drain()?;
-            let outcome = watched(3000, route);
-            drop(defaults);
-            let outcome = outcome?;
-            check!(is_good(&outcome));
+        let _defaults = params::quick_drain()?;
+        for route in Route::CALLS {
+            check!(is_good(&watched(3000, route)?));
         }
         Ok(())
     }
 
     #[test]
     fn mightsleep() -> Result {
-        let defaults = params::quick_drain()?;
-        let outcome = watched(300, Route::Mightsleep);
-        drop(defaults);
-        let outcome = outcome?;
-        check!(is_good(&outcome));
+        let _defaults = params::quick_drain()?;
+        check!(is_good(&watched(300, Route::Mightsleep)?));
         Ok(())
     }
 
@@ -283,10 +266,8 @@ mod tests {
 
     #[test]
     fn list() -> Result {
-        let defaults = params::no_blocks().and_then(|d| params::quick_drain().map(|q| (d, q)))?;
-        let outcome = watched(2000, Route::Kvfree);
-        drop(defaults);
-        let outcome = outcome?;
+        let _defaults = (params::no_blocks()?, params::quick_drain()?);
+        let outcome = watched(2000, Route::Kvfree)?;
         check!(is_good(&outcome));
         check!(outcome.listed == 2000);
         Ok(())
@@ -294,12 +275,9 @@ mod tests {
 
     #[test]
     fn callbacks_on_the_list() -> Result {
-        for route in [Route::Call, Route::CallSleepable] {
-            let defaults =
-                params::no_blocks().and_then(|d| params::quick_drain().map(|q| (d, q)))?;
-            let outcome = watched(1000, route);
-            drop(defaults);
-            let outcome = outcome?;
+        let _defaults = (params::no_blocks()?, params::quick_drain()?);
+        for route in Route::CALLS {
+            let outcome = watched(1000, route)?;
             check!(is_good(&outcome));
             check!(outcome.listed == 1000);
         }
@@ -308,10 +286,8 @@ mod tests {
 
     #[test]
     fn list_goes_on() -> Result {
-        let defaults = params::no_blocks()?;
-        let good = list_between_grace_periods();
-        drop(defaults);
-        check!(good?);
+        let _defaults = params::no_blocks()?;
+        check!(list_between_grace_periods()?);
         Ok(())
     }
 
@@ -319,23 +295,20 @@ mod tests {
     fn one_batch_after_another() -> Result {
         // A grace period that others have begun may be in the way of the one that is wanted.
         for _ in 0..6 {
-            let good = one_batch_and_another()?;
-            check!(good);
+            check!(one_batch_and_another()?);
         }
         Ok(())
     }
 
     #[test]
     fn shrinker() -> Result {
-        let outcome = shrink_under_readers()?;
-        check!(is_good(&outcome));
+        check!(is_good(&shrink_under_readers()?));
         Ok(())
     }
 
     #[test]
     fn barrier_waits_for_them() -> Result {
-        let too_early = barrier_under_readers()?;
-        check!(!too_early);
+        check!(!barrier_under_readers()?);
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     bound, params,
     pool::{Pool, CAN_LOOK},
     route::Route,
-    sys::{alloc, core, core_test, cpu, fault, gp, probes, skip::skip, thread, user},
+    sys::{alloc, core, core_test, cpu, fault, gp, probes, thread, user},
     SLOW,
 };
 use kernel::{
@@ -15,13 +15,6 @@ use kernel::{
     str::CString,
     sync::atomic::{Atomic, Relaxed},
 };
-
-fn free(pool: &Pool, route: Route, n: usize) {
-    for object in (0..n).map_while(|_| pool.take()) {
-        // SAFETY: Handed out once, with a field there.
-        unsafe { route.free(object.start, object.at) };
-    }
-}
 
 /// How objects are freed of which a test waits for some.
 #[derive(Clone, Copy)]
@@ -43,10 +36,10 @@ impl Wait {
         let before = probes::COUNTERS.freed.load(Relaxed);
         let start = Atomic::<i64>::new(0);
         let free_all = |_cpu: i32| {
-            let all = || free(&pool, self.route, self.objects);
+            let all = || pool.free(self.route, self.objects);
             if self.irqs_off {
                 // The monitor is armed by then.
-                free(&pool, self.route, 1);
+                pool.free(self.route, 1);
                 thread::sleep(100);
                 start.store(thread::now(), Relaxed);
                 cpu::irqs_off(all);
@@ -98,7 +91,7 @@ fn soon(below: u32) -> u32 {
 /// Objects are freed by the monitor alone: whether in less than two intervals and a few grace periods,
 /// by which a factor of four shows.
 fn drained_by_monitor(route: Route) -> Result<bool> {
-    let defaults = params::medium_drain()?;
+    let _defaults = params::medium_drain()?;
     let wait = Wait {
         route,
         irqs_off: false,
@@ -107,7 +100,6 @@ fn drained_by_monitor(route: Route) -> Result<bool> {
     };
     let interval = params::MEDIUM_DRAIN_MSECS;
     let in_time = wait.comes_within(2 * interval + soon(interval))?;
-    drop(defaults);
     Ok(in_time)
 }
 
@@ -116,7 +108,7 @@ fn drained_by_monitor(route: Route) -> Result<bool> {
 fn shorter_interval_counts(route: Route) -> Result<bool> {
     let pool = Pool::new(30)?;
     let free_ten = || {
-        let body = |_cpu: i32| free(&pool, route, 10);
+        let body = |_cpu: i32| pool.free(route, 10);
         thread::on_cpus(cpu::online().take(1), &body, || ())
     };
     // What others have queued there is gone, and its monitor with it.
@@ -149,16 +141,15 @@ fn full_block_hurries(route: Route) -> Result<bool> {
 
 /// As many linked objects don't either.
 fn long_list_hurries(route: Route) -> Result<bool> {
-    let defaults = params::no_blocks()?;
+    let _defaults = params::no_blocks()?;
     let in_time = full_block_hurries(route)?;
-    drop(defaults);
     Ok(in_time)
 }
 
 /// Some blocks' worth that came with interrupts off don't wait for a monitor that sleeps for less than
 /// a second.
 fn crowd_with_irqs_off_hurries(route: Route) -> Result<bool> {
-    let defaults = params::second_drain()?;
+    let _defaults = params::second_drain()?;
     let wait = Wait {
         route,
         irqs_off: true,
@@ -166,7 +157,6 @@ fn crowd_with_irqs_off_hurries(route: Route) -> Result<bool> {
         of_which: 1500,
     };
     let in_time = wait.comes_within(soon(500))?;
-    drop(defaults);
     Ok(in_time)
 }
 
@@ -175,7 +165,7 @@ fn shrinker_pushes() -> Result<(bool, u64)> {
     let pool = Pool::new(400)?;
     let probes = probes::Probes::register()?;
     let before = probes::COUNTERS.shrinks.load(Relaxed);
-    free(&pool, Route::Kvfree, 300);
+    pool.free(Route::Kvfree, 300);
     let shrunk = params::shrink();
     let freed = bound::soon(|| pool.all_freed());
     let ran = probes::COUNTERS.shrinks.load(Relaxed) - before;
@@ -191,13 +181,13 @@ fn shrinker_leaves_alone() -> Result<bool> {
     let Some(cpu) = cpu::online().find(|&c| c != cpu::this()) else {
         return Ok(true);
     };
-    let defaults = params::medium_drain()?;
+    let _defaults = params::medium_drain()?;
     let mut alone = false;
     // The monitor has put an empty block in the place of the one with objects, and takes that away an
     // interval later: again should it have been in between.
     for _ in 0..8 {
         let pool = Pool::new(10)?;
-        let body = |_cpu: i32| free(&pool, Route::Kvfree, 10);
+        let body = |_cpu: i32| pool.free(Route::Kvfree, 10);
         thread::on_cpus(::core::iter::once(cpu), &body, || ())?;
         let drained = bound::watchdog(|| pool.all_freed());
         let before = core_test::first_word(cpu);
@@ -209,16 +199,15 @@ fn shrinker_leaves_alone() -> Result<bool> {
             break;
         }
     }
-    drop(defaults);
     Ok(alone)
 }
 
 /// All memory is taken while objects wait: whether all of them were freed.
 fn out_of_memory() -> Result<bool> {
     let pool = Pool::new(3000)?;
-    free(&pool, Route::Kvfree, 1000);
+    pool.free(Route::Kvfree, 1000);
     let hog = alloc::Hog::new(usize::MAX);
-    free(&pool, Route::Kvfree, 1000);
+    pool.free(Route::Kvfree, 1000);
     drop(hog);
     core::barrier();
     Ok(pool.all_freed())
@@ -226,7 +215,7 @@ fn out_of_memory() -> Result<bool> {
 
 /// Refills after the shrinker wait, then bring a block: how many waited, how many blocks came.
 fn refill_after_pressure() -> Result<(u64, u64, bool)> {
-    let defaults = params::short_pause()?;
+    let _defaults = params::short_pause()?;
     let probes = probes::Probes::register()?;
     let backoffs = probes::COUNTERS.backoffs.load(Relaxed);
     let refilled = probes::COUNTERS.refilled.load(Relaxed);
@@ -242,7 +231,7 @@ fn refill_after_pressure() -> Result<(u64, u64, bool)> {
     while !came() && thread::now() < end {
         params::shrink()?;
         for _ in 0..2 {
-            free(&pool, Route::Kvfree, 150);
+            pool.free(Route::Kvfree, 150);
             thread::wait_for(150, came);
         }
         core::barrier();
@@ -253,16 +242,7 @@ fn refill_after_pressure() -> Result<(u64, u64, bool)> {
     let refilled = probes::COUNTERS.refilled.load(Relaxed) - refilled;
     drop(probes);
     core::barrier();
-    drop(defaults);
     Ok((backoffs, refilled, freed))
-}
-
-/// Whether a test can tell; it is skipped otherwise.
-fn can_look() -> bool {
-    if !CAN_LOOK {
-        skip(c"this kernel doesn't show what is freed");
-    }
-    CAN_LOOK
 }
 
 /// A headless call of atomic context is refused, as there is no block, and no other call comes after it:
@@ -324,19 +304,16 @@ mod tests {
     #[test]
     fn monitor_drains() -> Result {
         for route in Route::ATOMIC {
-            let in_time = drained_by_monitor(route)?;
-            check!(in_time);
+            check!(drained_by_monitor(route)?);
         }
         Ok(())
     }
 
     #[test]
     fn shorter_interval() -> Result {
-        if can_look() {
-            for route in Route::ATOMIC {
-                let freed = shorter_interval_counts(route)?;
-                check!(freed);
-            }
+        skip_if!(!CAN_LOOK, c"this kernel doesn't show what is freed");
+        for route in Route::ATOMIC {
+            check!(shorter_interval_counts(route)?);
         }
         Ok(())
     }
@@ -344,8 +321,7 @@ mod tests {
     #[test]
     fn full_blocks_do_not_wait() -> Result {
         for route in Route::ATOMIC {
-            let in_time = full_block_hurries(route)?;
-            check!(in_time);
+            check!(full_block_hurries(route)?);
         }
         Ok(())
     }
@@ -353,21 +329,16 @@ mod tests {
     #[test]
     fn long_lists_do_not_wait() -> Result {
         for route in Route::ATOMIC {
-            let in_time = long_list_hurries(route)?;
-            check!(in_time);
+            check!(long_list_hurries(route)?);
         }
         Ok(())
     }
 
     #[test]
     fn crowds_do_not_wait() -> Result {
-        if SLOW {
-            skip(c"it takes longer to free a crowd than it may wait");
-            return Ok(());
-        }
+        skip_if!(SLOW, c"it takes longer to free a crowd than it may wait");
         for route in Route::ATOMIC {
-            let in_time = crowd_with_irqs_off_hurries(route)?;
-            check!(in_time);
+            check!(crowd_with_irqs_off_hurries(route)?);
         }
         Ok(())
     }
@@ -382,19 +353,17 @@ mod tests {
 
     #[test]
     fn shrinker_leaves_idle_cpus_alone() -> Result {
-        if user::sh(c"grep -q lockless /sys/module/rcu_ptr/parameters/engine").is_err() {
-            skip(c"engine rfc has nothing closed on other CPUs");
-            return Ok(());
-        }
-        let alone = shrinker_leaves_alone()?;
-        check!(alone);
+        skip_if!(
+            !params::is_lockless(),
+            c"engine rfc has nothing closed on other CPUs"
+        );
+        check!(shrinker_leaves_alone()?);
         Ok(())
     }
 
     #[test]
     fn all_memory_taken() -> Result {
-        let freed = out_of_memory()?;
-        check!(freed);
+        check!(out_of_memory()?);
         Ok(())
     }
 

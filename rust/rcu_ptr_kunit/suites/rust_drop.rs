@@ -5,13 +5,12 @@
 
 use crate::{
     bound,
-    nmi::storm,
     owner::{Book, Owner},
     rcu_ptr::{self, Cache, CacheSlot, RcuKBox, RcuSlot, WithRoom},
-    scaled,
+    scaled, storm,
     sys::{
         cpu::{self, Context},
-        skip::skip,
+        kunit::skip,
         thread,
         timer::{self, Where},
     },
@@ -159,7 +158,13 @@ fn in_nmi(stage: &Stage, rounds: usize) -> Result<bool> {
 }
 
 /// A timer's handler and tasks of every CPU.
-fn in_timer(stage: &Stage, place: Where, want: Context) -> Result {
+fn in_timer(
+    book: &'static Book,
+    ran: &'static Atomic<usize>,
+    place: Where,
+    want: Context,
+) -> Result {
+    let stage = Stage::new(book, ran);
     let body = || stage.exchange(want);
     let task = |_cpu: i32| {
         let _ = timer::every(place, 300_000, &body, || {
@@ -169,7 +174,11 @@ fn in_timer(stage: &Stage, place: Where, want: Context) -> Result {
             bound::watchdog(|| stage.there.load(Relaxed) > ENOUGH);
         });
     };
-    thread::on_cpus(cpu::online(), &task, || ())
+    thread::on_cpus(cpu::online(), &task, || ())?;
+    let (there, made, even) = stage.end();
+    check!(there > ENOUGH && made > 1000);
+    check!(even);
+    Ok(())
 }
 
 /// A place for objects of a cache, and what writers in any context do with it.
@@ -270,10 +279,7 @@ mod tests {
         static BOOK: Book = Book::new();
         static RAN: Atomic<usize> = Atomic::new(0);
         let stage = Stage::new(&BOOK, &RAN);
-        if !in_nmi(&stage, scaled(20_000))? {
-            skip(c"the machine has no NMIs");
-            return Ok(());
-        }
+        skip_if!(!in_nmi(&stage, scaled(20_000))?, c"the machine has no NMIs");
         let (there, made, even) = stage.end();
         check!(there > ENOUGH && made > 1000);
         check!(even);
@@ -296,8 +302,7 @@ mod tests {
     #[test]
     fn references_in_objects_of_a_cache() -> Result {
         static BOOK: Book = Book::new();
-        let all_gone = sharing(&BOOK, scaled(5000) as u64)?;
-        check!(all_gone);
+        check!(sharing(&BOOK, scaled(5000) as u64)?);
         check!(BOOK.is_even());
         Ok(())
     }
@@ -306,23 +311,13 @@ mod tests {
     fn in_hardirq_and_tasks() -> Result {
         static BOOK: Book = Book::new();
         static RAN: Atomic<usize> = Atomic::new(0);
-        let stage = Stage::new(&BOOK, &RAN);
-        in_timer(&stage, Where::Hardirq, Context::Hardirq)?;
-        let (there, made, even) = stage.end();
-        check!(there > ENOUGH && made > 1000);
-        check!(even);
-        Ok(())
+        in_timer(&BOOK, &RAN, Where::Hardirq, Context::Hardirq)
     }
 
     #[test]
     fn in_softirq_and_tasks() -> Result {
         static BOOK: Book = Book::new();
         static RAN: Atomic<usize> = Atomic::new(0);
-        let stage = Stage::new(&BOOK, &RAN);
-        in_timer(&stage, Where::Softirq, Context::Softirq)?;
-        let (there, made, even) = stage.end();
-        check!(there > ENOUGH && made > 1000);
-        check!(even);
-        Ok(())
+        in_timer(&BOOK, &RAN, Where::Softirq, Context::Softirq)
     }
 }

@@ -3,7 +3,7 @@
 //! Where objects of a cache come from: what an allocation asks the slab for, the reserve of
 //! `rcu_ptr_cache_prefill()`, stock that follows demand, and the node that memory is on.
 
-use super::sheaf_calls::stats_match;
+use super::{sheaf_calls::stats_match, sheaf_memory::two_nodes};
 use crate::{
     bound,
     sys::{
@@ -13,7 +13,6 @@ use crate::{
         nmi::Receiver,
         node,
         perf::Hook,
-        skip::skip,
         thread, user,
     },
 };
@@ -179,13 +178,6 @@ fn prefill(cache: &SheafCache, n: usize) -> Result {
     Ok(())
 }
 
-/// Two CPUs with memory of their own.
-fn two_nodes() -> Option<(i32, i32)> {
-    let here = cpu::online().next()?;
-    let there = cpu::online().find(|&other| node::of_cpu(other) != node::of_cpu(here))?;
-    Some((here, there))
-}
-
 #[kunit_tests(rcu_ptr_sheaf_alloc)]
 mod tests {
     use super::*;
@@ -193,10 +185,10 @@ mod tests {
     /// What belongs to one caller is not asked for on behalf of a sheaf that all share.
     #[test]
     fn refills_ask_for_nothing_special() -> Result {
-        if user::sh(c"[ -e /sys/kernel/tracing/events/kmem/mm_page_alloc/enable ]").is_err() {
-            skip(c"tracefs is not mounted");
-            return Ok(());
-        }
+        skip_if!(
+            user::sh(c"[ -e /sys/kernel/tracing/events/kmem/mm_page_alloc/enable ]").is_err(),
+            c"tracefs is not mounted"
+        );
         let args = Args {
             sheaf_capacity: 12,
             ..Args::default()
@@ -231,17 +223,16 @@ mod tests {
     /// A call that may sleep says so where it may not, whether a sheaf has an object or not.
     #[test]
     fn sleeping_calls_are_checked() -> Result {
-        if cfg!(not(CONFIG_DEBUG_ATOMIC_SLEEP)) {
-            skip(c"needs CONFIG_DEBUG_ATOMIC_SLEEP");
-            return Ok(());
-        }
+        skip_if!(
+            cfg!(not(CONFIG_DEBUG_ATOMIC_SLEEP)),
+            c"needs CONFIG_DEBUG_ATOMIC_SLEEP"
+        );
         let cache = SheafCache::new(c"rcu_ptr_might", 64, Args::default())?;
         let first = cache.alloc(false).ok_or(ENOMEM)?;
-        kernel::kunit::info(fmt!(
-            "rcu_ptr: expect-splat begin BUG: sleeping function called from invalid context\n"
-        ));
-        let hit = cpu::irqs_off(|| cache.alloc(false));
-        kernel::kunit::info(fmt!("rcu_ptr: expect-splat end\n"));
+        let hit = expect_splat!(
+            "BUG: sleeping function called from invalid context",
+            cpu::irqs_off(|| cache.alloc(false))
+        );
         for object in [Some(first), hit].into_iter().flatten() {
             // SAFETY: From this cache, the caller's.
             unsafe { cache.free(object) };
@@ -265,7 +256,6 @@ mod tests {
             found.store(take(&held, N), Relaxed);
         };
         thread::on_cpus(near().take(1), &body, || ())?;
-        drop((held, tasks));
         check!(waited.load(Relaxed) == 2 * N && found.load(Relaxed) == N);
         Ok(())
     }
@@ -276,13 +266,11 @@ mod tests {
         const N: usize = 100;
         let cache = SheafCache::new(c"rcu_ptr_kept_all", 64, cache::own_memory())?;
         let (Some(first), Some(second)) = (near().next(), near().nth(1)) else {
-            skip(c"needs two CPUs of one node");
-            return Ok(());
+            skip!(c"needs two CPUs of one node");
         };
         prefill(&cache, N)?;
         let held = Held::new(&cache, N)?;
         let found = one_and_the_rest(&held, [first, second], N)?;
-        drop(held);
         check!(found == N);
         Ok(())
     }
@@ -296,10 +284,7 @@ mod tests {
         let held = Held::new(&cache, N)?;
         let nmis = from_nmi(&held, N)?;
         drop(held);
-        let Some((came, found)) = nmis else {
-            skip(c"this machine sends no NMIs");
-            return Ok(());
-        };
+        let (came, found) = or_skip!(nmis, c"this machine sends no NMIs");
         check!(came == N && found == N);
         Ok(())
     }
@@ -313,8 +298,10 @@ mod tests {
         for _ in 0..3 {
             let held = Held::new(&cache, N)?;
             check!(atomic_on(&held, near().next().unwrap_or(0), N)? == N);
-            let full = bound::soon(|| stats_match!("rcu_ptr_kept_again", " reserve=1[0-9][0-9] "));
-            check!(full);
+            check!(bound::soon(|| stats_match!(
+                "rcu_ptr_kept_again",
+                " reserve=1[0-9][0-9] "
+            )));
         }
         Ok(())
     }
@@ -348,10 +335,10 @@ mod tests {
     /// A worker on one node fills the barn of another with that one's memory.
     #[test]
     fn refills_are_of_the_right_node() -> Result {
-        let Some((here, there)) = two_nodes() else {
-            skip(c"needs two nodes with a CPU each (scenario NUMA)");
-            return Ok(());
-        };
+        let (here, there) = or_skip!(
+            two_nodes(),
+            c"needs two nodes with a CPU each (scenario NUMA)"
+        );
         for (asks, other) in [(here, there), (there, here)] {
             let mut asked = None;
             for _ in 0..10 {
@@ -380,10 +367,10 @@ mod tests {
     /// Objects that are freed at once on another node than theirs are not allocated there.
     #[test]
     fn freed_at_once_elsewhere() -> Result {
-        let Some((here, there)) = two_nodes() else {
-            skip(c"needs two nodes with a CPU each (scenario NUMA)");
-            return Ok(());
-        };
+        let (here, there) = or_skip!(
+            two_nodes(),
+            c"needs two nodes with a CPU each (scenario NUMA)"
+        );
         let cache = SheafCache::new(c"rcu_ptr_once", 64, cache::own_memory())?;
         let held = Held::new(&cache, 4)?;
         let alloc = |_| {

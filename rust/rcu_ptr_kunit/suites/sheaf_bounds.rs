@@ -9,9 +9,7 @@ use crate::{
     scaled,
     sys::{
         cache::{Args, SheafCache, Stats},
-        core, cpu, fault,
-        skip::skip,
-        thread,
+        core, cpu, fault, thread,
     },
     table::SIZE,
 };
@@ -46,17 +44,16 @@ fn on_cpus(stats: &Stats) -> u64 {
         + stats.now_closed
 }
 
-/// One CPU allocates with `alloc`, another frees, with 64 objects in circulation, until many sheaves
-/// have been emptied. Returns the most spent sheaves that there were, and what there is when both have
-/// ended.
-fn circulate(
+/// One CPU allocates with `alloc`, another frees, with 64 objects in circulation, until `enough` says so of the
+/// number of objects.
+pub(super) fn circulate(
     cache: &SheafCache,
     (here, there): (i32, i32),
     alloc: &(dyn Fn() -> Option<NonNull<u8>> + Sync),
-) -> Result<(u64, Stats)> {
+    mut enough: impl FnMut(usize) -> bool,
+) -> Result {
     let slots = [const { Atomic::<*mut u8>::new(ptr::null_mut()) }; 64];
-    let objects = scaled(40_000);
-    let done = Atomic::<i32>::new(0);
+    let done = Atomic::<usize>::new(0);
     let stop = Atomic::<i32>::new(0);
     let body = |cpu: i32| {
         let mut i = 0usize;
@@ -79,14 +76,8 @@ fn circulate(
             }
         }
     };
-    let mut most = 0;
     thread::on_cpus([here, there].into_iter(), &body, || {
-        bound::watchdog(|| {
-            let stats = cache.stats();
-            most = most.max(stats.now_spent);
-            // Sheaves come back with a grace period, however many objects go by.
-            done.load(Relaxed) as usize >= objects && stats.emptied > 10 * MAX_SPENT
-        });
+        bound::watchdog(|| enough(done.load(Relaxed)));
         stop.store(1, Relaxed);
     })?;
     for slot in &slots {
@@ -95,6 +86,23 @@ fn circulate(
             unsafe { cache.free_rcu(object) };
         }
     }
+    Ok(())
+}
+
+/// [`circulate()`] until many sheaves have been emptied. Returns the most spent sheaves that there were, and
+/// what there is when both have ended.
+fn spend(
+    cache: &SheafCache,
+    cpus: (i32, i32),
+    alloc: &(dyn Fn() -> Option<NonNull<u8>> + Sync),
+) -> Result<(u64, Stats)> {
+    let mut most = 0;
+    circulate(cache, cpus, alloc, |done| {
+        let stats = cache.stats();
+        most = most.max(stats.now_spent);
+        // Sheaves come back with a grace period, however many objects go by.
+        done >= scaled(40_000) && stats.emptied > 10 * MAX_SPENT
+    })?;
     // Callbacks, a tick, and the worker that brings the barn back to its limit.
     let most_sheaves = most_sheaves();
     let settled = bound::soon(|| {
@@ -112,7 +120,7 @@ fn most_sheaves() -> u64 {
     2 * 8 + cpu::online().count() as u64 * (MAX_SPENT + 4)
 }
 
-fn two_cpus() -> Option<(i32, i32)> {
+pub(super) fn two_cpus() -> Option<(i32, i32)> {
     let here = cpu::online().next()?;
     let there = cpu::online().find(|&c| c != here)?;
     Some((here, there))
@@ -120,13 +128,10 @@ fn two_cpus() -> Option<(i32, i32)> {
 
 /// The same object is allocated more than once while `cache` has others.
 fn given_out_twice(cache: &SheafCache, object: NonNull<u8>) -> Result<bool> {
-    let mut held = KVVec::<NonNull<u8>>::new();
-    for _ in 0..300 {
-        held.push(cache.alloc(false).ok_or(ENOMEM)?, GFP_KERNEL)?;
-    }
+    let held = cache.alloc_many(300)?;
     let times = held.iter().filter(|&&other| other == object).count();
     let mut kept = false;
-    for other in held {
+    for &other in &*held {
         // Given back once, whatever happened.
         if other != object || !::core::mem::replace(&mut kept, true) {
             // SAFETY: From this cache.
@@ -144,14 +149,11 @@ mod tests {
     /// a grace period.
     #[test]
     fn spent_with_softirqs_off() -> Result {
-        let Some(cpus) = two_cpus() else {
-            skip(c"needs two CPUs");
-            return Ok(());
-        };
+        let cpus = or_skip!(two_cpus(), c"needs two CPUs");
         let _defaults = params::no_drain()?;
         let cache = SheafCache::new(c"rcu_ptr_bh", SIZE, small())?;
         let alloc = || cpu::bh_off(|| cache.alloc(true));
-        let (most, stats) = circulate(&cache, cpus, &alloc)?;
+        let (most, stats) = spend(&cache, cpus, &alloc)?;
         let nr_cpus = cpu::online().count() as u64;
         kernel::kunit::info(fmt!(
             "rcu_ptr_sheaf_bounds: at most {} spent sheaves, {} sheaves at the end\n",
@@ -167,14 +169,11 @@ mod tests {
     /// The same with interrupts off: they begin to wait with the next tick.
     #[test]
     fn spent_with_interrupts_off() -> Result {
-        let Some(cpus) = two_cpus() else {
-            skip(c"needs two CPUs");
-            return Ok(());
-        };
+        let cpus = or_skip!(two_cpus(), c"needs two CPUs");
         let _defaults = params::no_drain()?;
         let cache = SheafCache::new(c"rcu_ptr_irqs", SIZE, small())?;
         let alloc = || cpu::irqs_off(|| cache.alloc_nolock()).or_else(|| cache.alloc(false));
-        let (_, stats) = circulate(&cache, cpus, &alloc)?;
+        let (_, stats) = spend(&cache, cpus, &alloc)?;
         let nr_cpus = cpu::online().count() as u64;
         check!(stats.emptied > 10 * MAX_SPENT && stats.now_spent <= MAX_SPENT * nr_cpus);
         check!(stats.now_sheaves <= most_sheaves());
@@ -188,15 +187,10 @@ mod tests {
         let _defaults = params::no_drain()?;
         let cache = SheafCache::new(c"rcu_ptr_flood", SIZE, small())?;
         let n = scaled(20_000);
-        let mut held = KVVec::<NonNull<u8>>::with_capacity(n, GFP_KERNEL)?;
-        for _ in 0..n {
-            held.push(cache.alloc(false).ok_or(ENOMEM)?, GFP_KERNEL)?;
-        }
+        let held = cache.alloc_many(n)?;
         let closed = cpu::irqs_off(|| {
-            for &object in &held {
-                // SAFETY: From this cache, given back once.
-                unsafe { cache.free_rcu(object) };
-            }
+            // SAFETY: From this cache, given back once.
+            unsafe { cache.free_rcu_all(&held) };
             cache.stats().now_closed as usize
         });
         // A barrier would take them over: the tick hands them to callbacks.

@@ -8,9 +8,7 @@ use crate::{
     sys::{
         alloc,
         cache::{self, Args, SheafCache},
-        core, cpu, gp,
-        skip::skip,
-        thread,
+        core, cpu, gp, thread,
     },
     table::{Alloc, Table, Wrong, SIZE},
 };
@@ -160,17 +158,12 @@ fn destroyed_under_readers(n: usize) -> Result<reader::Seen> {
 /// it returned.
 fn barrier_under_readers(n: usize) -> Result<usize> {
     let cache = SheafCache::new(c"rcu_ptr_barred", SIZE, Args::default())?;
-    let mut objects = KVVec::with_capacity(n, GFP_KERNEL)?;
-    for _ in 0..n {
-        objects.push(cache.alloc(false).ok_or(ENOMEM)?, GFP_KERNEL)?;
-    }
+    let objects = cache.alloc_many(n)?;
     gp::idle();
     let mut inside = 0;
     reader::watch_any(n, &|| 0, |readers| {
-        for &object in &objects {
-            // SAFETY: From this cache, given back once.
-            unsafe { cache.free_rcu(object) };
-        }
+        // SAFETY: From this cache, given back once.
+        unsafe { cache.free_rcu_all(&objects) };
         readers.leave_in(100);
         core::barrier();
         inside = readers.inside();
@@ -240,8 +233,7 @@ mod tests {
             };
             let cache = SheafCache::new(c"rcu_ptr_sizes", size, args)?;
             for _ in 0..2 {
-                let good = keeps_contents(&cache, size, align.max(8) as usize, 300)?;
-                check!(good);
+                check!(keeps_contents(&cache, size, align.max(8) as usize, 300)?);
                 core::barrier();
             }
         }
@@ -254,18 +246,17 @@ mod tests {
             let mut args = capacity(n);
             args.barn_limit = n;
             let cache = SheafCache::new(c"rcu_ptr_caps", SIZE, args)?;
-            let wrong = go_round(&cache, 1000)?;
-            check!(wrong == Wrong::default());
+            check!(go_round(&cache, 1000)? == Wrong::default());
         }
         Ok(())
     }
 
     #[test]
     fn again_at_once() -> Result {
-        if !alloc::reused_at_once() {
-            skip(c"this kernel checks or zeroes what is freed");
-            return Ok(());
-        }
+        skip_if!(
+            !alloc::reused_at_once(),
+            c"this kernel checks or zeroes what is freed"
+        );
         let cache = SheafCache::new(c"rcu_ptr_again", SIZE, Args::default())?;
         let first = cache.alloc(false).ok_or(ENOMEM)?;
         let again = cpu::irqs_off(|| {
@@ -322,8 +313,7 @@ mod tests {
         let cache = SheafCache::new(c"rcu_ptr_round", SIZE, Args::default())?;
         for _ in 0..100 {
             for _ in 0..4 {
-                let good = keeps_contents(&cache, SIZE, 8, 100)?;
-                check!(good);
+                check!(keeps_contents(&cache, SIZE, 8, 100)?);
             }
             core::barrier();
         }
@@ -345,10 +335,8 @@ mod tests {
             }
         });
         let n = held.len();
-        for object in held {
-            // SAFETY: From this cache, the caller's.
-            unsafe { cache.free_rcu(object) };
-        }
+        // SAFETY: From this cache, the caller's.
+        unsafe { cache.free_rcu_all(&held) };
         check!(n == 1000);
         Ok(())
     }
@@ -390,15 +378,14 @@ mod tests {
     #[test]
     fn barrier_waits_for_readers() -> Result {
         for n in [10, 500] {
-            let inside = barrier_under_readers(n)?;
-            check!(inside == 0);
+            check!(barrier_under_readers(n)? == 0);
         }
         Ok(())
     }
 
     #[test]
     fn destroyed_while_readers_look() -> Result {
-        let defaults = params::no_drain()?;
+        let _defaults = params::no_drain()?;
         let mut good = true;
         for n in [1, 10, 57, 500] {
             for _ in 0..3 {
@@ -406,7 +393,6 @@ mod tests {
                 good &= seen.looks > 100 * n && seen.broken == 0;
             }
         }
-        drop(defaults);
         check!(good);
         Ok(())
     }
@@ -428,8 +414,7 @@ mod tests {
                 // SAFETY: From this cache, the caller's.
                 unsafe { cache.free_rcu(object) };
             }
-            let wrong = go_round(&cache, 500)?;
-            check!(wrong == Wrong::default());
+            check!(go_round(&cache, 500)? == Wrong::default());
             if flags & (alloc::TYPESAFE | alloc::HWCACHE_ALIGN) != 0 {
                 check!(first.is_none() && stood_in == 0);
             }
@@ -447,11 +432,10 @@ mod tests {
         for place in &mut held {
             *place = cache.alloc(false);
         }
-        kernel::kunit::info(fmt!(
-            "rcu_ptr: expect-splat begin cache rcu_ptr_held_.* is destroyed with 3 objects still held\n"
-        ));
-        drop(cache);
-        kernel::kunit::info(fmt!("rcu_ptr: expect-splat end\n"));
+        expect_splat!(
+            "cache rcu_ptr_held_.* is destroyed with 3 objects still held",
+            drop(cache)
+        );
         for object in held.into_iter().flatten() {
             // SAFETY: Leaked with its kmem_cache, and the caller's.
             unsafe { crate::sys::alloc::kvfree(object) };

@@ -261,10 +261,8 @@ mod tests {
                 wrong += usize::from(unsafe { object.cast::<Entry>().as_ref() }.made != MADE);
                 held.push(object, GFP_KERNEL)?;
             }
-            for object in held {
-                // SAFETY: From this cache, the caller's.
-                unsafe { cache.free_rcu(object) };
-            }
+            // SAFETY: From this cache, the caller's.
+            unsafe { cache.free_rcu_all(&held) };
             core::barrier();
         }
         let made = MADE_SO_FAR.load(Relaxed) - before;

@@ -8,9 +8,7 @@ use crate::{
     sys::{
         alloc,
         cache::{Args, SheafCache, POISON},
-        core, cpu,
-        skip::skip,
-        slab, thread, user,
+        core, cpu, slab, thread, user,
     },
 };
 use ::core::ptr::NonNull;
@@ -88,10 +86,10 @@ mod tests {
     /// No report as long as a reader may have it; later there is one.
     #[test]
     fn reader_that_keeps_an_object() -> Result {
-        if cfg!(not(CONFIG_KASAN_GENERIC)) {
-            skip(c"needs CONFIG_KASAN_GENERIC");
-            return Ok(());
-        }
+        skip_if!(
+            cfg!(not(CONFIG_KASAN_GENERIC)),
+            c"needs CONFIG_KASAN_GENERIC"
+        );
         let cache = SheafCache::new(c"rcu_ptr_uaf", SIZE, Args::default())?;
         let object = cache.alloc(false).ok_or(ENOMEM)?;
         let shared = Atomic::<*mut u8>::new(object.as_ptr());
@@ -109,10 +107,10 @@ mod tests {
 
     #[test]
     fn freed_at_once_and_looked_at() -> Result {
-        if cfg!(not(CONFIG_KASAN_GENERIC)) {
-            skip(c"needs CONFIG_KASAN_GENERIC");
-            return Ok(());
-        }
+        skip_if!(
+            cfg!(not(CONFIG_KASAN_GENERIC)),
+            c"needs CONFIG_KASAN_GENERIC"
+        );
         let cache = SheafCache::new(c"rcu_ptr_uaf_now", SIZE, Args::default())?;
         let object = cache.alloc(false).ok_or(ENOMEM)?;
         // SAFETY: From this cache, the caller's.
@@ -124,10 +122,10 @@ mod tests {
 
     #[test]
     fn freed_again() -> Result {
-        if cfg!(not(CONFIG_KASAN_GENERIC)) {
-            skip(c"needs CONFIG_KASAN_GENERIC");
-            return Ok(());
-        }
+        skip_if!(
+            cfg!(not(CONFIG_KASAN_GENERIC)),
+            c"needs CONFIG_KASAN_GENERIC"
+        );
         let cache = SheafCache::new(c"rcu_ptr_twice", SIZE, Args::default())?;
         let object = cache.alloc(false).ok_or(ENOMEM)?;
         let object = Atomic::<*mut u8>::new(object.as_ptr());
@@ -148,10 +146,7 @@ mod tests {
     /// SLUB's own checks, in any kernel that has them.
     #[test]
     fn poisoned() -> Result {
-        if cfg!(CONFIG_KASAN) {
-            skip(c"KASAN reports the look");
-            return Ok(());
-        }
+        skip_if!(cfg!(CONFIG_KASAN), c"KASAN reports the look");
         let args = Args::default();
         let cache = SheafCache::with_flags(c"rcu_ptr_poison", SIZE, args, POISON)?;
         let object = cache.alloc(false).ok_or(ENOMEM)?;
@@ -166,10 +161,7 @@ mod tests {
     /// KFENCE's objects are few: each goes back to it.
     #[test]
     fn kfence_gets_its_objects_back() -> Result {
-        if cfg!(not(CONFIG_KFENCE)) {
-            skip(c"needs CONFIG_KFENCE");
-            return Ok(());
-        }
+        skip_if!(cfg!(not(CONFIG_KFENCE)), c"needs CONFIG_KFENCE");
         let cache = SheafCache::new(c"rcu_ptr_kfence", SIZE, Args::default())?;
         user::sh(c_str!(
             "echo 1 >/sys/module/kfence/parameters/sample_interval"
@@ -192,10 +184,10 @@ mod tests {
     /// An object that is lost is found, though sheaves it went through had its address.
     #[test]
     fn lost_objects_are_found() -> Result {
-        if cfg!(not(CONFIG_DEBUG_KMEMLEAK)) {
-            skip(c"needs CONFIG_DEBUG_KMEMLEAK");
-            return Ok(());
-        }
+        skip_if!(
+            cfg!(not(CONFIG_DEBUG_KMEMLEAK)),
+            c"needs CONFIG_DEBUG_KMEMLEAK"
+        );
         // The sheaves stay where they are.
         let _defaults = params::no_drain()?;
         let cache = SheafCache::new(c"rcu_ptr_lost", SIZE, Args::default())?;
@@ -232,10 +224,10 @@ mod tests {
     /// told to see to that.
     #[test]
     fn nothing_stale() -> Result {
-        if !slab::checks().init_on_alloc && !slab::checks().init_on_free {
-            skip(c"needs init_on_alloc=1 or init_on_free=1");
-            return Ok(());
-        }
+        skip_if!(
+            !slab::checks().init_on_alloc && !slab::checks().init_on_free,
+            c"needs init_on_alloc=1 or init_on_free=1"
+        );
         let cache = SheafCache::new(c"rcu_ptr_stale", SIZE, Args::default())?;
         let mut stale = 0;
         for round in 0..100 {
@@ -269,10 +261,10 @@ mod tests {
     /// Freed objects hold nothing either with init_on_free=1.
     #[test]
     fn nothing_left_behind() -> Result {
-        if !slab::checks().init_on_free || cfg!(CONFIG_KASAN) {
-            skip(c"needs init_on_free=1, and no KASAN");
-            return Ok(());
-        }
+        skip_if!(
+            !slab::checks().init_on_free || cfg!(CONFIG_KASAN),
+            c"needs init_on_free=1, and no KASAN"
+        );
         let cache = SheafCache::new(c"rcu_ptr_left", SIZE, Args::default())?;
         let mut stale = 0;
         for i in 0..200 {

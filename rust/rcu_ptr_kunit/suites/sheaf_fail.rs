@@ -6,19 +6,14 @@
 
 use super::sheaf_calls::stats_match;
 use crate::{
-    bound, by_length,
-    nmi::storm,
-    params, scaled,
+    bound, by_length, params, scaled, storm,
     sys::{
         cache::{Args, ObjectFn, SheafCache},
-        core, cpu, fault,
-        skip::skip,
-        thread,
+        core, cpu, fault, thread,
     },
     table::{Alloc, Table, Wrong, DESTRUCTOR, SIZE},
     SLOW,
 };
-use ::core::ptr::NonNull;
 use kernel::{
     prelude::*,
     sync::atomic::{Atomic, Relaxed},
@@ -277,13 +272,9 @@ mod tests {
     /// The engine has what finds no sheaf: a cache's own barrier waits for that as well.
     #[test]
     fn barrier_waits_for_the_engine() -> Result {
-        let Some(other) = cpu::other() else {
-            skip(c"needs two CPUs");
-            return Ok(());
-        };
+        let other = or_skip!(cpu::other(), c"needs two CPUs");
         for _ in 0..3 {
-            let early = left_by_barrier(other)?;
-            check!(!early);
+            check!(!left_by_barrier(other)?);
         }
         Ok(())
     }
@@ -292,14 +283,11 @@ mod tests {
     #[test]
     fn free_rcu_never_fails() -> Result {
         let cache = SheafCache::new(c"rcu_ptr_fail_free", SIZE, small())?;
-        let mut held = KVVec::<NonNull<u8>>::with_capacity(300, GFP_KERNEL)?;
-        for _ in 0..300 {
-            held.push(cache.alloc(false).ok_or(ENOMEM)?, GFP_KERNEL)?;
-        }
+        let held = cache.alloc_many(300)?;
         // Nor may there be empty sheaves.
         crate::params::shrink()?;
         let failing = Failing::from(1, ALWAYS);
-        for (i, object) in held.into_iter().enumerate() {
+        for (i, &object) in held.iter().enumerate() {
             let free = || {
                 // SAFETY: From this cache, given back once.
                 unsafe { cache.free_rcu(object) }
@@ -333,7 +321,6 @@ mod tests {
             // SAFETY: From this cache, the caller's.
             unsafe { cache.free(object) };
         }
-        drop(cache);
         check!(none && prefilled == Err(ENOMEM) && later.is_some());
         Ok(())
     }
@@ -358,7 +345,6 @@ mod tests {
             // SAFETY: From this cache, the caller's.
             unsafe { cache.free(object) };
         }
-        drop(cache);
         check!(!at_first && came && in_time);
         Ok(())
     }
@@ -400,10 +386,7 @@ mod tests {
 
     #[test]
     fn in_nmi() -> Result {
-        let Some((wrong, nmis, failures)) = fails_in_nmi(scaled(10_000))? else {
-            skip(c"no source of NMIs");
-            return Ok(());
-        };
+        let (wrong, nmis, failures) = or_skip!(fails_in_nmi(scaled(10_000))?, c"no source of NMIs");
         kernel::kunit::info(fmt!(
             "rcu_ptr_sheaf_fail: {nmis} NMIs, {failures} times allocations failed\n"
         ));

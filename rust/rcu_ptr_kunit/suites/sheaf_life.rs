@@ -10,9 +10,7 @@ use crate::{
     sys::{
         alloc::{self, Checks, RawCache},
         cache::{self, Args, SheafCache},
-        core, core_test, cpu, gp,
-        skip::skip,
-        thread,
+        core, core_test, cpu, gp, thread,
     },
     table::SIZE,
     SLOW,
@@ -174,19 +172,14 @@ const MARK: u64 = 0x1122_3344_5566_7788;
 /// not back with the slab when it returned.
 fn beside_destroy(cpu: i32, objects: usize) -> Result<usize> {
     let cache = SheafCache::with_flags(c"rcu_ptr_both", SIZE, Args::default(), cache::POISON)?;
-    let mut held = KVVec::<NonNull<u8>>::with_capacity(objects, GFP_KERNEL)?;
-    for _ in 0..objects {
-        let object = cache.alloc(false).ok_or(ENOMEM)?;
+    let held = cache.alloc_many(objects)?;
+    for object in &*held {
         // SAFETY: A fresh object of 64 bytes.
         unsafe { object.cast::<u64>().add(2).write(MARK) };
-        held.push(object, GFP_KERNEL)?;
     }
-    for &object in &held {
-        // SAFETY: From this cache, the caller's.
-        unsafe { cache.free_rcu(object) };
-    }
+    // SAFETY: From this cache, the caller's.
+    unsafe { cache.free_rcu_all(&held) };
     let (began, left) = (Atomic::<i32>::new(0), Atomic::<usize>::new(0));
-    let start = held.as_ptr().expose_provenance();
     let barrier = |_: i32| {
         // ORDERING: Pairs with the release below.
         while began.load(Acquire) == 0 {
@@ -194,11 +187,9 @@ fn beside_destroy(cpu: i32, objects: usize) -> Result<usize> {
         }
         thread::sleep(1);
         core::barrier();
-        let held = ::core::ptr::with_exposed_provenance::<NonNull<u8>>(start);
-        for i in 0..objects {
-            // SAFETY: `held` lives until this thread has ended. What is read is memory of the slab, or
-            // was: that is mapped, whatever is in it.
-            let word = unsafe { held.add(i).read().cast::<u64>().add(2).read_volatile() };
+        for object in &*held {
+            // SAFETY: What is read is memory of the slab, or was: that is mapped, whatever is in it.
+            let word = unsafe { object.cast::<u64>().add(2).read_volatile() };
             left.add(usize::from(word == MARK), Relaxed);
         }
     };
@@ -242,11 +233,11 @@ mod tests {
     /// The barrier takes a grace period, and the destruction of a cache one more than that of a kmem_cache.
     #[test]
     fn take_a_grace_period() -> Result {
-        if !alloc::objects_go_round() {
-            // To free what comes first takes longer than a grace period.
-            skip(c"this kernel checks what is freed");
-            return Ok(());
-        }
+        // To free what comes first takes longer than a grace period.
+        skip_if!(
+            !alloc::objects_go_round(),
+            c"this kernel checks what is freed"
+        );
         let c = beside_others()?;
         for (what, cost) in [
             ("synchronize_rcu()", c.synchronize),
@@ -276,10 +267,7 @@ mod tests {
     /// A task that hogs a CPU keeps neither the barrier nor the destruction of a cache.
     #[test]
     fn hog() -> Result {
-        let Some(other) = cpu::other() else {
-            skip(c"needs two CPUs");
-            return Ok(());
-        };
+        let other = or_skip!(cpu::other(), c"needs two CPUs");
         let cache = SheafCache::new(c"rcu_ptr_hog", SIZE, Args::default())?;
         // A second one would find the scheduler's share for ordinary tasks unused.
         let (grace, barrier) = beside_hog(&cache, other, || {
@@ -314,10 +302,8 @@ mod tests {
                     let _ = held.push(object, GFP_ATOMIC);
                 }
             });
-            for object in held {
-                // SAFETY: From this cache, the caller's.
-                unsafe { cache.free_rcu(object) };
-            }
+            // SAFETY: From this cache, the caller's.
+            unsafe { cache.free_rcu_all(&held) };
         }
         Ok(())
     }
@@ -325,17 +311,13 @@ mod tests {
     /// The barrier waits for a cache that is being destroyed.
     #[test]
     fn barrier_beside_destroy() -> Result {
-        let Some(other) = cpu::other() else {
-            skip(c"needs two CPUs");
-            return Ok(());
-        };
-        if !CAN_LOOK || cfg!(CONFIG_KASAN) {
-            skip(c"freed objects can't be looked at");
-            return Ok(());
-        }
+        let other = or_skip!(cpu::other(), c"needs two CPUs");
+        skip_if!(
+            !CAN_LOOK || cfg!(CONFIG_KASAN),
+            c"freed objects can't be looked at"
+        );
         for _ in 0..3 {
-            let left = beside_destroy(other, 50_000)?;
-            check!(left == 0);
+            check!(beside_destroy(other, 50_000)? == 0);
         }
         Ok(())
     }
@@ -343,10 +325,10 @@ mod tests {
     /// A grace period is asked for at once, on CPUs with offloaded callbacks too (RCU_LAZY).
     #[test]
     fn objects_come_back_soon() -> Result {
-        if !alloc::objects_go_round() {
-            skip(c"this kernel checks what is freed");
-            return Ok(());
-        }
+        skip_if!(
+            !alloc::objects_go_round(),
+            c"this kernel checks what is freed"
+        );
         for cpu in cpu::online() {
             let (grace, back) = come_back(cpu)?;
             kernel::kunit::info(fmt!(

@@ -3,13 +3,13 @@
 //! Limits of a cache: what waits for a grace period stays below one, and all of them may be changed while the
 //! cache is in use.
 
+use super::sheaf_memory::nodes;
 use crate::{
     bound, scaled,
     sys::{
         alloc,
         cache::{self, Args, Limits, SheafCache},
-        core, cpu, node,
-        skip::skip,
+        core, cpu,
         srcu_domain::{Domain, Kind},
         thread,
         user::sh,
@@ -67,22 +67,17 @@ mod tests {
     /// the grace period is over. Frees never fail.
     #[test]
     fn what_waits() -> Result {
-        if !alloc::objects_go_round() {
-            // There is no stock, so the limit is not what refuses.
-            skip(c"this kernel checks what is freed");
-            return Ok(());
-        }
+        // There is no stock, so the limit is not what refuses.
+        skip_if!(
+            !alloc::objects_go_round(),
+            c"this kernel checks what is freed"
+        );
         for limit in [100_000, 1_000_000] {
             let cache = SheafCache::new(c"rcu_ptr_wait", SIZE, limited(limit))?;
             // There is more in stock.
-            let mut held = KVVec::new();
-            for _ in 0..3 * limit / FULL_SIZE {
-                held.push(cache.alloc(false).ok_or(ENOMEM)?, GFP_KERNEL)?;
-            }
-            for object in held {
-                // SAFETY: From this cache, the caller's.
-                unsafe { cache.free_rcu(object) };
-            }
+            let held = cache.alloc_many((3 * limit / FULL_SIZE) as usize)?;
+            // SAFETY: From this cache, the caller's.
+            unsafe { cache.free_rcu_all(&held) };
             cache.barrier();
             let met = cache.stats().wait_limit_met;
             let guard = rcu::read_lock();
@@ -169,15 +164,10 @@ mod tests {
         };
         let cache = SheafCache::new(c"rcu_ptr_wait", SIZE, args)?;
         cache.prefill(PROMISED)?;
-        let mut held = KVVec::new();
-        for _ in 0..1000 {
-            held.push(cache.alloc(false).ok_or(ENOMEM)?, GFP_KERNEL)?;
-        }
+        let held = cache.alloc_many(1000)?;
         let (before, sleepers, stats, others) = domain.read(|| {
-            for object in &held {
-                // SAFETY: From this cache, the caller's, and not used from here on.
-                unsafe { cache.free_rcu(*object) };
-            }
+            // SAFETY: From this cache, the caller's, and not used from here on.
+            unsafe { cache.free_rcu_all(&held) };
             let before = cache.stats();
             // What is left of a sheaf first.
             let (n, _) = until_refused(&cache, 200, || cache.alloc(false));
@@ -220,17 +210,12 @@ mod tests {
     #[test]
     fn freed_at_once() -> Result {
         let cache = SheafCache::new(c"rcu_ptr_wait", SIZE, limited(40_000))?;
-        let mut held = KVVec::new();
-        for _ in 0..1000 {
-            held.push(cache.alloc(false).ok_or(ENOMEM)?, GFP_KERNEL)?;
-        }
+        let held = cache.alloc_many(1000)?;
         let (at_once, rest) = held.split_at(3);
         let mut again = KVVec::with_capacity(at_once.len(), GFP_KERNEL)?;
         let guard = rcu::read_lock();
-        for object in rest {
-            // SAFETY: From this cache, the caller's.
-            unsafe { cache.free_rcu(*object) };
-        }
+        // SAFETY: From this cache, the caller's.
+        unsafe { cache.free_rcu_all(rest) };
         let refused = cpu::irqs_off(|| {
             let (n, _) = until_refused(&cache, 1000, || cache.alloc_nolock());
             for object in at_once {
@@ -245,10 +230,8 @@ mod tests {
             n < 1000
         });
         drop(guard);
-        for object in &again {
-            // SAFETY: As above.
-            unsafe { cache.free_rcu(*object) };
-        }
+        // SAFETY: As above.
+        unsafe { cache.free_rcu_all(&again) };
         drop(cache);
         // Where objects are checked after each use, nothing is allocated again at once.
         let expected = if cfg!(CONFIG_KASAN) { 0 } else { at_once.len() };
@@ -305,10 +288,8 @@ mod tests {
         let wrong = table.wrong();
         drop(table);
         core::barrier();
-        let barns = cpu::online().map(node::of_cpu).max().unwrap_or(0) as u64 + 1;
-        let trimmed = bound::soon(|| cache.stats().now_full <= 3 * barns);
+        let trimmed = bound::soon(|| cache.stats().now_full <= 3 * nodes());
         let stats = cache.stats();
-        drop(cache);
         check!(wrong == Wrong::default() && rounds > 20);
         check!(trimmed && stats.wait_limit_met > 0);
         Ok(())

@@ -3,15 +3,16 @@
 //! Caches with sheaves give memory back: an idle CPU has nothing, a barn not more than its limit, a
 //! dead CPU nothing, and the shrinker takes what is free.
 
-use super::sheaf_calls::stats_match;
+use super::{
+    sheaf_bounds::{circulate, two_cpus},
+    sheaf_calls::stats_match,
+};
 use crate::{
-    bound, params,
+    bound, params, scaled,
     sys::{
         alloc,
         cache::{self, Args, SheafCache},
-        core, cpu, node,
-        skip::skip,
-        thread,
+        core, cpu, node, thread,
     },
     table::{Alloc, Table, Wrong, SIZE},
 };
@@ -36,24 +37,19 @@ fn use_everywhere(cache: &SheafCache, n: usize) -> Result<Wrong> {
 
 /// Allocates `n` objects and gives all of them back after a grace period.
 pub(super) fn up_and_down(cache: &SheafCache, n: usize) -> Result {
-    let mut held = KVVec::<NonNull<u8>>::with_capacity(n, GFP_KERNEL)?;
-    for _ in 0..n {
-        held.push(cache.alloc(false).ok_or(ENOMEM)?, GFP_KERNEL)?;
-    }
-    for object in held {
-        // SAFETY: From this cache, the caller's.
-        unsafe { cache.free_rcu(object) };
-    }
+    let held = cache.alloc_many(n)?;
+    // SAFETY: From this cache, the caller's.
+    unsafe { cache.free_rcu_all(&held) };
     Ok(())
 }
 
 /// Barns.
-fn nodes() -> u64 {
+pub(super) fn nodes() -> u64 {
     cpu::online().map(node::of_cpu).max().unwrap_or(0) as u64 + 1
 }
 
 /// Two CPUs with memory of their own.
-fn two_nodes() -> Option<(i32, i32)> {
+pub(super) fn two_nodes() -> Option<(i32, i32)> {
     let here = cpu::online().next()?;
     let there = cpu::online().find(|&other| node::of_cpu(other) != node::of_cpu(here))?;
     Some((here, there))
@@ -128,7 +124,7 @@ mod tests {
     /// No more calls come, and all objects find their way back to the slab.
     #[test]
     fn idle_cpus_have_nothing() -> Result {
-        let defaults = params::quick_drain()?;
+        let _defaults = params::quick_drain()?;
         let cache = SheafCache::new(c"rcu_ptr_idle", SIZE, Args::default())?;
         let wrong = use_everywhere(&cache, 77)?;
         let back = bound::within(5 * params::QUICK_DRAIN_MSECS, || {
@@ -137,8 +133,6 @@ mod tests {
                 "slab_allocs=\\([1-9][0-9]*\\) slab_frees=\\1 "
             )
         });
-        drop(cache);
-        drop(defaults);
         check!(wrong == Wrong::default() && back);
         Ok(())
     }
@@ -147,7 +141,7 @@ mod tests {
     /// many until the barn has no use for it.
     #[test]
     fn idle_in_time() -> Result {
-        let defaults = params::medium_drain()?;
+        let _defaults = params::medium_drain()?;
         let msecs = 5 * params::MEDIUM_DRAIN_MSECS;
         let mut in_time = false;
         for _ in 0..3 {
@@ -161,7 +155,6 @@ mod tests {
                 break;
             }
         }
-        drop(defaults);
         check!(in_time);
         Ok(())
     }
@@ -181,7 +174,6 @@ mod tests {
             core::barrier();
             good &= bound::soon(|| cache.stats().now_full <= 2 * nodes());
         }
-        drop(cache);
         check!(good);
         Ok(())
     }
@@ -189,10 +181,10 @@ mod tests {
     /// Twice as many objects as a barn usually keeps go up and down: they stay.
     #[test]
     fn barn_grows_with_the_load() -> Result {
-        if !alloc::objects_go_round() {
-            skip(c"this kernel checks what is freed");
-            return Ok(());
-        }
+        skip_if!(
+            !alloc::objects_go_round(),
+            c"this kernel checks what is freed"
+        );
         const BYTES: usize = 2048;
         const OBJECTS: usize = 4000;
         let cache = SheafCache::new(c"rcu_ptr_swing", BYTES, Args::default())?;
@@ -220,82 +212,43 @@ mod tests {
     /// One CPU allocates, another frees: nothing piles up where it is freed.
     #[test]
     fn freed_elsewhere() -> Result {
-        let here = cpu::online().next().unwrap_or(0);
-        let Some(there) = cpu::online().find(|&c| c != here) else {
-            skip(c"needs two CPUs");
-            return Ok(());
-        };
+        let cpus = or_skip!(two_cpus(), c"needs two CPUs");
         let args = Args {
             barn_limit: 8,
             ..Args::default()
         };
         let cache = SheafCache::new(c"rcu_ptr_else", SIZE, args)?;
-        let slots = [const { Atomic::<*mut u8>::new(::core::ptr::null_mut()) }; 64];
-        let done = Atomic::<i32>::new(0);
-        let rounds = 200_000usize;
-        let body = |cpu: i32| {
-            let mut i = 0usize;
-            while i < rounds && (cpu == here || done.load(Relaxed) == 0) {
-                let slot = &slots[i % 64];
-                if cpu == here {
-                    if slot.load(Relaxed).is_null() {
-                        let object = cache
-                            .alloc(false)
-                            .map_or(::core::ptr::null_mut(), NonNull::as_ptr);
-                        slot.xchg(object, kernel::sync::atomic::Full);
-                    }
-                } else if let Some(object) =
-                    NonNull::new(slot.xchg(::core::ptr::null_mut(), kernel::sync::atomic::Full))
-                {
-                    // SAFETY: From this cache; the exchange made it this CPU's.
-                    unsafe { cache.free_rcu(object) };
-                }
-                i += 1;
-                if i % 64 == 0 {
-                    thread::still_alive();
-                }
-            }
-            if cpu == here {
-                done.store(1, Relaxed);
-            }
-        };
-        thread::on_cpus([here, there].into_iter(), &body, || ())?;
-        for slot in &slots {
-            if let Some(object) = NonNull::new(slot.load(Relaxed)) {
-                // SAFETY: As above.
-                unsafe { cache.free_rcu(object) };
-            }
-        }
+        circulate(&cache, cpus, &|| cache.alloc(false), |done| {
+            done >= scaled(100_000)
+        })?;
         core::barrier();
         let bounded = bound::soon(|| {
             let stats = cache.stats();
             stats.now_full.max(stats.now_empty) <= 8 * nodes()
         });
-        drop(cache);
         check!(bounded);
         Ok(())
     }
 
     #[test]
     fn shrinker_takes_what_is_free() -> Result {
-        if !alloc::objects_go_round() {
-            skip(c"this kernel checks what is freed");
-            return Ok(());
-        }
+        skip_if!(
+            !alloc::objects_go_round(),
+            c"this kernel checks what is freed"
+        );
         let cache = SheafCache::new(c"rcu_ptr_shrink", SIZE, Args::default())?;
         up_and_down(&cache, 3000)?;
         core::barrier();
         let before = stats_match!("rcu_ptr_shrink", "now_full=[1-9]");
         params::shrink()?;
         let after = stats_match!("rcu_ptr_shrink", "now_full=0 now_empty=0$");
-        drop(cache);
         check!(before && after);
         Ok(())
     }
 
     #[test]
     fn reserve_stays() -> Result {
-        let defaults = params::quick_drain()?;
+        let _defaults = params::quick_drain()?;
         let args = Args {
             sheaf_capacity: 10,
             barn_limit: 2,
@@ -306,8 +259,6 @@ mod tests {
         params::shrink()?;
         thread::sleep(300);
         let kept = stats_match!("rcu_ptr_reserve", " reserve=100 ");
-        drop(cache);
-        drop(defaults);
         check!(kept);
         Ok(())
     }
@@ -316,11 +267,8 @@ mod tests {
     /// down.
     #[test]
     fn dead_cpu_has_nothing() -> Result {
-        let Some(cpu) = cpu::other() else {
-            skip(c"needs two CPUs");
-            return Ok(());
-        };
-        let defaults = params::quick_drain()?;
+        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
+        let _defaults = params::quick_drain()?;
         let mut good = true;
         for _ in 0..3 {
             let cache = SheafCache::new(c"rcu_ptr_dead", SIZE, Args::default())?;
@@ -346,7 +294,6 @@ mod tests {
             cpu::bring_up(cpu)?;
             drop(cache);
         }
-        drop(defaults);
         check!(good);
         Ok(())
     }
@@ -354,10 +301,7 @@ mod tests {
     /// Down and up under load of all other CPUs, and of itself while it is up.
     #[test]
     fn hotplug_under_load() -> Result {
-        let Some(cpu) = cpu::other() else {
-            skip(c"needs two CPUs");
-            return Ok(());
-        };
+        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
         let cache = SheafCache::new(c"rcu_ptr_plug", SIZE, Args::default())?;
         let table = Table::new(&cache, 300)?;
         let stop = Atomic::<i32>::new(0);
@@ -395,8 +339,6 @@ mod tests {
         table.under_readers(|| thread::on_cpus(others(), &body, plug))??;
         result?;
         let wrong = table.wrong();
-        drop(table);
-        drop(cache);
         check!(wrong == Wrong::default());
         Ok(())
     }
@@ -404,14 +346,14 @@ mod tests {
     /// Objects that are freed on another node go back to their own, and are allocated there.
     #[test]
     fn objects_go_home() -> Result {
-        let Some((here, there)) = two_nodes() else {
-            skip(c"needs two nodes with a CPU each (scenario NUMA)");
-            return Ok(());
-        };
-        if !alloc::objects_go_round() {
-            skip(c"this kernel checks what is freed");
-            return Ok(());
-        }
+        let (here, there) = or_skip!(
+            two_nodes(),
+            c"needs two nodes with a CPU each (scenario NUMA)"
+        );
+        skip_if!(
+            !alloc::objects_go_round(),
+            c"this kernel checks what is freed"
+        );
         let t = go_home(here, there)?;
         kernel::kunit::info(fmt!(
             "rcu_ptr_sheaf_memory: of {} objects {} were far, of {} then {}; {} came from the slab\n",
@@ -430,14 +372,14 @@ mod tests {
     /// Where there is no other way to allocate, another node's objects are better than none.
     #[test]
     fn nolock_takes_far_objects() -> Result {
-        let Some((here, there)) = two_nodes() else {
-            skip(c"needs two nodes with a CPU each (scenario NUMA)");
-            return Ok(());
-        };
-        if !alloc::objects_go_round() {
-            skip(c"this kernel checks what is freed");
-            return Ok(());
-        }
+        let (here, there) = or_skip!(
+            two_nodes(),
+            c"needs two nodes with a CPU each (scenario NUMA)"
+        );
+        skip_if!(
+            !alloc::objects_go_round(),
+            c"this kernel checks what is freed"
+        );
         let args = cache::own_memory();
         let cache = SheafCache::new(c"rcu_ptr_far", SIZE, args)?;
         let (found, far) = (Atomic::<usize>::new(0), Atomic::<usize>::new(0));
@@ -461,7 +403,6 @@ mod tests {
         };
         thread::on_cpus(::core::iter::once(here), &fill, || ())?;
         thread::on_cpus(::core::iter::once(there), &take, || ())?;
-        drop(cache);
         check!(found.load(Relaxed) == 100 && far.load(Relaxed) > 0);
         Ok(())
     }

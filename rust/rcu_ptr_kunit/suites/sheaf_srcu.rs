@@ -327,7 +327,6 @@ mod tests {
         })??;
         core::barrier();
         let all = book.destructed();
-        drop(cache);
         check!(early == 0 && all == (n / 100 * 100) as u64);
         Ok(())
     }
@@ -344,14 +343,11 @@ mod tests {
                 read_by(domain),
                 alloc::TYPESAFE,
             )?;
-            let mut held = KVVec::<NonNull<u8>>::new();
-            for _ in 0..200 {
-                held.push(cache.alloc(false).ok_or(ENOMEM)?, GFP_KERNEL)?;
-            }
+            let held = cache.alloc_many(200)?;
             // What was not allocated yet may go back.
             let stock = cache.stats().slab_allocs - held.len() as u64;
             let early = beside_reader(domain, &|| (), |_| {
-                for &object in &held {
+                for &object in &*held {
                     // SAFETY: From this cache, the caller's.
                     unsafe { cache.free(object) };
                 }

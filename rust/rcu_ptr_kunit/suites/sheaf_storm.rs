@@ -5,15 +5,13 @@
 //! allocated twice or too early, nothing is lost.
 
 use crate::{
-    nmi::storm,
-    scaled,
+    scaled, storm,
     sys::{
         cache::{self, Args, SheafCache},
         core,
         cpu::{self, Context},
-        length,
+        kunit,
         perf::{Breakpoint, Hook, Kind},
-        skip::skip,
         srcu_domain::{self, Domain},
         thread,
         timer::{self, Where},
@@ -222,7 +220,7 @@ mod tests {
     /// destructor, every other time in a cache with an SRCU domain, in large sheaves and in small ones.
     #[test]
     fn destructed_in_many_nmis() -> Result {
-        let wanted = match (SLOW, length::is_short()) {
+        let wanted = match (SLOW, kunit::is_short()) {
             (false, false) => 1_000_000,
             (false, true) => 20_000,
             (true, _) => 1000,
@@ -259,10 +257,10 @@ mod tests {
     /// Alloc, free and free_rcu, with sheaves of 1 (the slow way every time), 2 and 56.
     #[test]
     fn nmi_at_every_instruction() -> Result {
-        if cfg!(not(CONFIG_X86_64)) {
-            skip(c"needs breakpoints that raise NMIs");
-            return Ok(());
-        }
+        skip_if!(
+            cfg!(not(CONFIG_X86_64)),
+            c"needs breakpoints that raise NMIs"
+        );
         for function in cache::functions() {
             for capacity in [0, 1, 2] {
                 let swept = sweep(function, 96, capacity)?;

@@ -6,7 +6,7 @@
 
 use crate::{
     bound, params,
-    pool::{Pool, CAN_LOOK},
+    pool::Pool,
     route::Route,
     scaled,
     sys::{
@@ -14,9 +14,7 @@ use crate::{
         cache::{Args, SheafCache},
         core,
         cpu::{self, Context},
-        probes,
-        skip::skip,
-        thread,
+        probes, thread,
         timer::{self, Where},
         tracepoints::{self, Site},
         user,
@@ -88,7 +86,7 @@ impl<'a> Caller<'a> {
             table,
             cpus,
             calls: Atomic::new(0),
-            locks: !is_lockless()
+            locks: !params::is_lockless()
                 || cfg!(any(CONFIG_DEBUG_OBJECTS_RCU_HEAD, CONFIG_DEBUG_KMEMLEAK)),
             woke: [const { Atomic::new(0) }; 2],
         })
@@ -336,7 +334,7 @@ fn under_a_lock(rounds: usize) -> Result<Outcome> {
 /// The first object of a CPU comes from tracepoint `name`, and no other comes: whether it is freed all
 /// the same, with no barrier.
 fn first_call(name: &'static str, route: Route) -> Result<bool> {
-    let defaults = params::quick_drain()?;
+    let _defaults = params::quick_drain()?;
     let pool = Pool::new(8)?;
     core::barrier();
     // The monitors are idle when two intervals have brought nothing.
@@ -345,27 +343,23 @@ fn first_call(name: &'static str, route: Route) -> Result<bool> {
     let before = probes::COUNTERS.freed.load(Relaxed);
     let body = |site: &Site| {
         if cpu::context() != Context::Nmi && site.acted.fetch_add(1, Relaxed) == 0 {
-            if let Some(object) = pool.take() {
-                // SAFETY: Handed out once, with a field there.
-                unsafe { route.free(object.start, object.at) };
-            }
+            pool.free(route, 1);
         }
     };
     let came = tracepoints::during(&|other| other == name, &body, |sites| {
         bound::watchdog(|| tracepoints::acted(sites, name) > 0)
     })?;
     let freed = bound::within(params::QUICK_DRAIN_MSECS, || {
-        probes::COUNTERS.freed.load(Relaxed) > before && (!CAN_LOOK || pool.all_freed())
+        probes::COUNTERS.freed.load(Relaxed) > before && pool.all_freed()
     });
     drop(events);
     core::barrier();
-    drop(defaults);
     Ok(came && freed)
 }
 
 /// The same with an object of a cache: whether it comes back to the slab.
 fn first_call_of_cache(name: &'static str, at_once: bool) -> Result<bool> {
-    let defaults = params::quick_drain()?;
+    let _defaults = params::quick_drain()?;
     let cache = SheafCache::new(c"rcu_ptr_first", SIZE, Args::default())?;
     let object = cache.alloc(false).ok_or(ENOMEM)?;
     // The others of its sheaf are back, and the monitors idle.
@@ -395,22 +389,11 @@ fn first_call_of_cache(name: &'static str, at_once: bool) -> Result<bool> {
     })?;
     let freed = bound::within(3 * params::QUICK_DRAIN_MSECS, || back(0));
     drop(cache);
-    drop(defaults);
     Ok(idle && came && freed)
 }
 
-fn is_lockless() -> bool {
-    user::sh(c"grep -q lockless /sys/module/rcu_ptr/parameters/engine").is_ok()
-}
-
-/// Whether the tests can be run; they are skipped otherwise.
-fn can_probe() -> bool {
-    if cfg!(CONFIG_CFI) {
-        skip(c"a probe for all tracepoints is of another type than theirs (CONFIG_CFI)");
-        return false;
-    }
-    true
-}
+/// Why tests are skipped there.
+const CFI: &CStr = c"a probe for all tracepoints is of another type than theirs (CONFIG_CFI)";
 
 #[kunit_tests(rcu_ptr_tracepoints)]
 mod tests {
@@ -418,9 +401,7 @@ mod tests {
 
     #[test]
     fn every_call_from_everywhere() -> Result {
-        if !can_probe() {
-            return Ok(());
-        }
+        skip_if!(cfg!(CONFIG_CFI), CFI);
         let outcome = from_everywhere()?;
         check!(outcome.is_good());
         check!(outcome.silent.is_none());
@@ -429,9 +410,7 @@ mod tests {
 
     #[test]
     fn every_call_under_a_lock() -> Result {
-        if !can_probe() {
-            return Ok(());
-        }
+        skip_if!(cfg!(CONFIG_CFI), CFI);
         let outcome = under_a_lock(scaled(20_000))?;
         check!(outcome.is_good());
         check!(outcome.acted > 2 && outcome.calls > 1000);
@@ -440,9 +419,7 @@ mod tests {
 
     #[test]
     fn first_call_of_a_cpu() -> Result {
-        if !can_probe() {
-            return Ok(());
-        }
+        skip_if!(cfg!(CONFIG_CFI), CFI);
         let names = [
             "timer_start",
             "sched_switch",
@@ -451,13 +428,11 @@ mod tests {
         ];
         for name in names.into_iter().take(if SLOW { 2 } else { 4 }) {
             for route in Route::ATOMIC {
-                let freed = first_call(name, route)?;
-                check!(freed);
+                check!(first_call(name, route)?);
             }
         }
         for (name, at_once) in [("hrtimer_start", false), ("sched_switch", true)] {
-            let freed = first_call_of_cache(name, at_once)?;
-            check!(freed);
+            check!(first_call_of_cache(name, at_once)?);
         }
         Ok(())
     }

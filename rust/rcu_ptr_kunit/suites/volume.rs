@@ -7,9 +7,7 @@ use crate::{
     route::Route,
     sys::{
         alloc::{self, Source},
-        core, cpu, length,
-        skip::skip,
-        thread,
+        core, cpu, kunit, thread,
     },
     SLOW,
 };
@@ -20,7 +18,7 @@ use kernel::{
 };
 
 fn objects() -> usize {
-    match (SLOW, length::is_short()) {
+    match (SLOW, kunit::is_short()) {
         (false, false) => 10_000_000,
         (false, true) => 1_000_000,
         (true, _) => 20_000,
@@ -91,10 +89,7 @@ mod tests {
     /// What the case before has found of the pages.
     #[test]
     fn pages_are_back() -> Result {
-        if SLOW {
-            skip(c"sanitizers keep memory of their own");
-            return Ok(());
-        }
+        skip_if!(SLOW, c"sanitizers keep memory of their own");
         check!(BACK.load(Relaxed) != 0);
         Ok(())
     }

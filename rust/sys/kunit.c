@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The parameter "length": those of Rust can't be words. */
+/* The parameter "length": those of Rust can't be words. And leaving a test out. */
+#ifndef RCU_PTR_RUNNER
+#include <kunit/test-bug.h>
+#include <kunit/test.h>
+#endif
 #include <linux/moduleparam.h>
 #include <linux/string.h>
 #include <linux/sysfs.h>
@@ -33,3 +37,10 @@ bool rcu_ptr_shim_is_short(void)
 {
 	return short_length;
 }
+
+#ifndef RCU_PTR_RUNNER
+void rcu_ptr_shim_skip(const char *reason)
+{
+	kunit_mark_skipped(kunit_get_current_test(), "%s", reason);
+}
+#endif
