@@ -208,7 +208,7 @@ wait_for() {
 # groups, tasks, a module that knows nothing of rcu_ptr.
 kernel_work() {
 	folder=/tmp/tree$1
-	for round in 1 2 3 4 5; do
+	for round in $(seq "${2:-5}"); do
 		mkdir -p "$folder"
 		(
 			cd "$folder"

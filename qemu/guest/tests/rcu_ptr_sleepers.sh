@@ -132,7 +132,7 @@ test_unloads_under_load() {
 	load rcu_ptr
 	start_load
 	waited=0
-	for _ in $(seq $((10 / SHARE + 2))); do
+	for _ in $(seq $((5 / SHARE + 3))); do
 		load rcu_ptr_sleepers
 		wait_for 20 at_least woken 50 || fail "$(head -n 1 "$SLEEPERS")"
 		unload_sleepers

@@ -50,7 +50,7 @@ redirects_by() {
 	unload rcu_ptr_takeover
 	since_mark | grep -q "objects were redirected" || fail "it said nothing at its end"
 	before=$(queued)
-	kernel_work ""
+	kernel_work "" 1
 	want "objects that came after it was unloaded" "$(($(queued) - before))" 0
 	unload rcu_ptr
 }
@@ -72,7 +72,7 @@ takes() {
 test_unloaded_under_load() {
 	for round in 1 2 3 4 5 6; do
 		take "jump=$([ $((round % 2)) = 1 ] && echo y || echo n)"
-		kernel_work "" &
+		kernel_work "" 2 &
 		load=$!
 		# On a busy machine it takes a while until the load frees anything.
 		wait_for 30 takes || fail "nothing was redirected"
