@@ -19,7 +19,7 @@ help:
 #:   make run             boot a kernel with the modules, run the self-tests and a
 #:                        short demonstration; sets up everything that is missing
 #:   make test            every suite on BASE and the most telling on DEBUG, sweeps and
-#:                        storms in a short form: some fifteen minutes
+#:                        storms in a short form: some twelve minutes
 #:   make test-all        everything at full length, on every scenario, and the mutants
 #:   make sweep FUNC=NAME[,NAME] [MODULE=NAME] [CMD='COMMAND'] [SCENARIO=BASE]
 #:                        an NMI at every instruction of these functions of a module or

@@ -5,6 +5,7 @@
 run    a short demonstration; stdout is a summary for people
 test   every suite; stdout is one KTAP stream, its last line 'N passed, N failed, N skipped'
 list   writes qemu/expected/cases from the sources, no more
+folders  with --jobs: where under rust/ the modules are that the boots need, no more
 
 The steps are qemu/guest/plan.VERB; --plan names others. qemu/lib/expected.py says which cases must
 have run, and what may be skipped. With --jobs the boots are those of a set in qemu/jobs; the scenarios
@@ -28,7 +29,7 @@ from lib.splat import Detector
 
 def _arguments():
     parser = base.parser(__doc__)
-    parser.add_argument("verb", choices=("run", "test", "list"))
+    parser.add_argument("verb", choices=("run", "test", "list", "folders"))
     parser.add_argument("--jobs", choices=jobs.SETS, metavar="SET",
                         help=f"the boots of a set of qemu/jobs: {', '.join(jobs.SETS)}")
     parser.add_argument("--only", action="append", default=[], metavar="SCENARIO",
@@ -174,6 +175,11 @@ def main():
         if args.verb == "list":
             text = expected.write(*expected.in_sources())
             (expected.FOLDER / "cases").write_text(text, encoding="utf-8")
+            return 0
+        if args.verb == "folders":
+            needed = {folder for job in jobs.load(args.jobs, args.only)
+                      for folder in initramfs.folders(read(QEMU / "guest" / f"plan.{job.plan}"))}
+            print(*sorted(needed))
             return 0
         return report.exit_code(_of_set(args) if args.jobs else _each(args))
 

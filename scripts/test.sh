@@ -17,6 +17,12 @@ if [ -n "${PLAN:-}${KDIR:-}" ]; then
 fi
 check_variables
 
+# minutes_of SCENARIO: of its boots
+minutes_of()
+{
+	awk -v set="$set" -v name="$1" '$1 == set && $3 == name { sum += $6 } END { print sum }' "$ROOT/qemu/jobs"
+}
+
 # The scenarios of the set, each once, in its order.
 NAMES=()
 while read -r name; do
@@ -24,6 +30,13 @@ while read -r name; do
 	[ -z "${SCENARIOS:-}" ] || [[ " $SCENARIOS " == *" $name "* ]] || continue
 	NAMES+=("$name")
 done < <(awk -v set="$set" '$1 == set && !seen[$3]++ { print $3 }' "$ROOT/qemu/jobs")
+# Where kernels have to be built, that of the longest boot first, and the shortest boot is the one that is left at
+# the end. Set 'all' is gone down as far as there is time.
+if [ "$set" = test ] && [ ${#NAMES[@]} -gt 0 ]; then
+	mapfile -t NAMES < <(for name in "${NAMES[@]}"; do
+		if is_built "$name"; then echo "1000 $name"; else echo "$(minutes_of "$name") $name"; fi
+	done | sort -s -k1,1nr | cut -d' ' -f2)
+fi
 [ ${#NAMES[@]} -gt 0 ] || die "no boot of set $set is for ${SCENARIOS:-$ARCH}"
 need_guests "${NAMES[@]}"
 kernel_source
@@ -34,13 +47,14 @@ with_bpftrace()
 	awk -v set="$set" '$1 == set && $4 == "bpftrace" { print $3 }' "$ROOT/qemu/jobs"
 }
 
-# A line for each scenario that is ready.
+# A line for each scenario that is ready, with the modules that its boots need.
 prepare()
 {
-	local name
+	local name only
 
 	for name in "${NAMES[@]}"; do
-		scenario_ready "$name"
+		only=$(python3 "$ROOT/qemu/run.py" folders --jobs "$set" --only "$name")
+		scenario_ready "$name" "RCU_PTR_ONLY=$only"
 		! with_bpftrace | grep -x "$name" >/dev/null || debian_bpftrace
 		echo "$SPEC"
 		# The guests come first.

@@ -2,16 +2,14 @@
 """What the guest's root file system holds."""
 
 import pathlib
+import re
 import stat
 import subprocess
 
 from . import costs, insns
-from .base import QEMU, ROOT, SetupError
+from .base import QEMU, ROOT, SetupError, read
 
 GUEST = QEMU / "guest"
-# The shell suites load these, whatever the plan names.
-CLIENTS = ("rcu_ptr.ko", "rcu_ptr_client_c.ko", "rcu_ptr_client_rs.ko", "rcu_ptr_nmi_hash.ko", "rcu_ptr_sleepers.ko",
-           "rcu_ptr_bench.ko", "rcu_ptr_takeover.ko", "rcu_ptr_kernel_client.ko", "rcu_ptr_torture.ko")
 # The kernel's own tests, and a core with another layout, where they were built.
 OPTIONAL = ("rcu_ptr_changed.ko", "torture.ko", "rcuscale.ko", "rcutorture.ko", "test_vmalloc.ko")
 FOLDER = stat.S_IFDIR | 0o755
@@ -70,6 +68,30 @@ def pack(path, scenario, files):
         archive.close()
 
 
+def sources():
+    """The modules of this tree, each with its folder under rust/."""
+    return {f"{name}.ko": path.parent.relative_to(ROOT / "rust").as_posix()
+            for path in sorted((ROOT / "rust").rglob("Kbuild"))
+            for name in re.findall(r"^obj-m := (\w+)\.o$", read(path), re.MULTILINE)}
+
+
+def of_script(name):
+    """The modules of this tree that a shell suite may load: those that it names, and the core."""
+    path = GUEST / "tests" / name
+    # The benchmark's is not one of the suites.
+    text = read(path if path.exists() else GUEST / name)
+    if ". /upstream.sh" in text:
+        text += read(GUEST / "upstream.sh")
+    return {"rcu_ptr.ko", *(module for module in sources() if re.search(rf"\b{module[:-3]}\b", text))}
+
+
+def folders(text):
+    """The folders under rust/ of the modules that the text of a plan needs in some scenario or other."""
+    modules = set(re.findall(r"^(?:on \S+ )?insmod (\S+)", text, re.MULTILINE))
+    modules.update(*map(of_script, re.findall(r"^(?:on \S+ )?sh (\S+)", text, re.MULTILINE)))
+    return {folder for module, folder in sources().items() if module in modules}
+
+
 def swept(plan):
     """The modules whose instructions nmi_sweep.ko asks for: a list of all would take longer to make
     than some guests to boot."""
@@ -84,8 +106,9 @@ def swept(plan):
 def _files(scenario, plan, objdump, extra):
     """What carries out a plan: (name, bytes) of each file, or with a mode."""
     modules = set(plan.modules())
-    if any(words[0] == "sh" for words in plan.steps):
-        modules.update(CLIENTS)
+    scripts = {words[1] for words in plan.steps if words[0] == "sh"}
+    modules.update(*map(of_script, scripts))
+    if scripts:
         modules.update(name for name in OPTIONAL if scenario.has(name))
     yield "init", (GUEST / "init").read_bytes(), 0o755
     for name in ("lib.sh", "upstream.sh"):

@@ -211,6 +211,24 @@ class Jobs(unittest.TestCase):
         self.assertEqual([job.scenario for job in jobs.load("test", ["DEBUG"])], ["DEBUG"])
 
 
+class Modules(unittest.TestCase):
+    """Which of them a boot needs."""
+
+    def test_of_a_plan(self):
+        self.assertEqual(initramfs.folders("insmod rcu_ptr.ko engine={}\n# insmod rcu_ptr_torture.ko\n"
+                                           "on !DEBIAN insmod nmi_sweep.ko\ninsmod slub_kunit.ko\n"),
+                         {"rcu_ptr", "nmi_sweep"})
+        self.assertEqual(initramfs.folders("sh rcu_ptr_costs.sh ENGINE=rfc\n"), {"rcu_ptr", "rcu_ptr_bench"})
+        self.assertEqual(initramfs.folders("on x86_64 sh rcu_ptr_upstream.sh\n"), {"rcu_ptr", "rcu_ptr_takeover"})
+
+    def test_all_that_scripts_load(self):
+        known = initramfs.sources()
+        for path in (QEMU / "guest" / "tests").glob("*.sh"):
+            loaded = re.findall(r"\bload (\w+)|/modules/(\w+)\.ko", path.read_text(encoding="utf-8"))
+            loaded = {f"{''.join(names)}.ko" for names in loaded}.intersection(known)
+            self.assertLessEqual(loaded, initramfs.of_script(path.name))
+
+
 class Cases(unittest.TestCase):
     """What the sources say of test cases."""
 

@@ -125,14 +125,15 @@ need_guests()
 	need "${NEEDS[@]}"
 }
 
-# scenario_ready NAME: with kernel, modules and busybox; sets SPEC, what the runner's --scenario takes
+# scenario_ready NAME [MAKE-ARGUMENT...]: with kernel, modules and busybox; sets SPEC, what the runner's
+# --scenario takes
 scenario_ready()
 {
 	local out
 
 	kernel_of "$1"
 	out=$(modules_directory "$1")
-	build_modules "$1" "$KDIR_OF_SCENARIO" "$out" >&2 || exit
+	build_modules "$1" "$KDIR_OF_SCENARIO" "$out" "${@:2}" >&2 || exit
 	guest_busybox "$(scenario_arch "$1")"
 	# shellcheck disable=SC2034 # for the caller
 	SPEC=$1:$KDIR_OF_SCENARIO:$out:$BUSYBOX
