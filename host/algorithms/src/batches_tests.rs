@@ -469,3 +469,52 @@ proptest! {
         cpu.end();
     }
 }
+
+/// What waits for the same grace period shares a batch, but for second lists; what finds no place is not forgotten.
+#[test]
+fn batches_are_shared() {
+    let cpu = Cpu::new(vec![]);
+    let start = || {
+        let started = cpu.with_irqs_off(|| batches::start(&cpu));
+        (started, cpu.with(|batches| batches.objects().count() - 1))
+    };
+    let queue = |is_list| {
+        if is_list {
+            return cpu.run(Event::Link);
+        }
+        [Event::Queue, Event::Close, Event::HandOver].map(|event| cpu.run(event));
+    };
+    assert_eq!(start(), (Start::Nothing, 0));
+    for (is_list, waiting) in [
+        (false, 1),
+        (true, 1),
+        (false, 1),
+        (true, 2),
+        (true, 3),
+        (true, 4),
+        (false, 4),
+    ] {
+        queue(is_list);
+        assert_eq!(start(), (Start::Started, waiting));
+        assert!(!cpu.with(Batches::retry));
+    }
+    for _ in 0..2 {
+        queue(true);
+        assert_eq!(start(), (Start::Busy, 4));
+        assert!(cpu.with(Batches::retry) && !cpu.with(Batches::retry));
+    }
+    assert!(!cpu.polled.get());
+    let look = || cpu.with(|batches| (batches.is_any_over(), batches.is_any_waiting()));
+    assert_eq!(look(), (false, true));
+    cpu.synchronize();
+    assert_eq!(look(), (true, false));
+    for i in 0..N_BATCHES {
+        cpu.run(Event::Work(i));
+        cpu.run(Event::Worked(i));
+    }
+    assert_eq!(look(), (false, false));
+    // Both lists at once.
+    assert_eq!(start(), (Start::Started, 2));
+    assert!(!cpu.has_list());
+    cpu.end();
+}

@@ -38,6 +38,7 @@ fn words_keep_what_they_are() {
                 assert_eq!(linked, call);
             }
             assert!(call.tracked().is_tracked() && !call.is_tracked());
+            assert_eq!(call.tracked().tracked(), call.tracked());
         }
         assert_eq!(Call::from_word(head.as_ptr().addr()), None);
     }

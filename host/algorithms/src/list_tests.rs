@@ -53,6 +53,7 @@ fn pushed_twice_in_a_row() {
         assert!(list.len() == n && is_sound(&list));
         let freed: Vec<_> = std::iter::from_fn(|| Some(list.pop()?.start())).collect();
         assert!(freed.iter().eq(all.iter().rev()));
+        assert!(list.is_empty() && list.len() == 0);
     }
 }
 
@@ -62,11 +63,36 @@ fn deferred_twice_in_a_row() {
     let (a, b) = (object(), object());
     // SAFETY: The field is the first word.
     let push = |object| unsafe { list.push(linked(object)) };
+    assert!(list.is_empty());
     assert_eq!(push(a), Pushed::First);
     assert_eq!(push(a), Pushed::Twice);
+    assert!(!list.is_empty());
     assert_eq!(push(b), Pushed::Another);
     assert_eq!(push(b), Pushed::Twice);
     assert_eq!(list.take().check(10, || ()), End::After(2));
+    assert!(list.is_empty());
+}
+
+/// The words that watchpoints are set on change with each object.
+#[test]
+fn words_lead_to_the_newest() {
+    let mut list = ObjectList::new();
+    let deferred = DeferredList::new();
+    for object in objects(2) {
+        assert!(push(&mut list, object));
+        // SAFETY: The field is the second word.
+        unsafe {
+            let field = object.add(8);
+            deferred.push(Linked::Object { object, field });
+        }
+        let word = std::ptr::from_ref(&list).with_addr(list.word());
+        // SAFETY: In the list, and not changed meanwhile.
+        assert_eq!(unsafe { word.cast::<usize>().read() }, object.addr().get());
+        let word = std::ptr::from_ref(&deferred).with_addr(deferred.word());
+        // SAFETY: As above.
+        let newest = unsafe { word.cast::<usize>().read() };
+        assert_eq!(newest, object.addr().get() + 8);
+    }
 }
 
 /// Every cycle of up to 40 objects, behind up to 40 others.
@@ -80,7 +106,7 @@ fn cycles_are_found() {
             assert!(push(&mut list, all[0]));
             assert!(all[cycle..].iter().all(|&object| push(&mut list, object)));
             assert!(!is_sound(&list));
-            let chain = chain_of(&all, cycle);
+            let chain = chain_of(all[..cycle].iter().chain([&all[0]]).chain(&all[cycle..]));
             let mut steps = 0;
             let end = chain.check(usize::MAX, || steps += 1);
             assert!(matches!(end, End::Never(n) if n == steps));
@@ -89,10 +115,10 @@ fn cycles_are_found() {
     }
 }
 
-/// The same as a chain alone, whose length is not known.
-fn chain_of(all: &[NonNull<u8>], cycle: usize) -> Chain {
+/// What was deferred: its length is not known.
+fn chain_of<'a>(objects: impl IntoIterator<Item = &'a NonNull<u8>>) -> Chain {
     let list = DeferredList::new();
-    for &object in all[..cycle].iter().chain([&all[0]]).chain(&all[cycle..]) {
+    for &object in objects {
         // SAFETY: The field is the first word.
         unsafe { list.push(linked(object)) };
     }
@@ -120,12 +146,7 @@ fn ends_are_found() {
     for n in 0..70 {
         let all = objects(n);
         assert!(is_sound(&list_of(&all)));
-        let list = DeferredList::new();
-        for &object in &all {
-            // SAFETY: The field is the first word.
-            unsafe { list.push(linked(object)) };
-        }
-        let chain = list.take();
+        let chain = chain_of(&all);
         for limit in 0..80 {
             let mut steps = 0;
             let end = chain.check(limit, || steps += 1);

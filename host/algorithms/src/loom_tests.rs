@@ -25,11 +25,20 @@ fn take(cpu: &Model<'_>, object: usize) -> bool {
     cpu.preempt_off(|| insert(&cpu, word, kind) || insert_slow(&cpu, word, None))
 }
 
-fn model(f: impl Fn() + Sync + Send + 'static) {
+pub(crate) fn model(f: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     // Enough for every order of a few steps; unbounded takes hours.
     builder.preemption_bound = builder.preemption_bound.or(Some(3));
     builder.check(f);
+}
+
+/// A thread that has what is `shared`.
+pub(crate) fn spawn<T: 'static, R: 'static>(
+    shared: &Arc<T>,
+    f: impl FnOnce(&T) -> R + 'static,
+) -> thread::JoinHandle<R> {
+    let shared = shared.clone();
+    thread::spawn(move || f(&shared))
 }
 
 /// Fills a block, and says which object was the last.
@@ -52,17 +61,11 @@ fn insert_close_drain(flaw: Flaw) {
     model(move || {
         let cpu = Arc::new(Model::new(4, flaw, |_| ()));
         assert!(take(&cpu, 1));
-        let other = {
-            let cpu = cpu.clone();
-            thread::spawn(move || assert!(take(&cpu, 2)))
-        };
-        let monitor = {
-            let cpu = cpu.clone();
-            thread::spawn(move || {
-                cpu.preempt_off(|| close(&&*cpu, true));
-                cpu.drain(false)
-            })
-        };
+        let other = spawn(&cpu, |cpu| assert!(take(cpu, 2)));
+        let monitor = spawn(&cpu, |cpu| {
+            cpu.preempt_off(|| close(&cpu, true));
+            cpu.drain(false)
+        });
         assert!(take(&cpu, 3));
         other.join().unwrap();
         let freed = monitor.join().unwrap();
@@ -105,10 +108,7 @@ fn both_open_the_next_block() {
     model(|| {
         let cpu = Arc::new(Model::new(4, Flaw::None, |_| ()));
         let full = fill(&cpu);
-        let other = {
-            let cpu = cpu.clone();
-            thread::spawn(move || assert!(take(&cpu, full + 1)))
-        };
+        let other = spawn(&cpu, move |cpu| assert!(take(cpu, full + 1)));
         assert!(take(&cpu, full + 2));
         other.join().unwrap();
         everything(&cpu, Vec::new(), full + 2);
@@ -121,10 +121,7 @@ fn both_are_refused() {
     model(|| {
         let cpu = Arc::new(Model::new(1, Flaw::None, |_| ()));
         let full = fill(&cpu);
-        let other = {
-            let cpu = cpu.clone();
-            thread::spawn(move || assert!(!take(&cpu, full + 1)))
-        };
+        let other = spawn(&cpu, move |cpu| assert!(!take(cpu, full + 1)));
         assert!(!take(&cpu, full + 2));
         other.join().unwrap();
         everything(&cpu, Vec::new(), full);
@@ -137,17 +134,11 @@ fn both_are_refused() {
 fn dead_cpu() {
     model(|| {
         let cpu = Arc::new(Model::new(4, Flaw::None, |_| ()));
-        let dying = {
-            let cpu = cpu.clone();
-            thread::spawn(move || {
-                let last = fill(&cpu);
-                assert!(take(&cpu, last + 1));
-            })
-        };
-        let drain = {
-            let cpu = cpu.clone();
-            thread::spawn(move || cpu.drain(false))
-        };
+        let dying = spawn(&cpu, |cpu| {
+            let last = fill(cpu);
+            assert!(take(cpu, last + 1));
+        });
+        let drain = spawn(&cpu, |cpu| cpu.drain(false));
         dying.join().unwrap();
         cpu.preempt_off(|| close(&&*cpu, false));
         let mut freed = cpu.drain(false);
@@ -169,13 +160,10 @@ fn push_against_append() {
         close_one(&cpu, 1);
         let mut taken = cpu.closed.take();
         close_one(&cpu, 2);
-        let other = {
-            let cpu = cpu.clone();
-            thread::spawn(move || {
-                assert!(take(&cpu, 3));
-                cpu.preempt_off(|| close(&&*cpu, false));
-            })
-        };
+        let other = spawn(&cpu, |cpu| {
+            assert!(take(cpu, 3));
+            cpu.preempt_off(|| close(&cpu, false));
+        });
         taken.append(cpu.closed.take());
         let mut left = taken.objects();
         let mut blocks = 0;
@@ -242,10 +230,7 @@ fn spares_beyond_the_limit_are_found() {
 fn sees_a_change_before_a_read() {
     model(|| {
         let word = Arc::new(AtomicLink::new(0));
-        let other = {
-            let word = word.clone();
-            thread::spawn(move || word.cmpxchg_full(word.load_relaxed(), 1))
-        };
+        let other = spawn(&word, |word| word.cmpxchg_full(word.load_relaxed(), 1));
         assert_eq!(word.load_relaxed(), 0, "changed before it was read");
         other.join().unwrap().unwrap();
     });
@@ -294,17 +279,11 @@ fn deferred_by_two() {
             list: DeferredList::new(),
             links: [(); 3].map(|()| Link(Plain::new(0))),
         });
-        let other = {
-            let deferred = deferred.clone();
-            thread::spawn(move || deferred.push(0) + deferred.push(1))
-        };
-        let taker = {
-            let deferred = deferred.clone();
-            thread::spawn(move || {
-                let mut all = Vec::new();
-                (deferred.take(&mut all), all)
-            })
-        };
+        let other = spawn(&deferred, |deferred| deferred.push(0) + deferred.push(1));
+        let taker = spawn(&deferred, |deferred| {
+            let mut all = Vec::new();
+            (deferred.take(&mut all), all)
+        });
         let mut firsts = deferred.push(2);
         firsts += other.join().unwrap();
         let (mut lists, mut all) = taker.join().unwrap();
@@ -321,14 +300,8 @@ fn spares_are_exclusive() {
         let spares = Arc::new(Spares::new());
         let keep = |spares: &Spares, base| spares.keep(base, || 2, |_| panic!("no room"));
         keep(&spares, 64);
-        let taker = {
-            let spares = spares.clone();
-            thread::spawn(move || spares.take())
-        };
-        let putter = {
-            let spares = spares.clone();
-            thread::spawn(move || keep(&spares, 128))
-        };
+        let taker = spawn(&spares, |spares| spares.take());
+        let putter = spawn(&spares, move |spares| keep(spares, 128));
         let mut all = vec![spares.take(), taker.join().unwrap()];
         putter.join().unwrap();
         all.extend([spares.take(), spares.take()]);

@@ -97,31 +97,36 @@ fn run(objects: usize, blocks: usize, plan: Vec<(usize, Act)>, flaw: Flaw) -> us
     run.step.get()
 }
 
-/// Every choice of `depth` steps and acts.
-fn all_plans(objects: usize, blocks: usize, depth: usize, flaw: Flaw) -> usize {
-    fn rec(
-        objects: usize,
-        blocks: usize,
-        depth: usize,
-        flaw: Flaw,
-        plan: &mut Vec<(usize, Act)>,
-    ) -> usize {
-        // Steps that this plan makes: interrupts make more of them, for others to come at.
-        let steps = run(objects, blocks, plan.clone(), flaw);
-        let mut runs = 1;
-        if depth > 0 {
-            let from = plan.last().map_or(0, |&(at, _)| at + 1);
-            for at in from..steps {
-                for act in ACTS {
-                    plan.push((at, act));
-                    runs += rec(objects, blocks, depth - 1, flaw, plan);
-                    plan.pop();
-                }
+/// Runs `run` with `plan` and every choice of `depth` more steps, at least `apart` from each other, and of `acts`.
+/// Returns how many plans there were; `run`, how many steps its plan makes.
+pub(crate) fn plans<A: Copy>(
+    plan: &mut Vec<(usize, A)>,
+    acts: &[A],
+    apart: usize,
+    depth: usize,
+    run: &dyn Fn(Vec<(usize, A)>) -> usize,
+) -> usize {
+    // Interrupts make more steps, for others to come at.
+    let steps = run(plan.clone());
+    let mut runs = 1;
+    if depth > 0 {
+        let from = plan.last().map_or(0, |&(at, _)| at + apart);
+        for at in from..steps {
+            for &act in acts {
+                plan.push((at, act));
+                runs += plans(plan, acts, apart, depth - 1, run);
+                plan.pop();
             }
         }
-        runs
     }
-    rec(objects, blocks, depth, flaw, &mut Vec::new())
+    runs
+}
+
+/// Every choice of `depth` steps and acts.
+fn all_plans(objects: usize, blocks: usize, depth: usize, flaw: Flaw) -> usize {
+    plans(&mut Vec::new(), &ACTS, 1, depth, &|plan| {
+        run(objects, blocks, plan, flaw)
+    })
 }
 
 #[test]
@@ -182,7 +187,7 @@ fn chains_join() {
                 closed += 1;
             }
             all.append(cpu.closed.take());
-            assert_eq!(all.objects(), closed);
+            assert_eq!((all.objects(), all.is_empty()), (closed, closed == 0));
         }
         let mut left = closed;
         while let Some(block) = all.pop() {
@@ -228,6 +233,8 @@ fn blocks_keep_their_notes() {
                     with_exposed_provenance_mut::<usize>(slot).write(8 * (n + 1));
                 }
                 list.push(base, i + 1);
+                let word = std::ptr::from_ref(&list).with_addr(list.word());
+                assert_eq!(word.cast::<usize>().read(), base);
             }
             assert!(!list.is_empty());
             block::mark_call::<Small>(Small::first(bases[1]) - SLOT);
@@ -268,6 +275,11 @@ fn spares_have_a_limit() {
         assert_eq!(spares.len(), most.min(1));
         assert_eq!(spares.take(), (most > 0).then_some(1));
         assert_eq!(spares.take(), None);
+        // Whoever lowers the limit takes what is too much; what puts one there meanwhile does not look.
+        (1..4).for_each(|base| spares.keep(base, || 3, |_| panic!("within the limit")));
+        assert_eq!(spares.take(), Some(1));
+        spares.keep(4, || 1, |_| panic!("within the limit"));
+        spares.trim(0, |_| ());
         // The limit is lowered while the block is put there.
         let (limits, mut excess) = (Cell::new(2), None);
         let lowered = || limits.replace(0);

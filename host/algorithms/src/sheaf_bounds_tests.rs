@@ -4,13 +4,16 @@
 //! context, another frees, and no CPU does anything else.
 
 use crate::{
+    platform::LocalWord,
     sheaf_model::{set_hook, At, Flaw, Model},
     sheaf_state_tests::Memory,
     sheaves::{
+        cursor::{next_slot, NONE},
         double::Seen,
-        exchange,
-        fastpath::{self, FastPath, Freed},
+        exchange::{self, Cpu},
+        fastpath::{self, FastPath, Freed, Missed},
         geometry::{visits, SLOTS},
+        local::BARRED,
     },
 };
 use std::{
@@ -31,6 +34,12 @@ fn at(model: &Model, cpu: usize, may_wait: bool) -> At<'_> {
         preemptible: false,
         may_wait,
     }
+}
+
+/// A cache with one CPU, which nothing interrupts.
+fn alone(full: usize, capacity: usize) -> Model {
+    set_hook(None);
+    Model::new(1, full, capacity, usize::MAX, Flaw::None)
 }
 
 /// `passes` objects go from CPU 0, which allocates where it can't be preempted, to CPU 1, which
@@ -81,10 +90,9 @@ fn spent_sheaves_do_not_pile_up() {
 /// The backlog of a CPU that had interrupts off for long.
 #[test]
 fn tick_does_not_walk() {
-    set_hook(None);
     let mut took = Vec::new();
     for objects in [40, 100_000] {
-        let model = Model::new(1, 0, SLOTS, usize::MAX, Flaw::None);
+        let model = alone(0, SLOTS);
         let cpu = at(&model, 0, false);
         for _ in 0..objects {
             cpu.free_rcu(model.from_slab());
@@ -128,9 +136,8 @@ fn nest(depth: usize, at_step: usize, frees: bool) -> usize {
             nest.held.borrow_mut().extend(object);
         }
     }
-    set_hook(None);
     let nest = Rc::new(Nest {
-        model: Model::new(1, depth + 2, 2, usize::MAX, Flaw::None),
+        model: alone(depth + 2, 2),
         depth: Cell::new(0),
         step: Cell::new(0),
         held: RefCell::new(Vec::new()),
@@ -178,8 +185,7 @@ fn nested_too_deep() {
 /// What a CPU keeps is never there without a monitor that comes for it.
 #[test]
 fn spares_are_looked_after() {
-    set_hook(None);
-    let model = Model::new(1, 4, SLOTS, usize::MAX, Flaw::None);
+    let model = alone(4, SLOTS);
     let cpu = at(&model, 0, true);
     let mut held = Vec::new();
     for _ in 0..6 * SLOTS {
@@ -196,8 +202,7 @@ fn spares_are_looked_after() {
 /// The same of an object that may be allocated again at once; given back once more it is noticed.
 #[test]
 fn what_is_free_at_once_is_looked_after() {
-    set_hook(None);
-    let model = Model::new(1, 0, SLOTS, usize::MAX, Flaw::None);
+    let model = alone(0, SLOTS);
     let cpu = at(&model, 0, false);
     let object = model.from_slab();
     cpu.free(object);
@@ -209,8 +214,7 @@ fn what_is_free_at_once_is_looked_after() {
 /// The same object in two reuse slots is allocated once.
 #[test]
 fn twice_in_reuse_slots() {
-    set_hook(None);
-    let model = Model::new(1, 0, SLOTS, usize::MAX, Flaw::None);
+    let model = alone(0, SLOTS);
     let cpu = at(&model, 0, false);
     let object = model.from_slab();
     let word = cpu.reuse(1);
@@ -271,9 +275,8 @@ fn doubles_are_found() {
 /// What is free at once is allocated again, whichever slot it is in.
 #[test]
 fn any_reuse_slot_will_do() {
-    set_hook(None);
     for i in 0..exchange::REUSE {
-        let model = Model::new(1, 0, SLOTS, usize::MAX, Flaw::None);
+        let model = alone(0, SLOTS);
         let cpu = at(&model, 0, false);
         let object = model.from_slab();
         cpu.free(object);
@@ -282,4 +285,106 @@ fn any_reuse_slot_will_do() {
         assert_eq!(cpu.alloc(), Some(object));
         model.end();
     }
+}
+
+/// What was given back by another way meanwhile is not allocated again, whichever slot it is in; nor is what bars a slot.
+#[test]
+fn what_is_given_away_is_not_reused() {
+    for i in 0..exchange::REUSE {
+        let model = alone(0, SLOTS);
+        let cpu = at(&model, 0, false);
+        let object = model.from_slab();
+        model.give_away(object);
+        assert!(cpu.reuse(i).put(object));
+        assert_eq!(cpu.alloc(), None);
+        assert!(!cpu.reuse(i).is_there());
+        assert!(cpu.reuse(i).put(BARRED));
+        assert_eq!(cpu.reuse(i).take(), None);
+        assert!(cpu.reuse(i).is_there() && cpu.reuse(i).remove(BARRED));
+        model.end();
+    }
+}
+
+/// A cursor that was found used up is put right, whatever the caller gets instead.
+#[test]
+fn used_up_cursors_are_put_right() {
+    let model = alone(1, 1);
+    let cpu = at(&model, 0, false);
+    let is_right = || cpu.words().alloc.0.load() == NONE;
+    // The only object of a sheaf, none, one that is free at once, and one of the slab.
+    let object = cpu.alloc().expect("one is there");
+    assert!(is_right());
+    assert!(cpu.alloc().is_none() && is_right());
+    cpu.free(object);
+    assert_eq!(cpu.reuse(0).take(), Some(object));
+    assert!(cpu.reuse(1).put(object));
+    assert!(cpu.alloc() == Some(object) && is_right());
+    assert!(matches!(fastpath::alloc(cpu), Err(Missed::UsedUp)));
+    assert!(!is_right());
+    exchange::give_up(cpu);
+    assert!(is_right());
+    model.end();
+}
+
+/// A cursor says which slot is next, and how many contexts have come too late.
+#[test]
+fn cursors_tell() {
+    let model = alone(1, SLOTS);
+    let cpu = at(&model, 0, false);
+    let cursor = cpu.words().alloc;
+    assert!(!cursor.is_installed());
+    for taken in 1..=SLOTS {
+        assert!(cpu.alloc().is_some() && cursor.is_installed());
+        assert_eq!(next_slot(cursor.0.load()), Some(taken));
+    }
+    for late in 1..9 {
+        assert!(cursor.reserve().is_none() && cursor.is_installed());
+        assert_eq!(next_slot(cursor.0.load()), Some(SLOTS));
+        // Six may be nested.
+        let seen = cursor.used_up().expect("no slot is left");
+        assert_eq!(seen.is_too_far(), late > 6);
+    }
+    exchange::give_up(cpu);
+    assert!(!cursor.is_installed());
+    model.end();
+}
+
+/// Emptied sheaves get a grace period of their own as soon as there are enough of them, or the tick comes.
+#[test]
+fn spent_sheaves_are_not_left() {
+    for may_wait in [true, false] {
+        let model = alone(12, 2);
+        let cpu = at(&model, 0, may_wait);
+        for emptied in 0..12 {
+            assert!(cpu.alloc().is_some() && cpu.alloc().is_some());
+            let enough = emptied >= exchange::MAX_SPENT;
+            let started = if enough && may_wait {
+                exchange::MAX_SPENT
+            } else {
+                0
+            };
+            assert_eq!(model.count_spent(0), emptied - started);
+            assert_eq!(model.rang(0), enough && !may_wait);
+        }
+        model.end();
+    }
+}
+
+/// Where no object is free twice none is compared with others.
+#[test]
+fn doubles_alone_cost() {
+    let mut memory = Memory(Vec::new());
+    // SAFETY: All zeroes is how it begins.
+    let mut seen: Box<Seen> = unsafe { Box::new(std::mem::zeroed()) };
+    let full = memory
+        .sheaf()
+        .fill(&[16, 32, 48, 64].map(without_provenance_mut));
+    let steps = Rc::new(Cell::new(0));
+    let hooked = Rc::clone(&steps);
+    set_hook(Some(Rc::new(move || hooked.set(hooked.get() + 1))));
+    for round in 1..=2 * usize::from(u8::MAX) {
+        assert_eq!(seen.find_double(&full), None);
+        assert_eq!(steps.get(), round * SLOTS);
+    }
+    set_hook(None);
 }

@@ -5,6 +5,7 @@
 //! written again without those in the middle having been waited for.
 
 use crate::{
+    loom_tests::{model, spawn},
     sheaf_model::{At, Flaw, Model},
     sheaves::{
         exchange::{close_all, Cpu},
@@ -13,14 +14,7 @@ use crate::{
     },
     sync::{AtomicLink, Plain},
 };
-use loom::{sync::Arc, thread};
-
-fn model(f: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    // Enough for every order of a few steps; unbounded takes hours.
-    builder.preemption_bound = builder.preemption_bound.or(Some(3));
-    builder.check(f);
-}
+use loom::sync::Arc;
 
 /// The caller, in a thread of its own number.
 fn at(model: &Model, context: usize) -> At<'_> {
@@ -94,17 +88,11 @@ fn strays_have_one_owner() {
                 content: Plain::new(0),
             }),
         });
-        let pusher = {
-            let all = all.clone();
-            thread::spawn(move || {
-                all.push(0);
-                all.push(1);
-            })
-        };
-        let taker = {
-            let all = all.clone();
-            thread::spawn(move || all.take_in())
-        };
+        let pusher = spawn(&all, |all| {
+            all.push(0);
+            all.push(1);
+        });
+        let taker = spawn(&all, |all| all.take_in());
         all.push(2);
         let mut taken = all.take_in();
         pusher.join().unwrap();
@@ -126,10 +114,7 @@ fn take_take(flaw: Flaw) {
         let mine = cache.from_slab();
         // The first installs a sheaf: one object is left in it.
         assert!(at(&cache, 0).alloc().is_some());
-        let other = {
-            let cache = cache.clone();
-            thread::spawn(move || assert!(at(&cache, 1).alloc().is_some()))
-        };
+        let other = spawn(&cache, |cache| assert!(at(cache, 1).alloc().is_some()));
         let object = at(&cache, 0).alloc().expect("three objects are left");
         at(&cache, 0).free_rcu(object);
         at(&cache, 0).free_rcu(mine);
@@ -142,10 +127,7 @@ fn take_take(flaw: Flaw) {
 fn both_install(flaw: Flaw) {
     model(move || {
         let cache = Arc::new(Model::new(1, 3, 2, 16, flaw));
-        let other = {
-            let cache = cache.clone();
-            thread::spawn(move || assert!(at(&cache, 1).alloc().is_some()))
-        };
+        let other = spawn(&cache, |cache| assert!(at(cache, 1).alloc().is_some()));
         assert!(at(&cache, 0).alloc().is_some());
         other.join().unwrap();
         end(cache);
@@ -159,21 +141,17 @@ fn give_give_close(flaw: Flaw) {
         let cache = Arc::new(Model::new(1, 0, 3, 16, flaw));
         let objects = [(); 3].map(|()| cache.from_slab());
         at(&cache, 0).free_rcu(objects[0]);
-        let other = {
-            let cache = cache.clone();
-            thread::spawn(move || assert!(at(&cache, 1).free_rcu(objects[1])))
-        };
-        let monitor = {
-            let cache = cache.clone();
-            thread::spawn(move || {
-                let at = at(&cache, 2);
-                let words = at.words();
-                at.start_grace_period(close_all(&words, || at.count(), |stamp| at.uncount(stamp)));
-                at.start_grace_period(words.spent.take());
-                cache.grace_period();
-                cache.callbacks();
-            })
-        };
+        let other = spawn(&cache, move |cache| {
+            assert!(at(cache, 1).free_rcu(objects[1]))
+        });
+        let monitor = spawn(&cache, |cache| {
+            let at = at(cache, 2);
+            let words = at.words();
+            at.start_grace_period(close_all(&words, || at.count(), |stamp| at.uncount(stamp)));
+            at.start_grace_period(words.spent.take());
+            cache.grace_period();
+            cache.callbacks();
+        });
         at(&cache, 0).free_rcu(objects[2]);
         other.join().unwrap();
         monitor.join().unwrap();
@@ -187,25 +165,19 @@ fn give_give_close(flaw: Flaw) {
 fn dead_cpu() {
     model(|| {
         let cache = Arc::new(Model::new(2, 4, 2, 16, Flaw::None));
-        let dying = {
-            let cache = cache.clone();
-            thread::spawn(move || {
-                let object = at(&cache, 1).alloc().expect("some sheaves are left");
-                at(&cache, 1).free_rcu(object);
-            })
-        };
-        let other = {
-            let cache = cache.clone();
-            thread::spawn(move || {
-                let there = At {
-                    cpu: 1,
-                    ..at(&cache, 1)
-                };
-                if let Some(object) = there.alloc() {
-                    there.free_rcu(object);
-                }
-            })
-        };
+        let dying = spawn(&cache, |cache| {
+            let object = at(cache, 1).alloc().expect("some sheaves are left");
+            at(cache, 1).free_rcu(object);
+        });
+        let other = spawn(&cache, |cache| {
+            let there = At {
+                cpu: 1,
+                ..at(cache, 1)
+            };
+            if let Some(object) = there.alloc() {
+                there.free_rcu(object);
+            }
+        });
         dying.join().unwrap();
         cache.take_off(0);
         cache.grace_period();
@@ -223,10 +195,7 @@ fn reserve_of_two_cpus() {
         let places = (0..2).map(|_| AtomicLink::new(0)).collect::<Vec<_>>();
         let ring = Arc::new(Reserve::new(places, 2));
         assert!(ring.put(8) && ring.put(16));
-        let takers = [(); 2].map(|()| {
-            let ring = ring.clone();
-            thread::spawn(move || ring.take().expect("there are two"))
-        });
+        let takers = [(); 2].map(|()| spawn(&ring, |ring| ring.take().expect("there are two")));
         let mut all = vec![8, 16];
         for object in [24, 32] {
             if ring.put(object) {
@@ -246,10 +215,7 @@ fn reserve_that_is_filled() {
     model(|| {
         let places = (0..1).map(|_| AtomicLink::new(0)).collect::<Vec<_>>();
         let ring = Arc::new(Reserve::new(places, 1));
-        let worker = {
-            let ring = ring.clone();
-            thread::spawn(move || assert!(ring.put(8)))
-        };
+        let worker = spawn(&ring, |ring| assert!(ring.put(8)));
         let mut taken = vec![ring.take()];
         worker.join().unwrap();
         taken.push(ring.take());
@@ -265,10 +231,7 @@ fn surplus_of_a_reserve() {
         let places = (0..2).map(|_| AtomicLink::new(0)).collect::<Vec<_>>();
         let ring = Arc::new(Reserve::new(places, 1));
         assert!(ring.put(8) && ring.put(16));
-        let takers = [(); 2].map(|()| {
-            let ring = ring.clone();
-            thread::spawn(move || ring.take_surplus())
-        });
+        let takers = [(); 2].map(|()| spawn(&ring, |ring| ring.take_surplus()));
         let taken = takers.into_iter().filter_map(|t| t.join().unwrap());
         assert_eq!(taken.count(), 1);
         assert_eq!(ring.len(), 1);
@@ -329,16 +292,13 @@ fn callback_and_end(is_quiet: fn(&Running, &dyn Fn() -> bool) -> bool) {
             [AtomicLink::new(0), AtomicLink::new(1)],
             AtomicLink::new(0),
         ));
-        let callback = {
-            let cache = Arc::clone(&cache);
-            thread::spawn(move || {
-                let (running, counts, gone) = &*cache;
-                running.enter();
-                counts[1].xchg_full(0);
-                assert_eq!(gone.load_relaxed(), 0, "the cache is gone");
-                let _ = running.leave();
-            })
-        };
+        let callback = spawn(&cache, |cache| {
+            let (running, counts, gone) = cache;
+            running.enter();
+            counts[1].xchg_full(0);
+            assert_eq!(gone.load_relaxed(), 0, "the cache is gone");
+            let _ = running.leave();
+        });
         let (running, counts, gone) = &*cache;
         let none = || counts.iter().all(|count| count.load_acquire() == 0);
         if is_quiet(running, &none) {

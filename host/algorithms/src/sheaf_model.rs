@@ -532,6 +532,12 @@ impl Model {
         self.cpus[cpu][CLOSED].load(Relaxed) == 0 || self.books.lock().unwrap().rang.contains(&cpu)
     }
 
+    /// `object` goes back by another way.
+    #[cfg(not(loom))]
+    pub(crate) fn give_away(&self, object: usize) {
+        self.books.lock().unwrap().objects.remove(&object);
+    }
+
     /// How often contexts were nested too deep.
     pub(crate) fn too_deep(&self) -> usize {
         self.books.lock().unwrap().too_deep
@@ -741,8 +747,13 @@ impl<'a> Cpu for At<'a> {
         }
     }
 
-    fn may_reuse(self, _object: usize) -> bool {
-        true
+    fn may_reuse(self, object: usize) -> bool {
+        self.model
+            .books
+            .lock()
+            .unwrap()
+            .objects
+            .contains_key(&object)
     }
 
     fn capacity(self) -> usize {

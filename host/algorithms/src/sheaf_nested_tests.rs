@@ -4,7 +4,10 @@
 //! others, and these again, for every choice of two steps. No object is allocated twice or early, and
 //! none is lost, nor is a sheaf.
 
-use crate::sheaf_model::{set_hook, At, Flaw, Model};
+use crate::{
+    nested_tests::plans,
+    sheaf_model::{set_hook, At, Flaw, Model},
+};
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
@@ -179,29 +182,9 @@ fn all_plans(capacity: usize, max_sheaves: usize, depth: usize, flaw: Flaw) -> u
 
 /// The same with another number of full sheaves in front of their capacity.
 fn all_plans_with(stock: (usize, usize), max_sheaves: usize, depth: usize, flaw: Flaw) -> usize {
-    fn rec(
-        stock: (usize, usize),
-        max_sheaves: usize,
-        depth: usize,
-        flaw: Flaw,
-        plan: &mut Vec<(usize, Act)>,
-    ) -> usize {
-        // Steps that this plan makes: interrupts make more of them, for others to come at.
-        let steps = run(stock, max_sheaves, plan.clone(), flaw);
-        let mut runs = 1;
-        if depth > 0 {
-            let from = plan.last().map_or(0, |&(at, _)| at);
-            for at in from..steps {
-                for act in ACTS {
-                    plan.push((at, act));
-                    runs += rec(stock, max_sheaves, depth - 1, flaw, plan);
-                    plan.pop();
-                }
-            }
-        }
-        runs
-    }
-    rec(stock, max_sheaves, depth, flaw, &mut Vec::new())
+    plans(&mut Vec::new(), &ACTS, 0, depth, &|plan| {
+        run(stock, max_sheaves, plan, flaw)
+    })
 }
 
 #[test]

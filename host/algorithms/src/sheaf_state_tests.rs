@@ -450,10 +450,10 @@ fn barn_has_limits() {
 
 /// A sheaf that was installed with `n` objects in it, the first of them freed, and closed.
 fn filled(memory: &mut Memory, n: usize, stamp: u32) -> Closed {
-    let filling = memory.sheaf().start(SLOTS, 8);
+    let filling = memory.sheaf().start(SLOTS - 1, 8);
     // SAFETY: In the sheaf, which is not used otherwise.
     let installed = unsafe { Installed::from_slot(filling.first_slot()) };
-    Closed::filled(installed, n, Stamp::of(stamp))
+    Closed::filled(installed, 1 + n, Stamp::of(stamp))
 }
 
 /// What a chain is told stays with it, through a list and through RCU.

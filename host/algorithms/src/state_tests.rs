@@ -371,6 +371,9 @@ impl World {
             self.live.len(),
             "objects are lost or counted twice"
         );
+        assert_eq!(self.state.is_waiting(), self.state.in_batches() > 0);
+        let most = if self.state.online { self.limit } else { 0 };
+        assert!(self.state.nr_cached() <= most, "too many blocks are kept");
     }
 
     fn end(mut self) {
@@ -544,9 +547,10 @@ fn since_the_first() {
 #[test]
 fn kicks_where_it_has_to() {
     let mut state = online(0);
+    assert_eq!(State::<Model>::FAST, 4, "pointers that fit");
     assert_eq!(state.wanted_monitor(), Monitor::Idle);
     assert_eq!(state.kick(Kick::No), Kick::No);
-    for n in 1..3 * State::<Model>::FAST {
+    for n in 1..9 * State::<Model>::FAST {
         queue(&mut state, Channel::Slab);
         let fast = n >= State::<Model>::FAST;
         assert_eq!(
