@@ -208,6 +208,8 @@ fn what_is_free_at_once_is_looked_after() {
     cpu.free(object);
     assert!(model.is_looked_after(0));
     assert!(matches!(fastpath::free(cpu, object), Freed::Twice));
+    assert_eq!(fastpath::alloc_reused(cpu), Some(object));
+    assert!(cpu.reuse(0).put(object));
     model.end();
 }
 
@@ -258,6 +260,8 @@ fn doubles_are_found() {
         while let Some(i) = seen.find_double(&full) {
             doubles += 1;
             let dropped = full.object(i);
+            let is_double = objects.iter().filter(|&&o| o == dropped).count() > 1;
+            assert!(is_double, "an object is dropped that was freed once");
             full.remove(i);
             let at = objects.iter().rposition(|&o| o == dropped).unwrap();
             objects.remove(at);
@@ -333,6 +337,9 @@ fn cursors_tell() {
     let cpu = at(&model, 0, false);
     let cursor = cpu.words().alloc;
     assert!(!cursor.is_installed());
+    let (sheaf, _) = cpu.take_full();
+    exchange::install(cpu, sheaf.expect("one is there"));
+    assert!(cursor.used_up().is_none());
     for taken in 1..=SLOTS {
         assert!(cpu.alloc().is_some() && cursor.is_installed());
         assert_eq!(next_slot(cursor.0.load()), Some(taken));
