@@ -43,12 +43,41 @@ static void probe_batch(void *data, int cpu, int batch, unsigned long slab,
 
 int rcu_ptr_shim_probes_register(void)
 {
-	return register_trace_rcu_ptr_queue(probe_queue, NULL) ?:
-	       register_trace_rcu_ptr_invoke(probe_invoke, NULL) ?:
-	       register_trace_rcu_ptr_defer(probe_defer, NULL) ?:
-	       register_trace_rcu_ptr_refill(probe_refill, NULL) ?:
-	       register_trace_rcu_ptr_shrink(probe_shrink, NULL) ?:
-	       register_trace_rcu_ptr_batch_end(probe_batch, NULL);
+	int err;
+
+	err = register_trace_rcu_ptr_queue(probe_queue, NULL);
+	if (err)
+		goto no_queue;
+	err = register_trace_rcu_ptr_invoke(probe_invoke, NULL);
+	if (err)
+		goto no_invoke;
+	err = register_trace_rcu_ptr_defer(probe_defer, NULL);
+	if (err)
+		goto no_defer;
+	err = register_trace_rcu_ptr_refill(probe_refill, NULL);
+	if (err)
+		goto no_refill;
+	err = register_trace_rcu_ptr_shrink(probe_shrink, NULL);
+	if (err)
+		goto no_shrink;
+	err = register_trace_rcu_ptr_batch_end(probe_batch, NULL);
+	if (err)
+		goto no_batch_end;
+	return 0;
+
+no_batch_end:
+	unregister_trace_rcu_ptr_shrink(probe_shrink, NULL);
+no_shrink:
+	unregister_trace_rcu_ptr_refill(probe_refill, NULL);
+no_refill:
+	unregister_trace_rcu_ptr_defer(probe_defer, NULL);
+no_defer:
+	unregister_trace_rcu_ptr_invoke(probe_invoke, NULL);
+no_invoke:
+	unregister_trace_rcu_ptr_queue(probe_queue, NULL);
+no_queue:
+	tracepoint_synchronize_unregister();
+	return err;
 }
 
 void rcu_ptr_shim_probes_unregister(void)
