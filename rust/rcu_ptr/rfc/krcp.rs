@@ -166,7 +166,7 @@ impl Krcp {
 /// | what is left when the CPU is dead | taken by | when |
 /// |---|---|---|
 /// | deferred objects | `dead()` queues them | once it is dead |
-/// | queued objects | `dead()` frees what is ready and makes a batch of the rest | once it is dead |
+/// | queued objects | `dead()` frees what is ready and makes a batch of the rest; where both batches are busy the monitor does so, on any CPU | once it is dead |
 /// | batches | their work items, on any CPU | after their grace periods |
 /// | callbacks whose grace period is over | their workers, on any CPU | at any time |
 /// | cached blocks | `dead()` frees them | once it is dead |
