@@ -23,6 +23,18 @@
 //! a slot is reserved with one addition that an NMI can't divide (`cursor.rs` says why that is
 //! enough), and every context works the same.
 //!
+//! The round of an object:
+//!
+//! | step | where |
+//! |---|---|
+//! | allocated: a slot of the allocation sheaf | `alloc()` of fastpath.rs |
+//! | freed: a slot of the rcu sheaf | `free_rcu()` of fastpath.rs |
+//! | that is full: another is installed, it is closed | `put_object()`, `close()` of exchange.rs |
+//! | or it does not fill up: it is closed after a drain interval | `MonitorWork` of monitor.rs |
+//! | the grace period begins; at the next tick where interrupts were off | `start_grace_period()`, `call()` of reclaim.rs; `KickWork` of monitor.rs |
+//! | it is over: the sheaf goes to the barn, or is left for the worker | `Ready::run()`, `take_in_backlog()`, `Load::put()` of reclaim.rs |
+//! | an allocation sheaf is used up: a full one is installed | `next_object()`, `find_full()`, `install()` of exchange.rs |
+//!
 //! | file | idea |
 //! |---|---|
 //! | geometry.rs, sheaf.rs, cursor.rs, local.rs, fastpath.rs, exchange.rs, barn.rs, double.rs, reserve.rs, grace.rs | the algorithm, which the host tests compile too |
