@@ -19,8 +19,8 @@
 //!  +---------+----+-----------------------------+------+
 //! ```
 //!
-//! A callback is linked through its `rcu_head`, which is all there is of it: the bit says so, and the place
-//! of the offset has the tags of its word instead.
+//! A callback is linked through its `rcu_head`, which is all there is of it: bit "call" is set then, and the
+//! bits of the offset hold the tags of its word.
 
 /// Offsets are multiples of this, and links are aligned to it.
 pub(crate) const LINK_ALIGN: usize = 8;

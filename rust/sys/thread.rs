@@ -272,7 +272,7 @@ pub(crate) fn still_alive() {
     cond_resched();
 }
 
-/// Waits until `done` says so, `msecs` at most. Returns whether it did.
+/// Waits until `done` returns `true`, `msecs` at most. Returns whether it did.
 pub(crate) fn wait_for(msecs: u32, mut done: impl FnMut() -> bool) -> bool {
     let start = now();
     while now() - start < i64::from(msecs) * 1_000_000 {

@@ -16,7 +16,7 @@ unsafe extern "C" fn entry<F: Fn() -> bool>(arg: *mut c_void) -> bool {
     unsafe { (*arg.cast::<F>())() }
 }
 
-/// Waits until `done` says so, which is asked whenever [`wake()`] is called with the same `key`, and
+/// Waits until `done` returns `true`; it is called whenever [`wake()`] is called with the same `key`, and
 /// once per jiffy: not every context can wake.
 ///
 /// # Context

@@ -191,7 +191,7 @@ impl<L: Layout> Block<L> {
         unsafe { self.header().since.get() }
     }
 
-    /// Whether there may be callbacks among the objects. Forgets it: what is stored later says so itself.
+    /// Whether there may be callbacks among the objects. Clears the mark: what is stored later sets it again.
     ///
     /// # Safety
     ///

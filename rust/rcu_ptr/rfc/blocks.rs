@@ -3,7 +3,7 @@
 //! When the block cache of a CPU is refilled (`fill_page_cache_func()`). No kernel in here: the host tests
 //! compile it too.
 //!
-//! A context that finds no block says so under the lock, and queues an irq_work if no refill is on its way. One
+//! A context that finds no block notes it under the lock, and queues an irq_work if no refill is on its way. One
 //! refill runs at a time, and looks again when it has ended: what found none meanwhile gets another.
 
 use super::{

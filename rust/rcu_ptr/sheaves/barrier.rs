@@ -6,7 +6,7 @@
 //! An object is in an rcu sheaf of a CPU; or in a closed one there; or it is counted
 //! ([`Pending`]), from before its sheaf is closed until it is in a barn; or without a sheaf, in a list of
 //! the cache, where it is counted too. What is in the first two is
-//! closed by that CPU in an interrupt, which needs no task to get its turn there, and is left with its cache
+//! closed by that CPU in an interrupt, so that no task has to be scheduled there, and is left with its cache
 //! ([`Polled`](super::grace::Polled)). A CPU that has nothing is not touched. One that is not online, and has
 //! something, is waited for until the hotplug operation in progress is over: its callback takes everything.
 
@@ -33,7 +33,7 @@ use crate::{
 use core::ptr;
 use kernel::sync::atomic::{Acquire, Atomic, AtomicFlag, Full, Relaxed};
 
-/// The number of barriers so far, which is their time. All waiters of this file wait on its address.
+/// The number of barriers so far, which orders them. All waiters of this file wait on its address.
 static TIME: Atomic<u64> = Atomic::new(0);
 
 /// Sheaves of a CPU that wait for a grace period are counted, by when they began to wait
@@ -103,7 +103,7 @@ pub(super) fn wake() {
     wait::wake(&TIME);
 }
 
-/// Waits until `done` says so.
+/// Waits until `done` returns `true`.
 ///
 /// # Context
 ///

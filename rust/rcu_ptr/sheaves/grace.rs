@@ -201,7 +201,7 @@ impl Running {
         }
     }
 
-    /// Whether `nothing_is_counted` says so, and none runs after that.
+    /// Whether `nothing_is_counted` returns `true`, and none runs after that.
     pub(crate) fn are_none_after(&self, nothing_is_counted: impl FnOnce() -> bool) -> bool {
         // ORDERING: Acquire of the counts, before this is read: a context that took one off had entered.
         nothing_is_counted() && self.0.load_acquire() == 0
