@@ -85,9 +85,11 @@ pub(crate) fn large() -> Result {
     Ok(())
 }
 
+/// Does nothing. Unsafe only because the type of a destructor is.
+///
 /// # Safety
 ///
-/// None.
+/// There are no requirements.
 unsafe extern "C" fn destruct(_object: *mut c_void) {}
 
 /// With a destructor, and readers of an SRCU domain.

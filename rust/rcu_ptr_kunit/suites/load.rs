@@ -52,7 +52,7 @@ fn delays(route: Route) -> Result<(KVec<i64>, i64)> {
     let mut slowest = 0;
     let start = thread::now();
     let mut last = start;
-    // Ten intervals after the last call are for ever.
+    // Ten intervals after the last call an object counts as lost.
     while all
         .last()
         .is_none_or(|timed| last - timed.called < 10 * INTERVAL)
