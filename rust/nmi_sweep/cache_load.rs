@@ -204,7 +204,7 @@ pub(crate) fn misuse() -> Result {
 }
 
 /// Calls `f`, and uses a cache, and `free`, on each CPU that goes down meanwhile: to the last, or until
-/// it turns round and stays up.
+/// that is rolled back.
 pub(crate) fn on_the_way_down(
     moment: Moment,
     free: &(dyn Fn() -> Result + Sync),

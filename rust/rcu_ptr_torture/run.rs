@@ -92,7 +92,7 @@ pub(crate) struct Counts {
     pub(crate) stuck: Count,
     pub(crate) expedited: Count,
     pub(crate) hotplugs: Count,
-    /// CPUs that turned round on their way down.
+    /// CPUs whose bring-down was rolled back.
     pub(crate) returns: Count,
     pub(crate) caches: Count,
     pub(crate) squeezes: Count,

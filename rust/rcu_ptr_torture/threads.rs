@@ -240,7 +240,7 @@ fn hotplug(run: &Run<'_>) {
     }
 }
 
-/// Takes a CPU down; now and then objects are freed at some moment on its way, and it may turn round there.
+/// Takes a CPU down; now and then objects are freed at some moment on its way, where it may be rolled back.
 fn take_down(run: &Run<'_>, cpu: i32) -> Result {
     if run.random.one_in(2) {
         return cpu::take_down(cpu);
@@ -262,7 +262,7 @@ fn take_down(run: &Run<'_>, cpu: i32) -> Result {
     cpu::on_the_way_down(moment, &body, || cpu::take_down(cpu))?
 }
 
-/// Checks that what was queued on a CPU that is dead, or turned round, is freed.
+/// Checks that what was queued on a CPU that is dead, or was rolled back, is freed.
 fn check_left(run: &Run<'_>, cpu: i32) {
     let mut waiting = [None; LOOKED_FOR];
     let is_asked = |record: &Record| record.is_plain_of(cpu);

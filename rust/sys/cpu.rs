@@ -94,8 +94,8 @@ type OnTheWay<'a> = dyn Fn() -> Result + Sync + 'a;
 
 static ON_THE_WAY: Atomic<*mut c_void> = Atomic::new(ptr::null_mut());
 
-/// Calls `f`, and meanwhile `body` on each CPU that goes down, at that `moment`. If `body` fails the
-/// CPU turns round and stays up; not so when it is dying.
+/// Calls `f`, and meanwhile `body` on each CPU that goes down, at that `moment`. If `body` fails
+/// the operation is rolled back and the CPU stays up; not so when it is dying.
 ///
 /// # Context
 ///

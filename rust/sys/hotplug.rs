@@ -106,7 +106,7 @@ impl<C: Callbacks> Hotplug<C> {
     pub(crate) fn register(name: &'static CStr, irq_works: &IrqWorksRun) -> Result<Self> {
         let before = bindings::cpuhp_state_CPUHP_BP_PREPARE_DYN;
         let prepare = State::register(before, name, prepare::<C>, Some(dead::<C>))?;
-        // What `online()` queues has to run by then, and a CPU that turns round has to get there
+        // What `online()` queues has to run by then, and a CPU that is rolled back has to get there
         // again if it has been to where they end. The range is filled from below, so the first try is
         // good unless others have unregistered meanwhile. A place that is too low is kept until one
         // is found that is not: so none is tried twice, and the range has an end.

@@ -93,7 +93,7 @@ fn back_with_its_monitor(cpu: i32) -> Result<bool> {
     Ok(freed && pool.taken() == 4 && pool.all_freed())
 }
 
-/// Frees on a CPU on its way down that turns round then, so that it does not die: whether the monitor
+/// Frees on a CPU on its way down, which is then rolled back, so that it does not die: whether the monitor
 /// drains it, though its irq_work could not be queued, and no other object comes.
 fn freed_on_the_way_back(cpu: i32) -> Result<bool> {
     let _defaults = params::quick_drain()?;
