@@ -36,6 +36,8 @@ const LATE: &str = "what is late is brought forward once more";
 const REFUSED: &str = "there is neither a sheaf nor a page, and no reserve";
 const BUSY: &str = "all batches wait, or another context takes over";
 const FREED: &str = "an object is freed twice: suite sheaf_bounds";
+const SPENT: &str = "eight emptied sheaves wait, or the barn is locked";
+const LEAK: &str = "what is leaked: a list without end (suite misuse), a grace period not over";
 const NONE: &str = "no block, and the caller can not wait";
 
 const LOCKLESS: &[Wanted] = &[
@@ -88,7 +90,7 @@ const RFC: &[Wanted] = &[
     // The monitor and the batches.
     all_but(5, "rfc::drain::arm", CPUS),
     all_but(10, "rfc::drain::run", CPUS),
-    all_but(80, "rfc::drain::free_objects", TWICE),
+    all_but(80, "rfc::drain::free_objects", LEAK),
     // The barrier.
     all_of("rfc::barrier::barrier"),
     all_of("rfc::Barrier::start"),
@@ -120,7 +122,7 @@ const BOTH: &[Wanted] = &[
     all_of("sheaves::exchange::install"),
     all_but(48, "sheaves::exchange::keep_full", BARN),
     all_but(16, "sheaves::exchange::next_object", BARN),
-    all_but(50, "sheaves::exchange::push_spent", BARN),
+    all_but(50, "sheaves::exchange::push_spent", SPENT),
     all_but(14, "sheaves::exchange::retire", BARN),
     all_but(9, "sheaves::exchange::stocked_empty", BARN),
     all_but(36, "sheaves::exchange::take_reused", FREED),
