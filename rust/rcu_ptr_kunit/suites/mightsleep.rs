@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn no_block_to_be_had() -> Result {
+    fn no_block_available() -> Result {
         skip_if!(!fault::CAN, c"needs CONFIG_FAIL_PAGE_ALLOC");
         let outcome = without_pages()?;
         check!(outcome.objects == 16 && outcome.waited == 16);
