@@ -189,8 +189,8 @@ pub(super) fn free_what_waited(krcp: &Krcp) {
     }
 }
 
-/// Frees `objects`, whose grace periods are over, hands the callbacks among them over, and emits the
-/// trace event. Returns how many objects were freed.
+/// Frees `objects`, whose grace periods are over, hands the callbacks among them over, and
+/// emits the trace event. Returns how many objects were freed.
 ///
 /// # Context
 ///
