@@ -136,8 +136,11 @@ pub(super) unsafe fn cmpxchg(p: *mut u64, old: u64, new: u64) -> u64 {
     let was: u64;
     // SAFETY: By the safety requirements of this function.
     unsafe {
-        asm!("1: ldxr {was}, [{p}]", "cmp {was}, {old}", "b.ne 2f", "stxr {fail:w}, {new}, [{p}]",
-            "cbnz {fail:w}, 1b", "2:",
+        alternative!(
+            ["1: ldxr {was}, [{p}]", "cmp {was}, {old}", "b.ne 2f", "stxr {fail:w}, {new}, [{p}]",
+             "cbnz {fail:w}, 1b", "2:"],
+            [".arch_extension lse", "mov {was}, {old}", "cas {was}, {new}, [{p}]", "nop", "nop", "nop"],
+            sys::rcu_ptr_cpucap_RCU_PTR_CPUCAP_LSE;
             p = in(reg) mine(p), old = in(reg) old, new = in(reg) new, was = out(reg) was,
             fail = out(reg) _, options(nostack))
     };
