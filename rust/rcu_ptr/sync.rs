@@ -93,17 +93,17 @@ impl<T: Copy> Plain<T> {
 
 /// A word of this CPU, in the memory of the per-CPU allocator.
 #[derive(Clone, Copy)]
-pub(crate) struct Mine<'a>(ThisCpuPtr, Pinned<'a>);
+pub(crate) struct Mine<'a, const AT: usize = 0>(ThisCpuPtr<AT>, Pinned<'a>);
 
-impl<'a> Mine<'a> {
+impl<'a, const AT: usize> Mine<'a, AT> {
     /// The word at `at`, as long as the caller stays on this CPU.
     #[inline(always)]
-    pub(crate) fn new(at: ThisCpuPtr, on: &'a impl OnCpu) -> Self {
+    pub(crate) fn new(at: ThisCpuPtr<AT>, on: &'a impl OnCpu) -> Self {
         Self(at, on.pinned())
     }
 }
 
-impl LocalWord for Mine<'_> {
+impl<const AT: usize> LocalWord for Mine<'_, AT> {
     #[inline(always)]
     fn load(self) -> usize {
         self.0.read(&self.1) as usize

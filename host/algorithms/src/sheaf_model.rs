@@ -711,6 +711,8 @@ impl At<'_> {
 
 impl<'a> FastPath for At<'a> {
     type Word = Word<'a>;
+    type Alloc = Word<'a>;
+    type Rcu = Word<'a>;
 
     fn alloc(self) -> Cursor<Word<'a>> {
         Cursor(self.word(ALLOC))

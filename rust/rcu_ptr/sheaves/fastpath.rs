@@ -15,11 +15,15 @@ use crate::platform::LocalWord;
 pub(crate) trait FastPath: Copy {
     /// A word of the CPU.
     type Word: LocalWord;
+    /// That of the allocation sheaf.
+    type Alloc: LocalWord;
+    /// That of the rcu sheaf.
+    type Rcu: LocalWord;
 
     /// The allocation sheaf.
-    fn alloc(self) -> Cursor<Self::Word>;
+    fn alloc(self) -> Cursor<Self::Alloc>;
     /// The rcu sheaf.
-    fn rcu(self) -> Cursor<Self::Word>;
+    fn rcu(self) -> Cursor<Self::Rcu>;
     /// Reuse slot `i`, below [`REUSE`]: for objects that are allocated again at once.
     fn reuse(self, i: usize) -> LocalSlot<Self::Word>;
     /// An object was put into such a slot.

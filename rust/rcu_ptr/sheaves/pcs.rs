@@ -242,8 +242,8 @@ impl<'a> Here<'a> {
 
     pub(super) fn words(self) -> Words<Mine<'a>> {
         Words {
-            alloc: self.alloc(),
-            rcu: self.rcu(),
+            alloc: Cursor(word!(self, alloc)),
+            rcu: Cursor(word!(self, rcu)),
             spare_full: LocalSlot(word!(self, spare_full)),
             spare_empty: LocalSlot(word!(self, spare_empty)),
             spent: LocalList {
@@ -331,15 +331,20 @@ pub(super) struct At<'a> {
 
 impl<'a> FastPath for Here<'a> {
     type Word = Mine<'a>;
+    // Each in one instruction.
+    type Alloc = Mine<'a, { offset_of!(Pcs, alloc) }>;
+    type Rcu = Mine<'a, { offset_of!(Pcs, rcu) }>;
 
     #[inline(always)]
-    fn alloc(self) -> Cursor<Mine<'a>> {
-        Cursor(word!(self, alloc))
+    fn alloc(self) -> Cursor<Self::Alloc> {
+        // SAFETY: The field is an aligned atomic word of 8 bytes.
+        Cursor(Mine::new(unsafe { self.base.at() }, self.pin))
     }
 
     #[inline(always)]
-    fn rcu(self) -> Cursor<Mine<'a>> {
-        Cursor(word!(self, rcu))
+    fn rcu(self) -> Cursor<Self::Rcu> {
+        // SAFETY: As above.
+        Cursor(Mine::new(unsafe { self.base.at() }, self.pin))
     }
 
     #[inline(always)]
@@ -395,12 +400,14 @@ impl At<'_> {
 
 impl<'a> FastPath for At<'a> {
     type Word = Mine<'a>;
+    type Alloc = <Here<'a> as FastPath>::Alloc;
+    type Rcu = <Here<'a> as FastPath>::Rcu;
 
-    fn alloc(self) -> Cursor<Mine<'a>> {
+    fn alloc(self) -> Cursor<Self::Alloc> {
         self.here.alloc()
     }
 
-    fn rcu(self) -> Cursor<Mine<'a>> {
+    fn rcu(self) -> Cursor<Self::Rcu> {
         self.here.rcu()
     }
 

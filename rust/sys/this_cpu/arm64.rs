@@ -87,33 +87,33 @@ pub(super) fn offset() -> usize {
 }
 
 #[inline(always)]
-fn mine(p: *mut u64) -> *mut u64 {
-    p.wrapping_byte_add(offset())
+fn mine<const AT: usize>(p: *mut u64) -> *mut u64 {
+    p.wrapping_byte_add(offset()).wrapping_byte_add(AT)
 }
 
 /// # Safety
 ///
-/// `p` is a per-CPU pointer to a word.
+/// `p` is a per-CPU pointer, and `AT` bytes behind it there is a word.
 #[inline(always)]
-pub(super) unsafe fn read(p: *mut u64) -> u64 {
+pub(super) unsafe fn read<const AT: usize>(p: *mut u64) -> u64 {
     // SAFETY: By the safety requirements of this function.
-    unsafe { mine(p).read_volatile() }
+    unsafe { mine::<AT>(p).read_volatile() }
 }
 
 /// # Safety
 ///
 /// As for [`read()`].
 #[inline(always)]
-pub(super) unsafe fn write(p: *mut u64, value: u64) {
+pub(super) unsafe fn write<const AT: usize>(p: *mut u64, value: u64) {
     // SAFETY: By the safety requirements of this function.
-    unsafe { mine(p).write_volatile(value) };
+    unsafe { mine::<AT>(p).write_volatile(value) };
 }
 
 /// # Safety
 ///
 /// As for [`read()`].
 #[inline(always)]
-pub(super) unsafe fn fetch_add(p: *mut u64, n: u64) -> u64 {
+pub(super) unsafe fn fetch_add<const AT: usize>(p: *mut u64, n: u64) -> u64 {
     let old: u64;
     // SAFETY: By the safety requirements of this function.
     unsafe {
@@ -122,7 +122,7 @@ pub(super) unsafe fn fetch_add(p: *mut u64, n: u64) -> u64 {
              "cbnz {fail:w}, 1b"],
             [".arch_extension lse", "ldadd {n}, {old}, [{p}]", "nop", "nop", "nop"],
             sys::rcu_ptr_cpucap_RCU_PTR_CPUCAP_LSE;
-            p = in(reg) mine(p), n = in(reg) n, old = out(reg) old, new = out(reg) _,
+            p = in(reg) mine::<AT>(p), n = in(reg) n, old = out(reg) old, new = out(reg) _,
             fail = out(reg) _, options(nostack, preserves_flags))
     };
     old
@@ -132,7 +132,7 @@ pub(super) unsafe fn fetch_add(p: *mut u64, n: u64) -> u64 {
 ///
 /// As for [`read()`].
 #[inline(always)]
-pub(super) unsafe fn cmpxchg(p: *mut u64, old: u64, new: u64) -> u64 {
+pub(super) unsafe fn cmpxchg<const AT: usize>(p: *mut u64, old: u64, new: u64) -> u64 {
     let was: u64;
     // SAFETY: By the safety requirements of this function.
     unsafe {
@@ -141,7 +141,7 @@ pub(super) unsafe fn cmpxchg(p: *mut u64, old: u64, new: u64) -> u64 {
              "cbnz {fail:w}, 1b", "2:"],
             [".arch_extension lse", "mov {was}, {old}", "cas {was}, {new}, [{p}]", "nop", "nop", "nop"],
             sys::rcu_ptr_cpucap_RCU_PTR_CPUCAP_LSE;
-            p = in(reg) mine(p), old = in(reg) old, new = in(reg) new, was = out(reg) was,
+            p = in(reg) mine::<AT>(p), old = in(reg) old, new = in(reg) new, was = out(reg) was,
             fail = out(reg) _, options(nostack))
     };
     was

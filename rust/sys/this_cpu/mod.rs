@@ -30,19 +30,19 @@ const COUNTER_ALONE: bool = cfg!(all(
 pub(crate) use arch::this_cpu_word;
 
 /// This CPU's copy of a dynamically allocated per-CPU word (a field of the `T` of a
-/// [`PerCpu<T>`](super::percpu::PerCpu)).
+/// [`PerCpu<T>`](super::percpu::PerCpu)), `AT` bytes behind the pointer: on x86_64 a constant in the instruction.
 ///
 /// # Invariants
 ///
-/// The pointer is a per-CPU pointer (an offset, not an address) to an aligned word that is
-/// initialised for every possible CPU and outlives the value.
+/// The pointer is a per-CPU pointer (an offset, not an address); `AT` bytes behind it there is an aligned word
+/// that is initialised for every possible CPU and outlives the value.
 #[derive(Clone, Copy)]
-pub(crate) struct ThisCpuPtr(*mut u64);
+pub(crate) struct ThisCpuPtr<const AT: usize = 0>(*mut u64);
 
 // SAFETY: The pointer means another word on each CPU; all access is by atomic operations.
-unsafe impl Send for ThisCpuPtr {}
+unsafe impl<const AT: usize> Send for ThisCpuPtr<AT> {}
 // SAFETY: As above.
-unsafe impl Sync for ThisCpuPtr {}
+unsafe impl<const AT: usize> Sync for ThisCpuPtr<AT> {}
 
 #[allow(dead_code)]
 impl ThisCpuPtr {
@@ -67,6 +67,20 @@ impl ThisCpuPtr {
         Self(self.0.wrapping_byte_add(bytes))
     }
 
+    /// The word `TO` bytes further on.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::byte_add()`].
+    #[inline(always)]
+    pub(crate) const unsafe fn at<const TO: usize>(self) -> ThisCpuPtr<TO> {
+        // INVARIANT: By the safety requirements of this function.
+        ThisCpuPtr(self.0)
+    }
+}
+
+#[allow(dead_code)]
+impl<const AT: usize> ThisCpuPtr<AT> {
     /// Reads the word.
     ///
     /// # Context
@@ -75,7 +89,7 @@ impl ThisCpuPtr {
     #[inline(always)]
     pub(crate) fn read(self, _on: &impl OnCpu) -> u64 {
         // SAFETY: By the type invariants.
-        unsafe { arch::read(self.0) }
+        unsafe { arch::read::<AT>(self.0) }
     }
 
     /// Writes the word.
@@ -86,7 +100,7 @@ impl ThisCpuPtr {
     #[inline(always)]
     pub(crate) fn write(self, value: u64, _on: &impl OnCpu) {
         // SAFETY: By the type invariants.
-        unsafe { arch::write(self.0, value) }
+        unsafe { arch::write::<AT>(self.0, value) }
     }
 
     /// Adds `n`, wrapping, and returns what was there before.
@@ -97,7 +111,7 @@ impl ThisCpuPtr {
     #[inline(always)]
     pub(crate) fn fetch_add(self, n: u64, _on: &impl OnCpu) -> u64 {
         // SAFETY: By the type invariants.
-        unsafe { arch::fetch_add(self.0, n) }
+        unsafe { arch::fetch_add::<AT>(self.0, n) }
     }
 
     /// Exchanges `old` for `new`. Returns what was there: `old` if it was exchanged.
@@ -108,7 +122,7 @@ impl ThisCpuPtr {
     #[inline(always)]
     pub(crate) fn cmpxchg(self, old: u64, new: u64, _on: &impl OnCpu) -> u64 {
         // SAFETY: By the type invariants.
-        unsafe { arch::cmpxchg(self.0, old, new) }
+        unsafe { arch::cmpxchg::<AT>(self.0, old, new) }
     }
 }
 

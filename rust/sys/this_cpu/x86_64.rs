@@ -64,13 +64,13 @@ pub(super) fn offset() -> usize {
 
 /// # Safety
 ///
-/// `p` is a per-CPU pointer to a word.
+/// `p` is a per-CPU pointer, and `AT` bytes behind it there is a word.
 #[inline(always)]
-pub(super) unsafe fn read(p: *mut u64) -> u64 {
+pub(super) unsafe fn read<const AT: usize>(p: *mut u64) -> u64 {
     let value: u64;
     // SAFETY: By the safety requirements of this function.
     unsafe {
-        asm!("movq %gs:({p}), {v}"; p = in(reg) p, v = out(reg) value,
+        asm!("movq %gs:{at}({p}), {v}"; p = in(reg) p, v = out(reg) value, at = const AT,
             options(nostack, preserves_flags))
     };
     value
@@ -80,10 +80,10 @@ pub(super) unsafe fn read(p: *mut u64) -> u64 {
 ///
 /// As for [`read()`].
 #[inline(always)]
-pub(super) unsafe fn write(p: *mut u64, value: u64) {
+pub(super) unsafe fn write<const AT: usize>(p: *mut u64, value: u64) {
     // SAFETY: By the safety requirements of this function.
     unsafe {
-        asm!("movq {v}, %gs:({p})"; p = in(reg) p, v = in(reg) value,
+        asm!("movq {v}, %gs:{at}({p})"; p = in(reg) p, v = in(reg) value, at = const AT,
             options(nostack, preserves_flags))
     };
 }
@@ -92,12 +92,13 @@ pub(super) unsafe fn write(p: *mut u64, value: u64) {
 ///
 /// As for [`read()`].
 #[inline(always)]
-pub(super) unsafe fn fetch_add(p: *mut u64, n: u64) -> u64 {
+pub(super) unsafe fn fetch_add<const AT: usize>(p: *mut u64, n: u64) -> u64 {
     let old: u64;
     // SAFETY: By the safety requirements of this function. One instruction, so no interrupt or NMI
     // of this CPU comes between.
     unsafe {
-        asm!("xaddq {n}, %gs:({p})"; p = in(reg) p, n = inout(reg) n => old, options(nostack))
+        asm!("xaddq {n}, %gs:{at}({p})"; p = in(reg) p, n = inout(reg) n => old, at = const AT,
+            options(nostack))
     };
     old
 }
@@ -106,11 +107,11 @@ pub(super) unsafe fn fetch_add(p: *mut u64, n: u64) -> u64 {
 ///
 /// As for [`read()`].
 #[inline(always)]
-pub(super) unsafe fn cmpxchg(p: *mut u64, old: u64, new: u64) -> u64 {
+pub(super) unsafe fn cmpxchg<const AT: usize>(p: *mut u64, old: u64, new: u64) -> u64 {
     let was: u64;
     // SAFETY: By the safety requirements of this function. One instruction, as above.
     unsafe {
-        asm!("cmpxchgq {new}, %gs:({p})"; p = in(reg) p, new = in(reg) new,
+        asm!("cmpxchgq {new}, %gs:{at}({p})"; p = in(reg) p, new = in(reg) new, at = const AT,
             inout("rax") old => was, options(nostack))
     };
     was
