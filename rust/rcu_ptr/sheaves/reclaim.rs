@@ -117,9 +117,9 @@ impl Callback for Ready {
         chain.append(far);
         Here::new(cache, &PreemptOff::new()).count_callback(waited - chain.len(), looked);
         leave(cache, node, chain);
-        stamps
-            .into_iter()
-            .for_each(|stamp| cache.uncount_and_wake(stamp));
+        for stamp in stamps.iter_mut().take(looked) {
+            cache.uncount_and_wake(stamp.take());
+        }
         cache.has_run();
     }
 }
