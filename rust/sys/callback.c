@@ -1,13 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The functions of others, as lockdep and kCFI are to know them. */
+#include <linux/bottom_half.h>
 #include <linux/lockdep.h>
-#include <linux/types.h>
-
-/* From C, so that the type of the function is checked (CONFIG_CFI). */
-void rcu_ptr_shim_invoke(struct rcu_head *head, rcu_callback_t func)
-{
-	func(head);
-}
+#include <linux/rcupdate.h>
 
 /* Callbacks of others, which must not be waited for with this held. */
 #ifdef CONFIG_LOCKDEP
@@ -16,13 +11,19 @@ static struct lockdep_map rcu_ptr_call_map =
 	STATIC_LOCKDEP_MAP_INIT("rcu_ptr_call", &rcu_ptr_call_key);
 #endif
 
-void rcu_ptr_shim_call_enter(void)
+/* From C, so that the type of the function is checked (CONFIG_CFI). */
+void rcu_ptr_shim_invoke(struct rcu_head *head, rcu_callback_t func, bool sleeps)
 {
 	lock_map_acquire(&rcu_ptr_call_map);
-}
-
-void rcu_ptr_shim_call_exit(void)
-{
+	if (sleeps) {
+		func(head);
+	} else {
+		local_bh_disable();
+		rcu_lock_acquire(&rcu_callback_map);
+		func(head);
+		rcu_lock_release(&rcu_callback_map);
+		local_bh_enable();
+	}
 	lock_map_release(&rcu_ptr_call_map);
 }
 

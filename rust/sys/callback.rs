@@ -4,7 +4,7 @@
 
 use super::{
     debug::{self, Misuse},
-    generated as sys, gp,
+    generated as sys,
     slab::ObjectFn,
     trace,
 };
@@ -73,20 +73,7 @@ pub(crate) unsafe fn invoke(head: NonNull<u8>, cleared: usize, sleeps: bool) -> 
     // SAFETY: `set_func()` stored it.
     let f = unsafe { core::mem::transmute::<usize, bindings::rcu_callback_t>(f) };
     // SAFETY: By the safety requirements of this function; nothing touches the head after the call.
-    let call = || unsafe { sys::rcu_ptr_shim_invoke(head.as_ptr().cast(), f) };
-    // SAFETY: No requirements; paired with the exit below.
-    unsafe { sys::rcu_ptr_shim_call_enter() };
-    if sleeps {
-        call();
-    } else {
-        // SAFETY: No requirements; paired with the next one.
-        unsafe { sys::rcu_ptr_shim_bh_disable() };
-        gp::as_callback(call);
-        // SAFETY: Paired with the one before.
-        unsafe { sys::rcu_ptr_shim_bh_enable() };
-    }
-    // SAFETY: Paired with the enter above.
-    unsafe { sys::rcu_ptr_shim_call_exit() };
+    unsafe { sys::rcu_ptr_shim_invoke(head.as_ptr().cast(), f, sleeps) };
     Some(at)
 }
 
