@@ -5,7 +5,7 @@
 
 use crate::{
     entry::Call,
-    list::{Chain, DeferredList, End, Linked, ObjectList, Pushed},
+    list::{Chain, DeferredList, End, Linked, ObjectList, Pushed, PIECE},
 };
 use std::ptr::NonNull;
 
@@ -38,9 +38,13 @@ fn list_of(objects: &[NonNull<u8>]) -> ObjectList {
 }
 
 fn is_sound(list: &ObjectList) -> bool {
-    let mut steps = 0;
-    let sound = list.is_sound(|| steps += 1);
-    assert!(steps <= list.len(), "the look has no bound");
+    let mut pauses = 0;
+    let sound = list.is_sound(|| pauses += 1);
+    assert!(
+        pauses <= list.len().div_ceil(PIECE),
+        "the look has no bound"
+    );
+    assert!(!sound || pauses == list.len().div_ceil(PIECE));
     sound
 }
 

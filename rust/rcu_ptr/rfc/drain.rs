@@ -16,8 +16,8 @@ use super::{
 use crate::{
     calls::Found,
     delays,
-    entry::split_calls,
-    list::{Linked, ObjectList},
+    entry::Call,
+    list::{Linked, ObjectList, PIECE},
     params,
     stats::Event,
     sys::{
@@ -30,6 +30,7 @@ use crate::{
         work::Handler,
     },
 };
+use core::iter;
 
 impl Timed for Krcp {
     fn with<R>(&self, f: impl FnOnce(&mut Arming, Monitor) -> R) -> R {
@@ -264,12 +265,17 @@ fn free_bnode(krcp: &Krcp, mut bnode: Bnode<Rcu>, channel: Channel, calls: &mut 
 }
 
 /// Takes the callbacks of a block whose grace period is over.
-fn take_calls(words: &mut [*mut u8], calls: &mut Found) {
+fn take_calls(words: &[*mut u8], calls: &mut Found) {
     let mut found = Found::new();
     // The last that came is the first to be found.
-    words.reverse();
-    // SAFETY: By the caller the grace period is over.
-    split_calls(words, |call| unsafe { found.push(call) });
+    for call in words
+        .iter()
+        .rev()
+        .filter_map(|word| Call::from_word(word.addr()))
+    {
+        // SAFETY: By the caller the grace period is over.
+        unsafe { found.push(call) };
+    }
     calls.append(found);
 }
 
@@ -292,18 +298,22 @@ fn free_list(
     }
     let mut freed = 0;
     let mut found = Found::new();
-    while let Some(linked) = list.pop() {
-        match linked {
-            Linked::Object { object, .. } => {
-                freed += 1;
-                debug::unqueue(object.as_ptr());
-                // SAFETY: Objects of the list are live and owned by it (the contract of `queue()`); their
-                // grace period is over, so no reader has them. `pop()` read the link before.
-                gp::as_callback(|| unsafe { mem::kvfree(object.as_ptr()) });
+    while !list.is_empty() {
+        gp::as_callback(|| {
+            for linked in iter::from_fn(|| list.pop()).take(PIECE) {
+                match linked {
+                    Linked::Object { object, .. } => {
+                        freed += 1;
+                        debug::unqueue(object.as_ptr());
+                        // SAFETY: Objects of the list are live and owned by it (the contract of `queue()`);
+                        // their grace period is over, so no reader has them. `pop()` read the link before.
+                        unsafe { mem::kvfree(object.as_ptr()) };
+                    }
+                    // SAFETY: The grace period is over.
+                    Linked::Call(call) => unsafe { found.push(call) },
+                }
             }
-            // SAFETY: The grace period is over.
-            Linked::Call(call) => unsafe { found.push(call) },
-        }
+        });
         gp::cond_resched();
     }
     calls.append(found);
