@@ -193,7 +193,7 @@ unsafe fn next_of(at: u64) -> u64 {
 }
 
 /// Objects of a list that are looked at, or freed, before others get the CPU.
-pub(crate) const PIECE: usize = 16;
+pub(crate) const PIECE: usize = 32;
 
 /// The list channel: a [`Chain`] of a known length.
 ///

@@ -24,13 +24,13 @@ use crate::{
         debug,
         gp::{self, Snapshot},
         irq::IrqsOff,
-        mem,
+        mem::{self, VmallocArea},
         pinned_timer::jiffies,
         trace,
         work::Handler,
     },
 };
-use core::iter;
+use core::{iter, ptr};
 
 impl Timed for Krcp {
     fn with<R>(&self, f: impl FnOnce(&mut Arming, Monitor) -> R) -> R {
@@ -287,7 +287,7 @@ fn free_list(
     calls: &mut Found,
 ) -> usize {
     if !snap.is_over() {
-        leak(krcp, list.len(), core::ptr::null());
+        leak(krcp, list.len(), ptr::null());
         return 0;
     }
     // A broken list may have objects of other lists in it: all of it is leaked.
@@ -296,22 +296,36 @@ fn free_list(
         krcp.with(|state| state.stats[Event::Leaked] += list.len() as u64);
         return 0;
     }
+    let area = VmallocArea::get();
     let mut freed = 0;
     let mut found = Found::new();
+    let mut slab = [ptr::null_mut(); PIECE];
     while !list.is_empty() {
         gp::as_callback(|| {
+            let mut n = 0;
             for linked in iter::from_fn(|| list.pop()).take(PIECE) {
                 match linked {
                     Linked::Object { object, .. } => {
+                        let object = object.as_ptr();
                         freed += 1;
-                        debug::unqueue(object.as_ptr());
-                        // SAFETY: Objects of the list are live and owned by it (the contract of `queue()`);
-                        // their grace period is over, so no reader has them. `pop()` read the link before.
-                        unsafe { mem::kvfree(object.as_ptr()) };
+                        debug::unqueue(object);
+                        if area.contains(object) {
+                            // SAFETY: Objects of the list are live and owned by it (the contract of
+                            // `queue()`), this one is from vmalloc; their grace period is over, so no reader
+                            // has them. `pop()` read the link before.
+                            unsafe { mem::vfree(object) };
+                        } else {
+                            slab[n] = object;
+                            n += 1;
+                        }
                     }
                     // SAFETY: The grace period is over.
                     Linked::Call(call) => unsafe { found.push(call) },
                 }
+            }
+            if n > 0 {
+                // SAFETY: As above, and none is from vmalloc.
+                unsafe { mem::kfree_bulk(&mut slab[..n]) };
             }
         });
         gp::cond_resched();
