@@ -59,6 +59,16 @@ pub(crate) fn watchdog_ends() -> i64 {
     thread::now() + i64::from(WATCHDOG_MSECS) * 1_000_000
 }
 
+/// What [`soon()`] allows, in milliseconds, as long as grace periods are now.
+///
+/// # Context
+///
+/// May sleep.
+pub(crate) fn soon_msecs() -> u32 {
+    let grace_period = i64::from(gp::msecs()) * 1_000_000;
+    (GRACE_PERIODS * grace_period.max(LEAST) / 1_000_000) as u32
+}
+
 /// Whether `done` comes with no drain interval, but a grace period and a worker.
 ///
 /// # Context

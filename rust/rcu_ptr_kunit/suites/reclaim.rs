@@ -7,7 +7,7 @@ use crate::{
     bound, params,
     pool::{Pool, CAN_LOOK},
     route::Route,
-    sys::{alloc, core, core_test, cpu, fault, gp, probes, thread, user},
+    sys::{alloc, core, core_test, cpu, fault, probes, thread, user},
     SLOW,
 };
 use kernel::{
@@ -82,10 +82,9 @@ impl Wait {
     }
 }
 
-/// What comes with no drain interval: a tick or two, a grace period and a worker. Always less than
-/// `below` milliseconds.
+/// What comes with no drain interval, in milliseconds. Always less than `below`.
 fn soon(below: u32) -> u32 {
-    (20 * gp::msecs()).clamp(100, below)
+    bound::soon_msecs().min(below)
 }
 
 /// Objects are freed by the monitor alone: whether in less than two intervals and a few grace periods,

@@ -310,10 +310,10 @@ mod tests {
     /// As many objects as one round needs do for a hundred.
     #[test]
     fn slab_is_left_alone() -> Result {
-        if !alloc::objects_go_round() {
-            skip(c"this kernel checks what is freed");
-            return Ok(());
-        }
+        skip_if!(
+            !alloc::objects_go_round(),
+            c"this kernel checks what is freed"
+        );
         let cache = SheafCache::new(c"rcu_ptr_round", SIZE, Args::default())?;
         for _ in 0..100 {
             for _ in 0..4 {

@@ -122,6 +122,12 @@ fn storm(cache: &SheafCache, table: &Table<'_>, rounds: usize) -> Result<Outcome
     Ok(outcome)
 }
 
+/// Whether there was a look at an object for each that was replaced, and an NMI for a hundred: there are two
+/// looks and four NMIs at least, under the sanitizers too.
+fn is_storm(o: &Outcome) -> bool {
+    o.looks > o.replaced && o.nmis > o.replaced / 100 && o.interrupts > o.nmis
+}
+
 fn report(what: &str, o: &Outcome) {
     kernel::kunit::info(fmt!(
         "rcu_ptr_sheaf_storm: {}: {} objects replaced, {} looks, {} interrupts, {} of them NMIs\n",
@@ -187,7 +193,7 @@ mod tests {
         let outcome = all_contexts(0, scaled(30_000))?;
         report("56 slots", &outcome);
         check!(outcome.wrong == Wrong::default());
-        check!(outcome.interrupts > 20 && outcome.nmis > 20 && outcome.looks > 1000);
+        check!(is_storm(&outcome));
         Ok(())
     }
 
@@ -198,7 +204,7 @@ mod tests {
             let outcome = all_contexts(capacity, scaled(10_000))?;
             report("small", &outcome);
             check!(outcome.wrong == Wrong::default());
-            check!(outcome.interrupts > 20 && outcome.nmis > 20 && outcome.looks > 1000);
+            check!(is_storm(&outcome));
         }
         Ok(())
     }
@@ -211,7 +217,7 @@ mod tests {
             report("with a destructor", &outcome);
             check!(outcome.wrong == Wrong::default());
             check!(outcome.freed > 10_000 / 8 && off == 0);
-            check!(outcome.interrupts > 20 && outcome.nmis > 20 && outcome.looks > 1000);
+            check!(is_storm(&outcome));
         }
         Ok(())
     }
