@@ -225,7 +225,8 @@ check_refused()
 
 	[ -e "$saved" ] || { echo "$saved is missing: the modules are not built"; return 1; }
 	command=$(saved_command "$saved")
-	for root in "$ROOT/rust/clients/rust/rcu_ptr_client_rs.rs" "$source"; do
+	api_examples >"$ROOT/build/check/examples.rs"
+	for root in "$ROOT/rust/clients/rust/rcu_ptr_client_rs.rs" "$ROOT/build/check/examples.rs" "$source"; do
 		compile_client "$command" "$root" || { echo "$root has to compile"; return 1; }
 	done
 	mapfile -t cases < <(sed -n 's/^#\[cfg(\(.*\))\]$/\1/p' "$source")
@@ -234,6 +235,18 @@ check_refused()
 		is_refused "$command" "$source" "$case" || bad=y
 	done
 	[ -z "$bad" ]
+}
+
+# api_examples: the examples in the docs of rust/api, a module each. rustdoc can't build them against the kernel.
+api_examples()
+{
+	echo "#[path = \"$ROOT/rust/api/mod.rs\"]"
+	echo "pub mod rcu_ptr;"
+	# As module! has it, for pr_info!().
+	printf '%s\n' 'const __LOG_PREFIX: &[u8] = b"example\0";'
+	awk '/^\/\/[\/!] ```ignore$/ { inside = 1; print "#[allow(dead_code)]\nmod example_" ++n " {"; next }
+	     inside && /^\/\/[\/!] ```$/ { inside = 0; print "}"; next }
+	     inside { sub(/^\/\/[\/!] ?/, ""); sub(/^# /, ""); print }' "$ROOT"/rust/api/*.rs
 }
 
 # saved_command FILE: the command that kbuild saved, without what follows it

@@ -4,6 +4,10 @@
 //! place after a grace period. `cache_slot.rs` has the places where readers find them.
 //!
 //! ```ignore
+//! # use super::rcu_ptr::{Cache, CacheSlot};
+//! # use kernel::prelude::*;
+//! # struct Entry { key: u64 }
+//! # fn example() -> Result {
 //! let cache = Cache::<Entry>::new(c"my_entries")?;
 //! cache.prefill(1000)?;
 //! let slot = CacheSlot::new(&cache);
@@ -13,6 +17,8 @@
 //!     // The entry that was there is allocated again when no reader can have it any more.
 //!     drop(slot.swap(Some(entry.share())));
 //! }
+//! # Ok(())
+//! # }
 //! ```
 
 use super::sys::cache::{gfp, Args, Limits, ObjectFn, SheafCache};

@@ -14,12 +14,20 @@ use kernel::prelude::*;
 /// A `T`, and room for a closure of up to `WORDS` words (of 8 bytes).
 ///
 /// ```ignore
+/// # use super::rcu_ptr::{RcuKBox, WithRoom};
+/// # use kernel::{prelude::*, sync::Arc};
+/// # struct Entry { key: u64 }
+/// # struct Stats;
+/// # impl Stats { fn retire(&self, _key: u64) {} }
+/// # fn example(stats: &Arc<Stats>) -> Result {
 /// let entry = RcuKBox::new(WithRoom::<_, 2>::new(Entry { key: 1 }), GFP_KERNEL)?;
 ///
 /// // In any context, NMI too; runs in a worker when no reader has the entry any more. Then it is
 /// // dropped and freed.
 /// let stats = stats.clone();
 /// entry.call(move |entry| stats.retire(entry.key));
+/// # Ok(())
+/// # }
 /// ```
 #[pin_data]
 pub struct WithRoom<T, const WORDS: usize> {

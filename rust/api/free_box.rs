@@ -27,6 +27,9 @@ use pin_init::{raw_init, raw_try_init};
 /// What an [`RcuFreeBox`] owns: `Self`, which readers never see, and a view, which they do.
 ///
 /// ```ignore
+/// # use super::rcu_ptr::{RcuFreeKBox, RcuFreeSafe};
+/// # use kernel::{prelude::*, sync::atomic::{Atomic, Relaxed}};
+/// # type Request = u64;
 /// struct Queue {
 ///     waiting: KVec<Request>,
 /// }
@@ -44,13 +47,16 @@ use pin_init::{raw_init, raw_try_init};
 ///     }
 /// }
 ///
-/// let queue = RcuFreeBox::new(
+/// # fn example(waiting: KVec<Request>) -> Result {
+/// let queue = RcuFreeKBox::new(
 ///     QueueView { id: 1, closed: Atomic::new(0) },
 ///     Queue { waiting },
 ///     GFP_KERNEL,
 /// )?;
 /// // `closed` is set, `waiting` dropped; readers that still have the view find it intact.
 /// drop(queue);
+/// # Ok(())
+/// # }
 /// ```
 pub trait RcuFreeSafe: Sized {
     /// What readers may touch until the grace period is over. It stays as it is: one that needs a

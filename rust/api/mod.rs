@@ -35,7 +35,8 @@
 //! | [`WithRoom`], [`RcuBox::call()`], [`ForeignOwnableRcu`] | rust/rcu_ptr_kunit/suites/rust_api.rs |
 //! | [`free_mightsleep()`], [`try_free_nolock()`] | rust/rcu_ptr_kunit/suites/rust_api.rs |
 //!
-//! rust/api/refused.rs has what does not compile, and why.
+//! The examples in these docs are compiled too (scripts/check.sh `refused`); lines that begin with `#` are what an
+//! example takes for granted. rust/api/refused.rs has what does not compile, and why.
 //!
 //! # Unloading
 //!

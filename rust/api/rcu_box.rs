@@ -60,17 +60,22 @@ impl sealed::Context for MaySleep {
 /// dropped are done. One that is forgotten is leaked.
 ///
 /// ```ignore
+/// # use super::rcu_ptr::RcuKBox;
+/// # use kernel::{prelude::*, sync::rcu};
 /// struct Entry {
 ///     key: u64,
 ///     path: KVec<u8>,
 /// }
 ///
+/// # fn example(path: KVec<u8>) -> Result {
 /// let entry = RcuKBox::<Entry>::new(Entry { key: 1, path }, GFP_KERNEL)?;
 /// let guard = rcu::read_lock();
 /// let seen = entry.with_rcu(&guard);
 /// // In any context, NMI too. `path` is freed after the grace period.
 /// drop(entry);
 /// pr_info!("{}\n", seen.path.len());
+/// # Ok(())
+/// # }
 /// ```
 ///
 /// # Context

@@ -15,8 +15,12 @@ use kernel::{
 /// Holds a box or nothing, such as an [`RcuBox`](super::RcuBox) or [`RcuFreeBox`](super::RcuFreeBox).
 ///
 /// ```ignore
+/// # use super::rcu_ptr::{RcuBox, RcuKBox, RcuSlot};
+/// # use kernel::{prelude::*, sync::rcu};
+/// # struct Entry { key: u64, path: KVec<u8> }
 /// static CURRENT: RcuSlot<RcuKBox<Entry>> = RcuSlot::new();
 ///
+/// # fn example(path: KVec<u8>) -> Result {
 /// // The entry that was there is dropped when no reader can have it any more.
 /// drop(CURRENT.swap(Some(RcuBox::new(Entry { key: 1, path }, GFP_KERNEL)?)));
 ///
@@ -24,6 +28,8 @@ use kernel::{
 /// if let Some(entry) = CURRENT.load(&guard) {
 ///     pr_info!("{}\n", entry.key);
 /// }
+/// # Ok(())
+/// # }
 /// ```
 ///
 /// # Context
