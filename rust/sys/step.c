@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Single steps, which Rust looks at (x86), and a counter of perf that it sets off again at each overflow. */
+/* Single steps (x86), and a counter of perf that is set off again at each overflow. */
 #include <linux/err.h>
 #include <linux/irqflags.h>
 #include <linux/kdebug.h>
