@@ -63,7 +63,7 @@ const WANTED_OF_KERNEL: [usize; 2] = [500, 300];
 const UNREACHED: usize = 20;
 
 /// Instructions that have to be hit where there is time for two loads only, or for one.
-const WANTED_OF_FEW: usize = if SLOW { 100 } else { 1000 };
+const WANTED_OF_FEW: usize = if SLOW { 100 } else { 2000 };
 
 /// Where everything is slow, what NMIs can interrupt with a lock held or a list half linked.
 fn selected(name: &str) -> bool {

@@ -201,7 +201,7 @@ impl Calls {
         gp::cond_resched();
     }
 
-    /// So many callbacks are lost.
+    /// Counts callbacks that are lost with a list that has no end.
     #[cold]
     fn lose(&self, lost: usize) {
         debug::warn_endless(lost);

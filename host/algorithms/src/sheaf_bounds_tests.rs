@@ -311,7 +311,7 @@ fn what_is_given_away_is_not_reused() {
 
 /// A cursor that was found used up is put right, whatever the caller gets instead.
 #[test]
-fn used_up_cursors_are_put_right() {
+fn used_up_sheaves_are_removed() {
     let model = alone(1, 1);
     let cpu = at(&model, 0, false);
     let is_right = || cpu.words().alloc.0.load() == NONE;

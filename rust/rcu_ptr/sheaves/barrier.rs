@@ -151,7 +151,7 @@ pub(super) fn barrier(sheaves: &Sheaves, of: Option<&Cache>, meanwhile: impl FnO
             .for_each(|cache| cache.will_wait());
     }
     let time = now();
-    // What comes from here on is told apart.
+    // Sheaves that are counted from here on have another stamp.
     let _ = sheaves.next(0, |cache| {
         is_asked(cache) && {
             cache.is_past(time);

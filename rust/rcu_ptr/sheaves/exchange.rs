@@ -52,12 +52,12 @@ pub(crate) trait Cpu: FastPath {
     /// Counts a sheaf with objects as one that waits for a grace period, before it is closed: so there
     /// is no moment at which a barrier could miss it.
     fn count(self) -> Stamp;
-    /// It was not closed.
+    /// Reverts [`Self::count()`]: the sheaf was not closed.
     fn uncount(self, stamp: Stamp);
 
     /// A full sheaf of the barn, and another for the CPU; none where the barn is locked.
     fn take_full(self) -> (Option<FullSheaf>, Option<FullSheaf>);
-    /// A full sheaf of another node's barn, where it is better than none.
+    /// A full sheaf of another node's barn, for callers that have no other way to allocate.
     fn take_far(self) -> Option<FullSheaf>;
     /// An object of the node's reserve.
     fn take_reserved(self) -> Option<usize>;
@@ -84,7 +84,7 @@ pub(crate) trait Cpu: FastPath {
     fn twice(self, object: usize);
 }
 
-/// Has room for contexts that are nested in this one.
+/// Moves a cursor back that has run too far for contexts nested in this one.
 fn make_room<C: Cpu>(cpu: C, cursor: Cursor<C::Word>) {
     if let Some(seen) = cursor.used_up().filter(|seen| seen.is_too_far()) {
         cursor.take_back(seen);
@@ -109,7 +109,7 @@ pub(crate) fn any_object<C: Cpu>(cpu: C) -> Option<usize> {
     next_object(cpu).or_else(|| cpu.take_reserved())
 }
 
-/// An object of any reuse slot, for a context that found the allocation sheaf used up. The cursor is put right if
+/// An object of any reuse slot, for a context that found the allocation sheaf used up. A used-up sheaf is removed if
 /// there is one.
 pub(crate) fn any_reused<C: Cpu>(cpu: C) -> Option<usize> {
     make_room(cpu, cpu.words().alloc);
@@ -119,7 +119,7 @@ pub(crate) fn any_reused<C: Cpu>(cpu: C) -> Option<usize> {
         }
         if let Some(object) = take_reused(cpu, i) {
             if cpu.may_reuse(object) {
-                put_right(cpu);
+                remove_used_up(cpu);
                 return Some(object);
             }
         }
@@ -129,7 +129,7 @@ pub(crate) fn any_reused<C: Cpu>(cpu: C) -> Option<usize> {
 
 /// An object from the next sheaf, which is installed. `None`: there is no other.
 ///
-/// The cursor is put right in either case.
+/// A used-up sheaf is removed in either case.
 pub(crate) fn next_object<C: Cpu>(cpu: C) -> Option<usize> {
     if let Some(object) = any_reused(cpu) {
         return Some(object);
@@ -150,7 +150,7 @@ pub(crate) fn next_object<C: Cpu>(cpu: C) -> Option<usize> {
                     Rest::Full(sheaf) => install(cpu, sheaf),
                     Rest::Empty(sheaf) => {
                         keep_empty(cpu, sheaf);
-                        put_right(cpu);
+                        remove_used_up(cpu);
                     }
                 }
                 return Some(object);
@@ -183,11 +183,11 @@ pub(crate) fn install<C: Cpu>(cpu: C, mut sheaf: FullSheaf) {
 /// There is no object for a context that found the allocation sheaf used up: puts the cursor right.
 pub(crate) fn give_up<C: Cpu>(cpu: C) {
     make_room(cpu, cpu.words().alloc);
-    put_right(cpu);
+    remove_used_up(cpu);
 }
 
-/// Takes a used-up cursor back to where it can't run further.
-fn put_right<C: Cpu>(cpu: C) {
+/// Removes a used-up allocation sheaf, so that its cursor does not advance any more.
+fn remove_used_up<C: Cpu>(cpu: C) {
     let alloc = cpu.words().alloc;
     while let Some(seen) = alloc.used_up() {
         if let Ok(old) = alloc.remove(seen) {
@@ -224,7 +224,7 @@ fn push_spent<C: Cpu>(cpu: C, sheaf: Closed) {
 
 /// Puts `object` into the next rcu sheaf, which is installed. `false`: there is no other.
 ///
-/// The cursor is put right in either case.
+/// A used-up sheaf is removed in either case.
 pub(crate) fn put_object<C: Cpu>(cpu: C, object: usize) -> bool {
     let rcu = cpu.words().rcu;
     make_room(cpu, rcu);

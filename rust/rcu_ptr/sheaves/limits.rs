@@ -154,7 +154,7 @@ impl Cache {
         self.limits.wait.store(limits.wait, Relaxed);
         for (node, barn) in self.barns.iter().enumerate() {
             barn.with(|stock| stock.set_limit(limits.barn));
-            super::shrink::look_after(self, node);
+            super::shrink::check_limits(self, node);
         }
         Ok(())
     }
@@ -204,7 +204,7 @@ impl Cache {
 }
 
 /// At the wait limit an allocation gets no further sheaf: only an object of a reuse slot or, if it
-/// may not wait, of the reserve. The cursor is put right.
+/// may not wait, of the reserve. A used-up sheaf is removed.
 ///
 /// # Context
 ///

@@ -148,7 +148,7 @@ impl Handler for MonitorWork {
         if for_reclaim {
             shrink::give_back(&self.cache);
         }
-        shrink::look_after(&self.cache, pcs.node());
+        shrink::check_limits(&self.cache, pcs.node());
     }
 }
 
@@ -265,7 +265,7 @@ impl Callbacks for SheafHotplug {
             if cache.wants_refill.load(Relaxed) {
                 cache.refill.queue_now(&Sheaves::get().refill_wq);
             }
-            shrink::look_after(&cache, pcs.node());
+            shrink::check_limits(&cache, pcs.node());
         }
     }
 }

@@ -215,7 +215,7 @@ pub(super) fn take_in_backlog(cache: &Cache) {
         }
         // Objects may have gone to any node.
         for node in 0..cache.nr_nodes() {
-            shrink::look_after(cache, node);
+            shrink::check_limits(cache, node);
         }
     }
 }
@@ -267,7 +267,7 @@ impl Load {
     ///
     /// Any but NMI and hardirq.
     pub(super) fn put(mut self, cache: &Cache, node: usize) {
-        shrink::look_after_with(cache, node, |stock| {
+        shrink::check_limits_with(cache, node, |stock| {
             while let Some(sheaf) = self.full.pop() {
                 stock.put_full(sheaf);
             }

@@ -215,7 +215,7 @@ impl Handler for RefillWork {
                 barn.with(|stock| stock.put_full(sheaf));
                 gp::cond_resched();
             }
-            shrink::look_after(cache, node);
+            shrink::check_limits(cache, node);
         }
         let is_short = |barn: &Pin<KBox<Barn>>| barn.with_reserve(|ring| ring.is_short());
         if cache.barns.iter().any(is_short) {

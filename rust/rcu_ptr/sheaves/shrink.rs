@@ -29,16 +29,16 @@ use kernel::{
 /// # Context
 ///
 /// Any but NMI and hardirq.
-pub(super) fn look_after(cache: &Cache, node: usize) {
-    look_after_with(cache, node, |_| ());
+pub(super) fn check_limits(cache: &Cache, node: usize) {
+    check_limits_with(cache, node, |_| ());
 }
 
 /// The same after `change`, which is called with the lock of the barn held.
 ///
 /// # Context
 ///
-/// As for [`look_after()`].
-pub(super) fn look_after_with(cache: &Cache, node: usize, change: impl FnOnce(&mut Stock)) {
+/// As for [`check_limits()`].
+pub(super) fn check_limits_with(cache: &Cache, node: usize, change: impl FnOnce(&mut Stock)) {
     let more = cache.allowance();
     let unused = cache.barns[node].with_reserve(|ring| ring.surplus()) > 0;
     let (excess, may_idle) = cache.barns[node].with(|stock| {
@@ -105,7 +105,7 @@ pub(super) struct ReapWork(pub(super) CacheRef);
 impl Handler for ReapWork {
     fn run(&self) {
         let cache = &self.0;
-        // ORDERING: Full, see `look_after()`.
+        // ORDERING: Full, see `check_limits()`.
         cache.reaping.xchg(false, Full);
         cache.next_interval();
         for (node, barn) in cache.barns.iter().enumerate() {
@@ -113,7 +113,7 @@ impl Handler for ReapWork {
             cache.give_back_from(|| barn.unpromised(), unused);
             let surplus = barn.with(|stock| stock.idle());
             release(cache, node, surplus, trace::SHEAF_REAP);
-            look_after(cache, node);
+            check_limits(cache, node);
         }
     }
 }
