@@ -248,7 +248,8 @@ impl ObjectList {
                 if at == 0 {
                     return false;
                 }
-                // SAFETY: By the type invariants of the chain.
+                // SAFETY: It was pushed to a list and is not freed yet: what is freed was taken from a list
+                // that was found sound.
                 at = unsafe { next_of(at) };
             }
             left -= piece;

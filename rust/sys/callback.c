@@ -12,18 +12,22 @@ static struct lockdep_map rcu_ptr_call_map =
 #endif
 
 /* From C, so that the type of the function is checked (CONFIG_CFI). */
-void rcu_ptr_shim_invoke(struct rcu_head *head, rcu_callback_t func, bool sleeps)
+void rcu_ptr_shim_invoke(struct rcu_head *head, rcu_callback_t func)
 {
 	lock_map_acquire(&rcu_ptr_call_map);
-	if (sleeps) {
-		func(head);
-	} else {
-		local_bh_disable();
-		rcu_lock_acquire(&rcu_callback_map);
-		func(head);
-		rcu_lock_release(&rcu_callback_map);
-		local_bh_enable();
-	}
+	local_bh_disable();
+	rcu_lock_acquire(&rcu_callback_map);
+	func(head);
+	rcu_lock_release(&rcu_callback_map);
+	local_bh_enable();
+	lock_map_release(&rcu_ptr_call_map);
+}
+
+/* The same of one that may sleep. */
+void rcu_ptr_shim_invoke_sleepable(struct rcu_head *head, rcu_callback_t func)
+{
+	lock_map_acquire(&rcu_ptr_call_map);
+	func(head);
 	lock_map_release(&rcu_ptr_call_map);
 }
 

@@ -72,8 +72,13 @@ pub(crate) unsafe fn invoke(head: NonNull<u8>, cleared: usize, sleeps: bool) -> 
     let at = f;
     // SAFETY: `set_func()` stored it.
     let f = unsafe { core::mem::transmute::<usize, bindings::rcu_callback_t>(f) };
+    let invoke = if sleeps {
+        sys::rcu_ptr_shim_invoke_sleepable
+    } else {
+        sys::rcu_ptr_shim_invoke
+    };
     // SAFETY: By the safety requirements of this function; nothing touches the head after the call.
-    unsafe { sys::rcu_ptr_shim_invoke(head.as_ptr().cast(), f, sleeps) };
+    unsafe { invoke(head.as_ptr().cast(), f) };
     Some(at)
 }
 

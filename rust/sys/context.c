@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The context of the caller, and interrupts, softirqs and preemption disabled. */
-#include <linux/bottom_half.h>
 #include <linux/cpumask.h>
 #include <linux/irqflags.h>
 #include <linux/preempt.h>
@@ -34,16 +33,6 @@ void rcu_ptr_shim_preempt_check(void)
 {
 	preempt_disable();
 	preempt_enable();
-}
-
-void rcu_ptr_shim_bh_disable(void)
-{
-	local_bh_disable();
-}
-
-void rcu_ptr_shim_bh_enable(void)
-{
-	local_bh_enable();
 }
 
 void rcu_ptr_shim_might_sleep(void)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The context of tests, beside context.c. */
+#include <linux/bottom_half.h>
 #include <linux/irqflags.h>
 #include <linux/preempt.h>
 #include <linux/rcupdate.h>
@@ -48,4 +49,14 @@ unsigned long rcu_ptr_shim_raw_lock_irqsave(void)
 void rcu_ptr_shim_raw_unlock_irqrestore(unsigned long flags)
 {
 	raw_spin_unlock_irqrestore(&rcu_ptr_raw_lock, flags);
+}
+
+void rcu_ptr_shim_bh_disable(void)
+{
+	local_bh_disable();
+}
+
+void rcu_ptr_shim_bh_enable(void)
+{
+	local_bh_enable();
 }

@@ -26,7 +26,7 @@ use crate::{
         irq::IrqsOff,
         mem::{self, VmallocArea},
         pinned_timer::jiffies,
-        trace,
+        slab, trace,
         work::Handler,
     },
 };
@@ -240,6 +240,7 @@ fn free_bnode(krcp: &Krcp, mut bnode: Bnode<Rcu>, channel: Channel, calls: &mut 
     if channel == Channel::Call {
         take_calls(objects, calls);
         refill::put(krcp, bnode);
+        gp::cond_resched();
         return 0;
     }
     let freed = objects.len();
@@ -297,6 +298,9 @@ fn free_list(
         return 0;
     }
     let area = VmallocArea::get();
+    // kfree_bulk() writes to objects before the slab looks at them: one that was freed before would take others
+    // with it.
+    let is_checked = slab::checks().objects;
     let mut freed = 0;
     let mut found = Found::new();
     let mut slab = [ptr::null_mut(); PIECE];
@@ -309,11 +313,11 @@ fn free_list(
                         let object = object.as_ptr();
                         freed += 1;
                         debug::unqueue(object);
-                        if area.contains(object) {
+                        if is_checked || area.contains(object) {
                             // SAFETY: Objects of the list are live and owned by it (the contract of
-                            // `queue()`), this one is from vmalloc; their grace period is over, so no reader
+                            // `queue()`), from what kvfree() takes; their grace period is over, so no reader
                             // has them. `pop()` read the link before.
-                            unsafe { mem::vfree(object) };
+                            unsafe { mem::kvfree(object) };
                         } else {
                             slab[n] = object;
                             n += 1;

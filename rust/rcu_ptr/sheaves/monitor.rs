@@ -297,7 +297,7 @@ pub(super) fn take_off(cache: &Cache, pcs: &Pcs) -> Chain {
         }
     }
     // What the monitor was asked for is done, as far as it concerns this CPU.
-    pcs.armed.store(0, Relaxed);
+    pcs.armed.store(arm::IDLE as u64, Relaxed);
     pcs.reclaim.store(0, Relaxed);
     waiting
 }

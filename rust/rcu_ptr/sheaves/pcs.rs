@@ -3,6 +3,7 @@
 //! The pcs: what each CPU has of a cache (`struct slub_percpu_sheaves`), without a lock.
 
 use super::{
+    arm,
     barn::Stock,
     barrier::Pending,
     cache::{Cache, CacheRef},
@@ -63,7 +64,7 @@ pub(crate) struct Pcs {
     /// Sheaves that began to wait for a grace period here, and that were taken in here after one.
     pub(super) waited: Atomic<u64>,
     pub(super) done: Atomic<u64>,
-    /// How the monitor is armed: a constant of monitor.rs.
+    /// How the monitor is armed: a constant of arm.rs.
     pub(super) armed: Atomic<u64>,
     /// The most sheaves that a callback here took in.
     pub(super) callback_max: Atomic<u64>,
@@ -104,7 +105,7 @@ impl Pcs {
             nr_closed: Atomic::new(0),
             waited: Atomic::new(0),
             done: Atomic::new(0),
-            armed: Atomic::new(0),
+            armed: Atomic::new(arm::IDLE as u64),
             filled: Atomic::new(0),
             emptied: Atomic::new(0),
             callback_max: Atomic::new(0),
@@ -331,7 +332,7 @@ pub(super) struct At<'a> {
 
 impl<'a> FastPath for Here<'a> {
     type Word = Mine<'a>;
-    // Each in one instruction.
+    // Each in one instruction on x86.
     type Alloc = Mine<'a, { offset_of!(Pcs, alloc) }>;
     type Rcu = Mine<'a, { offset_of!(Pcs, rcu) }>;
 
