@@ -303,7 +303,7 @@ fn free_list(
     let is_checked = slab::checks().objects;
     let mut freed = 0;
     let mut found = Found::new();
-    let mut slab = [ptr::null_mut(); PIECE];
+    let mut bulk = [ptr::null_mut(); PIECE];
     while !list.is_empty() {
         gp::as_callback(|| {
             let mut n = 0;
@@ -319,7 +319,7 @@ fn free_list(
                             // has them. `pop()` read the link before.
                             unsafe { mem::kvfree(object) };
                         } else {
-                            slab[n] = object;
+                            bulk[n] = object;
                             n += 1;
                         }
                     }
@@ -329,7 +329,7 @@ fn free_list(
             }
             if n > 0 {
                 // SAFETY: As above, and none is from vmalloc.
-                unsafe { mem::kfree_bulk(&mut slab[..n]) };
+                unsafe { mem::kfree_bulk(&mut bulk[..n]) };
             }
         });
         gp::cond_resched();
