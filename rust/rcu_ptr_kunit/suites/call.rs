@@ -420,19 +420,26 @@ fn out_of_order(count: usize) -> Result<usize> {
     Ok(ORDER.out_of_order.load(Relaxed))
 }
 
-/// Whether none of some hundred comes out of order; `None`: some were deferred each time, as they are where
-/// debugobjects looks at heads. Another context has the lock now and then.
-fn in_order_unless_deferred() -> Result<Option<bool>> {
+/// Whether none of some hundred comes out of order, all of which are linked, or none; `None`: each time it was
+/// otherwise, or some were deferred, as they are where debugobjects looks at heads. Another context has the lock now
+/// and then, and blocks come after the first objects.
+fn come_in_order(linked: bool) -> Result<Option<bool>> {
+    const CALLS: usize = 300;
     let probes = probes::Probes::register()?;
-    let later = || probes::COUNTERS.later.load(Relaxed);
+    let seen = || {
+        let counters = &probes::COUNTERS;
+        (counters.later.load(Relaxed), counters.list.load(Relaxed))
+    };
     let mut in_order = None;
     for _ in 0..10 {
-        let before = later();
-        let wrong = out_of_order(300)?;
-        if later() == before {
+        let (later, list) = seen();
+        let wrong = out_of_order(CALLS)?;
+        let on_list = if linked { CALLS as u64 } else { 0 };
+        if seen() == (later, list + on_list) {
             in_order = Some(wrong == 0);
             break;
         }
+        thread::sleep(20);
     }
     drop(probes);
     Ok(in_order)
@@ -500,9 +507,9 @@ mod tests {
 
     #[test]
     fn in_the_order_of_calls() -> Result {
-        let in_blocks = in_order_unless_deferred()?;
+        let in_blocks = come_in_order(false)?;
         let _defaults = params::no_blocks()?;
-        let linked = in_order_unless_deferred()?;
+        let linked = come_in_order(true)?;
         skip_if!(
             in_blocks.is_none() || linked.is_none(),
             c"what engine rfc defers may come in another order"
