@@ -103,9 +103,8 @@ const BOTH: &[Wanted] = &[
     all_of("rcu_ptr_call"),
     all_of("rcu_ptr_call_sleepable"),
     all_but(18, "calls::Calls::add", TWICE),
-    all_but(7, "calls::Calls::call", TWICE),
-    all_but(12, "calls::CallWork::Handler::run", TWICE),
-    all_but(8, "calls::SleepWork::Handler::run", TWICE),
+    all_but(22, "calls::CallWork::Handler::run", TWICE),
+    all_but(18, "calls::SleepWork::Handler::run", TWICE),
     // Caches: the common way, and those behind it.
     all_of("__rcu_ptr_cache_alloc"),
     all_but(4, "rcu_ptr_cache_alloc_nolock", PREEMPT),
