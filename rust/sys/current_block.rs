@@ -7,7 +7,7 @@ use super::{generated as sys, this_cpu::this_cpu_word};
 use kernel::sync::atomic::Atomic;
 
 this_cpu_word! {
-    /// This CPU's word: `rcu_ptr_current_block` of shim.c.
+    /// This CPU's word: `rcu_ptr_current_block` of percpu.c.
     CurrentBlock = "rcu_ptr_current_block"
 }
 
@@ -21,7 +21,7 @@ pub(crate) fn of(cpu: i32) -> &'static Atomic<u64> {
 #[inline(always)]
 pub(crate) fn in_charge() -> bool {
     #[cfg(CONFIG_JUMP_LABEL)]
-    // SAFETY: A key that shim.c defines.
+    // SAFETY: A key that percpu.c defines.
     return unsafe {
         kernel::jump_label::static_branch_unlikely!(
             sys::rcu_ptr_lockless_key,
@@ -30,7 +30,7 @@ pub(crate) fn in_charge() -> bool {
         )
     };
     #[cfg(not(CONFIG_JUMP_LABEL))]
-    // SAFETY: A key that shim.c defines; the C side writes the counter before this is called.
+    // SAFETY: A key that percpu.c defines; the C side writes the counter before this is called.
     unsafe {
         (&raw const sys::rcu_ptr_lockless_key.key.key.enabled.counter).read_volatile() > 0
     }
