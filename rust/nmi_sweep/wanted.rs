@@ -53,7 +53,7 @@ const LOCKLESS: &[Wanted] = &[
     all_but(8, "lockless::insert::close", CPUS),
     all_of("lockless::Lockless::queue_nolock"),
     all_but(14, "lockless::Lockless::Engine::call", NONE),
-    all_of("lockless::Slow::Cpu::closed"),
+    all_but(4, "lockless::Slow::Cpu::closed", LATE),
     all_but(4, "lockless::Slow::Cpu::opened", LATE),
     all_but(4, "lockless::Slow::Cpu::take_block", LATE),
     all_but(20, "lockless::Krcp::put_block", CPUS),
