@@ -309,7 +309,7 @@ fn what_is_given_away_is_not_reused() {
     }
 }
 
-/// A cursor that was found used up is put right, whatever the caller gets instead.
+/// A sheaf that was found used up is removed, whatever the caller gets instead.
 #[test]
 fn used_up_sheaves_are_removed() {
     let model = alone(1, 1);

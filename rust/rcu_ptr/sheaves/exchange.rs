@@ -109,8 +109,8 @@ pub(crate) fn any_object<C: Cpu>(cpu: C) -> Option<usize> {
     next_object(cpu).or_else(|| cpu.take_reserved())
 }
 
-/// An object of any reuse slot, for a context that found the allocation sheaf used up. A used-up sheaf is removed if
-/// there is one.
+/// An object of any reuse slot, for a context that found the allocation sheaf used up. If it finds one, that sheaf
+/// is removed.
 pub(crate) fn any_reused<C: Cpu>(cpu: C) -> Option<usize> {
     make_room(cpu, cpu.words().alloc);
     for i in 0..REUSE {
@@ -180,7 +180,7 @@ pub(crate) fn install<C: Cpu>(cpu: C, mut sheaf: FullSheaf) {
     keep_full(cpu, sheaf);
 }
 
-/// There is no object for a context that found the allocation sheaf used up: puts the cursor right.
+/// There is no object for a context that found the allocation sheaf used up, which is removed.
 pub(crate) fn give_up<C: Cpu>(cpu: C) {
     make_room(cpu, cpu.words().alloc);
     remove_used_up(cpu);
