@@ -416,20 +416,24 @@ impl Model {
         }
     }
 
+    /// Takes off what can be allocated, on a CPU where no call is in progress.
+    fn store_stock(&self, words: &Words<Word<'_>>) {
+        // No context is interrupted, and no object waits in them.
+        self.take_in(words.spent.take());
+        // SAFETY: No call is in progress on this CPU.
+        let undisturbed = unsafe { Undisturbed::assume() };
+        take_stock(words, &undisturbed)
+            .into_iter()
+            .flatten()
+            .for_each(|rest| self.store(rest));
+    }
+
     /// Takes everything off `cpu`: it is dead, or the monitor runs there.
     pub(crate) fn take_off(&self, cpu: usize) {
         let at = self.at(cpu);
         let words = at.words();
-        // SAFETY: No call is in progress on this CPU.
-        let undisturbed = unsafe { Undisturbed::assume() };
         at.start_grace_period(close_all(&words, || at.count(), |stamp| at.uncount(stamp)));
-        let stock = take_stock(&words, &undisturbed);
-        stock
-            .into_iter()
-            .flatten()
-            .for_each(|rest| self.store(rest));
-        // No context is interrupted, and no object waits in them.
-        self.take_in(words.spent.take());
+        self.store_stock(&words);
         self.books.lock().unwrap().queued.remove(&cpu);
         self.cpus[cpu][MONITOR].store(arm::IDLE, Relaxed);
     }
@@ -886,14 +890,7 @@ impl<'a> Monitored for Monitor<'a> {
 
     fn take_stock(&mut self) -> usize {
         if self.left == 0 {
-            let words = self.at.words();
-            // SAFETY: A task of this CPU that is in no call.
-            let undisturbed = unsafe { Undisturbed::assume() };
-            // No context is interrupted, and no object waits in them.
-            self.at.model.take_in(words.spent.take());
-            let stock = take_stock(&words, &undisturbed);
-            let stock = stock.into_iter().flatten();
-            stock.for_each(|rest| self.at.model.store(rest));
+            self.at.model.store_stock(&self.at.words());
             for i in 0..REUSE {
                 if let Some(object) = self.at.reuse(i).take() {
                     self.at.model.books.lock().unwrap().objects.remove(&object);
