@@ -104,7 +104,7 @@ fn every_mapping_goes(count: usize, size: usize) -> Result<bool> {
     core::barrier();
     let left = || addresses.iter().filter(|&&a| alloc::is_mapped(a)).count();
     // vfree() leaves the unmapping to a worker where it was called with softirqs off.
-    let gone = bound::soon(|| left() == 0);
+    let gone = bound::watchdog(|| left() == 0);
     if !gone {
         pr_info!("{} of {} vmalloc objects are there still\n", left(), count);
     }

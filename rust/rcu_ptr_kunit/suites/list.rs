@@ -74,7 +74,7 @@ fn kinds_in_turn(count: usize) -> Result<bool> {
     }
     core::barrier();
     // vfree() leaves the unmapping to a worker where it was called with softirqs off.
-    let gone = bound::soon(|| areas.iter().all(|&area| !alloc::is_mapped(area)));
+    let gone = bound::watchdog(|| areas.iter().all(|&area| !alloc::is_mapped(area)));
     Ok(gone && pool.taken() == count - (count + 1) / 3 && pool.all_freed())
 }
 

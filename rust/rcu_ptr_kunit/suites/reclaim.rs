@@ -274,8 +274,8 @@ fn refused_and_nothing_else() -> Result<(bool, bool)> {
     thread::on_cpus(cpu::online().take(1), &body, || ())?;
     let cpu = cpu.load(Relaxed);
     let refused = cpu >= 0;
-    // One that an earlier test has put off comes first.
-    let came = refused && bound::within(params::PAUSE_MSECS, || cached_blocks(cpu));
+    // One that an earlier test has put off comes first. A timer that far off may be an eighth late.
+    let came = refused && bound::within(params::PAUSE_MSECS * 9 / 8, || cached_blocks(cpu));
     if refused {
         for object in pool.objects() {
             // SAFETY: It is this test's still.

@@ -324,7 +324,7 @@ mod tests {
             })
         };
         thread::on_cpus(near().take(1), &ask, || ())?;
-        let came = bound::soon(|| {
+        let came = bound::watchdog(|| {
             let stats = cache.stats();
             stats.now_full as usize * 56 >= missed.load(Relaxed)
         });

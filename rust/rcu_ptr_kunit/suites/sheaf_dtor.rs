@@ -492,7 +492,7 @@ mod tests {
         GATE.late.store(0, Relaxed);
         let body = |_: i32| core::barrier();
         let reached = thread::on_cpus(cpu::online().take(1), &body, || {
-            let reached = bound::soon(|| GATE.reached.load(Relaxed) == 1);
+            let reached = bound::watchdog(|| GATE.reached.load(Relaxed) == 1);
             others.iter().for_each(SheafCache::barrier);
             later.iter().for_each(SheafCache::barrier);
             drop(ends);

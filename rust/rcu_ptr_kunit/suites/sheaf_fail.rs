@@ -336,7 +336,8 @@ mod tests {
         let failing = Failing::from(1, 5);
         let mut object = cache.alloc_nolock();
         let at_first = object.is_some();
-        let in_time = bound::soon(|| {
+        // Two failures end a run of the worker, and the next look asks for another.
+        let in_time = bound::times(3, 0, || {
             object = object.or_else(|| cache.alloc_nolock());
             object.is_some()
         });

@@ -387,7 +387,7 @@ fn first_call_of_cache(name: &'static str, at_once: bool) -> Result<bool> {
     let came = tracepoints::during(&|other| other == name, &body, |sites| {
         bound::watchdog(|| tracepoints::acted(sites, name) > 0)
     })?;
-    let freed = bound::within(3 * params::QUICK_DRAIN_MSECS, || back(0));
+    let freed = bound::within(5 * params::QUICK_DRAIN_MSECS, || back(0));
     drop(cache);
     Ok(idle && came && freed)
 }
