@@ -76,22 +76,6 @@ prune_builds()
 	done
 }
 
-# with_ccache COMMAND...: what the configurations compile alike is compiled once
-with_ccache()
-{
-	env CCACHE_DIR="$CACHE/ccache" CCACHE_NOHASHDIR=1 PATH="$CACHE/ccache/bin:$PATH" "$@"
-}
-
-# prepare_ccache: clang by its plain name goes through ccache
-prepare_ccache()
-{
-	local clang
-
-	clang=$(basename "$(llvm_tool "$LLVM" clang)")
-	mkdir -p "$CACHE/ccache/bin"
-	ln -sfn "$(command -v ccache)" "$CACHE/ccache/bin/$clang"
-}
-
 configure_kernel()
 {
 	local dir=$1 log=$2
@@ -144,9 +128,8 @@ kernel_build()
 	toolchain_save "$dir/toolchain.env"
 	steps=$(cat "$CACHE/log/kernel-$1.steps" 2>/dev/null || echo "$KERNEL_STEPS")
 	[ ! -e "$dir/rcu_ptr.complete" ] || steps=0
-	prepare_ccache
 	progress "building the kernel of $1 ($arch, Linux $(kernel_version "$KERNEL_SOURCE"))" "$log" "$steps" \
-		with_ccache env "${KERNEL_BANNER[@]}" make -C "$KERNEL_SOURCE" O="$dir" "${MAKE_ARGS[@]}" -j"$(nproc)" ||
+		env "${KERNEL_BANNER[@]}" make -C "$KERNEL_SOURCE" O="$dir" "${MAKE_ARGS[@]}" -j"$(nproc)" ||
 		die "the kernel of $1 can't be built (log: $log)"
 	write_gnumakefile >"$dir/GNUmakefile"
 	if [ ! -e "$dir/rcu_ptr.complete" ]; then

@@ -14,7 +14,6 @@ build program bison bison
 build program bc bc
 build program perl perl
 build program xz xz-utils
-build program ccache ccache
 build header libelf.h libelf-dev
 build header openssl/opensslv.h libssl-dev
 versions header elfutils/libdw.h libdw-dev
