@@ -129,7 +129,11 @@ mod tests {
         let met = cache.stats().wait_limit_met;
         let (n, bytes) = until_refused(&cache, scaled(30_000), || cache.alloc(false));
         let mut reserved = 0;
+        let held = cache.alloc_many((2 * LIMIT / FULL_SIZE) as usize)?;
         let guard = rcu::read_lock();
+        // What waits is above the limit as long as this task is a reader.
+        // SAFETY: From this cache, the caller's.
+        unsafe { cache.free_rcu_all(&held) };
         let (taken, _) = until_refused(&cache, 10_000, || {
             let before = cache.stats().wait_limit_met;
             let object = cache.alloc_nolock();
