@@ -171,8 +171,9 @@ impl Record {
 
     /// Whether the object that was queued as `number` still waits.
     pub(crate) fn waits(&self, number: u64) -> bool {
-        // ORDERING: None: the caller has waited since it was queued, or looks again.
-        self.number.load(Relaxed) == number && self.state.load(Relaxed) == QUEUED
+        // ORDERING: The state first, which comes with the number of its object (acquire pairs with the release of
+        // `Records::queue()`). The other way round the record could be another object's by then, which waits.
+        self.state.load(Acquire) == QUEUED && self.number.load(Relaxed) == number
     }
 }
 
