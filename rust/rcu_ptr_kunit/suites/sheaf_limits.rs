@@ -118,6 +118,8 @@ mod tests {
     fn who_may_sleep() -> Result {
         const LIMIT: u64 = 40_000;
         let cache = SheafCache::new(c"rcu_ptr_wait", SIZE, limited(LIMIT))?;
+        // The reserve is that of this node.
+        thread::stay_here();
         cache.prefill(20)?;
         let mut most = 0;
         for _ in 0..scaled(30_000) {
@@ -167,6 +169,8 @@ mod tests {
             ..limited(40_000)
         };
         let cache = SheafCache::new(c"rcu_ptr_wait", SIZE, args)?;
+        // The reserve is that of this node.
+        thread::stay_here();
         cache.prefill(PROMISED)?;
         let held = cache.alloc_many(1000)?;
         let (before, sleepers, stats, others) = domain.read(|| {
