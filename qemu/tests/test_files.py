@@ -297,7 +297,7 @@ class Expected(unittest.TestCase):
         self.assertEqual(expected.of_plan(plan, kunit, {}), [(1, "rcu_ptr_a", ["x"]), (2, expected.SWEPT, ["y"])])
 
     def test_skips(self):
-        text = "on arm64 k_a.x no  such thing # c\nq.k_b.x never\n"
+        text = "on arm64 k_a.w,x no  such thing # c\nq.k_b.x never\n"
         skips = expected.parse_skips(text, "s", ("ARM64", "arm64"))
         wanted = expected.Expected([], skips)
         self.assertTrue(wanted.may_skip("p.k_a.x", "no such thing"))
