@@ -109,12 +109,9 @@ class Guest:
         *complete, self._rest = (self._rest + data).split(b"\n")
         for raw in complete:
             text = console.Line(raw.decode("utf-8", "replace")).text
-            nmi, detail, mark = (pattern(text) for pattern in (console.NMI.search, console.PROGRESS.search,
-                                                               console.MARK.match))
+            nmi, mark = console.NMI.search(text), console.MARK.match(text)
             if nmi:
                 self._nmi.request(int(nmi.group(1)), nmi.group(2) and int(nmi.group(2)))
-            elif detail:
-                self._progress.detail(detail.group(1))
             elif mark and mark.group(1) == "init":
                 self.init = True
                 self._progress.step("init")

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """Takes a console log apart: what the kernel's log said, and the marks of the guest's init.
 
-Any script or module in the guest may print two marks more, behind whatever its messages start with:
+Any script or module in the guest may print one more, behind whatever its messages start with:
 
     rcu_ptr_guest: nmi HZ [COUNT]    the host shall inject NMIs, at most COUNT; 'nmi 0' ends it
-    rcu_ptr_guest: progress TEXT     for the person who waits
 """
 
 import re
@@ -14,7 +13,6 @@ MARK = re.compile(r"^rcu_ptr_guest: (init|end|step (\d+) rc=(\d+)|step (\d+)/(\d
 # A module can't be unloaded: what is behind this step did not run.
 STOP = re.compile(r"^rcu_ptr_guest: stop (\d+): (.*)$")
 NMI = re.compile(r"\brcu_ptr_guest: nmi (\d+)(?: (\d+))?$")
-PROGRESS = re.compile(r"\brcu_ptr_guest: progress (.*)$")
 ENGINE = re.compile(r"^rcu_ptr: engine (\w+)")
 REPLAY = "** replaying previous printk message **"
 

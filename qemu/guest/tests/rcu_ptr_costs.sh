@@ -3,15 +3,8 @@
 # What calls cost, counted in instructions, against the numbers in the README's tables: the host puts
 # them into /costs (qemu/lib/costs.py). Only where the clock counts instructions is that exact.
 
-# shellcheck source=/dev/null
-. /lib.sh
-
 # A number of the README may be off by so many percent, or by half a unit.
 PERCENT=10
-
-cleanup() {
-	unload_all
-}
 
 # compare CASE: each number of the README for it and this engine, with the line of the log
 compare() {
