@@ -36,8 +36,6 @@ def _arguments():
                         help="of a set, the boots of this scenario; repeatable")
     parser.add_argument("--until", type=float, metavar="EPOCH",
                         help="boots that would not have ended by then are left out, and named")
-    parser.add_argument("--ksrc", type=pathlib.Path, metavar="DIR",
-                        help="kernel source, for the hint how to read the results")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "out", metavar="DIR",
                         help="where logs and results are kept, a folder per boot")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
@@ -54,7 +52,6 @@ def _arguments():
                         help="disassembles the modules")
     parser.add_argument("--write-expected", action="store_true",
                         help="adds what was skipped, and may not be, to qemu/expected/skips")
-    parser.add_argument("--keep", action="store_true", help="keep the initramfs too")
     args = parser.parse_args()
     if not all("=" in text for text in args.define):
         parser.error("--define NAME=VALUE")
@@ -94,7 +91,7 @@ def _prepare(scenario, name, detector, args, job=None):
             raise SetupError("this plan needs --bpftrace: PLAN=bpftrace scripts/qemu.sh test gives it")
         extra = tuple(initramfs.bpftrace(args.bpftrace))
     return Run(scenario, plan, expected.load(plan, scenario.where), detector, args.objdump,
-               _seconds(scenario, args, job), args.out, job and job.name, extra, args.keep)
+               _seconds(scenario, args, job), args.out, job and job.name, extra)
 
 
 def _end(verdicts):
@@ -157,8 +154,6 @@ def _each(args):
         print("\n".join(report.scenario(result, number) if test else report.summary(result, run)), flush=True)
         if test:
             print(f"logs: {run.folder}", file=sys.stderr)
-    if test and args.ksrc:
-        print(f"read results with: {args.ksrc}/tools/testing/kunit/kunit.py parse FILE", file=sys.stderr)
     if test:
         _end(verdicts)
     return verdicts

@@ -36,12 +36,7 @@ prepare()
 	done
 }
 
-args=(--objdump "$(llvm_tool "${LLVM:-}" llvm-objdump)")
-while read -r arg; do
-	args+=(--make-arg "$arg")
-done < <(make_args)
-# With source lines, as build_modules() has it: sweeps read them.
-args+=(--make-arg "KRUSTFLAGS=${KRUSTFLAGS:-} -Cdebuginfo=1" --make-arg "KCFLAGS=${KCFLAGS:-} -g1")
-[ -z "${TIMEOUT:-}" ] || args+=(--timeout "$TIMEOUT")
-[ -z "${UNTIL:-}" ] || args+=(--until "$UNTIL")
+mapfile -t make < <(module_args)
+args=(--objdump "$(llvm_tool "${LLVM:-}" llvm-objdump)" "${make[@]/#/--make-arg=}")
+option TIMEOUT UNTIL
 feed_of prepare python3 "$ROOT/qemu/mutants.py" "${args[@]}" "$@"

@@ -62,12 +62,11 @@ prepare()
 	done
 }
 
-args=(--jobs "$set" --ksrc "$KERNEL_SOURCE")
-args+=(--objdump "$(llvm_tool "${LLVM:-}" llvm-objdump)")
+args=(--jobs "$set" --objdump "$(llvm_tool "${LLVM:-}" llvm-objdump)")
 for name in "${NAMES[@]}"; do
 	args+=(--only "$name")
 done
 [ -z "$(with_bpftrace)" ] || args+=(--bpftrace "$BPFTRACE_ROOT")
-[ -z "${UNTIL:-}" ] || args+=(--until "$UNTIL")
+option UNTIL
 runner_arguments
-feed_of prepare python3 "$ROOT/qemu/run.py" test "${args[@]}" "${RUNNER_ARGS[@]}"
+feed_of prepare python3 "$ROOT/qemu/run.py" test "${args[@]}"

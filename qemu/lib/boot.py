@@ -188,8 +188,7 @@ class Run:
     """A boot, and what was kept of it."""
 
     # pylint: disable-next=too-many-arguments
-    def __init__(self, scenario, plan, wanted, detector, objdump, seconds, out, name=None, extra=(), keep=False,
-                 stamped=True):
+    def __init__(self, scenario, plan, wanted, detector, objdump, seconds, out, name=None, extra=(), stamped=True):
         """wanted: an Expected, or None; seconds: for all of it; extra: more files of the guest; out: where the
         folder of this boot is made, with a time stamp or without."""
         self.scenario = scenario
@@ -201,7 +200,6 @@ class Run:
         self._seconds = seconds
         self._out = out
         self._extra = extra
-        self._keep_initrd = keep
         self._stamped = stamped
         self.accel = self.why = self.folder = None
         self.seconds = 0.0
@@ -251,6 +249,5 @@ class Run:
         (self.folder / "dmesg").write_text(console.dmesg(lines), encoding="utf-8")
         ktap_lines = [*report.header(1), *report.scenario(result, 1), report.closing(report.totals([result]))]
         (self.folder / "results.ktap").write_text("\n".join(ktap_lines) + "\n", encoding="utf-8")
-        if not self._keep_initrd:
-            initrd.unlink()
+        initrd.unlink()
         return result

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# Everything that the commands share.
+# Everything that the commands share. Each reads this file.
 
 # shellcheck source=scripts/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-for part in apt toolchain need source kernel debian modules; do
+for part in sums apt toolchain need source kernel debian modules; do
 	# shellcheck source=/dev/null
 	source "$ROOT/scripts/lib/$part.sh"
 done
@@ -139,18 +139,28 @@ scenario_ready()
 	SPEC=$1:$KDIR_OF_SCENARIO:$out:$BUSYBOX
 }
 
-# runner_arguments: RUNNER_ARGS, what variables say to qemu/run.py
+# option VARIABLE...: into args, of those that are set the options that are called so
+option()
+{
+	local name
+
+	for name; do
+		[ -z "${!name:-}" ] || args+=("--${name,,}" "${!name}")
+	done
+}
+
+# runner_arguments: into args, what variables say to qemu/run.py
 runner_arguments()
 {
 	local var
 
-	RUNNER_ARGS=(--out "$ROOT/out")
+	args+=(--out "$ROOT/out")
 	for var in ${VARS:-}; do
-		RUNNER_ARGS+=(--define "$var")
+		args+=(--define "$var")
 	done
-	[ -z "${TIMEOUT:-}" ] || RUNNER_ARGS+=(--timeout "$TIMEOUT")
-	[ -z "${SMP:-}" ] || RUNNER_ARGS+=(--set smp="$SMP")
-	[ -z "${MEM:-}" ] || RUNNER_ARGS+=(--set mem="$MEM")
+	option TIMEOUT
+	[ -z "${SMP:-}" ] || args+=(--set smp="$SMP")
+	[ -z "${MEM:-}" ] || args+=(--set mem="$MEM")
 }
 
 # modules_directory NAME: where its modules are built

@@ -39,7 +39,16 @@ build_changed_core()
 	cp "$dir/out/rust/rcu_ptr/rcu_ptr.ko" "$out/rcu_ptr_changed.ko"
 }
 
-# build_modules LABEL KDIR OUT [MAKE-ARGUMENT...]: with source lines, whatever the kernel has
+# module_args [CONFIG]: the arguments of a make that builds modules: with source lines, whatever the kernel has
+module_args()
+{
+	make_args
+	# Versions of symbols are made of all that debugging information has of their types.
+	[ "$(config_value "${1:-/dev/null}" CONFIG_GENDWARFKSYMS)" = y ] ||
+		printf '%s\n' "KRUSTFLAGS=${KRUSTFLAGS:-} -Cdebuginfo=1" "KCFLAGS=${KCFLAGS:-} -g1"
+}
+
+# build_modules LABEL KDIR OUT [MAKE-ARGUMENT...]
 build_modules()
 {
 	local label=$1 kdir=$2 out=$3
@@ -54,10 +63,7 @@ build_modules()
 			args=(-f GNUmakefile)
 		else
 			toolchain_of "$kdir"
-			mapfile -t args < <(make_args)
-			# Versions of symbols are made of all that debugging information has of their types.
-			[ "$(config_value "$kdir/.config" CONFIG_GENDWARFKSYMS)" = y ] ||
-				args+=("KRUSTFLAGS=${KRUSTFLAGS:-} -Cdebuginfo=1" "KCFLAGS=${KCFLAGS:-} -g1")
+			mapfile -t args < <(module_args "$kdir/.config")
 		fi
 		identity=$(kdir_identity "$kdir"; printf '%s\n' "${args[@]}")
 		if [ "$(cat "$out/kdir" 2>/dev/null)" != "$identity" ]; then
