@@ -119,7 +119,7 @@ class Install(Scripts):
                      KERNELRELEASE="7.3.4-none")
 
     def test_without_rust(self):
-        self.probe("without CONFIG_RUST=y", RUST=None)
+        self.probe("no CONFIG_RUST=y", RUST=None)
 
     def test_other_headers(self):
         (self.folder / "include/config").mkdir(parents=True)

@@ -5,6 +5,7 @@
 
 KERNEL_MIN=7.3
 KERNEL_SUITE=trixie-backports
+DEBIAN_SUITE=${KERNEL_SUITE%-backports}
 
 # kernel_version DIR: of a source tree
 kernel_version()
@@ -93,7 +94,7 @@ guest_busybox()
 	(
 		lock "$CACHE/busybox-$arch.lock" "busybox for $arch"
 		[ ! -x "$path" ] || exit 0
-		private_apt "${KERNEL_SUITE%-backports}" "$debian" &&
+		private_apt "$DEBIAN_SUITE" "$debian" &&
 			deb=$(private_download busybox-static "$CACHE/download") || exit 1
 		mkdir -p "$CACHE/busybox"
 		dpkg-deb --fsys-tarfile "$deb" | tar -xO --wildcards './*bin/busybox' >"$path.part"
