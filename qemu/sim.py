@@ -35,24 +35,18 @@ def _arguments():
                         help="seeds until so much time is over, instead of --count")
     parser.add_argument("--always", action="store_true",
                         help="before all others the seeds of qemu/seeds.txt for this scenario")
-    parser.add_argument("--twice", action="store_true",
-                        help="each seed twice; otherwise the first one, and each that fails")
     parser.add_argument("--engine", choices=("rfc", "lockless"),
                         help="instead of what follows from the seed")
     parser.add_argument("--long", action="store_true",
                         help="runs of millions of objects, instead of the usual ones")
     parser.add_argument("--jobs", type=int, default=1, metavar="N",
                         help="seeds side by side, each on a CPU of the host's of its own")
-    parser.add_argument("--msecs", type=int, metavar="N",
-                        help="of torture in the guest, instead of the usual")
     parser.add_argument("--mutant", action="append", default=[], metavar="NAME",
                         help="mutants: a glob; repeatable; otherwise all. replay: the one to replay")
     parser.add_argument("--starts", type=int, default=10, metavar="N",
                         help="mutants: searches for each, which start at other seeds")
     parser.add_argument("--most", type=int, default=10, metavar="N",
                         help="mutants: seeds of a search that finds nothing")
-    parser.add_argument("--until", type=float, metavar="EPOCH",
-                        help="mutants: what would begin after that is left out, and named")
     parser.add_argument("--make-arg", action="append", default=[], metavar="NAME=VALUE",
                         help="for the make that builds the modules of mutants; repeatable")
     parser.add_argument("--strip", default="llvm-strip", metavar="PROGRAM",
@@ -101,7 +95,7 @@ def main():
         scenario = Scenario(args.scenario[-1])
 
         def case(seed):
-            return Case(seed, args.engine, scenario.slow, args.msecs, args.long, can_take_over(scenario))
+            return Case(seed, args.engine, scenario.slow, args.long, can_take_over(scenario))
 
         if args.verb == "mutants":
             return search.run_mutants(args, scenario, Detector.of_tree(), case)
@@ -112,9 +106,9 @@ def main():
         booter = Booter(scenario, Detector.of_tree(), args.out, args.strip)
         seeds, first = _seeds(args, scenario)
         end = time.monotonic() + 60 * args.minutes if args.minutes else None
-        if first is None:
-            return search.run(booter, case, seeds, args.twice, args.jobs)
-        return search.run(booter, case, search.onward(seeds, first, args.count, end), args.twice, args.jobs)
+        if first is not None:
+            seeds = search.onward(seeds, first, args.count, end)
+        return search.run(booter, case, seeds, args.jobs)
 
     return base.guarded("qemu/sim.py", work)
 

@@ -45,11 +45,10 @@ def onward(seeds, first, count, end):
 class _Search:
     """Boots the seeds that it is given, on as many CPUs of the host as it may."""
 
-    def __init__(self, booter, case, seeds, twice):
+    def __init__(self, booter, case, seeds):
         self._booter = booter
         self._case = case
         self._seeds = iter(seeds)
-        self._twice = twice
         self._lock = threading.Lock()
         self._began = 0
         self.results, self.failed, self.unsteady, self.errors = [], [], [], []
@@ -86,7 +85,7 @@ class _Search:
             if not result.good:
                 self.failed.append(seed)
             print("\n".join(lines), flush=True)
-        if (self._twice or first or not result.good) and not self._again(result, cpu):
+        if (first or not result.good) and not self._again(result, cpu):
             with self._lock:
                 self.unsteady.append(seed)
         # What is needed of it later are numbers.
@@ -123,10 +122,10 @@ def _replay(result, booter):
         (" LONG=1" if result.case.long else "")
 
 
-def run(booter, case, seeds, twice, jobs=1):
+def run(booter, case, seeds, jobs=1):
     """Runs them. Returns the exit code."""
     started = time.monotonic()
-    search = _Search(booter, case, seeds, twice)
+    search = _Search(booter, case, seeds)
     cpus = sorted(os.sched_getaffinity(0))
     if jobs > len(cpus):
         raise SetupError(f"--jobs {jobs}: {len(cpus)} CPUs are all there are")
@@ -224,9 +223,6 @@ def run_mutants(args, scenario, detector, case):
     broken = Broken(args)
     rows, left = [], []
     for mutant in (mutant for mutant in mutants.load(args.mutant) if not mutant.host):
-        if args.until and time.time() > args.until:
-            left.append(mutant.name)
-            continue
         booter, why = broken.booter(mutant, scenario, detector)
         if not booter:
             print(f"# {mutant.name}: {why}", flush=True)
@@ -241,7 +237,7 @@ def run_mutants(args, scenario, detector, case):
     for row in rows:
         print(row.text(args.most))
     if left:
-        print(f"\nno time, or not built: {', '.join(left)}")
+        print(f"\nnot built: {', '.join(left)}")
     return 0 if rows else 1
 
 
@@ -255,7 +251,7 @@ def _searches(row, booter, case, args, engine):
             with lock:
                 start = next(starts, None)
             hopeless = row.lost >= HOPELESS and not row.tries
-            if start is None or hopeless or start and args.until and time.time() > args.until:
+            if start is None or hopeless:
                 return
             found = _search(booter, case, 1 + STRIDE * start, args.most, engine, cpu)
             with lock:
