@@ -81,6 +81,7 @@ class Plans(unittest.TestCase):
         self.assertEqual(plan.text, "insmod a.ko x=1\nsh t.sh\ninsmod a.ko\nkmemleak\n")
         self.assertEqual(plan.names(), ["insmod_a", "sh_t", "insmod_a.2", "kmemleak"])
         self.assertEqual(plan.modules(), ["a.ko"])
+        self.assertEqual(Plan("once a.ko x=1\n", "p").text, "insmod a.ko x=1\nrmmod a\n")
 
     def test_loop(self):
         plan = Plan("insmod a.ko\nfor x y\ninsmod rcu_ptr.ko engine={}\nsh t.sh E={}\ndone\n"
@@ -216,7 +217,7 @@ class Modules(unittest.TestCase):
 
     def test_of_a_plan(self):
         self.assertEqual(initramfs.folders("insmod rcu_ptr.ko engine={}\n# insmod rcu_ptr_torture.ko\n"
-                                           "on !DEBIAN insmod nmi_sweep.ko\ninsmod slub_kunit.ko\n"),
+                                           "on !DEBIAN once nmi_sweep.ko\ninsmod slub_kunit.ko\n"),
                          {"rcu_ptr", "nmi_sweep"})
         self.assertEqual(initramfs.folders("sh rcu_ptr_costs.sh ENGINE=rfc\n"), {"rcu_ptr", "rcu_ptr_bench"})
         self.assertEqual(initramfs.folders("on x86_64 sh rcu_ptr_upstream.sh\n"), {"rcu_ptr", "rcu_ptr_takeover"})
