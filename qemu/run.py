@@ -123,13 +123,11 @@ def _of_set(args):
         while pending or lanes.busy():
             job, result = jobs.choose(pending, feed, lane, args.until)
             if job and not result:
-                run = _prepare(feed.ready[job.scenario], job.plan, detector, args, job)
-                lanes.start(lane(job), run)
+                lanes.start(lane(job), _prepare(feed.ready[job.scenario], job.plan, detector, args, job))
             if job:
                 pending.remove(job)
-            if job and not result:
-                continue
-            result = result or lanes.take(1.0)
+            else:
+                result = lanes.take(1.0)
             if result:
                 verdicts.append(result)
                 print("\n".join(report.scenario(result, len(verdicts))), flush=True)

@@ -139,6 +139,12 @@ unload() {
 	! loaded "$1" || rmmod "$1"
 }
 
+# once NAME [PARAMETER=VALUE]...
+once() {
+	load "$@"
+	unload "$1"
+}
+
 unload_all() {
 	for module in $MODULES; do
 		unload "$module"
@@ -295,10 +301,7 @@ kernel_work() {
 			for i in 1 2 3 4 5 6 7 8 9; do ip route add 10.$i.0.0/16 dev lo; done
 			ip route flush table main; ip addr add 10.0.0.1/8 dev lo; ip addr flush dev lo'
 		for i in 1 2 3 4 5 6 7 8 9 10; do (: | :); done
-		[ -n "$1" ] || {
-			load rcu_ptr_kernel_client rounds=1 objects=100
-			unload rcu_ptr_kernel_client
-		}
+		[ -n "$1" ] || once rcu_ptr_kernel_client rounds=1 objects=100
 	done
 }
 

@@ -63,24 +63,18 @@ class Marks:
         # Step to the engine that it brought up.
         self.engines = {}
         for number, line in enumerate(console):
-            engine = ENGINE.match(line.text)
+            engine, stop, found = (regex.match(line.text) for regex in (ENGINE, STOP, MARK))
             if engine and self.started:
                 self.engines[self.started[-1]] = engine.group(1)
-            stop, found = STOP.match(line.text), MARK.match(line.text)
-            if stop:
+            elif stop:
                 self.stop, self.why = int(stop.group(1)), stop.group(2)
-            if not found:
-                continue
-            what, code_step, code, start_step = found.group(1, 2, 3, 4)
-            if what == "init":
-                self.init = True
-            elif what == "end":
-                self.end = True
-            elif code_step:
-                self.codes[int(code_step)] = int(code)
-                self.lines[int(code_step)] = number
-            else:
-                self.started.append(int(start_step))
+            elif found and found.group(2):
+                self.codes[int(found.group(2))] = int(found.group(3))
+                self.lines[int(found.group(2))] = number
+            elif found and found.group(4):
+                self.started.append(int(found.group(4)))
+            elif found:
+                setattr(self, found.group(1), True)
 
 
 def dmesg(console):

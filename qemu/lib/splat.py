@@ -55,10 +55,9 @@ class Splat:
     def __init__(self, *headline):
         # The line that gave it away.
         self.line = headline[-1]
-        self.headline = list(headline)
         # Which line of the log that is.
         self.at = 0
-        self.block = list(headline)
+        self.headline, self.block = list(headline), list(headline)
 
     def matches(self, regex):
         """Whether this is the report that a test announced."""

@@ -225,7 +225,7 @@ class Modules(unittest.TestCase):
     def test_all_that_scripts_load(self):
         known = initramfs.sources()
         for path in (QEMU / "guest" / "tests").glob("*.sh"):
-            loaded = re.findall(r"\bload (\w+)|/modules/(\w+)\.ko", path.read_text(encoding="utf-8"))
+            loaded = re.findall(r"\b(?:load|once) (\w+)|/modules/(\w+)\.ko", path.read_text(encoding="utf-8"))
             loaded = {f"{''.join(names)}.ko" for names in loaded}.intersection(known)
             self.assertLessEqual(loaded, initramfs.of_script(path.name))
 

@@ -92,8 +92,7 @@ test_list_path() {
 
 test_cache_is_bounded() {
 	load rcu_ptr rcu_min_cached_objs=3
-	load rcu_ptr_client_c objects=5000
-	unload rcu_ptr_client_c
+	once rcu_ptr_client_c objects=5000
 	cpus=$(grep -c '^cpu=' "$STATS")
 	[ "$(stat_sum now_cached)" -le $((3 * cpus)) ] ||
 		fail "$(stat_sum now_cached) blocks cached on $cpus CPUs, 3 each allowed"
@@ -170,8 +169,7 @@ test_delays() {
 	# Of another load, whose objects don't wait.
 	fresh drain_interval_msec=600000
 	begin=$(centiseconds)
-	load rcu_ptr_client_c objects=2000
-	unload rcu_ptr_client_c
+	once rcu_ptr_client_c objects=2000
 	echo 1 >"$BARRIER"
 	want "all objects then" "$(delays 0 2000000000)" 2000
 	want "objects that waited for no longer than it took" "$(delays 0 "$(since "$begin")")" 2000

@@ -16,8 +16,7 @@ all_back() {
 test_user_goes() {
 	printf none >/sys/module/kunit/parameters/filter_glob
 	load rcu_ptr drain_interval_msec=200
-	load rcu_ptr_kunit forget=1000
-	unload rcu_ptr_kunit
+	once rcu_ptr_kunit forget=1000
 	! loaded rcu_ptr_kunit || fail "the user is still there"
 }
 

@@ -61,8 +61,7 @@ test_two_clients() {
 test_client_drains_first() {
 	mark drain
 	load rcu_ptr drain_interval_msec=600000
-	load rcu_ptr_client_rs objects=100
-	unload rcu_ptr_client_rs
+	once rcu_ptr_client_rs objects=100
 	want "objects left" "$(stat_sum now_queued)" 0
 	[ $(($(stat_sum invoked) + $(stat_sum freed))) -ge 100 ] ||
 		fail "not all are done: $(sed -n '/^sum/p' "$STATS")"
@@ -73,8 +72,7 @@ test_client_drains_first() {
 test_nothing_stays_behind() {
 	mark stay
 	load rcu_ptr
-	load rcu_ptr_client_c
-	unload rcu_ptr_client_c
+	once rcu_ptr_client_c
 	unload rcu_ptr
 	for path in /sys/module/rcu_ptr /sys/kernel/debug/rcu_ptr "$EVENTS"; do
 		[ ! -e "$path" ] || fail "$path outlives the module"
@@ -90,8 +88,7 @@ test_reload() {
 		load rcu_ptr
 		want "queued objects of round $round" "$(queued)" 0
 		load rcu_ptr_client_c objects=100
-		load rcu_ptr_client_rs objects=100
-		unload rcu_ptr_client_rs
+		once rcu_ptr_client_rs objects=100
 		unload rcu_ptr_client_c
 		unload rcu_ptr
 	done
@@ -110,8 +107,7 @@ test_cpus_that_come_and_go_meanwhile() {
 	for round in 1 2 3 4 5 6 7 8 9 10; do
 		load rcu_ptr
 		load rcu_ptr_client_c objects=500
-		load rcu_ptr_client_rs objects=500
-		unload rcu_ptr_client_rs
+		once rcu_ptr_client_rs objects=500
 		unload rcu_ptr_client_c
 		unload rcu_ptr
 	done

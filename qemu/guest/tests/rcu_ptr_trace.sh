@@ -84,8 +84,7 @@ by_batch() {
 
 test_batches_agree_with_queue() {
 	start queue batch_start batch_end
-	load rcu_ptr_client_c objects=3000
-	unload rcu_ptr_client_c
+	once rcu_ptr_client_c objects=3000
 	want "objects left after the client's barrier" "$(waiting)" 0
 	echo 0 >"$EVENTS/enable"
 	queued=$(lines_of queue | count -v channel=sync)
@@ -105,8 +104,7 @@ test_batches_agree_with_queue() {
 # that the start announced.
 test_batch_order() {
 	start batch_start batch_end
-	load rcu_ptr_client_c objects=1000
-	unload rcu_ptr_client_c
+	once rcu_ptr_client_c objects=1000
 	# On a slow machine all of them may be ready before a batch is made.
 	[ -n "$(lines_of 'batch_[a-z]*')" ] || fail "no batch in the trace"
 	lines_of 'batch_[a-z]*' | { grep -v batch=-1 || true; } | tr -s ' ' | awk '
@@ -253,8 +251,7 @@ test_disable() {
 	start queue batch_start batch_end refill shrink defer
 	echo 0 >"$EVENTS/enable"
 	echo >"$TRACING/trace"
-	load rcu_ptr_client_c objects=100
-	unload rcu_ptr_client_c
+	once rcu_ptr_client_c objects=100
 	want "lines with all events off" "$(count ' rcu_ptr_' <"$TRACING/trace")" 0
 }
 
@@ -262,8 +259,7 @@ test_filter() {
 	start
 	echo 'channel == 1' >"$EVENTS/rcu_ptr_queue/filter"
 	echo 1 >"$EVENTS/rcu_ptr_queue/enable"
-	load rcu_ptr_client_c objects=400
-	unload rcu_ptr_client_c
+	once rcu_ptr_client_c objects=400
 	want "lines that the filter keeps" "$(lines_of queue | wc -l)" "$(stat_sum queued_vmalloc)"
 	want "lines that it should drop" "$(lines_of queue | count -v channel=vmalloc)" 0
 }
