@@ -23,7 +23,6 @@ import os
 import pathlib
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -495,24 +494,17 @@ def _run(args, found):
     return 0 if session.passed or session.skipped else 1
 
 
-def main():
-    """Returns the exit code."""
-    args = _arguments()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-
-    def work():
-        found = _load(args)
-        if args.list_scenarios:
-            print(" ".join(dict.fromkeys(name for m in found for name in m.scenarios)))
-            return 0
-        if args.check:
-            return _check(found, not args.names)
-        if args.refit:
-            return _refit(found)
-        return _run(args, found)
-
-    return base.guarded("qemu/mutants.py", work)
+def _work(args):
+    found = _load(args)
+    if args.list_scenarios:
+        print(" ".join(dict.fromkeys(name for m in found for name in m.scenarios)))
+        return 0
+    if args.check:
+        return _check(found, not args.names)
+    if args.refit:
+        return _refit(found)
+    return _run(args, found)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    base.main(_work, _arguments())

@@ -15,7 +15,6 @@ Exit codes: 0 all good, 1 a failure, 2 set-up or usage, 4 everything was skipped
 """
 
 import pathlib
-import signal
 import sys
 import time
 
@@ -157,27 +156,19 @@ def _each(args):
     return verdicts
 
 
-def main():
-    """Returns the exit code."""
-    args = _arguments()
+def _work(args):
     args.out = args.out.resolve()
-    # So that the guest ends as well, and its log is closed.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-
-    def work():
-        if args.verb == "list":
-            text = expected.write(*expected.in_sources())
-            (expected.FOLDER / "cases").write_text(text, encoding="utf-8")
-            return 0
-        if args.verb == "folders":
-            needed = {folder for job in jobs.load(args.jobs, args.only)
-                      for folder in initramfs.folders(read(QEMU / "guest" / f"plan.{job.plan}"))}
-            print(*sorted(needed))
-            return 0
-        return report.exit_code(_of_set(args) if args.jobs else _each(args))
-
-    return base.guarded("qemu/run.py", work)
+    if args.verb == "list":
+        text = expected.write(*expected.in_sources())
+        (expected.FOLDER / "cases").write_text(text, encoding="utf-8")
+        return 0
+    if args.verb == "folders":
+        needed = {folder for job in jobs.load(args.jobs, args.only)
+                  for folder in initramfs.folders(read(QEMU / "guest" / f"plan.{job.plan}"))}
+        print(*sorted(needed))
+        return 0
+    return report.exit_code(_of_set(args) if args.jobs else _each(args))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    base.main(_work, _arguments())

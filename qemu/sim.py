@@ -10,8 +10,6 @@ Exit codes: 0 all good, 1 a failure, 2 set-up or usage.
 """
 
 import pathlib
-import signal
-import sys
 import time
 
 import mutants
@@ -85,33 +83,26 @@ def _seeds(args, scenario):
     return seeds, first
 
 
-def main():
-    """Returns the exit code."""
-    args = _arguments()
+def _work(args):
     args.out = args.out.resolve()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    scenario = Scenario(args.scenario[-1])
 
-    def work():
-        scenario = Scenario(args.scenario[-1])
+    def case(seed):
+        return Case(seed, args.engine, scenario.slow, args.long, can_take_over(scenario))
 
-        def case(seed):
-            return Case(seed, args.engine, scenario.slow, args.long, can_take_over(scenario))
-
-        if args.verb == "mutants":
-            return search.run_mutants(args, scenario, Detector.of_tree(), case)
-        if args.verb == "replay":
-            if len(args.seed) != 1:
-                raise SetupError("name the seed: make replay SEED=N")
-            return replay.run(_booter(args, scenario), case(args.seed[0]), args.batch)
-        booter = Booter(scenario, Detector.of_tree(), args.out, args.strip)
-        seeds, first = _seeds(args, scenario)
-        end = time.monotonic() + 60 * args.minutes if args.minutes else None
-        if first is not None:
-            seeds = search.onward(seeds, first, args.count, end)
-        return search.run(booter, case, seeds, args.jobs)
-
-    return base.guarded("qemu/sim.py", work)
+    if args.verb == "mutants":
+        return search.run_mutants(args, scenario, Detector.of_tree(), case)
+    if args.verb == "replay":
+        if len(args.seed) != 1:
+            raise SetupError("name the seed: make replay SEED=N")
+        return replay.run(_booter(args, scenario), case(args.seed[0]), args.batch)
+    booter = Booter(scenario, Detector.of_tree(), args.out, args.strip)
+    seeds, first = _seeds(args, scenario)
+    end = time.monotonic() + 60 * args.minutes if args.minutes else None
+    if first is not None:
+        seeds = search.onward(seeds, first, args.count, end)
+    return search.run(booter, case, seeds, args.jobs)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    base.main(_work, _arguments())
