@@ -11,7 +11,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 check_variables
 SCENARIOS=${*:-${SCENARIOS:-}}
 choose_scenarios run
-need_kernels "${NAMES[@]}"
+need_for kernels "${NAMES[@]}"
 for name in "${NAMES[@]}"; do
 	kernel_of "$name"
 	echo "$KDIR_OF_SCENARIO"

@@ -18,11 +18,8 @@ if [ -n "${SCENARIOS:-}" ]; then
 	[ -n "$wanted" ] || die "none of these mutants is for $SCENARIOS"
 fi
 read -ra NAMES <<<"$(xargs <<<"$wanted")"
-needs=(build)
-for name in "${NAMES[@]}"; do
-	needs+=("$(scenario_arch "$name")")
-done
-need "${needs[@]}"
+need build
+need_for guests "${NAMES[@]}"
 
 # A line for each scenario whose kernel is there.
 prepare()

@@ -15,7 +15,7 @@ shift
 check_variables
 [ "$verb" = test ] || choose_kernel
 choose_scenarios "$verb"
-need_guests "${NAMES[@]}"
+need_for guests "${NAMES[@]}"
 
 args=()
 if [ "${PLAN:-}" = bpftrace ]; then

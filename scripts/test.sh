@@ -38,7 +38,7 @@ if [ "$set" = test ] && [ ${#NAMES[@]} -gt 0 ]; then
 	done | sort -s -k1,1nr | cut -d' ' -f2)
 fi
 [ ${#NAMES[@]} -gt 0 ] || die "no boot of set $set is for ${SCENARIOS:-$ARCH}"
-need_guests "${NAMES[@]}"
+need_for guests "${NAMES[@]}"
 kernel_source
 
 # with_bpftrace: the scenarios of the set that have a boot with bpftrace

@@ -90,39 +90,25 @@ kernel_of()
 	fi
 }
 
-# needs_of NAME...: what the kernels and modules of scenarios need, in NEEDS
-needs_of()
+# need_for kernels|guests NAME...: returns with all there that kernels and modules of scenarios are built with, and
+# for guests QEMU too
+need_for()
 {
-	local name
+	local what=$1 name needs=()
 
-	NEEDS=()
-	if [ -n "${KDIR:-}" ]; then
-		NEEDS=(modules)
-		return
-	fi
+	shift
 	for name; do
-		if stock_scenario "$name"; then NEEDS+=(stock); else NEEDS+=(build); fi
-		! grep -qx CONFIG_GENDWARFKSYMS=y "$CONFIGS/$name" || NEEDS+=(versions)
+		if [ -n "${KDIR:-}" ]; then
+			needs+=(modules)
+		elif stock_scenario "$name"; then
+			needs+=(stock)
+		else
+			needs+=(build)
+			! grep -qx CONFIG_GENDWARFKSYMS=y "$CONFIGS/$name" || needs+=(versions)
+		fi
+		[ "$what" = kernels ] || needs+=("$(scenario_arch "$name")")
 	done
-}
-
-# need_kernels NAME...: returns with all there that kernels and modules of scenarios are built with
-need_kernels()
-{
-	needs_of "$@"
-	need "${NEEDS[@]}"
-}
-
-# need_guests NAME...: with QEMU too
-need_guests()
-{
-	local name
-
-	needs_of "$@"
-	for name; do
-		NEEDS+=("$(scenario_arch "$name")")
-	done
-	need "${NEEDS[@]}"
+	need "${needs[@]}"
 }
 
 # scenario_ready NAME [MAKE-ARGUMENT...]: with kernel, modules and busybox; sets SPEC, what the runner's
