@@ -19,12 +19,6 @@ apt_update()
 		die "the package lists can't be fetched: mend the network or the sources of apt, then try again"
 }
 
-# apt_refresh: fetches the package lists if there are none
-apt_refresh()
-{
-	[ -n "$(apt_candidate gcc)" ] || [ "$(id -u)" -ne 0 ] || apt_update
-}
-
 # apt_install PACKAGE...: as root only
 apt_install()
 {
@@ -91,7 +85,8 @@ private_apt()
 		say "$KEYRING is missing: apt-get install debian-archive-keyring"
 		return 1
 	fi
-	apt_refresh
+	# The package lists may not be there yet.
+	[ -n "$(apt_candidate gcc)" ] || [ "$(id -u)" -ne 0 ] || apt_update
 	mkdir -p "$dir/lists/partial" "$dir/cache/archives/partial" "$dir/preferences.d"
 	cat >"$dir/apt.conf" <<-END
 		Dir::State "$dir";

@@ -32,16 +32,6 @@ can_stock()
 	unshare "${user[@]}" --mount true 2>/dev/null
 }
 
-# stock_flavour NAME: FLAVOUR= comes first
-stock_flavour()
-{
-	local flavour=${FLAVOUR:-$(sed -n 's/^FLAVOUR=//p' "$CONFIGS/$1")}
-
-	[[ " $DEBIAN_FLAVOURS " == *" $flavour "* ]] ||
-		die "FLAVOUR=$flavour: Debian's kernels are $DEBIAN_FLAVOURS"
-	echo "$flavour"
-}
-
 # in_root ROOT COMMAND...: as root there, with this tree and the cache where they are here
 in_root()
 {
@@ -151,9 +141,10 @@ debian_packages()
 # debian_kernel NAME: sets KDIR_OF_SCENARIO, the build tree of a packaged kernel
 debian_kernel()
 {
-	local flavour dir packages version
+	local flavour=${FLAVOUR:-$(sed -n 's/^FLAVOUR=//p' "$CONFIGS/$1")} dir packages version
 
-	flavour=$(stock_flavour "$1")
+	[[ " $DEBIAN_FLAVOURS " == *" $flavour "* ]] ||
+		die "FLAVOUR=$flavour: Debian's kernels are $DEBIAN_FLAVOURS"
 	kernel_source
 	[ -z "${KSRC:-}" ] || die "KSRC= is not for $1, which boots a packaged kernel"
 	debian_root

@@ -13,12 +13,6 @@ check_clean()
 		die "a build of the modules in place is in the way (${found#"$ROOT/"}): run 'make clean' first"
 }
 
-# What the modules depend on in a kernel build, beyond what kbuild sees.
-kdir_identity()
-{
-	(cd "$1" && pwd && stat -c '%Y %n' Module.symvers rust/libkernel.rmeta include/config/auto.conf)
-}
-
 # build_changed_core LABEL KDIR OUT MAKE-ARGUMENT...: OUT/rcu_ptr_changed.ko, a core whose interface has a
 # structure of another layout, which modules built for this one must not be loaded with
 build_changed_core()
@@ -65,7 +59,9 @@ build_modules()
 			toolchain_of "$kdir"
 			mapfile -t args < <(module_args "$kdir/.config")
 		fi
-		identity=$(kdir_identity "$kdir"; printf '%s\n' "${args[@]}")
+		# What they depend on beyond what kbuild sees.
+		identity=$(cd "$kdir" && pwd && stat -c '%Y %n' Module.symvers rust/libkernel.rmeta include/config/auto.conf
+			printf '%s\n' "${args[@]}")
 		if [ "$(cat "$out/kdir" 2>/dev/null)" != "$identity" ]; then
 			rm -rf "$out"
 			mkdir -p "$out"

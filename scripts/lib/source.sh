@@ -73,17 +73,13 @@ kernel_source()
 	KERNEL_SOURCE=$(cd -P "$CACHE/source/current" && pwd)
 }
 
-is_static()
-{
-	[ -x "$1" ] && ! LC_ALL=C grep -qa 'ld-linux' "$1"
-}
-
 # guest_busybox ARCH: sets BUSYBOX
 guest_busybox()
 {
 	local arch=$1 debian=${1/x86_64/amd64} path
 
-	if [ "$arch" = "$(host_arch)" ] && is_static /bin/busybox; then
+	# A static one, that is.
+	if [ "$arch" = "$(host_arch)" ] && [ -x /bin/busybox ] && ! grep -qa 'ld-linux' /bin/busybox; then
 		BUSYBOX=/bin/busybox
 		return
 	fi

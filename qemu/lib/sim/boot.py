@@ -53,10 +53,6 @@ KERNEL = (
 KERNEL_OF = {"x86_64": ("lpj=4000000",)}
 
 
-def _short(data):
-    return hashlib.sha256(data).hexdigest()[:16]
-
-
 def _stripped(strip, path):
     """A module without what debuggers read: it is a few times as large, and has paths of the host in it."""
     with tempfile.NamedTemporaryFile(suffix=".ko") as copy:
@@ -80,7 +76,7 @@ class Result:
         self.seconds = seconds
         texts = [line.text for line in console.lines(data)]
         self.lines = BANNER.sub(b"Linux version", data).split(b"\n")
-        self.digest = _short(b"\n".join(self.lines))
+        self.digest = hashlib.sha256(b"\n".join(self.lines)).hexdigest()[:16]
         self.sections = {}
         self.sums = {}
         self.redirected = 0
