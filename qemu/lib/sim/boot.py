@@ -127,6 +127,7 @@ class Booter:
         self._detector = detector
         self._out = out
         self._running = set()
+        self.stopped = False
         names = MODULES + (TAKEOVER_MODULES if can_take_over(scenario) else ())
         modules = modules or {name: scenario.module(name) for name in names}
         self.modules = {name: modules[name] for name in names}
@@ -215,7 +216,8 @@ class Booter:
         return log.read_bytes() if log.exists() else b"", ended, code, stderr
 
     def stop(self):
-        """Ends all boots that another thread began."""
+        """Ends all boots that another thread began, which are the last ones."""
+        self.stopped = True
         for qemu in list(self._running):
             qemu.kill()
 

@@ -50,12 +50,12 @@ class _Search:
         self._seeds = iter(seeds)
         self._lock = threading.Lock()
         self._began = 0
-        self.results, self.failed, self.unsteady, self.errors = [], [], [], []
+        self.results, self.failed, self.unsteady = [], [], []
 
     def _next(self):
         """(A seed, whether it is the first one), or None."""
         with self._lock:
-            if self.errors:
+            if self._booter.stopped:
                 return None
             for seed in self._seeds:
                 self._began += 1
@@ -64,16 +64,12 @@ class _Search:
 
     def work(self, cpu):
         """Until there are no more."""
-        try:
-            while (found := self._next()) is not None:
-                self._one(*found, cpu)
-        except Exception as error:  # pylint: disable=broad-exception-caught # raised by run()
-            self.errors.append(error)
+        while (found := self._next()) is not None:
+            self._one(*found, cpu)
 
     def _one(self, seed, first, cpu):
         result = self._booter.go(self._case(seed), cpu=cpu)
-        if self.errors:
-            # It was ended with the others.
+        if self._booter.stopped:
             return
         lines = [_line(result)]
         if not result.good:
@@ -93,7 +89,7 @@ class _Search:
     def _again(self, result, cpu):
         """Boots a seed again. Returns whether it was the same."""
         other = self._booter.go(result.case, cpu=cpu)
-        if self.errors:
+        if self._booter.stopped:
             return True
         if other.digest == result.digest:
             print(f"seed {result.case.seed}: the same again", flush=True)
@@ -121,25 +117,25 @@ def _replay(result, booter):
         (" LONG=1" if result.case.long else "")
 
 
+def _on_each_cpu(booter, jobs, work):
+    """Calls work(cpu) for so many of the host's CPUs side by side. When one fails the others are stopped."""
+    cpus = sorted(os.sched_getaffinity(0))
+    if jobs > len(cpus):
+        raise SetupError(f"--jobs {jobs}: {len(cpus)} CPUs are all there are")
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        try:
+            for done in concurrent.futures.as_completed([pool.submit(work, cpu) for cpu in cpus[-jobs:]]):
+                done.result()
+        except BaseException:
+            booter.stop()
+            raise
+
+
 def run(booter, case, seeds, jobs=1):
     """Runs them. Returns the exit code."""
     started = time.monotonic()
     search = _Search(booter, case, seeds)
-    cpus = sorted(os.sched_getaffinity(0))
-    if jobs > len(cpus):
-        raise SetupError(f"--jobs {jobs}: {len(cpus)} CPUs are all there are")
-    threads = [threading.Thread(target=search.work, args=(cpu,)) for cpu in cpus[-jobs:]]
-    for thread in threads:
-        thread.start()
-    try:
-        for thread in threads:
-            thread.join()
-    except KeyboardInterrupt as interrupt:
-        search.errors.append(interrupt)
-        booter.stop()
-        raise
-    if search.errors:
-        raise search.errors[0]
+    _on_each_cpu(booter, jobs, search.work)
     return _close(booter, search, (time.monotonic() - started) / 3600)
 
 
@@ -251,7 +247,7 @@ def _searches(row, booter, case, args, engine):
             with lock:
                 start = next(starts, None)
             hopeless = row.lost >= HOPELESS and not row.tries
-            if start is None or hopeless:
+            if start is None or hopeless or booter.stopped:
                 return
             found = _search(booter, case, 1 + STRIDE * start, args.most, engine, cpu)
             with lock:
@@ -260,10 +256,7 @@ def _searches(row, booter, case, args, engine):
                 else:
                     row.lost += 1
 
-    cpus = sorted(os.sched_getaffinity(0))[-args.jobs:]
-    with concurrent.futures.ThreadPoolExecutor(len(cpus)) as pool:
-        for done in [pool.submit(work, cpu) for cpu in cpus]:
-            done.result()
+    _on_each_cpu(booter, args.jobs, work)
 
 
 def _search(booter, case, first, most, engine, cpu):
