@@ -77,7 +77,6 @@ class Progress:
         if self not in self._drawn:
             self._drawn.append(self)
         width = 100 // len(self._drawn)
-        # pylint: disable-next=protected-access
         self._out.write("\r\033[K" + "  ".join(each._text(each._state())[:width] for each in self._drawn))
         self._out.flush()
 
@@ -187,7 +186,6 @@ def new_folder(out, name):
 class Run:
     """A boot, and what was kept of it."""
 
-    # pylint: disable-next=too-many-arguments
     def __init__(self, scenario, plan, wanted, detector, objdump, seconds, out, name=None, extra=(), stamped=True):
         """wanted: an Expected, or None; seconds: for all of it; extra: more files of the guest; out: where the
         folder of this boot is made, with a time stamp or without."""

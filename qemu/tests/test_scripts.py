@@ -28,7 +28,7 @@ class Scripts(unittest.TestCase):
     """Runs them in an environment without what the tests were started with."""
 
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()  # pylint: disable=consider-using-with
+        folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.folder = pathlib.Path(folder.name)
 
