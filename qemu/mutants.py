@@ -278,7 +278,6 @@ class Session:
         self._detector = Detector.of_tree()
 
     def guest(self, spec):
-        """A scenario's."""
         return Guest(spec, self._out, self._args, self._detector)
 
     def say(self, name, comment, problems=(), folder=None):
@@ -371,7 +370,6 @@ class Session:
         return good
 
     def alone(self, guest, job):
-        """A mutant in a guest of its own."""
         mutant = job.mutant
         [(verdict, texts)], run = guest.boot([(job.modules, mutant.plan)], job.name,
                                              mutant.timeout or SECONDS, mutant)

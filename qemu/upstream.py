@@ -70,7 +70,6 @@ class Numbers:
 
 
 def table(logs):
-    """The lines of the table."""
     every = [Numbers(lines) for lines in logs]
     rows = {}
     for numbers in every:

@@ -51,7 +51,6 @@ def llvm(argv, path, mends, text=None):
 
 
 def parser(doc, scenario=True):
-    """The command line of a program."""
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     if scenario:
         made.add_argument("--scenario", action="append", default=[], metavar="NAME:KDIR:MODDIR[:BUSYBOX]",

@@ -60,11 +60,9 @@ class Progress:
             self._say(text)
 
     def detail(self, text):
-        """What it does within the step."""
         self._detail = text
 
     def tick(self):
-        """Called now and then."""
         since = time.monotonic() - self._shown
         if self._tty and since > 0.2:
             self._draw()
@@ -81,7 +79,6 @@ class Progress:
         self._out.flush()
 
     def close(self, state):
-        """The guest has ended."""
         if self._tty:
             self._drawn.remove(self)
             self._out.write("\r\033[K")

@@ -18,8 +18,6 @@ REPLAY = "** replaying previous printk message **"
 
 
 class Line:
-    """One line of the console."""
-
     __slots__ = ("raw", "time", "text")
 
     def __init__(self, raw):

@@ -72,8 +72,6 @@ def selected(glob, suites):
 
 
 class Expected:
-    """For one boot."""
-
     def __init__(self, suites, skips=()):
         # (step, counted from 1; name, with the label in front; cases), in the order of the steps
         self.suites = suites

@@ -34,7 +34,6 @@ def program(arch):
 
 
 def kernel_args(scenario):
-    """The kernel's parameters."""
     return [
         f"console={CONSOLES[scenario.arch]}",
         "ignore_loglevel",

@@ -45,12 +45,10 @@ def _suite(name, children, depth, out):
 
 
 def header(scenarios):
-    """The lines that open the stream."""
     return ["KTAP version 1", f"1..{scenarios}"]
 
 
 def scenario(verdict, number):
-    """The lines of one scenario."""
     whole = ktap.Result(verdict.name, ktap.OK)
     whole.children = verdict.suites
     if verdict.state == "SKIP":
@@ -74,7 +72,6 @@ def totals(verdicts):
 
 
 def closing(sums):
-    """The last line of the stream."""
     return "%d passed, %d failed, %d skipped" % sums
 
 

@@ -171,11 +171,9 @@ class Scenario:
             plan.drop("kmemleak")
 
     def has(self, name):
-        """Whether a module was built."""
         return name in self._modules
 
     def module(self, name):
-        """Returns the path of a built module."""
         if name not in self._modules:
             raise SetupError(f"{self.name}: {name} is nowhere under {self.moddir}: build the modules "
                              f"for this kernel first ('make modules' does)")

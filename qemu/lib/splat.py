@@ -97,7 +97,6 @@ class Detector:
 
     @classmethod
     def of_tree(cls):
-        """What stands in the tree."""
         return cls(*(read(QEMU / f"splat-{name}.txt") for name in ("deny", "allow")))
 
     @staticmethod
@@ -114,7 +113,6 @@ class Detector:
         return allow
 
     def is_splat(self, text):
-        """Whether this line gives a splat away."""
         return any(r.search(text) for r in self._deny) and \
             not any(r.search(text) for r in self._allow)
 

@@ -36,7 +36,6 @@ class Verdict:
         self.unlisted = []
 
     def leaves(self):
-        """All cases."""
         return [leaf for suite in self.suites for leaf in suite.leaves()]
 
     def counts(self, tests=False):

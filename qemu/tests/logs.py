@@ -25,7 +25,6 @@ class Log:
 
     @classmethod
     def whole(cls, name):
-        """A file."""
         text = (FOLDER / f"{name}.log").read_text(encoding="utf-8")
         return cls([STAMP.sub("", line) if STAMP.match(line) else f"|{line}" for line in text.splitlines()])
 
@@ -34,7 +33,6 @@ class Log:
         return Log(list(self._lines), self)
 
     def take(self, line):
-        """One line of edits.txt."""
         sign, _, text = line.partition(" ")
         if line == "-...":
             del self._lines[self._at:]
@@ -93,5 +91,4 @@ LOGS = _read()
 
 
 def data(name):
-    """The bytes of one of them."""
     return LOGS[name].data()

@@ -33,8 +33,6 @@ def unpack(data):
 
 
 class Archive(unittest.TestCase):
-    """The cpio writer."""
-
     def test_entries(self):
         out = io.BytesIO()
         archive = initramfs.Archive(out)
@@ -74,8 +72,6 @@ class Elf(unittest.TestCase):
 
 
 class Plans(unittest.TestCase):
-    """Plan files."""
-
     def test_names(self):
         plan = Plan("# c\ninsmod a.ko x=1\nsh t.sh # c\n\ninsmod a.ko\nkmemleak\n", "p")
         self.assertEqual(plan.text, "insmod a.ko x=1\nsh t.sh\ninsmod a.ko\nkmemleak\n")
@@ -144,8 +140,6 @@ class Plans(unittest.TestCase):
 
 
 class Costs(unittest.TestCase):
-    """The tables of the README."""
-
     HEAD = f"{costs.BEGIN}: -->\n"
     CALLS = "| | a call | whole cycle | locked instructions | full barriers | self-IPIs | irq_works |\n"
     PAIRS = "| | alloc | alloc in NMI | free | free in NMI | whole cycle |\n"
@@ -173,8 +167,6 @@ class Costs(unittest.TestCase):
 
 
 class Bench(unittest.TestCase):
-    """The tables of 'make bench'."""
-
     def test_each_function_has_its_place(self):
         text = (QEMU.parent / "rust" / "rcu_ptr_bench" / "way.rs").read_text(encoding="utf-8")
         names = re.findall(r'^    way::<[\w:]+>\(c"(\w+)"', text, re.MULTILINE)
@@ -250,8 +242,6 @@ class Cases(unittest.TestCase):
 
 
 class Settings(unittest.TestCase):
-    """NAME.qemu."""
-
     def test_values(self):
         self.assertEqual(parse_settings("# c\nthread = single\nmem=512 # c\n\ncpu=max,la57=off\nboot=a=1 b\n", "f"),
                          {"thread": "single", "mem": 512, "cpu": "max,la57=off", "boot": "a=1 b"})

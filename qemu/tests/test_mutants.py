@@ -48,7 +48,6 @@ def log(*results, splats=(), until=5, end=True, tail=()):
 
 
 def texts_of(data):
-    """The lines of a console log, without stamps."""
     return [line.text for line in console.lines(data)]
 
 
@@ -60,8 +59,6 @@ def judge(broken, data, ended=verdict.EXITED, code=0):
 
 
 class Header(unittest.TestCase):
-    """The lines above the diff."""
-
     def test_plan_of_engine_and_tests(self):
         self.assertEqual(mutant("red: rcu_ptr_a.x").plan,
                          "insmod rcu_ptr.ko engine=rfc\ntests rcu_ptr_a.*\ninsmod rcu_ptr_kunit.ko\n"
@@ -89,8 +86,6 @@ class Header(unittest.TestCase):
 
 
 class Files(unittest.TestCase):
-    """Mutants one after the other."""
-
     TEXT = "# All.\n\n== one\n# A.\nhost: x\nred: a\n" + DIFF + "@@ -1,2 +1,2 @@\n \n-== b\n+c\n\n" \
            "== two-2\n# B.\nhost: x\nred: b\n" + DIFF
 
@@ -116,8 +111,6 @@ class Files(unittest.TestCase):
 
 
 class Unloading(unittest.TestCase):
-    """Plans one after the other."""
-
     def test_unloading(self):
         for left in ("insmod a.ko x=1\ninsmod b.ko\n", "insmod c.ko\nrmmod c\ninsmod a.ko\ninsmod b.ko\n"):
             self.assertEqual(mutants.unloading(left), left + "rmmod b\nrmmod a\n")
@@ -126,8 +119,6 @@ class Unloading(unittest.TestCase):
 
 
 class Judge(unittest.TestCase):
-    """Caught, or not."""
-
     def test_cases_and_splats(self):
         red, y_red = ["red: rcu_ptr_a.x"], "rcu_ptr_a.y failed, which should not"
         splat = ["splat: already free"]
@@ -186,8 +177,6 @@ class Judge(unittest.TestCase):
 
 
 class Host(unittest.TestCase):
-    """Mutants that a command has to catch."""
-
     def setUp(self):
         self.mutant = Mutant("# Wrong.\nhost: make\nred: test_a\n" + DIFF, "name")
 
@@ -208,8 +197,6 @@ class Host(unittest.TestCase):
 
 
 class Together(unittest.TestCase):
-    """Mutants that share a guest."""
-
     PLAN = "modules {}\ninsmod rcu_ptr.ko\nrmmod rcu_ptr\n"
 
     def parts(self, data, ended=verdict.EXITED):
@@ -277,8 +264,6 @@ class Documents(unittest.TestCase):
 
 
 class Control(unittest.TestCase):
-    """The unchanged modules."""
-
     def test_judge(self):
         broken = mutant("red: rcu_ptr_a.x")
         plan = Plan(broken.plan, "name", ("BASE", "x86_64"))

@@ -44,7 +44,6 @@ class Scripts(unittest.TestCase):
                 self.assertIn(reason, said)
 
     def write(self, name, text=""):
-        """A file."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

@@ -93,8 +93,6 @@ class _Gdbstub(threading.Thread):
 
 
 class Shortcuts(unittest.TestCase):
-    """What is said to QEMU's gdbstub."""
-
     def test_stop_write_and_leave(self):
         stub = shortcut.Stub()
         theirs = socket.socket(fileno=os.dup(stub.fds[0]))
@@ -114,8 +112,6 @@ class Shortcuts(unittest.TestCase):
 
 
 class Digests(unittest.TestCase):
-    """Of a console."""
-
     def test_banner_is_left_out(self):
         self.assertEqual(_result(LOG % b"a").digest, _result(LOG % b"other").digest)
 
@@ -144,8 +140,6 @@ class Digests(unittest.TestCase):
 
 
 class Search(unittest.TestCase):
-    """Lists and tables."""
-
     def test_list(self):
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder) / "seeds"

@@ -119,8 +119,6 @@ class Result:
 
 
 class Booter:
-    """Boots seeds of one scenario."""
-
     def __init__(self, scenario, detector, out, strip, modules=None):
         """strip: a program. modules: {name: path}, instead of the scenario's."""
         self.scenario = scenario
@@ -144,7 +142,6 @@ class Booter:
             *((f"modules/{name}", content) for name, content in self._contents.items())])
 
     def command(self, case, initrd):
-        """QEMU's command line for a seed."""
         scen = copy.copy(self.scenario)
         scen.settings = {**scen.settings, "thread": "single", "icount": "shift=0,sleep=off", "smp": case.smp,
                          "mem": case.mem}
@@ -155,7 +152,6 @@ class Booter:
         return [*argv, "-nodefaults", "-rtc", "clock=vm,base=2026-01-01", "-seed", str(case.seed)]
 
     def folder(self, case):
-        """Where a seed's files are kept."""
         folder = self._out / f"{self.scenario.name}-{case.engine}-{case.seed}"
         folder.mkdir(parents=True, exist_ok=True)
         return folder

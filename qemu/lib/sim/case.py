@@ -24,11 +24,9 @@ class Dice:
         return x ^ (x >> 31)
 
     def below(self, n):
-        """A number below n."""
         return self.roll() % n
 
     def of(self, *choices):
-        """One of these."""
         return choices[self.below(len(choices))]
 
 
@@ -89,8 +87,6 @@ class Takeover:
 
 
 class Case:
-    """One seed, for a kernel."""
-
     def __init__(self, seed, engine=None, slow=False, long=False, takeover=False):
         """long: a longer and denser run than the seed's usual one; takeover: the kernel can have it."""
         self.seed = seed
@@ -147,7 +143,6 @@ class Case:
 
     @property
     def plan(self):
-        """The steps in the guest."""
         core = " ".join(f"{key}={value}" for key, value in self.core.items())
         return f"insmod rcu_ptr.ko {core}\nsh sim.sh\nrmmod rcu_ptr\n"
 
@@ -159,7 +154,6 @@ class Case:
             "".join(f"\t{action}\n" for action in self.actions) + "}\n" + self.takeover
 
     def describe(self):
-        """For people."""
         what = self.torture
         return f"engine {self.engine}, {self.smp} CPUs, {self.mem} MB, " \
                f"{what['writers']}+{what['readers']}+{what['urgent']} threads, " \

@@ -63,7 +63,6 @@ class _Search:
             return None
 
     def work(self, cpu):
-        """Until there are no more."""
         while (found := self._next()) is not None:
             self._one(*found, cpu)
 
@@ -199,7 +198,6 @@ class Row:
         self.why[why] = self.why.get(why, 0) + 1
 
     def text(self, most):
-        """The line of the table."""
         starts = len(self.tries) + self.lost
         if not self.tries:
             return f"| {self.name} | {starts} | not in {most} | - | - |"
