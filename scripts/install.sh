@@ -87,32 +87,6 @@ check_signing()
 		say "note: Secure Boot is on: sign the modules with a key that is enrolled (mokutil --import)"
 }
 
-# What a tree with Rust's crates is prepared with: KIND OPERAND PACKAGE.
-PREPARATION='
-program make make
-program flex flex
-program bison bison
-program bc bc
-program perl perl
-program python3 python3-minimal
-program xz xz-utils
-program openssl openssl
-header libelf.h libelf-dev
-header openssl/opensslv.h libssl-dev
-'
-
-check_preparation()
-{
-	local kind operand package missing=()
-
-	while read -r kind operand package; do
-		[ -z "$kind" ] || have "$kind" "$operand" || missing+=("$package")
-	done <<<"$PREPARATION"
-	[ ${#missing[@]} -eq 0 ] ||
-		die "the headers of $RELEASE have no Rust crates, and what they are made with is missing:" \
-			"apt-get install ${missing[*]}"
-}
-
 # tree_of RELEASE: sets KDIR, a tree in which Rust modules can be built
 tree_of()
 {
@@ -125,7 +99,10 @@ tree_of()
 	KDIR=$dir
 	[ ! -e "$dir/complete" ] || return 0
 	source=$(source_of "$RELEASE")
-	check_preparation
+	missing tree
+	[ ${#MISSING[@]} -eq 0 ] ||
+		die "the headers of $RELEASE have no Rust crates, and what they are made with is missing:" \
+			"apt-get install ${MISSING[*]}"
 	[ "$PROBE" = n ] || return 0
 	[ "$(id -u)" -eq 0 ] || die "the tree for Rust modules is made under $TREES: run this as root"
 	say "preparing a tree for Rust modules of $RELEASE: this takes minutes, once"
