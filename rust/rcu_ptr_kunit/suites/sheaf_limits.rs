@@ -86,10 +86,7 @@ mod tests {
             drop(guard);
             let stats = cache.stats();
             kernel::kunit::info(fmt!(
-                "rcu_ptr_sheaf_limits: of {} bytes at most {} waited, after {} objects\n",
-                limit,
-                most,
-                n
+                "rcu_ptr_sheaf_limits: of {limit} bytes at most {most} waited, after {n} objects\n"
             ));
             if let Some(object) = again {
                 // SAFETY: From this cache, the caller's.
@@ -144,11 +141,7 @@ mod tests {
         });
         drop(guard);
         kernel::kunit::info(fmt!(
-            "rcu_ptr_sheaf_limits: met {} times, {} and {} bytes waited, {} objects reserved\n",
-            met,
-            most,
-            bytes,
-            reserved
+            "rcu_ptr_sheaf_limits: met {met} times, {most} and {bytes} bytes waited, {reserved} objects reserved\n"
         ));
         drop(cache);
         check!(n > 1000 && bytes <= LIMIT + slack(56));
