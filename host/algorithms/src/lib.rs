@@ -7,7 +7,7 @@
 //! `Platform` trait. Their module paths here are those of the module's crate.
 
 // The module uses all of them; the tests use a part of some, and those under loom only a few.
-#![cfg_attr(any(not(test), loom), allow(dead_code))]
+#![cfg_attr(any(not(test), loom), allow(dead_code, unused_imports))]
 
 #[allow(dead_code)]
 #[path = "../../../rust/rcu_ptr/entry.rs"]
@@ -62,6 +62,18 @@ mod sheaves {
     pub(crate) mod sheaf;
 }
 mod sync;
+
+/// Tests with a flaw, which have to panic with these words: `NAME, "WORDS": TEST;`.
+#[cfg(test)]
+macro_rules! sees {
+    ($($name:ident, $words:literal: $test:expr;)*) => {$(
+        #[test]
+        #[should_panic(expected = $words)]
+        fn $name() {
+            $test;
+        }
+    )*};
+}
 
 // Under loom only what is made for it: its types work inside of a model only.
 #[cfg(all(test, not(loom)))]

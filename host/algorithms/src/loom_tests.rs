@@ -7,11 +7,8 @@
 
 use crate::{
     list::{DeferredList, Linked, Pushed},
-    lockless::{
-        block::Spares,
-        insert::{close, insert, insert_slow},
-    },
-    lockless_model::{kind_of, word_of, Flaw, Model, CAPACITY},
+    lockless::{block::Spares, insert::close},
+    lockless_model::{Flaw, Model, CAPACITY},
     sync::{AtomicLink, Plain},
 };
 use loom::{
@@ -21,8 +18,7 @@ use loom::{
 use std::ptr::NonNull;
 
 fn take(cpu: &Model<'_>, object: usize) -> bool {
-    let (word, kind) = (word_of(object), kind_of(object));
-    cpu.preempt_off(|| insert(&cpu, word, kind) || insert_slow(&cpu, word, None))
+    cpu.preempt_off(|| cpu.take(object))
 }
 
 pub(crate) fn model(f: impl Fn() + Sync + Send + 'static) {
@@ -78,54 +74,36 @@ fn insert_against_close_and_drain() {
     insert_close_drain(Flaw::None);
 }
 
-#[test]
-#[should_panic(expected = "taken and freed")]
-fn sees_that_close_does_not_bar() {
-    insert_close_drain(Flaw::CloseDoesNotBar);
+sees! {
+    sees_that_close_does_not_bar, "taken and freed": insert_close_drain(Flaw::CloseDoesNotBar);
+    sees_slots_read_before_the_grace_period, "Causality violation":
+        insert_close_drain(Flaw::ReadBeforeGracePeriod);
+    sees_a_preemptible_insert, "Causality violation": insert_close_drain(Flaw::PreemptibleInsert);
+    sees_a_reservation_in_two_steps, "taken and freed": insert_close_drain(Flaw::ReserveInTwoSteps);
 }
 
-#[test]
-#[should_panic(expected = "Causality violation")]
-fn sees_slots_read_before_the_grace_period() {
-    insert_close_drain(Flaw::ReadBeforeGracePeriod);
+/// The first of `blocks` is full: two contexts find no slot at the same time, and both have one in the next or, if
+/// there is none, are refused, and the word says so afterwards.
+fn both_find_it_full(blocks: usize) {
+    model(move || {
+        let is_next = blocks > 1;
+        let cpu = Arc::new(Model::new(blocks, Flaw::None, |_| ()));
+        let full = fill(&cpu);
+        let other = spawn(&cpu, move |cpu| assert_eq!(take(cpu, full + 1), is_next));
+        assert_eq!(take(&cpu, full + 2), is_next);
+        other.join().unwrap();
+        everything(&cpu, Vec::new(), if is_next { full + 2 } else { full });
+    });
 }
 
-#[test]
-#[should_panic(expected = "Causality violation")]
-fn sees_a_preemptible_insert() {
-    insert_close_drain(Flaw::PreemptibleInsert);
-}
-
-#[test]
-#[should_panic(expected = "taken and freed")]
-fn sees_a_reservation_in_two_steps() {
-    insert_close_drain(Flaw::ReserveInTwoSteps);
-}
-
-/// The block is full: two contexts find no slot at the same time.
 #[test]
 fn both_open_the_next_block() {
-    model(|| {
-        let cpu = Arc::new(Model::new(4, Flaw::None, |_| ()));
-        let full = fill(&cpu);
-        let other = spawn(&cpu, move |cpu| assert!(take(cpu, full + 1)));
-        assert!(take(&cpu, full + 2));
-        other.join().unwrap();
-        everything(&cpu, Vec::new(), full + 2);
-    });
+    both_find_it_full(4);
 }
 
-/// There is no block: both are refused, and the word says so afterwards.
 #[test]
 fn both_are_refused() {
-    model(|| {
-        let cpu = Arc::new(Model::new(1, Flaw::None, |_| ()));
-        let full = fill(&cpu);
-        let other = spawn(&cpu, move |cpu| assert!(!take(cpu, full + 1)));
-        assert!(!take(&cpu, full + 2));
-        other.join().unwrap();
-        everything(&cpu, Vec::new(), full);
-    });
+    both_find_it_full(1);
 }
 
 /// A CPU dies (what it did happens before, as the hotplug machinery has it) and another one closes

@@ -8,7 +8,7 @@ use crate::{
         block::{self, Blocks, ClosedList, Layout, Spares, MAX_SPARES, SLOT},
         insert::{close, insert, insert_slow, Close, Kind},
     },
-    lockless_model::{kind_of, word_of, Flaw, Model, CAPACITY},
+    lockless_model::{word_of, Flaw, Model, CAPACITY},
 };
 use std::{
     alloc::{alloc, dealloc, Layout as Memory},
@@ -40,10 +40,8 @@ struct Run {
 
 impl Run {
     fn take(&self, cpu: &Model<'_>) {
-        let object = self.next_object.get();
-        self.next_object.set(object + 1);
-        let (word, kind) = (word_of(object), kind_of(object));
-        if insert(&cpu, word, kind) || insert_slow(&cpu, word, None) {
+        let object = self.next_object.replace(self.next_object.get() + 1);
+        if cpu.take(object) {
             self.taken.borrow_mut().push(object);
         }
     }
@@ -52,8 +50,7 @@ impl Run {
         if self.over.get() {
             return;
         }
-        let step = self.step.get();
-        self.step.set(step + 1);
+        let step = self.step.replace(self.step.get() + 1);
         for &(at, act) in &self.plan {
             if at == step {
                 match act {
@@ -148,28 +145,15 @@ fn blocks_run_out() {
     }
 }
 
-#[test]
-#[should_panic(expected = "taken and freed")]
-fn sees_that_close_does_not_bar() {
-    all_plans(CAPACITY + 1, 8, 2, Flaw::CloseDoesNotBar);
-}
-
-#[test]
-#[should_panic(expected = "taken and freed")]
-fn sees_a_reservation_in_two_steps() {
-    all_plans(CAPACITY + 1, 8, 2, Flaw::ReserveInTwoSteps);
-}
-
-#[test]
-#[should_panic(expected = "a slot in a header")]
-fn sees_an_index_out_of_bounds() {
-    all_plans(CAPACITY + 1, 8, 1, Flaw::IndexNotBounded);
-}
-
-#[test]
-#[should_panic(expected = "a callback is freed")]
-fn sees_a_block_that_does_not_say_its_callbacks() {
-    all_plans(CAPACITY + 1, 8, 2, Flaw::SaysBeforeItReserves);
+sees! {
+    sees_that_close_does_not_bar, "taken and freed":
+        all_plans(CAPACITY + 1, 8, 2, Flaw::CloseDoesNotBar);
+    sees_a_reservation_in_two_steps, "taken and freed":
+        all_plans(CAPACITY + 1, 8, 2, Flaw::ReserveInTwoSteps);
+    sees_an_index_out_of_bounds, "a slot in a header":
+        all_plans(CAPACITY + 1, 8, 1, Flaw::IndexNotBounded);
+    sees_a_block_that_does_not_say_its_callbacks, "a callback is freed":
+        all_plans(CAPACITY + 1, 8, 2, Flaw::SaysBeforeItReserves);
 }
 
 /// What is closed later joins what waits: nothing is lost, and the sums are right all the way.
@@ -181,8 +165,7 @@ fn chains_join() {
         let mut closed = 0;
         for &blocks in takes {
             for _ in 0..blocks {
-                let word = word_of(1);
-                assert!(insert(&&cpu, word, Kind::Call) || insert_slow(&&cpu, word, None));
+                assert!(cpu.take(1));
                 close(&&cpu, false);
                 closed += 1;
             }

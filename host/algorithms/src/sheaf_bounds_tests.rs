@@ -5,8 +5,7 @@
 
 use crate::{
     platform::LocalWord,
-    sheaf_model::{set_hook, At, Flaw, Model},
-    sheaf_state_tests::Memory,
+    sheaf_model::{set_hook, At, Flaw, Memory, Model},
     sheaves::{
         cursor::{next_slot, NONE},
         double::Seen,
@@ -28,11 +27,8 @@ const OBJECTS: usize = 64;
 
 fn at(model: &Model, cpu: usize, may_wait: bool) -> At<'_> {
     At {
-        model,
-        cpu,
-        context: 0,
-        preemptible: false,
         may_wait,
+        ..model.nmi(cpu)
     }
 }
 
@@ -59,7 +55,7 @@ fn pass(model: &Model, passes: usize, every: usize, may_wait: bool) -> usize {
         }
         if i % every == 0 {
             if model.rang(0) {
-                at(model, 0, false).tick();
+                model.nmi(0).tick();
             }
             most = most.max(model.count_spent(0));
             model.grace_period();
@@ -93,7 +89,7 @@ fn tick_does_not_walk() {
     let mut took = Vec::new();
     for objects in [40, 100_000] {
         let model = alone(0, SLOTS);
-        let cpu = at(&model, 0, false);
+        let cpu = model.nmi(0);
         for _ in 0..objects {
             cpu.free_rcu(model.from_slab());
         }
@@ -126,7 +122,7 @@ fn nest(depth: usize, at_step: usize, frees: bool) -> usize {
         held: RefCell<Vec<usize>>,
     }
     fn call(nest: &Nest, frees: bool) {
-        let cpu = at(&nest.model, 0, false);
+        let cpu = nest.model.nmi(0);
         if frees {
             let object = nest.held.borrow_mut().pop();
             let taken = object.is_some_and(|object| cpu.free_rcu(object));
@@ -203,7 +199,7 @@ fn spares_are_looked_after() {
 #[test]
 fn what_is_free_at_once_is_looked_after() {
     let model = alone(0, SLOTS);
-    let cpu = at(&model, 0, false);
+    let cpu = model.nmi(0);
     let object = model.from_slab();
     cpu.free(object);
     assert!(model.is_looked_after(0));
@@ -217,7 +213,7 @@ fn what_is_free_at_once_is_looked_after() {
 #[test]
 fn twice_in_reuse_slots() {
     let model = alone(0, SLOTS);
-    let cpu = at(&model, 0, false);
+    let cpu = model.nmi(0);
     let object = model.from_slab();
     let word = cpu.reuse(1);
     cpu.free(object);
@@ -242,7 +238,7 @@ fn doubles_are_found() {
             .wrapping_add(1442695040888963407);
         (random >> 33) % below
     };
-    let mut memory = Memory(Vec::new());
+    let mut memory = Memory::default();
     let mut doubles = 0;
     for round in 0..20_000 {
         let n = 1 + next(SLOTS as u64) as usize;
@@ -281,7 +277,7 @@ fn doubles_are_found() {
 fn any_reuse_slot_will_do() {
     for i in 0..exchange::REUSE {
         let model = alone(0, SLOTS);
-        let cpu = at(&model, 0, false);
+        let cpu = model.nmi(0);
         let object = model.from_slab();
         cpu.free(object);
         assert_eq!(cpu.reuse(0).take(), Some(object));
@@ -296,7 +292,7 @@ fn any_reuse_slot_will_do() {
 fn what_is_given_away_is_not_reused() {
     for i in 0..exchange::REUSE {
         let model = alone(0, SLOTS);
-        let cpu = at(&model, 0, false);
+        let cpu = model.nmi(0);
         let object = model.from_slab();
         model.give_away(object);
         assert!(cpu.reuse(i).put(object));
@@ -313,7 +309,7 @@ fn what_is_given_away_is_not_reused() {
 #[test]
 fn used_up_sheaves_are_removed() {
     let model = alone(1, 1);
-    let cpu = at(&model, 0, false);
+    let cpu = model.nmi(0);
     let is_right = || cpu.words().alloc.0.load() == NONE;
     // The only object of a sheaf, none, one that is free at once, and one of the slab.
     let object = cpu.alloc().expect("one is there");
@@ -334,7 +330,7 @@ fn used_up_sheaves_are_removed() {
 #[test]
 fn cursors_tell() {
     let model = alone(1, SLOTS);
-    let cpu = at(&model, 0, false);
+    let cpu = model.nmi(0);
     let cursor = cpu.words().alloc;
     assert!(!cursor.is_installed());
     let (sheaf, _) = cpu.take_full();
@@ -380,7 +376,7 @@ fn spent_sheaves_are_not_left() {
 /// Where no object is free twice none is compared with others.
 #[test]
 fn doubles_alone_cost() {
-    let mut memory = Memory(Vec::new());
+    let mut memory = Memory::default();
     // SAFETY: All zeroes is how it begins.
     let mut seen: Box<Seen> = unsafe { Box::new(std::mem::zeroed()) };
     let full = memory

@@ -4,13 +4,16 @@
 //! them; counts that a barrier tells apart from later ones; objects without a sheaf, each of which is destructed
 //! once.
 
-use crate::sheaves::{
-    geometry::{Slot, SHEAF_BYTES, SLOTS},
-    grace::{Epochs, GracePeriod, Needs, Polled, Running, Strays, PLACES},
-    sheaf::{Chain, EmptySheaf},
+use crate::{
+    sheaf_model::Memory,
+    sheaves::{
+        grace::{Epochs, GracePeriod, Needs, Polled, Running, Strays, PLACES},
+        sheaf::Chain,
+    },
+    sync::AtomicLink,
 };
 use proptest::prelude::*;
-use std::{cell::Cell, ptr::NonNull, rc::Rc};
+use std::{cell::Cell, rc::Rc};
 
 /// A kind of reader. Contexts that write slots are as readers of RCU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,17 +103,9 @@ fn one_of_each() -> [Vec<Step>; 2] {
 
 #[test]
 fn one_grace_period_left_out() {
-    for needs in [
-        Needs {
-            rcu: true,
-            srcu: false,
-        },
-        Needs {
-            rcu: false,
-            srcu: true,
-        },
-    ] {
+    for rcu in [false, true] {
         // A plain domain needs both.
+        let needs = Needs { rcu, srcu: !rcu };
         assert!(one_of_each()
             .iter()
             .any(|steps| is_wrong(steps, needs, Some(false))));
@@ -247,18 +242,23 @@ fn many_barriers() {
 /// An object, with its link.
 #[repr(align(8))]
 struct Object {
-    _link: crate::sync::AtomicLink,
+    _link: AtomicLink,
     destructed: Cell<u32>,
+}
+
+fn objects(n: usize) -> Vec<Object> {
+    let object = |_| Object {
+        _link: AtomicLink::new(0),
+        destructed: Cell::new(0),
+    };
+    (0..n).map(object).collect()
 }
 
 proptest! {
     /// Each object comes off the list once, with its place.
     #[test]
     fn strays_come_once(pushes in prop::collection::vec((0usize..PLACES, any::<bool>()), 1..100)) {
-        let objects: Vec<Object> = pushes
-            .iter()
-            .map(|_| Object { _link: crate::sync::AtomicLink::new(0), destructed: Cell::new(0) })
-            .collect();
+        let objects = objects(pushes.len());
         let base = objects.as_ptr().expose_provenance();
         let list = Strays::new();
         let take_in = || {
@@ -286,12 +286,7 @@ proptest! {
 
 /// Objects in the order of `pushes`, by number, on a list. Returns which were refused, and whether it has an end.
 fn pushed(pushes: &[usize]) -> (Vec<usize>, bool) {
-    let objects: Vec<Object> = (0..8)
-        .map(|_| Object {
-            _link: crate::sync::AtomicLink::new(0),
-            destructed: Cell::new(0),
-        })
-        .collect();
+    let objects = objects(8);
     let base = objects.as_ptr().expose_provenance();
     let list = Strays::new();
     let mut refused = vec![];
@@ -331,21 +326,6 @@ impl GracePeriod for Gp {
     }
 }
 
-/// A closed sheaf without objects, of memory that is not given back.
-fn closed() -> Chain {
-    let layout = std::alloc::Layout::from_size_align(SHEAF_BYTES, SHEAF_BYTES).unwrap();
-    // SAFETY: The layout has a size.
-    let memory = NonNull::new(unsafe { std::alloc::alloc(layout) }).unwrap();
-    for i in 0..SLOTS {
-        // SAFETY: Slots are at the start of a sheaf, and fit.
-        unsafe { memory.cast::<Slot>().add(i).write(Slot::new()) };
-    }
-    let mut chain = Chain::new();
-    // SAFETY: Fresh memory of the right size and alignment.
-    chain.push(unsafe { EmptySheaf::from_memory(memory, std::ptr::null()) }.into_closed());
-    chain
-}
-
 proptest! {
     /// What is polled comes after its grace period, however seldom it is looked at; and two later at the latest,
     /// but for those in which nothing looked, however much comes meanwhile.
@@ -354,10 +334,11 @@ proptest! {
         let now = Rc::new(Cell::new(0));
         let mut polled = Polled::new();
         let mut waits: Vec<(usize, u64)> = vec![];
-        let mut unseen = 0;
+        let (mut unseen, mut memory) = (0, Memory::default());
         for (n, looks) in steps {
             for _ in 0..n {
-                let chain = closed();
+                let mut chain = Chain::new();
+                chain.push(memory.sheaf().into_closed());
                 let sheaf = chain.into_first();
                 waits.push((sheaf, now.get()));
                 // SAFETY: The same.
@@ -390,7 +371,7 @@ fn running_are_counted() {
     assert!(!running.are_none_after(|| true));
     assert!(!running.leave() && !running.are_none_after(|| true));
     assert!(running.leave() && running.are_none_after(|| true));
-    let object = crate::sync::AtomicLink::new(0);
+    let object = AtomicLink::new(0);
     let addr = std::ptr::from_ref(&object).expose_provenance();
     let strays = Strays::new();
     // SAFETY: An object that is a link.

@@ -10,7 +10,7 @@ use crate::{
     platform::Platform,
     rfc::{
         arm::{Kick, Monitor},
-        bnode::{Bnode, BnodeQueue},
+        bnode::Bnode,
         state::{
             Channel, Fill, Objects, Push, State, BARRIER_BATCH, CHANNELS, MAX_READY_BNODES,
             N_BATCHES,
@@ -29,6 +29,8 @@ use std::{
 thread_local! {
     /// Grace periods completed so far.
     static COMPLETED: Cell<u64> = const { Cell::new(0) };
+    /// Pages that are not freed.
+    pub(crate) static PAGES: Cell<isize> = const { Cell::new(0) };
 }
 
 /// Grace periods that end when the test says so, and blocks of a few slots.
@@ -54,18 +56,26 @@ impl Platform for Model {
 
 const OBJECT_BYTES: usize = 4096 + 16;
 
-fn page_layout() -> Layout {
-    Layout::from_size_align(Model::BLOCK_BYTES, 8).unwrap()
+fn page_layout<P: Platform>() -> Layout {
+    Layout::from_size_align(P::BLOCK_BYTES, 8).unwrap()
 }
 
-fn new_page() -> NonNull<u8> {
-    // SAFETY: The layout has a size.
-    NonNull::new(unsafe { alloc(page_layout()) }).unwrap()
+/// A block in a page of its own.
+pub(crate) fn new_page<P: Platform>() -> Bnode<P> {
+    PAGES.set(PAGES.get() + 1);
+    // SAFETY: The layout has a size; a fresh page.
+    unsafe { Bnode::from_page(NonNull::new(alloc(page_layout::<P>())).unwrap()) }
 }
 
-fn free_page(bnode: Bnode<Model>) {
+pub(crate) fn free_page<P: Platform>(bnode: Bnode<P>) {
+    PAGES.set(PAGES.get() - 1);
     // SAFETY: Every block of these tests comes from `new_page()`.
-    unsafe { dealloc(bnode.into_page().as_ptr(), page_layout()) };
+    unsafe { dealloc(bnode.into_page().as_ptr(), page_layout::<P>()) };
+}
+
+fn free_cached(state: &mut State<Model>) {
+    let mut cached = state.take_cached();
+    std::iter::from_fn(|| cached.pop()).for_each(free_page);
 }
 
 #[derive(Debug, Clone)]
@@ -121,12 +131,12 @@ struct World {
     limit: usize,
     queued: usize,
     freed: usize,
-    pages: isize,
 }
 
 impl World {
     fn new() -> Self {
         COMPLETED.set(0);
+        PAGES.set(0);
         Self {
             state: State::new(),
             live: HashMap::new(),
@@ -135,7 +145,6 @@ impl World {
             limit: 3,
             queued: 0,
             freed: 0,
-            pages: 0,
         }
     }
 
@@ -175,10 +184,8 @@ impl World {
     }
 
     fn put(&mut self, bnode: Bnode<Model>) {
-        if let Some(bnode) = self.state.put_cached(bnode, self.limit) {
-            self.pages -= 1;
-            free_page(bnode);
-        }
+        let excess = self.state.put_cached(bnode, self.limit);
+        excess.into_iter().for_each(free_page);
     }
 
     fn free(&mut self, mut objects: Objects<Model>) {
@@ -187,11 +194,9 @@ impl World {
                 assert!(bnode.is_ready(), "a block came before its grace period");
                 let mut calls = Vec::new();
                 let objects = split_calls(bnode.objects(), |call| calls.push(call)).to_vec();
-                assert!(if channel == Channel::Call {
-                    objects.is_empty()
-                } else {
-                    calls.is_empty()
-                });
+                let is_call = channel == Channel::Call;
+                let others = if is_call { objects.len() } else { calls.len() };
+                assert_eq!(others, 0);
                 for object in objects {
                     self.free_object(object);
                 }
@@ -212,11 +217,7 @@ impl World {
     }
 
     fn drop_cached(&mut self) {
-        let mut cached: BnodeQueue<Model> = self.state.take_cached();
-        while let Some(bnode) = cached.pop() {
-            self.pages -= 1;
-            free_page(bnode);
-        }
+        free_cached(&mut self.state);
         assert_eq!(self.state.nr_cached(), 0);
     }
 
@@ -252,7 +253,6 @@ impl World {
 
     fn trim(&mut self) {
         while let Some(bnode) = self.state.take_excess(self.limit) {
-            self.pages -= 1;
             free_page(bnode);
         }
         assert!(self.state.nr_cached() <= self.limit);
@@ -313,20 +313,14 @@ impl World {
             }
             Step::QueueWithBlock { vmalloc } => {
                 let object = self.new_object();
-                // SAFETY: A fresh page.
-                let bnode = unsafe { Bnode::from_page(new_page()) };
-                self.pages += 1;
-                let (pushed, unused) = self.state.push_with(channel(vmalloc), bnode, object);
+                let (pushed, unused) = self.state.push_with(channel(vmalloc), new_page(), object);
                 assert_eq!(pushed, Push::Block);
                 let linked = Linked::Object {
                     object,
                     field: object,
                 };
                 self.last = Some((channel(vmalloc), linked, pushed));
-                if let Some(unused) = unused {
-                    self.pages -= 1;
-                    free_page(unused);
-                }
+                unused.into_iter().for_each(free_page);
             }
             Step::Again => {
                 if let Some((channel, linked, before)) = self.last {
@@ -350,9 +344,7 @@ impl World {
                 self.limit = limit;
                 self.trim();
                 while self.state.nr_cached() < limit && self.state.online {
-                    self.pages += 1;
-                    // SAFETY: A fresh page.
-                    self.put(unsafe { Bnode::from_page(new_page()) });
+                    self.put(new_page());
                 }
             }
             Step::Shrink => {
@@ -391,7 +383,7 @@ impl World {
             self.live.len()
         );
         assert_eq!(self.queued, self.freed);
-        assert_eq!(self.pages, 0, "block pages are lost");
+        assert_eq!(PAGES.get(), 0, "block pages are lost");
     }
 }
 
@@ -413,9 +405,7 @@ fn online(cached: usize) -> State<Model> {
     let mut state = State::new();
     state.online = true;
     for _ in 0..cached {
-        // SAFETY: A fresh page.
-        let bnode = unsafe { Bnode::from_page(new_page()) };
-        assert!(state.put_cached(bnode, cached).is_none());
+        assert!(state.put_cached(new_page(), cached).is_none());
     }
     state
 }
@@ -468,10 +458,8 @@ fn is_counted() {
         (0..n).for_each(|_| assert_eq!(queue(&mut state, channel), Push::Block));
     }
     for _ in 0..2 {
-        // SAFETY: A fresh page.
-        let bnode = unsafe { Bnode::from_page(new_page()) };
         // The open block has no room, then it has.
-        let (pushed, unused) = state.push_with(Channel::Call, bnode, object());
+        let (pushed, unused) = state.push_with(Channel::Call, new_page(), object());
         assert_eq!(pushed, Push::Block);
         unused.into_iter().for_each(free_page);
     }
@@ -506,8 +494,7 @@ fn is_counted() {
     free_page(state.take_excess(3).expect("one more than these"));
     assert!(state.take_excess(3).is_none());
     assert_eq!(state.stats[Event::Shrunk], 2);
-    let mut cached = state.take_cached();
-    std::iter::from_fn(|| cached.pop()).for_each(free_page);
+    free_cached(&mut state);
     assert_eq!(counted(&state.stats), [("shrunk", 5)]);
     let mut sum = state.stats;
     sum += Stats::from([1; NAMES.len()]);
@@ -538,8 +525,7 @@ fn since_the_first() {
         assert_eq!((bnode.since(), bnode.len()), (10 * round as u32, 2));
         assert!(state.put_cached(bnode, 1).is_none());
     }
-    let mut cached = state.take_cached();
-    std::iter::from_fn(|| cached.pop()).for_each(free_page);
+    free_cached(&mut state);
 }
 
 /// The monitor is wanted as soon as there is something, and fast when that would fill a block; the irq_work is
