@@ -99,19 +99,10 @@ impl Header {
         word >= self.field() && word <= self.field() + wide
     }
 
-    /// What the canaries of this header have in common.
-    fn canaries(self) -> Canaries {
-        Canaries(mix(self.0))
-    }
-}
-
-/// The canaries of a header.
-#[derive(Clone, Copy)]
-struct Canaries(u64);
-
-impl Canaries {
-    fn at(self, word: usize) -> u64 {
-        self.0.wrapping_add((word as u64).wrapping_mul(STEP))
+    /// The canary of each word.
+    fn canaries(self) -> impl Fn(usize) -> u64 {
+        let first = mix(self.0);
+        move |word| first.wrapping_add((word as u64).wrapping_mul(STEP))
     }
 }
 
@@ -168,11 +159,11 @@ impl Found {
     ///
     /// It is the caller's, and as large as `header` says.
     pub(crate) unsafe fn fill(self, header: Header) {
-        let canaries = header.canaries();
+        let canary = header.canaries();
         for range in places(header.words()) {
             for i in range {
                 // SAFETY: By the safety requirements of this function.
-                unsafe { self.word(i).write_volatile(canaries.at(i)) };
+                unsafe { self.word(i).write_volatile(canary(i)) };
             }
         }
         // SAFETY: By the safety requirements of this function.
@@ -195,12 +186,12 @@ impl Found {
     ///
     /// As for [`Found::header()`], whose result `header` is.
     pub(crate) unsafe fn is_intact(self, header: Header) -> bool {
-        let (canaries, at) = (header.canaries(), self.at());
+        let (canary, at) = (header.canaries(), self.at());
         for range in places(header.words()) {
             for i in range {
                 // SAFETY: By the safety requirements of this function.
                 let found = unsafe { self.word(i).read_volatile() };
-                if found != canaries.at(i) && i != at && !header.is_field(i) {
+                if found != canary(i) && i != at && !header.is_field(i) {
                     return false;
                 }
             }

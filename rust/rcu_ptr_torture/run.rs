@@ -40,34 +40,6 @@ const NOLOCK_MAX: usize = 4096;
 /// Hard interrupts may not take locks that are mutexes on PREEMPT_RT, and lockdep says so on others too.
 const STRICT: bool = cfg!(any(CONFIG_PREEMPT_RT, CONFIG_PROVE_RAW_LOCK_NESTING));
 
-/// How often each allocator is used. vmalloc() takes as long as ten of the others, and is used in one of four
-/// cases.
-const OFTEN: [Source; 20] = {
-    use Source::{Cache, Kmalloc, KmallocNolock, Kvmalloc, Slab, SmallCache, Vmalloc};
-    [
-        Kmalloc,
-        Kmalloc,
-        Kmalloc,
-        Kmalloc,
-        Kmalloc,
-        KmallocNolock,
-        KmallocNolock,
-        KmallocNolock,
-        KmallocNolock,
-        Vmalloc,
-        Kvmalloc,
-        Slab,
-        Slab,
-        Slab,
-        Cache,
-        Cache,
-        Cache,
-        Cache,
-        SmallCache,
-        SmallCache,
-    ]
-};
-
 /// Counters.
 #[derive(Default)]
 pub(crate) struct Counts {
@@ -197,7 +169,16 @@ impl<'a> Run<'a> {
 
     /// Chooses the allocator and the size of an object.
     fn choose(&self, context: Context, draw: &mut Draw<'_>) -> (Source, usize) {
-        let mut source = OFTEN[draw.below(OFTEN.len() as u64) as usize];
+        let mut source = match draw.below(20) {
+            0..5 => Source::Kmalloc,
+            5..9 => Source::KmallocNolock,
+            9 => Source::Vmalloc,
+            10 => Source::Kvmalloc,
+            11..14 => Source::Slab,
+            14..18 => Source::Cache,
+            _ => Source::SmallCache,
+        };
+        // vmalloc() takes as long as ten of the others: one of four is enough.
         let is_slow = source == Source::Vmalloc && !draw.one_in(4);
         if is_slow
             || context != Context::Task && matches!(source, Source::Vmalloc | Source::Kvmalloc)
