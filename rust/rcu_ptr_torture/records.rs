@@ -472,9 +472,8 @@ impl Records {
     ///
     /// May sleep.
     pub(crate) fn lost(&self) -> u64 {
-        let queued = |record: &&Record| {
-            record.state.load(Relaxed) == QUEUED && (!record.is_cache() || record.is_destructed())
-        };
+        let queued =
+            |record: &&Record| record.state.load(Relaxed) == QUEUED && record.is_of_barrier();
         let mut lost = 0;
         for record in self.records.iter().filter(queued) {
             record.failed(c"never freed");

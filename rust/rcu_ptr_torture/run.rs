@@ -151,6 +151,11 @@ impl<'a> Run<'a> {
         &self.caches[usize::from(source == Source::SmallCache)]
     }
 
+    /// The source of one of both.
+    pub(crate) fn some_cache(&self) -> Source {
+        [Source::Cache, Source::SmallCache][self.random.below(2) as usize]
+    }
+
     /// The SRCU domain of the readers that sleep.
     pub(crate) fn domain(&self) -> &Domain {
         &self.domain
@@ -519,42 +524,33 @@ impl<'a> Run<'a> {
         );
     }
 
-    /// Queues an object, in a task. Returns its record and number, to be checked after a barrier.
-    pub(crate) fn queue_one(&self) -> Option<(&'a Record, u64)> {
-        let source = Source::Kmalloc;
-        let object = alloc::kmalloc(64, alloc::quiet(false))?;
+    /// Queues an object of kmalloc or of a cache, in a task. Returns its record and number, to be checked after a
+    /// barrier.
+    pub(crate) fn queue_one(&self, source: Source) -> Option<(&'a Record, u64)> {
+        let gfp = alloc::quiet(false);
+        let object = match source.is_cache() {
+            true => self.cache(source).alloc_with(gfp)?,
+            false => alloc::kmalloc(64, gfp)?,
+        };
         // SAFETY: Just allocated.
         let owned = unsafe { self.own(object, source) }?;
         let record = owned.record;
         let draw = &mut self.random.draw();
-        if draw.one_in(16) {
+        if !source.is_cache() && draw.one_in(16) {
             let number = self.queue(record, Call::Sleepable, Context::Task);
             // SAFETY: Just allocated, with room for a head at its start.
             unsafe { freed::call_slow(object) };
             return Some((record, number));
         }
-        let head = draw.one_in(2);
-        // SAFETY: Just allocated, with room for a field or head at its start.
+        let head = !source.is_cache() && draw.one_in(2);
+        // SAFETY: Just allocated, with room for a field or head at its start; those of caches need none.
         let number = unsafe { self.give(owned, object.as_ptr(), head, Context::Task, draw) };
-        Some((record, number))
-    }
-
-    /// The same with an object of the cache whose objects are destructed.
-    pub(crate) fn queue_destructed(&self) -> Option<(&'a Record, u64)> {
-        let source = Source::SmallCache;
-        let object = self.cache(source).alloc_with(alloc::quiet(false))?;
-        // SAFETY: Just allocated.
-        let owned = unsafe { self.own(object, source) }?;
-        let record = owned.record;
-        let draw = &mut self.random.draw();
-        // SAFETY: Just allocated; objects of caches need no field.
-        let number = unsafe { self.give(owned, object.as_ptr(), false, Context::Task, draw) };
         Some((record, number))
     }
 
     /// Allocates an object of a cache and frees it at once, in a task.
     pub(crate) fn touch(&self) {
-        let source = [Source::Cache, Source::SmallCache][self.random.below(2) as usize];
+        let source = self.some_cache();
         let Some(object) = self.cache(source).alloc_with(alloc::quiet(false)) else {
             return;
         };

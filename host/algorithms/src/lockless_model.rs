@@ -10,7 +10,7 @@ use crate::{
     entry::{split_calls, Call},
     lockless::{
         block::{self, ClosedList, Layout, Spares, SLOT},
-        insert::{insert, insert_slow, Cpu, Kind, Reserve},
+        insert::{close, insert, insert_slow, Close, Cpu, Kind, Reserve},
     },
     platform::LocalWord,
     sync::{AtomicUsize, RwLock, UnsafeCell},
@@ -131,8 +131,7 @@ impl<'a> Model<'a> {
     }
 
     /// Runs `f` with preemption disabled.
-    #[cfg(loom)]
-    pub(crate) fn preempt_off<R>(&self, f: impl FnOnce() -> R) -> R {
+    fn preempt_off<R>(&self, f: impl FnOnce() -> R) -> R {
         let guard = (self.flaw != Flaw::PreemptibleInsert).then(|| self.rcu.read().unwrap());
         let ret = f();
         drop(guard);
@@ -142,7 +141,12 @@ impl<'a> Model<'a> {
     /// Takes the object or callback of this number, or has no room for it.
     pub(crate) fn take(&self, number: usize) -> bool {
         let word = word_of(number);
-        insert(&self, word, kind_of(number)) || insert_slow(&self, word, None)
+        self.preempt_off(|| insert(&self, word, kind_of(number)) || insert_slow(&self, word, None))
+    }
+
+    /// Closes the current block, with another in its place or not.
+    pub(crate) fn close(&self, refill: bool) -> Close {
+        self.preempt_off(|| close(&self, refill))
     }
 
     fn put_spare(&self, base: usize) {

@@ -7,7 +7,7 @@
 
 use crate::{
     list::{DeferredList, Linked, Pushed},
-    lockless::{block::Spares, insert::close},
+    lockless::block::Spares,
     lockless_model::{Flaw, Model, CAPACITY},
     sync::{AtomicLink, Plain},
 };
@@ -16,10 +16,6 @@ use loom::{
     thread,
 };
 use std::ptr::NonNull;
-
-fn take(cpu: &Model<'_>, object: usize) -> bool {
-    cpu.preempt_off(|| cpu.take(object))
-}
 
 pub(crate) fn model(f: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
@@ -40,13 +36,13 @@ pub(crate) fn spawn<T: 'static, R: 'static>(
 /// Fills a block, and says which object was the last.
 fn fill(cpu: &Model<'_>) -> usize {
     let last = CAPACITY;
-    assert!((1..=last).all(|object| take(cpu, object)));
+    assert!((1..=last).all(|object| cpu.take(object)));
     last
 }
 
 /// Closes and drains: objects 1 to `last` are there, each once.
 fn everything(cpu: &Model<'_>, mut freed: Vec<usize>, last: usize) {
-    cpu.preempt_off(|| close(&cpu, false));
+    cpu.close(false);
     freed.extend(cpu.drain(false));
     freed.sort_unstable();
     assert!(freed.into_iter().eq(1..=last), "taken and freed");
@@ -56,13 +52,13 @@ fn everything(cpu: &Model<'_>, mut freed: Vec<usize>, last: usize) {
 fn insert_close_drain(flaw: Flaw) {
     model(move || {
         let cpu = Arc::new(Model::new(4, flaw, |_| ()));
-        assert!(take(&cpu, 1));
-        let other = spawn(&cpu, |cpu| assert!(take(cpu, 2)));
+        assert!(cpu.take(1));
+        let other = spawn(&cpu, |cpu| assert!(cpu.take(2)));
         let monitor = spawn(&cpu, |cpu| {
-            cpu.preempt_off(|| close(&cpu, true));
+            cpu.close(true);
             cpu.drain(false)
         });
-        assert!(take(&cpu, 3));
+        assert!(cpu.take(3));
         other.join().unwrap();
         let freed = monitor.join().unwrap();
         everything(&cpu, freed, 3);
@@ -89,8 +85,8 @@ fn both_find_it_full(blocks: usize) {
         let is_next = blocks > 1;
         let cpu = Arc::new(Model::new(blocks, Flaw::None, |_| ()));
         let full = fill(&cpu);
-        let other = spawn(&cpu, move |cpu| assert_eq!(take(cpu, full + 1), is_next));
-        assert_eq!(take(&cpu, full + 2), is_next);
+        let other = spawn(&cpu, move |cpu| assert_eq!(cpu.take(full + 1), is_next));
+        assert_eq!(cpu.take(full + 2), is_next);
         other.join().unwrap();
         everything(&cpu, Vec::new(), if is_next { full + 2 } else { full });
     });
@@ -114,11 +110,11 @@ fn dead_cpu() {
         let cpu = Arc::new(Model::new(4, Flaw::None, |_| ()));
         let dying = spawn(&cpu, |cpu| {
             let last = fill(cpu);
-            assert!(take(cpu, last + 1));
+            assert!(cpu.take(last + 1));
         });
         let drain = spawn(&cpu, |cpu| cpu.drain(false));
         dying.join().unwrap();
-        cpu.preempt_off(|| close(&&*cpu, false));
+        cpu.close(false);
         let mut freed = cpu.drain(false);
         freed.extend(drain.join().unwrap());
         everything(&cpu, freed, CAPACITY + 1);
@@ -132,15 +128,15 @@ fn push_against_append() {
     model(|| {
         let cpu = Arc::new(Model::new(4, Flaw::None, |_| ()));
         let close_one = |cpu: &Model<'_>, object| {
-            assert!(take(cpu, object));
-            cpu.preempt_off(|| close(&cpu, false));
+            assert!(cpu.take(object));
+            cpu.close(false);
         };
         close_one(&cpu, 1);
         let mut taken = cpu.closed.take();
         close_one(&cpu, 2);
         let other = spawn(&cpu, |cpu| {
-            assert!(take(cpu, 3));
-            cpu.preempt_off(|| close(&cpu, false));
+            assert!(cpu.take(3));
+            cpu.close(false);
         });
         taken.append(cpu.closed.take());
         let mut left = taken.objects();

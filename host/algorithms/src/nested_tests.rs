@@ -6,9 +6,10 @@
 use crate::{
     lockless::{
         block::{self, Blocks, ClosedList, Layout, Spares, MAX_SPARES, SLOT},
-        insert::{close, insert, insert_slow, Close, Kind},
+        insert::{insert, Close, Kind},
     },
     lockless_model::{word_of, Flaw, Model, CAPACITY},
+    word_tests::Page,
 };
 use std::{
     alloc::{alloc, dealloc, Layout as Memory},
@@ -56,7 +57,7 @@ impl Run {
                 match act {
                     Act::Insert => self.take(cpu),
                     Act::Close(refill) => {
-                        close(&cpu, refill);
+                        cpu.close(refill);
                     }
                 }
             }
@@ -80,11 +81,11 @@ fn run(objects: usize, blocks: usize, plan: Vec<(usize, Act)>, flaw: Flaw) -> us
         for _ in 0..objects {
             run.take(&cpu);
         }
-        close(&&cpu, false);
+        cpu.close(false);
         freed = cpu.drain(true);
         // Whatever late interrupts opened.
         run.over.set(true);
-        close(&&cpu, false);
+        cpu.close(false);
         freed.extend(cpu.drain(true));
     }
     let mut taken = run.taken.into_inner();
@@ -166,7 +167,7 @@ fn chains_join() {
         for &blocks in takes {
             for _ in 0..blocks {
                 assert!(cpu.take(1));
-                close(&&cpu, false);
+                cpu.close(false);
                 closed += 1;
             }
             all.append(cpu.closed.take());
@@ -182,13 +183,7 @@ fn chains_join() {
     }
 }
 
-/// Blocks in memory of the test's.
-struct Small;
-
-impl Layout for Small {
-    const BLOCK: usize = 128;
-    const HEADER: usize = 64;
-}
+type Small = Page<128, 64>;
 
 /// What is noted in a block is that of this block, for one use of it.
 #[test]
@@ -276,8 +271,8 @@ fn spares_have_a_limit() {
 fn blocks_say_what_they_have() {
     for number in 1..5 {
         let cpu = Model::new(1, Flaw::None, |_| ());
-        assert!(insert_slow(&&cpu, word_of(number), None));
-        close(&&cpu, false);
+        assert!(cpu.take(number));
+        cpu.close(false);
         let mut block = cpu.closed.take().pop().expect("it is closed");
         // SAFETY: No context is about to store.
         assert_eq!(unsafe { block.take_calls() }, number % 2 == 1);
@@ -289,8 +284,8 @@ fn blocks_say_what_they_have() {
 fn close_leaves_what_it_is_to() {
     for refill in [false, true] {
         let cpu = Model::new(2, Flaw::None, |_| ());
-        assert!(insert_slow(&&cpu, word_of(2), None));
-        assert_eq!(close(&&cpu, refill), Close::Closed(1));
+        assert!(cpu.take(2));
+        assert_eq!(cpu.close(refill), Close::Closed(1));
         assert_eq!(insert(&&cpu, word_of(2), Kind::Free), refill);
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::{
     platform::LocalWord,
-    sheaf_model::{set_hook, At, Flaw, Memory, Model},
+    sheaf_model::{hooked, At, Flaw, Memory, Model},
     sheaves::{
         cursor::{next_slot, NONE},
         double::Seen,
@@ -19,7 +19,6 @@ use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     ptr::without_provenance_mut,
-    rc::Rc,
 };
 
 /// Objects in circulation.
@@ -32,9 +31,8 @@ fn at(model: &Model, cpu: usize, may_wait: bool) -> At<'_> {
     }
 }
 
-/// A cache with one CPU, which nothing interrupts.
+/// A cache with one CPU.
 fn alone(full: usize, capacity: usize) -> Model {
-    set_hook(None);
     Model::new(1, full, capacity, usize::MAX, Flaw::None)
 }
 
@@ -70,7 +68,6 @@ fn pass(model: &Model, passes: usize, every: usize, may_wait: bool) -> usize {
 
 #[test]
 fn spent_sheaves_do_not_pile_up() {
-    set_hook(None);
     for may_wait in [true, false] {
         let model = Model::new(2, 2, SLOTS, usize::MAX, Flaw::None);
         let most = pass(&model, 400_000, 400, may_wait);
@@ -132,34 +129,31 @@ fn nest(depth: usize, at_step: usize, frees: bool) -> usize {
             nest.held.borrow_mut().extend(object);
         }
     }
-    let nest = Rc::new(Nest {
+    let nest = Nest {
         model: alone(depth + 2, 2),
         depth: Cell::new(0),
         step: Cell::new(0),
         held: RefCell::new(Vec::new()),
-    });
+    };
     let objects: Vec<usize> = (0..depth + 3).map(|_| nest.model.from_slab()).collect();
     nest.held.borrow_mut().extend(objects);
     // Sheaves whose slots are used up.
     for frees in [false, false, true, true] {
         call(&nest, frees);
     }
-    let hooked = Rc::clone(&nest);
-    set_hook(Some(Rc::new(move || {
-        let step = hooked.step.get() + 1;
-        hooked.step.set(step);
-        if step == at_step && hooked.depth.get() < depth {
-            hooked.depth.set(hooked.depth.get() + 1);
-            hooked.step.set(0);
-            call(&hooked, frees);
+    let interrupt = move |nest: &Nest| {
+        let step = nest.step.get() + 1;
+        nest.step.set(step);
+        if step == at_step && nest.depth.get() < depth {
+            nest.depth.set(nest.depth.get() + 1);
+            nest.step.set(0);
+            call(nest, frees);
             // It has been interrupted.
-            hooked.step.set(at_step);
+            nest.step.set(at_step);
         }
-    })));
-    call(&nest, frees);
-    set_hook(None);
+    };
+    let nest = hooked(nest, interrupt, |nest| call(nest, frees));
     assert_eq!(nest.depth.get(), depth, "step {at_step} was not reached");
-    let nest = Rc::into_inner(nest).expect("one owner is left");
     let found = nest.model.too_deep();
     nest.model.end();
     found
@@ -227,10 +221,8 @@ fn twice_in_reuse_slots() {
 /// Marks of many sheaves one after the other, beside a look at all pairs.
 #[test]
 fn doubles_are_found() {
-    let mut seen: Box<Seen> = {
-        // SAFETY: All zeroes is how it begins.
-        unsafe { Box::new(std::mem::zeroed()) }
-    };
+    // SAFETY: All zeroes is how it begins.
+    let mut seen: Box<Seen> = unsafe { Box::new(std::mem::zeroed()) };
     let mut random = 1u64;
     let mut next = |below: u64| {
         random = random
@@ -382,12 +374,11 @@ fn doubles_alone_cost() {
     let full = memory
         .sheaf()
         .fill(&[16, 32, 48, 64].map(without_provenance_mut));
-    let steps = Rc::new(Cell::new(0));
-    let hooked = Rc::clone(&steps);
-    set_hook(Some(Rc::new(move || hooked.set(hooked.get() + 1))));
-    for round in 1..=2 * usize::from(u8::MAX) {
-        assert_eq!(seen.find_double(&full), None);
-        assert_eq!(steps.get(), round * SLOTS);
-    }
-    set_hook(None);
+    let count = |steps: &Cell<usize>| steps.set(steps.get() + 1);
+    hooked(Cell::new(0), count, |steps| {
+        for round in 1..=2 * usize::from(u8::MAX) {
+            assert_eq!(seen.find_double(&full), None);
+            assert_eq!(steps.get(), round * SLOTS);
+        }
+    });
 }

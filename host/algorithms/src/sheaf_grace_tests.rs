@@ -40,22 +40,18 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..80)
 }
 
-/// A batch, and the readers that were inside when it began.
-struct Batch {
-    readers: Vec<(u32, Kind)>,
-}
-
-impl Batch {
-    /// Whether all that `needs` asks for is over, where grace periods of the domain wait for RCU, or don't.
-    fn is_over(&self, needs: Needs, waits_for_rcu: bool, inside: &[(u32, Kind)]) -> bool {
-        let is_inside = |kind| {
-            let mut of_kind = self.readers.iter().filter(|r| r.1 == kind);
-            of_kind.any(|reader| inside.contains(reader))
-        };
-        let rcu_over = !is_inside(Kind::Rcu);
-        let srcu_over = !is_inside(Kind::Srcu) && (!waits_for_rcu || rcu_over);
-        (!needs.rcu || rcu_over) && (!needs.srcu || srcu_over)
-    }
+/// Whether all that `needs` asks for is over, where grace periods of the domain wait for RCU, or don't: of a batch that
+/// began with these `readers`.
+fn is_over(
+    readers: &[(u32, Kind)],
+    needs: Needs,
+    waits_for_rcu: bool,
+    inside: &[(u32, Kind)],
+) -> bool {
+    let is_inside = |kind| readers.iter().any(|r| r.1 == kind && inside.contains(r));
+    let rcu_over = !is_inside(Kind::Rcu);
+    let srcu_over = !is_inside(Kind::Srcu) && (!waits_for_rcu || rcu_over);
+    (!needs.rcu || rcu_over) && (!needs.srcu || srcu_over)
 }
 
 /// Lives of readers and batches with `needs`. Whether a batch was over with a reader inside whom it had to wait
@@ -63,7 +59,8 @@ impl Batch {
 fn is_wrong(steps: &[Step], needs: Needs, domain: Option<bool>) -> bool {
     let waits_for_rcu = domain == Some(true);
     let mut inside = vec![];
-    let mut batches: Vec<Batch> = vec![];
+    // The readers that were inside when each began.
+    let mut batches: Vec<Vec<(u32, Kind)>> = vec![];
     for (n, step) in steps.iter().enumerate() {
         match step {
             Step::Enter(kind) => inside.push((n as u32, *kind)),
@@ -71,15 +68,13 @@ fn is_wrong(steps: &[Step], needs: Needs, domain: Option<bool>) -> bool {
                 inside.remove(which % inside.len());
             }
             Step::Leave(_) => {}
-            Step::Begin => batches.push(Batch {
-                readers: inside.clone(),
-            }),
+            Step::Begin => batches.push(inside.clone()),
         }
-        for batch in &batches {
-            let has_reader = batch.readers.iter().any(|reader| {
+        for readers in &batches {
+            let has_reader = readers.iter().any(|reader| {
                 (reader.1 == Kind::Rcu || domain.is_some()) && inside.contains(reader)
             });
-            if batch.is_over(needs, waits_for_rcu, &inside) == has_reader {
+            if is_over(readers, needs, waits_for_rcu, &inside) == has_reader {
                 return true;
             }
         }

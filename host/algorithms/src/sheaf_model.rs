@@ -6,25 +6,30 @@
 //! [`Flaw`] breaks one property each, outside the algorithm's text; a test that does not see it is
 //! worth nothing.
 
-use crate::platform::LocalWord;
-#[cfg(not(loom))]
-use crate::sheaves::{arm::Monitored, exchange::close_partial};
-use crate::sheaves::{
-    arm::{self, Armed},
-    barn::Stock,
-    cursor::{Cursor, Undisturbed, NONE},
-    exchange::{any_object, close_all, put_object, take_stock, take_waiting, Cpu, Words, REUSE},
-    fastpath::{self, FastPath, Freed, Missed},
-    geometry::{Slot, SHEAF_BYTES, SLOTS},
-    local::{LocalList, LocalSlot},
-    reserve::Reserve,
-    sheaf::{Chain, EmptySheaf, FullSheaf, Owned, Rest, Stamp},
+use crate::{
+    platform::LocalWord,
+    sheaves::{
+        arm::{self, Armed, Monitored},
+        barn::Stock,
+        cursor::{Cursor, Undisturbed, NONE},
+        exchange::{
+            any_object, close_all, close_partial, put_object, take_stock, take_waiting, Cpu, Words,
+            REUSE,
+        },
+        fastpath::{self, FastPath, Freed, Missed},
+        geometry::{Slot, SHEAF_BYTES, SLOTS},
+        local::{LocalList, LocalSlot},
+        reserve::Reserve,
+        sheaf::{Chain, EmptySheaf, FullSheaf, Owned, Rest, Stamp},
+    },
+    sync::{AtomicLink, AtomicUsize, Mutex, MutexGuard, RwLock},
 };
-use crate::sync::{AtomicLink, AtomicUsize, Mutex, MutexGuard, RwLock};
 use std::{
     alloc::{alloc, dealloc, Layout},
+    cell::RefCell,
     collections::{HashMap, HashSet},
     ptr::NonNull,
+    rc::Rc,
     sync::{
         self,
         atomic::Ordering::{AcqRel, Acquire, Relaxed, Release},
@@ -53,31 +58,38 @@ pub(crate) enum Flaw {
     StockDestructed,
 }
 
-#[cfg(not(loom))]
-type Hook = std::rc::Rc<dyn Fn()>;
-
-#[cfg(not(loom))]
 thread_local! {
-    static HOOK: std::cell::RefCell<Option<Hook>> = const { std::cell::RefCell::new(None) };
+    /// What runs before every step of this thread.
+    static HOOK: RefCell<Option<Rc<dyn Fn()>>> = const { RefCell::new(None) };
 }
 
-/// What runs before every step of this thread from now on.
-#[cfg(not(loom))]
-pub(crate) fn set_hook(hook: Option<Hook>) {
-    HOOK.with(|h| *h.borrow_mut() = hook);
+/// Takes the hook away again where a test panics, too: others may follow on this thread.
+struct Hooked;
+
+impl Drop for Hooked {
+    fn drop(&mut self) {
+        HOOK.set(None);
+    }
+}
+
+/// Runs `f` with `hook` before every step, both on `world`, which it returns.
+pub(crate) fn hooked<W: 'static>(world: W, hook: impl Fn(&W) + 'static, f: impl FnOnce(&W)) -> W {
+    let world = Rc::new(world);
+    let other = Rc::clone(&world);
+    HOOK.set(Some(Rc::new(move || hook(&other))));
+    let hooked = Hooked;
+    f(&world);
+    drop(hooked);
+    Rc::into_inner(world).expect("one owner is left")
 }
 
 /// An interrupt may come here.
-#[cfg(not(loom))]
 pub(crate) fn step() {
-    let hook = HOOK.with(|h| h.borrow().clone());
+    let hook = HOOK.with_borrow(Option::clone);
     if let Some(hook) = hook {
         hook();
     }
 }
-
-#[cfg(loom)]
-pub(crate) fn step() {}
 
 const ALLOC: usize = 0;
 const RCU: usize = 1;
@@ -339,6 +351,13 @@ impl Model {
         object
     }
 
+    fn given_back(&self, object: usize, waits: bool) {
+        let mut books = self.books();
+        let state = State::Free(waits.then_some(books.completed));
+        let was = books.objects.insert(object, state);
+        assert_eq!(was, Some(State::Held), "given back and held");
+    }
+
     /// A new object of the slab.
     pub(crate) fn from_slab(&self) -> usize {
         self.new_object(State::Held)
@@ -455,7 +474,6 @@ impl Model {
     }
 
     /// The monitor runs on `cpu`, where what there is has been there for a drain interval, or has not.
-    #[cfg(not(loom))]
     pub(crate) fn monitor(&self, cpu: usize, is_due: bool) {
         self.books().queued.remove(&cpu);
         arm::run(&mut Monitor {
@@ -513,7 +531,6 @@ impl Model {
     }
 
     /// A barrier looks, at any step: it would close what the CPUs have, or has something to wait for.
-    #[cfg(not(loom))]
     pub(crate) fn look_as_a_barrier(&self) {
         let books = self.books();
         let may_hold = |cpu: &[AtomicUsize; WORDS]| {
@@ -529,7 +546,6 @@ impl Model {
     }
 
     /// Spent sheaves of `cpu`.
-    #[cfg(not(loom))]
     pub(crate) fn count_spent(&self, cpu: usize) -> usize {
         let mut n = 0;
         let list = self.task(cpu).words().spent;
@@ -557,7 +573,6 @@ impl Model {
     }
 
     /// `object` goes back by another way.
-    #[cfg(not(loom))]
     pub(crate) fn give_away(&self, object: usize) {
         self.books().objects.remove(&object);
     }
@@ -594,7 +609,6 @@ impl Model {
     }
 
     /// Another CPU takes the lock of the barn, or gives it up.
-    #[cfg(not(loom))]
     pub(crate) fn hold_barn(&self) {
         let mut books = self.books();
         books.barn_is_held = !books.barn_is_held;
@@ -630,12 +644,7 @@ impl<'a> At<'a> {
 
     /// `free_rcu()`; `false`: the engine has it.
     pub(crate) fn free_rcu(self, object: usize) -> bool {
-        {
-            let mut books = self.model.books();
-            let now = books.completed;
-            let was = books.objects.insert(object, State::Free(Some(now)));
-            assert_eq!(was, Some(State::Held), "given back and held");
-        }
+        self.model.given_back(object, true);
         let taken = self.model.preempt_off(self.context, || {
             fastpath::free_rcu(self, object) || put_object(self, object)
         });
@@ -650,11 +659,7 @@ impl<'a> At<'a> {
 
     /// `free()`.
     pub(crate) fn free(self, object: usize) {
-        {
-            let mut books = self.model.books();
-            let was = books.objects.insert(object, State::Free(None));
-            assert_eq!(was, Some(State::Held), "given back and held");
-        }
+        self.model.given_back(object, false);
         let taken = self
             .model
             .preempt_off(self.context, || match fastpath::free(self, object) {
@@ -855,13 +860,11 @@ impl<'a> Cpu for At<'a> {
 }
 
 /// A run of the monitor: what there is has so long to go.
-#[cfg(not(loom))]
 struct Monitor<'a> {
     at: At<'a>,
     left: usize,
 }
 
-#[cfg(not(loom))]
 impl<'a> Monitored for Monitor<'a> {
     type Word = Word<'a>;
 

@@ -6,12 +6,9 @@
 
 use crate::{
     nested_tests::plans,
-    sheaf_model::{set_hook, At, Flaw, Model},
+    sheaf_model::{hooked, At, Flaw, Model},
 };
-use std::{
-    cell::{Cell, RefCell},
-    rc::Rc,
-};
+use std::cell::{Cell, RefCell};
 
 /// What a context does.
 #[derive(Clone, Copy, Debug)]
@@ -141,33 +138,28 @@ fn run(
     plan: Vec<(usize, Act)>,
     flaw: Flaw,
 ) -> usize {
-    let run = Rc::new(Run {
+    let run = Run {
         model: Model::new(1, full, capacity, max_sheaves, flaw),
         plan,
         step: Cell::new(0),
         depth: Cell::new(0),
         held: RefCell::new(Vec::new()),
-    });
-    // A test that panics leaves its hook to the next on this thread.
-    set_hook(None);
-    let hooked = Rc::clone(&run);
-    set_hook(Some(Rc::new(move || hooked.hook())));
-    for act in SCRIPT {
-        if matches!(act, Act::Callbacks) {
-            run.model.grace_period();
+    };
+    let run = hooked(run, Run::hook, |run| {
+        for act in SCRIPT {
+            if matches!(act, Act::Callbacks) {
+                run.model.grace_period();
+            }
+            run.act(act);
+            assert!(run.model.is_kicked(0), "closed sheaves wait for no tick");
+            assert!(
+                run.model.is_looked_after(0),
+                "what is on the CPU waits for no monitor"
+            );
         }
-        run.act(act);
-        assert!(run.model.is_kicked(0), "closed sheaves wait for no tick");
-        assert!(
-            run.model.is_looked_after(0),
-            "what is on the CPU waits for no monitor"
-        );
-    }
-    set_hook(None);
-    let steps = run.step.get();
-    let run = Rc::into_inner(run).expect("one owner is left");
+    });
     run.model.end();
-    steps
+    run.step.get()
 }
 
 /// Every choice of `depth` steps and acts, with so many full sheaves and their capacity in `stock`. Two may come at

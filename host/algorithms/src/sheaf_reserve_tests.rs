@@ -4,12 +4,12 @@
 //! whichever CPU comes first; and the ring beside a queue that does the same by hand.
 
 use crate::{
-    sheaf_model::{set_hook, Flaw, Model},
+    sheaf_model::{hooked, Flaw, Model},
     sheaves::reserve::Reserve,
     sync::AtomicLink,
 };
 use proptest::prelude::*;
-use std::{cell::Cell, collections::VecDeque, rc::Rc};
+use std::{cell::Cell, collections::VecDeque};
 
 fn ring(places: usize, keep: usize) -> Reserve<Vec<AtomicLink>> {
     Reserve::new((0..places).map(|_| AtomicLink::new(0)).collect(), keep)
@@ -18,22 +18,21 @@ fn ring(places: usize, keep: usize) -> Reserve<Vec<AtomicLink>> {
 /// A task takes objects of the barn, and at step `at` of that an NMI comes that takes one, which may
 /// be while the lock is held. Returns whether the NMI came, and panics if it found nothing.
 fn interrupted(at: usize, flaw: Flaw) -> bool {
-    set_hook(None);
-    let model = Rc::new(Model::new(2, 3, 2, 40, flaw));
+    let model = Model::new(2, 3, 2, 40, flaw);
     model.prefill(1);
-    let (step, came) = (Cell::new(0), Rc::new(Cell::new(false)));
-    let (hooked, mark) = (Rc::clone(&model), Rc::clone(&came));
-    set_hook(Some(Rc::new(move || {
+    let interrupt = move |(model, step, came): &(Model, Cell<usize>, Cell<bool>)| {
         let now = step.replace(step.get() + 1);
-        if now == at && !mark.replace(true) {
-            hooked.nmi(0).alloc().expect("an NMI found nothing");
+        if now == at && !came.replace(true) {
+            model.nmi(0).alloc().expect("an NMI found nothing");
         }
-    })));
-    for _ in 0..4 {
-        model.task(0).alloc();
-    }
-    set_hook(None);
-    Rc::into_inner(model).expect("one owner is left").end();
+    };
+    let world = (model, Cell::new(0), Cell::new(false));
+    let (model, _, came) = hooked(world, interrupt, |(model, ..)| {
+        for _ in 0..4 {
+            model.task(0).alloc();
+        }
+    });
+    model.end();
     came.get()
 }
 

@@ -5,7 +5,7 @@
 //! twice or early, nothing is lost, and a barn says rightly what it has too much of.
 
 use crate::{
-    sheaf_model::{set_hook, At, Flaw, Memory, Model},
+    sheaf_model::{hooked, At, Flaw, Memory, Model},
     sheaves::{
         barn::{Stock, Surplus},
         geometry::{self, Slot, SLOTS},
@@ -17,33 +17,21 @@ use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     ptr::without_provenance_mut,
-    rc::Rc,
 };
 
 const CPUS: usize = 3;
 
+/// With the CPU, and which of the objects in use.
 #[derive(Clone, Debug)]
 enum Step {
-    Alloc {
-        cpu: usize,
-        preemptible: bool,
-    },
-    FreeRcu {
-        cpu: usize,
-        which: usize,
-    },
-    Free {
-        cpu: usize,
-        which: usize,
-    },
+    /// Preemptible or not.
+    Alloc(usize, bool),
+    FreeRcu(usize, usize),
+    Free(usize, usize),
     Slab,
-    Tick {
-        cpu: usize,
-    },
+    Tick(usize),
     /// The monitor, or the end of a CPU.
-    TakeOff {
-        cpu: usize,
-    },
+    TakeOff(usize),
     GracePeriod,
     Callbacks,
 }
@@ -54,13 +42,12 @@ type Interrupt = (usize, bool);
 fn steps() -> impl Strategy<Value = Vec<(Step, Vec<Interrupt>)>> {
     let cpu = 0..CPUS;
     let step = prop_oneof![
-        8 => (cpu.clone(), any::<bool>())
-            .prop_map(|(cpu, preemptible)| Step::Alloc { cpu, preemptible }),
-        8 => (cpu.clone(), 0usize..64).prop_map(|(cpu, which)| Step::FreeRcu { cpu, which }),
-        3 => (cpu.clone(), 0usize..64).prop_map(|(cpu, which)| Step::Free { cpu, which }),
+        8 => (cpu.clone(), any::<bool>()).prop_map(|(cpu, preemptible)| Step::Alloc(cpu, preemptible)),
+        8 => (cpu.clone(), 0usize..64).prop_map(|(cpu, which)| Step::FreeRcu(cpu, which)),
+        3 => (cpu.clone(), 0usize..64).prop_map(|(cpu, which)| Step::Free(cpu, which)),
         1 => Just(Step::Slab),
-        2 => cpu.clone().prop_map(|cpu| Step::Tick { cpu }),
-        1 => cpu.prop_map(|cpu| Step::TakeOff { cpu }),
+        2 => cpu.clone().prop_map(Step::Tick),
+        1 => cpu.prop_map(Step::TakeOff),
         3 => Just(Step::GracePeriod),
         3 => Just(Step::Callbacks),
     ];
@@ -129,12 +116,12 @@ impl World {
 
     fn run(&self, step: Step) {
         match step {
-            Step::Alloc { cpu, preemptible } => self.take(cpu, preemptible),
-            Step::FreeRcu { cpu, which } => self.give(cpu, which, true),
-            Step::Free { cpu, which } => self.give(cpu, which, false),
+            Step::Alloc(cpu, preemptible) => self.take(cpu, preemptible),
+            Step::FreeRcu(cpu, which) => self.give(cpu, which, true),
+            Step::Free(cpu, which) => self.give(cpu, which, false),
             Step::Slab => self.held.borrow_mut().push_back(self.model.from_slab()),
-            Step::Tick { cpu } => self.at(cpu, false).tick(),
-            Step::TakeOff { cpu } => self.model.take_off(cpu),
+            Step::Tick(cpu) => self.at(cpu, false).tick(),
+            Step::TakeOff(cpu) => self.model.take_off(cpu),
             Step::GracePeriod => self.model.grace_period(),
             Step::Callbacks => self.model.callbacks(),
         }
@@ -142,29 +129,24 @@ impl World {
 }
 
 fn life(steps: Vec<(Step, Vec<Interrupt>)>, capacity: usize, max_sheaves: usize, flaw: Flaw) {
-    set_hook(None);
-    let world = Rc::new(World {
+    let world = World {
         model: Model::new(CPUS, 2, capacity, max_sheaves, flaw),
         held: RefCell::new(VecDeque::new()),
         interrupts: RefCell::new(Vec::new()),
         cpu: Cell::new(0),
         depth: Cell::new(0),
-    });
-    let hooked = Rc::clone(&world);
-    set_hook(Some(Rc::new(move || hooked.hook())));
-    for (step, interrupts) in steps {
-        if let Step::Alloc { cpu, .. } | Step::FreeRcu { cpu, .. } | Step::Free { cpu, .. } = step {
-            world.cpu.set(cpu);
-            *world.interrupts.borrow_mut() = interrupts;
+    };
+    let world = hooked(world, World::hook, |world| {
+        for (step, interrupts) in steps {
+            if let Step::Alloc(cpu, _) | Step::FreeRcu(cpu, _) | Step::Free(cpu, _) = step {
+                world.cpu.set(cpu);
+                *world.interrupts.borrow_mut() = interrupts;
+            }
+            world.run(step);
+            world.interrupts.borrow_mut().clear();
         }
-        world.run(step);
-        world.interrupts.borrow_mut().clear();
-    }
-    set_hook(None);
-    Rc::into_inner(world)
-        .expect("one owner is left")
-        .model
-        .end();
+    });
+    world.model.end();
 }
 
 fn objects_of(full: FullSheaf) -> (Vec<usize>, EmptySheaf) {
@@ -276,8 +258,8 @@ proptest! {
                 }
                 BarnStep::Reap => {
                     let idle = stock.idle();
-                    let full = low_full;
-                    prop_assert_eq!(idle, Surplus { full, empty: low_empty });
+                    let (full, empty) = (low_full, low_empty);
+                    prop_assert_eq!(idle, Surplus { full, empty });
                     take_off(&mut stock, idle, &mut objects);
                     (low_full, low_empty) = (stock.nr_full(), stock.nr_empty());
                 }

@@ -80,13 +80,9 @@ fn free_cached(state: &mut State<Model>) {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Queue {
-        vmalloc: bool,
-        slot: usize,
-    },
-    QueueWithBlock {
-        vmalloc: bool,
-    },
+    /// An object of this channel with its field in this slot.
+    Queue(Channel, usize),
+    QueueWithBlock(Channel),
     Call,
     /// What was queued last is queued again, the same way.
     Again,
@@ -95,25 +91,25 @@ enum Step {
     Work(usize),
     Barrier,
     Limit(usize),
-    Refill {
-        limit: usize,
-    },
+    /// Up to this limit.
+    Refill(usize),
     Shrink,
     Online(bool),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let channel = || prop_oneof![Just(Channel::Slab), Just(Channel::Vmalloc)];
     let step = prop_oneof![
-        8 => (any::<bool>(), 0usize..512).prop_map(|(vmalloc, slot)| Step::Queue { vmalloc, slot }),
+        8 => (channel(), 0usize..512).prop_map(|(channel, slot)| Step::Queue(channel, slot)),
         4 => Just(Step::Call),
-        1 => any::<bool>().prop_map(|vmalloc| Step::QueueWithBlock { vmalloc }),
+        1 => channel().prop_map(Step::QueueWithBlock),
         1 => Just(Step::Again),
         3 => Just(Step::GracePeriod),
         3 => Just(Step::Monitor),
         4 => (0..N_BATCHES).prop_map(Step::Work),
         1 => Just(Step::Barrier),
         1 => (0usize..4).prop_map(Step::Limit),
-        2 => (0usize..4).prop_map(|limit| Step::Refill { limit }),
+        2 => (0usize..4).prop_map(Step::Refill),
         1 => Just(Step::Shrink),
         1 => any::<bool>().prop_map(Step::Online),
     ];
@@ -281,22 +277,14 @@ impl World {
     }
 
     fn step(&mut self, step: &Step) {
-        let channel = |vmalloc| {
-            if vmalloc {
-                Channel::Vmalloc
-            } else {
-                Channel::Slab
-            }
-        };
-        if !matches!(step, Step::Again | Step::Limit(_) | Step::Refill { .. }) {
+        if !matches!(step, Step::Again | Step::Limit(_) | Step::Refill(_)) {
             self.last = None;
         }
         match *step {
-            Step::Queue { vmalloc, slot } => {
+            Step::Queue(channel, slot) => {
                 let object = self.new_object();
                 // SAFETY: The field lies in the object.
                 let field = unsafe { object.add(slot * 8) };
-                let channel = channel(vmalloc);
                 let linked = Linked::Object { object, field };
                 // SAFETY: As above.
                 let pushed = unsafe { self.state.push(channel, linked) };
@@ -311,15 +299,15 @@ impl World {
                 assert!(matches!(pushed, Push::Block | Push::List));
                 self.last = Some((Channel::Call, linked, pushed));
             }
-            Step::QueueWithBlock { vmalloc } => {
+            Step::QueueWithBlock(channel) => {
                 let object = self.new_object();
-                let (pushed, unused) = self.state.push_with(channel(vmalloc), new_page(), object);
+                let (pushed, unused) = self.state.push_with(channel, new_page(), object);
                 assert_eq!(pushed, Push::Block);
                 let linked = Linked::Object {
                     object,
                     field: object,
                 };
-                self.last = Some((channel(vmalloc), linked, pushed));
+                self.last = Some((channel, linked, pushed));
                 unused.into_iter().for_each(free_page);
             }
             Step::Again => {
@@ -340,7 +328,7 @@ impl World {
                 self.limit = limit;
                 self.trim();
             }
-            Step::Refill { limit } => {
+            Step::Refill(limit) => {
                 self.limit = limit;
                 self.trim();
                 while self.state.nr_cached() < limit && self.state.online {
