@@ -237,12 +237,8 @@ fn every_order(flaw: Flaw) {
     });
 }
 
-#[test]
-fn has_all_that_was_there() {
-    every_order(Flaw::None);
-}
-
-sees! {
+tests! {
+    has_all_that_was_there: every_order(Flaw::None);
     needs_the_deferred, "the barrier missed an object": every_order(Flaw::TakeOver);
     needs_a_grace_period, "the barrier missed an object": every_order(Flaw::GracePeriod);
     frees_what_waited, "the barrier missed an object": every_order(Flaw::Free);

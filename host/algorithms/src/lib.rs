@@ -63,12 +63,13 @@ mod sheaves {
 }
 mod sync;
 
-/// Tests with a flaw, which have to panic with these words: `NAME, "WORDS": TEST;`.
+/// Tests, a row for each: `NAME: TEST;`, or `NAME, "WORDS": TEST;` where it has to panic with these.
 #[cfg(test)]
-macro_rules! sees {
-    ($($name:ident, $words:literal: $test:expr;)*) => {$(
+macro_rules! tests {
+    ($($(#[$doc:meta])* $name:ident $(, $words:literal)?: $test:expr;)*) => {$(
+        $(#[$doc])*
         #[test]
-        #[should_panic(expected = $words)]
+        $(#[should_panic(expected = $words)])?
         fn $name() {
             $test;
         }

@@ -65,12 +65,8 @@ fn insert_close_drain(flaw: Flaw) {
     });
 }
 
-#[test]
-fn insert_against_close_and_drain() {
-    insert_close_drain(Flaw::None);
-}
-
-sees! {
+tests! {
+    insert_against_close_and_drain: insert_close_drain(Flaw::None);
     sees_that_close_does_not_bar, "taken and freed": insert_close_drain(Flaw::CloseDoesNotBar);
     sees_slots_read_before_the_grace_period, "Causality violation":
         insert_close_drain(Flaw::ReadBeforeGracePeriod);
@@ -92,14 +88,9 @@ fn both_find_it_full(blocks: usize) {
     });
 }
 
-#[test]
-fn both_open_the_next_block() {
-    both_find_it_full(4);
-}
-
-#[test]
-fn both_are_refused() {
-    both_find_it_full(1);
+tests! {
+    both_open_the_next_block: both_find_it_full(4);
+    both_are_refused: both_find_it_full(1);
 }
 
 /// A CPU dies (what it did happens before, as the hotplug machinery has it) and another one closes

@@ -134,11 +134,6 @@ fn interrupted_at_every_step() {
 }
 
 #[test]
-fn interrupted_three_deep() {
-    all_plans(CAPACITY + 1, 8, 3, Flaw::None);
-}
-
-#[test]
 fn blocks_run_out() {
     // Objects that find no block are refused, and none is lost when blocks are available.
     for blocks in 1..4 {
@@ -146,7 +141,8 @@ fn blocks_run_out() {
     }
 }
 
-sees! {
+tests! {
+    interrupted_three_deep: all_plans(CAPACITY + 1, 8, 3, Flaw::None);
     sees_that_close_does_not_bar, "taken and freed":
         all_plans(CAPACITY + 1, 8, 2, Flaw::CloseDoesNotBar);
     sees_a_reservation_in_two_steps, "taken and freed":

@@ -234,19 +234,9 @@ fn many_barriers() {
     }
 }
 
-/// An object, with its link.
-#[repr(align(8))]
-struct Object {
-    _link: AtomicLink,
-    destructed: Cell<u32>,
-}
-
-fn objects(n: usize) -> Vec<Object> {
-    let object = |_| Object {
-        _link: AtomicLink::new(0),
-        destructed: Cell::new(0),
-    };
-    (0..n).map(object).collect()
+/// Objects that are nothing but their links.
+fn objects(n: usize) -> Vec<AtomicLink> {
+    (0..n).map(|_| AtomicLink::new(0)).collect()
 }
 
 proptest! {
@@ -254,20 +244,21 @@ proptest! {
     #[test]
     fn strays_come_once(pushes in prop::collection::vec((0usize..PLACES, any::<bool>()), 1..100)) {
         let objects = objects(pushes.len());
+        let destructed = vec![Cell::new(0); pushes.len()];
         let base = objects.as_ptr().expose_provenance();
         let list = Strays::new();
         let take_in = || {
             let mut rest = list.take();
             // SAFETY: Taken just now.
             while let Some((addr, place, next)) = unsafe { Strays::next(rest, 0) } {
-                let i = (addr - base) / size_of::<Object>();
-                objects[i].destructed.set(objects[i].destructed.get() + 1);
+                let i = (addr - base) / size_of::<AtomicLink>();
+                destructed[i].set(destructed[i].get() + 1);
                 assert_eq!(place, pushes[i].0);
                 rest = next;
             }
         };
         for (i, (place, take)) in pushes.iter().enumerate() {
-            let addr = base + i * size_of::<Object>();
+            let addr = base + i * size_of::<AtomicLink>();
             // SAFETY: A live object with its link in front, pushed once.
             assert!(unsafe { list.push(addr, addr, *place) });
             if *take {
@@ -275,7 +266,7 @@ proptest! {
             }
         }
         take_in();
-        prop_assert!(list.is_empty() && objects.iter().all(|o| o.destructed.get() == 1));
+        prop_assert!(list.is_empty() && destructed.iter().all(|n| n.get() == 1));
     }
 }
 
@@ -286,7 +277,7 @@ fn pushed(pushes: &[usize]) -> (Vec<usize>, bool) {
     let list = Strays::new();
     let mut refused = vec![];
     for &i in pushes {
-        let addr = base + i * size_of::<Object>();
+        let addr = base + i * size_of::<AtomicLink>();
         // SAFETY: A live object with its link in front; what comes of a second push is to be found out.
         if !unsafe { list.push(addr, addr, i % PLACES) } {
             refused.push(i);

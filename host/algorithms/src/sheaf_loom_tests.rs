@@ -235,21 +235,6 @@ fn surplus_of_a_reserve() {
     });
 }
 
-#[test]
-fn two_take_objects() {
-    take_take(Flaw::None);
-}
-
-#[test]
-fn two_give_objects_back() {
-    give_give_close(Flaw::None);
-}
-
-#[test]
-fn two_install_sheaves() {
-    both_install(Flaw::None);
-}
-
 /// A callback that takes something off a count in the second of two words, and still accesses its cache; and
 /// another that ends the cache when `is_quiet` says so.
 fn callback_and_end(is_quiet: fn(&Running, &dyn Fn() -> bool) -> bool) {
@@ -275,12 +260,10 @@ fn callback_and_end(is_quiet: fn(&Running, &dyn Fn() -> bool) -> bool) {
     });
 }
 
-#[test]
-fn callbacks_end_before_their_cache() {
-    callback_and_end(|running, none| running.are_none_after(none));
-}
-
-sees! {
+tests! {
+    two_take_objects: take_take(Flaw::None);
+    two_give_objects_back: give_give_close(Flaw::None);
+    two_install_sheaves: both_install(Flaw::None);
     sees_a_reservation_in_two_steps, "allocated": take_take(Flaw::ReserveInTwoSteps);
     sees_that_an_exchange_does_not_bar, "sheaves there and made":
         both_install(Flaw::ExchangeDoesNotBar);
@@ -289,6 +272,8 @@ sees! {
     sees_a_filled_sheaf_that_was_not_awaited, "Causality violation":
         give_give_close(Flaw::FilledNotAwaited);
     sees_preemptible_calls, "Causality violation": give_give_close(Flaw::Preemptible);
+    callbacks_end_before_their_cache:
+        callback_and_end(|running, none| running.are_none_after(none));
     sees_that_callbacks_are_looked_for_first, "the cache is gone":
         callback_and_end(|running, none| running.are_none_after(|| true) && none());
 }

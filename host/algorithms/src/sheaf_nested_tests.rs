@@ -176,16 +176,6 @@ fn interrupted_at_every_step() {
     assert!(runs > 50_000, "only {runs} plans");
 }
 
-#[test]
-fn interrupted_with_sheaves_of_one() {
-    all_plans((2, 1), 16, 2, Flaw::None);
-}
-
-#[test]
-fn interrupted_with_sheaves_of_four() {
-    all_plans((2, 4), 16, 2, Flaw::None);
-}
-
 /// Objects that find no sheaf go elsewhere, and none is lost.
 #[test]
 fn sheaves_run_out() {
@@ -195,21 +185,19 @@ fn sheaves_run_out() {
     }
 }
 
-/// More in stock than fits on the CPU, and a barn that is locked: full sheaves come through a grace period.
-#[test]
-fn interrupted_with_a_surplus() {
-    all_plans((4, 2), 16, 2, Flaw::None);
-}
-
-sees! {
+tests! {
+    interrupted_with_sheaves_of_one: all_plans((2, 1), 16, 2, Flaw::None);
+    interrupted_with_sheaves_of_four: all_plans((2, 4), 16, 2, Flaw::None);
+    /// More in stock than fits on the CPU, and a barn that is locked: full sheaves come through a grace period.
+    interrupted_with_a_surplus: all_plans((4, 2), 16, 2, Flaw::None);
     sees_a_reservation_in_two_steps, "sheaves there and made":
         all_plans((2, 2), 16, 1, Flaw::ReserveInTwoSteps);
     sees_a_reuse_slot_emptied_in_two_steps, "allocated twice":
         all_plans((2, 2), 16, 2, Flaw::ReuseInTwoSteps);
-    // The sheaf that an interrupt installed is gone for ever.
+    /// The sheaf that an interrupt installed is gone for ever.
     sees_that_an_exchange_does_not_bar, "there and":
         all_plans((2, 2), 16, 1, Flaw::ExchangeDoesNotBar);
-    // A context was about to read the last slot.
+    /// A context was about to read the last slot.
     sees_an_emptied_sheaf_that_was_not_awaited, "allocated":
         all_plans((2, 2), 16, 1, Flaw::EmptiedNotAwaited);
     sees_a_filled_sheaf_that_was_not_awaited, "allocated":
