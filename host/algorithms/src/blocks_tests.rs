@@ -3,6 +3,7 @@
 //! Refills of engine `rfc` against a model: whatever comes between what is decided under the lock and what
 //! follows, one refill runs at a time, and no call that found no block is left without one.
 
+use super::state_tests::{free_page, new_page, PAGES};
 use crate::{
     platform::Platform,
     rfc::{
@@ -11,7 +12,6 @@ use crate::{
         bnode::Bnode,
         state::{Channel, Push, State},
     },
-    state_tests::{free_page, new_page, PAGES},
     stats::Event as Count,
 };
 use proptest::prelude::*;

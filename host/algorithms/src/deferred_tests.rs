@@ -3,9 +3,9 @@
 //! Deferred objects against a model: whatever comes between two steps of the contexts that take them over, each
 //! is queued once, a barrier has all that were deferred before it, and the rest is always being processed.
 
+use super::list_tests::linked;
 use crate::{
     list::{DeferredList, Linked, Pushed},
-    list_tests::linked,
     rfc::deferred::{self, Deferred, DeferredState, Progress, BUDGET},
 };
 use proptest::prelude::*;

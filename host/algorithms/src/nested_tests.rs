@@ -3,13 +3,13 @@
 //! NMIs at every step: the algorithm is interrupted before each of its steps by one that runs the
 //! same code to its end, and that one again, for every choice of two or three steps.
 
+use super::word_tests::Page;
 use crate::{
     lockless::{
         block::{self, Blocks, ClosedList, Layout, Spares, MAX_SPARES, SLOT},
         insert::{insert, Close, Kind},
     },
     lockless_model::{word_of, Flaw, Model, CAPACITY},
-    word_tests::Page,
 };
 use std::{
     alloc::{alloc, dealloc, Layout as Memory},

@@ -4,8 +4,8 @@
 //! do, and a grace period that another CPU waits for. loom complains about a slot that is read or
 //! written again without those in the middle having been waited for.
 
+use super::loom_tests::{model, spawn};
 use crate::{
-    loom_tests::{model, spawn},
     sheaf_model::{At, Flaw, Model},
     sheaves::{
         exchange::{close_all, Cpu},

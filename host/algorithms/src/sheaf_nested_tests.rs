@@ -4,10 +4,8 @@
 //! others, and these again, for every choice of two steps. No object is allocated twice or early, and
 //! none is lost, nor is a sheaf.
 
-use crate::{
-    nested_tests::plans,
-    sheaf_model::{hooked, At, Flaw, Model},
-};
+use super::nested_tests::plans;
+use crate::sheaf_model::{hooked, At, Flaw, Model};
 use std::cell::{Cell, RefCell};
 
 /// What a context does.
