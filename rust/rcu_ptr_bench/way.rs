@@ -181,7 +181,6 @@ impl Objects {
         Ok(objects)
     }
 
-    /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.all.len()
     }
@@ -191,7 +190,6 @@ impl Objects {
         self.next == self.all.len()
     }
 
-    /// How many were not taken.
     pub(crate) fn refused(&self) -> usize {
         self.refused
     }

@@ -122,17 +122,14 @@ impl Found {
         (bits != 0).then_some(Self(bits))
     }
 
-    /// As a number.
     pub(crate) fn bits(self) -> usize {
         self.0
     }
 
-    /// Its address.
     pub(crate) fn address(self) -> usize {
         self.0 & !TAG
     }
 
-    /// Its start.
     pub(crate) fn start(self) -> *mut u8 {
         with_exposed_provenance_mut(self.address())
     }

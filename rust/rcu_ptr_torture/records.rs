@@ -80,7 +80,6 @@ const SOURCES: [&CStr; 7] = [
     c"a cache of small sheaves",
 ];
 
-/// A record.
 pub(crate) struct Record {
     address: Atomic<usize>,
     state: Atomic<u32>,
@@ -201,7 +200,6 @@ pub(crate) struct Sums {
     pub(crate) trace: Count,
 }
 
-/// All records.
 pub(crate) struct Records {
     records: KVVec<Record>,
     pub(crate) sums: Sums,

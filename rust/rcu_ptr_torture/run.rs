@@ -40,7 +40,6 @@ const NOLOCK_MAX: usize = 4096;
 /// Hard interrupts may not take locks that are mutexes on PREEMPT_RT, and lockdep says so on others too.
 const STRICT: bool = cfg!(any(CONFIG_PREEMPT_RT, CONFIG_PROVE_RAW_LOCK_NESTING));
 
-/// Counters.
 #[derive(Default)]
 pub(crate) struct Counts {
     /// Objects passed to rcu_ptr, by call and by context.
@@ -87,7 +86,6 @@ impl<'a> Owned<'a> {
     }
 }
 
-/// A run.
 pub(crate) struct Run<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) records: &'a Records,

@@ -103,6 +103,15 @@ const MONITOR: usize = 8;
 const REUSED: usize = 9;
 const WORDS: usize = REUSED + REUSE;
 
+/// What is in word `i` of a CPU where nothing is.
+fn nothing(i: usize) -> usize {
+    if i == ALLOC || i == RCU {
+        NONE
+    } else {
+        0
+    }
+}
+
 /// A word of a CPU.
 #[derive(Clone, Copy)]
 pub(crate) struct Word<'a> {
@@ -272,11 +281,7 @@ impl Model {
     ) -> Self {
         let model = Self {
             cpus: (0..cpus)
-                .map(|_| {
-                    std::array::from_fn(|i| {
-                        AtomicUsize::new(if i == ALLOC || i == RCU { NONE } else { 0 })
-                    })
-                })
+                .map(|_| std::array::from_fn(|i| AtomicUsize::new(nothing(i))))
                 .collect(),
             stock: Mutex::new(Stock::new(64)),
             reserve: Reserve::new((0..MAX_RESERVE).map(|_| AtomicLink::new(0)).collect(), 0),
@@ -589,12 +594,8 @@ impl Model {
 
     /// Whether the monitor of `cpu` is armed, or nothing is kept there.
     pub(crate) fn is_looked_after(&self, cpu: usize) -> bool {
-        let word = |i: usize| self.cpus[cpu][i].load(Relaxed);
+        let is_there = |i: usize| self.cpus[cpu][i].load(Relaxed) != nothing(i);
         let books = self.books();
-        let is_there = |i: usize| {
-            let nothing = if i == ALLOC || i == RCU { NONE } else { 0 };
-            word(i) != nothing
-        };
         books.arming.contains(&cpu)
             || books.queued.contains(&cpu)
             || ![ALLOC, RCU, SPARE_FULL, SPARE_EMPTY, SPENT]
