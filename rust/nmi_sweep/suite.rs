@@ -26,7 +26,7 @@ use kernel::prelude::*;
 
 /// Whether there is time for all loads. On PREEMPT_RT, where breakpoints come and go slowly, those do
 /// that the engines differ in there.
-const LONG: bool = !SLOW && cfg!(not(CONFIG_PREEMPT_RT));
+const ALL_LOADS: bool = !SLOW && cfg!(not(CONFIG_PREEMPT_RT));
 
 /// Seconds for each case; KUnit gives a test 300.
 fn secs() -> i64 {
@@ -49,7 +49,7 @@ const STEPPED: [usize; 2] = [8000, 2000];
 /// Groups of random instructions.
 const ROUNDS: usize = if SLOW {
     20
-} else if LONG {
+} else if ALL_LOADS {
     400
 } else {
     100
@@ -81,34 +81,34 @@ fn lockless() -> Result<bool> {
     Ok(probes::saw_lockless())
 }
 
-/// Where there are breakpoints.
-fn possible() -> bool {
+/// Whether there are breakpoints: the case is skipped where there are none.
+fn has_breakpoints() -> bool {
     if cfg!(not(CONFIG_X86)) {
         skip(c"no execution breakpoints with a handler of one's own here");
     }
     cfg!(CONFIG_X86)
 }
 
-/// As [`usual()`], where there is time for all loads.
-fn long() -> bool {
-    let usual = usual();
-    if usual && !LONG {
+/// The same for [`sweeps_core()`], and [`ALL_LOADS`].
+fn sweeps_all_loads() -> bool {
+    let sweeps_core = sweeps_core();
+    if sweeps_core && !ALL_LOADS {
         skip(if SLOW {
             c"there is time for one load only: everything is slow here"
         } else {
             c"there is time for two loads only: breakpoints come and go slowly here"
         });
     }
-    usual && LONG
+    sweeps_core && ALL_LOADS
 }
 
-/// Where the core is swept, with all loads that there are.
-fn usual() -> bool {
+/// The same, and whether it is the core that is swept, not functions that a parameter names.
+fn sweeps_core() -> bool {
     if !text::sweep_func().is_empty() {
         skip(c"parameter func names others");
         return false;
     }
-    possible()
+    has_breakpoints()
 }
 
 fn log(sweep: &Sweep, what: &str, left: usize, since: i64) {
@@ -124,9 +124,9 @@ fn log(sweep: &Sweep, what: &str, left: usize, since: i64) {
         sweep.groups,
         sweep.nmis,
         secs(thread::now() - since),
-        secs(t.set + t.clear),
-        secs(t.run),
-        secs(t.check)
+        secs(t.breakpoints),
+        secs(t.loads),
+        secs(t.checks)
     );
 }
 
@@ -393,7 +393,7 @@ mod tests {
     fn sweep_caches(loads: &[Load]) -> Result {
         if SLOW {
             skip(c"there is time for one load only: everything is slow here");
-        } else if usual() {
+        } else if sweeps_core() {
             sweep(loads, Users::Everywhere, selected)?;
         }
         Ok(())
@@ -401,15 +401,15 @@ mod tests {
 
     #[test]
     fn calls() -> Result {
-        if usual() {
+        if sweeps_core() {
             let loads: &[Load] = if SLOW {
                 &[Load::Light]
-            } else if LONG {
+            } else if ALL_LOADS {
                 &[Load::Light, Load::Traced, Load::Contend, Load::Full]
             } else {
                 &[Load::Light, Load::Contend]
             };
-            if LONG && !text::is_short() {
+            if ALL_LOADS && !text::is_short() {
                 sweep(&[Load::Light], Users::Idle, selected)?;
             }
             sweep(loads, Users::Here, selected)?;
@@ -419,7 +419,7 @@ mod tests {
 
     #[test]
     fn drains() -> Result {
-        if long() {
+        if sweeps_all_loads() {
             sweep(
                 &[
                     Load::Ready,
@@ -438,7 +438,7 @@ mod tests {
 
     #[test]
     fn files_and_traces() -> Result {
-        if long() {
+        if sweeps_all_loads() {
             sweep(
                 &[Load::RareTrace, Load::Trace, Load::Files],
                 Users::Here,
@@ -450,7 +450,7 @@ mod tests {
 
     #[test]
     fn rare_events() -> Result {
-        if long() {
+        if sweeps_all_loads() {
             provoke::all()?;
             sweep(
                 &[Load::Misuse, Load::Hotplug, Load::NoBlocks],
@@ -473,7 +473,7 @@ mod tests {
 
     #[test]
     fn caches_in_rare_events() -> Result {
-        if long() {
+        if sweeps_all_loads() {
             sweep(&[Load::Hotplug], Users::Everywhere, selected)?;
         }
         Ok(())
@@ -481,11 +481,11 @@ mod tests {
 
     #[test]
     fn coverage() -> Result {
-        if usual() {
+        if sweeps_core() {
             let lockless = lockless()?;
             let result = files::with_sweep(None, |sweep| {
                 let totals = report(text::sweep_module(), sweep);
-                let is_judged = LONG && text::sweep_module() == "rcu_ptr";
+                let is_judged = ALL_LOADS && text::sweep_module() == "rcu_ptr";
                 let is_good = !is_judged || judge(sweep, lockless);
                 // Most loads free some of the pool's each time.
                 Ok((totals, is_good, sweep.freed > sweep.groups))
@@ -500,7 +500,7 @@ mod tests {
 
     #[test]
     fn random_pairs_and_triples() -> Result {
-        if usual() && random_groups()?.is_none() {
+        if sweeps_core() && random_groups()?.is_none() {
             skip(NO_LIST);
         }
         Ok(())
@@ -508,7 +508,7 @@ mod tests {
 
     #[test]
     fn kernel_functions() -> Result {
-        if !possible() {
+        if !has_breakpoints() {
             return Ok(());
         }
         let code = or_skip!(files::take_kernel(), NO_LIST);
@@ -521,7 +521,7 @@ mod tests {
         ];
         let mut sweep = Sweep::of(code, None)?;
         let end = thread::now() + secs() * 1_000_000_000;
-        let loads = if LONG { &LOADS[..] } else { &LOADS[..1] };
+        let loads = if ALL_LOADS { &LOADS[..] } else { &LOADS[..1] };
         for load in loads {
             let since = thread::now();
             let prepared = load.prepare()?;
@@ -534,14 +534,14 @@ mod tests {
         let totals = report("vmlinux", &sweep);
         check!(totals.hit > 50);
         let wanted = WANTED_OF_KERNEL[usize::from(text::is_short())];
-        check!(!LONG || totals.hit * 1000 >= totals.reachable() * wanted);
+        check!(!ALL_LOADS || totals.hit * 1000 >= totals.reachable() * wanted);
         Ok(())
     }
 
     #[test]
     fn chosen_functions() -> Result {
         skip_if!(text::sweep_func().is_empty(), c"parameter func names none");
-        if !possible() {
+        if !has_breakpoints() {
             return Ok(());
         }
         let loads: &[Load] = if text::sweep_cmd().is_empty() {

@@ -29,7 +29,7 @@ enum Body<'a> {
     Held(Handler),
     Plain(&'a (dyn Fn() + Sync)),
     Where(&'a (dyn Fn(usize) + Sync)),
-    Trail(&'a (dyn Fn(usize, usize) -> bool + Sync)),
+    Stepping(&'a (dyn Fn(usize, usize) -> bool + Sync)),
 }
 
 impl<'a> Hook<'a> {
@@ -50,10 +50,10 @@ impl<'a> Hook<'a> {
 
     /// Runs `body`, which must be fit for NMI, with the address of the instruction that was
     /// interrupted and the stack pointer there. Where that was a breakpoint or a step (step.rs), the
-    /// result says whether the next instruction is to be a step.
-    pub(crate) const fn trail(body: &'a (dyn Fn(usize, usize) -> bool + Sync)) -> Self {
+    /// result says whether there is to be a step at the next instruction.
+    pub(crate) const fn stepping(body: &'a (dyn Fn(usize, usize) -> bool + Sync)) -> Self {
         Self {
-            body: Body::Trail(body),
+            body: Body::Stepping(body),
         }
     }
 
@@ -64,7 +64,7 @@ impl<'a> Hook<'a> {
             Body::Held(Handler { call, handler }) => unsafe { call(handler, address) },
             Body::Plain(body) => body(),
             Body::Where(body) => body(address),
-            Body::Trail(body) => return body(address, stack),
+            Body::Stepping(body) => return body(address, stack),
         }
         false
     }
