@@ -14,11 +14,11 @@
 #include "../sys/mem.c"
 #include "../sys/nmi.c"
 #include "../sys/perf.c"
-#include "../sys/probes.c"
 #include "../sys/rcu.c"
 #include "../sys/srcu_domain.c"
 #include "../sys/step.c"
 #include "../sys/thread.c"
+#include "../sys/tracepoint.c"
 
 MODULE_IMPORT_NS("RCU_PTR_TEST");
 

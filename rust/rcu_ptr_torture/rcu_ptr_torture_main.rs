@@ -46,6 +46,8 @@ mod sys {
     #[allow(dead_code)]
     pub(crate) mod timer;
     #[allow(dead_code)]
+    pub(crate) mod tracepoint;
+    #[allow(dead_code)]
     pub(crate) mod user;
 }
 

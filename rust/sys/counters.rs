@@ -7,7 +7,7 @@ use super::{
     alloc,
     cpu::this as this_cpu,
     generated as sys, gp, thread,
-    tracepoint::{self, Tracepoint},
+    tracepoint::{Probes, Tracepoint},
 };
 use kernel::{
     bindings,
@@ -169,34 +169,11 @@ probes! {
     interrupt_entry() => IDLE.leave();
 }
 
-/// A probe, and the tracepoint if the kernel has it.
-type Probe = (*mut c_void, Option<Tracepoint>);
-
-/// Probes that are attached as long as it lives. Those whose tracepoint the kernel lacks are not.
-pub(crate) struct Probes<const N: usize>([Probe; N]);
-
-impl<const N: usize> Probes<N> {
-    fn attach(probes: [(&'static CStr, *mut c_void); N]) -> Self {
-        let probes = probes.map(|(name, probe)| (probe, Tracepoint::find(name)));
-        for (probe, tracepoint) in &probes {
-            if let Some(tracepoint) = tracepoint {
-                // SAFETY: The probe takes no more arguments than it has, and is taken off in `drop()`.
-                let _ = unsafe { tracepoint.register(*probe, tracepoint::NONE) };
-            }
-        }
-        Self(probes)
-    }
-}
-
-impl<const N: usize> Drop for Probes<N> {
-    fn drop(&mut self) {
-        for (probe, tracepoint) in &self.0 {
-            if let Some(tracepoint) = tracepoint {
-                tracepoint.unregister(*probe, tracepoint::NONE);
-            }
-        }
-        tracepoint::synchronize();
-    }
+/// Registers probes on tracepoints of the kernel, where it has them.
+fn attach<const N: usize>(probes: [(&CStr, *mut c_void); N]) -> Result<Probes<N>> {
+    let probes = probes.map(|(name, probe)| (Tracepoint::find(name), probe));
+    // SAFETY: The probes below take no more arguments than their tracepoints have.
+    unsafe { Probes::register(probes) }
 }
 
 /// Cycles of the longest interrupt or softirq while `f` runs.
@@ -215,15 +192,15 @@ pub(crate) fn longest(f: impl FnOnce()) -> Result<u64> {
         }
         stretch.longest.store(0, Relaxed);
     }
-    let probes = Probes::attach([
+    let probes = attach([
         (c"irq_work_entry", irq_work_entry as *mut c_void),
         (c"irq_work_exit", irq_work_exit as *mut c_void),
         (c"local_timer_entry", timer_entry as *mut c_void),
         (c"local_timer_exit", timer_exit as *mut c_void),
         (c"softirq_entry", softirq_entry as *mut c_void),
         (c"softirq_exit", softirq_exit as *mut c_void),
-    ]);
-    if probes.0.iter().any(|(_, tracepoint)| tracepoint.is_none()) {
+    ])?;
+    if !probes.are_all() {
         return Err(ENOENT);
     }
     f();
@@ -238,9 +215,9 @@ pub(crate) fn longest(f: impl FnOnce()) -> Result<u64> {
 /// # Context
 ///
 /// May sleep.
-pub(crate) fn idle_probes() -> Probes<7> {
+pub(crate) fn idle_probes() -> Result<Probes<7>> {
     let interrupt = interrupt_entry as *mut c_void;
-    Probes::attach([
+    attach([
         (c"cpu_idle", cpu_idle as *mut c_void),
         (c"local_timer_entry", interrupt),
         (c"irq_work_entry", interrupt),

@@ -110,5 +110,45 @@ pub(crate) fn synchronize() {
     unsafe { sys::rcu_ptr_shim_tracepoint_synchronize() };
 }
 
-/// No data for a probe.
-pub(crate) const NONE: *mut c_void = ptr::null_mut();
+/// Probes without data that are on as long as it lives, each where its tracepoint is there.
+pub(crate) struct Probes<const N: usize>([(Option<Tracepoint>, *mut c_void); N]);
+
+impl<const N: usize> Probes<N> {
+    /// Registers them.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    ///
+    /// # Safety
+    ///
+    /// Each is a probe as [`Tracepoint::register()`] takes it, that stays.
+    pub(crate) unsafe fn register(probes: [(Option<Tracepoint>, *mut c_void); N]) -> Result<Self> {
+        let mut this = Self([(None, ptr::null_mut()); N]);
+        for (at, (tracepoint, probe)) in this.0.iter_mut().zip(probes) {
+            if let Some(tracepoint) = tracepoint {
+                // SAFETY: By the safety requirements of this function; it is taken off in `drop()`.
+                unsafe { tracepoint.register(probe, ptr::null_mut()) }?;
+                *at = (Some(tracepoint), probe);
+            }
+        }
+        Ok(this)
+    }
+
+    /// Whether every tracepoint was there.
+    pub(crate) fn are_all(&self) -> bool {
+        self.0.iter().all(|(tracepoint, _)| tracepoint.is_some())
+    }
+}
+
+impl<const N: usize> Drop for Probes<N> {
+    /// Waits until none of them runs any more.
+    fn drop(&mut self) {
+        for (tracepoint, probe) in self.0 {
+            if let Some(tracepoint) = tracepoint {
+                tracepoint.unregister(probe, ptr::null_mut());
+            }
+        }
+        synchronize();
+    }
+}
