@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The allocators that objects of tests come from, beside slab.rs; memory pressure, and how much memory is free.
+//!
+//! # Context
+//!
+//! A task that may sleep, unless a function says otherwise.
 
 pub(crate) use super::slab::{kmalloc, kmalloc_nolock};
 use super::{generated as sys, slab::SlabCache, thread};
@@ -39,20 +43,12 @@ pub(crate) fn quiet(atomic: bool) -> u32 {
 }
 
 /// `vmalloc()`.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn vmalloc(size: usize, gfp: u32) -> Option<NonNull<u8>> {
     // SAFETY: No requirements.
     NonNull::new(unsafe { sys::rcu_ptr_shim_vmalloc(size, gfp) }.cast())
 }
 
 /// `kvmalloc()`.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn kvmalloc(size: usize, gfp: u32) -> Option<NonNull<u8>> {
     // SAFETY: No requirements.
     NonNull::new(unsafe { sys::rcu_ptr_shim_kvmalloc(size, gfp) }.cast())
@@ -80,10 +76,6 @@ pub(crate) fn is_poisoned(object: NonNull<u8>) -> bool {
 
 /// As [`alloc()`], again and again: kmalloc_nolock() has nothing while another CPU holds a lock of its
 /// cache.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn alloc_patiently(source: Source, size: usize) -> Option<NonNull<u8>> {
     (0..1000).find_map(|_| {
         alloc(source, size).or_else(|| {
@@ -94,10 +86,6 @@ pub(crate) fn alloc_patiently(source: Source, size: usize) -> Option<NonNull<u8>
 }
 
 /// `kvfree()`.
-///
-/// # Context
-///
-/// May sleep.
 ///
 /// # Safety
 ///
@@ -208,10 +196,6 @@ pub(crate) struct RawCache(SlabCache);
 
 impl RawCache {
     /// A cache of objects of `size` bytes that shares slabs with no other.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     pub(crate) fn new(name: &str, size: usize, checks: Checks) -> Result<Self> {
         // Several at once, and DEBUG_VM wants each name once.
         static NUMBER: Atomic<u32> = Atomic::new(0);
@@ -224,10 +208,6 @@ impl RawCache {
     }
 
     /// An object, uninitialised.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     #[inline]
     pub(crate) fn alloc(&self) -> Option<NonNull<u8>> {
         self.alloc_with(bindings::GFP_KERNEL)
@@ -307,10 +287,6 @@ pub(crate) struct Hog {
 
 impl Hog {
     /// Takes pages until memory reclaim gives up, at most `limit`: shrinkers are called on the way.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     pub(crate) fn new(limit: usize) -> Self {
         let mut pages = Blocks(ptr::null_mut());
         let mut count = 0;
@@ -326,10 +302,6 @@ impl Hog {
 
 /// Takes up to `limit` pages in large blocks until memory reclaim gives up, so that shrinkers are called, and
 /// gives them back. Smaller blocks remain, for those who can't do without: there are no OOM kills.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn squeeze(limit: usize) {
     /// Pages of a block, as a power of two.
     const ORDER: usize = 9;

@@ -35,11 +35,6 @@ void rcu_ptr_shim_preempt_check(void)
 	preempt_enable();
 }
 
-void rcu_ptr_shim_might_sleep(void)
-{
-	might_sleep();
-}
-
 static inline int rcu_ptr_ctx(void)
 {
 	return in_nmi() ? RCU_PTR_CTX_NMI :

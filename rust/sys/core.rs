@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The interface of `rcu_ptr.ko` by address: any object, any field. Tests use it, and rust/api is built upon it.
+//!
+//! # Context
+//!
+//! Any, NMI included, unless a function says otherwise.
 
 use super::generated as sys;
 use ::core::ptr::NonNull;
@@ -27,10 +31,6 @@ pub(crate) unsafe fn kvfree(object: *mut u8, field: *mut u8) {
 
 /// `rcu_ptr_kfree_nolock()` without its checks at compile time.
 ///
-/// # Context
-///
-/// Any, NMI included.
-///
 /// # Safety
 ///
 /// As for [`kvfree()`].
@@ -47,10 +47,6 @@ pub(crate) type Head = bindings::callback_head;
 pub(crate) type Func = unsafe extern "C" fn(*mut Head);
 
 /// `rcu_ptr_call()`, or `rcu_ptr_call_sleepable()`.
-///
-/// # Context
-///
-/// Any, NMI included.
 ///
 /// # Safety
 ///
@@ -71,10 +67,6 @@ pub(crate) unsafe fn call(head: *mut u8, sleeps: bool, func: impl Into<Option<Fu
 }
 
 /// `rcu_ptr_try_kfree_nolock()`.
-///
-/// # Context
-///
-/// Any, NMI included.
 ///
 /// # Safety
 ///
@@ -110,10 +102,6 @@ pub(crate) fn barrier() {
 }
 
 /// `kmalloc_nolock()`: `size` bytes, aligned to 8, or null.
-///
-/// # Context
-///
-/// Any, NMI included.
 #[inline]
 pub(crate) fn kmalloc_nolock(size: usize) -> *mut u8 {
     // SAFETY: No requirements.

@@ -44,7 +44,7 @@ pub(crate) fn nanoseconds() -> u64 {
 /// Any.
 pub(crate) fn grace_periods() -> i64 {
     // Above two bits of state; it starts below 0.
-    (gp::Snapshot::take().number() as i64) >> 2
+    (gp::number() as i64) >> 2
 }
 
 /// Bytes that could be allocated without swapping (`si_mem_available()`).

@@ -2,6 +2,10 @@
 
 //! The objects that are freed, and the functions under measurement, each as a type, so that the loops around
 //! them hold direct calls: those that free, and those that allocate what goes round.
+//!
+//! # Context
+//!
+//! A task that may sleep, unless a function says otherwise.
 
 use super::{
     alloc::{self, Checks, RawCache},
@@ -50,10 +54,6 @@ pub(crate) enum Source {
 impl Source {
     /// Reads `kmalloc-N`, `cache-N` or `vmalloc-N`.
     ///
-    /// # Context
-    ///
-    /// May sleep.
-    ///
     /// # Errors
     ///
     /// `EINVAL` for another text or a size that does not hold an [`Object`], `ENOMEM`.
@@ -87,10 +87,6 @@ impl Source {
     }
 
     /// An object.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     #[inline]
     pub(crate) fn alloc(&self) -> Result<NonNull<Object>> {
         let raw = match self {
@@ -117,10 +113,6 @@ pub(crate) struct Caches {
 
 impl Caches {
     /// Makes them.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     ///
     /// # Errors
     ///
@@ -308,25 +300,7 @@ alloc! {
     };
 }
 
-/// Gives `object` back at once (`kvfree()`).
-///
-/// # Context
-///
-/// May sleep.
-///
-/// # Safety
-///
-/// `object` is live and the caller's to free.
-pub(crate) unsafe fn kvfree(object: NonNull<Object>) {
-    // SAFETY: By the safety requirements of this function.
-    unsafe { bindings::kvfree(object.as_ptr().cast()) };
-}
-
 /// Gives `objects` back at once, as reclaim does after a grace period (`kfree_bulk()`).
-///
-/// # Context
-///
-/// May sleep.
 ///
 /// # Safety
 ///
@@ -339,20 +313,9 @@ pub(crate) unsafe fn kfree_bulk(objects: &mut [NonNull<Object>]) {
 }
 
 /// Waits for what the kernel's own functions have put into call_rcu().
-///
-/// # Context
-///
-/// May sleep.
-pub(crate) fn kernel_settle() {
-    // SAFETY: In process context.
-    unsafe { bindings::rcu_barrier() };
-}
+pub(crate) use super::gp::barrier as kernel_settle;
 
 /// Waits for everything that was given to rcu_ptr.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn rcu_ptr_settle() {
     // SAFETY: In process context.
     unsafe { sys::rcu_ptr_barrier() };

@@ -5,6 +5,10 @@
 //!
 //! C headers: [`include/linux/perf_event.h`](srctree/include/linux/perf_event.h),
 //! [`include/linux/hw_breakpoint.h`](srctree/include/linux/hw_breakpoint.h)
+//!
+//! # Context
+//!
+//! A task that may sleep, unless a function says otherwise.
 
 use super::{cpu, generated as sys};
 use ::core::ptr;
@@ -85,10 +89,6 @@ unsafe impl Sync for Cycles<'_> {}
 
 impl<'a> Cycles<'a> {
     /// Runs `hook` every `period` cycles of each CPU, as far as perf allows it.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     ///
     /// # Errors
     ///
@@ -242,10 +242,6 @@ unsafe impl<H: OnSample> Sync for Events<H> {}
 impl<H: OnSample> Events<H> {
     /// Every `period` cycles of each CPU.
     ///
-    /// # Context
-    ///
-    /// May sleep.
-    ///
     /// # Errors
     ///
     /// `ENOENT` or `EOPNOTSUPP` where there is no PMU.
@@ -257,10 +253,6 @@ impl<H: OnSample> Events<H> {
     }
 
     /// Every time that a word in the handler is written.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     ///
     /// # Errors
     ///

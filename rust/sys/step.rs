@@ -13,6 +13,10 @@
 //! instruction was run says that N is too small.
 //!
 //! C header: [`include/linux/perf_event.h`](srctree/include/linux/perf_event.h)
+//!
+//! # Context
+//!
+//! A task that may sleep, unless a function says otherwise.
 
 use super::{cpu, generated as sys, gp, perf::Hook, thread};
 use ::core::ptr;
@@ -35,10 +39,6 @@ pub(crate) struct Handler;
 
 impl Handler {
     /// Registers the handler; where there are no single steps, nothing.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     ///
     /// # Errors
     ///
@@ -175,10 +175,6 @@ pub(crate) struct Stepper {
 
 impl Stepper {
     /// Begins. One at a time.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     ///
     /// # Errors
     ///
@@ -366,10 +362,6 @@ fn next(moved: bool, way_out: &Atomic<u64>, step: bool) -> u64 {
 }
 
 /// Whether the counter of this CPU counts instructions, so that steps can be made of it.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn is_exact() -> Result<bool> {
     let nothing = |_, _| false;
     let hook = Hook::stepping(&nothing);

@@ -3,6 +3,10 @@
 //! Threads that are joined before the call returns, or later; the current task; waiting.
 //!
 //! C header: [`include/linux/kthread.h`](srctree/include/linux/kthread.h)
+//!
+//! # Context
+//!
+//! A task that may sleep, unless a function says otherwise.
 
 use super::generated as sys;
 use ::core::ptr;
@@ -28,10 +32,6 @@ struct Job<'a> {
 
 /// Makes a thread with the name of this module and a number; it does not run yet.
 ///
-/// # Context
-///
-/// May sleep.
-///
 /// # Safety
 ///
 /// `entry` may be called with `data`.
@@ -55,10 +55,6 @@ unsafe fn create(
 
 /// Runs `body(cpu)` in a thread bound to each of `cpus`, and `meanwhile` in this task. Returns when
 /// all are done. Threads are not KUnit's: they count, and the test asserts.
-///
-/// # Context
-///
-/// May sleep.
 ///
 /// # Errors
 ///
@@ -187,30 +183,18 @@ pub(crate) fn stay_here() {
 }
 
 /// Has this task run on `cpu`, unless that is going down, and its timers expire there; -1: anywhere.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn move_to(cpu: i32) {
     // SAFETY: The current task is live.
     unsafe { sys::rcu_ptr_shim_move(bindings::get_current(), cpu) };
 }
 
 /// Sleeps for at least `msecs` milliseconds.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn sleep(msecs: u32) {
     // SAFETY: Tests and their threads may sleep.
     unsafe { bindings::msleep(msecs) };
 }
 
 /// Sleeps for `usecs` microseconds, on a timer of its own.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn sleep_us(usecs: u32) {
     // SAFETY: In process context.
     unsafe {
@@ -251,10 +235,6 @@ pub(crate) fn as_reclaim<R>(f: impl FnOnce() -> R) -> R {
 }
 
 /// Lets others run.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn cond_resched() {
     // SAFETY: In process context.
     unsafe { sys::rcu_ptr_shim_cond_resched() };
@@ -262,10 +242,6 @@ pub(crate) fn cond_resched() {
 
 /// The same, and tells the detector of hung tasks that a task that waits for this one waits for something that
 /// is alive.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn still_alive() {
     // SAFETY: No requirements.
     unsafe { sys::rcu_ptr_shim_not_hung() };
@@ -315,10 +291,6 @@ unsafe extern "C" fn once<F: FnOnce() -> Result + Send>(argument: *mut c_void) -
 }
 
 /// Runs `f` on `cpu`, in a thread that ends then, and waits for it.
-///
-/// # Context
-///
-/// May sleep.
 ///
 /// # Errors
 ///

@@ -3,6 +3,10 @@
 //! Tracepoints of the kernel by name, and probes on them.
 //!
 //! C header: [`include/linux/tracepoint.h`](srctree/include/linux/tracepoint.h)
+//!
+//! # Context
+//!
+//! A task that may sleep, unless a function says otherwise.
 
 use super::generated as sys;
 use ::core::ptr::{self, NonNull};
@@ -31,10 +35,6 @@ impl Tracepoint {
     }
 
     /// Calls `visit` for every tracepoint of the kernel itself.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     pub(crate) fn for_each(visit: &mut Visit<'_>) {
         let mut wide = visit;
         // SAFETY: `visited` gets the closure, which lives for the call.
@@ -42,10 +42,6 @@ impl Tracepoint {
     }
 
     /// The kernel's tracepoint of that name.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     pub(crate) fn find(name: &CStr) -> Option<Self> {
         let mut found = None;
         Self::for_each(&mut |at, tracepoint| {
@@ -64,10 +60,6 @@ impl Tracepoint {
 
     /// Has `probe` called with `data` and the arguments of the tracepoint.
     ///
-    /// # Context
-    ///
-    /// May sleep.
-    ///
     /// # Safety
     ///
     /// `probe` is a function of the C ABI that takes a pointer, and then the arguments of the tracepoint or the
@@ -78,10 +70,6 @@ impl Tracepoint {
     }
 
     /// Takes `probe` with `data` off.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     pub(crate) fn unregister(self, probe: *mut c_void, data: *mut c_void) {
         // SAFETY: It fails for a probe that is not registered.
         unsafe { bindings::tracepoint_probe_unregister(self.0.as_ptr(), probe, data) };
@@ -101,10 +89,6 @@ unsafe extern "C" fn visited(tracepoint: *mut bindings::tracepoint, visit: *mut 
 }
 
 /// Waits until no probe runs that is off (`tracepoint_synchronize_unregister()`).
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn synchronize() {
     // SAFETY: No requirements.
     unsafe { sys::rcu_ptr_shim_tracepoint_synchronize() };
@@ -115,10 +99,6 @@ pub(crate) struct Probes<const N: usize>([(Option<Tracepoint>, *mut c_void); N])
 
 impl<const N: usize> Probes<N> {
     /// Registers them.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     ///
     /// # Safety
     ///
