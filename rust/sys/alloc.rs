@@ -168,7 +168,7 @@ pub(crate) fn slab_pages() -> u64 {
 /// Any.
 pub(crate) fn is_mapped(address: usize) -> bool {
     // SAFETY: Only the page tables are looked at.
-    unsafe { sys::rcu_ptr_shim_is_mapped(address as c_ulong) }
+    !unsafe { bindings::vmalloc_to_page(ptr::without_provenance(address)) }.is_null()
 }
 
 /// `SLAB_POISON` and the checks that go with it: what is freed is overwritten at once.

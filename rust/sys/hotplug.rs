@@ -76,25 +76,16 @@ pub(crate) struct Hotplug<C> {
     _callbacks: PhantomData<C>,
 }
 
-extern "C" fn prepare<C: Callbacks>(cpu: c_uint) -> c_int {
-    C::prepare(cpu as i32);
-    0
+macro_rules! entries {
+    ($($name:ident)+) => {$(
+        extern "C" fn $name<C: Callbacks>(cpu: c_uint) -> c_int {
+            C::$name(cpu as i32);
+            0
+        }
+    )+};
 }
 
-extern "C" fn online<C: Callbacks>(cpu: c_uint) -> c_int {
-    C::online(cpu as i32);
-    0
-}
-
-extern "C" fn leave<C: Callbacks>(cpu: c_uint) -> c_int {
-    C::leave(cpu as i32);
-    0
-}
-
-extern "C" fn dead<C: Callbacks>(cpu: c_uint) -> c_int {
-    C::dead(cpu as i32);
-    0
-}
+entries!(prepare online leave dead);
 
 impl<C: Callbacks> Hotplug<C> {
     /// Registers the callbacks and calls [`Callbacks::prepare()`] and [`Callbacks::online()`] for
