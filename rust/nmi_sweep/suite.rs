@@ -22,7 +22,7 @@ use crate::{
     workload::Load,
     SLOW,
 };
-use kernel::prelude::*;
+use kernel::{fmt, prelude::*};
 
 /// Whether there is time for all loads. On PREEMPT_RT, where breakpoints come and go slowly, those do
 /// that the engines differ in there.
@@ -111,12 +111,12 @@ fn sweeps_core() -> bool {
     has_breakpoints()
 }
 
-fn log(sweep: &Sweep, what: &str, left: usize, since: i64) {
+fn log(sweep: &Sweep, what: &dyn fmt::Debug, left: usize, since: i64) {
     let totals = sweep.totals();
     let secs = |n: i64| n / 1_000_000_000;
     let t = sweep.times;
     pr_info!(
-        "sweep: {}: {} left for lack of time; {} of {} instructions hit, {} groups, {} NMIs, {} s (so far {} s breakpoints, {} s loads, {} s checks)\n",
+        "sweep: {:?}: {} left for lack of time; {} of {} instructions hit, {} groups, {} NMIs, {} s (so far {} s breakpoints, {} s loads, {} s checks)\n",
         what,
         left,
         totals.hit,
@@ -202,7 +202,7 @@ fn sweep_for(
             };
             let nmi = || table.iter().for_each(|table| table.turn(Alloc::Nolock));
             let stage = Stage {
-                name: load.name(),
+                name: &load,
                 run: &run,
                 nmi: &nmi,
                 check: &|| table.iter().all(|table| table.wrong() == Wrong::default()),
@@ -228,10 +228,10 @@ fn sample(load: Load) -> Result<Option<()>> {
         let since = thread::now();
         let prepared = load.prepare()?;
         let run = |pool: &Pool| load.run(pool);
-        let stage = Stage::of(load.name(), &run, 1, since + SAMPLE_SECS * 1_000_000_000);
+        let stage = Stage::of(&load, &run, 1, since + SAMPLE_SECS * 1_000_000_000);
         let came = sweep.sample(&stage)?;
         drop(prepared);
-        pr_info!("sweep: {}: {} NMIs in the code\n", stage.name, came);
+        pr_info!("sweep: {:?}: {} NMIs in the code\n", stage.name, came);
         log(sweep, stage.name, 0, since);
         Ok(())
     })
@@ -244,7 +244,8 @@ fn random_groups() -> Result<Option<()>> {
         pr_info!("sweep: random groups with seed {}\n", seed);
         let load = Load::Light;
         let run = |pool: &Pool| load.run(pool);
-        let stage = Stage::of("random groups", &run, 1, since + secs() * 1_000_000_000);
+        let name = format_args!("random groups");
+        let stage = Stage::of(&name, &run, 1, since + secs() * 1_000_000_000);
         sweep.random(seed, ROUNDS, &stage)?;
         log(sweep, stage.name, 0, since);
         Ok(())
@@ -526,7 +527,7 @@ mod tests {
             let since = thread::now();
             let prepared = load.prepare()?;
             let run = |pool: &Pool| load.run(pool);
-            let stage = Stage::of(load.name(), &run, load.tries(), end);
+            let stage = Stage::of(load, &run, load.tries(), end);
             let left = sweep.run(&stage, |_| true)?;
             drop(prepared);
             log(&sweep, stage.name, left, since);

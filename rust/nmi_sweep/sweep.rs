@@ -10,7 +10,7 @@
 //! a breakpoint behind the call.
 
 use crate::{
-    code::{Code, Function},
+    code::{Code, Flags, Function},
     pool::Pool,
     route::Route,
     scaled,
@@ -25,6 +25,7 @@ use crate::{
 };
 use core::array;
 use kernel::{
+    fmt,
     prelude::*,
     sync::atomic::{Atomic, Relaxed},
 };
@@ -195,7 +196,7 @@ impl Place {
 /// What makes the code run, and what the NMIs do besides freeing objects.
 pub(crate) struct Stage<'a> {
     /// For the log.
-    pub(crate) name: &'a str,
+    pub(crate) name: &'a dyn fmt::Debug,
     /// Makes the code run, once. Objects of the pool that it frees have to be freed after each group.
     pub(crate) run: &'a dyn Fn(&Pool) -> Result,
     /// Runs in each of a group's first NMIs.
@@ -211,7 +212,7 @@ pub(crate) struct Stage<'a> {
 impl<'a> Stage<'a> {
     /// One whose NMIs free objects and nothing else.
     pub(crate) fn of(
-        name: &'a str,
+        name: &'a dyn fmt::Debug,
         run: &'a dyn Fn(&Pool) -> Result,
         tries: u32,
         end: i64,
@@ -530,7 +531,7 @@ impl Sweep {
         let code = &self.code;
         let by_counter = self.by_counter;
         let window = |insn: usize| {
-            if !code.flags[insn].exchanges() || windows.load(Relaxed) <= 0 {
+            if !code.flags[insn].has(Flags::EXCHANGES) || windows.load(Relaxed) <= 0 {
                 return 0;
             }
             let acts = marks.again(insn);
@@ -682,7 +683,7 @@ impl Sweep {
             for &number in self.open(&select)?.iter() {
                 for insn in self.code.functions[number].insns.clone().skip(1) {
                     // Where it goes on may be known from another load, but not what comes then.
-                    if self.code.flags[insn].follows_call()
+                    if self.code.flags[insn].has(Flags::FOLLOWS_CALL)
                         && marks.ran(insn - 1)
                         && !marks.ran(insn)
                         && !self.code.is_excluded(insn)
@@ -821,13 +822,13 @@ impl Sweep {
             State::Refused => return Some(Why::Refused),
             State::Missed => {}
         }
-        if self.code.flags[insn].in_shadow() {
+        if self.code.flags[insn].has(Flags::IN_SHADOW) {
             return Some(Why::Refused);
         }
-        if self.code.flags[insn].panics() {
+        if self.code.flags[insn].has(Flags::PANICS) {
             return Some(Why::Panics);
         }
-        if self.code.flags[insn].is_unused() {
+        if self.code.flags[insn].has(Flags::UNUSED) {
             return Some(Why::Unused);
         }
         if self.code.is_excluded(insn) || self.others[number] {
@@ -897,7 +898,7 @@ impl Sweep {
             let why = self.why(number, insn).filter(|_| is_own(insn));
             // The kernel refuses breakpoints there, but steps lead there.
             matches!(why, Some(Why::Unreached | Why::Branch))
-                || why == Some(Why::Refused) && !self.code.flags[insn].in_shadow()
+                || why == Some(Why::Refused) && !self.code.flags[insn].has(Flags::IN_SHADOW)
         };
         let left = function.insns.clone().filter(is_left).count();
         let is_hit = |&insn: &usize| self.states[insn] == State::Hit;

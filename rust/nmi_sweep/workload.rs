@@ -141,33 +141,6 @@ impl Load {
         Ok(prepared)
     }
 
-    /// For the log.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Light => "light",
-            Self::Traced => "light, traced",
-            Self::Full => "full blocks",
-            Self::Monitor => "monitor",
-            Self::List => "list",
-            Self::Contend => "contended",
-            Self::Barriers => "barriers",
-            Self::Files => "files",
-            Self::Ready => "ready objects",
-            Self::Shrink => "shrinker",
-            Self::Refill => "refills",
-            Self::Trace => "tracepoints",
-            Self::RareTrace => "rare tracepoints",
-            Self::Misuse => "misuse",
-            Self::Hotplug => "hotplug",
-            Self::NoBlocks => "no pages",
-            Self::Caches => "caches",
-            Self::LargeSheaves => "large sheaves",
-            Self::CachesFail => "caches, no memory",
-            Self::Heavy => "heavy",
-            Self::Command => "command",
-        }
-    }
-
     /// Whether caches come and go in it.
     pub(crate) fn has_caches(self) -> bool {
         matches!(self, Self::Caches | Self::LargeSheaves | Self::CachesFail)
