@@ -20,9 +20,7 @@ use kernel::{
 };
 
 /// What runs when the interrupt comes. It has to be pinned while a source knows it.
-pub(crate) struct Hook<'a> {
-    body: Body<'a>,
-}
+pub(crate) struct Hook<'a>(Body<'a>);
 
 // SAFETY: A handler is `Sync`.
 unsafe impl Sync for Handler {}
@@ -39,31 +37,25 @@ enum Body<'a> {
 impl<'a> Hook<'a> {
     /// Runs `body`, which must be fit for NMI.
     pub(crate) const fn new(body: &'a (dyn Fn() + Sync)) -> Self {
-        Self {
-            body: Body::Plain(body),
-        }
+        Self(Body::Plain(body))
     }
 
     /// Runs `body`, which must be fit for NMI, with the address of the instruction that was
     /// interrupted; 0 from a source that doesn't tell.
     pub(crate) const fn with_address(body: &'a (dyn Fn(usize) + Sync)) -> Self {
-        Self {
-            body: Body::Where(body),
-        }
+        Self(Body::Where(body))
     }
 
     /// Runs `body`, which must be fit for NMI, with the address of the instruction that was
     /// interrupted and the stack pointer there. Where that was a breakpoint or a step (step.rs), the
     /// result says whether there is to be a step at the next instruction.
     pub(crate) const fn stepping(body: &'a (dyn Fn(usize, usize) -> bool + Sync)) -> Self {
-        Self {
-            body: Body::Stepping(body),
-        }
+        Self(Body::Stepping(body))
     }
 
     #[inline]
     pub(super) fn run(&self, address: usize, stack: usize) -> bool {
-        match self.body {
+        match self.0 {
             // SAFETY: `Events` keeps the handler as long as there are events.
             Body::Held(Handler { call, handler }) => unsafe { call(handler, address) },
             Body::Plain(body) => body(),
@@ -275,7 +267,7 @@ impl<H: OnSample> Events<H> {
         });
         let mut this = Self {
             source: None,
-            hook: KBox::new(Hook { body }, GFP_KERNEL)?,
+            hook: KBox::new(Hook(body), GFP_KERNEL)?,
             handler,
         };
         // SAFETY: The box is neither moved out of nor dropped before the events.
