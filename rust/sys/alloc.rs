@@ -112,10 +112,6 @@ pub(crate) unsafe fn kfree_nolock(object: NonNull<u8>) {
 /// Free memory, in pages: those of the zones, and those that CPUs keep on lists of their own. The page
 /// allocator lets such a list grow with bursts of frees, up to an eighth of all memory for all CPUs
 /// together, and gives back an eighth of it every second at most; no counter of the kernel has it.
-///
-/// # Context
-///
-/// Any.
 pub(crate) fn free_pages() -> u64 {
     let mut info = MaybeUninit::<bindings::sysinfo>::zeroed();
     // SAFETY: `info` is valid for writes; all of it is integers, so zeroes are a value.
@@ -126,10 +122,6 @@ pub(crate) fn free_pages() -> u64 {
 }
 
 /// Those that CPUs keep.
-///
-/// # Context
-///
-/// Any.
 pub(crate) fn pages_of_cpus() -> u64 {
     // SAFETY: No requirements.
     (unsafe { sys::rcu_ptr_shim_pcp_pages() }) as u64
@@ -152,20 +144,12 @@ pub(crate) fn reused_at_once() -> bool {
 }
 
 /// Pages of all slabs that can't be reclaimed.
-///
-/// # Context
-///
-/// Any.
 pub(crate) fn slab_pages() -> u64 {
     // SAFETY: No requirements.
     (unsafe { sys::rcu_ptr_shim_slab_pages() }) as u64
 }
 
 /// Whether there is memory of vmalloc() at `address`.
-///
-/// # Context
-///
-/// Any.
 pub(crate) fn is_mapped(address: usize) -> bool {
     // SAFETY: Only the page tables are looked at.
     !unsafe { bindings::vmalloc_to_page(ptr::without_provenance(address)) }.is_null()

@@ -4,7 +4,7 @@
 //!
 //! # Context
 //!
-//! Any, NMI included, unless a function says otherwise.
+//! That of the C function: include/linux/rcu_ptr.h says it.
 
 use super::generated as sys;
 use ::core::ptr::NonNull;
@@ -14,10 +14,6 @@ use kernel::{bindings, types::Opaque};
 pub(crate) type RawRcuPtr = Opaque<sys::rcu_ptr>;
 
 /// `rcu_ptr_kvfree()` without its checks at compile time.
-///
-/// # Context
-///
-/// Any but NMI.
 ///
 /// # Safety
 ///
@@ -79,10 +75,6 @@ pub(crate) unsafe fn try_kfree_nolock(object: NonNull<u8>) -> bool {
 
 /// `rcu_ptr_kvfree_mightsleep()`.
 ///
-/// # Context
-///
-/// May sleep.
-///
 /// # Safety
 ///
 /// As for [`kvfree()`].
@@ -92,10 +84,6 @@ pub(crate) unsafe fn kvfree_mightsleep(object: NonNull<u8>) {
 }
 
 /// `rcu_ptr_barrier()`.
-///
-/// # Context
-///
-/// May sleep; not from a callback.
 pub(crate) fn barrier() {
     // SAFETY: The callers are in process context, as the doc asks.
     unsafe { sys::rcu_ptr_barrier() };

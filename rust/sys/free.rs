@@ -113,10 +113,6 @@ pub(crate) struct Caches {
 
 impl Caches {
     /// Makes them.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
     pub(crate) fn new() -> Result<Self> {
         let kernel = SlabCache::new(c"rcu_ptr_bench_kernel", SIZE, 8, None, 0)?;
         let ours = SheafCache::new(c"rcu_ptr_bench_sheaf", SIZE, Args::default())?;

@@ -23,10 +23,6 @@ static BODY: Atomic<*mut c_void> = Atomic::new(ptr::null_mut());
 /// # Context
 ///
 /// May sleep; `body` runs wherever objects are freed, in a task or a softirq.
-///
-/// # Errors
-///
-/// `ENOMEM`.
 pub(crate) fn during<R>(body: &Body<'_>, f: impl FnOnce() -> R) -> Result<R> {
     let mut wide = body;
     // ORDERING: Full: what the body refers to is there before the probe finds it.

@@ -98,10 +98,6 @@ impl Watch {
     /// # Context
     ///
     /// May sleep. Once.
-    ///
-    /// # Errors
-    ///
-    /// Those of `register_module_notifier()`.
     pub(crate) fn register() -> Result<Self> {
         // SAFETY: Registered once, until the drop.
         to_result(unsafe { sys::rcu_ptr_shim_watch_modules() })?;

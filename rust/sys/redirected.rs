@@ -103,10 +103,6 @@ pub(crate) fn sleep() {
 }
 
 /// What lies on the kernel's lists of objects that NMIs freed goes to `kvfree_call_rcu()` now.
-///
-/// # Errors
-///
-/// `ENOMEM`
 pub(crate) fn drain_deferred() -> Result {
     // SAFETY: No requirements.
     to_result(unsafe { sys::rcu_ptr_takeover_shim_drain_deferred() })

@@ -3,6 +3,10 @@
 //! SRCU domains of each kind that are made here, and their readers.
 //!
 //! C header: [`include/linux/srcu.h`](srctree/include/linux/srcu.h)
+//!
+//! # Context
+//!
+//! A task that may sleep.
 
 use super::generated as sys;
 use ::core::ptr::NonNull;
@@ -43,14 +47,6 @@ unsafe impl Sync for Domain {}
 
 impl Domain {
     /// A domain.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`
     pub(crate) fn new(kind: Kind) -> Result<Self> {
         // SAFETY: No requirements.
         let raw = unsafe { sys::rcu_ptr_shim_srcu_new(kind as c_int) };
@@ -65,10 +61,6 @@ impl Domain {
     }
 
     /// Waits for a grace period as a callback has it: `synchronize_srcu()` may be expedited.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     pub(crate) fn wait(&self) {
         // SAFETY: By the type invariants.
         let cookie = unsafe { bindings::start_poll_synchronize_srcu(self.raw()) };

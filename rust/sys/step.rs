@@ -39,10 +39,6 @@ pub(crate) struct Handler;
 
 impl Handler {
     /// Registers the handler; where there are no single steps, nothing.
-    ///
-    /// # Errors
-    ///
-    /// Those of `register_die_notifier()`.
     pub(crate) fn register() -> Result<Self> {
         // SAFETY: Unregistered on drop, the only time.
         to_result(unsafe { sys::rcu_ptr_shim_step_register() }).map(|()| Self)
