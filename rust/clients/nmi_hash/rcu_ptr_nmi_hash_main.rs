@@ -300,7 +300,7 @@ struct NmiHash {
     #[pin]
     file: debugfs::File<Arc<Profile>>,
     dir: debugfs::Dir,
-    events: Option<Events<Profile>>,
+    events: Option<Events>,
     timer: Option<ArcHrTimerHandle<Profile>>,
     profile: Arc<Profile>,
 }
