@@ -391,13 +391,19 @@ mod tests {
         Ok(())
     }
 
+    fn sweep_if(is_time: bool, loads: &[Load], users: Users) -> Result {
+        if is_time {
+            sweep(loads, users, selected)?;
+        }
+        Ok(())
+    }
+
     fn sweep_caches(loads: &[Load]) -> Result {
         if SLOW {
             skip(c"there is time for one load only: everything is slow here");
-        } else if sweeps_core() {
-            sweep(loads, Users::Everywhere, selected)?;
+            return Ok(());
         }
-        Ok(())
+        sweep_if(sweeps_core(), loads, Users::Everywhere)
     }
 
     #[test]
@@ -439,27 +445,18 @@ mod tests {
 
     #[test]
     fn files_and_traces() -> Result {
-        if sweeps_all_loads() {
-            sweep(
-                &[Load::RareTrace, Load::Trace, Load::Files],
-                Users::Here,
-                selected,
-            )?;
-        }
-        Ok(())
+        let loads = [Load::RareTrace, Load::Trace, Load::Files];
+        sweep_if(sweeps_all_loads(), &loads, Users::Here)
     }
 
     #[test]
     fn rare_events() -> Result {
-        if sweeps_all_loads() {
+        let is_time = sweeps_all_loads();
+        if is_time {
             provoke::all()?;
-            sweep(
-                &[Load::Misuse, Load::Hotplug, Load::NoBlocks],
-                Users::Here,
-                selected,
-            )?;
         }
-        Ok(())
+        let loads = [Load::Misuse, Load::Hotplug, Load::NoBlocks];
+        sweep_if(is_time, &loads, Users::Here)
     }
 
     #[test]
@@ -474,10 +471,7 @@ mod tests {
 
     #[test]
     fn caches_in_rare_events() -> Result {
-        if sweeps_all_loads() {
-            sweep(&[Load::Hotplug], Users::Everywhere, selected)?;
-        }
-        Ok(())
+        sweep_if(sweeps_all_loads(), &[Load::Hotplug], Users::Everywhere)
     }
 
     #[test]
