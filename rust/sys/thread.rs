@@ -12,12 +12,9 @@ use super::generated as sys;
 use ::core::ptr;
 use kernel::{
     bindings,
-    error::{from_err_ptr, to_result},
+    error::from_err_ptr,
     prelude::*,
-    sync::{
-        atomic::{Atomic, Relaxed},
-        Arc, Completion,
-    },
+    sync::atomic::{Atomic, Relaxed},
 };
 
 /// What a thread runs, with the number of its CPU, or its own.
@@ -278,59 +275,4 @@ pub(crate) fn now_in_nmi() -> u64 {
 pub(crate) fn now() -> i64 {
     // SAFETY: No requirements.
     unsafe { bindings::ktime_get() }
-}
-
-/// # Safety
-///
-/// `argument` comes from `KBox::into_raw()` of a `KBox<F>` that is not shared.
-unsafe extern "C" fn once<F: FnOnce() -> Result + Send>(argument: *mut c_void) -> c_int {
-    // SAFETY: By the safety requirements of this function.
-    let f = unsafe { KBox::<F>::from_raw(argument.cast()) };
-    let ret = KBox::into_inner(f)();
-    ret.map_or_else(|e| e.to_errno(), |()| 0)
-}
-
-/// Runs `f` on `cpu`, in a thread that ends then, and waits for it.
-///
-/// # Errors
-///
-/// Those of `f`; `ENOMEM`, `EINTR`.
-pub(crate) fn on_cpu<F>(cpu: i32, f: F) -> Result
-where
-    F: FnOnce() -> Result + Send + 'static,
-{
-    let done = Arc::pin_init(Completion::new(), GFP_KERNEL)?;
-    let signal = done.clone();
-    let whole = move || {
-        let ret = f();
-        signal.complete_all();
-        ret
-    };
-    on_cpu_until(cpu, whole, &done)
-}
-
-fn on_cpu_until<F>(cpu: i32, f: F, done: &Completion) -> Result
-where
-    F: FnOnce() -> Result + Send + 'static,
-{
-    let argument = KBox::into_raw(KBox::new(f, GFP_KERNEL)?);
-    // SAFETY: `once` fits the argument.
-    let task = unsafe { create(once::<F>, argument.cast(), cpu) }.inspect_err(|_| {
-        // SAFETY: The thread that would own it does not exist.
-        drop(unsafe { KBox::from_raw(argument) });
-    })?;
-    // SAFETY: `task` is a new thread that has not run yet; the reference is given back below.
-    unsafe {
-        bindings::get_task_struct(task);
-        bindings::kthread_bind(task, cpu as c_uint);
-        bindings::wake_up_process(task);
-    }
-    // A thread that is stopped before it began would never run.
-    done.wait_for_completion();
-    // SAFETY: The reference was taken above.
-    to_result(unsafe {
-        let ret = bindings::kthread_stop(task);
-        bindings::put_task_struct(task);
-        ret
-    })
 }
