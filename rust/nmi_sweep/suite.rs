@@ -18,7 +18,7 @@ use crate::{
         probes, step, text, thread,
     },
     table::{Alloc, Table, Wrong, SIZE},
-    wanted::Part,
+    wanted::PARTS,
     workload::Load,
     SLOW,
 };
@@ -291,16 +291,16 @@ fn judge(sweep: &Sweep, lockless: bool) -> bool {
         core.insns
     );
     let mut is_good = is_core_good(&core, is_whole);
-    for (part, whole, in_time) in Part::ALL {
+    for part in &PARTS {
         if part.is_of_other_engine(lockless) {
             continue;
         }
         let totals = sweep.totals_of_part(part);
-        let wanted = if is_whole { whole } else { in_time };
+        let wanted = part.shares[usize::from(!is_whole)];
         let share = totals.hit * 1000 / totals.reachable().max(1);
         pr_info!(
             "sweep: {}: {} of {} that can be reached hit, {} of 1000, {} wanted\n",
-            part.name(),
+            part.name,
             totals.hit,
             totals.reachable(),
             share,

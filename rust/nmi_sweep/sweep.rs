@@ -848,8 +848,8 @@ impl Sweep {
     }
 
     /// The sums of a part of the core.
-    pub(crate) fn totals_of_part(&self, part: Part) -> Totals {
-        self.totals_of(|insn| Part::of(self.code.source(insn)) == part)
+    pub(crate) fn totals_of_part(&self, part: &Part) -> Totals {
+        self.totals_of(|insn| part.has(self.code.source(insn)))
     }
 
     fn totals_of(&self, is_in: impl Fn(usize) -> bool) -> Totals {
@@ -893,7 +893,7 @@ impl Sweep {
 
     fn look_at_core(&self, core: &mut Core, wanted: &Wanted, number: usize, function: &Function) {
         // What was inlined counts with the part that it is of.
-        let is_own = |insn: usize| Part::of(self.code.source(insn)).is_core();
+        let is_own = |insn: usize| wanted::is_core(self.code.source(insn));
         let is_left = |&insn: &usize| {
             let why = self.why(number, insn).filter(|_| is_own(insn));
             // The kernel refuses breakpoints there, but steps lead there.
