@@ -194,16 +194,22 @@ unsafe extern "C" fn free_callback(head: *mut bindings::callback_head) {
 }
 
 /// A type for each function that frees: what a macro expands to, or a call with a callback that frees.
-/// Within the block the requirements of [`Free::free()`] hold.
 macro_rules! free {
-    ($($name:ident => |$object:ident| $call:expr;)*) => {
+    ($($name:ident => |$head:ident, $object:ident| $call:expr;)*) => {
         $(
             pub(crate) struct $name;
 
             impl Free for $name {
                 #[inline(always)]
-                unsafe fn free($object: NonNull<Object>) -> bool {
-                    $call
+                unsafe fn free(object: NonNull<Object>) -> bool {
+                    // SAFETY: By the safety requirements of this function. `settle()` waits for
+                    // callbacks, and there is a cache, by the context of `Alloc::alloc()`.
+                    unsafe {
+                        let $head = Object::head(object);
+                        let $object = object.as_ptr().cast::<c_void>();
+                        $call
+                    };
+                    true
                 }
             }
         )*
@@ -211,60 +217,28 @@ macro_rules! free {
 }
 
 free! {
-    Kfree => |object| {
-        // SAFETY: By the safety requirements of `Free::free()`.
-        unsafe { bindings::kfree(object.as_ptr().cast()) };
-        true
-    };
-    CallRcu => |object| {
-        // SAFETY: As above; `settle()` waits for the callbacks.
-        unsafe { bindings::call_rcu(Object::head(object), Some(free_callback)) };
-        true
-    };
-    KfreeRcu => |object| {
-        // SAFETY: As above.
-        unsafe { bindings::kvfree_call_rcu(Object::head(object).cast(), object.as_ptr().cast()) };
-        true
-    };
-    KfreeRcuNolock => |object| {
-        // SAFETY: As above.
-        unsafe {
-            bindings::kfree_call_rcu_nolock(Object::head(object).cast(), object.as_ptr().cast())
-        };
-        true
-    };
-    RcuPtrKvfree => |object| {
-        // SAFETY: As above.
-        unsafe { sys::__rcu_ptr_kvfree(Object::head(object).cast(), object.as_ptr().cast()) };
-        true
-    };
-    RcuPtrKfreeNolock => |object| {
-        // SAFETY: As above.
-        unsafe { sys::__rcu_ptr_kfree_nolock(Object::head(object).cast(), object.as_ptr().cast()) };
-        true
-    };
-    RcuPtrTryKfreeNolock => |object| {
-        // SAFETY: As above.
-        unsafe { sys::__rcu_ptr_try_kfree_nolock(object.as_ptr().cast()) }
-    };
-    RcuPtrCall => |object| {
-        // SAFETY: As for `call_rcu()`.
-        unsafe { sys::rcu_ptr_call(Object::head(object), Some(free_callback)) };
-        true
-    };
-    RcuPtrCallSleepable => |object| {
-        // SAFETY: As for `call_rcu()`.
-        unsafe { sys::rcu_ptr_call_sleepable(Object::head(object), Some(free_callback)) };
-        true
-    };
-    CacheFreeRcu => |object| {
-        // SAFETY: As above; there is a cache, by the context of `Alloc::alloc()`.
-        unsafe { sys::rcu_ptr_cache_free_rcu(RCU_PTR.load(Relaxed), object.as_ptr().cast()) };
-        true
-    };
+    Kfree => |_head, object| bindings::kfree(object);
+    CallRcu => |head, _object| bindings::call_rcu(head, Some(free_callback));
+    KfreeRcu => |head, object| bindings::kvfree_call_rcu(head.cast(), object);
+    KfreeRcuNolock => |head, object| bindings::kfree_call_rcu_nolock(head.cast(), object);
+    RcuPtrKvfree => |head, object| sys::__rcu_ptr_kvfree(head.cast(), object);
+    RcuPtrKfreeNolock => |head, object| sys::__rcu_ptr_kfree_nolock(head.cast(), object);
+    RcuPtrCall => |head, _object| sys::rcu_ptr_call(head, Some(free_callback));
+    RcuPtrCallSleepable => |head, _object| sys::rcu_ptr_call_sleepable(head, Some(free_callback));
+    CacheFreeRcu => |_head, object| sys::rcu_ptr_cache_free_rcu(RCU_PTR.load(Relaxed), object);
 }
 
-/// The same for each function that allocates. There are caches, by the context of [`Alloc::alloc()`].
+pub(crate) struct RcuPtrTryKfreeNolock;
+
+impl Free for RcuPtrTryKfreeNolock {
+    #[inline(always)]
+    unsafe fn free(object: NonNull<Object>) -> bool {
+        // SAFETY: By the safety requirements of this function.
+        unsafe { sys::__rcu_ptr_try_kfree_nolock(object.as_ptr().cast()) }
+    }
+}
+
+/// The same for each function that allocates.
 macro_rules! alloc {
     ($($name:ident => $call:expr;)*) => {
         $(
@@ -273,7 +247,8 @@ macro_rules! alloc {
             impl Alloc for $name {
                 #[inline(always)]
                 fn alloc() -> Option<NonNull<Object>> {
-                    NonNull::new($call.cast())
+                    // SAFETY: There are caches, by the context of `Alloc::alloc()`.
+                    NonNull::new(unsafe { $call }.cast())
                 }
             }
         )*
@@ -281,19 +256,10 @@ macro_rules! alloc {
 }
 
 alloc! {
-    KernelCache => {
-        // SAFETY: There is a cache.
-        unsafe { bindings::kmem_cache_alloc_noprof(KERNEL.load(Relaxed), bindings::GFP_KERNEL) }
-    };
-    KmallocNolock => alloc::kmalloc_nolock(SIZE).map_or(ptr::null_mut(), NonNull::as_ptr);
-    Sheaf => {
-        // SAFETY: There is a cache.
-        unsafe { sys::__rcu_ptr_cache_alloc(RCU_PTR.load(Relaxed), bindings::GFP_KERNEL) }
-    };
-    SheafNolock => {
-        // SAFETY: There is a cache.
-        unsafe { sys::rcu_ptr_cache_alloc_nolock(RCU_PTR.load(Relaxed)) }
-    };
+    KernelCache => bindings::kmem_cache_alloc_noprof(KERNEL.load(Relaxed), bindings::GFP_KERNEL);
+    KmallocNolock => sys::rcu_ptr_shim_kmalloc_nolock(SIZE);
+    Sheaf => sys::__rcu_ptr_cache_alloc(RCU_PTR.load(Relaxed), bindings::GFP_KERNEL);
+    SheafNolock => sys::rcu_ptr_cache_alloc_nolock(RCU_PTR.load(Relaxed));
 }
 
 /// Gives `objects` back at once, as reclaim does after a grace period (`kfree_bulk()`).
