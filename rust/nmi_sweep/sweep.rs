@@ -373,7 +373,7 @@ impl Sweep {
             code.choose_engine(lockless);
         }
         let functions = code.functions.len();
-        let is_wanted = |number| {
+        let is_wanted = |number: usize| {
             let name = code.name(&code.functions[number]);
             lockless.is_some_and(|lockless| wanted::of(lockless).any(|w| w.is(name)))
         };
