@@ -9,7 +9,7 @@ use crate::{
     pool::Pool,
     provoke,
     route::Route,
-    sweep::{Core, Stage, Sweep, Totals},
+    sweep::{Core, Stage, Sweep, Totals, Why},
     sys::{
         alloc::{self, Source},
         cache::SheafCache,
@@ -261,16 +261,16 @@ fn report(module: &str, sweep: &Sweep) -> Totals {
         t.all,
         t.hit,
         t.reachable(),
-        t.unreached,
-        t.branches
+        t.missed(Why::Unreached),
+        t.missed(Why::Branch)
     );
     pr_info!(
         "sweep of {}: out of reach: {} of the other engine, {} lead to a panic, {} in functions without a caller, {} without breakpoints, {} NMIs in_nmi(); all their objects and {} of the loads freed once\n",
         module,
-        t.other_engine,
-        t.panics,
-        t.unused,
-        t.refused,
+        t.missed(Why::OtherEngine),
+        t.missed(Why::Panics),
+        t.missed(Why::Unused),
+        t.missed(Why::Refused),
         sweep.nmis,
         sweep.freed
     );

@@ -304,31 +304,25 @@ fn breakpoints<'a>(
     Ok(set)
 }
 
-/// The sums, each instruction in one of them.
+/// The sums.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Totals {
     /// Instructions there are.
     pub(crate) all: usize,
     /// An NMI came before it.
     pub(crate) hit: usize,
-    /// The kernel allows no breakpoint there, or the CPU puts it off.
-    pub(crate) refused: usize,
-    /// Leads to a panic and nowhere else.
-    pub(crate) panics: usize,
-    /// In functions that nothing refers to.
-    pub(crate) unused: usize,
-    /// Of the engine that is not loaded.
-    pub(crate) other_engine: usize,
-    /// In functions that were never run.
-    pub(crate) unreached: usize,
-    /// On branches that were not taken.
-    pub(crate) branches: usize,
+    /// The others, by [`Why`].
+    missed: [usize; 6],
 }
 
 impl Totals {
+    pub(crate) fn missed(&self, why: Why) -> usize {
+        self.missed[why as usize]
+    }
+
     /// Instructions that can be reached, as far as is known.
     pub(crate) fn reachable(&self) -> usize {
-        self.hit + self.unreached + self.branches
+        self.hit + self.missed(Why::Unreached) + self.missed(Why::Branch)
     }
 }
 
@@ -353,12 +347,18 @@ pub(crate) struct Core {
 
 /// Why an instruction was not hit.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Why {
+pub(crate) enum Why {
+    /// The kernel allows no breakpoint there, or the CPU puts it off.
     Refused,
+    /// It leads to a panic and nowhere else.
     Panics,
+    /// Nothing refers to its function.
     Unused,
+    /// It is of the engine that is not loaded.
     OtherEngine,
+    /// Its function was never run.
     Unreached,
+    /// It is on a branch that was not taken.
     Branch,
 }
 
@@ -857,15 +857,10 @@ impl Sweep {
         for (number, function) in self.functions() {
             for insn in function.insns.clone().filter(|&insn| is_in(insn)) {
                 totals.all += 1;
-                *match self.why(number, insn) {
-                    None => &mut totals.hit,
-                    Some(Why::Refused) => &mut totals.refused,
-                    Some(Why::Panics) => &mut totals.panics,
-                    Some(Why::Unused) => &mut totals.unused,
-                    Some(Why::OtherEngine) => &mut totals.other_engine,
-                    Some(Why::Unreached) => &mut totals.unreached,
-                    Some(Why::Branch) => &mut totals.branches,
-                } += 1;
+                match self.why(number, insn) {
+                    None => totals.hit += 1,
+                    Some(why) => totals.missed[why as usize] += 1,
+                }
             }
         }
         totals
