@@ -23,7 +23,7 @@ use crate::{
     },
     wanted::{self, Part, Wanted},
 };
-use core::array;
+use core::{array, mem};
 use kernel::{
     fmt,
     prelude::*,
@@ -475,7 +475,7 @@ impl Sweep {
         Ok(())
     }
 
-    /// After a group: were all objects freed, and was every interrupt an NMI?
+    /// After a group, or a round of samples: were all objects freed, and was every interrupt an NMI?
     fn conclude(&mut self, insns: &[usize], stage: &Stage<'_>, outside: u64) -> Result {
         self.groups += 1;
         rcu_ptr::barrier();
@@ -741,9 +741,9 @@ impl Sweep {
     pub(crate) fn sample(&mut self, stage: &Stage<'_>) -> Result<u64> {
         let seen = filled(self.len(), |_| Atomic::<i32>::new(0))?;
         let mut came = 0;
+        let small = mem::replace(&mut self.pool, Pool::new(SAMPLED)?);
         while thread::now() < stage.end {
-            let pool = Pool::new(SAMPLED)?;
-            let actor = Actor::new(&pool, Route::Nolock, 1, SAMPLED as i64);
+            let actor = Actor::new(&self.pool, Route::Nolock, 1, SAMPLED as i64);
             let inside = Atomic::<u64>::new(0);
             let code = &self.code;
             let body = |address| {
@@ -763,17 +763,12 @@ impl Sweep {
             }
             drop(cycles);
             ran?;
-            rcu_ptr::barrier();
-            self.freed += self.loaded.taken() as u64;
-            let all_freed = pool.all_freed() && self.loaded.all_freed();
-            if !all_freed || actor.elsewhere() > 0 || !(stage.check)() {
-                return Err(EBADMSG);
-            }
-            self.loaded.renew()?;
             came += inside.load(Relaxed);
             self.nmis += actor.inside();
-            self.groups += 1;
+            let outside = actor.elsewhere();
+            self.conclude(&[], stage, outside)?;
         }
+        self.pool = small;
         for (state, seen) in self.states.iter_mut().zip(seen.iter()) {
             if seen.load(Relaxed) != 0 {
                 *state = State::Hit;
