@@ -41,7 +41,7 @@ pub(crate) fn measure(
     (reps, count): (usize, usize),
     mut some: impl FnMut(usize) -> Result<usize>,
 ) -> Result {
-    let _probes = counters::idle_probes();
+    let _probes = counters::idle_probes()?;
     let [cycles, refused, periods] = &Samples::of(reps, || {
         let before = (counters::grace_periods(), idle(), counters::cycles());
         let (mut left, mut refused) = (count, 0);

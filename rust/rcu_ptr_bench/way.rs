@@ -5,7 +5,7 @@
 //! subtracted.
 
 use crate::sys::{
-    counters,
+    alloc, counters,
     free::{self, Free, Object, Source},
     params, thread,
 };
@@ -132,7 +132,7 @@ impl Way {
             // SAFETY: Fresh from the allocator, and given away.
             if unsafe { (self.run)(&mut [object]) } != 0 {
                 // SAFETY: It was left to us.
-                unsafe { free::kvfree(object) };
+                unsafe { alloc::kvfree(object.cast()) };
                 refused += 1;
             }
         }
@@ -223,7 +223,7 @@ impl Drop for Objects {
         for (i, &object) in self.all.iter().enumerate() {
             if i < self.refused || i >= self.next {
                 // SAFETY: By the type invariants.
-                unsafe { free::kvfree(object) };
+                unsafe { alloc::kvfree(object.cast()) };
             }
             if i % 256 == 255 {
                 thread::cond_resched();

@@ -313,7 +313,10 @@ fn while_the_tick_stops(cpu: i32, rounds: usize) -> Result<Option<(usize, usize)
             let came = || pool.taken() > before;
             // It wakes up for each, and stops its tick when the callbacks of the thread that ended are done.
             // That it has come is seen by the caller.
-            (0..6).any(|_| thread::on_cpu(cpu, || Ok(())).is_ok() && thread::wait_for(1000, came));
+            (0..6).any(|_| {
+                let woken = thread::on_cpus(::core::iter::once(cpu), &|_| (), || ());
+                woken.is_ok() && thread::wait_for(1000, came)
+            });
         }
     });
     drop(defaults);
