@@ -36,10 +36,6 @@ fn idle() -> u64 {
 /// Prints `what` with the cycles of `reps` repetitions in which `count` objects go round. `some` has
 /// as many of them do so as it is told and returns how many were refused; told 0, at the end, it
 /// waits until all are back.
-///
-/// # Errors
-///
-/// Those of `some`.
 pub(crate) fn measure(
     what: fmt::Arguments<'_>,
     (reps, count): (usize, usize),

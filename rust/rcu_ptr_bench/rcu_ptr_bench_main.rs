@@ -3,6 +3,7 @@
 //! `rcu_ptr_bench.ko`: measures rcu_ptr beside the kernel's own functions. It runs when it is
 //! loaded, says what it found in lines of `key=value` in the log, and loads only if all objects
 //! went well. docs/bench.md says what each `test=` measures, and how; qemu/bench.py makes tables of it.
+//! Functions are called in tasks that may sleep, unless they say otherwise.
 
 // The files of rust/sys that this module takes: docs/reading.md. Of those that others take too it
 // uses a part.
