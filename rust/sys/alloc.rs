@@ -224,10 +224,28 @@ impl RawCache {
     }
 }
 
-/// Blocks of pages that are taken.
-struct Blocks(*mut [usize; 2]);
+/// Pages that are taken, in blocks, until it is dropped.
+pub(crate) struct Hog {
+    last: *mut [usize; 2],
+    /// Number of pages.
+    pub(crate) count: usize,
+}
 
-impl Blocks {
+impl Hog {
+    const fn none() -> Self {
+        Self {
+            last: ptr::null_mut(),
+            count: 0,
+        }
+    }
+
+    /// Takes pages until memory reclaim gives up, at most `limit`: shrinkers are called on the way.
+    pub(crate) fn new(limit: usize) -> Self {
+        let mut hog = Self::none();
+        while hog.count < limit && hog.take(0) {}
+        hog
+    }
+
     /// Takes 2^`order` pages, unless memory reclaim gives up.
     fn take(&mut self, order: usize) -> bool {
         // SAFETY: No requirements.
@@ -236,50 +254,22 @@ impl Blocks {
             return false;
         }
         // SAFETY: A fresh block, large enough for two words.
-        unsafe { block.write([self.0.expose_provenance(), order]) };
-        self.0 = block;
-        true
-    }
-
-    /// Gives one of them back.
-    fn give_back(&mut self) -> bool {
-        if self.0.is_null() {
-            return false;
-        }
-        // SAFETY: A block of `take()`, whose first word leads to the next.
-        unsafe {
-            let [next, order] = self.0.read();
-            bindings::free_pages(self.0 as c_ulong, order as c_uint);
-            self.0 = ptr::with_exposed_provenance_mut(next);
-        }
+        unsafe { block.write([self.last.expose_provenance(), order]) };
+        self.last = block;
+        self.count += 1 << order;
         true
     }
 }
 
-impl Drop for Blocks {
+impl Drop for Hog {
     fn drop(&mut self) {
-        while self.give_back() {}
-    }
-}
-
-/// Pages that were taken until there were none.
-pub(crate) struct Hog {
-    _pages: Blocks,
-    /// Number of pages.
-    pub(crate) count: usize,
-}
-
-impl Hog {
-    /// Takes pages until memory reclaim gives up, at most `limit`: shrinkers are called on the way.
-    pub(crate) fn new(limit: usize) -> Self {
-        let mut pages = Blocks(ptr::null_mut());
-        let mut count = 0;
-        while count < limit && pages.take(0) {
-            count += 1;
-        }
-        Self {
-            _pages: pages,
-            count,
+        while !self.last.is_null() {
+            // SAFETY: A block of `take()`, whose first word leads to the one before.
+            unsafe {
+                let [before, order] = self.last.read();
+                bindings::free_pages(self.last as c_ulong, order as c_uint);
+                self.last = ptr::with_exposed_provenance_mut(before);
+            }
         }
     }
 }
@@ -291,7 +281,7 @@ pub(crate) fn squeeze(limit: usize) {
     const ORDER: usize = 9;
     /// Half blocks that remain. Each has a neighbour that is taken, so that no block is made of them.
     const REMAIN: usize = 16;
-    let (mut taken, mut remain) = (Blocks(ptr::null_mut()), Blocks(ptr::null_mut()));
+    let (mut taken, mut remain) = (Hog::none(), Hog::none());
     for _ in 0..REMAIN {
         if !taken.take(ORDER - 1) || !remain.take(ORDER - 1) {
             return;
