@@ -257,16 +257,17 @@ impl<H: Handler> DelayedWork<H> {
         unsafe { Self::with(init, handler) }
     }
 
-    /// Queues the item to run in `delay` jiffies unless it is queued already.
+    /// Queues the item to run in `delay` jiffies unless it is queued already: then it returns `false`. A run that
+    /// began before does not count.
     ///
     /// # Context
     ///
     /// Any but NMI. With a delay a timer is set, without one a worker is woken: no lock is held that
     /// either takes (a timer base's; a worker pool's, `pi_lock`, a run queue's), nor one that is held
     /// while those are taken.
-    pub(crate) fn queue(&self, wq: &WorkQueue, delay: c_ulong) {
+    pub(crate) fn queue(&self, wq: &WorkQueue, delay: c_ulong) -> bool {
         // SAFETY: Both are live and initialised.
-        unsafe { bindings::queue_delayed_work_on(WORK_CPU_UNBOUND, wq.0, self.raw(), delay) };
+        unsafe { bindings::queue_delayed_work_on(WORK_CPU_UNBOUND, wq.0, self.raw(), delay) }
     }
 
     /// As [`Self::queue()`], to run on `cpu`, or anywhere if that goes down meanwhile.

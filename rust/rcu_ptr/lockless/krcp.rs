@@ -112,10 +112,8 @@ pub(crate) struct Krcp {
     /// Refills the spares.
     #[pin]
     pub(super) refill: DelayedWork<RefillWork>,
-    /// A refill is requested or runs.
-    pub(super) refilling: AtomicFlag,
-    /// It is requested and not queued yet.
-    pub(super) start_refill: AtomicFlag,
+    /// A refill is requested, and not queued since. Used on the CPU itself only.
+    pub(super) wants_refill: AtomicFlag,
     /// Set by the shrinker: the next refill is delayed, and limited to one block.
     pub(super) backoff: AtomicFlag,
     /// Counters.
@@ -160,8 +158,7 @@ impl Krcp {
             polled <- DelayedWork::new(PolledWork(owner(this))),
             calls <- Calls::new(queues.clone()),
             refill <- DelayedWork::for_refills(RefillWork(owner(this))),
-            refilling: AtomicFlag::new(false),
-            start_refill: AtomicFlag::new(false),
+            wants_refill: AtomicFlag::new(false),
             backoff: AtomicFlag::new(false),
             events: Counters::new(),
             queues,
