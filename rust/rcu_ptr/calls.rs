@@ -29,7 +29,7 @@ use core::ptr::NonNull;
 use kernel::{
     prelude::*,
     static_lock_class,
-    sync::atomic::{Atomic, Relaxed},
+    sync::atomic::{Acquire, Atomic, Relaxed, Release},
 };
 use pin_init::pin_init_array_from_fn;
 
@@ -179,14 +179,11 @@ impl Calls {
         self.with(|queues| queues.calls.len() + queues.sleeping.len())
     }
 
-    /// Callbacks that have returned.
-    pub(crate) fn invoked(&self) -> u64 {
-        self.invoked.load(Relaxed)
-    }
-
-    /// Callbacks that were lost or never queued.
-    pub(crate) fn leaked(&self) -> u64 {
-        self.leaked.load(Relaxed)
+    /// Callbacks that have returned, and those that were lost or never queued. Read before the counters of what was
+    /// queued, which are no less then.
+    pub(crate) fn ended(&self) -> (u64, u64) {
+        // ORDERING: Acquire: what was counted before one that is seen is seen, too.
+        (self.invoked.load(Acquire), self.leaked.load(Acquire))
     }
 
     fn call(&self, head: NonNull<u8>, sleeps: bool) {
@@ -194,7 +191,8 @@ impl Calls {
         match unsafe { callback::invoke(head, FUNC, sleeps) } {
             Some(func) => {
                 unload::returned(func);
-                self.invoked.add(1, Relaxed);
+                // ORDERING: Release, after the lock under which it was taken: see `ended()`.
+                self.invoked.fetch_add(1, Release);
             }
             None => self.leaked.add(1, Relaxed),
         }

@@ -35,7 +35,7 @@ use crate::{
 use kernel::{
     prelude::*,
     static_lock_class,
-    sync::atomic::{Atomic, AtomicFlag, Full, Relaxed},
+    sync::atomic::{Acquire, Atomic, AtomicFlag, Full, Relaxed, Release},
 };
 use pin_init::pin_init_array_from_fn;
 
@@ -53,11 +53,19 @@ impl Counters {
     ///
     /// Any, NMI included; on any CPU.
     pub(super) fn add(&self, event: Event, n: u64) {
-        self.0[event as usize].add(n, Relaxed);
+        // ORDERING: Release: see `stats()`.
+        self.0[event as usize].fetch_add(n, Release);
     }
 
+    /// The later a counter is declared the earlier it is read: what is queued is counted before it is freed, so
+    /// no more are freed here than queued.
     fn stats(&self) -> Stats {
-        Stats::from(core::array::from_fn(|i| self.0[i].load(Relaxed)))
+        let mut values = [0; NAMES.len()];
+        for (value, counter) in values.iter_mut().zip(&self.0).rev() {
+            // ORDERING: Acquire: what was counted before an event that is seen is seen, too.
+            *value = counter.load(Acquire);
+        }
+        Stats::from(values)
     }
 }
 
@@ -408,13 +416,14 @@ impl Krcp {
 
     /// What debugfs shows.
     pub(super) fn gauges(&self) -> Gauges {
+        let (invoked, lost) = self.calls.ended();
         let irqs = IrqsOff::save();
         let (mixed, list) = self.with(&irqs, |batches| drain::counts(batches));
         let mut stats = self.events.stats();
         stats[Event::QueuedMixed] =
             (self.in_current() + self.closed_objects.load(Relaxed) + mixed) as u64;
-        stats[Event::Invoked] = self.calls.invoked();
-        stats[Event::Leaked] += self.calls.leaked();
+        stats[Event::Invoked] = invoked;
+        stats[Event::Leaked] += lost;
         Gauges {
             cpu: self.cpu,
             stats,

@@ -237,6 +237,7 @@ impl Engine for Rfc {
 
     fn gauges(cpu: i32) -> Gauges {
         let krcp = Self::get().krc.of(cpu);
+        let (invoked, lost) = krcp.calls.ended();
         let mut gauges = krcp.with(|state| Gauges {
             cpu,
             stats: state.stats,
@@ -246,8 +247,8 @@ impl Engine for Rfc {
             cached: state.nr_cached(),
         });
         gauges.ready = krcp.calls.ready();
-        gauges.stats[Event::Leaked] += krcp.leaked.load(Relaxed) + krcp.calls.leaked();
-        gauges.stats[Event::Invoked] = krcp.calls.invoked();
+        gauges.stats[Event::Leaked] += krcp.leaked.load(Relaxed) + lost;
+        gauges.stats[Event::Invoked] = invoked;
         gauges
     }
 }
