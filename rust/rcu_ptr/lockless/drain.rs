@@ -111,9 +111,17 @@ pub(super) fn full_block(krcp: &Krcp, on: &impl OnCpu) {
     } else {
         1
     };
-    if expires == 0 || remaining(expires & !ARMED) > wait {
+    let late = slack(krcp.period.load(Relaxed));
+    if expires == 0 || remaining(expires & !ARMED) + late > wait {
         krcp.kick_work.queue(on);
     }
+}
+
+/// Jiffies that the timer wheel may be late with a timer of `delay` jiffies: each of its levels takes delays from
+/// 63 times its granularity, which is eight times that of the one below (`LVL_START()` in kernel/time/timer.c).
+fn slack(delay: usize) -> usize {
+    let level = ((delay / 63 * 8) | 1).ilog2() / 3;
+    (1 << (3 * level)) - 1
 }
 
 /// Jiffies until `at`, modulo [`ARMED`]; 0: it is over.
