@@ -72,7 +72,10 @@ bool __rcu_ptr_within(unsigned long ip);
  * everything but @field.
  *
  * Context: any but NMI; interrupts may be off, raw spinlocks held, PREEMPT_RT
- * as well.  Never sleeps, never fails.
+ * as well.  Not a handler of a tracepoint or kprobe that may run in the middle
+ * of the allocator or of this call itself, where locks of debug features and of
+ * engine rfc may be held: rcu_ptr_kfree_nolock() is for those.  Never sleeps,
+ * never fails.
  */
 #define rcu_ptr_kvfree(p, field)					\
 	__rcu_ptr_queue(__rcu_ptr_kvfree, p, field)
@@ -133,7 +136,8 @@ do {									\
  * As rcu_ptr_kvfree(), but if there is no memory for the bookkeeping, it waits
  * for a grace period itself and frees the object before it returns.
  *
- * Context: process context, where sleeping is allowed.
+ * Context: process context, where sleeping is allowed; no handler of a
+ * tracepoint or kprobe.
  */
 #define rcu_ptr_kvfree_mightsleep(p)					\
 do {									\
@@ -406,7 +410,9 @@ unsigned int rcu_ptr_cache_size(const struct rcu_ptr_cache *cache);
  *
  * With a constructor __GFP_ZERO gives a warning, and has no effect.
  *
- * Context: that of kmem_cache_alloc() with @gfp; never NMI.
+ * Context: that of kmem_cache_alloc() with @gfp; never NMI, nor a handler of a
+ * tracepoint or kprobe that may run in the middle of the allocator or of this
+ * call: rcu_ptr_cache_alloc_nolock() is for those.
  * Return: the object, or NULL
  */
 static inline void *rcu_ptr_cache_alloc(struct rcu_ptr_cache *cache, gfp_t gfp)
