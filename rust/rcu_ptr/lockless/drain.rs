@@ -42,7 +42,7 @@ use crate::{
     entry::{split_calls, Call, TRACKED},
     list::{Chain, End, Linked},
     params,
-    stats::Event,
+    stats::Counter,
     sys::{
         context,
         debug::{self, Misuse},
@@ -415,7 +415,7 @@ impl batches::Collect for Collected<'_> {
         match fill {
             Fill::Nothing => {}
             Fill::Busy(counts) => {
-                krcp.events.add(Event::BatchesBusy, 1);
+                krcp.counters.add(Counter::BatchesBusy, 1);
                 let pending = counts.mixed + counts.list + krcp.waiting();
                 trace::defer(krcp.cpu, trace::DEFER_BATCH, pending);
             }
@@ -427,7 +427,7 @@ impl batches::Collect for Collected<'_> {
             } => {
                 trace::batch_start(krcp.cpu, index, counts, snap.number());
                 if new {
-                    krcp.events.add(Event::Batches, 1);
+                    krcp.counters.add(Counter::Batches, 1);
                     // Never refused: the place was free, so its work item is idle, or in the last steps of a
                     // run. And the place stays taken until this has run: with interrupts off here the grace
                     // period can't be over yet.
@@ -495,7 +495,7 @@ impl Handler for PolledWork {
             drop(irqs);
             if let Some(batch) = taken {
                 let freed = free(krcp, index, batch);
-                krcp.events.add(Event::FreedPolled, freed as u64);
+                krcp.counters.add(Counter::FreedPolled, freed as u64);
             }
         }
     }
@@ -515,12 +515,12 @@ fn free(krcp: &Krcp, index: usize, batch: Batch<Objects, Snapshot>) -> usize {
     if !ready {
         debug::warn_early(ptr::null());
         let lost = all.mixed + all.list;
-        krcp.events.add(Event::Leaked, lost as u64);
+        krcp.counters.add(Counter::Leaked, lost as u64);
         return 0;
     }
     if let End::Never(_) = list.check(usize::MAX, gp::cond_resched) {
         debug::warn_endless(all.list);
-        krcp.events.add(Event::Leaked, all.list as u64);
+        krcp.counters.add(Counter::Leaked, all.list as u64);
         list = Chain::new();
     }
     let mut list = mark(krcp, &mut blocks, list);
@@ -544,7 +544,7 @@ fn free(krcp: &Krcp, index: usize, batch: Batch<Objects, Snapshot>) -> usize {
         keep_or_free(krcp, block);
         gp::cond_resched();
     }
-    krcp.events.add(Event::QueuedCall, counts.calls as u64);
+    krcp.counters.add(Counter::QueuedCall, counts.calls as u64);
     let mut linked_calls = 0;
     while let Some(linked) = list.pop() {
         match linked {
@@ -585,7 +585,7 @@ pub(super) fn trim_spares(krcp: &Krcp, limit: usize) -> usize {
         Lockless::free_block(base);
         dropped += 1;
     });
-    krcp.events.add(Event::Shrunk, dropped as u64);
+    krcp.counters.add(Counter::Shrunk, dropped as u64);
     dropped
 }
 
@@ -642,7 +642,7 @@ pub(super) fn mark(krcp: &Krcp, blocks: &mut Blocks<Page>, mut list: Chain) -> C
 #[cold]
 fn twice(krcp: &Krcp, object: *mut u8, field: *mut u8) {
     debug::warn(Misuse::Double, object, field, 0);
-    krcp.events.add(Event::Leaked, 1);
+    krcp.counters.add(Counter::Leaked, 1);
 }
 
 /// Frees the objects of a block. Their order changes.
@@ -658,10 +658,11 @@ pub(super) fn free_objects(krcp: &Krcp, mut objects: &mut [*mut u8]) {
         }
     }
     let (slab, vmalloc) = sort(objects, Lockless::vmalloc_area());
-    krcp.events.add(Event::QueuedSlab, slab.len() as u64);
-    krcp.events.add(Event::QueuedVmalloc, vmalloc.len() as u64);
-    krcp.events
-        .add(Event::Freed, (slab.len() + vmalloc.len()) as u64);
+    krcp.counters.add(Counter::QueuedSlab, slab.len() as u64);
+    krcp.counters
+        .add(Counter::QueuedVmalloc, vmalloc.len() as u64);
+    krcp.counters
+        .add(Counter::Freed, (slab.len() + vmalloc.len()) as u64);
     gp::as_callback(|| {
         if !slab.is_empty() {
             // SAFETY: Objects of a block are live and owned by it (the contract of `queue()`), none
@@ -682,7 +683,7 @@ pub(super) fn free_objects(krcp: &Krcp, mut objects: &mut [*mut u8]) {
 /// May sleep.
 pub(super) fn free_linked(krcp: &Krcp, object: NonNull<u8>) {
     debug::unqueue(object.as_ptr());
-    krcp.events.add(Event::Freed, 1);
+    krcp.counters.add(Counter::Freed, 1);
     // SAFETY: Objects of the list are live and owned by it (the contract of `queue()`); their grace
     // period is over, so no reader has them.
     gp::as_callback(|| unsafe { mem::kvfree(object.as_ptr()) });

@@ -19,7 +19,7 @@ use crate::{
     list::DeferredList,
     params,
     platform::LocalWord,
-    stats::{Event, Stats, NAMES},
+    stats::{Counter, Stats, NAMES},
     sync::Quiet,
     sys::{
         current_block::{self, CurrentBlock},
@@ -47,14 +47,14 @@ impl Counters {
         Self(core::array::from_fn(|_| Atomic::new(0)))
     }
 
-    /// Counts `n` of `event`.
+    /// Counts `n` of `counter`.
     ///
     /// # Context
     ///
     /// Any, NMI included; on any CPU.
-    pub(super) fn add(&self, event: Event, n: u64) {
+    pub(super) fn add(&self, counter: Counter, n: u64) {
         // ORDERING: Release: see `stats()`.
-        self.0[event as usize].fetch_add(n, Release);
+        self.0[counter as usize].fetch_add(n, Release);
     }
 
     /// The later a counter is declared the earlier it is read: what is queued is counted before it is freed, so
@@ -62,7 +62,7 @@ impl Counters {
     fn stats(&self) -> Stats {
         let mut values = [0; NAMES.len()];
         for (value, counter) in values.iter_mut().zip(&self.0).rev() {
-            // ORDERING: Acquire: what was counted before an event that is seen is seen, too.
+            // ORDERING: Acquire: what was counted before one that is seen is seen, too.
             *value = counter.load(Acquire);
         }
         Stats::from(values)
@@ -125,7 +125,7 @@ pub(crate) struct Krcp {
     /// Set by the shrinker: the next refill is delayed, and limited to one block.
     pub(super) backoff: AtomicFlag,
     /// Counters.
-    pub(super) events: Counters,
+    pub(super) counters: Counters,
     /// Where all of it runs.
     pub(super) queues: WorkQueues,
 }
@@ -168,7 +168,7 @@ impl Krcp {
             refill <- DelayedWork::for_refills(RefillWork(owner(this))),
             wants_refill: AtomicFlag::new(false),
             backoff: AtomicFlag::new(false),
-            events: Counters::new(),
+            counters: Counters::new(),
             queues,
         })
     }
@@ -419,11 +419,11 @@ impl Krcp {
         let (invoked, lost) = self.calls.ended();
         let irqs = IrqsOff::save();
         let (mixed, list) = self.with(&irqs, |batches| drain::counts(batches));
-        let mut stats = self.events.stats();
-        stats[Event::QueuedMixed] =
+        let mut stats = self.counters.stats();
+        stats[Counter::QueuedMixed] =
             (self.in_current() + self.closed_objects.load(Relaxed) + mixed) as u64;
-        stats[Event::Invoked] = invoked;
-        stats[Event::Leaked] += lost;
+        stats[Counter::Invoked] = invoked;
+        stats[Counter::Leaked] += lost;
         Gauges {
             cpu: self.cpu,
             stats,

@@ -28,7 +28,7 @@ use crate::{
     instance::{single, Service},
     list::{Linked, Pushed},
     params,
-    stats::Event,
+    stats::Counter,
     sys::{
         debug::{self, Misuse},
         gp::{self, Snapshot},
@@ -197,9 +197,9 @@ pub(crate) fn insert_slow_tail(object: *mut u8, on: PreemptOff) -> bool {
 /// As for [`Engine::queue()`] and [`Engine::call()`].
 #[cold]
 pub(crate) unsafe fn insert_or_link(linked: Linked, caller: usize, on: &PreemptOff) {
-    let (word, event) = match linked {
-        Linked::Object { object, .. } => (object.as_ptr().expose_provenance(), Event::QueuedList),
-        Linked::Call(call) => (call.word(), Event::QueuedCallList),
+    let (word, counter) = match linked {
+        Linked::Object { object, .. } => (object.as_ptr().expose_provenance(), Counter::QueuedList),
+        Linked::Call(call) => (call.word(), Counter::QueuedCallList),
     };
     if insert_slow(word, None, on) {
         return;
@@ -212,11 +212,11 @@ pub(crate) unsafe fn insert_or_link(linked: Linked, caller: usize, on: &PreemptO
     // SAFETY: By the safety requirements of this function.
     if unsafe { krcp.list.push(linked) } == Pushed::Twice {
         // The count is one too high until the list is freed: it may have been taken already.
-        krcp.events.add(Event::Leaked, 1);
+        krcp.counters.add(Counter::Leaked, 1);
         let (start, link) = (linked.start(), linked.link());
         return debug::warn(Misuse::Double, start.as_ptr(), link.as_ptr(), caller);
     }
-    krcp.events.add(event, 1);
+    krcp.counters.add(counter, 1);
     drain::kick(&krcp, on);
     if krcp.listed.load(Relaxed) >= Page::CAPACITY {
         drain::full_block(&krcp, on);
@@ -363,8 +363,8 @@ impl Engine for Lockless {
         unsafe { mem::kvfree(object.as_ptr()) };
         let on = PreemptOff::new();
         let krcp = Lockless::get().krc.this(&on);
-        krcp.events.add(Event::QueuedSync, 1);
-        krcp.events.add(Event::Freed, 1);
+        krcp.counters.add(Counter::QueuedSync, 1);
+        krcp.counters.add(Counter::Freed, 1);
     }
 
     fn barrier() {
@@ -390,7 +390,7 @@ impl Engine for Lockless {
     fn count_leaked() {
         let on = PreemptOff::new();
         let krcp = Self::get().krc.this(&on);
-        krcp.events.add(Event::Leaked, 1);
+        krcp.counters.add(Counter::Leaked, 1);
     }
 
     fn update_drain_interval() {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     fault, params,
-    stats::Event,
+    stats::Counter,
     sys::{irq::IrqsOff, preempt::OnCpu, shrinker::Shrink, slab, trace, work::Handler},
 };
 use kernel::sync::atomic::Relaxed;
@@ -60,7 +60,7 @@ fn queue(krcp: &Krcp) {
     // ORDERING: Full, by the workqueue: a run that this finds pending counts the spares afterwards. One that has
     // begun is followed by another.
     if krcp.refill.queue(&krcp.queues.refill, delay) && backoff {
-        krcp.events.add(Event::Backoffs, 1);
+        krcp.counters.add(Counter::Backoffs, 1);
         trace::defer(krcp.cpu, trace::DEFER_REFILL, krcp.waiting());
     }
 }
@@ -88,7 +88,7 @@ impl Handler for RefillWork {
                 Lockless::free_block(base);
                 is_kept = false;
             });
-            krcp.events.add(Event::Refilled, u64::from(is_kept));
+            krcp.counters.add(Counter::Refilled, u64::from(is_kept));
             blocks += usize::from(is_kept);
         }
         trace::refill(krcp.cpu, blocks, wanted);

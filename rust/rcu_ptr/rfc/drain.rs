@@ -19,7 +19,7 @@ use crate::{
     entry::Call,
     list::{Linked, ObjectList, PIECE},
     params,
-    stats::Event,
+    stats::Counter,
     sys::{
         debug,
         gp::{self, Snapshot},
@@ -212,14 +212,14 @@ pub(super) fn free_objects(krcp: &Krcp, mut objects: Objects<Rcu>, batch: Option
     // Last: their worker may take the CPU at once.
     krcp.calls.add(calls);
     if batch.is_none() {
-        krcp.with(|state| state.stats[Event::FreedPolled] += freed as u64);
+        krcp.with(|state| state.stats[Counter::FreedPolled] += freed as u64);
     }
     trace::batch_end(krcp.cpu, batch, n, gp);
     freed
 }
 
 fn account(krcp: &Krcp, freed: usize) -> usize {
-    krcp.with(|state| state.stats[Event::Freed] += freed as u64);
+    krcp.with(|state| state.stats[Counter::Freed] += freed as u64);
     freed
 }
 
@@ -227,7 +227,7 @@ fn account(krcp: &Krcp, freed: usize) -> usize {
 #[cold]
 fn leak(krcp: &Krcp, objects: usize, what: *const u8) {
     debug::warn_early(what);
-    krcp.with(|state| state.stats[Event::Leaked] += objects as u64);
+    krcp.with(|state| state.stats[Counter::Leaked] += objects as u64);
 }
 
 fn free_bnode(krcp: &Krcp, mut bnode: Bnode<Rcu>, channel: Channel, calls: &mut Found) -> usize {
@@ -294,7 +294,7 @@ fn free_list(
     // A broken list may have objects of other lists in it: all of it is leaked.
     if !list.is_sound(gp::cond_resched) {
         debug::warn_endless(list.len());
-        krcp.with(|state| state.stats[Event::Leaked] += list.len() as u64);
+        krcp.with(|state| state.stats[Counter::Leaked] += list.len() as u64);
         return 0;
     }
     let area = VmallocArea::get();

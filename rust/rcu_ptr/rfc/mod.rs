@@ -28,7 +28,7 @@ use crate::{
     entry::Call,
     instance::{single, Service},
     platform::Platform,
-    stats::Event,
+    stats::Counter,
     sync::AtomicLink,
     sys::{
         gp::{self, Snapshot},
@@ -247,8 +247,8 @@ impl Engine for Rfc {
             cached: state.nr_cached(),
         });
         gauges.ready = krcp.calls.ready();
-        gauges.stats[Event::Leaked] += krcp.leaked.load(Relaxed) + lost;
-        gauges.stats[Event::Invoked] = invoked;
+        gauges.stats[Counter::Leaked] += krcp.leaked.load(Relaxed) + lost;
+        gauges.stats[Counter::Invoked] = invoked;
         gauges
     }
 }

@@ -29,7 +29,7 @@ use crate::{
     fault,
     list::{DeferredList, Linked, Pushed},
     params,
-    stats::Event,
+    stats::Counter,
     sys::{
         debug::{self, Misuse},
         gp,
@@ -153,8 +153,8 @@ pub(super) unsafe fn queue_mightsleep(rfc: &Rfc, object: NonNull<u8>, caller: us
     // a grace period has passed since it became the caller's to free.
     unsafe { mem::kvfree(object.as_ptr()) };
     rfc.krc.of(cpu).with(|state| {
-        state.stats[Event::QueuedSync] += 1;
-        state.stats[Event::Freed] += 1;
+        state.stats[Counter::QueuedSync] += 1;
+        state.stats[Counter::Freed] += 1;
     });
 }
 
@@ -232,7 +232,7 @@ pub(super) unsafe fn queue_nolock(
     if let Some(mut state) = locked {
         // SAFETY: By the safety requirements of this function.
         let pushed = unsafe { state.push_list(Linked::Object { object, field }) };
-        state.stats[Event::QueuedNolock] += u64::from(pushed == Push::List);
+        state.stats[Counter::QueuedNolock] += u64::from(pushed == Push::List);
         let kick = state.kick(Kick::No);
         drop(state);
         krcp.queue_irq_work(kick, &irqs);
@@ -437,7 +437,7 @@ impl Deferred for Krcp {
             Linked::Call(_) => Channel::Call,
         };
         let pushed = self.with(|state| {
-            state.stats[Event::Deferred] += 1;
+            state.stats[Counter::Deferred] += 1;
             // SAFETY: The contract under which it was pushed.
             let pushed = unsafe { state.push(channel, linked) };
             state.want_refill(refill_for(pushed));
