@@ -4,6 +4,8 @@
 //!
 //! The common path of engine `lockless` does not come through here: exports.rs checks [`is_sound()`] and
 //! takes a slot itself, `lockless::insert_fast()`.
+//!
+//! Context and contract of what is called as a function of include/linux/rcu_ptr.h are those that it has there.
 
 use crate::{
     calls::Calls,
@@ -79,11 +81,7 @@ fn refuse(what: Misuse, object: NonNull<u8>, field: NonNull<u8>, caller: usize) 
     debug::warn(what, object.as_ptr(), field.as_ptr(), caller);
 }
 
-/// `rcu_ptr_kvfree()`: frees `object` after a grace period.
-///
-/// # Context
-///
-/// Any but NMI: interrupts may be off, raw spinlocks held, PREEMPT_RT.
+/// `rcu_ptr_kvfree()`.
 ///
 /// # Safety
 ///
@@ -100,11 +98,7 @@ pub(crate) unsafe fn kvfree(object: NonNull<u8>, field: NonNull<u8>, caller: usi
     unsafe { engine!(queue(object, field, caller)) };
 }
 
-/// `rcu_ptr_kfree_nolock()`: frees `object` after a grace period.
-///
-/// # Context
-///
-/// Any, NMI included.
+/// `rcu_ptr_kfree_nolock()`.
 ///
 /// # Safety
 ///
@@ -119,12 +113,7 @@ pub(crate) unsafe fn kfree_nolock(object: NonNull<u8>, field: NonNull<u8>, calle
     unsafe { engine!(queue_nolock(object, field, caller)) };
 }
 
-/// `rcu_ptr_try_kfree_nolock()`: frees `object`, which needs no field, after a grace period.
-/// `false`: there is no room for it.
-///
-/// # Context
-///
-/// Any, NMI included.
+/// `rcu_ptr_try_kfree_nolock()`. `false`: there is no room for it.
 ///
 /// # Safety
 ///
@@ -138,11 +127,7 @@ pub(crate) unsafe fn try_kfree_nolock(object: NonNull<u8>, caller: usize) -> boo
     unsafe { engine!(try_queue_nolock(object, caller)) }
 }
 
-/// `rcu_ptr_kvfree_mightsleep()`: frees `object`, which needs no field.
-///
-/// # Context
-///
-/// May sleep.
+/// `rcu_ptr_kvfree_mightsleep()`.
 ///
 /// # Safety
 ///
@@ -159,11 +144,7 @@ pub(crate) unsafe fn kvfree_mightsleep(object: NonNull<u8>, caller: usize) {
     unsafe { engine!(queue_mightsleep(object, caller)) };
 }
 
-/// `rcu_ptr_call()`, or `rcu_ptr_call_sleepable()`: calls `func` for the head at `head` after a grace period.
-///
-/// # Context
-///
-/// Any, NMI included.
+/// `rcu_ptr_call()`, or with `sleeps` `rcu_ptr_call_sleepable()`.
 ///
 /// # Safety
 ///
@@ -200,21 +181,13 @@ fn may_call_debugobjects() -> bool {
     context::may_lock()
 }
 
-/// `rcu_ptr_word()`: where to watch an engine at work; see [`Engine::word()`].
-///
-/// # Context
-///
-/// Any but NMI.
+/// `rcu_ptr_word()`: [`Engine::word()`].
 #[cfg_attr(not(RCU_PTR_TEST), allow(dead_code))]
 pub(crate) fn word(cpu: i32, index: usize) -> usize {
     engine!(word(cpu, index))
 }
 
-/// `rcu_ptr_barrier()`: waits for everything queued before the call.
-///
-/// # Context
-///
-/// May sleep.
+/// `rcu_ptr_barrier()`.
 pub(crate) fn barrier() {
     gp::might_sleep();
     // First the caches: a CPU without an empty sheaf hands objects to the engine.
@@ -232,20 +205,12 @@ fn wait_for_calls() {
     all().for_each(Calls::wait);
 }
 
-/// Waits for everything that the engine was given before the call.
-///
-/// # Context
-///
-/// May sleep.
+/// `__rcu_ptr_barrier_objects()`: waits for what the engine was given before the call.
 pub(crate) fn engine_barrier() {
     engine!(barrier());
 }
 
-/// Frees cached blocks beyond a limit that was set just now.
-///
-/// # Context
-///
-/// Process context, interrupts on.
+/// [`Engine::trim()`].
 pub(crate) fn trim() {
     engine!(trim());
 }
@@ -259,11 +224,7 @@ pub(crate) fn update_drain_interval() {
     engine!(update_drain_interval());
 }
 
-/// Counters and gauges of each possible CPU.
-///
-/// # Context
-///
-/// Any but NMI.
+/// [`Engine::gauges()`] of each possible CPU.
 pub(crate) fn gauges() -> impl Iterator<Item = Gauges> {
     percpu::possible_cpus().map(|cpu| engine!(gauges(cpu)))
 }
