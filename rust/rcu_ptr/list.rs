@@ -12,6 +12,7 @@ use crate::{
     entry::Call,
     link::{LINK_ALIGN, MAX_OFFSET},
     packing::Packing,
+    stats::Counter,
     sync::{AtomicLink, Plain},
 };
 use core::ptr::{with_exposed_provenance_mut, NonNull};
@@ -52,6 +53,15 @@ impl Linked {
         match self {
             Self::Object { object, .. } => object,
             Self::Call(call) => call.as_ptr(),
+        }
+    }
+
+    /// What it counts as when it is linked.
+    #[inline]
+    pub(crate) fn counter(self) -> Counter {
+        match self {
+            Self::Object { .. } => Counter::QueuedList,
+            Self::Call(_) => Counter::QueuedCallList,
         }
     }
 

@@ -31,7 +31,7 @@
 
 use super::{
     batches::{self, Batch, Fill, Start, N_BATCHES},
-    block::{self, Block, Blocks, Layout},
+    block::{self, Blocks, Layout},
     insert::{self, Close},
     krcp::{Krcp, KrcpRef, Slow},
     refill, Lockless, Page,
@@ -56,7 +56,7 @@ use crate::{
     },
 };
 use core::ptr::{self, NonNull};
-use kernel::sync::atomic::{Acquire, Relaxed};
+use kernel::sync::atomic::{Acquire, Atomic, Relaxed};
 
 /// The longest wait of a full block, or a block's worth of linked objects, for the monitor.
 fn max_wait() -> usize {
@@ -82,7 +82,7 @@ const ARMED: usize = 1 << (usize::BITS - 1);
 #[inline]
 pub(super) fn kick(krcp: &Krcp, on: &impl OnCpu) {
     let expires = krcp.expires.load(Relaxed);
-    if expires == 0 || remaining(expires & !ARMED) > params::drain_jiffies() {
+    if expires == 0 || remaining(expires) > params::drain_jiffies() {
         krcp.kick_work.queue(on);
     }
 }
@@ -112,7 +112,7 @@ pub(super) fn full_block(krcp: &Krcp, on: &impl OnCpu) {
         1
     };
     let late = slack(krcp.period.load(Relaxed));
-    if expires == 0 || remaining(expires & !ARMED) + late > wait {
+    if expires == 0 || remaining(expires) + late > wait {
         krcp.kick_work.queue(on);
     }
 }
@@ -124,7 +124,7 @@ fn slack(delay: usize) -> usize {
     (1 << (3 * level)) - 1
 }
 
-/// Jiffies until `at`, modulo [`ARMED`]; 0: it is over.
+/// Jiffies until `at`, of which [`ARMED`] is ignored; 0: it is over.
 fn remaining(at: usize) -> usize {
     let left = at.wrapping_sub(jiffies()) & !ARMED;
     // Already expired: the difference has wrapped.
@@ -136,8 +136,7 @@ fn remaining(at: usize) -> usize {
 }
 
 fn arm(krcp: &Krcp, period: usize, irqs: &IrqsOff) {
-    let left = remaining(krcp.drain_at.load(Relaxed) & !ARMED);
-    let delay = period.min(left).max(1);
+    let delay = period.min(remaining(krcp.drain_at.load(Relaxed))).max(1);
     krcp.period.store(period, Relaxed);
     let at = jiffies().wrapping_add(delay);
     // Before the timer is set: it can't run before interrupts are on.
@@ -154,7 +153,7 @@ fn interval() -> usize {
 /// Sets when the current block is closed next, if the monitor was idle or the drain interval has become
 /// shorter.
 fn plan(krcp: &Krcp, idle: bool) {
-    if idle || remaining(krcp.drain_at.load(Relaxed) & !ARMED) > interval() {
+    if idle || remaining(krcp.drain_at.load(Relaxed)) > interval() {
         krcp.drain_at
             .store(jiffies().wrapping_add(interval()), Relaxed);
     }
@@ -166,28 +165,19 @@ fn plan(krcp: &Krcp, idle: bool) {
 ///
 /// Process context, interrupts on.
 pub(super) fn update_drain_interval(krcp: &Krcp) {
-    if !closes_past(krcp, interval()) {
-        return;
+    let is_late = |krcp: &Krcp, at: &Atomic<usize>| {
+        krcp.expires.load(Relaxed) != 0 && remaining(at.load(Relaxed)) > interval()
+    };
+    if is_late(krcp, &krcp.drain_at) {
+        // Only that CPU sets its timer. Where it is going down, its hotplug callback drains it.
+        irq::call_on(krcp.cpu, krcp, |krcp, irqs| {
+            plan(krcp, false);
+            // A timer that expires earlier is left alone: it closes the current block in time.
+            if is_late(krcp, &krcp.expires) {
+                arm(krcp, interval(), irqs);
+            }
+        });
     }
-    // Only that CPU sets its timer. Where it is going down, its hotplug callback drains it.
-    irq::call_on(krcp.cpu, krcp, |krcp, irqs| {
-        plan(krcp, false);
-        // A timer that expires earlier is left alone: it closes the current block in time.
-        if sleeps_past(krcp, interval()) {
-            arm(krcp, interval(), irqs);
-        }
-    });
-}
-
-/// Whether the monitor is armed, and does not close the current block within the next `jiffies`.
-fn closes_past(krcp: &Krcp, jiffies: usize) -> bool {
-    krcp.expires.load(Relaxed) != 0 && remaining(krcp.drain_at.load(Relaxed) & !ARMED) > jiffies
-}
-
-/// Whether the monitor is armed, and not for the next `jiffies`.
-fn sleeps_past(krcp: &Krcp, jiffies: usize) -> bool {
-    let expires = krcp.expires.load(Relaxed);
-    expires != 0 && remaining(expires & !ARMED) > jiffies
 }
 
 /// The irq_work of the next tick: collects, and arms the monitor.
@@ -226,7 +216,7 @@ impl Handler for MonitorTimer {
         krcp.expires.store(0, Relaxed);
         let mut came = false;
         plan(krcp, false);
-        let due = remaining(krcp.drain_at.load(Relaxed) & !ARMED) == 0;
+        let due = remaining(krcp.drain_at.load(Relaxed)) == 0;
         if due {
             let this = Slow::new(&irqs, krcp);
             // A block with objects is replaced by an empty one: more objects are likely, and the
@@ -266,10 +256,6 @@ pub(super) fn close_current(krcp: &Krcp) {
 }
 
 /// As [`close_current()`], with an object or not.
-///
-/// # Context
-///
-/// As there.
 pub(super) fn close_any(krcp: &Krcp) {
     if Page::base(krcp.current.load(Relaxed) as usize) != 0 {
         close_there(krcp);
@@ -438,11 +424,7 @@ impl batches::Collect for Collected<'_> {
     }
 }
 
-/// Makes a batch of what is closed and linked: [`batches::start()`].
-///
-/// # Context
-///
-/// As there.
+/// Makes a batch of what is closed and linked: [`batches::start()`], whose context it has.
 pub(super) fn start_batch(krcp: &Krcp, irqs: &IrqsOff) -> Start {
     batches::start(&Collected { krcp, irqs })
 }
@@ -470,11 +452,7 @@ impl Handler for BatchWork {
     }
 }
 
-/// Has a worker free the batches whose grace period is over.
-///
-/// # Context
-///
-/// As for [`start_batch()`].
+/// Has a worker free the batches whose grace period is over, in the context of [`start_batch()`].
 pub(super) fn free_polled(krcp: &Krcp, irqs: &IrqsOff) {
     if krcp.with(irqs, |batches| batches.is_any_over()) {
         krcp.polled.queue(&krcp.queues.reclaim, 0);
@@ -503,16 +481,14 @@ impl Handler for PolledWork {
 
 /// Frees a batch whose grace period is over, and hands its callbacks over. Returns how many objects it had.
 fn free(krcp: &Krcp, index: usize, batch: Batch<Objects, Snapshot>) -> usize {
-    let number = batch.snap.number();
     let mut counts = trace::Counts::new();
-    let ready = batch.snap.is_over();
     let Objects {
         mut blocks,
         mut list,
         list_since,
         counts: all,
     } = batch.objects;
-    if !ready {
+    if !batch.snap.is_over() {
         debug::warn_early(ptr::null());
         let lost = all.mixed + all.list;
         krcp.counters.add(Counter::Leaked, lost as u64);
@@ -541,7 +517,7 @@ fn free(krcp: &Krcp, index: usize, batch: Batch<Objects, Snapshot>) -> usize {
         counts.mixed += objects.len();
         delays::ENGINE.add(since, objects.len());
         free_objects(krcp, objects);
-        keep_or_free(krcp, block);
+        krcp.keep(block.base(), Lockless::free_block);
         gp::cond_resched();
     }
     krcp.counters.add(Counter::QueuedCall, counts.calls as u64);
@@ -565,13 +541,8 @@ fn free(krcp: &Krcp, index: usize, batch: Batch<Objects, Snapshot>) -> usize {
     krcp.calls.add(found);
     let freed = counts.mixed + counts.list;
     counts.list += linked_calls;
-    trace::batch_end(krcp.cpu, Some(index), counts, number);
+    trace::batch_end(krcp.cpu, Some(index), counts, batch.snap.number());
     freed
-}
-
-/// Keeps an emptied block as a spare, or gives its page back.
-fn keep_or_free(krcp: &Krcp, block: Block<Page>) {
-    krcp.keep(block.base(), Lockless::free_block);
 }
 
 /// Gives the spare blocks of a CPU beyond `limit` back. Returns how many.
@@ -589,18 +560,14 @@ pub(super) fn trim_spares(krcp: &Krcp, limit: usize) -> usize {
     dropped
 }
 
-// Back to the allocators.
+// Back to the allocators, in workers.
 
 const DEBUG_OBJECTS: bool = cfg!(CONFIG_DEBUG_OBJECTS_RCU_HEAD);
 
 /// Registers the objects of a batch with debugobjects, unless that was done when they were queued. The slot
 /// of an object that is queued elsewhere is cleared, and a list is cut there: its link is that of another
 /// list by now.
-///
-/// # Context
-///
-/// May sleep.
-pub(super) fn mark(krcp: &Krcp, blocks: &mut Blocks<Page>, mut list: Chain) -> Chain {
+fn mark(krcp: &Krcp, blocks: &mut Blocks<Page>, mut list: Chain) -> Chain {
     if !DEBUG_OBJECTS {
         return list;
     }
@@ -646,11 +613,7 @@ fn twice(krcp: &Krcp, object: *mut u8, field: *mut u8) {
 }
 
 /// Frees the objects of a block. Their order changes.
-///
-/// # Context
-///
-/// May sleep.
-pub(super) fn free_objects(krcp: &Krcp, mut objects: &mut [*mut u8]) {
+fn free_objects(krcp: &Krcp, mut objects: &mut [*mut u8]) {
     if DEBUG_OBJECTS {
         objects = drop_cleared(objects);
         for &mut object in &mut *objects {
@@ -658,11 +621,10 @@ pub(super) fn free_objects(krcp: &Krcp, mut objects: &mut [*mut u8]) {
         }
     }
     let (slab, vmalloc) = sort(objects, Lockless::vmalloc_area());
-    krcp.counters.add(Counter::QueuedSlab, slab.len() as u64);
-    krcp.counters
-        .add(Counter::QueuedVmalloc, vmalloc.len() as u64);
-    krcp.counters
-        .add(Counter::Freed, (slab.len() + vmalloc.len()) as u64);
+    let (nr_slab, nr_vmalloc) = (slab.len() as u64, vmalloc.len() as u64);
+    krcp.counters.add(Counter::QueuedSlab, nr_slab);
+    krcp.counters.add(Counter::QueuedVmalloc, nr_vmalloc);
+    krcp.counters.add(Counter::Freed, nr_slab + nr_vmalloc);
     gp::as_callback(|| {
         if !slab.is_empty() {
             // SAFETY: Objects of a block are live and owned by it (the contract of `queue()`), none
@@ -677,11 +639,7 @@ pub(super) fn free_objects(krcp: &Krcp, mut objects: &mut [*mut u8]) {
 }
 
 /// Frees an object of the list.
-///
-/// # Context
-///
-/// May sleep.
-pub(super) fn free_linked(krcp: &Krcp, object: NonNull<u8>) {
+fn free_linked(krcp: &Krcp, object: NonNull<u8>) {
     debug::unqueue(object.as_ptr());
     krcp.counters.add(Counter::Freed, 1);
     // SAFETY: Objects of the list are live and owned by it (the contract of `queue()`); their grace

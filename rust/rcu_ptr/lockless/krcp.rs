@@ -2,6 +2,10 @@
 
 //! The krcp: what each CPU has of this engine, its current word and its work items; how the algorithm
 //! of insert.rs sees the CPU; and what happens when the CPU comes or goes.
+//!
+//! # Context
+//!
+//! Any, NMI included, and on any CPU, but for what takes the lock of the batches: not NMI.
 
 use super::{
     barrier::Works,
@@ -20,7 +24,6 @@ use crate::{
     params,
     platform::LocalWord,
     stats::{Counter, Stats, NAMES},
-    sync::Quiet,
     sys::{
         current_block::{self, CurrentBlock},
         hotplug::Callbacks,
@@ -48,10 +51,6 @@ impl Counters {
     }
 
     /// Counts `n` of `counter`.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included; on any CPU.
     pub(super) fn add(&self, counter: Counter, n: u64) {
         // ORDERING: Release: see `stats()`.
         self.0[counter as usize].fetch_add(n, Release);
@@ -174,19 +173,11 @@ impl Krcp {
     }
 
     /// Calls `f` with the lock of the batches held.
-    ///
-    /// # Context
-    ///
-    /// Any but NMI.
     pub(super) fn with<R>(&self, irqs: &IrqsOff, f: impl FnOnce(&mut Batches) -> R) -> R {
         f(&mut self.batches.lock(irqs))
     }
 
     /// Spare blocks that may be kept.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
     #[inline]
     pub(super) fn max_spares(&self) -> usize {
         if self.online.load(Relaxed) {
@@ -196,11 +187,7 @@ impl Krcp {
         }
     }
 
-    /// Keeps an unused block as a spare; what is too much goes to `excess`.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included, if `excess` allows it; on any CPU.
+    /// Keeps an unused block as a spare; what is too much goes to `excess`, in the caller's context.
     pub(super) fn keep(&self, base: usize, excess: impl FnMut(usize)) {
         self.spares.keep(base, || self.max_spares(), excess);
     }
@@ -225,9 +212,17 @@ impl Works for Krcp {
     }
 }
 
-/// The current word of the CPU that this runs on.
+/// The current word of the CPU that this runs on, which is all that the common path needs.
 #[derive(Clone, Copy)]
 pub(super) struct CurrentWord<'a>(Pinned<'a>);
+
+impl<'a> CurrentWord<'a> {
+    /// That of this CPU.
+    #[inline(always)]
+    pub(super) fn new(on: &'a impl OnCpu) -> Self {
+        Self(on.pinned())
+    }
+}
 
 impl LocalWord for CurrentWord<'_> {
     #[inline(always)]
@@ -246,24 +241,13 @@ impl LocalWord for CurrentWord<'_> {
     }
 }
 
-/// This CPU on the common path: its word, and nothing else.
-pub(super) struct Fast<'a>(Pinned<'a>);
-
-impl<'a> Fast<'a> {
-    /// This CPU.
-    #[inline(always)]
-    pub(super) fn new(on: &'a impl OnCpu) -> Self {
-        Self(on.pinned())
-    }
-}
-
-impl<'a> Reserve for Fast<'a> {
+impl Reserve for CurrentWord<'_> {
     type Block = Page;
-    type Word = CurrentWord<'a>;
+    type Word = Self;
 
     #[inline(always)]
-    fn current(&self) -> CurrentWord<'a> {
-        CurrentWord(self.0)
+    fn current(&self) -> Self {
+        *self
     }
 }
 
@@ -341,46 +325,6 @@ impl Cpu for Slow<'_> {
     }
 }
 
-/// A CPU whose word is no longer used.
-pub(super) struct Unused<'a> {
-    krcp: &'a Krcp,
-    /// Preemption is off on the CPU that works on it: what it pushes to can't be freed meanwhile.
-    _on: Pinned<'a>,
-}
-
-impl<'a> Unused<'a> {
-    /// The CPU of `krcp`, as the engine ends.
-    pub(super) fn new(on: &'a impl OnCpu, krcp: &'a Krcp) -> Self {
-        let _on = on.pinned();
-        Self { krcp, _on }
-    }
-}
-
-impl<'a> Reserve for Unused<'a> {
-    type Block = Page;
-    type Word = Quiet<'a>;
-
-    fn current(&self) -> Quiet<'a> {
-        Quiet::new(self.krcp.current)
-    }
-}
-
-impl Cpu for Unused<'_> {
-    fn take_block(&self) -> Option<usize> {
-        None
-    }
-
-    fn put_block(&self, base: usize) {
-        self.krcp.put_block(base);
-    }
-
-    fn closed(&self, base: usize, filled: usize) {
-        self.krcp.hand_over(base, filled);
-    }
-
-    fn opened(&self) {}
-}
-
 impl Krcp {
     /// Pages can't be freed in NMI: what finds no place among the spares goes where blocks are reclaimed
     /// from, as one with no object.
@@ -390,7 +334,7 @@ impl Krcp {
 
     fn hand_over(&self, base: usize, filled: usize) {
         self.closed_objects.add(filled, Relaxed);
-        // SAFETY: The caller gives it away, closed; preemption is off (the tokens of all `Cpu`s here).
+        // SAFETY: The caller gives it away, closed; preemption is off, by the token of [`Slow`].
         unsafe { self.closed.push(base, filled) };
     }
 

@@ -273,11 +273,7 @@ impl<P: Platform> State<P> {
             return Push::Twice;
         }
         self.queued.list_snap = Some(P::snapshot());
-        let counter = match linked {
-            Linked::Object { .. } => Counter::QueuedList,
-            Linked::Call(_) => Counter::QueuedCallList,
-        };
-        self.stats[counter] += 1;
+        self.stats[linked.counter()] += 1;
         Push::List
     }
 
