@@ -107,22 +107,17 @@ impl Calls {
     ///
     /// Any but NMI; no lock is held that a wakeup takes.
     pub(crate) fn add(&self, found: Found) {
-        let Found {
-            calls,
-            sleeping,
-            twice,
-        } = found;
-        if let (Some(head), times) = twice {
+        if let (Some(head), times) = found.twice {
             self.leaked.add(times, Relaxed);
             callback::warn_twice(head);
         }
-        let (any, any_sleeping) = (!calls.is_empty(), !sleeping.is_empty());
+        let (any, any_sleeping) = (!found.calls.is_empty(), !found.sleeping.is_empty());
         if !any && !any_sleeping {
             return;
         }
         self.with(|queues| {
-            queues.calls.append(calls);
-            queues.sleeping.append(sleeping);
+            queues.calls.append(found.calls);
+            queues.sleeping.append(found.sleeping);
         });
         if any_sleeping {
             self.wake_sleeper();
@@ -164,11 +159,7 @@ impl Calls {
         });
     }
 
-    /// Whether the caller is one of the callbacks.
-    ///
-    /// # Context
-    ///
-    /// Task.
+    /// Whether the caller, a task, is one of the callbacks.
     pub(crate) fn is_caller(&self) -> bool {
         let task = callback::this_task();
         self.with(|queues| queues.tasks.contains(&task))

@@ -10,7 +10,7 @@
 
 use crate::{params, sheaves::stats, sys::pinned_timer::jiffies};
 use kernel::{
-    debugfs, fmt,
+    fmt,
     prelude::*,
     sync::atomic::{Atomic, Relaxed},
 };
@@ -56,27 +56,8 @@ impl Delays {
     }
 }
 
-/// The file; it goes when the value is dropped.
-#[pin_data]
-pub(crate) struct DelaysFile {
-    #[pin]
-    file: debugfs::File<()>,
-}
-
-impl DelaysFile {
-    /// Makes the file in `dir`.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
-    pub(crate) fn new<'a>(dir: &'a debugfs::Dir) -> impl PinInit<Self> + 'a {
-        pin_init!(Self {
-            file <- dir.read_callback_file(c"delays", (), &show),
-        })
-    }
-}
-
-fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// The text of the file. May sleep.
+pub(crate) fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
     write!(f, "engine={}", params::engine().name())?;
     ENGINE.show(f)?;
     stats::show_delays(f)

@@ -2,6 +2,10 @@
 
 //! Fault injection for tests: caches ask here before they allocate memory, and engines before they allocate
 //! a block. (The kernel's own fault injection reaches tasks only, and few kernels have it.)
+//!
+//! # Context
+//!
+//! Any, NMI included.
 
 use crate::sys::mem;
 use core::ptr::NonNull;
@@ -36,10 +40,6 @@ impl Faults {
 
     /// Lets the `nth` allocation from now on fail, and as many as `times` in all; 0: none.
     /// Returns how many allocations the last call's first failure was still away; 0: it has happened.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
     #[cfg_attr(not(RCU_PTR_TEST), allow(dead_code))]
     pub(crate) fn set(&self, nth: u64, times: u64) -> u64 {
         self.times.store(times, Relaxed);
@@ -76,25 +76,20 @@ impl Faults {
         }
         let mut times = self.times.load(Relaxed);
         while times > 0 {
-            match self.times.cmpxchg(times, times - 1, Relaxed) {
-                Ok(_) => {
-                    if times == 1 {
-                        let _ = self.nth.cmpxchg(FAILING, 0, Relaxed);
-                    }
-                    return Err(ENOMEM);
-                }
-                Err(was) => times = was,
+            if let Err(was) = self.times.cmpxchg(times, times - 1, Relaxed) {
+                times = was;
+                continue;
             }
+            if times == 1 {
+                let _ = self.nth.cmpxchg(FAILING, 0, Relaxed);
+            }
+            return Err(ENOMEM);
         }
         Ok(())
     }
 }
 
 /// Memory for a cache is about to be allocated.
-///
-/// # Context
-///
-/// Any, NMI included.
 ///
 /// # Errors
 ///
@@ -104,21 +99,13 @@ pub(crate) fn point() -> Result {
     CACHES.point()
 }
 
-/// A page for a block: [`mem::alloc_page()`].
-///
-/// # Context
-///
-/// As `gfp` says.
+/// A page for a block: [`mem::alloc_page()`], in its context.
 pub(crate) fn alloc_page(gfp: u32) -> Option<NonNull<u8>> {
     BLOCKS.point().ok()?;
     mem::alloc_page(gfp)
 }
 
-/// A page for a block: [`mem::alloc_page_nolock()`].
-///
-/// # Context
-///
-/// Any, NMI included. On PREEMPT_RT it has none in NMI and hardirq.
+/// A page for a block: [`mem::alloc_page_nolock()`], in its context.
 pub(crate) fn alloc_page_nolock() -> Option<NonNull<u8>> {
     BLOCKS.point().ok()?;
     mem::alloc_page_nolock()

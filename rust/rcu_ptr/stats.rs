@@ -61,7 +61,7 @@ counters! {
 
 /// The counters of one CPU, or of several.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Stats([u64; NAMES.len()]);
+pub(crate) struct Stats(pub(crate) [u64; NAMES.len()]);
 
 impl Stats {
     /// All zero.
@@ -72,12 +72,6 @@ impl Stats {
     /// Each name with its value.
     pub(crate) fn named(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         NAMES.into_iter().zip(self.0)
-    }
-}
-
-impl From<[u64; NAMES.len()]> for Stats {
-    fn from(values: [u64; NAMES.len()]) -> Self {
-        Self(values)
     }
 }
 

@@ -64,7 +64,7 @@ impl Counters {
             // ORDERING: Acquire: what was counted before one that is seen is seen, too.
             *value = counter.load(Acquire);
         }
-        Stats::from(values)
+        Stats(values)
     }
 }
 

@@ -3,6 +3,10 @@
 //! The monitor drains what is queued, `drain_interval_msec` after the first object came, or within two ticks
 //! of a block's worth (`kfree_rcu_monitor()`); batches wait for a grace period and are freed in a worker
 //! (`kfree_rcu_work()`).
+//!
+//! # Context
+//!
+//! What frees may sleep, and allocates nothing: memory reclaim gets here too.
 
 use super::{
     arm::{self, Arming, Monitor, Timed},
@@ -70,10 +74,6 @@ pub(super) fn arm(krcp: &Krcp, fast: usize) {
 
 /// Frees what is ready, makes a batch of the rest, and comes back a jiffy later when both batches are busy.
 /// Returns how many objects were freed at once.
-///
-/// # Context
-///
-/// May sleep. Allocates nothing: memory reclaim gets here too.
 pub(super) fn run(krcp: &Krcp) -> usize {
     let mut freed = 0;
     loop {
@@ -104,11 +104,7 @@ impl Handler for MonitorWork {
 // Batches.
 
 /// Makes a batch of what is queued and lets it wait for a grace period (`kvfree_rcu_queue_batch()`).
-///
-/// # Context
-///
-/// Any but NMI; no lock is held that call_rcu() takes, or a wakeup.
-pub(super) fn start_batch(krcp: &Krcp) {
+fn start_batch(krcp: &Krcp) {
     let (fill, n, gp, waiting) = krcp.with(|state| {
         let fill = state.fill_batch();
         let (n, gp) = match fill {
@@ -157,11 +153,7 @@ impl Handler for BatchWork {
 }
 
 /// Makes a batch of what is queued, for a barrier that waits for the grace period itself. Returns whether
-/// there is any batch.
-///
-/// # Context
-///
-/// Any but NMI. The barriers' mutex is held.
+/// there is any batch. The barriers' mutex is held.
 pub(super) fn start_for_barrier(krcp: &Krcp) -> bool {
     let (filled, n, gp, waiting) = krcp.with(|state| {
         let filled = state.fill_barrier_batch();
@@ -174,11 +166,7 @@ pub(super) fn start_for_barrier(krcp: &Krcp) -> bool {
     waiting
 }
 
-/// Frees the batches whose grace period is over, callback or not.
-///
-/// # Context
-///
-/// May sleep. The barriers' mutex is held.
+/// Frees the batches whose grace period is over, callback or not. The barriers' mutex is held.
 pub(super) fn free_what_waited(krcp: &Krcp) {
     for i in 0..=BARRIER_BATCH {
         match krcp.with(|state| state.take_batch(i)) {
@@ -192,11 +180,7 @@ pub(super) fn free_what_waited(krcp: &Krcp) {
 
 /// Frees `objects`, whose grace periods are over, hands the callbacks among them over, and
 /// emits the trace event. Returns how many objects were freed.
-///
-/// # Context
-///
-/// May sleep. Allocates nothing: memory reclaim gets here too.
-pub(super) fn free_objects(krcp: &Krcp, mut objects: Objects<Rcu>, batch: Option<usize>) -> usize {
+fn free_objects(krcp: &Krcp, mut objects: Objects<Rcu>, batch: Option<usize>) -> usize {
     let n = counts(&objects);
     let (mut gp, mut freed, mut calls) = (0, 0, Found::new());
     for channel in CHANNELS {

@@ -13,7 +13,9 @@ use super::{
 };
 use crate::{
     calls::Calls,
+    engine::Gauges,
     list::DeferredList,
+    stats::Counter,
     sys::{
         hotplug::Callbacks,
         irq::IrqsOff,
@@ -26,7 +28,10 @@ use kernel::{
     new_mutex,
     prelude::*,
     static_lock_class,
-    sync::{atomic::Atomic, Mutex},
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Mutex,
+    },
 };
 use pin_init::pin_init_array_from_fn;
 
@@ -100,21 +105,13 @@ impl Krcp {
         })
     }
 
-    /// Takes the lock.
-    ///
-    /// # Context
-    ///
-    /// Any but NMI.
+    /// Takes the lock. Not in NMI.
     #[inline]
     pub(super) fn lock<'a>(&'a self, irqs: &'a IrqsOff) -> RawGuard<'a, State<Rcu>> {
         self.state.lock(irqs)
     }
 
-    /// Takes the lock if it is free.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
+    /// Takes the lock if it is free. Any context.
     #[inline]
     pub(super) fn try_lock<'a>(&'a self, irqs: &'a IrqsOff) -> Option<RawGuard<'a, State<Rcu>>> {
         self.state.try_lock(irqs)
@@ -125,11 +122,7 @@ impl Krcp {
         self.state.word()
     }
 
-    /// Calls `f` with the lock held.
-    ///
-    /// # Context
-    ///
-    /// Any but NMI.
+    /// Calls `f` with the lock held. Not in NMI.
     pub(super) fn with<R>(&self, f: impl FnOnce(&mut State<Rcu>) -> R) -> R {
         let irqs = IrqsOff::save();
         let mut state = self.lock(&irqs);
@@ -142,21 +135,30 @@ impl Krcp {
     }
 
     /// Waits until no work of a batch runs.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     pub(super) fn flush_running_batches(&self) {
         self.batch_works.iter().for_each(RcuWork::flush_running);
     }
 
     /// Waits until no work of a batch will run.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     pub(super) fn flush_batches(&self) {
         self.batch_works.iter().for_each(RcuWork::flush);
+    }
+
+    /// What debugfs shows.
+    pub(super) fn gauges(&self) -> Gauges {
+        let (invoked, lost) = self.calls.ended();
+        let mut gauges = self.with(|state| Gauges {
+            cpu: self.cpu,
+            stats: state.stats,
+            queued: state.queued.len(),
+            in_batches: state.in_batches(),
+            ready: 0,
+            cached: state.nr_cached(),
+        });
+        gauges.ready = self.calls.ready();
+        gauges.stats[Counter::Leaked] += self.leaked.load(Relaxed) + lost;
+        gauges.stats[Counter::Invoked] = invoked;
+        gauges
     }
 }
 
