@@ -11,7 +11,6 @@
 use crate::{params, sheaves::stats, sys::pinned_timer::jiffies};
 use kernel::{
     fmt,
-    prelude::*,
     sync::atomic::{Atomic, Relaxed},
 };
 
@@ -32,10 +31,6 @@ impl Delays {
     }
 
     /// Counts `objects` that have waited since `since`, in jiffies, of which the low 32 bits matter.
-    ///
-    /// # Context
-    ///
-    /// Any.
     pub(crate) fn add(&self, since: u32, objects: usize) {
         let age = (jiffies() as u32).wrapping_sub(since);
         let bucket = (u32::BITS - age.leading_zeros()) as usize;

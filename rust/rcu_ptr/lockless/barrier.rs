@@ -98,11 +98,7 @@ fn start_all<B: Barrier>(engine: &B, cpu: &B::Cpu) {
     }
 }
 
-/// Waits until all batches are freed, and their callbacks have come.
-///
-/// # Context
-///
-/// May sleep.
+/// Waits until all batches are freed, and their callbacks have come. May sleep.
 pub(crate) fn wait_for_all(cpu: &impl Works) {
     cpu.flush_waiting();
     // Now, as what was taken from a batch was so before its own work came.

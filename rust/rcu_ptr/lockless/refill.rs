@@ -2,6 +2,10 @@
 
 //! The spare blocks of each CPU: refilled by a worker when none was found (`fill_page_cache_func()`), and
 //! given back when memory is short, with a pause before the next refill (`kfree_rcu_shrink_scan()`).
+//!
+//! # Context
+//!
+//! Refills are requested on the CPU that they are for, in any context, NMI included.
 
 use super::{
     drain,
@@ -16,19 +20,11 @@ use crate::{
 use kernel::sync::atomic::Relaxed;
 
 /// Requests a refill, as no spare was found: the next tick or run of the monitor starts it.
-///
-/// # Context
-///
-/// Any, NMI included, on this CPU.
 pub(super) fn request(krcp: &Krcp) {
     krcp.wants_refill.store(true, Relaxed);
 }
 
 /// Has the next tick start a requested refill.
-///
-/// # Context
-///
-/// As for [`request()`].
 pub(super) fn kick(krcp: &Krcp, on: &impl OnCpu) {
     if krcp.wants_refill.load(Relaxed) {
         krcp.kick_work.queue(on);
@@ -39,7 +35,7 @@ pub(super) fn kick(krcp: &Krcp, on: &impl OnCpu) {
 ///
 /// # Context
 ///
-/// Any but NMI, on this CPU; the caller, or what it interrupted, holds no lock that a wakeup or a timer takes.
+/// Not NMI; the caller, or what it interrupted, holds no lock that a wakeup or a timer takes.
 pub(super) fn start(krcp: &Krcp) {
     if krcp.wants_refill.load(Relaxed) {
         queue(krcp);

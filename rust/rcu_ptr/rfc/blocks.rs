@@ -65,11 +65,7 @@ pub(crate) fn start(cpu: &impl Refill) {
     }
 }
 
-/// Brings blocks: one only where memory was short.
-///
-/// # Context
-///
-/// The worker.
+/// The worker: brings blocks, one only where memory was short.
 pub(crate) fn refill<C: Refill>(cpu: &C) {
     let wanted = |state: &State<C::Platform>| {
         let limit = cpu.limit();

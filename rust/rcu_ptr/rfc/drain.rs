@@ -61,12 +61,7 @@ impl Timed for Krcp {
     }
 }
 
-/// Arms the monitor for what is queued, unless it will run that soon anyway. Where a block's worth is
-/// there it runs in `fast` jiffies.
-///
-/// # Context
-///
-/// Any but NMI; no lock is held that a timer takes or, with `fast` 0, a wakeup.
+/// [`arm::arm()`], with interrupts off.
 pub(super) fn arm(krcp: &Krcp, fast: usize) {
     let _irqs = IrqsOff::save();
     arm::arm(krcp, fast);

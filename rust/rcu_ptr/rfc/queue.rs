@@ -371,11 +371,7 @@ impl Handler for DeferRest {
     }
 }
 
-/// Moves all objects of `krcp` that were deferred before the call to the ordinary path.
-///
-/// # Context
-///
-/// May sleep.
+/// Moves all objects of `krcp` that were deferred before the call to the ordinary path. May sleep.
 pub(super) fn take_over(krcp: &Krcp) {
     if deferred::all(krcp) {
         // Pushed meanwhile, and their irq_work may have found this context at work.
