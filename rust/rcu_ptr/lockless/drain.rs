@@ -58,11 +58,6 @@ use crate::{
 use core::ptr::{self, NonNull};
 use kernel::sync::atomic::{Acquire, Atomic, Relaxed};
 
-/// The longest wait of a full block, or a block's worth of linked objects, for the monitor.
-fn max_wait() -> usize {
-    params::second_jiffies()
-}
-
 /// With this number of uncollected objects the monitor is brought forward to the next jiffy. Where the tick
 /// is stopped that costs an interrupt, hence several blocks' worth.
 const FAST_OBJECTS: usize = 4 * Page::CAPACITY;
@@ -88,7 +83,8 @@ pub(super) fn kick(krcp: &Krcp, on: &impl OnCpu) {
 }
 
 /// A block is full, or a block's worth of objects is linked. With interrupts on it is collected here: no
-/// lock is held that call_rcu() or a wakeup takes. Otherwise the monitor is armed, or brought forward.
+/// lock is held that call_rcu() or a wakeup takes. Otherwise the monitor is armed, or brought forward if it
+/// would come in more than a second.
 ///
 /// # Context
 ///
@@ -107,7 +103,7 @@ pub(super) fn full_block(krcp: &Krcp, on: &impl OnCpu) {
     }
     let expires = krcp.expires.load(Relaxed);
     let wait = if waiting < FAST_OBJECTS {
-        max_wait()
+        params::second_jiffies()
     } else {
         1
     };
@@ -417,7 +413,7 @@ impl batches::Collect for Collected<'_> {
                     // Never refused: the place was free, so its work item is idle, or in the last steps of a
                     // run. And the place stays taken until this has run: with interrupts off here the grace
                     // period can't be over yet.
-                    krcp.batch_work(index).queue(&krcp.queues.reclaim);
+                    krcp.batch_works[index].queue(&krcp.queues.reclaim);
                 }
             }
         }
@@ -526,7 +522,11 @@ fn free(krcp: &Krcp, index: usize, batch: Batch<Objects, Snapshot>) -> usize {
         match linked {
             Linked::Object { object, .. } => {
                 counts.list += 1;
-                free_linked(krcp, object);
+                debug::unqueue(object.as_ptr());
+                krcp.counters.add(Counter::Freed, 1);
+                // SAFETY: Objects of the list are live and owned by it (the contract of `queue()`); their
+                // grace period is over, so no reader has them.
+                gp::as_callback(|| unsafe { mem::kvfree(object.as_ptr()) });
             }
             Linked::Call(call) => {
                 linked_calls += 1;
@@ -615,7 +615,7 @@ fn twice(krcp: &Krcp, object: *mut u8, field: *mut u8) {
 /// Frees the objects of a block. Their order changes.
 fn free_objects(krcp: &Krcp, mut objects: &mut [*mut u8]) {
     if DEBUG_OBJECTS {
-        objects = drop_cleared(objects);
+        (objects, _) = partition(objects, <*mut u8>::is_null);
         for &mut object in &mut *objects {
             debug::unqueue(object);
         }
@@ -638,15 +638,6 @@ fn free_objects(krcp: &Krcp, mut objects: &mut [*mut u8]) {
     });
 }
 
-/// Frees an object of the list.
-fn free_linked(krcp: &Krcp, object: NonNull<u8>) {
-    debug::unqueue(object.as_ptr());
-    krcp.counters.add(Counter::Freed, 1);
-    // SAFETY: Objects of the list are live and owned by it (the contract of `queue()`); their grace
-    // period is over, so no reader has them.
-    gp::as_callback(|| unsafe { mem::kvfree(object.as_ptr()) });
-}
-
 /// Slab objects to the front, vmalloc ones to the back.
 #[inline]
 fn sort(objects: &mut [*mut u8], area: VmallocArea) -> (&mut [*mut u8], &mut [*mut u8]) {
@@ -654,10 +645,19 @@ fn sort(objects: &mut [*mut u8], area: VmallocArea) -> (&mut [*mut u8], &mut [*m
     if area.is_above(objects) {
         return (objects, &mut []);
     }
+    partition(objects, |object| area.contains(object))
+}
+
+/// Those of which `is_back` is true to the back.
+#[inline]
+fn partition(
+    objects: &mut [*mut u8],
+    is_back: impl Fn(*mut u8) -> bool,
+) -> (&mut [*mut u8], &mut [*mut u8]) {
     let mut end = objects.len();
     let mut i = 0;
     while i < end {
-        if area.contains(objects[i]) {
+        if is_back(objects[i]) {
             end -= 1;
             objects.swap(i, end);
         } else {
@@ -665,15 +665,4 @@ fn sort(objects: &mut [*mut u8], area: VmallocArea) -> (&mut [*mut u8], &mut [*m
         }
     }
     objects.split_at_mut(end)
-}
-
-fn drop_cleared(objects: &mut [*mut u8]) -> &mut [*mut u8] {
-    let mut kept = 0;
-    for i in 0..objects.len() {
-        if !objects[i].is_null() {
-            objects.swap(kept, i);
-            kept += 1;
-        }
-    }
-    &mut objects[..kept]
 }

@@ -109,7 +109,7 @@ pub(crate) struct Krcp {
     pub(super) batches: RawSpinLock<Batches>,
     /// What frees them.
     #[pin]
-    batch_works: [RcuWork<BatchWork>; N_BATCHES],
+    pub(super) batch_works: [RcuWork<BatchWork>; N_BATCHES],
     /// Frees batches whose grace period is over and whose callback has not run yet.
     #[pin]
     pub(super) polled: DelayedWork<PolledWork>,
@@ -190,11 +190,6 @@ impl Krcp {
     /// Keeps an unused block as a spare; what is too much goes to `excess`, in the caller's context.
     pub(super) fn keep(&self, base: usize, excess: impl FnMut(usize)) {
         self.spares.keep(base, || self.max_spares(), excess);
-    }
-
-    /// The work item of batch `i`.
-    pub(super) fn batch_work(&self, i: usize) -> &RcuWork<BatchWork> {
-        &self.batch_works[i]
     }
 }
 

@@ -113,7 +113,7 @@ fn start_batch(krcp: &Krcp) {
             trace::batch_start(krcp.cpu, i, n, gp);
             // Refused where the work item still waits for a batch that a barrier has freed since: it takes
             // what is there when it runs.
-            krcp.batch_work(i).queue(&krcp.queues.reclaim);
+            krcp.batch_works[i].queue(&krcp.queues.reclaim);
         }
         Fill::Busy => trace::defer(krcp.cpu, trace::DEFER_BATCH, waiting),
         Fill::Nothing => {}
@@ -141,7 +141,7 @@ impl Handler for BatchWork {
                 free_objects(krcp, objects, Some(self.index));
             }
             None => {
-                krcp.batch_work(self.index).queue(&krcp.queues.reclaim);
+                krcp.batch_works[self.index].queue(&krcp.queues.reclaim);
             }
         }
     }

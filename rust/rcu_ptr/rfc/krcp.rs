@@ -51,7 +51,7 @@ pub(crate) struct Krcp {
     pub(super) reclaim: Mutex<()>,
     /// The work items that free batches.
     #[pin]
-    batch_works: [RcuWork<BatchWork>; N_BATCHES],
+    pub(super) batch_works: [RcuWork<BatchWork>; N_BATCHES],
     /// The monitor.
     #[pin]
     pub(super) monitor: DelayedWork<MonitorWork>,
@@ -127,21 +127,6 @@ impl Krcp {
         let irqs = IrqsOff::save();
         let mut state = self.lock(&irqs);
         f(&mut state)
-    }
-
-    /// The work item of batch `i`.
-    pub(super) fn batch_work(&self, i: usize) -> &RcuWork<BatchWork> {
-        &self.batch_works[i]
-    }
-
-    /// Waits until no work of a batch runs.
-    pub(super) fn flush_running_batches(&self) {
-        self.batch_works.iter().for_each(RcuWork::flush_running);
-    }
-
-    /// Waits until no work of a batch will run.
-    pub(super) fn flush_batches(&self) {
-        self.batch_works.iter().for_each(RcuWork::flush);
     }
 
     /// What debugfs shows.

@@ -32,7 +32,7 @@ use crate::{
         percpu::PerCpu,
         pinned_timer::jiffies,
         trace,
-        work::WorkQueues,
+        work::{RcuWork, WorkQueues},
     },
 };
 use barrier::Barrier;
@@ -93,7 +93,7 @@ impl Service for Rfc {
             krcp.defer_rest.cancel_sync();
             krcp.refill.cancel_sync();
             krcp.monitor.cancel_sync();
-            krcp.flush_batches();
+            krcp.batch_works.iter().for_each(RcuWork::flush);
             krcp.calls.wait();
             refill::drop_cached(&krcp);
         }
@@ -154,7 +154,7 @@ impl Barrier for Rfc {
         // A monitor detaches objects and frees them with this held; one that detached them before the
         // barrier got the spinlock has had it since before.
         drop(krcp.reclaim.lock());
-        krcp.flush_running_batches();
+        krcp.batch_works.iter().for_each(RcuWork::flush_running);
     }
 }
 
