@@ -2,11 +2,10 @@
 
 //! The 8-byte link: the next link and this object's own offset in one word.
 //!
-//! `kvfree_rcu()` keeps the start of the object in the second word of its `rcu_head`; the cover
-//! letter's 8-byte field has no room for it and asks the slab (`nearest_obj()`, private to mm/).
-//! Here the word carries both: at queueing time the field's distance from the start is known, is
-//! below 4096 and a multiple of 8, so 9 bits hold it, and a kernel address leaves more than that
-//! unused: its alignment bits and the bits above the virtual address space, all ones.
+//! Where the kernel keeps the start of the object in the second word of its `rcu_head`, the field's
+//! distance from the start is in the link here: it is below 4096 and a multiple of 8, so 9 bits hold
+//! it, and a kernel address leaves more than that unused: its alignment bits and the bits above the
+//! virtual address space, all ones.
 //!
 //! ```text
 //!   63            56 55                          0

@@ -4,9 +4,7 @@
 //! period, a worker frees them.
 //!
 //! The monitor is a pinned timer per CPU that collects closed blocks and, once per drain interval, closes
-//! the current one. It stays armed while objects keep coming, and needs no wakeup then; an idle one is woken,
-//! from NMI too, by a lazy irq_work, which the next tick runs. A block that is filled with interrupts on is
-//! collected at once.
+//! the current one; docs/lockless.md has the whole of it.
 //!
 //! ```text
 //!            first block opened, first object linked: tick
@@ -18,14 +16,11 @@
 //! An object is closed within the drain interval wherever it is: its block was opened after the monitor
 //! last closed the current block, and an interval after that the monitor does so again.
 //!
-//! What is closed joins the batch that waits for the grace period that it needs, so a CPU has few batches
-//! however many blocks it fills. A batch is freed by the callback of its grace period ([`BatchWork`]), or
-//! before that when this CPU polls it and finds it over ([`PolledWork`]): callbacks come with a tick. Under
-//! the lock it is only decided what to do: no workqueue, no RCU and no trace event is called there.
+//! A batch is freed by the callback of its grace period ([`BatchWork`]), or before that when this CPU polls it
+//! and finds it over ([`PolledWork`]). Under the lock it is only decided what to do: no workqueue, no RCU and no
+//! trace event is called there.
 //!
-//! Callbacks are sorted out of the blocks that say that they have some, and given to workers of their own.
-//! Slab objects are freed by the block, vmalloc objects are sorted out and freed one by one. With
-//! debugobjects what was registered when it was queued (which NMI can't do) has [`TRACKED`] set in its slot.
+//! With debugobjects what was registered when it was queued (which NMI can't do) has [`TRACKED`] set in its slot.
 //! The others are registered here, all of a batch before the first is freed: one that was queued twice comes
 //! up twice.
 
