@@ -1,17 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Taking an object: into a block of its channel, else on the list (`kvfree_call_rcu()`); and in any
-//! context, NMI included (`kfree_rcu_nolock()` of the RFC series):
-//!
-//! ```text
-//!  trylock ── taken ──> list channel, no block used, no refill started
-//!     │                 monitor not armed yet: a lazy irq_work arms it
-//!     └─ held ───────> deferred list ── irq_work ──> the ordinary path
-//! ```
-//!
-//! The lock is held where this CPU was interrupted inside the engine, or where another CPU works on
-//! this one's objects for a moment. Where kmemleak or debugobjects are in the kernel every object
-//! is deferred, as they take locks themselves.
+//! context, NMI included, by a trylock (`kfree_rcu_nolock()` of the RFC series). Where that fails, and where
+//! kmemleak or debugobjects are in the kernel, which take locks themselves, the object is deferred: an irq_work
+//! queues it. docs/design.md has a picture.
 
 use super::{
     arm::Kick,
