@@ -306,8 +306,10 @@ impl Cpu for Slow<'_> {
         Some(base)
     }
 
+    /// Pages can't be freed in NMI: what finds no place among the spares goes where blocks are reclaimed
+    /// from, as one with no object.
     fn put_block(&self, base: usize) {
-        self.krcp.put_block(base);
+        self.krcp.keep(base, |base| self.krcp.hand_over(base, 0));
     }
 
     fn closed(&self, base: usize, filled: usize) {
@@ -321,12 +323,6 @@ impl Cpu for Slow<'_> {
 }
 
 impl Krcp {
-    /// Pages can't be freed in NMI: what finds no place among the spares goes where blocks are reclaimed
-    /// from, as one with no object.
-    fn put_block(&self, base: usize) {
-        self.keep(base, |base| self.hand_over(base, 0));
-    }
-
     fn hand_over(&self, base: usize, filled: usize) {
         self.closed_objects.add(filled, Relaxed);
         // SAFETY: The caller gives it away, closed; preemption is off, by the token of [`Slow`].

@@ -73,7 +73,7 @@ impl Engine for Rfc {
     }
 
     /// Linked through its `field`; deferred, where the lock is held.
-    #[inline]
+    #[inline(always)]
     unsafe fn queue_nolock(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
         let irqs = IrqsOff::save();
         let krcp = Self::get().krc.this(&irqs);
