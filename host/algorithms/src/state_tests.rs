@@ -510,7 +510,7 @@ fn is_counted() {
     std::iter::from_fn(|| cached.pop()).for_each(free_page);
     assert_eq!(counted(&state.stats), [("shrunk", 5)]);
     let mut sum = state.stats;
-    sum += Stats::from([1; NAMES.len()]);
+    sum += Stats([1; NAMES.len()]);
     assert_eq!(sum[Counter::Shrunk], 6);
     assert_eq!(sum[Counter::Freed], 1);
 }
