@@ -111,13 +111,14 @@ impl Calls {
             self.leaked.add(times, Relaxed);
             callback::warn_twice(head);
         }
-        let (any, any_sleeping) = (!found.calls.is_empty(), !found.sleeping.is_empty());
+        let [calls, sleeping] = found.ready;
+        let (any, any_sleeping) = (!calls.is_empty(), !sleeping.is_empty());
         if !any && !any_sleeping {
             return;
         }
         self.with(|queues| {
-            queues.calls.append(found.calls);
-            queues.sleeping.append(found.sleeping);
+            queues.calls.append(calls);
+            queues.sleeping.append(sleeping);
         });
         if any_sleeping {
             self.wake_sleeper();
@@ -260,8 +261,8 @@ impl Handler for SleepWork {
 
 /// Callbacks that were found in a block or list whose grace period is over.
 pub(crate) struct Found {
-    calls: Ready,
-    sleeping: Ready,
+    /// Those that don't sleep, and those that may.
+    ready: [Ready; 2],
     /// The last head that was there already, and how many were.
     twice: (Option<NonNull<u8>>, u64),
 }
@@ -270,8 +271,7 @@ impl Found {
     /// An empty set.
     pub(crate) const fn new() -> Self {
         Self {
-            calls: Ready::new(),
-            sleeping: Ready::new(),
+            ready: [const { Ready::new() }; 2],
             twice: (None, 0),
         }
     }
@@ -282,21 +282,16 @@ impl Found {
     ///
     /// Its head was queued under the contract of `rcu_ptr_call()`, and its grace period is over.
     pub(crate) unsafe fn push(&mut self, call: Call) {
-        let ready = if call.sleeps() {
-            &mut self.sleeping
-        } else {
-            &mut self.calls
-        };
         // SAFETY: By the safety requirements of this function.
-        if !unsafe { ready.push_front(call) } {
+        if !unsafe { self.ready[usize::from(call.sleeps())].push_front(call) } {
             self.twice = (Some(call.head()), self.twice.1 + 1);
         }
     }
 
     /// Adds others that were queued later.
     pub(crate) fn append(&mut self, newer: Self) {
-        self.calls.append(newer.calls);
-        self.sleeping.append(newer.sleeping);
+        let both = self.ready.iter_mut().zip(newer.ready);
+        both.for_each(|(ready, newer)| ready.append(newer));
         self.twice = (newer.twice.0.or(self.twice.0), self.twice.1 + newer.twice.1);
     }
 }

@@ -2,7 +2,7 @@
 
 //! What C calls: the functions behind include/linux/rcu_ptr.h, and the parameters.
 //!
-//! A hot function is exported as it is, and holds the common path. The rest goes through shim.c, which adds
+//! A hot function is exported as it is, and holds the common path. The rest goes to api.rs through shim.c, which adds
 //! the caller's address, or returns an error as a pointer. The contract of a function is that of include/linux/rcu_ptr.h:
 //! objects and heads are live and the caller's to give away, fields lie in their objects.
 //!
@@ -11,8 +11,8 @@
 //!   __rcu_ptr_kvfree()                  here. Engine lockless takes a slot: lockless/insert.rs, and returns
 //!    rcu_ptr_shim_kvfree_no_slot()       no slot: insert_or_link() of lockless/mod.rs
 //!    rcu_ptr_shim_kvfree()               shim.c: the caller's address
-//!     rcu_ptr_rs_kvfree()                here
-//!      api::kvfree() -> Engine::queue()  what is misused is leaked, the engine takes the object
+//!     rcu_ptr_rs_kvfree()                api.rs: what is misused is leaked
+//!      Engine::queue()                   takes the object
 //! ```
 
 use crate::{
@@ -170,7 +170,7 @@ extern "C" fn __rcu_ptr_kvfree_for(field: *mut c_void, ptr: *mut c_void, caller:
         is_plain() && !debug::HOOKS,
         // SAFETY: The contract of this function; preemption is left off.
         || unsafe { rcu_ptr_rs_kvfree_no_slot(field, ptr, caller) },
-        || rcu_ptr_rs_kvfree(field, ptr, caller),
+        || api::rcu_ptr_rs_kvfree(field, ptr, caller),
     );
 }
 
@@ -183,7 +183,7 @@ extern "C" fn __rcu_ptr_kfree_nolock_for(field: *mut c_void, ptr: *mut c_void, c
         is_plain(),
         // SAFETY: The contract of this function; preemption is left off.
         || unsafe { rcu_ptr_rs_kvfree_no_slot(field, ptr, caller) },
-        || rcu_ptr_rs_kfree_nolock(field, ptr, caller),
+        || api::rcu_ptr_rs_kfree_nolock(field, ptr, caller),
     );
 }
 
@@ -218,56 +218,6 @@ unsafe extern "C" fn rcu_ptr_rs_call_no_slot(word: c_ulong, caller: c_ulong) {
     if let Some(call) = Call::from_word(word) {
         // SAFETY: By the safety requirements of this function.
         unsafe { lockless::insert_or_link(Linked::Call(call), caller, &on) };
-    }
-}
-
-/// `rcu_ptr_call()` and `rcu_ptr_call_sleepable()` in all cases.
-#[no_mangle]
-extern "C" fn rcu_ptr_rs_call(
-    head: *mut callback_head,
-    func: rcu_callback_t,
-    sleeps: bool,
-    caller: c_ulong,
-) {
-    // SAFETY: The contract of this function.
-    unsafe { api::call(head.cast(), func, sleeps, caller) };
-}
-
-/// `rcu_ptr_kvfree()` in all cases.
-#[no_mangle]
-extern "C" fn rcu_ptr_rs_kvfree(field: *mut c_void, ptr: *mut c_void, caller: c_ulong) {
-    // The macro has sorted NULL out; a direct call with one is as harmless.
-    if let (Some(field), Some(ptr)) = (NonNull::new(field.cast()), NonNull::new(ptr.cast())) {
-        // SAFETY: The contract of this function.
-        unsafe { api::kvfree(ptr, field, caller) };
-    }
-}
-
-/// `rcu_ptr_kfree_nolock()` in all cases.
-#[no_mangle]
-extern "C" fn rcu_ptr_rs_kfree_nolock(field: *mut c_void, ptr: *mut c_void, caller: c_ulong) {
-    if let (Some(field), Some(ptr)) = (NonNull::new(field.cast()), NonNull::new(ptr.cast())) {
-        // SAFETY: The contract of this function.
-        unsafe { api::kfree_nolock(ptr, field, caller) };
-    }
-}
-
-/// `rcu_ptr_try_kfree_nolock()` in all cases.
-#[no_mangle]
-extern "C" fn rcu_ptr_rs_try_kfree_nolock(ptr: *mut c_void, caller: c_ulong) -> bool {
-    match NonNull::new(ptr.cast()) {
-        // SAFETY: The contract of this function.
-        Some(ptr) => unsafe { api::try_kfree_nolock(ptr, caller) },
-        None => true,
-    }
-}
-
-/// `rcu_ptr_kvfree_mightsleep()`.
-#[no_mangle]
-extern "C" fn rcu_ptr_rs_kvfree_mightsleep(ptr: *mut c_void, caller: c_ulong) {
-    if let Some(ptr) = NonNull::new(ptr.cast()) {
-        // SAFETY: The contract of this function.
-        unsafe { api::kvfree_mightsleep(ptr, caller) };
     }
 }
 
