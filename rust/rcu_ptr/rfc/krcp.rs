@@ -20,7 +20,7 @@ use crate::{
         hotplug::Callbacks,
         irq::IrqsOff,
         irq_work::{IrqWork, Urgency},
-        raw_lock::{RawGuard, RawSpinLock},
+        raw_lock::RawSpinLock,
         work::{DelayedWork, OwnerRef, RcuWork, WorkQueues},
     },
 };
@@ -44,7 +44,7 @@ pub(crate) struct Krcp {
     /// items, trace events and debug features have locks of their own, and clients that free objects from
     /// their tracepoints.
     #[pin]
-    state: RawSpinLock<State<Rcu>>,
+    pub(super) state: RawSpinLock<State<Rcu>>,
     /// Held while objects are freed that are in no batch, so that a barrier can wait for them. Memory
     /// reclaim takes it too: nothing may be allocated under it.
     #[pin]
@@ -105,27 +105,10 @@ impl Krcp {
         })
     }
 
-    /// Takes the lock. Not in NMI.
-    #[inline]
-    pub(super) fn lock<'a>(&'a self, irqs: &'a IrqsOff) -> RawGuard<'a, State<Rcu>> {
-        self.state.lock(irqs)
-    }
-
-    /// Takes the lock if it is free. Any context.
-    #[inline]
-    pub(super) fn try_lock<'a>(&'a self, irqs: &'a IrqsOff) -> Option<RawGuard<'a, State<Rcu>>> {
-        self.state.try_lock(irqs)
-    }
-
-    /// Where the lock word is.
-    pub(super) fn lock_word(&self) -> usize {
-        self.state.word()
-    }
-
     /// Calls `f` with the lock held. Not in NMI.
     pub(super) fn with<R>(&self, f: impl FnOnce(&mut State<Rcu>) -> R) -> R {
         let irqs = IrqsOff::save();
-        let mut state = self.lock(&irqs);
+        let mut state = self.state.lock(&irqs);
         f(&mut state)
     }
 

@@ -63,7 +63,7 @@ impl Engine for Rfc {
         let irqs = IrqsOff::save();
         let krcp = Self::get().krc.this(&irqs);
         let (pushed, kick) = {
-            let mut state = krcp.lock(&irqs);
+            let mut state = krcp.state.lock(&irqs);
             // SAFETY: By the safety requirements of this function.
             let pushed = unsafe { state.push(channel, Linked::Object { object, field }) };
             (pushed, state.kick(refill_for(pushed)))
@@ -80,7 +80,7 @@ impl Engine for Rfc {
         let locked = if ALWAYS_DEFER {
             None
         } else {
-            krcp.try_lock(&irqs)
+            krcp.state.try_lock(&irqs)
         };
         if let Some(mut state) = locked {
             // SAFETY: By the safety requirements of this function.
@@ -106,7 +106,7 @@ impl Engine for Rfc {
         let locked = if debug::OBJECTS && !call.is_tracked() {
             None
         } else {
-            krcp.try_lock(&irqs)
+            krcp.state.try_lock(&irqs)
         };
         let Some(mut state) = locked else {
             // Before the push: afterwards it may have been called.
@@ -143,7 +143,7 @@ impl Engine for Rfc {
         }
         let irqs = IrqsOff::save();
         let krcp = Self::get().krc.this(&irqs);
-        let Some(mut state) = krcp.try_lock(&irqs) else {
+        let Some(mut state) = krcp.state.try_lock(&irqs) else {
             return false;
         };
         let channel = channel_of(object);
@@ -198,7 +198,7 @@ impl Engine for Rfc {
     fn word(cpu: i32, index: usize) -> usize {
         let krcp = Self::get().krc.of(cpu);
         match index {
-            0 => krcp.lock_word(),
+            0 => krcp.state.word(),
             1 => krcp.with(|state| state.queued.list.word()),
             2 => krcp.deferred.word(),
             _ => 0,
@@ -282,7 +282,7 @@ fn this_krcp(f: impl FnOnce(&mut State<Rcu>) -> (Push, Kick)) -> (Push, i32) {
     let irqs = IrqsOff::save();
     let krcp = Rfc::get().krc.this(&irqs);
     let (pushed, kick) = {
-        let mut state = krcp.lock(&irqs);
+        let mut state = krcp.state.lock(&irqs);
         f(&mut state)
     };
     krcp.queue_irq_work(kick, &irqs);
