@@ -72,7 +72,10 @@ bool __rcu_ptr_within(unsigned long ip);
  * everything but @field.
  *
  * Context: any but NMI; interrupts may be off, raw spinlocks held, PREEMPT_RT
- * as well.  Never sleeps, never fails.
+ * as well.  Not a handler of a tracepoint or kprobe that may run in the middle
+ * of the allocator or of this call itself, where locks of debug features and of
+ * engine rfc may be held: rcu_ptr_kfree_nolock() is for those.  Never sleeps,
+ * never fails.
  */
 #define rcu_ptr_kvfree(p, field)					\
 	__rcu_ptr_queue(__rcu_ptr_kvfree, p, field)
@@ -133,7 +136,8 @@ do {									\
  * As rcu_ptr_kvfree(), but if there is no memory for the bookkeeping, it waits
  * for a grace period itself and frees the object before it returns.
  *
- * Context: process context, where sleeping is allowed.
+ * Context: process context, where sleeping is allowed; no handler of a
+ * tracepoint or kprobe.
  */
 #define rcu_ptr_kvfree_mightsleep(p)					\
 do {									\
@@ -186,27 +190,24 @@ void rcu_ptr_call_sleepable(struct rcu_head *head, rcu_callback_t func);
  * Returns after every object queued before the call, on any CPU and by any
  * function of this header, has been given back to its allocator, and every
  * callback has returned; objects freed by rcu_ptr_cache_free_rcu() are back in
- * the slab, or available to allocations.  Call it before
- * kmem_cache_destroy() and at the end of a module's exit, and never from a
- * callback.  What a callback queues is not covered: where callbacks free objects
- * of a cache, or queue others that do, call it once more for each such step.
+ * the slab, or available to allocations.  Call it before kmem_cache_destroy()
+ * and at the end of a module's exit.  What a callback queues is not covered:
+ * where callbacks free objects of a cache, or queue others that do, call it once
+ * more for each such step.
  *
  * It is complete under CPU hotplug: what was queued on a CPU that is down, or
  * on its way, is covered.  It does not depend on tasks of other CPUs being
- * scheduled.  A CPU that holds
- * no objects is left alone, others are interrupted.  If a CPU that is not
- * online holds sheaves of a cache, it waits for the CPU hotplug operation in
- * progress: don't call it from a CPU hotplug callback if a cache is used on
- * that CPU.
+ * scheduled.  A CPU that holds no objects is left alone, others are interrupted.
  *
  * Context: process context, where sleeping is allowed.  It would wait for
  * itself in a callback, in a destructor of a cache, inside a reader of any
  * cache's SRCU domain, with a lock held that callbacks or destructors take, and
- * in a CPU hotplug callback where caches are used.  Without callbacks of
- * rcu_ptr_call_sleepable() nothing that it waits for allocates, so locks that
- * memory reclaim takes may be held, and the CPU hotplug lock, unless a CPU was
- * left half way down (hotplug/target in sysfs).  Otherwise it also waits for
- * whatever these callbacks wait for, which run on a workqueue that may need
+ * in a CPU hotplug callback where caches are used: if a CPU that is not online
+ * holds sheaves of one, it waits for the operation in progress.  Without
+ * callbacks of rcu_ptr_call_sleepable() nothing that it waits for allocates, so
+ * locks that memory reclaim takes may be held, and the CPU hotplug lock, unless a
+ * CPU was left half way down (hotplug/target in sysfs).  Otherwise it also waits
+ * for whatever these callbacks wait for, which run on a workqueue that may need
  * memory for its workers.
  */
 void rcu_ptr_barrier(void);
@@ -406,7 +407,9 @@ unsigned int rcu_ptr_cache_size(const struct rcu_ptr_cache *cache);
  *
  * With a constructor __GFP_ZERO gives a warning, and has no effect.
  *
- * Context: that of kmem_cache_alloc() with @gfp; never NMI.
+ * Context: that of kmem_cache_alloc() with @gfp; never NMI, nor a handler of a
+ * tracepoint or kprobe that may run in the middle of the allocator or of this
+ * call: rcu_ptr_cache_alloc_nolock() is for those.
  * Return: the object, or NULL
  */
 static inline void *rcu_ptr_cache_alloc(struct rcu_ptr_cache *cache, gfp_t gfp)

@@ -56,7 +56,7 @@ const LOCKLESS: &[Wanted] = &[
     all_but(4, "lockless::Slow::Cpu::closed", LATE),
     all_but(4, "lockless::Slow::Cpu::opened", LATE),
     all_but(4, "lockless::Slow::Cpu::take_block", LATE),
-    all_but(20, "lockless::Krcp::put_block", CPUS),
+    all_but(20, "lockless::Slow::Cpu::put_block", CPUS),
     all_but(8, "lockless::drain::close_there", CPUS),
     // The monitor and the batches.
     all_of("lockless::MonitorTimer::Handler::run"),

@@ -4,6 +4,9 @@
 //!
 //! The common path of engine `lockless` does not come through here: exports.rs checks [`is_sound()`] and
 //! takes a slot itself, `lockless::insert_fast()`.
+//!
+//! Context and contract of what is called as a function of include/linux/rcu_ptr.h are those that it has there: objects
+//! and heads are live and the caller's to give away, fields lie in their objects.
 
 use crate::{
     calls::Calls,
@@ -15,14 +18,17 @@ use crate::{
     rfc::Rfc,
     sheaves::Sheaves,
     sys::{
-        callback::{self, Func},
-        context, current_block,
+        callback, context, current_block,
         debug::{self, Misuse},
         gp, percpu,
         preempt::PreemptOff,
     },
 };
 use core::ptr::NonNull;
+use kernel::{
+    bindings::{callback_head, rcu_callback_t},
+    prelude::*,
+};
 
 /// Calls a function of the active engine: a static branch, no indirect call.
 macro_rules! engine {
@@ -79,36 +85,41 @@ fn refuse(what: Misuse, object: NonNull<u8>, field: NonNull<u8>, caller: usize) 
     debug::warn(what, object.as_ptr(), field.as_ptr(), caller);
 }
 
-/// `rcu_ptr_kvfree()`: frees `object` after a grace period.
-///
-/// # Context
-///
-/// Any but NMI: interrupts may be off, raw spinlocks held, PREEMPT_RT.
-///
-/// # Safety
-///
-/// `object` is live and the caller's to free; `field` lies in it, 8 bytes long.
-#[inline]
-pub(crate) unsafe fn kvfree(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
+/// `rcu_ptr_kvfree()`.
+#[no_mangle]
+pub(crate) extern "C" fn rcu_ptr_rs_kvfree(field: *mut c_void, ptr: *mut c_void, caller: c_ulong) {
+    // The macro has sorted NULL out; a direct call with one is as harmless.
+    let (Some(field), Some(object)) = (NonNull::new(field.cast()), NonNull::new(ptr.cast())) else {
+        return;
+    };
     if let Err(what) = check(object, field) {
         return refuse(what, object, field, caller);
     }
     if !debug::queue(object) {
         return refuse(Misuse::Double, object, field, caller);
     }
-    // SAFETY: By the safety requirements of this function, and checked above.
+    // SAFETY: The contract of this function, and checked above.
     unsafe { engine!(queue(object, field, caller)) };
 }
 
-/// `rcu_ptr_kfree_nolock()`: frees `object` after a grace period.
-///
-/// # Context
-///
-/// Any, NMI included.
+/// `rcu_ptr_kfree_nolock()`.
+#[no_mangle]
+pub(crate) extern "C" fn rcu_ptr_rs_kfree_nolock(
+    field: *mut c_void,
+    ptr: *mut c_void,
+    caller: c_ulong,
+) {
+    if let (Some(field), Some(object)) = (NonNull::new(field.cast()), NonNull::new(ptr.cast())) {
+        // SAFETY: The contract of this function.
+        unsafe { kfree_nolock(object, field, caller) };
+    }
+}
+
+/// The same for an object that is there.
 ///
 /// # Safety
 ///
-/// As for [`kvfree()`].
+/// `object` is live and the caller's to free; `field` lies in it, 8 bytes long.
 #[inline(always)]
 pub(crate) unsafe fn kfree_nolock(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
     if let Err(what) = check(object, field) {
@@ -119,35 +130,26 @@ pub(crate) unsafe fn kfree_nolock(object: NonNull<u8>, field: NonNull<u8>, calle
     unsafe { engine!(queue_nolock(object, field, caller)) };
 }
 
-/// `rcu_ptr_try_kfree_nolock()`: frees `object`, which needs no field, after a grace period.
-/// `false`: there is no room for it.
-///
-/// # Context
-///
-/// Any, NMI included.
-///
-/// # Safety
-///
-/// `object` is live and the caller's to free.
-pub(crate) unsafe fn try_kfree_nolock(object: NonNull<u8>, caller: usize) -> bool {
+/// `rcu_ptr_try_kfree_nolock()`. `false`: there is no room for it.
+#[no_mangle]
+extern "C" fn rcu_ptr_rs_try_kfree_nolock(ptr: *mut c_void, caller: c_ulong) -> bool {
+    let Some(object) = NonNull::new(ptr.cast()) else {
+        return true;
+    };
     if let Err(what) = check(object, object) {
         refuse(what, object, object, caller);
         return true;
     }
-    // SAFETY: By the safety requirements of this function, and checked above.
+    // SAFETY: The contract of this function, and checked above.
     unsafe { engine!(try_queue_nolock(object, caller)) }
 }
 
-/// `rcu_ptr_kvfree_mightsleep()`: frees `object`, which needs no field.
-///
-/// # Context
-///
-/// May sleep.
-///
-/// # Safety
-///
-/// `object` is live and the caller's to free.
-pub(crate) unsafe fn kvfree_mightsleep(object: NonNull<u8>, caller: usize) {
+/// `rcu_ptr_kvfree_mightsleep()`.
+#[no_mangle]
+extern "C" fn rcu_ptr_rs_kvfree_mightsleep(ptr: *mut c_void, caller: c_ulong) {
+    let Some(object) = NonNull::new(ptr.cast()) else {
+        return;
+    };
     gp::might_sleep();
     if let Err(what) = check(object, object) {
         return refuse(what, object, object, caller);
@@ -155,21 +157,19 @@ pub(crate) unsafe fn kvfree_mightsleep(object: NonNull<u8>, caller: usize) {
     if !debug::queue(object) {
         return refuse(Misuse::Double, object, object, caller);
     }
-    // SAFETY: By the safety requirements of this function, and checked above.
+    // SAFETY: The contract of this function, and checked above.
     unsafe { engine!(queue_mightsleep(object, caller)) };
 }
 
-/// `rcu_ptr_call()`, or `rcu_ptr_call_sleepable()`: calls `func` for the head at `head` after a grace period.
-///
-/// # Context
-///
-/// Any, NMI included.
-///
-/// # Safety
-///
-/// A valid `struct rcu_head`, the caller's to give away; `func` may be called for it in the context that the
-/// function names.
-pub(crate) unsafe fn call(head: *mut u8, func: Option<Func>, sleeps: bool, caller: usize) {
+/// `rcu_ptr_call()`, or with `sleeps` `rcu_ptr_call_sleepable()`.
+#[no_mangle]
+extern "C" fn rcu_ptr_rs_call(
+    head: *mut callback_head,
+    func: rcu_callback_t,
+    sleeps: bool,
+    caller: c_ulong,
+) {
+    let head = head.cast();
     // NULL is no kernel address.
     let start = NonNull::new(head).unwrap_or(NonNull::dangling());
     if !is_sound_head(head) {
@@ -187,7 +187,7 @@ pub(crate) unsafe fn call(head: *mut u8, func: Option<Func>, sleeps: bool, calle
         }
         call = call.tracked();
     }
-    // SAFETY: By the safety requirements of this function.
+    // SAFETY: The contract of this function.
     unsafe { callback::set_func(head, func) };
     // SAFETY: As above.
     unsafe { engine!(call(call, caller)) };
@@ -200,21 +200,13 @@ fn may_call_debugobjects() -> bool {
     context::may_lock()
 }
 
-/// `rcu_ptr_word()`: where to watch an engine at work; see [`Engine::word()`].
-///
-/// # Context
-///
-/// Any but NMI.
+/// `rcu_ptr_word()`: [`Engine::word()`].
 #[cfg_attr(not(RCU_PTR_TEST), allow(dead_code))]
 pub(crate) fn word(cpu: i32, index: usize) -> usize {
     engine!(word(cpu, index))
 }
 
-/// `rcu_ptr_barrier()`: waits for everything queued before the call.
-///
-/// # Context
-///
-/// May sleep.
+/// `rcu_ptr_barrier()`.
 pub(crate) fn barrier() {
     gp::might_sleep();
     // First the caches: a CPU without an empty sheaf hands objects to the engine.
@@ -232,20 +224,12 @@ fn wait_for_calls() {
     all().for_each(Calls::wait);
 }
 
-/// Waits for everything that the engine was given before the call.
-///
-/// # Context
-///
-/// May sleep.
+/// `__rcu_ptr_barrier_objects()`: waits for what the engine was given before the call.
 pub(crate) fn engine_barrier() {
     engine!(barrier());
 }
 
-/// Frees cached blocks beyond a limit that was set just now.
-///
-/// # Context
-///
-/// Process context, interrupts on.
+/// [`Engine::trim()`].
 pub(crate) fn trim() {
     engine!(trim());
 }
@@ -259,11 +243,7 @@ pub(crate) fn update_drain_interval() {
     engine!(update_drain_interval());
 }
 
-/// Counters and gauges of each possible CPU.
-///
-/// # Context
-///
-/// Any but NMI.
+/// [`Engine::gauges()`] of each possible CPU.
 pub(crate) fn gauges() -> impl Iterator<Item = Gauges> {
     percpu::possible_cpus().map(|cpu| engine!(gauges(cpu)))
 }

@@ -29,7 +29,7 @@ use core::ptr::NonNull;
 use kernel::{
     prelude::*,
     static_lock_class,
-    sync::atomic::{Atomic, Relaxed},
+    sync::atomic::{Acquire, Atomic, Relaxed, Release},
 };
 use pin_init::pin_init_array_from_fn;
 
@@ -107,15 +107,11 @@ impl Calls {
     ///
     /// Any but NMI; no lock is held that a wakeup takes.
     pub(crate) fn add(&self, found: Found) {
-        let Found {
-            calls,
-            sleeping,
-            twice,
-        } = found;
-        if let (Some(head), times) = twice {
+        if let (Some(head), times) = found.twice {
             self.leaked.add(times, Relaxed);
             callback::warn_twice(head);
         }
+        let [calls, sleeping] = found.ready;
         let (any, any_sleeping) = (!calls.is_empty(), !sleeping.is_empty());
         if !any && !any_sleeping {
             return;
@@ -164,11 +160,7 @@ impl Calls {
         });
     }
 
-    /// Whether the caller is one of the callbacks.
-    ///
-    /// # Context
-    ///
-    /// Task.
+    /// Whether the caller, a task, is one of the callbacks.
     pub(crate) fn is_caller(&self) -> bool {
         let task = callback::this_task();
         self.with(|queues| queues.tasks.contains(&task))
@@ -179,14 +171,11 @@ impl Calls {
         self.with(|queues| queues.calls.len() + queues.sleeping.len())
     }
 
-    /// Callbacks that have returned.
-    pub(crate) fn invoked(&self) -> u64 {
-        self.invoked.load(Relaxed)
-    }
-
-    /// Callbacks that were lost or never queued.
-    pub(crate) fn leaked(&self) -> u64 {
-        self.leaked.load(Relaxed)
+    /// Callbacks that have returned, and those that were lost or never queued. Read before the counters of what was
+    /// queued, which are no less then.
+    pub(crate) fn ended(&self) -> (u64, u64) {
+        // ORDERING: Acquire: what was counted before one that is seen is seen, too.
+        (self.invoked.load(Acquire), self.leaked.load(Acquire))
     }
 
     fn call(&self, head: NonNull<u8>, sleeps: bool) {
@@ -194,7 +183,8 @@ impl Calls {
         match unsafe { callback::invoke(head, FUNC, sleeps) } {
             Some(func) => {
                 unload::returned(func);
-                self.invoked.add(1, Relaxed);
+                // ORDERING: Release, after the lock under which it was taken: see `ended()`.
+                self.invoked.fetch_add(1, Release);
             }
             None => self.leaked.add(1, Relaxed),
         }
@@ -271,8 +261,8 @@ impl Handler for SleepWork {
 
 /// Callbacks that were found in a block or list whose grace period is over.
 pub(crate) struct Found {
-    calls: Ready,
-    sleeping: Ready,
+    /// Those that don't sleep, and those that may.
+    ready: [Ready; 2],
     /// The last head that was there already, and how many were.
     twice: (Option<NonNull<u8>>, u64),
 }
@@ -281,8 +271,7 @@ impl Found {
     /// An empty set.
     pub(crate) const fn new() -> Self {
         Self {
-            calls: Ready::new(),
-            sleeping: Ready::new(),
+            ready: [const { Ready::new() }; 2],
             twice: (None, 0),
         }
     }
@@ -293,21 +282,16 @@ impl Found {
     ///
     /// Its head was queued under the contract of `rcu_ptr_call()`, and its grace period is over.
     pub(crate) unsafe fn push(&mut self, call: Call) {
-        let ready = if call.sleeps() {
-            &mut self.sleeping
-        } else {
-            &mut self.calls
-        };
         // SAFETY: By the safety requirements of this function.
-        if !unsafe { ready.push_front(call) } {
+        if !unsafe { self.ready[usize::from(call.sleeps())].push_front(call) } {
             self.twice = (Some(call.head()), self.twice.1 + 1);
         }
     }
 
     /// Adds others that were queued later.
     pub(crate) fn append(&mut self, newer: Self) {
-        self.calls.append(newer.calls);
-        self.sleeping.append(newer.sleeping);
+        let both = self.ready.iter_mut().zip(newer.ready);
+        both.for_each(|(ready, newer)| ready.append(newer));
         self.twice = (newer.twice.0.or(self.twice.0), self.twice.1 + newer.twice.1);
     }
 }

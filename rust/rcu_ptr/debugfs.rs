@@ -3,36 +3,32 @@
 //! /sys/kernel/debug/rcu_ptr: stats, a line per possible CPU and their sums; and barrier, which scripts
 //! write to.
 
-use crate::{api, delays::DelaysFile, engine::Gauges, params, sheaves::stats::CachesFile};
+use crate::{api, delays, engine::Gauges, params, sheaves::stats::CachesFile};
 use kernel::{debugfs, fmt, prelude::*, uaccess::UserSliceReader};
 
 /// The files; they go when the value is dropped.
 #[pin_data]
 pub(crate) struct Files {
     #[pin]
-    file: debugfs::File<()>,
+    stats: debugfs::File<()>,
     #[pin]
     barrier: debugfs::File<()>,
     #[pin]
     caches: CachesFile,
     #[pin]
-    delays: DelaysFile,
+    delays: debugfs::File<()>,
     _dir: debugfs::Dir,
 }
 
 impl Files {
-    /// Makes the folder and the files. Without CONFIG_DEBUG_FS nothing happens.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
+    /// Makes the folder and the files. Without CONFIG_DEBUG_FS nothing happens. May sleep.
     pub(crate) fn new() -> impl PinInit<Self> {
         let dir = debugfs::Dir::new(c"rcu_ptr");
         pin_init!(Self {
-            file <- dir.read_callback_file(c"stats", (), &show),
+            stats <- dir.read_callback_file(c"stats", (), &show),
             barrier <- dir.write_callback_file(c"barrier", (), &run_barrier),
             caches <- CachesFile::new(&dir),
-            delays <- DelaysFile::new(&dir),
+            delays <- dir.read_callback_file(c"delays", (), &delays::show),
             _dir: dir.clone(),
         })
     }
@@ -61,7 +57,7 @@ fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
     line(f, &sum)
 }
 
-/// `rcu_ptr_barrier()` for scripts: 1 runs it, nothing else is accepted.
+/// [`api::barrier()`] for scripts: 1 runs it, nothing else is accepted.
 fn run_barrier(_: &(), reader: &mut UserSliceReader) -> Result {
     // A digit and a newline.
     let mut text = [0; 2];

@@ -10,8 +10,7 @@
 
 use crate::{params, sheaves::stats, sys::pinned_timer::jiffies};
 use kernel::{
-    debugfs, fmt,
-    prelude::*,
+    fmt,
     sync::atomic::{Atomic, Relaxed},
 };
 
@@ -32,10 +31,6 @@ impl Delays {
     }
 
     /// Counts `objects` that have waited since `since`, in jiffies, of which the low 32 bits matter.
-    ///
-    /// # Context
-    ///
-    /// Any.
     pub(crate) fn add(&self, since: u32, objects: usize) {
         let age = (jiffies() as u32).wrapping_sub(since);
         let bucket = (u32::BITS - age.leading_zeros()) as usize;
@@ -56,27 +51,8 @@ impl Delays {
     }
 }
 
-/// The file; it goes when the value is dropped.
-#[pin_data]
-pub(crate) struct DelaysFile {
-    #[pin]
-    file: debugfs::File<()>,
-}
-
-impl DelaysFile {
-    /// Makes the file in `dir`.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
-    pub(crate) fn new<'a>(dir: &'a debugfs::Dir) -> impl PinInit<Self> + 'a {
-        pin_init!(Self {
-            file <- dir.read_callback_file(c"delays", (), &show),
-        })
-    }
-}
-
-fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// The text of the file. May sleep.
+pub(crate) fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
     write!(f, "engine={}", params::engine().name())?;
     ENGINE.show(f)?;
     stats::show_delays(f)

@@ -7,6 +7,10 @@ use core::ptr::NonNull;
 
 /// A way to batch objects until their grace period is over. One runs per load of the module
 /// (parameter `engine`), so all of it is static: no call is indirect.
+///
+/// # Context
+///
+/// Any, NMI included, where a function says nothing else.
 pub(crate) trait Engine {
     /// Takes `object`, which has an 8-byte `field`. Never fails.
     ///
@@ -20,11 +24,7 @@ pub(crate) trait Engine {
     /// `field` is aligned and lies in it, less than 4096 bytes from its start.
     unsafe fn queue(object: NonNull<u8>, field: NonNull<u8>, caller: usize);
 
-    /// Takes `object`, which has an 8-byte `field`. Never fails.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
+    /// As [`Engine::queue()`], in any context.
     ///
     /// # Safety
     ///
@@ -33,10 +33,6 @@ pub(crate) trait Engine {
 
     /// Takes `call`, whose head has its function already. Never fails.
     ///
-    /// # Context
-    ///
-    /// Any, NMI included.
-    ///
     /// # Safety
     ///
     /// The head is valid, and the caller's to give away.
@@ -44,75 +40,39 @@ pub(crate) trait Engine {
 
     /// Takes `object`, which needs no field, if there is room. `false`: there is none.
     ///
-    /// # Context
-    ///
-    /// Any, NMI included.
-    ///
     /// # Safety
     ///
     /// As for [`Engine::queue()`], but for the field.
     unsafe fn try_queue_nolock(object: NonNull<u8>, caller: usize) -> bool;
 
-    /// Takes `object`, which needs no field; or waits for a grace period and frees it.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
+    /// Takes `object`, which needs no field; or waits for a grace period and frees it. May sleep.
     ///
     /// # Safety
     ///
     /// As for [`Engine::queue()`], but for the field.
     unsafe fn queue_mightsleep(object: NonNull<u8>, caller: usize);
 
-    /// Waits until everything queued before the call is freed. Callbacks are given to [`Self::calls()`].
-    ///
-    /// # Context
-    ///
-    /// May sleep.
+    /// Waits until everything queued before the call is freed. Callbacks are given to [`Self::calls()`]. May sleep.
     fn barrier();
 
     /// The callbacks of `cpu` whose grace period is over.
-    ///
-    /// # Context
-    ///
-    /// Any.
     fn calls(cpu: i32) -> &'static Calls;
 
-    /// Frees cached blocks beyond a limit that was set just now.
-    ///
-    /// # Context
-    ///
-    /// Process context, interrupts on.
+    /// Frees cached blocks beyond a limit that was set just now. Process context, interrupts on.
     fn trim();
 
     /// Applies a drain interval that was set just now: nothing waits for longer than that, even if the
-    /// monitor was armed for longer.
-    ///
-    /// # Context
-    ///
-    /// Process context, interrupts on.
+    /// monitor was armed for longer. Process context, interrupts on.
     fn update_drain_interval();
 
     /// The address of the `index`th word of `cpu`'s state that changes when objects are queued, 0 past the
-    /// last: for watchpoints of debuggers and tests.
-    ///
-    /// # Context
-    ///
-    /// Any but NMI.
+    /// last: for watchpoints of debuggers and tests. Any context but NMI.
     fn word(cpu: i32, index: usize) -> usize;
 
     /// Counts an object that is leaked for misuse.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
     fn count_leaked();
 
-    /// Counters and gauges of `cpu`, a possible one.
-    ///
-    /// # Context
-    ///
-    /// Any but NMI.
+    /// Counters and gauges of `cpu`, a possible one. Any context but NMI.
     fn gauges(cpu: i32) -> Gauges;
 }
 

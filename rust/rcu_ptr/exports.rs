@@ -2,16 +2,17 @@
 
 //! What C calls: the functions behind include/linux/rcu_ptr.h, and the parameters.
 //!
-//! A hot function is exported as it is, and holds the common path. The rest goes through shim.c, which adds
-//! the caller's address, or returns an error as a pointer.
+//! A hot function is exported as it is, and holds the common path. The rest goes to api.rs through shim.c, which adds
+//! the caller's address, or returns an error as a pointer. The contract of a function is that of include/linux/rcu_ptr.h:
+//! objects and heads are live and the caller's to give away, fields lie in their objects.
 //!
 //! ```text
 //!  rcu_ptr_kvfree(p, field)              macro of rcu_ptr.h: type and place of the field
 //!   __rcu_ptr_kvfree()                  here. Engine lockless takes a slot: lockless/insert.rs, and returns
 //!    rcu_ptr_shim_kvfree_no_slot()       no slot: insert_or_link() of lockless/mod.rs
 //!    rcu_ptr_shim_kvfree()               shim.c: the caller's address
-//!     rcu_ptr_rs_kvfree()                here
-//!      api::kvfree() -> Engine::queue()  what is misused is leaked, the engine takes the object
+//!     rcu_ptr_rs_kvfree()                api.rs: what is misused is leaked
+//!      Engine::queue()                   takes the object
 //! ```
 
 use crate::{
@@ -40,6 +41,7 @@ use crate::{
 use core::ptr::NonNull;
 use kernel::{
     bindings::{self, callback_head, gfp_t, rcu_callback_t},
+    error::from_result,
     prelude::*,
 };
 
@@ -143,7 +145,7 @@ fn likely(b: bool) -> bool {
 fn call(head: *mut callback_head, func: rcu_callback_t, sleeps: bool) {
     if is_plain() && !debug::OBJECTS && likely(api::is_sound_head(head.cast())) {
         if let (Some(func), true) = (func, likely(func.is_some())) {
-            // SAFETY: The contract of rcu_ptr_call(): a valid head that is the caller's to give away.
+            // SAFETY: The contract of the callers: a valid head that is the caller's to give away.
             unsafe { callback::set_func(head.cast(), func) };
             let call = Call::new(head.cast(), sleeps);
             let on = PreemptOff::new();
@@ -168,7 +170,7 @@ extern "C" fn __rcu_ptr_kvfree_for(field: *mut c_void, ptr: *mut c_void, caller:
         is_plain() && !debug::HOOKS,
         // SAFETY: The contract of this function; preemption is left off.
         || unsafe { rcu_ptr_rs_kvfree_no_slot(field, ptr, caller) },
-        || rcu_ptr_rs_kvfree(field, ptr, caller),
+        || api::rcu_ptr_rs_kvfree(field, ptr, caller),
     );
 }
 
@@ -181,7 +183,7 @@ extern "C" fn __rcu_ptr_kfree_nolock_for(field: *mut c_void, ptr: *mut c_void, c
         is_plain(),
         // SAFETY: The contract of this function; preemption is left off.
         || unsafe { rcu_ptr_rs_kvfree_no_slot(field, ptr, caller) },
-        || rcu_ptr_rs_kfree_nolock(field, ptr, caller),
+        || api::rcu_ptr_rs_kfree_nolock(field, ptr, caller),
     );
 }
 
@@ -219,60 +221,6 @@ unsafe extern "C" fn rcu_ptr_rs_call_no_slot(word: c_ulong, caller: c_ulong) {
     }
 }
 
-/// `rcu_ptr_call()` and `rcu_ptr_call_sleepable()` in all cases.
-#[no_mangle]
-extern "C" fn rcu_ptr_rs_call(
-    head: *mut callback_head,
-    func: rcu_callback_t,
-    sleeps: bool,
-    caller: c_ulong,
-) {
-    // SAFETY: The contract of rcu_ptr_call(): a valid head that is the caller's to give away.
-    unsafe { api::call(head.cast(), func, sleeps, caller) };
-}
-
-/// `rcu_ptr_kvfree()` in all cases.
-#[no_mangle]
-extern "C" fn rcu_ptr_rs_kvfree(field: *mut c_void, ptr: *mut c_void, caller: c_ulong) {
-    // The macro has sorted NULL out; a direct call with one is as harmless.
-    if let (Some(field), Some(ptr)) = (NonNull::new(field.cast()), NonNull::new(ptr.cast())) {
-        // SAFETY: The contract of rcu_ptr_kvfree(): a live object that is the caller's to free,
-        // and its field.
-        unsafe { api::kvfree(ptr, field, caller) };
-    }
-}
-
-/// `rcu_ptr_kfree_nolock()` in all cases.
-#[no_mangle]
-extern "C" fn rcu_ptr_rs_kfree_nolock(field: *mut c_void, ptr: *mut c_void, caller: c_ulong) {
-    if let (Some(field), Some(ptr)) = (NonNull::new(field.cast()), NonNull::new(ptr.cast())) {
-        // SAFETY: The contract of rcu_ptr_kfree_nolock(): a live object that is the caller's to
-        // free, and its field.
-        unsafe { api::kfree_nolock(ptr, field, caller) };
-    }
-}
-
-/// `rcu_ptr_try_kfree_nolock()` in all cases.
-#[no_mangle]
-extern "C" fn rcu_ptr_rs_try_kfree_nolock(ptr: *mut c_void, caller: c_ulong) -> bool {
-    match NonNull::new(ptr.cast()) {
-        // SAFETY: The contract of rcu_ptr_try_kfree_nolock(): a live object that is the caller's to
-        // free.
-        Some(ptr) => unsafe { api::try_kfree_nolock(ptr, caller) },
-        None => true,
-    }
-}
-
-/// `rcu_ptr_kvfree_mightsleep()`.
-#[no_mangle]
-extern "C" fn rcu_ptr_rs_kvfree_mightsleep(ptr: *mut c_void, caller: c_ulong) {
-    if let Some(ptr) = NonNull::new(ptr.cast()) {
-        // SAFETY: The contract of rcu_ptr_kvfree_mightsleep(): a live object that is the caller's
-        // to free.
-        unsafe { api::kvfree_mightsleep(ptr, caller) };
-    }
-}
-
 /// `rcu_ptr_barrier()`.
 #[no_mangle]
 extern "C" fn rcu_ptr_rs_barrier() {
@@ -297,10 +245,7 @@ unsafe extern "C" fn rcu_ptr_rs_param_set(param: c_int, val: *const c_char) -> c
     }
     // SAFETY: By the safety requirements of this function.
     let text = unsafe { CStr::from_char_ptr(val) };
-    match params::set(param as c_uint, text) {
-        Ok(()) => 0,
-        Err(e) => e.to_errno(),
-    }
+    from_result(|| params::set(param as c_uint, text).map(|()| 0))
 }
 
 /// Writes parameter number `param` as text into `buf`, returns its length.
@@ -312,10 +257,7 @@ unsafe extern "C" fn rcu_ptr_rs_param_set(param: c_int, val: *const c_char) -> c
 unsafe extern "C" fn rcu_ptr_rs_param_get(param: c_int, buf: *mut c_char, size: usize) -> c_int {
     // SAFETY: By the safety requirements of this function.
     let buf = unsafe { core::slice::from_raw_parts_mut(buf.cast::<u8>(), size) };
-    match params::get(param as c_uint, buf) {
-        Ok(len) => len as c_int,
-        Err(e) => e.to_errno(),
-    }
+    from_result(|| params::get(param as c_uint, buf).map(|len| len as c_int))
 }
 
 /// A module goes.
@@ -331,13 +273,14 @@ unsafe extern "C" fn rcu_ptr_rs_module_going(module: *mut bindings::module) {
     }
 }
 
-// Caches.
+// Caches. What C has as a `struct rcu_ptr_cache *` is a live `&Cache`: it is from `rcu_ptr_cache_create()`, and was not
+// destroyed since. The functions below that pass it on to shim.c have the pointer.
 
 /// The cache behind the pointer that C has.
 ///
 /// # Safety
 ///
-/// `cache` is from `rcu_ptr_cache_create()` and was not destroyed since.
+/// It is a live one.
 #[inline(always)]
 unsafe fn cache<'a>(cache: *mut sys::rcu_ptr_cache) -> &'a Cache {
     // SAFETY: By the safety requirements of this function.
@@ -375,14 +318,12 @@ unsafe extern "C" fn rcu_ptr_rs_cache_create(
         // SAFETY: The contract of rcu_ptr_cache_create(): it lives until the cache is destroyed.
         srcu: unsafe { Domain::new(a.srcu) },
     });
-    match Cache::create(Sheaves::get(), name, size as usize, args, flags) {
-        Ok(cache) => {
-            // SAFETY: By the safety requirements of this function.
-            unsafe { out.write(cache.as_ptr().cast()) };
-            0
-        }
-        Err(e) => e.to_errno(),
-    }
+    from_result(|| {
+        let cache = Cache::create(Sheaves::get(), name, size as usize, args, flags)?;
+        // SAFETY: By the safety requirements of this function.
+        unsafe { out.write(cache.as_ptr().cast()) };
+        Ok(0)
+    })
 }
 
 /// `rcu_ptr_cache_destroy()`.
@@ -475,138 +416,83 @@ unsafe extern "C" fn rcu_ptr_cache_free_rcu(
 ///
 /// # Safety
 ///
-/// As there, `object` is not null, and preemption was left off.
+/// As there, and preemption was left off.
 #[no_mangle]
-unsafe extern "C" fn rcu_ptr_rs_cache_no_slot(
-    cache_ptr: *mut sys::rcu_ptr_cache,
-    object: *mut c_void,
-    caller: c_ulong,
-) {
+unsafe extern "C" fn rcu_ptr_rs_cache_no_slot(cache: &Cache, object: NonNull<u8>, caller: c_ulong) {
     // SAFETY: By the safety requirements of this function.
-    let pin = unsafe { PreemptOff::from_raw() };
-    if let Some(object) = NonNull::new(object.cast()) {
-        // SAFETY: By the safety requirements of this function.
-        unsafe { free::no_slot(cache(cache_ptr), object, caller, pin) };
-    }
+    unsafe { free::no_slot(cache, object, caller, PreemptOff::from_raw()) };
 }
 
 /// The rest of [`rcu_ptr_cache_free()`] when the object was there already.
 ///
 /// # Safety
 ///
-/// `cache` is a live cache, and preemption was left off.
+/// Preemption was left off.
 #[no_mangle]
-unsafe extern "C" fn rcu_ptr_rs_cache_twice(
-    cache_ptr: *mut sys::rcu_ptr_cache,
-    object: *mut c_void,
-    caller: c_ulong,
-) {
+unsafe extern "C" fn rcu_ptr_rs_cache_twice(cache: &Cache, object: NonNull<u8>, caller: c_ulong) {
     // SAFETY: By the safety requirements of this function.
     let _pin = unsafe { PreemptOff::from_raw() };
-    if let Some(object) = NonNull::new(object.cast()) {
-        // SAFETY: By the safety requirements of this function.
-        free::twice(unsafe { cache(cache_ptr) }, object, caller);
-    }
+    free::twice(cache, object, caller);
 }
 
 /// `rcu_ptr_cache_prefill()`.
-///
-/// # Safety
-///
-/// `cache` is a live cache.
 #[no_mangle]
-unsafe extern "C" fn rcu_ptr_cache_prefill(
-    cache_ptr: *mut sys::rcu_ptr_cache,
-    objects: c_uint,
-    gfp: gfp_t,
-) -> c_int {
-    // SAFETY: By the safety requirements of this function.
-    match refill::prefill(unsafe { cache(cache_ptr) }, objects as usize, gfp) {
-        Ok(()) => 0,
-        Err(e) => e.to_errno(),
-    }
+extern "C" fn rcu_ptr_cache_prefill(cache: &Cache, objects: c_uint, gfp: gfp_t) -> c_int {
+    from_result(|| refill::prefill(cache, objects as usize, gfp).map(|()| 0))
 }
 
 /// `rcu_ptr_cache_size()`.
-///
-/// # Safety
-///
-/// `cache` is a live cache.
 #[no_mangle]
-unsafe extern "C" fn rcu_ptr_cache_size(cache_ptr: *const sys::rcu_ptr_cache) -> c_uint {
-    // SAFETY: By the safety requirements of this function.
-    unsafe { cache(cache_ptr.cast_mut()) }.size as c_uint
+extern "C" fn rcu_ptr_cache_size(cache: &Cache) -> c_uint {
+    cache.size as c_uint
 }
 
 /// `rcu_ptr_cache_alloc()` with `__GFP_ZERO`.
 ///
 /// # Safety
 ///
-/// `cache` is a live cache, `object` a fresh object of it.
+/// `object` is a fresh object of `cache`.
 #[no_mangle]
-unsafe extern "C" fn __rcu_ptr_cache_zero(cache_ptr: *mut sys::rcu_ptr_cache, object: *mut c_void) {
-    // SAFETY: By the safety requirements of this function.
-    let cache = unsafe { cache(cache_ptr) };
+unsafe extern "C" fn __rcu_ptr_cache_zero(cache: &Cache, object: *mut c_void) {
     if cache.has_ctor {
         return debug::warn_zero_constructed();
     }
-    // SAFETY: As above; an object is as long as this.
+    // SAFETY: By the safety requirements of this function; an object is as long as this.
     unsafe { object.cast::<u8>().write_bytes(0, cache.size) };
 }
 
 /// `rcu_ptr_cache_barrier()`.
-///
-/// # Safety
-///
-/// `cache` is a live cache.
 #[no_mangle]
-unsafe extern "C" fn rcu_ptr_rs_cache_barrier(cache_ptr: *mut sys::rcu_ptr_cache) {
+extern "C" fn rcu_ptr_rs_cache_barrier(cache: &Cache) {
     gp::might_sleep();
-    // SAFETY: By the safety requirements of this function.
-    Sheaves::get().barrier_of(unsafe { cache(cache_ptr) });
+    Sheaves::get().barrier_of(cache);
 }
 
 /// `rcu_ptr_cache_set_limits()`.
-///
-/// # Safety
-///
-/// `cache` is a live cache, `limits` valid.
 #[no_mangle]
-unsafe extern "C" fn rcu_ptr_cache_set_limits(
-    cache_ptr: *mut sys::rcu_ptr_cache,
-    limits: *const sys::rcu_ptr_cache_limits,
-) -> c_int {
-    // SAFETY: By the safety requirements of this function.
-    let (cache, limits) = unsafe { (cache(cache_ptr), &*limits) };
+extern "C" fn rcu_ptr_cache_set_limits(cache: &Cache, limits: &sys::rcu_ptr_cache_limits) -> c_int {
     let limits = Limits {
         capacity: limits.sheaf_capacity as usize,
         barn: limits.barn_limit as usize,
         wait: limits.wait_limit,
     };
-    match cache.set_limits(limits) {
-        Ok(()) => 0,
-        Err(e) => e.to_errno(),
-    }
+    from_result(|| cache.set_limits(limits).map(|()| 0))
 }
 
 /// `rcu_ptr_cache_get_limits()`.
 ///
 /// # Safety
 ///
-/// `cache` is a live cache, `out` valid for writes.
+/// `out` is valid for writes.
 #[no_mangle]
-unsafe extern "C" fn rcu_ptr_cache_get_limits(
-    cache_ptr: *mut sys::rcu_ptr_cache,
-    out: *mut sys::rcu_ptr_cache_limits,
-) {
-    // SAFETY: By the safety requirements of this function.
-    let limits = unsafe { cache(cache_ptr) }.limits.get();
+unsafe extern "C" fn rcu_ptr_cache_get_limits(cache: &Cache, out: *mut sys::rcu_ptr_cache_limits) {
+    let limits = cache.limits.get();
     let limits = sys::rcu_ptr_cache_limits {
         sheaf_capacity: limits.capacity as c_uint,
         barn_limit: limits.barn as c_uint,
         wait_limit: limits.wait as c_ulong,
     };
-    // SAFETY: As above.
+    // SAFETY: By the safety requirements of this function.
     unsafe { out.write(limits) };
 }
 
@@ -614,12 +500,9 @@ unsafe extern "C" fn rcu_ptr_cache_get_limits(
 ///
 /// # Safety
 ///
-/// `cache` is a live cache, `out` valid for writes.
+/// `out` is valid for writes.
 #[no_mangle]
-unsafe extern "C" fn rcu_ptr_cache_get_stats(
-    cache_ptr: *mut sys::rcu_ptr_cache,
-    out: *mut sys::rcu_ptr_cache_stats,
-) {
+unsafe extern "C" fn rcu_ptr_cache_get_stats(cache: &Cache, out: *mut sys::rcu_ptr_cache_stats) {
     // SAFETY: By the safety requirements of this function.
-    unsafe { out.write(counts(cache(cache_ptr))) };
+    unsafe { out.write(counts(cache)) };
 }

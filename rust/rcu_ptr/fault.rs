@@ -2,6 +2,10 @@
 
 //! Fault injection for tests: caches ask here before they allocate memory, and engines before they allocate
 //! a block. (The kernel's own fault injection reaches tasks only, and few kernels have it.)
+//!
+//! # Context
+//!
+//! Any, NMI included.
 
 use crate::sys::mem;
 use core::ptr::NonNull;
@@ -10,43 +14,29 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// Allocations of a kind, of which some may fail.
-pub(crate) struct Faults {
-    /// Allocations up to the first that fails, inclusive; 0: none fails.
-    nth: Atomic<u64>,
-    /// Allocations that are still to fail.
-    times: Atomic<u64>,
-}
-
-/// In `nth`: the first allocation has failed.
-const FAILING: u64 = u64::MAX;
+/// Allocations of a kind, of which some may fail: in the upper half how many there are up to the first that fails,
+/// inclusive; in the lower one how many are still to fail.
+pub(crate) struct Faults(Atomic<u64>);
 
 /// Allocations of caches.
-pub(crate) static CACHES: Faults = Faults::none();
+pub(crate) static CACHES: Faults = Faults(Atomic::new(0));
 /// Allocations of blocks.
-pub(crate) static BLOCKS: Faults = Faults::none();
+pub(crate) static BLOCKS: Faults = Faults(Atomic::new(0));
+
+const HALF: u32 = u32::BITS;
 
 impl Faults {
-    const fn none() -> Self {
-        Self {
-            nth: Atomic::new(0),
-            times: Atomic::new(0),
-        }
-    }
-
     /// Lets the `nth` allocation from now on fail, and as many as `times` in all; 0: none.
     /// Returns how many allocations the last call's first failure was still away; 0: it has happened.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
     #[cfg_attr(not(RCU_PTR_TEST), allow(dead_code))]
     pub(crate) fn set(&self, nth: u64, times: u64) -> u64 {
-        self.times.store(times, Relaxed);
-        match self.nth.xchg(nth.min(FAILING - 1), Relaxed) {
-            FAILING => 0,
-            nth => nth,
-        }
+        let [nth, times] = [nth, times].map(|n| n.min(u32::MAX.into()));
+        let faults = if nth == 0 || times == 0 {
+            0
+        } else {
+            (nth << HALF) | times
+        };
+        self.0.xchg(faults, Relaxed) >> HALF
     }
 
     #[inline]
@@ -54,36 +44,25 @@ impl Faults {
         if cfg!(not(RCU_PTR_TEST)) {
             return Ok(());
         }
-        match self.nth.load(Relaxed) {
+        match self.0.load(Relaxed) {
             0 => Ok(()),
-            n => self.count(n),
+            faults => self.count(faults),
         }
     }
 
     #[cold]
-    fn count(&self, mut nth: u64) -> Result {
-        while nth != FAILING {
-            let next = match nth {
-                0 => return Ok(()),
-                1 => FAILING,
-                n => n - 1,
+    fn count(&self, mut faults: u64) -> Result {
+        while faults != 0 {
+            let is_next = faults >> HALF <= 1;
+            let left = if is_next {
+                u64::from(faults as u32 - 1)
+            } else {
+                faults - (1 << HALF)
             };
-            match self.nth.cmpxchg(nth, next, Relaxed) {
-                Ok(_) if next != FAILING => return Ok(()),
+            match self.0.cmpxchg(faults, left, Relaxed) {
+                Ok(_) if is_next => return Err(ENOMEM),
                 Ok(_) => break,
-                Err(was) => nth = was,
-            }
-        }
-        let mut times = self.times.load(Relaxed);
-        while times > 0 {
-            match self.times.cmpxchg(times, times - 1, Relaxed) {
-                Ok(_) => {
-                    if times == 1 {
-                        let _ = self.nth.cmpxchg(FAILING, 0, Relaxed);
-                    }
-                    return Err(ENOMEM);
-                }
-                Err(was) => times = was,
+                Err(now) => faults = now,
             }
         }
         Ok(())
@@ -91,10 +70,6 @@ impl Faults {
 }
 
 /// Memory for a cache is about to be allocated.
-///
-/// # Context
-///
-/// Any, NMI included.
 ///
 /// # Errors
 ///
@@ -104,21 +79,13 @@ pub(crate) fn point() -> Result {
     CACHES.point()
 }
 
-/// A page for a block: [`mem::alloc_page()`].
-///
-/// # Context
-///
-/// As `gfp` says.
+/// A page for a block: [`mem::alloc_page()`], in its context.
 pub(crate) fn alloc_page(gfp: u32) -> Option<NonNull<u8>> {
     BLOCKS.point().ok()?;
     mem::alloc_page(gfp)
 }
 
-/// A page for a block: [`mem::alloc_page_nolock()`].
-///
-/// # Context
-///
-/// Any, NMI included. On PREEMPT_RT it has none in NMI and hardirq.
+/// A page for a block: [`mem::alloc_page_nolock()`], in its context.
 pub(crate) fn alloc_page_nolock() -> Option<NonNull<u8>> {
     BLOCKS.point().ok()?;
     mem::alloc_page_nolock()

@@ -51,18 +51,10 @@ pub(crate) trait Service: Single {
     type Hotplug: Callbacks;
     const HOTPLUG: &'static CStr;
 
-    /// The first step of the end: CPUs that go down still call back.
-    ///
-    /// # Context
-    ///
-    /// May sleep. At module exit, when no more calls come in.
+    /// The first step of the end, at module exit: no more calls come in, CPUs that go down still call back. May sleep.
     fn drain(&self) {}
 
-    /// The last one: no more callbacks come. Ends all work items, and gives all memory back.
-    ///
-    /// # Context
-    ///
-    /// As for [`Service::drain()`].
+    /// The last one: no more callbacks come. Ends all work items, and gives all memory back. May sleep.
     fn stop(&self);
 }
 
@@ -92,11 +84,7 @@ pub(crate) struct Running<S: Service> {
 }
 
 impl<S: Service> Running<S> {
-    /// Puts `service` in its place, and registers its shrinker and hotplug callbacks.
-    ///
-    /// # Context
-    ///
-    /// May sleep. At module init.
+    /// Puts `service` in its place, and registers its shrinker and hotplug callbacks. May sleep; at module init.
     ///
     /// # Errors
     ///

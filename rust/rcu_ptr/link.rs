@@ -2,11 +2,10 @@
 
 //! The 8-byte link: the next link and this object's own offset in one word.
 //!
-//! `kvfree_rcu()` keeps the start of the object in the second word of its `rcu_head`; the cover
-//! letter's 8-byte field has no room for it and asks the slab (`nearest_obj()`, private to mm/).
-//! Here the word carries both: at queueing time the field's distance from the start is known, is
-//! below 4096 and a multiple of 8, so 9 bits hold it, and a kernel address leaves more than that
-//! unused: its alignment bits and the bits above the virtual address space, all ones.
+//! Where the kernel keeps the start of the object in the second word of its `rcu_head`, the field's
+//! distance from the start is in the link here: it is below 4096 and a multiple of 8, so 9 bits hold
+//! it, and a kernel address leaves more than that unused: its alignment bits and the bits above the
+//! virtual address space, all ones.
 //!
 //! ```text
 //!   63            56 55                          0
@@ -52,7 +51,8 @@ impl<const VA_BITS: u32, const TAG_BITS: u32> PackedLink<VA_BITS, TAG_BITS> {
     const CALL: u64 = 1 << (OFFSET_BITS + Self::ADDR_BITS);
     /// The address bits that are always set.
     const ONES: u64 = (u64::MAX << VA_BITS) & (u64::MAX >> TAG_BITS);
-    const TAG_SHIFT: u32 = u64::BITS - TAG_BITS;
+    /// The topmost `TAG_BITS` bits.
+    const TAG_MASK: u64 = !(u64::MAX >> TAG_BITS);
 
     /// The word for an object whose field is `offset` bytes from its start and is followed by the
     /// link at address `next` (0: by none).
@@ -63,12 +63,7 @@ impl<const VA_BITS: u32, const TAG_BITS: u32> PackedLink<VA_BITS, TAG_BITS> {
         let () = Self::FITS;
         let offset = (offset as u64) >> ALIGN_BITS;
         let addr = (next >> ALIGN_BITS) & Self::ADDR_MASK;
-        let tag = if TAG_BITS == 0 {
-            0
-        } else {
-            (next >> (Self::TAG_SHIFT % u64::BITS)) << (Self::TAG_SHIFT % u64::BITS)
-        };
-        tag | (addr << OFFSET_BITS) | offset
+        (next & Self::TAG_MASK) | (addr << OFFSET_BITS) | offset
     }
 
     /// The word for a callback with these tags, a number below 512, followed by the link at address
@@ -95,12 +90,7 @@ impl<const VA_BITS: u32, const TAG_BITS: u32> PackedLink<VA_BITS, TAG_BITS> {
         if addr == 0 {
             return 0;
         }
-        let tag = if TAG_BITS == 0 {
-            0
-        } else {
-            (word >> (Self::TAG_SHIFT % u64::BITS)) << (Self::TAG_SHIFT % u64::BITS)
-        };
-        tag | Self::ONES | (addr << ALIGN_BITS)
+        (word & Self::TAG_MASK) | Self::ONES | (addr << ALIGN_BITS)
     }
 
     /// How far from the start of its object the field is.

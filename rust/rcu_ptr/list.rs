@@ -12,6 +12,7 @@ use crate::{
     entry::Call,
     link::{LINK_ALIGN, MAX_OFFSET},
     packing::Packing,
+    stats::Counter,
     sync::{AtomicLink, Plain},
 };
 use core::ptr::{with_exposed_provenance_mut, NonNull};
@@ -52,6 +53,15 @@ impl Linked {
         match self {
             Self::Object { object, .. } => object,
             Self::Call(call) => call.as_ptr(),
+        }
+    }
+
+    /// What it counts as when it is linked.
+    #[inline]
+    pub(crate) fn counter(self) -> Counter {
+        match self {
+            Self::Object { .. } => Counter::QueuedList,
+            Self::Call(_) => Counter::QueuedCallList,
         }
     }
 
@@ -290,6 +300,10 @@ pub(crate) enum Pushed {
 /// A list that any context pushes to, and that is taken as a whole (`struct llist_head` with packed links):
 /// in engine lockless what found no block, in engine rfc what found the lock held.
 ///
+/// # Context
+///
+/// Any, NMI included; several at once.
+///
 /// # Invariants
 ///
 /// `head` is the `first` of a [`Chain`].
@@ -306,19 +320,11 @@ impl DeferredList {
     }
 
     /// Whether there is no object.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
     pub(crate) fn is_empty(&self) -> bool {
         self.head.load_relaxed() == 0
     }
 
     /// Adds `linked`.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included; several at once.
     ///
     /// # Safety
     ///
@@ -349,10 +355,6 @@ impl DeferredList {
     }
 
     /// Takes everything.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included; several at once.
     pub(crate) fn take(&self) -> Chain {
         // Most of the time there is nothing, and a read is cheaper. What is pushed right now has
         // its own irq_work coming.

@@ -120,11 +120,7 @@ static LIVE: AtomicFlag = AtomicFlag::new(false);
 pub(crate) struct Updates(());
 
 impl Updates {
-    /// The engine has started.
-    ///
-    /// # Context
-    ///
-    /// May sleep. At module init.
+    /// The engine has started. May sleep; at module init.
     pub(crate) fn new() -> Self {
         let _lock = ParamLock::new();
         LIVE.store(true, Relaxed);
@@ -137,10 +133,6 @@ impl Drop for Updates {
         let _lock = ParamLock::new();
         LIVE.store(false, Relaxed);
     }
-}
-
-fn parse(text: &str) -> Option<u32> {
-    text.parse().ok()
 }
 
 /// Sets parameter `id` from `text`.
@@ -159,7 +151,8 @@ pub(crate) fn set(id: c_uint, text: &CStr) -> Result {
         return choose_engine(text);
     }
     let number = NUMBERS.iter().find(|n| n.id == id).ok_or(EINVAL)?;
-    match parse(text).filter(|v| (number.min..=number.max).contains(v)) {
+    let value = text.parse::<u32>().ok();
+    match value.filter(|v| (number.min..=number.max).contains(v)) {
         Some(v) => {
             number.value.store(v, Relaxed);
             if LIVE.load(Relaxed) {
@@ -205,13 +198,12 @@ fn choose_engine(text: &str) -> Result {
 /// Writes the value of parameter `id` and a newline into `buf`, returns the length.
 pub(crate) fn get(id: c_uint, buf: &mut [u8]) -> Result<usize> {
     let mut f = Formatter::new(buf);
-    if id == sys::rcu_ptr_param_RCU_PTR_PARAM_ENGINE {
+    let written = if id == sys::rcu_ptr_param_RCU_PTR_PARAM_ENGINE {
         f.write_fmt(fmt!("{}\n", engine().name()))
-            .map_err(|_| EINVAL)?;
     } else {
         let number = NUMBERS.iter().find(|n| n.id == id).ok_or(EINVAL)?;
         f.write_fmt(fmt!("{}\n", number.value.load(Relaxed)))
-            .map_err(|_| EINVAL)?;
-    }
+    };
+    written.map_err(|_| EINVAL)?;
     Ok(f.bytes_written())
 }

@@ -67,16 +67,6 @@ module! {
     license: "GPL",
 }
 
-/// The active engine, until it is dropped.
-enum RunningEngine {
-    Rfc {
-        _running: Running<rfc::Rfc>,
-    },
-    Lockless {
-        _running: Running<lockless::Lockless>,
-    },
-}
-
 /// The loaded module. Fields are dropped in this order: first what shows the engine, then it.
 #[pin_data]
 struct RcuPtrModule {
@@ -85,7 +75,11 @@ struct RcuPtrModule {
     _unload: sys::module::Watch,
     _updates: params::Updates,
     _sheaves: Running<sheaves::Sheaves>,
-    _engine: RunningEngine,
+    /// One of the two, until it is dropped.
+    _engine: (
+        Option<Running<rfc::Rfc>>,
+        Option<Running<lockless::Lockless>>,
+    ),
     _irq_works: sys::hotplug::IrqWorksRun,
 }
 
@@ -95,13 +89,11 @@ impl kernel::InPlaceModule for RcuPtrModule {
             _irq_works: sys::hotplug::IrqWorksRun::register()?,
             _engine: {
                 let running = match params::engine() {
-                    EngineName::Rfc => RunningEngine::Rfc {
-                        _running: Running::start(rfc::Rfc::new(), _irq_works)?,
-                    },
+                    EngineName::Rfc => (Some(Running::start(rfc::Rfc::new(), _irq_works)?), None),
                     EngineName::Lockless => {
-                        let _running = Running::start(lockless::Lockless::new(), _irq_works)?;
+                        let running = Running::start(lockless::Lockless::new(), _irq_works)?;
                         sys::current_block::put_in_charge();
-                        RunningEngine::Lockless { _running }
+                        (None, Some(running))
                     }
                 };
                 pr_info!(

@@ -5,12 +5,12 @@
 
 use core::ops::{AddAssign, Index, IndexMut};
 
-macro_rules! events {
-    ($($(#[$attr:meta])* $event:ident = $name:literal,)*) => {
-        /// An event that is counted since the module was loaded.
+macro_rules! counters {
+    ($($(#[$attr:meta])* $counter:ident = $name:literal,)*) => {
+        /// What is counted since the module was loaded.
         #[derive(Clone, Copy)]
-        pub(crate) enum Event {
-            $($(#[$attr])* $event,)*
+        pub(crate) enum Counter {
+            $($(#[$attr])* $counter,)*
         }
 
         /// The counters' names in debugfs.
@@ -18,7 +18,7 @@ macro_rules! events {
     };
 }
 
-events! {
+counters! {
     /// A slab object was stored in a block.
     QueuedSlab = "queued_slab",
     /// A vmalloc object was stored in a block.
@@ -61,7 +61,7 @@ events! {
 
 /// The counters of one CPU, or of several.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Stats([u64; NAMES.len()]);
+pub(crate) struct Stats(pub(crate) [u64; NAMES.len()]);
 
 impl Stats {
     /// All zero.
@@ -75,25 +75,19 @@ impl Stats {
     }
 }
 
-impl From<[u64; NAMES.len()]> for Stats {
-    fn from(values: [u64; NAMES.len()]) -> Self {
-        Self(values)
-    }
-}
-
-impl Index<Event> for Stats {
+impl Index<Counter> for Stats {
     type Output = u64;
 
     #[inline]
-    fn index(&self, event: Event) -> &u64 {
-        &self.0[event as usize]
+    fn index(&self, counter: Counter) -> &u64 {
+        &self.0[counter as usize]
     }
 }
 
-impl IndexMut<Event> for Stats {
+impl IndexMut<Counter> for Stats {
     #[inline]
-    fn index_mut(&mut self, event: Event) -> &mut u64 {
-        &mut self.0[event as usize]
+    fn index_mut(&mut self, counter: Counter) -> &mut u64 {
+        &mut self.0[counter as usize]
     }
 }
 

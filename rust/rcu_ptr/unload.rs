@@ -31,11 +31,7 @@ static END: Atomic<usize> = Atomic::new(0);
 /// Calls into it that have returned.
 static RETURNED: Atomic<usize> = Atomic::new(0);
 
-/// Begins to watch modules go, until the value is dropped.
-///
-/// # Context
-///
-/// May sleep. At module init.
+/// Begins to watch modules go, until the value is dropped. May sleep; at module init.
 ///
 /// # Errors
 ///
@@ -47,10 +43,6 @@ pub(crate) fn watch() -> Result<Watch> {
 }
 
 /// A callback or destructor at `func` has returned.
-///
-/// # Context
-///
-/// Any but NMI.
 #[inline]
 pub(crate) fn returned(func: usize) {
     // ORDERING: What `func` has queued comes first, as does the store of the text in `wait_for()`: either

@@ -236,15 +236,16 @@ impl<H: Handler> DelayedWork<H> {
         unsafe { Self::with(init, handler) }
     }
 
-    /// Queues the item to run in `delay` jiffies unless it is queued already.
-    pub(crate) fn queue(&self, wq: &WorkQueue, delay: c_ulong) {
-        self.queue_on(WORK_CPU_UNBOUND, wq, delay);
+    /// Queues the item to run in `delay` jiffies unless it is queued already: then it returns `false`. A run that
+    /// has begun does not count.
+    pub(crate) fn queue(&self, wq: &WorkQueue, delay: c_ulong) -> bool {
+        self.queue_on(WORK_CPU_UNBOUND, wq, delay)
     }
 
     /// As [`Self::queue()`], to run on `cpu`, or anywhere if that goes down meanwhile.
-    pub(crate) fn queue_on(&self, cpu: i32, wq: &WorkQueue, delay: c_ulong) {
+    pub(crate) fn queue_on(&self, cpu: i32, wq: &WorkQueue, delay: c_ulong) -> bool {
         // SAFETY: Both are live and initialised; `cpu` is a possible CPU, or any.
-        unsafe { bindings::queue_delayed_work_on(cpu, wq.0, self.raw(), delay) };
+        unsafe { bindings::queue_delayed_work_on(cpu, wq.0, self.raw(), delay) }
     }
 
     /// As [`Self::queue_on()`], whether it was queued or not.

@@ -12,7 +12,7 @@ use crate::{
         bnode::Bnode,
         state::{Channel, Push, State},
     },
-    stats::Event as Count,
+    stats::Counter as Count,
 };
 use proptest::prelude::*;
 use std::{

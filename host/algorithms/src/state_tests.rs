@@ -16,7 +16,7 @@ use crate::{
             N_BATCHES,
         },
     },
-    stats::{Event, Stats, NAMES},
+    stats::{Counter, Stats, NAMES},
 };
 use proptest::prelude::*;
 use std::{
@@ -468,13 +468,13 @@ fn is_counted() {
     free_page(state.take_excess(4).expect("one more than these"));
     free_page(state.take_excess(3).expect("one more than these"));
     assert!(state.take_excess(3).is_none());
-    assert_eq!(state.stats[Event::Shrunk], 2);
+    assert_eq!(state.stats[Counter::Shrunk], 2);
     free_cached(&mut state);
     assert_eq!(counted(&state.stats), [("shrunk", 5)]);
     let mut sum = state.stats;
-    sum += Stats::from([1; NAMES.len()]);
-    assert_eq!(sum[Event::Shrunk], 6);
-    assert_eq!(sum[Event::Freed], 1);
+    sum += Stats([1; NAMES.len()]);
+    assert_eq!(sum[Counter::Shrunk], 6);
+    assert_eq!(sum[Counter::Freed], 1);
 }
 
 /// A list, and a block, began to wait with the first object, however often they were used before.

@@ -78,10 +78,15 @@ pub(crate) fn barrier(engine: &impl Barrier) {
     }
 }
 
-/// Has workers free the batches whose grace period is over, and waits for them.
+/// Has workers free the batches whose grace period is over. Waits for them, and for what was taken from batches
+/// before; not for grace periods.
 fn free_what_waited(engine: &impl Barrier) {
     engine.each(|cpu| engine.free_polled(cpu));
-    engine.each(wait_for_running);
+    engine.each(|cpu| {
+        cpu.flush_polled();
+        // Now: what that did not find any more was taken by the batch's own work.
+        cpu.flush_running();
+    });
 }
 
 /// Makes a batch of what is there, and waits for a free place if need be.
@@ -93,22 +98,7 @@ fn start_all<B: Barrier>(engine: &B, cpu: &B::Cpu) {
     }
 }
 
-/// Waits until what was taken from batches so far is freed, and what is over by now; not for grace periods.
-///
-/// # Context
-///
-/// May sleep.
-fn wait_for_running(cpu: &impl Works) {
-    cpu.flush_polled();
-    // Now: what that did not find any more was taken by the batch's own work.
-    cpu.flush_running();
-}
-
-/// Waits until all batches are freed, and their callbacks have come.
-///
-/// # Context
-///
-/// May sleep.
+/// Waits until all batches are freed, and their callbacks have come. May sleep.
 pub(crate) fn wait_for_all(cpu: &impl Works) {
     cpu.flush_waiting();
     // Now, as what was taken from a batch was so before its own work came.

@@ -19,6 +19,10 @@
 //! header has room for: each such context puts the word right before it returns, so the outstanding
 //! ones are those of contexts nested in each other on one CPU, and there are far fewer than
 //! [`Layout::HEADROOM`] levels of those (a task, softirq, hardirq, NMI, and exceptions in them).
+//!
+//! # Context
+//!
+//! Any, NMI included, several at once.
 
 use crate::sync::{AtomicLink, Plain};
 use core::{marker::PhantomData, ptr::with_exposed_provenance_mut, slice};
@@ -96,18 +100,17 @@ struct Header {
 /// `L::BLOCK` bytes, aligned to that, owned by the caller.
 pub(crate) unsafe fn begin<L: Layout>(base: usize, scanned: bool) {
     const { assert!(size_of::<Header>() <= L::HEADER) };
-    // SAFETY: By the safety requirements of this function.
-    unsafe {
-        with_exposed_provenance_mut::<Header>(base).write(Header {
-            next: Plain::new(0),
-            filled: Plain::new(0),
-            scanned: Plain::new(scanned),
-            since: Plain::new(0),
-            last: AtomicLink::new(0),
-            total: AtomicLink::new(0),
-            calls: AtomicLink::new(0),
-        })
+    let header = Header {
+        next: Plain::new(0),
+        filled: Plain::new(0),
+        scanned: Plain::new(scanned),
+        since: Plain::new(0),
+        last: AtomicLink::new(0),
+        total: AtomicLink::new(0),
+        calls: AtomicLink::new(0),
     };
+    // SAFETY: By the safety requirements of this function.
+    unsafe { with_exposed_provenance_mut::<Header>(base).write(header) };
 }
 
 /// Marks the block of `slot` as one with a callback: reclaim looks for callbacks in these only.
@@ -132,11 +135,9 @@ pub(crate) unsafe fn mark_call<L: Layout>(slot: usize) {
 pub(crate) unsafe fn is_scanned(base: usize, scan: bool) -> bool {
     // SAFETY: By the safety requirements of this function.
     unsafe {
-        let header = header(base);
-        let was = header.scanned.get();
-        if scan {
-            header.scanned.set(true);
-        }
+        let scanned = &header(base).scanned;
+        let was = scanned.get();
+        scanned.set(was || scan);
         was
     }
 }
@@ -240,23 +241,20 @@ impl<L: Layout> Blocks<L> {
         self.0 == 0
     }
 
+    /// The header of the first, which knows the sums.
+    fn first(&self) -> Option<&Header> {
+        // SAFETY: By the type invariants.
+        (self.0 != 0).then(|| unsafe { header(self.0) })
+    }
+
     /// Objects in all of them.
     pub(crate) fn objects(&self) -> usize {
-        if self.0 == 0 {
-            0
-        } else {
-            // SAFETY: By the type invariants.
-            unsafe { header(self.0) }.total.load_relaxed() as usize
-        }
+        self.first().map_or(0, |h| h.total.load_relaxed() as usize)
     }
 
     /// The oldest block.
     fn last(&self) -> Option<usize> {
-        if self.0 == 0 {
-            return None;
-        }
-        // SAFETY: By the type invariants.
-        Some(unsafe { header(self.0) }.last.load_relaxed() as usize)
+        self.first().map(|h| h.last.load_relaxed() as usize)
     }
 
     /// Takes `newer` in, in a few steps however many they are.
@@ -269,11 +267,9 @@ impl<L: Layout> Blocks<L> {
             // SAFETY: By the type invariants of both.
             unsafe {
                 header(last).next.set(self.0);
-                let first = header(newer.0);
+                let (first, total) = (header(newer.0), newer.objects() + self.objects());
                 first.last.store_relaxed(oldest as u64);
-                first
-                    .total
-                    .store_relaxed((newer.objects() + self.objects()) as u64);
+                first.total.store_relaxed(total as u64);
             }
         }
         // INVARIANT: The chain of `newer` leads to that of `self` now.
@@ -332,11 +328,7 @@ impl<L: Layout> ClosedList<L> {
         }
     }
 
-    /// Adds the block at `base` with `filled` objects.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included; several at once. Preemption is off, so that a block that is taken
+    /// Adds the block at `base` with `filled` objects. Preemption is off, so that a block that is taken
     /// meanwhile can't be freed, nor come back, before this is done.
     ///
     /// # Safety
@@ -354,14 +346,11 @@ impl<L: Layout> ClosedList<L> {
             // exchange below.
             unsafe {
                 let header = header(base);
+                let (last, total) = (before.last().unwrap_or(base), filled + before.objects());
                 header.next.set(old as usize);
                 header.filled.set(filled);
-                header
-                    .last
-                    .store_relaxed(before.last().unwrap_or(base) as u64);
-                header
-                    .total
-                    .store_relaxed((filled + before.objects()) as u64);
+                header.last.store_relaxed(last as u64);
+                header.total.store_relaxed(total as u64);
             }
             // ORDERING: Full on success. The context that takes the list and starts a grace period then starts it
             // after every unlink of an object in the block: those were before the close in the
@@ -374,10 +363,6 @@ impl<L: Layout> ClosedList<L> {
     }
 
     /// Takes everything.
-    ///
-    /// # Context
-    ///
-    /// Any; several at once.
     pub(crate) fn take(&self) -> Blocks<L> {
         if self.head.load_relaxed() == 0 {
             return Blocks::new();
@@ -413,10 +398,6 @@ impl Spares {
     }
 
     /// Takes one.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included; several at once.
     pub(crate) fn take(&self) -> Option<usize> {
         self.0.iter().find_map(|slot| {
             if slot.load_relaxed() == 0 {
@@ -432,10 +413,6 @@ impl Spares {
 
     /// Keeps a block if one of the first `limit()` slots is free. Otherwise, and if the limit has been
     /// lowered meanwhile, `excess` gets what is too much.
-    ///
-    /// # Context
-    ///
-    /// As for [`Self::take()`].
     pub(crate) fn keep(
         &self,
         base: usize,
@@ -461,10 +438,6 @@ impl Spares {
     }
 
     /// Gives all blocks beyond the first `limit` slots to `excess`, now that no more are to be kept.
-    ///
-    /// # Context
-    ///
-    /// As for [`Self::take()`].
     pub(crate) fn trim(&self, limit: usize, mut excess: impl FnMut(usize)) {
         for slot in &self.0[limit.min(MAX_SPARES)..] {
             // ORDERING: Full, whether there is a block or not; see `keep()`.

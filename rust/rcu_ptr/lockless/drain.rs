@@ -4,9 +4,7 @@
 //! period, a worker frees them.
 //!
 //! The monitor is a pinned timer per CPU that collects closed blocks and, once per drain interval, closes
-//! the current one. It stays armed while objects keep coming, and needs no wakeup then; an idle one is woken,
-//! from NMI too, by a lazy irq_work, which the next tick runs. A block that is filled with interrupts on is
-//! collected at once.
+//! the current one; docs/lockless.md has the whole of it.
 //!
 //! ```text
 //!            first block opened, first object linked: tick
@@ -18,20 +16,17 @@
 //! An object is closed within the drain interval wherever it is: its block was opened after the monitor
 //! last closed the current block, and an interval after that the monitor does so again.
 //!
-//! What is closed joins the batch that waits for the grace period that it needs, so a CPU has few batches
-//! however many blocks it fills. A batch is freed by the callback of its grace period ([`BatchWork`]), or
-//! before that when this CPU polls it and finds it over ([`PolledWork`]): callbacks come with a tick. Under
-//! the lock it is only decided what to do: no workqueue, no RCU and no trace event is called there.
+//! A batch is freed by the callback of its grace period ([`BatchWork`]), or before that when this CPU polls it
+//! and finds it over ([`PolledWork`]). Under the lock it is only decided what to do: no workqueue, no RCU and no
+//! trace event is called there.
 //!
-//! Callbacks are sorted out of the blocks that say that they have some, and given to workers of their own.
-//! Slab objects are freed by the block, vmalloc objects are sorted out and freed one by one. With
-//! debugobjects what was registered when it was queued (which NMI can't do) has [`TRACKED`] set in its slot.
+//! With debugobjects what was registered when it was queued (which NMI can't do) has [`TRACKED`] set in its slot.
 //! The others are registered here, all of a batch before the first is freed: one that was queued twice comes
 //! up twice.
 
 use super::{
     batches::{self, Batch, Fill, Start, N_BATCHES},
-    block::{self, Block, Blocks, Layout},
+    block::{self, Blocks, Layout},
     insert::{self, Close},
     krcp::{Krcp, KrcpRef, Slow},
     refill, Lockless, Page,
@@ -42,7 +37,7 @@ use crate::{
     entry::{split_calls, Call, TRACKED},
     list::{Chain, End, Linked},
     params,
-    stats::Event,
+    stats::Counter,
     sys::{
         context,
         debug::{self, Misuse},
@@ -56,12 +51,7 @@ use crate::{
     },
 };
 use core::ptr::{self, NonNull};
-use kernel::sync::atomic::{Acquire, Relaxed};
-
-/// The longest wait of a full block, or a block's worth of linked objects, for the monitor.
-fn max_wait() -> usize {
-    params::second_jiffies()
-}
+use kernel::sync::atomic::{Acquire, Atomic, Relaxed};
 
 /// With this number of uncollected objects the monitor is brought forward to the next jiffy. Where the tick
 /// is stopped that costs an interrupt, hence several blocks' worth.
@@ -82,13 +72,14 @@ const ARMED: usize = 1 << (usize::BITS - 1);
 #[inline]
 pub(super) fn kick(krcp: &Krcp, on: &impl OnCpu) {
     let expires = krcp.expires.load(Relaxed);
-    if expires == 0 || remaining(expires & !ARMED) > params::drain_jiffies() {
+    if expires == 0 || remaining(expires) > params::drain_jiffies() {
         krcp.kick_work.queue(on);
     }
 }
 
 /// A block is full, or a block's worth of objects is linked. With interrupts on it is collected here: no
-/// lock is held that call_rcu() or a wakeup takes. Otherwise the monitor is armed, or brought forward.
+/// lock is held that call_rcu() or a wakeup takes. Otherwise the monitor is armed, or brought forward if it
+/// would come in more than a second.
 ///
 /// # Context
 ///
@@ -107,16 +98,24 @@ pub(super) fn full_block(krcp: &Krcp, on: &impl OnCpu) {
     }
     let expires = krcp.expires.load(Relaxed);
     let wait = if waiting < FAST_OBJECTS {
-        max_wait()
+        params::second_jiffies()
     } else {
         1
     };
-    if expires == 0 || remaining(expires & !ARMED) > wait {
+    let late = slack(krcp.period.load(Relaxed));
+    if expires == 0 || remaining(expires) + late > wait {
         krcp.kick_work.queue(on);
     }
 }
 
-/// Jiffies until `at`, modulo [`ARMED`]; 0: it is over.
+/// Jiffies that the timer wheel may be late with a timer of `delay` jiffies: each of its levels takes delays from
+/// 63 times its granularity, which is eight times that of the one below (`LVL_START()` in kernel/time/timer.c).
+fn slack(delay: usize) -> usize {
+    let level = ((delay / 63 * 8) | 1).ilog2() / 3;
+    (1 << (3 * level)) - 1
+}
+
+/// Jiffies until `at`, of which [`ARMED`] is ignored; 0: it is over.
 fn remaining(at: usize) -> usize {
     let left = at.wrapping_sub(jiffies()) & !ARMED;
     // Already expired: the difference has wrapped.
@@ -128,8 +127,7 @@ fn remaining(at: usize) -> usize {
 }
 
 fn arm(krcp: &Krcp, period: usize, irqs: &IrqsOff) {
-    let left = remaining(krcp.drain_at.load(Relaxed) & !ARMED);
-    let delay = period.min(left).max(1);
+    let delay = period.min(remaining(krcp.drain_at.load(Relaxed))).max(1);
     krcp.period.store(period, Relaxed);
     let at = jiffies().wrapping_add(delay);
     // Before the timer is set: it can't run before interrupts are on.
@@ -146,7 +144,7 @@ fn interval() -> usize {
 /// Sets when the current block is closed next, if the monitor was idle or the drain interval has become
 /// shorter.
 fn plan(krcp: &Krcp, idle: bool) {
-    if idle || remaining(krcp.drain_at.load(Relaxed) & !ARMED) > interval() {
+    if idle || remaining(krcp.drain_at.load(Relaxed)) > interval() {
         krcp.drain_at
             .store(jiffies().wrapping_add(interval()), Relaxed);
     }
@@ -158,28 +156,19 @@ fn plan(krcp: &Krcp, idle: bool) {
 ///
 /// Process context, interrupts on.
 pub(super) fn update_drain_interval(krcp: &Krcp) {
-    if !closes_past(krcp, interval()) {
-        return;
+    let is_late = |krcp: &Krcp, at: &Atomic<usize>| {
+        krcp.expires.load(Relaxed) != 0 && remaining(at.load(Relaxed)) > interval()
+    };
+    if is_late(krcp, &krcp.drain_at) {
+        // Only that CPU sets its timer. Where it is going down, its hotplug callback drains it.
+        irq::call_on(krcp.cpu, krcp, |krcp, irqs| {
+            plan(krcp, false);
+            // A timer that expires earlier is left alone: it closes the current block in time.
+            if is_late(krcp, &krcp.expires) {
+                arm(krcp, interval(), irqs);
+            }
+        });
     }
-    // Only that CPU sets its timer. Where it is going down, its hotplug callback drains it.
-    irq::call_on(krcp.cpu, krcp, |krcp, irqs| {
-        plan(krcp, false);
-        // A timer that expires earlier is left alone: it closes the current block in time.
-        if sleeps_past(krcp, interval()) {
-            arm(krcp, interval(), irqs);
-        }
-    });
-}
-
-/// Whether the monitor is armed, and does not close the current block within the next `jiffies`.
-fn closes_past(krcp: &Krcp, jiffies: usize) -> bool {
-    krcp.expires.load(Relaxed) != 0 && remaining(krcp.drain_at.load(Relaxed) & !ARMED) > jiffies
-}
-
-/// Whether the monitor is armed, and not for the next `jiffies`.
-fn sleeps_past(krcp: &Krcp, jiffies: usize) -> bool {
-    let expires = krcp.expires.load(Relaxed);
-    expires != 0 && remaining(expires & !ARMED) > jiffies
 }
 
 /// The irq_work of the next tick: collects, and arms the monitor.
@@ -218,7 +207,7 @@ impl Handler for MonitorTimer {
         krcp.expires.store(0, Relaxed);
         let mut came = false;
         plan(krcp, false);
-        let due = remaining(krcp.drain_at.load(Relaxed) & !ARMED) == 0;
+        let due = remaining(krcp.drain_at.load(Relaxed)) == 0;
         if due {
             let this = Slow::new(&irqs, krcp);
             // A block with objects is replaced by an empty one: more objects are likely, and the
@@ -258,10 +247,6 @@ pub(super) fn close_current(krcp: &Krcp) {
 }
 
 /// As [`close_current()`], with an object or not.
-///
-/// # Context
-///
-/// As there.
 pub(super) fn close_any(krcp: &Krcp) {
     if Page::base(krcp.current.load(Relaxed) as usize) != 0 {
         close_there(krcp);
@@ -407,7 +392,7 @@ impl batches::Collect for Collected<'_> {
         match fill {
             Fill::Nothing => {}
             Fill::Busy(counts) => {
-                krcp.events.add(Event::BatchesBusy, 1);
+                krcp.counters.add(Counter::BatchesBusy, 1);
                 let pending = counts.mixed + counts.list + krcp.waiting();
                 trace::defer(krcp.cpu, trace::DEFER_BATCH, pending);
             }
@@ -419,22 +404,18 @@ impl batches::Collect for Collected<'_> {
             } => {
                 trace::batch_start(krcp.cpu, index, counts, snap.number());
                 if new {
-                    krcp.events.add(Event::Batches, 1);
+                    krcp.counters.add(Counter::Batches, 1);
                     // Never refused: the place was free, so its work item is idle, or in the last steps of a
                     // run. And the place stays taken until this has run: with interrupts off here the grace
                     // period can't be over yet.
-                    krcp.batch_work(index).queue(&krcp.queues.reclaim);
+                    krcp.batch_works[index].queue(&krcp.queues.reclaim);
                 }
             }
         }
     }
 }
 
-/// Makes a batch of what is closed and linked: [`batches::start()`].
-///
-/// # Context
-///
-/// As there.
+/// Makes a batch of what is closed and linked: [`batches::start()`], whose context it has.
 pub(super) fn start_batch(krcp: &Krcp, irqs: &IrqsOff) -> Start {
     batches::start(&Collected { krcp, irqs })
 }
@@ -462,11 +443,7 @@ impl Handler for BatchWork {
     }
 }
 
-/// Has a worker free the batches whose grace period is over.
-///
-/// # Context
-///
-/// As for [`start_batch()`].
+/// Has a worker free the batches whose grace period is over, in the context of [`start_batch()`].
 pub(super) fn free_polled(krcp: &Krcp, irqs: &IrqsOff) {
     if krcp.with(irqs, |batches| batches.is_any_over()) {
         krcp.polled.queue(&krcp.queues.reclaim, 0);
@@ -487,7 +464,7 @@ impl Handler for PolledWork {
             drop(irqs);
             if let Some(batch) = taken {
                 let freed = free(krcp, index, batch);
-                krcp.events.add(Event::FreedPolled, freed as u64);
+                krcp.counters.add(Counter::FreedPolled, freed as u64);
             }
         }
     }
@@ -495,24 +472,22 @@ impl Handler for PolledWork {
 
 /// Frees a batch whose grace period is over, and hands its callbacks over. Returns how many objects it had.
 fn free(krcp: &Krcp, index: usize, batch: Batch<Objects, Snapshot>) -> usize {
-    let number = batch.snap.number();
     let mut counts = trace::Counts::new();
-    let ready = batch.snap.is_over();
     let Objects {
         mut blocks,
         mut list,
         list_since,
         counts: all,
     } = batch.objects;
-    if !ready {
+    if !batch.snap.is_over() {
         debug::warn_early(ptr::null());
         let lost = all.mixed + all.list;
-        krcp.events.add(Event::Leaked, lost as u64);
+        krcp.counters.add(Counter::Leaked, lost as u64);
         return 0;
     }
     if let End::Never(_) = list.check(usize::MAX, gp::cond_resched) {
         debug::warn_endless(all.list);
-        krcp.events.add(Event::Leaked, all.list as u64);
+        krcp.counters.add(Counter::Leaked, all.list as u64);
         list = Chain::new();
     }
     let mut list = mark(krcp, &mut blocks, list);
@@ -533,16 +508,20 @@ fn free(krcp: &Krcp, index: usize, batch: Batch<Objects, Snapshot>) -> usize {
         counts.mixed += objects.len();
         delays::ENGINE.add(since, objects.len());
         free_objects(krcp, objects);
-        keep_or_free(krcp, block);
+        krcp.keep(block.base(), Lockless::free_block);
         gp::cond_resched();
     }
-    krcp.events.add(Event::QueuedCall, counts.calls as u64);
+    krcp.counters.add(Counter::QueuedCall, counts.calls as u64);
     let mut linked_calls = 0;
     while let Some(linked) = list.pop() {
         match linked {
             Linked::Object { object, .. } => {
                 counts.list += 1;
-                free_linked(krcp, object);
+                debug::unqueue(object.as_ptr());
+                krcp.counters.add(Counter::Freed, 1);
+                // SAFETY: Objects of the list are live and owned by it (the contract of `queue()`); their
+                // grace period is over, so no reader has them.
+                gp::as_callback(|| unsafe { mem::kvfree(object.as_ptr()) });
             }
             Linked::Call(call) => {
                 linked_calls += 1;
@@ -557,13 +536,8 @@ fn free(krcp: &Krcp, index: usize, batch: Batch<Objects, Snapshot>) -> usize {
     krcp.calls.add(found);
     let freed = counts.mixed + counts.list;
     counts.list += linked_calls;
-    trace::batch_end(krcp.cpu, Some(index), counts, number);
+    trace::batch_end(krcp.cpu, Some(index), counts, batch.snap.number());
     freed
-}
-
-/// Keeps an emptied block as a spare, or gives its page back.
-fn keep_or_free(krcp: &Krcp, block: Block<Page>) {
-    krcp.keep(block.base(), Lockless::free_block);
 }
 
 /// Gives the spare blocks of a CPU beyond `limit` back. Returns how many.
@@ -577,22 +551,18 @@ pub(super) fn trim_spares(krcp: &Krcp, limit: usize) -> usize {
         Lockless::free_block(base);
         dropped += 1;
     });
-    krcp.events.add(Event::Shrunk, dropped as u64);
+    krcp.counters.add(Counter::Shrunk, dropped as u64);
     dropped
 }
 
-// Back to the allocators.
+// Back to the allocators, in workers.
 
 const DEBUG_OBJECTS: bool = cfg!(CONFIG_DEBUG_OBJECTS_RCU_HEAD);
 
 /// Registers the objects of a batch with debugobjects, unless that was done when they were queued. The slot
 /// of an object that is queued elsewhere is cleared, and a list is cut there: its link is that of another
 /// list by now.
-///
-/// # Context
-///
-/// May sleep.
-pub(super) fn mark(krcp: &Krcp, blocks: &mut Blocks<Page>, mut list: Chain) -> Chain {
+fn mark(krcp: &Krcp, blocks: &mut Blocks<Page>, mut list: Chain) -> Chain {
     if !DEBUG_OBJECTS {
         return list;
     }
@@ -634,26 +604,22 @@ pub(super) fn mark(krcp: &Krcp, blocks: &mut Blocks<Page>, mut list: Chain) -> C
 #[cold]
 fn twice(krcp: &Krcp, object: *mut u8, field: *mut u8) {
     debug::warn(Misuse::Double, object, field, 0);
-    krcp.events.add(Event::Leaked, 1);
+    krcp.counters.add(Counter::Leaked, 1);
 }
 
 /// Frees the objects of a block. Their order changes.
-///
-/// # Context
-///
-/// May sleep.
-pub(super) fn free_objects(krcp: &Krcp, mut objects: &mut [*mut u8]) {
+fn free_objects(krcp: &Krcp, mut objects: &mut [*mut u8]) {
     if DEBUG_OBJECTS {
-        objects = drop_cleared(objects);
+        (objects, _) = partition(objects, <*mut u8>::is_null);
         for &mut object in &mut *objects {
             debug::unqueue(object);
         }
     }
     let (slab, vmalloc) = sort(objects, Lockless::vmalloc_area());
-    krcp.events.add(Event::QueuedSlab, slab.len() as u64);
-    krcp.events.add(Event::QueuedVmalloc, vmalloc.len() as u64);
-    krcp.events
-        .add(Event::Freed, (slab.len() + vmalloc.len()) as u64);
+    let (nr_slab, nr_vmalloc) = (slab.len() as u64, vmalloc.len() as u64);
+    krcp.counters.add(Counter::QueuedSlab, nr_slab);
+    krcp.counters.add(Counter::QueuedVmalloc, nr_vmalloc);
+    krcp.counters.add(Counter::Freed, nr_slab + nr_vmalloc);
     gp::as_callback(|| {
         if !slab.is_empty() {
             // SAFETY: Objects of a block are live and owned by it (the contract of `queue()`), none
@@ -667,19 +633,6 @@ pub(super) fn free_objects(krcp: &Krcp, mut objects: &mut [*mut u8]) {
     });
 }
 
-/// Frees an object of the list.
-///
-/// # Context
-///
-/// May sleep.
-pub(super) fn free_linked(krcp: &Krcp, object: NonNull<u8>) {
-    debug::unqueue(object.as_ptr());
-    krcp.events.add(Event::Freed, 1);
-    // SAFETY: Objects of the list are live and owned by it (the contract of `queue()`); their grace
-    // period is over, so no reader has them.
-    gp::as_callback(|| unsafe { mem::kvfree(object.as_ptr()) });
-}
-
 /// Slab objects to the front, vmalloc ones to the back.
 #[inline]
 fn sort(objects: &mut [*mut u8], area: VmallocArea) -> (&mut [*mut u8], &mut [*mut u8]) {
@@ -687,10 +640,19 @@ fn sort(objects: &mut [*mut u8], area: VmallocArea) -> (&mut [*mut u8], &mut [*m
     if area.is_above(objects) {
         return (objects, &mut []);
     }
+    partition(objects, |object| area.contains(object))
+}
+
+/// Those of which `is_back` is true to the back.
+#[inline]
+fn partition(
+    objects: &mut [*mut u8],
+    is_back: impl Fn(*mut u8) -> bool,
+) -> (&mut [*mut u8], &mut [*mut u8]) {
     let mut end = objects.len();
     let mut i = 0;
     while i < end {
-        if area.contains(objects[i]) {
+        if is_back(objects[i]) {
             end -= 1;
             objects.swap(i, end);
         } else {
@@ -698,15 +660,4 @@ fn sort(objects: &mut [*mut u8], area: VmallocArea) -> (&mut [*mut u8], &mut [*m
         }
     }
     objects.split_at_mut(end)
-}
-
-fn drop_cleared(objects: &mut [*mut u8]) -> &mut [*mut u8] {
-    let mut kept = 0;
-    for i in 0..objects.len() {
-        if !objects[i].is_null() {
-            objects.swap(kept, i);
-            kept += 1;
-        }
-    }
-    &mut objects[..kept]
 }

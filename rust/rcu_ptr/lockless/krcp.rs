@@ -2,6 +2,10 @@
 
 //! The krcp: what each CPU has of this engine, its current word and its work items; how the algorithm
 //! of insert.rs sees the CPU; and what happens when the CPU comes or goes.
+//!
+//! # Context
+//!
+//! Any, NMI included, and on any CPU, but for what takes the lock of the batches: not NMI.
 
 use super::{
     barrier::Works,
@@ -19,8 +23,7 @@ use crate::{
     list::DeferredList,
     params,
     platform::LocalWord,
-    stats::{Event, Stats, NAMES},
-    sync::Quiet,
+    stats::{Counter, Stats, NAMES},
     sys::{
         current_block::{self, CurrentBlock},
         hotplug::Callbacks,
@@ -35,7 +38,7 @@ use crate::{
 use kernel::{
     prelude::*,
     static_lock_class,
-    sync::atomic::{Atomic, AtomicFlag, Full, Relaxed},
+    sync::atomic::{Acquire, Atomic, AtomicFlag, Full, Relaxed, Release},
 };
 use pin_init::pin_init_array_from_fn;
 
@@ -47,17 +50,21 @@ impl Counters {
         Self(core::array::from_fn(|_| Atomic::new(0)))
     }
 
-    /// Counts `n` of `event`.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included; on any CPU.
-    pub(super) fn add(&self, event: Event, n: u64) {
-        self.0[event as usize].add(n, Relaxed);
+    /// Counts `n` of `counter`.
+    pub(super) fn add(&self, counter: Counter, n: u64) {
+        // ORDERING: Release: see `stats()`.
+        self.0[counter as usize].fetch_add(n, Release);
     }
 
+    /// The later a counter is declared the earlier it is read: what is queued is counted before it is freed, so
+    /// no more are freed here than queued.
     fn stats(&self) -> Stats {
-        Stats::from(core::array::from_fn(|i| self.0[i].load(Relaxed)))
+        let mut values = [0; NAMES.len()];
+        for (value, counter) in values.iter_mut().zip(&self.0).rev() {
+            // ORDERING: Acquire: what was counted before one that is seen is seen, too.
+            *value = counter.load(Acquire);
+        }
+        Stats(values)
     }
 }
 
@@ -102,7 +109,7 @@ pub(crate) struct Krcp {
     pub(super) batches: RawSpinLock<Batches>,
     /// What frees them.
     #[pin]
-    batch_works: [RcuWork<BatchWork>; N_BATCHES],
+    pub(super) batch_works: [RcuWork<BatchWork>; N_BATCHES],
     /// Frees batches whose grace period is over and whose callback has not run yet.
     #[pin]
     pub(super) polled: DelayedWork<PolledWork>,
@@ -112,14 +119,12 @@ pub(crate) struct Krcp {
     /// Refills the spares.
     #[pin]
     pub(super) refill: DelayedWork<RefillWork>,
-    /// A refill is requested or runs.
-    pub(super) refilling: AtomicFlag,
-    /// It is requested and not queued yet.
-    pub(super) start_refill: AtomicFlag,
+    /// A refill is requested, and not queued since. Used on the CPU itself only.
+    pub(super) wants_refill: AtomicFlag,
     /// Set by the shrinker: the next refill is delayed, and limited to one block.
     pub(super) backoff: AtomicFlag,
     /// Counters.
-    pub(super) events: Counters,
+    pub(super) counters: Counters,
     /// Where all of it runs.
     pub(super) queues: WorkQueues,
 }
@@ -160,28 +165,19 @@ impl Krcp {
             polled <- DelayedWork::new(PolledWork(owner(this))),
             calls <- Calls::new(queues.clone()),
             refill <- DelayedWork::for_refills(RefillWork(owner(this))),
-            refilling: AtomicFlag::new(false),
-            start_refill: AtomicFlag::new(false),
+            wants_refill: AtomicFlag::new(false),
             backoff: AtomicFlag::new(false),
-            events: Counters::new(),
+            counters: Counters::new(),
             queues,
         })
     }
 
     /// Calls `f` with the lock of the batches held.
-    ///
-    /// # Context
-    ///
-    /// Any but NMI.
     pub(super) fn with<R>(&self, irqs: &IrqsOff, f: impl FnOnce(&mut Batches) -> R) -> R {
         f(&mut self.batches.lock(irqs))
     }
 
     /// Spare blocks that may be kept.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
     #[inline]
     pub(super) fn max_spares(&self) -> usize {
         if self.online.load(Relaxed) {
@@ -191,18 +187,9 @@ impl Krcp {
         }
     }
 
-    /// Keeps an unused block as a spare; what is too much goes to `excess`.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included, if `excess` allows it; on any CPU.
+    /// Keeps an unused block as a spare; what is too much goes to `excess`, in the caller's context.
     pub(super) fn keep(&self, base: usize, excess: impl FnMut(usize)) {
         self.spares.keep(base, || self.max_spares(), excess);
-    }
-
-    /// The work item of batch `i`.
-    pub(super) fn batch_work(&self, i: usize) -> &RcuWork<BatchWork> {
-        &self.batch_works[i]
     }
 }
 
@@ -220,9 +207,17 @@ impl Works for Krcp {
     }
 }
 
-/// The current word of the CPU that this runs on.
+/// The current word of the CPU that this runs on, which is all that the common path needs.
 #[derive(Clone, Copy)]
 pub(super) struct CurrentWord<'a>(Pinned<'a>);
+
+impl<'a> CurrentWord<'a> {
+    /// That of this CPU.
+    #[inline(always)]
+    pub(super) fn new(on: &'a impl OnCpu) -> Self {
+        Self(on.pinned())
+    }
+}
 
 impl LocalWord for CurrentWord<'_> {
     #[inline(always)]
@@ -241,24 +236,13 @@ impl LocalWord for CurrentWord<'_> {
     }
 }
 
-/// This CPU on the common path: its word, and nothing else.
-pub(super) struct Fast<'a>(Pinned<'a>);
-
-impl<'a> Fast<'a> {
-    /// This CPU.
-    #[inline(always)]
-    pub(super) fn new(on: &'a impl OnCpu) -> Self {
-        Self(on.pinned())
-    }
-}
-
-impl<'a> Reserve for Fast<'a> {
+impl Reserve for CurrentWord<'_> {
     type Block = Page;
-    type Word = CurrentWord<'a>;
+    type Word = Self;
 
     #[inline(always)]
-    fn current(&self) -> CurrentWord<'a> {
-        CurrentWord(self.0)
+    fn current(&self) -> Self {
+        *self
     }
 }
 
@@ -322,8 +306,10 @@ impl Cpu for Slow<'_> {
         Some(base)
     }
 
+    /// Pages can't be freed in NMI: what finds no place among the spares goes where blocks are reclaimed
+    /// from, as one with no object.
     fn put_block(&self, base: usize) {
-        self.krcp.put_block(base);
+        self.krcp.keep(base, |base| self.krcp.hand_over(base, 0));
     }
 
     fn closed(&self, base: usize, filled: usize) {
@@ -336,56 +322,10 @@ impl Cpu for Slow<'_> {
     }
 }
 
-/// A CPU whose word is no longer used.
-pub(super) struct Unused<'a> {
-    krcp: &'a Krcp,
-    /// Preemption is off on the CPU that works on it: what it pushes to can't be freed meanwhile.
-    _on: Pinned<'a>,
-}
-
-impl<'a> Unused<'a> {
-    /// The CPU of `krcp`, as the engine ends.
-    pub(super) fn new(on: &'a impl OnCpu, krcp: &'a Krcp) -> Self {
-        let _on = on.pinned();
-        Self { krcp, _on }
-    }
-}
-
-impl<'a> Reserve for Unused<'a> {
-    type Block = Page;
-    type Word = Quiet<'a>;
-
-    fn current(&self) -> Quiet<'a> {
-        Quiet::new(self.krcp.current)
-    }
-}
-
-impl Cpu for Unused<'_> {
-    fn take_block(&self) -> Option<usize> {
-        None
-    }
-
-    fn put_block(&self, base: usize) {
-        self.krcp.put_block(base);
-    }
-
-    fn closed(&self, base: usize, filled: usize) {
-        self.krcp.hand_over(base, filled);
-    }
-
-    fn opened(&self) {}
-}
-
 impl Krcp {
-    /// Pages can't be freed in NMI: what finds no place among the spares goes where blocks are reclaimed
-    /// from, as one with no object.
-    fn put_block(&self, base: usize) {
-        self.keep(base, |base| self.hand_over(base, 0));
-    }
-
     fn hand_over(&self, base: usize, filled: usize) {
         self.closed_objects.add(filled, Relaxed);
-        // SAFETY: The caller gives it away, closed; preemption is off (the tokens of all `Cpu`s here).
+        // SAFETY: The caller gives it away, closed; preemption is off, by the token of [`Slow`].
         unsafe { self.closed.push(base, filled) };
     }
 
@@ -411,13 +351,14 @@ impl Krcp {
 
     /// What debugfs shows.
     pub(super) fn gauges(&self) -> Gauges {
+        let (invoked, lost) = self.calls.ended();
         let irqs = IrqsOff::save();
         let (mixed, list) = self.with(&irqs, |batches| drain::counts(batches));
-        let mut stats = self.events.stats();
-        stats[Event::QueuedMixed] =
+        let mut stats = self.counters.stats();
+        stats[Counter::QueuedMixed] =
             (self.in_current() + self.closed_objects.load(Relaxed) + mixed) as u64;
-        stats[Event::Invoked] = self.calls.invoked();
-        stats[Event::Leaked] += self.calls.leaked();
+        stats[Counter::Invoked] = invoked;
+        stats[Counter::Leaked] += lost;
         Gauges {
             cpu: self.cpu,
             stats,

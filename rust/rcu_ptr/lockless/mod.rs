@@ -28,7 +28,7 @@ use crate::{
     instance::{single, Service},
     list::{Linked, Pushed},
     params,
-    stats::Event,
+    stats::Counter,
     sys::{
         debug::{self, Misuse},
         gp::{self, Snapshot},
@@ -50,7 +50,7 @@ use kernel::{
     prelude::*,
     sync::atomic::{Acquire, Relaxed},
 };
-use krcp::{Fast, Krcp, Slow, Unused};
+use krcp::{CurrentWord, Krcp, Slow};
 
 /// Blocks are pages, with room for 480 objects where pages have 4 KiB.
 pub(crate) struct Page;
@@ -88,26 +88,18 @@ impl Service for Lockless {
             krcp.hard_kick_work.sync();
             krcp.refill.cancel_sync();
             barrier::wait_for_all(&*krcp);
-            // An empty block may be current still. The word is no longer used, whether the CPU is up
-            // or not.
-            {
-                let irqs = IrqsOff::save();
-                insert::close(&Unused::new(&irqs, &krcp), false);
-                drain::start_batch(&krcp, &irqs);
-            }
-            barrier::wait_for_all(&*krcp);
             krcp.calls.wait();
             drain::trim_spares(&krcp, 0);
+            // The word is no longer used, whether the CPU is up or not. The barrier has left an empty block at most.
+            Self::free_block(Page::base(
+                krcp.current.xchg(Page::NONE as u64, Relaxed) as usize
+            ));
         }
     }
 }
 
 impl Lockless {
-    /// Every possible CPU, idle.
-    ///
-    /// # Context
-    ///
-    /// May sleep. At module init.
+    /// Every possible CPU, idle. May sleep; at module init.
     pub(crate) fn new() -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             krc: {
@@ -143,28 +135,27 @@ impl Lockless {
         base
     }
 
-    /// Gives the page of a block back.
+    /// Gives the page of a block back; 0: there is none.
     fn free_block(base: usize) {
+        let Some(page) = NonNull::new(ptr::with_exposed_provenance_mut(base)) else {
+            return;
+        };
         // SAFETY: The caller gives the block away, which is not shared any more.
         if cfg!(CONFIG_DEBUG_KMEMLEAK) && unsafe { block::is_scanned(base, false) } {
             debug::kmemleak_free(base);
         }
-        if let Some(page) = NonNull::new(ptr::with_exposed_provenance_mut(base)) {
-            // SAFETY: As above; every block is a page of `alloc_page()` or `alloc_page_nolock()`.
-            unsafe { mem::free_page(page) };
-        }
+        // SAFETY: As above; every block is a page of `alloc_page()` or `alloc_page_nolock()`.
+        unsafe { mem::free_page(page) };
     }
 }
 
+// Insertion, in any context.
+
 /// Takes `word` if this CPU's block has a slot: the common path, a few instructions. Otherwise [`insert_slow()`],
 /// [`insert_slow_tail()`] or [`insert_or_link()`] has to follow before preemption is on again.
-///
-/// # Context
-///
-/// Any, NMI included.
 #[inline(always)]
 pub(crate) fn insert_fast(word: usize, kind: Kind, on: &PreemptOff) -> bool {
-    insert::insert(&Fast::new(on), word, kind)
+    insert::insert(&CurrentWord::new(on), word, kind)
 }
 
 /// Takes `word` when [`insert_fast()`] found no slot: in `fresh`, or in a block of its own. `false`: there is none.
@@ -175,10 +166,6 @@ fn insert_slow(word: usize, fresh: Option<usize>, on: &PreemptOff) -> bool {
 }
 
 /// As [`insert_slow()`], for `object`, where nothing follows in the caller. `false`: the caller keeps it.
-///
-/// # Context
-///
-/// Any, NMI included.
 #[cold]
 #[inline(never)]
 pub(crate) fn insert_slow_tail(object: *mut u8, on: PreemptOff) -> bool {
@@ -188,20 +175,12 @@ pub(crate) fn insert_slow_tail(object: *mut u8, on: PreemptOff) -> bool {
 /// Takes `linked` when [`insert_fast()`] found no slot: in another block, else linked through its field
 /// or its head.
 ///
-/// # Context
-///
-/// Any, NMI included.
-///
 /// # Safety
 ///
 /// As for [`Engine::queue()`] and [`Engine::call()`].
 #[cold]
 pub(crate) unsafe fn insert_or_link(linked: Linked, caller: usize, on: &PreemptOff) {
-    let (word, event) = match linked {
-        Linked::Object { object, .. } => (object.as_ptr().expose_provenance(), Event::QueuedList),
-        Linked::Call(call) => (call.word(), Event::QueuedCallList),
-    };
-    if insert_slow(word, None, on) {
+    if insert_slow(linked.word().as_ptr().expose_provenance(), None, on) {
         return;
     }
     let krcp = Lockless::get().krc.this(on);
@@ -212,11 +191,11 @@ pub(crate) unsafe fn insert_or_link(linked: Linked, caller: usize, on: &PreemptO
     // SAFETY: By the safety requirements of this function.
     if unsafe { krcp.list.push(linked) } == Pushed::Twice {
         // The count is one too high until the list is freed: it may have been taken already.
-        krcp.events.add(Event::Leaked, 1);
+        krcp.counters.add(Counter::Leaked, 1);
         let (start, link) = (linked.start(), linked.link());
         return debug::warn(Misuse::Double, start.as_ptr(), link.as_ptr(), caller);
     }
-    krcp.events.add(event, 1);
+    krcp.counters.add(linked.counter(), 1);
     drain::kick(&krcp, on);
     if krcp.listed.load(Relaxed) >= Page::CAPACITY {
         drain::full_block(&krcp, on);
@@ -363,8 +342,8 @@ impl Engine for Lockless {
         unsafe { mem::kvfree(object.as_ptr()) };
         let on = PreemptOff::new();
         let krcp = Lockless::get().krc.this(&on);
-        krcp.events.add(Event::QueuedSync, 1);
-        krcp.events.add(Event::Freed, 1);
+        krcp.counters.add(Counter::QueuedSync, 1);
+        krcp.counters.add(Counter::Freed, 1);
     }
 
     fn barrier() {
@@ -390,7 +369,7 @@ impl Engine for Lockless {
     fn count_leaked() {
         let on = PreemptOff::new();
         let krcp = Self::get().krc.this(&on);
-        krcp.events.add(Event::Leaked, 1);
+        krcp.counters.add(Counter::Leaked, 1);
     }
 
     fn update_drain_interval() {

@@ -2,6 +2,10 @@
 
 //! The spare blocks of each CPU: refilled by a worker when none was found (`fill_page_cache_func()`), and
 //! given back when memory is short, with a pause before the next refill (`kfree_rcu_shrink_scan()`).
+//!
+//! # Context
+//!
+//! Refills are requested on the CPU that they are for, in any context, NMI included.
 
 use super::{
     drain,
@@ -10,34 +14,19 @@ use super::{
 };
 use crate::{
     fault, params,
-    stats::Event,
+    stats::Counter,
     sys::{irq::IrqsOff, preempt::OnCpu, shrinker::Shrink, slab, trace, work::Handler},
 };
-use kernel::sync::atomic::{Full, Relaxed};
+use kernel::sync::atomic::Relaxed;
 
 /// Requests a refill, as no spare was found: the next tick or run of the monitor starts it.
-///
-/// # Context
-///
-/// Any, NMI included.
 pub(super) fn request(krcp: &Krcp) {
-    if krcp.refilling.load(Relaxed) || krcp.refilling.xchg(true, Full) {
-        return;
-    }
-    krcp.start_refill.store(true, Relaxed);
-    if krcp.backoff.load(Relaxed) {
-        krcp.events.add(Event::Backoffs, 1);
-        trace::defer(krcp.cpu, trace::DEFER_REFILL, krcp.waiting());
-    }
+    krcp.wants_refill.store(true, Relaxed);
 }
 
 /// Has the next tick start a requested refill.
-///
-/// # Context
-///
-/// Any, NMI included, on this CPU.
 pub(super) fn kick(krcp: &Krcp, on: &impl OnCpu) {
-    if krcp.start_refill.load(Relaxed) {
+    if krcp.wants_refill.load(Relaxed) {
         krcp.kick_work.queue(on);
     }
 }
@@ -46,15 +35,29 @@ pub(super) fn kick(krcp: &Krcp, on: &impl OnCpu) {
 ///
 /// # Context
 ///
-/// Any but NMI; the caller, or what it interrupted, holds no lock that a wakeup or a timer takes.
+/// Not NMI; the caller, or what it interrupted, holds no lock that a wakeup or a timer takes.
 pub(super) fn start(krcp: &Krcp) {
-    if krcp.start_refill.load(Relaxed) && krcp.start_refill.xchg(false, Full) {
-        let delay = if krcp.backoff.load(Relaxed) {
-            params::refill_delay_jiffies()
-        } else {
-            0
-        };
-        krcp.refill.queue(&krcp.queues.refill, delay);
+    if krcp.wants_refill.load(Relaxed) {
+        queue(krcp);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn queue(krcp: &Krcp) {
+    // First: what an NMI requests from here on is queued again, or comes before the item is.
+    krcp.wants_refill.store(false, Relaxed);
+    let backoff = krcp.backoff.load(Relaxed);
+    let delay = if backoff {
+        params::refill_delay_jiffies()
+    } else {
+        0
+    };
+    // ORDERING: Full, by the workqueue: a run that this finds pending counts the spares afterwards. One that has
+    // begun is followed by another.
+    if krcp.refill.queue(&krcp.queues.refill, delay) && backoff {
+        krcp.counters.add(Counter::Backoffs, 1);
+        trace::defer(krcp.cpu, trace::DEFER_REFILL, krcp.waiting());
     }
 }
 
@@ -81,13 +84,11 @@ impl Handler for RefillWork {
                 Lockless::free_block(base);
                 is_kept = false;
             });
-            krcp.events.add(Event::Refilled, u64::from(is_kept));
+            krcp.counters.add(Counter::Refilled, u64::from(is_kept));
             blocks += usize::from(is_kept);
         }
         trace::refill(krcp.cpu, blocks, wanted);
         krcp.backoff.store(false, Relaxed);
-        // ORDERING: Full by the exchange; pairs with `request()`.
-        krcp.refilling.xchg(false, Full);
     }
 }
 

@@ -171,11 +171,7 @@ pub(crate) fn arm(cpu: &impl Timed, fast: usize) {
     }
 }
 
-/// A CPU is dead. The caller drains it, and arms the monitor for what is left.
-///
-/// # Context
-///
-/// May sleep.
+/// A CPU is dead. The caller drains it, and arms the monitor for what is left. May sleep.
 pub(crate) fn died(cpu: &impl Timed) {
     // First: a context that arms the monitor just now, as the monitor itself does, would be taken at its word
     // when its timer is gone.

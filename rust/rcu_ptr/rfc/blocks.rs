@@ -11,7 +11,7 @@ use super::{
     bnode::Bnode,
     state::{Push, State},
 };
-use crate::{platform::Platform, stats::Event};
+use crate::{platform::Platform, stats::Counter};
 
 /// A CPU's blocks, and where they come from.
 pub(crate) trait Refill {
@@ -56,7 +56,7 @@ pub(crate) fn start(cpu: &impl Refill) {
     let (begin, backoff) = cpu.with(|state| {
         let begin = state.begin_refill();
         let backoff = begin && state.backoff;
-        state.stats[Event::Backoffs] += u64::from(backoff);
+        state.stats[Counter::Backoffs] += u64::from(backoff);
         waiting = state.queued.len();
         (begin, backoff)
     });
@@ -65,11 +65,7 @@ pub(crate) fn start(cpu: &impl Refill) {
     }
 }
 
-/// Brings blocks: one only where memory was short.
-///
-/// # Context
-///
-/// The worker.
+/// The worker: brings blocks, one only where memory was short.
 pub(crate) fn refill<C: Refill>(cpu: &C) {
     let wanted = |state: &State<C::Platform>| {
         let limit = cpu.limit();
@@ -86,7 +82,7 @@ pub(crate) fn refill<C: Refill>(cpu: &C) {
         };
         let unused = cpu.with(|state| {
             let unused = state.put_cached(bnode, cpu.limit());
-            state.stats[Event::Refilled] += u64::from(unused.is_none());
+            state.stats[Counter::Refilled] += u64::from(unused.is_none());
             unused
         });
         if let Some(bnode) = unused {

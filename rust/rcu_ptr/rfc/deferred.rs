@@ -157,11 +157,7 @@ pub(crate) fn piece(cpu: &impl Deferred, atomic: bool) -> Progress {
     cpu.with(|deferred| deferred.end(rest, list))
 }
 
-/// Takes over all that was deferred before the call. Returns whether there is more.
-///
-/// # Context
-///
-/// May sleep.
+/// Takes over all that was deferred before the call. Returns whether there is more. May sleep.
 pub(crate) fn all(cpu: &impl Deferred) -> bool {
     let before = cpu.with(|deferred| deferred.taken);
     loop {

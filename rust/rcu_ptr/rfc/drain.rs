@@ -3,6 +3,10 @@
 //! The monitor drains what is queued, `drain_interval_msec` after the first object came, or within two ticks
 //! of a block's worth (`kfree_rcu_monitor()`); batches wait for a grace period and are freed in a worker
 //! (`kfree_rcu_work()`).
+//!
+//! # Context
+//!
+//! What frees may sleep, and allocates nothing: memory reclaim gets here too.
 
 use super::{
     arm::{self, Arming, Monitor, Timed},
@@ -19,7 +23,7 @@ use crate::{
     entry::Call,
     list::{Linked, ObjectList, PIECE},
     params,
-    stats::Event,
+    stats::Counter,
     sys::{
         debug,
         gp::{self, Snapshot},
@@ -57,12 +61,7 @@ impl Timed for Krcp {
     }
 }
 
-/// Arms the monitor for what is queued, unless it will run that soon anyway. Where a block's worth is
-/// there it runs in `fast` jiffies.
-///
-/// # Context
-///
-/// Any but NMI; no lock is held that a timer takes or, with `fast` 0, a wakeup.
+/// [`arm::arm()`], with interrupts off.
 pub(super) fn arm(krcp: &Krcp, fast: usize) {
     let _irqs = IrqsOff::save();
     arm::arm(krcp, fast);
@@ -70,10 +69,6 @@ pub(super) fn arm(krcp: &Krcp, fast: usize) {
 
 /// Frees what is ready, makes a batch of the rest, and comes back a jiffy later when both batches are busy.
 /// Returns how many objects were freed at once.
-///
-/// # Context
-///
-/// May sleep. Allocates nothing: memory reclaim gets here too.
 pub(super) fn run(krcp: &Krcp) -> usize {
     let mut freed = 0;
     loop {
@@ -104,11 +99,7 @@ impl Handler for MonitorWork {
 // Batches.
 
 /// Makes a batch of what is queued and lets it wait for a grace period (`kvfree_rcu_queue_batch()`).
-///
-/// # Context
-///
-/// Any but NMI; no lock is held that call_rcu() takes, or a wakeup.
-pub(super) fn start_batch(krcp: &Krcp) {
+fn start_batch(krcp: &Krcp) {
     let (fill, n, gp, waiting) = krcp.with(|state| {
         let fill = state.fill_batch();
         let (n, gp) = match fill {
@@ -122,7 +113,7 @@ pub(super) fn start_batch(krcp: &Krcp) {
             trace::batch_start(krcp.cpu, i, n, gp);
             // Refused where the work item still waits for a batch that a barrier has freed since: it takes
             // what is there when it runs.
-            krcp.batch_work(i).queue(&krcp.queues.reclaim);
+            krcp.batch_works[i].queue(&krcp.queues.reclaim);
         }
         Fill::Busy => trace::defer(krcp.cpu, trace::DEFER_BATCH, waiting),
         Fill::Nothing => {}
@@ -150,18 +141,14 @@ impl Handler for BatchWork {
                 free_objects(krcp, objects, Some(self.index));
             }
             None => {
-                krcp.batch_work(self.index).queue(&krcp.queues.reclaim);
+                krcp.batch_works[self.index].queue(&krcp.queues.reclaim);
             }
         }
     }
 }
 
 /// Makes a batch of what is queued, for a barrier that waits for the grace period itself. Returns whether
-/// there is any batch.
-///
-/// # Context
-///
-/// Any but NMI. The barriers' mutex is held.
+/// there is any batch. The barriers' mutex is held.
 pub(super) fn start_for_barrier(krcp: &Krcp) -> bool {
     let (filled, n, gp, waiting) = krcp.with(|state| {
         let filled = state.fill_barrier_batch();
@@ -174,11 +161,7 @@ pub(super) fn start_for_barrier(krcp: &Krcp) -> bool {
     waiting
 }
 
-/// Frees the batches whose grace period is over, callback or not.
-///
-/// # Context
-///
-/// May sleep. The barriers' mutex is held.
+/// Frees the batches whose grace period is over, callback or not. The barriers' mutex is held.
 pub(super) fn free_what_waited(krcp: &Krcp) {
     for i in 0..=BARRIER_BATCH {
         match krcp.with(|state| state.take_batch(i)) {
@@ -192,11 +175,7 @@ pub(super) fn free_what_waited(krcp: &Krcp) {
 
 /// Frees `objects`, whose grace periods are over, hands the callbacks among them over, and
 /// emits the trace event. Returns how many objects were freed.
-///
-/// # Context
-///
-/// May sleep. Allocates nothing: memory reclaim gets here too.
-pub(super) fn free_objects(krcp: &Krcp, mut objects: Objects<Rcu>, batch: Option<usize>) -> usize {
+fn free_objects(krcp: &Krcp, mut objects: Objects<Rcu>, batch: Option<usize>) -> usize {
     let n = counts(&objects);
     let (mut gp, mut freed, mut calls) = (0, 0, Found::new());
     for channel in CHANNELS {
@@ -212,14 +191,14 @@ pub(super) fn free_objects(krcp: &Krcp, mut objects: Objects<Rcu>, batch: Option
     // Last: their worker may take the CPU at once.
     krcp.calls.add(calls);
     if batch.is_none() {
-        krcp.with(|state| state.stats[Event::FreedPolled] += freed as u64);
+        krcp.with(|state| state.stats[Counter::FreedPolled] += freed as u64);
     }
     trace::batch_end(krcp.cpu, batch, n, gp);
     freed
 }
 
 fn account(krcp: &Krcp, freed: usize) -> usize {
-    krcp.with(|state| state.stats[Event::Freed] += freed as u64);
+    krcp.with(|state| state.stats[Counter::Freed] += freed as u64);
     freed
 }
 
@@ -227,7 +206,7 @@ fn account(krcp: &Krcp, freed: usize) -> usize {
 #[cold]
 fn leak(krcp: &Krcp, objects: usize, what: *const u8) {
     debug::warn_early(what);
-    krcp.with(|state| state.stats[Event::Leaked] += objects as u64);
+    krcp.with(|state| state.stats[Counter::Leaked] += objects as u64);
 }
 
 fn free_bnode(krcp: &Krcp, mut bnode: Bnode<Rcu>, channel: Channel, calls: &mut Found) -> usize {
@@ -294,7 +273,7 @@ fn free_list(
     // A broken list may have objects of other lists in it: all of it is leaked.
     if !list.is_sound(gp::cond_resched) {
         debug::warn_endless(list.len());
-        krcp.with(|state| state.stats[Event::Leaked] += list.len() as u64);
+        krcp.with(|state| state.stats[Counter::Leaked] += list.len() as u64);
         return 0;
     }
     let area = VmallocArea::get();

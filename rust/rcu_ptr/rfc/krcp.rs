@@ -13,12 +13,14 @@ use super::{
 };
 use crate::{
     calls::Calls,
+    engine::Gauges,
     list::DeferredList,
+    stats::Counter,
     sys::{
         hotplug::Callbacks,
         irq::IrqsOff,
         irq_work::{IrqWork, Urgency},
-        raw_lock::{RawGuard, RawSpinLock},
+        raw_lock::RawSpinLock,
         work::{DelayedWork, OwnerRef, RcuWork, WorkQueues},
     },
 };
@@ -26,7 +28,10 @@ use kernel::{
     new_mutex,
     prelude::*,
     static_lock_class,
-    sync::{atomic::Atomic, Mutex},
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Mutex,
+    },
 };
 use pin_init::pin_init_array_from_fn;
 
@@ -39,14 +44,14 @@ pub(crate) struct Krcp {
     /// items, trace events and debug features have locks of their own, and clients that free objects from
     /// their tracepoints.
     #[pin]
-    state: RawSpinLock<State<Rcu>>,
+    pub(super) state: RawSpinLock<State<Rcu>>,
     /// Held while objects are freed that are in no batch, so that a barrier can wait for them. Memory
     /// reclaim takes it too: nothing may be allocated under it.
     #[pin]
     pub(super) reclaim: Mutex<()>,
     /// The work items that free batches.
     #[pin]
-    batch_works: [RcuWork<BatchWork>; N_BATCHES],
+    pub(super) batch_works: [RcuWork<BatchWork>; N_BATCHES],
     /// The monitor.
     #[pin]
     pub(super) monitor: DelayedWork<MonitorWork>,
@@ -100,63 +105,28 @@ impl Krcp {
         })
     }
 
-    /// Takes the lock.
-    ///
-    /// # Context
-    ///
-    /// Any but NMI.
-    #[inline]
-    pub(super) fn lock<'a>(&'a self, irqs: &'a IrqsOff) -> RawGuard<'a, State<Rcu>> {
-        self.state.lock(irqs)
-    }
-
-    /// Takes the lock if it is free.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
-    #[inline]
-    pub(super) fn try_lock<'a>(&'a self, irqs: &'a IrqsOff) -> Option<RawGuard<'a, State<Rcu>>> {
-        self.state.try_lock(irqs)
-    }
-
-    /// Where the lock word is.
-    pub(super) fn lock_word(&self) -> usize {
-        self.state.word()
-    }
-
-    /// Calls `f` with the lock held.
-    ///
-    /// # Context
-    ///
-    /// Any but NMI.
+    /// Calls `f` with the lock held. Not in NMI.
     pub(super) fn with<R>(&self, f: impl FnOnce(&mut State<Rcu>) -> R) -> R {
         let irqs = IrqsOff::save();
-        let mut state = self.lock(&irqs);
+        let mut state = self.state.lock(&irqs);
         f(&mut state)
     }
 
-    /// The work item of batch `i`.
-    pub(super) fn batch_work(&self, i: usize) -> &RcuWork<BatchWork> {
-        &self.batch_works[i]
-    }
-
-    /// Waits until no work of a batch runs.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
-    pub(super) fn flush_running_batches(&self) {
-        self.batch_works.iter().for_each(RcuWork::flush_running);
-    }
-
-    /// Waits until no work of a batch will run.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
-    pub(super) fn flush_batches(&self) {
-        self.batch_works.iter().for_each(RcuWork::flush);
+    /// What debugfs shows.
+    pub(super) fn gauges(&self) -> Gauges {
+        let (invoked, lost) = self.calls.ended();
+        let mut gauges = self.with(|state| Gauges {
+            cpu: self.cpu,
+            stats: state.stats,
+            queued: state.queued.len(),
+            in_batches: state.in_batches(),
+            ready: 0,
+            cached: state.nr_cached(),
+        });
+        gauges.ready = self.calls.ready();
+        gauges.stats[Counter::Leaked] += self.leaked.load(Relaxed) + lost;
+        gauges.stats[Counter::Invoked] = invoked;
+        gauges
     }
 }
 

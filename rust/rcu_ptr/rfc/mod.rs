@@ -23,30 +23,20 @@ mod refill;
 pub(crate) mod state;
 
 use crate::{
-    calls::Calls,
-    engine::{Engine, Gauges},
-    entry::Call,
     instance::{single, Service},
     platform::Platform,
-    stats::Event,
     sync::AtomicLink,
     sys::{
         gp::{self, Snapshot},
-        irq::IrqsOff,
         mem,
         percpu::PerCpu,
         pinned_timer::jiffies,
         trace,
-        work::WorkQueues,
+        work::{RcuWork, WorkQueues},
     },
 };
 use barrier::Barrier;
-use core::ptr::NonNull;
-use kernel::{
-    new_mutex,
-    prelude::*,
-    sync::{atomic::Relaxed, Mutex},
-};
+use kernel::{new_mutex, prelude::*, sync::Mutex};
 use krcp::Krcp;
 
 /// The kernel's RCU and pages, for the algorithm files.
@@ -103,7 +93,7 @@ impl Service for Rfc {
             krcp.defer_rest.cancel_sync();
             krcp.refill.cancel_sync();
             krcp.monitor.cancel_sync();
-            krcp.flush_batches();
+            krcp.batch_works.iter().for_each(RcuWork::flush);
             krcp.calls.wait();
             refill::drop_cached(&krcp);
         }
@@ -111,11 +101,7 @@ impl Service for Rfc {
 }
 
 impl Rfc {
-    /// The krcp of every possible CPU, idle.
-    ///
-    /// # Context
-    ///
-    /// May sleep. At module init.
+    /// The krcp of every possible CPU, idle. May sleep; at module init.
     pub(crate) fn new() -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             krc: {
@@ -168,87 +154,7 @@ impl Barrier for Rfc {
         // A monitor detaches objects and frees them with this held; one that detached them before the
         // barrier got the spinlock has had it since before.
         drop(krcp.reclaim.lock());
-        krcp.flush_running_batches();
-    }
-}
-
-impl Engine for Rfc {
-    #[inline]
-    unsafe fn queue(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
-        // SAFETY: By the safety requirements of this function.
-        unsafe { queue::queue(Self::get(), object, field, caller) };
-    }
-
-    #[inline]
-    unsafe fn queue_nolock(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
-        // SAFETY: By the safety requirements of this function.
-        unsafe { queue::queue_nolock(Self::get(), object, field, caller) };
-    }
-
-    unsafe fn call(call: Call, caller: usize) {
-        // SAFETY: By the safety requirements of this function.
-        unsafe { queue::call(Self::get(), call, caller) };
-    }
-
-    unsafe fn try_queue_nolock(object: NonNull<u8>, caller: usize) -> bool {
-        // SAFETY: By the safety requirements of this function.
-        unsafe { queue::try_queue(Self::get(), object, caller) }
-    }
-
-    unsafe fn queue_mightsleep(object: NonNull<u8>, caller: usize) {
-        // SAFETY: By the safety requirements of this function.
-        unsafe { queue::queue_mightsleep(Self::get(), object, caller) };
-    }
-
-    fn barrier() {
-        barrier::barrier(Self::get());
-    }
-
-    fn calls(cpu: i32) -> &'static Calls {
-        &Self::get().krc.of(cpu).get_ref().calls
-    }
-
-    fn trim() {
-        for krcp in Self::get().krc.iter() {
-            refill::trim(&krcp);
-        }
-    }
-
-    fn update_drain_interval() {
-        for krcp in Self::get().krc.iter() {
-            drain::arm(&krcp, 1);
-        }
-    }
-
-    fn word(cpu: i32, index: usize) -> usize {
-        let krcp = Self::get().krc.of(cpu);
-        match index {
-            0 => krcp.lock_word(),
-            1 => krcp.with(|state| state.queued.list.word()),
-            2 => krcp.deferred.word(),
-            _ => 0,
-        }
-    }
-
-    fn count_leaked() {
-        let irqs = IrqsOff::save();
-        Self::get().krc.this(&irqs).leaked.add(1, Relaxed);
-    }
-
-    fn gauges(cpu: i32) -> Gauges {
-        let krcp = Self::get().krc.of(cpu);
-        let mut gauges = krcp.with(|state| Gauges {
-            cpu,
-            stats: state.stats,
-            queued: state.queued.len(),
-            in_batches: state.in_batches(),
-            ready: 0,
-            cached: state.nr_cached(),
-        });
-        gauges.ready = krcp.calls.ready();
-        gauges.stats[Event::Leaked] += krcp.leaked.load(Relaxed) + krcp.calls.leaked();
-        gauges.stats[Event::Invoked] = krcp.calls.invoked();
-        gauges
+        krcp.batch_works.iter().for_each(RcuWork::flush_running);
     }
 }
 

@@ -1,35 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Taking an object: into a block of its channel, else on the list (`kvfree_call_rcu()`); and in any
-//! context, NMI included (`kfree_rcu_nolock()` of the RFC series):
-//!
-//! ```text
-//!  trylock ── taken ──> list channel, no block used, no refill started
-//!     │                 monitor not armed yet: a lazy irq_work arms it
-//!     └─ held ───────> deferred list ── irq_work ──> the ordinary path
-//! ```
-//!
-//! The lock is held where this CPU was interrupted inside the engine, or where another CPU works on
-//! this one's objects for a moment. Where kmemleak or debugobjects are in the kernel every object
-//! is deferred, as they take locks themselves.
+//! context, NMI included, by a trylock (`kfree_rcu_nolock()` of the RFC series). Where that fails, and where
+//! kmemleak or debugobjects are in the kernel, which take locks themselves, the object is deferred: an irq_work
+//! queues it. docs/design.md has a picture.
 
 use super::{
     arm::Kick,
-    blocks,
+    barrier, blocks,
     bnode::Bnode,
     deferred::{self, Deferred, DeferredState, Progress},
     drain,
     krcp::{Krcp, KrcpRef},
-    state::{Channel, Push},
+    refill,
+    state::{Channel, Push, State},
     Rcu, Rfc,
 };
 use crate::{
-    calls,
+    calls::{self, Calls},
+    engine::{Engine, Gauges},
     entry::Call,
     fault,
     list::{DeferredList, Linked, Pushed},
     params,
-    stats::Event,
+    stats::Counter,
     sys::{
         debug::{self, Misuse},
         gp,
@@ -41,7 +35,7 @@ use crate::{
 use core::ptr::NonNull;
 use kernel::sync::atomic::Relaxed;
 
-pub(super) fn channel_of(object: NonNull<u8>) -> Channel {
+fn channel_of(object: NonNull<u8>) -> Channel {
     if mem::is_vmalloc(object) {
         Channel::Vmalloc
     } else {
@@ -49,7 +43,7 @@ pub(super) fn channel_of(object: NonNull<u8>) -> Channel {
     }
 }
 
-pub(super) fn trace_channel(channel: Channel) -> u32 {
+fn trace_channel(channel: Channel) -> u32 {
     match channel {
         Channel::Slab => trace::CHANNEL_SLAB,
         Channel::Vmalloc => trace::CHANNEL_VMALLOC,
@@ -57,31 +51,168 @@ pub(super) fn trace_channel(channel: Channel) -> u32 {
     }
 }
 
-/// Queues `object`, linked through its `field` where no block is at hand.
-///
-/// # Context
-///
-/// Any but NMI: interrupts may be off, raw spinlocks held.
-///
-/// # Safety
-///
-/// `object` is live and the caller's to free; `field` is a valid 8-byte field of it, checked by
-/// `api::check()`.
-#[inline]
-pub(super) unsafe fn queue(rfc: &Rfc, object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
-    // Nothing needs to point to the object from here on.
-    debug::kmemleak_ignore(object);
-    let channel = channel_of(object);
-    let irqs = IrqsOff::save();
-    let krcp = rfc.krc.this(&irqs);
-    let (pushed, kick) = {
-        let mut state = krcp.lock(&irqs);
+const ALWAYS_DEFER: bool = cfg!(any(CONFIG_DEBUG_KMEMLEAK, CONFIG_DEBUG_OBJECTS_RCU_HEAD));
+
+impl Engine for Rfc {
+    /// In a block of its channel, else linked through its `field`.
+    #[inline]
+    unsafe fn queue(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
+        // Nothing needs to point to the object from here on.
+        debug::kmemleak_ignore(object);
+        let channel = channel_of(object);
+        let irqs = IrqsOff::save();
+        let krcp = Self::get().krc.this(&irqs);
+        let (pushed, kick) = {
+            let mut state = krcp.state.lock(&irqs);
+            // SAFETY: By the safety requirements of this function.
+            let pushed = unsafe { state.push(channel, Linked::Object { object, field }) };
+            (pushed, state.kick(refill_for(pushed)))
+        };
+        krcp.queue_irq_work(kick, &irqs);
+        report(&krcp, pushed, object, field, caller);
+    }
+
+    /// Linked through its `field`; deferred, where the lock is held.
+    #[inline(always)]
+    unsafe fn queue_nolock(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
+        let irqs = IrqsOff::save();
+        let krcp = Self::get().krc.this(&irqs);
+        let locked = if ALWAYS_DEFER {
+            None
+        } else {
+            krcp.state.try_lock(&irqs)
+        };
+        if let Some(mut state) = locked {
+            // SAFETY: By the safety requirements of this function.
+            let pushed = unsafe { state.push_list(Linked::Object { object, field }) };
+            state.stats[Counter::QueuedNolock] += u64::from(pushed == Push::List);
+            let kick = state.kick(Kick::No);
+            drop(state);
+            krcp.queue_irq_work(kick, &irqs);
+            return report(&krcp, pushed, object, field, caller);
+        }
+        // Before the push: afterwards the object may be gone.
+        trace::queue(trace::ENGINE_RFC, trace::CHANNEL_DEFERRED, object, caller);
+        trace::defer(krcp.cpu, trace::DEFER_OBJECT, 1);
         // SAFETY: By the safety requirements of this function.
-        let pushed = unsafe { state.push(channel, Linked::Object { object, field }) };
-        (pushed, state.kick(refill_for(pushed)))
-    };
-    krcp.queue_irq_work(kick, &irqs);
-    report(&krcp, pushed, object, field, caller);
+        unsafe { defer(&krcp, Linked::Object { object, field }, caller, &irqs) };
+    }
+
+    /// In a block of callbacks, else linked through the head.
+    unsafe fn call(call: Call, caller: usize) {
+        let irqs = IrqsOff::save();
+        let krcp = Self::get().krc.this(&irqs);
+        let linked = Linked::Call(call);
+        let locked = if debug::OBJECTS && !call.is_tracked() {
+            None
+        } else {
+            krcp.state.try_lock(&irqs)
+        };
+        let Some(mut state) = locked else {
+            // Before the push: afterwards it may have been called.
+            calls::trace(trace::ENGINE_RFC, trace::CHANNEL_DEFERRED, call, caller);
+            trace::defer(krcp.cpu, trace::DEFER_OBJECT, 1);
+            // SAFETY: By the safety requirements of this function.
+            return unsafe { defer(&krcp, linked, caller, &irqs) };
+        };
+        // SAFETY: By the safety requirements of this function.
+        let pushed = unsafe { state.push(Channel::Call, linked) };
+        let kick = state.kick(refill_for(pushed).min(Kick::Lazy));
+        drop(state);
+        // With interrupts off its grace period can't be over.
+        let channel = if pushed == Push::List {
+            trace::CHANNEL_LIST
+        } else {
+            trace::CHANNEL_CALL
+        };
+        calls::trace(trace::ENGINE_RFC, channel, call, caller);
+        krcp.queue_irq_work(kick, &irqs);
+        if pushed == Push::Twice {
+            twice(&krcp, call.head(), call.head(), caller);
+        }
+    }
+
+    /// In a block that has room or is cached, if the lock is free. Where there is none, the next tick starts a
+    /// refill: no other call need come.
+    ///
+    /// Where kmemleak or debugobjects are in the kernel there is never room: they have to be called, and
+    /// without a field the object can't wait for a context that may do so.
+    unsafe fn try_queue_nolock(object: NonNull<u8>, caller: usize) -> bool {
+        if ALWAYS_DEFER {
+            return false;
+        }
+        let irqs = IrqsOff::save();
+        let krcp = Self::get().krc.this(&irqs);
+        let Some(mut state) = krcp.state.try_lock(&irqs) else {
+            return false;
+        };
+        let channel = channel_of(object);
+        let pushed = state.push_bulk(channel, object);
+        let kick = state.kick(refill_for(pushed).min(Kick::Lazy));
+        drop(state);
+        krcp.queue_irq_work(kick, &irqs);
+        report(&krcp, pushed, object, object, caller);
+        pushed != Push::Full
+    }
+
+    /// Allocates a block if none is at hand.
+    unsafe fn queue_mightsleep(object: NonNull<u8>, caller: usize) {
+        debug::kmemleak_ignore(object);
+        let channel = channel_of(object);
+        let (pushed, cpu) = push_in_block(channel, object);
+        if pushed != Push::Full {
+            return report(&Self::get().krc.of(cpu), pushed, object, object, caller);
+        }
+        trace::queue(trace::ENGINE_RFC, trace::CHANNEL_SYNC, object, caller);
+        gp::synchronize();
+        debug::unqueue(object.as_ptr());
+        // SAFETY: By the safety requirements of this function, and no reader can have it any more:
+        // a grace period has passed since it became the caller's to free.
+        unsafe { mem::kvfree(object.as_ptr()) };
+        Self::get().krc.of(cpu).with(|state| {
+            state.stats[Counter::QueuedSync] += 1;
+            state.stats[Counter::Freed] += 1;
+        });
+    }
+
+    fn barrier() {
+        barrier::barrier(Self::get());
+    }
+
+    fn calls(cpu: i32) -> &'static Calls {
+        &Self::get().krc.of(cpu).get_ref().calls
+    }
+
+    fn trim() {
+        for krcp in Self::get().krc.iter() {
+            refill::trim(&krcp);
+        }
+    }
+
+    fn update_drain_interval() {
+        for krcp in Self::get().krc.iter() {
+            drain::arm(&krcp, 1);
+        }
+    }
+
+    fn word(cpu: i32, index: usize) -> usize {
+        let krcp = Self::get().krc.of(cpu);
+        match index {
+            0 => krcp.state.word(),
+            1 => krcp.with(|state| state.queued.list.word()),
+            2 => krcp.deferred.word(),
+            _ => 0,
+        }
+    }
+
+    fn count_leaked() {
+        let irqs = IrqsOff::save();
+        Self::get().krc.this(&irqs).leaked.add(1, Relaxed);
+    }
+
+    fn gauges(cpu: i32) -> Gauges {
+        Self::get().krc.of(cpu).gauges()
+    }
 }
 
 /// How soon a refill has to be started after a push.
@@ -91,18 +222,8 @@ fn refill_for(pushed: Push) -> Kick {
 }
 
 /// Traces a push, and warns where the object was queued twice.
-///
-/// # Context
-///
-/// Any, NMI included.
 #[inline]
-pub(super) fn report(
-    krcp: &Krcp,
-    pushed: Push,
-    object: NonNull<u8>,
-    field: NonNull<u8>,
-    caller: usize,
-) {
+fn report(krcp: &Krcp, pushed: Push, object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
     if trace::queue_is_on() || pushed == Push::Twice {
         report_push(krcp, pushed, object, field, caller);
     }
@@ -124,43 +245,14 @@ fn report_push(krcp: &Krcp, pushed: Push, object: NonNull<u8>, field: NonNull<u8
 
 /// An object is queued again; only the first time counts.
 #[cold]
-pub(super) fn twice(krcp: &Krcp, object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
+fn twice(krcp: &Krcp, object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
     krcp.leaked.add(1, Relaxed);
     debug::warn(Misuse::Double, object.as_ptr(), field.as_ptr(), caller);
 }
 
-/// Queues `object`, which has no field: allocates a block if none is at hand, and where that fails
-/// waits for a grace period and frees the object itself.
-///
-/// # Context
-///
-/// May sleep.
-///
-/// # Safety
-///
-/// `object` is live and the caller's to free.
-pub(super) unsafe fn queue_mightsleep(rfc: &Rfc, object: NonNull<u8>, caller: usize) {
-    debug::kmemleak_ignore(object);
-    let channel = channel_of(object);
-    let (pushed, cpu) = push_in_block(rfc, channel, object);
-    if pushed != Push::Full {
-        return report(&rfc.krc.of(cpu), pushed, object, object, caller);
-    }
-    trace::queue(trace::ENGINE_RFC, trace::CHANNEL_SYNC, object, caller);
-    gp::synchronize();
-    debug::unqueue(object.as_ptr());
-    // SAFETY: By the safety requirements of this function, and no reader can have it any more:
-    // a grace period has passed since it became the caller's to free.
-    unsafe { mem::kvfree(object.as_ptr()) };
-    rfc.krc.of(cpu).with(|state| {
-        state.stats[Event::QueuedSync] += 1;
-        state.stats[Event::Freed] += 1;
-    });
-}
-
 /// Also returns the CPU. `Full`: there was no memory for a block.
-fn push_in_block(rfc: &Rfc, channel: Channel, object: NonNull<u8>) -> (Push, i32) {
-    let first = this_krcp(rfc, |state| {
+fn push_in_block(channel: Channel, object: NonNull<u8>) -> (Push, i32) {
+    let first = this_krcp(|state| {
         let pushed = state.push_bulk(channel, object);
         (pushed, state.kick(Kick::No))
     });
@@ -168,14 +260,12 @@ fn push_in_block(rfc: &Rfc, channel: Channel, object: NonNull<u8>) -> (Push, i32
         return first;
     }
     let Some(page) = fault::alloc_page(slab::GFP_TASK) else {
-        return this_krcp(rfc, |state| {
-            (Push::Full, state.kick(refill_for(Push::Full)))
-        });
+        return this_krcp(|state| (Push::Full, state.kick(refill_for(Push::Full))));
     };
     // SAFETY: A fresh page, given away here.
     let bnode = unsafe { Bnode::<Rcu>::from_page(page) };
     let mut unused = None;
-    let second = this_krcp(rfc, |state| {
+    let second = this_krcp(|state| {
         let pushed;
         (pushed, unused) = state.push_with(channel, bnode, object);
         (pushed, state.kick(refill_for(Push::Full)))
@@ -188,61 +278,15 @@ fn push_in_block(rfc: &Rfc, channel: Channel, object: NonNull<u8>) -> (Push, i32
 }
 
 /// Calls `f` with the lock of this CPU held, then queues the irq_work that it asks for.
-fn this_krcp(
-    rfc: &Rfc,
-    f: impl FnOnce(&mut super::state::State<Rcu>) -> (Push, Kick),
-) -> (Push, i32) {
+fn this_krcp(f: impl FnOnce(&mut State<Rcu>) -> (Push, Kick)) -> (Push, i32) {
     let irqs = IrqsOff::save();
-    let krcp = rfc.krc.this(&irqs);
+    let krcp = Rfc::get().krc.this(&irqs);
     let (pushed, kick) = {
-        let mut state = krcp.lock(&irqs);
+        let mut state = krcp.state.lock(&irqs);
         f(&mut state)
     };
     krcp.queue_irq_work(kick, &irqs);
     (pushed, krcp.cpu)
-}
-
-// In any context.
-
-const ALWAYS_DEFER: bool = cfg!(any(CONFIG_DEBUG_KMEMLEAK, CONFIG_DEBUG_OBJECTS_RCU_HEAD));
-
-/// Queues `object` through its `field`.
-///
-/// # Context
-///
-/// Any, NMI included.
-///
-/// # Safety
-///
-/// As for [`queue()`].
-#[inline(always)]
-pub(super) unsafe fn queue_nolock(
-    rfc: &Rfc,
-    object: NonNull<u8>,
-    field: NonNull<u8>,
-    caller: usize,
-) {
-    let irqs = IrqsOff::save();
-    let krcp = rfc.krc.this(&irqs);
-    let locked = if ALWAYS_DEFER {
-        None
-    } else {
-        krcp.try_lock(&irqs)
-    };
-    if let Some(mut state) = locked {
-        // SAFETY: By the safety requirements of this function.
-        let pushed = unsafe { state.push_list(Linked::Object { object, field }) };
-        state.stats[Event::QueuedNolock] += u64::from(pushed == Push::List);
-        let kick = state.kick(Kick::No);
-        drop(state);
-        krcp.queue_irq_work(kick, &irqs);
-        return report(&krcp, pushed, object, field, caller);
-    }
-    // Before the push: afterwards the object may be gone.
-    trace::queue(trace::ENGINE_RFC, trace::CHANNEL_DEFERRED, object, caller);
-    trace::defer(krcp.cpu, trace::DEFER_OBJECT, 1);
-    // SAFETY: By the safety requirements of this function.
-    unsafe { defer(&krcp, Linked::Object { object, field }, caller, &irqs) };
 }
 
 /// Leaves `linked` to the irq_work.
@@ -260,88 +304,11 @@ unsafe fn defer(krcp: &Krcp, linked: Linked, caller: usize, irqs: &IrqsOff) {
     }
 }
 
-/// Queues the callback of a head: in a block of callbacks, else linked through the head.
-///
-/// # Context
-///
-/// Any, NMI included.
-///
-/// # Safety
-///
-/// As for [`Engine::call()`](crate::engine::Engine::call).
-pub(super) unsafe fn call(rfc: &Rfc, call: Call, caller: usize) {
-    let irqs = IrqsOff::save();
-    let krcp = rfc.krc.this(&irqs);
-    let linked = Linked::Call(call);
-    let locked = if debug::OBJECTS && !call.is_tracked() {
-        None
-    } else {
-        krcp.try_lock(&irqs)
-    };
-    let Some(mut state) = locked else {
-        // Before the push: afterwards it may have been called.
-        calls::trace(trace::ENGINE_RFC, trace::CHANNEL_DEFERRED, call, caller);
-        trace::defer(krcp.cpu, trace::DEFER_OBJECT, 1);
-        // SAFETY: By the safety requirements of this function.
-        return unsafe { defer(&krcp, linked, caller, &irqs) };
-    };
-    // SAFETY: By the safety requirements of this function.
-    let pushed = unsafe { state.push(Channel::Call, linked) };
-    let kick = state.kick(refill_for(pushed).min(Kick::Lazy));
-    drop(state);
-    // With interrupts off its grace period can't be over.
-    let channel = if pushed == Push::List {
-        trace::CHANNEL_LIST
-    } else {
-        trace::CHANNEL_CALL
-    };
-    calls::trace(trace::ENGINE_RFC, channel, call, caller);
-    krcp.queue_irq_work(kick, &irqs);
-    if pushed == Push::Twice {
-        twice(&krcp, call.head(), call.head(), caller);
-    }
-}
-
-/// Queues `object`, which has no field, if the lock is free and a block has room or is cached. Where
-/// none has, the next tick starts a refill: no other call need come.
-///
-/// Where kmemleak or debugobjects are in the kernel there is never room: they have to be called, and
-/// without a field the object can't wait for a context that may do so.
-///
-/// # Context
-///
-/// Any, NMI included.
-///
-/// # Safety
-///
-/// `object` is live and the caller's to free.
-pub(super) unsafe fn try_queue(rfc: &Rfc, object: NonNull<u8>, caller: usize) -> bool {
-    if ALWAYS_DEFER {
-        return false;
-    }
-    let irqs = IrqsOff::save();
-    let krcp = rfc.krc.this(&irqs);
-    let Some(mut state) = krcp.try_lock(&irqs) else {
-        return false;
-    };
-    let channel = channel_of(object);
-    let pushed = state.push_bulk(channel, object);
-    let kick = state.kick(refill_for(pushed).min(Kick::Lazy));
-    drop(state);
-    krcp.queue_irq_work(kick, &irqs);
-    report(&krcp, pushed, object, object, caller);
-    pushed != Push::Full
-}
-
 impl Krcp {
-    /// Queues the irq_work that [`State::kick()`](super::state::State::kick) asks for: other contexts of this
-    /// CPU rely on it.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included, on the CPU of this krcp; the lock is not held.
+    /// Queues the irq_work that [`State::kick()`] asks for: other contexts of this CPU rely on it. The lock is not
+    /// held.
     #[inline]
-    pub(super) fn queue_irq_work(&self, kick: Kick, irqs: &IrqsOff) {
+    fn queue_irq_work(&self, kick: Kick, irqs: &IrqsOff) {
         if kick != Kick::No {
             self.queue_irq_work_now(kick, irqs);
         }
@@ -357,10 +324,6 @@ impl Krcp {
     }
 
     /// What the irq_works do: arms the monitor, starts a refill.
-    ///
-    /// # Context
-    ///
-    /// The handler of an irq_work.
     fn irq_work(&self) {
         self.with(|state| state.arming.kicked());
         blocks::start(self);
@@ -400,11 +363,7 @@ impl Handler for DeferRest {
     }
 }
 
-/// Moves all objects of `krcp` that were deferred before the call to the ordinary path.
-///
-/// # Context
-///
-/// May sleep.
+/// Moves all objects of `krcp` that were deferred before the call to the ordinary path. May sleep.
 pub(super) fn take_over(krcp: &Krcp) {
     if deferred::all(krcp) {
         // Pushed meanwhile, and their irq_work may have found this context at work.
@@ -437,7 +396,7 @@ impl Deferred for Krcp {
             Linked::Call(_) => Channel::Call,
         };
         let pushed = self.with(|state| {
-            state.stats[Event::Deferred] += 1;
+            state.stats[Counter::Deferred] += 1;
             // SAFETY: The contract under which it was pushed.
             let pushed = unsafe { state.push(channel, linked) };
             state.want_refill(refill_for(pushed));

@@ -2,6 +2,10 @@
 
 //! The block cache of each CPU: filled by a worker when it was found empty (blocks.rs), and given back when
 //! memory is short, with a pause before the next refill (`kfree_rcu_shrink_scan()`).
+//!
+//! # Context
+//!
+//! Any but NMI, no raw spinlock held.
 
 use super::{
     blocks::{self, Refill},
@@ -62,10 +66,6 @@ impl Refill for Krcp {
 }
 
 /// Keeps an emptied block for later, or gives its page back.
-///
-/// # Context
-///
-/// Any but NMI, no raw spinlock held.
 pub(super) fn put(krcp: &Krcp, bnode: Bnode<Rcu>) {
     // The limit is read under the lock: see `trim()`.
     if let Some(bnode) = krcp.with(|state| state.put_cached(bnode, params::min_cached_objs())) {
@@ -75,10 +75,6 @@ pub(super) fn put(krcp: &Krcp, bnode: Bnode<Rcu>) {
 
 /// Frees blocks beyond a limit that was set just now. Blocks that are put later see the new limit: they
 /// take the lock after this.
-///
-/// # Context
-///
-/// As for [`put()`].
 pub(super) fn trim(krcp: &Krcp) {
     while let Some(bnode) = krcp.with(|state| state.take_excess(params::min_cached_objs())) {
         krcp.free(bnode);
@@ -86,10 +82,6 @@ pub(super) fn trim(krcp: &Krcp) {
 }
 
 /// Gives all cached blocks back. Returns how many.
-///
-/// # Context
-///
-/// As for [`put()`].
 pub(super) fn drop_cached(krcp: &Krcp) -> usize {
     let mut cached = krcp.with(State::take_cached);
     let mut dropped = 0;

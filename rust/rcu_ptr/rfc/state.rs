@@ -11,7 +11,7 @@ use super::{
 use crate::{
     list::{Linked, ObjectList},
     platform::Platform,
-    stats::{Event, Stats},
+    stats::{Counter, Stats},
 };
 use core::ptr::NonNull;
 
@@ -37,11 +37,11 @@ pub(crate) enum Channel {
 
 impl Channel {
     /// What an object that is stored there counts as.
-    fn event(self) -> Event {
+    fn counter(self) -> Counter {
         match self {
-            Self::Slab => Event::QueuedSlab,
-            Self::Vmalloc => Event::QueuedVmalloc,
-            Self::Call => Event::QueuedCall,
+            Self::Slab => Counter::QueuedSlab,
+            Self::Vmalloc => Counter::QueuedVmalloc,
+            Self::Call => Counter::QueuedCall,
         }
     }
 }
@@ -206,7 +206,7 @@ impl<P: Platform> State<P> {
         if !queue.push_object(object) && !self.push_in_cached(channel, object) {
             return Push::Full;
         }
-        self.stats[channel.event()] += 1;
+        self.stats[channel.counter()] += 1;
         Push::Block
     }
 
@@ -246,7 +246,7 @@ impl<P: Platform> State<P> {
         match self.push_bulk(channel, object) {
             Push::Full => {
                 self.open_bnode(channel, bnode, object);
-                self.stats[channel.event()] += 1;
+                self.stats[channel.counter()] += 1;
                 (Push::Block, None)
             }
             pushed => (pushed, Some(bnode)),
@@ -273,11 +273,7 @@ impl<P: Platform> State<P> {
             return Push::Twice;
         }
         self.queued.list_snap = Some(P::snapshot());
-        let event = match linked {
-            Linked::Object { .. } => Event::QueuedList,
-            Linked::Call(_) => Event::QueuedCallList,
-        };
-        self.stats[event] += 1;
+        self.stats[linked.counter()] += 1;
         Push::List
     }
 
@@ -367,11 +363,11 @@ impl<P: Platform> State<P> {
         match batches.iter().position(Batch::is_empty) {
             Some(i) => {
                 batches[i].fill(self.queued.take());
-                self.stats[Event::Batches] += 1;
+                self.stats[Counter::Batches] += 1;
                 Fill::Batch(i)
             }
             None => {
-                self.stats[Event::BatchesBusy] += 1;
+                self.stats[Counter::BatchesBusy] += 1;
                 Fill::Busy
             }
         }
@@ -383,7 +379,7 @@ impl<P: Platform> State<P> {
         let any = !self.queued.is_empty();
         if any {
             self.batches[BARRIER_BATCH].fill(self.queued.take());
-            self.stats[Event::Batches] += 1;
+            self.stats[Counter::Batches] += 1;
         }
         any
     }
@@ -432,7 +428,7 @@ impl<P: Platform> State<P> {
 
     /// Takes all cached blocks.
     pub(crate) fn take_cached(&mut self) -> BnodeQueue<P> {
-        self.stats[Event::Shrunk] += self.nr_cached as u64;
+        self.stats[Counter::Shrunk] += self.nr_cached as u64;
         self.nr_cached = 0;
         self.cache.take()
     }
@@ -443,7 +439,7 @@ impl<P: Platform> State<P> {
             return None;
         }
         self.nr_cached -= 1;
-        self.stats[Event::Shrunk] += 1;
+        self.stats[Counter::Shrunk] += 1;
         self.cache.pop()
     }
 }

@@ -3,7 +3,12 @@
 //! /sys/kernel/debug/rcu_ptr/caches: a line per cache; and limits, which are written as they are read.
 
 use super::{cache::Cache, limits::Limits, Sheaves};
-use kernel::{debugfs, fmt, prelude::*, sync::atomic::Relaxed, uaccess::UserSliceReader};
+use kernel::{
+    debugfs, fmt,
+    prelude::*,
+    sync::atomic::{Acquire, Relaxed},
+    uaccess::UserSliceReader,
+};
 
 /// The file; it goes when the value is dropped.
 #[pin_data]
@@ -49,9 +54,11 @@ pub(crate) fn counts(cache: &Cache) -> Counts {
         n.missed += pcs.missed.load(Relaxed);
         n.nolock_allocs += pcs.nolock_allocs.load(Relaxed);
         n.engine_fallback += pcs.engine_fallback.load(Relaxed);
-        // Done first: what waits then is not below zero. Callbacks may run on another CPU than
-        // the one that waited.
-        n.now_waiting = n.now_waiting.wrapping_sub(pcs.done.load(Relaxed));
+        // Those of all CPUs before `waited` of any, so that the difference is not below zero: a callback may run on
+        // another CPU than the one that waited.
+        // ORDERING: Acquire: before `waited` is read. A sheaf is counted there before the grace period that it
+        // waits for, and as done after it, so who sees the second sees the first.
+        n.now_waiting = n.now_waiting.wrapping_sub(pcs.done.load(Acquire));
         n.callback_max = n.callback_max.max(pcs.callback_max.load(Relaxed));
         let held = pcs.held();
         n.now_alloc += held.alloc.unwrap_or(0) as u64;
