@@ -6,6 +6,8 @@
 //!  check.rs    what a case asserts
 //!  bound.rs    how much it does, and how long something may take
 //!  pool.rs     objects that show whether they are live, intact or freed
+//!  held.rs     objects of a cache that a case holds
+//!  cpus.rs     what it does on one CPU
 //!  memory.rs   whether memory came back
 //!  route.rs    the ways to free an object
 //!  callback.rs callbacks that free it
@@ -23,47 +25,35 @@
 // The files of rust/sys that this module takes: docs/reading.md. Of those that others take too it
 // uses a part. rust/api has two of them for itself.
 #[path = "../sys"]
-#[allow(clippy::duplicate_mod)]
+#[allow(clippy::duplicate_mod, dead_code)]
 mod sys {
-    #[allow(dead_code)]
     pub(crate) mod alloc;
-    #[allow(dead_code)]
     pub(crate) mod cache;
-    #[allow(dead_code)]
     pub(crate) mod core;
-    #[allow(dead_code)]
     pub(crate) mod core_test;
-    #[allow(dead_code)]
     pub(crate) mod cpu;
-    #[allow(dead_code)]
     pub(crate) mod fault;
+    #[warn(dead_code)]
     pub(crate) mod generated;
-    #[allow(dead_code)]
     pub(crate) mod gp;
-    #[allow(dead_code)]
     pub(crate) mod irq;
+    #[warn(dead_code)]
     pub(crate) mod kunit;
-    #[allow(dead_code)]
     pub(crate) mod nmi;
-    #[allow(dead_code)]
     pub(crate) mod node;
-    #[allow(dead_code)]
     pub(crate) mod perf;
+    #[warn(dead_code)]
     pub(crate) mod probes;
     #[cfg(RCU_PTR_RUNNER)]
+    #[warn(dead_code)]
     pub(crate) mod runner;
-    #[allow(dead_code)]
     pub(crate) mod slab;
-    #[allow(dead_code)]
     pub(crate) mod srcu_domain;
-    #[allow(dead_code)]
     pub(crate) mod thread;
-    #[allow(dead_code)]
     pub(crate) mod timer;
-    #[allow(dead_code)]
     pub(crate) mod tracepoint;
+    #[warn(dead_code)]
     pub(crate) mod tracepoints;
-    #[allow(dead_code)]
     pub(crate) mod user;
 }
 
@@ -75,7 +65,9 @@ mod check;
 
 mod bound;
 mod callback;
+mod cpus;
 mod demo;
+mod held;
 mod memory;
 mod owner;
 mod params;
