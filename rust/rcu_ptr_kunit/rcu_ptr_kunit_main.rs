@@ -8,6 +8,7 @@
 //!  pool.rs     objects that show whether they are live, intact or freed
 //!  held.rs     objects of a cache that a case holds
 //!  cpus.rs     what it does on one CPU
+//!  events.rs   what tracepoints have seen from some moment on
 //!  memory.rs   whether memory came back
 //!  route.rs    the ways to free an object
 //!  callback.rs callbacks that free it
@@ -67,6 +68,7 @@ mod bound;
 mod callback;
 mod cpus;
 mod demo;
+mod events;
 mod held;
 mod memory;
 mod owner;
