@@ -3,13 +3,14 @@
 //! The one-argument path: blocks while there is memory, a grace period of its own where there is
 //! none.
 
+use super::contexts::on_every_cpu;
 use crate::{
     events::Events,
     params,
     pool::Pool,
     route::Route,
     scaled,
-    sys::{core, cpu, fault, thread},
+    sys::{core, fault},
 };
 use kernel::{prelude::*, sync::atomic::Relaxed};
 
@@ -57,15 +58,7 @@ mod tests {
 
     #[test]
     fn every_cpu_at_once() -> Result {
-        let pool = Pool::new(scaled(20_000))?;
-        thread::on_cpus(
-            cpu::online(),
-            &|_| pool.free(Route::Mightsleep, usize::MAX),
-            || (),
-        )?;
-        core::barrier();
-        check!(pool.taken() == pool.len() && pool.all_freed());
-        Ok(())
+        on_every_cpu(Route::Mightsleep, scaled(20_000))
     }
 
     #[test]

@@ -144,6 +144,23 @@ pub(super) fn free_some(cache: &SheafCache, book: &Book, n: usize) -> Result {
     Ok(())
 }
 
+/// Nodes that wait, freed with interrupts off when there is no memory for a sheaf.
+pub(super) fn free_without_a_sheaf(cache: &SheafCache, book: &Book, n: usize) -> Result {
+    let mut held = KVVec::<NonNull<Node>>::new();
+    for _ in 0..n {
+        held.push(list(cache, book, 1)?, GFP_KERNEL)?;
+    }
+    fault::fail_alloc(1, u64::MAX);
+    cpu::irqs_off(|| {
+        for &node in &held {
+            // SAFETY: From this cache, the caller's.
+            unsafe { free(cache.handle(), node) };
+        }
+    });
+    fault::fail_alloc(0, 0);
+    Ok(())
+}
+
 /// # Safety
 ///
 /// `object` has [`SIZE`] bytes.
@@ -294,18 +311,7 @@ mod tests {
     fn without_a_sheaf() -> Result {
         let book = Book::new();
         let cache = nodes(c"rcu_ptr_dtor_stray", &book)?;
-        let mut held = KVVec::<NonNull<Node>>::new();
-        for _ in 0..1000 {
-            held.push(list(&cache, &book, 1)?, GFP_KERNEL)?;
-        }
-        fault::fail_alloc(1, u64::MAX);
-        cpu::irqs_off(|| {
-            for &node in &held {
-                // SAFETY: From this cache, the caller's.
-                unsafe { free(cache.handle(), node) };
-            }
-        });
-        fault::fail_alloc(0, 0);
+        free_without_a_sheaf(&cache, &book, 1000)?;
         let early = book.destructed();
         // The tick begins their grace period, unasked.
         let by_themselves = bound::soon(|| book.destructed() > 800);

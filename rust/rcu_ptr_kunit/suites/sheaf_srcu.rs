@@ -5,7 +5,7 @@
 
 use super::{
     sheaf_calls::Watched,
-    sheaf_dtor::{free, free_some, list, nodes_with, scribble, under_readers, Book, Node},
+    sheaf_dtor::{free_some, free_without_a_sheaf, nodes_with, scribble, under_readers, Book},
     sheaf_memory::up_and_down,
 };
 use crate::{
@@ -15,13 +15,12 @@ use crate::{
     sys::{
         alloc,
         cache::{self, Args, SheafCache},
-        core, cpu, fault, gp,
+        core, cpu, gp,
         srcu_domain::{Domain, Kind},
         thread,
     },
     table::{Alloc, Table, Wrong, DESTRUCTOR, SIZE},
 };
-use ::core::ptr::NonNull;
 use kernel::{
     prelude::*,
     sync::atomic::{Acquire, Atomic, Relaxed, Release},
@@ -273,22 +272,11 @@ mod tests {
         each(|_, domain| {
             let book = Book::new();
             let cache = nodes_with(c"rcu_ptr_srcu_stray", &book, read_by(domain))?;
-            let mut held = KVVec::<NonNull<Node>>::new();
-            for _ in 0..300 {
-                held.push(list(&cache, &book, 1)?, GFP_KERNEL)?;
-            }
             let early = beside_reader(domain, &|| (), |_| {
-                fault::fail_alloc(1, u64::MAX);
-                cpu::irqs_off(|| {
-                    for &node in &held {
-                        // SAFETY: From this cache, the caller's.
-                        unsafe { free(cache.handle(), node) };
-                    }
-                });
-                fault::fail_alloc(0, 0);
+                let freed = free_without_a_sheaf(&cache, &book, 300);
                 wait_long();
-                book.destructed()
-            })?;
+                freed.map(|()| book.destructed())
+            })??;
             core::barrier();
             let (all, strays) = (book.destructed(), cache.stats().engine_fallback);
             drop(cache);
