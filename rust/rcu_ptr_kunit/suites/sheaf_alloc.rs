@@ -5,10 +5,11 @@
 
 use super::{
     sheaf_calls::{sheaves, stats_match},
-    sheaf_memory::{two_nodes, NUMA},
+    sheaf_memory::{far, two_nodes, NUMA},
 };
 use crate::{
     bound, cpus,
+    held::Held,
     sys::{
         cache::{self, Args, SheafCache, GFP_SPECIAL},
         core,
@@ -57,40 +58,17 @@ impl<'a> Kept<'a> {
         }
         true
     }
-
-    /// How many of them are on another node than `cpu`.
-    fn far_from(&self, cpu: i32) -> usize {
-        let objects = self
-            .objects
-            .iter()
-            .filter_map(|o| NonNull::new(o.load(Relaxed)));
-        objects
-            .filter(|&object| node::of_object(object) != node::of_cpu(cpu))
-            .count()
-    }
-
-    /// Gives all of them back.
-    fn give_back(&self, free: unsafe fn(&SheafCache, NonNull<u8>)) {
-        for place in &self.objects {
-            if let Some(object) = NonNull::new(place.load(Relaxed)) {
-                place.store(::core::ptr::null_mut(), Relaxed);
-                // SAFETY: From this cache, and not shared.
-                unsafe { free(self.cache, object) };
-            }
-        }
-        self.next.store(0, Relaxed);
-    }
 }
 
 impl Drop for Kept<'_> {
     fn drop(&mut self) {
-        self.give_back(SheafCache::free_rcu);
+        for place in &self.objects {
+            if let Some(object) = NonNull::new(place.load(Relaxed)) {
+                // SAFETY: From this cache, and not shared.
+                unsafe { self.cache.free_rcu(object) };
+            }
+        }
     }
-}
-
-/// `n` allocations on `cpu`, with interrupts off: how many found something.
-fn atomic_on(held: &Kept<'_>, cpu: i32, n: usize) -> Result<usize> {
-    cpus::on(cpu, || take(held, n))
 }
 
 /// `n` allocations with interrupts off: how many found something.
@@ -253,8 +231,8 @@ mod tests {
         let cache = SheafCache::new(c"rcu_ptr_kept_again", 64, cache::own_memory())?;
         prefill(&cache, N)?;
         for _ in 0..3 {
-            let held = Kept::new(&cache, N)?;
-            check!(atomic_on(&held, cpus::first(), N)? == N);
+            let held = cpus::on(cpus::first(), || cache.hold_at_hand(N))??;
+            check!(held.len() == N);
             check!(bound::soon(|| stats_match!(
                 "rcu_ptr_kept_again",
                 " reserve=1[0-9][0-9] "
@@ -297,10 +275,8 @@ mod tests {
             };
             check!(bound::soon(|| cache.stats().now_full >= 2));
             for cpu in [here, there] {
-                let held = Kept::new(&cache, 100)?;
-                let found = atomic_on(&held, cpu, 40)?;
-                let far = held.far_from(cpu);
-                check!(found == 40 && far == 0);
+                let held = cpus::on(cpu, || cache.hold_at_hand(40))??;
+                check!(held.len() == 40 && far(&held, cpu) == 0);
             }
         }
         Ok(())
@@ -311,20 +287,14 @@ mod tests {
     fn freed_at_once_elsewhere() -> Result {
         let (here, there) = or_skip!(two_nodes(), NUMA);
         let cache = SheafCache::new(c"rcu_ptr_once", 64, cache::own_memory())?;
-        let held = Kept::new(&cache, 4)?;
-        let alloc = || {
-            for _ in 0..4 {
-                held.keep(cache.alloc(false));
-            }
-        };
         for _ in 0..10 {
-            cpus::on(here, alloc)?;
-            cpus::on(there, || {
-                held.give_back(SheafCache::free);
-                alloc();
-            })?;
-            check!(held.far_from(there) == 0);
-            held.give_back(SheafCache::free_rcu);
+            let held = cpus::on(here, || cache.hold_many(4))??;
+            let held = cpus::on(there, || {
+                held.into_iter().for_each(Held::free);
+                cache.hold_many(4)
+            })??;
+            check!(far(&held, there) == 0);
+            drop(held);
             core::barrier();
         }
         Ok(())

@@ -39,7 +39,7 @@ fn use_everywhere(cache: &SheafCache, n: usize) -> Result<Wrong> {
 }
 
 /// How many of `held` are on another node than `cpu`.
-fn far(held: &[Held<'_>], cpu: i32) -> usize {
+pub(super) fn far(held: &[Held<'_>], cpu: i32) -> usize {
     let far = |object: &&Held<'_>| node::of_object(object.start()) != node::of_cpu(cpu);
     held.iter().filter(far).count()
 }
