@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! How much a case does: less where everything is slow, and in the short form. And how long something may take:
-//! in drain intervals, and in grace periods as long as they are at the moment.
+//! in drain intervals, and in grace periods as long as they are at the moment. What waits may sleep.
 
 use crate::sys::{cpu, gp, kunit, thread};
 use kernel::prelude::*;
@@ -42,10 +42,6 @@ const LEAST: i64 = 10_000_000;
 
 /// Waits until `done`, where the test has its own say on what came: a watchdog, and no bound. Returns whether
 /// it came to that.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn watchdog(done: impl FnMut() -> bool) -> bool {
     thread::wait_for(WATCHDOG_MSECS, done)
 }
@@ -60,29 +56,17 @@ pub(crate) fn watchdog_ends() -> i64 {
 }
 
 /// What [`soon()`] allows, in milliseconds, as long as grace periods are now.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn soon_msecs() -> u32 {
     let grace_period = i64::from(gp::msecs()) * 1_000_000;
     (GRACE_PERIODS * grace_period.max(LEAST) / 1_000_000) as u32
 }
 
 /// Whether `done` comes with no drain interval, but a grace period and a worker.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn soon(done: impl FnMut() -> bool) -> bool {
     within(0, done)
 }
 
 /// Whether `done` comes within `msecs` milliseconds of drain intervals and what [`soon()`] allows.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn within(msecs: u32, done: impl FnMut() -> bool) -> bool {
     times(1, msecs, done)
 }
@@ -105,10 +89,6 @@ fn slowest_elsewhere(nsecs: i64) -> i64 {
 }
 
 /// The same, `n` times over.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn times(n: u32, msecs: u32, mut done: impl FnMut() -> bool) -> bool {
     let base = i64::from(n) * i64::from(msecs) * 1_000_000;
     let start = thread::now();

@@ -27,6 +27,12 @@ macro_rules! check {
     };
 }
 
+/// Why cases are skipped in which objects of a cache have to go round.
+pub(crate) const CHECKED: &CStr = c"this kernel checks what is freed";
+
+/// The same where they have to be allocated again at once.
+pub(crate) const CHECKED_OR_ZEROED: &CStr = c"this kernel checks or zeroes what is freed";
+
 /// Says in the log, as KUnit does, what does not hold.
 ///
 /// # Errors
@@ -62,6 +68,17 @@ macro_rules! skip_if {
         if $condition {
             skip!($reason);
         }
+    };
+}
+
+/// Ends the case as skipped where the kernel is built without an option.
+#[allow(unused_macros)]
+macro_rules! needs {
+    ($config:ident) => {
+        skip_if!(
+            cfg!(not($config)),
+            ::kernel::c_str!(concat!("needs ", stringify!($config)))
+        );
     };
 }
 

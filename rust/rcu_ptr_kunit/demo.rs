@@ -36,13 +36,8 @@ pub(crate) fn run(objects: usize) -> Result {
         let wanted = objects.checked_div(part).unwrap_or(0).max(1);
         for i in 0..wanted {
             let object = alloc::alloc_patiently(source, size).ok_or(ENOMEM)?;
-            let route = if i % 2 == 0 {
-                Route::Kvfree
-            } else {
-                Route::Nolock
-            };
             // SAFETY: Just allocated, at least 8 bytes long.
-            unsafe { route.free(object, 0) };
+            unsafe { Route::FREES[i % 2].free(object, 0) };
             // Large objects would fill the memory before their grace period is over.
             if size > 4096 && i % 64 == 63 {
                 core::barrier();

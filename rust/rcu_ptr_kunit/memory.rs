@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whether memory came back: free pages now and before, those on the lists of the CPUs included.
+//! Whether memory came back: free pages now and before, those on the lists of the CPUs included. All of it may sleep.
 
 use crate::{
     bound,
     sys::{alloc, thread, user},
 };
-use kernel::prelude::*;
+use kernel::{prelude::*, str::CString};
 
 /// Whether the core says that nothing waits for its grace period.
 ///
@@ -19,6 +19,14 @@ pub(crate) fn nothing_waits() -> bool {
           grep -q ' now_in_batches=0 '",
     )
     .is_ok()
+}
+
+/// Whether the core's statistics of `cpu` match `pattern`.
+pub(crate) fn stats_match(cpu: i32, pattern: &str) -> bool {
+    let command = CString::try_from_fmt(fmt!(
+        "grep -q '^cpu={cpu} .*{pattern}' /sys/kernel/debug/rcu_ptr/stats"
+    ));
+    command.is_ok_and(|command| user::sh(&command).is_ok())
 }
 
 /// Free memory at some moment.
@@ -55,10 +63,6 @@ impl Mark {
 
 /// Whether all but `pages` come back after `f`, in one of `tries`: what others take at the same time they take
 /// once, and a leak comes each time. `say` gets the pages that are missing.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn comes_back(
     tries: usize,
     pages: u64,

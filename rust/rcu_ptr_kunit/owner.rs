@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Objects that own memory, and a book of what became of them: each has to be dropped once, and not
-//! while a reader has it.
+//! while a reader has it. What has no other context may sleep.
 
 use crate::{
-    rcu_ptr::{Cache, RcuKBox},
+    rcu_ptr::{self, Cache, RcuKBox},
     sys::cpu,
 };
 use kernel::{
@@ -56,6 +56,12 @@ impl Book {
         self.dropped.load(Relaxed)
     }
 
+    /// Waits for what was let go of. Whether `made` objects were made, and all is even.
+    pub(crate) fn ends_with(&self, made: usize) -> bool {
+        rcu_ptr::barrier();
+        self.is_even() && self.made() == made
+    }
+
     /// Every object has been dropped once, intact, and no reader saw it.
     pub(crate) fn is_even(&self) -> bool {
         let [twice, broken, early] =
@@ -104,12 +110,8 @@ impl Owner {
     ///
     /// May sleep.
     pub(crate) fn new(book: &'static Book, key: u64) -> Result<Self> {
-        Ok(Self::around(
-            book,
-            key,
-            RcuKBox::new(!key, GFP_KERNEL)?,
-            None,
-        ))
+        let owned = RcuKBox::new(!key, GFP_KERNEL)?;
+        Ok(Self::around(book, key, owned, None))
     }
 
     /// As [`Self::new()`], with a reference to `shared`.
@@ -163,10 +165,6 @@ pub(crate) struct Link {
 pub(crate) const CHAIN: u64 = 8;
 
 /// A chain, by its first link.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn chain(book: &'static Book) -> Result<Option<RcuKBox<Link>>> {
     let mut next = None;
     for key in 0..CHAIN {
@@ -177,20 +175,12 @@ pub(crate) fn chain(book: &'static Book) -> Result<Option<RcuKBox<Link>>> {
 }
 
 /// Drops a chain, and doesn't wait for it.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn leave_chain() -> Result {
     static BOOK: Book = Book::new();
     chain(&BOOK).map(drop)
 }
 
 /// Frees objects of a cache that is never destroyed, and doesn't wait for their destructors.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn forget_cache(objects: usize) -> Result {
     static BOOK: Book = Book::new();
     let cache = Cache::new(c"rcu_ptr_forgotten_rs")?;

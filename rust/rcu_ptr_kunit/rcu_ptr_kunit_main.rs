@@ -6,6 +6,9 @@
 //!  check.rs    what a case asserts
 //!  bound.rs    how much it does, and how long something may take
 //!  pool.rs     objects that show whether they are live, intact or freed
+//!  held.rs     objects of a cache that a case holds
+//!  cpus.rs     what it does on one CPU
+//!  events.rs   what tracepoints have seen from some moment on
 //!  memory.rs   whether memory came back
 //!  route.rs    the ways to free an object
 //!  callback.rs callbacks that free it
@@ -31,6 +34,7 @@ mod sys {
     pub(crate) mod core_test;
     pub(crate) mod cpu;
     pub(crate) mod fault;
+    #[warn(dead_code)]
     pub(crate) mod generated;
     pub(crate) mod gp;
     pub(crate) mod irq;
@@ -43,6 +47,7 @@ mod sys {
     pub(crate) mod probes;
     #[warn(dead_code)]
     #[cfg(RCU_PTR_RUNNER)]
+    #[warn(dead_code)]
     pub(crate) mod runner;
     pub(crate) mod slab;
     pub(crate) mod srcu_domain;
@@ -62,7 +67,10 @@ mod check;
 
 mod bound;
 mod callback;
+mod cpus;
 mod demo;
+mod events;
+mod held;
 mod memory;
 mod owner;
 mod params;

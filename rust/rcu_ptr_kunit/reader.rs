@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Readers that hold `rcu_read_lock()` while the objects they found are freed, and look at them all
-//! the time.
+//! the time. What waits for them may sleep.
 
 use crate::{
     bound,
@@ -51,10 +51,6 @@ impl Readers {
     }
 
     /// Lets them in, and waits until all are inside. Returns whether they are.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     pub(crate) fn enter(&self) -> bool {
         // ORDERING: None: what they look at was there before they were made.
         self.open.store(1, Relaxed);
@@ -105,10 +101,6 @@ type Look<'a> = dyn Fn() -> usize + Sync + 'a;
 
 /// Calls `meanwhile` when readers on all other CPUs, or on the only one, are inside. It has to call
 /// [`Readers::leave_in()`].
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn watch(pool: &Pool, meanwhile: impl FnOnce(&Readers)) -> Result<Seen> {
     watch_any(pool.len(), &|| broken(pool), meanwhile)
 }
@@ -119,10 +111,6 @@ fn broken(pool: &Pool) -> usize {
 }
 
 /// As [`watch()`], with any `objects` objects, of which `broken` says how many are no longer intact.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn watch_any(
     objects: usize,
     broken: &Look<'_>,
@@ -149,10 +137,6 @@ pub(crate) fn watch_any(
 
 /// As [`watch()`], with one reader, on `cpu`, that goes in when `meanwhile` calls
 /// [`Readers::enter()`].
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn watch_late(pool: &Pool, cpu: i32, meanwhile: impl FnOnce(&Readers)) -> Result<Seen> {
     let readers = Readers::new(1);
     let body = |_cpu: i32| readers.read(pool.len(), &|| broken(pool));

@@ -4,7 +4,7 @@
 
 use crate::{
     callback,
-    sys::{core, core_test},
+    sys::{alloc::RawCache, core, core_test},
 };
 use ::core::ptr::NonNull;
 
@@ -60,5 +60,19 @@ impl Route {
                 }
             }
         }
+    }
+
+    /// Allocates `n` objects of `cache`, of 16 bytes at least, and frees each with its field at 8. Returns how many
+    /// there were.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub(crate) fn free_new(self, cache: &RawCache, n: usize) -> usize {
+        (0..n)
+            .map_while(|_| cache.alloc())
+            // SAFETY: Just allocated.
+            .map(|object| unsafe { self.free(object, 8) })
+            .count()
     }
 }

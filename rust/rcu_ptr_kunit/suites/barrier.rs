@@ -3,7 +3,9 @@
 //! The barrier: what was queued before it is freed when it returns, however much comes meanwhile.
 
 use crate::{
-    bound, by_length, params,
+    by_length, cpus,
+    events::Events,
+    params,
     pool::{Pool, CAN_LOOK},
     route::Route,
     scaled,
@@ -27,16 +29,9 @@ const BACKLOG_PAGES: u64 = 4096;
 /// Objects that a CPU frees without a pause.
 const TURN: usize = 64;
 
-/// What a run showed.
-struct Outcome {
-    barriers: usize,
-    left: usize,
-    freed: bool,
-}
-
-/// Every CPU frees all the time; after each of `rounds` barriers the objects queued before are
-/// looked at.
-fn against_queueing(route: Route, rounds: usize) -> Result<Outcome> {
+/// Every CPU frees all the time; after each of some barriers the objects queued before are looked at.
+fn against_queueing(route: Route) -> Result {
+    let rounds = by_length(7, 20);
     // Objects of this task, queued on whichever CPU it is on, and those of the others.
     let mine = Pool::new(rounds * 20)?;
     let others = Pool::new(scaled(60_000))?;
@@ -56,14 +51,10 @@ fn against_queueing(route: Route, rounds: usize) -> Result<Outcome> {
             if rest > 0 {
                 thread::sleep(rest);
             }
-            for _ in 0..TURN {
-                if let Some(object) = others.take() {
-                    // SAFETY: Handed out once, with a field there.
-                    unsafe { route.free(object.start, object.at) };
-                } else if let Some(object) = more.alloc() {
-                    // SAFETY: Just allocated, with a field there.
-                    unsafe { route.free(object, 8) };
-                }
+            if others.taken() < others.len() {
+                others.free(route, TURN);
+            } else {
+                route.free_new(&more, TURN);
             }
             thread::still_alive();
         }
@@ -78,186 +69,12 @@ fn against_queueing(route: Route, rounds: usize) -> Result<Outcome> {
         stop.store(1, Relaxed);
     })?;
     core::barrier();
-    Ok(Outcome {
-        barriers: rounds,
-        left,
-        freed: mine.all_freed() && others.all_freed(),
-    })
-}
-
-/// One CPU frees block after block for `msecs` while expedited grace periods end on another one, in the midst
-/// of the normal ones that batches wait for. Returns how many objects the barriers in between left, and
-/// whether all were freed.
-fn beside_expedited(msecs: i64) -> Result<(usize, bool)> {
-    let pool = Pool::new(4000)?;
-    // It complains if one is left.
-    let more = RawCache::new("rcu_ptr_kunit_more", 64, Checks::Poison)?;
-    let (stop, left) = (Atomic::<i32>::new(0), Atomic::<usize>::new(0));
-    let last = cpu::online().last().unwrap_or(0);
-    let expedite = || {
-        // With rests: what waits for the next one has to wait.
-        let mut rests = (0..20).cycle();
-        while stop.load(Relaxed) == 0 {
-            gp::synchronize_expedited();
-            thread::sleep(rests.next().unwrap_or(0));
-        }
-    };
-    let free = || {
-        let end = thread::now() + msecs * 1_000_000;
-        while thread::now() < end {
-            for _ in 0..20_000 {
-                if let Some(object) = more.alloc() {
-                    // SAFETY: Just allocated, with a field there.
-                    unsafe { Route::Kvfree.free(object, 8) };
-                }
-                thread::still_alive();
-            }
-            pool.free(Route::Kvfree, 20);
-            core::barrier();
-            left.fetch_add(pool.left(pool.taken()), Relaxed);
-        }
-        stop.store(1, Relaxed);
-    };
-    let cpus = cpu::online().filter(|&cpu| cpu == 0 || cpu == last);
-    let body = |cpu: i32| if cpu == last { free() } else { expedite() };
-    thread::on_cpus(cpus, &body, || ())?;
-    core::barrier();
-    Ok((left.load(Relaxed), pool.all_freed()))
-}
-
-/// Full blocks before and after an expedited grace period, while a normal one is under way: the callback of
-/// those before it may come with the former. The engine looks itself whether it is over for all in a batch.
-fn around_expedited(rounds: usize) -> Result {
-    // It complains if one is left.
-    let cache = RawCache::new("rcu_ptr_kunit_around", 64, Checks::Poison)?;
-    for round in 0..rounds {
-        for half in 0..2 {
-            if half == 1 {
-                gp::synchronize_expedited();
-            }
-            for _ in 0..1000 {
-                if let Some(object) = cache.alloc() {
-                    // SAFETY: Just allocated, with a field there.
-                    unsafe { Route::Kvfree.free(object, 8) };
-                }
-            }
-        }
-        if round % 8 == 7 {
-            core::barrier();
-        }
-        thread::cond_resched();
-    }
-    core::barrier();
+    check!(left == 0 && mine.all_freed() && others.all_freed());
     Ok(())
-}
-
-/// Barriers on all CPUs at once, each with objects of its own.
-fn many_at_once() -> Result<(usize, bool)> {
-    let pool = Pool::new(8000)?;
-    let left = Atomic::<usize>::new(0);
-    let body = |_cpu: i32| {
-        for _ in 0..10 {
-            let mut queued = [None; 8];
-            for place in &mut queued {
-                *place = pool.take();
-                if let Some(object) = place {
-                    // SAFETY: Handed out once, with a field there.
-                    unsafe { Route::Kvfree.free(object.start, object.at) };
-                }
-            }
-            core::barrier();
-            if CAN_LOOK {
-                let intact = queued.iter().flatten().filter(|o| o.is_live()).count();
-                left.fetch_add(intact, Relaxed);
-            }
-        }
-    };
-    thread::on_cpus(cpu::online(), &body, || ())?;
-    core::barrier();
-    Ok((left.load(Relaxed), pool.all_freed()))
-}
-
-/// So many objects that workers free them for longer than a grace period takes. Returns how many of
-/// them a barrier left.
-fn a_crowd(objects: usize) -> Result<(usize, bool)> {
-    let pool = Pool::new(objects)?;
-    pool.free(Route::Kvfree, objects);
-    core::barrier();
-    let left = pool.left(objects);
-    // Whatever the barrier left is to be back before the pool goes.
-    core::barrier();
-    let freed = bound::watchdog(|| pool.all_freed());
-    Ok((left, freed))
-}
-
-/// What became of objects that found the lock held, on a CPU that keeps its interrupts off.
-struct Deferred {
-    /// How many there were.
-    n: u64,
-    /// Objects that the barrier left.
-    left: usize,
-    freed: bool,
 }
 
 /// Interrupts are off for so long behind the deferral.
 const OFF_NSECS: i64 = 30_000_000;
-
-/// An object is deferred on another CPU, whose irq_work can't run as interrupts are off there. The
-/// barrier has to have it all the same. `None`: there are no NMIs between two instructions here.
-fn deferred_behind_irqs_off() -> Result<Option<Deferred>> {
-    let Some(cpu) = cpu::online().find(|&c| c != cpu::this()) else {
-        return Ok(None);
-    };
-    let pool = Pool::new(2000)?;
-    let probes = probes::Probes::register()?;
-    let before = probes::COUNTERS.deferred.load(Relaxed);
-    let mut left = 0;
-    for round in 0..5 {
-        // 0: not yet, 1: objects are deferred, or there is no breakpoint.
-        let there = Atomic::<i32>::new(0);
-        let in_nmi = || {
-            pool.free(Route::Nolock, 1);
-        };
-        let hook = Hook::new(&in_nmi);
-        let body = |this: i32| {
-            let word = core_test::words(this).next().unwrap_or(0);
-            let breakpoint = Breakpoint::new(Kind::Write4, word, &hook);
-            cpu::irqs_off(|| {
-                pool.free(Route::Kvfree, 3);
-                // ORDERING: Release pairs with the acquire below: they are queued.
-                there.store(1, Release);
-                let end = thread::now() + OFF_NSECS;
-                while thread::now() < end {
-                    ::core::hint::spin_loop();
-                }
-            });
-            drop(breakpoint);
-        };
-        thread::on_cpus(::core::iter::once(cpu), &body, || {
-            // ORDERING: Pairs with the release above.
-            while there.load(Acquire) == 0 {
-                ::core::hint::spin_loop();
-            }
-            let queued = pool.taken();
-            core::barrier();
-            left += pool.left(queued);
-        })?;
-        if round == 0 && pool.taken() <= 3 {
-            // No other barrier came in between.
-            drop(probes);
-            core::barrier();
-            return Ok(None);
-        }
-    }
-    let n = probes::COUNTERS.deferred.load(Relaxed) - before;
-    drop(probes);
-    core::barrier();
-    Ok(Some(Deferred {
-        n,
-        left,
-        freed: pool.all_freed(),
-    }))
-}
 
 /// What a barrier and `synchronize_rcu()` take, by `rounds` in turn. Each CPU has a few objects queued before
 /// each.
@@ -267,7 +84,6 @@ struct Cost {
     grace_period: i64,
     /// By how much the number of the grace period went up meanwhile, in all rounds.
     numbers: [usize; 2],
-    freed: bool,
 }
 
 impl Cost {
@@ -297,13 +113,13 @@ impl Cost {
         }
         core::barrier();
         drop(defaults);
+        check!(pool.all_freed());
         barriers.sort_unstable();
         grace_periods.sort_unstable();
         Ok(Self {
             barrier: barriers[rounds / 2],
             grace_period: grace_periods[rounds / 2],
             numbers,
-            freed: pool.all_freed(),
         })
     }
 
@@ -331,40 +147,107 @@ mod tests {
 
     #[test]
     fn against_queueing_everywhere() -> Result {
-        for route in Route::ATOMIC {
-            let rounds = by_length(7, 20);
-            let outcome = against_queueing(route, rounds)?;
-            check!(outcome.barriers == rounds && outcome.left == 0);
-            check!(outcome.freed);
-        }
-        Ok(())
+        Route::ATOMIC.into_iter().try_for_each(against_queueing)
     }
 
+    /// One CPU frees block after block for three seconds, with barriers in between, while expedited grace periods
+    /// end on another one, in the midst of the normal ones that batches wait for.
     #[test]
     fn beside_expedited_grace_periods() -> Result {
         skip_if!(cpu::online().count() < 2, c"needs two CPUs");
-        let (left, freed) = beside_expedited(3000)?;
-        check!(left == 0 && freed);
+        let pool = Pool::new(4000)?;
+        // It complains if one is left.
+        let more = RawCache::new("rcu_ptr_kunit_more", 64, Checks::Poison)?;
+        let (stop, left) = (Atomic::<i32>::new(0), Atomic::<usize>::new(0));
+        let last = cpu::online().last().unwrap_or(0);
+        let expedite = || {
+            // With rests: what waits for the next one has to wait.
+            let mut rests = (0..20).cycle();
+            while stop.load(Relaxed) == 0 {
+                gp::synchronize_expedited();
+                thread::sleep(rests.next().unwrap_or(0));
+            }
+        };
+        let free = || {
+            let end = thread::now() + 3_000_000_000;
+            while thread::now() < end {
+                for _ in 0..20 {
+                    Route::Kvfree.free_new(&more, 1000);
+                    thread::still_alive();
+                }
+                pool.free(Route::Kvfree, 20);
+                core::barrier();
+                left.fetch_add(pool.left(pool.taken()), Relaxed);
+            }
+            stop.store(1, Relaxed);
+        };
+        let cpus = cpu::online().filter(|&cpu| cpu == 0 || cpu == last);
+        let body = |cpu: i32| if cpu == last { free() } else { expedite() };
+        thread::on_cpus(cpus, &body, || ())?;
+        core::barrier();
+        check!(left.load(Relaxed) == 0 && pool.all_freed());
         Ok(())
     }
 
+    /// Full blocks before and after an expedited grace period, while a normal one is under way: the callback of
+    /// those before it may come with the former. The engine looks itself whether it is over for all in a batch.
     #[test]
     fn blocks_around_expedited_grace_periods() -> Result {
-        around_expedited(scaled(400))
-    }
-
-    #[test]
-    fn many_barriers_at_once() -> Result {
-        let (left, freed) = many_at_once()?;
-        check!(left == 0 && freed);
+        // It complains if one is left.
+        let cache = RawCache::new("rcu_ptr_kunit_around", 64, Checks::Poison)?;
+        for round in 0..scaled(400) {
+            for half in 0..2 {
+                if half == 1 {
+                    gp::synchronize_expedited();
+                }
+                Route::Kvfree.free_new(&cache, 1000);
+            }
+            if round % 8 == 7 {
+                core::barrier();
+            }
+            thread::cond_resched();
+        }
+        core::barrier();
         Ok(())
     }
 
+    /// Barriers on all CPUs at once, each with objects of its own.
+    #[test]
+    fn many_barriers_at_once() -> Result {
+        let pool = Pool::new(8000)?;
+        let left = Atomic::<usize>::new(0);
+        let body = |_cpu: i32| {
+            for _ in 0..10 {
+                let mut queued = [None; 8];
+                for place in &mut queued {
+                    *place = pool.take();
+                    if let Some(object) = place {
+                        // SAFETY: Handed out once, with a field there.
+                        unsafe { Route::Kvfree.free(object.start, object.at) };
+                    }
+                }
+                core::barrier();
+                if CAN_LOOK {
+                    let intact = queued.iter().flatten().filter(|o| o.is_live()).count();
+                    left.fetch_add(intact, Relaxed);
+                }
+            }
+        };
+        thread::on_cpus(cpu::online(), &body, || ())?;
+        core::barrier();
+        check!(left.load(Relaxed) == 0 && pool.all_freed());
+        Ok(())
+    }
+
+    /// So many objects that workers free them for longer than a grace period takes.
     #[test]
     fn waits_for_many() -> Result {
+        let objects = scaled(40_000);
         for _ in 0..5 {
-            let (left, freed) = a_crowd(scaled(40_000))?;
-            check!(left == 0 && freed);
+            let pool = Pool::new(objects)?;
+            pool.free(Route::Kvfree, objects);
+            core::barrier();
+            check!(pool.left(objects) == 0 && pool.all_freed());
         }
         Ok(())
     }
@@ -383,7 +266,7 @@ mod tests {
         // of them show it.)
         let mut cost = Cost::measure(21)?;
         for _ in 0..9 {
-            if cost.freed && (cost.ratio() > most || cost.grace_periods() > most_periods) {
+            if cost.ratio() > most || cost.grace_periods() > most_periods {
                 cost = Cost::measure(21)?;
             }
         }
@@ -394,7 +277,6 @@ mod tests {
             cost.ratio(),
             cost.grace_periods()
         );
-        check!(cost.freed);
         check!(cost.grace_periods() <= most_periods);
         check!(cost.ratio() <= most);
         Ok(())
@@ -409,13 +291,9 @@ mod tests {
         let pool = Pool::new(100)?;
         let cache = SheafCache::new(c"rcu_ptr_kunit_locked", 64, Args::default())?;
         let held = lock.lock();
-        for object in (0..pool.len()).map_while(|_| pool.take()) {
-            // SAFETY: Handed out once, with a field there.
-            unsafe { Route::Kvfree.free(object.start, object.at) };
-            if let Some(object) = cache.alloc_nolock() {
-                // SAFETY: Just allocated.
-                unsafe { cache.free_rcu(object) };
-            }
+        for _ in 0..pool.len() {
+            pool.free(Route::Kvfree, 1);
+            drop(cache.hold_nolock());
         }
         core::barrier();
         drop(held);
@@ -423,16 +301,55 @@ mod tests {
         Ok(())
     }
 
+    /// An object is deferred on another CPU, whose irq_work can't run as interrupts are off there. The barrier has
+    /// to have it all the same.
     #[test]
     fn deferred_with_interrupts_off() -> Result {
-        let outcome = or_skip!(
-            deferred_behind_irqs_off()?,
-            c"no data breakpoints with a handler of one's own here, or one CPU only"
-        );
-        pr_info!("barrier: {} objects were deferred\n", outcome.n);
-        check!(outcome.left == 0 && outcome.freed);
+        const NONE: &CStr =
+            c"no data breakpoints with a handler of one's own here, or one CPU only";
+        let cpu = or_skip!(cpu::online().find(|&c| c != cpu::this()), NONE);
+        let pool = Pool::new(2000)?;
+        let deferred = Events::count(|c| c.deferred.load(Relaxed))?;
+        let mut left = 0;
+        for round in 0..5 {
+            // 0: not yet, 1: objects are deferred, or there is no breakpoint.
+            let there = Atomic::<i32>::new(0);
+            let in_nmi = || {
+                pool.free(Route::Nolock, 1);
+            };
+            let hook = Hook::new(&in_nmi);
+            let body = |this: i32| {
+                let word = core_test::words(this).next().unwrap_or(0);
+                let breakpoint = Breakpoint::new(Kind::Write4, word, &hook);
+                cpu::irqs_off(|| {
+                    pool.free(Route::Kvfree, 3);
+                    // ORDERING: Release pairs with the acquire below: they are queued.
+                    there.store(1, Release);
+                    cpus::spin(OFF_NSECS, || false);
+                });
+                drop(breakpoint);
+            };
+            thread::on_cpus(::core::iter::once(cpu), &body, || {
+                // ORDERING: Pairs with the release above.
+                while there.load(Acquire) == 0 {
+                    ::core::hint::spin_loop();
+                }
+                let queued = pool.taken();
+                core::barrier();
+                left += pool.left(queued);
+            })?;
+            if round == 0 && pool.taken() <= 3 {
+                // No other barrier came in between.
+                core::barrier();
+                skip!(NONE);
+            }
+        }
+        let n = deferred.so_far();
+        core::barrier();
+        pr_info!("barrier: {n} objects were deferred\n");
+        check!(left == 0 && pool.all_freed());
         // An engine without a lock defers none.
-        check!(outcome.n > 0 || probes::saw_lockless());
+        check!(n > 0 || probes::saw_lockless());
         Ok(())
     }
 }

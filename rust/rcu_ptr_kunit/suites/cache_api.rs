@@ -5,6 +5,7 @@
 
 use super::sheaf_calls::stats_match;
 use crate::{
+    check::CHECKED_OR_ZEROED,
     rcu_ptr::{self, Cache, CacheBox, CacheLimits, CacheSlot, CacheTable, UniqueCacheBox},
     scaled, storm,
     sys::{
@@ -55,106 +56,8 @@ fn address<T>(object: &T) -> usize {
     ::core::ptr::from_ref(object).addr()
 }
 
-/// What a storm of all contexts over a table saw.
-#[derive(Default)]
-struct Storm {
-    replaced: u64,
-    removed: u64,
-    refused: u64,
-    looks: u64,
-    torn: u64,
-    nmis: u64,
-}
-
-/// Places of that table.
+/// Places of the table that every context uses.
 const PLACES: usize = 97;
-
-/// Every context does everything with the places of one table.
-fn table_storm(rounds: usize) -> Result<Option<Storm>> {
-    let Some(nmi_source) = storm::strongest() else {
-        return Ok(None);
-    };
-    let cache = Cache::<Entry>::new(c"rcu_ptr_api_storm")?;
-    cache.prefill(200)?;
-    let table = CacheTable::new(cache, PLACES)?;
-    let next = Atomic::<u64>::new(0);
-    let (replaced, removed) = (Atomic::<u64>::new(0), Atomic::<u64>::new(0));
-    let (refused, looks) = (Atomic::<u64>::new(0), Atomic::<u64>::new(0));
-    let (torn, nmis) = (Atomic::<u64>::new(0), Atomic::<u64>::new(0));
-    let look = |i: usize| {
-        let guard = rcu::read_lock();
-        if let Some(entry) = table.load(i % PLACES, &guard) {
-            let key = entry.key();
-            for _ in 0..20 {
-                if !entry.is_whole() || entry.key() != key {
-                    torn.add(1, Relaxed);
-                    break;
-                }
-            }
-            looks.add(1, Relaxed);
-        }
-    };
-    let act = |new: Option<UniqueCacheBox<'_, Entry>>| {
-        let n = next.fetch_add(1, Relaxed) as usize;
-        let i = n * 31 % PLACES;
-        look(i + 1);
-        match new {
-            Some(new) if n % 3 == 0 => match table.put(i, new.share()) {
-                Ok(()) => replaced.add(1, Relaxed),
-                // It was not shared, but is a box of that kind by now.
-                Err(back) => {
-                    refused.add(1, Relaxed);
-                    drop(back);
-                }
-            },
-            Some(new) if n % 3 == 1 => {
-                drop(table.swap(i, Some(new.share())));
-                replaced.add(1, Relaxed);
-            }
-            _ => {
-                let guard = rcu::read_lock();
-                if let Some(entry) = table.load(i, &guard) {
-                    let taken = table.remove(i, entry);
-                    removed.add(u64::from(taken.is_some()), Relaxed);
-                    drop(taken);
-                    // Still this one, as the guard is there.
-                    torn.add(u64::from(!entry.is_whole()), Relaxed);
-                }
-            }
-        }
-    };
-    let nolock = || act(table.cache().alloc_nolock(Entry::new(7)).ok());
-    let nmi = || {
-        nmis.add(u64::from(cpu::context() == Context::Nmi), Relaxed);
-        nolock();
-    };
-    let task = |cpu: i32| {
-        let _ = timer::every(Where::Hardirq, 150_000, &nolock, || {
-            for i in 0..rounds {
-                let entry = Entry::new((i as u64) << 8 | cpu as u64);
-                match i % 3 {
-                    0 => act(table.cache().alloc(entry, GFP_KERNEL).ok()),
-                    1 => act(table.cache().alloc(entry, GFP_ATOMIC).ok()),
-                    _ => cpu::irqs_off(|| act(table.cache().alloc_nolock(entry).ok())),
-                }
-                if i % 64 == 0 {
-                    thread::still_alive();
-                }
-            }
-        });
-    };
-    storm::during(nmi_source, &nmi, None, || {
-        thread::on_cpus(cpu::online(), &task, || ())
-    })??;
-    Ok(Some(Storm {
-        replaced: replaced.load(Relaxed),
-        removed: removed.load(Relaxed),
-        refused: refused.load(Relaxed),
-        looks: looks.load(Relaxed),
-        torn: torn.load(Relaxed),
-        nmis: nmis.load(Relaxed),
-    }))
-}
 
 #[kunit_tests(rcu_ptr_cache_api)]
 mod tests {
@@ -163,10 +66,7 @@ mod tests {
     /// Ten thousand boxes in turn need a sheaf of objects, or two where this task moves.
     #[test]
     fn new_boxes_free_back_at_once() -> Result {
-        skip_if!(
-            !alloc::reused_at_once(),
-            c"this kernel checks or zeroes what is freed"
-        );
+        skip_if!(!alloc::reused_at_once(), CHECKED_OR_ZEROED);
         let cache = Cache::<Entry>::new(c"rcu_ptr_api_new")?;
         for key in 0..10_000 {
             let mut entry = cache.alloc(Entry::new(key), GFP_KERNEL)?;
@@ -183,10 +83,7 @@ mod tests {
 
     #[test]
     fn new_box_comes_again() -> Result {
-        skip_if!(
-            !alloc::reused_at_once(),
-            c"this kernel checks or zeroes what is freed"
-        );
+        skip_if!(!alloc::reused_at_once(), CHECKED_OR_ZEROED);
         let cache = Cache::<Entry>::new(c"rcu_ptr_api_again")?;
         drop(cache.alloc(Entry::new(1), GFP_KERNEL)?);
         let same = cpu::irqs_off(|| {
@@ -411,21 +308,91 @@ mod tests {
         Ok(())
     }
 
+    /// Every context does everything with the places of one table.
     #[test]
     fn all_contexts() -> Result {
-        let o = or_skip!(table_storm(scaled(20_000))?, c"no source of NMIs");
+        let nmi_source = or_skip!(storm::strongest(), c"no source of NMIs");
+        let rounds = scaled(20_000);
+        let cache = Cache::<Entry>::new(c"rcu_ptr_api_storm")?;
+        cache.prefill(200)?;
+        let table = CacheTable::new(cache, PLACES)?;
+        let next = Atomic::<u64>::new(0);
+        let counts = [const { Atomic::<u64>::new(0) }; 6];
+        let [replaced, removed, refused, looks, torn, nmis] = &counts;
+        let look = |i: usize| {
+            let guard = rcu::read_lock();
+            if let Some(entry) = table.load(i % PLACES, &guard) {
+                let key = entry.key();
+                for _ in 0..20 {
+                    if !entry.is_whole() || entry.key() != key {
+                        torn.add(1, Relaxed);
+                        break;
+                    }
+                }
+                looks.add(1, Relaxed);
+            }
+        };
+        let act = |new: Option<UniqueCacheBox<'_, Entry>>| {
+            let n = next.fetch_add(1, Relaxed) as usize;
+            let i = n * 31 % PLACES;
+            look(i + 1);
+            match new {
+                Some(new) if n % 3 == 0 => match table.put(i, new.share()) {
+                    Ok(()) => replaced.add(1, Relaxed),
+                    // It was not shared, but is a box of that kind by now.
+                    Err(back) => {
+                        refused.add(1, Relaxed);
+                        drop(back);
+                    }
+                },
+                Some(new) if n % 3 == 1 => {
+                    drop(table.swap(i, Some(new.share())));
+                    replaced.add(1, Relaxed);
+                }
+                _ => {
+                    let guard = rcu::read_lock();
+                    if let Some(entry) = table.load(i, &guard) {
+                        let taken = table.remove(i, entry);
+                        removed.add(u64::from(taken.is_some()), Relaxed);
+                        drop(taken);
+                        // Still this one, as the guard is there.
+                        torn.add(u64::from(!entry.is_whole()), Relaxed);
+                    }
+                }
+            }
+        };
+        let nolock = || act(table.cache().alloc_nolock(Entry::new(7)).ok());
+        let nmi = || {
+            nmis.add(u64::from(cpu::context() == Context::Nmi), Relaxed);
+            nolock();
+        };
+        let task = |cpu: i32| {
+            let _ = timer::every(Where::Hardirq, 150_000, &nolock, || {
+                for i in 0..rounds {
+                    let entry = Entry::new((i as u64) << 8 | cpu as u64);
+                    match i % 3 {
+                        0 => act(table.cache().alloc(entry, GFP_KERNEL).ok()),
+                        1 => act(table.cache().alloc(entry, GFP_ATOMIC).ok()),
+                        _ => cpu::irqs_off(|| act(table.cache().alloc_nolock(entry).ok())),
+                    }
+                    if i % 64 == 0 {
+                        thread::still_alive();
+                    }
+                }
+            });
+        };
+        storm::during(nmi_source, &nmi, None, || {
+            thread::on_cpus(cpu::online(), &task, || ())
+        })??;
+        let [replaced, removed, refused, looks, torn, nmis] =
+            [replaced, removed, refused, looks, torn, nmis].map(|n| n.load(Relaxed));
         kernel::kunit::info(fmt!(
-            "rcu_ptr_cache_api: {} put or swapped, {} removed, {} refused, {} looks, {} NMIs\n",
-            o.replaced,
-            o.removed,
-            o.refused,
-            o.looks,
-            o.nmis
+            "rcu_ptr_cache_api: {replaced} put or swapped, {removed} removed, {refused} refused, {looks} looks, {nmis} NMIs\n"
         ));
-        check!(o.torn == 0);
+        check!(torn == 0);
         // Two of three replace and one removes; each looks at a place, few of which are empty.
-        check!(o.looks > o.replaced / 2 && o.removed > o.replaced / 4 && o.nmis > o.replaced / 100);
-        check!(o.replaced > scaled(20_000) as u64);
+        check!(looks > replaced / 2 && removed > replaced / 4 && nmis > replaced / 100);
+        check!(replaced > rounds as u64);
         Ok(())
     }
 }

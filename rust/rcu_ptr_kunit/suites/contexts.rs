@@ -19,42 +19,40 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// What came of a timer's run.
-struct Fired {
-    inside: usize,
-    elsewhere: usize,
-    freed: bool,
+/// Frees from a timer in `place` on every CPU by each of the ways, while tasks there free too.
+fn from_timer(place: Where, want: Context) -> Result {
+    for route in Route::ATOMIC {
+        let pool = Pool::new(scaled(20_000))?;
+        let (inside, elsewhere) = (Atomic::<usize>::new(0), Atomic::<usize>::new(0));
+        let body = || {
+            let is_there = cpu::context() == want;
+            let counter = if is_there { &inside } else { &elsewhere };
+            counter.fetch_add(1, Relaxed);
+            pool.free(route, 8);
+        };
+        let task = |_cpu: i32| {
+            let _ = timer::every(place, 300_000, &body, || {
+                for _ in 0..by_length(60, 200) {
+                    pool.free(route, 4);
+                    thread::sleep(1);
+                }
+            });
+        };
+        thread::on_cpus(cpu::online(), &task, || ())?;
+        core::barrier();
+        check!(inside.load(Relaxed) > 20 && elsewhere.load(Relaxed) == 0);
+        check!(pool.all_freed());
+    }
+    Ok(())
 }
 
-/// Frees from a timer in `place` on every CPU, while tasks there free too.
-fn from_timer(place: Where, want: Context, route: Route) -> Result<Fired> {
-    let pool = Pool::new(scaled(20_000))?;
-    let inside = Atomic::<usize>::new(0);
-    let elsewhere = Atomic::<usize>::new(0);
-    let body = || {
-        let counter = if cpu::context() == want {
-            &inside
-        } else {
-            &elsewhere
-        };
-        counter.fetch_add(1, Relaxed);
-        pool.free(route, 8);
-    };
-    let task = |_cpu: i32| {
-        let _ = timer::every(place, 300_000, &body, || {
-            for _ in 0..by_length(60, 200) {
-                pool.free(route, 4);
-                thread::sleep(1);
-            }
-        });
-    };
-    thread::on_cpus(cpu::online(), &task, || ())?;
+/// All CPUs free `n` objects together.
+pub(super) fn on_every_cpu(route: Route, n: usize) -> Result {
+    let pool = Pool::new(n)?;
+    thread::on_cpus(cpu::online(), &|_| pool.free(route, n), || ())?;
     core::barrier();
-    Ok(Fired {
-        inside: inside.load(Relaxed),
-        elsewhere: elsewhere.load(Relaxed),
-        freed: pool.all_freed(),
-    })
+    check!(pool.taken() == n && pool.all_freed());
+    Ok(())
 }
 
 #[kunit_tests(rcu_ptr_contexts)]
@@ -87,32 +85,18 @@ mod tests {
 
     #[test]
     fn every_cpu_at_once() -> Result {
-        for route in Route::ATOMIC {
-            let pool = Pool::new(scaled(30_000))?;
-            thread::on_cpus(cpu::online(), &|_| pool.free(route, usize::MAX), || ())?;
-            core::barrier();
-            check!(pool.taken() == pool.len() && pool.all_freed());
-        }
-        Ok(())
+        Route::ATOMIC
+            .into_iter()
+            .try_for_each(|route| on_every_cpu(route, scaled(30_000)))
     }
 
     #[test]
     fn hardirq() -> Result {
-        for route in Route::ATOMIC {
-            let fired = from_timer(Where::Hardirq, Context::Hardirq, route)?;
-            check!(fired.inside > 20 && fired.elsewhere == 0);
-            check!(fired.freed);
-        }
-        Ok(())
+        from_timer(Where::Hardirq, Context::Hardirq)
     }
 
     #[test]
     fn softirq() -> Result {
-        for route in Route::ATOMIC {
-            let fired = from_timer(Where::Softirq, Context::Softirq, route)?;
-            check!(fired.inside > 20 && fired.elsewhere == 0);
-            check!(fired.freed);
-        }
-        Ok(())
+        from_timer(Where::Softirq, Context::Softirq)
     }
 }

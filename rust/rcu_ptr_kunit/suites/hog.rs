@@ -5,6 +5,8 @@
 
 use crate::{
     bound,
+    check::CHECKED,
+    cpus,
     pool::{Look, Pool, CAN_LOOK},
     route::Route,
     scaled,
@@ -51,11 +53,7 @@ fn beside_hog<R>(
     };
     let body = |_: i32| {
         thread::be_urgent();
-        let spin = || {
-            while stop.load(Relaxed) == 0 {
-                ::core::hint::spin_loop();
-            }
-        };
+        let spin = || cpus::spin(i64::MAX / 2, || stop.load(Relaxed) != 0);
         if timer::every(Where::Hardirq, NSECS, &handler, spin).is_err() {
             over.store(-1, Relaxed);
             spin();
@@ -74,83 +72,71 @@ fn beside_hog<R>(
     ret.ok_or(ETIMEDOUT)
 }
 
-/// How many objects of a pool are left while the task is there, after a time that is long enough.
-fn left_by_engine(cpu: i32, objects: usize) -> Result<usize> {
-    let pool = Pool::new(objects)?;
-    let burst = || {
-        for i in 0..BURST {
-            let Some(object) = pool.take() else {
-                return false;
-            };
-            // SAFETY: Handed out once, with a field there.
-            unsafe { Route::FREES[i % 2].free(object.start, object.at) };
-        }
-        true
-    };
-    let left = || {
-        let all = pool.objects().iter();
-        all.filter(|object| object.look() != Look::Freed).count()
-    };
-    let left = beside_hog(cpu, &burst, |gp_msecs| {
-        thread::wait_for(20 * gp_msecs + 2000, || left() <= MAX_LEFT);
-        left()
-    })?;
-    core::barrier();
-    check!(pool.all_freed());
-    Ok(left)
-}
-
-/// The same of a cache: sheaves that wait, or are to.
-fn left_by_cache(cpu: i32, objects: usize) -> Result<u64> {
-    let cache = SheafCache::new(c"rcu_ptr_hogged", SIZE, Args::default())?;
-    let held = cache.alloc_many(objects)?;
-    let next = Atomic::<usize>::new(0);
-    let burst = || {
-        for _ in 0..BURST {
-            let Some(&object) = held.get(next.fetch_add(1, Relaxed)) else {
-                return false;
-            };
-            // SAFETY: From this cache, and each is taken once.
-            unsafe { cache.free_rcu(object) };
-        }
-        true
-    };
-    let left = || {
-        let stats = cache.stats();
-        stats.now_closed + stats.now_waiting
-    };
-    beside_hog(cpu, &burst, |gp_msecs| {
-        thread::wait_for(20 * gp_msecs + 2000, || left() <= MAX_SHEAVES);
-        left()
-    })
-}
-
 #[kunit_tests(rcu_ptr_hog)]
 mod tests {
     use super::*;
 
+    /// How many objects of a pool are left while the task is there, after a time that is long enough.
     #[test]
     fn engine() -> Result {
         let other = or_skip!(cpu::other(), c"needs two CPUs");
         skip_if!(!CAN_LOOK, c"freed objects cannot be seen here");
         let objects = scaled(100_000);
-        let left = left_by_engine(other, objects)?;
+        let pool = Pool::new(objects)?;
+        let burst = || {
+            for i in 0..BURST {
+                let Some(object) = pool.take() else {
+                    return false;
+                };
+                // SAFETY: Handed out once, with a field there.
+                unsafe { Route::FREES[i % 2].free(object.start, object.at) };
+            }
+            true
+        };
+        let left = || {
+            let all = pool.objects().iter();
+            all.filter(|object| object.look() != Look::Freed).count()
+        };
+        let left = beside_hog(other, &burst, |gp_msecs| {
+            thread::wait_for(20 * gp_msecs + 2000, || left() <= MAX_LEFT);
+            left()
+        })?;
+        core::barrier();
         kernel::kunit::info(fmt!(
             "rcu_ptr_hog: {left} of {objects} objects are left beside the task\n"
         ));
+        check!(pool.all_freed());
         check!(left <= MAX_LEFT);
         Ok(())
     }
 
+    /// The same of a cache: sheaves that wait, or are to.
     #[test]
     fn cache() -> Result {
         let other = or_skip!(cpu::other(), c"needs two CPUs");
-        skip_if!(
-            !alloc::objects_go_round(),
-            c"this kernel checks what is freed"
-        );
+        skip_if!(!alloc::objects_go_round(), CHECKED);
         let objects = scaled(100_000);
-        let left = left_by_cache(other, objects)?;
+        let cache = SheafCache::new(c"rcu_ptr_hogged", SIZE, Args::default())?;
+        let held = cache.alloc_many(objects)?;
+        let next = Atomic::<usize>::new(0);
+        let burst = || {
+            for _ in 0..BURST {
+                let Some(&object) = held.get(next.fetch_add(1, Relaxed)) else {
+                    return false;
+                };
+                // SAFETY: From this cache, and each is taken once.
+                unsafe { cache.free_rcu(object) };
+            }
+            true
+        };
+        let left = || {
+            let stats = cache.stats();
+            stats.now_closed + stats.now_waiting
+        };
+        let left = beside_hog(other, &burst, |gp_msecs| {
+            thread::wait_for(20 * gp_msecs + 2000, || left() <= MAX_SHEAVES);
+            left()
+        })?;
         kernel::kunit::info(fmt!(
             "rcu_ptr_hog: {left} sheaves of {objects} objects are left beside the task\n"
         ));

@@ -71,29 +71,25 @@ fn round(source: Source, size: usize) -> Result {
 }
 
 /// What a first round takes for good (caches, page tables) is no loss.
-fn comes_back(source: Source, size: usize) -> Result<bool> {
+fn comes_back(source: Source, size: usize) -> Result {
     round(source, size)?;
     if !CAN_COUNT_PAGES {
-        return Ok(memory::nothing_waits());
+        check!(memory::nothing_waits());
+        return Ok(());
     }
-    memory::comes_back(
+    let slack = slack(size);
+    let is_back = memory::comes_back(
         TRIES,
-        slack(size),
+        slack,
         || (0..ROUNDS).try_for_each(|_| round(source, size)),
-        |missing| {
-            pr_info!(
-                "{:?} {}: {} pages are missing, {} may be\n",
-                source,
-                size,
-                missing,
-                slack(size)
-            )
-        },
-    )
+        |missing| pr_info!("{source:?} {size}: {missing} pages are missing, {slack} may be\n"),
+    )?;
+    check!(is_back);
+    Ok(())
 }
 
-/// Frees `count` vmalloc objects of `size` bytes in one go: whether each is gone, one by one.
-fn every_mapping_goes(count: usize, size: usize) -> Result<bool> {
+/// Frees `count` vmalloc objects of `size` bytes in one go: each is gone, looked at one by one.
+fn every_mapping_goes(count: usize, size: usize) -> Result {
     let mut addresses = KVVec::with_capacity(count, GFP_KERNEL)?;
     for i in 0..count {
         let object = alloc::alloc(Source::Vmalloc, size).ok_or(ENOMEM)?;
@@ -108,20 +104,8 @@ fn every_mapping_goes(count: usize, size: usize) -> Result<bool> {
     if !gone {
         pr_info!("{} of {} vmalloc objects are there still\n", left(), count);
     }
-    Ok(gone)
-}
-
-/// Frees every other object of a pool made for kind `field` with the C macros.
-fn field_in_place(field: i32, nolock: bool) -> Result<bool> {
-    let size = core_test::field_size(field).next_multiple_of(8);
-    let pool = Pool::with(64, size, 0)?;
-    for _ in 0..32 {
-        let object = pool.take().ok_or(ENOMEM)?;
-        // SAFETY: An object of that size, handed out once.
-        unsafe { core_test::field_free(field, nolock, object.start) };
-    }
-    core::barrier();
-    Ok(pool.all_freed())
+    check!(gone);
+    Ok(())
 }
 
 #[kunit_tests(rcu_ptr_kinds)]
@@ -135,24 +119,16 @@ mod tests {
         Ok(())
     }
 
+    /// Frees every other object of a pool made for a kind of field with the C macros.
     #[test]
     fn every_field_type_in_every_place() -> Result {
-        for field in 0..core_test::FIELDS {
-            for nolock in [false, true] {
-                check!(field_in_place(field, nolock)?);
-            }
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn every_place_in_a_page() -> Result {
-        for at in (0..4096).step_by(136) {
-            let pool = Pool::with(16, 4096 + 8, at)?;
-            for route in Route::FREES {
+        for (field, nolock) in (0..2 * core_test::FIELDS).map(|i| (i / 2, i % 2 == 1)) {
+            let size = core_test::field_size(field).next_multiple_of(8);
+            let pool = Pool::with(64, size, 0)?;
+            for _ in 0..32 {
                 let object = pool.take().ok_or(ENOMEM)?;
-                // SAFETY: An object of the pool with room for the field there.
-                unsafe { route.free(object.start, at) };
+                // SAFETY: An object of that size, handed out once.
+                unsafe { core_test::field_free(field, nolock, object.start) };
             }
             core::barrier();
             check!(pool.all_freed());
@@ -161,38 +137,49 @@ mod tests {
     }
 
     #[test]
-    fn kmalloc_of_every_size() -> Result {
-        for size in SIZE_CLASSES {
-            check!(comes_back(Source::Kmalloc, size)?);
+    fn every_place_in_a_page() -> Result {
+        for at in (0..4096).step_by(136) {
+            let pool = Pool::with(16, 4096 + 8, at)?;
+            Route::FREES.map(|route| pool.free(route, 1));
+            core::barrier();
+            check!(pool.taken() == 2 && pool.all_freed());
         }
         Ok(())
     }
 
     #[test]
+    fn kmalloc_of_every_size() -> Result {
+        SIZE_CLASSES
+            .into_iter()
+            .try_for_each(|size| comes_back(Source::Kmalloc, size))
+    }
+
+    #[test]
     fn kmalloc_nolock_of_every_size() -> Result {
         for size in SIZE_CLASSES.into_iter().filter(|&s| s <= 4096) {
-            check!(comes_back(Source::KmallocNolock, size)?);
+            comes_back(Source::KmallocNolock, size)?;
         }
         Ok(())
     }
 
     #[test]
     fn large_kmalloc() -> Result {
-        check!(comes_back(Source::Kmalloc, 16384)? && comes_back(Source::Kmalloc, 262_144)?);
-        Ok(())
+        comes_back(Source::Kmalloc, 16384)?;
+        comes_back(Source::Kmalloc, 262_144)
     }
 
     #[test]
     fn vmalloc() -> Result {
-        check!(comes_back(Source::Vmalloc, 4096)? && comes_back(Source::Vmalloc, 100_000)?);
-        check!(every_mapping_goes(700, 4096)? && every_mapping_goes(50, 20_000)?);
-        Ok(())
+        comes_back(Source::Vmalloc, 4096)?;
+        comes_back(Source::Vmalloc, 100_000)?;
+        every_mapping_goes(700, 4096)?;
+        every_mapping_goes(50, 20_000)
     }
 
     #[test]
     fn kvmalloc() -> Result {
-        check!(comes_back(Source::Kvmalloc, 64)? && comes_back(Source::Kvmalloc, 1 << 20)?);
-        Ok(())
+        comes_back(Source::Kvmalloc, 64)?;
+        comes_back(Source::Kvmalloc, 1 << 20)
     }
 
     #[test]
@@ -200,14 +187,7 @@ mod tests {
         for size in [24, 96, 1000, 5000] {
             let cache = RawCache::new("rcu_ptr_kunit_kinds", size, Checks::None)?;
             for i in 0..scaled(5000) {
-                let object = cache.alloc().ok_or(ENOMEM)?;
-                let route = if i % 2 == 0 {
-                    Route::Kvfree
-                } else {
-                    Route::Nolock
-                };
-                // SAFETY: Just allocated.
-                unsafe { route.free(object, 8) };
+                check!(Route::FREES[i % 2].free_new(&cache, 1) == 1);
             }
             core::barrier();
             // Complains when an object is missing.

@@ -3,37 +3,30 @@
 //! The list through the objects' own fields, forced by `rcu_min_cached_objs=0`.
 
 use crate::{
-    bound, params,
+    bound, cpus,
+    events::Events,
+    params,
     pool::Pool,
     route::Route,
     sys::{
         alloc::{self, Source},
-        core, cpu, probes, thread,
+        core, cpu, thread,
     },
 };
-use ::core::{
-    iter,
-    ptr::{self, NonNull},
-};
+use ::core::ptr::{self, NonNull};
 use kernel::{prelude::*, sync::atomic::Relaxed};
 
-/// Frees `count` objects of `size` with the field at `at`, on all CPUs: whether all went on the list, and are
-/// freed.
-fn all_on_list(count: usize, size: usize, at: usize) -> Result<bool> {
+/// Frees `count` objects of `size` with the field at `at`, on all CPUs: all go on the list, and are freed.
+fn all_on_list(count: usize, size: usize, at: usize) -> Result {
     let _defaults = params::no_blocks()?;
     let pool = Pool::with(count, size, at)?;
-    let probes = probes::Probes::register()?;
-    let before = probes::COUNTERS.list.load(Relaxed);
-    let body = |_cpu: i32| {
-        pool.free(Route::Kvfree, usize::MAX);
-    };
-    let ran = thread::on_cpus(cpu::online(), &body, || ());
-    let on_list = probes::COUNTERS.list.load(Relaxed) - before;
-    drop(probes);
+    let listed = Events::count(|c| c.list.load(Relaxed))?;
+    let body = |_cpu: i32| pool.free(Route::Kvfree, usize::MAX);
+    thread::on_cpus(cpu::online(), &body, || ())?;
+    let listed = listed.so_far();
     core::barrier();
-    ran?;
-    check!(on_list as usize == pool.taken());
-    Ok(pool.all_freed())
+    check!(listed as usize == count && pool.taken() == count && pool.all_freed());
+    Ok(())
 }
 
 /// # Safety
@@ -44,8 +37,8 @@ unsafe fn object_at(address: usize) -> NonNull<u8> {
     unsafe { NonNull::new_unchecked(ptr::with_exposed_provenance_mut(address)) }
 }
 
-/// Links `count` objects on one CPU, in turn of a slab, from vmalloc and with a callback: whether each is gone.
-fn kinds_in_turn(count: usize) -> Result<bool> {
+/// Links `count` objects on one CPU, in turn of a slab, from vmalloc and with a callback: each is gone.
+fn kinds_in_turn(count: usize) -> Result {
     let _defaults = params::no_blocks()?;
     let pool = Pool::new(count)?;
     let mut areas = KVVec::with_capacity(count / 3 + 1, GFP_KERNEL)?;
@@ -53,21 +46,19 @@ fn kinds_in_turn(count: usize) -> Result<bool> {
         let area = alloc::alloc(Source::Vmalloc, 4096).ok_or(ENOMEM)?;
         areas.push(area.as_ptr().expose_provenance(), GFP_KERNEL)?;
     }
-    let body = |_cpu: i32| {
-        cpu::irqs_off(|| {
-            for i in 0..count {
-                match i % 3 {
-                    0 => pool.free(Route::Kvfree, 1),
-                    // SAFETY: Allocated above, each freed once.
-                    1 => unsafe { Route::Kvfree.free(object_at(areas[i / 3]), 0) },
-                    _ => pool.free(Route::Call, 1),
-                }
+    let queue = || {
+        for i in 0..count {
+            match i % 3 {
+                0 => pool.free(Route::Kvfree, 1),
+                // SAFETY: Allocated above, each freed once.
+                1 => unsafe { Route::Kvfree.free(object_at(areas[i / 3]), 0) },
+                _ => pool.free(Route::Call, 1),
             }
-        })
+        }
     };
     // What others have queued on that CPU is gone.
     core::barrier();
-    thread::on_cpus(iter::once(cpu::this()), &body, || ())?;
+    cpus::on(cpu::this(), || cpu::irqs_off(queue))?;
     for &area in &areas[count.saturating_sub(1).div_ceil(3)..] {
         // SAFETY: Not queued above.
         unsafe { alloc::kvfree(object_at(area)) };
@@ -75,7 +66,8 @@ fn kinds_in_turn(count: usize) -> Result<bool> {
     core::barrier();
     // vfree() leaves the unmapping to a worker where it was called with softirqs off.
     let gone = bound::watchdog(|| areas.iter().all(|&area| !alloc::is_mapped(area)));
-    Ok(gone && pool.taken() == count - (count + 1) / 3 && pool.all_freed())
+    check!(gone && pool.taken() == count - (count + 1) / 3 && pool.all_freed());
+    Ok(())
 }
 
 #[kunit_tests(rcu_ptr_list)]
@@ -84,28 +76,24 @@ mod tests {
 
     #[test]
     fn field_in_front() -> Result {
-        check!(all_on_list(5000, 64, 0)?);
-        Ok(())
+        all_on_list(5000, 64, 0)
     }
 
     #[test]
     fn field_at_the_end() -> Result {
-        check!(all_on_list(5000, 64, 56)?);
-        Ok(())
+        all_on_list(5000, 64, 56)
     }
 
     #[test]
     fn field_at_the_last_place() -> Result {
-        check!(all_on_list(400, 4104, 4088)?);
-        Ok(())
+        all_on_list(400, 4104, 4088)
     }
 
     /// Objects are taken off in pieces of 32, and freed by what fits them.
     #[test]
     fn kinds_take_turns() -> Result {
-        for count in [31, 32, 33, 63, 64, 65, 100] {
-            check!(kinds_in_turn(count)?);
-        }
-        Ok(())
+        [31, 32, 33, 63, 64, 65, 100]
+            .into_iter()
+            .try_for_each(kinds_in_turn)
     }
 }

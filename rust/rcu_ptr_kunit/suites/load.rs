@@ -112,9 +112,7 @@ fn delay_of_shorter_interval(route: Route) -> Result<(i64, i64)> {
     thread::stay_here();
     let before = params::no_drain()?;
     let pool = Pool::new(600)?;
-    cpu::irqs_off(|| {
-        pool.free(route, pool.len() - 1);
-    });
+    cpu::irqs_off(|| pool.free(route, pool.len() - 1));
     thread::sleep(1400);
     let object = pool.take().ok_or(ENOMEM)?;
     // SAFETY: As above.
@@ -153,17 +151,12 @@ fn moved_about(pool: &Pool, cache: &SheafCache) -> Result<usize> {
         task.during(|| {
             let mut i = 0;
             loop {
-                if let Some(object) = pool.take() {
-                    let route = Route::ATOMIC[i % 3];
-                    // SAFETY: Handed out once, with a field there.
-                    unsafe { route.free(object.start, object.at) };
+                if pool.taken() < pool.len() {
+                    pool.free(Route::ATOMIC[i % 3], 1);
                 } else if moves.load(Relaxed) > ENOUGH_MOVES || thread::now() > end {
                     break;
                 }
-                if let Some(object) = cache.alloc_nolock().or_else(|| cache.alloc(false)) {
-                    // SAFETY: Just allocated.
-                    unsafe { cache.free_rcu(object) };
-                }
+                drop(cache.hold_nolock().or_else(|| cache.hold().ok()));
                 i += 1;
                 if i % 256 == 0 {
                     thread::still_alive();

@@ -3,71 +3,33 @@
 //! The one-argument path: blocks while there is memory, a grace period of its own where there is
 //! none.
 
+use super::contexts::on_every_cpu;
 use crate::{
+    events::Events,
     params,
     pool::Pool,
     route::Route,
     scaled,
-    sys::{core, cpu, fault, probes, thread},
+    sys::{core, fault},
 };
 use kernel::{prelude::*, sync::atomic::Relaxed};
 
-/// Without cached blocks each caller allocates one; the rest shares it.
-fn without_cache() -> Result<bool> {
-    let _defaults = params::no_blocks()?;
-    let pool = Pool::new(2000)?;
-    pool.free(Route::Mightsleep, 1500);
-    core::barrier();
-    Ok(pool.all_freed())
-}
-
-/// Memory is so short that no block is available: callers wait themselves.
-fn without_memory() -> Result<(bool, u64)> {
+/// Memory is so short that no block is available: callers wait themselves. Returns how many of 16.
+fn without_memory() -> Result<u64> {
     let _defaults = params::no_blocks()?;
     let pool = Pool::new(64)?;
-    let probes = probes::Probes::register()?;
-    let before = probes::COUNTERS.waited.load(Relaxed);
+    let waited = Events::count(|c| c.waited.load(Relaxed))?;
     let hog = crate::sys::alloc::Hog::new(usize::MAX);
-    for object in ::core::iter::from_fn(|| pool.take()).take(16) {
-        // SAFETY: Handed out once.
-        unsafe { Route::Mightsleep.free(object.start, object.at) };
+    for _ in 0..16 {
+        pool.free(Route::Mightsleep, 1);
         // A block that was allocated after all holds many: get rid of it.
         core::barrier();
     }
     drop(hog);
-    let waited = probes::COUNTERS.waited.load(Relaxed) - before;
-    drop(probes);
+    let waited = waited.so_far();
     core::barrier();
-    Ok((pool.all_freed(), waited))
-}
-
-/// What became of objects whose callers found no memory for a block.
-struct Waited {
-    objects: u64,
-    waited: u64,
-    freed: bool,
-}
-
-/// No page can be allocated at all: every caller has to wait for a grace period.
-fn without_pages() -> Result<Waited> {
-    let defaults = params::no_blocks()?;
-    let pool = Pool::new(24)?;
-    let probes = probes::Probes::register()?;
-    let no_pages = fault::NoPages::set_up()?;
-    let before = probes::COUNTERS.waited.load(Relaxed);
-    no_pages.inside(|| pool.free(Route::Mightsleep, 16));
-    let waited = probes::COUNTERS.waited.load(Relaxed) - before;
-    drop(no_pages);
-    drop(probes);
-    // Each is freed when its caller returns: there is nothing to wait for.
-    let freed = pool.all_freed();
-    core::barrier();
-    drop(defaults);
-    Ok(Waited {
-        objects: pool.taken() as u64,
-        waited,
-        freed,
-    })
+    check!(pool.all_freed());
+    Ok(waited)
 }
 
 #[kunit_tests(rcu_ptr_mightsleep)]
@@ -83,47 +45,53 @@ mod tests {
         Ok(())
     }
 
+    /// Without cached blocks each caller allocates one; the rest shares it.
     #[test]
     fn allocates_blocks() -> Result {
-        check!(without_cache()?);
+        let _defaults = params::no_blocks()?;
+        let pool = Pool::new(2000)?;
+        pool.free(Route::Mightsleep, 1500);
+        core::barrier();
+        check!(pool.all_freed());
         Ok(())
     }
 
     #[test]
     fn every_cpu_at_once() -> Result {
-        let pool = Pool::new(scaled(20_000))?;
-        thread::on_cpus(
-            cpu::online(),
-            &|_| pool.free(Route::Mightsleep, usize::MAX),
-            || (),
-        )?;
-        core::barrier();
-        check!(pool.taken() == pool.len() && pool.all_freed());
-        Ok(())
+        on_every_cpu(Route::Mightsleep, scaled(20_000))
     }
 
     #[test]
     fn memory_is_short() -> Result {
-        let (mut freed, mut waited) = without_memory()?;
         // What others give back while all memory is taken may be enough for blocks.
+        let mut waited = without_memory()?;
         for _ in 0..20 {
-            if waited == 0 && freed {
-                (freed, waited) = without_memory()?;
+            if waited == 0 {
+                waited = without_memory()?;
             }
         }
         pr_info!("memory is short: {waited} of 16 callers waited themselves\n");
-        check!(freed);
         // Where faults can be injected the next test is the one that is sure of it.
         check!(waited > 0 || fault::CAN);
         Ok(())
     }
 
+    /// No page can be allocated at all: every caller has to wait for a grace period.
     #[test]
     fn no_block_available() -> Result {
         skip_if!(!fault::CAN, c"needs CONFIG_FAIL_PAGE_ALLOC");
-        let outcome = without_pages()?;
-        check!(outcome.objects == 16 && outcome.waited == 16);
-        check!(outcome.freed);
+        let _defaults = params::no_blocks()?;
+        let pool = Pool::new(24)?;
+        let waited = Events::count(|c| c.waited.load(Relaxed))?;
+        let no_pages = fault::NoPages::set_up()?;
+        no_pages.inside(|| pool.free(Route::Mightsleep, 16));
+        let waited = waited.so_far();
+        drop(no_pages);
+        // Each is freed when its caller returns: there is nothing to wait for.
+        let freed = pool.all_freed();
+        core::barrier();
+        check!(pool.taken() == 16 && waited == 16);
+        check!(freed);
         Ok(())
     }
 }

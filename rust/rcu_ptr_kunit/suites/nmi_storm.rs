@@ -13,9 +13,7 @@ use crate::{
     sys::{
         core,
         cpu::{self, Context},
-        kunit,
-        kunit::skip,
-        thread,
+        kunit, thread,
         timer::{self, Where},
     },
     SLOW,
@@ -35,11 +33,6 @@ fn wanted() -> u64 {
     }
 }
 
-/// The same for a control: enough to see that it stands the same storm.
-fn control() -> u64 {
-    wanted() / 10
-}
-
 /// Fewer than that where only so many come in the time that a test has, for a part of all that is
 /// wanted.
 fn secs() -> i64 {
@@ -49,10 +42,6 @@ fn secs() -> i64 {
         (false, false) => 45,
         (false, true) => 15,
     }
-}
-
-fn control_secs() -> i64 {
-    secs() / 3
 }
 
 /// Of what is wanted, the part that has to come even then.
@@ -87,6 +76,32 @@ struct Sums {
     /// Rounds after which an object was not freed, or was damaged.
     bad: u64,
     msecs: i64,
+}
+
+impl Sums {
+    /// Whether all is well after `least` NMIs that freed one, which the log says.
+    fn is_storm(&self, what: &str, least: u64) -> bool {
+        let Self {
+            rounds,
+            freed: [in_task, in_softirq, in_hardirq, in_nmi],
+            nmis,
+            elsewhere,
+            looks,
+            broken,
+            bad,
+            msecs,
+        } = *self;
+        pr_info!(
+            "storm: {what}: {nmis} NMIs, {elsewhere} elsewhere; objects freed: {in_nmi} in NMI, {in_hardirq} in hardirq, {in_softirq} in softirq, {in_task} in tasks\n"
+        );
+        pr_info!(
+            "storm: {what}: {rounds} rounds in {msecs} ms, {looks} looks of readers, {broken} at broken objects, {bad} rounds bad\n"
+        );
+        // On PREEMPT_RT softirqs run in a thread.
+        let softirqs = in_softirq > 0 || cfg!(CONFIG_PREEMPT_RT);
+        let all = in_nmi >= least && in_task > 0 && in_hardirq > 0 && softirqs;
+        all && looks > 0 && elsewhere == 0 && broken == 0 && bad == 0
+    }
 }
 
 /// Counts of one round.
@@ -203,8 +218,8 @@ fn round(nmi_source: NmiSource, pool: &Pool, route: Route, sums: &mut Sums) -> R
     Ok(())
 }
 
-/// Rounds until enough NMIs have freed one.
-fn rounds(route: Route, checks: Checks, wanted: u64, secs: i64) -> Result<Option<Sums>> {
+/// Rounds until enough NMIs have freed one. Returns the objects that were freed; `None`: there are no NMIs.
+fn rounds(what: &str, route: Route, checks: Checks, wanted: u64, secs: i64) -> Result<Option<u64>> {
     let Some(nmi_source) = storm::strongest() else {
         return Ok(None);
     };
@@ -215,11 +230,7 @@ fn rounds(route: Route, checks: Checks, wanted: u64, secs: i64) -> Result<Option
         if thread::now() - start > secs * 1_000_000_000 {
             break;
         }
-        let ran = round(nmi_source, &pool, route, &mut sums);
-        if ran.is_err() {
-            core::barrier();
-            ran?;
-        }
+        round(nmi_source, &pool, route, &mut sums).inspect_err(|_| core::barrier())?;
         if route == Route::Kernel {
             // No module can call its barrier; the destruction of the cache does, and complains.
             drop(pool);
@@ -231,51 +242,29 @@ fn rounds(route: Route, checks: Checks, wanted: u64, secs: i64) -> Result<Option
         }
     }
     sums.msecs = (thread::now() - start) / 1_000_000;
-    Ok(Some(sums))
+    let late = sums.msecs >= secs * 1000;
+    check!(sums.is_storm(what, if late { wanted / LEAST } else { wanted }));
+    Ok(Some(sums.freed.iter().sum()))
+}
+
+/// Why cases are skipped here.
+const NONE: &CStr = c"the machine has no NMIs";
+
+/// A control goes on until it is seen to stand the same storm.
+fn control(what: &str, checks: Checks) -> Result {
+    let came = rounds(what, Route::Kernel, checks, wanted() / 10, secs() / 3)?;
+    or_skip!(came, NONE);
+    Ok(())
 }
 
 #[kunit_tests(rcu_ptr_nmi_storm)]
 mod tests {
     use super::*;
 
-    /// Whether all is well, which the log says. Only a test itself can assert.
-    fn check(what: &str, wanted: u64, secs: i64, sums: Option<Sums>) -> bool {
-        let Some(s) = sums else {
-            skip(c"the machine has no NMIs");
-            return true;
-        };
-        pr_info!(
-            "storm: {}: {} NMIs, {} elsewhere; objects freed: {} in NMI, {} in hardirq, {} in softirq, {} in tasks\n",
-            what,
-            s.nmis,
-            s.elsewhere,
-            s.freed[Context::Nmi as usize],
-            s.freed[Context::Hardirq as usize],
-            s.freed[Context::Softirq as usize],
-            s.freed[Context::Task as usize]
-        );
-        pr_info!(
-            "storm: {}: {} rounds in {} ms, {} looks of readers, {} at broken objects, {} rounds bad\n",
-            what,
-            s.rounds,
-            s.msecs,
-            s.looks,
-            s.broken,
-            s.bad
-        );
-        let freed = |context: Context| s.freed[context as usize];
-        let late = s.msecs >= secs * 1000;
-        let enough = freed(Context::Nmi) >= if late { wanted / LEAST } else { wanted };
-        // On PREEMPT_RT softirqs run in a thread.
-        let softirqs = freed(Context::Softirq) > 0 || cfg!(CONFIG_PREEMPT_RT);
-        let all = freed(Context::Task) > 0 && freed(Context::Hardirq) > 0 && softirqs;
-        enough && all && s.looks > 0 && s.elsewhere == 0 && s.broken == 0 && s.bad == 0
-    }
-
     #[test]
     fn every_context_at_once() -> Result {
-        let sums = rounds(Route::Nolock, Checks::Poison, wanted(), secs())?;
-        check!(check("rcu_ptr", wanted(), secs(), sums));
+        let came = rounds("rcu_ptr", Route::Nolock, Checks::Poison, wanted(), secs())?;
+        or_skip!(came, NONE);
         Ok(())
     }
 
@@ -284,12 +273,11 @@ mod tests {
     fn callbacks() -> Result {
         let counters = &crate::callback::COUNTERS;
         let (ran, wrong) = (counters.ran.load(Relaxed), counters.wrong.load(Relaxed));
-        let sums = rounds(Route::Call, Checks::Poison, wanted(), secs())?;
-        let queued: u64 = sums.as_ref().map_or(0, |sums| sums.freed.iter().sum());
+        let queued = rounds("callbacks", Route::Call, Checks::Poison, wanted(), secs())?;
+        let queued = or_skip!(queued, NONE);
         let ran = counters.ran.load(Relaxed) - ran;
         let wrong = counters.wrong.load(Relaxed) - wrong;
         pr_info!("storm: callbacks: {queued} queued, {ran} called, {wrong} in a wrong context\n");
-        check!(check("callbacks", wanted(), secs(), sums));
         check!(queued == ran && wrong == 0);
         Ok(())
     }
@@ -297,26 +285,12 @@ mod tests {
     /// Its sheaves are for caches without checks.
     #[test]
     fn control_with_sheaves() -> Result {
-        let sums = rounds(Route::Kernel, Checks::None, control(), control_secs())?;
-        check!(check(
-            "control, with sheaves",
-            control(),
-            control_secs(),
-            sums
-        ));
-        Ok(())
+        control("control, with sheaves", Checks::None)
     }
 
     /// With checks there are no sheaves: all of it is put off to an irq_work.
     #[test]
     fn control_with_checks() -> Result {
-        let sums = rounds(Route::Kernel, Checks::Poison, control(), control_secs())?;
-        check!(check(
-            "control, with checks",
-            control(),
-            control_secs(),
-            sums
-        ));
-        Ok(())
+        control("control, with checks", Checks::Poison)
     }
 }

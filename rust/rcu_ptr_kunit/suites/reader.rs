@@ -4,11 +4,13 @@
 //! them intact.
 
 use crate::{
+    cpus,
+    events::Events,
     params,
     pool::Pool,
-    reader::{self, Readers},
+    reader::{self, Readers, Seen},
     route::Route,
-    sys::{alloc, core, cpu, fault, gp, probes, thread},
+    sys::{alloc, core, cpu, fault, gp, thread},
 };
 use kernel::{
     prelude::*,
@@ -20,16 +22,6 @@ const HOLD_MSECS: i64 = 400;
 
 /// Looks at every object that there have to be: readers look all the time, not once.
 const LOOKS: usize = 20;
-
-/// What a run showed.
-struct Outcome {
-    /// At every object.
-    looks: usize,
-    broken: usize,
-    freed: bool,
-    /// Objects that went on the list.
-    listed: u64,
-}
 
 /// Objects freed in one go: then refills bring blocks for the next.
 const PORTION: usize = 200;
@@ -63,53 +55,33 @@ fn hold(readers: &Readers, msecs: i64) {
     }
 }
 
-/// Frees `count` objects under the eyes of readers.
-fn watched(count: usize, route: Route) -> Result<Outcome> {
+/// Readers have looked at each of `objects` all the time, and found none broken.
+fn check_seen(seen: &Seen, objects: usize) -> Result {
+    let (looks, broken) = (seen.looks / objects.max(1), seen.broken);
+    pr_info!("reader: {looks} looks at every object, {broken} at broken ones\n");
+    check!(looks > LOOKS && broken == 0);
+    Ok(())
+}
+
+/// Frees `count` objects under the eyes of readers. Returns how many went on the list.
+fn watched(count: usize, route: Route) -> Result<u64> {
     let pool = Pool::new(count)?;
-    let probes = probes::Probes::register()?;
-    let before = probes::COUNTERS.list.load(Relaxed);
+    let listed = Events::count(|c| c.list.load(Relaxed))?;
     let seen = reader::watch(&pool, |readers| {
         free_all(&pool, route);
         hold(readers, HOLD_MSECS);
     });
-    let listed = probes::COUNTERS.list.load(Relaxed) - before;
-    drop(probes);
+    let listed = listed.so_far();
     core::barrier();
-    let seen = seen?;
-    Ok(Outcome {
-        looks: seen.looks / pool.len().max(1),
-        broken: seen.broken,
-        freed: pool.all_freed(),
-        listed,
-    })
+    check_seen(&seen?, count)?;
+    pr_info!("reader: {listed} of {count} objects on the list\n");
+    check!(pool.all_freed());
+    Ok(listed)
 }
 
-/// Objects join a list whose first ones have waited long enough already, and the shrinker comes:
-/// whether readers that hold the later ones find them intact.
-fn list_between_grace_periods() -> Result<bool> {
-    let old = Pool::new(4)?;
-    let new = Pool::new(200)?;
-    // All on the list of one CPU.
-    let cpu = cpu::this();
-    let free_on = |pool: &Pool| {
-        let body = |_cpu: i32| free_all(pool, Route::Kvfree);
-        thread::on_cpus(::core::iter::once(cpu), &body, || ())
-    };
-    free_on(&old)?;
-    rcu::synchronize_rcu();
-    let mut done = Ok(());
-    let seen = reader::watch(&new, |readers| {
-        done = free_on(&new).and_then(|()| params::shrink());
-        hold(readers, HOLD_MSECS);
-    })?;
-    done?;
-    core::barrier();
-    Ok(seen.looks > LOOKS * new.len() && seen.broken == 0 && new.all_freed() && old.all_freed())
-}
-
-/// A batch waits for a grace period that a first reader holds up, and more objects come: whether
-/// readers that hold only these find them intact when that grace period is over.
-fn one_batch_and_another() -> Result<bool> {
+/// A batch waits for a grace period that a first reader holds up, and more objects come: readers that hold only
+/// these find them intact when that grace period is over.
+fn one_batch_and_another() -> Result {
     let old = Pool::new(300)?;
     let new = Pool::new(300)?;
     // No thread or process ends from here on: each would have a grace period begin.
@@ -134,115 +106,39 @@ fn one_batch_and_another() -> Result<bool> {
     drop(defaults);
     let inner = inner?;
     core::barrier();
-    let seen = outer.looks > LOOKS * old.len() && inner.looks > LOOKS * new.len();
-    Ok(seen && outer.broken + inner.broken == 0 && new.all_freed() && old.all_freed())
-}
-
-/// A one-argument call finds no page for a block while readers hold its object. Returns how many
-/// callers waited as well.
-fn no_page_under_readers() -> Result<(Outcome, u64)> {
-    let defaults = params::no_blocks()?;
-    let pool = Pool::new(4)?;
-    let probes = probes::Probes::register()?;
-    let before = probes::COUNTERS.waited.load(Relaxed);
-    let seen = reader::watch(&pool, |readers| {
-        // Until then the call has to wait.
-        readers.leave_in(HOLD_MSECS / 4);
-        fault::fail_blocks(1, u64::MAX);
-        pool.free(Route::Mightsleep, 1);
-        fault::fail_blocks(0, 0);
-        // A caller that has not waited still finds them inside.
-        hold(readers, HOLD_MSECS / 4);
-    });
-    let waited = probes::COUNTERS.waited.load(Relaxed) - before;
-    drop(probes);
-    core::barrier();
-    drop(defaults);
-    let seen = seen?;
-    let outcome = Outcome {
-        looks: seen.looks,
-        broken: seen.broken,
-        freed: pool.all_freed(),
-        listed: 0,
-    };
-    Ok((outcome, waited))
-}
-
-/// The shrinker is called while readers hold objects.
-fn shrink_under_readers() -> Result<Outcome> {
-    let pool = Pool::new(2000)?;
-    let mut shrunk = Ok(());
-    let seen = reader::watch(&pool, |readers| {
-        free_all(&pool, Route::Kvfree);
-        shrunk = params::shrink();
-        hold(readers, HOLD_MSECS);
-    })?;
-    shrunk?;
-    core::barrier();
-    Ok(Outcome {
-        looks: seen.looks / pool.len().max(1),
-        broken: seen.broken,
-        freed: pool.all_freed(),
-        listed: 0,
-    })
-}
-
-/// Whether a reader was still inside when the barrier returned.
-fn barrier_under_readers() -> Result<bool> {
-    let pool = Pool::new(500)?;
-    let mut still_inside = 0;
-    reader::watch(&pool, |readers| {
-        free_all(&pool, Route::Kvfree);
-        readers.leave_in(HOLD_MSECS);
-        core::barrier();
-        still_inside = readers.inside();
-    })?;
-    Ok(still_inside > 0)
+    check_seen(&outer, old.len())?;
+    check_seen(&inner, new.len())?;
+    check!(new.all_freed() && old.all_freed());
+    Ok(())
 }
 
 #[kunit_tests(rcu_ptr_reader)]
 mod tests {
     use super::*;
 
-    // KUnit's assertions are for the tests themselves: elsewhere they panic.
-    fn is_good(o: &Outcome) -> bool {
-        pr_info!(
-            "reader: {} looks at every object, {} at broken ones; {} objects on the list\n",
-            o.looks,
-            o.broken,
-            o.listed
-        );
-        o.looks > LOOKS && o.broken == 0 && o.freed
-    }
-
     #[test]
     fn blocks() -> Result {
         let _defaults = params::quick_drain()?;
-        let mut outcome = watched(3000, Route::Kvfree)?;
         // Most are in blocks, else this would be another test of the list; refills may be late.
-        for _ in 0..10 {
-            if !is_good(&outcome) || outcome.listed < 1500 {
-                break;
+        for _ in 0..11 {
+            if watched(3000, Route::Kvfree)? < 1500 {
+                return Ok(());
             }
-            outcome = watched(3000, Route::Kvfree)?;
         }
-        check!(is_good(&outcome));
-        check!(outcome.listed < 1500);
-        Ok(())
+        Err(EAGAIN)
     }
 
     #[test]
     fn nolock() -> Result {
         let _defaults = params::quick_drain()?;
-        check!(is_good(&watched(3000, Route::Nolock)?));
-        Ok(())
+        watched(3000, Route::Nolock).map(drop)
     }
 
     #[test]
     fn callbacks() -> Result {
         let _defaults = params::quick_drain()?;
         for route in Route::CALLS {
-            check!(is_good(&watched(3000, route)?));
+            watched(3000, route)?;
         }
         Ok(())
     }
@@ -250,16 +146,30 @@ mod tests {
     #[test]
     fn mightsleep() -> Result {
         let _defaults = params::quick_drain()?;
-        check!(is_good(&watched(300, Route::Mightsleep)?));
-        Ok(())
+        watched(300, Route::Mightsleep).map(drop)
     }
 
+    /// A one-argument call finds no page for a block while readers hold its object, and waits as they do.
     #[test]
     fn mightsleep_without_a_page() -> Result {
         for _ in 0..4 {
-            let (outcome, waited) = no_page_under_readers()?;
-            check!(is_good(&outcome));
-            check!(waited == 1);
+            let defaults = params::no_blocks()?;
+            let pool = Pool::new(4)?;
+            let waited = Events::count(|c| c.waited.load(Relaxed))?;
+            let seen = reader::watch(&pool, |readers| {
+                // Until then the call has to wait.
+                readers.leave_in(HOLD_MSECS / 4);
+                fault::fail_blocks(1, u64::MAX);
+                pool.free(Route::Mightsleep, 1);
+                fault::fail_blocks(0, 0);
+                // A caller that has not waited still finds them inside.
+                hold(readers, HOLD_MSECS / 4);
+            })?;
+            let waited = waited.so_far();
+            core::barrier();
+            drop(defaults);
+            check_seen(&seen, 1)?;
+            check!(waited == 1 && pool.all_freed());
         }
         Ok(())
     }
@@ -267,9 +177,7 @@ mod tests {
     #[test]
     fn list() -> Result {
         let _defaults = (params::no_blocks()?, params::quick_drain()?);
-        let outcome = watched(2000, Route::Kvfree)?;
-        check!(is_good(&outcome));
-        check!(outcome.listed == 2000);
+        check!(watched(2000, Route::Kvfree)? == 2000);
         Ok(())
     }
 
@@ -277,38 +185,69 @@ mod tests {
     fn callbacks_on_the_list() -> Result {
         let _defaults = (params::no_blocks()?, params::quick_drain()?);
         for route in Route::CALLS {
-            let outcome = watched(1000, route)?;
-            check!(is_good(&outcome));
-            check!(outcome.listed == 1000);
+            check!(watched(1000, route)? == 1000);
         }
         Ok(())
     }
 
+    /// Objects join a list whose first ones have waited long enough already, and the shrinker comes:
+    /// readers that hold the later ones find them intact.
     #[test]
     fn list_goes_on() -> Result {
         let _defaults = params::no_blocks()?;
-        check!(list_between_grace_periods()?);
+        let old = Pool::new(4)?;
+        let new = Pool::new(200)?;
+        // All on the list of one CPU.
+        let cpu = cpu::this();
+        let free_on = |pool: &Pool| cpus::on(cpu, || free_all(pool, Route::Kvfree));
+        free_on(&old)?;
+        rcu::synchronize_rcu();
+        let mut done = Ok(());
+        let seen = reader::watch(&new, |readers| {
+            done = free_on(&new).and_then(|()| params::shrink());
+            hold(readers, HOLD_MSECS);
+        })?;
+        done?;
+        core::barrier();
+        check_seen(&seen, new.len())?;
+        check!(new.all_freed() && old.all_freed());
         Ok(())
     }
 
     #[test]
     fn one_batch_after_another() -> Result {
         // A grace period that others have begun may be in the way of the one that is wanted.
-        for _ in 0..6 {
-            check!(one_batch_and_another()?);
-        }
-        Ok(())
+        (0..6).try_for_each(|_| one_batch_and_another())
     }
 
+    /// The shrinker is called while readers hold objects.
     #[test]
     fn shrinker() -> Result {
-        check!(is_good(&shrink_under_readers()?));
+        let pool = Pool::new(2000)?;
+        let mut shrunk = Ok(());
+        let seen = reader::watch(&pool, |readers| {
+            free_all(&pool, Route::Kvfree);
+            shrunk = params::shrink();
+            hold(readers, HOLD_MSECS);
+        })?;
+        shrunk?;
+        core::barrier();
+        check_seen(&seen, pool.len())?;
+        check!(pool.all_freed());
         Ok(())
     }
 
     #[test]
     fn barrier_waits_for_them() -> Result {
-        check!(!barrier_under_readers()?);
+        let pool = Pool::new(500)?;
+        let mut inside = usize::MAX;
+        reader::watch(&pool, |readers| {
+            free_all(&pool, Route::Kvfree);
+            readers.leave_in(HOLD_MSECS);
+            core::barrier();
+            inside = readers.inside();
+        })?;
+        check!(inside == 0);
         Ok(())
     }
 }

@@ -133,9 +133,7 @@ mod tests {
         for key in 0..2000 {
             check!(object(&BOOK, key)?.key == key);
         }
-        rcu_ptr::barrier();
-        check!(BOOK.made() == 2000);
-        check!(BOOK.is_even());
+        check!(BOOK.ends_with(2000));
         check!(BOOK.bh_off.load(Relaxed) == 2000);
         Ok(())
     }
@@ -152,10 +150,7 @@ mod tests {
         }
         let early = BOOK.dropped();
         drop(guard);
-        rcu_ptr::barrier();
-        check!(early == 0);
-        check!(BOOK.dropped() == 1);
-        check!(BOOK.is_even());
+        check!(early == 0 && BOOK.ends_with(1));
         Ok(())
     }
 
@@ -167,8 +162,8 @@ mod tests {
             check!(object.0.key == key);
             cpu::irqs_off(|| drop(object));
         }
-        rcu_ptr::barrier();
-        check!(BOOK.is_even());
+        check!(BOOK.ends_with(20));
+
         check!(BOOK.in_task.load(Relaxed) == 20);
         Ok(())
     }
@@ -182,11 +177,10 @@ mod tests {
         check!(sum == CHAIN * (CHAIN - 1) / 2);
         drop(first);
         // The drop of each starts the wait of the next.
-        for _ in 0..CHAIN {
+        for _ in 1..CHAIN {
             rcu_ptr::barrier();
         }
-        check!(BOOK.made() == CHAIN as usize);
-        check!(BOOK.is_even());
+        check!(BOOK.ends_with(CHAIN as usize));
         Ok(())
     }
 
@@ -236,9 +230,7 @@ mod tests {
             check!(small.key == large.owner.key && large.rest[19_999] == plain[19_999]);
             check!(sleepy.key == key);
         }
-        rcu_ptr::barrier();
-        check!(BOOK.made() == 60);
-        check!(BOOK.is_even());
+        check!(BOOK.ends_with(60));
         Ok(())
     }
 
@@ -253,8 +245,7 @@ mod tests {
         check!(BOOK.dropped() == 0);
         // SAFETY: The object of a box of this type that was forgotten.
         drop(unsafe { RcuKBox::<Owner>::from_foreign(left.cast()) });
-        rcu_ptr::barrier();
-        check!(BOOK.is_even());
+        check!(BOOK.ends_with(1));
         Ok(())
     }
 
@@ -265,9 +256,7 @@ mod tests {
             let object = RcuKBox::<Link>::new(failing(&BOOK), GFP_KERNEL);
             check!(object.is_err_and(|error| error == EBUSY));
         }
-        rcu_ptr::barrier();
-        check!(BOOK.made() == 100);
-        check!(BOOK.is_even());
+        check!(BOOK.ends_with(100));
         Ok(())
     }
 
@@ -284,8 +273,7 @@ mod tests {
         check!(ptr::eq(seen, raw) && aligned::<Door, RcuFreeBox<Key>>(raw));
         // SAFETY: From above.
         drop(unsafe { RcuFreeBox::<Key>::from_foreign(raw.cast()) });
-        rcu_ptr::barrier();
-        check!(BOOK.is_even());
+        check!(BOOK.ends_with(2));
         Ok(())
     }
 
@@ -301,10 +289,8 @@ mod tests {
         // The owner's part has been dropped, once, after it was told; the view is still there.
         let (dropped, closed, number) = (BOOK.dropped(), view.closed.load(Relaxed), view.number);
         drop(guard);
-        rcu_ptr::barrier();
         check!(dropped == 1 && closed == 1 && number == 7);
-        check!(BOOK.looks.load(Relaxed) == 1);
-        check!(BOOK.is_even());
+        check!(BOOK.ends_with(1) && BOOK.looks.load(Relaxed) == 1);
         Ok(())
     }
 
@@ -353,9 +339,7 @@ mod tests {
         // One is emptied, the other dropped with what is in it.
         check!(doors.swap(None).is_some() && doors.swap(None).is_none());
         drop(objects);
-        rcu_ptr::barrier();
-        check!(BOOK.made() == 200);
-        check!(BOOK.is_even());
+        check!(BOOK.ends_with(200));
         Ok(())
     }
 
@@ -368,18 +352,10 @@ mod tests {
             let (object, door) = (object(&BOOK, key)?, door(&BOOK, key)?);
             // Each place twice: the second takes the first one's place.
             let i = key as usize / 2;
-            drop(
-                objects
-                    .lock()
-                    .store(i, object, GFP_KERNEL)
-                    .map_err(Error::from)?,
-            );
-            drop(
-                doors
-                    .lock()
-                    .store(i, door, GFP_KERNEL)
-                    .map_err(Error::from)?,
-            );
+            let old = objects.lock().store(i, object, GFP_KERNEL);
+            drop(old.map_err(Error::from)?);
+            let old = doors.lock().store(i, door, GFP_KERNEL);
+            drop(old.map_err(Error::from)?);
         }
         let guard = objects.lock();
         check!((0..150).all(|i| guard.get(i).is_some_and(|o| o.key == 2 * i as u64 + 1)));
@@ -397,9 +373,7 @@ mod tests {
         });
         check!(closed == Some(1));
         drop((objects, doors));
-        rcu_ptr::barrier();
-        check!(BOOK.made() == 600);
-        check!(BOOK.is_even());
+        check!(BOOK.ends_with(600));
         Ok(())
     }
 
@@ -415,9 +389,7 @@ mod tests {
         seen.look();
         let key = seen.key;
         drop(guard);
-        rcu_ptr::barrier();
-        check!(key == 5);
-        check!(BOOK.is_even());
+        check!(key == 5 && BOOK.ends_with(1));
         Ok(())
     }
 
@@ -442,9 +414,8 @@ mod tests {
             });
             seen.look();
         }
-        rcu_ptr::barrier();
+        check!(BOOK.ends_with(500));
         check!(RAN.load(Relaxed) == 500 && WRONG.load(Relaxed) == 0);
-        check!(BOOK.is_even());
         // What the closures held is gone, and what the objects held.
         check!(Arc::into_unique_or_drop(shared).is_some());
         Ok(())
@@ -465,9 +436,8 @@ mod tests {
                 RAN.fetch_add(u64::from(in_task), Relaxed);
             });
         }
-        rcu_ptr::barrier();
+        check!(BOOK.ends_with(20));
         check!(RAN.load(Relaxed) == 20);
-        check!(BOOK.is_even());
         Ok(())
     }
 
@@ -482,11 +452,8 @@ mod tests {
                 RAN.fetch_add(owner.key, Relaxed);
             })
         });
-        for _ in 0..2 {
-            rcu_ptr::barrier();
-        }
-        check!(RAN.load(Relaxed) == 2);
-        check!(BOOK.is_even());
+        rcu_ptr::barrier();
+        check!(BOOK.ends_with(2) && RAN.load(Relaxed) == 2);
         Ok(())
     }
 
@@ -500,8 +467,7 @@ mod tests {
         let plain = RcuKBox::new(WithRoom::<_, 1>::new(3u64), GFP_KERNEL)?;
         check!(**plain == 3);
         drop(plain);
-        rcu_ptr::barrier();
-        check!(BOOK.is_even());
+        check!(BOOK.ends_with(1));
         Ok(())
     }
 

@@ -3,34 +3,38 @@
 //! Where objects of a cache come from: what an allocation asks the slab for, the reserve of
 //! `rcu_ptr_cache_prefill()`, stock that follows demand, and the node that memory is on.
 
-use super::{sheaf_calls::stats_match, sheaf_memory::two_nodes};
+use super::{
+    sheaf_calls::{sheaves, stats_match},
+    sheaf_memory::{far, two_nodes, NUMA},
+};
 use crate::{
-    bound,
+    bound, cpus,
+    held::Held,
     sys::{
         cache::{self, Args, SheafCache, GFP_SPECIAL},
         core,
         cpu::{self, Context},
-        nmi::Receiver,
+        nmi::{self, Receiver},
         node,
         perf::Hook,
         thread, user,
     },
 };
-use ::core::{iter, ptr::NonNull};
+use ::core::ptr::NonNull;
 use kernel::{
     c_str,
     prelude::*,
-    sync::atomic::{Atomic, Relaxed},
+    sync::atomic::{Atomic, Full, Relaxed},
 };
 
 /// Objects that tests hold, filled from any context.
-struct Held<'a> {
+struct Kept<'a> {
     cache: &'a SheafCache,
     objects: KVVec<Atomic<*mut u8>>,
     next: Atomic<usize>,
 }
 
-impl<'a> Held<'a> {
+impl<'a> Kept<'a> {
     /// None yet, of `cache`; `n` at most.
     fn new(cache: &'a SheafCache, n: usize) -> Result<Self> {
         let mut objects = KVVec::with_capacity(n, GFP_KERNEL)?;
@@ -54,47 +58,21 @@ impl<'a> Held<'a> {
         }
         true
     }
+}
 
-    /// How many of them are on another node than `cpu`.
-    fn far_from(&self, cpu: i32) -> usize {
-        let objects = self
-            .objects
-            .iter()
-            .filter_map(|o| NonNull::new(o.load(Relaxed)));
-        objects
-            .filter(|&object| node::of_object(object) != node::of_cpu(cpu))
-            .count()
-    }
-
-    /// Gives all of them back.
-    fn give_back(&self, free: unsafe fn(&SheafCache, NonNull<u8>)) {
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
         for place in &self.objects {
             if let Some(object) = NonNull::new(place.load(Relaxed)) {
-                place.store(::core::ptr::null_mut(), Relaxed);
                 // SAFETY: From this cache, and not shared.
-                unsafe { free(self.cache, object) };
+                unsafe { self.cache.free_rcu(object) };
             }
         }
-        self.next.store(0, Relaxed);
     }
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.give_back(SheafCache::free_rcu);
-    }
-}
-
-/// `n` allocations on `cpu`, with interrupts off: how many found something.
-fn atomic_on(held: &Held<'_>, cpu: i32, n: usize) -> Result<usize> {
-    let found = Atomic::<usize>::new(0);
-    let body = |_| found.store(take(held, n), Relaxed);
-    thread::on_cpus(iter::once(cpu), &body, || ())?;
-    Ok(found.load(Relaxed))
 }
 
 /// `n` allocations with interrupts off: how many found something.
-fn take(held: &Held<'_>, n: usize) -> usize {
+fn take(held: &Kept<'_>, n: usize) -> usize {
     cpu::irqs_off(|| {
         (0..n)
             .filter(|_| held.keep(held.cache.alloc_nolock()))
@@ -104,7 +82,7 @@ fn take(held: &Held<'_>, n: usize) -> usize {
 
 /// One CPU allocates one object, and right after it the other `n - 1`, both with interrupts off: how
 /// many found something.
-fn one_and_the_rest(held: &Held<'_>, cpus: [i32; 2], n: usize) -> Result<usize> {
+fn one_and_the_rest(held: &Kept<'_>, cpus: [i32; 2], n: usize) -> Result<usize> {
     let (there, first) = (Atomic::<usize>::new(0), Atomic::<usize>::new(0));
     let found = Atomic::<usize>::new(0);
     let body = |cpu: i32| {
@@ -124,10 +102,7 @@ fn one_and_the_rest(held: &Held<'_>, cpus: [i32; 2], n: usize) -> Result<usize> 
 
 /// Waits until `done` without a pause, in which a worker could help: a watchdog.
 fn spin(done: impl Fn() -> bool) {
-    let end = bound::watchdog_ends();
-    while !done() && thread::now() < end {
-        ::core::hint::spin_loop();
-    }
+    cpus::spin(i64::from(bound::WATCHDOG_MSECS) * 1_000_000, done);
 }
 
 /// The CPUs that share the first one's node.
@@ -136,46 +111,9 @@ fn near() -> impl Iterator<Item = i32> + Clone {
     cpu::online().filter(move |&cpu| node::of_cpu(cpu) == node::of_cpu(first))
 }
 
-/// As many NMIs as `n`, sent to one CPU after the other, each of which allocates an object: how many
-/// found something. `None`: the machine can't send NMIs.
-fn from_nmi(held: &Held<'_>, n: usize) -> Result<Option<(usize, usize)>> {
-    let (armed, came) = (Atomic::<usize>::new(0), Atomic::<usize>::new(0));
-    let found = Atomic::<usize>::new(0);
-    let body = || {
-        // Others come to this handler as well.
-        if cpu::context() == Context::Nmi && armed.xchg(0, kernel::sync::atomic::Full) == 1 {
-            let object = held.cache.alloc_nolock();
-            found.add(usize::from(held.keep(object)), Relaxed);
-            came.add(1, Relaxed);
-        }
-    };
-    let hook = Hook::new(&body);
-    let receiver = match Receiver::new(&hook) {
-        Ok(receiver) => receiver,
-        Err(e) if e == EOPNOTSUPP => return Ok(None),
-        Err(e) => return Err(e),
-    };
-    let send = |_| {
-        for (i, cpu) in near().cycle().take(n).enumerate() {
-            armed.store(1, Relaxed);
-            receiver.send(cpu);
-            spin(|| came.load(Relaxed) > i);
-        }
-    };
-    thread::on_cpus(near().take(1), &send, || ())?;
-    drop(receiver);
-    Ok(Some((came.load(Relaxed), found.load(Relaxed))))
-}
-
 /// Gives the node of the first CPU a reserve of `n`.
 fn prefill(cache: &SheafCache, n: usize) -> Result {
-    let done = Atomic::<i32>::new(0);
-    let body = |_| done.store(i32::from(cache.prefill(n).is_ok()), Relaxed);
-    thread::on_cpus(near().take(1), &body, || ())?;
-    if done.load(Relaxed) == 0 {
-        return Err(ENOMEM);
-    }
-    Ok(())
+    cpus::on(cpus::first(), || cache.prefill(n))?
 }
 
 #[kunit_tests(rcu_ptr_sheaf_alloc)]
@@ -189,23 +127,15 @@ mod tests {
             user::sh(c"[ -e /sys/kernel/tracing/events/kmem/mm_page_alloc/enable ]").is_err(),
             c"tracefs is not mounted"
         );
-        let args = Args {
-            sheaf_capacity: 12,
-            ..Args::default()
-        };
-        let cache = SheafCache::new(c"rcu_ptr_flags", 4000, args)?;
+        let cache = SheafCache::new(c"rcu_ptr_flags", 4000, sheaves(12, 0))?;
         user::sh(c_str!(
             "cd /sys/kernel/tracing && echo 0 >events/enable && echo >trace && echo 1 >tracing_on && \
              echo 1 >events/kmem/mm_page_alloc/enable"
         ))?;
-        let object = cache.alloc_with(GFP_SPECIAL);
+        let object = cache.hold_with(GFP_SPECIAL);
         let stopped = user::sh(c_str!(
             "cd /sys/kernel/tracing && echo 0 >events/kmem/mm_page_alloc/enable"
         ));
-        if let Some(object) = object {
-            // SAFETY: From this cache, the caller's.
-            unsafe { cache.free_rcu(object) };
-        }
         stopped?;
         // Twelve objects of a page each.
         let seen = user::sh(c_str!(
@@ -223,20 +153,13 @@ mod tests {
     /// A call that may sleep says so where it may not, whether a sheaf has an object or not.
     #[test]
     fn sleeping_calls_are_checked() -> Result {
-        skip_if!(
-            cfg!(not(CONFIG_DEBUG_ATOMIC_SLEEP)),
-            c"needs CONFIG_DEBUG_ATOMIC_SLEEP"
-        );
+        needs!(CONFIG_DEBUG_ATOMIC_SLEEP);
         let cache = SheafCache::new(c"rcu_ptr_might", 64, Args::default())?;
-        let first = cache.alloc(false).ok_or(ENOMEM)?;
-        let hit = expect_splat!(
+        let _first = cache.hold()?;
+        expect_splat!(
             "BUG: sleeping function called from invalid context",
-            cpu::irqs_off(|| cache.alloc(false))
+            cpu::irqs_off(|| drop(cache.hold()))
         );
-        for object in [Some(first), hit].into_iter().flatten() {
-            // SAFETY: From this cache, the caller's.
-            unsafe { cache.free(object) };
-        }
         Ok(())
     }
 
@@ -246,17 +169,12 @@ mod tests {
         const N: usize = 200;
         let cache = SheafCache::new(c"rcu_ptr_kept", 64, cache::own_memory())?;
         prefill(&cache, N)?;
-        let (tasks, held) = (Held::new(&cache, 2 * N)?, Held::new(&cache, N)?);
-        let (waited, found) = (Atomic::<usize>::new(0), Atomic::<usize>::new(0));
-        let body = |_| {
-            let n = (0..2 * N)
-                .filter(|_| tasks.keep(cache.alloc(false)))
-                .count();
-            waited.store(n, Relaxed);
-            found.store(take(&held, N), Relaxed);
-        };
-        thread::on_cpus(near().take(1), &body, || ())?;
-        check!(waited.load(Relaxed) == 2 * N && found.load(Relaxed) == N);
+        let (tasks, held) = (Kept::new(&cache, 2 * N)?, Kept::new(&cache, N)?);
+        let (waited, found) = cpus::on(cpus::first(), || {
+            let waited = (0..2 * N).filter(|_| tasks.keep(cache.alloc(false)));
+            (waited.count(), take(&held, N))
+        })?;
+        check!(waited == 2 * N && found == N);
         Ok(())
     }
 
@@ -269,7 +187,7 @@ mod tests {
             skip!(c"needs two CPUs of one node");
         };
         prefill(&cache, N)?;
-        let held = Held::new(&cache, N)?;
+        let held = Kept::new(&cache, N)?;
         let found = one_and_the_rest(&held, [first, second], N)?;
         check!(found == N);
         Ok(())
@@ -279,13 +197,30 @@ mod tests {
     #[test]
     fn reserve_is_there_in_nmi() -> Result {
         const N: usize = 100;
+        skip_if!(!nmi::CAN, c"this machine sends no NMIs");
         let cache = SheafCache::new(c"rcu_ptr_kept_nmi", 64, cache::own_memory())?;
         prefill(&cache, N)?;
-        let held = Held::new(&cache, N)?;
-        let nmis = from_nmi(&held, N)?;
-        drop(held);
-        let (came, found) = or_skip!(nmis, c"this machine sends no NMIs");
-        check!(came == N && found == N);
+        let held = Kept::new(&cache, N)?;
+        let (armed, came) = (Atomic::<usize>::new(0), Atomic::<usize>::new(0));
+        let found = Atomic::<usize>::new(0);
+        let body = || {
+            // Others come to this handler as well.
+            if cpu::context() == Context::Nmi && armed.xchg(0, Full) == 1 {
+                let object = held.cache.alloc_nolock();
+                found.add(usize::from(held.keep(object)), Relaxed);
+                came.add(1, Relaxed);
+            }
+        };
+        let hook = Hook::new(&body);
+        let receiver = Receiver::new(&hook)?;
+        cpus::on(cpus::first(), || {
+            for (i, cpu) in near().cycle().take(N).enumerate() {
+                armed.store(1, Relaxed);
+                receiver.send(cpu);
+                spin(|| came.load(Relaxed) > i);
+            }
+        })?;
+        check!(came.load(Relaxed) == N && found.load(Relaxed) == N);
         Ok(())
     }
 
@@ -296,8 +231,8 @@ mod tests {
         let cache = SheafCache::new(c"rcu_ptr_kept_again", 64, cache::own_memory())?;
         prefill(&cache, N)?;
         for _ in 0..3 {
-            let held = Held::new(&cache, N)?;
-            check!(atomic_on(&held, near().next().unwrap_or(0), N)? == N);
+            let held = cpus::on(cpus::first(), || cache.hold_at_hand(N))??;
+            check!(held.len() == N);
             check!(bound::soon(|| stats_match!(
                 "rcu_ptr_kept_again",
                 " reserve=1[0-9][0-9] "
@@ -311,41 +246,26 @@ mod tests {
     fn stock_follows_demand() -> Result {
         const N: usize = 2000;
         let cache = SheafCache::new(c"rcu_ptr_demand", 64, cache::own_memory())?;
-        let missed = Atomic::<usize>::new(0);
-        let ask = |_| {
-            cpu::irqs_off(|| {
-                for _ in 0..N {
-                    match cache.alloc_nolock() {
-                        // SAFETY: From this cache, the caller's.
-                        Some(object) => unsafe { cache.free_rcu(object) },
-                        None => missed.add(1, Relaxed),
-                    }
-                }
-            })
-        };
-        thread::on_cpus(near().take(1), &ask, || ())?;
-        let came = bound::watchdog(|| {
-            let stats = cache.stats();
-            stats.now_full as usize * 56 >= missed.load(Relaxed)
-        });
-        check!(missed.load(Relaxed) > N / 2 && came);
+        let missed = cpus::on(cpus::first(), || {
+            let in_vain = |_: &usize| cache.hold_nolock().is_none();
+            cpu::irqs_off(|| (0..N).filter(in_vain).count())
+        })?;
+        let came = bound::watchdog(|| cache.stats().now_full as usize * 56 >= missed);
+        check!(missed > N / 2 && came);
         Ok(())
     }
 
     /// A worker on one node fills the barn of another with that one's memory.
     #[test]
     fn refills_are_of_the_right_node() -> Result {
-        let (here, there) = or_skip!(
-            two_nodes(),
-            c"needs two nodes with a CPU each (scenario NUMA)"
-        );
+        let (here, there) = or_skip!(two_nodes(), NUMA);
         for (asks, other) in [(here, there), (there, here)] {
             let mut asked = None;
             for _ in 0..10 {
                 let cache = SheafCache::new(c"rcu_ptr_right", 64, cache::own_memory())?;
                 // Both have asked before a worker comes, which serves both: what came in between would go
                 // to the next caller, on any node.
-                if one_and_the_rest(&Held::new(&cache, 400)?, [other, asks], 2)? == 0 {
+                if one_and_the_rest(&Kept::new(&cache, 400)?, [other, asks], 2)? == 0 {
                     asked = Some(cache);
                     break;
                 }
@@ -355,10 +275,8 @@ mod tests {
             };
             check!(bound::soon(|| cache.stats().now_full >= 2));
             for cpu in [here, there] {
-                let held = Held::new(&cache, 100)?;
-                let found = atomic_on(&held, cpu, 40)?;
-                let far = held.far_from(cpu);
-                check!(found == 40 && far == 0);
+                let held = cpus::on(cpu, || cache.hold_at_hand(40))??;
+                check!(held.len() == 40 && far(&held, cpu) == 0);
             }
         }
         Ok(())
@@ -367,26 +285,16 @@ mod tests {
     /// Objects that are freed at once on another node than theirs are not allocated there.
     #[test]
     fn freed_at_once_elsewhere() -> Result {
-        let (here, there) = or_skip!(
-            two_nodes(),
-            c"needs two nodes with a CPU each (scenario NUMA)"
-        );
+        let (here, there) = or_skip!(two_nodes(), NUMA);
         let cache = SheafCache::new(c"rcu_ptr_once", 64, cache::own_memory())?;
-        let held = Held::new(&cache, 4)?;
-        let alloc = |_| {
-            for _ in 0..4 {
-                held.keep(cache.alloc(false));
-            }
-        };
         for _ in 0..10 {
-            thread::on_cpus(iter::once(here), &alloc, || ())?;
-            let free = |_| {
-                held.give_back(SheafCache::free);
-                alloc(0);
-            };
-            thread::on_cpus(iter::once(there), &free, || ())?;
-            check!(held.far_from(there) == 0);
-            held.give_back(SheafCache::free_rcu);
+            let held = cpus::on(here, || cache.hold_many(4))??;
+            let held = cpus::on(there, || {
+                held.into_iter().for_each(Held::free);
+                cache.hold_many(4)
+            })??;
+            check!(far(&held, there) == 0);
+            drop(held);
             core::barrier();
         }
         Ok(())

@@ -3,9 +3,11 @@
 //! What a cache has outside of its barns: every kind has a bound, a number in the statistics, and a
 //! way back that needs no other traffic of the CPU. And what is given back twice is allocated once.
 
-use super::sheaf_memory::nodes;
+use super::{sheaf_calls::sheaves, sheaf_memory::nodes};
 use crate::{
-    bound, params,
+    bound,
+    held::Held,
+    params,
     provoke::{free_rcu_twice, free_twice},
     scaled,
     sys::{
@@ -25,13 +27,9 @@ const MAX_SPENT: u64 = 8;
 /// `CALLBACK_SHEAVES` of the core.
 const CALLBACK_SHEAVES: u64 = 16;
 
-/// Small sheaves, so that there are many.
-fn small() -> Args {
-    Args {
-        sheaf_capacity: 4,
-        barn_limit: 8,
-        ..Args::default()
-    }
+/// Whether the slab has all objects back.
+pub(super) fn all_back(stats: &Stats) -> bool {
+    stats.slab_allocs == stats.slab_frees
 }
 
 /// Sheaves and objects that CPUs have.
@@ -90,13 +88,13 @@ pub(super) fn circulate(
     Ok(())
 }
 
-/// [`circulate()`] until many sheaves have been emptied. Returns the most spent sheaves that there were, and
-/// what there is when both have ended.
+/// [`circulate()`] until many sheaves have been emptied: few are there when both have ended. Returns the most spent
+/// sheaves that there were.
 fn spend(
     cache: &SheafCache,
     cpus: (i32, i32),
     alloc: &(dyn Fn() -> Option<NonNull<u8>> + Sync),
-) -> Result<(u64, Stats)> {
+) -> Result<u64> {
     let mut most = 0;
     circulate(cache, cpus, alloc, |done| {
         let stats = cache.stats();
@@ -110,13 +108,19 @@ fn spend(
         let stats = cache.stats();
         stats.now_waiting == 0 && stats.now_closed == 0 && stats.now_sheaves <= most_sheaves
     });
-    if !settled {
-        return Err(ETIME);
-    }
-    Ok((most, cache.stats()))
+    let stats = cache.stats();
+    kernel::kunit::info(fmt!(
+        "rcu_ptr_sheaf_bounds: at most {} spent sheaves, {} sheaves at the end\n",
+        most,
+        stats.now_sheaves
+    ));
+    check!(settled && stats.now_sheaves <= most_sheaves);
+    check!(stats.emptied > 10 * MAX_SPENT);
+    check!(stats.now_spent <= MAX_SPENT * cpu::online().count() as u64);
+    Ok(most)
 }
 
-/// Sheaves of [`small()`] when nothing is on its way: two kinds in a barn, what goes to another node, and what CPUs
+/// Sheaves of four when nothing is on its way: two kinds in a barn, what goes to another node, and what CPUs
 /// have.
 fn most_sheaves() -> u64 {
     (2 * 8 + 1) * nodes() + cpu::online().count() as u64 * (MAX_SPENT + 4)
@@ -128,8 +132,8 @@ pub(super) fn two_cpus() -> Option<(i32, i32)> {
     Some((here, there))
 }
 
-/// The same object is allocated more than once while `cache` has others.
-fn given_out_twice(cache: &SheafCache, object: NonNull<u8>) -> Result<bool> {
+/// An object was given back twice: that was seen, and it is not allocated more than once while `cache` has others.
+fn given_out_once(cache: &SheafCache, object: NonNull<u8>) -> Result {
     let held = cache.alloc_many(300)?;
     let times = held.iter().filter(|&&other| other == object).count();
     let mut kept = false;
@@ -140,7 +144,8 @@ fn given_out_twice(cache: &SheafCache, object: NonNull<u8>) -> Result<bool> {
             unsafe { cache.free_rcu(other) };
         }
     }
-    Ok(times > 1)
+    check!(times <= 1 && cache.stats().freed_twice == 1);
+    Ok(())
 }
 
 #[kunit_tests(rcu_ptr_sheaf_bounds)]
@@ -153,18 +158,10 @@ mod tests {
     fn spent_with_softirqs_off() -> Result {
         let cpus = or_skip!(two_cpus(), c"needs two CPUs");
         let _defaults = params::no_drain()?;
-        let cache = SheafCache::new(c"rcu_ptr_bh", SIZE, small())?;
+        let cache = SheafCache::new(c"rcu_ptr_bh", SIZE, sheaves(4, 8))?;
         let alloc = || cpu::bh_off(|| cache.alloc(true));
-        let (most, stats) = spend(&cache, cpus, &alloc)?;
-        let nr_cpus = cpu::online().count() as u64;
-        kernel::kunit::info(fmt!(
-            "rcu_ptr_sheaf_bounds: at most {} spent sheaves, {} sheaves at the end\n",
-            most,
-            stats.now_sheaves
-        ));
-        check!(stats.emptied > 10 * MAX_SPENT);
-        check!(most <= MAX_SPENT * nr_cpus && stats.now_spent <= MAX_SPENT * nr_cpus);
-        check!(stats.now_sheaves <= most_sheaves());
+        let most = spend(&cache, cpus, &alloc)?;
+        check!(most <= MAX_SPENT * cpu::online().count() as u64);
         Ok(())
     }
 
@@ -173,13 +170,9 @@ mod tests {
     fn spent_with_interrupts_off() -> Result {
         let cpus = or_skip!(two_cpus(), c"needs two CPUs");
         let _defaults = params::no_drain()?;
-        let cache = SheafCache::new(c"rcu_ptr_irqs", SIZE, small())?;
+        let cache = SheafCache::new(c"rcu_ptr_irqs", SIZE, sheaves(4, 8))?;
         let alloc = || cpu::irqs_off(|| cache.alloc_nolock()).or_else(|| cache.alloc(false));
-        let (_, stats) = spend(&cache, cpus, &alloc)?;
-        let nr_cpus = cpu::online().count() as u64;
-        check!(stats.emptied > 10 * MAX_SPENT && stats.now_spent <= MAX_SPENT * nr_cpus);
-        check!(stats.now_sheaves <= most_sheaves());
-        Ok(())
+        spend(&cache, cpus, &alloc).map(drop)
     }
 
     /// The backlog of a CPU that had interrupts off for long: callbacks take a few sheaves each, and
@@ -187,7 +180,7 @@ mod tests {
     #[test]
     fn callbacks_are_short() -> Result {
         let _defaults = params::no_drain()?;
-        let cache = SheafCache::new(c"rcu_ptr_flood", SIZE, small())?;
+        let cache = SheafCache::new(c"rcu_ptr_flood", SIZE, sheaves(4, 8))?;
         let n = scaled(20_000);
         let held = cache.alloc_many(n)?;
         let closed = cpu::irqs_off(|| {
@@ -220,25 +213,18 @@ mod tests {
     #[test]
     fn nothing_stays() -> Result {
         let _defaults = params::quick_drain()?;
-        let mut good = true;
         for nth in 1..6 {
-            let cache = SheafCache::new(c"rcu_ptr_stay", SIZE, small())?;
+            let cache = SheafCache::new(c"rcu_ptr_stay", SIZE, sheaves(4, 8))?;
             // One of the steps on the way to a full sheaf fails.
             fault::fail_alloc(nth, 1);
-            let object = cache.alloc(false);
+            let object = cache.hold();
             fault::fail_alloc(0, 0);
-            if let Some(object) = object {
-                // SAFETY: From this cache, the caller's.
-                unsafe { cache.free(object) };
-            }
-            good &= bound::within(5 * params::QUICK_DRAIN_MSECS, || {
+            let _ = object.map(Held::free);
+            check!(bound::within(5 * params::QUICK_DRAIN_MSECS, || {
                 let stats = cache.stats();
-                on_cpus(&stats) == 0
-                    && stats.now_sheaves == 0
-                    && stats.slab_allocs == stats.slab_frees
-            });
+                on_cpus(&stats) == 0 && stats.now_sheaves == 0 && all_back(&stats)
+            }));
         }
-        check!(good);
         Ok(())
     }
 
@@ -247,10 +233,9 @@ mod tests {
     fn slow_sheaf_waits_one_interval() -> Result {
         let (_defaults, msecs) = params::slow_drain()?;
         let cache = SheafCache::new(c"rcu_ptr_slow", SIZE, Args::default())?;
-        let object = cache.alloc(false).ok_or(ENOMEM)?;
+        let object = cache.hold()?;
         let before = thread::now();
-        // SAFETY: From this cache, the caller's.
-        unsafe { cache.free_rcu(object) };
+        drop(object);
         let came = cache.stats().now_rcu;
         let gone = bound::watchdog(|| cache.stats().now_rcu == 0);
         let took = (thread::now() - before) / 1_000_000;
@@ -265,21 +250,14 @@ mod tests {
     fn shrinker_reaches_cpus() -> Result {
         let _defaults = params::no_drain()?;
         let cache = SheafCache::new(c"rcu_ptr_reach", SIZE, Args::default())?;
-        let body = |_: i32| {
-            for _ in 0..100 {
-                if let Some(object) = cache.alloc(false) {
-                    // SAFETY: From this cache, the caller's.
-                    unsafe { cache.free_rcu(object) };
-                }
-            }
-        };
+        let body = |_: i32| (0..100).for_each(|_| drop(cache.hold()));
         thread::on_cpus(cpu::online(), &body, || ())?;
         let had = on_cpus(&cache.stats());
         let mut result = Ok(());
         let back = bound::soon(|| {
             result = params::shrink();
             let stats = cache.stats();
-            result.is_err() || on_cpus(&stats) == 0 && stats.slab_allocs == stats.slab_frees
+            result.is_err() || on_cpus(&stats) == 0 && all_back(&stats)
         });
         result?;
         check!(had > 0 && back);
@@ -290,19 +268,13 @@ mod tests {
     fn freed_twice_after_a_grace_period() -> Result {
         let cache = SheafCache::new(c"rcu_ptr_twice", SIZE, Args::default())?;
         let object = free_rcu_twice(&cache)?;
-        let twice = given_out_twice(&cache, object)?;
-        let stats = cache.stats();
-        check!(!twice && stats.freed_twice == 1);
-        Ok(())
+        given_out_once(&cache, object)
     }
 
     #[test]
     fn freed_twice_at_once() -> Result {
         let cache = SheafCache::new(c"rcu_ptr_twice", SIZE, Args::default())?;
         let object = free_twice(&cache)?;
-        let twice = given_out_twice(&cache, object)?;
-        let stats = cache.stats();
-        check!(!twice && stats.freed_twice == 1);
-        Ok(())
+        given_out_once(&cache, object)
     }
 }

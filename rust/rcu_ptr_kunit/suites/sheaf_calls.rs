@@ -4,6 +4,9 @@
 //! after a grace period, a cache that ends with objects on their way.
 
 use crate::{
+    bound,
+    check::{CHECKED, CHECKED_OR_ZEROED},
+    held::Held,
     params, reader,
     sys::{
         alloc,
@@ -15,9 +18,11 @@ use crate::{
 use ::core::ptr::NonNull;
 use kernel::{prelude::*, str::CString, sync::rcu};
 
-fn capacity(n: u32) -> Args {
+/// Sheaves of `capacity` objects, of which a barn keeps `barn_limit`; 0: as many as usual.
+pub(super) fn sheaves(capacity: u32, barn_limit: u32) -> Args {
     Args {
-        sheaf_capacity: n,
+        sheaf_capacity: capacity,
+        barn_limit,
         ..Args::default()
     }
 }
@@ -137,41 +142,6 @@ pub(super) fn under_readers(
     })
 }
 
-/// A cache is destroyed while readers hold `n` of its objects, which wait for their grace period. Its
-/// slab overwrites what it gets back at once.
-fn destroyed_under_readers(n: usize) -> Result<reader::Seen> {
-    let cache = SheafCache::with_flags(
-        c"rcu_ptr_watched",
-        SIZE,
-        Args::default(),
-        if cfg!(CONFIG_SLUB_DEBUG) {
-            alloc::POISON
-        } else {
-            0
-        },
-    )?;
-    // The destruction of the cache has to wait for the readers.
-    under_readers(cache, n, 100, drop)
-}
-
-/// `n` objects are freed under readers, and the barrier comes. Returns how many readers were inside when
-/// it returned.
-fn barrier_under_readers(n: usize) -> Result<usize> {
-    let cache = SheafCache::new(c"rcu_ptr_barred", SIZE, Args::default())?;
-    let objects = cache.alloc_many(n)?;
-    gp::idle();
-    let mut inside = 0;
-    reader::watch_any(n, &|| 0, |readers| {
-        // SAFETY: From this cache, given back once.
-        unsafe { cache.free_rcu_all(&objects) };
-        readers.leave_in(100);
-        core::barrier();
-        inside = readers.inside();
-        readers.leave_in(0);
-    })?;
-    Ok(inside)
-}
-
 #[kunit_tests(rcu_ptr_sheaf_calls)]
 mod tests {
     use super::*;
@@ -187,7 +157,7 @@ mod tests {
     fn refused() -> Result {
         let make = |size, args| SheafCache::new(c"rcu_ptr_refused", size, args).err();
         check!(make(0, Args::default()) == Some(EINVAL));
-        check!(make(SIZE, capacity(57)) == Some(EINVAL));
+        check!(make(SIZE, sheaves(57, 0)) == Some(EINVAL));
         let args = |align, link_offset| Args {
             align,
             link_offset,
@@ -202,11 +172,7 @@ mod tests {
         // The link would lie beyond the first 4096 bytes.
         check!(make(4096, Args::default()) == Some(EINVAL));
         check!(make(4096, args(8, 8)).is_none());
-        let args = Args {
-            barn_limit: 1 << 20,
-            ..Args::default()
-        };
-        check!(make(SIZE, args) == Some(EINVAL));
+        check!(make(SIZE, sheaves(0, 1 << 20)) == Some(EINVAL));
         // A charge would stay with the first owner of an object.
         let charged =
             SheafCache::with_flags(c"rcu_ptr_refused", SIZE, Args::default(), cache::ACCOUNT);
@@ -243,9 +209,7 @@ mod tests {
     #[test]
     fn capacities() -> Result {
         for n in [1, 2, 3, 7, 55, 56] {
-            let mut args = capacity(n);
-            args.barn_limit = n;
-            let cache = SheafCache::new(c"rcu_ptr_caps", SIZE, args)?;
+            let cache = SheafCache::new(c"rcu_ptr_caps", SIZE, sheaves(n, n))?;
             check!(go_round(&cache, 1000)? == Wrong::default());
         }
         Ok(())
@@ -253,67 +217,42 @@ mod tests {
 
     #[test]
     fn again_at_once() -> Result {
-        skip_if!(
-            !alloc::reused_at_once(),
-            c"this kernel checks or zeroes what is freed"
-        );
+        skip_if!(!alloc::reused_at_once(), CHECKED_OR_ZEROED);
         let cache = SheafCache::new(c"rcu_ptr_again", SIZE, Args::default())?;
-        let first = cache.alloc(false).ok_or(ENOMEM)?;
-        let again = cpu::irqs_off(|| {
-            // SAFETY: From this cache, the caller's.
-            unsafe { cache.free(first) };
-            cache.alloc_nolock()
+        let first = cache.hold()?;
+        let (start, again) = cpu::irqs_off(|| {
+            let start = first.start();
+            first.free();
+            (start, cache.hold_nolock())
         });
-        check!(again == Some(first));
-        // SAFETY: As above.
-        unsafe { cache.free(first) };
+        check!(again.is_some_and(|again| again.start() == start));
         Ok(())
     }
 
     /// Another object as long as a reader may have the first, which comes again later.
     #[test]
     fn again_after_a_grace_period() -> Result {
-        let cache = SheafCache::new(c"rcu_ptr_later", SIZE, capacity(4))?;
-        let first = cache.alloc(false).ok_or(ENOMEM)?;
+        let cache = SheafCache::new(c"rcu_ptr_later", SIZE, sheaves(4, 0))?;
+        let first = cache.hold()?;
+        let start = first.start();
+        let is_first = |object: &Held<'_>| object.start() == start;
         let guard = rcu::read_lock();
-        // SAFETY: From this cache, the caller's.
-        unsafe { cache.free_rcu(first) };
-        let mut early = false;
-        let mut others = [None; 40];
-        for place in &mut others {
-            *place = cache.alloc_nolock();
-            early |= *place == Some(first);
-        }
+        drop(first);
+        let others: [_; 40] = ::core::array::from_fn(|_| cache.hold_nolock());
         drop(guard);
-        for object in others.into_iter().flatten() {
-            // SAFETY: As above.
-            unsafe { cache.free_rcu(object) };
-        }
-        check!(!early);
+        check!(!others.iter().flatten().any(is_first));
+        drop(others);
         core::barrier();
-        let mut found = false;
-        let mut held = KVVec::<NonNull<u8>>::new();
         // More than what a refill has brought meanwhile.
-        for _ in 0..2000 {
-            let object = cache.alloc(false).ok_or(ENOMEM)?;
-            found |= object == first;
-            held.push(object, GFP_KERNEL)?;
-        }
-        for object in held {
-            // SAFETY: As above.
-            unsafe { cache.free(object) };
-        }
-        check!(found || !alloc::objects_go_round());
+        let held = cache.hold_many(2000)?;
+        check!(held.iter().any(is_first) || !alloc::objects_go_round());
         Ok(())
     }
 
     /// As many objects as one round needs do for a hundred.
     #[test]
     fn slab_is_left_alone() -> Result {
-        skip_if!(
-            !alloc::objects_go_round(),
-            c"this kernel checks what is freed"
-        );
+        skip_if!(!alloc::objects_go_round(), CHECKED);
         let cache = SheafCache::new(c"rcu_ptr_round", SIZE, Args::default())?;
         for _ in 0..100 {
             for _ in 0..4 {
@@ -322,47 +261,26 @@ mod tests {
             core::barrier();
         }
         // 40 000 allocations, 400 in flight; a CPU that this task moves to costs a few sheaves.
-        let few = stats_match!("rcu_ptr_round", " slab_allocs=1\\?[0-9]\\{1,3\\} ");
-        check!(few);
+        check!(cache.stats().slab_allocs < 2000);
         Ok(())
     }
 
     #[test]
     fn prefilled() -> Result {
-        let args = cache::own_memory();
-        let cache = SheafCache::new(c"rcu_ptr_prefill", SIZE, args)?;
+        let cache = SheafCache::new(c"rcu_ptr_prefill", SIZE, cache::own_memory())?;
         // The reserve is that of this node.
         thread::stay_here();
         cache.prefill(1000)?;
-        let mut held = KVVec::<NonNull<u8>>::with_capacity(1000, GFP_KERNEL)?;
-        cpu::irqs_off(|| {
-            for object in (0..1000).map_while(|_| cache.alloc_nolock()) {
-                let _ = held.push(object, GFP_ATOMIC);
-            }
-        });
-        let n = held.len();
-        // SAFETY: From this cache, the caller's.
-        unsafe { cache.free_rcu_all(&held) };
-        check!(n == 1000);
+        check!(cache.hold_at_hand(1000)?.len() == 1000);
         Ok(())
     }
 
     /// A worker brings what an allocation in NMI did not find.
     #[test]
     fn asked_for() -> Result {
-        let args = cache::own_memory();
-        let cache = SheafCache::new(c"rcu_ptr_asked", SIZE, args)?;
-        check!(cache.alloc_nolock().is_none());
-        let mut object = None;
-        let came = crate::bound::soon(|| {
-            object = cache.alloc_nolock();
-            object.is_some()
-        });
-        if let Some(object) = object {
-            // SAFETY: From this cache, the caller's.
-            unsafe { cache.free(object) };
-        }
-        check!(came);
+        let cache = SheafCache::new(c"rcu_ptr_asked", SIZE, cache::own_memory())?;
+        check!(cache.hold_nolock().is_none());
+        check!(bound::soon(|| cache.hold_nolock().is_some()));
         Ok(())
     }
 
@@ -375,8 +293,6 @@ mod tests {
             for i in 0..2 * n {
                 table.replace(i, Alloc::Sleep);
             }
-            drop(table);
-            drop(cache);
         }
         Ok(())
     }
@@ -384,22 +300,40 @@ mod tests {
     #[test]
     fn barrier_waits_for_readers() -> Result {
         for n in [10, 500] {
-            check!(barrier_under_readers(n)? == 0);
+            let cache = SheafCache::new(c"rcu_ptr_barred", SIZE, Args::default())?;
+            let mut objects = cache.hold_many(n)?;
+            gp::idle();
+            let mut inside = usize::MAX;
+            reader::watch_any(n, &|| 0, |readers| {
+                objects.clear();
+                readers.leave_in(100);
+                core::barrier();
+                inside = readers.inside();
+                readers.leave_in(0);
+            })?;
+            check!(inside == 0);
         }
         Ok(())
     }
 
+    /// Readers hold objects, which wait for their grace period. Their slab overwrites what it gets back at once.
     #[test]
     fn destroyed_while_readers_look() -> Result {
         let _defaults = params::no_drain()?;
-        let mut good = true;
+        let flags = if cfg!(CONFIG_SLUB_DEBUG) {
+            alloc::POISON
+        } else {
+            0
+        };
         for n in [1, 10, 57, 500] {
             for _ in 0..3 {
-                let seen = destroyed_under_readers(n)?;
-                good &= seen.looks > 100 * n && seen.broken == 0;
+                let name = c"rcu_ptr_watched";
+                let cache = SheafCache::with_flags(name, SIZE, Args::default(), flags)?;
+                // The destruction of the cache has to wait for the readers.
+                let seen = under_readers(cache, n, 100, drop)?;
+                check!(seen.looks > 100 * n && seen.broken == 0);
             }
         }
-        check!(good);
         Ok(())
     }
 
@@ -407,22 +341,16 @@ mod tests {
     /// to stay of its type or to be aligned.
     #[test]
     fn slab_flags() -> Result {
-        let mut all = KVec::new();
-        for flags in [alloc::TYPESAFE, alloc::HWCACHE_ALIGN, alloc::POISON] {
-            all.push(flags, GFP_KERNEL)?;
-            all.push(flags | alloc::TYPESAFE, GFP_KERNEL)?;
-        }
+        let all = [alloc::TYPESAFE, alloc::HWCACHE_ALIGN, alloc::POISON]
+            .into_iter()
+            .flat_map(|flag| [flag, flag | alloc::TYPESAFE]);
         for flags in all {
             let cache = SheafCache::with_flags(c"rcu_ptr_flags", SIZE, Args::default(), flags)?;
-            let first = cache.alloc_nolock();
+            let none = cache.hold_nolock().is_none();
             let stood_in = cache.stats().nolock_allocs;
-            if let Some(object) = first {
-                // SAFETY: From this cache, the caller's.
-                unsafe { cache.free_rcu(object) };
-            }
             check!(go_round(&cache, 500)? == Wrong::default());
             if flags & (alloc::TYPESAFE | alloc::HWCACHE_ALIGN) != 0 {
-                check!(first.is_none() && stood_in == 0);
+                check!(none && stood_in == 0);
             }
         }
         Ok(())
@@ -444,7 +372,7 @@ mod tests {
         );
         for object in held.into_iter().flatten() {
             // SAFETY: Leaked with its kmem_cache, and the caller's.
-            unsafe { crate::sys::alloc::kvfree(object) };
+            unsafe { alloc::kvfree(object) };
         }
         Ok(())
     }

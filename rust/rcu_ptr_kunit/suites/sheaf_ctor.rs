@@ -5,6 +5,7 @@
 //! caches do. Objects are allocated again at once.
 
 use crate::{
+    held::Held,
     provoke::expect_warning,
     scaled,
     sys::{
@@ -63,15 +64,6 @@ fn value_of(key: u32) -> u64 {
 }
 
 const PLACES: usize = 16;
-
-/// What went wrong, in counts.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Wrong {
-    not_made: u64,
-    in_use: u64,
-    other_value: u64,
-    lost: u64,
-}
 
 /// The table.
 struct Map<'a> {
@@ -177,14 +169,16 @@ impl<'a> Map<'a> {
         }
     }
 
-    fn wrong(&self) -> Wrong {
-        Wrong {
-            not_made: self.not_made.load(Relaxed),
-            in_use: self.in_use.load(Relaxed),
-            other_value: self.other_value.load(Relaxed),
-            lost: self.lost.load(Relaxed),
-        }
+    /// What went wrong, in counts.
+    fn wrong(&self) -> [u64; 4] {
+        [&self.not_made, &self.in_use, &self.other_value, &self.lost].map(|n| n.load(Relaxed))
     }
+}
+
+/// What the constructor wrote into `object`, of a cache of [`constructed()`].
+fn made(object: &Held<'_>) -> u64 {
+    // SAFETY: An entry from its construction on.
+    unsafe { object.start().cast::<Entry>().as_ref() }.made
 }
 
 fn constructed() -> Args {
@@ -192,31 +186,6 @@ fn constructed() -> Args {
         ctor: Some(construct),
         ..Args::default()
     }
-}
-
-/// All CPUs look, and replace, and interrupts too.
-fn lookups(cache: &SheafCache, rounds: usize) -> Result<(Wrong, u64, u64)> {
-    let map = Map::new(cache);
-    let body = |cpu: i32| {
-        for i in 0..rounds as u32 {
-            let key = i.wrapping_mul(7) + cpu as u32 * 3;
-            map.insert(key % 64, i % 3 == 0);
-            for other in 0..4 {
-                map.look((key + other * 16) % 64);
-            }
-            cpu::irqs_off(|| map.insert((key + 5) % 64, true));
-            if i % 64 == 0 {
-                thread::still_alive();
-            }
-        }
-    };
-    thread::on_cpus(cpu::online(), &body, || ())?;
-    map.clear();
-    Ok((
-        map.wrong(),
-        map.found.load(Relaxed),
-        map.again.load(Relaxed),
-    ))
 }
 
 #[kunit_tests(rcu_ptr_sheaf_ctor)]
@@ -228,14 +197,28 @@ mod tests {
     fn typesafe_lookups() -> Result {
         for flags in [alloc::TYPESAFE, alloc::TYPESAFE | cache::POISON] {
             let cache = SheafCache::with_flags(c"rcu_ptr_ctor", SIZE, constructed(), flags)?;
-            let (wrong, found, again) = lookups(&cache, scaled(30_000))?;
-            let stats = cache.stats();
-            drop(cache);
+            let map = Map::new(&cache);
+            let body = |cpu: i32| {
+                for i in 0..scaled(30_000) as u32 {
+                    let key = i.wrapping_mul(7) + cpu as u32 * 3;
+                    map.insert(key % 64, i % 3 == 0);
+                    for other in 0..4 {
+                        map.look((key + other * 16) % 64);
+                    }
+                    cpu::irqs_off(|| map.insert((key + 5) % 64, true));
+                    if i % 64 == 0 {
+                        thread::still_alive();
+                    }
+                }
+            };
+            thread::on_cpus(cpu::online(), &body, || ())?;
+            map.clear();
+            let (found, again) = (map.found.load(Relaxed), map.again.load(Relaxed));
             kernel::kunit::info(fmt!(
                 "rcu_ptr_sheaf_ctor: {found} found, {again} times another object\n"
             ));
-            check!(wrong == Wrong::default());
-            check!(found > 1000 && stats.nolock_allocs == 0);
+            check!(map.wrong() == [0; 4]);
+            check!(found > 1000 && cache.stats().nolock_allocs == 0);
         }
         Ok(())
     }
@@ -247,20 +230,18 @@ mod tests {
         let before = MADE_SO_FAR.load(Relaxed);
         let mut wrong = 0;
         for _ in 0..200 {
-            let mut held = KVVec::<NonNull<u8>>::new();
+            let mut held = KVVec::new();
             for i in 0..50 {
                 let object = if i % 2 == 0 {
-                    cache.alloc(false)
+                    cache.hold().ok()
                 } else {
-                    cache.alloc_nolock()
+                    cache.hold_nolock()
                 };
                 let Some(object) = object else { continue };
-                // SAFETY: An object of this cache.
-                wrong += usize::from(unsafe { object.cast::<Entry>().as_ref() }.made != MADE);
+                wrong += usize::from(made(&object) != MADE);
                 held.push(object, GFP_KERNEL)?;
             }
-            // SAFETY: From this cache, the caller's.
-            unsafe { cache.free_rcu_all(&held) };
+            drop(held);
             core::barrier();
         }
         let made = MADE_SO_FAR.load(Relaxed) - before;
@@ -275,31 +256,23 @@ mod tests {
     fn nothing_else() -> Result {
         static WARNED: AtomicBool = AtomicBool::new(false);
         let cache = SheafCache::new(c"rcu_ptr_ctor_nolock", SIZE, constructed())?;
-        let first = cache.alloc_nolock();
-        let object = cache.alloc(false).ok_or(ENOMEM)?;
+        check!(cache.hold_nolock().is_none());
+        let object = cache.hold()?;
         expect_warning(
             &WARNED,
             "__GFP_ZERO for a cache with a constructor",
             // SAFETY: A fresh object.
-            || unsafe { cache.zero(object) },
+            || unsafe { cache.zero(object.start()) },
         );
-        // SAFETY: As above.
-        let made = unsafe { object.cast::<Entry>().as_ref() }.made;
-        // SAFETY: From this cache, the caller's.
-        unsafe { cache.free_rcu(object) };
-        drop(cache);
-        check!(first.is_none() && made == MADE);
+        check!(made(&object) == MADE);
         let plain = SheafCache::new(c"rcu_ptr_ctor_none", SIZE, Args::default())?;
-        let object = plain.alloc(false).ok_or(ENOMEM)?;
+        let object = plain.hold()?;
         // SAFETY: A fresh object of 64 bytes.
         let zeroed = unsafe {
-            object.write_bytes(0xff, SIZE);
-            plain.zero(object);
-            (0..SIZE).all(|i| object.add(i).read() == 0)
+            object.start().write_bytes(0xff, SIZE);
+            plain.zero(object.start());
+            (0..SIZE).all(|i| object.start().add(i).read() == 0)
         };
-        // SAFETY: From this cache, the caller's.
-        unsafe { plain.free_rcu(object) };
-        drop(plain);
         check!(zeroed);
         Ok(())
     }

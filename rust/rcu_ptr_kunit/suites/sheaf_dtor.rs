@@ -5,7 +5,9 @@
 
 use super::{sheaf_calls, sheaf_memory::up_and_down};
 use crate::{
-    bound, params, reader,
+    bound,
+    cpus::{self, Down},
+    params,
     sys::{
         alloc,
         cache::{self, Args, Handle, SheafCache},
@@ -142,6 +144,23 @@ pub(super) fn free_some(cache: &SheafCache, book: &Book, n: usize) -> Result {
     Ok(())
 }
 
+/// Nodes that wait, freed with interrupts off when there is no memory for a sheaf.
+pub(super) fn free_without_a_sheaf(cache: &SheafCache, book: &Book, n: usize) -> Result {
+    let mut held = KVVec::<NonNull<Node>>::new();
+    for _ in 0..n {
+        held.push(list(cache, book, 1)?, GFP_KERNEL)?;
+    }
+    fault::fail_alloc(1, u64::MAX);
+    cpu::irqs_off(|| {
+        for &node in &held {
+            // SAFETY: From this cache, the caller's.
+            unsafe { free(cache.handle(), node) };
+        }
+    });
+    fault::fail_alloc(0, 0);
+    Ok(())
+}
+
 /// # Safety
 ///
 /// `object` has [`SIZE`] bytes.
@@ -150,37 +169,20 @@ pub(super) unsafe extern "C" fn scribble(object: *mut c_void) {
     unsafe { object.cast::<u8>().write_bytes(0xdd, SIZE) };
 }
 
-/// What comes of `n` objects that readers look at, and that a destructor writes to after their grace period;
-/// `end` is called when they are freed.
-pub(super) fn under_readers(
-    n: usize,
-    args: Args,
-    end: impl FnOnce(SheafCache),
-) -> Result<reader::Seen> {
-    let args = Args {
-        dtor: Some(scribble),
-        ..args
-    };
-    let cache = SheafCache::new(c"rcu_ptr_dtor_seen", SIZE, args)?;
-    sheaf_calls::under_readers(cache, n, 60, end)
-}
-
-/// What a table with all kinds of calls did to `cache`.
-fn busy(cache: &SheafCache, n: usize) -> Result<(Wrong, i64)> {
-    let table = Table::with_destructor(cache, 50)?;
-    table.under_readers(|| {
-        for i in table.rounds(n) {
-            table.replace(i, Alloc::Sleep);
-            cpu::irqs_off(|| table.replace(i * 7, Alloc::Nolock));
-            table.look(i);
-            table.touch(Alloc::Atomic);
-            if i % 200 == 0 {
-                core::barrier();
-            }
-        }
-    })?;
-    let off = table.unbalanced();
-    Ok((table.wrong(), off))
+/// Objects that readers look at, and that a destructor writes to after their grace period: none is found broken, by
+/// a barrier that comes meanwhile, and by the end of the cache.
+pub(super) fn under_readers(n: usize, args: Args) -> Result {
+    let barrier: fn(SheafCache) = |cache| cache.barrier();
+    for end in [barrier, drop] {
+        let args = Args {
+            dtor: Some(scribble),
+            ..args
+        };
+        let cache = SheafCache::new(c"rcu_ptr_dtor_seen", SIZE, args)?;
+        let seen = sheaf_calls::under_readers(cache, n, 60, end)?;
+        check!(seen.looks > 100 * n && seen.broken == 0);
+    }
+    Ok(())
 }
 
 /// A destructor comes here, and goes on when it is let through.
@@ -206,18 +208,11 @@ unsafe extern "C" fn wait_at_gate(_object: *mut c_void) {
     GATE.late.add(i32::from(!open), Relaxed);
 }
 
-/// An object of `cache` waits.
-fn free_one(cache: &SheafCache) -> Result {
-    let object = cache.alloc(false).ok_or(ENOMEM)?;
-    // SAFETY: From this cache, the caller's.
-    unsafe { cache.free_rcu(object) };
-    Ok(())
-}
-
 #[kunit_tests(rcu_ptr_sheaf_dtor)]
 mod tests {
     use super::*;
 
+    /// A table with all kinds of calls.
     #[test]
     fn once_for_each_use() -> Result {
         for (capacity, flags) in [
@@ -232,11 +227,21 @@ mod tests {
                 ..with(DESTRUCTOR)
             };
             let cache = SheafCache::with_flags(c"rcu_ptr_dtor", SIZE, args, flags)?;
-            let (wrong, off) = busy(&cache, 1000)?;
-            let stats = cache.stats();
-            drop(cache);
-            check!(wrong == Wrong::default());
-            check!(off == 0 && stats.destructed > 2000);
+            let table = Table::with_destructor(&cache, 50)?;
+            table.under_readers(|| {
+                for i in table.rounds(1000) {
+                    table.replace(i, Alloc::Sleep);
+                    cpu::irqs_off(|| table.replace(i * 7, Alloc::Nolock));
+                    table.look(i);
+                    table.touch(Alloc::Atomic);
+                    if i % 200 == 0 {
+                        core::barrier();
+                    }
+                }
+            })?;
+            let off = table.unbalanced();
+            check!(table.wrong() == Wrong::default());
+            check!(off == 0 && cache.stats().destructed > 2000);
         }
         Ok(())
     }
@@ -306,18 +311,7 @@ mod tests {
     fn without_a_sheaf() -> Result {
         let book = Book::new();
         let cache = nodes(c"rcu_ptr_dtor_stray", &book)?;
-        let mut held = KVVec::<NonNull<Node>>::new();
-        for _ in 0..1000 {
-            held.push(list(&cache, &book, 1)?, GFP_KERNEL)?;
-        }
-        fault::fail_alloc(1, u64::MAX);
-        cpu::irqs_off(|| {
-            for &node in &held {
-                // SAFETY: From this cache, the caller's.
-                unsafe { free(cache.handle(), node) };
-            }
-        });
-        fault::fail_alloc(0, 0);
+        free_without_a_sheaf(&cache, &book, 1000)?;
         let early = book.destructed();
         // The tick begins their grace period, unasked.
         let by_themselves = bound::soon(|| book.destructed() > 800);
@@ -334,10 +328,7 @@ mod tests {
     #[test]
     fn after_a_grace_period() -> Result {
         for n in [3, 57, 500] {
-            let seen = under_readers(n, Args::default(), |cache| cache.barrier())?;
-            check!(seen.looks > 100 * n && seen.broken == 0);
-            let seen = under_readers(n, Args::default(), drop)?;
-            check!(seen.looks > 100 * n && seen.broken == 0);
+            under_readers(n, Args::default())?;
         }
         Ok(())
     }
@@ -393,16 +384,12 @@ mod tests {
         let _defaults = params::no_drain()?;
         let book = Book::new();
         let cache = nodes(c"rcu_ptr_dtor_dead", &book)?;
-        let failed = Atomic::<i32>::new(0);
-        let body = |_: i32| {
-            failed.add(i32::from(free_some(&cache, &book, 300).is_err()), Relaxed);
-        };
-        thread::on_cpus(::core::iter::once(cpu), &body, || ())?;
-        cpu::take_down(cpu)?;
+        cpus::on(cpu, || free_some(&cache, &book, 300))??;
+        let down = Down::take(cpu)?;
         let came = bound::soon(|| book.destructed() == 300);
-        cpu::bring_up(cpu)?;
+        down.up()?;
         drop(cache);
-        check!(failed.load(Relaxed) == 0 && came && book.wrong.load(Relaxed) == 0);
+        check!(came && book.wrong.load(Relaxed) == 0);
         Ok(())
     }
 
@@ -427,17 +414,12 @@ mod tests {
             result?;
             shrunk
         };
-        up_and_down_nodes(&cache, &book)?;
-        drop(cache);
-        check!(came && shrunk && book.wrong.load(Relaxed) == 0);
-        Ok(())
-    }
-
-    fn up_and_down_nodes(cache: &SheafCache, book: &Book) -> Result {
         for _ in 0..3 {
-            free_some(cache, book, 200)?;
+            free_some(&cache, &book, 200)?;
             cache.barrier();
         }
+        drop(cache);
+        check!(came && shrunk && book.wrong.load(Relaxed) == 0);
         Ok(())
     }
 
@@ -483,13 +465,10 @@ mod tests {
             new(c"rcu_ptr_gate_dtor2", scribbles)?,
         ];
         let ends = new(c"rcu_ptr_gate_ends", scribbles)?;
-        for cache in Iterator::chain(others.iter(), [&cache, &ends]) {
-            free_one(cache)?;
+        for cache in [&others[0], &others[1], &cache, &ends, &later[0], &later[1]] {
+            drop(cache.hold()?);
         }
-        later.iter().try_for_each(free_one)?;
-        GATE.reached.store(0, Relaxed);
-        GATE.open.store(0, Relaxed);
-        GATE.late.store(0, Relaxed);
+        [&GATE.reached, &GATE.open, &GATE.late].map(|n| n.store(0, Relaxed));
         let body = |_: i32| core::barrier();
         let reached = thread::on_cpus(cpu::online().take(1), &body, || {
             let reached = bound::watchdog(|| GATE.reached.load(Relaxed) == 1);

@@ -3,21 +3,24 @@
 //! The barrier and the end of caches with sheaves: as long as a grace period and no longer, whatever
 //! other caches and CPUs do.
 
-use super::sheaf_memory::up_and_down;
+use super::{sheaf_calls::sheaves, sheaf_memory::up_and_down};
 use crate::{
     bound,
+    check::CHECKED,
+    cpus,
     pool::CAN_LOOK,
+    route::Route,
     sys::{
         alloc::{self, Checks, RawCache},
         cache::{self, Args, SheafCache},
-        core, core_test, cpu, gp, thread,
+        core, cpu, gp, thread,
     },
     table::SIZE,
     SLOW,
 };
-use ::core::ptr::NonNull;
 use kernel::{
     prelude::*,
+    str::CString,
     sync::atomic::{Acquire, Atomic, Relaxed, Release},
 };
 
@@ -65,76 +68,6 @@ fn typical(costs: &[Cost; ROUNDS]) -> Cost {
     }
 }
 
-/// What everything costs.
-struct Costs {
-    synchronize: Cost,
-    barrier: Cost,
-    one: Cost,
-    kmem_destroy: Cost,
-    destroy: Cost,
-}
-
-/// What takes how long while every CPU uses 50 caches.
-fn beside_others() -> Result<Costs> {
-    let mut others = KVec::with_capacity(BESIDE, GFP_KERNEL)?;
-    for i in 0..BESIDE {
-        let name = kernel::str::CString::try_from_fmt(fmt!("rcu_ptr_beside_{i}"))?;
-        others.push(SheafCache::new(&name, SIZE, Args::default())?, GFP_KERNEL)?;
-    }
-    let stop = Atomic::<i32>::new(0);
-    let body = |_: i32| {
-        while stop.load(Relaxed) == 0 {
-            for cache in &others {
-                for _ in 0..10 {
-                    if let Some(object) = cache.alloc(false) {
-                        // SAFETY: From this cache, the caller's.
-                        unsafe { cache.free_rcu(object) };
-                    }
-                }
-            }
-            thread::sleep(1);
-        }
-    };
-    let mut costs = [[Cost::default(); ROUNDS]; 5];
-    let mut result: Result = Ok(());
-    thread::on_cpus(cpu::online(), &body, || {
-        result = (0..ROUNDS).try_for_each(|i| {
-            // At any moment of a grace period of others.
-            thread::sleep(1 + i as u32 % 3);
-            costs[0][i] = cost(gp::synchronize);
-            thread::sleep(1 + i as u32 % 3);
-            costs[1][i] = cost(core::barrier);
-            let cache = RawCache::new("rcu_ptr_kmem", SIZE, Checks::None)?;
-            for _ in 0..200 {
-                let object = cache.alloc().ok_or(ENOMEM)?.as_ptr();
-                // SAFETY: From this cache, the caller's, with a field there.
-                unsafe { core_test::kernel_kfree_nolock(object, object.add(8)) };
-            }
-            thread::sleep(1 + i as u32 % 3);
-            costs[2][i] = cost(|| drop(cache));
-            let cache = SheafCache::new(c"rcu_ptr_measured", SIZE, Args::default())?;
-            up_and_down(&cache, 200)?;
-            thread::sleep(1 + i as u32 % 3);
-            costs[3][i] = cost(|| drop(cache));
-            let cache = SheafCache::new(c"rcu_ptr_measured", SIZE, Args::default())?;
-            up_and_down(&cache, 200)?;
-            thread::sleep(1 + i as u32 % 3);
-            costs[4][i] = cost(|| cache.barrier());
-            Ok(())
-        });
-        stop.store(1, Relaxed);
-    })?;
-    result?;
-    let [synchronize, barrier, kmem_destroy, destroy, one] = costs.map(|costs| typical(&costs));
-    Ok(Costs {
-        synchronize,
-        barrier,
-        one,
-        kmem_destroy,
-        destroy,
-    })
-}
-
 /// A CPU whose only task does not sleep while `f` runs elsewhere, and is more urgent than any kworker.
 /// The cache is used there before.
 fn beside_hog<R>(cache: &SheafCache, hog: i32, f: impl FnOnce() -> R) -> Result<R> {
@@ -146,9 +79,7 @@ fn beside_hog<R>(cache: &SheafCache, hog: i32, f: impl FnOnce() -> R) -> Result<
         let used = up_and_down(cache, 10).is_ok();
         // ORDERING: Release pairs with the acquire below: the objects wait.
         there.store(if used { 1 } else { -1 }, Release);
-        while stop.load(Relaxed) == 0 {
-            ::core::hint::spin_loop();
-        }
+        cpus::spin(i64::MAX / 2, || stop.load(Relaxed) != 0);
     };
     let mut good = false;
     let ret = thread::on_cpus(::core::iter::once(hog), &body, || {
@@ -168,9 +99,9 @@ fn beside_hog<R>(cache: &SheafCache, hog: i32, f: impl FnOnce() -> R) -> Result<
 /// What an object holds until it is back with the slab.
 const MARK: u64 = 0x1122_3344_5566_7788;
 
-/// A barrier on `cpu` that is called while this task destroys the cache: how many of its objects were
-/// not back with the slab when it returned.
-fn beside_destroy(cpu: i32, objects: usize) -> Result<usize> {
+/// A barrier on `cpu` that is called while this task destroys the cache: all of its objects are back with the slab
+/// when it returns.
+fn beside_destroy(cpu: i32, objects: usize) -> Result {
     let cache = SheafCache::with_flags(c"rcu_ptr_both", SIZE, Args::default(), cache::POISON)?;
     let held = cache.alloc_many(objects)?;
     for object in &*held {
@@ -198,32 +129,8 @@ fn beside_destroy(cpu: i32, objects: usize) -> Result<usize> {
         began.store(1, Release);
         drop(cache);
     })?;
-    Ok(left.load(Relaxed))
-}
-
-/// The shortest time, of three, in which objects that filled sheaves on `cpu` are at hand again though
-/// unasked; and of a grace period.
-fn come_back(cpu: i32) -> Result<(i64, i64)> {
-    let (mut grace, mut back) = (i64::MAX, i64::MAX);
-    for _ in 0..3 {
-        let args = Args {
-            sheaf_capacity: 4,
-            barn_limit: 64,
-            ..Args::default()
-        };
-        let cache = SheafCache::new(c"rcu_ptr_back", SIZE, args)?;
-        let failed = Atomic::<i32>::new(0);
-        let body = |_: i32| {
-            failed.add(i32::from(up_and_down(&cache, 40).is_err()), Relaxed);
-        };
-        thread::on_cpus(::core::iter::once(cpu), &body, || ())?;
-        if failed.load(Relaxed) != 0 {
-            return Err(ENOMEM);
-        }
-        back = back.min(time(|| bound::watchdog(|| cache.stats().now_full >= 8)));
-        grace = grace.min(time(gp::synchronize));
-    }
-    Ok((grace, back))
+    check!(left.load(Relaxed) == 0);
+    Ok(())
 }
 
 #[kunit_tests(rcu_ptr_sheaf_life)]
@@ -233,34 +140,81 @@ mod tests {
     /// The barrier takes a grace period, and the destruction of a cache one more than that of a kmem_cache.
     #[test]
     fn take_a_grace_period() -> Result {
+        const WHAT: [&str; 5] = [
+            "synchronize_rcu()",
+            "rcu_ptr_barrier()",
+            "kmem_cache_destroy()",
+            "rcu_ptr_cache_destroy()",
+            "rcu_ptr_cache_barrier()",
+        ];
         // To free what comes first takes longer than a grace period.
-        skip_if!(
-            !alloc::objects_go_round(),
-            c"this kernel checks what is freed"
-        );
-        let c = beside_others()?;
-        for (what, cost) in [
-            ("synchronize_rcu()", c.synchronize),
-            ("rcu_ptr_barrier()", c.barrier),
-            ("rcu_ptr_cache_barrier()", c.one),
-            ("kmem_cache_destroy()", c.kmem_destroy),
-            ("rcu_ptr_cache_destroy()", c.destroy),
-        ] {
+        skip_if!(!alloc::objects_go_round(), CHECKED);
+        let mut others = KVec::with_capacity(BESIDE, GFP_KERNEL)?;
+        for i in 0..BESIDE {
+            let name = CString::try_from_fmt(fmt!("rcu_ptr_beside_{i}"))?;
+            others.push(SheafCache::new(&name, SIZE, Args::default())?, GFP_KERNEL)?;
+        }
+        let stop = Atomic::<i32>::new(0);
+        let body = |_: i32| {
+            while stop.load(Relaxed) == 0 {
+                for cache in &others {
+                    (0..10).for_each(|_| drop(cache.hold()));
+                }
+                thread::sleep(1);
+            }
+        };
+        let mut costs = [[Cost::default(); ROUNDS]; WHAT.len()];
+        let used = || {
+            let cache = SheafCache::new(c"rcu_ptr_measured", SIZE, Args::default())?;
+            up_and_down(&cache, 200).map(|()| cache)
+        };
+        let mut measure = |i: usize| -> Result {
+            // At any moment of a grace period of others.
+            let any_moment = || thread::sleep(1 + i as u32 % 3);
+            any_moment();
+            costs[0][i] = cost(gp::synchronize);
+            any_moment();
+            costs[1][i] = cost(core::barrier);
+            let cache = RawCache::new("rcu_ptr_kmem", SIZE, Checks::None)?;
+            for _ in 0..200 {
+                let object = cache.alloc().ok_or(ENOMEM)?;
+                // SAFETY: From this cache, the caller's, with a field there.
+                unsafe { Route::Kernel.free(object, 8) };
+            }
+            any_moment();
+            costs[2][i] = cost(|| drop(cache));
+            let cache = used()?;
+            any_moment();
+            costs[3][i] = cost(|| drop(cache));
+            let cache = used()?;
+            any_moment();
+            costs[4][i] = cost(|| cache.barrier());
+            Ok(())
+        };
+        thread::on_cpus(cpu::online(), &body, || {
+            let measured = (0..ROUNDS).try_for_each(&mut measure);
+            stop.store(1, Relaxed);
+            measured
+        })??;
+        let graces: [usize; WHAT.len()] = ::core::array::from_fn(|what| {
+            let Cost { nsecs, graces } = typical(&costs[what]);
             kernel::kunit::info(fmt!(
                 "rcu_ptr_sheaf_life: beside {} caches {} takes {} us, {} grace periods at least\n",
                 BESIDE,
-                what,
-                cost.nsecs / 1000,
-                cost.graces
+                WHAT[what],
+                nsecs / 1000,
+                graces
             ));
-        }
-        check!(c.synchronize.graces > 0);
-        check!(c.barrier.graces <= c.synchronize.graces);
-        check!(c.one.graces <= c.synchronize.graces);
+            graces
+        });
+        let [synchronize, barrier, kmem_destroy, destroy, one] = graces;
+        check!(synchronize > 0);
+        check!(barrier <= synchronize);
+        check!(one <= synchronize);
         // On PREEMPT_RT it waits for the irq_work threads of all CPUs and for the thread of an offloaded CPU,
         // while others have grace periods begin and end.
         let threads = if cfg!(CONFIG_PREEMPT_RT) { 3 } else { 0 };
-        check!(c.destroy.graces <= c.kmem_destroy.graces + c.synchronize.graces + threads);
+        check!(destroy <= kmem_destroy + synchronize + threads);
         Ok(())
     }
 
@@ -278,15 +232,14 @@ mod tests {
             let after = time(gp::synchronize).max(time(gp::synchronize));
             (before.max(after), barrier)
         })?;
-
+        let (grace, barrier) = (grace / 1000, barrier / 1000);
         kernel::kunit::info(fmt!(
-            "rcu_ptr_sheaf_life: us beside a hog: synchronize_rcu() {}, barrier {}\n",
-            grace / 1000,
-            barrier / 1000
+            "rcu_ptr_sheaf_life: us beside a hog: synchronize_rcu() {grace}, barrier {barrier}\n"
         ));
         check!(barrier < grace * 6);
         Ok(())
     }
+
     /// A refill that runs when its cache is destroyed leaves nothing behind that runs: the memory of the
     /// next cache is that of the last, and debugobjects look at its timers.
     #[test]
@@ -295,15 +248,8 @@ mod tests {
         for _ in 0..if SLOW { 6 } else { 30 } {
             let cache = SheafCache::new(c"rcu_ptr_refilled", SIZE, cache::own_memory())?;
             cache.prefill(N)?;
-            let mut held = KVVec::<NonNull<u8>>::with_capacity(N, GFP_KERNEL)?;
             // The next tick starts a refill of all of them.
-            cpu::irqs_off(|| {
-                for object in (0..N).map_while(|_| cache.alloc_nolock()) {
-                    let _ = held.push(object, GFP_ATOMIC);
-                }
-            });
-            // SAFETY: From this cache, the caller's.
-            unsafe { cache.free_rcu_all(&held) };
+            drop(cache.hold_at_hand(N)?);
         }
         Ok(())
     }
@@ -316,26 +262,25 @@ mod tests {
             !CAN_LOOK || cfg!(CONFIG_KASAN),
             c"freed objects can't be looked at"
         );
-        for _ in 0..3 {
-            check!(beside_destroy(other, 50_000)? == 0);
-        }
-        Ok(())
+        (0..3).try_for_each(|_| beside_destroy(other, 50_000))
     }
 
-    /// A grace period is asked for at once, on CPUs with offloaded callbacks too (RCU_LAZY).
+    /// A grace period is asked for at once, on CPUs with offloaded callbacks too (RCU_LAZY): the shortest time, of three,
+    /// in which objects that filled sheaves are at hand again though unasked.
     #[test]
     fn objects_come_back_soon() -> Result {
-        skip_if!(
-            !alloc::objects_go_round(),
-            c"this kernel checks what is freed"
-        );
+        skip_if!(!alloc::objects_go_round(), CHECKED);
         for cpu in cpu::online() {
-            let (grace, back) = come_back(cpu)?;
+            let (mut grace, mut back) = (i64::MAX, i64::MAX);
+            for _ in 0..3 {
+                let cache = SheafCache::new(c"rcu_ptr_back", SIZE, sheaves(4, 64))?;
+                cpus::on(cpu, || up_and_down(&cache, 40))??;
+                back = back.min(time(|| bound::watchdog(|| cache.stats().now_full >= 8)));
+                grace = grace.min(time(gp::synchronize));
+            }
+            let (grace, back) = (grace / 1000, back / 1000);
             kernel::kunit::info(fmt!(
-                "rcu_ptr_sheaf_life: us on CPU {}: synchronize_rcu() {}, objects are back after {}\n",
-                cpu,
-                grace / 1000,
-                back / 1000
+                "rcu_ptr_sheaf_life: us on CPU {cpu}: synchronize_rcu() {grace}, objects are back after {back}\n"
             ));
             check!(back < grace * 20);
         }

@@ -3,9 +3,12 @@
 //! Limits of a cache: what waits for a grace period stays below one, and all of them may be changed while the
 //! cache is in use.
 
-use super::sheaf_memory::nodes;
+use super::sheaf_memory::{nodes, up_and_down};
 use crate::{
-    bound, scaled,
+    bound,
+    check::CHECKED,
+    held::Held,
+    scaled,
     sys::{
         alloc,
         cache::{self, Args, Limits, SheafCache},
@@ -42,18 +45,17 @@ fn limited(bytes: u64) -> Args {
 
 /// Allocates and frees by `alloc` until there is nothing, at most `n` times. Returns how often, and the most bytes
 /// that waited.
-fn until_refused(
-    cache: &SheafCache,
+fn until_refused<'a>(
+    cache: &'a SheafCache,
     n: usize,
-    mut alloc: impl FnMut() -> Option<::core::ptr::NonNull<u8>>,
+    mut alloc: impl FnMut() -> Option<Held<'a>>,
 ) -> (usize, u64) {
     let mut most = 0;
     for i in 0..n {
         let Some(object) = alloc() else {
             return (i, most);
         };
-        // SAFETY: From this cache, the caller's.
-        unsafe { cache.free_rcu(object) };
+        drop(object);
         most = most.max(cache.stats().now_waiting_bytes);
     }
     (n, most)
@@ -68,41 +70,24 @@ mod tests {
     #[test]
     fn what_waits() -> Result {
         // There is no stock, so the limit is not what refuses.
-        skip_if!(
-            !alloc::objects_go_round(),
-            c"this kernel checks what is freed"
-        );
+        skip_if!(!alloc::objects_go_round(), CHECKED);
         for limit in [100_000, 1_000_000] {
             let cache = SheafCache::new(c"rcu_ptr_wait", SIZE, limited(limit))?;
             // There is more in stock.
-            let held = cache.alloc_many((3 * limit / FULL_SIZE) as usize)?;
-            // SAFETY: From this cache, the caller's.
-            unsafe { cache.free_rcu_all(&held) };
+            up_and_down(&cache, (3 * limit / FULL_SIZE) as usize)?;
             cache.barrier();
             let met = cache.stats().wait_limit_met;
             let guard = rcu::read_lock();
-            let (n, most) = until_refused(&cache, 3 * limit as usize, || cache.alloc_nolock());
-            let again = cache.alloc_nolock();
+            let (n, most) = until_refused(&cache, 3 * limit as usize, || cache.hold_nolock());
+            let refused = cache.hold_nolock().is_none();
             drop(guard);
             let stats = cache.stats();
             kernel::kunit::info(fmt!(
                 "rcu_ptr_sheaf_limits: of {limit} bytes at most {most} waited, after {n} objects\n"
             ));
-            if let Some(object) = again {
-                // SAFETY: From this cache, the caller's.
-                unsafe { cache.free_rcu(object) };
-            }
             // By themselves.
-            let came = bound::soon(|| match cache.alloc_nolock() {
-                Some(object) => {
-                    // SAFETY: As above.
-                    unsafe { cache.free_rcu(object) };
-                    true
-                }
-                None => false,
-            });
-            drop(cache);
-            check!(again.is_none() && stats.wait_limit_met >= met + 2);
+            let came = bound::soon(|| cache.hold_nolock().is_some());
+            check!(refused && stats.wait_limit_met >= met + 2);
             check!(most <= limit + slack(56) && n as u64 * FULL_SIZE + slack(56) >= limit / 2);
             check!(came);
         }
@@ -120,22 +105,19 @@ mod tests {
         cache.prefill(20)?;
         let mut most = 0;
         for _ in 0..scaled(30_000) {
-            let object = cache.alloc_with(cache::GFP_NOFAIL).ok_or(ENOMEM)?;
-            // SAFETY: From this cache, the caller's.
-            unsafe { cache.free_rcu(object) };
+            drop(cache.hold_with(cache::GFP_NOFAIL).ok_or(ENOMEM)?);
             most = most.max(cache.stats().now_waiting_bytes);
         }
         let met = cache.stats().wait_limit_met;
-        let (n, bytes) = until_refused(&cache, scaled(30_000), || cache.alloc(false));
+        let (n, bytes) = until_refused(&cache, scaled(30_000), || cache.hold().ok());
         let mut reserved = 0;
-        let held = cache.alloc_many((2 * LIMIT / FULL_SIZE) as usize)?;
+        let mut held = cache.hold_many((2 * LIMIT / FULL_SIZE) as usize)?;
         let guard = rcu::read_lock();
         // What waits is above the limit as long as this task is a reader.
-        // SAFETY: From this cache, the caller's.
-        unsafe { cache.free_rcu_all(&held) };
+        held.clear();
         let (taken, _) = until_refused(&cache, 10_000, || {
             let before = cache.stats().wait_limit_met;
-            let object = cache.alloc_nolock();
+            let object = cache.hold_nolock();
             reserved += usize::from(object.is_some() && cache.stats().wait_limit_met != before);
             object
         });
@@ -143,7 +125,6 @@ mod tests {
         kernel::kunit::info(fmt!(
             "rcu_ptr_sheaf_limits: met {met} times, {most} and {bytes} bytes waited, {reserved} objects reserved\n"
         ));
-        drop(cache);
         check!(n > 1000 && bytes <= LIMIT + slack(56));
         // Without stock the reserve may be empty before the limit is met.
         check!(met > 0 && taken >= 20);
@@ -165,34 +146,17 @@ mod tests {
         // The reserve is that of this node.
         thread::stay_here();
         cache.prefill(PROMISED)?;
-        let held = cache.alloc_many(1000)?;
+        let mut held = cache.hold_many(1000)?;
         let (before, sleepers, stats, others) = domain.read(|| {
-            // SAFETY: From this cache, the caller's, and not used from here on.
-            unsafe { cache.free_rcu_all(&held) };
+            held.clear();
             let before = cache.stats();
             // What is left of a sheaf first.
-            let (n, _) = until_refused(&cache, 200, || cache.alloc(false));
-            for _ in 0..5 {
-                if let Some(object) = cache.alloc(false) {
-                    // SAFETY: From this cache, the caller's.
-                    unsafe { cache.free_rcu(object) };
-                }
-            }
+            let (n, _) = until_refused(&cache, 200, || cache.hold().ok());
+            (0..5).for_each(|_| drop(cache.hold()));
             let stats = cache.stats();
-            let mut others = 0;
-            cpu::irqs_off(|| {
-                while let Some(object) = cache.alloc_nolock() {
-                    // SAFETY: As above.
-                    unsafe { cache.free_rcu(object) };
-                    others += 1;
-                    if others > 1000 {
-                        break;
-                    }
-                }
-            });
+            let (others, _) = cpu::irqs_off(|| until_refused(&cache, 1001, || cache.hold_nolock()));
             (before, n, stats, others)
         });
-        drop(cache);
         kernel::kunit::info(fmt!(
             "rcu_ptr_sheaf_limits: reserve {} and {}, {} for sleepers, {} for others, met {} times\n",
             before.reserve,
@@ -211,33 +175,24 @@ mod tests {
     #[test]
     fn freed_at_once() -> Result {
         let cache = SheafCache::new(c"rcu_ptr_wait", SIZE, limited(40_000))?;
-        let held = cache.alloc_many(1000)?;
-        let (at_once, rest) = held.split_at(3);
-        let mut again = KVVec::with_capacity(at_once.len(), GFP_KERNEL)?;
+        let at_once = [cache.hold()?, cache.hold()?, cache.hold()?];
+        let starts = at_once.each_ref().map(Held::start);
+        let mut rest = cache.hold_many(997)?;
         let guard = rcu::read_lock();
-        // SAFETY: From this cache, the caller's.
-        unsafe { cache.free_rcu_all(rest) };
-        let refused = cpu::irqs_off(|| {
-            let (n, _) = until_refused(&cache, 1000, || cache.alloc_nolock());
-            for object in at_once {
-                // SAFETY: As above.
-                unsafe { cache.free(*object) };
-            }
-            while let Some(object) = cache.alloc_nolock() {
-                if again.push_within_capacity(object).is_err() {
-                    break;
-                }
-            }
-            n < 1000
+        rest.clear();
+        let (refused, again) = cpu::irqs_off(|| {
+            let (n, _) = until_refused(&cache, 1000, || cache.hold_nolock());
+            at_once.map(Held::free);
+            // One more than there may be.
+            let again: [_; 4] = ::core::array::from_fn(|_| cache.hold_nolock());
+            (n < 1000, again)
         });
         drop(guard);
-        // SAFETY: As above.
-        unsafe { cache.free_rcu_all(&again) };
-        drop(cache);
+        let again = || again.iter().flatten().map(Held::start);
         // Where objects are checked after each use, nothing is allocated again at once.
-        let expected = if cfg!(CONFIG_KASAN) { 0 } else { at_once.len() };
-        check!(refused && again.len() == expected);
-        check!(again.iter().all(|object| at_once.contains(object)));
+        let expected = if cfg!(CONFIG_KASAN) { 0 } else { 3 };
+        check!(refused && again().count() == expected);
+        check!(again().all(|start| starts.contains(&start)));
         Ok(())
     }
 
@@ -260,26 +215,19 @@ mod tests {
                 }
             }
         };
-        let mut result = Ok(());
-        let mut rounds = 0;
         let change = || {
-            for i in 0..scaled(600) as u32 {
-                let limits = Limits {
-                    sheaf_capacity: [56, 1, 7, 30][i as usize % 4],
-                    barn_limit: [0, 1, 100][i as usize % 3],
-                    wait_limit: [0, 1000, 100_000][i as usize % 3],
-                };
-                result = cache.set_limits(&limits);
-                if result.is_err() {
-                    break;
-                }
-                rounds += 1;
+            let changed = (0..scaled(600)).try_for_each(|i| {
                 thread::sleep(1);
-            }
+                cache.set_limits(&Limits {
+                    sheaf_capacity: [56, 1, 7, 30][i % 4],
+                    barn_limit: [0, 1, 100][i % 3],
+                    wait_limit: [0, 1000, 100_000][i % 3],
+                })
+            });
             stop.store(1, Relaxed);
+            changed
         };
-        table.under_readers(|| thread::on_cpus(cpu::online(), &body, change))??;
-        result?;
+        table.under_readers(|| thread::on_cpus(cpu::online(), &body, change))???;
         let limits = Limits {
             sheaf_capacity: 5,
             barn_limit: 3,
@@ -291,7 +239,7 @@ mod tests {
         core::barrier();
         let trimmed = bound::soon(|| cache.stats().now_full <= 3 * nodes());
         let stats = cache.stats();
-        check!(wrong == Wrong::default() && rounds > 20);
+        check!(wrong == Wrong::default());
         check!(trimmed && stats.wait_limit_met > 0);
         Ok(())
     }

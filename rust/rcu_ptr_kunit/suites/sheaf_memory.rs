@@ -4,11 +4,15 @@
 //! dead CPU nothing, and the shrinker takes what is free.
 
 use super::{
-    sheaf_bounds::{circulate, two_cpus},
-    sheaf_calls::stats_match,
+    sheaf_bounds::{all_back, circulate, two_cpus},
+    sheaf_calls::sheaves,
 };
 use crate::{
-    bound, params, scaled,
+    bound,
+    check::CHECKED,
+    cpus::{self, Down},
+    held::Held,
+    params, scaled,
     sys::{
         alloc,
         cache::{self, Args, SheafCache},
@@ -16,7 +20,6 @@ use crate::{
     },
     table::{Alloc, Table, Wrong, SIZE},
 };
-use ::core::ptr::NonNull;
 use kernel::{
     prelude::*,
     sync::atomic::{Atomic, Relaxed},
@@ -35,12 +38,21 @@ fn use_everywhere(cache: &SheafCache, n: usize) -> Result<Wrong> {
     Ok(table.wrong())
 }
 
+/// How many of `held` are on another node than `cpu`.
+pub(super) fn far(held: &[Held<'_>], cpu: i32) -> usize {
+    let far = |object: &&Held<'_>| node::of_object(object.start()) != node::of_cpu(cpu);
+    held.iter().filter(far).count()
+}
+
+/// Whether `cache` was used, and the slab has all objects back.
+fn is_back(cache: &SheafCache) -> bool {
+    let stats = cache.stats();
+    stats.slab_allocs > 0 && all_back(&stats)
+}
+
 /// Allocates `n` objects and gives all of them back after a grace period.
 pub(super) fn up_and_down(cache: &SheafCache, n: usize) -> Result {
-    let held = cache.alloc_many(n)?;
-    // SAFETY: From this cache, the caller's.
-    unsafe { cache.free_rcu_all(&held) };
-    Ok(())
+    cache.hold_many(n).map(drop)
 }
 
 /// Barns.
@@ -55,67 +67,8 @@ pub(super) fn two_nodes() -> Option<(i32, i32)> {
     Some((here, there))
 }
 
-/// Objects of [`go_home()`].
-const TRAVELLERS: usize = 600;
-
-/// What objects that are freed on another node than they come from do.
-struct Travelled {
-    /// Objects of the other node that `here` and `there` were given.
-    far_here: usize,
-    far_there: usize,
-    obtained: u64,
-}
-
-/// `here` allocates and `there` frees, three times; at last `there` allocates.
-fn go_home(here: i32, there: i32) -> Result<Travelled> {
-    let args = Args {
-        sheaf_capacity: 10,
-        barn_limit: 500,
-        ..Args::default()
-    };
-    let cache = SheafCache::new(c"rcu_ptr_home", SIZE, args)?;
-    let mut places = KVVec::<Atomic<*mut u8>>::with_capacity(TRAVELLERS, GFP_KERNEL)?;
-    for _ in 0..TRAVELLERS {
-        places.push(Atomic::new(::core::ptr::null_mut()), GFP_KERNEL)?;
-    }
-    let far = Atomic::<usize>::new(0);
-    let alloc = |cpu: i32| {
-        for place in &places {
-            if let Some(object) = cache.alloc(false) {
-                far.add(
-                    usize::from(node::of_object(object) != node::of_cpu(cpu)),
-                    Relaxed,
-                );
-                place.store(object.as_ptr(), Relaxed);
-            }
-        }
-    };
-    let free = |_| {
-        for place in &places {
-            let object = place.xchg(::core::ptr::null_mut(), kernel::sync::atomic::Full);
-            if let Some(object) = NonNull::new(object) {
-                // SAFETY: From this cache; the exchange made it the caller's.
-                unsafe { cache.free_rcu(object) };
-            }
-        }
-    };
-    let mut travelled = Travelled {
-        far_here: 0,
-        far_there: 0,
-        obtained: 0,
-    };
-    for _ in 0..3 {
-        thread::on_cpus(::core::iter::once(here), &alloc, || ())?;
-        travelled.far_here += far.xchg(0, Relaxed);
-        thread::on_cpus(::core::iter::once(there), &free, || ())?;
-        core::barrier();
-    }
-    thread::on_cpus(::core::iter::once(there), &alloc, || ())?;
-    travelled.far_there = far.load(Relaxed);
-    travelled.obtained = cache.stats().slab_allocs;
-    free(there);
-    Ok(travelled)
-}
+/// Why cases are skipped without them.
+pub(super) const NUMA: &CStr = c"needs two nodes with a CPU each (scenario NUMA)";
 
 #[kunit_tests(rcu_ptr_sheaf_memory)]
 mod tests {
@@ -127,12 +80,7 @@ mod tests {
         let _defaults = params::quick_drain()?;
         let cache = SheafCache::new(c"rcu_ptr_idle", SIZE, Args::default())?;
         let wrong = use_everywhere(&cache, 77)?;
-        let back = bound::within(5 * params::QUICK_DRAIN_MSECS, || {
-            stats_match!(
-                "rcu_ptr_idle",
-                "slab_allocs=\\([1-9][0-9]*\\) slab_frees=\\1 "
-            )
-        });
+        let back = bound::within(5 * params::QUICK_DRAIN_MSECS, || is_back(&cache));
         check!(wrong == Wrong::default() && back);
         Ok(())
     }
@@ -147,10 +95,7 @@ mod tests {
         for _ in 0..3 {
             let cache = SheafCache::new(c"rcu_ptr_in_time", SIZE, Args::default())?;
             use_everywhere(&cache, 77)?;
-            in_time = bound::within(msecs, || {
-                let n = cache.stats();
-                n.slab_allocs > 0 && n.slab_allocs == n.slab_frees
-            });
+            in_time = bound::within(msecs, || is_back(&cache));
             if in_time {
                 break;
             }
@@ -162,49 +107,30 @@ mod tests {
     /// 20 sheaves' worth of objects come back, a barn keeps 2 sheaves.
     #[test]
     fn barn_keeps_to_its_limit() -> Result {
-        let args = Args {
-            sheaf_capacity: 10,
-            barn_limit: 2,
-            ..Args::default()
-        };
-        let cache = SheafCache::new(c"rcu_ptr_limit", SIZE, args)?;
-        let mut good = true;
+        let cache = SheafCache::new(c"rcu_ptr_limit", SIZE, sheaves(10, 2))?;
         for _ in 0..3 {
             up_and_down(&cache, 2000)?;
             core::barrier();
-            good &= bound::soon(|| cache.stats().now_full <= 2 * nodes());
+            check!(bound::soon(|| cache.stats().now_full <= 2 * nodes()));
         }
-        check!(good);
         Ok(())
     }
 
     /// Twice as many objects as a barn usually keeps go up and down: they stay.
     #[test]
     fn barn_grows_with_the_load() -> Result {
-        skip_if!(
-            !alloc::objects_go_round(),
-            c"this kernel checks what is freed"
-        );
+        skip_if!(!alloc::objects_go_round(), CHECKED);
         const BYTES: usize = 2048;
         const OBJECTS: usize = 4000;
         let cache = SheafCache::new(c"rcu_ptr_swing", BYTES, Args::default())?;
-        let failed = Atomic::<i32>::new(0);
         // On one CPU, so that it is one barn.
-        let body = |_: i32| {
-            for _ in 0..4 {
-                failed.add(i32::from(up_and_down(&cache, OBJECTS).is_err()), Relaxed);
-                core::barrier();
-            }
-        };
-        thread::on_cpus(cpu::online().take(1), &body, || ())?;
+        cpus::on(cpus::first(), || {
+            (0..4).try_for_each(|_| up_and_down(&cache, OBJECTS).map(|()| core::barrier()))
+        })??;
         let obtained = cache.stats().slab_allocs as usize;
-        drop(cache);
         kernel::kunit::info(fmt!(
-            "rcu_ptr_sheaf_memory: {} objects 4 times: the slab gave {}\n",
-            OBJECTS,
-            obtained
+            "rcu_ptr_sheaf_memory: {OBJECTS} objects 4 times: the slab gave {obtained}\n"
         ));
-        check!(failed.load(Relaxed) == 0);
         check!((OBJECTS..OBJECTS * 3 / 2).contains(&obtained));
         Ok(())
     }
@@ -213,11 +139,7 @@ mod tests {
     #[test]
     fn freed_elsewhere() -> Result {
         let cpus = or_skip!(two_cpus(), c"needs two CPUs");
-        let args = Args {
-            barn_limit: 8,
-            ..Args::default()
-        };
-        let cache = SheafCache::new(c"rcu_ptr_else", SIZE, args)?;
+        let cache = SheafCache::new(c"rcu_ptr_else", SIZE, sheaves(0, 8))?;
         circulate(&cache, cpus, &|| cache.alloc(false), |done| {
             done >= scaled(100_000)
         })?;
@@ -232,35 +154,28 @@ mod tests {
 
     #[test]
     fn shrinker_takes_what_is_free() -> Result {
-        skip_if!(
-            !alloc::objects_go_round(),
-            c"this kernel checks what is freed"
-        );
+        skip_if!(!alloc::objects_go_round(), CHECKED);
         let cache = SheafCache::new(c"rcu_ptr_shrink", SIZE, Args::default())?;
         up_and_down(&cache, 3000)?;
         core::barrier();
-        let before = stats_match!("rcu_ptr_shrink", "now_full=[1-9]");
+        check!(cache.stats().now_full > 0);
         params::shrink()?;
         // What CPUs had went to a barn first.
-        let after = bound::soon(|| stats_match!("rcu_ptr_shrink", "now_full=0 now_empty=0$"));
-        check!(before && after);
+        check!(bound::soon(|| {
+            let stats = cache.stats();
+            stats.now_full == 0 && stats.now_empty == 0
+        }));
         Ok(())
     }
 
     #[test]
     fn reserve_stays() -> Result {
         let _defaults = params::quick_drain()?;
-        let args = Args {
-            sheaf_capacity: 10,
-            barn_limit: 2,
-            ..Args::default()
-        };
-        let cache = SheafCache::new(c"rcu_ptr_reserve", SIZE, args)?;
+        let cache = SheafCache::new(c"rcu_ptr_reserve", SIZE, sheaves(10, 2))?;
         cache.prefill(100)?;
         params::shrink()?;
         thread::sleep(300);
-        let kept = stats_match!("rcu_ptr_reserve", " reserve=100 ");
-        check!(kept);
+        check!(cache.stats().reserve == 100);
         Ok(())
     }
 
@@ -270,33 +185,25 @@ mod tests {
     fn dead_cpu_has_nothing() -> Result {
         let cpu = or_skip!(cpu::other(), c"needs two CPUs");
         let _defaults = params::quick_drain()?;
-        let mut good = true;
         for _ in 0..3 {
             let cache = SheafCache::new(c"rcu_ptr_dead", SIZE, Args::default())?;
             let table = Table::new(&cache, 200)?;
-            let body = |_| {
+            cpus::on(cpu, || {
                 for i in 0..1000 {
                     table.replace(i, Alloc::Nolock);
                     table.replace(i, Alloc::Sleep);
                     table.touch(Alloc::Sleep);
                 }
-            };
-            thread::on_cpus(::core::iter::once(cpu), &body, || ())?;
-            good &= table.wrong() == Wrong::default();
-            cpu::take_down(cpu)?;
+            })?;
+            check!(table.wrong() == Wrong::default());
+            let down = Down::take(cpu)?;
             drop(table);
             core::barrier();
             // What is left is where the table was freed: as in `idle_in_time`.
-            good &= bound::within(5 * params::QUICK_DRAIN_MSECS, || {
-                stats_match!(
-                    "rcu_ptr_dead",
-                    "slab_allocs=\\([1-9][0-9]*\\) slab_frees=\\1 "
-                )
-            });
-            cpu::bring_up(cpu)?;
-            drop(cache);
+            let back = bound::within(5 * params::QUICK_DRAIN_MSECS, || is_back(&cache));
+            down.up()?;
+            check!(back);
         }
-        check!(good);
         Ok(())
     }
 
@@ -316,96 +223,70 @@ mod tests {
                 thread::still_alive();
             }
         };
-        let once = |cpu: i32| {
-            for i in 0..500 {
-                table.replace(i + cpu as usize, Alloc::Nolock);
-                table.touch(Alloc::Sleep);
-            }
-        };
-        let mut result = Ok(());
-        let others = || cpu::online().filter(|&c| c != cpu);
-        let plug = || {
-            for _ in 0..8 {
-                result = thread::on_cpus(::core::iter::once(cpu), &once, || ())
-                    .and_then(|()| cpu::take_down(cpu))
-                    .and_then(|()| {
-                        core::barrier();
-                        cpu::bring_up(cpu)
-                    });
-                if result.is_err() {
-                    break;
+        let once = |_| {
+            cpus::on(cpu, || {
+                for i in 0..500 {
+                    table.replace(i + cpu as usize, Alloc::Nolock);
+                    table.touch(Alloc::Sleep);
                 }
-            }
-            stop.store(1, Relaxed);
+            })?;
+            let down = Down::take(cpu)?;
+            core::barrier();
+            down.up()
         };
-        table.under_readers(|| thread::on_cpus(others(), &body, plug))??;
-        result?;
-        let wrong = table.wrong();
-        check!(wrong == Wrong::default());
+        let others = cpu::online().filter(|&c| c != cpu);
+        let plug = || {
+            let ran = (0..8).try_for_each(once);
+            stop.store(1, Relaxed);
+            ran
+        };
+        table.under_readers(|| thread::on_cpus(others, &body, plug))???;
+        check!(table.wrong() == Wrong::default());
         Ok(())
     }
 
-    /// Objects that are freed on another node go back to their own, and are allocated there.
+    /// Objects that are freed on another node go back to their own, and are allocated there: one CPU allocates and
+    /// another frees, three times; at last that one allocates.
     #[test]
     fn objects_go_home() -> Result {
-        let (here, there) = or_skip!(
-            two_nodes(),
-            c"needs two nodes with a CPU each (scenario NUMA)"
-        );
-        skip_if!(
-            !alloc::objects_go_round(),
-            c"this kernel checks what is freed"
-        );
-        let t = go_home(here, there)?;
+        const OBJECTS: usize = 600;
+        let (here, there) = or_skip!(two_nodes(), NUMA);
+        skip_if!(!alloc::objects_go_round(), CHECKED);
+        let cache = SheafCache::new(c"rcu_ptr_home", SIZE, sheaves(10, 500))?;
+        let mut far_here = 0;
+        for _ in 0..3 {
+            let held = cpus::on(here, || cache.hold_many(OBJECTS))??;
+            far_here += far(&held, here);
+            cpus::on(there, move || drop(held))?;
+            core::barrier();
+        }
+        let held = cpus::on(there, || cache.hold_many(OBJECTS))??;
+        let (far_there, obtained) = (far(&held, there), cache.stats().slab_allocs as usize);
         kernel::kunit::info(fmt!(
-            "rcu_ptr_sheaf_memory: of {} objects {} were far, of {} then {}; {} came from the slab\n",
-            3 * TRAVELLERS,
-            t.far_here,
-            TRAVELLERS,
-            t.far_there,
-            t.obtained
+            "rcu_ptr_sheaf_memory: of 3 * {OBJECTS} objects {far_here} were far, of {OBJECTS} then {far_there}; {obtained} came from the slab\n"
         ));
-        check!(t.far_here * 10 < 3 * TRAVELLERS && t.far_there * 10 < TRAVELLERS);
+        check!(far_here * 10 < 3 * OBJECTS && far_there * 10 < OBJECTS);
         // Each node's objects once, and what is in sheaves on their way.
-        check!((t.obtained as usize) < 2 * TRAVELLERS + TRAVELLERS / 2);
+        check!(obtained < 2 * OBJECTS + OBJECTS / 2);
         Ok(())
     }
 
     /// Where there is no other way to allocate, another node's objects are better than none.
     #[test]
     fn nolock_takes_far_objects() -> Result {
-        let (here, there) = or_skip!(
-            two_nodes(),
-            c"needs two nodes with a CPU each (scenario NUMA)"
-        );
-        skip_if!(
-            !alloc::objects_go_round(),
-            c"this kernel checks what is freed"
-        );
-        let args = cache::own_memory();
-        let cache = SheafCache::new(c"rcu_ptr_far", SIZE, args)?;
-        let (found, far) = (Atomic::<usize>::new(0), Atomic::<usize>::new(0));
+        let (here, there) = or_skip!(two_nodes(), NUMA);
+        skip_if!(!alloc::objects_go_round(), CHECKED);
+        let cache = SheafCache::new(c"rcu_ptr_far", SIZE, cache::own_memory())?;
         // Stock of the barn. A reserve is for its own node.
-        let fill = |_| {
-            let _ = up_and_down(&cache, 200);
-            core::barrier();
-        };
-        let take = |cpu: i32| {
-            for _ in 0..100 {
-                if let Some(object) = cache.alloc_nolock() {
-                    found.add(1, Relaxed);
-                    far.add(
-                        usize::from(node::of_object(object) != node::of_cpu(cpu)),
-                        Relaxed,
-                    );
-                    // SAFETY: From this cache, the caller's.
-                    unsafe { cache.free_rcu(object) };
-                }
+        cpus::on(here, || up_and_down(&cache, 200).map(|()| core::barrier()))??;
+        let (mut found, mut is_far) = (0, 0);
+        cpus::on(there, || {
+            for object in (0..100).filter_map(|_| cache.hold_nolock()) {
+                found += 1;
+                is_far += far(&[object], there);
             }
-        };
-        thread::on_cpus(::core::iter::once(here), &fill, || ())?;
-        thread::on_cpus(::core::iter::once(there), &take, || ())?;
-        check!(found.load(Relaxed) == 100 && far.load(Relaxed) > 0);
+        })?;
+        check!(found == 100 && is_far > 0);
         Ok(())
     }
 }

@@ -5,21 +5,22 @@
 
 use super::{
     sheaf_calls::Watched,
-    sheaf_dtor::{free, free_some, list, nodes_with, scribble, under_readers, Book, Node},
+    sheaf_dtor::{free_some, free_without_a_sheaf, nodes_with, scribble, under_readers, Book},
     sheaf_memory::up_and_down,
 };
 use crate::{
-    bound, params, scaled,
+    bound,
+    held::Held,
+    params, scaled,
     sys::{
         alloc,
         cache::{self, Args, SheafCache},
-        core, cpu, fault, gp,
+        core, cpu, gp,
         srcu_domain::{Domain, Kind},
         thread,
     },
     table::{Alloc, Table, Wrong, DESTRUCTOR, SIZE},
 };
-use ::core::ptr::NonNull;
 use kernel::{
     prelude::*,
     sync::atomic::{Acquire, Atomic, Relaxed, Release},
@@ -144,15 +145,10 @@ fn each(mut f: impl FnMut(Kind, &Domain) -> Result) -> Result {
         .try_for_each(|kind| f(kind, &Domain::new(kind)?))
 }
 
-struct Storm {
-    wrong: Wrong,
-    looks: u64,
-    off: i64,
-}
-
 /// Objects are replaced in all ways while readers of `domain` and of RCU look at them, those of `domain` for
 /// many milliseconds.
-fn storm(domain: &Domain, rounds: usize, capacity: u32) -> Result<Storm> {
+fn storm(kind: Kind, domain: &Domain, capacity: u32) -> Result {
+    let rounds = scaled(6000);
     let args = Args {
         sheaf_capacity: capacity,
         barn_limit: 16,
@@ -196,19 +192,15 @@ fn storm(domain: &Domain, rounds: usize, capacity: u32) -> Result<Storm> {
             looks();
         }
     };
-    let mut result = Ok(());
     thread::on_cpus(cpu::online(), &read, || {
         let ran = table.under_readers(|| thread::on_cpus(cpu::online(), &write, || ()));
-        result = ran.and_then(|ran| ran);
         stop.store(all, Relaxed);
-    })?;
-    result?;
-    let off = table.unbalanced();
-    Ok(Storm {
-        wrong: table.wrong(),
-        looks: table.looks.load(Relaxed),
-        off,
-    })
+        ran
+    })???;
+    let (off, looks) = (table.unbalanced(), table.looks.load(Relaxed));
+    kernel::kunit::info(fmt!("rcu_ptr_sheaf_srcu: {kind:?}: {looks} looks\n"));
+    check!(table.wrong() == Wrong::default() && off == 0 && looks > 100);
+    Ok(())
 }
 
 #[kunit_tests(rcu_ptr_sheaf_srcu)]
@@ -246,10 +238,7 @@ mod tests {
         let _defaults = params::no_drain()?;
         each(|_, domain| {
             for n in [5, 57, 300] {
-                let seen = under_readers(n, read_by(domain), |cache| cache.barrier())?;
-                check!(seen.looks > 100 * n && seen.broken == 0);
-                let seen = under_readers(n, read_by(domain), drop)?;
-                check!(seen.looks > 100 * n && seen.broken == 0);
+                under_readers(n, read_by(domain))?;
             }
             Ok(())
         })
@@ -283,22 +272,11 @@ mod tests {
         each(|_, domain| {
             let book = Book::new();
             let cache = nodes_with(c"rcu_ptr_srcu_stray", &book, read_by(domain))?;
-            let mut held = KVVec::<NonNull<Node>>::new();
-            for _ in 0..300 {
-                held.push(list(&cache, &book, 1)?, GFP_KERNEL)?;
-            }
             let early = beside_reader(domain, &|| (), |_| {
-                fault::fail_alloc(1, u64::MAX);
-                cpu::irqs_off(|| {
-                    for &node in &held {
-                        // SAFETY: From this cache, the caller's.
-                        unsafe { free(cache.handle(), node) };
-                    }
-                });
-                fault::fail_alloc(0, 0);
+                let freed = free_without_a_sheaf(&cache, &book, 300);
                 wait_long();
-                book.destructed()
-            })?;
+                freed.map(|()| book.destructed())
+            })??;
             core::barrier();
             let (all, strays) = (book.destructed(), cache.stats().engine_fallback);
             drop(cache);
@@ -343,19 +321,15 @@ mod tests {
                 read_by(domain),
                 alloc::TYPESAFE,
             )?;
-            let held = cache.alloc_many(200)?;
+            let held = cache.hold_many(200)?;
             // What was not allocated yet may go back.
             let stock = cache.stats().slab_allocs - held.len() as u64;
             let early = beside_reader(domain, &|| (), |_| {
-                for &object in &*held {
-                    // SAFETY: From this cache, the caller's.
-                    unsafe { cache.free(object) };
-                }
+                held.into_iter().for_each(Held::free);
                 thread::sleep(200);
                 let _ = params::shrink();
                 cache.stats().slab_frees
             })?;
-            drop(cache);
             check!(early <= stock);
             Ok(())
         })
@@ -419,20 +393,10 @@ mod tests {
 
     #[test]
     fn storm_of_each_kind() -> Result {
-        let mut good = true;
         each(|kind, domain| {
-            for capacity in [0, 3] {
-                let storm = storm(domain, scaled(6000), capacity)?;
-                kernel::kunit::info(fmt!(
-                    "rcu_ptr_sheaf_srcu: {:?}: {} looks\n",
-                    kind,
-                    storm.looks
-                ));
-                good &= storm.wrong == Wrong::default() && storm.off == 0 && storm.looks > 100;
-            }
-            Ok(())
-        })?;
-        check!(good);
-        Ok(())
+            [0, 3]
+                .into_iter()
+                .try_for_each(|capacity| storm(kind, domain, capacity))
+        })
     }
 }

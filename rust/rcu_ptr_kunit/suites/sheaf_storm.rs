@@ -4,6 +4,7 @@
 //! replace objects that readers look at; and an NMI at every instruction of the calls. Nothing is
 //! allocated twice or too early, nothing is lost.
 
+use super::sheaf_calls::sheaves;
 use crate::{
     scaled, storm,
     sys::{
@@ -25,47 +26,23 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
-struct Outcome {
-    wrong: Wrong,
-    freed: u64,
-    replaced: u64,
-    looks: u64,
-    interrupts: u64,
-    nmis: u64,
-}
-
-/// A storm of `rounds` of each task, with objects in sheaves of `capacity`.
-fn all_contexts(capacity: u32, rounds: usize) -> Result<Outcome> {
-    let cache = SheafCache::new(c"rcu_ptr_storm", SIZE, args(capacity))?;
-    let table = Table::new(&cache, 400)?;
-    storm(&cache, &table, rounds)
-}
-
-/// The same of objects with a destructor; by how many calls that is off.
-fn all_contexts_destructed(capacity: u32, rounds: usize) -> Result<(Outcome, i64)> {
-    destructed_with(args(capacity), rounds)
-}
-
-fn destructed_with(args: Args, rounds: usize) -> Result<(Outcome, i64)> {
+/// A storm over a cache of `args` whose objects have a destructor: each use of one has its call, and none before its
+/// grace period. Returns the NMIs.
+fn destructed_with(args: Args, rounds: usize) -> Result<u64> {
     let args = Args {
         dtor: DESTRUCTOR,
         ..args
     };
     let cache = SheafCache::new(c"rcu_ptr_dtor_storm", SIZE, args)?;
     let table = Table::with_destructor(&cache, 400)?;
-    let outcome = storm(&cache, &table, rounds)?;
-    Ok((outcome, table.unbalanced()))
+    let nmis = storm(&cache, &table, rounds)?;
+    check!(table.unbalanced() == 0);
+    check!(table.freed.load(Relaxed) > 10_000 / 8);
+    Ok(nmis)
 }
 
-fn args(capacity: u32) -> Args {
-    Args {
-        sheaf_capacity: capacity,
-        barn_limit: 16,
-        ..Args::default()
-    }
-}
-
-fn storm(cache: &SheafCache, table: &Table<'_>, rounds: usize) -> Result<Outcome> {
+/// A storm of `rounds` of each task. Returns the NMIs.
+fn storm(cache: &SheafCache, table: &Table<'_>, rounds: usize) -> Result<u64> {
     cache.prefill(500)?;
     let interrupts = Atomic::<u64>::new(0);
     let next = Atomic::<u64>::new(0);
@@ -109,52 +86,23 @@ fn storm(cache: &SheafCache, table: &Table<'_>, rounds: usize) -> Result<Outcome
             thread::on_cpus(cpu::online(), &task, || ())
         })
     })???;
-    let mut outcome = Outcome {
-        wrong: table.wrong(),
-        freed: 0,
-        replaced: table.replaced.load(Relaxed),
-        looks: table.looks.load(Relaxed),
-        interrupts: interrupts.load(Relaxed),
-        nmis: nmis.load(Relaxed),
-    };
-    table.clear_all();
-    outcome.freed = table.freed.load(Relaxed);
-    Ok(outcome)
-}
-
-/// Whether there was a look at an object for each that was replaced, and an NMI for a hundred: there are two
-/// looks and four NMIs at least, under the sanitizers too.
-fn is_storm(o: &Outcome) -> bool {
-    o.looks > o.replaced && o.nmis > o.replaced / 100 && o.interrupts > o.nmis
-}
-
-fn report(what: &str, o: &Outcome) {
+    let [replaced, looks, interrupts, nmis] =
+        [&table.replaced, &table.looks, &interrupts, &nmis].map(|n| n.load(Relaxed));
+    let capacity = cache.limits().sheaf_capacity;
     kernel::kunit::info(fmt!(
-        "rcu_ptr_sheaf_storm: {}: {} objects replaced, {} looks, {} interrupts, {} of them NMIs\n",
-        what,
-        o.replaced,
-        o.looks,
-        o.interrupts,
-        o.nmis
+        "rcu_ptr_sheaf_storm: sheaves of {capacity}: {replaced} objects replaced, {looks} looks, {interrupts} interrupts, {nmis} of them NMIs\n"
     ));
-}
-
-/// What a sweep saw.
-#[derive(Default)]
-struct Swept {
-    /// Offsets at which NMIs came.
-    hit: usize,
-    wrong: Wrong,
+    check!(table.wrong() == Wrong::default());
+    // A look at an object for each that was replaced, and an NMI for a hundred: there are two looks and four NMIs at
+    // least, under the sanitizers too.
+    check!(looks > replaced && nmis > replaced / 100 && interrupts > nmis);
+    Ok(nmis)
 }
 
 /// An NMI at every instruction of the first `bytes` of a function, while this task calls all of
-/// them. The NMI does the same as the task.
-fn sweep(function: usize, bytes: usize, capacity: u32) -> Result<Swept> {
-    let args = Args {
-        sheaf_capacity: capacity,
-        ..Args::default()
-    };
-    let cache = SheafCache::new(c"rcu_ptr_sweep", SIZE, args)?;
+/// them. The NMI does the same as the task. Returns at how many offsets NMIs came.
+fn sweep(function: usize, bytes: usize, capacity: u32) -> Result<usize> {
+    let cache = SheafCache::new(c"rcu_ptr_sweep", SIZE, sheaves(capacity, 0))?;
     cache.prefill(100)?;
     let table = Table::new(&cache, 40)?;
     let came = Atomic::<u64>::new(0);
@@ -166,7 +114,7 @@ fn sweep(function: usize, bytes: usize, capacity: u32) -> Result<Swept> {
         }
     };
     let hook = Hook::new(&nmi);
-    let mut swept = Swept::default();
+    let mut hit = 0;
     for offset in 0..bytes {
         let before = came.load(Relaxed);
         let breakpoint = Breakpoint::new(Kind::Execute, function + offset, &hook)?;
@@ -175,13 +123,20 @@ fn sweep(function: usize, bytes: usize, capacity: u32) -> Result<Swept> {
             table.turn(Alloc::Nolock);
         }
         drop(breakpoint);
-        swept.hit += usize::from(came.load(Relaxed) != before);
+        hit += usize::from(came.load(Relaxed) != before);
         if offset % 32 == 0 {
             core::barrier();
         }
     }
-    swept.wrong = table.wrong();
-    Ok(swept)
+    check!(table.wrong() == Wrong::default());
+    Ok(hit)
+}
+
+/// A storm over sheaves of `capacity`.
+fn plain(capacity: u32, rounds: usize) -> Result {
+    let cache = SheafCache::new(c"rcu_ptr_storm", SIZE, sheaves(capacity, 16))?;
+    let table = Table::new(&cache, 400)?;
+    storm(&cache, &table, rounds).map(drop)
 }
 
 #[kunit_tests(rcu_ptr_sheaf_storm)]
@@ -190,34 +145,21 @@ mod tests {
 
     #[test]
     fn large_sheaves() -> Result {
-        let outcome = all_contexts(0, scaled(30_000))?;
-        report("56 slots", &outcome);
-        check!(outcome.wrong == Wrong::default());
-        check!(is_storm(&outcome));
-        Ok(())
+        plain(0, scaled(30_000))
     }
 
     /// The slow ways all the time.
     #[test]
     fn small_sheaves() -> Result {
-        for capacity in [1, 2, 5] {
-            let outcome = all_contexts(capacity, scaled(10_000))?;
-            report("small", &outcome);
-            check!(outcome.wrong == Wrong::default());
-            check!(is_storm(&outcome));
-        }
-        Ok(())
+        [1, 2, 5]
+            .into_iter()
+            .try_for_each(|capacity| plain(capacity, scaled(10_000)))
     }
 
-    /// Objects with a destructor: each use of one has its call, and none before its grace period.
     #[test]
     fn destructed() -> Result {
         for capacity in [0, 1, 5] {
-            let (outcome, off) = all_contexts_destructed(capacity, scaled(10_000))?;
-            report("with a destructor", &outcome);
-            check!(outcome.wrong == Wrong::default());
-            check!(outcome.freed > 10_000 / 8 && off == 0);
-            check!(is_storm(&outcome));
+            destructed_with(sheaves(capacity, 16), scaled(10_000))?;
         }
         Ok(())
     }
@@ -234,7 +176,7 @@ mod tests {
         // A watchdog, for KUnit's own is at 300 s.
         let end = thread::now() + 180_000_000_000;
         let domain = Domain::new(srcu_domain::Kind::Plain)?;
-        let (mut nmis, mut freed, mut storms) = (0, 0, 0u32);
+        let (mut nmis, mut storms) = (0, 0);
         while nmis < wanted && thread::now() < end {
             let args = Args {
                 srcu: if storms % 2 == 0 {
@@ -242,16 +184,13 @@ mod tests {
                 } else {
                     domain.raw()
                 },
-                ..args([0, 0, 4, 4][storms as usize % 4])
+                ..sheaves([0, 0, 4, 4][storms % 4], 16)
             };
-            let (outcome, off) = destructed_with(args, scaled(40_000))?;
-            check!(outcome.wrong == Wrong::default() && off == 0);
-            nmis += outcome.nmis;
-            freed += outcome.freed;
+            nmis += destructed_with(args, scaled(40_000))?;
             storms += 1;
         }
         kernel::kunit::info(fmt!(
-            "rcu_ptr_sheaf_storm: {freed} objects destructed, {nmis} NMIs in {storms} storms\n"
+            "rcu_ptr_sheaf_storm: {nmis} NMIs in {storms} storms\n"
         ));
         check!(nmis >= wanted / 20);
         Ok(())
@@ -266,14 +205,12 @@ mod tests {
         );
         for function in cache::functions() {
             for capacity in [0, 1, 2] {
-                let swept = sweep(function, 96, capacity)?;
+                let hit = sweep(function, 96, capacity)?;
                 kernel::kunit::info(fmt!(
-                    "rcu_ptr_sheaf_storm: NMIs at {} instructions, capacity {}\n",
-                    swept.hit,
-                    capacity
+                    "rcu_ptr_sheaf_storm: NMIs at {hit} instructions, capacity {capacity}\n"
                 ));
                 // With a capacity of 1 free_rcu() goes on to its slow way after 7.
-                check!(swept.hit >= 7 && swept.wrong == Wrong::default());
+                check!(hit >= 7);
             }
         }
         Ok(())

@@ -5,7 +5,9 @@
 //! with a lock of the caller's own held.
 
 use crate::{
-    bound, params,
+    bound,
+    events::Events,
+    params,
     pool::Pool,
     route::Route,
     scaled,
@@ -14,7 +16,7 @@ use crate::{
         cache::{Args, SheafCache},
         core,
         cpu::{self, Context},
-        probes, thread,
+        thread,
         timer::{self, Where},
         tracepoints::{self, Site},
         user,
@@ -187,6 +189,30 @@ impl<'a> Caller<'a> {
     }
 }
 
+impl Caller<'_> {
+    /// What came of a run: all is well, and the log says how much there was. `sites` are those of the run, and how
+    /// many of them acted.
+    fn judge(&self, (sites, acted): (usize, usize)) -> Result {
+        core::barrier();
+        let (calls, queued) = (self.calls.load(Relaxed), self.pool.taken());
+        let [irqs_off, irqs_on] = self.woke.each_ref().map(|n| n.load(Relaxed));
+        pr_info!(
+            "{calls} calls from {acted} of {sites} tracepoints, {queued} objects queued; woke {irqs_off} tasks with interrupts off, \
+             {irqs_on} with interrupts on\n"
+        );
+        check!(self.pool.all_freed());
+        check!(self.table.wrong() == Wrong::default());
+        check!(irqs_off == 0);
+        Ok(())
+    }
+}
+
+/// How many tracepoints there are, and how many of them made a call.
+fn count(sites: &[Site]) -> (usize, usize) {
+    let acted = sites.iter().filter(|site| site.acted.load(Relaxed) > 0);
+    (sites.len(), acted.count())
+}
+
 /// Everything that tracepoints tell of, on all CPUs.
 fn bustle(rounds: usize) -> Result {
     let nothing = || ();
@@ -217,130 +243,15 @@ fn bustle(rounds: usize) -> Result {
     })?
 }
 
-/// What came of a run.
-struct Outcome {
-    sites: usize,
-    acted: usize,
-    calls: usize,
-    queued: usize,
-    /// A tracepoint of [`KINDS`] that made no call.
-    silent: Option<&'static str>,
-    /// A wakeup would have been seen.
-    sees: bool,
-    woke: [u64; 2],
-    wrong: Wrong,
-    freed: bool,
-}
-
-impl Outcome {
-    fn is_good(&self) -> bool {
-        pr_info!(
-            "{} calls from {} of {} tracepoints, {} objects queued; woke {} tasks with interrupts off, \
-             {} with interrupts on\n",
-            self.calls,
-            self.acted,
-            self.sites,
-            self.queued,
-            self.woke[0],
-            self.woke[1]
-        );
-        if let Some(name) = self.silent {
-            pr_info!("{name} made no call\n");
-        }
-        self.freed && self.wrong == Wrong::default() && self.sees && self.woke[0] == 0
-    }
-}
-
-/// Every call from everywhere.
-fn from_everywhere() -> Result<Outcome> {
-    // So that many a call finds the monitor idle.
-    let defaults = params::quick_drain()?;
-    let pool = Pool::new(scaled(60_000))?;
-    let cache = SheafCache::new(c"rcu_ptr_traced", SIZE, Args::default())?;
-    cache.prefill(200)?;
-    let table = Table::new(&cache, 50)?;
-    let caller = Caller::new(&pool, &table)?;
-    let body = |site: &Site| caller.at(site);
-    let (sites, acted, silent, sees) =
-        tracepoints::during(&|_| true, &body, |sites| -> Result<_> {
-            table.under_readers(|| bustle(if SLOW { 10 } else { 50 }))??;
-            let acted = sites.iter().filter(|site| site.acted.load(Relaxed) > 0);
-            let silent = KINDS
-                .into_iter()
-                .find(|name| tracepoints::acted(sites, name) == 0);
-            Ok((sites.len(), acted.count(), silent, caller.sees_a_wakeup()))
-        })
-        .inspect_err(|_| core::barrier())??;
-    core::barrier();
-    drop(defaults);
-    Ok(Outcome {
-        sites,
-        acted,
-        calls: caller.calls.load(Relaxed),
-        queued: pool.taken(),
-        silent,
-        sees,
-        woke: caller.woke.each_ref().map(|n| n.load(Relaxed)),
-        wrong: table.wrong(),
-        freed: pool.all_freed(),
-    })
-}
-
-/// Every call with a raw spinlock held, in tasks, softirqs and hard interrupts of all CPUs, while
-/// tracepoints of the scheduler make calls with it held, too.
-fn under_a_lock(rounds: usize) -> Result<Outcome> {
-    let pool = Pool::new(scaled(30_000))?;
-    let cache = SheafCache::new(c"rcu_ptr_locked", SIZE, Args::default())?;
-    cache.prefill(200)?;
-    let table = Table::new(&cache, 50)?;
-    let caller = Caller::new(&pool, &table)?;
-    let body = |site: &Site| caller.at(site);
-    let locked = || cpu::raw_locked(|| caller.call(true));
-    let task = |_cpu: i32| {
-        for place in [Where::Hardirq, Where::Softirq] {
-            let _ = timer::every(place, 500_000, &locked, || {
-                for i in 0..rounds {
-                    locked();
-                    if i % 64 == 0 {
-                        thread::sleep(1);
-                    }
-                }
-            });
-        }
-    };
-    let wanted = |name: &str| name.starts_with("sched_");
-    let (sites, acted, sees, ran) = tracepoints::during(&wanted, &body, |sites| {
-        let ran = table
-            .under_readers(|| thread::on_cpus(cpu::online(), &task, || ()))
-            .and_then(|ran| ran);
-        let acted = sites.iter().filter(|site| site.acted.load(Relaxed) > 0);
-        (sites.len(), acted.count(), caller.sees_a_wakeup(), ran)
-    })?;
-    core::barrier();
-    ran?;
-    Ok(Outcome {
-        sites,
-        acted,
-        calls: caller.calls.load(Relaxed),
-        queued: pool.taken(),
-        silent: None,
-        sees,
-        woke: caller.woke.each_ref().map(|n| n.load(Relaxed)),
-        wrong: table.wrong(),
-        freed: pool.all_freed(),
-    })
-}
-
-/// The first object of a CPU comes from tracepoint `name`, and no other comes: whether it is freed all
-/// the same, with no barrier.
-fn first_call(name: &'static str, route: Route) -> Result<bool> {
+/// The first object of a CPU comes from tracepoint `name`, and no other comes: it is freed all the same, with no
+/// barrier.
+fn first_call(name: &'static str, route: Route) -> Result {
     let _defaults = params::quick_drain()?;
     let pool = Pool::new(8)?;
     core::barrier();
     // The monitors are idle when two intervals have brought nothing.
     thread::sleep(150);
-    let events = probes::Probes::register()?;
-    let before = probes::COUNTERS.freed.load(Relaxed);
+    let freed = Events::count(|c| c.freed.load(Relaxed))?;
     let body = |site: &Site| {
         if cpu::context() != Context::Nmi && site.acted.fetch_add(1, Relaxed) == 0 {
             pool.free(route, 1);
@@ -349,16 +260,16 @@ fn first_call(name: &'static str, route: Route) -> Result<bool> {
     let came = tracepoints::during(&|other| other == name, &body, |sites| {
         bound::watchdog(|| tracepoints::acted(sites, name) > 0)
     })?;
-    let freed = bound::within(params::QUICK_DRAIN_MSECS, || {
-        probes::COUNTERS.freed.load(Relaxed) > before && pool.all_freed()
+    let in_time = bound::within(params::QUICK_DRAIN_MSECS, || {
+        freed.so_far() > 0 && pool.all_freed()
     });
-    drop(events);
     core::barrier();
-    Ok(came && freed)
+    check!(came && in_time);
+    Ok(())
 }
 
-/// The same with an object of a cache: whether it comes back to the slab.
-fn first_call_of_cache(name: &'static str, at_once: bool) -> Result<bool> {
+/// The same with an object of a cache: it comes back to the slab.
+fn first_call_of_cache(name: &'static str, at_once: bool) -> Result {
     let _defaults = params::quick_drain()?;
     let cache = SheafCache::new(c"rcu_ptr_first", SIZE, Args::default())?;
     let object = cache.alloc(false).ok_or(ENOMEM)?;
@@ -389,7 +300,8 @@ fn first_call_of_cache(name: &'static str, at_once: bool) -> Result<bool> {
     })?;
     let freed = bound::within(5 * params::QUICK_DRAIN_MSECS, || back(0));
     drop(cache);
-    Ok(idle && came && freed)
+    check!(idle && came && freed);
+    Ok(())
 }
 
 /// Why tests are skipped there.
@@ -402,18 +314,69 @@ mod tests {
     #[test]
     fn every_call_from_everywhere() -> Result {
         skip_if!(cfg!(CONFIG_CFI), CFI);
-        let outcome = from_everywhere()?;
-        check!(outcome.is_good());
-        check!(outcome.silent.is_none());
+        // So that many a call finds the monitor idle.
+        let _defaults = params::quick_drain()?;
+        let pool = Pool::new(scaled(60_000))?;
+        let cache = SheafCache::new(c"rcu_ptr_traced", SIZE, Args::default())?;
+        cache.prefill(200)?;
+        let table = Table::new(&cache, 50)?;
+        let caller = Caller::new(&pool, &table)?;
+        let body = |site: &Site| caller.at(site);
+        let (sites, silent, sees) = tracepoints::during(&|_| true, &body, |sites| -> Result<_> {
+            table.under_readers(|| bustle(if SLOW { 10 } else { 50 }))??;
+            let made_no_call = |name: &&str| tracepoints::acted(sites, name) == 0;
+            let silent = KINDS.into_iter().find(made_no_call);
+            Ok((count(sites), silent, caller.sees_a_wakeup()))
+        })
+        .inspect_err(|_| core::barrier())??;
+        caller.judge(sites)?;
+        if let Some(name) = silent {
+            pr_info!("{name} made no call\n");
+        }
+        check!(sees && silent.is_none());
         Ok(())
     }
 
+    /// Every call with a raw spinlock held, in tasks, softirqs and hard interrupts of all CPUs, while
+    /// tracepoints of the scheduler make calls with it held, too.
     #[test]
     fn every_call_under_a_lock() -> Result {
+        const PLACES: [Where; 2] = [Where::Hardirq, Where::Softirq];
         skip_if!(cfg!(CONFIG_CFI), CFI);
-        let outcome = under_a_lock(scaled(20_000))?;
-        check!(outcome.is_good());
-        check!(outcome.acted > 2 && outcome.calls > 1000);
+        let rounds = scaled(20_000);
+        let pool = Pool::new(scaled(30_000))?;
+        let cache = SheafCache::new(c"rcu_ptr_locked", SIZE, Args::default())?;
+        cache.prefill(200)?;
+        let table = Table::new(&cache, 50)?;
+        let caller = Caller::new(&pool, &table)?;
+        let body = |site: &Site| caller.at(site);
+        let locked = || cpu::raw_locked(|| caller.call(true));
+        let task = |_cpu: i32| {
+            for place in PLACES {
+                let _ = timer::every(place, 500_000, &locked, || {
+                    for i in 0..rounds {
+                        locked();
+                        if i % 64 == 0 {
+                            thread::sleep(1);
+                        }
+                    }
+                });
+            }
+        };
+        let wanted = |name: &str| name.starts_with("sched_");
+        let (sites, calls, sees) = tracepoints::during(&wanted, &body, |sites| -> Result<_> {
+            table.under_readers(|| thread::on_cpus(cpu::online(), &task, || ()))??;
+            // Threads sleep more often than that.
+            let calls = ["sched_switch", "sched_waking", "sched_wakeup"]
+                .map(|name| tracepoints::acted(sites, name));
+            Ok((count(sites), calls, caller.sees_a_wakeup()))
+        })
+        .inspect_err(|_| core::barrier())??;
+        caller.judge(sites)?;
+        check!(sees && calls.iter().all(|&n| n >= QUOTA));
+        // Those of the tasks, and of these tracepoints.
+        let tasks = cpu::online().count() * PLACES.len() * rounds;
+        check!(caller.calls.load(Relaxed) as u64 >= tasks as u64 + calls.iter().sum::<u64>());
         Ok(())
     }
 
@@ -428,11 +391,11 @@ mod tests {
         ];
         for name in names.into_iter().take(if SLOW { 2 } else { 4 }) {
             for route in Route::ATOMIC {
-                check!(first_call(name, route)?);
+                first_call(name, route)?;
             }
         }
         for (name, at_once) in [("hrtimer_start", false), ("sched_switch", true)] {
-            check!(first_call_of_cache(name, at_once)?);
+            first_call_of_cache(name, at_once)?;
         }
         Ok(())
     }
