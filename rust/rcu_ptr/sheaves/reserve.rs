@@ -77,18 +77,19 @@ impl<P: Deref<Target = [AtomicLink]>> Reserve<P> {
 
     /// Takes an object if more than `keep` are there.
     fn take_above(&self, keep: u64) -> Option<usize> {
-        // ORDERING: Acquire pairs with the release in `put()`: the place is filled.
-        let mut head = self.head.load_acquire();
         loop {
+            // ORDERING: Acquire pairs with the exchange of who took last: the tail below is the one that it saw, or
+            // a later one. Again after an exchange that failed, which orders nothing.
+            let head = self.head.load_acquire();
             // The tail only grows: as many are there still when the head is exchanged.
+            // ORDERING: Acquire pairs with the release in `put()`: the place is filled.
             if self.tail.load_acquire() - head <= keep {
                 return None;
             }
             let object = self.place(head)?.load_relaxed();
             // ORDERING: Full pairs with the acquire in `put()`: the place was read before.
-            match self.head.cmpxchg_full(head, head + 1) {
-                Ok(_) => return Some(object as usize),
-                Err(now) => head = now,
+            if self.head.cmpxchg_full(head, head + 1).is_ok() {
+                return Some(object as usize);
             }
         }
     }
