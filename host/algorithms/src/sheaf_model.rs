@@ -165,9 +165,9 @@ struct Books {
     waiting: Vec<(u64, Chain)>,
     /// CPUs whose tick has something to do.
     rang: HashSet<usize>,
-    /// CPUs whose tick arms the monitor, and those whose monitor is queued.
+    /// CPUs whose tick arms the monitor, and those whose monitor is queued: in how many jiffies.
     arming: HashSet<usize>,
-    queued: HashSet<usize>,
+    queued: HashMap<usize, usize>,
     too_deep: usize,
     twice: Vec<usize>,
     /// Another CPU holds the lock of the barn.
@@ -180,6 +180,9 @@ struct Books {
 
 /// Objects of the reserve at most.
 const MAX_RESERVE: usize = 16;
+
+/// The drain interval, in jiffies.
+const INTERVAL: usize = 2;
 
 /// Contexts that may be in a call at the same time, as far as loom's threads go.
 const CONTEXTS: usize = 3;
@@ -252,7 +255,7 @@ impl Model {
                 waiting: Vec::new(),
                 rang: HashSet::new(),
                 arming: HashSet::new(),
-                queued: HashSet::new(),
+                queued: HashMap::new(),
                 too_deep: 0,
                 twice: Vec::new(),
                 barn_is_held: false,
@@ -442,10 +445,16 @@ impl Model {
     #[cfg(not(loom))]
     pub(crate) fn monitor(&self, cpu: usize, is_due: bool) {
         self.books.lock().unwrap().queued.remove(&cpu);
+        let left = if is_due { 0 } else { 1 };
         arm::run(&mut Monitor {
             at: self.at(cpu),
-            left: if is_due { 0 } else { 1 },
+            left,
         });
+        let queued = self.books.lock().unwrap().queued.get(&cpu).copied();
+        assert!(
+            is_due || queued == Some(left),
+            "what is left waits for longer: {queued:?}"
+        );
     }
 
     /// Puts everything back and looks whether all is there, once: objects and sheaves.
@@ -561,7 +570,7 @@ impl Model {
             word(i) != nothing
         };
         books.arming.contains(&cpu)
-            || books.queued.contains(&cpu)
+            || books.queued.contains_key(&cpu)
             || ![ALLOC, RCU, SPARE_FULL, SPARE_EMPTY, SPENT]
                 .into_iter()
                 .chain(REUSED..REUSED + REUSE)
@@ -670,7 +679,8 @@ impl<'a> At<'a> {
         let chain = take_waiting(&self.words());
         self.start_grace_period(chain);
         if self.armed().kicked() {
-            self.model.books.lock().unwrap().queued.insert(self.cpu);
+            let mut books = self.model.books.lock().unwrap();
+            books.queued.entry(self.cpu).or_insert(INTERVAL);
         }
     }
 
@@ -900,15 +910,8 @@ impl<'a> Monitored for Monitor<'a> {
         self.left
     }
 
-    fn queue(&self, _delay: usize) {
-        let first = self
-            .at
-            .model
-            .books
-            .lock()
-            .unwrap()
-            .queued
-            .insert(self.at.cpu);
-        assert!(first, "the monitor is queued twice");
+    fn queue(&self, delay: usize) {
+        let mut books = self.at.model.books.lock().unwrap();
+        books.queued.insert(self.at.cpu, delay);
     }
 }

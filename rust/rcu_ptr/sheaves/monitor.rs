@@ -228,9 +228,13 @@ impl<'a> Monitored for Run<'a> {
     }
 
     fn queue(&self, delay: usize) {
-        let pcs = self.here.pcs();
+        let (pcs, wq) = (self.here.pcs(), &Sheaves::get().wq);
         // With preemption disabled, so that the CPU is up.
-        pcs.monitor.queue_on(pcs.cpu, &Sheaves::get().wq, delay);
+        pcs.monitor.modify_on(pcs.cpu, wq, delay);
+        // ORDERING: Whoever asks sets the word and then changes the work item: after this, or seen here.
+        if pcs.reclaim.load(Relaxed) != 0 {
+            pcs.monitor.modify_on(pcs.cpu, wq, 0);
+        }
     }
 }
 
