@@ -254,9 +254,10 @@ pub(crate) fn trim() {
 ///
 /// # Context
 ///
-/// Process context, interrupts on.
+/// Process context, interrupts on; may sleep.
 pub(crate) fn update_drain_interval() {
     engine!(update_drain_interval());
+    Sheaves::get().update_drain_interval();
 }
 
 /// Counters and gauges of each possible CPU.

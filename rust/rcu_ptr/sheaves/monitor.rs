@@ -19,7 +19,12 @@ use crate::{
     params,
     sync::Mine,
     sys::{
-        context, gp, hotplug::Callbacks, irq::IrqsOff, preempt::PreemptOff, trace, work::Handler,
+        context, gp,
+        hotplug::Callbacks,
+        irq::{self, IrqsOff},
+        preempt::PreemptOff,
+        trace,
+        work::Handler,
     },
 };
 use core::ptr;
@@ -116,6 +121,7 @@ impl Handler for MonitorWork {
             undisturbed,
             asked,
             was_closed: false,
+            interval: params::drain_jiffies(),
             rests: [const { None }; 3],
             objects: [ptr::null_mut(); REUSE],
             reusable: 0,
@@ -160,6 +166,7 @@ struct Run<'a> {
     asked: u32,
     /// The rcu sheaf was closed.
     was_closed: bool,
+    interval: c_ulong,
     rests: [Option<Rest>; 3],
     /// Of reuse slots.
     objects: [*mut u8; REUSE],
@@ -175,7 +182,7 @@ impl Run<'_> {
         }
         // Interrupts may have written a later time.
         let here_for = (gp::jiffies().wrapping_sub(since.load(Relaxed)) as i64).max(0);
-        params::drain_jiffies().saturating_sub(here_for as c_ulong)
+        self.interval.saturating_sub(here_for as c_ulong)
     }
 }
 
@@ -231,9 +238,33 @@ impl<'a> Monitored for Run<'a> {
         let (pcs, wq) = (self.here.pcs(), &Sheaves::get().wq);
         // With preemption disabled, so that the CPU is up.
         pcs.monitor.modify_on(pcs.cpu, wq, delay);
-        // ORDERING: Whoever asks sets the word and then changes the work item: after this, or seen here.
-        if pcs.reclaim.load(Relaxed) != 0 {
+        // ORDERING: Whoever asks for a run sets the word, or the interval, and then changes the work item: after
+        // this, or seen here.
+        if pcs.reclaim.load(Relaxed) != 0 || params::drain_jiffies() != self.interval {
             pcs.monitor.modify_on(pcs.cpu, wq, 0);
+        }
+    }
+}
+
+impl Sheaves {
+    /// Applies a drain interval that was set just now to what is there already.
+    ///
+    /// # Context
+    ///
+    /// Process context, interrupts on; may sleep.
+    pub(crate) fn update_drain_interval(&self) {
+        for cache in self.each() {
+            for pcs in cache.pcs.iter() {
+                if pcs.armed.load(Relaxed) != arm::IDLE as u64 {
+                    // The monitor looks how long is left. Where the CPU is going down its hotplug callback takes all.
+                    irq::call_on(pcs.cpu, pcs.get_ref(), |pcs, _| {
+                        pcs.monitor.modify_on(pcs.cpu, &Self::get().wq, 0);
+                    });
+                }
+            }
+            if cache.reaping.load(Relaxed) {
+                cache.reap.modify(&self.reclaim_wq, params::drain_jiffies());
+            }
         }
     }
 }
