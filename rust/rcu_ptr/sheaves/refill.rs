@@ -69,7 +69,11 @@ fn keep(cache: &Cache, object: usize, rest: Rest) {
     match rest {
         Rest::Full(sheaf) => match home_of(cache, object).filter(|&node| node != here.pcs().node())
         {
-            Some(node) => cache.store(node, Rest::Full(sheaf)),
+            Some(node) => {
+                cache.store(node, Rest::Full(sheaf));
+                // No monitor of this node looks there.
+                shrink::check_limits(cache, node);
+            }
             None => exchange::install(at, sheaf),
         },
         Rest::Empty(sheaf) => exchange::keep_empty(at, sheaf),
