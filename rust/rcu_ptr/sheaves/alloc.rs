@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!  reuse slot -> allocation sheaf -> other reuse slots -> spare -> barn
-//!     -> with a gfp that may wait: the slab; with another one: the slab, the reserve
+//!     -> with a gfp that may wait: the slab, another node's barn; with another one: and the reserve
 //!     -> without: another node's barn, the reserve, kmalloc_nolock()
 //!
 //!  At the wait limit nothing comes after the allocation sheaf but the other reuse slots and, for those who
@@ -108,7 +108,7 @@ fn slow_nolock(cache: &Cache, pin: PreemptOff) -> *mut u8 {
         let found = limits::refuse(here, false);
         return found.map_or(ptr::null_mut(), ptr::with_exposed_provenance_mut);
     }
-    if let Some(object) = exchange::any_object(here.at(Context::look(&pin)).nolock()) {
+    if let Some(object) = exchange::any_object(here.at(Context::look(&pin)).any_node()) {
         return ptr::with_exposed_provenance_mut(object);
     }
     here.count_missed();

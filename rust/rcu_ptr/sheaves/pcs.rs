@@ -326,8 +326,8 @@ impl<'a> Here<'a> {
 pub(super) struct At<'a> {
     pub(super) here: Here<'a>,
     pub(super) ctx: Context,
-    /// There is no other way to allocate.
-    nolock: bool,
+    /// Another node's objects are better than none.
+    any_node: bool,
 }
 
 impl<'a> FastPath for Here<'a> {
@@ -367,16 +367,16 @@ impl<'a> Here<'a> {
         At {
             here: self,
             ctx,
-            nolock: false,
+            any_node: false,
         }
     }
 }
 
 impl At<'_> {
     /// Takes another node's objects rather than none.
-    pub(super) fn nolock(self) -> Self {
+    pub(super) fn any_node(self) -> Self {
         Self {
-            nolock: true,
+            any_node: true,
             ..self
         }
     }
@@ -476,7 +476,7 @@ impl<'a> Cpu for At<'a> {
 
     fn take_far(self) -> Option<FullSheaf> {
         let cache = self.here.cache;
-        if !self.nolock || cache.nr_nodes() == 1 {
+        if !self.any_node || cache.nr_nodes() == 1 {
             return None;
         }
         let near = self.here.pcs().node();

@@ -5,7 +5,7 @@
 
 use super::{
     cache::{Barn, Cache, CacheRef},
-    exchange::{self, Cpu},
+    exchange,
     geometry::SLOTS,
     pcs::Here,
     sheaf::{FullSheaf, Rest},
@@ -50,11 +50,14 @@ pub(super) fn alloc(cache: &Cache, gfp: u32) -> *mut u8 {
             cache.slab_allocs.add(1, Relaxed);
             object.as_ptr()
         }
-        None if may_wait => ptr::null_mut(),
         None => {
             let pin = PreemptOff::new();
-            let here = Here::new(cache, &pin);
-            let object = here.at(Context::look(&pin)).take_reserved();
+            let at = Here::new(cache, &pin).at(Context::look(&pin)).any_node();
+            let object = if may_wait {
+                exchange::next_object(at)
+            } else {
+                exchange::any_object(at)
+            };
             object.map_or(ptr::null_mut(), ptr::with_exposed_provenance_mut)
         }
     }
