@@ -139,16 +139,11 @@ pub(super) fn barrier(sheaves: &Sheaves, of: Option<&Cache>, meanwhile: impl FnO
     for cpu in crate::sys::percpu::possible_cpus() {
         closed |= close_all(sheaves, cpu, is_asked);
     }
-    let mut last = 0;
-    while let Some(cache) = sheaves.next(last, |c| is_asked(c) && !c.strays.is_empty()) {
-        last = cache.id;
+    for cache in sheaves.each(|c| is_asked(c) && !c.strays.is_empty()) {
         cache.start_batches();
     }
     if cfg!(CONFIG_LOCKDEP) {
-        sheaves
-            .each()
-            .filter(|cache| is_asked(cache))
-            .for_each(|cache| cache.will_wait());
+        sheaves.each(is_asked).for_each(|cache| cache.will_wait());
     }
     let time = now();
     // Sheaves that are counted from here on have another stamp.
@@ -163,9 +158,7 @@ pub(super) fn barrier(sheaves: &Sheaves, of: Option<&Cache>, meanwhile: impl FnO
     if snapshot.is_some_and(|snapshot| !snapshot.is_over()) {
         gp::synchronize();
     }
-    last = 0;
-    while let Some(cache) = sheaves.next(last, |c| is_asked(c) && c.has_backlog()) {
-        last = cache.id;
+    for cache in sheaves.each(|c| is_asked(c) && c.has_backlog()) {
         if cache.dtor.is_some() {
             // What is waited for below may be long, and others are not to wait for that.
             cache.queue_backlog();
@@ -173,9 +166,7 @@ pub(super) fn barrier(sheaves: &Sheaves, of: Option<&Cache>, meanwhile: impl FnO
             reclaim::take_in_backlog(&cache);
         }
     }
-    last = 0;
-    while let Some(cache) = sheaves.next(last, |c| is_asked(c) && !c.is_past(time)) {
-        last = cache.id;
+    for cache in sheaves.each(|c| is_asked(c) && !c.is_past(time)) {
         reclaim::wait_until(&cache, || cache.is_past(time));
     }
     if of.is_none() {
@@ -209,7 +200,9 @@ fn close_all(sheaves: &Sheaves, cpu: i32, is_asked: impl Fn(&Cache) -> bool) -> 
         while !close_on(cpu, &requests) {
             // It is on its way down or up, which may wait for what was closed so far.
             gp::synchronize();
-            queue_backlogs(sheaves, &is_asked);
+            for cache in sheaves.each(|c| is_asked(c) && c.has_backlog()) {
+                cache.queue_backlog();
+            }
         }
         for Request {
             cache,
@@ -236,15 +229,6 @@ fn close_all(sheaves: &Sheaves, cpu: i32, is_asked: impl Fn(&Cache) -> bool) -> 
                 }
             }
         }
-    }
-}
-
-/// Has workers take in what was closed, as far as its grace period is over.
-fn queue_backlogs(sheaves: &Sheaves, is_asked: impl Fn(&Cache) -> bool) {
-    let mut last = 0;
-    while let Some(cache) = sheaves.next(last, |c| is_asked(c) && c.has_backlog()) {
-        last = cache.id;
-        cache.queue_backlog();
     }
 }
 

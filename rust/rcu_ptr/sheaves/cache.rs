@@ -259,16 +259,6 @@ impl Barn {
         self.with_reserve(|ring| ring.take())
     }
 
-    /// Takes an object of the reserve that is not promised: the ring may be another one than that whose
-    /// surplus was looked at.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
-    pub(super) fn unpromised(&self) -> Option<usize> {
-        self.with_reserve(|ring| ring.take_surplus())
-    }
-
     /// Adds `object` to the reserve. `false`: there is no place for it.
     ///
     /// # Context

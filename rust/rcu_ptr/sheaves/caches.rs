@@ -128,11 +128,14 @@ impl super::Sheaves {
         })
     }
 
-    /// All caches in use, one after the other.
-    pub(super) fn each(&self) -> impl Iterator<Item = Pinned> + '_ {
+    /// The caches in use that are `wanted` when their turn comes, one after the other.
+    pub(super) fn each<'a>(
+        &'a self,
+        wanted: impl Fn(&Cache) -> bool + 'a,
+    ) -> impl Iterator<Item = Pinned> + 'a {
         let mut last = 0;
         core::iter::from_fn(move || {
-            let next = self.next(last, |_| true)?;
+            let next = self.next(last, &wanted)?;
             last = next.id;
             Some(next)
         })

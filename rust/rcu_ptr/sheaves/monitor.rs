@@ -253,7 +253,7 @@ impl Sheaves {
     ///
     /// Process context, interrupts on; may sleep.
     pub(crate) fn update_drain_interval(&self) {
-        for cache in self.each() {
+        for cache in self.each(|_| true) {
             for pcs in cache.pcs.iter() {
                 if pcs.armed.load(Relaxed) != arm::IDLE as u64 {
                     // The monitor looks how long is left. Where the CPU is going down its hotplug callback takes all.
@@ -285,13 +285,13 @@ impl Callbacks for SheafHotplug {
     fn prepare(_cpu: i32) {}
 
     fn online(cpu: i32) {
-        for cache in Sheaves::get().each() {
+        for cache in Sheaves::get().each(|_| true) {
             cache.pcs.of(cpu).kick_work.make_up();
         }
     }
 
     fn dead(cpu: i32) {
-        for cache in Sheaves::get().each() {
+        for cache in Sheaves::get().each(|_| true) {
             let pcs = cache.pcs.of(cpu);
             // It may have moved to another CPU, where it does nothing.
             pcs.monitor.cancel_sync();

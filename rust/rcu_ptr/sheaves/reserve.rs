@@ -94,7 +94,7 @@ impl<P: Deref<Target = [AtomicLink]>> Reserve<P> {
         }
     }
 
-    /// Takes an object that is not promised.
+    /// Takes an object that is not promised: this may be another ring than that whose surplus was looked at.
     pub(crate) fn take_surplus(&self) -> Option<usize> {
         self.take_above(self.keep as u64)
     }

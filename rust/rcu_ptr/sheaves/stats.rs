@@ -152,7 +152,7 @@ fn change(_: &(), reader: &mut UserSliceReader) -> Result {
         .and_then(|word| word.strip_prefix("cache="))
         .ok_or(EINVAL)?;
     let mut found = false;
-    for cache in Sheaves::get().each() {
+    for cache in Sheaves::get().each(|_| true) {
         if cache.name.to_str() == Ok(name) {
             cache.set_limits(parse(words.clone(), cache.limits.asked())?)?;
             found = true;
