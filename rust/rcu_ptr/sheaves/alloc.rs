@@ -16,7 +16,7 @@ use super::{
     exchange,
     fastpath::{self, Missed},
     limits,
-    pcs::Here,
+    pcs::{Event, Here},
     refill,
 };
 use crate::{
@@ -95,7 +95,7 @@ fn slow(cache: &Cache, gfp: u32, pin: PreemptOff) -> *mut u8 {
     if let Some(object) = exchange::next_object(here.at(Context::look(&pin))) {
         return ptr::with_exposed_provenance_mut(object);
     }
-    here.count_missed();
+    here.add(Event::Missed, 1);
     drop(pin);
     refill::alloc(cache, gfp)
 }
@@ -111,7 +111,7 @@ fn slow_nolock(cache: &Cache, pin: PreemptOff) -> *mut u8 {
     if let Some(object) = exchange::any_object(here.at(Context::look(&pin)).any_node()) {
         return ptr::with_exposed_provenance_mut(object);
     }
-    here.count_missed();
+    here.add(Event::Missed, 1);
     // What only such an object points to would count as leaked: kmemleak is not told of it.
     if !cache.takes_foreign || cfg!(CONFIG_DEBUG_KMEMLEAK) {
         return ptr::null_mut();
@@ -124,7 +124,7 @@ fn slow_nolock(cache: &Cache, pin: PreemptOff) -> *mut u8 {
             // ORDERING: The object is freed after it was passed on by the caller, and with it this store.
             cache.has_foreign.store(true, Relaxed);
             cache.slab_allocs.add(1, Relaxed);
-            here.count_nolock_alloc();
+            here.add(Event::NolockAlloc, 1);
             object.as_ptr()
         }
         None => ptr::null_mut(),

@@ -15,7 +15,7 @@ use super::{
     caches::Pinned,
     exchange::{self, Words},
     grace::PLACES,
-    pcs::Here,
+    pcs::{Event, Here},
     reclaim,
     sheaf::{Chain, Stamp},
     Sheaves,
@@ -239,7 +239,7 @@ fn close_on(cpu: i32, requests: &Requests) -> bool {
         for request in requests {
             let Some(cache) = &request.cache else { return };
             let here = Here::new(cache, &pin);
-            here.count_waited(request.close(cache, cpu, &here.words()));
+            here.add(Event::Waited, request.close(cache, cpu, &here.words()));
         }
     };
     if irq::call_on(cpu, requests, here) {
@@ -255,7 +255,7 @@ fn close_on(cpu: i32, requests: &Requests) -> bool {
     for request in requests {
         let Some(cache) = &request.cache else { break };
         let pcs = cache.pcs.of(cpu).get_ref();
-        pcs.count_waited(request.close(cache, cpu, &pcs.quiet()));
+        pcs.add(Event::Waited, request.close(cache, cpu, &pcs.quiet()));
     }
     true
 }

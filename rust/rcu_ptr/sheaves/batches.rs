@@ -18,7 +18,7 @@ use super::{
     barrier,
     cache::{Cache, CacheRef},
     grace::{Needs, Strays},
-    pcs::{Here, Pcs},
+    pcs::{Event, Here, Pcs},
     sheaf::Chain,
 };
 use crate::sys::{
@@ -186,7 +186,7 @@ impl Cache {
         if self.has_strays() {
             return 0;
         }
-        let of = |pcs: Pin<&Pcs>| pcs.engine_fallback.load(Relaxed);
+        let of = |pcs: Pin<&Pcs>| pcs.events(Event::EngineFallback);
         self.pcs.iter().map(of).sum()
     }
 

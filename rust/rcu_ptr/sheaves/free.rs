@@ -12,7 +12,7 @@ use super::{
     cache::Cache,
     exchange,
     fastpath::{self, Freed},
-    pcs::Here,
+    pcs::{Event, Here},
 };
 use crate::{
     api,
@@ -67,7 +67,7 @@ pub(crate) unsafe fn no_slot(cache: &Cache, object: NonNull<u8>, caller: usize, 
     if exchange::put_object(here.at(Context::look(&pin)), addr) {
         return;
     }
-    here.count_engine_fallback();
+    here.add(Event::EngineFallback, 1);
     if cache.has_strays() {
         let place = cache.count_stray();
         // SAFETY: A live object, aligned to 8 bytes at least, and 8 bytes in it that are its link or lie

@@ -9,7 +9,7 @@ use super::{
     barrier,
     cache::{Cache, CacheRef},
     double::Seen,
-    pcs::Here,
+    pcs::{Event, Here},
     sheaf::{Chain, Closed, EmptySheaf, FullSheaf, Rest, Stack},
     shrink, Sheaves,
 };
@@ -43,7 +43,7 @@ const WORKER_SHEAVES: usize = 16;
 /// Any but NMI, called from code that had interrupts on.
 pub(super) fn start_grace_period(here: Here<'_>, chain: Chain) {
     if !chain.is_empty() {
-        here.count_waited(chain.len());
+        here.add(Event::Waited, chain.len());
         let pcs = here.pcs();
         call(here.cache, pcs.cpu, pcs.node(), chain);
     }
@@ -52,7 +52,7 @@ pub(super) fn start_grace_period(here: Here<'_>, chain: Chain) {
 /// As [`start_grace_period()`], of `cpu`, which is dead.
 pub(super) fn start_grace_period_of_dead(cache: &Cache, cpu: i32, chain: Chain) {
     let pcs = cache.pcs.of(cpu);
-    pcs.count_waited(chain.len());
+    pcs.add(Event::Waited, chain.len());
     call(cache, cpu, pcs.node(), chain);
 }
 
@@ -207,7 +207,7 @@ pub(super) fn take_in_backlog(cache: &Cache) {
                 load.add(send_remote(cache, node, rest));
             }
             load.put(cache, node);
-            Here::new(cache, &PreemptOff::new()).count_done(waited - chain.len());
+            Here::new(cache, &PreemptOff::new()).add(Event::Done, waited - chain.len());
             stamps
                 .into_iter()
                 .for_each(|stamp| cache.uncount_and_wake(stamp));
