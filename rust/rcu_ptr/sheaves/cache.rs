@@ -37,7 +37,7 @@ use crate::{
         slab::{self, ObjectFn, SlabCache},
         srcu::Domain,
         trace,
-        work::DelayedWork,
+        work::{DelayedWork, OwnerRef},
     },
     unload,
 };
@@ -353,27 +353,8 @@ impl Barn {
     }
 }
 
-/// A cache as its own work items know it.
-///
-/// # Invariants
-///
-/// The cache outlives every run of the handlers (`destroy`).
-#[derive(Clone, Copy)]
-pub(crate) struct CacheRef(pub(super) *const Cache);
-
-// SAFETY: `Cache` is shared between CPUs anyway.
-unsafe impl Sync for CacheRef {}
-// SAFETY: As above.
-unsafe impl Send for CacheRef {}
-
-impl core::ops::Deref for CacheRef {
-    type Target = Cache;
-
-    fn deref(&self) -> &Cache {
-        // SAFETY: By the type invariants.
-        unsafe { &*self.0 }
-    }
-}
+/// A cache as its own work items and callbacks know it: its destruction ends them.
+pub(crate) type CacheRef = OwnerRef<Cache>;
 
 impl Cache {
     /// Nodes that may exist.
@@ -627,14 +608,15 @@ impl Cache {
         fault::point()?;
         let name = CString::try_from(name)?;
         fault::point()?;
-        // INVARIANT: The work items get a reference to the cache that they are part of.
+        // SAFETY: The cache is pinned, and its destruction ends what is part of it, and counts what waits.
+        let owner = |this| unsafe { CacheRef::new(this) };
         let cache = KBox::pin_init(
             try_pin_init!(&this in Self {
                 _: {
                     fault::point()?;
                 },
                 pcs: PerCpu::new(|cpu| {
-                    Pcs::new(cpu, reuse, CacheRef(this.as_ptr()))
+                    Pcs::new(cpu, reuse, owner(this))
                 })?,
                 limits,
                 link,
@@ -658,13 +640,13 @@ impl Cache {
                 wants_refill: AtomicFlag::new(false),
                 give_back_all: AtomicFlag::new(false),
                 growing <- new_mutex!((), "rcu_ptr_growing"),
-                refill <- DelayedWork::for_refills(RefillWork(CacheRef(this.as_ptr()))),
+                refill <- DelayedWork::for_refills(RefillWork(owner(this))),
                 backlog <- DelayedWork::for_destructors(
-                    BacklogWork(CacheRef(this.as_ptr())),
+                    BacklogWork(owner(this)),
                     args.dtor.is_some(),
                 ),
-                trim <- DelayedWork::new(TrimWork(CacheRef(this.as_ptr()))),
-                reap <- DelayedWork::new(ReapWork(CacheRef(this.as_ptr()))),
+                trim <- DelayedWork::new(TrimWork(owner(this))),
+                reap <- DelayedWork::new(ReapWork(owner(this))),
                 sheaves: Atomic::new(0),
                 freed_twice: Atomic::new(0),
                 dtor: args.dtor,
@@ -676,7 +658,7 @@ impl Cache {
                 strays_pending: Pending::new(),
                 lost_strays: AtomicFlag::new(false),
                 running: Running::new(),
-                batches <- Batches::new(CacheRef(this.as_ptr())),
+                batches <- Batches::new(owner(this)),
                 delays: Delays::new(),
                 pins: Atomic::new(0),
                 reaping: AtomicFlag::new(false),

@@ -100,8 +100,8 @@ impl super::Sheaves {
             let id = caches.ids + 1;
             caches.known.push_within_capacity(Known {
                 id,
-                // INVARIANT: `ended()` comes before the destruction of the cache.
-                cache: CacheRef(cache.as_ptr()),
+                // SAFETY: `ended()` comes before the destruction of the cache.
+                cache: unsafe { CacheRef::new(cache) },
                 ending: None,
             })?;
             caches.ids = id;
@@ -147,7 +147,7 @@ impl super::Sheaves {
         let end = caches.ends + 1;
         caches.ends = end;
         let mut all = caches.known.iter_mut();
-        if let Some(known) = all.find(|known| core::ptr::eq(known.cache.0, cache)) {
+        if let Some(known) = all.find(|known| core::ptr::eq(&*known.cache, cache)) {
             known.ending = Some(end);
         }
     }
@@ -163,7 +163,7 @@ impl super::Sheaves {
         self.caches
             .lock()
             .known
-            .retain(|known| !core::ptr::eq(known.cache.0, cache));
+            .retain(|known| !core::ptr::eq(&*known.cache, cache));
         // ORDERING: Full, before the wakeup.
         ENDED.fetch_add(1, Full);
         barrier::wake();

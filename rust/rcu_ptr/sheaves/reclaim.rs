@@ -79,8 +79,8 @@ impl Callback for Ready {
     unsafe fn run(head: NonNull<RcuHead>) {
         // SAFETY: `call()` handed the head over once.
         let (mut chain, of) = unsafe { Chain::from_rcu_head(head.as_ptr().expose_provenance()) };
-        // INVARIANT: The destruction of a cache waits until nothing is counted.
-        let cache = &CacheRef(of.owner.cast());
+        // SAFETY: The destruction of a cache waits until nothing is counted.
+        let cache: &Cache = unsafe { &*of.owner.cast() };
         let node = of.node.min(cache.nr_nodes() - 1);
         cache.running.enter();
         if cache.dtor.is_some() {

@@ -127,6 +127,9 @@ const _: () = assert!(
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Raw(NonNull<Sheaf>);
 
+// SAFETY: A sheaf may be owned on any CPU.
+unsafe impl Send for Raw {}
+
 impl Raw {
     fn addr(self) -> usize {
         self.0.as_ptr().expose_provenance()
