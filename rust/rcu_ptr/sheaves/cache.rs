@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The cache: a kmem_cache, and the sheaves around it.
+//!
+//! # Context
+//!
+//! What locks, wakes or frees: softirq or task, no raw spinlock held, unless it says otherwise.
 
 use super::{
     barn::Stock,
@@ -260,30 +264,18 @@ impl Barn {
     }
 
     /// Adds `object` to the reserve. `false`: there is no place for it.
-    ///
-    /// # Context
-    ///
-    /// Any but NMI.
     pub(super) fn reserve(&self, object: usize) -> bool {
         // With the lock held: one at a time.
         self.with(|_| self.with_reserve(|ring| ring.put(object)))
     }
 
     /// Leaves `chain` for the worker.
-    ///
-    /// # Context
-    ///
-    /// Any but NMI.
     pub(super) fn leave(&self, chain: Chain) {
         let irqs = IrqsOff::save();
         self.backlog.lock(&irqs).over.append(chain);
     }
 
     /// Leaves `chain`, which was closed before the call, for waiters, after a grace period.
-    ///
-    /// # Context
-    ///
-    /// Any but NMI.
     pub(super) fn leave_closed(&self, chain: Chain) {
         let irqs = IrqsOff::save();
         let mut backlog = self.backlog.lock(&irqs);
@@ -292,10 +284,6 @@ impl Barn {
     }
 
     /// Whether sheaves were left.
-    ///
-    /// # Context
-    ///
-    /// Any but NMI.
     pub(super) fn has_backlog(&self) -> bool {
         let irqs = IrqsOff::save();
         let backlog = self.backlog.lock(&irqs);
@@ -303,10 +291,6 @@ impl Barn {
     }
 
     /// Whether sheaves are left whose grace period was not over when the others were taken.
-    ///
-    /// # Context
-    ///
-    /// Any but NMI.
     pub(super) fn has_polled(&self) -> bool {
         let irqs = IrqsOff::save();
         let backlog = self.backlog.lock(&irqs);
@@ -314,10 +298,6 @@ impl Barn {
     }
 
     /// Takes the sheaves that were left and whose grace period is over.
-    ///
-    /// # Context
-    ///
-    /// Any but NMI.
     pub(super) fn take_backlog(&self) -> Chain {
         let irqs = IrqsOff::save();
         let mut backlog = self.backlog.lock(&irqs);
@@ -327,10 +307,6 @@ impl Barn {
     }
 
     /// Calls `f` with the lock held.
-    ///
-    /// # Context
-    ///
-    /// Any but NMI.
     pub(super) fn with<R>(&self, f: impl FnOnce(&mut Stock) -> R) -> R {
         let irqs = IrqsOff::save();
         let mut stock = self.stock.lock(&irqs);
@@ -499,10 +475,6 @@ impl Cache {
 
     /// The objects of a sheaf whose grace period is over that may be allocated again; the others are freed to
     /// the slab.
-    ///
-    /// # Context
-    ///
-    /// Softirq or task.
     pub(super) fn keep_reusable(&self, sheaf: FullSheaf) -> Rest {
         if self.one_way {
             return Rest::Empty(self.flush(sheaf));
@@ -700,10 +672,6 @@ impl Cache {
     }
 
     /// Whether nothing is counted that was before `time` ([`barrier::now()`]).
-    ///
-    /// # Context
-    ///
-    /// Any but NMI.
     pub(super) fn is_past(&self, time: u64) -> bool {
         let is_empty = |place| {
             let pcs = self.pcs.iter().all(|pcs| pcs.pending.is_empty(place));
@@ -713,10 +681,6 @@ impl Cache {
     }
 
     /// Whether nothing is counted, and no callback runs.
-    ///
-    /// # Context
-    ///
-    /// Any but NMI.
     pub(super) fn is_quiet(&self) -> bool {
         let is_empty = |pending: &Pending| (0..PLACES).all(|place| pending.is_empty(place));
         self.running.are_none_after(|| {
@@ -726,10 +690,6 @@ impl Cache {
     }
 
     /// Whether sheaves were left for contexts that may sleep.
-    ///
-    /// # Context
-    ///
-    /// Any but NMI.
     pub(super) fn has_backlog(&self) -> bool {
         self.barns.iter().any(|barn| barn.has_backlog())
     }
@@ -750,10 +710,6 @@ impl Cache {
     }
 
     /// A callback has ended, and does not look at the cache any more but in this call.
-    ///
-    /// # Context
-    ///
-    /// Softirq or task.
     pub(super) fn has_run(&self) {
         if self.running.leave() {
             barrier::wake();
@@ -771,10 +727,6 @@ impl Cache {
     }
 
     /// Ends [`Self::count()`], and wakes waiters: the cache may end.
-    ///
-    /// # Context
-    ///
-    /// Softirq or task.
     pub(super) fn uncount_and_wake(&self, stamp: Option<Stamp>) {
         if stamp.is_some_and(|stamp| self.uncount(stamp)) {
             barrier::wake();
@@ -817,10 +769,6 @@ impl Cache {
     }
 
     /// Gives the memory of a sheaf back.
-    ///
-    /// # Context
-    ///
-    /// Any but NMI, no raw spinlock held.
     pub(super) fn free_sheaf(&self, sheaf: EmptySheaf) {
         self.sheaves.fetch_sub(1, Relaxed);
         // SAFETY: An empty sheaf is exclusively owned; its memory is from kmalloc().
@@ -839,10 +787,6 @@ impl Cache {
     }
 
     /// Gives the objects of a sheaf back to the slab.
-    ///
-    /// # Context
-    ///
-    /// Softirq or task, no raw spinlock held.
     pub(super) fn flush(&self, sheaf: FullSheaf) -> EmptySheaf {
         let mut objects = [core::ptr::null_mut(); SLOTS];
         let (n, empty) = sheaf.empty_into(&mut objects);
@@ -851,10 +795,6 @@ impl Cache {
     }
 
     /// Gives objects back to the slab.
-    ///
-    /// # Context
-    ///
-    /// Softirq or task, no raw spinlock held.
     pub(super) fn give_back(&self, objects: &mut [*mut u8]) {
         self.slab_frees.add(objects.len() as u64, Relaxed);
         if self.has_foreign.load(Relaxed) {
@@ -869,10 +809,6 @@ impl Cache {
     }
 
     /// Puts what is left of a sheaf into a barn.
-    ///
-    /// # Context
-    ///
-    /// Any but NMI.
     pub(super) fn store(&self, node: usize, rest: Rest) {
         self.barns[node].with(|stock| match rest {
             Rest::Full(sheaf) => stock.put_full(sheaf),

@@ -4,6 +4,10 @@
 //!
 //! A callback takes a few sheaves in. What is left of its chain, and objects of other nodes, are for
 //! the worker. Chains are handed on whole, so that no step takes longer where more sheaves wait.
+//!
+//! # Context
+//!
+//! What locks, wakes or frees: softirq or task, no raw spinlock held, unless it says otherwise.
 
 use super::{
     barrier,
@@ -125,10 +129,6 @@ impl Callback for Ready {
 }
 
 /// Leaves `chain`, whose grace period is over, for the worker.
-///
-/// # Context
-///
-/// Any but NMI.
 pub(super) fn leave(cache: &Cache, node: usize, chain: Chain) {
     if !chain.is_empty() {
         cache.barns[node].leave(chain);
@@ -137,10 +137,6 @@ pub(super) fn leave(cache: &Cache, node: usize, chain: Chain) {
 }
 
 /// Leaves `chain`, which was closed before the call, for [`wait_until()`] after a grace period.
-///
-/// # Context
-///
-/// Softirq or task.
 pub(super) fn leave_closed(cache: &Cache, node: usize, chain: Chain) {
     cache.barns[node].leave_closed(chain);
     // Waiters for them already have a grace period to wait for.
@@ -262,10 +258,6 @@ impl Load {
     }
 
     /// Puts them into the barn of `node`, all at once: callers add a bounded number.
-    ///
-    /// # Context
-    ///
-    /// Any but NMI and hardirq.
     pub(super) fn put(mut self, cache: &Cache, node: usize) {
         shrink::check_limits_with(cache, node, |stock| {
             while let Some(sheaf) = self.full.pop() {
@@ -367,10 +359,6 @@ impl SeenHere {
     }
 
     /// A slot of `sheaf` whose object is in another, too.
-    ///
-    /// # Context
-    ///
-    /// Any but NMI.
     fn find_double(sheaf: &FullSheaf) -> Option<usize> {
         let irqs = IrqsOff::save();
         let here = Sheaves::get().seen.this(&irqs);
@@ -381,10 +369,6 @@ impl SeenHere {
 }
 
 /// The objects of a sheaf without second copies of those that were freed twice.
-///
-/// # Context
-///
-/// Any but NMI.
 fn without_doubles(cache: &Cache, rest: Rest) -> Rest {
     let Rest::Full(mut sheaf) = rest else {
         return rest;
@@ -397,10 +381,6 @@ fn without_doubles(cache: &Cache, rest: Rest) -> Rest {
 }
 
 /// The objects of a sheaf that may be allocated again.
-///
-/// # Context
-///
-/// Softirq or task.
 fn keep_reusable(cache: &Cache, rest: Rest) -> Rest {
     match rest {
         Rest::Full(sheaf) => cache.keep_reusable(sheaf),

@@ -2,6 +2,10 @@
 
 //! Sheaves are freed: those above the limit of a barn (trim), those that were not needed for an interval
 //! (reap), and what memory reclaim asks for (shrinker).
+//!
+//! # Context
+//!
+//! What locks, wakes or frees: softirq or task, no raw spinlock held, unless it says otherwise.
 
 use super::{
     barn::{Stock, Surplus},
@@ -25,19 +29,11 @@ use kernel::{
 };
 
 /// Starts a trim if the barn of `node` is above its limit, and the reaper unless it is empty.
-///
-/// # Context
-///
-/// Any but NMI and hardirq.
 pub(super) fn check_limits(cache: &Cache, node: usize) {
     check_limits_with(cache, node, |_| ());
 }
 
 /// The same after `change`, which is called with the lock of the barn held.
-///
-/// # Context
-///
-/// As for [`check_limits()`].
 pub(super) fn check_limits_with(cache: &Cache, node: usize, change: impl FnOnce(&mut Stock)) {
     let more = cache.allowance();
     let unused = cache.barns[node].with_reserve(|ring| ring.surplus()) > 0;
@@ -238,10 +234,6 @@ pub(super) const TAKE_ALL: u32 = 1;
 pub(super) const CLOSE: u32 = 2;
 
 /// Empties the barns: memory is short.
-///
-/// # Context
-///
-/// Any but NMI and hardirq.
 pub(super) fn give_back(cache: &Cache) {
     cache.give_back_all.store(true, Relaxed);
     cache.trim.queue(&Sheaves::get().reclaim_wq, 0);
