@@ -94,9 +94,9 @@ pub(crate) struct Cache {
     /// Whether objects of kmalloc_nolock() may stand in.
     pub(super) takes_foreign: bool,
     /// Whether objects go back to the slab after their grace period, for its checks to see them.
-    one_way: bool,
+    pub(super) one_way: bool,
     /// Whether objects are zeroed before they are allocated again.
-    zero: bool,
+    pub(super) zero: bool,
     pub(super) barns: KVec<Pin<KBox<Barn>>>,
     pub(super) slab: SlabCache,
     /// Objects that came from the slab or from kmalloc_nolock(), and that went back, to it or to
@@ -190,20 +190,15 @@ type Ring = Reserve<KVVec<AtomicLink>>;
 /// The pointer is that of a box, owned. Others look at the ring with preemption disabled.
 struct ReserveBox(Atomic<*mut Ring>);
 
-impl ReserveBox {
-    /// An empty ring for `keep` objects that are promised and `more` that are not.
-    fn new_ring(keep: usize, more: usize) -> Result<*mut Ring> {
-        fault::point()?;
-        let mut places = KVVec::with_capacity(keep + more, GFP_KERNEL)?;
-        for _ in 0..keep + more {
-            places.push(AtomicLink::new(0), GFP_KERNEL)?;
-        }
-        fault::point()?;
-        Ok(KBox::into_raw(KBox::new(
-            Reserve::new(places, keep),
-            GFP_KERNEL,
-        )?))
+/// An empty ring for `keep` objects that are promised and `more` that are not.
+fn new_ring(keep: usize, more: usize) -> Result<KBox<Ring>> {
+    fault::point()?;
+    let mut slots = KVVec::with_capacity(keep + more, GFP_KERNEL)?;
+    for _ in 0..keep + more {
+        slots.push(AtomicLink::new(0), GFP_KERNEL)?;
     }
+    fault::point()?;
+    Ok(KBox::new(Reserve::new(slots, keep), GFP_KERNEL)?)
 }
 
 impl Drop for ReserveBox {
@@ -218,7 +213,7 @@ impl Barn {
     /// there are in one.
     fn new(limit: usize, capacity: usize) -> Result<Pin<KBox<Self>>> {
         // INVARIANT: From a box.
-        let reserve = ReserveBox(Atomic::new(ReserveBox::new_ring(0, capacity)?));
+        let reserve = ReserveBox(Atomic::new(KBox::into_raw(new_ring(0, capacity)?)));
         fault::point()?;
         KBox::pin_init(
             pin_init!(Self {
@@ -249,8 +244,8 @@ impl Barn {
     /// Any, NMI included.
     pub(super) fn with_reserve<R>(&self, f: impl FnOnce(&Ring) -> R) -> R {
         let _pin = PreemptOff::new();
-        // ORDERING: Acquire pairs with the exchange in `grow()`.
-        // SAFETY: By the type invariants of `ReserveBox`: `grow()` waits for preemption to be on.
+        // ORDERING: Acquire pairs with the exchange in `grow_reserve()`.
+        // SAFETY: By the type invariants of `ReserveBox`: `grow_reserve()` waits for preemption to be on.
         f(unsafe { &*self.reserve.0.load(Acquire) })
     }
 
@@ -381,27 +376,22 @@ impl Cache {
         if keep > MAX_RESERVE {
             return Err(ENOMEM);
         }
-        // INVARIANT: From a box; below, that of the barn before.
-        let other = ReserveBox(Atomic::new(ReserveBox::new_ring(keep, self.capacity())?));
+        let mut ring = new_ring(keep, self.capacity())?;
         let mut result = Ok(());
-        {
-            // SAFETY: Not shared yet.
-            let ring = unsafe { &*other.0.load(Relaxed) };
-            // Including what was promised before: the promise holds at any moment.
-            while result.is_ok() && ring.len() < keep {
-                if !fill(ring, keep - ring.len()) {
-                    result = Err(ENOMEM);
-                }
+        // Including what was promised before: the promise holds at any moment.
+        while result.is_ok() && ring.len() < keep {
+            if !fill(&ring, keep - ring.len()) {
+                result = Err(ENOMEM);
             }
         }
         if result.is_ok() {
+            // INVARIANT: From a box.
             // ORDERING: Full: the ring is filled before others see it.
-            let before = barn.reserve.0.xchg(other.0.load(Relaxed), Full);
-            other.0.store(before, Relaxed);
+            let before = barn.reserve.0.xchg(KBox::into_raw(ring), Full);
             gp::synchronize();
+            // SAFETY: By the type invariants of `ReserveBox`; nobody looks at it any more.
+            ring = unsafe { KBox::from_raw(before) };
         }
-        // SAFETY: Not shared yet, or no more.
-        let ring = unsafe { &*other.0.load(Relaxed) };
         self.give_back_from(|| ring.take(), usize::MAX);
         result
     }
@@ -471,39 +461,6 @@ impl Cache {
             // SAFETY: A live object, as long as this, that is not in use.
             unsafe { object.write_bytes(0, self.full_size) };
         }
-    }
-
-    /// The objects of a sheaf whose grace period is over that may be allocated again; the others are freed to
-    /// the slab.
-    pub(super) fn keep_reusable(&self, sheaf: FullSheaf) -> Rest {
-        if self.one_way {
-            return Rest::Empty(self.flush(sheaf));
-        }
-        if cfg!(not(CONFIG_KFENCE)) && !self.zero {
-            return Rest::Full(sheaf);
-        }
-        let mut kfence = [ptr::null_mut(); SLOTS];
-        let mut len = 0;
-        let rest = sheaf.retain(|object| {
-            let Some(addr) = NonNull::new(ptr::with_exposed_provenance_mut(object)) else {
-                return true;
-            };
-            match kfence.get_mut(len) {
-                Some(place) if slab::is_kfence(addr) => {
-                    *place = addr.as_ptr();
-                    len += 1;
-                    false
-                }
-                _ => {
-                    self.make_clean(addr);
-                    true
-                }
-            }
-        });
-        if len > 0 {
-            self.give_back(&mut kfence[..len]);
-        }
-        rest
     }
 
     /// How objects are reused, for debugfs.
@@ -738,34 +695,35 @@ impl Cache {
         &self.barns[pcs.node()]
     }
 
+    /// An empty sheaf in the memory that `alloc` gives.
+    fn sheaf_in(&self, alloc: impl FnOnce() -> Option<NonNull<u8>>) -> Option<EmptySheaf> {
+        fault::point().ok()?;
+        let memory = alloc()?;
+        self.sheaves.add(1, Relaxed);
+        // SAFETY: Fresh, and aligned to its size, as it is a power of two.
+        Some(unsafe { EmptySheaf::from_memory(memory, (&raw const *self).cast()) })
+    }
+
     /// An empty sheaf in fresh memory.
     ///
     /// # Context
     ///
     /// As `gfp` says, never NMI.
     pub(super) fn new_sheaf(&self, gfp: u32) -> Option<EmptySheaf> {
-        fault::point().ok()?;
-        let memory = slab::kmalloc(SHEAF_BYTES, gfp)?;
-        self.sheaves.add(1, Relaxed);
-        // SAFETY: Fresh, and aligned to its size, as it is a power of two.
-        Some(unsafe { EmptySheaf::from_memory(memory, (&raw const *self).cast()) })
+        self.sheaf_in(|| slab::kmalloc(SHEAF_BYTES, gfp))
     }
 
     /// As [`Self::new_sheaf()`], in any context.
     pub(super) fn new_sheaf_in(&self, ctx: Context) -> Option<EmptySheaf> {
-        // kmemleak would report what only such memory points to.
-        if cfg!(CONFIG_DEBUG_KMEMLEAK) {
-            return if cfg!(not(CONFIG_PREEMPT_RT)) && ctx.preemptible {
-                self.new_sheaf(slab::GFP_ATOMIC)
-            } else {
-                None
-            };
+        if !cfg!(CONFIG_DEBUG_KMEMLEAK) {
+            return self.sheaf_in(|| slab::kmalloc_nolock(SHEAF_BYTES));
         }
-        fault::point().ok()?;
-        let memory = slab::kmalloc_nolock(SHEAF_BYTES)?;
-        self.sheaves.add(1, Relaxed);
-        // SAFETY: As above.
-        Some(unsafe { EmptySheaf::from_memory(memory, (&raw const *self).cast()) })
+        // kmemleak would report what only memory of kmalloc_nolock() points to.
+        if cfg!(not(CONFIG_PREEMPT_RT)) && ctx.preemptible {
+            self.new_sheaf(slab::GFP_ATOMIC)
+        } else {
+            None
+        }
     }
 
     /// Gives the memory of a sheaf back.

@@ -10,7 +10,7 @@ use super::{
     cursor::Undisturbed,
     exchange::{self, REUSE},
     fastpath::FastPath,
-    pcs::{Here, Pcs},
+    pcs::{Event, Here, Pcs},
     reclaim,
     sheaf::{Chain, Rest},
     shrink, Sheaves,
@@ -295,7 +295,9 @@ impl Callbacks for SheafHotplug {
             let pcs = cache.pcs.of(cpu);
             // It may have moved to another CPU, where it does nothing.
             pcs.monitor.cancel_sync();
-            reclaim::start_grace_period_of_dead(&cache, cpu, take_off(&cache, &pcs));
+            let chain = take_off(&cache, &pcs);
+            pcs.add(Event::Waited, chain.len());
+            reclaim::call(&cache, cpu, pcs.node(), chain);
             cache.start_batches();
             if cache.wants_refill.load(Relaxed) {
                 cache.refill.queue_now(&Sheaves::get().refill_wq);

@@ -13,6 +13,7 @@ use super::{
     barrier,
     cache::{Cache, CacheRef},
     double::Seen,
+    geometry::SLOTS,
     pcs::{Event, Here},
     sheaf::{Chain, Closed, EmptySheaf, FullSheaf, Rest, Stack},
     shrink, Sheaves,
@@ -28,7 +29,7 @@ use crate::sys::{
 };
 use core::{
     cell::UnsafeCell,
-    ptr::{with_exposed_provenance_mut, NonNull},
+    ptr::{self, with_exposed_provenance_mut, NonNull},
 };
 use kernel::prelude::*;
 
@@ -53,14 +54,8 @@ pub(super) fn start_grace_period(here: Here<'_>, chain: Chain) {
     }
 }
 
-/// As [`start_grace_period()`], of `cpu`, which is dead.
-pub(super) fn start_grace_period_of_dead(cache: &Cache, cpu: i32, chain: Chain) {
-    let pcs = cache.pcs.of(cpu);
-    pcs.add(Event::Waited, chain.len());
-    call(cache, cpu, pcs.node(), chain);
-}
-
-fn call(cache: &Cache, cpu: i32, node: usize, mut chain: Chain) {
+/// The same for `cpu`, which may be dead.
+pub(super) fn call(cache: &Cache, cpu: i32, node: usize, mut chain: Chain) {
     let count = (chain.len(), chain.nr_full());
     if cache.srcu.is_some() && chain.nr_full() > 0 {
         trace::sheaf_wait(&cache.name, cpu, || count);
@@ -380,10 +375,37 @@ fn without_doubles(cache: &Cache, rest: Rest) -> Rest {
     Rest::Full(sheaf)
 }
 
-/// The objects of a sheaf that may be allocated again.
+/// The objects of a sheaf that may be allocated again; the others are freed to the slab.
 fn keep_reusable(cache: &Cache, rest: Rest) -> Rest {
-    match rest {
-        Rest::Full(sheaf) => cache.keep_reusable(sheaf),
-        rest => rest,
+    let Rest::Full(sheaf) = rest else {
+        return rest;
+    };
+    if cache.one_way {
+        return Rest::Empty(cache.flush(sheaf));
     }
+    if cfg!(not(CONFIG_KFENCE)) && !cache.zero {
+        return Rest::Full(sheaf);
+    }
+    let mut kfence = [ptr::null_mut(); SLOTS];
+    let mut len = 0;
+    let rest = sheaf.retain(|object| {
+        let Some(addr) = NonNull::new(with_exposed_provenance_mut(object)) else {
+            return true;
+        };
+        match kfence.get_mut(len) {
+            Some(entry) if slab::is_kfence(addr) => {
+                *entry = addr.as_ptr();
+                len += 1;
+                false
+            }
+            _ => {
+                cache.make_clean(addr);
+                true
+            }
+        }
+    });
+    if len > 0 {
+        cache.give_back(&mut kfence[..len]);
+    }
+    rest
 }

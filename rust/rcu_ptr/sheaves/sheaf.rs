@@ -531,27 +531,22 @@ pub(crate) trait Owned: Sized {
     unsafe fn from_addr(addr: usize) -> Self;
 }
 
-impl Owned for EmptySheaf {
-    fn into_addr(self) -> usize {
-        self.0.addr()
-    }
+macro_rules! owned {
+    ($($sheaf:ident)+) => {
+        $(impl Owned for $sheaf {
+            fn into_addr(self) -> usize {
+                self.0.addr()
+            }
 
-    unsafe fn from_addr(addr: usize) -> Self {
-        // SAFETY: By the safety requirements of this function.
-        Self(unsafe { around(addr) })
-    }
+            unsafe fn from_addr(addr: usize) -> Self {
+                // SAFETY: By the safety requirements of this function.
+                Self(unsafe { around(addr) })
+            }
+        })+
+    };
 }
 
-impl Owned for FullSheaf {
-    fn into_addr(self) -> usize {
-        self.0.addr()
-    }
-
-    unsafe fn from_addr(addr: usize) -> Self {
-        // SAFETY: By the safety requirements of this function.
-        Self(unsafe { around(addr) })
-    }
-}
+owned!(EmptySheaf FullSheaf);
 
 /// Exclusively owned sheaves, newest on top, and how many.
 pub(crate) struct Stack<S> {
