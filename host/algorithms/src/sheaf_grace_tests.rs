@@ -6,7 +6,7 @@
 
 use crate::sheaves::{
     geometry::{Slot, SHEAF_BYTES, SLOTS},
-    grace::{Epochs, GracePeriod, Needs, Polled, Running, Strays, PLACES},
+    grace::{Epochs, GracePeriod, Needs, Polled, Running, Strays, EPOCHS},
     sheaf::{Chain, EmptySheaf},
 };
 use proptest::prelude::*;
@@ -161,7 +161,7 @@ proptest! {
         for step in steps {
             now += 1;
             match step {
-                Count::Begin => waits.push((now, epochs.place())),
+                Count::Begin => waits.push((now, epochs.current())),
                 Count::End(i) if !waits.is_empty() => {
                     waits.remove(i % waits.len());
                 }
@@ -173,10 +173,10 @@ proptest! {
             }
             let before: Vec<usize> = waits.iter().map(|wait| wait.1).collect();
             barriers.retain_mut(|(time, at, told)| {
-                let place = epochs.place();
+                let place = epochs.current();
                 let past = epochs.is_past(*time, |place| !before.contains(&place));
                 // It had its turn, or there was nothing to be told apart.
-                *told |= epochs.place() != place;
+                *told |= epochs.current() != place;
                 let old = waits.iter().any(|wait| wait.0 < *at);
                 assert!(!past || !old, "over with something that was there before");
                 !past
@@ -193,18 +193,18 @@ proptest! {
 #[test]
 fn barriers_end() {
     let epochs = Epochs::new();
-    let mut counted = [0u32; PLACES];
+    let mut counted = [0u32; EPOCHS];
     for time in 1..100 {
-        let old = epochs.place();
+        let old = epochs.current();
         counted[old] += 1;
         assert!(!epochs.is_past(time, |place| counted[place] == 0));
         // Told apart at once.
-        assert_ne!(epochs.place(), old);
-        counted[epochs.place()] += 1;
+        assert_ne!(epochs.current(), old);
+        counted[epochs.current()] += 1;
         counted[old] = 0;
         assert!(epochs.is_past(time, |place| counted[place] == 0));
         // The new one goes with the next round.
-        let new = epochs.place();
+        let new = epochs.current();
         counted[new] = 0;
     }
 }
@@ -213,12 +213,12 @@ fn barriers_end() {
 #[test]
 fn nothing_to_wait_for() {
     let epochs = Epochs::new();
-    let mut counted = [0u32; PLACES];
+    let mut counted = [0u32; EPOCHS];
     for time in 1..100 {
         assert!(epochs.is_past(time, |place| counted[place] == 0));
-        counted[epochs.place()] += 1;
+        counted[epochs.current()] += 1;
         assert!(epochs.is_past(time, |place| counted[place] == 0));
-        counted = [0; PLACES];
+        counted = [0; EPOCHS];
     }
 }
 
@@ -226,11 +226,11 @@ fn nothing_to_wait_for() {
 #[test]
 fn many_barriers() {
     let epochs = Epochs::new();
-    let counted = [const { Cell::new(0u32) }; PLACES];
+    let counted = [const { Cell::new(0u32) }; EPOCHS];
     let is_past = |time| epochs.is_past(time, |place| counted[place].get() == 0);
     let mut places = vec![];
     for time in 1..=6 {
-        let place = epochs.place();
+        let place = epochs.current();
         counted[place].set(counted[place].get() + 1);
         places.push(place);
         assert!(!is_past(time));
@@ -254,7 +254,7 @@ struct Object {
 proptest! {
     /// Each object comes off the list once, with its place.
     #[test]
-    fn strays_come_once(pushes in prop::collection::vec((0usize..PLACES, any::<bool>()), 1..100)) {
+    fn strays_come_once(pushes in prop::collection::vec((0usize..EPOCHS, any::<bool>()), 1..100)) {
         let objects: Vec<Object> = pushes
             .iter()
             .map(|_| Object { _link: crate::sync::AtomicLink::new(0), destructed: Cell::new(0) })
@@ -298,7 +298,7 @@ fn pushed(pushes: &[usize]) -> (Vec<usize>, bool) {
     for &i in pushes {
         let addr = base + i * size_of::<Object>();
         // SAFETY: A live object with its link in front; what comes of a second push is to be found out.
-        if !unsafe { list.push(addr, addr, i % PLACES) } {
+        if !unsafe { list.push(addr, addr, i % EPOCHS) } {
             refused.push(i);
         }
     }

@@ -14,7 +14,7 @@ use super::{
     cache::Cache,
     caches::Pinned,
     exchange::{self, Words},
-    grace::PLACES,
+    grace::EPOCHS,
     pcs::{Event, Here},
     reclaim,
     sheaf::{Chain, Stamp},
@@ -36,56 +36,44 @@ use kernel::sync::atomic::{Acquire, Atomic, AtomicFlag, Full, Relaxed};
 /// The number of barriers so far, which orders them. All waiters of this file wait on its address.
 static TIME: Atomic<u64> = Atomic::new(0);
 
-/// Sheaves of a CPU that wait for a grace period are counted, by when they began to wait
-/// ([`Epochs`](super::grace::Epochs)), one count for each place: a barrier depends neither on callbacks of others nor
-/// on sheaves that are closed meanwhile.
-pub(super) struct Pending([Atomic<u32>; PLACES]);
+/// Counts what waits for a grace period, by the epoch in which it began to: so a barrier depends neither on callbacks of
+/// others nor on sheaves that are closed meanwhile. In any context, NMI included.
+pub(super) struct Pending([Atomic<u32>; EPOCHS]);
 
 impl Pending {
     pub(super) fn new() -> Self {
-        Self([const { Atomic::new(0) }; PLACES])
+        Self([const { Atomic::new(0) }; EPOCHS])
     }
 
-    /// Counts one more in `place`.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
-    pub(super) fn count(&self, place: usize) {
+    pub(super) fn count(&self, epoch: usize) {
         // ORDERING: Full, so that a context that sees that the sheaf is off the CPU sees it counted.
-        self.0[place].fetch_add(1, Full);
+        self.0[epoch].fetch_add(1, Full);
     }
 
-    /// Takes one off `place`. Returns whether it was the last.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
-    pub(super) fn uncount(&self, place: usize) -> bool {
+    /// Returns whether it was the last of `epoch`.
+    pub(super) fn uncount(&self, epoch: usize) -> bool {
         // ORDERING: Full pairs with the acquire of waiters: what was done is seen.
-        self.0[place].fetch_sub(1, Full) == 1
+        self.0[epoch].fetch_sub(1, Full) == 1
     }
 
-    /// Whether nothing is counted in `place`.
-    pub(super) fn is_empty(&self, place: usize) -> bool {
-        self.0[place].load(Acquire) == 0
+    pub(super) fn is_empty(&self, epoch: usize) -> bool {
+        self.0[epoch].load(Acquire) == 0
     }
 
-    /// How much is counted.
     pub(super) fn total(&self) -> usize {
         self.0.iter().map(|n| n.load(Acquire) as usize).sum()
     }
 }
 
-/// A stamp for what `cpu` counts in `place`.
-pub(super) fn stamp(cpu: i32, place: usize) -> Stamp {
-    Stamp::of(cpu as u32 * PLACES as u32 + place as u32)
+/// A stamp for what `cpu` counts in `epoch`.
+pub(super) fn stamp(cpu: i32, epoch: usize) -> Stamp {
+    Stamp::of(cpu as u32 * EPOCHS as u32 + epoch as u32)
 }
 
-/// The CPU and the place that a stamp stands for.
-pub(super) fn place(stamp: &Stamp) -> (i32, usize) {
+/// The CPU and the epoch that a stamp stands for.
+pub(super) fn epoch_of(stamp: &Stamp) -> (i32, usize) {
     let number = stamp.number() as usize - 1;
-    ((number / PLACES) as i32, number % PLACES)
+    ((number / EPOCHS) as i32, number % EPOCHS)
 }
 
 /// The time of a barrier: what is counted before the call is older.

@@ -165,10 +165,10 @@ unsafe fn one_over(batch: NonNull<Batch>) {
 }
 
 impl Cache {
-    /// Whether no stray counted in `place` is left. When some were lost, which are counted for ever: whether none is
+    /// Whether no stray counted in `epoch` is left. When some were lost, which are counted for ever: whether none is
     /// left at all.
-    pub(super) fn has_no_strays(&self, place: usize) -> bool {
-        if self.strays_pending.is_empty(place) {
+    pub(super) fn has_no_strays(&self, epoch: usize) -> bool {
+        if self.strays_pending.is_empty(epoch) {
             return true;
         }
         // Looked at in the order in which they move on.
@@ -287,11 +287,11 @@ impl Cache {
             return debug::warn_endless(counted);
         }
         // SAFETY: By the safety requirements of this function.
-        while let Some((addr, place, rest)) = unsafe { Strays::next(list, self.link) } {
+        while let Some((addr, epoch, rest)) = unsafe { Strays::next(list, self.link) } {
             list = rest;
             self.destruct(addr);
             self.give_back(&mut [with_exposed_provenance_mut(addr)]);
-            if self.strays_pending.uncount(place) {
+            if self.strays_pending.uncount(epoch) {
                 barrier::wake();
             }
             gp::cond_resched();

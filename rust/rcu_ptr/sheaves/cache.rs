@@ -11,7 +11,7 @@ use super::{
     barrier::{self, Pending},
     batches::Batches,
     geometry::{SHEAF_BYTES, SLOTS},
-    grace::{Epochs, GracePeriod, Polled, Running, Strays, PLACES},
+    grace::{Epochs, GracePeriod, Polled, Running, Strays, EPOCHS},
     limits::{InForce, Limits},
     local::BARRED,
     pcs::Pcs,
@@ -258,7 +258,7 @@ impl Barn {
         self.with_reserve(|ring| ring.take())
     }
 
-    /// Adds `object` to the reserve. `false`: there is no place for it.
+    /// Adds `object` to the reserve. `false`: it is full.
     pub(super) fn reserve(&self, object: usize) -> bool {
         // With the lock held: one at a time.
         self.with(|_| self.with_reserve(|ring| ring.put(object)))
@@ -410,9 +410,9 @@ impl Cache {
         loop {
             let mut objects = [ptr::null_mut(); SLOTS];
             let mut len = 0;
-            for place in objects.iter_mut().take(n - done) {
+            for entry in objects.iter_mut().take(n - done) {
                 let Some(object) = take() else { break };
-                *place = ptr::with_exposed_provenance_mut(object);
+                *entry = ptr::with_exposed_provenance_mut(object);
                 len += 1;
             }
             if len == 0 {
@@ -612,37 +612,37 @@ impl Cache {
     ///
     /// Any, NMI included.
     pub(super) fn count(&self, cpu: i32) -> Stamp {
-        let place = self.epochs.place();
-        self.pcs.of(cpu).pending.count(place);
-        barrier::stamp(cpu, place)
+        let epoch = self.epochs.current();
+        self.pcs.of(cpu).pending.count(epoch);
+        barrier::stamp(cpu, epoch)
     }
 
-    /// Counts an object that has no sheaf. Returns the place.
+    /// Counts an object that has no sheaf. Returns its epoch.
     ///
     /// # Context
     ///
     /// Any, NMI included.
     pub(super) fn count_stray(&self) -> usize {
-        let place = self.epochs.place();
-        self.strays_pending.count(place);
-        place
+        let epoch = self.epochs.current();
+        self.strays_pending.count(epoch);
+        epoch
     }
 
     /// Whether nothing is counted that was before `time` ([`barrier::now()`]).
     pub(super) fn is_past(&self, time: u64) -> bool {
-        let is_empty = |place| {
-            let pcs = self.pcs.iter().all(|pcs| pcs.pending.is_empty(place));
-            pcs && self.has_no_strays(place)
+        let is_empty = |epoch| {
+            let pcs = self.pcs.iter().all(|pcs| pcs.pending.is_empty(epoch));
+            pcs && self.has_no_strays(epoch)
         };
         self.epochs.is_past(time, is_empty)
     }
 
     /// Whether nothing is counted, and no callback runs.
     pub(super) fn is_quiet(&self) -> bool {
-        let is_empty = |pending: &Pending| (0..PLACES).all(|place| pending.is_empty(place));
+        let is_empty = |pending: &Pending| (0..EPOCHS).all(|epoch| pending.is_empty(epoch));
         self.running.are_none_after(|| {
             self.pcs.iter().all(|pcs| is_empty(&pcs.pending))
-                && (0..PLACES).all(|place| self.has_no_strays(place))
+                && (0..EPOCHS).all(|epoch| self.has_no_strays(epoch))
         })
     }
 
@@ -679,8 +679,8 @@ impl Cache {
     ///
     /// Any, NMI included.
     pub(super) fn uncount(&self, stamp: Stamp) -> bool {
-        let (cpu, i) = barrier::place(&stamp);
-        self.pcs.of(cpu).pending.uncount(i)
+        let (cpu, epoch) = barrier::epoch_of(&stamp);
+        self.pcs.of(cpu).pending.uncount(epoch)
     }
 
     /// Ends [`Self::count()`], and wakes waiters: the cache may end.

@@ -69,14 +69,14 @@ pub(crate) unsafe fn no_slot(cache: &Cache, object: NonNull<u8>, caller: usize, 
     }
     here.add(Event::EngineFallback, 1);
     if cache.has_strays() {
-        let place = cache.count_stray();
+        let epoch = cache.count_stray();
         // SAFETY: A live object, aligned to 8 bytes at least, and 8 bytes in it that are its link or lie
         // behind what the user has: `Cache::create()` saw to that.
-        if unsafe { cache.strays.push(addr, addr + cache.link, place) } {
+        if unsafe { cache.strays.push(addr, addr + cache.link, epoch) } {
             return here.kick();
         }
         // The other copy is still to be taken in, which wakes the waiters.
-        let _ = cache.strays_pending.uncount(place);
+        let _ = cache.strays_pending.uncount(epoch);
         return cache.warn_freed_twice(addr, caller);
     }
     cache.slab_frees.add(1, Relaxed);

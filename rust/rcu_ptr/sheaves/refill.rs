@@ -135,8 +135,8 @@ fn obtain(cache: &Cache, node: Option<usize>, gfp: u32, objects: &mut [*mut u8])
         None => 0,
         Some(node) => {
             let near = || cache.slab.alloc_near(gfp, node).map(NonNull::as_ptr);
-            let places = objects.iter_mut().zip(iter::from_fn(near));
-            places.map(|(place, object)| *place = object).count()
+            let entries = objects.iter_mut().zip(iter::from_fn(near));
+            entries.map(|(entry, object)| *entry = object).count()
         }
     };
     cache.slab_allocs.add(got as u64, Relaxed);

@@ -12,9 +12,9 @@
 //! An address inside tells all: which sheaf, which slot, and whether there is one. Objects always
 //! reach up to the last slot, so a cursor needs no other limit.
 //!
-//! What a sheaf is good for is its type: [`EmptySheaf`] and [`FullSheaf`] belong to their owner alone;
-//! [`Closed`] ones were seen by contexts that may have been interrupted in the middle, and need a
-//! grace period.
+//! What a sheaf is good for is its type: [`EmptySheaf`] and [`FullSheaf`], which has an object or more, belong to their
+//! owner alone; [`Closed`] ones were seen by contexts that may have been interrupted in the middle, and need a grace
+//! period.
 
 use super::{
     cursor::Undisturbed,
@@ -64,17 +64,16 @@ struct State {
 pub(crate) struct Stamp(NonZeroU32);
 
 impl Stamp {
-    /// For `place`.
-    pub(crate) fn of(place: u32) -> Self {
-        Self(NonZeroU32::MIN.saturating_add(place))
+    /// Of `index`, from 0.
+    pub(crate) fn of(index: u32) -> Self {
+        Self(NonZeroU32::MIN.saturating_add(index))
     }
 
-    /// Back from the number.
     pub(crate) fn new(number: u32) -> Option<Self> {
         NonZeroU32::new(number).map(Self)
     }
 
-    /// The number, one above the place.
+    /// The number, one above the index.
     pub(crate) fn number(&self) -> u32 {
         self.0.get()
     }
@@ -148,6 +147,16 @@ impl Raw {
     fn get(self) -> State {
         // SAFETY: Only owners get here, one at a time.
         unsafe { self.state().read() }
+    }
+
+    fn set_next(self, next: usize) {
+        // SAFETY: As above.
+        unsafe { (*self.state()).next = next };
+    }
+
+    fn set_links(self, links: Links) {
+        // SAFETY: As above.
+        unsafe { (*self.state()).links = links };
     }
 
     fn set_stamp(self, stamp: u32) {
@@ -380,7 +389,6 @@ pub(crate) enum Rest {
 pub(crate) struct Closed(Raw);
 
 impl Closed {
-    /// The address of the sheaf.
     pub(crate) fn addr(&self) -> usize {
         self.0.addr()
     }
@@ -424,11 +432,8 @@ impl Closed {
             unsafe { (&raw const (*around(next).state()).links).read_volatile() }
         };
         let links = links.with(self.0);
-        // SAFETY: The owner's.
-        unsafe {
-            (*self.0.state()).next = next;
-            (*self.0.state()).links = links;
-        }
+        self.0.set_next(next);
+        self.0.set_links(links);
         links.len as usize
     }
 
@@ -556,7 +561,6 @@ pub(crate) struct Stack<S> {
 }
 
 impl<S: Owned> Stack<S> {
-    /// No sheaves.
     pub(crate) const fn new() -> Self {
         Self {
             top: 0,
@@ -565,23 +569,18 @@ impl<S: Owned> Stack<S> {
         }
     }
 
-    /// The number of sheaves.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// Puts `sheaf` on top.
     pub(crate) fn push(&mut self, sheaf: S) {
         let addr = sheaf.into_addr();
         // SAFETY: The address of a sheaf that this stack owns from now on.
-        let raw = unsafe { around(addr) };
-        // SAFETY: The owner's.
-        unsafe { (*raw.state()).next = self.top };
+        unsafe { around(addr) }.set_next(self.top);
         self.top = addr;
         self.len += 1;
     }
 
-    /// Takes the one on top.
     pub(crate) fn pop(&mut self) -> Option<S> {
         if self.top == 0 {
             return None;
@@ -594,7 +593,6 @@ impl<S: Owned> Stack<S> {
         Some(unsafe { S::from_addr(raw.addr()) })
     }
 
-    /// Takes everything.
     pub(crate) fn take(&mut self) -> Self {
         core::mem::replace(self, Self::new())
     }
@@ -616,7 +614,6 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    /// No sheaves.
     pub(crate) const fn new() -> Self {
         Self {
             first: 0,
@@ -657,28 +654,24 @@ impl Chain {
         (Self { first, links }, origin)
     }
 
-    /// Whether there is none.
     pub(crate) fn is_empty(&self) -> bool {
         self.first == 0
     }
 
-    /// The number of sheaves.
     pub(crate) fn len(&self) -> usize {
         self.links.len as usize
     }
 
-    /// The number of those with objects.
+    /// How many have objects.
     pub(crate) fn nr_full(&self) -> usize {
         self.links.full as usize
     }
 
     /// Puts `sheaf` in front.
     pub(crate) fn push(&mut self, sheaf: Closed) {
-        let raw = sheaf.0;
-        // SAFETY: The owner's.
-        unsafe { (*raw.state()).next = self.first };
-        self.links = self.links.with(raw);
-        self.first = raw.addr();
+        sheaf.0.set_next(self.first);
+        self.links = self.links.with(sheaf.0);
+        self.first = sheaf.0.addr();
     }
 
     /// Takes the first.
@@ -705,9 +698,7 @@ impl Chain {
             return;
         }
         // SAFETY: `other` ends in a closed sheaf that it owns.
-        let last = unsafe { around(other.links.last) };
-        // SAFETY: The owner's.
-        unsafe { (*last.state()).next = self.first };
+        unsafe { around(other.links.last) }.set_next(self.first);
         self.first = other.first;
         self.links.len += other.links.len;
         self.links.full += other.links.full;
@@ -727,8 +718,8 @@ impl Chain {
     /// Where it starts, for [`Chain::from_first()`].
     pub(crate) fn into_first(self) -> usize {
         if self.first != 0 {
-            // SAFETY: As for `pop()`; the owner's.
-            unsafe { (*around(self.first).state()).links = self.links };
+            // SAFETY: As for `pop()`.
+            unsafe { around(self.first) }.set_links(self.links);
         }
         self.first
     }
@@ -741,11 +732,9 @@ impl Chain {
         }
         // SAFETY: As for `pop()`.
         let raw = unsafe { around(self.first) };
-        // SAFETY: The owner's.
-        unsafe {
-            (*raw.state()).links = self.links;
-            (*raw.state()).node = node as u32;
-        }
+        raw.set_links(self.links);
+        // SAFETY: As for `pop()`; the owner's.
+        unsafe { (*raw.state()).node = node as u32 };
         // SAFETY: As for `pop()`.
         Some(unsafe { NonNull::from(&raw.0.as_ref().rcu) })
     }
