@@ -25,7 +25,6 @@ use crate::{
         cache::{Args, Cache},
         destroy,
         fastpath::Freed,
-        free,
         limits::Limits,
         refill,
         stats::counts,
@@ -433,7 +432,7 @@ unsafe extern "C" fn rcu_ptr_cache_free(cache_ptr: *mut sys::rcu_ptr_cache, obje
     if let Some(at) = NonNull::new(object.cast()) {
         let pin = PreemptOff::new();
         // SAFETY: By the safety requirements of this function.
-        match unsafe { free::free(cache(cache_ptr), at, &pin) } {
+        match unsafe { alloc::free(cache(cache_ptr), at, &pin) } {
             Freed::Taken => (),
             Freed::NoSlot => {
                 pin.into_raw();
@@ -462,7 +461,7 @@ unsafe extern "C" fn rcu_ptr_cache_free_rcu(
     if let Some(at) = NonNull::new(object.cast()) {
         let pin = PreemptOff::new();
         // SAFETY: By the safety requirements of this function.
-        if unsafe { free::free_rcu(cache(cache_ptr), at, &pin) } {
+        if unsafe { alloc::free_rcu(cache(cache_ptr), at, &pin) } {
             return;
         }
         pin.into_raw();
@@ -486,7 +485,7 @@ unsafe extern "C" fn rcu_ptr_rs_cache_no_slot(
     let pin = unsafe { PreemptOff::from_raw() };
     if let Some(object) = NonNull::new(object.cast()) {
         // SAFETY: By the safety requirements of this function.
-        unsafe { free::no_slot(cache(cache_ptr), object, caller, pin) };
+        unsafe { alloc::no_slot(cache(cache_ptr), object, caller, pin) };
     }
 }
 
@@ -503,10 +502,8 @@ unsafe extern "C" fn rcu_ptr_rs_cache_twice(
 ) {
     // SAFETY: By the safety requirements of this function.
     let _pin = unsafe { PreemptOff::from_raw() };
-    if let Some(object) = NonNull::new(object.cast()) {
-        // SAFETY: By the safety requirements of this function.
-        free::twice(unsafe { cache(cache_ptr) }, object, caller);
-    }
+    // SAFETY: By the safety requirements of this function.
+    unsafe { cache(cache_ptr) }.warn_freed_twice(object.addr(), caller);
 }
 
 /// `rcu_ptr_cache_prefill()`.

@@ -64,6 +64,9 @@ struct Batch {
     strays: Atomic<u64>,
 }
 
+const RCU: usize = offset_of!(Batch, rcu);
+const SRCU: usize = offset_of!(Batch, srcu);
+
 // SAFETY: The heads are RCU's while the batch waits, and not accessed otherwise.
 unsafe impl Sync for Batch {}
 // SAFETY: As above.
@@ -116,23 +119,13 @@ impl Batches {
     }
 }
 
-/// An RCU grace period of a batch is over.
-struct RcuOver;
+/// A grace period of a batch is over, whose head is `AT` bytes into it.
+struct Over<const AT: usize>;
 
-impl Callback for RcuOver {
+impl<const AT: usize> Callback for Over<AT> {
     unsafe fn run(head: NonNull<RcuHead>) {
         // SAFETY: `begin()` handed over the head of a batch, which lives as long as it waits.
-        unsafe { one_over(head.byte_sub(offset_of!(Batch, rcu)).cast()) };
-    }
-}
-
-/// An SRCU grace period of a batch is over.
-struct SrcuOver;
-
-impl Callback for SrcuOver {
-    unsafe fn run(head: NonNull<RcuHead>) {
-        // SAFETY: As above.
-        unsafe { one_over(head.byte_sub(offset_of!(Batch, srcu)).cast()) };
+        unsafe { one_over(head.byte_sub(AT).cast()) };
     }
 }
 
@@ -248,11 +241,11 @@ impl Cache {
         let batch = NonNull::from(batch);
         if needs.rcu {
             // SAFETY: The head of a batch that was free; the destruction of the cache waits for it.
-            unsafe { gp::call::<RcuOver>(batch.byte_add(offset_of!(Batch, rcu)).cast()) };
+            unsafe { gp::call::<Over<RCU>>(batch.byte_add(RCU).cast()) };
         }
         if let Some(domain) = self.srcu {
             // SAFETY: As above.
-            unsafe { domain.call::<SrcuOver>(batch.byte_add(offset_of!(Batch, srcu)).cast()) };
+            unsafe { domain.call::<Over<SRCU>>(batch.byte_add(SRCU).cast()) };
         }
     }
 

@@ -739,7 +739,7 @@ impl Cache {
     ///
     /// Any, NMI included.
     #[cold]
-    pub(super) fn warn_freed_twice(&self, object: usize, caller: usize) {
+    pub(crate) fn warn_freed_twice(&self, object: usize, caller: usize) {
         self.freed_twice.add(1, Relaxed);
         debug::warn_freed_twice(&self.name, object, caller);
     }

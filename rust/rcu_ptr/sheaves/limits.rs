@@ -217,7 +217,7 @@ pub(super) fn refuse(here: Here<'_>, may_wait: bool) -> Option<usize> {
         return Some(object);
     }
     cache.limits.met.add(1, Relaxed);
-    exchange::give_up(at);
+    exchange::remove_used_up(at);
     let object = if may_wait {
         None
     } else {

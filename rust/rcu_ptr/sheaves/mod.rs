@@ -31,7 +31,7 @@
 //! | freed: a slot of the rcu sheaf | `free_rcu()` of fastpath.rs |
 //! | that is full: another is installed, it is closed | `put_object()`, `close()` of exchange.rs |
 //! | or it does not fill up: it is closed after a drain interval | `MonitorWork` of monitor.rs; `run()` of arm.rs says when |
-//! | or there is no empty sheaf: to the engine, or the strays | `no_slot()` of free.rs |
+//! | or there is no empty sheaf: to the engine, or the strays | `no_slot()` of alloc.rs |
 //! | the grace period begins; at the next tick where interrupts were off | `start_grace_period()`, `call()` of reclaim.rs; `KickWork` of monitor.rs |
 //! | it is over: the sheaf goes to the barn, or is left for the worker | `Ready::run()`, `take_in_backlog()`, `Load::put()` of reclaim.rs |
 //! | an allocation sheaf is used up: a full one is installed | `next_object()`, `find_full()`, `install()` of exchange.rs |
@@ -41,7 +41,7 @@
 //! |---|---|
 //! | geometry.rs, sheaf.rs, cursor.rs, local.rs, fastpath.rs, exchange.rs, barn.rs, double.rs, reserve.rs, grace.rs | the algorithm, which the host tests compile too |
 //! | cache.rs, pcs.rs | what a cache and a CPU have |
-//! | alloc.rs, free.rs | the calls |
+//! | alloc.rs | the calls |
 //! | reclaim.rs | after a grace period |
 //! | batches.rs | what waits without a sheaf, or for SRCU too |
 //! | monitor.rs, arm.rs | sheaves of idle and of dead CPUs; when the monitor runs |
@@ -66,7 +66,6 @@ mod double;
 mod end;
 pub(crate) mod exchange;
 pub(crate) mod fastpath;
-pub(crate) mod free;
 pub(crate) mod geometry;
 pub(crate) mod grace;
 pub(crate) mod limits;

@@ -3,14 +3,13 @@
 //! The pcs: what each CPU has of a cache (`struct slub_percpu_sheaves`), without a lock.
 
 use super::{
-    arm,
+    alloc, arm,
     barn::Stock,
     barrier::Pending,
     cache::{Cache, CacheRef},
     cursor::{next_slot, Cursor, Undisturbed, NONE},
     exchange::{Cpu, Words, REUSE},
     fastpath::FastPath,
-    free,
     geometry::SLOTS,
     local::{LocalList, LocalSlot, BARRED},
     monitor::{KickWork, MonitorWork},
@@ -293,8 +292,8 @@ impl<'a> Here<'a> {
             let pin = PreemptOff::new();
             // SAFETY: A live object of this cache, from a reuse slot: owned here.
             unsafe {
-                if !free::free_rcu(self.cache, object, &pin) {
-                    free::no_slot(self.cache, object, 0, pin);
+                if !alloc::free_rcu(self.cache, object, &pin) {
+                    alloc::no_slot(self.cache, object, 0, pin);
                 }
             }
             return false;
