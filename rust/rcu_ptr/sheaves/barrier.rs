@@ -17,7 +17,7 @@ use super::{
     grace::EPOCHS,
     pcs::{Event, Here},
     reclaim,
-    sheaf::{Chain, Stamp},
+    sheaf::Chain,
     Sheaves,
 };
 use crate::{
@@ -63,17 +63,6 @@ impl Pending {
     pub(super) fn total(&self) -> usize {
         self.0.iter().map(|n| n.load(Acquire) as usize).sum()
     }
-}
-
-/// A stamp for what `cpu` counts in `epoch`.
-pub(super) fn stamp(cpu: i32, epoch: usize) -> Stamp {
-    Stamp::of(cpu as u32 * EPOCHS as u32 + epoch as u32)
-}
-
-/// The CPU and the epoch that a stamp stands for.
-pub(super) fn epoch_of(stamp: &Stamp) -> (i32, usize) {
-    let number = stamp.number() as usize - 1;
-    ((number / EPOCHS) as i32, number % EPOCHS)
 }
 
 /// The time of a barrier: what is counted before the call is older.

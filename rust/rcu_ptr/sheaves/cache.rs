@@ -605,29 +605,33 @@ impl Cache {
         }
         Ok(cache)
     }
+}
 
-    /// Counts sheaves of `cpu` that wait for a grace period.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
+/// Counts what waits for a grace period, in any context, NMI included.
+impl Cache {
+    /// Counts sheaves of `cpu` that wait for a grace period. The stamp names the CPU and the epoch.
     pub(super) fn count(&self, cpu: i32) -> Stamp {
         let epoch = self.epochs.current();
         self.pcs.of(cpu).pending.count(epoch);
-        barrier::stamp(cpu, epoch)
+        Stamp::of(cpu as u32 * EPOCHS as u32 + epoch as u32)
     }
 
     /// Counts an object that has no sheaf. Returns its epoch.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
     pub(super) fn count_stray(&self) -> usize {
         let epoch = self.epochs.current();
         self.strays_pending.count(epoch);
         epoch
     }
 
+    /// Ends [`Self::count()`], for callers that wake no waiters: these look again by themselves.
+    pub(super) fn uncount(&self, stamp: Stamp) -> bool {
+        let index = stamp.number() as usize - 1;
+        let pcs = self.pcs.of((index / EPOCHS) as i32);
+        pcs.pending.uncount(index % EPOCHS)
+    }
+}
+
+impl Cache {
     /// Whether nothing is counted that was before `time` ([`barrier::now()`]).
     pub(super) fn is_past(&self, time: u64) -> bool {
         let is_empty = |epoch| {
@@ -671,16 +675,6 @@ impl Cache {
         if self.running.leave() {
             barrier::wake();
         }
-    }
-
-    /// Ends [`Self::count()`], for callers that wake no waiters: these look again by themselves.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
-    pub(super) fn uncount(&self, stamp: Stamp) -> bool {
-        let (cpu, epoch) = barrier::epoch_of(&stamp);
-        self.pcs.of(cpu).pending.uncount(epoch)
     }
 
     /// Ends [`Self::count()`], and wakes waiters: the cache may end.
