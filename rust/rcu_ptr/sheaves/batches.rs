@@ -7,9 +7,8 @@
 //!                                       ^ a free one, or the next that gets free
 //! ```
 //!
-//! Slots are written with preemption disabled, which RCU waits for and SRCU does not: a batch has to wait for both,
-//! from the close of its sheaves on. Those of a fast domain wait for RCU too, so one is asked for. Others are
-//! asked for together, and the callback that comes last goes on.
+//! Slots are written with preemption disabled, which RCU waits for and SRCU does not: a batch waits for both from the
+//! close of its sheaves on ([`Needs`]), and the callback that comes last goes on.
 //!
 //! While all batches wait, what comes is kept for the next. More batches would not shorten that: each begins
 //! with a grace period of its own, and those begun in the same one end together.
@@ -100,20 +99,12 @@ impl Batches {
     }
 
     /// Whether nothing waits, and nothing that did is being processed.
-    ///
-    /// # Context
-    ///
-    /// Any.
     fn are_free(&self) -> bool {
         // ORDERING: Acquire pairs with the exchange when a batch is freed.
         self.batches.iter().all(|b| b.state.load(Acquire) == FREE)
     }
 
     /// Whether something is left for the worker.
-    ///
-    /// # Context
-    ///
-    /// Any.
     pub(super) fn are_over(&self) -> bool {
         self.batches.iter().any(|b| b.state.load(Relaxed) == OVER)
     }
@@ -199,7 +190,8 @@ impl Cache {
             if !has_chain && self.strays.is_empty() {
                 return;
             }
-            // ORDERING: Full: without one, the context that frees one looks at what waits after that.
+            // ORDERING: What waits was pushed before, fully ordered or with the lock held, and batches are freed fully
+            // ordered: where none is free here, the context that frees one sees what waits.
             let mut free = all.batches.iter();
             let Some(batch) = free.find(|b| b.state.cmpxchg(FREE, TAKEN, Full).is_ok()) else {
                 return;
