@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     api, fault,
-    sys::{context::Context, preempt::PreemptOff, slab},
+    sys::{preempt::PreemptOff, slab},
 };
 use core::ptr::{self, NonNull};
 use kernel::sync::atomic::Relaxed;
@@ -65,7 +65,7 @@ pub(crate) fn alloc_nolock(cache: &Cache) -> *mut u8 {
 // Functions of their own, so that the common way needs no stack.
 #[inline(never)]
 fn again(cache: &Cache, gfp: u32, pin: PreemptOff) -> *mut u8 {
-    match fastpath::alloc_reused(Here::new(cache, &pin).at(Context::look(&pin))) {
+    match fastpath::alloc_reused(Here::new(cache, &pin).at()) {
         Some(object) => ptr::with_exposed_provenance_mut(object),
         None => slow(cache, gfp, pin),
     }
@@ -73,7 +73,7 @@ fn again(cache: &Cache, gfp: u32, pin: PreemptOff) -> *mut u8 {
 
 #[inline(never)]
 fn again_nolock(cache: &Cache, pin: PreemptOff) -> *mut u8 {
-    match fastpath::alloc_reused(Here::new(cache, &pin).at(Context::look(&pin))) {
+    match fastpath::alloc_reused(Here::new(cache, &pin).at()) {
         Some(object) => ptr::with_exposed_provenance_mut(object),
         None => slow_nolock(cache, pin),
     }
@@ -95,7 +95,7 @@ fn slow(cache: &Cache, gfp: u32, pin: PreemptOff) -> *mut u8 {
         pin = PreemptOff::new();
     }
     let here = Here::new(cache, &pin);
-    if let Some(object) = exchange::next_object(here.at(Context::look(&pin))) {
+    if let Some(object) = exchange::next_object(here.at()) {
         return ptr::with_exposed_provenance_mut(object);
     }
     here.add(Event::Missed, 1);
@@ -111,7 +111,7 @@ fn slow_nolock(cache: &Cache, pin: PreemptOff) -> *mut u8 {
         let found = limits::refuse(here, false);
         return found.map_or(ptr::null_mut(), ptr::with_exposed_provenance_mut);
     }
-    if let Some(object) = exchange::any_object(here.at(Context::look(&pin)).any_node()) {
+    if let Some(object) = exchange::any_object(here.at().any_node()) {
         return ptr::with_exposed_provenance_mut(object);
     }
     here.add(Event::Missed, 1);
@@ -176,7 +176,7 @@ pub(crate) unsafe fn free_rcu(cache: &Cache, object: NonNull<u8>, pin: &PreemptO
 pub(crate) unsafe fn no_slot(cache: &Cache, object: NonNull<u8>, caller: usize, pin: PreemptOff) {
     let here = Here::new(cache, &pin);
     let addr = object.as_ptr().expose_provenance();
-    if exchange::put_object(here.at(Context::look(&pin)), addr) {
+    if exchange::put_object(here.at(), addr) {
         return;
     }
     here.add(Event::EngineFallback, 1);

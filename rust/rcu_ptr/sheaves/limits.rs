@@ -12,7 +12,7 @@ use super::{
     geometry::SLOTS,
     pcs::{Here, Pcs},
 };
-use crate::sys::{context::Context, gp, slab};
+use crate::sys::{gp, slab};
 use core::ops::RangeInclusive;
 use kernel::{
     prelude::*,
@@ -212,7 +212,7 @@ impl Cache {
 #[cold]
 pub(super) fn refuse(here: Here<'_>, may_wait: bool) -> Option<usize> {
     let cache = here.cache;
-    let at = here.at(Context::look(here.pin));
+    let at = here.at();
     if let Some(object) = exchange::any_reused(at) {
         return Some(object);
     }

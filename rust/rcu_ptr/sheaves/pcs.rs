@@ -261,6 +261,15 @@ impl<'a> Here<'a> {
 }
 
 impl<'a> Here<'a> {
+    /// With the context that this runs in.
+    pub(super) fn at(self) -> At<'a> {
+        At {
+            here: self,
+            ctx: Context::look(self.pin),
+            any_node: false,
+        }
+    }
+
     /// The word at `offset` of the [`Pcs`].
     ///
     /// # Safety
@@ -327,8 +336,8 @@ impl<'a> Here<'a> {
 /// [`Here`], and what the calling context may do.
 #[derive(Clone, Copy)]
 pub(super) struct At<'a> {
-    pub(super) here: Here<'a>,
-    pub(super) ctx: Context,
+    here: Here<'a>,
+    ctx: Context,
     /// Another node's objects are better than none.
     any_node: bool,
 }
@@ -361,17 +370,6 @@ impl<'a> FastPath for Here<'a> {
     #[inline(always)]
     fn reuse_slot_filled(self) {
         self.arm();
-    }
-}
-
-impl<'a> Here<'a> {
-    /// With the context that this runs in, looked at by the caller.
-    pub(super) fn at(self, ctx: Context) -> At<'a> {
-        At {
-            here: self,
-            ctx,
-            any_node: false,
-        }
     }
 }
 

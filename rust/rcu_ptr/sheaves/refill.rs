@@ -13,13 +13,7 @@ use super::{
 };
 use crate::{
     fault, params,
-    sys::{
-        context::{self, Context},
-        gp, node,
-        preempt::PreemptOff,
-        slab, trace,
-        work::Handler,
-    },
+    sys::{context, gp, node, preempt::PreemptOff, slab, trace, work::Handler},
 };
 use core::{
     iter,
@@ -52,7 +46,7 @@ pub(super) fn alloc(cache: &Cache, gfp: u32) -> *mut u8 {
         }
         None => {
             let pin = PreemptOff::new();
-            let at = Here::new(cache, &pin).at(Context::look(&pin)).any_node();
+            let at = Here::new(cache, &pin).at().any_node();
             let object = if may_wait {
                 exchange::next_object(at)
             } else {
@@ -68,7 +62,7 @@ pub(super) fn alloc(cache: &Cache, gfp: u32) -> *mut u8 {
 fn keep(cache: &Cache, object: usize, rest: Rest) {
     let pin = PreemptOff::new();
     let here = Here::new(cache, &pin);
-    let at = here.at(Context::look(&pin));
+    let at = here.at();
     match rest {
         Rest::Full(sheaf) => match home_of(cache, object).filter(|&node| node != here.pcs().node())
         {
@@ -102,7 +96,7 @@ fn new_full(cache: &Cache, node: Option<usize>, gfp: u32) -> Option<FullSheaf> {
     let gfp = slab::for_sheaf(gfp);
     let stocked = {
         let pin = PreemptOff::new();
-        exchange::stocked_empty(Here::new(cache, &pin).at(Context::look(&pin)))
+        exchange::stocked_empty(Here::new(cache, &pin).at())
     };
     let sheaf = match stocked {
         Some(sheaf) => sheaf,
@@ -112,7 +106,7 @@ fn new_full(cache: &Cache, node: Option<usize>, gfp: u32) -> Option<FullSheaf> {
     let objects = &mut objects[..cache.capacity()];
     if !obtain(cache, node, gfp, objects) {
         let pin = PreemptOff::new();
-        exchange::keep_empty(Here::new(cache, &pin).at(Context::look(&pin)), sheaf);
+        exchange::keep_empty(Here::new(cache, &pin).at(), sheaf);
         return None;
     }
     trace::sheaf_refill(&cache.name, context::some_cpu(), objects.len());
