@@ -5,6 +5,8 @@
 //!
 //! Frees never fail, so the limit applies to allocations, which get no further sheaf once it is reached.
 //! What is held then may still be freed.
+//!
+//! Where nothing else is said, functions are called in any context, NMI included.
 
 use super::{
     cache::Cache,
@@ -160,10 +162,6 @@ impl Cache {
     }
 
     /// Bytes that wait for a grace period, or for a worker after it; sheaves count as full.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
     #[inline(never)]
     pub(super) fn waiting_bytes(&self) -> usize {
         self.bytes(|pcs| self.objects_in(pcs.held().rcu))
@@ -186,10 +184,6 @@ impl Cache {
     }
 
     /// Whether the wait limit is reached.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
     #[inline]
     pub(super) fn is_at_wait_limit(&self) -> bool {
         let limit = self.limits.wait.load(Relaxed);
@@ -205,10 +199,6 @@ impl Cache {
 
 /// At the wait limit an allocation gets no further sheaf: only an object of a reuse slot or, if it
 /// may not wait, of the reserve. A used-up sheaf is removed.
-///
-/// # Context
-///
-/// Any, NMI included.
 #[cold]
 pub(super) fn refuse(here: Here<'_>, may_wait: bool) -> Option<usize> {
     let cache = here.cache;

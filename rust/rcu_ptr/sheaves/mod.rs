@@ -39,18 +39,12 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | geometry.rs, sheaf.rs, cursor.rs, local.rs, fastpath.rs, exchange.rs, barn.rs, double.rs, reserve.rs, grace.rs | the algorithm, which the host tests compile too |
-//! | cache.rs, pcs.rs | what a cache and a CPU have |
-//! | alloc.rs | the calls |
-//! | reclaim.rs | after a grace period |
-//! | batches.rs | what waits without a sheaf, or for SRCU too |
-//! | monitor.rs, arm.rs | sheaves of idle and of dead CPUs; when the monitor runs |
-//! | shrink.rs, refill.rs | what there is too much of, and too little |
-//! | caches.rs | the list of caches |
-//! | barrier.rs | counts of pending sheaves, the barriers |
-//! | destroy.rs | `rcu_ptr_cache_destroy()` |
-//! | end.rs | in which order it stops what works on the cache; compiled by the host tests, too |
-//! | limits.rs | how much of everything, and what waits at most |
+//! | geometry.rs, sheaf.rs, cursor.rs, local.rs, fastpath.rs, exchange.rs, barn.rs, double.rs, reserve.rs, grace.rs, arm.rs, end.rs | the algorithm, which the host tests compile too |
+//! | cache.rs, pcs.rs, caches.rs | what a cache and a CPU have, and the list of caches |
+//! | alloc.rs, limits.rs | the calls, and what holds allocations back |
+//! | reclaim.rs, batches.rs | after a grace period; what waits without a sheaf, or for SRCU too |
+//! | monitor.rs, shrink.rs, refill.rs | sheaves of idle and of dead CPUs; what there is too much of, and too little |
+//! | barrier.rs, destroy.rs | what waits for all of that |
 //! | stats.rs | counters, and debugfs |
 
 pub(crate) mod alloc;
