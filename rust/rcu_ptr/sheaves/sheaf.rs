@@ -187,6 +187,16 @@ impl Raw {
     }
 }
 
+/// What is left with objects in slots from `start` on.
+fn rest_from(sheaf: Raw, start: usize) -> Rest {
+    sheaf.set_start(start);
+    if start == SLOTS {
+        Rest::Empty(EmptySheaf(sheaf))
+    } else {
+        Rest::Full(FullSheaf(sheaf))
+    }
+}
+
 /// The sheaf that an address of a slot, of its head or of its `rcu_head` belongs to.
 ///
 /// # Safety
@@ -284,20 +294,14 @@ pub(crate) struct FullSheaf(Raw);
 impl FullSheaf {
     /// Takes one object out.
     pub(crate) fn pop(self) -> (usize, Rest) {
-        let start = self.0.get().start as usize;
+        let start = self.start();
         let object = self.0.slot(start).load();
-        self.0.set_start(start + 1);
-        let rest = if start + 1 == SLOTS {
-            Rest::Empty(EmptySheaf(self.0))
-        } else {
-            Rest::Full(self)
-        };
-        (object, rest)
+        (object, rest_from(self.0, start + 1))
     }
 
     /// The objects, copied out; the sheaf is empty after that.
     pub(crate) fn empty_into(self, out: &mut [*mut u8; SLOTS]) -> (usize, EmptySheaf) {
-        let start = self.0.get().start as usize;
+        let start = self.start();
         for i in start..SLOTS {
             out[i - start] = with_exposed_provenance_mut(self.0.slot(i).load());
         }
@@ -308,24 +312,19 @@ impl FullSheaf {
     /// Takes the objects out that `keep` refuses. `Empty` if none is left.
     pub(crate) fn retain(self, mut keep: impl FnMut(usize) -> bool) -> Rest {
         let mut to = SLOTS;
-        for i in (self.0.get().start as usize..SLOTS).rev() {
+        for i in (self.start()..SLOTS).rev() {
             let object = self.0.slot(i).load();
             if keep(object) {
                 to -= 1;
                 self.0.slot(to).store(object);
             }
         }
-        self.0.set_start(to);
-        if to == SLOTS {
-            Rest::Empty(EmptySheaf(self.0))
-        } else {
-            Rest::Full(self)
-        }
+        rest_from(self.0, to)
     }
 
     /// Whether `is` holds for all objects.
     pub(crate) fn all(&self, mut is: impl FnMut(usize) -> bool) -> bool {
-        (self.0.get().start as usize..SLOTS).all(|i| is(self.0.slot(i).load()))
+        (self.start()..SLOTS).all(|i| is(self.0.slot(i).load()))
     }
 
     /// The first slot with an object; all that follow have one.
@@ -357,7 +356,7 @@ impl FullSheaf {
 
     /// Adds `object` if there are fewer than `capacity`. Returns whether it did.
     pub(crate) fn push(&mut self, object: usize, capacity: usize) -> bool {
-        let start = self.0.get().start as usize;
+        let start = self.start();
         if SLOTS - start >= capacity {
             return false;
         }
@@ -411,10 +410,7 @@ impl Closed {
     /// Whether its objects were freed. Otherwise they are stock that comes here for want of another place,
     /// and unused since they were last ready to be allocated.
     pub(crate) fn holds_freed(&self) -> bool {
-        let State {
-            start, end, since, ..
-        } = self.0.get();
-        start != end && since.is_some()
+        self.waiting().is_some_and(|(objects, _)| objects > 0)
     }
 
     /// Links it to the chain that starts at `next`, which another context may have taken meanwhile.
@@ -446,10 +442,6 @@ impl Closed {
     pub(crate) unsafe fn into_rest(self) -> Rest {
         let State { start, end, .. } = self.0.get();
         let (start, end) = (start as usize, end as usize);
-        if start == end {
-            self.0.set_start(SLOTS);
-            return Rest::Empty(EmptySheaf(self.0));
-        }
         let gap = SLOTS - end;
         if gap > 0 {
             // Closed before it was full: objects reach up to the last slot again.
@@ -457,8 +449,7 @@ impl Closed {
                 self.0.slot(i + gap).store(self.0.slot(i).load());
             }
         }
-        self.0.set_start(start + gap);
-        Rest::Full(FullSheaf(self.0))
+        rest_from(self.0, start + gap)
     }
 
     /// A sheaf without objects, to wait for a grace period.
@@ -495,12 +486,7 @@ impl Installed {
 
     /// The objects from `start` on, to be allocated again.
     pub(crate) fn into_rest(self, start: usize, _undisturbed: &Undisturbed) -> Rest {
-        self.0.set_start(start);
-        if start == SLOTS {
-            Rest::Empty(EmptySheaf(self.0))
-        } else {
-            Rest::Full(FullSheaf(self.0))
-        }
+        rest_from(self.0, start)
     }
 }
 
@@ -512,7 +498,7 @@ pub(crate) trait Install {
 
 impl Install for FullSheaf {
     fn first_slot(&self) -> usize {
-        self.0.addr() + self.0.get().start as usize * STRIDE
+        self.0.addr() + self.start() * STRIDE
     }
 }
 
