@@ -6,7 +6,10 @@
 //! host tests compile it too.
 
 use super::sheaf::Chain;
-use crate::sync::AtomicLink;
+use crate::{
+    list::{find_end, End},
+    sync::AtomicLink,
+};
 use core::ptr::with_exposed_provenance_mut;
 
 /// Which grace periods have to be over before slots of a closed sheaf are read and its objects are used again: the
@@ -275,21 +278,9 @@ impl Strays {
     /// # Safety
     ///
     /// As for [`Self::next()`], but it is not used up.
-    pub(crate) unsafe fn has_end(list: u64, link: usize, mut step: impl FnMut()) -> bool {
-        // Brent's algorithm: in a ring the object that was kept comes again before the next power of two.
-        let (mut at, mut kept, mut n) = (list, 0, 0usize);
+    pub(crate) unsafe fn has_end(list: u64, link: usize, step: impl FnMut()) -> bool {
         // SAFETY: By the safety requirements of this function.
-        while let Some((addr, _, rest)) = unsafe { Self::next(at, link) } {
-            if addr == kept {
-                return false;
-            }
-            if n & n.wrapping_sub(1) == 0 {
-                kept = addr;
-            }
-            n += 1;
-            at = rest;
-            step();
-        }
-        true
+        let next = |at| unsafe { Self::next(at, link) }.map_or(0, |(_, _, rest)| rest);
+        matches!(find_end(list, usize::MAX, next, step), End::After(_))
     }
 }
