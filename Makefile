@@ -71,20 +71,14 @@ help:
 
 all: modules
 
-modules:
-	@scripts/modules.sh
-
-install:
-	@scripts/install.sh
+modules install test-all bench kernel check env rustfmt rust-analyzer clean:
+	@scripts/$@.sh
 
 run:
 	@scripts/qemu.sh $@
 
 test:
 	@scripts/test.sh $@
-
-test-all:
-	@scripts/test-all.sh
 
 sweep:
 	@FUNC='$(FUNC)' MODULE='$(MODULE)' CMD='$(CMD)' ENGINE='$(ENGINE)' SCENARIO='$(SCENARIO)' \
@@ -97,28 +91,7 @@ sim:
 	@scripts/sim.sh run
 
 replay:
-	@scripts/sim.sh replay
-
-bench:
-	@scripts/bench.sh
-
-kernel:
-	@scripts/kernel.sh
-
-check:
-	@scripts/check.sh
-
-env:
-	@scripts/env.sh
-
-rustfmt:
-	@scripts/rustfmt.sh
-
-rust-analyzer:
-	@scripts/rust-analyzer.sh
-
-clean:
-	@scripts/clean.sh
+	@scripts/sim.sh $@
 
 distclean:
 	@scripts/clean.sh all

@@ -10,7 +10,6 @@ Exit codes: 0 all measured, 1 something failed, 2 set-up or usage.
 
 import json
 import pathlib
-import sys
 import time
 
 from lib import base
@@ -96,11 +95,5 @@ def _work(args):
     return 1 if wrong or not rows else 0
 
 
-def main():
-    """Returns the exit code."""
-    args = _arguments()
-    return base.guarded("qemu/bench.py", lambda: _work(args))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    base.main(_work, _arguments())

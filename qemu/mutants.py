@@ -23,7 +23,6 @@ import os
 import pathlib
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -279,7 +278,6 @@ class Session:
         self._detector = Detector.of_tree()
 
     def guest(self, spec):
-        """A scenario's."""
         return Guest(spec, self._out, self._args, self._detector)
 
     def say(self, name, comment, problems=(), folder=None):
@@ -296,15 +294,15 @@ class Session:
                              *([f"#   logs: {folder}"] if folder else [])])
         print(f"{'ok' if ok else 'not ok'} {self._number} {name} # {comment}", flush=True)
 
-    def left_out(self, name):
-        """A mutant that there is no time for."""
+    def late(self, job, seconds=0):
+        """Whether there is no time for a mutant and what takes so long besides; if so that is its result."""
+        seconds += MUTANT_SECONDS + (job.mutant.timeout or 0)
+        if not self._args.until or time.time() + seconds <= self._args.until:
+            return False
         self._number += 1
         self.skipped += 1
-        print(f"ok {self._number} {name} # SKIP no time", flush=True)
-
-    def late(self, seconds):
-        """Whether there is no time for what takes so long."""
-        return self._args.until and time.time() + seconds > self._args.until
+        print(f"ok {self._number} {job.name} # SKIP no time", flush=True)
+        return True
 
     def build(self, job, guest):
         """Builds a mutant's modules. Returns what is wrong."""
@@ -372,7 +370,6 @@ class Session:
         return good
 
     def alone(self, guest, job):
-        """A mutant in a guest of its own."""
         mutant = job.mutant
         [(verdict, texts)], run = guest.boot([(job.modules, mutant.plan)], job.name,
                                              mutant.timeout or SECONDS, mutant)
@@ -380,9 +377,9 @@ class Session:
 
     def scenario(self, guest, jobs):
         """All mutants of a scenario: a batch boots while the next one is built."""
-        if self.late(2 * MUTANT_SECONDS):
-            for job in jobs:
-                self.left_out(job.name)
+        # The control takes as long as one of them.
+        jobs = [job for job in jobs if not self.late(job, MUTANT_SECONDS)]
+        if not jobs:
             return
         if not self.build_control(guest):
             for job in jobs:
@@ -396,8 +393,7 @@ class Session:
             for batch in batches:
                 built = []
                 for job in batch:
-                    if self.late(MUTANT_SECONDS + (job.mutant.timeout or 0)):
-                        self.left_out(job.name)
+                    if self.late(job):
                         continue
                     problems = self.build(job, guest)
                     if problems:
@@ -413,10 +409,7 @@ class Session:
                     again += built
             if waiting:
                 again += waiting.result()
-        left = [job for job in again if self.late(MUTANT_SECONDS + (job.mutant.timeout or 0))]
-        again = [job for job in again if job not in left]
-        for job in left:
-            self.left_out(job.name)
+        again = [job for job in again if not self.late(job)]
         if not again:
             return
         good = self.control(guest, again)
@@ -439,8 +432,7 @@ class Session:
         controls = {}
         for job in jobs:
             command = job.mutant.host
-            if self.late(MUTANT_SECONDS):
-                self.left_out(job.name)
+            if self.late(job):
                 continue
             if command not in controls:
                 tree.refresh()
@@ -490,9 +482,7 @@ def _run(args, found):
             if jobs:
                 session.scenario(guest, jobs)
         for job in todo:
-            if session.late(MUTANT_SECONDS):
-                session.left_out(job.name)
-            else:
+            if not session.late(job):
                 session.say(job.name, "ERROR not tried", [f"there is no kernel of {job.scenario}"])
     for text in report.shorten(session.bad, report.MOST, lambda n: f"#   and {n} more"):
         print(text, flush=True)
@@ -502,24 +492,17 @@ def _run(args, found):
     return 0 if session.passed or session.skipped else 1
 
 
-def main():
-    """Returns the exit code."""
-    args = _arguments()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-
-    def work():
-        found = _load(args)
-        if args.list_scenarios:
-            print(" ".join(dict.fromkeys(name for m in found for name in m.scenarios)))
-            return 0
-        if args.check:
-            return _check(found, not args.names)
-        if args.refit:
-            return _refit(found)
-        return _run(args, found)
-
-    return base.guarded("qemu/mutants.py", work)
+def _work(args):
+    found = _load(args)
+    if args.list_scenarios:
+        print(" ".join(dict.fromkeys(name for m in found for name in m.scenarios)))
+        return 0
+    if args.check:
+        return _check(found, not args.names)
+    if args.refit:
+        return _refit(found)
+    return _run(args, found)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    base.main(_work, _arguments())

@@ -15,7 +15,6 @@ Exit codes: 0 all good, 1 a failure, 2 set-up or usage, 4 everything was skipped
 """
 
 import pathlib
-import signal
 import sys
 import time
 
@@ -36,8 +35,6 @@ def _arguments():
                         help="of a set, the boots of this scenario; repeatable")
     parser.add_argument("--until", type=float, metavar="EPOCH",
                         help="boots that would not have ended by then are left out, and named")
-    parser.add_argument("--ksrc", type=pathlib.Path, metavar="DIR",
-                        help="kernel source, for the hint how to read the results")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "out", metavar="DIR",
                         help="where logs and results are kept, a folder per boot")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
@@ -54,7 +51,6 @@ def _arguments():
                         help="disassembles the modules")
     parser.add_argument("--write-expected", action="store_true",
                         help="adds what was skipped, and may not be, to qemu/expected/skips")
-    parser.add_argument("--keep", action="store_true", help="keep the initramfs too")
     args = parser.parse_args()
     if not all("=" in text for text in args.define):
         parser.error("--define NAME=VALUE")
@@ -94,7 +90,7 @@ def _prepare(scenario, name, detector, args, job=None):
             raise SetupError("this plan needs --bpftrace: PLAN=bpftrace scripts/qemu.sh test gives it")
         extra = tuple(initramfs.bpftrace(args.bpftrace))
     return Run(scenario, plan, expected.load(plan, scenario.where), detector, args.objdump,
-               _seconds(scenario, args, job), args.out, job and job.name, extra, args.keep)
+               _seconds(scenario, args, job), args.out, job and job.name, extra)
 
 
 def _end(verdicts):
@@ -126,13 +122,11 @@ def _of_set(args):
         while pending or lanes.busy():
             job, result = jobs.choose(pending, feed, lane, args.until)
             if job and not result:
-                run = _prepare(feed.ready[job.scenario], job.plan, detector, args, job)
-                lanes.start(lane(job), run)
+                lanes.start(lane(job), _prepare(feed.ready[job.scenario], job.plan, detector, args, job))
             if job:
                 pending.remove(job)
-            if job and not result:
-                continue
-            result = result or lanes.take(1.0)
+            else:
+                result = lanes.take(1.0)
             if result:
                 verdicts.append(result)
                 print("\n".join(report.scenario(result, len(verdicts))), flush=True)
@@ -157,34 +151,24 @@ def _each(args):
         print("\n".join(report.scenario(result, number) if test else report.summary(result, run)), flush=True)
         if test:
             print(f"logs: {run.folder}", file=sys.stderr)
-    if test and args.ksrc:
-        print(f"read results with: {args.ksrc}/tools/testing/kunit/kunit.py parse FILE", file=sys.stderr)
     if test:
         _end(verdicts)
     return verdicts
 
 
-def main():
-    """Returns the exit code."""
-    args = _arguments()
+def _work(args):
     args.out = args.out.resolve()
-    # So that the guest ends as well, and its log is closed.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-
-    def work():
-        if args.verb == "list":
-            text = expected.write(*expected.in_sources())
-            (expected.FOLDER / "cases").write_text(text, encoding="utf-8")
-            return 0
-        if args.verb == "folders":
-            needed = {folder for job in jobs.load(args.jobs, args.only)
-                      for folder in initramfs.folders(read(QEMU / "guest" / f"plan.{job.plan}"))}
-            print(*sorted(needed))
-            return 0
-        return report.exit_code(_of_set(args) if args.jobs else _each(args))
-
-    return base.guarded("qemu/run.py", work)
+    if args.verb == "list":
+        text = expected.write(*expected.in_sources())
+        (expected.FOLDER / "cases").write_text(text, encoding="utf-8")
+        return 0
+    if args.verb == "folders":
+        needed = {folder for job in jobs.load(args.jobs, args.only)
+                  for folder in initramfs.folders(read(QEMU / "guest" / f"plan.{job.plan}"))}
+        print(*sorted(needed))
+        return 0
+    return report.exit_code(_of_set(args) if args.jobs else _each(args))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    base.main(_work, _arguments())

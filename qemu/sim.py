@@ -10,8 +10,6 @@ Exit codes: 0 all good, 1 a failure, 2 set-up or usage.
 """
 
 import pathlib
-import signal
-import sys
 import time
 
 import mutants
@@ -35,24 +33,18 @@ def _arguments():
                         help="seeds until so much time is over, instead of --count")
     parser.add_argument("--always", action="store_true",
                         help="before all others the seeds of qemu/seeds.txt for this scenario")
-    parser.add_argument("--twice", action="store_true",
-                        help="each seed twice; otherwise the first one, and each that fails")
     parser.add_argument("--engine", choices=("rfc", "lockless"),
                         help="instead of what follows from the seed")
     parser.add_argument("--long", action="store_true",
                         help="runs of millions of objects, instead of the usual ones")
     parser.add_argument("--jobs", type=int, default=1, metavar="N",
                         help="seeds side by side, each on a CPU of the host's of its own")
-    parser.add_argument("--msecs", type=int, metavar="N",
-                        help="of torture in the guest, instead of the usual")
     parser.add_argument("--mutant", action="append", default=[], metavar="NAME",
                         help="mutants: a glob; repeatable; otherwise all. replay: the one to replay")
     parser.add_argument("--starts", type=int, default=10, metavar="N",
                         help="mutants: searches for each, which start at other seeds")
     parser.add_argument("--most", type=int, default=10, metavar="N",
                         help="mutants: seeds of a search that finds nothing")
-    parser.add_argument("--until", type=float, metavar="EPOCH",
-                        help="mutants: what would begin after that is left out, and named")
     parser.add_argument("--make-arg", action="append", default=[], metavar="NAME=VALUE",
                         help="for the make that builds the modules of mutants; repeatable")
     parser.add_argument("--strip", default="llvm-strip", metavar="PROGRAM",
@@ -91,33 +83,26 @@ def _seeds(args, scenario):
     return seeds, first
 
 
-def main():
-    """Returns the exit code."""
-    args = _arguments()
+def _work(args):
     args.out = args.out.resolve()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    scenario = Scenario(args.scenario[-1])
 
-    def work():
-        scenario = Scenario(args.scenario[-1])
+    def case(seed):
+        return Case(seed, args.engine, scenario.slow, args.long, can_take_over(scenario))
 
-        def case(seed):
-            return Case(seed, args.engine, scenario.slow, args.msecs, args.long, can_take_over(scenario))
-
-        if args.verb == "mutants":
-            return search.run_mutants(args, scenario, Detector.of_tree(), case)
-        if args.verb == "replay":
-            if len(args.seed) != 1:
-                raise SetupError("name the seed: make replay SEED=N")
-            return replay.run(_booter(args, scenario), case(args.seed[0]), args.batch)
-        booter = Booter(scenario, Detector.of_tree(), args.out, args.strip)
-        seeds, first = _seeds(args, scenario)
-        end = time.monotonic() + 60 * args.minutes if args.minutes else None
-        if first is None:
-            return search.run(booter, case, seeds, args.twice, args.jobs)
-        return search.run(booter, case, search.onward(seeds, first, args.count, end), args.twice, args.jobs)
-
-    return base.guarded("qemu/sim.py", work)
+    if args.verb == "mutants":
+        return search.run_mutants(args, scenario, Detector.of_tree(), case)
+    if args.verb == "replay":
+        if len(args.seed) != 1:
+            raise SetupError("name the seed: make replay SEED=N")
+        return replay.run(_booter(args, scenario), case(args.seed[0]), args.batch)
+    booter = Booter(scenario, Detector.of_tree(), args.out, args.strip)
+    seeds, first = _seeds(args, scenario)
+    end = time.monotonic() + 60 * args.minutes if args.minutes else None
+    if first is not None:
+        seeds = search.onward(seeds, first, args.count, end)
+    return search.run(booter, case, seeds, args.jobs)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    base.main(_work, _arguments())

@@ -9,7 +9,6 @@ Exit codes: 0, or 2 where a log has no numbers.
 import pathlib
 import re
 import statistics
-import sys
 
 from lib import base, console
 from lib.base import SetupError
@@ -71,7 +70,6 @@ class Numbers:
 
 
 def table(logs):
-    """The lines of the table."""
     every = [Numbers(lines) for lines in logs]
     rows = {}
     for numbers in every:
@@ -88,22 +86,18 @@ def table(logs):
     return lines
 
 
-def main():
-    """Returns the exit code."""
+def _arguments():
     parser = base.parser(__doc__, scenario=False)
     parser.add_argument("log", type=pathlib.Path, nargs="+", help="out/*/console.log")
-    args = parser.parse_args()
+    return parser.parse_args()
 
-    def work():
-        logs = []
-        for path in args.log:
-            text = path.read_text(encoding="utf-8", errors="replace")
-            logs.append([console.Line(line).text for line in text.splitlines()])
-        print("\n".join(table(logs)))
-        return 0
 
-    return base.guarded("qemu/upstream.py", work)
+def _work(args):
+    logs = [[console.Line(line).text for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+            for path in args.log]
+    print("\n".join(table(logs)))
+    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    base.main(_work, _arguments())

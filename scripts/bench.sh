@@ -21,7 +21,7 @@ done
 objdump=$(find_objdump "$KDIR_OF_SCENARIO")
 args+=(--objdump "$objdump")
 args+=(--toolchain "$(toolchain_words)")
-[ -z "${SMP:-}" ] || args+=(--smp "$SMP")
+option SMP
 case ${QUICK:-} in
 ''|0|n) ;;
 *) args+=(--quick) ;;

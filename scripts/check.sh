@@ -10,19 +10,13 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 
 CHECKS=(format spdx shell python runner names mutants host litmus checkpatch kerneldoc modules clippy rustdoc refused external)
 
-# files PATTERN...: tracked and new files of ours
-files()
-{
-	git -C "$ROOT" ls-files --cached --others --exclude-standard -- "$@" | sort -u |
-		while read -r file; do
-			[ ! -f "$ROOT/$file" ] || echo "$file"
-		done
-}
-
-# some PATTERN...: the same, into FILES; none at all is a failure
+# some PATTERN...: tracked and new files of ours, into FILES; none at all is a failure
 some()
 {
-	mapfile -t FILES < <(files "$@")
+	mapfile -t FILES < <(git ls-files --cached --others --exclude-standard -- "$@" | sort -u |
+		while read -r file; do
+			[ ! -f "$file" ] || echo "$file"
+		done)
 	[ ${#FILES[@]} -gt 0 ] || { echo "there are no files like $*"; return 1; }
 }
 
@@ -89,11 +83,11 @@ check_mutants()
 
 check_host()
 {
-	[ -e host/Cargo.toml ] || { echo "host/Cargo.toml is missing"; return 1; }
-	(cd host && RUSTC=$RUSTC RUSTDOC=$RUSTDOC "$CARGO" test --locked --release)
+	cd host
+	export RUSTC RUSTDOC
+	"$CARGO" test --locked --release
 	# The same files under loom: another build, as its types work inside of a model only.
-	(cd host && RUSTC=$RUSTC RUSTDOC=$RUSTDOC RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
-		"$CARGO" test --locked --release)
+	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom "$CARGO" test --locked --release
 }
 
 check_litmus()
@@ -105,7 +99,7 @@ check_litmus()
 # checkpatch.accept: FILE TYPE REASON per line; one that matches nothing is a failure
 check_checkpatch()
 {
-	local out accept=scripts/checkpatch.accept file type reason line bad=
+	local out accept=scripts/checkpatch.accept file type reason bad=
 
 	some '*.c' '*.h'
 	out=$(perl "$KSRC_OF_CHECK/scripts/checkpatch.pl" --no-tree --strict --terse --show-types \
@@ -119,12 +113,8 @@ check_checkpatch()
 		}
 		out=$(grep -v "^$file:[0-9]*: [A-Z]*:$type: " <<<"$out") || true
 	done <"$accept"
-	while read -r line; do
-		[ -n "$line" ] || continue
-		echo "$line"
-		bad=y
-	done <<<"$out"
-	[ -z "$bad" ]
+	[ -z "$out" ] || echo "$out"
+	[ -z "$out$bad" ]
 }
 
 check_kerneldoc()
@@ -152,20 +142,27 @@ no_warnings()
 	! grep -E -A 12 '^warning|warning:' "$1"
 }
 
-# With clippy, as kernel people build: 'make -C $KDIR M=$PWD', in a copy, as it leaves its products
-# beside the sources. Afresh every time: kbuild does not repeat the warnings of what it need not build.
+# make_in DIRECTORY ARGUMENT...: as kernel people build, 'make -C $KDIR M=DIRECTORY'
+make_in()
+{
+	local -a args
+
+	mapfile -t args < <([ -e "$KDIR_OF_SCENARIO/GNUmakefile" ] || make_args)
+	make -C "$KDIR_OF_SCENARIO" M="$1" "${args[@]}" "${@:2}"
+}
+
+# In a copy, as make_in leaves its products beside the sources. Afresh every time: kbuild does not repeat the
+# warnings of what it need not build.
 check_clippy()
 {
 	local copy=$ROOT/build/clippy
-	local -a args
 
 	[ -x "$CLIPPY_DRIVER" ] || { echo "$CLIPPY_DRIVER is missing"; return 1; }
 	rm -rf "$copy"
 	mkdir -p "$copy"
 	some Kbuild rust include
 	tar -c "${FILES[@]}" | tar -x -C "$copy"
-	mapfile -t args < <([ -e "$KDIR_OF_SCENARIO/GNUmakefile" ] || make_args)
-	make -C "$KDIR_OF_SCENARIO" M="$copy" -j"$(nproc)" "${args[@]}" CLIPPY=1 >"$copy.log" 2>&1 || {
+	make_in "$copy" -j"$(nproc)" CLIPPY=1 >"$copy.log" 2>&1 || {
 		cat "$copy.log"
 		return 1
 	}
@@ -263,21 +260,15 @@ saved_command()
 compile_client()
 {
 	local -a words
-	local i
 
 	# What kbuild saves is shell.
 	eval "words=($1)"
-	for i in "${!words[@]}"; do
-		case ${words[i]} in
-		--emit=*) words[i]=--emit=obj=$ROOT/build/check/refused.o ;;
-		esac
-	done
+	words=("${words[@]/#--emit=*/--emit=obj=$ROOT/build/check/refused.o}")
 	words[-1]=$2
-	words+=("${@:3}")
 	(
 		cd "$MODULES"
-		env RUSTC_BOOTSTRAP=1 \
-			RCU_PTR_GENERATED="$MODULES/rust/clients/rust/bindings_generated.rs" "${words[@]}" 2>&1
+		env RUSTC_BOOTSTRAP=1 RCU_PTR_GENERATED="$MODULES/rust/clients/rust/bindings_generated.rs" \
+			"${words[@]}" "${@:3}" 2>&1
 	)
 }
 
@@ -321,7 +312,6 @@ has_words()
 check_external()
 {
 	local away arch
-	local -a args
 
 	[ -e "$MODULES/Module.symvers" ] || { echo "$MODULES/Module.symvers is missing"; return 1; }
 	away=$(mktemp -d)
@@ -332,9 +322,7 @@ check_external()
 	cp rust/clients/c/rcu_ptr_client_c.c "$away/outsider.c"
 	# shellcheck disable=SC2016 # as make is to read it
 	printf '%s\n' 'obj-m := outsider.o' 'ccflags-y := -I$(src)/include' >"$away/Kbuild"
-	mapfile -t args < <([ -e "$KDIR_OF_SCENARIO/GNUmakefile" ] || make_args)
-	make -C "$KDIR_OF_SCENARIO" M="$away" KBUILD_EXTRA_SYMBOLS="$MODULES/Module.symvers" \
-		"${args[@]}" modules
+	make_in "$away" KBUILD_EXTRA_SYMBOLS="$MODULES/Module.symvers" modules
 	has_words "$away/outsider.ko" __rcu_ptr_kvfree __rcu_ptr_kvfree_mightsleep rcu_ptr_barrier
 	mkdir -p "$MODULES/external"
 	cp "$away/outsider.ko" "$MODULES/external/outsider.ko"

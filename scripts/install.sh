@@ -61,30 +61,14 @@ check_release()
 		die "$1 has the headers of $found: the vermagic of modules would not be that of $RELEASE"
 }
 
-# check_tools HEADERS: the compilers that the kernel was built with
+# check_tools HEADERS: that the modules can be built, and with what the kernel was built with
 check_tools()
 {
-	local config=$1/.config wanted found sysroot cc
+	local config=$1/.config
 
-	[ "$(config_value "$config" CONFIG_RUST)" = y ] ||
-		die "$RELEASE was built without CONFIG_RUST=y: no Rust module can be loaded there; take a kernel that has it"
 	[ "$(config_value "$config" CONFIG_SMP)" = y ] || die "$RELEASE was built without CONFIG_SMP=y, which the modules need"
 	at_least "${RELEASE%%[-+]*}" "$KERNEL_MIN" || die "$RELEASE is older than Linux $KERNEL_MIN, which the modules need"
-	wanted=$(config_value "$config" CONFIG_RUSTC_VERSION_TEXT)
-	RUSTC=${RUSTC:-rustc}
-	command -v "$RUSTC" >/dev/null ||
-		die "rustc is missing; $RELEASE was built with '$wanted': apt-get install rustc rust-src"
-	found=$("$RUSTC" --version 2>/dev/null) || found="one that does not run"
-	[ "$found" = "$wanted" ] ||
-		die "$RUSTC is $found, $RELEASE was built with '$wanted': install that one, or name it with RUSTC="
-	sysroot=$("$RUSTC" --print sysroot)
-	[ -e "$sysroot/lib/rustlib/src/rust/library/core/src/lib.rs" ] ||
-		die "rustc's library source is missing ($sysroot/lib/rustlib/src): apt-get install rust-src"
-	command -v "${BINDGEN:-bindgen}" >/dev/null || die "bindgen is missing: apt-get install bindgen"
-	bindgen_good "${BINDGEN:-bindgen}" || die "bindgen is older than $BINDGEN_MIN: install a newer one, or name it with BINDGEN="
-	cc=$(config_value "$config" CONFIG_CC_VERSION_TEXT)
-	cc=${cc%% *}
-	command -v "$cc" >/dev/null || die "$cc is missing, which $RELEASE was built with: apt-get install ${cc#*-linux-gnu-}"
+	check_compilers "$config" "$RELEASE"
 	if [ "$(config_value "$config" CONFIG_DEBUG_INFO_BTF_MODULES)" = y ]; then
 		have program pahole || die "pahole is missing, which $RELEASE needs for its modules' BTF: apt-get install pahole"
 	fi
@@ -103,32 +87,6 @@ check_signing()
 		say "note: Secure Boot is on: sign the modules with a key that is enrolled (mokutil --import)"
 }
 
-# What a tree with Rust's crates is prepared with: KIND OPERAND PACKAGE.
-PREPARATION='
-program make make
-program flex flex
-program bison bison
-program bc bc
-program perl perl
-program python3 python3-minimal
-program xz xz-utils
-program openssl openssl
-header libelf.h libelf-dev
-header openssl/opensslv.h libssl-dev
-'
-
-check_preparation()
-{
-	local kind operand package missing=()
-
-	while read -r kind operand package; do
-		[ -z "$kind" ] || have "$kind" "$operand" || missing+=("$package")
-	done <<<"$PREPARATION"
-	[ ${#missing[@]} -eq 0 ] ||
-		die "the headers of $RELEASE have no Rust crates, and what they are made with is missing:" \
-			"apt-get install ${missing[*]}"
-}
-
 # tree_of RELEASE: sets KDIR, a tree in which Rust modules can be built
 tree_of()
 {
@@ -141,7 +99,10 @@ tree_of()
 	KDIR=$dir
 	[ ! -e "$dir/complete" ] || return 0
 	source=$(source_of "$RELEASE")
-	check_preparation
+	missing tree
+	[ ${#MISSING[@]} -eq 0 ] ||
+		die "the headers of $RELEASE have no Rust crates, and what they are made with is missing:" \
+			"apt-get install ${MISSING[*]}"
 	[ "$PROBE" = n ] || return 0
 	[ "$(id -u)" -eq 0 ] || die "the tree for Rust modules is made under $TREES: run this as root"
 	say "preparing a tree for Rust modules of $RELEASE: this takes minutes, once"

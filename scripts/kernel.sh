@@ -2,21 +2,16 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # kernel.sh SCENARIO...: builds the kernel of each, prints the build directories
-# kernel.sh --built SCENARIO: whether there is one, of any configuration
 #
 # KSRC= another kernel source, KDIR= another build altogether.
 
 # shellcheck source=scripts/lib/all.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 
-if [ "${1:-}" = --built ]; then
-	is_built "$2"
-	exit
-fi
 check_variables
 SCENARIOS=${*:-${SCENARIOS:-}}
 choose_scenarios run
-need_kernels "${NAMES[@]}"
+need_for kernels "${NAMES[@]}"
 for name in "${NAMES[@]}"; do
 	kernel_of "$name"
 	echo "$KDIR_OF_SCENARIO"

@@ -10,7 +10,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 check_variables
 SCENARIOS=${*:-${SCENARIOS:-}}
 choose_scenarios run
-need_kernels "${NAMES[@]}"
+need_for kernels "${NAMES[@]}"
 for name in "${NAMES[@]}"; do
 	kernel_of "$name"
 	out=$(modules_directory "$name")

@@ -18,11 +18,8 @@ if [ -n "${SCENARIOS:-}" ]; then
 	[ -n "$wanted" ] || die "none of these mutants is for $SCENARIOS"
 fi
 read -ra NAMES <<<"$(xargs <<<"$wanted")"
-needs=(build)
-for name in "${NAMES[@]}"; do
-	needs+=("$(scenario_arch "$name")")
-done
-need "${needs[@]}"
+need build
+need_for guests "${NAMES[@]}"
 
 # A line for each scenario whose kernel is there.
 prepare()
@@ -36,12 +33,7 @@ prepare()
 	done
 }
 
-args=(--objdump "$(llvm_tool "${LLVM:-}" llvm-objdump)")
-while read -r arg; do
-	args+=(--make-arg "$arg")
-done < <(make_args)
-# With source lines, as build_modules() has it: sweeps read them.
-args+=(--make-arg "KRUSTFLAGS=${KRUSTFLAGS:-} -Cdebuginfo=1" --make-arg "KCFLAGS=${KCFLAGS:-} -g1")
-[ -z "${TIMEOUT:-}" ] || args+=(--timeout "$TIMEOUT")
-[ -z "${UNTIL:-}" ] || args+=(--until "$UNTIL")
+mapfile -t make < <(module_args)
+args=(--objdump "$(llvm_tool "${LLVM:-}" llvm-objdump)" "${make[@]/#/--make-arg=}")
+option TIMEOUT UNTIL
 feed_of prepare python3 "$ROOT/qemu/mutants.py" "${args[@]}" "$@"

@@ -15,7 +15,7 @@ shift
 check_variables
 [ "$verb" = test ] || choose_kernel
 choose_scenarios "$verb"
-need_guests "${NAMES[@]}"
+need_for guests "${NAMES[@]}"
 
 args=()
 if [ "${PLAN:-}" = bpftrace ]; then
@@ -27,10 +27,8 @@ for name in "${NAMES[@]}"; do
 	scenario_ready "$name"
 	args+=(--scenario "$SPEC")
 done
-ksrc=${KERNEL_SOURCE:-$(readlink -f "$KDIR_OF_SCENARIO/source" || true)}
-[ -z "$ksrc" ] || args+=(--ksrc "$ksrc")
-[ -z "${PLAN:-}" ] || args+=(--plan "$PLAN")
+option PLAN
 objdump=$(find_objdump "$KDIR_OF_SCENARIO")
 args+=(--objdump "$objdump")
 runner_arguments
-exec python3 "$ROOT/qemu/run.py" "$verb" "${args[@]}" "${RUNNER_ARGS[@]}" "$@"
+exec python3 "$ROOT/qemu/run.py" "$verb" "${args[@]}" "$@"

@@ -8,7 +8,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 
 check_variables
 choose_scenarios run
-if [ -n "${KDIR:-}" ]; then need modules; else need build; fi
+need_for kernels "${NAMES[0]}"
 kernel_of "${NAMES[0]}"
 out=$(modules_directory "${NAMES[0]}")
 build_modules "${NAMES[0]}" "$KDIR_OF_SCENARIO" "$out"

@@ -46,19 +46,11 @@ args=(--scenario "$name:$KDIR_OF_SCENARIO:$out:$BUSYBOX" --strip "$(llvm_tool "$
 for number in ${SEED:-}; do
 	args+=(--seed "$number")
 done
-[ -z "${COUNT:-}" ] || args+=(--count "$COUNT")
-[ -z "${FROM:-}" ] || args+=(--from "$FROM")
-[ -z "${MINUTES:-}" ] || args+=(--minutes "$MINUTES")
-[ -z "${JOBS:-}" ] || args+=(--jobs "$JOBS")
-[ -z "${ENGINE:-}" ] || args+=(--engine "$ENGINE")
+option COUNT FROM MINUTES JOBS ENGINE
 [ -z "${LONG:-}" ] || args+=(--long)
 if [ "$verb" != run ]; then
 	toolchain_of "$KDIR_OF_SCENARIO"
-	while read -r arg; do
-		args+=(--make-arg "$arg")
-	done < <(make_args)
-	# With source lines, as build_modules() has it.
-	args+=(--make-arg "KRUSTFLAGS=$KRUSTFLAGS -Cdebuginfo=1" --make-arg "KCFLAGS=$KCFLAGS -g1"
-		--make-arg "RCU_PTR_ONLY=$only")
+	mapfile -t make < <(module_args)
+	args+=("${make[@]/#/--make-arg=}" --make-arg "RCU_PTR_ONLY=$only")
 fi
 exec python3 "$ROOT/qemu/sim.py" "$verb" "${args[@]}" "$@"

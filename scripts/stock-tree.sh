@@ -10,17 +10,10 @@
 # compilers that the kernel was built with; then the tree's names are held against the
 # kernel's, so that what is built in it will load.
 
-set -euo pipefail
-export LC_ALL=C
-unset MAKEFLAGS MFLAGS MAKEOVERRIDES MAKELEVEL KBUILD_OUTPUT CROSS_COMPILE
-# Exported and empty they would defeat the kernel's '?='.
+# shellcheck source=scripts/lib/all.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
+# The kernel's own are wanted.
 unset ARCH LLVM RUSTC BINDGEN RUST_LIB_SRC KRUSTFLAGS KCFLAGS
-
-die()
-{
-	printf 'rcu_ptr: %s\n' "$*" >&2
-	exit 2
-}
 
 [ $# -eq 3 ] || die "usage: scripts/stock-tree.sh SOURCE HEADERS DIRECTORY"
 source=$1 headers=$2 dir=$3
@@ -29,29 +22,13 @@ for file in .config Module.symvers; do
 done
 [ -e "$source/rust/kernel/lib.rs" ] || die "$source is no kernel source"
 
-config_value()
-{
-	sed -n "s/^$1=\"\{0,1\}\([^\"]*\)\"\{0,1\}\$/\1/p" "$headers/.config"
-}
-
 release=$(basename "$headers")
 release=${release#linux-headers-}
-wanted=$(config_value CONFIG_RUSTC_VERSION_TEXT)
-[ "$(config_value CONFIG_RUST)" = y ] ||
-	die "$release has no CONFIG_RUST=y: no Rust module can be built for it; take a kernel that has"
-command -v rustc >/dev/null || die "rustc is missing: $release was built with '$wanted'; apt-get install rustc"
-[ "$(rustc --version)" = "$wanted" ] ||
-	die "rustc is '$(rustc --version)', $release was built with '$wanted': install that one"
-[ -e "$(rustc --print sysroot)/lib/rustlib/src/rust/library/core/src/lib.rs" ] ||
-	die "the source of rustc's library is missing: apt-get install rust-src"
-command -v bindgen >/dev/null || die "bindgen is missing: apt-get install bindgen"
-cc=$(config_value CONFIG_CC_VERSION_TEXT)
-cc=${cc%% *}
-command -v "$cc" >/dev/null || die "$cc is missing, which $release was built with: apt-get install ${cc#*-linux-gnu-}"
+check_compilers "$headers/.config" "$release"
 
 mkdir -p "$dir"
 cp "$headers/.config" "$dir/.config"
-args=(-C "$source" "O=$dir" "CC=$cc" "HOSTCC=$cc" "KERNELRELEASE=$release" "-j$(nproc)")
+args=(-C "$source" "O=$dir" "CC=$CC" "HOSTCC=$CC" "KERNELRELEASE=$release" "-j$(nproc)")
 make "${args[@]}" olddefconfig || die "the source can't be configured: the first error above says why"
 if ! diff <(grep '^CONFIG' "$headers/.config") <(grep '^CONFIG' "$dir/.config"); then
 	die "the configuration above differs from that of $release: other tools, or another source"
@@ -75,13 +52,13 @@ echo "$(wc -l <"$names") Rust symbols, all of them in $release"
 # A plain 'make -C DIRECTORY M=...' takes the same compiler.
 cat >"$dir/GNUmakefile" <<END
 # Uses what this kernel was built with, unless the command line says otherwise.
-CC ?= $cc
+CC ?= $CC
 ifeq (\$(origin CC),default)
-CC := $cc
+CC := $CC
 endif
 \$(filter-out __build,\$(MAKECMDGOALS)) _all: __build
 	@:
 __build:
-	@\$(MAKE) --no-print-directory -f Makefile CC=\$(CC) HOSTCC=$cc KERNELRELEASE=$release \$(MAKECMDGOALS)
+	@\$(MAKE) --no-print-directory -f Makefile CC=\$(CC) HOSTCC=$CC KERNELRELEASE=$release \$(MAKECMDGOALS)
 .PHONY: __build
 END

@@ -3,12 +3,9 @@
 #
 # test-all.sh: the boots of set 'all' in qemu/jobs, then every mutant
 
-set -euo pipefail
+# shellcheck source=scripts/lib/all.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
-# shellcheck source=scripts/lib/sums.sh
-source scripts/lib/sums.sh
-
-sum_of "the boots" scripts/test.sh all
-sum_of "the mutants" scripts/mutants.sh
+sum_of "the boots" "$ROOT/scripts/test.sh" all
+sum_of "the mutants" "$ROOT/scripts/mutants.sh"
 closing

@@ -17,28 +17,31 @@ if [ -n "${PLAN:-}${KDIR:-}" ]; then
 fi
 check_variables
 
-# minutes_of SCENARIO: of its boots
-minutes_of()
+# The scenarios of the set, each once: MINUTES of its boots, NAME
+scenarios()
 {
-	awk -v set="$set" -v name="$1" '$1 == set && $3 == name { sum += $6 } END { print sum }' "$ROOT/qemu/jobs"
+	local minutes name
+
+	awk -v set="$set" '$1 == set { if (!sum[$3]) name[++n] = $3; sum[$3] += $6 }
+		END { for (i = 1; i <= n; i++) print sum[name[i]], name[i] }' "$ROOT/qemu/jobs" |
+		while read -r minutes name; do
+			! is_built "$name" || minutes=1000
+			echo "$minutes $name"
+		done
 }
 
-# The scenarios of the set, each once, in its order.
+# Where kernels have to be built, that of the longest boot first, and the shortest boot is the one that is left at
+# the end. Set 'all' is gone down as far as there is time.
+order=(sort -s "-k1,1nr")
+[ "$set" = test ] || order=(cat)
 NAMES=()
-while read -r name; do
+while read -r _ name; do
 	[ -z "$ARCH" ] || [ "$ARCH" = "$(scenario_arch "$name")" ] || continue
 	[ -z "${SCENARIOS:-}" ] || [[ " $SCENARIOS " == *" $name "* ]] || continue
 	NAMES+=("$name")
-done < <(awk -v set="$set" '$1 == set && !seen[$3]++ { print $3 }' "$ROOT/qemu/jobs")
-# Where kernels have to be built, that of the longest boot first, and the shortest boot is the one that is left at
-# the end. Set 'all' is gone down as far as there is time.
-if [ "$set" = test ] && [ ${#NAMES[@]} -gt 0 ]; then
-	mapfile -t NAMES < <(for name in "${NAMES[@]}"; do
-		if is_built "$name"; then echo "1000 $name"; else echo "$(minutes_of "$name") $name"; fi
-	done | sort -s -k1,1nr | cut -d' ' -f2)
-fi
+done < <(scenarios | "${order[@]}")
 [ ${#NAMES[@]} -gt 0 ] || die "no boot of set $set is for ${SCENARIOS:-$ARCH}"
-need_guests "${NAMES[@]}"
+need_for guests "${NAMES[@]}"
 kernel_source
 
 # with_bpftrace: the scenarios of the set that have a boot with bpftrace
@@ -62,12 +65,11 @@ prepare()
 	done
 }
 
-args=(--jobs "$set" --ksrc "$KERNEL_SOURCE")
-args+=(--objdump "$(llvm_tool "${LLVM:-}" llvm-objdump)")
+args=(--jobs "$set" --objdump "$(llvm_tool "${LLVM:-}" llvm-objdump)")
 for name in "${NAMES[@]}"; do
 	args+=(--only "$name")
 done
 [ -z "$(with_bpftrace)" ] || args+=(--bpftrace "$BPFTRACE_ROOT")
-[ -z "${UNTIL:-}" ] || args+=(--until "$UNTIL")
+option UNTIL
 runner_arguments
-feed_of prepare python3 "$ROOT/qemu/run.py" test "${args[@]}" "${RUNNER_ARGS[@]}"
+feed_of prepare python3 "$ROOT/qemu/run.py" test "${args[@]}"

@@ -3,9 +3,6 @@
 # One boot of 'make bench': loads the core with each engine and runs /bench.body with it.
 # qemu/bench.py writes that file, and reads what the benchmark module says in the log.
 
-# shellcheck source=/dev/null
-. /lib.sh
-
 FAILED=0
 
 # insmod waits for minutes while its threads measure.

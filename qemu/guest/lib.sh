@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
-# What the shell suites use. A suite is a script that defines test_NAME functions and ends with
+# What the shell suites use: a 'sh' step reads this file and then its script. A suite is a script that defines
+# test_NAME functions and ends with
 #
 #	suite SUITE NAME...
 #
 # A test passes when it returns, fails with 'fail WHY' or on any command that fails, and is left out
 # with 'skip WHY'. Each runs in a subshell with 'set -e'; the shell's trace is shown if it fails.
-# A function cleanup, if there is one, runs after each test.
+# cleanup runs after each: it unloads everything, unless the suite has another.
 
-# Not every suite needs all of these.
-# shellcheck disable=SC2034
+# shellcheck disable=SC2034 # for the suites
 PARAMS=/sys/module/rcu_ptr/parameters
 STATS=/sys/kernel/debug/rcu_ptr/stats
+BARRIER=/sys/kernel/debug/rcu_ptr/barrier
+TAKEN=/sys/kernel/debug/rcu_ptr_takeover/stats
 TRACING=/sys/kernel/tracing
-# shellcheck disable=SC2034
 EVENTS=$TRACING/events/rcu_ptr
+MODULES="rcu_ptr_kernel_client rcu_ptr_bench rcu_ptr_client_c rcu_ptr_client_rs rcu_ptr_nmi_hash rcu_ptr_sleepers
+	rcu_ptr_takeover rcu_ptr"
 
 # One record of the log. A record has to fit in 1024 bytes.
 say() {
@@ -42,12 +45,29 @@ skip() {
 }
 
 cleanup() {
-	:
+	unload_all
 }
 
 # want WHAT IS SHOULD
 want() {
 	[ "$2" = "$3" ] || fail "$1: '$2' instead of '$3'"
+}
+
+# refused WORDS COMMAND...: it fails, and these words say why
+refused() {
+	words=$1
+	shift
+	! "$@" 2>/tmp/refused || fail "$*: accepted"
+	grep -q "$words" /tmp/refused || fail "$*: not '$words', but: $(cat /tmp/refused)"
+}
+
+write() {
+	echo "$1" >"$2"
+}
+
+# slow: whether the kernel has sanitizers, which make everything slower
+slow() {
+	[ "$(cat /slow)" != 0 ]
 }
 
 run_test() {
@@ -119,14 +139,16 @@ unload() {
 	! loaded "$1" || rmmod "$1"
 }
 
+# once NAME [PARAMETER=VALUE]...
+once() {
+	load "$@"
+	unload "$1"
+}
+
 unload_all() {
-	unload rcu_ptr_bench
-	unload rcu_ptr_client_c
-	unload rcu_ptr_client_rs
-	unload rcu_ptr_nmi_hash
-	unload rcu_ptr_sleepers
-	unload rcu_ptr_takeover
-	unload rcu_ptr
+	for module in $MODULES; do
+		unload "$module"
+	done
 }
 
 # A core that was not used yet.
@@ -147,11 +169,6 @@ host_nmis() {
 	say "rcu_ptr_guest: nmi $*"
 }
 
-# progress TEXT: for the person who waits
-progress() {
-	say "rcu_ptr_guest: progress $*"
-}
-
 # The log since a mark.
 
 mark() {
@@ -163,36 +180,86 @@ since_mark() {
 	dmesg | awk -v mark="$MARK" 'seen { print } index($0, mark) { seen = 1 }'
 }
 
-# Numbers out of the stats file: of the sum line, or added up over the CPUs.
+# Numbers out of the stats file.
 
-# count_of FILE NAME: of the first line
-count_of() {
-	head -n 1 "$1" | tr ' ' '\n' | sed -n "s/^$2=//p"
-}
-
+# stat_sum NAME: of the sum line; nothing if it is not there
 stat_sum() {
 	sed -n 's/^sum /sum=0 /p' "$STATS" | tr ' ' '\n' | sed -n "s/^$1=//p"
 }
 
-stat_cpus() {
-	sed -n '/^cpu=/p' "$STATS" | tr ' ' '\n' | awk -F= -v name="$1" '$1 == name { n += $2 } END { print n + 0 }'
+# add_up NAME...: all that has one of these names on stdin
+add_up() {
+	tr ' ' '\n' | awk -F= -v names=" $* " 'index(names, " " $1 " ") { n += $2 } END { print n + 0 }'
 }
 
-# All that was queued, whatever the channel.
+# stats_of LINES NAME...: added up, of the lines that begin so; in one look, as objects of no known kind get one
+# meanwhile
+stats_of() {
+	lines=$1
+	shift
+	sed -n "/^$lines /p" "$STATS" | add_up "$@"
+}
+
+# queued_at LINES: all that was queued, whatever the channel
+queued_at() {
+	stats_of "$1" queued_slab queued_vmalloc queued_mixed queued_list queued_sync
+}
+
 queued() {
-	# In one look: objects of no known kind get one meanwhile.
-	sed -n 's/^sum //p' "$STATS" | tr ' ' '\n' |
-		awk -F= '/^queued_(slab|vmalloc|mixed|list|sync)=/ { n += $2 } END { print n + 0 }'
+	queued_at sum
 }
 
 queued_are() {
 	[ "$(queued)" = "$1" ]
 }
 
-# wait_for SECONDS COMMAND...: until it is true. Sanitizers make everything slower.
+# waiting_at LINES: what is queued and not freed yet
+waiting_at() {
+	stats_of "$1" now_queued now_in_batches
+}
+
+waiting() {
+	waiting_at sum
+}
+
+nothing_waits() {
+	[ "$(waiting)" = 0 ]
+}
+
+# taken NAME: a counter of rcu_ptr_takeover.ko
+taken() {
+	sed -n "s/^$1=//p" "$TAKEN"
+}
+
+# Of the sample modules: $ENTRIES is the file, whose first line counts.
+
+count_of() {
+	head -n 1 "$ENTRIES" | tr ' ' '\n' | sed -n "s/^$1=//p"
+}
+
+at_least() {
+	[ "$(count_of "$1")" -ge "$2" ]
+}
+
+# wait_for_count SECONDS NAME LEAST
+wait_for_count() {
+	wait_for "$1" at_least "$2" "$3" || fail "$(head -n 1 "$ENTRIES")"
+}
+
+# unload_sample NAME: its last line is in $LINE, and what it removed is what it added
+unload_sample() {
+	mark unload
+	unload "$1"
+	LINE=$(since_mark | sed -n "s/.*$1: \([0-9]* entries added.*\)/\1/p")
+	[ -n "$LINE" ] || fail "it said nothing at its end"
+	diag "$LINE"
+	want "entries removed" "$(echo "$LINE" | sed -n 's/.* added, \([0-9]*\) removed.*/\1/p')" "${LINE%% *}"
+}
+
+# wait_for SECONDS COMMAND...: until it is true
 wait_for() {
 	tries=$(($1 * 10))
-	[ "$(cat /slow)" = 0 ] || tries=$((tries * 4))
+	! slow || tries=$((tries * 4))
 	shift
 	while [ $tries -gt 0 ]; do
 		! "$@" || return 0
@@ -234,10 +301,7 @@ kernel_work() {
 			for i in 1 2 3 4 5 6 7 8 9; do ip route add 10.$i.0.0/16 dev lo; done
 			ip route flush table main; ip addr add 10.0.0.1/8 dev lo; ip addr flush dev lo'
 		for i in 1 2 3 4 5 6 7 8 9 10; do (: | :); done
-		[ -n "$1" ] || {
-			load rcu_ptr_kernel_client rounds=1 objects=100
-			unload rcu_ptr_kernel_client
-		}
+		[ -n "$1" ] || once rcu_ptr_kernel_client rounds=1 objects=100
 	done
 }
 

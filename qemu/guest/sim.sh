@@ -4,8 +4,6 @@
 # meanwhile, and where rcu_ptr_takeover.ko takes part, TAKEOVER, before, turns and callers; qemu/lib/sim/case.py writes it.
 
 # shellcheck source=/dev/null
-. /lib.sh
-# shellcheck source=/dev/null
 . /sim.case
 
 # Where modules are, for debuggers.

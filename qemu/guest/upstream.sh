@@ -3,17 +3,11 @@
 # What suites of the kernel's own tests and users of kvfree_rcu() share, cases included: on its own
 # code (ENGINE=kernel), or on an engine.
 
-# shellcheck source=/dev/null
-. /lib.sh
-
-TAKEN=/sys/kernel/debug/rcu_ptr_takeover/stats
-
 cleanup() {
-	unload rcutorture
-	unload rcuscale
-	unload torture
-	[ ! -e /tmp/sampler ] || kill "$(cat /tmp/sampler)"
-	rm -f /tmp/sampler
+	for module in rcutorture rcuscale torture; do
+		unload $module
+	done
+	stop_sampler
 	unload_all
 }
 
@@ -42,7 +36,7 @@ meminfo() {
 
 # What was freed is back.
 is_back() {
-	[ "$ENGINE" = kernel ] || echo 1 >/sys/kernel/debug/rcu_ptr/barrier
+	[ "$ENGINE" = kernel ] || echo 1 >"$BARRIER"
 	drop_caches
 	[ "$(meminfo Slab)" -lt $((slab + 8192)) ]
 }
@@ -62,16 +56,20 @@ sample() {
 	echo $! >/tmp/sampler
 }
 
-# off_engine AT-LEAST: objects were redirected, and their memory is back
-off_engine() {
+stop_sampler() {
 	[ ! -e /tmp/sampler ] || kill "$(cat /tmp/sampler)"
 	rm -f /tmp/sampler
+}
+
+# off_engine AT-LEAST: objects were redirected, and their memory is back
+off_engine() {
+	stop_sampler
 	wait_for 30 is_back || fail "memory is not back: $(meminfo Slab) kB of slabs, $slab before"
 	[ "$ENGINE" != kernel ] || return 0
-	redirected=$(sed -n 's/^taken=//p' "$TAKEN")
+	redirected=$(taken taken)
 	[ "$redirected" -ge "$1" ] || fail "$redirected objects were redirected, not $1"
 	want "objects that were leaked" "$(stat_sum leaked)" 0
-	diag "redirected $redirected objects, $(sed -n 's/^kfree_call_rcu_nolock_nmi=//p' "$TAKEN") of them in NMI"
+	diag "redirected $redirected objects, $(taken kfree_call_rcu_nolock_nmi) of them in NMI"
 	unload rcu_ptr_takeover
 	unload rcu_ptr
 }
@@ -87,12 +85,9 @@ scale() {
 	on_engine
 	load torture
 	mark "rcuscale $name"
-	# Two threads. Sanitizers make everything slower.
-	if [ "$(cat /slow)" = 0 ]; then
-		objects=4000 loops=8
-	else
-		objects=1000 loops=4
-	fi
+	# Two threads.
+	objects=4000 loops=8
+	! slow || objects=1000 loops=4
 	load rcuscale kfree_rcu_test=1 kfree_nthreads=2 "kfree_alloc_num=$objects" kfree_mult=16 "kfree_loops=$loops" holdoff=0 \
 		shutdown_secs=0 verbose=0 "$@"
 	wait_for 120 said "Total time taken by all kfree'ers" || fail "no result"
@@ -133,8 +128,7 @@ test_mixed_load() {
 	on_engine
 	sample
 	begin=$(cut -d' ' -f1 /proc/uptime)
-	# Sanitizers make everything slower.
-	for _ in $([ "$(cat /slow)" = 0 ] && echo 1 2 3 || echo 1); do
+	for _ in $(slow && echo 1 || echo 1 2 3); do
 		mixed
 	done
 	diag "mixed load: $(awk -v from="$begin" '{ printf "%.1f", $1 - from }' /proc/uptime) s, slabs $slab kB before, $(cat /tmp/peak) kB at most"

@@ -3,6 +3,7 @@
 
 import argparse
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -14,16 +15,19 @@ class SetupError(Exception):
     """Something is missing or misused. The text says what, and what mends it."""
 
 
-def guarded(program, work):
-    """Calls work() and returns the exit code that it says: 2 if something is missing or misused."""
+def main(work, args):
+    """Ends with the exit code that work(args) says: 2 if something is missing or misused."""
+    program = f"qemu/{pathlib.Path(sys.argv[0]).name}"
+    # So that guests end as well, and their logs are closed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return work()
+        sys.exit(work(args))
     except SetupError as error:
         print(f"{program}: {error}", file=sys.stderr)
-        return 2
+        sys.exit(2)
     except KeyboardInterrupt:
         print(f"\n{program}: interrupted", file=sys.stderr)
-        return 1
+        sys.exit(1)
 
 
 def read(path):
@@ -47,7 +51,6 @@ def llvm(argv, path, mends, text=None):
 
 
 def parser(doc, scenario=True):
-    """The command line of a program."""
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     if scenario:
         made.add_argument("--scenario", action="append", default=[], metavar="NAME:KDIR:MODDIR[:BUSYBOX]",

@@ -60,11 +60,9 @@ class Progress:
             self._say(text)
 
     def detail(self, text):
-        """What it does within the step."""
         self._detail = text
 
     def tick(self):
-        """Called now and then."""
         since = time.monotonic() - self._shown
         if self._tty and since > 0.2:
             self._draw()
@@ -77,12 +75,10 @@ class Progress:
         if self not in self._drawn:
             self._drawn.append(self)
         width = 100 // len(self._drawn)
-        # pylint: disable-next=protected-access
         self._out.write("\r\033[K" + "  ".join(each._text(each._state())[:width] for each in self._drawn))
         self._out.flush()
 
     def close(self, state):
-        """The guest has ended."""
         if self._tty:
             self._drawn.remove(self)
             self._out.write("\r\033[K")
@@ -109,12 +105,9 @@ class Guest:
         *complete, self._rest = (self._rest + data).split(b"\n")
         for raw in complete:
             text = console.Line(raw.decode("utf-8", "replace")).text
-            nmi, detail, mark = (pattern(text) for pattern in (console.NMI.search, console.PROGRESS.search,
-                                                               console.MARK.match))
+            nmi, mark = console.NMI.search(text), console.MARK.match(text)
             if nmi:
                 self._nmi.request(int(nmi.group(1)), nmi.group(2) and int(nmi.group(2)))
-            elif detail:
-                self._progress.detail(detail.group(1))
             elif mark and mark.group(1) == "init":
                 self.init = True
                 self._progress.step("init")
@@ -190,9 +183,7 @@ def new_folder(out, name):
 class Run:
     """A boot, and what was kept of it."""
 
-    # pylint: disable-next=too-many-arguments
-    def __init__(self, scenario, plan, wanted, detector, objdump, seconds, out, name=None, extra=(), keep=False,
-                 stamped=True):
+    def __init__(self, scenario, plan, wanted, detector, objdump, seconds, out, name=None, extra=(), stamped=True):
         """wanted: an Expected, or None; seconds: for all of it; extra: more files of the guest; out: where the
         folder of this boot is made, with a time stamp or without."""
         self.scenario = scenario
@@ -204,7 +195,6 @@ class Run:
         self._seconds = seconds
         self._out = out
         self._extra = extra
-        self._keep_initrd = keep
         self._stamped = stamped
         self.accel = self.why = self.folder = None
         self.seconds = 0.0
@@ -254,6 +244,5 @@ class Run:
         (self.folder / "dmesg").write_text(console.dmesg(lines), encoding="utf-8")
         ktap_lines = [*report.header(1), *report.scenario(result, 1), report.closing(report.totals([result]))]
         (self.folder / "results.ktap").write_text("\n".join(ktap_lines) + "\n", encoding="utf-8")
-        if not self._keep_initrd:
-            initrd.unlink()
+        initrd.unlink()
         return result

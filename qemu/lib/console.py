@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """Takes a console log apart: what the kernel's log said, and the marks of the guest's init.
 
-Any script or module in the guest may print two marks more, behind whatever its messages start with:
+Any script or module in the guest may print one more, behind whatever its messages start with:
 
     rcu_ptr_guest: nmi HZ [COUNT]    the host shall inject NMIs, at most COUNT; 'nmi 0' ends it
-    rcu_ptr_guest: progress TEXT     for the person who waits
 """
 
 import re
@@ -14,14 +13,11 @@ MARK = re.compile(r"^rcu_ptr_guest: (init|end|step (\d+) rc=(\d+)|step (\d+)/(\d
 # A module can't be unloaded: what is behind this step did not run.
 STOP = re.compile(r"^rcu_ptr_guest: stop (\d+): (.*)$")
 NMI = re.compile(r"\brcu_ptr_guest: nmi (\d+)(?: (\d+))?$")
-PROGRESS = re.compile(r"\brcu_ptr_guest: progress (.*)$")
 ENGINE = re.compile(r"^rcu_ptr: engine (\w+)")
 REPLAY = "** replaying previous printk message **"
 
 
 class Line:
-    """One line of the console."""
-
     __slots__ = ("raw", "time", "text")
 
     def __init__(self, raw):
@@ -65,24 +61,18 @@ class Marks:
         # Step to the engine that it brought up.
         self.engines = {}
         for number, line in enumerate(console):
-            engine = ENGINE.match(line.text)
+            engine, stop, found = (regex.match(line.text) for regex in (ENGINE, STOP, MARK))
             if engine and self.started:
                 self.engines[self.started[-1]] = engine.group(1)
-            stop, found = STOP.match(line.text), MARK.match(line.text)
-            if stop:
+            elif stop:
                 self.stop, self.why = int(stop.group(1)), stop.group(2)
-            if not found:
-                continue
-            what, code_step, code, start_step = found.group(1, 2, 3, 4)
-            if what == "init":
-                self.init = True
-            elif what == "end":
-                self.end = True
-            elif code_step:
-                self.codes[int(code_step)] = int(code)
-                self.lines[int(code_step)] = number
-            else:
-                self.started.append(int(start_step))
+            elif found and found.group(2):
+                self.codes[int(found.group(2))] = int(found.group(3))
+                self.lines[int(found.group(2))] = number
+            elif found and found.group(4):
+                self.started.append(int(found.group(4)))
+            elif found:
+                setattr(self, found.group(1), True)
 
 
 def dmesg(console):

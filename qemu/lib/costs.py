@@ -32,7 +32,6 @@ PAIR = re.compile(r"^(?:kernel: )?(\w+)\(\), (\w+)\(\)$")
 
 
 def title(columns):
-    """The head of a table."""
     return ["", *(name for name, *_ in columns)]
 
 

@@ -11,10 +11,11 @@ same form:
     sh rcu_ptr_params           one under qemu/guest/tests
             defaults
 
-expected/skips, 'on' as in plans, the name with the label of the plan's loop or without:
+expected/skips, 'on' as in plans, cases of a suite, with the label of the plan's loop or without, and the words
+of the test:
 
     on arm64 rcu_ptr_nmi.from_breakpoints the machine has no such source of NMIs
-    on RT rfc.rcu_ptr_bench.calls not on PREEMPT_RT
+    on RT rfc.rcu_ptr_bench.calls,path not on PREEMPT_RT
 """
 
 import fnmatch
@@ -71,8 +72,6 @@ def selected(glob, suites):
 
 
 class Expected:
-    """For one boot."""
-
     def __init__(self, suites, skips=()):
         # (step, counted from 1; name, with the label in front; cases), in the order of the steps
         self.suites = suites
@@ -103,11 +102,13 @@ def parse(text, name="expected/cases"):
 
 def parse_skips(text, name="expected/skips", where=()):
     """(name, reason) of each, for one scenario."""
-    source = Source(text, name, where)
+    source, skips = Source(text, name, where), []
     for _, words, at in source.lines:
-        if len(words) < 2 or "." not in words[0]:
-            raise source.wrong("write SUITE.CASE and the reason", at)
-    return [(words[0], " ".join(words[1:])) for _, words, _ in source.lines]
+        suite, dot, cases = words[0].rpartition(".")
+        if len(words) < 2 or not dot:
+            raise source.wrong("write SUITE.CASE[,CASE...] and the reason", at)
+        skips += [(f"{suite}.{case}", " ".join(words[1:])) for case in cases.split(",")]
+    return skips
 
 
 def write(kunit, shell):

@@ -131,28 +131,17 @@ def annotate(insns):
     for node, out in graph.after.items():
         for to in out:
             back.setdefault(to, set()).add(node)
-    good = _reach(graph.fine, back)
-    without = {}
-    for side, edges in graph.keyed.items():
+    reached = {"p": _reach(graph.fine, back)}
+    for flag, edges in (("k", graph.keyed[True]), ("o", graph.keyed[False])):
         left = {node: {to for to in out if (node, to) not in edges}
                 for node, out in graph.after.items()}
-        without[side] = _reach([entry], left)
+        reached[flag] = _reach([entry], left)
     shadow = call = False
     for insn in insns:
-        at = insn.address
-        if at not in everything and insn.mnemonic.startswith("nop"):
-            insn.flags.add("n")
-        if at in everything and at not in good:
-            insn.flags.add("p")
-        if at in everything and at not in without[True]:
-            insn.flags.add("k")
-        if at in everything and at not in without[False]:
-            insn.flags.add("o")
-        if shadow:
-            insn.flags.add("s")
-        if call:
-            insn.flags.add("c")
-        if _EXCHANGE.match(insn.mnemonic):
-            insn.flags.add("a")
-        call = bool(_CALL.match(insn.mnemonic)) or insn.mnemonic.startswith("ud")
-        shadow = bool(_SHADOW.search(insn.text))
+        known = insn.address in everything
+        flags = {flag: known and insn.address not in nodes for flag, nodes in reached.items()}
+        flags |= {"n": not known and insn.mnemonic.startswith("nop"), "s": shadow, "c": call,
+                  "a": _EXCHANGE.match(insn.mnemonic)}
+        insn.flags.update(flag for flag, is_set in flags.items() if is_set)
+        call = _CALL.match(insn.mnemonic) or insn.mnemonic.startswith("ud")
+        shadow = _SHADOW.search(insn.text)

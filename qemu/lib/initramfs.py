@@ -87,7 +87,7 @@ def of_script(name):
 
 def folders(text):
     """The folders under rust/ of the modules that the text of a plan needs in some scenario or other."""
-    modules = set(re.findall(r"^(?:on \S+ )?insmod (\S+)", text, re.MULTILINE))
+    modules = set(re.findall(r"^(?:on \S+ )?(?:insmod|once) (\S+)", text, re.MULTILINE))
     modules.update(*map(of_script, re.findall(r"^(?:on \S+ )?sh (\S+)", text, re.MULTILINE)))
     return {folder for module, folder in sources().items() if module in modules}
 

@@ -28,6 +28,8 @@ SHF_EXECINSTR = 4
 STT_SECTION = 3
 STT_FUNC = 2
 SHN_LORESERVE = 0xff00
+# name, info, other, section, value, size
+SYMBOL = "<IBBHQQ"
 # Sections about code, which name all of it.
 ABOUT = re.compile(r"orc_|mcount|patchable|bug_table|_sites|altinstr|ex_table|ibt|debug|parainstr|"
                    r"smp_locks|cfi|llvm|eh_frame|discard|annotate|\.comment")
@@ -68,22 +70,21 @@ class _Elf:
                 struct.pack_into("<Q", data, at + 32, 0)
         return data, bases
 
+    def _entries(self, kind, layout):
+        """(section, entry) of all sections of this kind, whose entries have 24 bytes."""
+        for section in self._sections:
+            if section[1] == kind:
+                for at in range(section[4], section[4] + section[5], 24):
+                    yield section, struct.unpack_from(layout, self._data, at)
+
     def references(self):
         """What relocations outside of sections about code refer to: from where, to where, each as
         (section, offset)."""
-        symbols = []
-        for section in self._sections:
-            if section[1] == SHT_SYMTAB:
-                symbols = [struct.unpack_from("<IBBHQQ", self._data, at)
-                           for at in range(section[4], section[4] + section[5], 24)]
-        for section in self._sections:
-            if section[1] != SHT_RELA or ABOUT.search(self.names[section[7]]):
-                continue
-            for at in range(section[4], section[4] + section[5], 24):
-                offset, info, addend = struct.unpack_from("<QQq", self._data, at)
-                _, kind, _, index, value, _ = symbols[info >> 32]
-                if not 0 < index < SHN_LORESERVE:
-                    continue
+        symbols = [symbol for _, symbol in self._entries(SHT_SYMTAB, SYMBOL)]
+        about = {number for number, name in enumerate(self.names) if ABOUT.search(name)}
+        for section, (offset, info, addend) in self._entries(SHT_RELA, "<QQq"):
+            _, kind, _, index, value, _ = symbols[info >> 32]
+            if section[7] not in about and 0 < index < SHN_LORESERVE:
                 # Of a section the addend says where in it: 4 less for calls of x86.
                 ends = (addend, addend + 4) if kind & 15 == STT_SECTION else (value,)
                 for end in ends:
@@ -92,17 +93,11 @@ class _Elf:
     def functions(self):
         """By section: (start, end, name), sorted. Of aliases, the first by name."""
         found = {}
-        for section in self._sections:
-            if section[1] != SHT_SYMTAB:
-                continue
-            strings = self._sections[section[6]][4]
-            for at in range(section[4], section[4] + section[5], 24):
-                name, info, _, index, value, size = struct.unpack_from("<IBBHQQ", self._data, at)
-                if info & 15 == STT_FUNC and size and 0 < index < SHN_LORESERVE:
-                    spans = found.setdefault(self.names[index], {})
-                    text = self._string(strings + name)
-                    if (value, value + size) not in spans or text < spans[value, value + size]:
-                        spans[value, value + size] = text
+        for section, (name, info, _, index, value, size) in self._entries(SHT_SYMTAB, SYMBOL):
+            if info & 15 == STT_FUNC and size and 0 < index < SHN_LORESERVE:
+                spans = found.setdefault(self.names[index], {})
+                text = self._string(self._sections[section[6]][4] + name)
+                spans[value, value + size] = min(text, spans.get((value, value + size), text))
         return {name: sorted((start, end, text) for (start, end), text in spans.items())
                 for name, spans in found.items()}
 

@@ -19,8 +19,6 @@ LENGTHS = ("short", "full")
 
 
 class Job:
-    """A line of it."""
-
     def __init__(self, words, where):
         if len(words) < 6:
             raise SetupError(f"{where}: write SET NAME SCENARIO PLAN LENGTH MINUTES [KEY=VALUE...]")
@@ -36,7 +34,6 @@ class Job:
 
 
 def parse(text, name=FILE):
-    """All jobs."""
     jobs = []
     for number, line in enumerate(text.splitlines(), 1):
         words = line.split("#", 1)[0].split()
@@ -98,7 +95,6 @@ class Lanes:
         self._cpus = {}
 
     def is_free(self, lane):
-        """Whether nothing runs in this lane."""
         return lane not in self._threads
 
     def choose(self, job, kinds, cpus):
@@ -113,11 +109,9 @@ class Lanes:
         return other if sum(self._cpus.values()) + cpus <= 2 * os.cpu_count() else None
 
     def busy(self):
-        """Whether anything runs."""
         return bool(self._threads)
 
     def start(self, lane, run):
-        """Begins to boot."""
         def work():
             result = None
             try:
@@ -142,7 +136,6 @@ class Lanes:
         return result
 
     def stop(self):
-        """Ends what runs."""
         boot.STOP.set()
         for thread in self._threads.values():
             thread.join()

@@ -127,7 +127,6 @@ class Parser:
         return level
 
     def feed(self, text):
-        """Takes one line."""
         self._line += 1
         for pattern, action in ((VERSION, self._version), (SUBTEST, self._subtest),
                                 (PLAN, self._plan), (RESULT, self._result)):
@@ -198,7 +197,6 @@ class Parser:
 
 
 def parse(texts):
-    """Parses a whole log."""
     parser = Parser()
     for text in texts:
         parser.feed(text)

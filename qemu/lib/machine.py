@@ -34,7 +34,6 @@ def program(arch):
 
 
 def kernel_args(scenario):
-    """The kernel's parameters."""
     return [
         f"console={CONSOLES[scenario.arch]}",
         "ignore_loglevel",
@@ -82,11 +81,6 @@ def command(scenario, accel, initrd):
     ]
 
 
-def _cache_file():
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return pathlib.Path(home) / "rcu_ptr" / "kvm-probes.json"
-
-
 def _read(path):
     try:
         return pathlib.Path(path).read_text(encoding="utf-8")
@@ -123,7 +117,8 @@ def _probe(scenario):
 
 
 def _cached_probe(scenario):
-    path = _cache_file()
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    path = pathlib.Path(home) / "rcu_ptr" / "kvm-probes.json"
     try:
         probes = json.loads(_read(path) or "{}")
     except ValueError:

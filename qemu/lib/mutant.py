@@ -88,7 +88,24 @@ class Mutant:
                 raise SetupError(f"{at}: '{line}': in a diff")
         # With the numbers of its lines in the file, which git names.
         self.diff = "\n" * (number + header) + "\n".join(lines[header:]).rstrip("\n") + "\n"
+        # The command on the host, or ''.
+        self.host = self._once.get("host", "")
+        self.always = "always" in self._once
+        self.scenarios = [] if self.host else self._once.get("scenario", "BASE").split()
+        # Globs of the cases that have to fail.
+        self.red = self._often["red"]
+        # '', or as what the guest ends.
+        self.end = self._once.get("end", "")
+        # Of the kernel.
+        self.boot = self._once.get("boot", "").split()
         self._check()
+        self.machine = parse_settings("\n".join(self._once.get("machine", "").split()), self.where)
+        self.timeout = int(self._once.get("timeout", 0)) or None
+        # It may wreck its guest, or wants another one.
+        self.alone = bool(self.end or self.boot or self.machine or self.timeout or self._often["splat"] or
+                          self._often["may"])
+        # The steps, as text.
+        self.plan = "" if self.host else "".join(step + "\n" for step in self._often["plan"] or self._steps())
 
     def _take(self, line, where):
         if line.startswith("#"):
@@ -131,58 +148,6 @@ class Mutant:
                 re.compile(pattern)
             except re.error as error:
                 wrong(f"'{pattern}' is no regular expression: {error}")
-
-    @property
-    def host(self):
-        """The command, or ''."""
-        return self._once.get("host", "")
-
-    @property
-    def always(self):
-        """Whether it is tried before all others."""
-        return "always" in self._once
-
-    @property
-    def alone(self):
-        """Whether it needs a guest of its own, as it may wreck it or wants another."""
-        return bool(self.end or self.boot or self.machine or self.timeout or self._often["splat"] or
-                    self._often["may"])
-
-    @property
-    def scenarios(self):
-        """Where it is run."""
-        return [] if self.host else self._once.get("scenario", "BASE").split()
-
-    @property
-    def end(self):
-        """'', 'panic' or 'hang'"""
-        return self._once.get("end", "")
-
-    @property
-    def boot(self):
-        """Kernel parameters."""
-        return self._once.get("boot", "").split()
-
-    @property
-    def machine(self):
-        """How the machine is started, where not as the scenario says."""
-        words = self._once.get("machine", "").split()
-        return parse_settings("\n".join(words), self.where)
-
-    @property
-    def timeout(self):
-        """Seconds, or None."""
-        return int(self._once["timeout"]) if "timeout" in self._once else None
-
-    @property
-    def red(self):
-        """Globs of the cases that have to fail."""
-        return self._often["red"]
-
-    @property
-    def plan(self):
-        """The steps, as text."""
-        return "".join(step + "\n" for step in self._often["plan"] or self._steps())
 
     def _steps(self):
         tests = self._once["tests"]

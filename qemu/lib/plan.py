@@ -15,6 +15,7 @@
 
 What the host does with these lines before the guest sees them:
 
+    once rcu_ptr_client_c.ko objects=9       insmod and rmmod
     for rfc lockless                         once for each: in the steps, {} stands for the label;
     insmod rcu_ptr.ko engine={}              suites and steps are reported as LABEL.NAME
     done
@@ -38,7 +39,7 @@ VARIABLE = re.compile(r"\{([A-Z][A-Z0-9_]*)(:-([^{}]*))?\}")
 LABEL = re.compile(r"^[A-Za-z]\w*$")
 # verb: the least and the greatest number of words behind it
 VERBS = {"insmod": (1, None), "sh": (1, None), "rmmod": (1, 1), "tests": (1, 1), "kmemleak": (0, 0),
-         "nmi": (1, 2), "modules": (1, 1), "insns": (2, None)}
+         "nmi": (1, 2), "modules": (1, 1), "once": (1, None), "insns": (2, None)}
 
 
 def scenario_names(configs=CONFIGS):
@@ -138,8 +139,10 @@ class Plan:
                 continue
             if words[0] == "nmi" and words[1:] != ["off"] and not all(w.isdigit() for w in words[1:]):
                 raise source.wrong("write 'nmi HZ', 'nmi HZ COUNT' or 'nmi off'", at)
-            self.steps.append(words)
-            self.labels.append(label)
+            unload = [["rmmod", words[1].removesuffix(".ko")]] if words[0] == "once" else []
+            for step in [["insmod", *words[1:]] if unload else words, *unload]:
+                self.steps.append(step)
+                self.labels.append(label)
         if not self.steps:
             raise SetupError(f"{name}: the plan has no steps")
 

@@ -31,7 +31,6 @@ class Channel:
         self._theirs.close()
 
     def close(self):
-        """Both ends."""
         self.socket.close()
         self._theirs.close()
 
@@ -62,7 +61,6 @@ class Injector(Channel):
             self._thread.start()
 
     def close(self):
-        """The guest has ended."""
         with self._change:
             self._closed = True
             self._change.notify()

@@ -4,6 +4,7 @@
 import re
 
 from . import ktap
+from .verdict import add_up
 
 INDENT = "    "
 # Lines of the list at the end of a stream, and of one failure in it.
@@ -44,12 +45,10 @@ def _suite(name, children, depth, out):
 
 
 def header(scenarios):
-    """The lines that open the stream."""
     return ["KTAP version 1", f"1..{scenarios}"]
 
 
 def scenario(verdict, number):
-    """The lines of one scenario."""
     whole = ktap.Result(verdict.name, ktap.OK)
     whole.children = verdict.suites
     if verdict.state == "SKIP":
@@ -68,14 +67,11 @@ def scenario(verdict, number):
 
 def totals(verdicts):
     """Passed, failed and skipped cases of all scenarios. No case at all is a failure."""
-    sums = [sum(column) for column in zip(*(v.counts() for v in verdicts))] or [0, 0, 0]
-    if sum(sums) == 0:
-        sums[1] = 1
-    return tuple(sums)
+    sums = add_up(v.counts() for v in verdicts)
+    return sums if any(sums) else (0, 1, 0)
 
 
 def closing(sums):
-    """The last line of the stream."""
     return "%d passed, %d failed, %d skipped" % sums
 
 
@@ -83,8 +79,8 @@ def exit_code(verdicts):
     """0 good, 1 failed, 4 all skipped: what the guest itself did is no test."""
     if totals(verdicts)[1] or not all(v.state in ("PASS", "SKIP") for v in verdicts):
         return 1
-    tests = [sum(column) for column in zip(*(v.counts(tests=True) for v in verdicts))]
-    return 4 if tests[2] and not tests[0] else 0
+    passed, _, skipped = add_up(v.counts(tests=True) for v in verdicts)
+    return 4 if skipped and not passed else 0
 
 
 def _leaves(results, path=""):

@@ -103,6 +103,10 @@ class Scenario:
         self.options = _options(config)
         self.release = read(release).strip()
         self.arch = "arm64" if "ARM64" in self.options else "x86_64"
+        # Whether the sanitizers are on.
+        self.slow = "KASAN" in self.options
+        # Whether it is a distribution's kernel: nothing is swept there, and KUnit is off.
+        self.stock = (self.kdir / "stock").is_dir()
         self.image = self.kdir / IMAGES[self.arch]
         if not self.image.exists():
             raise SetupError(f"{self.name}: {self.image} is missing: {mend}")
@@ -122,39 +126,28 @@ class Scenario:
         cpu = "max"
         if self.arch == "arm64":
             cpu = "max,pauth-impdef=on"
-        elif "KASAN" in on:
+        elif self.slow:
             # With 5-level paging KASAN reports a wild access while it boots.
             cpu = "max,la57=off"
         # Several TCG threads don't keep run-time text patching on x86 coherent.
         patches = self.arch == "x86_64" and ("JUMP_LABEL" in on or "FUNCTION_TRACER" in on)
-        slow = SLOW if "KASAN" in on else 1
         return {
             "machine": "virt,gic-version=3" if self.arch == "arm64" else "pc",
             "cpu": cpu,
             "thread": "single" if patches else "multi",
             "smp": 2,
-            "mem": 1024 if slow == 1 else 2048,
-            "timeout_boot": 120 if slow == 1 else 400,
+            "mem": 2048 if self.slow else 1024,
+            "timeout_boot": 400 if self.slow else 120,
             # One thread has all CPUs there.
-            "timeout_run": (180 if patches else 60) * slow,
+            "timeout_run": (180 if patches else 60) * (SLOW if self.slow else 1),
             # Sweeps over every instruction take minutes.
-            "timeout_test": 1500 if slow == 1 else 2100,
+            "timeout_test": 2100 if self.slow else 1500,
         }
-
-    @property
-    def stock(self):
-        """Whether it is a distribution's kernel: nothing is swept there, and KUnit is off."""
-        return (self.kdir / "stock").is_dir()
 
     @property
     def where(self):
         """What the condition of a line is compared with."""
         return (self.name, self.arch) + ((UP,) if self.settings["smp"] == 1 else ())
-
-    @property
-    def slow(self):
-        """Whether the sanitizers are on."""
-        return "KASAN" in self.options
 
     def adjusted(self, settings):
         """The same, but started with these settings."""
@@ -178,11 +171,9 @@ class Scenario:
             plan.drop("kmemleak")
 
     def has(self, name):
-        """Whether a module was built."""
         return name in self._modules
 
     def module(self, name):
-        """Returns the path of a built module."""
         if name not in self._modules:
             raise SetupError(f"{self.name}: {name} is nowhere under {self.moddir}: build the modules "
                              f"for this kernel first ('make modules' does)")

@@ -55,10 +55,9 @@ class Splat:
     def __init__(self, *headline):
         # The line that gave it away.
         self.line = headline[-1]
-        self.headline = list(headline)
         # Which line of the log that is.
         self.at = 0
-        self.block = list(headline)
+        self.headline, self.block = list(headline), list(headline)
 
     def matches(self, regex):
         """Whether this is the report that a test announced."""
@@ -98,7 +97,6 @@ class Detector:
 
     @classmethod
     def of_tree(cls):
-        """What stands in the tree."""
         return cls(*(read(QEMU / f"splat-{name}.txt") for name in ("deny", "allow")))
 
     @staticmethod
@@ -115,7 +113,6 @@ class Detector:
         return allow
 
     def is_splat(self, text):
-        """Whether this line gives a splat away."""
         return any(r.search(text) for r in self._deny) and \
             not any(r.search(text) for r in self._allow)
 

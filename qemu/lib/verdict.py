@@ -36,19 +36,12 @@ class Verdict:
         self.unlisted = []
 
     def leaves(self):
-        """All cases."""
         return [leaf for suite in self.suites for leaf in suite.leaves()]
 
     def counts(self, tests=False):
         """How many cases passed, failed, were skipped; with `tests` those of suites only, not what
         is said of the guest."""
-        passed = failed = skipped = 0
-        for suite in self.suites:
-            if tests and suite.name == GUEST:
-                continue
-            p, f, s = count(suite)
-            passed, failed, skipped = passed + p, failed + f, skipped + s
-        return passed, failed, skipped
+        return add_up(count(suite) for suite in self.suites if not (tests and suite.name == GUEST))
 
 
 def left_out(name, why):
@@ -62,6 +55,11 @@ def unbuilt(name, why):
                    "ERROR")
 
 
+def add_up(counts):
+    """The sum of what count() returns."""
+    return tuple(sum(column) for column in zip((0, 0, 0), *counts))
+
+
 def count(result):
     """Passed, failed and skipped cases of a suite. A suite that failed without a failed case in it
     counts as one."""
@@ -69,10 +67,8 @@ def count(result):
         if result.status == ktap.SKIPPED:
             return 0, 0, 1
         return (1, 0, 0) if result.passed() else (0, 1, 0)
-    sums = [sum(column) for column in zip(*(count(child) for child in result.children))]
-    if not result.passed() and sums[1] == 0:
-        sums[1] = 1
-    return tuple(sums)
+    passed, failed, skipped = add_up(map(count, result.children))
+    return passed, failed or int(not result.passed()), skipped
 
 
 def _case(name, log, directive="", reason=""):
@@ -85,11 +81,11 @@ def _boot_case(marks, texts, ended, code, stderr):
     if marks.init:
         return _case("boot", [])
     how = "gave up waiting" if ended == TIMED_OUT else f"QEMU exited with code {code}"
-    log = [f"the guest's init never started ({how})"]
-    log += [f"qemu: {line}" for line in stderr.splitlines()[:10]]
     said = [text for text in texts if text.strip()]
-    log.append(f"the last line on its console: {said[-1]}" if said else
-               "nothing was on its console: the kernel lacks the driver, or has too little memory")
+    log = [f"the guest's init never started ({how})",
+           *(f"qemu: {line}" for line in stderr.splitlines()[:10]),
+           f"the last line on its console: {said[-1]}" if said else
+           "nothing was on its console: the kernel lacks the driver, or has too little memory"]
     return _case("boot", log, "ERROR", "no boot")
 
 

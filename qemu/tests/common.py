@@ -23,12 +23,10 @@ def wanted(plan=PLAN, cases="usual", skips=()):
 
 
 def lists():
-    """The real deny and allow lists."""
     return [(QEMU / name).read_text(encoding="utf-8") for name in ("splat-deny.txt", "splat-allow.txt")]
 
 
 def detector():
-    """A detector with the real lists."""
     return Detector(*lists())
 
 

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The console logs that the runner is tested on: two whole ones, golden/*.log, and edits of them,
-golden/edits.txt, which says how they are written."""
+"""The console logs that the runner is tested on: golden/edits.txt says how they are written."""
 
 import pathlib
 import re
@@ -9,38 +8,59 @@ FOLDER = pathlib.Path(__file__).resolve().parent / "golden"
 STAMP = re.compile(r"^\[ *\d+\.\d{6}\] ")
 # Where times start, and how far lines are apart.
 START, STEP = 0.1, 0.013
+# What an edited log has of the other one.
+INHERITED = ("plan", "cases", "newlines", "engine")
 
 
 class Log:
     """A log, and what the runner must say about it."""
 
-    def __init__(self, base):
-        self._lines = _whole(base)
+    def __init__(self, lines, base=None):
+        self._lines = lines
         # Where edits are.
         self._at = 0
-        self.want = {"ended": "exited", "code": "0", "failed": [], "skip": []}
+        self._base = base
+        inherited = {key: base.want[key] for key in INHERITED if key in base.want} if base else {}
+        self.want = {"engine": "rfc", **inherited, "ended": "exited", "failed": [], "skip": []}
+
+    @classmethod
+    def whole(cls, name):
+        text = (FOLDER / f"{name}.log").read_text(encoding="utf-8")
+        return cls([STAMP.sub("", line) if STAMP.match(line) else f"|{line}" for line in text.splitlines()])
+
+    def edited(self):
+        """A log that edits of this one make."""
+        return Log(list(self._lines), self)
 
     def take(self, line):
-        """One line of edits.txt."""
-        sign, text = line[0], line[2:]
+        sign, _, text = line.partition(" ")
         if line == "-...":
             del self._lines[self._at:]
         elif sign == "+":
             self._lines.insert(self._at, text)
             self._at += 1
-        elif sign in "=-":
+        elif sign in ("=", "-", "->"):
             # A line that is not there is an edit of another log.
-            self._at = self._lines.index(text, self._at)
-            if sign == "-":
-                del self._lines[self._at]
-            else:
-                self._at += 1
+            begin, end = self._at, self._lines.index(text, self._at)
+            self._at = end + 1
+            if sign != "=":
+                self._at = begin if sign == "->" else end
+                del self._lines[self._at:end + 1]
         else:
             key, _, value = line.partition(": ")
             if isinstance(self.want.get(key), list):
                 self.want[key].append(value)
             else:
                 self.want[key] = value
+
+    def close(self):
+        """What edits.txt need not say."""
+        failed = len(self.want["failed"])
+        self.want.setdefault("code", "none" if self.want["ended"] == "timed out" else "0")
+        self.want.setdefault("state", "FAIL" if failed else "PASS")
+        if self._base:
+            cases = sum(map(int, re.findall(r"\d+", self._base.want["counts"])))
+            self.want.setdefault("counts", f"{cases - failed} passed, {failed} failed, 0 skipped")
 
     def data(self):
         """As it comes from the console."""
@@ -52,20 +72,18 @@ class Log:
         return (newline.join(stamped) + "\n").encode()
 
 
-def _whole(name):
-    text = (FOLDER / f"{name}.log").read_text(encoding="utf-8")
-    return [STAMP.sub("", line) if STAMP.match(line) else f"|{line}" for line in text.splitlines()]
-
-
 def _read():
     logs = {}
     log = None
     for line in (FOLDER / "edits.txt").read_text(encoding="utf-8").splitlines():
         if line.startswith("== "):
+            if log:
+                log.close()
             name, _, base = line[3:].partition(" of ")
-            log = logs[name] = Log(base)
+            log = logs[name] = logs[base].edited() if base else Log.whole(name)
         elif line and not line.startswith("#"):
             log.take(line)
+    log.close()
     return logs
 
 
@@ -73,5 +91,4 @@ LOGS = _read()
 
 
 def data(name):
-    """The bytes of one of them."""
     return LOGS[name].data()

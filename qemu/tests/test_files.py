@@ -12,7 +12,7 @@ import unittest
 from lib import costs, expected, initramfs, jobs, machine
 from lib.base import SetupError
 from lib.bench import tables
-from lib.plan import Plan
+from lib.plan import CONFIGS, Plan, scenario_names
 from lib.scenario import Scenario, parse_settings, why_not_static
 
 from .common import QEMU
@@ -33,8 +33,6 @@ def unpack(data):
 
 
 class Archive(unittest.TestCase):
-    """The cpio writer."""
-
     def test_entries(self):
         out = io.BytesIO()
         archive = initramfs.Archive(out)
@@ -74,13 +72,12 @@ class Elf(unittest.TestCase):
 
 
 class Plans(unittest.TestCase):
-    """Plan files."""
-
     def test_names(self):
         plan = Plan("# c\ninsmod a.ko x=1\nsh t.sh # c\n\ninsmod a.ko\nkmemleak\n", "p")
         self.assertEqual(plan.text, "insmod a.ko x=1\nsh t.sh\ninsmod a.ko\nkmemleak\n")
         self.assertEqual(plan.names(), ["insmod_a", "sh_t", "insmod_a.2", "kmemleak"])
         self.assertEqual(plan.modules(), ["a.ko"])
+        self.assertEqual(Plan("once a.ko x=1\n", "p").text, "insmod a.ko x=1\nrmmod a\n")
 
     def test_loop(self):
         plan = Plan("insmod a.ko\nfor x y\ninsmod rcu_ptr.ko engine={}\nsh t.sh E={}\ndone\n"
@@ -143,8 +140,6 @@ class Plans(unittest.TestCase):
 
 
 class Costs(unittest.TestCase):
-    """The tables of the README."""
-
     HEAD = f"{costs.BEGIN}: -->\n"
     CALLS = "| | a call | whole cycle | locked instructions | full barriers | self-IPIs | irq_works |\n"
     PAIRS = "| | alloc | alloc in NMI | free | free in NMI | whole cycle |\n"
@@ -172,8 +167,6 @@ class Costs(unittest.TestCase):
 
 
 class Bench(unittest.TestCase):
-    """The tables of 'make bench'."""
-
     def test_each_function_has_its_place(self):
         text = (QEMU.parent / "rust" / "rcu_ptr_bench" / "way.rs").read_text(encoding="utf-8")
         names = re.findall(r'^    way::<[\w:]+>\(c"(\w+)"', text, re.MULTILINE)
@@ -216,7 +209,7 @@ class Modules(unittest.TestCase):
 
     def test_of_a_plan(self):
         self.assertEqual(initramfs.folders("insmod rcu_ptr.ko engine={}\n# insmod rcu_ptr_torture.ko\n"
-                                           "on !DEBIAN insmod nmi_sweep.ko\ninsmod slub_kunit.ko\n"),
+                                           "on !DEBIAN once nmi_sweep.ko\ninsmod slub_kunit.ko\n"),
                          {"rcu_ptr", "nmi_sweep"})
         self.assertEqual(initramfs.folders("sh rcu_ptr_costs.sh ENGINE=rfc\n"), {"rcu_ptr", "rcu_ptr_bench"})
         self.assertEqual(initramfs.folders("on x86_64 sh rcu_ptr_upstream.sh\n"), {"rcu_ptr", "rcu_ptr_takeover"})
@@ -224,7 +217,7 @@ class Modules(unittest.TestCase):
     def test_all_that_scripts_load(self):
         known = initramfs.sources()
         for path in (QEMU / "guest" / "tests").glob("*.sh"):
-            loaded = re.findall(r"\bload (\w+)|/modules/(\w+)\.ko", path.read_text(encoding="utf-8"))
+            loaded = re.findall(r"\b(?:load|once) (\w+)|/modules/(\w+)\.ko", path.read_text(encoding="utf-8"))
             loaded = {f"{''.join(names)}.ko" for names in loaded}.intersection(known)
             self.assertLessEqual(loaded, initramfs.of_script(path.name))
 
@@ -249,8 +242,6 @@ class Cases(unittest.TestCase):
 
 
 class Settings(unittest.TestCase):
-    """NAME.qemu."""
-
     def test_values(self):
         self.assertEqual(parse_settings("# c\nthread = single\nmem=512 # c\n\ncpu=max,la57=off\nboot=a=1 b\n", "f"),
                          {"thread": "single", "mem": 512, "cpu": "max,la57=off", "boot": "a=1 b"})
@@ -297,7 +288,7 @@ class Expected(unittest.TestCase):
         self.assertEqual(expected.of_plan(plan, kunit, {}), [(1, "rcu_ptr_a", ["x"]), (2, expected.SWEPT, ["y"])])
 
     def test_skips(self):
-        text = "on arm64 k_a.x no  such thing # c\nq.k_b.x never\n"
+        text = "on arm64 k_a.w,x no  such thing # c\nq.k_b.x never\n"
         skips = expected.parse_skips(text, "s", ("ARM64", "arm64"))
         wanted = expected.Expected([], skips)
         self.assertTrue(wanted.may_skip("p.k_a.x", "no such thing"))
@@ -320,8 +311,9 @@ class Expected(unittest.TestCase):
         upstream = (expected.FOLDER / "upstream").read_text(encoding="utf-8")
         kunit, shell = expected.in_sources()
         names = expected.names({**kunit, **shell, **expected.parse(upstream)[0]})
-        for where in (("BASE", "x86_64"), ("DEBUG", "x86_64"), ("RT", "x86_64"), ("ARM64", "arm64"),
-                      ("NUMA", "x86_64"), ("DEBIAN", "x86_64"), ("UPSTREAM", "x86_64")):
+        for scenario in scenario_names():
+            config = (CONFIGS / scenario).read_text(encoding="utf-8")
+            where = (scenario, "arm64" if "CONFIG_ARM64=y" in config else "x86_64")
             for name, _ in expected.parse_skips(text, "skips", where):
                 self.assertIn(".".join(name.split(".")[-2:]), names)
 

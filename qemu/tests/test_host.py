@@ -70,8 +70,6 @@ class Timer(unittest.TestCase):
 
 
 class Nmis(unittest.TestCase):
-    """The injector."""
-
     def injector(self, **how):
         """One, with a QEMU to talk to."""
         nmi = qmp.Injector()
@@ -175,8 +173,6 @@ Disassembly of section .text:
 
 
 class Console(unittest.TestCase):
-    """What came over the serial line."""
-
     def test_replay(self):
         data = (b"[    1.0] ok 1 a\r\n[    1.1] ok 2 b # SKIP needs CON\r\n"
                 b"** replaying previous printk message **\r\n"
@@ -192,8 +188,6 @@ class Console(unittest.TestCase):
 
 
 class Instructions(unittest.TestCase):
-    """NAME.insns."""
-
     def test_llvm(self):
         functions = {".text": [(0, 5, "first"), (8, 13, "second")], ".init.text": [(0, 5, "init")]}
         self.assertEqual(insns.parse(LLVM, functions, {}), [
@@ -216,7 +210,6 @@ class Instructions(unittest.TestCase):
             ("14", "s"), ("16", "-"), ("18", "-"), ("19", "p"), ("1b", "p")])
 
     def test_source(self):
-        """The line of an instruction goes with it."""
         functions = {".text": [(0, 5, "first")]}
         lines = insns.parse(LLVM, functions, {}, lambda places: {places[1]: "f.rs:3"})
         self.assertEqual(lines[:3], [".text 0 1 first - -", ".text 1 3 first - f.rs:3", ".text 4 1 first - -"])

@@ -27,8 +27,6 @@ class Feed:
 
 
 class Next(unittest.TestCase):
-    """The choice."""
-
     def choose(self, pending, feed, until=None, busy=""):
         """Its name, and how it counts without a boot; None: it has to wait."""
         chosen, result = jobs.choose(pending, feed, lambda job: job.name not in busy, until)
@@ -60,8 +58,6 @@ SCENARIO = types.SimpleNamespace(settings={"smp": 1})
 
 
 class Side(unittest.TestCase):
-    """Boots in two lanes."""
-
     def test_lanes(self):
         lanes, go = jobs.Lanes(), threading.Event()
 

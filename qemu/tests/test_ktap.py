@@ -14,8 +14,6 @@ from .logs import LOGS
 
 
 class Parser(unittest.TestCase):
-    """Single lines."""
-
     def result(self, line):
         """The one case that stands in this line."""
         suites = ktap.parse(["KTAP version 1", "1..1", line])
@@ -52,8 +50,6 @@ class Parser(unittest.TestCase):
 
 
 class Writer(unittest.TestCase):
-    """What goes to stdout."""
-
     def stream(self):
         """All golden logs as scenarios of one stream."""
         verdicts = [judge(log.data()) for log in LOGS.values()]

@@ -48,7 +48,6 @@ def log(*results, splats=(), until=5, end=True, tail=()):
 
 
 def texts_of(data):
-    """The lines of a console log, without stamps."""
     return [line.text for line in console.lines(data)]
 
 
@@ -60,8 +59,6 @@ def judge(broken, data, ended=verdict.EXITED, code=0):
 
 
 class Header(unittest.TestCase):
-    """The lines above the diff."""
-
     def test_plan_of_engine_and_tests(self):
         self.assertEqual(mutant("red: rcu_ptr_a.x").plan,
                          "insmod rcu_ptr.ko engine=rfc\ntests rcu_ptr_a.*\ninsmod rcu_ptr_kunit.ko\n"
@@ -89,8 +86,6 @@ class Header(unittest.TestCase):
 
 
 class Files(unittest.TestCase):
-    """Mutants one after the other."""
-
     TEXT = "# All.\n\n== one\n# A.\nhost: x\nred: a\n" + DIFF + "@@ -1,2 +1,2 @@\n \n-== b\n+c\n\n" \
            "== two-2\n# B.\nhost: x\nred: b\n" + DIFF
 
@@ -116,8 +111,6 @@ class Files(unittest.TestCase):
 
 
 class Unloading(unittest.TestCase):
-    """Plans one after the other."""
-
     def test_unloading(self):
         for left in ("insmod a.ko x=1\ninsmod b.ko\n", "insmod c.ko\nrmmod c\ninsmod a.ko\ninsmod b.ko\n"):
             self.assertEqual(mutants.unloading(left), left + "rmmod b\nrmmod a\n")
@@ -126,41 +119,21 @@ class Unloading(unittest.TestCase):
 
 
 class Judge(unittest.TestCase):
-    """Caught, or not."""
-
-    def test_red_case(self):
-        caught, problems = judge(mutant("red: rcu_ptr_a.x"), log(("x", "not ok"), ("y", "ok")))
-        self.assertEqual((caught, problems), (["rcu_ptr_a.x"], []))
-
-    def test_green(self):
-        _, problems = judge(mutant("red: rcu_ptr_a.x"), log(("x", "ok")))
-        self.assertEqual(problems, ["rcu_ptr_a.x did not fail"])
-
-    def test_another_case(self):
-        _, problems = judge(mutant("red: rcu_ptr_a.x"), log(("x", "ok"), ("y", "not ok")))
-        self.assertEqual(problems, ["rcu_ptr_a.x did not fail",
-                                    "rcu_ptr_a.y failed, which should not"])
-
-    def test_one_case_more(self):
-        _, problems = judge(mutant("red: rcu_ptr_a.x"), log(("x", "not ok"), ("y", "not ok")))
-        self.assertEqual(problems, ["rcu_ptr_a.y failed, which should not"])
-
-    def test_splat(self):
-        caught, problems = judge(mutant("splat: already free"), log(("x", "ok"), splats=[SPLAT]))
-        self.assertEqual((len(caught), problems), (1, []))
-
-    def test_no_splat(self):
-        _, problems = judge(mutant("splat: already free"), log(("x", "ok")))
-        self.assertEqual(problems, ["the kernel did not report 'already free'"])
-
-    def test_another_splat(self):
-        _, problems = judge(mutant("red: rcu_ptr_a.x"), log(("x", "not ok"), splats=[LOST]))
-        self.assertIn("something else", problems[0])
-
-    def test_splat_that_may_come(self):
-        _, problems = judge(mutant("red: rcu_ptr_a.x", "may: remaining"),
-                            log(("x", "not ok"), splats=[LOST]))
-        self.assertEqual(problems, [])
+    def test_cases_and_splats(self):
+        red, y_red = ["red: rcu_ptr_a.x"], "rcu_ptr_a.y failed, which should not"
+        splat = ["splat: already free"]
+        for lines, data, caught, problems in (
+                (red, log(("x", "not ok"), ("y", "ok")), ["rcu_ptr_a.x"], []),
+                (red, log(("x", "ok")), [], ["rcu_ptr_a.x did not fail"]),
+                (red, log(("x", "ok"), ("y", "not ok")), [], ["rcu_ptr_a.x did not fail", y_red]),
+                (red, log(("x", "not ok"), ("y", "not ok")), ["rcu_ptr_a.x"], [y_red]),
+                (splat, log(("x", "ok"), splats=[SPLAT]), [f"'{SPLAT}'"], []),
+                (splat, log(("x", "ok")), [], ["the kernel did not report 'already free'"]),
+                (red, log(("x", "not ok"), splats=[LOST]), ["rcu_ptr_a.x"],
+                 [f"the kernel reported something else: {LOST}"]),
+                (red + ["may: remaining"], log(("x", "not ok"), splats=[LOST]), ["rcu_ptr_a.x"], [])):
+            with self.subTest(lines=lines, data=data):
+                self.assertEqual(judge(mutant(*lines), data), (caught, problems))
 
     def test_announced_report_that_does_not_come(self):
         data = log(("x", "not ok"), splats=["rcu_ptr: expect-splat begin is queued twice",
@@ -204,8 +177,6 @@ class Judge(unittest.TestCase):
 
 
 class Host(unittest.TestCase):
-    """Mutants that a command has to catch."""
-
     def setUp(self):
         self.mutant = Mutant("# Wrong.\nhost: make\nred: test_a\n" + DIFF, "name")
 
@@ -226,8 +197,6 @@ class Host(unittest.TestCase):
 
 
 class Together(unittest.TestCase):
-    """Mutants that share a guest."""
-
     PLAN = "modules {}\ninsmod rcu_ptr.ko\nrmmod rcu_ptr\n"
 
     def parts(self, data, ended=verdict.EXITED):
@@ -295,20 +264,12 @@ class Documents(unittest.TestCase):
 
 
 class Control(unittest.TestCase):
-    """The unchanged modules."""
-
-    def _judge(self, data):
+    def test_judge(self):
         broken = mutant("red: rcu_ptr_a.x")
         plan = Plan(broken.plan, "name", ("BASE", "x86_64"))
-        return mutants.judge_control(
-            [broken], verdict.judge("BASE", data, plan, None, detector(), verdict.EXITED, 0))
-
-    def test_green(self):
-        self.assertEqual(self._judge(log(("x", "ok"), ("y", "ok"))), [])
-
-    def test_red(self):
-        self.assertTrue(self._judge(log(("x", "ok"), ("y", "not ok"))))
-
-    def test_the_case_has_to_run(self):
-        self.assertEqual(self._judge(log(("y", "ok"))), ["name: no case rcu_ptr_a.x ran and passed"])
-        self.assertTrue(self._judge(log(("x # SKIP no such thing", "ok"))))
+        for data, problems in ((log(("x", "ok"), ("y", "ok")), []),
+                               (log(("x", "ok"), ("y", "not ok")), ["rcu_ptr_a.y failed"]),
+                               (log(("y", "ok")), ["name: no case rcu_ptr_a.x ran and passed"]),
+                               (log(("x # SKIP no such thing", "ok")), ["name: no case rcu_ptr_a.x ran and passed"])):
+            result = verdict.judge("BASE", data, plan, None, detector(), verdict.EXITED, 0)
+            self.assertEqual(mutants.judge_control([broken], result), problems)

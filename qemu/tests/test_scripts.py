@@ -4,6 +4,7 @@
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import tempfile
 import unittest
@@ -12,17 +13,22 @@ from .common import QEMU
 
 ROOT = QEMU.parent
 
-CONFIG = {"MODULES": "y", "64BIT": "y", "X86_64": "y", "SMP": "y", "RUST": "y",
-          "RUSTC_VERSION_TEXT": '"rustc 1.85.0 (of another machine)"'}
-CRATES = ("libcore.rmeta", "libkernel.rmeta", "libbindings.rmeta", "libpin_init.rmeta", "libmacros.so",
-          "helpers/helpers_module.bc")
+RUSTC = "rustc 1.85.0 (of another machine)"
+CONFIG = {"MODULES": "y", "64BIT": "y", "X86_64": "y", "SMP": "y", "RUST": "y", "RUSTC_VERSION_TEXT": f'"{RUSTC}"'}
+CRATES = [f"rust/{name}" for name in ("libcore.rmeta", "libkernel.rmeta", "libbindings.rmeta", "libpin_init.rmeta",
+                                      "libmacros.so", "helpers/helpers_module.bc")]
+
+
+def config(**options):
+    """The text of a configuration; None: without this option."""
+    return "".join(f"CONFIG_{name}={value}\n" for name, value in {**CONFIG, **options}.items() if value)
 
 
 class Scripts(unittest.TestCase):
     """Runs them in an environment without what the tests were started with."""
 
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()  # pylint: disable=consider-using-with
+        folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.folder = pathlib.Path(folder.name)
 
@@ -32,14 +38,20 @@ class Scripts(unittest.TestCase):
         done = subprocess.run(["bash", ROOT / "scripts" / script, *args], env=env, text=True, check=False,
                               stdin=subprocess.DEVNULL, capture_output=True, timeout=300)
         said = done.stdout + done.stderr
-        self.assertEqual((done.returncode, len(said.splitlines())), (2, 1), said)
-        for reason in reasons:
-            self.assertIn(reason, said)
+        with self.subTest(reasons):
+            self.assertEqual((done.returncode, len(said.splitlines())), (2, 1), said)
+            for reason in reasons:
+                self.assertIn(reason, said)
+
+    def write(self, name, text=""):
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
 
     def program(self, name, *lines):
         """A program that is not what it should be."""
-        path = self.folder / name
-        path.write_text("\n".join(("#!/bin/sh", *lines, "")), encoding="utf-8")
+        path = self.write(name, "\n".join(("#!/bin/sh", *lines, "")))
         path.chmod(0o755)
         return str(path)
 
@@ -47,175 +59,91 @@ class Scripts(unittest.TestCase):
 class Kdir(Scripts):
     """Kernel builds that KDIR= names."""
 
-    def kernel(self, *without, release="7.3.4-other", **options):
+    def unusable(self, *reasons, without=(), release="7.3.4-other", **options):
         """A build that is complete but for some files."""
-        config = "".join(f"CONFIG_{name}={value}\n" for name, value in {**CONFIG, **options}.items() if value)
-        files = {"include/config/auto.conf": config, ".config": config, "Module.symvers": "",
-                 "include/config/kernel.release": release, **{f"rust/{name}": "" for name in CRATES}}
-        kdir = self.folder / "kdir"
+        files = {"include/config/auto.conf": config(**options), ".config": config(**options), "Module.symvers": "",
+                 "include/config/kernel.release": release, **dict.fromkeys(CRATES, "")}
+        shutil.rmtree(self.folder / "kdir", ignore_errors=True)
         for name, text in files.items():
             if name not in without:
-                path = kdir / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text, encoding="utf-8")
-        return str(kdir)
+                self.write(f"kdir/{name}", text)
+        self.refused(*reasons, KDIR=str(self.folder / "kdir"))
 
-    def test_none(self):
+    def test_files(self):
         self.refused("no such directory", KDIR=str(self.folder / "kdir"))
+        self.unusable("no prepared kernel build", without=["include/config/auto.conf"])
+        self.unusable("no Module.symvers", without=["Module.symvers"])
+        self.unusable("rust/libcore.rmeta", "rust/libmacros.so", "make modules_prepare", without=CRATES)
+        self.unusable(CRATES[-1], "make modules_prepare", without=CRATES[-1:], RUST_INLINE_HELPERS="y")
 
-    def test_not_prepared(self):
-        self.refused("no prepared kernel build", KDIR=self.kernel("include/config/auto.conf"))
-
-    def test_without_rust(self):
-        self.refused("no CONFIG_RUST=y", KDIR=self.kernel(RUST=None))
-
-    def test_without_smp(self):
-        self.refused("no CONFIG_SMP=y", KDIR=self.kernel(SMP=None))
-
-    def test_32_bit(self):
-        kdir = self.kernel(**{"64BIT": None, "X86_64": None, "X86_32": "y"})
-        self.refused("64-bit kernels for x86_64 and arm64 only", KDIR=kdir)
-
-    def test_headers_without_crates(self):
-        kdir = self.kernel(*(f"rust/{name}" for name in CRATES))
-        self.refused("rust/libcore.rmeta", "rust/libmacros.so", "make modules_prepare", KDIR=kdir)
-
-    def test_headers_without_helpers(self):
-        kdir = self.kernel("rust/helpers/helpers_module.bc", RUST_INLINE_HELPERS="y")
-        self.refused("rust/helpers/helpers_module.bc", "make modules_prepare", KDIR=kdir)
-
-    def test_without_symbols(self):
-        self.refused("no Module.symvers", KDIR=self.kernel("Module.symvers"))
-
-    def test_too_old(self):
-        self.refused("is Linux 7.2.9", KDIR=self.kernel(release="7.2.9"))
-
-    def test_another_rustc(self):
-        self.refused("was built with 'rustc 1.85.0 (of another machine)'", KDIR=self.kernel())
+    def test_configurations(self):
+        self.unusable("no CONFIG_RUST=y", RUST=None)
+        self.unusable("no CONFIG_SMP=y", SMP=None)
+        self.unusable("64-bit kernels for x86_64 and arm64 only", **{"64BIT": None, "X86_64": None, "X86_32": "y"})
+        self.unusable("is Linux 7.2.9", release="7.2.9")
+        self.unusable(f"was built with '{RUSTC}'")
 
 
 class Install(Scripts):
     """Headers as they are packaged, that scripts/install.sh probes."""
 
-    def headers(self, **options):
-        """Headers of a kernel with these options."""
-        config = "".join(f"CONFIG_{name}={value}\n" for name, value in {**CONFIG, **options}.items() if value)
-        (self.folder / ".config").write_text(config, encoding="utf-8")
-        return str(self.folder)
-
-    def probe(self, *reasons, rustc=None, release="7.3.4-other", **options):
-        """The modules can't be built for it."""
-        variables = {"RUSTC": rustc} if rustc is not None else {}
-        self.refused(*reasons, script="install.sh", args=("probe",), KDIR=self.headers(**options),
-                     KERNELRELEASE=release, **variables)
+    def probe(self, *reasons, options=None, **variables):
+        """The modules can't be built for a kernel with these options."""
+        self.write(".config", config(**(options or {})))
+        self.refused(*reasons, script="install.sh", args=("probe",),
+                     **{"KDIR": str(self.folder), "KERNELRELEASE": "7.3.4-other", **variables})
 
     def rustc(self, sysroot):
         """The one that the kernel was built with."""
-        return self.program("rustc", f"case $1 in --print) echo {sysroot};; "
-                                     "*) echo 'rustc 1.85.0 (of another machine)';; esac")
+        return self.program("rustc", f"case $1 in --print) echo {sysroot};; *) echo '{RUSTC}';; esac")
 
-    def test_no_headers(self):
-        self.refused("headers of 7.3.4-none are missing", script="install.sh", args=("probe",),
-                     KERNELRELEASE="7.3.4-none")
-
-    def test_without_rust(self):
-        self.probe("without CONFIG_RUST=y", RUST=None)
-
-    def test_other_headers(self):
-        (self.folder / "include/config").mkdir(parents=True)
-        (self.folder / "include/config/kernel.release").write_text("7.3.4-of-others\n", encoding="utf-8")
+    def test_headers(self):
+        self.probe("headers of 7.3.4-none are missing", KDIR="", KERNELRELEASE="7.3.4-none")
+        self.probe("no CONFIG_RUST=y", options={"RUST": None})
+        self.probe("older than Linux 7.3", KERNELRELEASE="7.2.9+deb13-amd64")
+        self.write("include/config/kernel.release", "7.3.4-of-others\n")
         self.probe("headers of 7.3.4-of-others", "vermagic")
 
-    def test_too_old(self):
-        self.probe("older than Linux 7.3", release="7.2.9+deb13-amd64")
+    def test_rustc(self):
+        self.probe(f"was built with '{RUSTC}'", RUSTC=self.program("rustc", "echo rustc 1.86.0"))
+        self.probe(f"was built with '{RUSTC}'", RUSTC="", LLVM="", ARCH="")
+        self.probe("library source is missing", "rust-src", RUSTC=self.rustc("/no"))
 
-    def test_another_rustc(self):
-        self.probe("was built with 'rustc 1.85.0 (of another machine)'",
-                   rustc=self.program("rustc", "echo rustc 1.86.0"))
-
-    def test_empty_variables(self):
-        (self.folder / ".config").write_text('CONFIG_RUST=y\nCONFIG_SMP=y\n'
-                                             'CONFIG_RUSTC_VERSION_TEXT="rustc 1.85.0 (of another machine)"\n',
-                                             encoding="utf-8")
-        self.refused("was built with 'rustc 1.85.0 (of another machine)'", script="install.sh", args=("probe",),
-                     KDIR=str(self.folder), KERNELRELEASE="7.3.4-other", RUSTC="", LLVM="", ARCH="")
-
-    def test_without_library_source(self):
-        self.probe("library source is missing", "rust-src", rustc=self.rustc("/no"))
-
-    def library(self):
-        """A rustc with all that belongs to it."""
-        library = self.folder / "lib/rustlib/src/rust/library/core/src"
-        library.mkdir(parents=True)
-        (library / "lib.rs").touch()
-        return self.rustc(self.folder)
-
-    def test_without_bindgen(self):
-        rustc = self.library()
-        self.refused("bindgen is missing", "apt-get install bindgen", script="install.sh", args=("probe",),
-                     KDIR=self.headers(), KERNELRELEASE="7.3.4-other", RUSTC=rustc,
-                     BINDGEN="/no/bindgen")
-
-    def test_old_bindgen(self):
-        rustc = self.library()
-        self.refused("bindgen is older than", script="install.sh", args=("probe",), KDIR=self.headers(),
-                     KERNELRELEASE="7.3.4-other", RUSTC=rustc,
-                     BINDGEN=self.program("bindgen", "echo bindgen 0.65.1"))
-
-    def test_without_compiler(self):
-        rustc = self.library()
-        bindgen = self.program("bindgen", "echo bindgen 0.99.0")
-        os.environ["PATH"] = f"{self.folder}:{os.environ['PATH']}"
-        self.addCleanup(os.environ.__setitem__, "PATH", os.environ["PATH"].partition(":")[2])
-        self.assertTrue(bindgen)
-        self.probe("no-such-gcc is missing", rustc=rustc,
-                   CC_VERSION_TEXT='"no-such-gcc (of another machine) 14.2.0"')
-
-    def test_headers_without_crates(self):
-        rustc = self.library()
+    def test_what_else_there_has_to_be(self):
+        self.write("lib/rustlib/src/rust/library/core/src/lib.rs")
+        tools = {"RUSTC": self.rustc(self.folder), "PATH": f"{self.folder}:{os.environ['PATH']}"}
+        self.probe("bindgen is missing", "apt-get install bindgen", BINDGEN="/no/bindgen", **tools)
+        self.probe("bindgen is older than", BINDGEN=self.program("bindgen", "echo bindgen 0.65.1"), **tools)
         self.program("bindgen", "echo bindgen 0.99.0")
-        os.environ["PATH"] = f"{self.folder}:{os.environ['PATH']}"
-        self.addCleanup(os.environ.__setitem__, "PATH", os.environ["PATH"].partition(":")[2])
-        self.probe("no Rust crates", "linux-source-7.3", rustc=rustc,
-                   CC_VERSION_TEXT='"gcc (of another machine) 14.2.0"')
+        self.probe("no-such-gcc is missing", **tools,
+                   options={"CC_VERSION_TEXT": '"no-such-gcc (of another machine) 14.2.0"'})
+        self.probe("no Rust crates", "linux-source-7.3", **tools,
+                   options={"CC_VERSION_TEXT": '"gcc (of another machine) 14.2.0"'})
 
     def test_without_what_crates_are_made_with(self):
-        script = (ROOT / "scripts/install.sh").read_text(encoding="utf-8")
-        begin = script.index("PREPARATION=")
-        check = script[begin:script.index("# tree_of RELEASE")]
-        done = subprocess.run(["bash", "-uc", 'die() { echo "$*"; exit 2; }; RELEASE=r; '
-                               'have() { [ "$2" != python3 ] && [ "$2" != libelf.h ]; }; '
-                               + check + "check_preparation"], text=True, check=False, capture_output=True, timeout=60)
-        self.assertEqual(done.returncode, 2)
-        self.assertIn("apt-get install python3-minimal libelf-dev\n", done.stdout)
+        done = subprocess.run(["bash", "-c", 'source scripts/lib/all.sh; '
+                               'have() { [ "$2" != python3 ] && [ "$2" != libelf.h ]; }; missing tree stock; '
+                               'echo "${MISSING[@]}"'], text=True, check=False, capture_output=True, timeout=60, cwd=ROOT)
+        self.assertEqual((done.returncode, done.stdout), (0, "libelf-dev python3-minimal\n"))
 
 
 class Stock(Scripts):
     """What scripts/stock-tree.sh is given."""
 
-    def tree(self, *reasons, config="CONFIG_RUST=y\n", files=(".config", "Module.symvers", "rust/kernel/lib.rs"),
-             **variables):
+    def tree(self, *reasons, text="CONFIG_RUST=y\n", files=("Module.symvers", "rust/kernel/lib.rs"), **variables):
         """The build tree can't be made."""
+        self.write(".config", text)
         for name in files:
-            path = self.folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(config if name == ".config" else "", encoding="utf-8")
+            self.write(name)
         folder = str(self.folder)
         self.refused(*reasons, script="stock-tree.sh", args=(folder, folder, str(self.folder / "tree")), **variables)
 
-    def test_no_headers(self):
-        self.tree("no Module.symvers", "no kernel headers", files=(".config",))
-
-    def test_no_source(self):
-        self.tree("is no kernel source", files=(".config", "Module.symvers"))
-
-    def test_without_rust(self):
-        self.tree("no CONFIG_RUST=y", config="CONFIG_SMP=y\n")
-
-    def test_another_rustc(self):
+    def test_refused(self):
+        self.tree("no Module.symvers", "no kernel headers", files=())
+        self.tree("is no kernel source", files=["Module.symvers"])
+        self.tree("no CONFIG_RUST=y", text="CONFIG_SMP=y\n")
         self.program("rustc", "echo rustc 1.80.0")
-        self.tree("was built with 'rustc 1.85.0 (of another machine)'",
-                  config='CONFIG_RUST=y\nCONFIG_RUSTC_VERSION_TEXT="rustc 1.85.0 (of another machine)"\n',
+        self.tree(f"was built with '{RUSTC}'", text=config(),
                   PATH=f"{self.folder}:{os.environ['PATH']}", RUSTC="", LLVM="", BINDGEN="")
 
 
@@ -234,9 +162,7 @@ class Kernel(Scripts):
     def chosen(self, *built, stock="true", **variables):
         """The scenarios, where these were built before."""
         for name in built:
-            path = self.folder / "kernel" / f"{name}-1"
-            path.mkdir(parents=True, exist_ok=True)
-            (path / "rcu_ptr.complete").touch()
+            self.write(f"kernel/{name}-1/rcu_ptr.complete")
         script = f"source scripts/lib/all.sh; can_stock() {{ {stock}; }}; check_variables; choose_kernel; " \
                  "choose_scenarios run; echo ${NAMES[*]}"
         env = {"PATH": os.environ["PATH"], "RCU_PTR_CACHE": str(self.folder), **variables}
@@ -286,28 +212,15 @@ class Dkms(unittest.TestCase):
 class Toolchain(Scripts):
     """Tools that are missing, or are not what they should be."""
 
-    def test_32_bit(self):
+    def test_refused(self):
         self.refused("64-bit kernels for x86_64 and arm64 only", ARCH="i386")
-
-    def test_no_rustc(self):
         self.refused("no such program", RUSTC="/no/rustc")
-
-    def test_old_rustc(self):
-        rustc = self.program("rustc", "echo rustc 1.80.1")
-        self.refused("is 1.80.1, the kernel needs", RUSTC=rustc)
-
-    def test_rustc_without_source(self):
-        rustc = self.program("rustc", 'case $1 in --print) echo /no;; *) echo rustc 1.99.0;; esac')
+        self.refused("is 1.80.1, the kernel needs", RUSTC=self.program("old", "echo rustc 1.80.1"))
+        rustc = self.program("rustc", "case $1 in --print) echo /no;; *) echo rustc 1.99.0;; esac")
         self.refused("has no library source", RUSTC=rustc)
-
-    def test_incomplete_llvm(self):
         self.refused("clang-1 is missing", LLVM="-1")
-
-    def test_no_bindgen(self):
         self.refused("no bindgen of at least", script="env.sh", args=("build",), BINDGEN="/no/bindgen")
-
-    def test_bindgen_without_libclang(self):
-        bindgen = self.program("bindgen", 'case $1 in --version) echo bindgen 0.99.0;; *) exit 1;; esac')
+        bindgen = self.program("bindgen", "case $1 in --version) echo bindgen 0.99.0;; *) exit 1;; esac")
         self.refused("finds no libclang", script="env.sh", args=("build",), BINDGEN=bindgen)
 
 

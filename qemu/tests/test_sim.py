@@ -32,13 +32,11 @@ class Seeds(unittest.TestCase):
     """Seeds mean the same for ever, or VERSION is raised."""
 
     def test_numbers(self):
-        """The first ones."""
         dice = Dice(1)
         self.assertEqual([dice.roll() for _ in range(2)],
                          [13819372491320860226, 10987583248141275951])
 
     def test_same_case(self):
-        """A seed is one case, and each is a plan that there is."""
         for seed in range(200):
             case = Case(seed)
             self.assertEqual(case.plan + case.script, Case(seed).plan + Case(seed).script)
@@ -46,7 +44,6 @@ class Seeds(unittest.TestCase):
             self.assertLess(case.torture["slots"] * 4, 65536)
 
     def test_they_differ(self):
-        """Seeds reach both engines, and what else there is."""
         cases = [Case(seed) for seed in range(100)]
         for what in (lambda case: case.engine, lambda case: case.smp, lambda case: case.mem,
                      lambda case: case.torture["hotplug_ms"] > 0, lambda case: case.torture["fail"] > 0):
@@ -54,13 +51,11 @@ class Seeds(unittest.TestCase):
         self.assertGreater(len({case.script for case in cases}), 99)
 
     def test_long_form(self):
-        """The same machine and shell, and more objects."""
         short, long = Case(5), Case(5, long=True)
         self.assertEqual((short.plan, short.smp, short.actions), (long.plan, long.smp, long.actions))
         self.assertGreater(long.torture["msecs"], 10 * short.torture["msecs"])
 
     def test_takeover(self):
-        """Comes on top of what a seed means elsewhere."""
         cases = [(Case(seed), Case(seed, takeover=True)) for seed in range(100)]
         for without, other in cases:
             self.assertEqual((without.plan, without.actions), (other.plan, other.actions))
@@ -70,7 +65,6 @@ class Seeds(unittest.TestCase):
                          {False, True})
 
     def test_engine_can_be_chosen(self):
-        """All else stays."""
         lockless, rfc = Case(5, "lockless"), Case(5, "rfc")
         self.assertEqual(lockless.script, rfc.script)
         lockless.use("rfc")
@@ -99,10 +93,7 @@ class _Gdbstub(threading.Thread):
 
 
 class Shortcuts(unittest.TestCase):
-    """What is said to QEMU's gdbstub."""
-
     def test_stop_write_and_leave(self):
-        """In this order."""
         stub = shortcut.Stub()
         theirs = socket.socket(fileno=os.dup(stub.fds[0]))
         answering = _Gdbstub(theirs)
@@ -115,21 +106,16 @@ class Shortcuts(unittest.TestCase):
                                            "z0,ffff1000,1", "D"])
 
     def test_qemu_that_ends(self):
-        """Is reported elsewhere."""
         stub = shortcut.Stub()
         stub.take(shortcut.Shortcut(1, 2, 3))
         stub.close()
 
 
 class Digests(unittest.TestCase):
-    """Of a console."""
-
     def test_banner_is_left_out(self):
-        """Who built the kernel is no matter."""
         self.assertEqual(_result(LOG % b"a").digest, _result(LOG % b"other").digest)
 
     def test_difference_is_named(self):
-        """By the first line that differs."""
         one, other = _result(LOG % b"a"), _result(LOG.replace(b"objects=16394", b"objects=16395") % b"a")
         self.assertNotEqual(one.digest, other.digest)
         number, here, there = one.differs(other)
@@ -138,13 +124,11 @@ class Digests(unittest.TestCase):
         self.assertIn("16395", there)
 
     def test_one_that_goes_on(self):
-        """Is another one."""
         one = _result(LOG % b"a")
         self.assertEqual(one.differs(_result(LOG % b"a" + b"more\n"))[0], 4)
         self.assertIsNone(one.differs(_result(LOG % b"b")))
 
     def test_result_of_the_module_has_to_be_there(self):
-        """Silence is no success."""
         self.assertTrue(_result(LOG % b"a").good)
         silent = _result(b"[    0.1] rcu_ptr_guest: init\n")
         self.assertFalse(silent.good)
@@ -152,15 +136,11 @@ class Digests(unittest.TestCase):
         self.assertFalse(_result(LOG % b"a", "FAIL").good)
 
     def test_sections(self):
-        """Where modules are."""
         self.assertEqual(_result(LOG % b"a").sections, {"rcu_ptr": {".text": "0xffffffffa0000000"}})
 
 
 class Search(unittest.TestCase):
-    """Lists and tables."""
-
     def test_list(self):
-        """SCENARIO SEED WHY."""
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder) / "seeds"
             path.write_text("# x\nPERF 7 it was early\nRT 8 a hang\n", encoding="utf-8")
@@ -171,11 +151,9 @@ class Search(unittest.TestCase):
         self.assertTrue(search.always(QEMU / "seeds.txt", "PERF"))
 
     def test_onward(self):
-        """So many, behind those that are given."""
         self.assertEqual(list(search.onward([9], 3, 2, None)), [9, 3, 4])
 
     def test_row(self):
-        """A search that found nothing is worse than any."""
         row = search.Row("m")
         row.add(1, "early")
         row.add(3, "early")

@@ -19,8 +19,6 @@ def samples():
 
 
 class Splats(unittest.TestCase):
-    """Nothing gets by, and nothing is made up."""
-
     def test_each_kind_fails_a_good_boot(self):
         lines = log("good").split(b"\r\n")
         middle = next(i for i, line in enumerate(lines) if b"ok 2 vmalloc" in line)

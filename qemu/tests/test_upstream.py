@@ -21,8 +21,6 @@ rcu_ptr_guest: step 4/9 insmod rcu_ptr.ko engine=lockless
 
 
 class Table(unittest.TestCase):
-    """Numbers of logs."""
-
     def test_rows(self):
         lines = upstream.table([LOG.splitlines()])
         self.assertIn("| rcuscale, both: time | 5 ms | 7 ms | - |", lines)

@@ -83,6 +83,10 @@ impl<T> RawSlot<T> {
 
 /// Holds a [`CacheBox`] or nothing; readers look into it under RCU. What is in it is freed after a
 /// grace period when the slot is dropped.
+///
+/// # Context
+///
+/// All methods: any, NMI included.
 pub struct CacheSlot<'a, T> {
     slot: RawSlot<T>,
     cache: &'a Cache<T>,
@@ -103,30 +107,18 @@ impl<'a, T> CacheSlot<'a, T> {
     }
 
     /// What is there, for a reader.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
     #[inline]
     pub fn load<'rcu>(&self, guard: &'rcu rcu::Guard) -> Option<&'rcu T> {
         self.slot.load(guard)
     }
 
     /// Puts `new` there and takes out what was. Gives `new` back if it is of another cache.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
     #[inline]
     pub fn swap(&self, new: Option<CacheBox<'a, T>>) -> Option<CacheBox<'a, T>> {
         self.slot.swap(new, self.cache)
     }
 
     /// Puts `new` there if nothing is, or gives it back; also if it is of another cache.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
     #[inline]
     pub fn put(&self, new: CacheBox<'a, T>) -> Result<(), CacheBox<'a, T>> {
         self.slot.put(new, self.cache)
@@ -135,10 +127,6 @@ impl<'a, T> CacheSlot<'a, T> {
     /// Takes out the object that [`Self::load()`] found, if it is still there.
     ///
     /// As long as the guard of `seen` lives no other can have its address.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
     #[inline]
     pub fn remove(&self, seen: &T) -> Option<CacheBox<'a, T>> {
         self.slot.remove(seen, self.cache)
@@ -155,6 +143,10 @@ impl<T> Drop for CacheSlot<'_, T> {
 /// an `Arc` or a static, as nothing in it borrows from elsewhere.
 ///
 /// When it is dropped its objects are freed after a grace period, and then the cache goes.
+///
+/// # Context
+///
+/// All methods but [`Self::new()`]: any, NMI included. The drop may sleep.
 pub struct CacheTable<T> {
     // INVARIANT: (of the slots) only boxes of `cache` are put there.
     slots: KVVec<RawSlot<T>>,
@@ -191,30 +183,18 @@ impl<T> CacheTable<T> {
     }
 
     /// Slots.
-    ///
-    /// # Context
-    ///
-    /// Any.
     #[inline]
     pub fn len(&self) -> usize {
         self.slots.len()
     }
 
     /// Whether there is none.
-    ///
-    /// # Context
-    ///
-    /// Any.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
     /// What is in slot `i`, for a reader. `None` too where there is no such slot.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
     #[inline]
     pub fn load<'rcu>(&self, i: usize, guard: &'rcu rcu::Guard) -> Option<&'rcu T> {
         self.slots.get(i)?.load(guard)
@@ -222,10 +202,6 @@ impl<T> CacheTable<T> {
 
     /// Puts `new` in slot `i` and takes out what was. Gives `new` back if it is of another cache, or
     /// there is no such slot.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
     #[inline]
     pub fn swap<'a>(&'a self, i: usize, new: Option<CacheBox<'a, T>>) -> Option<CacheBox<'a, T>> {
         match self.slots.get(i) {
@@ -236,10 +212,6 @@ impl<T> CacheTable<T> {
 
     /// Puts `new` in slot `i` if nothing is there, or gives it back; also if it is of another cache,
     /// or there is no such slot.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
     #[inline]
     pub fn put<'a>(&'a self, i: usize, new: CacheBox<'a, T>) -> Result<(), CacheBox<'a, T>> {
         match self.slots.get(i) {
@@ -249,10 +221,6 @@ impl<T> CacheTable<T> {
     }
 
     /// Takes the object that [`Self::load()`] found in slot `i` out, if it is still there.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
     #[inline]
     pub fn remove(&self, i: usize, seen: &T) -> Option<CacheBox<'_, T>> {
         self.slots.get(i)?.remove(seen, &self.cache)

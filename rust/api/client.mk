@@ -12,7 +12,3 @@ ccflags-y += -I$(RCU_PTR)/include
 RCU_PTR_BINDGEN_HEADER ?= $(RCU_PTR)/include/linux/rcu_ptr.h
 
 include $(RCU_PTR)/rust/sys/bindgen.mk
-
-# A module of several files has its Rust in one of them.
-$(addprefix $(obj)/,$(obj-m) $(foreach m,$(obj-m:.o=),$($(m)-y))): \
-	$(obj)/bindings_generated.rs

@@ -34,7 +34,7 @@ use kernel::{
 ///
 /// # Context
 ///
-/// May be dropped where its box may be.
+/// All methods: any, NMI included. May be dropped where its box may be.
 ///
 /// # Invariants
 ///
@@ -52,10 +52,6 @@ unsafe impl<P: ForeignOwnableRcu + Send + Sync> Send for RcuSlot<P> {}
 
 impl<P: ForeignOwnableRcu> RcuSlot<P> {
     /// An empty slot.
-    ///
-    /// # Context
-    ///
-    /// Any.
     pub const fn new() -> Self {
         // INVARIANT: Null.
         Self {
@@ -65,10 +61,6 @@ impl<P: ForeignOwnableRcu> RcuSlot<P> {
     }
 
     /// What is there, for a reader.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
     #[inline]
     pub fn load<'rcu>(&self, guard: &'rcu rcu::Guard) -> Option<P::RcuBorrowed<'rcu>>
     where
@@ -86,10 +78,6 @@ impl<P: ForeignOwnableRcu> RcuSlot<P> {
     }
 
     /// Puts `new` there and takes out what was.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
     #[inline]
     pub fn swap(&self, new: Option<P>) -> Option<P> {
         let new = new.map_or(ptr::null_mut(), P::into_foreign);
@@ -101,10 +89,6 @@ impl<P: ForeignOwnableRcu> RcuSlot<P> {
     }
 
     /// Puts `new` there if nothing is, or gives it back.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
     #[inline]
     pub fn put(&self, new: P) -> Result<(), P> {
         let new = new.into_foreign();
@@ -119,10 +103,6 @@ impl<P: ForeignOwnableRcu> RcuSlot<P> {
     /// Takes out the object that [`Self::load()`] found, if it is still there.
     ///
     /// As long as the guard of `seen` lives no other can have its address.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
     #[inline]
     pub fn remove(&self, seen: P::RcuBorrowed<'_>) -> Option<P> {
         let seen = P::address(&seen);

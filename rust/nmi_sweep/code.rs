@@ -13,6 +13,20 @@ pub(crate) struct Flags(u8);
 
 impl Flags {
     const LETTERS: [u8; 7] = *b"pkosuca";
+    /// It leads to a panic, and nowhere else.
+    pub(crate) const PANICS: Self = Self(1);
+    /// It runs with engine lockless only.
+    const LOCKLESS: Self = Self(1 << 1);
+    /// It runs with engine rfc only.
+    const RFC: Self = Self(1 << 2);
+    /// The instruction before it puts breakpoints off.
+    pub(crate) const IN_SHADOW: Self = Self(1 << 3);
+    /// Nothing refers to its function.
+    pub(crate) const UNUSED: Self = Self(1 << 4);
+    /// The instruction before it calls another function, or warns.
+    pub(crate) const FOLLOWS_CALL: Self = Self(1 << 5);
+    /// It exchanges a word if that still is what it was.
+    pub(crate) const EXCHANGES: Self = Self(1 << 6);
 
     fn parse(text: &str) -> Self {
         let bit = |letter| Self::LETTERS.iter().position(|l| l == letter);
@@ -24,43 +38,9 @@ impl Flags {
         )
     }
 
-    fn has(self, i: u32) -> bool {
-        self.0 & 1 << i != 0
-    }
-
-    /// It leads to a panic, and nowhere else.
-    pub(crate) fn panics(self) -> bool {
-        self.has(0)
-    }
-
-    /// It runs with engine lockless only.
-    pub(crate) fn needs_lockless(self) -> bool {
-        self.has(1)
-    }
-
-    /// It runs with engine rfc only.
-    pub(crate) fn needs_rfc(self) -> bool {
-        self.has(2)
-    }
-
-    /// Nothing refers to its function.
-    pub(crate) fn is_unused(self) -> bool {
-        self.has(4)
-    }
-
-    /// The instruction before it calls another function, or warns.
-    pub(crate) fn follows_call(self) -> bool {
-        self.has(5)
-    }
-
-    /// It exchanges a word if that still is what it was.
-    pub(crate) fn exchanges(self) -> bool {
-        self.has(6)
-    }
-
-    /// The instruction before it puts breakpoints off.
-    pub(crate) fn in_shadow(self) -> bool {
-        self.has(3)
+    /// Whether `flag` is one of them.
+    pub(crate) fn has(self, flag: Self) -> bool {
+        self.0 & flag.0 != 0
     }
 }
 
@@ -197,11 +177,11 @@ impl Code {
     /// run.
     pub(crate) fn is_excluded(&self, insn: usize) -> bool {
         let flags = self.flags[insn];
-        flags.panics()
-            || flags.in_shadow()
-            || flags.is_unused()
-            || self.lockless == Some(false) && flags.needs_lockless()
-            || self.lockless == Some(true) && flags.needs_rfc()
+        flags.has(Flags::PANICS)
+            || flags.has(Flags::IN_SHADOW)
+            || flags.has(Flags::UNUSED)
+            || self.lockless == Some(false) && flags.has(Flags::LOCKLESS)
+            || self.lockless == Some(true) && flags.has(Flags::RFC)
     }
 
     fn text(&self, at: &Range<usize>) -> &str {

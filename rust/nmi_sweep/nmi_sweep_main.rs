@@ -35,6 +35,7 @@ mod sys {
     pub(crate) mod step;
     pub(crate) mod text;
     pub(crate) mod thread;
+    pub(crate) mod tracepoint;
     pub(crate) mod user;
 }
 

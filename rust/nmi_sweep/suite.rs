@@ -9,7 +9,7 @@ use crate::{
     pool::Pool,
     provoke,
     route::Route,
-    sweep::{Core, Stage, Sweep, Totals},
+    sweep::{Core, Stage, Sweep, Totals, Why},
     sys::{
         alloc::{self, Source},
         cache::SheafCache,
@@ -18,15 +18,15 @@ use crate::{
         probes, step, text, thread,
     },
     table::{Alloc, Table, Wrong, SIZE},
-    wanted::Part,
+    wanted::PARTS,
     workload::Load,
     SLOW,
 };
-use kernel::prelude::*;
+use kernel::{fmt, prelude::*};
 
 /// Whether there is time for all loads. On PREEMPT_RT, where breakpoints come and go slowly, those do
 /// that the engines differ in there.
-const LONG: bool = !SLOW && cfg!(not(CONFIG_PREEMPT_RT));
+const ALL_LOADS: bool = !SLOW && cfg!(not(CONFIG_PREEMPT_RT));
 
 /// Seconds for each case; KUnit gives a test 300.
 fn secs() -> i64 {
@@ -49,7 +49,7 @@ const STEPPED: [usize; 2] = [8000, 2000];
 /// Groups of random instructions.
 const ROUNDS: usize = if SLOW {
     20
-} else if LONG {
+} else if ALL_LOADS {
     400
 } else {
     100
@@ -81,42 +81,42 @@ fn lockless() -> Result<bool> {
     Ok(probes::saw_lockless())
 }
 
-/// Where there are breakpoints.
-fn possible() -> bool {
+/// Whether there are breakpoints: the case is skipped where there are none.
+fn has_breakpoints() -> bool {
     if cfg!(not(CONFIG_X86)) {
         skip(c"no execution breakpoints with a handler of one's own here");
     }
     cfg!(CONFIG_X86)
 }
 
-/// As [`usual()`], where there is time for all loads.
-fn long() -> bool {
-    let usual = usual();
-    if usual && !LONG {
+/// The same for [`sweeps_core()`], and [`ALL_LOADS`].
+fn sweeps_all_loads() -> bool {
+    let sweeps_core = sweeps_core();
+    if sweeps_core && !ALL_LOADS {
         skip(if SLOW {
             c"there is time for one load only: everything is slow here"
         } else {
             c"there is time for two loads only: breakpoints come and go slowly here"
         });
     }
-    usual && LONG
+    sweeps_core && ALL_LOADS
 }
 
-/// Where the core is swept, with all loads that there are.
-fn usual() -> bool {
+/// The same, and whether it is the core that is swept, not functions that a parameter names.
+fn sweeps_core() -> bool {
     if !text::sweep_func().is_empty() {
         skip(c"parameter func names others");
         return false;
     }
-    possible()
+    has_breakpoints()
 }
 
-fn log(sweep: &Sweep, what: &str, left: usize, since: i64) {
+fn log(sweep: &Sweep, what: &dyn fmt::Debug, left: usize, since: i64) {
     let totals = sweep.totals();
     let secs = |n: i64| n / 1_000_000_000;
     let t = sweep.times;
     pr_info!(
-        "sweep: {}: {} left for lack of time; {} of {} instructions hit, {} groups, {} NMIs, {} s (so far {} s breakpoints, {} s loads, {} s checks)\n",
+        "sweep: {:?}: {} left for lack of time; {} of {} instructions hit, {} groups, {} NMIs, {} s (so far {} s breakpoints, {} s loads, {} s checks)\n",
         what,
         left,
         totals.hit,
@@ -124,9 +124,9 @@ fn log(sweep: &Sweep, what: &str, left: usize, since: i64) {
         sweep.groups,
         sweep.nmis,
         secs(thread::now() - since),
-        secs(t.set + t.clear),
-        secs(t.run),
-        secs(t.check)
+        secs(t.breakpoints),
+        secs(t.loads),
+        secs(t.checks)
     );
 }
 
@@ -202,7 +202,7 @@ fn sweep_for(
             };
             let nmi = || table.iter().for_each(|table| table.turn(Alloc::Nolock));
             let stage = Stage {
-                name: load.name(),
+                name: &load,
                 run: &run,
                 nmi: &nmi,
                 check: &|| table.iter().all(|table| table.wrong() == Wrong::default()),
@@ -228,10 +228,10 @@ fn sample(load: Load) -> Result<Option<()>> {
         let since = thread::now();
         let prepared = load.prepare()?;
         let run = |pool: &Pool| load.run(pool);
-        let stage = Stage::of(load.name(), &run, 1, since + SAMPLE_SECS * 1_000_000_000);
+        let stage = Stage::of(&load, &run, 1, since + SAMPLE_SECS * 1_000_000_000);
         let came = sweep.sample(&stage)?;
         drop(prepared);
-        pr_info!("sweep: {}: {} NMIs in the code\n", stage.name, came);
+        pr_info!("sweep: {:?}: {} NMIs in the code\n", stage.name, came);
         log(sweep, stage.name, 0, since);
         Ok(())
     })
@@ -244,7 +244,8 @@ fn random_groups() -> Result<Option<()>> {
         pr_info!("sweep: random groups with seed {}\n", seed);
         let load = Load::Light;
         let run = |pool: &Pool| load.run(pool);
-        let stage = Stage::of("random groups", &run, 1, since + secs() * 1_000_000_000);
+        let name = format_args!("random groups");
+        let stage = Stage::of(&name, &run, 1, since + secs() * 1_000_000_000);
         sweep.random(seed, ROUNDS, &stage)?;
         log(sweep, stage.name, 0, since);
         Ok(())
@@ -260,16 +261,16 @@ fn report(module: &str, sweep: &Sweep) -> Totals {
         t.all,
         t.hit,
         t.reachable(),
-        t.unreached,
-        t.branches
+        t.missed(Why::Unreached),
+        t.missed(Why::Branch)
     );
     pr_info!(
         "sweep of {}: out of reach: {} of the other engine, {} lead to a panic, {} in functions without a caller, {} without breakpoints, {} NMIs in_nmi(); all their objects and {} of the loads freed once\n",
         module,
-        t.other_engine,
-        t.panics,
-        t.unused,
-        t.refused,
+        t.missed(Why::OtherEngine),
+        t.missed(Why::Panics),
+        t.missed(Why::Unused),
+        t.missed(Why::Refused),
         sweep.nmis,
         sweep.freed
     );
@@ -290,16 +291,16 @@ fn judge(sweep: &Sweep, lockless: bool) -> bool {
         core.insns
     );
     let mut is_good = is_core_good(&core, is_whole);
-    for (part, whole, in_time) in Part::ALL {
+    for part in &PARTS {
         if part.is_of_other_engine(lockless) {
             continue;
         }
         let totals = sweep.totals_of_part(part);
-        let wanted = if is_whole { whole } else { in_time };
+        let wanted = part.shares[usize::from(!is_whole)];
         let share = totals.hit * 1000 / totals.reachable().max(1);
         pr_info!(
             "sweep: {}: {} of {} that can be reached hit, {} of 1000, {} wanted\n",
-            part.name(),
+            part.name,
             totals.hit,
             totals.reachable(),
             share,
@@ -390,26 +391,32 @@ mod tests {
         Ok(())
     }
 
-    fn sweep_caches(loads: &[Load]) -> Result {
-        if SLOW {
-            skip(c"there is time for one load only: everything is slow here");
-        } else if usual() {
-            sweep(loads, Users::Everywhere, selected)?;
+    fn sweep_if(is_time: bool, loads: &[Load], users: Users) -> Result {
+        if is_time {
+            sweep(loads, users, selected)?;
         }
         Ok(())
     }
 
+    fn sweep_caches(loads: &[Load]) -> Result {
+        if SLOW {
+            skip(c"there is time for one load only: everything is slow here");
+            return Ok(());
+        }
+        sweep_if(sweeps_core(), loads, Users::Everywhere)
+    }
+
     #[test]
     fn calls() -> Result {
-        if usual() {
+        if sweeps_core() {
             let loads: &[Load] = if SLOW {
                 &[Load::Light]
-            } else if LONG {
+            } else if ALL_LOADS {
                 &[Load::Light, Load::Traced, Load::Contend, Load::Full]
             } else {
                 &[Load::Light, Load::Contend]
             };
-            if LONG && !text::is_short() {
+            if ALL_LOADS && !text::is_short() {
                 sweep(&[Load::Light], Users::Idle, selected)?;
             }
             sweep(loads, Users::Here, selected)?;
@@ -419,7 +426,7 @@ mod tests {
 
     #[test]
     fn drains() -> Result {
-        if long() {
+        if sweeps_all_loads() {
             sweep(
                 &[
                     Load::Ready,
@@ -438,27 +445,18 @@ mod tests {
 
     #[test]
     fn files_and_traces() -> Result {
-        if long() {
-            sweep(
-                &[Load::RareTrace, Load::Trace, Load::Files],
-                Users::Here,
-                selected,
-            )?;
-        }
-        Ok(())
+        let loads = [Load::RareTrace, Load::Trace, Load::Files];
+        sweep_if(sweeps_all_loads(), &loads, Users::Here)
     }
 
     #[test]
     fn rare_events() -> Result {
-        if long() {
+        let is_time = sweeps_all_loads();
+        if is_time {
             provoke::all()?;
-            sweep(
-                &[Load::Misuse, Load::Hotplug, Load::NoBlocks],
-                Users::Here,
-                selected,
-            )?;
         }
-        Ok(())
+        let loads = [Load::Misuse, Load::Hotplug, Load::NoBlocks];
+        sweep_if(is_time, &loads, Users::Here)
     }
 
     #[test]
@@ -473,19 +471,16 @@ mod tests {
 
     #[test]
     fn caches_in_rare_events() -> Result {
-        if long() {
-            sweep(&[Load::Hotplug], Users::Everywhere, selected)?;
-        }
-        Ok(())
+        sweep_if(sweeps_all_loads(), &[Load::Hotplug], Users::Everywhere)
     }
 
     #[test]
     fn coverage() -> Result {
-        if usual() {
+        if sweeps_core() {
             let lockless = lockless()?;
             let result = files::with_sweep(None, |sweep| {
                 let totals = report(text::sweep_module(), sweep);
-                let is_judged = LONG && text::sweep_module() == "rcu_ptr";
+                let is_judged = ALL_LOADS && text::sweep_module() == "rcu_ptr";
                 let is_good = !is_judged || judge(sweep, lockless);
                 // Most loads free some of the pool's each time.
                 Ok((totals, is_good, sweep.freed > sweep.groups))
@@ -500,7 +495,7 @@ mod tests {
 
     #[test]
     fn random_pairs_and_triples() -> Result {
-        if usual() && random_groups()?.is_none() {
+        if sweeps_core() && random_groups()?.is_none() {
             skip(NO_LIST);
         }
         Ok(())
@@ -508,7 +503,7 @@ mod tests {
 
     #[test]
     fn kernel_functions() -> Result {
-        if !possible() {
+        if !has_breakpoints() {
             return Ok(());
         }
         let code = or_skip!(files::take_kernel(), NO_LIST);
@@ -521,12 +516,12 @@ mod tests {
         ];
         let mut sweep = Sweep::of(code, None)?;
         let end = thread::now() + secs() * 1_000_000_000;
-        let loads = if LONG { &LOADS[..] } else { &LOADS[..1] };
+        let loads = if ALL_LOADS { &LOADS[..] } else { &LOADS[..1] };
         for load in loads {
             let since = thread::now();
             let prepared = load.prepare()?;
             let run = |pool: &Pool| load.run(pool);
-            let stage = Stage::of(load.name(), &run, load.tries(), end);
+            let stage = Stage::of(load, &run, load.tries(), end);
             let left = sweep.run(&stage, |_| true)?;
             drop(prepared);
             log(&sweep, stage.name, left, since);
@@ -534,14 +529,14 @@ mod tests {
         let totals = report("vmlinux", &sweep);
         check!(totals.hit > 50);
         let wanted = WANTED_OF_KERNEL[usize::from(text::is_short())];
-        check!(!LONG || totals.hit * 1000 >= totals.reachable() * wanted);
+        check!(!ALL_LOADS || totals.hit * 1000 >= totals.reachable() * wanted);
         Ok(())
     }
 
     #[test]
     fn chosen_functions() -> Result {
         skip_if!(text::sweep_func().is_empty(), c"parameter func names none");
-        if !possible() {
+        if !has_breakpoints() {
             return Ok(());
         }
         let loads: &[Load] = if text::sweep_cmd().is_empty() {

@@ -3,14 +3,14 @@
 //! The sweep: an NMI at every instruction of some code, each of which frees objects; after each
 //! group every object must have been freed, once.
 //!
-//! Breakpoints at the entries of a few functions start trails: debug exceptions in front of each
-//! further instruction, in and below these functions, whatever branches they take. Each is an NMI;
-//! those in front of an instruction that was not hit yet act. What a function of the kernel does
-//! that the code calls is stepped through for a while; where a trail gets lost in it, a breakpoint
-//! behind the call starts another one.
+//! From breakpoints at the entries of a few functions on there are single steps: debug exceptions in
+//! front of each further instruction, in and below these functions, whatever branches they take. Each
+//! is an NMI; those in front of an instruction that was not hit yet act. What a function of the kernel
+//! does that the code calls is stepped through for a while; where stepping ends in it, it goes on from
+//! a breakpoint behind the call.
 
 use crate::{
-    code::{Code, Function},
+    code::{Code, Flags, Function},
     pool::Pool,
     route::Route,
     scaled,
@@ -23,8 +23,9 @@ use crate::{
     },
     wanted::{self, Part, Wanted},
 };
-use core::array;
+use core::{array, mem};
 use kernel::{
+    fmt,
     prelude::*,
     sync::atomic::{Atomic, Relaxed},
 };
@@ -46,15 +47,15 @@ const OTHERS: u64 = 12;
 /// Objects of the pool that the loads of a group free; others they allocate themselves.
 const LOADED: usize = 256;
 
-/// Steps through what the swept code calls elsewhere, before a trail ends.
+/// Steps through what the swept code calls elsewhere, before stepping ends.
 const DETOUR: usize = 2000;
 
 /// Steps without anything new after which a run of the load is followed no further.
 const MAX_STEPS: usize = 100_000;
 
-/// How often trails are taken up behind calls: each may get lost again behind the next one, where
-/// another task gets the CPU.
-const LOST: usize = 8;
+/// How often stepping goes on behind calls: it may end again behind the next one, where another task
+/// gets the CPU.
+const RESUMES: usize = 8;
 
 /// Runs of a load that find nothing new, where the cycle counter makes the steps.
 const IDLE: usize = 3;
@@ -94,12 +95,8 @@ impl Marks {
     const AGAIN: i32 = 8;
 
     fn new(len: usize) -> Result<Self> {
-        let mut marks = KVVec::with_capacity(len, GFP_KERNEL)?;
-        for _ in 0..len {
-            marks.push(Atomic::new(0), GFP_KERNEL)?;
-        }
         Ok(Self {
-            marks,
+            marks: filled(len, |_| Atomic::new(0))?,
             runs: Atomic::new(0),
             hits: Atomic::new(0),
         })
@@ -166,7 +163,7 @@ impl Marks {
     }
 }
 
-/// Where the trail of a CPU is.
+/// Where stepping of a CPU is.
 struct Place {
     /// The stack pointer in the swept code.
     stack: Atomic<usize>,
@@ -199,7 +196,7 @@ impl Place {
 /// What makes the code run, and what the NMIs do besides freeing objects.
 pub(crate) struct Stage<'a> {
     /// For the log.
-    pub(crate) name: &'a str,
+    pub(crate) name: &'a dyn fmt::Debug,
     /// Makes the code run, once. Objects of the pool that it frees have to be freed after each group.
     pub(crate) run: &'a dyn Fn(&Pool) -> Result,
     /// Runs in each of a group's first NMIs.
@@ -215,7 +212,7 @@ pub(crate) struct Stage<'a> {
 impl<'a> Stage<'a> {
     /// One whose NMIs free objects and nothing else.
     pub(crate) fn of(
-        name: &'a str,
+        name: &'a dyn fmt::Debug,
         run: &'a dyn Fn(&Pool) -> Result,
         tries: u32,
         end: i64,
@@ -262,41 +259,70 @@ pub(crate) struct Sweep {
 /// Nanoseconds.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Times {
-    /// Setting breakpoints.
-    pub(crate) set: i64,
-    /// The load.
-    pub(crate) run: i64,
-    /// Removing breakpoints.
-    pub(crate) clear: i64,
+    /// Setting and removing breakpoints.
+    pub(crate) breakpoints: i64,
+    /// The loads.
+    pub(crate) loads: i64,
     /// The barrier, and a look at all objects.
-    pub(crate) check: i64,
+    pub(crate) checks: i64,
 }
 
-/// The sums, each instruction in one of them.
+/// Adds what has passed since `start` to `sum`; the next stretch starts now.
+fn lap(sum: &mut i64, start: &mut i64) {
+    let now = thread::now();
+    *sum += now - *start;
+    *start = now;
+}
+
+fn filled<T>(len: usize, of: impl Fn(usize) -> T) -> Result<KVVec<T>> {
+    let mut all = KVVec::with_capacity(len, GFP_KERNEL)?;
+    for i in 0..len {
+        all.push(of(i), GFP_KERNEL)?;
+    }
+    Ok(all)
+}
+
+/// Breakpoints with `hook(i)` at the first [`SLOTS`] of `insns`, but for those that the kernel refuses.
+fn breakpoints<'a>(
+    insns: &[usize],
+    code: &Code,
+    states: &mut [State],
+    hook: impl Fn(usize) -> &'a Hook<'a>,
+) -> Result<[Option<Breakpoint<'a>>; SLOTS]> {
+    let mut set = array::from_fn(|_| None);
+    for (i, &insn) in insns.iter().take(SLOTS).enumerate() {
+        match Breakpoint::new(Kind::Execute, code.insns[insn], hook(i)) {
+            Ok(breakpoint) => set[i] = Some(breakpoint),
+            Err(e) if e == EINVAL => {
+                if states[insn] == State::Missed {
+                    states[insn] = State::Refused;
+                }
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(set)
+}
+
+/// The sums.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Totals {
     /// Instructions there are.
     pub(crate) all: usize,
     /// An NMI came before it.
     pub(crate) hit: usize,
-    /// The kernel allows no breakpoint there, or the CPU puts it off.
-    pub(crate) refused: usize,
-    /// Leads to a panic and nowhere else.
-    pub(crate) panics: usize,
-    /// In functions that nothing refers to.
-    pub(crate) unused: usize,
-    /// Of the engine that is not loaded.
-    pub(crate) other_engine: usize,
-    /// In functions that were never run.
-    pub(crate) unreached: usize,
-    /// On branches that were not taken.
-    pub(crate) branches: usize,
+    /// The others, by [`Why`].
+    missed: [usize; 6],
 }
 
 impl Totals {
+    pub(crate) fn missed(&self, why: Why) -> usize {
+        self.missed[why as usize]
+    }
+
     /// Instructions that can be reached, as far as is known.
     pub(crate) fn reachable(&self) -> usize {
-        self.hit + self.unreached + self.branches
+        self.hit + self.missed(Why::Unreached) + self.missed(Why::Branch)
     }
 }
 
@@ -321,12 +347,18 @@ pub(crate) struct Core {
 
 /// Why an instruction was not hit.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Why {
+pub(crate) enum Why {
+    /// The kernel allows no breakpoint there, or the CPU puts it off.
     Refused,
+    /// It leads to a panic and nowhere else.
     Panics,
+    /// Nothing refers to its function.
     Unused,
+    /// It is of the engine that is not loaded.
     OtherEngine,
+    /// Its function was never run.
     Unreached,
+    /// It is on a branch that was not taken.
     Branch,
 }
 
@@ -337,40 +369,25 @@ impl Sweep {
     ///
     /// May sleep.
     pub(crate) fn of(mut code: Code, lockless: Option<bool>) -> Result<Self> {
-        let mut states = KVVec::with_capacity(code.insns.len(), GFP_KERNEL)?;
-        for _ in 0..code.insns.len() {
-            states.push(State::Missed, GFP_KERNEL)?;
-        }
         if let Some(lockless) = lockless {
             code.choose_engine(lockless);
         }
-        let mut others = KVVec::with_capacity(code.functions.len(), GFP_KERNEL)?;
-        for function in code.functions.iter() {
-            others.push(code.is_of_other_engine(function), GFP_KERNEL)?;
-        }
-        let mut wanted = KVVec::with_capacity(code.functions.len(), GFP_KERNEL)?;
-        for function in code.functions.iter() {
-            let name = code.name(function);
-            let is = lockless.is_some_and(|lockless| wanted::of(lockless).any(|w| w.is(name)));
-            wanted.push(is, GFP_KERNEL)?;
-        }
-        let mut chosen = KVVec::with_capacity(code.functions.len(), GFP_KERNEL)?;
-        for _ in code.functions.iter() {
-            chosen.push(true, GFP_KERNEL)?;
-        }
-        let mut places = KVVec::new();
-        for _ in 0..cpu::nr_ids() {
-            places.push(Place::new(), GFP_KERNEL)?;
-        }
+        let functions = code.functions.len();
+        let is_wanted = |number: usize| {
+            let name = code.name(&code.functions[number]);
+            lockless.is_some_and(|lockless| wanted::of(lockless).any(|w| w.is(name)))
+        };
         Ok(Self {
+            states: filled(code.insns.len(), |_| State::Missed)?,
+            others: filled(functions, |number| {
+                code.is_of_other_engine(&code.functions[number])
+            })?,
+            wanted: filled(functions, is_wanted)?,
+            chosen: filled(functions, |_| true)?,
             code,
-            states,
-            others,
-            wanted,
-            chosen,
             pool: Pool::new((WALK_ACTS + OTHER_ACTS + WINDOW_ACTS) as usize)?,
             loaded: Pool::new(LOADED)?,
-            places,
+            places: filled(cpu::nr_ids() as usize, |_| Place::new())?,
             by_counter: cfg!(not(CONFIG_X86)),
             nmis: 0,
             freed: 0,
@@ -423,26 +440,16 @@ impl Sweep {
         };
         let watcher = Hook::new(&fire);
         let hooks: [_; SLOTS] = array::from_fn(|i| Hook::new(&bodies[i]));
-        let mut breakpoints: [Option<Breakpoint<'_>>; SLOTS] = array::from_fn(|_| None);
-        let start = thread::now();
-        let mut wanted = 0;
-        for (i, &insn) in insns.iter().take(SLOTS).enumerate() {
-            match Breakpoint::new(Kind::Execute, self.code.insns[insn], &hooks[i]) {
-                Ok(breakpoint) => {
-                    breakpoints[i] = Some(breakpoint);
-                    wanted += 1;
-                }
-                Err(e) if e == EINVAL => self.states[insn] = State::Refused,
-                Err(e) => return Err(e),
-            }
-        }
+        let mut start = thread::now();
+        let breakpoints = breakpoints(insns, &self.code, &mut self.states, |i| &hooks[i])?;
+        let wanted = breakpoints.iter().flatten().count();
         let word = core_test::words(cpu::this()).next().filter(|_| watch);
         let watchpoint = match word {
             Some(word) => Some(Breakpoint::new(Kind::Write4, word, &watcher)?),
             None => None,
         };
         thread::still_alive();
-        let set = thread::now();
+        lap(&mut self.times.breakpoints, &mut start);
         let mut ran = Ok(());
         for _ in 0..stage.tries {
             let hit = counts.iter().filter(|n| n.load(Relaxed) > 0).count();
@@ -451,11 +458,11 @@ impl Sweep {
             }
             ran = (stage.run)(&self.loaded);
         }
-        let run = thread::now();
+        lap(&mut self.times.loads, &mut start);
         drop(watchpoint);
         drop(breakpoints);
         ran?;
-        let clear = thread::now();
+        lap(&mut self.times.breakpoints, &mut start);
         for (i, &insn) in insns.iter().take(SLOTS).enumerate() {
             if counts[i].load(Relaxed) > 0 {
                 self.states[insn] = State::Hit;
@@ -464,14 +471,11 @@ impl Sweep {
         self.nmis += actor.inside();
         let outside = actor.elsewhere();
         self.conclude(insns, stage, outside)?;
-        self.times.set += set - start;
-        self.times.run += run - set;
-        self.times.clear += clear - run;
-        self.times.check += thread::now() - clear;
+        lap(&mut self.times.checks, &mut start);
         Ok(())
     }
 
-    /// After a group: were all objects freed, and was every interrupt an NMI?
+    /// After a group, or a round of samples: were all objects freed, and was every interrupt an NMI?
     fn conclude(&mut self, insns: &[usize], stage: &Stage<'_>, outside: u64) -> Result {
         self.groups += 1;
         rcu_ptr::barrier();
@@ -527,7 +531,7 @@ impl Sweep {
         let code = &self.code;
         let by_counter = self.by_counter;
         let window = |insn: usize| {
-            if !code.flags[insn].exchanges() || windows.load(Relaxed) <= 0 {
+            if !code.flags[insn].has(Flags::EXCHANGES) || windows.load(Relaxed) <= 0 {
                 return 0;
             }
             let acts = marks.again(insn);
@@ -535,7 +539,7 @@ impl Sweep {
             acts
         };
         let bored = Atomic::<usize>::new(0);
-        let trail = |address, stack| {
+        let step = |address, stack| {
             let steps = bored.load(Relaxed) + 1;
             bored.store(steps, Relaxed);
             if steps > MAX_STEPS {
@@ -568,23 +572,12 @@ impl Sweep {
             }
             true
         };
-        let hook = Hook::trail(&trail);
-        let start = thread::now();
+        let hook = Hook::stepping(&step);
+        let mut start = thread::now();
         let steps = Steps::new(&hook);
-        let mut breakpoints: [Option<Breakpoint<'_>>; SLOTS] = array::from_fn(|_| None);
-        for (i, &insn) in insns.iter().take(SLOTS).enumerate() {
-            match Breakpoint::new(Kind::Execute, self.code.insns[insn], &hook) {
-                Ok(breakpoint) => breakpoints[i] = Some(breakpoint),
-                Err(e) if e == EINVAL => {
-                    if self.states[insn] == State::Missed {
-                        self.states[insn] = State::Refused;
-                    }
-                }
-                Err(e) => return Err(e),
-            }
-        }
+        let breakpoints = breakpoints(insns, &self.code, &mut self.states, |_| &hook)?;
         let counted = by_counter.then(|| Counted::new(&hook)).transpose()?;
-        let set = thread::now();
+        lap(&mut self.times.breakpoints, &mut start);
         let mut ran = Ok(());
         for _ in 0..tries {
             let before = marks.nr_hit();
@@ -596,21 +589,17 @@ impl Sweep {
                 break;
             }
         }
-        let run = thread::now();
+        lap(&mut self.times.loads, &mut start);
         drop(counted);
         drop(breakpoints);
         drop(steps);
         ran?;
-        let clear = thread::now();
+        lap(&mut self.times.breakpoints, &mut start);
         let spent = actor.is_spent();
-        let nmis = actor.inside();
         let outside = actor.elsewhere();
-        self.nmis += nmis;
+        self.nmis += actor.inside();
         self.conclude(insns, stage, outside)?;
-        self.times.set += set - start;
-        self.times.run += run - set;
-        self.times.clear += clear - run;
-        self.times.check += thread::now() - clear;
+        lap(&mut self.times.checks, &mut start);
         Ok(spent)
     }
 
@@ -660,7 +649,7 @@ impl Sweep {
     /// Tries every instruction in functions that `select` takes and that was not hit yet: enters
     /// each function and goes on step by step, out of it and through all that it calls in the swept
     /// code; once more with more steps where that found something; then from behind each call where
-    /// the trail was lost. Returns how many breakpoints were left for lack of time.
+    /// stepping ended. Returns how many breakpoints were left for lack of time.
     pub(crate) fn run(
         &mut self,
         stage: &Stage<'_>,
@@ -689,12 +678,12 @@ impl Sweep {
             left += self.walk_all(&entries, stage, &marks, tries)?;
             self.take(&marks);
         }
-        for _ in 0..LOST {
+        for _ in 0..RESUMES {
             let mut behind = KVVec::new();
             for &number in self.open(&select)?.iter() {
                 for insn in self.code.functions[number].insns.clone().skip(1) {
                     // Where it goes on may be known from another load, but not what comes then.
-                    if self.code.flags[insn].follows_call()
+                    if self.code.flags[insn].has(Flags::FOLLOWS_CALL)
                         && marks.ran(insn - 1)
                         && !marks.ran(insn)
                         && !self.code.is_excluded(insn)
@@ -750,14 +739,11 @@ impl Sweep {
     ///
     /// `ENOENT` where no counter raises NMIs; `EBADMSG` as with breakpoints.
     pub(crate) fn sample(&mut self, stage: &Stage<'_>) -> Result<u64> {
-        let mut seen = KVVec::with_capacity(self.len(), GFP_KERNEL)?;
-        for _ in 0..self.len() {
-            seen.push(Atomic::<i32>::new(0), GFP_KERNEL)?;
-        }
+        let seen = filled(self.len(), |_| Atomic::<i32>::new(0))?;
         let mut came = 0;
+        let small = mem::replace(&mut self.pool, Pool::new(SAMPLED)?);
         while thread::now() < stage.end {
-            let pool = Pool::new(SAMPLED)?;
-            let actor = Actor::new(&pool, Route::Nolock, 1, SAMPLED as i64);
+            let actor = Actor::new(&self.pool, Route::Nolock, 1, SAMPLED as i64);
             let inside = Atomic::<u64>::new(0);
             let code = &self.code;
             let body = |address| {
@@ -777,17 +763,12 @@ impl Sweep {
             }
             drop(cycles);
             ran?;
-            rcu_ptr::barrier();
-            self.freed += self.loaded.taken() as u64;
-            let all_freed = pool.all_freed() && self.loaded.all_freed();
-            if !all_freed || actor.elsewhere() > 0 || !(stage.check)() {
-                return Err(EBADMSG);
-            }
-            self.loaded.renew()?;
             came += inside.load(Relaxed);
             self.nmis += actor.inside();
-            self.groups += 1;
+            let outside = actor.elsewhere();
+            self.conclude(&[], stage, outside)?;
         }
+        self.pool = small;
         for (state, seen) in self.states.iter_mut().zip(seen.iter()) {
             if seen.load(Relaxed) != 0 {
                 *state = State::Hit;
@@ -836,13 +817,13 @@ impl Sweep {
             State::Refused => return Some(Why::Refused),
             State::Missed => {}
         }
-        if self.code.flags[insn].in_shadow() {
+        if self.code.flags[insn].has(Flags::IN_SHADOW) {
             return Some(Why::Refused);
         }
-        if self.code.flags[insn].panics() {
+        if self.code.flags[insn].has(Flags::PANICS) {
             return Some(Why::Panics);
         }
-        if self.code.flags[insn].is_unused() {
+        if self.code.flags[insn].has(Flags::UNUSED) {
             return Some(Why::Unused);
         }
         if self.code.is_excluded(insn) || self.others[number] {
@@ -862,8 +843,8 @@ impl Sweep {
     }
 
     /// The sums of a part of the core.
-    pub(crate) fn totals_of_part(&self, part: Part) -> Totals {
-        self.totals_of(|insn| Part::of(self.code.source(insn)) == part)
+    pub(crate) fn totals_of_part(&self, part: &Part) -> Totals {
+        self.totals_of(|insn| part.has(self.code.source(insn)))
     }
 
     fn totals_of(&self, is_in: impl Fn(usize) -> bool) -> Totals {
@@ -871,15 +852,10 @@ impl Sweep {
         for (number, function) in self.functions() {
             for insn in function.insns.clone().filter(|&insn| is_in(insn)) {
                 totals.all += 1;
-                *match self.why(number, insn) {
-                    None => &mut totals.hit,
-                    Some(Why::Refused) => &mut totals.refused,
-                    Some(Why::Panics) => &mut totals.panics,
-                    Some(Why::Unused) => &mut totals.unused,
-                    Some(Why::OtherEngine) => &mut totals.other_engine,
-                    Some(Why::Unreached) => &mut totals.unreached,
-                    Some(Why::Branch) => &mut totals.branches,
-                } += 1;
+                match self.why(number, insn) {
+                    None => totals.hit += 1,
+                    Some(why) => totals.missed[why as usize] += 1,
+                }
             }
         }
         totals
@@ -907,12 +883,12 @@ impl Sweep {
 
     fn look_at_core(&self, core: &mut Core, wanted: &Wanted, number: usize, function: &Function) {
         // What was inlined counts with the part that it is of.
-        let is_own = |insn: usize| Part::of(self.code.source(insn)).is_core();
+        let is_own = |insn: usize| wanted::is_core(self.code.source(insn));
         let is_left = |&insn: &usize| {
             let why = self.why(number, insn).filter(|_| is_own(insn));
-            // The kernel refuses breakpoints there, but a trail leads on.
+            // The kernel refuses breakpoints there, but steps lead there.
             matches!(why, Some(Why::Unreached | Why::Branch))
-                || why == Some(Why::Refused) && !self.code.flags[insn].in_shadow()
+                || why == Some(Why::Refused) && !self.code.flags[insn].has(Flags::IN_SHADOW)
         };
         let left = function.insns.clone().filter(is_left).count();
         let is_hit = |&insn: &usize| self.states[insn] == State::Hit;

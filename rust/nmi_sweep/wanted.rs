@@ -178,71 +178,52 @@ impl Wanted {
 }
 
 /// A part of the source.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Part {
-    /// rust/rcu_ptr/lockless/
-    Lockless,
-    /// rust/rcu_ptr/rfc/
-    Rfc,
-    /// rust/rcu_ptr/sheaves/
-    Sheaves,
-    /// The rest of rust/rcu_ptr/.
-    Shared,
-    /// The bindings in rust/sys/, and shims.
-    Sys,
-    /// What is not of this tree: code of headers, of trace events and of Rust's crates.
-    Other,
+#[derive(PartialEq, Eq)]
+pub(crate) struct Part {
+    folder: &'static str,
+    /// For the log.
+    pub(crate) name: &'static str,
+    /// The share that has to be hit, in 1/1000 of what can be reached: at full length, and where loads are
+    /// cut short, on a host that builds a kernel meanwhile.
+    pub(crate) shares: [usize; 2],
 }
 
-impl Part {
-    /// All of them, with the share that has to be hit, in 1/1000 of what can be reached: at full length, and
-    /// where loads are cut short, on a host that builds a kernel meanwhile.
-    pub(crate) const ALL: [(Part, usize, usize); 6] = [
-        (Self::Lockless, 850, 300),
-        (Self::Rfc, 850, 200),
-        (Self::Sheaves, 760, 280),
-        (Self::Shared, 720, 180),
-        (Self::Sys, 730, 220),
-        (Self::Other, 560, 100),
-    ];
+const fn part(folder: &'static str, name: &'static str, shares: [usize; 2]) -> Part {
+    Part {
+        folder,
+        name,
+        shares,
+    }
+}
 
-    /// That of a source line.
-    pub(crate) fn of(source: &str) -> Self {
-        const FOLDERS: [(&str, Part); 5] = [
-            ("rust/rcu_ptr/lockless/", Part::Lockless),
-            ("rust/rcu_ptr/rfc/", Part::Rfc),
-            ("rust/rcu_ptr/sheaves/", Part::Sheaves),
-            ("rust/rcu_ptr/", Part::Shared),
-            ("rust/sys/", Part::Sys),
-        ];
-        let found = FOLDERS
-            .iter()
-            .find(|(folder, _)| source.starts_with(folder));
-        found.map_or(Self::Other, |&(_, part)| part)
+const LOCKLESS_PART: Part = part("rust/rcu_ptr/lockless/", "engine lockless", [850, 300]);
+const RFC_PART: Part = part("rust/rcu_ptr/rfc/", "engine rfc", [850, 200]);
+
+/// All of them: a line is of the first whose folder it is in.
+pub(crate) static PARTS: [Part; 6] = [
+    LOCKLESS_PART,
+    RFC_PART,
+    part("rust/rcu_ptr/sheaves/", "caches", [760, 280]),
+    part("rust/rcu_ptr/", "what engines share", [720, 180]),
+    part("rust/sys/", "bindings", [730, 220]),
+    // What is not of this tree: code of headers, of trace events and of Rust's crates.
+    part("", "headers and events", [560, 100]),
+];
+
+impl Part {
+    /// Whether a source line is of it.
+    pub(crate) fn has(&self, source: &str) -> bool {
+        let first = PARTS.iter().find(|part| source.starts_with(part.folder));
+        first == Some(self)
     }
 
     /// Whether it is an engine that does not run.
-    pub(crate) fn is_of_other_engine(self, lockless: bool) -> bool {
-        matches!(
-            (self, lockless),
-            (Self::Lockless, false) | (Self::Rfc, true)
-        )
+    pub(crate) fn is_of_other_engine(&self, lockless: bool) -> bool {
+        *self == if lockless { RFC_PART } else { LOCKLESS_PART }
     }
+}
 
-    /// Whether it is the core's own.
-    pub(crate) fn is_core(self) -> bool {
-        !matches!(self, Self::Sys | Self::Other)
-    }
-
-    /// For the log.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Lockless => "engine lockless",
-            Self::Rfc => "engine rfc",
-            Self::Sheaves => "caches",
-            Self::Shared => "what engines share",
-            Self::Sys => "bindings",
-            Self::Other => "headers and events",
-        }
-    }
+/// Whether a source line is the core's own.
+pub(crate) fn is_core(source: &str) -> bool {
+    source.starts_with("rust/rcu_ptr/")
 }

@@ -81,33 +81,12 @@ pub(crate) struct Prepared {
 
 impl Drop for Prepared {
     fn drop(&mut self) {
-        if matches!(self.load, Load::Trace | Load::RareTrace) && events_off().is_err() {
+        let off = c"cd /sys/kernel/tracing && echo 0 >events/rcu_ptr/enable && \
+                    echo 1408 >buffer_size_kb && echo >trace";
+        if matches!(self.load, Load::Trace | Load::RareTrace) && user::sh(off).is_err() {
             pr_err!("the tracepoints can't be turned off\n");
         }
     }
-}
-
-/// With a small buffer, so that it is read quickly.
-fn events_on() -> Result {
-    user::sh(
-        c"cd /sys/kernel/tracing && echo 64 >buffer_size_kb && \
-          echo 1 >events/rcu_ptr/enable && echo >trace",
-    )
-}
-
-fn rare_events_on() -> Result {
-    user::sh(
-        c"cd /sys/kernel/tracing && echo 64 >buffer_size_kb && for e in batch_start batch_end refill \
-          shrink sheaf_wait sheaf_refill sheaf_drain sheaf_shrink; do \
-          echo 1 >events/rcu_ptr/rcu_ptr_$e/enable || exit; done && echo >trace",
-    )
-}
-
-fn events_off() -> Result {
-    user::sh(
-        c"cd /sys/kernel/tracing && echo 0 >events/rcu_ptr/enable && \
-          echo 1408 >buffer_size_kb && echo >trace",
-    )
 }
 
 impl Load {
@@ -133,39 +112,20 @@ impl Load {
             _probes: traced.then(Probes::register).transpose()?,
             load: self,
         };
+        // With a small buffer, so that it is read quickly.
         match self {
-            Self::Trace => events_on()?,
-            Self::RareTrace => rare_events_on()?,
+            Self::Trace => user::sh(
+                c"cd /sys/kernel/tracing && echo 64 >buffer_size_kb && \
+                  echo 1 >events/rcu_ptr/enable && echo >trace",
+            )?,
+            Self::RareTrace => user::sh(
+                c"cd /sys/kernel/tracing && echo 64 >buffer_size_kb && for e in batch_start batch_end \
+                  refill shrink sheaf_wait sheaf_refill sheaf_drain sheaf_shrink; do \
+                  echo 1 >events/rcu_ptr/rcu_ptr_$e/enable || exit; done && echo >trace",
+            )?,
             _ => (),
         }
         Ok(prepared)
-    }
-
-    /// For the log.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Light => "light",
-            Self::Traced => "light, traced",
-            Self::Full => "full blocks",
-            Self::Monitor => "monitor",
-            Self::List => "list",
-            Self::Contend => "contended",
-            Self::Barriers => "barriers",
-            Self::Files => "files",
-            Self::Ready => "ready objects",
-            Self::Shrink => "shrinker",
-            Self::Refill => "refills",
-            Self::Trace => "tracepoints",
-            Self::RareTrace => "rare tracepoints",
-            Self::Misuse => "misuse",
-            Self::Hotplug => "hotplug",
-            Self::NoBlocks => "no pages",
-            Self::Caches => "caches",
-            Self::LargeSheaves => "large sheaves",
-            Self::CachesFail => "caches, no memory",
-            Self::Heavy => "heavy",
-            Self::Command => "command",
-        }
     }
 
     /// Whether caches come and go in it.
@@ -190,7 +150,10 @@ impl Load {
     /// May sleep.
     pub(crate) fn run(self, pool: &Pool) -> Result {
         match self {
-            Self::Light | Self::Traced => light(pool)?,
+            Self::Light | Self::Traced => {
+                light_calls(pool)?;
+                core::barrier();
+            }
             Self::Full => full(pool)?,
             Self::Monitor => {
                 light_calls(pool)?;
@@ -370,12 +333,6 @@ fn light_calls(pool: &Pool) -> Result {
     for cpu in cpu::online() {
         core_test::words(cpu).for_each(drop);
     }
-    Ok(())
-}
-
-fn light(pool: &Pool) -> Result {
-    light_calls(pool)?;
-    core::barrier();
     Ok(())
 }
 

@@ -36,16 +36,12 @@ fn idle() -> u64 {
 /// Prints `what` with the cycles of `reps` repetitions in which `count` objects go round. `some` has
 /// as many of them do so as it is told and returns how many were refused; told 0, at the end, it
 /// waits until all are back.
-///
-/// # Errors
-///
-/// Those of `some`.
 pub(crate) fn measure(
     what: fmt::Arguments<'_>,
     (reps, count): (usize, usize),
     mut some: impl FnMut(usize) -> Result<usize>,
 ) -> Result {
-    let _probes = counters::idle_probes();
+    let _probes = counters::idle_probes()?;
     let [cycles, refused, periods] = &Samples::of(reps, || {
         let before = (counters::grace_periods(), idle(), counters::cycles());
         let (mut left, mut refused) = (count, 0);

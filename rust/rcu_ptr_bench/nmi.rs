@@ -45,14 +45,6 @@ static HOOK: Hook<'static> = Hook::new(&in_nmi);
 
 impl NmiSource {
     /// Registers the handler; a machine without NMIs that can be sent has its reason in the log.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
-    ///
-    /// # Errors
-    ///
-    /// Those of `register_nmi_handler()`.
     pub(crate) fn new() -> Result<Option<Self>> {
         if !nmi::CAN {
             pr_info!("note text=no NMIs can be sent here: nothing is measured in NMI\n");

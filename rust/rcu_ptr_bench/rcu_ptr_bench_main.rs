@@ -3,36 +3,30 @@
 //! `rcu_ptr_bench.ko`: measures rcu_ptr beside the kernel's own functions. It runs when it is
 //! loaded, says what it found in lines of `key=value` in the log, and loads only if all objects
 //! went well. docs/bench.md says what each `test=` measures, and how; qemu/bench.py makes tables of it.
+//! Functions are called in tasks that may sleep, unless they say otherwise.
 
 // The files of rust/sys that this module takes: docs/reading.md. Of those that others take too it
 // uses a part.
 #[path = "../sys"]
+#[allow(dead_code)]
 mod sys {
-    #[allow(dead_code)]
     pub(crate) mod alloc;
-    #[allow(dead_code)]
     pub(crate) mod cache;
+    #[warn(dead_code)]
     pub(crate) mod counters;
-    #[allow(dead_code)]
     pub(crate) mod cpu;
+    #[warn(dead_code)]
     pub(crate) mod free;
     pub(crate) mod generated;
-    #[allow(dead_code)]
     pub(crate) mod gp;
-    #[allow(dead_code)]
     pub(crate) mod irq;
-    #[allow(dead_code)]
     pub(crate) mod nmi;
+    #[warn(dead_code)]
     pub(crate) mod params;
-    #[allow(dead_code)]
     pub(crate) mod perf;
-    #[allow(dead_code)]
     pub(crate) mod slab;
-    #[allow(dead_code)]
     pub(crate) mod step;
-    #[allow(dead_code)]
     pub(crate) mod thread;
-    #[allow(dead_code)]
     pub(crate) mod tracepoint;
 }
 

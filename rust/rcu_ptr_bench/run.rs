@@ -26,10 +26,6 @@ pub(crate) fn contexts(
 }
 
 /// Calls `f` in an NMI, or as it is.
-///
-/// # Errors
-///
-/// As for [`NmiSource::call()`].
 pub(crate) fn inside<R: Default>(nmi: Option<&NmiSource>, mut f: impl FnMut() -> R) -> Result<R> {
     let Some(nmi) = nmi else { return Ok(f()) };
     let mut ret = R::default();
@@ -37,11 +33,7 @@ pub(crate) fn inside<R: Default>(nmi: Option<&NmiSource>, mut f: impl FnMut() ->
     Ok(ret)
 }
 
-/// Runs `f` in a thread on each of `cpus`, all at once. One that is named twice has two.
-///
-/// # Errors
-///
-/// One of those of `f`; `ENOMEM`.
+/// Runs `f` in a thread on each of `cpus`, all at once. One that is named twice has two. Returns one of its errors.
 pub(crate) fn in_threads(
     cpus: impl Iterator<Item = i32>,
     f: &(dyn Fn() -> Result + Sync),
@@ -55,10 +47,6 @@ pub(crate) fn in_threads(
 }
 
 /// The kinds of objects that `object=` names.
-///
-/// # Errors
-///
-/// As for [`Source::new()`].
 pub(crate) fn for_each_source(mut f: impl FnMut(&'static str, &Source) -> Result) -> Result {
     for name in params::object().split(',') {
         let source =
@@ -80,10 +68,6 @@ pub(crate) struct Samples(KVVec<i64>);
 
 impl Samples {
     /// Each of what `f` returns, of `reps` repetitions after one that only warms up.
-    ///
-    /// # Errors
-    ///
-    /// Those of `f`; `ENOMEM`.
     pub(crate) fn of<const N: usize>(
         reps: usize,
         mut f: impl FnMut() -> Result<[i64; N]>,

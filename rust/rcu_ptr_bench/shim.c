@@ -29,23 +29,18 @@
 #define RCU_PTR_ENGINE 3
 #define RCU_PTR_IRQ_WORKS 4
 
-static char *texts[] = { "all", "all", "kmalloc-64", "", "" };
+char *rcu_ptr_texts[] = { "all", "all", "kmalloc-64", "", "" };
 
-module_param_named(test, texts[RCU_PTR_TEST], charp, 0444);
+module_param_named(test, rcu_ptr_texts[RCU_PTR_TEST], charp, 0444);
 MODULE_PARM_DESC(test, "what to measure: see docs/bench.md (default all)");
-module_param_named(frees, texts[RCU_PTR_FREES], charp, 0444);
+module_param_named(frees, rcu_ptr_texts[RCU_PTR_FREES], charp, 0444);
 MODULE_PARM_DESC(frees, "functions to measure: all, kernel, rcu_ptr, or names (default all)");
-module_param_named(object, texts[RCU_PTR_OBJECT], charp, 0444);
+module_param_named(object, rcu_ptr_texts[RCU_PTR_OBJECT], charp, 0444);
 MODULE_PARM_DESC(object, "objects: kmalloc-N, cache-N or vmalloc-N, by commas (default kmalloc-64)");
-module_param_named(engine, texts[RCU_PTR_ENGINE], charp, 0444);
+module_param_named(engine, rcu_ptr_texts[RCU_PTR_ENGINE], charp, 0444);
 MODULE_PARM_DESC(engine, "name of the loaded core's engine, for the results");
-module_param_named(irq_works, texts[RCU_PTR_IRQ_WORKS], charp, 0444);
+module_param_named(irq_works, rcu_ptr_texts[RCU_PTR_IRQ_WORKS], charp, 0444);
 MODULE_PARM_DESC(irq_works, "functions of irq_works whose runs test=nmi counts: addresses in hex, by commas");
-
-const char *rcu_ptr_bench_text(unsigned int which)
-{
-	return texts[which];
-}
 
 u64 rcu_ptr_shim_get_cycles(void)
 {

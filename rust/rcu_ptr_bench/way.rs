@@ -5,7 +5,7 @@
 //! subtracted.
 
 use crate::sys::{
-    counters,
+    alloc, counters,
     free::{self, Free, Object, Source},
     params, thread,
 };
@@ -124,10 +124,6 @@ impl Way {
 
     /// Allocates `n` objects and frees each, at once if the function does not take it. Returns how many it did
     /// not. An indirect call: a few instructions that are in the cycles of all functions alike.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     #[inline]
     pub(crate) fn go_round(&self, source: &Source, n: usize) -> Result<usize> {
         let mut refused = 0;
@@ -136,7 +132,7 @@ impl Way {
             // SAFETY: Fresh from the allocator, and given away.
             if unsafe { (self.run)(&mut [object]) } != 0 {
                 // SAFETY: It was left to us.
-                unsafe { free::kvfree(object) };
+                unsafe { alloc::kvfree(object.cast()) };
                 refused += 1;
             }
         }
@@ -145,10 +141,6 @@ impl Way {
 
     /// Waits until what was freed is back in its allocator, as far as the kernel lets us: there is
     /// no way to wait for objects of kfree_rcu() that are in no call_rcu() yet.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     pub(crate) fn settle(&self) {
         (self.settle)();
     }
@@ -173,14 +165,6 @@ pub(crate) struct Objects {
 
 impl Objects {
     /// `n` objects from `source`.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
     pub(crate) fn new(source: &Source, n: usize) -> Result<Self> {
         // INVARIANT: Every object that is pushed is fresh.
         let mut objects = Self {
@@ -197,7 +181,6 @@ impl Objects {
         Ok(objects)
     }
 
-    /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.all.len()
     }
@@ -207,7 +190,6 @@ impl Objects {
         self.next == self.all.len()
     }
 
-    /// How many were not taken.
     pub(crate) fn refused(&self) -> usize {
         self.refused
     }
@@ -241,7 +223,7 @@ impl Drop for Objects {
         for (i, &object) in self.all.iter().enumerate() {
             if i < self.refused || i >= self.next {
                 // SAFETY: By the type invariants.
-                unsafe { free::kvfree(object) };
+                unsafe { alloc::kvfree(object.cast()) };
             }
             if i % 256 == 255 {
                 thread::cond_resched();

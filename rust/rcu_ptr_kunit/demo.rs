@@ -49,7 +49,7 @@ pub(crate) fn run(objects: usize) -> Result {
             }
         }
         core::barrier();
-        pr_info!("demo: kind={} objects={}\n", name, wanted);
+        pr_info!("demo: kind={name} objects={wanted}\n");
     }
     let cache = RawCache::new("rcu_ptr_kunit_demo", 120, Checks::None)?;
     for _ in 0..objects {
@@ -59,14 +59,14 @@ pub(crate) fn run(objects: usize) -> Result {
     }
     core::barrier();
     drop(cache);
-    pr_info!("demo: kind=kmem_cache-120 objects={}\n", objects);
+    pr_info!("demo: kind=kmem_cache-120 objects={objects}\n");
     for _ in 0..objects {
         let object = alloc::alloc(Source::Kmalloc, 64).ok_or(ENOMEM)?;
         // SAFETY: Just allocated.
         unsafe { Route::Mightsleep.free(object, 0) };
     }
     core::barrier();
-    pr_info!("demo: kind=kmalloc-64_headless objects={}\n", objects);
+    pr_info!("demo: kind=kmalloc-64_headless objects={objects}\n");
     pr_info!("demo: grace_periods={}\n", (gp::number() - gp) / 4);
     pr_info!("demo: kib_not_back={}\n", before.missing() * 4);
     Ok(())

@@ -64,12 +64,7 @@ impl Book {
         let even = made == dropped && twice == 0 && broken == 0 && early == 0;
         if !even {
             pr_info!(
-                "{} made, {} dropped: {} twice, {} broken, {} early\n",
-                made,
-                dropped,
-                twice,
-                broken,
-                early
+                "{made} made, {dropped} dropped: {twice} twice, {broken} broken, {early} early\n"
             );
         }
         even

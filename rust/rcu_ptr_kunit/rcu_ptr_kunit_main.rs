@@ -23,47 +23,34 @@
 // The files of rust/sys that this module takes: docs/reading.md. Of those that others take too it
 // uses a part. rust/api has two of them for itself.
 #[path = "../sys"]
-#[allow(clippy::duplicate_mod)]
+#[allow(clippy::duplicate_mod, dead_code)]
 mod sys {
-    #[allow(dead_code)]
     pub(crate) mod alloc;
-    #[allow(dead_code)]
     pub(crate) mod cache;
-    #[allow(dead_code)]
     pub(crate) mod core;
-    #[allow(dead_code)]
     pub(crate) mod core_test;
-    #[allow(dead_code)]
     pub(crate) mod cpu;
-    #[allow(dead_code)]
     pub(crate) mod fault;
     pub(crate) mod generated;
-    #[allow(dead_code)]
     pub(crate) mod gp;
-    #[allow(dead_code)]
     pub(crate) mod irq;
+    #[warn(dead_code)]
     pub(crate) mod kunit;
-    #[allow(dead_code)]
     pub(crate) mod nmi;
-    #[allow(dead_code)]
     pub(crate) mod node;
-    #[allow(dead_code)]
     pub(crate) mod perf;
+    #[warn(dead_code)]
     pub(crate) mod probes;
+    #[warn(dead_code)]
     #[cfg(RCU_PTR_RUNNER)]
     pub(crate) mod runner;
-    #[allow(dead_code)]
     pub(crate) mod slab;
-    #[allow(dead_code)]
     pub(crate) mod srcu_domain;
-    #[allow(dead_code)]
     pub(crate) mod thread;
-    #[allow(dead_code)]
     pub(crate) mod timer;
-    #[allow(dead_code)]
     pub(crate) mod tracepoint;
+    #[warn(dead_code)]
     pub(crate) mod tracepoints;
-    #[allow(dead_code)]
     pub(crate) mod user;
 }
 

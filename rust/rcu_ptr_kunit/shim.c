@@ -14,7 +14,6 @@
 #include "../sys/mem.c"
 #include "../sys/nmi.c"
 #include "../sys/perf.c"
-#include "../sys/probes.c"
 #include "../sys/rcu.c"
 #include "../sys/srcu_domain.c"
 #include "../sys/thread.c"

@@ -3,28 +3,15 @@
 //! What C calls where a function of the kernel is redirected.
 
 use crate::{
-    redirect::{self, Outcome},
+    redirect,
     sys::{
         generated as sys,
-        redirected::{
-            is_watching, Doomed, HEADLESS, KVFREE, KVFREE_NMI, NOLOCK, NOLOCK_NMI, NOT_WATCHING,
-            NO_ROOM, WHILE_DESTROYING,
-        },
+        redirected::{Doomed, HEADLESS, KVFREE, KVFREE_NMI, NOLOCK, NOLOCK_NMI},
     },
 };
 use kernel::{bindings, prelude::*};
 
-/// The counter for `outcome`; `taken` where the engine has the object.
-fn counter(outcome: Outcome, taken: c_uint) -> c_int {
-    (match outcome {
-        Outcome::Taken => taken,
-        Outcome::NoRoom => NO_ROOM,
-        Outcome::WhileDestroying => WHILE_DESTROYING,
-        Outcome::NotWatching => NOT_WATCHING,
-    }) as c_int
-}
-
-/// Passes an object with a field to the engine, if it is to have it.
+/// Passes an object with a field to the engine, if it is to have it. Returns what to count.
 ///
 /// # Safety
 ///
@@ -35,8 +22,9 @@ unsafe fn give(
     ptr: *mut c_void,
     caller: c_ulong,
     nolock: bool,
-) -> Outcome {
-    redirect::decide(is_watching(), || {
+    taken: c_uint,
+) -> c_int {
+    let count = redirect::decide(taken, || {
         // SAFETY: By the safety requirements of this function.
         unsafe {
             if nolock {
@@ -46,7 +34,8 @@ unsafe fn give(
             }
         }
         true
-    })
+    });
+    count as c_int
 }
 
 /// An object that a caller gives up, with a field.
@@ -61,10 +50,10 @@ unsafe extern "C" fn rcu_ptr_takeover_rs_kvfree(
     caller: c_ulong,
     nmi: bool,
 ) -> c_int {
+    let taken = if nmi { KVFREE_NMI } else { KVFREE };
     // SAFETY: By the safety requirements of this function: the contract of kvfree_call_rcu() is that of
     // both, but for NMIs, where nolock is the one.
-    let outcome = unsafe { give(head, ptr, caller, nmi) };
-    counter(outcome, if nmi { KVFREE_NMI } else { KVFREE })
+    unsafe { give(head, ptr, caller, nmi, taken) }
 }
 
 /// # Safety
@@ -77,9 +66,9 @@ unsafe extern "C" fn rcu_ptr_takeover_rs_nolock(
     caller: c_ulong,
     nmi: bool,
 ) -> c_int {
+    let taken = if nmi { NOLOCK_NMI } else { NOLOCK };
     // SAFETY: By the safety requirements of this function.
-    let outcome = unsafe { give(head, ptr, caller, true) };
-    counter(outcome, if nmi { NOLOCK_NMI } else { NOLOCK })
+    unsafe { give(head, ptr, caller, true, taken) }
 }
 
 /// # Safety
@@ -88,10 +77,8 @@ unsafe extern "C" fn rcu_ptr_takeover_rs_nolock(
 #[no_mangle]
 unsafe extern "C" fn rcu_ptr_takeover_rs_headless(ptr: *mut c_void) -> c_int {
     // SAFETY: By the safety requirements of this function.
-    let outcome = redirect::decide(is_watching(), || unsafe {
-        sys::__rcu_ptr_try_kfree_nolock(ptr)
-    });
-    counter(outcome, HEADLESS)
+    let insert = || unsafe { sys::__rcu_ptr_try_kfree_nolock(ptr) };
+    redirect::decide(HEADLESS, insert) as c_int
 }
 
 /// What `rcu_ptr_takeover_rs_kvfree()` and `_headless()` did not take.

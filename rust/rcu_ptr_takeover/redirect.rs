@@ -21,9 +21,14 @@
 //!
 //! A call that saw 0 has inserted its object when the grace period ends, as preemption was disabled; one
 //! that sleeps instead is counted. Thus the barrier sees it.
+//!
+//! All functions but [`decide()`] and [`rest()`] may sleep.
 
 use crate::sys::redirected::{self as sys, Doomed};
-use kernel::sync::atomic::{Atomic, Full, Relaxed};
+use kernel::{
+    prelude::*,
+    sync::atomic::{Atomic, Full, Relaxed},
+};
 
 /// How many caches are being destroyed; and one for each reason to leave all calls to the kernel.
 static DESTROYING: Atomic<i32> = Atomic::new(1);
@@ -33,18 +38,6 @@ static SLEEPING: Atomic<i32> = Atomic::new(0);
 
 /// Calls that may sleep, or lead to the kernel's function, with code of this module on their stack.
 static INSIDE: Atomic<i32> = Atomic::new(0);
-
-/// What became of an object.
-pub(crate) enum Outcome {
-    /// The engine has it.
-    Taken,
-    /// A cache is being destroyed: it is the kernel's.
-    WhileDestroying,
-    /// RCU does not watch this CPU: it is the kernel's.
-    NotWatching,
-    /// The engine has no room for an object without a field.
-    NoRoom,
-}
 
 /// Counts while it lives.
 struct Counted(&'static Atomic<i32>);
@@ -71,26 +64,27 @@ fn wait_for_none(what: &Atomic<i32>) {
     }
 }
 
-/// Hands an object to the engine by `insert`, unless the kernel has to have it.
+/// Hands an object to the engine by `insert`, unless the kernel has to have it. Returns what to count: `taken`, or
+/// why the engine does not have it.
 ///
 /// # Context
 ///
 /// Any, NMI included; preemption disabled.
 #[inline(always)]
-pub(crate) fn decide(is_watching: bool, insert: impl FnOnce() -> bool) -> Outcome {
-    if !is_watching {
-        return Outcome::NotWatching;
+pub(crate) fn decide(taken: c_uint, insert: impl FnOnce() -> bool) -> c_uint {
+    if !sys::is_watching() {
+        return sys::NOT_WATCHING;
     }
     // ORDERING: None is needed. This is a read-side critical section: a context that has raised the counter
     // waits for a grace period, which either ends after the insertion, or begins before this load
     // and so is seen by it.
     if DESTROYING.load(Relaxed) != 0 {
-        return Outcome::WhileDestroying;
+        return sys::WHILE_DESTROYING;
     }
     if insert() {
-        Outcome::Taken
+        taken
     } else {
-        Outcome::NoRoom
+        sys::NO_ROOM
     }
 }
 
@@ -121,10 +115,6 @@ fn flush() {
 }
 
 /// `kmem_cache_destroy()`
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn destroy(cache: Doomed) {
     let _inside = Counted::new(&INSIDE);
     if cache.is_null() {
@@ -140,10 +130,6 @@ pub(crate) fn destroy(cache: Doomed) {
 ///
 /// What lies on the kernel's own list of objects freed in NMI comes to the engine later. It costs
 /// nothing but the memory of their tags.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn module_gone() {
     sys::count(sys::MODULES_GONE);
     sys::barrier();
@@ -155,34 +141,22 @@ pub(crate) fn module_gone() {
 /// objects of their caches are freed by now, so they are in the kernel, or on the lists of objects
 /// that NMIs freed: those are drained first, while they still go to the kernel.
 ///
-/// # Context
-///
-/// May sleep.
-///
 /// # Errors
 ///
 /// `ENOMEM`
-pub(crate) fn begin() -> kernel::error::Result {
+pub(crate) fn begin() -> Result {
     sys::drain_deferred()?;
     DESTROYING.fetch_sub(1, Full);
     Ok(())
 }
 
 /// From now on calls are the kernel's; all that came here is freed when this returns.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn end() {
     DESTROYING.fetch_add(1, Full);
     flush();
 }
 
 /// Waits until no code of this module runs, provided that no new calls lead to it.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn drain() {
     // A task that was preempted before it was counted is counted now, and one that is no longer counted is
     // gone after the second.

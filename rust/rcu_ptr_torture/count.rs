@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Counters for any context.
+//! Counters for any context, NMI included.
 
 use kernel::sync::atomic::{Atomic, Relaxed};
 
-/// A counter.
 pub(crate) struct Count(Atomic<u64>);
 
 impl Default for Count {
@@ -15,19 +14,10 @@ impl Default for Count {
 
 impl Count {
     /// Adds one. Returns the new value.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
     pub(crate) fn up(&self) -> u64 {
         self.0.fetch_add(1, Relaxed) + 1
     }
 
-    /// Subtracts one.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
     pub(crate) fn down(&self) {
         self.0.fetch_sub(1, Relaxed);
     }
@@ -39,12 +29,10 @@ impl Count {
         }
     }
 
-    /// The value.
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
 
-    /// Sets it.
     pub(crate) fn set(&self, value: u64) {
         self.0.store(value, Relaxed);
     }

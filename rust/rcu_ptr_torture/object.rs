@@ -99,19 +99,10 @@ impl Header {
         word >= self.field() && word <= self.field() + wide
     }
 
-    /// What the canaries of this header have in common.
-    fn canaries(self) -> Canaries {
-        Canaries(mix(self.0))
-    }
-}
-
-/// The canaries of a header.
-#[derive(Clone, Copy)]
-struct Canaries(u64);
-
-impl Canaries {
-    fn at(self, word: usize) -> u64 {
-        self.0.wrapping_add((word as u64).wrapping_mul(STEP))
+    /// The canary of each word.
+    fn canaries(self) -> impl Fn(usize) -> u64 {
+        let first = mix(self.0);
+        move |word| first.wrapping_add((word as u64).wrapping_mul(STEP))
     }
 }
 
@@ -131,17 +122,14 @@ impl Found {
         (bits != 0).then_some(Self(bits))
     }
 
-    /// As a number.
     pub(crate) fn bits(self) -> usize {
         self.0
     }
 
-    /// Its address.
     pub(crate) fn address(self) -> usize {
         self.0 & !TAG
     }
 
-    /// Its start.
     pub(crate) fn start(self) -> *mut u8 {
         with_exposed_provenance_mut(self.address())
     }
@@ -168,11 +156,11 @@ impl Found {
     ///
     /// It is the caller's, and as large as `header` says.
     pub(crate) unsafe fn fill(self, header: Header) {
-        let canaries = header.canaries();
+        let canary = header.canaries();
         for range in places(header.words()) {
             for i in range {
                 // SAFETY: By the safety requirements of this function.
-                unsafe { self.word(i).write_volatile(canaries.at(i)) };
+                unsafe { self.word(i).write_volatile(canary(i)) };
             }
         }
         // SAFETY: By the safety requirements of this function.
@@ -195,12 +183,12 @@ impl Found {
     ///
     /// As for [`Found::header()`], whose result `header` is.
     pub(crate) unsafe fn is_intact(self, header: Header) -> bool {
-        let (canaries, at) = (header.canaries(), self.at());
+        let (canary, at) = (header.canaries(), self.at());
         for range in places(header.words()) {
             for i in range {
                 // SAFETY: By the safety requirements of this function.
                 let found = unsafe { self.word(i).read_volatile() };
-                if found != canaries.at(i) && i != at && !header.is_field(i) {
+                if found != canary(i) && i != at && !header.is_field(i) {
                     return false;
                 }
             }

@@ -4,40 +4,28 @@
 
 use kernel::prelude::*;
 
-/// The parameters.
+/// The parameters, which rcu_ptr_torture_main.rs describes. Times are in nanoseconds, but those of hotplug, disturb
+/// and stutter in milliseconds.
 pub(crate) struct Plan {
     pub(crate) seed: u64,
-    /// Duration, in nanoseconds.
     pub(crate) nsecs: u64,
-    /// Stops after as many freed objects; 0: no limit.
     pub(crate) objects: u64,
     pub(crate) writers: usize,
     pub(crate) readers: usize,
-    /// Writers of real-time priority, which preempt the others at any moment.
+    /// These preempt the others at any moment.
     pub(crate) urgent: usize,
-    /// Slots for objects.
     pub(crate) slots: usize,
-    /// Most objects at a time: the number of records.
     pub(crate) records: usize,
-    /// A bit for each source of objects.
     pub(crate) sources: u32,
-    /// The largest object, in bytes.
     pub(crate) large: u64,
-    /// Longest read-side critical section of a task, in nanoseconds.
     pub(crate) span: u64,
-    /// Nanoseconds between timers of a thread, on average, and so between NMIs.
+    /// On average; and so between NMIs.
     pub(crate) timer: u64,
-    /// NMIs for each 8 hard interrupts.
     pub(crate) nmis: u64,
-    /// Interval of CPU hotplug, in milliseconds; 0: none.
     pub(crate) hotplug: u32,
-    /// Interval of barriers, short-lived caches, reserves and the like, in milliseconds; 0: none.
     pub(crate) disturb: u32,
-    /// Allocations until some fail; 0: none does.
     pub(crate) fail: u64,
-    /// Pages that are allocated now and then, so that shrinkers run.
     pub(crate) squeeze: usize,
-    /// Longest pause of all threads, and longest time between two, in milliseconds.
     pub(crate) stutter: u32,
 }
 

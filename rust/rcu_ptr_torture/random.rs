@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Random numbers from a seed, in any context: a counter per CPU and a mixer (splitmix64).
+//! Random numbers from a seed, in any context, NMI included: a counter per CPU and a mixer (splitmix64).
 
 use crate::sys::cpu;
 use kernel::{
@@ -17,6 +17,12 @@ pub(crate) const fn mix(x: u64) -> u64 {
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
+}
+
+fn skewed(n: u64, mut below: impl FnMut(u64) -> u64) -> u64 {
+    let bits = u64::from(n.max(1).ilog2()) + 1;
+    let top = 1u64 << below(bits);
+    (top + below(top)).min(n)
 }
 
 /// A counter in a cache line of its own.
@@ -41,10 +47,6 @@ impl Random {
     }
 
     /// 64 bits.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
     pub(crate) fn next(&self) -> u64 {
         let counter = &self.counters[cpu::this() as usize % CPUS].0;
         mix(counter.fetch_add(STEP, Relaxed))
@@ -62,9 +64,7 @@ impl Random {
 
     /// A number up to `n`, small ones far more often: each size class is as likely as the next.
     pub(crate) fn skewed(&self, n: u64) -> u64 {
-        let bits = u64::from(n.max(1).ilog2()) + 1;
-        let top = 1u64 << self.below(bits);
-        (top + self.below(top)).min(n)
+        skewed(n, |n| self.below(n))
     }
 
     /// Several numbers for one.
@@ -108,8 +108,6 @@ impl Draw<'_> {
 
     /// As [`Random::skewed()`].
     pub(crate) fn skewed(&mut self, n: u64) -> u64 {
-        let bits = u64::from(n.max(1).ilog2()) + 1;
-        let top = 1u64 << self.below(bits);
-        (top + self.below(top)).min(n)
+        skewed(n, |n| self.below(n))
     }
 }

@@ -16,36 +16,25 @@
 
 // The files of rust/sys that this module takes: docs/reading.md. Of those that others take too it uses a part.
 #[path = "../sys"]
+#[allow(dead_code)]
 mod sys {
-    #[allow(dead_code)]
     pub(crate) mod alloc;
-    #[allow(dead_code)]
     pub(crate) mod cache;
-    #[allow(dead_code)]
     pub(crate) mod core;
-    #[allow(dead_code)]
     pub(crate) mod cpu;
-    #[allow(dead_code)]
     pub(crate) mod fault;
+    #[warn(dead_code)]
     pub(crate) mod freed;
     pub(crate) mod generated;
-    #[allow(dead_code)]
     pub(crate) mod gp;
-    #[allow(dead_code)]
     pub(crate) mod irq;
-    #[allow(dead_code)]
     pub(crate) mod nmi;
-    #[allow(dead_code)]
     pub(crate) mod perf;
-    #[allow(dead_code)]
     pub(crate) mod slab;
-    #[allow(dead_code)]
     pub(crate) mod srcu_domain;
-    #[allow(dead_code)]
     pub(crate) mod thread;
-    #[allow(dead_code)]
     pub(crate) mod timer;
-    #[allow(dead_code)]
+    pub(crate) mod tracepoint;
     pub(crate) mod user;
 }
 

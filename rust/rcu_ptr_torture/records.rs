@@ -14,7 +14,7 @@
 //! live was freed twice. One that is still queued after a barrier is lost.
 //!
 //! Records are in hash buckets that are searched as a whole, so they can be written in any context, NMI
-//! included.
+//! included, unless a function says otherwise.
 
 use crate::{
     count::Count,
@@ -80,7 +80,6 @@ const SOURCES: [&CStr; 7] = [
     c"a cache of small sheaves",
 ];
 
-/// A record.
 pub(crate) struct Record {
     address: Atomic<usize>,
     state: Atomic<u32>,
@@ -171,8 +170,9 @@ impl Record {
 
     /// Whether the object that was queued as `number` still waits.
     pub(crate) fn waits(&self, number: u64) -> bool {
-        // ORDERING: None: the caller has waited since it was queued, or looks again.
-        self.number.load(Relaxed) == number && self.state.load(Relaxed) == QUEUED
+        // ORDERING: The state first, which comes with the number of its object (acquire pairs with the release of
+        // `Records::queue()`). The other way round the record could be another object's by then, which waits.
+        self.state.load(Acquire) == QUEUED && self.number.load(Relaxed) == number
     }
 }
 
@@ -201,7 +201,6 @@ pub(crate) struct Sums {
     pub(crate) trace: Count,
 }
 
-/// All records.
 pub(crate) struct Records {
     records: KVVec<Record>,
     pub(crate) sums: Sums,
@@ -258,10 +257,6 @@ impl Records {
 
     /// Records an object that was allocated. Errors: there is no room; or the object is in use, and must not
     /// be touched.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
     pub(crate) fn enter(&self, object: NonNull<u8>, source: Source) -> Result<&Record, Refused> {
         let address = object.as_ptr().expose_provenance();
         let record = match self.find(address) {
@@ -276,6 +271,15 @@ impl Records {
         record.state.store(LIVE, Release);
         self.trace(1, address, 0);
         Ok(record)
+    }
+
+    /// The record of an object and its state, if it could be claimed: there may have been no room for it.
+    fn claimed(&self, address: usize) -> Option<(&Record, u32)> {
+        let record = self.find(address)?;
+        let state = Self::state_of(record, address)?;
+        // ORDERING: Full: pairs with the release of `queue()`.
+        let claimed = record.state.cmpxchg(state, CLAIMED, Full);
+        claimed.ok().map(|_| (record, state))
     }
 
     /// Whether an object that was just allocated was free before, and its record is claimed by this context
@@ -323,10 +327,6 @@ impl Records {
 
     /// Records that the object is about to be passed to rcu_ptr. From here on it may be freed. Returns its
     /// number among all objects.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
     pub(crate) fn queue(&self, record: &Record, call: Call, context: Context) -> u64 {
         record.call.store(call as u32, Relaxed);
         record.context.store(context as u32, Relaxed);
@@ -347,20 +347,12 @@ impl Records {
     }
 
     /// Records that the owner frees the object itself, without a grace period.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
     pub(crate) fn leave(&self, record: &Record) {
         // ORDERING: Release: the record may be reused from here on.
         record.state.store(FREED, Release);
     }
 
     /// The record of an object that the caller owns.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
     pub(crate) fn of(&self, address: usize) -> Option<&Record> {
         self.find(address)
             .filter(|record| record.state.load(Relaxed) == LIVE)
@@ -381,20 +373,16 @@ impl Records {
     pub(crate) fn freed(&self, objects: &[usize]) {
         let (visit, now) = (self.sums.visits.up(), thread::now_in_nmi());
         for &address in objects {
-            if let Some(record) = self.find(address) {
-                self.freed_one(record, address, visit, now);
+            if let Some((record, state)) = self.claimed(address) {
+                self.freed_one(record, state, visit, now);
+                self.trace(3, address, now);
+                // ORDERING: Release: the record may be reused from here on.
+                record.state.store(FREED, Release);
             }
         }
     }
 
-    fn freed_one(&self, record: &Record, address: usize, visit: u64, now: u64) {
-        let Some(state) = Self::state_of(record, address) else {
-            return;
-        };
-        // ORDERING: Full: pairs with the release of `queue()`.
-        if record.state.cmpxchg(state, CLAIMED, Full).is_err() {
-            return;
-        }
+    fn freed_one(&self, record: &Record, state: u32, visit: u64, now: u64) {
         match state {
             QUEUED => {
                 let since = record.since.load(Relaxed);
@@ -421,9 +409,6 @@ impl Records {
             _ => {}
         }
         record.visit.store(visit, Relaxed);
-        self.trace(3, address, now);
-        // ORDERING: Release: the record may be reused from here on.
-        record.state.store(FREED, Release);
     }
 
     /// The destructor of this object runs.
@@ -432,21 +417,13 @@ impl Records {
     ///
     /// Any but NMI.
     pub(crate) fn destructed(&self, address: usize) {
-        // There may have been no room for it.
-        let Some(record) = self.find(address) else {
+        let Some((record, state)) = self.claimed(address) else {
             return;
         };
-        let Some(state) = Self::state_of(record, address) else {
-            return;
-        };
-        if record.state.cmpxchg(state, CLAIMED, Full).is_err() {
-            return;
-        }
         match state {
             QUEUED => self.check(record, c"destructed before its grace period"),
             // Freed by its owner, by a call that is not recorded.
-            FREED => {}
-            EMPTY => {}
+            FREED | EMPTY => {}
             _ => {
                 self.sums.double.up();
                 record.failed(if state == LIVE {
@@ -494,9 +471,8 @@ impl Records {
     ///
     /// May sleep.
     pub(crate) fn lost(&self) -> u64 {
-        let queued = |record: &&Record| {
-            record.state.load(Relaxed) == QUEUED && (!record.is_cache() || record.is_destructed())
-        };
+        let queued =
+            |record: &&Record| record.state.load(Relaxed) == QUEUED && record.is_of_barrier();
         let mut lost = 0;
         for record in self.records.iter().filter(queued) {
             record.failed(c"never freed");

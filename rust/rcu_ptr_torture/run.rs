@@ -40,35 +40,6 @@ const NOLOCK_MAX: usize = 4096;
 /// Hard interrupts may not take locks that are mutexes on PREEMPT_RT, and lockdep says so on others too.
 const STRICT: bool = cfg!(any(CONFIG_PREEMPT_RT, CONFIG_PROVE_RAW_LOCK_NESTING));
 
-/// How often each allocator is used. vmalloc() takes as long as ten of the others, and is used in one of four
-/// cases.
-const OFTEN: [Source; 20] = {
-    use Source::{Cache, Kmalloc, KmallocNolock, Kvmalloc, Slab, SmallCache, Vmalloc};
-    [
-        Kmalloc,
-        Kmalloc,
-        Kmalloc,
-        Kmalloc,
-        Kmalloc,
-        KmallocNolock,
-        KmallocNolock,
-        KmallocNolock,
-        KmallocNolock,
-        Vmalloc,
-        Kvmalloc,
-        Slab,
-        Slab,
-        Slab,
-        Cache,
-        Cache,
-        Cache,
-        Cache,
-        SmallCache,
-        SmallCache,
-    ]
-};
-
-/// Counters.
 #[derive(Default)]
 pub(crate) struct Counts {
     /// Objects passed to rcu_ptr, by call and by context.
@@ -115,7 +86,6 @@ impl<'a> Owned<'a> {
     }
 }
 
-/// A run.
 pub(crate) struct Run<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) records: &'a Records,
@@ -179,6 +149,11 @@ impl<'a> Run<'a> {
         &self.caches[usize::from(source == Source::SmallCache)]
     }
 
+    /// The source of one of both.
+    pub(crate) fn some_cache(&self) -> Source {
+        [Source::Cache, Source::SmallCache][self.random.below(2) as usize]
+    }
+
     /// The SRCU domain of the readers that sleep.
     pub(crate) fn domain(&self) -> &Domain {
         &self.domain
@@ -197,7 +172,16 @@ impl<'a> Run<'a> {
 
     /// Chooses the allocator and the size of an object.
     fn choose(&self, context: Context, draw: &mut Draw<'_>) -> (Source, usize) {
-        let mut source = OFTEN[draw.below(OFTEN.len() as u64) as usize];
+        let mut source = match draw.below(20) {
+            0..5 => Source::Kmalloc,
+            5..9 => Source::KmallocNolock,
+            9 => Source::Vmalloc,
+            10 => Source::Kvmalloc,
+            11..14 => Source::Slab,
+            14..18 => Source::Cache,
+            _ => Source::SmallCache,
+        };
+        // vmalloc() takes as long as ten of the others: one of four is enough.
         let is_slow = source == Source::Vmalloc && !draw.one_in(4);
         if is_slow
             || context != Context::Task && matches!(source, Source::Vmalloc | Source::Kvmalloc)
@@ -538,42 +522,33 @@ impl<'a> Run<'a> {
         );
     }
 
-    /// Queues an object, in a task. Returns its record and number, to be checked after a barrier.
-    pub(crate) fn queue_one(&self) -> Option<(&'a Record, u64)> {
-        let source = Source::Kmalloc;
-        let object = alloc::kmalloc(64, alloc::quiet(false))?;
+    /// Queues an object of kmalloc or of a cache, in a task. Returns its record and number, to be checked after a
+    /// barrier.
+    pub(crate) fn queue_one(&self, source: Source) -> Option<(&'a Record, u64)> {
+        let gfp = alloc::quiet(false);
+        let object = match source.is_cache() {
+            true => self.cache(source).alloc_with(gfp)?,
+            false => alloc::kmalloc(64, gfp)?,
+        };
         // SAFETY: Just allocated.
         let owned = unsafe { self.own(object, source) }?;
         let record = owned.record;
         let draw = &mut self.random.draw();
-        if draw.one_in(16) {
+        if !source.is_cache() && draw.one_in(16) {
             let number = self.queue(record, Call::Sleepable, Context::Task);
             // SAFETY: Just allocated, with room for a head at its start.
             unsafe { freed::call_slow(object) };
             return Some((record, number));
         }
-        let head = draw.one_in(2);
-        // SAFETY: Just allocated, with room for a field or head at its start.
+        let head = !source.is_cache() && draw.one_in(2);
+        // SAFETY: Just allocated, with room for a field or head at its start; those of caches need none.
         let number = unsafe { self.give(owned, object.as_ptr(), head, Context::Task, draw) };
-        Some((record, number))
-    }
-
-    /// The same with an object of the cache whose objects are destructed.
-    pub(crate) fn queue_destructed(&self) -> Option<(&'a Record, u64)> {
-        let source = Source::SmallCache;
-        let object = self.cache(source).alloc_with(alloc::quiet(false))?;
-        // SAFETY: Just allocated.
-        let owned = unsafe { self.own(object, source) }?;
-        let record = owned.record;
-        let draw = &mut self.random.draw();
-        // SAFETY: Just allocated; objects of caches need no field.
-        let number = unsafe { self.give(owned, object.as_ptr(), false, Context::Task, draw) };
         Some((record, number))
     }
 
     /// Allocates an object of a cache and frees it at once, in a task.
     pub(crate) fn touch(&self) {
-        let source = [Source::Cache, Source::SmallCache][self.random.below(2) as usize];
+        let source = self.some_cache();
         let Some(object) = self.cache(source).alloc_with(alloc::quiet(false)) else {
             return;
         };

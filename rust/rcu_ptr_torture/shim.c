@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The C of rcu_ptr_torture.ko: the mark of a failure, a probe on a tracepoint of
- * rcu_ptr.ko, and the shims of what it takes of the kernel.  No logic lives
- * here.
+ * The C of rcu_ptr_torture.ko: the mark of a failure, and the shims of what it
+ * takes of the kernel.  No logic lives here.
  */
 #include <linux/atomic.h>
 #include <linux/module.h>
@@ -10,7 +9,6 @@
 #include <linux/printk.h>
 #include <linux/rcu_ptr.h>
 #include <linux/rcu_ptr_test.h>
-#include <trace/events/rcu_ptr.h>
 
 #include "../sys/alloc.c"
 #include "../sys/context.c"
@@ -21,8 +19,7 @@
 #include "../sys/rcu.c"
 #include "../sys/srcu_domain.c"
 #include "../sys/thread.c"
-
-#include "../sys/rs.h"
+#include "../sys/tracepoint.c"
 
 MODULE_IMPORT_NS("RCU_PTR_TEST");
 
@@ -43,22 +40,6 @@ static int queue_early(const char *val, const struct kernel_param *kp)
 static const struct kernel_param_ops queue_early_ops = { .set = queue_early };
 module_param_cb(queue_early, &queue_early_ops, NULL, 0200);
 MODULE_PARM_DESC(queue_early, "queues a callback when it is set, at load");
-
-static void probe_free(void *data, void **objects, unsigned long count)
-{
-	rcu_ptr_rs_free(objects, count);
-}
-
-int rcu_ptr_shim_probe_register(void)
-{
-	return register_trace_rcu_ptr_free(probe_free, NULL);
-}
-
-void rcu_ptr_shim_probe_unregister(void)
-{
-	unregister_trace_rcu_ptr_free(probe_free, NULL);
-	tracepoint_synchronize_unregister();
-}
 
 /* Away from the code that runs all the time: see docs/simulation.md. */
 __cold noinline void rcu_ptr_torture_failed(const char *what,

@@ -119,13 +119,20 @@ fn again(run: &Run<'_>, began: u64) -> u64 {
     next.max((thread::now_in_nmi() - began) * 4 * SLOW.min(4) * count(run) as u64)
 }
 
-fn in_hardirq(run: &Run<'_>, nmis: &Nmis<'_>) -> u64 {
-    let (context, began) = (cpu::context(), thread::now_in_nmi());
+/// Returns the context.
+fn update_or_read(run: &Run<'_>) -> Context {
+    let context = cpu::context();
     if run.random.one_in(2) {
         run.update(context);
     } else {
         run.read(context, SHORT);
     }
+    context
+}
+
+fn in_hardirq(run: &Run<'_>, nmis: &Nmis<'_>) -> u64 {
+    let began = thread::now_in_nmi();
+    let context = update_or_read(run);
     // On PREEMPT_RT a hard timer may run late, in its thread.
     if let (Nmis::Sent(receiver), Context::Hardirq) = (nmis, context) {
         let nmis_for_8 = run.plan.nmis + run.random.below(8);
@@ -151,12 +158,8 @@ fn send(run: &Run<'_>, receiver: &Receiver<'_>) {
 }
 
 fn in_softirq(run: &Run<'_>) -> u64 {
-    let (context, began) = (cpu::context(), thread::now_in_nmi());
-    if run.random.one_in(2) {
-        run.update(context);
-    } else {
-        run.read(context, SHORT);
-    }
+    let began = thread::now_in_nmi();
+    update_or_read(run);
     again(run, began)
 }
 
@@ -282,7 +285,7 @@ fn check_left(run: &Run<'_>, cpu: i32) {
             return record.failed(c"still waits since its CPU went down");
         }
         if latest.is_none_or(|(record, number): (&Record, u64)| !record.waits(number)) {
-            latest = run.queue_one();
+            latest = run.queue_one(Source::Kmalloc);
             rounds += u32::from(latest.is_some());
         }
         thread::sleep(2);
@@ -328,8 +331,8 @@ fn disturb(run: &Run<'_>) {
             0..3 => barrier(run),
             3 | 4 => short_lived_cache(run),
             5 => {
-                let source = [Source::Cache, Source::SmallCache][run.random.below(2) as usize];
-                let _ = run.cache(source).prefill(run.random.below(4) as usize);
+                let cache = run.cache(run.some_cache());
+                let _ = cache.prefill(run.random.below(4) as usize);
             }
             6 if run.plan.fail > 0 => {
                 fault::fail(1 + run.random.below(run.plan.fail), run.random.skewed(16))
@@ -365,11 +368,12 @@ fn barrier(run: &Run<'_>) {
         if run.random.one_in(3) {
             move_somewhere(run);
         }
-        *queued = if of_cache || run.random.one_in(4) {
-            run.queue_destructed()
+        let is_destructed = of_cache || run.random.one_in(4);
+        *queued = run.queue_one(if is_destructed {
+            Source::SmallCache
         } else {
-            run.queue_one()
-        };
+            Source::Kmalloc
+        });
     }
     if run.random.one_in(2) {
         move_somewhere(run);

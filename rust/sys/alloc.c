@@ -35,11 +35,6 @@ __no_sanitize_address bool rcu_ptr_shim_is_poisoned(const void *addr)
 #endif
 }
 
-bool rcu_ptr_shim_is_mapped(unsigned long address)
-{
-	return vmalloc_to_page((void *)address);
-}
-
 unsigned long rcu_ptr_shim_pcp_pages(void)
 {
 	unsigned long pages = 0;

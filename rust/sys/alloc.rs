@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The allocators that objects of tests come from, beside slab.rs; memory pressure, and how much memory is free.
+//!
+//! # Context
+//!
+//! A task that may sleep, unless a function says otherwise.
 
 pub(crate) use super::slab::{kmalloc, kmalloc_nolock};
 use super::{generated as sys, slab::SlabCache, thread};
@@ -39,20 +43,12 @@ pub(crate) fn quiet(atomic: bool) -> u32 {
 }
 
 /// `vmalloc()`.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn vmalloc(size: usize, gfp: u32) -> Option<NonNull<u8>> {
     // SAFETY: No requirements.
     NonNull::new(unsafe { sys::rcu_ptr_shim_vmalloc(size, gfp) }.cast())
 }
 
 /// `kvmalloc()`.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn kvmalloc(size: usize, gfp: u32) -> Option<NonNull<u8>> {
     // SAFETY: No requirements.
     NonNull::new(unsafe { sys::rcu_ptr_shim_kvmalloc(size, gfp) }.cast())
@@ -80,10 +76,6 @@ pub(crate) fn is_poisoned(object: NonNull<u8>) -> bool {
 
 /// As [`alloc()`], again and again: kmalloc_nolock() has nothing while another CPU holds a lock of its
 /// cache.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn alloc_patiently(source: Source, size: usize) -> Option<NonNull<u8>> {
     (0..1000).find_map(|_| {
         alloc(source, size).or_else(|| {
@@ -94,10 +86,6 @@ pub(crate) fn alloc_patiently(source: Source, size: usize) -> Option<NonNull<u8>
 }
 
 /// `kvfree()`.
-///
-/// # Context
-///
-/// May sleep.
 ///
 /// # Safety
 ///
@@ -124,10 +112,6 @@ pub(crate) unsafe fn kfree_nolock(object: NonNull<u8>) {
 /// Free memory, in pages: those of the zones, and those that CPUs keep on lists of their own. The page
 /// allocator lets such a list grow with bursts of frees, up to an eighth of all memory for all CPUs
 /// together, and gives back an eighth of it every second at most; no counter of the kernel has it.
-///
-/// # Context
-///
-/// Any.
 pub(crate) fn free_pages() -> u64 {
     let mut info = MaybeUninit::<bindings::sysinfo>::zeroed();
     // SAFETY: `info` is valid for writes; all of it is integers, so zeroes are a value.
@@ -138,10 +122,6 @@ pub(crate) fn free_pages() -> u64 {
 }
 
 /// Those that CPUs keep.
-///
-/// # Context
-///
-/// Any.
 pub(crate) fn pages_of_cpus() -> u64 {
     // SAFETY: No requirements.
     (unsafe { sys::rcu_ptr_shim_pcp_pages() }) as u64
@@ -164,23 +144,15 @@ pub(crate) fn reused_at_once() -> bool {
 }
 
 /// Pages of all slabs that can't be reclaimed.
-///
-/// # Context
-///
-/// Any.
 pub(crate) fn slab_pages() -> u64 {
     // SAFETY: No requirements.
     (unsafe { sys::rcu_ptr_shim_slab_pages() }) as u64
 }
 
 /// Whether there is memory of vmalloc() at `address`.
-///
-/// # Context
-///
-/// Any.
 pub(crate) fn is_mapped(address: usize) -> bool {
     // SAFETY: Only the page tables are looked at.
-    unsafe { sys::rcu_ptr_shim_is_mapped(address as c_ulong) }
+    !unsafe { bindings::vmalloc_to_page(ptr::without_provenance(address)) }.is_null()
 }
 
 /// `SLAB_POISON` and the checks that go with it: what is freed is overwritten at once.
@@ -208,10 +180,6 @@ pub(crate) struct RawCache(SlabCache);
 
 impl RawCache {
     /// A cache of objects of `size` bytes that shares slabs with no other.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     pub(crate) fn new(name: &str, size: usize, checks: Checks) -> Result<Self> {
         // Several at once, and DEBUG_VM wants each name once.
         static NUMBER: Atomic<u32> = Atomic::new(0);
@@ -224,10 +192,6 @@ impl RawCache {
     }
 
     /// An object, uninitialised.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     #[inline]
     pub(crate) fn alloc(&self) -> Option<NonNull<u8>> {
         self.alloc_with(bindings::GFP_KERNEL)
@@ -307,10 +271,6 @@ pub(crate) struct Hog {
 
 impl Hog {
     /// Takes pages until memory reclaim gives up, at most `limit`: shrinkers are called on the way.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     pub(crate) fn new(limit: usize) -> Self {
         let mut pages = Blocks(ptr::null_mut());
         let mut count = 0;
@@ -326,10 +286,6 @@ impl Hog {
 
 /// Takes up to `limit` pages in large blocks until memory reclaim gives up, so that shrinkers are called, and
 /// gives them back. Smaller blocks remain, for those who can't do without: there are no OOM kills.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn squeeze(limit: usize) {
     /// Pages of a block, as a power of two.
     const ORDER: usize = 9;

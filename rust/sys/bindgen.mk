@@ -8,8 +8,7 @@
 #
 # RCU_PTR_BINDGEN_HEADER is what bindgen reads, if it is another file.
 #
-# Types come from `kernel::bindings` where it has them (no recursive allowlist);
-# RCU_PTR_BINDGEN_TYPES names those that it lacks.
+# Types come from `kernel::bindings` where it has them (no recursive allowlist).
 
 RCU_PTR_BINDGEN_HEADER ?= $(src)/shim.c
 
@@ -47,8 +46,8 @@ quiet_cmd_rcu_ptr_bindgen = BINDGEN $@
 		--no-debug '.*' --enable-function-attribute-detection \
 		--no-recursive-allowlist \
 		--allowlist-function '(__)?rcu_ptr_.*|$(RCU_PTR_BINDGEN_FUNCTIONS)' \
-		--allowlist-var '__tracepoint_rcu_ptr_.*|rcu_ptr_.*_key|RCU_PTR_.*' \
-		--allowlist-type 'rcu_ptr|rcu_ptr_.*|$(RCU_PTR_BINDGEN_TYPES)' \
+		--allowlist-var '__tracepoint_rcu_ptr_.*|rcu_ptr_.*_key|rcu_ptr_text.*|RCU_PTR_.*' \
+		--allowlist-type 'rcu_ptr|rcu_ptr_.*' \
 		-o $@ -- $(filter-out $(CC_FLAGS_LTO),$(rcu_ptr_bindgen_c_flags)) \
 		-fno-builtin -w -D__BINDGEN__ -DMODULE
 
@@ -56,3 +55,7 @@ $(obj)/bindings_generated.rs: $(RCU_PTR_BINDGEN_HEADER) FORCE
 	$(call if_changed_dep,rcu_ptr_bindgen)
 
 targets += bindings_generated.rs
+
+# A module of several files has its Rust in one of them.
+$(addprefix $(obj)/,$(obj-m) $(foreach m,$(obj-m:.o=),$($(m)-y))): \
+	$(obj)/bindings_generated.rs

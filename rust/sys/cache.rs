@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Caches with sheaves by address: any object, any context.
+//! Caches with sheaves by address: any object.
+//!
+//! # Context
+//!
+//! That of the C function: include/linux/rcu_ptr.h says it.
 
 use super::generated as sys;
 use ::core::{
@@ -77,10 +81,6 @@ unsafe impl Sync for SheafCache {}
 
 impl SheafCache {
     /// Makes a cache.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     pub(crate) fn new(name: &CStr, size: usize, args: Args) -> Result<Self> {
         Self::with_flags(name, size, args, 0)
     }
@@ -92,10 +92,6 @@ impl SheafCache {
     }
 
     /// `rcu_ptr_cache_create()`.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     ///
     /// # Safety
     ///
@@ -111,10 +107,6 @@ impl SheafCache {
     }
 
     /// `rcu_ptr_cache_alloc()` with `GFP_KERNEL` or `GFP_ATOMIC`.
-    ///
-    /// # Context
-    ///
-    /// As the flags say.
     #[inline]
     pub(crate) fn alloc(&self, atomic: bool) -> Option<NonNull<u8>> {
         self.alloc_with(if atomic {
@@ -125,10 +117,6 @@ impl SheafCache {
     }
 
     /// `n` objects, with `GFP_KERNEL`.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     pub(crate) fn alloc_many(&self, n: usize) -> Result<Objects> {
         let mut objects = KVVec::with_capacity(n, GFP_KERNEL)?;
         for _ in 0..n {
@@ -145,10 +133,6 @@ impl SheafCache {
     }
 
     /// `rcu_ptr_cache_alloc_nolock()`.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
     #[inline]
     pub(crate) fn alloc_nolock(&self) -> Option<NonNull<u8>> {
         // SAFETY: By the type invariants.
@@ -156,10 +140,6 @@ impl SheafCache {
     }
 
     /// `rcu_ptr_cache_free()`.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
     ///
     /// # Safety
     ///
@@ -171,10 +151,6 @@ impl SheafCache {
     }
 
     /// `rcu_ptr_cache_free_rcu()`.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
     ///
     /// # Safety
     ///
@@ -254,10 +230,6 @@ impl SheafCache {
     }
 
     /// `rcu_ptr_cache_barrier()`.
-    ///
-    /// # Context
-    ///
-    /// May sleep; not in a destructor.
     pub(crate) fn barrier(&self) {
         // SAFETY: By the type invariants.
         unsafe { sys::rcu_ptr_cache_barrier(self.0.as_ptr()) };

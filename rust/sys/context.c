@@ -29,17 +29,6 @@ void rcu_ptr_shim_preempt_enable(void)
 	preempt_enable();
 }
 
-void rcu_ptr_shim_preempt_check(void)
-{
-	preempt_disable();
-	preempt_enable();
-}
-
-void rcu_ptr_shim_might_sleep(void)
-{
-	might_sleep();
-}
-
 static inline int rcu_ptr_ctx(void)
 {
 	return in_nmi() ? RCU_PTR_CTX_NMI :

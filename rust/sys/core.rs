@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The interface of `rcu_ptr.ko` by address: any object, any field. Tests use it, and rust/api is built upon it.
+//!
+//! # Context
+//!
+//! That of the C function: include/linux/rcu_ptr.h says it.
 
 use super::generated as sys;
 use ::core::ptr::NonNull;
@@ -10,10 +14,6 @@ use kernel::{bindings, types::Opaque};
 pub(crate) type RawRcuPtr = Opaque<sys::rcu_ptr>;
 
 /// `rcu_ptr_kvfree()` without its checks at compile time.
-///
-/// # Context
-///
-/// Any but NMI.
 ///
 /// # Safety
 ///
@@ -26,10 +26,6 @@ pub(crate) unsafe fn kvfree(object: *mut u8, field: *mut u8) {
 }
 
 /// `rcu_ptr_kfree_nolock()` without its checks at compile time.
-///
-/// # Context
-///
-/// Any, NMI included.
 ///
 /// # Safety
 ///
@@ -47,10 +43,6 @@ pub(crate) type Head = bindings::callback_head;
 pub(crate) type Func = unsafe extern "C" fn(*mut Head);
 
 /// `rcu_ptr_call()`, or `rcu_ptr_call_sleepable()`.
-///
-/// # Context
-///
-/// Any, NMI included.
 ///
 /// # Safety
 ///
@@ -72,10 +64,6 @@ pub(crate) unsafe fn call(head: *mut u8, sleeps: bool, func: impl Into<Option<Fu
 
 /// `rcu_ptr_try_kfree_nolock()`.
 ///
-/// # Context
-///
-/// Any, NMI included.
-///
 /// # Safety
 ///
 /// As for [`kvfree()`]; where it returns `false` the object is the caller's still.
@@ -87,10 +75,6 @@ pub(crate) unsafe fn try_kfree_nolock(object: NonNull<u8>) -> bool {
 
 /// `rcu_ptr_kvfree_mightsleep()`.
 ///
-/// # Context
-///
-/// May sleep.
-///
 /// # Safety
 ///
 /// As for [`kvfree()`].
@@ -100,20 +84,12 @@ pub(crate) unsafe fn kvfree_mightsleep(object: NonNull<u8>) {
 }
 
 /// `rcu_ptr_barrier()`.
-///
-/// # Context
-///
-/// May sleep; not from a callback.
 pub(crate) fn barrier() {
     // SAFETY: The callers are in process context, as the doc asks.
     unsafe { sys::rcu_ptr_barrier() };
 }
 
 /// `kmalloc_nolock()`: `size` bytes, aligned to 8, or null.
-///
-/// # Context
-///
-/// Any, NMI included.
 #[inline]
 pub(crate) fn kmalloc_nolock(size: usize) -> *mut u8 {
     // SAFETY: No requirements.

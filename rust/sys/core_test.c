@@ -10,19 +10,6 @@
 #include <linux/rcu_ptr.h>
 #include <linux/rcu_ptr_test.h>
 
-enum rcu_ptr_shim_field {
-	RCU_PTR_SHIM_FIELD_PTR_0,
-	RCU_PTR_SHIM_FIELD_PTR_8,
-	RCU_PTR_SHIM_FIELD_PTR_4088,
-	RCU_PTR_SHIM_FIELD_HEAD_0,
-	RCU_PTR_SHIM_FIELD_HEAD_8,
-	RCU_PTR_SHIM_FIELD_HEAD_4080,
-	RCU_PTR_SHIM_FIELD_KVHEAD_0,
-	RCU_PTR_SHIM_FIELD_KVHEAD_8,
-	RCU_PTR_SHIM_FIELD_KVHEAD_4088,
-	RCU_PTR_SHIM_FIELDS
-};
-
 #define TYPES(name, type, last)						\
 	struct name##_0 { type f; char rest[16]; };			\
 	struct name##_8 { long key; type f; char rest[16]; };		\
@@ -43,6 +30,12 @@ TYPES(kvhead, struct kvfree_rcu_head, 4088);
 	m(KVHEAD_8, kvhead_8)						\
 	m(KVHEAD_4088, kvhead_4088)
 
+enum rcu_ptr_shim_field {
+#define NUMBER(number, name)	RCU_PTR_SHIM_FIELD_##number,
+	EACH_FIELD(NUMBER)
+	RCU_PTR_SHIM_FIELDS
+};
+
 size_t rcu_ptr_shim_field_size(int field)
 {
 	switch (field) {
@@ -53,25 +46,17 @@ size_t rcu_ptr_shim_field_size(int field)
 	return 0;
 }
 
-void rcu_ptr_shim_field_free(int field, void *object)
+void rcu_ptr_shim_field_free(int field, bool nolock, void *object)
 {
 	switch (field) {
 #define FREE(number, name)						\
 	case RCU_PTR_SHIM_FIELD_##number:				\
-		rcu_ptr_kvfree((struct name *)object, f);		\
+		if (nolock)						\
+			rcu_ptr_kfree_nolock((struct name *)object, f);	\
+		else							\
+			rcu_ptr_kvfree((struct name *)object, f);	\
 		break;
 	EACH_FIELD(FREE)
-	}
-}
-
-void rcu_ptr_shim_field_free_nolock(int field, void *object)
-{
-	switch (field) {
-#define FREE_NOLOCK(number, name)					\
-	case RCU_PTR_SHIM_FIELD_##number:				\
-		rcu_ptr_kfree_nolock((struct name *)object, f);		\
-		break;
-	EACH_FIELD(FREE_NOLOCK)
 	}
 }
 

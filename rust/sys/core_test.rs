@@ -102,15 +102,8 @@ pub(crate) fn field_size(field: i32) -> usize {
 ///
 /// `object` is a live object of [`field_size()`] bytes that is the caller's to free.
 pub(crate) unsafe fn field_free(field: i32, nolock: bool, object: NonNull<u8>) {
-    let object = object.as_ptr().cast();
     // SAFETY: By the safety requirements of this function.
-    unsafe {
-        if nolock {
-            sys::rcu_ptr_shim_field_free_nolock(field, object);
-        } else {
-            sys::rcu_ptr_shim_field_free(field, object);
-        }
-    }
+    unsafe { sys::rcu_ptr_shim_field_free(field, nolock, object.as_ptr().cast()) };
 }
 
 /// Every macro with NULL.

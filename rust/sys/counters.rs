@@ -2,12 +2,16 @@
 
 //! Clocks, the kernel's own counters, and how long interrupts, softirqs and idle periods last: probes on the
 //! kernel's tracepoints.
+//!
+//! # Context
+//!
+//! Any but NMI, unless a function says otherwise.
 
 use super::{
     alloc,
     cpu::this as this_cpu,
     generated as sys, gp, thread,
-    tracepoint::{self, Tracepoint},
+    tracepoint::{Probes, Tracepoint},
 };
 use kernel::{
     bindings,
@@ -29,29 +33,17 @@ pub(crate) fn cycles() -> u64 {
 }
 
 /// Nanoseconds of the monotonic clock.
-///
-/// # Context
-///
-/// Any but NMI.
 pub(crate) fn nanoseconds() -> u64 {
     thread::now() as u64
 }
 
 /// A number that grows by one with every normal grace period (what rcuscale calls batches).
-///
-/// # Context
-///
-/// Any.
 pub(crate) fn grace_periods() -> i64 {
     // Above two bits of state; it starts below 0.
-    (gp::Snapshot::take().number() as i64) >> 2
+    (gp::number() as i64) >> 2
 }
 
 /// Bytes that could be allocated without swapping (`si_mem_available()`).
-///
-/// # Context
-///
-/// Any but NMI.
 pub(crate) fn available_bytes() -> i64 {
     // SAFETY: No requirements.
     (unsafe { bindings::si_mem_available() } as i64) * PAGE_SIZE as i64
@@ -59,19 +51,11 @@ pub(crate) fn available_bytes() -> i64 {
 
 /// Bytes of the pages of all slabs (`NR_SLAB_UNRECLAIMABLE_B`). Exact to some pages per CPU, where
 /// free memory has whole lists of pages per CPU in it.
-///
-/// # Context
-///
-/// Any.
 pub(crate) fn slab_bytes() -> i64 {
     alloc::slab_pages() as i64 * PAGE_SIZE as i64
 }
 
 /// Interrupts that `cpu` has raised to itself for irq_work. 0 where it is not x86.
-///
-/// # Context
-///
-/// Any.
 pub(crate) fn irq_work_ipis(cpu: i32) -> u64 {
     // SAFETY: `cpu` is a possible CPU.
     u64::from(unsafe { sys::rcu_ptr_shim_irq_work_ipis(cpu) })
@@ -169,34 +153,11 @@ probes! {
     interrupt_entry() => IDLE.leave();
 }
 
-/// A probe, and the tracepoint if the kernel has it.
-type Probe = (*mut c_void, Option<Tracepoint>);
-
-/// Probes that are attached as long as it lives. Those whose tracepoint the kernel lacks are not.
-pub(crate) struct Probes<const N: usize>([Probe; N]);
-
-impl<const N: usize> Probes<N> {
-    fn attach(probes: [(&'static CStr, *mut c_void); N]) -> Self {
-        let probes = probes.map(|(name, probe)| (probe, Tracepoint::find(name)));
-        for (probe, tracepoint) in &probes {
-            if let Some(tracepoint) = tracepoint {
-                // SAFETY: The probe takes no more arguments than it has, and is taken off in `drop()`.
-                let _ = unsafe { tracepoint.register(*probe, tracepoint::NONE) };
-            }
-        }
-        Self(probes)
-    }
-}
-
-impl<const N: usize> Drop for Probes<N> {
-    fn drop(&mut self) {
-        for (probe, tracepoint) in &self.0 {
-            if let Some(tracepoint) = tracepoint {
-                tracepoint.unregister(*probe, tracepoint::NONE);
-            }
-        }
-        tracepoint::synchronize();
-    }
+/// Registers probes on tracepoints of the kernel, where it has them.
+fn attach<const N: usize>(probes: [(&CStr, *mut c_void); N]) -> Result<Probes<N>> {
+    let probes = probes.map(|(name, probe)| (Tracepoint::find(name), probe));
+    // SAFETY: The probes below take no more arguments than their tracepoints have.
+    unsafe { Probes::register(probes) }
 }
 
 /// Cycles of the longest interrupt or softirq while `f` runs.
@@ -215,15 +176,15 @@ pub(crate) fn longest(f: impl FnOnce()) -> Result<u64> {
         }
         stretch.longest.store(0, Relaxed);
     }
-    let probes = Probes::attach([
+    let probes = attach([
         (c"irq_work_entry", irq_work_entry as *mut c_void),
         (c"irq_work_exit", irq_work_exit as *mut c_void),
         (c"local_timer_entry", timer_entry as *mut c_void),
         (c"local_timer_exit", timer_exit as *mut c_void),
         (c"softirq_entry", softirq_entry as *mut c_void),
         (c"softirq_exit", softirq_exit as *mut c_void),
-    ]);
-    if probes.0.iter().any(|(_, tracepoint)| tracepoint.is_none()) {
+    ])?;
+    if !probes.are_all() {
         return Err(ENOENT);
     }
     f();
@@ -238,9 +199,9 @@ pub(crate) fn longest(f: impl FnOnce()) -> Result<u64> {
 /// # Context
 ///
 /// May sleep.
-pub(crate) fn idle_probes() -> Probes<7> {
+pub(crate) fn idle_probes() -> Result<Probes<7>> {
     let interrupt = interrupt_entry as *mut c_void;
-    Probes::attach([
+    attach([
         (c"cpu_idle", cpu_idle as *mut c_void),
         (c"local_timer_entry", interrupt),
         (c"irq_work_entry", interrupt),

@@ -4,6 +4,10 @@
 //! `rcu_ptr.ko`.
 //!
 //! Documentation: [fault injection](srctree/Documentation/fault-injection/fault-injection.rst)
+//!
+//! # Context
+//!
+//! Any, NMI included, unless a function says otherwise.
 
 use super::{generated as sys, user};
 use kernel::prelude::*;
@@ -57,20 +61,12 @@ impl Drop for NoPages {
 
 /// `rcu_ptr_fail_alloc()`: lets the `nth` allocation of caches from now on fail, and as many as
 /// `times` in all. Returns how far away the first failure of the last call still was.
-///
-/// # Context
-///
-/// Any, NMI included.
 pub(crate) fn fail_alloc(nth: u64, times: u64) -> u64 {
     // SAFETY: No requirements.
     unsafe { sys::rcu_ptr_fail_alloc(nth as c_ulong, times as c_ulong) as u64 }
 }
 
 /// `rcu_ptr_fail_blocks()`: the same for blocks of the engine.
-///
-/// # Context
-///
-/// Any, NMI included.
 pub(crate) fn fail_blocks(nth: u64, times: u64) -> u64 {
     // SAFETY: No requirements.
     unsafe { sys::rcu_ptr_fail_blocks(nth as c_ulong, times as c_ulong) as u64 }
@@ -78,10 +74,6 @@ pub(crate) fn fail_blocks(nth: u64, times: u64) -> u64 {
 
 /// `rcu_ptr_fail_blocks()` and `rcu_ptr_fail_alloc()`: the `nth` allocation from now on and the `times - 1`
 /// that follow it fail.
-///
-/// # Context
-///
-/// Any.
 pub(crate) fn fail(nth: u64, times: u64) {
     fail_blocks(nth, times);
     fail_alloc(nth, times);

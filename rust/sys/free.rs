@@ -2,6 +2,10 @@
 
 //! The objects that are freed, and the functions under measurement, each as a type, so that the loops around
 //! them hold direct calls: those that free, and those that allocate what goes round.
+//!
+//! # Context
+//!
+//! A task that may sleep, unless a function says otherwise.
 
 use super::{
     alloc::{self, Checks, RawCache},
@@ -50,10 +54,6 @@ pub(crate) enum Source {
 impl Source {
     /// Reads `kmalloc-N`, `cache-N` or `vmalloc-N`.
     ///
-    /// # Context
-    ///
-    /// May sleep.
-    ///
     /// # Errors
     ///
     /// `EINVAL` for another text or a size that does not hold an [`Object`], `ENOMEM`.
@@ -87,10 +87,6 @@ impl Source {
     }
 
     /// An object.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     #[inline]
     pub(crate) fn alloc(&self) -> Result<NonNull<Object>> {
         let raw = match self {
@@ -117,14 +113,6 @@ pub(crate) struct Caches {
 
 impl Caches {
     /// Makes them.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
     pub(crate) fn new() -> Result<Self> {
         let kernel = SlabCache::new(c"rcu_ptr_bench_kernel", SIZE, 8, None, 0)?;
         let ours = SheafCache::new(c"rcu_ptr_bench_sheaf", SIZE, Args::default())?;
@@ -206,16 +194,22 @@ unsafe extern "C" fn free_callback(head: *mut bindings::callback_head) {
 }
 
 /// A type for each function that frees: what a macro expands to, or a call with a callback that frees.
-/// Within the block the requirements of [`Free::free()`] hold.
 macro_rules! free {
-    ($($name:ident => |$object:ident| $call:expr;)*) => {
+    ($($name:ident => |$head:ident, $object:ident| $call:expr;)*) => {
         $(
             pub(crate) struct $name;
 
             impl Free for $name {
                 #[inline(always)]
-                unsafe fn free($object: NonNull<Object>) -> bool {
-                    $call
+                unsafe fn free(object: NonNull<Object>) -> bool {
+                    // SAFETY: By the safety requirements of this function. `settle()` waits for
+                    // callbacks, and there is a cache, by the context of `Alloc::alloc()`.
+                    unsafe {
+                        let $head = Object::head(object);
+                        let $object = object.as_ptr().cast::<c_void>();
+                        $call
+                    };
+                    true
                 }
             }
         )*
@@ -223,60 +217,28 @@ macro_rules! free {
 }
 
 free! {
-    Kfree => |object| {
-        // SAFETY: By the safety requirements of `Free::free()`.
-        unsafe { bindings::kfree(object.as_ptr().cast()) };
-        true
-    };
-    CallRcu => |object| {
-        // SAFETY: As above; `settle()` waits for the callbacks.
-        unsafe { bindings::call_rcu(Object::head(object), Some(free_callback)) };
-        true
-    };
-    KfreeRcu => |object| {
-        // SAFETY: As above.
-        unsafe { bindings::kvfree_call_rcu(Object::head(object).cast(), object.as_ptr().cast()) };
-        true
-    };
-    KfreeRcuNolock => |object| {
-        // SAFETY: As above.
-        unsafe {
-            bindings::kfree_call_rcu_nolock(Object::head(object).cast(), object.as_ptr().cast())
-        };
-        true
-    };
-    RcuPtrKvfree => |object| {
-        // SAFETY: As above.
-        unsafe { sys::__rcu_ptr_kvfree(Object::head(object).cast(), object.as_ptr().cast()) };
-        true
-    };
-    RcuPtrKfreeNolock => |object| {
-        // SAFETY: As above.
-        unsafe { sys::__rcu_ptr_kfree_nolock(Object::head(object).cast(), object.as_ptr().cast()) };
-        true
-    };
-    RcuPtrTryKfreeNolock => |object| {
-        // SAFETY: As above.
-        unsafe { sys::__rcu_ptr_try_kfree_nolock(object.as_ptr().cast()) }
-    };
-    RcuPtrCall => |object| {
-        // SAFETY: As for `call_rcu()`.
-        unsafe { sys::rcu_ptr_call(Object::head(object), Some(free_callback)) };
-        true
-    };
-    RcuPtrCallSleepable => |object| {
-        // SAFETY: As for `call_rcu()`.
-        unsafe { sys::rcu_ptr_call_sleepable(Object::head(object), Some(free_callback)) };
-        true
-    };
-    CacheFreeRcu => |object| {
-        // SAFETY: As above; there is a cache, by the context of `Alloc::alloc()`.
-        unsafe { sys::rcu_ptr_cache_free_rcu(RCU_PTR.load(Relaxed), object.as_ptr().cast()) };
-        true
-    };
+    Kfree => |_head, object| bindings::kfree(object);
+    CallRcu => |head, _object| bindings::call_rcu(head, Some(free_callback));
+    KfreeRcu => |head, object| bindings::kvfree_call_rcu(head.cast(), object);
+    KfreeRcuNolock => |head, object| bindings::kfree_call_rcu_nolock(head.cast(), object);
+    RcuPtrKvfree => |head, object| sys::__rcu_ptr_kvfree(head.cast(), object);
+    RcuPtrKfreeNolock => |head, object| sys::__rcu_ptr_kfree_nolock(head.cast(), object);
+    RcuPtrCall => |head, _object| sys::rcu_ptr_call(head, Some(free_callback));
+    RcuPtrCallSleepable => |head, _object| sys::rcu_ptr_call_sleepable(head, Some(free_callback));
+    CacheFreeRcu => |_head, object| sys::rcu_ptr_cache_free_rcu(RCU_PTR.load(Relaxed), object);
 }
 
-/// The same for each function that allocates. There are caches, by the context of [`Alloc::alloc()`].
+pub(crate) struct RcuPtrTryKfreeNolock;
+
+impl Free for RcuPtrTryKfreeNolock {
+    #[inline(always)]
+    unsafe fn free(object: NonNull<Object>) -> bool {
+        // SAFETY: By the safety requirements of this function.
+        unsafe { sys::__rcu_ptr_try_kfree_nolock(object.as_ptr().cast()) }
+    }
+}
+
+/// The same for each function that allocates.
 macro_rules! alloc {
     ($($name:ident => $call:expr;)*) => {
         $(
@@ -285,7 +247,8 @@ macro_rules! alloc {
             impl Alloc for $name {
                 #[inline(always)]
                 fn alloc() -> Option<NonNull<Object>> {
-                    NonNull::new($call.cast())
+                    // SAFETY: There are caches, by the context of `Alloc::alloc()`.
+                    NonNull::new(unsafe { $call }.cast())
                 }
             }
         )*
@@ -293,40 +256,13 @@ macro_rules! alloc {
 }
 
 alloc! {
-    KernelCache => {
-        // SAFETY: There is a cache.
-        unsafe { bindings::kmem_cache_alloc_noprof(KERNEL.load(Relaxed), bindings::GFP_KERNEL) }
-    };
-    KmallocNolock => alloc::kmalloc_nolock(SIZE).map_or(ptr::null_mut(), NonNull::as_ptr);
-    Sheaf => {
-        // SAFETY: There is a cache.
-        unsafe { sys::__rcu_ptr_cache_alloc(RCU_PTR.load(Relaxed), bindings::GFP_KERNEL) }
-    };
-    SheafNolock => {
-        // SAFETY: There is a cache.
-        unsafe { sys::rcu_ptr_cache_alloc_nolock(RCU_PTR.load(Relaxed)) }
-    };
-}
-
-/// Gives `object` back at once (`kvfree()`).
-///
-/// # Context
-///
-/// May sleep.
-///
-/// # Safety
-///
-/// `object` is live and the caller's to free.
-pub(crate) unsafe fn kvfree(object: NonNull<Object>) {
-    // SAFETY: By the safety requirements of this function.
-    unsafe { bindings::kvfree(object.as_ptr().cast()) };
+    KernelCache => bindings::kmem_cache_alloc_noprof(KERNEL.load(Relaxed), bindings::GFP_KERNEL);
+    KmallocNolock => sys::rcu_ptr_shim_kmalloc_nolock(SIZE);
+    Sheaf => sys::__rcu_ptr_cache_alloc(RCU_PTR.load(Relaxed), bindings::GFP_KERNEL);
+    SheafNolock => sys::rcu_ptr_cache_alloc_nolock(RCU_PTR.load(Relaxed));
 }
 
 /// Gives `objects` back at once, as reclaim does after a grace period (`kfree_bulk()`).
-///
-/// # Context
-///
-/// May sleep.
 ///
 /// # Safety
 ///
@@ -339,20 +275,9 @@ pub(crate) unsafe fn kfree_bulk(objects: &mut [NonNull<Object>]) {
 }
 
 /// Waits for what the kernel's own functions have put into call_rcu().
-///
-/// # Context
-///
-/// May sleep.
-pub(crate) fn kernel_settle() {
-    // SAFETY: In process context.
-    unsafe { bindings::rcu_barrier() };
-}
+pub(crate) use super::gp::barrier as kernel_settle;
 
 /// Waits for everything that was given to rcu_ptr.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn rcu_ptr_settle() {
     // SAFETY: In process context.
     unsafe { sys::rcu_ptr_barrier() };

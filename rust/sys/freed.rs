@@ -3,10 +3,12 @@
 //! What `rcu_ptr.ko` frees: a probe on its tracepoint `rcu_ptr_free`, which comes right before objects go
 //! back to their allocators; callbacks and destructors; and the mark of a failure.
 
-use super::{alloc, core, cpu, generated as sys, thread};
+use super::{
+    alloc, core, cpu, generated as sys, thread,
+    tracepoint::{Probes, Tracepoint},
+};
 use ::core::ptr::{self, NonNull};
 use kernel::{
-    error::to_result,
     prelude::*,
     sync::atomic::{Acquire, Atomic, Full},
 };
@@ -21,20 +23,17 @@ static BODY: Atomic<*mut c_void> = Atomic::new(ptr::null_mut());
 /// # Context
 ///
 /// May sleep; `body` runs wherever objects are freed, in a task or a softirq.
-///
-/// # Errors
-///
-/// `ENOMEM`.
 pub(crate) fn during<R>(body: &Body<'_>, f: impl FnOnce() -> R) -> Result<R> {
     let mut wide = body;
     // ORDERING: Full: what the body refers to is there before the probe finds it.
     BODY.xchg((&raw mut wide).cast(), Full);
-    // SAFETY: The probe stays until it is taken off below.
-    let registered = to_result(unsafe { sys::rcu_ptr_shim_probe_register() });
-    let ret = registered.map(|()| {
+    // SAFETY: Of `rcu_ptr.ko`, which this module depends on.
+    let tracepoint = unsafe { Tracepoint::new(&raw mut sys::__tracepoint_rcu_ptr_free) };
+    // SAFETY: The probe has its prototype.
+    let probes = unsafe { Probes::register([(tracepoint, probe as *mut c_void)]) };
+    let ret = probes.map(|probes| {
         let ret = f();
-        // SAFETY: Registered above; waits until the probe runs nowhere any more.
-        unsafe { sys::rcu_ptr_shim_probe_unregister() };
+        drop(probes);
         ret
     });
     // ORDERING: Full; no probe runs any more.
@@ -42,13 +41,10 @@ pub(crate) fn during<R>(body: &Body<'_>, f: impl FnOnce() -> R) -> Result<R> {
     ret
 }
 
-/// Called by shim.c in the probe.
-///
 /// # Safety
 ///
 /// There are `count` pointers at `objects`.
-#[no_mangle]
-unsafe extern "C" fn rcu_ptr_rs_free(objects: *mut *mut c_void, count: c_ulong) {
+unsafe extern "C" fn probe(_data: *mut c_void, objects: *mut *mut c_void, count: c_ulong) {
     // SAFETY: By the safety requirements of this function; pointers are read as addresses.
     freed(unsafe { ::core::slice::from_raw_parts(objects.cast(), count) });
 }

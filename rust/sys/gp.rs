@@ -3,6 +3,10 @@
 //! RCU grace periods: polled snapshots, and callbacks.
 //!
 //! C header: [`include/linux/rcupdate.h`](srctree/include/linux/rcupdate.h)
+//!
+//! # Context
+//!
+//! What waits, or lets others run, is for a task that may sleep.
 
 use super::generated as sys;
 use core::{cell::UnsafeCell, mem::MaybeUninit, ptr::NonNull};
@@ -10,6 +14,13 @@ use kernel::{
     bindings,
     prelude::*,
     sync::atomic::{Atomic, Relaxed},
+};
+
+#[allow(unused_imports)]
+pub(crate) use kernel::{
+    sync::rcu::{rcu_barrier as barrier, synchronize_rcu as synchronize},
+    task::might_sleep,
+    time::msecs_to_jiffies,
 };
 
 /// A grace period that was not over when the snapshot was taken (`struct rcu_gp_seq`).
@@ -52,10 +63,6 @@ impl Snapshot {
     }
 
     /// Waits until that grace period is over (`cond_synchronize_rcu_full()`).
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     pub(crate) fn wait(mut self) {
         // SAFETY: It is a snapshot.
         unsafe { bindings::cond_synchronize_rcu_full(&mut self.0) };
@@ -106,20 +113,7 @@ pub(crate) fn mb() {
     kernel::sync::barrier::smp_mb(kernel::sync::barrier::Full);
 }
 
-/// Waits for a grace period (`synchronize_rcu()`).
-///
-/// # Context
-///
-/// May sleep.
-pub(crate) fn synchronize() {
-    kernel::sync::rcu::synchronize_rcu();
-}
-
 /// Waits for an expedited grace period.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn synchronize_expedited() {
     // SAFETY: The callers may sleep, and hold no read-side lock here.
     unsafe { bindings::synchronize_rcu_expedited() };
@@ -165,17 +159,6 @@ pub(crate) unsafe fn call<C: Callback>(head: NonNull<RcuHead>) {
     unsafe { sys::rcu_ptr_shim_call_rcu(head.as_ptr().cast(), Some(entry::<C>)) };
 }
 
-/// Waits until every callback handed over so far has returned, those of others too
-/// (`rcu_barrier()`).
-///
-/// # Context
-///
-/// May sleep.
-pub(crate) fn barrier() {
-    // SAFETY: The callers are in process context, as the doc asks.
-    unsafe { bindings::rcu_barrier() };
-}
-
 /// Marks what frees objects as an RCU callback for lockdep (`rcu_callback_map`).
 pub(crate) fn as_callback<R>(f: impl FnOnce() -> R) -> R {
     // SAFETY: No requirements; paired with the exit below.
@@ -187,27 +170,12 @@ pub(crate) fn as_callback<R>(f: impl FnOnce() -> R) -> R {
 }
 
 /// Lets others run, and reports a quiescent state (`cond_resched_tasks_rcu_qs()`).
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn cond_resched() {
     // SAFETY: The callers are in process context, as the doc asks.
     unsafe { sys::rcu_ptr_shim_cond_resched_rcu_qs() };
 }
 
-/// Warns (DEBUG_ATOMIC_SLEEP) where sleeping is not allowed.
-pub(crate) fn might_sleep() {
-    // SAFETY: No requirements.
-    unsafe { sys::rcu_ptr_shim_might_sleep() };
-}
-
 /// Sleeps for about a jiffy.
-///
-/// # Context
-///
-/// May sleep.
-#[allow(dead_code)]
 pub(crate) fn sleep_a_jiffy() {
     kernel::time::delay::fsleep(kernel::time::Delta::from_millis(1));
 }
@@ -222,28 +190,14 @@ pub(crate) fn jiffies() -> u64 {
     unsafe { (&raw const bindings::jiffies).read_volatile() as u64 }
 }
 
-/// Jiffies in `msecs` milliseconds, rounded up.
-pub(crate) fn msecs_to_jiffies(msecs: u32) -> c_ulong {
-    kernel::time::msecs_to_jiffies(msecs)
-}
-
 /// Waits until no grace period is under way, and no callback waits for one, but what others begin
 /// meanwhile: threads and processes that have ended have brought theirs.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn idle() {
     kernel::time::delay::fsleep(kernel::time::Delta::from_millis(50));
-    // SAFETY: The callers may sleep, and hold no read-side lock here.
-    unsafe { bindings::rcu_barrier() };
+    barrier();
 }
 
 /// How many milliseconds a grace period takes at the moment: the longest of three.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn msecs() -> u32 {
     // SAFETY: No requirements.
     let now = || unsafe { bindings::ktime_get() };

@@ -4,6 +4,10 @@
 //! dead.
 //!
 //! C header: [`include/linux/cpuhotplug.h`](srctree/include/linux/cpuhotplug.h)
+//!
+//! # Context
+//!
+//! What registers something may sleep, and takes the CPU hotplug lock for reading.
 
 use super::irq_work;
 use core::marker::PhantomData;
@@ -36,10 +40,6 @@ type Callback = unsafe extern "C" fn(c_uint) -> c_int;
 impl State {
     /// Registers `startup`, which is called for every CPU that is up, and `teardown`, in a dynamic
     /// `range`.
-    ///
-    /// # Context
-    ///
-    /// May sleep; takes the CPU hotplug lock for reading.
     fn register(
         range: bindings::cpuhp_state,
         name: &'static CStr,
@@ -76,33 +76,20 @@ pub(crate) struct Hotplug<C> {
     _callbacks: PhantomData<C>,
 }
 
-extern "C" fn prepare<C: Callbacks>(cpu: c_uint) -> c_int {
-    C::prepare(cpu as i32);
-    0
+macro_rules! entries {
+    ($($name:ident)+) => {$(
+        extern "C" fn $name<C: Callbacks>(cpu: c_uint) -> c_int {
+            C::$name(cpu as i32);
+            0
+        }
+    )+};
 }
 
-extern "C" fn online<C: Callbacks>(cpu: c_uint) -> c_int {
-    C::online(cpu as i32);
-    0
-}
-
-extern "C" fn leave<C: Callbacks>(cpu: c_uint) -> c_int {
-    C::leave(cpu as i32);
-    0
-}
-
-extern "C" fn dead<C: Callbacks>(cpu: c_uint) -> c_int {
-    C::dead(cpu as i32);
-    0
-}
+entries!(prepare online leave dead);
 
 impl<C: Callbacks> Hotplug<C> {
     /// Registers the callbacks and calls [`Callbacks::prepare()`] and [`Callbacks::online()`] for
     /// every CPU that is up.
-    ///
-    /// # Context
-    ///
-    /// May sleep; takes the CPU hotplug lock for reading.
     pub(crate) fn register(name: &'static CStr, irq_works: &IrqWorksRun) -> Result<Self> {
         let before = bindings::cpuhp_state_CPUHP_BP_PREPARE_DYN;
         let prepare = State::register(before, name, prepare::<C>, Some(dead::<C>))?;
@@ -148,10 +135,6 @@ extern "C" fn irq_works_end(_cpu: c_uint) -> c_int {
 impl IrqWorksRun {
     /// From here on irq_works run, until this is dropped: before the first is made, and when the last
     /// is gone.
-    ///
-    /// # Context
-    ///
-    /// May sleep; takes the CPU hotplug lock for reading.
     pub(crate) fn register() -> Result<Self> {
         let name = c"rcu_ptr:irq_work";
         State::register(ONLINE, name, irq_works_run, Some(irq_works_end)).map(Self)

@@ -40,6 +40,16 @@ pub(crate) struct IrqWork<H> {
     due: AtomicFlag,
 }
 
+fn idle<H: Handler>(flags: u32, handler: H) -> impl PinInit<Item<bindings::irq_work, H>> {
+    // SAFETY: The shim initialises it; `entry` fits its type.
+    let init = move |slot| unsafe {
+        let entry = Item::<bindings::irq_work, H>::entry;
+        sys::rcu_ptr_shim_init_irq_work(slot, Some(entry), flags as c_int)
+    };
+    // SAFETY: As above.
+    unsafe { Item::with(init, handler) }
+}
+
 impl<H: Handler> IrqWork<H> {
     /// An idle item.
     pub(crate) fn new(urgency: Urgency, handler: H) -> impl PinInit<Self> {
@@ -47,21 +57,10 @@ impl<H: Handler> IrqWork<H> {
             Urgency::Hard => bindings::IRQ_WORK_HARD_IRQ,
             Urgency::Now => 0,
             Urgency::Lazy => bindings::IRQ_WORK_LAZY,
-        } as c_int;
-        // SAFETY: The shim initialises it; `entry` fits its type.
-        let init = move |slot| unsafe {
-            sys::rcu_ptr_shim_init_irq_work(slot, Some(Item::<bindings::irq_work, H>::entry), flags)
-        };
-        // SAFETY: As above.
-        let init_kick = |slot| unsafe {
-            let entry = Item::<bindings::irq_work, Nothing>::entry;
-            sys::rcu_ptr_shim_init_irq_work(slot, Some(entry), bindings::IRQ_WORK_HARD_IRQ as c_int)
         };
         pin_init!(Self {
-            // SAFETY: As above.
-            item <- unsafe { Item::with(init, handler) },
-            // SAFETY: As above.
-            kick <- unsafe { Item::with(init_kick, Nothing) },
+            item <- idle(flags, handler),
+            kick <- idle(bindings::IRQ_WORK_HARD_IRQ, Nothing),
             is_lazy: urgency == Urgency::Lazy,
             due: AtomicFlag::new(false),
         })

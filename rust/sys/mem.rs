@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The allocators that objects come from and go back to, and the pages of the blocks.
+//!
+//! # Context
+//!
+//! What frees objects may sleep: the kernel's own caller is a work item.
 
 use super::{generated as sys, trace};
 use core::ptr::NonNull;
@@ -22,10 +26,6 @@ pub(crate) fn is_vmalloc(ptr: NonNull<u8>) -> bool {
 
 /// Gives `objects` back to the slab, large kmalloc ones too (`kfree_bulk()`).
 ///
-/// # Context
-///
-/// May sleep (the kernel's own caller is a work item).
-///
 /// # Safety
 ///
 /// Each is the start of a live slab or large kmalloc object that is no longer in use.
@@ -43,10 +43,6 @@ pub(crate) unsafe fn kfree_bulk(objects: &mut [*mut u8]) {
 
 /// Frees a vmalloc object (`vfree()`).
 ///
-/// # Context
-///
-/// May sleep.
-///
 /// # Safety
 ///
 /// `object` is the start of a live vmalloc object that is no longer in use.
@@ -57,10 +53,6 @@ pub(crate) unsafe fn vfree(mut object: *mut u8) {
 }
 
 /// Frees an object of any kind (`kvfree()`).
-///
-/// # Context
-///
-/// May sleep.
 ///
 /// # Safety
 ///

@@ -38,16 +38,6 @@ bool rcu_ptr_shim_module_uses_this(const struct module *module)
 #endif
 }
 
-unsigned long rcu_ptr_shim_module_text(const struct module *module)
-{
-	return (unsigned long)module->mem[MOD_TEXT].base;
-}
-
-unsigned int rcu_ptr_shim_module_text_size(const struct module *module)
-{
-	return module->mem[MOD_TEXT].size;
-}
-
 static int rcu_ptr_module_changes(struct notifier_block *nb,
 				  unsigned long state, void *module)
 {

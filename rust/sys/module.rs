@@ -82,14 +82,10 @@ impl Going {
     ///
     /// Any.
     pub(crate) fn text(&self) -> Range<usize> {
-        // SAFETY: By the type invariants.
-        let (start, size) = unsafe {
-            (
-                sys::rcu_ptr_shim_module_text(self.0.as_ptr()),
-                sys::rcu_ptr_shim_module_text_size(self.0.as_ptr()),
-            )
-        };
-        start..start + size as usize
+        // SAFETY: By the type invariants; nothing changes it any more.
+        let text = unsafe { &(*self.0.as_ptr()).mem[bindings::mod_mem_type_MOD_TEXT as usize] };
+        let start = text.base.addr();
+        start..start + text.size as usize
     }
 }
 
@@ -102,10 +98,6 @@ impl Watch {
     /// # Context
     ///
     /// May sleep. Once.
-    ///
-    /// # Errors
-    ///
-    /// Those of `register_module_notifier()`.
     pub(crate) fn register() -> Result<Self> {
         // SAFETY: Registered once, until the drop.
         to_result(unsafe { sys::rcu_ptr_shim_watch_modules() })?;

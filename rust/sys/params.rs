@@ -6,10 +6,10 @@ use super::generated as sys;
 use kernel::prelude::*;
 
 fn text(which: u32) -> &'static str {
-    // SAFETY: One of the parameters that the shim has.
-    let value = unsafe { sys::rcu_ptr_bench_text(which) };
     // SAFETY: A string that lives as long as the module; parameters are read-only at run time.
-    unsafe { CStr::from_char_ptr(value) }.to_str().unwrap_or("")
+    unsafe { CStr::from_char_ptr(sys::rcu_ptr_texts[which as usize]) }
+        .to_str()
+        .unwrap_or("")
 }
 
 /// What to measure.

@@ -5,6 +5,10 @@
 //!
 //! C headers: [`include/linux/perf_event.h`](srctree/include/linux/perf_event.h),
 //! [`include/linux/hw_breakpoint.h`](srctree/include/linux/hw_breakpoint.h)
+//!
+//! # Context
+//!
+//! A task that may sleep, unless a function says otherwise.
 
 use super::{cpu, generated as sys};
 use ::core::ptr;
@@ -16,55 +20,43 @@ use kernel::{
 };
 
 /// What runs when the interrupt comes. It has to be pinned while a source knows it.
-pub(crate) struct Hook<'a> {
-    body: Body<'a>,
-}
-
-// SAFETY: A handler is `Sync`.
-unsafe impl Sync for Handler {}
-// SAFETY: As above.
-unsafe impl Send for Handler {}
+pub(crate) struct Hook<'a>(Body<'a>);
 
 enum Body<'a> {
-    Held(Handler),
+    Held(Arc<dyn OnSample>),
     Plain(&'a (dyn Fn() + Sync)),
     Where(&'a (dyn Fn(usize) + Sync)),
-    Trail(&'a (dyn Fn(usize, usize) -> bool + Sync)),
+    Stepping(&'a (dyn Fn(usize, usize) -> bool + Sync)),
 }
 
 impl<'a> Hook<'a> {
     /// Runs `body`, which must be fit for NMI.
     pub(crate) const fn new(body: &'a (dyn Fn() + Sync)) -> Self {
-        Self {
-            body: Body::Plain(body),
-        }
+        Self(Body::Plain(body))
     }
 
     /// Runs `body`, which must be fit for NMI, with the address of the instruction that was
     /// interrupted; 0 from a source that doesn't tell.
     pub(crate) const fn with_address(body: &'a (dyn Fn(usize) + Sync)) -> Self {
-        Self {
-            body: Body::Where(body),
-        }
+        Self(Body::Where(body))
     }
 
     /// Runs `body`, which must be fit for NMI, with the address of the instruction that was
     /// interrupted and the stack pointer there. Where that was a breakpoint or a step (step.rs), the
-    /// result says whether the next instruction is to be a step.
-    pub(crate) const fn trail(body: &'a (dyn Fn(usize, usize) -> bool + Sync)) -> Self {
-        Self {
-            body: Body::Trail(body),
-        }
+    /// result says whether there is to be a step at the next instruction.
+    pub(crate) const fn stepping(body: &'a (dyn Fn(usize, usize) -> bool + Sync)) -> Self {
+        Self(Body::Stepping(body))
     }
 
     #[inline]
     pub(super) fn run(&self, address: usize, stack: usize) -> bool {
-        match self.body {
-            // SAFETY: `Events` keeps the handler as long as there are events.
-            Body::Held(Handler { call, handler }) => unsafe { call(handler, address) },
+        match &self.0 {
+            Body::Held(handler) => {
+                handler.on_sample(address, cpu::context() == cpu::Context::Nmi);
+            }
             Body::Plain(body) => body(),
             Body::Where(body) => body(address),
-            Body::Trail(body) => return body(address, stack),
+            Body::Stepping(body) => return body(address, stack),
         }
         false
     }
@@ -85,10 +77,6 @@ unsafe impl Sync for Cycles<'_> {}
 
 impl<'a> Cycles<'a> {
     /// Runs `hook` every `period` cycles of each CPU, as far as perf allows it.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     ///
     /// # Errors
     ///
@@ -201,22 +189,6 @@ pub(crate) trait OnSample: Send + Sync + 'static {
     fn on_sample(&self, ip: usize, in_nmi: bool);
 }
 
-/// What calls an [`OnSample`].
-#[derive(Clone, Copy)]
-struct Handler {
-    call: unsafe fn(*const c_void, usize),
-    handler: *const c_void,
-}
-
-/// # Safety
-///
-/// `handler` is a live `H`.
-unsafe fn call<H: OnSample>(handler: *const c_void, ip: usize) {
-    let in_nmi = cpu::context() == cpu::Context::Nmi;
-    // SAFETY: By the safety requirements of this function.
-    unsafe { &*handler.cast::<H>() }.on_sample(ip, in_nmi);
-}
-
 /// Events of one kind.
 enum Source {
     Cycles { _events: Cycles<'static> },
@@ -224,33 +196,26 @@ enum Source {
 }
 
 /// Events on every CPU that was up when they were made, whose handler belongs to others, too.
-///
-/// # Invariants
-///
-/// `hook` is of `handler`; the events go before both.
-pub(crate) struct Events<H: OnSample> {
-    source: Option<Source>,
-    hook: KBox<Hook<'static>>,
-    handler: Arc<H>,
+pub(crate) struct Events {
+    /// First, as it is dropped first. The handler runs nowhere then: an event is taken off its CPU by an
+    /// interrupt there, and an NMI is over by then.
+    _source: Source,
+    _hook: KBox<Hook<'static>>,
 }
 
 // SAFETY: perf locks what it has to; the handler may be used from any CPU.
-unsafe impl<H: OnSample> Send for Events<H> {}
+unsafe impl Send for Events {}
 // SAFETY: As above.
-unsafe impl<H: OnSample> Sync for Events<H> {}
+unsafe impl Sync for Events {}
 
-impl<H: OnSample> Events<H> {
+impl Events {
     /// Every `period` cycles of each CPU.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     ///
     /// # Errors
     ///
     /// `ENOENT` or `EOPNOTSUPP` where there is no PMU.
-    pub(crate) fn cycles(handler: Arc<H>, period: u64) -> Result<Self> {
-        Self::new(handler, |_, hook| {
+    pub(crate) fn cycles(handler: Arc<dyn OnSample>, period: u64) -> Result<Self> {
+        Self::new(handler, |hook| {
             let _events = Cycles::new(period, hook)?;
             Ok(Source::Cycles { _events })
         })
@@ -258,45 +223,30 @@ impl<H: OnSample> Events<H> {
 
     /// Every time that a word in the handler is written.
     ///
-    /// # Context
-    ///
-    /// May sleep.
-    ///
     /// # Errors
     ///
     /// `EOPNOTSUPP` where there are no watchpoints, `ENOSPC` where all are taken.
-    pub(crate) fn writes(handler: Arc<H>, word: fn(&H) -> &Atomic<u64>) -> Result<Self> {
-        Self::new(handler, |handler, hook| {
-            let address = ptr::from_ref(word(handler)).addr();
+    pub(crate) fn writes<H: OnSample>(
+        handler: Arc<H>,
+        word: fn(&H) -> &Atomic<u64>,
+    ) -> Result<Self> {
+        let address = ptr::from_ref(word(&handler)).addr();
+        Self::new(handler, |hook| {
             let _events = Breakpoint::new(Kind::Write, address, hook)?;
             Ok(Source::Writes { _events })
         })
     }
 
     fn new(
-        handler: Arc<H>,
-        make: impl FnOnce(&H, &'static Hook<'static>) -> Result<Source>,
+        handler: Arc<dyn OnSample>,
+        make: impl FnOnce(&'static Hook<'static>) -> Result<Source>,
     ) -> Result<Self> {
-        let body = Body::Held(Handler {
-            call: call::<H>,
-            handler: ptr::from_ref::<H>(&handler).cast(),
-        });
-        let mut this = Self {
-            source: None,
-            hook: KBox::new(Hook { body }, GFP_KERNEL)?,
-            handler,
-        };
+        let hook = KBox::new(Hook(Body::Held(handler)), GFP_KERNEL)?;
         // SAFETY: The box is neither moved out of nor dropped before the events.
-        let hook = unsafe { &*ptr::from_ref(&*this.hook) };
-        this.source = Some(make(&this.handler, hook)?);
-        Ok(this)
-    }
-}
-
-impl<H: OnSample> Drop for Events<H> {
-    fn drop(&mut self) {
-        // The handler runs nowhere when it returns: an event is taken off its CPU by an interrupt there, and an
-        // NMI is over by then.
-        self.source = None;
+        let _source = make(unsafe { &*ptr::from_ref(&*hook) })?;
+        Ok(Self {
+            _source,
+            _hook: hook,
+        })
     }
 }

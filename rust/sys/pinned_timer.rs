@@ -3,6 +3,10 @@
 //! A timer that stays on the CPU that set it, idle or not.
 //!
 //! C header: [`include/linux/timer.h`](srctree/include/linux/timer.h)
+//!
+//! # Context
+//!
+//! What waits for the handler may sleep.
 
 use super::{
     irq::IrqsOff,
@@ -46,20 +50,12 @@ impl<H: Handler> PinnedTimer<H> {
     }
 
     /// Stops the timer and waits for its handler.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     pub(crate) fn cancel_sync(&self) {
         // SAFETY: The timer is initialised.
         unsafe { bindings::timer_delete_sync(self.raw()) };
     }
 
     /// Stops the timer for good and waits for its handler: it can't be set any more.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     pub(crate) fn shutdown_sync(&self) {
         // SAFETY: The timer is initialised.
         unsafe { bindings::timer_shutdown_sync(self.raw()) };

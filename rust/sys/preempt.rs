@@ -84,6 +84,9 @@ impl Drop for PreemptOff {
 #[cold]
 #[inline(never)]
 pub(super) fn resched() {
-    // SAFETY: No requirements: the shim counts up and down again, and so checks by itself.
-    unsafe { sys::rcu_ptr_shim_preempt_check() };
+    // SAFETY: Counts up and down again: preempt_enable() checks by itself.
+    unsafe {
+        sys::rcu_ptr_shim_preempt_disable();
+        sys::rcu_ptr_shim_preempt_enable();
+    }
 }

@@ -2,9 +2,12 @@
 
 //! The tracepoints of `rcu_ptr.ko`, counted: what tests see of its insides.
 
-use super::generated as sys;
+use super::{
+    generated as sys,
+    tracepoint::{self, Tracepoint},
+};
 use kernel::{
-    error::to_result,
+    macros::paste,
     prelude::*,
     sync::atomic::{Atomic, Relaxed},
 };
@@ -64,8 +67,21 @@ pub(crate) fn saw_lockless() -> bool {
     COUNTERS.engine.load(Relaxed) == sys::rcu_ptr_engine_RCU_PTR_ENGINE_LOCKLESS as i32
 }
 
+/// The probe called as its event, and that tracepoint.
+macro_rules! probe {
+    ($event:ident) => {
+        paste! {{
+            // SAFETY: Of `rcu_ptr.ko`, which this module depends on.
+            let at = unsafe { Tracepoint::new(&raw mut sys::[<__tracepoint_rcu_ptr_ $event>]) };
+            (at, $event as *mut c_void)
+        }}
+    };
+}
+
 /// Keeps the probes registered.
-pub(crate) struct Probes(());
+pub(crate) struct Probes {
+    _probes: tracepoint::Probes<6>,
+}
 
 impl Probes {
     /// Registers the probes. The counters go on from where they were.
@@ -74,21 +90,30 @@ impl Probes {
     ///
     /// May sleep. One at a time.
     pub(crate) fn register() -> Result<Self> {
-        // SAFETY: One at a time, as the doc asks.
-        to_result(unsafe { sys::rcu_ptr_shim_probes_register() })?;
-        Ok(Self(()))
+        let probes = [
+            probe!(queue),
+            probe!(invoke),
+            probe!(defer),
+            probe!(refill),
+            probe!(shrink),
+            probe!(batch_end),
+        ];
+        Ok(Self {
+            // SAFETY: Each has the prototype of its tracepoint.
+            _probes: unsafe { tracepoint::Probes::register(probes) }?,
+        })
     }
 }
 
-impl Drop for Probes {
-    fn drop(&mut self) {
-        // SAFETY: Registered by `register()`.
-        unsafe { sys::rcu_ptr_shim_probes_unregister() };
-    }
-}
-
-#[no_mangle]
-extern "C" fn rcu_ptr_rs_queue(engine: c_int, channel: c_int, kind: c_int, ctx: c_int) {
+extern "C" fn queue(
+    _data: *mut c_void,
+    engine: c_int,
+    channel: c_int,
+    kind: c_int,
+    ctx: c_int,
+    _ptr: *mut c_void,
+    _caller: c_ulong,
+) {
     COUNTERS.engine.store(engine, Relaxed);
     if kind as c_uint != sys::rcu_ptr_kind_RCU_PTR_KIND_FREE {
         COUNTERS.calls.add(1, Relaxed);
@@ -104,15 +129,13 @@ extern "C" fn rcu_ptr_rs_queue(engine: c_int, channel: c_int, kind: c_int, ctx: 
     }
 }
 
-#[no_mangle]
-extern "C" fn rcu_ptr_rs_invoke(kind: c_int, func: c_ulong) {
+extern "C" fn invoke(_data: *mut c_void, kind: c_int, _head: *mut c_void, func: c_ulong) {
     let sleeps = kind as c_uint == sys::rcu_ptr_kind_RCU_PTR_KIND_CALL_SLEEPABLE;
     COUNTERS.func[usize::from(sleeps)].store(func as u64, Relaxed);
     COUNTERS.invoked.add(1, Relaxed);
 }
 
-#[no_mangle]
-extern "C" fn rcu_ptr_rs_defer(_cpu: c_int, what: c_int) {
+extern "C" fn defer(_data: *mut c_void, _cpu: c_int, what: c_int, _pending: c_ulong) {
     match what as c_uint {
         sys::rcu_ptr_defer_RCU_PTR_DEFER_OBJECT => COUNTERS.deferred.add(1, Relaxed),
         sys::rcu_ptr_defer_RCU_PTR_DEFER_REFILL => COUNTERS.backoffs.add(1, Relaxed),
@@ -120,18 +143,26 @@ extern "C" fn rcu_ptr_rs_defer(_cpu: c_int, what: c_int) {
     }
 }
 
-#[no_mangle]
-extern "C" fn rcu_ptr_rs_refill(_cpu: c_int, blocks: c_ulong) {
+extern "C" fn refill(_data: *mut c_void, _cpu: c_int, blocks: c_ulong, _wanted: c_ulong) {
     COUNTERS.refilled.add(blocks as u64, Relaxed);
 }
 
-#[no_mangle]
-extern "C" fn rcu_ptr_rs_shrink(_cpu: c_int, _blocks: c_ulong, _objects: c_ulong) {
+extern "C" fn shrink(_data: *mut c_void, _cpu: c_int, _blocks: c_ulong, _objects: c_ulong) {
     COUNTERS.shrinks.add(1, Relaxed);
 }
 
-#[no_mangle]
-extern "C" fn rcu_ptr_rs_batch(_cpu: c_int, objects: c_ulong) {
+extern "C" fn batch_end(
+    _data: *mut c_void,
+    _cpu: c_int,
+    _batch: c_int,
+    slab: c_ulong,
+    vmalloc: c_ulong,
+    list: c_ulong,
+    mixed: c_ulong,
+    calls: c_ulong,
+    _gp: c_ulong,
+) {
     COUNTERS.batches.add(1, Relaxed);
+    let objects = slab + vmalloc + list + mixed + calls;
     COUNTERS.freed.add(objects as u64, Relaxed);
 }

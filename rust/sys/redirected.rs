@@ -3,6 +3,10 @@
 //! Functions of the kernel that `rcu_ptr_takeover.ko` redirects, and where they lead.
 //!
 //! C header: [`include/linux/ftrace.h`](srctree/include/linux/ftrace.h)
+//!
+//! # Context
+//!
+//! A task that may sleep, unless a function says otherwise.
 
 use super::generated as sys;
 use kernel::{bindings, error::to_result, prelude::*};
@@ -66,10 +70,6 @@ pub(crate) struct Redirected(Function);
 impl Redirected {
     /// Redirects calls of `function`, to `rcu_ptr_takeover_rs_*()`.
     ///
-    /// # Context
-    ///
-    /// May sleep.
-    ///
     /// # Errors
     ///
     /// `EBUSY`: it is held already. `ENODEV`: ftrace is off for good.
@@ -82,10 +82,6 @@ impl Redirected {
 
     /// Calls go to the kernel again; some may still be on their way here. With an error they all
     /// do, for ever.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     pub(crate) fn give_back(self) -> Result {
         // SAFETY: By the type invariants.
         to_result(unsafe { sys::rcu_ptr_takeover_shim_unregister(self.0 as c_uint) })
@@ -93,24 +89,12 @@ impl Redirected {
 }
 
 /// Waits until every task that runs code of ours, or was preempted in it, has left it.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn synchronize() {
     // SAFETY: No requirements.
     unsafe { sys::rcu_ptr_takeover_shim_synchronize() };
 }
 
-/// `synchronize_rcu()`
-///
-/// # Context
-///
-/// May sleep.
-pub(crate) fn synchronize_rcu() {
-    // SAFETY: No requirements.
-    unsafe { bindings::synchronize_rcu() };
-}
+pub(crate) use kernel::sync::rcu::synchronize_rcu;
 
 /// Sleeps for a jiffy.
 pub(crate) fn sleep() {
@@ -119,24 +103,12 @@ pub(crate) fn sleep() {
 }
 
 /// What lies on the kernel's lists of objects that NMIs freed goes to `kvfree_call_rcu()` now.
-///
-/// # Context
-///
-/// May sleep.
-///
-/// # Errors
-///
-/// `ENOMEM`
 pub(crate) fn drain_deferred() -> Result {
     // SAFETY: No requirements.
     to_result(unsafe { sys::rcu_ptr_takeover_shim_drain_deferred() })
 }
 
 /// `__rcu_ptr_barrier_objects()`: the destruction of a cache of the kernel does not wait for callbacks of others.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn barrier() {
     // SAFETY: No requirements.
     unsafe { sys::__rcu_ptr_barrier_objects() };
@@ -174,10 +146,6 @@ pub(crate) struct Notified(());
 
 impl Notified {
     /// Where the kernel waits for the objects of a module that goes.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     pub(crate) fn new() -> Result<Self> {
         // SAFETY: Unregistered in `drop()`.
         to_result(unsafe { sys::rcu_ptr_takeover_shim_notify() })?;

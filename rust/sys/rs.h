@@ -45,14 +45,7 @@ u64 rcu_ptr_rs_counted(void *hook, unsigned long pc, unsigned long sp,
 bool rcu_ptr_rs_step(unsigned long pc, unsigned long sp);
 void rcu_ptr_rs_nmi(void);
 
-/* probes.rs, freed.rs and switches.rs. */
-void rcu_ptr_rs_queue(int engine, int channel, int kind, int ctx);
-void rcu_ptr_rs_invoke(int kind, unsigned long func);
-void rcu_ptr_rs_defer(int cpu, int what);
-void rcu_ptr_rs_refill(int cpu, unsigned long blocks);
-void rcu_ptr_rs_shrink(int cpu, unsigned long blocks, unsigned long objects);
-void rcu_ptr_rs_batch(int cpu, unsigned long objects);
-void rcu_ptr_rs_free(void **objects, unsigned long count);
+/* switches.rs. */
 void rcu_ptr_rs_switch(void *context, struct task_struct *prev,
 		       struct task_struct *next, bool sleeps,
 		       unsigned long ip);

@@ -23,10 +23,6 @@ pub(crate) fn print(level: &'static CStr, args: fmt::Arguments<'_>) {
 ///
 /// May sleep. One case at a time.
 ///
-/// # Errors
-///
-/// No thread could be created.
-///
 /// # Safety
 ///
 /// `case` is what that function takes.

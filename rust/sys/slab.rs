@@ -3,6 +3,10 @@
 //! kmem_caches, and kmalloc().
 //!
 //! C header: [`include/linux/slab.h`](srctree/include/linux/slab.h)
+//!
+//! # Context
+//!
+//! What allocates: as `gfp` says, never NMI, unless a function says otherwise.
 
 use super::generated as sys;
 use core::ptr::NonNull;
@@ -94,10 +98,6 @@ impl SlabCache {
     }
 
     /// An object (`kmem_cache_alloc()`).
-    ///
-    /// # Context
-    ///
-    /// As `gfp` says, never NMI.
     #[inline]
     pub(crate) fn alloc(&self, gfp: u32) -> Option<NonNull<u8>> {
         // SAFETY: By the type invariants.
@@ -105,10 +105,6 @@ impl SlabCache {
     }
 
     /// An object near `node` (`kmem_cache_alloc_node()`).
-    ///
-    /// # Context
-    ///
-    /// As `gfp` says, never NMI.
     pub(crate) fn alloc_near(&self, gfp: u32, node: usize) -> Option<NonNull<u8>> {
         // SAFETY: By the type invariants.
         let object = unsafe {
@@ -178,10 +174,6 @@ pub(crate) fn kmalloc_nolock(size: usize) -> Option<NonNull<u8>> {
 }
 
 /// `size` bytes, aligned to as much: `size` is a power of two.
-///
-/// # Context
-///
-/// As `gfp` says, never NMI.
 pub(crate) fn kmalloc(size: usize, gfp: u32) -> Option<NonNull<u8>> {
     // SAFETY: No requirements.
     NonNull::new(unsafe { sys::rcu_ptr_shim_kmalloc(size, gfp) }.cast())
@@ -206,10 +198,6 @@ pub(crate) const MAX_NOLOCK_SIZE: usize =
     sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_KMALLOC_MAX_CACHE_SIZE as usize;
 
 /// Tells debug kernels that this may allocate with `gfp` (`might_alloc()`), whether it does or not.
-///
-/// # Context
-///
-/// As `gfp` says.
 #[inline(always)]
 pub(crate) fn might_alloc(gfp: u32) {
     if cfg!(any(CONFIG_LOCKDEP, CONFIG_DEBUG_ATOMIC_SLEEP)) {

@@ -3,6 +3,10 @@
 //! SRCU domains of each kind that are made here, and their readers.
 //!
 //! C header: [`include/linux/srcu.h`](srctree/include/linux/srcu.h)
+//!
+//! # Context
+//!
+//! A task that may sleep.
 
 use super::generated as sys;
 use ::core::ptr::NonNull;
@@ -12,27 +16,18 @@ use kernel::{bindings, prelude::*};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// `srcu_read_lock()`
-    Plain,
+    Plain = sys::rcu_ptr_srcu_RCU_PTR_SRCU_PLAIN as isize,
     /// `srcu_read_lock_fast()`
-    Fast,
+    Fast = sys::rcu_ptr_srcu_RCU_PTR_SRCU_FAST as isize,
     /// `srcu_read_lock_nmisafe()`
-    NmiSafe,
+    NmiSafe = sys::rcu_ptr_srcu_RCU_PTR_SRCU_NMISAFE as isize,
     /// `rcu_read_lock_trace()`: the kernel has one for all.
-    TasksTrace,
+    TasksTrace = sys::rcu_ptr_srcu_RCU_PTR_SRCU_TASKS_TRACE as isize,
 }
 
 impl Kind {
     /// Every kind.
     pub(crate) const ALL: [Self; 4] = [Self::Plain, Self::Fast, Self::NmiSafe, Self::TasksTrace];
-
-    fn raw(self) -> c_int {
-        (match self {
-            Self::Plain => sys::rcu_ptr_srcu_RCU_PTR_SRCU_PLAIN,
-            Self::Fast => sys::rcu_ptr_srcu_RCU_PTR_SRCU_FAST,
-            Self::NmiSafe => sys::rcu_ptr_srcu_RCU_PTR_SRCU_NMISAFE,
-            Self::TasksTrace => sys::rcu_ptr_srcu_RCU_PTR_SRCU_TASKS_TRACE,
-        }) as c_int
-    }
 }
 
 /// A domain, cleaned up on drop: which warns if it is still in use.
@@ -52,17 +47,9 @@ unsafe impl Sync for Domain {}
 
 impl Domain {
     /// A domain.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`
     pub(crate) fn new(kind: Kind) -> Result<Self> {
         // SAFETY: No requirements.
-        let raw = unsafe { sys::rcu_ptr_shim_srcu_new(kind.raw()) };
+        let raw = unsafe { sys::rcu_ptr_shim_srcu_new(kind as c_int) };
         // INVARIANT: Just made.
         let raw = NonNull::new(raw).ok_or(ENOMEM)?;
         Ok(Self { raw, kind })
@@ -74,10 +61,6 @@ impl Domain {
     }
 
     /// Waits for a grace period as a callback has it: `synchronize_srcu()` may be expedited.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     pub(crate) fn wait(&self) {
         // SAFETY: By the type invariants.
         let cookie = unsafe { bindings::start_poll_synchronize_srcu(self.raw()) };
@@ -90,10 +73,10 @@ impl Domain {
     /// Calls `f` as a reader, which may sleep.
     pub(crate) fn read<R>(&self, f: impl FnOnce() -> R) -> R {
         // SAFETY: By the type invariants.
-        let token = unsafe { sys::rcu_ptr_shim_srcu_lock(self.kind.raw(), self.raw()) };
+        let token = unsafe { sys::rcu_ptr_shim_srcu_lock(self.kind as c_int, self.raw()) };
         let ret = f();
         // SAFETY: As above; locked above, by this task.
-        unsafe { sys::rcu_ptr_shim_srcu_unlock(self.kind.raw(), self.raw(), token) };
+        unsafe { sys::rcu_ptr_shim_srcu_unlock(self.kind as c_int, self.raw(), token) };
         ret
     }
 }
@@ -101,6 +84,6 @@ impl Domain {
 impl Drop for Domain {
     fn drop(&mut self) {
         // SAFETY: By the type invariants; no longer in use.
-        unsafe { sys::rcu_ptr_shim_srcu_free(self.kind.raw(), self.raw()) };
+        unsafe { sys::rcu_ptr_shim_srcu_free(self.kind as c_int, self.raw()) };
     }
 }

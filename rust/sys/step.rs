@@ -3,9 +3,9 @@
 //! Single steps: from a breakpoint on, a debug exception in front of each further instruction, each
 //! in NMI context (x86).
 //!
-//! A breakpoint whose [`Hook`] is a trail sets the trap flag of what it interrupted. Interrupts
-//! clear it for their handlers and restore it when they return, so a trail is one task's or one
-//! handler's, until the hook has enough of it.
+//! A breakpoint whose [`Hook`] asks for steps sets the trap flag of what it interrupted. Interrupts
+//! clear it for their handlers and restore it when they return, so it is one task or one handler that
+//! is stepped, until the hook has enough of it.
 //!
 //! And [steps by the cycle counter](Counted), where that counts instructions exactly, as QEMU's does for arm64
 //! under `-icount`: an overflow comes N instructions after the counter was set off, as a pseudo-NMI. What
@@ -13,6 +13,10 @@
 //! instruction was run says that N is too small.
 //!
 //! C header: [`include/linux/perf_event.h`](srctree/include/linux/perf_event.h)
+//!
+//! # Context
+//!
+//! A task that may sleep, unless a function says otherwise.
 
 use super::{cpu, generated as sys, gp, perf::Hook, thread};
 use ::core::ptr;
@@ -35,14 +39,6 @@ pub(crate) struct Handler;
 
 impl Handler {
     /// Registers the handler; where there are no single steps, nothing.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
-    ///
-    /// # Errors
-    ///
-    /// Those of `register_die_notifier()`.
     pub(crate) fn register() -> Result<Self> {
         // SAFETY: Unregistered on drop, the only time.
         to_result(unsafe { sys::rcu_ptr_shim_step_register() }).map(|()| Self)
@@ -164,7 +160,7 @@ fn record(ip: usize, _stack: usize) -> bool {
     true
 }
 
-static RECORDER: Hook<'static> = Hook::trail(&record);
+static RECORDER: Hook<'static> = Hook::stepping(&record);
 
 /// Handles single steps as long as it lives.
 pub(crate) struct Stepper {
@@ -175,10 +171,6 @@ pub(crate) struct Stepper {
 
 impl Stepper {
     /// Begins. One at a time.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     ///
     /// # Errors
     ///
@@ -260,8 +252,8 @@ pub(crate) struct Counted<'a> {
 }
 
 impl<'a> Counted<'a> {
-    /// Runs `hook`, a trail, in NMIs on this CPU: one instruction after the last if it asked for a
-    /// step, and otherwise some instructions later.
+    /// Runs `hook` in NMIs on this CPU: one instruction after the last if it asked for a step, and
+    /// otherwise some instructions later.
     ///
     /// # Context
     ///
@@ -366,13 +358,9 @@ fn next(moved: bool, way_out: &Atomic<u64>, step: bool) -> u64 {
 }
 
 /// Whether the counter of this CPU counts instructions, so that steps can be made of it.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn is_exact() -> Result<bool> {
     let nothing = |_, _| false;
-    let hook = Hook::trail(&nothing);
+    let hook = Hook::stepping(&nothing);
     let made = Counted::new(&hook).map(drop);
     match made {
         Ok(()) => Ok(true),

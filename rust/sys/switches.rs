@@ -71,22 +71,6 @@ impl Switch<'_> {
     }
 }
 
-type Call = unsafe fn(*const c_void, &Switch<'_>);
-
-/// What the probe is registered with.
-struct Hook {
-    call: Call,
-    handler: *const c_void,
-}
-
-/// # Safety
-///
-/// `handler` is an `H`.
-unsafe fn call<H: OnSwitch>(handler: *const c_void, switch: &Switch<'_>) {
-    // SAFETY: By the safety requirements of this function.
-    unsafe { &*handler.cast::<H>() }.on_switch(switch);
-}
-
 /// What is called at the tracepoint: C, which knows where that was, and then
 /// `rcu_ptr_rs_switch()`.
 const PROBE: *mut c_void = sys::rcu_ptr_shim_switched as *mut c_void;
@@ -95,19 +79,13 @@ const PROBE: *mut c_void = sys::rcu_ptr_shim_switched as *mut c_void;
 ///
 /// # Invariants
 ///
-/// The probe is registered at `tracepoint` with `hook`, which is of `handler`.
-pub(crate) struct Switches<H: OnSwitch> {
+/// The probe is registered at `tracepoint` with the content of `handler`.
+pub(crate) struct Switches {
     tracepoint: Tracepoint,
-    hook: KBox<Hook>,
-    _handler: Arc<H>,
+    handler: KBox<Arc<dyn OnSwitch>>,
 }
 
-// SAFETY: Tracepoints may be left from anywhere that may sleep; the handler is used on any CPU.
-unsafe impl<H: OnSwitch> Send for Switches<H> {}
-// SAFETY: As above.
-unsafe impl<H: OnSwitch> Sync for Switches<H> {}
-
-impl<H: OnSwitch> Switches<H> {
+impl Switches {
     /// Begins.
     ///
     /// # Context
@@ -117,28 +95,26 @@ impl<H: OnSwitch> Switches<H> {
     /// # Errors
     ///
     /// `ENOENT` in kernels without tracepoints, `ENOMEM`.
-    pub(crate) fn new(handler: Arc<H>) -> Result<Self> {
+    pub(crate) fn new(handler: Arc<dyn OnSwitch>) -> Result<Self> {
         let tracepoint = Tracepoint::find(c"sched_switch").ok_or(ENOENT)?;
-        let hook = Hook {
-            call: call::<H>,
-            handler: ptr::from_ref::<H>(&handler).cast(),
-        };
-        let mut hook = KBox::new(hook, GFP_KERNEL)?;
-        // SAFETY: The tracepoint has that prototype, and the hook stays as long as the probe.
-        unsafe { tracepoint.register(PROBE, ptr::from_mut(&mut *hook).cast()) }?;
+        let handler = KBox::new(handler, GFP_KERNEL)?;
+        // SAFETY: The tracepoint has that prototype, and what the box has stays as long as the probe.
+        unsafe { tracepoint.register(PROBE, data(&handler)) }?;
         // INVARIANT: Just registered.
         Ok(Self {
             tracepoint,
-            hook,
-            _handler: handler,
+            handler,
         })
     }
 }
 
-impl<H: OnSwitch> Drop for Switches<H> {
+fn data(handler: &Arc<dyn OnSwitch>) -> *mut c_void {
+    ptr::from_ref(handler).cast_mut().cast()
+}
+
+impl Drop for Switches {
     fn drop(&mut self) {
-        let hook = ptr::from_mut(&mut *self.hook).cast();
-        self.tracepoint.unregister(PROBE, hook);
+        self.tracepoint.unregister(PROBE, data(&self.handler));
         // The handler runs nowhere after this.
         tracepoint::synchronize();
     }
@@ -159,15 +135,14 @@ unsafe extern "C" fn rcu_ptr_rs_switch(
     ip: usize,
 ) {
     // SAFETY: By the safety requirements of this function.
-    let (hook, prev, next) = unsafe { (&*context.cast::<Hook>(), &*prev, &*next) };
+    let (handler, prev, next) = unsafe { (&*context.cast::<Arc<dyn OnSwitch>>(), &*prev, &*next) };
     let switch = Switch {
         prev,
         next,
         sleeps,
         ip,
     };
-    // SAFETY: By the invariants of `Switches` the handler is of this call's type, and lives.
-    unsafe { (hook.call)(hook.handler, &switch) };
+    handler.on_switch(&switch);
 }
 
 const SYMBOL: usize = sys::rcu_ptr_sleepers_RCU_PTR_SLEEPERS_SYMBOL as usize;

@@ -18,20 +18,20 @@ unsafe fn word(param: *const c_char) -> &'static str {
 
 /// `module`: the module whose code is swept.
 pub(crate) fn sweep_module() -> &'static str {
-    // SAFETY: An array in shim.c that always ends with a NUL.
-    unsafe { word(sys::rcu_ptr_sweep_module()) }
+    // SAFETY: A parameter of shim.c, which is set when the module is loaded.
+    unsafe { word(sys::rcu_ptr_text_module) }
 }
 
 /// `func`: parts of the names of the functions that are swept.
 pub(crate) fn sweep_func() -> &'static str {
     // SAFETY: As above.
-    unsafe { word(sys::rcu_ptr_sweep_func()) }
+    unsafe { word(sys::rcu_ptr_text_func) }
 }
 
 /// `cmd`: the shell command that makes the code run.
 pub(crate) fn sweep_cmd() -> &'static str {
     // SAFETY: As above.
-    unsafe { word(sys::rcu_ptr_sweep_cmd()) }
+    unsafe { word(sys::rcu_ptr_text_cmd) }
 }
 
 /// A function of the kernel, and where it is: the fixed point for all others.

@@ -3,17 +3,18 @@
 //! Threads that are joined before the call returns, or later; the current task; waiting.
 //!
 //! C header: [`include/linux/kthread.h`](srctree/include/linux/kthread.h)
+//!
+//! # Context
+//!
+//! A task that may sleep, unless a function says otherwise.
 
 use super::generated as sys;
 use ::core::ptr;
 use kernel::{
     bindings,
-    error::{from_err_ptr, to_result},
+    error::from_err_ptr,
     prelude::*,
-    sync::{
-        atomic::{Atomic, Relaxed},
-        Arc, Completion,
-    },
+    sync::atomic::{Atomic, Relaxed},
 };
 
 /// What a thread runs, with the number of its CPU, or its own.
@@ -27,10 +28,6 @@ struct Job<'a> {
 }
 
 /// Makes a thread with the name of this module and a number; it does not run yet.
-///
-/// # Context
-///
-/// May sleep.
 ///
 /// # Safety
 ///
@@ -55,10 +52,6 @@ unsafe fn create(
 
 /// Runs `body(cpu)` in a thread bound to each of `cpus`, and `meanwhile` in this task. Returns when
 /// all are done. Threads are not KUnit's: they count, and the test asserts.
-///
-/// # Context
-///
-/// May sleep.
 ///
 /// # Errors
 ///
@@ -187,30 +180,18 @@ pub(crate) fn stay_here() {
 }
 
 /// Has this task run on `cpu`, unless that is going down, and its timers expire there; -1: anywhere.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn move_to(cpu: i32) {
     // SAFETY: The current task is live.
     unsafe { sys::rcu_ptr_shim_move(bindings::get_current(), cpu) };
 }
 
 /// Sleeps for at least `msecs` milliseconds.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn sleep(msecs: u32) {
     // SAFETY: Tests and their threads may sleep.
     unsafe { bindings::msleep(msecs) };
 }
 
 /// Sleeps for `usecs` microseconds, on a timer of its own.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn sleep_us(usecs: u32) {
     // SAFETY: In process context.
     unsafe {
@@ -251,10 +232,6 @@ pub(crate) fn as_reclaim<R>(f: impl FnOnce() -> R) -> R {
 }
 
 /// Lets others run.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn cond_resched() {
     // SAFETY: In process context.
     unsafe { sys::rcu_ptr_shim_cond_resched() };
@@ -262,10 +239,6 @@ pub(crate) fn cond_resched() {
 
 /// The same, and tells the detector of hung tasks that a task that waits for this one waits for something that
 /// is alive.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn still_alive() {
     // SAFETY: No requirements.
     unsafe { sys::rcu_ptr_shim_not_hung() };
@@ -302,63 +275,4 @@ pub(crate) fn now_in_nmi() -> u64 {
 pub(crate) fn now() -> i64 {
     // SAFETY: No requirements.
     unsafe { bindings::ktime_get() }
-}
-
-/// # Safety
-///
-/// `argument` comes from `KBox::into_raw()` of a `KBox<F>` that is not shared.
-unsafe extern "C" fn once<F: FnOnce() -> Result + Send>(argument: *mut c_void) -> c_int {
-    // SAFETY: By the safety requirements of this function.
-    let f = unsafe { KBox::<F>::from_raw(argument.cast()) };
-    let ret = KBox::into_inner(f)();
-    ret.map_or_else(|e| e.to_errno(), |()| 0)
-}
-
-/// Runs `f` on `cpu`, in a thread that ends then, and waits for it.
-///
-/// # Context
-///
-/// May sleep.
-///
-/// # Errors
-///
-/// Those of `f`; `ENOMEM`, `EINTR`.
-pub(crate) fn on_cpu<F>(cpu: i32, f: F) -> Result
-where
-    F: FnOnce() -> Result + Send + 'static,
-{
-    let done = Arc::pin_init(Completion::new(), GFP_KERNEL)?;
-    let signal = done.clone();
-    let whole = move || {
-        let ret = f();
-        signal.complete_all();
-        ret
-    };
-    on_cpu_until(cpu, whole, &done)
-}
-
-fn on_cpu_until<F>(cpu: i32, f: F, done: &Completion) -> Result
-where
-    F: FnOnce() -> Result + Send + 'static,
-{
-    let argument = KBox::into_raw(KBox::new(f, GFP_KERNEL)?);
-    // SAFETY: `once` fits the argument.
-    let task = unsafe { create(once::<F>, argument.cast(), cpu) }.inspect_err(|_| {
-        // SAFETY: The thread that would own it does not exist.
-        drop(unsafe { KBox::from_raw(argument) });
-    })?;
-    // SAFETY: `task` is a new thread that has not run yet; the reference is given back below.
-    unsafe {
-        bindings::get_task_struct(task);
-        bindings::kthread_bind(task, cpu as c_uint);
-        bindings::wake_up_process(task);
-    }
-    // A thread that is stopped before it began would never run.
-    done.wait_for_completion();
-    // SAFETY: The reference was taken above.
-    to_result(unsafe {
-        let ret = bindings::kthread_stop(task);
-        bindings::put_task_struct(task);
-        ret
-    })
 }

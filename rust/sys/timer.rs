@@ -4,6 +4,10 @@
 //! the `kernel` crate have one place each, a type, and hold what they run.)
 //!
 //! C header: [`include/linux/hrtimer.h`](srctree/include/linux/hrtimer.h)
+//!
+//! # Context
+//!
+//! A task that may sleep.
 
 use kernel::{bindings, prelude::*, types::Opaque};
 
@@ -31,10 +35,6 @@ pub(crate) struct Timer<'a> {
 
 impl<'a> Timer<'a> {
     /// Makes a timer that is idle.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     pub(crate) fn new(place: Where, body: &'a Body<'a>) -> Result<Pin<KBox<Self>>> {
         let mode = match place {
             Where::Hardirq => bindings::hrtimer_mode_HRTIMER_MODE_REL_PINNED_HARD,
@@ -59,10 +59,6 @@ impl<'a> Timer<'a> {
     }
 
     /// Runs the closure on this CPU in `nsecs` nanoseconds, unless the timer is under way.
-    ///
-    /// # Context
-    ///
-    /// A task.
     pub(crate) fn start(&self, nsecs: u64) {
         // SAFETY: The timer is initialised; one that is running starts itself again, which is the same.
         if !unsafe { bindings::hrtimer_active(self.timer.get()) } {
@@ -71,10 +67,6 @@ impl<'a> Timer<'a> {
     }
 
     /// Stops the timer, and waits for the closure.
-    ///
-    /// # Context
-    ///
-    /// A task.
     pub(crate) fn cancel(&self) {
         // SAFETY: The timer is initialised.
         unsafe { bindings::hrtimer_cancel(self.timer.get()) };

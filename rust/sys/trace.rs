@@ -8,7 +8,7 @@
 
 use super::generated as sys;
 use core::ptr::NonNull;
-use kernel::prelude::*;
+use kernel::{macros::paste, prelude::*};
 
 pub(crate) use sys::{
     rcu_ptr_channel_RCU_PTR_CHANNEL_CALL as CHANNEL_CALL,
@@ -48,6 +48,18 @@ macro_rules! enabled {
         // a stale value only delays the event.
         unsafe { (&raw const sys::$event.key.key.enabled.counter).read_volatile() > 0 }
     }};
+}
+
+/// Records an event if it is on.
+macro_rules! record {
+    ($event:ident($($argument:expr),+ $(,)?)) => {
+        paste! {
+            if enabled!([<__tracepoint_rcu_ptr_ $event>]) {
+                // SAFETY: Probes look at the arguments; what they point to is live.
+                unsafe { sys::[<rust_do_trace_rcu_ptr_ $event>]($($argument),+) };
+            }
+        }
+    };
 }
 
 /// Whether objects are traced when they are taken.
@@ -106,16 +118,11 @@ fn taken(engine: c_uint, channel: c_uint, kind: c_uint, what: NonNull<u8>, calle
 
 /// The function at address `func` is called for `head`.
 pub(crate) fn invoke(head: NonNull<u8>, func: usize, sleeps: bool) {
-    if enabled!(__tracepoint_rcu_ptr_invoke) {
-        // SAFETY: The shim only records its arguments.
-        unsafe {
-            sys::rcu_ptr_shim_trace_invoke(
-                kind_of_call(sleeps) as c_int,
-                head.as_ptr().cast(),
-                func as c_ulong,
-            )
-        };
-    }
+    record!(invoke(
+        kind_of_call(sleeps) as c_int,
+        head.as_ptr().cast(),
+        func,
+    ));
 }
 
 /// Objects of each channel, as the batch events show them.
@@ -145,70 +152,42 @@ impl Counts {
 
 /// A batch begins to wait for grace period `gp`.
 pub(crate) fn batch_start(cpu: i32, batch: usize, n: Counts, gp: usize) {
-    if enabled!(__tracepoint_rcu_ptr_batch_start) {
-        // SAFETY: The shim only records its arguments.
-        unsafe {
-            sys::rcu_ptr_shim_trace_batch_start(
-                cpu,
-                batch as c_int,
-                n.slab,
-                n.vmalloc,
-                n.list,
-                n.mixed,
-                n.calls,
-                gp,
-            )
-        };
-    }
+    let batch = batch as c_int;
+    record!(batch_start(
+        cpu, batch, n.slab, n.vmalloc, n.list, n.mixed, n.calls, gp,
+    ));
 }
 
 /// The objects of a batch are freed, after grace period `gp`; `None`: they were ready before a
 /// batch was made.
 pub(crate) fn batch_end(cpu: i32, batch: Option<usize>, n: Counts, gp: usize) {
-    if enabled!(__tracepoint_rcu_ptr_batch_end) {
-        let batch = batch.map_or(-1, |i| i as c_int);
-        // SAFETY: The shim only records its arguments.
-        unsafe {
-            sys::rcu_ptr_shim_trace_batch_end(
-                cpu, batch, n.slab, n.vmalloc, n.list, n.mixed, n.calls, gp,
-            )
-        };
-    }
+    let batch = batch.map_or(-1, |i| i as c_int);
+    record!(batch_end(
+        cpu, batch, n.slab, n.vmalloc, n.list, n.mixed, n.calls, gp,
+    ));
 }
 
 /// Objects go back to their allocators, right after this.
 #[inline(always)]
 pub(crate) fn free(objects: &mut [*mut u8]) {
     if enabled!(__tracepoint_rcu_ptr_free) && !objects.is_empty() {
-        // SAFETY: Probes look at the array and at the objects, which are live still.
-        unsafe {
-            sys::rcu_ptr_shim_trace_free(objects.as_mut_ptr().cast(), objects.len() as c_ulong)
-        };
+        record!(free(objects.as_mut_ptr().cast(), objects.len()));
     }
 }
 
 /// The block cache was refilled.
 pub(crate) fn refill(cpu: i32, blocks: usize, wanted: usize) {
-    if enabled!(__tracepoint_rcu_ptr_refill) {
-        // SAFETY: The shim only records its arguments.
-        unsafe { sys::rcu_ptr_shim_trace_refill(cpu, blocks, wanted) };
-    }
+    record!(refill(cpu, blocks, wanted));
 }
 
 /// The shrinker has run.
 pub(crate) fn shrink(cpu: i32, blocks: usize, objects: usize) {
-    if enabled!(__tracepoint_rcu_ptr_shrink) {
-        // SAFETY: The shim only records its arguments.
-        unsafe { sys::rcu_ptr_shim_trace_shrink(cpu, blocks, objects) };
-    }
+    record!(shrink(cpu, blocks, objects));
 }
 
 /// Something was put off.
 pub(crate) fn defer(cpu: i32, what: c_uint, pending: usize) {
-    if enabled!(__tracepoint_rcu_ptr_defer) {
-        // SAFETY: The shim only records its arguments.
-        unsafe { sys::rcu_ptr_shim_trace_defer(cpu, what as c_int, pending) };
-    }
+    record!(defer(cpu, what as c_int, pending));
 }
 
 /// Sheaves of `cache` begin to wait for a grace period; `count` says how many, and how many of them
@@ -217,39 +196,27 @@ pub(crate) fn defer(cpu: i32, what: c_uint, pending: usize) {
 pub(crate) fn sheaf_wait(cache: &CStr, cpu: i32, count: impl FnOnce() -> (usize, usize)) {
     if enabled!(__tracepoint_rcu_ptr_sheaf_wait) {
         let (sheaves, full) = count();
-        // SAFETY: The shim only records its arguments.
-        unsafe { sys::rcu_ptr_shim_trace_sheaf_wait(cache.as_char_ptr(), cpu, sheaves, full) };
+        record!(sheaf_wait(cache.as_char_ptr(), cpu, sheaves, full));
     }
 }
 
 /// A sheaf of `objects` came from the slab.
 pub(crate) fn sheaf_refill(cache: &CStr, cpu: i32, objects: usize) {
-    if enabled!(__tracepoint_rcu_ptr_sheaf_refill) {
-        // SAFETY: The shim only records its arguments.
-        unsafe { sys::rcu_ptr_shim_trace_sheaf_refill(cache.as_char_ptr(), cpu, objects) };
-    }
+    record!(sheaf_refill(cache.as_char_ptr(), cpu, objects));
 }
 
 /// The monitor took sheaves off `cpu`.
 pub(crate) fn sheaf_drain(cache: &CStr, cpu: i32, waiting: usize, stock: usize) {
-    if enabled!(__tracepoint_rcu_ptr_sheaf_drain) {
-        // SAFETY: The shim only records its arguments.
-        unsafe { sys::rcu_ptr_shim_trace_sheaf_drain(cache.as_char_ptr(), cpu, waiting, stock) };
-    }
+    record!(sheaf_drain(cache.as_char_ptr(), cpu, waiting, stock));
 }
 
 /// The barn of `node` gave sheaves back to the slab.
 pub(crate) fn sheaf_shrink(cache: &CStr, node: usize, why: c_uint, full: usize, empty: usize) {
-    if enabled!(__tracepoint_rcu_ptr_sheaf_shrink) {
-        // SAFETY: The shim only records its arguments.
-        unsafe {
-            sys::rcu_ptr_shim_trace_sheaf_shrink(
-                cache.as_char_ptr(),
-                node as c_int,
-                why as c_int,
-                full,
-                empty,
-            )
-        };
-    }
+    record!(sheaf_shrink(
+        cache.as_char_ptr(),
+        node as c_int,
+        why as c_int,
+        full,
+        empty,
+    ));
 }

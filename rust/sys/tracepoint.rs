@@ -3,6 +3,10 @@
 //! Tracepoints of the kernel by name, and probes on them.
 //!
 //! C header: [`include/linux/tracepoint.h`](srctree/include/linux/tracepoint.h)
+//!
+//! # Context
+//!
+//! A task that may sleep, unless a function says otherwise.
 
 use super::generated as sys;
 use ::core::ptr::{self, NonNull};
@@ -31,10 +35,6 @@ impl Tracepoint {
     }
 
     /// Calls `visit` for every tracepoint of the kernel itself.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     pub(crate) fn for_each(visit: &mut Visit<'_>) {
         let mut wide = visit;
         // SAFETY: `visited` gets the closure, which lives for the call.
@@ -42,10 +42,6 @@ impl Tracepoint {
     }
 
     /// The kernel's tracepoint of that name.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     pub(crate) fn find(name: &CStr) -> Option<Self> {
         let mut found = None;
         Self::for_each(&mut |at, tracepoint| {
@@ -64,10 +60,6 @@ impl Tracepoint {
 
     /// Has `probe` called with `data` and the arguments of the tracepoint.
     ///
-    /// # Context
-    ///
-    /// May sleep.
-    ///
     /// # Safety
     ///
     /// `probe` is a function of the C ABI that takes a pointer, and then the arguments of the tracepoint or the
@@ -78,10 +70,6 @@ impl Tracepoint {
     }
 
     /// Takes `probe` with `data` off.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     pub(crate) fn unregister(self, probe: *mut c_void, data: *mut c_void) {
         // SAFETY: It fails for a probe that is not registered.
         unsafe { bindings::tracepoint_probe_unregister(self.0.as_ptr(), probe, data) };
@@ -101,14 +89,46 @@ unsafe extern "C" fn visited(tracepoint: *mut bindings::tracepoint, visit: *mut 
 }
 
 /// Waits until no probe runs that is off (`tracepoint_synchronize_unregister()`).
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn synchronize() {
     // SAFETY: No requirements.
     unsafe { sys::rcu_ptr_shim_tracepoint_synchronize() };
 }
 
-/// No data for a probe.
-pub(crate) const NONE: *mut c_void = ptr::null_mut();
+/// Probes without data that are on as long as it lives, each where its tracepoint is there.
+pub(crate) struct Probes<const N: usize>([(Option<Tracepoint>, *mut c_void); N]);
+
+impl<const N: usize> Probes<N> {
+    /// Registers them.
+    ///
+    /// # Safety
+    ///
+    /// Each is a probe as [`Tracepoint::register()`] takes it, that stays.
+    pub(crate) unsafe fn register(probes: [(Option<Tracepoint>, *mut c_void); N]) -> Result<Self> {
+        let mut this = Self([(None, ptr::null_mut()); N]);
+        for (at, (tracepoint, probe)) in this.0.iter_mut().zip(probes) {
+            if let Some(tracepoint) = tracepoint {
+                // SAFETY: By the safety requirements of this function; it is taken off in `drop()`.
+                unsafe { tracepoint.register(probe, ptr::null_mut()) }?;
+                *at = (Some(tracepoint), probe);
+            }
+        }
+        Ok(this)
+    }
+
+    /// Whether every tracepoint was there.
+    pub(crate) fn are_all(&self) -> bool {
+        self.0.iter().all(|(tracepoint, _)| tracepoint.is_some())
+    }
+}
+
+impl<const N: usize> Drop for Probes<N> {
+    /// Waits until none of them runs any more.
+    fn drop(&mut self) {
+        for (tracepoint, probe) in self.0 {
+            if let Some(tracepoint) = tracepoint {
+                tracepoint.unregister(probe, ptr::null_mut());
+            }
+        }
+        synchronize();
+    }
+}

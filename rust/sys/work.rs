@@ -3,10 +3,22 @@
 //! Work items: delayed, and those that wait for a grace period (`rcu_work`).
 //!
 //! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
+//!
+//! # Context
+//!
+//! What makes workqueues, and what waits for items, may sleep.
 
 use super::{generated as sys, gp};
 use core::ptr::NonNull;
-use kernel::{bindings, prelude::*, sync::Arc, types::Opaque};
+use kernel::{
+    bindings::{
+        self, wq_flags_WQ_HIGHPRI as HIGHPRI, wq_flags_WQ_MEM_RECLAIM as MEM_RECLAIM,
+        wq_flags_WQ_PERCPU as PERCPU, wq_flags_WQ_UNBOUND as UNBOUND,
+    },
+    prelude::*,
+    sync::Arc,
+    types::Opaque,
+};
 
 /// What a work item, an irq_work or a timer does when it runs.
 pub(crate) trait Handler: Sync {
@@ -117,55 +129,19 @@ unsafe impl Sync for WorkQueue {}
 impl WorkQueue {
     /// Makes an unbound workqueue called `name` that makes progress when memory is short: memory
     /// reclaim may wait for its items, so none of them allocates.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     pub(crate) fn new(name: &'static CStr) -> Result<Self> {
-        Self::with(
-            name,
-            bindings::wq_flags_WQ_UNBOUND | bindings::wq_flags_WQ_MEM_RECLAIM,
-        )
+        Self::with(name, UNBOUND | MEM_RECLAIM)
     }
 
     /// Makes one for items that allocate: unbound, for urgent ones, and nothing that frees memory waits
     /// for them.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     pub(crate) fn for_refills(name: &'static CStr) -> Result<Self> {
-        Self::with(
-            name,
-            bindings::wq_flags_WQ_UNBOUND | bindings::wq_flags_WQ_HIGHPRI,
-        )
-    }
-
-    /// Makes one for callbacks, which come before the tasks that queue them, as in softirq they would: with
-    /// the same share of a CPU they could fall behind for good.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
-    pub(crate) fn for_calls(name: &'static CStr) -> Result<Self> {
-        Self::with(
-            name,
-            bindings::wq_flags_WQ_UNBOUND
-                | bindings::wq_flags_WQ_HIGHPRI
-                | bindings::wq_flags_WQ_MEM_RECLAIM,
-        )
+        Self::with(name, UNBOUND | HIGHPRI)
     }
 
     /// Makes a workqueue whose items run on the CPU that they are queued for.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     pub(crate) fn per_cpu(name: &'static CStr) -> Result<Self> {
-        Self::with(
-            name,
-            bindings::wq_flags_WQ_PERCPU | bindings::wq_flags_WQ_MEM_RECLAIM,
-        )
+        Self::with(name, PERCPU | MEM_RECLAIM)
     }
 
     fn with(name: &'static CStr, flags: bindings::wq_flags) -> Result<Self> {
@@ -188,7 +164,9 @@ pub(crate) struct WorkQueues {
     pub(crate) reclaim: Arc<WorkQueue>,
     /// For refills, which allocate.
     pub(crate) refill: Arc<WorkQueue>,
-    /// For callbacks of others that can't sleep: memory reclaim may wait for what they free.
+    /// For callbacks of others that can't sleep: memory reclaim may wait for what they free. They come
+    /// before the tasks that queue them, as in softirq they would: with the same share of a CPU they
+    /// could fall behind for good.
     pub(crate) calls: Arc<WorkQueue>,
     /// For those that may sleep, and do whatever they like.
     pub(crate) sleeping: Arc<WorkQueue>,
@@ -196,19 +174,14 @@ pub(crate) struct WorkQueues {
 
 impl WorkQueues {
     /// Makes them.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     pub(crate) fn new() -> Result<Self> {
+        let shared = |wq: Result<WorkQueue>| Ok::<_, Error>(Arc::new(wq?, GFP_KERNEL)?);
+        let calls = UNBOUND | HIGHPRI | MEM_RECLAIM;
         Ok(Self {
-            reclaim: Arc::new(WorkQueue::new(c"rcu_ptr_reclaim")?, GFP_KERNEL)?,
-            refill: Arc::new(WorkQueue::for_refills(c"rcu_ptr_refill")?, GFP_KERNEL)?,
-            calls: Arc::new(WorkQueue::for_calls(c"rcu_ptr_calls")?, GFP_KERNEL)?,
-            sleeping: Arc::new(
-                WorkQueue::with(c"rcu_ptr_sleeping", bindings::wq_flags_WQ_UNBOUND)?,
-                GFP_KERNEL,
-            )?,
+            reclaim: shared(WorkQueue::new(c"rcu_ptr_reclaim"))?,
+            refill: shared(WorkQueue::for_refills(c"rcu_ptr_refill"))?,
+            calls: shared(WorkQueue::with(c"rcu_ptr_calls", calls))?,
+            sleeping: shared(WorkQueue::with(c"rcu_ptr_sleeping", UNBOUND))?,
         })
     }
 }
@@ -221,6 +194,12 @@ impl Drop for WorkQueue {
 }
 
 /// A delayed work item: the handler runs in process context.
+///
+/// # Context
+///
+/// It may be queued in any but NMI. With a delay a timer is set, without one a worker is woken: no lock
+/// is held that either takes (a timer base's; a worker pool's, `pi_lock`, a run queue's), nor one that is
+/// held while those are taken.
 pub(crate) type DelayedWork<H> = Item<bindings::delayed_work, H>;
 
 impl<H: Handler> DelayedWork<H> {
@@ -266,32 +245,17 @@ impl<H: Handler> DelayedWork<H> {
     }
 
     /// Queues the item to run in `delay` jiffies unless it is queued already.
-    ///
-    /// # Context
-    ///
-    /// Any but NMI. With a delay a timer is set, without one a worker is woken: no lock is held that
-    /// either takes (a timer base's; a worker pool's, `pi_lock`, a run queue's), nor one that is held
-    /// while those are taken.
     pub(crate) fn queue(&self, wq: &WorkQueue, delay: c_ulong) {
-        // SAFETY: Both are live and initialised.
-        unsafe { bindings::queue_delayed_work_on(WORK_CPU_UNBOUND, wq.0, self.raw(), delay) };
+        self.queue_on(WORK_CPU_UNBOUND, wq, delay);
     }
 
     /// As [`Self::queue()`], to run on `cpu`, or anywhere if that goes down meanwhile.
-    ///
-    /// # Context
-    ///
-    /// As for [`Self::queue()`].
     pub(crate) fn queue_on(&self, cpu: i32, wq: &WorkQueue, delay: c_ulong) {
-        // SAFETY: Both are live and initialised; `cpu` is a possible CPU.
+        // SAFETY: Both are live and initialised; `cpu` is a possible CPU, or any.
         unsafe { bindings::queue_delayed_work_on(cpu, wq.0, self.raw(), delay) };
     }
 
     /// As [`Self::queue_on()`], whether it was queued or not.
-    ///
-    /// # Context
-    ///
-    /// As for [`Self::queue()`].
     pub(crate) fn modify_on(&self, cpu: i32, wq: &WorkQueue, delay: c_ulong) {
         // SAFETY: As above.
         unsafe { bindings::mod_delayed_work_on(cpu, wq.0, self.raw(), delay) };
@@ -302,10 +266,6 @@ impl<H: Handler> DelayedWork<H> {
     ///
     /// Several callers may wait. None may use mod_delayed_work_on() to have the item run now: who waits for
     /// it already is left on the worklist without it, and does not wait for it any more.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     pub(crate) fn flush(&self) {
         // SAFETY: The item is initialised.
         let is_pending = || unsafe { sys::rcu_ptr_shim_work_pending(self.raw()) };
@@ -327,10 +287,6 @@ impl<H: Handler> DelayedWork<H> {
 
     /// Lets the item run now if it is idle or its time has not come. Where it is on the worklist it keeps its
     /// place: mod_delayed_work_on() would move it behind all that came meanwhile.
-    ///
-    /// # Context
-    ///
-    /// As for [`Self::queue()`].
     pub(crate) fn queue_now(&self, wq: &WorkQueue) {
         // SAFETY: The item is initialised.
         if unsafe { sys::rcu_ptr_shim_work_waits(self.raw()) } {
@@ -341,30 +297,17 @@ impl<H: Handler> DelayedWork<H> {
     }
 
     /// Lets the item run in `delay` jiffies, whether it was queued or not.
-    ///
-    /// # Context
-    ///
-    /// As for [`Self::queue()`].
     pub(crate) fn modify(&self, wq: &WorkQueue, delay: c_ulong) {
-        // SAFETY: Both are live and initialised.
-        unsafe { bindings::mod_delayed_work_on(WORK_CPU_UNBOUND, wq.0, self.raw(), delay) };
+        self.modify_on(WORK_CPU_UNBOUND, wq, delay);
     }
 
     /// Takes the item off its queue and waits until it no longer runs.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     pub(crate) fn cancel_sync(&self) {
         // SAFETY: The item is initialised.
         unsafe { bindings::cancel_delayed_work_sync(self.raw()) };
     }
 
     /// As [`Self::cancel_sync()`], and the item is never queued again (`disable_delayed_work_sync()`).
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     pub(crate) fn shutdown_sync(&self) {
         // SAFETY: The item is initialised.
         unsafe { bindings::disable_delayed_work_sync(self.raw()) };
@@ -397,20 +340,12 @@ impl<H: Handler> RcuWork<H> {
     }
 
     /// Waits until what was queued has run.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     pub(crate) fn flush(&self) {
         // SAFETY: The item is initialised.
         unsafe { bindings::flush_rcu_work(self.raw()) };
     }
 
     /// Waits until the handler does not run: what waits for its grace period is not waited for.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     pub(crate) fn flush_running(&self) {
         // SAFETY: The item is initialised. One that waits for its grace period is on no queue yet.
         unsafe { bindings::flush_work(&raw mut (*self.raw()).work) };

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# Everything that the commands share.
+# Everything that the commands share. Each reads this file.
 
 # shellcheck source=scripts/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-for part in apt toolchain need source kernel debian modules; do
+for part in sums apt toolchain need source kernel debian modules; do
 	# shellcheck source=/dev/null
 	source "$ROOT/scripts/lib/$part.sh"
 done
@@ -90,39 +90,25 @@ kernel_of()
 	fi
 }
 
-# needs_of NAME...: what the kernels and modules of scenarios need, in NEEDS
-needs_of()
+# need_for kernels|guests NAME...: returns with all there that kernels and modules of scenarios are built with, and
+# for guests QEMU too
+need_for()
 {
-	local name
+	local what=$1 name needs=()
 
-	NEEDS=()
-	if [ -n "${KDIR:-}" ]; then
-		NEEDS=(modules)
-		return
-	fi
+	shift
 	for name; do
-		if stock_scenario "$name"; then NEEDS+=(stock); else NEEDS+=(build); fi
-		! grep -qx CONFIG_GENDWARFKSYMS=y "$CONFIGS/$name" || NEEDS+=(versions)
+		if [ -n "${KDIR:-}" ]; then
+			needs+=(modules)
+		elif stock_scenario "$name"; then
+			needs+=(stock)
+		else
+			needs+=(build)
+			! grep -qx CONFIG_GENDWARFKSYMS=y "$CONFIGS/$name" || needs+=(versions)
+		fi
+		[ "$what" = kernels ] || needs+=("$(scenario_arch "$name")")
 	done
-}
-
-# need_kernels NAME...: returns with all there that kernels and modules of scenarios are built with
-need_kernels()
-{
-	needs_of "$@"
-	need "${NEEDS[@]}"
-}
-
-# need_guests NAME...: with QEMU too
-need_guests()
-{
-	local name
-
-	needs_of "$@"
-	for name; do
-		NEEDS+=("$(scenario_arch "$name")")
-	done
-	need "${NEEDS[@]}"
+	need "${needs[@]}"
 }
 
 # scenario_ready NAME [MAKE-ARGUMENT...]: with kernel, modules and busybox; sets SPEC, what the runner's
@@ -139,18 +125,28 @@ scenario_ready()
 	SPEC=$1:$KDIR_OF_SCENARIO:$out:$BUSYBOX
 }
 
-# runner_arguments: RUNNER_ARGS, what variables say to qemu/run.py
+# option VARIABLE...: into args, of those that are set the options that are called so
+option()
+{
+	local name
+
+	for name; do
+		[ -z "${!name:-}" ] || args+=("--${name,,}" "${!name}")
+	done
+}
+
+# runner_arguments: into args, what variables say to qemu/run.py
 runner_arguments()
 {
 	local var
 
-	RUNNER_ARGS=(--out "$ROOT/out")
+	args+=(--out "$ROOT/out")
 	for var in ${VARS:-}; do
-		RUNNER_ARGS+=(--define "$var")
+		args+=(--define "$var")
 	done
-	[ -z "${TIMEOUT:-}" ] || RUNNER_ARGS+=(--timeout "$TIMEOUT")
-	[ -z "${SMP:-}" ] || RUNNER_ARGS+=(--set smp="$SMP")
-	[ -z "${MEM:-}" ] || RUNNER_ARGS+=(--set mem="$MEM")
+	option TIMEOUT
+	[ -z "${SMP:-}" ] || args+=(--set smp="$SMP")
+	[ -z "${MEM:-}" ] || args+=(--set mem="$MEM")
 }
 
 # modules_directory NAME: where its modules are built

@@ -5,6 +5,7 @@
 # architecture without touching the system's own configuration.
 
 APT_INSTALL=(apt-get install -y --no-install-recommends --no-remove)
+KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 
 # apt_candidate PACKAGE: the version that would be installed, or nothing
 apt_candidate()
@@ -16,12 +17,6 @@ apt_update()
 {
 	progress "apt-get update" "$CACHE/log/apt-update.log" 0 apt-get update -q ||
 		die "the package lists can't be fetched: mend the network or the sources of apt, then try again"
-}
-
-# apt_refresh: fetches the package lists if there are none
-apt_refresh()
-{
-	[ -n "$(apt_candidate gcc)" ] || [ "$(id -u)" -ne 0 ] || apt_update
 }
 
 # apt_install PACKAGE...: as root only
@@ -49,17 +44,16 @@ apt_install()
 apt_install_backports()
 {
 	local dir=$CACHE/apt/backports suite uri log=$CACHE/log/apt-backports.log
-	local keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 	local -a options
 
 	suite=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
-	[ -n "$suite" ] && [ -e "$keyring" ] || return 1
+	[ -n "$suite" ] && [ -e "$KEYRING" ] || return 1
 	mkdir -p "$dir/lists/partial" "$dir/cache/archives/partial"
 	options=(-o "Dir::State::lists=$dir/lists" -o "Dir::Cache=$dir/cache"
 		-o "Dir::Etc::sourcelist=$dir/sources.list" -o "Dir::Etc::sourceparts=-"
 		-o "APT::Sandbox::User=root")
 	for uri in $(apt_archives); do
-		printf "deb [signed-by=$keyring] $uri %s main\n" "$suite" "$suite-backports" >"$dir/sources.list"
+		printf "deb [signed-by=$KEYRING] $uri %s main\n" "$suite" "$suite-backports" >"$dir/sources.list"
 		if progress "reading the package list of $suite-backports" "$log" 0 \
 				apt-get -q "${options[@]}" -o APT::Update::Error-Mode=any update; then
 			progress "installing $# packages from $suite-backports" "$log" 0 \
@@ -80,19 +74,19 @@ apt_archives()
 
 # private_apt SUITE ARCHITECTURE TEST-PACKAGE
 #
-# Prepares an apt of our own, with one suite in it, and leaves the command in
-# PRIVATE_APT (apt-get) and PRIVATE_APT_CACHE. Fails if no archive has the suite.
+# Prepares an apt of our own, with one suite in it, and leaves the command in PRIVATE_APT
+# (apt-get) and PRIVATE_APT_CACHE, the archive in PRIVATE_URI. Fails if none has the suite.
 private_apt()
 {
-	local suite=$1 arch=$2 dir=$CACHE/apt/$1-$2 keyring uri log=$CACHE/log/apt-$1-$2.log
+	local suite=$1 arch=$2 dir=$CACHE/apt/$1-$2 log=$CACHE/log/apt-$1-$2.log
 
 	command -v apt-get >/dev/null || return 1
-	keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-	if [ ! -e "$keyring" ]; then
-		say "$keyring is missing: apt-get install debian-archive-keyring"
+	if [ ! -e "$KEYRING" ]; then
+		say "$KEYRING is missing: apt-get install debian-archive-keyring"
 		return 1
 	fi
-	apt_refresh
+	# The package lists may not be there yet.
+	[ -n "$(apt_candidate gcc)" ] || [ "$(id -u)" -ne 0 ] || apt_update
 	mkdir -p "$dir/lists/partial" "$dir/cache/archives/partial" "$dir/preferences.d"
 	cat >"$dir/apt.conf" <<-END
 		Dir::State "$dir";
@@ -116,8 +110,8 @@ private_apt()
 	PRIVATE_APT=(apt-get -q -c "$dir/apt.conf")
 	# shellcheck disable=SC2034 # for the caller
 	PRIVATE_APT_CACHE=(apt-cache -c "$dir/apt.conf")
-	for uri in $(apt_archives); do
-		echo "deb [signed-by=$keyring] $uri $suite main" >"$dir/sources.list"
+	for PRIVATE_URI in $(apt_archives); do
+		echo "deb [signed-by=$KEYRING] $PRIVATE_URI $suite main" >"$dir/sources.list"
 		if progress "reading the package list of $suite ($arch)" "$log" 0 \
 				"${PRIVATE_APT[@]}" -o APT::Update::Error-Mode=any update; then
 			return 0

@@ -10,7 +10,7 @@ DEBIAN_TOOLS=(make gcc-14 rustc rust-src bindgen pahole kmod libelf-dev libssl-d
 	xz-utils python3-minimal)
 # Raise it when the way in which the root or the tree is made changes.
 DEBIAN_RECIPE=1
-BPFTRACE_ROOT=$CACHE/debian/bpftrace-${KERNEL_SUITE%-backports}
+BPFTRACE_ROOT=$CACHE/debian/bpftrace-$DEBIAN_SUITE
 
 # stock_scenario NAME: whether it boots a kernel that is packaged
 stock_scenario()
@@ -24,22 +24,12 @@ can_stock()
 	local user=()
 
 	[ "$(host_arch)" = x86_64 ] && command -v apt-get >/dev/null &&
-		[ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || return
+		[ -e "$KEYRING" ] || return
 	if [ "$(id -u)" -ne 0 ]; then
 		user=(--map-root-user)
 		command -v newuidmap >/dev/null && grep -q "^$(id -un):" /etc/subuid || return
 	fi
 	unshare "${user[@]}" --mount true 2>/dev/null
-}
-
-# stock_flavour NAME: FLAVOUR= comes first
-stock_flavour()
-{
-	local flavour=${FLAVOUR:-$(sed -n 's/^FLAVOUR=//p' "$CONFIGS/$1")}
-
-	[[ " $DEBIAN_FLAVOURS " == *" $flavour "* ]] ||
-		die "FLAVOUR=$flavour: Debian's kernels are $DEBIAN_FLAVOURS"
-	echo "$flavour"
 }
 
 # in_root ROOT COMMAND...: as root there, with this tree and the cache where they are here
@@ -64,24 +54,28 @@ in_root()
 			"$@"' - "$root" "$ROOT" "$CACHE" "$@"
 }
 
-# make_root DIRECTORY: prints the commands' output; DEBIAN_URI and the tools are known
+# bootstrap TARGET "SUITE..." ARGUMENT...: packages of suites of the archive in PRIVATE_URI
+bootstrap()
+{
+	local mode=root suite sources=()
+
+	[ "$(id -u)" -eq 0 ] || mode=unshare
+	for suite in $2; do
+		sources+=("deb [signed-by=$KEYRING] $PRIVATE_URI $suite main")
+	done
+	mmdebstrap --mode="$mode" --format=tar --aptopt='APT::Install-Recommends "false"' "${@:3}" \
+		"$DEBIAN_SUITE" "$1" "${sources[@]}"
+}
+
+# make_root DIRECTORY: prints the commands' output
 make_root()
 {
-	local dir=$1 keyring=/usr/share/keyrings/debian-archive-keyring.gpg mode=root
-	local suite=${KERNEL_SUITE%-backports} sources=()
-
-	sources=("deb [signed-by=$keyring] $DEBIAN_URI $suite main"
-		"deb [signed-by=$keyring] $DEBIAN_URI $KERNEL_SUITE main")
-	[ "$(id -u)" -eq 0 ] || mode=unshare
-	mkdir -p "$dir"
+	mkdir -p "$1"
 	# Unpacked by this user: a user's namespace has no other.
-	(
-		IFS=,
-		exec mmdebstrap --mode="$mode" --variant=essential --format=tar \
-			--aptopt='APT::Install-Recommends "false"' --dpkgopt=force-unsafe-io \
-			--dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
-			--include="apt,${DEBIAN_TOOLS[*]}" "$suite" - "${sources[@]}"
-	) | tar -x --no-same-owner --exclude='./dev/*' -C "$dir"
+	bootstrap - "$DEBIAN_SUITE $KERNEL_SUITE" --variant=essential --dpkgopt=force-unsafe-io \
+		--dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+		--include="apt,$(IFS=,; echo "${DEBIAN_TOOLS[*]}")" |
+		tar -x --no-same-owner --exclude='./dev/*' -C "$1"
 }
 
 # debian_root: sets DEBIAN_ROOT, with Debian's compilers in it
@@ -94,9 +88,8 @@ debian_root()
 	[ ! -e "$DEBIAN_ROOT.complete" ] || return 0
 	lock "$DEBIAN_ROOT.lock" "Debian's compilers"
 	[ ! -e "$DEBIAN_ROOT.complete" ] || return 0
-	private_apt "${KERNEL_SUITE%-backports}" amd64 ||
-		die "no archive that apt uses has ${KERNEL_SUITE%-backports}, whose compilers Debian's kernels are built with"
-	DEBIAN_URI=$(sed -n '1s/^deb \[[^]]*\] \([^ ]*\) .*/\1/p' "$CACHE/apt/${KERNEL_SUITE%-backports}-amd64/sources.list")
+	private_apt "$DEBIAN_SUITE" amd64 ||
+		die "no archive that apt uses has $DEBIAN_SUITE, whose compilers Debian's kernels are built with"
 	rm -rf "$DEBIAN_ROOT.part"
 	progress "installing Debian's compilers in a root of their own" "$CACHE/log/debian-root.log" 0 \
 		make_root "$DEBIAN_ROOT.part" ||
@@ -109,20 +102,14 @@ debian_root()
 # debian_bpftrace: fills BPFTRACE_ROOT with bpftrace and what it is linked against
 debian_bpftrace()
 {
-	local suite=${KERNEL_SUITE%-backports} keyring=/usr/share/keyrings/debian-archive-keyring.gpg mode=root
-
 	[ ! -e "$BPFTRACE_ROOT.complete" ] || return 0
 	lock "$BPFTRACE_ROOT.lock" "Debian's bpftrace"
 	[ ! -e "$BPFTRACE_ROOT.complete" ] || return 0
-	private_apt "$suite" amd64 || die "no archive that apt uses has $suite, whose bpftrace is wanted"
-	[ "$(id -u)" -eq 0 ] || mode=unshare
+	private_apt "$DEBIAN_SUITE" amd64 || die "no archive that apt uses has $DEBIAN_SUITE, whose bpftrace is wanted"
 	rm -rf "$BPFTRACE_ROOT"
 	mkdir -p "$BPFTRACE_ROOT"
 	progress "fetching Debian's bpftrace" "$CACHE/log/debian-bpftrace.log" 0 \
-		mmdebstrap --mode="$mode" --variant=extract --format=tar --aptopt='APT::Install-Recommends "false"' \
-		--include=bpftrace "$suite" "$BPFTRACE_ROOT/all.tar" \
-		"deb [signed-by=$keyring] $(sed -n '1s/^deb \[[^]]*\] \([^ ]*\) .*/\1/p' \
-			"$CACHE/apt/$suite-amd64/sources.list") $suite main" ||
+		bootstrap "$BPFTRACE_ROOT/all.tar" "$DEBIAN_SUITE" --variant=extract --include=bpftrace ||
 		die "mmdebstrap failed: mend the network, and see that there is 1 GB of room under $CACHE"
 	tar -x --no-same-owner -C "$BPFTRACE_ROOT" -f "$BPFTRACE_ROOT/all.tar" --wildcards \
 		'./usr/bin/bpftrace' './usr/lib/x86_64-linux-gnu/*.so*' './usr/lib/llvm-*/lib/*.so*' './usr/lib64/*'
@@ -154,9 +141,10 @@ debian_packages()
 # debian_kernel NAME: sets KDIR_OF_SCENARIO, the build tree of a packaged kernel
 debian_kernel()
 {
-	local flavour dir packages version
+	local flavour=${FLAVOUR:-$(sed -n 's/^FLAVOUR=//p' "$CONFIGS/$1")} dir packages version
 
-	flavour=$(stock_flavour "$1")
+	[[ " $DEBIAN_FLAVOURS " == *" $flavour "* ]] ||
+		die "FLAVOUR=$flavour: Debian's kernels are $DEBIAN_FLAVOURS"
 	kernel_source
 	[ -z "${KSRC:-}" ] || die "KSRC= is not for $1, which boots a packaged kernel"
 	debian_root

@@ -59,12 +59,6 @@ write_gnumakefile()
 		'	@$(MAKE) --no-print-directory -f Makefile $(args) $(MAKECMDGOALS)' '.PHONY: __build'
 }
 
-# source_identity: what the key holds of the kernel source
-source_identity()
-{
-	echo "$KERNEL_SOURCE $(kernel_version "$KERNEL_SOURCE")"
-}
-
 prune_builds()
 {
 	local dir
@@ -110,7 +104,7 @@ kernel_build()
 	MAKE_ARGS+=("ARCH=$arch")
 	key=$({
 		echo "$KERNEL_RECIPE"
-		source_identity
+		echo "$KERNEL_SOURCE $(kernel_version "$KERNEL_SOURCE")"
 		toolchain_words
 		printf '%s\n' "${MAKE_ARGS[@]}"
 		fragment_of "$1"

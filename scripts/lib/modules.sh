@@ -13,12 +13,6 @@ check_clean()
 		die "a build of the modules in place is in the way (${found#"$ROOT/"}): run 'make clean' first"
 }
 
-# What the modules depend on in a kernel build, beyond what kbuild sees.
-kdir_identity()
-{
-	(cd "$1" && pwd && stat -c '%Y %n' Module.symvers rust/libkernel.rmeta include/config/auto.conf)
-}
-
 # build_changed_core LABEL KDIR OUT MAKE-ARGUMENT...: OUT/rcu_ptr_changed.ko, a core whose interface has a
 # structure of another layout, which modules built for this one must not be loaded with
 build_changed_core()
@@ -39,7 +33,16 @@ build_changed_core()
 	cp "$dir/out/rust/rcu_ptr/rcu_ptr.ko" "$out/rcu_ptr_changed.ko"
 }
 
-# build_modules LABEL KDIR OUT [MAKE-ARGUMENT...]: with source lines, whatever the kernel has
+# module_args [CONFIG]: the arguments of a make that builds modules: with source lines, whatever the kernel has
+module_args()
+{
+	make_args
+	# Versions of symbols are made of all that debugging information has of their types.
+	[ "$(config_value "${1:-/dev/null}" CONFIG_GENDWARFKSYMS)" = y ] ||
+		printf '%s\n' "KRUSTFLAGS=${KRUSTFLAGS:-} -Cdebuginfo=1" "KCFLAGS=${KCFLAGS:-} -g1"
+}
+
+# build_modules LABEL KDIR OUT [MAKE-ARGUMENT...]
 build_modules()
 {
 	local label=$1 kdir=$2 out=$3
@@ -54,12 +57,11 @@ build_modules()
 			args=(-f GNUmakefile)
 		else
 			toolchain_of "$kdir"
-			mapfile -t args < <(make_args)
-			# Versions of symbols are made of all that debugging information has of their types.
-			[ "$(config_value "$kdir/.config" CONFIG_GENDWARFKSYMS)" = y ] ||
-				args+=("KRUSTFLAGS=${KRUSTFLAGS:-} -Cdebuginfo=1" "KCFLAGS=${KCFLAGS:-} -g1")
+			mapfile -t args < <(module_args "$kdir/.config")
 		fi
-		identity=$(kdir_identity "$kdir"; printf '%s\n' "${args[@]}")
+		# What they depend on beyond what kbuild sees.
+		identity=$(cd "$kdir" && pwd && stat -c '%Y %n' Module.symvers rust/libkernel.rmeta include/config/auto.conf
+			printf '%s\n' "${args[@]}")
 		if [ "$(cat "$out/kdir" 2>/dev/null)" != "$identity" ]; then
 			rm -rf "$out"
 			mkdir -p "$out"

@@ -3,23 +3,24 @@
 #
 # What the machine must have.
 
-# NEED KIND OPERAND PACKAGE
+# NEED,... KIND OPERAND PACKAGE; tree: a tree for a packaged kernel
 REQUIREMENTS='
-modules program make make
+modules,tree program make make
 modules program gcc gcc
 modules program python3 python3
 modules program flock util-linux
-build program flex flex
-build program bison bison
-build program bc bc
-build program perl perl
-build program xz xz-utils
-build header libelf.h libelf-dev
-build header openssl/opensslv.h libssl-dev
+build,tree program flex flex
+build,tree program bison bison
+build,tree program bc bc
+build,tree program perl perl
+build,tree,stock program xz xz-utils
+build,tree header libelf.h libelf-dev
+build,tree header openssl/opensslv.h libssl-dev
+tree program openssl openssl
+tree program python3 python3-minimal
 versions header elfutils/libdw.h libdw-dev
 build file /etc/ssl/certs/ca-certificates.crt ca-certificates
 stock program mmdebstrap mmdebstrap
-stock program xz xz-utils
 stock program unshare util-linux
 stock program dpkg-deb dpkg
 x86_64 program qemu-system-x86_64 qemu-system-x86
@@ -82,15 +83,17 @@ packaged_llvm_major()
 # missing NEED...: sets MISSING (packages) and WHY (a line for each thing)
 missing()
 {
-	local need kind operand package packages major=
+	local needs kind operand package packages need major=
 
 	MISSING=() WHY=()
-	while read -r need kind operand package; do
-		[[ " $* " == *" $need "* ]] || continue
-		if ! have "$kind" "$operand"; then
-			MISSING+=("$package")
-			WHY+=("$operand is missing: apt-get install $package")
-		fi
+	while read -r needs kind operand package; do
+		for need; do
+			if [[ ,$needs, == *,$need,* ]] && ! have "$kind" "$operand"; then
+				MISSING+=("$package")
+				WHY+=("$operand is missing: apt-get install $package")
+				break
+			fi
+		done
 	done <<<"$(grep . <<<"$REQUIREMENTS")"
 	[[ " $* " == *" build "* ]] || return 0
 	if find_rustc; then

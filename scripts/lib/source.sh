@@ -5,6 +5,7 @@
 
 KERNEL_MIN=7.3
 KERNEL_SUITE=trixie-backports
+DEBIAN_SUITE=${KERNEL_SUITE%-backports}
 
 # kernel_version DIR: of a source tree
 kernel_version()
@@ -72,17 +73,13 @@ kernel_source()
 	KERNEL_SOURCE=$(cd -P "$CACHE/source/current" && pwd)
 }
 
-is_static()
-{
-	[ -x "$1" ] && ! LC_ALL=C grep -qa 'ld-linux' "$1"
-}
-
 # guest_busybox ARCH: sets BUSYBOX
 guest_busybox()
 {
 	local arch=$1 debian=${1/x86_64/amd64} path
 
-	if [ "$arch" = "$(host_arch)" ] && is_static /bin/busybox; then
+	# A static one, that is.
+	if [ "$arch" = "$(host_arch)" ] && [ -x /bin/busybox ] && ! grep -qa 'ld-linux' /bin/busybox; then
 		BUSYBOX=/bin/busybox
 		return
 	fi
@@ -93,7 +90,7 @@ guest_busybox()
 	(
 		lock "$CACHE/busybox-$arch.lock" "busybox for $arch"
 		[ ! -x "$path" ] || exit 0
-		private_apt "${KERNEL_SUITE%-backports}" "$debian" &&
+		private_apt "$DEBIAN_SUITE" "$debian" &&
 			deb=$(private_download busybox-static "$CACHE/download") || exit 1
 		mkdir -p "$CACHE/busybox"
 		dpkg-deb --fsys-tarfile "$deb" | tar -xO --wildcards './*bin/busybox' >"$path.part"

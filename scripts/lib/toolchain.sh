@@ -240,6 +240,29 @@ config_value()
 	sed -n "s/^$2=\"\{0,1\}\([^\"]*\)\"\{0,1\}\$/\1/p" "$1"
 }
 
+# check_compilers CONFIG RELEASE: whether those are here that a packaged kernel was built with; sets RUSTC and CC
+check_compilers()
+{
+	local wanted found library
+
+	[ "$(config_value "$1" CONFIG_RUST)" = y ] ||
+		die "$2 has no CONFIG_RUST=y: no Rust module can be built for it; take a kernel that has"
+	wanted=$(config_value "$1" CONFIG_RUSTC_VERSION_TEXT)
+	RUSTC=${RUSTC:-rustc}
+	command -v "$RUSTC" >/dev/null ||
+		die "rustc is missing; $2 was built with '$wanted': apt-get install rustc rust-src"
+	found=$("$RUSTC" --version 2>/dev/null) || found="one that does not run"
+	[ "$found" = "$wanted" ] ||
+		die "$RUSTC is $found, $2 was built with '$wanted': install that one, or name it with RUSTC="
+	library=$("$RUSTC" --print sysroot)/lib/rustlib/src/rust/library
+	[ -e "$library/core/src/lib.rs" ] || die "rustc's library source is missing ($library): apt-get install rust-src"
+	command -v "${BINDGEN:-bindgen}" >/dev/null || die "bindgen is missing: apt-get install bindgen"
+	bindgen_good "${BINDGEN:-bindgen}" || die "bindgen is older than $BINDGEN_MIN: install a newer one, or name it with BINDGEN="
+	CC=$(config_value "$1" CONFIG_CC_VERSION_TEXT)
+	CC=${CC%% *}
+	command -v "$CC" >/dev/null || die "$CC is missing, which $2 was built with: apt-get install ${CC#*-linux-gnu-}"
+}
+
 # toolchain_of KDIR: the toolchain that this kernel was built with
 toolchain_of()
 {

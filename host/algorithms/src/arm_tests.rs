@@ -124,8 +124,7 @@ impl Cpu {
                 if self.is_fired() {
                     self.timer.set(None);
                     self.with(|arming, _| arming.fired());
-                    self.queued.set(0);
-                    self.due.set(None);
+                    self.run(Event::Drain);
                     self.event();
                     arm::arm(self, 1);
                 }

@@ -94,18 +94,8 @@ fn together(threads: usize, no_mb: bool) {
     });
 }
 
-#[test]
-fn two() {
-    together(2, false);
-}
-
-#[test]
-fn three() {
-    together(3, false);
-}
-
-#[test]
-#[should_panic(expected = "the barrier missed an object")]
-fn without_memory_barriers() {
-    together(2, true);
+tests! {
+    two: together(2, false);
+    three: together(3, false);
+    without_memory_barriers, "the barrier missed an object": together(2, true);
 }

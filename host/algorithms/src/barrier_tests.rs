@@ -93,6 +93,16 @@ struct Model {
 }
 
 impl Model {
+    fn new(events: &[Event], flaw: Flaw) -> Self {
+        Self {
+            turns: AtomicLink::new(0),
+            places: RefCell::default(),
+            pushed: Cell::new(0),
+            events: RefCell::new(events.iter().rev().copied().collect()),
+            flaw,
+        }
+    }
+
     fn event(&self) {
         let event = self.events.borrow_mut().pop();
         event.into_iter().for_each(|event| self.run(event));
@@ -212,13 +222,7 @@ fn orders(some: &mut Vec<Event>, left: usize, f: &dyn Fn(&[Event])) {
 /// Two events before the barrier and the others between its steps, in every order.
 fn every_order(flaw: Flaw) {
     orders(&mut Vec::new(), 4, &|events| {
-        let model = Model {
-            turns: AtomicLink::new(0),
-            places: RefCell::default(),
-            pushed: Cell::new(0),
-            events: RefCell::new(events.iter().rev().copied().collect()),
-            flaw,
-        };
+        let model = Model::new(events, flaw);
         model.run(Event::Defer);
         model.event();
         model.event();
@@ -233,45 +237,18 @@ fn every_order(flaw: Flaw) {
     });
 }
 
-#[test]
-fn has_all_that_was_there() {
-    every_order(Flaw::None);
-}
-
-#[test]
-#[should_panic(expected = "the barrier missed an object")]
-fn needs_the_deferred() {
-    every_order(Flaw::TakeOver);
-}
-
-#[test]
-#[should_panic(expected = "the barrier missed an object")]
-fn needs_a_grace_period() {
-    every_order(Flaw::GracePeriod);
-}
-
-#[test]
-#[should_panic(expected = "the barrier missed an object")]
-fn frees_what_waited() {
-    every_order(Flaw::Free);
-}
-
-#[test]
-#[should_panic(expected = "the barrier missed an object")]
-fn waits_for_others() {
-    every_order(Flaw::WaitForOthers);
+tests! {
+    has_all_that_was_there: every_order(Flaw::None);
+    needs_the_deferred, "the barrier missed an object": every_order(Flaw::TakeOver);
+    needs_a_grace_period, "the barrier missed an object": every_order(Flaw::GracePeriod);
+    frees_what_waited, "the barrier missed an object": every_order(Flaw::Free);
+    waits_for_others, "the barrier missed an object": every_order(Flaw::WaitForOthers);
 }
 
 /// A barrier takes a turn of its own unless one began after it did.
 #[test]
 fn each_takes_a_turn() {
-    let model = Model {
-        turns: AtomicLink::new(0),
-        places: RefCell::default(),
-        pushed: Cell::new(0),
-        events: RefCell::default(),
-        flaw: Flaw::None,
-    };
+    let model = Model::new(&[], Flaw::None);
     for turn in 1..=3 {
         model.run(Event::Defer);
         barrier(&model);

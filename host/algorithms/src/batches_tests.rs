@@ -39,6 +39,12 @@ struct Objects {
     list: Vec<Object>,
 }
 
+impl Objects {
+    fn all(&self) -> Vec<Object> {
+        [&self.blocks[..], &self.list].concat()
+    }
+}
+
 impl batches::Objects for Objects {
     type Counts = usize;
 
@@ -234,8 +240,8 @@ impl Cpu {
                 if is_over && self.running[i].borrow().is_none() {
                     self.works[i].set(None);
                     let taken = self.with(|batches| batches.take(i));
-                    let objects = taken.map(|batch| batch.objects).unwrap_or_default();
-                    *self.running[i].borrow_mut() = Some([objects.blocks, objects.list].concat());
+                    let objects = taken.map(|batch| batch.objects.all());
+                    *self.running[i].borrow_mut() = Some(objects.unwrap_or_default());
                 }
             }
             Event::Worked(i) => {
@@ -254,8 +260,7 @@ impl Cpu {
                     let mut all = vec![];
                     for i in 0..N_BATCHES {
                         let taken = self.lock(|batches| batches.take_polled(i));
-                        let objects = taken.map(|batch| batch.objects).unwrap_or_default();
-                        all.extend([objects.blocks, objects.list].concat());
+                        all.extend(taken.into_iter().flat_map(|batch| batch.objects.all()));
                     }
                     *self.polling.borrow_mut() = Some(all);
                 }
@@ -452,7 +457,7 @@ proptest! {
             let waiting: Vec<_> = cpu.with(|batches| {
                 let mut all: Vec<_> = batches.objects().collect();
                 let _overflow = all.pop();
-                let objects = all.iter().flat_map(|some| [&some.blocks[..], &some.list].concat());
+                let objects = all.iter().flat_map(|some| some.all());
                 objects.map(|object| object.0).collect()
             });
             wait_for_all(&cpu);

@@ -3,6 +3,7 @@
 //! Refills of engine `rfc` against a model: whatever comes between what is decided under the lock and what
 //! follows, one refill runs at a time, and no call that found no block is left without one.
 
+use super::state_tests::{free_page, new_page, PAGES};
 use crate::{
     platform::Platform,
     rfc::{
@@ -15,7 +16,6 @@ use crate::{
 };
 use proptest::prelude::*;
 use std::{
-    alloc::{alloc, dealloc, Layout},
     cell::{Cell, RefCell},
     ptr::NonNull,
 };
@@ -36,10 +36,6 @@ impl Platform for Model {
     fn is_over((): &()) -> bool {
         true
     }
-}
-
-fn layout() -> Layout {
-    Layout::from_size_align(Model::BLOCK_BYTES, 8).unwrap()
 }
 
 /// What comes at a step of another.
@@ -75,7 +71,6 @@ struct Cpu {
     runs: Cell<bool>,
     /// A call found no block, and no refill has begun since.
     starved: Cell<bool>,
-    pages: Cell<isize>,
     calls: Cell<usize>,
     events: RefCell<Vec<Event>>,
     depth: Cell<usize>,
@@ -88,6 +83,7 @@ struct Cpu {
 
 impl Cpu {
     fn new(events: Vec<Event>) -> Self {
+        PAGES.set(0);
         let mut state = State::new();
         state.online = true;
         Self {
@@ -98,7 +94,6 @@ impl Cpu {
             worker: Cell::new(false),
             runs: Cell::new(false),
             starved: Cell::new(false),
-            pages: Cell::new(0),
             calls: Cell::new(0),
             events: RefCell::new(events),
             depth: Cell::new(0),
@@ -211,7 +206,7 @@ impl Cpu {
         );
         self.run(Event::Drain);
         self.drop_cached();
-        assert_eq!(self.pages.get(), 0, "pages are lost");
+        assert_eq!(PAGES.get(), 0, "pages are lost");
     }
 }
 
@@ -231,18 +226,11 @@ impl Refill for Cpu {
 
     fn alloc(&self) -> Option<Bnode<Model>> {
         self.allocs.set(self.allocs.get() + 1);
-        if !self.memory.get() {
-            return None;
-        }
-        self.pages.set(self.pages.get() + 1);
-        // SAFETY: The layout has a size; a fresh page.
-        Some(unsafe { Bnode::from_page(NonNull::new(alloc(layout())).unwrap()) })
+        self.memory.get().then(new_page)
     }
 
     fn free(&self, bnode: Bnode<Model>) {
-        self.pages.set(self.pages.get() - 1);
-        // SAFETY: Every block comes from `alloc()`.
-        unsafe { dealloc(bnode.into_page().as_ptr(), layout()) };
+        free_page(bnode);
     }
 
     fn queue(&self, backoff: bool, _waiting: usize) {

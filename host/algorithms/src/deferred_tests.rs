@@ -3,6 +3,7 @@
 //! Deferred objects against a model: whatever comes between two steps of the contexts that take them over, each
 //! is queued once, a barrier has all that were deferred before it, and the rest is always being processed.
 
+use super::list_tests::linked;
 use crate::{
     list::{DeferredList, Linked, Pushed},
     rfc::deferred::{self, Deferred, DeferredState, Progress, BUDGET},
@@ -44,14 +45,6 @@ struct Cpu {
     waiting: RefCell<Vec<(usize, Vec<NonNull<u8>>)>>,
     events: RefCell<VecDeque<Event>>,
     depth: Cell<usize>,
-}
-
-/// What is linked: its field is the only word.
-fn linked(object: NonNull<u8>) -> Linked {
-    Linked::Object {
-        object,
-        field: object,
-    }
 }
 
 impl Cpu {
@@ -127,9 +120,7 @@ impl Cpu {
         let outer = self.atomic.replace(Some(0));
         let progress = deferred::piece(self, true);
         self.atomic.set(outer);
-        if progress == Progress::More {
-            self.worker.set(true);
-        }
+        self.leave(progress == Progress::More);
     }
 
     /// As `nolock::drain()`; what waits is a context of its own, so only where it interrupts no other.
@@ -137,22 +128,20 @@ impl Cpu {
         if self.depth.get() > 1 || !self.worker.replace(false) {
             return;
         }
-        if deferred::all(self) {
-            self.worker.set(true);
-        }
+        self.leave(deferred::all(self));
+    }
+
+    /// The rest is left to the worker.
+    fn leave(&self, more: bool) {
+        self.worker.set(self.worker.get() || more);
     }
 
     fn barrier(&self) {
         let before: Vec<_> = self.pushed.borrow().clone();
-        if deferred::all(self) {
-            self.worker.set(true);
-        }
+        self.leave(deferred::all(self));
         let queued = self.queued.borrow();
-        let missed = before
-            .iter()
-            .filter(|object| !queued.contains(object))
-            .count();
-        assert_eq!(missed, 0, "the barrier missed objects");
+        let all = before.iter().all(|object| queued.contains(object));
+        assert!(all, "the barrier missed objects");
     }
 
     /// Nothing comes any more but what is on its way.

@@ -13,13 +13,21 @@ fn heads(n: usize) -> Vec<NonNull<u8>> {
         .collect()
 }
 
+fn push(list: &mut Ready, head: NonNull<u8>) -> bool {
+    // SAFETY: Two words of the test's.
+    unsafe { list.push_front(Call::new(head.as_ptr(), false)) }
+}
+
 fn ready(heads: &[NonNull<u8>]) -> Ready {
     let mut ready = Ready::new();
-    for head in heads.iter().rev() {
-        // SAFETY: Two words of the test's.
-        assert!(unsafe { ready.push_front(Call::new(head.as_ptr(), false)) });
-    }
+    assert!(heads.iter().rev().all(|&head| push(&mut ready, head)));
     ready
+}
+
+/// The function of a head is written before it is queued.
+fn set_func(head: NonNull<u8>) {
+    // SAFETY: Two words of the test's.
+    unsafe { head.cast::<usize>().add(1).write(FUNC | 8) };
 }
 
 fn all(ready: &mut Ready) -> Vec<NonNull<u8>> {
@@ -74,23 +82,21 @@ fn heads_are_let_go() {
     assert_eq!(taken, heads);
 }
 
+/// How many heads are in a list, and the one that is queued again.
+const AGAIN: [(usize, usize); 5] = [(1, 0), (4, 0), (4, 2), (4, 3), (7, 3)];
+
 /// A head that is in there, or in another list, is not taken a second time; once it was taken out it may be
 /// queued again.
 #[test]
 fn a_head_is_in_one_list() {
-    for (n, again) in [(1, 0), (4, 0), (4, 2), (4, 3), (7, 3)] {
+    for (n, again) in AGAIN {
         let heads = heads(n);
-        let call = Call::new(heads[again].as_ptr(), false);
-        let mut list = ready(&heads);
-        let mut other = Ready::new();
-        // SAFETY: Two words of the test's.
-        assert!(unsafe { !list.push_front(call) && !other.push_front(call) });
+        let (mut list, mut other) = (ready(&heads), Ready::new());
+        assert!(!push(&mut list, heads[again]) && !push(&mut other, heads[again]));
         list.append(other);
         assert_eq!(all(&mut list), heads);
-        // SAFETY: As above; the function of a head is written before it is queued.
-        unsafe { heads[again].cast::<usize>().add(1).write(FUNC | 8) };
-        // SAFETY: As above.
-        assert!(unsafe { list.push_front(call) });
+        set_func(heads[again]);
+        assert!(push(&mut list, heads[again]));
         assert_eq!(all(&mut list), [heads[again]]);
     }
 }
@@ -99,14 +105,11 @@ fn a_head_is_in_one_list() {
 /// more than were pushed come out, and the loss shows.
 #[test]
 fn broken_lists_end() {
-    for (n, again) in [(1, 0), (4, 0), (4, 2), (4, 3), (7, 3)] {
+    for (n, again) in AGAIN {
         let heads = heads(n);
-        let call = Call::new(heads[again].as_ptr(), false);
         let mut list = ready(&heads);
-        // SAFETY: Two words of the test's.
-        unsafe { heads[again].cast::<usize>().add(1).write(FUNC | 8) };
-        // SAFETY: As above.
-        assert!(unsafe { list.push_front(call) });
+        set_func(heads[again]);
+        assert!(push(&mut list, heads[again]));
         let taken = all(&mut list);
         assert!(taken.len() + list.len() == n + 1);
     }

@@ -7,7 +7,7 @@
 //! `Platform` trait. Their module paths here are those of the module's crate.
 
 // The module uses all of them; the tests use a part of some, and those under loom only a few.
-#![cfg_attr(any(not(test), loom), allow(dead_code))]
+#![cfg_attr(any(not(test), loom), allow(dead_code, unused_imports))]
 
 #[allow(dead_code)]
 #[path = "../../../rust/rcu_ptr/entry.rs"]
@@ -63,48 +63,50 @@ mod sheaves {
 }
 mod sync;
 
-// Under loom only what is made for it: its types work inside of a model only.
-#[cfg(all(test, not(loom)))]
-mod arm_tests;
-#[cfg(all(test, loom))]
-mod barrier_loom_tests;
-#[cfg(all(test, not(loom)))]
-mod barrier_tests;
-#[cfg(all(test, not(loom)))]
-mod batches_tests;
-#[cfg(all(test, not(loom)))]
-mod blocks_tests;
-#[cfg(all(test, not(loom)))]
-mod deferred_tests;
-#[cfg(all(test, not(loom)))]
-mod entry_tests;
-#[cfg(all(test, not(loom)))]
-mod link_tests;
-#[cfg(all(test, not(loom)))]
-mod list_tests;
+/// Tests, a row for each: `NAME: TEST;`, or `NAME, "WORDS": TEST;` where it has to panic with these.
+#[cfg(test)]
+macro_rules! tests {
+    ($($(#[$doc:meta])* $name:ident $(, $words:literal)?: $test:expr;)*) => {$(
+        $(#[$doc])*
+        #[test]
+        $(#[should_panic(expected = $words)])?
+        fn $name() {
+            $test;
+        }
+    )*};
+}
+
 #[cfg(test)]
 mod lockless_model;
-#[cfg(all(test, loom))]
-mod loom_tests;
-#[cfg(all(test, not(loom)))]
-mod nested_tests;
-#[cfg(all(test, not(loom)))]
-mod sheaf_bounds_tests;
-#[cfg(all(test, not(loom)))]
-mod sheaf_end_tests;
-#[cfg(all(test, not(loom)))]
-mod sheaf_grace_tests;
-#[cfg(all(test, loom))]
-mod sheaf_loom_tests;
 #[cfg(test)]
 mod sheaf_model;
+
 #[cfg(all(test, not(loom)))]
-mod sheaf_nested_tests;
-#[cfg(all(test, not(loom)))]
-mod sheaf_reserve_tests;
-#[cfg(all(test, not(loom)))]
-mod sheaf_state_tests;
-#[cfg(all(test, not(loom)))]
-mod state_tests;
-#[cfg(all(test, not(loom)))]
-mod word_tests;
+#[path = "."]
+mod plain {
+    mod arm_tests;
+    mod barrier_tests;
+    mod batches_tests;
+    mod blocks_tests;
+    mod deferred_tests;
+    mod entry_tests;
+    mod link_tests;
+    mod list_tests;
+    mod nested_tests;
+    mod sheaf_bounds_tests;
+    mod sheaf_end_tests;
+    mod sheaf_grace_tests;
+    mod sheaf_nested_tests;
+    mod sheaf_reserve_tests;
+    mod sheaf_state_tests;
+    mod state_tests;
+    mod word_tests;
+}
+// Only what is made for loom: its types work inside of a model only.
+#[cfg(all(test, loom))]
+#[path = "."]
+mod under_loom {
+    mod barrier_loom_tests;
+    mod loom_tests;
+    mod sheaf_loom_tests;
+}

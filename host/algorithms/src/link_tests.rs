@@ -50,27 +50,12 @@ fn check<const VA_BITS: u32, const TAG_BITS: u32>(depth: u32, tags: &[u64]) {
 
 const UNTAGGED: &[u64] = &[0xff];
 
-#[test]
-fn x86_64_five_levels() {
-    check::<56, 0>(56, UNTAGGED);
-}
-
-#[test]
-fn x86_64_four_levels() {
+tests! {
+    x86_64_five_levels: check::<56, 0>(56, UNTAGGED);
     // The module uses one packing for both depths.
-    check::<56, 0>(47, UNTAGGED);
-}
-
-#[test]
-fn arm64_52_bits() {
-    check::<52, 0>(52, UNTAGGED);
-    check::<52, 0>(48, UNTAGGED);
-}
-
-#[test]
-fn arm64_48_bits_with_every_tag() {
-    let tags: Vec<u64> = (0..=0xff).step_by(5).collect();
-    check::<48, 8>(48, &tags);
+    x86_64_four_levels: check::<56, 0>(47, UNTAGGED);
+    arm64_52_bits: [52, 48].map(|depth| check::<52, 0>(depth, UNTAGGED));
+    arm64_48_bits_with_every_tag: check::<48, 8>(48, &Vec::from_iter((0..=0xff).step_by(5)));
 }
 
 #[test]

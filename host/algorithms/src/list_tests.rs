@@ -19,7 +19,7 @@ fn objects(n: usize) -> Vec<NonNull<u8>> {
 }
 
 /// What is linked: its field is the first word.
-fn linked(object: NonNull<u8>) -> Linked {
+pub(crate) fn linked(object: NonNull<u8>) -> Linked {
     Linked::Object {
         object,
         field: object,

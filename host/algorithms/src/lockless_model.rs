@@ -10,21 +10,16 @@ use crate::{
     entry::{split_calls, Call},
     lockless::{
         block::{self, ClosedList, Layout, Spares, SLOT},
-        insert::{Cpu, Kind, Reserve},
+        insert::{close, insert, insert_slow, Close, Cpu, Kind, Reserve},
     },
     platform::LocalWord,
-    sync::AtomicUsize,
+    sync::{AtomicUsize, RwLock, UnsafeCell},
 };
 use std::{
     alloc::{alloc, dealloc, Layout as Memory},
     // Not loom's: it must not order anything.
     sync::atomic::{AtomicBool, Ordering},
 };
-
-#[cfg(loom)]
-use loom::{cell::UnsafeCell, sync::RwLock};
-#[cfg(not(loom))]
-use std::{cell::UnsafeCell, sync::RwLock};
 
 /// What is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +51,7 @@ pub(crate) fn word_of(number: usize) -> usize {
 }
 
 /// The kind of what has this number.
-pub(crate) fn kind_of(number: usize) -> Kind {
+fn kind_of(number: usize) -> Kind {
     if number % 2 == 0 {
         Kind::Free
     } else {
@@ -136,12 +131,22 @@ impl<'a> Model<'a> {
     }
 
     /// Runs `f` with preemption disabled.
-    #[cfg(loom)]
-    pub(crate) fn preempt_off<R>(&self, f: impl FnOnce() -> R) -> R {
+    fn preempt_off<R>(&self, f: impl FnOnce() -> R) -> R {
         let guard = (self.flaw != Flaw::PreemptibleInsert).then(|| self.rcu.read().unwrap());
         let ret = f();
         drop(guard);
         ret
+    }
+
+    /// Takes the object or callback of this number, or has no room for it.
+    pub(crate) fn take(&self, number: usize) -> bool {
+        let word = word_of(number);
+        self.preempt_off(|| insert(&self, word, kind_of(number)) || insert_slow(&self, word, None))
+    }
+
+    /// Closes the current block, with another in its place or not.
+    pub(crate) fn close(&self, refill: bool) -> Close {
+        self.preempt_off(|| close(&self, refill))
     }
 
     fn put_spare(&self, base: usize) {
@@ -181,12 +186,8 @@ impl<'a> Model<'a> {
             let mut words = Vec::new();
             for i in 0..block.len() {
                 let slot = self.slot(block.base() + BLOCK - (i + 1) * SLOT);
-                #[cfg(loom)]
-                // SAFETY: loom says if not.
+                // SAFETY: One thread, or loom says if not.
                 let word = slot.with_mut(|p| unsafe { p.replace(0) });
-                #[cfg(not(loom))]
-                // SAFETY: One thread.
-                let word = unsafe { slot.get().replace(0) };
                 words.push(std::ptr::without_provenance_mut(word));
             }
             // SAFETY: The grace period is over, unless that is the flaw.
@@ -292,15 +293,8 @@ impl<'a, 'b> Reserve for &'b Model<'a> {
 
     unsafe fn store(&self, slot: usize, object: usize) {
         self.step();
-        let slot = self.slot(slot);
-        #[cfg(loom)]
-        // SAFETY: loom says if not.
-        slot.with_mut(|p| unsafe { p.write(object) });
-        #[cfg(not(loom))]
-        // SAFETY: One thread.
-        unsafe {
-            slot.get().write(object)
-        };
+        // SAFETY: One thread, or loom says if not.
+        self.slot(slot).with_mut(|p| unsafe { p.write(object) });
     }
 }
 

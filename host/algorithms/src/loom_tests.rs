@@ -7,11 +7,8 @@
 
 use crate::{
     list::{DeferredList, Linked, Pushed},
-    lockless::{
-        block::Spares,
-        insert::{close, insert, insert_slow},
-    },
-    lockless_model::{kind_of, word_of, Flaw, Model, CAPACITY},
+    lockless::block::Spares,
+    lockless_model::{Flaw, Model, CAPACITY},
     sync::{AtomicLink, Plain},
 };
 use loom::{
@@ -19,11 +16,6 @@ use loom::{
     thread,
 };
 use std::ptr::NonNull;
-
-fn take(cpu: &Model<'_>, object: usize) -> bool {
-    let (word, kind) = (word_of(object), kind_of(object));
-    cpu.preempt_off(|| insert(&cpu, word, kind) || insert_slow(&cpu, word, None))
-}
 
 pub(crate) fn model(f: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
@@ -44,13 +36,13 @@ pub(crate) fn spawn<T: 'static, R: 'static>(
 /// Fills a block, and says which object was the last.
 fn fill(cpu: &Model<'_>) -> usize {
     let last = CAPACITY;
-    assert!((1..=last).all(|object| take(cpu, object)));
+    assert!((1..=last).all(|object| cpu.take(object)));
     last
 }
 
 /// Closes and drains: objects 1 to `last` are there, each once.
 fn everything(cpu: &Model<'_>, mut freed: Vec<usize>, last: usize) {
-    cpu.preempt_off(|| close(&cpu, false));
+    cpu.close(false);
     freed.extend(cpu.drain(false));
     freed.sort_unstable();
     assert!(freed.into_iter().eq(1..=last), "taken and freed");
@@ -60,72 +52,45 @@ fn everything(cpu: &Model<'_>, mut freed: Vec<usize>, last: usize) {
 fn insert_close_drain(flaw: Flaw) {
     model(move || {
         let cpu = Arc::new(Model::new(4, flaw, |_| ()));
-        assert!(take(&cpu, 1));
-        let other = spawn(&cpu, |cpu| assert!(take(cpu, 2)));
+        assert!(cpu.take(1));
+        let other = spawn(&cpu, |cpu| assert!(cpu.take(2)));
         let monitor = spawn(&cpu, |cpu| {
-            cpu.preempt_off(|| close(&cpu, true));
+            cpu.close(true);
             cpu.drain(false)
         });
-        assert!(take(&cpu, 3));
+        assert!(cpu.take(3));
         other.join().unwrap();
         let freed = monitor.join().unwrap();
         everything(&cpu, freed, 3);
     });
 }
 
-#[test]
-fn insert_against_close_and_drain() {
-    insert_close_drain(Flaw::None);
+tests! {
+    insert_against_close_and_drain: insert_close_drain(Flaw::None);
+    sees_that_close_does_not_bar, "taken and freed": insert_close_drain(Flaw::CloseDoesNotBar);
+    sees_slots_read_before_the_grace_period, "Causality violation":
+        insert_close_drain(Flaw::ReadBeforeGracePeriod);
+    sees_a_preemptible_insert, "Causality violation": insert_close_drain(Flaw::PreemptibleInsert);
+    sees_a_reservation_in_two_steps, "taken and freed": insert_close_drain(Flaw::ReserveInTwoSteps);
 }
 
-#[test]
-#[should_panic(expected = "taken and freed")]
-fn sees_that_close_does_not_bar() {
-    insert_close_drain(Flaw::CloseDoesNotBar);
-}
-
-#[test]
-#[should_panic(expected = "Causality violation")]
-fn sees_slots_read_before_the_grace_period() {
-    insert_close_drain(Flaw::ReadBeforeGracePeriod);
-}
-
-#[test]
-#[should_panic(expected = "Causality violation")]
-fn sees_a_preemptible_insert() {
-    insert_close_drain(Flaw::PreemptibleInsert);
-}
-
-#[test]
-#[should_panic(expected = "taken and freed")]
-fn sees_a_reservation_in_two_steps() {
-    insert_close_drain(Flaw::ReserveInTwoSteps);
-}
-
-/// The block is full: two contexts find no slot at the same time.
-#[test]
-fn both_open_the_next_block() {
-    model(|| {
-        let cpu = Arc::new(Model::new(4, Flaw::None, |_| ()));
+/// The first of `blocks` is full: two contexts find no slot at the same time, and both have one in the next or, if
+/// there is none, are refused, and the word says so afterwards.
+fn both_find_it_full(blocks: usize) {
+    model(move || {
+        let is_next = blocks > 1;
+        let cpu = Arc::new(Model::new(blocks, Flaw::None, |_| ()));
         let full = fill(&cpu);
-        let other = spawn(&cpu, move |cpu| assert!(take(cpu, full + 1)));
-        assert!(take(&cpu, full + 2));
+        let other = spawn(&cpu, move |cpu| assert_eq!(cpu.take(full + 1), is_next));
+        assert_eq!(cpu.take(full + 2), is_next);
         other.join().unwrap();
-        everything(&cpu, Vec::new(), full + 2);
+        everything(&cpu, Vec::new(), if is_next { full + 2 } else { full });
     });
 }
 
-/// There is no block: both are refused, and the word says so afterwards.
-#[test]
-fn both_are_refused() {
-    model(|| {
-        let cpu = Arc::new(Model::new(1, Flaw::None, |_| ()));
-        let full = fill(&cpu);
-        let other = spawn(&cpu, move |cpu| assert!(!take(cpu, full + 1)));
-        assert!(!take(&cpu, full + 2));
-        other.join().unwrap();
-        everything(&cpu, Vec::new(), full);
-    });
+tests! {
+    both_open_the_next_block: both_find_it_full(4);
+    both_are_refused: both_find_it_full(1);
 }
 
 /// A CPU dies (what it did happens before, as the hotplug machinery has it) and another one closes
@@ -136,11 +101,11 @@ fn dead_cpu() {
         let cpu = Arc::new(Model::new(4, Flaw::None, |_| ()));
         let dying = spawn(&cpu, |cpu| {
             let last = fill(cpu);
-            assert!(take(cpu, last + 1));
+            assert!(cpu.take(last + 1));
         });
         let drain = spawn(&cpu, |cpu| cpu.drain(false));
         dying.join().unwrap();
-        cpu.preempt_off(|| close(&&*cpu, false));
+        cpu.close(false);
         let mut freed = cpu.drain(false);
         freed.extend(drain.join().unwrap());
         everything(&cpu, freed, CAPACITY + 1);
@@ -154,15 +119,15 @@ fn push_against_append() {
     model(|| {
         let cpu = Arc::new(Model::new(4, Flaw::None, |_| ()));
         let close_one = |cpu: &Model<'_>, object| {
-            assert!(take(cpu, object));
-            cpu.preempt_off(|| close(&cpu, false));
+            assert!(cpu.take(object));
+            cpu.close(false);
         };
         close_one(&cpu, 1);
         let mut taken = cpu.closed.take();
         close_one(&cpu, 2);
         let other = spawn(&cpu, |cpu| {
-            assert!(take(cpu, 3));
-            cpu.preempt_off(|| close(&cpu, false));
+            assert!(cpu.take(3));
+            cpu.close(false);
         });
         taken.append(cpu.closed.take());
         let mut left = taken.objects();

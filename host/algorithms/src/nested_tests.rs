@@ -3,12 +3,13 @@
 //! NMIs at every step: the algorithm is interrupted before each of its steps by one that runs the
 //! same code to its end, and that one again, for every choice of two or three steps.
 
+use super::word_tests::Page;
 use crate::{
     lockless::{
         block::{self, Blocks, ClosedList, Layout, Spares, MAX_SPARES, SLOT},
-        insert::{close, insert, insert_slow, Close, Kind},
+        insert::{insert, Close, Kind},
     },
-    lockless_model::{kind_of, word_of, Flaw, Model, CAPACITY},
+    lockless_model::{word_of, Flaw, Model, CAPACITY},
 };
 use std::{
     alloc::{alloc, dealloc, Layout as Memory},
@@ -40,10 +41,8 @@ struct Run {
 
 impl Run {
     fn take(&self, cpu: &Model<'_>) {
-        let object = self.next_object.get();
-        self.next_object.set(object + 1);
-        let (word, kind) = (word_of(object), kind_of(object));
-        if insert(&cpu, word, kind) || insert_slow(&cpu, word, None) {
+        let object = self.next_object.replace(self.next_object.get() + 1);
+        if cpu.take(object) {
             self.taken.borrow_mut().push(object);
         }
     }
@@ -52,14 +51,13 @@ impl Run {
         if self.over.get() {
             return;
         }
-        let step = self.step.get();
-        self.step.set(step + 1);
+        let step = self.step.replace(self.step.get() + 1);
         for &(at, act) in &self.plan {
             if at == step {
                 match act {
                     Act::Insert => self.take(cpu),
                     Act::Close(refill) => {
-                        close(&cpu, refill);
+                        cpu.close(refill);
                     }
                 }
             }
@@ -83,11 +81,11 @@ fn run(objects: usize, blocks: usize, plan: Vec<(usize, Act)>, flaw: Flaw) -> us
         for _ in 0..objects {
             run.take(&cpu);
         }
-        close(&&cpu, false);
+        cpu.close(false);
         freed = cpu.drain(true);
         // Whatever late interrupts opened.
         run.over.set(true);
-        close(&&cpu, false);
+        cpu.close(false);
         freed.extend(cpu.drain(true));
     }
     let mut taken = run.taken.into_inner();
@@ -136,11 +134,6 @@ fn interrupted_at_every_step() {
 }
 
 #[test]
-fn interrupted_three_deep() {
-    all_plans(CAPACITY + 1, 8, 3, Flaw::None);
-}
-
-#[test]
 fn blocks_run_out() {
     // Objects that find no block are refused, and none is lost when blocks are available.
     for blocks in 1..4 {
@@ -148,28 +141,16 @@ fn blocks_run_out() {
     }
 }
 
-#[test]
-#[should_panic(expected = "taken and freed")]
-fn sees_that_close_does_not_bar() {
-    all_plans(CAPACITY + 1, 8, 2, Flaw::CloseDoesNotBar);
-}
-
-#[test]
-#[should_panic(expected = "taken and freed")]
-fn sees_a_reservation_in_two_steps() {
-    all_plans(CAPACITY + 1, 8, 2, Flaw::ReserveInTwoSteps);
-}
-
-#[test]
-#[should_panic(expected = "a slot in a header")]
-fn sees_an_index_out_of_bounds() {
-    all_plans(CAPACITY + 1, 8, 1, Flaw::IndexNotBounded);
-}
-
-#[test]
-#[should_panic(expected = "a callback is freed")]
-fn sees_a_block_that_does_not_say_its_callbacks() {
-    all_plans(CAPACITY + 1, 8, 2, Flaw::SaysBeforeItReserves);
+tests! {
+    interrupted_three_deep: all_plans(CAPACITY + 1, 8, 3, Flaw::None);
+    sees_that_close_does_not_bar, "taken and freed":
+        all_plans(CAPACITY + 1, 8, 2, Flaw::CloseDoesNotBar);
+    sees_a_reservation_in_two_steps, "taken and freed":
+        all_plans(CAPACITY + 1, 8, 2, Flaw::ReserveInTwoSteps);
+    sees_an_index_out_of_bounds, "a slot in a header":
+        all_plans(CAPACITY + 1, 8, 1, Flaw::IndexNotBounded);
+    sees_a_block_that_does_not_say_its_callbacks, "a callback is freed":
+        all_plans(CAPACITY + 1, 8, 2, Flaw::SaysBeforeItReserves);
 }
 
 /// What is closed later joins what waits: nothing is lost, and the sums are right all the way.
@@ -181,9 +162,8 @@ fn chains_join() {
         let mut closed = 0;
         for &blocks in takes {
             for _ in 0..blocks {
-                let word = word_of(1);
-                assert!(insert(&&cpu, word, Kind::Call) || insert_slow(&&cpu, word, None));
-                close(&&cpu, false);
+                assert!(cpu.take(1));
+                cpu.close(false);
                 closed += 1;
             }
             all.append(cpu.closed.take());
@@ -199,13 +179,7 @@ fn chains_join() {
     }
 }
 
-/// Blocks in memory of the test's.
-struct Small;
-
-impl Layout for Small {
-    const BLOCK: usize = 128;
-    const HEADER: usize = 64;
-}
+type Small = Page<128, 64>;
 
 /// What is noted in a block is that of this block, for one use of it.
 #[test]
@@ -293,8 +267,8 @@ fn spares_have_a_limit() {
 fn blocks_say_what_they_have() {
     for number in 1..5 {
         let cpu = Model::new(1, Flaw::None, |_| ());
-        assert!(insert_slow(&&cpu, word_of(number), None));
-        close(&&cpu, false);
+        assert!(cpu.take(number));
+        cpu.close(false);
         let mut block = cpu.closed.take().pop().expect("it is closed");
         // SAFETY: No context is about to store.
         assert_eq!(unsafe { block.take_calls() }, number % 2 == 1);
@@ -306,8 +280,8 @@ fn blocks_say_what_they_have() {
 fn close_leaves_what_it_is_to() {
     for refill in [false, true] {
         let cpu = Model::new(2, Flaw::None, |_| ());
-        assert!(insert_slow(&&cpu, word_of(2), None));
-        assert_eq!(close(&&cpu, refill), Close::Closed(1));
+        assert!(cpu.take(2));
+        assert_eq!(cpu.close(refill), Close::Closed(1));
         assert_eq!(insert(&&cpu, word_of(2), Kind::Free), refill);
     }
 }

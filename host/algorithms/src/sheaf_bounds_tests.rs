@@ -5,8 +5,7 @@
 
 use crate::{
     platform::LocalWord,
-    sheaf_model::{set_hook, At, Flaw, Model},
-    sheaf_state_tests::Memory,
+    sheaf_model::{hooked, At, Flaw, Memory, Model},
     sheaves::{
         cursor::{next_slot, NONE},
         double::Seen,
@@ -20,7 +19,6 @@ use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     ptr::without_provenance_mut,
-    rc::Rc,
 };
 
 /// Objects in circulation.
@@ -28,17 +26,13 @@ const OBJECTS: usize = 64;
 
 fn at(model: &Model, cpu: usize, may_wait: bool) -> At<'_> {
     At {
-        model,
-        cpu,
-        context: 0,
-        preemptible: false,
         may_wait,
+        ..model.nmi(cpu)
     }
 }
 
-/// A cache with one CPU, which nothing interrupts.
+/// A cache with one CPU.
 fn alone(full: usize, capacity: usize) -> Model {
-    set_hook(None);
     Model::new(1, full, capacity, usize::MAX, Flaw::None)
 }
 
@@ -59,7 +53,7 @@ fn pass(model: &Model, passes: usize, every: usize, may_wait: bool) -> usize {
         }
         if i % every == 0 {
             if model.rang(0) {
-                at(model, 0, false).tick();
+                model.nmi(0).tick();
             }
             most = most.max(model.count_spent(0));
             model.grace_period();
@@ -74,7 +68,6 @@ fn pass(model: &Model, passes: usize, every: usize, may_wait: bool) -> usize {
 
 #[test]
 fn spent_sheaves_do_not_pile_up() {
-    set_hook(None);
     for may_wait in [true, false] {
         let model = Model::new(2, 2, SLOTS, usize::MAX, Flaw::None);
         let most = pass(&model, 400_000, 400, may_wait);
@@ -93,7 +86,7 @@ fn tick_does_not_walk() {
     let mut took = Vec::new();
     for objects in [40, 100_000] {
         let model = alone(0, SLOTS);
-        let cpu = at(&model, 0, false);
+        let cpu = model.nmi(0);
         for _ in 0..objects {
             cpu.free_rcu(model.from_slab());
         }
@@ -126,7 +119,7 @@ fn nest(depth: usize, at_step: usize, frees: bool) -> usize {
         held: RefCell<Vec<usize>>,
     }
     fn call(nest: &Nest, frees: bool) {
-        let cpu = at(&nest.model, 0, false);
+        let cpu = nest.model.nmi(0);
         if frees {
             let object = nest.held.borrow_mut().pop();
             let taken = object.is_some_and(|object| cpu.free_rcu(object));
@@ -136,34 +129,31 @@ fn nest(depth: usize, at_step: usize, frees: bool) -> usize {
             nest.held.borrow_mut().extend(object);
         }
     }
-    let nest = Rc::new(Nest {
+    let nest = Nest {
         model: alone(depth + 2, 2),
         depth: Cell::new(0),
         step: Cell::new(0),
         held: RefCell::new(Vec::new()),
-    });
+    };
     let objects: Vec<usize> = (0..depth + 3).map(|_| nest.model.from_slab()).collect();
     nest.held.borrow_mut().extend(objects);
     // Sheaves whose slots are used up.
     for frees in [false, false, true, true] {
         call(&nest, frees);
     }
-    let hooked = Rc::clone(&nest);
-    set_hook(Some(Rc::new(move || {
-        let step = hooked.step.get() + 1;
-        hooked.step.set(step);
-        if step == at_step && hooked.depth.get() < depth {
-            hooked.depth.set(hooked.depth.get() + 1);
-            hooked.step.set(0);
-            call(&hooked, frees);
+    let interrupt = move |nest: &Nest| {
+        let step = nest.step.get() + 1;
+        nest.step.set(step);
+        if step == at_step && nest.depth.get() < depth {
+            nest.depth.set(nest.depth.get() + 1);
+            nest.step.set(0);
+            call(nest, frees);
             // It has been interrupted.
-            hooked.step.set(at_step);
+            nest.step.set(at_step);
         }
-    })));
-    call(&nest, frees);
-    set_hook(None);
+    };
+    let nest = hooked(nest, interrupt, |nest| call(nest, frees));
     assert_eq!(nest.depth.get(), depth, "step {at_step} was not reached");
-    let nest = Rc::into_inner(nest).expect("one owner is left");
     let found = nest.model.too_deep();
     nest.model.end();
     found
@@ -203,7 +193,7 @@ fn spares_are_looked_after() {
 #[test]
 fn what_is_free_at_once_is_looked_after() {
     let model = alone(0, SLOTS);
-    let cpu = at(&model, 0, false);
+    let cpu = model.nmi(0);
     let object = model.from_slab();
     cpu.free(object);
     assert!(model.is_looked_after(0));
@@ -217,7 +207,7 @@ fn what_is_free_at_once_is_looked_after() {
 #[test]
 fn twice_in_reuse_slots() {
     let model = alone(0, SLOTS);
-    let cpu = at(&model, 0, false);
+    let cpu = model.nmi(0);
     let object = model.from_slab();
     let word = cpu.reuse(1);
     cpu.free(object);
@@ -231,10 +221,8 @@ fn twice_in_reuse_slots() {
 /// Marks of many sheaves one after the other, beside a look at all pairs.
 #[test]
 fn doubles_are_found() {
-    let mut seen: Box<Seen> = {
-        // SAFETY: All zeroes is how it begins.
-        unsafe { Box::new(std::mem::zeroed()) }
-    };
+    // SAFETY: All zeroes is how it begins.
+    let mut seen: Box<Seen> = unsafe { Box::new(std::mem::zeroed()) };
     let mut random = 1u64;
     let mut next = |below: u64| {
         random = random
@@ -242,7 +230,7 @@ fn doubles_are_found() {
             .wrapping_add(1442695040888963407);
         (random >> 33) % below
     };
-    let mut memory = Memory(Vec::new());
+    let mut memory = Memory::default();
     let mut doubles = 0;
     for round in 0..20_000 {
         let n = 1 + next(SLOTS as u64) as usize;
@@ -281,7 +269,7 @@ fn doubles_are_found() {
 fn any_reuse_slot_will_do() {
     for i in 0..exchange::REUSE {
         let model = alone(0, SLOTS);
-        let cpu = at(&model, 0, false);
+        let cpu = model.nmi(0);
         let object = model.from_slab();
         cpu.free(object);
         assert_eq!(cpu.reuse(0).take(), Some(object));
@@ -296,7 +284,7 @@ fn any_reuse_slot_will_do() {
 fn what_is_given_away_is_not_reused() {
     for i in 0..exchange::REUSE {
         let model = alone(0, SLOTS);
-        let cpu = at(&model, 0, false);
+        let cpu = model.nmi(0);
         let object = model.from_slab();
         model.give_away(object);
         assert!(cpu.reuse(i).put(object));
@@ -313,7 +301,7 @@ fn what_is_given_away_is_not_reused() {
 #[test]
 fn used_up_sheaves_are_removed() {
     let model = alone(1, 1);
-    let cpu = at(&model, 0, false);
+    let cpu = model.nmi(0);
     let is_right = || cpu.words().alloc.0.load() == NONE;
     // The only object of a sheaf, none, one that is free at once, and one of the slab.
     let object = cpu.alloc().expect("one is there");
@@ -334,7 +322,7 @@ fn used_up_sheaves_are_removed() {
 #[test]
 fn cursors_tell() {
     let model = alone(1, SLOTS);
-    let cpu = at(&model, 0, false);
+    let cpu = model.nmi(0);
     let cursor = cpu.words().alloc;
     assert!(!cursor.is_installed());
     let (sheaf, _) = cpu.take_full();
@@ -380,18 +368,17 @@ fn spent_sheaves_are_not_left() {
 /// Where no object is free twice none is compared with others.
 #[test]
 fn doubles_alone_cost() {
-    let mut memory = Memory(Vec::new());
+    let mut memory = Memory::default();
     // SAFETY: All zeroes is how it begins.
     let mut seen: Box<Seen> = unsafe { Box::new(std::mem::zeroed()) };
     let full = memory
         .sheaf()
         .fill(&[16, 32, 48, 64].map(without_provenance_mut));
-    let steps = Rc::new(Cell::new(0));
-    let hooked = Rc::clone(&steps);
-    set_hook(Some(Rc::new(move || hooked.set(hooked.get() + 1))));
-    for round in 1..=2 * usize::from(u8::MAX) {
-        assert_eq!(seen.find_double(&full), None);
-        assert_eq!(steps.get(), round * SLOTS);
-    }
-    set_hook(None);
+    let count = |steps: &Cell<usize>| steps.set(steps.get() + 1);
+    hooked(Cell::new(0), count, |steps| {
+        for round in 1..=2 * usize::from(u8::MAX) {
+            assert_eq!(seen.find_double(&full), None);
+            assert_eq!(steps.get(), round * SLOTS);
+        }
+    });
 }

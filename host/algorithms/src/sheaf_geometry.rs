@@ -3,10 +3,11 @@
 //! Small sheaves, whose slots tell the tests of every access: loom tracks them, and otherwise an
 //! interrupt may come before each. Accesses to heads are counted.
 
-use std::{cell::UnsafeCell as Plain, thread_local};
+use crate::{sheaf_model::step, sync::UnsafeCell};
+use std::cell::{self, Cell};
 
 thread_local! {
-    static VISITS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+    static VISITS: Cell<usize> = const { Cell::new(0) };
 }
 
 /// How often this thread has looked at the head of a sheaf.
@@ -16,7 +17,7 @@ pub(crate) fn visits() -> usize {
 
 /// What the owner of a sheaf notes in its head.
 #[repr(transparent)]
-pub(crate) struct Note<T>(Plain<T>);
+pub(crate) struct Note<T>(cell::UnsafeCell<T>);
 
 impl<T> Note<T> {
     pub(crate) fn get(&self) -> *mut T {
@@ -30,74 +31,34 @@ pub(crate) fn now() -> std::num::NonZeroU32 {
     std::num::NonZeroU32::MIN
 }
 
+/// Bytes of a sheaf; loom's slots are larger.
+pub(crate) const SHEAF_BYTES: usize = if cfg!(loom) { 512 } else { 128 };
 /// Object pointers in a sheaf.
 pub(crate) const SLOTS: usize = 4;
 /// Slots that are cleared would hide what is still in them.
 pub(crate) const CLEARS_SLOTS: bool = false;
 
-#[cfg(not(loom))]
-pub(crate) use plain::*;
-#[cfg(loom)]
-pub(crate) use tracked::*;
+#[repr(transparent)]
+pub(crate) struct Slot(UnsafeCell<usize>);
 
-#[cfg(not(loom))]
-mod plain {
-    use crate::sheaf_model::step;
-    use std::cell::UnsafeCell;
-
-    pub(crate) const SHEAF_BYTES: usize = 128;
-
-    #[repr(transparent)]
-    pub(crate) struct Slot(UnsafeCell<usize>);
-
-    impl Slot {
-        pub(crate) const fn new() -> Self {
-            Self(UnsafeCell::new(0))
-        }
-
-        pub(crate) fn load(&self) -> usize {
-            step();
-            // SAFETY: One thread.
-            unsafe { self.0.get().read() }
-        }
-
-        pub(crate) fn low_bits(&self) -> u16 {
-            self.load() as u16
-        }
-
-        pub(crate) fn store(&self, object: usize) {
-            step();
-            // SAFETY: One thread.
-            unsafe { self.0.get().write(object) };
-        }
+impl Slot {
+    pub(crate) fn new() -> Self {
+        Self(UnsafeCell::new(0))
     }
-}
 
-#[cfg(loom)]
-mod tracked {
-    use loom::cell::UnsafeCell;
+    pub(crate) fn load(&self) -> usize {
+        step();
+        // SAFETY: One thread, or loom says if not.
+        self.0.with(|p| unsafe { p.read() })
+    }
 
-    pub(crate) const SHEAF_BYTES: usize = 512;
+    pub(crate) fn low_bits(&self) -> u16 {
+        self.load() as u16
+    }
 
-    pub(crate) struct Slot(UnsafeCell<usize>);
-
-    impl Slot {
-        pub(crate) fn new() -> Self {
-            Self(UnsafeCell::new(0))
-        }
-
-        pub(crate) fn load(&self) -> usize {
-            // SAFETY: loom says if not.
-            self.0.with(|p| unsafe { p.read() })
-        }
-
-        pub(crate) fn low_bits(&self) -> u16 {
-            self.load() as u16
-        }
-
-        pub(crate) fn store(&self, object: usize) {
-            // SAFETY: loom says if not.
-            self.0.with_mut(|p| unsafe { p.write(object) });
-        }
+    pub(crate) fn store(&self, object: usize) {
+        step();
+        // SAFETY: As above.
+        self.0.with_mut(|p| unsafe { p.write(object) });
     }
 }

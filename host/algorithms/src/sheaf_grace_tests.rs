@@ -4,13 +4,16 @@
 //! them; counts that a barrier tells apart from later ones; objects without a sheaf, each of which is destructed
 //! once.
 
-use crate::sheaves::{
-    geometry::{Slot, SHEAF_BYTES, SLOTS},
-    grace::{Epochs, GracePeriod, Needs, Polled, Running, Strays, EPOCHS},
-    sheaf::{Chain, EmptySheaf},
+use crate::{
+    sheaf_model::Memory,
+    sheaves::{
+        grace::{Epochs, GracePeriod, Needs, Polled, Running, Strays, EPOCHS},
+        sheaf::Chain,
+    },
+    sync::AtomicLink,
 };
 use proptest::prelude::*;
-use std::{cell::Cell, ptr::NonNull, rc::Rc};
+use std::{cell::Cell, rc::Rc};
 
 /// A kind of reader. Contexts that write slots are as readers of RCU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,22 +40,18 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..80)
 }
 
-/// A batch, and the readers that were inside when it began.
-struct Batch {
-    readers: Vec<(u32, Kind)>,
-}
-
-impl Batch {
-    /// Whether all that `needs` asks for is over, where grace periods of the domain wait for RCU, or don't.
-    fn is_over(&self, needs: Needs, waits_for_rcu: bool, inside: &[(u32, Kind)]) -> bool {
-        let is_inside = |kind| {
-            let mut of_kind = self.readers.iter().filter(|r| r.1 == kind);
-            of_kind.any(|reader| inside.contains(reader))
-        };
-        let rcu_over = !is_inside(Kind::Rcu);
-        let srcu_over = !is_inside(Kind::Srcu) && (!waits_for_rcu || rcu_over);
-        (!needs.rcu || rcu_over) && (!needs.srcu || srcu_over)
-    }
+/// Whether all that `needs` asks for is over, where grace periods of the domain wait for RCU, or don't: of a batch that
+/// began with these `readers`.
+fn is_over(
+    readers: &[(u32, Kind)],
+    needs: Needs,
+    waits_for_rcu: bool,
+    inside: &[(u32, Kind)],
+) -> bool {
+    let is_inside = |kind| readers.iter().any(|r| r.1 == kind && inside.contains(r));
+    let rcu_over = !is_inside(Kind::Rcu);
+    let srcu_over = !is_inside(Kind::Srcu) && (!waits_for_rcu || rcu_over);
+    (!needs.rcu || rcu_over) && (!needs.srcu || srcu_over)
 }
 
 /// Lives of readers and batches with `needs`. Whether a batch was over with a reader inside whom it had to wait
@@ -60,7 +59,8 @@ impl Batch {
 fn is_wrong(steps: &[Step], needs: Needs, domain: Option<bool>) -> bool {
     let waits_for_rcu = domain == Some(true);
     let mut inside = vec![];
-    let mut batches: Vec<Batch> = vec![];
+    // The readers that were inside when each began.
+    let mut batches: Vec<Vec<(u32, Kind)>> = vec![];
     for (n, step) in steps.iter().enumerate() {
         match step {
             Step::Enter(kind) => inside.push((n as u32, *kind)),
@@ -68,15 +68,13 @@ fn is_wrong(steps: &[Step], needs: Needs, domain: Option<bool>) -> bool {
                 inside.remove(which % inside.len());
             }
             Step::Leave(_) => {}
-            Step::Begin => batches.push(Batch {
-                readers: inside.clone(),
-            }),
+            Step::Begin => batches.push(inside.clone()),
         }
-        for batch in &batches {
-            let has_reader = batch.readers.iter().any(|reader| {
+        for readers in &batches {
+            let has_reader = readers.iter().any(|reader| {
                 (reader.1 == Kind::Rcu || domain.is_some()) && inside.contains(reader)
             });
-            if batch.is_over(needs, waits_for_rcu, &inside) == has_reader {
+            if is_over(readers, needs, waits_for_rcu, &inside) == has_reader {
                 return true;
             }
         }
@@ -100,17 +98,9 @@ fn one_of_each() -> [Vec<Step>; 2] {
 
 #[test]
 fn one_grace_period_left_out() {
-    for needs in [
-        Needs {
-            rcu: true,
-            srcu: false,
-        },
-        Needs {
-            rcu: false,
-            srcu: true,
-        },
-    ] {
+    for rcu in [false, true] {
         // A plain domain needs both.
+        let needs = Needs { rcu, srcu: !rcu };
         assert!(one_of_each()
             .iter()
             .any(|steps| is_wrong(steps, needs, Some(false))));
@@ -244,35 +234,31 @@ fn many_barriers() {
     }
 }
 
-/// An object, with its link.
-#[repr(align(8))]
-struct Object {
-    _link: crate::sync::AtomicLink,
-    destructed: Cell<u32>,
+/// Objects that are nothing but their links.
+fn objects(n: usize) -> Vec<AtomicLink> {
+    (0..n).map(|_| AtomicLink::new(0)).collect()
 }
 
 proptest! {
     /// Each object comes off the list once, with its place.
     #[test]
     fn strays_come_once(pushes in prop::collection::vec((0usize..EPOCHS, any::<bool>()), 1..100)) {
-        let objects: Vec<Object> = pushes
-            .iter()
-            .map(|_| Object { _link: crate::sync::AtomicLink::new(0), destructed: Cell::new(0) })
-            .collect();
+        let objects = objects(pushes.len());
+        let destructed = vec![Cell::new(0); pushes.len()];
         let base = objects.as_ptr().expose_provenance();
         let list = Strays::new();
         let take_in = || {
             let mut rest = list.take();
             // SAFETY: Taken just now.
             while let Some((addr, place, next)) = unsafe { Strays::next(rest, 0) } {
-                let i = (addr - base) / size_of::<Object>();
-                objects[i].destructed.set(objects[i].destructed.get() + 1);
+                let i = (addr - base) / size_of::<AtomicLink>();
+                destructed[i].set(destructed[i].get() + 1);
                 assert_eq!(place, pushes[i].0);
                 rest = next;
             }
         };
         for (i, (place, take)) in pushes.iter().enumerate() {
-            let addr = base + i * size_of::<Object>();
+            let addr = base + i * size_of::<AtomicLink>();
             // SAFETY: A live object with its link in front, pushed once.
             assert!(unsafe { list.push(addr, addr, *place) });
             if *take {
@@ -280,23 +266,18 @@ proptest! {
             }
         }
         take_in();
-        prop_assert!(list.is_empty() && objects.iter().all(|o| o.destructed.get() == 1));
+        prop_assert!(list.is_empty() && destructed.iter().all(|n| n.get() == 1));
     }
 }
 
 /// Objects in the order of `pushes`, by number, on a list. Returns which were refused, and whether it has an end.
 fn pushed(pushes: &[usize]) -> (Vec<usize>, bool) {
-    let objects: Vec<Object> = (0..8)
-        .map(|_| Object {
-            _link: crate::sync::AtomicLink::new(0),
-            destructed: Cell::new(0),
-        })
-        .collect();
+    let objects = objects(8);
     let base = objects.as_ptr().expose_provenance();
     let list = Strays::new();
     let mut refused = vec![];
     for &i in pushes {
-        let addr = base + i * size_of::<Object>();
+        let addr = base + i * size_of::<AtomicLink>();
         // SAFETY: A live object with its link in front; what comes of a second push is to be found out.
         if !unsafe { list.push(addr, addr, i % EPOCHS) } {
             refused.push(i);
@@ -331,21 +312,6 @@ impl GracePeriod for Gp {
     }
 }
 
-/// A closed sheaf without objects, of memory that is not given back.
-fn closed() -> Chain {
-    let layout = std::alloc::Layout::from_size_align(SHEAF_BYTES, SHEAF_BYTES).unwrap();
-    // SAFETY: The layout has a size.
-    let memory = NonNull::new(unsafe { std::alloc::alloc(layout) }).unwrap();
-    for i in 0..SLOTS {
-        // SAFETY: Slots are at the start of a sheaf, and fit.
-        unsafe { memory.cast::<Slot>().add(i).write(Slot::new()) };
-    }
-    let mut chain = Chain::new();
-    // SAFETY: Fresh memory of the right size and alignment.
-    chain.push(unsafe { EmptySheaf::from_memory(memory, std::ptr::null()) }.into_closed());
-    chain
-}
-
 proptest! {
     /// What is polled comes after its grace period, however seldom it is looked at; and two later at the latest,
     /// but for those in which nothing looked, however much comes meanwhile.
@@ -354,10 +320,11 @@ proptest! {
         let now = Rc::new(Cell::new(0));
         let mut polled = Polled::new();
         let mut waits: Vec<(usize, u64)> = vec![];
-        let mut unseen = 0;
+        let (mut unseen, mut memory) = (0, Memory::default());
         for (n, looks) in steps {
             for _ in 0..n {
-                let chain = closed();
+                let mut chain = Chain::new();
+                chain.push(memory.sheaf().into_closed());
                 let sheaf = chain.into_first();
                 waits.push((sheaf, now.get()));
                 // SAFETY: The same.
@@ -390,7 +357,7 @@ fn running_are_counted() {
     assert!(!running.are_none_after(|| true));
     assert!(!running.leave() && !running.are_none_after(|| true));
     assert!(running.leave() && running.are_none_after(|| true));
-    let object = crate::sync::AtomicLink::new(0);
+    let object = AtomicLink::new(0);
     let addr = std::ptr::from_ref(&object).expose_provenance();
     let strays = Strays::new();
     // SAFETY: An object that is a link.

@@ -4,8 +4,8 @@
 //! do, and a grace period that another CPU waits for. loom complains about a slot that is read or
 //! written again without those in the middle having been waited for.
 
+use super::loom_tests::{model, spawn};
 use crate::{
-    loom_tests::{model, spawn},
     sheaf_model::{At, Flaw, Model},
     sheaves::{
         exchange::{close_all, Cpu},
@@ -19,11 +19,8 @@ use loom::sync::Arc;
 /// The caller, in a thread of its own number.
 fn at(model: &Model, context: usize) -> At<'_> {
     At {
-        model,
-        cpu: 0,
         context,
-        preemptible: false,
-        may_wait: false,
+        ..model.nmi(0)
     }
 }
 
@@ -256,51 +253,6 @@ fn surplus_of_a_reserve() {
     });
 }
 
-#[test]
-fn two_take_objects() {
-    take_take(Flaw::None);
-}
-
-#[test]
-fn two_give_objects_back() {
-    give_give_close(Flaw::None);
-}
-
-#[test]
-fn two_install_sheaves() {
-    both_install(Flaw::None);
-}
-
-#[test]
-#[should_panic(expected = "allocated")]
-fn sees_a_reservation_in_two_steps() {
-    take_take(Flaw::ReserveInTwoSteps);
-}
-
-#[test]
-#[should_panic(expected = "sheaves there and made")]
-fn sees_that_an_exchange_does_not_bar() {
-    both_install(Flaw::ExchangeDoesNotBar);
-}
-
-#[test]
-#[should_panic(expected = "Causality violation")]
-fn sees_an_emptied_sheaf_that_was_not_awaited() {
-    take_take(Flaw::EmptiedNotAwaited);
-}
-
-#[test]
-#[should_panic(expected = "Causality violation")]
-fn sees_a_filled_sheaf_that_was_not_awaited() {
-    give_give_close(Flaw::FilledNotAwaited);
-}
-
-#[test]
-#[should_panic(expected = "Causality violation")]
-fn sees_preemptible_calls() {
-    give_give_close(Flaw::Preemptible);
-}
-
 /// A callback that takes something off a count in the second of two words, and still accesses its cache; and
 /// another that ends the cache when `is_quiet` says so.
 fn callback_and_end(is_quiet: fn(&Running, &dyn Fn() -> bool) -> bool) {
@@ -326,13 +278,20 @@ fn callback_and_end(is_quiet: fn(&Running, &dyn Fn() -> bool) -> bool) {
     });
 }
 
-#[test]
-fn callbacks_end_before_their_cache() {
-    callback_and_end(|running, none| running.are_none_after(none));
-}
-
-#[test]
-#[should_panic(expected = "the cache is gone")]
-fn sees_that_callbacks_are_looked_for_first() {
-    callback_and_end(|running, none| running.are_none_after(|| true) && none());
+tests! {
+    two_take_objects: take_take(Flaw::None);
+    two_give_objects_back: give_give_close(Flaw::None);
+    two_install_sheaves: both_install(Flaw::None);
+    sees_a_reservation_in_two_steps, "allocated": take_take(Flaw::ReserveInTwoSteps);
+    sees_that_an_exchange_does_not_bar, "sheaves there and made":
+        both_install(Flaw::ExchangeDoesNotBar);
+    sees_an_emptied_sheaf_that_was_not_awaited, "Causality violation":
+        take_take(Flaw::EmptiedNotAwaited);
+    sees_a_filled_sheaf_that_was_not_awaited, "Causality violation":
+        give_give_close(Flaw::FilledNotAwaited);
+    sees_preemptible_calls, "Causality violation": give_give_close(Flaw::Preemptible);
+    callbacks_end_before_their_cache:
+        callback_and_end(|running, none| running.are_none_after(none));
+    sees_that_callbacks_are_looked_for_first, "the cache is gone":
+        callback_and_end(|running, none| running.are_none_after(|| true) && none());
 }

@@ -6,34 +6,35 @@
 //! [`Flaw`] breaks one property each, outside the algorithm's text; a test that does not see it is
 //! worth nothing.
 
-use crate::platform::LocalWord;
-#[cfg(not(loom))]
-use crate::sheaves::{arm::Monitored, exchange::close_partial};
-use crate::sheaves::{
-    arm::{self, Armed},
-    barn::Stock,
-    cursor::{Cursor, Undisturbed, NONE},
-    exchange::{any_object, close_all, put_object, take_stock, take_waiting, Cpu, Words, REUSE},
-    fastpath::{self, FastPath, Freed, Missed},
-    geometry::{Slot, SHEAF_BYTES, SLOTS},
-    local::{LocalList, LocalSlot},
-    reserve::Reserve,
-    sheaf::{Chain, EmptySheaf, FullSheaf, Owned, Rest, Stamp},
+use crate::{
+    platform::LocalWord,
+    sheaves::{
+        arm::{self, Armed, Monitored},
+        barn::Stock,
+        cursor::{Cursor, Undisturbed, NONE},
+        exchange::{
+            any_object, close_all, close_partial, put_object, take_stock, take_waiting, Cpu, Words,
+            REUSE,
+        },
+        fastpath::{self, FastPath, Freed, Missed},
+        geometry::{Slot, SHEAF_BYTES, SLOTS},
+        local::{LocalList, LocalSlot},
+        reserve::Reserve,
+        sheaf::{Chain, EmptySheaf, FullSheaf, Owned, Rest, Stamp},
+    },
+    sync::{AtomicLink, AtomicUsize, Mutex, MutexGuard, RwLock},
 };
 use std::{
     alloc::{alloc, dealloc, Layout},
+    cell::RefCell,
     collections::{HashMap, HashSet},
     ptr::NonNull,
-    // Not loom's: they must not order anything. No switch of threads happens with them held.
-    sync::Mutex as Plain,
+    rc::Rc,
+    sync::{
+        self,
+        atomic::Ordering::{AcqRel, Acquire, Relaxed, Release},
+    },
 };
-
-use crate::sync::{AtomicLink, AtomicUsize};
-#[cfg(loom)]
-use loom::sync::{Mutex, MutexGuard, RwLock};
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-#[cfg(not(loom))]
-use std::sync::{Mutex, MutexGuard, RwLock};
 
 /// What is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,31 +58,38 @@ pub(crate) enum Flaw {
     StockDestructed,
 }
 
-#[cfg(not(loom))]
-type Hook = std::rc::Rc<dyn Fn()>;
-
-#[cfg(not(loom))]
 thread_local! {
-    static HOOK: std::cell::RefCell<Option<Hook>> = const { std::cell::RefCell::new(None) };
+    /// What runs before every step of this thread.
+    static HOOK: RefCell<Option<Rc<dyn Fn()>>> = const { RefCell::new(None) };
 }
 
-/// What runs before every step of this thread from now on.
-#[cfg(not(loom))]
-pub(crate) fn set_hook(hook: Option<Hook>) {
-    HOOK.with(|h| *h.borrow_mut() = hook);
+/// Takes the hook away again where a test panics, too: others may follow on this thread.
+struct Hooked;
+
+impl Drop for Hooked {
+    fn drop(&mut self) {
+        HOOK.set(None);
+    }
+}
+
+/// Runs `f` with `hook` before every step, both on `world`, which it returns.
+pub(crate) fn hooked<W: 'static>(world: W, hook: impl Fn(&W) + 'static, f: impl FnOnce(&W)) -> W {
+    let world = Rc::new(world);
+    let other = Rc::clone(&world);
+    HOOK.set(Some(Rc::new(move || hook(&other))));
+    let hooked = Hooked;
+    f(&world);
+    drop(hooked);
+    Rc::into_inner(world).expect("one owner is left")
 }
 
 /// An interrupt may come here.
-#[cfg(not(loom))]
 pub(crate) fn step() {
-    let hook = HOOK.with(|h| h.borrow().clone());
+    let hook = HOOK.with_borrow(Option::clone);
     if let Some(hook) = hook {
         hook();
     }
 }
-
-#[cfg(loom)]
-pub(crate) fn step() {}
 
 const ALLOC: usize = 0;
 const RCU: usize = 1;
@@ -94,6 +102,15 @@ const CLOSED_LEN: usize = 7;
 const MONITOR: usize = 8;
 const REUSED: usize = 9;
 const WORDS: usize = REUSED + REUSE;
+
+/// What is in word `i` of a CPU where nothing is.
+fn nothing(i: usize) -> usize {
+    if i == ALLOC || i == RCU {
+        NONE
+    } else {
+        0
+    }
+}
 
 /// A word of a CPU.
 #[derive(Clone, Copy)]
@@ -152,11 +169,47 @@ enum State {
     Free(Option<u64>),
 }
 
+/// Memory of sheaves, which goes when it is dropped.
+#[derive(Default)]
+pub(crate) struct Memory(Vec<NonNull<u8>>);
+
+fn layout() -> Layout {
+    Layout::from_size_align(SHEAF_BYTES, SHEAF_BYTES).unwrap()
+}
+
+impl Memory {
+    pub(crate) fn sheaf(&mut self) -> EmptySheaf {
+        // SAFETY: The layout has a size.
+        let memory = NonNull::new(unsafe { alloc(layout()) }).unwrap();
+        for i in 0..SLOTS {
+            // SAFETY: Slots are at the start of a sheaf, and fit.
+            unsafe { memory.cast::<Slot>().add(i).write(Slot::new()) };
+        }
+        self.0.push(memory);
+        // SAFETY: Fresh memory of the right size and alignment.
+        unsafe { EmptySheaf::from_memory(memory, std::ptr::null()) }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        for memory in &self.0 {
+            for i in 0..SLOTS {
+                // SAFETY: Written when the sheaf was made.
+                unsafe { memory.cast::<Slot>().add(i).drop_in_place() };
+            }
+            // SAFETY: Allocated with this layout.
+            unsafe { dealloc(memory.as_ptr(), layout()) };
+        }
+    }
+}
+
 /// What is known without looking into sheaves.
+#[derive(Default)]
 struct Books {
     objects: HashMap<usize, State>,
     next: usize,
-    sheaves: Vec<NonNull<u8>>,
+    sheaves: Memory,
     /// Grace periods completed.
     completed: u64,
     /// Sheaves that are counted as waiting for a grace period.
@@ -198,7 +251,8 @@ pub(crate) struct Model {
     /// writes all. One for all would order contexts among each other.
     rcu: [RwLock<()>; CONTEXTS],
     flaw: Flaw,
-    books: Plain<Books>,
+    /// Not loom's lock: it must not order anything. No switch of threads happens with it held.
+    books: sync::Mutex<Books>,
 }
 
 // SAFETY: As the kernel's: words are atomic, and slots have one writer, seen by the reader after a
@@ -218,10 +272,6 @@ pub(crate) struct At<'a> {
     pub(crate) may_wait: bool,
 }
 
-fn layout() -> Layout {
-    Layout::from_size_align(SHEAF_BYTES, SHEAF_BYTES).unwrap()
-}
-
 impl Model {
     /// `cpus` CPUs and `full` full sheaves in the barn, of `capacity` objects; never more than
     /// `max_sheaves` in all.
@@ -234,11 +284,7 @@ impl Model {
     ) -> Self {
         let model = Self {
             cpus: (0..cpus)
-                .map(|_| {
-                    std::array::from_fn(|i| {
-                        AtomicUsize::new(if i == ALLOC || i == RCU { NONE } else { 0 })
-                    })
-                })
+                .map(|_| std::array::from_fn(|i| AtomicUsize::new(nothing(i))))
                 .collect(),
             stock: Mutex::new(Stock::new(64)),
             reserve: Reserve::new((0..MAX_RESERVE).map(|_| AtomicLink::new(0)).collect(), 0),
@@ -246,22 +292,7 @@ impl Model {
             max_sheaves,
             rcu: [(); CONTEXTS].map(|()| RwLock::new(())),
             flaw,
-            books: Plain::new(Books {
-                objects: HashMap::new(),
-                next: 8,
-                sheaves: Vec::new(),
-                completed: 0,
-                counted: 0,
-                waiting: Vec::new(),
-                rang: HashSet::new(),
-                arming: HashSet::new(),
-                queued: HashMap::new(),
-                too_deep: 0,
-                twice: Vec::new(),
-                barn_is_held: false,
-                used: HashSet::new(),
-                given_back: HashSet::new(),
-            }),
+            books: sync::Mutex::default(),
         };
         for _ in 0..full {
             let objects: Vec<*mut u8> = (0..capacity)
@@ -282,7 +313,7 @@ impl Model {
     }
 
     fn new_object(&self, state: State) -> usize {
-        let mut books = self.books.lock().unwrap();
+        let mut books = self.books();
         books.next += 8;
         let object = books.next;
         books.objects.insert(object, state);
@@ -293,19 +324,12 @@ impl Model {
     }
 
     fn new_sheaf(&self) -> Option<EmptySheaf> {
-        let mut books = self.books.lock().unwrap();
-        if books.sheaves.len() >= self.max_sheaves {
-            return None;
-        }
-        // SAFETY: The layout has a size.
-        let memory = NonNull::new(unsafe { alloc(layout()) }).unwrap();
-        for i in 0..SLOTS {
-            // SAFETY: Slots are at the start of a sheaf, and fit.
-            unsafe { memory.cast::<Slot>().add(i).write(Slot::new()) };
-        }
-        books.sheaves.push(memory);
-        // SAFETY: Fresh memory of the right size and alignment.
-        Some(unsafe { EmptySheaf::from_memory(memory, std::ptr::null()) })
+        let mut books = self.books();
+        (books.sheaves.0.len() < self.max_sheaves).then(|| books.sheaves.sheaf())
+    }
+
+    fn books(&self) -> sync::MutexGuard<'_, Books> {
+        self.books.lock().unwrap()
     }
 
     /// Runs `f` with preemption disabled.
@@ -317,7 +341,7 @@ impl Model {
     }
 
     fn given_out(&self, object: usize) -> usize {
-        let mut books = self.books.lock().unwrap();
+        let mut books = self.books();
         let completed = books.completed;
         let state = books
             .objects
@@ -335,6 +359,13 @@ impl Model {
         object
     }
 
+    fn given_back(&self, object: usize, waits: bool) {
+        let mut books = self.books();
+        let state = State::Free(waits.then_some(books.completed));
+        let was = books.objects.insert(object, state);
+        assert_eq!(was, Some(State::Held), "given back and held");
+    }
+
     /// A new object of the slab.
     pub(crate) fn from_slab(&self) -> usize {
         self.new_object(State::Held)
@@ -344,14 +375,14 @@ impl Model {
     /// [`Model::callbacks()`]. No call is in progress.
     pub(crate) fn grace_period(&self) {
         self.rcu.iter().for_each(|rcu| drop(rcu.write().unwrap()));
-        self.books.lock().unwrap().completed += 1;
+        self.books().completed += 1;
     }
 
     /// The callbacks of grace periods that are over.
     pub(crate) fn callbacks(&self) {
         loop {
             let chain = {
-                let mut books = self.books.lock().unwrap();
+                let mut books = self.books();
                 let completed = books.completed;
                 let ready = books.waiting.iter().position(|w| w.0 <= completed);
                 ready.map(|i| books.waiting.remove(i).1)
@@ -386,7 +417,7 @@ impl Model {
 
     /// The destructor.
     fn destruct(&self, object: usize) {
-        let mut books = self.books.lock().unwrap();
+        let mut books = self.books();
         books.given_back.remove(&object);
         assert!(
             books.used.remove(&object),
@@ -396,7 +427,7 @@ impl Model {
 
     fn uncount(&self, stamp: Stamp) {
         assert_eq!(stamp.number(), 1, "a stamp of another place");
-        let mut books = self.books.lock().unwrap();
+        let mut books = self.books();
         books.counted = books.counted.checked_sub(1).expect("uncounted twice");
     }
 
@@ -408,14 +439,23 @@ impl Model {
         }
     }
 
-    /// A task on `cpu`.
-    fn at(&self, cpu: usize) -> At<'_> {
+    /// A context of `cpu` in which nothing else is, and preemption on.
+    pub(crate) fn task(&self, cpu: usize) -> At<'_> {
         At {
             model: self,
             cpu,
             context: 0,
             preemptible: true,
             may_wait: true,
+        }
+    }
+
+    /// One that may have interrupted another.
+    pub(crate) fn nmi(&self, cpu: usize) -> At<'_> {
+        At {
+            preemptible: false,
+            may_wait: false,
+            ..self.task(cpu)
         }
     }
 
@@ -433,24 +473,23 @@ impl Model {
 
     /// Takes everything off `cpu`: it is dead, or the monitor runs there.
     pub(crate) fn take_off(&self, cpu: usize) {
-        let at = self.at(cpu);
+        let at = self.task(cpu);
         let words = at.words();
         at.start_grace_period(close_all(&words, || at.count(), |stamp| at.uncount(stamp)));
         self.store_stock(&words);
-        self.books.lock().unwrap().queued.remove(&cpu);
+        self.books().queued.remove(&cpu);
         self.cpus[cpu][MONITOR].store(arm::IDLE, Relaxed);
     }
 
     /// The monitor runs on `cpu`, where what there is has been there for a drain interval, or has not.
-    #[cfg(not(loom))]
     pub(crate) fn monitor(&self, cpu: usize, is_due: bool) {
-        self.books.lock().unwrap().queued.remove(&cpu);
+        self.books().queued.remove(&cpu);
         let left = if is_due { 0 } else { 1 };
         arm::run(&mut Monitor {
-            at: self.at(cpu),
+            at: self.task(cpu),
             left,
         });
-        let queued = self.books.lock().unwrap().queued.get(&cpu).copied();
+        let queued = self.books().queued.get(&cpu).copied();
         assert!(
             is_due || queued == Some(left),
             "what is left waits for longer: {queued:?}"
@@ -487,9 +526,13 @@ impl Model {
         }
         drop(stock);
         objects.extend(std::iter::from_fn(|| self.reserve.take()));
-        let books = self.books.lock().unwrap();
+        let books = self.books();
         assert_eq!(books.counted, 0, "counted, and not there");
-        assert_eq!(sheaves.len(), books.sheaves.len(), "sheaves there and made");
+        assert_eq!(
+            sheaves.len(),
+            books.sheaves.0.len(),
+            "sheaves there and made"
+        );
         objects.sort_unstable();
         let mut free: Vec<usize> = books
             .objects
@@ -502,9 +545,8 @@ impl Model {
     }
 
     /// A barrier looks, at any step: it would close what the CPUs have, or has something to wait for.
-    #[cfg(not(loom))]
     pub(crate) fn look_as_a_barrier(&self) {
-        let books = self.books.lock().unwrap();
+        let books = self.books();
         let may_hold = |cpu: &[AtomicUsize; WORDS]| {
             cpu[RCU].load(Relaxed) != NONE || cpu[CLOSED].load(Relaxed) != 0
         };
@@ -518,10 +560,9 @@ impl Model {
     }
 
     /// Spent sheaves of `cpu`.
-    #[cfg(not(loom))]
     pub(crate) fn count_spent(&self, cpu: usize) -> usize {
         let mut n = 0;
-        let list = self.at(cpu).words().spent;
+        let list = self.task(cpu).words().spent;
         let mut chain = list.take();
         let mut back = Vec::new();
         while let Some(sheaf) = chain.pop() {
@@ -537,38 +578,33 @@ impl Model {
 
     /// Whether the tick of `cpu` has something to do, which it does then.
     pub(crate) fn rang(&self, cpu: usize) -> bool {
-        self.books.lock().unwrap().rang.remove(&cpu)
+        self.books().rang.remove(&cpu)
     }
 
     /// Whether the tick of `cpu` comes for what is closed there.
     pub(crate) fn is_kicked(&self, cpu: usize) -> bool {
-        self.cpus[cpu][CLOSED].load(Relaxed) == 0 || self.books.lock().unwrap().rang.contains(&cpu)
+        self.cpus[cpu][CLOSED].load(Relaxed) == 0 || self.books().rang.contains(&cpu)
     }
 
     /// `object` goes back by another way.
-    #[cfg(not(loom))]
     pub(crate) fn give_away(&self, object: usize) {
-        self.books.lock().unwrap().objects.remove(&object);
+        self.books().objects.remove(&object);
     }
 
     /// How often contexts were nested too deep.
     pub(crate) fn too_deep(&self) -> usize {
-        self.books.lock().unwrap().too_deep
+        self.books().too_deep
     }
 
     /// Objects that were found to be freed twice.
     pub(crate) fn twice(&self) -> Vec<usize> {
-        self.books.lock().unwrap().twice.clone()
+        self.books().twice.clone()
     }
 
     /// Whether the monitor of `cpu` is armed, or nothing is kept there.
     pub(crate) fn is_looked_after(&self, cpu: usize) -> bool {
-        let word = |i: usize| self.cpus[cpu][i].load(Relaxed);
-        let books = self.books.lock().unwrap();
-        let is_there = |i: usize| {
-            let nothing = if i == ALLOC || i == RCU { NONE } else { 0 };
-            word(i) != nothing
-        };
+        let is_there = |i: usize| self.cpus[cpu][i].load(Relaxed) != nothing(i);
+        let books = self.books();
         books.arming.contains(&cpu)
             || books.queued.contains_key(&cpu)
             || ![ALLOC, RCU, SPARE_FULL, SPARE_EMPTY, SPENT]
@@ -579,36 +615,18 @@ impl Model {
 
     /// Sheaves in memory.
     pub(crate) fn sheaves(&self) -> usize {
-        self.books.lock().unwrap().sheaves.len()
+        self.books().sheaves.0.len()
     }
 
     /// Another CPU takes the lock of the barn, or gives it up.
-    #[cfg(not(loom))]
     pub(crate) fn hold_barn(&self) {
-        let mut books = self.books.lock().unwrap();
+        let mut books = self.books();
         books.barn_is_held = !books.barn_is_held;
     }
 
     fn try_lock(&self) -> Option<MutexGuard<'_, Stock>> {
-        let held = self.books.lock().unwrap().barn_is_held;
+        let held = self.books().barn_is_held;
         self.stock.try_lock().ok().filter(|_| !held)
-    }
-}
-
-impl Drop for Model {
-    fn drop(&mut self) {
-        let books = match self.books.get_mut() {
-            Ok(books) => books,
-            Err(poisoned) => poisoned.into_inner(),
-        };
-        for memory in &books.sheaves {
-            for i in 0..SLOTS {
-                // SAFETY: Written when the sheaf was made.
-                unsafe { memory.cast::<Slot>().add(i).drop_in_place() };
-            }
-            // SAFETY: Allocated with this layout.
-            unsafe { dealloc(memory.as_ptr(), layout()) };
-        }
     }
 }
 
@@ -636,16 +654,11 @@ impl<'a> At<'a> {
 
     /// `free_rcu()`; `false`: the engine has it.
     pub(crate) fn free_rcu(self, object: usize) -> bool {
-        {
-            let mut books = self.model.books.lock().unwrap();
-            let now = books.completed;
-            let was = books.objects.insert(object, State::Free(Some(now)));
-            assert_eq!(was, Some(State::Held), "given back and held");
-        }
+        self.model.given_back(object, true);
         let taken = self.model.preempt_off(self.context, || {
             fastpath::free_rcu(self, object) || put_object(self, object)
         });
-        let mut books = self.model.books.lock().unwrap();
+        let mut books = self.model.books();
         if taken {
             books.given_back.insert(object);
         } else {
@@ -656,11 +669,7 @@ impl<'a> At<'a> {
 
     /// `free()`.
     pub(crate) fn free(self, object: usize) {
-        {
-            let mut books = self.model.books.lock().unwrap();
-            let was = books.objects.insert(object, State::Free(None));
-            assert_eq!(was, Some(State::Held), "given back and held");
-        }
+        self.model.given_back(object, false);
         let taken = self
             .model
             .preempt_off(self.context, || match fastpath::free(self, object) {
@@ -669,17 +678,17 @@ impl<'a> At<'a> {
                 Freed::Twice => panic!("given back twice: {object}"),
             });
         if !taken {
-            self.model.books.lock().unwrap().objects.remove(&object);
+            self.model.books().objects.remove(&object);
         }
     }
 
     /// The tick: closed sheaves get their grace period, the monitor its timer.
     pub(crate) fn tick(self) {
-        self.model.books.lock().unwrap().arming.remove(&self.cpu);
+        self.model.books().arming.remove(&self.cpu);
         let chain = take_waiting(&self.words());
         self.start_grace_period(chain);
         if self.armed().kicked() {
-            let mut books = self.model.books.lock().unwrap();
+            let mut books = self.model.books();
             books.queued.entry(self.cpu).or_insert(INTERVAL);
         }
     }
@@ -690,7 +699,7 @@ impl<'a> At<'a> {
 
     fn arm(self) {
         if self.armed().arm() {
-            self.model.books.lock().unwrap().arming.insert(self.cpu);
+            self.model.books().arming.insert(self.cpu);
         }
     }
 }
@@ -764,12 +773,7 @@ impl<'a> Cpu for At<'a> {
     }
 
     fn may_reuse(self, object: usize) -> bool {
-        self.model
-            .books
-            .lock()
-            .unwrap()
-            .objects
-            .contains_key(&object)
+        self.model.books().objects.contains_key(&object)
     }
 
     fn capacity(self) -> usize {
@@ -792,7 +796,7 @@ impl<'a> Cpu for At<'a> {
         if self.model.flaw == Flaw::FilledNotAwaited {
             return self.model.take_in(chain);
         }
-        let mut books = self.model.books.lock().unwrap();
+        let mut books = self.model.books();
         // The one in progress may have begun before.
         let gp = books.completed + 1;
         books.waiting.push((gp, chain));
@@ -800,7 +804,7 @@ impl<'a> Cpu for At<'a> {
 
     fn count(self) -> Stamp {
         step();
-        self.model.books.lock().unwrap().counted += 1;
+        self.model.books().counted += 1;
         Stamp::of(0)
     }
 
@@ -842,7 +846,7 @@ impl<'a> Cpu for At<'a> {
     }
 
     fn kick(self) {
-        self.model.books.lock().unwrap().rang.insert(self.cpu);
+        self.model.books().rang.insert(self.cpu);
     }
 
     fn emptied(self) {
@@ -858,22 +862,20 @@ impl<'a> Cpu for At<'a> {
     }
 
     fn too_deep(self) {
-        self.model.books.lock().unwrap().too_deep += 1;
+        self.model.books().too_deep += 1;
     }
 
     fn twice(self, object: usize) {
-        self.model.books.lock().unwrap().twice.push(object);
+        self.model.books().twice.push(object);
     }
 }
 
 /// A run of the monitor: what there is has so long to go.
-#[cfg(not(loom))]
 struct Monitor<'a> {
     at: At<'a>,
     left: usize,
 }
 
-#[cfg(not(loom))]
 impl<'a> Monitored for Monitor<'a> {
     type Word = Word<'a>;
 
@@ -903,7 +905,7 @@ impl<'a> Monitored for Monitor<'a> {
             self.at.model.store_stock(&self.at.words());
             for i in 0..REUSE {
                 if let Some(object) = self.at.reuse(i).take() {
-                    self.at.model.books.lock().unwrap().objects.remove(&object);
+                    self.at.model.books().objects.remove(&object);
                 }
             }
         }
@@ -911,7 +913,6 @@ impl<'a> Monitored for Monitor<'a> {
     }
 
     fn queue(&self, delay: usize) {
-        let mut books = self.at.model.books.lock().unwrap();
-        books.queued.insert(self.at.cpu, delay);
+        self.at.model.books().queued.insert(self.at.cpu, delay);
     }
 }

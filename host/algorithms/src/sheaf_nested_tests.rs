@@ -4,14 +4,9 @@
 //! others, and these again, for every choice of two steps. No object is allocated twice or early, and
 //! none is lost, nor is a sheaf.
 
-use crate::{
-    nested_tests::plans,
-    sheaf_model::{set_hook, At, Flaw, Model},
-};
-use std::{
-    cell::{Cell, RefCell},
-    rc::Rc,
-};
+use super::nested_tests::plans;
+use crate::sheaf_model::{hooked, At, Flaw, Model};
+use std::cell::{Cell, RefCell};
 
 /// What a context does.
 #[derive(Clone, Copy, Debug)]
@@ -55,13 +50,9 @@ struct Run {
 
 impl Run {
     fn at(&self) -> At<'_> {
-        let task = self.depth.get() == 0;
-        At {
-            model: &self.model,
-            cpu: 0,
-            context: 0,
-            preemptible: task,
-            may_wait: task,
+        match self.depth.get() {
+            0 => self.model.task(0),
+            _ => self.model.nmi(0),
         }
     }
 
@@ -104,8 +95,7 @@ impl Run {
 
     fn hook(&self) {
         self.model.look_as_a_barrier();
-        let step = self.step.get();
-        self.step.set(step + 1);
+        let step = self.step.replace(self.step.get() + 1);
         for &(at, act) in &self.plan {
             if at == step {
                 self.depth.set(self.depth.get() + 1);
@@ -146,42 +136,33 @@ fn run(
     plan: Vec<(usize, Act)>,
     flaw: Flaw,
 ) -> usize {
-    let run = Rc::new(Run {
+    let run = Run {
         model: Model::new(1, full, capacity, max_sheaves, flaw),
         plan,
         step: Cell::new(0),
         depth: Cell::new(0),
         held: RefCell::new(Vec::new()),
-    });
-    // A test that panics leaves its hook to the next on this thread.
-    set_hook(None);
-    let hooked = Rc::clone(&run);
-    set_hook(Some(Rc::new(move || hooked.hook())));
-    for act in SCRIPT {
-        if matches!(act, Act::Callbacks) {
-            run.model.grace_period();
+    };
+    let run = hooked(run, Run::hook, |run| {
+        for act in SCRIPT {
+            if matches!(act, Act::Callbacks) {
+                run.model.grace_period();
+            }
+            run.act(act);
+            assert!(run.model.is_kicked(0), "closed sheaves wait for no tick");
+            assert!(
+                run.model.is_looked_after(0),
+                "what is on the CPU waits for no monitor"
+            );
         }
-        run.act(act);
-        assert!(run.model.is_kicked(0), "closed sheaves wait for no tick");
-        assert!(
-            run.model.is_looked_after(0),
-            "what is on the CPU waits for no monitor"
-        );
-    }
-    set_hook(None);
-    let steps = run.step.get();
-    let run = Rc::into_inner(run).expect("one owner is left");
+    });
     run.model.end();
-    steps
+    run.step.get()
 }
 
-/// Every choice of `depth` steps and acts. Two may come at the same step, one after the other.
-fn all_plans(capacity: usize, max_sheaves: usize, depth: usize, flaw: Flaw) -> usize {
-    all_plans_with((2, capacity), max_sheaves, depth, flaw)
-}
-
-/// The same with another number of full sheaves in front of their capacity.
-fn all_plans_with(stock: (usize, usize), max_sheaves: usize, depth: usize, flaw: Flaw) -> usize {
+/// Every choice of `depth` steps and acts, with so many full sheaves and their capacity in `stock`. Two may come at
+/// the same step, one after the other.
+fn all_plans(stock: (usize, usize), max_sheaves: usize, depth: usize, flaw: Flaw) -> usize {
     plans(&mut Vec::new(), &ACTS, 0, depth, &|plan| {
         run(stock, max_sheaves, plan, flaw)
     })
@@ -189,69 +170,36 @@ fn all_plans_with(stock: (usize, usize), max_sheaves: usize, depth: usize, flaw:
 
 #[test]
 fn interrupted_at_every_step() {
-    let runs = all_plans(2, 16, 2, Flaw::None);
+    let runs = all_plans((2, 2), 16, 2, Flaw::None);
     assert!(runs > 50_000, "only {runs} plans");
-}
-
-#[test]
-fn interrupted_with_sheaves_of_one() {
-    all_plans(1, 16, 2, Flaw::None);
-}
-
-#[test]
-fn interrupted_with_sheaves_of_four() {
-    all_plans(4, 16, 2, Flaw::None);
 }
 
 /// Objects that find no sheaf go elsewhere, and none is lost.
 #[test]
 fn sheaves_run_out() {
     for max_sheaves in 2..4 {
-        all_plans(2, max_sheaves, 2, Flaw::None);
-        all_plans(1, max_sheaves, 1, Flaw::None);
+        all_plans((2, 2), max_sheaves, 2, Flaw::None);
+        all_plans((2, 1), max_sheaves, 1, Flaw::None);
     }
 }
 
-#[test]
-#[should_panic(expected = "sheaves there and made")]
-fn sees_a_reservation_in_two_steps() {
-    all_plans(2, 16, 1, Flaw::ReserveInTwoSteps);
-}
-
-#[test]
-#[should_panic(expected = "allocated twice")]
-fn sees_a_reuse_slot_emptied_in_two_steps() {
-    all_plans(2, 16, 2, Flaw::ReuseInTwoSteps);
-}
-
-/// The sheaf that an interrupt installed is gone for ever.
-#[test]
-#[should_panic(expected = "there and")]
-fn sees_that_an_exchange_does_not_bar() {
-    all_plans(2, 16, 1, Flaw::ExchangeDoesNotBar);
-}
-
-/// A context was about to read the last slot.
-#[test]
-#[should_panic(expected = "allocated")]
-fn sees_an_emptied_sheaf_that_was_not_awaited() {
-    all_plans(2, 16, 1, Flaw::EmptiedNotAwaited);
-}
-
-#[test]
-#[should_panic(expected = "allocated")]
-fn sees_a_filled_sheaf_that_was_not_awaited() {
-    all_plans(2, 16, 1, Flaw::FilledNotAwaited);
-}
-
-/// More in stock than fits on the CPU, and a barn that is locked: full sheaves come through a grace period.
-#[test]
-fn interrupted_with_a_surplus() {
-    all_plans_with((4, 2), 16, 2, Flaw::None);
-}
-
-#[test]
-#[should_panic(expected = "destructed without a use")]
-fn sees_that_stock_is_destructed() {
-    all_plans_with((4, 2), 16, 2, Flaw::StockDestructed);
+tests! {
+    interrupted_with_sheaves_of_one: all_plans((2, 1), 16, 2, Flaw::None);
+    interrupted_with_sheaves_of_four: all_plans((2, 4), 16, 2, Flaw::None);
+    /// More in stock than fits on the CPU, and a barn that is locked: full sheaves come through a grace period.
+    interrupted_with_a_surplus: all_plans((4, 2), 16, 2, Flaw::None);
+    sees_a_reservation_in_two_steps, "sheaves there and made":
+        all_plans((2, 2), 16, 1, Flaw::ReserveInTwoSteps);
+    sees_a_reuse_slot_emptied_in_two_steps, "allocated twice":
+        all_plans((2, 2), 16, 2, Flaw::ReuseInTwoSteps);
+    /// The sheaf that an interrupt installed is gone for ever.
+    sees_that_an_exchange_does_not_bar, "there and":
+        all_plans((2, 2), 16, 1, Flaw::ExchangeDoesNotBar);
+    /// A context was about to read the last slot.
+    sees_an_emptied_sheaf_that_was_not_awaited, "allocated":
+        all_plans((2, 2), 16, 1, Flaw::EmptiedNotAwaited);
+    sees_a_filled_sheaf_that_was_not_awaited, "allocated":
+        all_plans((2, 2), 16, 1, Flaw::FilledNotAwaited);
+    sees_that_stock_is_destructed, "destructed without a use":
+        all_plans((4, 2), 16, 2, Flaw::StockDestructed);
 }

@@ -4,67 +4,35 @@
 //! whichever CPU comes first; and the ring beside a queue that does the same by hand.
 
 use crate::{
-    sheaf_model::{set_hook, At, Flaw, Model},
+    sheaf_model::{hooked, Flaw, Model},
     sheaves::reserve::Reserve,
     sync::AtomicLink,
 };
 use proptest::prelude::*;
-use std::{
-    cell::{Cell, RefCell},
-    collections::VecDeque,
-    rc::Rc,
-};
+use std::{cell::Cell, collections::VecDeque};
 
 fn ring(places: usize, keep: usize) -> Reserve<Vec<AtomicLink>> {
     Reserve::new((0..places).map(|_| AtomicLink::new(0)).collect(), keep)
 }
 
-fn nmi(model: &Model, cpu: usize) -> At<'_> {
-    At {
-        model,
-        cpu,
-        context: 0,
-        preemptible: false,
-        may_wait: false,
-    }
-}
-
 /// A task takes objects of the barn, and at step `at` of that an NMI comes that takes one, which may
 /// be while the lock is held. Returns whether the NMI came, and panics if it found nothing.
 fn interrupted(at: usize, flaw: Flaw) -> bool {
-    set_hook(None);
-    let model = Rc::new(Model::new(2, 3, 2, 40, flaw));
+    let model = Model::new(2, 3, 2, 40, flaw);
     model.prefill(1);
-    let (step, came, held) = (
-        Cell::new(0),
-        Rc::new(Cell::new(false)),
-        RefCell::new(vec![]),
-    );
-    let (hooked, mark) = (Rc::clone(&model), Rc::clone(&came));
-    let objects = Rc::new(held);
-    let taken = Rc::clone(&objects);
-    set_hook(Some(Rc::new(move || {
-        let now = step.get();
-        step.set(now + 1);
-        if now == at && !mark.replace(true) {
-            let object = nmi(&hooked, 0).alloc();
-            taken
-                .borrow_mut()
-                .push(object.expect("an NMI found nothing"));
+    let interrupt = move |(model, step, came): &(Model, Cell<usize>, Cell<bool>)| {
+        let now = step.replace(step.get() + 1);
+        if now == at && !came.replace(true) {
+            model.nmi(0).alloc().expect("an NMI found nothing");
         }
-    })));
-    let task = At {
-        preemptible: true,
-        may_wait: true,
-        ..nmi(&model, 0)
     };
-    for _ in 0..4 {
-        let object = task.alloc();
-        objects.borrow_mut().extend(object);
-    }
-    set_hook(None);
-    drop(objects);
-    Rc::into_inner(model).expect("one owner is left").end();
+    let world = (model, Cell::new(0), Cell::new(false));
+    let (model, _, came) = hooked(world, interrupt, |(model, ..)| {
+        for _ in 0..4 {
+            model.task(0).alloc();
+        }
+    });
+    model.end();
     came.get()
 }
 
@@ -111,7 +79,7 @@ proptest! {
         let model = Model::new(3, full, 2, 40, Flaw::None);
         model.prefill(cpus.len());
         for &cpu in &cpus {
-            prop_assert!(nmi(&model, cpu).alloc().is_some());
+            prop_assert!(model.nmi(cpu).alloc().is_some());
         }
         model.end();
     }

@@ -5,46 +5,33 @@
 //! twice or early, nothing is lost, and a barn says rightly what it has too much of.
 
 use crate::{
-    sheaf_model::{set_hook, At, Flaw, Model},
+    sheaf_model::{hooked, At, Flaw, Memory, Model},
     sheaves::{
         barn::{Stock, Surplus},
-        geometry::{self, Slot, SHEAF_BYTES, SLOTS},
+        geometry::{self, Slot, SLOTS},
         sheaf::{Chain, Closed, EmptySheaf, FullSheaf, Install, Installed, Rest, Stamp},
     },
 };
 use proptest::prelude::*;
 use std::{
-    alloc::{alloc, dealloc, Layout},
     cell::{Cell, RefCell},
     collections::VecDeque,
-    ptr::{without_provenance_mut, NonNull},
-    rc::Rc,
+    ptr::without_provenance_mut,
 };
 
 const CPUS: usize = 3;
 
+/// With the CPU, and which of the objects in use.
 #[derive(Clone, Debug)]
 enum Step {
-    Alloc {
-        cpu: usize,
-        preemptible: bool,
-    },
-    FreeRcu {
-        cpu: usize,
-        which: usize,
-    },
-    Free {
-        cpu: usize,
-        which: usize,
-    },
+    /// Preemptible or not.
+    Alloc(usize, bool),
+    FreeRcu(usize, usize),
+    Free(usize, usize),
     Slab,
-    Tick {
-        cpu: usize,
-    },
+    Tick(usize),
     /// The monitor, or the end of a CPU.
-    TakeOff {
-        cpu: usize,
-    },
+    TakeOff(usize),
     GracePeriod,
     Callbacks,
 }
@@ -55,13 +42,12 @@ type Interrupt = (usize, bool);
 fn steps() -> impl Strategy<Value = Vec<(Step, Vec<Interrupt>)>> {
     let cpu = 0..CPUS;
     let step = prop_oneof![
-        8 => (cpu.clone(), any::<bool>())
-            .prop_map(|(cpu, preemptible)| Step::Alloc { cpu, preemptible }),
-        8 => (cpu.clone(), 0usize..64).prop_map(|(cpu, which)| Step::FreeRcu { cpu, which }),
-        3 => (cpu.clone(), 0usize..64).prop_map(|(cpu, which)| Step::Free { cpu, which }),
+        8 => (cpu.clone(), any::<bool>()).prop_map(|(cpu, task)| Step::Alloc(cpu, task)),
+        8 => (cpu.clone(), 0usize..64).prop_map(|(cpu, which)| Step::FreeRcu(cpu, which)),
+        3 => (cpu.clone(), 0usize..64).prop_map(|(cpu, which)| Step::Free(cpu, which)),
         1 => Just(Step::Slab),
-        2 => cpu.clone().prop_map(|cpu| Step::Tick { cpu }),
-        1 => cpu.prop_map(|cpu| Step::TakeOff { cpu }),
+        2 => cpu.clone().prop_map(Step::Tick),
+        1 => cpu.prop_map(Step::TakeOff),
         3 => Just(Step::GracePeriod),
         3 => Just(Step::Callbacks),
     ];
@@ -82,11 +68,9 @@ impl World {
     fn at(&self, cpu: usize, preemptible: bool) -> At<'_> {
         let task = self.depth.get() == 0;
         At {
-            model: &self.model,
-            cpu,
-            context: 0,
             preemptible: preemptible && task,
             may_wait: task,
+            ..self.model.task(cpu)
         }
     }
 
@@ -132,12 +116,12 @@ impl World {
 
     fn run(&self, step: Step) {
         match step {
-            Step::Alloc { cpu, preemptible } => self.take(cpu, preemptible),
-            Step::FreeRcu { cpu, which } => self.give(cpu, which, true),
-            Step::Free { cpu, which } => self.give(cpu, which, false),
+            Step::Alloc(cpu, preemptible) => self.take(cpu, preemptible),
+            Step::FreeRcu(cpu, which) => self.give(cpu, which, true),
+            Step::Free(cpu, which) => self.give(cpu, which, false),
             Step::Slab => self.held.borrow_mut().push_back(self.model.from_slab()),
-            Step::Tick { cpu } => self.at(cpu, false).tick(),
-            Step::TakeOff { cpu } => self.model.take_off(cpu),
+            Step::Tick(cpu) => self.at(cpu, false).tick(),
+            Step::TakeOff(cpu) => self.model.take_off(cpu),
             Step::GracePeriod => self.model.grace_period(),
             Step::Callbacks => self.model.callbacks(),
         }
@@ -145,65 +129,43 @@ impl World {
 }
 
 fn life(steps: Vec<(Step, Vec<Interrupt>)>, capacity: usize, max_sheaves: usize, flaw: Flaw) {
-    set_hook(None);
-    let world = Rc::new(World {
+    let world = World {
         model: Model::new(CPUS, 2, capacity, max_sheaves, flaw),
         held: RefCell::new(VecDeque::new()),
         interrupts: RefCell::new(Vec::new()),
         cpu: Cell::new(0),
         depth: Cell::new(0),
+    };
+    let world = hooked(world, World::hook, |world| {
+        for (step, interrupts) in steps {
+            if let Step::Alloc(cpu, _) | Step::FreeRcu(cpu, _) | Step::Free(cpu, _) = step {
+                world.cpu.set(cpu);
+                *world.interrupts.borrow_mut() = interrupts;
+            }
+            world.run(step);
+            world.interrupts.borrow_mut().clear();
+        }
     });
-    let hooked = Rc::clone(&world);
-    set_hook(Some(Rc::new(move || hooked.hook())));
-    for (step, interrupts) in steps {
-        if let Step::Alloc { cpu, .. } | Step::FreeRcu { cpu, .. } | Step::Free { cpu, .. } = step {
-            world.cpu.set(cpu);
-            *world.interrupts.borrow_mut() = interrupts;
-        }
-        world.run(step);
-        world.interrupts.borrow_mut().clear();
-    }
-    set_hook(None);
-    Rc::into_inner(world)
-        .expect("one owner is left")
-        .model
-        .end();
-}
-
-/// Memory for sheaves of the barn's own test.
-pub(crate) struct Memory(pub(crate) Vec<NonNull<u8>>);
-
-fn layout() -> Layout {
-    Layout::from_size_align(SHEAF_BYTES, SHEAF_BYTES).unwrap()
-}
-
-impl Memory {
-    pub(crate) fn sheaf(&mut self) -> EmptySheaf {
-        // SAFETY: The layout has a size.
-        let memory = NonNull::new(unsafe { alloc(layout()) }).unwrap();
-        for i in 0..SLOTS {
-            // SAFETY: Slots are at the start of a sheaf, and fit.
-            unsafe { memory.cast::<Slot>().add(i).write(Slot::new()) };
-        }
-        self.0.push(memory);
-        // SAFETY: Fresh memory of the right size and alignment.
-        unsafe { EmptySheaf::from_memory(memory, std::ptr::null()) }
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        for memory in &self.0 {
-            // SAFETY: Allocated with this layout.
-            unsafe { dealloc(memory.as_ptr(), layout()) };
-        }
-    }
+    world.model.end();
 }
 
 fn objects_of(full: FullSheaf) -> (Vec<usize>, EmptySheaf) {
     let mut out = [std::ptr::null_mut(); SLOTS];
     let (n, empty) = full.empty_into(&mut out);
     (out[..n].iter().map(|o| o.addr()).collect(), empty)
+}
+
+/// The objects of a sheaf are no longer in the barn.
+fn gone(full: Option<FullSheaf>, objects: &mut Vec<usize>) {
+    for object in full.into_iter().flat_map(|full| objects_of(full).0) {
+        let at = objects.iter().position(|&o| o == object);
+        objects.swap_remove(at.expect("an object came twice"));
+    }
+}
+
+fn take_off(stock: &mut Stock, surplus: Surplus, objects: &mut Vec<usize>) {
+    (0..surplus.full).for_each(|_| gone(stock.take_full(), objects));
+    (0..surplus.empty).for_each(|_| assert!(stock.take_empty().is_some()));
 }
 
 #[derive(Clone, Debug)]
@@ -242,7 +204,7 @@ proptest! {
 
     #[test]
     fn barn(steps in barn_steps(), limit in 1usize..6) {
-        let mut memory = Memory(Vec::new());
+        let mut memory = Memory::default();
         let mut stock = Stock::new(limit);
         let mut more = 0;
         // The smallest stock since the last reap, as a list of all stocks would tell.
@@ -252,15 +214,6 @@ proptest! {
             next += 8;
             objects.push(next);
             next
-        };
-        let gone = |full: Option<FullSheaf>, objects: &mut Vec<usize>| {
-            if let Some(full) = full {
-                let (out, _) = objects_of(full);
-                for object in out {
-                    let at = objects.iter().position(|&o| o == object).expect("an object came twice");
-                    objects.swap_remove(at);
-                }
-            }
         };
         for step in steps {
             match step {
@@ -298,30 +251,17 @@ proptest! {
                 }
                 BarnStep::Trim => {
                     let excess = stock.excess();
-                    for _ in 0..excess.full {
-                        gone(stock.take_full(), &mut objects);
-                    }
-                    for _ in 0..excess.empty {
-                        prop_assert!(stock.take_empty().is_some());
-                    }
+                    take_off(&mut stock, excess, &mut objects);
                     prop_assert!(stock.nr_full() <= limit + more);
                     prop_assert!(stock.nr_empty() <= limit + more);
                     prop_assert_eq!(stock.excess(), Surplus::default());
                 }
                 BarnStep::Reap => {
-                    let before = (stock.nr_full(), stock.nr_empty());
                     let idle = stock.idle();
-                    let now_full = stock.nr_full();
-                    prop_assert_eq!(idle.full, low_full);
-                    prop_assert_eq!(idle.empty, low_empty);
-                    for _ in 0..idle.full {
-                        gone(stock.take_full(), &mut objects);
-                    }
-                    for _ in 0..idle.empty {
-                        prop_assert!(stock.take_empty().is_some());
-                    }
-                    low_full = now_full.min(stock.nr_full());
-                    low_empty = before.1.min(stock.nr_empty());
+                    let (full, empty) = (low_full, low_empty);
+                    prop_assert_eq!(idle, Surplus { full, empty });
+                    take_off(&mut stock, idle, &mut objects);
+                    (low_full, low_empty) = (stock.nr_full(), stock.nr_empty());
                 }
             }
             low_full = low_full.min(stock.nr_full());
@@ -336,12 +276,7 @@ proptest! {
         // Where nothing happens any more, the reaper comes to an end.
         for _ in 0..4 {
             let idle = stock.idle();
-            for _ in 0..idle.full {
-                gone(stock.take_full(), &mut objects);
-            }
-            for _ in 0..idle.empty {
-                prop_assert!(stock.take_empty().is_some());
-            }
+            take_off(&mut stock, idle, &mut objects);
         }
         prop_assert!(!stock.may_idle());
         let (mut full, _) = stock.take_all();
@@ -355,7 +290,7 @@ proptest! {
     /// One sheaf beside a vector.
     #[test]
     fn sheaf(objects in prop::collection::vec(1usize..6, 1..=SLOTS), drops in any::<[bool; 6]>()) {
-        let mut memory = Memory(Vec::new());
+        let mut memory = Memory::default();
         let pointers: Vec<*mut u8> =
             objects.iter().map(|&o| without_provenance_mut(o)).collect();
         let full = memory.sheaf().fill(&pointers);
@@ -408,7 +343,7 @@ fn sees_flaws() {
 /// Each miss has eight objects brought, up to the limit; what is above it is too much, but for what is allowed.
 #[test]
 fn barn_has_limits() {
-    let mut memory = Memory(Vec::new());
+    let mut memory = Memory::default();
     let one = [without_provenance_mut(8)];
     let mut stock = Stock::new(4);
     assert!(!stock.may_idle());
@@ -459,7 +394,7 @@ fn filled(memory: &mut Memory, n: usize, stamp: u32) -> Closed {
 /// What a chain is told stays with it, through a list and through RCU.
 #[test]
 fn chains() {
-    let mut memory = Memory(Vec::new());
+    let mut memory = Memory::default();
     assert!(Chain::new().is_empty() && Chain::new().into_rcu_head(1).is_none());
     assert_eq!(Chain::new().into_first(), 0);
     let owner: *const () = std::ptr::from_ref(&memory).cast();
@@ -504,7 +439,7 @@ fn chains() {
 /// The objects of a sheaf, as those see them that only look.
 #[test]
 fn what_is_in_a_sheaf() {
-    let mut memory = Memory(Vec::new());
+    let mut memory = Memory::default();
     let pointers = [8, 16, 24].map(without_provenance_mut);
     let full = memory.sheaf().fill(&pointers);
     assert_eq!(full.start(), SLOTS - 3);
@@ -521,7 +456,7 @@ fn what_is_in_a_sheaf() {
 /// Whoever empties a barn has all that was in it.
 #[test]
 fn barn_is_emptied() {
-    let mut memory = Memory(Vec::new());
+    let mut memory = Memory::default();
     let mut stock = Stock::new(4);
     stock.put_full(memory.sheaf().fill(&[without_provenance_mut(8)]));
     (0..3).for_each(|_| stock.put_empty(memory.sheaf()));

@@ -10,7 +10,7 @@ use crate::{
     platform::Platform,
     rfc::{
         arm::{Kick, Monitor},
-        bnode::{Bnode, BnodeQueue},
+        bnode::Bnode,
         state::{
             Channel, Fill, Objects, Push, State, BARRIER_BATCH, CHANNELS, MAX_READY_BNODES,
             N_BATCHES,
@@ -29,6 +29,8 @@ use std::{
 thread_local! {
     /// Grace periods completed so far.
     static COMPLETED: Cell<u64> = const { Cell::new(0) };
+    /// Pages that are not freed.
+    pub(crate) static PAGES: Cell<isize> = const { Cell::new(0) };
 }
 
 /// Grace periods that end when the test says so, and blocks of a few slots.
@@ -52,31 +54,35 @@ impl Platform for Model {
     }
 }
 
-const OBJECT_BYTES: usize = 4096 + 16;
+const OBJECT_WORDS: usize = (4096 + 16) / 8;
 
-fn page_layout() -> Layout {
-    Layout::from_size_align(Model::BLOCK_BYTES, 8).unwrap()
+fn page_layout<P: Platform>() -> Layout {
+    Layout::from_size_align(P::BLOCK_BYTES, 8).unwrap()
 }
 
-fn new_page() -> NonNull<u8> {
-    // SAFETY: The layout has a size.
-    NonNull::new(unsafe { alloc(page_layout()) }).unwrap()
+/// A block in a page of its own.
+pub(crate) fn new_page<P: Platform>() -> Bnode<P> {
+    PAGES.set(PAGES.get() + 1);
+    // SAFETY: The layout has a size; a fresh page.
+    unsafe { Bnode::from_page(NonNull::new(alloc(page_layout::<P>())).unwrap()) }
 }
 
-fn free_page(bnode: Bnode<Model>) {
+pub(crate) fn free_page<P: Platform>(bnode: Bnode<P>) {
+    PAGES.set(PAGES.get() - 1);
     // SAFETY: Every block of these tests comes from `new_page()`.
-    unsafe { dealloc(bnode.into_page().as_ptr(), page_layout()) };
+    unsafe { dealloc(bnode.into_page().as_ptr(), page_layout::<P>()) };
+}
+
+fn free_cached(state: &mut State<Model>) {
+    let mut cached = state.take_cached();
+    std::iter::from_fn(|| cached.pop()).for_each(free_page);
 }
 
 #[derive(Debug, Clone)]
 enum Step {
-    Queue {
-        vmalloc: bool,
-        slot: usize,
-    },
-    QueueWithBlock {
-        vmalloc: bool,
-    },
+    /// An object of this channel with its field in this slot.
+    Queue(Channel, usize),
+    QueueWithBlock(Channel),
     Call,
     /// What was queued last is queued again, the same way.
     Again,
@@ -85,25 +91,25 @@ enum Step {
     Work(usize),
     Barrier,
     Limit(usize),
-    Refill {
-        limit: usize,
-    },
+    /// Up to this limit.
+    Refill(usize),
     Shrink,
     Online(bool),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let channel = || prop_oneof![Just(Channel::Slab), Just(Channel::Vmalloc)];
     let step = prop_oneof![
-        8 => (any::<bool>(), 0usize..512).prop_map(|(vmalloc, slot)| Step::Queue { vmalloc, slot }),
+        8 => (channel(), 0usize..512).prop_map(|(channel, slot)| Step::Queue(channel, slot)),
         4 => Just(Step::Call),
-        1 => any::<bool>().prop_map(|vmalloc| Step::QueueWithBlock { vmalloc }),
+        1 => channel().prop_map(Step::QueueWithBlock),
         1 => Just(Step::Again),
         3 => Just(Step::GracePeriod),
         3 => Just(Step::Monitor),
         4 => (0..N_BATCHES).prop_map(Step::Work),
         1 => Just(Step::Barrier),
         1 => (0usize..4).prop_map(Step::Limit),
-        2 => (0usize..4).prop_map(|limit| Step::Refill { limit }),
+        2 => (0usize..4).prop_map(Step::Refill),
         1 => Just(Step::Shrink),
         1 => any::<bool>().prop_map(Step::Online),
     ];
@@ -119,31 +125,24 @@ struct World {
     /// The grace periods that the work items wait for.
     waiting: [Option<u64>; N_BATCHES],
     limit: usize,
-    queued: usize,
-    freed: usize,
-    pages: isize,
 }
 
 impl World {
     fn new() -> Self {
         COMPLETED.set(0);
+        PAGES.set(0);
         Self {
             state: State::new(),
             live: HashMap::new(),
             last: None,
             waiting: [None; N_BATCHES],
             limit: 3,
-            queued: 0,
-            freed: 0,
-            pages: 0,
         }
     }
 
     fn new_object(&mut self) -> NonNull<u8> {
-        let object = Box::leak(vec![0u64; OBJECT_BYTES / 8].into_boxed_slice());
-        let object = NonNull::new(object.as_mut_ptr().cast::<u8>()).unwrap();
+        let object = NonNull::from(Box::leak(Box::new([0u64; OBJECT_WORDS]))).cast::<u8>();
         self.live.insert(object.as_ptr() as usize, COMPLETED.get());
-        self.queued += 1;
         object
     }
 
@@ -157,14 +156,8 @@ impl World {
             COMPLETED.get() >= queued_at + 2,
             "freed before its grace period"
         );
-        self.freed += 1;
-        // SAFETY: `new_object()` leaked a slice of this length.
-        drop(unsafe {
-            Box::from_raw(std::ptr::slice_from_raw_parts_mut(
-                object.cast::<u64>(),
-                OBJECT_BYTES / 8,
-            ))
-        });
+        // SAFETY: `new_object()` leaked an array of this length.
+        drop(unsafe { Box::from_raw(object.cast::<[u64; OBJECT_WORDS]>()) });
     }
 
     /// Each callback is the head of an object that it frees; every other one may sleep.
@@ -175,10 +168,8 @@ impl World {
     }
 
     fn put(&mut self, bnode: Bnode<Model>) {
-        if let Some(bnode) = self.state.put_cached(bnode, self.limit) {
-            self.pages -= 1;
-            free_page(bnode);
-        }
+        let excess = self.state.put_cached(bnode, self.limit);
+        excess.into_iter().for_each(free_page);
     }
 
     fn free(&mut self, mut objects: Objects<Model>) {
@@ -187,11 +178,9 @@ impl World {
                 assert!(bnode.is_ready(), "a block came before its grace period");
                 let mut calls = Vec::new();
                 let objects = split_calls(bnode.objects(), |call| calls.push(call)).to_vec();
-                assert!(if channel == Channel::Call {
-                    objects.is_empty()
-                } else {
-                    calls.is_empty()
-                });
+                let is_call = channel == Channel::Call;
+                let others = if is_call { objects.len() } else { calls.len() };
+                assert_eq!(others, 0);
                 for object in objects {
                     self.free_object(object);
                 }
@@ -212,11 +201,7 @@ impl World {
     }
 
     fn drop_cached(&mut self) {
-        let mut cached: BnodeQueue<Model> = self.state.take_cached();
-        while let Some(bnode) = cached.pop() {
-            self.pages -= 1;
-            free_page(bnode);
-        }
+        free_cached(&mut self.state);
         assert_eq!(self.state.nr_cached(), 0);
     }
 
@@ -252,7 +237,6 @@ impl World {
 
     fn trim(&mut self) {
         while let Some(bnode) = self.state.take_excess(self.limit) {
-            self.pages -= 1;
             free_page(bnode);
         }
         assert!(self.state.nr_cached() <= self.limit);
@@ -281,22 +265,14 @@ impl World {
     }
 
     fn step(&mut self, step: &Step) {
-        let channel = |vmalloc| {
-            if vmalloc {
-                Channel::Vmalloc
-            } else {
-                Channel::Slab
-            }
-        };
-        if !matches!(step, Step::Again | Step::Limit(_) | Step::Refill { .. }) {
+        if !matches!(step, Step::Again | Step::Limit(_) | Step::Refill(_)) {
             self.last = None;
         }
         match *step {
-            Step::Queue { vmalloc, slot } => {
+            Step::Queue(channel, slot) => {
                 let object = self.new_object();
                 // SAFETY: The field lies in the object.
                 let field = unsafe { object.add(slot * 8) };
-                let channel = channel(vmalloc);
                 let linked = Linked::Object { object, field };
                 // SAFETY: As above.
                 let pushed = unsafe { self.state.push(channel, linked) };
@@ -311,22 +287,16 @@ impl World {
                 assert!(matches!(pushed, Push::Block | Push::List));
                 self.last = Some((Channel::Call, linked, pushed));
             }
-            Step::QueueWithBlock { vmalloc } => {
+            Step::QueueWithBlock(channel) => {
                 let object = self.new_object();
-                // SAFETY: A fresh page.
-                let bnode = unsafe { Bnode::from_page(new_page()) };
-                self.pages += 1;
-                let (pushed, unused) = self.state.push_with(channel(vmalloc), bnode, object);
+                let (pushed, unused) = self.state.push_with(channel, new_page(), object);
                 assert_eq!(pushed, Push::Block);
                 let linked = Linked::Object {
                     object,
                     field: object,
                 };
-                self.last = Some((channel(vmalloc), linked, pushed));
-                if let Some(unused) = unused {
-                    self.pages -= 1;
-                    free_page(unused);
-                }
+                self.last = Some((channel, linked, pushed));
+                unused.into_iter().for_each(free_page);
             }
             Step::Again => {
                 if let Some((channel, linked, before)) = self.last {
@@ -346,13 +316,11 @@ impl World {
                 self.limit = limit;
                 self.trim();
             }
-            Step::Refill { limit } => {
+            Step::Refill(limit) => {
                 self.limit = limit;
                 self.trim();
                 while self.state.nr_cached() < limit && self.state.online {
-                    self.pages += 1;
-                    // SAFETY: A fresh page.
-                    self.put(unsafe { Bnode::from_page(new_page()) });
+                    self.put(new_page());
                 }
             }
             Step::Shrink => {
@@ -390,8 +358,7 @@ impl World {
             "{} objects are stranded",
             self.live.len()
         );
-        assert_eq!(self.queued, self.freed);
-        assert_eq!(self.pages, 0, "block pages are lost");
+        assert_eq!(PAGES.get(), 0, "block pages are lost");
     }
 }
 
@@ -413,9 +380,7 @@ fn online(cached: usize) -> State<Model> {
     let mut state = State::new();
     state.online = true;
     for _ in 0..cached {
-        // SAFETY: A fresh page.
-        let bnode = unsafe { Bnode::from_page(new_page()) };
-        assert!(state.put_cached(bnode, cached).is_none());
+        assert!(state.put_cached(new_page(), cached).is_none());
     }
     state
 }
@@ -468,10 +433,8 @@ fn is_counted() {
         (0..n).for_each(|_| assert_eq!(queue(&mut state, channel), Push::Block));
     }
     for _ in 0..2 {
-        // SAFETY: A fresh page.
-        let bnode = unsafe { Bnode::from_page(new_page()) };
         // The open block has no room, then it has.
-        let (pushed, unused) = state.push_with(Channel::Call, bnode, object());
+        let (pushed, unused) = state.push_with(Channel::Call, new_page(), object());
         assert_eq!(pushed, Push::Block);
         unused.into_iter().for_each(free_page);
     }
@@ -506,8 +469,7 @@ fn is_counted() {
     free_page(state.take_excess(3).expect("one more than these"));
     assert!(state.take_excess(3).is_none());
     assert_eq!(state.stats[Event::Shrunk], 2);
-    let mut cached = state.take_cached();
-    std::iter::from_fn(|| cached.pop()).for_each(free_page);
+    free_cached(&mut state);
     assert_eq!(counted(&state.stats), [("shrunk", 5)]);
     let mut sum = state.stats;
     sum += Stats::from([1; NAMES.len()]);
@@ -538,8 +500,7 @@ fn since_the_first() {
         assert_eq!((bnode.since(), bnode.len()), (10 * round as u32, 2));
         assert!(state.put_cached(bnode, 1).is_none());
     }
-    let mut cached = state.take_cached();
-    std::iter::from_fn(|| cached.pop()).for_each(free_page);
+    free_cached(&mut state);
 }
 
 /// The monitor is wanted as soon as there is something, and fast when that would fill a block; the irq_work is

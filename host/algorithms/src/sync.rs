@@ -3,15 +3,35 @@
 //! The shared words of the algorithm files, on the host: loom's under `--cfg loom`.
 
 #[cfg(loom)]
-use loom::cell::UnsafeCell;
-#[cfg(not(loom))]
-use std::cell::UnsafeCell;
+pub(crate) use loom::{
+    cell::UnsafeCell,
+    sync::{Mutex, MutexGuard, RwLock},
+};
 use std::sync::atomic::Ordering;
-
 #[cfg(not(loom))]
-pub(crate) use std::sync::atomic::AtomicUsize;
+pub(crate) use std::sync::{atomic::AtomicUsize, Mutex, MutexGuard, RwLock};
 #[cfg(loom)]
 pub(crate) use tracked::AtomicUsize;
+
+/// With loom's interface.
+#[cfg(not(loom))]
+#[repr(transparent)]
+pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+#[cfg(not(loom))]
+impl<T> UnsafeCell<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(std::cell::UnsafeCell::new(value))
+    }
+
+    pub(crate) fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+        f(self.0.get())
+    }
+
+    pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+        f(self.0.get())
+    }
+}
 
 #[cfg(loom)]
 mod tracked {
@@ -66,12 +86,6 @@ mod tracked {
 pub(crate) struct AtomicLink(AtomicUsize);
 
 impl AtomicLink {
-    #[cfg(not(loom))]
-    pub(crate) const fn new(value: u64) -> Self {
-        Self(AtomicUsize::new(value as usize))
-    }
-
-    #[cfg(loom)]
     pub(crate) fn new(value: u64) -> Self {
         Self(AtomicUsize::new(value as usize))
     }
@@ -113,27 +127,13 @@ impl<T: Copy> Plain<T> {
         Self(UnsafeCell::new(value))
     }
 
-    #[cfg(not(loom))]
     pub(crate) unsafe fn get(&self) -> T {
-        // SAFETY: By the contract of this function.
-        unsafe { *self.0.get() }
-    }
-
-    #[cfg(loom)]
-    pub(crate) unsafe fn get(&self) -> T {
-        // SAFETY: loom says if not.
+        // SAFETY: By the contract of this function; loom says if not.
         self.0.with(|p| unsafe { *p })
     }
 
-    #[cfg(not(loom))]
     pub(crate) unsafe fn set(&self, value: T) {
-        // SAFETY: By the contract of this function.
-        unsafe { *self.0.get() = value };
-    }
-
-    #[cfg(loom)]
-    pub(crate) unsafe fn set(&self, value: T) {
-        // SAFETY: loom says if not.
+        // SAFETY: As above.
         self.0.with_mut(|p| unsafe { *p = value });
     }
 }

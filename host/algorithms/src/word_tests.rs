@@ -4,7 +4,8 @@
 
 use crate::lockless::block::{Layout, SLOT};
 
-struct Page<const BLOCK: usize, const HEADER: usize>;
+/// Blocks and headers of these sizes.
+pub(crate) struct Page<const BLOCK: usize, const HEADER: usize>;
 
 impl<const BLOCK: usize, const HEADER: usize> Layout for Page<BLOCK, HEADER> {
     const BLOCK: usize = BLOCK;

@@ -8,89 +8,72 @@
 
 #include <linux/tracepoint.h>
 
+/* What numbers are called in the events. */
+#define RCU_PTR_ENGINES							\
+	EM(RCU_PTR_ENGINE_RFC, "rfc")					\
+	EMe(RCU_PTR_ENGINE_LOCKLESS, "lockless")
+
+#define RCU_PTR_CHANNELS						\
+	EM(RCU_PTR_CHANNEL_SLAB, "slab")				\
+	EM(RCU_PTR_CHANNEL_VMALLOC, "vmalloc")				\
+	EM(RCU_PTR_CHANNEL_LIST, "list")				\
+	EM(RCU_PTR_CHANNEL_SYNC, "sync")				\
+	EM(RCU_PTR_CHANNEL_DEFERRED, "deferred")			\
+	EMe(RCU_PTR_CHANNEL_CALL, "call")
+
+#define RCU_PTR_KINDS							\
+	EM(RCU_PTR_KIND_FREE, "free")					\
+	EM(RCU_PTR_KIND_CALL, "call")					\
+	EMe(RCU_PTR_KIND_CALL_SLEEPABLE, "call_sleepable")
+
+#define RCU_PTR_CTXS							\
+	EM(RCU_PTR_CTX_TASK, "task")					\
+	EM(RCU_PTR_CTX_SOFTIRQ, "softirq")				\
+	EM(RCU_PTR_CTX_HARDIRQ, "hardirq")				\
+	EMe(RCU_PTR_CTX_NMI, "nmi")
+
+#define RCU_PTR_DEFERS							\
+	EM(RCU_PTR_DEFER_BATCH, "batch")				\
+	EM(RCU_PTR_DEFER_REFILL, "refill")				\
+	EMe(RCU_PTR_DEFER_OBJECT, "object")
+
+#define RCU_PTR_SHEAF_SHRINKS						\
+	EM(RCU_PTR_SHEAF_TRIM, "trim")					\
+	EM(RCU_PTR_SHEAF_REAP, "reap")					\
+	EMe(RCU_PTR_SHEAF_RECLAIM, "reclaim")
+
+#undef EM
+#undef EMe
+
 /* Numbers that rust/sys/trace.rs uses too, through bindgen. */
 #ifndef _TRACE_RCU_PTR_ENUMS
 #define _TRACE_RCU_PTR_ENUMS
-enum rcu_ptr_engine { RCU_PTR_ENGINE_RFC, RCU_PTR_ENGINE_LOCKLESS };
-enum rcu_ptr_channel {
-	RCU_PTR_CHANNEL_SLAB,
-	RCU_PTR_CHANNEL_VMALLOC,
-	RCU_PTR_CHANNEL_LIST,
-	RCU_PTR_CHANNEL_SYNC,
-	RCU_PTR_CHANNEL_DEFERRED,
-	RCU_PTR_CHANNEL_CALL,
-};
-enum rcu_ptr_kind {
-	RCU_PTR_KIND_FREE,
-	RCU_PTR_KIND_CALL,
-	RCU_PTR_KIND_CALL_SLEEPABLE,
-};
-enum rcu_ptr_ctx {
-	RCU_PTR_CTX_TASK,
-	RCU_PTR_CTX_SOFTIRQ,
-	RCU_PTR_CTX_HARDIRQ,
-	RCU_PTR_CTX_NMI,
-};
-enum rcu_ptr_defer {
-	RCU_PTR_DEFER_BATCH,
-	RCU_PTR_DEFER_REFILL,
-	RCU_PTR_DEFER_OBJECT,
-};
-enum rcu_ptr_sheaf_shrink {
-	RCU_PTR_SHEAF_TRIM,
-	RCU_PTR_SHEAF_REAP,
-	RCU_PTR_SHEAF_RECLAIM,
-};
+#define EM(a, b)	a,
+#define EMe(a, b)	a
+enum rcu_ptr_engine { RCU_PTR_ENGINES };
+enum rcu_ptr_channel { RCU_PTR_CHANNELS };
+enum rcu_ptr_kind { RCU_PTR_KINDS };
+enum rcu_ptr_ctx { RCU_PTR_CTXS };
+enum rcu_ptr_defer { RCU_PTR_DEFERS };
+enum rcu_ptr_sheaf_shrink { RCU_PTR_SHEAF_SHRINKS };
+#undef EM
+#undef EMe
 #endif
 
-TRACE_DEFINE_ENUM(RCU_PTR_ENGINE_RFC);
-TRACE_DEFINE_ENUM(RCU_PTR_ENGINE_LOCKLESS);
-TRACE_DEFINE_ENUM(RCU_PTR_CHANNEL_SLAB);
-TRACE_DEFINE_ENUM(RCU_PTR_CHANNEL_VMALLOC);
-TRACE_DEFINE_ENUM(RCU_PTR_CHANNEL_LIST);
-TRACE_DEFINE_ENUM(RCU_PTR_CHANNEL_SYNC);
-TRACE_DEFINE_ENUM(RCU_PTR_CHANNEL_DEFERRED);
-TRACE_DEFINE_ENUM(RCU_PTR_CHANNEL_CALL);
-TRACE_DEFINE_ENUM(RCU_PTR_KIND_FREE);
-TRACE_DEFINE_ENUM(RCU_PTR_KIND_CALL);
-TRACE_DEFINE_ENUM(RCU_PTR_KIND_CALL_SLEEPABLE);
-TRACE_DEFINE_ENUM(RCU_PTR_CTX_TASK);
-TRACE_DEFINE_ENUM(RCU_PTR_CTX_SOFTIRQ);
-TRACE_DEFINE_ENUM(RCU_PTR_CTX_HARDIRQ);
-TRACE_DEFINE_ENUM(RCU_PTR_CTX_NMI);
-TRACE_DEFINE_ENUM(RCU_PTR_DEFER_BATCH);
-TRACE_DEFINE_ENUM(RCU_PTR_DEFER_REFILL);
-TRACE_DEFINE_ENUM(RCU_PTR_DEFER_OBJECT);
-TRACE_DEFINE_ENUM(RCU_PTR_SHEAF_TRIM);
-TRACE_DEFINE_ENUM(RCU_PTR_SHEAF_REAP);
-TRACE_DEFINE_ENUM(RCU_PTR_SHEAF_RECLAIM);
+#define EM(a, b)	TRACE_DEFINE_ENUM(a);
+#define EMe(a, b)	TRACE_DEFINE_ENUM(a);
 
-#define rcu_ptr_show_engine(e)						\
-	__print_symbolic(e,						\
-		{ RCU_PTR_ENGINE_RFC,		"rfc" },		\
-		{ RCU_PTR_ENGINE_LOCKLESS,	"lockless" })
+RCU_PTR_ENGINES
+RCU_PTR_CHANNELS
+RCU_PTR_KINDS
+RCU_PTR_CTXS
+RCU_PTR_DEFERS
+RCU_PTR_SHEAF_SHRINKS
 
-#define rcu_ptr_show_channel(c)						\
-	__print_symbolic(c,						\
-		{ RCU_PTR_CHANNEL_SLAB,		"slab" },		\
-		{ RCU_PTR_CHANNEL_VMALLOC,	"vmalloc" },		\
-		{ RCU_PTR_CHANNEL_LIST,		"list" },		\
-		{ RCU_PTR_CHANNEL_SYNC,		"sync" },		\
-		{ RCU_PTR_CHANNEL_DEFERRED,	"deferred" },		\
-		{ RCU_PTR_CHANNEL_CALL,		"call" })
-
-#define rcu_ptr_show_kind(k)						\
-	__print_symbolic(k,						\
-		{ RCU_PTR_KIND_FREE,		"free" },		\
-		{ RCU_PTR_KIND_CALL,		"call" },		\
-		{ RCU_PTR_KIND_CALL_SLEEPABLE,	"call_sleepable" })
-
-#define rcu_ptr_show_ctx(c)						\
-	__print_symbolic(c,						\
-		{ RCU_PTR_CTX_TASK,		"task" },		\
-		{ RCU_PTR_CTX_SOFTIRQ,		"softirq" },		\
-		{ RCU_PTR_CTX_HARDIRQ,		"hardirq" },		\
-		{ RCU_PTR_CTX_NMI,		"nmi" })
+#undef EM
+#undef EMe
+#define EM(a, b)	{ a, b },
+#define EMe(a, b)	{ a, b }
 
 /* One object was taken, or the rcu_head of a callback; @kind says which. */
 TRACE_EVENT(rcu_ptr_queue,
@@ -114,10 +97,10 @@ TRACE_EVENT(rcu_ptr_queue,
 		__entry->caller = caller;
 	),
 	TP_printk("engine=%s channel=%s kind=%s ctx=%s ptr=%p caller=%pS",
-		  rcu_ptr_show_engine(__entry->engine),
-		  rcu_ptr_show_channel(__entry->channel),
-		  rcu_ptr_show_kind(__entry->kind),
-		  rcu_ptr_show_ctx(__entry->ctx),
+		  __print_symbolic(__entry->engine, RCU_PTR_ENGINES),
+		  __print_symbolic(__entry->channel, RCU_PTR_CHANNELS),
+		  __print_symbolic(__entry->kind, RCU_PTR_KINDS),
+		  __print_symbolic(__entry->ctx, RCU_PTR_CTXS),
 		  __entry->ptr, (void *)__entry->caller)
 );
 
@@ -135,7 +118,8 @@ TRACE_EVENT(rcu_ptr_invoke,
 		__entry->ptr = ptr;
 		__entry->func = func;
 	),
-	TP_printk("kind=%s ptr=%p func=%pS", rcu_ptr_show_kind(__entry->kind),
+	TP_printk("kind=%s ptr=%p func=%pS",
+		  __print_symbolic(__entry->kind, RCU_PTR_KINDS),
 		  __entry->ptr, (void *)__entry->func)
 );
 
@@ -269,10 +253,7 @@ TRACE_EVENT(rcu_ptr_defer,
 		__entry->pending = pending;
 	),
 	TP_printk("cpu=%d what=%s pending=%lu", __entry->cpu,
-		  __print_symbolic(__entry->what,
-				   { RCU_PTR_DEFER_BATCH,	"batch" },
-				   { RCU_PTR_DEFER_REFILL,	"refill" },
-				   { RCU_PTR_DEFER_OBJECT,	"object" }),
+		  __print_symbolic(__entry->what, RCU_PTR_DEFERS),
 		  __entry->pending)
 );
 
@@ -366,10 +347,7 @@ TRACE_EVENT(rcu_ptr_sheaf_shrink,
 	),
 	TP_printk("cache=%s node=%d why=%s full=%lu empty=%lu",
 		  __get_str(cache), __entry->node,
-		  __print_symbolic(__entry->why,
-				   { RCU_PTR_SHEAF_TRIM,	"trim" },
-				   { RCU_PTR_SHEAF_REAP,	"reap" },
-				   { RCU_PTR_SHEAF_RECLAIM,	"reclaim" }),
+		  __print_symbolic(__entry->why, RCU_PTR_SHEAF_SHRINKS),
 		  __entry->full, __entry->empty)
 );
 

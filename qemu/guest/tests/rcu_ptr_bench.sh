@@ -3,13 +3,6 @@
 # The benchmark module in small: every test of it runs, says something, and loses no object. Numbers
 # are not judged here.
 
-# shellcheck source=/dev/null
-. /lib.sh
-
-cleanup() {
-	unload_all
-}
-
 # results KIND FUNCTIONS PARAMETER=VALUE...: a line of KIND comes for each of FUNCTIONS
 results() {
 	# On PREEMPT_RT kfree() may sleep, so it can't be measured with interrupts off.
@@ -47,7 +40,7 @@ test_calls() {
 
 test_path() {
 	[ "$(uname -m)" = x86_64 ] || skip "single-stepping is for x86"
-	[ "$(cat /slow)" = 0 ] || skip "a call of a kernel with sanitizers is too long"
+	! slow || skip "a call of a kernel with sanitizers is too long"
 	measure path "$ALL" test=path object=cache-64 objects=50
 }
 
@@ -99,20 +92,14 @@ test_sheafscale() {
 	[ "$(cat /tmp/hits)" -ge 80 ] || fail "only $(cat /tmp/hits) % of the allocations found a sheaf"
 }
 
-refused() {
-	mark refused
-	if load rcu_ptr_bench "$@" 2>/dev/null; then
-		fail "$*: accepted"
-	fi
-	since_mark | grep -q "rcu_ptr_bench: " || fail "$*: no reason in the log"
-}
-
 test_refuses_nonsense() {
 	load rcu_ptr
-	refused test=nosuch
-	refused test=calls object=kmalloc-8
-	refused test=calls object=page-64
-	refused objects=0
+	for what in test=nosuch "test=calls object=kmalloc-8" "test=calls object=page-64" objects=0; do
+		mark refused
+		# shellcheck disable=SC2086 # words
+		refused "" load rcu_ptr_bench $what
+		since_mark | grep -q "rcu_ptr_bench: " || fail "$what: no reason in the log"
+	done
 }
 
 suite rcu_ptr_bench calls path cycle nmi backlog series parallel scale sheaf sheafscale refuses_nonsense

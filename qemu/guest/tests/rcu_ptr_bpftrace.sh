@@ -2,15 +2,11 @@
 # shellcheck shell=sh
 # The scripts of scripts/bpftrace/, by the distribution's own bpftrace.
 
-# shellcheck source=/dev/null
-. /lib.sh
-
 BPFTRACE=/usr/bin/bpftrace
 
 cleanup() {
 	[ ! -e /tmp/bpftrace.pid ] || kill "$(cat /tmp/bpftrace.pid)" || true
 	rm -f /tmp/bpftrace.pid
-	unload rcu_ptr_kernel_client
 	unload_all
 }
 
@@ -63,7 +59,7 @@ test_delay() {
 	trace rcu_ptr_delay.bt 2
 	load rcu_ptr_client_c objects=300
 	sleep 3
-	echo 1 >/sys/kernel/debug/rcu_ptr/barrier
+	echo 1 >"$BARRIER"
 	traced
 	grep -q '^@usecs:' /tmp/bpftrace.out || fail "no histogram"
 	# [2M, 4M) and above, in microseconds: none was freed before the barrier.

@@ -3,20 +3,18 @@
 # What calls cost, counted in instructions, against the numbers in the README's tables: the host puts
 # them into /costs (qemu/lib/costs.py). Only where the clock counts instructions is that exact.
 
-# shellcheck source=/dev/null
-. /lib.sh
-
 # A number of the README may be off by so many percent, or by half a unit.
 PERCENT=10
 
-cleanup() {
-	unload_all
+# compared: what /tmp/compared says; with $off something is wrong there
+compared() {
+	say_lines "rcu_ptr_costs: " </tmp/compared
+	[ -z "${off:-}" ] || fail "$(grep WRONG /tmp/compared || echo "there is no number")"
 }
 
 # compare CASE: each number of the README for it and this engine, with the line of the log
 compare() {
 	since_mark | sed -n 's/.*rcu_ptr_bench: //p' >/tmp/measured
-	off=
 	awk -v name="$1" -v engine="$ENGINE" -v percent=$PERCENT '
 	FNR == NR { measured[++lines] = " " $0 " "; next }
 	$1 != name || $2 != engine { next }
@@ -44,8 +42,7 @@ compare() {
 		wrong = wrong || bad
 	}
 	END { exit !some || wrong }' /tmp/measured /costs >/tmp/compared || off=y
-	say_lines "rcu_ptr_costs: " </tmp/compared
-	[ -z "$off" ] || fail "$(grep WRONG /tmp/compared || echo "the README has no number")"
+	compared
 }
 
 # measure CASE PARAMETER=VALUE...
@@ -112,8 +109,7 @@ test_backlog() {
 		some++
 	}
 	END { exit some < 4 || wrong }' /tmp/few /tmp/many >/tmp/compared || off=y
-	say_lines "rcu_ptr_costs: " </tmp/compared
-	[ -z "${off:-}" ] || fail "$(grep WRONG /tmp/compared || echo "no result")"
+	compared
 }
 
 suite rcu_ptr_costs calls cycles locked_and_barriers interrupts sheaves backlog

@@ -2,12 +2,9 @@
 # shellcheck shell=sh
 # A module from elsewhere: does the core serve it?
 
-# shellcheck source=/dev/null
-. /lib.sh
-
 cleanup() {
 	unload outsider
-	unload rcu_ptr
+	unload_all
 }
 
 test_loads_frees_unloads() {

@@ -4,9 +4,6 @@
 # nothing may be lost. (rcu_ptr_mightsleep has those that fail in calls. Loading a module with failing
 # allocations says nothing of it: the kernel itself warns then.)
 
-# shellcheck source=/dev/null
-. /lib.sh
-
 PAGES=/sys/kernel/debug/fail_page_alloc
 
 cleanup() {

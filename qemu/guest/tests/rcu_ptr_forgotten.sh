@@ -3,8 +3,9 @@
 # A cache whose user has gone without destroying it. It keeps the core loaded, for good: this suite
 # is the last of a boot.
 
-# shellcheck source=/dev/null
-. /lib.sh
+cleanup() {
+	:
+}
 
 # The only cache there is: all objects are back with the slab.
 all_back() {
@@ -15,16 +16,12 @@ all_back() {
 test_user_goes() {
 	printf none >/sys/module/kunit/parameters/filter_glob
 	load rcu_ptr drain_interval_msec=200
-	load rcu_ptr_kunit forget=1000
-	unload rcu_ptr_kunit
+	once rcu_ptr_kunit forget=1000
 	! loaded rcu_ptr_kunit || fail "the user is still there"
 }
 
 test_core_is_busy() {
-	if rmmod rcu_ptr 2>/tmp/rmmod; then
-		fail "rcu_ptr was unloaded under its cache"
-	fi
-	grep -q "Resource temporarily unavailable" /tmp/rmmod || fail "not refused as busy: $(cat /tmp/rmmod)"
+	refused "Resource temporarily unavailable" rmmod rcu_ptr
 	loaded rcu_ptr || fail "refused, but gone"
 }
 

@@ -2,9 +2,6 @@
 # shellcheck shell=sh
 # Do the NMIs that the host injects arrive?
 
-# shellcheck source=/dev/null
-. /lib.sh
-
 # NMIs so far, on all CPUs.
 nmis() {
 	awk '$1 == "NMI:" { for (i = 2; $i ~ /^[0-9]+$/; i++) n += $i } END { print n + 0 }' /proc/interrupts

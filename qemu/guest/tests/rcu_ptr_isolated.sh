@@ -3,15 +3,10 @@
 # A CPU that is to be left alone (isolcpus, nohz_full, rcu_nocbs): what frees there bring to it, and that nothing comes to it
 # while it has nothing. Seen by the tracepoints of workqueues, timers and IPIs.
 
-# shellcheck source=/dev/null
-. /lib.sh
-
 SYSTEMS="workqueue timer ipi csd"
 
 cleanup() {
-	for system in $SYSTEMS; do
-		echo 0 >"$TRACING/events/$system/enable"
-	done
+	events 0
 	unload_all
 	echo >"$TRACING/trace"
 }
@@ -22,16 +17,10 @@ isolated() {
 	[ -n "$cpu" ] || skip "no CPU is isolated"
 }
 
-trace_begin() {
-	echo >"$TRACING/trace"
+# events 0|1: off, or on
+events() {
 	for system in $SYSTEMS; do
-		echo 1 >"$TRACING/events/$system/enable"
-	done
-}
-
-trace_end() {
-	for system in $SYSTEMS; do
-		echo 0 >"$TRACING/events/$system/enable"
+		echo "$1" >"$TRACING/events/$system/enable"
 	done
 }
 
@@ -45,18 +34,15 @@ sent() {
 	grep -E " (ipi_send_cpu|csd_queue_cpu): cpu=$1 " "$TRACING/trace" | grep -c rcu_ptr || true
 }
 
-all_freed() {
-	[ "$(stat_sum now_queued)" = 0 ] && [ "$(stat_sum now_in_batches)" = 0 ]
-}
-
 # What an engine's objects bring is no kworker there, wherever the grace period's callback runs.
 test_frees_bring_no_kworker() {
 	isolated
 	fresh drain_interval_msec=100
-	trace_begin
+	echo >"$TRACING/trace"
+	events 1
 	taskset -c "$cpu" insmod /modules/rcu_ptr_client_c.ko objects=4000
-	wait_for 10 all_freed || fail "objects are left"
-	trace_end
+	wait_for 10 nothing_waits || fail "objects are left"
+	events 0
 	want "objects freed" "$(stat_sum freed)" 4000
 	want "work items on CPU $cpu" "$(seen "$cpu" workqueue_execute_start)" 0
 	[ "$(seen 0 workqueue_execute_start)" -gt 0 ] || fail "no work item is seen anywhere"
@@ -66,12 +52,13 @@ test_frees_bring_no_kworker() {
 test_caches_bring_their_monitor() {
 	isolated
 	fresh drain_interval_msec=100
-	trace_begin
+	echo >"$TRACING/trace"
+	events 1
 	taskset -c "$cpu" insmod /modules/rcu_ptr_nmi_hash.ko
 	for _ in $(seq 200); do taskset -c "$cpu" cat /proc/uptime >/dev/null; done
 	sleep 1
 	unload rcu_ptr_nmi_hash
-	trace_end
+	events 0
 	want "work items on CPU $cpu but its monitor" \
 		"$(seen "$cpu" workqueue_execute_start)" "$(seen "$cpu" workqueue_execute_start Monitor)"
 }
@@ -82,18 +69,19 @@ test_nothing_comes_where_nothing_is() {
 	isolated
 	fresh drain_interval_msec=100
 	taskset -c "$cpu" insmod /modules/rcu_ptr_client_c.ko objects=1000
-	wait_for 10 all_freed || fail "objects are left"
+	wait_for 10 nothing_waits || fail "objects are left"
 	sleep 1
-	trace_begin
+	echo >"$TRACING/trace"
+	events 1
 	# Its cache is used on CPU 0 only.
 	taskset -c 0 insmod /modules/rcu_ptr_nmi_hash.ko
 	taskset -c 0 insmod /modules/rcu_ptr_client_rs.ko objects=1000
-	echo 1 >/sys/kernel/debug/rcu_ptr/barrier
+	echo 1 >"$BARRIER"
 	for shrinker in /sys/kernel/debug/shrinker/rcu_ptr*; do
 		taskset -c 0 sh -c "echo '0 0 1000' >$shrinker/scan"
 	done
 	sleep 1
-	trace_end
+	events 0
 	want "work items on CPU $cpu" "$(seen "$cpu" workqueue_execute_start)" 0
 	want "timers on CPU $cpu" "$(($(seen "$cpu" hrtimer_expire_entry) + $(seen "$cpu" timer_expire_entry)))" 0
 	want "interrupts sent to CPU $cpu" "$(sent "$cpu")" 0

@@ -2,18 +2,7 @@
 # shellcheck shell=sh
 # The sample module rcu_ptr_nmi_hash: entries are added and removed in NMI while others read them.
 
-# shellcheck source=/dev/null
-. /lib.sh
-
 ENTRIES=/sys/kernel/debug/rcu_ptr_nmi_hash/entries
-
-cleanup() {
-	unload_all
-}
-
-at_least() {
-	[ "$(count_of "$ENTRIES" "$1")" -ge "$2" ]
-}
 
 # load_hash [PARAMETER=VALUE]...: skips where there is no such event
 load_hash() {
@@ -24,24 +13,18 @@ load_hash() {
 	}
 }
 
-# unload_hash: its last line, and what was removed is what was added
 unload_hash() {
-	mark unload
-	unload rcu_ptr_nmi_hash
-	line=$(since_mark | sed -n 's/.*rcu_ptr_nmi_hash: \([0-9]* entries added.*\)/\1/p')
-	[ -n "$line" ] || fail "it said nothing at its end"
-	diag "$line"
-	want "entries removed" "$(echo "$line" | sed -n 's/.* added, \([0-9]*\) removed.*/\1/p')" "${line%% *}"
+	unload_sample rcu_ptr_nmi_hash
 	# The core goes only if the cache is gone; a cache that lacks an object warns.
 	unload rcu_ptr
 }
 
 test_adds_and_removes_in_nmi() {
 	load_hash
-	wait_for 20 at_least added 2000 || fail "$(head -n 1 "$ENTRIES")"
-	wait_for 20 at_least aged 1000 || fail "$(head -n 1 "$ENTRIES")"
+	wait_for_count 20 added 2000
+	wait_for_count 20 aged 1000
 	at_least nmis 2000 || fail "not in NMI: $(head -n 1 "$ENTRIES")"
-	want "entries that changed under a reader" "$(count_of "$ENTRIES" torn)" 0
+	want "entries that changed under a reader" "$(count_of torn)" 0
 	wait_for 20 an_entry_is_seen || fail "no entry to be seen"
 	diag "$(head -n 1 "$ENTRIES")"
 	# Each waited for its grace period in a sheaf, and for its monitor at the longest.
@@ -63,10 +46,10 @@ an_entry_is_seen() {
 # One bucket: nearly every entry takes the place of another, in the handler, under readers.
 test_evicts_in_nmi() {
 	load_hash buckets=1
-	wait_for 20 at_least evicted 1000 || fail "$(head -n 1 "$ENTRIES")"
+	wait_for_count 20 evicted 1000
 	wait_for 30 looked_at 500 || fail "$(head -n 1 "$ENTRIES")"
-	want "entries that changed under a reader" "$(count_of "$ENTRIES" torn)" 0
-	[ "$(count_of "$ENTRIES" missed)" -lt "$(count_of "$ENTRIES" added)" ] || fail "hardly any allocation succeeded"
+	want "entries that changed under a reader" "$(count_of torn)" 0
+	[ "$(count_of missed)" -lt "$(count_of added)" ] || fail "hardly any allocation succeeded"
 	diag "$(head -n 1 "$ENTRIES")"
 	unload_hash
 }
@@ -81,7 +64,7 @@ looked_at() {
 test_again_and_again() {
 	for _ in 1 2 3 4 5; do
 		load_hash buckets=7
-		wait_for 20 at_least added 100 || fail "$(head -n 1 "$ENTRIES")"
+		wait_for_count 20 added 100
 		unload_hash
 	done
 }
@@ -89,10 +72,7 @@ test_again_and_again() {
 test_refuses_nonsense() {
 	load rcu_ptr
 	for what in buckets=0 buckets=65537 period=0; do
-		if load rcu_ptr_nmi_hash "$what" 2>/tmp/insmod; then
-			fail "$what is taken"
-		fi
-		grep -q "Invalid argument" /tmp/insmod || fail "$what: $(cat /tmp/insmod)"
+		refused "Invalid argument" load rcu_ptr_nmi_hash "$what"
 	done
 }
 

@@ -2,9 +2,6 @@
 # shellcheck shell=sh
 # Loading and unloading, in every order.
 
-# shellcheck source=/dev/null
-. /lib.sh
-
 cleanup() {
 	touch /tmp/enough
 	unload_all
@@ -18,19 +15,20 @@ silent() {
 	fail "$1 is not silent"
 }
 
+core_goes() {
+	unload rcu_ptr
+	! loaded rcu_ptr || fail "rcu_ptr is still there"
+}
+
 refuses_while_loaded() {
 	load rcu_ptr
 	load "$1" objects=1000
-	if rmmod rcu_ptr 2>/tmp/rmmod; then
-		fail "rcu_ptr was unloaded under $1"
-	fi
-	grep -q "Resource temporarily unavailable" /tmp/rmmod || fail "not refused as busy: $(cat /tmp/rmmod)"
+	refused "Resource temporarily unavailable" rmmod rcu_ptr
 	loaded rcu_ptr || fail "refused, but gone"
 	loaded "$1" || fail "$1 is gone"
 	grep -q "^sum " "$STATS" || fail "the stats are gone"
 	unload "$1"
-	unload rcu_ptr
-	! loaded rcu_ptr || fail "rcu_ptr is still there"
+	core_goes
 }
 
 test_refused_while_c_client_is_loaded() {
@@ -43,11 +41,9 @@ test_refused_while_rust_client_is_loaded() {
 
 test_client_needs_core() {
 	mark client
-	if load rcu_ptr_client_c 2>/tmp/insmod; then
-		fail "the client was loaded without the core"
-	fi
+	refused "" load rcu_ptr_client_c
 	since_mark | grep -q "rcu_ptr_client_c: Unknown symbol __rcu_ptr_kvfree" ||
-		fail "refused for another reason: $(cat /tmp/insmod)"
+		fail "refused for another reason: $(cat /tmp/refused)"
 }
 
 test_two_clients() {
@@ -55,9 +51,7 @@ test_two_clients() {
 	load rcu_ptr_client_c objects=3000
 	load rcu_ptr_client_rs objects=3000
 	unload rcu_ptr_client_c
-	if rmmod rcu_ptr 2>/tmp/rmmod; then
-		fail "rcu_ptr was unloaded under the second client"
-	fi
+	refused "Resource temporarily unavailable" rmmod rcu_ptr
 	unload rcu_ptr_client_rs
 	unload rcu_ptr
 }
@@ -67,21 +61,18 @@ test_two_clients() {
 test_client_drains_first() {
 	mark drain
 	load rcu_ptr drain_interval_msec=600000
-	load rcu_ptr_client_rs objects=100
-	unload rcu_ptr_client_rs
+	once rcu_ptr_client_rs objects=100
 	want "objects left" "$(stat_sum now_queued)" 0
 	[ $(($(stat_sum invoked) + $(stat_sum freed))) -ge 100 ] ||
 		fail "not all are done: $(sed -n '/^sum/p' "$STATS")"
-	unload rcu_ptr
-	! loaded rcu_ptr || fail "rcu_ptr is still there"
+	core_goes
 	silent "unloading with objects queued"
 }
 
 test_nothing_stays_behind() {
 	mark stay
 	load rcu_ptr
-	load rcu_ptr_client_c
-	unload rcu_ptr_client_c
+	once rcu_ptr_client_c
 	unload rcu_ptr
 	for path in /sys/module/rcu_ptr /sys/kernel/debug/rcu_ptr "$EVENTS"; do
 		[ ! -e "$path" ] || fail "$path outlives the module"
@@ -97,8 +88,7 @@ test_reload() {
 		load rcu_ptr
 		want "queued objects of round $round" "$(queued)" 0
 		load rcu_ptr_client_c objects=100
-		load rcu_ptr_client_rs objects=100
-		unload rcu_ptr_client_rs
+		once rcu_ptr_client_rs objects=100
 		unload rcu_ptr_client_c
 		unload rcu_ptr
 	done
@@ -117,8 +107,7 @@ test_cpus_that_come_and_go_meanwhile() {
 	for round in 1 2 3 4 5 6 7 8 9 10; do
 		load rcu_ptr
 		load rcu_ptr_client_c objects=500
-		load rcu_ptr_client_rs objects=500
-		unload rcu_ptr_client_rs
+		once rcu_ptr_client_rs objects=500
 		unload rcu_ptr_client_c
 		unload rcu_ptr
 	done
@@ -136,8 +125,7 @@ test_failed_load_waits_for_callbacks() {
 	! load rcu_ptr_torture queue_early=1 msecs=neither 2>/dev/null || fail "it was loaded"
 	# insmod tries twice.
 	want "callbacks that were called by then" "$(since_mark | grep -c "the callback of a parameter was called")" 2
-	unload rcu_ptr
-	! loaded rcu_ptr || fail "rcu_ptr is still there"
+	core_goes
 }
 
 # Most scenarios have no function tracing, by which the kernel's functions are redirected.
@@ -148,16 +136,12 @@ test_takeover_says_what_is_missing() {
 		load rcu_ptr_takeover
 		return
 	fi
-	if load rcu_ptr_takeover 2>/tmp/insmod; then
-		fail "it was loaded"
-	fi
-	grep -q "not supported" /tmp/insmod || fail "refused for another reason: $(cat /tmp/insmod)"
+	refused "not supported" load rcu_ptr_takeover
 	# insmod tries twice.
 	since_mark | sed -n 's/.*rcu_ptr_takeover: //p' | sort -u >/tmp/sentence
 	want "sentences in the log" "$(wc -l </tmp/sentence)" 1
 	grep -q "this kernel lacks CONFIG_FUNCTION_TRACER=y" /tmp/sentence || fail "it says: $(cat /tmp/sentence)"
-	unload rcu_ptr
-	! loaded rcu_ptr || fail "rcu_ptr is still there"
+	core_goes
 }
 
 suite rcu_ptr_rmmod refused_while_c_client_is_loaded refused_while_rust_client_is_loaded \

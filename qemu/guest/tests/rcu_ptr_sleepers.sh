@@ -3,22 +3,13 @@
 # The sample module rcu_ptr_sleepers: entries that own memory are added and removed with the run queue
 # locked, and dropped after their grace period.
 
-# shellcheck source=/dev/null
-. /lib.sh
-
-# Sanitizers make everything slower.
 SHARE=1
-[ "$(cat /slow)" = 0 ] || SHARE=10
-SLEEPERS=/sys/kernel/debug/rcu_ptr_sleepers/sleepers
-BARRIER=/sys/kernel/debug/rcu_ptr/barrier
+! slow || SHARE=10
+ENTRIES=/sys/kernel/debug/rcu_ptr_sleepers/sleepers
 
 cleanup() {
 	stop_load
 	unload_all
-}
-
-at_least() {
-	[ "$(count_of "$SLEEPERS" "$1")" -ge "$2" ]
 }
 
 # start_load: tasks that sleep and wake each other all the time
@@ -42,31 +33,22 @@ load_sleepers() {
 	load rcu_ptr_sleepers "$@"
 }
 
-# unload_sleepers: its last line; what was removed is what was added
-unload_sleepers() {
-	mark unload
-	unload rcu_ptr_sleepers
-	line=$(since_mark | sed -n 's/.*rcu_ptr_sleepers: \([0-9]* entries added.*\)/\1/p')
-	[ -n "$line" ] || fail "it said nothing at its end"
-	want "entries removed" "$(echo "$line" | sed -n 's/.* added, \([0-9]*\) removed.*/\1/p')" "${line%% *}"
-}
-
 # What was dropped is what was removed: its grace periods are over once the barrier has returned.
 all_dropped() {
-	before=$(count_of "$SLEEPERS" woken)
-	before=$((before + $(count_of "$SLEEPERS" evicted)))
+	before=$(count_of woken)
+	before=$((before + $(count_of evicted)))
 	echo 1 >"$BARRIER"
-	after=$(count_of "$SLEEPERS" dropped)
-	[ "$after" -ge "$before" ] || fail "$before entries were removed, and $after dropped: $(head -n 1 "$SLEEPERS")"
+	after=$(count_of dropped)
+	[ "$after" -ge "$before" ] || fail "$before entries were removed, and $after dropped: $(head -n 1 "$ENTRIES")"
 	# And no more than that, and those that there was no memory for.
-	removed=$(count_of "$SLEEPERS" woken)
-	removed=$((removed + $(count_of "$SLEEPERS" evicted) + $(count_of "$SLEEPERS" missed)))
+	removed=$(count_of woken)
+	removed=$((removed + $(count_of evicted) + $(count_of missed)))
 	[ "$after" -le "$removed" ] || fail "$after dropped, and only $removed removed"
 }
 
 # entry_of PID: what there is of it
 entry_of() {
-	sed -n "/^pid=$1 /,/^pid=/p" "$SLEEPERS" | sed '1n;/^pid=/d'
+	sed -n "/^pid=$1 /,/^pid=/p" "$ENTRIES" | sed '1n;/^pid=/d'
 }
 
 sleeps() {
@@ -85,32 +67,28 @@ test_shows_who_sleeps() {
 	load_sleepers
 	sleep 60 &
 	pid=$!
-	wait_for 20 sleeps $pid || fail "it is not among the sleepers: $(cat "$SLEEPERS")"
+	wait_for 20 sleeps $pid || fail "it is not among the sleepers: $(cat "$ENTRIES")"
 	wait_for 20 has_a_trace $pid || fail "no trace: $(entry_of $pid)"
-	entry_of $pid >/tmp/entry
-	while read -r frame; do
-		diag "$frame"
-	done </tmp/entry
+	diag "$(entry_of $pid)"
 	kill $pid
 	wait $pid || true
 	wait_for 20 is_gone $pid || fail "it has ended, and still sleeps: $(entry_of $pid)"
-	unload_sleepers
+	unload_sample rcu_ptr_sleepers
 }
 
 test_drops_what_it_removes() {
 	load_sleepers buckets=16
 	start_load
-	wait_for 60 at_least woken $((3000 / SHARE)) || fail "$(head -n 1 "$SLEEPERS")"
-	wait_for 60 at_least dropped $((1000 / SHARE)) || fail "$(head -n 1 "$SLEEPERS")"
+	wait_for_count 60 woken $((3000 / SHARE))
+	wait_for_count 60 dropped $((1000 / SHARE))
 	for _ in 1 2; do
 		all_dropped
-		cat "$SLEEPERS" >/dev/null
+		cat "$ENTRIES" >/dev/null
 	done
-	[ "$(count_of "$SLEEPERS" missed)" -lt "$(count_of "$SLEEPERS" added)" ] || fail "hardly any allocation succeeded"
-	diag "$(head -n 1 "$SLEEPERS")"
+	[ "$(count_of missed)" -lt "$(count_of added)" ] || fail "hardly any allocation succeeded"
+	diag "$(head -n 1 "$ENTRIES")"
 	stop_load
-	unload_sleepers
-	diag "$line"
+	unload_sample rcu_ptr_sleepers
 	unload rcu_ptr
 }
 
@@ -118,13 +96,13 @@ test_drops_what_it_removes() {
 test_evicts() {
 	load_sleepers buckets=1
 	start_load
-	wait_for 60 at_least evicted $((500 / SHARE)) || fail "$(head -n 1 "$SLEEPERS")"
+	wait_for_count 60 evicted $((500 / SHARE))
 	for _ in 1 2 3 4 5 6 7 8 9 10; do
-		cat "$SLEEPERS" >/dev/null
+		cat "$ENTRIES" >/dev/null
 	done
 	all_dropped
 	stop_load
-	unload_sleepers
+	unload_sample rcu_ptr_sleepers
 }
 
 # There are always entries whose destructor, which is code of the module, is still to come.
@@ -134,14 +112,13 @@ test_unloads_under_load() {
 	waited=0
 	for _ in $(seq $((5 / SHARE + 3))); do
 		load rcu_ptr_sleepers
-		wait_for 20 at_least woken 50 || fail "$(head -n 1 "$SLEEPERS")"
-		unload_sleepers
-		case $line in
+		wait_for_count 20 woken 50
+		unload_sample rcu_ptr_sleepers
+		case $LINE in
 		*"; 0 are still to be dropped") ;;
 		*) waited=$((waited + 1)) ;;
 		esac
 	done
-	diag "$line"
 	[ $waited -gt 0 ] || fail "none of them had anything to wait for"
 	stop_load
 	unload rcu_ptr
@@ -150,10 +127,7 @@ test_unloads_under_load() {
 test_refuses_nonsense() {
 	load rcu_ptr
 	for what in buckets=0 buckets=65537; do
-		if load rcu_ptr_sleepers "$what" 2>/tmp/insmod; then
-			fail "$what is taken"
-		fi
-		grep -q "Invalid argument" /tmp/insmod || fail "$what: $(cat /tmp/insmod)"
+		refused "Invalid argument" load rcu_ptr_sleepers "$what"
 	done
 }
 

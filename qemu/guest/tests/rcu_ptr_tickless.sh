@@ -2,21 +2,8 @@
 # shellcheck shell=sh
 # CPUs without a tick: nothing that was queued there stays, without help.
 
-# shellcheck source=/dev/null
-. /lib.sh
-
-cleanup() {
-	unload_all
-}
-
-# left CPU: objects of that CPU that are not freed yet
-left() {
-	sed -n "/^cpu=$1 /p" "$STATS" | tr ' ' '\n' |
-		awk -F= '/^now_(queued|in_batches)=/ { n += $2 } END { print n + 0 }'
-}
-
-nothing_left() {
-	[ "$(left "$1")" = 0 ]
+nothing_waits_on() {
+	[ "$(waiting_at "cpu=$1")" = 0 ]
 }
 
 # Frees some objects on CPU $1, fewer than a block holds, and lets it sleep.
@@ -25,7 +12,7 @@ drains() {
 	# The client's own barrier comes with its unloading only.
 	taskset -c "$1" insmod /modules/rcu_ptr_client_c.ko objects=40
 	[ "$(stat_sum freed)" -lt 40 ] || skip "freed before anybody could look"
-	wait_for 5 nothing_left "$1" || fail "CPU $1 keeps objects: $(grep "^cpu=$1 " "$STATS")"
+	wait_for 5 nothing_waits_on "$1" || fail "CPU $1 keeps objects: $(grep "^cpu=$1 " "$STATS")"
 	want freed "$(stat_sum freed)" 40
 }
 
@@ -37,16 +24,20 @@ test_nohz_full_cpu_drains() {
 	esac
 }
 
-test_idle_cpu_drains() {
+# last_cpu: in $cpu, if it is not the only one
+last_cpu() {
 	cpu=$(sed -n 's/^processor[^0-9]*//p' /proc/cpuinfo | tail -n 1)
 	[ "$cpu" != 0 ] || skip "needs two CPUs"
+}
+
+test_idle_cpu_drains() {
+	last_cpu
 	drains "$cpu"
 }
 
 # The shell keeps CPU 0 busy, so that nothing runs on the other but what the engine brings.
 test_idle_cpu_drains_while_others_work() {
-	cpu=$(sed -n 's/^processor[^0-9]*//p' /proc/cpuinfo | tail -n 1)
-	[ "$cpu" != 0 ] || skip "needs two CPUs"
+	last_cpu
 	taskset -c 0 sh -c 'while :; do :; done' &
 	busy=$!
 	drains "$cpu"

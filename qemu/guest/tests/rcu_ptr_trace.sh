@@ -2,9 +2,6 @@
 # shellcheck shell=sh
 # The tracepoints, used through tracefs as trace-cmd does.
 
-# shellcheck source=/dev/null
-. /lib.sh
-
 PAGES=$TRACING/events/kmem/mm_page_alloc
 
 cleanup() {
@@ -35,18 +32,8 @@ lines_of() {
 	grep " rcu_ptr_$1: " "$TRACING/trace" || true
 }
 
-# The sum of some fields over the lines on stdin.
-sum_of() {
-	tr ' ' '\n' | awk -F= -v names=" $* " 'index(names, " " $1 " ") { n += $2 } END { print n + 0 }'
-}
-
 count() {
 	grep -c "$@" || true
-}
-
-# 0 when all is freed.
-waiting() {
-	echo $(($(stat_sum now_queued) + $(stat_sum now_in_batches)))
 }
 
 test_events_exist() {
@@ -97,13 +84,12 @@ by_batch() {
 
 test_batches_agree_with_queue() {
 	start queue batch_start batch_end
-	load rcu_ptr_client_c objects=3000
-	unload rcu_ptr_client_c
+	once rcu_ptr_client_c objects=3000
 	want "objects left after the client's barrier" "$(waiting)" 0
 	echo 0 >"$EVENTS/enable"
 	queued=$(lines_of queue | count -v channel=sync)
 	want "objects queued in the trace and freed after it" \
-		"$(lines_of batch_end | sum_of slab vmalloc list mixed)" "$queued"
+		"$(lines_of batch_end | add_up slab vmalloc list mixed)" "$queued"
 	lines_of batch_start | sed 's/.*rcu_ptr_batch_start: //' >/tmp/starts
 	lines_of batch_end | grep -v batch=-1 | sed 's/.*rcu_ptr_batch_end: //' >/tmp/ends
 	[ -s /tmp/starts ] || fail "no batch was started"
@@ -118,8 +104,7 @@ test_batches_agree_with_queue() {
 # that the start announced.
 test_batch_order() {
 	start batch_start batch_end
-	load rcu_ptr_client_c objects=1000
-	unload rcu_ptr_client_c
+	once rcu_ptr_client_c objects=1000
 	# On a slow machine all of them may be ready before a batch is made.
 	[ -n "$(lines_of 'batch_[a-z]*')" ] || fail "no batch in the trace"
 	lines_of 'batch_[a-z]*' | { grep -v batch=-1 || true; } | tr -s ' ' | awk '
@@ -140,7 +125,7 @@ refilled() {
 # The trace has what the stats count: a refill that is running has counted blocks, and no event yet.
 all_refills_traced() {
 	lines_of refill | sed 's/.*: //' >/tmp/refill
-	[ -s /tmp/refill ] && [ "$(sum_of blocks </tmp/refill)" -eq "$(stat_sum refilled)" ]
+	[ -s /tmp/refill ] && [ "$(add_up blocks </tmp/refill)" -eq "$(stat_sum refilled)" ]
 }
 
 test_refill() {
@@ -184,7 +169,7 @@ test_shrink() {
 	want "objects the shrinker counts" "$(awk '{ n += $2 } END { print n }' "$shrinker/count")" "$cached"
 	# Memory cgroup, node, how many.
 	echo "0 0 100000" >"$shrinker/scan"
-	want "blocks in the trace" "$(lines_of shrink | sum_of blocks)" "$cached"
+	want "blocks in the trace" "$(lines_of shrink | add_up blocks)" "$cached"
 	want "blocks in the stats" "$(stat_sum now_cached)" 0
 	lines_of shrink | sed 's/.*: //' | grep -v -E '^cpu=[0-9]+ blocks=[0-9]+ objects=[0-9]+$' &&
 		fail "not as it should be"
@@ -266,8 +251,7 @@ test_disable() {
 	start queue batch_start batch_end refill shrink defer
 	echo 0 >"$EVENTS/enable"
 	echo >"$TRACING/trace"
-	load rcu_ptr_client_c objects=100
-	unload rcu_ptr_client_c
+	once rcu_ptr_client_c objects=100
 	want "lines with all events off" "$(count ' rcu_ptr_' <"$TRACING/trace")" 0
 }
 
@@ -275,8 +259,7 @@ test_filter() {
 	start
 	echo 'channel == 1' >"$EVENTS/rcu_ptr_queue/filter"
 	echo 1 >"$EVENTS/rcu_ptr_queue/enable"
-	load rcu_ptr_client_c objects=400
-	unload rcu_ptr_client_c
+	once rcu_ptr_client_c objects=400
 	want "lines that the filter keeps" "$(lines_of queue | wc -l)" "$(stat_sum queued_vmalloc)"
 	want "lines that it should drop" "$(lines_of queue | count -v channel=vmalloc)" 0
 }

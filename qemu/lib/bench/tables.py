@@ -163,7 +163,6 @@ def _readme(rows, cols):
 
 
 def markdown(record):
-    """The whole text."""
     rows = record["results"]
     cols = columns(rows)
     about = record["about"]

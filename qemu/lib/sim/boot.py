@@ -53,10 +53,6 @@ KERNEL = (
 KERNEL_OF = {"x86_64": ("lpj=4000000",)}
 
 
-def _short(data):
-    return hashlib.sha256(data).hexdigest()[:16]
-
-
 def _stripped(strip, path):
     """A module without what debuggers read: it is a few times as large, and has paths of the host in it."""
     with tempfile.NamedTemporaryFile(suffix=".ko") as copy:
@@ -80,7 +76,7 @@ class Result:
         self.seconds = seconds
         texts = [line.text for line in console.lines(data)]
         self.lines = BANNER.sub(b"Linux version", data).split(b"\n")
-        self.digest = _short(b"\n".join(self.lines))
+        self.digest = hashlib.sha256(b"\n".join(self.lines)).hexdigest()[:16]
         self.sections = {}
         self.sums = {}
         self.redirected = 0
@@ -123,14 +119,13 @@ class Result:
 
 
 class Booter:
-    """Boots seeds of one scenario."""
-
     def __init__(self, scenario, detector, out, strip, modules=None):
         """strip: a program. modules: {name: path}, instead of the scenario's."""
         self.scenario = scenario
         self._detector = detector
         self._out = out
         self._running = set()
+        self.stopped = False
         names = MODULES + (TAKEOVER_MODULES if can_take_over(scenario) else ())
         modules = modules or {name: scenario.module(name) for name in names}
         self.modules = {name: modules[name] for name in names}
@@ -147,7 +142,6 @@ class Booter:
             *((f"modules/{name}", content) for name, content in self._contents.items())])
 
     def command(self, case, initrd):
-        """QEMU's command line for a seed."""
         scen = copy.copy(self.scenario)
         scen.settings = {**scen.settings, "thread": "single", "icount": "shift=0,sleep=off", "smp": case.smp,
                          "mem": case.mem}
@@ -158,7 +152,6 @@ class Booter:
         return [*argv, "-nodefaults", "-rtc", "clock=vm,base=2026-01-01", "-seed", str(case.seed)]
 
     def folder(self, case):
-        """Where a seed's files are kept."""
         folder = self._out / f"{self.scenario.name}-{case.engine}-{case.seed}"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -219,7 +212,8 @@ class Booter:
         return log.read_bytes() if log.exists() else b"", ended, code, stderr
 
     def stop(self):
-        """Ends all boots that another thread began."""
+        """Ends all boots that another thread began, which are the last ones."""
+        self.stopped = True
         for qemu in list(self._running):
             qemu.kill()
 

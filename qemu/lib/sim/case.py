@@ -24,11 +24,9 @@ class Dice:
         return x ^ (x >> 31)
 
     def below(self, n):
-        """A number below n."""
         return self.roll() % n
 
     def of(self, *choices):
-        """One of these."""
         return choices[self.below(len(choices))]
 
 
@@ -89,9 +87,7 @@ class Takeover:
 
 
 class Case:
-    """One seed, for a kernel."""
-
-    def __init__(self, seed, engine=None, slow=False, msecs=None, long=False, takeover=False):
+    def __init__(self, seed, engine=None, slow=False, long=False, takeover=False):
         """long: a longer and denser run than the seed's usual one; takeover: the kernel can have it."""
         self.seed = seed
         self.long = long
@@ -108,7 +104,7 @@ class Case:
         }
         self.torture = {
             "seed": seed,
-            "msecs": msecs or (LONG if long else MSECS) * (4 if slow else 1),
+            "msecs": (LONG if long else MSECS) * (4 if slow else 1),
             "writers": 1 + dice.below(4),
             "readers": 1 + dice.below(3),
             "urgent": dice.below(3),
@@ -137,7 +133,7 @@ class Case:
                 n=dice.below(65), few=1 + dice.below(50), many=1 + dice.below(2000))
             self.actions += [f"usleep {1000 * (1 + dice.below(40))}", text]
         self.takeover = Takeover(seed).script if takeover else ""
-        if self.takeover and not msecs and not long:
+        if self.takeover and not long:
             # To give the functions back takes longer than a usual run.
             self.torture["msecs"] *= 2
 
@@ -147,7 +143,6 @@ class Case:
 
     @property
     def plan(self):
-        """The steps in the guest."""
         core = " ".join(f"{key}={value}" for key, value in self.core.items())
         return f"insmod rcu_ptr.ko {core}\nsh sim.sh\nrmmod rcu_ptr\n"
 
@@ -159,7 +154,6 @@ class Case:
             "".join(f"\t{action}\n" for action in self.actions) + "}\n" + self.takeover
 
     def describe(self):
-        """For people."""
         what = self.torture
         return f"engine {self.engine}, {self.smp} CPUs, {self.mem} MB, " \
                f"{what['writers']}+{what['readers']}+{what['urgent']} threads, " \

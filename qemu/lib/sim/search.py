@@ -16,7 +16,6 @@ from .boot import Booter
 STRIDE = 1000
 # After so many that found nothing, with none that did, a mutant is given up.
 HOPELESS = 3
-ENGINE_OF = {"rfc": "rfc", "lockless": "lockless"}
 
 
 def always(path, scenario):
@@ -45,19 +44,18 @@ def onward(seeds, first, count, end):
 class _Search:
     """Boots the seeds that it is given, on as many CPUs of the host as it may."""
 
-    def __init__(self, booter, case, seeds, twice):
+    def __init__(self, booter, case, seeds):
         self._booter = booter
         self._case = case
         self._seeds = iter(seeds)
-        self._twice = twice
         self._lock = threading.Lock()
         self._began = 0
-        self.results, self.failed, self.unsteady, self.errors = [], [], [], []
+        self.results, self.failed, self.unsteady = [], [], []
 
     def _next(self):
         """(A seed, whether it is the first one), or None."""
         with self._lock:
-            if self.errors:
+            if self._booter.stopped:
                 return None
             for seed in self._seeds:
                 self._began += 1
@@ -65,17 +63,12 @@ class _Search:
             return None
 
     def work(self, cpu):
-        """Until there are no more."""
-        try:
-            while (found := self._next()) is not None:
-                self._one(*found, cpu)
-        except Exception as error:  # pylint: disable=broad-exception-caught # raised by run()
-            self.errors.append(error)
+        while (found := self._next()) is not None:
+            self._one(*found, cpu)
 
     def _one(self, seed, first, cpu):
         result = self._booter.go(self._case(seed), cpu=cpu)
-        if self.errors:
-            # It was ended with the others.
+        if self._booter.stopped:
             return
         lines = [_line(result)]
         if not result.good:
@@ -86,7 +79,7 @@ class _Search:
             if not result.good:
                 self.failed.append(seed)
             print("\n".join(lines), flush=True)
-        if (self._twice or first or not result.good) and not self._again(result, cpu):
+        if (first or not result.good) and not self._again(result, cpu):
             with self._lock:
                 self.unsteady.append(seed)
         # What is needed of it later are numbers.
@@ -95,7 +88,7 @@ class _Search:
     def _again(self, result, cpu):
         """Boots a seed again. Returns whether it was the same."""
         other = self._booter.go(result.case, cpu=cpu)
-        if self.errors:
+        if self._booter.stopped:
             return True
         if other.digest == result.digest:
             print(f"seed {result.case.seed}: the same again", flush=True)
@@ -123,25 +116,25 @@ def _replay(result, booter):
         (" LONG=1" if result.case.long else "")
 
 
-def run(booter, case, seeds, twice, jobs=1):
-    """Runs them. Returns the exit code."""
-    started = time.monotonic()
-    search = _Search(booter, case, seeds, twice)
+def _on_each_cpu(booter, jobs, work):
+    """Calls work(cpu) for so many of the host's CPUs side by side. When one fails the others are stopped."""
     cpus = sorted(os.sched_getaffinity(0))
     if jobs > len(cpus):
         raise SetupError(f"--jobs {jobs}: {len(cpus)} CPUs are all there are")
-    threads = [threading.Thread(target=search.work, args=(cpu,)) for cpu in cpus[-jobs:]]
-    for thread in threads:
-        thread.start()
-    try:
-        for thread in threads:
-            thread.join()
-    except KeyboardInterrupt as interrupt:
-        search.errors.append(interrupt)
-        booter.stop()
-        raise
-    if search.errors:
-        raise search.errors[0]
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        try:
+            for done in concurrent.futures.as_completed([pool.submit(work, cpu) for cpu in cpus[-jobs:]]):
+                done.result()
+        except BaseException:
+            booter.stop()
+            raise
+
+
+def run(booter, case, seeds, jobs=1):
+    """Runs them. Returns the exit code."""
+    started = time.monotonic()
+    search = _Search(booter, case, seeds)
+    _on_each_cpu(booter, jobs, search.work)
     return _close(booter, search, (time.monotonic() - started) / 3600)
 
 
@@ -205,7 +198,6 @@ class Row:
         self.why[why] = self.why.get(why, 0) + 1
 
     def text(self, most):
-        """The line of the table."""
         starts = len(self.tries) + self.lost
         if not self.tries:
             return f"| {self.name} | {starts} | not in {most} | - | - |"
@@ -224,24 +216,22 @@ def run_mutants(args, scenario, detector, case):
     broken = Broken(args)
     rows, left = [], []
     for mutant in (mutant for mutant in mutants.load(args.mutant) if not mutant.host):
-        if args.until and time.time() > args.until:
-            left.append(mutant.name)
-            continue
         booter, why = broken.booter(mutant, scenario, detector)
         if not booter:
             print(f"# {mutant.name}: {why}", flush=True)
             left.append(mutant.name)
             continue
         # The engine that it is in: seeds of the other one could not find it.
+        engine = mutant.name.split("-")[0]
         row = Row(mutant.name)
-        _searches(row, booter, case, args, ENGINE_OF.get(mutant.name.split("-")[0]))
+        _searches(row, booter, case, args, engine if engine in ("rfc", "lockless") else None)
         rows.append(row)
         print(row.text(args.most), flush=True)
     print("\n| mutant | starts | median | worst | mostly seen as |\n|---|---|---|---|---|")
     for row in rows:
         print(row.text(args.most))
     if left:
-        print(f"\nno time, or not built: {', '.join(left)}")
+        print(f"\nnot built: {', '.join(left)}")
     return 0 if rows else 1
 
 
@@ -255,7 +245,7 @@ def _searches(row, booter, case, args, engine):
             with lock:
                 start = next(starts, None)
             hopeless = row.lost >= HOPELESS and not row.tries
-            if start is None or hopeless or start and args.until and time.time() > args.until:
+            if start is None or hopeless or booter.stopped:
                 return
             found = _search(booter, case, 1 + STRIDE * start, args.most, engine, cpu)
             with lock:
@@ -264,10 +254,7 @@ def _searches(row, booter, case, args, engine):
                 else:
                     row.lost += 1
 
-    cpus = sorted(os.sched_getaffinity(0))[-args.jobs:]
-    with concurrent.futures.ThreadPoolExecutor(len(cpus)) as pool:
-        for done in [pool.submit(work, cpu) for cpu in cpus]:
-            done.result()
+    _on_each_cpu(booter, args.jobs, work)
 
 
 def _search(booter, case, first, most, engine, cpu):

@@ -4,6 +4,8 @@ for 200 ms, and each cpu_relax() ends a turn of QEMU's. A kernel that knows the 
 here, from outside, through QEMU's gdbstub: stop where the calibration begins, write the frequency, go on. It is
 the frequency that the calibration finds. All boots do the same at the same instruction, so they stay equal."""
 
+import typing
+
 from ..qmp import Channel
 
 STOP = "calibrate_APIC_clock"
@@ -13,13 +15,11 @@ FREQUENCY = 1_000_000_000
 SECONDS = 300
 
 
-class Shortcut:
+class Shortcut(typing.NamedTuple):
     """Where to stop and what to write, for a kernel."""
-
-    def __init__(self, address, word, value):
-        self.address = address
-        self.word = word
-        self.value = value
+    address: int
+    word: int
+    value: int
 
     @classmethod
     def of(cls, scenario):

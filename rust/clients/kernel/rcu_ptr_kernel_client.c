@@ -144,32 +144,33 @@ static int one_deferred(void)
 {
 	struct late late = {};
 	struct kmem_cache *cache;
-	int cpu, err = 0;
+	bool is_other;
+	int cpu;
 
 	cache = kmem_cache_create("rcu_ptr_kernel_client", sizeof(*late.entry),
 				  0, SLAB_RED_ZONE, NULL);
 	if (!cache)
 		return -ENOMEM;
 	late.entry = kmem_cache_alloc(cache, GFP_KERNEL);
-	if (!late.entry)
-		err = -ENOMEM;
-	cpu = get_cpu();
-	cpu = cpumask_any_but(cpu_online_mask, cpu);
-	if (late.entry) {
-		if (cpu >= nr_cpu_ids)
-			kfree_rcu_nolock(late.entry, kvrcu);
-		else
-			smp_call_function_single(cpu, free_late, &late, false);
+	if (!late.entry) {
+		kmem_cache_destroy(cache);
+		return -ENOMEM;
 	}
+	cpu = cpumask_any_but(cpu_online_mask, get_cpu());
+	is_other = cpu < nr_cpu_ids;
+	if (is_other)
+		smp_call_function_single(cpu, free_late, &late, false);
+	else
+		kfree_rcu_nolock(late.entry, kvrcu);
 	put_cpu();
 	/* Pairs with free_late(). */
-	while (late.entry && cpu < nr_cpu_ids && !smp_load_acquire(&late.freed))
+	while (is_other && !smp_load_acquire(&late.freed))
 		cpu_relax();
 	kmem_cache_destroy(cache);
 	/* Its frame goes. */
-	if (late.entry && cpu < nr_cpu_ids)
+	if (is_other)
 		smp_call_function_single(cpu, nothing, NULL, true);
-	return err;
+	return 0;
 }
 
 static int large_ones(void)

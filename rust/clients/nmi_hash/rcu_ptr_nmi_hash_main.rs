@@ -18,13 +18,11 @@ pub mod rcu_ptr;
 // The files of rust/sys that this module takes: docs/reading.md. Of those that others take too it
 // uses a part.
 #[path = "../../sys"]
+#[allow(dead_code)]
 mod sys {
-    #[allow(dead_code)]
     pub(crate) mod cpu;
     pub(crate) mod generated;
-    #[allow(dead_code)]
     pub(crate) mod irq;
-    #[allow(dead_code)]
     pub(crate) mod perf;
 }
 
@@ -302,7 +300,7 @@ struct NmiHash {
     #[pin]
     file: debugfs::File<Arc<Profile>>,
     dir: debugfs::Dir,
-    events: Option<Events<Profile>>,
+    events: Option<Events>,
     timer: Option<ArcHrTimerHandle<Profile>>,
     profile: Arc<Profile>,
 }

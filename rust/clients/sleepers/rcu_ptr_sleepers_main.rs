@@ -238,7 +238,7 @@ struct Module {
     #[pin]
     file: debugfs::File<Arc<Table>>,
     dir: debugfs::Dir,
-    switches: Option<Switches<Table>>,
+    switches: Option<Switches>,
     table: Arc<Table>,
 }
 

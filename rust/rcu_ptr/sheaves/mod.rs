@@ -23,7 +23,11 @@
 //! a slot is reserved with one addition that an NMI can't divide (`cursor.rs` says why that is
 //! enough), and every context works the same.
 //!
-//! The round of an object:
+//! A sheaf is *used up* when all of its slots are taken, *closed* when it was taken off its CPU and its slots must not be
+//! touched before a grace period, and *spent* when it is closed and empty. *Stock* is what can be allocated. *Strays* are
+//! freed objects without a sheaf, on a list of their cache.
+//!
+//! The cycle of an object:
 //!
 //! | step | where |
 //! |---|---|
@@ -31,7 +35,7 @@
 //! | freed: a slot of the rcu sheaf | `free_rcu()` of fastpath.rs |
 //! | that is full: another is installed, it is closed | `put_object()`, `close()` of exchange.rs |
 //! | or it does not fill up: it is closed after a drain interval | `MonitorWork` of monitor.rs; `run()` of arm.rs says when |
-//! | or there is no empty sheaf: to the engine, or the strays | `no_slot()` of alloc.rs |
+//! | or there is no empty sheaf: the engine takes it, or it is a stray | `no_slot()` of alloc.rs |
 //! | the grace period begins; at the next tick where interrupts were off | `start_grace_period()`, `call()` of reclaim.rs; `KickWork` of monitor.rs |
 //! | it is over: the sheaf goes to the barn, or is left for the worker | `Ready::run()`, `take_in_backlog()`, `Load::put()` of reclaim.rs |
 //! | an allocation sheaf is used up: a full one is installed | `next_object()`, `find_full()`, `install()` of exchange.rs |

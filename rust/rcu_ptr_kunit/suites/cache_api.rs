@@ -251,6 +251,8 @@ mod tests {
         let cache = Cache::<Aligned>::new(c"rcu_ptr_api_none")?;
         let refused = cache.alloc_nolock(Aligned(42)).err();
         check!(refused.is_some_and(|value| value.0 == 42));
+        // The reserve is that of this node.
+        thread::stay_here();
         cache.prefill(100)?;
         let mut held = KVec::with_capacity(100, GFP_KERNEL)?;
         for i in 0..100 {

@@ -523,7 +523,7 @@ mod tests {
     fn linked_without_a_page() -> Result {
         for route in Route::CALLS {
             let (linked, freed) = without_pages(route)?;
-            pr_info!("{:?}: {} of 2000 were linked\n", route, linked);
+            pr_info!("{route:?}: {linked} of 2000 were linked\n");
             check!(linked > 0 && freed);
         }
         Ok(())
@@ -534,7 +534,7 @@ mod tests {
         let _defaults = params::no_blocks()?;
         for route in Route::CALLS {
             let (linked, freed) = without_pages(route)?;
-            pr_info!("{:?}: {} of 2000 were linked\n", route, linked);
+            pr_info!("{route:?}: {linked} of 2000 were linked\n");
             check!(freed);
             check!(linked == 2000);
         }

@@ -136,9 +136,7 @@ mod tests {
         let objects = scaled(100_000);
         let left = left_by_engine(other, objects)?;
         kernel::kunit::info(fmt!(
-            "rcu_ptr_hog: {} of {} objects are left beside the task\n",
-            left,
-            objects
+            "rcu_ptr_hog: {left} of {objects} objects are left beside the task\n"
         ));
         check!(left <= MAX_LEFT);
         Ok(())
@@ -154,9 +152,7 @@ mod tests {
         let objects = scaled(100_000);
         let left = left_by_cache(other, objects)?;
         kernel::kunit::info(fmt!(
-            "rcu_ptr_hog: {} sheaves of {} objects are left beside the task\n",
-            left,
-            objects
+            "rcu_ptr_hog: {left} sheaves of {objects} objects are left beside the task\n"
         ));
         check!(left <= MAX_SHEAVES);
         Ok(())

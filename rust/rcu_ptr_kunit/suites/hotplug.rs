@@ -320,8 +320,7 @@ fn shrunk_beside_a_death(cpu: i32) -> Result<bool> {
 /// Whether the statistics say that `cpu` has no cached block.
 fn has_no_blocks(cpu: i32) -> Result<bool> {
     let command = CString::try_from_fmt(fmt!(
-        "grep -q '^cpu={} .*now_cached=0' /sys/kernel/debug/rcu_ptr/stats",
-        cpu
+        "grep -q '^cpu={cpu} .*now_cached=0' /sys/kernel/debug/rcu_ptr/stats"
     ))?;
     Ok(user::sh(&command).is_ok())
 }

@@ -111,10 +111,7 @@ mod tests {
                 (freed, waited) = without_memory()?;
             }
         }
-        pr_info!(
-            "memory is short: {} of 16 callers waited themselves\n",
-            waited
-        );
+        pr_info!("memory is short: {waited} of 16 callers waited themselves\n");
         check!(freed);
         // Where faults can be injected the next test is the one that is sure of it.
         check!(waited > 0 || fault::CAN);

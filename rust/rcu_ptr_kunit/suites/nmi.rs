@@ -91,7 +91,7 @@ fn breakpoint() -> Result<Option<Outcome>> {
     let hook = Hook::new(&body);
     let breakpoint = match Breakpoint::new(Kind::Execute, core_test::kvfree_entry(), &hook) {
         Err(e) if e == EOPNOTSUPP => return Ok(None),
-        other => other.inspect_err(|e| pr_err!("no breakpoint: {:?}\n", e))?,
+        other => other.inspect_err(|e| pr_err!("no breakpoint: {e:?}\n"))?,
     };
     pool.free(Route::Kvfree, 500);
     drop(breakpoint);
@@ -313,7 +313,10 @@ fn while_the_tick_stops(cpu: i32, rounds: usize) -> Result<Option<(usize, usize)
             let came = || pool.taken() > before;
             // It wakes up for each, and stops its tick when the callbacks of the thread that ended are done.
             // That it has come is seen by the caller.
-            (0..6).any(|_| thread::on_cpu(cpu, || Ok(())).is_ok() && thread::wait_for(1000, came));
+            (0..6).any(|_| {
+                let woken = thread::on_cpus(::core::iter::once(cpu), &|_| (), || ());
+                woken.is_ok() && thread::wait_for(1000, came)
+            });
         }
     });
     drop(defaults);
@@ -332,7 +335,7 @@ mod tests {
     /// Whether all is well, which the log says. Only a test itself can assert.
     fn check(what: &str, least: u64, outcome: Option<Outcome>) -> bool {
         let Some(outcome) = outcome else {
-            pr_info!("NMI source {}: none\n", what);
+            pr_info!("NMI source {what}: none\n");
             skip(c"the machine has no such source of NMIs");
             return true;
         };
@@ -353,7 +356,7 @@ mod tests {
     #[test]
     fn at_least_one_source() -> Result {
         let nmi_source = storm::strongest();
-        pr_info!("strongest NMI source: {:?}\n", nmi_source);
+        pr_info!("strongest NMI source: {nmi_source:?}\n");
         let came = Atomic::<u64>::new(0);
         let count = || came.add(u64::from(cpu::context() == Context::Nmi), Relaxed);
         if let Some(nmi_source) = nmi_source {
@@ -389,7 +392,7 @@ mod tests {
         let came = watchpoints()?;
         let deferred = came.as_ref().map(|(_, deferred)| *deferred);
         if let Some(deferred) = deferred {
-            pr_info!("watchpoints: {} objects found the lock held\n", deferred);
+            pr_info!("watchpoints: {deferred} objects found the lock held\n");
         }
         check!(check("watchpoints", FEW, came.map(|(outcome, _)| outcome)));
         // An engine without a lock has none to find held.
@@ -424,10 +427,7 @@ mod tests {
     #[test]
     fn control_with_the_kernels_own() -> Result {
         let came = control()?;
-        pr_info!(
-            "control, the kernel's own: {:?} came in_nmi(), elsewhere\n",
-            came
-        );
+        pr_info!("control, the kernel's own: {came:?} came in_nmi(), elsewhere\n");
         let (inside, elsewhere) = or_skip!(came, c"the machine has no such source of NMIs");
         check!(inside >= FEW && elsewhere == 0);
         Ok(())
@@ -457,11 +457,7 @@ mod tests {
             while_the_tick_stops(cpu, 8)?,
             c"the machine has no such source of NMIs"
         );
-        pr_info!(
-            "{} NMIs while the tick stops, {} raised an interrupt\n",
-            calls,
-            raised
-        );
+        pr_info!("{calls} NMIs while the tick stops, {raised} raised an interrupt\n");
         // On a busy host the tick of that CPU may go on for long.
         check!(calls >= 4 && raised == calls);
         Ok(())

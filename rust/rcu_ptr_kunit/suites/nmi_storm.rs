@@ -288,12 +288,7 @@ mod tests {
         let queued: u64 = sums.as_ref().map_or(0, |sums| sums.freed.iter().sum());
         let ran = counters.ran.load(Relaxed) - ran;
         let wrong = counters.wrong.load(Relaxed) - wrong;
-        pr_info!(
-            "storm: callbacks: {} queued, {} called, {} in a wrong context\n",
-            queued,
-            ran,
-            wrong
-        );
+        pr_info!("storm: callbacks: {queued} queued, {ran} called, {wrong} in a wrong context\n");
         check!(check("callbacks", wanted(), secs(), sums));
         check!(queued == ran && wrong == 0);
         Ok(())

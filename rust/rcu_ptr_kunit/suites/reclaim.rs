@@ -290,8 +290,7 @@ fn refused_and_nothing_else() -> Result<(bool, bool)> {
 /// Whether the statistics say that `cpu` has cached blocks.
 fn cached_blocks(cpu: i32) -> bool {
     CString::try_from_fmt(fmt!(
-        "grep -q '^cpu={} .*now_cached=[1-9]' /sys/kernel/debug/rcu_ptr/stats",
-        cpu
+        "grep -q '^cpu={cpu} .*now_cached=[1-9]' /sys/kernel/debug/rcu_ptr/stats"
     ))
     .is_ok_and(|command| user::sh(&command).is_ok())
 }
@@ -377,11 +376,7 @@ mod tests {
     #[test]
     fn refills_pause_after_pressure() -> Result {
         let (backoffs, refilled, freed) = refill_after_pressure()?;
-        pr_info!(
-            "after pressure: {} refills put off, {} blocks came\n",
-            backoffs,
-            refilled
-        );
+        pr_info!("after pressure: {backoffs} refills put off, {refilled} blocks came\n");
         check!(freed);
         check!(backoffs > 0);
         check!(refilled > 0);

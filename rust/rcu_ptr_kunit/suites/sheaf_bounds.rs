@@ -254,7 +254,7 @@ mod tests {
         let came = cache.stats().now_rcu;
         let gone = bound::watchdog(|| cache.stats().now_rcu == 0);
         let took = (thread::now() - before) / 1_000_000;
-        kernel::kunit::info(fmt!("rcu_ptr_sheaf_bounds: closed after {} ms\n", took));
+        kernel::kunit::info(fmt!("rcu_ptr_sheaf_bounds: closed after {took} ms\n"));
         check!(came == 1 && gone);
         check!(took < i64::from(msecs) * 7 / 4);
         Ok(())

@@ -331,6 +331,8 @@ mod tests {
     fn prefilled() -> Result {
         let args = cache::own_memory();
         let cache = SheafCache::new(c"rcu_ptr_prefill", SIZE, args)?;
+        // The reserve is that of this node.
+        thread::stay_here();
         cache.prefill(1000)?;
         let mut held = KVVec::<NonNull<u8>>::with_capacity(1000, GFP_KERNEL)?;
         cpu::irqs_off(|| {

@@ -232,9 +232,7 @@ mod tests {
             let stats = cache.stats();
             drop(cache);
             kernel::kunit::info(fmt!(
-                "rcu_ptr_sheaf_ctor: {} found, {} times another object\n",
-                found,
-                again
+                "rcu_ptr_sheaf_ctor: {found} found, {again} times another object\n"
             ));
             check!(wrong == Wrong::default());
             check!(found > 1000 && stats.nolock_allocs == 0);

@@ -78,7 +78,7 @@ struct Costs {
 fn beside_others() -> Result<Costs> {
     let mut others = KVec::with_capacity(BESIDE, GFP_KERNEL)?;
     for i in 0..BESIDE {
-        let name = kernel::str::CString::try_from_fmt(fmt!("rcu_ptr_beside_{}", i))?;
+        let name = kernel::str::CString::try_from_fmt(fmt!("rcu_ptr_beside_{i}"))?;
         others.push(SheafCache::new(&name, SIZE, Args::default())?, GFP_KERNEL)?;
     }
     let stop = Atomic::<i32>::new(0);

@@ -86,10 +86,7 @@ mod tests {
             drop(guard);
             let stats = cache.stats();
             kernel::kunit::info(fmt!(
-                "rcu_ptr_sheaf_limits: of {} bytes at most {} waited, after {} objects\n",
-                limit,
-                most,
-                n
+                "rcu_ptr_sheaf_limits: of {limit} bytes at most {most} waited, after {n} objects\n"
             ));
             if let Some(object) = again {
                 // SAFETY: From this cache, the caller's.
@@ -118,6 +115,8 @@ mod tests {
     fn who_may_sleep() -> Result {
         const LIMIT: u64 = 40_000;
         let cache = SheafCache::new(c"rcu_ptr_wait", SIZE, limited(LIMIT))?;
+        // The reserve is that of this node.
+        thread::stay_here();
         cache.prefill(20)?;
         let mut most = 0;
         for _ in 0..scaled(30_000) {
@@ -142,11 +141,7 @@ mod tests {
         });
         drop(guard);
         kernel::kunit::info(fmt!(
-            "rcu_ptr_sheaf_limits: met {} times, {} and {} bytes waited, {} objects reserved\n",
-            met,
-            most,
-            bytes,
-            reserved
+            "rcu_ptr_sheaf_limits: met {met} times, {most} and {bytes} bytes waited, {reserved} objects reserved\n"
         ));
         drop(cache);
         check!(n > 1000 && bytes <= LIMIT + slack(56));
@@ -167,6 +162,8 @@ mod tests {
             ..limited(40_000)
         };
         let cache = SheafCache::new(c"rcu_ptr_wait", SIZE, args)?;
+        // The reserve is that of this node.
+        thread::stay_here();
         cache.prefill(PROMISED)?;
         let held = cache.alloc_many(1000)?;
         let (before, sleepers, stats, others) = domain.read(|| {

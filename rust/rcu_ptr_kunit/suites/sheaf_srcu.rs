@@ -409,10 +409,7 @@ mod tests {
                 times[ROUNDS / 2] / 1000
             });
             kernel::kunit::info(fmt!(
-                "rcu_ptr_sheaf_srcu: {:?}: us: a grace period of the domain and one of RCU {}, barrier {}\n",
-                kind,
-                both,
-                barrier
+                "rcu_ptr_sheaf_srcu: {kind:?}: us: a grace period of the domain and one of RCU {both}, barrier {barrier}\n"
             ));
             drop(cache);
             check!(barrier < 4 * both);

@@ -251,10 +251,7 @@ mod tests {
             storms += 1;
         }
         kernel::kunit::info(fmt!(
-            "rcu_ptr_sheaf_storm: {} objects destructed, {} NMIs in {} storms\n",
-            freed,
-            nmis,
-            storms
+            "rcu_ptr_sheaf_storm: {freed} objects destructed, {nmis} NMIs in {storms} storms\n"
         ));
         check!(nmis >= wanted / 20);
         Ok(())

@@ -245,7 +245,7 @@ impl Outcome {
             self.woke[1]
         );
         if let Some(name) = self.silent {
-            pr_info!("{} made no call\n", name);
+            pr_info!("{name} made no call\n");
         }
         self.freed && self.wrong == Wrong::default() && self.sees && self.woke[0] == 0
     }

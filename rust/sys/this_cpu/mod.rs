@@ -32,6 +32,10 @@ pub(crate) use arch::this_cpu_word;
 /// This CPU's copy of a dynamically allocated per-CPU word (a field of the `T` of a
 /// [`PerCpu<T>`](super::percpu::PerCpu)), `AT` bytes behind the pointer: on x86_64 a constant in the instruction.
 ///
+/// # Context
+///
+/// All operations: any, NMI included.
+///
 /// # Invariants
 ///
 /// The pointer is a per-CPU pointer (an offset, not an address); `AT` bytes behind it there is an aligned word
@@ -82,10 +86,6 @@ impl ThisCpuPtr {
 #[allow(dead_code)]
 impl<const AT: usize> ThisCpuPtr<AT> {
     /// Reads the word.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
     #[inline(always)]
     pub(crate) fn read(self, _on: &impl OnCpu) -> u64 {
         // SAFETY: By the type invariants.
@@ -93,10 +93,6 @@ impl<const AT: usize> ThisCpuPtr<AT> {
     }
 
     /// Writes the word.
-    ///
-    /// # Context
-    ///
-    /// As for [`Self::read()`].
     #[inline(always)]
     pub(crate) fn write(self, value: u64, _on: &impl OnCpu) {
         // SAFETY: By the type invariants.
@@ -104,10 +100,6 @@ impl<const AT: usize> ThisCpuPtr<AT> {
     }
 
     /// Adds `n`, wrapping, and returns what was there before.
-    ///
-    /// # Context
-    ///
-    /// As for [`Self::read()`].
     #[inline(always)]
     pub(crate) fn fetch_add(self, n: u64, _on: &impl OnCpu) -> u64 {
         // SAFETY: By the type invariants.
@@ -115,10 +107,6 @@ impl<const AT: usize> ThisCpuPtr<AT> {
     }
 
     /// Exchanges `old` for `new`. Returns what was there: `old` if it was exchanged.
-    ///
-    /// # Context
-    ///
-    /// As for [`Self::read()`].
     #[inline(always)]
     pub(crate) fn cmpxchg(self, old: u64, new: u64, _on: &impl OnCpu) -> u64 {
         // SAFETY: By the type invariants.
