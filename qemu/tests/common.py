@@ -7,19 +7,21 @@ from lib import expected as lists_of
 from lib import verdict
 from lib.plan import Plan
 from lib.splat import Detector
-from .logs import FOLDER
 
 QEMU = pathlib.Path(__file__).resolve().parent.parent
 
-# The plan and the cases that the golden logs belong to.
+# The plans and the cases that the golden logs belong to.
 PLAN = Plan("insmod rcu_ptr.ko\ninsmod rcu_ptr_kunit.ko\nrmmod rcu_ptr\n", "golden")
+PLANS = {"engines": Plan("for rfc lockless\ninsmod rcu_ptr.ko engine={}\nonce rcu_ptr_kunit.ko\nrmmod rcu_ptr\ndone\n",
+                         "engines")}
+CASES = {"usual": {"rcu_ptr_queue": ["kmalloc", "vmalloc", "barrier"], "rcu_ptr_list": ["forced", "order"]},
+         "parametrised": {"rcu_ptr_queue": ["kmalloc", "vmalloc", "barrier"], "rcu_ptr_list": ["sizes", "order"]},
+         "engines": {"rcu_ptr_queue": ["kmalloc", "vmalloc"]}}
 
 
 def wanted(plan=PLAN, cases="usual", skips=()):
-    """What golden/CASES.cases has for a plan."""
-    path = FOLDER / f"{cases}.cases"
-    suites = lists_of.of_plan(plan, *lists_of.parse(path.read_text(encoding="utf-8"), path))
-    return lists_of.Expected(suites, skips)
+    """What of CASES is for a plan."""
+    return lists_of.Expected(lists_of.of_plan(plan, CASES[cases], {}), skips)
 
 
 def lists():
@@ -27,7 +29,7 @@ def lists():
 
 
 def detector():
-    return Detector(*lists())
+    return Detector.of_tree()
 
 
 def judge(data, ended="exited", code=0, stderr="", expected=None, plan=PLAN, nmi=None):

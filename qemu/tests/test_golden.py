@@ -4,20 +4,17 @@
 import types
 import unittest
 
-from .common import PLAN, failed, judge, wanted as wanted_cases
+from .common import PLAN, PLANS, failed, judge, wanted as wanted_cases
 from lib import report
 from lib import verdict as verdicts
 from lib.plan import Plan
-from .logs import FOLDER, LOGS, data as log
+from .logs import LOGS, data as log
 
 
 def belonging(want):
     """The plan and the expected cases of a log: 'plan: NAME' and 'cases: NAME' say that it has its
     own, 'skip: CASE REASON' that one may be skipped."""
-    plan = PLAN
-    if "plan" in want:
-        path = FOLDER / f"{want['plan']}.plan"
-        plan = Plan(path.read_text(encoding="utf-8"), path)
+    plan = PLANS.get(want.get("plan"), PLAN)
     skips = [tuple(skip.split(" ", 1)) for skip in want["skip"]]
     return plan, wanted_cases(plan, want.get("cases", "usual"), skips)
 

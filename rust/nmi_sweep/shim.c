@@ -22,14 +22,16 @@
 
 MODULE_IMPORT_NS("RCU_PTR_TEST");
 
-char *rcu_ptr_text_module = "rcu_ptr";
-module_param_named(module, rcu_ptr_text_module, charp, 0444);
+/* rust/sys/text.rs */
+#define RCU_PTR_MODULE 0
+#define RCU_PTR_FUNC 1
+#define RCU_PTR_CMD 2
+
+char *rcu_ptr_texts[] = { "rcu_ptr", "", "" };
+
+module_param_named(module, rcu_ptr_texts[RCU_PTR_MODULE], charp, 0444);
 MODULE_PARM_DESC(module, "the module whose code is swept");
-
-char *rcu_ptr_text_func = "";
-module_param_named(func, rcu_ptr_text_func, charp, 0444);
+module_param_named(func, rcu_ptr_texts[RCU_PTR_FUNC], charp, 0444);
 MODULE_PARM_DESC(func, "sweep functions with this in their name only");
-
-char *rcu_ptr_text_cmd = "";
-module_param_named(cmd, rcu_ptr_text_cmd, charp, 0444);
+module_param_named(cmd, rcu_ptr_texts[RCU_PTR_CMD], charp, 0444);
 MODULE_PARM_DESC(cmd, "shell command that makes the swept code run");

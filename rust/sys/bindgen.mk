@@ -46,7 +46,7 @@ quiet_cmd_rcu_ptr_bindgen = BINDGEN $@
 		--no-debug '.*' --enable-function-attribute-detection \
 		--no-recursive-allowlist \
 		--allowlist-function '(__)?rcu_ptr_.*|$(RCU_PTR_BINDGEN_FUNCTIONS)' \
-		--allowlist-var '__tracepoint_rcu_ptr_.*|rcu_ptr_.*_key|rcu_ptr_text.*|RCU_PTR_.*' \
+		--allowlist-var '__tracepoint_rcu_ptr_.*|rcu_ptr_.*_key|rcu_ptr_texts|RCU_PTR_.*' \
 		--allowlist-type 'rcu_ptr|rcu_ptr_.*' \
 		-o $@ -- $(filter-out $(CC_FLAGS_LTO),$(rcu_ptr_bindgen_c_flags)) \
 		-fno-builtin -w -D__BINDGEN__ -DMODULE

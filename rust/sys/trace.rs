@@ -50,11 +50,11 @@ macro_rules! enabled {
     }};
 }
 
-/// Records an event if it is on.
+/// Records an event if it is on, and a further condition holds.
 macro_rules! record {
-    ($event:ident($($argument:expr),+ $(,)?)) => {
+    ($event:ident($($argument:expr),+ $(,)?) $(if $condition:expr)?) => {
         paste! {
-            if enabled!([<__tracepoint_rcu_ptr_ $event>]) {
+            if enabled!([<__tracepoint_rcu_ptr_ $event>]) $(&& $condition)? {
                 // SAFETY: Probes look at the arguments; what they point to is live.
                 unsafe { sys::[<rust_do_trace_rcu_ptr_ $event>]($($argument),+) };
             }
@@ -170,9 +170,7 @@ pub(crate) fn batch_end(cpu: i32, batch: Option<usize>, n: Counts, gp: usize) {
 /// Objects go back to their allocators, right after this.
 #[inline(always)]
 pub(crate) fn free(objects: &mut [*mut u8]) {
-    if enabled!(__tracepoint_rcu_ptr_free) && !objects.is_empty() {
-        record!(free(objects.as_mut_ptr().cast(), objects.len()));
-    }
+    record!(free(objects.as_mut_ptr().cast(), objects.len()) if !objects.is_empty());
 }
 
 /// The block cache was refilled.
@@ -196,7 +194,8 @@ pub(crate) fn defer(cpu: i32, what: c_uint, pending: usize) {
 pub(crate) fn sheaf_wait(cache: &CStr, cpu: i32, count: impl FnOnce() -> (usize, usize)) {
     if enabled!(__tracepoint_rcu_ptr_sheaf_wait) {
         let (sheaves, full) = count();
-        record!(sheaf_wait(cache.as_char_ptr(), cpu, sheaves, full));
+        // SAFETY: As in `record!()`.
+        unsafe { sys::rust_do_trace_rcu_ptr_sheaf_wait(cache.as_char_ptr(), cpu, sheaves, full) };
     }
 }
 

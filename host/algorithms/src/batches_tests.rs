@@ -487,7 +487,9 @@ fn batches_are_shared() {
         if is_list {
             return cpu.run(Event::Link);
         }
-        [Event::Queue, Event::Close, Event::HandOver].map(|event| cpu.run(event));
+        [Event::Queue, Event::Close, Event::HandOver]
+            .iter()
+            .for_each(|&event| cpu.run(event));
     };
     assert_eq!(start(), (Start::Nothing, 0));
     for (is_list, waiting) in [

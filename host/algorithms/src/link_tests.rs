@@ -54,7 +54,7 @@ tests! {
     x86_64_five_levels: check::<56, 0>(56, UNTAGGED);
     // The module uses one packing for both depths.
     x86_64_four_levels: check::<56, 0>(47, UNTAGGED);
-    arm64_52_bits: [52, 48].map(|depth| check::<52, 0>(depth, UNTAGGED));
+    arm64_52_bits: [52, 48].iter().for_each(|&depth| check::<52, 0>(depth, UNTAGGED));
     arm64_48_bits_with_every_tag: check::<48, 8>(48, &Vec::from_iter((0..=0xff).step_by(5)));
 }
 
