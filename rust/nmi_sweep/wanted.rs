@@ -114,7 +114,7 @@ const BOTH: &[Wanted] = &[
     all_but(8, "sheaves::alloc::again_nolock", ZERO),
     all_but(40, "sheaves::alloc::slow", REFUSED),
     all_but(30, "sheaves::alloc::slow_nolock", REFUSED),
-    all_but(85, "sheaves::free::no_slot", REFUSED),
+    all_but(85, "sheaves::alloc::no_slot", REFUSED),
     // Exchange of sheaves.
     all_but(10, "sheaves::exchange::any_reused", ZERO),
     all_but(4, "sheaves::exchange::close", CPUS),

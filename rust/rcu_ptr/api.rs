@@ -238,9 +238,10 @@ pub(crate) fn trim() {
 ///
 /// # Context
 ///
-/// Process context, interrupts on.
+/// Process context, interrupts on; may sleep.
 pub(crate) fn update_drain_interval() {
     engine!(update_drain_interval());
+    Sheaves::get().update_drain_interval();
 }
 
 /// [`Engine::gauges()`] of each possible CPU.

@@ -26,7 +26,6 @@ use crate::{
         cache::{Args, Cache},
         destroy,
         fastpath::Freed,
-        free,
         limits::Limits,
         refill,
         stats::counts,
@@ -374,7 +373,7 @@ unsafe extern "C" fn rcu_ptr_cache_free(cache_ptr: *mut sys::rcu_ptr_cache, obje
     if let Some(at) = NonNull::new(object.cast()) {
         let pin = PreemptOff::new();
         // SAFETY: By the safety requirements of this function.
-        match unsafe { free::free(cache(cache_ptr), at, &pin) } {
+        match unsafe { alloc::free(cache(cache_ptr), at, &pin) } {
             Freed::Taken => (),
             Freed::NoSlot => {
                 pin.into_raw();
@@ -403,7 +402,7 @@ unsafe extern "C" fn rcu_ptr_cache_free_rcu(
     if let Some(at) = NonNull::new(object.cast()) {
         let pin = PreemptOff::new();
         // SAFETY: By the safety requirements of this function.
-        if unsafe { free::free_rcu(cache(cache_ptr), at, &pin) } {
+        if unsafe { alloc::free_rcu(cache(cache_ptr), at, &pin) } {
             return;
         }
         pin.into_raw();
@@ -420,7 +419,7 @@ unsafe extern "C" fn rcu_ptr_cache_free_rcu(
 #[no_mangle]
 unsafe extern "C" fn rcu_ptr_rs_cache_no_slot(cache: &Cache, object: NonNull<u8>, caller: c_ulong) {
     // SAFETY: By the safety requirements of this function.
-    unsafe { free::no_slot(cache, object, caller, PreemptOff::from_raw()) };
+    unsafe { alloc::no_slot(cache, object, caller, PreemptOff::from_raw()) };
 }
 
 /// The rest of [`rcu_ptr_cache_free()`] when the object was there already.
@@ -432,7 +431,7 @@ unsafe extern "C" fn rcu_ptr_rs_cache_no_slot(cache: &Cache, object: NonNull<u8>
 unsafe extern "C" fn rcu_ptr_rs_cache_twice(cache: &Cache, object: NonNull<u8>, caller: c_ulong) {
     // SAFETY: By the safety requirements of this function.
     let _pin = unsafe { PreemptOff::from_raw() };
-    free::twice(cache, object, caller);
+    cache.warn_freed_twice(object.addr().get(), caller);
 }
 
 /// `rcu_ptr_cache_prefill()`.

@@ -157,26 +157,9 @@ impl Chain {
     }
 
     /// Looks for the end, at most `limit` objects away; `step` runs at each of them.
-    pub(crate) fn check(&self, limit: usize, mut step: impl FnMut()) -> End {
-        // Brent's algorithm: of the links that are met, the one after a power of two is kept, and in a
-        // cycle it comes again before the next power of two is reached.
-        let (mut at, mut kept, mut n) = (self.first, 0, 0usize);
-        while at != 0 {
-            if at == kept {
-                return End::Never(n);
-            }
-            if n == limit {
-                return End::Beyond;
-            }
-            if n & n.wrapping_sub(1) == 0 {
-                kept = at;
-            }
-            n += 1;
-            // SAFETY: By the type invariants `at` is the link word of an owned object.
-            at = unsafe { next_of(at) };
-            step();
-        }
-        End::After(n)
+    pub(crate) fn check(&self, limit: usize, step: impl FnMut()) -> End {
+        // SAFETY: By the type invariants `at` is the link word of an owned object.
+        find_end(self.first, limit, |at| unsafe { next_of(at) }, step)
     }
 
     /// Takes the newest.
@@ -188,6 +171,34 @@ impl Chain {
         self.first = next;
         Some(linked)
     }
+}
+
+/// Looks for the end of what is linked from `at` on, where `next` goes on, at most `limit` links away; `step` runs at
+/// each of them.
+pub(crate) fn find_end(
+    mut at: u64,
+    limit: usize,
+    next: impl Fn(u64) -> u64,
+    mut step: impl FnMut(),
+) -> End {
+    // Brent's algorithm: of the links that are met, the one after a power of two is kept, and in a
+    // cycle it comes again before the next power of two is reached.
+    let (mut kept, mut n) = (0, 0usize);
+    while at != 0 {
+        if at == kept {
+            return End::Never(n);
+        }
+        if n == limit {
+            return End::Beyond;
+        }
+        if n & n.wrapping_sub(1) == 0 {
+            kept = at;
+        }
+        n += 1;
+        at = next(at);
+        step();
+    }
+    End::After(n)
 }
 
 /// The address in the link word at address `at`.

@@ -11,7 +11,7 @@ use core::fmt::Write;
 use kernel::{
     prelude::*,
     str::Formatter,
-    sync::atomic::{Atomic, AtomicFlag, Relaxed},
+    sync::atomic::{Atomic, AtomicFlag, Full, Relaxed},
 };
 
 /// A number with bounds.
@@ -154,7 +154,8 @@ pub(crate) fn set(id: c_uint, text: &CStr) -> Result {
     let value = text.parse::<u32>().ok();
     match value.filter(|v| (number.min..=number.max).contains(v)) {
         Some(v) => {
-            number.value.store(v, Relaxed);
+            // ORDERING: Full: what is timed by the value before is seen below.
+            number.value.xchg(v, Full);
             if LIVE.load(Relaxed) {
                 if id == DRAIN_INTERVAL.id {
                     api::update_drain_interval();

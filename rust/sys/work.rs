@@ -92,6 +92,14 @@ impl<T> OwnerRef<T> {
     }
 }
 
+impl<T> Clone for OwnerRef<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for OwnerRef<T> {}
+
 // SAFETY: Only gives a shared reference.
 unsafe impl<T: Sync> Sync for OwnerRef<T> {}
 // SAFETY: As above.

@@ -313,7 +313,7 @@ fn used_up_sheaves_are_removed() {
     assert!(cpu.alloc() == Some(object) && is_right());
     assert!(matches!(fastpath::alloc(cpu), Err(Missed::UsedUp)));
     assert!(!is_right());
-    exchange::give_up(cpu);
+    exchange::remove_used_up(cpu);
     assert!(is_right());
     model.end();
 }
@@ -339,7 +339,7 @@ fn cursors_tell() {
         let seen = cursor.used_up().expect("no slot is left");
         assert_eq!(seen.is_too_far(), late > 6);
     }
-    exchange::give_up(cpu);
+    exchange::remove_used_up(cpu);
     assert!(!cursor.is_installed());
     model.end();
 }

@@ -7,7 +7,7 @@
 use crate::{
     sheaf_model::Memory,
     sheaves::{
-        grace::{Epochs, GracePeriod, Needs, Polled, Running, Strays, PLACES},
+        grace::{Epochs, GracePeriod, Needs, Polled, Running, Strays, EPOCHS},
         sheaf::Chain,
     },
     sync::AtomicLink,
@@ -151,7 +151,7 @@ proptest! {
         for step in steps {
             now += 1;
             match step {
-                Count::Begin => waits.push((now, epochs.place())),
+                Count::Begin => waits.push((now, epochs.current())),
                 Count::End(i) if !waits.is_empty() => {
                     waits.remove(i % waits.len());
                 }
@@ -163,10 +163,10 @@ proptest! {
             }
             let before: Vec<usize> = waits.iter().map(|wait| wait.1).collect();
             barriers.retain_mut(|(time, at, told)| {
-                let place = epochs.place();
+                let place = epochs.current();
                 let past = epochs.is_past(*time, |place| !before.contains(&place));
                 // It had its turn, or there was nothing to be told apart.
-                *told |= epochs.place() != place;
+                *told |= epochs.current() != place;
                 let old = waits.iter().any(|wait| wait.0 < *at);
                 assert!(!past || !old, "over with something that was there before");
                 !past
@@ -183,18 +183,18 @@ proptest! {
 #[test]
 fn barriers_end() {
     let epochs = Epochs::new();
-    let mut counted = [0u32; PLACES];
+    let mut counted = [0u32; EPOCHS];
     for time in 1..100 {
-        let old = epochs.place();
+        let old = epochs.current();
         counted[old] += 1;
         assert!(!epochs.is_past(time, |place| counted[place] == 0));
         // Told apart at once.
-        assert_ne!(epochs.place(), old);
-        counted[epochs.place()] += 1;
+        assert_ne!(epochs.current(), old);
+        counted[epochs.current()] += 1;
         counted[old] = 0;
         assert!(epochs.is_past(time, |place| counted[place] == 0));
         // The new one goes with the next round.
-        let new = epochs.place();
+        let new = epochs.current();
         counted[new] = 0;
     }
 }
@@ -203,12 +203,12 @@ fn barriers_end() {
 #[test]
 fn nothing_to_wait_for() {
     let epochs = Epochs::new();
-    let mut counted = [0u32; PLACES];
+    let mut counted = [0u32; EPOCHS];
     for time in 1..100 {
         assert!(epochs.is_past(time, |place| counted[place] == 0));
-        counted[epochs.place()] += 1;
+        counted[epochs.current()] += 1;
         assert!(epochs.is_past(time, |place| counted[place] == 0));
-        counted = [0; PLACES];
+        counted = [0; EPOCHS];
     }
 }
 
@@ -216,11 +216,11 @@ fn nothing_to_wait_for() {
 #[test]
 fn many_barriers() {
     let epochs = Epochs::new();
-    let counted = [const { Cell::new(0u32) }; PLACES];
+    let counted = [const { Cell::new(0u32) }; EPOCHS];
     let is_past = |time| epochs.is_past(time, |place| counted[place].get() == 0);
     let mut places = vec![];
     for time in 1..=6 {
-        let place = epochs.place();
+        let place = epochs.current();
         counted[place].set(counted[place].get() + 1);
         places.push(place);
         assert!(!is_past(time));
@@ -242,7 +242,7 @@ fn objects(n: usize) -> Vec<AtomicLink> {
 proptest! {
     /// Each object comes off the list once, with its place.
     #[test]
-    fn strays_come_once(pushes in prop::collection::vec((0usize..PLACES, any::<bool>()), 1..100)) {
+    fn strays_come_once(pushes in prop::collection::vec((0usize..EPOCHS, any::<bool>()), 1..100)) {
         let objects = objects(pushes.len());
         let destructed = vec![Cell::new(0); pushes.len()];
         let base = objects.as_ptr().expose_provenance();
@@ -279,7 +279,7 @@ fn pushed(pushes: &[usize]) -> (Vec<usize>, bool) {
     for &i in pushes {
         let addr = base + i * size_of::<AtomicLink>();
         // SAFETY: A live object with its link in front; what comes of a second push is to be found out.
-        if !unsafe { list.push(addr, addr, i % PLACES) } {
+        if !unsafe { list.push(addr, addr, i % EPOCHS) } {
             refused.push(i);
         }
     }

@@ -221,6 +221,24 @@ fn reserve_that_is_filled() {
     });
 }
 
+/// A place is used twice while another context takes the first object, or comes too late for it: it does not go by
+/// the tail of then.
+#[test]
+fn reserve_that_goes_round() {
+    model(|| {
+        let places = (0..1).map(|_| AtomicLink::new(0)).collect::<Vec<_>>();
+        let ring = Arc::new(Reserve::new(places, 1));
+        assert!(ring.put(8));
+        let late = spawn(&ring, |ring| ring.take());
+        let first = ring.take();
+        assert!(ring.put(16), "the first was taken");
+        let mut taken = vec![first, ring.take(), late.join().unwrap(), ring.take()];
+        taken.retain(Option::is_some);
+        taken.sort_unstable();
+        assert_eq!(taken, [Some(8), Some(16)]);
+    });
+}
+
 /// Two take what is not promised: one object stays.
 #[test]
 fn surplus_of_a_reserve() {

@@ -218,9 +218,9 @@ struct Books {
     waiting: Vec<(u64, Chain)>,
     /// CPUs whose tick has something to do.
     rang: HashSet<usize>,
-    /// CPUs whose tick arms the monitor, and those whose monitor is queued.
+    /// CPUs whose tick arms the monitor, and those whose monitor is queued: in how many jiffies.
     arming: HashSet<usize>,
-    queued: HashSet<usize>,
+    queued: HashMap<usize, usize>,
     too_deep: usize,
     twice: Vec<usize>,
     /// Another CPU holds the lock of the barn.
@@ -233,6 +233,9 @@ struct Books {
 
 /// Objects of the reserve at most.
 const MAX_RESERVE: usize = 16;
+
+/// The drain interval, in jiffies.
+const INTERVAL: usize = 2;
 
 /// Contexts that may be in a call at the same time, as far as loom's threads go.
 const CONTEXTS: usize = 3;
@@ -481,10 +484,16 @@ impl Model {
     /// The monitor runs on `cpu`, where what there is has been there for a drain interval, or has not.
     pub(crate) fn monitor(&self, cpu: usize, is_due: bool) {
         self.books().queued.remove(&cpu);
+        let left = if is_due { 0 } else { 1 };
         arm::run(&mut Monitor {
             at: self.task(cpu),
-            left: if is_due { 0 } else { 1 },
+            left,
         });
+        let queued = self.books().queued.get(&cpu).copied();
+        assert!(
+            is_due || queued == Some(left),
+            "what is left waits for longer: {queued:?}"
+        );
     }
 
     /// Puts everything back and looks whether all is there, once: objects and sheaves.
@@ -597,7 +606,7 @@ impl Model {
         let is_there = |i: usize| self.cpus[cpu][i].load(Relaxed) != nothing(i);
         let books = self.books();
         books.arming.contains(&cpu)
-            || books.queued.contains(&cpu)
+            || books.queued.contains_key(&cpu)
             || ![ALLOC, RCU, SPARE_FULL, SPARE_EMPTY, SPENT]
                 .into_iter()
                 .chain(REUSED..REUSED + REUSE)
@@ -679,7 +688,8 @@ impl<'a> At<'a> {
         let chain = take_waiting(&self.words());
         self.start_grace_period(chain);
         if self.armed().kicked() {
-            self.model.books().queued.insert(self.cpu);
+            let mut books = self.model.books();
+            books.queued.entry(self.cpu).or_insert(INTERVAL);
         }
     }
 
@@ -902,8 +912,7 @@ impl<'a> Monitored for Monitor<'a> {
         self.left
     }
 
-    fn queue(&self, _delay: usize) {
-        let first = self.at.model.books().queued.insert(self.at.cpu);
-        assert!(first, "the monitor is queued twice");
+    fn queue(&self, delay: usize) {
+        self.at.model.books().queued.insert(self.at.cpu, delay);
     }
 }

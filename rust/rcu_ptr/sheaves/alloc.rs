@@ -1,29 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Taking an object: one reserved slot of this CPU's allocation sheaf, in any context.
+//! The calls: an object is taken from a reserved slot of this CPU's allocation sheaf, and given back in one of the rcu
+//! sheaf, or in a reuse slot.
 //!
 //! ```text
-//!  reuse slot -> allocation sheaf -> other reuse slots -> spare -> barn
-//!     -> with a gfp that may wait: the slab; with another one: the slab, the reserve
-//!     -> without: another node's barn, the reserve, kmalloc_nolock()
-//!
-//!  At the wait limit nothing comes after the allocation sheaf but the other reuse slots and, for those who
-//!  can't wait, the reserve.
+//!  alloc()     reuse slot -> allocation sheaf -> other reuse slots -> spare -> barn
+//!                 -> with a gfp that may wait: the slab, another node's barn; with another one: and the reserve
+//!                 -> without: another node's barn, the reserve, kmalloc_nolock()
+//!  free()      reuse slot -> as free_rcu()
+//!  free_rcu()  rcu sheaf -> an empty sheaf: spare, barn, kmalloc_nolock() -> the engine, or the strays
 //! ```
+//!
+//! At the wait limit nothing comes after the allocation sheaf but the other reuse slots and, for those who can't wait,
+//! the reserve.
 
 use super::{
     cache::Cache,
     exchange,
-    fastpath::{self, Missed},
+    fastpath::{self, Freed, Missed},
     limits,
-    pcs::Here,
+    pcs::{Event, Here},
     refill,
 };
 use crate::{
-    fault,
-    sys::{context::Context, preempt::PreemptOff, slab},
+    api, fault,
+    sys::{preempt::PreemptOff, slab},
 };
-use core::ptr;
+use core::ptr::{self, NonNull};
 use kernel::sync::atomic::Relaxed;
 
 /// An object of `cache`, or null.
@@ -62,7 +65,7 @@ pub(crate) fn alloc_nolock(cache: &Cache) -> *mut u8 {
 // Functions of their own, so that the common way needs no stack.
 #[inline(never)]
 fn again(cache: &Cache, gfp: u32, pin: PreemptOff) -> *mut u8 {
-    match fastpath::alloc_reused(Here::new(cache, &pin).at(Context::look(&pin))) {
+    match fastpath::alloc_reused(Here::new(cache, &pin).at()) {
         Some(object) => ptr::with_exposed_provenance_mut(object),
         None => slow(cache, gfp, pin),
     }
@@ -70,7 +73,7 @@ fn again(cache: &Cache, gfp: u32, pin: PreemptOff) -> *mut u8 {
 
 #[inline(never)]
 fn again_nolock(cache: &Cache, pin: PreemptOff) -> *mut u8 {
-    match fastpath::alloc_reused(Here::new(cache, &pin).at(Context::look(&pin))) {
+    match fastpath::alloc_reused(Here::new(cache, &pin).at()) {
         Some(object) => ptr::with_exposed_provenance_mut(object),
         None => slow_nolock(cache, pin),
     }
@@ -92,10 +95,10 @@ fn slow(cache: &Cache, gfp: u32, pin: PreemptOff) -> *mut u8 {
         pin = PreemptOff::new();
     }
     let here = Here::new(cache, &pin);
-    if let Some(object) = exchange::next_object(here.at(Context::look(&pin))) {
+    if let Some(object) = exchange::next_object(here.at()) {
         return ptr::with_exposed_provenance_mut(object);
     }
-    here.count_missed();
+    here.add(Event::Missed, 1);
     drop(pin);
     refill::alloc(cache, gfp)
 }
@@ -108,10 +111,10 @@ fn slow_nolock(cache: &Cache, pin: PreemptOff) -> *mut u8 {
         let found = limits::refuse(here, false);
         return found.map_or(ptr::null_mut(), ptr::with_exposed_provenance_mut);
     }
-    if let Some(object) = exchange::any_object(here.at(Context::look(&pin)).nolock()) {
+    if let Some(object) = exchange::any_object(here.at().any_node()) {
         return ptr::with_exposed_provenance_mut(object);
     }
-    here.count_missed();
+    here.add(Event::Missed, 1);
     // What only such an object points to would count as leaked: kmemleak is not told of it.
     if !cache.takes_foreign || cfg!(CONFIG_DEBUG_KMEMLEAK) {
         return ptr::null_mut();
@@ -124,9 +127,72 @@ fn slow_nolock(cache: &Cache, pin: PreemptOff) -> *mut u8 {
             // ORDERING: The object is freed after it was passed on by the caller, and with it this store.
             cache.has_foreign.store(true, Relaxed);
             cache.slab_allocs.add(1, Relaxed);
-            here.count_nolock_alloc();
+            here.add(Event::NolockAlloc, 1);
             object.as_ptr()
         }
         None => ptr::null_mut(),
     }
+}
+
+/// Gives `object` back, to be allocated again at once.
+///
+/// # Context
+///
+/// Any, NMI included.
+///
+/// # Safety
+///
+/// `object` is a live object of `cache` that is the caller's alone.
+#[inline(always)]
+pub(crate) unsafe fn free(cache: &Cache, object: NonNull<u8>, pin: &PreemptOff) -> Freed {
+    fastpath::free(Here::new(cache, pin), object.as_ptr().expose_provenance())
+}
+
+/// Gives `object` back, to be allocated again after a grace period. `false`: it is for [`no_slot()`].
+///
+/// # Context
+///
+/// Any, NMI included.
+///
+/// # Safety
+///
+/// `object` is a live object of `cache` that is the caller's. Readers that found it before may look at it.
+#[inline(always)]
+#[must_use]
+pub(crate) unsafe fn free_rcu(cache: &Cache, object: NonNull<u8>, pin: &PreemptOff) -> bool {
+    fastpath::free_rcu(Here::new(cache, pin), object.as_ptr().expose_provenance())
+}
+
+/// The rest of both where there was no slot, with preemption disabled since.
+///
+/// # Context
+///
+/// As there.
+///
+/// # Safety
+///
+/// As there.
+#[cold]
+pub(crate) unsafe fn no_slot(cache: &Cache, object: NonNull<u8>, caller: usize, pin: PreemptOff) {
+    let here = Here::new(cache, &pin);
+    let addr = object.as_ptr().expose_provenance();
+    if exchange::put_object(here.at(), addr) {
+        return;
+    }
+    here.add(Event::EngineFallback, 1);
+    if cache.has_strays() {
+        let epoch = cache.count_stray();
+        // SAFETY: A live object, aligned to 8 bytes at least, and 8 bytes in it that are its link or lie
+        // behind what the user has: `Cache::create()` saw to that.
+        if unsafe { cache.strays.push(addr, addr + cache.link, epoch) } {
+            return here.kick();
+        }
+        // The other copy is still to be taken in, which wakes the waiters.
+        let _ = cache.strays_pending.uncount(epoch);
+        return cache.warn_freed_twice(addr, caller);
+    }
+    cache.slab_frees.add(1, Relaxed);
+    // SAFETY: A live object of a kmem_cache or of kmalloc_nolock(), and 8 bytes in it that are its
+    // link or lie behind what the user has: `Cache::create()` saw to that.
+    unsafe { api::kfree_nolock(object, object.add(cache.link), caller) };
 }

@@ -54,7 +54,7 @@ pub(crate) trait Monitored {
     /// 0: it was taken.
     fn take_stock(&mut self) -> usize;
 
-    /// Has the monitor run in `delay` jiffies.
+    /// Has the monitor run in `delay` jiffies, where it was queued for later too.
     fn queue(&self, delay: usize);
 }
 
@@ -68,8 +68,8 @@ pub(crate) fn run(cpu: &mut impl Monitored) {
     cpu.armed().0.xchg(IDLE);
     let left = [cpu.close(), cpu.take_stock()];
     if let Some(next) = left.into_iter().filter(|&left| left > 0).min() {
-        if cpu.armed().0.cmpxchg(IDLE, ARMED) == IDLE {
-            cpu.queue(next);
-        }
+        // Whatever armed it meanwhile: its irq_work would add a whole interval to what is left.
+        cpu.armed().0.xchg(ARMED);
+        cpu.queue(next);
     }
 }

@@ -49,6 +49,14 @@ impl Stock {
         }
     }
 
+    /// All sheaves.
+    pub(crate) fn all(&self) -> Surplus {
+        Surplus {
+            full: self.full.len(),
+            empty: self.empty.len(),
+        }
+    }
+
     /// Full sheaves.
     pub(crate) fn nr_full(&self) -> usize {
         self.full.len()

@@ -14,10 +14,10 @@ use super::{
     cache::Cache,
     caches::Pinned,
     exchange::{self, Words},
-    grace::PLACES,
-    pcs::Here,
+    grace::EPOCHS,
+    pcs::{Event, Here},
     reclaim,
-    sheaf::{Chain, Stamp},
+    sheaf::Chain,
     Sheaves,
 };
 use crate::{
@@ -36,56 +36,33 @@ use kernel::sync::atomic::{Acquire, Atomic, AtomicFlag, Full, Relaxed};
 /// The number of barriers so far, which orders them. All waiters of this file wait on its address.
 static TIME: Atomic<u64> = Atomic::new(0);
 
-/// Sheaves of a CPU that wait for a grace period are counted, by when they began to wait
-/// ([`Epochs`](super::grace::Epochs)), one count for each place: a barrier depends neither on callbacks of others nor
-/// on sheaves that are closed meanwhile.
-pub(super) struct Pending([Atomic<u32>; PLACES]);
+/// Counts what waits for a grace period, by the epoch in which it began to: so a barrier depends neither on callbacks of
+/// others nor on sheaves that are closed meanwhile. In any context, NMI included.
+pub(super) struct Pending([Atomic<u32>; EPOCHS]);
 
 impl Pending {
     pub(super) fn new() -> Self {
-        Self([const { Atomic::new(0) }; PLACES])
+        Self([const { Atomic::new(0) }; EPOCHS])
     }
 
-    /// Counts one more in `place`.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
-    pub(super) fn count(&self, place: usize) {
+    pub(super) fn count(&self, epoch: usize) {
         // ORDERING: Full, so that a context that sees that the sheaf is off the CPU sees it counted.
-        self.0[place].fetch_add(1, Full);
+        self.0[epoch].fetch_add(1, Full);
     }
 
-    /// Takes one off `place`. Returns whether it was the last.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
-    pub(super) fn uncount(&self, place: usize) -> bool {
+    /// Returns whether it was the last of `epoch`.
+    pub(super) fn uncount(&self, epoch: usize) -> bool {
         // ORDERING: Full pairs with the acquire of waiters: what was done is seen.
-        self.0[place].fetch_sub(1, Full) == 1
+        self.0[epoch].fetch_sub(1, Full) == 1
     }
 
-    /// Whether nothing is counted in `place`.
-    pub(super) fn is_empty(&self, place: usize) -> bool {
-        self.0[place].load(Acquire) == 0
+    pub(super) fn is_empty(&self, epoch: usize) -> bool {
+        self.0[epoch].load(Acquire) == 0
     }
 
-    /// How much is counted.
     pub(super) fn total(&self) -> usize {
         self.0.iter().map(|n| n.load(Acquire) as usize).sum()
     }
-}
-
-/// A stamp for what `cpu` counts in `place`.
-pub(super) fn stamp(cpu: i32, place: usize) -> Stamp {
-    Stamp::of(cpu as u32 * PLACES as u32 + place as u32)
-}
-
-/// The CPU and the place that a stamp stands for.
-pub(super) fn place(stamp: &Stamp) -> (i32, usize) {
-    let number = stamp.number() as usize - 1;
-    ((number / PLACES) as i32, number % PLACES)
 }
 
 /// The time of a barrier: what is counted before the call is older.
@@ -139,16 +116,11 @@ pub(super) fn barrier(sheaves: &Sheaves, of: Option<&Cache>, meanwhile: impl FnO
     for cpu in crate::sys::percpu::possible_cpus() {
         closed |= close_all(sheaves, cpu, is_asked);
     }
-    let mut last = 0;
-    while let Some(cache) = sheaves.next(last, |c| is_asked(c) && !c.strays.is_empty()) {
-        last = cache.id;
+    for cache in sheaves.each(|c| is_asked(c) && !c.strays.is_empty()) {
         cache.start_batches();
     }
     if cfg!(CONFIG_LOCKDEP) {
-        sheaves
-            .each()
-            .filter(|cache| is_asked(cache))
-            .for_each(|cache| cache.will_wait());
+        sheaves.each(is_asked).for_each(|cache| cache.will_wait());
     }
     let time = now();
     // Sheaves that are counted from here on have another stamp.
@@ -163,9 +135,7 @@ pub(super) fn barrier(sheaves: &Sheaves, of: Option<&Cache>, meanwhile: impl FnO
     if snapshot.is_some_and(|snapshot| !snapshot.is_over()) {
         gp::synchronize();
     }
-    last = 0;
-    while let Some(cache) = sheaves.next(last, |c| is_asked(c) && c.has_backlog()) {
-        last = cache.id;
+    for cache in sheaves.each(|c| is_asked(c) && c.has_backlog()) {
         if cache.dtor.is_some() {
             // What is waited for below may be long, and others are not to wait for that.
             cache.queue_backlog();
@@ -173,9 +143,7 @@ pub(super) fn barrier(sheaves: &Sheaves, of: Option<&Cache>, meanwhile: impl FnO
             reclaim::take_in_backlog(&cache);
         }
     }
-    last = 0;
-    while let Some(cache) = sheaves.next(last, |c| is_asked(c) && !c.is_past(time)) {
-        last = cache.id;
+    for cache in sheaves.each(|c| is_asked(c) && !c.is_past(time)) {
         reclaim::wait_until(&cache, || cache.is_past(time));
     }
     if of.is_none() {
@@ -209,7 +177,9 @@ fn close_all(sheaves: &Sheaves, cpu: i32, is_asked: impl Fn(&Cache) -> bool) -> 
         while !close_on(cpu, &requests) {
             // It is on its way down or up, which may wait for what was closed so far.
             gp::synchronize();
-            queue_backlogs(sheaves, &is_asked);
+            for cache in sheaves.each(|c| is_asked(c) && c.has_backlog()) {
+                cache.queue_backlog();
+            }
         }
         for Request {
             cache,
@@ -239,15 +209,6 @@ fn close_all(sheaves: &Sheaves, cpu: i32, is_asked: impl Fn(&Cache) -> bool) -> 
     }
 }
 
-/// Has workers take in what was closed, as far as its grace period is over.
-fn queue_backlogs(sheaves: &Sheaves, is_asked: impl Fn(&Cache) -> bool) {
-    let mut last = 0;
-    while let Some(cache) = sheaves.next(last, |c| is_asked(c) && c.has_backlog()) {
-        last = cache.id;
-        cache.queue_backlog();
-    }
-}
-
 /// Has `cpu` close what is asked for. `false`: the CPU is on its way up or down.
 fn close_on(cpu: i32, requests: &Requests) -> bool {
     let here = |requests: &Requests, _: &_| {
@@ -255,7 +216,7 @@ fn close_on(cpu: i32, requests: &Requests) -> bool {
         for request in requests {
             let Some(cache) = &request.cache else { return };
             let here = Here::new(cache, &pin);
-            here.count_waited(request.close(cache, cpu, &here.words()));
+            here.add(Event::Waited, request.close(cache, cpu, &here.words()));
         }
     };
     if irq::call_on(cpu, requests, here) {
@@ -271,7 +232,7 @@ fn close_on(cpu: i32, requests: &Requests) -> bool {
     for request in requests {
         let Some(cache) = &request.cache else { break };
         let pcs = cache.pcs.of(cpu).get_ref();
-        pcs.count_waited(request.close(cache, cpu, &pcs.quiet()));
+        pcs.add(Event::Waited, request.close(cache, cpu, &pcs.quiet()));
     }
     true
 }

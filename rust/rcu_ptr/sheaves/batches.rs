@@ -7,9 +7,8 @@
 //!                                       ^ a free one, or the next that gets free
 //! ```
 //!
-//! Slots are written with preemption disabled, which RCU waits for and SRCU does not: a batch has to wait for both,
-//! from the close of its sheaves on. Those of a fast domain wait for RCU too, so one is asked for. Others are
-//! asked for together, and the callback that comes last goes on.
+//! Slots are written with preemption disabled, which RCU waits for and SRCU does not: a batch waits for both from the
+//! close of its sheaves on ([`Needs`]), and the callback that comes last goes on.
 //!
 //! While all batches wait, what comes is kept for the next. More batches would not shorten that: each begins
 //! with a grace period of its own, and those begun in the same one end together.
@@ -18,7 +17,7 @@ use super::{
     barrier,
     cache::{Cache, CacheRef},
     grace::{Needs, Strays},
-    pcs::{Here, Pcs},
+    pcs::{Event, Here, Pcs},
     sheaf::Chain,
 };
 use crate::sys::{
@@ -64,6 +63,9 @@ struct Batch {
     strays: Atomic<u64>,
 }
 
+const RCU: usize = offset_of!(Batch, rcu);
+const SRCU: usize = offset_of!(Batch, srcu);
+
 // SAFETY: The heads are RCU's while the batch waits, and not accessed otherwise.
 unsafe impl Sync for Batch {}
 // SAFETY: As above.
@@ -97,42 +99,24 @@ impl Batches {
     }
 
     /// Whether nothing waits, and nothing that did is being processed.
-    ///
-    /// # Context
-    ///
-    /// Any.
     fn are_free(&self) -> bool {
         // ORDERING: Acquire pairs with the exchange when a batch is freed.
         self.batches.iter().all(|b| b.state.load(Acquire) == FREE)
     }
 
     /// Whether something is left for the worker.
-    ///
-    /// # Context
-    ///
-    /// Any.
     pub(super) fn are_over(&self) -> bool {
         self.batches.iter().any(|b| b.state.load(Relaxed) == OVER)
     }
 }
 
-/// An RCU grace period of a batch is over.
-struct RcuOver;
+/// A grace period of a batch is over, whose head is `AT` bytes into it.
+struct Over<const AT: usize>;
 
-impl Callback for RcuOver {
+impl<const AT: usize> Callback for Over<AT> {
     unsafe fn run(head: NonNull<RcuHead>) {
         // SAFETY: `begin()` handed over the head of a batch, which lives as long as it waits.
-        unsafe { one_over(head.byte_sub(offset_of!(Batch, rcu)).cast()) };
-    }
-}
-
-/// An SRCU grace period of a batch is over.
-struct SrcuOver;
-
-impl Callback for SrcuOver {
-    unsafe fn run(head: NonNull<RcuHead>) {
-        // SAFETY: As above.
-        unsafe { one_over(head.byte_sub(offset_of!(Batch, srcu)).cast()) };
+        unsafe { one_over(head.byte_sub(AT).cast()) };
     }
 }
 
@@ -165,10 +149,10 @@ unsafe fn one_over(batch: NonNull<Batch>) {
 }
 
 impl Cache {
-    /// Whether no stray counted in `place` is left. When some were lost, which are counted for ever: whether none is
+    /// Whether no stray counted in `epoch` is left. When some were lost, which are counted for ever: whether none is
     /// left at all.
-    pub(super) fn has_no_strays(&self, place: usize) -> bool {
-        if self.strays_pending.is_empty(place) {
+    pub(super) fn has_no_strays(&self, epoch: usize) -> bool {
+        if self.strays_pending.is_empty(epoch) {
             return true;
         }
         // Looked at in the order in which they move on.
@@ -186,7 +170,7 @@ impl Cache {
         if self.has_strays() {
             return 0;
         }
-        let of = |pcs: Pin<&Pcs>| pcs.engine_fallback.load(Relaxed);
+        let of = |pcs: Pin<&Pcs>| pcs.events(Event::EngineFallback);
         self.pcs.iter().map(of).sum()
     }
 
@@ -206,7 +190,8 @@ impl Cache {
             if !has_chain && self.strays.is_empty() {
                 return;
             }
-            // ORDERING: Full: without one, the context that frees one looks at what waits after that.
+            // ORDERING: What waits was pushed before, fully ordered or with the lock held, and batches are freed fully
+            // ordered: where none is free here, the context that frees one sees what waits.
             let mut free = all.batches.iter();
             let Some(batch) = free.find(|b| b.state.cmpxchg(FREE, TAKEN, Full).is_ok()) else {
                 return;
@@ -248,11 +233,11 @@ impl Cache {
         let batch = NonNull::from(batch);
         if needs.rcu {
             // SAFETY: The head of a batch that was free; the destruction of the cache waits for it.
-            unsafe { gp::call::<RcuOver>(batch.byte_add(offset_of!(Batch, rcu)).cast()) };
+            unsafe { gp::call::<Over<RCU>>(batch.byte_add(RCU).cast()) };
         }
         if let Some(domain) = self.srcu {
             // SAFETY: As above.
-            unsafe { domain.call::<SrcuOver>(batch.byte_add(offset_of!(Batch, srcu)).cast()) };
+            unsafe { domain.call::<Over<SRCU>>(batch.byte_add(SRCU).cast()) };
         }
     }
 
@@ -287,11 +272,11 @@ impl Cache {
             return debug::warn_endless(counted);
         }
         // SAFETY: By the safety requirements of this function.
-        while let Some((addr, place, rest)) = unsafe { Strays::next(list, self.link) } {
+        while let Some((addr, epoch, rest)) = unsafe { Strays::next(list, self.link) } {
             list = rest;
             self.destruct(addr);
             self.give_back(&mut [with_exposed_provenance_mut(addr)]);
-            if self.strays_pending.uncount(place) {
+            if self.strays_pending.uncount(epoch) {
                 barrier::wake();
             }
             gp::cond_resched();

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The cache: a kmem_cache, and the sheaves around it.
+//!
+//! # Context
+//!
+//! What locks, wakes or frees: softirq or task, no raw spinlock held, unless it says otherwise.
 
 use super::{
     barn::Stock,
     barrier::{self, Pending},
     batches::Batches,
     geometry::{SHEAF_BYTES, SLOTS},
-    grace::{Epochs, GracePeriod, Polled, Running, Strays, PLACES},
+    grace::{Epochs, GracePeriod, Polled, Running, Strays, EPOCHS},
     limits::{InForce, Limits},
     local::BARRED,
     pcs::Pcs,
@@ -37,7 +41,7 @@ use crate::{
         slab::{self, ObjectFn, SlabCache},
         srcu::Domain,
         trace,
-        work::DelayedWork,
+        work::{DelayedWork, OwnerRef},
     },
     unload,
 };
@@ -90,9 +94,9 @@ pub(crate) struct Cache {
     /// Whether objects of kmalloc_nolock() may stand in.
     pub(super) takes_foreign: bool,
     /// Whether objects go back to the slab after their grace period, for its checks to see them.
-    one_way: bool,
+    pub(super) one_way: bool,
     /// Whether objects are zeroed before they are allocated again.
-    zero: bool,
+    pub(super) zero: bool,
     pub(super) barns: KVec<Pin<KBox<Barn>>>,
     pub(super) slab: SlabCache,
     /// Objects that came from the slab or from kmalloc_nolock(), and that went back, to it or to
@@ -186,20 +190,15 @@ type Ring = Reserve<KVVec<AtomicLink>>;
 /// The pointer is that of a box, owned. Others look at the ring with preemption disabled.
 struct ReserveBox(Atomic<*mut Ring>);
 
-impl ReserveBox {
-    /// An empty ring for `keep` objects that are promised and `more` that are not.
-    fn new_ring(keep: usize, more: usize) -> Result<*mut Ring> {
-        fault::point()?;
-        let mut places = KVVec::with_capacity(keep + more, GFP_KERNEL)?;
-        for _ in 0..keep + more {
-            places.push(AtomicLink::new(0), GFP_KERNEL)?;
-        }
-        fault::point()?;
-        Ok(KBox::into_raw(KBox::new(
-            Reserve::new(places, keep),
-            GFP_KERNEL,
-        )?))
+/// An empty ring for `keep` objects that are promised and `more` that are not.
+fn new_ring(keep: usize, more: usize) -> Result<KBox<Ring>> {
+    fault::point()?;
+    let mut slots = KVVec::with_capacity(keep + more, GFP_KERNEL)?;
+    for _ in 0..keep + more {
+        slots.push(AtomicLink::new(0), GFP_KERNEL)?;
     }
+    fault::point()?;
+    Ok(KBox::new(Reserve::new(slots, keep), GFP_KERNEL)?)
 }
 
 impl Drop for ReserveBox {
@@ -214,7 +213,7 @@ impl Barn {
     /// there are in one.
     fn new(limit: usize, capacity: usize) -> Result<Pin<KBox<Self>>> {
         // INVARIANT: From a box.
-        let reserve = ReserveBox(Atomic::new(ReserveBox::new_ring(0, capacity)?));
+        let reserve = ReserveBox(Atomic::new(KBox::into_raw(new_ring(0, capacity)?)));
         fault::point()?;
         KBox::pin_init(
             pin_init!(Self {
@@ -245,8 +244,8 @@ impl Barn {
     /// Any, NMI included.
     pub(super) fn with_reserve<R>(&self, f: impl FnOnce(&Ring) -> R) -> R {
         let _pin = PreemptOff::new();
-        // ORDERING: Acquire pairs with the exchange in `grow()`.
-        // SAFETY: By the type invariants of `ReserveBox`: `grow()` waits for preemption to be on.
+        // ORDERING: Acquire pairs with the exchange in `grow_reserve()`.
+        // SAFETY: By the type invariants of `ReserveBox`: `grow_reserve()` waits for preemption to be on.
         f(unsafe { &*self.reserve.0.load(Acquire) })
     }
 
@@ -259,41 +258,19 @@ impl Barn {
         self.with_reserve(|ring| ring.take())
     }
 
-    /// Takes an object of the reserve that is not promised: the ring may be another one than that whose
-    /// surplus was looked at.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
-    pub(super) fn unpromised(&self) -> Option<usize> {
-        self.with_reserve(|ring| ring.take_surplus())
-    }
-
-    /// Adds `object` to the reserve. `false`: there is no place for it.
-    ///
-    /// # Context
-    ///
-    /// Any but NMI.
+    /// Adds `object` to the reserve. `false`: it is full.
     pub(super) fn reserve(&self, object: usize) -> bool {
         // With the lock held: one at a time.
         self.with(|_| self.with_reserve(|ring| ring.put(object)))
     }
 
     /// Leaves `chain` for the worker.
-    ///
-    /// # Context
-    ///
-    /// Any but NMI.
     pub(super) fn leave(&self, chain: Chain) {
         let irqs = IrqsOff::save();
         self.backlog.lock(&irqs).over.append(chain);
     }
 
     /// Leaves `chain`, which was closed before the call, for waiters, after a grace period.
-    ///
-    /// # Context
-    ///
-    /// Any but NMI.
     pub(super) fn leave_closed(&self, chain: Chain) {
         let irqs = IrqsOff::save();
         let mut backlog = self.backlog.lock(&irqs);
@@ -302,10 +279,6 @@ impl Barn {
     }
 
     /// Whether sheaves were left.
-    ///
-    /// # Context
-    ///
-    /// Any but NMI.
     pub(super) fn has_backlog(&self) -> bool {
         let irqs = IrqsOff::save();
         let backlog = self.backlog.lock(&irqs);
@@ -313,10 +286,6 @@ impl Barn {
     }
 
     /// Whether sheaves are left whose grace period was not over when the others were taken.
-    ///
-    /// # Context
-    ///
-    /// Any but NMI.
     pub(super) fn has_polled(&self) -> bool {
         let irqs = IrqsOff::save();
         let backlog = self.backlog.lock(&irqs);
@@ -324,10 +293,6 @@ impl Barn {
     }
 
     /// Takes the sheaves that were left and whose grace period is over.
-    ///
-    /// # Context
-    ///
-    /// Any but NMI.
     pub(super) fn take_backlog(&self) -> Chain {
         let irqs = IrqsOff::save();
         let mut backlog = self.backlog.lock(&irqs);
@@ -337,10 +302,6 @@ impl Barn {
     }
 
     /// Calls `f` with the lock held.
-    ///
-    /// # Context
-    ///
-    /// Any but NMI.
     pub(super) fn with<R>(&self, f: impl FnOnce(&mut Stock) -> R) -> R {
         let irqs = IrqsOff::save();
         let mut stock = self.stock.lock(&irqs);
@@ -363,27 +324,8 @@ impl Barn {
     }
 }
 
-/// A cache as its own work items know it.
-///
-/// # Invariants
-///
-/// The cache outlives every run of the handlers (`destroy`).
-#[derive(Clone, Copy)]
-pub(crate) struct CacheRef(pub(super) *const Cache);
-
-// SAFETY: `Cache` is shared between CPUs anyway.
-unsafe impl Sync for CacheRef {}
-// SAFETY: As above.
-unsafe impl Send for CacheRef {}
-
-impl core::ops::Deref for CacheRef {
-    type Target = Cache;
-
-    fn deref(&self) -> &Cache {
-        // SAFETY: By the type invariants.
-        unsafe { &*self.0 }
-    }
-}
+/// A cache as its own work items and callbacks know it: its destruction ends them.
+pub(crate) type CacheRef = OwnerRef<Cache>;
 
 impl Cache {
     /// Nodes that may exist.
@@ -434,27 +376,22 @@ impl Cache {
         if keep > MAX_RESERVE {
             return Err(ENOMEM);
         }
-        // INVARIANT: From a box; below, that of the barn before.
-        let other = ReserveBox(Atomic::new(ReserveBox::new_ring(keep, self.capacity())?));
+        let mut ring = new_ring(keep, self.capacity())?;
         let mut result = Ok(());
-        {
-            // SAFETY: Not shared yet.
-            let ring = unsafe { &*other.0.load(Relaxed) };
-            // Including what was promised before: the promise holds at any moment.
-            while result.is_ok() && ring.len() < keep {
-                if !fill(ring, keep - ring.len()) {
-                    result = Err(ENOMEM);
-                }
+        // Including what was promised before: the promise holds at any moment.
+        while result.is_ok() && ring.len() < keep {
+            if !fill(&ring, keep - ring.len()) {
+                result = Err(ENOMEM);
             }
         }
         if result.is_ok() {
+            // INVARIANT: From a box.
             // ORDERING: Full: the ring is filled before others see it.
-            let before = barn.reserve.0.xchg(other.0.load(Relaxed), Full);
-            other.0.store(before, Relaxed);
+            let before = barn.reserve.0.xchg(KBox::into_raw(ring), Full);
             gp::synchronize();
+            // SAFETY: By the type invariants of `ReserveBox`; nobody looks at it any more.
+            ring = unsafe { KBox::from_raw(before) };
         }
-        // SAFETY: Not shared yet, or no more.
-        let ring = unsafe { &*other.0.load(Relaxed) };
         self.give_back_from(|| ring.take(), usize::MAX);
         result
     }
@@ -473,9 +410,9 @@ impl Cache {
         loop {
             let mut objects = [ptr::null_mut(); SLOTS];
             let mut len = 0;
-            for place in objects.iter_mut().take(n - done) {
+            for entry in objects.iter_mut().take(n - done) {
                 let Some(object) = take() else { break };
-                *place = ptr::with_exposed_provenance_mut(object);
+                *entry = ptr::with_exposed_provenance_mut(object);
                 len += 1;
             }
             if len == 0 {
@@ -524,43 +461,6 @@ impl Cache {
             // SAFETY: A live object, as long as this, that is not in use.
             unsafe { object.write_bytes(0, self.full_size) };
         }
-    }
-
-    /// The objects of a sheaf whose grace period is over that may be allocated again; the others are freed to
-    /// the slab.
-    ///
-    /// # Context
-    ///
-    /// Softirq or task.
-    pub(super) fn keep_reusable(&self, sheaf: FullSheaf) -> Rest {
-        if self.one_way {
-            return Rest::Empty(self.flush(sheaf));
-        }
-        if cfg!(not(CONFIG_KFENCE)) && !self.zero {
-            return Rest::Full(sheaf);
-        }
-        let mut kfence = [ptr::null_mut(); SLOTS];
-        let mut len = 0;
-        let rest = sheaf.retain(|object| {
-            let Some(addr) = NonNull::new(ptr::with_exposed_provenance_mut(object)) else {
-                return true;
-            };
-            match kfence.get_mut(len) {
-                Some(place) if slab::is_kfence(addr) => {
-                    *place = addr.as_ptr();
-                    len += 1;
-                    false
-                }
-                _ => {
-                    self.make_clean(addr);
-                    true
-                }
-            }
-        });
-        if len > 0 {
-            self.give_back(&mut kfence[..len]);
-        }
-        rest
     }
 
     /// How objects are reused, for debugfs.
@@ -637,14 +537,15 @@ impl Cache {
         fault::point()?;
         let name = CString::try_from(name)?;
         fault::point()?;
-        // INVARIANT: The work items get a reference to the cache that they are part of.
+        // SAFETY: The cache is pinned, and its destruction ends what is part of it, and counts what waits.
+        let owner = |this| unsafe { CacheRef::new(this) };
         let cache = KBox::pin_init(
             try_pin_init!(&this in Self {
                 _: {
                     fault::point()?;
                 },
                 pcs: PerCpu::new(|cpu| {
-                    Pcs::new(cpu, reuse, CacheRef(this.as_ptr()))
+                    Pcs::new(cpu, reuse, owner(this))
                 })?,
                 limits,
                 link,
@@ -668,13 +569,13 @@ impl Cache {
                 wants_refill: AtomicFlag::new(false),
                 give_back_all: AtomicFlag::new(false),
                 growing <- new_mutex!((), "rcu_ptr_growing"),
-                refill <- DelayedWork::for_refills(RefillWork(CacheRef(this.as_ptr()))),
+                refill <- DelayedWork::for_refills(RefillWork(owner(this))),
                 backlog <- DelayedWork::for_destructors(
-                    BacklogWork(CacheRef(this.as_ptr())),
+                    BacklogWork(owner(this)),
                     args.dtor.is_some(),
                 ),
-                trim <- DelayedWork::new(TrimWork(CacheRef(this.as_ptr()))),
-                reap <- DelayedWork::new(ReapWork(CacheRef(this.as_ptr()))),
+                trim <- DelayedWork::new(TrimWork(owner(this))),
+                reap <- DelayedWork::new(ReapWork(owner(this))),
                 sheaves: Atomic::new(0),
                 freed_twice: Atomic::new(0),
                 dtor: args.dtor,
@@ -686,7 +587,7 @@ impl Cache {
                 strays_pending: Pending::new(),
                 lost_strays: AtomicFlag::new(false),
                 running: Running::new(),
-                batches <- Batches::new(CacheRef(this.as_ptr())),
+                batches <- Batches::new(owner(this)),
                 delays: Delays::new(),
                 pins: Atomic::new(0),
                 reaping: AtomicFlag::new(false),
@@ -704,60 +605,52 @@ impl Cache {
         }
         Ok(cache)
     }
+}
 
-    /// Counts sheaves of `cpu` that wait for a grace period.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
+/// Counts what waits for a grace period, in any context, NMI included.
+impl Cache {
+    /// Counts sheaves of `cpu` that wait for a grace period. The stamp names the CPU and the epoch.
     pub(super) fn count(&self, cpu: i32) -> Stamp {
-        let place = self.epochs.place();
-        self.pcs.of(cpu).pending.count(place);
-        barrier::stamp(cpu, place)
+        let epoch = self.epochs.current();
+        self.pcs.of(cpu).pending.count(epoch);
+        Stamp::of(cpu as u32 * EPOCHS as u32 + epoch as u32)
     }
 
-    /// Counts an object that has no sheaf. Returns the place.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
+    /// Counts an object that has no sheaf. Returns its epoch.
     pub(super) fn count_stray(&self) -> usize {
-        let place = self.epochs.place();
-        self.strays_pending.count(place);
-        place
+        let epoch = self.epochs.current();
+        self.strays_pending.count(epoch);
+        epoch
     }
 
+    /// Ends [`Self::count()`], for callers that wake no waiters: these look again by themselves.
+    pub(super) fn uncount(&self, stamp: Stamp) -> bool {
+        let index = stamp.number() as usize - 1;
+        let pcs = self.pcs.of((index / EPOCHS) as i32);
+        pcs.pending.uncount(index % EPOCHS)
+    }
+}
+
+impl Cache {
     /// Whether nothing is counted that was before `time` ([`barrier::now()`]).
-    ///
-    /// # Context
-    ///
-    /// Any but NMI.
     pub(super) fn is_past(&self, time: u64) -> bool {
-        let is_empty = |place| {
-            let pcs = self.pcs.iter().all(|pcs| pcs.pending.is_empty(place));
-            pcs && self.has_no_strays(place)
+        let is_empty = |epoch| {
+            let pcs = self.pcs.iter().all(|pcs| pcs.pending.is_empty(epoch));
+            pcs && self.has_no_strays(epoch)
         };
         self.epochs.is_past(time, is_empty)
     }
 
     /// Whether nothing is counted, and no callback runs.
-    ///
-    /// # Context
-    ///
-    /// Any but NMI.
     pub(super) fn is_quiet(&self) -> bool {
-        let is_empty = |pending: &Pending| (0..PLACES).all(|place| pending.is_empty(place));
+        let is_empty = |pending: &Pending| (0..EPOCHS).all(|epoch| pending.is_empty(epoch));
         self.running.are_none_after(|| {
             self.pcs.iter().all(|pcs| is_empty(&pcs.pending))
-                && (0..PLACES).all(|place| self.has_no_strays(place))
+                && (0..EPOCHS).all(|epoch| self.has_no_strays(epoch))
         })
     }
 
     /// Whether sheaves were left for contexts that may sleep.
-    ///
-    /// # Context
-    ///
-    /// Any but NMI.
     pub(super) fn has_backlog(&self) -> bool {
         self.barns.iter().any(|barn| barn.has_backlog())
     }
@@ -778,31 +671,13 @@ impl Cache {
     }
 
     /// A callback has ended, and does not look at the cache any more but in this call.
-    ///
-    /// # Context
-    ///
-    /// Softirq or task.
     pub(super) fn has_run(&self) {
         if self.running.leave() {
             barrier::wake();
         }
     }
 
-    /// Ends [`Self::count()`], for callers that wake no waiters: these look again by themselves.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
-    pub(super) fn uncount(&self, stamp: Stamp) -> bool {
-        let (cpu, i) = barrier::place(&stamp);
-        self.pcs.of(cpu).pending.uncount(i)
-    }
-
     /// Ends [`Self::count()`], and wakes waiters: the cache may end.
-    ///
-    /// # Context
-    ///
-    /// Softirq or task.
     pub(super) fn uncount_and_wake(&self, stamp: Option<Stamp>) {
         if stamp.is_some_and(|stamp| self.uncount(stamp)) {
             barrier::wake();
@@ -814,41 +689,38 @@ impl Cache {
         &self.barns[pcs.node()]
     }
 
+    /// An empty sheaf in the memory that `alloc` gives.
+    fn sheaf_in(&self, alloc: impl FnOnce() -> Option<NonNull<u8>>) -> Option<EmptySheaf> {
+        fault::point().ok()?;
+        let memory = alloc()?;
+        self.sheaves.add(1, Relaxed);
+        // SAFETY: Fresh, and aligned to its size, as it is a power of two.
+        Some(unsafe { EmptySheaf::from_memory(memory, (&raw const *self).cast()) })
+    }
+
     /// An empty sheaf in fresh memory.
     ///
     /// # Context
     ///
     /// As `gfp` says, never NMI.
     pub(super) fn new_sheaf(&self, gfp: u32) -> Option<EmptySheaf> {
-        fault::point().ok()?;
-        let memory = slab::kmalloc(SHEAF_BYTES, gfp)?;
-        self.sheaves.add(1, Relaxed);
-        // SAFETY: Fresh, and aligned to its size, as it is a power of two.
-        Some(unsafe { EmptySheaf::from_memory(memory, (&raw const *self).cast()) })
+        self.sheaf_in(|| slab::kmalloc(SHEAF_BYTES, gfp))
     }
 
     /// As [`Self::new_sheaf()`], in any context.
     pub(super) fn new_sheaf_in(&self, ctx: Context) -> Option<EmptySheaf> {
-        // kmemleak would report what only such memory points to.
-        if cfg!(CONFIG_DEBUG_KMEMLEAK) {
-            return if cfg!(not(CONFIG_PREEMPT_RT)) && ctx.preemptible {
-                self.new_sheaf(slab::GFP_ATOMIC)
-            } else {
-                None
-            };
+        if !cfg!(CONFIG_DEBUG_KMEMLEAK) {
+            return self.sheaf_in(|| slab::kmalloc_nolock(SHEAF_BYTES));
         }
-        fault::point().ok()?;
-        let memory = slab::kmalloc_nolock(SHEAF_BYTES)?;
-        self.sheaves.add(1, Relaxed);
-        // SAFETY: As above.
-        Some(unsafe { EmptySheaf::from_memory(memory, (&raw const *self).cast()) })
+        // kmemleak would report what only memory of kmalloc_nolock() points to.
+        if cfg!(not(CONFIG_PREEMPT_RT)) && ctx.preemptible {
+            self.new_sheaf(slab::GFP_ATOMIC)
+        } else {
+            None
+        }
     }
 
     /// Gives the memory of a sheaf back.
-    ///
-    /// # Context
-    ///
-    /// Any but NMI, no raw spinlock held.
     pub(super) fn free_sheaf(&self, sheaf: EmptySheaf) {
         self.sheaves.fetch_sub(1, Relaxed);
         // SAFETY: An empty sheaf is exclusively owned; its memory is from kmalloc().
@@ -861,16 +733,12 @@ impl Cache {
     ///
     /// Any, NMI included.
     #[cold]
-    pub(super) fn warn_freed_twice(&self, object: usize, caller: usize) {
+    pub(crate) fn warn_freed_twice(&self, object: usize, caller: usize) {
         self.freed_twice.add(1, Relaxed);
         debug::warn_freed_twice(&self.name, object, caller);
     }
 
     /// Gives the objects of a sheaf back to the slab.
-    ///
-    /// # Context
-    ///
-    /// Softirq or task, no raw spinlock held.
     pub(super) fn flush(&self, sheaf: FullSheaf) -> EmptySheaf {
         let mut objects = [core::ptr::null_mut(); SLOTS];
         let (n, empty) = sheaf.empty_into(&mut objects);
@@ -879,10 +747,6 @@ impl Cache {
     }
 
     /// Gives objects back to the slab.
-    ///
-    /// # Context
-    ///
-    /// Softirq or task, no raw spinlock held.
     pub(super) fn give_back(&self, objects: &mut [*mut u8]) {
         self.slab_frees.add(objects.len() as u64, Relaxed);
         if self.has_foreign.load(Relaxed) {
@@ -897,10 +761,6 @@ impl Cache {
     }
 
     /// Puts what is left of a sheaf into a barn.
-    ///
-    /// # Context
-    ///
-    /// Any but NMI.
     pub(super) fn store(&self, node: usize, rest: Rest) {
         self.barns[node].with(|stock| match rest {
             Rest::Full(sheaf) => stock.put_full(sheaf),

@@ -100,8 +100,8 @@ impl super::Sheaves {
             let id = caches.ids + 1;
             caches.known.push_within_capacity(Known {
                 id,
-                // INVARIANT: `ended()` comes before the destruction of the cache.
-                cache: CacheRef(cache.as_ptr()),
+                // SAFETY: `ended()` comes before the destruction of the cache.
+                cache: unsafe { CacheRef::new(cache) },
                 ending: None,
             })?;
             caches.ids = id;
@@ -128,11 +128,14 @@ impl super::Sheaves {
         })
     }
 
-    /// All caches in use, one after the other.
-    pub(super) fn each(&self) -> impl Iterator<Item = Pinned> + '_ {
+    /// The caches in use that are `wanted` when their turn comes, one after the other.
+    pub(super) fn each<'a>(
+        &'a self,
+        wanted: impl Fn(&Cache) -> bool + 'a,
+    ) -> impl Iterator<Item = Pinned> + 'a {
         let mut last = 0;
         core::iter::from_fn(move || {
-            let next = self.next(last, |_| true)?;
+            let next = self.next(last, &wanted)?;
             last = next.id;
             Some(next)
         })
@@ -144,7 +147,7 @@ impl super::Sheaves {
         let end = caches.ends + 1;
         caches.ends = end;
         let mut all = caches.known.iter_mut();
-        if let Some(known) = all.find(|known| core::ptr::eq(known.cache.0, cache)) {
+        if let Some(known) = all.find(|known| core::ptr::eq(&*known.cache, cache)) {
             known.ending = Some(end);
         }
     }
@@ -160,7 +163,7 @@ impl super::Sheaves {
         self.caches
             .lock()
             .known
-            .retain(|known| !core::ptr::eq(known.cache.0, cache));
+            .retain(|known| !core::ptr::eq(&*known.cache, cache));
         // ORDERING: Full, before the wakeup.
         ENDED.fetch_add(1, Full);
         barrier::wake();

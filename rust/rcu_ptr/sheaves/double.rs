@@ -10,16 +10,16 @@ use super::{
     sheaf::FullSheaf,
 };
 
-/// Places for marks: one for each 16 bytes of 64 KiB, so that neighbours have one each.
-const PLACES: usize = 1 << (u16::BITS - SHIFT);
+/// One for each 16 bytes of 64 KiB, so that neighbours have one each.
+const MARKS: usize = 1 << (u16::BITS - SHIFT);
 const SHIFT: u32 = 4;
 /// Slots that are looked at in one go.
 const STEP: usize = 8;
 
-/// The places, of one user at a time. All zeroes: nothing was seen.
+/// The marks, of one user at a time. All zeroes: nothing was seen.
 #[repr(C)]
 pub(crate) struct Seen {
-    places: [u8; PLACES],
+    marks: [u8; MARKS],
     /// The mark of the last sheaf.
     mark: u8,
 }
@@ -28,17 +28,17 @@ impl Seen {
     /// A slot of `sheaf` whose object is in a slot before it as well.
     pub(crate) fn find_double(&mut self, sheaf: &FullSheaf) -> Option<usize> {
         if self.mark == u8::MAX {
-            self.places.fill(0);
+            self.marks.fill(0);
             self.mark = 0;
         }
         self.mark += 1;
         let mark = self.mark;
         let slots = sheaf.slots();
-        let places = &mut self.places;
+        let marks = &mut self.marks;
         let mut look = |slot: &Slot| {
-            let place = &mut places[usize::from(slot.low_bits() >> SHIFT)];
-            let marked = *place == mark;
-            *place = mark;
+            let entry = &mut marks[usize::from(slot.low_bits() >> SHIFT)];
+            let marked = *entry == mark;
+            *entry = mark;
             marked && is_double(slots, slot)
         };
         let steps = slots.chunks_exact(STEP);

@@ -180,14 +180,8 @@ pub(crate) fn install<C: Cpu>(cpu: C, mut sheaf: FullSheaf) {
     keep_full(cpu, sheaf);
 }
 
-/// There is no object for a context that found the allocation sheaf used up, which is removed.
-pub(crate) fn give_up<C: Cpu>(cpu: C) {
-    make_room(cpu, cpu.words().alloc);
-    remove_used_up(cpu);
-}
-
 /// Removes a used-up allocation sheaf, so that its cursor does not advance any more.
-fn remove_used_up<C: Cpu>(cpu: C) {
+pub(crate) fn remove_used_up<C: Cpu>(cpu: C) {
     let alloc = cpu.words().alloc;
     while let Some(seen) = alloc.used_up() {
         if let Ok(old) = alloc.remove(seen) {

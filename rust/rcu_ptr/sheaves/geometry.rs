@@ -22,17 +22,8 @@ pub(crate) fn now() -> NonZeroU32 {
     NonZeroU32::new(jiffies() as u32).unwrap_or(NonZeroU32::MIN)
 }
 
-/// What the owner of a sheaf notes in its head.
-#[repr(transparent)]
-pub(crate) struct Note<T>(UnsafeCell<T>);
-
-impl<T> Note<T> {
-    /// Where it is.
-    #[inline(always)]
-    pub(crate) fn get(&self) -> *mut T {
-        self.0.get()
-    }
-}
+/// What the owner of a sheaf notes in its head. The host tests count how often.
+pub(crate) type Note<T> = UnsafeCell<T>;
 
 /// One object pointer of a sheaf. Contexts of one CPU write and read different slots; all
 /// others come a grace period later, so no access needs memory ordering.

@@ -6,7 +6,10 @@
 //! host tests compile it too.
 
 use super::sheaf::Chain;
-use crate::sync::AtomicLink;
+use crate::{
+    list::{find_end, End},
+    sync::AtomicLink,
+};
 use core::ptr::with_exposed_provenance_mut;
 
 /// Which grace periods have to be over before slots of a closed sheaf are read and its objects are used again: the
@@ -43,53 +46,52 @@ impl Needs {
     }
 }
 
-/// Counters, one per epoch: up to three barriers can have an epoch of their own at a time.
-pub(crate) const PLACES: usize = 4;
+/// Epochs that may be counted in at a time: up to three barriers can have one of their own.
+pub(crate) const EPOCHS: usize = 4;
 
-/// Which place is counted in, and since when: pending counts are kept per epoch. A barrier starts a new epoch if its
+/// The epochs by which what is pending is counted, and which is the current one. A barrier starts the next if its
 /// counter is free, and waits for the older ones: for what was there before it, and not for what comes meanwhile.
 ///
-/// A place is used again when it is empty. A context that counts may have chosen its place some time ago: then it
-/// counts in an older one, and a barrier waits for it without need.
+/// An epoch is used again when it is empty. A context that chose the current one some time ago counts in an older one,
+/// and a barrier waits for it without need.
 pub(crate) struct Epochs {
     turn: AtomicLink,
-    /// All that is counted in a place began to wait at this time or later.
-    since: [AtomicLink; PLACES],
+    /// All that is counted in an epoch began to wait at this time or later.
+    since: [AtomicLink; EPOCHS],
 }
 
 impl Epochs {
-    /// All places are of time 0.
     pub(crate) fn new() -> Self {
         Self {
             turn: AtomicLink::new(0),
-            since: [(); PLACES].map(|()| AtomicLink::new(0)),
+            since: [(); EPOCHS].map(|()| AtomicLink::new(0)),
         }
     }
 
-    /// The place to count in.
-    pub(crate) fn place(&self) -> usize {
-        (self.turn.load_relaxed() % PLACES as u64) as usize
+    /// The epoch to count in.
+    pub(crate) fn current(&self) -> usize {
+        (self.turn.load_relaxed() % EPOCHS as u64) as usize
     }
 
     /// Whether nothing is left of what was counted before `time`. If something is, what is counted from
-    /// here on is told apart from it as soon as there is a place.
+    /// here on is told apart from it as soon as there is an epoch.
     pub(crate) fn is_past(&self, time: u64, is_empty: impl Fn(usize) -> bool) -> bool {
         loop {
             // ORDERING: Acquire pairs with the exchange below: `since` is that of this turn, or later.
             let turn = self.turn.load_acquire();
-            let place = (turn % PLACES as u64) as usize;
+            let epoch = (turn % EPOCHS as u64) as usize;
             // ORDERING: Acquire pairs with the releases below: a barrier that goes by the time that another put
             // there has seen what was counted before it end, too.
-            if self.since[place].load_acquire() >= time {
+            if self.since[epoch].load_acquire() >= time {
                 break;
             }
-            if is_empty(place) {
+            if is_empty(epoch) {
                 // What is counted there from here on is later than `time`.
                 // ORDERING: Release: after the look at the count; pairs with the acquire above.
-                self.since[place].store_release(time);
+                self.since[epoch].store_release(time);
                 break;
             }
-            let next = (place + 1) % PLACES;
+            let next = (epoch + 1) % EPOCHS;
             if !is_empty(next) {
                 return false;
             }
@@ -99,7 +101,7 @@ impl Epochs {
             let _ = self.turn.cmpxchg_full(turn, turn + 1);
         }
         // ORDERING: Acquire, as above.
-        (0..PLACES).all(|place| self.since[place].load_acquire() >= time || is_empty(place))
+        (0..EPOCHS).all(|epoch| self.since[epoch].load_acquire() >= time || is_empty(epoch))
     }
 }
 
@@ -135,7 +137,6 @@ pub(crate) struct Polled<G> {
 }
 
 impl<G: GracePeriod> Polled<G> {
-    /// No sheaves.
     pub(crate) const fn new() -> Self {
         Self {
             older: Group::new(),
@@ -143,7 +144,6 @@ impl<G: GracePeriod> Polled<G> {
         }
     }
 
-    /// Whether there are none.
     pub(crate) fn is_empty(&self) -> bool {
         self.older.chain.is_empty()
     }
@@ -175,7 +175,6 @@ impl<G: GracePeriod> Polled<G> {
 pub(crate) struct Running(AtomicLink);
 
 impl Running {
-    /// No callback runs.
     pub(crate) fn new() -> Self {
         Self(AtomicLink::new(0))
     }
@@ -208,30 +207,26 @@ impl Running {
     }
 }
 
-/// What of a link says where the object that it leads to is counted.
-const PLACE: u64 = PLACES as u64 - 1;
-const _: () = assert!(PLACES <= align_of::<u64>() && PLACES.is_power_of_two());
+/// What of a link says in which epoch the object that it leads to is counted.
+const EPOCH: u64 = EPOCHS as u64 - 1;
+const _: () = assert!(EPOCHS <= align_of::<u64>() && EPOCHS.is_power_of_two());
 
 /// Freed objects that got no sheaf, linked through their 8-byte link. Used by caches with a destructor or an
-/// SRCU domain, of which the engine does not know.
-///
-/// Objects are pushed in any context and on any CPU, with one exchange; what takes them takes all. The low bits
-/// of a link say where the object that it leads to is counted ([`Epochs`]).
+/// SRCU domain, of which the engine does not know. Pushed in any context and on any CPU, with one exchange, and taken
+/// all at once. The low bits of a link are the epoch of the object that it leads to.
 pub(crate) struct Strays(AtomicLink);
 
 impl Strays {
-    /// An empty list.
     pub(crate) fn new() -> Self {
         Self(AtomicLink::new(0))
     }
 
-    /// Whether there are none.
     pub(crate) fn is_empty(&self) -> bool {
         // ORDERING: Acquire: see `take()`.
         self.0.load_acquire() == 0
     }
 
-    /// Adds the object at `addr`, counted in `place`, with its link at `link`. `false`: it is the newest already,
+    /// Adds the object at `addr`, counted in `epoch`, with its link at `link`. `false`: it is the newest already,
     /// and nothing was done.
     ///
     /// # Safety
@@ -239,17 +234,17 @@ impl Strays {
     /// The object is aligned to 8 bytes, and `link` is a field of 8 bytes that is unused until it is
     /// taken off the list.
     #[must_use]
-    pub(crate) unsafe fn push(&self, addr: usize, link: usize, place: usize) -> bool {
+    pub(crate) unsafe fn push(&self, addr: usize, link: usize, epoch: usize) -> bool {
         // SAFETY: By the safety requirements of this function.
         let next = unsafe { &*with_exposed_provenance_mut::<AtomicLink>(link) };
         let mut top = self.0.load_relaxed();
         loop {
-            if (top & !PLACE) as usize == addr {
+            if (top & !EPOCH) as usize == addr {
                 return false;
             }
             next.store_relaxed(top);
             // ORDERING: Full: the object was out of readers' reach before.
-            match self.0.cmpxchg_full(top, addr as u64 | place as u64) {
+            match self.0.cmpxchg_full(top, addr as u64 | epoch as u64) {
                 Ok(_) => return true,
                 Err(now) => top = now,
             }
@@ -269,13 +264,13 @@ impl Strays {
     ///
     /// `list` is from [`Self::take()`] or this function, and used once.
     pub(crate) unsafe fn next(list: u64, link: usize) -> Option<(usize, usize, u64)> {
-        let addr = (list & !PLACE) as usize;
+        let addr = (list & !EPOCH) as usize;
         if addr == 0 {
             return None;
         }
         // SAFETY: By the safety requirements of this function objects on the list have a link there.
         let next = unsafe { &*with_exposed_provenance_mut::<AtomicLink>(addr + link) };
-        Some((addr, (list & PLACE) as usize, next.load_relaxed()))
+        Some((addr, (list & EPOCH) as usize, next.load_relaxed()))
     }
 
     /// Whether a list that was taken has an end. It has none where an object was pushed again while it was on the list.
@@ -283,21 +278,9 @@ impl Strays {
     /// # Safety
     ///
     /// As for [`Self::next()`], but it is not used up.
-    pub(crate) unsafe fn has_end(list: u64, link: usize, mut step: impl FnMut()) -> bool {
-        // Brent's algorithm: in a ring the object that was kept comes again before the next power of two.
-        let (mut at, mut kept, mut n) = (list, 0, 0usize);
+    pub(crate) unsafe fn has_end(list: u64, link: usize, step: impl FnMut()) -> bool {
         // SAFETY: By the safety requirements of this function.
-        while let Some((addr, _, rest)) = unsafe { Self::next(at, link) } {
-            if addr == kept {
-                return false;
-            }
-            if n & n.wrapping_sub(1) == 0 {
-                kept = addr;
-            }
-            n += 1;
-            at = rest;
-            step();
-        }
-        true
+        let next = |at| unsafe { Self::next(at, link) }.map_or(0, |(_, _, rest)| rest);
+        matches!(find_end(list, usize::MAX, next, step), End::After(_))
     }
 }

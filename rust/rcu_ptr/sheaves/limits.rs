@@ -5,6 +5,8 @@
 //!
 //! Frees never fail, so the limit applies to allocations, which get no further sheaf once it is reached.
 //! What is held then may still be freed.
+//!
+//! Where nothing else is said, functions are called in any context, NMI included.
 
 use super::{
     cache::Cache,
@@ -12,7 +14,7 @@ use super::{
     geometry::SLOTS,
     pcs::{Here, Pcs},
 };
-use crate::sys::{context::Context, gp, slab};
+use crate::sys::{gp, slab};
 use core::ops::RangeInclusive;
 use kernel::{
     prelude::*,
@@ -160,10 +162,6 @@ impl Cache {
     }
 
     /// Bytes that wait for a grace period, or for a worker after it; sheaves count as full.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
     #[inline(never)]
     pub(super) fn waiting_bytes(&self) -> usize {
         self.bytes(|pcs| self.objects_in(pcs.held().rcu))
@@ -186,10 +184,6 @@ impl Cache {
     }
 
     /// Whether the wait limit is reached.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
     #[inline]
     pub(super) fn is_at_wait_limit(&self) -> bool {
         let limit = self.limits.wait.load(Relaxed);
@@ -205,19 +199,15 @@ impl Cache {
 
 /// At the wait limit an allocation gets no further sheaf: only an object of a reuse slot or, if it
 /// may not wait, of the reserve. A used-up sheaf is removed.
-///
-/// # Context
-///
-/// Any, NMI included.
 #[cold]
 pub(super) fn refuse(here: Here<'_>, may_wait: bool) -> Option<usize> {
     let cache = here.cache;
-    let at = here.at(Context::look(here.pin));
+    let at = here.at();
     if let Some(object) = exchange::any_reused(at) {
         return Some(object);
     }
     cache.limits.met.add(1, Relaxed);
-    exchange::give_up(at);
+    exchange::remove_used_up(at);
     let object = if may_wait {
         None
     } else {

@@ -35,7 +35,7 @@
 //! | freed: a slot of the rcu sheaf | `free_rcu()` of fastpath.rs |
 //! | that is full: another is installed, it is closed | `put_object()`, `close()` of exchange.rs |
 //! | or it does not fill up: it is closed after a drain interval | `MonitorWork` of monitor.rs; `run()` of arm.rs says when |
-//! | or there is no empty sheaf: the engine takes it, or it is a stray | `no_slot()` of free.rs |
+//! | or there is no empty sheaf: the engine takes it, or it is a stray | `no_slot()` of alloc.rs |
 //! | the grace period begins; at the next tick where interrupts were off | `start_grace_period()`, `call()` of reclaim.rs; `KickWork` of monitor.rs |
 //! | it is over: the sheaf goes to the barn, or is left for the worker | `Ready::run()`, `take_in_backlog()`, `Load::put()` of reclaim.rs |
 //! | an allocation sheaf is used up: a full one is installed | `next_object()`, `find_full()`, `install()` of exchange.rs |
@@ -43,18 +43,12 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | geometry.rs, sheaf.rs, cursor.rs, local.rs, fastpath.rs, exchange.rs, barn.rs, double.rs, reserve.rs, grace.rs | the algorithm, which the host tests compile too |
-//! | cache.rs, pcs.rs | what a cache and a CPU have |
-//! | alloc.rs, free.rs | the calls |
-//! | reclaim.rs | after a grace period |
-//! | batches.rs | what waits without a sheaf, or for SRCU too |
-//! | monitor.rs, arm.rs | sheaves of idle and of dead CPUs; when the monitor runs |
-//! | shrink.rs, refill.rs | what there is too much of, and too little |
-//! | caches.rs | the list of caches |
-//! | barrier.rs | counts of pending sheaves, the barriers |
-//! | destroy.rs | `rcu_ptr_cache_destroy()` |
-//! | end.rs | in which order it stops what works on the cache; compiled by the host tests, too |
-//! | limits.rs | how much of everything, and what waits at most |
+//! | geometry.rs, sheaf.rs, cursor.rs, local.rs, fastpath.rs, exchange.rs, barn.rs, double.rs, reserve.rs, grace.rs, arm.rs, end.rs | the algorithm, which the host tests compile too |
+//! | cache.rs, pcs.rs, caches.rs | what a cache and a CPU have, and the list of caches |
+//! | alloc.rs, limits.rs | the calls, and what holds allocations back |
+//! | reclaim.rs, batches.rs | after a grace period; what waits without a sheaf, or for SRCU too |
+//! | monitor.rs, shrink.rs, refill.rs | sheaves of idle and of dead CPUs; what there is too much of, and too little |
+//! | barrier.rs, destroy.rs | what waits for all of that |
 //! | stats.rs | counters, and debugfs |
 
 pub(crate) mod alloc;
@@ -70,7 +64,6 @@ mod double;
 mod end;
 pub(crate) mod exchange;
 pub(crate) mod fastpath;
-pub(crate) mod free;
 pub(crate) mod geometry;
 pub(crate) mod grace;
 pub(crate) mod limits;

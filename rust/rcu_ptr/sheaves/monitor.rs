@@ -10,7 +10,7 @@ use super::{
     cursor::Undisturbed,
     exchange::{self, REUSE},
     fastpath::FastPath,
-    pcs::{Here, Pcs},
+    pcs::{Event, Here, Pcs},
     reclaim,
     sheaf::{Chain, Rest},
     shrink, Sheaves,
@@ -19,7 +19,12 @@ use crate::{
     params,
     sync::Mine,
     sys::{
-        context, gp, hotplug::Callbacks, irq::IrqsOff, preempt::PreemptOff, trace, work::Handler,
+        context, gp,
+        hotplug::Callbacks,
+        irq::{self, IrqsOff},
+        preempt::PreemptOff,
+        trace,
+        work::Handler,
     },
 };
 use core::ptr;
@@ -116,6 +121,7 @@ impl Handler for MonitorWork {
             undisturbed,
             asked,
             was_closed: false,
+            interval: params::drain_jiffies(),
             rests: [const { None }; 3],
             objects: [ptr::null_mut(); REUSE],
             reusable: 0,
@@ -160,6 +166,7 @@ struct Run<'a> {
     asked: u32,
     /// The rcu sheaf was closed.
     was_closed: bool,
+    interval: c_ulong,
     rests: [Option<Rest>; 3],
     /// Of reuse slots.
     objects: [*mut u8; REUSE],
@@ -175,7 +182,7 @@ impl Run<'_> {
         }
         // Interrupts may have written a later time.
         let here_for = (gp::jiffies().wrapping_sub(since.load(Relaxed)) as i64).max(0);
-        params::drain_jiffies().saturating_sub(here_for as c_ulong)
+        self.interval.saturating_sub(here_for as c_ulong)
     }
 }
 
@@ -228,9 +235,37 @@ impl<'a> Monitored for Run<'a> {
     }
 
     fn queue(&self, delay: usize) {
-        let pcs = self.here.pcs();
+        let (pcs, wq) = (self.here.pcs(), &Sheaves::get().wq);
         // With preemption disabled, so that the CPU is up.
-        pcs.monitor.queue_on(pcs.cpu, &Sheaves::get().wq, delay);
+        pcs.monitor.modify_on(pcs.cpu, wq, delay);
+        // ORDERING: Whoever asks for a run sets the word, or the interval, and then changes the work item: after
+        // this, or seen here.
+        if pcs.reclaim.load(Relaxed) != 0 || params::drain_jiffies() != self.interval {
+            pcs.monitor.modify_on(pcs.cpu, wq, 0);
+        }
+    }
+}
+
+impl Sheaves {
+    /// Applies a drain interval that was set just now to what is there already.
+    ///
+    /// # Context
+    ///
+    /// Process context, interrupts on; may sleep.
+    pub(crate) fn update_drain_interval(&self) {
+        for cache in self.each(|_| true) {
+            for pcs in cache.pcs.iter() {
+                if pcs.armed.load(Relaxed) != arm::IDLE as u64 {
+                    // The monitor looks how long is left. Where the CPU is going down its hotplug callback takes all.
+                    irq::call_on(pcs.cpu, pcs.get_ref(), |pcs, _| {
+                        pcs.monitor.modify_on(pcs.cpu, &Self::get().wq, 0);
+                    });
+                }
+            }
+            if cache.reaping.load(Relaxed) {
+                cache.reap.modify(&self.reclaim_wq, params::drain_jiffies());
+            }
+        }
     }
 }
 
@@ -250,17 +285,19 @@ impl Callbacks for SheafHotplug {
     fn prepare(_cpu: i32) {}
 
     fn online(cpu: i32) {
-        for cache in Sheaves::get().each() {
+        for cache in Sheaves::get().each(|_| true) {
             cache.pcs.of(cpu).kick_work.make_up();
         }
     }
 
     fn dead(cpu: i32) {
-        for cache in Sheaves::get().each() {
+        for cache in Sheaves::get().each(|_| true) {
             let pcs = cache.pcs.of(cpu);
             // It may have moved to another CPU, where it does nothing.
             pcs.monitor.cancel_sync();
-            reclaim::start_grace_period_of_dead(&cache, cpu, take_off(&cache, &pcs));
+            let chain = take_off(&cache, &pcs);
+            pcs.add(Event::Waited, chain.len());
+            reclaim::call(&cache, cpu, pcs.node(), chain);
             cache.start_batches();
             if cache.wants_refill.load(Relaxed) {
                 cache.refill.queue_now(&Sheaves::get().refill_wq);

@@ -3,14 +3,13 @@
 //! The pcs: what each CPU has of a cache (`struct slub_percpu_sheaves`), without a lock.
 
 use super::{
-    arm,
+    alloc, arm,
     barn::Stock,
     barrier::Pending,
     cache::{Cache, CacheRef},
     cursor::{next_slot, Cursor, Undisturbed, NONE},
     exchange::{Cpu, Words, REUSE},
     fastpath::FastPath,
-    free,
     geometry::SLOTS,
     local::{LocalList, LocalSlot, BARRED},
     monitor::{KickWork, MonitorWork},
@@ -40,6 +39,62 @@ use kernel::{
     sync::atomic::{Acquire, Atomic, Relaxed},
 };
 
+/// A field of this CPU's [`Pcs`].
+macro_rules! mine {
+    ($self:ident, $field:ident) => {
+        // SAFETY: The field is an aligned atomic word of 8 bytes.
+        unsafe { $self.word(offset_of!(Pcs, $field)) }
+    };
+}
+
+/// A field of the [`Pcs`] of a CPU that runs nothing any more.
+macro_rules! quiet {
+    ($self:ident, $field:ident) => {
+        Quiet::new(&$self.$field)
+    };
+}
+
+/// The [`Words`], each by `$word`.
+macro_rules! words {
+    ($word:ident, $self:ident) => {
+        Words {
+            alloc: Cursor($word!($self, alloc)),
+            rcu: Cursor($word!($self, rcu)),
+            spare_full: LocalSlot($word!($self, spare_full)),
+            spare_empty: LocalSlot($word!($self, spare_empty)),
+            spent: LocalList {
+                head: $word!($self, spent),
+                len: $word!($self, nr_spent),
+            },
+            closed: LocalList {
+                head: $word!($self, closed),
+                len: $word!($self, nr_closed),
+            },
+        }
+    };
+}
+
+/// What a CPU counts.
+#[derive(Clone, Copy)]
+pub(super) enum Event {
+    /// An rcu sheaf was installed.
+    Filled,
+    /// An allocation sheaf was.
+    Emptied,
+    /// An allocation found no sheaf.
+    Missed,
+    /// One of these was served by kmalloc_nolock().
+    NolockAlloc,
+    /// An object found no sheaf, and went to the engine or the strays.
+    EngineFallback,
+    /// A sheaf began to wait for a grace period.
+    Waited,
+    /// One was taken in after its grace period.
+    Done,
+}
+
+const EVENTS: usize = Event::Done as usize + 1;
+
 /// One CPU's part of a cache. The words are changed by contexts of that CPU only, as long as it is
 /// up.
 #[pin_data]
@@ -61,9 +116,6 @@ pub(crate) struct Pcs {
     /// The number of both.
     pub(super) nr_spent: Atomic<u64>,
     pub(super) nr_closed: Atomic<u64>,
-    /// Sheaves that began to wait for a grace period here, and that were taken in here after one.
-    pub(super) waited: Atomic<u64>,
-    pub(super) done: Atomic<u64>,
     /// How the monitor is armed: a constant of arm.rs.
     pub(super) armed: Atomic<u64>,
     /// The most sheaves that a callback here took in.
@@ -71,19 +123,13 @@ pub(crate) struct Pcs {
     /// When the rcu sheaf and the allocation sheaf were installed, in jiffies.
     pub(super) rcu_since: Atomic<u64>,
     pub(super) stock_since: Atomic<u64>,
-    /// Sheaves installed so far.
-    pub(super) filled: Atomic<u64>,
-    pub(super) emptied: Atomic<u64>,
     /// What the next run of the monitor is to do at once (shrink.rs). What is taken goes back to the slab.
     pub(super) reclaim: Atomic<u32>,
     /// What waits for a grace period.
     pub(super) pending: Pending,
     /// The CPU.
     pub(super) cpu: i32,
-    /// Events, for debugfs.
-    pub(super) missed: Atomic<u64>,
-    pub(super) nolock_allocs: Atomic<u64>,
-    pub(super) engine_fallback: Atomic<u64>,
+    events: [Atomic<u64>; EVENTS],
     #[pin]
     pub(super) kick_work: IrqWork<KickWork>,
     #[pin]
@@ -103,20 +149,14 @@ impl Pcs {
             closed: Atomic::new(0),
             nr_spent: Atomic::new(0),
             nr_closed: Atomic::new(0),
-            waited: Atomic::new(0),
-            done: Atomic::new(0),
             armed: Atomic::new(arm::IDLE as u64),
-            filled: Atomic::new(0),
-            emptied: Atomic::new(0),
             callback_max: Atomic::new(0),
             rcu_since: Atomic::new(0),
             stock_since: Atomic::new(0),
             reclaim: Atomic::new(0),
             pending: Pending::new(),
             cpu,
-            missed: Atomic::new(0),
-            nolock_allocs: Atomic::new(0),
-            engine_fallback: Atomic::new(0),
+            events: [const { Atomic::new(0) }; EVENTS],
             kick_work <- IrqWork::new(Urgency::Lazy, KickWork { cache, cpu: *cpu }),
             monitor <- DelayedWork::new(MonitorWork { cache, cpu: *cpu }),
         })
@@ -129,25 +169,18 @@ impl Pcs {
 
     /// The words of a CPU that runs nothing any more.
     pub(super) fn quiet(&self) -> Words<Quiet<'_>> {
-        Words {
-            alloc: Cursor(Quiet::new(&self.alloc)),
-            rcu: Cursor(Quiet::new(&self.rcu)),
-            spare_full: LocalSlot(Quiet::new(&self.spare_full)),
-            spare_empty: LocalSlot(Quiet::new(&self.spare_empty)),
-            spent: LocalList {
-                head: Quiet::new(&self.spent),
-                len: Quiet::new(&self.nr_spent),
-            },
-            closed: LocalList {
-                head: Quiet::new(&self.closed),
-                len: Quiet::new(&self.nr_closed),
-            },
-        }
+        words!(quiet, self)
     }
 
-    /// Counts sheaves that begin to wait, of a CPU that runs nothing any more.
-    pub(super) fn count_waited(&self, sheaves: usize) {
-        self.waited.add(sheaves as u64, Relaxed);
+    /// Counts `n` of `event` of a CPU that runs nothing any more.
+    pub(super) fn add(&self, event: Event, n: usize) {
+        self.events[event as usize].add(n as u64, Relaxed);
+    }
+
+    /// How often there was `event`.
+    pub(super) fn events(&self, event: Event) -> u64 {
+        // ORDERING: Acquire: what was counted before an event that is seen is seen, too.
+        self.events[event as usize].load(Acquire)
     }
 
     /// What the CPU has, as others see it.
@@ -228,34 +261,34 @@ impl<'a> Here<'a> {
     }
 }
 
-macro_rules! word {
-    ($self:ident, $($field:tt)+) => {
-        // SAFETY: The field is an aligned atomic word of 8 bytes.
-        Mine::new(unsafe { $self.base.byte_add(offset_of!(Pcs, $($field)+)) }, $self.pin)
-    };
-}
-
 impl<'a> Here<'a> {
+    /// With the context that this runs in.
+    pub(super) fn at(self) -> At<'a> {
+        At {
+            here: self,
+            ctx: Context::look(self.pin),
+            any_node: false,
+        }
+    }
+
+    /// The word at `offset` of the [`Pcs`].
+    ///
+    /// # Safety
+    ///
+    /// There is an aligned atomic word of 8 bytes.
+    #[inline(always)]
+    unsafe fn word(self, offset: usize) -> Mine<'a> {
+        // SAFETY: By the safety requirements of this function.
+        Mine::new(unsafe { self.base.byte_add(offset) }, self.pin)
+    }
+
     #[inline(always)]
     pub(super) fn pcs(self) -> Pin<&'a Pcs> {
         self.cache.pcs.this(self.pin)
     }
 
     pub(super) fn words(self) -> Words<Mine<'a>> {
-        Words {
-            alloc: Cursor(word!(self, alloc)),
-            rcu: Cursor(word!(self, rcu)),
-            spare_full: LocalSlot(word!(self, spare_full)),
-            spare_empty: LocalSlot(word!(self, spare_empty)),
-            spent: LocalList {
-                head: word!(self, spent),
-                len: word!(self, nr_spent),
-            },
-            closed: LocalList {
-                head: word!(self, closed),
-                len: word!(self, nr_closed),
-            },
-        }
+        words!(mine, self)
     }
 
     /// Whether `object`, from a reuse slot, may be allocated again at once. Otherwise it has been given
@@ -269,8 +302,8 @@ impl<'a> Here<'a> {
             let pin = PreemptOff::new();
             // SAFETY: A live object of this cache, from a reuse slot: owned here.
             unsafe {
-                if !free::free_rcu(self.cache, object, &pin) {
-                    free::no_slot(self.cache, object, 0, pin);
+                if !alloc::free_rcu(self.cache, object, &pin) {
+                    alloc::no_slot(self.cache, object, 0, pin);
                 }
             }
             return false;
@@ -280,54 +313,34 @@ impl<'a> Here<'a> {
     }
 
     pub(super) fn armed(self) -> Mine<'a> {
-        word!(self, armed)
+        mine!(self, armed)
     }
 
-    pub(super) fn count_filled(self) {
-        word!(self, filled).fetch_add(1);
+    /// Counts `n` of `event`.
+    #[inline(always)]
+    pub(super) fn add(self, event: Event, n: usize) {
+        let offset = offset_of!(Pcs, events) + event as usize * size_of::<Atomic<u64>>();
+        // SAFETY: There is an aligned atomic word of 8 bytes for each event.
+        unsafe { self.word(offset) }.fetch_add(n);
     }
 
-    pub(super) fn count_emptied(self) {
-        word!(self, emptied).fetch_add(1);
-    }
-
-    pub(super) fn count_waited(self, sheaves: usize) {
-        word!(self, waited).fetch_add(sheaves);
-    }
-
-    pub(super) fn count_done(self, sheaves: usize) {
-        word!(self, done).fetch_add(sheaves);
-    }
-
-    /// As [`Self::count_done()`], of a callback that looked at `looked`.
+    /// A callback took in `sheaves`, and looked at `looked`.
     pub(super) fn count_callback(self, sheaves: usize, looked: usize) {
-        self.count_done(sheaves);
-        let most = word!(self, callback_max);
+        self.add(Event::Done, sheaves);
+        let most = mine!(self, callback_max);
         if looked > most.load() {
             most.xchg(looked);
         }
-    }
-
-    pub(super) fn count_missed(self) {
-        word!(self, missed).fetch_add(1);
-    }
-
-    pub(super) fn count_nolock_alloc(self) {
-        word!(self, nolock_allocs).fetch_add(1);
-    }
-
-    pub(super) fn count_engine_fallback(self) {
-        word!(self, engine_fallback).fetch_add(1);
     }
 }
 
 /// [`Here`], and what the calling context may do.
 #[derive(Clone, Copy)]
 pub(super) struct At<'a> {
-    pub(super) here: Here<'a>,
-    pub(super) ctx: Context,
-    /// There is no other way to allocate.
-    nolock: bool,
+    here: Here<'a>,
+    ctx: Context,
+    /// Another node's objects are better than none.
+    any_node: bool,
 }
 
 impl<'a> FastPath for Here<'a> {
@@ -352,7 +365,7 @@ impl<'a> FastPath for Here<'a> {
     fn reuse(self, i: usize) -> LocalSlot<Mine<'a>> {
         let offset = offset_of!(Pcs, reuse) + i * size_of::<Atomic<u64>>();
         // SAFETY: Slot `i` is an aligned atomic word of 8 bytes; `i` is below `REUSE`.
-        LocalSlot(Mine::new(unsafe { self.base.byte_add(offset) }, self.pin))
+        LocalSlot(unsafe { self.word(offset) })
     }
 
     #[inline(always)]
@@ -361,22 +374,11 @@ impl<'a> FastPath for Here<'a> {
     }
 }
 
-impl<'a> Here<'a> {
-    /// With the context that this runs in, looked at by the caller.
-    pub(super) fn at(self, ctx: Context) -> At<'a> {
-        At {
-            here: self,
-            ctx,
-            nolock: false,
-        }
-    }
-}
-
 impl At<'_> {
     /// Takes another node's objects rather than none.
-    pub(super) fn nolock(self) -> Self {
+    pub(super) fn any_node(self) -> Self {
         Self {
-            nolock: true,
+            any_node: true,
             ..self
         }
     }
@@ -476,7 +478,7 @@ impl<'a> Cpu for At<'a> {
 
     fn take_far(self) -> Option<FullSheaf> {
         let cache = self.here.cache;
-        if !self.nolock || cache.nr_nodes() == 1 {
+        if !self.any_node || cache.nr_nodes() == 1 {
             return None;
         }
         let near = self.here.pcs().node();
@@ -507,13 +509,13 @@ impl<'a> Cpu for At<'a> {
     }
 
     fn emptied(self) {
-        self.here.count_emptied();
+        self.here.add(Event::Emptied, 1);
         self.here.pcs().stock_since.store(gp::jiffies(), Relaxed);
         self.here.arm();
     }
 
     fn filled(self) {
-        self.here.count_filled();
+        self.here.add(Event::Filled, 1);
         self.here.pcs().rcu_since.store(gp::jiffies(), Relaxed);
         self.here.arm();
     }

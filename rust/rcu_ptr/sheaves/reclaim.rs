@@ -4,12 +4,17 @@
 //!
 //! A callback takes a few sheaves in. What is left of its chain, and objects of other nodes, are for
 //! the worker. Chains are handed on whole, so that no step takes longer where more sheaves wait.
+//!
+//! # Context
+//!
+//! What locks, wakes or frees: softirq or task, no raw spinlock held, unless it says otherwise.
 
 use super::{
     barrier,
     cache::{Cache, CacheRef},
     double::Seen,
-    pcs::Here,
+    geometry::SLOTS,
+    pcs::{Event, Here},
     sheaf::{Chain, Closed, EmptySheaf, FullSheaf, Rest, Stack},
     shrink, Sheaves,
 };
@@ -24,7 +29,7 @@ use crate::sys::{
 };
 use core::{
     cell::UnsafeCell,
-    ptr::{with_exposed_provenance_mut, NonNull},
+    ptr::{self, with_exposed_provenance_mut, NonNull},
 };
 use kernel::prelude::*;
 
@@ -43,20 +48,14 @@ const WORKER_SHEAVES: usize = 16;
 /// Any but NMI, called from code that had interrupts on.
 pub(super) fn start_grace_period(here: Here<'_>, chain: Chain) {
     if !chain.is_empty() {
-        here.count_waited(chain.len());
+        here.add(Event::Waited, chain.len());
         let pcs = here.pcs();
         call(here.cache, pcs.cpu, pcs.node(), chain);
     }
 }
 
-/// As [`start_grace_period()`], of `cpu`, which is dead.
-pub(super) fn start_grace_period_of_dead(cache: &Cache, cpu: i32, chain: Chain) {
-    let pcs = cache.pcs.of(cpu);
-    pcs.count_waited(chain.len());
-    call(cache, cpu, pcs.node(), chain);
-}
-
-fn call(cache: &Cache, cpu: i32, node: usize, mut chain: Chain) {
+/// The same for `cpu`, which may be dead.
+pub(super) fn call(cache: &Cache, cpu: i32, node: usize, mut chain: Chain) {
     let count = (chain.len(), chain.nr_full());
     if cache.srcu.is_some() && chain.nr_full() > 0 {
         trace::sheaf_wait(&cache.name, cpu, || count);
@@ -79,8 +78,8 @@ impl Callback for Ready {
     unsafe fn run(head: NonNull<RcuHead>) {
         // SAFETY: `call()` handed the head over once.
         let (mut chain, of) = unsafe { Chain::from_rcu_head(head.as_ptr().expose_provenance()) };
-        // INVARIANT: The destruction of a cache waits until nothing is counted.
-        let cache = &CacheRef(of.owner.cast());
+        // SAFETY: The destruction of a cache waits until nothing is counted.
+        let cache: &Cache = unsafe { &*of.owner.cast() };
         let node = of.node.min(cache.nr_nodes() - 1);
         cache.running.enter();
         if cache.dtor.is_some() {
@@ -125,10 +124,6 @@ impl Callback for Ready {
 }
 
 /// Leaves `chain`, whose grace period is over, for the worker.
-///
-/// # Context
-///
-/// Any but NMI.
 pub(super) fn leave(cache: &Cache, node: usize, chain: Chain) {
     if !chain.is_empty() {
         cache.barns[node].leave(chain);
@@ -137,10 +132,6 @@ pub(super) fn leave(cache: &Cache, node: usize, chain: Chain) {
 }
 
 /// Leaves `chain`, which was closed before the call, for [`wait_until()`] after a grace period.
-///
-/// # Context
-///
-/// Softirq or task.
 pub(super) fn leave_closed(cache: &Cache, node: usize, chain: Chain) {
     cache.barns[node].leave_closed(chain);
     // Waiters for them already have a grace period to wait for.
@@ -207,7 +198,7 @@ pub(super) fn take_in_backlog(cache: &Cache) {
                 load.add(send_remote(cache, node, rest));
             }
             load.put(cache, node);
-            Here::new(cache, &PreemptOff::new()).count_done(waited - chain.len());
+            Here::new(cache, &PreemptOff::new()).add(Event::Done, waited - chain.len());
             stamps
                 .into_iter()
                 .for_each(|stamp| cache.uncount_and_wake(stamp));
@@ -262,10 +253,6 @@ impl Load {
     }
 
     /// Puts them into the barn of `node`, all at once: callers add a bounded number.
-    ///
-    /// # Context
-    ///
-    /// Any but NMI and hardirq.
     pub(super) fn put(mut self, cache: &Cache, node: usize) {
         shrink::check_limits_with(cache, node, |stock| {
             while let Some(sheaf) = self.full.pop() {
@@ -367,10 +354,6 @@ impl SeenHere {
     }
 
     /// A slot of `sheaf` whose object is in another, too.
-    ///
-    /// # Context
-    ///
-    /// Any but NMI.
     fn find_double(sheaf: &FullSheaf) -> Option<usize> {
         let irqs = IrqsOff::save();
         let here = Sheaves::get().seen.this(&irqs);
@@ -381,10 +364,6 @@ impl SeenHere {
 }
 
 /// The objects of a sheaf without second copies of those that were freed twice.
-///
-/// # Context
-///
-/// Any but NMI.
 fn without_doubles(cache: &Cache, rest: Rest) -> Rest {
     let Rest::Full(mut sheaf) = rest else {
         return rest;
@@ -396,14 +375,37 @@ fn without_doubles(cache: &Cache, rest: Rest) -> Rest {
     Rest::Full(sheaf)
 }
 
-/// The objects of a sheaf that may be allocated again.
-///
-/// # Context
-///
-/// Softirq or task.
+/// The objects of a sheaf that may be allocated again; the others are freed to the slab.
 fn keep_reusable(cache: &Cache, rest: Rest) -> Rest {
-    match rest {
-        Rest::Full(sheaf) => cache.keep_reusable(sheaf),
-        rest => rest,
+    let Rest::Full(sheaf) = rest else {
+        return rest;
+    };
+    if cache.one_way {
+        return Rest::Empty(cache.flush(sheaf));
     }
+    if cfg!(not(CONFIG_KFENCE)) && !cache.zero {
+        return Rest::Full(sheaf);
+    }
+    let mut kfence = [ptr::null_mut(); SLOTS];
+    let mut len = 0;
+    let rest = sheaf.retain(|object| {
+        let Some(addr) = NonNull::new(with_exposed_provenance_mut(object)) else {
+            return true;
+        };
+        match kfence.get_mut(len) {
+            Some(entry) if slab::is_kfence(addr) => {
+                *entry = addr.as_ptr();
+                len += 1;
+                false
+            }
+            _ => {
+                cache.make_clean(addr);
+                true
+            }
+        }
+    });
+    if len > 0 {
+        cache.give_back(&mut kfence[..len]);
+    }
+    rest
 }

@@ -5,7 +5,7 @@
 
 use super::{
     cache::{Barn, Cache, CacheRef},
-    exchange::{self, Cpu},
+    exchange,
     geometry::SLOTS,
     pcs::Here,
     sheaf::{FullSheaf, Rest},
@@ -13,13 +13,7 @@ use super::{
 };
 use crate::{
     fault, params,
-    sys::{
-        context::{self, Context},
-        gp, node,
-        preempt::PreemptOff,
-        slab, trace,
-        work::Handler,
-    },
+    sys::{context, gp, node, preempt::PreemptOff, slab, trace, work::Handler},
 };
 use core::{
     iter,
@@ -50,11 +44,14 @@ pub(super) fn alloc(cache: &Cache, gfp: u32) -> *mut u8 {
             cache.slab_allocs.add(1, Relaxed);
             object.as_ptr()
         }
-        None if may_wait => ptr::null_mut(),
         None => {
             let pin = PreemptOff::new();
-            let here = Here::new(cache, &pin);
-            let object = here.at(Context::look(&pin)).take_reserved();
+            let at = Here::new(cache, &pin).at().any_node();
+            let object = if may_wait {
+                exchange::next_object(at)
+            } else {
+                exchange::any_object(at)
+            };
             object.map_or(ptr::null_mut(), ptr::with_exposed_provenance_mut)
         }
     }
@@ -65,11 +62,15 @@ pub(super) fn alloc(cache: &Cache, gfp: u32) -> *mut u8 {
 fn keep(cache: &Cache, object: usize, rest: Rest) {
     let pin = PreemptOff::new();
     let here = Here::new(cache, &pin);
-    let at = here.at(Context::look(&pin));
+    let at = here.at();
     match rest {
         Rest::Full(sheaf) => match home_of(cache, object).filter(|&node| node != here.pcs().node())
         {
-            Some(node) => cache.store(node, Rest::Full(sheaf)),
+            Some(node) => {
+                cache.store(node, Rest::Full(sheaf));
+                // No monitor of this node looks there.
+                shrink::check_limits(cache, node);
+            }
             None => exchange::install(at, sheaf),
         },
         Rest::Empty(sheaf) => exchange::keep_empty(at, sheaf),
@@ -95,7 +96,7 @@ fn new_full(cache: &Cache, node: Option<usize>, gfp: u32) -> Option<FullSheaf> {
     let gfp = slab::for_sheaf(gfp);
     let stocked = {
         let pin = PreemptOff::new();
-        exchange::stocked_empty(Here::new(cache, &pin).at(Context::look(&pin)))
+        exchange::stocked_empty(Here::new(cache, &pin).at())
     };
     let sheaf = match stocked {
         Some(sheaf) => sheaf,
@@ -105,7 +106,7 @@ fn new_full(cache: &Cache, node: Option<usize>, gfp: u32) -> Option<FullSheaf> {
     let objects = &mut objects[..cache.capacity()];
     if !obtain(cache, node, gfp, objects) {
         let pin = PreemptOff::new();
-        exchange::keep_empty(Here::new(cache, &pin).at(Context::look(&pin)), sheaf);
+        exchange::keep_empty(Here::new(cache, &pin).at(), sheaf);
         return None;
     }
     trace::sheaf_refill(&cache.name, context::some_cpu(), objects.len());
@@ -128,8 +129,8 @@ fn obtain(cache: &Cache, node: Option<usize>, gfp: u32, objects: &mut [*mut u8])
         None => 0,
         Some(node) => {
             let near = || cache.slab.alloc_near(gfp, node).map(NonNull::as_ptr);
-            let places = objects.iter_mut().zip(iter::from_fn(near));
-            places.map(|(place, object)| *place = object).count()
+            let entries = objects.iter_mut().zip(iter::from_fn(near));
+            entries.map(|(entry, object)| *entry = object).count()
         }
     };
     cache.slab_allocs.add(got as u64, Relaxed);

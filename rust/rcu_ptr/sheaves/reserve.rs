@@ -5,14 +5,13 @@
 //! ```text
 //!   head: the next to be taken          tail: the next to be filled
 //!    v                                   v
-//!  | o | o | o | o | o | o | o | o | o |   |   |   |   a ring of places
+//!  | o | o | o | o | o | o | o | o | o |   |   |   |   a ring of slots
 //! ```
 //!
-//! Objects are taken at the head, on any CPU and in any context, with one exchange of that word; what
-//! fills the ring at the tail does so one at a time. The object is read before the exchange. `head`
-//! never comes back to an old value, so an exchange that succeeds says that the place was not taken
-//! meanwhile, and a place is only filled again when `head` is past it. An exchange that fails says
-//! that another context has got an object: the ring as a whole always makes progress.
+//! Objects are taken at the head, on any CPU and in any context, with one exchange of that word, and added at the
+//! tail by one caller at a time. The object is read before the exchange. `head` only grows, so an exchange that
+//! succeeds says that the slot was not taken meanwhile, and a slot is only filled again when `head` is past it. One
+//! that fails says that another context has got an object: the ring as a whole always makes progress.
 //!
 //! Sheaves would not do: with one all of its objects are taken, and others find nothing.
 
@@ -21,7 +20,7 @@ use core::ops::Deref;
 
 /// The ring.
 pub(crate) struct Reserve<P> {
-    places: P,
+    slots: P,
     head: AtomicLink,
     tail: AtomicLink,
     /// Objects that stay while none is taken.
@@ -31,10 +30,10 @@ pub(crate) struct Reserve<P> {
 }
 
 impl<P: Deref<Target = [AtomicLink]>> Reserve<P> {
-    /// An empty ring of these `places`, of which `keep` are to stay filled.
-    pub(crate) fn new(places: P, keep: usize) -> Self {
+    /// An empty ring of these `slots`, of which `keep` are to stay filled.
+    pub(crate) fn new(slots: P, keep: usize) -> Self {
         Self {
-            places,
+            slots,
             head: AtomicLink::new(0),
             tail: AtomicLink::new(0),
             keep,
@@ -61,13 +60,13 @@ impl<P: Deref<Target = [AtomicLink]>> Reserve<P> {
 
     /// Objects that are missing.
     pub(crate) fn missing(&self) -> usize {
-        self.places.len().saturating_sub(self.len())
+        self.slots.len().saturating_sub(self.len())
     }
 
-    /// The place that a position stands for.
-    fn place(&self, position: u64) -> Option<&AtomicLink> {
-        let i = position.checked_rem(self.places.len() as u64)?;
-        self.places.get(i as usize)
+    /// The slot that a position stands for.
+    fn slot(&self, position: u64) -> Option<&AtomicLink> {
+        let i = position.checked_rem(self.slots.len() as u64)?;
+        self.slots.get(i as usize)
     }
 
     /// Takes an object.
@@ -77,38 +76,39 @@ impl<P: Deref<Target = [AtomicLink]>> Reserve<P> {
 
     /// Takes an object if more than `keep` are there.
     fn take_above(&self, keep: u64) -> Option<usize> {
-        // ORDERING: Acquire pairs with the release in `put()`: the place is filled.
-        let mut head = self.head.load_acquire();
         loop {
+            // ORDERING: Acquire pairs with the exchange of who took last: the tail below is the one that it saw, or
+            // a later one. Again after an exchange that failed, which orders nothing.
+            let head = self.head.load_acquire();
             // The tail only grows: as many are there still when the head is exchanged.
+            // ORDERING: Acquire pairs with the release in `put()`: the slot is filled.
             if self.tail.load_acquire() - head <= keep {
                 return None;
             }
-            let object = self.place(head)?.load_relaxed();
-            // ORDERING: Full pairs with the acquire in `put()`: the place was read before.
-            match self.head.cmpxchg_full(head, head + 1) {
-                Ok(_) => return Some(object as usize),
-                Err(now) => head = now,
+            let object = self.slot(head)?.load_relaxed();
+            // ORDERING: Full pairs with the acquire in `put()`: the slot was read before.
+            if self.head.cmpxchg_full(head, head + 1).is_ok() {
+                return Some(object as usize);
             }
         }
     }
 
-    /// Takes an object that is not promised.
+    /// Takes an object that is not promised: this may be another ring than that whose surplus was looked at.
     pub(crate) fn take_surplus(&self) -> Option<usize> {
         self.take_above(self.keep as u64)
     }
 
-    /// Adds `object`, one caller at a time. `false`: there is no place.
+    /// Adds `object`, one caller at a time. `false`: there is no slot.
     pub(crate) fn put(&self, object: usize) -> bool {
         let tail = self.tail.load_relaxed();
         // ORDERING: Acquire pairs with the exchange in `take()`.
-        if tail - self.head.load_acquire() >= self.places.len() as u64 {
+        if tail - self.head.load_acquire() >= self.slots.len() as u64 {
             return false;
         }
-        let Some(place) = self.place(tail) else {
+        let Some(slot) = self.slot(tail) else {
             return false;
         };
-        place.store_relaxed(object as u64);
+        slot.store_relaxed(object as u64);
         // ORDERING: Release pairs with the acquire in `take()`.
         self.tail.store_release(tail + 1);
         true

@@ -12,9 +12,9 @@
 //! An address inside tells all: which sheaf, which slot, and whether there is one. Objects always
 //! reach up to the last slot, so a cursor needs no other limit.
 //!
-//! What a sheaf is good for is its type: [`EmptySheaf`] and [`FullSheaf`] belong to their owner alone;
-//! [`Closed`] ones were seen by contexts that may have been interrupted in the middle, and need a
-//! grace period.
+//! What a sheaf is good for is its type: [`EmptySheaf`] and [`FullSheaf`], which has an object or more, belong to their
+//! owner alone; [`Closed`] ones were seen by contexts that may have been interrupted in the middle, and need a grace
+//! period.
 
 use super::{
     cursor::Undisturbed,
@@ -64,17 +64,16 @@ struct State {
 pub(crate) struct Stamp(NonZeroU32);
 
 impl Stamp {
-    /// For `place`.
-    pub(crate) fn of(place: u32) -> Self {
-        Self(NonZeroU32::MIN.saturating_add(place))
+    /// Of `index`, from 0.
+    pub(crate) fn of(index: u32) -> Self {
+        Self(NonZeroU32::MIN.saturating_add(index))
     }
 
-    /// Back from the number.
     pub(crate) fn new(number: u32) -> Option<Self> {
         NonZeroU32::new(number).map(Self)
     }
 
-    /// The number, one above the place.
+    /// The number, one above the index.
     pub(crate) fn number(&self) -> u32 {
         self.0.get()
     }
@@ -127,6 +126,9 @@ const _: () = assert!(
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Raw(NonNull<Sheaf>);
 
+// SAFETY: A sheaf may be owned on any CPU.
+unsafe impl Send for Raw {}
+
 impl Raw {
     fn addr(self) -> usize {
         self.0.as_ptr().expose_provenance()
@@ -145,6 +147,16 @@ impl Raw {
     fn get(self) -> State {
         // SAFETY: Only owners get here, one at a time.
         unsafe { self.state().read() }
+    }
+
+    fn set_next(self, next: usize) {
+        // SAFETY: As above.
+        unsafe { (*self.state()).next = next };
+    }
+
+    fn set_links(self, links: Links) {
+        // SAFETY: As above.
+        unsafe { (*self.state()).links = links };
     }
 
     fn set_stamp(self, stamp: u32) {
@@ -172,6 +184,16 @@ impl Raw {
         if CLEARS_SLOTS {
             (0..start).for_each(|i| self.slot(i).store(0));
         }
+    }
+}
+
+/// What is left with objects in slots from `start` on.
+fn rest_from(sheaf: Raw, start: usize) -> Rest {
+    sheaf.set_start(start);
+    if start == SLOTS {
+        Rest::Empty(EmptySheaf(sheaf))
+    } else {
+        Rest::Full(FullSheaf(sheaf))
     }
 }
 
@@ -272,20 +294,14 @@ pub(crate) struct FullSheaf(Raw);
 impl FullSheaf {
     /// Takes one object out.
     pub(crate) fn pop(self) -> (usize, Rest) {
-        let start = self.0.get().start as usize;
+        let start = self.start();
         let object = self.0.slot(start).load();
-        self.0.set_start(start + 1);
-        let rest = if start + 1 == SLOTS {
-            Rest::Empty(EmptySheaf(self.0))
-        } else {
-            Rest::Full(self)
-        };
-        (object, rest)
+        (object, rest_from(self.0, start + 1))
     }
 
     /// The objects, copied out; the sheaf is empty after that.
     pub(crate) fn empty_into(self, out: &mut [*mut u8; SLOTS]) -> (usize, EmptySheaf) {
-        let start = self.0.get().start as usize;
+        let start = self.start();
         for i in start..SLOTS {
             out[i - start] = with_exposed_provenance_mut(self.0.slot(i).load());
         }
@@ -296,24 +312,19 @@ impl FullSheaf {
     /// Takes the objects out that `keep` refuses. `Empty` if none is left.
     pub(crate) fn retain(self, mut keep: impl FnMut(usize) -> bool) -> Rest {
         let mut to = SLOTS;
-        for i in (self.0.get().start as usize..SLOTS).rev() {
+        for i in (self.start()..SLOTS).rev() {
             let object = self.0.slot(i).load();
             if keep(object) {
                 to -= 1;
                 self.0.slot(to).store(object);
             }
         }
-        self.0.set_start(to);
-        if to == SLOTS {
-            Rest::Empty(EmptySheaf(self.0))
-        } else {
-            Rest::Full(self)
-        }
+        rest_from(self.0, to)
     }
 
     /// Whether `is` holds for all objects.
     pub(crate) fn all(&self, mut is: impl FnMut(usize) -> bool) -> bool {
-        (self.0.get().start as usize..SLOTS).all(|i| is(self.0.slot(i).load()))
+        (self.start()..SLOTS).all(|i| is(self.0.slot(i).load()))
     }
 
     /// The first slot with an object; all that follow have one.
@@ -345,7 +356,7 @@ impl FullSheaf {
 
     /// Adds `object` if there are fewer than `capacity`. Returns whether it did.
     pub(crate) fn push(&mut self, object: usize, capacity: usize) -> bool {
-        let start = self.0.get().start as usize;
+        let start = self.start();
         if SLOTS - start >= capacity {
             return false;
         }
@@ -377,7 +388,6 @@ pub(crate) enum Rest {
 pub(crate) struct Closed(Raw);
 
 impl Closed {
-    /// The address of the sheaf.
     pub(crate) fn addr(&self) -> usize {
         self.0.addr()
     }
@@ -400,10 +410,7 @@ impl Closed {
     /// Whether its objects were freed. Otherwise they are stock that comes here for want of another place,
     /// and unused since they were last ready to be allocated.
     pub(crate) fn holds_freed(&self) -> bool {
-        let State {
-            start, end, since, ..
-        } = self.0.get();
-        start != end && since.is_some()
+        self.waiting().is_some_and(|(objects, _)| objects > 0)
     }
 
     /// Links it to the chain that starts at `next`, which another context may have taken meanwhile.
@@ -421,11 +428,8 @@ impl Closed {
             unsafe { (&raw const (*around(next).state()).links).read_volatile() }
         };
         let links = links.with(self.0);
-        // SAFETY: The owner's.
-        unsafe {
-            (*self.0.state()).next = next;
-            (*self.0.state()).links = links;
-        }
+        self.0.set_next(next);
+        self.0.set_links(links);
         links.len as usize
     }
 
@@ -438,10 +442,6 @@ impl Closed {
     pub(crate) unsafe fn into_rest(self) -> Rest {
         let State { start, end, .. } = self.0.get();
         let (start, end) = (start as usize, end as usize);
-        if start == end {
-            self.0.set_start(SLOTS);
-            return Rest::Empty(EmptySheaf(self.0));
-        }
         let gap = SLOTS - end;
         if gap > 0 {
             // Closed before it was full: objects reach up to the last slot again.
@@ -449,8 +449,7 @@ impl Closed {
                 self.0.slot(i + gap).store(self.0.slot(i).load());
             }
         }
-        self.0.set_start(start + gap);
-        Rest::Full(FullSheaf(self.0))
+        rest_from(self.0, start + gap)
     }
 
     /// A sheaf without objects, to wait for a grace period.
@@ -487,12 +486,7 @@ impl Installed {
 
     /// The objects from `start` on, to be allocated again.
     pub(crate) fn into_rest(self, start: usize, _undisturbed: &Undisturbed) -> Rest {
-        self.0.set_start(start);
-        if start == SLOTS {
-            Rest::Empty(EmptySheaf(self.0))
-        } else {
-            Rest::Full(FullSheaf(self.0))
-        }
+        rest_from(self.0, start)
     }
 }
 
@@ -504,7 +498,7 @@ pub(crate) trait Install {
 
 impl Install for FullSheaf {
     fn first_slot(&self) -> usize {
-        self.0.addr() + self.0.get().start as usize * STRIDE
+        self.0.addr() + self.start() * STRIDE
     }
 }
 
@@ -528,27 +522,22 @@ pub(crate) trait Owned: Sized {
     unsafe fn from_addr(addr: usize) -> Self;
 }
 
-impl Owned for EmptySheaf {
-    fn into_addr(self) -> usize {
-        self.0.addr()
-    }
+macro_rules! owned {
+    ($($sheaf:ident)+) => {
+        $(impl Owned for $sheaf {
+            fn into_addr(self) -> usize {
+                self.0.addr()
+            }
 
-    unsafe fn from_addr(addr: usize) -> Self {
-        // SAFETY: By the safety requirements of this function.
-        Self(unsafe { around(addr) })
-    }
+            unsafe fn from_addr(addr: usize) -> Self {
+                // SAFETY: By the safety requirements of this function.
+                Self(unsafe { around(addr) })
+            }
+        })+
+    };
 }
 
-impl Owned for FullSheaf {
-    fn into_addr(self) -> usize {
-        self.0.addr()
-    }
-
-    unsafe fn from_addr(addr: usize) -> Self {
-        // SAFETY: By the safety requirements of this function.
-        Self(unsafe { around(addr) })
-    }
-}
+owned!(EmptySheaf FullSheaf);
 
 /// Exclusively owned sheaves, newest on top, and how many.
 pub(crate) struct Stack<S> {
@@ -558,7 +547,6 @@ pub(crate) struct Stack<S> {
 }
 
 impl<S: Owned> Stack<S> {
-    /// No sheaves.
     pub(crate) const fn new() -> Self {
         Self {
             top: 0,
@@ -567,23 +555,18 @@ impl<S: Owned> Stack<S> {
         }
     }
 
-    /// The number of sheaves.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// Puts `sheaf` on top.
     pub(crate) fn push(&mut self, sheaf: S) {
         let addr = sheaf.into_addr();
         // SAFETY: The address of a sheaf that this stack owns from now on.
-        let raw = unsafe { around(addr) };
-        // SAFETY: The owner's.
-        unsafe { (*raw.state()).next = self.top };
+        unsafe { around(addr) }.set_next(self.top);
         self.top = addr;
         self.len += 1;
     }
 
-    /// Takes the one on top.
     pub(crate) fn pop(&mut self) -> Option<S> {
         if self.top == 0 {
             return None;
@@ -596,7 +579,6 @@ impl<S: Owned> Stack<S> {
         Some(unsafe { S::from_addr(raw.addr()) })
     }
 
-    /// Takes everything.
     pub(crate) fn take(&mut self) -> Self {
         core::mem::replace(self, Self::new())
     }
@@ -618,7 +600,6 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    /// No sheaves.
     pub(crate) const fn new() -> Self {
         Self {
             first: 0,
@@ -659,28 +640,24 @@ impl Chain {
         (Self { first, links }, origin)
     }
 
-    /// Whether there is none.
     pub(crate) fn is_empty(&self) -> bool {
         self.first == 0
     }
 
-    /// The number of sheaves.
     pub(crate) fn len(&self) -> usize {
         self.links.len as usize
     }
 
-    /// The number of those with objects.
+    /// How many have objects.
     pub(crate) fn nr_full(&self) -> usize {
         self.links.full as usize
     }
 
     /// Puts `sheaf` in front.
     pub(crate) fn push(&mut self, sheaf: Closed) {
-        let raw = sheaf.0;
-        // SAFETY: The owner's.
-        unsafe { (*raw.state()).next = self.first };
-        self.links = self.links.with(raw);
-        self.first = raw.addr();
+        sheaf.0.set_next(self.first);
+        self.links = self.links.with(sheaf.0);
+        self.first = sheaf.0.addr();
     }
 
     /// Takes the first.
@@ -707,9 +684,7 @@ impl Chain {
             return;
         }
         // SAFETY: `other` ends in a closed sheaf that it owns.
-        let last = unsafe { around(other.links.last) };
-        // SAFETY: The owner's.
-        unsafe { (*last.state()).next = self.first };
+        unsafe { around(other.links.last) }.set_next(self.first);
         self.first = other.first;
         self.links.len += other.links.len;
         self.links.full += other.links.full;
@@ -729,8 +704,8 @@ impl Chain {
     /// Where it starts, for [`Chain::from_first()`].
     pub(crate) fn into_first(self) -> usize {
         if self.first != 0 {
-            // SAFETY: As for `pop()`; the owner's.
-            unsafe { (*around(self.first).state()).links = self.links };
+            // SAFETY: As for `pop()`.
+            unsafe { around(self.first) }.set_links(self.links);
         }
         self.first
     }
@@ -743,11 +718,9 @@ impl Chain {
         }
         // SAFETY: As for `pop()`.
         let raw = unsafe { around(self.first) };
-        // SAFETY: The owner's.
-        unsafe {
-            (*raw.state()).links = self.links;
-            (*raw.state()).node = node as u32;
-        }
+        raw.set_links(self.links);
+        // SAFETY: As for `pop()`; the owner's.
+        unsafe { (*raw.state()).node = node as u32 };
         // SAFETY: As for `pop()`.
         Some(unsafe { NonNull::from(&raw.0.as_ref().rcu) })
     }

@@ -2,6 +2,10 @@
 
 //! Sheaves are freed: those above the limit of a barn (trim), those that were not needed for an interval
 //! (reap), and what memory reclaim asks for (shrinker).
+//!
+//! # Context
+//!
+//! What locks, wakes or frees: softirq or task, no raw spinlock held, unless it says otherwise.
 
 use super::{
     barn::{Stock, Surplus},
@@ -25,19 +29,11 @@ use kernel::{
 };
 
 /// Starts a trim if the barn of `node` is above its limit, and the reaper unless it is empty.
-///
-/// # Context
-///
-/// Any but NMI and hardirq.
 pub(super) fn check_limits(cache: &Cache, node: usize) {
     check_limits_with(cache, node, |_| ());
 }
 
 /// The same after `change`, which is called with the lock of the barn held.
-///
-/// # Context
-///
-/// As for [`check_limits()`].
 pub(super) fn check_limits_with(cache: &Cache, node: usize, change: impl FnOnce(&mut Stock)) {
     let more = cache.allowance();
     let unused = cache.barns[node].with_reserve(|ring| ring.surplus()) > 0;
@@ -62,39 +58,15 @@ pub(super) struct TrimWork(pub(super) CacheRef);
 
 impl Handler for TrimWork {
     fn run(&self) {
-        if self.0.give_back_all.xchg(false, Relaxed) {
-            for (node, barn) in self.0.barns.iter().enumerate() {
-                let all = barn.with(|stock| Surplus {
-                    full: stock.nr_full(),
-                    empty: stock.nr_empty(),
-                });
-                release(&self.0, node, all, trace::SHEAF_RECLAIM);
+        let cache = &self.0;
+        if cache.give_back_all.xchg(false, Relaxed) {
+            for (node, barn) in cache.barns.iter().enumerate() {
+                let all = barn.with(|stock| stock.all());
+                release(cache, node, all, trace::SHEAF_RECLAIM);
             }
         }
-        for (node, barn) in self.0.barns.iter().enumerate() {
-            let (mut nr_full, mut nr_empty) = (0, 0);
-            loop {
-                let (full, empty) = barn.with(|stock| {
-                    let excess = stock.excess();
-                    (
-                        (excess.full > 0).then(|| stock.take_full()).flatten(),
-                        (excess.empty > 0).then(|| stock.take_empty()).flatten(),
-                    )
-                });
-                if full.is_none() && empty.is_none() {
-                    break;
-                }
-                if let Some(sheaf) = full {
-                    self.0.free_sheaf(self.0.flush(sheaf));
-                    nr_full += 1;
-                }
-                if let Some(sheaf) = empty {
-                    self.0.free_sheaf(sheaf);
-                    nr_empty += 1;
-                }
-                gp::cond_resched();
-            }
-            report(&self.0, node, trace::SHEAF_TRIM, nr_full, nr_empty);
+        for node in 0..cache.barns.len() {
+            release_while(cache, node, |stock, _| stock.excess(), trace::SHEAF_TRIM);
         }
     }
 }
@@ -110,7 +82,8 @@ impl Handler for ReapWork {
         cache.next_interval();
         for (node, barn) in cache.barns.iter().enumerate() {
             let unused = barn.with_reserve(|ring| ring.idle());
-            cache.give_back_from(|| barn.unpromised(), unused);
+            let unpromised = || barn.with_reserve(|ring| ring.take_surplus());
+            cache.give_back_from(unpromised, unused);
             let surplus = barn.with(|stock| stock.idle());
             release(cache, node, surplus, trace::SHEAF_REAP);
             check_limits(cache, node);
@@ -124,32 +97,45 @@ impl Handler for ReapWork {
 ///
 /// May sleep. Allocates nothing: memory reclaim gets here too.
 fn release(cache: &Cache, node: usize, surplus: Surplus, why: c_uint) -> usize {
-    let barn = &cache.barns[node];
-    let (mut full, mut empty) = (0, 0);
-    while full < surplus.full {
-        let Some(sheaf) = barn.with(|stock| stock.take_full()) else {
-            break;
-        };
-        cache.free_sheaf(cache.flush(sheaf));
-        full += 1;
-        gp::cond_resched();
-    }
-    while empty < surplus.empty {
-        let Some(sheaf) = barn.with(|stock| stock.take_empty()) else {
-            break;
-        };
-        cache.free_sheaf(sheaf);
-        empty += 1;
-        gp::cond_resched();
-    }
-    report(cache, node, why, full, empty);
-    full + empty
+    let rest = |_: &Stock, done: Surplus| Surplus {
+        full: surplus.full - done.full,
+        empty: surplus.empty - done.empty,
+    };
+    release_while(cache, node, rest, why)
 }
 
-fn report(cache: &Cache, node: usize, why: c_uint, full: usize, empty: usize) {
-    if full + empty > 0 {
-        trace::sheaf_shrink(&cache.name, node, why, full, empty);
+/// The same, as long as there is some `surplus` of the barn beside what is done.
+fn release_while(
+    cache: &Cache,
+    node: usize,
+    surplus: impl Fn(&Stock, Surplus) -> Surplus,
+    why: c_uint,
+) -> usize {
+    let mut done = Surplus::default();
+    loop {
+        let (full, empty) = cache.barns[node].with(|stock| {
+            let surplus = surplus(stock, done);
+            (
+                (surplus.full > 0).then(|| stock.take_full()).flatten(),
+                (surplus.empty > 0).then(|| stock.take_empty()).flatten(),
+            )
+        });
+        if full.is_none() && empty.is_none() {
+            break;
+        }
+        done.full += usize::from(full.is_some());
+        done.empty += usize::from(empty.is_some());
+        let sheaves = [full.map(|sheaf| cache.flush(sheaf)), empty];
+        sheaves
+            .into_iter()
+            .flatten()
+            .for_each(|s| cache.free_sheaf(s));
+        gp::cond_resched();
     }
+    if done != Surplus::default() {
+        trace::sheaf_shrink(&cache.name, node, why, done.full, done.empty);
+    }
+    done.full + done.empty
 }
 
 /// All caches as memory reclaim sees them, in sheaves.
@@ -166,7 +152,8 @@ impl Shrink for BarnShrinker {
             .map(|cache| {
                 let barns = cache.barns.iter().map(|barn| {
                     let unused = barn.with_reserve(|ring| ring.surplus());
-                    barn.with(|stock| stock.nr_full() + stock.nr_empty()) + usize::from(unused > 0)
+                    let all = barn.with(|stock| stock.all());
+                    all.full + all.empty + usize::from(unused > 0)
                 });
                 let cpus = cache.pcs.iter().map(|pcs| pcs.held().reclaimable());
                 barns.sum::<usize>() + cpus.sum::<usize>()
@@ -182,17 +169,17 @@ impl Shrink for BarnShrinker {
         for cache in caches.iter() {
             for (node, barn) in cache.barns.iter().enumerate() {
                 let want = goal.saturating_sub(done);
-                let surplus = barn.with(|stock| {
-                    let empty = stock.nr_empty().min(want);
-                    Surplus {
-                        full: stock.nr_full().min(want - empty),
-                        empty,
-                    }
-                });
+                let all = barn.with(|stock| stock.all());
+                let empty = all.empty.min(want);
+                let surplus = Surplus {
+                    full: all.full.min(want - empty),
+                    empty,
+                };
                 done += release(cache, node, surplus, trace::SHEAF_RECLAIM);
                 if done < goal {
                     let unused = barn.with_reserve(|ring| ring.surplus());
-                    let objects = cache.give_back_from(|| barn.unpromised(), unused);
+                    let unpromised = || barn.with_reserve(|ring| ring.take_surplus());
+                    let objects = cache.give_back_from(unpromised, unused);
                     done += objects.div_ceil(cache.capacity().max(1));
                 }
             }
@@ -247,10 +234,6 @@ pub(super) const TAKE_ALL: u32 = 1;
 pub(super) const CLOSE: u32 = 2;
 
 /// Empties the barns: memory is short.
-///
-/// # Context
-///
-/// Any but NMI and hardirq.
 pub(super) fn give_back(cache: &Cache) {
     cache.give_back_all.store(true, Relaxed);
     cache.trim.queue(&Sheaves::get().reclaim_wq, 0);

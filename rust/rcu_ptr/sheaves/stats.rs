@@ -2,13 +2,8 @@
 
 //! /sys/kernel/debug/rcu_ptr/caches: a line per cache; and limits, which are written as they are read.
 
-use super::{cache::Cache, limits::Limits, Sheaves};
-use kernel::{
-    debugfs, fmt,
-    prelude::*,
-    sync::atomic::{Acquire, Relaxed},
-    uaccess::UserSliceReader,
-};
+use super::{cache::Cache, limits::Limits, pcs::Event, Sheaves};
+use kernel::{debugfs, fmt, prelude::*, sync::atomic::Relaxed, uaccess::UserSliceReader};
 
 /// The file; it goes when the value is dropped.
 #[pin_data]
@@ -49,16 +44,15 @@ pub(crate) fn counts(cache: &Cache) -> Counts {
         ..Counts::default()
     };
     for pcs in cache.pcs.iter() {
-        n.filled += pcs.filled.load(Relaxed);
-        n.emptied += pcs.emptied.load(Relaxed);
-        n.missed += pcs.missed.load(Relaxed);
-        n.nolock_allocs += pcs.nolock_allocs.load(Relaxed);
-        n.engine_fallback += pcs.engine_fallback.load(Relaxed);
-        // Those of all CPUs before `waited` of any, so that the difference is not below zero: a callback may run on
-        // another CPU than the one that waited.
-        // ORDERING: Acquire: before `waited` is read. A sheaf is counted there before the grace period that it
-        // waits for, and as done after it, so who sees the second sees the first.
-        n.now_waiting = n.now_waiting.wrapping_sub(pcs.done.load(Acquire));
+        n.filled += pcs.events(Event::Filled);
+        n.emptied += pcs.events(Event::Emptied);
+        n.missed += pcs.events(Event::Missed);
+        n.nolock_allocs += pcs.events(Event::NolockAlloc);
+        n.engine_fallback += pcs.events(Event::EngineFallback);
+        // Those of all CPUs before `Waited` of any, so that the difference is not below zero: a callback may run on
+        // another CPU than the one that waited. A sheaf is counted there before the grace period that it waits for,
+        // and as done after it, so who sees the second sees the first.
+        n.now_waiting = n.now_waiting.wrapping_sub(pcs.events(Event::Done));
         n.callback_max = n.callback_max.max(pcs.callback_max.load(Relaxed));
         let held = pcs.held();
         n.now_alloc += held.alloc.unwrap_or(0) as u64;
@@ -70,7 +64,7 @@ pub(crate) fn counts(cache: &Cache) -> Counts {
         n.now_reuse += held.reuse as u64;
     }
     for pcs in cache.pcs.iter() {
-        n.now_waiting = n.now_waiting.wrapping_add(pcs.waited.load(Relaxed));
+        n.now_waiting = n.now_waiting.wrapping_add(pcs.events(Event::Waited));
     }
     for barn in &cache.barns {
         barn.with(|stock| {
@@ -89,43 +83,45 @@ pub(crate) fn counts(cache: &Cache) -> Counts {
 fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for cache in Sheaves::get().caches.lock().iter() {
         let (n, limits) = (counts(cache), cache.limits.get());
-        writeln!(
+        write!(
             f,
-            "cache={} size={} capacity={} barn_limit={} wait_limit={} reuse={} free_rcu_sheaf={} free_rcu_sheaf_fail={} alloc_sheaf={} \
-             alloc_miss={} nolock_allocs={} slab_allocs={} slab_frees={} reserve={} freed_twice={} destructed={} wait_limit_met={} now_waiting_bytes={} callback_max={} \
-             now_sheaves={} now_waiting={} now_alloc={} now_rcu={} now_spare_full={} \
-             now_spare_empty={} now_spent={} now_closed={} now_reuse={} now_full={} now_empty={}",
+            "cache={} size={} capacity={} barn_limit={} wait_limit={} reuse={}",
             cache.name.to_str().unwrap_or("?"),
             cache.size,
             limits.capacity,
             limits.barn,
             limits.wait,
             cache.reuse(),
-            n.filled,
-            n.engine_fallback,
-            n.emptied,
-            n.missed,
-            n.nolock_allocs,
-            n.slab_allocs,
-            n.slab_frees,
-            n.reserve,
-            n.freed_twice,
-            n.destructed,
-            n.wait_limit_met,
-            n.now_waiting_bytes,
-            n.callback_max,
-            n.now_sheaves,
-            n.now_waiting,
-            n.now_alloc,
-            n.now_rcu,
-            n.now_spare_full,
-            n.now_spare_empty,
-            n.now_spent,
-            n.now_closed,
-            n.now_reuse,
-            n.now_full,
-            n.now_empty
         )?;
+        for (name, value) in [
+            ("free_rcu_sheaf", n.filled),
+            ("free_rcu_sheaf_fail", n.engine_fallback),
+            ("alloc_sheaf", n.emptied),
+            ("alloc_miss", n.missed),
+            ("nolock_allocs", n.nolock_allocs),
+            ("slab_allocs", n.slab_allocs),
+            ("slab_frees", n.slab_frees),
+            ("reserve", n.reserve),
+            ("freed_twice", n.freed_twice),
+            ("destructed", n.destructed),
+            ("wait_limit_met", n.wait_limit_met),
+            ("now_waiting_bytes", n.now_waiting_bytes),
+            ("callback_max", n.callback_max),
+            ("now_sheaves", n.now_sheaves),
+            ("now_waiting", n.now_waiting),
+            ("now_alloc", n.now_alloc),
+            ("now_rcu", n.now_rcu),
+            ("now_spare_full", n.now_spare_full),
+            ("now_spare_empty", n.now_spare_empty),
+            ("now_spent", n.now_spent),
+            ("now_closed", n.now_closed),
+            ("now_reuse", n.now_reuse),
+            ("now_full", n.now_full),
+            ("now_empty", n.now_empty),
+        ] {
+            write!(f, " {name}={value}")?;
+        }
+        writeln!(f)?;
     }
     Ok(())
 }
@@ -159,7 +155,7 @@ fn change(_: &(), reader: &mut UserSliceReader) -> Result {
         .and_then(|word| word.strip_prefix("cache="))
         .ok_or(EINVAL)?;
     let mut found = false;
-    for cache in Sheaves::get().each() {
+    for cache in Sheaves::get().each(|_| true) {
         if cache.name.to_str() == Ok(name) {
             cache.set_limits(parse(words.clone(), cache.limits.asked())?)?;
             found = true;

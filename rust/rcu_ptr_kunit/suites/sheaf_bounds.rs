@@ -245,6 +245,48 @@ mod tests {
         Ok(())
     }
 
+    /// A monitor that is armed for ten minutes applies a shorter interval, and a reaper, though no other call comes;
+    /// and a longer one.
+    #[test]
+    fn shorter_interval() -> Result {
+        let cache = SheafCache::new(c"rcu_ptr_shorter", SIZE, Args::default())?;
+        let free_one = |_| {
+            if let Some(object) = cache.alloc(false) {
+                // SAFETY: From this cache, the caller's.
+                unsafe { cache.free_rcu(object) };
+            }
+        };
+        let one_cpu = || cpu::online().take(1);
+        let long = params::no_drain()?;
+        thread::on_cpus(one_cpu(), &free_one, || ())?;
+        // To the barn, for its reaper.
+        core::barrier();
+        thread::on_cpus(one_cpu(), &free_one, || ())?;
+        // That the tick has armed it, too.
+        thread::sleep(100);
+        let came = cache.stats().now_rcu;
+        let quick = params::quick_drain()?;
+        let gone = bound::within(params::QUICK_DRAIN_MSECS, || {
+            let stats = cache.stats();
+            stats.now_rcu == 0 && stats.now_closed == 0 && stats.now_waiting == 0
+        });
+        let back = bound::within(5 * params::QUICK_DRAIN_MSECS, || {
+            let stats = cache.stats();
+            stats.slab_allocs == stats.slab_frees
+        });
+        // One for what is armed by the short one.
+        thread::on_cpus(one_cpu(), &free_one, || ())?;
+        let long_again = params::no_drain()?;
+        thread::on_cpus(one_cpu(), &free_one, || ())?;
+        let waits = cache.stats().now_rcu;
+        thread::sleep(5 * params::QUICK_DRAIN_MSECS);
+        let stayed = cache.stats().now_rcu == waits;
+        drop((long, quick, long_again));
+        check!(came == 1 && gone && back);
+        check!(waits > 0 && stayed);
+        Ok(())
+    }
+
     /// Memory reclaim gets what CPUs have.
     #[test]
     fn shrinker_reaches_cpus() -> Result {

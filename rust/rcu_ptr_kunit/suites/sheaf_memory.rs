@@ -16,7 +16,7 @@ use crate::{
     sys::{
         alloc,
         cache::{self, Args, SheafCache},
-        core, cpu, node, thread,
+        core, cpu, fault, node, thread,
     },
     table::{Alloc, Table, Wrong, SIZE},
 };
@@ -287,6 +287,46 @@ mod tests {
             }
         })?;
         check!(found == 100 && is_far > 0);
+        Ok(())
+    }
+
+    /// So they are where the slab has none.
+    #[test]
+    fn far_objects_when_memory_is_short() -> Result {
+        let (here, there) = or_skip!(
+            two_nodes(),
+            c"needs two nodes with a CPU each (scenario NUMA)"
+        );
+        skip_if!(
+            !alloc::objects_go_round(),
+            c"this kernel checks what is freed"
+        );
+        let args = Args {
+            sheaf_capacity: 4,
+            ..cache::own_memory()
+        };
+        let cache = SheafCache::new(c"rcu_ptr_short", SIZE, args)?;
+        let fill = |_| {
+            let _ = up_and_down(&cache, 200);
+            core::barrier();
+        };
+        let found = Atomic::<usize>::new(0);
+        let take = |_| {
+            let mut objects = [None; 40];
+            fault::fail_alloc(1, u64::MAX);
+            for (i, object) in objects.iter_mut().enumerate() {
+                *object = cache.alloc(i % 2 == 0);
+            }
+            fault::fail_alloc(0, 0);
+            for object in objects.into_iter().flatten() {
+                found.add(1, Relaxed);
+                // SAFETY: From this cache, the caller's.
+                unsafe { cache.free_rcu(object) };
+            }
+        };
+        thread::on_cpus(::core::iter::once(here), &fill, || ())?;
+        thread::on_cpus(::core::iter::once(there), &take, || ())?;
+        check!(found.load(Relaxed) == 40);
         Ok(())
     }
 }
