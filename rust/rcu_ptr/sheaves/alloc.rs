@@ -19,7 +19,7 @@ use super::{
     exchange,
     fastpath::{self, Freed, Missed},
     limits,
-    pcs::{Event, Here},
+    pcs::{Counter, Here},
     refill,
 };
 use crate::{
@@ -98,7 +98,7 @@ fn slow(cache: &Cache, gfp: u32, pin: PreemptOff) -> *mut u8 {
     if let Some(object) = exchange::next_object(here.at()) {
         return ptr::with_exposed_provenance_mut(object);
     }
-    here.add(Event::Missed, 1);
+    here.add(Counter::Missed, 1);
     drop(pin);
     refill::alloc(cache, gfp)
 }
@@ -114,7 +114,7 @@ fn slow_nolock(cache: &Cache, pin: PreemptOff) -> *mut u8 {
     if let Some(object) = exchange::any_object(here.at().any_node()) {
         return ptr::with_exposed_provenance_mut(object);
     }
-    here.add(Event::Missed, 1);
+    here.add(Counter::Missed, 1);
     // What only such an object points to would count as leaked: kmemleak is not told of it.
     if !cache.takes_foreign || cfg!(CONFIG_DEBUG_KMEMLEAK) {
         return ptr::null_mut();
@@ -127,7 +127,7 @@ fn slow_nolock(cache: &Cache, pin: PreemptOff) -> *mut u8 {
             // ORDERING: The object is freed after it was passed on by the caller, and with it this store.
             cache.has_foreign.store(true, Relaxed);
             cache.slab_allocs.add(1, Relaxed);
-            here.add(Event::NolockAlloc, 1);
+            here.add(Counter::NolockAlloc, 1);
             object.as_ptr()
         }
         None => ptr::null_mut(),
@@ -179,7 +179,7 @@ pub(crate) unsafe fn no_slot(cache: &Cache, object: NonNull<u8>, caller: usize, 
     if exchange::put_object(here.at(), addr) {
         return;
     }
-    here.add(Event::EngineFallback, 1);
+    here.add(Counter::EngineFallback, 1);
     if cache.has_strays() {
         let epoch = cache.count_stray();
         // SAFETY: A live object, aligned to 8 bytes at least, and 8 bytes in it that are its link or lie

@@ -15,7 +15,7 @@ use super::{
     caches::Pinned,
     exchange::{self, Words},
     grace::EPOCHS,
-    pcs::{Event, Here},
+    pcs::{Counter, Here},
     reclaim,
     sheaf::Chain,
     Sheaves,
@@ -216,7 +216,7 @@ fn close_on(cpu: i32, requests: &Requests) -> bool {
         for request in requests {
             let Some(cache) = &request.cache else { return };
             let here = Here::new(cache, &pin);
-            here.add(Event::Waited, request.close(cache, cpu, &here.words()));
+            here.add(Counter::Waited, request.close(cache, cpu, &here.words()));
         }
     };
     if irq::call_on(cpu, requests, here) {
@@ -232,7 +232,7 @@ fn close_on(cpu: i32, requests: &Requests) -> bool {
     for request in requests {
         let Some(cache) = &request.cache else { break };
         let pcs = cache.pcs.of(cpu).get_ref();
-        pcs.add(Event::Waited, request.close(cache, cpu, &pcs.quiet()));
+        pcs.add(Counter::Waited, request.close(cache, cpu, &pcs.quiet()));
     }
     true
 }

@@ -17,7 +17,7 @@ use super::{
     barrier,
     cache::{Cache, CacheRef},
     grace::{Needs, Strays},
-    pcs::{Event, Here, Pcs},
+    pcs::{Counter, Here, Pcs},
     sheaf::Chain,
 };
 use crate::sys::{
@@ -170,7 +170,7 @@ impl Cache {
         if self.has_strays() {
             return 0;
         }
-        let of = |pcs: Pin<&Pcs>| pcs.events(Event::EngineFallback);
+        let of = |pcs: Pin<&Pcs>| pcs.counted(Counter::EngineFallback);
         self.pcs.iter().map(of).sum()
     }
 

@@ -10,7 +10,7 @@ use super::{
     cursor::Undisturbed,
     exchange::{self, REUSE},
     fastpath::FastPath,
-    pcs::{Event, Here, Pcs},
+    pcs::{Counter, Here, Pcs},
     reclaim,
     sheaf::{Chain, Rest},
     shrink, Sheaves,
@@ -296,7 +296,7 @@ impl Callbacks for SheafHotplug {
             // It may have moved to another CPU, where it does nothing.
             pcs.monitor.cancel_sync();
             let chain = take_off(&cache, &pcs);
-            pcs.add(Event::Waited, chain.len());
+            pcs.add(Counter::Waited, chain.len());
             reclaim::call(&cache, cpu, pcs.node(), chain);
             cache.start_batches();
             if cache.wants_refill.load(Relaxed) {

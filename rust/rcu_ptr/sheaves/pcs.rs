@@ -76,7 +76,7 @@ macro_rules! words {
 
 /// What a CPU counts.
 #[derive(Clone, Copy)]
-pub(super) enum Event {
+pub(super) enum Counter {
     /// An rcu sheaf was installed.
     Filled,
     /// An allocation sheaf was.
@@ -93,7 +93,7 @@ pub(super) enum Event {
     Done,
 }
 
-const EVENTS: usize = Event::Done as usize + 1;
+const EVENTS: usize = Counter::Done as usize + 1;
 
 /// One CPU's part of a cache. The words are changed by contexts of that CPU only, as long as it is
 /// up.
@@ -173,12 +173,12 @@ impl Pcs {
     }
 
     /// Counts `n` of `event` of a CPU that runs nothing any more.
-    pub(super) fn add(&self, event: Event, n: usize) {
+    pub(super) fn add(&self, event: Counter, n: usize) {
         self.events[event as usize].add(n as u64, Relaxed);
     }
 
     /// How often there was `event`.
-    pub(super) fn events(&self, event: Event) -> u64 {
+    pub(super) fn counted(&self, event: Counter) -> u64 {
         // ORDERING: Acquire: what was counted before an event that is seen is seen, too.
         self.events[event as usize].load(Acquire)
     }
@@ -318,7 +318,7 @@ impl<'a> Here<'a> {
 
     /// Counts `n` of `event`.
     #[inline(always)]
-    pub(super) fn add(self, event: Event, n: usize) {
+    pub(super) fn add(self, event: Counter, n: usize) {
         let offset = offset_of!(Pcs, events) + event as usize * size_of::<Atomic<u64>>();
         // SAFETY: There is an aligned atomic word of 8 bytes for each event.
         unsafe { self.word(offset) }.fetch_add(n);
@@ -326,7 +326,7 @@ impl<'a> Here<'a> {
 
     /// A callback took in `sheaves`, and looked at `looked`.
     pub(super) fn count_callback(self, sheaves: usize, looked: usize) {
-        self.add(Event::Done, sheaves);
+        self.add(Counter::Done, sheaves);
         let most = mine!(self, callback_max);
         if looked > most.load() {
             most.xchg(looked);
@@ -509,13 +509,13 @@ impl<'a> Cpu for At<'a> {
     }
 
     fn emptied(self) {
-        self.here.add(Event::Emptied, 1);
+        self.here.add(Counter::Emptied, 1);
         self.here.pcs().stock_since.store(gp::jiffies(), Relaxed);
         self.here.arm();
     }
 
     fn filled(self) {
-        self.here.add(Event::Filled, 1);
+        self.here.add(Counter::Filled, 1);
         self.here.pcs().rcu_since.store(gp::jiffies(), Relaxed);
         self.here.arm();
     }

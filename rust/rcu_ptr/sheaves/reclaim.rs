@@ -14,7 +14,7 @@ use super::{
     cache::{Cache, CacheRef},
     double::Seen,
     geometry::SLOTS,
-    pcs::{Event, Here},
+    pcs::{Counter, Here},
     sheaf::{Chain, Closed, EmptySheaf, FullSheaf, Rest, Stack},
     shrink, Sheaves,
 };
@@ -48,7 +48,7 @@ const WORKER_SHEAVES: usize = 16;
 /// Any but NMI, called from code that had interrupts on.
 pub(super) fn start_grace_period(here: Here<'_>, chain: Chain) {
     if !chain.is_empty() {
-        here.add(Event::Waited, chain.len());
+        here.add(Counter::Waited, chain.len());
         let pcs = here.pcs();
         call(here.cache, pcs.cpu, pcs.node(), chain);
     }
@@ -198,7 +198,7 @@ pub(super) fn take_in_backlog(cache: &Cache) {
                 load.add(send_remote(cache, node, rest));
             }
             load.put(cache, node);
-            Here::new(cache, &PreemptOff::new()).add(Event::Done, waited - chain.len());
+            Here::new(cache, &PreemptOff::new()).add(Counter::Done, waited - chain.len());
             stamps
                 .into_iter()
                 .for_each(|stamp| cache.uncount_and_wake(stamp));
