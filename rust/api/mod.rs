@@ -21,11 +21,21 @@
 //!
 //! # Examples
 //!
-//! Modules to copy from, without `unsafe`, are in rust/clients/: rust/ has [`RcuBox`] and [`RcuSlot`], sleepers/
-//! [`RcuBox::new_nolock()`] and [`RcuSlot::put()`], nmi_hash/ [`Cache`] and [`CacheTable`]. The suites rust_api.rs
-//! and cache_api.rs of rcu_ptr_kunit.ko use the rest.
+//! Modules to copy from, without `unsafe`, are in rust/clients/; the suites of rcu_ptr_kunit.ko use the rest.
+//! All of these are compiled:
 //!
-//! The examples in these docs are compiled (scripts/check.sh `refused`); lines that begin with `#` are what an
+//! | item | used in |
+//! |---|---|
+//! | [`RcuBox`], [`RcuKBox`], [`RcuSlot`], [`barrier()`] | rust/clients/rust/rcu_ptr_client_rs.rs |
+//! | [`RcuBox::new_nolock()`], [`RcuSlot::put()`], [`RcuSlot::remove()`] | rust/clients/sleepers/rcu_ptr_sleepers_main.rs |
+//! | [`Cache`], [`CacheBox`], [`CacheTable`], [`UniqueCacheBox::share()`] | rust/clients/nmi_hash/rcu_ptr_nmi_hash_main.rs |
+//! | [`CacheSlot`], [`CacheLimits`], [`UniqueCacheBox`] | rust/rcu_ptr_kunit/suites/cache_api.rs |
+//! | [`RcuVBox`], [`RcuKVBox`], [`RcuSleepBox`], [`KvFree`], [`Context`], [`BhOff`], [`MaySleep`] | rust/rcu_ptr_kunit/suites/rust_api.rs |
+//! | [`RcuFreeSafe`], [`RcuFreeBox`], [`RcuFree`], [`RcuFreeKBox`], [`RcuFreeVBox`], [`RcuFreeKVBox`] | rust/rcu_ptr_kunit/suites/rust_api.rs |
+//! | [`WithRoom`], [`RcuBox::call()`], [`ForeignOwnableRcu`] | rust/rcu_ptr_kunit/suites/rust_api.rs |
+//! | [`free_mightsleep()`], [`try_free_nolock()`] | rust/rcu_ptr_kunit/suites/rust_api.rs |
+//!
+//! The examples in these docs are compiled too (scripts/check.sh `refused`); lines that begin with `#` are what an
 //! example takes for granted. rust/api/refused.rs has what does not compile, and why.
 //!
 //! # Unloading
