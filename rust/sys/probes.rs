@@ -31,6 +31,8 @@ pub(crate) struct Counters {
     pub(crate) deferred: Atomic<u64>,
     /// Refills put off after memory pressure.
     pub(crate) backoffs: Atomic<u64>,
+    /// Refills that have ended.
+    pub(crate) refills: Atomic<u64>,
     /// Blocks that refills brought.
     pub(crate) refilled: Atomic<u64>,
     /// Runs of the shrinker, per CPU.
@@ -53,6 +55,7 @@ pub(crate) static COUNTERS: Counters = Counters {
     func: [const { Atomic::new(0) }; 2],
     deferred: Atomic::new(0),
     backoffs: Atomic::new(0),
+    refills: Atomic::new(0),
     refilled: Atomic::new(0),
     shrinks: Atomic::new(0),
     batches: Atomic::new(0),
@@ -123,6 +126,7 @@ extern "C" fn rcu_ptr_rs_defer(_cpu: c_int, what: c_int) {
 #[no_mangle]
 extern "C" fn rcu_ptr_rs_refill(_cpu: c_int, blocks: c_ulong) {
     COUNTERS.refilled.add(blocks as u64, Relaxed);
+    COUNTERS.refills.add(1, Relaxed);
 }
 
 #[no_mangle]

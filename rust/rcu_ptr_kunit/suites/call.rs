@@ -17,6 +17,7 @@ use crate::{
         core::Head,
         core_test, cpu, fault, probes, thread,
         timer::{self, Where},
+        user,
     },
 };
 use ::core::{cell::UnsafeCell, ptr};
@@ -471,6 +472,27 @@ fn traced() -> Result<(u64, u64, bool)> {
     Ok(seen)
 }
 
+/// More callbacks that sleep than can at a time: whether the statistics say that the others are ready.
+fn shown_as_ready() -> Result<bool> {
+    GATE.reset();
+    let heads = heads(6)?;
+    let body = |_cpu: i32| {
+        for head in &heads {
+            // SAFETY: It stays until the barrier below.
+            unsafe { core::call(head.head.get().cast(), true, wait_asleep as core::Func) };
+        }
+    };
+    let _defaults = params::quick_drain()?;
+    let ran = thread::on_cpus(::core::iter::once(cpu::this()), &body, || ());
+    let shown = bound::within(params::QUICK_DRAIN_MSECS, || {
+        user::sh(c"grep -q '^sum .* now_ready=2 ' /sys/kernel/debug/rcu_ptr/stats").is_ok()
+    });
+    GATE.open.store(1, Relaxed);
+    core::barrier();
+    ran?;
+    Ok(shown && GATE.left.load(Relaxed) == 6)
+}
+
 #[kunit_tests(rcu_ptr_call)]
 mod tests {
     use super::*;
@@ -538,6 +560,27 @@ mod tests {
             check!(freed);
             check!(linked == 2000);
         }
+        Ok(())
+    }
+
+    /// What a batch had, by the event at its end.
+    #[test]
+    fn events_count_linked_ones() -> Result {
+        let _defaults = params::no_blocks()?;
+        let probes = probes::Probes::register()?;
+        let before = probes::COUNTERS.freed.load(Relaxed);
+        let pool = Pool::new(50)?;
+        pool.free(Route::Call, 50);
+        core::barrier();
+        let counted = probes::COUNTERS.freed.load(Relaxed) - before;
+        drop(probes);
+        check!(pool.all_freed() && counted == 50);
+        Ok(())
+    }
+
+    #[test]
+    fn stats_show_those_that_wait_for_a_worker() -> Result {
+        check!(shown_as_ready()?);
         Ok(())
     }
 

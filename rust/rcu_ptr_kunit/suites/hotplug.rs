@@ -10,8 +10,9 @@ use crate::{
     scaled,
     sys::{
         cache::{Args, SheafCache},
-        core,
+        core, core_test,
         cpu::{self, Moment},
+        perf::{Breakpoint, Hook, Kind},
         thread, user,
     },
     SLOW,
@@ -74,6 +75,46 @@ fn freed_on_the_way_down(cpu: i32, moment: Moment) -> Result<(bool, bool)> {
     core::barrier();
     drop(defaults);
     Ok((late, after && pool.all_freed()))
+}
+
+/// Frees by a call that may sleep, on a CPU that goes down and opens no block any more: whether the objects are
+/// freed while it is down.
+fn slept_on_the_way_down(cpu: i32) -> Result<bool> {
+    let _defaults = params::no_drain()?;
+    let pool = Pool::new(10)?;
+    let body = || {
+        pool.free(Route::Mightsleep, 2);
+        Ok(())
+    };
+    cpu::on_the_way_down(Moment::Ended, &body, || cpu::take_down(cpu))??;
+    let freed = pool.taken() == 2 && bound::soon(|| pool.all_freed());
+    cpu::bring_up(cpu)?;
+    core::barrier();
+    Ok(freed && pool.all_freed())
+}
+
+/// An NMI frees an object whenever a CPU that goes down has written its current word, as when it closes its block:
+/// whether they are freed while it is down. `None`: there are no such NMIs here.
+fn freed_while_it_closes(cpu: i32) -> Result<Option<bool>> {
+    let _defaults = params::no_drain()?;
+    let pool = Pool::new(40)?;
+    free_on(cpu, &pool, Route::Kvfree, 3)?;
+    // The monitor is armed by then.
+    thread::sleep(20);
+    let in_nmi = || pool.free(Route::Nolock, 1);
+    let hook = Hook::new(&in_nmi);
+    let word = core_test::words(cpu).next().unwrap_or(0);
+    let Ok(breakpoint) = Breakpoint::new(Kind::Write, word, &hook) else {
+        core::barrier();
+        return Ok(None);
+    };
+    let down = cpu::take_down(cpu);
+    drop(breakpoint);
+    down?;
+    let freed = pool.taken() > 3 && bound::soon(|| pool.all_freed());
+    cpu::bring_up(cpu)?;
+    core::barrier();
+    Ok(Some(freed && pool.all_freed()))
 }
 
 /// Takes a CPU down while its monitor waits for the drain interval, which stays as it is, and brings it up.
@@ -387,6 +428,27 @@ mod tests {
             check!(late);
             check!(after);
         }
+        Ok(())
+    }
+
+    #[test]
+    fn sleeps_on_the_way_down() -> Result {
+        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
+        check!(slept_on_the_way_down(cpu)?);
+        Ok(())
+    }
+
+    #[test]
+    fn nmis_while_it_leaves() -> Result {
+        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
+        skip_if!(
+            !params::is_lockless(),
+            c"engine rfc does nothing on the way down"
+        );
+        check!(or_skip!(
+            freed_while_it_closes(cpu)?,
+            c"no data breakpoints with a handler of one's own here"
+        ));
         Ok(())
     }
 

@@ -244,6 +244,80 @@ fn refill_after_pressure() -> Result<(u64, u64, bool)> {
     Ok((backoffs, refilled, freed))
 }
 
+/// Uses up all spare blocks of a CPU, with interrupts off. Returns how many refills are put off for that.
+fn put_off_refills() -> Result<u64> {
+    let pool = Pool::new(4000)?;
+    let before = probes::COUNTERS.backoffs.load(Relaxed);
+    let body = |_cpu: i32| cpu::irqs_off(|| pool.free(Route::Kvfree, pool.len()));
+    thread::on_cpus(cpu::online().take(1), &body, || ())?;
+    core::barrier();
+    Ok(probes::COUNTERS.backoffs.load(Relaxed) - before)
+}
+
+/// Memory is short, a refill is put off and has come: whether the next one is not put off.
+fn pressure_is_over() -> Result<bool> {
+    let _defaults = params::short_pause()?;
+    let _probes = probes::Probes::register()?;
+    // One that an earlier test has put off comes first.
+    let end = bound::watchdog_ends();
+    loop {
+        let refills = probes::COUNTERS.refills.load(Relaxed);
+        params::shrink()?;
+        let put_off = put_off_refills()?;
+        bound::watchdog(|| probes::COUNTERS.refills.load(Relaxed) > refills);
+        if put_off > 0 || thread::now() > end {
+            break;
+        }
+    }
+    // The event comes before its end.
+    thread::sleep(20);
+    Ok(put_off_refills()? == 0)
+}
+
+/// Empty blocks are current where objects came from when the limit of blocks becomes 0: whether none is left on
+/// `cpu`, which had one.
+fn keeps_no_block(cpu: i32) -> Result<bool> {
+    let has_block = || core_test::first_word(cpu) >> 63 != 0;
+    // As in `shrinker_leaves_alone()`.
+    for _ in 0..8 {
+        let medium = params::medium_drain()?;
+        let pool = Pool::new(10)?;
+        let body = |_cpu: i32| pool.free(Route::Kvfree, 10);
+        thread::on_cpus(::core::iter::once(cpu), &body, || ())?;
+        let drained = bound::watchdog(|| pool.all_freed());
+        let had = drained && has_block();
+        let none = params::no_cached_blocks()?;
+        let has = has_block();
+        core::barrier();
+        drop((none, medium));
+        if had {
+            return Ok(!has);
+        }
+    }
+    Err(ETIME)
+}
+
+/// The shrinker is asked for one block while the first CPU has some. Returns how many CPUs it looked at.
+fn shrinks_by_one() -> Result<u64> {
+    let pool = Pool::new(1000)?;
+    // Which brings its own blocks.
+    let body = |_cpu: i32| pool.free(Route::Mightsleep, pool.len());
+    thread::on_cpus(cpu::online().take(1), &body, || ())?;
+    core::barrier();
+    if !cached_blocks(cpu::online().next().unwrap_or(0)) {
+        return Err(ENOMEM);
+    }
+    let probes = probes::Probes::register()?;
+    let before = probes::COUNTERS.shrinks.load(Relaxed);
+    let shrunk = user::sh(
+        c"for s in /sys/kernel/debug/shrinker/rcu_ptr-krc-*; do echo 0 0 1 >$s/scan; done",
+    );
+    let looks = probes::COUNTERS.shrinks.load(Relaxed) - before;
+    drop(probes);
+    shrunk?;
+    Ok(looks)
+}
+
 /// A headless call of atomic context is refused, as there is no block, and no other call comes after it:
 /// whether it was refused, and whether a refill brings blocks to that CPU all the same.
 fn refused_and_nothing_else() -> Result<(bool, bool)> {
@@ -357,6 +431,35 @@ mod tests {
             c"engine rfc has nothing closed on other CPUs"
         );
         check!(shrinker_leaves_alone()?);
+        Ok(())
+    }
+
+    #[test]
+    fn shrinker_gives_what_it_is_asked_for() -> Result {
+        skip_if!(
+            cfg!(not(CONFIG_SHRINKER_DEBUG)),
+            c"needs CONFIG_SHRINKER_DEBUG"
+        );
+        skip_if!(cpu::online().count() < 2, c"needs two CPUs");
+        check!(shrinks_by_one()? == 1);
+        Ok(())
+    }
+
+    #[test]
+    fn no_block_is_kept_without_a_limit() -> Result {
+        skip_if!(
+            !params::is_lockless(),
+            c"engine rfc has nothing closed on other CPUs"
+        );
+        for cpu in cpu::online().take(2) {
+            check!(keeps_no_block(cpu)?);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn pressure_passes() -> Result {
+        check!(pressure_is_over()?);
         Ok(())
     }
 

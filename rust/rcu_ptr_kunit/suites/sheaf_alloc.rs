@@ -5,11 +5,11 @@
 
 use super::{sheaf_calls::stats_match, sheaf_memory::two_nodes};
 use crate::{
-    bound,
+    bound, params,
     sys::{
         cache::{self, Args, SheafCache, GFP_SPECIAL},
         core,
-        cpu::{self, Context},
+        cpu::{self, Context, Moment},
         nmi::Receiver,
         node,
         perf::Hook,
@@ -303,6 +303,57 @@ mod tests {
                 " reserve=1[0-9][0-9] "
             )));
         }
+        Ok(())
+    }
+
+    /// What a CPU takes when it can run no irq_work any more is made up for once it is dead.
+    #[test]
+    fn reserve_is_filled_for_a_dead_cpu() -> Result {
+        const N: u64 = 100;
+        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
+        let _defaults = params::no_drain()?;
+        let cache = SheafCache::new(c"rcu_ptr_kept_dead", 64, cache::own_memory())?;
+        let prefill = |_| _ = cache.prefill(N as usize);
+        thread::on_cpus(iter::once(cpu), &prefill, || ())?;
+        let held = Held::new(&cache, 60)?;
+        let found = Atomic::<usize>::new(0);
+        let body = || {
+            found.store(take(&held, 60), Relaxed);
+            Ok(())
+        };
+        cpu::on_the_way_down(Moment::Parked, &body, || cpu::take_down(cpu))??;
+        let filled = bound::soon(|| cache.stats().reserve >= N);
+        cpu::bring_up(cpu)?;
+        check!(found.load(Relaxed) == 60 && filled);
+        Ok(())
+    }
+
+    /// A context with preemption disabled may look at the reserve while a larger one takes its place: it is waited
+    /// for.
+    #[test]
+    fn reserve_grows_after_a_grace_period() -> Result {
+        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
+        let cache = SheafCache::new(c"rcu_ptr_kept_more", 64, cache::own_memory())?;
+        let (mut failed, mut early) = (0, 0);
+        for _ in 0..4 {
+            let stage = Atomic::<i32>::new(0);
+            let body = |_| {
+                cpu::preempt_off(|| {
+                    stage.store(1, Relaxed);
+                    let end = thread::now() + 50_000_000;
+                    while thread::now() < end {
+                        ::core::hint::spin_loop();
+                    }
+                    stage.store(2, Relaxed);
+                });
+            };
+            thread::on_cpus(iter::once(cpu), &body, || {
+                spin(|| stage.load(Relaxed) > 0);
+                failed += u32::from(cache.prefill(10).is_err());
+                early += u32::from(stage.load(Relaxed) == 1);
+            })?;
+        }
+        check!(failed == 0 && early == 0);
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use crate::{
     sys::{
         alloc,
         cache::{self, Args, SheafCache},
-        core, cpu, gp, thread,
+        core, cpu, gp, thread, user,
     },
     table::{Alloc, Table, Wrong, SIZE},
 };
@@ -199,6 +199,10 @@ mod tests {
         check!(make(SIZE, args(8, 64)) == Some(EINVAL));
         check!(make(SIZE, args(8, 60)) == Some(EINVAL));
         check!(make(SIZE, args(8, 4)) == Some(EINVAL));
+        let cache = SheafCache::new(c"rcu_ptr_refused", SIZE, Args::default())?;
+        check!(cache.prefill_with(10, cache::gfp(GFP_ATOMIC)) == Err(EINVAL));
+        check!(cache.stats().reserve == 0);
+        drop(cache);
         // The link would lie beyond the first 4096 bytes.
         check!(make(4096, Args::default()) == Some(EINVAL));
         check!(make(4096, args(8, 8)).is_none());
@@ -384,6 +388,89 @@ mod tests {
         for n in [10, 500] {
             check!(barrier_under_readers(n)? == 0);
         }
+        Ok(())
+    }
+
+    /// A CPU has objects that wait in more caches than it looks after in one interrupt.
+    #[test]
+    fn barrier_of_many_caches() -> Result {
+        let _defaults = params::no_drain()?;
+        let mut caches = KVec::new();
+        for i in 0..20 {
+            let name = CString::try_from_fmt(fmt!("rcu_ptr_many_{}", i))?;
+            caches.push(SheafCache::new(&name, SIZE, Args::default())?, GFP_KERNEL)?;
+        }
+        let body = |_cpu: i32| {
+            for cache in &caches {
+                if let Some(object) = cache.alloc(false) {
+                    // SAFETY: Just allocated.
+                    unsafe { cache.free_rcu(object) };
+                }
+            }
+        };
+        thread::on_cpus(cpu::online().take(1), &body, || ())?;
+        let waited = caches.iter().filter(|cache| cache.waiting() > 0).count();
+        core::barrier();
+        let left = caches.iter().filter(|cache| cache.waiting() > 0).count();
+        drop(caches);
+        check!(waited == 20 && left == 0);
+        Ok(())
+    }
+
+    /// Debugfs has the counters that a caller gets, each under its name.
+    #[test]
+    fn counters_by_debugfs() -> Result {
+        let _defaults = params::no_drain()?;
+        let cache = SheafCache::new(c"rcu_ptr_counted", SIZE, Args::default())?;
+        let first = cache.alloc_nolock();
+        let held = cache.alloc_many(400)?;
+        let (some, rest) = held.split_at(100);
+        // SAFETY: From this cache, the caller's.
+        unsafe { cache.free_rcu_all(some) };
+        core::barrier();
+        // The refill has ended.
+        thread::sleep(20);
+        let n = cache.stats();
+        let line = CString::try_from_fmt(fmt!(
+            "grep -q 'cache=rcu_ptr_counted .* free_rcu_sheaf={} free_rcu_sheaf_fail={} alloc_sheaf={} alloc_miss={} \
+             nolock_allocs={} slab_allocs={} slab_frees={} reserve={} .* now_sheaves={} .* now_full={} now_empty={}$' \
+             /sys/kernel/debug/rcu_ptr/caches",
+            n.filled,
+            n.engine_fallback,
+            n.emptied,
+            n.missed,
+            n.nolock_allocs,
+            n.slab_allocs,
+            n.slab_frees,
+            n.reserve,
+            n.now_sheaves,
+            n.now_full,
+            n.now_empty
+        ))?;
+        let same = user::sh(&line);
+        // SAFETY: As above.
+        unsafe {
+            cache.free_rcu_all(first.as_slice());
+            cache.free_rcu_all(rest);
+        }
+        check!(n.filled >= 1 && n.emptied > n.filled && n.missed > n.nolock_allocs);
+        check!(same.is_ok());
+        Ok(())
+    }
+
+    /// The barrier of scripts is that of caches too.
+    #[test]
+    fn barrier_by_debugfs() -> Result {
+        let _defaults = params::no_drain()?;
+        let cache = SheafCache::new(c"rcu_ptr_by_debugfs", SIZE, Args::default())?;
+        let objects = cache.alloc_many(3)?;
+        // SAFETY: From this cache, the caller's.
+        unsafe { cache.free_rcu_all(&objects) };
+        let waited = cache.waiting();
+        user::sh(c"echo 1 >/sys/kernel/debug/rcu_ptr/barrier")?;
+        let left = cache.waiting();
+        drop(cache);
+        check!(waited > 0 && left == 0);
         Ok(())
     }
 
