@@ -40,10 +40,16 @@ impl Drop for Defaults {
     }
 }
 
-/// No cached blocks: objects go on the list.
-pub(crate) fn no_blocks() -> Result<Defaults> {
+/// No cached blocks, and nothing else is done.
+pub(crate) fn no_cached_blocks() -> Result<Defaults> {
     let defaults = Defaults(());
     set("rcu_min_cached_objs", 0)?;
+    Ok(defaults)
+}
+
+/// No cached blocks: objects go on the list.
+pub(crate) fn no_blocks() -> Result<Defaults> {
+    let defaults = no_cached_blocks()?;
     // Those that are cached go, and with an object in it the current one of each CPU.
     shrink()?;
     let one_object = |_cpu: i32| {

@@ -189,10 +189,21 @@ impl SheafCache {
 
     /// `rcu_ptr_cache_prefill()` with `GFP_KERNEL`.
     pub(crate) fn prefill(&self, objects: usize) -> Result {
+        self.prefill_with(objects, bindings::GFP_KERNEL)
+    }
+
+    /// `rcu_ptr_cache_prefill()` with any flags.
+    pub(crate) fn prefill_with(&self, objects: usize, gfp: u32) -> Result {
         // SAFETY: By the type invariants.
         kernel::error::to_result(unsafe {
-            sys::rcu_ptr_cache_prefill(self.0.as_ptr(), objects as c_uint, bindings::GFP_KERNEL)
+            sys::rcu_ptr_cache_prefill(self.0.as_ptr(), objects as c_uint, gfp)
         })
+    }
+
+    /// Objects that wait for a grace period or for the start of one: closed sheaves count as one.
+    pub(crate) fn waiting(&self) -> u64 {
+        let stats = self.stats();
+        stats.now_rcu + stats.now_closed + stats.now_waiting
     }
 
     /// The cache, for calls in line.

@@ -34,6 +34,8 @@ pub(crate) struct Counters {
     pub(crate) deferred: Atomic<u64>,
     /// Refills put off after memory pressure.
     pub(crate) backoffs: Atomic<u64>,
+    /// Refills that have ended.
+    pub(crate) refills: Atomic<u64>,
     /// Blocks that refills brought.
     pub(crate) refilled: Atomic<u64>,
     /// Runs of the shrinker, per CPU.
@@ -56,6 +58,7 @@ pub(crate) static COUNTERS: Counters = Counters {
     func: [const { Atomic::new(0) }; 2],
     deferred: Atomic::new(0),
     backoffs: Atomic::new(0),
+    refills: Atomic::new(0),
     refilled: Atomic::new(0),
     shrinks: Atomic::new(0),
     batches: Atomic::new(0),
@@ -145,6 +148,7 @@ extern "C" fn defer(_data: *mut c_void, _cpu: c_int, what: c_int, _pending: c_ul
 
 extern "C" fn refill(_data: *mut c_void, _cpu: c_int, blocks: c_ulong, _wanted: c_ulong) {
     COUNTERS.refilled.add(blocks as u64, Relaxed);
+    COUNTERS.refills.add(1, Relaxed);
 }
 
 extern "C" fn shrink(_data: *mut c_void, _cpu: c_int, _blocks: c_ulong, _objects: c_ulong) {

@@ -171,6 +171,7 @@ test_shrink() {
 	echo "0 0 100000" >"$shrinker/scan"
 	want "blocks in the trace" "$(lines_of shrink | add_up blocks)" "$cached"
 	want "blocks in the stats" "$(stat_sum now_cached)" 0
+	want "blocks that were given back, in the stats" "$(stat_sum shrunk)" "$cached"
 	lines_of shrink | sed 's/.*: //' | grep -v -E '^cpu=[0-9]+ blocks=[0-9]+ objects=[0-9]+$' &&
 		fail "not as it should be"
 	# Refills pause after memory pressure, and say so.
@@ -178,6 +179,23 @@ test_shrink() {
 	load rcu_ptr_client_c objects=10
 	lines_of defer | grep -q -E 'cpu=[0-9]+ what=refill pending=[0-9]+' ||
 		fail "no refill was put off after memory pressure"
+}
+
+# Memory was short: the next refill of a CPU waits for the pause, and brings one block.
+test_pressure() {
+	[ -d /sys/kernel/debug/shrinker ] || skip "needs CONFIG_SHRINKER_DEBUG"
+	start refill defer
+	echo 4000 >"$PARAMS/rcu_delay_page_cache_fill_msec"
+	cat /sys/kernel/debug/shrinker/rcu_ptr-krc-*/count
+	load rcu_ptr_client_c objects=10
+	lines_of defer | grep -q ' what=refill ' || fail "no refill was put off"
+	sleep 2
+	want "blocks that came in the pause" "$(stat_sum refilled)" 0
+	wait_for 10 refilled || fail "no refill came after the pause"
+	# Of engine rfc another may follow at once.
+	lines_of refill | sed 's/.*: //' | awk '!seen[$1]++' | grep -v -E '^cpu=[0-9]+ blocks=[01] wanted=1$' &&
+		fail "not a refill of one block"
+	true
 }
 
 # Sheaves of a cache, on their way round: rcu_ptr_nmi_hash uses one.
@@ -286,4 +304,4 @@ test_hist_by_caller() {
 }
 
 suite rcu_ptr_trace events_exist queue batches_agree_with_queue batch_order refill refill_queue \
-	refills_do_not_reclaim shrink sheaves disable filter hist hist_by_caller
+	refills_do_not_reclaim shrink pressure sheaves disable filter hist hist_by_caller

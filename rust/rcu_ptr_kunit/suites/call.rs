@@ -19,6 +19,7 @@ use crate::{
         core::Head,
         core_test, cpu, fault, probes, thread,
         timer::{self, Where},
+        user,
     },
 };
 use ::core::{cell::UnsafeCell, ptr};
@@ -478,6 +479,37 @@ mod tests {
         for route in Route::CALLS {
             check!(without_pages(route)? == 2000);
         }
+        Ok(())
+    }
+
+    /// What a batch had, by the event at its end.
+    #[test]
+    fn events_count_linked_ones() -> Result {
+        let _defaults = params::no_blocks()?;
+        let freed = Events::count(|c| c.freed.load(Relaxed))?;
+        let pool = Pool::new(50)?;
+        pool.free(Route::Call, 50);
+        core::barrier();
+        check!(pool.all_freed() && freed.so_far() == 50);
+        Ok(())
+    }
+
+    /// More callbacks that sleep than can at a time: the statistics say that the others are ready.
+    #[test]
+    fn stats_show_those_that_wait_for_a_worker() -> Result {
+        GATE.reset();
+        let heads = heads(6)?;
+        let _defaults = params::quick_drain()?;
+        // SAFETY: They stay until the barrier below.
+        let queue = || unsafe { call_all(&heads, true, wait_asleep as core::Func) };
+        let ran = cpus::on(cpu::this(), queue);
+        let shown = bound::within(params::QUICK_DRAIN_MSECS, || {
+            user::sh(c"grep -q '^sum .* now_ready=2 ' /sys/kernel/debug/rcu_ptr/stats").is_ok()
+        });
+        GATE.open.store(1, Relaxed);
+        core::barrier();
+        ran?;
+        check!(shown && GATE.left.load(Relaxed) == 6);
         Ok(())
     }
 

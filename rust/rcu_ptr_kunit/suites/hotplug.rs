@@ -13,8 +13,9 @@ use crate::{
     scaled,
     sys::{
         cache::{Args, SheafCache},
-        core,
+        core, core_test,
         cpu::{self, Moment},
+        perf::{Breakpoint, Hook, Kind},
         thread,
     },
     SLOW,
@@ -224,6 +225,52 @@ mod tests {
         Moment::ALL
             .into_iter()
             .try_for_each(|moment| freed_on_the_way_down(cpu, moment))
+    }
+
+    /// Frees by a call that may sleep, on a CPU that goes down and opens no block any more: the objects are freed
+    /// while it is down.
+    #[test]
+    fn sleeps_on_the_way_down() -> Result {
+        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
+        let _defaults = params::no_drain()?;
+        let pool = Pool::new(10)?;
+        let down = Down::take_with(cpu, Moment::Ended, &|| pool.free(Route::Mightsleep, 2))?;
+        let freed = pool.taken() == 2 && bound::soon(|| pool.all_freed());
+        down.up()?;
+        core::barrier();
+        check!(freed && pool.all_freed());
+        Ok(())
+    }
+
+    /// An NMI frees an object whenever a CPU that goes down has written its current word, as when it closes its
+    /// block: they are freed while it is down.
+    #[test]
+    fn nmis_while_it_leaves() -> Result {
+        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
+        skip_if!(
+            !params::is_lockless(),
+            c"engine rfc does nothing on the way down"
+        );
+        let _defaults = params::no_drain()?;
+        let pool = Pool::new(40)?;
+        free_on(cpu, &pool, Route::Kvfree, 3)?;
+        // The monitor is armed by then.
+        thread::sleep(20);
+        let in_nmi = || pool.free(Route::Nolock, 1);
+        let hook = Hook::new(&in_nmi);
+        let word = core_test::words(cpu).next().unwrap_or(0);
+        let Ok(breakpoint) = Breakpoint::new(Kind::Write, word, &hook) else {
+            core::barrier();
+            skip!(c"no data breakpoints with a handler of one's own here");
+        };
+        let down = Down::take(cpu);
+        drop(breakpoint);
+        let down = down?;
+        let freed = pool.taken() > 3 && bound::soon(|| pool.all_freed());
+        down.up()?;
+        core::barrier();
+        check!(freed && pool.all_freed());
+        Ok(())
     }
 
     /// Takes a CPU down while its monitor waits for the drain interval, which stays as it is, and brings it up: what

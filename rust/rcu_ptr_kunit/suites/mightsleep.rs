@@ -10,7 +10,7 @@ use crate::{
     pool::Pool,
     route::Route,
     scaled,
-    sys::{core, fault},
+    sys::{core, fault, user},
 };
 use kernel::{prelude::*, sync::atomic::Relaxed};
 
@@ -73,6 +73,25 @@ mod tests {
         pr_info!("memory is short: {waited} of 16 callers waited themselves\n");
         // Where faults can be injected the next test is the one that is sure of it.
         check!(waited > 0 || fault::CAN);
+        Ok(())
+    }
+
+    /// Callers that find no page are in the statistics, as what they freed.
+    #[test]
+    fn those_that_wait_are_counted() -> Result {
+        let _defaults = params::no_blocks()?;
+        let pool = Pool::new(8)?;
+        user::sh(c"grep ^sum /sys/kernel/debug/rcu_ptr/stats >/tmp/waited")?;
+        fault::fail_blocks(1, u64::MAX);
+        pool.free(Route::Mightsleep, 5);
+        fault::fail_blocks(0, 0);
+        let freed = pool.all_freed();
+        let counted = user::sh(
+            c"grep ^sum /sys/kernel/debug/rcu_ptr/stats | cat /tmp/waited - | tr ' ' '\n' | awk -F= \
+              '{ n[$1] = $2 - n[$1] } END { exit n[\"queued_sync\"] != 5 || n[\"freed\"] != 5 }'",
+        );
+        core::barrier();
+        check!(freed && counted.is_ok());
         Ok(())
     }
 

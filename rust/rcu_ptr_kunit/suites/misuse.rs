@@ -127,7 +127,13 @@ mod tests {
 
     #[test]
     fn user_address() -> Result {
-        provoke::user_address()
+        user::sh(c"grep ^sum /sys/kernel/debug/rcu_ptr/stats >/tmp/misused")?;
+        provoke::user_address()?;
+        // Each is counted.
+        user::sh(
+            c"grep ^sum /sys/kernel/debug/rcu_ptr/stats | cat /tmp/misused - | tr ' ' '\n' | \
+              awk -F= '{ n[$1] = $2 - n[$1] } END { exit n[\"leaked\"] != 4 }'",
+        )
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::{
     memory, params,
     pool::{Pool, CAN_LOOK},
     route::Route,
-    sys::{alloc, core, core_test, cpu, fault, probes, thread},
+    sys::{alloc, core, core_test, cpu, fault, probes, thread, user},
     SLOW,
 };
 use kernel::{prelude::*, sync::atomic::Relaxed};
@@ -139,6 +139,37 @@ fn crowd_with_irqs_off_hurries(route: Route) -> Result {
     .comes_within(soon(500))
 }
 
+/// Uses up all spare blocks of a CPU, with interrupts off. Returns how many refills are put off for that.
+fn put_off_refills() -> Result<u64> {
+    let pool = Pool::new(4000)?;
+    let before = probes::COUNTERS.backoffs.load(Relaxed);
+    let all = || cpu::irqs_off(|| pool.free(Route::Kvfree, pool.len()));
+    cpus::on(cpus::first(), all)?;
+    core::barrier();
+    Ok(probes::COUNTERS.backoffs.load(Relaxed) - before)
+}
+
+/// Empty blocks are current where objects came from when the limit of blocks becomes 0: none is left on `cpu`, which
+/// had one.
+fn keeps_no_block(cpu: i32) -> Result {
+    let has_block = || core_test::first_word(cpu) >> 63 != 0;
+    // As in `shrinker_leaves_idle_cpus_alone()`.
+    for _ in 0..8 {
+        let _medium = params::medium_drain()?;
+        let pool = Pool::new(10)?;
+        cpus::on(cpu, || pool.free(Route::Kvfree, 10))?;
+        let had = bound::watchdog(|| pool.all_freed()) && has_block();
+        let _none = params::no_cached_blocks()?;
+        let has = has_block();
+        core::barrier();
+        if had {
+            check!(!has);
+            return Ok(());
+        }
+    }
+    Err(ETIME)
+}
+
 #[kunit_tests(rcu_ptr_reclaim)]
 mod tests {
     use super::*;
@@ -220,6 +251,55 @@ mod tests {
             }
         }
         check!(alone);
+        Ok(())
+    }
+
+    /// The shrinker is asked for one block while the first CPU has some: it looks at no other.
+    #[test]
+    fn shrinker_gives_what_it_is_asked_for() -> Result {
+        needs!(CONFIG_SHRINKER_DEBUG);
+        skip_if!(cpu::online().count() < 2, c"needs two CPUs");
+        let pool = Pool::new(1000)?;
+        // Which brings its own blocks.
+        cpus::on(cpus::first(), || pool.free(Route::Mightsleep, pool.len()))?;
+        core::barrier();
+        check!(memory::stats_match(cpus::first(), "now_cached=[1-9]"));
+        let shrinks = Events::count(|c| c.shrinks.load(Relaxed))?;
+        user::sh(
+            c"for s in /sys/kernel/debug/shrinker/rcu_ptr-krc-*; do echo 0 0 1 >$s/scan; done",
+        )?;
+        check!(shrinks.so_far() == 1);
+        Ok(())
+    }
+
+    #[test]
+    fn no_block_is_kept_without_a_limit() -> Result {
+        skip_if!(
+            !params::is_lockless(),
+            c"engine rfc has nothing closed on other CPUs"
+        );
+        cpu::online().take(2).try_for_each(keeps_no_block)
+    }
+
+    /// Memory is short, a refill is put off and has come: the next one is not put off.
+    #[test]
+    fn pressure_passes() -> Result {
+        let _defaults = params::short_pause()?;
+        // One that an earlier test has put off comes first.
+        let end = bound::watchdog_ends();
+        let refills = Events::count(|c| c.refills.load(Relaxed))?;
+        loop {
+            let before = refills.so_far();
+            params::shrink()?;
+            let put_off = put_off_refills()?;
+            bound::watchdog(|| refills.so_far() > before);
+            if put_off > 0 || thread::now() > end {
+                break;
+            }
+        }
+        // The event comes before its end.
+        thread::sleep(20);
+        check!(put_off_refills()? == 0);
         Ok(())
     }
 

@@ -4,6 +4,9 @@
 //! structures hold.
 
 use crate::{
+    bound,
+    events::Events,
+    memory::Mark,
     owner::{self, Book, Link, Owner, CHAIN},
     rcu_ptr::{
         self, free_mightsleep, try_free_nolock, BhOff, Context, ForeignOwnableRcu, KvFree,
@@ -82,6 +85,12 @@ fn door(book: &'static Book, number: u64) -> Result<RcuFreeKBox<Key>> {
         closed: Atomic::new(0),
     };
     RcuFreeBox::new(view, Key(Owner::new(book, number)?), GFP_KERNEL)
+}
+
+impl RcuFreeSafe for Link {
+    type View = Wide;
+
+    fn drop_before_gp(self: Pin<&mut Self>, _view: Pin<&Self::View>) {}
 }
 
 /// A pinned initializer that fails at its end, when one part is there.
@@ -257,6 +266,42 @@ mod tests {
             check!(object.is_err_and(|error| error == EBUSY));
         }
         check!(BOOK.ends_with(100));
+        Ok(())
+    }
+
+    /// Their memory is back, and does not wait for a grace period: only what an owner of them has does.
+    #[test]
+    fn nothing_is_left_of_initializers_that_fail() -> Result {
+        static BOOK: Book = Book::new();
+        const ROUNDS: usize = 400;
+        let queued = Events::count(|c| c.queued.iter().map(|n| n.load(Relaxed)).sum())?;
+        let mut back = false;
+        // Others may take as much at the same time once.
+        for _ in 0..3 {
+            let mark = Mark::take();
+            for _ in 0..ROUNDS {
+                let large = RcuVBox::<Large>::new(
+                    try_pin_init!(Large {
+                        owner: Err(EBUSY)?,
+                        rest <- sevens(),
+                    }),
+                    GFP_KERNEL,
+                );
+                let view = RcuFreeVBox::<Link>::new(sevens(), failing(&BOOK), GFP_KERNEL);
+                check!(large.is_err_and(|error| error == EBUSY));
+                check!(view.is_err_and(|error| error == EBUSY));
+            }
+            // Each has five pages.
+            back |= bound::soon(|| mark.missing() < 2 * ROUNDS as u64);
+            if back {
+                break;
+            }
+        }
+        let queued = queued.so_far();
+        rcu_ptr::barrier();
+        check!(back);
+        check!(queued == BOOK.made() as u64);
+        check!(BOOK.is_even());
         Ok(())
     }
 

@@ -8,12 +8,14 @@ use super::{
     sheaf_memory::{far, two_nodes, NUMA},
 };
 use crate::{
-    bound, cpus,
+    bound,
+    cpus::{self, Down},
     held::Held,
+    params,
     sys::{
         cache::{self, Args, SheafCache, GFP_SPECIAL},
         core,
-        cpu::{self, Context},
+        cpu::{self, Context, Moment},
         nmi::{self, Receiver},
         node,
         perf::Hook,
@@ -237,6 +239,49 @@ mod tests {
                 "rcu_ptr_kept_again",
                 " reserve=1[0-9][0-9] "
             )));
+        }
+        Ok(())
+    }
+
+    /// What a CPU takes when it can run no irq_work any more is made up for once it is dead.
+    #[test]
+    fn reserve_is_filled_for_a_dead_cpu() -> Result {
+        const N: usize = 100;
+        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
+        let _defaults = params::no_drain()?;
+        let cache = SheafCache::new(c"rcu_ptr_kept_dead", 64, cache::own_memory())?;
+        cpus::on(cpu, || cache.prefill(N))??;
+        let held = Kept::new(&cache, 60)?;
+        let found = Atomic::<usize>::new(0);
+        let body = || found.store(take(&held, 60), Relaxed);
+        let down = Down::take_with(cpu, Moment::Parked, &body)?;
+        let filled = bound::soon(|| cache.stats().reserve >= N as u64);
+        down.up()?;
+        check!(found.load(Relaxed) == 60 && filled);
+        Ok(())
+    }
+
+    /// A context with preemption disabled may look at the reserve while a larger one takes its place: it is waited
+    /// for.
+    #[test]
+    fn reserve_grows_after_a_grace_period() -> Result {
+        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
+        let cache = SheafCache::new(c"rcu_ptr_kept_more", 64, cache::own_memory())?;
+        for _ in 0..4 {
+            let stage = Atomic::<i32>::new(0);
+            let body = |_| {
+                cpu::preempt_off(|| {
+                    stage.store(1, Relaxed);
+                    cpus::spin(50_000_000, || false);
+                    stage.store(2, Relaxed);
+                });
+            };
+            let (prefilled, early) = thread::on_cpus(::core::iter::once(cpu), &body, || {
+                spin(|| stage.load(Relaxed) > 0);
+                (cache.prefill(10), stage.load(Relaxed) == 1)
+            })?;
+            prefilled?;
+            check!(!early);
         }
         Ok(())
     }

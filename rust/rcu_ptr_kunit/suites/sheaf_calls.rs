@@ -6,12 +6,13 @@
 use crate::{
     bound,
     check::{CHECKED, CHECKED_OR_ZEROED},
+    cpus,
     held::Held,
     params, reader,
     sys::{
         alloc,
         cache::{self, Args, SheafCache},
-        core, cpu, gp, thread,
+        core, cpu, gp, thread, user,
     },
     table::{Alloc, Table, Wrong, SIZE},
 };
@@ -313,6 +314,70 @@ mod tests {
             })?;
             check!(inside == 0);
         }
+        Ok(())
+    }
+
+    /// A CPU has objects that wait in more caches than it looks after in one interrupt.
+    #[test]
+    fn barrier_of_many_caches() -> Result {
+        let _defaults = params::no_drain()?;
+        let mut caches = KVec::new();
+        for i in 0..20 {
+            let name = CString::try_from_fmt(fmt!("rcu_ptr_many_{i}"))?;
+            caches.push(SheafCache::new(&name, SIZE, Args::default())?, GFP_KERNEL)?;
+        }
+        cpus::on(cpus::first(), || {
+            caches.iter().for_each(|cache| drop(cache.hold()));
+        })?;
+        let waiting = || caches.iter().filter(|cache| cache.waiting() > 0).count();
+        check!(waiting() == 20);
+        core::barrier();
+        check!(waiting() == 0);
+        Ok(())
+    }
+
+    /// Debugfs has the counters that a caller gets, each under its name.
+    #[test]
+    fn counters_by_debugfs() -> Result {
+        let _defaults = params::no_drain()?;
+        let cache = SheafCache::new(c"rcu_ptr_counted", SIZE, Args::default())?;
+        let _first = cache.hold_nolock();
+        let mut held = cache.hold_many(400)?;
+        held.truncate(300);
+        core::barrier();
+        // The refill has ended.
+        thread::sleep(20);
+        let n = cache.stats();
+        let line = CString::try_from_fmt(fmt!(
+            "grep -q 'cache=rcu_ptr_counted .* free_rcu_sheaf={} free_rcu_sheaf_fail={} alloc_sheaf={} alloc_miss={} \
+             nolock_allocs={} slab_allocs={} slab_frees={} reserve={} .* now_sheaves={} .* now_full={} now_empty={}$' \
+             /sys/kernel/debug/rcu_ptr/caches",
+            n.filled,
+            n.engine_fallback,
+            n.emptied,
+            n.missed,
+            n.nolock_allocs,
+            n.slab_allocs,
+            n.slab_frees,
+            n.reserve,
+            n.now_sheaves,
+            n.now_full,
+            n.now_empty
+        ))?;
+        check!(user::sh(&line).is_ok());
+        check!(n.filled >= 1 && n.emptied > n.filled && n.missed > n.nolock_allocs);
+        Ok(())
+    }
+
+    /// The barrier of scripts is that of caches too.
+    #[test]
+    fn barrier_by_debugfs() -> Result {
+        let _defaults = params::no_drain()?;
+        let cache = SheafCache::new(c"rcu_ptr_by_debugfs", SIZE, Args::default())?;
+        drop(cache.hold_many(3)?);
+        check!(cache.waiting() > 0);
+        user::sh(c"echo 1 >/sys/kernel/debug/rcu_ptr/barrier")?;
+        check!(cache.waiting() == 0);
         Ok(())
     }
 

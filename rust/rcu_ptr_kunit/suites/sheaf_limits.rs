@@ -12,7 +12,7 @@ use crate::{
     sys::{
         alloc,
         cache::{self, Args, Limits, SheafCache},
-        core, cpu,
+        core, cpu, fault,
         srcu_domain::{Domain, Kind},
         thread,
         user::sh,
@@ -168,6 +168,27 @@ mod tests {
         check!(stats.wait_limit_met >= 6 && sleepers < 112);
         check!(stats.reserve == before.reserve && stats.reserve >= PROMISED as u64);
         check!((PROMISED..=1000).contains(&others));
+        Ok(())
+    }
+
+    /// What finds no sheaf waits as well.
+    #[test]
+    fn without_a_sheaf() -> Result {
+        let domain = Domain::new(Kind::Plain)?;
+        let args = Args {
+            srcu: domain.raw(),
+            ..cache::own_memory()
+        };
+        let cache = SheafCache::new(c"rcu_ptr_wait", SIZE, args)?;
+        let mut held = cache.hold_many(1000)?;
+        let stats = domain.read(|| {
+            fault::fail_alloc(1, u64::MAX);
+            cpu::irqs_off(|| held.clear());
+            fault::fail_alloc(0, 0);
+            cache.stats()
+        });
+        check!(stats.engine_fallback > 500);
+        check!(stats.now_waiting_bytes >= stats.engine_fallback * FULL_SIZE);
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use crate::{
     sys::{
         alloc,
         cache::{self, Args, SheafCache},
-        core, cpu, fault, node, thread,
+        core, cpu, fault, node, thread, user,
     },
     table::{Alloc, Table, Wrong, SIZE},
 };
@@ -116,13 +116,14 @@ mod tests {
         Ok(())
     }
 
-    /// Twice as many objects as a barn usually keeps go up and down: they stay.
+    /// Twice as many objects as a barn usually keeps go up and down: they stay, also where another limit was written.
     #[test]
     fn barn_grows_with_the_load() -> Result {
         skip_if!(!alloc::objects_go_round(), CHECKED);
         const BYTES: usize = 2048;
         const OBJECTS: usize = 4000;
         let cache = SheafCache::new(c"rcu_ptr_swing", BYTES, Args::default())?;
+        user::sh(c"echo cache=rcu_ptr_swing wait_limit=0 >/sys/kernel/debug/rcu_ptr/caches")?;
         // On one CPU, so that it is one barn.
         cpus::on(cpus::first(), || {
             (0..4).try_for_each(|_| up_and_down(&cache, OBJECTS).map(|()| core::barrier()))
@@ -168,6 +169,66 @@ mod tests {
         Ok(())
     }
 
+    /// What was freed to be allocated again at once, where a CPU has nothing else.
+    #[test]
+    fn shrinker_takes_reuse_slots() -> Result {
+        skip_if!(!alloc::objects_go_round(), CHECKED);
+        let _defaults = params::no_drain()?;
+        let cache = SheafCache::new(c"rcu_ptr_reused", SIZE, Args::default())?;
+        // Without a sheaf.
+        let object = cache.hold_with(cache::gfp(GFP_ATOMIC));
+        object.ok_or(ENOMEM)?.free();
+        let before = cache.stats();
+        params::shrink()?;
+        let back = bound::soon(|| cache.stats().slab_frees == 1);
+        check!(before.now_reuse == 1 && before.now_sheaves == 0 && back);
+        Ok(())
+    }
+
+    /// Of the reserve, what nobody was promised.
+    #[test]
+    fn shrinker_takes_what_is_not_promised() -> Result {
+        let _defaults = params::no_drain()?;
+        let cache = SheafCache::new(c"rcu_ptr_unpromised", SIZE, cache::own_memory())?;
+        check!(cache.hold_nolock().is_none());
+        check!(bound::soon(|| cache.stats().reserve > 0));
+        // The refill has ended.
+        thread::sleep(20);
+        params::shrink()?;
+        check!(bound::soon(|| cache.stats().reserve == 0));
+        Ok(())
+    }
+
+    /// Events say how many full sheaves went, and how many empty ones: there are few of these.
+    #[test]
+    fn events_tell_full_from_empty() -> Result {
+        skip_if!(
+            user::sh(c"[ -e /sys/kernel/tracing/events/rcu_ptr/rcu_ptr_sheaf_shrink/enable ]")
+                .is_err(),
+            c"tracefs is not mounted"
+        );
+        skip_if!(!alloc::objects_go_round(), CHECKED);
+        let cache = SheafCache::new(c"rcu_ptr_told", SIZE, Args::default())?;
+        up_and_down(&cache, 3000)?;
+        core::barrier();
+        let before = cache.stats();
+        user::sh(
+            c"cd /sys/kernel/tracing && echo >trace && echo 1 >tracing_on && \
+              echo 1 >events/rcu_ptr/rcu_ptr_sheaf_shrink/enable",
+        )?;
+        let shrunk = params::shrink();
+        let gone = bound::soon(|| cache.stats().now_full == 0);
+        let right = user::sh(
+            c"cd /sys/kernel/tracing && echo 0 >events/rcu_ptr/rcu_ptr_sheaf_shrink/enable && \
+              grep ' rcu_ptr_sheaf_shrink: cache=rcu_ptr_told ' trace | tr ' ' '\n' | awk -F= \
+              '{ n[$1] += $2 } END { exit n[\"full\"] < 40 || n[\"empty\"] > 30 }'",
+        );
+        shrunk?;
+        check!(before.now_full >= 40 && before.now_empty < 20 && gone);
+        check!(right.is_ok());
+        Ok(())
+    }
+
     #[test]
     fn reserve_stays() -> Result {
         let _defaults = params::quick_drain()?;
@@ -204,6 +265,25 @@ mod tests {
             down.up()?;
             check!(back);
         }
+        Ok(())
+    }
+
+    /// A CPU goes down while its monitor waits for the drain interval, and is drained as ever when it is back.
+    #[test]
+    fn armed_when_it_goes_down() -> Result {
+        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
+        let cache = SheafCache::new(c"rcu_ptr_armed", SIZE, Args::default())?;
+        let _long = params::no_drain()?;
+        cpus::on(cpu, || up_and_down(&cache, 3))??;
+        // It is armed by then.
+        thread::sleep(20);
+        Down::take(cpu)?.up()?;
+        core::barrier();
+        let _quick = params::quick_drain()?;
+        cpus::on(cpu, || up_and_down(&cache, 3))??;
+        check!(bound::within(3 * params::QUICK_DRAIN_MSECS, || cache
+            .waiting()
+            == 0));
         Ok(())
     }
 

@@ -15,12 +15,13 @@ use crate::{
     sys::{
         alloc,
         cache::{self, Args, SheafCache},
-        core, cpu, gp,
+        core, cpu, fault, gp,
         srcu_domain::{Domain, Kind},
         thread,
     },
     table::{Alloc, Table, Wrong, DESTRUCTOR, SIZE},
 };
+use ::core::ptr::NonNull;
 use kernel::{
     prelude::*,
     sync::atomic::{Acquire, Atomic, Relaxed, Release},
@@ -283,6 +284,38 @@ mod tests {
             check!(early == 0 && all == 300 && strays > 200);
             Ok(())
         })
+    }
+
+    /// They are linked where the user has said: a reader finds all other words as they were.
+    #[test]
+    fn links_are_where_they_may_be() -> Result {
+        let domain = Domain::new(Kind::Plain)?;
+        let args = Args {
+            link_offset: 8,
+            use_link_offset: true,
+            ..read_by(&domain)
+        };
+        let cache = SheafCache::new(c"rcu_ptr_srcu_link", SIZE, args)?;
+        let held = cache.alloc_many(4)?;
+        let words = |object: NonNull<u8>| (0..SIZE / 8).map(move |i| (i, object.cast::<u64>()));
+        for (i, word) in held.iter().flat_map(|&object| words(object)) {
+            // SAFETY: Inside an object of this cache, the caller's.
+            unsafe { word.add(i).write_volatile(i as u64) };
+        }
+        let changed = domain.read(|| {
+            fault::fail_alloc(1, u64::MAX);
+            // SAFETY: From this cache, the caller's.
+            cpu::irqs_off(|| unsafe { cache.free_rcu_all(&held) });
+            fault::fail_alloc(0, 0);
+            let all = held.iter().flat_map(|&object| words(object));
+            // SAFETY: As above, and this task is a reader.
+            all.filter(|&(i, word)| i != 1 && unsafe { word.add(i).read_volatile() } != i as u64)
+                .count()
+        });
+        let strays = cache.stats().engine_fallback;
+        drop(cache);
+        check!(strays > 1 && changed == 0);
+        Ok(())
     }
 
     /// More sheaves than there are batches, all behind one reader, and then none.
