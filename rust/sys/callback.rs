@@ -4,7 +4,7 @@
 //!
 //! # Context
 //!
-//! A task that may sleep, unless a function says otherwise.
+//! What calls a callback, or waits for those of others, may sleep, unless it says otherwise.
 
 use super::{
     debug::{self, Misuse},

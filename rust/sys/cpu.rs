@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! CPUs: which there are, taking one down and up (may sleep), and in which context this is.
+//! CPUs: which there are, taking one down and up, which may sleep, and in which context this is.
 
 use super::{generated as sys, irq::IrqsOff};
 use ::core::ptr;
@@ -87,8 +87,7 @@ type OnTheWay<'a> = dyn Fn() -> Result + Sync + 'a;
 static ON_THE_WAY: Atomic<*mut c_void> = Atomic::new(ptr::null_mut());
 
 /// Calls `f`, and meanwhile `body` on each CPU that goes down, at that `moment`. If `body` fails
-/// the operation is rolled back and the CPU stays up; not so when it is dying. One
-/// caller at a time.
+/// the operation is rolled back and the CPU stays up; not so when it is dying. One caller at a time.
 pub(crate) fn on_the_way_down<R>(
     moment: Moment,
     body: &OnTheWay<'_>,

@@ -6,8 +6,8 @@
 //!
 //! # Context
 //!
-//! What waits, or lets others run, is for a task that may sleep; the rest for any context, NMI included, unless a
-//! function says otherwise.
+//! What waits, or lets others run, is for a task that may sleep; snapshots, [`mb()`] and [`jiffies()`] for any
+//! context, NMI included.
 
 use super::generated as sys;
 use core::{cell::UnsafeCell, mem::MaybeUninit, ptr::NonNull};
