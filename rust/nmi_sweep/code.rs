@@ -51,14 +51,11 @@ pub(crate) struct Function {
     pub(crate) insns: Range<usize>,
 }
 
-/// Where an instruction comes from, in the file: FILE:LINE of the source.
-type Source = Range<usize>;
-
 /// The code.
 pub(crate) struct Code {
     file: File,
-    /// Of each instruction, where the host found it.
-    sources: KVVec<Source>,
+    /// Of each instruction, where the file has its FILE:LINE of the source.
+    sources: KVVec<Range<usize>>,
     /// Addresses of instructions, in order of the file.
     pub(crate) insns: KVVec<usize>,
     /// What is known of each.
@@ -68,7 +65,7 @@ pub(crate) struct Code {
     /// Instructions of one section each, in order of their addresses.
     sections: KVVec<Range<usize>>,
     /// Whether engine lockless runs, where that matters.
-    lockless: Option<bool>,
+    pub(crate) lockless: Option<bool>,
 }
 
 /// Where a section of `module` was loaded.
@@ -82,10 +79,6 @@ fn base(module: &str, section: &str) -> Result<usize> {
 
 impl Code {
     /// The code of `module`; "vmlinux" is the kernel.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     ///
     /// # Errors
     ///
@@ -158,19 +151,14 @@ impl Code {
         if module == "vmlinux" {
             // All in one section, of which one function is known.
             let (name, address) = text::anchor();
-            let anchor = code.find(name).ok_or(ENOENT)?;
-            let first = code.functions[anchor].insns.start;
+            let anchor = code.functions.iter().find(|f| code.name(f) == name);
+            let first = anchor.ok_or(ENOENT)?.insns.start;
             let start = address.wrapping_sub(code.insns[first]);
             for insn in code.insns.iter_mut() {
                 *insn = insn.wrapping_add(start);
             }
         }
         Ok(code)
-    }
-
-    /// Says which engine runs.
-    pub(crate) fn choose_engine(&mut self, lockless: bool) {
-        self.lockless = Some(lockless);
     }
 
     /// Whether `insn` is out of reach: on the way to a panic, unused, or for the engine that does not
@@ -216,10 +204,6 @@ impl Code {
                 .ok()
                 .map(|i| section.start + i)
         })
-    }
-
-    fn find(&self, name: &str) -> Option<usize> {
-        self.functions.iter().position(|f| self.name(f) == name)
     }
 
     /// The name of a function.

@@ -22,13 +22,9 @@ kernel::sync::global_lock! {
     };
 }
 
-/// Reads the files that are there.
-///
-/// # Context
-///
-/// Module init, once.
+/// Reads the files that are there, at module init.
 pub(crate) fn read() {
-    // SAFETY: Called once, by the contract of this function.
+    // SAFETY: Called once, at module init.
     unsafe { FILES.init() };
     let code = [text::sweep_module(), "vmlinux"].map(|module| {
         Code::of(module)
@@ -38,11 +34,7 @@ pub(crate) fn read() {
     FILES.lock().code = code;
 }
 
-/// Gives the memory back.
-///
-/// # Context
-///
-/// Module exit.
+/// Gives the memory back, at module exit.
 pub(crate) fn forget() {
     let mut files = FILES.lock();
     files.code = [None, None];
@@ -50,10 +42,6 @@ pub(crate) fn forget() {
 }
 
 /// Calls `f` with the sweep of `module`, `None` where there is no list of its instructions.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn with_sweep<R>(
     lockless: Option<bool>,
     f: impl FnOnce(&mut Sweep) -> Result<R>,

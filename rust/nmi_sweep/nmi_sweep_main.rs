@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! `nmi_sweep.ko`: an NMI at every instruction of `rcu_ptr.ko`, or of other code, as a KUnit suite that
-//! runs when it is loaded. docs/sweep.md says how to use it.
+//! runs when it is loaded. docs/sweep.md says how to use it. Functions are called in tasks that may sleep, unless
+//! they say otherwise.
 //!
 //! ```text
 //!  code.rs       where the instructions are

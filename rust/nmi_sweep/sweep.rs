@@ -102,10 +102,6 @@ impl Marks {
         })
     }
 
-    fn want(&mut self, insn: usize) {
-        self.marks[insn].store(Self::WANTED, Relaxed);
-    }
-
     /// The instruction is about to be run; `act` says whether it acted. Returns whether it was to.
     fn visit(&self, insn: usize, act: impl FnOnce() -> bool) -> bool {
         let Some(mark) = self.marks.get(insn) else {
@@ -146,20 +142,8 @@ impl Marks {
         self.marks[insn].load(Relaxed) & bit != 0
     }
 
-    fn nr_ran(&self) -> usize {
-        self.runs.load(Relaxed)
-    }
-
-    fn nr_hit(&self) -> usize {
-        self.hits.load(Relaxed)
-    }
-
     fn ran(&self, insn: usize) -> bool {
         self.has(insn, Self::RAN)
-    }
-
-    fn hit(&self, insn: usize) -> bool {
-        self.has(insn, Self::HIT)
     }
 }
 
@@ -364,14 +348,8 @@ pub(crate) enum Why {
 
 impl Sweep {
     /// Prepares a sweep of `code`. Of the core module, `lockless` says which engine runs.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     pub(crate) fn of(mut code: Code, lockless: Option<bool>) -> Result<Self> {
-        if let Some(lockless) = lockless {
-            code.choose_engine(lockless);
-        }
+        code.lockless = lockless;
         let functions = code.functions.len();
         let is_wanted = |number: usize| {
             let name = code.name(&code.functions[number]);
@@ -580,12 +558,12 @@ impl Sweep {
         lap(&mut self.times.breakpoints, &mut start);
         let mut ran = Ok(());
         for _ in 0..tries {
-            let before = marks.nr_hit();
+            let before = marks.hits.load(Relaxed);
             bored.store(0, Relaxed);
             ran = (stage.run)(&self.loaded);
             thread::still_alive();
             let all = insns.iter().take(SLOTS).all(|&insn| marks.ran(insn));
-            if ran.is_err() || actor.is_spent() || all && marks.nr_hit() == before {
+            if ran.is_err() || actor.is_spent() || all && marks.hits.load(Relaxed) == before {
                 break;
             }
         }
@@ -655,11 +633,11 @@ impl Sweep {
         stage: &Stage<'_>,
         select: impl Fn(&str) -> bool,
     ) -> Result<usize> {
-        let mut marks = Marks::new(self.len())?;
+        let marks = Marks::new(self.len())?;
         for (number, function) in self.code.functions.iter().enumerate() {
             for insn in function.insns.clone() {
                 if self.is_open(number, insn) {
-                    marks.want(insn);
+                    marks.marks[insn].store(Marks::WANTED, Relaxed);
                 }
             }
         }
@@ -692,10 +670,10 @@ impl Sweep {
                     }
                 }
             }
-            let before = marks.nr_ran();
+            let before = marks.runs.load(Relaxed);
             left += self.walk_all(&behind, stage, &marks, stage.tries.min(2))?;
             self.take(&marks);
-            if marks.nr_ran() == before {
+            if marks.runs.load(Relaxed) == before {
                 break;
             }
         }
@@ -710,9 +688,9 @@ impl Sweep {
             if thread::now() > stage.end {
                 break;
             }
-            let before = marks.nr_hit();
+            let before = marks.hits.load(Relaxed);
             self.walk(&[], stage, marks, stage.tries)?;
-            idle = if marks.nr_hit() == before {
+            idle = if marks.hits.load(Relaxed) == before {
                 idle + 1
             } else {
                 0
@@ -725,7 +703,7 @@ impl Sweep {
     /// Takes over what `marks` say.
     fn take(&mut self, marks: &Marks) {
         for (insn, state) in self.states.iter_mut().enumerate() {
-            if marks.hit(insn) {
+            if marks.has(insn, Marks::HIT) {
                 *state = State::Hit;
             }
         }
@@ -916,11 +894,6 @@ impl Sweep {
         }
     }
 
-    /// Where in its function an instruction is, in bytes.
-    fn offset(&self, function: &Function, insn: usize) -> usize {
-        self.code.insns[insn].wrapping_sub(self.code.insns[function.insns.start])
-    }
-
     /// Says in the log what was not hit: by function, and by reason.
     pub(crate) fn report(&self) {
         for (number, function) in self.functions() {
@@ -960,7 +933,7 @@ impl Sweep {
             let end = next.unwrap_or(function.insns.end);
             pr_info!(
                 "sweep:   +{:#x}, {}, {}\n",
-                self.offset(function, first),
+                self.code.insns[first].wrapping_sub(self.code.insns[function.insns.start]),
                 end - first,
                 self.code.source(first)
             );

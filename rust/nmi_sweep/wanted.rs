@@ -14,11 +14,7 @@ pub(crate) struct Wanted {
 }
 
 const fn all_of(name: &'static str) -> Wanted {
-    Wanted {
-        name,
-        most: 0,
-        reason: "",
-    }
+    all_but(0, name, "")
 }
 
 const fn all_but(most: usize, name: &'static str, reason: &'static str) -> Wanted {

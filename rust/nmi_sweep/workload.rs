@@ -91,16 +91,11 @@ impl Drop for Prepared {
 
 impl Load {
     /// Sets things up.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     pub(crate) fn prepare(self) -> Result<Prepared> {
         let defaults = match self {
             Self::Ready => Some(params::quick_drain()?),
-            Self::Monitor => Some(params::quickest_drain()?),
+            Self::Monitor | Self::Barriers => Some(params::quickest_drain()?),
             Self::List => Some(params::no_blocks()?),
-            Self::Barriers => Some(params::quickest_drain()?),
             Self::Refill | Self::Trace | Self::RareTrace | Self::NoBlocks => {
                 Some(params::short_pause()?)
             }
@@ -144,10 +139,6 @@ impl Load {
     }
 
     /// Runs it once, with objects of `pool` among those that it frees.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     pub(crate) fn run(self, pool: &Pool) -> Result {
         match self {
             Self::Light | Self::Traced => {

@@ -58,12 +58,6 @@ impl Taken {
         }
         Ok(taken)
     }
-
-    fn begin(&mut self) -> Result {
-        redirect::begin()?;
-        self.begun = true;
-        Ok(())
-    }
 }
 
 impl Drop for Taken {
@@ -139,7 +133,8 @@ impl kernel::InPlaceModule for Takeover {
                     jump = false;
                     Taken::new(jump)
                 })?;
-                taken.begin()?;
+                redirect::begin()?;
+                taken.begun = true;
                 pr_info!(
                     "kvfree_call_rcu() and kfree_call_rcu_nolock() lead to rcu_ptr.ko from now on, {}\n",
                     if jump { "by a jump" } else { "through ftrace" }

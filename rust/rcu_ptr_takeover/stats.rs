@@ -38,11 +38,7 @@ pub(crate) struct StatsFile {
 }
 
 impl StatsFile {
-    /// Makes the folder and the file. Without CONFIG_DEBUG_FS nothing happens.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
+    /// Makes the folder and the file; may sleep. Without CONFIG_DEBUG_FS nothing happens.
     pub(crate) fn new() -> impl PinInit<Self> {
         let dir = debugfs::Dir::new(c"rcu_ptr_takeover");
         pin_init!(Self {

@@ -54,11 +54,7 @@ pub(crate) fn kvmalloc(size: usize, gfp: u32) -> Option<NonNull<u8>> {
     NonNull::new(unsafe { sys::rcu_ptr_shim_kvmalloc(size, gfp) }.cast())
 }
 
-/// `size` bytes from `source`.
-///
-/// # Context
-///
-/// May sleep; any for [`Source::KmallocNolock`].
+/// `size` bytes from `source`; in any context from [`Source::KmallocNolock`].
 pub(crate) fn alloc(source: Source, size: usize) -> Option<NonNull<u8>> {
     match source {
         Source::Kmalloc => kmalloc(size, bindings::GFP_KERNEL),
@@ -197,11 +193,7 @@ impl RawCache {
         self.alloc_with(bindings::GFP_KERNEL)
     }
 
-    /// The same with any flags.
-    ///
-    /// # Context
-    ///
-    /// As for [`kmalloc()`].
+    /// The same with any flags, in the contexts that these allow.
     #[inline]
     pub(crate) fn alloc_with(&self, gfp: u32) -> Option<NonNull<u8>> {
         self.0.alloc(gfp)

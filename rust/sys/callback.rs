@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The callbacks of others: what is done before and after one is called.
+//!
+//! # Context
+//!
+//! What calls a callback, or waits for those of others, may sleep, unless it says otherwise.
 
 use super::{
     debug::{self, Misuse},
@@ -49,10 +53,6 @@ pub(crate) unsafe fn set_func(head: *mut u8, func: Func) {
 /// for lockdep, and nothing held of ours. `cleared` are the bits of the function that a list has cleared. Returns
 /// the function; `None`: there was none, as the head was queued twice.
 ///
-/// # Context
-///
-/// Task, may sleep.
-///
 /// # Safety
 ///
 /// The head was queued by `rcu_ptr_call()` or `rcu_ptr_call_sleepable()`, and its grace period is over.
@@ -89,10 +89,6 @@ pub(crate) fn warn_twice(head: NonNull<u8>) {
 }
 
 /// Tells lockdep that the caller waits for callbacks.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn will_wait() {
     // SAFETY: No requirements.
     unsafe { sys::rcu_ptr_shim_call_wait() };
@@ -127,10 +123,6 @@ pub(crate) unsafe fn destruct(dtor: ObjectFn, object: *mut u8) {
 }
 
 /// Tells lockdep that the caller waits for destructors.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn will_wait_for_destructors() {
     // SAFETY: No requirements.
     unsafe { sys::rcu_ptr_shim_dtor_wait() };

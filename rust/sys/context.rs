@@ -21,10 +21,6 @@ pub(crate) struct Context {
 
 impl Context {
     /// The context of the caller.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
     pub(crate) fn look(_once: &PreemptOff) -> Self {
         // SAFETY: No requirements.
         let bits = unsafe { sys::rcu_ptr_shim_context() };

@@ -24,11 +24,7 @@ pub(crate) fn on_stack<R>(head: *mut u8, f: impl FnOnce() -> R) -> R {
 }
 
 /// What is plainly wrong, by every call: an address of user space, a field that is not aligned, one
-/// that is too far away. Each gives one warning in a boot.
-///
-/// # Context
-///
-/// May sleep.
+/// that is too far away. Each gives one warning in a boot. May sleep.
 pub(crate) fn misuse() {
     const WRONG: [(usize, usize); 3] = [(0x1000, 0x1000), (0, 4), (0, 4096)];
     let page = ::core::ptr::from_ref(&WRONG).addr() & !4095;

@@ -5,7 +5,7 @@
 //!
 //! # Context
 //!
-//! Any but NMI, unless a function says otherwise.
+//! Any but NMI, unless a function says otherwise; what registers probes may sleep.
 
 use super::{
     alloc,
@@ -162,10 +162,6 @@ fn attach<const N: usize>(probes: [(&CStr, *mut c_void); N]) -> Result<Probes<N>
 
 /// Cycles of the longest interrupt or softirq while `f` runs.
 ///
-/// # Context
-///
-/// May sleep.
-///
 /// # Errors
 ///
 /// `ENOENT` where the architecture lacks a tracepoint.
@@ -195,10 +191,6 @@ pub(crate) fn longest(f: impl FnOnce()) -> Result<u64> {
 
 /// Measures idle time as long as the result lives. Where an interrupt has no tracepoint its handler
 /// counts as idle, until the CPU leaves its idle loop.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn idle_probes() -> Result<Probes<7>> {
     let interrupt = interrupt_entry as *mut c_void;
     attach([

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! CPUs: which there are, taking one down and up, and in which context this is.
+//! CPUs: which there are, taking one down and up, which may sleep, and in which context this is.
 
 use super::{generated as sys, irq::IrqsOff};
 use ::core::ptr;
@@ -38,20 +38,12 @@ pub(crate) fn other() -> Option<i32> {
 }
 
 /// Takes `cpu` down.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn take_down(cpu: i32) -> Result {
     // SAFETY: No requirements.
     to_result(unsafe { bindings::remove_cpu(cpu as c_uint) })
 }
 
 /// Brings `cpu` up.
-///
-/// # Context
-///
-/// May sleep.
 pub(crate) fn bring_up(cpu: i32) -> Result {
     // SAFETY: No requirements.
     to_result(unsafe { bindings::add_cpu(cpu as c_uint) })
@@ -95,11 +87,7 @@ type OnTheWay<'a> = dyn Fn() -> Result + Sync + 'a;
 static ON_THE_WAY: Atomic<*mut c_void> = Atomic::new(ptr::null_mut());
 
 /// Calls `f`, and meanwhile `body` on each CPU that goes down, at that `moment`. If `body` fails
-/// the operation is rolled back and the CPU stays up; not so when it is dying.
-///
-/// # Context
-///
-/// May sleep. One caller at a time.
+/// the operation is rolled back and the CPU stays up; not so when it is dying. One caller at a time.
 pub(crate) fn on_the_way_down<R>(
     moment: Moment,
     body: &OnTheWay<'_>,

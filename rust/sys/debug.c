@@ -54,36 +54,26 @@ void rcu_ptr_shim_kmemleak_free(const void *ptr)
 	kmemleak_free(ptr);
 }
 
+/* Misuse: one warning of each kind. */
+#define RCU_PTR_MISUSE(name, format, ...)				\
+void name(void *ptr, void *field, unsigned long caller)			\
+{									\
+	WARN_ONCE(1, "rcu_ptr: " format "; queued by %pS\n",		\
+		  __VA_ARGS__, (void *)caller);				\
+}
+
 /* Not a kernel address, so there is nothing to hide: %px. */
-void rcu_ptr_shim_warn_user(void *ptr, void *field, unsigned long caller)
-{
-	WARN_ONCE(1, "rcu_ptr: %px (field %px) is no kernel address, leaked; queued by %pS\n",
-		  ptr, field, (void *)caller);
-}
-
-void rcu_ptr_shim_warn_align(void *ptr, void *field, unsigned long caller)
-{
-	WARN_ONCE(1, "rcu_ptr: %p (field %p) is not aligned, leaked; queued by %pS\n",
-		  ptr, field, (void *)caller);
-}
-
-void rcu_ptr_shim_warn_offset(void *ptr, void *field, unsigned long caller)
-{
-	WARN_ONCE(1, "rcu_ptr: field %p does not start in the first 4096 bytes of object %p, leaked; queued by %pS\n",
-		  field, ptr, (void *)caller);
-}
-
-void rcu_ptr_shim_warn_double(void *ptr, void *field, unsigned long caller)
-{
-	WARN_ONCE(1, "rcu_ptr: %p (field %p) is queued twice, leaked; queued by %pS\n",
-		  ptr, field, (void *)caller);
-}
-
-void rcu_ptr_shim_warn_no_func(void *ptr, void *field, unsigned long caller)
-{
-	WARN_ONCE(1, "rcu_ptr: no function to call for %p, ignored; queued by %pS\n",
-		  ptr, (void *)caller);
-}
+RCU_PTR_MISUSE(rcu_ptr_shim_warn_user,
+	       "%px (field %px) is no kernel address, leaked", ptr, field)
+RCU_PTR_MISUSE(rcu_ptr_shim_warn_align,
+	       "%p (field %p) is not aligned, leaked", ptr, field)
+RCU_PTR_MISUSE(rcu_ptr_shim_warn_offset,
+	       "field %p does not start in the first 4096 bytes of object %p, leaked",
+	       field, ptr)
+RCU_PTR_MISUSE(rcu_ptr_shim_warn_double,
+	       "%p (field %p) is queued twice, leaked", ptr, field)
+RCU_PTR_MISUSE(rcu_ptr_shim_warn_no_func,
+	       "no function to call for %p, ignored", ptr)
 
 void rcu_ptr_shim_warn_barrier(void)
 {

@@ -2,16 +2,16 @@
 
 //! The kernel's debug features as far as an object on its way through sees them: debugobjects,
 //! kmemleak, and the warnings about misuse.
+//!
+//! # Context
+//!
+//! Warnings: any, NMI included. The rest: any but NMI, as the features take raw spinlocks where they are on.
 
 use super::generated as sys;
 use core::ptr::NonNull;
 use kernel::prelude::*;
 
 /// Tells debugobjects that `object` is queued. `false`: it is already.
-///
-/// # Context
-///
-/// Any but NMI (takes raw spinlocks where the feature is on).
 #[inline]
 pub(crate) fn queue(object: NonNull<u8>) -> bool {
     if cfg!(not(CONFIG_DEBUG_OBJECTS_RCU_HEAD)) {
@@ -22,10 +22,6 @@ pub(crate) fn queue(object: NonNull<u8>) -> bool {
 }
 
 /// Tells debugobjects that `object` is about to be freed.
-///
-/// # Context
-///
-/// As for [`queue()`].
 #[inline]
 pub(crate) fn unqueue(object: *mut u8) {
     if cfg!(CONFIG_DEBUG_OBJECTS_RCU_HEAD) {
@@ -35,10 +31,6 @@ pub(crate) fn unqueue(object: *mut u8) {
 }
 
 /// Tells kmemleak that nothing needs to point to `object` from now on (`kmemleak_ignore()`).
-///
-/// # Context
-///
-/// Any but NMI (takes a raw spinlock where the feature is on).
 #[inline]
 pub(crate) fn kmemleak_ignore(object: NonNull<u8>) {
     if cfg!(CONFIG_DEBUG_KMEMLEAK) {
@@ -65,11 +57,7 @@ pub(crate) fn kmemleak_scan(base: usize, bytes: usize) {
     }
 }
 
-/// Ends [`kmemleak_scan()`].
-///
-/// # Context
-///
-/// As there.
+/// Ends [`kmemleak_scan()`], in the same contexts.
 pub(crate) fn kmemleak_free(base: usize) {
     if cfg!(CONFIG_DEBUG_KMEMLEAK) {
         // SAFETY: kmemleak only uses the address.
@@ -114,10 +102,6 @@ pub(crate) fn warn_early(batch: *const u8) {
 }
 
 /// An object of cache `name` was freed twice, the second time by `caller` if that is known.
-///
-/// # Context
-///
-/// Any, NMI included.
 #[cold]
 pub(crate) fn warn_freed_twice(name: &CStr, object: usize, caller: usize) {
     // SAFETY: The shim only prints its arguments.
@@ -127,10 +111,6 @@ pub(crate) fn warn_freed_twice(name: &CStr, object: usize, caller: usize) {
 }
 
 /// More contexts are nested in calls of cache `name` than a cursor has room for.
-///
-/// # Context
-///
-/// Any, NMI included.
 #[cold]
 pub(crate) fn warn_nested(name: &CStr) {
     // SAFETY: The shim only prints its argument.
@@ -139,10 +119,6 @@ pub(crate) fn warn_nested(name: &CStr) {
 
 /// A list of `objects` objects through their fields was not what was pushed, and is leaked: one of them was
 /// queued again while it was linked.
-///
-/// # Context
-///
-/// Any but NMI.
 #[cold]
 pub(crate) fn warn_endless(objects: usize) {
     // SAFETY: The shim only prints its argument.

@@ -20,11 +20,7 @@ pub(crate) const CAN: bool = cfg!(all(CONFIG_FAIL_PAGE_ALLOC, CONFIG_FAULT_INJEC
 pub(crate) struct NoPages(());
 
 impl NoPages {
-    /// Sets them up.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
+    /// Sets them up; may sleep.
     pub(crate) fn set_up() -> Result<Self> {
         user::sh(
             c"cd /sys/kernel/debug/fail_page_alloc && echo Y >task-filter && echo 0 >min-order && \

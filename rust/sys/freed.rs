@@ -2,6 +2,10 @@
 
 //! What `rcu_ptr.ko` frees: a probe on its tracepoint `rcu_ptr_free`, which comes right before objects go
 //! back to their allocators; callbacks and destructors; and the mark of a failure.
+//!
+//! # Context
+//!
+//! Any, NMI included, unless a function says otherwise.
 
 use super::{
     alloc, core, cpu, generated as sys, thread,
@@ -65,10 +69,6 @@ pub(super) fn freed(objects: &[usize]) {
 
 /// `rcu_ptr_call()`, or `rcu_ptr_call_sleepable()`, with a callback that frees the object.
 ///
-/// # Context
-///
-/// Any, NMI included.
-///
 /// # Safety
 ///
 /// `object` is live, the caller's to free, and starts with 16 bytes that are free for use.
@@ -81,10 +81,6 @@ pub(crate) unsafe fn call_to_free(object: NonNull<u8>, sleeps: bool) {
 }
 
 /// `rcu_ptr_call_sleepable()` with a callback that sleeps for some grace periods, and then frees the object.
-///
-/// # Context
-///
-/// Any, NMI included.
 ///
 /// # Safety
 ///
@@ -189,10 +185,6 @@ pub(crate) unsafe extern "C" fn destructed(object: *mut c_void) {
 }
 
 /// Says in the log that something went wrong; with a backtrace, the first time.
-///
-/// # Context
-///
-/// Any, NMI included.
 #[cold]
 pub(crate) fn failed(what: &CStr, object: usize, [source, call, context]: [&CStr; 3], age: u64) {
     // SAFETY: All are strings; the shim only prints.

@@ -6,7 +6,8 @@
 //!
 //! # Context
 //!
-//! What waits, or lets others run, is for a task that may sleep.
+//! What waits, or lets others run, is for a task that may sleep; snapshots, [`mb()`] and [`jiffies()`] for any
+//! context, NMI included.
 
 use super::generated as sys;
 use core::{cell::UnsafeCell, mem::MaybeUninit, ptr::NonNull};
@@ -30,10 +31,6 @@ pub(crate) struct Snapshot(bindings::rcu_gp_seq);
 impl Snapshot {
     /// Names the grace period that covers everything done before the call; a full memory barrier
     /// (`get_state_synchronize_rcu_full()`).
-    ///
-    /// # Context
-    ///
-    /// Any.
     #[inline]
     pub(crate) fn take() -> Self {
         let mut seq = MaybeUninit::uninit();
@@ -45,10 +42,6 @@ impl Snapshot {
     }
 
     /// Whether that grace period is over (`poll_state_synchronize_rcu_full()`).
-    ///
-    /// # Context
-    ///
-    /// Any.
     pub(crate) fn is_over(&self) -> bool {
         let mut seq = self.0;
         // SAFETY: `seq` is a snapshot.
@@ -105,10 +98,6 @@ impl SharedSnapshot {
 }
 
 /// A full memory barrier (`smp_mb()`).
-///
-/// # Context
-///
-/// Any.
 pub(crate) fn mb() {
     kernel::sync::barrier::smp_mb(kernel::sync::barrier::Full);
 }
@@ -181,10 +170,6 @@ pub(crate) fn sleep_a_jiffy() {
 }
 
 /// The time in jiffies.
-///
-/// # Context
-///
-/// Any, NMI included.
 pub(crate) fn jiffies() -> u64 {
     // SAFETY: A word that only the timekeeper writes, whole.
     unsafe { (&raw const bindings::jiffies).read_volatile() as u64 }

@@ -4,7 +4,8 @@
 //!
 //! # Context
 //!
-//! What frees objects may sleep: the kernel's own caller is a work item.
+//! What frees objects may sleep: the kernel's own caller is a work item. What only looks at addresses is for any
+//! context.
 
 use super::{generated as sys, trace};
 use core::ptr::NonNull;
@@ -14,10 +15,6 @@ use kernel::{bindings, prelude::*};
 pub(crate) const PAGE_SIZE: usize = kernel::page::PAGE_SIZE;
 
 /// Whether `ptr` lies in the vmalloc area (`is_vmalloc_addr()`).
-///
-/// # Context
-///
-/// Any.
 #[inline]
 pub(crate) fn is_vmalloc(ptr: NonNull<u8>) -> bool {
     // SAFETY: Only the address is looked at.

@@ -3,6 +3,10 @@
 //! Modules: a reference to this one, as long as there is one it can't be unloaded; and others that are.
 //!
 //! C header: [`include/linux/module.h`](srctree/include/linux/module.h)
+//!
+//! # Context
+//!
+//! A task that may sleep, unless a function says otherwise.
 
 use super::generated as sys;
 use core::{ops::Range, ptr::NonNull};
@@ -64,10 +68,6 @@ impl Going {
     /// Whether it may use this module's symbols: it is in /sys/module/rcu_ptr/holders; or it is not in sysfs
     /// at all, as its load failed before or after that time, when setters of its parameters have run. (A
     /// kernel without CONFIG_SYSFS does not tell: any module may.)
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     pub(crate) fn may_use_this(&self) -> bool {
         // SAFETY: By the type invariants; the directory lives as long as this module.
         unsafe {
@@ -93,11 +93,7 @@ impl Going {
 pub(crate) struct Watch(());
 
 impl Watch {
-    /// Begins.
-    ///
-    /// # Context
-    ///
-    /// May sleep. Once.
+    /// Begins; once.
     pub(crate) fn register() -> Result<Self> {
         // SAFETY: Registered once, until the drop.
         to_result(unsafe { sys::rcu_ptr_shim_watch_modules() })?;

@@ -29,11 +29,7 @@ pub(crate) struct Receiver<'a> {
 }
 
 impl<'a> Receiver<'a> {
-    /// Runs `hook` at every NMI that no other source claims. One at a time.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
+    /// Runs `hook` at every NMI that no other source claims. One at a time; may sleep.
     ///
     /// # Errors
     ///

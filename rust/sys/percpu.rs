@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Per-CPU data: one `T` for each possible CPU.
+//! Per-CPU data: one `T` for each possible CPU. To make and to drop it may sleep; all else is for any context, NMI
+//! included.
 
 use super::{
     generated as sys,
@@ -24,10 +25,6 @@ unsafe impl<T: Sync + Send> Sync for PerCpu<T> {}
 unsafe impl<T: Send> Send for PerCpu<T> {}
 
 /// The possible CPUs, in order.
-///
-/// # Context
-///
-/// Any.
 pub(crate) fn possible_cpus() -> impl Iterator<Item = i32> {
     // SAFETY: No requirements; -1 is where a walk begins.
     let first = unsafe { sys::rcu_ptr_shim_next_possible_cpu(-1) };
@@ -41,10 +38,6 @@ pub(crate) fn possible_cpus() -> impl Iterator<Item = i32> {
 
 impl<T> PerCpu<T> {
     /// Allocates and initialises the copies; `init` gets the number of the CPU.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     ///
     /// # Errors
     ///
@@ -87,10 +80,6 @@ impl<T> PerCpu<T> {
     }
 
     /// The copy of `cpu`, which must be a possible one.
-    ///
-    /// # Context
-    ///
-    /// Any.
     #[inline]
     pub(crate) fn of(&self, cpu: i32) -> Pin<&T> {
         // SAFETY: By the type invariants the copy is initialised; it is never moved.
@@ -98,10 +87,6 @@ impl<T> PerCpu<T> {
     }
 
     /// This CPU's copy, as long as the caller stays there.
-    ///
-    /// # Context
-    ///
-    /// Any, NMI included.
     #[inline(always)]
     pub(crate) fn this<'a>(&'a self, on: &'a impl OnCpu) -> Pin<&'a T> {
         // SAFETY: By the type invariants the copy is initialised; it is never moved.

@@ -27,18 +27,25 @@ static void rcu_ptr_overflow(struct perf_event *event,
 #endif
 }
 
-struct perf_event *rcu_ptr_shim_cycles(int cpu, u64 period, void *hook)
+static struct perf_event *rcu_ptr_counter(int cpu, u64 period, bool exclude_user,
+					  perf_overflow_handler_t handler,
+					  void *hook)
 {
 	struct perf_event_attr attr = {
 		.type = PERF_TYPE_HARDWARE,
 		.config = PERF_COUNT_HW_CPU_CYCLES,
 		.size = sizeof(attr),
 		.pinned = 1,
+		.exclude_user = exclude_user,
 		.sample_period = period,
 	};
 
-	return perf_event_create_kernel_counter(&attr, cpu, NULL,
-						rcu_ptr_overflow, hook);
+	return perf_event_create_kernel_counter(&attr, cpu, NULL, handler, hook);
+}
+
+struct perf_event *rcu_ptr_shim_cycles(int cpu, u64 period, void *hook)
+{
+	return rcu_ptr_counter(cpu, period, false, rcu_ptr_overflow, hook);
 }
 
 #ifdef CONFIG_X86

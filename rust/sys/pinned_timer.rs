@@ -62,11 +62,7 @@ impl<H: Handler> PinnedTimer<H> {
     }
 }
 
-/// Now, in jiffies.
-///
-/// # Context
-///
-/// Any, NMI included.
+/// Now, in jiffies, in any context.
 #[inline]
 pub(crate) fn jiffies() -> c_ulong {
     // SAFETY: A word that is always there; the kernel counts it up while we read.

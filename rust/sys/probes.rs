@@ -87,11 +87,7 @@ pub(crate) struct Probes {
 }
 
 impl Probes {
-    /// Registers the probes. The counters go on from where they were.
-    ///
-    /// # Context
-    ///
-    /// May sleep. One at a time.
+    /// Registers the probes. The counters go on from where they were. One at a time; may sleep.
     pub(crate) fn register() -> Result<Self> {
         let probes = [
             probe!(queue),

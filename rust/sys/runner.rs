@@ -17,11 +17,7 @@ pub(crate) fn print(level: &'static CStr, args: fmt::Arguments<'_>) {
 }
 
 /// Has `rcu_ptr_rs_case()` called with `case` in a thread of its own; `slow` is called if it takes longer than
-/// `seconds`.
-///
-/// # Context
-///
-/// May sleep. One case at a time.
+/// `seconds`. One case at a time; may sleep.
 ///
 /// # Safety
 ///
@@ -58,10 +54,6 @@ pub(crate) struct WhenLive(());
 
 impl WhenLive {
     /// At module init.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     pub(crate) fn register() -> Result<Self> {
         // SAFETY: Unregistered in `drop()`.
         to_result(unsafe { sys::rcu_ptr_kunit_notify() })?;

@@ -6,7 +6,8 @@
 //!
 //! # Context
 //!
-//! What allocates: as `gfp` says, never NMI, unless a function says otherwise.
+//! What allocates: as `gfp` says, never NMI, unless a function says otherwise. What makes or destroys a cache may
+//! sleep; what only looks is for any context, NMI included.
 
 use super::generated as sys;
 use core::ptr::NonNull;
@@ -51,10 +52,6 @@ unsafe impl Sync for SlabCache {}
 impl SlabCache {
     /// Makes a cache (`kmem_cache_create()`) that is never merged with another, so that destroying
     /// it sees every object that is left. `ctor` is called for each object of fresh memory.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     ///
     /// # Errors
     ///
@@ -207,10 +204,6 @@ pub(crate) fn might_alloc(gfp: u32) {
 }
 
 /// Whether `object` is one of those that KFENCE watches: each is to be freed after each use.
-///
-/// # Context
-///
-/// Any, NMI included.
 #[inline]
 pub(crate) fn is_kfence(object: NonNull<u8>) -> bool {
     // SAFETY: Only the address is looked at.
@@ -229,10 +222,6 @@ pub(crate) struct Checks {
 }
 
 /// Looks; nothing of it changes later.
-///
-/// # Context
-///
-/// Any.
 pub(crate) fn checks() -> Checks {
     // SAFETY: No requirements.
     let bits = unsafe { sys::rcu_ptr_shim_checks() };

@@ -3,6 +3,10 @@
 //! SRCU: a domain that a user of ours has, and its grace periods.
 //!
 //! C header: [`include/linux/srcu.h`](srctree/include/linux/srcu.h)
+//!
+//! # Context
+//!
+//! What waits, or tells lockdep so, may sleep; the rest is for any, NMI included, unless a function says otherwise.
 
 use super::{
     generated as sys,
@@ -37,10 +41,6 @@ impl Domain {
 
     /// Whether each of its grace periods is one of RCU, too: readers of a fast domain count themselves without
     /// barriers, and a grace period waits for RCU instead (`SRCU_READ_FLAVOR_SLOWGP`).
-    ///
-    /// # Context
-    ///
-    /// Any.
     pub(crate) fn waits_for_rcu(self) -> bool {
         // SAFETY: By the type invariants.
         unsafe { sys::rcu_ptr_shim_srcu_waits_for_rcu(self.0.as_ptr()) }
@@ -61,10 +61,6 @@ impl Domain {
     }
 
     /// Tells lockdep that the caller waits for readers.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
     pub(crate) fn will_wait(self) {
         // SAFETY: By the type invariants.
         unsafe { sys::rcu_ptr_shim_srcu_wait(self.0.as_ptr()) };

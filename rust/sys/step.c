@@ -80,15 +80,5 @@ static void rcu_ptr_counted(struct perf_event *event,
 
 struct perf_event *rcu_ptr_shim_counted(int cpu, u64 period, void *hook)
 {
-	struct perf_event_attr attr = {
-		.type = PERF_TYPE_HARDWARE,
-		.config = PERF_COUNT_HW_CPU_CYCLES,
-		.size = sizeof(attr),
-		.pinned = 1,
-		.exclude_user = 1,
-		.sample_period = period,
-	};
-
-	return perf_event_create_kernel_counter(&attr, cpu, NULL,
-						rcu_ptr_counted, hook);
+	return rcu_ptr_counter(cpu, period, true, rcu_ptr_counted, hook);
 }

@@ -58,11 +58,7 @@ pub(crate) struct Steps<'a> {
 }
 
 impl<'a> Steps<'a> {
-    /// Runs `hook` at every step.
-    ///
-    /// # Context
-    ///
-    /// Any; one at a time.
+    /// Runs `hook` at every step. One at a time.
     pub(crate) fn new(hook: &'a Hook<'a>) -> Self {
         // ORDERING: What the hook refers to is seen with the pointer; pairs with the
         // acquire in `rcu_ptr_rs_step()`.
@@ -253,11 +249,7 @@ pub(crate) struct Counted<'a> {
 
 impl<'a> Counted<'a> {
     /// Runs `hook` in NMIs on this CPU: one instruction after the last if it asked for a step, and
-    /// otherwise some instructions later.
-    ///
-    /// # Context
-    ///
-    /// May sleep. One at a time.
+    /// otherwise some instructions later. One at a time.
     ///
     /// # Errors
     ///

@@ -86,11 +86,7 @@ pub(crate) struct Switches {
 }
 
 impl Switches {
-    /// Begins.
-    ///
-    /// # Context
-    ///
-    /// May sleep.
+    /// Begins; may sleep.
     ///
     /// # Errors
     ///

@@ -258,10 +258,6 @@ pub(crate) fn wait_for(msecs: u32, mut done: impl FnMut() -> bool) -> bool {
 }
 
 /// Nanoseconds of monotonic time, in NMI too; against [`now()`] it may be off by a tick's correction.
-///
-/// # Context
-///
-/// Any, NMI included.
 pub(crate) fn now_in_nmi() -> u64 {
     // SAFETY: No requirements.
     unsafe { bindings::ktime_get_mono_fast_ns() }

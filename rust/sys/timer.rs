@@ -102,11 +102,8 @@ impl PinnedDrop for Timer<'_> {
     }
 }
 
-/// Runs `body` on this CPU every `nsecs` nanoseconds, from when it has returned, while `meanwhile` runs.
-///
-/// # Context
-///
-/// May sleep, in a thread bound to its CPU.
+/// Runs `body` on this CPU, which the caller is bound to, every `nsecs` nanoseconds, from when it has returned, while
+/// `meanwhile` runs.
 pub(crate) fn every<R>(
     place: Where,
     nsecs: u64,

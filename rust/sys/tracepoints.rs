@@ -85,14 +85,11 @@ fn data(site: &Site) -> *mut c_void {
 /// It takes no argument of any tracepoint.
 const PROBE: *mut c_void = traced as *mut c_void;
 
-/// Calls `f`, and meanwhile `body` at every tracepoint whose name is `wanted`. One caller at a time.
+/// Calls `f`, and meanwhile `body` at every tracepoint whose name is `wanted`. One caller at a time; may
+/// sleep.
 ///
 /// `body` has to be fit for wherever tracepoints are: with any lock of the kernel held, in NMI; and for
 /// being called by what it does itself.
-///
-/// # Context
-///
-/// May sleep.
 ///
 /// # Errors
 ///

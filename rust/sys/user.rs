@@ -2,16 +2,12 @@
 
 //! The user space of the machine: a shell command, for what only files can do (parameters, the
 //! shrinker's debugfs files); and whole files, read into memory. Threads of the kernel see no file
-//! system: module init does.
+//! system: module init does. Both may sleep.
 
 use ::core::{ptr, slice};
 use kernel::{bindings, prelude::*};
 
 /// Runs `/bin/sh -c command` and waits for it.
-///
-/// # Context
-///
-/// May sleep.
 ///
 /// # Errors
 ///
@@ -63,11 +59,7 @@ unsafe impl Send for File {}
 unsafe impl Sync for File {}
 
 impl File {
-    /// Reads the file at `path`.
-    ///
-    /// # Context
-    ///
-    /// May sleep, in a task of user space.
+    /// Reads the file at `path`, in a task of user space.
     pub(crate) fn read(path: &CStr) -> Result<Self> {
         let mut data = ptr::null_mut();
         // SAFETY: `path` is a string, `data` valid for writes; with a null buffer the call allocates.

@@ -41,7 +41,7 @@ use kernel::{
         Delta, Monotonic,
     },
 };
-use rcu_ptr::{Cache, CacheBox, CacheTable};
+use rcu_ptr::{Cache, CacheTable};
 use sys::perf::{Events, OnSample};
 
 module! {
@@ -198,15 +198,10 @@ impl Profile {
                 Err(back) => new = back,
             }
         }
-        if let Some(old) = self.table.swap(oldest.1, Some(new)) {
-            self.remove(old, &self.counts.evicted);
+        // What was there is freed after a grace period.
+        if self.table.swap(oldest.1, Some(new)).is_some() {
+            count(&self.counts.evicted);
         }
-    }
-
-    /// Frees `entry` after a grace period.
-    fn remove(&self, entry: CacheBox<'_, Entry>, why: &Atomic<u64>) {
-        count(why);
-        drop(entry);
     }
 
     /// Takes entries of old phases out.
@@ -215,10 +210,9 @@ impl Profile {
         for i in 0..self.table.len() {
             let guard = rcu::read_lock();
             if let Some(entry) = self.table.load(i, &guard) {
-                if entry.phase.load(Relaxed) + KEPT < now {
-                    if let Some(old) = self.table.remove(i, entry) {
-                        self.remove(old, &self.counts.aged);
-                    }
+                let is_old = entry.phase.load(Relaxed) + KEPT < now;
+                if is_old && self.table.remove(i, entry).is_some() {
+                    count(&self.counts.aged);
                 }
             }
         }
