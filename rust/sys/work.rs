@@ -262,22 +262,26 @@ impl<H: Handler> DelayedWork<H> {
         unsafe { bindings::mod_delayed_work_on(cpu, wq.0, self.raw(), delay) };
     }
 
+    /// Whether the item is queued, or waits for its time. Any context, NMI included.
+    pub(crate) fn is_pending(&self) -> bool {
+        // SAFETY: The item is initialised.
+        unsafe { sys::rcu_ptr_shim_work_pending(self.raw()) }
+    }
+
     /// Waits until the item has run, if it was queued, or found queued, before the call; at
     /// once if its time has not come.
     ///
     /// Several callers may wait. None may use mod_delayed_work_on() to have the item run now: who waits for
     /// it already is left on the worklist without it, and does not wait for it any more.
     pub(crate) fn flush(&self) {
-        // SAFETY: The item is initialised.
-        let is_pending = || unsafe { sys::rcu_ptr_shim_work_pending(self.raw()) };
         // What is pending may come after an instance that runs, which may be what is waited for first. Later
         // ones are not waited for.
-        let mut left = if is_pending() { 2 } else { 1 };
+        let mut left = if self.is_pending() { 2 } else { 1 };
         while left > 0 {
             // SAFETY: As above.
             if unsafe { bindings::flush_delayed_work(self.raw()) } {
                 left -= 1;
-            } else if is_pending() {
+            } else if self.is_pending() {
                 // Marked as pending by a context that has not inserted it yet, with interrupts off.
                 gp::cond_resched();
             } else {

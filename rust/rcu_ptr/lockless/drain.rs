@@ -108,7 +108,7 @@ pub(super) fn full_block(krcp: &Krcp, on: &impl OnCpu) {
     }
 }
 
-/// Jiffies that the timer wheel may be late with a timer of `delay` jiffies: each of its levels takes delays from
+/// About how many jiffies the timer wheel may be late with a timer of `delay` jiffies: each of its levels takes delays from
 /// 63 times its granularity, which is eight times that of the one below (`LVL_START()` in kernel/time/timer.c).
 fn slack(delay: usize) -> usize {
     let level = ((delay / 63 * 8) | 1).ilog2() / 3;

@@ -24,9 +24,10 @@ pub(super) fn request(krcp: &Krcp) {
     krcp.wants_refill.store(true, Relaxed);
 }
 
-/// Has the next tick start a requested refill.
+/// Has the next tick start a requested refill. One that is put off is not asked for again by each free that misses:
+/// where the tick is stopped that would be an interrupt each.
 pub(super) fn kick(krcp: &Krcp, on: &impl OnCpu) {
-    if krcp.wants_refill.load(Relaxed) {
+    if krcp.wants_refill.load(Relaxed) && !krcp.refill.is_pending() {
         krcp.kick_work.queue(on);
     }
 }
