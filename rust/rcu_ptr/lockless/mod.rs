@@ -88,6 +88,8 @@ impl Service for Lockless {
             krcp.hard_kick_work.sync();
             krcp.refill.cancel_sync();
             barrier::wait_for_all(&*krcp);
+            // What found no batch free may have become one meanwhile.
+            barrier::wait_for_all(&*krcp);
             krcp.calls.wait();
             drain::trim_spares(&krcp, 0);
             // The word is no longer used, whether the CPU is up or not. The barrier has left an empty block at most.
