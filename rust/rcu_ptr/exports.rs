@@ -273,7 +273,8 @@ unsafe extern "C" fn rcu_ptr_rs_module_going(module: *mut bindings::module) {
 }
 
 // Caches. What C has as a `struct rcu_ptr_cache *` is a live `&Cache`: it is from `rcu_ptr_cache_create()`, and was not
-// destroyed since. The functions below that pass it on to shim.c have the pointer.
+// destroyed since. Functions that pass it on to shim.c, or that modules call, have the pointer: kCFI compares the types
+// where one is called through a pointer.
 
 /// The cache behind the pointer that C has.
 ///
@@ -435,24 +436,41 @@ unsafe extern "C" fn rcu_ptr_rs_cache_twice(cache: &Cache, object: NonNull<u8>, 
 }
 
 /// `rcu_ptr_cache_prefill()`.
+///
+/// # Safety
+///
+/// The cache is a live one.
 #[no_mangle]
-extern "C" fn rcu_ptr_cache_prefill(cache: &Cache, objects: c_uint, gfp: gfp_t) -> c_int {
+unsafe extern "C" fn rcu_ptr_cache_prefill(
+    cache_ptr: *mut sys::rcu_ptr_cache,
+    objects: c_uint,
+    gfp: gfp_t,
+) -> c_int {
+    // SAFETY: By the safety requirements of this function.
+    let cache = unsafe { cache(cache_ptr) };
     from_result(|| refill::prefill(cache, objects as usize, gfp).map(|()| 0))
 }
 
 /// `rcu_ptr_cache_size()`.
+///
+/// # Safety
+///
+/// The cache is a live one.
 #[no_mangle]
-extern "C" fn rcu_ptr_cache_size(cache: &Cache) -> c_uint {
-    cache.size as c_uint
+unsafe extern "C" fn rcu_ptr_cache_size(cache_ptr: *const sys::rcu_ptr_cache) -> c_uint {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { cache(cache_ptr.cast_mut()) }.size as c_uint
 }
 
 /// `rcu_ptr_cache_alloc()` with `__GFP_ZERO`.
 ///
 /// # Safety
 ///
-/// `object` is a fresh object of `cache`.
+/// `object` is a fresh object of a live cache.
 #[no_mangle]
-unsafe extern "C" fn __rcu_ptr_cache_zero(cache: &Cache, object: *mut c_void) {
+unsafe extern "C" fn __rcu_ptr_cache_zero(cache_ptr: *mut sys::rcu_ptr_cache, object: *mut c_void) {
+    // SAFETY: By the safety requirements of this function.
+    let cache = unsafe { cache(cache_ptr) };
     if cache.has_ctor {
         return debug::warn_zero_constructed();
     }
@@ -468,8 +486,17 @@ extern "C" fn rcu_ptr_rs_cache_barrier(cache: &Cache) {
 }
 
 /// `rcu_ptr_cache_set_limits()`.
+///
+/// # Safety
+///
+/// The cache is a live one, `limits` is valid.
 #[no_mangle]
-extern "C" fn rcu_ptr_cache_set_limits(cache: &Cache, limits: &sys::rcu_ptr_cache_limits) -> c_int {
+unsafe extern "C" fn rcu_ptr_cache_set_limits(
+    cache_ptr: *mut sys::rcu_ptr_cache,
+    limits: *const sys::rcu_ptr_cache_limits,
+) -> c_int {
+    // SAFETY: By the safety requirements of this function.
+    let (cache, limits) = unsafe { (cache(cache_ptr), &*limits) };
     let limits = Limits {
         capacity: limits.sheaf_capacity as usize,
         barn: limits.barn_limit as usize,
@@ -482,10 +509,14 @@ extern "C" fn rcu_ptr_cache_set_limits(cache: &Cache, limits: &sys::rcu_ptr_cach
 ///
 /// # Safety
 ///
-/// `out` is valid for writes.
+/// The cache is a live one, `out` is valid for writes.
 #[no_mangle]
-unsafe extern "C" fn rcu_ptr_cache_get_limits(cache: &Cache, out: *mut sys::rcu_ptr_cache_limits) {
-    let limits = cache.limits.get();
+unsafe extern "C" fn rcu_ptr_cache_get_limits(
+    cache_ptr: *mut sys::rcu_ptr_cache,
+    out: *mut sys::rcu_ptr_cache_limits,
+) {
+    // SAFETY: By the safety requirements of this function.
+    let limits = unsafe { cache(cache_ptr) }.limits.get();
     let limits = sys::rcu_ptr_cache_limits {
         sheaf_capacity: limits.capacity as c_uint,
         barn_limit: limits.barn as c_uint,
@@ -499,9 +530,12 @@ unsafe extern "C" fn rcu_ptr_cache_get_limits(cache: &Cache, out: *mut sys::rcu_
 ///
 /// # Safety
 ///
-/// `out` is valid for writes.
+/// The cache is a live one, `out` is valid for writes.
 #[no_mangle]
-unsafe extern "C" fn rcu_ptr_cache_get_stats(cache: &Cache, out: *mut sys::rcu_ptr_cache_stats) {
+unsafe extern "C" fn rcu_ptr_cache_get_stats(
+    cache_ptr: *mut sys::rcu_ptr_cache,
+    out: *mut sys::rcu_ptr_cache_stats,
+) {
     // SAFETY: By the safety requirements of this function.
-    unsafe { out.write(counts(cache)) };
+    unsafe { out.write(counts(cache(cache_ptr))) };
 }
