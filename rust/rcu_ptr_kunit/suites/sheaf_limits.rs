@@ -109,7 +109,13 @@ mod tests {
             most = most.max(cache.stats().now_waiting_bytes);
         }
         let met = cache.stats().wait_limit_met;
-        let (n, bytes) = until_refused(&cache, scaled(30_000), || cache.hold().ok());
+        // A callback that comes late, on a busy machine, costs a refusal; without the wait nearly all would be refused.
+        let (mut refused, mut bytes, before) = (0, 0, met);
+        for _ in 0..scaled(30_000) {
+            refused += u64::from(cache.hold().is_err());
+            bytes = bytes.max(cache.stats().now_waiting_bytes);
+        }
+        let waits = cache.stats().wait_limit_met - before;
         let mut reserved = 0;
         let mut held = cache.hold_many((2 * LIMIT / FULL_SIZE) as usize)?;
         let guard = rcu::read_lock();
@@ -123,9 +129,10 @@ mod tests {
         });
         drop(guard);
         kernel::kunit::info(fmt!(
-            "rcu_ptr_sheaf_limits: met {met} times, {most} and {bytes} bytes waited, {reserved} objects reserved\n"
+            "rcu_ptr_sheaf_limits: met {met} times, {most} and {bytes} bytes waited, {reserved} objects reserved, \
+             {refused} of {waits} refused\n"
         ));
-        check!(n > 1000 && bytes <= LIMIT + slack(56));
+        check!(waits > 0 && 4 * refused <= waits && bytes <= LIMIT + slack(56));
         // Without stock the reserve may be empty before the limit is met.
         check!(met > 0 && taken >= 20);
         check!(reserved >= 20 || !alloc::objects_go_round());
