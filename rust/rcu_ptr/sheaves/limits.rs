@@ -218,10 +218,11 @@ pub(super) fn refuse(here: Here<'_>, may_wait: bool) -> Option<usize> {
     object
 }
 
-/// How often an allocation looks again after a grace period, a millisecond apart: callbacks and the worker come then.
-const LOOKS: usize = 10;
+/// How many grace periods an allocation waits for at most: a callback may be assigned the one after that which
+/// synchronize_rcu() waits for, and comes some time after its end; a worker may come after it.
+const GRACE_PERIODS: usize = 4;
 
-/// For an allocation that was refused: if it may sleep it waits for a grace period. Returns whether
+/// For an allocation that was refused: if it may sleep it waits for grace periods. Returns whether
 /// it may take another sheaf now.
 ///
 /// # Context
@@ -229,13 +230,13 @@ const LOOKS: usize = 10;
 /// As `gfp` says, never NMI.
 pub(super) fn wait(cache: &Cache, gfp: u32) -> bool {
     if slab::may_block(gfp) {
-        gp::synchronize();
-        for _ in 0..LOOKS {
+        for _ in 0..GRACE_PERIODS {
+            gp::synchronize();
             if !cache.is_at_wait_limit() {
                 return true;
             }
             gp::sleep_a_jiffy();
         }
     }
-    slab::may_not_fail(gfp)
+    slab::may_not_fail(gfp) || !cache.is_at_wait_limit()
 }
