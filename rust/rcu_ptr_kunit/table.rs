@@ -43,7 +43,7 @@ unsafe extern "C" fn destruct(object: *mut c_void) {
     // SAFETY: By the safety requirements of this function; all of it is integers.
     let e = unsafe { &*object.cast::<Entry>() };
     let may_sleep = cpu::context() == cpu::Context::Task && !cpu::irqs_are_off();
-    if e.state.xchg(DESTRUCTED, Full) != TO_DESTRUCT || !may_sleep {
+    if e.mark(DESTRUCTED) != TO_DESTRUCT || !may_sleep {
         WRONG_CALLS.fetch_add(1, Relaxed);
     }
     for word in &e.generation {
@@ -54,7 +54,7 @@ unsafe extern "C" fn destruct(object: *mut c_void) {
 /// What is in an object.
 #[repr(C)]
 struct Entry {
-    /// [`HELD`] from its allocation to its end.
+    /// [`HELD`] from its allocation to its end; see [`Entry::mark()`].
     state: Atomic<u64>,
     /// Another for every allocation, the same in all words.
     generation: [Atomic<u64>; 7],
@@ -71,11 +71,24 @@ const GRACE_PERIODS: u64 = 3;
 const LONGEST: u64 = 100_000_000;
 
 impl Entry {
+    fn own(&self) -> u64 {
+        ptr::from_ref(self).addr() as u64
+    }
+
+    /// Puts `mark` in, and returns that which was there. They are mixed with the address: the bare ones are in the text
+    /// of this module, and so in memory that its file was in before the slab got it.
+    fn mark(&self, mark: u64) -> u64 {
+        self.state.xchg(mark ^ self.own(), Full) ^ self.own()
+    }
+
     /// Whether it is what a reader has found, with `generation` in it. Its owner may give it back meanwhile.
     fn is_still(&self, generation: u64) -> bool {
         let is_same = |word: &Atomic<u64>| word.load(Relaxed) == generation;
         self.generation.iter().all(is_same)
-            && matches!(self.state.load(Relaxed), HELD | GIVEN_BACK | TO_DESTRUCT)
+            && matches!(
+                self.state.load(Relaxed) ^ self.own(),
+                HELD | GIVEN_BACK | TO_DESTRUCT
+            )
     }
 }
 
@@ -183,7 +196,7 @@ impl<'a> Table<'a> {
         let entry = object.cast::<Entry>();
         // SAFETY: An object of the cache, large enough; all of it is integers.
         let e = unsafe { entry.as_ref() };
-        match e.state.xchg(HELD, Full) {
+        match e.mark(HELD) {
             HELD => _ = self.given_twice.fetch_add(1, Relaxed),
             TO_DESTRUCT => _ = self.not_destructed.fetch_add(1, Relaxed),
             _ => (),
@@ -198,7 +211,7 @@ impl<'a> Table<'a> {
     fn give_back(&self, entry: NonNull<Entry>, at_once: bool) {
         // SAFETY: The caller's, until it is given back below.
         let e = unsafe { entry.as_ref() };
-        if e.state.xchg(self.given_back, Full) != HELD {
+        if e.mark(self.given_back) != HELD {
             self.lost.fetch_add(1, Relaxed);
         }
         self.freed.fetch_add(1, Relaxed);
