@@ -273,15 +273,14 @@ mod tests {
     fn armed_when_it_goes_down() -> Result {
         let cpu = or_skip!(cpu::other(), c"needs two CPUs");
         let cache = SheafCache::new(c"rcu_ptr_armed", SIZE, Args::default())?;
-        let _long = params::no_drain()?;
+        let _medium = params::medium_drain()?;
         cpus::on(cpu, || up_and_down(&cache, 3))??;
-        // It is armed by then.
-        thread::sleep(20);
+        // It is armed by then; an interval that is set later would have it run.
+        thread::sleep(params::MEDIUM_DRAIN_MSECS / 20);
         Down::take(cpu)?.up()?;
         core::barrier();
-        let _quick = params::quick_drain()?;
         cpus::on(cpu, || up_and_down(&cache, 3))??;
-        check!(bound::within(3 * params::QUICK_DRAIN_MSECS, || cache
+        check!(bound::within(3 * params::MEDIUM_DRAIN_MSECS, || cache
             .waiting()
             == 0));
         Ok(())
