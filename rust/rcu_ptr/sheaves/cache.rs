@@ -389,7 +389,7 @@ impl Cache {
             // ORDERING: Full: the ring is filled before others see it.
             let before = barn.reserve.0.xchg(KBox::into_raw(ring), Full);
             gp::synchronize();
-            // SAFETY: By the type invariants of `ReserveBox`; nobody looks at it any more.
+            // SAFETY: By the type invariants of `ReserveBox`; it is no longer shared.
             ring = unsafe { KBox::from_raw(before) };
         }
         self.give_back_from(|| ring.take(), usize::MAX);

@@ -185,7 +185,7 @@ mod tests {
         Ok(())
     }
 
-    /// Of the reserve, what nobody was promised.
+    /// Objects of the reserve that are not promised.
     #[test]
     fn shrinker_takes_what_is_not_promised() -> Result {
         let _defaults = params::no_drain()?;
