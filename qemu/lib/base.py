@@ -3,6 +3,7 @@
 
 import argparse
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,16 +18,16 @@ class SetupError(Exception):
 
 def main(work, args):
     """Ends with the exit code that work(args) says: 2 if something is missing or misused."""
-    program = f"qemu/{pathlib.Path(sys.argv[0]).name}"
+    name = f"qemu/{pathlib.Path(sys.argv[0]).name}"
     # So that guests end as well, and their logs are closed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sys.exit(work(args))
     except SetupError as error:
-        print(f"{program}: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print(f"\n{program}: interrupted", file=sys.stderr)
+        print(f"\n{name}: interrupted", file=sys.stderr)
         sys.exit(1)
 
 
@@ -36,6 +37,15 @@ def read(path):
         return path.read_text(encoding="utf-8")
     except OSError as error:
         raise SetupError(f"{path}: {error.strerror}") from error
+
+
+def program(names, package):
+    """The path of a program, by the first of these names that there is."""
+    for name in names:
+        path = shutil.which(name)
+        if path:
+            return path
+    raise SetupError(f"{names[0]} is missing: install the package {package}")
 
 
 def llvm(argv, path, mends, text=None):

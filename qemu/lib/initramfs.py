@@ -1,71 +1,49 @@
 # SPDX-License-Identifier: GPL-2.0
 """What the guest's root file system holds."""
 
+import os
 import pathlib
 import re
-import stat
 import subprocess
+import tempfile
 
-from . import costs, insns
+from . import base, costs, insns
 from .base import QEMU, ROOT, SetupError, read
 
 GUEST = QEMU / "guest"
 # The kernel's own tests, and a core with another layout, where they were built.
 OPTIONAL = ("rcu_ptr_changed.ko", "torture.ko", "rcuscale.ko", "rcutorture.ko", "test_vmalloc.ko")
-FOLDER = stat.S_IFDIR | 0o755
+# The kernel has /dev/console in an archive of its own.
+FOLDERS = ("bin", "dev", "proc", "sys", "tmp", "modules", "tests")
 # Where a distribution has bpftrace's loader and libraries.
 LOADER = "lib64/ld-linux-x86-64.so.2"
 LIBRARIES = ("usr/lib/x86_64-linux-gnu", "usr/lib/llvm-*/lib")
 
 
-class Archive:
-    """An uncompressed newc cpio archive, written to a binary file; with device nodes, without being root."""
-
-    def __init__(self, out):
-        self._out = out
-        self._count = 0
-        self._folders = {""}
-
-    def _write(self, data, align):
-        self._out.write(data)
-        self._out.write(b"\0" * (-self._out.tell() % align))
-
-    def _entry(self, number, name, mode, data=b"", rdev=(0, 0)):
-        raw = name.encode() + b"\0"
-        fields = (number, mode, 0, 0, 2 if stat.S_ISDIR(mode) else 1, 0, len(data), 0, 0, *rdev, len(raw), 0)
-        self._write(b"070701" + b"".join(b"%08X" % field for field in fields) + raw, 4)
-        self._write(data, 4)
-
-    def add(self, name, mode, *content):
-        """Adds an entry, behind the folders above it. content: bytes; of a device also its numbers."""
-        above = name.rpartition("/")[0]
-        if above not in self._folders:
-            self.add(above, FOLDER)
-        if mode == FOLDER:
-            self._folders.add(name)
-        self._count += 1
-        self._entry(self._count, name, mode, *content)
-
-    def close(self):
-        """Writes the trailer."""
-        self._entry(0, "TRAILER!!!", 0)
-        self._write(b"", 512)
-
-
 def pack(path, scenario, files):
-    """Writes an initramfs with busybox and these files, as (name, bytes) or with a mode."""
-    with open(path, "wb") as out:
-        archive = Archive(out)
-        for folder in ("bin", "dev", "proc", "sys", "tmp", "modules", "tests"):
-            archive.add(folder, FOLDER)
-        # For kernels without devtmpfs.
-        for name, mode, numbers in (("console", 0o600, (5, 1)), ("null", 0o666, (1, 3)), ("kmsg", 0o644, (1, 11))):
-            archive.add(f"dev/{name}", stat.S_IFCHR | mode, b"", numbers)
-        archive.add("bin/busybox", stat.S_IFREG | 0o755, scenario.busybox.read_bytes())
-        archive.add("bin/sh", stat.S_IFLNK | 0o777, b"busybox")
-        for name, content, *mode in files:
-            archive.add(name, stat.S_IFREG | (mode[0] if mode else 0o644), content)
-        archive.close()
+    """Writes an initramfs with busybox and these files, as (name, bytes) or with a mode. The same files give the
+    same archive, wherever and whenever it is written."""
+    with tempfile.TemporaryDirectory(prefix="rcu_ptr-initramfs-") as name:
+        root = pathlib.Path(name)
+        for folder in FOLDERS:
+            (root / folder).mkdir()
+        (root / "bin/sh").symlink_to("busybox")
+        for name, content, *mode in (("bin/busybox", scenario.busybox.read_bytes(), 0o755), *files):
+            file = root / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+            file.chmod(mode[0] if mode else 0o644)
+        entries = sorted(root.rglob("*"))
+        for entry in entries:
+            if entry.is_dir():
+                entry.chmod(0o755)
+            os.utime(entry, (0, 0), follow_symlinks=False)
+        with open(path, "wb") as out:
+            names = "".join(f"{entry.relative_to(root)}\n" for entry in entries)
+            done = subprocess.run([base.program(["cpio"], "cpio"), "--create", "--format=newc", "--owner=+0:+0", "--reproducible", "--quiet"],
+                                  cwd=root, input=names.encode(), stdout=out, stderr=subprocess.PIPE, check=False)
+        if done.returncode:
+            raise SetupError(f"cpio can't write {path}: {done.stderr.decode(errors='replace').strip()}")
 
 
 def sources():

@@ -9,12 +9,10 @@ import os
 import pathlib
 import platform
 import re
-import shutil
 import subprocess
 import tempfile
 
-from . import initramfs
-from .base import SetupError
+from . import base, initramfs
 
 PROGRAMS = {
     "x86_64": ("qemu-system-x86_64", "qemu-system-x86"),
@@ -27,10 +25,7 @@ CONSOLES = {"x86_64": "ttyS0", "arm64": "ttyAMA0"}
 def program(arch):
     """Returns the path of QEMU for the guest's architecture."""
     name, package = PROGRAMS[arch]
-    path = shutil.which(name)
-    if not path:
-        raise SetupError(f"{name} is missing: install the package {package}")
-    return path
+    return base.program([name], package)
 
 
 def kernel_args(scenario):

@@ -25,6 +25,7 @@ stock program unshare util-linux
 stock program dpkg-deb dpkg
 x86_64 program qemu-system-x86_64 qemu-system-x86
 arm64 program qemu-system-aarch64 qemu-system-arm
+x86_64,arm64,check program cpio cpio
 replay program gdb-multiarch gdb-multiarch
 bench file /usr/lib/python3/dist-packages/matplotlib python3-matplotlib
 check program shellcheck shellcheck

@@ -8,25 +8,17 @@ all the time, as QEMU takes a page with a breakpoint in it in single instruction
 warns, oopses or panics.
 """
 
-import shutil
 import subprocess
 import sys
 import threading
 
-from ..base import ROOT, SetupError
+from ..base import ROOT, program
 
 # Where a bad sign is, by name; those that the kernel lacks are left out.
 SIGNS = ("rcu_ptr_torture_failed", "__warn", "oops_begin", "die", "vpanic", "panic", "kasan_report",
          "print_report")
 SOCKET = "gdb.sock"
 SECONDS = 1800
-
-
-def _gdb():
-    for name in ("gdb-multiarch", "gdb"):
-        if shutil.which(name):
-            return name
-    raise SetupError("gdb-multiarch is missing: install the package gdb-multiarch")
 
 
 def _script(booter, sections, batch):
@@ -59,7 +51,7 @@ def _script(booter, sections, batch):
 
 def run(booter, case, batch):
     """Returns the exit code: 0 if it failed again, in the same way."""
-    gdb = _gdb()
+    gdb = program(["gdb-multiarch", "gdb"], "gdb-multiarch")
     print(f"seed {case.seed} without gdb ({case.describe()})", flush=True)
     first = booter.go(case)
     for text in first.what():
