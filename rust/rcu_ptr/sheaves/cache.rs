@@ -344,7 +344,7 @@ impl Cache {
     /// time, and allocate them again.
     pub(super) fn allowance(&self) -> usize {
         let obtained = self.slab_allocs.load(Relaxed);
-        let lately = obtained.wrapping_sub(self.marks[1].load(Relaxed)) as usize;
+        let lately = obtained.saturating_sub(self.marks[1].load(Relaxed)) as usize;
         (lately / self.capacity()).min(self.limits.more())
     }
 
