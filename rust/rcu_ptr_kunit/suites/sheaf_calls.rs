@@ -178,6 +178,9 @@ mod tests {
         let charged =
             SheafCache::with_flags(c"rcu_ptr_refused", SIZE, Args::default(), cache::ACCOUNT);
         check!(charged.err() == Some(EINVAL) || cache::ACCOUNT == 0);
+        // It sleeps.
+        let cache = SheafCache::new(c"rcu_ptr_refused", SIZE, Args::default())?;
+        check!(cache.prefill_with(10, cache::gfp(GFP_ATOMIC)) == Err(EINVAL));
         Ok(())
     }
 
