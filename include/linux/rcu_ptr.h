@@ -40,20 +40,17 @@ void __rcu_ptr_kfree_nolock(void *field, void *ptr);
 bool __rcu_ptr_try_kfree_nolock(void *ptr);
 void __rcu_ptr_kvfree_mightsleep(void *ptr);
 
-/* Private: the same for rcu_ptr_takeover.ko, which calls on behalf of @caller. */
+/* Private: for rcu_ptr_takeover.ko, on behalf of @caller, which events and warnings name. */
 void __rcu_ptr_kvfree_for(void *field, void *ptr, unsigned long caller);
 void __rcu_ptr_kfree_nolock_for(void *field, void *ptr,
 				unsigned long caller);
 void __rcu_ptr_kvfree_mightsleep_for(void *ptr, unsigned long caller);
-/*
- * As rcu_ptr_barrier(), but waits for the objects that the engine has only, not
- * for callbacks, caches or their destructors.
- */
+/* Waits for objects in the engine only, not for callbacks, caches or destructors. */
 void __rcu_ptr_barrier_objects(void);
 /* Whether @ip is in rcu_ptr.ko. Context: any; not traced. */
 bool __rcu_ptr_within(unsigned long ip);
 
-/* Private: refuses a field that is none of the three accepted types. */
+/* Private: does not compile unless the field has one of the three types. */
 #define __rcu_ptr_field(f)						\
 	_Generic((f),							\
 		 struct rcu_ptr *: (f),					\
@@ -67,25 +64,25 @@ bool __rcu_ptr_within(unsigned long ip);
  *	struct rcu_head, less than 4096 bytes from the start
  *
  * The object may come from kmalloc(), kmalloc_nolock(), kmem_cache_alloc(),
- * vmalloc() or kvmalloc(), of any size.  It belongs to rcu_ptr from here on:
- * readers inside rcu_read_lock() that already hold it may go on reading
- * everything but @field.
+ * vmalloc() or kvmalloc(), of any size.  The caller must not access it
+ * afterwards.  Readers that already hold it may read everything but @field until
+ * they leave rcu_read_lock().
  *
- * Context: any but NMI; interrupts may be off, raw spinlocks held, PREEMPT_RT
- * as well.  Not a handler of a tracepoint or kprobe that may run in the middle
- * of the allocator or of this call itself, where locks of debug features and of
- * engine rfc may be held: rcu_ptr_kfree_nolock() is for those.  Never sleeps,
- * never fails.
+ * Context: any but NMI.  Interrupts may be off and raw spinlocks held, on
+ * PREEMPT_RT as well.  Not in handlers of tracepoints and kprobes that may
+ * interrupt the allocator or this function itself, where locks of debug features
+ * and of engine rfc may be held: use rcu_ptr_kfree_nolock() there.  Never
+ * sleeps, never fails.
  */
 #define rcu_ptr_kvfree(p, field)					\
 	__rcu_ptr_queue(__rcu_ptr_kvfree, p, field)
 
 /**
- * rcu_ptr_kfree_nolock() - free an object after a grace period, from anywhere
+ * rcu_ptr_kfree_nolock() - free an object after a grace period, in any context
  * @p: pointer to the start of the object, or NULL, which is ignored
  * @field: as for rcu_ptr_kvfree()
  *
- * As rcu_ptr_kvfree(), for objects of all the same kinds.
+ * Otherwise as rcu_ptr_kvfree().
  *
  * Context: any, NMI included.  Never spins on a lock, never fails.
  */
@@ -93,18 +90,18 @@ bool __rcu_ptr_within(unsigned long ip);
 	__rcu_ptr_queue(__rcu_ptr_kfree_nolock, p, field)
 
 /**
- * rcu_ptr_try_kfree_nolock() - free an object that has no field, from anywhere
+ * rcu_ptr_try_kfree_nolock() - free an object without a field, in any context
  * @p: pointer to the start of the object, or NULL, which is ignored
  *
- * As rcu_ptr_kfree_nolock(), for objects of all the same kinds, but nothing in
- * the object is used.  So there has to be room elsewhere: a slot in this CPU's
- * block, or a page for another block.  Engine rfc has room only where its lock
- * is free and a block is cached or open, so it returns false far more often.
+ * As rcu_ptr_kfree_nolock(), but nothing in the object is used: a free slot in
+ * this CPU's block is needed, or a page for another block.  Engine rfc also needs
+ * its lock, which another context may hold, and a block that is open or cached;
+ * so it returns false far more often.
  *
  * Context: any, NMI included.  Never spins on a lock.
  *
- * Return: true when the object was taken (or is NULL, or was misused and is
- * leaked with a warning); false when there is no room: it is the caller's still.
+ * Return: true if the object was accepted (or is NULL, or was misused and is
+ * leaked with a warning); false if there is no slot: the caller keeps the object.
  */
 #define rcu_ptr_try_kfree_nolock(p)					\
 ({									\
@@ -130,14 +127,14 @@ do {									\
 } while (0)
 
 /**
- * rcu_ptr_kvfree_mightsleep() - free an object that has no field for it
+ * rcu_ptr_kvfree_mightsleep() - free an object without a field
  * @p: pointer to the start of the object, or NULL, which is ignored
  *
- * As rcu_ptr_kvfree(), but if there is no memory for the bookkeeping, it waits
- * for a grace period itself and frees the object before it returns.
+ * As rcu_ptr_kvfree(), but if there is no memory for a block, it waits for a
+ * grace period and frees the object before it returns.
  *
- * Context: process context, where sleeping is allowed; no handler of a
- * tracepoint or kprobe.
+ * Context: process context, may sleep.  Not in handlers of tracepoints and
+ * kprobes.
  */
 #define rcu_ptr_kvfree_mightsleep(p)					\
 do {									\
@@ -148,21 +145,20 @@ do {									\
 } while (0)
 
 /**
- * rcu_ptr_call() - call a function after a grace period, from anywhere
+ * rcu_ptr_call() - call a function after a grace period, in any context
  * @head: a struct rcu_head anywhere in kernel memory: in an object, static, on
  *	a stack
  * @func: the function, which gets @head
  *
- * call_rcu() for any context.  @func runs as a callback of call_rcu() does,
- * with BH disabled and interrupts on, in a worker; it may free what @head
- * is in, or queue @head again.  A callback that takes long holds up other
- * callbacks that were queued on the same CPU, but no object that is freed by
- * the other functions.
+ * call_rcu() for any context.  @func is called as by call_rcu(), with BH disabled
+ * and interrupts on, but by a worker; it may free the object that contains @head,
+ * or queue @head again.  A long callback delays other callbacks that were queued
+ * on the same CPU, but no object that is freed by the other functions.
  *
- * A module that is unloaded goes when its callbacks have returned: rcu_ptr.ko
- * waits for them after the module's exit, and for those that they queue.  This
- * is for modules that use symbols of rcu_ptr.ko as they are linked; one that
- * has them by symbol_get() calls rcu_ptr_barrier() itself.
+ * Unloading a module waits for its callbacks: rcu_ptr.ko waits for them after
+ * the module's exit, and for those that they queue.  This holds for modules that
+ * are linked against rcu_ptr.ko; one that uses symbol_get() has to call
+ * rcu_ptr_barrier() itself.
  *
  * Context: any, NMI included.  Never spins on a lock, never fails.
  */
@@ -173,12 +169,11 @@ void rcu_ptr_call(struct rcu_head *head, rcu_callback_t func);
  * @head: as for rcu_ptr_call()
  * @func: the function, which gets @head
  *
- * As rcu_ptr_call(), but @func runs in process context as one of
- * queue_rcu_work() does.  One that sleeps holds up no callback of
- * rcu_ptr_call(), and others of its kind only where four that were queued on
- * the same CPU sleep.  It may not wait for a module to be loaded or unloaded:
- * a module that goes may wait for callbacks, with the chain of module notifiers
- * locked.
+ * As rcu_ptr_call(), but @func is called in process context, as by
+ * queue_rcu_work(), and may sleep.  It delays no callback of rcu_ptr_call(), and
+ * others of its kind only while four that were queued on the same CPU sleep.  It
+ * must not wait for a module to be loaded or unloaded: unloading holds the module
+ * notifier chain while it waits for callbacks.
  *
  * Context: any, NMI included.  Never spins on a lock, never fails.
  */
@@ -187,42 +182,51 @@ void rcu_ptr_call_sleepable(struct rcu_head *head, rcu_callback_t func);
 /**
  * rcu_ptr_barrier() - wait until everything queued so far is freed
  *
- * Returns after every object queued before the call, on any CPU and by any
- * function of this header, has been given back to its allocator, and every
- * callback has returned; objects freed by rcu_ptr_cache_free_rcu() are back in
- * the slab, or available to allocations.  Call it before kmem_cache_destroy()
- * and at the end of a module's exit.  What a callback queues is not covered:
- * where callbacks free objects of a cache, or queue others that do, call it once
- * more for each such step.
+ * Waits for everything that was queued before the call, on any CPU and by any
+ * function of this header:
  *
- * It is complete under CPU hotplug: what was queued on a CPU that is down, or
- * on its way, is covered.  It does not depend on tasks of other CPUs being
- * scheduled.  A CPU that holds no objects is left alone, others are interrupted.
+ * - objects have been returned to their allocator;
+ * - objects of caches are available to allocations, or back in the slab;
+ * - callbacks have returned.
  *
- * Context: process context, where sleeping is allowed.  It would wait for
- * itself in a callback, in a destructor of a cache, inside a reader of any
- * cache's SRCU domain, with a lock held that callbacks or destructors take, and
- * in a CPU hotplug callback where caches are used: if a CPU that is not online
- * holds sheaves of one, it waits for the operation in progress.  Without
- * callbacks of rcu_ptr_call_sleepable() nothing that it waits for allocates, so
- * locks that memory reclaim takes may be held, and the CPU hotplug lock, unless a
- * CPU was left half way down (hotplug/target in sysfs).  Otherwise it also waits
- * for whatever these callbacks wait for, which run on a workqueue that may need
- * memory for its workers.
+ * What a callback queues is not covered: where callbacks free objects of a cache,
+ * or queue others that do, call it once more for each such step.
+ *
+ * Call it before kmem_cache_destroy() and at the end of a module's exit.
+ *
+ * Must not be called, as it would wait for itself:
+ *
+ * - in a callback, or in a destructor of a cache;
+ * - in a reader of the SRCU domain of any cache;
+ * - with a lock held that callbacks or destructors take;
+ * - in a CPU hotplug callback while caches are in use: it waits for the hotplug
+ *   operation in progress if a CPU that is not online holds sheaves.
+ *
+ * Objects of a CPU that is offline, or going offline, are covered.  Tasks on
+ * other CPUs need not be scheduled.  CPUs that hold no objects are not disturbed,
+ * others are interrupted.
+ *
+ * Without callbacks of rcu_ptr_call_sleepable() nothing that it waits for
+ * allocates memory.  So locks that memory reclaim takes may be held, and the CPU
+ * hotplug lock, unless a CPU was left in an intermediate hotplug state
+ * (hotplug/target in sysfs).  With such callbacks it also waits for whatever they
+ * wait for, and their workqueue may need memory for its workers.
+ *
+ * Context: process context, may sleep; see the conditions above.
  */
 void rcu_ptr_barrier(void);
 
 /**
  * DOC: caches
  *
- * A cache whose objects are recycled without touching the slab: freed ones wait
- * for a grace period in sheaves of up to 56 pointers, and are allocated again
- * from the same sheaves.  Allocation and both ways to free take one object
- * slot of this CPU, in any context, NMI included, with no lock, no locked
- * instruction and no barrier.
+ * A cache recycles objects without touching the slab: freed ones wait for a
+ * grace period in sheaves of up to 56 pointers, and are allocated again from the
+ * same sheaves.  Allocation and both ways to free reserve one slot of a sheaf of
+ * this CPU, in any context, NMI included, with no lock, no locked instruction and
+ * no barrier.
  *
- * Objects keep whatever they held from one use to the next, unless @dtor of
- * struct rcu_ptr_cache_args changes it.
+ * Objects keep their contents from one use to the next, unless @dtor of struct
+ * rcu_ptr_cache_args changes them.
  */
 struct rcu_ptr_cache;
 struct srcu_struct;
@@ -239,35 +243,34 @@ struct srcu_struct;
  *	four times that while allocations need more objects than are back yet
  *
  * @ctor: called once for an object when its memory is set up, as that of
- *	kmem_cache_create(); what it wrote is there at every allocation, if users
- *	leave it so when they free.  With SLAB_TYPESAFE_BY_RCU readers may lock or
- *	count an object that they found, and look again whether it is theirs.
- *	Context: that of the allocation which the slab got memory for, a worker's
- *	included: the cache is destroyed before the module of @ctor goes.
+ *	kmem_cache_create(); its effects persist as long as users restore them
+ *	before they free the object.  With SLAB_TYPESAFE_BY_RCU readers may lock or
+ *	count an object that they found, and then recheck its identity.  Context:
+ *	that of any allocation from the slab, a worker's included: the cache has to
+ *	be destroyed before the module of @ctor is unloaded.
  * @dtor: called once for each use of an object: after the grace period of
  *	rcu_ptr_cache_free_rcu() or rcu_ptr_cache_free(), and before the object is
  *	allocated again or returned to the slab.  Context: process context,
- *	preemptible, in a worker that memory reclaim may wait for, or in a caller
+ *	preemptible; in a worker that memory reclaim may wait for, or in a caller
  *	of rcu_ptr_barrier(), rcu_ptr_cache_barrier() or rcu_ptr_cache_destroy();
- *	for different objects at the same time.  It may use every call of this
- *	header that does not wait, for objects of this cache too, and sleep for a
- *	short time, but not wait for memory reclaim.  While it runs others of this
- *	cache wait.
- * @srcu: readers of this SRCU domain may look at freed objects, as those of RCU
- *	may: an object waits for a grace period of RCU and for one of the
- *	domain.  NULL: of RCU alone.  Any flavor of
- *	reader; rcu_tasks_trace_srcu_struct for readers inside
- *	rcu_read_lock_tasks_trace().  It has to be there until
- *	rcu_ptr_cache_destroy() has returned, and may be cleaned up then.
+ *	concurrently for different objects.  It may call every function of this
+ *	header that does not wait, for objects of this cache too.  It may sleep for
+ *	a short time, which delays other destructors of the cache, but must not
+ *	wait for memory reclaim.
+ * @srcu: SRCU domain whose readers may access freed objects, as those of RCU may:
+ *	an object waits for a grace period of RCU and for one of the domain.
+ *	NULL: of RCU alone.  Readers of any flavor; rcu_tasks_trace_srcu_struct
+ *	stands for rcu_read_lock_tasks_trace().  It must not be cleaned up before
+ *	rcu_ptr_cache_destroy() has returned.
  * @wait_limit: maximum bytes of objects, as aligned, that wait for a grace period
  *	or for a destructor after it; 0: unlimited.  At the limit allocations may
- *	wait for a grace period, or fail, but for __GFP_NOFAIL; frees never fail.
- *	See "Wait limit" in docs/sheaves.md.
+ *	wait for a grace period, or fail, except with __GFP_NOFAIL; frees never
+ *	fail.  See "Wait limit" in docs/sheaves.md.
  *
- * The link is only used for objects that are freed while no empty sheaf can be
- * had, in any context.  Without a field for it 8 bytes are added behind each object.
- * With one the field may be overwritten: neither @dtor nor the next user may rely
- * on what @ctor wrote there.
+ * The link is only used for objects that are freed while no empty sheaf is
+ * available, in any context.  Without a field for it 8 bytes are added behind each
+ * object.  A field may be overwritten at each free: neither @dtor nor the next user
+ * may rely on what @ctor wrote there.
  */
 struct rcu_ptr_cache_args {
 	unsigned int align;
@@ -294,7 +297,7 @@ struct rcu_ptr_cache_limits {
 };
 
 /**
- * rcu_ptr_cache_create() - make a cache
+ * rcu_ptr_cache_create() - create a cache
  * @name: as for kmem_cache_create(); copied
  * @size: bytes of an object
  * @args: more arguments, or NULL
@@ -307,10 +310,10 @@ struct rcu_ptr_cache_limits {
  * grace period, so that these see each free.
  *
  * Without a field for the link @size may be up to 4088 bytes, with one any
- * that kmem_cache_create() takes.
+ * that kmem_cache_create() accepts.
  *
- * As long as there is a cache rcu_ptr.ko can't be unloaded.  One that is never
- * destroyed does no other harm if its SRCU domain stays.
+ * As long as a cache exists rcu_ptr.ko can't be unloaded.  Nothing else is
+ * affected by a cache that is never destroyed, as long as its SRCU domain exists.
  *
  * Context: process context, may sleep.
  * Return: the cache, or ERR_PTR() of -EINVAL, -ENOMEM, or -ENODEV while
@@ -324,28 +327,29 @@ rcu_ptr_cache_create(const char *name, unsigned int size,
  * rcu_ptr_cache_destroy() - destroy a cache
  * @cache: a cache that is no longer in use, or NULL
  *
- * Waits for objects whose grace period is not over: a grace period, and what
- * kmem_cache_destroy() takes.  With a destructor one more, and one for each
- * generation of objects of this cache that destructors free: when it returns
- * all of them have returned.  Where its user still holds objects a warning
- * says how many; they are leaked, with the kmem_cache that they are from, and
- * not destructed.
+ * Waits for objects whose grace period is not over, and until every destructor has
+ * returned.  That takes a grace period and the time of kmem_cache_destroy(); with
+ * a destructor one grace period more, and one for each generation of objects of
+ * this cache that destructors free.
  *
- * With an SRCU domain it waits for a grace period of it, and for all callbacks
- * that the domain has (srcu_barrier()).
+ * If its user still holds objects, a warning states their number; they are leaked
+ * together with their kmem_cache, and not destructed.
  *
- * Context: process context, may sleep; as for kmem_cache_destroy() no CPU
- * hotplug callback, and no lock held that memory reclaim takes; not inside a
+ * With an SRCU domain it waits for a grace period of the domain, and for all
+ * callbacks of the domain (srcu_barrier()).
+ *
+ * Context: process context, may sleep.  As for kmem_cache_destroy(), not in a CPU
+ * hotplug callback, and not with a lock held that memory reclaim takes; not in a
  * reader of the cache's SRCU domain.
  */
 void rcu_ptr_cache_destroy(struct rcu_ptr_cache *cache);
 
 /**
- * rcu_ptr_cache_barrier() - wait until all that was freed so far is available
+ * rcu_ptr_cache_barrier() - wait until objects freed so far are available again
  * @cache: the cache
  *
- * As rcu_ptr_barrier(), for the objects of one cache: about a grace period,
- * whatever waits in others; of the SRCU domain too, where the cache has one.
+ * As rcu_ptr_barrier(), for the objects of one cache.  It takes about a grace
+ * period, of the cache's SRCU domain too, whatever waits in other caches.
  * Destructors of these objects have returned; what they freed may still wait.
  *
  * Context: as for rcu_ptr_barrier(), but it depends neither on callbacks nor on
@@ -358,14 +362,15 @@ void rcu_ptr_cache_barrier(struct rcu_ptr_cache *cache);
  * @cache: the cache
  * @limits: the new ones
  *
- * They hold from now on; a barn that is above its limit is trimmed, and sheaves
- * in use keep their capacity until they are empty.  A line that is written to
- * rcu_ptr/caches in debugfs does the same, as it is read there:
- * cache=NAME capacity=N barn_limit=N wait_limit=BYTES, for all caches of that
- * name; what is left out stays as it is.
+ * They apply at once: a barn above its limit is trimmed; sheaves in use keep
+ * their capacity until they are empty.
+ *
+ * Equivalently, write a line in the format of rcu_ptr/caches in debugfs to that
+ * file: cache=NAME capacity=N barn_limit=N wait_limit=BYTES.  It applies to all
+ * caches of that name; a limit that is left out is not changed.
  *
  * Context: task or softirq.
- * Return: 0 or -EINVAL, and nothing has changed
+ * Return: 0, or -EINVAL, in which case nothing is changed
  */
 int rcu_ptr_cache_set_limits(struct rcu_ptr_cache *cache,
 			     const struct rcu_ptr_cache_limits *limits);
@@ -373,7 +378,7 @@ int rcu_ptr_cache_set_limits(struct rcu_ptr_cache *cache,
 /**
  * rcu_ptr_cache_get_limits() - read the limits of a cache
  * @cache: the cache
- * @limits: filled in, with what stands for a default
+ * @limits: filled in, with the values that defaults stand for
  *
  * Context: any.
  */
@@ -382,7 +387,7 @@ void rcu_ptr_cache_get_limits(struct rcu_ptr_cache *cache,
 
 /* Private: rcu_ptr_cache_alloc() without __GFP_ZERO. */
 void *__rcu_ptr_cache_alloc(struct rcu_ptr_cache *cache, gfp_t gfp);
-/* Private: zeroes a fresh object. */
+/* Private: zeroes an object that was just allocated. */
 void __rcu_ptr_cache_zero(struct rcu_ptr_cache *cache, void *object);
 
 /**
@@ -390,26 +395,24 @@ void __rcu_ptr_cache_zero(struct rcu_ptr_cache *cache, void *object);
  * @cache: the cache
  *
  * Context: any.
- * Return: what rcu_ptr_cache_create() was given
+ * Return: @size of rcu_ptr_cache_create()
  */
 unsigned int rcu_ptr_cache_size(const struct rcu_ptr_cache *cache);
 
 /**
  * rcu_ptr_cache_alloc() - allocate an object
  * @cache: the cache
- * @gfp: as for kmem_cache_alloc(), but for what the next owners of the object
- *	would inherit: __GFP_ACCOUNT, __GFP_THISNODE and flags for a kind of
- *	memory are ignored
+ * @gfp: as for kmem_cache_alloc(); __GFP_ACCOUNT, __GFP_THISNODE and zone
+ *	modifiers are ignored, as the next owners of the object would inherit them
  *
- * Objects for sheaves are allocated with @gfp, but without recourse to memory
- * reserves, __GFP_NOFAIL or __GFP_RETRY_MAYFAIL; if that fails, one object is
- * allocated with all of it.
+ * Sheaves are filled with @gfp, but without memory reserves, __GFP_NOFAIL and
+ * __GFP_RETRY_MAYFAIL; if that fails, one object is allocated with all of @gfp.
  *
  * With a constructor __GFP_ZERO gives a warning, and has no effect.
  *
- * Context: that of kmem_cache_alloc() with @gfp; never NMI, nor a handler of a
- * tracepoint or kprobe that may run in the middle of the allocator or of this
- * call: rcu_ptr_cache_alloc_nolock() is for those.
+ * Context: that of kmem_cache_alloc() with @gfp.  Not NMI, and not handlers of
+ * tracepoints and kprobes that may interrupt the allocator or this function: use
+ * rcu_ptr_cache_alloc_nolock() there.
  * Return: the object, or NULL
  */
 static inline void *rcu_ptr_cache_alloc(struct rcu_ptr_cache *cache, gfp_t gfp)
@@ -422,14 +425,13 @@ static inline void *rcu_ptr_cache_alloc(struct rcu_ptr_cache *cache, gfp_t gfp)
 }
 
 /**
- * rcu_ptr_cache_alloc_nolock() - allocate an object, from anywhere
+ * rcu_ptr_cache_alloc_nolock() - allocate an object, in any context
  * @cache: the cache
  *
- * From sheaves; then from the reserve of rcu_ptr_cache_prefill(); then by
- * kmalloc_nolock(), if the alignment and the flags of the cache allow for it
- * and there is no constructor.
- * When sheaves are empty a worker refills them, by the number of failed
- * allocations and some more.
+ * Objects come from sheaves; if these are empty, from the reserve of
+ * rcu_ptr_cache_prefill(); then from kmalloc_nolock(), if the alignment and the
+ * flags of the cache allow it and there is no constructor.  A worker refills
+ * empty sheaves with more objects than allocations have failed.
  *
  * Context: any, NMI included.
  * Return: the object, or NULL
@@ -439,12 +441,15 @@ void *rcu_ptr_cache_alloc_nolock(struct rcu_ptr_cache *cache);
 /**
  * rcu_ptr_cache_free() - free an object at once
  * @cache: the cache
- * @object: an object of it that no reader can have, or NULL
+ * @object: an object of it that no reader can reach, or NULL
  *
- * Where frees are checked, see rcu_ptr_cache_create(), or objects zeroed
- * (init_on_free=1), where there is a destructor, which can't run in any
- * context, and with SLAB_TYPESAFE_BY_RCU and an SRCU domain, which the slab does
- * not wait for, this is rcu_ptr_cache_free_rcu().
+ * This is rcu_ptr_cache_free_rcu()
+ *
+ * - where debug features check frees, see rcu_ptr_cache_create();
+ * - where freed objects are zeroed (init_on_free=1);
+ * - with a destructor, which does not run in any context;
+ * - with SLAB_TYPESAFE_BY_RCU and an SRCU domain, for which the slab does not
+ *   wait.
  *
  * Context: any, NMI included.
  */
@@ -455,9 +460,9 @@ void rcu_ptr_cache_free(struct rcu_ptr_cache *cache, void *object);
  * @cache: the cache
  * @object: an object of it, or NULL
  *
- * Readers inside rcu_read_lock(), and those of the cache's SRCU domain, that
- * already hold the object may go on reading all of it but a field that
- * @link_offset named.
+ * Readers of RCU and of the cache's SRCU domain that already hold the object may
+ * read all of it, except a field at @link_offset, until they leave their
+ * critical section.
  *
  * Context: any, NMI included.  Never fails.
  */
@@ -470,9 +475,9 @@ void rcu_ptr_cache_free_rcu(struct rcu_ptr_cache *cache, void *object);
  * @gfp: as for kmem_cache_alloc(), allowing to sleep
  *
  * From now on as many allocations that can't sleep succeed on the CPUs of this
- * CPU's node, in any context and whichever CPU they come to; those that can
- * sleep leave the reserve alone, and so do memory reclaim and other nodes.  A
- * worker makes up for what was taken.
+ * CPU's node, in any context and however they are spread over these CPUs.
+ * Allocations that may sleep, memory reclaim and other nodes do not use the
+ * reserve.  A worker refills it.
  *
  * Context: process context, may sleep: waits for a grace period.
  * Return: 0, -EINVAL or -ENOMEM (then nothing more is reserved)
@@ -495,18 +500,19 @@ int rcu_ptr_cache_prefill(struct rcu_ptr_cache *cache, unsigned int objects,
  * @now_sheaves: sheaves in memory, wherever they are
  * @now_waiting: sheaves that wait for a grace period, or for a worker after it
  * @now_alloc: objects in the allocation sheaves of CPUs
- * @now_rcu: objects in their rcu sheaves
- * @now_spare_full: full sheaves that CPUs keep
- * @now_spare_empty: empty ones
- * @now_spent: emptied sheaves that are to wait for a grace period
- * @now_closed: sheaves of objects that are to wait from the next tick on
- * @now_reuse: objects that are to be used again at once
- * @callback_max: the most sheaves that one RCU callback took in
+ * @now_rcu: objects in the rcu sheaves of CPUs
+ * @now_spare_full: full spare sheaves of CPUs
+ * @now_spare_empty: empty spare sheaves of CPUs
+ * @now_spent: emptied sheaves of CPUs, before their grace period
+ * @now_closed: sheaves with objects, closed with interrupts off, whose grace
+ *	period is requested at the next tick
+ * @now_reuse: objects in the reuse slots of CPUs, for the next allocations
+ * @callback_max: the most sheaves that one RCU callback processed
  * @freed_twice: objects of which a second copy was found and dropped
- * @reserve: objects that are kept for allocations that can't wait
+ * @reserve: objects that are reserved for allocations that can't sleep
  * @destructed: calls of the destructor that have returned
- * @wait_limit_met: allocations that found as many bytes waiting as may
- * @now_waiting_bytes: bytes that wait, as @wait_limit has them
+ * @wait_limit_met: allocations that hit @wait_limit
+ * @now_waiting_bytes: bytes that count towards @wait_limit
  */
 struct rcu_ptr_cache_stats {
 	u64 filled;
@@ -538,11 +544,13 @@ struct rcu_ptr_cache_stats {
 /**
  * rcu_ptr_cache_get_stats() - read the counters and gauges of a cache
  * @cache: the cache
- * @stats: filled in; the same numbers are in debugfs, rcu_ptr/caches, some under
- *	the slab's names: filled is free_rcu_sheaf there, emptied alloc_sheaf,
- *	missed alloc_miss, engine_fallback free_rcu_sheaf_fail
+ * @stats: filled in
  *
- * CPUs are not stopped, so the numbers are not of one moment.
+ * rcu_ptr/caches in debugfs has the same numbers.  Four of them have the names
+ * there that the slab uses in its own statistics: @filled is free_rcu_sheaf,
+ * @emptied alloc_sheaf, @missed alloc_miss, @engine_fallback free_rcu_sheaf_fail.
+ *
+ * CPUs are not stopped, so this is no atomic snapshot.
  *
  * Context: any but NMI.
  */

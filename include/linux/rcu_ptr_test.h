@@ -28,13 +28,13 @@ unsigned long rcu_ptr_word(int cpu, unsigned int index);
  * @nth: the first to fail, counted from 1; 0: none
  * @times: how many fail, that one included
  *
- * Memory for the sheaves and the objects of all caches, and for caches
- * themselves, in any context.
- *
- * Return: the number of allocations that the first failure of the previous
- * call was still away; 0 if it has happened
+ * Counts allocations of sheaves, of objects and of caches themselves, for all
+ * caches and in any context.
  *
  * Context: any.
+ *
+ * Return: the number of allocations that remained until the first failure of the
+ * previous call; 0 if it has happened
  */
 unsigned long rcu_ptr_fail_alloc(unsigned long nth, unsigned long times);
 
@@ -43,11 +43,11 @@ unsigned long rcu_ptr_fail_alloc(unsigned long nth, unsigned long times);
  * @nth: the first to fail, counted from 1; 0: none
  * @times: how many fail, that one included
  *
- * As rcu_ptr_fail_alloc(), for the pages in which the engine collects objects.
- *
- * Return: as rcu_ptr_fail_alloc().
+ * As rcu_ptr_fail_alloc(), for the pages of the engine's blocks.
  *
  * Context: any.
+ *
+ * Return: as rcu_ptr_fail_alloc()
  */
 unsigned long rcu_ptr_fail_blocks(unsigned long nth, unsigned long times);
 

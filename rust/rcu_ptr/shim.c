@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The C of rcu_ptr.ko: exports, parameters, and the shims of what it takes of
- * the kernel.  No logic lives here.
+ * The C part of rcu_ptr.ko, without any logic: exports, parameters and, in the
+ * included files, shims of the kernel's macros and inline functions.
  */
 #include <linux/err.h>
 #include <linux/module.h>
@@ -25,11 +25,10 @@
 
 #include "../sys/rs.h"
 
-/* The interface: the caller is known here only. */
-
 /*
- * Defined in rust/rcu_ptr/exports.rs: the common path of engine lockless. They
- * end in a jump to one of the functions below where there is more to do.
+ * The common path of engine lockless: functions of rust/rcu_ptr/exports.rs.  For
+ * anything else they jump to a function below, where _RET_IP_ is still the
+ * caller's address.
  */
 EXPORT_SYMBOL_GPL(__rcu_ptr_kvfree);
 EXPORT_SYMBOL_GPL(__rcu_ptr_kfree_nolock);
@@ -101,7 +100,7 @@ void rcu_ptr_barrier(void)
 }
 EXPORT_SYMBOL_GPL(rcu_ptr_barrier);
 
-/* Caches with sheaves: the hot functions are Rust's own. */
+/* Caches.  Most functions are Rust and only exported here. */
 
 struct rcu_ptr_cache *
 rcu_ptr_cache_create(const char *name, unsigned int size,
@@ -155,9 +154,7 @@ EXPORT_SYMBOL_NS_GPL(rcu_ptr_fail_alloc, "RCU_PTR_TEST");
 EXPORT_SYMBOL_NS_GPL(rcu_ptr_fail_blocks, "RCU_PTR_TEST");
 #endif
 
-/* Parameters: values are checked and kept in rust/rcu_ptr/params.rs. */
-
-/* The numbers behind /sys/module/rcu_ptr/parameters. */
+/* Parameters.  rust/rcu_ptr/params.rs checks and stores the values. */
 enum rcu_ptr_param {
 	RCU_PTR_PARAM_ENGINE,
 	RCU_PTR_PARAM_MIN_CACHED_OBJS,
@@ -187,8 +184,8 @@ static const struct kernel_param_ops rcu_ptr_param_ops = {
 RCU_PTR_PARAM(engine, RCU_PTR_PARAM_ENGINE, 0444,
 	      "how objects are batched: lockless (default) or rfc");
 RCU_PTR_PARAM(rcu_min_cached_objs, RCU_PTR_PARAM_MIN_CACHED_OBJS, 0644,
-	      "blocks to keep per CPU, 0..64, 0: use the list (default 5)");
+	      "unused blocks to keep per CPU, 0..64; 0: link objects instead (default 5)");
 RCU_PTR_PARAM(rcu_delay_page_cache_fill_msec, RCU_PTR_PARAM_FILL_DELAY, 0644,
 	      "delay of a refill after memory pressure, 0..100000 ms (default 5000)");
 RCU_PTR_PARAM(drain_interval_msec, RCU_PTR_PARAM_DRAIN_INTERVAL, 0644,
-	      "drain after this time, 1..600000 ms (default 5000)");
+	      "objects are collected this long before a grace period, 1..600000 ms (default 5000)");

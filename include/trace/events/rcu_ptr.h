@@ -8,7 +8,7 @@
 
 #include <linux/tracepoint.h>
 
-/* What numbers are called in the events. */
+/* Symbolic names of the numbers in events. */
 #define RCU_PTR_ENGINES							\
 	EM(RCU_PTR_ENGINE_RFC, "rfc")					\
 	EMe(RCU_PTR_ENGINE_LOCKLESS, "lockless")
@@ -45,7 +45,7 @@
 #undef EM
 #undef EMe
 
-/* Numbers that rust/sys/trace.rs uses too, through bindgen. */
+/* rust/sys/trace.rs has these numbers from bindgen. */
 #ifndef _TRACE_RCU_PTR_ENUMS
 #define _TRACE_RCU_PTR_ENUMS
 #define EM(a, b)	a,
@@ -75,7 +75,7 @@ RCU_PTR_SHEAF_SHRINKS
 #define EM(a, b)	{ a, b },
 #define EMe(a, b)	{ a, b }
 
-/* One object was taken, or the rcu_head of a callback; @kind says which. */
+/* An object, or the rcu_head of a callback (see @kind), was queued. */
 TRACE_EVENT(rcu_ptr_queue,
 	TP_PROTO(int engine, int channel, int kind, int ctx, void *ptr,
 		 unsigned long caller),
@@ -104,7 +104,7 @@ TRACE_EVENT(rcu_ptr_queue,
 		  __entry->ptr, (void *)__entry->caller)
 );
 
-/* @func is called for its head, @ptr, after its grace period. */
+/* The callback @func is about to be called with its head, @ptr. */
 TRACE_EVENT(rcu_ptr_invoke,
 	TP_PROTO(int kind, void *ptr, unsigned long func),
 	TP_ARGS(kind, ptr, func),
@@ -124,11 +124,10 @@ TRACE_EVENT(rcu_ptr_invoke,
 );
 
 /*
- * A batch of @cpu.  @gp is the number of the grace period that its snapshot
- * names (see get_state_synchronize_rcu()); @mixed counts what is in blocks that
- * hold slab objects, vmalloc objects and callbacks side by side (engine
- * lockless), which are sorted when the batch ends: its callbacks are in @calls
- * then, and no longer in @mixed.
+ * A batch of @cpu.  @gp is the cookie of its grace period, as returned by
+ * get_state_synchronize_rcu().  @mixed counts the entries of blocks that hold slab
+ * objects, vmalloc objects and callbacks side by side (engine lockless).  They are
+ * sorted when the batch ends: callbacks are counted in @calls then, not in @mixed.
  */
 DECLARE_EVENT_CLASS(rcu_ptr_batch,
 	TP_PROTO(int cpu, int batch, unsigned long slab, unsigned long vmalloc,
@@ -161,7 +160,7 @@ DECLARE_EVENT_CLASS(rcu_ptr_batch,
 		  __entry->calls, __entry->gp)
 );
 
-/* Its objects begin to wait for a grace period. */
+/* The objects of a batch begin to wait for a grace period. */
 DEFINE_EVENT(rcu_ptr_batch, rcu_ptr_batch_start,
 	TP_PROTO(int cpu, int batch, unsigned long slab, unsigned long vmalloc,
 		 unsigned long list, unsigned long mixed, unsigned long calls,
@@ -170,8 +169,8 @@ DEFINE_EVENT(rcu_ptr_batch, rcu_ptr_batch_start,
 );
 
 /*
- * Its objects are freed.  @batch is -1 for objects whose grace period was over
- * before a batch was made for them.
+ * The objects of a batch are freed.  @batch is -1 for objects whose grace period
+ * was over before a batch was made for them.
  */
 DEFINE_EVENT(rcu_ptr_batch, rcu_ptr_batch_end,
 	TP_PROTO(int cpu, int batch, unsigned long slab, unsigned long vmalloc,
@@ -181,9 +180,9 @@ DEFINE_EVENT(rcu_ptr_batch, rcu_ptr_batch_end,
 );
 
 /*
- * @count objects go back to their allocators, in this order, as soon as the
- * probes have returned; so they may still be looked at.  Their grace period is
- * over, if they were freed by one of the calls that wait for one.
+ * @count objects are returned to their allocators, in this order, after the
+ * probes have returned; so probes may read them.  Their grace period is over, if
+ * they were freed by a function that waits for one.
  */
 TRACE_EVENT(rcu_ptr_free,
 	TP_PROTO(void **objects, unsigned long count),
@@ -199,7 +198,7 @@ TRACE_EVENT(rcu_ptr_free,
 	TP_printk("first=%p count=%lu", __entry->first, __entry->count)
 );
 
-/* The block cache of @cpu was refilled with @blocks of the @wanted. */
+/* The block cache of @cpu was refilled with @blocks of @wanted blocks. */
 TRACE_EVENT(rcu_ptr_refill,
 	TP_PROTO(int cpu, unsigned long blocks, unsigned long wanted),
 	TP_ARGS(cpu, blocks, wanted),
@@ -217,7 +216,10 @@ TRACE_EVENT(rcu_ptr_refill,
 		  __entry->cpu, __entry->blocks, __entry->wanted)
 );
 
-/* The shrinker gave back @blocks cached blocks of @cpu, freed @objects. */
+/*
+ * The shrinker freed @blocks cached blocks of @cpu.  @objects: those of the batch that
+ * it started (engine lockless), or those that it found expired and freed (engine rfc).
+ */
 TRACE_EVENT(rcu_ptr_shrink,
 	TP_PROTO(int cpu, unsigned long blocks, unsigned long objects),
 	TP_ARGS(cpu, blocks, objects),
@@ -236,8 +238,8 @@ TRACE_EVENT(rcu_ptr_shrink,
 );
 
 /*
- * Something had to be put off: all batches of @cpu are still busy, a refill
- * waits after memory pressure, or an object came while the lock was held.
+ * Work was deferred: all batches of @cpu are busy, a refill is delayed after memory
+ * pressure, or an object was queued while the lock was held.
  */
 TRACE_EVENT(rcu_ptr_defer,
 	TP_PROTO(int cpu, int what, unsigned long pending),
