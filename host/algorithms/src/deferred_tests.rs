@@ -123,7 +123,7 @@ impl Cpu {
         self.leave(progress == Progress::More);
     }
 
-    /// As `nolock::drain()`; what waits is a context of its own, so only where it interrupts no other.
+    /// As `DeferRest`; what waits is a context of its own, so only where it interrupts no other.
     fn worker(&self) {
         if self.depth.get() > 1 || !self.worker.replace(false) {
             return;

@@ -3,7 +3,7 @@
 //! Taking an object: into a block of its channel, else on the list (`kvfree_call_rcu()`); and in any
 //! context, NMI included, by a trylock (`kfree_rcu_nolock()` of the RFC series). Where that fails, and where
 //! kmemleak or debugobjects are in the kernel, which take locks themselves, the object is deferred: an irq_work
-//! queues it. docs/design.md has a picture.
+//! queues it.
 
 use super::{
     arm::Kick,
