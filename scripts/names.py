@@ -8,7 +8,7 @@ kernel's source, and reports
 - files that neither of them has;
 - `names` in backticks that no code has. Of `module::name` the module has to exist, and to have the name;
 - tests: `SUITE.CASE`, and the names after "suite", that qemu/expected/cases or qemu/guest/tests lack;
-- in the documents, mutants that no file of qemu/mutants has, in backticks or in a table;
+- in the documents, `mutants` that no file of qemu/mutants has;
 - pictures: FILE of "picture in FILE" or "FILE has a picture" has to contain a drawing.
 
 Exit codes: 0 nothing found, 1 something, 2 usage.
@@ -28,7 +28,7 @@ FILE = re.compile(r"(?<![\w/.{*$<-])(?:[\w.-]+/)*[\w-]+\.(?:rs|c|h|py|sh|md|litm
 NAME = re.compile(r"^&?(?:\w+(?:::|\.))*\w+(?:\(\))?!?$")
 COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 SUITES = re.compile(r"\bsuites? ((?:`\w+`(?:, | and )?)+)")
-MUTANT = re.compile(r"(?<![\w-])[a-z]+-[a-z0-9]+(?:-[a-z0-9*]+)*(?![\w-])")
+MUTANT = re.compile(r"[a-z]+(?:-[a-z0-9*]+)+")
 PICTURE = re.compile(r"\bpicture (?:is )?in ([\w/]+\.\w+)|([\w/]+\.\w+) has a picture")
 # An arrow, or the border of a box.
 DRAWING = re.compile(r"-->|<--|--\+|\+--")
@@ -117,7 +117,6 @@ class Tree:
         self.scripts = {pathlib.PurePath(name).stem for name in self.files if name.startswith("qemu/guest/tests/")}
         self.mutants = {mutant for name, text in self.texts.items() if name.startswith("qemu/mutants/")
                         for mutant in re.findall(r"^== (\S+)$", text, re.M)}
-        self.areas = {mutant.split("-")[0] for mutant in self.mutants}
 
     def has_file(self, name):
         """Whether a file is called so, with part of its path or not."""
@@ -175,8 +174,8 @@ def _wrong(tree, kernel, name, line):
             if not {suite, f"rcu_ptr_{suite}"} & {*tree.cases, *tree.scripts}:
                 yield f"there is no suite {suite}"
     if name.startswith("docs/"):
-        for mutant in MUTANT.findall(line if line.startswith("|") else " ".join(TICKED.findall(line))):
-            if mutant.split("-")[0] in tree.areas and not fnmatch.filter(tree.mutants, mutant):
+        for mutant in TICKED.findall(line):
+            if MUTANT.fullmatch(mutant) and not fnmatch.filter(tree.mutants, mutant):
                 yield f"there is no mutant {mutant}"
 
 

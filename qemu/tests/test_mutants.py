@@ -1,12 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """Mutants: what a patch says of itself, and whether a boot means that it was caught."""
 
-import fnmatch
-import re
 import unittest
 
-from mutants import load
-from .common import QEMU, detector
+from .common import detector
 from lib import console, verdict
 from lib import mutant as mutants
 from lib.base import SetupError
@@ -247,20 +244,6 @@ class Names(unittest.TestCase):
         self.assertEqual(unknown("rcu_ptr_reader.after_*"), [])
         self.assertEqual(len(unknown("rcu_ptr_reader.no_such")), 1)
         self.assertEqual(len(unknown("rcu_ptr_reader.blocks", "rcu_ptr_list.*")), 1)
-
-
-class Documents(unittest.TestCase):
-    """Mutants that documents name."""
-
-    def test_names(self):
-        docs = QEMU.parent / "docs"
-        claims = (docs / "reading.md").read_text(encoding="utf-8").split("## Claims")[1]
-        told = re.findall(r"[\w-]+-[\w-]+(?=,|;| \|)", "".join(re.findall(r" \| [^|]+ \|$", claims, re.M)))
-        for name in ("simulation.md", "testing.md"):
-            told += re.findall(r"`([a-z]+-[a-z*-]+)`", (docs / name).read_text(encoding="utf-8"))
-        names = [broken.name for broken in load([])]
-        self.assertGreater(len(told), 100)
-        self.assertEqual([one for one in told if not fnmatch.filter(names, one)], [])
 
 
 class Control(unittest.TestCase):
