@@ -50,16 +50,15 @@ mod sheaves {
     pub(crate) mod barn;
     pub(crate) mod cursor;
     pub(crate) mod double;
-    pub(crate) mod end;
     pub(crate) mod exchange;
     pub(crate) mod fastpath;
     // Its slots tell the tests of every access.
     #[path = "../../../host/algorithms/src/sheaf_geometry.rs"]
     pub(crate) mod geometry;
     pub(crate) mod grace;
-    pub(crate) mod local;
     pub(crate) mod reserve;
     pub(crate) mod sheaf;
+    pub(crate) mod teardown;
 }
 mod sync;
 
@@ -94,11 +93,11 @@ mod plain {
     mod list_tests;
     mod nested_tests;
     mod sheaf_bounds_tests;
-    mod sheaf_end_tests;
     mod sheaf_grace_tests;
     mod sheaf_nested_tests;
     mod sheaf_reserve_tests;
     mod sheaf_state_tests;
+    mod sheaf_teardown_tests;
     mod state_tests;
     mod word_tests;
 }

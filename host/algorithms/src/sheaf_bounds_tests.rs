@@ -5,14 +5,13 @@
 
 use crate::{
     platform::LocalWord,
-    sheaf_model::{hooked, At, Flaw, Memory, Model},
+    sheaf_model::{hooked, Ctx, Flaw, Memory, Model},
     sheaves::{
-        cursor::{next_slot, NONE},
-        double::Seen,
-        exchange::{self, Cpu},
+        cursor::{next_slot, DISABLED, NONE},
+        double::Marks,
+        exchange::{self, CacheCpu},
         fastpath::{self, FastPath, Freed, Missed},
         geometry::{visits, SLOTS},
-        local::BARRED,
     },
 };
 use std::{
@@ -24,8 +23,8 @@ use std::{
 /// Objects in circulation.
 const OBJECTS: usize = 64;
 
-fn at(model: &Model, cpu: usize, may_wait: bool) -> At<'_> {
-    At {
+fn at(model: &Model, cpu: usize, may_wait: bool) -> Ctx<'_> {
+    Ctx {
         may_wait,
         ..model.nmi(cpu)
     }
@@ -52,7 +51,7 @@ fn pass(model: &Model, passes: usize, every: usize, may_wait: bool) -> usize {
             at(model, 1, true).free_rcu(object);
         }
         if i % every == 0 {
-            if model.rang(0) {
+            if model.tick_pending(0) {
                 model.nmi(0).tick();
             }
             most = most.max(model.count_spent(0));
@@ -76,13 +75,13 @@ fn spent_sheaves_do_not_pile_up() {
             most < exchange::MAX_SPENT && sheaves < 400,
             "{most} spent sheaves, {sheaves} in all, may_wait={may_wait}"
         );
-        model.end();
+        model.check_all();
     }
 }
 
 /// The backlog of a CPU that had interrupts off for long.
 #[test]
-fn tick_does_not_walk() {
+fn tick_takes_constant_time() {
     let mut took = Vec::new();
     for objects in [40, 100_000] {
         let model = alone(0, SLOTS);
@@ -101,7 +100,7 @@ fn tick_does_not_walk() {
         let before = visits();
         cpu.tick();
         took.push(visits() - before);
-        model.end();
+        model.check_all();
     }
     assert!(
         took[1] == took[0] && took[1] < 20,
@@ -155,7 +154,7 @@ fn nest(depth: usize, at_step: usize, frees: bool) -> usize {
     let nest = hooked(nest, interrupt, |nest| call(nest, frees));
     assert_eq!(nest.depth.get(), depth, "step {at_step} was not reached");
     let found = nest.model.too_deep();
-    nest.model.end();
+    nest.model.check_all();
     found
 }
 
@@ -174,33 +173,33 @@ fn nested_too_deep() {
 
 /// What a CPU keeps is never there without a monitor that comes for it.
 #[test]
-fn spares_are_looked_after() {
+fn spares_are_monitored() {
     let model = alone(4, SLOTS);
     let cpu = at(&model, 0, true);
     let mut held = Vec::new();
     for _ in 0..6 * SLOTS {
         held.extend(cpu.alloc());
-        assert!(model.is_looked_after(0));
+        assert!(model.is_monitored(0));
     }
     for object in held {
         cpu.free_rcu(object);
-        assert!(model.is_looked_after(0));
+        assert!(model.is_monitored(0));
     }
-    model.end();
+    model.check_all();
 }
 
 /// The same of an object that may be allocated again at once; given back once more it is noticed.
 #[test]
-fn what_is_free_at_once_is_looked_after() {
+fn reuse_slots_are_monitored() {
     let model = alone(0, SLOTS);
     let cpu = model.nmi(0);
     let object = model.from_slab();
     cpu.free(object);
-    assert!(model.is_looked_after(0));
+    assert!(model.is_monitored(0));
     assert!(matches!(fastpath::free(cpu, object), Freed::Twice));
     assert_eq!(fastpath::alloc_reused(cpu), Some(object));
     assert!(cpu.reuse(0).put(object));
-    model.end();
+    model.check_all();
 }
 
 /// The same object in two reuse slots is allocated once.
@@ -215,14 +214,14 @@ fn twice_in_reuse_slots() {
     assert_eq!(cpu.alloc(), Some(object));
     assert_eq!(model.twice(), [object]);
     assert_eq!(cpu.alloc(), None);
-    model.end();
+    model.check_all();
 }
 
 /// Marks of many sheaves one after the other, beside a look at all pairs.
 #[test]
 fn doubles_are_found() {
     // SAFETY: All zeroes is how it begins.
-    let mut seen: Box<Seen> = unsafe { Box::new(std::mem::zeroed()) };
+    let mut seen: Box<Marks> = unsafe { Box::new(std::mem::zeroed()) };
     let mut random = 1u64;
     let mut next = |below: u64| {
         random = random
@@ -266,7 +265,7 @@ fn doubles_are_found() {
 
 /// What is free at once is allocated again, whichever slot it is in.
 #[test]
-fn any_reuse_slot_will_do() {
+fn every_reuse_slot_is_allocated() {
     for i in 0..exchange::REUSE {
         let model = alone(0, SLOTS);
         let cpu = model.nmi(0);
@@ -275,13 +274,13 @@ fn any_reuse_slot_will_do() {
         assert_eq!(cpu.reuse(0).take(), Some(object));
         assert!(cpu.reuse(i).put(object));
         assert_eq!(cpu.alloc(), Some(object));
-        model.end();
+        model.check_all();
     }
 }
 
 /// What was given back by another way meanwhile is not allocated again, whichever slot it is in; nor is what bars a slot.
 #[test]
-fn what_is_given_away_is_not_reused() {
+fn objects_freed_otherwise_are_not_reused() {
     for i in 0..exchange::REUSE {
         let model = alone(0, SLOTS);
         let cpu = model.nmi(0);
@@ -289,11 +288,11 @@ fn what_is_given_away_is_not_reused() {
         model.give_away(object);
         assert!(cpu.reuse(i).put(object));
         assert_eq!(cpu.alloc(), None);
-        assert!(!cpu.reuse(i).is_there());
-        assert!(cpu.reuse(i).put(BARRED));
+        assert!(!cpu.reuse(i).is_set());
+        assert!(cpu.reuse(i).put(DISABLED));
         assert_eq!(cpu.reuse(i).take(), None);
-        assert!(cpu.reuse(i).is_there() && cpu.reuse(i).remove(BARRED));
-        model.end();
+        assert!(cpu.reuse(i).is_set() && cpu.reuse(i).remove(DISABLED));
+        model.check_all();
     }
 }
 
@@ -315,12 +314,12 @@ fn used_up_sheaves_are_removed() {
     assert!(!is_right());
     exchange::remove_used_up(cpu);
     assert!(is_right());
-    model.end();
+    model.check_all();
 }
 
 /// A cursor says which slot is next, and how many contexts have come too late.
 #[test]
-fn cursors_tell() {
+fn cursor_position() {
     let model = alone(1, SLOTS);
     let cpu = model.nmi(0);
     let cursor = cpu.words().alloc;
@@ -337,11 +336,11 @@ fn cursors_tell() {
         assert_eq!(next_slot(cursor.0.load()), Some(SLOTS));
         // Six may be nested.
         let seen = cursor.used_up().expect("no slot is left");
-        assert_eq!(seen.is_too_far(), late > 6);
+        assert_eq!(seen.exceeds_nesting(), late > 6);
     }
     exchange::remove_used_up(cpu);
     assert!(!cursor.is_installed());
-    model.end();
+    model.check_all();
 }
 
 /// Emptied sheaves get a grace period of their own as soon as there are enough of them, or the tick comes.
@@ -359,18 +358,18 @@ fn spent_sheaves_are_not_left() {
                 0
             };
             assert_eq!(model.count_spent(0), emptied - started);
-            assert_eq!(model.rang(0), enough && !may_wait);
+            assert_eq!(model.tick_pending(0), enough && !may_wait);
         }
-        model.end();
+        model.check_all();
     }
 }
 
 /// Where no object is free twice none is compared with others.
 #[test]
-fn doubles_alone_cost() {
+fn only_doubles_are_compared() {
     let mut memory = Memory::default();
     // SAFETY: All zeroes is how it begins.
-    let mut seen: Box<Seen> = unsafe { Box::new(std::mem::zeroed()) };
+    let mut seen: Box<Marks> = unsafe { Box::new(std::mem::zeroed()) };
     let full = memory
         .sheaf()
         .fill(&[16, 32, 48, 64].map(without_provenance_mut));

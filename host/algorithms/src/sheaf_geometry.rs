@@ -17,9 +17,9 @@ pub(crate) fn visits() -> usize {
 
 /// What the owner of a sheaf notes in its head.
 #[repr(transparent)]
-pub(crate) struct Note<T>(cell::UnsafeCell<T>);
+pub(crate) struct HeadCell<T>(cell::UnsafeCell<T>);
 
-impl<T> Note<T> {
+impl<T> HeadCell<T> {
     pub(crate) fn get(&self) -> *mut T {
         VISITS.set(VISITS.get() + 1);
         self.0.get()

@@ -7,8 +7,8 @@
 use crate::{
     sheaf_model::Memory,
     sheaves::{
-        grace::{Epochs, GracePeriod, Needs, Polled, Running, Strays, EPOCHS},
-        sheaf::Chain,
+        grace::{Epochs, GpSnapshot, Needs, Polled, RunningCallbacks, Strays, EPOCHS},
+        sheaf::SheafChain,
     },
     sync::AtomicLink,
 };
@@ -164,7 +164,7 @@ proptest! {
             let before: Vec<usize> = waits.iter().map(|wait| wait.1).collect();
             barriers.retain_mut(|(time, at, told)| {
                 let place = epochs.current();
-                let past = epochs.is_past(*time, |place| !before.contains(&place));
+                let past = epochs.is_drained(*time, |place| !before.contains(&place));
                 // It had its turn, or there was nothing to be told apart.
                 *told |= epochs.current() != place;
                 let old = waits.iter().any(|wait| wait.0 < *at);
@@ -174,25 +174,25 @@ proptest! {
         }
         waits.clear();
         for (time, ..) in barriers {
-            prop_assert!(epochs.is_past(time, |_| true));
+            prop_assert!(epochs.is_drained(time, |_| true));
         }
     }
 }
 
 /// New ones come all the time, and a barrier ends when the old are gone.
 #[test]
-fn barriers_end() {
+fn barriers_terminate() {
     let epochs = Epochs::new();
     let mut counted = [0u32; EPOCHS];
     for time in 1..100 {
         let old = epochs.current();
         counted[old] += 1;
-        assert!(!epochs.is_past(time, |place| counted[place] == 0));
+        assert!(!epochs.is_drained(time, |place| counted[place] == 0));
         // Told apart at once.
         assert_ne!(epochs.current(), old);
         counted[epochs.current()] += 1;
         counted[old] = 0;
-        assert!(epochs.is_past(time, |place| counted[place] == 0));
+        assert!(epochs.is_drained(time, |place| counted[place] == 0));
         // The new one goes with the next round.
         let new = epochs.current();
         counted[new] = 0;
@@ -205,9 +205,9 @@ fn nothing_to_wait_for() {
     let epochs = Epochs::new();
     let mut counted = [0u32; EPOCHS];
     for time in 1..100 {
-        assert!(epochs.is_past(time, |place| counted[place] == 0));
+        assert!(epochs.is_drained(time, |place| counted[place] == 0));
         counted[epochs.current()] += 1;
-        assert!(epochs.is_past(time, |place| counted[place] == 0));
+        assert!(epochs.is_drained(time, |place| counted[place] == 0));
         counted = [0; EPOCHS];
     }
 }
@@ -217,19 +217,19 @@ fn nothing_to_wait_for() {
 fn many_barriers() {
     let epochs = Epochs::new();
     let counted = [const { Cell::new(0u32) }; EPOCHS];
-    let is_past = |time| epochs.is_past(time, |place| counted[place].get() == 0);
+    let is_drained = |time| epochs.is_drained(time, |place| counted[place].get() == 0);
     let mut places = vec![];
     for time in 1..=6 {
         let place = epochs.current();
         counted[place].set(counted[place].get() + 1);
         places.push(place);
-        assert!(!is_past(time));
+        assert!(!is_drained(time));
     }
     for (time, place) in (1..=6).zip(places) {
         counted[place].set(counted[place].get() - 1);
         // Later ones may share a place with it.
         if time == 6 {
-            assert!((1..=6).all(is_past));
+            assert!((1..=6).all(is_drained));
         }
     }
 }
@@ -242,7 +242,7 @@ fn objects(n: usize) -> Vec<AtomicLink> {
 proptest! {
     /// Each object comes off the list once, with its place.
     #[test]
-    fn strays_come_once(pushes in prop::collection::vec((0usize..EPOCHS, any::<bool>()), 1..100)) {
+    fn strays_are_processed_once(pushes in prop::collection::vec((0usize..EPOCHS, any::<bool>()), 1..100)) {
         let objects = objects(pushes.len());
         let destructed = vec![Cell::new(0); pushes.len()];
         let base = objects.as_ptr().expose_provenance();
@@ -306,7 +306,7 @@ fn strays_freed_twice() {
 /// A grace period that began after so many were over.
 struct Gp(u64, Rc<Cell<u64>>);
 
-impl GracePeriod for Gp {
+impl GpSnapshot for Gp {
     fn is_over(&self) -> bool {
         self.1.get() > self.0
     }
@@ -323,17 +323,17 @@ proptest! {
         let (mut unseen, mut memory) = (0, Memory::default());
         for (n, looks) in steps {
             for _ in 0..n {
-                let mut chain = Chain::new();
+                let mut chain = SheafChain::new();
                 chain.push(memory.sheaf().into_closed());
                 let sheaf = chain.into_first();
                 waits.push((sheaf, now.get()));
                 // SAFETY: The same.
-                polled.push(unsafe { Chain::from_first(sheaf) }, Gp(now.get(), Rc::clone(&now)));
+                polled.push(unsafe { SheafChain::from_first(sheaf) }, Gp(now.get(), Rc::clone(&now)));
             }
             prop_assert!(polled.is_empty() == waits.is_empty());
             for passed in [0, 1] {
                 now.set(now.get() + passed);
-                let mut over = if looks { polled.take() } else { Chain::new() };
+                let mut over = if looks { polled.take() } else { SheafChain::new() };
                 while let Some(sheaf) = over.pop() {
                     let i = waits.iter().position(|wait| wait.0 == sheaf.addr());
                     let (_, since) = waits.remove(i.expect("one that was pushed, once"));
@@ -350,13 +350,13 @@ proptest! {
 /// counted.
 #[test]
 fn running_are_counted() {
-    let running = Running::new();
-    assert!(running.are_none_after(|| true) && !running.are_none_after(|| false));
+    let running = RunningCallbacks::new();
+    assert!(running.is_idle_after(|| true) && !running.is_idle_after(|| false));
     running.enter();
     running.enter();
-    assert!(!running.are_none_after(|| true));
-    assert!(!running.leave() && !running.are_none_after(|| true));
-    assert!(running.leave() && running.are_none_after(|| true));
+    assert!(!running.is_idle_after(|| true));
+    assert!(!running.leave() && !running.is_idle_after(|| true));
+    assert!(running.leave() && running.is_idle_after(|| true));
     let object = AtomicLink::new(0);
     let addr = std::ptr::from_ref(&object).expose_provenance();
     let strays = Strays::new();

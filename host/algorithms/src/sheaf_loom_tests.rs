@@ -6,10 +6,10 @@
 
 use super::loom_tests::{model, spawn};
 use crate::{
-    sheaf_model::{At, Flaw, Model},
+    sheaf_model::{Ctx, Flaw, Model},
     sheaves::{
-        exchange::{close_all, Cpu},
-        grace::{self, Running},
+        exchange::{close_all, CacheCpu},
+        grace::{self, RunningCallbacks},
         reserve::Reserve,
     },
     sync::{AtomicLink, Plain},
@@ -17,8 +17,8 @@ use crate::{
 use loom::sync::Arc;
 
 /// The caller, in a thread of its own number.
-fn at(model: &Model, context: usize) -> At<'_> {
-    At {
+fn at(model: &Model, context: usize) -> Ctx<'_> {
+    Ctx {
         context,
         ..model.nmi(0)
     }
@@ -28,7 +28,7 @@ fn end(cache: Arc<Model>) {
     let Ok(cache) = Arc::try_unwrap(cache) else {
         panic!("one owner is left");
     };
-    cache.end();
+    cache.check_all();
 }
 
 /// Objects without a sheaf, with their links.
@@ -167,7 +167,7 @@ fn dead_cpu() {
             at(cache, 1).free_rcu(object);
         });
         let other = spawn(&cache, |cache| {
-            let there = At {
+            let there = Ctx {
                 cpu: 1,
                 ..at(cache, 1)
             };
@@ -208,7 +208,7 @@ fn reserve_of_two_cpus() {
 
 /// What is taken is what was added just now, or nothing.
 #[test]
-fn reserve_that_is_filled() {
+fn reserve_is_refilled() {
     model(|| {
         let places = (0..1).map(|_| AtomicLink::new(0)).collect::<Vec<_>>();
         let ring = Arc::new(Reserve::new(places, 1));
@@ -224,7 +224,7 @@ fn reserve_that_is_filled() {
 /// A place is used twice while another context takes the first object, or comes too late for it: it does not go by
 /// the tail of then.
 #[test]
-fn reserve_that_goes_round() {
+fn reserve_wraps_around() {
     model(|| {
         let places = (0..1).map(|_| AtomicLink::new(0)).collect::<Vec<_>>();
         let ring = Arc::new(Reserve::new(places, 1));
@@ -255,10 +255,10 @@ fn surplus_of_a_reserve() {
 
 /// A callback that takes something off a count in the second of two words, and still accesses its cache; and
 /// another that ends the cache when `is_quiet` says so.
-fn callback_and_end(is_quiet: fn(&Running, &dyn Fn() -> bool) -> bool) {
+fn callback_and_end(is_quiet: fn(&RunningCallbacks, &dyn Fn() -> bool) -> bool) {
     loom::model(move || {
         let cache = Arc::new((
-            Running::new(),
+            RunningCallbacks::new(),
             [AtomicLink::new(0), AtomicLink::new(1)],
             AtomicLink::new(0),
         ));
@@ -291,7 +291,7 @@ tests! {
         give_give_close(Flaw::FilledNotAwaited);
     sees_preemptible_calls, "Causality violation": give_give_close(Flaw::Preemptible);
     callbacks_end_before_their_cache:
-        callback_and_end(|running, none| running.are_none_after(none));
+        callback_and_end(|running, none| running.is_idle_after(none));
     sees_that_callbacks_are_looked_for_first, "the cache is gone":
-        callback_and_end(|running, none| running.are_none_after(|| true) && none());
+        callback_and_end(|running, none| running.is_idle_after(|| true) && none());
 }

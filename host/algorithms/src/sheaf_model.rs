@@ -11,16 +11,15 @@ use crate::{
     sheaves::{
         arm::{self, Armed, Monitored},
         barn::Stock,
-        cursor::{Cursor, Undisturbed, NONE},
+        cursor::{Cursor, LocalList, LocalPtr, Quiescent, NONE},
         exchange::{
-            any_object, close_all, close_partial, put_object, take_stock, take_waiting, Cpu, Words,
-            REUSE,
+            any_object, close_all, close_partial, put_object, take_stock, take_waiting, CacheCpu,
+            Words, REUSE,
         },
         fastpath::{self, FastPath, Freed, Missed},
         geometry::{Slot, SHEAF_BYTES, SLOTS},
-        local::{LocalList, LocalSlot},
         reserve::Reserve,
-        sheaf::{Chain, EmptySheaf, FullSheaf, Owned, Rest, Stamp},
+        sheaf::{EmptySheaf, FullSheaf, Owned, Rest, SheafChain, Stamp},
     },
     sync::{AtomicLink, AtomicUsize, Mutex, MutexGuard, RwLock},
 };
@@ -215,9 +214,9 @@ struct Books {
     /// Sheaves that are counted as waiting for a grace period.
     counted: usize,
     /// Chains, and the number of the grace period that they wait for.
-    waiting: Vec<(u64, Chain)>,
+    waiting: Vec<(u64, SheafChain)>,
     /// CPUs whose tick has something to do.
-    rang: HashSet<usize>,
+    tick_pending: HashSet<usize>,
     /// CPUs whose tick arms the monitor, and those whose monitor is queued: in how many jiffies.
     arming: HashSet<usize>,
     queued: HashMap<usize, usize>,
@@ -263,7 +262,7 @@ unsafe impl Send for Model {}
 
 /// A context of a CPU.
 #[derive(Clone, Copy)]
-pub(crate) struct At<'a> {
+pub(crate) struct Ctx<'a> {
     pub(crate) model: &'a Model,
     pub(crate) cpu: usize,
     /// A thread of its own under loom; everything else has one.
@@ -394,7 +393,7 @@ impl Model {
         }
     }
 
-    fn take_in(&self, mut chain: Chain) {
+    fn take_in(&self, mut chain: SheafChain) {
         let mut left = self.max_sheaves;
         while let Some(mut sheaf) = chain.pop() {
             let stamp = sheaf.take_stamp();
@@ -440,8 +439,8 @@ impl Model {
     }
 
     /// A context of `cpu` in which nothing else is, and preemption on.
-    pub(crate) fn task(&self, cpu: usize) -> At<'_> {
-        At {
+    pub(crate) fn task(&self, cpu: usize) -> Ctx<'_> {
+        Ctx {
             model: self,
             cpu,
             context: 0,
@@ -451,8 +450,8 @@ impl Model {
     }
 
     /// One that may have interrupted another.
-    pub(crate) fn nmi(&self, cpu: usize) -> At<'_> {
-        At {
+    pub(crate) fn nmi(&self, cpu: usize) -> Ctx<'_> {
+        Ctx {
             preemptible: false,
             may_wait: false,
             ..self.task(cpu)
@@ -464,8 +463,8 @@ impl Model {
         // No context is interrupted, and no object waits in them.
         self.take_in(words.spent.take());
         // SAFETY: No call is in progress on this CPU.
-        let undisturbed = unsafe { Undisturbed::assume() };
-        take_stock(words, &undisturbed)
+        let quiescent = unsafe { Quiescent::assume() };
+        take_stock(words, &quiescent)
             .into_iter()
             .flatten()
             .for_each(|rest| self.store(rest));
@@ -497,7 +496,7 @@ impl Model {
     }
 
     /// Puts everything back and looks whether all is there, once: objects and sheaves.
-    pub(crate) fn end(self) {
+    pub(crate) fn check_all(self) {
         let mut objects: Vec<usize> = Vec::new();
         for cpu in 0..self.cpus.len() {
             self.take_off(cpu);
@@ -545,7 +544,7 @@ impl Model {
     }
 
     /// A barrier looks, at any step: it would close what the CPUs have, or has something to wait for.
-    pub(crate) fn look_as_a_barrier(&self) {
+    pub(crate) fn check_as_barrier(&self) {
         let books = self.books();
         let may_hold = |cpu: &[AtomicUsize; WORDS]| {
             cpu[RCU].load(Relaxed) != NONE || cpu[CLOSED].load(Relaxed) != 0
@@ -577,13 +576,13 @@ impl Model {
     }
 
     /// Whether the tick of `cpu` has something to do, which it does then.
-    pub(crate) fn rang(&self, cpu: usize) -> bool {
-        self.books().rang.remove(&cpu)
+    pub(crate) fn tick_pending(&self, cpu: usize) -> bool {
+        self.books().tick_pending.remove(&cpu)
     }
 
     /// Whether the tick of `cpu` comes for what is closed there.
-    pub(crate) fn is_kicked(&self, cpu: usize) -> bool {
-        self.cpus[cpu][CLOSED].load(Relaxed) == 0 || self.books().rang.contains(&cpu)
+    pub(crate) fn is_tick_queued(&self, cpu: usize) -> bool {
+        self.cpus[cpu][CLOSED].load(Relaxed) == 0 || self.books().tick_pending.contains(&cpu)
     }
 
     /// `object` goes back by another way.
@@ -602,15 +601,15 @@ impl Model {
     }
 
     /// Whether the monitor of `cpu` is armed, or nothing is kept there.
-    pub(crate) fn is_looked_after(&self, cpu: usize) -> bool {
-        let is_there = |i: usize| self.cpus[cpu][i].load(Relaxed) != nothing(i);
+    pub(crate) fn is_monitored(&self, cpu: usize) -> bool {
+        let is_set = |i: usize| self.cpus[cpu][i].load(Relaxed) != nothing(i);
         let books = self.books();
         books.arming.contains(&cpu)
             || books.queued.contains_key(&cpu)
             || ![ALLOC, RCU, SPARE_FULL, SPARE_EMPTY, SPENT]
                 .into_iter()
                 .chain(REUSED..REUSED + REUSE)
-                .any(is_there)
+                .any(is_set)
     }
 
     /// Sheaves in memory.
@@ -630,7 +629,7 @@ impl Model {
     }
 }
 
-impl<'a> At<'a> {
+impl<'a> Ctx<'a> {
     fn word(self, i: usize) -> Word<'a> {
         Word {
             value: &self.model.cpus[self.cpu][i],
@@ -687,7 +686,7 @@ impl<'a> At<'a> {
         self.model.books().arming.remove(&self.cpu);
         let chain = take_waiting(&self.words());
         self.start_grace_period(chain);
-        if self.armed().kicked() {
+        if self.armed().set_armed() {
             let mut books = self.model.books();
             books.queued.entry(self.cpu).or_insert(INTERVAL);
         }
@@ -704,7 +703,7 @@ impl<'a> At<'a> {
     }
 }
 
-impl At<'_> {
+impl Ctx<'_> {
     fn take_two<S>(self, take: impl Fn(&mut Stock) -> Option<S>) -> (Option<S>, Option<S>) {
         step();
         // An interrupt that comes with the lock held does not get it.
@@ -732,7 +731,7 @@ impl At<'_> {
     }
 }
 
-impl<'a> FastPath for At<'a> {
+impl<'a> FastPath for Ctx<'a> {
     type Word = Word<'a>;
     type Alloc = Word<'a>;
     type Rcu = Word<'a>;
@@ -745,22 +744,22 @@ impl<'a> FastPath for At<'a> {
         Cursor(self.word(RCU))
     }
 
-    fn reuse(self, i: usize) -> LocalSlot<Word<'a>> {
-        LocalSlot(self.word(REUSED + i))
+    fn reuse(self, i: usize) -> LocalPtr<Word<'a>> {
+        LocalPtr(self.word(REUSED + i))
     }
 
-    fn reuse_slot_filled(self) {
+    fn on_reuse_slot_filled(self) {
         self.arm();
     }
 }
 
-impl<'a> Cpu for At<'a> {
+impl<'a> CacheCpu for Ctx<'a> {
     fn words(self) -> Words<Word<'a>> {
         Words {
             alloc: Cursor(self.word(ALLOC)),
             rcu: Cursor(self.word(RCU)),
-            spare_full: LocalSlot(self.word(SPARE_FULL)),
-            spare_empty: LocalSlot(self.word(SPARE_EMPTY)),
+            spare_full: LocalPtr(self.word(SPARE_FULL)),
+            spare_empty: LocalPtr(self.word(SPARE_EMPTY)),
             spent: LocalList {
                 head: self.word(SPENT),
                 len: self.word(SPENT_LEN),
@@ -780,18 +779,18 @@ impl<'a> Cpu for At<'a> {
         self.model.capacity
     }
 
-    fn undisturbed(self) -> Option<Undisturbed> {
+    fn quiescent(self) -> Option<Quiescent> {
         (self.preemptible || self.model.flaw == Flaw::EmptiedNotAwaited).then(|| {
             // SAFETY: No other context is in a call, or this is what is to be found out.
-            unsafe { Undisturbed::assume() }
+            unsafe { Quiescent::assume() }
         })
     }
 
-    fn may_start(self) -> bool {
+    fn may_call_rcu(self) -> bool {
         self.may_wait
     }
 
-    fn start_grace_period(self, chain: Chain) {
+    fn start_grace_period(self, chain: SheafChain) {
         step();
         if self.model.flaw == Flaw::FilledNotAwaited {
             return self.model.take_in(chain);
@@ -817,7 +816,7 @@ impl<'a> Cpu for At<'a> {
         self.take_two(Stock::take_full)
     }
 
-    fn take_far(self) -> Option<FullSheaf> {
+    fn take_remote(self) -> Option<FullSheaf> {
         None
     }
 
@@ -845,34 +844,34 @@ impl<'a> Cpu for At<'a> {
         self.model.new_sheaf()
     }
 
-    fn kick(self) {
-        self.model.books().rang.insert(self.cpu);
+    fn queue_irq_work(self) {
+        self.model.books().tick_pending.insert(self.cpu);
     }
 
-    fn emptied(self) {
+    fn on_alloc_installed(self) {
         self.arm();
     }
 
-    fn filled(self) {
+    fn on_rcu_installed(self) {
         self.arm();
     }
 
-    fn stocked(self) {
+    fn on_spare_kept(self) {
         self.arm();
     }
 
-    fn too_deep(self) {
+    fn warn_nesting(self) {
         self.model.books().too_deep += 1;
     }
 
-    fn twice(self, object: usize) {
+    fn warn_double_free(self, object: usize) {
         self.model.books().twice.push(object);
     }
 }
 
 /// A run of the monitor: what there is has so long to go.
 struct Monitor<'a> {
-    at: At<'a>,
+    at: Ctx<'a>,
     left: usize,
 }
 

@@ -5,7 +5,7 @@
 //! none is lost, nor is a sheaf.
 
 use super::nested_tests::plans;
-use crate::sheaf_model::{hooked, At, Flaw, Model};
+use crate::sheaf_model::{hooked, Ctx, Flaw, Model};
 use std::cell::{Cell, RefCell};
 
 /// What a context does.
@@ -49,7 +49,7 @@ struct Run {
 }
 
 impl Run {
-    fn at(&self) -> At<'_> {
+    fn at(&self) -> Ctx<'_> {
         match self.depth.get() {
             0 => self.model.task(0),
             _ => self.model.nmi(0),
@@ -79,7 +79,7 @@ impl Run {
                 give();
             }
             Act::Tick => {
-                self.model.rang(0);
+                self.model.tick_pending(0);
                 self.at().tick();
             }
             Act::HoldBarn => self.model.hold_barn(),
@@ -94,7 +94,7 @@ impl Run {
     }
 
     fn hook(&self) {
-        self.model.look_as_a_barrier();
+        self.model.check_as_barrier();
         let step = self.step.replace(self.step.get() + 1);
         for &(at, act) in &self.plan {
             if at == step {
@@ -149,14 +149,17 @@ fn run(
                 run.model.grace_period();
             }
             run.act(act);
-            assert!(run.model.is_kicked(0), "closed sheaves wait for no tick");
             assert!(
-                run.model.is_looked_after(0),
+                run.model.is_tick_queued(0),
+                "closed sheaves wait for no tick"
+            );
+            assert!(
+                run.model.is_monitored(0),
                 "what is on the CPU waits for no monitor"
             );
         }
     });
-    run.model.end();
+    run.model.check_all();
     run.step.get()
 }
 

@@ -32,7 +32,7 @@ fn interrupted(at: usize, flaw: Flaw) -> bool {
             model.task(0).alloc();
         }
     });
-    model.end();
+    model.check_all();
     came.get()
 }
 
@@ -75,13 +75,13 @@ proptest! {
 
     /// After `prefill(n)` that many allocations of any CPUs succeed, whatever is in the barn.
     #[test]
-    fn as_many_as_promised(cpus in prop::collection::vec(0usize..3, 1..16), full in 0usize..4) {
+    fn promised_objects_are_available(cpus in prop::collection::vec(0usize..3, 1..16), full in 0usize..4) {
         let model = Model::new(3, full, 2, 40, Flaw::None);
         model.prefill(cpus.len());
         for &cpu in &cpus {
             prop_assert!(model.nmi(cpu).alloc().is_some());
         }
-        model.end();
+        model.check_all();
     }
 
     #[test]
@@ -122,7 +122,7 @@ proptest! {
 
 /// What is promised stays, and is missed where it is not there.
 #[test]
-fn what_is_promised() {
+fn reserve_counts() {
     let ring = ring(8, 3);
     assert_eq!(ring.keep(), 3);
     for n in 0..8 {

@@ -5,11 +5,11 @@
 //! twice or early, nothing is lost, and a barn says rightly what it has too much of.
 
 use crate::{
-    sheaf_model::{hooked, At, Flaw, Memory, Model},
+    sheaf_model::{hooked, Ctx, Flaw, Memory, Model},
     sheaves::{
         barn::{Stock, Surplus},
         geometry::{self, Slot, SLOTS},
-        sheaf::{Chain, Closed, EmptySheaf, FullSheaf, Install, Installed, Rest, Stamp},
+        sheaf::{Closed, EmptySheaf, FullSheaf, Install, Installed, Rest, SheafChain, Stamp},
     },
 };
 use proptest::prelude::*;
@@ -32,7 +32,7 @@ enum Step {
     Tick(usize),
     /// The monitor, or the end of a CPU.
     TakeOff(usize),
-    GracePeriod,
+    GpSnapshot,
     Callbacks,
 }
 
@@ -48,7 +48,7 @@ fn steps() -> impl Strategy<Value = Vec<(Step, Vec<Interrupt>)>> {
         1 => Just(Step::Slab),
         2 => cpu.clone().prop_map(Step::Tick),
         1 => cpu.prop_map(Step::TakeOff),
-        3 => Just(Step::GracePeriod),
+        3 => Just(Step::GpSnapshot),
         3 => Just(Step::Callbacks),
     ];
     let interrupts = prop::collection::vec((0usize..24, any::<bool>()), 0..4);
@@ -65,9 +65,9 @@ struct World {
 }
 
 impl World {
-    fn at(&self, cpu: usize, preemptible: bool) -> At<'_> {
+    fn at(&self, cpu: usize, preemptible: bool) -> Ctx<'_> {
         let task = self.depth.get() == 0;
-        At {
+        Ctx {
             preemptible: preemptible && task,
             may_wait: task,
             ..self.model.task(cpu)
@@ -122,7 +122,7 @@ impl World {
             Step::Slab => self.held.borrow_mut().push_back(self.model.from_slab()),
             Step::Tick(cpu) => self.at(cpu, false).tick(),
             Step::TakeOff(cpu) => self.model.take_off(cpu),
-            Step::GracePeriod => self.model.grace_period(),
+            Step::GpSnapshot => self.model.grace_period(),
             Step::Callbacks => self.model.callbacks(),
         }
     }
@@ -146,7 +146,7 @@ fn life(steps: Vec<(Step, Vec<Interrupt>)>, capacity: usize, max_sheaves: usize,
             world.interrupts.borrow_mut().clear();
         }
     });
-    world.model.end();
+    world.model.check_all();
 }
 
 fn objects_of(full: FullSheaf) -> (Vec<usize>, EmptySheaf) {
@@ -395,26 +395,26 @@ fn filled(memory: &mut Memory, n: usize, stamp: u32) -> Closed {
 #[test]
 fn chains() {
     let mut memory = Memory::default();
-    assert!(Chain::new().is_empty() && Chain::new().into_rcu_head(1).is_none());
-    assert_eq!(Chain::new().into_first(), 0);
+    assert!(SheafChain::new().is_empty() && SheafChain::new().into_rcu_head(1).is_none());
+    assert_eq!(SheafChain::new().into_first(), 0);
     let owner: *const () = std::ptr::from_ref(&memory).cast();
-    let mut chain = Chain::new();
+    let mut chain = SheafChain::new();
     chain.count(|| panic!("there is none"));
     chain.push(filled(&mut memory, 2, 4));
     let sheaf = memory.sheaf().into_memory();
     // SAFETY: That of a sheaf.
     chain.push(unsafe { EmptySheaf::from_memory(sheaf, owner) }.into_closed());
-    let mut newer = Chain::new();
+    let mut newer = SheafChain::new();
     let stock: [*mut u8; 1] = [without_provenance_mut(8)];
     newer.push(memory.sheaf().fill(&stock).into_closed(Stamp::of(5)));
     newer.push(filled(&mut memory, 3, 6));
     chain.append(newer);
-    chain.append(Chain::new());
+    chain.append(SheafChain::new());
     assert_eq!((chain.len(), chain.nr_full()), (4, 3));
     // The first has one.
     chain.count(|| panic!("it is counted"));
     // SAFETY: From there.
-    let mut chain = unsafe { Chain::from_first(chain.into_first()) };
+    let mut chain = unsafe { SheafChain::from_first(chain.into_first()) };
     assert_eq!((chain.len(), chain.nr_full()), (4, 3));
     let expected = [(Some((3, geometry::now())), true, 7), (None, false, 6)];
     for (waiting, holds_freed, number) in expected {
@@ -428,7 +428,7 @@ fn chains() {
     chain.count(|| Stamp::of(8));
     let head = chain.into_rcu_head(3).expect("there are two");
     // SAFETY: From there.
-    let (mut chain, origin) = unsafe { Chain::from_rcu_head(head.as_ptr().addr()) };
+    let (mut chain, origin) = unsafe { SheafChain::from_rcu_head(head.as_ptr().addr()) };
     assert_eq!((origin.owner, origin.node), (owner, 3));
     assert_eq!((chain.len(), chain.nr_full()), (2, 1));
     let numbers = std::iter::from_fn(|| Some(chain.pop()?.take_stamp()?.number()));
@@ -438,7 +438,7 @@ fn chains() {
 
 /// The objects of a sheaf, as those see them that only look.
 #[test]
-fn what_is_in_a_sheaf() {
+fn sheaf_contents() {
     let mut memory = Memory::default();
     let pointers = [8, 16, 24].map(without_provenance_mut);
     let full = memory.sheaf().fill(&pointers);

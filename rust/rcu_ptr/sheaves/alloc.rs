@@ -19,7 +19,7 @@ use super::{
     exchange,
     fastpath::{self, Freed, Missed},
     limits,
-    pcs::{Counter, Here},
+    pcs::{Here, PcsCounter},
     refill,
 };
 use crate::{
@@ -65,7 +65,7 @@ pub(crate) fn alloc_nolock(cache: &Cache) -> *mut u8 {
 // Functions of their own, so that the common way needs no stack.
 #[inline(never)]
 fn again(cache: &Cache, gfp: u32, pin: PreemptOff) -> *mut u8 {
-    match fastpath::alloc_reused(Here::new(cache, &pin).at()) {
+    match fastpath::alloc_reused(Here::new(cache, &pin).with_ctx()) {
         Some(object) => ptr::with_exposed_provenance_mut(object),
         None => slow(cache, gfp, pin),
     }
@@ -73,7 +73,7 @@ fn again(cache: &Cache, gfp: u32, pin: PreemptOff) -> *mut u8 {
 
 #[inline(never)]
 fn again_nolock(cache: &Cache, pin: PreemptOff) -> *mut u8 {
-    match fastpath::alloc_reused(Here::new(cache, &pin).at()) {
+    match fastpath::alloc_reused(Here::new(cache, &pin).with_ctx()) {
         Some(object) => ptr::with_exposed_provenance_mut(object),
         None => slow_nolock(cache, pin),
     }
@@ -85,20 +85,20 @@ fn slow(cache: &Cache, gfp: u32, pin: PreemptOff) -> *mut u8 {
     let mut pin = pin;
     if cache.is_at_wait_limit() {
         let may_wait = slab::may_block(gfp);
-        if let Some(object) = limits::refuse(Here::new(cache, &pin), may_wait) {
+        if let Some(object) = limits::alloc_at_limit(Here::new(cache, &pin), may_wait) {
             return ptr::with_exposed_provenance_mut(object);
         }
         drop(pin);
-        if !limits::wait(cache, gfp) {
+        if !limits::wait_below_limit(cache, gfp) {
             return ptr::null_mut();
         }
         pin = PreemptOff::new();
     }
     let here = Here::new(cache, &pin);
-    if let Some(object) = exchange::next_object(here.at()) {
+    if let Some(object) = exchange::next_object(here.with_ctx()) {
         return ptr::with_exposed_provenance_mut(object);
     }
-    here.add(Counter::Missed, 1);
+    here.add(PcsCounter::Missed, 1);
     drop(pin);
     refill::alloc(cache, gfp)
 }
@@ -108,15 +108,15 @@ fn slow(cache: &Cache, gfp: u32, pin: PreemptOff) -> *mut u8 {
 fn slow_nolock(cache: &Cache, pin: PreemptOff) -> *mut u8 {
     let here = Here::new(cache, &pin);
     if cache.is_at_wait_limit() {
-        let found = limits::refuse(here, false);
+        let found = limits::alloc_at_limit(here, false);
         return found.map_or(ptr::null_mut(), ptr::with_exposed_provenance_mut);
     }
-    if let Some(object) = exchange::any_object(here.at().any_node()) {
+    if let Some(object) = exchange::any_object(here.with_ctx().allow_remote()) {
         return ptr::with_exposed_provenance_mut(object);
     }
-    here.add(Counter::Missed, 1);
+    here.add(PcsCounter::Missed, 1);
     // What only such an object points to would count as leaked: kmemleak is not told of it.
-    if !cache.takes_foreign || cfg!(CONFIG_DEBUG_KMEMLEAK) {
+    if !cache.accepts_nolock_objects || cfg!(CONFIG_DEBUG_KMEMLEAK) {
         return ptr::null_mut();
     }
     let object = fault::point()
@@ -125,9 +125,9 @@ fn slow_nolock(cache: &Cache, pin: PreemptOff) -> *mut u8 {
     match object {
         Some(object) => {
             // ORDERING: The object is freed after it was passed on by the caller, and with it this store.
-            cache.has_foreign.store(true, Relaxed);
+            cache.has_nolock_objects.store(true, Relaxed);
             cache.slab_allocs.add(1, Relaxed);
-            here.add(Counter::NolockAlloc, 1);
+            here.add(PcsCounter::NolockAlloc, 1);
             object.as_ptr()
         }
         None => ptr::null_mut(),
@@ -176,16 +176,16 @@ pub(crate) unsafe fn free_rcu(cache: &Cache, object: NonNull<u8>, pin: &PreemptO
 pub(crate) unsafe fn no_slot(cache: &Cache, object: NonNull<u8>, caller: usize, pin: PreemptOff) {
     let here = Here::new(cache, &pin);
     let addr = object.as_ptr().expose_provenance();
-    if exchange::put_object(here.at(), addr) {
+    if exchange::put_object(here.with_ctx(), addr) {
         return;
     }
-    here.add(Counter::EngineFallback, 1);
+    here.add(PcsCounter::EngineFallback, 1);
     if cache.has_strays() {
         let epoch = cache.count_stray();
         // SAFETY: A live object, aligned to 8 bytes at least, and 8 bytes in it that are its link or lie
         // behind what the user has: `Cache::create()` saw to that.
         if unsafe { cache.strays.push(addr, addr + cache.link, epoch) } {
-            return here.kick();
+            return here.queue_irq_work();
         }
         // The other copy is still to be taken in, which wakes the waiters.
         let _ = cache.strays_pending.uncount(epoch);

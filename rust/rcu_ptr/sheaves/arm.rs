@@ -34,7 +34,7 @@ impl<W: LocalWord> Armed<W> {
     }
 
     /// The irq_work runs. Returns whether it has to queue the monitor.
-    pub(crate) fn kicked(self) -> bool {
+    pub(crate) fn set_armed(self) -> bool {
         self.0.cmpxchg(ARMING, ARMED) == ARMING
     }
 }

@@ -20,7 +20,7 @@ pub(crate) struct Stock {
     /// Sheaves of each kind to keep at most.
     limit: usize,
     /// And this many more, while objects are allocated from the slab.
-    more: usize,
+    extra: usize,
     /// Collects objects of this node that were freed on others.
     pub(crate) remote_frees: Option<FullSheaf>,
     /// Some were freed since the last [`Stock::idle()`].
@@ -43,7 +43,7 @@ impl Stock {
             low_full: 0,
             low_empty: 0,
             limit,
-            more: 0,
+            extra: 0,
             remote_frees: None,
             had_remote: false,
         }
@@ -126,14 +126,14 @@ impl Stock {
 
     /// Allows `sheaves` of each kind on top of the limit.
     pub(crate) fn allow(&mut self, sheaves: usize) {
-        self.more = sheaves;
+        self.extra = sheaves;
     }
 
     /// What is above the limit, and above what is allowed on top of it.
     pub(crate) fn excess(&self) -> Surplus {
         Surplus {
-            full: self.full.len().saturating_sub(self.limit + self.more),
-            empty: self.empty.len().saturating_sub(self.limit + self.more),
+            full: self.full.len().saturating_sub(self.limit + self.extra),
+            empty: self.empty.len().saturating_sub(self.limit + self.extra),
         }
     }
 

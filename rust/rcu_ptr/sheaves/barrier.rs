@@ -12,12 +12,12 @@
 
 use super::{
     cache::Cache,
-    caches::Pinned,
+    caches::CachePin,
     exchange::{self, Words},
     grace::EPOCHS,
-    pcs::{Counter, Here},
+    pcs::{Here, PcsCounter},
     reclaim,
-    sheaf::Chain,
+    sheaf::SheafChain,
     Sheaves,
 };
 use crate::{
@@ -34,7 +34,7 @@ use core::ptr;
 use kernel::sync::atomic::{Acquire, Atomic, AtomicFlag, Full, Relaxed};
 
 /// The number of barriers so far, which orders them. All waiters of this file wait on its address.
-static TIME: Atomic<u64> = Atomic::new(0);
+static BARRIER_SEQ: Atomic<u64> = Atomic::new(0);
 
 /// Counts what waits for a grace period, by the epoch in which it began to: so a barrier depends neither on callbacks of
 /// others nor on sheaves that are closed meanwhile. In any context, NMI included.
@@ -66,9 +66,9 @@ impl Pending {
 }
 
 /// The time of a barrier: what is counted before the call is older.
-pub(super) fn now() -> u64 {
+pub(super) fn next_seq() -> u64 {
     // ORDERING: Full: what the barrier has seen to be off a CPU was counted before.
-    TIME.fetch_add(1, Full) + 1
+    BARRIER_SEQ.fetch_add(1, Full) + 1
 }
 
 /// Wakes the waiters for a count, the last user or the destruction of a cache.
@@ -77,7 +77,7 @@ pub(super) fn now() -> u64 {
 ///
 /// Softirq or task. What they wait for was done by a full barrier.
 pub(super) fn wake() {
-    wait::wake(&TIME);
+    wait::wake(&BARRIER_SEQ);
 }
 
 /// Waits until `done` returns `true`.
@@ -86,7 +86,7 @@ pub(super) fn wake() {
 ///
 /// May sleep; `done` may not.
 pub(super) fn wait_until(done: impl Fn() -> bool) {
-    wait::until(&TIME, &done);
+    wait::until(&BARRIER_SEQ, &done);
 }
 
 /// Caches that a CPU looks after in one interrupt.
@@ -94,8 +94,8 @@ const PER_INTERRUPT: usize = 16;
 
 /// What a CPU is asked to close, and what it did.
 struct Request {
-    cache: Option<Pinned>,
-    /// [`Chain::into_first()`]
+    cache: Option<CachePin>,
+    /// [`SheafChain::into_first()`]
     closed: Atomic<usize>,
     /// A count was taken back that was the last.
     wakes: AtomicFlag,
@@ -122,11 +122,11 @@ pub(super) fn barrier(sheaves: &Sheaves, of: Option<&Cache>, meanwhile: impl FnO
     if cfg!(CONFIG_LOCKDEP) {
         sheaves.each(is_asked).for_each(|cache| cache.will_wait());
     }
-    let time = now();
+    let seq = next_seq();
     // Sheaves that are counted from here on have another stamp.
     let _ = sheaves.next(0, |cache| {
         is_asked(cache) && {
-            cache.is_past(time);
+            cache.is_drained(seq);
             false
         }
     });
@@ -140,14 +140,14 @@ pub(super) fn barrier(sheaves: &Sheaves, of: Option<&Cache>, meanwhile: impl FnO
             // What is waited for below may be long, and others are not to wait for that.
             cache.queue_backlog();
         } else {
-            reclaim::take_in_backlog(&cache);
+            reclaim::process_backlog(&cache);
         }
     }
-    for cache in sheaves.each(|c| is_asked(c) && !c.is_past(time)) {
-        reclaim::wait_until(&cache, || cache.is_past(time));
+    for cache in sheaves.each(|c| is_asked(c) && !c.is_drained(seq)) {
+        reclaim::wait_until(&cache, || cache.is_drained(seq));
     }
     if of.is_none() {
-        sheaves.wait_for_ends();
+        sheaves.wait_for_destroys();
     }
 }
 
@@ -191,14 +191,14 @@ fn close_all(sheaves: &Sheaves, cpu: i32, is_asked: impl Fn(&Cache) -> bool) -> 
                 return closed_some;
             };
             // SAFETY: From `close()`.
-            let chain = unsafe { Chain::from_first(closed.load(Relaxed)) };
+            let chain = unsafe { SheafChain::from_first(closed.load(Relaxed)) };
             if wakes.load(Relaxed) {
                 wake();
             }
             if !chain.is_empty() {
                 trace::sheaf_wait(&cache.name, cpu, || (chain.len(), chain.nr_full()));
                 if cache.srcu.is_some() {
-                    cache.wait_for_all(chain);
+                    cache.wait_for_readers(chain);
                 } else {
                     // ORDERING: What was closed there was before the end of the interrupt.
                     reclaim::leave_closed(&cache, cache.pcs.of(cpu).node(), chain);
@@ -216,7 +216,7 @@ fn close_on(cpu: i32, requests: &Requests) -> bool {
         for request in requests {
             let Some(cache) = &request.cache else { return };
             let here = Here::new(cache, &pin);
-            here.add(Counter::Waited, request.close(cache, cpu, &here.words()));
+            here.add(PcsCounter::Waited, request.close(cache, cpu, &here.words()));
         }
     };
     if irq::call_on(cpu, requests, here) {
@@ -232,7 +232,7 @@ fn close_on(cpu: i32, requests: &Requests) -> bool {
     for request in requests {
         let Some(cache) = &request.cache else { break };
         let pcs = cache.pcs.of(cpu).get_ref();
-        pcs.add(Counter::Waited, request.close(cache, cpu, &pcs.quiet()));
+        pcs.add(PcsCounter::Waited, request.close(cache, cpu, &pcs.quiet()));
     }
     true
 }

@@ -17,8 +17,8 @@ use super::{
     barrier,
     cache::{Cache, CacheRef},
     grace::{Needs, Strays},
-    pcs::{Counter, Here, Pcs},
-    sheaf::Chain,
+    pcs::{Here, Pcs, PcsCounter},
+    sheaf::SheafChain,
 };
 use crate::sys::{
     debug,
@@ -50,40 +50,40 @@ const TAKEN: u32 = 1;
 const OVER: u32 = 2;
 
 /// Something that waits for grace periods together.
-struct Batch {
+struct CacheBatch {
     rcu: RcuHead,
     srcu: RcuHead,
     cache: CacheRef,
     state: Atomic<u32>,
     /// Grace periods that are not over.
     left: Atomic<u32>,
-    /// [`Chain::into_first()`]
+    /// [`SheafChain::into_first()`]
     chain: Atomic<usize>,
     /// [`Strays::take()`]
     strays: Atomic<u64>,
 }
 
-const RCU: usize = offset_of!(Batch, rcu);
-const SRCU: usize = offset_of!(Batch, srcu);
+const RCU: usize = offset_of!(CacheBatch, rcu);
+const SRCU: usize = offset_of!(CacheBatch, srcu);
 
 // SAFETY: The heads are RCU's while the batch waits, and not accessed otherwise.
-unsafe impl Sync for Batch {}
+unsafe impl Sync for CacheBatch {}
 // SAFETY: As above.
-unsafe impl Send for Batch {}
+unsafe impl Send for CacheBatch {}
 
 /// The batches of a cache.
 #[pin_data]
-pub(super) struct Batches {
-    batches: [Batch; BATCHES],
+pub(super) struct CacheBatches {
+    batches: [CacheBatch; BATCHES],
     /// Sheaves that no batch has taken yet.
     #[pin]
-    waiting: RawSpinLock<Chain>,
+    waiting: RawSpinLock<SheafChain>,
 }
 
-impl Batches {
+impl CacheBatches {
     /// Free ones.
     pub(super) fn new(cache: CacheRef) -> impl PinInit<Self> {
-        let batch = move |_| Batch {
+        let batch = move |_| CacheBatch {
             rcu: UnsafeCell::new([0; 2]),
             srcu: UnsafeCell::new([0; 2]),
             cache,
@@ -94,18 +94,18 @@ impl Batches {
         };
         pin_init!(Self {
             batches: core::array::from_fn(batch),
-            waiting <- RawSpinLock::new(Chain::new(), c"rcu_ptr_waiting", static_lock_class!()),
+            waiting <- RawSpinLock::new(SheafChain::new(), c"rcu_ptr_waiting", static_lock_class!()),
         })
     }
 
     /// Whether nothing waits, and nothing that did is being processed.
-    fn are_free(&self) -> bool {
+    fn are_idle(&self) -> bool {
         // ORDERING: Acquire pairs with the exchange when a batch is freed.
         self.batches.iter().all(|b| b.state.load(Acquire) == FREE)
     }
 
     /// Whether something is left for the worker.
-    pub(super) fn are_over(&self) -> bool {
+    pub(super) fn any_over(&self) -> bool {
         self.batches.iter().any(|b| b.state.load(Relaxed) == OVER)
     }
 }
@@ -116,14 +116,14 @@ struct Over<const AT: usize>;
 impl<const AT: usize> Callback for Over<AT> {
     unsafe fn run(head: NonNull<RcuHead>) {
         // SAFETY: `begin()` handed over the head of a batch, which lives as long as it waits.
-        unsafe { one_over(head.byte_sub(AT).cast()) };
+        unsafe { gp_over(head.byte_sub(AT).cast()) };
     }
 }
 
 /// # Safety
 ///
 /// `batch` waits, and one of its grace periods is over.
-unsafe fn one_over(batch: NonNull<Batch>) {
+unsafe fn gp_over(batch: NonNull<CacheBatch>) {
     // SAFETY: By the safety requirements of this function.
     let batch = unsafe { batch.as_ref() };
     let cache = batch.cache;
@@ -133,10 +133,10 @@ unsafe fn one_over(batch: NonNull<Batch>) {
     }
     cache.running.enter();
     // SAFETY: From `start_batches()`.
-    let chain = unsafe { Chain::from_first(batch.chain.xchg(0, Relaxed)) };
+    let chain = unsafe { SheafChain::from_first(batch.chain.xchg(0, Relaxed)) };
     if !chain.is_empty() {
         let node = Here::new(&cache, &PreemptOff::new()).pcs().node();
-        cache.barns[node].leave(chain);
+        cache.barns[node].add_backlog(chain);
     }
     if batch.strays.load(Relaxed) == 0 {
         batch.state.xchg(FREE, Full);
@@ -145,7 +145,7 @@ unsafe fn one_over(batch: NonNull<Batch>) {
         batch.state.xchg(OVER, Full);
     }
     cache.queue_backlog();
-    cache.has_run();
+    cache.callback_done();
 }
 
 impl Cache {
@@ -156,7 +156,7 @@ impl Cache {
             return true;
         }
         // Looked at in the order in which they move on.
-        self.lost_strays.load(Relaxed) && self.strays.is_empty() && self.batches.are_free()
+        self.lost_strays.load(Relaxed) && self.strays.is_empty() && self.batches.are_idle()
     }
 
     /// Whether objects that find no sheaf are strays; otherwise the engine takes them.
@@ -166,11 +166,11 @@ impl Cache {
     }
 
     /// How many objects that found no sheaf the engine has taken.
-    pub(super) fn engine_has_taken(&self) -> u64 {
+    pub(super) fn nr_engine_fallbacks(&self) -> u64 {
         if self.has_strays() {
             return 0;
         }
-        let of = |pcs: Pin<&Pcs>| pcs.counted(Counter::EngineFallback);
+        let of = |pcs: Pin<&Pcs>| pcs.counted(PcsCounter::EngineFallback);
         self.pcs.iter().map(of).sum()
     }
 
@@ -199,7 +199,7 @@ impl Cache {
             let chain = {
                 let irqs = IrqsOff::save();
                 let mut waiting = all.waiting.lock(&irqs);
-                core::mem::replace(&mut *waiting, Chain::new())
+                core::mem::replace(&mut *waiting, SheafChain::new())
             };
             let strays = self.strays.take();
             if chain.is_empty() && strays == 0 {
@@ -218,7 +218,7 @@ impl Cache {
     /// # Context
     ///
     /// As for [`Self::start_batches()`].
-    pub(super) fn wait_for_all(&self, chain: Chain) {
+    pub(super) fn wait_for_readers(&self, chain: SheafChain) {
         {
             let irqs = IrqsOff::save();
             self.batches.waiting.lock(&irqs).append(chain);
@@ -227,7 +227,7 @@ impl Cache {
     }
 
     /// Lets `batch` wait: both grace periods begin here, after all that is in it was closed or pushed.
-    fn begin(&self, batch: &Batch) {
+    fn begin(&self, batch: &CacheBatch) {
         let needs = Needs::of(self.srcu.map(Domain::waits_for_rcu));
         batch.left.store(needs.callbacks(), Relaxed);
         let batch = NonNull::from(batch);
@@ -246,14 +246,14 @@ impl Cache {
     /// # Context
     ///
     /// May sleep. The cache does not end meanwhile.
-    pub(super) fn take_in_strays(&self) {
+    pub(super) fn process_strays(&self) {
         for batch in &self.batches.batches {
             if batch.state.cmpxchg(OVER, TAKEN, Full).is_err() {
                 continue;
             }
             let list = batch.strays.xchg(0, Relaxed);
             // SAFETY: From `Strays::take()`; their grace periods are over.
-            unsafe { self.take_in_list(list) };
+            unsafe { self.process_list(list) };
             batch.state.xchg(FREE, Full);
             self.start_batches();
         }
@@ -262,7 +262,7 @@ impl Cache {
     /// # Safety
     ///
     /// `list` is of strays whose grace periods are over.
-    unsafe fn take_in_list(&self, mut list: u64) {
+    unsafe fn process_list(&self, mut list: u64) {
         // One that was freed twice makes it a ring, and what it leads to is not what was pushed.
         // SAFETY: By the safety requirements of this function.
         if !unsafe { Strays::has_end(list, self.link, gp::cond_resched) } {
@@ -275,7 +275,7 @@ impl Cache {
         while let Some((addr, epoch, rest)) = unsafe { Strays::next(list, self.link) } {
             list = rest;
             self.destruct(addr);
-            self.give_back(&mut [with_exposed_provenance_mut(addr)]);
+            self.free_to_slab(&mut [with_exposed_provenance_mut(addr)]);
             if self.strays_pending.uncount(epoch) {
                 barrier::wake();
             }

@@ -9,16 +9,16 @@
 use super::{
     barn::Stock,
     barrier::{self, Pending},
-    batches::Batches,
+    batches::CacheBatches,
+    cursor::DISABLED,
     geometry::{SHEAF_BYTES, SLOTS},
-    grace::{Epochs, GracePeriod, Polled, Running, Strays, EPOCHS},
-    limits::{InForce, Limits},
-    local::BARRED,
+    grace::{Epochs, GpSnapshot, Polled, RunningCallbacks, Strays, EPOCHS},
+    limits::{ActiveLimits, Limits},
     pcs::Pcs,
     reclaim::BacklogWork,
-    refill::RefillWork,
+    refill::CacheRefillWork,
     reserve::Reserve,
-    sheaf::{Chain, EmptySheaf, FullSheaf, Rest, Stamp},
+    sheaf::{EmptySheaf, FullSheaf, Rest, SheafChain, Stamp},
     shrink::{ReapWork, TrimWork},
     Sheaves,
 };
@@ -82,7 +82,7 @@ pub(crate) struct Args {
 pub(crate) struct Cache {
     /// First, as every call needs it.
     pub(super) pcs: PerCpu<Pcs>,
-    pub(crate) limits: InForce,
+    pub(crate) limits: ActiveLimits,
     /// Offset of the link of an object.
     pub(super) link: usize,
     /// Bytes of an object, as asked for.
@@ -92,11 +92,11 @@ pub(crate) struct Cache {
     /// `full_size`, rounded up to the alignment.
     pub(super) footprint: usize,
     /// Whether objects of kmalloc_nolock() may stand in.
-    pub(super) takes_foreign: bool,
+    pub(super) accepts_nolock_objects: bool,
     /// Whether objects go back to the slab after their grace period, for its checks to see them.
-    pub(super) one_way: bool,
+    pub(super) no_reuse: bool,
     /// Whether objects are zeroed before they are allocated again.
-    pub(super) zero: bool,
+    pub(super) zero_on_reuse: bool,
     pub(super) barns: KVec<Pin<KBox<Barn>>>,
     pub(super) slab: SlabCache,
     /// Objects that came from the slab or from kmalloc_nolock(), and that went back, to it or to
@@ -104,18 +104,18 @@ pub(crate) struct Cache {
     pub(super) slab_allocs: Atomic<u64>,
     pub(super) slab_frees: Atomic<u64>,
     /// `slab_allocs` when the last two intervals of the reaper began, the older one last.
-    marks: [Atomic<u64>; 2],
+    past_slab_allocs: [Atomic<u64>; 2],
     /// Whether there are objects of kmalloc_nolock().
-    pub(super) has_foreign: AtomicFlag,
+    pub(super) has_nolock_objects: AtomicFlag,
     /// The refill worker has something to do.
     pub(super) wants_refill: AtomicFlag,
     /// Memory is short: the next trim empties the barns.
-    pub(super) give_back_all: AtomicFlag,
+    pub(super) flush_barns: AtomicFlag,
     /// Held while a reserve is made larger.
     #[pin]
     growing: Mutex<()>,
     #[pin]
-    pub(super) refill: DelayedWork<RefillWork>,
+    pub(super) refill: DelayedWork<CacheRefillWork>,
     /// Takes in the sheaves that callbacks left.
     #[pin]
     pub(super) backlog: DelayedWork<BacklogWork>,
@@ -142,9 +142,9 @@ pub(crate) struct Cache {
     /// Strays that were freed twice are leaked, and what was linked with them.
     pub(super) lost_strays: AtomicFlag,
     /// Callbacks that are at what is counted.
-    pub(super) running: Running,
+    pub(super) running: RunningCallbacks,
     #[pin]
-    pub(super) batches: Batches,
+    pub(super) batches: CacheBatches,
     /// How long objects waited for their next use.
     pub(super) delays: Delays,
     /// Users that the destruction of the cache has to wait for.
@@ -159,11 +159,11 @@ pub(crate) struct Cache {
 /// Sheaves that are to be taken in where sleeping is allowed.
 struct Backlog {
     /// Those whose grace period is over.
-    over: Chain,
+    over: SheafChain,
     polled: Polled<Snapshot>,
 }
 
-impl GracePeriod for Snapshot {
+impl GpSnapshot for Snapshot {
     fn is_over(&self) -> bool {
         Snapshot::is_over(self)
     }
@@ -224,7 +224,7 @@ impl Barn {
                 ),
                 backlog <- RawSpinLock::new(
                     Backlog {
-                        over: Chain::new(),
+                        over: SheafChain::new(),
                         polled: Polled::new(),
                     },
                     c"rcu_ptr_backlog",
@@ -254,24 +254,24 @@ impl Barn {
     /// # Context
     ///
     /// Any, NMI included.
-    pub(super) fn reserved(&self) -> Option<usize> {
+    pub(super) fn take_reserved(&self) -> Option<usize> {
         self.with_reserve(|ring| ring.take())
     }
 
     /// Adds `object` to the reserve. `false`: it is full.
-    pub(super) fn reserve(&self, object: usize) -> bool {
+    pub(super) fn put_reserved(&self, object: usize) -> bool {
         // With the lock held: one at a time.
-        self.with(|_| self.with_reserve(|ring| ring.put(object)))
+        self.with_locked(|_| self.with_reserve(|ring| ring.put(object)))
     }
 
     /// Leaves `chain` for the worker.
-    pub(super) fn leave(&self, chain: Chain) {
+    pub(super) fn add_backlog(&self, chain: SheafChain) {
         let irqs = IrqsOff::save();
         self.backlog.lock(&irqs).over.append(chain);
     }
 
     /// Leaves `chain`, which was closed before the call, for waiters, after a grace period.
-    pub(super) fn leave_closed(&self, chain: Chain) {
+    pub(super) fn add_polled(&self, chain: SheafChain) {
         let irqs = IrqsOff::save();
         let mut backlog = self.backlog.lock(&irqs);
         // Under the lock, so that it is later than those before.
@@ -293,16 +293,16 @@ impl Barn {
     }
 
     /// Takes the sheaves that were left and whose grace period is over.
-    pub(super) fn take_backlog(&self) -> Chain {
+    pub(super) fn take_backlog(&self) -> SheafChain {
         let irqs = IrqsOff::save();
         let mut backlog = self.backlog.lock(&irqs);
-        let mut over = core::mem::replace(&mut backlog.over, Chain::new());
+        let mut over = core::mem::replace(&mut backlog.over, SheafChain::new());
         over.append(backlog.polled.take());
         over
     }
 
     /// Calls `f` with the lock held.
-    pub(super) fn with<R>(&self, f: impl FnOnce(&mut Stock) -> R) -> R {
+    pub(super) fn with_locked<R>(&self, f: impl FnOnce(&mut Stock) -> R) -> R {
         let irqs = IrqsOff::save();
         let mut stock = self.stock.lock(&irqs);
         f(&mut stock)
@@ -313,7 +313,11 @@ impl Barn {
     /// # Context
     ///
     /// Any, NMI included.
-    pub(super) fn try_with<R>(&self, ctx: Context, f: impl FnOnce(&mut Stock) -> R) -> Option<R> {
+    pub(super) fn try_with_locked<R>(
+        &self,
+        ctx: Context,
+        f: impl FnOnce(&mut Stock) -> R,
+    ) -> Option<R> {
         let irqs = IrqsOff::save();
         let guard: Option<RawGuard<'_, Stock>> = if ctx.may_lock {
             Some(self.stock.lock(&irqs))
@@ -344,14 +348,14 @@ impl Cache {
     /// time, and allocate them again.
     pub(super) fn allowance(&self) -> usize {
         let obtained = self.slab_allocs.load(Relaxed);
-        let lately = obtained.saturating_sub(self.marks[1].load(Relaxed)) as usize;
-        (lately / self.capacity()).min(self.limits.more())
+        let lately = obtained.saturating_sub(self.past_slab_allocs[1].load(Relaxed)) as usize;
+        (lately / self.capacity()).min(self.limits.extra())
     }
 
     /// The reaper has run: begins a new interval.
     pub(super) fn next_interval(&self) {
-        self.marks[1].store(self.marks[0].load(Relaxed), Relaxed);
-        self.marks[0].store(self.slab_allocs.load(Relaxed), Relaxed);
+        self.past_slab_allocs[1].store(self.past_slab_allocs[0].load(Relaxed), Relaxed);
+        self.past_slab_allocs[0].store(self.slab_allocs.load(Relaxed), Relaxed);
     }
 
     /// Lets the reserve of `node` keep `more` objects. `fill` is called until there are as many, and
@@ -392,7 +396,7 @@ impl Cache {
             // SAFETY: By the type invariants of `ReserveBox`; it is no longer shared.
             ring = unsafe { KBox::from_raw(before) };
         }
-        self.give_back_from(|| ring.take(), usize::MAX);
+        self.free_all_to_slab(|| ring.take(), usize::MAX);
         result
     }
 
@@ -401,7 +405,7 @@ impl Cache {
     /// # Context
     ///
     /// May sleep.
-    pub(super) fn give_back_from(
+    pub(super) fn free_all_to_slab(
         &self,
         mut take: impl FnMut() -> Option<usize>,
         n: usize,
@@ -418,7 +422,7 @@ impl Cache {
             if len == 0 {
                 return done;
             }
-            self.give_back(&mut objects[..len]);
+            self.free_to_slab(&mut objects[..len]);
             done += len;
             gp::cond_resched();
         }
@@ -456,8 +460,8 @@ impl Cache {
 
     /// Zeroes `object`, which is free, before it is allocated again, if the kernel is to do so.
     #[inline]
-    pub(super) fn make_clean(&self, object: NonNull<u8>) {
-        if self.zero {
+    pub(super) fn zero_for_reuse(&self, object: NonNull<u8>) {
+        if self.zero_on_reuse {
             // SAFETY: A live object, as long as this, that is not in use.
             unsafe { object.write_bytes(0, self.full_size) };
         }
@@ -465,7 +469,7 @@ impl Cache {
 
     /// How objects are reused, for debugfs.
     pub(super) fn reuse(&self) -> &'static str {
-        match (self.one_way, self.zero) {
+        match (self.no_reuse, self.zero_on_reuse) {
             (true, _) => "none",
             (false, true) => "zeroed",
             (false, false) => "plain",
@@ -503,24 +507,24 @@ impl Cache {
             return Err(EINVAL);
         }
         let footprint = full_size.next_multiple_of(align);
-        let limits = InForce::new(args.limits, footprint)?;
+        let limits = ActiveLimits::new(args.limits, footprint)?;
         let Limits { capacity, barn, .. } = limits.get();
         let checks = slab::checks();
-        let one_way = checks.objects || flags & slab::DEBUG_FLAGS != 0;
+        let no_reuse = checks.objects || flags & slab::DEBUG_FLAGS != 0;
         // As the slab does itself.
-        let zero = !one_way
+        let zero_on_reuse = !no_reuse
             && (checks.init_on_alloc || checks.init_on_free)
             && flags & slab::TYPESAFE_BY_RCU == 0
             && args.ctor.is_none();
         // An object that is freed at once would be neither checked nor zeroed before its next use. A
         // destructor can't run in the contexts of these calls.
         // The slab would free the memory of an object that was freed at once without waiting for SRCU.
-        let reuse = if one_way
-            || zero && checks.init_on_free
+        let reuse = if no_reuse
+            || zero_on_reuse && checks.init_on_free
             || args.dtor.is_some()
             || args.srcu.is_some() && flags & slab::TYPESAFE_BY_RCU != 0
         {
-            BARRED
+            DISABLED
         } else {
             0
         };
@@ -554,22 +558,22 @@ impl Cache {
                 footprint,
                 // kmalloc() objects are aligned to 8 bytes, and to the largest power of two that
                 // divides their size class.
-                takes_foreign: align <= align_of::<u64>()
+                accepts_nolock_objects: align <= align_of::<u64>()
                     && *full_size <= slab::MAX_NOLOCK_SIZE
                     && args.ctor.is_none()
                     && flags & slab::OWN_MEMORY_FLAGS == 0,
-                one_way,
-                zero,
+                no_reuse,
+                zero_on_reuse,
                 barns,
                 slab,
                 slab_allocs: Atomic::new(0),
                 slab_frees: Atomic::new(0),
-                marks: [Atomic::new(0), Atomic::new(0)],
-                has_foreign: AtomicFlag::new(false),
+                past_slab_allocs: [Atomic::new(0), Atomic::new(0)],
+                has_nolock_objects: AtomicFlag::new(false),
                 wants_refill: AtomicFlag::new(false),
-                give_back_all: AtomicFlag::new(false),
+                flush_barns: AtomicFlag::new(false),
                 growing <- new_mutex!((), "rcu_ptr_growing"),
-                refill <- DelayedWork::for_refills(RefillWork(owner(this))),
+                refill <- DelayedWork::for_refills(CacheRefillWork(owner(this))),
                 backlog <- DelayedWork::for_destructors(
                     BacklogWork(owner(this)),
                     args.dtor.is_some(),
@@ -586,8 +590,8 @@ impl Cache {
                 strays: Strays::new(),
                 strays_pending: Pending::new(),
                 lost_strays: AtomicFlag::new(false),
-                running: Running::new(),
-                batches <- Batches::new(owner(this)),
+                running: RunningCallbacks::new(),
+                batches <- CacheBatches::new(owner(this)),
                 delays: Delays::new(),
                 pins: Atomic::new(0),
                 reaping: AtomicFlag::new(false),
@@ -632,19 +636,19 @@ impl Cache {
 }
 
 impl Cache {
-    /// Whether nothing is counted that was before `time` ([`barrier::now()`]).
-    pub(super) fn is_past(&self, time: u64) -> bool {
+    /// Whether nothing is counted that was before `seq` ([`barrier::next_seq()`]).
+    pub(super) fn is_drained(&self, seq: u64) -> bool {
         let is_empty = |epoch| {
             let pcs = self.pcs.iter().all(|pcs| pcs.pending.is_empty(epoch));
             pcs && self.has_no_strays(epoch)
         };
-        self.epochs.is_past(time, is_empty)
+        self.epochs.is_drained(seq, is_empty)
     }
 
     /// Whether nothing is counted, and no callback runs.
     pub(super) fn is_quiet(&self) -> bool {
         let is_empty = |pending: &Pending| (0..EPOCHS).all(|epoch| pending.is_empty(epoch));
-        self.running.are_none_after(|| {
+        self.running.is_idle_after(|| {
             self.pcs.iter().all(|pcs| is_empty(&pcs.pending))
                 && (0..EPOCHS).all(|epoch| self.has_no_strays(epoch))
         })
@@ -671,7 +675,7 @@ impl Cache {
     }
 
     /// A callback has ended, and does not look at the cache any more but in this call.
-    pub(super) fn has_run(&self) {
+    pub(super) fn callback_done(&self) {
         if self.running.leave() {
             barrier::wake();
         }
@@ -742,14 +746,14 @@ impl Cache {
     pub(super) fn flush(&self, sheaf: FullSheaf) -> EmptySheaf {
         let mut objects = [core::ptr::null_mut(); SLOTS];
         let (n, empty) = sheaf.empty_into(&mut objects);
-        self.give_back(&mut objects[..n]);
+        self.free_to_slab(&mut objects[..n]);
         empty
     }
 
     /// Gives objects back to the slab.
-    pub(super) fn give_back(&self, objects: &mut [*mut u8]) {
+    pub(super) fn free_to_slab(&self, objects: &mut [*mut u8]) {
         self.slab_frees.add(objects.len() as u64, Relaxed);
-        if self.has_foreign.load(Relaxed) {
+        if self.has_nolock_objects.load(Relaxed) {
             // SAFETY: Objects of sheaves are live ones of the slab or of kmalloc_nolock(), and
             // exclusively owned.
             unsafe { crate::sys::mem::kfree_bulk(objects) };
@@ -761,8 +765,8 @@ impl Cache {
     }
 
     /// Puts what is left of a sheaf into a barn.
-    pub(super) fn store(&self, node: usize, rest: Rest) {
-        self.barns[node].with(|stock| match rest {
+    pub(super) fn put_rest(&self, node: usize, rest: Rest) {
+        self.barns[node].with_locked(|stock| match rest {
             Rest::Full(sheaf) => stock.put_full(sheaf),
             Rest::Empty(sheaf) => stock.put_empty(sheaf),
         });

@@ -15,35 +15,35 @@ use kernel::{
 };
 
 /// An entry of the list.
-struct Known {
+struct Entry {
     /// Caches have ascending numbers, from 1.
     id: u64,
     cache: CacheRef,
-    /// The cache is being destroyed: the number of that destruction, which `wait_for_ends()` compares.
-    ending: Option<u64>,
+    /// The cache is being destroyed: the number of that destruction, which `wait_for_destroys()` compares.
+    destroy_nr: Option<u64>,
 }
 
 /// All caches, in the order of their numbers.
 pub(super) struct Caches {
-    known: KVec<Known>,
+    known: KVec<Entry>,
     ids: u64,
-    ends: u64,
+    destroys: u64,
 }
 
 /// Ends that are complete.
-static ENDED: Atomic<u64> = Atomic::new(0);
+static DESTROYED: Atomic<u64> = Atomic::new(0);
 
 /// A cache that can't end as long as this lives.
 ///
 /// # Invariants
 ///
 /// The value is counted in `pins`.
-pub(super) struct Pinned {
+pub(super) struct CachePin {
     pub(super) id: u64,
     cache: CacheRef,
 }
 
-impl Deref for Pinned {
+impl Deref for CachePin {
     type Target = Cache;
 
     fn deref(&self) -> &Cache {
@@ -51,7 +51,7 @@ impl Deref for Pinned {
     }
 }
 
-impl Drop for Pinned {
+impl Drop for CachePin {
     fn drop(&mut self) {
         // ORDERING: Full pairs with the acquire of the end, which may free the cache from here on.
         if self.cache.pins.fetch_sub(1, Full) == 1 {
@@ -66,19 +66,19 @@ impl Caches {
         Self {
             known: KVec::new(),
             ids: 0,
-            ends: 0,
+            destroys: 0,
         }
     }
 
     /// The caches in use.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Cache> {
-        let used = self.known.iter().filter(|known| known.ending.is_none());
+        let used = self.known.iter().filter(|known| known.destroy_nr.is_none());
         used.map(|known| &*known.cache)
     }
 }
 
 impl super::Sheaves {
-    /// Adds `cache`, which [`Self::ended()`] removes.
+    /// Adds `cache`, which [`Self::remove()`] removes.
     pub(super) fn add(&self, cache: NonNull<Cache>) -> Result {
         fault::point()?;
         let mut room = KVec::new();
@@ -98,11 +98,11 @@ impl super::Sheaves {
                 core::mem::swap(&mut caches.known, &mut room);
             }
             let id = caches.ids + 1;
-            caches.known.push_within_capacity(Known {
+            caches.known.push_within_capacity(Entry {
                 id,
-                // SAFETY: `ended()` comes before the destruction of the cache.
+                // SAFETY: `remove()` comes before the destruction of the cache.
                 cache: unsafe { CacheRef::new(cache) },
-                ending: None,
+                destroy_nr: None,
             })?;
             caches.ids = id;
             return Ok(());
@@ -114,15 +114,15 @@ impl super::Sheaves {
     /// # Context
     ///
     /// May sleep.
-    pub(super) fn next(&self, after: u64, wanted: impl Fn(&Cache) -> bool) -> Option<Pinned> {
+    pub(super) fn next(&self, after: u64, wanted: impl Fn(&Cache) -> bool) -> Option<CachePin> {
         let caches = self.caches.lock();
         let known = caches
             .known
             .iter()
-            .find(|known| known.id > after && known.ending.is_none() && wanted(&known.cache))?;
+            .find(|known| known.id > after && known.destroy_nr.is_none() && wanted(&known.cache))?;
         // INVARIANT: Counted here. Under the lock, so that its end has not begun.
         known.cache.pins.fetch_add(1, Relaxed);
-        Some(Pinned {
+        Some(CachePin {
             id: known.id,
             cache: known.cache,
         })
@@ -132,7 +132,7 @@ impl super::Sheaves {
     pub(super) fn each<'a>(
         &'a self,
         wanted: impl Fn(&Cache) -> bool + 'a,
-    ) -> impl Iterator<Item = Pinned> + 'a {
+    ) -> impl Iterator<Item = CachePin> + 'a {
         let mut last = 0;
         core::iter::from_fn(move || {
             let next = self.next(last, &wanted)?;
@@ -142,46 +142,46 @@ impl super::Sheaves {
     }
 
     /// `cache` is not in use any more: from here on it can't be pinned.
-    pub(super) fn begin_end(&self, cache: &Cache) {
+    pub(super) fn begin_destroy(&self, cache: &Cache) {
         let mut caches = self.caches.lock();
-        let end = caches.ends + 1;
-        caches.ends = end;
+        let end = caches.destroys + 1;
+        caches.destroys = end;
         let mut all = caches.known.iter_mut();
         if let Some(known) = all.find(|known| core::ptr::eq(&*known.cache, cache)) {
-            known.ending = Some(end);
+            known.destroy_nr = Some(end);
         }
     }
 
     /// Waits until `cache`, whose end has begun, is not pinned any more.
     pub(super) fn wait_unpinned(&self, cache: &Cache) {
-        // ORDERING: Acquire pairs with the drop of `Pinned`.
+        // ORDERING: Acquire pairs with the drop of `CachePin`.
         barrier::wait_until(|| cache.pins.load(Acquire) == 0);
     }
 
     /// All objects of `cache` are back with the slab.
-    pub(super) fn ended(&self, cache: &Cache) {
+    pub(super) fn remove(&self, cache: &Cache) {
         self.caches
             .lock()
             .known
             .retain(|known| !core::ptr::eq(&*known.cache, cache));
         // ORDERING: Full, before the wakeup.
-        ENDED.fetch_add(1, Full);
+        DESTROYED.fetch_add(1, Full);
         barrier::wake();
     }
 
     /// Waits for the ends that have begun so far.
-    pub(super) fn wait_for_ends(&self) {
-        let until = self.caches.lock().ends;
+    pub(super) fn wait_for_destroys(&self) {
+        let until = self.caches.lock().destroys;
         loop {
-            let seen = ENDED.load(Acquire);
+            let seen = DESTROYED.load(Acquire);
             let caches = self.caches.lock();
-            let mut ending = caches.known.iter().filter_map(|known| known.ending);
-            let more = ending.any(|end| end <= until);
+            let mut destroy_nr = caches.known.iter().filter_map(|known| known.destroy_nr);
+            let more = destroy_nr.any(|end| end <= until);
             drop(caches);
             if !more {
                 return;
             }
-            barrier::wait_until(|| ENDED.load(Acquire) != seen);
+            barrier::wait_until(|| DESTROYED.load(Acquire) != seen);
         }
     }
 }

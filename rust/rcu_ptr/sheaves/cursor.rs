@@ -10,7 +10,7 @@
 //!    had reserved a slot runs with preemption disabled, which the grace period waits for.
 //! 2. An emptied allocation sheaf is filled or freed a grace period after it was retired, for the
 //!    same reason; or where no context of the CPU can be interrupted in the middle of an operation
-//!    ([`Undisturbed`]).
+//!    ([`Quiescent`]).
 //! 3. A cursor is only exchanged on its own CPU, or on another once that CPU is dead. So the grace
 //!    period of 1 begins after everything that the contexts of the CPU did before they reserved:
 //!    the objects in those slots were out of readers' reach.
@@ -22,12 +22,12 @@
 //! puts it right before it enables preemption again (`install()` or `remove()`). So a cursor is
 //! never further behind than contexts can be nested on a CPU, and the head of the sheaf is longer
 //! than that. Where more are nested after all, each looks first thing whether there is still room for
-//! others, and makes some ([`Cursor::take_back()`]): contexts that nest before that
+//! others, and makes some ([`Cursor::rewind()`]): contexts that nest before that
 //! look is over are not covered.
 
 use super::{
     geometry::{Slot, SHEAF_BYTES, SLOTS},
-    sheaf::{Install, Installed, END, MASK, STRIDE},
+    sheaf::{Closed, Install, Installed, SheafChain, END, MASK, STRIDE},
 };
 use crate::platform::LocalWord;
 use core::ptr::with_exposed_provenance;
@@ -52,9 +52,9 @@ const _: () = assert!(
 ///
 /// The value lives in a context that was preemptible before it came here, with preemption disabled since;
 /// or no context of the CPU will ever run again.
-pub(crate) struct Undisturbed(());
+pub(crate) struct Quiescent(());
 
-impl Undisturbed {
+impl Quiescent {
     /// States it.
     ///
     /// # Safety
@@ -76,7 +76,7 @@ pub(crate) struct UsedUp(usize);
 
 impl UsedUp {
     /// Whether more contexts have moved the cursor behind the last slot than it has room for.
-    pub(crate) fn is_too_far(self) -> bool {
+    pub(crate) fn exceeds_nesting(self) -> bool {
         (self.0 & MASK) / STRIDE > MAX_NESTED
     }
 }
@@ -113,7 +113,7 @@ impl<W: LocalWord> Cursor<W> {
 
     /// Takes the cursor of a used-up sheaf back to just behind its last slot, unless another context
     /// did something first.
-    pub(crate) fn take_back(self, seen: UsedUp) {
+    pub(crate) fn rewind(self, seen: UsedUp) {
         self.0.cmpxchg(seen.0, seen.0 & !MASK);
     }
 
@@ -174,4 +174,92 @@ pub(crate) unsafe fn from_value(cursor: usize) -> Option<(Installed, usize)> {
         // SAFETY: By the safety requirements of this function.
         (unsafe { Installed::from_slot(slot) }, slot_of(cursor))
     })
+}
+
+/// The value of a [`LocalPtr`] that is disabled for good.
+pub(crate) const DISABLED: usize = 1;
+
+/// A slot for one pointer; 0: empty.
+///
+/// The context that changes a value to 0 owns it. ABA does no harm: a value that was taken and put back in
+/// between is owned by the slot again.
+#[derive(Clone, Copy)]
+pub(crate) struct LocalPtr<W>(pub(crate) W);
+
+impl<W: LocalWord> LocalPtr<W> {
+    /// Returns whether it holds a pointer, or is disabled ([`DISABLED`]).
+    #[inline(always)]
+    pub(crate) fn is_set(self) -> bool {
+        self.0.load() != 0
+    }
+
+    /// Takes what is there.
+    #[inline(always)]
+    pub(crate) fn take(self) -> Option<usize> {
+        let mut value = self.0.load();
+        while value > DISABLED {
+            match self.0.cmpxchg(value, 0) {
+                was if was == value => return Some(value),
+                was => value = was,
+            }
+        }
+        None
+    }
+
+    /// Whether `value` is there.
+    #[inline(always)]
+    pub(crate) fn is(self, value: usize) -> bool {
+        self.0.load() == value
+    }
+
+    /// Takes `value` if it is there. Returns whether it was.
+    #[inline]
+    pub(crate) fn remove(self, value: usize) -> bool {
+        self.0.load() == value && self.0.cmpxchg(value, 0) == value
+    }
+
+    /// Puts `value` there if nothing is. Returns whether it did.
+    #[inline(always)]
+    pub(crate) fn put(self, value: usize) -> bool {
+        self.0.load() == 0 && self.0.cmpxchg(0, value) == 0
+    }
+}
+
+/// Closed sheaves of this CPU, newest first. Pushed one by one and taken all at once, so that ABA does
+/// no harm to a push.
+#[derive(Clone, Copy)]
+pub(crate) struct LocalList<W> {
+    pub(crate) head: W,
+    /// The count, for other CPUs to read.
+    pub(crate) len: W,
+}
+
+impl<W: LocalWord> LocalList<W> {
+    /// Adds `sheaf`. Returns how many there are.
+    #[inline]
+    pub(crate) fn push(self, sheaf: Closed) -> usize {
+        self.len.fetch_add(1);
+        let mut old = self.head.load();
+        loop {
+            // SAFETY: A sheaf that was pushed here. If a context that came in between has taken it, it
+            // waits for a grace period, and this one for that context: preemption is off.
+            let len = unsafe { sheaf.link(old) };
+            match self.head.cmpxchg(old, sheaf.addr()) {
+                was if was == old => return len,
+                was => old = was,
+            }
+        }
+    }
+
+    /// Takes everything.
+    #[inline]
+    pub(crate) fn take(self) -> SheafChain {
+        if self.head.load() == 0 {
+            return SheafChain::new();
+        }
+        // SAFETY: What the word leads to was pushed here, and is this caller's from now on.
+        let chain = unsafe { SheafChain::from_first(self.head.xchg(0)) };
+        self.len.fetch_add(chain.len().wrapping_neg());
+        chain
+    }
 }

@@ -5,10 +5,11 @@
 
 use super::{
     cache::Cache,
-    end::{end, Ending},
     monitor,
     pcs::Pcs,
-    reclaim, Sheaves,
+    reclaim,
+    teardown::{teardown, Teardown},
+    Sheaves,
 };
 use crate::{
     api,
@@ -37,9 +38,9 @@ pub(crate) unsafe fn destroy(sheaves: &Sheaves, cache: NonNull<Cache>, caller: u
     // SAFETY: `create()` made it of a box, and only what `drain()` ends uses it.
     let cache = unsafe { Pin::new_unchecked(KBox::from_raw(cache.as_ptr())) };
     wait_for_destructors(sheaves, &cache);
-    sheaves.begin_end(&cache);
+    sheaves.begin_destroy(&cache);
     drain(sheaves, &cache);
-    sheaves.ended(&cache);
+    sheaves.remove(&cache);
     let held = cache.slab_allocs.load(Relaxed) as i64 - cache.slab_frees.load(Relaxed) as i64;
     if held != 0 {
         debug::warn_held(&cache.name, held, caller);
@@ -71,7 +72,7 @@ fn drain(sheaves: &Sheaves, cache: &Cache) {
     // After this grace period no reader has an object that was freed before the call, the sheaves of CPUs are
     // as their contexts left them, and no context is inside a call.
     let snapshot = Snapshot::take();
-    let mut with_engine = cache.engine_has_taken();
+    let mut with_engine = cache.nr_engine_fallbacks();
     if with_engine > 0 {
         // Its grace periods count.
         api::engine_barrier();
@@ -80,18 +81,18 @@ fn drain(sheaves: &Sheaves, cache: &Cache) {
         gp::synchronize();
     }
     sheaves.wait_unpinned(cache);
-    end(cache);
+    teardown(cache);
     if let Some(domain) = cache.srcu {
         // The last callback may not have returned.
         domain.barrier();
     }
-    with_engine = cache.engine_has_taken() - with_engine;
+    with_engine = cache.nr_engine_fallbacks() - with_engine;
     if with_engine > 0 {
         api::engine_barrier();
     }
 }
 
-impl Ending for Cache {
+impl Teardown for Cache {
     type Cpu = Pcs;
 
     fn each(&self, mut f: impl FnMut(&Pcs)) {
@@ -102,8 +103,8 @@ impl Ending for Cache {
         self.refill.shutdown_sync();
     }
 
-    fn wait_for_kick(&self, pcs: &Pcs) {
-        pcs.kick_work.sync();
+    fn wait_for_irq_work(&self, pcs: &Pcs) {
+        pcs.irq_work.sync();
     }
 
     fn stop_monitor(&self, pcs: &Pcs) {
@@ -113,7 +114,7 @@ impl Ending for Cache {
     fn take_off(&self, pcs: &Pcs) {
         let waiting = monitor::take_off(self, pcs);
         // SAFETY: A grace period has passed since the last object was freed.
-        unsafe { reclaim::store_chain(self, pcs.node(), waiting) };
+        unsafe { reclaim::put_chain(self, pcs.node(), waiting) };
     }
 
     fn wait_until_quiet(&self) {
@@ -124,8 +125,8 @@ impl Ending for Cache {
         self.backlog.cancel_sync();
     }
 
-    fn take_in_backlog(&self) {
-        reclaim::take_in_backlog(self);
+    fn process_backlog(&self) {
+        reclaim::process_backlog(self);
     }
 
     fn stop_trim(&self) {
@@ -138,7 +139,7 @@ impl Ending for Cache {
 
     fn empty_barns(&self) {
         for barn in &self.barns {
-            let (mut full, mut empty) = barn.with(|stock| stock.take_all());
+            let (mut full, mut empty) = barn.with_locked(|stock| stock.take_all());
             while let Some(sheaf) = full.pop() {
                 self.free_sheaf(self.flush(sheaf));
                 gp::cond_resched();
@@ -146,7 +147,7 @@ impl Ending for Cache {
             while let Some(sheaf) = empty.pop() {
                 self.free_sheaf(sheaf);
             }
-            self.give_back_from(|| barn.reserved(), usize::MAX);
+            self.free_all_to_slab(|| barn.take_reserved(), usize::MAX);
         }
     }
 }

@@ -18,13 +18,13 @@ const STEP: usize = 8;
 
 /// The marks, of one user at a time. All zeroes: nothing was seen.
 #[repr(C)]
-pub(crate) struct Seen {
+pub(crate) struct Marks {
     marks: [u8; MARKS],
     /// The mark of the last sheaf.
     mark: u8,
 }
 
-impl Seen {
+impl Marks {
     /// A slot of `sheaf` whose object is in a slot before it as well.
     pub(crate) fn find_double(&mut self, sheaf: &FullSheaf) -> Option<usize> {
         if self.mark == u8::MAX {
@@ -35,7 +35,7 @@ impl Seen {
         let mark = self.mark;
         let slots = sheaf.slots();
         let marks = &mut self.marks;
-        let mut look = |slot: &Slot| {
+        let mut check = |slot: &Slot| {
             let entry = &mut marks[usize::from(slot.low_bits() >> SHIFT)];
             let marked = *entry == mark;
             *entry = mark;
@@ -46,12 +46,12 @@ impl Seen {
         let found = 'found: {
             for step in steps {
                 for slot in step {
-                    if look(slot) {
+                    if check(slot) {
                         break 'found slot;
                     }
                 }
             }
-            rest.iter().find(|slot| look(slot))?
+            rest.iter().find(|slot| check(slot))?
         };
         Some(SLOTS - slots.len() + index(slots, found))
     }

@@ -5,9 +5,8 @@
 //! compile it too.
 
 use super::{
-    cursor::Cursor,
-    exchange::{self, Cpu, REUSE},
-    local::LocalSlot,
+    cursor::{Cursor, LocalPtr},
+    exchange::{self, CacheCpu, REUSE},
 };
 use crate::platform::LocalWord;
 
@@ -25,9 +24,9 @@ pub(crate) trait FastPath: Copy {
     /// The rcu sheaf.
     fn rcu(self) -> Cursor<Self::Rcu>;
     /// Reuse slot `i`, below [`REUSE`]: for objects that are allocated again at once.
-    fn reuse(self, i: usize) -> LocalSlot<Self::Word>;
+    fn reuse(self, i: usize) -> LocalPtr<Self::Word>;
     /// An object was put into such a slot.
-    fn reuse_slot_filled(self);
+    fn on_reuse_slot_filled(self);
 }
 
 /// Why there is no object for [`alloc()`].
@@ -51,7 +50,7 @@ pub(crate) enum Freed {
 /// An object of the allocation sheaf.
 #[inline(always)]
 pub(crate) fn alloc(cpu: impl FastPath) -> Result<usize, Missed> {
-    if cpu.reuse(0).is_there() {
+    if cpu.reuse(0).is_set() {
         return Err(Missed::Reuse);
     }
     match cpu.alloc().reserve() {
@@ -62,7 +61,7 @@ pub(crate) fn alloc(cpu: impl FastPath) -> Result<usize, Missed> {
 
 /// What is in the first reuse slot, or an object of the allocation sheaf. `None`: that is used up.
 #[inline]
-pub(crate) fn alloc_reused(cpu: impl Cpu) -> Option<usize> {
+pub(crate) fn alloc_reused(cpu: impl CacheCpu) -> Option<usize> {
     match exchange::take_reused(cpu, 0) {
         Some(object) if cpu.may_reuse(object) => Some(object),
         _ => cpu.alloc().reserve().map(|slot| slot.load()),
@@ -75,7 +74,7 @@ pub(crate) fn free(cpu: impl FastPath, object: usize) -> Freed {
     for i in 0..REUSE {
         let slot = cpu.reuse(i);
         if slot.put(object) {
-            cpu.reuse_slot_filled();
+            cpu.on_reuse_slot_filled();
             return Freed::Taken;
         }
         if slot.is(object) {

@@ -23,7 +23,7 @@ pub(crate) fn now() -> NonZeroU32 {
 }
 
 /// What the owner of a sheaf notes in its head. The host tests count how often.
-pub(crate) type Note<T> = UnsafeCell<T>;
+pub(crate) type HeadCell<T> = UnsafeCell<T>;
 
 /// One object pointer of a sheaf. Contexts of one CPU write and read different slots; all
 /// others come a grace period later, so no access needs memory ordering.

@@ -2,10 +2,10 @@
 
 //! What waits for grace periods, and for whom barriers and the end of a cache wait: which grace periods a batch
 //! needs ([`Needs`]), in which [`Epochs`] what waits is counted, closed sheaves whose grace period is
-//! [`Polled`], the callbacks that are [`Running`], and objects without a sheaf ([`Strays`]). No kernel in here: the
+//! [`Polled`], the callbacks that are [`RunningCallbacks`], and objects without a sheaf ([`Strays`]). No kernel in here: the
 //! host tests compile it too.
 
-use super::sheaf::Chain;
+use super::sheaf::SheafChain;
 use crate::{
     list::{find_end, End},
     sync::AtomicLink,
@@ -73,22 +73,22 @@ impl Epochs {
         (self.turn.load_relaxed() % EPOCHS as u64) as usize
     }
 
-    /// Whether nothing is left of what was counted before `time`. If something is, what is counted from
+    /// Whether nothing is left of what was counted before `seq`. If something is, what is counted from
     /// here on is told apart from it as soon as there is an epoch.
-    pub(crate) fn is_past(&self, time: u64, is_empty: impl Fn(usize) -> bool) -> bool {
+    pub(crate) fn is_drained(&self, seq: u64, is_empty: impl Fn(usize) -> bool) -> bool {
         loop {
             // ORDERING: Acquire pairs with the exchange below: `since` is that of this turn, or later.
             let turn = self.turn.load_acquire();
             let epoch = (turn % EPOCHS as u64) as usize;
             // ORDERING: Acquire pairs with the releases below: a barrier that goes by the time that another put
             // there has seen what was counted before it end, too.
-            if self.since[epoch].load_acquire() >= time {
+            if self.since[epoch].load_acquire() >= seq {
                 break;
             }
             if is_empty(epoch) {
-                // What is counted there from here on is later than `time`.
+                // What is counted there from here on is later than `seq`.
                 // ORDERING: Release: after the look at the count; pairs with the acquire above.
-                self.since[epoch].store_release(time);
+                self.since[epoch].store_release(seq);
                 break;
             }
             let next = (epoch + 1) % EPOCHS;
@@ -97,30 +97,30 @@ impl Epochs {
             }
             // Another context may do the same with another time, which is no later than the turn either.
             // ORDERING: Release, as above.
-            self.since[next].store_release(time);
+            self.since[next].store_release(seq);
             let _ = self.turn.cmpxchg_full(turn, turn + 1);
         }
         // ORDERING: Acquire, as above.
-        (0..EPOCHS).all(|epoch| self.since[epoch].load_acquire() >= time || is_empty(epoch))
+        (0..EPOCHS).all(|epoch| self.since[epoch].load_acquire() >= seq || is_empty(epoch))
     }
 }
 
 /// A grace period that covers all that was done before this was made.
-pub(crate) trait GracePeriod {
+pub(crate) trait GpSnapshot {
     /// Whether it is over.
     fn is_over(&self) -> bool;
 }
 
 /// Sheaves that wait together.
 struct Group<G> {
-    chain: Chain,
+    chain: SheafChain,
     gp: Option<G>,
 }
 
 impl<G> Group<G> {
     const fn new() -> Self {
         Self {
-            chain: Chain::new(),
+            chain: SheafChain::new(),
             gp: None,
         }
     }
@@ -136,7 +136,7 @@ pub(crate) struct Polled<G> {
     younger: Group<G>,
 }
 
-impl<G: GracePeriod> Polled<G> {
+impl<G: GpSnapshot> Polled<G> {
     pub(crate) const fn new() -> Self {
         Self {
             older: Group::new(),
@@ -149,7 +149,7 @@ impl<G: GracePeriod> Polled<G> {
     }
 
     /// Adds `chain`, for which `gp` was made later than for all before.
-    pub(crate) fn push(&mut self, chain: Chain, gp: G) {
+    pub(crate) fn push(&mut self, chain: SheafChain, gp: G) {
         let group = if self.older.chain.is_empty() {
             &mut self.older
         } else {
@@ -160,9 +160,9 @@ impl<G: GracePeriod> Polled<G> {
     }
 
     /// Takes those whose grace period is over.
-    pub(crate) fn take(&mut self) -> Chain {
-        let mut over = Chain::new();
-        while self.older.gp.as_ref().is_some_and(GracePeriod::is_over) {
+    pub(crate) fn take(&mut self) -> SheafChain {
+        let mut over = SheafChain::new();
+        while self.older.gp.as_ref().is_some_and(GpSnapshot::is_over) {
             let younger = core::mem::replace(&mut self.younger, Group::new());
             over.append(core::mem::replace(&mut self.older, younger).chain);
         }
@@ -172,9 +172,9 @@ impl<G: GracePeriod> Polled<G> {
 
 /// Counts the RCU callbacks of a cache that are running. A callback drops its last pending count before it is done
 /// with the cache, so `destroy()` reads this counter after the pending counts, which are in many words.
-pub(crate) struct Running(AtomicLink);
+pub(crate) struct RunningCallbacks(AtomicLink);
 
-impl Running {
+impl RunningCallbacks {
     pub(crate) fn new() -> Self {
         Self(AtomicLink::new(0))
     }
@@ -201,7 +201,7 @@ impl Running {
     }
 
     /// Whether `nothing_is_counted` returns `true`, and none runs after that.
-    pub(crate) fn are_none_after(&self, nothing_is_counted: impl FnOnce() -> bool) -> bool {
+    pub(crate) fn is_idle_after(&self, nothing_is_counted: impl FnOnce() -> bool) -> bool {
         // ORDERING: Acquire of the counts, before this is read: a context that took one off had entered.
         nothing_is_counted() && self.0.load_acquire() == 0
     }

@@ -27,7 +27,7 @@ const BARN_BYTES: usize = 4 << 20;
 const BARN_SHEAVES: RangeInclusive<usize> = 10..=1024;
 /// A barn may keep this multiple of its limit on top while as many objects are allocated from the slab:
 /// objects that are needed again before their grace period is over.
-const BARN_MORE: usize = 3;
+const BARN_EXTRA: usize = 3;
 /// The largest limit that a user may set.
 const MAX_BARN_LIMIT: usize = 1 << 16;
 
@@ -53,11 +53,11 @@ pub(crate) struct Limits {
 }
 
 /// What is in force.
-pub(crate) struct InForce {
+pub(crate) struct ActiveLimits {
     capacity: Atomic<u32>,
     barn: Atomic<u32>,
     /// Sheaves that a barn may have on top of its limit.
-    more: Atomic<u32>,
+    extra: Atomic<u32>,
     wait: Atomic<usize>,
     /// Allocations that found that too much waits.
     pub(super) met: Atomic<u64>,
@@ -77,11 +77,11 @@ impl Limits {
             0 => usual_capacity(size),
             n => n,
         };
-        let (barn, more) = match self.barn {
+        let (barn, extra) = match self.barn {
             0 => {
                 let usual = (BARN_BYTES / (capacity * size).max(1))
                     .clamp(*BARN_SHEAVES.start(), *BARN_SHEAVES.end());
-                (usual, usual * BARN_MORE)
+                (usual, usual * BARN_EXTRA)
             }
             n => (n, 0),
         };
@@ -90,22 +90,22 @@ impl Limits {
             barn,
             wait: self.wait,
         };
-        Ok((limits, more))
+        Ok((limits, extra))
     }
 }
 
-impl InForce {
+impl ActiveLimits {
     /// `limits` for objects of `size` bytes.
     ///
     /// # Errors
     ///
     /// `EINVAL`: out of range.
     pub(super) fn new(limits: Limits, size: usize) -> Result<Self> {
-        let (limits, more) = limits.resolved(size)?;
+        let (limits, extra) = limits.resolved(size)?;
         Ok(Self {
             capacity: Atomic::new(limits.capacity as u32),
             barn: Atomic::new(limits.barn as u32),
-            more: Atomic::new(more as u32),
+            extra: Atomic::new(extra as u32),
             wait: Atomic::new(limits.wait),
             met: Atomic::new(0),
         })
@@ -122,13 +122,13 @@ impl InForce {
 
     /// As [`Self::get()`], with 0 where the barn's limit is the default one: as [`Cache::set_limits()`] takes them.
     pub(super) fn asked(&self) -> Limits {
-        let barn = if self.more() > 0 { 0 } else { self.get().barn };
+        let barn = if self.extra() > 0 { 0 } else { self.get().barn };
         Limits { barn, ..self.get() }
     }
 
     /// Sheaves that a barn may have on top of its limit.
-    pub(super) fn more(&self) -> usize {
-        self.more.load(Relaxed) as usize
+    pub(super) fn extra(&self) -> usize {
+        self.extra.load(Relaxed) as usize
     }
 }
 
@@ -149,13 +149,13 @@ impl Cache {
     ///
     /// `EINVAL`: out of range, and all is as it was.
     pub(crate) fn set_limits(&self, limits: Limits) -> Result {
-        let (limits, more) = limits.resolved(self.footprint)?;
+        let (limits, extra) = limits.resolved(self.footprint)?;
         self.limits.capacity.store(limits.capacity as u32, Relaxed);
         self.limits.barn.store(limits.barn as u32, Relaxed);
-        self.limits.more.store(more as u32, Relaxed);
+        self.limits.extra.store(extra as u32, Relaxed);
         self.limits.wait.store(limits.wait, Relaxed);
         for (node, barn) in self.barns.iter().enumerate() {
-            barn.with(|stock| stock.set_limit(limits.barn));
+            barn.with_locked(|stock| stock.set_limit(limits.barn));
             super::shrink::check_limits(self, node);
         }
         Ok(())
@@ -192,7 +192,7 @@ impl Cache {
 
     /// Returns whether closed sheaves alone reach the wait limit. To close more does not help then: a closed
     /// sheaf counts as full.
-    pub(super) fn is_closed_enough(&self) -> bool {
+    pub(super) fn closed_reach_limit(&self) -> bool {
         self.bytes(|_| 0) >= self.limits.wait.load(Relaxed)
     }
 }
@@ -200,9 +200,9 @@ impl Cache {
 /// At the wait limit an allocation gets no further sheaf: only an object of a reuse slot or, if it
 /// may not wait, of the reserve. A used-up sheaf is removed.
 #[cold]
-pub(super) fn refuse(here: Here<'_>, may_wait: bool) -> Option<usize> {
+pub(super) fn alloc_at_limit(here: Here<'_>, may_wait: bool) -> Option<usize> {
     let cache = here.cache;
-    let at = here.at();
+    let at = here.with_ctx();
     if let Some(object) = exchange::any_reused(at) {
         return Some(object);
     }
@@ -211,7 +211,7 @@ pub(super) fn refuse(here: Here<'_>, may_wait: bool) -> Option<usize> {
     let object = if may_wait {
         None
     } else {
-        cache.barn_of(&here.pcs()).reserved()
+        cache.barn_of(&here.pcs()).take_reserved()
     };
     // The worker closes what waits on CPUs, and finds what was taken from the reserve gone.
     here.request_refill();
@@ -228,7 +228,7 @@ const GRACE_PERIODS: usize = 4;
 /// # Context
 ///
 /// As `gfp` says, never NMI.
-pub(super) fn wait(cache: &Cache, gfp: u32) -> bool {
+pub(super) fn wait_below_limit(cache: &Cache, gfp: u32) -> bool {
     if slab::may_block(gfp) {
         for _ in 0..GRACE_PERIODS {
             gp::synchronize();

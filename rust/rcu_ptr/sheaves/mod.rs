@@ -34,10 +34,10 @@
 //! | allocated: a slot of the allocation sheaf | `alloc()` of fastpath.rs |
 //! | freed: a slot of the rcu sheaf | `free_rcu()` of fastpath.rs |
 //! | that is full: another is installed, it is closed | `put_object()`, `close()` of exchange.rs |
-//! | or it does not fill up: it is closed after a drain interval | `MonitorWork` of monitor.rs; `run()` of arm.rs says when |
+//! | or it does not fill up: it is closed after a drain interval | `CacheMonitorWork` of monitor.rs; `run()` of arm.rs says when |
 //! | or there is no empty sheaf: the engine takes it, or it is a stray | `no_slot()` of alloc.rs |
-//! | the grace period begins; at the next tick where interrupts were off | `start_grace_period()`, `call()` of reclaim.rs; `KickWork` of monitor.rs |
-//! | it is over: the sheaf goes to the barn, or is left for the worker | `Ready::run()`, `take_in_backlog()`, `Load::put()` of reclaim.rs |
+//! | the grace period begins; at the next tick where interrupts were off | `start_grace_period()`, `call()` of reclaim.rs; `CacheIrqWork` of monitor.rs |
+//! | it is over: the sheaf goes to the barn, or is left for the worker | `SheafCallback::run()`, `process_backlog()`, `Load::put()` of reclaim.rs |
 //! | an allocation sheaf is used up: a full one is installed | `next_object()`, `find_full()`, `install()` of exchange.rs |
 //! | or it is freed where no reader can have it: a reuse slot, allocated again without a grace period | `free()`, `alloc_reused()` of fastpath.rs |
 //!
@@ -61,13 +61,11 @@ mod caches;
 pub(crate) mod cursor;
 pub(crate) mod destroy;
 mod double;
-mod end;
 pub(crate) mod exchange;
 pub(crate) mod fastpath;
 pub(crate) mod geometry;
 pub(crate) mod grace;
 pub(crate) mod limits;
-pub(crate) mod local;
 mod monitor;
 mod pcs;
 mod reclaim;
@@ -76,6 +74,7 @@ pub(crate) mod reserve;
 pub(crate) mod sheaf;
 mod shrink;
 pub(crate) mod stats;
+mod teardown;
 
 use crate::{
     api,
@@ -100,7 +99,7 @@ pub(crate) struct Sheaves {
     dtor_wq: WorkQueue,
     refill_wq: WorkQueue,
     /// What finds objects that were freed twice.
-    seen: PerCpu<reclaim::SeenHere>,
+    seen: PerCpu<reclaim::CpuMarks>,
 }
 
 single!(Sheaves);
@@ -131,7 +130,7 @@ impl Sheaves {
             reclaim_wq: WorkQueue::new(c"rcu_ptr_sheaf_reclaim")?,
             dtor_wq: WorkQueue::new(c"rcu_ptr_sheaf_dtor")?,
             refill_wq: WorkQueue::for_refills(c"rcu_ptr_sheaf_refill")?,
-            seen: PerCpu::new(|_| reclaim::SeenHere::new())?,
+            seen: PerCpu::new(|_| reclaim::CpuMarks::new())?,
         })
     }
 
@@ -152,7 +151,7 @@ impl Sheaves {
     /// May sleep. The cache does not end meanwhile.
     pub(crate) fn barrier_of(&self, cache: &Cache) {
         barrier::barrier(self, Some(cache), || {
-            if cache.engine_has_taken() > 0 {
+            if cache.nr_engine_fallbacks() > 0 {
                 api::engine_barrier();
             }
         });

@@ -7,12 +7,12 @@
 use super::{
     arm::{self, Armed, Monitored},
     cache::{Cache, CacheRef},
-    cursor::Undisturbed,
+    cursor::Quiescent,
     exchange::{self, REUSE},
     fastpath::FastPath,
-    pcs::{Counter, Here, Pcs},
+    pcs::{Here, Pcs, PcsCounter},
     reclaim,
-    sheaf::{Chain, Rest},
+    sheaf::{Rest, SheafChain},
     shrink, Sheaves,
 };
 use crate::{
@@ -36,15 +36,15 @@ use kernel::{
 impl Here<'_> {
     /// Queues the irq_work, for what can't be done in this context.
     #[inline(always)]
-    pub(super) fn kick(self) {
-        kick(self.cache);
+    pub(super) fn queue_irq_work(self) {
+        queue_irq_work(self.cache);
     }
 
     /// Arms the monitor unless it is armed.
     #[inline(always)]
     pub(super) fn arm(self) {
         if Armed(self.armed()).arm() {
-            self.kick();
+            self.queue_irq_work();
         }
     }
 }
@@ -52,19 +52,19 @@ impl Here<'_> {
 // Gets nothing that is on its caller's stack, so that callers may end in a jump.
 #[cold]
 #[inline(never)]
-fn kick(cache: &Cache) {
+fn queue_irq_work(cache: &Cache) {
     let pin = PreemptOff::new();
     let here = Here::new(cache, &pin);
-    here.pcs().kick_work.queue(&IrqsOff::save());
+    here.pcs().irq_work.queue(&IrqsOff::save());
 }
 
 /// The irq_work of the next tick: closed sheaves get their grace period, the monitor its timer, the refill its worker.
-pub(super) struct KickWork {
+pub(super) struct CacheIrqWork {
     pub(super) cache: CacheRef,
     pub(super) cpu: i32,
 }
 
-impl Handler for KickWork {
+impl Handler for CacheIrqWork {
     fn run(&self) {
         let pin = PreemptOff::new();
         if context::this_cpu(&pin) != self.cpu {
@@ -77,7 +77,7 @@ impl Handler for KickWork {
         self.cache.start_batches();
         let sheaves = Sheaves::get();
         // On a CPU that is going down, whose last irq_works run late, the hotplug callback takes everything.
-        if !context::is_going(self.cpu) && Armed(here.armed()).kicked() {
+        if !context::is_going(self.cpu) && Armed(here.armed()).set_armed() {
             here.pcs()
                 .monitor
                 .queue_on(self.cpu, &sheaves.wq, params::drain_jiffies());
@@ -90,12 +90,12 @@ impl Handler for KickWork {
 }
 
 /// The monitor's work item.
-pub(super) struct MonitorWork {
+pub(super) struct CacheMonitorWork {
     pub(super) cache: CacheRef,
     pub(super) cpu: i32,
 }
 
-impl Handler for MonitorWork {
+impl Handler for CacheMonitorWork {
     fn run(&self) {
         let wq = &Sheaves::get().wq;
         let pin = PreemptOff::new();
@@ -113,19 +113,19 @@ impl Handler for MonitorWork {
             return;
         }
         // SAFETY: A task of this CPU that is in no operation itself, with preemption disabled.
-        let undisturbed = unsafe { Undisturbed::assume() };
-        let asked = pcs.reclaim.xchg(0, Full);
-        let for_reclaim = asked == shrink::TAKE_ALL;
+        let quiescent = unsafe { Quiescent::assume() };
+        let asked = pcs.request.xchg(0, Full);
+        let for_reclaim = asked == shrink::FLUSH;
         let mut run = Run {
             here,
-            undisturbed,
+            quiescent,
             asked,
             was_closed: false,
             interval: params::drain_jiffies(),
             rests: [const { None }; 3],
             objects: [ptr::null_mut(); REUSE],
             reusable: 0,
-            spent: Chain::new(),
+            spent: SheafChain::new(),
         };
         arm::run(&mut run);
         let Run {
@@ -145,14 +145,14 @@ impl Handler for MonitorWork {
         rests
             .into_iter()
             .flatten()
-            .for_each(|rest| self.cache.store(pcs.node(), rest));
+            .for_each(|rest| self.cache.put_rest(pcs.node(), rest));
         // SAFETY: They were taken where this CPU was undisturbed, and no object waits in them.
-        unsafe { reclaim::store_chain(&self.cache, pcs.node(), spent) };
+        unsafe { reclaim::put_chain(&self.cache, pcs.node(), spent) };
         if reusable > 0 {
-            self.cache.give_back(&mut objects[..reusable]);
+            self.cache.free_to_slab(&mut objects[..reusable]);
         }
         if for_reclaim {
-            shrink::give_back(&self.cache);
+            shrink::request_barn_flush(&self.cache);
         }
         shrink::check_limits(&self.cache, pcs.node());
     }
@@ -161,7 +161,7 @@ impl Handler for MonitorWork {
 /// A run of the monitor, and what it has taken off its CPU.
 struct Run<'a> {
     here: Here<'a>,
-    undisturbed: Undisturbed,
+    quiescent: Quiescent,
     /// What it was asked to do at once.
     asked: u32,
     /// The rcu sheaf was closed.
@@ -171,13 +171,13 @@ struct Run<'a> {
     /// Of reuse slots.
     objects: [*mut u8; REUSE],
     reusable: usize,
-    spent: Chain,
+    spent: SheafChain,
 }
 
 impl Run<'_> {
     /// Jiffies until what came at `since` has been here for a drain interval.
     fn left(&self, since: &Atomic<u64>) -> usize {
-        if self.asked == shrink::TAKE_ALL {
+        if self.asked == shrink::FLUSH {
             return 0;
         }
         // Interrupts may have written a later time.
@@ -223,7 +223,7 @@ impl<'a> Monitored for Run<'a> {
         if left == 0 {
             let words = self.here.words();
             self.spent = words.spent.take();
-            self.rests = exchange::take_stock(&words, &self.undisturbed);
+            self.rests = exchange::take_stock(&words, &self.quiescent);
             for i in 0..REUSE {
                 if let Some(object) = self.here.reuse(i).take() {
                     self.objects[self.reusable] = ptr::with_exposed_provenance_mut(object);
@@ -240,7 +240,7 @@ impl<'a> Monitored for Run<'a> {
         pcs.monitor.modify_on(pcs.cpu, wq, delay);
         // ORDERING: Whoever asks for a run sets the word, or the interval, and then changes the work item: after
         // this, or seen here.
-        if pcs.reclaim.load(Relaxed) != 0 || params::drain_jiffies() != self.interval {
+        if pcs.request.load(Relaxed) != 0 || params::drain_jiffies() != self.interval {
             pcs.monitor.modify_on(pcs.cpu, wq, 0);
         }
     }
@@ -286,7 +286,7 @@ impl Callbacks for SheafHotplug {
 
     fn online(cpu: i32) {
         for cache in Sheaves::get().each(|_| true) {
-            cache.pcs.of(cpu).kick_work.make_up();
+            cache.pcs.of(cpu).irq_work.make_up();
         }
     }
 
@@ -296,7 +296,7 @@ impl Callbacks for SheafHotplug {
             // It may have moved to another CPU, where it does nothing.
             pcs.monitor.cancel_sync();
             let chain = take_off(&cache, &pcs);
-            pcs.add(Counter::Waited, chain.len());
+            pcs.add(PcsCounter::Waited, chain.len());
             reclaim::call(&cache, cpu, pcs.node(), chain);
             cache.start_batches();
             if cache.wants_refill.load(Relaxed) {
@@ -313,9 +313,9 @@ impl Callbacks for SheafHotplug {
 /// # Context
 ///
 /// May sleep.
-pub(super) fn take_off(cache: &Cache, pcs: &Pcs) -> Chain {
+pub(super) fn take_off(cache: &Cache, pcs: &Pcs) -> SheafChain {
     // SAFETY: Nothing runs on the CPU.
-    let undisturbed = unsafe { Undisturbed::assume() };
+    let quiescent = unsafe { Quiescent::assume() };
     let words = pcs.quiet();
     let waiting = exchange::close_all(
         &words,
@@ -323,18 +323,18 @@ pub(super) fn take_off(cache: &Cache, pcs: &Pcs) -> Chain {
         |stamp| cache.uncount_and_wake(Some(stamp)),
     );
     // SAFETY: Nothing runs on the CPU, and no object waits in them.
-    unsafe { reclaim::store_chain(cache, pcs.node(), words.spent.take()) };
-    for rest in exchange::take_stock(&words, &undisturbed) {
+    unsafe { reclaim::put_chain(cache, pcs.node(), words.spent.take()) };
+    for rest in exchange::take_stock(&words, &quiescent) {
         rest.into_iter()
-            .for_each(|rest| cache.store(pcs.node(), rest));
+            .for_each(|rest| cache.put_rest(pcs.node(), rest));
     }
     for slot in pcs.quiet_reuse() {
         if let Some(object) = slot.take() {
-            cache.give_back(&mut [ptr::with_exposed_provenance_mut(object)]);
+            cache.free_to_slab(&mut [ptr::with_exposed_provenance_mut(object)]);
         }
     }
     // What the monitor was asked for is done, as far as it concerns this CPU.
     pcs.armed.store(arm::IDLE as u64, Relaxed);
-    pcs.reclaim.store(0, Relaxed);
+    pcs.request.store(0, Relaxed);
     waiting
 }

@@ -7,14 +7,13 @@ use super::{
     barn::Stock,
     barrier::Pending,
     cache::{Cache, CacheRef},
-    cursor::{next_slot, Cursor, Undisturbed, NONE},
-    exchange::{Cpu, Words, REUSE},
+    cursor::{next_slot, Cursor, LocalList, LocalPtr, Quiescent, DISABLED, NONE},
+    exchange::{CacheCpu, Words, REUSE},
     fastpath::FastPath,
     geometry::SLOTS,
-    local::{LocalList, LocalSlot, BARRED},
-    monitor::{KickWork, MonitorWork},
+    monitor::{CacheIrqWork, CacheMonitorWork},
     reclaim,
-    sheaf::{Chain, EmptySheaf, FullSheaf, Stamp},
+    sheaf::{EmptySheaf, FullSheaf, SheafChain, Stamp},
 };
 use crate::{
     platform::LocalWord,
@@ -60,8 +59,8 @@ macro_rules! words {
         Words {
             alloc: Cursor($word!($self, alloc)),
             rcu: Cursor($word!($self, rcu)),
-            spare_full: LocalSlot($word!($self, spare_full)),
-            spare_empty: LocalSlot($word!($self, spare_empty)),
+            spare_full: LocalPtr($word!($self, spare_full)),
+            spare_empty: LocalPtr($word!($self, spare_empty)),
             spent: LocalList {
                 head: $word!($self, spent),
                 len: $word!($self, nr_spent),
@@ -76,7 +75,7 @@ macro_rules! words {
 
 /// What a CPU counts.
 #[derive(Clone, Copy)]
-pub(super) enum Counter {
+pub(super) enum PcsCounter {
     /// An rcu sheaf was installed.
     Filled,
     /// An allocation sheaf was.
@@ -93,7 +92,7 @@ pub(super) enum Counter {
     Done,
 }
 
-const EVENTS: usize = Counter::Done as usize + 1;
+const EVENTS: usize = PcsCounter::Done as usize + 1;
 
 /// One CPU's part of a cache. The words are changed by contexts of that CPU only, as long as it is
 /// up.
@@ -124,16 +123,16 @@ pub(crate) struct Pcs {
     pub(super) rcu_since: Atomic<u64>,
     pub(super) stock_since: Atomic<u64>,
     /// What the next run of the monitor is to do at once (shrink.rs). What is taken goes back to the slab.
-    pub(super) reclaim: Atomic<u32>,
+    pub(super) request: Atomic<u32>,
     /// What waits for a grace period.
     pub(super) pending: Pending,
     /// The CPU.
     pub(super) cpu: i32,
     events: [Atomic<u64>; EVENTS],
     #[pin]
-    pub(super) kick_work: IrqWork<KickWork>,
+    pub(super) irq_work: IrqWork<CacheIrqWork>,
     #[pin]
-    pub(super) monitor: DelayedWork<MonitorWork>,
+    pub(super) monitor: DelayedWork<CacheMonitorWork>,
 }
 
 impl Pcs {
@@ -153,12 +152,12 @@ impl Pcs {
             callback_max: Atomic::new(0),
             rcu_since: Atomic::new(0),
             stock_since: Atomic::new(0),
-            reclaim: Atomic::new(0),
+            request: Atomic::new(0),
             pending: Pending::new(),
             cpu,
             events: [const { Atomic::new(0) }; EVENTS],
-            kick_work <- IrqWork::new(Urgency::Lazy, KickWork { cache, cpu: *cpu }),
-            monitor <- DelayedWork::new(MonitorWork { cache, cpu: *cpu }),
+            irq_work <- IrqWork::new(Urgency::Lazy, CacheIrqWork { cache, cpu: *cpu }),
+            monitor <- DelayedWork::new(CacheMonitorWork { cache, cpu: *cpu }),
         })
     }
 
@@ -173,12 +172,12 @@ impl Pcs {
     }
 
     /// Counts `n` of `event` of a CPU that runs nothing any more.
-    pub(super) fn add(&self, event: Counter, n: usize) {
+    pub(super) fn add(&self, event: PcsCounter, n: usize) {
         self.events[event as usize].add(n as u64, Relaxed);
     }
 
     /// How often there was `event`.
-    pub(super) fn counted(&self, event: Counter) -> u64 {
+    pub(super) fn counted(&self, event: PcsCounter) -> u64 {
         // ORDERING: Acquire: what was counted before an event that is seen is seen, too.
         self.events[event as usize].load(Acquire)
     }
@@ -197,7 +196,7 @@ impl Pcs {
             reuse: self
                 .reuse
                 .iter()
-                .filter(|word| word.load(Relaxed) as usize > BARRED)
+                .filter(|word| word.load(Relaxed) as usize > DISABLED)
                 .count(),
         }
     }
@@ -213,8 +212,8 @@ impl Pcs {
     }
 
     /// The reuse slots of a CPU that runs nothing any more.
-    pub(super) fn quiet_reuse(&self) -> impl Iterator<Item = LocalSlot<Quiet<'_>>> {
-        self.reuse.iter().map(|word| LocalSlot(Quiet::new(word)))
+    pub(super) fn quiet_reuse(&self) -> impl Iterator<Item = LocalPtr<Quiet<'_>>> {
+        self.reuse.iter().map(|word| LocalPtr(Quiet::new(word)))
     }
 }
 
@@ -263,11 +262,11 @@ impl<'a> Here<'a> {
 
 impl<'a> Here<'a> {
     /// With the context that this runs in.
-    pub(super) fn at(self) -> At<'a> {
-        At {
+    pub(super) fn with_ctx(self) -> HereCtx<'a> {
+        HereCtx {
             here: self,
             ctx: Context::look(self.pin),
-            any_node: false,
+            allow_remote: false,
         }
     }
 
@@ -308,7 +307,7 @@ impl<'a> Here<'a> {
             }
             return false;
         }
-        self.cache.make_clean(object);
+        self.cache.zero_for_reuse(object);
         true
     }
 
@@ -318,7 +317,7 @@ impl<'a> Here<'a> {
 
     /// Counts `n` of `event`.
     #[inline(always)]
-    pub(super) fn add(self, event: Counter, n: usize) {
+    pub(super) fn add(self, event: PcsCounter, n: usize) {
         let offset = offset_of!(Pcs, events) + event as usize * size_of::<Atomic<u64>>();
         // SAFETY: There is an aligned atomic word of 8 bytes for each event.
         unsafe { self.word(offset) }.fetch_add(n);
@@ -326,7 +325,7 @@ impl<'a> Here<'a> {
 
     /// A callback took in `sheaves`, and looked at `looked`.
     pub(super) fn count_callback(self, sheaves: usize, looked: usize) {
-        self.add(Counter::Done, sheaves);
+        self.add(PcsCounter::Done, sheaves);
         let most = mine!(self, callback_max);
         if looked > most.load() {
             most.xchg(looked);
@@ -336,11 +335,11 @@ impl<'a> Here<'a> {
 
 /// [`Here`], and what the calling context may do.
 #[derive(Clone, Copy)]
-pub(super) struct At<'a> {
+pub(super) struct HereCtx<'a> {
     here: Here<'a>,
     ctx: Context,
     /// Another node's objects are better than none.
-    any_node: bool,
+    allow_remote: bool,
 }
 
 impl<'a> FastPath for Here<'a> {
@@ -362,37 +361,37 @@ impl<'a> FastPath for Here<'a> {
     }
 
     #[inline(always)]
-    fn reuse(self, i: usize) -> LocalSlot<Mine<'a>> {
+    fn reuse(self, i: usize) -> LocalPtr<Mine<'a>> {
         let offset = offset_of!(Pcs, reuse) + i * size_of::<Atomic<u64>>();
         // SAFETY: Slot `i` is an aligned atomic word of 8 bytes; `i` is below `REUSE`.
-        LocalSlot(unsafe { self.word(offset) })
+        LocalPtr(unsafe { self.word(offset) })
     }
 
     #[inline(always)]
-    fn reuse_slot_filled(self) {
+    fn on_reuse_slot_filled(self) {
         self.arm();
     }
 }
 
-impl At<'_> {
+impl HereCtx<'_> {
     /// Takes another node's objects rather than none.
-    pub(super) fn any_node(self) -> Self {
+    pub(super) fn allow_remote(self) -> Self {
         Self {
-            any_node: true,
+            allow_remote: true,
             ..self
         }
     }
 
     /// Calls `f` with the barn of the CPU's node. `None`: it is locked, or may not be locked here.
-    fn with_barn<R>(self, f: impl FnOnce(&mut Stock) -> R) -> Option<R> {
+    fn try_with_barn<R>(self, f: impl FnOnce(&mut Stock) -> R) -> Option<R> {
         let here = self.here;
-        here.cache.barn_of(&here.pcs()).try_with(self.ctx, f)
+        here.cache.barn_of(&here.pcs()).try_with_locked(self.ctx, f)
     }
 
     /// Puts `sheaf` into that barn, or gives it back.
     fn put<S>(self, sheaf: S, put: impl FnOnce(&mut Stock, S)) -> Option<S> {
         let mut sheaf = Some(sheaf);
-        self.with_barn(|stock| {
+        self.try_with_barn(|stock| {
             if let Some(sheaf) = sheaf.take() {
                 put(stock, sheaf);
             }
@@ -401,7 +400,7 @@ impl At<'_> {
     }
 }
 
-impl<'a> FastPath for At<'a> {
+impl<'a> FastPath for HereCtx<'a> {
     type Word = Mine<'a>;
     type Alloc = <Here<'a> as FastPath>::Alloc;
     type Rcu = <Here<'a> as FastPath>::Rcu;
@@ -414,16 +413,16 @@ impl<'a> FastPath for At<'a> {
         self.here.rcu()
     }
 
-    fn reuse(self, i: usize) -> LocalSlot<Mine<'a>> {
+    fn reuse(self, i: usize) -> LocalPtr<Mine<'a>> {
         self.here.reuse(i)
     }
 
-    fn reuse_slot_filled(self) {
-        self.here.reuse_slot_filled();
+    fn on_reuse_slot_filled(self) {
+        self.here.on_reuse_slot_filled();
     }
 }
 
-impl<'a> Cpu for At<'a> {
+impl<'a> CacheCpu for HereCtx<'a> {
     fn words(self) -> Words<Mine<'a>> {
         self.here.words()
     }
@@ -436,19 +435,19 @@ impl<'a> Cpu for At<'a> {
         self.here.cache.capacity()
     }
 
-    fn undisturbed(self) -> Option<Undisturbed> {
+    fn quiescent(self) -> Option<Quiescent> {
         if !self.ctx.preemptible {
             return None;
         }
         // SAFETY: The caller was preemptible, and preemption is off since.
-        Some(unsafe { Undisturbed::assume() })
+        Some(unsafe { Quiescent::assume() })
     }
 
-    fn may_start(self) -> bool {
+    fn may_call_rcu(self) -> bool {
         self.ctx.may_lock
     }
 
-    fn start_grace_period(self, chain: Chain) {
+    fn start_grace_period(self, chain: SheafChain) {
         reclaim::start_grace_period(self.here, chain);
     }
 
@@ -462,7 +461,7 @@ impl<'a> Cpu for At<'a> {
     }
 
     fn take_full(self) -> (Option<FullSheaf>, Option<FullSheaf>) {
-        let found = self.with_barn(|stock| (stock.take_full(), stock.take_full()));
+        let found = self.try_with_barn(|stock| (stock.take_full(), stock.take_full()));
         found.unwrap_or((None, None))
     }
 
@@ -470,25 +469,27 @@ impl<'a> Cpu for At<'a> {
         let cache = self.here.cache;
         let barn = cache.barn_of(&self.here.pcs());
         // First, for the worker to find it gone.
-        let object = barn.reserved();
+        let object = barn.take_reserved();
         barn.missed.add(1, Relaxed);
         self.here.request_refill();
         object
     }
 
-    fn take_far(self) -> Option<FullSheaf> {
+    fn take_remote(self) -> Option<FullSheaf> {
         let cache = self.here.cache;
-        if !self.any_node || cache.nr_nodes() == 1 {
+        if !self.allow_remote || cache.nr_nodes() == 1 {
             return None;
         }
         let near = self.here.pcs().node();
         (0..cache.nr_nodes())
             .filter(|&node| node != near)
-            .find_map(|node| cache.barns[node].try_with(self.ctx, |stock| stock.take_full())?)
+            .find_map(|node| {
+                cache.barns[node].try_with_locked(self.ctx, |stock| stock.take_full())?
+            })
     }
 
     fn take_empty(self) -> (Option<EmptySheaf>, Option<EmptySheaf>) {
-        let found = self.with_barn(|stock| (stock.take_empty(), stock.take_empty()));
+        let found = self.try_with_barn(|stock| (stock.take_empty(), stock.take_empty()));
         found.unwrap_or((None, None))
     }
 
@@ -504,31 +505,31 @@ impl<'a> Cpu for At<'a> {
         self.here.cache.new_sheaf_in(self.ctx)
     }
 
-    fn kick(self) {
-        self.here.kick();
+    fn queue_irq_work(self) {
+        self.here.queue_irq_work();
     }
 
-    fn emptied(self) {
-        self.here.add(Counter::Emptied, 1);
+    fn on_alloc_installed(self) {
+        self.here.add(PcsCounter::Emptied, 1);
         self.here.pcs().stock_since.store(gp::jiffies(), Relaxed);
         self.here.arm();
     }
 
-    fn filled(self) {
-        self.here.add(Counter::Filled, 1);
+    fn on_rcu_installed(self) {
+        self.here.add(PcsCounter::Filled, 1);
         self.here.pcs().rcu_since.store(gp::jiffies(), Relaxed);
         self.here.arm();
     }
 
-    fn stocked(self) {
+    fn on_spare_kept(self) {
         self.here.arm();
     }
 
-    fn too_deep(self) {
+    fn warn_nesting(self) {
         debug::warn_nested(&self.here.cache.name);
     }
 
-    fn twice(self, object: usize) {
+    fn warn_double_free(self, object: usize) {
         self.here.cache.warn_freed_twice(object, 0);
     }
 }

@@ -12,10 +12,10 @@
 use super::{
     barrier,
     cache::{Cache, CacheRef},
-    double::Seen,
+    double::Marks,
     geometry::SLOTS,
-    pcs::{Counter, Here},
-    sheaf::{Chain, Closed, EmptySheaf, FullSheaf, Rest, Stack},
+    pcs::{Here, PcsCounter},
+    sheaf::{Closed, EmptySheaf, FullSheaf, Rest, SheafChain, Stack},
     shrink, Sheaves,
 };
 use crate::sys::{
@@ -46,20 +46,20 @@ const WORKER_SHEAVES: usize = 16;
 /// # Context
 ///
 /// Any but NMI, called from code that had interrupts on.
-pub(super) fn start_grace_period(here: Here<'_>, chain: Chain) {
+pub(super) fn start_grace_period(here: Here<'_>, chain: SheafChain) {
     if !chain.is_empty() {
-        here.add(Counter::Waited, chain.len());
+        here.add(PcsCounter::Waited, chain.len());
         let pcs = here.pcs();
         call(here.cache, pcs.cpu, pcs.node(), chain);
     }
 }
 
 /// The same for `cpu`, which may be dead.
-pub(super) fn call(cache: &Cache, cpu: i32, node: usize, mut chain: Chain) {
+pub(super) fn call(cache: &Cache, cpu: i32, node: usize, mut chain: SheafChain) {
     let count = (chain.len(), chain.nr_full());
     if cache.srcu.is_some() && chain.nr_full() > 0 {
         trace::sheaf_wait(&cache.name, cpu, || count);
-        return cache.wait_for_all(chain);
+        return cache.wait_for_readers(chain);
     }
     // Emptied sheaves alone are not counted; one count for the chain has destroy() wait for this callback.
     chain.count(|| cache.count(cpu));
@@ -67,28 +67,29 @@ pub(super) fn call(cache: &Cache, cpu: i32, node: usize, mut chain: Chain) {
         trace::sheaf_wait(&cache.name, cpu, || count);
         // SAFETY: The `rcu_head` of a closed sheaf is its owner's; the callback owns the chain
         // from here on.
-        unsafe { gp::call::<Ready>(head) };
+        unsafe { gp::call::<SheafCallback>(head) };
     }
 }
 
 /// The RCU callback.
-struct Ready;
+struct SheafCallback;
 
-impl Callback for Ready {
+impl Callback for SheafCallback {
     unsafe fn run(head: NonNull<RcuHead>) {
         // SAFETY: `call()` handed the head over once.
-        let (mut chain, of) = unsafe { Chain::from_rcu_head(head.as_ptr().expose_provenance()) };
+        let (mut chain, of) =
+            unsafe { SheafChain::from_rcu_head(head.as_ptr().expose_provenance()) };
         // SAFETY: The destruction of a cache waits until nothing is counted.
         let cache: &Cache = unsafe { &*of.owner.cast() };
         let node = of.node.min(cache.nr_nodes() - 1);
         cache.running.enter();
         if cache.dtor.is_some() {
-            leave(cache, node, chain);
-            return cache.has_run();
+            leave_for_worker(cache, node, chain);
+            return cache.callback_done();
         }
         let waited = chain.len();
         let mut looked = 0;
-        let (mut load, mut far) = (Load::new(), Chain::new());
+        let (mut transfer, mut remote) = (BarnTransfer::new(), SheafChain::new());
         let mut stamps = [const { None }; CALLBACK_SHEAVES];
         let mut full = 0;
         for entry in &mut stamps {
@@ -104,36 +105,36 @@ impl Callback for Ready {
             match rest {
                 Rest::Full(sheaf) if !is_local(cache, node, &sheaf) => {
                     let stamp = stamp.unwrap_or_else(|| cache.count(context::some_cpu()));
-                    far.push(sheaf.into_closed(stamp));
+                    remote.push(sheaf.into_closed(stamp));
                 }
                 rest => {
-                    load.add(keep_reusable(cache, rest));
+                    transfer.add(keep_reusable(cache, rest));
                     *entry = stamp;
                 }
             }
         }
-        load.put(cache, node);
-        chain.append(far);
+        transfer.put(cache, node);
+        chain.append(remote);
         Here::new(cache, &PreemptOff::new()).count_callback(waited - chain.len(), looked);
-        leave(cache, node, chain);
+        leave_for_worker(cache, node, chain);
         for stamp in stamps.iter_mut().take(looked) {
             cache.uncount_and_wake(stamp.take());
         }
-        cache.has_run();
+        cache.callback_done();
     }
 }
 
 /// Leaves `chain`, whose grace period is over, for the worker.
-pub(super) fn leave(cache: &Cache, node: usize, chain: Chain) {
+pub(super) fn leave_for_worker(cache: &Cache, node: usize, chain: SheafChain) {
     if !chain.is_empty() {
-        cache.barns[node].leave(chain);
+        cache.barns[node].add_backlog(chain);
         cache.queue_backlog();
     }
 }
 
 /// Leaves `chain`, which was closed before the call, for [`wait_until()`] after a grace period.
-pub(super) fn leave_closed(cache: &Cache, node: usize, chain: Chain) {
-    cache.barns[node].leave_closed(chain);
+pub(super) fn leave_closed(cache: &Cache, node: usize, chain: SheafChain) {
+    cache.barns[node].add_polled(chain);
     // Waiters for them already have a grace period to wait for.
     barrier::wake();
 }
@@ -173,7 +174,7 @@ pub(super) struct BacklogWork(pub(super) CacheRef);
 impl Handler for BacklogWork {
     fn run(&self) {
         let cache = &self.0;
-        take_in_backlog(cache);
+        process_backlog(cache);
     }
 }
 
@@ -182,28 +183,15 @@ impl Handler for BacklogWork {
 /// # Context
 ///
 /// May sleep. The cache does not end meanwhile.
-pub(super) fn take_in_backlog(cache: &Cache) {
-    cache.take_in_strays();
+pub(super) fn process_backlog(cache: &Cache) {
+    cache.process_strays();
     for (node, barn) in cache.barns.iter().enumerate() {
-        let mut chain = barn.take_backlog();
-        while !chain.is_empty() {
-            let waited = chain.len();
-            let mut load = Load::new();
-            let mut stamps = [const { None }; WORKER_SHEAVES];
-            for entry in &mut stamps {
-                let Some(mut sheaf) = chain.pop() else { break };
-                *entry = sheaf.take_stamp();
-                // SAFETY: A grace period has passed since all of them were closed.
-                let rest = keep_reusable(cache, unsafe { into_rest(cache, sheaf) });
-                load.add(send_remote(cache, node, rest));
-            }
-            load.put(cache, node);
-            Here::new(cache, &PreemptOff::new()).add(Counter::Done, waited - chain.len());
-            stamps
-                .into_iter()
-                .for_each(|stamp| cache.uncount_and_wake(stamp));
-            gp::cond_resched();
-        }
+        let sort = |rest| send_remote(cache, node, rest);
+        let count = |sheaves| {
+            Here::new(cache, &PreemptOff::new()).add(PcsCounter::Done, sheaves);
+        };
+        // SAFETY: A grace period has passed since all of them were closed.
+        unsafe { process_chain(cache, node, barn.take_backlog(), sort, count) };
         // Objects may have gone to any node.
         for node in 0..cache.nr_nodes() {
             shrink::check_limits(cache, node);
@@ -218,9 +206,9 @@ pub(super) fn take_in_backlog(cache: &Cache) {
 ///
 /// May sleep; `done` may not. The cache does not end meanwhile.
 pub(super) fn wait_until(cache: &Cache, done: impl Fn() -> bool) {
-    let has_backlog = || cache.batches.are_over() || cache.has_backlog();
+    let has_backlog = || cache.batches.any_over() || cache.has_backlog();
     while !done() {
-        take_in_backlog(cache);
+        process_backlog(cache);
         if cache.barns.iter().any(|barn| barn.has_polled()) {
             gp::synchronize();
             continue;
@@ -230,12 +218,12 @@ pub(super) fn wait_until(cache: &Cache, done: impl Fn() -> bool) {
 }
 
 /// Sheaves on their way into one barn.
-pub(super) struct Load {
+pub(super) struct BarnTransfer {
     full: Stack<FullSheaf>,
     empty: Stack<EmptySheaf>,
 }
 
-impl Load {
+impl BarnTransfer {
     /// No sheaves.
     pub(super) const fn new() -> Self {
         Self {
@@ -265,7 +253,7 @@ impl Load {
     }
 }
 
-/// Puts the sheaves of `chain` into a barn.
+/// Puts the sheaves of `chain` into the barn of `node`.
 ///
 /// # Context
 ///
@@ -274,17 +262,41 @@ impl Load {
 /// # Safety
 ///
 /// As for [`Closed::into_rest()`](super::sheaf::Closed::into_rest()), for all of them.
-pub(super) unsafe fn store_chain(cache: &Cache, node: usize, mut chain: Chain) {
+pub(super) unsafe fn put_chain(cache: &Cache, node: usize, chain: SheafChain) {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { process_chain(cache, node, chain, |rest| rest, |_| ()) };
+}
+
+/// Puts the sheaves of `chain` into the barn of `node`, each after `sort`. Calls `count` with the
+/// number of sheaves before waiters may see them uncounted.
+///
+/// # Context
+///
+/// May sleep.
+///
+/// # Safety
+///
+/// As for [`put_chain()`].
+unsafe fn process_chain(
+    cache: &Cache,
+    node: usize,
+    mut chain: SheafChain,
+    sort: impl Fn(Rest) -> Rest,
+    count: impl Fn(usize),
+) {
     while !chain.is_empty() {
-        let mut load = Load::new();
+        let waited = chain.len();
+        let mut transfer = BarnTransfer::new();
         let mut stamps = [const { None }; WORKER_SHEAVES];
         for entry in &mut stamps {
             let Some(mut sheaf) = chain.pop() else { break };
             *entry = sheaf.take_stamp();
             // SAFETY: By the safety requirements of this function.
-            load.add(keep_reusable(cache, unsafe { into_rest(cache, sheaf) }));
+            let rest = keep_reusable(cache, unsafe { into_rest(cache, sheaf) });
+            transfer.add(sort(rest));
         }
-        load.put(cache, node);
+        transfer.put(cache, node);
+        count(waited - chain.len());
         stamps
             .into_iter()
             .for_each(|stamp| cache.uncount_and_wake(stamp));
@@ -292,13 +304,15 @@ pub(super) unsafe fn store_chain(cache: &Cache, node: usize, mut chain: Chain) {
     }
 }
 
-fn node_of(object: usize) -> Option<usize> {
+/// The node of `object`'s memory.
+pub(super) fn node_of(object: usize) -> Option<usize> {
     NonNull::new(with_exposed_provenance_mut(object)).map(node::of_object)
 }
 
 /// Whether all objects are of `node`.
 fn is_local(cache: &Cache, node: usize, sheaf: &FullSheaf) -> bool {
-    cache.nr_nodes() == 1 || sheaf.all(|object| node_of(object).is_none_or(|home| home == node))
+    cache.nr_nodes() == 1
+        || sheaf.all(|object| node_of(object).is_none_or(|owner_node| owner_node == node))
 }
 
 /// Sends objects of other nodes to the barns of these, one node after the other.
@@ -309,21 +323,21 @@ fn is_local(cache: &Cache, node: usize, sheaf: &FullSheaf) -> bool {
 fn send_remote(cache: &Cache, node: usize, rest: Rest) -> Rest {
     let Rest::Full(sheaf) = rest else { return rest };
     let mut sheaf = sheaf;
-    for home in (0..cache.nr_nodes()).filter(|&home| home != node) {
-        if sheaf.all(|object| node_of(object) != Some(home)) {
+    for owner_node in (0..cache.nr_nodes()).filter(|&owner_node| owner_node != node) {
+        if sheaf.all(|object| node_of(object) != Some(owner_node)) {
             continue;
         }
-        let barn = &cache.barns[home];
+        let barn = &cache.barns[owner_node];
         // One more than is needed, as contexts that allocate on their node and free elsewhere have their empty
         // sheaves elsewhere too.
         let mut spare = cache.new_sheaf(slab::GFP_ATOMIC);
-        let rest = barn.with(|stock| {
+        let rest = barn.with_locked(|stock| {
             if let Some(spare) = spare.take() {
                 stock.put_empty(spare);
             }
             // Objects that find no sheaf stay in this barn.
             sheaf.retain(|object| {
-                node_of(object) != Some(home) || !stock.put_remote(object, cache.capacity())
+                node_of(object) != Some(owner_node) || !stock.put_remote(object, cache.capacity())
             })
         });
         match rest {
@@ -335,14 +349,14 @@ fn send_remote(cache: &Cache, node: usize, rest: Rest) -> Rest {
 }
 
 /// The marks of a CPU.
-pub(super) struct SeenHere(UnsafeCell<Seen>);
+pub(super) struct CpuMarks(UnsafeCell<Marks>);
 
 // SAFETY: Used on its own CPU with interrupts off, and not in NMI.
-unsafe impl Sync for SeenHere {}
+unsafe impl Sync for CpuMarks {}
 // SAFETY: As above.
-unsafe impl Send for SeenHere {}
+unsafe impl Send for CpuMarks {}
 
-impl SeenHere {
+impl CpuMarks {
     pub(super) fn new() -> impl PinInit<Self, Error> {
         // SAFETY: All of it is written, and zeroes are a value of it.
         unsafe {
@@ -368,7 +382,7 @@ fn without_doubles(cache: &Cache, rest: Rest) -> Rest {
     let Rest::Full(mut sheaf) = rest else {
         return rest;
     };
-    while let Some(i) = SeenHere::find_double(&sheaf) {
+    while let Some(i) = CpuMarks::find_double(&sheaf) {
         cache.warn_freed_twice(sheaf.object(i), 0);
         sheaf.remove(i);
     }
@@ -380,10 +394,10 @@ fn keep_reusable(cache: &Cache, rest: Rest) -> Rest {
     let Rest::Full(sheaf) = rest else {
         return rest;
     };
-    if cache.one_way {
+    if cache.no_reuse {
         return Rest::Empty(cache.flush(sheaf));
     }
-    if cfg!(not(CONFIG_KFENCE)) && !cache.zero {
+    if cfg!(not(CONFIG_KFENCE)) && !cache.zero_on_reuse {
         return Rest::Full(sheaf);
     }
     let mut kfence = [ptr::null_mut(); SLOTS];
@@ -399,13 +413,13 @@ fn keep_reusable(cache: &Cache, rest: Rest) -> Rest {
                 false
             }
             _ => {
-                cache.make_clean(addr);
+                cache.zero_for_reuse(addr);
                 true
             }
         }
     });
     if len > 0 {
-        cache.give_back(&mut kfence[..len]);
+        cache.free_to_slab(&mut kfence[..len]);
     }
     rest
 }

@@ -8,6 +8,7 @@ use super::{
     exchange,
     geometry::SLOTS,
     pcs::Here,
+    reclaim,
     sheaf::{FullSheaf, Rest},
     shrink, Sheaves,
 };
@@ -34,7 +35,7 @@ pub(super) fn alloc(cache: &Cache, gfp: u32) -> *mut u8 {
     if may_wait {
         if let Some(sheaf) = new_full(cache, None, gfp) {
             let (object, rest) = sheaf.pop();
-            keep(cache, object, rest);
+            keep_rest(cache, object, rest);
             return ptr::with_exposed_provenance_mut(object);
         }
     }
@@ -46,7 +47,7 @@ pub(super) fn alloc(cache: &Cache, gfp: u32) -> *mut u8 {
         }
         None => {
             let pin = PreemptOff::new();
-            let at = Here::new(cache, &pin).at().any_node();
+            let at = Here::new(cache, &pin).with_ctx().allow_remote();
             let object = if may_wait {
                 exchange::next_object(at)
             } else {
@@ -59,31 +60,27 @@ pub(super) fn alloc(cache: &Cache, gfp: u32) -> *mut u8 {
 
 /// Keeps the rest of a sheaf that came with `object`: on this CPU, or in the barn of its own node where
 /// the task or its memory policy led to another.
-fn keep(cache: &Cache, object: usize, rest: Rest) {
+fn keep_rest(cache: &Cache, object: usize, rest: Rest) {
     let pin = PreemptOff::new();
     let here = Here::new(cache, &pin);
-    let at = here.at();
+    let at = here.with_ctx();
     match rest {
-        Rest::Full(sheaf) => match home_of(cache, object).filter(|&node| node != here.pcs().node())
-        {
-            Some(node) => {
-                cache.store(node, Rest::Full(sheaf));
-                // No monitor of this node looks there.
-                shrink::check_limits(cache, node);
+        Rest::Full(sheaf) => {
+            let node = match cache.nr_nodes() {
+                1 => None,
+                n => reclaim::node_of(object).filter(|&node| node < n && node != here.pcs().node()),
+            };
+            match node {
+                Some(node) => {
+                    cache.put_rest(node, Rest::Full(sheaf));
+                    // No monitor of this node looks there.
+                    shrink::check_limits(cache, node);
+                }
+                None => exchange::install(at, sheaf),
             }
-            None => exchange::install(at, sheaf),
-        },
+        }
         Rest::Empty(sheaf) => exchange::keep_empty(at, sheaf),
     }
-}
-
-/// The node of `object`, where there is more than one.
-fn home_of(cache: &Cache, object: usize) -> Option<usize> {
-    if cache.nr_nodes() == 1 {
-        return None;
-    }
-    let object = NonNull::new(ptr::with_exposed_provenance_mut(object))?;
-    Some(node::of_object(object)).filter(|&node| node < cache.nr_nodes())
 }
 
 /// A sheaf full of objects from the slab, of `node` or of where this runs.
@@ -96,7 +93,7 @@ fn new_full(cache: &Cache, node: Option<usize>, gfp: u32) -> Option<FullSheaf> {
     let gfp = slab::for_sheaf(gfp);
     let stocked = {
         let pin = PreemptOff::new();
-        exchange::stocked_empty(Here::new(cache, &pin).at())
+        exchange::find_empty(Here::new(cache, &pin).with_ctx())
     };
     let sheaf = match stocked {
         Some(sheaf) => sheaf,
@@ -104,9 +101,9 @@ fn new_full(cache: &Cache, node: Option<usize>, gfp: u32) -> Option<FullSheaf> {
     };
     let mut objects = [ptr::null_mut(); SLOTS];
     let objects = &mut objects[..cache.capacity()];
-    if !obtain(cache, node, gfp, objects) {
+    if !alloc_objects(cache, node, gfp, objects) {
         let pin = PreemptOff::new();
-        exchange::keep_empty(Here::new(cache, &pin).at(), sheaf);
+        exchange::keep_empty(Here::new(cache, &pin).with_ctx(), sheaf);
         return None;
     }
     trace::sheaf_refill(&cache.name, context::some_cpu(), objects.len());
@@ -118,7 +115,7 @@ fn new_full(cache: &Cache, node: Option<usize>, gfp: u32) -> Option<FullSheaf> {
 /// # Context
 ///
 /// May sleep.
-fn obtain(cache: &Cache, node: Option<usize>, gfp: u32, objects: &mut [*mut u8]) -> bool {
+fn alloc_objects(cache: &Cache, node: Option<usize>, gfp: u32, objects: &mut [*mut u8]) -> bool {
     if fault::point().is_err() {
         return false;
     }
@@ -135,7 +132,7 @@ fn obtain(cache: &Cache, node: Option<usize>, gfp: u32, objects: &mut [*mut u8])
     };
     cache.slab_allocs.add(got as u64, Relaxed);
     if got < objects.len() {
-        cache.give_back(&mut objects[..got]);
+        cache.free_to_slab(&mut objects[..got]);
         return false;
     }
     true
@@ -164,7 +161,7 @@ pub(crate) fn prefill(cache: &Cache, objects: usize, gfp: u32) -> Result {
         let mut fresh = [ptr::null_mut::<u8>(); SLOTS];
         let fresh = &mut fresh[..n.min(SLOTS)];
         gp::cond_resched();
-        obtain(cache, Some(node), gfp, fresh)
+        alloc_objects(cache, Some(node), gfp, fresh)
             && fresh
                 .iter()
                 .all(|object| ring.put(object.expose_provenance()))
@@ -180,22 +177,22 @@ impl Here<'_> {
     pub(super) fn request_refill(self) {
         // ORDERING: The worker that takes the flag off sees what was counted and taken before.
         self.cache.wants_refill.store(true, Release);
-        self.kick();
+        self.queue_irq_work();
     }
 }
 
 /// The refill worker: fills the reserves, and brings as many sheaves as failed allocations would have
 /// needed.
-pub(super) struct RefillWork(pub(super) CacheRef);
+pub(super) struct CacheRefillWork(pub(super) CacheRef);
 
-impl Handler for RefillWork {
+impl Handler for CacheRefillWork {
     fn run(&self) {
         let cache = &self.0;
         // ORDERING: Whose request this takes off, its miss is seen below.
         cache.wants_refill.xchg(false, Full);
         let may_grow = !cache.is_at_wait_limit();
-        if !may_grow && !cache.is_closed_enough() {
-            shrink::close_soon(cache);
+        if !may_grow && !cache.closed_reach_limit() {
+            shrink::request_close(cache);
         }
         for (node, barn) in cache.barns.iter().enumerate() {
             let missed = barn.missed.xchg(0, Full);
@@ -205,7 +202,7 @@ impl Handler for RefillWork {
                 fill_reserve(cache, node, may_grow);
             }
             let wanted = if may_grow {
-                barn.with(|stock| stock.wanted(missed, cache.capacity()))
+                barn.with_locked(|stock| stock.wanted(missed, cache.capacity()))
             } else {
                 0
             };
@@ -213,7 +210,7 @@ impl Handler for RefillWork {
                 let Some(sheaf) = new_full(cache, Some(node), slab::GFP_REFILL) else {
                     break;
                 };
-                barn.with(|stock| stock.put_full(sheaf));
+                barn.with_locked(|stock| stock.put_full(sheaf));
                 gp::cond_resched();
             }
             shrink::check_limits(cache, node);
@@ -239,7 +236,7 @@ fn fill_reserve(cache: &Cache, node: usize, may_grow: bool) {
     };
     let barn = &cache.barns[node];
     while barn.with_reserve(|ring| ring.missing()) > 0 {
-        let full = barn.with(|stock| stock.take_full());
+        let full = barn.with_locked(|stock| stock.take_full());
         let Some(sheaf) = full.or_else(of_slab) else {
             return;
         };
@@ -249,11 +246,11 @@ fn fill_reserve(cache: &Cache, node: usize, may_grow: bool) {
                 Rest::Full(sheaf) if barn.with_reserve(|ring| ring.missing()) > 0 => {
                     let (object, left) = sheaf.pop();
                     rest = left;
-                    if !barn.reserve(object) {
-                        cache.give_back(&mut [ptr::with_exposed_provenance_mut(object)]);
+                    if !barn.put_reserved(object) {
+                        cache.free_to_slab(&mut [ptr::with_exposed_provenance_mut(object)]);
                     }
                 }
-                rest => break cache.store(node, rest),
+                rest => break cache.put_rest(node, rest),
             }
         }
         gp::cond_resched();

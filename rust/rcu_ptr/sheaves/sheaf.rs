@@ -17,8 +17,8 @@
 //! period.
 
 use super::{
-    cursor::Undisturbed,
-    geometry::{self, Note, Slot, CLEARS_SLOTS, SHEAF_BYTES, SLOTS},
+    cursor::Quiescent,
+    geometry::{self, HeadCell, Slot, CLEARS_SLOTS, SHEAF_BYTES, SLOTS},
 };
 use core::{
     cell::UnsafeCell,
@@ -36,7 +36,7 @@ pub(crate) type RcuHead = UnsafeCell<[usize; 2]>;
 pub(crate) struct Sheaf {
     slots: [Slot; SLOTS],
     rcu: RcuHead,
-    state: Note<State>,
+    state: HeadCell<State>,
 }
 
 /// What an owner knows of its sheaf.
@@ -485,7 +485,7 @@ impl Installed {
     }
 
     /// The objects from `start` on, to be allocated again.
-    pub(crate) fn into_rest(self, start: usize, _undisturbed: &Undisturbed) -> Rest {
+    pub(crate) fn into_rest(self, start: usize, _quiescent: &Quiescent) -> Rest {
         rest_from(self.0, start)
     }
 }
@@ -584,7 +584,7 @@ impl<S: Owned> Stack<S> {
     }
 }
 
-/// Where a [`Chain`] comes from.
+/// Where a [`SheafChain`] comes from.
 pub(crate) struct Origin {
     /// The cache.
     pub(crate) owner: *const (),
@@ -594,12 +594,12 @@ pub(crate) struct Origin {
 
 /// Closed sheaves linked through their heads: whatever their number, they are handed on in a few steps.
 #[must_use = "objects are lost"]
-pub(crate) struct Chain {
+pub(crate) struct SheafChain {
     first: usize,
     links: Links,
 }
 
-impl Chain {
+impl SheafChain {
     pub(crate) const fn new() -> Self {
         Self {
             first: 0,
@@ -607,7 +607,7 @@ impl Chain {
         }
     }
 
-    /// The chain that starts at `first`, as [`Closed::link()`] or [`Chain::into_rcu_head()`] left it.
+    /// The chain that starts at `first`, as [`Closed::link()`] or [`SheafChain::into_rcu_head()`] left it.
     ///
     /// # Safety
     ///
@@ -621,7 +621,7 @@ impl Chain {
         Self { first, links }
     }
 
-    /// The chain whose [`Chain::into_rcu_head()`] is `rcu`, and where it comes from.
+    /// The chain whose [`SheafChain::into_rcu_head()`] is `rcu`, and where it comes from.
     ///
     /// # Safety
     ///
@@ -701,7 +701,7 @@ impl Chain {
         }
     }
 
-    /// Where it starts, for [`Chain::from_first()`].
+    /// Where it starts, for [`SheafChain::from_first()`].
     pub(crate) fn into_first(self) -> usize {
         if self.first != 0 {
             // SAFETY: As for `pop()`.
@@ -711,7 +711,7 @@ impl Chain {
     }
 
     /// Hands all of it over, from a CPU of `node`, as the `rcu_head` of the first, for
-    /// [`Chain::from_rcu_head()`].
+    /// [`SheafChain::from_rcu_head()`].
     pub(crate) fn into_rcu_head(self, node: usize) -> Option<NonNull<RcuHead>> {
         if self.first == 0 {
             return None;

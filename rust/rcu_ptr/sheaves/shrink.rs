@@ -9,7 +9,7 @@
 
 use super::{
     barn::{Stock, Surplus},
-    cache::{Cache, CacheRef},
+    cache::{Barn, Cache, CacheRef},
     caches::Caches,
     Sheaves,
 };
@@ -37,7 +37,7 @@ pub(super) fn check_limits(cache: &Cache, node: usize) {
 pub(super) fn check_limits_with(cache: &Cache, node: usize, change: impl FnOnce(&mut Stock)) {
     let more = cache.allowance();
     let unused = cache.barns[node].with_reserve(|ring| ring.surplus()) > 0;
-    let (excess, may_idle) = cache.barns[node].with(|stock| {
+    let (excess, may_idle) = cache.barns[node].with_locked(|stock| {
         change(stock);
         stock.allow(more);
         (stock.excess(), stock.may_idle())
@@ -59,9 +59,9 @@ pub(super) struct TrimWork(pub(super) CacheRef);
 impl Handler for TrimWork {
     fn run(&self) {
         let cache = &self.0;
-        if cache.give_back_all.xchg(false, Relaxed) {
+        if cache.flush_barns.xchg(false, Relaxed) {
             for (node, barn) in cache.barns.iter().enumerate() {
-                let all = barn.with(|stock| stock.all());
+                let all = barn.with_locked(|stock| stock.all());
                 release(cache, node, all, trace::SHEAF_RECLAIM);
             }
         }
@@ -82,9 +82,8 @@ impl Handler for ReapWork {
         cache.next_interval();
         for (node, barn) in cache.barns.iter().enumerate() {
             let unused = barn.with_reserve(|ring| ring.idle());
-            let unpromised = || barn.with_reserve(|ring| ring.take_surplus());
-            cache.give_back_from(unpromised, unused);
-            let surplus = barn.with(|stock| stock.idle());
+            release_reserve(cache, barn, unused);
+            let surplus = barn.with_locked(|stock| stock.idle());
             release(cache, node, surplus, trace::SHEAF_REAP);
             check_limits(cache, node);
         }
@@ -104,6 +103,15 @@ fn release(cache: &Cache, node: usize, surplus: Surplus, why: c_uint) -> usize {
     release_while(cache, node, rest, why)
 }
 
+/// Frees up to `n` objects of the reserve of `barn` that are not promised. Returns how many.
+///
+/// # Context
+///
+/// As for [`release()`].
+fn release_reserve(cache: &Cache, barn: &Barn, n: usize) -> usize {
+    cache.free_all_to_slab(|| barn.with_reserve(|ring| ring.take_surplus()), n)
+}
+
 /// The same, as long as there is some `surplus` of the barn beside what is done.
 fn release_while(
     cache: &Cache,
@@ -113,7 +121,7 @@ fn release_while(
 ) -> usize {
     let mut done = Surplus::default();
     loop {
-        let (full, empty) = cache.barns[node].with(|stock| {
+        let (full, empty) = cache.barns[node].with_locked(|stock| {
             let surplus = surplus(stock, done);
             (
                 (surplus.full > 0).then(|| stock.take_full()).flatten(),
@@ -152,7 +160,7 @@ impl Shrink for BarnShrinker {
             .map(|cache| {
                 let barns = cache.barns.iter().map(|barn| {
                     let unused = barn.with_reserve(|ring| ring.surplus());
-                    let all = barn.with(|stock| stock.all());
+                    let all = barn.with_locked(|stock| stock.all());
                     all.full + all.empty + usize::from(unused > 0)
                 });
                 let cpus = cache.pcs.iter().map(|pcs| pcs.held().reclaimable());
@@ -169,7 +177,7 @@ impl Shrink for BarnShrinker {
         for cache in caches.iter() {
             for (node, barn) in cache.barns.iter().enumerate() {
                 let want = goal.saturating_sub(done);
-                let all = barn.with(|stock| stock.all());
+                let all = barn.with_locked(|stock| stock.all());
                 let empty = all.empty.min(want);
                 let surplus = Surplus {
                     full: all.full.min(want - empty),
@@ -178,14 +186,13 @@ impl Shrink for BarnShrinker {
                 done += release(cache, node, surplus, trace::SHEAF_RECLAIM);
                 if done < goal {
                     let unused = barn.with_reserve(|ring| ring.surplus());
-                    let unpromised = || barn.with_reserve(|ring| ring.take_surplus());
-                    let objects = cache.give_back_from(unpromised, unused);
+                    let objects = release_reserve(cache, barn, unused);
                     done += objects.div_ceil(cache.capacity().max(1));
                 }
             }
         }
         if done < goal {
-            done += ask_cpus(&caches, goal - done);
+            done += request_flush(&caches, goal - done);
         }
         done
     }
@@ -193,7 +200,7 @@ impl Shrink for BarnShrinker {
 
 /// Has the monitors take sheaves off their CPUs, about `goal` of them. CPUs without sheaves are not disturbed.
 /// Returns the number of sheaves that will be taken.
-fn ask_cpus(caches: &Caches, goal: usize) -> usize {
+fn request_flush(caches: &Caches, goal: usize) -> usize {
     // Memory reclaim can't wait for CPU hotplug.
     let Some(_stay) = CpusStay::try_new() else {
         return 0;
@@ -203,7 +210,7 @@ fn ask_cpus(caches: &Caches, goal: usize) -> usize {
     for cache in caches.iter() {
         for pcs in cache.pcs.iter().filter(|p| context::is_online(p.cpu)) {
             let held = pcs.held().reclaimable();
-            if held > 0 && done < goal && pcs.reclaim.xchg(TAKE_ALL, Full) != TAKE_ALL {
+            if held > 0 && done < goal && pcs.request.xchg(FLUSH, Full) != FLUSH {
                 pcs.monitor.modify_on(pcs.cpu, wq, 0);
                 done += held;
             }
@@ -217,24 +224,24 @@ fn ask_cpus(caches: &Caches, goal: usize) -> usize {
 /// # Context
 ///
 /// May sleep.
-pub(super) fn close_soon(cache: &Cache) {
+pub(super) fn request_close(cache: &Cache) {
     let Some(_stay) = CpusStay::try_new() else {
         return;
     };
     let wq = &Sheaves::get().wq;
     for pcs in cache.pcs.iter().filter(|p| context::is_online(p.cpu)) {
-        if pcs.may_hold() && pcs.reclaim.cmpxchg(0, CLOSE, Full).is_ok() {
+        if pcs.may_hold() && pcs.request.cmpxchg(0, CLOSE, Full).is_ok() {
             pcs.monitor.modify_on(pcs.cpu, wq, 0);
         }
     }
 }
 
 /// What the next run of a monitor is to do at once: take all that there is off its CPU, or close what waits.
-pub(super) const TAKE_ALL: u32 = 1;
+pub(super) const FLUSH: u32 = 1;
 pub(super) const CLOSE: u32 = 2;
 
 /// Empties the barns: memory is short.
-pub(super) fn give_back(cache: &Cache) {
-    cache.give_back_all.store(true, Relaxed);
+pub(super) fn request_barn_flush(cache: &Cache) {
+    cache.flush_barns.store(true, Relaxed);
     cache.trim.queue(&Sheaves::get().reclaim_wq, 0);
 }

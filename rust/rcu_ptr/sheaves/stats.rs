@@ -2,7 +2,7 @@
 
 //! /sys/kernel/debug/rcu_ptr/caches: a line per cache; and limits, which are written as they are read.
 
-use super::{cache::Cache, limits::Limits, pcs::Counter, Sheaves};
+use super::{cache::Cache, limits::Limits, pcs::PcsCounter, Sheaves};
 use kernel::{debugfs, fmt, prelude::*, sync::atomic::Relaxed, uaccess::UserSliceReader};
 
 /// The file; it goes when the value is dropped.
@@ -44,15 +44,15 @@ pub(crate) fn counts(cache: &Cache) -> Counts {
         ..Counts::default()
     };
     for pcs in cache.pcs.iter() {
-        n.filled += pcs.counted(Counter::Filled);
-        n.emptied += pcs.counted(Counter::Emptied);
-        n.missed += pcs.counted(Counter::Missed);
-        n.nolock_allocs += pcs.counted(Counter::NolockAlloc);
-        n.engine_fallback += pcs.counted(Counter::EngineFallback);
+        n.filled += pcs.counted(PcsCounter::Filled);
+        n.emptied += pcs.counted(PcsCounter::Emptied);
+        n.missed += pcs.counted(PcsCounter::Missed);
+        n.nolock_allocs += pcs.counted(PcsCounter::NolockAlloc);
+        n.engine_fallback += pcs.counted(PcsCounter::EngineFallback);
         // Those of all CPUs before `Waited` of any, so that the difference is not below zero: a callback may run on
         // another CPU than the one that waited. A sheaf is counted there before the grace period that it waits for,
         // and as done after it, so who sees the second sees the first.
-        n.now_waiting = n.now_waiting.wrapping_sub(pcs.counted(Counter::Done));
+        n.now_waiting = n.now_waiting.wrapping_sub(pcs.counted(PcsCounter::Done));
         n.callback_max = n.callback_max.max(pcs.callback_max.load(Relaxed));
         let held = pcs.held();
         n.now_alloc += held.alloc.unwrap_or(0) as u64;
@@ -64,10 +64,10 @@ pub(crate) fn counts(cache: &Cache) -> Counts {
         n.now_reuse += held.reuse as u64;
     }
     for pcs in cache.pcs.iter() {
-        n.now_waiting = n.now_waiting.wrapping_add(pcs.counted(Counter::Waited));
+        n.now_waiting = n.now_waiting.wrapping_add(pcs.counted(PcsCounter::Waited));
     }
     for barn in &cache.barns {
-        barn.with(|stock| {
+        barn.with_locked(|stock| {
             n.now_full += stock.nr_full() as u64;
             n.now_empty += stock.nr_empty() as u64;
         });

@@ -3,7 +3,7 @@
 //! The end of a cache against a model of what works on it: whichever of it runs between two steps, nothing is
 //! left of the cache afterwards, and nothing is queued.
 
-use crate::sheaves::end::{end, Ending};
+use crate::sheaves::teardown::{teardown, Teardown};
 use proptest::prelude::*;
 use std::cell::{Cell, RefCell};
 
@@ -83,7 +83,7 @@ impl Places {
                 self.backlog += 1;
                 self.take_in = true;
             }
-            Event::Backlog if is(&mut self.take_in) => self.take_in_backlog(),
+            Event::Backlog if is(&mut self.take_in) => self.process_backlog(),
             Event::Trim if is(&mut self.trim) => {
                 let excess = self.barn.saturating_sub(1);
                 self.barn -= excess;
@@ -94,7 +94,7 @@ impl Places {
         }
     }
 
-    fn take_in_backlog(&mut self) {
+    fn process_backlog(&mut self) {
         self.barn += std::mem::take(&mut self.backlog);
         self.look_after();
     }
@@ -121,7 +121,7 @@ impl Model {
     }
 }
 
-impl Ending for Model {
+impl Teardown for Model {
     type Cpu = ();
 
     fn each(&self, f: impl FnMut(&())) {
@@ -135,7 +135,7 @@ impl Ending for Model {
         });
     }
 
-    fn wait_for_kick(&self, (): &()) {
+    fn wait_for_irq_work(&self, (): &()) {
         self.step(|places| places.run(Event::Kick));
     }
 
@@ -163,8 +163,8 @@ impl Ending for Model {
         self.step(|places| places.take_in = false);
     }
 
-    fn take_in_backlog(&self) {
-        self.step(Places::take_in_backlog);
+    fn process_backlog(&self) {
+        self.step(Places::process_backlog);
     }
 
     fn stop_trim(&self) {
@@ -227,7 +227,7 @@ proptest! {
             events: RefCell::new(events),
             is_off: Cell::new(false),
         };
-        end(&model);
+        teardown(&model);
         let places = model.places.into_inner();
         prop_assert_eq!(places.all, 0, "sheaves are left");
         prop_assert!(places.is_idle(), "the cache is gone, and something runs");

@@ -4,7 +4,7 @@
 //! host tests compile it too.
 
 /// A cache that is not used any more, and whose objects are all past their grace period.
-pub(crate) trait Ending {
+pub(crate) trait Teardown {
     /// What a CPU has of it.
     type Cpu;
 
@@ -15,7 +15,7 @@ pub(crate) trait Ending {
     fn stop_refill(&self);
 
     /// Waits until the irq_work of a CPU is neither queued nor running.
-    fn wait_for_kick(&self, cpu: &Self::Cpu);
+    fn wait_for_irq_work(&self, cpu: &Self::Cpu);
 
     /// Stops the monitor of a CPU.
     fn stop_monitor(&self, cpu: &Self::Cpu);
@@ -30,7 +30,7 @@ pub(crate) trait Ending {
     fn stop_backlog(&self);
 
     /// Takes in what callbacks left.
-    fn take_in_backlog(&self);
+    fn process_backlog(&self);
 
     /// Stops the trim.
     fn stop_trim(&self);
@@ -47,12 +47,12 @@ pub(crate) trait Ending {
 /// # Context
 ///
 /// May sleep.
-pub(crate) fn end(cache: &impl Ending) {
+pub(crate) fn teardown(cache: &impl Teardown) {
     // First, for good: it uses the spares of the CPU it runs on, which queues the irq_work there.
     cache.stop_refill();
     cache.each(|cpu| {
         // The irq_work queues the others.
-        cache.wait_for_kick(cpu);
+        cache.wait_for_irq_work(cpu);
         cache.stop_monitor(cpu);
     });
     cache.each(|cpu| cache.take_off(cpu));
@@ -61,7 +61,7 @@ pub(crate) fn end(cache: &impl Ending) {
     // What queued it has found nothing to leave since: cancelled, as a flush may miss one that is being queued.
     cache.stop_backlog();
     // A callback may have left something, or what follows the one sheaf of a chain that is counted.
-    cache.take_in_backlog();
+    cache.process_backlog();
     // Not queued any more.
     cache.stop_trim();
     cache.stop_reap();
