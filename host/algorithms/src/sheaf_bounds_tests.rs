@@ -7,6 +7,7 @@ use crate::{
     platform::LocalWord,
     sheaf_model::{hooked, Ctx, Flaw, Memory, Model},
     sheaves::{
+        arm::Deadline,
         cursor::{next_slot, DISABLED, NONE},
         double::Marks,
         exchange::{self, CacheCpu},
@@ -380,4 +381,20 @@ fn only_doubles_are_compared() {
             assert_eq!(steps.get(), round * SLOTS);
         }
     });
+}
+
+/// However often an interval is set, the reaper runs no later than it was due.
+#[test]
+fn reaper_is_only_brought_forward() {
+    for start in [0, u64::MAX - 50] {
+        let at = |jiffies: u64| start.wrapping_add(jiffies);
+        let due = Deadline::new();
+        due.set(at(100));
+        for now in 0..100 {
+            assert!(!due.bring_forward(at(now + 100)));
+        }
+        assert!(due.bring_forward(at(90)));
+        assert!(!due.bring_forward(at(91)));
+        assert!(due.bring_forward(at(89)));
+    }
 }

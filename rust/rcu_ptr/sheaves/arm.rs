@@ -13,7 +13,7 @@
 //! where it is stopped. The monitor stays armed until each sheaf that it saw has been there for a drain interval
 //! since it was installed, and was taken off.
 
-use crate::platform::LocalWord;
+use crate::{platform::LocalWord, sync::AtomicLink};
 
 /// It will not run.
 pub(crate) const IDLE: usize = 0;
@@ -71,5 +71,35 @@ pub(crate) fn run(cpu: &mut impl Monitored) {
         // Whatever armed it meanwhile: its irq_work would add a whole interval to what is left.
         cpu.armed().0.xchg(ARMED);
         cpu.queue(next);
+    }
+}
+
+/// When the reaper of a cache is due, in jiffies.
+pub(crate) struct Deadline(AtomicLink);
+
+impl Deadline {
+    pub(crate) fn new() -> Self {
+        Self(AtomicLink::new(0))
+    }
+
+    /// The reaper is about to be queued for `at`. The caller reads the drain interval again after
+    /// that.
+    pub(crate) fn set(&self, at: u64) {
+        // ORDERING: Full: a context that sets a shorter interval finds this deadline, or the caller
+        // finds that interval.
+        self.0.xchg_full(at);
+    }
+
+    /// Brings the deadline forward to `at`. Returns `false`, with no change, if it is not later.
+    pub(crate) fn bring_forward(&self, at: u64) -> bool {
+        let mut due = self.0.load_relaxed();
+        while (due.wrapping_sub(at) as i64) > 0 {
+            // ORDERING: Full, as in `set()`; what is exchanged is the only shared datum.
+            match self.0.cmpxchg_full(due, at) {
+                Ok(_) => return true,
+                Err(now) => due = now,
+            }
+        }
+        false
     }
 }

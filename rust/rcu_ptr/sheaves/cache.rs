@@ -7,6 +7,7 @@
 //! What locks, wakes or frees: softirq or task, no raw spinlock held, unless it says otherwise.
 
 use super::{
+    arm::Deadline,
     barn::Stock,
     barrier::{self, Pending},
     batches::CacheBatches,
@@ -149,6 +150,8 @@ pub(crate) struct Cache {
     pub(super) delays: Delays,
     /// Users that the destruction of the cache has to wait for.
     pub(super) pins: Atomic<u32>,
+    /// When the reaper runs, if it is queued.
+    pub(super) reap_due: Deadline,
     /// The reaper is queued.
     pub(super) reaping: AtomicFlag,
     pub(crate) name: CString,
@@ -594,6 +597,7 @@ impl Cache {
                 batches <- CacheBatches::new(owner(this)),
                 delays: Delays::new(),
                 pins: Atomic::new(0),
+                reap_due: Deadline::new(),
                 reaping: AtomicFlag::new(false),
                 name,
                 _module: module,

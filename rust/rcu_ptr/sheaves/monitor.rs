@@ -263,7 +263,7 @@ impl Sheaves {
                 }
             }
             if cache.reaping.load(Relaxed) {
-                cache.reap.modify(&self.reclaim_wq, params::drain_jiffies());
+                shrink::bring_reaper_forward(&cache);
             }
         }
     }

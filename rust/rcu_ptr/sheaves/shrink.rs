@@ -49,7 +49,24 @@ pub(super) fn check_limits_with(cache: &Cache, node: usize, change: impl FnOnce(
     // ORDERING: Full pairs with the exchange of the reaper: either it sees what came, or this sees
     // that it has gone.
     if (may_idle || unused) && !cache.reaping.load(Relaxed) && !cache.reaping.xchg(true, Full) {
-        cache.reap.queue(wq, params::drain_jiffies());
+        let interval = params::drain_jiffies();
+        cache.reap_due.set(gp::jiffies() + interval as u64);
+        cache.reap.queue(wq, interval);
+        // A shorter interval may have been set before the deadline was.
+        if params::drain_jiffies() < interval {
+            bring_reaper_forward(cache);
+        }
+    }
+}
+
+/// Applies the current drain interval to the reaper, which is queued, if it would run later otherwise.
+pub(super) fn bring_reaper_forward(cache: &Cache) {
+    let interval = params::drain_jiffies();
+    if cache
+        .reap_due
+        .bring_forward(gp::jiffies() + interval as u64)
+    {
+        cache.reap.modify(&Sheaves::get().reclaim_wq, interval);
     }
 }
 
