@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a cache may pile up, and how long one step of it may take: one CPU allocates in each kind of
-//! context, another frees, and no CPU does anything else.
+//! Bounds: how many sheaves a cache may accumulate, and how long one step may take. One CPU
+//! allocates in each kind of context, another frees, and no CPU does anything else.
 
 use crate::{
     platform::LocalWord,
@@ -36,9 +36,9 @@ fn alone(full: usize, capacity: usize) -> Model {
     Model::new(1, full, capacity, usize::MAX, Flaw::None)
 }
 
-/// `passes` objects go from CPU 0, which allocates where it can't be preempted, to CPU 1, which
-/// frees them. A tick and a grace period come after every `every` of them. Returns the most spent
-/// sheaves that were seen on CPU 0 after a tick.
+/// Passes `passes` objects from CPU 0, which allocates where it can't be preempted, to CPU 1, which
+/// frees them. A tick and a grace period follow every `every` of them. Returns the highest number
+/// of spent sheaves on CPU 0 after a tick.
 fn pass(model: &Model, passes: usize, every: usize, may_wait: bool) -> usize {
     let (mut held, mut most) = (VecDeque::new(), 0);
     for i in 0..passes {
@@ -52,7 +52,7 @@ fn pass(model: &Model, passes: usize, every: usize, may_wait: bool) -> usize {
             at(model, 1, true).free_rcu(object);
         }
         if i % every == 0 {
-            if model.tick_pending(0) {
+            if model.dequeue_irq_work(0) {
                 model.nmi(0).tick();
             }
             most = most.max(model.count_spent(0));
@@ -80,7 +80,7 @@ fn spent_sheaves_do_not_pile_up() {
     }
 }
 
-/// The backlog of a CPU that had interrupts off for long.
+/// The tick after a long time with interrupts off.
 #[test]
 fn tick_takes_constant_time() {
     let mut took = Vec::new();
@@ -90,7 +90,7 @@ fn tick_takes_constant_time() {
         for _ in 0..objects {
             cpu.free_rcu(model.from_slab());
         }
-        // What is emptied stays as well.
+        // Spent sheaves wait as well.
         at(&model, 0, true).tick();
         model.grace_period();
         model.callbacks();
@@ -109,8 +109,8 @@ fn tick_takes_constant_time() {
     );
 }
 
-/// Contexts interrupt each other in a call, each at step `at` of its own, until there are `depth` of
-/// them. Returns how often they were found to be too many.
+/// Contexts interrupt each other in an operation, each at its step `at_step`, until `depth` are
+/// nested. Returns the number of warnings.
 fn nest(depth: usize, at_step: usize, frees: bool) -> usize {
     struct Nest {
         model: Model,
@@ -148,20 +148,20 @@ fn nest(depth: usize, at_step: usize, frees: bool) -> usize {
             nest.depth.set(nest.depth.get() + 1);
             nest.step.set(0);
             call(nest, frees);
-            // It has been interrupted.
+            // Not again.
             nest.step.set(at_step);
         }
     };
     let nest = hooked(nest, interrupt, |nest| call(nest, frees));
     assert_eq!(nest.depth.get(), depth, "step {at_step} was not reached");
-    let found = nest.model.too_deep();
+    let found = nest.model.nesting_warnings();
     nest.model.check_all();
     found
 }
 
-/// More contexts are nested than the head of a sheaf has room for: they are told of, and the next sheaf
-/// is left alone. Nothing can be done about those that come within the first steps: the addition, the
-/// look at what it has done, and the exchange that takes it back.
+/// More contexts nest than the head of a sheaf has room for: they are reported, and the next sheaf
+/// is not touched. Contexts that nest within the first steps are not covered: the addition, the
+/// check, and the exchange that rewinds the cursor.
 #[test]
 fn nested_too_deep() {
     for (frees, first) in [(false, 5), (true, 4)] {
@@ -172,7 +172,7 @@ fn nested_too_deep() {
     }
 }
 
-/// What a CPU keeps is never there without a monitor that comes for it.
+/// Sheaves of a CPU are never there without an armed monitor.
 #[test]
 fn spares_are_monitored() {
     let model = alone(4, SLOTS);
@@ -189,7 +189,7 @@ fn spares_are_monitored() {
     model.check_all();
 }
 
-/// The same of an object that may be allocated again at once; given back once more it is noticed.
+/// An object in a reuse slot has an armed monitor too; a double free of it is detected.
 #[test]
 fn reuse_slots_are_monitored() {
     let model = alone(0, SLOTS);
@@ -213,15 +213,15 @@ fn twice_in_reuse_slots() {
     cpu.free(object);
     assert!(word.put(object));
     assert_eq!(cpu.alloc(), Some(object));
-    assert_eq!(model.twice(), [object]);
+    assert_eq!(model.double_frees(), [object]);
     assert_eq!(cpu.alloc(), None);
     model.check_all();
 }
 
-/// Marks of many sheaves one after the other, beside a look at all pairs.
+/// Double frees in many sheaves one after the other, compared with a search of all pairs.
 #[test]
 fn doubles_are_found() {
-    // SAFETY: All zeroes is how it begins.
+    // SAFETY: All zeroes is its initial state.
     let mut seen: Box<Marks> = unsafe { Box::new(std::mem::zeroed()) };
     let mut random = 1u64;
     let mut next = |below: u64| {
@@ -234,7 +234,7 @@ fn doubles_are_found() {
     let mut doubles = 0;
     for round in 0..20_000 {
         let n = 1 + next(SLOTS as u64) as usize;
-        // Few and far apart, or close to each other.
+        // Few distinct and far apart, or close to each other.
         let (spread, stride) = if round % 2 == 0 {
             (6, 1 << 18)
         } else {
@@ -264,7 +264,7 @@ fn doubles_are_found() {
     assert!(doubles > 1000);
 }
 
-/// What is free at once is allocated again, whichever slot it is in.
+/// An object is allocated from any reuse slot.
 #[test]
 fn every_reuse_slot_is_allocated() {
     for i in 0..exchange::REUSE {
@@ -279,7 +279,8 @@ fn every_reuse_slot_is_allocated() {
     }
 }
 
-/// What was given back by another way meanwhile is not allocated again, whichever slot it is in; nor is what bars a slot.
+/// An object that was freed differently is not allocated from a reuse slot; nor is the mark of a
+/// disabled slot.
 #[test]
 fn objects_freed_otherwise_are_not_reused() {
     for i in 0..exchange::REUSE {
@@ -303,7 +304,7 @@ fn used_up_sheaves_are_removed() {
     let model = alone(1, 1);
     let cpu = model.nmi(0);
     let is_right = || cpu.words().alloc.0.load() == NONE;
-    // The only object of a sheaf, none, one that is free at once, and one of the slab.
+    // The only object of a sheaf, none, one of a reuse slot, and a failure.
     let object = cpu.alloc().expect("one is there");
     assert!(is_right());
     assert!(cpu.alloc().is_none() && is_right());
@@ -318,7 +319,7 @@ fn used_up_sheaves_are_removed() {
     model.check_all();
 }
 
-/// A cursor says which slot is next, and how many contexts have come too late.
+/// A cursor tells which slot is next, and how many contexts found no slot.
 #[test]
 fn cursor_position() {
     let model = alone(1, SLOTS);
@@ -344,7 +345,8 @@ fn cursor_position() {
     model.check_all();
 }
 
-/// Emptied sheaves get a grace period of their own as soon as there are enough of them, or the tick comes.
+/// Spent sheaves get a grace period of their own as soon as there are enough of them, or the tick
+/// runs.
 #[test]
 fn spent_sheaves_are_not_left() {
     for may_wait in [true, false] {
@@ -359,17 +361,17 @@ fn spent_sheaves_are_not_left() {
                 0
             };
             assert_eq!(model.count_spent(0), emptied - started);
-            assert_eq!(model.tick_pending(0), enough && !may_wait);
+            assert_eq!(model.dequeue_irq_work(0), enough && !may_wait);
         }
         model.check_all();
     }
 }
 
-/// Where no object is free twice none is compared with others.
+/// Without a double free no objects are compared.
 #[test]
 fn only_doubles_are_compared() {
     let mut memory = Memory::default();
-    // SAFETY: All zeroes is how it begins.
+    // SAFETY: All zeroes is its initial state.
     let mut seen: Box<Marks> = unsafe { Box::new(std::mem::zeroed()) };
     let full = memory
         .sheaf()

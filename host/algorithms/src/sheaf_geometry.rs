@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Small sheaves, whose slots tell the tests of every access: loom tracks them, and otherwise an
-//! interrupt may come before each. Accesses to heads are counted.
+//! Small sheaves, whose slots report every access: loom tracks them, and otherwise an interrupt may
+//! occur before each. Accesses to heads are counted.
 
 use crate::{sheaf_model::step, sync::UnsafeCell};
 use std::cell::{self, Cell};
@@ -10,12 +10,12 @@ thread_local! {
     static VISITS: Cell<usize> = const { Cell::new(0) };
 }
 
-/// How often this thread has looked at the head of a sheaf.
+/// Number of accesses of this thread to heads of sheaves.
 pub(crate) fn visits() -> usize {
     VISITS.get()
 }
 
-/// What the owner of a sheaf notes in its head.
+/// Owner-private state in the head of a sheaf.
 #[repr(transparent)]
 pub(crate) struct HeadCell<T>(cell::UnsafeCell<T>);
 
@@ -26,7 +26,7 @@ impl<T> HeadCell<T> {
     }
 }
 
-/// There is no time here.
+/// A constant: the model has no time.
 pub(crate) fn now() -> std::num::NonZeroU32 {
     std::num::NonZeroU32::MIN
 }
@@ -35,7 +35,7 @@ pub(crate) fn now() -> std::num::NonZeroU32 {
 pub(crate) const SHEAF_BYTES: usize = if cfg!(loom) { 512 } else { 128 };
 /// Object pointers in a sheaf.
 pub(crate) const SLOTS: usize = 4;
-/// Slots that are cleared would hide what is still in them.
+/// Cleared slots would hide stale contents.
 pub(crate) const CLEARS_SLOTS: bool = false;
 
 #[repr(transparent)]
@@ -48,7 +48,7 @@ impl Slot {
 
     pub(crate) fn load(&self) -> usize {
         step();
-        // SAFETY: One thread, or loom says if not.
+        // SAFETY: One thread, or loom reports the race.
         self.0.with(|p| unsafe { p.read() })
     }
 

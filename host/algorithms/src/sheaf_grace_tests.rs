@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which grace periods are waited for, by whom, and for how long: readers of both kinds and batches that wait for
-//! them; counts that a barrier tells apart from later ones; objects without a sheaf, each of which is destructed
-//! once.
+//! Grace periods: batches wait for readers of both kinds; barriers tell their counts from later
+//! ones; objects without a sheaf are processed once.
 
 use crate::{
     sheaf_model::Memory,
@@ -15,7 +14,7 @@ use crate::{
 use proptest::prelude::*;
 use std::{cell::Cell, rc::Rc};
 
-/// A kind of reader. Contexts that write slots are as readers of RCU.
+/// A kind of reader. Contexts that write slots are like readers of RCU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Rcu,
@@ -25,7 +24,7 @@ enum Kind {
 #[derive(Clone, Debug)]
 enum Step {
     Enter(Kind),
-    /// One of those inside.
+    /// One of the readers inside.
     Leave(usize),
     Begin,
 }
@@ -40,8 +39,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..80)
 }
 
-/// Whether all that `needs` asks for is over, where grace periods of the domain wait for RCU, or don't: of a batch that
-/// began with these `readers`.
+/// Whether the grace periods of `needs` are over for a batch that started with these `readers`,
+/// where grace periods of the domain wait for RCU or do not.
 fn is_over(
     readers: &[(u32, Kind)],
     needs: Needs,
@@ -54,12 +53,12 @@ fn is_over(
     (!needs.rcu || rcu_over) && (!needs.srcu || srcu_over)
 }
 
-/// Lives of readers and batches with `needs`. Whether a batch was over with a reader inside whom it had to wait
-/// for, or was not over without one.
+/// Runs readers and batches with `needs`. Returns whether a batch was over while a reader that it
+/// has to wait for was inside, or was not over without one.
 fn is_wrong(steps: &[Step], needs: Needs, domain: Option<bool>) -> bool {
     let waits_for_rcu = domain == Some(true);
     let mut inside = vec![];
-    // The readers that were inside when each began.
+    // The readers that were inside when each batch started.
     let mut batches: Vec<Vec<(u32, Kind)>> = vec![];
     for (n, step) in steps.iter().enumerate() {
         match step {
@@ -82,7 +81,7 @@ fn is_wrong(steps: &[Step], needs: Needs, domain: Option<bool>) -> bool {
     false
 }
 
-/// A reader of each kind, and a batch that begins while they are inside.
+/// A reader of each kind, and a batch that starts while both are inside.
 fn one_of_each() -> [Vec<Step>; 2] {
     let begin = |first, second| {
         vec![
@@ -121,9 +120,9 @@ proptest! {
 
 #[derive(Clone, Debug)]
 enum Count {
-    /// Something begins to wait. It chose its place so many barriers ago.
+    /// Something begins to wait.
     Begin,
-    /// The oldest, or another, waits no more.
+    /// One of them ends.
     End(usize),
     Barrier,
 }
@@ -138,16 +137,15 @@ fn counts() -> impl Strategy<Value = Vec<Count>> {
 }
 
 proptest! {
-    /// A barrier is over when what was counted before it is gone, and not before; not later either, if there was
-    /// a place for what came since.
+    /// A barrier ends only when everything counted before it has ended, and ends when nothing is left.
     #[test]
     fn barriers_tell_old_from_new(steps in counts()) {
         let epochs = Epochs::new();
         let (mut time, mut now) = (0u64, 0u64);
-        // When it was counted, and where.
+        // When each was counted, and in which epoch.
         let mut waits: Vec<(u64, usize)> = vec![];
-        // The time of each barrier, and whether it found a place.
-        let mut barriers: Vec<(u64, u64, bool)> = vec![];
+        // The number and time of each barrier.
+        let mut barriers: Vec<(u64, u64)> = vec![];
         for step in steps {
             now += 1;
             match step {
@@ -158,15 +156,12 @@ proptest! {
                 Count::End(_) => {}
                 Count::Barrier => {
                     time += 1;
-                    barriers.push((time, now, false));
+                    barriers.push((time, now));
                 }
             }
             let before: Vec<usize> = waits.iter().map(|wait| wait.1).collect();
-            barriers.retain_mut(|(time, at, told)| {
-                let place = epochs.current();
-                let past = epochs.is_drained(*time, |place| !before.contains(&place));
-                // It had its turn, or there was nothing to be told apart.
-                *told |= epochs.current() != place;
+            barriers.retain(|(time, at)| {
+                let past = epochs.is_drained(*time, |epoch| !before.contains(&epoch));
                 let old = waits.iter().any(|wait| wait.0 < *at);
                 assert!(!past || !old, "over with something that was there before");
                 !past
@@ -179,7 +174,7 @@ proptest! {
     }
 }
 
-/// New ones come all the time, and a barrier ends when the old are gone.
+/// A barrier ends when the old counts are gone, although new ones are added all the time.
 #[test]
 fn barriers_terminate() {
     let epochs = Epochs::new();
@@ -187,62 +182,64 @@ fn barriers_terminate() {
     for time in 1..100 {
         let old = epochs.current();
         counted[old] += 1;
-        assert!(!epochs.is_drained(time, |place| counted[place] == 0));
-        // Told apart at once.
+        assert!(!epochs.is_drained(time, |epoch| counted[epoch] == 0));
+        // New counts use another epoch at once.
         assert_ne!(epochs.current(), old);
         counted[epochs.current()] += 1;
         counted[old] = 0;
-        assert!(epochs.is_drained(time, |place| counted[place] == 0));
-        // The new one goes with the next round.
+        assert!(epochs.is_drained(time, |epoch| counted[epoch] == 0));
+        // The new one ends in the next round.
         let new = epochs.current();
         counted[new] = 0;
     }
 }
 
-/// A barrier that finds nothing does not wait for what comes after that.
+/// A barrier that finds nothing does not wait for later counts.
 #[test]
 fn nothing_to_wait_for() {
     let epochs = Epochs::new();
     let mut counted = [0u32; EPOCHS];
     for time in 1..100 {
-        assert!(epochs.is_drained(time, |place| counted[place] == 0));
+        assert!(epochs.is_drained(time, |epoch| counted[epoch] == 0));
         counted[epochs.current()] += 1;
-        assert!(epochs.is_drained(time, |place| counted[place] == 0));
+        assert!(epochs.is_drained(time, |epoch| counted[epoch] == 0));
         counted = [0; EPOCHS];
     }
 }
 
-/// More barriers than places, all of which wait: they end one after the other.
+/// More barriers than epochs, all of which wait: they end one after the other.
 #[test]
 fn many_barriers() {
     let epochs = Epochs::new();
     let counted = [const { Cell::new(0u32) }; EPOCHS];
-    let is_drained = |time| epochs.is_drained(time, |place| counted[place].get() == 0);
-    let mut places = vec![];
+    let is_drained = |time| epochs.is_drained(time, |epoch| counted[epoch].get() == 0);
+    let mut epochs_used = vec![];
     for time in 1..=6 {
-        let place = epochs.current();
-        counted[place].set(counted[place].get() + 1);
-        places.push(place);
+        let epoch = epochs.current();
+        counted[epoch].set(counted[epoch].get() + 1);
+        epochs_used.push(epoch);
         assert!(!is_drained(time));
     }
-    for (time, place) in (1..=6).zip(places) {
-        counted[place].set(counted[place].get() - 1);
-        // Later ones may share a place with it.
+    for (time, epoch) in (1..=6).zip(epochs_used) {
+        counted[epoch].set(counted[epoch].get() - 1);
+        // Later ones may share an epoch with it.
         if time == 6 {
             assert!((1..=6).all(is_drained));
         }
     }
 }
 
-/// Objects that are nothing but their links.
+/// Objects that consist of their links.
 fn objects(n: usize) -> Vec<AtomicLink> {
     (0..n).map(|_| AtomicLink::new(0)).collect()
 }
 
 proptest! {
-    /// Each object comes off the list once, with its place.
+    /// Each object is taken off the list once, with its epoch.
     #[test]
-    fn strays_are_processed_once(pushes in prop::collection::vec((0usize..EPOCHS, any::<bool>()), 1..100)) {
+    fn strays_are_processed_once(
+        pushes in prop::collection::vec((0usize..EPOCHS, any::<bool>()), 1..100),
+    ) {
         let objects = objects(pushes.len());
         let destructed = vec![Cell::new(0); pushes.len()];
         let base = objects.as_ptr().expose_provenance();
@@ -250,17 +247,17 @@ proptest! {
         let take_in = || {
             let mut rest = list.take();
             // SAFETY: Taken just now.
-            while let Some((addr, place, next)) = unsafe { Strays::next(rest, 0) } {
+            while let Some((addr, epoch, next)) = unsafe { Strays::next(rest, 0) } {
                 let i = (addr - base) / size_of::<AtomicLink>();
                 destructed[i].set(destructed[i].get() + 1);
-                assert_eq!(place, pushes[i].0);
+                assert_eq!(epoch, pushes[i].0);
                 rest = next;
             }
         };
-        for (i, (place, take)) in pushes.iter().enumerate() {
+        for (i, (epoch, take)) in pushes.iter().enumerate() {
             let addr = base + i * size_of::<AtomicLink>();
             // SAFETY: A live object with its link in front, pushed once.
-            assert!(unsafe { list.push(addr, addr, *place) });
+            assert!(unsafe { list.push(addr, addr, *epoch) });
             if *take {
                 take_in();
             }
@@ -270,7 +267,7 @@ proptest! {
     }
 }
 
-/// Objects in the order of `pushes`, by number, on a list. Returns which were refused, and whether it has an end.
+/// Pushes objects in the order of `pushes`. Returns which were rejected, and whether the list ends.
 fn pushed(pushes: &[usize]) -> (Vec<usize>, bool) {
     let objects = objects(8);
     let base = objects.as_ptr().expose_provenance();
@@ -278,7 +275,7 @@ fn pushed(pushes: &[usize]) -> (Vec<usize>, bool) {
     let mut refused = vec![];
     for &i in pushes {
         let addr = base + i * size_of::<AtomicLink>();
-        // SAFETY: A live object with its link in front; what comes of a second push is to be found out.
+        // SAFETY: A live object with its link in front; the test is about a second push.
         if !unsafe { list.push(addr, addr, i % EPOCHS) } {
             refused.push(i);
         }
@@ -303,7 +300,7 @@ fn strays_freed_twice() {
     }
 }
 
-/// A grace period that began after so many were over.
+/// A snapshot taken after so many grace periods.
 struct Gp(u64, Rc<Cell<u64>>);
 
 impl GpSnapshot for Gp {
@@ -313,10 +310,13 @@ impl GpSnapshot for Gp {
 }
 
 proptest! {
-    /// What is polled comes after its grace period, however seldom it is looked at; and two later at the latest,
-    /// but for those in which nothing looked, however much comes meanwhile.
+    /// Polled sheaves are returned after their grace period, however seldom it is polled; and at
+    /// most two grace periods later, but for those in which nothing polled, however many sheaves
+    /// are added.
     #[test]
-    fn polled_in_time(steps in prop::collection::vec((0usize..3, prop::bool::weighted(0.6)), 1..40)) {
+    fn polled_in_time(
+        steps in prop::collection::vec((0usize..3, prop::bool::weighted(0.6)), 1..40),
+    ) {
         let now = Rc::new(Cell::new(0));
         let mut polled = Polled::new();
         let mut waits: Vec<(usize, u64)> = vec![];
@@ -327,8 +327,9 @@ proptest! {
                 chain.push(memory.sheaf().into_closed());
                 let sheaf = chain.into_first();
                 waits.push((sheaf, now.get()));
-                // SAFETY: The same.
-                polled.push(unsafe { SheafChain::from_first(sheaf) }, Gp(now.get(), Rc::clone(&now)));
+                // SAFETY: From `into_first()`.
+                let chain = unsafe { SheafChain::from_first(sheaf) };
+                polled.push(chain, Gp(now.get(), Rc::clone(&now)));
             }
             prop_assert!(polled.is_empty() == waits.is_empty());
             for passed in [0, 1] {
@@ -346,8 +347,8 @@ proptest! {
     }
 }
 
-/// Only the last running callback is told that it is the last, and the wait ends only when none runs and nothing is
-/// counted.
+/// Only the last running callback learns that it is the last, and the cache is idle only when none
+/// runs and nothing is counted.
 #[test]
 fn running_are_counted() {
     let running = RunningCallbacks::new();
@@ -360,6 +361,6 @@ fn running_are_counted() {
     let object = AtomicLink::new(0);
     let addr = std::ptr::from_ref(&object).expose_provenance();
     let strays = Strays::new();
-    // SAFETY: An object that is a link.
+    // SAFETY: An object that consists of its link.
     assert!(strays.is_empty() && unsafe { strays.push(addr, addr, 0) } && !strays.is_empty());
 }

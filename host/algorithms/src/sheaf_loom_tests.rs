@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The calls of a cache under loom: contexts of one CPU as threads, which is more than interrupts can
-//! do, and a grace period that another CPU waits for. loom complains about a slot that is read or
-//! written again without those in the middle having been waited for.
+//! Operations of a cache under loom: contexts of one CPU as threads, which allows more
+//! interleavings than interrupts, and a grace period that another CPU waits for. loom reports a
+//! slot that is accessed again before the contexts in the middle have been waited for.
 
 use super::loom_tests::{model, spawn};
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 };
 use loom::sync::Arc;
 
-/// The caller, in a thread of its own number.
+/// A context with a thread of its own.
 fn at(model: &Model, context: usize) -> Ctx<'_> {
     Ctx {
         context,
@@ -31,13 +31,13 @@ fn end(cache: Arc<Model>) {
     cache.check_all();
 }
 
-/// Objects without a sheaf, with their links.
+/// Objects without a sheaf, and their list.
 struct Strays {
     list: grace::Strays,
     objects: [Object; 3],
 }
 
-/// An object that tells when two have it.
+/// An object that detects two owners.
 #[repr(align(8))]
 struct Object {
     link: AtomicLink,
@@ -55,26 +55,26 @@ impl Strays {
         assert!(unsafe { self.list.push(addr, link, i) });
     }
 
-    /// Takes what there is. Returns how many objects.
+    /// Takes all objects. Returns their number.
     fn take_in(&self) -> u32 {
         let (mut rest, mut n) = (self.list.take(), 0);
         let link = core::mem::offset_of!(Object, link);
         // SAFETY: Taken just now.
-        while let Some((addr, place, next)) = unsafe { grace::Strays::next(rest, link) } {
+        while let Some((addr, epoch, next)) = unsafe { grace::Strays::next(rest, link) } {
             let object = core::ptr::with_exposed_provenance::<Object>(addr);
             // SAFETY: Off the list, it is this context's.
             let content = unsafe { &(*object).content };
             // SAFETY: As above.
             unsafe { content.set(content.get() + 1) };
-            assert!(core::ptr::eq(object, &self.objects[place]));
+            assert!(core::ptr::eq(object, &self.objects[epoch]));
             (rest, n) = (next, n + 1);
         }
         n
     }
 }
 
-/// Two contexts push while two take: each object has one owner, which sees what the last one wrote, and comes
-/// off the list once.
+/// Two contexts push while two take: each object has one owner, which sees what the last one wrote,
+/// and is taken off the list once.
 #[test]
 fn strays_have_one_owner() {
     model(|| {
@@ -103,13 +103,13 @@ fn strays_have_one_owner() {
     });
 }
 
-/// Two contexts take the last objects of a sheaf. One of them comes too late, takes the next sheaf,
-/// and gives so many objects back that the first sheaf is filled again, if it may be.
-fn take_take(flaw: Flaw) {
+/// Two contexts take the last objects of a sheaf. One of them finds no slot, takes the next sheaf,
+/// and frees so many objects that the first sheaf is filled again, if it may be.
+fn alloc_alloc(flaw: Flaw) {
     model(move || {
         let cache = Arc::new(Model::new(1, 2, 2, 16, flaw));
         let mine = cache.from_slab();
-        // The first installs a sheaf: one object is left in it.
+        // This installs a sheaf, in which one object is left.
         assert!(at(&cache, 0).alloc().is_some());
         let other = spawn(&cache, |cache| assert!(at(cache, 1).alloc().is_some()));
         let object = at(&cache, 0).alloc().expect("three objects are left");
@@ -120,7 +120,7 @@ fn take_take(flaw: Flaw) {
     });
 }
 
-/// No sheaf is installed: two contexts find none at the same time, and both have another.
+/// No sheaf is installed: two contexts find none at the same time, and each installs one.
 fn both_install(flaw: Flaw) {
     model(move || {
         let cache = Arc::new(Model::new(1, 3, 2, 16, flaw));
@@ -131,9 +131,8 @@ fn both_install(flaw: Flaw) {
     });
 }
 
-/// Two contexts give objects back while the monitor closes the sheaf, and reads it after a grace
-/// period.
-fn give_give_close(flaw: Flaw) {
+/// Two contexts free objects while the monitor closes the sheaf, and reads it after a grace period.
+fn free_free_close(flaw: Flaw) {
     model(move || {
         let cache = Arc::new(Model::new(1, 0, 3, 16, flaw));
         let objects = [(); 3].map(|()| cache.from_slab());
@@ -156,8 +155,8 @@ fn give_give_close(flaw: Flaw) {
     });
 }
 
-/// A CPU dies (what it did happens before, as the hotplug machinery has it), and another takes its
-/// sheaves off while a third takes what comes to the barn.
+/// A CPU dies (its accesses happen before, as CPU hotplug guarantees), and another takes its
+/// sheaves off while a third uses sheaves of the barn.
 #[test]
 fn dead_cpu() {
     model(|| {
@@ -184,13 +183,13 @@ fn dead_cpu() {
     });
 }
 
-/// Two CPUs take the two objects of a reserve while a worker adds others, in places that are free
-/// again. Each object goes to one of them, and each finds one.
+/// Two CPUs take the two objects of a reserve while a worker adds others, in slots that are free
+/// again. Each object is taken once, and each CPU gets one.
 #[test]
 fn reserve_of_two_cpus() {
     model(|| {
-        let places = (0..2).map(|_| AtomicLink::new(0)).collect::<Vec<_>>();
-        let ring = Arc::new(Reserve::new(places, 2));
+        let slots = (0..2).map(|_| AtomicLink::new(0)).collect::<Vec<_>>();
+        let ring = Arc::new(Reserve::new(slots, 2));
         assert!(ring.put(8) && ring.put(16));
         let takers = [(); 2].map(|()| spawn(&ring, |ring| ring.take().expect("there are two")));
         let mut all = vec![8, 16];
@@ -206,12 +205,12 @@ fn reserve_of_two_cpus() {
     });
 }
 
-/// What is taken is what was added just now, or nothing.
+/// An object that is taken while it is added is that object, or none.
 #[test]
 fn reserve_is_refilled() {
     model(|| {
-        let places = (0..1).map(|_| AtomicLink::new(0)).collect::<Vec<_>>();
-        let ring = Arc::new(Reserve::new(places, 1));
+        let slots = (0..1).map(|_| AtomicLink::new(0)).collect::<Vec<_>>();
+        let ring = Arc::new(Reserve::new(slots, 1));
         let worker = spawn(&ring, |ring| assert!(ring.put(8)));
         let mut taken = vec![ring.take()];
         worker.join().unwrap();
@@ -221,13 +220,13 @@ fn reserve_is_refilled() {
     });
 }
 
-/// A place is used twice while another context takes the first object, or comes too late for it: it does not go by
-/// the tail of then.
+/// A slot is reused while another context takes the first object, or is too late for it: it must
+/// not use the old tail.
 #[test]
 fn reserve_wraps_around() {
     model(|| {
-        let places = (0..1).map(|_| AtomicLink::new(0)).collect::<Vec<_>>();
-        let ring = Arc::new(Reserve::new(places, 1));
+        let slots = (0..1).map(|_| AtomicLink::new(0)).collect::<Vec<_>>();
+        let ring = Arc::new(Reserve::new(slots, 1));
         assert!(ring.put(8));
         let late = spawn(&ring, |ring| ring.take());
         let first = ring.take();
@@ -239,12 +238,12 @@ fn reserve_wraps_around() {
     });
 }
 
-/// Two take what is not promised: one object stays.
+/// Two contexts take what is not promised: one object stays.
 #[test]
 fn surplus_of_a_reserve() {
     model(|| {
-        let places = (0..2).map(|_| AtomicLink::new(0)).collect::<Vec<_>>();
-        let ring = Arc::new(Reserve::new(places, 1));
+        let slots = (0..2).map(|_| AtomicLink::new(0)).collect::<Vec<_>>();
+        let ring = Arc::new(Reserve::new(slots, 1));
         assert!(ring.put(8) && ring.put(16));
         let takers = [(); 2].map(|()| spawn(&ring, |ring| ring.take_surplus()));
         let taken = takers.into_iter().filter_map(|t| t.join().unwrap());
@@ -253,8 +252,8 @@ fn surplus_of_a_reserve() {
     });
 }
 
-/// A callback that takes something off a count in the second of two words, and still accesses its cache; and
-/// another that ends the cache when `is_quiet` says so.
+/// A callback that drops a count in the second of two words, and then accesses its cache; and
+/// another context that frees the cache when `is_quiet` returns `true`.
 fn callback_and_end(is_quiet: fn(&RunningCallbacks, &dyn Fn() -> bool) -> bool) {
     loom::model(move || {
         let cache = Arc::new((
@@ -279,17 +278,17 @@ fn callback_and_end(is_quiet: fn(&RunningCallbacks, &dyn Fn() -> bool) -> bool) 
 }
 
 tests! {
-    two_take_objects: take_take(Flaw::None);
-    two_give_objects_back: give_give_close(Flaw::None);
+    two_take_objects: alloc_alloc(Flaw::None);
+    two_give_objects_back: free_free_close(Flaw::None);
     two_install_sheaves: both_install(Flaw::None);
-    sees_a_reservation_in_two_steps, "allocated": take_take(Flaw::ReserveInTwoSteps);
+    sees_a_reservation_in_two_steps, "allocated": alloc_alloc(Flaw::ReserveInTwoSteps);
     sees_that_an_exchange_does_not_bar, "sheaves there and made":
         both_install(Flaw::ExchangeDoesNotBar);
     sees_an_emptied_sheaf_that_was_not_awaited, "Causality violation":
-        take_take(Flaw::EmptiedNotAwaited);
+        alloc_alloc(Flaw::EmptiedNotAwaited);
     sees_a_filled_sheaf_that_was_not_awaited, "Causality violation":
-        give_give_close(Flaw::FilledNotAwaited);
-    sees_preemptible_calls, "Causality violation": give_give_close(Flaw::Preemptible);
+        free_free_close(Flaw::FilledNotAwaited);
+    sees_preemptible_calls, "Causality violation": free_free_close(Flaw::Preemptible);
     callbacks_end_before_their_cache:
         callback_and_end(|running, none| running.is_idle_after(none));
     sees_that_callbacks_are_looked_for_first, "the cache is gone":

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! CPUs of a cache with sheaves, as the tests drive them: small sheaves, one barn, a hook before
-//! every step, and objects that notice when they are allocated twice, or while a reader may have them.
+//! Model of a cache for the tests: CPUs, small sheaves, one barn, a hook before every step, and
+//! objects that detect when they are allocated twice, or before their grace period is over.
 //!
-//! [`Flaw`] breaks one property each, outside the algorithm's text; a test that does not see it is
-//! worth nothing.
+//! Each [`Flaw`] breaks one property, outside of the algorithm's text, and must make a test fail.
 
 use crate::{
     platform::LocalWord,
@@ -35,34 +34,34 @@ use std::{
     },
 };
 
-/// What is broken.
+/// The property that is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flaw {
     None,
     /// A reservation is a read and a write.
     ReserveInTwoSteps,
-    /// A sheaf is exchanged without looking whether another context did meanwhile.
+    /// A sheaf is exchanged without a check whether another context changed the cursor meanwhile.
     ExchangeDoesNotBar,
-    /// What is in a reuse slot is taken in two steps.
+    /// An object is taken from a reuse slot in two steps.
     ReuseInTwoSteps,
     /// An emptied sheaf is filled again while interrupted contexts may read from it.
     EmptiedNotAwaited,
     /// A full rcu sheaf is read, and its objects allocated, before its grace period.
     FilledNotAwaited,
-    /// Preemption is on in the calls.
+    /// Preemption is enabled during operations.
     Preemptible,
-    /// There is no reserve: a barn that is locked looks empty.
+    /// There is no reserve: a locked barn looks empty.
     NoReserve,
-    /// Every closed sheaf is destructed, stock as well.
+    /// Every closed sheaf is destructed, stock included.
     StockDestructed,
 }
 
 thread_local! {
-    /// What runs before every step of this thread.
+    /// Runs before every step of this thread.
     static HOOK: RefCell<Option<Rc<dyn Fn()>>> = const { RefCell::new(None) };
 }
 
-/// Takes the hook away again where a test panics, too: others may follow on this thread.
+/// Removes the hook, also if a test panics: others may follow on this thread.
 struct Hooked;
 
 impl Drop for Hooked {
@@ -71,7 +70,7 @@ impl Drop for Hooked {
     }
 }
 
-/// Runs `f` with `hook` before every step, both on `world`, which it returns.
+/// Runs `f` with `hook` before every step, both with `world`, which is returned.
 pub(crate) fn hooked<W: 'static>(world: W, hook: impl Fn(&W) + 'static, f: impl FnOnce(&W)) -> W {
     let world = Rc::new(world);
     let other = Rc::clone(&world);
@@ -82,7 +81,7 @@ pub(crate) fn hooked<W: 'static>(world: W, hook: impl Fn(&W) + 'static, f: impl 
     Rc::into_inner(world).expect("one owner is left")
 }
 
-/// An interrupt may come here.
+/// A point where an interrupt may occur.
 pub(crate) fn step() {
     let hook = HOOK.with_borrow(Option::clone);
     if let Some(hook) = hook {
@@ -102,7 +101,7 @@ const MONITOR: usize = 8;
 const REUSED: usize = 9;
 const WORDS: usize = REUSED + REUSE;
 
-/// What is in word `i` of a CPU where nothing is.
+/// The value of word `i` of a CPU without sheaves.
 fn nothing(i: usize) -> usize {
     if i == ALLOC || i == RCU {
         NONE
@@ -119,8 +118,8 @@ pub(crate) struct Word<'a> {
     is_cursor: bool,
 }
 
-// A context that interrupts another sees all that this did in program order, and the interrupted one
-// all that the other did. As threads have it, that is acquire and release.
+// A context that interrupts another sees everything that this did, in program order, and vice
+// versa. For threads, that is acquire and release.
 impl LocalWord for Word<'_> {
     fn load(self) -> usize {
         step();
@@ -160,15 +159,15 @@ impl LocalWord for Word<'_> {
     }
 }
 
-/// Where an object is, as its users know.
+/// State of an object, as its users know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Held,
-    /// In the cache, given back in this grace period; `None`: at once.
+    /// In the cache, freed in this grace period; `None` if freed at once.
     Free(Option<u64>),
 }
 
-/// Memory of sheaves, which goes when it is dropped.
+/// Memory of sheaves, freed on drop.
 #[derive(Default)]
 pub(crate) struct Memory(Vec<NonNull<u8>>);
 
@@ -203,40 +202,41 @@ impl Drop for Memory {
     }
 }
 
-/// What is known without looking into sheaves.
+/// Bookkeeping outside of the sheaves.
 #[derive(Default)]
 struct Books {
     objects: HashMap<usize, State>,
     next: usize,
     sheaves: Memory,
-    /// Grace periods completed.
+    /// Number of completed grace periods.
     completed: u64,
-    /// Sheaves that are counted as waiting for a grace period.
+    /// Number of sheaves counted as waiting for a grace period.
     counted: usize,
-    /// Chains, and the number of the grace period that they wait for.
+    /// Chains, with the number of the grace period that they wait for.
     waiting: Vec<(u64, SheafChain)>,
-    /// CPUs whose tick has something to do.
-    tick_pending: HashSet<usize>,
-    /// CPUs whose tick arms the monitor, and those whose monitor is queued: in how many jiffies.
+    /// CPUs with a queued irq_work.
+    irq_work_queued: HashSet<usize>,
+    /// CPUs whose irq_work arms the monitor, and those whose monitor is queued: in how many
+    /// jiffies.
     arming: HashSet<usize>,
     queued: HashMap<usize, usize>,
-    too_deep: usize,
-    twice: Vec<usize>,
+    nesting_warnings: usize,
+    double_frees: Vec<usize>,
     /// Another CPU holds the lock of the barn.
     barn_is_held: bool,
     /// Objects that were allocated since they were last destructed.
     used: HashSet<usize>,
-    /// Objects that were given back, by calls that have returned, and are in no barn yet.
-    given_back: HashSet<usize>,
+    /// Objects that were freed, by calls that have returned, and are not in a barn yet.
+    freed: HashSet<usize>,
 }
 
-/// Objects of the reserve at most.
+/// Capacity of the reserve.
 const MAX_RESERVE: usize = 16;
 
 /// The drain interval, in jiffies.
 const INTERVAL: usize = 2;
 
-/// Contexts that may be in a call at the same time, as far as loom's threads go.
+/// Maximum number of contexts inside operations at the same time, for loom's threads.
 const CONTEXTS: usize = 3;
 
 /// A cache.
@@ -246,16 +246,16 @@ pub(crate) struct Model {
     reserve: Reserve<Vec<AtomicLink>>,
     capacity: usize,
     max_sheaves: usize,
-    /// Grace periods: a call with preemption disabled reads that of its context, a waiter
-    /// writes all. One for all would order contexts among each other.
+    /// Grace periods: an operation with preemption disabled holds the read lock of its context, a
+    /// waiter takes all write locks. One lock for all would order contexts among each other.
     rcu: [RwLock<()>; CONTEXTS],
     flaw: Flaw,
-    /// Not loom's lock: it must not order anything. No switch of threads happens with it held.
+    /// Not loom's lock: it must not order anything. No thread switch happens while it is held.
     books: sync::Mutex<Books>,
 }
 
-// SAFETY: As the kernel's: words are atomic, and slots have one writer, seen by the reader after a
-// grace period (which is what loom is to find out).
+// SAFETY: As in the kernel: words are atomic, and slots have one writer, ordered before the reader
+// by a grace period (which is what loom checks).
 unsafe impl Sync for Model {}
 // SAFETY: As above.
 unsafe impl Send for Model {}
@@ -265,15 +265,15 @@ unsafe impl Send for Model {}
 pub(crate) struct Ctx<'a> {
     pub(crate) model: &'a Model,
     pub(crate) cpu: usize,
-    /// A thread of its own under loom; everything else has one.
+    /// The thread under loom; 0 otherwise.
     pub(crate) context: usize,
     pub(crate) preemptible: bool,
     pub(crate) may_wait: bool,
 }
 
 impl Model {
-    /// `cpus` CPUs and `full` full sheaves in the barn, of `capacity` objects; never more than
-    /// `max_sheaves` in all.
+    /// Creates `cpus` CPUs and `full` full sheaves in the barn, of `capacity` objects. At most
+    /// `max_sheaves` sheaves exist.
     pub(crate) fn new(
         cpus: usize,
         full: usize,
@@ -303,11 +303,11 @@ impl Model {
         model
     }
 
-    /// Has `n` objects more for callers that can't wait, as a worker does.
+    /// Adds `n` objects to the reserve, as a worker does.
     pub(crate) fn prefill(&self, n: usize) {
         for _ in 0..n {
             let object = self.new_object(State::Free(None));
-            assert!(self.reserve.put(object), "no place in the reserve");
+            assert!(self.reserve.put(object), "no slot in the reserve");
         }
     }
 
@@ -339,7 +339,7 @@ impl Model {
         ret
     }
 
-    fn given_out(&self, object: usize) -> usize {
+    fn on_alloc(&self, object: usize) -> usize {
         let mut books = self.books();
         let completed = books.completed;
         let state = books
@@ -358,7 +358,7 @@ impl Model {
         object
     }
 
-    fn given_back(&self, object: usize, waits: bool) {
+    fn on_free(&self, object: usize, waits: bool) {
         let mut books = self.books();
         let state = State::Free(waits.then_some(books.completed));
         let was = books.objects.insert(object, state);
@@ -370,14 +370,14 @@ impl Model {
         self.new_object(State::Held)
     }
 
-    /// Ends a grace period: everything that waited since before it goes to the barn with the next
-    /// [`Model::callbacks()`]. No call is in progress.
+    /// Ends a grace period: everything that began to wait before it is moved to the barn by the
+    /// next [`Model::callbacks()`]. No operation is in progress.
     pub(crate) fn grace_period(&self) {
         self.rcu.iter().for_each(|rcu| drop(rcu.write().unwrap()));
         self.books().completed += 1;
     }
 
-    /// The callbacks of grace periods that are over.
+    /// Runs the callbacks of grace periods that are over.
     pub(crate) fn callbacks(&self) {
         loop {
             let chain = {
@@ -399,7 +399,7 @@ impl Model {
             let stamp = sheaf.take_stamp();
             left = left.checked_sub(1).expect("a sheaf is there twice");
             let was_freed = sheaf.holds_freed() || self.flaw == Flaw::StockDestructed;
-            // SAFETY: A grace period has passed, or this is what is to be found out.
+            // SAFETY: A grace period has passed, or a flaw is to be detected.
             let rest = unsafe { sheaf.into_rest() };
             if let (true, Rest::Full(sheaf)) = (was_freed, &rest) {
                 sheaf
@@ -417,7 +417,7 @@ impl Model {
     /// The destructor.
     fn destruct(&self, object: usize) {
         let mut books = self.books();
-        books.given_back.remove(&object);
+        books.freed.remove(&object);
         assert!(
             books.used.remove(&object),
             "destructed without a use: {object}"
@@ -438,7 +438,7 @@ impl Model {
         }
     }
 
-    /// A context of `cpu` in which nothing else is, and preemption on.
+    /// A preemptible context of `cpu`, outside of interrupts.
     pub(crate) fn task(&self, cpu: usize) -> Ctx<'_> {
         Ctx {
             model: self,
@@ -449,7 +449,7 @@ impl Model {
         }
     }
 
-    /// One that may have interrupted another.
+    /// A context that may have interrupted another.
     pub(crate) fn nmi(&self, cpu: usize) -> Ctx<'_> {
         Ctx {
             preemptible: false,
@@ -458,11 +458,11 @@ impl Model {
         }
     }
 
-    /// Takes off what can be allocated, on a CPU where no call is in progress.
+    /// Takes the stock off a CPU on which no operation is in progress.
     fn store_stock(&self, words: &Words<Word<'_>>) {
-        // No context is interrupted, and no object waits in them.
+        // No context is interrupted, and they have no objects.
         self.take_in(words.spent.take());
-        // SAFETY: No call is in progress on this CPU.
+        // SAFETY: No operation is in progress on this CPU.
         let quiescent = unsafe { Quiescent::assume() };
         take_stock(words, &quiescent)
             .into_iter()
@@ -480,7 +480,8 @@ impl Model {
         self.cpus[cpu][MONITOR].store(arm::IDLE, Relaxed);
     }
 
-    /// The monitor runs on `cpu`, where what there is has been there for a drain interval, or has not.
+    /// Runs the monitor on `cpu`, whose sheaves have been installed for a drain interval, or have
+    /// not.
     pub(crate) fn monitor(&self, cpu: usize, is_due: bool) {
         self.books().queued.remove(&cpu);
         let left = if is_due { 0 } else { 1 };
@@ -495,7 +496,7 @@ impl Model {
         );
     }
 
-    /// Puts everything back and looks whether all is there, once: objects and sheaves.
+    /// Moves everything to the barn, and checks that all objects and sheaves are there, once.
     pub(crate) fn check_all(self) {
         let mut objects: Vec<usize> = Vec::new();
         for cpu in 0..self.cpus.len() {
@@ -543,22 +544,23 @@ impl Model {
         assert_eq!(objects, free, "objects there and given back");
     }
 
-    /// A barrier looks, at any step: it would close what the CPUs have, or has something to wait for.
-    pub(crate) fn check_as_barrier(&self) {
+    /// Checks, at any step, that a barrier would find freed objects: sheaves to close, or a count
+    /// to wait for.
+    pub(crate) fn check_barrier(&self) {
         let books = self.books();
         let may_hold = |cpu: &[AtomicUsize; WORDS]| {
             cpu[RCU].load(Relaxed) != NONE || cpu[CLOSED].load(Relaxed) != 0
         };
         assert!(
             self.flaw != Flaw::None
-                || books.given_back.is_empty()
+                || books.freed.is_empty()
                 || books.counted > 0
                 || self.cpus.iter().any(may_hold),
             "a barrier misses objects"
         );
     }
 
-    /// Spent sheaves of `cpu`.
+    /// The number of spent sheaves of `cpu`.
     pub(crate) fn count_spent(&self, cpu: usize) -> usize {
         let mut n = 0;
         let list = self.task(cpu).words().spent;
@@ -575,32 +577,32 @@ impl Model {
         n
     }
 
-    /// Whether the tick of `cpu` has something to do, which it does then.
-    pub(crate) fn tick_pending(&self, cpu: usize) -> bool {
-        self.books().tick_pending.remove(&cpu)
+    /// Dequeues the irq_work of `cpu`. Returns whether it was queued.
+    pub(crate) fn dequeue_irq_work(&self, cpu: usize) -> bool {
+        self.books().irq_work_queued.remove(&cpu)
     }
 
-    /// Whether the tick of `cpu` comes for what is closed there.
-    pub(crate) fn is_tick_queued(&self, cpu: usize) -> bool {
-        self.cpus[cpu][CLOSED].load(Relaxed) == 0 || self.books().tick_pending.contains(&cpu)
+    /// Whether the irq_work of `cpu` is queued if sheaves are closed there.
+    pub(crate) fn is_irq_work_queued(&self, cpu: usize) -> bool {
+        self.cpus[cpu][CLOSED].load(Relaxed) == 0 || self.books().irq_work_queued.contains(&cpu)
     }
 
-    /// `object` goes back by another way.
+    /// Frees `object` differently.
     pub(crate) fn give_away(&self, object: usize) {
         self.books().objects.remove(&object);
     }
 
-    /// How often contexts were nested too deep.
-    pub(crate) fn too_deep(&self) -> usize {
-        self.books().too_deep
+    /// Number of warnings about nesting.
+    pub(crate) fn nesting_warnings(&self) -> usize {
+        self.books().nesting_warnings
     }
 
-    /// Objects that were found to be freed twice.
-    pub(crate) fn twice(&self) -> Vec<usize> {
-        self.books().twice.clone()
+    /// Double frees found.
+    pub(crate) fn double_frees(&self) -> Vec<usize> {
+        self.books().double_frees.clone()
     }
 
-    /// Whether the monitor of `cpu` is armed, or nothing is kept there.
+    /// Whether the monitor of `cpu` is armed, or not needed.
     pub(crate) fn is_monitored(&self, cpu: usize) -> bool {
         let is_set = |i: usize| self.cpus[cpu][i].load(Relaxed) != nothing(i);
         let books = self.books();
@@ -612,12 +614,12 @@ impl Model {
                 .any(is_set)
     }
 
-    /// Sheaves in memory.
+    /// Number of sheaves in memory.
     pub(crate) fn sheaves(&self) -> usize {
         self.books().sheaves.0.len()
     }
 
-    /// Another CPU takes the lock of the barn, or gives it up.
+    /// Another CPU takes the lock of the barn, or releases it.
     pub(crate) fn hold_barn(&self) {
         let mut books = self.books();
         books.barn_is_held = !books.barn_is_held;
@@ -638,7 +640,7 @@ impl<'a> Ctx<'a> {
         }
     }
 
-    /// `alloc_nolock()`, without its last resort.
+    /// `alloc_nolock()`, without kmalloc_nolock().
     pub(crate) fn alloc(self) -> Option<usize> {
         let object = self.model.preempt_off(self.context, || {
             let object = match fastpath::alloc(self) {
@@ -648,18 +650,18 @@ impl<'a> Ctx<'a> {
             };
             object.or_else(|| any_object(self))
         });
-        object.map(|object| self.model.given_out(object))
+        object.map(|object| self.model.on_alloc(object))
     }
 
-    /// `free_rcu()`; `false`: the engine has it.
+    /// `free_rcu()`; returns `false` if the object went to the engine.
     pub(crate) fn free_rcu(self, object: usize) -> bool {
-        self.model.given_back(object, true);
+        self.model.on_free(object, true);
         let taken = self.model.preempt_off(self.context, || {
             fastpath::free_rcu(self, object) || put_object(self, object)
         });
         let mut books = self.model.books();
         if taken {
-            books.given_back.insert(object);
+            books.freed.insert(object);
         } else {
             books.objects.remove(&object);
         }
@@ -668,7 +670,7 @@ impl<'a> Ctx<'a> {
 
     /// `free()`.
     pub(crate) fn free(self, object: usize) {
-        self.model.given_back(object, false);
+        self.model.on_free(object, false);
         let taken = self
             .model
             .preempt_off(self.context, || match fastpath::free(self, object) {
@@ -681,7 +683,7 @@ impl<'a> Ctx<'a> {
         }
     }
 
-    /// The tick: closed sheaves get their grace period, the monitor its timer.
+    /// The irq_work: starts the grace period of closed sheaves, and queues the monitor.
     pub(crate) fn tick(self) {
         self.model.books().arming.remove(&self.cpu);
         let chain = take_waiting(&self.words());
@@ -706,7 +708,7 @@ impl<'a> Ctx<'a> {
 impl Ctx<'_> {
     fn take_two<S>(self, take: impl Fn(&mut Stock) -> Option<S>) -> (Option<S>, Option<S>) {
         step();
-        // An interrupt that comes with the lock held does not get it.
+        // An interrupt while the lock is held does not get it.
         match self.model.try_lock() {
             Some(mut stock) => {
                 step();
@@ -781,7 +783,7 @@ impl<'a> CacheCpu for Ctx<'a> {
 
     fn quiescent(self) -> Option<Quiescent> {
         (self.preemptible || self.model.flaw == Flaw::EmptiedNotAwaited).then(|| {
-            // SAFETY: No other context is in a call, or this is what is to be found out.
+            // SAFETY: No other context is in an operation, or a flaw is to be detected.
             unsafe { Quiescent::assume() }
         })
     }
@@ -796,7 +798,7 @@ impl<'a> CacheCpu for Ctx<'a> {
             return self.model.take_in(chain);
         }
         let mut books = self.model.books();
-        // The one in progress may have begun before.
+        // The one in progress may have started before.
         let gp = books.completed + 1;
         books.waiting.push((gp, chain));
     }
@@ -845,7 +847,7 @@ impl<'a> CacheCpu for Ctx<'a> {
     }
 
     fn queue_irq_work(self) {
-        self.model.books().tick_pending.insert(self.cpu);
+        self.model.books().irq_work_queued.insert(self.cpu);
     }
 
     fn on_alloc_installed(self) {
@@ -861,15 +863,15 @@ impl<'a> CacheCpu for Ctx<'a> {
     }
 
     fn warn_nesting(self) {
-        self.model.books().too_deep += 1;
+        self.model.books().nesting_warnings += 1;
     }
 
     fn warn_double_free(self, object: usize) {
-        self.model.books().twice.push(object);
+        self.model.books().double_frees.push(object);
     }
 }
 
-/// A run of the monitor: what there is has so long to go.
+/// A run of the monitor, for sheaves that have `left` jiffies to go.
 struct Monitor<'a> {
     at: Ctx<'a>,
     left: usize,

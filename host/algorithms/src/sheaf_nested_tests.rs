@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! NMIs at every step of the calls of a cache: each call is interrupted before each of its steps by
-//! others, and these again, for every choice of two steps. No object is allocated twice or early, and
-//! none is lost, nor is a sheaf.
+//! NMIs at every step of the operations of a cache: each is interrupted before each of its steps by
+//! others, and these again, for every choice of two steps. No object is allocated twice or early,
+//! and no object or sheaf is lost.
 
 use super::nested_tests::plans;
 use crate::sheaf_model::{hooked, Ctx, Flaw, Model};
@@ -14,17 +14,17 @@ enum Act {
     Alloc,
     FreeRcu,
     Free,
-    /// Takes two objects and lets them wait, all in one context.
+    /// Allocates and frees two objects.
     Round,
     /// The tick.
     Tick,
     /// Callbacks of grace periods that are over.
     Callbacks,
-    /// The monitor, to which what there is was there for long, or not.
+    /// The monitor, for sheaves that have been there for a drain interval, or have not.
     Monitor {
         is_due: bool,
     },
-    /// Another CPU takes the lock of the barn, or gives it up.
+    /// Another CPU takes the lock of the barn, or releases it.
     HoldBarn,
 }
 
@@ -38,10 +38,10 @@ const ACTS: [Act; 7] = [
     Act::HoldBarn,
 ];
 
-/// The run of one choice of interrupts.
+/// A run with one choice of interrupts.
 struct Run {
     model: Model,
-    /// Steps at which an interrupt comes, counted through all contexts, and what it does.
+    /// Steps at which an interrupt occurs, counted through all contexts, and what it does.
     plan: Vec<(usize, Act)>,
     step: Cell<usize>,
     depth: Cell<usize>,
@@ -79,13 +79,13 @@ impl Run {
                 give();
             }
             Act::Tick => {
-                self.model.tick_pending(0);
+                self.model.dequeue_irq_work(0);
                 self.at().tick();
             }
             Act::HoldBarn => self.model.hold_barn(),
             Act::Monitor { is_due } => self.model.monitor(0, is_due),
             Act::Callbacks => {
-                // They take the barn's lock with interrupts off: not while it is held.
+                // Callbacks take the barn's lock with interrupts off: not while it is held.
                 if self.depth.get() == 0 {
                     self.model.callbacks();
                 }
@@ -94,7 +94,7 @@ impl Run {
     }
 
     fn hook(&self) {
-        self.model.check_as_barrier();
+        self.model.check_barrier();
         let step = self.step.replace(self.step.get() + 1);
         for &(at, act) in &self.plan {
             if at == step {
@@ -106,7 +106,7 @@ impl Run {
     }
 }
 
-/// What the task does, and between which of its calls a grace period ends.
+/// What the task does. A grace period ends before `Callbacks`.
 const SCRIPT: [Act; 18] = [
     Act::Alloc,
     Act::Alloc,
@@ -128,8 +128,8 @@ const SCRIPT: [Act; 18] = [
     Act::Monitor { is_due: true },
 ];
 
-/// Runs the script with `full` sheaves of `capacity` under `plan`. Returns how many steps there were; panics
-/// when something is wrong.
+/// Runs the script with `full` sheaves of `capacity` under `plan`. Returns the number of steps;
+/// panics on errors.
 fn run(
     (full, capacity): (usize, usize),
     max_sheaves: usize,
@@ -150,7 +150,7 @@ fn run(
             }
             run.act(act);
             assert!(
-                run.model.is_tick_queued(0),
+                run.model.is_irq_work_queued(0),
                 "closed sheaves wait for no tick"
             );
             assert!(
@@ -163,8 +163,8 @@ fn run(
     run.step.get()
 }
 
-/// Every choice of `depth` steps and acts, with so many full sheaves and their capacity in `stock`. Two may come at
-/// the same step, one after the other.
+/// Every choice of `depth` steps and acts, with the number and capacity of full sheaves in `stock`.
+/// Two may occur at the same step, one after the other.
 fn all_plans(stock: (usize, usize), max_sheaves: usize, depth: usize, flaw: Flaw) -> usize {
     plans(&mut Vec::new(), &ACTS, 0, depth, &|plan| {
         run(stock, max_sheaves, plan, flaw)
@@ -177,7 +177,7 @@ fn interrupted_at_every_step() {
     assert!(runs > 50_000, "only {runs} plans");
 }
 
-/// Objects that find no sheaf go elsewhere, and none is lost.
+/// Objects that find no sheaf go to the engine, and none is lost.
 #[test]
 fn sheaves_run_out() {
     for max_sheaves in 2..4 {
@@ -189,13 +189,14 @@ fn sheaves_run_out() {
 tests! {
     interrupted_with_sheaves_of_one: all_plans((2, 1), 16, 2, Flaw::None);
     interrupted_with_sheaves_of_four: all_plans((2, 4), 16, 2, Flaw::None);
-    /// More in stock than fits on the CPU, and a barn that is locked: full sheaves come through a grace period.
+    /// More stock than the CPU holds, and a locked barn: full sheaves are sent through a grace
+    /// period.
     interrupted_with_a_surplus: all_plans((4, 2), 16, 2, Flaw::None);
     sees_a_reservation_in_two_steps, "sheaves there and made":
         all_plans((2, 2), 16, 1, Flaw::ReserveInTwoSteps);
     sees_a_reuse_slot_emptied_in_two_steps, "allocated twice":
         all_plans((2, 2), 16, 2, Flaw::ReuseInTwoSteps);
-    /// The sheaf that an interrupt installed is gone for ever.
+    /// The sheaf that an interrupt installed is lost.
     sees_that_an_exchange_does_not_bar, "there and":
         all_plans((2, 2), 16, 1, Flaw::ExchangeDoesNotBar);
     /// A context was about to read the last slot.

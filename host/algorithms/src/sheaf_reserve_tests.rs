@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The reserve: as many allocations as it has objects find one, whatever holds the barn's lock and
-//! whichever CPU comes first; and the ring beside a queue that does the same by hand.
+//! The reserve: as many allocations as it has objects succeed, whoever holds the barn's lock and
+//! whichever CPU comes first; and the ring compared with a queue.
 
 use crate::{
     sheaf_model::{hooked, Flaw, Model},
@@ -11,12 +11,12 @@ use crate::{
 use proptest::prelude::*;
 use std::{cell::Cell, collections::VecDeque};
 
-fn ring(places: usize, keep: usize) -> Reserve<Vec<AtomicLink>> {
-    Reserve::new((0..places).map(|_| AtomicLink::new(0)).collect(), keep)
+fn ring(slots: usize, keep: usize) -> Reserve<Vec<AtomicLink>> {
+    Reserve::new((0..slots).map(|_| AtomicLink::new(0)).collect(), keep)
 }
 
-/// A task takes objects of the barn, and at step `at` of that an NMI comes that takes one, which may
-/// be while the lock is held. Returns whether the NMI came, and panics if it found nothing.
+/// A task takes objects of the barn; at its step `at` an NMI takes one, possibly with the lock
+/// held. Returns whether the NMI occurred; panics if it found nothing.
 fn interrupted(at: usize, flaw: Flaw) -> bool {
     let model = Model::new(2, 3, 2, 40, flaw);
     model.prefill(1);
@@ -36,14 +36,15 @@ fn interrupted(at: usize, flaw: Flaw) -> bool {
     came.get()
 }
 
-/// An NMI while the barn's lock is held by what it interrupted.
+/// An NMI while the interrupted code holds the barn's lock.
 #[test]
 fn locked_barn() {
     let steps = (0..).take_while(|&at| interrupted(at, Flaw::None)).count();
     assert!(steps > 20, "only {steps} steps");
 }
 
-/// What gives surplus back leaves what is promised, though the ring is not the one it looked at before.
+/// Surplus that is freed does not include promised objects, even if the ring was replaced
+/// meanwhile.
 #[test]
 fn surplus_only() {
     let ring = ring(8, 3);
@@ -73,9 +74,12 @@ enum Step {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// After `prefill(n)` that many allocations of any CPUs succeed, whatever is in the barn.
+    /// After `prefill(n)`, n allocations of any CPUs succeed, whatever is in the barn.
     #[test]
-    fn promised_objects_are_available(cpus in prop::collection::vec(0usize..3, 1..16), full in 0usize..4) {
+    fn promised_objects_are_available(
+        cpus in prop::collection::vec(0usize..3, 1..16),
+        full in 0usize..4,
+    ) {
         let model = Model::new(3, full, 2, 40, Flaw::None);
         model.prefill(cpus.len());
         for &cpu in &cpus {
@@ -87,18 +91,20 @@ proptest! {
     #[test]
     fn queue(
         steps in prop::collection::vec(
-            prop_oneof![4 => Just(Step::Put), 3 => Just(Step::Take), 1 => Just(Step::Idle)], 1..200),
-        places in 0usize..9,
+            prop_oneof![4 => Just(Step::Put), 3 => Just(Step::Take), 1 => Just(Step::Idle)],
+            1..200,
+        ),
+        slots in 0usize..9,
         keep in 0usize..5,
     ) {
-        let ring = ring(places, keep);
+        let ring = ring(slots, keep);
         let mut queue = VecDeque::new();
         let (mut next, mut taken, mut seen) = (0, 0, 0);
         for step in steps {
             match step {
                 Step::Put => {
                     next += 8;
-                    let room = queue.len() < places;
+                    let room = queue.len() < slots;
                     prop_assert_eq!(ring.put(next), room);
                     if room {
                         queue.push_back(next);
@@ -115,12 +121,12 @@ proptest! {
                 }
             }
             prop_assert_eq!(ring.len(), queue.len());
-            prop_assert_eq!(ring.missing(), places - queue.len());
+            prop_assert_eq!(ring.missing(), slots - queue.len());
         }
     }
 }
 
-/// What is promised stays, and is missed where it is not there.
+/// Promised objects are no surplus, and are counted as missing.
 #[test]
 fn reserve_counts() {
     let ring = ring(8, 3);

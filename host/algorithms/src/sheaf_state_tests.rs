@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Random lives of a cache: several CPUs allocate and free, are interrupted, die and come back, while
-//! grace periods end; and a barn beside a list that does the same by counting. Nothing is allocated
-//! twice or early, nothing is lost, and a barn says rightly what it has too much of.
+//! Random runs of a cache: several CPUs allocate and free, are interrupted, die and return, while
+//! grace periods end; and a barn compared with counters. Nothing is allocated twice or early,
+//! nothing is lost, and the barn's surplus is right.
 
 use crate::{
     sheaf_model::{hooked, Ctx, Flaw, Memory, Model},
@@ -21,7 +21,7 @@ use std::{
 
 const CPUS: usize = 3;
 
-/// With the CPU, and which of the objects in use.
+/// With the CPU, and the index of an allocated object.
 #[derive(Clone, Debug)]
 enum Step {
     /// Preemptible or not.
@@ -36,7 +36,7 @@ enum Step {
     Callbacks,
 }
 
-/// What an interrupt does, so many steps of the interrupted call from now.
+/// An interrupt: after how many steps of the interrupted operation, and whether it frees.
 type Interrupt = (usize, bool);
 
 fn steps() -> impl Strategy<Value = Vec<(Step, Vec<Interrupt>)>> {
@@ -58,7 +58,7 @@ fn steps() -> impl Strategy<Value = Vec<(Step, Vec<Interrupt>)>> {
 struct World {
     model: Model,
     held: RefCell<VecDeque<usize>>,
-    /// What still is to come in this call, and where it is.
+    /// Pending interrupts of this operation, and its CPU.
     interrupts: RefCell<Vec<Interrupt>>,
     cpu: Cell<usize>,
     depth: Cell<usize>,
@@ -128,7 +128,7 @@ impl World {
     }
 }
 
-fn life(steps: Vec<(Step, Vec<Interrupt>)>, capacity: usize, max_sheaves: usize, flaw: Flaw) {
+fn run_random(steps: Vec<(Step, Vec<Interrupt>)>, capacity: usize, max_sheaves: usize, flaw: Flaw) {
     let world = World {
         model: Model::new(CPUS, 2, capacity, max_sheaves, flaw),
         held: RefCell::new(VecDeque::new()),
@@ -155,8 +155,8 @@ fn objects_of(full: FullSheaf) -> (Vec<usize>, EmptySheaf) {
     (out[..n].iter().map(|o| o.addr()).collect(), empty)
 }
 
-/// The objects of a sheaf are no longer in the barn.
-fn gone(full: Option<FullSheaf>, objects: &mut Vec<usize>) {
+/// Removes the objects of a sheaf from `objects`.
+fn remove_objects(full: Option<FullSheaf>, objects: &mut Vec<usize>) {
     for object in full.into_iter().flat_map(|full| objects_of(full).0) {
         let at = objects.iter().position(|&o| o == object);
         objects.swap_remove(at.expect("an object came twice"));
@@ -164,7 +164,7 @@ fn gone(full: Option<FullSheaf>, objects: &mut Vec<usize>) {
 }
 
 fn take_off(stock: &mut Stock, surplus: Surplus, objects: &mut Vec<usize>) {
-    (0..surplus.full).for_each(|_| gone(stock.take_full(), objects));
+    (0..surplus.full).for_each(|_| remove_objects(stock.take_full(), objects));
     (0..surplus.empty).for_each(|_| assert!(stock.take_empty().is_some()));
 }
 
@@ -174,7 +174,7 @@ enum BarnStep {
     PutEmpty,
     TakeFull,
     TakeEmpty,
-    ComeHome,
+    PutRemote,
     Allow(usize),
     Trim,
     Reap,
@@ -186,7 +186,7 @@ fn barn_steps() -> impl Strategy<Value = Vec<BarnStep>> {
         4 => Just(BarnStep::PutEmpty),
         4 => Just(BarnStep::TakeFull),
         4 => Just(BarnStep::TakeEmpty),
-        6 => Just(BarnStep::ComeHome),
+        6 => Just(BarnStep::PutRemote),
         1 => (0usize..4).prop_map(BarnStep::Allow),
         1 => Just(BarnStep::Trim),
         2 => Just(BarnStep::Reap),
@@ -199,7 +199,7 @@ proptest! {
 
     #[test]
     fn lives(steps in steps(), capacity in 1usize..=SLOTS, max_sheaves in 2usize..40) {
-        life(steps, capacity, max_sheaves, Flaw::None);
+        run_random(steps, capacity, max_sheaves, Flaw::None);
     }
 
     #[test]
@@ -207,7 +207,7 @@ proptest! {
         let mut memory = Memory::default();
         let mut stock = Stock::new(limit);
         let mut more = 0;
-        // The smallest stock since the last reap, as a list of all stocks would tell.
+        // The smallest stock since the last reap.
         let (mut low_full, mut low_empty) = (0, 0);
         let (mut next, mut objects) = (0usize, Vec::new());
         let mut new_object = |objects: &mut Vec<usize>| {
@@ -232,13 +232,13 @@ proptest! {
                     let had = stock.nr_full() > 0 || stock.remote_frees.is_some();
                     let full = stock.take_full();
                     prop_assert_eq!(full.is_some(), had);
-                    gone(full, &mut objects);
+                    remove_objects(full, &mut objects);
                 }
                 BarnStep::TakeEmpty => {
                     let had = stock.nr_empty();
                     prop_assert_eq!(stock.take_empty().is_some(), had > 0);
                 }
-                BarnStep::ComeHome => {
+                BarnStep::PutRemote => {
                     let object = new_object(&mut objects);
                     if !stock.put_remote(object, 2) {
                         prop_assert_eq!(stock.nr_empty(), 0);
@@ -266,14 +266,14 @@ proptest! {
             }
             low_full = low_full.min(stock.nr_full());
             low_empty = low_empty.min(stock.nr_empty());
-            // What is brought after misses serves them, and is not at once too much.
+            // A refill serves the misses, and is no surplus.
             for missed in [0, 1, 7, 1000] {
                 let wanted = stock.wanted(missed, 2);
                 prop_assert!(wanted == 0 || stock.nr_full() + wanted <= limit);
                 prop_assert!(2 * wanted >= missed || stock.nr_full() + wanted >= limit);
             }
         }
-        // Where nothing happens any more, the reaper comes to an end.
+        // Without operations the reaper finishes.
         for _ in 0..4 {
             let idle = stock.idle();
             take_off(&mut stock, idle, &mut objects);
@@ -281,13 +281,13 @@ proptest! {
         prop_assert!(!stock.may_idle());
         let (mut full, _) = stock.take_all();
         while let Some(sheaf) = full.pop() {
-            gone(Some(sheaf), &mut objects);
+            remove_objects(Some(sheaf), &mut objects);
         }
         prop_assert!(objects.is_empty(), "objects are lost: {:?}", objects);
         prop_assert_eq!(stock.nr_full() + stock.nr_empty(), 0);
     }
 
-    /// One sheaf beside a vector.
+    /// One sheaf, compared with a vector.
     #[test]
     fn sheaf(objects in prop::collection::vec(1usize..6, 1..=SLOTS), drops in any::<[bool; 6]>()) {
         let mut memory = Memory::default();
@@ -300,7 +300,7 @@ proptest! {
         };
         let wanted: Vec<usize> = objects.iter().copied().filter(|&o| !drops[o]).collect();
         prop_assert_eq!(kept, wanted);
-        // From one object up to its capacity, and down again.
+        // From one object up to the capacity, and down again.
         let mut full = empty.start(1, objects[0]).done();
         for (i, &object) in objects.iter().enumerate().skip(1) {
             prop_assert!(!full.push(object, i));
@@ -327,7 +327,7 @@ fn sees(flaw: Flaw) {
         ..Config::default()
     };
     let seen = TestRunner::new(config).run(&(steps(), 1usize..=SLOTS), |(steps, capacity)| {
-        life(steps, capacity, 40, flaw);
+        run_random(steps, capacity, 40, flaw);
         Ok(())
     });
     assert!(seen.is_err(), "{flaw:?} was not seen");
@@ -335,12 +335,13 @@ fn sees(flaw: Flaw) {
 
 #[test]
 fn sees_flaws() {
-    // Others may link a sheaf twice, to a list without an end: the nested tests have these.
+    // Other flaws may make a list cyclic: the nested tests have these.
     sees(Flaw::EmptiedNotAwaited);
     sees(Flaw::FilledNotAwaited);
 }
 
-/// Each miss has eight objects brought, up to the limit; what is above it is too much, but for what is allowed.
+/// Each miss adds eight objects, up to the limit; what is above it is excess, but for what is
+/// allowed on top.
 #[test]
 fn barn_has_limits() {
     let mut memory = Memory::default();
@@ -369,21 +370,21 @@ fn barn_has_limits() {
     assert_eq!(stock.excess(), Surplus { full: 1, empty: 2 });
     stock.allow(1);
     assert_eq!(stock.excess(), Surplus { full: 0, empty: 1 });
-    // Each kind alone is something.
+    // Each kind alone counts.
     let mut stock = Stock::new(4);
     stock.put_empty(memory.sheaf());
     assert!(stock.may_idle());
     assert!(stock.put_remote(8, 2));
     assert_eq!((stock.nr_full(), stock.nr_empty()), (0, 0));
     assert!(stock.may_idle());
-    // It stays where it is while others come.
+    // It stays while other objects are added.
     stock.idle();
     assert_eq!(stock.nr_full(), 0);
     stock.idle();
     assert_eq!(stock.nr_full(), 1);
 }
 
-/// A sheaf that was installed with `n` objects in it, the first of them freed, and closed.
+/// A closed sheaf that was installed, with `n` objects.
 fn filled(memory: &mut Memory, n: usize, stamp: u32) -> Closed {
     let filling = memory.sheaf().start(SLOTS - 1, 8);
     // SAFETY: In the sheaf, which is not used otherwise.
@@ -391,7 +392,7 @@ fn filled(memory: &mut Memory, n: usize, stamp: u32) -> Closed {
     Closed::filled(installed, 1 + n, Stamp::of(stamp))
 }
 
-/// What a chain is told stays with it, through a list and through RCU.
+/// The state of a chain is kept through a list and through RCU.
 #[test]
 fn chains() {
     let mut memory = Memory::default();
@@ -411,7 +412,7 @@ fn chains() {
     chain.append(newer);
     chain.append(SheafChain::new());
     assert_eq!((chain.len(), chain.nr_full()), (4, 3));
-    // The first has one.
+    // The first sheaf has a stamp.
     chain.count(|| panic!("it is counted"));
     // SAFETY: From there.
     let mut chain = unsafe { SheafChain::from_first(chain.into_first()) };
@@ -436,7 +437,7 @@ fn chains() {
     assert!(chain.is_empty() && chain.len() == 0);
 }
 
-/// The objects of a sheaf, as those see them that only look.
+/// Read-only access to the objects of a sheaf.
 #[test]
 fn sheaf_contents() {
     let mut memory = Memory::default();
@@ -453,7 +454,7 @@ fn sheaf_contents() {
     assert!(full.slots().iter().map(Slot::load).eq([8, 16, 24]));
 }
 
-/// Whoever empties a barn has all that was in it.
+/// Emptying a barn returns everything in it.
 #[test]
 fn barn_is_emptied() {
     let mut memory = Memory::default();

@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The end of a cache against a model of what works on it: whichever of it runs between two steps, nothing is
-//! left of the cache afterwards, and nothing is queued.
+//! Teardown of a cache, with a model of its workers and callbacks: whichever of them runs between
+//! two steps, no sheaf is left and nothing is queued afterwards.
 
 use crate::sheaves::teardown::{teardown, Teardown};
 use proptest::prelude::*;
 use std::cell::{Cell, RefCell};
 
-/// What may run.
+/// What may run between two steps.
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Nothing,
-    /// The refill worker, which may find that memory is short.
+    /// The refill worker; it requeues itself if memory is short.
     Refill {
         short: bool,
     },
-    Kick,
+    IrqWork,
     Monitor,
     Callback,
     Backlog,
@@ -23,12 +23,12 @@ enum Event {
     Reap,
 }
 
-/// Sheaves, by where they are, and what is queued.
+/// The number of sheaves by location, and what is queued.
 #[derive(Clone, Debug, Default)]
-struct Places {
+struct State {
     /// In memory.
     all: usize,
-    /// On the CPU: spares, and what waits for a grace period.
+    /// On the CPU: spares, and closed sheaves.
     stock: usize,
     waiting: usize,
     callbacks: usize,
@@ -36,22 +36,26 @@ struct Places {
     barn: usize,
     refill: bool,
     no_refill: bool,
-    kick: bool,
+    irq_work: bool,
     monitor: bool,
-    take_in: bool,
+    backlog_work: bool,
     trim: bool,
     reap: bool,
 }
 
-impl Places {
-    /// Whether no event finds anything to run.
+impl State {
+    /// Whether nothing is queued.
     fn is_idle(&self) -> bool {
-        let queued =
-            self.refill || self.kick || self.monitor || self.take_in || self.trim || self.reap;
+        let queued = self.refill
+            || self.irq_work
+            || self.monitor
+            || self.backlog_work
+            || self.trim
+            || self.reap;
         !queued && self.callbacks == 0
     }
 
-    fn look_after(&mut self) {
+    fn check_limits(&mut self) {
         self.trim |= self.barn > 1;
         self.reap |= self.barn > 0;
     }
@@ -61,63 +65,63 @@ impl Places {
         match event {
             Event::Nothing => {}
             Event::Refill { short } if is(&mut self.refill) => {
-                // A sheaf for the barn, and one that the CPU keeps, which the irq_work is queued for.
+                // A sheaf for the barn, and a spare, for which the irq_work is queued.
                 self.all += 2;
                 self.barn += 1;
                 self.stock += 1;
-                self.kick = true;
+                self.irq_work = true;
                 self.refill = short && !self.no_refill;
-                self.look_after();
+                self.check_limits();
             }
-            Event::Kick if is(&mut self.kick) => {
+            Event::IrqWork if is(&mut self.irq_work) => {
                 self.callbacks += std::mem::take(&mut self.waiting);
                 self.monitor = true;
             }
             Event::Monitor if is(&mut self.monitor) => {
                 self.callbacks += std::mem::take(&mut self.waiting);
                 self.barn += std::mem::take(&mut self.stock);
-                self.look_after();
+                self.check_limits();
             }
             Event::Callback if self.callbacks > 0 => {
                 self.callbacks -= 1;
                 self.backlog += 1;
-                self.take_in = true;
+                self.backlog_work = true;
             }
-            Event::Backlog if is(&mut self.take_in) => self.process_backlog(),
+            Event::Backlog if is(&mut self.backlog_work) => self.process_backlog(),
             Event::Trim if is(&mut self.trim) => {
                 let excess = self.barn.saturating_sub(1);
                 self.barn -= excess;
                 self.all -= excess;
             }
-            Event::Reap if is(&mut self.reap) => self.look_after(),
+            Event::Reap if is(&mut self.reap) => self.check_limits(),
             _ => {}
         }
     }
 
     fn process_backlog(&mut self) {
         self.barn += std::mem::take(&mut self.backlog);
-        self.look_after();
+        self.check_limits();
     }
 }
 
 struct Model {
-    places: RefCell<Places>,
+    state: RefCell<State>,
     events: RefCell<Vec<Event>>,
-    /// Something was taken off the CPU, which nothing works on from here on.
+    /// The sheaves were taken off the CPU: nothing may be queued for it any more.
     is_off: Cell<bool>,
 }
 
 impl Model {
-    /// Some may run first.
-    fn step(&self, f: impl FnOnce(&mut Places)) {
+    /// One step of the teardown; an event may run before it.
+    fn step(&self, f: impl FnOnce(&mut State)) {
         let event = self.events.borrow_mut().pop();
-        let mut places = self.places.borrow_mut();
-        event.into_iter().for_each(|event| places.run(event));
+        let mut state = self.state.borrow_mut();
+        event.into_iter().for_each(|event| state.run(event));
         assert!(
-            !self.is_off.get() || !places.monitor && !places.kick,
+            !self.is_off.get() || !state.monitor && !state.irq_work,
             "queued for a CPU that was emptied"
         );
-        f(&mut places);
+        f(&mut state);
     }
 }
 
@@ -129,64 +133,64 @@ impl Teardown for Model {
     }
 
     fn stop_refill(&self) {
-        self.step(|places| {
-            places.no_refill = true;
-            places.refill = false;
+        self.step(|state| {
+            state.no_refill = true;
+            state.refill = false;
         });
     }
 
     fn wait_for_irq_work(&self, (): &()) {
-        self.step(|places| places.run(Event::Kick));
+        self.step(|state| state.run(Event::IrqWork));
     }
 
     fn stop_monitor(&self, (): &()) {
-        self.step(|places| places.monitor = false);
+        self.step(|state| state.monitor = false);
     }
 
     fn take_off(&self, (): &()) {
-        self.step(|places| {
-            places.barn += std::mem::take(&mut places.stock) + std::mem::take(&mut places.waiting);
-            places.look_after();
+        self.step(|state| {
+            state.barn += std::mem::take(&mut state.stock) + std::mem::take(&mut state.waiting);
+            state.check_limits();
         });
         self.is_off.set(true);
     }
 
     fn wait_until_quiet(&self) {
         // It is counted.
-        assert_eq!(self.places.borrow().waiting, 0, "waits for ever");
-        while self.places.borrow().callbacks > 0 {
-            self.step(|places| places.run(Event::Callback));
+        assert_eq!(self.state.borrow().waiting, 0, "waits for ever");
+        while self.state.borrow().callbacks > 0 {
+            self.step(|state| state.run(Event::Callback));
         }
     }
 
     fn stop_backlog(&self) {
-        self.step(|places| places.take_in = false);
+        self.step(|state| state.backlog_work = false);
     }
 
     fn process_backlog(&self) {
-        self.step(Places::process_backlog);
+        self.step(State::process_backlog);
     }
 
     fn stop_trim(&self) {
-        self.step(|places| places.trim = false);
+        self.step(|state| state.trim = false);
     }
 
     fn stop_reap(&self) {
-        self.step(|places| places.reap = false);
+        self.step(|state| state.reap = false);
     }
 
     fn empty_barns(&self) {
-        self.step(|places| places.all -= std::mem::take(&mut places.barn));
+        self.step(|state| state.all -= std::mem::take(&mut state.barn));
     }
 }
 
 /// A cache in use.
-fn places() -> impl Strategy<Value = Places> {
+fn state() -> impl Strategy<Value = State> {
     let sheaves = (0usize..3, 0usize..3, 0usize..3, 0usize..3, 0usize..4);
     let queued = any::<[bool; 5]>();
     (sheaves, queued).prop_map(|((stock, waiting, callbacks, backlog, barn), queued)| {
-        let [refill, kick, monitor, trim, reap] = queued;
-        Places {
+        let [refill, irq_work, monitor, trim, reap] = queued;
+        State {
             all: stock + waiting + callbacks + backlog + barn,
             stock,
             waiting,
@@ -194,12 +198,12 @@ fn places() -> impl Strategy<Value = Places> {
             backlog,
             barn,
             refill,
-            kick,
+            irq_work,
             monitor,
-            take_in: backlog > 0,
+            backlog_work: backlog > 0,
             trim,
             reap,
-            ..Places::default()
+            ..State::default()
         }
     })
 }
@@ -208,7 +212,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     let event = prop_oneof![
         4 => Just(Event::Nothing),
         3 => any::<bool>().prop_map(|short| Event::Refill { short }),
-        2 => Just(Event::Kick),
+        2 => Just(Event::IrqWork),
         2 => Just(Event::Monitor),
         2 => Just(Event::Callback),
         2 => Just(Event::Backlog),
@@ -221,15 +225,15 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(20_000))]
     #[test]
-    fn nothing_is_left(places in places(), events in events()) {
+    fn nothing_is_left(state in state(), events in events()) {
         let model = Model {
-            places: RefCell::new(places),
+            state: RefCell::new(state),
             events: RefCell::new(events),
             is_off: Cell::new(false),
         };
         teardown(&model);
-        let places = model.places.into_inner();
-        prop_assert_eq!(places.all, 0, "sheaves are left");
-        prop_assert!(places.is_idle(), "the cache is gone, and something runs");
+        let state = model.state.into_inner();
+        prop_assert_eq!(state.all, 0, "sheaves are left");
+        prop_assert!(state.is_idle(), "the cache is gone, and something runs");
     }
 }

@@ -260,8 +260,8 @@ TRACE_EVENT(rcu_ptr_defer,
 );
 
 /*
- * Caches: @sheaves of @cpu begin to wait for a grace period together, @full of
- * them with objects, the others to be filled again.
+ * Caches: @sheaves sheaves of @cpu start to wait for a grace period, @full of
+ * them with objects; the others are empty.
  */
 TRACE_EVENT(rcu_ptr_sheaf_wait,
 	TP_PROTO(const char *cache, int cpu, unsigned long sheaves,
@@ -283,7 +283,7 @@ TRACE_EVENT(rcu_ptr_sheaf_wait,
 		  __entry->cpu, __entry->sheaves, __entry->full)
 );
 
-/* A sheaf of @objects came from the slab. */
+/* A sheaf was filled with @objects objects from the slab. */
 TRACE_EVENT(rcu_ptr_sheaf_refill,
 	TP_PROTO(const char *cache, int cpu, unsigned long objects),
 	TP_ARGS(cache, cpu, objects),
@@ -302,8 +302,8 @@ TRACE_EVENT(rcu_ptr_sheaf_refill,
 );
 
 /*
- * The monitor took sheaves off @cpu that did not move: @waiting with objects
- * that wait, @stock with objects or empty.
+ * The monitor removed idle sheaves from @cpu: @waiting with freed objects, and
+ * @stock with free objects or none.
  */
 TRACE_EVENT(rcu_ptr_sheaf_drain,
 	TP_PROTO(const char *cache, int cpu, unsigned long waiting,
@@ -326,8 +326,8 @@ TRACE_EVENT(rcu_ptr_sheaf_drain,
 );
 
 /*
- * The barn of @node gave @full and @empty sheaves back to the slab, as it was
- * over its limit, they were not needed, or memory reclaim asked.
+ * Freed @full and @empty sheaves of the barn of @node: it was above its limit,
+ * they were not needed, or memory reclaim asked for it.
  */
 TRACE_EVENT(rcu_ptr_sheaf_shrink,
 	TP_PROTO(const char *cache, int node, int why, unsigned long full,

@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The calls: an object is taken from a reserved slot of this CPU's allocation sheaf, and given back in one of the rcu
-//! sheaf, or in a reuse slot.
+//! Allocation and free: an object is read from a slot of this CPU's allocation sheaf, and stored to
+//! a slot of its rcu sheaf or to a reuse slot.
 //!
 //! ```text
 //!  alloc()     reuse slot -> allocation sheaf -> other reuse slots -> spare -> barn
-//!                 -> with a gfp that may wait: the slab, another node's barn; with another one: and the reserve
-//!                 -> without: another node's barn, the reserve, kmalloc_nolock()
-//!  free()      reuse slot -> as free_rcu()
-//!  free_rcu()  rcu sheaf -> an empty sheaf: spare, barn, kmalloc_nolock() -> the engine, or the strays
+//!                 -> gfp may wait: the slab, another node's barn
+//!                 -> gfp may not wait: the slab, another node's barn, the reserve
+//!                 -> alloc_nolock(): another node's barn, the reserve, kmalloc_nolock()
+//!  free()      reuse slots -> as free_rcu()
+//!  free_rcu()  rcu sheaf -> an empty sheaf: spare, barn, kmalloc_nolock() -> the engine or strays
 //! ```
 //!
-//! At the wait limit nothing comes after the allocation sheaf but the other reuse slots and, for those who can't wait,
-//! the reserve.
+//! At the wait limit only the allocation sheaf, the reuse slots and, for callers that can't wait,
+//! the reserve are used.
 
 use super::{
     cache::Cache,
@@ -29,7 +30,7 @@ use crate::{
 use core::ptr::{self, NonNull};
 use kernel::sync::atomic::Relaxed;
 
-/// An object of `cache`, or null.
+/// Allocates an object of `cache`; null on failure.
 ///
 /// # Context
 ///
@@ -46,7 +47,7 @@ pub(crate) fn alloc(cache: &Cache, gfp: u32) -> *mut u8 {
     }
 }
 
-/// An object of `cache`, or null where none is at hand.
+/// As [`alloc()`], from what is available without waiting.
 ///
 /// # Context
 ///
@@ -62,7 +63,7 @@ pub(crate) fn alloc_nolock(cache: &Cache) -> *mut u8 {
     }
 }
 
-// Functions of their own, so that the common way needs no stack.
+// Out of line, so that the fast path needs no stack frame.
 #[inline(never)]
 fn again(cache: &Cache, gfp: u32, pin: PreemptOff) -> *mut u8 {
     match fastpath::alloc_reused(Here::new(cache, &pin).with_ctx()) {
@@ -115,7 +116,8 @@ fn slow_nolock(cache: &Cache, pin: PreemptOff) -> *mut u8 {
         return ptr::with_exposed_provenance_mut(object);
     }
     here.add(PcsCounter::Missed, 1);
-    // What only such an object points to would count as leaked: kmemleak is not told of it.
+    // kmemleak does not track memory of kmalloc_nolock(), and would report what only such an object
+    // points to.
     if !cache.accepts_nolock_objects || cfg!(CONFIG_DEBUG_KMEMLEAK) {
         return ptr::null_mut();
     }
@@ -124,7 +126,7 @@ fn slow_nolock(cache: &Cache, pin: PreemptOff) -> *mut u8 {
         .and_then(|()| slab::kmalloc_nolock(cache.full_size));
     match object {
         Some(object) => {
-            // ORDERING: The object is freed after it was passed on by the caller, and with it this store.
+            // ORDERING: Ordered before the free by the caller's publication of the object.
             cache.has_nolock_objects.store(true, Relaxed);
             cache.slab_allocs.add(1, Relaxed);
             here.add(PcsCounter::NolockAlloc, 1);
@@ -134,7 +136,7 @@ fn slow_nolock(cache: &Cache, pin: PreemptOff) -> *mut u8 {
     }
 }
 
-/// Gives `object` back, to be allocated again at once.
+/// Frees `object` for immediate reuse.
 ///
 /// # Context
 ///
@@ -142,13 +144,14 @@ fn slow_nolock(cache: &Cache, pin: PreemptOff) -> *mut u8 {
 ///
 /// # Safety
 ///
-/// `object` is a live object of `cache` that is the caller's alone.
+/// `object` is a live object of `cache` that nobody else can access.
 #[inline(always)]
 pub(crate) unsafe fn free(cache: &Cache, object: NonNull<u8>, pin: &PreemptOff) -> Freed {
     fastpath::free(Here::new(cache, pin), object.as_ptr().expose_provenance())
 }
 
-/// Gives `object` back, to be allocated again after a grace period. `false`: it is for [`no_slot()`].
+/// Frees `object` for reuse after a grace period. Returns `false` if [`no_slot()`] has to be
+/// called.
 ///
 /// # Context
 ///
@@ -156,22 +159,24 @@ pub(crate) unsafe fn free(cache: &Cache, object: NonNull<u8>, pin: &PreemptOff) 
 ///
 /// # Safety
 ///
-/// `object` is a live object of `cache` that is the caller's. Readers that found it before may look at it.
+/// `object` is a live object of `cache`, unlinked by the caller. Readers that found it before may
+/// still access it.
 #[inline(always)]
 #[must_use]
 pub(crate) unsafe fn free_rcu(cache: &Cache, object: NonNull<u8>, pin: &PreemptOff) -> bool {
     fastpath::free_rcu(Here::new(cache, pin), object.as_ptr().expose_provenance())
 }
 
-/// The rest of both where there was no slot, with preemption disabled since.
+/// Completes [`free()`] or [`free_rcu()`] after they found no slot. Preemption has been disabled
+/// since.
 ///
 /// # Context
 ///
-/// As there.
+/// As for [`free_rcu()`].
 ///
 /// # Safety
 ///
-/// As there.
+/// As for [`free_rcu()`].
 #[cold]
 pub(crate) unsafe fn no_slot(cache: &Cache, object: NonNull<u8>, caller: usize, pin: PreemptOff) {
     let here = Here::new(cache, &pin);
@@ -182,17 +187,17 @@ pub(crate) unsafe fn no_slot(cache: &Cache, object: NonNull<u8>, caller: usize, 
     here.add(PcsCounter::EngineFallback, 1);
     if cache.has_strays() {
         let epoch = cache.count_stray();
-        // SAFETY: A live object, aligned to 8 bytes at least, and 8 bytes in it that are its link or lie
-        // behind what the user has: `Cache::create()` saw to that.
+        // SAFETY: A live object, aligned to 8 bytes at least. `link` is its field for links or lies
+        // behind the user's part: `Cache::create()` checks that.
         if unsafe { cache.strays.push(addr, addr + cache.link, epoch) } {
             return here.queue_irq_work();
         }
-        // The other copy is still to be taken in, which wakes the waiters.
+        // The first copy is still pending; uncounting it wakes the waiters.
         let _ = cache.strays_pending.uncount(epoch);
         return cache.warn_freed_twice(addr, caller);
     }
     cache.slab_frees.add(1, Relaxed);
-    // SAFETY: A live object of a kmem_cache or of kmalloc_nolock(), and 8 bytes in it that are its
-    // link or lie behind what the user has: `Cache::create()` saw to that.
+    // SAFETY: A live object of a kmem_cache or of kmalloc_nolock(). `link` is its field for links
+    // or lies behind the user's part: `Cache::create()` checks that.
     unsafe { api::kfree_nolock(object, object.add(cache.link), caller) };
 }

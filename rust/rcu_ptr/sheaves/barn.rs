@@ -1,33 +1,34 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The barn: full and empty sheaves of a node (`struct node_barn`), and how many of them are surplus.
+//! The barn: full and empty sheaves of a node (`struct node_barn`), and how many of them are
+//! surplus. No kernel dependencies: compiled by the host tests.
 //!
-//! Sheaves are always accepted; a worker brings the stock down to its limit, and takes away what was not
+//! Sheaves are always accepted. A worker frees those above the limit, and those that were not
 //! needed for a whole interval: the smallest stock of that interval.
 
 use super::sheaf::{EmptySheaf, FullSheaf, Stack};
 
-/// Objects that a refill brings for each allocation that found none.
+/// Objects allocated by a refill per allocation that found no sheaf.
 const GROWTH: usize = 8;
 
-/// What a barn holds, under its lock.
+/// The contents of a barn, protected by its lock.
 pub(crate) struct Stock {
     full: Stack<FullSheaf>,
     empty: Stack<EmptySheaf>,
     /// The smallest stock since the last [`Stock::idle()`].
     low_full: usize,
     low_empty: usize,
-    /// Sheaves of each kind to keep at most.
+    /// Maximum number of full, and of empty, sheaves.
     limit: usize,
-    /// And this many more, while objects are allocated from the slab.
+    /// Allowed on top of the limit, while objects are allocated from the slab.
     extra: usize,
-    /// Collects objects of this node that were freed on others.
+    /// Collects objects of this node that were freed on other nodes.
     pub(crate) remote_frees: Option<FullSheaf>,
-    /// Some were freed since the last [`Stock::idle()`].
+    /// Set by remote frees since the last [`Stock::idle()`].
     had_remote: bool,
 }
 
-/// Sheaves in excess of the limits.
+/// Numbers of sheaves to be freed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Surplus {
     pub(crate) full: usize,
@@ -49,7 +50,7 @@ impl Stock {
         }
     }
 
-    /// All sheaves.
+    /// The numbers of sheaves.
     pub(crate) fn all(&self) -> Surplus {
         Surplus {
             full: self.full.len(),
@@ -57,51 +58,48 @@ impl Stock {
         }
     }
 
-    /// Full sheaves.
     pub(crate) fn nr_full(&self) -> usize {
         self.full.len()
     }
 
-    /// Empty sheaves.
     pub(crate) fn nr_empty(&self) -> usize {
         self.empty.len()
     }
 
-    /// Full sheaves to bring after `missed` failed allocations, with `capacity` objects in a sheaf.
+    /// Full sheaves to add after `missed` allocations found no sheaf, with `capacity` objects in a
+    /// sheaf.
     ///
-    /// The missing objects most likely wait for a grace period now, and until that is over as many are needed
-    /// again, several times.
+    /// The missing objects most likely wait for a grace period; as many are needed again several
+    /// times before it ends.
     pub(crate) fn wanted(&self, missed: usize, capacity: usize) -> usize {
         let sheaves = (GROWTH * missed).div_ceil(capacity.max(1));
         sheaves.min(self.limit.saturating_sub(self.full.len()))
     }
 
-    /// Takes a full sheaf; the collected objects where there is no other.
+    /// Removes a full sheaf, or the remotely freed objects if there is no other.
     pub(crate) fn take_full(&mut self) -> Option<FullSheaf> {
         let sheaf = self.full.pop().or_else(|| self.remote_frees.take());
         self.low_full = self.low_full.min(self.full.len());
         sheaf
     }
 
-    /// Takes an empty sheaf.
+    /// Removes an empty sheaf.
     pub(crate) fn take_empty(&mut self) -> Option<EmptySheaf> {
         let sheaf = self.empty.pop();
         self.low_empty = self.low_empty.min(self.empty.len());
         sheaf
     }
 
-    /// Adds a full sheaf.
     pub(crate) fn put_full(&mut self, sheaf: FullSheaf) {
         self.full.push(sheaf);
     }
 
-    /// Adds an empty sheaf.
     pub(crate) fn put_empty(&mut self, sheaf: EmptySheaf) {
         self.empty.push(sheaf);
     }
 
-    /// Collects `object`, in an empty sheaf of this barn where a new one is needed. `false`: there
-    /// is none.
+    /// Adds a remotely freed object, using an empty sheaf of this barn if needed. Returns `false`
+    /// if there is none.
     pub(crate) fn put_remote(&mut self, object: usize, capacity: usize) -> bool {
         self.had_remote = true;
         if let Some(sheaf) = &mut self.remote_frees {
@@ -119,17 +117,17 @@ impl Stock {
         true
     }
 
-    /// Changes how many sheaves of each kind to keep at most.
+    /// Sets the limit.
     pub(crate) fn set_limit(&mut self, limit: usize) {
         self.limit = limit;
     }
 
-    /// Allows `sheaves` of each kind on top of the limit.
+    /// Sets how many sheaves are allowed on top of the limit.
     pub(crate) fn allow(&mut self, sheaves: usize) {
         self.extra = sheaves;
     }
 
-    /// What is above the limit, and above what is allowed on top of it.
+    /// Sheaves above the limit, including what is allowed on top of it.
     pub(crate) fn excess(&self) -> Surplus {
         Surplus {
             full: self.full.len().saturating_sub(self.limit + self.extra),
@@ -137,13 +135,13 @@ impl Stock {
         }
     }
 
-    /// The stock that was not needed since the last call; begins a new interval.
+    /// Sheaves that were not needed since the last call. Starts a new interval.
     pub(crate) fn idle(&mut self) -> Surplus {
         let surplus = Surplus {
             full: self.low_full,
             empty: self.low_empty,
         };
-        // No more objects come from other nodes: those that did are in a sheaf as any other.
+        // No remote frees in this interval: release the partial sheaf.
         if !core::mem::take(&mut self.had_remote) {
             if let Some(sheaf) = self.remote_frees.take() {
                 self.put_full(sheaf);
@@ -154,12 +152,12 @@ impl Stock {
         surplus
     }
 
-    /// Whether a later [`Stock::idle()`] may find something.
+    /// Whether a later [`Stock::idle()`] may return something.
     pub(crate) fn may_idle(&self) -> bool {
         self.full.len() > 0 || self.empty.len() > 0 || self.remote_frees.is_some()
     }
 
-    /// Takes everything.
+    /// Removes all sheaves.
     pub(crate) fn take_all(&mut self) -> (Stack<FullSheaf>, Stack<EmptySheaf>) {
         if let Some(sheaf) = self.remote_frees.take() {
             self.full.push(sheaf);

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The barrier: what was freed before it may be allocated again when it returns, or is back with the
-//! slab.
+//! The barrier: when it returns, objects that were freed before may be allocated again, or are back
+//! in the slab.
 //!
-//! An object is in an rcu sheaf of a CPU; or in a closed one there; or it is counted
-//! ([`Pending`]), from before its sheaf is closed until it is in a barn; or without a sheaf, in a list of
-//! the cache, where it is counted too. What is in the first two is
-//! closed by that CPU in an interrupt, so that no task has to be scheduled there, and is left with its cache
-//! ([`Polled`](super::grace::Polled)). A CPU that has nothing is not touched. One that is not online, and has
-//! something, is waited for until the hotplug operation in progress is over: its callback takes everything.
+//! A freed object is in an rcu sheaf or a closed sheaf of a CPU; or in a sheaf that is counted
+//! ([`Pending`]), from before it is closed until it is in a barn; or it is a stray, and counted
+//! too. Each CPU closes its sheaves in an interrupt, so that no task has to be scheduled there, and
+//! they are left with their cache ([`Polled`](super::grace::Polled)). CPUs without freed objects
+//! are not interrupted. If a CPU that has some is going down or up, the barrier waits for the end
+//! of the hotplug operation, whose callback takes everything.
 
 use super::{
     cache::Cache,
@@ -33,11 +33,11 @@ use crate::{
 use core::ptr;
 use kernel::sync::atomic::{Acquire, Atomic, AtomicFlag, Full, Relaxed};
 
-/// The number of barriers so far, which orders them. All waiters of this file wait on its address.
+/// Sequence number of the last barrier. All waiters of this file wait on its address.
 static BARRIER_SEQ: Atomic<u64> = Atomic::new(0);
 
-/// Counts what waits for a grace period, by the epoch in which it began to: so a barrier depends neither on callbacks of
-/// others nor on sheaves that are closed meanwhile. In any context, NMI included.
+/// Counts what waits for a grace period, by epoch: so a barrier depends neither on callbacks of
+/// others nor on sheaves that are closed meanwhile. Any context, NMI included.
 pub(super) struct Pending([Atomic<u32>; EPOCHS]);
 
 impl Pending {
@@ -46,13 +46,13 @@ impl Pending {
     }
 
     pub(super) fn count(&self, epoch: usize) {
-        // ORDERING: Full, so that a context that sees that the sheaf is off the CPU sees it counted.
+        // ORDERING: Full, so that a context that sees the sheaf off the CPU sees it counted.
         self.0[epoch].fetch_add(1, Full);
     }
 
-    /// Returns whether it was the last of `epoch`.
+    /// Returns whether nothing is left in `epoch`.
     pub(super) fn uncount(&self, epoch: usize) -> bool {
-        // ORDERING: Full pairs with the acquire of waiters: what was done is seen.
+        // ORDERING: Full pairs with the acquire of waiters, which then see the work done.
         self.0[epoch].fetch_sub(1, Full) == 1
     }
 
@@ -65,17 +65,17 @@ impl Pending {
     }
 }
 
-/// The time of a barrier: what is counted before the call is older.
+/// Starts a barrier: what was counted before the call belongs to lower sequence numbers.
 pub(super) fn next_seq() -> u64 {
-    // ORDERING: Full: what the barrier has seen to be off a CPU was counted before.
+    // ORDERING: Full: sheaves that the barrier saw off a CPU were counted before.
     BARRIER_SEQ.fetch_add(1, Full) + 1
 }
 
-/// Wakes the waiters for a count, the last user or the destruction of a cache.
+/// Wakes the waiters for a count, for the last pin or for the destruction of a cache.
 ///
 /// # Context
 ///
-/// Softirq or task. What they wait for was done by a full barrier.
+/// Softirq or task. What they wait for was changed with full ordering.
 pub(super) fn wake() {
     wait::wake(&BARRIER_SEQ);
 }
@@ -89,23 +89,23 @@ pub(super) fn wait_until(done: impl Fn() -> bool) {
     wait::until(&BARRIER_SEQ, &done);
 }
 
-/// Caches that a CPU looks after in one interrupt.
+/// Caches handled per interrupt.
 const PER_INTERRUPT: usize = 16;
 
-/// What a CPU is asked to close, and what it did.
+/// What a CPU is asked to close, and the result.
 struct Request {
     cache: Option<CachePin>,
     /// [`SheafChain::into_first()`]
     closed: Atomic<usize>,
-    /// A count was taken back that was the last.
+    /// A count dropped to zero.
     wakes: AtomicFlag,
 }
 
 type Requests = [Request; PER_INTERRUPT];
 
-/// Waits until every object that was freed before the call may be allocated again, or is back with the
-/// slab: those of cache `of`, or of all. Calls `meanwhile` before it waits: a grace period
-/// that passes there is not waited for again.
+/// Waits until every object of cache `of`, or of all caches, that was freed before the call may be
+/// allocated again, or is back in the slab. Calls `meanwhile` before it waits: if a grace period
+/// passes there, none is waited for again.
 ///
 /// # Context
 ///
@@ -123,7 +123,7 @@ pub(super) fn barrier(sheaves: &Sheaves, of: Option<&Cache>, meanwhile: impl FnO
         sheaves.each(is_asked).for_each(|cache| cache.will_wait());
     }
     let seq = next_seq();
-    // Sheaves that are counted from here on have another stamp.
+    // Sheaves that are counted from here on get another epoch.
     let _ = sheaves.next(0, |cache| {
         is_asked(cache) && {
             cache.is_drained(seq);
@@ -137,7 +137,7 @@ pub(super) fn barrier(sheaves: &Sheaves, of: Option<&Cache>, meanwhile: impl FnO
     }
     for cache in sheaves.each(|c| is_asked(c) && c.has_backlog()) {
         if cache.dtor.is_some() {
-            // What is waited for below may be long, and others are not to wait for that.
+            // Destructors may take long, and other caches must not wait for them.
             cache.queue_backlog();
         } else {
             reclaim::process_backlog(&cache);
@@ -151,9 +151,9 @@ pub(super) fn barrier(sheaves: &Sheaves, of: Option<&Cache>, meanwhile: impl FnO
     }
 }
 
-/// Closes what `cpu` has, in all caches that are asked for. It belongs to the caches again at once: their own
-/// barriers, and their ends, don't wait for this task. Returns whether something is left there until its grace
-/// period is over.
+/// Closes the sheaves of `cpu` with freed objects, in all requested caches. They are left with
+/// their caches at once, so that other barriers and destroys do not wait for this task. Returns
+/// whether some of them wait for a grace period.
 fn close_all(sheaves: &Sheaves, cpu: i32, is_asked: impl Fn(&Cache) -> bool) -> bool {
     let (mut last, mut closed_some) = (0, false);
     loop {
@@ -175,7 +175,7 @@ fn close_all(sheaves: &Sheaves, cpu: i32, is_asked: impl Fn(&Cache) -> bool) -> 
             return closed_some;
         }
         while !close_on(cpu, &requests) {
-            // It is on its way down or up, which may wait for what was closed so far.
+            // The CPU is going down or up, and that may depend on what was closed so far.
             gp::synchronize();
             for cache in sheaves.each(|c| is_asked(c) && c.has_backlog()) {
                 cache.queue_backlog();
@@ -200,7 +200,7 @@ fn close_all(sheaves: &Sheaves, cpu: i32, is_asked: impl Fn(&Cache) -> bool) -> 
                 if cache.srcu.is_some() {
                     cache.wait_for_readers(chain);
                 } else {
-                    // ORDERING: What was closed there was before the end of the interrupt.
+                    // ORDERING: The close happened before the end of the interrupt.
                     reclaim::leave_closed(&cache, cache.pcs.of(cpu).node(), chain);
                     closed_some = true;
                 }
@@ -209,7 +209,7 @@ fn close_all(sheaves: &Sheaves, cpu: i32, is_asked: impl Fn(&Cache) -> bool) -> 
     }
 }
 
-/// Has `cpu` close what is asked for. `false`: the CPU is on its way up or down.
+/// Has `cpu` close what is requested. Returns `false` if the CPU is going down or up.
 fn close_on(cpu: i32, requests: &Requests) -> bool {
     let here = |requests: &Requests, _: &_| {
         let pin = PreemptOff::new();
@@ -228,7 +228,7 @@ fn close_on(cpu: i32, requests: &Requests) -> bool {
     if context::is_online(cpu) {
         return false;
     }
-    // Nothing runs there. It holds something only if it did not come all the way down.
+    // Nothing runs there. It holds sheaves only after an incomplete hotplug operation.
     for request in requests {
         let Some(cache) = &request.cache else { break };
         let pcs = cache.pcs.of(cpu).get_ref();
@@ -238,7 +238,8 @@ fn close_on(cpu: i32, requests: &Requests) -> bool {
 }
 
 impl Request {
-    /// Closes what `cpu` has of `cache` and notes it, for a context that may wake others. Returns how many sheaves.
+    /// Closes what `cpu` has of `cache`, and records it for a context that may wake waiters.
+    /// Returns the number of sheaves.
     fn close(&self, cache: &Cache, cpu: i32, words: &Words<impl LocalWord>) -> usize {
         let uncount = |stamp| self.wakes.store(cache.uncount(stamp), Relaxed);
         let chain = exchange::close_all(words, || cache.count(cpu), uncount);

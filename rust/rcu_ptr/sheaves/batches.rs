@@ -7,11 +7,13 @@
 //!                                       ^ a free one, or the next that gets free
 //! ```
 //!
-//! Slots are written with preemption disabled, which RCU waits for and SRCU does not: a batch waits for both from the
-//! close of its sheaves on ([`Needs`]), and the callback that comes last goes on.
+//! Slots are written with preemption disabled, which RCU waits for and SRCU does not. A batch waits
+//! for both, starting after its sheaves were closed ([`Needs`]); the callback that comes last
+//! continues.
 //!
-//! While all batches wait, what comes is kept for the next. More batches would not shorten that: each begins
-//! with a grace period of its own, and those begun in the same one end together.
+//! When all batches are busy, new sheaves and strays wait for the first one that becomes free. More
+//! batches would not shorten that: each starts grace periods of its own, and those started during
+//! the same one end together.
 
 use super::{
     barrier,
@@ -39,23 +41,23 @@ use kernel::{
     sync::atomic::{Acquire, Atomic, Full, Relaxed},
 };
 
-/// Batches of a cache. Grace periods of SRCU take several of RCU, and readers may make them longer.
+/// Batches per cache. A grace period of SRCU takes several of RCU, and readers may prolong it.
 const BATCHES: usize = 8;
 
-/// What a batch does.
+/// State of a batch: unused.
 const FREE: u32 = 0;
-/// It waits, or is being processed.
+/// Waiting, or being processed.
 const TAKEN: u32 = 1;
-/// Its grace periods are over, and strays are left for the worker.
+/// Its grace periods are over, and its strays are left for the worker.
 const OVER: u32 = 2;
 
-/// Something that waits for grace periods together.
+/// Sheaves and strays that wait for the same grace periods.
 struct CacheBatch {
     rcu: RcuHead,
     srcu: RcuHead,
     cache: CacheRef,
     state: Atomic<u32>,
-    /// Grace periods that are not over.
+    /// Grace periods still in progress.
     left: Atomic<u32>,
     /// [`SheafChain::into_first()`]
     chain: Atomic<usize>,
@@ -66,7 +68,7 @@ struct CacheBatch {
 const RCU: usize = offset_of!(CacheBatch, rcu);
 const SRCU: usize = offset_of!(CacheBatch, srcu);
 
-// SAFETY: The heads are RCU's while the batch waits, and not accessed otherwise.
+// SAFETY: While the batch waits, the heads are RCU's; they are not accessed otherwise.
 unsafe impl Sync for CacheBatch {}
 // SAFETY: As above.
 unsafe impl Send for CacheBatch {}
@@ -75,13 +77,13 @@ unsafe impl Send for CacheBatch {}
 #[pin_data]
 pub(super) struct CacheBatches {
     batches: [CacheBatch; BATCHES],
-    /// Sheaves that no batch has taken yet.
+    /// Sheaves not yet in a batch.
     #[pin]
     waiting: RawSpinLock<SheafChain>,
 }
 
 impl CacheBatches {
-    /// Free ones.
+    /// Creates unused batches.
     pub(super) fn new(cache: CacheRef) -> impl PinInit<Self> {
         let batch = move |_| CacheBatch {
             rcu: UnsafeCell::new([0; 2]),
@@ -94,28 +96,32 @@ impl CacheBatches {
         };
         pin_init!(Self {
             batches: core::array::from_fn(batch),
-            waiting <- RawSpinLock::new(SheafChain::new(), c"rcu_ptr_waiting", static_lock_class!()),
+            waiting <- RawSpinLock::new(
+                SheafChain::new(),
+                c"rcu_ptr_waiting",
+                static_lock_class!()
+            ),
         })
     }
 
-    /// Whether nothing waits, and nothing that did is being processed.
+    /// Whether all batches are idle.
     fn are_idle(&self) -> bool {
         // ORDERING: Acquire pairs with the exchange when a batch is freed.
         self.batches.iter().all(|b| b.state.load(Acquire) == FREE)
     }
 
-    /// Whether something is left for the worker.
+    /// Whether strays are left for the worker.
     pub(super) fn any_over(&self) -> bool {
         self.batches.iter().any(|b| b.state.load(Relaxed) == OVER)
     }
 }
 
-/// A grace period of a batch is over, whose head is `AT` bytes into it.
+/// RCU callback of a batch, whose head is `AT` bytes into it.
 struct Over<const AT: usize>;
 
 impl<const AT: usize> Callback for Over<AT> {
     unsafe fn run(head: NonNull<RcuHead>) {
-        // SAFETY: `begin()` handed over the head of a batch, which lives as long as it waits.
+        // SAFETY: `begin()` passed the head of a batch, which lives as long as it waits.
         unsafe { gp_over(head.byte_sub(AT).cast()) };
     }
 }
@@ -127,7 +133,7 @@ unsafe fn gp_over(batch: NonNull<CacheBatch>) {
     // SAFETY: By the safety requirements of this function.
     let batch = unsafe { batch.as_ref() };
     let cache = batch.cache;
-    // ORDERING: Full: the last one comes after both.
+    // ORDERING: Full: the last one to decrement sees that both have ended.
     if batch.left.fetch_sub(1, Full) != 1 {
         return;
     }
@@ -149,23 +155,23 @@ unsafe fn gp_over(batch: NonNull<CacheBatch>) {
 }
 
 impl Cache {
-    /// Whether no stray counted in `epoch` is left. When some were lost, which are counted for ever: whether none is
-    /// left at all.
+    /// Whether no stray of `epoch` is pending. Leaked strays stay counted: once there are some,
+    /// returns whether no stray of any epoch is pending otherwise.
     pub(super) fn has_no_strays(&self, epoch: usize) -> bool {
         if self.strays_pending.is_empty(epoch) {
             return true;
         }
-        // Looked at in the order in which they move on.
+        // Checked in the order in which strays move.
         self.lost_strays.load(Relaxed) && self.strays.is_empty() && self.batches.are_idle()
     }
 
-    /// Whether objects that find no sheaf are strays; otherwise the engine takes them.
+    /// Whether objects that find no sheaf become strays; otherwise the engine frees them.
     #[inline]
     pub(super) fn has_strays(&self) -> bool {
         self.dtor.is_some() || self.srcu.is_some()
     }
 
-    /// How many objects that found no sheaf the engine has taken.
+    /// Number of objects that were passed to the engine for want of a sheaf.
     pub(super) fn nr_engine_fallbacks(&self) -> u64 {
         if self.has_strays() {
             return 0;
@@ -174,7 +180,7 @@ impl Cache {
         self.pcs.iter().map(of).sum()
     }
 
-    /// Lets batches begin for what waits, as far as there are free ones.
+    /// Starts batches for waiting sheaves and strays, as long as there are free batches.
     ///
     /// # Context
     ///
@@ -190,8 +196,9 @@ impl Cache {
             if !has_chain && self.strays.is_empty() {
                 return;
             }
-            // ORDERING: What waits was pushed before, fully ordered or with the lock held, and batches are freed fully
-            // ordered: where none is free here, the context that frees one sees what waits.
+            // ORDERING: What waits was pushed before, fully ordered or under the lock, and batches
+            // are freed fully ordered: if none is free here, the context that frees one sees what
+            // waits.
             let mut free = all.batches.iter();
             let Some(batch) = free.find(|b| b.state.cmpxchg(FREE, TAKEN, Full).is_ok()) else {
                 return;
@@ -203,7 +210,7 @@ impl Cache {
             };
             let strays = self.strays.take();
             if chain.is_empty() && strays == 0 {
-                // Another context has taken them.
+                // Another context was faster.
                 batch.state.xchg(FREE, Full);
                 continue;
             }
@@ -213,7 +220,7 @@ impl Cache {
         }
     }
 
-    /// Lets `chain` wait for all readers that the cache has.
+    /// Has `chain` wait for all kinds of readers of the cache.
     ///
     /// # Context
     ///
@@ -226,13 +233,13 @@ impl Cache {
         self.start_batches();
     }
 
-    /// Lets `batch` wait: both grace periods begin here, after all that is in it was closed or pushed.
+    /// Starts the grace periods of `batch`, after all that is in it was closed or pushed.
     fn begin(&self, batch: &CacheBatch) {
         let needs = Needs::of(self.srcu.map(Domain::waits_for_rcu));
         batch.left.store(needs.callbacks(), Relaxed);
         let batch = NonNull::from(batch);
         if needs.rcu {
-            // SAFETY: The head of a batch that was free; the destruction of the cache waits for it.
+            // SAFETY: The head of a batch that was free; destroying the cache waits for it.
             unsafe { gp::call::<Over<RCU>>(batch.byte_add(RCU).cast()) };
         }
         if let Some(domain) = self.srcu {
@@ -241,11 +248,11 @@ impl Cache {
         }
     }
 
-    /// Takes in strays whose grace periods are over.
+    /// Processes strays whose grace periods are over.
     ///
     /// # Context
     ///
-    /// May sleep. The cache does not end meanwhile.
+    /// May sleep. The cache is not destroyed meanwhile.
     pub(super) fn process_strays(&self) {
         for batch in &self.batches.batches {
             if batch.state.cmpxchg(OVER, TAKEN, Full).is_err() {
@@ -261,9 +268,9 @@ impl Cache {
 
     /// # Safety
     ///
-    /// `list` is of strays whose grace periods are over.
+    /// `list` consists of strays whose grace periods are over.
     unsafe fn process_list(&self, mut list: u64) {
-        // One that was freed twice makes it a ring, and what it leads to is not what was pushed.
+        // A double free makes the list cyclic, and its links can't be trusted.
         // SAFETY: By the safety requirements of this function.
         if !unsafe { Strays::has_end(list, self.link, gp::cond_resched) } {
             let counted = self.strays_pending.total();

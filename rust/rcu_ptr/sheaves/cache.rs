@@ -4,7 +4,8 @@
 //!
 //! # Context
 //!
-//! What locks, wakes or frees: softirq or task, no raw spinlock held, unless it says otherwise.
+//! Functions that lock, wake or free: softirq or task with no raw spinlock held, unless stated
+//! otherwise.
 
 use super::{
     arm::Deadline,
@@ -61,7 +62,7 @@ use kernel::{
 /// The largest reserve, in objects.
 const MAX_RESERVE: usize = 1 << 24;
 
-/// The arguments of [`Cache::create()`]. 0 stands for the default.
+/// The arguments of [`Cache::create()`]. 0 selects the default.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Args {
     /// Alignment of the objects.
@@ -69,11 +70,11 @@ pub(crate) struct Args {
     /// Offset of the `struct rcu_ptr` in an object, if there is one.
     pub(crate) link_offset: Option<usize>,
     pub(crate) limits: Limits,
-    /// Called for each object when its memory is set up.
+    /// Constructor: called for each object when its memory is set up.
     pub(crate) ctor: Option<ObjectFn>,
-    /// Called after each use of an object.
+    /// Destructor: called after each use of an object.
     pub(crate) dtor: Option<ObjectFn>,
-    /// Whose readers may look at freed objects, besides those of RCU.
+    /// Domain whose readers may access freed objects, besides those of RCU.
     pub(crate) srcu: Option<Domain>,
 }
 
@@ -81,74 +82,74 @@ pub(crate) struct Args {
 #[pin_data]
 #[repr(C)]
 pub(crate) struct Cache {
-    /// First, as every call needs it.
+    /// First, as every operation needs it.
     pub(super) pcs: PerCpu<Pcs>,
     pub(crate) limits: ActiveLimits,
-    /// Offset of the link of an object.
+    /// Offset of the link in an object.
     pub(super) link: usize,
-    /// Bytes of an object, as asked for.
+    /// Bytes of an object, as requested.
     pub(crate) size: usize,
-    /// The same with the link.
+    /// Bytes of an object, with the link.
     pub(super) full_size: usize,
     /// `full_size`, rounded up to the alignment.
     pub(super) footprint: usize,
-    /// Whether objects of kmalloc_nolock() may stand in.
+    /// Whether objects of kmalloc_nolock() may be used.
     pub(super) accepts_nolock_objects: bool,
-    /// Whether objects go back to the slab after their grace period, for its checks to see them.
+    /// Whether objects go back to the slab after their grace period, so that its checks see them.
     pub(super) no_reuse: bool,
     /// Whether objects are zeroed before they are allocated again.
     pub(super) zero_on_reuse: bool,
     pub(super) barns: KVec<Pin<KBox<Barn>>>,
     pub(super) slab: SlabCache,
-    /// Objects that came from the slab or from kmalloc_nolock(), and that went back, to it or to
-    /// the engine.
+    /// Objects allocated from the slab or kmalloc_nolock(), and freed to the slab or through the
+    /// engine.
     pub(super) slab_allocs: Atomic<u64>,
     pub(super) slab_frees: Atomic<u64>,
-    /// `slab_allocs` when the last two intervals of the reaper began, the older one last.
+    /// `slab_allocs` at the start of the reaper's last two intervals, newest first.
     past_slab_allocs: [Atomic<u64>; 2],
     /// Whether there are objects of kmalloc_nolock().
     pub(super) has_nolock_objects: AtomicFlag,
-    /// The refill worker has something to do.
+    /// A refill is requested.
     pub(super) wants_refill: AtomicFlag,
     /// Memory is short: the next trim empties the barns.
     pub(super) flush_barns: AtomicFlag,
-    /// Held while a reserve is made larger.
+    /// Held while a reserve grows.
     #[pin]
     growing: Mutex<()>,
     #[pin]
     pub(super) refill: DelayedWork<CacheRefillWork>,
-    /// Takes in the sheaves that callbacks left.
+    /// Processes the sheaves that callbacks left.
     #[pin]
     pub(super) backlog: DelayedWork<BacklogWork>,
     #[pin]
     pub(super) trim: DelayedWork<TrimWork>,
     #[pin]
     pub(super) reap: DelayedWork<ReapWork>,
-    /// Sheaves in memory.
+    /// Number of sheaves in memory.
     pub(super) sheaves: Atomic<u64>,
-    /// Objects that were found to be freed twice.
+    /// Double frees found.
     pub(super) freed_twice: Atomic<u64>,
-    /// Called after each use of an object.
+    /// Destructor: called after each use of an object.
     pub(super) dtor: Option<ObjectFn>,
-    /// How often it has returned.
+    /// Calls of the destructor that have returned.
     pub(super) destructed: Atomic<u64>,
     pub(crate) has_ctor: bool,
-    /// Whose readers may look at freed objects, besides those of RCU.
+    /// Domain whose readers may access freed objects, besides those of RCU.
     pub(super) srcu: Option<Domain>,
-    /// Where what waits is counted.
+    /// Which epoch to count in.
     epochs: Epochs,
-    /// Objects without a sheaf.
+    /// Freed objects without a sheaf.
     pub(super) strays: Strays,
     pub(super) strays_pending: Pending,
-    /// Strays that were freed twice are leaked, and what was linked with them.
+    /// Set once strays were leaked, because one of them was freed twice.
     pub(super) lost_strays: AtomicFlag,
-    /// Callbacks that are at what is counted.
+    /// RCU callbacks in progress.
     pub(super) running: RunningCallbacks,
     #[pin]
     pub(super) batches: CacheBatches,
-    /// How long objects waited for their next use.
+    /// Delays from free to reuse.
     pub(super) delays: Delays,
-    /// Users that the destruction of the cache has to wait for.
+    /// Number of pins ([`CachePin`](super::caches::CachePin)).
     pub(super) pins: Atomic<u32>,
     /// When the reaper runs, if it is queued.
     pub(super) reap_due: Deadline,
@@ -159,9 +160,9 @@ pub(crate) struct Cache {
     _module: ModuleRef,
 }
 
-/// Sheaves that are to be taken in where sleeping is allowed.
+/// Sheaves that are to be processed in a context that may sleep.
 struct Backlog {
-    /// Those whose grace period is over.
+    /// Sheaves whose grace period is over.
     over: SheafChain,
     polled: Polled<Snapshot>,
 }
@@ -180,20 +181,20 @@ pub(crate) struct Barn {
     #[pin]
     backlog: RawSpinLock<Backlog>,
     reserve: ReserveBox,
-    /// Allocations that found no sheaf since the worker ran last.
+    /// Allocations that found no sheaf since the last refill.
     pub(super) missed: Atomic<usize>,
 }
 
 type Ring = Reserve<KVVec<AtomicLink>>;
 
-/// The reserve of a node, which is replaced by a larger one.
+/// The reserve of a node; it grows by being replaced.
 ///
 /// # Invariants
 ///
-/// The pointer is that of a box, owned. Others look at the ring with preemption disabled.
+/// The pointer is from a box that this owns. Others access the ring with preemption disabled.
 struct ReserveBox(Atomic<*mut Ring>);
 
-/// An empty ring for `keep` objects that are promised and `more` that are not.
+/// Creates an empty ring for `keep` objects that are promised and `more` that are not.
 fn new_ring(keep: usize, more: usize) -> Result<KBox<Ring>> {
     fault::point()?;
     let mut slots = KVVec::with_capacity(keep + more, GFP_KERNEL)?;
@@ -212,8 +213,8 @@ impl Drop for ReserveBox {
 }
 
 impl Barn {
-    /// An empty barn for up to `limit` sheaves of each kind, with a reserve for as many objects as
-    /// there are in one.
+    /// Creates an empty barn for up to `limit` sheaves of each kind, and a reserve of `capacity`
+    /// objects.
     fn new(limit: usize, capacity: usize) -> Result<Pin<KBox<Self>>> {
         // INVARIANT: From a box.
         let reserve = ReserveBox(Atomic::new(KBox::into_raw(new_ring(0, capacity)?)));
@@ -248,11 +249,12 @@ impl Barn {
     pub(super) fn with_reserve<R>(&self, f: impl FnOnce(&Ring) -> R) -> R {
         let _pin = PreemptOff::new();
         // ORDERING: Acquire pairs with the exchange in `grow_reserve()`.
-        // SAFETY: By the type invariants of `ReserveBox`: `grow_reserve()` waits for preemption to be on.
+        // SAFETY: By the type invariants of `ReserveBox`: `grow_reserve()` waits for preemption to
+        // be on.
         f(unsafe { &*self.reserve.0.load(Acquire) })
     }
 
-    /// Takes an object of the reserve.
+    /// Removes an object from the reserve.
     ///
     /// # Context
     ///
@@ -261,41 +263,43 @@ impl Barn {
         self.with_reserve(|ring| ring.take())
     }
 
-    /// Adds `object` to the reserve. `false`: it is full.
+    /// Adds `object` to the reserve. Returns `false` if it is full.
     pub(super) fn put_reserved(&self, object: usize) -> bool {
-        // With the lock held: one at a time.
+        // The lock serialises writers.
         self.with_locked(|_| self.with_reserve(|ring| ring.put(object)))
     }
 
-    /// Leaves `chain` for the worker.
+    /// Adds `chain`, whose grace period is over, to the backlog.
     pub(super) fn add_backlog(&self, chain: SheafChain) {
         let irqs = IrqsOff::save();
         self.backlog.lock(&irqs).over.append(chain);
     }
 
-    /// Leaves `chain`, which was closed before the call, for waiters, after a grace period.
+    /// Adds `chain`, which was closed before the call, to the backlog, to be processed after a
+    /// grace period.
     pub(super) fn add_polled(&self, chain: SheafChain) {
         let irqs = IrqsOff::save();
         let mut backlog = self.backlog.lock(&irqs);
-        // Under the lock, so that it is later than those before.
+        // Under the lock, so that snapshots are pushed in order.
         backlog.polled.push(chain, Snapshot::take());
     }
 
-    /// Whether sheaves were left.
+    /// Whether there is a backlog.
     pub(super) fn has_backlog(&self) -> bool {
         let irqs = IrqsOff::save();
         let backlog = self.backlog.lock(&irqs);
         !backlog.over.is_empty() || !backlog.polled.is_empty()
     }
 
-    /// Whether sheaves are left whose grace period was not over when the others were taken.
+    /// Whether the backlog has sheaves whose grace period was not over at the last
+    /// [`Self::take_backlog()`].
     pub(super) fn has_polled(&self) -> bool {
         let irqs = IrqsOff::save();
         let backlog = self.backlog.lock(&irqs);
         !backlog.polled.is_empty()
     }
 
-    /// Takes the sheaves that were left and whose grace period is over.
+    /// Removes the sheaves of the backlog whose grace period is over.
     pub(super) fn take_backlog(&self) -> SheafChain {
         let irqs = IrqsOff::save();
         let mut backlog = self.backlog.lock(&irqs);
@@ -304,14 +308,14 @@ impl Barn {
         over
     }
 
-    /// Calls `f` with the lock held.
     pub(super) fn with_locked<R>(&self, f: impl FnOnce(&mut Stock) -> R) -> R {
         let irqs = IrqsOff::save();
         let mut stock = self.stock.lock(&irqs);
         f(&mut stock)
     }
 
-    /// Calls `f` with the lock held, unless the interrupted code may hold it and it is taken.
+    /// Calls `f` with the lock held. In contexts that may have interrupted the holder, returns
+    /// `None` if it is taken.
     ///
     /// # Context
     ///
@@ -331,11 +335,11 @@ impl Barn {
     }
 }
 
-/// A cache as its own work items and callbacks know it: its destruction ends them.
+/// Back reference to a cache from its work items and callbacks, which its destruction stops.
 pub(crate) type CacheRef = OwnerRef<Cache>;
 
 impl Cache {
-    /// Nodes that may exist.
+    /// The number of possible nodes.
     #[inline]
     pub(super) fn nr_nodes(&self) -> usize {
         if node::MANY {
@@ -345,24 +349,25 @@ impl Cache {
         }
     }
 
-    /// Sheaves that each barn may have on top of its limit: as many as were allocated from the slab lately.
+    /// Sheaves that each barn may have on top of its limit: as many as were allocated from the slab
+    /// lately.
     ///
-    /// A load with more objects in grace periods than a barn holds would otherwise free them to the slab each
-    /// time, and allocate them again.
+    /// Without it a load with more objects in grace periods than a barn holds would free them to
+    /// the slab each time, and allocate them again.
     pub(super) fn allowance(&self) -> usize {
         let obtained = self.slab_allocs.load(Relaxed);
         let lately = obtained.saturating_sub(self.past_slab_allocs[1].load(Relaxed)) as usize;
         (lately / self.capacity()).min(self.limits.extra())
     }
 
-    /// The reaper has run: begins a new interval.
+    /// Starts a new interval of the reaper.
     pub(super) fn next_interval(&self) {
         self.past_slab_allocs[1].store(self.past_slab_allocs[0].load(Relaxed), Relaxed);
         self.past_slab_allocs[0].store(self.slab_allocs.load(Relaxed), Relaxed);
     }
 
-    /// Lets the reserve of `node` keep `more` objects. `fill` is called until there are as many, and
-    /// says how many it wants to add: `false` where it has none.
+    /// Grows the reserve of `node` by `more` objects. `fill` is called with the ring and the number
+    /// of objects that are missing, until none is; it returns `false` if it can add none.
     ///
     /// # Context
     ///
@@ -370,7 +375,7 @@ impl Cache {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`: the reserve is as it was.
+    /// `ENOMEM`; the reserve is unchanged.
     pub(super) fn grow_reserve(
         &self,
         node: usize,
@@ -385,7 +390,7 @@ impl Cache {
         }
         let mut ring = new_ring(keep, self.capacity())?;
         let mut result = Ok(());
-        // Including what was promised before: the promise holds at any moment.
+        // Including what was promised before, so that the promise holds at any moment.
         while result.is_ok() && ring.len() < keep {
             if !fill(&ring, keep - ring.len()) {
                 result = Err(ENOMEM);
@@ -403,7 +408,7 @@ impl Cache {
         result
     }
 
-    /// Gives up to `n` objects of `take` back to the slab. Returns how many there were.
+    /// Frees up to `n` objects that `take` returns to the slab. Returns their number.
     ///
     /// # Context
     ///
@@ -438,11 +443,11 @@ impl Cache {
     /// May sleep, where there is a destructor.
     pub(super) fn destruct(&self, object: usize) {
         if let Some(dtor) = self.dtor {
-            // SAFETY: The contract of rcu_ptr_cache_create(): for each object of the cache that was freed,
-            // once, in process context.
+            // SAFETY: The contract of rcu_ptr_cache_create(): for each object of the cache that was
+            // freed, once, in process context.
             unsafe { callback::destruct(dtor, ptr::with_exposed_provenance_mut(object)) };
             unload::returned(dtor as *const () as usize);
-            // ORDERING: Full: what it freed is seen with the count.
+            // ORDERING: Full: its frees are visible to a reader of the count.
             self.destructed.fetch_add(1, Full);
         }
     }
@@ -461,11 +466,11 @@ impl Cache {
         }
     }
 
-    /// Zeroes `object`, which is free, before it is allocated again, if the kernel is to do so.
+    /// Zeroes `object`, which is free, before its next use, if the kernel's settings ask for that.
     #[inline]
     pub(super) fn zero_for_reuse(&self, object: NonNull<u8>) {
         if self.zero_on_reuse {
-            // SAFETY: A live object, as long as this, that is not in use.
+            // SAFETY: A live object of `full_size` bytes that is not in use.
             unsafe { object.write_bytes(0, self.full_size) };
         }
     }
@@ -487,8 +492,8 @@ impl Cache {
     ///
     /// # Errors
     ///
-    /// `EINVAL` for a size, alignment, capacity, limit, flag or field that can't be served,
-    /// `ENOMEM`; `ENODEV`: the module is on its way out.
+    /// `EINVAL` for an unsupported size, alignment, capacity, limit, flag or field; `ENOMEM`;
+    /// `ENODEV` if the module is being unloaded.
     pub(crate) fn create(
         sheaves: &Sheaves,
         name: &CStr,
@@ -503,7 +508,7 @@ impl Cache {
         let (link, full_size) = match args.link_offset {
             Some(link) if link % 8 == 0 && link + 8 <= size => (link, size),
             Some(_) => return Err(EINVAL),
-            // Behind the object, where neither readers nor the user look.
+            // Behind the object, where neither readers nor the user access it.
             None => (size.next_multiple_of(8), size.next_multiple_of(8) + 8),
         };
         if link >= MAX_OFFSET {
@@ -514,14 +519,15 @@ impl Cache {
         let Limits { capacity, barn, .. } = limits.get();
         let checks = slab::checks();
         let no_reuse = checks.objects || flags & slab::DEBUG_FLAGS != 0;
-        // As the slab does itself.
+        // As the slab does.
         let zero_on_reuse = !no_reuse
             && (checks.init_on_alloc || checks.init_on_free)
             && flags & slab::TYPESAFE_BY_RCU == 0
             && args.ctor.is_none();
-        // An object that is freed at once would be neither checked nor zeroed before its next use. A
-        // destructor can't run in the contexts of these calls.
-        // The slab would free the memory of an object that was freed at once without waiting for SRCU.
+        // No reuse slots, i.e. free() waits for a grace period, where reuse at once would skip
+        // - the slab's checks, or zeroing on free;
+        // - the destructor, which can't run in any context;
+        // - the SRCU domain: the slab would free the memory without waiting for it.
         let reuse = if no_reuse
             || zero_on_reuse && checks.init_on_free
             || args.dtor.is_some()
@@ -544,7 +550,8 @@ impl Cache {
         fault::point()?;
         let name = CString::try_from(name)?;
         fault::point()?;
-        // SAFETY: The cache is pinned, and its destruction ends what is part of it, and counts what waits.
+        // SAFETY: The cache is pinned, and its destruction stops its work items and waits for what
+        // is counted.
         let owner = |this| unsafe { CacheRef::new(this) };
         let cache = KBox::pin_init(
             try_pin_init!(&this in Self {
@@ -615,23 +622,24 @@ impl Cache {
     }
 }
 
-/// Counts what waits for a grace period, in any context, NMI included.
+/// Counting what waits for a grace period. Any context, NMI included.
 impl Cache {
-    /// Counts sheaves of `cpu` that wait for a grace period. The stamp names the CPU and the epoch.
+    /// Counts a sheaf of `cpu` that waits for a grace period. The stamp encodes the CPU and the
+    /// epoch.
     pub(super) fn count(&self, cpu: i32) -> Stamp {
         let epoch = self.epochs.current();
         self.pcs.of(cpu).pending.count(epoch);
         Stamp::of(cpu as u32 * EPOCHS as u32 + epoch as u32)
     }
 
-    /// Counts an object that has no sheaf. Returns its epoch.
+    /// Counts a stray. Returns its epoch.
     pub(super) fn count_stray(&self) -> usize {
         let epoch = self.epochs.current();
         self.strays_pending.count(epoch);
         epoch
     }
 
-    /// Ends [`Self::count()`], for callers that wake no waiters: these look again by themselves.
+    /// Reverts [`Self::count()`], without a wakeup. Returns whether the count dropped to zero.
     pub(super) fn uncount(&self, stamp: Stamp) -> bool {
         let index = stamp.number() as usize - 1;
         let pcs = self.pcs.of((index / EPOCHS) as i32);
@@ -640,7 +648,7 @@ impl Cache {
 }
 
 impl Cache {
-    /// Whether nothing is counted that was before `seq` ([`barrier::next_seq()`]).
+    /// Whether nothing counted before `seq` ([`barrier::next_seq()`]) is left.
     pub(super) fn is_drained(&self, seq: u64) -> bool {
         let is_empty = |epoch| {
             let pcs = self.pcs.iter().all(|pcs| pcs.pending.is_empty(epoch));
@@ -649,7 +657,7 @@ impl Cache {
         self.epochs.is_drained(seq, is_empty)
     }
 
-    /// Whether nothing is counted, and no callback runs.
+    /// Whether nothing is counted and no callback runs.
     pub(super) fn is_quiet(&self) -> bool {
         let is_empty = |pending: &Pending| (0..EPOCHS).all(|epoch| pending.is_empty(epoch));
         self.running.is_idle_after(|| {
@@ -658,12 +666,12 @@ impl Cache {
         })
     }
 
-    /// Whether sheaves were left for contexts that may sleep.
+    /// Whether any barn has a backlog.
     pub(super) fn has_backlog(&self) -> bool {
         self.barns.iter().any(|barn| barn.has_backlog())
     }
 
-    /// Lets the worker take in what was left.
+    /// Queues the worker that processes the backlog.
     ///
     /// # Context
     ///
@@ -678,26 +686,27 @@ impl Cache {
         self.backlog.queue(wq, 0);
     }
 
-    /// A callback has ended, and does not look at the cache any more but in this call.
+    /// Ends an RCU callback, whose last access to the cache this is.
     pub(super) fn callback_done(&self) {
         if self.running.leave() {
             barrier::wake();
         }
     }
 
-    /// Ends [`Self::count()`], and wakes waiters: the cache may end.
+    /// Reverts [`Self::count()`], and wakes waiters. The cache may be freed once nothing is
+    /// counted.
     pub(super) fn uncount_and_wake(&self, stamp: Option<Stamp>) {
         if stamp.is_some_and(|stamp| self.uncount(stamp)) {
             barrier::wake();
         }
     }
 
-    /// The barn of a CPU's node.
+    /// The barn of the CPU's node.
     pub(super) fn barn_of(&self, pcs: &Pcs) -> &Barn {
         &self.barns[pcs.node()]
     }
 
-    /// An empty sheaf in the memory that `alloc` gives.
+    /// Creates an empty sheaf in memory of `alloc`.
     fn sheaf_in(&self, alloc: impl FnOnce() -> Option<NonNull<u8>>) -> Option<EmptySheaf> {
         fault::point().ok()?;
         let memory = alloc()?;
@@ -706,7 +715,7 @@ impl Cache {
         Some(unsafe { EmptySheaf::from_memory(memory, (&raw const *self).cast()) })
     }
 
-    /// An empty sheaf in fresh memory.
+    /// Allocates an empty sheaf.
     ///
     /// # Context
     ///
@@ -728,14 +737,15 @@ impl Cache {
         }
     }
 
-    /// Gives the memory of a sheaf back.
+    /// Frees the memory of a sheaf.
     pub(super) fn free_sheaf(&self, sheaf: EmptySheaf) {
         self.sheaves.fetch_sub(1, Relaxed);
         // SAFETY: An empty sheaf is exclusively owned; its memory is from kmalloc().
         unsafe { slab::kfree(sheaf.into_memory()) };
     }
 
-    /// Counts `object`, of which a copy was dropped, and warns once.
+    /// Reports a double free of `object`, of which the second copy was dropped: counts it, and
+    /// warns once.
     ///
     /// # Context
     ///
@@ -746,7 +756,7 @@ impl Cache {
         debug::warn_freed_twice(&self.name, object, caller);
     }
 
-    /// Gives the objects of a sheaf back to the slab.
+    /// Frees the objects of a sheaf to the slab.
     pub(super) fn flush(&self, sheaf: FullSheaf) -> EmptySheaf {
         let mut objects = [core::ptr::null_mut(); SLOTS];
         let (n, empty) = sheaf.empty_into(&mut objects);
@@ -754,7 +764,7 @@ impl Cache {
         empty
     }
 
-    /// Gives objects back to the slab.
+    /// Frees objects to the slab.
     pub(super) fn free_to_slab(&self, objects: &mut [*mut u8]) {
         self.slab_frees.add(objects.len() as u64, Relaxed);
         if self.has_nolock_objects.load(Relaxed) {
@@ -768,7 +778,7 @@ impl Cache {
         }
     }
 
-    /// Puts what is left of a sheaf into a barn.
+    /// Puts a sheaf into the barn of `node`.
     pub(super) fn put_rest(&self, node: usize, rest: Rest) {
         self.barns[node].with_locked(|stock| match rest {
             Rest::Full(sheaf) => stock.put_full(sheaf),

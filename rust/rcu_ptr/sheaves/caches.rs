@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The list of all caches. No lock is held while something is waited for or another CPU is called: the cache
-//! is pinned instead, and its end waits for the pin.
+//! The list of all caches. No lock is held while waiting or calling another CPU: the cache is
+//! pinned instead, and its destruction waits for the pin.
 
 use super::{
     barrier,
@@ -16,24 +16,25 @@ use kernel::{
 
 /// An entry of the list.
 struct Entry {
-    /// Caches have ascending numbers, from 1.
+    /// Caches have ascending ids, from 1.
     id: u64,
     cache: CacheRef,
-    /// The cache is being destroyed: the number of that destruction, which `wait_for_destroys()` compares.
+    /// Set while the cache is being destroyed: the number of that destruction, for
+    /// `wait_for_destroys()`.
     destroy_nr: Option<u64>,
 }
 
-/// All caches, in the order of their numbers.
+/// All caches, in the order of their ids.
 pub(super) struct Caches {
     known: KVec<Entry>,
     ids: u64,
     destroys: u64,
 }
 
-/// Ends that are complete.
+/// Number of completed destructions.
 static DESTROYED: Atomic<u64> = Atomic::new(0);
 
-/// A cache that can't end as long as this lives.
+/// A cache that is not destroyed as long as this lives.
 ///
 /// # Invariants
 ///
@@ -53,7 +54,8 @@ impl Deref for CachePin {
 
 impl Drop for CachePin {
     fn drop(&mut self) {
-        // ORDERING: Full pairs with the acquire of the end, which may free the cache from here on.
+        // ORDERING: Full pairs with the acquire in `wait_unpinned()`, after which the cache may be
+        // freed.
         if self.cache.pins.fetch_sub(1, Full) == 1 {
             barrier::wake();
         }
@@ -61,7 +63,6 @@ impl Drop for CachePin {
 }
 
 impl Caches {
-    /// No caches.
     pub(super) fn new() -> Self {
         Self {
             known: KVec::new(),
@@ -70,7 +71,7 @@ impl Caches {
         }
     }
 
-    /// The caches in use.
+    /// The caches that are not being destroyed.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Cache> {
         let used = self.known.iter().filter(|known| known.destroy_nr.is_none());
         used.map(|known| &*known.cache)
@@ -88,7 +89,8 @@ impl super::Sheaves {
             if len == caches.known.capacity() {
                 if room.capacity() <= len {
                     drop(caches);
-                    // Without the lock, as a caller of the barrier may hold one that reclaim takes.
+                    // Without the lock, as a caller of the barrier may hold a lock that memory
+                    // reclaim takes.
                     room = KVec::with_capacity(2 * len + 8, GFP_KERNEL)?;
                     continue;
                 }
@@ -100,7 +102,7 @@ impl super::Sheaves {
             let id = caches.ids + 1;
             caches.known.push_within_capacity(Entry {
                 id,
-                // SAFETY: `remove()` comes before the destruction of the cache.
+                // SAFETY: `remove()` is called before the cache is freed.
                 cache: unsafe { CacheRef::new(cache) },
                 destroy_nr: None,
             })?;
@@ -109,7 +111,7 @@ impl super::Sheaves {
         }
     }
 
-    /// The first cache in use after number `after` that is `wanted`.
+    /// The first cache after id `after` that is in use and `wanted`.
     ///
     /// # Context
     ///
@@ -120,7 +122,7 @@ impl super::Sheaves {
             .known
             .iter()
             .find(|known| known.id > after && known.destroy_nr.is_none() && wanted(&known.cache))?;
-        // INVARIANT: Counted here. Under the lock, so that its end has not begun.
+        // INVARIANT: Counted here, under the lock, so that its destruction has not begun.
         known.cache.pins.fetch_add(1, Relaxed);
         Some(CachePin {
             id: known.id,
@@ -128,7 +130,7 @@ impl super::Sheaves {
         })
     }
 
-    /// The caches in use that are `wanted` when their turn comes, one after the other.
+    /// The caches in use that are `wanted` when they are reached, one after the other.
     pub(super) fn each<'a>(
         &'a self,
         wanted: impl Fn(&Cache) -> bool + 'a,
@@ -141,7 +143,7 @@ impl super::Sheaves {
         })
     }
 
-    /// `cache` is not in use any more: from here on it can't be pinned.
+    /// Begins the destruction of `cache`, which can't be pinned from here on.
     pub(super) fn begin_destroy(&self, cache: &Cache) {
         let mut caches = self.caches.lock();
         let end = caches.destroys + 1;
@@ -152,13 +154,13 @@ impl super::Sheaves {
         }
     }
 
-    /// Waits until `cache`, whose end has begun, is not pinned any more.
+    /// Waits until `cache`, whose destruction has begun, is not pinned any more.
     pub(super) fn wait_unpinned(&self, cache: &Cache) {
         // ORDERING: Acquire pairs with the drop of `CachePin`.
         barrier::wait_until(|| cache.pins.load(Acquire) == 0);
     }
 
-    /// All objects of `cache` are back with the slab.
+    /// Removes `cache`, whose objects are back in the slab.
     pub(super) fn remove(&self, cache: &Cache) {
         self.caches
             .lock()
@@ -169,7 +171,7 @@ impl super::Sheaves {
         barrier::wake();
     }
 
-    /// Waits for the ends that have begun so far.
+    /// Waits for the destructions that have begun so far.
     pub(super) fn wait_for_destroys(&self) {
         let until = self.caches.lock().destroys;
         loop {

@@ -1,29 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The cursor: one word of a CPU that says which sheaf is installed and which slot is next.
+//! The words of a CPU that its contexts share: cursors, pointers, and lists of closed sheaves. No
+//! kernel dependencies: compiled by the host tests.
 //!
-//! A slot is reserved by one addition, in any context of that CPU: there is nothing between finding
-//! the sheaf and taking the slot that an NMI could come into. Reads and writes of the slot follow,
-//! and the context may be interrupted before. So:
+//! A cursor names the installed sheaf and its next slot in one word. A context reserves a slot by
+//! one addition, so an NMI can't intervene between finding the sheaf and reserving the slot. The
+//! slot is accessed later, and the context may be interrupted before. Therefore:
 //!
 //! 1. A slot of the rcu sheaf is read a grace period after the sheaf was closed. Every context that
 //!    had reserved a slot runs with preemption disabled, which the grace period waits for.
 //! 2. An emptied allocation sheaf is filled or freed a grace period after it was retired, for the
-//!    same reason; or where no context of the CPU can be interrupted in the middle of an operation
+//!    same reason; or where no context of the CPU can be in the middle of an operation
 //!    ([`Quiescent`]).
 //! 3. A cursor is only exchanged on its own CPU, or on another once that CPU is dead. So the grace
 //!    period of 1 begins after everything that the contexts of the CPU did before they reserved:
-//!    the objects in those slots were out of readers' reach.
+//!    readers could no longer find the objects in those slots.
 //!
 //! The word is the address of the slot plus the bytes of the head, so that it wraps into the first
-//! part of a sheaf's bytes just when the slots are used up: one test of a few bits tells.
+//! bytes of a sheaf when the slots are used up: a test of a few bits detects that.
 //!
-//! A context that comes too late adds all the same, and leaves the cursor behind the last slot. It
-//! puts it right before it enables preemption again (`install()` or `remove()`). So a cursor is
-//! never further behind than contexts can be nested on a CPU, and the head of the sheaf is longer
-//! than that. Where more are nested after all, each looks first thing whether there is still room for
-//! others, and makes some ([`Cursor::rewind()`]): contexts that nest before that
-//! look is over are not covered.
+//! A context that finds no slot has advanced the cursor anyway. It corrects the cursor before it
+//! enables preemption (`install()` or `remove()`). So a cursor is never further behind the last
+//! slot than contexts can nest on a CPU, and the head of the sheaf is longer than that. If more are
+//! nested, each first checks for headroom and makes room ([`Cursor::rewind()`]); contexts that nest
+//! before that check are not covered.
 
 use super::{
     geometry::{Slot, SHEAF_BYTES, SLOTS},
@@ -32,30 +32,30 @@ use super::{
 use crate::platform::LocalWord;
 use core::ptr::with_exposed_provenance;
 
-/// What a cursor is ahead of its slot.
+/// Distance of a cursor from its slot.
 const AHEAD: usize = SHEAF_BYTES - END;
 
-/// No sheaf.
+/// Value of a cursor without a sheaf.
 pub(crate) const NONE: usize = END + AHEAD;
 
-/// Contexts that can be nested on a CPU: task, softirq, interrupt, NMI, and exceptions inside. Where
-/// there are more, the cursor is taken back for them.
+/// Contexts that can nest on a CPU: task, softirq, interrupt, NMI, and exceptions inside. If there
+/// are more, the cursor is rewound.
 const MAX_NESTED: usize = 6;
 const _: () = assert!(
     AHEAD / STRIDE > MAX_NESTED,
     "cursors may run into the next sheaf"
 );
 
-/// Proof that no context of this CPU is interrupted in the middle of an operation on its sheaves.
+/// Proof that no context of this CPU is in the middle of an operation on its sheaves.
 ///
 /// # Invariants
 ///
-/// The value lives in a context that was preemptible before it came here, with preemption disabled since;
-/// or no context of the CPU will ever run again.
+/// The value lives in a context that was preemptible before it came here, with preemption disabled
+/// since; or no context of the CPU will ever run again.
 pub(crate) struct Quiescent(());
 
 impl Quiescent {
-    /// States it.
+    /// Creates the proof.
     ///
     /// # Safety
     ///
@@ -70,23 +70,23 @@ impl Quiescent {
 #[derive(Clone, Copy)]
 pub(crate) struct Cursor<W>(pub(crate) W);
 
-/// A cursor was seen behind the last slot.
+/// The value of a cursor behind the last slot.
 #[derive(Clone, Copy)]
 pub(crate) struct UsedUp(usize);
 
 impl UsedUp {
-    /// Whether more contexts have moved the cursor behind the last slot than it has room for.
+    /// Whether more contexts than expected have advanced the cursor behind the last slot.
     pub(crate) fn exceeds_nesting(self) -> bool {
         (self.0 & MASK) / STRIDE > MAX_NESTED
     }
 }
 
-/// The slot that `cursor` has next, of a sheaf that is installed: for people, and for memory reclaim.
+/// The next slot of `cursor`, if a sheaf is installed. For statistics and the shrinker.
 pub(crate) fn next_slot(cursor: usize) -> Option<usize> {
     (cursor.wrapping_sub(AHEAD) & !MASK != 0).then(|| slot_of(cursor))
 }
 
-/// Which slot a cursor value means: [`SLOTS`] when it is behind the last.
+/// The slot of a cursor value; [`SLOTS`] if it is behind the last.
 fn slot_of(cursor: usize) -> usize {
     ((cursor.wrapping_sub(AHEAD) & MASK) / STRIDE).min(SLOTS)
 }
@@ -97,7 +97,7 @@ impl<W: LocalWord> Cursor<W> {
     pub(crate) fn reserve<'a>(self) -> Option<&'a Slot> {
         let cursor = self.0.fetch_add(STRIDE);
         if cursor & MASK >= AHEAD {
-            // SAFETY: A cursor before the end stands for a slot of the installed sheaf, which lives
+            // SAFETY: A cursor before the end is that of a slot of the installed sheaf, which lives
             // until a grace period after this context (2 above).
             Some(unsafe { &*with_exposed_provenance::<Slot>(cursor.wrapping_sub(AHEAD)) })
         } else {
@@ -105,27 +105,27 @@ impl<W: LocalWord> Cursor<W> {
         }
     }
 
-    /// Whether the cursor is behind the last slot; and if so, the value to put right.
+    /// Returns the value of the cursor if it is behind the last slot.
     pub(crate) fn used_up(self) -> Option<UsedUp> {
         let cursor = self.0.load();
         (cursor & MASK < AHEAD).then_some(UsedUp(cursor))
     }
 
-    /// Takes the cursor of a used-up sheaf back to just behind its last slot, unless another context
-    /// did something first.
+    /// Moves the cursor of a used-up sheaf back to just behind its last slot, unless another
+    /// context changed it first.
     pub(crate) fn rewind(self, seen: UsedUp) {
         self.0.cmpxchg(seen.0, seen.0 & !MASK);
     }
 
-    /// Whether there is a sheaf.
+    /// Whether a sheaf is installed.
     pub(crate) fn is_installed(self) -> bool {
         next_slot(self.0.load()).is_some()
     }
 
-    /// Exchanges a used-up sheaf for `sheaf`. Gives `sheaf` back where another context did
-    /// something first.
+    /// Replaces a used-up sheaf by `sheaf`, which is returned as an error if another context
+    /// changed the cursor first.
     ///
-    /// The value may have been away and back: another used-up sheaf is as good.
+    /// ABA is harmless: any used-up sheaf may be replaced.
     pub(crate) fn install<S: Install>(
         self,
         seen: UsedUp,
@@ -134,23 +134,23 @@ impl<W: LocalWord> Cursor<W> {
         if self.0.cmpxchg(seen.0, sheaf.first_slot() + AHEAD) != seen.0 {
             return Err(sheaf);
         }
-        // SAFETY: Exchanged just now.
+        // SAFETY: Exchanged above.
         Ok(unsafe { installed(seen.0) })
     }
 
-    /// Removes a used-up sheaf. `Err`: another context did something first.
+    /// Removes a used-up sheaf. Fails if another context changed the cursor first.
     pub(crate) fn remove(self, seen: UsedUp) -> Result<Option<Installed>, ()> {
         if self.0.cmpxchg(seen.0, NONE) != seen.0 {
             return Err(());
         }
-        // SAFETY: Exchanged just now.
+        // SAFETY: Exchanged above.
         Ok(unsafe { installed(seen.0) })
     }
 
-    /// Removes whatever sheaf there is, and says which slot was next.
+    /// Removes any sheaf. Returns it with the slot that was next.
     pub(crate) fn close(self) -> Option<(Installed, usize)> {
         let cursor = self.0.xchg(NONE);
-        // SAFETY: Exchanged just now.
+        // SAFETY: Exchanged above.
         unsafe { from_value(cursor) }
     }
 }
@@ -176,24 +176,24 @@ pub(crate) unsafe fn from_value(cursor: usize) -> Option<(Installed, usize)> {
     })
 }
 
-/// The value of a [`LocalPtr`] that is disabled for good.
+/// The value of a [`LocalPtr`] that is permanently disabled.
 pub(crate) const DISABLED: usize = 1;
 
-/// A slot for one pointer; 0: empty.
+/// One pointer; 0 if empty.
 ///
-/// The context that changes a value to 0 owns it. ABA does no harm: a value that was taken and put back in
-/// between is owned by the slot again.
+/// The context that changes a value to 0 owns it. ABA is harmless: a value that was taken and put
+/// back in between is owned by the word again.
 #[derive(Clone, Copy)]
 pub(crate) struct LocalPtr<W>(pub(crate) W);
 
 impl<W: LocalWord> LocalPtr<W> {
-    /// Returns whether it holds a pointer, or is disabled ([`DISABLED`]).
+    /// Whether it holds a pointer, or is disabled ([`DISABLED`]).
     #[inline(always)]
     pub(crate) fn is_set(self) -> bool {
         self.0.load() != 0
     }
 
-    /// Takes what is there.
+    /// Removes the pointer.
     #[inline(always)]
     pub(crate) fn take(self) -> Option<usize> {
         let mut value = self.0.load();
@@ -206,43 +206,43 @@ impl<W: LocalWord> LocalPtr<W> {
         None
     }
 
-    /// Whether `value` is there.
+    /// Whether it holds `value`.
     #[inline(always)]
     pub(crate) fn is(self, value: usize) -> bool {
         self.0.load() == value
     }
 
-    /// Takes `value` if it is there. Returns whether it was.
+    /// Removes `value` if it holds that. Returns whether it did.
     #[inline]
     pub(crate) fn remove(self, value: usize) -> bool {
         self.0.load() == value && self.0.cmpxchg(value, 0) == value
     }
 
-    /// Puts `value` there if nothing is. Returns whether it did.
+    /// Stores `value` if it is empty. Returns whether it did.
     #[inline(always)]
     pub(crate) fn put(self, value: usize) -> bool {
         self.0.load() == 0 && self.0.cmpxchg(0, value) == 0
     }
 }
 
-/// Closed sheaves of this CPU, newest first. Pushed one by one and taken all at once, so that ABA does
-/// no harm to a push.
+/// Closed sheaves of this CPU, newest first. Pushed one by one and taken all at once, so ABA does
+/// not harm a push.
 #[derive(Clone, Copy)]
 pub(crate) struct LocalList<W> {
     pub(crate) head: W,
-    /// The count, for other CPUs to read.
+    /// Number of sheaves, for other CPUs to read.
     pub(crate) len: W,
 }
 
 impl<W: LocalWord> LocalList<W> {
-    /// Adds `sheaf`. Returns how many there are.
+    /// Adds `sheaf`. Returns the number of sheaves.
     #[inline]
     pub(crate) fn push(self, sheaf: Closed) -> usize {
         self.len.fetch_add(1);
         let mut old = self.head.load();
         loop {
-            // SAFETY: A sheaf that was pushed here. If a context that came in between has taken it, it
-            // waits for a grace period, and this one for that context: preemption is off.
+            // SAFETY: `old` was pushed here. If an interrupting context has taken it, it waits for
+            // a grace period, which waits for this context: preemption is off.
             let len = unsafe { sheaf.link(old) };
             match self.head.cmpxchg(old, sheaf.addr()) {
                 was if was == old => return len,
@@ -251,13 +251,14 @@ impl<W: LocalWord> LocalList<W> {
         }
     }
 
-    /// Takes everything.
+    /// Removes all sheaves.
     #[inline]
     pub(crate) fn take(self) -> SheafChain {
         if self.head.load() == 0 {
             return SheafChain::new();
         }
-        // SAFETY: What the word leads to was pushed here, and is this caller's from now on.
+        // SAFETY: What the word points to was pushed here, and belongs to this caller after the
+        // exchange.
         let chain = unsafe { SheafChain::from_first(self.head.xchg(0)) };
         self.len.fetch_add(chain.len().wrapping_neg());
         chain

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Destruction of a cache: all objects are freed to the slab, those that wait for a grace period included.
-//! Objects that the user still holds are counted and leaked.
+//! Destruction of a cache: all objects are freed to the slab, after their grace period. Objects
+//! that the user still holds are reported and leaked.
 
 use super::{
     cache::Cache,
@@ -35,7 +35,7 @@ use kernel::{
 /// `cache` is from [`Cache::create()`], and no longer in use.
 pub(crate) unsafe fn destroy(sheaves: &Sheaves, cache: NonNull<Cache>, caller: usize) {
     gp::might_sleep();
-    // SAFETY: `create()` made it of a box, and only what `drain()` ends uses it.
+    // SAFETY: `create()` leaked a box, and only what `drain()` stops uses it.
     let cache = unsafe { Pin::new_unchecked(KBox::from_raw(cache.as_ptr())) };
     wait_for_destructors(sheaves, &cache);
     sheaves.begin_destroy(&cache);
@@ -47,13 +47,13 @@ pub(crate) unsafe fn destroy(sheaves: &Sheaves, cache: NonNull<Cache>, caller: u
         // The kmem_cache is leaked as well, so that a late kfree() does no harm.
         cache.slab.leak();
     }
-    // All its work has ended. Without a leak the kmem_cache is destroyed.
+    // All its work has stopped. Unless it was leaked the kmem_cache is destroyed here.
 }
 
-/// Waits for readers of the SRCU domain, and until no destructor runs, or is to run: each may have freed more
-/// objects of the cache.
+/// Waits for readers of the SRCU domain, and until no destructor is running or pending: each may
+/// free more objects of the cache.
 ///
-/// When none has returned since before a barrier, none was running, and none of what they freed is left.
+/// If none has returned during a barrier, none was running or pending.
 fn wait_for_destructors(sheaves: &Sheaves, cache: &Cache) {
     if cache.dtor.is_none() && cache.srcu.is_none() {
         return;
@@ -69,12 +69,12 @@ fn wait_for_destructors(sheaves: &Sheaves, cache: &Cache) {
 }
 
 fn drain(sheaves: &Sheaves, cache: &Cache) {
-    // After this grace period no reader has an object that was freed before the call, the sheaves of CPUs are
-    // as their contexts left them, and no context is inside a call.
+    // After this grace period no reader has an object that was freed before the call, and no
+    // context is inside an operation on the cache.
     let snapshot = Snapshot::take();
     let mut with_engine = cache.nr_engine_fallbacks();
     if with_engine > 0 {
-        // Its grace periods count.
+        // A grace period inside satisfies the wait below.
         api::engine_barrier();
     }
     if !snapshot.is_over() {
@@ -83,7 +83,7 @@ fn drain(sheaves: &Sheaves, cache: &Cache) {
     sheaves.wait_unpinned(cache);
     teardown(cache);
     if let Some(domain) = cache.srcu {
-        // The last callback may not have returned.
+        // The last SRCU callback may not have returned.
         domain.barrier();
     }
     with_engine = cache.nr_engine_fallbacks() - with_engine;

@@ -1,31 +1,31 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Detects an object that was freed twice into one sheaf, before it is allocated again.
+//! Detects an object that was freed twice into one sheaf, before it is allocated again. No kernel
+//! dependencies: compiled by the host tests.
 //!
-//! A small table of marks, found by a hash of the address, tells which objects have to be compared. A mark is good for one sheaf, so that nothing has to be
-//! cleared between two.
+//! A small table of marks, indexed by a hash of the address, limits the objects that have to be
+//! compared. Each sheaf uses another mark, so that the table is not cleared in between.
 
 use super::{
     geometry::{Slot, SLOTS},
     sheaf::FullSheaf,
 };
 
-/// One for each 16 bytes of 64 KiB, so that neighbours have one each.
+/// Adjacent objects map to different marks: one for each 16 bytes of 64 KiB.
 const MARKS: usize = 1 << (u16::BITS - SHIFT);
 const SHIFT: u32 = 4;
-/// Slots that are looked at in one go.
+/// Slots per unrolled step.
 const STEP: usize = 8;
 
-/// The marks, of one user at a time. All zeroes: nothing was seen.
+/// The table, for one user at a time. Starts zeroed.
 #[repr(C)]
 pub(crate) struct Marks {
     marks: [u8; MARKS],
-    /// The mark of the last sheaf.
     mark: u8,
 }
 
 impl Marks {
-    /// A slot of `sheaf` whose object is in a slot before it as well.
+    /// Returns a slot of `sheaf` whose object is also in an earlier slot.
     pub(crate) fn find_double(&mut self, sheaf: &FullSheaf) -> Option<usize> {
         if self.mark == u8::MAX {
             self.marks.fill(0);
@@ -57,7 +57,7 @@ impl Marks {
     }
 }
 
-/// Which of `slots` it is.
+/// The index of `slot` in `slots`.
 fn index(slots: &[Slot], slot: &Slot) -> usize {
     (core::ptr::from_ref(slot).addr() - slots.as_ptr().addr()) / size_of::<Slot>()
 }

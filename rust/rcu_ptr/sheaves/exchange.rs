@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a context does that finds a sheaf used up: it exchanges it for another, while contexts that
-//! interrupt it do the same.
+//! The slow path: a context that finds a sheaf used up replaces it, while contexts that interrupt
+//! it may do the same. No kernel dependencies: compiled by the host tests.
 //!
-//! Each step that others can see is one operation on one word of the CPU ([`LocalWord`]), or under
-//! the barn's lock. What has been taken off the CPU belongs to this context alone.
+//! Each step that is visible to others is one operation on one word of the CPU ([`LocalWord`]), or
+//! done under the barn's lock. What has been taken off the CPU belongs to this context alone.
 
 use super::{
     cursor::{Cursor, LocalList, LocalPtr, Quiescent},
@@ -14,10 +14,10 @@ use super::{
 };
 use crate::platform::LocalWord;
 
-/// Reuse slots: for objects that are allocated again at once.
+/// Reuse slots per CPU: for objects that may be allocated again at once.
 pub(crate) const REUSE: usize = 4;
 
-/// Emptied sheaves that may stay on a CPU until something else waits for a grace period there, the
+/// Spent sheaves that may stay on a CPU until something else waits for a grace period there, the
 /// monitor at the latest.
 pub(crate) const MAX_SPENT: usize = 8;
 
@@ -31,59 +31,56 @@ pub(crate) struct Words<W> {
     pub(crate) closed: LocalList<W>,
 }
 
-/// What a context has of its CPU and of the barn. Everything here may be called in any context, and
-/// is called with preemption disabled.
+/// Access to the CPU and its barn. Any context, with preemption disabled.
 pub(crate) trait CacheCpu: FastPath {
-    /// The words.
     fn words(self) -> Words<Self::Word>;
-    /// Whether `object`, from a reuse slot, may be allocated again at once. Otherwise it was given back by
-    /// another way.
+    /// Whether `object`, from a reuse slot, may be allocated. Otherwise it has been freed
+    /// differently.
     fn may_reuse(self, object: usize) -> bool;
-    /// Objects in a sheaf.
     fn capacity(self) -> usize;
 
-    /// Where no context of the CPU is interrupted in an operation.
+    /// Proof that no operation is in progress on this CPU, if the calling context can give it.
     fn quiescent(self) -> Option<Quiescent>;
     /// Whether [`CacheCpu::start_grace_period()`] may be called.
     fn may_call_rcu(self) -> bool;
-    /// Lets `chain` wait for a grace period.
+    /// Has `chain` wait for a grace period.
     fn start_grace_period(self, chain: SheafChain);
-    /// Counts a sheaf with objects as one that waits for a grace period, before it is closed: so there
-    /// is no moment at which a barrier could miss it.
+    /// Counts a sheaf with objects as one that waits for a grace period, before it is closed: a
+    /// barrier can't miss it.
     fn count(self) -> Stamp;
     /// Reverts [`Self::count()`]: the sheaf was not closed.
     fn uncount(self, stamp: Stamp);
 
-    /// A full sheaf of the barn, and another for the CPU; none where the barn is locked.
+    /// Takes a full sheaf from the barn, and another as a spare; none if the barn is locked.
     fn take_full(self) -> (Option<FullSheaf>, Option<FullSheaf>);
-    /// A full sheaf of another node's barn, for callers that have no other way to allocate.
+    /// Takes a full sheaf from another node's barn, if the caller allows that.
     fn take_remote(self) -> Option<FullSheaf>;
-    /// An object of the node's reserve.
+    /// Takes an object from the node's reserve.
     fn take_reserved(self) -> Option<usize>;
-    /// As [`CacheCpu::take_full()`], of empty ones.
+    /// As [`CacheCpu::take_full()`], for empty sheaves.
     fn take_empty(self) -> (Option<EmptySheaf>, Option<EmptySheaf>);
-    /// Puts a sheaf into the barn, or gives it back where that is locked.
+    /// Puts a sheaf into the barn, or returns it if that is locked.
     fn put_full(self, sheaf: FullSheaf) -> Option<FullSheaf>;
     /// As [`CacheCpu::put_full()`].
     fn put_empty(self, sheaf: EmptySheaf) -> Option<EmptySheaf>;
-    /// An empty sheaf in fresh memory.
+    /// Allocates an empty sheaf.
     fn new_empty(self) -> Option<EmptySheaf>;
 
-    /// Queues the irq_work that looks at what is closed.
+    /// Queues the irq_work that starts the grace period of closed sheaves.
     fn queue_irq_work(self);
-    /// An allocation sheaf was installed.
+    /// Called after an allocation sheaf was installed.
     fn on_alloc_installed(self);
-    /// An rcu sheaf was installed.
+    /// Called after an rcu sheaf was installed.
     fn on_rcu_installed(self);
-    /// A spare was put in its place, or an emptied sheaf was kept.
+    /// Called after a spare or spent sheaf was added to the CPU.
     fn on_spare_kept(self);
-    /// More contexts are nested than there should be.
+    /// Reports that more contexts nest than expected.
     fn warn_nesting(self);
-    /// `object` was freed twice, and the other copy is dropped.
+    /// Reports a double free of `object`, of which the other copy was dropped.
     fn warn_double_free(self, object: usize);
 }
 
-/// Moves a cursor back that has run too far for contexts nested in this one.
+/// Rewinds a cursor that leaves too little room for contexts nested in this one.
 fn make_room<C: CacheCpu>(cpu: C, cursor: Cursor<C::Word>) {
     if let Some(seen) = cursor.used_up().filter(|seen| seen.exceeds_nesting()) {
         cursor.rewind(seen);
@@ -91,7 +88,7 @@ fn make_room<C: CacheCpu>(cpu: C, cursor: Cursor<C::Word>) {
     }
 }
 
-/// Takes the object in reuse slot `i`, and copies of it from the others.
+/// Takes the object in reuse slot `i`, and removes copies of it from the others.
 pub(crate) fn take_reused<C: CacheCpu>(cpu: C, i: usize) -> Option<usize> {
     let object = cpu.reuse(i).take()?;
     for other in 0..REUSE {
@@ -102,14 +99,14 @@ pub(crate) fn take_reused<C: CacheCpu>(cpu: C, i: usize) -> Option<usize> {
     Some(object)
 }
 
-/// An object for a context that can't wait: of a sheaf, or of the reserve. That is all that there is
-/// where the barn is locked by what this context interrupted.
+/// Allocates an object from a sheaf or the reserve: the only sources if the lock of the barn is
+/// held by the interrupted code.
 pub(crate) fn any_object<C: CacheCpu>(cpu: C) -> Option<usize> {
     next_object(cpu).or_else(|| cpu.take_reserved())
 }
 
-/// An object of any reuse slot, for a context that found the allocation sheaf used up. If it finds one, that sheaf
-/// is removed.
+/// Allocates an object of any reuse slot, for a context that found the allocation sheaf used up. On
+/// success that sheaf is removed.
 pub(crate) fn any_reused<C: CacheCpu>(cpu: C) -> Option<usize> {
     make_room(cpu, cpu.words().alloc);
     for i in 0..REUSE {
@@ -126,7 +123,8 @@ pub(crate) fn any_reused<C: CacheCpu>(cpu: C) -> Option<usize> {
     None
 }
 
-/// An object from the next sheaf, which is installed. `None`: there is no other.
+/// Allocates an object from the next full sheaf, and installs that. Returns `None` if there is
+/// none.
 ///
 /// A used-up sheaf is removed in either case.
 pub(crate) fn next_object<C: CacheCpu>(cpu: C) -> Option<usize> {
@@ -136,7 +134,7 @@ pub(crate) fn next_object<C: CacheCpu>(cpu: C) -> Option<usize> {
     let alloc = cpu.words().alloc;
     loop {
         let Some(seen) = alloc.used_up() else {
-            // A context that came in between has installed one.
+            // An interrupting context has installed one.
             match alloc.reserve() {
                 Some(slot) => return Some(slot.load()),
                 None => continue,
@@ -164,7 +162,7 @@ pub(crate) fn next_object<C: CacheCpu>(cpu: C) -> Option<usize> {
     }
 }
 
-/// Makes `sheaf` the allocation sheaf if the one there is used up, and keeps it otherwise.
+/// Makes `sheaf` the allocation sheaf if the current one is used up, and keeps it otherwise.
 pub(crate) fn install<C: CacheCpu>(cpu: C, mut sheaf: FullSheaf) {
     let alloc = cpu.words().alloc;
     while let Some(seen) = alloc.used_up() {
@@ -189,7 +187,7 @@ pub(crate) fn remove_used_up<C: CacheCpu>(cpu: C) {
     }
 }
 
-/// What becomes of an emptied sheaf: contexts that were interrupted may still read from it.
+/// Retires an emptied sheaf, which interrupted contexts may still read from.
 fn retire<C: CacheCpu>(cpu: C, old: Option<Installed>) {
     let Some(old) = old else { return };
     match cpu.quiescent() {
@@ -202,7 +200,7 @@ fn retire<C: CacheCpu>(cpu: C, old: Option<Installed>) {
     }
 }
 
-/// Keeps an emptied sheaf until its grace period, which begins now if there are others.
+/// Keeps an emptied sheaf until its grace period, which starts now if there are enough of them.
 fn push_spent<C: CacheCpu>(cpu: C, sheaf: Closed) {
     let spent = cpu.words().spent;
     if spent.push(sheaf) < MAX_SPENT {
@@ -215,7 +213,8 @@ fn push_spent<C: CacheCpu>(cpu: C, sheaf: Closed) {
     }
 }
 
-/// Puts `object` into the next rcu sheaf, which is installed. `false`: there is no other.
+/// Stores `object` to the next rcu sheaf, and installs that. Returns `false` if there is no empty
+/// sheaf.
 ///
 /// A used-up sheaf is removed in either case.
 pub(crate) fn put_object<C: CacheCpu>(cpu: C, object: usize) -> bool {
@@ -223,7 +222,7 @@ pub(crate) fn put_object<C: CacheCpu>(cpu: C, object: usize) -> bool {
     make_room(cpu, rcu);
     loop {
         let Some(seen) = rcu.used_up() else {
-            // A context that came in between has installed one.
+            // An interrupting context has installed one.
             match rcu.reserve() {
                 Some(slot) => {
                     slot.store(object);
@@ -261,7 +260,7 @@ pub(crate) fn put_object<C: CacheCpu>(cpu: C, object: usize) -> bool {
     }
 }
 
-/// Lets a full rcu sheaf wait for a grace period.
+/// Has a full rcu sheaf wait for a grace period.
 fn close<C: CacheCpu>(cpu: C, old: Option<Installed>, stamp: Stamp) {
     let Some(old) = old else {
         return cpu.uncount(stamp);
@@ -269,7 +268,7 @@ fn close<C: CacheCpu>(cpu: C, old: Option<Installed>, stamp: Stamp) {
     let sheaf = Closed::filled(old, SLOTS, stamp);
     let words = cpu.words();
     if cpu.may_call_rcu() {
-        // Emptied sheaves of this CPU wait for the same one.
+        // Spent sheaves of this CPU join that grace period.
         let mut chain = words.spent.take();
         chain.push(sheaf);
         cpu.start_grace_period(chain);
@@ -279,14 +278,14 @@ fn close<C: CacheCpu>(cpu: C, old: Option<Installed>, stamp: Stamp) {
     }
 }
 
-/// What waits on the CPU, for one grace period: closed sheaves and emptied ones.
+/// Takes the closed and spent sheaves of the CPU, which wait for one grace period.
 pub(crate) fn take_waiting<W: LocalWord>(words: &Words<W>) -> SheafChain {
     let mut chain = words.closed.take();
     chain.append(words.spent.take());
     chain
 }
 
-/// Closes the rcu sheaf before it is full. `stamp` comes back where there is none.
+/// Closes the rcu sheaf before it is full. Returns `stamp` if there is none.
 pub(crate) fn close_partial<W: LocalWord>(words: &Words<W>, stamp: Stamp) -> Result<Closed, Stamp> {
     match words.rcu.close() {
         Some((sheaf, end)) => Ok(Closed::filled(sheaf, end, stamp)),
@@ -294,8 +293,9 @@ pub(crate) fn close_partial<W: LocalWord>(words: &Words<W>, stamp: Stamp) -> Res
     }
 }
 
-/// Takes what holds freed objects off the CPU: closed sheaves, and the rcu sheaf. `count` and `uncount` are those of
-/// [`CacheCpu`]: what is counted for nothing, as there is no rcu sheaf, would be waited for for ever.
+/// Takes the sheaves with freed objects off the CPU: closed sheaves and the rcu sheaf. `count` and
+/// `uncount` are those of [`CacheCpu`]: without an rcu sheaf the count has to be reverted, or
+/// barriers would wait for it for ever.
 pub(crate) fn close_all<W: LocalWord>(
     words: &Words<W>,
     count: impl FnOnce() -> Stamp,
@@ -309,7 +309,7 @@ pub(crate) fn close_all<W: LocalWord>(
     chain
 }
 
-/// Takes what can be allocated off the CPU: the rest of the allocation sheaf and the spares.
+/// Takes the stock off the CPU: the rest of the allocation sheaf, and the spares.
 pub(crate) fn take_stock<W: LocalWord>(
     words: &Words<W>,
     quiescent: &Quiescent,
@@ -318,17 +318,17 @@ pub(crate) fn take_stock<W: LocalWord>(
     [
         alloc.map(|(sheaf, start)| sheaf.into_rest(start, quiescent)),
         words.spare_full.take().map(|addr| {
-            // SAFETY: A full sheaf is what is put there.
+            // SAFETY: Only full sheaves are stored there.
             Rest::Full(unsafe { FullSheaf::from_addr(addr) })
         }),
         words.spare_empty.take().map(|addr| {
-            // SAFETY: An empty sheaf is what is put there.
+            // SAFETY: Only empty sheaves are stored there.
             Rest::Empty(unsafe { EmptySheaf::from_addr(addr) })
         }),
     ]
 }
 
-/// Keeps a full sheaf: as this CPU's spare, in the barn, or where the barn is locked on the way
+/// Keeps a full sheaf: as this CPU's spare, in the barn or, if that is locked, by sending it
 /// through another grace period.
 pub(crate) fn keep_full<C: CacheCpu>(cpu: C, sheaf: FullSheaf) {
     let words = cpu.words();
@@ -343,7 +343,7 @@ pub(crate) fn keep_full<C: CacheCpu>(cpu: C, sheaf: FullSheaf) {
     }
 }
 
-/// Keeps an empty sheaf, in the same way.
+/// Keeps an empty sheaf, as [`keep_full()`] does.
 pub(crate) fn keep_empty<C: CacheCpu>(cpu: C, sheaf: EmptySheaf) {
     let words = cpu.words();
     let addr = sheaf.into_addr();
@@ -356,10 +356,10 @@ pub(crate) fn keep_empty<C: CacheCpu>(cpu: C, sheaf: EmptySheaf) {
     }
 }
 
-/// An empty sheaf: this CPU's spare, or one of the barn (and another as the spare).
+/// Takes an empty sheaf: this CPU's spare, or one of the barn (and another as the spare).
 pub(crate) fn find_empty<C: CacheCpu>(cpu: C) -> Option<EmptySheaf> {
     if let Some(addr) = cpu.words().spare_empty.take() {
-        // SAFETY: An empty sheaf is what is put there.
+        // SAFETY: Only empty sheaves are stored there.
         return Some(unsafe { EmptySheaf::from_addr(addr) });
     }
     let (found, spare) = cpu.take_empty();
@@ -369,11 +369,11 @@ pub(crate) fn find_empty<C: CacheCpu>(cpu: C) -> Option<EmptySheaf> {
     found
 }
 
-/// A full sheaf: this CPU's spare, or one of the barn (and another as the spare), or of another
-/// node's.
+/// Takes a full sheaf: this CPU's spare, or one of the barn (and another as the spare), or of
+/// another node's.
 fn find_full<C: CacheCpu>(cpu: C) -> Option<FullSheaf> {
     if let Some(addr) = cpu.words().spare_full.take() {
-        // SAFETY: A full sheaf is what is put there.
+        // SAFETY: Only full sheaves are stored there.
         return Some(unsafe { FullSheaf::from_addr(addr) });
     }
     let (found, spare) = cpu.take_full();

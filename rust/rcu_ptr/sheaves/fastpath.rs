@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The fast path: an object goes in or out by one operation on a word of this CPU, whatever the context.
-//! What finds a sheaf used up goes on in [`exchange`]. No kernel in here: the host tests
-//! compile it too.
+//! The fast path: an object is allocated or freed by one operation on a word of this CPU, in any
+//! context. [`exchange`] continues if the sheaf is used up. No kernel dependencies: compiled by the
+//! host tests.
 
 use super::{
     cursor::{Cursor, LocalPtr},
@@ -10,44 +10,42 @@ use super::{
 };
 use crate::platform::LocalWord;
 
-/// The words of a CPU that the fast path uses. Everything here is called with preemption disabled.
+/// The words of a CPU that the fast path uses. Called with preemption disabled.
 pub(crate) trait FastPath: Copy {
     /// A word of the CPU.
     type Word: LocalWord;
-    /// That of the allocation sheaf.
+    /// Access to the cursor of the allocation sheaf.
     type Alloc: LocalWord;
-    /// That of the rcu sheaf.
+    /// Access to the cursor of the rcu sheaf.
     type Rcu: LocalWord;
 
-    /// The allocation sheaf.
     fn alloc(self) -> Cursor<Self::Alloc>;
-    /// The rcu sheaf.
     fn rcu(self) -> Cursor<Self::Rcu>;
-    /// Reuse slot `i`, below [`REUSE`]: for objects that are allocated again at once.
+    /// Reuse slot `i`, below [`REUSE`].
     fn reuse(self, i: usize) -> LocalPtr<Self::Word>;
-    /// An object was put into such a slot.
+    /// Called after an object was put into a reuse slot.
     fn on_reuse_slot_filled(self);
 }
 
-/// Why there is no object for [`alloc()`].
+/// Why [`alloc()`] returned no object.
 pub(crate) enum Missed {
-    /// The first reuse slot has one, for [`alloc_reused()`].
+    /// The first reuse slot has an object, for [`alloc_reused()`].
     Reuse,
     /// The allocation sheaf is used up.
     UsedUp,
 }
 
-/// What became of an object that was given back.
+/// Result of [`free()`].
 pub(crate) enum Freed {
-    /// It was taken.
+    /// The object was stored.
     Taken,
     /// The rcu sheaf is full.
     NoSlot,
-    /// It was given back before, and is to be allocated again.
+    /// Double free: the object is in a reuse slot already.
     Twice,
 }
 
-/// An object of the allocation sheaf.
+/// Allocates an object from the allocation sheaf.
 #[inline(always)]
 pub(crate) fn alloc(cpu: impl FastPath) -> Result<usize, Missed> {
     if cpu.reuse(0).is_set() {
@@ -59,7 +57,8 @@ pub(crate) fn alloc(cpu: impl FastPath) -> Result<usize, Missed> {
     }
 }
 
-/// What is in the first reuse slot, or an object of the allocation sheaf. `None`: that is used up.
+/// Allocates the object in the first reuse slot, or one from the allocation sheaf. Returns `None`
+/// if that is used up.
 #[inline]
 pub(crate) fn alloc_reused(cpu: impl CacheCpu) -> Option<usize> {
     match exchange::take_reused(cpu, 0) {
@@ -68,7 +67,7 @@ pub(crate) fn alloc_reused(cpu: impl CacheCpu) -> Option<usize> {
     }
 }
 
-/// Gives `object` back, to be allocated again at once.
+/// Frees `object` for immediate reuse.
 #[inline(always)]
 pub(crate) fn free(cpu: impl FastPath, object: usize) -> Freed {
     for i in 0..REUSE {
@@ -81,7 +80,7 @@ pub(crate) fn free(cpu: impl FastPath, object: usize) -> Freed {
             return Freed::Twice;
         }
     }
-    // A grace period does no harm, and it never needs the slab.
+    // Waiting for a grace period is always allowed.
     if free_rcu(cpu, object) {
         Freed::Taken
     } else {
@@ -89,7 +88,7 @@ pub(crate) fn free(cpu: impl FastPath, object: usize) -> Freed {
     }
 }
 
-/// Gives `object` back, to be allocated again after a grace period. `false`: the rcu sheaf is full.
+/// Frees `object` for reuse after a grace period. Returns `false` if the rcu sheaf is full.
 #[inline(always)]
 #[must_use]
 pub(crate) fn free_rcu(cpu: impl FastPath, object: usize) -> bool {

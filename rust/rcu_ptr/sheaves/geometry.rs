@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The size of a sheaf, which the host tests replace by a smaller one.
+//! The size of a sheaf, and what it consists of. The host tests have a file of their own instead,
+//! with smaller sheaves.
 
 use crate::sys::pinned_timer::jiffies;
 use core::{cell::UnsafeCell, num::NonZeroU32};
@@ -12,7 +13,7 @@ pub(crate) const SLOTS: usize = 56;
 /// Whether slots are cleared when their objects are gone.
 pub(crate) const CLEARS_SLOTS: bool = cfg!(CONFIG_DEBUG_KMEMLEAK);
 
-/// Now, in jiffies, but never 0.
+/// The time in jiffies, but never 0.
 ///
 /// # Context
 ///
@@ -22,11 +23,11 @@ pub(crate) fn now() -> NonZeroU32 {
     NonZeroU32::new(jiffies() as u32).unwrap_or(NonZeroU32::MIN)
 }
 
-/// What the owner of a sheaf notes in its head. The host tests count how often.
+/// Owner-private state in the head of a sheaf: a wrapper, so that host tests can count accesses.
 pub(crate) type HeadCell<T> = UnsafeCell<T>;
 
-/// One object pointer of a sheaf. Contexts of one CPU write and read different slots; all
-/// others come a grace period later, so no access needs memory ordering.
+/// One object pointer of a sheaf. Contexts of one CPU write and read different slots; all others
+/// wait for a grace period, so no access needs memory ordering.
 #[repr(transparent)]
 pub(crate) struct Slot(UnsafeCell<usize>);
 
@@ -42,14 +43,15 @@ impl Slot {
         unsafe { self.0.get().read_volatile() }
     }
 
-    /// The low 16 bits of the object's address: its first two bytes, as both architectures are little-endian.
+    /// The low 16 bits of the object's address: its first two bytes, as both architectures are
+    /// little-endian.
     #[inline(always)]
     pub(crate) fn low_bits(&self) -> u16 {
         // SAFETY: As above.
         unsafe { self.0.get().cast::<u16>().read_volatile() }
     }
 
-    /// Puts `object` here (`WRITE_ONCE()`).
+    /// Stores `object` (`WRITE_ONCE()`).
     #[inline(always)]
     pub(crate) fn store(&self, object: usize) {
         // SAFETY: As above.

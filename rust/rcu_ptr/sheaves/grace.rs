@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What waits for grace periods, and for whom barriers and the end of a cache wait: which grace periods a batch
-//! needs ([`Needs`]), in which [`Epochs`] what waits is counted, closed sheaves whose grace period is
-//! [`Polled`], the callbacks that are [`RunningCallbacks`], and objects without a sheaf ([`Strays`]). No kernel in here: the
-//! host tests compile it too.
+//! Bookkeeping of what waits for grace periods, for barriers and the destruction of a cache. No
+//! kernel dependencies: compiled by the host tests.
+//!
+//! - [`Needs`]: which grace periods a batch waits for
+//! - [`Epochs`]: counts that barriers compare
+//! - [`Polled`]: closed sheaves without a callback
+//! - [`RunningCallbacks`]: callbacks in progress
+//! - [`Strays`]: freed objects without a sheaf
 
 use super::sheaf::SheafChain;
 use crate::{
@@ -12,21 +16,22 @@ use crate::{
 };
 use core::ptr::with_exposed_provenance_mut;
 
-/// Which grace periods have to be over before slots of a closed sheaf are read and its objects are used again: the
-/// callbacks that a batch waits for.
+/// Which grace periods have to end before slots of a closed sheaf are read and its objects are
+/// reused: the callbacks that a batch waits for.
 ///
-/// Two kinds of readers are to be waited for: contexts that are about to write or read a slot, which have
-/// preemption disabled, and users that look at objects, inside RCU or the SRCU domain of the cache.
+/// Two kinds of readers have to be waited for: contexts that are about to write or read a slot,
+/// with preemption disabled, and users that read objects, inside RCU or the SRCU domain of the
+/// cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Needs {
-    /// One of call_rcu().
+    /// call_rcu()
     pub(crate) rcu: bool,
-    /// One of call_srcu().
+    /// call_srcu()
     pub(crate) srcu: bool,
 }
 
 impl Needs {
-    /// For a cache without a domain, or with one whose grace periods wait for RCU as well, or do not.
+    /// For a cache without a domain, or with one whose grace periods also wait for RCU, or do not.
     pub(crate) const fn of(domain_waits_for_rcu: Option<bool>) -> Self {
         match domain_waits_for_rcu {
             None => Self {
@@ -46,17 +51,17 @@ impl Needs {
     }
 }
 
-/// Epochs that may be counted in at a time: up to three barriers can have one of their own.
+/// Number of epochs: up to three barriers can have one of their own.
 pub(crate) const EPOCHS: usize = 4;
 
-/// The epochs by which what is pending is counted, and which is the current one. A barrier starts the next if its
-/// counter is free, and waits for the older ones: for what was there before it, and not for what comes meanwhile.
+/// Which epoch to count in. A barrier starts the next epoch if that is empty, and waits for the
+/// older ones: for what was counted before it, and not for what comes later.
 ///
-/// An epoch is used again when it is empty. A context that chose the current one some time ago counts in an older one,
-/// and a barrier waits for it without need.
+/// An epoch is reused when it is empty. A context that read the current one some time ago counts in
+/// an older one, for which a barrier then waits without need.
 pub(crate) struct Epochs {
     turn: AtomicLink,
-    /// All that is counted in an epoch began to wait at this time or later.
+    /// Everything counted in an epoch began to wait at this sequence number or later.
     since: [AtomicLink; EPOCHS],
 }
 
@@ -73,21 +78,22 @@ impl Epochs {
         (self.turn.load_relaxed() % EPOCHS as u64) as usize
     }
 
-    /// Whether nothing is left of what was counted before `seq`. If something is, what is counted from
-    /// here on is told apart from it as soon as there is an epoch.
+    /// Whether nothing that was counted before `seq` is left. If something is, a new epoch is
+    /// started when one is free.
     pub(crate) fn is_drained(&self, seq: u64, is_empty: impl Fn(usize) -> bool) -> bool {
         loop {
-            // ORDERING: Acquire pairs with the exchange below: `since` is that of this turn, or later.
+            // ORDERING: Acquire pairs with the exchange below: `since` is that of this turn, or
+            // later.
             let turn = self.turn.load_acquire();
             let epoch = (turn % EPOCHS as u64) as usize;
-            // ORDERING: Acquire pairs with the releases below: a barrier that goes by the time that another put
-            // there has seen what was counted before it end, too.
+            // ORDERING: Acquire pairs with the releases below: a context that sees a number stored
+            // by another barrier also sees that older counts have dropped to zero.
             if self.since[epoch].load_acquire() >= seq {
                 break;
             }
             if is_empty(epoch) {
-                // What is counted there from here on is later than `seq`.
-                // ORDERING: Release: after the look at the count; pairs with the acquire above.
+                // What is counted there from here on is not older than `seq`.
+                // ORDERING: Release: after the count was read; pairs with the acquire above.
                 self.since[epoch].store_release(seq);
                 break;
             }
@@ -95,7 +101,8 @@ impl Epochs {
             if !is_empty(next) {
                 return false;
             }
-            // Another context may do the same with another time, which is no later than the turn either.
+            // Another context may do the same with another number, which is no later than the turn
+            // either.
             // ORDERING: Release, as above.
             self.since[next].store_release(seq);
             let _ = self.turn.cmpxchg_full(turn, turn + 1);
@@ -105,13 +112,14 @@ impl Epochs {
     }
 }
 
-/// A grace period that covers all that was done before this was made.
+/// A snapshot of the grace-period state: it is over after a grace period that covers everything
+/// done before it was taken.
 pub(crate) trait GpSnapshot {
-    /// Whether it is over.
+    /// Whether that grace period is over.
     fn is_over(&self) -> bool;
 }
 
-/// Sheaves that wait together.
+/// Sheaves that wait for the same grace period.
 struct Group<G> {
     chain: SheafChain,
     gp: Option<G>,
@@ -126,11 +134,13 @@ impl<G> Group<G> {
     }
 }
 
-/// Closed sheaves of a barn without a callback: whoever waits for them polls their grace period and reclaims
-/// them. So they depend neither on the task that closed them nor on what else that has to wait for.
+/// Closed sheaves of a barn without a callback: whoever waits for them polls their grace period and
+/// processes them. So they depend neither on the task that closed them nor on what else it waits
+/// for.
 ///
-/// There are two groups. What comes joins the younger one and makes its grace period later; that of the older one
-/// stays as it is, however often something comes. There is a younger one only where there is an older one.
+/// There are two groups. New sheaves join the younger one and make its grace period later; that of
+/// the older one does not change, however often sheaves are added. There is a younger one only if
+/// there is an older one.
 pub(crate) struct Polled<G> {
     older: Group<G>,
     younger: Group<G>,
@@ -148,7 +158,7 @@ impl<G: GpSnapshot> Polled<G> {
         self.older.chain.is_empty()
     }
 
-    /// Adds `chain`, for which `gp` was made later than for all before.
+    /// Adds `chain`, with a `gp` that was taken later than all before.
     pub(crate) fn push(&mut self, chain: SheafChain, gp: G) {
         let group = if self.older.chain.is_empty() {
             &mut self.older
@@ -159,7 +169,7 @@ impl<G: GpSnapshot> Polled<G> {
         group.gp = Some(gp);
     }
 
-    /// Takes those whose grace period is over.
+    /// Removes the sheaves whose grace period is over.
     pub(crate) fn take(&mut self) -> SheafChain {
         let mut over = SheafChain::new();
         while self.older.gp.as_ref().is_some_and(GpSnapshot::is_over) {
@@ -170,8 +180,9 @@ impl<G: GpSnapshot> Polled<G> {
     }
 }
 
-/// Counts the RCU callbacks of a cache that are running. A callback drops its last pending count before it is done
-/// with the cache, so `destroy()` reads this counter after the pending counts, which are in many words.
+/// Counts the running RCU callbacks of a cache. A callback drops its last pending count before its
+/// last access to the cache, so `destroy()` reads this counter after the pending counts, which are
+/// in many words.
 pub(crate) struct RunningCallbacks(AtomicLink);
 
 impl RunningCallbacks {
@@ -179,12 +190,13 @@ impl RunningCallbacks {
         Self(AtomicLink::new(0))
     }
 
-    /// One begins: what it has to do is counted, and will be until after this.
+    /// A callback starts. What it processes stays counted until after this.
     pub(crate) fn enter(&self) {
         self.add(1);
     }
 
-    /// One ends. Returns whether it was the last; the cache may be gone, unless something else is counted.
+    /// A callback ends. Returns whether it was the last. The cache may be freed, unless something
+    /// else is counted.
     pub(crate) fn leave(&self) -> bool {
         self.add(u64::MAX) == 1
     }
@@ -192,7 +204,7 @@ impl RunningCallbacks {
     fn add(&self, n: u64) -> u64 {
         let mut now = self.0.load_relaxed();
         loop {
-            // ORDERING: Full: before what it takes off the counts, or after all that it did.
+            // ORDERING: Full: before the callback uncounts anything, or after all that it did.
             match self.0.cmpxchg_full(now, now.wrapping_add(n)) {
                 Ok(_) => return now,
                 Err(other) => now = other,
@@ -200,20 +212,22 @@ impl RunningCallbacks {
         }
     }
 
-    /// Whether `nothing_is_counted` returns `true`, and none runs after that.
+    /// Whether `nothing_is_counted` returns `true`, and no callback runs after that.
     pub(crate) fn is_idle_after(&self, nothing_is_counted: impl FnOnce() -> bool) -> bool {
-        // ORDERING: Acquire of the counts, before this is read: a context that took one off had entered.
+        // ORDERING: The counts are read before, with acquire: a context that has uncounted
+        // something had entered.
         nothing_is_counted() && self.0.load_acquire() == 0
     }
 }
 
-/// What of a link says in which epoch the object that it leads to is counted.
+/// The bits of a link that hold the epoch of the object that it points to.
 const EPOCH: u64 = EPOCHS as u64 - 1;
 const _: () = assert!(EPOCHS <= align_of::<u64>() && EPOCHS.is_power_of_two());
 
-/// Freed objects that got no sheaf, linked through their 8-byte link. Used by caches with a destructor or an
-/// SRCU domain, of which the engine does not know. Pushed in any context and on any CPU, with one exchange, and taken
-/// all at once. The low bits of a link are the epoch of the object that it leads to.
+/// Freed objects that found no sheaf, linked through their 8-byte link. Used by caches with a
+/// destructor or an SRCU domain, which the engine does not support. Pushed in any context and on
+/// any CPU by one exchange, and taken all at once. The low bits of a link are the epoch of the
+/// object that it points to.
 pub(crate) struct Strays(AtomicLink);
 
 impl Strays {
@@ -226,13 +240,13 @@ impl Strays {
         self.0.load_acquire() == 0
     }
 
-    /// Adds the object at `addr`, counted in `epoch`, with its link at `link`. `false`: it is the newest already,
-    /// and nothing was done.
+    /// Adds the object at `addr`, counted in `epoch`, with its link at `link`. Returns `false`,
+    /// with no change, if it is the newest already.
     ///
     /// # Safety
     ///
-    /// The object is aligned to 8 bytes, and `link` is a field of 8 bytes that is unused until it is
-    /// taken off the list.
+    /// The object is aligned to 8 bytes, and `link` is a field of 8 bytes that is unused until the
+    /// object is off the list.
     #[must_use]
     pub(crate) unsafe fn push(&self, addr: usize, link: usize, epoch: usize) -> bool {
         // SAFETY: By the safety requirements of this function.
@@ -243,7 +257,7 @@ impl Strays {
                 return false;
             }
             next.store_relaxed(top);
-            // ORDERING: Full: the object was out of readers' reach before.
+            // ORDERING: Full: readers could no longer find the object before this.
             match self.0.cmpxchg_full(top, addr as u64 | epoch as u64) {
                 Ok(_) => return true,
                 Err(now) => top = now,
@@ -251,13 +265,14 @@ impl Strays {
         }
     }
 
-    /// Takes all of them, for [`Self::next()`].
+    /// Removes all objects, for [`Self::next()`].
     pub(crate) fn take(&self) -> u64 {
-        // ORDERING: Full: a grace period that begins from here on covers what was before each push.
+        // ORDERING: Full: a grace period that starts after this covers what was done before each
+        // push.
         self.0.xchg_full(0)
     }
 
-    /// The first object of a list that was taken, where it is counted, and the rest of the list. `link` is the
+    /// Returns the first object of a taken list, its epoch, and the rest of the list. `link` is the
     /// offset of links.
     ///
     /// # Safety
@@ -268,16 +283,18 @@ impl Strays {
         if addr == 0 {
             return None;
         }
-        // SAFETY: By the safety requirements of this function objects on the list have a link there.
+        // SAFETY: By the safety requirements of this function objects on the list have a link
+        // there.
         let next = unsafe { &*with_exposed_provenance_mut::<AtomicLink>(addr + link) };
         Some((addr, (list & EPOCH) as usize, next.load_relaxed()))
     }
 
-    /// Whether a list that was taken has an end. It has none where an object was pushed again while it was on the list.
+    /// Whether a taken list ends. It does not if an object was pushed again while it was on the
+    /// list.
     ///
     /// # Safety
     ///
-    /// As for [`Self::next()`], but it is not used up.
+    /// As for [`Self::next()`], but `list` is not used up.
     pub(crate) unsafe fn has_end(list: u64, link: usize, step: impl FnMut()) -> bool {
         // SAFETY: By the safety requirements of this function.
         let next = |at| unsafe { Self::next(at, link) }.map_or(0, |(_, _, rest)| rest);

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The limits of a cache, which may be changed while it is in use: objects in a sheaf, sheaves in a barn, bytes
-//! that wait for a grace period.
+//! The limits of a cache, which may be changed while it is in use: objects in a sheaf, sheaves in a
+//! barn, bytes that wait for a grace period.
 //!
-//! Frees never fail, so the limit applies to allocations, which get no further sheaf once it is reached.
-//! What is held then may still be freed.
+//! Frees never fail, so the wait limit applies to allocations, which get no further sheaf once it
+//! is reached. Objects that are allocated then may still be freed.
 //!
-//! Where nothing else is said, functions are called in any context, NMI included.
+//! Functions may be called in any context, NMI included, unless stated otherwise.
 
 use super::{
     cache::Cache,
@@ -25,13 +25,14 @@ use kernel::{
 const BARN_BYTES: usize = 4 << 20;
 /// Bounds of the default limit, in sheaves.
 const BARN_SHEAVES: RangeInclusive<usize> = 10..=1024;
-/// A barn may keep this multiple of its limit on top while as many objects are allocated from the slab:
-/// objects that are needed again before their grace period is over.
+/// A barn may keep this multiple of its limit on top, while as many objects are allocated from the
+/// slab: objects that are needed again before their grace period is over.
 const BARN_EXTRA: usize = 3;
 /// The largest limit that a user may set.
 const MAX_BARN_LIMIT: usize = 1 << 16;
 
-/// Objects in a sheaf: fewer of large ones, as the slab's own (`calculate_sheaf_capacity()`).
+/// Default capacity: fewer large objects, as in the slab's own sheaves
+/// (`calculate_sheaf_capacity()`).
 fn usual_capacity(size: usize) -> usize {
     match size {
         4096.. => 4,
@@ -41,34 +42,35 @@ fn usual_capacity(size: usize) -> usize {
     }
 }
 
-/// What a user asks for. 0 stands for the default.
+/// Limits as requested by a user. 0 selects the default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Limits {
     /// Objects in a sheaf.
     pub(crate) capacity: usize,
-    /// Full sheaves to keep per node, and as many empty ones.
+    /// Maximum number of full sheaves per barn, and of empty ones.
     pub(crate) barn: usize,
-    /// Bytes that may wait; 0: any number.
+    /// Maximum number of bytes that wait; 0 is no limit.
     pub(crate) wait: usize,
 }
 
-/// What is in force.
+/// The limits in force.
 pub(crate) struct ActiveLimits {
     capacity: Atomic<u32>,
     barn: Atomic<u32>,
     /// Sheaves that a barn may have on top of its limit.
     extra: Atomic<u32>,
     wait: Atomic<usize>,
-    /// Allocations that found that too much waits.
+    /// Number of allocations that hit the wait limit.
     pub(super) met: Atomic<u64>,
 }
 
 impl Limits {
-    /// With defaults for objects of `size` bytes: these, and the sheaves that a barn may have on top.
+    /// Resolves defaults for objects of `size` bytes. Returns the limits, and the sheaves that a
+    /// barn may have on top of its limit.
     ///
     /// # Errors
     ///
-    /// `EINVAL`: out of range.
+    /// `EINVAL` if out of range.
     fn resolved(self, size: usize) -> Result<(Self, usize)> {
         if self.capacity > SLOTS || self.barn > MAX_BARN_LIMIT {
             return Err(EINVAL);
@@ -95,11 +97,11 @@ impl Limits {
 }
 
 impl ActiveLimits {
-    /// `limits` for objects of `size` bytes.
+    /// Applies `limits` to objects of `size` bytes.
     ///
     /// # Errors
     ///
-    /// `EINVAL`: out of range.
+    /// `EINVAL` if out of range.
     pub(super) fn new(limits: Limits, size: usize) -> Result<Self> {
         let (limits, extra) = limits.resolved(size)?;
         Ok(Self {
@@ -120,7 +122,7 @@ impl ActiveLimits {
         }
     }
 
-    /// As [`Self::get()`], with 0 where the barn's limit is the default one: as [`Cache::set_limits()`] takes them.
+    /// As [`Self::get()`], with 0 for a default barn limit: valid for [`Cache::set_limits()`].
     pub(super) fn asked(&self) -> Limits {
         let barn = if self.extra() > 0 { 0 } else { self.get().barn };
         Limits { barn, ..self.get() }
@@ -133,13 +135,13 @@ impl ActiveLimits {
 }
 
 impl Cache {
-    /// Objects in a sheaf from here on: those in use may be of another capacity.
+    /// Capacity of new sheaves: those in use may have another.
     #[inline]
     pub(super) fn capacity(&self) -> usize {
         self.limits.capacity.load(Relaxed) as usize
     }
 
-    /// Applies `limits` from here on. A worker gives back what is above them, as any surplus.
+    /// Changes the limits. A worker frees what exceeds them, as any surplus.
     ///
     /// # Context
     ///
@@ -147,7 +149,7 @@ impl Cache {
     ///
     /// # Errors
     ///
-    /// `EINVAL`: out of range, and all is as it was.
+    /// `EINVAL` if out of range; nothing is changed.
     pub(crate) fn set_limits(&self, limits: Limits) -> Result {
         let (limits, extra) = limits.resolved(self.footprint)?;
         self.limits.capacity.store(limits.capacity as u32, Relaxed);
@@ -161,13 +163,13 @@ impl Cache {
         Ok(())
     }
 
-    /// Bytes that wait for a grace period, or for a worker after it; sheaves count as full.
+    /// Bytes that wait for a grace period, or for a worker after it. Closed sheaves count as full.
     #[inline(never)]
     pub(super) fn waiting_bytes(&self) -> usize {
         self.bytes(|pcs| self.objects_in(pcs.held().rcu))
     }
 
-    /// Bytes in closed sheaves and of strays, and of what `held` returns for each CPU.
+    /// Bytes in closed sheaves, of strays, and of the objects that `held` returns for each CPU.
     fn bytes(&self, held: impl Fn(&Pcs) -> usize) -> usize {
         let (mut sheaves, mut objects) = (0, self.strays_pending.total());
         for pcs in self.pcs.iter() {
@@ -177,9 +179,9 @@ impl Cache {
         (sheaves * self.capacity() + objects) * self.footprint
     }
 
-    /// Objects in an rcu sheaf, by its next slot.
+    /// Objects in an rcu sheaf, from its next slot.
     pub(super) fn objects_in(&self, rcu: Option<usize>) -> usize {
-        // The first object of a sheaf is in its first slot that may be used.
+        // The first object of a sheaf is in its first usable slot.
         rcu.map_or(0, |next| (next + self.capacity()).saturating_sub(SLOTS))
     }
 
@@ -190,15 +192,15 @@ impl Cache {
         limit != 0 && self.waiting_bytes() >= limit
     }
 
-    /// Returns whether closed sheaves alone reach the wait limit. To close more does not help then: a closed
-    /// sheaf counts as full.
+    /// Whether closed sheaves alone reach the wait limit. Closing more does not help then, as
+    /// closed sheaves count as full.
     pub(super) fn closed_reach_limit(&self) -> bool {
         self.bytes(|_| 0) >= self.limits.wait.load(Relaxed)
     }
 }
 
-/// At the wait limit an allocation gets no further sheaf: only an object of a reuse slot or, if it
-/// may not wait, of the reserve. A used-up sheaf is removed.
+/// Allocates at the wait limit, where no further sheaf is used: an object of a reuse slot or, for
+/// callers that can't wait, of the reserve. A used-up sheaf is removed.
 #[cold]
 pub(super) fn alloc_at_limit(here: Here<'_>, may_wait: bool) -> Option<usize> {
     let cache = here.cache;
@@ -213,17 +215,18 @@ pub(super) fn alloc_at_limit(here: Here<'_>, may_wait: bool) -> Option<usize> {
     } else {
         cache.barn_of(&here.pcs()).take_reserved()
     };
-    // The worker closes what waits on CPUs, and finds what was taken from the reserve gone.
+    // The worker closes the rcu sheaves of CPUs, and refills the reserve.
     here.request_refill();
     object
 }
 
-/// How many grace periods an allocation waits for at most: a callback may be assigned the one after that which
-/// synchronize_rcu() waits for, and comes some time after its end; a worker may come after it.
+/// Maximum number of grace periods that an allocation waits for. A callback may wait for one grace
+/// period more than synchronize_rcu() does, and run some time after its end; a worker may follow
+/// it.
 const GRACE_PERIODS: usize = 4;
 
-/// For an allocation that was refused: if it may sleep it waits for grace periods. Returns whether
-/// it may take another sheaf now.
+/// Waits for grace periods until less waits than the limit, if `gfp` allows that. Returns whether
+/// the allocation may use another sheaf now.
 ///
 /// # Context
 ///

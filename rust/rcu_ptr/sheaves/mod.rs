@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Sheaves: caches whose objects are recycled without touching the slab (patch 7 of the RFC series).
+//! Sheaves: caches whose objects are recycled without touching the slab (patch 7 of the RFC
+//! series).
 //!
 //! ```text
 //!          alloc()                          free_rcu()            free()
@@ -19,37 +20,43 @@
 //!               slab
 //! ```
 //!
-//! While it is installed, a sheaf changes one way only: the rcu sheaf is filled, the allocation sheaf emptied. So
-//! a slot is reserved with one addition that an NMI can't divide (`cursor.rs` says why that is
-//! enough), and every context works the same.
+//! While it is installed, a sheaf changes one way only: the rcu sheaf is filled, the allocation
+//! sheaf emptied. So a slot is reserved with one addition, which an NMI can't divide (cursor.rs
+//! says why that is enough), and every context works the same.
 //!
-//! A sheaf is *used up* when all of its slots are taken, *closed* when it was taken off its CPU and its slots must not be
-//! touched before a grace period, and *spent* when it is closed and empty. *Stock* is what can be allocated. *Strays* are
-//! freed objects without a sheaf, on a list of their cache.
+//! A *full* sheaf has an object or more. A sheaf is *used up* when all of its slots are reserved,
+//! *closed* when it was taken off its CPU and its slots must not be accessed before a grace period,
+//! and *spent* when it is closed and empty. *Stock* is what can be allocated: full sheaves, and
+//! empty ones to be filled. *Strays* are freed objects without a sheaf, on a list of their cache.
 //!
 //! The cycle of an object:
 //!
-//! | step | where |
-//! |---|---|
-//! | allocated: a slot of the allocation sheaf | `alloc()` of fastpath.rs |
-//! | freed: a slot of the rcu sheaf | `free_rcu()` of fastpath.rs |
-//! | that is full: another is installed, it is closed | `put_object()`, `close()` of exchange.rs |
-//! | or it does not fill up: it is closed after a drain interval | `CacheMonitorWork` of monitor.rs; `run()` of arm.rs says when |
-//! | or there is no empty sheaf: the engine takes it, or it is a stray | `no_slot()` of alloc.rs |
-//! | the grace period begins; at the next tick where interrupts were off | `start_grace_period()`, `call()` of reclaim.rs; `CacheIrqWork` of monitor.rs |
-//! | it is over: the sheaf goes to the barn, or is left for the worker | `SheafCallback::run()`, `process_backlog()`, `Load::put()` of reclaim.rs |
-//! | an allocation sheaf is used up: a full one is installed | `next_object()`, `find_full()`, `install()` of exchange.rs |
-//! | or it is freed where no reader can have it: a reuse slot, allocated again without a grace period | `free()`, `alloc_reused()` of fastpath.rs |
+//! 1. It is allocated from a slot of the allocation sheaf: `alloc()` of fastpath.rs.
+//! 2. It is freed to a slot of the rcu sheaf: `free_rcu()` of fastpath.rs.
+//! 3. A full rcu sheaf is replaced by an empty sheaf and closed: `put_object()` and `close()` of
+//!    exchange.rs. One that does not fill up is closed after a drain interval: `run()` of arm.rs,
+//!    called by monitor.rs.
+//! 4. The grace period starts, with the next tick if interrupts were off: `start_grace_period()`
+//!    and `call()` of reclaim.rs; `CacheIrqWork` of monitor.rs.
+//! 5. It ends: the sheaf is put into the barn, or left to the worker: `SheafCallback`,
+//!    `process_backlog()` and `BarnTransfer` of reclaim.rs.
+//! 6. An allocation sheaf is used up: a full sheaf is installed: `next_object()`, `find_full()` and
+//!    `install()` of exchange.rs.
 //!
-//! | file | idea |
-//! |---|---|
-//! | geometry.rs, sheaf.rs, cursor.rs, local.rs, fastpath.rs, exchange.rs, barn.rs, double.rs, reserve.rs, grace.rs, arm.rs, end.rs | the algorithm, which the host tests compile too |
-//! | cache.rs, pcs.rs, caches.rs | what a cache and a CPU have, and the list of caches |
-//! | alloc.rs, limits.rs | the calls, and what holds allocations back |
-//! | reclaim.rs, batches.rs | after a grace period; what waits without a sheaf, or for SRCU too |
-//! | monitor.rs, shrink.rs, refill.rs | sheaves of idle and of dead CPUs; what there is too much of, and too little |
-//! | barrier.rs, destroy.rs | what waits for all of that |
-//! | stats.rs | counters, and debugfs |
+//! Without an empty sheaf in step 3 the object goes to the engine, or becomes a stray: `no_slot()`
+//! of alloc.rs. An object that no reader can have is stored to a reuse slot in step 2, and
+//! allocated again without a grace period: `free()` and `alloc_reused()` of fastpath.rs.
+//!
+//! Files:
+//!
+//! - the algorithm, compiled by the host tests too: geometry.rs, sheaf.rs, cursor.rs, fastpath.rs,
+//!   exchange.rs, barn.rs, double.rs, reserve.rs, grace.rs, arm.rs, teardown.rs
+//! - the parts of a cache and of a CPU, and the list of caches: cache.rs, pcs.rs, caches.rs
+//! - allocation and free, and the limits: alloc.rs, limits.rs
+//! - after a grace period; strays and SRCU domains: reclaim.rs, batches.rs
+//! - sheaves of idle and dead CPUs, surplus, and shortage: monitor.rs, shrink.rs, refill.rs
+//! - what waits for all of that: barrier.rs, destroy.rs
+//! - counters and debugfs: stats.rs
 
 pub(crate) mod alloc;
 mod arm;
@@ -88,17 +95,17 @@ use kernel::{new_mutex, prelude::*, sync::Mutex};
 /// All caches.
 #[pin_data]
 pub(crate) struct Sheaves {
-    /// Taken inside the CPU hotplug lock. Memory reclaim only tries. It is not held across waits.
+    /// Taken inside the CPU hotplug lock. Memory reclaim only tries. Not held across waits.
     #[pin]
     caches: Mutex<Caches>,
-    /// Where monitors run: each on its CPU.
+    /// For monitors, each on its CPU.
     wq: WorkQueue,
-    /// Where memory goes back, and where it comes: on CPUs that take part in such work.
+    /// For reclaim; unbound.
     reclaim_wq: WorkQueue,
-    /// Where destructors run, which may wait for what they like: nothing else waits behind them.
+    /// For destructors, which may sleep: nothing else waits behind them.
     dtor_wq: WorkQueue,
     refill_wq: WorkQueue,
-    /// What finds objects that were freed twice.
+    /// Per-CPU tables to find double frees.
     seen: PerCpu<reclaim::CpuMarks>,
 }
 
@@ -110,16 +117,14 @@ impl Service for Sheaves {
     type Hotplug = monitor::SheafHotplug;
     const HOTPLUG: &'static CStr = c"rcu_ptr:sheaf";
 
-    /// There are no caches, as each has a reference to the module. But the callback that was the last
-    /// of one may not have returned.
+    /// There are no caches, as each has a reference to the module. But the last callback of one may
+    /// not have returned.
     fn stop(&self) {
         gp::barrier();
     }
 }
 
 impl Sheaves {
-    /// No caches.
-    ///
     /// # Context
     ///
     /// May sleep. At module init.
@@ -135,7 +140,7 @@ impl Sheaves {
     }
 
     /// Waits until every object that was freed before the call may be allocated again, or is back
-    /// with the slab. Calls `meanwhile`, whose grace periods count.
+    /// in the slab. Calls `meanwhile`; a grace period that ends there is not waited for again.
     ///
     /// # Context
     ///
@@ -144,11 +149,11 @@ impl Sheaves {
         barrier::barrier(self, None, meanwhile);
     }
 
-    /// The same for the objects of `cache`.
+    /// As [`Self::barrier()`], for the objects of `cache`.
     ///
     /// # Context
     ///
-    /// May sleep. The cache does not end meanwhile.
+    /// May sleep. The cache is not destroyed meanwhile.
     pub(crate) fn barrier_of(&self, cache: &Cache) {
         barrier::barrier(self, Some(cache), || {
             if cache.nr_engine_fallbacks() > 0 {

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The monitor of each CPU: a sheaf that no longer moves is taken off it, so that neither waiting
-//! objects nor free ones are stranded on an idle CPU. And what becomes of those of a dead one.
-//! When it runs: arm.rs.
+//! The monitor of each CPU: it takes idle sheaves off the CPU, so that neither waiting nor free
+//! objects are stranded there. arm.rs decides when it runs. Also handles CPU hotplug.
 
 use super::{
     arm::{self, Armed, Monitored},
@@ -49,7 +48,7 @@ impl Here<'_> {
     }
 }
 
-// Gets nothing that is on its caller's stack, so that callers may end in a jump.
+// Takes no reference to the caller's stack, to allow a tail call.
 #[cold]
 #[inline(never)]
 fn queue_irq_work(cache: &Cache) {
@@ -58,7 +57,8 @@ fn queue_irq_work(cache: &Cache) {
     here.pcs().irq_work.queue(&IrqsOff::save());
 }
 
-/// The irq_work of the next tick: closed sheaves get their grace period, the monitor its timer, the refill its worker.
+/// The irq_work of a CPU, run by the next tick: it starts the grace period of closed sheaves, and
+/// queues the monitor and the refill.
 pub(super) struct CacheIrqWork {
     pub(super) cache: CacheRef,
     pub(super) cpu: i32,
@@ -76,14 +76,15 @@ impl Handler for CacheIrqWork {
         reclaim::start_grace_period(here, exchange::take_waiting(&words));
         self.cache.start_batches();
         let sheaves = Sheaves::get();
-        // On a CPU that is going down, whose last irq_works run late, the hotplug callback takes everything.
+        // On a CPU that is going down, whose last irq_works run late, the hotplug callback takes
+        // everything.
         if !context::is_going(self.cpu) && Armed(here.armed()).set_armed() {
             here.pcs()
                 .monitor
                 .queue_on(self.cpu, &sheaves.wq, params::drain_jiffies());
         }
         if self.cache.wants_refill.load(Relaxed) {
-            // One that waits to try again is not waited for.
+            // Do not wait for a delayed retry.
             self.cache.refill.queue_now(&sheaves.refill_wq);
         }
     }
@@ -102,9 +103,8 @@ impl Handler for CacheMonitorWork {
         let here = Here::new(&self.cache, &pin);
         let pcs = self.cache.pcs.of(self.cpu);
         if context::this_cpu(&pin) != self.cpu {
-            // The CPU is on its way down, or has been up again since: there, or never, when
-            // `hotplug` has taken it all.
-            // Preemption is off still: a CPU that is up stays so.
+            // The CPU is going down, or has been up again since. With preemption disabled an online
+            // CPU stays so. Otherwise nothing is left once [`SheafHotplug::dead()`] has run.
             if context::is_online(self.cpu) {
                 pcs.monitor.queue_on(self.cpu, wq, 1);
             } else {
@@ -112,7 +112,7 @@ impl Handler for CacheMonitorWork {
             }
             return;
         }
-        // SAFETY: A task of this CPU that is in no operation itself, with preemption disabled.
+        // SAFETY: A task of this CPU outside of operations, with preemption disabled.
         let quiescent = unsafe { Quiescent::assume() };
         let asked = pcs.request.xchg(0, Full);
         let for_reclaim = asked == shrink::FLUSH;
@@ -146,7 +146,7 @@ impl Handler for CacheMonitorWork {
             .into_iter()
             .flatten()
             .for_each(|rest| self.cache.put_rest(pcs.node(), rest));
-        // SAFETY: They were taken where this CPU was undisturbed, and no object waits in them.
+        // SAFETY: They were taken while this CPU was quiescent, and have no objects.
         unsafe { reclaim::put_chain(&self.cache, pcs.node(), spent) };
         if reusable > 0 {
             self.cache.free_to_slab(&mut objects[..reusable]);
@@ -158,29 +158,29 @@ impl Handler for CacheMonitorWork {
     }
 }
 
-/// A run of the monitor, and what it has taken off its CPU.
+/// One run of the monitor, and what it has taken off its CPU.
 struct Run<'a> {
     here: Here<'a>,
     quiescent: Quiescent,
-    /// What it was asked to do at once.
+    /// The request that it serves: 0 or a constant of shrink.rs.
     asked: u32,
-    /// The rcu sheaf was closed.
+    /// Whether the rcu sheaf was closed.
     was_closed: bool,
     interval: c_ulong,
     rests: [Option<Rest>; 3],
-    /// Of reuse slots.
+    /// From reuse slots.
     objects: [*mut u8; REUSE],
     reusable: usize,
     spent: SheafChain,
 }
 
 impl Run<'_> {
-    /// Jiffies until what came at `since` has been here for a drain interval.
+    /// Jiffies until what was installed at `since` has been there for a drain interval.
     fn left(&self, since: &Atomic<u64>) -> usize {
         if self.asked == shrink::FLUSH {
             return 0;
         }
-        // Interrupts may have written a later time.
+        // An interrupt may have stored a later time.
         let here_for = (gp::jiffies().wrapping_sub(since.load(Relaxed)) as i64).max(0);
         self.interval.saturating_sub(here_for as c_ulong)
     }
@@ -236,10 +236,10 @@ impl<'a> Monitored for Run<'a> {
 
     fn queue(&self, delay: usize) {
         let (pcs, wq) = (self.here.pcs(), &Sheaves::get().wq);
-        // With preemption disabled, so that the CPU is up.
+        // Preemption is disabled, so the CPU stays online.
         pcs.monitor.modify_on(pcs.cpu, wq, delay);
-        // ORDERING: Whoever asks for a run sets the word, or the interval, and then changes the work item: after
-        // this, or seen here.
+        // ORDERING: Pairs with `request_flush()` and `request_close()` of shrink.rs, and with
+        // `update_drain_interval()`: a request is visible here, or requeues the work afterwards.
         if pcs.request.load(Relaxed) != 0 || params::drain_jiffies() != self.interval {
             pcs.monitor.modify_on(pcs.cpu, wq, 0);
         }
@@ -247,7 +247,7 @@ impl<'a> Monitored for Run<'a> {
 }
 
 impl Sheaves {
-    /// Applies a drain interval that was set just now to what is there already.
+    /// Applies a new drain interval to armed monitors, and to reapers if it is shorter.
     ///
     /// # Context
     ///
@@ -256,7 +256,8 @@ impl Sheaves {
         for cache in self.each(|_| true) {
             for pcs in cache.pcs.iter() {
                 if pcs.armed.load(Relaxed) != arm::IDLE as u64 {
-                    // The monitor looks how long is left. Where the CPU is going down its hotplug callback takes all.
+                    // The monitor computes what is left. If the CPU is going down its hotplug
+                    // callback takes everything.
                     irq::call_on(pcs.cpu, pcs.get_ref(), |pcs, _| {
                         pcs.monitor.modify_on(pcs.cpu, &Self::get().wq, 0);
                     });
@@ -271,14 +272,14 @@ impl Sheaves {
 
 /// CPU hotplug, for all caches: [`Self::dead()`] takes everything off a dead CPU.
 ///
-/// | what is left when the CPU is dead | where it goes | when |
+/// | left on the dead CPU | goes to | when |
 /// |---|---|---|
-/// | rcu sheaf, closed sheaves | `dead()`: they begin to wait, then go to the barn | a grace period after it is dead |
-/// | allocation sheaf, spares, emptied sheaves | to the barn of the CPU's node | once it is dead |
-/// | objects in reuse slots | to the slab | once it is dead |
-/// | objects without a sheaf | `dead()`: they begin to wait, if the irq_work did not run | once it is dead |
-/// | sheaves that wait for a grace period | their callbacks run on another CPU | after their grace period |
-/// | an irq_work that could not be queued on the way down | `online()` queues it | when the CPU is back |
+/// | rcu sheaf, closed sheaves | the barn, after a grace period | `dead()` starts that |
+/// | allocation sheaf, spares, spent sheaves | the barn of the CPU's node | in `dead()` |
+/// | objects in reuse slots | the slab | in `dead()` |
+/// | strays | a batch, if the irq_work did not run | in `dead()` |
+/// | sheaves that wait for a grace period | their callbacks, on another CPU | at its end |
+/// | an irq_work that could not be queued | `online()` queues it | when the CPU is back |
 pub(crate) struct SheafHotplug;
 
 impl Callbacks for SheafHotplug {
@@ -293,7 +294,7 @@ impl Callbacks for SheafHotplug {
     fn dead(cpu: i32) {
         for cache in Sheaves::get().each(|_| true) {
             let pcs = cache.pcs.of(cpu);
-            // It may have moved to another CPU, where it does nothing.
+            // It may have been moved to another CPU, where it does nothing.
             pcs.monitor.cancel_sync();
             let chain = take_off(&cache, &pcs);
             pcs.add(PcsCounter::Waited, chain.len());
@@ -307,8 +308,8 @@ impl Callbacks for SheafHotplug {
     }
 }
 
-/// Takes everything off a CPU that runs nothing any more, but what waits for a grace period: that is
-/// returned.
+/// Takes everything off a CPU that is dead or no longer uses the cache. Returns the sheaves that
+/// wait for a grace period.
 ///
 /// # Context
 ///
@@ -322,7 +323,7 @@ pub(super) fn take_off(cache: &Cache, pcs: &Pcs) -> SheafChain {
         || cache.count(pcs.cpu),
         |stamp| cache.uncount_and_wake(Some(stamp)),
     );
-    // SAFETY: Nothing runs on the CPU, and no object waits in them.
+    // SAFETY: Nothing runs on the CPU, and they have no objects.
     unsafe { reclaim::put_chain(cache, pcs.node(), words.spent.take()) };
     for rest in exchange::take_stock(&words, &quiescent) {
         rest.into_iter()
@@ -333,7 +334,7 @@ pub(super) fn take_off(cache: &Cache, pcs: &Pcs) -> SheafChain {
             cache.free_to_slab(&mut [ptr::with_exposed_provenance_mut(object)]);
         }
     }
-    // What the monitor was asked for is done, as far as it concerns this CPU.
+    // Requests to the monitor are fulfilled, for this CPU.
     pcs.armed.store(arm::IDLE as u64, Relaxed);
     pcs.request.store(0, Relaxed);
     waiting

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The pcs: what each CPU has of a cache (`struct slub_percpu_sheaves`), without a lock.
+//! The pcs: the per-CPU part of a cache (`struct slub_percpu_sheaves`), without a lock.
 
 use super::{
     alloc, arm,
@@ -38,7 +38,7 @@ use kernel::{
     sync::atomic::{Acquire, Atomic, Relaxed},
 };
 
-/// A field of this CPU's [`Pcs`].
+/// Access to a field of this CPU's [`Pcs`].
 macro_rules! mine {
     ($self:ident, $field:ident) => {
         // SAFETY: The field is an aligned atomic word of 8 bytes.
@@ -46,14 +46,14 @@ macro_rules! mine {
     };
 }
 
-/// A field of the [`Pcs`] of a CPU that runs nothing any more.
+/// Access to a field of the [`Pcs`] of a CPU that no longer uses it.
 macro_rules! quiet {
     ($self:ident, $field:ident) => {
         Quiet::new(&$self.$field)
     };
 }
 
-/// The [`Words`], each by `$word`.
+/// The [`Words`], each accessed through `$word`.
 macro_rules! words {
     ($word:ident, $self:ident) => {
         Words {
@@ -73,60 +73,58 @@ macro_rules! words {
     };
 }
 
-/// What a CPU counts.
+/// Per-CPU counters.
 #[derive(Clone, Copy)]
 pub(super) enum PcsCounter {
-    /// An rcu sheaf was installed.
+    /// Rcu sheaves installed.
     Filled,
-    /// An allocation sheaf was.
+    /// Allocation sheaves installed.
     Emptied,
-    /// An allocation found no sheaf.
+    /// Allocations that found no sheaf.
     Missed,
-    /// One of these was served by kmalloc_nolock().
+    /// Of these, served by kmalloc_nolock().
     NolockAlloc,
-    /// An object found no sheaf, and went to the engine or the strays.
+    /// Freed objects that found no sheaf, and went to the engine or became strays.
     EngineFallback,
-    /// A sheaf began to wait for a grace period.
+    /// Sheaves that began to wait for a grace period.
     Waited,
-    /// One was taken in after its grace period.
+    /// Sheaves processed after their grace period.
     Done,
 }
 
 const EVENTS: usize = PcsCounter::Done as usize + 1;
 
-/// One CPU's part of a cache. The words are changed by contexts of that CPU only, as long as it is
-/// up.
+/// The per-CPU part of a cache. As long as the CPU is up, only its own contexts change the words.
 #[pin_data]
 #[repr(C)]
 pub(crate) struct Pcs {
-    /// Objects to be allocated again at once. First, as an allocation looks here first.
+    /// Reuse slots. First, as an allocation checks them first.
     reuse: [Atomic<u64>; REUSE],
     /// Next slot of the allocation sheaf, which is only emptied.
     alloc: Atomic<u64>,
     /// Next slot of the rcu sheaf, which is only filled.
     rcu: Atomic<u64>,
-    /// A full and an empty sheaf, so that NMI needs no barn most of the time.
+    /// A full and an empty sheaf, so that contexts in NMI rarely need the barn.
     spare_full: Atomic<u64>,
     spare_empty: Atomic<u64>,
-    /// Emptied allocation sheaves, on their way through a grace period.
+    /// Emptied allocation sheaves that wait for a grace period.
     spent: Atomic<u64>,
     /// Sheaves that were closed where call_rcu() can't be called.
     closed: Atomic<u64>,
-    /// The number of both.
+    /// Lengths of both lists.
     pub(super) nr_spent: Atomic<u64>,
     pub(super) nr_closed: Atomic<u64>,
-    /// How the monitor is armed: a constant of arm.rs.
+    /// State of the monitor: a constant of arm.rs.
     pub(super) armed: Atomic<u64>,
-    /// The most sheaves that a callback here took in.
+    /// Maximum number of sheaves processed by one callback.
     pub(super) callback_max: Atomic<u64>,
     /// When the rcu sheaf and the allocation sheaf were installed, in jiffies.
     pub(super) rcu_since: Atomic<u64>,
     pub(super) stock_since: Atomic<u64>,
-    /// What the next run of the monitor is to do at once (shrink.rs). What is taken goes back to the slab.
+    /// What the next run of the monitor has to do at once: 0 or a constant of shrink.rs.
     pub(super) request: Atomic<u32>,
-    /// What waits for a grace period.
+    /// Counts of what waits for a grace period.
     pub(super) pending: Pending,
-    /// The CPU.
     pub(super) cpu: i32,
     events: [Atomic<u64>; EVENTS],
     #[pin]
@@ -136,7 +134,7 @@ pub(crate) struct Pcs {
 }
 
 impl Pcs {
-    /// A CPU without sheaves, with `reuse` in its reuse slots.
+    /// Creates the part of a CPU, without sheaves, with `reuse` in its reuse slots.
     pub(super) fn new(cpu: i32, reuse: usize, cache: CacheRef) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             alloc: Atomic::new(NONE as u64),
@@ -161,28 +159,28 @@ impl Pcs {
         })
     }
 
-    /// The node whose memory is nearest. A CPU that went down may come up on another.
+    /// The nearest node with memory. A CPU that went down may come up on another.
     pub(super) fn node(&self) -> usize {
         node::of_cpu(self.cpu).min(node::count() - 1)
     }
 
-    /// The words of a CPU that runs nothing any more.
+    /// The words of a CPU that no longer uses them.
     pub(super) fn quiet(&self) -> Words<Quiet<'_>> {
         words!(quiet, self)
     }
 
-    /// Counts `n` of `event` of a CPU that runs nothing any more.
+    /// Adds `n` to counter `event` of a CPU that no longer uses it.
     pub(super) fn add(&self, event: PcsCounter, n: usize) {
         self.events[event as usize].add(n as u64, Relaxed);
     }
 
-    /// How often there was `event`.
+    /// The value of counter `event`.
     pub(super) fn counted(&self, event: PcsCounter) -> u64 {
-        // ORDERING: Acquire: what was counted before an event that is seen is seen, too.
+        // ORDERING: Acquire: what was counted before a visible event is visible too.
         self.events[event as usize].load(Acquire)
     }
 
-    /// What the CPU has, as others see it.
+    /// The contents of the CPU, as seen by others.
     pub(super) fn held(&self) -> Held {
         let next = |cursor: &Atomic<u64>| next_slot(cursor.load(Relaxed) as usize);
         let there = |word: &Atomic<u64>| usize::from(word.load(Relaxed) != 0);
@@ -201,23 +199,23 @@ impl Pcs {
         }
     }
 
-    /// Whether there may be an object that waits for a grace period and is not counted.
+    /// Whether the CPU may have freed objects that are not counted.
     ///
     /// # Context
     ///
     /// Any, on any CPU.
     pub(super) fn may_hold(&self) -> bool {
-        // ORDERING: Acquire: a context that finds that a sheaf is off the CPU finds it counted later on.
+        // ORDERING: Acquire: a context that sees a sheaf off the CPU then sees it counted.
         self.rcu.load(Acquire) != NONE as u64 || self.closed.load(Acquire) != 0
     }
 
-    /// The reuse slots of a CPU that runs nothing any more.
+    /// The reuse slots of a CPU that no longer uses them.
     pub(super) fn quiet_reuse(&self) -> impl Iterator<Item = LocalPtr<Quiet<'_>>> {
         self.reuse.iter().map(|word| LocalPtr(Quiet::new(word)))
     }
 }
 
-/// What a CPU has.
+/// The contents of a CPU.
 pub(super) struct Held {
     /// Objects left in the allocation sheaf, and the next slot of the rcu sheaf.
     pub(super) alloc: Option<usize>,
@@ -226,12 +224,12 @@ pub(super) struct Held {
     pub(super) spare_empty: usize,
     pub(super) spent: usize,
     pub(super) closed: usize,
-    /// Objects.
+    /// Objects in reuse slots.
     pub(super) reuse: usize,
 }
 
 impl Held {
-    /// Sheaves, and objects in reuse slots, that memory reclaim may get.
+    /// Sheaves, and objects in reuse slots, that memory reclaim may free.
     pub(super) fn reclaimable(&self) -> usize {
         usize::from(self.alloc.is_some())
             + usize::from(self.rcu.is_some())
@@ -247,21 +245,21 @@ impl Held {
 pub(super) struct Here<'a> {
     pub(super) cache: &'a Cache,
     pub(super) pin: &'a PreemptOff,
-    /// Read once.
+    /// This CPU's [`Pcs`]; computed once.
     base: ThisCpuPtr,
 }
 
 impl<'a> Here<'a> {
     #[inline(always)]
     pub(super) fn new(cache: &'a Cache, pin: &'a PreemptOff) -> Self {
-        // SAFETY: There is a word at the start of `Pcs`.
+        // SAFETY: `Pcs` starts with a word.
         let base = unsafe { cache.pcs.word(0) };
         Self { cache, pin, base }
     }
 }
 
 impl<'a> Here<'a> {
-    /// With the context that this runs in.
+    /// Adds what the calling context may do.
     pub(super) fn with_ctx(self) -> HereCtx<'a> {
         HereCtx {
             here: self,
@@ -290,14 +288,14 @@ impl<'a> Here<'a> {
         words!(mine, self)
     }
 
-    /// Whether `object`, from a reuse slot, may be allocated again at once. Otherwise it has been given
-    /// back, to be freed or to go to its node after a grace period.
+    /// Whether `object`, from a reuse slot, may be allocated. Otherwise it has been freed with a
+    /// grace period: to the slab, or to its node.
     pub(super) fn may_reuse(self, object: usize) -> bool {
         let Some(object) = NonNull::new(ptr::with_exposed_provenance_mut::<u8>(object)) else {
             return false;
         };
-        let far = self.cache.nr_nodes() > 1 && node::of_object(object) != self.pcs().node();
-        if far || slab::is_kfence(object) {
+        let is_remote = self.cache.nr_nodes() > 1 && node::of_object(object) != self.pcs().node();
+        if is_remote || slab::is_kfence(object) {
             let pin = PreemptOff::new();
             // SAFETY: A live object of this cache, from a reuse slot: owned here.
             unsafe {
@@ -315,7 +313,7 @@ impl<'a> Here<'a> {
         mine!(self, armed)
     }
 
-    /// Counts `n` of `event`.
+    /// Adds `n` to counter `event`.
     #[inline(always)]
     pub(super) fn add(self, event: PcsCounter, n: usize) {
         let offset = offset_of!(Pcs, events) + event as usize * size_of::<Atomic<u64>>();
@@ -323,7 +321,7 @@ impl<'a> Here<'a> {
         unsafe { self.word(offset) }.fetch_add(n);
     }
 
-    /// A callback took in `sheaves`, and looked at `looked`.
+    /// Counts a callback that processed `sheaves`, having checked `looked`.
     pub(super) fn count_callback(self, sheaves: usize, looked: usize) {
         self.add(PcsCounter::Done, sheaves);
         let most = mine!(self, callback_max);
@@ -333,18 +331,18 @@ impl<'a> Here<'a> {
     }
 }
 
-/// [`Here`], and what the calling context may do.
+/// [`Here`], with what the calling context may do.
 #[derive(Clone, Copy)]
 pub(super) struct HereCtx<'a> {
     here: Here<'a>,
     ctx: Context,
-    /// Another node's objects are better than none.
+    /// Allows objects of other nodes.
     allow_remote: bool,
 }
 
 impl<'a> FastPath for Here<'a> {
     type Word = Mine<'a>;
-    // Each in one instruction on x86.
+    // Constant offsets: each access is one instruction on x86.
     type Alloc = Mine<'a, { offset_of!(Pcs, alloc) }>;
     type Rcu = Mine<'a, { offset_of!(Pcs, rcu) }>;
 
@@ -374,7 +372,7 @@ impl<'a> FastPath for Here<'a> {
 }
 
 impl HereCtx<'_> {
-    /// Takes another node's objects rather than none.
+    /// Allows objects of other nodes.
     pub(super) fn allow_remote(self) -> Self {
         Self {
             allow_remote: true,
@@ -382,13 +380,14 @@ impl HereCtx<'_> {
         }
     }
 
-    /// Calls `f` with the barn of the CPU's node. `None`: it is locked, or may not be locked here.
+    /// Calls `f` with the barn of the CPU's node. Returns `None` if it is locked and this context
+    /// may not wait for the lock.
     fn try_with_barn<R>(self, f: impl FnOnce(&mut Stock) -> R) -> Option<R> {
         let here = self.here;
         here.cache.barn_of(&here.pcs()).try_with_locked(self.ctx, f)
     }
 
-    /// Puts `sheaf` into that barn, or gives it back.
+    /// Puts `sheaf` into that barn, or returns it.
     fn put<S>(self, sheaf: S, put: impl FnOnce(&mut Stock, S)) -> Option<S> {
         let mut sheaf = Some(sheaf);
         self.try_with_barn(|stock| {
@@ -439,7 +438,7 @@ impl<'a> CacheCpu for HereCtx<'a> {
         if !self.ctx.preemptible {
             return None;
         }
-        // SAFETY: The caller was preemptible, and preemption is off since.
+        // SAFETY: The caller was preemptible, and preemption has been disabled since.
         Some(unsafe { Quiescent::assume() })
     }
 
@@ -456,7 +455,7 @@ impl<'a> CacheCpu for HereCtx<'a> {
     }
 
     fn uncount(self, stamp: Stamp) {
-        // Others look again by themselves.
+        // No wakeup: waiters check again for other reasons.
         let _ = self.here.cache.uncount(stamp);
     }
 
@@ -468,7 +467,7 @@ impl<'a> CacheCpu for HereCtx<'a> {
     fn take_reserved(self) -> Option<usize> {
         let cache = self.here.cache;
         let barn = cache.barn_of(&self.here.pcs());
-        // First, for the worker to find it gone.
+        // Before the request, so that the worker sees it gone.
         let object = barn.take_reserved();
         barn.missed.add(1, Relaxed);
         self.here.request_refill();

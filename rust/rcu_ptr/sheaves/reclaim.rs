@@ -2,12 +2,13 @@
 
 //! After the grace period: closed sheaves become full ones of the barn (`rcu_free_sheaf()`).
 //!
-//! A callback takes a few sheaves in. What is left of its chain, and objects of other nodes, are for
-//! the worker. Chains are handed on whole, so that no step takes longer where more sheaves wait.
+//! A callback processes a few sheaves. It leaves the rest of its chain, and objects of other nodes,
+//! to the worker. Chains are passed on whole, so that no step takes longer if more sheaves wait.
 //!
 //! # Context
 //!
-//! What locks, wakes or frees: softirq or task, no raw spinlock held, unless it says otherwise.
+//! Functions that lock, wake or free: softirq or task with no raw spinlock held, unless stated
+//! otherwise.
 
 use super::{
     barrier,
@@ -33,15 +34,16 @@ use core::{
 };
 use kernel::prelude::*;
 
-/// Sheaves that one callback takes in at most.
+/// Maximum number of sheaves processed by one callback.
 const CALLBACK_SHEAVES: usize = 16;
-/// Of these, sheaves with objects, each of which is looked at.
+/// Maximum number of these with objects, each of which is checked.
 const CALLBACK_FULL: usize = 2;
-/// Sheaves that the worker takes in between two calls of cond_resched().
+/// Sheaves that the worker processes between two calls of cond_resched().
 const WORKER_SHEAVES: usize = 16;
 
-/// Has `chain`, of this CPU, wait for a grace period: here it is chosen, by call_rcu_hurry(). Emptied sheaves wait
-/// for contexts with preemption disabled only, objects for readers of an SRCU domain too.
+/// Has `chain`, of this CPU, wait for a grace period: it starts here, by call_rcu_hurry(). Spent
+/// sheaves wait for contexts with preemption disabled only, objects for readers of an SRCU domain
+/// too.
 ///
 /// # Context
 ///
@@ -54,14 +56,15 @@ pub(super) fn start_grace_period(here: Here<'_>, chain: SheafChain) {
     }
 }
 
-/// The same for `cpu`, which may be dead.
+/// As [`start_grace_period()`], for `cpu`, which may be dead.
 pub(super) fn call(cache: &Cache, cpu: i32, node: usize, mut chain: SheafChain) {
     let count = (chain.len(), chain.nr_full());
     if cache.srcu.is_some() && chain.nr_full() > 0 {
         trace::sheaf_wait(&cache.name, cpu, || count);
         return cache.wait_for_readers(chain);
     }
-    // Emptied sheaves alone are not counted; one count for the chain has destroy() wait for this callback.
+    // Spent sheaves alone are not counted. One count per chain has destroy() wait for this
+    // callback.
     chain.count(|| cache.count(cpu));
     if let Some(head) = chain.into_rcu_head(node) {
         trace::sheaf_wait(&cache.name, cpu, || count);
@@ -71,12 +74,12 @@ pub(super) fn call(cache: &Cache, cpu: i32, node: usize, mut chain: SheafChain) 
     }
 }
 
-/// The RCU callback.
+/// The RCU callback of a chain.
 struct SheafCallback;
 
 impl Callback for SheafCallback {
     unsafe fn run(head: NonNull<RcuHead>) {
-        // SAFETY: `call()` handed the head over once.
+        // SAFETY: `call()` passed the head once.
         let (mut chain, of) =
             unsafe { SheafChain::from_rcu_head(head.as_ptr().expose_provenance()) };
         // SAFETY: The destruction of a cache waits until nothing is counted.
@@ -124,7 +127,7 @@ impl Callback for SheafCallback {
     }
 }
 
-/// Leaves `chain`, whose grace period is over, for the worker.
+/// Leaves `chain`, whose grace period is over, to the worker.
 pub(super) fn leave_for_worker(cache: &Cache, node: usize, chain: SheafChain) {
     if !chain.is_empty() {
         cache.barns[node].add_backlog(chain);
@@ -132,15 +135,15 @@ pub(super) fn leave_for_worker(cache: &Cache, node: usize, chain: SheafChain) {
     }
 }
 
-/// Leaves `chain`, which was closed before the call, for [`wait_until()`] after a grace period.
+/// Leaves `chain`, which was closed before the call, to [`wait_until()`] after a grace period.
 pub(super) fn leave_closed(cache: &Cache, node: usize, chain: SheafChain) {
     cache.barns[node].add_polled(chain);
-    // Waiters for them already have a grace period to wait for.
+    // Those who already wait for them have to wait for a grace period.
     barrier::wake();
 }
 
-/// What need not wait any more in a sheaf of `cache`: its objects are destructed if they were freed. Those of
-/// stock were not used.
+/// Returns the contents of a sheaf of `cache`. Its objects are destructed if they were freed; those
+/// of stock were not used.
 ///
 /// # Context
 ///
@@ -168,7 +171,7 @@ unsafe fn into_rest(cache: &Cache, sheaf: Closed) -> Rest {
     rest
 }
 
-/// Takes in the sheaves that callbacks left.
+/// Processes the sheaves that callbacks left.
 pub(super) struct BacklogWork(pub(super) CacheRef);
 
 impl Handler for BacklogWork {
@@ -178,11 +181,11 @@ impl Handler for BacklogWork {
     }
 }
 
-/// Takes in what was left and whose grace period is over.
+/// Processes sheaves and strays that were left and whose grace period is over.
 ///
 /// # Context
 ///
-/// May sleep. The cache does not end meanwhile.
+/// May sleep. The cache is not destroyed meanwhile.
 pub(super) fn process_backlog(cache: &Cache) {
     cache.process_strays();
     for (node, barn) in cache.barns.iter().enumerate() {
@@ -192,19 +195,19 @@ pub(super) fn process_backlog(cache: &Cache) {
         };
         // SAFETY: A grace period has passed since all of them were closed.
         unsafe { process_chain(cache, node, barn.take_backlog(), sort, count) };
-        // Objects may have gone to any node.
+        // Objects may have been sent to any node.
         for node in 0..cache.nr_nodes() {
             shrink::check_limits(cache, node);
         }
     }
 }
 
-/// Waits until `done` holds. Takes in what callbacks and barriers of `cache` leave meanwhile: the worker may have
-/// to wait for its CPU, and a barrier for something else.
+/// Waits until `done` returns `true`. Processes what callbacks and barriers of `cache` leave
+/// meanwhile: the worker may have to wait for its CPU, and a barrier for something else.
 ///
 /// # Context
 ///
-/// May sleep; `done` may not. The cache does not end meanwhile.
+/// May sleep; `done` may not. The cache is not destroyed meanwhile.
 pub(super) fn wait_until(cache: &Cache, done: impl Fn() -> bool) {
     let has_backlog = || cache.batches.any_over() || cache.has_backlog();
     while !done() {
@@ -217,14 +220,13 @@ pub(super) fn wait_until(cache: &Cache, done: impl Fn() -> bool) {
     }
 }
 
-/// Sheaves on their way into one barn.
+/// Sheaves that are to be put into one barn, in one step.
 pub(super) struct BarnTransfer {
     full: Stack<FullSheaf>,
     empty: Stack<EmptySheaf>,
 }
 
 impl BarnTransfer {
-    /// No sheaves.
     pub(super) const fn new() -> Self {
         Self {
             full: Stack::new(),
@@ -232,7 +234,6 @@ impl BarnTransfer {
         }
     }
 
-    /// Adds what is left of a sheaf.
     pub(super) fn add(&mut self, rest: Rest) {
         match rest {
             Rest::Full(sheaf) => self.full.push(sheaf),
@@ -240,7 +241,7 @@ impl BarnTransfer {
         }
     }
 
-    /// Puts them into the barn of `node`, all at once: callers add a bounded number.
+    /// Puts them into the barn of `node` under one lock: callers add a bounded number.
     pub(super) fn put(mut self, cache: &Cache, node: usize) {
         shrink::check_limits_with(cache, node, |stock| {
             while let Some(sheaf) = self.full.pop() {
@@ -315,7 +316,7 @@ fn is_local(cache: &Cache, node: usize, sheaf: &FullSheaf) -> bool {
         || sheaf.all(|object| node_of(object).is_none_or(|owner_node| owner_node == node))
 }
 
-/// Sends objects of other nodes to the barns of these, one node after the other.
+/// Moves objects of other nodes to the barns of these, one node after the other. Returns the rest.
 ///
 /// # Context
 ///
@@ -328,8 +329,8 @@ fn send_remote(cache: &Cache, node: usize, rest: Rest) -> Rest {
             continue;
         }
         let barn = &cache.barns[owner_node];
-        // One more than is needed, as contexts that allocate on their node and free elsewhere have their empty
-        // sheaves elsewhere too.
+        // Bring an empty sheaf: when objects are allocated on one node and freed on another, empty
+        // sheaves pile up on the freeing node.
         let mut spare = cache.new_sheaf(slab::GFP_ATOMIC);
         let rest = barn.with_locked(|stock| {
             if let Some(spare) = spare.take() {
@@ -348,7 +349,7 @@ fn send_remote(cache: &Cache, node: usize, rest: Rest) -> Rest {
     Rest::Full(sheaf)
 }
 
-/// The marks of a CPU.
+/// The table of a CPU, to find double frees.
 pub(super) struct CpuMarks(UnsafeCell<Marks>);
 
 // SAFETY: Used on its own CPU with interrupts off, and not in NMI.
@@ -358,7 +359,7 @@ unsafe impl Send for CpuMarks {}
 
 impl CpuMarks {
     pub(super) fn new() -> impl PinInit<Self, Error> {
-        // SAFETY: All of it is written, and zeroes are a value of it.
+        // SAFETY: All of it is written, and all zeroes is a valid value.
         unsafe {
             pin_init::pin_init_from_closure(|slot: *mut Self| {
                 slot.write_bytes(0, 1);
@@ -367,17 +368,17 @@ impl CpuMarks {
         }
     }
 
-    /// A slot of `sheaf` whose object is in another, too.
+    /// Returns a slot of `sheaf` whose object is in another one as well.
     fn find_double(sheaf: &FullSheaf) -> Option<usize> {
         let irqs = IrqsOff::save();
         let here = Sheaves::get().seen.this(&irqs);
-        // SAFETY: With interrupts off this is the one user on this CPU, as there is none in NMI.
+        // SAFETY: With interrupts off this is the only user on this CPU, as there is none in NMI.
         let seen = unsafe { &mut *here.0.get() };
         seen.find_double(sheaf)
     }
 }
 
-/// The objects of a sheaf without second copies of those that were freed twice.
+/// Removes second copies of objects that were freed twice.
 fn without_doubles(cache: &Cache, rest: Rest) -> Rest {
     let Rest::Full(mut sheaf) = rest else {
         return rest;
@@ -389,7 +390,7 @@ fn without_doubles(cache: &Cache, rest: Rest) -> Rest {
     Rest::Full(sheaf)
 }
 
-/// The objects of a sheaf that may be allocated again; the others are freed to the slab.
+/// Keeps the objects of a sheaf that may be allocated again, and frees the others to the slab.
 fn keep_reusable(cache: &Cache, rest: Rest) -> Rest {
     let Rest::Full(sheaf) = rest else {
         return rest;

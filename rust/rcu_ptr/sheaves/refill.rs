@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Objects from the slab: a sheaf at a time where the caller may sleep, by a worker for callers that can't,
-//! and ahead of need (`kmem_cache_prefill_sheaf()`).
+//! Objects from the slab: a sheaf at a time if the caller may sleep, by a worker for callers that
+//! can't, and ahead of need (`kmem_cache_prefill_sheaf()`).
 
 use super::{
     cache::{Barn, Cache, CacheRef},
@@ -25,7 +25,7 @@ use kernel::{
     sync::atomic::{Full, Relaxed, Release},
 };
 
-/// Allocates an object when no sheaf has one.
+/// Allocates an object after no sheaf had one.
 ///
 /// # Context
 ///
@@ -58,8 +58,8 @@ pub(super) fn alloc(cache: &Cache, gfp: u32) -> *mut u8 {
     }
 }
 
-/// Keeps the rest of a sheaf that came with `object`: on this CPU, or in the barn of its own node where
-/// the task or its memory policy led to another.
+/// Keeps the rest of a sheaf that was allocated with `object`: on this CPU, or in the barn of its
+/// own node if the task or its memory policy led to another.
 fn keep_rest(cache: &Cache, object: usize, rest: Rest) {
     let pin = PreemptOff::new();
     let here = Here::new(cache, &pin);
@@ -73,7 +73,7 @@ fn keep_rest(cache: &Cache, object: usize, rest: Rest) {
             match node {
                 Some(node) => {
                     cache.put_rest(node, Rest::Full(sheaf));
-                    // No monitor of this node looks there.
+                    // No CPU of that node runs a monitor for it.
                     shrink::check_limits(cache, node);
                 }
                 None => exchange::install(at, sheaf),
@@ -83,13 +83,13 @@ fn keep_rest(cache: &Cache, object: usize, rest: Rest) {
     }
 }
 
-/// A sheaf full of objects from the slab, of `node` or of where this runs.
+/// Allocates a sheaf full of objects from the slab, of `node` or of the node of this CPU.
 ///
 /// # Context
 ///
 /// May sleep.
 fn new_full(cache: &Cache, node: Option<usize>, gfp: u32) -> Option<FullSheaf> {
-    // One object is worth retries, a whole sheaf is not.
+    // Retries are justified for one object, not for a whole sheaf.
     let gfp = slab::for_sheaf(gfp);
     let stocked = {
         let pin = PreemptOff::new();
@@ -110,7 +110,7 @@ fn new_full(cache: &Cache, node: Option<usize>, gfp: u32) -> Option<FullSheaf> {
     Some(sheaf.fill(objects))
 }
 
-/// Fills `objects` from the slab, or does nothing.
+/// Fills `objects` from the slab. Returns `false`, with nothing allocated, on failure.
 ///
 /// # Context
 ///
@@ -146,7 +146,7 @@ fn alloc_objects(cache: &Cache, node: Option<usize>, gfp: u32, objects: &mut [*m
 ///
 /// # Errors
 ///
-/// `EINVAL` where `gfp` does not let it sleep; `ENOMEM`: there are no more than before.
+/// `EINVAL` if `gfp` does not allow sleeping; `ENOMEM`, with the reserve unchanged.
 pub(crate) fn prefill(cache: &Cache, objects: usize, gfp: u32) -> Result {
     gp::might_sleep();
     if !slab::may_block(gfp) {
@@ -169,26 +169,26 @@ pub(crate) fn prefill(cache: &Cache, objects: usize, gfp: u32) -> Result {
 }
 
 impl Here<'_> {
-    /// Has the worker run.
+    /// Requests a run of the refill worker.
     ///
     /// # Context
     ///
     /// Any, NMI included.
     pub(super) fn request_refill(self) {
-        // ORDERING: The worker that takes the flag off sees what was counted and taken before.
+        // ORDERING: The worker that clears the flag sees what was counted and taken before.
         self.cache.wants_refill.store(true, Release);
         self.queue_irq_work();
     }
 }
 
-/// The refill worker: fills the reserves, and brings as many sheaves as failed allocations would have
-/// needed.
+/// The refill worker: fills the reserves, and allocates as many sheaves as failed allocations would
+/// have needed.
 pub(super) struct CacheRefillWork(pub(super) CacheRef);
 
 impl Handler for CacheRefillWork {
     fn run(&self) {
         let cache = &self.0;
-        // ORDERING: Whose request this takes off, its miss is seen below.
+        // ORDERING: A miss counted before the request that this clears is visible below.
         cache.wants_refill.xchg(false, Full);
         let may_grow = !cache.is_at_wait_limit();
         if !may_grow && !cache.closed_reach_limit() {
@@ -196,8 +196,8 @@ impl Handler for CacheRefillWork {
         }
         for (node, barn) in cache.barns.iter().enumerate() {
             let missed = barn.missed.xchg(0, Full);
-            // The part that is not promised is filled on demand: most caches are only used by callers
-            // that may sleep.
+            // The part of the reserve that is not promised is filled on demand: most caches are
+            // only used by callers that may sleep.
             if missed > 0 || barn.with_reserve(|ring| ring.is_short()) {
                 fill_reserve(cache, node, may_grow);
             }
@@ -225,7 +225,7 @@ impl Handler for CacheRefillWork {
     }
 }
 
-/// Brings what is missing in the reserve of `node`, of the barn or, where the cache may grow, of the slab.
+/// Fills the reserve of `node`, from the barn or, if the cache may grow, from the slab.
 fn fill_reserve(cache: &Cache, node: usize, may_grow: bool) {
     let of_slab = || {
         if may_grow {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The reserve of a node: single objects for allocations that can neither wait nor lock.
+//! The reserve of a node: single objects for allocations that can neither wait nor lock. No kernel
+//! dependencies: compiled by the host tests.
 //!
 //! ```text
 //!   head: the next to be taken          tail: the next to be filled
@@ -8,29 +9,31 @@
 //!  | o | o | o | o | o | o | o | o | o |   |   |   |   a ring of slots
 //! ```
 //!
-//! Objects are taken at the head, on any CPU and in any context, with one exchange of that word, and added at the
-//! tail by one caller at a time. The object is read before the exchange. `head` only grows, so an exchange that
-//! succeeds says that the slot was not taken meanwhile, and a slot is only filled again when `head` is past it. One
-//! that fails says that another context has got an object: the ring as a whole always makes progress.
+//! Objects are taken at the head, on any CPU and in any context, by one exchange of that word, and
+//! added at the tail by one caller at a time. The object is read before the exchange. `head` only
+//! grows, so a successful exchange shows that the slot was not taken meanwhile, and a slot is only
+//! filled again when `head` is past it. A failed exchange shows that another context has taken an
+//! object: the ring as a whole always makes progress.
 //!
-//! Sheaves would not do: with one all of its objects are taken, and others find nothing.
+//! Sheaves would not do: a context that takes one takes all of its objects, and others find
+//! nothing.
 
 use crate::sync::AtomicLink;
 use core::ops::Deref;
 
-/// The ring.
+/// A ring buffer of objects.
 pub(crate) struct Reserve<P> {
     slots: P,
     head: AtomicLink,
     tail: AtomicLink,
-    /// Objects that stay while none is taken.
+    /// Objects that are promised: they are no surplus.
     keep: usize,
-    /// `head` when [`Reserve::idle()`] was last called.
+    /// `head` at the last call of [`Reserve::idle()`].
     seen: AtomicLink,
 }
 
 impl<P: Deref<Target = [AtomicLink]>> Reserve<P> {
-    /// An empty ring of these `slots`, of which `keep` are to stay filled.
+    /// Creates an empty ring of `slots`, of which `keep` are to stay filled.
     pub(crate) fn new(slots: P, keep: usize) -> Self {
         Self {
             slots,
@@ -41,46 +44,46 @@ impl<P: Deref<Target = [AtomicLink]>> Reserve<P> {
         }
     }
 
-    /// Objects that are promised.
+    /// The number of objects that are promised.
     pub(crate) fn keep(&self) -> usize {
         self.keep
     }
 
-    /// Objects in it, at some moment during the call.
+    /// The number of objects, at some moment during the call.
     pub(crate) fn len(&self) -> usize {
         // In this order, so that the difference is not negative.
         let head = self.head.load_acquire();
         (self.tail.load_acquire() - head) as usize
     }
 
-    /// Whether something of what is promised is missing.
+    /// Whether promised objects are missing.
     pub(crate) fn is_short(&self) -> bool {
         self.len() < self.keep
     }
 
-    /// Objects that are missing.
+    /// The number of empty slots.
     pub(crate) fn missing(&self) -> usize {
         self.slots.len().saturating_sub(self.len())
     }
 
-    /// The slot that a position stands for.
+    /// The slot of a position.
     fn slot(&self, position: u64) -> Option<&AtomicLink> {
         let i = position.checked_rem(self.slots.len() as u64)?;
         self.slots.get(i as usize)
     }
 
-    /// Takes an object.
     pub(crate) fn take(&self) -> Option<usize> {
         self.take_above(0)
     }
 
-    /// Takes an object if more than `keep` are there.
+    /// Takes an object if there are more than `keep`.
     fn take_above(&self, keep: u64) -> Option<usize> {
         loop {
-            // ORDERING: Acquire pairs with the exchange of who took last: the tail below is the one that it saw, or
-            // a later one. Again after an exchange that failed, which orders nothing.
+            // ORDERING: Acquire pairs with the exchange of the last take: the tail below is the one
+            // that it saw, or a later one. Read again after a failed exchange, which orders
+            // nothing.
             let head = self.head.load_acquire();
-            // The tail only grows: as many are there still when the head is exchanged.
+            // The tail only grows: as many objects are still there when the head is exchanged.
             // ORDERING: Acquire pairs with the release in `put()`: the slot is filled.
             if self.tail.load_acquire() - head <= keep {
                 return None;
@@ -93,12 +96,13 @@ impl<P: Deref<Target = [AtomicLink]>> Reserve<P> {
         }
     }
 
-    /// Takes an object that is not promised: this may be another ring than that whose surplus was looked at.
+    /// Takes an object that is not promised: the ring may have been replaced since
+    /// [`Self::surplus()`] was read.
     pub(crate) fn take_surplus(&self) -> Option<usize> {
         self.take_above(self.keep as u64)
     }
 
-    /// Adds `object`, one caller at a time. `false`: there is no slot.
+    /// Adds `object`, one caller at a time. Returns `false` if there is no slot.
     pub(crate) fn put(&self, object: usize) -> bool {
         let tail = self.tail.load_relaxed();
         // ORDERING: Acquire pairs with the exchange in `take()`.
@@ -114,7 +118,7 @@ impl<P: Deref<Target = [AtomicLink]>> Reserve<P> {
         true
     }
 
-    /// Objects in excess of those that are to stay, if none was taken since the last call.
+    /// The surplus, if no object was taken since the last call.
     pub(crate) fn idle(&self) -> usize {
         let head = self.head.load_relaxed();
         if self.seen.load_relaxed() != head {
@@ -124,7 +128,7 @@ impl<P: Deref<Target = [AtomicLink]>> Reserve<P> {
         self.surplus()
     }
 
-    /// Objects in excess of those that are to stay.
+    /// The number of objects that are not promised.
     pub(crate) fn surplus(&self) -> usize {
         self.len().saturating_sub(self.keep)
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The sheaf: pointers to free objects, filled once and then emptied once (`struct slab_sheaf`).
+//! The sheaf: pointers to free objects, filled once and then emptied once (`struct slab_sheaf`). No
+//! kernel dependencies: compiled by the host tests.
 //!
 //! ```text
 //!  aligned to its size
@@ -9,12 +10,12 @@
 //!                                  | room for cursors that overshoot
 //! ```
 //!
-//! An address inside tells all: which sheaf, which slot, and whether there is one. Objects always
+//! An address inside identifies the sheaf and the slot, and whether there is one. Objects always
 //! reach up to the last slot, so a cursor needs no other limit.
 //!
-//! What a sheaf is good for is its type: [`EmptySheaf`] and [`FullSheaf`], which has an object or more, belong to their
-//! owner alone; [`Closed`] ones were seen by contexts that may have been interrupted in the middle, and need a grace
-//! period.
+//! The type states what may be done with a sheaf: [`EmptySheaf`] and [`FullSheaf`], which has an
+//! object or more, belong to their owner alone; [`Closed`] ones may be in use by contexts that were
+//! interrupted in the middle, and need a grace period.
 
 use super::{
     cursor::Quiescent,
@@ -28,7 +29,7 @@ use core::{
     ptr::{with_exposed_provenance_mut, NonNull},
 };
 
-/// Room for the kernel's `struct rcu_head`.
+/// Space for the kernel's `struct rcu_head`.
 pub(crate) type RcuHead = UnsafeCell<[usize; 2]>;
 
 /// A sheaf in memory.
@@ -39,32 +40,32 @@ pub(crate) struct Sheaf {
     state: HeadCell<State>,
 }
 
-/// What an owner knows of its sheaf.
+/// Owner-private state of a sheaf.
 #[derive(Clone, Copy)]
 struct State {
     next: usize,
-    /// Of the chain that starts here.
+    /// The chain that starts here.
     links: Links,
-    /// The cache, for code that has the `rcu_head` only.
+    /// The cache, for the RCU callback.
     owner: *const (),
     /// Objects are in slots `start..end`.
     start: u16,
     end: u16,
-    /// The node of the CPU that the chain comes from.
+    /// The node of the CPU that the chain is from.
     node: u32,
-    /// Where it is counted while it is closed; 0: nowhere.
+    /// Where it is counted while it is closed; 0 if it is not.
     stamp: u32,
-    /// When its first object was freed. While the sheaf is closed, none where its objects are stock.
+    /// When its first object was freed; `None` in a closed sheaf of stock.
     since: Option<NonZeroU32>,
 }
 
-/// Says where something that waits for a grace period is counted; given up when it no longer does.
+/// Identifies the count of something that waits for a grace period; given up when it is uncounted.
 #[must_use = "a barrier would wait for ever"]
 #[derive(Debug)]
 pub(crate) struct Stamp(NonZeroU32);
 
 impl Stamp {
-    /// Of `index`, from 0.
+    /// From an index, counted from 0.
     pub(crate) fn of(index: u32) -> Self {
         Self(NonZeroU32::MIN.saturating_add(index))
     }
@@ -79,11 +80,11 @@ impl Stamp {
     }
 }
 
-/// A chain of closed sheaves but for where it starts.
+/// A chain of closed sheaves, without its start.
 #[derive(Clone, Copy)]
 struct Links {
     last: usize,
-    /// Sheaves, and how many of them have objects.
+    /// The number of sheaves, and of those with objects.
     len: u32,
     full: u32,
 }
@@ -95,7 +96,7 @@ impl Links {
         full: 0,
     };
 
-    /// With `sheaf` in front.
+    /// Adds `sheaf` in front.
     fn with(self, sheaf: Raw) -> Self {
         let State { start, end, .. } = sheaf.get();
         Self {
@@ -110,9 +111,9 @@ impl Links {
     }
 }
 
-/// Bytes of the slots: where the head starts.
+/// Bytes of the slots: the offset of the head.
 pub(crate) const END: usize = offset_of!(Sheaf, rcu);
-/// From an address to its place in a sheaf.
+/// Bits of an address that are the offset in a sheaf.
 pub(crate) const MASK: usize = SHEAF_BYTES - 1;
 /// Bytes of a slot.
 pub(crate) const STRIDE: usize = size_of::<Slot>();
@@ -122,7 +123,7 @@ const _: () = assert!(
     "a sheaf has another layout than its cursors expect"
 );
 
-/// A sheaf by its address, with the accessors that an owner may use.
+/// A sheaf by its address, with accessors for its owner.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Raw(NonNull<Sheaf>);
 
@@ -135,7 +136,7 @@ impl Raw {
     }
 
     fn slot(&self, i: usize) -> &Slot {
-        // SAFETY: Sheaves live until their last owner gives the memory away; slots are atomic.
+        // SAFETY: Sheaves live until their last owner frees the memory; slots are atomic.
         unsafe { &self.0.as_ref().slots[i] }
     }
 
@@ -177,8 +178,8 @@ impl Raw {
         }
     }
 
-    /// Objects are in slots from `start` on, and the others are not looked at. Where kmemleak takes what
-    /// is there for references, nothing is.
+    /// Objects are in slots from `start` on; the others are not accessed. They are cleared for
+    /// kmemleak, which would take their contents for references.
     fn set_start(self, start: usize) {
         self.set_range(start, SLOTS);
         if CLEARS_SLOTS {
@@ -187,7 +188,7 @@ impl Raw {
     }
 }
 
-/// What is left with objects in slots from `start` on.
+/// A sheaf with objects in slots from `start` on.
 fn rest_from(sheaf: Raw, start: usize) -> Rest {
     sheaf.set_start(start);
     if start == SLOTS {
@@ -197,7 +198,7 @@ fn rest_from(sheaf: Raw, start: usize) -> Rest {
     }
 }
 
-/// The sheaf that an address of a slot, of its head or of its `rcu_head` belongs to.
+/// The sheaf of an address of a slot, of its head or of its `rcu_head`.
 ///
 /// # Safety
 ///
@@ -214,11 +215,11 @@ unsafe fn around(addr: usize) -> Raw {
 pub(crate) struct EmptySheaf(Raw);
 
 impl EmptySheaf {
-    /// A sheaf in fresh memory, for the cache `owner`.
+    /// Creates a sheaf for the cache `owner`.
     ///
     /// # Safety
     ///
-    /// `memory` is the caller's to give away, [`SHEAF_BYTES`] long and aligned to as much.
+    /// `memory` is exclusively owned by the caller, [`SHEAF_BYTES`] long and aligned to as much.
     pub(crate) unsafe fn from_memory(memory: NonNull<u8>, owner: *const ()) -> Self {
         let raw = Raw(memory.cast());
         // SAFETY: By the safety requirements of this function; every slot is written before it is
@@ -240,12 +241,12 @@ impl EmptySheaf {
         Self(raw)
     }
 
-    /// The memory, for another use.
+    /// Returns the memory.
     pub(crate) fn into_memory(self) -> NonNull<u8> {
         self.0 .0.cast()
     }
 
-    /// Starts to fill it with `object`, up to `capacity` objects.
+    /// Starts filling it, up to `capacity` objects, with `object`.
     pub(crate) fn start(self, capacity: usize, object: usize) -> Filling {
         let start = SLOTS - capacity;
         self.0.set_range(start, SLOTS);
@@ -254,7 +255,7 @@ impl EmptySheaf {
         Filling(self.0)
     }
 
-    /// On the way through a grace period, for want of another place.
+    /// Closes it without objects, to send it through a grace period because no list has room.
     pub(crate) fn into_closed(self) -> Closed {
         self.0.set_stamp(0);
         Closed(self.0)
@@ -275,12 +276,12 @@ impl EmptySheaf {
 pub(crate) struct Filling(Raw);
 
 impl Filling {
-    /// It is used as it is, not installed. Only for a capacity of 1 is that all that is in it.
+    /// Becomes a full sheaf without having been installed, with its first object.
     pub(crate) fn done(self) -> FullSheaf {
         FullSheaf(self.0)
     }
 
-    /// Takes the object out again: the sheaf was not installed.
+    /// Removes the object, as the sheaf was not installed.
     pub(crate) fn undo(self) -> EmptySheaf {
         self.0.set_start(SLOTS);
         EmptySheaf(self.0)
@@ -292,14 +293,14 @@ impl Filling {
 pub(crate) struct FullSheaf(Raw);
 
 impl FullSheaf {
-    /// Takes one object out.
+    /// Removes one object.
     pub(crate) fn pop(self) -> (usize, Rest) {
         let start = self.start();
         let object = self.0.slot(start).load();
         (object, rest_from(self.0, start + 1))
     }
 
-    /// The objects, copied out; the sheaf is empty after that.
+    /// Moves the objects to `out`. Returns their number, and the empty sheaf.
     pub(crate) fn empty_into(self, out: &mut [*mut u8; SLOTS]) -> (usize, EmptySheaf) {
         let start = self.start();
         for i in start..SLOTS {
@@ -309,7 +310,7 @@ impl FullSheaf {
         (SLOTS - start, EmptySheaf(self.0))
     }
 
-    /// Takes the objects out that `keep` refuses. `Empty` if none is left.
+    /// Removes the objects for which `keep` returns `false`.
     pub(crate) fn retain(self, mut keep: impl FnMut(usize) -> bool) -> Rest {
         let mut to = SLOTS;
         for i in (self.start()..SLOTS).rev() {
@@ -322,7 +323,7 @@ impl FullSheaf {
         rest_from(self.0, to)
     }
 
-    /// Whether `is` holds for all objects.
+    /// Whether `is` returns `true` for all objects.
     pub(crate) fn all(&self, mut is: impl FnMut(usize) -> bool) -> bool {
         (self.start()..SLOTS).all(|i| is(self.0.slot(i).load()))
     }
@@ -345,7 +346,7 @@ impl FullSheaf {
         self.0.slot(i).load()
     }
 
-    /// Takes the object in slot `i` out, which is not the first.
+    /// Removes the object in slot `i`, which is not the first.
     pub(crate) fn remove(&mut self, i: usize) {
         let start = self.start();
         for i in (start + 1..=i).rev() {
@@ -365,7 +366,7 @@ impl FullSheaf {
         true
     }
 
-    /// Lets its objects wait for another grace period, which does no harm.
+    /// Closes it with its objects, to send it through a grace period because no list has room.
     pub(crate) fn into_closed(self, stamp: Stamp) -> Closed {
         self.0.set_since(None);
         self.0.set_stamp(stamp.number());
@@ -373,17 +374,14 @@ impl FullSheaf {
     }
 }
 
-/// What is left of a sheaf that gave objects away.
+/// A sheaf with or without objects.
 pub(crate) enum Rest {
-    /// No objects are left.
     Empty(EmptySheaf),
-    /// Objects are left.
     Full(FullSheaf),
 }
 
-/// A sheaf that was installed. Contexts of its CPU that were interrupted may still be about to write
-/// or read slots of it, and readers to look at its objects: the slots must not be
-/// touched until a grace period is over.
+/// A sheaf that was installed. Interrupted contexts of its CPU may be about to write or read its
+/// slots, and readers may access its objects: the slots must not be accessed before a grace period.
 #[must_use = "objects are lost"]
 pub(crate) struct Closed(Raw);
 
@@ -392,14 +390,14 @@ impl Closed {
         self.0.addr()
     }
 
-    /// Takes the stamp off.
+    /// Removes the stamp.
     pub(crate) fn take_stamp(&mut self) -> Option<Stamp> {
         let stamp = Stamp::new(self.0.get().stamp);
         self.0.set_stamp(0);
         stamp
     }
 
-    /// The number of objects that wait in it, and since when.
+    /// The number of objects that wait in it, and since when; `None` for stock.
     pub(crate) fn waiting(&self) -> Option<(usize, NonZeroU32)> {
         let State {
             start, end, since, ..
@@ -407,24 +405,24 @@ impl Closed {
         Some((usize::from(end - start), since?))
     }
 
-    /// Whether its objects were freed. Otherwise they are stock that comes here for want of another place,
-    /// and unused since they were last ready to be allocated.
+    /// Whether its objects were freed. Otherwise they are stock that was closed for want of room,
+    /// unused since they last became ready to be allocated.
     pub(crate) fn holds_freed(&self) -> bool {
         self.waiting().is_some_and(|(objects, _)| objects > 0)
     }
 
-    /// Links it to the chain that starts at `next`, which another context may have taken meanwhile.
-    /// Returns how many sheaves there are with it.
+    /// Links it to the chain that starts at `next`, which another context may take meanwhile.
+    /// Returns the number of sheaves, this one included.
     ///
     /// # Safety
     ///
-    /// `next` is 0 or a closed sheaf that was linked so, and whose memory is not given away yet.
+    /// `next` is 0 or a closed sheaf that was linked so, and whose memory is not freed yet.
     pub(crate) unsafe fn link(&self, next: usize) -> usize {
         let links = if next == 0 {
             Links::NONE
         } else {
-            // SAFETY: By the safety requirements of this function. What is read is of use only where
-            // the sheaf was not taken.
+            // SAFETY: By the safety requirements of this function. What is read is only used if the
+            // sheaf was not taken.
             unsafe { (&raw const (*around(next).state()).links).read_volatile() }
         };
         let links = links.with(self.0);
@@ -433,18 +431,18 @@ impl Closed {
         links.len as usize
     }
 
-    /// What need not wait any more.
+    /// Returns its contents, to be used.
     ///
     /// # Safety
     ///
-    /// A grace period has passed since the sheaf was closed; or no context of its CPU is
-    /// interrupted in an operation and, where objects wait in it, no reader can have them.
+    /// A grace period has passed since the sheaf was closed; or no context of its CPU is in the
+    /// middle of an operation, and no reader has its objects.
     pub(crate) unsafe fn into_rest(self) -> Rest {
         let State { start, end, .. } = self.0.get();
         let (start, end) = (start as usize, end as usize);
         let gap = SLOTS - end;
         if gap > 0 {
-            // Closed before it was full: objects reach up to the last slot again.
+            // Closed before it was full: move objects up to the last slot.
             for i in (start..end).rev() {
                 self.0.slot(i + gap).store(self.0.slot(i).load());
             }
@@ -452,14 +450,14 @@ impl Closed {
         rest_from(self.0, start + gap)
     }
 
-    /// A sheaf without objects, to wait for a grace period.
+    /// Closes an emptied sheaf.
     pub(crate) fn spent(sheaf: Installed) -> Self {
         sheaf.0.set_range(SLOTS, SLOTS);
         sheaf.0.set_stamp(0);
         Self(sheaf.0)
     }
 
-    /// A sheaf with the objects up to `end`, to wait for a grace period.
+    /// Closes a sheaf with objects up to slot `end`.
     pub(crate) fn filled(sheaf: Installed, end: usize, stamp: Stamp) -> Self {
         let start = sheaf.0.get().start as usize;
         sheaf.0.set_range(start, end);
@@ -468,31 +466,31 @@ impl Closed {
     }
 }
 
-/// A sheaf that a cursor has just given up.
+/// A sheaf that was just removed from a cursor.
 #[must_use = "objects are lost"]
 pub(crate) struct Installed(Raw);
 
 impl Installed {
-    /// The sheaf that a cursor stood for a slot of.
+    /// The sheaf of a cursor's slot.
     ///
     /// # Safety
     ///
-    /// The cursor was exchanged for another value by the caller, and is not that of no sheaf; `slot` is
-    /// in the sheaf.
+    /// The caller has exchanged the cursor for another value; it was not that of no sheaf, and
+    /// `slot` is in the sheaf.
     pub(crate) unsafe fn from_slot(slot: usize) -> Self {
-        // SAFETY: By the safety requirements of this function: cursors stand for live sheaves.
+        // SAFETY: By the safety requirements of this function: cursors point to live sheaves.
         Self(unsafe { around(slot) })
     }
 
-    /// The objects from `start` on, to be allocated again.
+    /// The sheaf with objects from `start` on, to be allocated again.
     pub(crate) fn into_rest(self, start: usize, _quiescent: &Quiescent) -> Rest {
         rest_from(self.0, start)
     }
 }
 
-/// How a sheaf goes into a cursor.
+/// A sheaf that can be installed in a cursor.
 pub(crate) trait Install {
-    /// The address of the first slot that the cursor allocates.
+    /// The address of the first slot that the cursor reserves.
     fn first_slot(&self) -> usize;
 }
 
@@ -509,7 +507,7 @@ impl Install for Filling {
     }
 }
 
-/// An exclusively owned sheaf, as an address.
+/// Conversion of an exclusively owned sheaf to an address and back.
 pub(crate) trait Owned: Sized {
     /// The address, for [`Owned::from_addr()`].
     fn into_addr(self) -> usize;
@@ -539,7 +537,7 @@ macro_rules! owned {
 
 owned!(EmptySheaf FullSheaf);
 
-/// Exclusively owned sheaves, newest on top, and how many.
+/// A stack of exclusively owned sheaves.
 pub(crate) struct Stack<S> {
     top: usize,
     len: usize,
@@ -584,15 +582,13 @@ impl<S: Owned> Stack<S> {
     }
 }
 
-/// Where a [`SheafChain`] comes from.
+/// The origin of a [`SheafChain`].
 pub(crate) struct Origin {
-    /// The cache.
     pub(crate) owner: *const (),
-    /// The node of the CPU.
     pub(crate) node: usize,
 }
 
-/// Closed sheaves linked through their heads: whatever their number, they are handed on in a few steps.
+/// Closed sheaves linked through their heads: passed on in a few steps, whatever their number.
 #[must_use = "objects are lost"]
 pub(crate) struct SheafChain {
     first: usize,
@@ -607,11 +603,12 @@ impl SheafChain {
         }
     }
 
-    /// The chain that starts at `first`, as [`Closed::link()`] or [`SheafChain::into_rcu_head()`] left it.
+    /// The chain that starts at `first`, as [`Closed::link()`] or [`SheafChain::into_rcu_head()`]
+    /// left it.
     ///
     /// # Safety
     ///
-    /// `first` is 0 or leads through closed sheaves that are the caller's.
+    /// `first` is 0, or the first of a chain of closed sheaves that the caller owns.
     pub(crate) unsafe fn from_first(first: usize) -> Self {
         if first == 0 {
             return Self::new();
@@ -621,7 +618,7 @@ impl SheafChain {
         Self { first, links }
     }
 
-    /// The chain whose [`SheafChain::into_rcu_head()`] is `rcu`, and where it comes from.
+    /// The chain of [`SheafChain::into_rcu_head()`], and its origin.
     ///
     /// # Safety
     ///
@@ -648,24 +645,24 @@ impl SheafChain {
         self.links.len as usize
     }
 
-    /// How many have objects.
+    /// The number of sheaves with objects.
     pub(crate) fn nr_full(&self) -> usize {
         self.links.full as usize
     }
 
-    /// Puts `sheaf` in front.
+    /// Adds `sheaf` in front.
     pub(crate) fn push(&mut self, sheaf: Closed) {
         sheaf.0.set_next(self.first);
         self.links = self.links.with(sheaf.0);
         self.first = sheaf.0.addr();
     }
 
-    /// Takes the first.
+    /// Removes the first sheaf.
     pub(crate) fn pop(&mut self) -> Option<Closed> {
         if self.first == 0 {
             return None;
         }
-        // SAFETY: The chain leads through closed sheaves that it owns.
+        // SAFETY: The chain consists of closed sheaves that it owns.
         let raw = unsafe { around(self.first) };
         let state = raw.get();
         self.first = state.next;
@@ -674,7 +671,7 @@ impl SheafChain {
         Some(Closed(raw))
     }
 
-    /// Puts all of `other` in front.
+    /// Adds all of `other` in front.
     pub(crate) fn append(&mut self, other: Self) {
         if other.first == 0 {
             return;
@@ -690,7 +687,7 @@ impl SheafChain {
         self.links.full += other.links.full;
     }
 
-    /// Has `stamp` on the first sheaf, unless it has one.
+    /// Stamps the first sheaf, unless it has a stamp.
     pub(crate) fn count(&mut self, stamp: impl FnOnce() -> Stamp) {
         if self.first != 0 {
             // SAFETY: As for `pop()`.
@@ -701,7 +698,7 @@ impl SheafChain {
         }
     }
 
-    /// Where it starts, for [`SheafChain::from_first()`].
+    /// The address of its first sheaf, for [`SheafChain::from_first()`].
     pub(crate) fn into_first(self) -> usize {
         if self.first != 0 {
             // SAFETY: As for `pop()`.
@@ -710,8 +707,8 @@ impl SheafChain {
         self.first
     }
 
-    /// Hands all of it over, from a CPU of `node`, as the `rcu_head` of the first, for
-    /// [`SheafChain::from_rcu_head()`].
+    /// The `rcu_head` of its first sheaf, for [`SheafChain::from_rcu_head()`]. The chain is from a
+    /// CPU of `node`.
     pub(crate) fn into_rcu_head(self, node: usize) -> Option<NonNull<RcuHead>> {
         if self.first == 0 {
             return None;
@@ -719,7 +716,7 @@ impl SheafChain {
         // SAFETY: As for `pop()`.
         let raw = unsafe { around(self.first) };
         raw.set_links(self.links);
-        // SAFETY: As for `pop()`; the owner's.
+        // SAFETY: As for `pop()`.
         unsafe { (*raw.state()).node = node as u32 };
         // SAFETY: As for `pop()`.
         Some(unsafe { NonNull::from(&raw.0.as_ref().rcu) })

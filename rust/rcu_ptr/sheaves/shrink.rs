@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Sheaves are freed: those above the limit of a barn (trim), those that were not needed for an interval
-//! (reap), and what memory reclaim asks for (shrinker).
+//! Frees sheaves: those above the limit of a barn (trim), those that were not needed for an
+//! interval (reap), and on request of memory reclaim (shrinker).
 //!
 //! # Context
 //!
-//! What locks, wakes or frees: softirq or task, no raw spinlock held, unless it says otherwise.
+//! Functions that lock, wake or free: softirq or task with no raw spinlock held, unless stated
+//! otherwise.
 
 use super::{
     barn::{Stock, Surplus},
@@ -28,12 +29,13 @@ use kernel::{
     sync::atomic::{Full, Relaxed},
 };
 
-/// Starts a trim if the barn of `node` is above its limit, and the reaper unless it is empty.
+/// Queues the trim worker if the barn of `node` is above its limit, and the reaper unless the barn
+/// is empty.
 pub(super) fn check_limits(cache: &Cache, node: usize) {
     check_limits_with(cache, node, |_| ());
 }
 
-/// The same after `change`, which is called with the lock of the barn held.
+/// As [`check_limits()`], after a call of `change` under the same lock of the barn.
 pub(super) fn check_limits_with(cache: &Cache, node: usize, change: impl FnOnce(&mut Stock)) {
     let more = cache.allowance();
     let unused = cache.barns[node].with_reserve(|ring| ring.surplus()) > 0;
@@ -46,8 +48,8 @@ pub(super) fn check_limits_with(cache: &Cache, node: usize, change: impl FnOnce(
     if excess != Surplus::default() {
         cache.trim.queue(wq, 0);
     }
-    // ORDERING: Full pairs with the exchange of the reaper: either it sees what came, or this sees
-    // that it has gone.
+    // ORDERING: Full pairs with the exchange of the reaper: either that sees the change, or this
+    // sees that the reaper has run.
     if (may_idle || unused) && !cache.reaping.load(Relaxed) && !cache.reaping.xchg(true, Full) {
         let interval = params::drain_jiffies();
         cache.reap_due.set(gp::jiffies() + interval as u64);
@@ -59,7 +61,7 @@ pub(super) fn check_limits_with(cache: &Cache, node: usize, change: impl FnOnce(
     }
 }
 
-/// Applies the current drain interval to the reaper, which is queued, if it would run later otherwise.
+/// Applies the current drain interval to the reaper, which is queued, unless it is due earlier.
 pub(super) fn bring_reaper_forward(cache: &Cache) {
     let interval = params::drain_jiffies();
     if cache
@@ -88,7 +90,7 @@ impl Handler for TrimWork {
     }
 }
 
-/// The reaper.
+/// The reaper: frees what was not needed for a drain interval.
 pub(super) struct ReapWork(pub(super) CacheRef);
 
 impl Handler for ReapWork {
@@ -129,7 +131,8 @@ fn release_reserve(cache: &Cache, barn: &Barn, n: usize) -> usize {
     cache.free_all_to_slab(|| barn.with_reserve(|ring| ring.take_surplus()), n)
 }
 
-/// The same, as long as there is some `surplus` of the barn beside what is done.
+/// Frees sheaves of the barn of `node` one by one, as long as `surplus` returns some; it gets the
+/// barn and what is done. Returns the number of sheaves.
 fn release_while(
     cache: &Cache,
     node: usize,
@@ -163,7 +166,7 @@ fn release_while(
     done.full + done.empty
 }
 
-/// All caches as memory reclaim sees them, in sheaves.
+/// The shrinker of all caches; it counts sheaves.
 pub(crate) struct BarnShrinker;
 
 impl Shrink for BarnShrinker {
@@ -215,7 +218,7 @@ impl Shrink for BarnShrinker {
     }
 }
 
-/// Has the monitors take sheaves off their CPUs, about `goal` of them. CPUs without sheaves are not disturbed.
+/// Has monitors take about `goal` sheaves off their CPUs. CPUs without sheaves are not disturbed.
 /// Returns the number of sheaves that will be taken.
 fn request_flush(caches: &Caches, goal: usize) -> usize {
     // Memory reclaim can't wait for CPU hotplug.
@@ -236,7 +239,7 @@ fn request_flush(caches: &Caches, goal: usize) -> usize {
     done
 }
 
-/// Has the monitors close what waits on their CPUs, at the wait limit.
+/// Has monitors close the sheaves of their CPUs with freed objects, at the wait limit.
 ///
 /// # Context
 ///
@@ -253,11 +256,11 @@ pub(super) fn request_close(cache: &Cache) {
     }
 }
 
-/// What the next run of a monitor is to do at once: take all that there is off its CPU, or close what waits.
+/// Requests to a monitor: take everything off its CPU, or close what holds freed objects.
 pub(super) const FLUSH: u32 = 1;
 pub(super) const CLOSE: u32 = 2;
 
-/// Empties the barns: memory is short.
+/// Has the trim worker empty the barns, as memory is short.
 pub(super) fn request_barn_flush(cache: &Cache) {
     cache.flush_barns.store(true, Relaxed);
     cache.trim.queue(&Sheaves::get().reclaim_wq, 0);

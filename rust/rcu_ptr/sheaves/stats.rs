@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! /sys/kernel/debug/rcu_ptr/caches: a line per cache; and limits, which are written as they are read.
+//! /sys/kernel/debug/rcu_ptr/caches: a line per cache, with counters and limits. Limits are written
+//! in the same format.
 
 use super::{cache::Cache, limits::Limits, pcs::PcsCounter, Sheaves};
 use kernel::{debugfs, fmt, prelude::*, sync::atomic::Relaxed, uaccess::UserSliceReader};
 
-/// The file; it goes when the value is dropped.
+/// The file, which is removed when this is dropped.
 #[pin_data]
 pub(crate) struct CachesFile {
     #[pin]
@@ -13,7 +14,7 @@ pub(crate) struct CachesFile {
 }
 
 impl CachesFile {
-    /// Makes the file in `dir`.
+    /// Creates the file in `dir`.
     ///
     /// # Context
     ///
@@ -49,9 +50,10 @@ pub(crate) fn counts(cache: &Cache) -> Counts {
         n.missed += pcs.counted(PcsCounter::Missed);
         n.nolock_allocs += pcs.counted(PcsCounter::NolockAlloc);
         n.engine_fallback += pcs.counted(PcsCounter::EngineFallback);
-        // Those of all CPUs before `Waited` of any, so that the difference is not below zero: a callback may run on
-        // another CPU than the one that waited. A sheaf is counted there before the grace period that it waits for,
-        // and as done after it, so who sees the second sees the first.
+        // `Done` of all CPUs is read before `Waited` of any, so that the difference is not
+        // negative: a callback may run on another CPU than the one that counted `Waited`. That is
+        // counted before the grace period, and `Done` after it, so a reader that sees `Done` sees
+        // `Waited`.
         n.now_waiting = n.now_waiting.wrapping_sub(pcs.counted(PcsCounter::Done));
         n.callback_max = n.callback_max.max(pcs.callback_max.load(Relaxed));
         let held = pcs.held();
@@ -76,10 +78,10 @@ pub(crate) fn counts(cache: &Cache) -> Counts {
     n
 }
 
-/// A line per cache, with the names that the slab's own counters have where there are such: `free_rcu_sheaf`
-/// sheaves that were filled, `alloc_sheaf` emptied, `free_rcu_sheaf_fail` objects that went to the
-/// engine, `alloc_miss` allocations that found no sheaf, `nolock_allocs` of these served by
-/// kmalloc_nolock().
+/// A line per cache, with the names of the slab's own counters if it has them: `free_rcu_sheaf` rcu
+/// sheaves installed, `alloc_sheaf` allocation sheaves installed, `free_rcu_sheaf_fail` objects
+/// that went to the engine, `alloc_miss` allocations that found no sheaf, `nolock_allocs` of these
+/// served by kmalloc_nolock().
 fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for cache in Sheaves::get().caches.lock().iter() {
         let (n, limits) = (counts(cache), cache.limits.get());
@@ -139,11 +141,11 @@ pub(crate) fn show_delays(f: &mut fmt::Formatter<'_>) -> fmt::Result {
     Ok(())
 }
 
-/// Bytes of a line that is written, at most.
+/// Maximum length of a written line.
 const LINE: usize = 256;
 
-/// Changes limits of the caches that are called so: `cache=NAME LIMIT=VALUE...`, with the names that are read. Those
-/// that are not named stay as they are; 0 is the default.
+/// Changes limits of the caches with a name: `cache=NAME LIMIT=VALUE...`, with the names that are
+/// read. Other limits do not change; 0 is the default.
 fn change(_: &(), reader: &mut UserSliceReader) -> Result {
     let mut text = [0; LINE];
     let text = text.get_mut(..reader.len()).ok_or(EINVAL)?;
@@ -168,7 +170,7 @@ fn change(_: &(), reader: &mut UserSliceReader) -> Result {
     }
 }
 
-/// `limits` with what `words` change.
+/// `limits`, changed as `words` say.
 fn parse<'a>(words: impl Iterator<Item = &'a str>, mut limits: Limits) -> Result<Limits> {
     for word in words {
         let (name, value) = word.split_once('=').ok_or(EINVAL)?;

@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! In which order the end of a cache stops what works on it, and takes what that has left. No kernel in here: the
-//! host tests compile it too.
+//! Order of the teardown of a cache. No kernel dependencies: compiled by the host tests.
 
-/// A cache that is not used any more, and whose objects are all past their grace period.
+/// A cache that is no longer in use, and whose objects' grace periods are over.
 pub(crate) trait Teardown {
-    /// What a CPU has of it.
+    /// The per-CPU part.
     type Cpu;
 
-    /// Calls `f` for each possible CPU.
     fn each(&self, f: impl FnMut(&Self::Cpu));
 
-    /// Stops the refill for good.
+    /// Stops the refill worker, and keeps it from being queued again.
     fn stop_refill(&self);
 
     /// Waits until the irq_work of a CPU is neither queued nor running.
@@ -20,52 +18,52 @@ pub(crate) trait Teardown {
     /// Stops the monitor of a CPU.
     fn stop_monitor(&self, cpu: &Self::Cpu);
 
-    /// Takes everything off a CPU.
+    /// Moves all sheaves of a CPU to the barn.
     fn take_off(&self, cpu: &Self::Cpu);
 
-    /// Waits until nothing is counted and no callback runs; takes in what they leave.
+    /// Waits until nothing is counted and no callback runs, processing what callbacks leave.
     fn wait_until_quiet(&self);
 
-    /// Stops the worker that takes in what callbacks left.
+    /// Stops the worker that processes what callbacks leave.
     fn stop_backlog(&self);
 
-    /// Takes in what callbacks left.
+    /// Processes what callbacks left.
     fn process_backlog(&self);
 
-    /// Stops the trim.
+    /// Stops the trim worker.
     fn stop_trim(&self);
 
-    /// Stops the reaper.
     fn stop_reap(&self);
 
-    /// Frees what is in the barns.
     fn empty_barns(&self);
 }
 
-/// Leaves nothing of `cache`, and nothing that works on it.
+/// Stops all work of `cache`, and frees all sheaves.
 ///
 /// # Context
 ///
 /// May sleep.
 pub(crate) fn teardown(cache: &impl Teardown) {
-    // First, for good: it uses the spares of the CPU it runs on, which queues the irq_work there.
+    // First: the refill uses the spares of the CPU that it runs on, which queues the irq_work.
     cache.stop_refill();
     cache.each(|cpu| {
-        // The irq_work queues the others.
+        // The irq_work queues the monitor.
         cache.wait_for_irq_work(cpu);
         cache.stop_monitor(cpu);
     });
     cache.each(|cpu| cache.take_off(cpu));
-    // Callbacks, whose grace periods are over as well, and what they left.
+    // Callbacks, and what they leave; their grace periods are over too.
     cache.wait_until_quiet();
-    // What queued it has found nothing to leave since: cancelled, as a flush may miss one that is being queued.
+    // Everything that queues the worker has stopped. Cancelled rather than flushed, as a flush may
+    // miss an item that is just being queued.
     cache.stop_backlog();
-    // A callback may have left something, or what follows the one sheaf of a chain that is counted.
+    // A callback may have left sheaves. Only the first sheaf of a chain is counted, so others may
+    // still be here.
     cache.process_backlog();
-    // Not queued any more.
+    // Nothing queues these any more, except each other.
     cache.stop_trim();
     cache.stop_reap();
-    // A trim or a reap that was cancelled may have been queued by the other.
+    // The reaper may have queued the trim before it was cancelled.
     cache.stop_trim();
     cache.empty_barns();
 }
