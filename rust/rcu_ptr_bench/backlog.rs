@@ -1,23 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The longest interrupts and softirqs after a backlog: many objects are freed with interrupts off, at
-//! once, and then everything that waited for interrupts comes. An engine whose interrupts take longer
-//! where more objects wait shows here. The probes that measure it cost some tens of instructions
-//! themselves.
+//! The longest interrupt and softirq after a backlog: many objects are freed with interrupts off,
+//! and processed afterwards. Shows engines whose interrupts take longer when more objects wait. The
+//! probes cost some tens of instructions themselves.
 
 use crate::{
+    bench_fn::{BenchObjects, Group},
     run,
     sys::{
         counters, cpu,
         free::{self, Alloc, CacheFreeRcu, Caches, Free, Sheaf},
         thread,
     },
-    way::{Group, Objects},
     Numbers,
 };
 use kernel::{fmt, prelude::*};
 
-/// Prints what was the longest while `free` frees with interrupts off, and after it.
+/// Prints the longest interrupt or softirq while `free` runs with interrupts off, and after it.
 fn measure(
     what: impl fmt::Display,
     object: &str,
@@ -46,13 +45,13 @@ fn measure(
 
 /// `test=backlog`.
 pub(crate) fn run(numbers: &Numbers) -> Result {
-    run::for_each_way(|name, source, way| {
-        let mut objects = Objects::new(source, numbers.objects)?;
-        measure(way, name, numbers, || {
-            objects.free(way, numbers.objects);
+    run::for_each_function(|name, source, function| {
+        let mut objects = BenchObjects::new(source, numbers.objects)?;
+        measure(function, name, numbers, || {
+            objects.free(function, numbers.objects);
         })?;
         drop(objects);
-        way.settle();
+        function.settle();
         thread::cond_resched();
         Ok(())
     })?;
@@ -74,7 +73,7 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
         numbers,
         || {
             for &object in &objects {
-                // SAFETY: Just allocated, and given away here.
+                // SAFETY: Just allocated, each freed once.
                 unsafe { CacheFreeRcu::free(object) };
             }
         },

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a call costs: cycles of a loop over many objects, the loop without a call subtracted. Under
-//! -icount a cycle is an instruction. In task context and in NMI; and where every CPU frees at the same
-//! time: the counter goes on with the instructions of all of them, so from the start of the first loop
-//! to the end of the last one it counts waiting for locks too.
+//! The cost of a call: cycles of a loop over many objects, minus those of the empty loop. Under
+//! -icount a cycle is an instruction. In task context and in NMI; and on all CPUs at once: the
+//! counter advances with the instructions of all CPUs, so from the start of the first loop to the
+//! end of the last one it includes waiting for locks.
 
 use crate::{
+    bench_fn::{self, BenchFn, BenchObjects},
     nmi::NmiSource,
     run::{self, Samples, Spread},
     sys::{counters, cpu},
-    way::{self, Objects, Way},
     Numbers,
 };
 use kernel::{
@@ -19,33 +19,34 @@ use kernel::{
     sync::atomic::{Acquire, Atomic, Full, Relaxed, Release},
 };
 
-/// Objects that are freed in an NMI.
+/// Objects that are freed per NMI.
 const CHUNK: usize = 100;
 
-/// Prints `what` with the cost of each of `ways`, of repetitions of `once` with `count` objects.
+/// Prints `what` with the cost of each of `functions`: `reps` repetitions of `once` with `count`
+/// objects.
 fn measure<'a>(
     what: fmt::Arguments<'_>,
     (reps, count): (usize, usize),
-    ways: impl Iterator<Item = &'a Way>,
-    mut once: impl FnMut(&Way) -> Result<[i64; 2]>,
+    functions: impl Iterator<Item = &'a BenchFn>,
+    mut once: impl FnMut(&BenchFn) -> Result<[i64; 2]>,
 ) -> Result {
-    let mut samples = |way: &Way| {
+    let mut samples = |function: &BenchFn| {
         Samples::of(reps, || {
-            let took = once(way)?;
-            way.settle();
+            let took = once(function)?;
+            function.settle();
             Ok(took)
         })
     };
-    let overhead = samples(&way::NOTHING)?[0].median();
-    for way in ways {
-        let [cycles, refused] = &samples(way)?;
+    let overhead = samples(&bench_fn::NOTHING)?[0].median();
+    for function in functions {
+        let [cycles, refused] = &samples(function)?;
         let spread = Spread {
             cycles,
             refused,
             count,
             overhead,
         };
-        pr_info!("{} {} {}\n", what, way, spread);
+        pr_info!("{} {} {}\n", what, function, spread);
     }
     Ok(())
 }
@@ -59,12 +60,12 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
             measure(
                 fmt!("call context={} object={}", context, name),
                 (numbers.reps, numbers.objects),
-                way::ways(source).filter(|way| nmi.is_none() || way.in_nmi),
-                |way| {
-                    let mut objects = Objects::new(source, numbers.objects)?;
+                bench_fn::functions(source).filter(|function| nmi.is_none() || function.in_nmi),
+                |function| {
+                    let mut objects = BenchObjects::new(source, numbers.objects)?;
                     let mut cycles = 0;
                     while !objects.is_done() {
-                        cycles += run::inside(nmi, || objects.free(way, chunk))?;
+                        cycles += run::inside(nmi, || objects.free(function, chunk))?;
                     }
                     Ok([cycles as i64, objects.refused() as i64])
                 },
@@ -74,13 +75,13 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
     })
 }
 
-/// Where all threads wait for the last one, and the cycles when that came.
-struct Gate {
+/// A barrier of threads, with the cycle count when the last one arrived.
+struct Rendezvous {
     came: Atomic<usize>,
     opened: Atomic<u64>,
 }
 
-impl Gate {
+impl Rendezvous {
     const fn new() -> Self {
         Self {
             came: Atomic::new(0),
@@ -89,12 +90,14 @@ impl Gate {
     }
 
     fn pass(&self, threads: usize) {
-        // ORDERING: Full, and acquire below: what all did before is there when any goes on.
+        // ORDERING: Full, and acquire below: orders all that the threads did before against all
+        // after.
         if self.came.fetch_add(1, Full) + 1 == threads {
             // ORDERING: Release pairs with the acquire below.
             self.opened.store(counters::cycles(), Release);
         }
-        // Under -icount a pause lets the next CPU go on, so waiting takes a few instructions only.
+        // Under -icount cpu_relax() switches to the next CPU, so waiting takes only a few
+        // instructions.
         while self.opened.load(Acquire) == 0 {
             cpu_relax();
         }
@@ -108,17 +111,17 @@ pub(crate) fn parallel(numbers: &Numbers) -> Result {
         measure(
             fmt!("parallel cpus={} object={}", cpus, name),
             (numbers.reps, numbers.objects * cpus),
-            way::ways(source),
-            |way| {
-                let (start, end) = (Gate::new(), Gate::new());
+            bench_fn::functions(source),
+            |function| {
+                let (start, end) = (Rendezvous::new(), Rendezvous::new());
                 let refused = Atomic::<i64>::new(0);
                 run::in_threads(cpu::online(), &|| {
-                    // Those that have no objects wait all the same, or the others would wait for ever.
-                    let mut objects = Objects::new(source, numbers.objects);
+                    // Without objects, too: the others wait for this thread.
+                    let mut objects = BenchObjects::new(source, numbers.objects);
                     start.pass(cpus);
                     if let Ok(objects) = &mut objects {
-                        // Some 100 000 instructions: no tick gets in between.
-                        cpu::irqs_off(|| objects.free(way, numbers.objects));
+                        // Some 100 000 instructions, without a tick in between.
+                        cpu::irqs_off(|| objects.free(function, numbers.objects));
                         refused.add(objects.refused() as i64, Relaxed);
                     }
                     end.pass(cpus);

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What an object costs the whole system from its allocation to its reclaim, grace periods and all:
-//! cycles from the first allocation until everything is freed, minus the time in which the CPUs were
-//! idle (between the kernel's tracepoint before it halts and the one of the next interrupt). Meant
-//! for -icount and one CPU, where it is exact.
+//! The cost of the whole cycle of an object, from allocation to reclaim, grace periods included:
+//! cycles from the first allocation until everything is freed, minus the time in which the CPUs are
+//! idle (from the tracepoint before the kernel halts to that of the next interrupt). Exact under
+//! -icount with one CPU.
 
 use crate::{
+    bench_fn::{BenchFn, Group},
     run::{self, Samples, Spread},
     sys::{
         counters::{self, idle_cycles},
@@ -13,33 +14,32 @@ use crate::{
         free::{self, Source},
         thread,
     },
-    way::{Group, Way},
     Numbers,
 };
 use kernel::{fmt, prelude::*};
 
-/// At most this much memory in one repetition.
+/// The most memory of one repetition.
 const BYTES: usize = 64 << 20;
-/// Objects between two chances for others to run, as rcuscale.
+/// Objects between two calls of cond_resched(), as in rcuscale.
 pub(crate) const CHUNK: usize = 100;
-/// Objects that wait, and those that are freed at once, where neither is up to a function.
+/// For kfree_bulk(): the number of objects that are kept before they are freed.
 const PENDING: usize = 1 << 14;
+/// For kfree_bulk(): the number of objects per call.
 const BLOCK: usize = 480;
-/// Longer than KFREE_DRAIN_JIFFIES: kfree_rcu() of large and of vmalloc objects is drained by then.
+/// Longer than KFREE_DRAIN_JIFFIES, after which kfree_rcu() has drained large and vmalloc objects.
 const KERNEL_DRAIN_MSECS: u32 = 6000;
 
-/// The idle time of the CPU that is idle least: all of them idle at once is what -icount jumps over.
+/// The smallest idle time of all CPUs: -icount skips time in which all are idle.
 fn idle() -> u64 {
     cpu::online().map(idle_cycles).min().unwrap_or(0)
 }
 
-/// Prints `what` with the cycles of `reps` repetitions in which `count` objects go round. `some` has
-/// as many of them do so as it is told and returns how many were refused; told 0, at the end, it
-/// waits until all are back.
+/// Prints `what` with the cycles of `reps` repetitions of `count` objects. `cycle(n)` allocates and
+/// frees `n` objects and returns how many were refused; `cycle(0)` waits until all have been freed.
 pub(crate) fn measure(
     what: fmt::Arguments<'_>,
     (reps, count): (usize, usize),
-    mut some: impl FnMut(usize) -> Result<usize>,
+    mut cycle: impl FnMut(usize) -> Result<usize>,
 ) -> Result {
     let _probes = counters::idle_probes()?;
     let [cycles, refused, periods] = &Samples::of(reps, || {
@@ -47,11 +47,11 @@ pub(crate) fn measure(
         let (mut left, mut refused) = (count, 0);
         while left > 0 {
             let n = left.min(CHUNK);
-            refused += some(n)?;
+            refused += cycle(n)?;
             left -= n;
             thread::cond_resched();
         }
-        some(0)?;
+        cycle(0)?;
         let cycles = counters::cycles() - before.2;
         Ok([
             cycles as i64 - (idle() - before.1) as i64,
@@ -81,13 +81,13 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
         let count = numbers.objects.min(BYTES / source.size().max(1)).max(1);
         (numbers.reps, count)
     };
-    run::for_each_way(|name, source, way| {
+    run::for_each_function(|name, source, function| {
         measure(
-            fmt!("cycle {} object={}", way, name),
+            fmt!("cycle {} object={}", function, name),
             size(source),
             |n| match n {
-                0 => wait(way, source),
-                n => way.go_round(source, n),
+                0 => wait(function, source),
+                n => function.alloc_and_free(source, n),
             },
         )
     })?;
@@ -95,8 +95,8 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
         if !source.is_slab() || !Group::Kernel.has("kfree_bulk") {
             return Ok(());
         }
-        // What is left when nothing waits and nothing is queued: objects are allocated, kept as long as a
-        // grace period takes, and given back by kfree_bulk(). No design that frees by it can be below.
+        // The lower limit of any design that frees by kfree_bulk(): objects are allocated, kept for
+        // about a grace period, and freed.
         let mut objects = KVVec::with_capacity(PENDING + CHUNK, GFP_KERNEL)?;
         measure(
             fmt!("cycle free=kfree_bulk engine=kernel object={}", name),
@@ -107,7 +107,7 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
                 }
                 if n == 0 || objects.len() >= PENDING {
                     for block in objects.chunks_mut(BLOCK) {
-                        // SAFETY: Slab objects fresh from the allocator, given away: forgotten below.
+                        // SAFETY: Slab objects, just allocated; forgotten below.
                         unsafe { free::kfree_bulk(block) };
                         thread::cond_resched();
                     }
@@ -119,14 +119,14 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
     })
 }
 
-fn wait(way: &Way, source: &Source) -> Result<usize> {
-    way.settle();
-    // kfree_rcu() puts those of slabs up to this size into sheaves, which call_rcu() takes; others
+fn wait(function: &BenchFn, source: &Source) -> Result<usize> {
+    function.settle();
+    // kfree_rcu() puts slab objects up to this size into sheaves, which wait by call_rcu(); others
     // wait for its monitor.
     let in_sheaves = source.is_slab() && source.size() <= 8192;
-    if way.group == Group::Kernel && way.name().starts_with("kfree_rcu") && !in_sheaves {
+    if function.group == Group::Kernel && function.name().starts_with("kfree_rcu") && !in_sheaves {
         thread::sleep(KERNEL_DRAIN_MSECS);
-        way.settle();
+        function.settle();
     }
     Ok(0)
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! NMIs that a CPU sends to itself, to run code in them. And what frees in NMI cause: interrupts that the CPU
-//! sends to itself, and irq_works. One object per NMI, with interrupts on in between, as profiling and tracing
-//! do it.
+//! Running code in NMIs that a CPU sends to itself; and the self-IPIs and irq_works that frees in
+//! NMI cause, with one object per NMI and interrupts on in between, as in profiling and tracing.
 
 use crate::{
+    bench_fn::BenchObjects,
     run::{self, Per},
     sys::{
         counters, cpu,
@@ -13,7 +13,6 @@ use crate::{
         perf::{Breakpoint, Hook, Kind},
         thread,
     },
-    way::Objects,
     Numbers,
 };
 use core::ptr;
@@ -22,8 +21,9 @@ use kernel::{
     sync::atomic::{Acquire, Atomic, Relaxed, Release},
 };
 
-/// What the next NMI calls, and how many have called something.
+/// The function to call in the next NMI.
 static FUNCTION: Atomic<*mut c_void> = Atomic::new(ptr::null_mut());
+/// The number of calls that have returned.
 static DONE: Atomic<u64> = Atomic::new(0);
 
 fn in_nmi() {
@@ -32,19 +32,19 @@ fn in_nmi() {
     if function.is_null() {
         return;
     }
-    // SAFETY: `call()` waits for the end of this call, and uses the function for nothing else.
+    // SAFETY: `call()` waits until this has returned, and does not use the function meanwhile.
     unsafe { (*function)() };
     // ORDERING: Release pairs with the acquire in `call()`.
     DONE.store(DONE.load(Relaxed) + 1, Release);
 }
 
-/// Sends NMIs to this CPU, as long as it lives.
+/// A registered handler, and a sender of NMIs to this CPU.
 pub(crate) struct NmiSource(Receiver<'static>);
 
 static HOOK: Hook<'static> = Hook::new(&in_nmi);
 
 impl NmiSource {
-    /// Registers the handler; a machine without NMIs that can be sent has its reason in the log.
+    /// Registers the handler. Without NMIs that can be sent, logs that and returns `None`.
     pub(crate) fn new() -> Result<Option<Self>> {
         if !nmi::CAN {
             pr_info!("note text=no NMIs can be sent here: nothing is measured in NMI\n");
@@ -53,7 +53,7 @@ impl NmiSource {
         Receiver::new(&HOOK).map(|receiver| Some(Self(receiver)))
     }
 
-    /// Calls `f` in an NMI of this CPU, and returns when it has run. One caller at a time.
+    /// Calls `f` in an NMI on this CPU, and returns when it has run. One caller at a time.
     ///
     /// # Context
     ///
@@ -61,7 +61,7 @@ impl NmiSource {
     ///
     /// # Errors
     ///
-    /// `EIO` if that was no NMI.
+    /// `EIO` if the handler ran in another context.
     pub(crate) fn call(&self, mut f: impl FnMut()) -> Result {
         let mut context = None;
         let mut call = || {
@@ -73,8 +73,9 @@ impl NmiSource {
         // ORDERING: Release pairs with the acquire in `in_nmi()`.
         FUNCTION.store((&raw mut call).cast(), Release);
         self.0.send(cpu::this());
-        // Not cpu_relax(): under -icount QEMU is thousands of times slower at that.
-        // ORDERING: Acquire pairs with the release in `in_nmi()`: what the function did is seen.
+        // Not cpu_relax(), which is thousands of times slower under -icount.
+        // ORDERING: Acquire pairs with the release in `in_nmi()`: the effects of the function are
+        // visible.
         while DONE.load(Acquire) == before {
             core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::SeqCst);
         }
@@ -93,17 +94,17 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
     let Some(nmi) = NmiSource::new()? else {
         return Ok(());
     };
-    run::for_each_way(|name, source, way| {
-        if !way.in_nmi {
+    run::for_each_function(|name, source, function| {
+        if !function.in_nmi {
             return Ok(());
         }
-        // NMIs turn breakpoints off: calls in them don't count.
+        // Breakpoints are off in NMIs, so calls there don't count.
         let hits = Atomic::<u64>::new(0);
         let hit = || hits.add(1, Relaxed);
         let hook = Hook::new(&hit);
         let mut breakpoints = KVec::new();
         for address in params::irq_works() {
-            // Where the kernel has no kprobes it allows no breakpoints in its text.
+            // A kernel without kprobes allows no breakpoints in its text.
             if let Ok(breakpoint) = Breakpoint::new(Kind::Execute, address, &hook) {
                 breakpoints.push(breakpoint, GFP_KERNEL)?;
             }
@@ -112,9 +113,9 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
         let before = ipis();
         let (mut refused, mut freed) = (0, 0);
         while freed < numbers.objects {
-            let mut objects = Objects::new(source, CHUNK.min(numbers.objects - freed))?;
+            let mut objects = BenchObjects::new(source, CHUNK.min(numbers.objects - freed))?;
             while !objects.is_done() {
-                run::inside(Some(&nmi), || objects.free(way, 1))?;
+                run::inside(Some(&nmi), || objects.free(function, 1))?;
             }
             freed += objects.len();
             refused += objects.refused();
@@ -124,7 +125,7 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
         pr_info!(
             "nmi {} object={} count={} refused={} ipis_per_1000={} irq_works_per_1000={} \
              irq_works_counted={}\n",
-            way,
+            function,
             name,
             freed,
             refused,
@@ -133,7 +134,7 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
             u8::from(!breakpoints.is_empty())
         );
         drop(breakpoints);
-        way.settle();
+        function.settle();
         Ok(())
     })
 }

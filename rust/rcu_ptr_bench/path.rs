@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The instructions that a call executes, one by one: each raises a debug exception (the trap flag,
-//! x86 only), whose handler looks at it. So instructions, locked instructions and barriers are
-//! counted, not guessed; and the path of the usual call goes into the log.
+//! The instructions that a call executes, by single-stepping (the trap flag, x86 only): counts
+//! instructions, locked instructions and full barriers, and logs the path of the usual call.
 //!
-//! Interrupts are off, so that nothing else is stepped through, and the functions take the way that
-//! they take in NMI.
+//! Interrupts are off, so that nothing else is stepped through, and functions take the same path as
+//! in NMI.
 
 #[cfg(not(CONFIG_X86_64))]
 pub(crate) fn run(_numbers: &crate::Numbers) -> kernel::prelude::Result {
@@ -19,41 +18,42 @@ pub(crate) use x86::run;
 #[cfg(CONFIG_X86_64)]
 mod x86 {
     use crate::{
+        bench_fn::{self, BenchFn, BenchObjects},
         run::{self, Samples},
         sys::{
             cpu,
             step::{self, Step, Stepper},
         },
-        way::{self, Objects, Way},
         Numbers,
     };
     use kernel::prelude::*;
 
-    /// What was counted in a call and the loop around it: instructions, locked ones, full barriers.
+    /// Counts of a call and the loop around it: instructions, locked ones, full barriers.
     type Counts = (i64, usize, usize);
 
     /// `test=path`.
     pub(crate) fn run(numbers: &Numbers) -> Result {
         let mut stepper = Stepper::new()?;
-        run::for_each_way(|name, source, way| {
-            // The loop has neither locks nor barriers.
-            let mut objects = Objects::new(source, 2)?;
-            one(&mut stepper, &way::NOTHING, &mut objects)?;
-            let (overhead, ..) = one(&mut stepper, &way::NOTHING, &mut objects)?;
+        run::for_each_function(|name, source, function| {
+            // The loop has no locked instructions or barriers.
+            let mut objects = BenchObjects::new(source, 2)?;
+            one(&mut stepper, &bench_fn::NOTHING, &mut objects)?;
+            let (overhead, ..) = one(&mut stepper, &bench_fn::NOTHING, &mut objects)?;
             // One is to warm up.
-            let mut objects = Objects::new(source, numbers.objects + 1)?;
+            let mut objects = BenchObjects::new(source, numbers.objects + 1)?;
             let mut calls = KVVec::with_capacity(objects.len(), GFP_KERNEL)?;
             let [lengths] = Samples::of(numbers.objects, || {
-                let call = one(&mut stepper, way, &mut objects)?;
+                let call = one(&mut stepper, function, &mut objects)?;
                 calls.push(call, GFP_KERNEL)?;
                 Ok([call.0])
             })?;
-            way.settle();
+            function.settle();
             let mut usual = calls.iter().filter(|call| call.0 == lengths.median());
             let &(steps, locked, barriers) = usual.next().ok_or(EIO)?;
             pr_info!(
-                "path {} object={} count={} instructions={} locked={} barriers={} max_instructions={}\n",
-                way,
+                "path {} object={} count={} instructions={} locked={} barriers={} \
+                 max_instructions={}\n",
+                function,
                 name,
                 numbers.objects,
                 steps - overhead,
@@ -61,27 +61,31 @@ mod x86 {
                 barriers,
                 lengths.at(100) - overhead
             );
-            // Calls until one takes as many, and prints it.
-            let mut objects = Objects::new(source, 100)?;
+            // Prints the path of a call with as many instructions.
+            let mut objects = BenchObjects::new(source, 100)?;
             while !objects.is_done() {
-                if one(&mut stepper, way, &mut objects)?.0 == steps {
+                if one(&mut stepper, function, &mut objects)?.0 == steps {
                     for (number, step) in stepper.path()?.iter().enumerate() {
-                        step.print(way.name, number);
+                        step.print(function.name, number);
                     }
                     break;
                 }
             }
             drop(objects);
-            way.settle();
+            function.settle();
             Ok(())
         })
     }
 
-    fn one(stepper: &mut Stepper, way: &Way, objects: &mut Objects) -> Result<Counts> {
+    fn one(
+        stepper: &mut Stepper,
+        function: &BenchFn,
+        objects: &mut BenchObjects,
+    ) -> Result<Counts> {
         stepper.clear();
         cpu::irqs_off(|| {
             step::start();
-            objects.free(way, 1);
+            objects.free(function, 1);
             step::stop();
         });
         let path: &[Step] = stepper.path()?;
@@ -92,14 +96,15 @@ mod x86 {
         Ok((path.len() as i64, of(Kind::Locked), of(Kind::FullBarrier)))
     }
 
-    /// What an instruction is.
+    /// The kind of an instruction.
     #[derive(Clone, Copy, PartialEq, Eq)]
     enum Kind {
-        /// Nothing special.
+        /// Neither of the others.
         Plain,
         /// A locked read-modify-write, which is a full barrier too.
         Locked,
-        /// A full barrier and nothing else: `mfence`, or a locked add of 0 to the stack (`smp_mb()`).
+        /// A full barrier and nothing else: `mfence`, or a locked add of 0 to the stack
+        /// (`smp_mb()`).
         FullBarrier,
     }
 

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `rcu_ptr_bench.ko`: measures rcu_ptr beside the kernel's own functions. It runs when it is
-//! loaded, says what it found in lines of `key=value` in the log, and loads only if all objects
-//! went well. docs/bench.md says what each `test=` measures, and how; qemu/bench.py makes tables of it.
-//! Functions are called in tasks that may sleep, unless they say otherwise.
+//! `rcu_ptr_bench.ko`: measures rcu_ptr and the kernel's own functions. It runs when it is loaded,
+//! prints its results as lines of `key=value`, and loads only if all tests succeed. docs/bench.md
+//! describes each `test=`; qemu/bench.py generates tables. Functions are called in tasks that may
+//! sleep, unless they say otherwise.
 
-// The files of rust/sys that this module takes: docs/reading.md. Of those that others take too it
-// uses a part.
+// The files of rust/sys that this module uses (docs/reading.md), most of them in part.
 #[path = "../sys"]
 #[allow(dead_code)]
 mod sys {
@@ -31,6 +30,7 @@ mod sys {
 }
 
 mod backlog;
+mod bench_fn;
 mod calls;
 mod cycle;
 mod nmi;
@@ -39,7 +39,6 @@ mod run;
 mod scale;
 mod series;
 mod sheaf;
-mod way;
 
 use kernel::prelude::*;
 use sys::{cpu, params};
@@ -80,7 +79,7 @@ module! {
 
 macro_rules! numbers {
     ($($name:ident)*) => {
-        /// The parameters that are numbers.
+        /// The numeric parameters.
         pub(crate) struct Numbers {
             $(pub(crate) $name: usize,)*
         }
@@ -99,7 +98,7 @@ numbers! { objects reps kfree_nthreads kfree_alloc_num kfree_loops kfree_mult }
 
 struct Bench;
 
-/// A test: its name, whether it makes its own threads, and what it does.
+/// A test: its name, whether it creates its own threads, and its function.
 type Test = (&'static str, bool, fn(&Numbers) -> Result);
 
 static TESTS: [Test; 10] = [

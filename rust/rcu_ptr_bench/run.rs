@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the tests share: where and what they measure, medians, and how numbers are printed.
+//! Common parts of the tests: contexts and objects, medians, and formats of numbers.
 
 use crate::{
+    bench_fn::{self, BenchFn},
     nmi::NmiSource,
     sys::{free::Source, params, thread},
-    way::{self, Way},
 };
 
 use kernel::{
@@ -15,7 +15,7 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// Task context, and NMI where there is one: their names, and how to get there.
+/// The contexts with their names: task context, and NMI if there is a source.
 pub(crate) fn contexts(
     nmi: &Option<NmiSource>,
 ) -> impl Iterator<Item = (&'static str, Option<&NmiSource>)> {
@@ -25,7 +25,7 @@ pub(crate) fn contexts(
     )
 }
 
-/// Calls `f` in an NMI, or as it is.
+/// Calls `f` in an NMI, or directly.
 pub(crate) fn inside<R: Default>(nmi: Option<&NmiSource>, mut f: impl FnMut() -> R) -> Result<R> {
     let Some(nmi) = nmi else { return Ok(f()) };
     let mut ret = R::default();
@@ -33,7 +33,7 @@ pub(crate) fn inside<R: Default>(nmi: Option<&NmiSource>, mut f: impl FnMut() ->
     Ok(ret)
 }
 
-/// Runs `f` in a thread on each of `cpus`, all at once. One that is named twice has two. Returns one of its errors.
+/// Runs `f` in a thread for each of `cpus`, all at once. Returns one of the errors.
 pub(crate) fn in_threads(
     cpus: impl Iterator<Item = i32>,
     f: &(dyn Fn() -> Result + Sync),
@@ -46,7 +46,7 @@ pub(crate) fn in_threads(
     to_result(error.load(Relaxed))
 }
 
-/// The kinds of objects that `object=` names.
+/// Calls `f` for each kind of objects of `object=`.
 pub(crate) fn for_each_source(mut f: impl FnMut(&'static str, &Source) -> Result) -> Result {
     for name in params::object().split(',') {
         let source =
@@ -56,18 +56,20 @@ pub(crate) fn for_each_source(mut f: impl FnMut(&'static str, &Source) -> Result
     Ok(())
 }
 
-/// The same, with each function that frees them.
-pub(crate) fn for_each_way(
-    mut f: impl FnMut(&'static str, &Source, &'static Way) -> Result,
+/// Calls `f` for each kind of objects of `object=` and each function that frees them.
+pub(crate) fn for_each_function(
+    mut f: impl FnMut(&'static str, &Source, &'static BenchFn) -> Result,
 ) -> Result {
-    for_each_source(|name, source| way::ways(source).try_for_each(|way| f(name, source, way)))
+    for_each_source(|name, source| {
+        bench_fn::functions(source).try_for_each(|function| f(name, source, function))
+    })
 }
 
-/// Numbers that were measured again and again, in order.
+/// Results of repetitions, sorted.
 pub(crate) struct Samples(KVVec<i64>);
 
 impl Samples {
-    /// Each of what `f` returns, of `reps` repetitions after one that only warms up.
+    /// Collects each of the results of `f`, in `reps` repetitions after one for warming up.
     pub(crate) fn of<const N: usize>(
         reps: usize,
         mut f: impl FnMut() -> Result<[i64; N]>,
@@ -86,7 +88,7 @@ impl Samples {
         Ok(all)
     }
 
-    /// The value below which `percent` of them are.
+    /// The percentile `percent`.
     pub(crate) fn at(&self, percent: usize) -> i64 {
         let last = self.0.len().saturating_sub(1);
         self.0.get(last * percent / 100).copied().unwrap_or(0)
@@ -101,8 +103,8 @@ impl Samples {
     }
 }
 
-/// What is printed of repetitions: their cycles and how many objects were refused, with `count` objects each;
-/// of a call `overhead` cycles of all are subtracted.
+/// The results of repetitions with `count` objects each: cycles, from which `overhead` is
+/// subtracted, and the number of refused objects.
 pub(crate) struct Spread<'a> {
     pub(crate) cycles: &'a Samples,
     pub(crate) refused: &'a Samples,

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! rcuscale's kfree_rcu_test: threads that allocate and free in loops, with its parameters and its
-//! line of results (`kfree_scale_thread()` in kernel/rcu/rcuscale.c). And the same with pairs of
-//! functions, of caches among them.
+//! The kfree_rcu test of rcuscale: threads that allocate and free in loops, with its parameters and
+//! its line of results (`kfree_scale_thread()` in kernel/rcu/rcuscale.c); and the same loops with
+//! pairs of functions, also those of caches.
 
 use crate::{
+    bench_fn::{self, Group},
     cycle::CHUNK,
     run::{self, Per},
     sheaf,
@@ -13,7 +14,6 @@ use crate::{
         free::{Caches, Source},
         thread,
     },
-    way::{self, Group},
     Numbers,
 };
 use kernel::{
@@ -22,12 +22,12 @@ use kernel::{
     sync::atomic::{Atomic, Full, Relaxed},
 };
 
-/// Bytes of rcuscale's object: 8 of its own and a struct rcu_head.
+/// The size of rcuscale's object: 8 bytes and a struct rcu_head.
 const OBJECT: usize = 24;
 
-/// What the threads did, all together.
-struct Took {
-    /// What is printed of it.
+/// The result of all threads together.
+struct ScaleResult {
+    /// The printed part.
     text: CString,
     allocs: usize,
     ns: u64,
@@ -35,15 +35,16 @@ struct Took {
     peak: i64,
 }
 
-/// Threads that call `f`, which has [`CHUNK`] objects go round, and returns how many it got none for.
-fn threads(numbers: &Numbers, f: &(dyn Fn() -> Result<usize> + Sync)) -> Result<Took> {
+/// Runs threads that call `f`, which allocates and frees [`CHUNK`] objects and returns the number
+/// of failures.
+fn threads(numbers: &Numbers, f: &(dyn Fn() -> Result<usize> + Sync)) -> Result<ScaleResult> {
     let cpus = cpu::online().count().max(1);
     let nthreads = match numbers.kfree_nthreads {
         0 => cpus,
         n => n,
     };
     let (loops, chunks) = (numbers.kfree_loops, numbers.kfree_alloc_num.div_ceil(CHUNK));
-    // The time is that of the first thread to start, to the last one to end.
+    // The time is from the start of the first thread to the end of the last one.
     let (started, ended) = (Atomic::<usize>::new(0), Atomic::<usize>::new(0));
     let (start, end) = (Atomic::<u64>::new(0), Atomic::<u64>::new(0));
     let (peak, refused) = (Atomic::<i64>::new(0), Atomic::<usize>::new(0));
@@ -80,7 +81,7 @@ fn threads(numbers: &Numbers, f: &(dyn Fn() -> Result<usize> + Sync)) -> Result<
     let ns = end.load(Relaxed) - start.load(Relaxed);
     let batches = counters::grace_periods() - periods;
     let peak = peak.load(Relaxed);
-    Ok(Took {
+    Ok(ScaleResult {
         text: CString::try_from_fmt(fmt!(
             "nthreads={} loops={} alloc_num={} ns={} batches={} peak_bytes={} refused={}",
             nthreads,
@@ -101,17 +102,18 @@ fn threads(numbers: &Numbers, f: &(dyn Fn() -> Result<usize> + Sync)) -> Result<
 /// `test=scale`.
 pub(crate) fn run(numbers: &Numbers) -> Result {
     let source = Source::Kmalloc(numbers.kfree_mult * OBJECT);
-    for way in way::ways(&source) {
-        let took = threads(numbers, &|| way.go_round(&source, CHUNK))?;
+    for function in bench_fn::functions(&source) {
+        let took = threads(numbers, &|| function.alloc_and_free(&source, CHUNK))?;
         pr_info!(
-            "Total time taken by all kfree'ers: {} ns, loops: {}, batches: {}, memory footprint: {}MB\n",
+            "Total time taken by all kfree'ers: {} ns, loops: {}, batches: {}, memory footprint: \
+             {}MB\n",
             took.ns,
             numbers.kfree_loops,
             took.batches,
             took.peak >> 20
         );
-        pr_info!("scale {} {}\n", way, &*took.text);
-        way.settle();
+        pr_info!("scale {} {}\n", function, &*took.text);
+        function.settle();
         thread::sleep(200);
     }
     Ok(())
@@ -123,8 +125,7 @@ pub(crate) fn pairs(numbers: &Numbers) -> Result {
         let caches = Caches::new()?;
         let took = threads(numbers, &|| Ok((pair.in_turn)()))?;
         let stats = caches.stats();
-        // Of the allocations: those that a sheaf served, and those whose object had been freed
-        // before.
+        // Shares of the allocations: served by a sheaf; of an object that had been used before.
         let share = |others: u64| match pair.group {
             Group::RcuPtr => Per(100 * (took.allocs as i64 - others as i64), took.allocs),
             _ => Per(0, 1),

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Pending memory over time: how many pages the slabs have more than before, while objects are
-//! allocated and freed as fast as it goes, and while the machine is idle afterwards. The cache is a
-//! new one for each function, so an object that waits is memory, and one that is back is not. Beside
-//! it the peak of all memory (MemAvailable), in which the blocks of the engine are too, but also the
-//! free pages that CPUs keep for themselves.
+//! Pending memory over time: the increase of slab pages while objects are allocated and freed as
+//! fast as possible, and while the machine is idle afterwards. Each function gets a new kmem_cache,
+//! so that waiting objects use memory and freed ones don't. In addition the peak of all memory
+//! (MemAvailable), which includes the blocks of the engine, but also the free pages on per-CPU
+//! lists.
 
 use crate::{
     cycle::CHUNK,
@@ -16,10 +16,11 @@ use kernel::{fmt, prelude::*};
 
 /// Samples while objects are freed.
 const BUSY: usize = 160;
-/// Samples afterwards, and the time between them.
+/// Samples afterwards.
 const IDLE: usize = 70;
+/// The time between samples afterwards.
 const IDLE_MSECS: u32 = 100;
-/// Samples in a line of the log.
+/// Samples per line of the log.
 const LINE: usize = 20;
 
 /// Time in microseconds, and bytes.
@@ -27,12 +28,12 @@ type Sample = (u64, i64);
 
 /// `test=series`.
 pub(crate) fn run(numbers: &Numbers) -> Result {
-    run::for_each_way(|name, _, way| {
-        // Its own: nothing that others left behind serves its allocations.
+    run::for_each_function(|name, _, function| {
+        // A new kmem_cache: no allocation is served by objects of earlier functions.
         let source = &Source::new(name)?;
-        // Whatever was in use before has its room by now.
-        way.go_round(source, numbers.objects / 10)?;
-        way.settle();
+        // Warm up.
+        function.alloc_and_free(source, numbers.objects / 10)?;
+        function.settle();
         thread::sleep(100);
         let mut samples = KVVec::with_capacity(BUSY + IDLE + 2, GFP_KERNEL)?;
         let start = counters::nanoseconds();
@@ -52,7 +53,7 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
         };
         let chunks = numbers.objects.div_ceil(CHUNK);
         for i in 0..chunks {
-            way.go_round(source, CHUNK)?;
+            function.alloc_and_free(source, CHUNK)?;
             sample(&mut samples, i % (chunks / BUSY + 1) == 0)?;
             thread::cond_resched();
         }
@@ -65,7 +66,7 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
         pr_info!(
             "series {} object={} count={} size={} busy_us={} peak_bytes={} peak_available_bytes={} \
              left_bytes={} grace_periods={}\n",
-            way,
+            function,
             name,
             chunks * CHUNK,
             source.size(),
@@ -76,9 +77,14 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
             periods
         );
         for line in samples.chunks(LINE) {
-            pr_info!("sample {} object={} values={}\n", way, name, Values(line));
+            pr_info!(
+                "sample {} object={} values={}\n",
+                function,
+                name,
+                Values(line)
+            );
         }
-        way.settle();
+        function.settle();
         Ok(())
     })
 }

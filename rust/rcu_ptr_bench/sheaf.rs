@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Objects that go round: allocation and free of caches with sheaves, beside the slab's own sheaves,
-//! kmalloc_nolock() with kfree_rcu_nolock(), and a cache that is freed by call_rcu(). A call each, in
-//! task and in NMI; and the whole cycle, grace periods and reuse included.
+//! Pairs of allocation and free: of caches with sheaves, and for comparison the slab's own sheaves,
+//! kmalloc_nolock() with kfree_rcu_nolock(), and a kmem_cache with call_rcu(). Single calls in task
+//! and in NMI, and the whole cycle, grace periods and reuse included.
 
 use crate::{
+    bench_fn::Group,
     cycle::{self, CHUNK},
     nmi::NmiSource,
     run::{self, Per, Samples},
@@ -16,16 +17,16 @@ use crate::{
         },
         thread,
     },
-    way::Group,
     Numbers,
 };
 use core::{array, ptr::NonNull};
 use kernel::{fmt, prelude::*};
 
-/// As many chunks of objects go round between two grace periods.
+/// Chunks of objects between two grace periods.
 const ROUND: usize = 20;
 
-/// Allocates [`CHUNK`] objects, then frees them. Returns the cycles of both, and allocations that gave nothing.
+/// Allocates [`CHUNK`] objects, then frees them. Returns the cycles of both, and the number of
+/// failed allocations.
 #[inline(never)]
 fn chunk<A: Alloc, F: Free>() -> [i64; 3] {
     let mut objects: [Option<NonNull<Object>>; CHUNK] = array::from_fn(|_| None);
@@ -38,7 +39,7 @@ fn chunk<A: Alloc, F: Free>() -> [i64; 3] {
     for &object in &objects {
         match object {
             Some(object) => {
-                // SAFETY: Allocated above, and `F` takes what `A` gives.
+                // SAFETY: Allocated above, by an allocator that `F` accepts.
                 unsafe { F::free(object) };
             }
             None => refused += 1,
@@ -48,7 +49,7 @@ fn chunk<A: Alloc, F: Free>() -> [i64; 3] {
     [(between - before) as i64, (end - between) as i64, refused]
 }
 
-/// Allocates an object and frees it, [`CHUNK`] times. Returns how often there was none.
+/// Allocates an object and frees it, [`CHUNK`] times. Returns the number of failed allocations.
 #[inline(never)]
 fn in_turn<A: Alloc, F: Free>() -> usize {
     let mut refused = 0;
@@ -93,7 +94,7 @@ static PAIRS: [Pair; 5] = [
     pair::<SheafNolock, CacheFreeRcu>("rcu_ptr_cache_alloc_nolock+free_rcu", Group::RcuPtr, true),
 ];
 
-/// As `frees=` has them: the kernel's own are measured with one engine only.
+/// The pairs that `frees=` selects.
 pub(crate) fn pairs() -> impl Iterator<Item = &'static Pair> {
     PAIRS.iter().filter(|pair| pair.group.has(pair.name))
 }
@@ -149,7 +150,7 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
     })
 }
 
-/// Cycles of both halves, and allocations that gave nothing, of each repetition.
+/// Returns the cycles of both halves, and the number of failed allocations, of each repetition.
 fn calls(reps: usize, chunks: usize, nmi: Option<&NmiSource>, pair: &Pair) -> Result<[Samples; 3]> {
     let all = || {
         let mut sum = [0; 3];
@@ -164,7 +165,7 @@ fn calls(reps: usize, chunks: usize, nmi: Option<&NmiSource>, pair: &Pair) -> Re
         settle();
         Ok(sum)
     };
-    // This one only warms up too: there is nothing to go round yet.
+    // A second repetition for warming up: in the first one there are no objects to reuse yet.
     all()?;
     Samples::of(reps, all)
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The C of rcu_ptr_bench.ko: parameters, counters of the kernel, and the shims of
- * what it takes of it.  No logic lives here.
+ * The C part of rcu_ptr_bench.ko: parameters, counters of the kernel, and shims
+ * for the kernel.  No logic lives here.
  */
 #include <linux/hardirq.h>
 #include <linux/module.h>
@@ -36,11 +36,11 @@ MODULE_PARM_DESC(test, "what to measure: see docs/bench.md (default all)");
 module_param_named(frees, rcu_ptr_texts[RCU_PTR_FREES], charp, 0444);
 MODULE_PARM_DESC(frees, "functions to measure: all, kernel, rcu_ptr, or names (default all)");
 module_param_named(object, rcu_ptr_texts[RCU_PTR_OBJECT], charp, 0444);
-MODULE_PARM_DESC(object, "objects: kmalloc-N, cache-N or vmalloc-N, by commas (default kmalloc-64)");
+MODULE_PARM_DESC(object, "kmalloc-N, cache-N or vmalloc-N, by commas (default kmalloc-64)");
 module_param_named(engine, rcu_ptr_texts[RCU_PTR_ENGINE], charp, 0444);
 MODULE_PARM_DESC(engine, "name of the loaded core's engine, for the results");
 module_param_named(irq_works, rcu_ptr_texts[RCU_PTR_IRQ_WORKS], charp, 0444);
-MODULE_PARM_DESC(irq_works, "functions of irq_works whose runs test=nmi counts: addresses in hex, by commas");
+MODULE_PARM_DESC(irq_works, "functions of irq_works that test=nmi counts: hex addresses");
 
 u64 rcu_ptr_shim_get_cycles(void)
 {

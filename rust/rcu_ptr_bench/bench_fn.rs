@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The functions under measurement and the loops around them. A loop is compiled for each function,
-//! so what is measured is a direct call; the loop with no call in it is measured the same way and
+//! The functions under measurement, and the loops around them. A loop is compiled for each
+//! function, so that it is called directly; an empty loop is measured in the same way and
 //! subtracted.
 
 use crate::sys::{
@@ -12,19 +12,18 @@ use crate::sys::{
 use core::ptr::NonNull;
 use kernel::{fmt, prelude::*};
 
-/// Whose function it is.
+/// The provider of a function.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Group {
     /// The empty loop.
     Nothing,
-    /// The kernel's.
     Kernel,
-    /// rcu_ptr's: depends on the engine that is loaded.
+    /// rcu_ptr, with the engine that is loaded.
     RcuPtr,
 }
 
 impl Group {
-    /// Whether the list `frees=` has all, this group or this name.
+    /// Whether the list `frees=` contains `all`, this group or `name`.
     pub(crate) fn has(self, name: &str) -> bool {
         let group = match self {
             Self::Nothing => "",
@@ -47,20 +46,20 @@ impl Group {
 }
 
 /// A function under measurement.
-pub(crate) struct Way {
-    /// As results name it.
+pub(crate) struct BenchFn {
+    /// The name in results.
     pub(crate) name: &'static CStr,
     pub(crate) group: Group,
     /// Allowed in NMI.
     pub(crate) in_nmi: bool,
-    /// Takes kmalloc and kmem_cache objects only.
+    /// Accepts kmalloc and kmem_cache objects only.
     slab_only: bool,
     run: Loop,
     settle: fn(),
 }
 
-/// Frees the objects; those that were left to the caller come first in the slice, the number of
-/// them is returned.
+/// Frees the objects. Moves those that the function did not accept to the front of the slice, and
+/// returns their number.
 type Loop = unsafe fn(&mut [NonNull<Object>]) -> usize;
 
 /// # Safety
@@ -80,8 +79,13 @@ unsafe fn run_loop<F: Free>(objects: &mut [NonNull<Object>]) -> usize {
     refused
 }
 
-const fn way<F: Free>(name: &'static CStr, group: Group, in_nmi: bool, slab_only: bool) -> Way {
-    Way {
+const fn function<F: Free>(
+    name: &'static CStr,
+    group: Group,
+    in_nmi: bool,
+    slab_only: bool,
+) -> BenchFn {
+    BenchFn {
         name,
         group,
         in_nmi,
@@ -96,42 +100,45 @@ const fn way<F: Free>(name: &'static CStr, group: Group, in_nmi: bool, slab_only
 }
 
 /// The loop without a call.
-pub(crate) static NOTHING: Way = way::<free::Nothing>(c"nothing", Group::Nothing, true, false);
+pub(crate) static NOTHING: BenchFn =
+    function::<free::Nothing>(c"nothing", Group::Nothing, true, false);
 
-static WAYS: [Way; 9] = [
-    way::<free::Kfree>(c"kfree", Group::Kernel, false, true),
-    way::<free::CallRcu>(c"call_rcu", Group::Kernel, false, false),
-    way::<free::KfreeRcu>(c"kfree_rcu", Group::Kernel, false, false),
-    way::<free::KfreeRcuNolock>(c"kfree_rcu_nolock", Group::Kernel, true, true),
-    way::<free::RcuPtrKvfree>(c"rcu_ptr_kvfree", Group::RcuPtr, false, false),
-    way::<free::RcuPtrKfreeNolock>(c"rcu_ptr_kfree_nolock", Group::RcuPtr, true, false),
-    way::<free::RcuPtrTryKfreeNolock>(c"rcu_ptr_try_kfree_nolock", Group::RcuPtr, true, false),
-    way::<free::RcuPtrCall>(c"rcu_ptr_call", Group::RcuPtr, true, false),
-    way::<free::RcuPtrCallSleepable>(c"rcu_ptr_call_sleepable", Group::RcuPtr, true, false),
+static FUNCTIONS: [BenchFn; 9] = [
+    function::<free::Kfree>(c"kfree", Group::Kernel, false, true),
+    function::<free::CallRcu>(c"call_rcu", Group::Kernel, false, false),
+    function::<free::KfreeRcu>(c"kfree_rcu", Group::Kernel, false, false),
+    function::<free::KfreeRcuNolock>(c"kfree_rcu_nolock", Group::Kernel, true, true),
+    function::<free::RcuPtrKvfree>(c"rcu_ptr_kvfree", Group::RcuPtr, false, false),
+    function::<free::RcuPtrKfreeNolock>(c"rcu_ptr_kfree_nolock", Group::RcuPtr, true, false),
+    function::<free::RcuPtrTryKfreeNolock>(c"rcu_ptr_try_kfree_nolock", Group::RcuPtr, true, false),
+    function::<free::RcuPtrCall>(c"rcu_ptr_call", Group::RcuPtr, true, false),
+    function::<free::RcuPtrCallSleepable>(c"rcu_ptr_call_sleepable", Group::RcuPtr, true, false),
 ];
 
 /// The functions that `frees=` asks for and that free objects of `source`.
-pub(crate) fn ways(source: &Source) -> impl Iterator<Item = &'static Way> + '_ {
-    WAYS.iter()
-        .filter(|way| way.group.has(way.name()) && (source.is_slab() || !way.slab_only))
+pub(crate) fn functions(source: &Source) -> impl Iterator<Item = &'static BenchFn> + '_ {
+    FUNCTIONS.iter().filter(|function| {
+        function.group.has(function.name()) && (source.is_slab() || !function.slab_only)
+    })
 }
 
-impl Way {
-    /// The name for messages.
+impl BenchFn {
+    /// The name as a string.
     pub(crate) fn name(&self) -> &'static str {
         self.name.to_str().unwrap_or("?")
     }
 
-    /// Allocates `n` objects and frees each, at once if the function does not take it. Returns how many it did
-    /// not. An indirect call: a few instructions that are in the cycles of all functions alike.
+    /// Allocates `n` objects and frees each, without a grace period if the function does not accept
+    /// it. Returns the number of those. The call is indirect, which costs all functions the same
+    /// few instructions.
     #[inline]
-    pub(crate) fn go_round(&self, source: &Source, n: usize) -> Result<usize> {
+    pub(crate) fn alloc_and_free(&self, source: &Source, n: usize) -> Result<usize> {
         let mut refused = 0;
         for _ in 0..n {
             let object = source.alloc()?;
-            // SAFETY: Fresh from the allocator, and given away.
+            // SAFETY: Just allocated, and not used afterwards.
             if unsafe { (self.run)(&mut [object]) } != 0 {
-                // SAFETY: It was left to us.
+                // SAFETY: Not accepted, so still owned.
                 unsafe { alloc::kvfree(object.cast()) };
                 refused += 1;
             }
@@ -139,34 +146,34 @@ impl Way {
         Ok(refused)
     }
 
-    /// Waits until what was freed is back in its allocator, as far as the kernel lets us: there is
-    /// no way to wait for objects of kfree_rcu() that are in no call_rcu() yet.
+    /// Waits until freed objects are back in their allocator, as far as possible: there is no way
+    /// to wait for objects of kfree_rcu() before the kernel has passed them to call_rcu().
     pub(crate) fn settle(&self) {
         (self.settle)();
     }
 }
 
-impl fmt::Display for Way {
+impl fmt::Display for BenchFn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "free={} engine={}", self.name(), self.group.engine())
     }
 }
 
-/// Objects that wait to be freed. Those that no function took are freed on drop.
+/// Objects for a function to free. The rest is freed on drop.
 ///
 /// # Invariants
 ///
 /// `all[..refused]` and `all[next..]` are live and owned.
-pub(crate) struct Objects {
+pub(crate) struct BenchObjects {
     all: KVVec<NonNull<Object>>,
     refused: usize,
     next: usize,
 }
 
-impl Objects {
-    /// `n` objects from `source`.
+impl BenchObjects {
+    /// Allocates `n` objects from `source`.
     pub(crate) fn new(source: &Source, n: usize) -> Result<Self> {
-        // INVARIANT: Every object that is pushed is fresh.
+        // INVARIANT: Every object that is pushed was just allocated.
         let mut objects = Self {
             all: KVVec::with_capacity(n, GFP_KERNEL)?,
             refused: 0,
@@ -185,7 +192,7 @@ impl Objects {
         self.all.len()
     }
 
-    /// Whether all have been handed to a function.
+    /// Whether all have been passed to a function.
     pub(crate) fn is_done(&self) -> bool {
         self.next == self.all.len()
     }
@@ -194,22 +201,22 @@ impl Objects {
         self.refused
     }
 
-    /// Frees the next `n`. Returns the cycles it took, the reading of the counter included.
+    /// Frees the next `n`. Returns the cycles, those for reading the counter included.
     ///
     /// # Context
     ///
-    /// That of `way`.
+    /// That of `function`.
     #[inline]
-    pub(crate) fn free(&mut self, way: &Way, n: usize) -> u64 {
+    pub(crate) fn free(&mut self, function: &BenchFn, n: usize) -> u64 {
         let end = (self.next + n).min(self.all.len());
         let before = counters::cycles();
-        // SAFETY: By the type invariants, and `ways()` has chosen a function for their kind.
-        let mut refused = unsafe { (way.run)(&mut self.all[self.next..end]) };
+        // SAFETY: By the type invariants, and `functions()` has chosen a function for their kind.
+        let mut refused = unsafe { (function.run)(&mut self.all[self.next..end]) };
         let took = counters::cycles() - before;
-        if way.group == Group::Nothing {
+        if function.group == Group::Nothing {
             refused = end - self.next;
         }
-        // INVARIANT: Those that were taken are left out on both sides.
+        // INVARIANT: Objects that were freed are in neither range.
         self.all
             .copy_within(self.next..self.next + refused, self.refused);
         self.refused += refused;
@@ -218,7 +225,7 @@ impl Objects {
     }
 }
 
-impl Drop for Objects {
+impl Drop for BenchObjects {
     fn drop(&mut self) {
         for (i, &object) in self.all.iter().enumerate() {
             if i < self.refused || i >= self.next {
