@@ -22,7 +22,7 @@ impl Count {
         self.0.fetch_sub(1, Relaxed);
     }
 
-    /// Raises it to `value`, if it is lower. Updates may be lost: only statistics use it.
+    /// Raises it to `value` if it is lower. Not atomic: updates may be lost.
     pub(crate) fn raise(&self, value: u64) {
         if value > self.get() {
             self.set(value);

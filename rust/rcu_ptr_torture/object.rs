@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is in an object: a header that says what it is, and canaries that follow from the header, in
-//! every word (of large objects in some) but those of the field.
+//! The contents of an object: a header that describes it, and canaries, which follow from the
+//! header, in all other words (of large objects in some) except those of the field.
 //!
 //! ```text
 //! word 0   header: generation, source, words, field       or, if the field is there,
 //! ...      canaries                                       word 3
 //! ```
 //!
-//! A reader gets the address with [`TAG`] in it where the header is at word 3.
+//! Readers get the address, with [`TAG`] set if the header is at word 3.
 
 use crate::random::{mix, STEP};
 use core::{
@@ -16,13 +16,13 @@ use core::{
     ptr::{with_exposed_provenance_mut, NonNull},
 };
 
-/// In an address that readers find: the field is at the start, and the header behind it.
+/// Set in an address if the field is at the start, and the header behind it.
 const TAG: usize = 1;
 const HEADER_BEHIND: usize = 3;
-/// Words at each end of a large object that are looked at.
+/// Words at each end of a large object that are checked.
 const ENDS: usize = 5;
 
-/// Where an object comes from.
+/// The allocator of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Source {
@@ -52,13 +52,13 @@ impl Source {
     }
 }
 
-/// A header: generation (32 bits), source (4), words (14), whether the field has two words (1), its place
-/// in words (9).
+/// A header: generation (32 bits), source (4), words (14), whether the field has two words (1), its
+/// offset in words (9).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header(u64);
 
 impl Header {
-    /// The parts have to fit.
+    /// Packs the parts, which have to fit.
     pub(crate) fn new(
         generation: u64,
         source: Source,
@@ -75,7 +75,7 @@ impl Header {
         )
     }
 
-    /// `None`: that was no header.
+    /// The source; `None` if this is no header.
     pub(crate) fn source(self) -> Option<Source> {
         Source::ALL.get((self.0 >> 24 & 0xf) as usize).copied()
     }
@@ -84,7 +84,7 @@ impl Header {
         (self.0 >> 10 & 0x3fff) as usize
     }
 
-    /// In words from the start.
+    /// The offset of the field in words.
     pub(crate) fn field(self) -> usize {
         (self.0 & 0x1ff) as usize
     }
@@ -117,7 +117,7 @@ impl Found {
         Self(object.as_ptr().expose_provenance() | tag)
     }
 
-    /// What [`Found::bits()`] gave; 0 is none.
+    /// Converts the result of [`Found::bits()`] back; 0 is none.
     pub(crate) fn from_bits(bits: usize) -> Option<Self> {
         (bits != 0).then_some(Self(bits))
     }
@@ -150,11 +150,11 @@ impl Found {
         unsafe { self.start().cast::<u64>().add(i) }
     }
 
-    /// Fills it.
+    /// Writes header and canaries.
     ///
     /// # Safety
     ///
-    /// It is the caller's, and as large as `header` says.
+    /// The caller owns the object, which is as large as `header` says.
     pub(crate) unsafe fn fill(self, header: Header) {
         let canary = header.canaries();
         for range in places(header.words()) {
@@ -167,17 +167,17 @@ impl Found {
         unsafe { self.word(self.at()).write_volatile(header.0) };
     }
 
-    /// What it says of itself.
+    /// Reads the header.
     ///
     /// # Safety
     ///
-    /// It is an object that was filled, and is not freed.
+    /// The object was filled, and is not freed.
     pub(crate) unsafe fn header(self) -> Header {
         // SAFETY: By the safety requirements of this function.
         Header(unsafe { self.word(self.at()).read_volatile() })
     }
 
-    /// Whether it is as it was filled with `header`.
+    /// Whether the object is unchanged since it was filled with `header`.
     ///
     /// # Safety
     ///
@@ -204,12 +204,13 @@ fn places(words: usize) -> [Range<usize>; 2] {
     [0..head, words.saturating_sub(ENDS).max(head)..words]
 }
 
-/// Whether the header has to make way for a field at word `field`.
+/// Whether the field is at the start, so that the header is behind it.
 fn is_in_front(field: usize) -> bool {
     field == 0
 }
 
-/// The fewest words of an object with a header whose field, of one or two words, is at word `field`.
+/// The smallest number of words of an object with a header and a field of one or two words at word
+/// `field`.
 pub(crate) fn min_words(field: usize, wide: bool) -> usize {
     let behind = if is_in_front(field) { HEADER_BEHIND } else { 0 };
     (field + 1 + usize::from(wide)).max(behind + 1)

@@ -4,22 +4,22 @@
 
 use kernel::prelude::*;
 
-/// The parameters, which rcu_ptr_torture_main.rs describes. Times are in nanoseconds, but those of hotplug, disturb
-/// and stutter in milliseconds.
+/// The parameters; rcu_ptr_torture_main.rs describes them. Times are in nanoseconds, those of
+/// hotplug, disturb and stutter in milliseconds.
 pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) nsecs: u64,
     pub(crate) objects: u64,
     pub(crate) writers: usize,
     pub(crate) readers: usize,
-    /// These preempt the others at any moment.
+    /// Real-time threads, which preempt the others at any moment.
     pub(crate) urgent: usize,
     pub(crate) slots: usize,
     pub(crate) records: usize,
     pub(crate) sources: u32,
     pub(crate) large: u64,
     pub(crate) span: u64,
-    /// On average; and so between NMIs.
+    /// The average interval of timers.
     pub(crate) timer: u64,
     pub(crate) nmis: u64,
     pub(crate) hotplug: u32,
@@ -29,7 +29,7 @@ pub(crate) struct Plan {
     pub(crate) stutter: u32,
 }
 
-/// Sanitizers make everything an order of magnitude slower.
+/// The factor by which sanitizers slow the guest down.
 pub(crate) const SLOW: u64 = if cfg!(any(CONFIG_KASAN, CONFIG_PROVE_LOCKING)) {
     8
 } else {
@@ -37,11 +37,11 @@ pub(crate) const SLOW: u64 = if cfg!(any(CONFIG_KASAN, CONFIG_PROVE_LOCKING)) {
 };
 
 impl Plan {
-    /// From the parameters.
+    /// Reads the module parameters.
     ///
     /// # Errors
     ///
-    /// `EINVAL`.
+    /// `EINVAL` if a parameter is out of range.
     pub(crate) fn get() -> Result<Self> {
         use crate::module_parameters as p;
         let cpus = crate::sys::cpu::online().count();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Random numbers from a seed, in any context, NMI included: a counter per CPU and a mixer (splitmix64).
+//! Random numbers from a seed, in any context, NMI included: splitmix64 with a counter per CPU.
 
 use crate::sys::cpu;
 use kernel::{
@@ -9,10 +9,10 @@ use kernel::{
 };
 
 const CPUS: usize = 64;
-/// Odd, so that multiples of it differ in all bits.
+/// The increment of the counters: odd, so that its multiples differ in all bits.
 pub(crate) const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Scrambles `x`: each bit of it changes half of the others.
+/// Mixes the bits of `x`: each bit of `x` changes half of those of the result.
 pub(crate) const fn mix(x: u64) -> u64 {
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -29,14 +29,14 @@ fn skewed(n: u64, mut below: impl FnMut(u64) -> u64) -> u64 {
 #[repr(align(64))]
 struct Counter(Atomic<u64>);
 
-/// Random numbers. The order of callers depends on the schedule, so a run is a function of the seed only on a
-/// machine whose schedule is one: docs/simulation.md.
+/// Random numbers. The order of callers depends on the schedule, so a run depends on the seed alone
+/// only on a machine with a deterministic schedule: docs/simulation.md.
 pub(crate) struct Random {
     counters: KVec<Counter>,
 }
 
 impl Random {
-    /// Starts from `seed`.
+    /// Seeds the counters.
     pub(crate) fn new(seed: u64) -> Result<Self> {
         let mut counters = KVec::with_capacity(CPUS, GFP_KERNEL)?;
         for i in 0..CPUS as u64 {
@@ -62,12 +62,13 @@ impl Random {
         self.below(n) == 0
     }
 
-    /// A number up to `n`, small ones far more often: each size class is as likely as the next.
+    /// A number from 1 to `n` for which each power of two is equally likely as the size class, so
+    /// that small numbers are frequent.
     pub(crate) fn skewed(&self, n: u64) -> u64 {
         skewed(n, |n| self.below(n))
     }
 
-    /// Several numbers for one.
+    /// Returns a source of small numbers.
     pub(crate) fn draw(&self) -> Draw<'_> {
         Draw {
             random: self,
@@ -77,12 +78,12 @@ impl Random {
     }
 }
 
-/// Numbers of a few bits each, of which one random number has several.
+/// Small random numbers, several from each 64-bit number.
 pub(crate) struct Draw<'a> {
     random: &'a Random,
     /// A fraction of 1, in 2^-64.
     bits: u64,
-    /// Bits of it that are still random.
+    /// Unused bits of it.
     left: u32,
 }
 
@@ -90,7 +91,7 @@ impl Draw<'_> {
     /// A number below `n`, less than 2^32; 0 if `n` is 0.
     pub(crate) fn below(&mut self, n: u64) -> u64 {
         let takes = u64::BITS - n.leading_zeros();
-        // The last number of each is of 16 bits at least, so that all are about as likely.
+        // At least 16 bits remain below the number, so that all values are about equally likely.
         if self.left < takes + 16 {
             self.bits = self.random.next();
             self.left = u64::BITS;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `rcu_ptr_torture.ko`: readers and updaters in every context, with every call and every allocator, for a
-//! given time, as rcutorture is for RCU. The test runs in module init and prints its counts in one line; each
-//! failure is a line with `FAILURE!` as soon as it is found. docs/simulation.md has the details.
+//! `rcu_ptr_torture.ko`: readers and updaters in every context, with every function and every
+//! allocator, for a given time, like rcutorture for RCU. The test runs in module init and prints
+//! its counts in one line; each failure is logged at once, in a line with `FAILURE!`. See
+//! docs/simulation.md.
 //!
 //! ```text
 //!  plan.rs     the parameters of a run
@@ -11,10 +12,10 @@
 //!  object.rs   the contents of an object: header and canaries
 //!  records.rs  a record for each object: its state, and the snapshot of its grace period
 //!  run.rs      slots with objects, updates and reads of them
-//!  threads.rs  threads, timers, NMIs, CPU hotplug, barriers, short-lived caches, what waits too long
+//!  threads.rs  threads, timers, NMIs, CPU hotplug, barriers, short-lived caches, stuck objects
 //! ```
 
-// The files of rust/sys that this module takes: docs/reading.md. Of those that others take too it uses a part.
+// The files of rust/sys that this module uses (docs/reading.md), most of them in part.
 #[path = "../sys"]
 #[allow(dead_code)]
 mod sys {
@@ -159,7 +160,7 @@ fn torture(plan: &plan::Plan, records: &records::Records) -> Result {
         let had_nmis = nmis.exist();
         drop(nmis);
         run.clear();
-        // Without a barrier everything is freed as well.
+        // Everything has to be freed without a barrier, too.
         if run.random.one_in(2) {
             threads::settle(&run);
         }
@@ -171,13 +172,13 @@ fn torture(plan: &plan::Plan, records: &records::Records) -> Result {
     Ok(())
 }
 
-/// Waits until the time is over, and has the threads pause in between.
+/// Waits until the end of the run, and has the threads pause now and then.
 fn wait(run: &run::Run<'_>) {
     let plan = run.plan;
     let end = thread::now_in_nmi() + plan.nsecs;
     let mut phase = thread::now_in_nmi();
     while thread::now_in_nmi() < end && !thread::is_interrupted() {
-        if plan.objects > 0 && run.records.sums.queued.get() >= plan.objects {
+        if plan.objects > 0 && run.records.totals.queued.get() >= plan.objects {
             break;
         }
         if plan.stutter > 0 && thread::now_in_nmi() >= phase {
@@ -188,7 +189,7 @@ fn wait(run: &run::Run<'_>) {
         }
         thread::sleep(2);
     }
-    // The last ones would be stopped beside the load of the others, which takes a slow machine seconds.
+    // Stopping the threads one by one under load would take seconds on a slow machine.
     run.idle.store(1, Relaxed);
 }
 
@@ -196,12 +197,12 @@ fn sum<'a>(of: impl IntoIterator<Item = &'a Count>) -> u64 {
     of.into_iter().map(Count::get).sum()
 }
 
-/// The line with the result.
+/// Prints the line with the results.
 fn report(run: &run::Run<'_>, lost: u64, had_nmis: bool) {
-    let (sums, counts) = (&run.records.sums, &run.counts);
+    let (totals, counts) = (&run.records.totals, &run.counts);
     let call = |i: usize| sum(&counts.calls[i]);
     let context = |i: usize| sum(counts.calls.iter().map(|call| &call[i]));
-    let (early, double, broken) = (sums.early.get(), sums.double.get(), counts.broken.get());
+    let (early, double, broken) = (totals.early.get(), totals.double.get(), counts.broken.get());
     let (left, stuck) = (counts.left_by_barrier.get(), counts.stuck.get());
     pr_info!(
         "seed={} objects={} freed={} reused={} destructed={} kvfree={} nolock={} headless={} mightsleep={} \
@@ -209,10 +210,10 @@ fn report(run: &run::Run<'_>, lost: u64, had_nmis: bool) {
          nmi_looks={} refused={} missed={} full={} barriers={} hotplugs={} returns={} expedited={} caches={} \
          squeezes={} longest_us={} peak={} early={} lost={} double={} broken={} left={} stuck={} trace={:016x}\n",
         run.plan.seed,
-        sums.queued.get(),
-        sums.freed.get(),
-        sums.reused.get(),
-        sums.destructed.get(),
+        totals.queued.get(),
+        totals.freed.get(),
+        totals.reused.get(),
+        totals.destructed.get(),
         call(0),
         call(1),
         call(2),
@@ -226,8 +227,8 @@ fn report(run: &run::Run<'_>, lost: u64, had_nmis: bool) {
         context(3),
         counts.nmis.get(),
         counts.elsewhere.get(),
-        sum(&counts.looks),
-        counts.looks[3].get(),
+        sum(&counts.reads),
+        counts.reads[3].get(),
         counts.refused.get(),
         counts.missed.get(),
         counts.full.get(),
@@ -237,18 +238,18 @@ fn report(run: &run::Run<'_>, lost: u64, had_nmis: bool) {
         counts.expedited.get(),
         counts.caches.get(),
         counts.squeezes.get(),
-        sums.longest.get() / 1000,
-        sums.peak.get(),
+        totals.longest.get() / 1000,
+        totals.peak.get(),
         early,
         lost,
         double,
         broken,
         left,
         stuck,
-        sums.trace.get(),
+        totals.trace.get(),
     );
     if !had_nmis {
-        pr_info!("this machine has no NMIs that a module can make\n");
+        pr_info!("this machine has no source of NMIs\n");
     }
     if early + lost + double + broken + left + stuck > 0 {
         pr_err!(

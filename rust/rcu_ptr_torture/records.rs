@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A record for each object, by its address, from its allocation until it is freed.
+//! A record for each object, by address, from its allocation until it is freed.
 //!
 //! ```text
-//! LIVE        allocated, not yet freed
+//! LIVE        allocated, not freed yet
 //! QUEUED      passed to rcu_ptr, with a snapshot that was taken just before
 //! FREED       seen at the probe, right before it is freed; or freed by its owner
-//! DESTRUCTED  of a cache with a destructor, which has run
+//! DESTRUCTED  its destructor has run
 //! ```
 //!
-//! When rcu_ptr frees an object its snapshot has to be over; otherwise it was freed early, even if no reader
-//! had it. The same holds when a cache allocates it again. An object that is freed or allocated while it is
-//! live was freed twice. One that is still queued after a barrier is lost.
+//! When rcu_ptr frees an object, or a cache allocates it again, the grace period of its snapshot
+//! must be over; otherwise it was freed early, even if no reader had it. An object that is freed or
+//! allocated while it is live was freed twice. One that is still queued after a barrier is lost.
 //!
-//! Records are in hash buckets that are searched as a whole, so they can be written in any context, NMI
+//! Records are in hash buckets that are searched linearly, and can be written in any context, NMI
 //! included, unless a function says otherwise.
 
 use crate::{
@@ -33,7 +33,7 @@ use kernel::{
     sync::atomic::{Acquire, Atomic, Full, Relaxed, Release},
 };
 
-/// Records of a bucket.
+/// The number of records in a bucket.
 const BUCKET: usize = 8;
 
 const EMPTY: u32 = 0;
@@ -44,7 +44,7 @@ const QUEUED: u32 = 3;
 const FREED: u32 = 4;
 const DESTRUCTED: u32 = 5;
 
-/// The call by which an object was passed to rcu_ptr.
+/// The function by which an object was passed to rcu_ptr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Call {
@@ -86,15 +86,16 @@ pub(crate) struct Record {
     source: Atomic<u32>,
     call: Atomic<u32>,
     context: Atomic<u32>,
-    /// When it was queued, and its number among all.
+    /// When it was queued.
     since: Atomic<u64>,
+    /// Its number among all queued objects.
     number: Atomic<u64>,
-    /// On which CPU.
+    /// The CPU on which it was queued.
     cpu: Atomic<i32>,
-    /// The number of the last object whose call has returned.
-    passed: Atomic<u64>,
+    /// The number of the last object of this record whose call has returned.
+    returned: Atomic<u64>,
     /// The call of the probe in which it was freed.
-    visit: Atomic<u64>,
+    probe_call: Atomic<u64>,
     snapshot: SharedSnapshot,
 }
 
@@ -109,8 +110,8 @@ impl Record {
             since: Atomic::new(0),
             number: Atomic::new(0),
             cpu: Atomic::new(-1),
-            passed: Atomic::new(0),
-            visit: Atomic::new(0),
+            returned: Atomic::new(0),
+            probe_call: Atomic::new(0),
             snapshot: SharedSnapshot::new(),
         }
     }
@@ -124,13 +125,14 @@ impl Record {
         self.source.load(Relaxed) == Source::SmallCache as u32
     }
 
-    /// The call that the object was passed to as `number` has returned. The record may be another object's.
-    pub(crate) fn pass(&self, number: u64) {
+    /// Records that the call for object `number` has returned. The record may belong to another
+    /// object by now.
+    pub(crate) fn set_returned(&self, number: u64) {
         // ORDERING: Release pairs with the acquire of `Records::waiting()`: the call came before.
-        self.passed.store(number, Release);
+        self.returned.store(number, Release);
     }
 
-    /// Whether it was passed to rcu_ptr on `cpu`, by a call after which it is freed without a callback.
+    /// Whether it was queued on `cpu` by a function without a callback.
     pub(crate) fn is_plain_of(&self, cpu: i32) -> bool {
         let plain = [Call::Kvfree, Call::Nolock, Call::Headless];
         !self.is_cache()
@@ -140,7 +142,7 @@ impl Record {
                 .any(|&call| call as u32 == self.call.load(Relaxed))
     }
 
-    /// Whether a barrier has it freed or destructed.
+    /// Whether it must be freed or destructed when a barrier returns.
     pub(crate) fn is_of_barrier(&self) -> bool {
         !self.is_cache() || self.is_destructed()
     }
@@ -168,18 +170,19 @@ impl Record {
         );
     }
 
-    /// Whether the object that was queued as `number` still waits.
-    pub(crate) fn waits(&self, number: u64) -> bool {
-        // ORDERING: The state first, which comes with the number of its object (acquire pairs with the release of
-        // `Records::queue()`). The other way round the record could be another object's by then, which waits.
+    /// Whether object `number` is still queued.
+    pub(crate) fn is_waiting(&self, number: u64) -> bool {
+        // ORDERING: The state first, which comes with the number of its object (acquire pairs with
+        // the release of `Records::queue()`). The other way round the record could be another
+        // object's by then, which waits.
         self.state.load(Acquire) == QUEUED && self.number.load(Relaxed) == number
     }
 }
 
-/// Counters of failures and events.
+/// Totals of failures and events.
 #[derive(Default)]
-pub(crate) struct Sums {
-    /// Objects freed, or allocated again, before their snapshot was over.
+pub(crate) struct Totals {
+    /// Objects freed, or allocated again, before their grace period was over.
     pub(crate) early: Count,
     /// Objects freed or allocated while they were live, or twice in one call of the probe.
     pub(crate) double: Count,
@@ -193,21 +196,21 @@ pub(crate) struct Sums {
     pub(crate) reused: Count,
     /// Longest time from queueing to the probe, in nanoseconds.
     pub(crate) longest: Count,
-    /// Most objects that waited at a time, without those of caches.
+    /// The most objects that waited at a time, without those of caches.
     pub(crate) peak: Count,
     waiting: Count,
-    visits: Count,
+    probe_calls: Count,
     /// A hash of all events and their times: equal only for equal runs.
     pub(crate) trace: Count,
 }
 
 pub(crate) struct Records {
     records: KVVec<Record>,
-    pub(crate) sums: Sums,
+    pub(crate) totals: Totals,
 }
 
 impl Records {
-    /// Room for `records`, rounded up.
+    /// Allocates `records` records, rounded up to a power of two.
     ///
     /// # Context
     ///
@@ -216,7 +219,7 @@ impl Records {
         let records = records.max(BUCKET).next_power_of_two();
         let mut this = Self {
             records: KVVec::with_capacity(records, GFP_KERNEL)?,
-            sums: Sums::default(),
+            totals: Totals::default(),
         };
         for _ in 0..records {
             this.records.push(Record::new(), GFP_KERNEL)?;
@@ -224,11 +227,12 @@ impl Records {
         Ok(this)
     }
 
-    /// `now`: nanoseconds; 0 where the order of events is enough, as the clock costs more than all else here.
+    /// Adds an event to the hash. `now`: nanoseconds, or 0 to hash only the order of events, as
+    /// reading the clock is expensive.
     fn trace(&self, what: u64, address: usize, now: u64) {
-        let trace = &self.sums.trace;
+        let trace = &self.totals.trace;
         let event = (address as u64 ^ what << 56).wrapping_add(now);
-        // An event that comes in between is lost: in each of several equal runs.
+        // A concurrent event is lost, in equal runs alike.
         trace.set(mix(trace.get() ^ event));
     }
 
@@ -240,28 +244,27 @@ impl Records {
 
     fn find(&self, address: usize) -> Option<&Record> {
         self.bucket(address).iter().find(|record| {
-            // ORDERING: Acquire: the state that follows is at least that of this address. A claimed record
-            // still has the address of its last object, or is not in use yet.
+            // ORDERING: Acquire: the state that follows is at least that of this address. A claimed
+            // record still has the address of its last object, or is not in use yet.
             record.address.load(Acquire) == address && record.state.load(Relaxed) != CLAIMED
         })
     }
 
-    /// The state of `record`, if it still is that of `address`: unless that object is live or queued the
-    /// record may be reused after it was found.
+    /// The state of `record` if it still belongs to `address`: the record may be reused unless the
+    /// object is live or queued.
     fn state_of(record: &Record, address: usize) -> Option<u32> {
-        // ORDERING: Acquire pairs with the release of `enter()`: the state of another object comes with its
-        // address, which is seen below.
+        // ORDERING: Acquire pairs with the release of `enter()`: the state of another object comes
+        // with its address, which is seen below.
         let state = record.state.load(Acquire);
         (state != CLAIMED && record.address.load(Relaxed) == address).then_some(state)
     }
 
-    /// Records an object that was allocated. Errors: there is no room; or the object is in use, and must not
-    /// be touched.
-    pub(crate) fn enter(&self, object: NonNull<u8>, source: Source) -> Result<&Record, Refused> {
+    /// Records an object that was allocated. On `InUse` the caller must not access it.
+    pub(crate) fn enter(&self, object: NonNull<u8>, source: Source) -> Result<&Record, EnterError> {
         let address = object.as_ptr().expose_provenance();
         let record = match self.find(address) {
-            Some(record) if self.is_left(record, address)? => record,
-            _ => self.claim(address).ok_or(Refused::Full)?,
+            Some(record) if self.claim_unused(record, address)? => record,
+            _ => self.claim(address).ok_or(EnterError::NoRoom)?,
         };
         record.address.store(address, Relaxed);
         record.source.store(source as u32, Relaxed);
@@ -273,7 +276,8 @@ impl Records {
         Ok(record)
     }
 
-    /// The record of an object and its state, if it could be claimed: there may have been no room for it.
+    /// Claims the record of an object, and returns it with its state. `None`: there is no record,
+    /// or another context has it.
     fn claimed(&self, address: usize) -> Option<(&Record, u32)> {
         let record = self.find(address)?;
         let state = Self::state_of(record, address)?;
@@ -282,9 +286,9 @@ impl Records {
         claimed.ok().map(|_| (record, state))
     }
 
-    /// Whether an object that was just allocated was free before, and its record is claimed by this context
-    /// now; `false`: the record was reused for another object meanwhile.
-    fn is_left(&self, record: &Record, address: usize) -> Result<bool, Refused> {
+    /// Claims the old record of an object that was just allocated, and checks that the object was
+    /// free. Returns false if the record was reused meanwhile.
+    fn claim_unused(&self, record: &Record, address: usize) -> Result<bool, EnterError> {
         let Some(state) = Self::state_of(record, address) else {
             return Ok(false);
         };
@@ -294,17 +298,17 @@ impl Records {
             _ => false,
         };
         if left {
-            // ORDERING: Full: the record is this context's alone from here on.
+            // ORDERING: Full: this context owns the record from here on.
             if record.state.cmpxchg(state, CLAIMED, Full).is_err() {
                 return Ok(false);
             }
             if state == QUEUED {
-                self.sums.reused.up();
+                self.totals.reused.up();
                 self.check(record, c"allocated again before its grace period");
             }
             return Ok(true);
         }
-        self.sums.double.up();
+        self.totals.double.up();
         record.failed(if state == QUEUED && record.is_cache() {
             c"allocated again without its destructor"
         } else if state == QUEUED {
@@ -312,21 +316,21 @@ impl Records {
         } else {
             c"allocated while it is in use"
         });
-        Err(Refused::Taken)
+        Err(EnterError::InUse)
     }
 
     fn claim(&self, address: usize) -> Option<&Record> {
         self.bucket(address).iter().find(|record| {
             [EMPTY, FREED, DESTRUCTED].into_iter().any(|state| {
                 record.state.load(Relaxed) == state
-                    // ORDERING: Full: the record is this context's alone from here on.
+                    // ORDERING: Full: this context owns the record from here on.
                     && record.state.cmpxchg(state, CLAIMED, Full).is_ok()
             })
         })
     }
 
-    /// Records that the object is about to be passed to rcu_ptr. From here on it may be freed. Returns its
-    /// number among all objects.
+    /// Records that the object is about to be passed to rcu_ptr, and may be freed from here on.
+    /// Returns its number among all objects.
     pub(crate) fn queue(&self, record: &Record, call: Call, context: Context) -> u64 {
         record.call.store(call as u32, Relaxed);
         record.context.store(context as u32, Relaxed);
@@ -335,10 +339,10 @@ impl Records {
         record.since.store(now, Relaxed);
         record.snapshot.take();
         if !record.is_cache() {
-            let waiting = self.sums.waiting.up();
-            self.sums.peak.raise(waiting);
+            let waiting = self.totals.waiting.up();
+            self.totals.peak.raise(waiting);
         }
-        let number = self.sums.queued.up();
+        let number = self.totals.queued.up();
         record.number.store(number, Relaxed);
         self.trace(2, record.address.load(Relaxed), now);
         // ORDERING: Release pairs with the exchange when it is freed: the snapshot is seen.
@@ -346,35 +350,35 @@ impl Records {
         number
     }
 
-    /// Records that the owner frees the object itself, without a grace period.
-    pub(crate) fn leave(&self, record: &Record) {
+    /// Records that its owner frees the object without a grace period.
+    pub(crate) fn set_freed(&self, record: &Record) {
         // ORDERING: Release: the record may be reused from here on.
         record.state.store(FREED, Release);
     }
 
     /// The record of an object that the caller owns.
-    pub(crate) fn of(&self, address: usize) -> Option<&Record> {
+    pub(crate) fn live_record(&self, address: usize) -> Option<&Record> {
         self.find(address)
             .filter(|record| record.state.load(Relaxed) == LIVE)
     }
 
     fn check(&self, record: &Record, what: &CStr) {
         if !record.snapshot.is_over() {
-            self.sums.early.up();
+            self.totals.early.up();
             record.failed(what);
         }
     }
 
-    /// rcu_ptr is about to free these objects; those of other modules have no record.
+    /// Records that rcu_ptr is about to free these objects. Those of other modules have no record.
     ///
     /// # Context
     ///
     /// Any but NMI.
     pub(crate) fn freed(&self, objects: &[usize]) {
-        let (visit, now) = (self.sums.visits.up(), thread::now_in_nmi());
+        let (probe_call, now) = (self.totals.probe_calls.up(), thread::now_in_nmi());
         for &address in objects {
             if let Some((record, state)) = self.claimed(address) {
-                self.freed_one(record, state, visit, now);
+                self.freed_one(record, state, probe_call, now);
                 self.trace(3, address, now);
                 // ORDERING: Release: the record may be reused from here on.
                 record.state.store(FREED, Release);
@@ -382,36 +386,37 @@ impl Records {
         }
     }
 
-    fn freed_one(&self, record: &Record, state: u32, visit: u64, now: u64) {
+    fn freed_one(&self, record: &Record, state: u32, probe_call: u64, now: u64) {
         match state {
             QUEUED => {
                 let since = record.since.load(Relaxed);
-                self.sums.longest.raise(now.saturating_sub(since));
+                self.totals.longest.raise(now.saturating_sub(since));
                 if !record.is_cache() {
-                    self.sums.waiting.down();
-                    self.sums.freed.up();
+                    self.totals.waiting.down();
+                    self.totals.freed.up();
                 }
                 if record.is_destructed() {
-                    self.sums.double.up();
+                    self.totals.double.up();
                     record.failed(c"freed without its destructor");
                 }
                 self.check(record, c"freed before its grace period");
             }
             LIVE => {
-                self.sums.double.up();
+                self.totals.double.up();
                 record.failed(c"freed while it is in use");
             }
-            // Within one call of the probe it has not been freed yet, so it can't have been allocated again.
-            FREED if record.visit.load(Relaxed) == visit => {
-                self.sums.double.up();
+            // Within one call of the probe the object is not freed yet, so it can't have been
+            // allocated again.
+            FREED if record.probe_call.load(Relaxed) == probe_call => {
+                self.totals.double.up();
                 record.failed(c"freed twice");
             }
             _ => {}
         }
-        record.visit.store(visit, Relaxed);
+        record.probe_call.store(probe_call, Relaxed);
     }
 
-    /// The destructor of this object runs.
+    /// Records that the destructor of this object runs.
     ///
     /// # Context
     ///
@@ -422,10 +427,10 @@ impl Records {
         };
         match state {
             QUEUED => self.check(record, c"destructed before its grace period"),
-            // Freed by its owner, by a call that is not recorded.
+            // Freed by its owner, which is not recorded.
             FREED | EMPTY => {}
             _ => {
-                self.sums.double.up();
+                self.totals.double.up();
                 record.failed(if state == LIVE {
                     c"destructed while it is in use"
                 } else {
@@ -433,14 +438,14 @@ impl Records {
                 });
             }
         }
-        self.sums.destructed.up();
+        self.totals.destructed.up();
         self.trace(4, address, 0);
         // ORDERING: Release: the record may be reused from here on.
         record.state.store(DESTRUCTED, Release);
     }
 
-    /// Fills `found` with objects that wait and whose calls have returned, and their numbers: those that `is_asked`
-    /// is true for, from record `start` on.
+    /// Fills `found` with queued objects whose calls have returned and that `is_asked` accepts, and
+    /// their numbers, starting at record `start`.
     ///
     /// # Context
     ///
@@ -451,21 +456,22 @@ impl Records {
         found: &mut [Option<(&'a Record, u64)>],
         is_asked: impl Fn(&Record) -> bool,
     ) {
-        // Their number is a power of two.
+        // The number of records is a power of two.
         let start = start & (self.records.len() - 1);
         let (front, back) = self.records.split_at_checked(start).unwrap_or_default();
         let mut slots = found.iter_mut();
         for record in Iterator::chain(back.iter(), front) {
-            // ORDERING: Acquire pairs with the release of `pass()`.
-            let number = record.passed.load(Acquire);
-            if record.waits(number) && is_asked(record) {
+            // ORDERING: Acquire pairs with the release of `set_returned()`.
+            let number = record.returned.load(Acquire);
+            if record.is_waiting(number) && is_asked(record) {
                 let Some(slot) = slots.next() else { return };
                 *slot = Some((record, number));
             }
         }
     }
 
-    /// Objects that are still queued after the last barrier: they are lost. Returns their number.
+    /// Reports objects that are still queued after the last barrier as lost, and returns their
+    /// number.
     ///
     /// # Context
     ///
@@ -484,9 +490,9 @@ impl Records {
 
 /// Why [`Records::enter()`] failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
+pub(crate) enum EnterError {
     /// There is no free record.
-    Full,
+    NoRoom,
     /// The object is in use.
-    Taken,
+    InUse,
 }

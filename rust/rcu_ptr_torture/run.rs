@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The state of a run: slots where readers find objects, and the updates that replace them. All contexts do
-//! the same, with the calls that each of them allows.
+//! The state of a run: slots where readers find objects, and updates that replace these. All
+//! contexts do the same, with the functions that are allowed in each.
 
 use crate::{
     count::Count,
     object::{min_words, Found, Header, Source},
     plan::Plan,
     random::{Draw, Random},
-    records::{Call, Record, Records, Refused},
+    records::{Call, EnterError, Record, Records},
     sys::{
         alloc::{self, Checks, RawCache},
         cache::{Args, SheafCache},
@@ -32,12 +32,13 @@ use kernel::{
 const SLAB_SIZE: usize = 120;
 const CACHE_SIZE: usize = 96;
 const SMALL_CACHE_SIZE: usize = 200;
-/// Fields start within as many words from the start.
+/// Fields start in the first words of an object, of this number.
 const FIELD_WORDS: usize = 512;
 /// The largest object of `kmalloc_nolock()`.
 const NOLOCK_MAX: usize = 4096;
 
-/// Hard interrupts may not take locks that are mutexes on PREEMPT_RT, and lockdep says so on others too.
+/// Whether hard interrupts must not take spinlocks, which sleep on PREEMPT_RT; lockdep checks that
+/// on other kernels.
 const STRICT: bool = cfg!(any(CONFIG_PREEMPT_RT, CONFIG_PROVE_RAW_LOCK_NESTING));
 
 #[derive(Default)]
@@ -48,13 +49,14 @@ pub(crate) struct Counts {
     /// Handlers of NMIs that did not run `in_nmi()`.
     pub(crate) elsewhere: Count,
     /// Read-side critical sections, by context.
-    pub(crate) looks: [Count; 4],
-    /// Of those, with an object that changed, or was freed.
+    pub(crate) reads: [Count; 4],
+    /// Subset of `reads`: the object changed, or was freed.
     pub(crate) broken: Count,
-    /// Allocations that failed, and objects without a record, as there was no room.
+    /// Allocations that failed.
     pub(crate) missed: Count,
+    /// Objects without a record, as there was no room.
     pub(crate) full: Count,
-    /// Headless frees that were refused.
+    /// Headless frees that returned false.
     pub(crate) refused: Count,
     pub(crate) barriers: Count,
     /// Objects that still waited after a barrier.
@@ -69,7 +71,7 @@ pub(crate) struct Counts {
     pub(crate) squeezes: Count,
 }
 
-/// An object that is the caller's to free.
+/// An object that the caller owns.
 struct Owned<'a> {
     object: NonNull<u8>,
     source: Source,
@@ -95,16 +97,16 @@ pub(crate) struct Run<'a> {
     generation: Atomic<u64>,
     caches: [SheafCache; 2],
     slab: RawCache,
-    /// Of readers that sleep.
+    /// The SRCU domain of readers that sleep.
     domain: Domain,
-    /// All threads pause.
+    /// Whether all threads pause.
     pub(crate) idle: Atomic<i32>,
-    /// A CPU that takes no NMIs, as it goes down or comes up; -1: none.
-    pub(crate) spare: Atomic<i32>,
+    /// A CPU that no NMIs are sent to, as it goes down or comes up; -1: none.
+    pub(crate) excluded_cpu: Atomic<i32>,
 }
 
 impl<'a> Run<'a> {
-    /// Empty slots.
+    /// A run with empty slots.
     ///
     /// # Context
     ///
@@ -140,16 +142,16 @@ impl<'a> Run<'a> {
             slab: RawCache::new("rcu_ptr_torture_slab", SLAB_SIZE, Checks::None)?,
             domain,
             idle: Atomic::new(0),
-            spare: Atomic::new(-1),
+            excluded_cpu: Atomic::new(-1),
         })
     }
 
-    /// The cache of a source that is one.
+    /// The cache of `source`, which is one of both.
     pub(crate) fn cache(&self, source: Source) -> &SheafCache {
         &self.caches[usize::from(source == Source::SmallCache)]
     }
 
-    /// The source of one of both.
+    /// One of the two caches, at random.
     pub(crate) fn some_cache(&self) -> Source {
         [Source::Cache, Source::SmallCache][self.random.below(2) as usize]
     }
@@ -160,7 +162,7 @@ impl<'a> Run<'a> {
     }
 
     fn slot(&self, draw: &mut Draw<'_>) -> Option<&Atomic<usize>> {
-        // A few slots are used far more often than the others.
+        // A few slots are used much more often than the others.
         let n = self.slots.len() as u64;
         let i = if draw.one_in(2) {
             draw.below(n)
@@ -181,14 +183,14 @@ impl<'a> Run<'a> {
             14..18 => Source::Cache,
             _ => Source::SmallCache,
         };
-        // vmalloc() takes as long as ten of the others: one of four is enough.
+        // vmalloc() takes ten times as long as the others: reduce it to a quarter.
         let is_slow = source == Source::Vmalloc && !draw.one_in(4);
         if is_slow
             || context != Context::Task && matches!(source, Source::Vmalloc | Source::Kvmalloc)
         {
             source = Source::Kmalloc;
         }
-        // Where the slab's own locks may be held.
+        // The slab's locks may be held.
         let narrow = context == Context::Nmi || STRICT && context == Context::Hardirq;
         if narrow && matches!(source, Source::Kmalloc | Source::Slab) {
             source = Source::KmallocNolock;
@@ -247,10 +249,10 @@ impl<'a> Run<'a> {
     ///
     /// # Safety
     ///
-    /// It is the caller's, from `source`, and no reader has it.
-    unsafe fn give_back(&self, source: Source, object: NonNull<u8>) {
-        // SAFETY: By the safety requirements of this function; each is fit for the contexts in which such
-        // objects are allocated.
+    /// The caller owns the object, which is from `source`, and no reader has it.
+    unsafe fn free_unshared(&self, source: Source, object: NonNull<u8>) {
+        // SAFETY: By the safety requirements of this function; each function is allowed in the
+        // contexts in which such objects are allocated.
         unsafe {
             match source {
                 Source::KmallocNolock => alloc::kfree_nolock(object),
@@ -260,26 +262,26 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Records an object; `None`: there is no room for a record, and it was given back, or it is another
-    /// owner's, and is leaked.
+    /// Records an object. `None`: there is no room for a record, and it was freed; or it has
+    /// another owner, and is leaked.
     ///
     /// # Safety
     ///
-    /// It was just allocated from `source`.
+    /// The object was just allocated from `source`.
     unsafe fn own(&self, object: NonNull<u8>, source: Source) -> Option<Owned<'a>> {
         match self.records.enter(object, source) {
             Ok(record) => Some(Owned::new(object, source, record)),
-            Err(Refused::Full) => {
+            Err(EnterError::NoRoom) => {
                 self.counts.full.up();
                 // SAFETY: By the safety requirements of this function.
-                unsafe { self.give_back(source, object) };
+                unsafe { self.free_unshared(source, object) };
                 None
             }
-            Err(Refused::Taken) => None,
+            Err(EnterError::InUse) => None,
         }
     }
 
-    /// Counts an object that is about to be passed to rcu_ptr, and records it. Returns its number.
+    /// Counts and records an object that is about to be passed to rcu_ptr. Returns its number.
     fn queue(&self, record: &Record, call: Call, context: Context) -> u64 {
         self.counts.calls[call as usize][context as usize].up();
         self.records.queue(record, call, context)
@@ -297,57 +299,58 @@ impl<'a> Run<'a> {
         let words = bytes / 8;
         let wide = draw.one_in(3);
         let most = words.min(FIELD_WORDS) as u64;
-        // At an end, or anywhere.
+        // At the start, at the end, or anywhere.
         let field = match draw.below(4) {
             0 => 0,
             1 => most.saturating_sub(1 + u64::from(wide)),
             _ => draw.below(most),
         } as usize;
         if words < min_words(field, wide) {
-            // Too small for a header, so it can't be checked by readers.
-            self.retire_bare(owned, context, draw);
+            // Too small for a header, so readers can't check it.
+            self.free_unfilled(owned, context, draw);
             return None;
         }
         let generation = self.generation.fetch_add(1, Relaxed);
         let header = Header::new(generation, source, words.min(0x3fff), field, wide);
         let found = Found::new(object, field);
-        // SAFETY: Just allocated, and large enough for the field and the header, as was checked above.
+        // SAFETY: Just allocated, and large enough for the field and the header, as was checked
+        // above.
         unsafe { found.fill(header) };
         Some(found)
     }
 
-    /// Frees an object that was never filled. Returns its number, if it was given to rcu_ptr.
-    fn retire_bare(&self, owned: Owned<'_>, context: Context, draw: &mut Draw<'_>) -> u64 {
+    /// Frees an object that was never filled. Returns its number if it was passed to rcu_ptr.
+    fn free_unfilled(&self, owned: Owned<'_>, context: Context, draw: &mut Draw<'_>) -> u64 {
         let object = owned.object;
         if owned.source.is_cache() {
-            self.records.leave(owned.record);
-            // SAFETY: The caller's, and not shared.
+            self.records.set_freed(owned.record);
+            // SAFETY: Owned by the caller, and not shared.
             unsafe { self.cache(owned.source).free(object) };
             return 0;
         }
-        // SAFETY: The caller's, with a record; all objects have one word at least.
-        unsafe { self.give(owned, object.as_ptr(), false, context, draw) }
+        // SAFETY: Owned by the caller; all objects have at least one word.
+        unsafe { self.free_by_call(owned, object.as_ptr(), false, context, draw) }
     }
 
-    /// Passes an object that was removed from its slot, and that readers may have, to rcu_ptr.
+    /// Passes an object that was removed from its slot, which readers may still have, to rcu_ptr.
     fn retire(&self, found: Found, context: Context, draw: &mut Draw<'_>) {
-        // SAFETY: It was in a slot, so it was filled; this context took it out, so it is not freed.
+        // SAFETY: It was in a slot, so it was filled; this context removed it, so it is not freed.
         let header = unsafe { found.header() };
-        let (record, source) = (self.records.of(found.address()), header.source());
+        let (record, source) = (self.records.live_record(found.address()), header.source());
         // SAFETY: As above.
         let intact = unsafe { found.is_intact(header) };
         let (Some(record), Some(source), true) = (record, source, intact) else {
-            // It was freed, and allocated again. It is left alone.
+            // It was freed, and allocated again. Leave it alone.
             return self.broken(found);
         };
         let Some(object) = NonNull::new(found.start()) else {
             return;
         };
         let owned = Owned::new(object, source, record);
-        // SAFETY: The caller's; the field lies in it.
+        // SAFETY: Owned by the caller; the field lies in it.
         unsafe {
             let field = object.as_ptr().add(header.field() * 8);
-            self.give(owned, field, header.has_head(), context, draw);
+            self.free_by_call(owned, field, header.has_head(), context, draw);
         }
     }
 
@@ -355,9 +358,9 @@ impl<'a> Run<'a> {
     ///
     /// # Safety
     ///
-    /// It is the caller's; `field` is 8 aligned bytes in the first 4096 of it. With `head` it
-    /// starts with 16 that are free for use.
-    unsafe fn give(
+    /// The caller owns the object; `field` is 8 aligned bytes that start in its first 4096 bytes.
+    /// With `head` its first 16 bytes are free for use.
+    unsafe fn free_by_call(
         &self,
         owned: Owned<'_>,
         field: *mut u8,
@@ -373,7 +376,7 @@ impl<'a> Run<'a> {
         let call = self.choose_call(source, head, context, draw);
         let number = self.queue(record, call, context);
         // SAFETY: By the safety requirements of this function; the context is one of the call's.
-        let give = || unsafe {
+        let free = || unsafe {
             match call {
                 Call::FreeRcu => self.cache(source).free_rcu(object),
                 Call::Kvfree => core::kvfree(object.as_ptr(), field),
@@ -395,16 +398,16 @@ impl<'a> Run<'a> {
             draw.below(8)
         };
         match how {
-            0 => cpu::raw_locked(give),
-            1 => cpu::bh_off(give),
+            0 => cpu::raw_locked(free),
+            1 => cpu::bh_off(free),
             2 => {
                 let guard = rcu::read_lock();
-                give();
+                free();
                 drop(guard);
             }
-            _ => give(),
+            _ => free(),
         }
-        record.pass(number);
+        record.set_returned(number);
         number
     }
 
@@ -438,13 +441,13 @@ impl<'a> Run<'a> {
     ///
     /// # Context
     ///
-    /// Any, NMI included; it has to be `context`.
+    /// Any, NMI included: that of `context`.
     pub(crate) fn update(&self, context: Context) {
         let draw = &mut self.random.draw();
         let Some(slot) = self.slot(draw) else { return };
         let new = match self.make(context, draw) {
             Some(found) => found.bits(),
-            // Empties the slot, sometimes: the only update where this context can't allocate at all.
+            // Sometimes empties the slot: the only update if this context can't allocate at all.
             None if draw.one_in(2) => return,
             None => 0,
         };
@@ -454,18 +457,18 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Reads the object of some slot repeatedly, for up to `nsecs` nanoseconds, and checks that it does not
-    /// change.
+    /// Reads the object of some slot repeatedly, for up to `nsecs` nanoseconds, and checks that it
+    /// does not change.
     ///
     /// # Context
     ///
-    /// Any, NMI included; it has to be `context`.
+    /// Any, NMI included: that of `context`.
     pub(crate) fn read(&self, context: Context, nsecs: u64) {
         self.read_as(context, nsecs, false);
     }
 
-    /// The same for a task; now and then as an SRCU reader that sleeps, if the object is from a cache with
-    /// that domain.
+    /// As [`Self::read()`], in a task; now and then as an SRCU reader that sleeps, if the object is
+    /// from the cache with the domain.
     ///
     /// # Context
     ///
@@ -486,11 +489,11 @@ impl<'a> Run<'a> {
         // ORDERING: Acquire pairs with the exchange of `update()`.
         if let Some(found) = Found::from_bits(slot.load(Acquire)) {
             let end = thread::now_in_nmi() + draw.skewed(nsecs);
-            // SAFETY: Found inside of this read-side critical section, so it stays until its end, unless
-            // there is a bug, which is what is tested here.
+            // SAFETY: Found in this read-side critical section, so it stays until its end, unless
+            // there is a bug, which is what this test is to find.
             let header = unsafe { found.header() };
             if in_domain && header.source() == Some(Source::Cache) {
-                // The domain is enough for these.
+                // The domain protects these objects.
                 guard = None;
             }
             loop {
@@ -508,7 +511,7 @@ impl<'a> Run<'a> {
             }
         }
         drop(guard);
-        self.counts.looks[context as usize].up();
+        self.counts.reads[context as usize].up();
     }
 
     #[cold]
@@ -522,8 +525,8 @@ impl<'a> Run<'a> {
         );
     }
 
-    /// Queues an object of kmalloc or of a cache, in a task. Returns its record and number, to be checked after a
-    /// barrier.
+    /// Queues an object of kmalloc or of a cache, in a task. Returns its record and number, to be
+    /// checked after a barrier.
     pub(crate) fn queue_one(&self, source: Source) -> Option<(&'a Record, u64)> {
         let gfp = alloc::quiet(false);
         let object = match source.is_cache() {
@@ -541,8 +544,10 @@ impl<'a> Run<'a> {
             return Some((record, number));
         }
         let head = !source.is_cache() && draw.one_in(2);
-        // SAFETY: Just allocated, with room for a field or head at its start; those of caches need none.
-        let number = unsafe { self.give(owned, object.as_ptr(), head, Context::Task, draw) };
+        // SAFETY: Just allocated, with room for a field or head at its start; objects of caches
+        // need none.
+        let number =
+            unsafe { self.free_by_call(owned, object.as_ptr(), head, Context::Task, draw) };
         Some((record, number))
     }
 
@@ -554,12 +559,12 @@ impl<'a> Run<'a> {
         };
         // SAFETY: Just allocated.
         if let Some(owned) = unsafe { self.own(object, source) } {
-            self.retire_bare(owned, Context::Task, &mut self.random.draw());
+            self.free_unfilled(owned, Context::Task, &mut self.random.draw());
         }
     }
 
-    /// Frees an object of `cache`, a cache as that of `source`, after a grace period, in a task. Returns what
-    /// [`queue_one()`](Self::queue_one) does.
+    /// Frees an object of `cache`, which is of the kind of `source`, after a grace period, in a
+    /// task. Returns the same as [`queue_one()`](Self::queue_one).
     pub(crate) fn free_rcu(
         &self,
         cache: &SheafCache,
@@ -568,13 +573,13 @@ impl<'a> Run<'a> {
     ) -> Option<(&'a Record, u64)> {
         let queued = match self.records.enter(object, source) {
             Ok(record) => Some((record, self.queue(record, Call::FreeRcu, Context::Task))),
-            Err(Refused::Full) => {
+            Err(EnterError::NoRoom) => {
                 self.counts.full.up();
                 None
             }
-            Err(Refused::Taken) => return None,
+            Err(EnterError::InUse) => return None,
         };
-        // SAFETY: The caller's, and not shared.
+        // SAFETY: Owned by the caller, and not shared.
         unsafe { cache.free_rcu(object) };
         queued
     }

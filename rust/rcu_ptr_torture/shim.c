@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The C of rcu_ptr_torture.ko: the mark of a failure, and the shims of what it
- * takes of the kernel.  No logic lives here.
+ * The C part of rcu_ptr_torture.ko: failure reports, and shims for the kernel.
+ * No logic lives here.
  */
 #include <linux/atomic.h>
 #include <linux/module.h>
@@ -23,7 +23,10 @@
 
 MODULE_IMPORT_NS("RCU_PTR_TEST");
 
-/* A callback of a load that fails afterwards: qemu/guest/tests/rcu_ptr_rmmod.sh. */
+/*
+ * Queued from a parameter of a module whose init fails later:
+ * qemu/guest/tests/rcu_ptr_rmmod.sh.
+ */
 static void called_early(struct rcu_head *head)
 {
 	pr_info("rcu_ptr_torture: the callback of a parameter was called\n");
@@ -41,7 +44,7 @@ static const struct kernel_param_ops queue_early_ops = { .set = queue_early };
 module_param_cb(queue_early, &queue_early_ops, NULL, 0200);
 MODULE_PARM_DESC(queue_early, "queues a callback when it is set, at load");
 
-/* Away from the code that runs all the time: see docs/simulation.md. */
+/* Cold, so that it does not change the layout of hot code: docs/simulation.md. */
 __cold noinline void rcu_ptr_torture_failed(const char *what,
 					    unsigned long object,
 					    const char *source,

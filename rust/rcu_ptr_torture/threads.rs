@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Threads that read and that replace objects, each with timers that do the same in hardirq and in softirq,
-//! and NMIs that these send; a thread for CPU hotplug, one for barriers, short-lived caches and failing
-//! allocations, and in half of all runs another one for barriers.
+//! The threads: readers and writers, each with timers that do the same in hardirq and softirq, and
+//! send NMIs; one for CPU hotplug; one for barriers, short-lived caches and failing allocations; in
+//! half of the runs a second one for barriers.
 
 use crate::{
     object::Source,
@@ -25,17 +25,17 @@ use ::core::ptr;
 use kernel::{prelude::*, sync::atomic::Relaxed};
 
 /// Longest read-side critical section in an interrupt, in nanoseconds.
-const SHORT: u64 = 20_000;
-/// Objects that are queued before a barrier, and looked for after it.
+const MAX_IRQ_READ_NSECS: u64 = 20_000;
+/// Objects that are queued before a barrier, and checked after it.
 const QUEUED_BEFORE: usize = 8;
-/// Of all others that wait, as many are looked for after a barrier, or when a CPU is dead.
-const LOOKED_FOR: usize = 128;
-/// What was not freed within as many nanoseconds by then is stuck, unless objects that were queued later, one
-/// after the other, are late as well.
-const LIMIT: u64 = 1_000_000_000 * SLOW;
-const ROUNDS: u32 = 8;
-/// The same where nothing else goes on.
-const SETTLED: u64 = 5_000_000_000 * SLOW;
+/// The most other waiting objects that are checked after a barrier, or after a CPU is dead.
+const MAX_CHECKED: usize = 128;
+/// Objects of a dead CPU are stuck if they are not freed within this time, in nanoseconds ...
+const STUCK_NSECS: u64 = 1_000_000_000 * SLOW;
+/// ... while this many objects that were queued later, one after the other, are freed.
+const STUCK_ROUNDS: u32 = 8;
+/// The time within which all objects have to be freed when nothing else runs, in nanoseconds.
+const SETTLE_NSECS: u64 = 5_000_000_000 * SLOW;
 
 /// The sources of NMIs of this machine.
 pub(crate) enum Nmis<'a> {
@@ -48,7 +48,7 @@ pub(crate) enum Nmis<'a> {
 }
 
 impl<'a> Nmis<'a> {
-    /// `period`: cycles between overflows.
+    /// Finds a source. `period`: cycles between overflows.
     pub(crate) fn new(period: u64, hook: &'a Hook<'a>) -> Self {
         if let Ok(receiver) = Receiver::new(hook) {
             return Self::Sent(receiver);
@@ -98,13 +98,13 @@ pub(crate) fn on_nmi(run: &Run<'_>) {
         counts.elsewhere.up();
     }
     if run.random.one_in(4) {
-        run.read(context, SHORT / 4);
+        run.read(context, MAX_IRQ_READ_NSECS / 4);
     }
     run.update(context);
 }
 
-/// Nanoseconds until a timer expires again whose handler began at `began`; 0: it is not rearmed.
-fn again(run: &Run<'_>, began: u64) -> u64 {
+/// Nanoseconds until a timer expires again whose handler started at `began`; 0: it is not rearmed.
+fn next_expiry(run: &Run<'_>, began: u64) -> u64 {
     let random = &run.random;
     if run.idle.load(Relaxed) != 0 || random.one_in(1024) {
         return 0;
@@ -115,17 +115,18 @@ fn again(run: &Run<'_>, began: u64) -> u64 {
     } else {
         1 + random.below(2 * run.plan.timer)
     };
-    // All timers together leave half of a CPU to tasks, on slow machines too, where entry and exit cost as much.
+    // All timers together leave half of a CPU to tasks, on slow machines too, where interrupt entry
+    // and exit cost as much.
     next.max((thread::now_in_nmi() - began) * 4 * SLOW.min(4) * count(run) as u64)
 }
 
-/// Returns the context.
+/// Updates or reads, and returns the context.
 fn update_or_read(run: &Run<'_>) -> Context {
     let context = cpu::context();
     if run.random.one_in(2) {
         run.update(context);
     } else {
-        run.read(context, SHORT);
+        run.read(context, MAX_IRQ_READ_NSECS);
     }
     context
 }
@@ -140,7 +141,7 @@ fn in_hardirq(run: &Run<'_>, nmis: &Nmis<'_>) -> u64 {
             send(run, receiver);
         }
     }
-    again(run, began)
+    next_expiry(run, began)
 }
 
 /// Sends an NMI to this CPU or to another.
@@ -152,7 +153,7 @@ fn send(run: &Run<'_>, receiver: &Receiver<'_>) {
         Some(cpu) if run.random.one_in(2) => cpu,
         _ => this,
     };
-    if target == this || target != run.spare.load(Relaxed) {
+    if target == this || target != run.excluded_cpu.load(Relaxed) {
         receiver.send(target);
     }
 }
@@ -160,11 +161,11 @@ fn send(run: &Run<'_>, receiver: &Receiver<'_>) {
 fn in_softirq(run: &Run<'_>) -> u64 {
     let began = thread::now_in_nmi();
     update_or_read(run);
-    again(run, began)
+    next_expiry(run, began)
 }
 
-/// Calls `act` repeatedly, up to `burst` times in a row, and starts the thread's timers, until the thread has
-/// to stop.
+/// Calls `act` repeatedly, up to `burst` times in a row, and starts the timers of the thread, until
+/// the thread has to stop.
 fn with_timers(run: &Run<'_>, nmis: &Nmis<'_>, burst: u64, urgent: bool, act: impl Fn(&Run<'_>)) {
     let hard = || in_hardirq(run, nmis);
     let soft = || in_softirq(run);
@@ -194,8 +195,8 @@ fn with_timers(run: &Run<'_>, nmis: &Nmis<'_>, burst: u64, urgent: bool, act: im
             move_somewhere(run);
         }
         if urgent || run.random.one_in(8) {
-            // Wakes up at an arbitrary instruction of what runs then. All urgent threads together leave half
-            // of a CPU to others, as there may be one only.
+            // The wakeup interrupts another task at an arbitrary instruction. All urgent threads
+            // together leave half of a CPU to others, as there may be only one.
             let spent = (thread::now_in_nmi() - began) / 1000 * run.plan.urgent as u64;
             let least = if urgent { spent.min(100_000) as u32 } else { 0 };
             thread::sleep_us(least + 20 + run.random.below(500) as u32);
@@ -205,7 +206,7 @@ fn with_timers(run: &Run<'_>, nmis: &Nmis<'_>, burst: u64, urgent: bool, act: im
 
 fn move_somewhere(run: &Run<'_>) {
     let skip = run.random.below(16) as usize;
-    // With locks that are mutexes, __set_cpus_allowed_ptr() warns of threads whose CPU goes down.
+    // On PREEMPT_RT __set_cpus_allowed_ptr() warns about threads whose CPU goes down.
     let free = cfg!(CONFIG_PREEMPT_RT) && run.plan.hotplug > 0;
     let cpu = if free || run.random.one_in(8) {
         -1
@@ -215,7 +216,7 @@ fn move_somewhere(run: &Run<'_>) {
     thread::move_to(cpu);
 }
 
-/// Takes CPUs down for a while, and up again.
+/// Takes CPUs down and brings them up again.
 fn hotplug(run: &Run<'_>) {
     let every = run.plan.hotplug;
     while !thread::should_stop() {
@@ -226,8 +227,8 @@ fn hotplug(run: &Run<'_>) {
         let Some(cpu) = cpu::online().nth(skip) else {
             continue;
         };
-        run.spare.store(cpu, Relaxed);
-        // A sender that has not seen it runs with interrupts off, and has sent its NMI by then.
+        run.excluded_cpu.store(cpu, Relaxed);
+        // Wait for senders that have not seen this: they run with interrupts off.
         kernel::sync::rcu::synchronize_rcu();
         let is_down = take_down(run, cpu).is_ok();
         if run.random.one_in(2) {
@@ -239,11 +240,12 @@ fn hotplug(run: &Run<'_>) {
                 run.counts.hotplugs.up();
             }
         }
-        run.spare.store(-1, Relaxed);
+        run.excluded_cpu.store(-1, Relaxed);
     }
 }
 
-/// Takes a CPU down; now and then objects are freed at some moment on its way, where it may be rolled back.
+/// Takes a CPU down; in half of the cases frees objects on it at some moment, and may have it
+/// rolled back there.
 fn take_down(run: &Run<'_>, cpu: i32) -> Result {
     if run.random.one_in(2) {
         return cpu::take_down(cpu);
@@ -252,7 +254,7 @@ fn take_down(run: &Run<'_>, cpu: i32) -> Result {
     let returns = moment != Moment::Dying && run.random.one_in(2);
     let body = || {
         for _ in 0..1 + run.random.below(8) {
-            // What is allowed in NMIs is here as well.
+            // What is allowed in NMI is allowed here.
             run.update(Context::Nmi);
         }
         if returns {
@@ -265,26 +267,26 @@ fn take_down(run: &Run<'_>, cpu: i32) -> Result {
     cpu::on_the_way_down(moment, &body, || cpu::take_down(cpu))?
 }
 
-/// Checks that what was queued on a CPU that is dead, or was rolled back, is freed.
+/// Checks that objects that were queued on a CPU that is dead, or was rolled back, are freed.
 fn check_left(run: &Run<'_>, cpu: i32) {
-    let mut waiting = [None; LOOKED_FOR];
+    let mut waiting = [None; MAX_CHECKED];
     let is_asked = |record: &Record| record.is_plain_of(cpu);
     run.records.waiting(0, &mut waiting, is_asked);
-    let end = thread::now_in_nmi() + LIMIT;
+    let end = thread::now_in_nmi() + STUCK_NSECS;
     let (mut rounds, mut latest) = (0, None);
     loop {
         let mut left = waiting
             .iter()
             .flatten()
-            .filter(|(record, number)| record.waits(*number));
+            .filter(|(record, number)| record.is_waiting(*number));
         let Some((record, _)) = left.next() else {
             return;
         };
-        if rounds >= ROUNDS && thread::now_in_nmi() >= end {
+        if rounds >= STUCK_ROUNDS && thread::now_in_nmi() >= end {
             run.counts.stuck.up();
             return record.failed(c"still waits since its CPU went down");
         }
-        if latest.is_none_or(|(record, number): (&Record, u64)| !record.waits(number)) {
+        if latest.is_none_or(|(record, number): (&Record, u64)| !record.is_waiting(number)) {
             latest = run.queue_one(Source::Kmalloc);
             rounds += u32::from(latest.is_some());
         }
@@ -292,13 +294,13 @@ fn check_left(run: &Run<'_>, cpu: i32) {
     }
 }
 
-/// Waits until all that was queued is freed, without a barrier.
+/// Waits without a barrier until all queued objects are freed.
 ///
 /// # Context
 ///
-/// May sleep; nothing else goes on.
+/// May sleep; nothing else runs.
 pub(crate) fn settle(run: &Run<'_>) {
-    let end = thread::now_in_nmi() + SETTLED;
+    let end = thread::now_in_nmi() + SETTLE_NSECS;
     loop {
         let mut waiting = [None];
         let is_asked = |record: &Record| !record.is_cache();
@@ -312,7 +314,7 @@ pub(crate) fn settle(run: &Run<'_>) {
     }
 }
 
-/// Expedited grace periods, which end beside the others.
+/// Runs expedited grace periods beside the normal ones.
 fn expedite(run: &Run<'_>) {
     while !thread::should_stop() {
         thread::sleep_us(50 + run.random.skewed(4000) as u32);
@@ -323,7 +325,7 @@ fn expedite(run: &Run<'_>) {
     }
 }
 
-/// Barriers, short-lived caches, reserves, failing allocations, memory pressure.
+/// Runs barriers, short-lived caches, prefills, failing allocations, memory pressure.
 fn disturb(run: &Run<'_>) {
     while !thread::should_stop() {
         thread::sleep(1 + run.random.below(2 * u64::from(run.plan.disturb)) as u32);
@@ -347,7 +349,7 @@ fn disturb(run: &Run<'_>) {
     fault::fail(0, 0);
 }
 
-/// Barriers, and caches that end, beside those of [`disturb()`].
+/// Runs barriers and short-lived caches beside those of [`disturb()`].
 fn barriers(run: &Run<'_>) {
     while !thread::should_stop() {
         thread::sleep(1 + run.random.below(2 * u64::from(run.plan.disturb)) as u32);
@@ -359,8 +361,9 @@ fn barriers(run: &Run<'_>) {
     }
 }
 
-/// Checks that objects queued before a barrier, on several CPUs and in all contexts, are freed after it, and
-/// callbacks and destructors have returned; or the latter after the barrier of a cache.
+/// Checks that objects that were queued before a barrier, on several CPUs and in all contexts, are
+/// freed after it, and that callbacks and destructors have returned; or the destructors after the
+/// barrier of a cache.
 fn barrier(run: &Run<'_>) {
     let of_cache = run.random.one_in(4);
     let mut queued = [None; QUEUED_BEFORE];
@@ -378,7 +381,7 @@ fn barrier(run: &Run<'_>) {
     if run.random.one_in(2) {
         move_somewhere(run);
     }
-    let mut others = [None; LOOKED_FOR];
+    let mut others = [None; MAX_CHECKED];
     if of_cache {
         run.cache(Source::SmallCache).barrier();
     } else {
@@ -387,22 +390,22 @@ fn barrier(run: &Run<'_>) {
             .waiting(start, &mut others, Record::is_of_barrier);
         core::barrier();
     }
-    none_waits(run, Iterator::chain(queued.into_iter(), others).flatten());
+    check_none_waits(run, Iterator::chain(queued.into_iter(), others).flatten());
     run.counts.barriers.up();
 }
 
-/// Checks that a barrier has waited for these.
-fn none_waits<'a>(run: &Run<'_>, queued: impl Iterator<Item = (&'a Record, u64)>) {
+/// Checks that a barrier has waited for these objects.
+fn check_none_waits<'a>(run: &Run<'_>, queued: impl Iterator<Item = (&'a Record, u64)>) {
     for (record, number) in queued {
-        if record.waits(number) {
+        if record.is_waiting(number) {
             run.counts.left_by_barrier.up();
             record.failed(c"still waits after a barrier");
         }
     }
 }
 
-/// Creates a cache, uses it on several CPUs, and destroys it while objects wait. Some have a barrier before: no
-/// other thread fills their sheaves, so that only the barrier closes them.
+/// Creates a cache, uses it on several CPUs, and destroys it while objects wait. In some runs its
+/// barrier comes before: no other thread fills its sheaves, so only the barrier closes them.
 fn short_lived_cache(run: &Run<'_>) {
     let size = 32 + 8 * run.random.below(32) as usize;
     let capacity = run.random.below(57) as u32;
@@ -443,7 +446,7 @@ fn short_lived_cache(run: &Run<'_>) {
     }
     if destructor && run.random.one_in(2) {
         short.barrier();
-        none_waits(run, queued.into_iter().flatten());
+        check_none_waits(run, queued.into_iter().flatten());
         run.counts.barriers.up();
     }
     drop(short);
