@@ -1,31 +1,31 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where the instructions of a loaded module, or of the kernel, are: `/modules/NAME.insns`, which
-//! the host made of the disassembly, and the addresses of the sections.
+//! The instructions of a loaded module or of the kernel: `/modules/NAME.insns`, which the host has
+//! generated from the disassembly, and the addresses of sections.
 
 use crate::sys::{text, user::File};
 use core::ops::Range;
 use kernel::{prelude::*, str::CString};
 
-/// What the host knows of an instruction (qemu/lib/flow.py).
+/// Properties of an instruction, from the host (qemu/lib/flow.py).
 #[derive(Clone, Copy)]
 pub(crate) struct Flags(u8);
 
 impl Flags {
     const LETTERS: [u8; 7] = *b"pkosuca";
-    /// It leads to a panic, and nowhere else.
+    /// It leads only to a panic.
     pub(crate) const PANICS: Self = Self(1);
-    /// It runs with engine lockless only.
+    /// It is executed with engine lockless only.
     const LOCKLESS: Self = Self(1 << 1);
-    /// It runs with engine rfc only.
+    /// It is executed with engine rfc only.
     const RFC: Self = Self(1 << 2);
-    /// The instruction before it puts breakpoints off.
+    /// The instruction before it delays debug exceptions.
     pub(crate) const IN_SHADOW: Self = Self(1 << 3);
     /// Nothing refers to its function.
     pub(crate) const UNUSED: Self = Self(1 << 4);
     /// The instruction before it calls another function, or warns.
     pub(crate) const FOLLOWS_CALL: Self = Self(1 << 5);
-    /// It exchanges a word if that still is what it was.
+    /// It is a cmpxchg.
     pub(crate) const EXCHANGES: Self = Self(1 << 6);
 
     fn parse(text: &str) -> Self {
@@ -44,31 +44,30 @@ impl Flags {
     }
 }
 
-/// A function: its name in the file, and its instructions.
 pub(crate) struct Function {
+    /// The position of its name in the file.
     name: Range<usize>,
-    /// Numbers of its instructions.
+    /// The numbers of its instructions.
     pub(crate) insns: Range<usize>,
 }
 
-/// The code.
+/// The code of a module, or of some functions of the kernel.
 pub(crate) struct Code {
     file: File,
-    /// Of each instruction, where the file has its FILE:LINE of the source.
+    /// By instruction: the position of its source line, FILE:LINE, in the file.
     sources: KVVec<Range<usize>>,
     /// Addresses of instructions, in order of the file.
     pub(crate) insns: KVVec<usize>,
-    /// What is known of each.
     pub(crate) flags: KVVec<Flags>,
     /// Functions, in order of the file.
     pub(crate) functions: KVVec<Function>,
     /// Instructions of one section each, in order of their addresses.
     sections: KVVec<Range<usize>>,
-    /// Whether engine lockless runs, where that matters.
+    /// Whether engine lockless is loaded; `None` for other code than the core.
     pub(crate) lockless: Option<bool>,
 }
 
-/// Where a section of `module` was loaded.
+/// The address of a section of `module`.
 fn base(module: &str, section: &str) -> Result<usize> {
     let path = CString::try_from_fmt(fmt!("/sys/module/{}/sections/{}", module, section))?;
     let file = File::read(&path)?;
@@ -78,11 +77,11 @@ fn base(module: &str, section: &str) -> Result<usize> {
 }
 
 impl Code {
-    /// The code of `module`; "vmlinux" is the kernel.
+    /// Reads the code of `module`; "vmlinux" is the kernel.
     ///
     /// # Errors
     ///
-    /// `ENOENT` where the file was not made.
+    /// `ENOENT` if there is no such file.
     pub(crate) fn of(module: &str) -> Result<Self> {
         let path = CString::try_from_fmt(fmt!("/modules/{}.insns", module))?;
         let mut code = Code {
@@ -113,8 +112,8 @@ impl Code {
             let source = word()?;
             let offset = usize::from_str_radix(offset, 16).map_err(|_| EINVAL)?;
             let name_at = in_file(name);
-            // What stands between functions or blocks is never run; the code of init is gone, and
-            // that of alternatives is copied from where it stands.
+            // Padding is never executed, init code is freed, and alternatives are executed at
+            // another address.
             if name == "-"
                 || flags.contains('n')
                 || !(sect.starts_with(".text") || sect == ".exit.text")
@@ -149,7 +148,7 @@ impl Code {
             code.sources.push(in_file(source), GFP_KERNEL)?;
         }
         if module == "vmlinux" {
-            // All in one section, of which one function is known.
+            // All functions are in one section, in which the address of one is known.
             let (name, address) = text::anchor();
             let anchor = code.functions.iter().find(|f| code.name(f) == name);
             let first = anchor.ok_or(ENOENT)?.insns.start;
@@ -161,8 +160,8 @@ impl Code {
         Ok(code)
     }
 
-    /// Whether `insn` is out of reach: on the way to a panic, unused, or for the engine that does not
-    /// run.
+    /// Whether `insn` can't be hit: it leads to a panic, is unused, or belongs to the engine that
+    /// is not loaded.
     pub(crate) fn is_excluded(&self, insn: usize) -> bool {
         let flags = self.flags[insn];
         flags.has(Flags::PANICS)
@@ -176,12 +175,12 @@ impl Code {
         core::str::from_utf8(&self.file.bytes()[at.clone()]).unwrap_or("?")
     }
 
-    /// FILE:LINE of the source, "-" where that is not known.
+    /// The source line, FILE:LINE, "-" if unknown.
     pub(crate) fn source(&self, insn: usize) -> &str {
         self.text(&self.sources[insn])
     }
 
-    /// Whether `function` is in the modules of the engine that does not run.
+    /// Whether `function` belongs to the engine that is not loaded.
     pub(crate) fn is_of_other_engine(&self, function: &Function) -> bool {
         let other = match self.lockless {
             Some(true) => "3rfc",

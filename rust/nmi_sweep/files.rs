@@ -1,28 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the suite needs from files. It runs in a thread of the kernel, which sees no file system, so
-//! module init reads it for them.
+//! The lists of instructions, which module init reads from files: cases run in kernel threads,
+//! which have no file system.
 
 use crate::{code::Code, sweep::Sweep, sys::text};
 use kernel::prelude::*;
 
-/// What was read.
-pub(crate) struct Files {
-    /// Instructions of `module`, and of the kernel.
+pub(crate) struct SweepFiles {
+    /// The code of parameter `module`, and of the kernel.
     code: [Option<Code>; 2],
-    /// The sweep of `module`, which goes on from case to case.
+    /// The sweep of `module`, which the cases share.
     sweep: Option<Sweep>,
 }
 
 kernel::sync::global_lock! {
     // SAFETY: `read()` initialises it in module init, before any suite runs.
-    unsafe(uninit) static FILES: Mutex<Files> = Files {
+    unsafe(uninit) static FILES: Mutex<SweepFiles> = SweepFiles {
         code: [None, None],
         sweep: None,
     };
 }
 
-/// Reads the files that are there, at module init.
+/// Reads the files that exist, at module init.
 pub(crate) fn read() {
     // SAFETY: Called once, at module init.
     unsafe { FILES.init() };
@@ -34,14 +33,14 @@ pub(crate) fn read() {
     FILES.lock().code = code;
 }
 
-/// Gives the memory back, at module exit.
-pub(crate) fn forget() {
+/// Frees the memory, at module exit.
+pub(crate) fn free() {
     let mut files = FILES.lock();
     files.code = [None, None];
     files.sweep = None;
 }
 
-/// Calls `f` with the sweep of `module`, `None` where there is no list of its instructions.
+/// Calls `f` with the sweep of `module`. `None`: there is no list of its instructions.
 pub(crate) fn with_sweep<R>(
     lockless: Option<bool>,
     f: impl FnOnce(&mut Sweep) -> Result<R>,
@@ -56,7 +55,7 @@ pub(crate) fn with_sweep<R>(
     files.sweep.as_mut().map(f).transpose()
 }
 
-/// The instructions of functions of the kernel, once.
+/// Returns the code of the kernel, once.
 pub(crate) fn take_kernel() -> Option<Code> {
     FILES.lock().code[1].take()
 }

@@ -1,20 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `nmi_sweep.ko`: an NMI at every instruction of `rcu_ptr.ko`, or of other code, as a KUnit suite that
-//! runs when it is loaded. docs/sweep.md says how to use it. Functions are called in tasks that may sleep, unless
-//! they say otherwise.
+//! `nmi_sweep.ko`: an NMI at every instruction of `rcu_ptr.ko`, or of other code, as a KUnit suite
+//! that runs when it is loaded. See docs/sweep.md. Functions are called in tasks that may sleep,
+//! unless they say otherwise.
 //!
 //! ```text
-//!  code.rs       where the instructions are
-//!  sweep.rs      an NMI at each
-//!  workload.rs   what makes the code run
-//!  cache_load.rs the same of caches
-//!  wanted.rs     what of `rcu_ptr.ko` has to be hit
-//!  files.rs      what is read from files
-//!  suite.rs      the suite
+//!  code.rs            instructions and their addresses
+//!  sweep.rs           which instructions are tried, in groups
+//!  sweep/walk.rs      single-stepping, and stepping by the cycle counter
+//!  sweep/coverage.rs  what was hit, what was not and why
+//!  workload.rs        workloads that run the code
+//!  cache_workload.rs  workloads with caches
+//!  wanted.rs          instructions of `rcu_ptr.ko` that have to be hit
+//!  files.rs           files that are read in module init
+//!  suite.rs           the suite
 //! ```
 
-// The files of rust/sys that this module takes, as in rcu_ptr_kunit_main.rs.
+// The files of rust/sys that this module uses, most of them in part.
 #[path = "../sys"]
 #[allow(dead_code)]
 mod sys {
@@ -40,7 +42,7 @@ mod sys {
     pub(crate) mod user;
 }
 
-// What the self-tests have as well, of which this module uses a part.
+// Files of the self-tests, of which this module uses a part.
 #[path = "../rcu_ptr_kunit"]
 #[allow(dead_code)]
 #[macro_use]
@@ -49,15 +51,15 @@ mod shared {
     pub(crate) mod check;
     pub(crate) mod bound;
     pub(crate) mod callback;
+    pub(crate) mod free_fn;
     pub(crate) mod params;
     pub(crate) mod pool;
     pub(crate) mod provoke;
-    pub(crate) mod route;
     pub(crate) mod storm;
     pub(crate) mod table;
 }
 
-mod cache_load;
+mod cache_workload;
 mod code;
 mod files;
 mod suite;
@@ -68,7 +70,7 @@ mod workload;
 use kernel::prelude::*;
 use shared::{
     bound::{self, scaled, SLOW},
-    callback, check, params, pool, provoke, route, storm, table,
+    callback, check, free_fn, params, pool, provoke, storm, table,
 };
 use sys::step;
 
@@ -81,7 +83,7 @@ module! {
 }
 
 struct NmiSweep {
-    /// Goes last: long after the last sweep.
+    /// Registered until the module is unloaded.
     _steps: step::Handler,
 }
 
@@ -96,6 +98,6 @@ impl kernel::Module for NmiSweep {
 
 impl Drop for NmiSweep {
     fn drop(&mut self) {
-        files::forget();
+        files::free();
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The C of nmi_sweep.ko: parameters, as those of Rust can't be words, and the
- * shims of what it takes of the kernel and of rcu_ptr.ko.  No logic lives here.
+ * The C part of nmi_sweep.ko: parameters, as those of Rust can't be strings, and
+ * shims for the kernel and rcu_ptr.ko.  No logic lives here.
  */
 #include <linux/module.h>
 #include <linux/moduleparam.h>

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! An NMI at every instruction of the core module, and of the functions of the kernel that it calls
-//! with its lock held. The cases share one sweep: each adds what its loads can reach, and
-//! `coverage` looks at the sums.
+//! The KUnit suite: an NMI at every instruction of the core module, and of the functions of the
+//! kernel that it calls with its lock held. The cases share one sweep: each adds what its workloads
+//! reach, and `coverage` checks the totals.
 
 use crate::{
-    cache_load, files,
+    cache_workload, files,
+    free_fn::FreeFn,
     pool::Pool,
     provoke,
-    route::Route,
-    sweep::{Stage, Sweep, Totals, Why},
+    sweep::{
+        coverage::{judge, log_coverage, Coverage},
+        Stage, Sweep,
+    },
     sys::{
         alloc::{self, Source},
         cache::SheafCache,
@@ -17,16 +20,15 @@ use crate::{
         kunit::skip,
         probes, step, text, thread,
     },
-    table::{Alloc, Table, Wrong, SIZE},
-    wanted::PARTS,
-    workload::Load,
+    table::{Alloc, Table, Violations, SIZE},
+    workload::Workload,
     SLOW,
 };
 use kernel::{fmt, prelude::*};
 
-/// Whether there is time for all loads. On PREEMPT_RT, where breakpoints come and go slowly, those do
-/// that the engines differ in there.
-const ALL_LOADS: bool = !SLOW && cfg!(not(CONFIG_PREEMPT_RT));
+/// Whether there is time for all workloads. On PREEMPT_RT, where setting breakpoints is slow, only
+/// those run in which the engines differ there.
+const ALL_WORKLOADS: bool = !SLOW && cfg!(not(CONFIG_PREEMPT_RT));
 
 /// Seconds for each case; KUnit gives a test 300.
 fn secs() -> i64 {
@@ -37,35 +39,33 @@ fn secs() -> i64 {
     }
 }
 
-/// Seconds for each load that is sampled.
+/// Seconds for each workload that is sampled.
 const SAMPLE_SECS: i64 = 4;
 
-/// Seconds for each load that is followed by the cycle counter, which count instructions: 10^9 each.
+/// Seconds for each workload that the cycle counter steps through, of 10^9 instructions each.
 const STEP_SECS: i64 = 1;
 
-/// Instructions that have to be hit then, by all loads and by the first.
+/// Instructions that have to be hit then, by all workloads and by the first.
 const STEPPED: [usize; 2] = [8000, 2000];
 
 /// Groups of random instructions.
 const ROUNDS: usize = if SLOW {
     20
-} else if ALL_LOADS {
+} else if ALL_WORKLOADS {
     400
 } else {
     100
 };
 
-/// Of 1000 instructions of the kernel's functions, those that have to be hit: at full length, and
+/// Instructions of 1000 of the kernel's functions that have to be hit: at full length, and
 /// otherwise.
 const WANTED_OF_KERNEL: [usize; 2] = [500, 300];
 
-/// Where loads are cut short, of so many functions of the core one may not be run at all.
-const UNREACHED: usize = 20;
-
-/// Instructions that have to be hit where there is time for two loads only, or for one.
+/// Instructions that have to be hit where there is time for two workloads only, or for one.
 const WANTED_OF_FEW: usize = if SLOW { 100 } else { 2000 };
 
-/// Where everything is slow, what NMIs can interrupt with a lock held or a list half linked.
+/// Whether the function `name` is swept: on slow kernels only those in which a lock may be held or
+/// a list is being changed.
 fn selected(name: &str) -> bool {
     const SHORT: [&str; 6] = ["nolock", "krcp", "list", "queue", "alloc", "free"];
     !SLOW || SHORT.iter().any(|part| name.contains(part))
@@ -76,12 +76,12 @@ fn lockless() -> Result<bool> {
     let probes = probes::Probes::register()?;
     let object = alloc::alloc(Source::Kmalloc, 64).ok_or(ENOMEM)?;
     // SAFETY: Just allocated.
-    unsafe { Route::Kvfree.free(object, 0) };
+    unsafe { FreeFn::Kvfree.free(object, 0) };
     drop(probes);
     Ok(probes::saw_lockless())
 }
 
-/// Whether there are breakpoints: the case is skipped where there are none.
+/// Whether there are breakpoints; without them the case is skipped.
 fn has_breakpoints() -> bool {
     if cfg!(not(CONFIG_X86)) {
         skip(c"no execution breakpoints with a handler of one's own here");
@@ -89,20 +89,21 @@ fn has_breakpoints() -> bool {
     cfg!(CONFIG_X86)
 }
 
-/// The same for [`sweeps_core()`], and [`ALL_LOADS`].
-fn sweeps_all_loads() -> bool {
+/// Whether [`sweeps_core()`] and [`ALL_WORKLOADS`]; otherwise the case is skipped.
+fn sweeps_all_workloads() -> bool {
     let sweeps_core = sweeps_core();
-    if sweeps_core && !ALL_LOADS {
+    if sweeps_core && !ALL_WORKLOADS {
         skip(if SLOW {
             c"there is time for one load only: everything is slow here"
         } else {
             c"there is time for two loads only: breakpoints come and go slowly here"
         });
     }
-    sweeps_core && ALL_LOADS
+    sweeps_core && ALL_WORKLOADS
 }
 
-/// The same, and whether it is the core that is swept, not functions that a parameter names.
+/// Whether there are breakpoints, and the core is swept, not functions that a parameter names;
+/// otherwise the case is skipped.
 fn sweeps_core() -> bool {
     if !text::sweep_func().is_empty() {
         skip(c"parameter func names others");
@@ -112,57 +113,62 @@ fn sweeps_core() -> bool {
 }
 
 fn log(sweep: &Sweep, what: &dyn fmt::Debug, left: usize, since: i64) {
-    let totals = sweep.totals();
+    let coverage = sweep.coverage();
     let secs = |n: i64| n / 1_000_000_000;
     let t = sweep.times;
     pr_info!(
-        "sweep: {:?}: {} left for lack of time; {} of {} instructions hit, {} groups, {} NMIs, {} s (so far {} s breakpoints, {} s loads, {} s checks)\n",
+        "sweep: {:?}: {} left for lack of time; {} of {} instructions hit, {} groups, {} NMIs, {} \
+         s (so far {} s breakpoints, {} s workloads, {} s checks)\n",
         what,
         left,
-        totals.hit,
+        coverage.hit,
         sweep.len(),
         sweep.groups,
         sweep.nmis,
         secs(thread::now() - since),
         secs(t.breakpoints),
-        secs(t.loads),
+        secs(t.workloads),
         secs(t.checks)
     );
 }
 
-/// The users of a cache beside a load.
+/// The users of a cache beside a workload.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Users {
-    /// There is none.
+    /// There is no cache.
     Idle,
     /// This task, and the NMIs.
     Here,
-    /// Tasks on all CPUs, and the NMIs; others come and go.
+    /// Tasks on all CPUs, and the NMIs, beside short-lived caches.
     Everywhere,
 }
 
-/// Why cases are skipped then.
+/// Skip reason.
 const NO_LIST: &CStr = c"there is no list of instructions";
 
-/// As [`sweep_for()`], as long as a case may take.
-fn sweep(loads: &[Load], users: Users, select: impl Fn(&str) -> bool) -> Result<Option<Totals>> {
-    sweep_for(secs(), loads, users, select)
-}
-
-/// Sweeps what `select` takes under each of `loads`, for `secs` seconds in all, beside objects of a
-/// cache that are replaced. `None`: there is no list of instructions.
-fn sweep_for(
-    secs: i64,
-    loads: &[Load],
+/// As [`sweep_for()`], for as long as a case may take.
+fn sweep(
+    workloads: &[Workload],
     users: Users,
     select: impl Fn(&str) -> bool,
-) -> Result<Option<Totals>> {
+) -> Result<Option<Coverage>> {
+    sweep_for(secs(), workloads, users, select)
+}
+
+/// Sweeps what `select` takes under each of `workloads`, for `secs` seconds in all, beside objects
+/// of a cache that are replaced. `None`: there is no list of instructions.
+fn sweep_for(
+    secs: i64,
+    workloads: &[Workload],
+    users: Users,
+    select: impl Fn(&str) -> bool,
+) -> Result<Option<Coverage>> {
     let cache = match users {
         Users::Idle => None,
         _ => Some(SheafCache::new(
             c"rcu_ptr_sweep",
             SIZE,
-            cache_load::small(),
+            cache_workload::small(),
         )?),
     };
     if let Some(cache) = &cache {
@@ -172,63 +178,67 @@ fn sweep_for(
     let turns = |n| {
         for _ in 0..n {
             for how in [Alloc::Sleep, Alloc::Atomic, Alloc::Nolock] {
-                table.iter().for_each(|table| table.turn(how));
+                table.iter().for_each(|table| table.exercise(how));
             }
         }
     };
     let core = text::sweep_module() == "rcu_ptr";
     let lockless = core.then(lockless).transpose()?;
     let last = thread::now() + secs * 1_000_000_000;
-    let totals = files::with_sweep(lockless, |sweep| {
-        for (i, &load) in loads.iter().enumerate() {
+    let coverage = files::with_sweep(lockless, |sweep| {
+        for (i, &workload) in workloads.iter().enumerate() {
             let since = thread::now();
-            // Where there is little time, each load has its part of what is left.
+            // In the short form the remaining time is divided evenly.
             let share = if text::is_short() {
-                (last - since) / (loads.len() - i) as i64
+                (last - since) / (workloads.len() - i) as i64
             } else {
                 last - since
             };
-            let prepared = load.prepare()?;
+            let prepared = workload.prepare()?;
             let run = |pool: &Pool| -> Result {
                 if users == Users::Everywhere {
                     thread::on_cpus(cpu::online(), &|_| turns(8), || ())?;
-                    if !load.has_caches() {
-                        cache_load::come_and_go()?;
+                    if !workload.has_caches() {
+                        cache_workload::short_lived()?;
                     }
                 } else {
                     turns(2);
                 }
-                load.run(pool)
+                workload.run(pool)
             };
-            let nmi = || table.iter().for_each(|table| table.turn(Alloc::Nolock));
+            let nmi = || table.iter().for_each(|table| table.exercise(Alloc::Nolock));
             let stage = Stage {
-                name: &load,
+                name: &workload,
                 run: &run,
                 nmi: &nmi,
-                check: &|| table.iter().all(|table| table.wrong() == Wrong::default()),
-                tries: load.tries(),
+                check: &|| {
+                    table
+                        .iter()
+                        .all(|table| table.violations() == Violations::default())
+                },
+                tries: workload.tries(),
                 end: since + share,
             };
             let left = sweep.run(&stage, &select)?;
             drop(prepared);
             log(sweep, stage.name, left, since);
         }
-        Ok(sweep.totals())
+        Ok(sweep.coverage())
     })?;
-    if totals.is_none() {
+    if coverage.is_none() {
         skip(NO_LIST);
     }
-    Ok(totals)
+    Ok(coverage)
 }
 
-/// Samples what runs under `load`.
-fn sample(load: Load) -> Result<Option<()>> {
+/// Samples what runs under `workload`.
+fn sample(workload: Workload) -> Result<Option<()>> {
     let lockless = Some(lockless()?);
     files::with_sweep(lockless, |sweep| {
         let since = thread::now();
-        let prepared = load.prepare()?;
-        let run = |pool: &Pool| load.run(pool);
-        let stage = Stage::of(&load, &run, 1, since + SAMPLE_SECS * 1_000_000_000);
+        let prepared = workload.prepare()?;
+        let run = |pool: &Pool| workload.run(pool);
+        let stage = Stage::of(&workload, &run, 1, since + SAMPLE_SECS * 1_000_000_000);
         let came = sweep.sample(&stage)?;
         drop(prepared);
         pr_info!("sweep: {:?}: {} NMIs in the code\n", stage.name, came);
@@ -237,104 +247,42 @@ fn sample(load: Load) -> Result<Option<()>> {
     })
 }
 
-fn report(module: &str, sweep: &Sweep) -> Totals {
-    sweep.report();
-    let t = sweep.totals();
-    pr_info!(
-        "sweep of {}: {} instructions, {} of {} that can be reached hit ({} in functions never run, {} on branches not taken)\n",
-        module,
-        t.all,
-        t.hit,
-        t.reachable(),
-        t.missed(Why::Unreached),
-        t.missed(Why::Branch)
-    );
-    pr_info!(
-        "sweep of {}: out of reach: {} of the other engine, {} lead to a panic, {} in functions without a caller, {} without breakpoints, {} NMIs in_nmi(); all their objects and {} of the loads freed once\n",
-        module,
-        t.missed(Why::OtherEngine),
-        t.missed(Why::Panics),
-        t.missed(Why::Unused),
-        t.missed(Why::Refused),
-        sweep.nmis,
-        sweep.freed
-    );
-    t
-}
-
-/// Whether the core was swept as it has to be.
-fn judge(sweep: &Sweep, lockless: bool) -> bool {
-    let is_whole = !text::is_short();
-    let core = sweep.core(lockless);
-    pr_info!(
-        "sweep: core: {} functions, {} complete, {} never run, {} with too much left; {} of {} instructions left\n",
-        core.functions,
-        core.complete,
-        core.unreached,
-        core.short,
-        core.left,
-        core.insns
-    );
-    let reached = if is_whole {
-        core.short == 0
-    } else {
-        core.unreached * UNREACHED <= core.functions
-    };
-    let mut is_good = core.unknown == 0 && reached;
-    for part in &PARTS {
-        if part.is_of_other_engine(lockless) {
-            continue;
-        }
-        let totals = sweep.totals_of_part(part);
-        let wanted = part.shares[usize::from(!is_whole)];
-        let share = totals.hit * 1000 / totals.reachable().max(1);
-        pr_info!(
-            "sweep: {}: {} of {} that can be reached hit, {} of 1000, {} wanted\n",
-            part.name,
-            totals.hit,
-            totals.reachable(),
-            share,
-            wanted
-        );
-        is_good &= share >= wanted;
-    }
-    is_good
-}
-
 #[kunit_tests(rcu_ptr_sweep)]
 mod tests {
     use super::*;
 
-    /// Where there are no breakpoints: the cycle counter interrupts what it meets.
+    /// Without breakpoints: the cycle counter raises NMIs at arbitrary instructions.
     #[test]
     fn sampled() -> Result {
         skip_if!(
             cfg!(CONFIG_X86) || !text::sweep_func().is_empty(),
             c"breakpoints do it better"
         );
-        const LOADS: [Load; 8] = [
-            Load::Light,
-            Load::Contend,
-            Load::Full,
-            Load::List,
-            Load::Shrink,
-            Load::Files,
-            Load::Trace,
-            Load::Refill,
+        const WORKLOADS: [Workload; 8] = [
+            Workload::Light,
+            Workload::Contend,
+            Workload::Full,
+            Workload::List,
+            Workload::Shrink,
+            Workload::Debugfs,
+            Workload::Trace,
+            Workload::Refill,
         ];
-        let loads = if text::is_short() { 2 } else { LOADS.len() };
-        for &load in &LOADS[..loads] {
-            let sampled = sample(load)?;
+        let workloads = if text::is_short() { 2 } else { WORKLOADS.len() };
+        for &workload in &WORKLOADS[..workloads] {
+            let sampled = sample(workload)?;
             skip_if!(sampled.is_none(), NO_LIST);
         }
-        let totals = files::with_sweep(None, |sweep| Ok(report(text::sweep_module(), sweep)))?;
-        let hit = totals.map_or(0, |t| t.hit);
-        // QEMU takes interrupts between translated blocks only, so they are few: some 20 in all.
-        check!(hit >= loads);
+        let coverage =
+            files::with_sweep(None, |sweep| Ok(log_coverage(text::sweep_module(), sweep)))?;
+        let hit = coverage.map_or(0, |t| t.hit);
+        // QEMU delivers interrupts only between translated blocks, so they are few: about 20 in
+        // all.
+        check!(hit >= workloads);
         Ok(())
     }
 
-    /// Where the cycle counter counts instructions: an NMI in front of each.
+    /// Where the cycle counter counts instructions: an NMI before each.
     #[test]
     fn stepped() -> Result {
         skip_if!(
@@ -345,114 +293,126 @@ mod tests {
             cpu::online().count() > 1 || !step::is_exact()?,
             c"needs one CPU, and a cycle counter that counts instructions: QEMU's -icount"
         );
-        const LOADS: [(Load, Users); 13] = [
-            (Load::Light, Users::Idle),
-            (Load::Light, Users::Here),
-            (Load::Contend, Users::Here),
-            (Load::Full, Users::Here),
-            (Load::List, Users::Here),
-            (Load::Caches, Users::Here),
-            (Load::Ready, Users::Here),
-            (Load::Shrink, Users::Here),
-            (Load::Refill, Users::Here),
-            (Load::Monitor, Users::Here),
-            (Load::NoBlocks, Users::Here),
-            (Load::CachesFail, Users::Here),
-            (Load::Files, Users::Here),
+        const WORKLOADS: [(Workload, Users); 13] = [
+            (Workload::Light, Users::Idle),
+            (Workload::Light, Users::Here),
+            (Workload::Contend, Users::Here),
+            (Workload::Full, Users::Here),
+            (Workload::List, Users::Here),
+            (Workload::Caches, Users::Here),
+            (Workload::Ready, Users::Here),
+            (Workload::Shrink, Users::Here),
+            (Workload::Refill, Users::Here),
+            (Workload::Monitor, Users::Here),
+            (Workload::NoBlocks, Users::Here),
+            (Workload::CachesFail, Users::Here),
+            (Workload::Debugfs, Users::Here),
         ];
-        let loads = if text::is_short() { 1 } else { LOADS.len() };
-        for &(load, users) in &LOADS[..loads] {
-            if sweep_for(STEP_SECS, &[load], users, selected)?.is_none() {
+        let workloads = if text::is_short() { 1 } else { WORKLOADS.len() };
+        for &(workload, users) in &WORKLOADS[..workloads] {
+            if sweep_for(STEP_SECS, &[workload], users, selected)?.is_none() {
                 return Ok(());
             }
         }
-        let totals = files::with_sweep(None, |sweep| Ok(report(text::sweep_module(), sweep)))?;
-        let hit = totals.map_or(0, |t| t.hit);
+        let coverage =
+            files::with_sweep(None, |sweep| Ok(log_coverage(text::sweep_module(), sweep)))?;
+        let hit = coverage.map_or(0, |t| t.hit);
         check!(hit >= STEPPED[usize::from(text::is_short())]);
         Ok(())
     }
 
-    fn sweep_if(is_time: bool, loads: &[Load], users: Users) -> Result {
+    fn sweep_if(is_time: bool, workloads: &[Workload], users: Users) -> Result {
         if is_time {
-            sweep(loads, users, selected)?;
+            sweep(workloads, users, selected)?;
         }
         Ok(())
     }
 
-    fn sweep_caches(loads: &[Load]) -> Result {
+    fn sweep_caches(workloads: &[Workload]) -> Result {
         if SLOW {
             skip(c"there is time for one load only: everything is slow here");
             return Ok(());
         }
-        sweep_if(sweeps_core(), loads, Users::Everywhere)
+        sweep_if(sweeps_core(), workloads, Users::Everywhere)
     }
 
     #[test]
     fn calls() -> Result {
         if sweeps_core() {
-            let loads: &[Load] = if SLOW {
-                &[Load::Light]
-            } else if ALL_LOADS {
-                &[Load::Light, Load::Traced, Load::Contend, Load::Full]
+            let workloads: &[Workload] = if SLOW {
+                &[Workload::Light]
+            } else if ALL_WORKLOADS {
+                &[
+                    Workload::Light,
+                    Workload::Traced,
+                    Workload::Contend,
+                    Workload::Full,
+                ]
             } else {
-                &[Load::Light, Load::Contend]
+                &[Workload::Light, Workload::Contend]
             };
-            if ALL_LOADS && !text::is_short() {
-                sweep(&[Load::Light], Users::Idle, selected)?;
+            if ALL_WORKLOADS && !text::is_short() {
+                sweep(&[Workload::Light], Users::Idle, selected)?;
             }
-            sweep(loads, Users::Here, selected)?;
+            sweep(workloads, Users::Here, selected)?;
         }
         Ok(())
     }
 
     #[test]
     fn drains() -> Result {
-        if sweeps_all_loads() {
+        if sweeps_all_workloads() {
             sweep(
                 &[
-                    Load::Ready,
-                    Load::Monitor,
-                    Load::List,
-                    Load::Shrink,
-                    Load::Barriers,
+                    Workload::Ready,
+                    Workload::Monitor,
+                    Workload::List,
+                    Workload::Shrink,
+                    Workload::Barriers,
                 ],
                 Users::Here,
                 selected,
             )?;
-            sweep(&[Load::Refill], Users::Here, |name| name.contains("refill"))?;
+            sweep(&[Workload::Refill], Users::Here, |name| {
+                name.contains("refill")
+            })?;
         }
         Ok(())
     }
 
     #[test]
     fn files_and_traces() -> Result {
-        let loads = [Load::RareTrace, Load::Trace, Load::Files];
-        sweep_if(sweeps_all_loads(), &loads, Users::Here)
+        let workloads = [Workload::RareTrace, Workload::Trace, Workload::Debugfs];
+        sweep_if(sweeps_all_workloads(), &workloads, Users::Here)
     }
 
     #[test]
     fn rare_events() -> Result {
-        let is_time = sweeps_all_loads();
+        let is_time = sweeps_all_workloads();
         if is_time {
             provoke::all()?;
         }
-        let loads = [Load::Misuse, Load::Hotplug, Load::NoBlocks];
-        sweep_if(is_time, &loads, Users::Here)
+        let workloads = [Workload::Misuse, Workload::Hotplug, Workload::NoBlocks];
+        sweep_if(is_time, &workloads, Users::Here)
     }
 
     #[test]
     fn caches() -> Result {
-        sweep_caches(&[Load::LargeSheaves, Load::Caches])
+        sweep_caches(&[Workload::LargeSheaves, Workload::Caches])
     }
 
     #[test]
     fn caches_without_memory() -> Result {
-        sweep_caches(&[Load::CachesFail])
+        sweep_caches(&[Workload::CachesFail])
     }
 
     #[test]
     fn caches_in_rare_events() -> Result {
-        sweep_if(sweeps_all_loads(), &[Load::Hotplug], Users::Everywhere)
+        sweep_if(
+            sweeps_all_workloads(),
+            &[Workload::Hotplug],
+            Users::Everywhere,
+        )
     }
 
     #[test]
@@ -460,15 +420,15 @@ mod tests {
         if sweeps_core() {
             let lockless = lockless()?;
             let result = files::with_sweep(None, |sweep| {
-                let totals = report(text::sweep_module(), sweep);
-                let is_judged = ALL_LOADS && text::sweep_module() == "rcu_ptr";
+                let coverage = log_coverage(text::sweep_module(), sweep);
+                let is_judged = ALL_WORKLOADS && text::sweep_module() == "rcu_ptr";
                 let is_good = !is_judged || judge(sweep, lockless);
-                // Most loads free some of the pool's each time.
-                Ok((totals, is_good, sweep.freed > sweep.groups))
+                // Most workloads free some objects of the pool in each run.
+                Ok((coverage, is_good, sweep.freed > sweep.groups))
             })?;
-            let (totals, is_good, freed) = or_skip!(result, NO_LIST);
+            let (coverage, is_good, freed) = or_skip!(result, NO_LIST);
             check!(freed);
-            check!(totals.hit >= WANTED_OF_FEW);
+            check!(coverage.hit >= WANTED_OF_FEW);
             check!(is_good);
         }
         Ok(())
@@ -483,7 +443,7 @@ mod tests {
             let since = thread::now();
             let seed = since as u64;
             pr_info!("sweep: random groups with seed {}\n", seed);
-            let run = |pool: &Pool| Load::Light.run(pool);
+            let run = |pool: &Pool| Workload::Light.run(pool);
             let name = format_args!("random groups");
             let stage = Stage::of(&name, &run, 1, since + secs() * 1_000_000_000);
             sweep.random(seed, ROUNDS, &stage)?;
@@ -500,29 +460,33 @@ mod tests {
             return Ok(());
         }
         let code = or_skip!(files::take_kernel(), NO_LIST);
-        const LOADS: [Load; 5] = [
-            Load::Light,
-            Load::Contend,
-            Load::Full,
-            Load::Refill,
-            Load::Caches,
+        const WORKLOADS: [Workload; 5] = [
+            Workload::Light,
+            Workload::Contend,
+            Workload::Full,
+            Workload::Refill,
+            Workload::Caches,
         ];
         let mut sweep = Sweep::of(code, None)?;
         let end = thread::now() + secs() * 1_000_000_000;
-        let loads = if ALL_LOADS { &LOADS[..] } else { &LOADS[..1] };
-        for load in loads {
+        let workloads = if ALL_WORKLOADS {
+            &WORKLOADS[..]
+        } else {
+            &WORKLOADS[..1]
+        };
+        for workload in workloads {
             let since = thread::now();
-            let prepared = load.prepare()?;
-            let run = |pool: &Pool| load.run(pool);
-            let stage = Stage::of(load, &run, load.tries(), end);
+            let prepared = workload.prepare()?;
+            let run = |pool: &Pool| workload.run(pool);
+            let stage = Stage::of(workload, &run, workload.tries(), end);
             let left = sweep.run(&stage, |_| true)?;
             drop(prepared);
             log(&sweep, stage.name, left, since);
         }
-        let totals = report("vmlinux", &sweep);
-        check!(totals.hit > 50);
+        let coverage = log_coverage("vmlinux", &sweep);
+        check!(coverage.hit > 50);
         let wanted = WANTED_OF_KERNEL[usize::from(text::is_short())];
-        check!(!ALL_LOADS || totals.hit * 1000 >= totals.reachable() * wanted);
+        check!(!ALL_WORKLOADS || coverage.hit * 1000 >= coverage.reachable() * wanted);
         Ok(())
     }
 
@@ -532,22 +496,27 @@ mod tests {
         if !has_breakpoints() {
             return Ok(());
         }
-        let loads: &[Load] = if text::sweep_cmd().is_empty() {
-            &[Load::Light, Load::Traced, Load::Contend, Load::Heavy]
+        let workloads: &[Workload] = if text::sweep_cmd().is_empty() {
+            &[
+                Workload::Light,
+                Workload::Traced,
+                Workload::Contend,
+                Workload::Heavy,
+            ]
         } else {
-            &[Load::Command]
+            &[Workload::Command]
         };
         let is_chosen = |name: &str| {
             text::sweep_func()
                 .split(',')
                 .any(|part| name.contains(part))
         };
-        sweep(loads, Users::Here, is_chosen)?;
-        let totals = files::with_sweep(None, |sweep| {
+        sweep(workloads, Users::Here, is_chosen)?;
+        let coverage = files::with_sweep(None, |sweep| {
             sweep.choose(is_chosen);
-            Ok(report(text::sweep_module(), sweep))
+            Ok(log_coverage(text::sweep_module(), sweep))
         })?;
-        let hit = totals.map_or(0, |t| t.hit);
+        let hit = coverage.map_or(0, |t| t.hit);
         check!(hit > 0);
         Ok(())
     }

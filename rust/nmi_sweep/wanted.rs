@@ -179,8 +179,8 @@ pub(crate) struct Part {
     folder: &'static str,
     /// For the log.
     pub(crate) name: &'static str,
-    /// The share that has to be hit, in 1/1000 of what can be reached: at full length, and where loads are
-    /// cut short, on a host that builds a kernel meanwhile.
+    /// The share that has to be hit, in 1/1000 of what can be reached: at full length, and where
+    /// loads are cut short, on a host that builds a kernel meanwhile.
     pub(crate) shares: [usize; 2],
 }
 

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What goes on while NMIs come at every instruction: each way through the engine by itself, so
-//! that it is taken often.
+//! The workloads of a sweep, one per path through the engine, so that each is taken often.
 
 use crate::{
-    bound, cache_load,
-    params::{self, Defaults},
+    bound, cache_workload,
+    free_fn::FreeFn,
+    params::{self, RestoreDefaults},
     pool::Pool,
-    route::Route,
     sys::{
         alloc::{self, Source},
         core, core_test,
@@ -24,75 +23,75 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// A way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Load {
+pub(crate) enum Workload {
     /// Every call, every kind of object, a barrier.
     Light,
-    /// The same, with the tracepoints in use.
+    /// As `Light`, with probes at the tracepoints.
     Traced,
-    /// More objects than a block holds, which hurries the monitor.
+    /// More objects than a block holds, which brings the monitor forward.
     Full,
-    /// Objects that the monitor drains when their time has come.
+    /// Objects that the monitor drains after the drain interval.
     Monitor,
-    /// No blocks: the list, and callers that allocate their own.
+    /// No blocks: the list, and callers that allocate a block.
     List,
-    /// Another CPU holds this one's lock now and then.
+    /// Another CPU takes the lock of this one now and then.
     Contend,
-    /// Barriers on every CPU, while each has objects waiting.
+    /// Barriers on every CPU, with objects queued on each.
     Barriers,
-    /// Statistics and parameters, read and written.
-    Files,
-    /// Objects whose grace period is over before the monitor comes.
+    /// debugfs files and parameters, read and written.
+    Debugfs,
+    /// Objects whose grace period is over before the monitor runs.
     Ready,
-    /// The same for the list, and the shrinker.
+    /// As `Ready`, for the list, and the shrinker.
     Shrink,
     /// Refills after the shrinker.
     Refill,
-    /// The events of every tracepoint, and their output.
+    /// All trace events, and their output.
     Trace,
-    /// Those that come rarely, by themselves.
+    /// Trace events that are rare, by themselves.
     RareTrace,
-    /// What is plainly wrong, after the warning for it was given.
+    /// Misuse, after the core has given its warnings.
     Misuse,
     /// A CPU goes down and comes up.
     Hotplug,
     /// No page for a block.
     NoBlocks,
-    /// Caches with small sheaves that come and go.
+    /// Short-lived caches with small sheaves.
     Caches,
-    /// One with sheaves of the usual size.
+    /// A cache with sheaves of the default size.
     LargeSheaves,
-    /// The same, with memory that is not there.
+    /// Caches, with failing allocations.
     CachesFail,
-    /// The most important of these, one after another.
+    /// The most important workloads, one after another.
     Heavy,
     /// The command of parameter `cmd`.
     Command,
 }
 
-/// How things are set up for a load, until this goes.
+/// The set-up of a workload, which is undone when this is dropped.
 pub(crate) struct Prepared {
-    _defaults: Option<Defaults>,
-    /// The code of every tracepoint is run, too: another way through most calls.
+    _restore: Option<RestoreDefaults>,
+    /// Enables the tracepoints, which changes the path of most calls.
     _probes: Option<Probes>,
-    load: Load,
+    workload: Workload,
 }
 
 impl Drop for Prepared {
     fn drop(&mut self) {
         let off = c"cd /sys/kernel/tracing && echo 0 >events/rcu_ptr/enable && \
                     echo 1408 >buffer_size_kb && echo >trace";
-        if matches!(self.load, Load::Trace | Load::RareTrace) && user::sh(off).is_err() {
+        if matches!(self.workload, Workload::Trace | Workload::RareTrace) && user::sh(off).is_err()
+        {
             pr_err!("the tracepoints can't be turned off\n");
         }
     }
 }
 
-impl Load {
-    /// Sets things up.
+impl Workload {
+    /// Sets parameters, probes and tracing up.
     pub(crate) fn prepare(self) -> Result<Prepared> {
-        let defaults = match self {
+        let restore = match self {
             Self::Ready => Some(params::quick_drain()?),
             Self::Monitor | Self::Barriers => Some(params::quickest_drain()?),
             Self::List => Some(params::no_blocks()?),
@@ -103,11 +102,11 @@ impl Load {
         };
         let traced = !matches!(self, Self::Light | Self::Full | Self::List);
         let prepared = Prepared {
-            _defaults: defaults,
+            _restore: restore,
             _probes: traced.then(Probes::register).transpose()?,
-            load: self,
+            workload: self,
         };
-        // With a small buffer, so that it is read quickly.
+        // A small buffer, which is read quickly.
         match self {
             Self::Trace => user::sh(
                 c"cd /sys/kernel/tracing && echo 64 >buffer_size_kb && \
@@ -123,17 +122,17 @@ impl Load {
         Ok(prepared)
     }
 
-    /// Whether caches come and go in it.
+    /// Whether it creates caches.
     pub(crate) fn has_caches(self) -> bool {
         matches!(self, Self::Caches | Self::LargeSheaves | Self::CachesFail)
     }
 
-    /// How often it is worth a try: what it does comes differently each time.
+    /// How often it runs for a group at most: its timing differs each time.
     pub(crate) fn tries(self) -> u32 {
         match self {
             Self::Hotplug | Self::Command => 1,
             Self::CachesFail => 8,
-            Self::Files | Self::Shrink | Self::Refill | Self::Heavy | Self::Trace => 2,
+            Self::Debugfs | Self::Shrink | Self::Refill | Self::Heavy | Self::Trace => 2,
             _ => 4,
         }
     }
@@ -149,25 +148,25 @@ impl Load {
             Self::Monitor => {
                 light_calls(pool)?;
                 thread::sleep(10);
-                free(pool, Source::Kmalloc, 64, Route::Nolock, 2)?;
-                // More than both batches take: blocks wait until their grace period is over.
+                free(pool, Source::Kmalloc, 64, FreeFn::Nolock, 2)?;
+                // More than two batches: later blocks wait for a free batch.
                 for _ in 0..4 {
-                    free(pool, Source::Kmalloc, 32, Route::Kvfree, 520)?;
-                    free(pool, Source::Vmalloc, 4096, Route::Kvfree, 2)?;
+                    free(pool, Source::Kmalloc, 32, FreeFn::Kvfree, 520)?;
+                    free(pool, Source::Vmalloc, 4096, FreeFn::Kvfree, 2)?;
                     thread::sleep(3);
                 }
                 thread::sleep(20);
             }
             Self::List => {
-                free(pool, Source::Kmalloc, 64, Route::Kvfree, 600)?;
-                free(pool, Source::Kmalloc, 64, Route::Call, 20)?;
-                free(pool, Source::Kmalloc, 64, Route::CallSleepable, 20)?;
+                free(pool, Source::Kmalloc, 64, FreeFn::Kvfree, 600)?;
+                free(pool, Source::Kmalloc, 64, FreeFn::Call, 20)?;
+                free(pool, Source::Kmalloc, 64, FreeFn::CallSleepable, 20)?;
                 light_calls(pool)?;
             }
             Self::Contend => contend(pool, 40, true)?,
             Self::Barriers => barriers(pool)?,
-            Self::Files => {
-                files()?;
+            Self::Debugfs => {
+                debugfs_and_params()?;
                 shorter_interval(pool)?;
             }
             Self::Ready => {
@@ -176,9 +175,9 @@ impl Load {
                 thread::sleep(60);
             }
             Self::Shrink => {
-                free(pool, Source::Kmalloc, 64, Route::Kvfree, 600)?;
+                free(pool, Source::Kmalloc, 64, FreeFn::Kvfree, 600)?;
                 thread::sleep(10);
-                // Too few to hurry the monitor: it comes when their grace period is over.
+                // Too few to bring the monitor forward: their grace period is over when it runs.
                 light_calls(pool)?;
                 gp::synchronize();
                 params::shrink()?;
@@ -187,20 +186,21 @@ impl Load {
             }
             Self::Refill => {
                 params::shrink()?;
-                free(pool, Source::Kmalloc, 32, Route::Kvfree, 1100)?;
+                free(pool, Source::Kmalloc, 32, FreeFn::Kvfree, 1100)?;
                 thread::sleep(150);
-                free(pool, Source::Kmalloc, 32, Route::Kvfree, 1100)?;
+                free(pool, Source::Kmalloc, 32, FreeFn::Kvfree, 1100)?;
             }
             Self::Trace => {
                 params::shrink()?;
                 light_calls(pool)?;
-                free(pool, Source::Kmalloc, 64, Route::Kvfree, 20)?;
+                free(pool, Source::Kmalloc, 64, FreeFn::Kvfree, 20)?;
                 contend(pool, 2, false)?;
                 core::barrier();
                 user::sh(
-                    c"cd /sys/kernel/tracing; cat trace >/dev/null; echo >trace; echo 1 >set_event_pid",
+                    c"cd /sys/kernel/tracing; cat trace >/dev/null; echo >trace; echo 1 \
+                      >set_event_pid",
                 )?;
-                // The same for a trace that only wants another task's events.
+                // Again, with a trace that filters for another task.
                 let unseen = params::shrink()
                     .and_then(|()| light_calls(pool))
                     .and_then(|()| contend(pool, 1, false));
@@ -210,7 +210,7 @@ impl Load {
             }
             Self::RareTrace => {
                 params::shrink()?;
-                free(pool, Source::Kmalloc, 32, Route::Kvfree, 1100)?;
+                free(pool, Source::Kmalloc, 32, FreeFn::Kvfree, 1100)?;
                 thread::sleep(20);
                 params::shrink()?;
                 core::barrier();
@@ -218,22 +218,22 @@ impl Load {
             }
             Self::Misuse => {
                 core_test::misuse();
-                cache_load::misuse()?;
+                cache_workload::misuse()?;
             }
             Self::Hotplug => {
                 if let Some(cpu) = cpu::other() {
-                    let few = || free(pool, Source::Kmalloc, 64, Route::Nolock, 4);
+                    let few = || free(pool, Source::Kmalloc, 64, FreeFn::Nolock, 4);
                     let busy = |_: i32| {
-                        let _ = free(pool, Source::Kmalloc, 64, Route::Kvfree, 600)
+                        let _ = free(pool, Source::Kmalloc, 64, FreeFn::Kvfree, 600)
                             .and_then(|()| few());
                     };
                     thread::on_cpus(::core::iter::once(cpu), &busy, || ())?;
-                    cache_load::on_the_way_down(Moment::Ended, &few, || {
-                        // It stays up.
+                    cache_workload::on_the_way_down(Moment::Ended, &few, || {
+                        // Fails: the CPU stays up.
                         let _ = cpu::take_down(cpu);
                         Ok(())
                     })?;
-                    let gone = cache_load::on_the_way_down(Moment::Dying, &few, || {
+                    let gone = cache_workload::on_the_way_down(Moment::Dying, &few, || {
                         cpu::take_down(cpu)?;
                         light_calls(pool)?;
                         core::barrier();
@@ -244,17 +244,17 @@ impl Load {
                 }
             }
             Self::NoBlocks => no_blocks(pool)?,
-            Self::Caches => cache_load::come_and_go()?,
-            Self::LargeSheaves => cache_load::large()?,
+            Self::Caches => cache_workload::short_lived()?,
+            Self::LargeSheaves => cache_workload::large()?,
             Self::CachesFail => {
                 static TURN: Atomic<u64> = Atomic::new(0);
-                cache_load::fail(TURN.fetch_add(1, Relaxed));
+                cache_workload::fail(TURN.fetch_add(1, Relaxed));
             }
             Self::Heavy => {
                 light_calls(pool)?;
                 full(pool)?;
                 params::shrink()?;
-                files()?;
+                debugfs_and_params()?;
                 return Self::Hotplug.run(pool);
             }
             Self::Command => {
@@ -267,10 +267,11 @@ impl Load {
     }
 }
 
-/// Of a call's first objects, so many are of the pool, if there are any left: every other one.
+/// The most objects per call that are taken from the pool.
 const TRACKED: usize = 16;
 
-/// An object, and where its field is. Of the first ones every other is the pool's.
+/// Allocates object `i` of a call, and returns it with the offset of its field. Of the first ones
+/// every other is from the pool, if there are any left.
 fn object(pool: &Pool, source: Source, size: usize, i: usize) -> Result<(NonNull<u8>, usize)> {
     let is_tracked = i % 2 == 0 && i < 2 * TRACKED && source != Source::Vmalloc;
     if let Some(object) = is_tracked.then(|| pool.take()).flatten() {
@@ -280,11 +281,11 @@ fn object(pool: &Pool, source: Source, size: usize, i: usize) -> Result<(NonNull
     Ok((object, 8))
 }
 
-fn free(pool: &Pool, source: Source, size: usize, route: Route, n: usize) -> Result {
+fn free(pool: &Pool, source: Source, size: usize, free_fn: FreeFn, n: usize) -> Result {
     for i in 0..n {
         let (object, at) = object(pool, source, size, i)?;
-        // SAFETY: Just allocated, or handed out, with a field there.
-        unsafe { route.free(object, at) };
+        // SAFETY: Just allocated, or handed out by the pool, with a field at `at`.
+        unsafe { free_fn.free(object, at) };
     }
     Ok(())
 }
@@ -292,7 +293,7 @@ fn free(pool: &Pool, source: Source, size: usize, route: Route, n: usize) -> Res
 fn free_one_irqs_off() {
     if let Some(object) = alloc::alloc(Source::KmallocNolock, 64) {
         // SAFETY: Just allocated.
-        unsafe { Route::Kvfree.free(object, 0) };
+        unsafe { FreeFn::Kvfree.free(object, 0) };
     }
 }
 
@@ -303,21 +304,21 @@ fn try_free(pool: &Pool, n: usize) {
         };
         // SAFETY: Just allocated, or handed out.
         if !unsafe { core::try_kfree_nolock(object) } {
-            // SAFETY: Refused, so it is still the caller's.
+            // SAFETY: Not queued, so the caller still owns it.
             unsafe { alloc::kvfree(object) };
         }
     }
 }
 
 fn light_calls(pool: &Pool) -> Result {
-    free(pool, Source::Kmalloc, 64, Route::Kvfree, 3)?;
-    free(pool, Source::KmallocNolock, 64, Route::Nolock, 2)?;
-    free(pool, Source::Vmalloc, 4096, Route::Kvfree, 1)?;
-    free(pool, Source::Vmalloc, 4096, Route::Nolock, 1)?;
-    free(pool, Source::Kmalloc, 64, Route::Mightsleep, 1)?;
-    free(pool, Source::Vmalloc, 4096, Route::Mightsleep, 1)?;
-    free(pool, Source::Kmalloc, 64, Route::Call, 2)?;
-    free(pool, Source::Vmalloc, 4096, Route::CallSleepable, 1)?;
+    free(pool, Source::Kmalloc, 64, FreeFn::Kvfree, 3)?;
+    free(pool, Source::KmallocNolock, 64, FreeFn::Nolock, 2)?;
+    free(pool, Source::Vmalloc, 4096, FreeFn::Kvfree, 1)?;
+    free(pool, Source::Vmalloc, 4096, FreeFn::Nolock, 1)?;
+    free(pool, Source::Kmalloc, 64, FreeFn::Mightsleep, 1)?;
+    free(pool, Source::Vmalloc, 4096, FreeFn::Mightsleep, 1)?;
+    free(pool, Source::Kmalloc, 64, FreeFn::Call, 2)?;
+    free(pool, Source::Vmalloc, 4096, FreeFn::CallSleepable, 1)?;
     try_free(pool, 2);
     cpu::irqs_off(free_one_irqs_off);
     core_test::free_null();
@@ -328,18 +329,18 @@ fn light_calls(pool: &Pool) -> Result {
 }
 
 fn full(pool: &Pool) -> Result {
-    // More than all cached blocks take.
-    free(pool, Source::Kmalloc, 32, Route::Kvfree, 4000)?;
-    free(pool, Source::Kmalloc, 32, Route::Nolock, 600)?;
+    // More than fit into all cached blocks.
+    free(pool, Source::Kmalloc, 32, FreeFn::Kvfree, 4000)?;
+    free(pool, Source::Kmalloc, 32, FreeFn::Nolock, 600)?;
     try_free(pool, 600);
-    free(pool, Source::Kmalloc, 32, Route::Mightsleep, 600)?;
-    free(pool, Source::Kmalloc, 32, Route::Call, 600)?;
-    free(pool, Source::Kmalloc, 32, Route::CallSleepable, 20)?;
+    free(pool, Source::Kmalloc, 32, FreeFn::Mightsleep, 600)?;
+    free(pool, Source::Kmalloc, 32, FreeFn::Call, 600)?;
+    free(pool, Source::Kmalloc, 32, FreeFn::CallSleepable, 20)?;
     thread::sleep(12);
     Ok(())
 }
 
-/// Calls that find the lock held by another CPU, which looks at this one's words all the time.
+/// Calls that find the lock held by another CPU, which reads the words of this one all the time.
 fn contend(pool: &Pool, rounds: usize, many: bool) -> Result {
     let here = cpu::this();
     let stop = Atomic::<i32>::new(0);
@@ -355,11 +356,11 @@ fn contend(pool: &Pool, rounds: usize, many: bool) -> Result {
     };
     let alone = cpu::online().count() < 2;
     let body = |_: i32| {
-        bound::watchdog(|| alone || holders.load(Relaxed) > 0);
+        bound::wait_with_timeout(|| alone || holders.load(Relaxed) > 0);
         for _ in 0..rounds {
-            let _ = free(pool, Source::Kmalloc, 32, Route::Nolock, 20)
-                .and_then(|()| free(pool, Source::Kmalloc, 32, Route::Kvfree, 5))
-                .and_then(|()| free(pool, Source::Kmalloc, 32, Route::Call, 5));
+            let _ = free(pool, Source::Kmalloc, 32, FreeFn::Nolock, 20)
+                .and_then(|()| free(pool, Source::Kmalloc, 32, FreeFn::Kvfree, 5))
+                .and_then(|()| free(pool, Source::Kmalloc, 32, FreeFn::Call, 5));
             try_free(pool, 20);
         }
         if many {
@@ -371,17 +372,17 @@ fn contend(pool: &Pool, rounds: usize, many: bool) -> Result {
     thread::on_cpus(cpu::online(), &either, || ())
 }
 
-/// Barriers that meet each other, blocks that are being filled, and batches of several grace periods.
+/// Concurrent barriers, with open blocks and batches of several grace periods.
 fn barriers(pool: &Pool) -> Result {
     let body = |_: i32| {
         for _ in 0..3 {
-            let _ = free(pool, Source::Kmalloc, 32, Route::Kvfree, 1100)
-                .and_then(|()| free(pool, Source::Kmalloc, 32, Route::Call, 20))
-                .and_then(|()| free(pool, Source::Vmalloc, 4096, Route::Kvfree, 2));
+            let _ = free(pool, Source::Kmalloc, 32, FreeFn::Kvfree, 1100)
+                .and_then(|()| free(pool, Source::Kmalloc, 32, FreeFn::Call, 20))
+                .and_then(|()| free(pool, Source::Vmalloc, 4096, FreeFn::Kvfree, 2));
             core::barrier();
-            // Each has a grace period of its own to wait for.
+            // Each batch waits for another grace period.
             for _ in 0..6 {
-                let _ = free(pool, Source::Kmalloc, 32, Route::Kvfree, 520);
+                let _ = free(pool, Source::Kmalloc, 32, FreeFn::Kvfree, 520);
                 gp::synchronize_expedited();
             }
             core::barrier();
@@ -390,7 +391,7 @@ fn barriers(pool: &Pool) -> Result {
     thread::on_cpus(cpu::online(), &body, || ())
 }
 
-/// More calls than an irq_work takes on in one go, with interrupts off.
+/// More calls with interrupts off than an irq_work takes over in one run.
 fn defer_many(pool: &Pool) -> Result {
     let mut objects = KVVec::with_capacity(1000, GFP_KERNEL)?;
     for i in 0..1000 {
@@ -399,14 +400,14 @@ fn defer_many(pool: &Pool) -> Result {
     cpu::irqs_off(|| {
         for (object, at) in objects {
             // SAFETY: Just allocated, or handed out, with a field there.
-            unsafe { Route::Nolock.free(object, at) };
+            unsafe { FreeFn::Nolock.free(object, at) };
         }
     });
     Ok(())
 }
 
-/// With commands of the shell only: no process is started.
-fn files() -> Result {
+/// Reads and writes all files, with builtin shell commands only: no process is started.
+fn debugfs_and_params() -> Result {
     user::sh(
         c"cd /sys/module/rcu_ptr/parameters; i=0; while [ $i -lt 4 ]; do i=$((i + 1)); \
           for f in /sys/kernel/debug/rcu_ptr/* *; do read -r x <$f; done; \
@@ -415,11 +416,11 @@ fn files() -> Result {
     )
 }
 
-/// Monitors that sleep for long are told of a shorter interval.
+/// Shortens the drain interval while monitors are armed for a long one.
 fn shorter_interval(pool: &Pool) -> Result {
     let long = params::no_drain()?;
     let few = |_: i32| {
-        let _ = free(pool, Source::Kmalloc, 64, Route::Kvfree, 2);
+        let _ = free(pool, Source::Kmalloc, 64, FreeFn::Kvfree, 2);
     };
     thread::on_cpus(cpu::online(), &few, || ())?;
     thread::sleep(10);
@@ -429,16 +430,16 @@ fn shorter_interval(pool: &Pool) -> Result {
     Ok(())
 }
 
-/// Every call when no page for a block is available, or no second one.
+/// Every call when no page for a block, or no second one, is available.
 fn no_blocks(pool: &Pool) -> Result {
     for nth in 1..3 {
         params::shrink()?;
         fault::fail_blocks(nth, u64::MAX);
-        let freed = free(pool, Source::Kmalloc, 64, Route::Mightsleep, 2)
-            .and_then(|()| free(pool, Source::Vmalloc, 4096, Route::Mightsleep, 1))
-            .and_then(|()| free(pool, Source::Kmalloc, 32, Route::Kvfree, 600))
-            .and_then(|()| free(pool, Source::Kmalloc, 32, Route::Nolock, 600))
-            .and_then(|()| free(pool, Source::Kmalloc, 32, Route::Call, 20));
+        let freed = free(pool, Source::Kmalloc, 64, FreeFn::Mightsleep, 2)
+            .and_then(|()| free(pool, Source::Vmalloc, 4096, FreeFn::Mightsleep, 1))
+            .and_then(|()| free(pool, Source::Kmalloc, 32, FreeFn::Kvfree, 600))
+            .and_then(|()| free(pool, Source::Kmalloc, 32, FreeFn::Nolock, 600))
+            .and_then(|()| free(pool, Source::Kmalloc, 32, FreeFn::Call, 20));
         cpu::irqs_off(free_one_irqs_off);
         try_free(pool, 20);
         thread::sleep(5);

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How much a case does: less where everything is slow, and in the short form. And how long something may take:
-//! in drain intervals, and in grace periods as long as they are at the moment. What waits may sleep.
+//! The amount of work of a test case, and time limits. Limits are in drain intervals and grace
+//! periods, of which the current length is measured. Functions that wait may sleep.
 
 use crate::sys::{cpu, gp, kunit, thread};
 use kernel::prelude::*;
 
-/// Sanitizers make everything an order of magnitude slower, and keep memory of their own.
+/// Sanitizers are an order of magnitude slower, and hold memory back.
 pub(crate) const SLOW: bool = cfg!(any(CONFIG_KASAN, CONFIG_PROVE_LOCKING));
 
-/// `n`, or a part of it where everything is slow.
+/// `n`, reduced on slow kernels.
 pub(crate) const fn scaled(n: usize) -> usize {
     if SLOW {
         n / 16
@@ -18,7 +18,7 @@ pub(crate) const fn scaled(n: usize) -> usize {
     }
 }
 
-/// What a case does in the short form, and otherwise.
+/// Selects a value by the length of the run: `length=short` or full.
 pub(crate) fn by_length<T>(short: T, full: T) -> T {
     if kunit::is_short() {
         short
@@ -27,58 +27,60 @@ pub(crate) fn by_length<T>(short: T, full: T) -> T {
     }
 }
 
-/// What has not come by then, and its drain intervals, in nanoseconds, is not waited for any more.
-const LATE: i64 = 10_000_000_000;
+/// [`within()`] and [`within_times()`] give up after this and the drain intervals, in nanoseconds.
+const GIVE_UP_NSECS: i64 = 10_000_000_000;
 
-/// What keeps a hang from eating the boot, and says nothing else.
-pub(crate) const WATCHDOG_MSECS: u32 = 60_000;
+/// Timeout of waits that only keep a hang from blocking the boot.
+pub(crate) const TIMEOUT_MSECS: u32 = 60_000;
 
-/// What comes with no drain interval takes a tick or two, two grace periods at most, and a worker, which
-/// sanitizers make slow.
+/// Limit for processing that waits for no drain interval, in grace periods: a tick or two, at most
+/// two grace periods, and a worker, which is slow under sanitizers.
 const GRACE_PERIODS: i64 = if SLOW { 20 } else { 6 };
 
-/// A grace period or a look that takes less counts as much, in nanoseconds: two ticks and a half.
-const LEAST: i64 = 10_000_000;
+/// Lower limit of the measured unit, in nanoseconds: two and a half ticks.
+const MIN_UNIT_NSECS: i64 = 10_000_000;
 
-/// Waits until `done`, where the test has its own say on what came: a watchdog, and no bound. Returns whether
-/// it came to that.
-pub(crate) fn watchdog(done: impl FnMut() -> bool) -> bool {
-    thread::wait_for(WATCHDOG_MSECS, done)
+/// Waits for `done`, with a timeout that keeps a hang from blocking the boot and is not a limit
+/// under test. Returns whether `done` became true.
+pub(crate) fn wait_with_timeout(done: impl FnMut() -> bool) -> bool {
+    thread::wait_for(TIMEOUT_MSECS, done)
 }
 
-/// When a watchdog that begins now ends.
+/// The time at which a [`wait_with_timeout()`] that starts now would give up.
 ///
 /// # Context
 ///
 /// Any but NMI.
-pub(crate) fn watchdog_ends() -> i64 {
-    thread::now() + i64::from(WATCHDOG_MSECS) * 1_000_000
+pub(crate) fn timeout_end() -> i64 {
+    thread::now() + i64::from(TIMEOUT_MSECS) * 1_000_000
 }
 
-/// What [`soon()`] allows, in milliseconds, as long as grace periods are now.
+/// The limit of [`soon()`] in milliseconds, for the current length of grace periods.
 pub(crate) fn soon_msecs() -> u32 {
     let grace_period = i64::from(gp::msecs()) * 1_000_000;
-    (GRACE_PERIODS * grace_period.max(LEAST) / 1_000_000) as u32
+    (GRACE_PERIODS * grace_period.max(MIN_UNIT_NSECS) / 1_000_000) as u32
 }
 
-/// Whether `done` comes with no drain interval, but a grace period and a worker.
+/// Whether `done` becomes true within a few grace periods, without waiting for a drain interval.
 pub(crate) fn soon(done: impl FnMut() -> bool) -> bool {
     within(0, done)
 }
 
-/// Whether `done` comes within `msecs` milliseconds of drain intervals and what [`soon()`] allows.
+/// Whether `done` becomes true within `msecs` milliseconds of drain intervals plus the limit of
+/// [`soon()`].
 pub(crate) fn within(msecs: u32, done: impl FnMut() -> bool) -> bool {
-    times(1, msecs, done)
+    within_times(1, msecs, done)
 }
 
-/// The slowest of the looks that as many threads as there are CPUs take on any of them, for `nsecs`: a busy host may
-/// leave out a CPU that the caller is not on. Only once something is late, as it wakes CPUs that are idle.
+/// Polls in as many threads as there are CPUs for `nsecs`, and returns the longest time between two
+/// polls: a busy host may deschedule the vCPU that was late, which need not be the caller's. It
+/// wakes idle CPUs, so it is called only when something was late.
 fn slowest_elsewhere(nsecs: i64) -> i64 {
     let start = thread::now();
     let (mut last, mut slowest) = (start, 0);
-    while last - start < nsecs.min(LATE / 10) {
-        let look = |_| thread::sleep(2);
-        if thread::together(cpu::online().count(), &look, || ()).is_err() {
+    while last - start < nsecs.min(GIVE_UP_NSECS / 10) {
+        let poll = |_| thread::sleep(2);
+        if thread::together(cpu::online().count(), &poll, || ()).is_err() {
             break;
         }
         let now = thread::now();
@@ -88,24 +90,24 @@ fn slowest_elsewhere(nsecs: i64) -> i64 {
     slowest
 }
 
-/// The same, `n` times over.
-pub(crate) fn times(n: u32, msecs: u32, mut done: impl FnMut() -> bool) -> bool {
+/// As [`within()`], for `n` times the limit.
+pub(crate) fn within_times(n: u32, msecs: u32, mut done: impl FnMut() -> bool) -> bool {
     let base = i64::from(n) * i64::from(msecs) * 1_000_000;
     let start = thread::now();
     let (mut last, mut slowest) = (start, 0);
     let mut came = done();
-    while !came && last - start < LATE + base {
+    while !came && last - start < GIVE_UP_NSECS + base {
         thread::sleep(2);
         came = done();
         let now = thread::now();
-        // A host that leaves the guest alone shows here.
+        // Detects a host that deschedules the guest.
         slowest = slowest.max(now - last);
         last = now;
     }
-    // Afterwards: one before would be time that is not counted.
+    // Measured afterwards: a measurement before the wait would extend it.
     let grace_period = i64::from(gp::msecs()) * 1_000_000;
     let most = |unit: i64| base + GRACE_PERIODS * unit * i64::from(n);
-    let mut unit = slowest.max(grace_period).max(LEAST);
+    let mut unit = slowest.max(grace_period).max(MIN_UNIT_NSECS);
     if came && last - start > most(unit) {
         unit = unit.max(slowest_elsewhere(last - start));
     }
@@ -113,7 +115,8 @@ pub(crate) fn times(n: u32, msecs: u32, mut done: impl FnMut() -> bool) -> bool 
     let in_time = came && last - start <= most;
     if !in_time {
         pr_info!(
-            "too late: came: {}, after {} ms, where {} ms are allowed; a grace period took {} ms, a look {} ms, elsewhere {} ms\n",
+            "too late: done: {}, after {} ms of {} ms; a grace period took {} ms, a poll {} ms, \
+             elsewhere {} ms\n",
             came,
             (last - start) / 1_000_000,
             most / 1_000_000,

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `check!`, the `assert!` of the suites, `skip!` and its kin, and `expect_splat!`.
+//! `check!`, the assertion of the suites, `skip!` and similar macros, and `expect_splat!`.
 //!
-//! KUnit's own assertion ends the thread of the case, and nothing is dropped: a cache stays, and the core with it, hooks
-//! and readers refer to a stack that is gone, a CPU stays offline. This one returns.
+//! KUnit's own assertion ends the thread of the case without running destructors: caches would stay
+//! and pin the core, hooks and readers would refer to a freed stack, CPUs would stay offline.
+//! `check!` returns an error instead.
 
 use kernel::prelude::*;
 
-/// Ends the case, which returns a [`Result`], as failed if the condition does not hold. What it holds is dropped.
+/// Fails the case if the condition is false, by returning an error from its function.
 #[cfg(not(RCU_PTR_RUNNER))]
 macro_rules! check {
     ($condition:expr $(,)?) => {
@@ -17,7 +18,8 @@ macro_rules! check {
     };
 }
 
-/// The same, where runner.awk has made one file of many, each with its name and where it begins.
+/// The variant for runner.awk, which concatenates the suites; `FILE` and `BEGIN` are the original
+/// file and its first line.
 #[cfg(RCU_PTR_RUNNER)]
 macro_rules! check {
     ($condition:expr $(,)?) => {
@@ -27,13 +29,13 @@ macro_rules! check {
     };
 }
 
-/// Why cases are skipped in which objects of a cache have to go round.
+/// Skip reason of cases that need caches to recycle objects.
 pub(crate) const CHECKED: &CStr = c"this kernel checks what is freed";
 
-/// The same where they have to be allocated again at once.
+/// Skip reason of cases that need caches to reuse objects at once.
 pub(crate) const CHECKED_OR_ZEROED: &CStr = c"this kernel checks or zeroes what is freed";
 
-/// Says in the log, as KUnit does, what does not hold.
+/// Logs the failed condition in KUnit's format.
 ///
 /// # Errors
 ///
@@ -44,7 +46,8 @@ pub(crate) fn failed<T>(file: &str, line: u32, condition: &str) -> Result<T> {
     Err(EINVAL)
 }
 
-/// Says that reports that match `what` come now: the log's reader knows the marks.
+/// Announces in the log, for qemu/lib/splat.py, that `$body` triggers a report that matches
+/// `$what`.
 macro_rules! expect_splat {
     ($what:expr, $body:expr) => {{
         $crate::check::info(fmt!("rcu_ptr: expect-splat begin {}\n", $what));
@@ -54,7 +57,7 @@ macro_rules! expect_splat {
     }};
 }
 
-/// Ends the case as skipped, for a reason.
+/// Skips the case.
 macro_rules! skip {
     ($reason:expr $(,)?) => {{
         $crate::sys::kunit::skip($reason);
@@ -62,7 +65,7 @@ macro_rules! skip {
     }};
 }
 
-/// Ends the case as skipped if the condition holds.
+/// Skips the case if the condition is true.
 macro_rules! skip_if {
     ($condition:expr, $reason:expr $(,)?) => {
         if $condition {
@@ -71,7 +74,7 @@ macro_rules! skip_if {
     };
 }
 
-/// Ends the case as skipped where the kernel is built without an option.
+/// Skips the case if the kernel is built without a config option.
 #[allow(unused_macros)]
 macro_rules! needs {
     ($config:ident) => {
@@ -82,13 +85,21 @@ macro_rules! needs {
     };
 }
 
-/// What the `Option` has; without it the case is skipped.
+/// Unwraps an `Option`, or skips the case.
 macro_rules! or_skip {
     ($option:expr, $reason:expr $(,)?) => {
         match $option {
             Some(value) => value,
             None => skip!($reason),
         }
+    };
+}
+
+/// A CPU that can be taken down, or skips the case.
+#[allow(unused_macros)]
+macro_rules! other_cpu {
+    () => {
+        or_skip!($crate::sys::cpu::other(), c"needs two CPUs")
     };
 }
 

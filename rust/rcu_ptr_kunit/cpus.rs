@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a case does on one CPU: something in a thread there, a wait that keeps it, and taking it down for a while.
-//! What has no other context may sleep.
+//! Running something on a given CPU, or beside the test on all; hogging a CPU; taking one down.
+//! Functions may sleep unless they say otherwise.
 
 use crate::sys::{
     cpu::{self, Moment},
     thread,
 };
 use ::core::{iter, mem};
-use kernel::{new_mutex, prelude::*};
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+};
 
 /// Calls `f` in a thread on `cpu`, and returns what it returned.
 pub(crate) fn on<R: Send + Unpin>(cpu: i32, f: impl FnOnce() -> R + Send + Unpin) -> Result<R> {
@@ -23,12 +27,12 @@ pub(crate) fn on<R: Send + Unpin>(cpu: i32, f: impl FnOnce() -> R + Send + Unpin
     ret.ok_or(EINVAL)
 }
 
-/// The first CPU that is online.
+/// The first online CPU.
 pub(crate) fn first() -> i32 {
     cpu::online().next().unwrap_or(0)
 }
 
-/// Keeps the CPU until `done`, `nsecs` at most. Returns whether it came to that.
+/// Busy-waits for `done`, at most `nsecs` nanoseconds. Returns whether it became true.
 ///
 /// # Context
 ///
@@ -44,7 +48,53 @@ pub(crate) fn spin(nsecs: i64, done: impl Fn() -> bool) -> bool {
     true
 }
 
-/// A CPU that is down, and comes up at the latest when this is dropped.
+/// Calls `turn` again and again, in a thread on each of `cpus`, until `f` has returned. `turn` gets
+/// its CPU and the number of calls before.
+pub(crate) fn meanwhile<R>(
+    cpus: impl Iterator<Item = i32>,
+    turn: &(dyn Fn(i32, usize) + Sync),
+    f: impl FnOnce() -> R,
+) -> Result<R> {
+    let stop = Atomic::<i32>::new(0);
+    let body = |cpu: i32| {
+        for i in (0..).take_while(|_| stop.load(Relaxed) == 0) {
+            turn(cpu, i);
+            if i % 64 == 63 {
+                thread::still_alive();
+            }
+        }
+    };
+    thread::on_cpus(cpus, &body, || {
+        let ret = f();
+        stop.store(1, Relaxed);
+        ret
+    })
+}
+
+/// Runs `task` as a FIFO task on `cpu`, and `f` on another one. `task` gets a function that spins
+/// until `f` has returned: no other task of `cpu` runs meanwhile.
+pub(crate) fn hogged<R>(
+    cpu: i32,
+    task: &(dyn Fn(&dyn Fn()) + Sync),
+    f: impl FnOnce() -> R,
+) -> Result<R> {
+    // On PREEMPT_RT timers expire in a thread of the CPU that armed them.
+    thread::move_to(0);
+    let stop = Atomic::<i32>::new(0);
+    let body = |_: i32| {
+        thread::be_urgent();
+        task(&|| {
+            spin(i64::MAX / 2, || stop.load(Relaxed) != 0);
+        });
+    };
+    thread::on_cpus(iter::once(cpu), &body, || {
+        let ret = f();
+        stop.store(1, Relaxed);
+        ret
+    })
+}
+
+/// An offline CPU, which is brought up when this is dropped.
 pub(crate) struct Down(i32);
 
 impl Down {
@@ -53,7 +103,7 @@ impl Down {
         cpu::take_down(cpu).map(|()| Self(cpu))
     }
 
-    /// The same, and calls `body` at that `moment`.
+    /// Takes `cpu` down, and calls `body` on it at that `moment`.
     ///
     /// # Context
     ///
@@ -66,7 +116,7 @@ impl Down {
         cpu::on_the_way_down(moment, &body, || Self::take(cpu))?
     }
 
-    /// Brings it up.
+    /// Brings the CPU up.
     pub(crate) fn up(self) -> Result {
         let cpu = self.0;
         mem::forget(self);

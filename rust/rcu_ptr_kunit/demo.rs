@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The demonstration: objects of every kind are freed after a grace period, and a line for each
-//! says how many. `qemu/run.py run` makes a summary of the lines.
+//! The demonstration: objects of every kind are freed after a grace period, with a line in the log
+//! for each kind. `qemu/run.py run` prints a summary.
 
 use crate::{
-    memory::Mark,
-    route::Route,
+    free_fn::FreeFn,
+    memory::FreeMemory,
     sys::{
         alloc::{self, Checks, RawCache, Source},
         core, gp,
@@ -13,7 +13,7 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// Kinds of objects: name, allocator, size, and how many of the wanted number.
+/// Kinds of objects: name, allocator, size, and the divisor of the number of objects.
 const KINDS: [(&str, Source, usize, usize); 7] = [
     ("kmalloc-8", Source::Kmalloc, 8, 1),
     ("kmalloc-64", Source::Kmalloc, 64, 1),
@@ -31,14 +31,14 @@ const KINDS: [(&str, Source, usize, usize); 7] = [
 /// May sleep.
 pub(crate) fn run(objects: usize) -> Result {
     let gp = gp::number();
-    let before = Mark::take();
+    let before = FreeMemory::now();
     for (name, source, size, part) in KINDS {
         let wanted = objects.checked_div(part).unwrap_or(0).max(1);
         for i in 0..wanted {
             let object = alloc::alloc_patiently(source, size).ok_or(ENOMEM)?;
             // SAFETY: Just allocated, at least 8 bytes long.
-            unsafe { Route::FREES[i % 2].free(object, 0) };
-            // Large objects would fill the memory before their grace period is over.
+            unsafe { FreeFn::FREES[i % 2].free(object, 0) };
+            // Large objects would exhaust memory before their grace period is over.
             if size > 4096 && i % 64 == 63 {
                 core::barrier();
             }
@@ -50,7 +50,7 @@ pub(crate) fn run(objects: usize) -> Result {
     for _ in 0..objects {
         let object = cache.alloc().ok_or(ENOMEM)?;
         // SAFETY: Just allocated.
-        unsafe { Route::Kvfree.free(object, 112) };
+        unsafe { FreeFn::Kvfree.free(object, 112) };
     }
     core::barrier();
     drop(cache);
@@ -58,7 +58,7 @@ pub(crate) fn run(objects: usize) -> Result {
     for _ in 0..objects {
         let object = alloc::alloc(Source::Kmalloc, 64).ok_or(ENOMEM)?;
         // SAFETY: Just allocated.
-        unsafe { Route::Mightsleep.free(object, 0) };
+        unsafe { FreeFn::Mightsleep.free(object, 0) };
     }
     core::barrier();
     pr_info!("demo: kind=kmalloc-64_headless objects={objects}\n");

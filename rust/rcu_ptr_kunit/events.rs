@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Events of `rcu_ptr.ko` from some moment on.
+//! Counting trace events of `rcu_ptr.ko`.
 
 use crate::sys::probes::{Counters, Probes, COUNTERS};
 use kernel::prelude::*;
 
-/// Counts what `counter` says, from when it was made.
-pub(crate) struct Events {
+/// Counts events from its creation on.
+pub(crate) struct EventCounter {
     counter: fn(&Counters) -> u64,
     before: u64,
     _probes: Probes,
 }
 
-impl Events {
-    /// Begins. One at a time.
+impl EventCounter {
+    /// Starts counting. There can be one counter at a time.
     ///
     /// # Context
     ///
     /// May sleep.
-    pub(crate) fn count(counter: fn(&Counters) -> u64) -> Result<Self> {
+    pub(crate) fn start(counter: fn(&Counters) -> u64) -> Result<Self> {
         Ok(Self {
             counter,
             _probes: Probes::register()?,
@@ -26,8 +26,8 @@ impl Events {
         })
     }
 
-    /// How many there were so far.
-    pub(crate) fn so_far(&self) -> u64 {
+    /// Events since the start.
+    pub(crate) fn count(&self) -> u64 {
         (self.counter)(&COUNTERS) - self.before
     }
 }

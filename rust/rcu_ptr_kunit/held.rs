@@ -1,36 +1,37 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Objects of a cache with sheaves that a case holds, and that are given back when it drops them.
+//! Objects of a cache with sheaves that are freed when the test case drops them.
 
 use crate::sys::{cache::SheafCache, cpu};
 use ::core::{mem::ManuallyDrop, ptr::NonNull};
 use kernel::prelude::*;
 
-/// A live object, its owner's alone. Dropped, in any context, it waits for a grace period.
+/// Exclusive ownership of a live object. It may be dropped in any context, and is then freed after
+/// a grace period.
 ///
 /// # Invariants
 ///
-/// `object` is a live object of `cache` that is given back by this value only.
+/// `object` is a live object of `cache`, and freed by this value only.
 pub(crate) struct Held<'a> {
     cache: &'a SheafCache,
     object: NonNull<u8>,
 }
 
-// SAFETY: Objects are given back on any CPU.
+// SAFETY: Objects may be freed on any CPU.
 unsafe impl Send for Held<'_> {}
-// SAFETY: Only the address is shared.
+// SAFETY: A shared reference gives access to the address only.
 unsafe impl Sync for Held<'_> {}
 
 impl Held<'_> {
-    /// Where it is.
+    /// The address of the object.
     pub(crate) fn start(&self) -> NonNull<u8> {
         self.object
     }
 
-    /// Gives it back to be allocated again at once.
+    /// Frees the object without a grace period.
     pub(crate) fn free(self) {
         let this = ManuallyDrop::new(self);
-        // SAFETY: By the type invariants; what holds it does not share it.
+        // SAFETY: By the type invariants; no reader has the object.
         unsafe { this.cache.free(this.object) };
     }
 }
@@ -66,7 +67,7 @@ impl SheafCache {
         self.held(self.alloc_nolock())
     }
 
-    /// `n` objects, with `GFP_KERNEL`.
+    /// Allocates `n` objects with `GFP_KERNEL`.
     pub(crate) fn hold_many(&self, n: usize) -> Result<KVVec<Held<'_>>> {
         let mut held = KVVec::with_capacity(n, GFP_KERNEL)?;
         for _ in 0..n {
@@ -75,12 +76,13 @@ impl SheafCache {
         Ok(held)
     }
 
-    /// Up to `n` objects with interrupts off, in which no worker brings more.
-    pub(crate) fn hold_at_hand(&self, n: usize) -> Result<KVVec<Held<'_>>> {
+    /// Allocates up to `n` objects with interrupts off, so that no refill runs on this CPU in
+    /// between.
+    pub(crate) fn hold_irqs_off(&self, n: usize) -> Result<KVVec<Held<'_>>> {
         let mut held = KVVec::with_capacity(n, GFP_KERNEL)?;
         cpu::irqs_off(|| {
             for object in (0..n).map_while(|_| self.hold_nolock()) {
-                // There is room.
+                // Can't fail: there is capacity.
                 let _ = held.push_within_capacity(object);
             }
         });

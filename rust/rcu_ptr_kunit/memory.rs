@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whether memory came back: free pages now and before, those on the lists of the CPUs included. All of it may sleep.
+//! Memory leaks: compares the number of free pages, those on per-CPU lists included. All functions
+//! may sleep.
 
 use crate::{
     bound,
@@ -8,11 +9,8 @@ use crate::{
 };
 use kernel::{prelude::*, str::CString};
 
-/// Whether the core says that nothing waits for its grace period.
-///
-/// # Context
-///
-/// May sleep, behind a barrier.
+/// Whether no object waits for a grace period, by the core's statistics. To be called after a
+/// barrier.
 pub(crate) fn nothing_waits() -> bool {
     user::sh(
         c"grep '^sum ' /sys/kernel/debug/rcu_ptr/stats | grep ' now_queued=0 ' | \
@@ -21,7 +19,7 @@ pub(crate) fn nothing_waits() -> bool {
     .is_ok()
 }
 
-/// Whether the core's statistics of `cpu` match `pattern`.
+/// Whether the core's statistics of `cpu` match the regular expression `pattern`.
 pub(crate) fn stats_match(cpu: i32, pattern: &str) -> bool {
     let command = CString::try_from_fmt(fmt!(
         "grep -q '^cpu={cpu} .*{pattern}' /sys/kernel/debug/rcu_ptr/stats"
@@ -29,18 +27,19 @@ pub(crate) fn stats_match(cpu: i32, pattern: &str) -> bool {
     command.is_ok_and(|command| user::sh(&command).is_ok())
 }
 
-/// Free memory at some moment.
-pub(crate) struct Mark(u64);
+/// The number of free pages at some time.
+pub(crate) struct FreeMemory(u64);
 
-impl Mark {
-    /// Now. What earlier tests freed lazily has to be back first.
-    pub(crate) fn take() -> Self {
+impl FreeMemory {
+    /// The current number, as soon as it does not increase any more: earlier tests may have freed
+    /// memory lazily.
+    pub(crate) fn now() -> Self {
         let mut best = 0;
         let mut same = 0;
         while same < 5 {
-            let now = alloc::free_pages();
-            if now > best {
-                best = now;
+            let free = alloc::free_pages();
+            if free > best {
+                best = free;
                 same = 0;
             }
             same += 1;
@@ -49,32 +48,32 @@ impl Mark {
         Self(best)
     }
 
-    /// Pages that are not free and were, 0 when there are more now.
+    /// By how much the number of free pages has decreased, at least 0.
     pub(crate) fn missing(&self) -> u64 {
         self.0.saturating_sub(alloc::free_pages())
     }
 
-    /// Waits until all but `pages` are back. What is freed in other places (vmalloc's lazy work,
-    /// caches of the slab) takes its time. Returns whether they came.
+    /// Waits until at most `pages` are missing: vmalloc and the slab free lazily. Returns whether
+    /// that succeeded.
     pub(crate) fn settles(&self, pages: u64) -> bool {
-        bound::watchdog(|| self.missing() <= pages)
+        bound::wait_with_timeout(|| self.missing() <= pages)
     }
 }
 
-/// Whether all but `pages` come back after `f`, in one of `tries`: what others take at the same time they take
-/// once, and a leak comes each time. `say` gets the pages that are missing.
-pub(crate) fn comes_back(
+/// Whether at most `pages` are missing after `f`, in one of `tries` attempts: a leak repeats,
+/// allocations of others don't. `report` is called with the number of missing pages.
+pub(crate) fn is_returned_after(
     tries: usize,
     pages: u64,
     mut f: impl FnMut() -> Result,
-    say: impl Fn(u64),
+    report: impl Fn(u64),
 ) -> Result<bool> {
     for _ in 0..tries {
-        let mark = Mark::take();
+        let before = FreeMemory::now();
         f()?;
-        let back = mark.settles(pages);
-        say(mark.missing());
-        if back {
+        let returned = before.settles(pages);
+        report(before.missing());
+        if returned {
             return Ok(true);
         }
     }

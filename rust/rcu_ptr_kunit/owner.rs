@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Objects that own memory, and a book of what became of them: each has to be dropped once, and not
-//! while a reader has it. What has no other context may sleep.
+//! Objects that own memory, and counts of their drops: each has to be dropped once, and not while a
+//! reader has it. Functions may sleep unless they say otherwise.
 
 use crate::{
     rcu_ptr::{self, Cache, RcuKBox},
@@ -15,18 +15,21 @@ use kernel::{
     },
 };
 
-/// What became of the objects of a test.
-pub(crate) struct Book {
+/// Counts of the objects of one test.
+pub(crate) struct DropCounts {
     made: Atomic<usize>,
     dropped: Atomic<usize>,
-    /// Dropped with BH off; in a task that may sleep.
+    /// Dropped with BH disabled.
     pub(crate) bh_off: Atomic<usize>,
+    /// Dropped in a task that may sleep.
     pub(crate) in_task: Atomic<usize>,
-    /// Dropped though they had been already; found to be broken when they were dropped.
+    /// Dropped twice.
     pub(crate) twice: Atomic<usize>,
+    /// Damaged when they were dropped.
     pub(crate) broken: Atomic<usize>,
-    /// Looks of readers; and those that saw an object dropped, or broken.
-    pub(crate) looks: Atomic<usize>,
+    /// Checks by readers.
+    pub(crate) checks: Atomic<usize>,
+    /// Subset of `checks`: the object had been dropped, or was damaged.
     pub(crate) early: Atomic<usize>,
 }
 
@@ -34,7 +37,7 @@ fn count(n: &Atomic<usize>, what: bool) {
     n.fetch_add(usize::from(what), Relaxed);
 }
 
-impl Book {
+impl DropCounts {
     pub(crate) const fn new() -> Self {
         Self {
             made: Atomic::new(0),
@@ -43,7 +46,7 @@ impl Book {
             in_task: Atomic::new(0),
             twice: Atomic::new(0),
             broken: Atomic::new(0),
-            looks: Atomic::new(0),
+            checks: Atomic::new(0),
             early: Atomic::new(0),
         }
     }
@@ -56,33 +59,33 @@ impl Book {
         self.dropped.load(Relaxed)
     }
 
-    /// Waits for what was let go of. Whether `made` objects were made, and all is even.
-    pub(crate) fn ends_with(&self, made: usize) -> bool {
+    /// Waits for all drops. Returns whether `made` objects were made, and [`Self::is_balanced()`].
+    pub(crate) fn all_dropped(&self, made: usize) -> bool {
         rcu_ptr::barrier();
-        self.is_even() && self.made() == made
+        self.is_balanced() && self.made() == made
     }
 
-    /// Every object has been dropped once, intact, and no reader saw it.
-    pub(crate) fn is_even(&self) -> bool {
+    /// Whether every object has been dropped once, intact, and not under a reader.
+    pub(crate) fn is_balanced(&self) -> bool {
         let [twice, broken, early] =
             [&self.twice, &self.broken, &self.early].map(|n| n.load(Relaxed));
         let (made, dropped) = (self.made(), self.dropped());
-        let even = made == dropped && twice == 0 && broken == 0 && early == 0;
-        if !even {
+        let balanced = made == dropped && twice == 0 && broken == 0 && early == 0;
+        if !balanced {
             pr_info!(
                 "{made} made, {dropped} dropped: {twice} twice, {broken} broken, {early} early\n"
             );
         }
-        even
+        balanced
     }
 }
 
 const LIVE: u64 = 0x11fe_11fe_11fe_11fe;
 const DROPPED: u64 = 0xdead_0000_0000_dead;
 
-/// Owns a word of its own, and a reference if it is given one.
+/// An object that owns a word in another allocation, and optionally a reference.
 pub(crate) struct Owner {
-    book: &'static Book,
+    drops: &'static DropCounts,
     pub(crate) key: u64,
     state: Atomic<u64>,
     owned: RcuKBox<u64>,
@@ -91,14 +94,14 @@ pub(crate) struct Owner {
 
 impl Owner {
     fn around(
-        book: &'static Book,
+        drops: &'static DropCounts,
         key: u64,
         owned: RcuKBox<u64>,
         shared: Option<Arc<u64>>,
     ) -> Self {
-        count(&book.made, true);
+        count(&drops.made, true);
         Self {
-            book,
+            drops,
             key,
             state: Atomic::new(LIVE),
             owned,
@@ -109,83 +112,83 @@ impl Owner {
     /// # Context
     ///
     /// May sleep.
-    pub(crate) fn new(book: &'static Book, key: u64) -> Result<Self> {
+    pub(crate) fn new(drops: &'static DropCounts, key: u64) -> Result<Self> {
         let owned = RcuKBox::new(!key, GFP_KERNEL)?;
-        Ok(Self::around(book, key, owned, None))
+        Ok(Self::around(drops, key, owned, None))
     }
 
     /// As [`Self::new()`], with a reference to `shared`.
-    pub(crate) fn sharing(book: &'static Book, key: u64, shared: &Arc<u64>) -> Result<Self> {
+    pub(crate) fn sharing(drops: &'static DropCounts, key: u64, shared: &Arc<u64>) -> Result<Self> {
         let owned = RcuKBox::new(!key, GFP_KERNEL)?;
-        Ok(Self::around(book, key, owned, Some(shared.clone())))
+        Ok(Self::around(drops, key, owned, Some(shared.clone())))
     }
 
     /// # Context
     ///
     /// Any, NMI included.
-    pub(crate) fn new_nolock(book: &'static Book, key: u64) -> Option<Self> {
+    pub(crate) fn new_nolock(drops: &'static DropCounts, key: u64) -> Option<Self> {
         let owned = RcuKBox::new_nolock(!key).ok()?;
-        Some(Self::around(book, key, owned, None))
+        Some(Self::around(drops, key, owned, None))
     }
 
     fn is_intact(&self) -> bool {
         self.state.load(Relaxed) == LIVE && *self.owned == !self.key
     }
 
-    /// A reader's look: it takes a while, and must not see the object go.
-    pub(crate) fn look(&self) {
+    /// Checks the object repeatedly, as a reader: it must not change meanwhile.
+    pub(crate) fn check_intact(&self) {
         let intact = (0..20).all(|_| self.is_intact());
-        count(&self.book.looks, true);
-        count(&self.book.early, !intact);
+        count(&self.drops.checks, true);
+        count(&self.drops.early, !intact);
     }
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
         let state = self.state.xchg(DROPPED, Relaxed);
-        count(&self.book.twice, state == DROPPED);
+        count(&self.drops.twice, state == DROPPED);
         count(
-            &self.book.broken,
+            &self.drops.broken,
             state != LIVE && state != DROPPED || *self.owned != !self.key,
         );
-        count(&self.book.bh_off, cpu::is_bh_off());
-        count(&self.book.in_task, cpu::may_sleep());
-        count(&self.book.dropped, true);
+        count(&self.drops.bh_off, cpu::is_bh_off());
+        count(&self.drops.in_task, cpu::may_sleep());
+        count(&self.drops.dropped, true);
     }
 }
 
-/// Owns the next one: the drop of each starts the wait of the next.
+/// An element of a chain, which owns the next: its drop starts the grace period of the next.
 #[pin_data]
 pub(crate) struct Link {
     pub(crate) owner: Owner,
     pub(crate) next: Option<RcuKBox<Link>>,
 }
 
-/// Links in a chain.
+/// Elements of a chain.
 pub(crate) const CHAIN: u64 = 8;
 
-/// A chain, by its first link.
-pub(crate) fn chain(book: &'static Book) -> Result<Option<RcuKBox<Link>>> {
+/// Makes a chain and returns its first element.
+pub(crate) fn chain(drops: &'static DropCounts) -> Result<Option<RcuKBox<Link>>> {
     let mut next = None;
     for key in 0..CHAIN {
-        let owner = Owner::new(book, key)?;
+        let owner = Owner::new(drops, key)?;
         next = Some(RcuKBox::new(Link { owner, next }, GFP_KERNEL)?);
     }
     Ok(next)
 }
 
-/// Drops a chain, and doesn't wait for it.
-pub(crate) fn leave_chain() -> Result {
-    static BOOK: Book = Book::new();
-    chain(&BOOK).map(drop)
+/// Drops a chain without waiting for its destructors.
+pub(crate) fn drop_chain() -> Result {
+    static DROPS: DropCounts = DropCounts::new();
+    chain(&DROPS).map(drop)
 }
 
-/// Frees objects of a cache that is never destroyed, and doesn't wait for their destructors.
+/// Frees objects of a cache that is never destroyed, without waiting for their destructors.
 pub(crate) fn forget_cache(objects: usize) -> Result {
-    static BOOK: Book = Book::new();
+    static DROPS: DropCounts = DropCounts::new();
     let cache = Cache::new(c"rcu_ptr_forgotten_rs")?;
     for key in 0..objects as u64 {
-        drop(cache.alloc(Owner::new(&BOOK, key)?, GFP_KERNEL)?.share());
+        drop(cache.alloc(Owner::new(&DROPS, key)?, GFP_KERNEL)?.share());
     }
     core::mem::forget(cache);
     Ok(())

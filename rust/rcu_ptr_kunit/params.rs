@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The core's parameters, changed for a test.
+//! The core's parameters, changed for a test and restored afterwards.
 
 use crate::{
-    route::Route,
+    free_fn::FreeFn,
     sys::{
         alloc::{self, Source},
         core, cpu, thread, user,
@@ -26,10 +26,10 @@ pub(crate) fn is_lockless() -> bool {
     user::sh(c"grep -q lockless /sys/module/rcu_ptr/parameters/engine").is_ok()
 }
 
-/// Parameters as they are at load, set again on drop.
-pub(crate) struct Defaults(());
+/// Restores the default parameters when it is dropped.
+pub(crate) struct RestoreDefaults(());
 
-impl Drop for Defaults {
+impl Drop for RestoreDefaults {
     fn drop(&mut self) {
         let all = set("rcu_min_cached_objs", 5)
             .and(set("rcu_delay_page_cache_fill_msec", 5000))
@@ -40,88 +40,89 @@ impl Drop for Defaults {
     }
 }
 
-/// No cached blocks, and nothing else is done.
-pub(crate) fn no_cached_blocks() -> Result<Defaults> {
-    let defaults = Defaults(());
+/// Sets the limit of cached blocks to 0.
+pub(crate) fn no_cached_blocks() -> Result<RestoreDefaults> {
+    let restore = RestoreDefaults(());
     set("rcu_min_cached_objs", 0)?;
-    Ok(defaults)
+    Ok(restore)
 }
 
-/// No cached blocks: objects go on the list.
-pub(crate) fn no_blocks() -> Result<Defaults> {
-    let defaults = no_cached_blocks()?;
-    // Those that are cached go, and with an object in it the current one of each CPU.
+/// Sets the limit of cached blocks to 0 and uses up the open blocks: objects are linked from here
+/// on.
+pub(crate) fn no_blocks() -> Result<RestoreDefaults> {
+    let restore = no_cached_blocks()?;
+    // Frees the cached blocks. An object in each current block has it freed with the barrier.
     shrink()?;
     let one_object = |_cpu: i32| {
         if let Some(object) = alloc::alloc(Source::Kmalloc, 64) {
             // SAFETY: Just allocated.
-            unsafe { Route::Kvfree.free(object, 0) };
+            unsafe { FreeFn::Kvfree.free(object, 0) };
         }
     };
     thread::on_cpus(cpu::online(), &one_object, || ())?;
     core::barrier();
-    Ok(defaults)
+    Ok(restore)
 }
 
-/// Blocks are cached again.
+/// Sets the default limit of cached blocks.
 pub(crate) fn some_blocks() -> Result {
     set("rcu_min_cached_objs", 5)
 }
 
-fn drain_after(msecs: u32) -> Result<Defaults> {
-    let defaults = Defaults(());
+fn drain_after(msecs: u32) -> Result<RestoreDefaults> {
+    let restore = RestoreDefaults(());
     set("drain_interval_msec", msecs)?;
-    Ok(defaults)
+    Ok(restore)
 }
 
-/// Milliseconds of [`quick_drain()`].
+/// The interval of [`quick_drain()`], in milliseconds.
 pub(crate) const QUICK_DRAIN_MSECS: u32 = 40;
 
-/// Objects are drained 40 ms after the first came.
-pub(crate) fn quick_drain() -> Result<Defaults> {
+/// A drain interval of 40 ms.
+pub(crate) fn quick_drain() -> Result<RestoreDefaults> {
     drain_after(QUICK_DRAIN_MSECS)
 }
 
-/// Objects are drained some seconds after the first came, so many that a busy machine adds little.
-/// Returns the milliseconds.
-pub(crate) fn slow_drain() -> Result<(Defaults, u32)> {
+/// A drain interval of a few seconds, which is long compared with delays of a busy machine. Returns
+/// it in milliseconds.
+pub(crate) fn slow_drain() -> Result<(RestoreDefaults, u32)> {
     Ok((drain_after(2000)?, 2000))
 }
 
-/// Milliseconds of [`medium_drain()`].
+/// The interval of [`medium_drain()`], in milliseconds.
 pub(crate) const MEDIUM_DRAIN_MSECS: u32 = 400;
 
-/// Objects are drained 400 ms after the first came: far longer than a grace period.
-pub(crate) fn medium_drain() -> Result<Defaults> {
+/// A drain interval of 400 ms: far longer than a grace period.
+pub(crate) fn medium_drain() -> Result<RestoreDefaults> {
     drain_after(MEDIUM_DRAIN_MSECS)
 }
 
-/// Objects are drained after a little less than a second.
-pub(crate) fn second_drain() -> Result<Defaults> {
+/// A drain interval of 960 ms.
+pub(crate) fn second_drain() -> Result<RestoreDefaults> {
     drain_after(960)
 }
 
-/// Objects wait for a whole test, unless something else makes them go.
-pub(crate) fn no_drain() -> Result<Defaults> {
+/// A drain interval of ten minutes: longer than any test.
+pub(crate) fn no_drain() -> Result<RestoreDefaults> {
     drain_after(600_000)
 }
 
-/// Objects are drained a jiffy after the first came.
-pub(crate) fn quickest_drain() -> Result<Defaults> {
+/// A drain interval of one jiffy.
+pub(crate) fn quickest_drain() -> Result<RestoreDefaults> {
     drain_after(4)
 }
 
-/// Milliseconds that refills pause for after memory pressure, if no test says otherwise.
+/// The default pause of refills after memory pressure, in milliseconds.
 pub(crate) const PAUSE_MSECS: u32 = 5000;
 
-/// Refills pause for 100 ms after memory pressure, and draining takes its time.
-pub(crate) fn short_pause() -> Result<Defaults> {
-    let defaults = Defaults(());
+/// A pause of refills of 100 ms after memory pressure.
+pub(crate) fn short_pause() -> Result<RestoreDefaults> {
+    let restore = RestoreDefaults(());
     set("rcu_delay_page_cache_fill_msec", 100)?;
-    Ok(defaults)
+    Ok(restore)
 }
 
-/// Calls the core's shrinkers as memory reclaim does; without CONFIG_SHRINKER_DEBUG all shrinkers.
+/// Calls the core's shrinkers as memory reclaim does; without CONFIG_SHRINKER_DEBUG, all shrinkers.
 pub(crate) fn shrink() -> Result {
     if !cfg!(CONFIG_SHRINKER_DEBUG) {
         return user::sh(c"echo 2 >/proc/sys/vm/drop_caches");

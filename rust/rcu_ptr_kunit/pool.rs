@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A pool of objects that tell what became of them: still intact, or freed.
+//! A pool of objects whose state can be told: intact or freed.
 //!
-//! The objects come from a cache of the pool's own that poisons what is freed at once and reports
-//! what is freed twice. Objects that the pool keeps lie between them, so that no slab goes away and
-//! a freed object can be looked at; of KASAN, which allows no look at its words, at its shadow.
-//! Destroying the cache proves that every object came back. What has no other context may sleep.
+//! The objects come from a kmem_cache of the pool, which poisons freed objects at once and reports
+//! double frees. Every fourth object is retained, so that no slab page is freed and freed objects
+//! can be inspected; under KASAN the shadow is inspected instead. The destruction of the kmem_cache
+//! reports objects that were not freed. Functions may sleep unless they say otherwise.
 
 pub(crate) use crate::sys::alloc::Checks;
 use crate::{
     callback,
-    route::Route,
+    free_fn::FreeFn,
     sys::{
         alloc::{self, RawCache},
         core as engine,
@@ -23,41 +23,39 @@ use kernel::{
 };
 
 /// Whether freed objects can be told from live ones.
-pub(crate) const CAN_LOOK: bool = cfg!(any(
+pub(crate) const FREES_ARE_VISIBLE: bool = cfg!(any(
     CONFIG_KASAN_GENERIC,
     all(CONFIG_SLUB_DEBUG, not(CONFIG_KASAN))
 ));
 
-/// Bytes of an object unless the test says otherwise.
+/// The default size of an object, in bytes.
 pub(crate) const SIZE: usize = 96;
 
 /// What the slab writes into freed objects (`POISON_FREE`, `POISON_END`).
 const POISON: u8 = 0x6b;
 const POISON_END: u8 = 0xa5;
 
-/// Every so many objects one stays with the pool.
-const KEEP: usize = 4;
+/// One object is retained for each group of this many.
+const RETAIN_EVERY: usize = 4;
 
-/// What an object looks like.
+/// The state of an object's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Look {
-    /// As its owner left it, but for the field.
+pub(crate) enum ObjectState {
+    /// As it was allocated, apart from the field.
     Intact,
-    /// Freed.
     Freed,
-    /// Neither.
+    /// Neither intact nor freed.
     Broken,
 }
 
 /// An object of a pool.
 #[derive(Clone, Copy)]
 pub(crate) struct Object {
-    /// Its start.
     pub(crate) start: NonNull<u8>,
-    /// Its number, from which what is in it follows.
+    /// Determines the contents.
     number: usize,
     size: usize,
-    /// Where its field is.
+    /// Offset of the field.
     pub(crate) at: usize,
 }
 
@@ -73,70 +71,70 @@ impl Object {
         }
     }
 
-    /// Looks at the memory. Where it may have been freed: only if [`CAN_LOOK`].
-    pub(crate) fn look(&self) -> Look {
+    /// The state of the memory. If the object may have been freed: only if [`FREES_ARE_VISIBLE`].
+    pub(crate) fn state(&self) -> ObjectState {
         if cfg!(CONFIG_KASAN) {
-            // Its words are not to be looked at: it may be freed just now.
+            // The words must not be read: it may be freed concurrently.
             return if alloc::is_poisoned(self.start) {
-                Look::Freed
+                ObjectState::Freed
             } else {
-                Look::Intact
+                ObjectState::Intact
             };
         }
         if self.is_intact() {
-            return Look::Intact;
+            return ObjectState::Intact;
         }
-        // SAFETY: The slab that the object is in stays, by what the pool keeps.
+        // SAFETY: The retained objects keep the slab page of this object.
         let byte = |i| unsafe { self.start.add(i).read_volatile() };
         if (0..self.size - 1).all(|i| byte(i) == POISON) && byte(self.size - 1) == POISON_END {
-            return Look::Freed;
+            return ObjectState::Freed;
         }
-        Look::Broken
+        ObjectState::Broken
     }
 
-    /// Whether it is intact, though it may have been freed. Only if [`CAN_LOOK`].
+    /// Whether it is intact, though it may have been freed. Only if [`FREES_ARE_VISIBLE`].
     pub(crate) fn is_live(&self) -> bool {
-        self.look() == Look::Intact
+        self.state() == ObjectState::Intact
     }
 
-    /// Whether everything but the field is as it was; of an object that is not freed. Behind the field there
-    /// may be the function of a callback.
+    /// Whether the words of an object that is not freed are unchanged, apart from the field; the
+    /// word behind the field may be the function of a callback.
     pub(crate) fn is_intact(&self) -> bool {
         (0..self.size / 8).filter(|i| i * 8 != self.at).all(|i| {
-            // SAFETY: As in `look()`; an object that was not freed is live.
+            // SAFETY: As in `state()`; an object that was not freed is live.
             let word = unsafe { self.start.cast::<u64>().add(i).read_volatile() };
             word == self.word(i) || (i * 8 == self.at + 8 && callback::is_func(word))
         })
     }
 }
 
-/// The pool. Objects are handed out once each; those that never were are freed with it.
+/// The pool. Each object is handed out once; the rest is freed with the pool.
 pub(crate) struct Pool {
     objects: KVVec<Object>,
-    kept: KVVec<NonNull<u8>>,
+    retained: KVVec<NonNull<u8>>,
     next: Atomic<usize>,
-    // After the objects: they are to be back when it goes.
+    // Dropped last: reports objects that were not freed.
     cache: RawCache,
 }
 
-// SAFETY: Objects are memory of the pool's; each is handed out to one caller.
+// SAFETY: Objects are memory of the pool; each is handed out to one caller.
 unsafe impl Sync for Pool {}
 // SAFETY: As above.
 unsafe impl Send for Pool {}
 
 impl Pool {
-    /// `count` objects of [`SIZE`] bytes with their field at 16.
+    /// A pool of `count` objects of [`SIZE`] bytes with their field at offset 16.
     pub(crate) fn new(count: usize) -> Result<Self> {
         Self::with(count, SIZE, 16)
     }
 
-    /// `count` objects of `size` bytes with their field at `at`.
+    /// A pool of `count` objects of `size` bytes with their field at offset `at`.
     pub(crate) fn with(count: usize, size: usize, at: usize) -> Result<Self> {
         Self::with_checks(count, size, at, Checks::Poison)
     }
 
-    /// As [`Pool::with()`], from a cache with `checks`. Without them it cannot be told whether an
-    /// object is freed; that all came back shows at the end.
+    /// As [`Pool::with()`], from a kmem_cache with `checks`. Without checks the state of objects
+    /// cannot be told; those that were not freed are reported when the pool is dropped.
     pub(crate) fn with_checks(
         count: usize,
         size: usize,
@@ -145,14 +143,14 @@ impl Pool {
     ) -> Result<Self> {
         let mut pool = Pool {
             objects: KVVec::with_capacity(count, GFP_KERNEL)?,
-            kept: KVVec::with_capacity(count / KEEP + 1, GFP_KERNEL)?,
+            retained: KVVec::with_capacity(count / RETAIN_EVERY + 1, GFP_KERNEL)?,
             next: Atomic::new(0),
             cache: RawCache::new("rcu_ptr_kunit_pool", size, checks)?,
         };
         for number in 0..count {
-            if number % KEEP == 0 {
-                let kept = pool.cache.alloc().ok_or(ENOMEM)?;
-                pool.kept.push(kept, GFP_KERNEL)?;
+            if number % RETAIN_EVERY == 0 {
+                let retained = pool.cache.alloc().ok_or(ENOMEM)?;
+                pool.retained.push(retained, GFP_KERNEL)?;
             }
             let object = Object {
                 start: pool.cache.alloc().ok_or(ENOMEM)?,
@@ -166,17 +164,17 @@ impl Pool {
         Ok(pool)
     }
 
-    /// How many objects there are.
+    /// The number of objects.
     pub(crate) fn len(&self) -> usize {
         self.objects.len()
     }
 
-    /// How many were handed out.
+    /// The number of objects that were handed out.
     pub(crate) fn taken(&self) -> usize {
         self.next.load(Relaxed).min(self.objects.len())
     }
 
-    /// An object that was not handed out before.
+    /// Hands out an object.
     ///
     /// # Context
     ///
@@ -186,44 +184,56 @@ impl Pool {
         if self.next.load(Relaxed) >= self.objects.len() {
             return None;
         }
-        // ORDERING: None: the objects were there before the pool was shared.
+        // ORDERING: None: the objects were written before the pool was shared.
         let i = self.next.fetch_add(1, Relaxed);
         self.objects.get(i).copied()
     }
 
-    /// Frees `n` objects that were not handed out before, or as many as there are.
+    /// Takes up to `n` objects and frees them.
     ///
     /// # Context
     ///
-    /// That of the route.
-    pub(crate) fn free(&self, route: Route, n: usize) {
-        for object in (0..n).map_while(|_| self.take()) {
-            // SAFETY: Handed out once, with a field there; with a call there is room for a head.
-            unsafe { route.free(object.start, object.at) };
-        }
+    /// That of `free_fn`.
+    pub(crate) fn free(&self, free_fn: FreeFn, n: usize) {
+        self.free_counted(free_fn, n);
     }
 
-    /// All objects.
+    /// As [`Self::free()`]. Returns how many objects there were.
+    ///
+    /// # Context
+    ///
+    /// That of `free_fn`.
+    pub(crate) fn free_counted(&self, free_fn: FreeFn, n: usize) -> usize {
+        (0..n)
+            .map_while(|_| self.take())
+            // SAFETY: Handed out once, with a field at `at`, behind which there is room for a head.
+            .map(|object| unsafe { free_fn.free(object.start, object.at) })
+            .count()
+    }
+
     pub(crate) fn objects(&self) -> &[Object] {
         &self.objects
     }
 
-    /// How many of the first `n` objects, which were handed out, are not freed; 0 where this cannot be seen.
-    pub(crate) fn left(&self, n: usize) -> usize {
-        let queued = self.objects.iter().take(if CAN_LOOK { n } else { 0 });
+    /// How many of the first `n` objects, which were handed out, are not freed; 0 unless
+    /// [`FREES_ARE_VISIBLE`].
+    pub(crate) fn unfreed(&self, n: usize) -> usize {
+        let queued = self
+            .objects
+            .iter()
+            .take(if FREES_ARE_VISIBLE { n } else { 0 });
         queued.filter(|object| object.is_live()).count()
     }
 
-    /// Every object that was handed out is freed, every other one intact; where this cannot be seen,
-    /// the latter only.
+    /// Whether every object that was handed out is freed, and every other one intact; without
+    /// [`FREES_ARE_VISIBLE`] only the latter.
     pub(crate) fn all_freed(&self) -> bool {
         let (taken, rest) = self.objects.split_at(self.taken());
         rest.iter().all(Object::is_intact)
-            && (!CAN_LOOK || taken.iter().all(|o| o.look() == Look::Freed))
+            && (!FREES_ARE_VISIBLE || taken.iter().all(|o| o.state() == ObjectState::Freed))
     }
 
-    /// Fills the pool up again with new objects in place of those handed out, which have to be
-    /// freed.
+    /// Replaces the objects that were handed out, which must have been freed, by new ones.
     pub(crate) fn renew(&mut self) -> Result {
         let taken = self.taken();
         for object in self.objects.iter_mut().take(taken) {
@@ -237,18 +247,18 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        if CAN_LOOK {
-            // A case that fails leaves some on their way; where they can't be seen a barrier of the case is judged
-            // by the cache.
+        if FREES_ARE_VISIBLE {
+            // A failed case may leave objects queued. Where frees are not visible it is the
+            // kmem_cache that checks the barrier of the case, so there is no other one here.
             engine::barrier();
         }
         let (_, rest) = self.objects.split_at(self.taken());
         let rest = rest.iter().map(|object| &object.start);
-        for &object in Iterator::chain(rest, &self.kept) {
-            // SAFETY: From this cache, and never handed out.
+        for &object in Iterator::chain(rest, &self.retained) {
+            // SAFETY: Objects of this kmem_cache that were never handed out.
             unsafe { self.cache.free(object) };
         }
-        // Then the cache goes, and complains if anything is left.
+        // The kmem_cache is destroyed next, and reports objects that are left.
         self.cache.shrink();
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is plainly wrong, each with the warning that the core gives for it, once as long as it is loaded.
+//! Misuse of the API, each kind with the warning that the core gives for it. It gives most of them
+//! once.
 
 use crate::{
     sys::{
@@ -20,13 +21,13 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// Hands in `object` with `field` by both ways, and gives the object back to its allocator: it must
-/// still be this test's.
-fn refused(make_field: impl Fn(*mut u8) -> *mut u8) -> Result {
+/// Frees an object by both functions with a wrong field, and then by kvfree(): the core must not
+/// have queued it.
+fn free_with_wrong_field(make_field: impl Fn(*mut u8) -> *mut u8) -> Result {
     for nolock in [false, true] {
         let object = alloc::alloc(Source::Kmalloc, 8192).ok_or(ENOMEM)?;
         let field = make_field(object.as_ptr());
-        // SAFETY: The core refuses it.
+        // SAFETY: The core rejects the field.
         unsafe {
             if nolock {
                 core::kfree_nolock(object.as_ptr(), field);
@@ -35,17 +36,17 @@ fn refused(make_field: impl Fn(*mut u8) -> *mut u8) -> Result {
             }
         }
         core::barrier();
-        // SAFETY: Refused, so it is the caller's still.
+        // SAFETY: Not queued, so the caller still owns it.
         unsafe { alloc::kvfree(object) };
     }
     Ok(())
 }
 
-/// An address of user space, in every call.
+/// A user-space address in every call.
 pub(crate) fn user_address() -> Result {
     expect_splat!("rcu_ptr: .* is no kernel address, leaked", {
         let user = ptr::without_provenance_mut::<u8>(0x1000);
-        // SAFETY: The core refuses it without a look at the memory.
+        // SAFETY: The core rejects the address without accessing it.
         unsafe {
             core::kvfree(user, user);
             core::kfree_nolock(user, user);
@@ -61,19 +62,19 @@ pub(crate) fn user_address() -> Result {
 ///
 /// Never called.
 unsafe extern "C" fn never(_head: *mut Head) {
-    pr_err!("the callback of a call that was refused\n");
+    pr_err!("callback of a rejected call\n");
     CALLED.add(1, Relaxed);
 }
 
-/// Callbacks of what is refused, and of what is not.
+/// Calls of callbacks in these tests.
 pub(crate) static CALLED: Atomic<u64> = Atomic::new(0);
 
-/// A field, or a head, that is not aligned.
+/// A misaligned field or head.
 pub(crate) fn unaligned_field() -> Result {
     expect_splat!("rcu_ptr: .* is not aligned, leaked", {
-        refused(|object| object.wrapping_add(4)).and_then(|()| {
-            refused_call(|head| {
-                // SAFETY: The core refuses it.
+        free_with_wrong_field(|object| object.wrapping_add(4)).and_then(|()| {
+            with_head(|head| {
+                // SAFETY: The core rejects the head.
                 unsafe { core::call(head.wrapping_add(4), false, never as core::Func) };
             })
         })
@@ -83,8 +84,8 @@ pub(crate) fn unaligned_field() -> Result {
 /// A callback without a function.
 pub(crate) fn no_func() -> Result {
     expect_splat!("rcu_ptr: no function to call for .*, ignored", {
-        refused_call(|head| {
-            // SAFETY: The core refuses it.
+        with_head(|head| {
+            // SAFETY: The core rejects the call.
             unsafe {
                 core::call(head, false, None);
                 core::call(head, true, None);
@@ -93,25 +94,27 @@ pub(crate) fn no_func() -> Result {
     })
 }
 
-/// Lets `f` hand a head in, and gives the object that it is in back: it must still be this test's.
-pub(crate) fn refused_call(f: impl FnOnce(*mut u8)) -> Result {
+/// Calls `f` with a head, and frees the object of the head after a barrier: it must not be queued
+/// any more.
+pub(crate) fn with_head(f: impl FnOnce(*mut u8)) -> Result {
     let object = alloc::alloc(Source::Kmalloc, 64).ok_or(ENOMEM)?;
     f(object.as_ptr());
     core::barrier();
-    // SAFETY: Refused, so it is the caller's still.
+    // SAFETY: Not queued any more, and its callback does not free it.
     unsafe { alloc::kvfree(object) };
     Ok(())
 }
 
-/// A field that is too far from the start of its object.
+/// A field beyond the first 4096 bytes of its object.
 pub(crate) fn field_too_far() -> Result {
     expect_splat!(
         "rcu_ptr: field .* does not start in the first 4096 bytes of object",
-        { refused(|object| object.wrapping_add(4096)) }
+        { free_with_wrong_field(|object| object.wrapping_add(4096)) }
     )
 }
 
-/// Says that the core warns now, which it does once as long as it is loaded.
+/// Runs `body`, which is expected to trigger the warning `what` the first time: the core gives it
+/// once.
 pub(crate) fn expect_warning<R>(warned: &AtomicBool, what: &str, body: impl FnOnce() -> R) -> R {
     if warned.swap(true, Ordering::Relaxed) {
         return body();
@@ -119,7 +122,7 @@ pub(crate) fn expect_warning<R>(warned: &AtomicBool, what: &str, body: impl FnOn
     expect_splat!(what, body())
 }
 
-/// Objects that are handed to a thread.
+/// Objects that are passed to a thread.
 struct Three(NonNull<u8>, NonNull<u8>, NonNull<u8>);
 
 // SAFETY: Only the addresses are used.
@@ -133,8 +136,8 @@ fn queue_twice(cache: &SheafCache) -> Result<NonNull<u8>> {
     let three = Three(object, other, first);
     let body = |_: i32| {
         let Three(object, other, first) = &three;
-        // SAFETY: What is wrong here is on purpose. Where kmalloc_nolock() is not used the first call,
-        // from a task, is the one that gets a sheaf.
+        // SAFETY: The double free is intended. Where kmalloc_nolock() is not available the first
+        // call, from a task, is the one that allocates a sheaf.
         unsafe {
             cache.free_rcu(*first);
             cpu::irqs_off(|| {
@@ -149,10 +152,10 @@ fn queue_twice(cache: &SheafCache) -> Result<NonNull<u8>> {
     Ok(object)
 }
 
-fn give_back_twice(cache: &SheafCache) -> Result<NonNull<u8>> {
+fn free_unshared_twice(cache: &SheafCache) -> Result<NonNull<u8>> {
     let object = cache.alloc(false).ok_or(ENOMEM)?;
     cpu::irqs_off(|| {
-        // SAFETY: What is wrong here is on purpose.
+        // SAFETY: The double free is intended.
         unsafe {
             cache.free(object);
             cache.free(object);
@@ -161,8 +164,8 @@ fn give_back_twice(cache: &SheafCache) -> Result<NonNull<u8>> {
     Ok(object)
 }
 
-/// Frees an object twice into one sheaf of `cache`, which is a fresh one with large sheaves, and waits until
-/// that was seen. Returns the object.
+/// Frees an object twice into one sheaf of `cache`, which is new and has large sheaves, and waits
+/// until that is detected. Returns the object.
 pub(crate) fn free_rcu_twice(cache: &SheafCache) -> Result<NonNull<u8>> {
     static WARNED: AtomicBool = AtomicBool::new(false);
     expect_warning(
@@ -172,17 +175,17 @@ pub(crate) fn free_rcu_twice(cache: &SheafCache) -> Result<NonNull<u8>> {
     )
 }
 
-/// Frees an object of `cache`, which is a fresh one, twice without a grace period. Returns the object.
+/// Frees an object of `cache`, which is new, twice without a grace period. Returns the object.
 pub(crate) fn free_twice(cache: &SheafCache) -> Result<NonNull<u8>> {
     static WARNED: AtomicBool = AtomicBool::new(false);
     expect_warning(
         &WARNED,
         "rcu_ptr: .* of cache rcu_ptr_twice was freed twice.* by .*(rcu_ptr_kunit|nmi_sweep)",
-        || give_back_twice(cache),
+        || free_unshared_twice(cache),
     )
 }
 
-/// Has every warning given for which there is a function here. From then on that is silent.
+/// Triggers every warning of this file, so that the core gives none of them later.
 pub(crate) fn all() -> Result {
     user_address()?;
     unaligned_field()?;

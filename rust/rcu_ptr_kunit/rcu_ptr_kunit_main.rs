@@ -3,28 +3,29 @@
 //! `rcu_ptr_kunit.ko`: the self-tests of `rcu_ptr.ko`, as KUnit suites that run when it is loaded.
 //!
 //! ```text
-//!  check.rs    what a case asserts
-//!  bound.rs    how much it does, and how long something may take
-//!  pool.rs     objects that show whether they are live, intact or freed
-//!  held.rs     objects of a cache that a case holds
-//!  cpus.rs     what it does on one CPU
-//!  events.rs   what tracepoints have seen from some moment on
-//!  memory.rs   whether memory came back
-//!  route.rs    the ways to free an object
-//!  callback.rs callbacks that free it
-//!  provoke.rs  what is wrong, with the warnings for it
-//!  reader.rs   an RCU reader that watches objects while they are freed
-//!  storm.rs    what NMIs do in tests, and storms of them
-//!  owner.rs    objects that own memory, and what became of them
-//!  table.rs    objects of a cache with sheaves that readers find, and that change under them
+//!  check.rs    assertions and skips
+//!  bound.rs    amounts of work, and time limits
+//!  cost.rs     measured times and grace periods
+//!  pool.rs     objects whose state can be told: intact or freed
+//!  held.rs     owned objects of a cache
+//!  cpus.rs     work on given CPUs, CPU hogs, CPUs that are down
+//!  events.rs   counts of trace events
+//!  memory.rs   memory leaks
+//!  free_fn.rs  the functions that free an object
+//!  callback.rs callbacks that free it, or block
+//!  provoke.rs  misuse, with the warnings for it
+//!  reader.rs   RCU readers of objects that are being freed
+//!  storm.rs    NMI handlers of tests, and storms of NMIs
+//!  owner.rs    objects that own memory, and counts of their drops
+//!  table.rs    objects of a cache with sheaves, replaced and read in any context
 //!  params.rs   the core's parameters
 //!  suites/     a suite per file
-//!  runner.rs   runs them where the kernel has no KUnit
-//!  demo.rs     objects of every kind, for people to look at
+//!  runner.rs   runs the suites on kernels without KUnit
+//!  demo.rs     the demonstration of `make run`
 //! ```
 
-// The files of rust/sys that this module takes: docs/reading.md. Of those that others take too it
-// uses a part. rust/api has two of them for itself.
+// The files of rust/sys that this module uses (docs/reading.md), most of them in part. rust/api has
+// two of them in addition.
 #[path = "../sys"]
 #[allow(clippy::duplicate_mod, dead_code)]
 mod sys {
@@ -47,7 +48,6 @@ mod sys {
     pub(crate) mod probes;
     #[warn(dead_code)]
     #[cfg(RCU_PTR_RUNNER)]
-    #[warn(dead_code)]
     pub(crate) mod runner;
     pub(crate) mod slab;
     pub(crate) mod srcu_domain;
@@ -67,9 +67,11 @@ mod check;
 
 mod bound;
 mod callback;
+mod cost;
 mod cpus;
 mod demo;
 mod events;
+mod free_fn;
 mod held;
 mod memory;
 mod owner;
@@ -78,7 +80,6 @@ mod pool;
 #[allow(dead_code)]
 mod provoke;
 mod reader;
-mod route;
 #[cfg(RCU_PTR_RUNNER)]
 mod runner;
 #[cfg(not(RCU_PTR_RUNNER))]
@@ -113,7 +114,7 @@ module! {
     },
 }
 
-/// Makes a cache, uses it, and leaves it behind: the core is loaded for good from here on.
+/// Creates and uses a cache that is never destroyed, so that the core can't be unloaded any more.
 fn forget_cache(objects: usize) -> Result {
     let cache = SheafCache::new(c"rcu_ptr_forgotten", table::SIZE, Args::default())?;
     let table = table::Table::new(&cache, objects)?;
@@ -149,7 +150,7 @@ impl kernel::Module for RcuPtrKunit {
 
 impl Drop for RcuPtrKunit {
     fn drop(&mut self) {
-        // Destructors of this module's that run when it has no other life any more.
-        let _ = owner::leave_chain();
+        // Destructors that run while the module is being unloaded.
+        let _ = owner::drop_chain();
     }
 }

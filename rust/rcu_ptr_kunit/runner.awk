@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# The suites as runner.rs runs them, where the kernel crate has no KUnit: all files as one, each a
-# module with a table of its cases, which is what #[kunit_tests] would make of it.
+# Generates the suites for runner.rs, for kernels without KUnit: concatenates all files, each as a
+# module with a table of its cases, in the place of #[kunit_tests].
 
 FNR == 1 {
 	end_file()
@@ -11,7 +11,7 @@ FNR == 1 {
 	sub(/\.rs$/, "", name)
 	cases = suite = ""
 	emit("pub(super) mod " name " {")
-	# Lines of this file are so many further on.
+	# The number of lines before this file.
 	begin = lines
 }
 
@@ -42,7 +42,7 @@ test && / fn / {
 	test = 0
 	match($0, /fn [a-z0-9_]+/)
 	called = substr($0, RSTART + 3, RLENGTH - 3)
-	cases = cases "Case { name: c\"" called "\", run: || crate::runner::ended(" called "()) }, "
+	cases = cases "Case { name: c\"" called "\", run: || crate::runner::succeeded(" called "()) }, "
 }
 
 suite != "" && /^}/ {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Runs the suites where the kernel has no KUnit, as distributions have it, and reports as KUnit
-//! does: KTAP in the kernel's log. The suites are the same text; runner.awk makes their tables.
+//! Runs the suites on kernels without KUnit, such as those of distributions, and reports in KTAP as
+//! KUnit does. The suites are the same source; runner.awk generates their tables.
 
 use crate::{suites::SUITES, sys::runner as sys};
 use kernel::{
@@ -11,53 +11,52 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// What a case may take before it is reported, as in KUnit.
+/// The time limit of a case, as in KUnit.
 const SECONDS: u32 = 300;
 
-/// A suite.
 pub(crate) struct Suite {
     pub(crate) name: &'static CStr,
     pub(crate) cases: &'static [Case],
 }
 
-/// A case; `run` says whether it came to its end well.
+/// A test case; `run` returns whether it passed.
 pub(crate) struct Case {
     pub(crate) name: &'static CStr,
     pub(crate) run: fn() -> bool,
 }
 
-/// What a case returns, as `#[kunit_tests]` takes it.
-pub(crate) trait Returned {
+/// The return types of cases that `#[kunit_tests]` accepts.
+pub(crate) trait CaseResult {
     fn is_good(&self) -> bool;
 }
 
-impl Returned for () {
+impl CaseResult for () {
     fn is_good(&self) -> bool {
         true
     }
 }
 
-impl<T> Returned for Result<T> {
+impl<T> CaseResult for Result<T> {
     fn is_good(&self) -> bool {
         self.is_ok()
     }
 }
 
-/// For the tables.
-pub(crate) fn ended(returned: impl Returned) -> bool {
+/// Converts the return value of a case, for the tables.
+pub(crate) fn succeeded(returned: impl CaseResult) -> bool {
     returned.is_good()
 }
 
-/// What the running case has come to.
+/// The state of the running case.
 static OUTCOME: Atomic<i32> = Atomic::new(RUNNING);
 const RUNNING: i32 = 0;
 const PASSED: i32 = 1;
 const FAILED: i32 = 2;
 
-/// Why the running case is left out.
+/// Why the running case is skipped; null: it is not.
 static REASON: Atomic<*mut c_char> = Atomic::new(core::ptr::null_mut());
 
-/// Prints to the log without a prefix.
+/// Prints to the log, without a prefix.
 pub(crate) fn info(args: fmt::Arguments<'_>) {
     sys::print(c"\x016%pA", args);
 }
@@ -66,7 +65,7 @@ pub(crate) fn err(args: fmt::Arguments<'_>) {
     sys::print(c"\x013%pA", args);
 }
 
-/// The running case is left out.
+/// Marks the running case as skipped.
 pub(crate) fn skip(reason: &'static CStr) {
     REASON.store(reason.as_char_ptr().cast_mut(), Relaxed);
 }
@@ -75,7 +74,7 @@ pub(crate) fn skip(reason: &'static CStr) {
 ///
 /// # Safety
 ///
-/// `case` is what `run_case()` gave the thread.
+/// `case` is the argument that `run_case()` passed to the thread.
 #[no_mangle]
 unsafe extern "C" fn rcu_ptr_rs_case(case: *mut c_void) {
     // SAFETY: By the safety requirements of this function; a static.
@@ -88,7 +87,7 @@ unsafe extern "C" fn rcu_ptr_rs_case(case: *mut c_void) {
     }
 }
 
-/// `SUITE` or `SUITE.CASE`, a glob each.
+/// A filter `SUITE` or `SUITE.CASE` of globs.
 struct Filter {
     suite: CString,
     case: CString,
@@ -103,7 +102,7 @@ impl Filter {
         })
     }
 
-    /// The cases of a suite that are to run.
+    /// The cases of `suite` that match.
     fn cases<'a>(&'a self, suite: &'static Suite) -> impl Iterator<Item = &'static Case> + use<'a> {
         let fits = sys::glob(&self.suite, suite.name);
         suite
@@ -113,52 +112,52 @@ impl Filter {
     }
 }
 
-/// How many cases went which way.
+/// Numbers of cases by result.
 #[derive(Default)]
-struct Sums {
+struct CaseCounts {
     passed: u32,
     failed: u32,
     skipped: u32,
 }
 
-fn run_case(number: usize, case: &'static Case, sums: &mut Sums) {
+fn run_case(number: usize, case: &'static Case, counts: &mut CaseCounts) {
     let name = case.name;
     OUTCOME.store(RUNNING, Relaxed);
     REASON.store(core::ptr::null_mut(), Relaxed);
     let slow = || err(fmt!("    # {name}: test case timed out\n"));
     let data = core::ptr::from_ref(case).cast_mut().cast();
-    // SAFETY: A case.
+    // SAFETY: `data` is a `Case`.
     let started = unsafe { sys::run(data, SECONDS, slow) };
     let reason = REASON.load(Relaxed);
     if started.is_err() || OUTCOME.load(Relaxed) != PASSED {
-        sums.failed += 1;
+        counts.failed += 1;
         info(fmt!("    not ok {number} {name}\n"));
     } else if !reason.is_null() {
-        sums.skipped += 1;
-        // SAFETY: What `skip()` was given, which stays.
+        counts.skipped += 1;
+        // SAFETY: The static string that was passed to `skip()`.
         let reason = unsafe { CStr::from_char_ptr(reason) };
         info(fmt!("    ok {number} {name} # SKIP {reason}\n"));
     } else {
-        sums.passed += 1;
+        counts.passed += 1;
         info(fmt!("    ok {number} {name}\n"));
     }
 }
 
 fn run_suite(number: usize, suite: &'static Suite, filter: &Filter) {
     let name = suite.name;
-    let mut sums = Sums::default();
+    let mut counts = CaseCounts::default();
     info(fmt!("    KTAP version 1\n"));
     info(fmt!("    # Subtest: {name}\n"));
     info(fmt!("    # module: rcu_ptr_kunit\n"));
     info(fmt!("    1..{}\n", filter.cases(suite).count()));
     for (i, case) in filter.cases(suite).enumerate() {
-        run_case(i + 1, case, &mut sums);
+        run_case(i + 1, case, &mut counts);
     }
-    let Sums {
+    let CaseCounts {
         passed,
         failed,
         skipped,
-    } = sums;
+    } = counts;
     info(fmt!(
         "# {name}: pass:{passed} fail:{failed} skip:{skipped} total:{}\n",
         passed + failed + skipped
@@ -167,7 +166,7 @@ fn run_suite(number: usize, suite: &'static Suite, filter: &Filter) {
     info(fmt!("{status} {number} {name}\n"));
 }
 
-/// The module is loaded.
+/// Runs all suites. Called when the module is live.
 #[no_mangle]
 extern "C" fn rcu_ptr_rs_live() {
     let Ok(filter) = Filter::parse(sys::filter_glob()) else {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The C of rcu_ptr_kunit.ko: the shims of what it takes of the kernel and of
- * rcu_ptr.ko.  No logic lives here.
+ * The C part of rcu_ptr_kunit.ko: shims for the kernel and rcu_ptr.ko.  No logic
+ * lives here.
  */
 #include <linux/module.h>
 #include <linux/workqueue.h>

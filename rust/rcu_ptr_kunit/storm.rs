@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! NMIs in tests: what a handler does, and as many of them on all CPUs as the machine stands, while something
-//! else goes on. One at every instruction is rust/nmi_sweep.
+//! NMIs in tests: a handler that frees objects, and storms of NMIs on all CPUs beside something
+//! else. rust/nmi_sweep has an NMI at every instruction.
 
 use crate::{
+    free_fn::FreeFn,
     pool::Pool,
-    route::Route,
     sys::{
         alloc::{self, Source},
         cpu::{self, Context},
@@ -20,12 +20,12 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// What an NMI does in a test: it frees objects of a pool and counts. The test asserts.
+/// An NMI handler that frees objects of a pool, and counts. The test checks the counts.
 pub(crate) struct Actor<'a> {
     pool: &'a Pool,
-    route: Route,
+    free_fn: FreeFn,
     burst: usize,
-    /// NMIs that still do something; the others only count.
+    /// The remaining NMIs that free objects; later ones are only counted.
     left: Atomic<i64>,
     inside: Atomic<u64>,
     elsewhere: Atomic<u64>,
@@ -33,11 +33,11 @@ pub(crate) struct Actor<'a> {
 }
 
 impl<'a> Actor<'a> {
-    /// Each of the next `acts` NMIs frees `burst` objects of `pool`.
-    pub(crate) fn new(pool: &'a Pool, route: Route, burst: usize, acts: i64) -> Self {
+    /// A handler of which the first `acts` calls free `burst` objects of `pool` each.
+    pub(crate) fn new(pool: &'a Pool, free_fn: FreeFn, burst: usize, acts: i64) -> Self {
         Self {
             pool,
-            route,
+            free_fn,
             burst,
             left: Atomic::new(acts),
             inside: Atomic::new(0),
@@ -46,12 +46,12 @@ impl<'a> Actor<'a> {
         }
     }
 
-    /// The handler. Returns whether it was one of those that act.
+    /// The handler. Returns whether it freed objects.
     ///
     /// # Context
     ///
     /// Any, NMI included.
-    pub(crate) fn fire(&self) -> bool {
+    pub(crate) fn on_nmi(&self) -> bool {
         let counter = if cpu::context() == Context::Nmi {
             &self.inside
         } else {
@@ -61,54 +61,51 @@ impl<'a> Actor<'a> {
         if self.left.load(Relaxed) <= 0 || self.left.fetch_sub(1, Relaxed) <= 0 {
             return false;
         }
-        for object in (0..self.burst).map_while(|_| self.pool.take()) {
-            // SAFETY: Handed out once, with a field there.
-            unsafe { self.route.free(object.start, object.at) };
-        }
-        // What NMIs need most: an object made and freed in here.
+        self.pool.free(self.free_fn, self.burst);
+        // Handlers like that of BPF allocate and free in NMI.
         if let Some(object) = alloc::alloc(Source::KmallocNolock, 64) {
             self.allocated.add(1, Relaxed);
             // SAFETY: Just allocated.
-            unsafe { self.route.free(object, 0) };
+            unsafe { self.free_fn.free(object, 0) };
         }
         true
     }
 
-    /// Whether all the NMIs that act have come.
+    /// Whether all the NMIs that free objects have come.
     pub(crate) fn is_spent(&self) -> bool {
         self.left.load(Relaxed) <= 0
     }
 
-    /// Interrupts that came `in_nmi()`.
+    /// Calls of the handler `in_nmi()`.
     pub(crate) fn inside(&self) -> u64 {
         self.inside.load(Relaxed)
     }
 
-    /// Interrupts that came in any other context.
+    /// Calls of the handler in any other context.
     pub(crate) fn elsewhere(&self) -> u64 {
         self.elsewhere.load(Relaxed)
     }
 
-    /// Objects that were made in the handler.
+    /// Objects that were allocated in the handler.
     pub(crate) fn allocated(&self) -> u64 {
         self.allocated.load(Relaxed)
     }
 }
 
-/// Where storms come from.
+/// A source of NMI storms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NmiSource {
-    /// The cycle counters overflow every so many cycles.
+    /// The cycle counters overflow every [`PERIOD`] cycles.
     Cycles,
     /// CPUs send NMIs to each other and to themselves.
     Ipi,
 }
 
-/// Cycles between two overflows: as short as the guest stands under emulation.
+/// Cycles between two overflows: the shortest that a guest sustains under emulation.
 pub(crate) const PERIOD: u64 = 20_000;
 
-/// Calls `f` with NMIs of `nmi_source` calling `body`; no NMI is sent to CPU `spare`: one that is
-/// about to start has no way to take it.
+/// Calls `f` beside a storm of NMIs from `nmi_source` whose handler is `body`. No NMI is sent to
+/// CPU `excluded`: a CPU that is starting up can't handle any.
 ///
 /// # Context
 ///
@@ -116,11 +113,11 @@ pub(crate) const PERIOD: u64 = 20_000;
 ///
 /// # Errors
 ///
-/// What the source says when the machine hasn't got it.
+/// That of the source, if the machine lacks it.
 pub(crate) fn during<R>(
     nmi_source: NmiSource,
     body: &(dyn Fn() + Sync),
-    spare: Option<i32>,
+    excluded: Option<i32>,
     f: impl FnOnce() -> R,
 ) -> Result<R> {
     let hook = Hook::new(body);
@@ -136,20 +133,19 @@ pub(crate) fn during<R>(
             let stop = Atomic::<i32>::new(0);
             let send = |this: i32| {
                 while stop.load(Relaxed) == 0 {
-                    for cpu in cpu::online().filter(|&cpu| Some(cpu) != spare) {
-                        // To itself a little more: that one comes between two instructions here.
+                    for cpu in cpu::online().filter(|&cpu| Some(cpu) != excluded) {
+                        // More often to itself: such an NMI interrupts this loop.
                         receiver.send(this);
                         receiver.send(cpu);
                     }
                     if SLOW {
-                        // Handlers that take milliseconds would leave no time for what they
-                        // interrupt.
+                        // Handlers that take milliseconds would leave no time for the tasks.
                         thread::sleep(1);
                     }
                     thread::still_alive();
                 }
             };
-            let senders = cpu::online().filter(|&cpu| Some(cpu) != spare);
+            let senders = cpu::online().filter(|&cpu| Some(cpu) != excluded);
             let ret = thread::on_cpus(senders, &send, || {
                 let ret = f();
                 stop.store(1, Relaxed);

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The barrier: what was queued before it is freed when it returns, however much comes meanwhile.
+//! The barrier: objects that were queued before it are freed when it returns, however many are
+//! queued meanwhile.
 
 use crate::{
-    by_length, cpus,
-    events::Events,
+    by_length,
+    cost::{median, Cost},
+    cpus,
+    events::EventCounter,
+    free_fn::FreeFn,
     params,
-    pool::{Pool, CAN_LOOK},
-    route::Route,
+    pool::{Pool, FREES_ARE_VISIBLE},
     scaled,
     sys::{
         alloc::{self, Checks, RawCache},
@@ -23,114 +26,99 @@ use kernel::{
     sync::atomic::{Acquire, Atomic, Relaxed, Release},
 };
 
-/// What may wait while barriers are tried.
+/// The most memory of waiting objects while barriers are tested.
 const BACKLOG_PAGES: u64 = 4096;
 
-/// Objects that a CPU frees without a pause.
+/// Objects that a CPU frees in a row.
 const TURN: usize = 64;
 
-/// Every CPU frees all the time; after each of some barriers the objects queued before are looked at.
-fn against_queueing(route: Route) -> Result {
+/// Calls barriers while every CPU frees objects, and checks after each barrier the objects that
+/// were queued before it.
+fn against_queueing(free_fn: FreeFn) -> Result {
     let rounds = by_length(7, 20);
-    // Objects of this task, queued on whichever CPU it is on, and those of the others.
+    // Objects of this task, and of the other tasks.
     let mine = Pool::new(rounds * 20)?;
     let others = Pool::new(scaled(60_000))?;
-    // When that is used up objects keep coming from here. It complains if one is left.
+    // For objects when that pool is used up. Its destruction reports objects that are left.
     let more = RawCache::new("rcu_ptr_kunit_more", 64, Checks::Poison)?;
-    let stop = Atomic::<i32>::new(0);
-    // Callbacks are called one by one, perhaps all by one CPU: those that free don't run away from that.
+    // Callbacks are called one by one, perhaps all by one worker: throttle, so that frees don't
+    // outrun it.
     let least = alloc::free_pages().saturating_sub(BACKLOG_PAGES);
-    // All CPUs free about as much as two that never rest.
+    // All CPUs together free about as much as two that never sleep.
     let rest = (cpu::online().count() / 2).saturating_sub(1) as u32;
-    let body = |_cpu: i32| {
-        while stop.load(Relaxed) == 0 {
-            if alloc::free_pages() < least {
-                thread::sleep(1);
-                continue;
-            }
-            if rest > 0 {
-                thread::sleep(rest);
-            }
-            if others.taken() < others.len() {
-                others.free(route, TURN);
-            } else {
-                route.free_new(&more, TURN);
-            }
-            thread::still_alive();
+    let turn = |_cpu: i32, _i: usize| {
+        if alloc::free_pages() < least {
+            return thread::sleep(1);
+        }
+        if rest > 0 {
+            thread::sleep(rest);
+        }
+        if others.taken() < others.len() {
+            others.free(free_fn, TURN);
+        } else {
+            free_fn.free_new(&more, TURN);
         }
     };
     let mut left = 0;
-    thread::on_cpus(cpu::online(), &body, || {
+    cpus::meanwhile(cpu::online(), &turn, || {
         for round in 0..rounds {
-            mine.free(route, 20);
+            mine.free(free_fn, 20);
             core::barrier();
-            left += mine.left((round + 1) * 20);
+            left += mine.unfreed((round + 1) * 20);
         }
-        stop.store(1, Relaxed);
     })?;
     core::barrier();
     check!(left == 0 && mine.all_freed() && others.all_freed());
     Ok(())
 }
 
-/// Interrupts are off for so long behind the deferral.
+/// For how long interrupts stay off after the deferral.
 const OFF_NSECS: i64 = 30_000_000;
 
-/// What a barrier and `synchronize_rcu()` take, by `rounds` in turn. Each CPU has a few objects queued before
-/// each.
-struct Cost {
-    /// The medians, in nanoseconds.
-    barrier: i64,
-    grace_period: i64,
-    /// By how much the number of the grace period went up meanwhile, in all rounds.
-    numbers: [usize; 2],
+/// The costs of a barrier and of `synchronize_rcu()`, in alternating rounds. Each CPU has a few
+/// objects queued before each.
+struct Comparison {
+    /// Medians of the times, in nanoseconds.
+    nsecs: [i64; 2],
+    /// Sums of [`Cost::gp_seq`].
+    gp_seqs: [usize; 2],
 }
 
-impl Cost {
+impl Comparison {
     fn measure(rounds: usize) -> Result<Self> {
-        let defaults = params::no_drain()?;
+        let restore = params::no_drain()?;
         let pool = Pool::new(rounds * 2 * 10 * cpu::online().count())?;
         let queue = |_cpu: i32| {
-            pool.free(Route::Kvfree, 10);
+            pool.free(FreeFn::Kvfree, 10);
         };
-        let (mut barriers, mut grace_periods) = (KVec::new(), KVec::new());
-        let mut numbers = [0; 2];
+        let calls: [fn(); 2] = [core::barrier, gp::synchronize];
+        let (mut times, mut gp_seqs) = ([KVec::new(), KVec::new()], [0; 2]);
         for _ in 0..rounds {
-            for (i, (call, times)) in [
-                (core::barrier as fn(), &mut barriers),
-                (gp::synchronize as fn(), &mut grace_periods),
-            ]
-            .into_iter()
-            .enumerate()
-            {
+            for (i, call) in calls.into_iter().enumerate() {
                 thread::on_cpus(cpu::online(), &queue, || ())?;
-                let before = gp::number();
-                let start = thread::now();
-                call();
-                times.push(thread::now() - start, GFP_KERNEL)?;
-                numbers[i] += gp::number() - before;
+                let cost = Cost::of(call);
+                times[i].push(cost.nsecs, GFP_KERNEL)?;
+                gp_seqs[i] += cost.gp_seq;
             }
         }
         core::barrier();
-        drop(defaults);
+        drop(restore);
         check!(pool.all_freed());
-        barriers.sort_unstable();
-        grace_periods.sort_unstable();
         Ok(Self {
-            barrier: barriers[rounds / 2],
-            grace_period: grace_periods[rounds / 2],
-            numbers,
+            nsecs: times.each_mut().map(|times| median(times)),
+            gp_seqs,
         })
     }
 
-    /// In percent of `synchronize_rcu()`: the time.
-    fn ratio(&self) -> i64 {
-        self.barrier * 100 / self.grace_period.max(1)
+    /// The time of a barrier in percent of `synchronize_rcu()`.
+    fn time_percent(&self) -> i64 {
+        self.nsecs[0] * 100 / self.nsecs[1].max(1)
     }
 
-    /// The same of grace periods, which a busy host does not change.
-    fn grace_periods(&self) -> usize {
-        self.numbers[0] * 100 / self.numbers[1].max(1)
+    /// The grace periods of a barrier in percent of `synchronize_rcu()`, which do not depend on the
+    /// load of the host.
+    fn gp_percent(&self) -> usize {
+        self.gp_seqs[0] * 100 / self.gp_seqs[1].max(1)
     }
 }
 
@@ -147,21 +135,21 @@ mod tests {
 
     #[test]
     fn against_queueing_everywhere() -> Result {
-        Route::ATOMIC.into_iter().try_for_each(against_queueing)
+        FreeFn::ATOMIC.into_iter().try_for_each(against_queueing)
     }
 
-    /// One CPU frees block after block for three seconds, with barriers in between, while expedited grace periods
-    /// end on another one, in the midst of the normal ones that batches wait for.
+    /// One CPU fills block after block for three seconds, with barriers in between, while another
+    /// one runs expedited grace periods, which end during the normal ones that batches wait for.
     #[test]
     fn beside_expedited_grace_periods() -> Result {
         skip_if!(cpu::online().count() < 2, c"needs two CPUs");
         let pool = Pool::new(4000)?;
-        // It complains if one is left.
+        // Its destruction reports objects that are left.
         let more = RawCache::new("rcu_ptr_kunit_more", 64, Checks::Poison)?;
         let (stop, left) = (Atomic::<i32>::new(0), Atomic::<usize>::new(0));
         let last = cpu::online().last().unwrap_or(0);
         let expedite = || {
-            // With rests: what waits for the next one has to wait.
+            // With pauses, so that there is something to wait for.
             let mut rests = (0..20).cycle();
             while stop.load(Relaxed) == 0 {
                 gp::synchronize_expedited();
@@ -172,12 +160,12 @@ mod tests {
             let end = thread::now() + 3_000_000_000;
             while thread::now() < end {
                 for _ in 0..20 {
-                    Route::Kvfree.free_new(&more, 1000);
+                    FreeFn::Kvfree.free_new(&more, 1000);
                     thread::still_alive();
                 }
-                pool.free(Route::Kvfree, 20);
+                pool.free(FreeFn::Kvfree, 20);
                 core::barrier();
-                left.fetch_add(pool.left(pool.taken()), Relaxed);
+                left.fetch_add(pool.unfreed(pool.taken()), Relaxed);
             }
             stop.store(1, Relaxed);
         };
@@ -189,18 +177,19 @@ mod tests {
         Ok(())
     }
 
-    /// Full blocks before and after an expedited grace period, while a normal one is under way: the callback of
-    /// those before it may come with the former. The engine looks itself whether it is over for all in a batch.
+    /// Full blocks before and after an expedited grace period, while a normal one is in progress:
+    /// the callback for the earlier blocks may run after the expedited one. The engine has to check
+    /// that the grace period is over for all blocks of the batch.
     #[test]
     fn blocks_around_expedited_grace_periods() -> Result {
-        // It complains if one is left.
+        // Its destruction reports objects that are left.
         let cache = RawCache::new("rcu_ptr_kunit_around", 64, Checks::Poison)?;
         for round in 0..scaled(400) {
             for half in 0..2 {
                 if half == 1 {
                     gp::synchronize_expedited();
                 }
-                Route::Kvfree.free_new(&cache, 1000);
+                FreeFn::Kvfree.free_new(&cache, 1000);
             }
             if round % 8 == 7 {
                 core::barrier();
@@ -211,7 +200,7 @@ mod tests {
         Ok(())
     }
 
-    /// Barriers on all CPUs at once, each with objects of its own.
+    /// Concurrent barriers on all CPUs, each with its own objects.
     #[test]
     fn many_barriers_at_once() -> Result {
         let pool = Pool::new(8000)?;
@@ -219,15 +208,15 @@ mod tests {
         let body = |_cpu: i32| {
             for _ in 0..10 {
                 let mut queued = [None; 8];
-                for place in &mut queued {
-                    *place = pool.take();
-                    if let Some(object) = place {
-                        // SAFETY: Handed out once, with a field there.
-                        unsafe { Route::Kvfree.free(object.start, object.at) };
+                for slot in &mut queued {
+                    *slot = pool.take();
+                    if let Some(object) = slot {
+                        // SAFETY: Handed out once, with a field at `at`.
+                        unsafe { FreeFn::Kvfree.free(object.start, object.at) };
                     }
                 }
                 core::barrier();
-                if CAN_LOOK {
+                if FREES_ARE_VISIBLE {
                     let intact = queued.iter().flatten().filter(|o| o.is_live()).count();
                     left.fetch_add(intact, Relaxed);
                 }
@@ -239,51 +228,51 @@ mod tests {
         Ok(())
     }
 
-    /// So many objects that workers free them for longer than a grace period takes.
+    /// So many objects that freeing them takes longer than a grace period.
     #[test]
     fn waits_for_many() -> Result {
         let objects = scaled(40_000);
         for _ in 0..5 {
             let pool = Pool::new(objects)?;
-            pool.free(Route::Kvfree, objects);
+            pool.free(FreeFn::Kvfree, objects);
             core::barrier();
-            check!(pool.left(objects) == 0 && pool.all_freed());
+            check!(pool.unfreed(objects) == 0 && pool.all_freed());
         }
         Ok(())
     }
 
     #[test]
     fn costs_a_grace_period() -> Result {
-        // One that only the caller has to pass takes less than a context switch.
+        // On a single CPU a grace period is too short to compare.
         skip_if!(cpu::online().count() < 2, c"needs two CPUs");
-        // A barrier has work on every CPU, and of many a host runs a few at a time: grace periods of others end
-        // meanwhile. A second one of its own would make it 200 % at least.
+        // A barrier has work on every CPU, and a host runs only a few of many vCPUs at a time:
+        // other grace periods end meanwhile. A second grace period of the barrier would double its
+        // share at least.
         let (most, most_periods) = match cpu::online().count() {
             0..=4 => (125, 125),
             _ => (400, 175),
         };
-        // The machine has other work: the best of a few. (Where a second grace period is waited for, all
-        // of them show it.)
-        let mut cost = Cost::measure(21)?;
+        // The best of a few, as the machine may be busy. (A second grace period would show in all.)
+        let mut cost = Comparison::measure(21)?;
         for _ in 0..9 {
-            if cost.ratio() > most || cost.grace_periods() > most_periods {
-                cost = Cost::measure(21)?;
+            if cost.time_percent() > most || cost.gp_percent() > most_periods {
+                cost = Comparison::measure(21)?;
             }
         }
         pr_info!(
             "barrier: {} us, synchronize_rcu(): {} us, ratio {} %, of grace periods {} %\n",
-            cost.barrier / 1000,
-            cost.grace_period / 1000,
-            cost.ratio(),
-            cost.grace_periods()
+            cost.nsecs[0] / 1000,
+            cost.nsecs[1] / 1000,
+            cost.time_percent(),
+            cost.gp_percent()
         );
-        check!(cost.grace_periods() <= most_periods);
-        check!(cost.ratio() <= most);
+        check!(cost.gp_percent() <= most_periods);
+        check!(cost.time_percent() <= most);
         Ok(())
     }
 
-    /// For lockdep: a caller's lock that memory reclaim takes, too, may be held. The kernel's own
-    /// kvfree_rcu_barrier() takes the CPU hotplug lock, under which it allocates elsewhere.
+    /// For lockdep: the caller may hold a lock that memory reclaim takes. The kernel's own
+    /// kvfree_rcu_barrier() takes the CPU hotplug lock, which is held across allocations elsewhere.
     #[test]
     fn under_a_lock_that_reclaim_takes() -> Result {
         let lock = KBox::pin_init(new_mutex!((), "rcu_ptr_kunit_reclaim"), GFP_KERNEL)?;
@@ -292,7 +281,7 @@ mod tests {
         let cache = SheafCache::new(c"rcu_ptr_kunit_locked", 64, Args::default())?;
         let held = lock.lock();
         for _ in 0..pool.len() {
-            pool.free(Route::Kvfree, 1);
+            pool.free(FreeFn::Kvfree, 1);
             drop(cache.hold_nolock());
         }
         core::barrier();
@@ -301,28 +290,28 @@ mod tests {
         Ok(())
     }
 
-    /// An object is deferred on another CPU, whose irq_work can't run as interrupts are off there. The barrier has
-    /// to have it all the same.
+    /// An object is deferred on another CPU whose irq_work can't run, as interrupts are off there.
+    /// The barrier has to include it.
     #[test]
     fn deferred_with_interrupts_off() -> Result {
         const NONE: &CStr =
             c"no data breakpoints with a handler of one's own here, or one CPU only";
         let cpu = or_skip!(cpu::online().find(|&c| c != cpu::this()), NONE);
         let pool = Pool::new(2000)?;
-        let deferred = Events::count(|c| c.deferred.load(Relaxed))?;
+        let deferred = EventCounter::start(|c| c.deferred.load(Relaxed))?;
         let mut left = 0;
         for round in 0..5 {
-            // 0: not yet, 1: objects are deferred, or there is no breakpoint.
+            // 1: the objects are queued, and some deferred, if there are breakpoints.
             let there = Atomic::<i32>::new(0);
             let in_nmi = || {
-                pool.free(Route::Nolock, 1);
+                pool.free(FreeFn::Nolock, 1);
             };
             let hook = Hook::new(&in_nmi);
             let body = |this: i32| {
                 let word = core_test::words(this).next().unwrap_or(0);
                 let breakpoint = Breakpoint::new(Kind::Write4, word, &hook);
                 cpu::irqs_off(|| {
-                    pool.free(Route::Kvfree, 3);
+                    pool.free(FreeFn::Kvfree, 3);
                     // ORDERING: Release pairs with the acquire below: they are queued.
                     there.store(1, Release);
                     cpus::spin(OFF_NSECS, || false);
@@ -336,19 +325,19 @@ mod tests {
                 }
                 let queued = pool.taken();
                 core::barrier();
-                left += pool.left(queued);
+                left += pool.unfreed(queued);
             })?;
             if round == 0 && pool.taken() <= 3 {
-                // No other barrier came in between.
+                // The barrier above ran before the objects of this test were freed.
                 core::barrier();
                 skip!(NONE);
             }
         }
-        let n = deferred.so_far();
+        let n = deferred.count();
         core::barrier();
         pr_info!("barrier: {n} objects were deferred\n");
         check!(left == 0 && pool.all_freed());
-        // An engine without a lock defers none.
+        // Engine lockless defers none.
         check!(n > 0 || probes::saw_lockless());
         Ok(())
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The Rust interface of caches with sheaves: boxes that free back, slots and tables that readers
-//! look into, from tasks with everything on to NMI. A cache whose drop finds an object missing warns.
+//! The Rust interface of caches with sheaves: boxes, and slots and tables for readers, in all
+//! contexts from tasks to NMI. The destruction of a cache warns of objects that are missing.
 
 use super::sheaf_calls::stats_match;
 use crate::{
@@ -23,8 +23,8 @@ use kernel::{
     },
 };
 
-/// An object of a plain cache. What follows from the key in `check` shows an object that changes
-/// under a reader.
+/// An object of a plain cache. `check` is the complement of the key, so that a change under a
+/// reader is detected.
 struct Entry {
     key: Atomic<u64>,
     check: Atomic<u64>,
@@ -48,7 +48,7 @@ impl Entry {
     }
 }
 
-/// An object that kmalloc_nolock() can't stand in for.
+/// An object whose alignment kmalloc_nolock() does not provide.
 #[repr(align(64))]
 struct Aligned(u64);
 
@@ -56,21 +56,22 @@ fn address<T>(object: &T) -> usize {
     ::core::ptr::from_ref(object).addr()
 }
 
-/// Places of the table that every context uses.
-const PLACES: usize = 97;
+/// Slots of the table that all contexts use.
+const SLOTS: usize = 97;
 
 #[kunit_tests(rcu_ptr_cache_api)]
 mod tests {
     use super::*;
 
-    /// Ten thousand boxes in turn need a sheaf of objects, or two where this task moves.
+    /// Ten thousand boxes, one after the other, need one sheaf of objects, or two if this task
+    /// migrates.
     #[test]
     fn new_boxes_free_back_at_once() -> Result {
         skip_if!(!alloc::reused_at_once(), CHECKED_OR_ZEROED);
         let cache = Cache::<Entry>::new(c"rcu_ptr_api_new")?;
         for key in 0..10_000 {
             let mut entry = cache.alloc(Entry::new(key), GFP_KERNEL)?;
-            // It is not shared.
+            // A box that is not shared can be written to.
             *entry = Entry::new(key + 1);
             check!(entry.key() == key + 1 && entry.is_whole());
         }
@@ -97,7 +98,7 @@ mod tests {
         Ok(())
     }
 
-    /// A shared box is not allocated again under a reader, and is after a grace period.
+    /// The object of a shared box is not reused under a reader, but after a grace period.
     #[test]
     fn shared_boxes_free_back_after_a_grace_period() -> Result {
         let cache = Cache::<Entry>::new(c"rcu_ptr_api_later")?;
@@ -117,7 +118,7 @@ mod tests {
         rcu_ptr::barrier();
         let mut held = KVVec::new();
         let mut later = false;
-        // More than what a refill has brought meanwhile.
+        // More than a refill may have added meanwhile.
         for key in 0..4000 {
             let other = cache.alloc(Entry::new(key), GFP_KERNEL)?;
             later |= address(&*other) == at;
@@ -127,7 +128,7 @@ mod tests {
         Ok(())
     }
 
-    /// A thousand rounds of shared boxes don't need a thousand objects.
+    /// Ten thousand shared boxes, fifty at a time, don't need a thousand objects.
     #[test]
     fn shared_boxes_go_round() -> Result {
         let cache = Cache::<Entry>::new(c"rcu_ptr_api_round")?;
@@ -142,13 +143,13 @@ mod tests {
         Ok(())
     }
 
-    /// With nothing at hand the value comes back; what is prefilled is at hand.
+    /// Without objects the value is returned to the caller; prefilled objects are available.
     #[test]
     fn nolock_gives_the_value_back() -> Result {
         let cache = Cache::<Aligned>::new(c"rcu_ptr_api_none")?;
         let refused = cache.alloc_nolock(Aligned(42)).err();
         check!(refused.is_some_and(|value| value.0 == 42));
-        // The reserve is that of this node.
+        // The reserve belongs to this node.
         thread::stay_here();
         cache.prefill(100)?;
         let mut held = KVec::with_capacity(100, GFP_KERNEL)?;
@@ -166,11 +167,12 @@ mod tests {
         Ok(())
     }
 
-    /// What waits stays below a limit that is set while the cache is in use, and objects come back without one.
+    /// Waiting memory stays below a limit that is set while the cache is in use; without a limit
+    /// allocations succeed again.
     #[test]
     fn limits() -> Result {
         const WAITS: usize = 100_000;
-        /// Of an object and its link, aligned.
+        /// The size of an object with its link, aligned.
         const BYTES: usize = 128;
         const OBJECTS: usize = 4 * WAITS / BYTES;
         let cache = Cache::<Aligned>::new(c"rcu_ptr_api_limits")?;
@@ -180,7 +182,7 @@ mod tests {
         };
         check!(cache.set_limits(too_large).is_err_and(|e| e == EINVAL));
         let freed = || -> Result<usize> {
-            // There is more in stock.
+            // More objects in stock than the limit allows to wait.
             let mut held = KVVec::new();
             for _ in 0..OBJECTS {
                 held.push(cache.alloc(Aligned(1), GFP_KERNEL)?.share(), GFP_KERNEL)?;
@@ -206,7 +208,7 @@ mod tests {
         kernel::kunit::info(fmt!(
             "rcu_ptr_cache_api: {usual} objects, {limited} with a limit\n"
         ));
-        // A sheaf of each kind per CPU may come on top.
+        // Up to a sheaf of each kind per CPU in addition.
         let slack = 2 * 56 * cpu::online().count();
         check!(limited <= WAITS / BYTES + slack);
         let far = limited * 2 < usual && limited + slack >= WAITS / BYTES / 2;
@@ -228,7 +230,7 @@ mod tests {
         check!(slot.put(new(2)?).is_err_and(|back| back.key() == 2));
         check!(key() == Some(1));
         check!(slot.swap(Some(new(3)?)).is_some_and(|old| old.key() == 1));
-        // Not into a slot of another cache.
+        // A box of another cache does not fit into the slot.
         let foreign = other.alloc(Entry::new(9), GFP_KERNEL)?.share();
         let back = slot.swap(Some(foreign));
         check!(back.as_ref().is_some_and(|back| back.key() == 9));
@@ -237,7 +239,7 @@ mod tests {
         let guard = rcu::read_lock();
         let seen = slot.load(&guard);
         let replaced = slot.swap(None);
-        // The one that was seen is there no more.
+        // The object that was read is no longer in the slot.
         let gone = seen.is_some_and(|seen| slot.remove(seen).is_none());
         let still = seen.is_some_and(|seen| seen.key() == 3 && seen.is_whole());
         drop(guard);
@@ -248,7 +250,7 @@ mod tests {
         let taken = seen.and_then(|seen| slot.remove(seen));
         drop(guard);
         check!(taken.is_some_and(|old| old.key() == 4) && key().is_none());
-        // The slot ends with an object in it.
+        // The slot is dropped with an object in it.
         check!(slot.put(new(5)?).is_ok());
         Ok(())
     }
@@ -265,7 +267,7 @@ mod tests {
                 .map(|old| old.key());
             check!(old == key.checked_sub(10));
         }
-        // No such slot: the box comes back.
+        // No such slot: the box is returned.
         let new = table.cache().alloc(Entry::new(99), GFP_KERNEL)?.share();
         let back = table.put(10, new).err();
         let back = table.swap(10, back);
@@ -278,11 +280,11 @@ mod tests {
             check!(taken.is_some_and(|old| old.key() == 20 + i as u64));
         }
         check!((0..10).all(|i| table.load(i, &rcu::read_lock()).is_some() == (i % 2 == 1)));
-        // Five are left for the table's end.
+        // The table is dropped with five objects in it.
         Ok(())
     }
 
-    /// Boxes may be dropped on another CPU than they came from.
+    /// Boxes are dropped on other CPUs than they were allocated on.
     #[test]
     fn boxes_move_between_cpus() -> Result {
         let cache = Cache::<Entry>::new(c"rcu_ptr_api_move")?;
@@ -308,20 +310,20 @@ mod tests {
         Ok(())
     }
 
-    /// Every context does everything with the places of one table.
+    /// All contexts use the slots of one table in all ways.
     #[test]
     fn all_contexts() -> Result {
         let nmi_source = or_skip!(storm::strongest(), c"no source of NMIs");
         let rounds = scaled(20_000);
         let cache = Cache::<Entry>::new(c"rcu_ptr_api_storm")?;
         cache.prefill(200)?;
-        let table = CacheTable::new(cache, PLACES)?;
+        let table = CacheTable::new(cache, SLOTS)?;
         let next = Atomic::<u64>::new(0);
         let counts = [const { Atomic::<u64>::new(0) }; 6];
         let [replaced, removed, refused, looks, torn, nmis] = &counts;
         let look = |i: usize| {
             let guard = rcu::read_lock();
-            if let Some(entry) = table.load(i % PLACES, &guard) {
+            if let Some(entry) = table.load(i % SLOTS, &guard) {
                 let key = entry.key();
                 for _ in 0..20 {
                     if !entry.is_whole() || entry.key() != key {
@@ -334,12 +336,12 @@ mod tests {
         };
         let act = |new: Option<UniqueCacheBox<'_, Entry>>| {
             let n = next.fetch_add(1, Relaxed) as usize;
-            let i = n * 31 % PLACES;
+            let i = n * 31 % SLOTS;
             look(i + 1);
             match new {
                 Some(new) if n % 3 == 0 => match table.put(i, new.share()) {
                     Ok(()) => replaced.add(1, Relaxed),
-                    // It was not shared, but is a box of that kind by now.
+                    // The slot was not empty: the box is returned, as a shared one.
                     Err(back) => {
                         refused.add(1, Relaxed);
                         drop(back);
@@ -355,7 +357,7 @@ mod tests {
                         let taken = table.remove(i, entry);
                         removed.add(u64::from(taken.is_some()), Relaxed);
                         drop(taken);
-                        // Still this one, as the guard is there.
+                        // Under the guard it must not be reused.
                         torn.add(u64::from(!entry.is_whole()), Relaxed);
                     }
                 }
@@ -387,10 +389,12 @@ mod tests {
         let [replaced, removed, refused, looks, torn, nmis] =
             [replaced, removed, refused, looks, torn, nmis].map(|n| n.load(Relaxed));
         kernel::kunit::info(fmt!(
-            "rcu_ptr_cache_api: {replaced} put or swapped, {removed} removed, {refused} refused, {looks} looks, {nmis} NMIs\n"
+            "rcu_ptr_cache_api: {replaced} put or swapped, {removed} removed, {refused} refused, \
+             {looks} looks, {nmis} NMIs\n"
         ));
         check!(torn == 0);
-        // Two of three replace and one removes; each looks at a place, few of which are empty.
+        // Two of three operations replace and one removes; each reads a slot, few of which are
+        // empty.
         check!(looks > replaced / 2 && removed > replaced / 4 && nmis > replaced / 100);
         check!(replaced > rounds as u64);
         Ok(())

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Callbacks: where they run, what they may do, what they hold up and what waits for them. That they come
-//! after their grace period, from every context and from CPUs that die is what the other suites test, with
-//! the ways of `Route`.
+//! Callbacks: their context, what they may do, what they delay, and what waits for them. The other
+//! suites test callbacks beside objects, by `FreeFn`: the grace period, queueing in every context,
+//! and CPU hotplug.
 
 use crate::{
     bound,
-    callback::{self, COUNTERS},
+    callback::{self, Gate, COUNTERS},
     cpus,
-    events::Events,
+    events::EventCounter,
+    free_fn::FreeFn,
     params,
-    pool::{Pool, CAN_LOOK},
-    route::Route,
+    pool::{Pool, FREES_ARE_VISIBLE},
     scaled,
     sys::{
         alloc::{self, Source},
@@ -28,15 +28,15 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// A head, and what its callback does. The head comes first.
+/// An object with a head at its start, whose callback counts, and may queue the head again.
 #[repr(C)]
 struct Counted {
     head: UnsafeCell<[usize; 2]>,
-    /// How often its callback ran.
+    /// Calls of the callback.
     ran: Atomic<u64>,
-    /// How often that queues it again.
+    /// How often the callback queues the head again.
     again: Atomic<u64>,
-    /// How it is queued.
+    /// Whether the callback may sleep.
     sleeps: Atomic<i32>,
 }
 
@@ -53,11 +53,11 @@ impl Counted {
         }
     }
 
-    /// Queues it, to be queued `again` so often from its callback.
+    /// Queues the head; its callback queues it `again` more times.
     ///
     /// # Safety
     ///
-    /// It is not queued, and stays until its callback has run for the last time.
+    /// The head is not queued, and stays until its callback has run for the last time.
     unsafe fn queue(&self, sleeps: bool, again: u64) {
         self.again.store(again, Relaxed);
         self.sleeps.store(i32::from(sleeps), Relaxed);
@@ -75,7 +75,7 @@ unsafe extern "C" fn counted(head: *mut Head) {
     let sleeps = this.sleeps.load(Relaxed) != 0;
     callback::count(sleeps);
     let again = this.again.load(Relaxed);
-    // Afterwards it may be gone.
+    // The object may be freed after this.
     this.ran.add(1, Relaxed);
     if again > 0 {
         // SAFETY: Not queued while this runs.
@@ -85,7 +85,7 @@ unsafe extern "C" fn counted(head: *mut Head) {
 
 static STATIC: Counted = Counted::new();
 
-/// Has `func` called for each of `heads`.
+/// Queues `func` for each of `heads`.
 ///
 /// # Safety
 ///
@@ -105,10 +105,10 @@ fn heads(n: usize) -> Result<KVec<Counted>> {
     Ok(heads)
 }
 
-/// Each callback queues itself again, many times over, and runs as often as that.
-fn again_and_again(sleeps: bool) -> Result {
+/// Callbacks that queue themselves again run as often as that.
+fn requeued_from_callback(sleeps: bool) -> Result {
     const ROUNDS: u64 = 10;
-    let defaults = params::quick_drain()?;
+    let restore = params::quick_drain()?;
     let heads = heads(20)?;
     for head in &heads {
         // SAFETY: Waited for below.
@@ -119,131 +119,104 @@ fn again_and_again(sleeps: bool) -> Result {
             .iter()
             .all(|head| head.ran.load(Relaxed) == ROUNDS + 1)
     };
-    let done = bound::times(ROUNDS as u32 + 1, params::QUICK_DRAIN_MSECS, is_done);
-    // No more than that.
+    let done = bound::within_times(ROUNDS as u32 + 1, params::QUICK_DRAIN_MSECS, is_done);
+    // And not more often.
     core::barrier();
-    drop(defaults);
+    drop(restore);
     let still = is_done();
     if !done {
-        // They are queued still: leave them alone.
+        // They are still queued: leak them.
         ::core::mem::forget(heads);
     }
     check!(done && still);
     Ok(())
 }
 
-/// What callbacks wait for, or are told: a test at a time.
-struct Gate {
-    open: Atomic<i32>,
-    entered: Atomic<u64>,
-    left: Atomic<u64>,
-    /// Of those, when the gate was open.
-    in_time: Atomic<u64>,
-    /// The objects that a callback waits for.
-    pool: Atomic<*mut Pool>,
-}
+static GATE: Gate = Gate::new();
 
-static GATE: Gate = Gate {
-    open: Atomic::new(0),
-    entered: Atomic::new(0),
-    left: Atomic::new(0),
-    in_time: Atomic::new(0),
-    pool: Atomic::new(ptr::null_mut()),
-};
+/// The objects that [`spin_for_pool()`] waits for.
+static POOL: Atomic<*mut Pool> = Atomic::new(ptr::null_mut());
 
-impl Gate {
-    fn reset(&self) {
-        self.open.store(0, Relaxed);
-        self.entered.store(0, Relaxed);
-        self.left.store(0, Relaxed);
-        self.in_time.store(0, Relaxed);
-    }
-}
-
-/// # Safety
-///
-/// The head is one of the caller's.
-unsafe extern "C" fn wait_asleep(_head: *mut Head) {
-    GATE.entered.add(1, Relaxed);
-    let open = bound::watchdog(|| GATE.open.load(Relaxed) != 0);
-    GATE.in_time.add(u64::from(open), Relaxed);
-    GATE.left.add(1, Relaxed);
-}
-
-/// Looks for the pool's objects itself: where softirqs are off, other tasks of the CPU don't even wake up.
+/// Sleeps until the test opens the gate.
 ///
 /// # Safety
 ///
-/// The head is one of the caller's.
-unsafe extern "C" fn wait_awake(_head: *mut Head) {
-    GATE.entered.add(1, Relaxed);
-    let pool = GATE.pool.load(Relaxed);
-    // SAFETY: Set by the waiter for the callback, and lives as long.
-    let pool = unsafe { &*pool };
-    // A watchdog: it keeps the CPU.
-    let freed = cpus::spin(8_000_000_000, || pool.all_freed());
-    GATE.in_time.add(u64::from(freed), Relaxed);
-    GATE.left.add(1, Relaxed);
+/// There are no requirements.
+unsafe extern "C" fn wait_at_gate(_head: *mut Head) {
+    GATE.wait();
 }
 
-/// On one CPU: `slow` callbacks that wait at the gate, then objects and callbacks of both kinds. What has to come
-/// while they wait does so: objects, and what `others` says.
-fn behind_slow(slow: usize, sleeps: bool, others: &[Route]) -> Result {
+/// Spins until the objects of [`POOL`] are freed. It checks them itself, as no other task of the
+/// CPU runs while softirqs are disabled.
+///
+/// # Safety
+///
+/// There are no requirements.
+unsafe extern "C" fn spin_for_pool(_head: *mut Head) {
+    // SAFETY: Set by the test before the callback is queued, and lives until it has returned.
+    let pool = unsafe { &*POOL.load(Relaxed) };
+    GATE.pass(|| cpus::spin(8_000_000_000, || pool.all_freed()));
+}
+
+/// On one CPU: `slow` callbacks that block, then objects and callbacks by `others`, which have to
+/// be processed while the slow callbacks block.
+fn behind_slow(slow: usize, sleeps: bool, others: &[FreeFn]) -> Result {
     GATE.reset();
-    let func: core::Func = if sleeps { wait_asleep } else { wait_awake };
+    let func: core::Func = if sleeps { wait_at_gate } else { spin_for_pool };
     let heads = heads(slow)?;
-    // One block with the first of them: a callback that is awake holds up grace periods, as it may elsewhere.
+    // Less than a block, with the callbacks: one that spins holds up grace periods.
     let pool = Pool::new(300)?;
     let queue = || {
         // SAFETY: They stay until the barrier below.
         unsafe { call_all(&heads, sleeps, func) };
-        for &route in others.iter().cycle().take(pool.len()) {
-            pool.free(route, 1);
+        for &free_fn in others.iter().cycle().take(pool.len()) {
+            pool.free(free_fn, 1);
         }
     };
-    let defaults = params::quick_drain()?;
+    let restore = params::quick_drain()?;
     core::barrier();
-    GATE.pool.store(ptr::from_ref(&pool).cast_mut(), Relaxed);
+    POOL.store(ptr::from_ref(&pool).cast_mut(), Relaxed);
     let ran = cpus::on(cpu::this(), || cpu::irqs_off(queue));
     let came = bound::within(params::QUICK_DRAIN_MSECS, || {
-        GATE.entered.load(Relaxed) > 0 && pool.all_freed()
+        GATE.entered() > 0 && pool.all_freed()
     });
-    let held = !sleeps || GATE.left.load(Relaxed) == 0;
-    GATE.open.store(1, Relaxed);
+    let held = !sleeps || GATE.left() == 0;
+    GATE.open();
     core::barrier();
-    drop(defaults);
+    drop(restore);
     ran?;
-    let all = slow as u64;
-    let entered = GATE.entered.load(Relaxed);
+    let entered = GATE.entered();
     pr_info!("behind {slow} slow callbacks: the others came: {came}; {entered} entered\n");
     check!(came && held);
     // The barrier has waited for them.
-    check!(GATE.left.load(Relaxed) == all && GATE.in_time.load(Relaxed) == all);
+    check!(GATE.left() == slow as u64 && GATE.late() == 0);
     Ok(())
 }
 
 /// # Safety
 ///
-/// The head is one of the caller's.
-unsafe extern "C" fn take_a_while(_head: *mut Head) {
-    GATE.entered.add(1, Relaxed);
-    thread::sleep(100);
-    GATE.left.add(1, Relaxed);
+/// There are no requirements.
+unsafe extern "C" fn sleep_100ms(_head: *mut Head) {
+    GATE.pass(|| {
+        thread::sleep(100);
+        true
+    });
 }
 
 /// # Safety
 ///
-/// The head is one of the caller's.
-unsafe extern "C" fn take_less(_head: *mut Head) {
-    GATE.entered.add(1, Relaxed);
-    cpus::spin(5_000_000, || false);
-    GATE.left.add(1, Relaxed);
+/// There are no requirements.
+unsafe extern "C" fn spin_5ms(_head: *mut Head) {
+    GATE.pass(|| {
+        cpus::spin(5_000_000, || false);
+        true
+    });
 }
 
-/// More callbacks that take a while than can run at a time: the barrier leaves none.
+/// More slow callbacks than run at a time: the barrier waits for all.
 fn barrier_behind(sleeps: bool) -> Result {
     GATE.reset();
-    let func: core::Func = if sleeps { take_a_while } else { take_less };
+    let func: core::Func = if sleeps { sleep_100ms } else { spin_5ms };
     let heads = heads(20)?;
     let body = |cpu: i32| {
         let half = &heads[cpu as usize % 2 * 10..][..10];
@@ -258,49 +231,49 @@ fn barrier_behind(sleeps: bool) -> Result {
         body(1);
     }
     core::barrier();
-    let left = 20 - GATE.left.load(Relaxed);
-    // Should it have left some.
-    bound::watchdog(|| GATE.left.load(Relaxed) == 20);
-    check!(left == 0);
+    let missed = 20 - GATE.left();
+    // If the barrier has missed some, they use `heads`.
+    bound::wait_with_timeout(|| GATE.left() == 20);
+    check!(missed == 0);
     Ok(())
 }
 
-/// Callbacks of one CPU that take a while, others that find the worker busy with these, and two barriers, one
-/// after the other, neither of which leaves a callback.
+/// Slow callbacks of one CPU, others that are queued while the worker is busy with these, and two
+/// overlapping barriers, each of which waits for all callbacks.
 fn barriers_behind_a_busy_worker() -> Result {
     const FIRST: usize = 60;
     const ALL: u64 = 80;
     GATE.reset();
     thread::stay_here();
     let heads = heads(ALL as usize)?;
-    let defaults = params::quick_drain()?;
+    let restore = params::quick_drain()?;
     // SAFETY: They stay until the barrier below.
-    let queue = |heads: &[Counted]| unsafe { call_all(heads, false, take_less as core::Func) };
+    let queue = |heads: &[Counted]| unsafe { call_all(heads, false, spin_5ms as core::Func) };
     queue(&heads[..FIRST]);
-    let entered = bound::watchdog(|| GATE.entered.load(Relaxed) > 0);
+    let entered = bound::wait_with_timeout(|| GATE.entered() > 0);
     queue(&heads[FIRST..]);
     let (started, early) = (Atomic::<u32>::new(0), Atomic::<u64>::new(0));
     let wait = |_number: i32| {
-        // The second one comes when the first one waits.
+        // The second barrier starts while the first one waits.
         thread::sleep(50 * started.fetch_add(1, Relaxed));
         core::barrier();
-        early.fetch_add(u64::from(GATE.left.load(Relaxed) < ALL), Relaxed);
+        early.fetch_add(u64::from(GATE.left() < ALL), Relaxed);
     };
     let ran = thread::together(2, &wait, || ());
     core::barrier();
-    let all = bound::watchdog(|| GATE.left.load(Relaxed) == ALL);
-    drop(defaults);
+    let all = bound::wait_with_timeout(|| GATE.left() == ALL);
+    drop(restore);
     ran?;
     check!(entered && all && early.load(Relaxed) == 0);
     Ok(())
 }
 
-/// Frees all of a pool's objects by callbacks, wherever `place` is, and in tasks. All come, in the context that is
-/// promised.
-fn from(place: Where, route: Route) -> Result {
+/// Frees objects by callbacks from timers at `place` and from tasks. All callbacks run, in the
+/// context that the API promises.
+fn called_from(place: Where, free_fn: FreeFn) -> Result {
     let (ran, wrong) = (COUNTERS.ran.load(Relaxed), COUNTERS.wrong.load(Relaxed));
     let pool = Pool::new(scaled(8000))?;
-    let free = |n: usize| pool.free(route, n);
+    let free = |n: usize| pool.free(free_fn, n);
     let in_timer = || free(8);
     let task = |_cpu: i32| {
         let _ = timer::every(place, 300_000, &in_timer, || {
@@ -316,29 +289,29 @@ fn from(place: Where, route: Route) -> Result {
     let came = COUNTERS.ran.load(Relaxed) - ran;
     let wrong = COUNTERS.wrong.load(Relaxed) - wrong;
     let queued = pool.taken() as u64;
-    pr_info!("{route:?}: {queued} queued, {came} called, {wrong} in a wrong context\n");
+    pr_info!("{free_fn:?}: {queued} queued, {came} called, {wrong} in a wrong context\n");
     check!(queued == came && wrong == 0 && pool.all_freed());
     Ok(())
 }
 
-/// Callbacks when no page for a block is available. Returns how many of 2000 were linked.
-fn without_pages(route: Route) -> Result<u64> {
+/// Queues 2000 callbacks when no page for a block is available. Returns how many were linked.
+fn without_pages(free_fn: FreeFn) -> Result<u64> {
     let pool = Pool::new(2000)?;
-    // What another CPU's use of the lock defers is linked as well.
-    let linked = Events::count(|c| c.list.load(Relaxed) + c.later.load(Relaxed))?;
+    // Deferred calls, as when another CPU holds the lock, are linked as well.
+    let linked = EventCounter::start(|c| c.list.load(Relaxed) + c.later.load(Relaxed))?;
     params::shrink()?;
     fault::fail_blocks(1, u64::MAX);
-    let ran = cpus::on(cpu::this(), || pool.free(route, usize::MAX));
-    let linked = linked.so_far();
+    let ran = cpus::on(cpu::this(), || pool.free(free_fn, usize::MAX));
+    let linked = linked.count();
     core::barrier();
     fault::fail_blocks(0, 0);
     ran?;
-    pr_info!("{route:?}: {linked} of 2000 were linked\n");
+    pr_info!("{free_fn:?}: {linked} of 2000 were linked\n");
     check!(pool.all_freed());
     Ok(linked)
 }
 
-/// The order of callbacks that one task queues.
+/// Checks the order of callbacks.
 struct Ordered {
     last: Atomic<usize>,
     out_of_order: Atomic<usize>,
@@ -351,20 +324,19 @@ static ORDER: Ordered = Ordered {
 
 /// # Safety
 ///
-/// The head is one of an array.
+/// The head is an element of an array.
 unsafe extern "C" fn in_order(head: *mut Head) {
     let before = ORDER.last.xchg(head.addr(), Relaxed);
     let right = before == 0 || before + size_of::<Counted>() == head.addr();
     ORDER.out_of_order.add(usize::from(!right), Relaxed);
 }
 
-/// Callbacks of one CPU in the blocks that it fills. Returns how many came before one that was queued
-/// earlier.
+/// Queues callbacks on one CPU. Returns how many were called before one that was queued earlier.
 fn out_of_order(count: usize) -> Result<usize> {
     let heads = heads(count)?;
     ORDER.last.store(0, Relaxed);
     ORDER.out_of_order.store(0, Relaxed);
-    // Less than a block: what is in one batch is in order.
+    // Less than a block: within a batch the order is kept.
     // SAFETY: They stay until the barrier below.
     let queue = || unsafe { call_all(&heads, false, in_order as core::Func) };
     core::barrier();
@@ -373,10 +345,10 @@ fn out_of_order(count: usize) -> Result<usize> {
     Ok(ORDER.out_of_order.load(Relaxed))
 }
 
-/// Whether none of some hundred comes out of order, all of which are linked, or none; `None`: each time it was
-/// otherwise, or some were deferred, as they are where debugobjects looks at heads. Another context has the lock now
-/// and then, and blocks come after the first objects.
-fn come_in_order(linked: bool) -> Result<Option<bool>> {
+/// Whether some hundred callbacks are called in order if all of them, or none, are linked. `None`:
+/// no attempt was like that. Some are deferred if another context holds the lock, all with
+/// debugobjects, and the first ones may be linked until a refill has brought blocks.
+fn called_in_order(linked: bool) -> Result<Option<bool>> {
     const CALLS: usize = 300;
     let probes = probes::Probes::register()?;
     let seen = || {
@@ -402,7 +374,7 @@ fn come_in_order(linked: bool) -> Result<Option<bool>> {
 mod tests {
     use super::*;
 
-    /// A head in each kind of memory, both ways: one callback each.
+    /// A head in each kind of memory has one callback per call, by both functions.
     #[test]
     fn heads_in_any_memory() -> Result {
         let mut wrong = 0;
@@ -434,28 +406,30 @@ mod tests {
 
     #[test]
     fn from_hardirq_and_tasks() -> Result {
-        Route::CALLS
+        FreeFn::CALLS
             .into_iter()
-            .try_for_each(|route| from(Where::Hardirq, route))
+            .try_for_each(|free_fn| called_from(Where::Hardirq, free_fn))
     }
 
     #[test]
     fn from_softirq_and_tasks() -> Result {
-        Route::CALLS
+        FreeFn::CALLS
             .into_iter()
-            .try_for_each(|route| from(Where::Softirq, route))
+            .try_for_each(|free_fn| called_from(Where::Softirq, free_fn))
     }
 
     #[test]
     fn queued_again_from_inside() -> Result {
-        [false, true].into_iter().try_for_each(again_and_again)
+        [false, true]
+            .into_iter()
+            .try_for_each(requeued_from_callback)
     }
 
     #[test]
     fn in_the_order_of_calls() -> Result {
-        let in_blocks = come_in_order(false)?;
-        let _defaults = params::no_blocks()?;
-        let linked = come_in_order(true)?;
+        let in_blocks = called_in_order(false)?;
+        let _restore = params::no_blocks()?;
+        let linked = called_in_order(true)?;
         skip_if!(
             in_blocks.is_none() || linked.is_none(),
             c"what engine rfc defers may come in another order"
@@ -467,73 +441,73 @@ mod tests {
 
     #[test]
     fn linked_without_a_page() -> Result {
-        for route in Route::CALLS {
-            check!(without_pages(route)? > 0);
+        for free_fn in FreeFn::CALLS {
+            check!(without_pages(free_fn)? > 0);
         }
         Ok(())
     }
 
     #[test]
     fn only_linked() -> Result {
-        let _defaults = params::no_blocks()?;
-        for route in Route::CALLS {
-            check!(without_pages(route)? == 2000);
+        let _restore = params::no_blocks()?;
+        for free_fn in FreeFn::CALLS {
+            check!(without_pages(free_fn)? == 2000);
         }
         Ok(())
     }
 
-    /// What a batch had, by the event at its end.
+    /// The event at the end of a batch includes linked callbacks.
     #[test]
     fn events_count_linked_ones() -> Result {
-        let _defaults = params::no_blocks()?;
-        let freed = Events::count(|c| c.freed.load(Relaxed))?;
+        let _restore = params::no_blocks()?;
+        let freed = EventCounter::start(|c| c.freed.load(Relaxed))?;
         let pool = Pool::new(50)?;
-        pool.free(Route::Call, 50);
+        pool.free(FreeFn::Call, 50);
         core::barrier();
-        check!(pool.all_freed() && freed.so_far() == 50);
+        check!(pool.all_freed() && freed.count() == 50);
         Ok(())
     }
 
-    /// More callbacks that sleep than can at a time: the statistics say that the others are ready.
+    /// More sleeping callbacks than run at a time: the statistics show the others as ready.
     #[test]
     fn stats_show_those_that_wait_for_a_worker() -> Result {
         GATE.reset();
         let heads = heads(6)?;
-        let _defaults = params::quick_drain()?;
+        let _restore = params::quick_drain()?;
         // SAFETY: They stay until the barrier below.
-        let queue = || unsafe { call_all(&heads, true, wait_asleep as core::Func) };
+        let queue = || unsafe { call_all(&heads, true, wait_at_gate as core::Func) };
         let ran = cpus::on(cpu::this(), queue);
         let shown = bound::within(params::QUICK_DRAIN_MSECS, || {
             user::sh(c"grep -q '^sum .* now_ready=2 ' /sys/kernel/debug/rcu_ptr/stats").is_ok()
         });
-        GATE.open.store(1, Relaxed);
+        GATE.open();
         core::barrier();
         ran?;
-        check!(shown && GATE.left.load(Relaxed) == 6);
+        check!(shown && GATE.left() == 6);
         Ok(())
     }
 
     #[test]
     fn nothing_waits_for_a_sleeping_one() -> Result {
-        skip_if!(!CAN_LOOK, c"freed objects cannot be seen here");
-        // As many sleep as may while others of their kind come.
-        let routes = [
-            Route::Kvfree,
-            Route::Nolock,
-            Route::Call,
-            Route::CallSleepable,
+        skip_if!(!FREES_ARE_VISIBLE, c"freed objects cannot be seen here");
+        // As many as may sleep without delaying other sleepable callbacks.
+        let free_fns = [
+            FreeFn::Kvfree,
+            FreeFn::Nolock,
+            FreeFn::Call,
+            FreeFn::CallSleepable,
         ];
-        behind_slow(3, true, &routes)?;
+        behind_slow(3, true, &free_fns)?;
         // More than that.
-        behind_slow(6, true, &routes[..3])
+        behind_slow(6, true, &free_fns[..3])
     }
 
     #[test]
     fn no_object_waits_for_a_slow_one() -> Result {
-        skip_if!(!CAN_LOOK, c"freed objects cannot be seen here");
+        skip_if!(!FREES_ARE_VISIBLE, c"freed objects cannot be seen here");
         skip_if!(cpu::online().count() < 2, c"needs two CPUs");
-        let routes = [Route::Kvfree, Route::Nolock, Route::CallSleepable];
-        behind_slow(1, false, &routes)
+        let free_fns = [FreeFn::Kvfree, FreeFn::Nolock, FreeFn::CallSleepable];
+        behind_slow(1, false, &free_fns)
     }
 
     #[test]
@@ -552,11 +526,11 @@ mod tests {
         let probes = probes::Probes::register()?;
         let counters = &probes::COUNTERS;
         let (taken, called) = (counters.calls.load(Relaxed), counters.invoked.load(Relaxed));
-        for route in Route::CALLS {
+        for free_fn in FreeFn::CALLS {
             for _ in 0..50 {
                 let object = alloc::alloc(Source::Kmalloc, 64).ok_or(ENOMEM)?;
                 // SAFETY: Just allocated.
-                unsafe { route.free(object, 8) };
+                unsafe { free_fn.free(object, 8) };
             }
         }
         core::barrier();

@@ -4,8 +4,8 @@
 
 use crate::{
     by_length,
+    free_fn::FreeFn,
     pool::Pool,
-    route::Route,
     scaled,
     sys::{
         core,
@@ -21,19 +21,19 @@ use kernel::{
 
 /// Frees from a timer in `place` on every CPU by each of the ways, while tasks there free too.
 fn from_timer(place: Where, want: Context) -> Result {
-    for route in Route::ATOMIC {
+    for free_fn in FreeFn::ATOMIC {
         let pool = Pool::new(scaled(20_000))?;
         let (inside, elsewhere) = (Atomic::<usize>::new(0), Atomic::<usize>::new(0));
         let body = || {
             let is_there = cpu::context() == want;
             let counter = if is_there { &inside } else { &elsewhere };
             counter.fetch_add(1, Relaxed);
-            pool.free(route, 8);
+            pool.free(free_fn, 8);
         };
         let task = |_cpu: i32| {
             let _ = timer::every(place, 300_000, &body, || {
                 for _ in 0..by_length(60, 200) {
-                    pool.free(route, 4);
+                    pool.free(free_fn, 4);
                     thread::sleep(1);
                 }
             });
@@ -47,9 +47,9 @@ fn from_timer(place: Where, want: Context) -> Result {
 }
 
 /// All CPUs free `n` objects together.
-pub(super) fn on_every_cpu(route: Route, n: usize) -> Result {
+pub(super) fn on_every_cpu(free_fn: FreeFn, n: usize) -> Result {
     let pool = Pool::new(n)?;
-    thread::on_cpus(cpu::online(), &|_| pool.free(route, n), || ())?;
+    thread::on_cpus(cpu::online(), &|_| pool.free(free_fn, n), || ())?;
     core::barrier();
     check!(pool.taken() == n && pool.all_freed());
     Ok(())
@@ -61,9 +61,9 @@ mod tests {
 
     #[test]
     fn task() -> Result {
-        for route in [Route::Kvfree, Route::Nolock, Route::Mightsleep] {
+        for free_fn in [FreeFn::Kvfree, FreeFn::Nolock, FreeFn::Mightsleep] {
             let pool = Pool::new(3000)?;
-            pool.free(route, 2500);
+            pool.free(free_fn, 2500);
             core::barrier();
             check!(pool.all_freed());
         }
@@ -72,10 +72,10 @@ mod tests {
 
     #[test]
     fn irqs_off() -> Result {
-        for route in Route::ATOMIC {
+        for free_fn in FreeFn::ATOMIC {
             let pool = Pool::new(3000)?;
             for _ in 0..50 {
-                cpu::irqs_off(|| pool.free(route, 50));
+                cpu::irqs_off(|| pool.free(free_fn, 50));
             }
             core::barrier();
             check!(pool.all_freed());
@@ -85,9 +85,9 @@ mod tests {
 
     #[test]
     fn every_cpu_at_once() -> Result {
-        Route::ATOMIC
+        FreeFn::ATOMIC
             .into_iter()
-            .try_for_each(|route| on_every_cpu(route, scaled(30_000)))
+            .try_for_each(|free_fn| on_every_cpu(free_fn, scaled(30_000)))
     }
 
     #[test]

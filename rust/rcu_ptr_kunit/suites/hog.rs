@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A FIFO task that never leaves its CPU, while an interrupt frees objects there. No kworker, no softirq
-//! and, on PREEMPT_RT, no irq_work of that CPU runs meanwhile; what waits has a bound all the same.
+//! A FIFO task that hogs its CPU while interrupts free objects there. No kworker, no softirq and,
+//! on PREEMPT_RT, no irq_work of that CPU runs meanwhile; the number of waiting objects is bounded
+//! nevertheless.
 
 use crate::{
     bound,
     check::CHECKED,
+    cost::time,
     cpus,
-    pool::{Look, Pool, CAN_LOOK},
-    route::Route,
+    free_fn::FreeFn,
+    pool::{ObjectState, Pool, FREES_ARE_VISIBLE},
     scaled,
     sys::{
         alloc,
         cache::{Args, SheafCache},
-        core, cpu, gp, thread,
+        core, gp, thread,
         timer::{self, Where},
     },
     table::SIZE,
@@ -23,64 +25,54 @@ use kernel::{
     sync::atomic::{Acquire, Atomic, Relaxed, Release},
 };
 
-/// Objects that one interrupt frees, and the time between two of them.
+/// Objects that one interrupt frees, and the time between interrupts.
 const BURST: usize = 64;
 const NSECS: u64 = 200_000;
 
-/// Objects that may wait as long as the task is there: what an engine lets wait before it does without
-/// a thread (eight blocks), what it collects then, and as much again.
+/// The most objects that may wait beside the task: eight blocks, which is the threshold for
+/// collecting objects in hardirq, those that are being collected, and as many again.
 const MAX_LEFT: usize = 3 * 4096;
 
-/// Sheaves of a cache that may.
+/// The most sheaves of a cache that may wait beside the task.
 const MAX_SHEAVES: u64 = 48;
 
-/// Has an interrupt on `cpu` call `burst` until that returns `false`, beside a FIFO task that stays until
-/// `meanwhile` has returned. That is called when the last burst is over, with the milliseconds that a
-/// grace period takes beside the task.
+/// Hogs `cpu` by a FIFO task, and calls `burst` in interrupts there until it returns false; then
+/// `meanwhile`, with the length of a grace period beside the task in milliseconds.
 fn beside_hog<R>(
     cpu: i32,
     burst: &(dyn Fn() -> bool + Sync),
     meanwhile: impl FnOnce(u32) -> R,
 ) -> Result<R> {
-    // On PREEMPT_RT timers expire in a thread of their CPU.
-    thread::move_to(0);
-    let (over, stop) = (Atomic::<i32>::new(0), Atomic::<i32>::new(0));
+    let over = Atomic::<i32>::new(0);
     let handler = || {
         if over.load(Relaxed) == 0 && !burst() {
             // ORDERING: Release pairs with the acquire below: all is freed.
             over.store(1, Release);
         }
     };
-    let body = |_: i32| {
-        thread::be_urgent();
-        let spin = || cpus::spin(i64::MAX / 2, || stop.load(Relaxed) != 0);
+    let task = |spin: &dyn Fn()| {
         if timer::every(Where::Hardirq, NSECS, &handler, spin).is_err() {
             over.store(-1, Relaxed);
             spin();
         }
     };
-    let mut ret = None;
-    thread::on_cpus(::core::iter::once(cpu), &body, || {
-        let start = thread::now();
-        gp::synchronize();
-        let msecs = ((thread::now() - start) / 1_000_000) as u32;
-        if bound::watchdog(|| over.load(Acquire) != 0) && over.load(Relaxed) == 1 {
-            ret = Some(meanwhile(msecs));
-        }
-        stop.store(1, Relaxed);
-    })?;
-    ret.ok_or(ETIMEDOUT)
+    cpus::hogged(cpu, &task, || {
+        let msecs = (time(gp::synchronize) / 1_000_000) as u32;
+        let is_over = bound::wait_with_timeout(|| over.load(Acquire) != 0);
+        let is_good = is_over && over.load(Relaxed) == 1;
+        is_good.then(|| meanwhile(msecs)).ok_or(ETIMEDOUT)
+    })?
 }
 
 #[kunit_tests(rcu_ptr_hog)]
 mod tests {
     use super::*;
 
-    /// How many objects of a pool are left while the task is there, after a time that is long enough.
+    /// Objects that still wait beside the task after many grace periods.
     #[test]
     fn engine() -> Result {
-        let other = or_skip!(cpu::other(), c"needs two CPUs");
-        skip_if!(!CAN_LOOK, c"freed objects cannot be seen here");
+        let other = other_cpu!();
+        skip_if!(!FREES_ARE_VISIBLE, c"freed objects cannot be seen here");
         let objects = scaled(100_000);
         let pool = Pool::new(objects)?;
         let burst = || {
@@ -89,13 +81,14 @@ mod tests {
                     return false;
                 };
                 // SAFETY: Handed out once, with a field there.
-                unsafe { Route::FREES[i % 2].free(object.start, object.at) };
+                unsafe { FreeFn::FREES[i % 2].free(object.start, object.at) };
             }
             true
         };
         let left = || {
             let all = pool.objects().iter();
-            all.filter(|object| object.look() != Look::Freed).count()
+            all.filter(|object| object.state() != ObjectState::Freed)
+                .count()
         };
         let left = beside_hog(other, &burst, |gp_msecs| {
             thread::wait_for(20 * gp_msecs + 2000, || left() <= MAX_LEFT);
@@ -110,10 +103,10 @@ mod tests {
         Ok(())
     }
 
-    /// The same of a cache: sheaves that wait, or are to.
+    /// Sheaves of a cache that are closed or still wait beside the task.
     #[test]
     fn cache() -> Result {
-        let other = or_skip!(cpu::other(), c"needs two CPUs");
+        let other = other_cpu!();
         skip_if!(!alloc::objects_go_round(), CHECKED);
         let objects = scaled(100_000);
         let cache = SheafCache::new(c"rcu_ptr_hogged", SIZE, Args::default())?;

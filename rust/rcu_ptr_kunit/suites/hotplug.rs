@@ -6,10 +6,10 @@ use super::sheaf_calls::sheaves;
 use crate::{
     bound,
     cpus::{self, Down},
+    free_fn::FreeFn,
     memory, params,
     pool::Pool,
-    reader,
-    route::Route,
+    reader::{self, Readers, Seen},
     scaled,
     sys::{
         cache::{Args, SheafCache},
@@ -26,17 +26,17 @@ use kernel::{
 };
 
 /// Frees `n` objects in a thread on `cpu`.
-fn free_on(cpu: i32, pool: &Pool, route: Route, n: usize) -> Result {
-    cpus::on(cpu, || pool.free(route, n))
+fn free_on(cpu: i32, pool: &Pool, free_fn: FreeFn, n: usize) -> Result {
+    cpus::on(cpu, || pool.free(free_fn, n))
 }
 
-/// Queues on a CPU, takes it down and waits for its objects without a barrier. Nothing but the death of the CPU
-/// makes them go: there are too few for the fast monitor, and the drain interval is long. Cached blocks are gone,
-/// too.
-fn dead_cpu_keeps_nothing(cpu: i32, route: Route) -> Result {
-    let _defaults = params::no_drain()?;
+/// Queues on a CPU, takes it down and waits for its objects without a barrier. Nothing but the
+/// death of the CPU makes them go: there are too few for the fast monitor, and the drain interval
+/// is long. Cached blocks are gone, too.
+fn dead_cpu_keeps_nothing(cpu: i32, free_fn: FreeFn) -> Result {
+    let _restore = params::no_drain()?;
     let pool = Pool::new(400)?;
-    free_on(cpu, &pool, route, 300)?;
+    free_on(cpu, &pool, free_fn, 300)?;
     // Refills have come by then.
     thread::sleep(20);
     let down = Down::take(cpu)?;
@@ -51,21 +51,21 @@ fn dead_cpu_keeps_nothing(cpu: i32, route: Route) -> Result {
 }
 
 fn free_three(pool: &Pool) {
-    [Route::Nolock, Route::Call, Route::CallSleepable].map(|route| pool.free(route, 1));
+    [FreeFn::Nolock, FreeFn::Call, FreeFn::CallSleepable].map(|free_fn| pool.free(free_fn, 1));
 }
 
-/// Frees on a CPU that can't run irq_works any more, as an interrupt or an NMI may, and waits for the
-/// objects: while it is down nothing but its death makes them go, and once it is back the monitor
-/// drains it as ever.
+/// Frees on a CPU that can't run irq_works any more, as an interrupt or an NMI may, and waits for
+/// the objects: while it is down nothing but its death makes them go, and once it is back the
+/// monitor drains it as ever.
 fn freed_on_the_way_down(cpu: i32, moment: Moment) -> Result {
-    let defaults = params::no_drain()?;
+    let restore = params::no_drain()?;
     let pool = Pool::new(40)?;
     let down = Down::take_with(cpu, moment, &|| free_three(&pool))?;
     let late = pool.taken() == 3 && bound::soon(|| pool.all_freed());
-    drop(defaults);
-    let _defaults = params::quick_drain()?;
+    drop(restore);
+    let _restore = params::quick_drain()?;
     down.up()?;
-    free_on(cpu, &pool, Route::Nolock, 3)?;
+    free_on(cpu, &pool, FreeFn::Nolock, 3)?;
     let after = bound::within(params::QUICK_DRAIN_MSECS, || pool.all_freed());
     core::barrier();
     check!(late);
@@ -73,8 +73,8 @@ fn freed_on_the_way_down(cpu: i32, moment: Moment) -> Result {
     Ok(())
 }
 
-/// Destroys a cache while a CPU is down that has used it until it could run no irq_work any more: that ends by
-/// itself, and not only once the CPU is back.
+/// Destroys a cache while a CPU is down that has used it until it could run no irq_work any more:
+/// that ends by itself, and not only once the CPU is back.
 fn destroyed_while_down(cpu: i32, moment: Moment) -> Result {
     let cache = SheafCache::new(c"rcu_ptr_down", 64, sheaves(4, 0))?;
     let objects = cache.alloc_many(20)?;
@@ -84,7 +84,7 @@ fn destroyed_while_down(cpu: i32, moment: Moment) -> Result {
     ::core::mem::forget(Down::take_with(cpu, moment, &body)?);
     let (destroyed, in_time) = (Atomic::<i32>::new(0), Atomic::<i32>::new(0));
     let body = |_cpu: i32| {
-        let ended = bound::watchdog(|| destroyed.load(Relaxed) != 0);
+        let ended = bound::wait_with_timeout(|| destroyed.load(Relaxed) != 0);
         let up = cpu::bring_up(cpu).is_ok();
         in_time.store(i32::from(ended && up), Relaxed);
     };
@@ -96,83 +96,93 @@ fn destroyed_while_down(cpu: i32, moment: Moment) -> Result {
     Ok(())
 }
 
-/// A reader comes in on CPU 0 while another CPU is on its way down, so late that the kernel does not wait
-/// for it; then objects are freed on that CPU, which dies. The reader finds none broken.
-fn dies_under_a_reader(cpu: i32, route: Route) -> Result {
-    let _defaults = params::no_drain()?;
-    let pool = Pool::new(200)?;
-    let (mut down, mut inside) = (Err(EINVAL), 0);
-    let seen = reader::watch_late(&pool, 0, |readers| {
+/// A reader enters on CPU 0 while `cpu` is going down, too late for the kernel to wait for it; then
+/// `free` runs on `cpu`, and when it is dead `meanwhile`.
+fn dies_beside_a_reader<R>(
+    cpu: i32,
+    pool: &Pool,
+    free: &(dyn Fn() + Sync),
+    meanwhile: impl FnOnce(&Readers) -> R,
+) -> Result<(Seen, R)> {
+    let mut result = Err(EINVAL);
+    let seen = reader::watch_late(pool, 0, |readers| {
         let body = || {
             readers.enter();
-            pool.free(route, 150);
+            free();
         };
-        // Should the kernel wait for it after all.
+        // A limit, in case the kernel waits for it after all.
         readers.leave_in(5000);
-        down = Down::take_with(cpu, Moment::Leaving, &body);
-        inside = readers.inside();
+        let down = Down::take_with(cpu, Moment::Leaving, &body);
+        result = down.map(|down| (down, meanwhile(readers)));
+    })?;
+    let (down, ret) = result?;
+    down.up()?;
+    Ok((seen, ret))
+}
+
+/// Objects are freed on a CPU that dies, beside a reader: it finds none broken.
+fn dies_under_a_reader(cpu: i32, free_fn: FreeFn) -> Result {
+    let _restore = params::no_drain()?;
+    let pool = Pool::new(200)?;
+    let free = || pool.free(free_fn, 150);
+    let (seen, inside) = dies_beside_a_reader(cpu, &pool, &free, |readers| {
+        let inside = readers.inside();
         readers.leave_in(150);
         while readers.inside() > 0 {
             thread::sleep(2);
         }
+        inside
     })?;
-    down?.up()?;
     core::barrier();
     check!(inside > 0 && seen.broken == 0 && pool.all_freed());
     Ok(())
 }
 
-/// The same with objects of a cache that wait in a sheaf: none is allocated again under the reader.
+/// Objects of a cache are freed on a CPU that dies, beside a reader: none is reused under it.
 fn cache_dies_under_a_reader(cpu: i32) -> Result {
-    let _defaults = params::no_drain()?;
+    let _restore = params::no_drain()?;
     let cache = SheafCache::new(c"rcu_ptr_dies", 64, Args::default())?;
     let waiting = cache.alloc_many(10)?;
     let pool = Pool::new(1)?;
-    let (mut down, mut inside, mut early) = (Err(EINVAL), 0, false);
+    let mut early = false;
     let mut taken = KVec::with_capacity(300, GFP_KERNEL)?;
-    reader::watch_late(&pool, 0, |readers| {
-        let body = || {
-            readers.enter();
-            // SAFETY: From this cache, given back once, as the CPU goes down once.
-            unsafe { cache.free_rcu_all(&waiting) };
-        };
-        readers.leave_in(5000);
-        down = Down::take_with(cpu, Moment::Leaving, &body);
+    // SAFETY: Objects of this cache, each freed once, as the CPU goes down once.
+    let free = || unsafe { cache.free_rcu_all(&waiting) };
+    let (_, inside) = dies_beside_a_reader(cpu, &pool, &free, |readers| {
         for object in (0..300).map_while(|_| cache.hold().ok()) {
             early |= waiting.contains(&object.start());
             if taken.push(object, GFP_KERNEL).is_err() {
                 break;
             }
         }
-        inside = readers.inside();
-        readers.leave_in(0);
+        readers.inside()
     })?;
-    down?.up()?;
     check!(inside > 0 && !early);
     Ok(())
 }
 
-/// A barrier begins while a CPU with objects, of a cache too, is on its way down. It leaves none of them.
-fn barrier_beside_a_death(cpu: i32, moment: Moment, route: Route) -> Result {
-    let _defaults = params::no_drain()?;
+/// A barrier begins while a CPU with objects, of a cache too, is on its way down. It leaves none of
+/// them.
+fn barrier_beside_a_death(cpu: i32, moment: Moment, free_fn: FreeFn) -> Result {
+    let _restore = params::no_drain()?;
     let pool = Pool::new(200)?;
-    free_on(cpu, &pool, route, 150)?;
+    free_on(cpu, &pool, free_fn, 150)?;
     let cache = SheafCache::new(c"rcu_ptr_beside", 64, Args::default())?;
     let waiting = cache.alloc_many(100)?;
     // SAFETY: From this cache, given back once.
     cpus::on(cpu, || unsafe { cache.free_rcu_all(&waiting) })?;
     let (begin, left) = (Atomic::<i32>::new(0), Atomic::<usize>::new(0));
     let barrier = |_cpu: i32| {
-        bound::watchdog(|| begin.load(Relaxed) != 0);
+        bound::wait_with_timeout(|| begin.load(Relaxed) != 0);
         core::barrier();
         let stats = cache.stats();
         let of_cache = stats.now_rcu + stats.now_closed + stats.now_waiting;
-        left.store(pool.left(pool.taken()) + of_cache as usize, Relaxed);
+        left.store(pool.unfreed(pool.taken()) + of_cache as usize, Relaxed);
     };
     let body = || {
         begin.store(1, Relaxed);
-        // It has come as far as it can by then. On PREEMPT_RT the thread that would end a sleep here may
-        // be parked already.
+        // It has come as far as it can by then. On PREEMPT_RT the thread that would end a sleep
+        // here may be parked already.
         cpus::spin(20_000_000, || false);
     };
     let down = thread::on_cpus(::core::iter::once(0), &barrier, || {
@@ -184,19 +194,19 @@ fn barrier_beside_a_death(cpu: i32, moment: Moment, route: Route) -> Result {
     Ok(())
 }
 
-/// The shrinkers are called while a CPU goes down, and find the hotplug lock taken. That the lock is left as it was
-/// is seen when CPUs are taken down afterwards, and by lockdep.
+/// The shrinkers are called while a CPU goes down, and find the hotplug lock taken. That the lock
+/// is left as it was is seen when CPUs are taken down afterwards, and by lockdep.
 fn shrunk_beside_a_death(cpu: i32) -> Result {
     let (begin, shrunk) = (Atomic::<i32>::new(0), Atomic::<i32>::new(0));
     let shrink = |_cpu: i32| {
-        if bound::watchdog(|| begin.load(Relaxed) != 0) && params::shrink().is_ok() {
+        if bound::wait_with_timeout(|| begin.load(Relaxed) != 0) && params::shrink().is_ok() {
             shrunk.store(1, Relaxed);
         }
         begin.store(0, Relaxed);
     };
     let body = || {
         begin.store(1, Relaxed);
-        bound::watchdog(|| begin.load(Relaxed) == 0);
+        bound::wait_with_timeout(|| begin.load(Relaxed) == 0);
     };
     let (down, beside) = thread::on_cpus(::core::iter::once(0), &shrink, || {
         let down = Down::take_with(cpu, Moment::Leaving, &body);
@@ -213,28 +223,28 @@ mod tests {
 
     #[test]
     fn dead_cpu_has_nothing() -> Result {
-        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
-        Route::ATOMIC
+        let cpu = other_cpu!();
+        FreeFn::ATOMIC
             .into_iter()
-            .try_for_each(|route| dead_cpu_keeps_nothing(cpu, route))
+            .try_for_each(|free_fn| dead_cpu_keeps_nothing(cpu, free_fn))
     }
 
     #[test]
     fn frees_on_the_way_down() -> Result {
-        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
+        let cpu = other_cpu!();
         Moment::ALL
             .into_iter()
             .try_for_each(|moment| freed_on_the_way_down(cpu, moment))
     }
 
-    /// Frees by a call that may sleep, on a CPU that goes down and opens no block any more: the objects are freed
-    /// while it is down.
+    /// Frees by a call that may sleep, on a CPU that goes down and opens no block any more: the
+    /// objects are freed while it is down.
     #[test]
     fn sleeps_on_the_way_down() -> Result {
-        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
-        let _defaults = params::no_drain()?;
+        let cpu = other_cpu!();
+        let _restore = params::no_drain()?;
         let pool = Pool::new(10)?;
-        let down = Down::take_with(cpu, Moment::Ended, &|| pool.free(Route::Mightsleep, 2))?;
+        let down = Down::take_with(cpu, Moment::Ended, &|| pool.free(FreeFn::Mightsleep, 2))?;
         let freed = pool.taken() == 2 && bound::soon(|| pool.all_freed());
         down.up()?;
         core::barrier();
@@ -242,21 +252,21 @@ mod tests {
         Ok(())
     }
 
-    /// An NMI frees an object whenever a CPU that goes down has written its current word, as when it closes its
-    /// block: they are freed while it is down.
+    /// An NMI frees an object whenever a CPU that goes down has written its current word, as when
+    /// it closes its block: they are freed while it is down.
     #[test]
     fn nmis_while_it_leaves() -> Result {
-        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
+        let cpu = other_cpu!();
         skip_if!(
             !params::is_lockless(),
             c"engine rfc does nothing on the way down"
         );
-        let _defaults = params::no_drain()?;
+        let _restore = params::no_drain()?;
         let pool = Pool::new(40)?;
-        free_on(cpu, &pool, Route::Kvfree, 3)?;
+        free_on(cpu, &pool, FreeFn::Kvfree, 3)?;
         // The monitor is armed by then.
         thread::sleep(20);
-        let in_nmi = || pool.free(Route::Nolock, 1);
+        let in_nmi = || pool.free(FreeFn::Nolock, 1);
         let hook = Hook::new(&in_nmi);
         let word = core_test::words(cpu).next().unwrap_or(0);
         let Ok(breakpoint) = Breakpoint::new(Kind::Write, word, &hook) else {
@@ -273,30 +283,30 @@ mod tests {
         Ok(())
     }
 
-    /// Takes a CPU down while its monitor waits for the drain interval, which stays as it is, and brings it up: what
-    /// comes then is drained.
+    /// Takes a CPU down while its monitor waits for the drain interval, which stays as it is, and
+    /// brings it up: what comes then is drained.
     #[test]
     fn armed_when_it_goes_down() -> Result {
-        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
-        let (_defaults, msecs) = params::slow_drain()?;
+        let cpu = other_cpu!();
+        let (_restore, msecs) = params::slow_drain()?;
         let pool = Pool::new(10)?;
-        free_on(cpu, &pool, Route::Kvfree, 1)?;
+        free_on(cpu, &pool, FreeFn::Kvfree, 1)?;
         // The monitor is armed by then.
         thread::sleep(20);
         Down::take(cpu)?.up()?;
-        free_on(cpu, &pool, Route::Nolock, 3)?;
+        free_on(cpu, &pool, FreeFn::Nolock, 3)?;
         let freed = bound::within(2 * msecs, || pool.all_freed());
         core::barrier();
         check!(freed && pool.taken() == 4 && pool.all_freed());
         Ok(())
     }
 
-    /// Frees on a CPU on its way down, which is then rolled back, so that it does not die: the monitor drains it,
-    /// though its irq_work could not be queued, and no other object comes.
+    /// Frees on a CPU on its way down, which is then rolled back, so that it does not die: the
+    /// monitor drains it, though its irq_work could not be queued, and no other object comes.
     #[test]
     fn frees_and_stays_up() -> Result {
-        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
-        let _defaults = params::quick_drain()?;
+        let cpu = other_cpu!();
+        let _restore = params::quick_drain()?;
         let pool = Pool::new(40)?;
         let body = || {
             free_three(&pool);
@@ -312,35 +322,36 @@ mod tests {
 
     #[test]
     fn cache_ends_while_down() -> Result {
-        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
+        let cpu = other_cpu!();
         Moment::ALL
             .into_iter()
             .try_for_each(|moment| destroyed_while_down(cpu, moment))
     }
 
-    /// A callback for a dead CPU, which comes before the core's, waits for a barrier, in a task of its own: that
-    /// ends, with the objects of that CPU freed. Otherwise it ends once the core has been told.
+    /// A callback for a dead CPU, which comes before the core's, waits for a barrier, in a task of
+    /// its own: that ends, with the objects of that CPU freed. Otherwise it ends once the core has
+    /// been told.
     #[test]
     fn barrier_while_dead() -> Result {
-        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
-        let _defaults = params::no_drain()?;
+        let cpu = other_cpu!();
+        let _restore = params::no_drain()?;
         let pool = Pool::new(40)?;
         // 0: not yet, 1: the CPU is dead, 2: the barrier has returned.
         let stage = Atomic::<i32>::new(0);
         let in_time = Atomic::<i32>::new(0);
         let waits = |_cpu: i32| {
-            if bound::watchdog(|| stage.load(Relaxed) != 0) {
+            if bound::wait_with_timeout(|| stage.load(Relaxed) != 0) {
                 core::barrier();
             }
             stage.store(2, Relaxed);
         };
         let dead = || {
             stage.store(1, Relaxed);
-            let ended = bound::watchdog(|| stage.load(Relaxed) == 2);
+            let ended = bound::wait_with_timeout(|| stage.load(Relaxed) == 2);
             in_time.store(i32::from(ended && pool.all_freed()), Relaxed);
         };
         let down = thread::on_cpus(::core::iter::once(0), &waits, || {
-            let down = free_on(cpu, &pool, Route::Nolock, 3)
+            let down = free_on(cpu, &pool, FreeFn::Nolock, 3)
                 .and_then(|()| Down::take_with(cpu, Moment::Dead, &dead));
             // Where it was never dead the task need not wait.
             stage.store(2, Relaxed);
@@ -354,23 +365,23 @@ mod tests {
 
     #[test]
     fn reader_sees_a_cpu_die() -> Result {
-        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
+        let cpu = other_cpu!();
         skip_if!(
             cfg!(CONFIG_PREEMPT_RT),
             c"a CPU that goes down waits for readers here"
         );
-        for route in Route::ATOMIC {
-            dies_under_a_reader(cpu, route)?;
+        for free_fn in FreeFn::ATOMIC {
+            dies_under_a_reader(cpu, free_fn)?;
         }
         cache_dies_under_a_reader(cpu)
     }
 
     #[test]
     fn barrier_beside_a_cpu_that_dies() -> Result {
-        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
-        for route in Route::ATOMIC {
+        let cpu = other_cpu!();
+        for free_fn in FreeFn::ATOMIC {
             for moment in [Moment::Leaving, Moment::Parked, Moment::Dead] {
-                barrier_beside_a_death(cpu, moment, route)?;
+                barrier_beside_a_death(cpu, moment, free_fn)?;
             }
         }
         Ok(())
@@ -378,7 +389,7 @@ mod tests {
 
     #[test]
     fn shrinker_beside_a_cpu_that_dies() -> Result {
-        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
+        let cpu = other_cpu!();
         let cache = SheafCache::new(c"rcu_ptr_shrunk", 64, Args::default())?;
         for _ in 0..2 {
             for _ in 0..100 {
@@ -392,30 +403,19 @@ mod tests {
     /// A CPU goes down and up while every other CPU frees, and a barrier runs.
     #[test]
     fn up_and_down_under_load() -> Result {
-        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
+        let cpu = other_cpu!();
         let pool = Pool::new(scaled(60_000))?;
-        let stop = Atomic::<i32>::new(0);
-        let body = |_cpu: i32| {
-            let mut routes = Route::ATOMIC.into_iter().cycle();
-            while stop.load(Relaxed) == 0 {
-                for route in routes.by_ref().take(4) {
-                    pool.free(route, 1);
-                }
-                thread::still_alive();
-            }
-        };
+        let turn = |_cpu: i32, i: usize| pool.free(FreeFn::ATOMIC[i % 3], 1);
         let once = |_| {
-            free_on(cpu, &pool, Route::Kvfree, 100)?;
-            free_on(cpu, &pool, Route::Nolock, 100)?;
+            free_on(cpu, &pool, FreeFn::Kvfree, 100)?;
+            free_on(cpu, &pool, FreeFn::Nolock, 100)?;
             let down = Down::take(cpu)?;
             core::barrier();
             down.up()
         };
         let others = cpu::online().filter(|&c| c != cpu);
-        thread::on_cpus(others, &body, || {
-            let ran = (0..if SLOW { 3 } else { 8 }).try_for_each(once);
-            stop.store(1, Relaxed);
-            ran
+        cpus::meanwhile(others, &turn, || {
+            (0..if SLOW { 3 } else { 8 }).try_for_each(once)
         })??;
         core::barrier();
         check!(pool.all_freed());

@@ -3,9 +3,10 @@
 //! Every kind of object, every type and place of the field: all of the memory comes back.
 
 use crate::{
-    bound, by_length, memory,
+    bound, by_length,
+    free_fn::FreeFn,
+    memory,
     pool::Pool,
-    route::Route,
     scaled,
     sys::{
         alloc::{self, Checks, RawCache, Source},
@@ -41,8 +42,8 @@ fn objects(size: usize) -> usize {
     }
 }
 
-/// Pages that may stay away: what the allocators keep for themselves does not get more with each round.
-/// Far less than what one of the five ways in [`round()`] frees.
+/// Pages that may stay away: what the allocators keep for themselves does not get more with each
+/// round. Far less than what one of the five ways in [`round()`] frees.
 fn slack(size: usize) -> u64 {
     60 + ((objects(size) * size * ROUNDS) >> 12) as u64 / 60
 }
@@ -58,11 +59,11 @@ fn round(source: Source, size: usize) -> Result {
             }
             let last = (size.min(4096) - 8) & !7;
             match i % 5 {
-                0 => Route::Kvfree.free(object, 0),
-                1 => Route::Kvfree.free(object, last),
-                2 => Route::Nolock.free(object, 0),
-                3 => Route::Nolock.free(object, last),
-                _ => Route::Mightsleep.free(object, 0),
+                0 => FreeFn::Kvfree.free(object, 0),
+                1 => FreeFn::Kvfree.free(object, last),
+                2 => FreeFn::Nolock.free(object, 0),
+                3 => FreeFn::Nolock.free(object, last),
+                _ => FreeFn::Mightsleep.free(object, 0),
             }
         }
     }
@@ -71,14 +72,14 @@ fn round(source: Source, size: usize) -> Result {
 }
 
 /// What a first round takes for good (caches, page tables) is no loss.
-fn comes_back(source: Source, size: usize) -> Result {
+fn memory_returns(source: Source, size: usize) -> Result {
     round(source, size)?;
     if !CAN_COUNT_PAGES {
         check!(memory::nothing_waits());
         return Ok(());
     }
     let slack = slack(size);
-    let is_back = memory::comes_back(
+    let is_back = memory::is_returned_after(
         TRIES,
         slack,
         || (0..ROUNDS).try_for_each(|_| round(source, size)),
@@ -95,12 +96,12 @@ fn every_mapping_goes(count: usize, size: usize) -> Result {
         let object = alloc::alloc(Source::Vmalloc, size).ok_or(ENOMEM)?;
         addresses.push(object.as_ptr().addr(), GFP_KERNEL)?;
         // SAFETY: Just allocated.
-        unsafe { Route::FREES[i % 2].free(object, 0) };
+        unsafe { FreeFn::FREES[i % 2].free(object, 0) };
     }
     core::barrier();
     let left = || addresses.iter().filter(|&&a| alloc::is_mapped(a)).count();
     // vfree() leaves the unmapping to a worker where it was called with softirqs off.
-    let gone = bound::watchdog(|| left() == 0);
+    let gone = bound::wait_with_timeout(|| left() == 0);
     if !gone {
         pr_info!("{} of {} vmalloc objects are there still\n", left(), count);
     }
@@ -140,7 +141,7 @@ mod tests {
     fn every_place_in_a_page() -> Result {
         for at in (0..4096).step_by(136) {
             let pool = Pool::with(16, 4096 + 8, at)?;
-            Route::FREES.map(|route| pool.free(route, 1));
+            FreeFn::FREES.map(|free_fn| pool.free(free_fn, 1));
             core::barrier();
             check!(pool.taken() == 2 && pool.all_freed());
         }
@@ -151,35 +152,35 @@ mod tests {
     fn kmalloc_of_every_size() -> Result {
         SIZE_CLASSES
             .into_iter()
-            .try_for_each(|size| comes_back(Source::Kmalloc, size))
+            .try_for_each(|size| memory_returns(Source::Kmalloc, size))
     }
 
     #[test]
     fn kmalloc_nolock_of_every_size() -> Result {
         for size in SIZE_CLASSES.into_iter().filter(|&s| s <= 4096) {
-            comes_back(Source::KmallocNolock, size)?;
+            memory_returns(Source::KmallocNolock, size)?;
         }
         Ok(())
     }
 
     #[test]
     fn large_kmalloc() -> Result {
-        comes_back(Source::Kmalloc, 16384)?;
-        comes_back(Source::Kmalloc, 262_144)
+        memory_returns(Source::Kmalloc, 16384)?;
+        memory_returns(Source::Kmalloc, 262_144)
     }
 
     #[test]
     fn vmalloc() -> Result {
-        comes_back(Source::Vmalloc, 4096)?;
-        comes_back(Source::Vmalloc, 100_000)?;
+        memory_returns(Source::Vmalloc, 4096)?;
+        memory_returns(Source::Vmalloc, 100_000)?;
         every_mapping_goes(700, 4096)?;
         every_mapping_goes(50, 20_000)
     }
 
     #[test]
     fn kvmalloc() -> Result {
-        comes_back(Source::Kvmalloc, 64)?;
-        comes_back(Source::Kvmalloc, 1 << 20)
+        memory_returns(Source::Kvmalloc, 64)?;
+        memory_returns(Source::Kvmalloc, 1 << 20)
     }
 
     #[test]
@@ -187,7 +188,7 @@ mod tests {
         for size in [24, 96, 1000, 5000] {
             let cache = RawCache::new("rcu_ptr_kunit_kinds", size, Checks::None)?;
             for i in 0..scaled(5000) {
-                check!(Route::FREES[i % 2].free_new(&cache, 1) == 1);
+                check!(FreeFn::FREES[i % 2].free_new(&cache, 1) == 1);
             }
             core::barrier();
             // Complains when an object is missing.

@@ -4,10 +4,10 @@
 
 use crate::{
     bound, cpus,
-    events::Events,
+    events::EventCounter,
+    free_fn::FreeFn,
     params,
     pool::Pool,
-    route::Route,
     sys::{
         alloc::{self, Source},
         core, cpu, thread,
@@ -16,14 +16,15 @@ use crate::{
 use ::core::ptr::{self, NonNull};
 use kernel::{prelude::*, sync::atomic::Relaxed};
 
-/// Frees `count` objects of `size` with the field at `at`, on all CPUs: all go on the list, and are freed.
+/// Frees `count` objects of `size` with the field at `at`, on all CPUs: all go on the list, and are
+/// freed.
 fn all_on_list(count: usize, size: usize, at: usize) -> Result {
-    let _defaults = params::no_blocks()?;
+    let _restore = params::no_blocks()?;
     let pool = Pool::with(count, size, at)?;
-    let listed = Events::count(|c| c.list.load(Relaxed))?;
-    let body = |_cpu: i32| pool.free(Route::Kvfree, usize::MAX);
+    let listed = EventCounter::start(|c| c.list.load(Relaxed))?;
+    let body = |_cpu: i32| pool.free(FreeFn::Kvfree, usize::MAX);
     thread::on_cpus(cpu::online(), &body, || ())?;
-    let listed = listed.so_far();
+    let listed = listed.count();
     core::barrier();
     check!(listed as usize == count && pool.taken() == count && pool.all_freed());
     Ok(())
@@ -37,9 +38,10 @@ unsafe fn object_at(address: usize) -> NonNull<u8> {
     unsafe { NonNull::new_unchecked(ptr::with_exposed_provenance_mut(address)) }
 }
 
-/// Links `count` objects on one CPU, in turn of a slab, from vmalloc and with a callback: each is gone.
+/// Links `count` objects on one CPU, in turn of a slab, from vmalloc and with a callback: each is
+/// gone.
 fn kinds_in_turn(count: usize) -> Result {
-    let _defaults = params::no_blocks()?;
+    let _restore = params::no_blocks()?;
     let pool = Pool::new(count)?;
     let mut areas = KVVec::with_capacity(count / 3 + 1, GFP_KERNEL)?;
     for _ in 0..count.div_ceil(3) {
@@ -49,10 +51,10 @@ fn kinds_in_turn(count: usize) -> Result {
     let queue = || {
         for i in 0..count {
             match i % 3 {
-                0 => pool.free(Route::Kvfree, 1),
+                0 => pool.free(FreeFn::Kvfree, 1),
                 // SAFETY: Allocated above, each freed once.
-                1 => unsafe { Route::Kvfree.free(object_at(areas[i / 3]), 0) },
-                _ => pool.free(Route::Call, 1),
+                1 => unsafe { FreeFn::Kvfree.free(object_at(areas[i / 3]), 0) },
+                _ => pool.free(FreeFn::Call, 1),
             }
         }
     };
@@ -65,7 +67,7 @@ fn kinds_in_turn(count: usize) -> Result {
     }
     core::barrier();
     // vfree() leaves the unmapping to a worker where it was called with softirqs off.
-    let gone = bound::watchdog(|| areas.iter().all(|&area| !alloc::is_mapped(area)));
+    let gone = bound::wait_with_timeout(|| areas.iter().all(|&area| !alloc::is_mapped(area)));
     check!(gone && pool.taken() == count - (count + 1) / 3 && pool.all_freed());
     Ok(())
 }

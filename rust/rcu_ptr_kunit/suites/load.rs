@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What people measure and run into under load: how long it takes from the call to the free, and tasks
-//! that are moved from CPU to CPU in the middle of it.
+//! What people measure and run into under load: how long it takes from the call to the free, and
+//! tasks that are moved from CPU to CPU in the middle of it.
 
 use crate::{
-    by_length, params,
-    pool::{Look, Object, Pool, CAN_LOOK},
-    route::Route,
+    by_length,
+    free_fn::FreeFn,
+    params,
+    pool::{Object, ObjectState, Pool, FREES_ARE_VISIBLE},
     scaled,
     sys::{
         cache::{Args, SheafCache},
@@ -40,12 +41,12 @@ struct Timed {
     delay: i64,
 }
 
-/// The delays of objects freed by `route` on one CPU, in order, in nanoseconds; and the longest that a
-/// grace period or a look at the objects took there meanwhile.
-fn delays(route: Route) -> Result<(KVec<i64>, i64)> {
+/// The delays of objects freed by `free_fn` on one CPU, in order, in nanoseconds; and the longest
+/// that a grace period or a look at the objects took there meanwhile.
+fn delays(free_fn: FreeFn) -> Result<(KVec<i64>, i64)> {
     // A CPU that its host leaves alone for long shows in the looks.
     thread::stay_here();
-    let defaults = params::second_drain()?;
+    let restore = params::second_drain()?;
     let count = timed_objects();
     let pool = Pool::new(count)?;
     let mut all = KVec::<Timed>::with_capacity(count, GFP_KERNEL)?;
@@ -61,7 +62,7 @@ fn delays(route: Route) -> Result<(KVec<i64>, i64)> {
             if let Some(object) = pool.take() {
                 let called = thread::now();
                 // SAFETY: Handed out once, with a field there.
-                unsafe { route.free(object.start, object.at) };
+                unsafe { free_fn.free(object.start, object.at) };
                 let delay = 0;
                 let timed = Timed {
                     object,
@@ -78,7 +79,7 @@ fn delays(route: Route) -> Result<(KVec<i64>, i64)> {
         }
         let now = thread::now();
         for timed in all.iter_mut().filter(|timed| timed.delay == 0) {
-            if timed.object.look() == Look::Freed {
+            if timed.object.state() == ObjectState::Freed {
                 timed.delay = now - timed.called;
             }
         }
@@ -88,7 +89,7 @@ fn delays(route: Route) -> Result<(KVec<i64>, i64)> {
             break;
         }
     }
-    drop(defaults);
+    drop(restore);
     core::barrier();
     let mut delays = KVec::with_capacity(count, GFP_KERNEL)?;
     for timed in all.iter() {
@@ -103,30 +104,31 @@ fn delays(route: Route) -> Result<(KVec<i64>, i64)> {
     Ok((delays, slowest))
 }
 
-/// The delay of an object that comes right before the drain interval becomes shorter, in nanoseconds;
-/// and the longest that a look at it took.
+/// The delay of an object that comes right before the drain interval becomes shorter, in
+/// nanoseconds; and the longest that a look at it took.
 ///
-/// A block's worth came before, with interrupts off. It is collected, and then the monitor looks after
-/// more of it after twice as long each time: 1.4 s later it is asleep, for less than the new interval.
-fn delay_of_shorter_interval(route: Route) -> Result<(i64, i64)> {
+/// A block's worth came before, with interrupts off. It is collected, and then the monitor looks
+/// after more of it after twice as long each time: 1.4 s later it is asleep, for less than the new
+/// interval.
+fn delay_of_shorter_interval(free_fn: FreeFn) -> Result<(i64, i64)> {
     thread::stay_here();
     let before = params::no_drain()?;
     let pool = Pool::new(600)?;
-    cpu::irqs_off(|| pool.free(route, pool.len() - 1));
+    cpu::irqs_off(|| pool.free(free_fn, pool.len() - 1));
     thread::sleep(1400);
     let object = pool.take().ok_or(ENOMEM)?;
     // SAFETY: As above.
-    unsafe { route.free(object.start, object.at) };
-    let defaults = params::second_drain()?;
+    unsafe { free_fn.free(object.start, object.at) };
+    let restore = params::second_drain()?;
     let called = thread::now();
     let (mut last, mut slowest) = (called, 0);
-    while object.look() != Look::Freed && last - called < 10 * INTERVAL {
+    while object.state() != ObjectState::Freed && last - called < 10 * INTERVAL {
         thread::sleep(2);
         let now = thread::now();
         slowest = slowest.max(now - last);
         last = now;
     }
-    drop((before, defaults));
+    drop((before, restore));
     core::barrier();
     Ok((last - called, slowest))
 }
@@ -134,8 +136,8 @@ fn delay_of_shorter_interval(route: Route) -> Result<(i64, i64)> {
 /// Moves that a busy host comes to as well, if the tasks wait for them.
 const ENOUGH_MOVES: usize = 100;
 
-/// Tasks that free objects of `pool`, and replace those of `cache`, while they are moved about. Returns
-/// how often they were.
+/// Tasks that free objects of `pool`, and replace those of `cache`, while they are moved about.
+/// Returns how often they were.
 fn moved_about(pool: &Pool, cache: &SheafCache) -> Result<usize> {
     let twice = Iterator::chain(cpu::online(), cpu::online());
     let tasks = [const { Movable::new() }; 16];
@@ -152,7 +154,7 @@ fn moved_about(pool: &Pool, cache: &SheafCache) -> Result<usize> {
             let mut i = 0;
             loop {
                 if pool.taken() < pool.len() {
-                    pool.free(Route::ATOMIC[i % 3], 1);
+                    pool.free(FreeFn::ATOMIC[i % 3], 1);
                 } else if moves.load(Relaxed) > ENOUGH_MOVES || thread::now() > end {
                     break;
                 }
@@ -188,14 +190,14 @@ mod tests {
 
     #[test]
     fn from_call_to_free() -> Result {
-        skip_if!(!CAN_LOOK, c"freed objects cannot be seen here");
-        for route in Route::ATOMIC {
-            let (delays, slowest) = delays(route)?;
+        skip_if!(!FREES_ARE_VISIBLE, c"freed objects cannot be seen here");
+        for free_fn in FreeFn::ATOMIC {
+            let (delays, slowest) = delays(free_fn)?;
             let at = |percent: usize| delays[(delays.len() - 1) * percent / 100] / MSEC;
             pr_info!(
                 "{:?}: freed after {} ms (median), {} (p90), {} (p99), {} at most; interval {}, \
                  grace periods and looks {} at most\n",
-                route,
+                free_fn,
                 at(50),
                 at(90),
                 at(99),
@@ -211,12 +213,12 @@ mod tests {
 
     #[test]
     fn from_call_to_free_in_a_shorter_interval() -> Result {
-        skip_if!(!CAN_LOOK, c"freed objects cannot be seen here");
-        for route in Route::ATOMIC {
-            let (delay, slowest) = delay_of_shorter_interval(route)?;
+        skip_if!(!FREES_ARE_VISIBLE, c"freed objects cannot be seen here");
+        for free_fn in FreeFn::ATOMIC {
+            let (delay, slowest) = delay_of_shorter_interval(free_fn)?;
             pr_info!(
                 "{:?}: freed {} ms after the interval became {}; looks {} at most\n",
-                route,
+                free_fn,
                 delay / MSEC,
                 INTERVAL / MSEC,
                 slowest / MSEC

@@ -5,10 +5,10 @@
 
 use super::contexts::on_every_cpu;
 use crate::{
-    events::Events,
+    events::EventCounter,
+    free_fn::FreeFn,
     params,
     pool::Pool,
-    route::Route,
     scaled,
     sys::{core, fault, user},
 };
@@ -16,17 +16,17 @@ use kernel::{prelude::*, sync::atomic::Relaxed};
 
 /// Memory is so short that no block is available: callers wait themselves. Returns how many of 16.
 fn without_memory() -> Result<u64> {
-    let _defaults = params::no_blocks()?;
+    let _restore = params::no_blocks()?;
     let pool = Pool::new(64)?;
-    let waited = Events::count(|c| c.waited.load(Relaxed))?;
+    let waited = EventCounter::start(|c| c.waited.load(Relaxed))?;
     let hog = crate::sys::alloc::Hog::new(usize::MAX);
     for _ in 0..16 {
-        pool.free(Route::Mightsleep, 1);
+        pool.free(FreeFn::Mightsleep, 1);
         // A block that was allocated after all holds many: get rid of it.
         core::barrier();
     }
     drop(hog);
-    let waited = waited.so_far();
+    let waited = waited.count();
     core::barrier();
     check!(pool.all_freed());
     Ok(waited)
@@ -39,7 +39,7 @@ mod tests {
     #[test]
     fn fills_blocks() -> Result {
         let pool = Pool::new(3000)?;
-        pool.free(Route::Mightsleep, 2000);
+        pool.free(FreeFn::Mightsleep, 2000);
         core::barrier();
         check!(pool.all_freed());
         Ok(())
@@ -48,9 +48,9 @@ mod tests {
     /// Without cached blocks each caller allocates one; the rest shares it.
     #[test]
     fn allocates_blocks() -> Result {
-        let _defaults = params::no_blocks()?;
+        let _restore = params::no_blocks()?;
         let pool = Pool::new(2000)?;
-        pool.free(Route::Mightsleep, 1500);
+        pool.free(FreeFn::Mightsleep, 1500);
         core::barrier();
         check!(pool.all_freed());
         Ok(())
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn every_cpu_at_once() -> Result {
-        on_every_cpu(Route::Mightsleep, scaled(20_000))
+        on_every_cpu(FreeFn::Mightsleep, scaled(20_000))
     }
 
     #[test]
@@ -79,11 +79,11 @@ mod tests {
     /// Callers that find no page are in the statistics, as what they freed.
     #[test]
     fn those_that_wait_are_counted() -> Result {
-        let _defaults = params::no_blocks()?;
+        let _restore = params::no_blocks()?;
         let pool = Pool::new(8)?;
         user::sh(c"grep ^sum /sys/kernel/debug/rcu_ptr/stats >/tmp/waited")?;
         fault::fail_blocks(1, u64::MAX);
-        pool.free(Route::Mightsleep, 5);
+        pool.free(FreeFn::Mightsleep, 5);
         fault::fail_blocks(0, 0);
         let freed = pool.all_freed();
         let counted = user::sh(
@@ -99,12 +99,12 @@ mod tests {
     #[test]
     fn no_block_available() -> Result {
         skip_if!(!fault::CAN, c"needs CONFIG_FAIL_PAGE_ALLOC");
-        let _defaults = params::no_blocks()?;
+        let _restore = params::no_blocks()?;
         let pool = Pool::new(24)?;
-        let waited = Events::count(|c| c.waited.load(Relaxed))?;
+        let waited = EventCounter::start(|c| c.waited.load(Relaxed))?;
         let no_pages = fault::NoPages::set_up()?;
-        no_pages.inside(|| pool.free(Route::Mightsleep, 16));
-        let waited = waited.so_far();
+        no_pages.inside(|| pool.free(FreeFn::Mightsleep, 16));
+        let waited = waited.count();
         drop(no_pages);
         // Each is freed when its caller returns: there is nothing to wait for.
         let freed = pool.all_freed();

@@ -5,11 +5,11 @@
 
 use crate::{
     bound,
-    events::Events,
+    events::EventCounter,
+    free_fn::FreeFn,
     params,
     pool::{Object, Pool},
-    provoke::{self, refused_call, CALLED},
-    route::Route,
+    provoke::{self, with_head, CALLED},
     sys::{alloc, alloc::Source, core, core::Head, cpu, thread, user},
 };
 use kernel::{
@@ -37,10 +37,11 @@ unsafe extern "C" fn counts(_head: *mut Head) {
     CALLED.add(1, Relaxed);
 }
 
-/// Hands a head in twice in a row, with interrupts off or not. Returns how often its callback was called.
+/// Hands a head in twice in a row, with interrupts off or not. Returns how often its callback was
+/// called.
 fn called_twice(irqs_off: bool) -> Result<u64> {
     let before = CALLED.load(Relaxed);
-    refused_call(|head| {
+    with_head(|head| {
         let twice = || {
             for _ in 0..2 {
                 // SAFETY: The core ignores the second.
@@ -56,34 +57,35 @@ fn called_twice(irqs_off: bool) -> Result<u64> {
     Ok(CALLED.load(Relaxed) - before)
 }
 
-/// Frees one object twice in a row, on the list and, with engine rfc, in a block: each is freed once.
+/// Frees one object twice in a row, on the list and, with engine rfc, in a block: each is freed
+/// once.
 fn twice_in_a_row() -> Result {
     let pool = Pool::new(4000)?;
-    let free = |route: Route| {
+    let free = |free_fn: FreeFn| {
         if let Some(object) = pool.take() {
             // Nothing of this CPU's in between.
             cpu::irqs_off(|| {
                 // SAFETY: Handed out once, with a field there; the core ignores the second.
                 unsafe {
-                    route.free(object.start, object.at);
-                    route.free(object.start, object.at);
+                    free_fn.free(object.start, object.at);
+                    free_fn.free(object.start, object.at);
                 }
             });
         }
     };
     let list = params::no_blocks()?;
     for _ in 0..5 {
-        Route::FREES.into_iter().for_each(free);
+        FreeFn::FREES.into_iter().for_each(free);
     }
     core::barrier();
     drop(list);
     if !params::is_lockless() {
         // The first ones are on the list still, until a refill has come.
-        let linked = Events::count(|c| c.list.load(Relaxed))?;
-        let in_blocks = bound::watchdog(|| {
-            let before = (linked.so_far(), pool.taken());
-            free(Route::Kvfree);
-            linked.so_far() == before.0 && pool.taken() > before.1
+        let linked = EventCounter::start(|c| c.list.load(Relaxed))?;
+        let in_blocks = bound::wait_with_timeout(|| {
+            let before = (linked.count(), pool.taken());
+            free(FreeFn::Kvfree);
+            linked.count() == before.0 && pool.taken() > before.1
         });
         core::barrier();
         check!(in_blocks);
@@ -92,21 +94,21 @@ fn twice_in_a_row() -> Result {
     Ok(())
 }
 
-/// Frees an object again when others have come after it: the list has no end from then on. What comes later is
-/// freed.
-fn list_without_an_end(route: Route) -> Result {
+/// Frees an object again when others have come after it: the list has no end from then on. What
+/// comes later is freed.
+fn list_without_an_end(free_fn: FreeFn) -> Result {
     let _list = params::no_blocks()?;
     let new = || alloc::alloc(Source::Kmalloc, 64).ok_or(ENOMEM);
     let (first, second, third) = (new()?, new()?, new()?);
     cpu::irqs_off(|| {
         for object in [first, second, third, first] {
             // SAFETY: Live, with a field in front; the core keeps what is on a list like this.
-            unsafe { route.free(object, 0) };
+            unsafe { free_fn.free(object, 0) };
         }
     });
     core::barrier();
     let pool = Pool::new(10)?;
-    pool.free(route, 10);
+    pool.free(free_fn, 10);
     core::barrier();
     check!(pool.all_freed());
     Ok(())
@@ -157,7 +159,7 @@ mod tests {
     fn callback_waits_for_callbacks() -> Result {
         let before = CALLED.load(Relaxed);
         expect_splat!("rcu_ptr: a callback waits for callbacks", {
-            refused_call(|head| {
+            with_head(|head| {
                 // SAFETY: The callback has returned when the barrier has.
                 unsafe { core::call(head, true, waits as core::Func) };
             })
@@ -184,7 +186,7 @@ mod tests {
     fn queued_again_later() -> Result {
         skip_if!(cfg!(CONFIG_DEBUG_OBJECTS_RCU_HEAD), SEEN_FIRST);
         expect_splat!("rcu_ptr: a list of .* objects is broken", {
-            Route::FREES.into_iter().try_for_each(list_without_an_end)
+            FreeFn::FREES.into_iter().try_for_each(list_without_an_end)
         })
     }
 
@@ -223,11 +225,11 @@ mod tests {
         // A monitor that is armed already would come in between.
         drop(params::quick_drain()?);
         thread::sleep(200);
-        let _defaults = params::no_drain()?;
+        let _restore = params::no_drain()?;
         let pool = Pool::new(3)?;
         let free = |object: Object| {
             // SAFETY: The core refuses the second.
-            unsafe { Route::Nolock.free(object.start, object.at) };
+            unsafe { FreeFn::Nolock.free(object.start, object.at) };
             thread::sleep(100);
         };
         let mut objects = (0..3).map_while(|_| pool.take());

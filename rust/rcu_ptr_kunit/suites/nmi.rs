@@ -6,10 +6,10 @@
 use crate::{
     bound,
     cpus::{self, Down},
-    events::Events,
+    events::EventCounter,
+    free_fn::FreeFn,
     params,
     pool::Pool,
-    route::Route,
     scaled,
     storm::{self, Actor},
     sys::{
@@ -34,7 +34,8 @@ fn judge(what: &str, least: u64, actor: &Actor<'_>, pool: &Pool) -> Result {
     let (inside, elsewhere) = (actor.inside(), actor.elsewhere());
     let (allocated, freed) = (actor.allocated(), pool.all_freed());
     pr_info!(
-        "NMI source {what}: {inside} came in_nmi(), {elsewhere} elsewhere, {allocated} objects made there, all freed: {freed}\n"
+        "NMI source {what}: {inside} came in_nmi(), {elsewhere} elsewhere, {allocated} objects \
+         made there, all freed: {freed}\n"
     );
     check!(inside >= least && elsewhere == 0);
     // kmalloc_nolock() gives nothing there.
@@ -55,12 +56,12 @@ fn over(what: &str, f: impl FnMut() -> Result) -> Result {
     over_all_but(what, None, f)
 }
 
-/// As [`over()`], with no NMIs sent to CPU `spare`.
-fn over_all_but(what: &str, spare: Option<i32>, mut f: impl FnMut() -> Result) -> Result {
+/// As [`over()`], with no NMIs sent to CPU `excluded`.
+fn over_all_but(what: &str, excluded: Option<i32>, mut f: impl FnMut() -> Result) -> Result {
     let nmi_source = or_skip!(storm::strongest(), NONE);
     let pool = Pool::new(scaled(20_000))?;
-    let actor = Actor::new(&pool, Route::Nolock, 1, i64::MAX);
-    let end = bound::watchdog_ends();
+    let actor = Actor::new(&pool, FreeFn::Nolock, 1, i64::MAX);
+    let end = bound::timeout_end();
     let until_it_came = || -> Result {
         loop {
             f()?;
@@ -69,7 +70,7 @@ fn over_all_but(what: &str, spare: Option<i32>, mut f: impl FnMut() -> Result) -
             }
         }
     };
-    let ran = storm::during(nmi_source, &|| _ = actor.fire(), spare, until_it_came);
+    let ran = storm::during(nmi_source, &|| _ = actor.on_nmi(), excluded, until_it_came);
     // Whatever came of it: the pool's objects have to be back before it goes.
     core::barrier();
     ran??;
@@ -88,7 +89,7 @@ mod tests {
         let count = || came.add(u64::from(cpu::context() == Context::Nmi), Relaxed);
         if let Some(nmi_source) = nmi_source {
             let stormed = storm::during(nmi_source, &count, None, || {
-                bound::watchdog(|| came.load(Relaxed) >= FEW)
+                bound::wait_with_timeout(|| came.load(Relaxed) >= FEW)
             })?;
             check!(stormed);
         }
@@ -99,12 +100,12 @@ mod tests {
     #[test]
     fn from_cycles() -> Result {
         let pool = Pool::new(2000)?;
-        let actor = Actor::new(&pool, Route::Nolock, 1, i64::MAX);
-        let body = || _ = actor.fire();
+        let actor = Actor::new(&pool, FreeFn::Nolock, 1, i64::MAX);
+        let body = || _ = actor.on_nmi();
         let hook = Hook::new(&body);
         let cycles = or_skip!(Cycles::new(100_000, &hook).ok(), NONE);
         thread::sleep(200);
-        bound::watchdog(|| pool.taken() >= FEW as usize);
+        bound::wait_with_timeout(|| pool.taken() >= FEW as usize);
         drop(cycles);
         judge("cycles", FEW, &actor, &pool)
     }
@@ -112,14 +113,14 @@ mod tests {
     #[test]
     fn from_breakpoints() -> Result {
         let pool = Pool::new(2000)?;
-        let actor = Actor::new(&pool, Route::Nolock, 2, 100);
-        let body = || _ = actor.fire();
+        let actor = Actor::new(&pool, FreeFn::Nolock, 2, 100);
+        let body = || _ = actor.on_nmi();
         let hook = Hook::new(&body);
         let breakpoint = match Breakpoint::new(Kind::Execute, core_test::kvfree_entry(), &hook) {
             Err(e) if e == EOPNOTSUPP => skip!(NONE),
             other => other.inspect_err(|e| pr_err!("no breakpoint: {e:?}\n"))?,
         };
-        pool.free(Route::Kvfree, 500);
+        pool.free(FreeFn::Kvfree, 500);
         drop(breakpoint);
         judge("breakpoints", FEW, &actor, &pool)
     }
@@ -128,8 +129,8 @@ mod tests {
     fn from_other_cpus() -> Result {
         skip_if!(!nmi::CAN, NONE);
         let pool = Pool::new(2000)?;
-        let actor = Actor::new(&pool, Route::Nolock, 1, i64::MAX);
-        let body = || _ = actor.fire();
+        let actor = Actor::new(&pool, FreeFn::Nolock, 1, i64::MAX);
+        let body = || _ = actor.on_nmi();
         let hook = Hook::new(&body);
         let receiver = Receiver::new(&hook)?;
         let send = |this: i32| {
@@ -146,16 +147,16 @@ mod tests {
         judge("IPI", FEW, &actor, &pool)
     }
 
-    /// Watches every word of this CPU's state that is written when objects come, while both paths are used: NMIs
-    /// come right behind the writes, with the lock held and lists half linked.
+    /// Watches every word of this CPU's state that is written when objects come, while both paths
+    /// are used: NMIs come right behind the writes, with the lock held and lists half linked.
     #[test]
     fn watchpoints_on_locks_and_lists() -> Result {
         skip_if!(cfg!(not(CONFIG_X86)), NONE);
         let pool = Pool::new(8000)?;
-        let actor = Actor::new(&pool, Route::Nolock, 1, 1500);
-        let body = || _ = actor.fire();
+        let actor = Actor::new(&pool, FreeFn::Nolock, 1, 1500);
+        let body = || _ = actor.on_nmi();
         let hook = Hook::new(&body);
-        let deferred = Events::count(|c| c.deferred.load(Relaxed))?;
+        let deferred = EventCounter::start(|c| c.deferred.load(Relaxed))?;
         let work = || {
             for (i, word) in core_test::words(cpu::this()).enumerate() {
                 // The lock has 4 bytes.
@@ -166,8 +167,8 @@ mod tests {
                 };
                 if let Ok(breakpoint) = Breakpoint::new(kind, word, &hook) {
                     for round in 0..20 {
-                        let route = Route::ATOMIC[round % 3];
-                        pool.free(route, 6);
+                        let free_fn = FreeFn::ATOMIC[round % 3];
+                        pool.free(free_fn, 6);
                         if round % 5 == 4 {
                             core::barrier();
                         }
@@ -177,7 +178,7 @@ mod tests {
             }
         };
         cpus::on(cpu::this(), work)?;
-        let deferred = deferred.so_far();
+        let deferred = deferred.count();
         pr_info!("watchpoints: {deferred} objects found the lock held\n");
         judge("watchpoints", FEW, &actor, &pool)?;
         // An engine without a lock has none to find held.
@@ -185,8 +186,8 @@ mod tests {
         Ok(())
     }
 
-    /// NMIs behind writes of the first word, a lock's if there is one, with the call that has no field and may say
-    /// no.
+    /// NMIs behind writes of the first word, a lock's if there is one, with the call that has no
+    /// field and may say no.
     #[test]
     fn watchpoints_try() -> Result {
         let probes = probes::Probes::register()?;
@@ -198,13 +199,14 @@ mod tests {
                 elsewhere.add(1, Relaxed);
             }
             let Some(object) = pool.take() else { return };
-            // SAFETY: Handed out once; a caller that is refused still has it, and it has a field there.
+            // SAFETY: Handed out once; a caller that is refused still has it, and it has a field
+            // there.
             unsafe {
                 if core::try_kfree_nolock(object.start) {
                     taken.add(1, Relaxed);
                 } else {
                     refused.add(1, Relaxed);
-                    Route::Nolock.free(object.start, object.at);
+                    FreeFn::Nolock.free(object.start, object.at);
                 }
             }
         };
@@ -213,7 +215,7 @@ mod tests {
             let word = core_test::words(cpu::this()).next().unwrap_or(0);
             let breakpoint = Breakpoint::new(Kind::Write4, word, &hook).ok()?;
             for _ in 0..20 {
-                pool.free(Route::Kvfree, 20);
+                pool.free(FreeFn::Kvfree, 20);
                 thread::still_alive();
             }
             drop(breakpoint);
@@ -239,16 +241,16 @@ mod tests {
         Ok(())
     }
 
-    /// The same storm through the kernel's own `kfree_rcu_nolock()`. Its cache goes with what the kernel guarantees
-    /// for that, not with our barrier, and complains when an object is missing.
+    /// The same storm through the kernel's own `kfree_rcu_nolock()`. Its cache goes with what the
+    /// kernel guarantees for that, not with our barrier, and complains when an object is missing.
     #[test]
     fn control_with_the_kernels_own() -> Result {
         let nmi_source = or_skip!(storm::strongest(), NONE);
         let pool = Pool::new(scaled(20_000))?;
-        let actor = Actor::new(&pool, Route::Kernel, 1, i64::MAX);
-        storm::during(nmi_source, &|| _ = actor.fire(), None, || {
+        let actor = Actor::new(&pool, FreeFn::Kernel, 1, i64::MAX);
+        storm::during(nmi_source, &|| _ = actor.on_nmi(), None, || {
             thread::sleep(300);
-            bound::watchdog(|| actor.inside() >= FEW);
+            bound::wait_with_timeout(|| actor.inside() >= FEW);
         })?;
         let (inside, elsewhere) = (actor.inside(), actor.elsewhere());
         pr_info!("control, the kernel's own: {inside} came in_nmi(), {elsewhere} elsewhere\n");
@@ -264,13 +266,13 @@ mod tests {
         })
     }
 
-    /// A CPU looks for lazy irq_works, and then stops its tick: one that comes in between is not left until
-    /// the CPU wakes up for another reason.
+    /// A CPU looks for lazy irq_works, and then stops its tick: one that comes in between is not
+    /// left until the CPU wakes up for another reason.
     #[test]
     fn while_the_tick_is_stopped() -> Result {
         const ROUNDS: usize = 8;
         thread::stay_here();
-        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
+        let cpu = other_cpu!();
         skip_if!(
             user::sh(c"grep -q nohz_full= /proc/cmdline").is_ok(),
             c"the other CPU has no tick that stops"
@@ -283,16 +285,14 @@ mod tests {
             if cpu::context() != Context::Nmi {
                 return;
             }
-            if let Some(object) = pool.take() {
-                // SAFETY: Handed out once, with a field there.
-                unsafe { Route::Nolock.free(object.start, object.at) };
+            if pool.free_counted(FreeFn::Nolock, 1) > 0 {
                 called.store(1, Relaxed);
             }
         };
         let hook = Hook::new(&body);
         let receiver = Receiver::new(&hook)?;
-        // The first is hit when the timers of a CPU become idle, and when they no longer are: every other round acts
-        // at the second of these.
+        // The first is hit when the timers of a CPU become idle, and when they no longer are: every
+        // other round acts at the second of these.
         let at_site = |site: &tracepoints::Site| {
             if cpu::this() != cpu {
                 return;
@@ -307,7 +307,7 @@ mod tests {
             }
         };
         let wanted = |name: &str| matches!(name, "timer_base_idle" | "irq_work_entry");
-        let defaults = params::quickest_drain()?;
+        let restore = params::quickest_drain()?;
         let ran = tracepoints::during(&wanted, &at_site, |_| {
             for round in 0..ROUNDS {
                 // The monitor of that CPU is idle again by then.
@@ -316,12 +316,12 @@ mod tests {
                 let before = pool.taken();
                 left.store(1 + (round % 2) as i32, Relaxed);
                 let came = || pool.taken() > before;
-                // It wakes up for each, and stops its tick when the callbacks of the thread that ended are done.
-                // That it has come is seen by the caller.
+                // It wakes up for each, and stops its tick when the callbacks of the thread that
+                // ended are done. That it has come is seen by the caller.
                 (0..6).any(|_| cpus::on(cpu, || ()).is_ok() && thread::wait_for(1000, came));
             }
         });
-        drop(defaults);
+        drop(restore);
         core::barrier();
         ran?;
         check!(pool.all_freed());

@@ -5,10 +5,9 @@
 //! through the kernel's own function, as the control.
 
 use crate::{
+    free_fn::FreeFn,
     pool::{Checks, Pool, SIZE},
-    reader,
-    route::Route,
-    scaled,
+    reader, scaled,
     storm::{self, NmiSource},
     sys::{
         core,
@@ -61,7 +60,7 @@ type Counts = [u64; 4];
 
 /// What the rounds came to.
 #[derive(Default)]
-struct Sums {
+struct StormTotals {
     rounds: u64,
     /// Objects freed, by the context of the caller.
     freed: Counts,
@@ -78,7 +77,7 @@ struct Sums {
     msecs: i64,
 }
 
-impl Sums {
+impl StormTotals {
     /// Whether all is well after `least` NMIs that freed one, which the log says.
     fn is_storm(&self, what: &str, least: u64) -> bool {
         let Self {
@@ -92,10 +91,12 @@ impl Sums {
             msecs,
         } = *self;
         pr_info!(
-            "storm: {what}: {nmis} NMIs, {elsewhere} elsewhere; objects freed: {in_nmi} in NMI, {in_hardirq} in hardirq, {in_softirq} in softirq, {in_task} in tasks\n"
+            "storm: {what}: {nmis} NMIs, {elsewhere} elsewhere; objects freed: {in_nmi} in NMI, \
+             {in_hardirq} in hardirq, {in_softirq} in softirq, {in_task} in tasks\n"
         );
         pr_info!(
-            "storm: {what}: {rounds} rounds in {msecs} ms, {looks} looks of readers, {broken} at broken objects, {bad} rounds bad\n"
+            "storm: {what}: {rounds} rounds in {msecs} ms, {looks} looks of readers, {broken} at \
+             broken objects, {bad} rounds bad\n"
         );
         // On PREEMPT_RT softirqs run in a thread.
         let softirqs = in_softirq > 0 || cfg!(CONFIG_PREEMPT_RT);
@@ -107,7 +108,7 @@ impl Sums {
 /// Counts of one round.
 struct Round<'a> {
     pool: &'a Pool,
-    route: Route,
+    free_fn: FreeFn,
     end: i64,
     freed: [Atomic<u64>; 4],
     nmis: Atomic<u64>,
@@ -115,10 +116,10 @@ struct Round<'a> {
 }
 
 impl<'a> Round<'a> {
-    fn new(pool: &'a Pool, route: Route) -> Self {
+    fn new(pool: &'a Pool, free_fn: FreeFn) -> Self {
         Self {
             pool,
-            route,
+            free_fn,
             end: thread::now() + ROUND_NSECS,
             freed: [const { Atomic::new(0) }; 4],
             nmis: Atomic::new(0),
@@ -131,58 +132,53 @@ impl<'a> Round<'a> {
     /// # Context
     ///
     /// Any, NMI included.
-    fn free(&self, n: usize, route: Route) -> bool {
+    fn free(&self, n: usize, free_fn: FreeFn) -> bool {
         let context = cpu::context();
-        let mut freed = 0;
-        for object in (0..n).map_while(|_| self.pool.take()) {
-            // SAFETY: Handed out once, with a field there.
-            unsafe { route.free(object.start, object.at) };
-            freed += 1;
-        }
+        let freed = self.pool.free_counted(free_fn, n);
         if let Some(count) = self.freed.get(context as usize) {
-            count.add(freed, Relaxed);
+            count.add(freed as u64, Relaxed);
         }
-        freed as usize == n
+        freed == n
     }
 
     /// What an NMI does.
-    fn strike(&self) {
+    fn on_nmi(&self) {
         let inside = cpu::context() == Context::Nmi;
         self.nmis.add(1, Relaxed);
         self.elsewhere.add(u64::from(!inside), Relaxed);
-        self.free(1, self.route);
+        self.free(1, self.free_fn);
     }
 
     /// Frees up to `n` objects if this context has had less than one for `per` of the NMIs, for
     /// which the objects are. `false`: there are no more, or the time is over.
-    fn free_some(&self, n: usize, per: u64, route: Route) -> bool {
+    fn free_some(&self, n: usize, per: u64, free_fn: FreeFn) -> bool {
         let count = |context: Context| self.freed[context as usize].load(Relaxed);
         if count(cpu::context()) * per <= count(Context::Nmi) {
-            return self.free(n, route);
+            return self.free(n, free_fn);
         }
         self.pool.taken() < self.pool.len() && thread::now() < self.end
     }
 
     /// What each CPU does meanwhile.
     fn work(&self) {
-        let ordinary = match self.route {
-            Route::Kernel => Route::Kernel,
+        let ordinary = match self.free_fn {
+            FreeFn::Kernel => FreeFn::Kernel,
             // Both kinds of callbacks.
-            Route::Call => Route::CallSleepable,
-            _ => Route::Kvfree,
+            FreeFn::Call => FreeFn::CallSleepable,
+            _ => FreeFn::Kvfree,
         };
         let in_hardirq = || {
-            self.free_some(BURST, 8, self.route);
+            self.free_some(BURST, 8, self.free_fn);
         };
         let in_softirq = || {
             self.free_some(BURST, 8, ordinary);
         };
         let _ = timer::every(Where::Hardirq, 400_000, &in_hardirq, || {
             let _ = timer::every(Where::Softirq, 500_000, &in_softirq, || {
-                let mut routes = [self.route, ordinary].into_iter().cycle();
-                while routes
+                let mut free_fns = [self.free_fn, ordinary].into_iter().cycle();
+                while free_fns
                     .next()
-                    .is_some_and(|route| self.free_some(1, 4, route))
+                    .is_some_and(|free_fn| self.free_some(1, 4, free_fn))
                 {
                     thread::still_alive();
                 }
@@ -192,11 +188,11 @@ impl<'a> Round<'a> {
 }
 
 /// One round: all objects of `pool` under the eyes of readers, in the storm.
-fn round(nmi_source: NmiSource, pool: &Pool, route: Route, sums: &mut Sums) -> Result {
-    let round = Round::new(pool, route);
+fn round(nmi_source: NmiSource, pool: &Pool, free_fn: FreeFn, totals: &mut StormTotals) -> Result {
+    let round = Round::new(pool, free_fn);
     let mut stormed = Ok(());
     let seen = reader::watch(pool, |readers| {
-        stormed = storm::during(nmi_source, &|| round.strike(), None, || {
+        stormed = storm::during(nmi_source, &|| round.on_nmi(), None, || {
             let ran = thread::on_cpus(cpu::online(), &|_| round.work(), || ());
             // The end of the storm waits for a grace period, so the readers leave before that.
             readers.leave_in(50);
@@ -207,44 +203,51 @@ fn round(nmi_source: NmiSource, pool: &Pool, route: Route, sums: &mut Sums) -> R
         readers.leave_in(0);
     })?;
     stormed?;
-    sums.rounds += 1;
-    for (sum, count) in sums.freed.iter_mut().zip(&round.freed) {
+    totals.rounds += 1;
+    for (sum, count) in totals.freed.iter_mut().zip(&round.freed) {
         *sum += count.load(Relaxed);
     }
-    sums.nmis += round.nmis.load(Relaxed);
-    sums.elsewhere += round.elsewhere.load(Relaxed);
-    sums.looks += seen.looks as u64;
-    sums.broken += seen.broken as u64;
+    totals.nmis += round.nmis.load(Relaxed);
+    totals.elsewhere += round.elsewhere.load(Relaxed);
+    totals.looks += seen.checks as u64;
+    totals.broken += seen.broken as u64;
     Ok(())
 }
 
-/// Rounds until enough NMIs have freed one. Returns the objects that were freed; `None`: there are no NMIs.
-fn rounds(what: &str, route: Route, checks: Checks, wanted: u64, secs: i64) -> Result<Option<u64>> {
+/// Rounds until enough NMIs have freed one. Returns the objects that were freed; `None`: there are
+/// no NMIs.
+fn rounds(
+    what: &str,
+    free_fn: FreeFn,
+    checks: Checks,
+    wanted: u64,
+    secs: i64,
+) -> Result<Option<u64>> {
     let Some(nmi_source) = storm::strongest() else {
         return Ok(None);
     };
     let start = thread::now();
-    let mut sums = Sums::default();
+    let mut totals = StormTotals::default();
     let mut pool = Pool::with_checks(OBJECTS, SIZE, 16, checks)?;
-    while sums.freed[Context::Nmi as usize] < wanted {
+    while totals.freed[Context::Nmi as usize] < wanted {
         if thread::now() - start > secs * 1_000_000_000 {
             break;
         }
-        round(nmi_source, &pool, route, &mut sums).inspect_err(|_| core::barrier())?;
-        if route == Route::Kernel {
+        round(nmi_source, &pool, free_fn, &mut totals).inspect_err(|_| core::barrier())?;
+        if free_fn == FreeFn::Kernel {
             // No module can call its barrier; the destruction of the cache does, and complains.
             drop(pool);
             pool = Pool::with_checks(OBJECTS, SIZE, 16, checks)?;
         } else {
             core::barrier();
-            sums.bad += u64::from(!pool.all_freed());
+            totals.bad += u64::from(!pool.all_freed());
             pool.renew()?;
         }
     }
-    sums.msecs = (thread::now() - start) / 1_000_000;
-    let late = sums.msecs >= secs * 1000;
-    check!(sums.is_storm(what, if late { wanted / LEAST } else { wanted }));
-    Ok(Some(sums.freed.iter().sum()))
+    totals.msecs = (thread::now() - start) / 1_000_000;
+    let late = totals.msecs >= secs * 1000;
+    check!(totals.is_storm(what, if late { wanted / LEAST } else { wanted }));
+    Ok(Some(totals.freed.iter().sum()))
 }
 
 /// Why cases are skipped here.
@@ -252,7 +255,7 @@ const NONE: &CStr = c"the machine has no NMIs";
 
 /// A control goes on until it is seen to stand the same storm.
 fn control(what: &str, checks: Checks) -> Result {
-    let came = rounds(what, Route::Kernel, checks, wanted() / 10, secs() / 3)?;
+    let came = rounds(what, FreeFn::Kernel, checks, wanted() / 10, secs() / 3)?;
     or_skip!(came, NONE);
     Ok(())
 }
@@ -263,7 +266,7 @@ mod tests {
 
     #[test]
     fn every_context_at_once() -> Result {
-        let came = rounds("rcu_ptr", Route::Nolock, Checks::Poison, wanted(), secs())?;
+        let came = rounds("rcu_ptr", FreeFn::Nolock, Checks::Poison, wanted(), secs())?;
         or_skip!(came, NONE);
         Ok(())
     }
@@ -273,7 +276,7 @@ mod tests {
     fn callbacks() -> Result {
         let counters = &crate::callback::COUNTERS;
         let (ran, wrong) = (counters.ran.load(Relaxed), counters.wrong.load(Relaxed));
-        let queued = rounds("callbacks", Route::Call, Checks::Poison, wanted(), secs())?;
+        let queued = rounds("callbacks", FreeFn::Call, Checks::Poison, wanted(), secs())?;
         let queued = or_skip!(queued, NONE);
         let ran = counters.ran.load(Relaxed) - ran;
         let wrong = counters.wrong.load(Relaxed) - wrong;

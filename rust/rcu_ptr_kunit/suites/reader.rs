@@ -5,11 +5,11 @@
 
 use crate::{
     cpus,
-    events::Events,
+    events::EventCounter,
+    free_fn::FreeFn,
     params,
     pool::Pool,
     reader::{self, Readers, Seen},
-    route::Route,
     sys::{alloc, core, cpu, fault, gp, thread},
 };
 use kernel::{
@@ -26,9 +26,9 @@ const LOOKS: usize = 20;
 /// Objects freed in one go: then refills bring blocks for the next.
 const PORTION: usize = 200;
 
-fn free_all(pool: &Pool, route: Route) {
+fn free_all(pool: &Pool, free_fn: FreeFn) {
     while pool.taken() < pool.len() {
-        pool.free(route, PORTION);
+        pool.free(free_fn, PORTION);
         thread::sleep(4);
     }
 }
@@ -57,21 +57,21 @@ fn hold(readers: &Readers, msecs: i64) {
 
 /// Readers have looked at each of `objects` all the time, and found none broken.
 fn check_seen(seen: &Seen, objects: usize) -> Result {
-    let (looks, broken) = (seen.looks / objects.max(1), seen.broken);
-    pr_info!("reader: {looks} looks at every object, {broken} at broken ones\n");
-    check!(looks > LOOKS && broken == 0);
+    let (checks, broken) = (seen.checks / objects.max(1), seen.broken);
+    pr_info!("reader: {checks} checks at every object, {broken} at broken ones\n");
+    check!(checks > LOOKS && broken == 0);
     Ok(())
 }
 
 /// Frees `count` objects under the eyes of readers. Returns how many went on the list.
-fn watched(count: usize, route: Route) -> Result<u64> {
+fn watched(count: usize, free_fn: FreeFn) -> Result<u64> {
     let pool = Pool::new(count)?;
-    let listed = Events::count(|c| c.list.load(Relaxed))?;
+    let listed = EventCounter::start(|c| c.list.load(Relaxed))?;
     let seen = reader::watch(&pool, |readers| {
-        free_all(&pool, route);
+        free_all(&pool, free_fn);
         hold(readers, HOLD_MSECS);
     });
-    let listed = listed.so_far();
+    let listed = listed.count();
     core::barrier();
     check_seen(&seen?, count)?;
     pr_info!("reader: {listed} of {count} objects on the list\n");
@@ -79,23 +79,23 @@ fn watched(count: usize, route: Route) -> Result<u64> {
     Ok(listed)
 }
 
-/// A batch waits for a grace period that a first reader holds up, and more objects come: readers that hold only
-/// these find them intact when that grace period is over.
+/// A batch waits for a grace period that a first reader holds up, and more objects come: readers
+/// that hold only these find them intact when that grace period is over.
 fn one_batch_and_another() -> Result {
     let old = Pool::new(300)?;
     let new = Pool::new(300)?;
     // No thread or process ends from here on: each would have a grace period begin.
-    let defaults = params::quick_drain()?;
-    // Nor is one under way that a process has begun: the readers would hold that up, and what is wanted
-    // would begin after it.
+    let restore = params::quick_drain()?;
+    // Nor is one under way that a process has begun: the readers would hold that up, and what is
+    // wanted would begin after it.
     gp::idle();
     let mut inner = Err(EAGAIN);
     let outer = reader::watch(&old, |first| {
-        free_all(&old, Route::Kvfree);
+        free_all(&old, FreeFn::Kvfree);
         // Their grace period has begun by then: the readers to come don't hold it up.
         thread::sleep(150);
         inner = reader::watch(&new, |late| {
-            free_all(&new, Route::Kvfree);
+            free_all(&new, FreeFn::Kvfree);
             // These are in a batch by then.
             thread::sleep(150);
             first.leave_in(0);
@@ -103,7 +103,7 @@ fn one_batch_and_another() -> Result {
         });
         first.leave_in(0);
     })?;
-    drop(defaults);
+    drop(restore);
     let inner = inner?;
     core::barrier();
     check_seen(&outer, old.len())?;
@@ -118,10 +118,10 @@ mod tests {
 
     #[test]
     fn blocks() -> Result {
-        let _defaults = params::quick_drain()?;
+        let _restore = params::quick_drain()?;
         // Most are in blocks, else this would be another test of the list; refills may be late.
         for _ in 0..11 {
-            if watched(3000, Route::Kvfree)? < 1500 {
+            if watched(3000, FreeFn::Kvfree)? < 1500 {
                 return Ok(());
             }
         }
@@ -130,44 +130,45 @@ mod tests {
 
     #[test]
     fn nolock() -> Result {
-        let _defaults = params::quick_drain()?;
-        watched(3000, Route::Nolock).map(drop)
+        let _restore = params::quick_drain()?;
+        watched(3000, FreeFn::Nolock).map(drop)
     }
 
     #[test]
     fn callbacks() -> Result {
-        let _defaults = params::quick_drain()?;
-        for route in Route::CALLS {
-            watched(3000, route)?;
+        let _restore = params::quick_drain()?;
+        for free_fn in FreeFn::CALLS {
+            watched(3000, free_fn)?;
         }
         Ok(())
     }
 
     #[test]
     fn mightsleep() -> Result {
-        let _defaults = params::quick_drain()?;
-        watched(300, Route::Mightsleep).map(drop)
+        let _restore = params::quick_drain()?;
+        watched(300, FreeFn::Mightsleep).map(drop)
     }
 
-    /// A one-argument call finds no page for a block while readers hold its object, and waits as they do.
+    /// A one-argument call finds no page for a block while readers hold its object, and waits as
+    /// they do.
     #[test]
     fn mightsleep_without_a_page() -> Result {
         for _ in 0..4 {
-            let defaults = params::no_blocks()?;
+            let restore = params::no_blocks()?;
             let pool = Pool::new(4)?;
-            let waited = Events::count(|c| c.waited.load(Relaxed))?;
+            let waited = EventCounter::start(|c| c.waited.load(Relaxed))?;
             let seen = reader::watch(&pool, |readers| {
                 // Until then the call has to wait.
                 readers.leave_in(HOLD_MSECS / 4);
                 fault::fail_blocks(1, u64::MAX);
-                pool.free(Route::Mightsleep, 1);
+                pool.free(FreeFn::Mightsleep, 1);
                 fault::fail_blocks(0, 0);
                 // A caller that has not waited still finds them inside.
                 hold(readers, HOLD_MSECS / 4);
             })?;
-            let waited = waited.so_far();
+            let waited = waited.count();
             core::barrier();
-            drop(defaults);
+            drop(restore);
             check_seen(&seen, 1)?;
             check!(waited == 1 && pool.all_freed());
         }
@@ -176,30 +177,30 @@ mod tests {
 
     #[test]
     fn list() -> Result {
-        let _defaults = (params::no_blocks()?, params::quick_drain()?);
-        check!(watched(2000, Route::Kvfree)? == 2000);
+        let _restore = (params::no_blocks()?, params::quick_drain()?);
+        check!(watched(2000, FreeFn::Kvfree)? == 2000);
         Ok(())
     }
 
     #[test]
     fn callbacks_on_the_list() -> Result {
-        let _defaults = (params::no_blocks()?, params::quick_drain()?);
-        for route in Route::CALLS {
-            check!(watched(1000, route)? == 1000);
+        let _restore = (params::no_blocks()?, params::quick_drain()?);
+        for free_fn in FreeFn::CALLS {
+            check!(watched(1000, free_fn)? == 1000);
         }
         Ok(())
     }
 
-    /// Objects join a list whose first ones have waited long enough already, and the shrinker comes:
-    /// readers that hold the later ones find them intact.
+    /// Objects join a list whose first ones have waited long enough already, and the shrinker
+    /// comes: readers that hold the later ones find them intact.
     #[test]
     fn list_goes_on() -> Result {
-        let _defaults = params::no_blocks()?;
+        let _restore = params::no_blocks()?;
         let old = Pool::new(4)?;
         let new = Pool::new(200)?;
         // All on the list of one CPU.
         let cpu = cpu::this();
-        let free_on = |pool: &Pool| cpus::on(cpu, || free_all(pool, Route::Kvfree));
+        let free_on = |pool: &Pool| cpus::on(cpu, || free_all(pool, FreeFn::Kvfree));
         free_on(&old)?;
         rcu::synchronize_rcu();
         let mut done = Ok(());
@@ -226,7 +227,7 @@ mod tests {
         let pool = Pool::new(2000)?;
         let mut shrunk = Ok(());
         let seen = reader::watch(&pool, |readers| {
-            free_all(&pool, Route::Kvfree);
+            free_all(&pool, FreeFn::Kvfree);
             shrunk = params::shrink();
             hold(readers, HOLD_MSECS);
         })?;
@@ -242,7 +243,7 @@ mod tests {
         let pool = Pool::new(500)?;
         let mut inside = usize::MAX;
         reader::watch(&pool, |readers| {
-            free_all(&pool, Route::Kvfree);
+            free_all(&pool, FreeFn::Kvfree);
             readers.leave_in(HOLD_MSECS);
             core::barrier();
             inside = readers.inside();

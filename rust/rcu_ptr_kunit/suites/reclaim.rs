@@ -5,10 +5,10 @@
 
 use crate::{
     bound, cpus,
-    events::Events,
+    events::EventCounter,
+    free_fn::FreeFn,
     memory, params,
-    pool::{Pool, CAN_LOOK},
-    route::Route,
+    pool::{Pool, FREES_ARE_VISIBLE},
     sys::{alloc, core, core_test, cpu, fault, probes, thread, user},
     SLOW,
 };
@@ -17,7 +17,7 @@ use kernel::{prelude::*, sync::atomic::Relaxed};
 /// How objects are freed of which a test waits for some.
 #[derive(Clone, Copy)]
 struct Wait {
-    route: Route,
+    free_fn: FreeFn,
     irqs_off: bool,
     /// Objects that are freed, all on one CPU.
     objects: usize,
@@ -26,16 +26,16 @@ struct Wait {
 }
 
 impl Wait {
-    /// Waits with no barrier, `msecs` milliseconds at most. Returns the milliseconds, `None`: they did
-    /// not come in that time.
+    /// Waits with no barrier, `msecs` milliseconds at most. Returns the milliseconds, `None`: they
+    /// did not come in that time.
     fn once(self, msecs: u32) -> Result<Option<u32>> {
         let pool = Pool::new(self.objects)?;
-        let freed = Events::count(|c| c.freed.load(Relaxed))?;
+        let freed = EventCounter::start(|c| c.freed.load(Relaxed))?;
         let free_all = || {
-            let all = || pool.free(self.route, self.objects);
+            let all = || pool.free(self.free_fn, self.objects);
             if self.irqs_off {
                 // The monitor is armed by then.
-                pool.free(self.route, 1);
+                pool.free(self.free_fn, 1);
                 thread::sleep(100);
             }
             let start = thread::now();
@@ -47,14 +47,14 @@ impl Wait {
             start
         };
         let start = cpus::on(cpus::first(), free_all)?;
-        let came = thread::wait_for(msecs, || freed.so_far() >= self.of_which);
+        let came = thread::wait_for(msecs, || freed.count() >= self.of_which);
         let took = (thread::now() - start) / 1_000_000;
         core::barrier();
         Ok(came.then_some(took as u32))
     }
 
-    /// They come within `msecs` milliseconds in one of a few tries: a machine that is busy is late now and then, an
-    /// engine that makes them wait always.
+    /// They come within `msecs` milliseconds in one of a few tries: a machine that is busy is late
+    /// now and then, an engine that makes them wait always.
     fn comes_within(self, msecs: u32) -> Result {
         let mut least = 4 * msecs;
         for _ in 0..5 {
@@ -66,9 +66,11 @@ impl Wait {
             thread::sleep(msecs);
         }
         let Self {
-            of_which, route, ..
+            of_which, free_fn, ..
         } = self;
-        pr_info!("{of_which} objects by {route:?} took {least} ms, at most {msecs} are allowed\n");
+        pr_info!(
+            "{of_which} objects by {free_fn:?} took {least} ms, at most {msecs} are allowed\n"
+        );
         check!(least <= msecs);
         Ok(())
     }
@@ -79,13 +81,13 @@ fn soon(below: u32) -> u32 {
     bound::soon_msecs().min(below)
 }
 
-/// Objects are freed by the monitor alone: in less than two intervals and a few grace periods, by which a factor of
-/// four shows.
-fn drained_by_monitor(route: Route) -> Result {
-    let _defaults = params::medium_drain()?;
+/// Objects are freed by the monitor alone: in less than two intervals and a few grace periods, by
+/// which a factor of four shows.
+fn drained_by_monitor(free_fn: FreeFn) -> Result {
+    let _restore = params::medium_drain()?;
     let interval = params::MEDIUM_DRAIN_MSECS;
     Wait {
-        route,
+        free_fn,
         irqs_off: false,
         objects: 100,
         of_which: 100,
@@ -93,11 +95,11 @@ fn drained_by_monitor(route: Route) -> Result {
     .comes_within(2 * interval + soon(interval))
 }
 
-/// A monitor that is armed for ten minutes applies a shorter interval, though no object comes any more: everything
-/// is freed, with no barrier.
-fn shorter_interval_counts(route: Route) -> Result {
+/// A monitor that is armed for ten minutes applies a shorter interval, though no object comes any
+/// more: everything is freed, with no barrier.
+fn shorter_interval_counts(free_fn: FreeFn) -> Result {
     let pool = Pool::new(30)?;
-    let free_ten = || cpus::on(cpus::first(), || pool.free(route, 10));
+    let free_ten = || cpus::on(cpus::first(), || pool.free(free_fn, 10));
     // What others have queued there is gone, and its monitor with it.
     let _quick = params::quick_drain()?;
     free_ten()?;
@@ -115,9 +117,9 @@ fn shorter_interval_counts(route: Route) -> Result {
 }
 
 /// A block's worth does not wait for the drain interval (5 s), nor for a second of it.
-fn full_block_hurries(route: Route) -> Result {
+fn full_block_hurries(free_fn: FreeFn) -> Result {
     Wait {
-        route,
+        free_fn,
         irqs_off: false,
         objects: 1050,
         // The last part of a block may wait.
@@ -126,12 +128,12 @@ fn full_block_hurries(route: Route) -> Result {
     .comes_within(soon(700))
 }
 
-/// Some blocks' worth that came with interrupts off don't wait for a monitor that sleeps for less than
-/// a second.
-fn crowd_with_irqs_off_hurries(route: Route) -> Result {
-    let _defaults = params::second_drain()?;
+/// Some blocks' worth that came with interrupts off don't wait for a monitor that sleeps for less
+/// than a second.
+fn crowd_with_irqs_off_hurries(free_fn: FreeFn) -> Result {
+    let _restore = params::second_drain()?;
     Wait {
-        route,
+        free_fn,
         irqs_off: true,
         objects: 3000,
         of_which: 1500,
@@ -139,26 +141,27 @@ fn crowd_with_irqs_off_hurries(route: Route) -> Result {
     .comes_within(soon(500))
 }
 
-/// Uses up all spare blocks of a CPU, with interrupts off. Returns how many refills are put off for that.
+/// Uses up all spare blocks of a CPU, with interrupts off. Returns how many refills are put off for
+/// that.
 fn put_off_refills() -> Result<u64> {
     let pool = Pool::new(4000)?;
     let before = probes::COUNTERS.backoffs.load(Relaxed);
-    let all = || cpu::irqs_off(|| pool.free(Route::Kvfree, pool.len()));
+    let all = || cpu::irqs_off(|| pool.free(FreeFn::Kvfree, pool.len()));
     cpus::on(cpus::first(), all)?;
     core::barrier();
     Ok(probes::COUNTERS.backoffs.load(Relaxed) - before)
 }
 
-/// Empty blocks are current where objects came from when the limit of blocks becomes 0: none is left on `cpu`, which
-/// had one.
+/// Empty blocks are current where objects came from when the limit of blocks becomes 0: none is
+/// left on `cpu`, which had one.
 fn keeps_no_block(cpu: i32) -> Result {
     let has_block = || core_test::first_word(cpu) >> 63 != 0;
     // As in `shrinker_leaves_idle_cpus_alone()`.
     for _ in 0..8 {
         let _medium = params::medium_drain()?;
         let pool = Pool::new(10)?;
-        cpus::on(cpu, || pool.free(Route::Kvfree, 10))?;
-        let had = bound::watchdog(|| pool.all_freed()) && has_block();
+        cpus::on(cpu, || pool.free(FreeFn::Kvfree, 10))?;
+        let had = bound::wait_with_timeout(|| pool.all_freed()) && has_block();
         let _none = params::no_cached_blocks()?;
         let has = has_block();
         core::barrier();
@@ -176,33 +179,36 @@ mod tests {
 
     #[test]
     fn monitor_drains() -> Result {
-        Route::ATOMIC.into_iter().try_for_each(drained_by_monitor)
+        FreeFn::ATOMIC.into_iter().try_for_each(drained_by_monitor)
     }
 
     #[test]
     fn shorter_interval() -> Result {
-        skip_if!(!CAN_LOOK, c"this kernel doesn't show what is freed");
-        Route::ATOMIC
+        skip_if!(
+            !FREES_ARE_VISIBLE,
+            c"this kernel doesn't show what is freed"
+        );
+        FreeFn::ATOMIC
             .into_iter()
             .try_for_each(shorter_interval_counts)
     }
 
     #[test]
     fn full_blocks_do_not_wait() -> Result {
-        Route::ATOMIC.into_iter().try_for_each(full_block_hurries)
+        FreeFn::ATOMIC.into_iter().try_for_each(full_block_hurries)
     }
 
     /// As many linked objects as are in a block don't either.
     #[test]
     fn long_lists_do_not_wait() -> Result {
-        let _defaults = params::no_blocks()?;
-        Route::ATOMIC.into_iter().try_for_each(full_block_hurries)
+        let _restore = params::no_blocks()?;
+        FreeFn::ATOMIC.into_iter().try_for_each(full_block_hurries)
     }
 
     #[test]
     fn crowds_do_not_wait() -> Result {
         skip_if!(SLOW, c"it takes longer to free a crowd than it may wait");
-        Route::ATOMIC
+        FreeFn::ATOMIC
             .into_iter()
             .try_for_each(crowd_with_irqs_off_hurries)
     }
@@ -211,19 +217,19 @@ mod tests {
     #[test]
     fn shrinker_frees() -> Result {
         let pool = Pool::new(400)?;
-        let shrinks = Events::count(|c| c.shrinks.load(Relaxed))?;
-        pool.free(Route::Kvfree, 300);
+        let shrinks = EventCounter::start(|c| c.shrinks.load(Relaxed))?;
+        pool.free(FreeFn::Kvfree, 300);
         params::shrink()?;
         let freed = bound::soon(|| pool.all_freed());
-        let shrinks = shrinks.so_far();
+        let shrinks = shrinks.count();
         core::barrier();
         check!(freed);
         check!(shrinks > 0);
         Ok(())
     }
 
-    /// A CPU has an empty block, and nothing else, when the shrinker is called: it is left alone, as it has that
-    /// block still.
+    /// A CPU has an empty block, and nothing else, when the shrinker is called: it is left alone,
+    /// as it has that block still.
     #[test]
     fn shrinker_leaves_idle_cpus_alone() -> Result {
         skip_if!(
@@ -233,14 +239,14 @@ mod tests {
         let Some(cpu) = cpu::online().find(|&c| c != cpu::this()) else {
             return Ok(());
         };
-        let _defaults = params::medium_drain()?;
+        let _restore = params::medium_drain()?;
         let mut alone = false;
-        // The monitor has put an empty block in the place of the one with objects, and takes that away an
-        // interval later: again should it have been in between.
+        // The monitor has put an empty block in the place of the one with objects, and takes that
+        // away an interval later: again should it have been in between.
         for _ in 0..8 {
             let pool = Pool::new(10)?;
-            cpus::on(cpu, || pool.free(Route::Kvfree, 10))?;
-            let drained = bound::watchdog(|| pool.all_freed());
+            cpus::on(cpu, || pool.free(FreeFn::Kvfree, 10))?;
+            let drained = bound::wait_with_timeout(|| pool.all_freed());
             let before = core_test::first_word(cpu);
             params::shrink()?;
             let has_block = before >> 63 != 0;
@@ -261,14 +267,14 @@ mod tests {
         skip_if!(cpu::online().count() < 2, c"needs two CPUs");
         let pool = Pool::new(1000)?;
         // Which brings its own blocks.
-        cpus::on(cpus::first(), || pool.free(Route::Mightsleep, pool.len()))?;
+        cpus::on(cpus::first(), || pool.free(FreeFn::Mightsleep, pool.len()))?;
         core::barrier();
         check!(memory::stats_match(cpus::first(), "now_cached=[1-9]"));
-        let shrinks = Events::count(|c| c.shrinks.load(Relaxed))?;
+        let shrinks = EventCounter::start(|c| c.shrinks.load(Relaxed))?;
         user::sh(
             c"for s in /sys/kernel/debug/shrinker/rcu_ptr-krc-*; do echo 0 0 1 >$s/scan; done",
         )?;
-        check!(shrinks.so_far() == 1);
+        check!(shrinks.count() == 1);
         Ok(())
     }
 
@@ -284,15 +290,15 @@ mod tests {
     /// Memory is short, a refill is put off and has come: the next one is not put off.
     #[test]
     fn pressure_passes() -> Result {
-        let _defaults = params::short_pause()?;
+        let _restore = params::short_pause()?;
         // One that an earlier test has put off comes first.
-        let end = bound::watchdog_ends();
-        let refills = Events::count(|c| c.refills.load(Relaxed))?;
+        let end = bound::timeout_end();
+        let refills = EventCounter::start(|c| c.refills.load(Relaxed))?;
         loop {
-            let before = refills.so_far();
+            let before = refills.count();
             params::shrink()?;
             let put_off = put_off_refills()?;
-            bound::watchdog(|| refills.so_far() > before);
+            bound::wait_with_timeout(|| refills.count() > before);
             if put_off > 0 || thread::now() > end {
                 break;
             }
@@ -307,17 +313,17 @@ mod tests {
     #[test]
     fn all_memory_taken() -> Result {
         let pool = Pool::new(3000)?;
-        pool.free(Route::Kvfree, 1000);
+        pool.free(FreeFn::Kvfree, 1000);
         let hog = alloc::Hog::new(usize::MAX);
-        pool.free(Route::Kvfree, 1000);
+        pool.free(FreeFn::Kvfree, 1000);
         drop(hog);
         core::barrier();
         check!(pool.all_freed());
         Ok(())
     }
 
-    /// A headless call of atomic context is refused, as there is no block, and no other call comes after it: a
-    /// refill brings blocks to that CPU all the same.
+    /// A headless call of atomic context is refused, as there is no block, and no other call comes
+    /// after it: a refill brings blocks to that CPU all the same.
     #[test]
     fn refused_call_starts_refill() -> Result {
         // Blocks are neither cached nor being filled, and the monitors have gone idle.
@@ -342,13 +348,14 @@ mod tests {
             })
         };
         check!(!cpus::on(cpus::first(), try_free)??);
-        // One that an earlier test has put off comes first. A timer that far off may be an eighth late.
+        // One that an earlier test has put off comes first. A timer that far off may be an eighth
+        // late.
         let came = bound::within(params::PAUSE_MSECS * 9 / 8, || {
             memory::stats_match(cpus::first(), "now_cached=[1-9]")
         });
         for object in pool.objects() {
             // SAFETY: It is this test's still.
-            unsafe { Route::Mightsleep.free(object.start, object.at) };
+            unsafe { FreeFn::Mightsleep.free(object.start, object.at) };
         }
         core::barrier();
         check!(came);
@@ -358,7 +365,7 @@ mod tests {
     /// Refills after the shrinker wait, then bring a block.
     #[test]
     fn refills_pause_after_pressure() -> Result {
-        let _defaults = params::short_pause()?;
+        let _restore = params::short_pause()?;
         let probes = probes::Probes::register()?;
         let counters = [&probes::COUNTERS.backoffs, &probes::COUNTERS.refilled];
         let before = counters.map(|n| n.load(Relaxed));
@@ -367,11 +374,11 @@ mod tests {
         let came = || (0..2).all(|i| counters[i].load(Relaxed) > before[i]);
         let mut pool = Pool::new(300)?;
         let mut freed = true;
-        let end = bound::watchdog_ends();
+        let end = bound::timeout_end();
         while !came() && thread::now() < end {
             params::shrink()?;
             for _ in 0..2 {
-                pool.free(Route::Kvfree, 150);
+                pool.free(FreeFn::Kvfree, 150);
                 thread::wait_for(150, came);
             }
             core::barrier();

@@ -5,9 +5,9 @@
 
 use crate::{
     bound,
-    events::Events,
-    memory::Mark,
-    owner::{self, Book, Link, Owner, CHAIN},
+    events::EventCounter,
+    memory::FreeMemory,
+    owner::{self, DropCounts, Link, Owner, CHAIN},
     rcu_ptr::{
         self, free_mightsleep, try_free_nolock, BhOff, Context, ForeignOwnableRcu, KvFree,
         MaySleep, RcuBox, RcuFree, RcuFreeBox, RcuFreeKBox, RcuFreeKVBox, RcuFreeSafe, RcuFreeVBox,
@@ -27,13 +27,16 @@ use kernel::{
     xarray::{AllocKind, XArray},
 };
 
-fn object(book: &'static Book, key: u64) -> Result<RcuKBox<Owner>> {
-    RcuBox::new(Owner::new(book, key)?, GFP_KERNEL)
+fn object(drops: &'static DropCounts, key: u64) -> Result<RcuKBox<Owner>> {
+    RcuBox::new(Owner::new(drops, key)?, GFP_KERNEL)
 }
 
 /// The same of any allocator and context.
-fn boxed<A: KvFree, C: Context>(book: &'static Book, key: u64) -> Result<RcuBox<Owner, A, C>> {
-    RcuBox::new(Owner::new(book, key)?, GFP_KERNEL)
+fn boxed<A: KvFree, C: Context>(
+    drops: &'static DropCounts,
+    key: u64,
+) -> Result<RcuBox<Owner, A, C>> {
+    RcuBox::new(Owner::new(drops, key)?, GFP_KERNEL)
 }
 
 /// What a box's drop says of itself, where it may sleep.
@@ -74,17 +77,17 @@ impl RcuFreeSafe for Key {
 
     fn drop_before_gp(self: Pin<&mut Self>, view: Pin<&Door>) {
         // One that the owner had changed by then is counted.
-        self.0.look();
+        self.0.check_intact();
         view.closed.fetch_add(1, Relaxed);
     }
 }
 
-fn door(book: &'static Book, number: u64) -> Result<RcuFreeKBox<Key>> {
+fn door(drops: &'static DropCounts, number: u64) -> Result<RcuFreeKBox<Key>> {
     let view = Door {
         number,
         closed: Atomic::new(0),
     };
-    RcuFreeBox::new(view, Key(Owner::new(book, number)?), GFP_KERNEL)
+    RcuFreeBox::new(view, Key(Owner::new(drops, number)?), GFP_KERNEL)
 }
 
 impl RcuFreeSafe for Link {
@@ -94,9 +97,9 @@ impl RcuFreeSafe for Link {
 }
 
 /// A pinned initializer that fails at its end, when one part is there.
-fn failing(book: &'static Book) -> impl PinInit<Link, Error> {
+fn failing(drops: &'static DropCounts) -> impl PinInit<Link, Error> {
     try_pin_init!(Link {
-        owner: Owner::new(book, 1)?,
+        owner: Owner::new(drops, 1)?,
         next: Err(EBUSY)?,
     })
 }
@@ -138,49 +141,50 @@ mod tests {
 
     #[test]
     fn boxes_drop_what_they_own() -> Result {
-        static BOOK: Book = Book::new();
+        static DROPS: DropCounts = DropCounts::new();
         for key in 0..2000 {
-            check!(object(&BOOK, key)?.key == key);
+            check!(object(&DROPS, key)?.key == key);
         }
-        check!(BOOK.ends_with(2000));
-        check!(BOOK.bh_off.load(Relaxed) == 2000);
+        check!(DROPS.all_dropped(2000));
+        check!(DROPS.bh_off.load(Relaxed) == 2000);
         Ok(())
     }
 
     #[test]
     fn boxes_drop_after_the_grace_period() -> Result {
-        static BOOK: Book = Book::new();
-        let object = object(&BOOK, 1)?;
+        static DROPS: DropCounts = DropCounts::new();
+        let object = object(&DROPS, 1)?;
         let guard = rcu::read_lock();
         let seen = object.with_rcu(&guard);
         drop(object);
         for _ in 0..1000 {
-            seen.look();
+            seen.check_intact();
         }
-        let early = BOOK.dropped();
+        let early = DROPS.dropped();
         drop(guard);
-        check!(early == 0 && BOOK.ends_with(1));
+        check!(early == 0 && DROPS.all_dropped(1));
         Ok(())
     }
 
     #[test]
     fn boxes_whose_drop_sleeps() -> Result {
-        static BOOK: Book = Book::new();
+        static DROPS: DropCounts = DropCounts::new();
         for key in 0..20 {
-            let object: RcuSleepBox<_> = RcuBox::new(Sleeper(Owner::new(&BOOK, key)?), GFP_KERNEL)?;
+            let object: RcuSleepBox<_> =
+                RcuBox::new(Sleeper(Owner::new(&DROPS, key)?), GFP_KERNEL)?;
             check!(object.0.key == key);
             cpu::irqs_off(|| drop(object));
         }
-        check!(BOOK.ends_with(20));
+        check!(DROPS.all_dropped(20));
 
-        check!(BOOK.in_task.load(Relaxed) == 20);
+        check!(DROPS.in_task.load(Relaxed) == 20);
         Ok(())
     }
 
     #[test]
     fn boxes_in_boxes() -> Result {
-        static BOOK: Book = Book::new();
-        let first = owner::chain(&BOOK)?;
+        static DROPS: DropCounts = DropCounts::new();
+        let first = owner::chain(&DROPS)?;
         let links = core::iter::successors(first.as_deref(), |link| link.next.as_deref());
         let sum: u64 = links.map(|link| link.owner.key).sum();
         check!(sum == CHAIN * (CHAIN - 1) / 2);
@@ -189,7 +193,7 @@ mod tests {
         for _ in 1..CHAIN {
             rcu_ptr::barrier();
         }
-        check!(BOOK.ends_with(CHAIN as usize));
+        check!(DROPS.all_dropped(CHAIN as usize));
         Ok(())
     }
 
@@ -224,13 +228,13 @@ mod tests {
 
     #[test]
     fn boxes_of_every_allocator() -> Result {
-        static BOOK: Book = Book::new();
+        static DROPS: DropCounts = DropCounts::new();
         for key in 0..20 {
-            let small: RcuVBox<Owner> = boxed::<Vmalloc, BhOff>(&BOOK, key)?;
-            let sleepy = boxed::<Kmalloc, MaySleep>(&BOOK, key)?;
+            let small: RcuVBox<Owner> = boxed::<Vmalloc, BhOff>(&DROPS, key)?;
+            let sleepy = boxed::<Kmalloc, MaySleep>(&DROPS, key)?;
             let large = RcuKVBox::new(
                 try_pin_init!(Large {
-                    owner: Owner::new(&BOOK, key)?,
+                    owner: Owner::new(&DROPS, key)?,
                     rest <- sevens(),
                 }),
                 GFP_KERNEL,
@@ -239,46 +243,47 @@ mod tests {
             check!(small.key == large.owner.key && large.rest[19_999] == plain[19_999]);
             check!(sleepy.key == key);
         }
-        check!(BOOK.ends_with(60));
+        check!(DROPS.all_dropped(60));
         Ok(())
     }
 
     #[test]
     fn boxes_that_are_forgotten() -> Result {
-        static BOOK: Book = Book::new();
-        let object = object(&BOOK, 1)?;
+        static DROPS: DropCounts = DropCounts::new();
+        let object = object(&DROPS, 1)?;
         // Leaked, but for a look at it.
         let left = ptr::from_ref(&*object).cast_mut();
         mem::forget(object);
         rcu_ptr::barrier();
-        check!(BOOK.dropped() == 0);
+        check!(DROPS.dropped() == 0);
         // SAFETY: The object of a box of this type that was forgotten.
         drop(unsafe { RcuKBox::<Owner>::from_foreign(left.cast()) });
-        check!(BOOK.ends_with(1));
+        check!(DROPS.all_dropped(1));
         Ok(())
     }
 
     #[test]
     fn initializers_that_fail() -> Result {
-        static BOOK: Book = Book::new();
+        static DROPS: DropCounts = DropCounts::new();
         for _ in 0..100 {
-            let object = RcuKBox::<Link>::new(failing(&BOOK), GFP_KERNEL);
+            let object = RcuKBox::<Link>::new(failing(&DROPS), GFP_KERNEL);
             check!(object.is_err_and(|error| error == EBUSY));
         }
-        check!(BOOK.ends_with(100));
+        check!(DROPS.all_dropped(100));
         Ok(())
     }
 
-    /// Their memory is back, and does not wait for a grace period: only what an owner of them has does.
+    /// Their memory is back, and does not wait for a grace period: only what an owner of them has
+    /// does.
     #[test]
     fn nothing_is_left_of_initializers_that_fail() -> Result {
-        static BOOK: Book = Book::new();
+        static DROPS: DropCounts = DropCounts::new();
         const ROUNDS: usize = 400;
-        let queued = Events::count(|c| c.queued.iter().map(|n| n.load(Relaxed)).sum())?;
+        let queued = EventCounter::start(|c| c.queued.iter().map(|n| n.load(Relaxed)).sum())?;
         let mut back = false;
         // Others may take as much at the same time once.
         for _ in 0..3 {
-            let mark = Mark::take();
+            let mark = FreeMemory::now();
             for _ in 0..ROUNDS {
                 let large = RcuVBox::<Large>::new(
                     try_pin_init!(Large {
@@ -287,7 +292,7 @@ mod tests {
                     }),
                     GFP_KERNEL,
                 );
-                let view = RcuFreeVBox::<Link>::new(sevens(), failing(&BOOK), GFP_KERNEL);
+                let view = RcuFreeVBox::<Link>::new(sevens(), failing(&DROPS), GFP_KERNEL);
                 check!(large.is_err_and(|error| error == EBUSY));
                 check!(view.is_err_and(|error| error == EBUSY));
             }
@@ -297,51 +302,51 @@ mod tests {
                 break;
             }
         }
-        let queued = queued.so_far();
+        let queued = queued.count();
         rcu_ptr::barrier();
         check!(back);
-        check!(queued == BOOK.made() as u64);
-        check!(BOOK.is_even());
+        check!(queued == DROPS.made() as u64);
+        check!(DROPS.is_balanced());
         Ok(())
     }
 
     #[test]
     fn pointers_are_those_of_objects() -> Result {
-        static BOOK: Book = Book::new();
+        static DROPS: DropCounts = DropCounts::new();
         check!(is_object(1u8)?);
         check!(is_object(1u64)?);
         check!(is_object(Line)?);
-        check!(is_object(Owner::new(&BOOK, 1)?)?);
-        let door = door(&BOOK, 2)?;
+        check!(is_object(Owner::new(&DROPS, 1)?)?);
+        let door = door(&DROPS, 2)?;
         let seen = ptr::from_ref(door.view());
         let raw = door.into_foreign().cast::<Door>();
         check!(ptr::eq(seen, raw) && aligned::<Door, RcuFreeBox<Key>>(raw));
         // SAFETY: From above.
         drop(unsafe { RcuFreeBox::<Key>::from_foreign(raw.cast()) });
-        check!(BOOK.ends_with(2));
+        check!(DROPS.all_dropped(2));
         Ok(())
     }
 
     #[test]
     fn owners_part_goes_at_once() -> Result {
-        static BOOK: Book = Book::new();
-        let mut door = door(&BOOK, 7)?;
+        static DROPS: DropCounts = DropCounts::new();
+        let mut door = door(&DROPS, 7)?;
         door.owned_mut().0.key ^= 0;
         let guard = rcu::read_lock();
         let view = door.with_rcu(&guard);
         check!(door.0.key == view.number && view.closed.load(Relaxed) == 0);
         drop(door);
         // The owner's part has been dropped, once, after it was told; the view is still there.
-        let (dropped, closed, number) = (BOOK.dropped(), view.closed.load(Relaxed), view.number);
+        let (dropped, closed, number) = (DROPS.dropped(), view.closed.load(Relaxed), view.number);
         drop(guard);
         check!(dropped == 1 && closed == 1 && number == 7);
-        check!(BOOK.ends_with(1) && BOOK.looks.load(Relaxed) == 1);
+        check!(DROPS.all_dropped(1) && DROPS.checks.load(Relaxed) == 1);
         Ok(())
     }
 
     #[test]
     fn views_of_every_allocator() -> Result {
-        static BOOK: Book = Book::new();
+        static DROPS: DropCounts = DropCounts::new();
         struct Blind;
         impl RcuFreeSafe for Blind {
             type View = Wide;
@@ -359,22 +364,22 @@ mod tests {
             number: 1,
             closed: Atomic::new(0),
         };
-        if let Some(owner) = Owner::new_nolock(&BOOK, 1) {
+        if let Some(owner) = Owner::new_nolock(&DROPS, 1) {
             drop(RcuFreeBox::new_nolock(view, Key(owner)));
         }
         rcu_ptr::barrier();
-        check!(BOOK.is_even());
+        check!(DROPS.is_balanced());
         Ok(())
     }
 
     #[test]
     fn slots_of_both_kinds() -> Result {
-        static BOOK: Book = Book::new();
+        static DROPS: DropCounts = DropCounts::new();
         let objects = RcuSlot::<RcuKBox<Owner>>::new();
         let doors = RcuSlot::<RcuFreeBox<Key>>::new();
         for key in 0..100 {
-            drop(objects.swap(Some(object(&BOOK, key)?)));
-            drop(doors.swap(Some(door(&BOOK, key)?)));
+            drop(objects.swap(Some(object(&DROPS, key)?)));
+            drop(doors.swap(Some(door(&DROPS, key)?)));
             let guard = rcu::read_lock();
             let seen = objects.load(&guard).map(|object| object.key);
             check!(seen == Some(key));
@@ -384,17 +389,17 @@ mod tests {
         // One is emptied, the other dropped with what is in it.
         check!(doors.swap(None).is_some() && doors.swap(None).is_none());
         drop(objects);
-        check!(BOOK.ends_with(200));
+        check!(DROPS.all_dropped(200));
         Ok(())
     }
 
     #[test]
     fn xarrays_hold_boxes() -> Result {
-        static BOOK: Book = Book::new();
+        static DROPS: DropCounts = DropCounts::new();
         let objects = KBox::pin_init(XArray::<RcuKBox<Owner>>::new(AllocKind::Alloc), GFP_KERNEL)?;
         let doors = KBox::pin_init(XArray::<RcuFreeBox<Key>>::new(AllocKind::Alloc), GFP_KERNEL)?;
         for key in 0..300u64 {
-            let (object, door) = (object(&BOOK, key)?, door(&BOOK, key)?);
+            let (object, door) = (object(&DROPS, key)?, door(&DROPS, key)?);
             // Each place twice: the second takes the first one's place.
             let i = key as usize / 2;
             let old = objects.lock().store(i, object, GFP_KERNEL);
@@ -418,34 +423,34 @@ mod tests {
         });
         check!(closed == Some(1));
         drop((objects, doors));
-        check!(BOOK.ends_with(600));
+        check!(DROPS.all_dropped(600));
         Ok(())
     }
 
     #[test]
     fn foreign_pointers_under_rcu() -> Result {
-        static BOOK: Book = Book::new();
-        let raw = object(&BOOK, 5)?.into_foreign();
+        static DROPS: DropCounts = DropCounts::new();
+        let raw = object(&DROPS, 5)?.into_foreign();
         let guard = rcu::read_lock();
         // SAFETY: From above, and not let go of yet.
         let seen = unsafe { RcuKBox::<Owner>::rcu_borrow(raw, &guard) };
         // SAFETY: As above, this once.
         drop(unsafe { RcuKBox::<Owner>::from_foreign(raw) });
-        seen.look();
+        seen.check_intact();
         let key = seen.key;
         drop(guard);
-        check!(key == 5 && BOOK.ends_with(1));
+        check!(key == 5 && DROPS.all_dropped(1));
         Ok(())
     }
 
     #[test]
     fn closures_run_once_and_then_the_drop() -> Result {
-        static BOOK: Book = Book::new();
+        static DROPS: DropCounts = DropCounts::new();
         static RAN: Atomic<u64> = Atomic::new(0);
         static WRONG: Atomic<u64> = Atomic::new(0);
         let shared = Arc::new(0u64, GFP_KERNEL)?;
         for key in 0..500u64 {
-            let owner = Owner::sharing(&BOOK, key, &shared)?;
+            let owner = Owner::sharing(&DROPS, key, &shared)?;
             let object = RcuKBox::new(WithRoom::<_, 2>::new(owner), GFP_KERNEL)?;
             let also = shared.clone();
             let guard = rcu::read_lock();
@@ -457,9 +462,9 @@ mod tests {
                     RAN.fetch_add(1, Relaxed);
                 })
             });
-            seen.look();
+            seen.check_intact();
         }
-        check!(BOOK.ends_with(500));
+        check!(DROPS.all_dropped(500));
         check!(RAN.load(Relaxed) == 500 && WRONG.load(Relaxed) == 0);
         // What the closures held is gone, and what the objects held.
         check!(Arc::into_unique_or_drop(shared).is_some());
@@ -468,11 +473,11 @@ mod tests {
 
     #[test]
     fn closures_that_sleep() -> Result {
-        static BOOK: Book = Book::new();
+        static DROPS: DropCounts = DropCounts::new();
         static RAN: Atomic<u64> = Atomic::new(0);
         for key in 0..20 {
             let object: RcuSleepBox<WithRoom<_, 0>> =
-                RcuBox::new(WithRoom::new(Owner::new(&BOOK, key)?), GFP_KERNEL)?;
+                RcuBox::new(WithRoom::new(Owner::new(&DROPS, key)?), GFP_KERNEL)?;
             object.call(|_| {
                 let in_task = cpu::may_sleep();
                 if in_task {
@@ -481,38 +486,38 @@ mod tests {
                 RAN.fetch_add(u64::from(in_task), Relaxed);
             });
         }
-        check!(BOOK.ends_with(20));
+        check!(DROPS.all_dropped(20));
         check!(RAN.load(Relaxed) == 20);
         Ok(())
     }
 
     #[test]
     fn closures_that_queue() -> Result {
-        static BOOK: Book = Book::new();
+        static DROPS: DropCounts = DropCounts::new();
         static RAN: Atomic<u64> = Atomic::new(0);
-        let first = RcuKBox::new(WithRoom::<_, 1>::new(Owner::new(&BOOK, 1)?), GFP_KERNEL)?;
-        let second = RcuKBox::new(WithRoom::<_, 1>::new(Owner::new(&BOOK, 2)?), GFP_KERNEL)?;
+        let first = RcuKBox::new(WithRoom::<_, 1>::new(Owner::new(&DROPS, 1)?), GFP_KERNEL)?;
+        let second = RcuKBox::new(WithRoom::<_, 1>::new(Owner::new(&DROPS, 2)?), GFP_KERNEL)?;
         first.call(move |_| {
             second.call(|owner| {
                 RAN.fetch_add(owner.key, Relaxed);
             })
         });
         rcu_ptr::barrier();
-        check!(BOOK.ends_with(2) && RAN.load(Relaxed) == 2);
+        check!(DROPS.all_dropped(2) && RAN.load(Relaxed) == 2);
         Ok(())
     }
 
     #[test]
     fn room_that_is_not_used() -> Result {
-        static BOOK: Book = Book::new();
+        static DROPS: DropCounts = DropCounts::new();
         drop(RcuKBox::new(
-            WithRoom::<_, 4>::new(Owner::new(&BOOK, 1)?),
+            WithRoom::<_, 4>::new(Owner::new(&DROPS, 1)?),
             GFP_KERNEL,
         )?);
         let plain = RcuKBox::new(WithRoom::<_, 1>::new(3u64), GFP_KERNEL)?;
         check!(**plain == 3);
         drop(plain);
-        check!(BOOK.ends_with(1));
+        check!(DROPS.all_dropped(1));
         Ok(())
     }
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What Rust objects own is dropped once and not early, however many contexts on however many CPUs make
-//! and drop them while others look.
+//! What Rust objects own is dropped once and not early, however many contexts on however many CPUs
+//! make and drop them while others look.
 
 use crate::{
     bound,
-    owner::{Book, Owner},
+    owner::{DropCounts, Owner},
     rcu_ptr::{self, Cache, CacheSlot, RcuKBox, RcuSlot, WithRoom},
     scaled, storm,
     sys::{
@@ -27,7 +27,7 @@ type Roomy = WithRoom<Owner, 1>;
 
 /// Slots, and what writers in any context did with them.
 struct Stage {
-    book: &'static Book,
+    drops: &'static DropCounts,
     boxes: RcuSlot<RcuKBox<Owner>>,
     rooms: RcuSlot<RcuKBox<Roomy>>,
     next: Atomic<u64>,
@@ -41,9 +41,9 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(book: &'static Book, ran: &'static Atomic<usize>) -> Self {
+    fn new(drops: &'static DropCounts, ran: &'static Atomic<usize>) -> Self {
         Self {
-            book,
+            drops,
             boxes: RcuSlot::new(),
             rooms: RcuSlot::new(),
             next: Atomic::new(1),
@@ -55,7 +55,7 @@ impl Stage {
     }
 
     fn new_owner(&self) -> Option<Owner> {
-        let owner = Owner::new_nolock(self.book, self.next.fetch_add(1, Relaxed));
+        let owner = Owner::new_nolock(self.drops, self.next.fetch_add(1, Relaxed));
         self.missed.fetch_add(usize::from(owner.is_none()), Relaxed);
         owner
     }
@@ -81,10 +81,10 @@ impl Stage {
             }
         }
         if let Some(owner) = seen {
-            owner.look();
+            owner.check_intact();
         }
         if let Some(owner) = self.rooms.load(&guard) {
-            owner.look();
+            owner.check_intact();
         }
     }
 
@@ -93,7 +93,7 @@ impl Stage {
             let ran = self.ran;
             self.queued.fetch_add(1, Relaxed);
             object.call(move |owner| {
-                owner.look();
+                owner.check_intact();
                 ran.fetch_add(1, Relaxed);
             });
         }
@@ -106,23 +106,25 @@ impl Stage {
         self.retire(self.rooms.swap(None));
         rcu_ptr::barrier();
         let asked = self.next.load(Relaxed) as usize - 1;
-        let [there, missed, queued, ran, looks] = [
+        let [there, missed, queued, ran, checks] = [
             &self.there,
             &self.missed,
             &self.queued,
             self.ran,
-            &self.book.looks,
+            &self.drops.checks,
         ]
         .map(|n| n.load(Relaxed));
-        let made = self.book.made();
+        let made = self.drops.made();
         pr_info!(
-            "rust_drop: {there} times there; {made} made, {missed} not allocated; {ran} of {queued} closures; {looks} looks\n"
+            "rust_drop: {there} times there; {made} made, {missed} not allocated; {ran} of \
+             {queued} closures; {checks} checks\n"
         );
-        // Each call asks for two. kmalloc_nolock() has nothing in NMI on PREEMPT_RT, and where another has the lock
-        // of the slab: half of what tasks ask for is far more than that leaves.
+        // Each call asks for two. kmalloc_nolock() has nothing in NMI on PREEMPT_RT, and where
+        // another has the lock of the slab: half of what tasks ask for is far more than that
+        // leaves.
         check!(asked >= 2 * (tasks + there) && made + missed == asked && made >= tasks);
-        check!(there > ENOUGH && ran == queued && looks > 0);
-        check!(self.book.is_even());
+        check!(there > ENOUGH && ran == queued && checks > 0);
+        check!(self.drops.is_balanced());
         Ok(())
     }
 }
@@ -132,18 +134,18 @@ const ENOUGH: usize = 100;
 
 /// A timer's handler and tasks of every CPU.
 fn in_timer(
-    book: &'static Book,
+    drops: &'static DropCounts,
     ran: &'static Atomic<usize>,
     place: Where,
     want: Context,
 ) -> Result {
-    let stage = Stage::new(book, ran);
+    let stage = Stage::new(drops, ran);
     let rounds = scaled(10_000);
     let body = || stage.exchange(want);
     let task = |_cpu: i32| {
         let _ = timer::every(place, 300_000, &body, || {
             (0..rounds).for_each(|_| body());
-            bound::watchdog(|| stage.there.load(Relaxed) > ENOUGH);
+            bound::wait_with_timeout(|| stage.there.load(Relaxed) > ENOUGH);
         });
     };
     thread::on_cpus(cpu::online(), &task, || ())?;
@@ -152,7 +154,7 @@ fn in_timer(
 
 /// A place for objects of a cache, and what writers in any context do with it.
 struct CacheStage<'a> {
-    book: &'static Book,
+    drops: &'static DropCounts,
     cache: &'a Cache<Owner>,
     slot: CacheSlot<'a, Owner>,
     next: Atomic<u64>,
@@ -170,7 +172,7 @@ impl CacheStage<'_> {
         let key = self.next.fetch_add(1, Relaxed);
         let guard = rcu::read_lock();
         let seen = self.slot.load(&guard);
-        let owner = Owner::new_nolock(self.book, key);
+        let owner = Owner::new_nolock(self.drops, key);
         self.missed.fetch_add(usize::from(owner.is_none()), Relaxed);
         if let Some(Ok(new)) = owner.map(|owner| self.cache.alloc_nolock(owner)) {
             // Some have never been shared when they go.
@@ -179,17 +181,17 @@ impl CacheStage<'_> {
             }
         }
         if let Some(owner) = seen {
-            owner.look();
+            owner.check_intact();
         }
     }
 }
 
 /// Returns the runs in NMI, if there are any.
-fn through_a_cache(book: &'static Book) -> Result<Option<usize>> {
+fn through_a_cache(drops: &'static DropCounts) -> Result<Option<usize>> {
     let cache = Cache::new(c"rcu_ptr_rust_drop")?;
     cache.prefill(64)?;
     let stage = CacheStage {
-        book,
+        drops,
         cache: &cache,
         slot: CacheSlot::new(&cache),
         next: Atomic::new(1),
@@ -203,41 +205,41 @@ fn through_a_cache(book: &'static Book) -> Result<Option<usize>> {
     match nmi_source {
         Some(nmi_source) => storm::during(nmi_source, &exchange, None, || {
             let ran = thread::on_cpus(cpu::online(), &task, || ());
-            bound::watchdog(|| stage.there.load(Relaxed) > ENOUGH);
+            bound::wait_with_timeout(|| stage.there.load(Relaxed) > ENOUGH);
             ran
         })??,
         None => thread::on_cpus(cpu::online(), &task, || ())?,
     }
     drop(stage.slot.swap(None));
     cache.barrier();
-    let (there, looks) = (stage.there.load(Relaxed), book.looks.load(Relaxed));
-    let (made, missed) = (book.made(), stage.missed.load(Relaxed));
-    pr_info!("rust_drop: cache: {there} times in NMI; {made} made, {missed} not allocated; {looks} looks\n");
+    let (there, checks) = (stage.there.load(Relaxed), drops.checks.load(Relaxed));
+    let (made, missed) = (drops.made(), stage.missed.load(Relaxed));
+    pr_info!("rust_drop: cache: {there} times in NMI; {made} made, {missed} not allocated; {checks} checks\n");
     // As in `Stage::end()`, of one object a call.
     let (asked, tasks) = (
         stage.next.load(Relaxed) as usize - 1,
         rounds * cpu::online().count(),
     );
     check!(asked >= tasks + there && made + missed == asked && made >= tasks / 2);
-    check!(book.is_even() && looks > 0);
+    check!(drops.is_balanced() && checks > 0);
     Ok(nmi_source.map(|_| there))
 }
 
-/// Objects of a cache that share what they own, in generations: all but the last are dropped while their
-/// memory is used again.
-fn sharing(book: &'static Book, generations: u64) -> Result {
+/// Objects of a cache that share what they own, in generations: all but the last are dropped while
+/// their memory is used again.
+fn sharing(drops: &'static DropCounts, generations: u64) -> Result {
     let cache = Cache::new(c"rcu_ptr_rust_share")?;
     let shared = Arc::new(7u64, GFP_KERNEL)?;
     for key in 0..generations {
-        let one = cache.alloc(Owner::sharing(book, key, &shared)?, GFP_KERNEL)?;
-        let other = cache.alloc(Owner::sharing(book, !key, &shared)?, GFP_KERNEL)?;
+        let one = cache.alloc(Owner::sharing(drops, key, &shared)?, GFP_KERNEL)?;
+        let other = cache.alloc(Owner::sharing(drops, !key, &shared)?, GFP_KERNEL)?;
         drop((one.share(), other));
         if key % 64 == 0 {
             cache.barrier();
         }
     }
     drop(cache);
-    check!(book.is_even() && book.made() == 2 * generations as usize);
+    check!(drops.is_balanced() && drops.made() == 2 * generations as usize);
     check!(Arc::into_unique_or_drop(shared).is_some());
     Ok(())
 }
@@ -248,17 +250,17 @@ mod tests {
 
     #[test]
     fn in_nmi_and_tasks() -> Result {
-        static BOOK: Book = Book::new();
+        static DROPS: DropCounts = DropCounts::new();
         static RAN: Atomic<usize> = Atomic::new(0);
         let nmi_source = or_skip!(storm::strongest(), c"the machine has no NMIs");
-        let stage = Stage::new(&BOOK, &RAN);
+        let stage = Stage::new(&DROPS, &RAN);
         let rounds = scaled(20_000);
         let exchange = || stage.exchange(Context::Nmi);
         storm::during(nmi_source, &exchange, None, || {
             let task = |_cpu: i32| (0..rounds).for_each(|_| exchange());
             let ran = thread::on_cpus(cpu::online(), &task, || ());
             // Where the tasks were quick.
-            bound::watchdog(|| stage.there.load(Relaxed) > ENOUGH);
+            bound::wait_with_timeout(|| stage.there.load(Relaxed) > ENOUGH);
             ran
         })??;
         stage.end(rounds * cpu::online().count())
@@ -266,29 +268,29 @@ mod tests {
 
     #[test]
     fn through_a_cache_in_nmi_and_tasks() -> Result {
-        static BOOK: Book = Book::new();
-        let there = or_skip!(through_a_cache(&BOOK)?, c"the machine has no NMIs");
+        static DROPS: DropCounts = DropCounts::new();
+        let there = or_skip!(through_a_cache(&DROPS)?, c"the machine has no NMIs");
         check!(there > ENOUGH);
         Ok(())
     }
 
     #[test]
     fn references_in_objects_of_a_cache() -> Result {
-        static BOOK: Book = Book::new();
-        sharing(&BOOK, scaled(5000) as u64)
+        static DROPS: DropCounts = DropCounts::new();
+        sharing(&DROPS, scaled(5000) as u64)
     }
 
     #[test]
     fn in_hardirq_and_tasks() -> Result {
-        static BOOK: Book = Book::new();
+        static DROPS: DropCounts = DropCounts::new();
         static RAN: Atomic<usize> = Atomic::new(0);
-        in_timer(&BOOK, &RAN, Where::Hardirq, Context::Hardirq)
+        in_timer(&DROPS, &RAN, Where::Hardirq, Context::Hardirq)
     }
 
     #[test]
     fn in_softirq_and_tasks() -> Result {
-        static BOOK: Book = Book::new();
+        static DROPS: DropCounts = DropCounts::new();
         static RAN: Atomic<usize> = Atomic::new(0);
-        in_timer(&BOOK, &RAN, Where::Softirq, Context::Softirq)
+        in_timer(&DROPS, &RAN, Where::Softirq, Context::Softirq)
     }
 }

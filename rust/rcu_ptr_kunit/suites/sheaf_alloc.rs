@@ -82,8 +82,8 @@ fn take(held: &Kept<'_>, n: usize) -> usize {
     })
 }
 
-/// One CPU allocates one object, and right after it the other `n - 1`, both with interrupts off: how
-/// many found something.
+/// One CPU allocates one object, and right after it the other `n - 1`, both with interrupts off:
+/// how many found something.
 fn one_and_the_rest(held: &Kept<'_>, cpus: [i32; 2], n: usize) -> Result<usize> {
     let (there, first) = (Atomic::<usize>::new(0), Atomic::<usize>::new(0));
     let found = Atomic::<usize>::new(0);
@@ -104,7 +104,7 @@ fn one_and_the_rest(held: &Kept<'_>, cpus: [i32; 2], n: usize) -> Result<usize> 
 
 /// Waits until `done` without a pause, in which a worker could help: a watchdog.
 fn spin(done: impl Fn() -> bool) {
-    cpus::spin(i64::from(bound::WATCHDOG_MSECS) * 1_000_000, done);
+    cpus::spin(i64::from(bound::TIMEOUT_MSECS) * 1_000_000, done);
 }
 
 /// The CPUs that share the first one's node.
@@ -141,7 +141,8 @@ mod tests {
         stopped?;
         // Twelve objects of a page each.
         let seen = user::sh(c_str!(
-            "grep -c 'kunit_try_catch.* mm_page_alloc: .*__GFP_NOMEMALLOC' /sys/kernel/tracing/trace"
+            "grep -c 'kunit_try_catch.* mm_page_alloc: .*__GFP_NOMEMALLOC' \
+             /sys/kernel/tracing/trace"
         ));
         let special = user::sh(c_str!(
             "grep 'kunit_try_catch.* mm_page_alloc: ' /sys/kernel/tracing/trace | tee /dev/console | \
@@ -233,7 +234,7 @@ mod tests {
         let cache = SheafCache::new(c"rcu_ptr_kept_again", 64, cache::own_memory())?;
         prefill(&cache, N)?;
         for _ in 0..3 {
-            let held = cpus::on(cpus::first(), || cache.hold_at_hand(N))??;
+            let held = cpus::on(cpus::first(), || cache.hold_irqs_off(N))??;
             check!(held.len() == N);
             check!(bound::soon(|| stats_match!(
                 "rcu_ptr_kept_again",
@@ -247,8 +248,8 @@ mod tests {
     #[test]
     fn reserve_is_filled_for_a_dead_cpu() -> Result {
         const N: usize = 100;
-        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
-        let _defaults = params::no_drain()?;
+        let cpu = other_cpu!();
+        let _restore = params::no_drain()?;
         let cache = SheafCache::new(c"rcu_ptr_kept_dead", 64, cache::own_memory())?;
         cpus::on(cpu, || cache.prefill(N))??;
         let held = Kept::new(&cache, 60)?;
@@ -261,11 +262,11 @@ mod tests {
         Ok(())
     }
 
-    /// A context with preemption disabled may look at the reserve while a larger one takes its place: it is waited
-    /// for.
+    /// A context with preemption disabled may look at the reserve while a larger one takes its
+    /// place: it is waited for.
     #[test]
     fn reserve_grows_after_a_grace_period() -> Result {
-        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
+        let cpu = other_cpu!();
         let cache = SheafCache::new(c"rcu_ptr_kept_more", 64, cache::own_memory())?;
         for _ in 0..4 {
             let stage = Atomic::<i32>::new(0);
@@ -295,7 +296,7 @@ mod tests {
             let in_vain = |_: &usize| cache.hold_nolock().is_none();
             cpu::irqs_off(|| (0..N).filter(in_vain).count())
         })?;
-        let came = bound::watchdog(|| cache.stats().now_full as usize * 56 >= missed);
+        let came = bound::wait_with_timeout(|| cache.stats().now_full as usize * 56 >= missed);
         check!(missed > N / 2 && came);
         Ok(())
     }
@@ -308,8 +309,8 @@ mod tests {
             let mut asked = None;
             for _ in 0..10 {
                 let cache = SheafCache::new(c"rcu_ptr_right", 64, cache::own_memory())?;
-                // Both have asked before a worker comes, which serves both: what came in between would go
-                // to the next caller, on any node.
+                // Both have asked before a worker comes, which serves both: what came in between
+                // would go to the next caller, on any node.
                 if one_and_the_rest(&Kept::new(&cache, 400)?, [other, asks], 2)? == 0 {
                     asked = Some(cache);
                     break;
@@ -320,7 +321,7 @@ mod tests {
             };
             check!(bound::soon(|| cache.stats().now_full >= 2));
             for cpu in [here, there] {
-                let held = cpus::on(cpu, || cache.hold_at_hand(40))??;
+                let held = cpus::on(cpu, || cache.hold_irqs_off(40))??;
                 check!(held.len() == 40 && far(&held, cpu) == 0);
             }
         }

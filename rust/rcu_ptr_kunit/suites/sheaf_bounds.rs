@@ -5,7 +5,7 @@
 
 use super::{sheaf_calls::sheaves, sheaf_memory::nodes};
 use crate::{
-    bound,
+    bound, cpus,
     held::Held,
     params,
     provoke::{free_rcu_twice, free_twice},
@@ -43,8 +43,8 @@ fn on_cpus(stats: &Stats) -> u64 {
         + stats.now_closed
 }
 
-/// One CPU allocates with `alloc`, another frees, with 64 objects in circulation, until `enough` says so of the
-/// number of objects.
+/// One CPU allocates with `alloc`, another frees, with 64 objects in circulation, until `enough`
+/// says so of the number of objects.
 pub(super) fn circulate(
     cache: &SheafCache,
     (here, there): (i32, i32),
@@ -53,31 +53,22 @@ pub(super) fn circulate(
 ) -> Result {
     let slots = [const { Atomic::<*mut u8>::new(ptr::null_mut()) }; 64];
     let done = Atomic::<usize>::new(0);
-    let stop = Atomic::<i32>::new(0);
-    let body = |cpu: i32| {
-        let mut i = 0usize;
-        while stop.load(Relaxed) == 0 {
-            let slot = &slots[i % 64];
-            if cpu == there {
-                if let Some(object) = NonNull::new(slot.xchg(ptr::null_mut(), Full)) {
-                    // SAFETY: From this cache; the exchange made it this CPU's.
-                    unsafe { cache.free_rcu(object) };
-                }
-            } else if slot.load(Relaxed).is_null() {
-                if let Some(object) = alloc() {
-                    slot.xchg(object.as_ptr(), Full);
-                    done.add(1, Relaxed);
-                }
+    let turn = |cpu: i32, i: usize| {
+        let slot = &slots[i % 64];
+        if cpu == there {
+            if let Some(object) = NonNull::new(slot.xchg(ptr::null_mut(), Full)) {
+                // SAFETY: An object of this cache, which this CPU has removed from the slot.
+                unsafe { cache.free_rcu(object) };
             }
-            i += 1;
-            if i % 64 == 0 {
-                thread::still_alive();
+        } else if slot.load(Relaxed).is_null() {
+            if let Some(object) = alloc() {
+                slot.xchg(object.as_ptr(), Full);
+                done.add(1, Relaxed);
             }
         }
     };
-    thread::on_cpus([here, there].into_iter(), &body, || {
-        bound::watchdog(|| enough(done.load(Relaxed)));
-        stop.store(1, Relaxed);
+    cpus::meanwhile([here, there].into_iter(), &turn, || {
+        bound::wait_with_timeout(|| enough(done.load(Relaxed)))
     })?;
     for slot in &slots {
         if let Some(object) = NonNull::new(slot.load(Relaxed)) {
@@ -88,8 +79,8 @@ pub(super) fn circulate(
     Ok(())
 }
 
-/// [`circulate()`] until many sheaves have been emptied: few are there when both have ended. Returns the most spent
-/// sheaves that there were.
+/// [`circulate()`] until many sheaves have been emptied: few are there when both have ended.
+/// Returns the most spent sheaves that there were.
 fn spend(
     cache: &SheafCache,
     cpus: (i32, i32),
@@ -104,7 +95,7 @@ fn spend(
     })?;
     // Callbacks, a tick, and the worker that brings the barn back to its limit.
     let most_sheaves = most_sheaves();
-    let settled = bound::watchdog(|| {
+    let settled = bound::wait_with_timeout(|| {
         let stats = cache.stats();
         stats.now_waiting == 0 && stats.now_closed == 0 && stats.now_sheaves <= most_sheaves
     });
@@ -120,8 +111,8 @@ fn spend(
     Ok(most)
 }
 
-/// Sheaves of four when nothing is on its way: two kinds in a barn, what goes to another node, and what CPUs
-/// have.
+/// Sheaves of four when nothing is on its way: two kinds in a barn, what goes to another node, and
+/// what CPUs have.
 fn most_sheaves() -> u64 {
     (2 * 8 + 1) * nodes() + cpu::online().count() as u64 * (MAX_SPENT + 4)
 }
@@ -132,7 +123,8 @@ pub(super) fn two_cpus() -> Option<(i32, i32)> {
     Some((here, there))
 }
 
-/// An object was given back twice: that was seen, and it is not allocated more than once while `cache` has others.
+/// An object was given back twice: that was seen, and it is not allocated more than once while
+/// `cache` has others.
 fn given_out_once(cache: &SheafCache, object: NonNull<u8>) -> Result {
     let held = cache.alloc_many(300)?;
     let times = held.iter().filter(|&&other| other == object).count();
@@ -152,12 +144,12 @@ fn given_out_once(cache: &SheafCache, object: NonNull<u8>) -> Result {
 mod tests {
     use super::*;
 
-    /// Emptied sheaves of a CPU that allocates with softirqs off, and of which nothing else waits for
-    /// a grace period.
+    /// Emptied sheaves of a CPU that allocates with softirqs off, and of which nothing else waits
+    /// for a grace period.
     #[test]
     fn spent_with_softirqs_off() -> Result {
         let cpus = or_skip!(two_cpus(), c"needs two CPUs");
-        let _defaults = params::no_drain()?;
+        let _restore = params::no_drain()?;
         let cache = SheafCache::new(c"rcu_ptr_bh", SIZE, sheaves(4, 8))?;
         let alloc = || cpu::bh_off(|| cache.alloc(true));
         let most = spend(&cache, cpus, &alloc)?;
@@ -169,17 +161,17 @@ mod tests {
     #[test]
     fn spent_with_interrupts_off() -> Result {
         let cpus = or_skip!(two_cpus(), c"needs two CPUs");
-        let _defaults = params::no_drain()?;
+        let _restore = params::no_drain()?;
         let cache = SheafCache::new(c"rcu_ptr_irqs", SIZE, sheaves(4, 8))?;
         let alloc = || cpu::irqs_off(|| cache.alloc_nolock()).or_else(|| cache.alloc(false));
         spend(&cache, cpus, &alloc).map(drop)
     }
 
-    /// The backlog of a CPU that had interrupts off for long: callbacks take a few sheaves each, and
-    /// the barrier waits for the rest.
+    /// The backlog of a CPU that had interrupts off for long: callbacks take a few sheaves each,
+    /// and the barrier waits for the rest.
     #[test]
     fn callbacks_are_short() -> Result {
-        let _defaults = params::no_drain()?;
+        let _restore = params::no_drain()?;
         let cache = SheafCache::new(c"rcu_ptr_flood", SIZE, sheaves(4, 8))?;
         let n = scaled(20_000);
         let held = cache.alloc_many(n)?;
@@ -189,7 +181,7 @@ mod tests {
             cache.stats().now_closed as usize
         });
         // A barrier would take them over: the tick hands them to callbacks, and nothing else does.
-        let landed = bound::watchdog(|| {
+        let landed = bound::wait_with_timeout(|| {
             let stats = cache.stats();
             stats.now_waiting == 0 && stats.now_closed == 0
         });
@@ -212,7 +204,7 @@ mod tests {
     /// Whatever a CPU has goes back without any other call.
     #[test]
     fn nothing_stays() -> Result {
-        let _defaults = params::quick_drain()?;
+        let _restore = params::quick_drain()?;
         for nth in 1..6 {
             let cache = SheafCache::new(c"rcu_ptr_stay", SIZE, sheaves(4, 8))?;
             // One of the steps on the way to a full sheaf fails.
@@ -231,13 +223,13 @@ mod tests {
     /// An object begins to wait one drain interval after it came, and not two.
     #[test]
     fn slow_sheaf_waits_one_interval() -> Result {
-        let (_defaults, msecs) = params::slow_drain()?;
+        let (_restore, msecs) = params::slow_drain()?;
         let cache = SheafCache::new(c"rcu_ptr_slow", SIZE, Args::default())?;
         let object = cache.hold()?;
         let before = thread::now();
         drop(object);
         let came = cache.stats().now_rcu;
-        let gone = bound::watchdog(|| cache.stats().now_rcu == 0);
+        let gone = bound::wait_with_timeout(|| cache.stats().now_rcu == 0);
         let took = (thread::now() - before) / 1_000_000;
         kernel::kunit::info(fmt!("rcu_ptr_sheaf_bounds: closed after {took} ms\n"));
         check!(came == 1 && gone);
@@ -245,8 +237,8 @@ mod tests {
         Ok(())
     }
 
-    /// A monitor that is armed for ten minutes applies a shorter interval, and a reaper, though no other call comes;
-    /// and a longer one.
+    /// A monitor that is armed for ten minutes applies a shorter interval, and a reaper, though no
+    /// other call comes; and a longer one.
     #[test]
     fn shorter_interval() -> Result {
         let cache = SheafCache::new(c"rcu_ptr_shorter", SIZE, Args::default())?;
@@ -290,7 +282,7 @@ mod tests {
     /// Memory reclaim gets what CPUs have.
     #[test]
     fn shrinker_reaches_cpus() -> Result {
-        let _defaults = params::no_drain()?;
+        let _restore = params::no_drain()?;
         let cache = SheafCache::new(c"rcu_ptr_reach", SIZE, Args::default())?;
         let body = |_: i32| (0..100).for_each(|_| drop(cache.hold()));
         thread::on_cpus(cpu::online(), &body, || ())?;

@@ -14,7 +14,7 @@ use crate::{
         cache::{self, Args, SheafCache},
         core, cpu, gp, thread, user,
     },
-    table::{Alloc, Table, Wrong, SIZE},
+    table::{Alloc, Table, Violations, SIZE},
 };
 use ::core::ptr::NonNull;
 use kernel::{prelude::*, str::CString, sync::rcu};
@@ -43,8 +43,8 @@ macro_rules! stats_match {
 }
 pub(super) use stats_match;
 
-/// Allocates `count` objects, all different, fills each with its number, looks whether they keep it,
-/// and gives them back.
+/// Allocates `count` objects, all different, fills each with its number, looks whether they keep
+/// it, and gives them back.
 fn keeps_contents(cache: &SheafCache, size: usize, align: usize, count: usize) -> Result<bool> {
     let mut objects = KVVec::<NonNull<u8>>::with_capacity(count, GFP_KERNEL)?;
     for i in 0..count {
@@ -73,19 +73,19 @@ fn keeps_contents(cache: &SheafCache, size: usize, align: usize, count: usize) -
 }
 
 /// `n` objects are replaced in a table with readers; what went wrong.
-fn go_round(cache: &SheafCache, n: usize) -> Result<Wrong> {
+fn go_round(cache: &SheafCache, n: usize) -> Result<Violations> {
     let table = Table::new(cache, 50)?;
     table.under_readers(|| {
         for i in table.rounds(n) {
             table.replace(i, Alloc::Sleep);
-            table.look(i);
-            table.touch(Alloc::Sleep);
+            table.check(i);
+            table.alloc_and_free(Alloc::Sleep);
             if i % 100 == 0 {
                 core::barrier();
             }
         }
     })?;
-    Ok(table.wrong())
+    Ok(table.violations())
 }
 
 /// An object that readers look at, and the word that is all over it.
@@ -115,8 +115,8 @@ impl Watched {
     }
 }
 
-/// Readers look at `n` objects of `cache`, which are freed, and then for `msecs` milliseconds more; `end` is
-/// called meanwhile, and has the cache.
+/// Readers look at `n` objects of `cache`, which are freed, and then for `msecs` milliseconds more;
+/// `end` is called meanwhile, and has the cache.
 pub(super) fn under_readers(
     cache: SheafCache,
     n: usize,
@@ -214,7 +214,7 @@ mod tests {
     fn capacities() -> Result {
         for n in [1, 2, 3, 7, 55, 56] {
             let cache = SheafCache::new(c"rcu_ptr_caps", SIZE, sheaves(n, n))?;
-            check!(go_round(&cache, 1000)? == Wrong::default());
+            check!(go_round(&cache, 1000)? == Violations::default());
         }
         Ok(())
     }
@@ -275,7 +275,7 @@ mod tests {
         // The reserve is that of this node.
         thread::stay_here();
         cache.prefill(1000)?;
-        check!(cache.hold_at_hand(1000)?.len() == 1000);
+        check!(cache.hold_irqs_off(1000)?.len() == 1000);
         Ok(())
     }
 
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn destroyed_while_objects_wait() -> Result {
-        let _defaults = params::quick_drain()?;
+        let _restore = params::quick_drain()?;
         for n in [1, 10, 57, 500, 5000] {
             let cache = SheafCache::new(c"rcu_ptr_end", SIZE, Args::default())?;
             let table = Table::new(&cache, n)?;
@@ -323,7 +323,7 @@ mod tests {
     /// A CPU has objects that wait in more caches than it looks after in one interrupt.
     #[test]
     fn barrier_of_many_caches() -> Result {
-        let _defaults = params::no_drain()?;
+        let _restore = params::no_drain()?;
         let mut caches = KVec::new();
         for i in 0..20 {
             let name = CString::try_from_fmt(fmt!("rcu_ptr_many_{i}"))?;
@@ -342,7 +342,7 @@ mod tests {
     /// Debugfs has the counters that a caller gets, each under its name.
     #[test]
     fn counters_by_debugfs() -> Result {
-        let _defaults = params::no_drain()?;
+        let _restore = params::no_drain()?;
         let cache = SheafCache::new(c"rcu_ptr_counted", SIZE, Args::default())?;
         let _first = cache.hold_nolock();
         let mut held = cache.hold_many(400)?;
@@ -375,7 +375,7 @@ mod tests {
     /// The barrier of scripts is that of caches too.
     #[test]
     fn barrier_by_debugfs() -> Result {
-        let _defaults = params::no_drain()?;
+        let _restore = params::no_drain()?;
         let cache = SheafCache::new(c"rcu_ptr_by_debugfs", SIZE, Args::default())?;
         drop(cache.hold_many(3)?);
         check!(cache.waiting() > 0);
@@ -384,10 +384,11 @@ mod tests {
         Ok(())
     }
 
-    /// Readers hold objects, which wait for their grace period. Their slab overwrites what it gets back at once.
+    /// Readers hold objects, which wait for their grace period. Their slab overwrites what it gets
+    /// back at once.
     #[test]
     fn destroyed_while_readers_look() -> Result {
-        let _defaults = params::no_drain()?;
+        let _restore = params::no_drain()?;
         let flags = if cfg!(CONFIG_SLUB_DEBUG) {
             alloc::POISON
         } else {
@@ -399,14 +400,14 @@ mod tests {
                 let cache = SheafCache::with_flags(name, SIZE, Args::default(), flags)?;
                 // The destruction of the cache has to wait for the readers.
                 let seen = under_readers(cache, n, 100, drop)?;
-                check!(seen.looks > 100 * n && seen.broken == 0);
+                check!(seen.checks > 100 * n && seen.broken == 0);
             }
         }
         Ok(())
     }
 
-    /// Flags of the slab: such objects go round as others do, and nothing stands in for memory that has
-    /// to stay of its type or to be aligned.
+    /// Flags of the slab: such objects go round as others do, and nothing stands in for memory that
+    /// has to stay of its type or to be aligned.
     #[test]
     fn slab_flags() -> Result {
         let all = [alloc::TYPESAFE, alloc::HWCACHE_ALIGN, alloc::POISON]
@@ -416,7 +417,7 @@ mod tests {
             let cache = SheafCache::with_flags(c"rcu_ptr_flags", SIZE, Args::default(), flags)?;
             let none = cache.hold_nolock().is_none();
             let stood_in = cache.stats().nolock_allocs;
-            check!(go_round(&cache, 500)? == Wrong::default());
+            check!(go_round(&cache, 500)? == Violations::default());
             if flags & (alloc::TYPESAFE | alloc::HWCACHE_ALIGN) != 0 {
                 check!(none && stood_in == 0);
             }

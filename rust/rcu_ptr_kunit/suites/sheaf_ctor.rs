@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Objects with a constructor in a cache with SLAB_TYPESAFE_BY_RCU: a hash table whose lookups take a reference
-//! by what the constructor made, and look again whether the object is theirs, as the kernel's own users of such
-//! caches do. Objects are allocated again at once.
+//! Objects with a constructor in a cache with SLAB_TYPESAFE_BY_RCU: a hash table whose lookups take
+//! a reference by what the constructor made, and look again whether the object is theirs, as the
+//! kernel's own users of such caches do. Objects are allocated again at once.
 
 use crate::{
     held::Held,
@@ -131,7 +131,8 @@ impl<'a> Map<'a> {
         let guard = rcu::read_lock();
         // ORDERING: Acquire pairs with the exchange of `insert()`.
         let entry = NonNull::new(self.places[key as usize % PLACES].load(Acquire));
-        // SAFETY: Found inside this read-side critical section: the memory stays an entry, of whatever key.
+        // SAFETY: Found inside this read-side critical section: the memory stays an entry, of
+        // whatever key.
         let got = entry.filter(|entry| unsafe { self.get(entry.as_ref()) });
         drop(guard);
         let Some(entry) = got else { return };

@@ -32,8 +32,8 @@ fn look(object: NonNull<u8>) -> u8 {
     unsafe { object.as_ptr().read_volatile() }
 }
 
-/// Calls `f` on these CPUs, one after the other, in threads: a report that comes while a test's task runs fails that
-/// test.
+/// Calls `f` on these CPUs, one after the other, in threads: a report that comes while a test's
+/// task runs fails that test.
 fn on_each(mut cpus: impl Iterator<Item = i32>, f: impl Fn() + Sync) -> Result {
     cpus.try_for_each(|cpu| cpus::on(cpu, &f))
 }
@@ -65,7 +65,7 @@ fn free_and_wait(object: Held<'_>) -> NonNull<u8> {
 fn watched(cache: &SheafCache) -> Result<Option<Held<'_>>> {
     let mut held = KVVec::new();
     let mut found = None;
-    let end = bound::watchdog_ends();
+    let end = bound::timeout_end();
     while found.is_none() && thread::now() < end {
         let object = cache.hold()?;
         if slab::is_kfence(object.start()) {
@@ -157,7 +157,8 @@ mod tests {
         ))?;
         let looked = watched(&cache).and_then(|object| {
             let seen = free_and_wait(object.ok_or(ENODEV)?);
-            // It flushes the TLB only where an object is freed, and reports the first look that faults.
+            // It flushes the TLB only where an object is freed, and reports the first look that
+            // faults.
             expect_splat!("KFENCE: use-after-free read", look_on(cpu::online(), seen))
         });
         user::sh(c_str!(
@@ -171,7 +172,7 @@ mod tests {
     fn lost_objects_are_found() -> Result {
         needs!(CONFIG_DEBUG_KMEMLEAK);
         // The sheaves stay where they are.
-        let _defaults = params::no_drain()?;
+        let _restore = params::no_drain()?;
         let cache = SheafCache::new(c"rcu_ptr_lost", SIZE, Args::default())?;
         let lost = Atomic::<usize>::new(0);
         let lose = |_| {

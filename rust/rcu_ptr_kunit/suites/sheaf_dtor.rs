@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The destructor of a cache: once for each use of an object, after its grace period and before the next use,
-//! whichever way the object returns; and what it frees itself.
+//! The destructor of a cache: once for each use of an object, after its grace period and before the
+//! next use, whichever way the object returns; and what it frees itself.
 
 use super::{sheaf_calls, sheaf_memory::up_and_down};
 use crate::{
     bound,
+    callback::Gate,
     cpus::{self, Down},
     params,
     sys::{
@@ -13,7 +14,7 @@ use crate::{
         cache::{self, Args, Handle, SheafCache},
         core, cpu, fault, thread,
     },
-    table::{Alloc, Table, Wrong, DESTRUCTOR, SIZE},
+    table::{Alloc, Table, Violations, DESTRUCTOR, SIZE},
 };
 use ::core::{
     cell::Cell,
@@ -32,7 +33,7 @@ pub(super) fn with(dtor: Option<cache::ObjectFn>) -> Args {
 }
 
 /// What destructors of nodes did, and with which cache.
-pub(super) struct Book {
+pub(super) struct DtorContext {
     pub(super) cache: Cell<Option<Handle>>,
     destructed: Atomic<u64>,
     /// Calls for what does not wait for one.
@@ -42,9 +43,9 @@ pub(super) struct Book {
 }
 
 // SAFETY: The cache is set before there is an object.
-unsafe impl Sync for Book {}
+unsafe impl Sync for DtorContext {}
 
-impl Book {
+impl DtorContext {
     pub(super) const fn new() -> Self {
         Self {
             cache: Cell::new(None),
@@ -67,7 +68,7 @@ const DONE: u64 = 0xd0e0_0000_0d0d_0002;
 pub(super) struct Node {
     state: Atomic<u64>,
     next: *mut Node,
-    book: *const Book,
+    ctx: *const DtorContext,
 }
 
 /// # Safety
@@ -75,19 +76,19 @@ pub(super) struct Node {
 /// `object` is a node.
 pub(super) unsafe extern "C" fn destruct_node(object: *mut c_void) {
     // SAFETY: By the safety requirements of this function; the book outlives the cache.
-    let (node, book) = unsafe { (&*object.cast::<Node>(), &*(*object.cast::<Node>()).book) };
+    let (node, ctx) = unsafe { (&*object.cast::<Node>(), &*(*object.cast::<Node>()).ctx) };
     if node.state.xchg(DONE, Full) != FREED {
-        book.wrong.add(1, Relaxed);
+        ctx.wrong.add(1, Relaxed);
     }
-    if let (Some(next), Some(cache)) = (NonNull::new(node.next), book.cache.get()) {
+    if let (Some(next), Some(cache)) = (NonNull::new(node.next), ctx.cache.get()) {
         // SAFETY: A live object of the cache, owned by this one.
         unsafe { free(cache, next) };
     }
-    let naps = book.naps.load(Relaxed);
+    let naps = ctx.naps.load(Relaxed);
     if naps > 0 {
         thread::sleep(naps);
     }
-    book.destructed.add(1, Relaxed);
+    ctx.destructed.add(1, Relaxed);
 }
 
 /// # Safety
@@ -102,30 +103,30 @@ pub(super) unsafe fn free(cache: Handle, node: NonNull<Node>) {
 }
 
 /// A cache of nodes.
-fn nodes(name: &CStr, book: &Book) -> Result<SheafCache> {
-    nodes_with(name, book, Args::default())
+fn nodes(name: &CStr, ctx: &DtorContext) -> Result<SheafCache> {
+    nodes_with(name, ctx, Args::default())
 }
 
 /// The same with other arguments.
-pub(super) fn nodes_with(name: &CStr, book: &Book, args: Args) -> Result<SheafCache> {
+pub(super) fn nodes_with(name: &CStr, ctx: &DtorContext, args: Args) -> Result<SheafCache> {
     let args = Args {
         dtor: Some(destruct_node),
         ..args
     };
     let cache = SheafCache::new(name, SIZE, args)?;
-    book.cache.set(Some(cache.handle()));
+    ctx.cache.set(Some(cache.handle()));
     Ok(cache)
 }
 
 /// A list of `n` nodes, each of which owns the next.
-pub(super) fn list(cache: &SheafCache, book: &Book, n: usize) -> Result<NonNull<Node>> {
+pub(super) fn list(cache: &SheafCache, ctx: &DtorContext, n: usize) -> Result<NonNull<Node>> {
     let mut first = ptr::null_mut();
     for _ in 0..n {
         let node = cache.alloc(false).ok_or(ENOMEM)?.cast::<Node>();
         let value = Node {
             state: Atomic::new(0),
             next: first,
-            book,
+            ctx,
         };
         // SAFETY: A fresh object, large enough.
         unsafe { node.write(value) };
@@ -135,9 +136,9 @@ pub(super) fn list(cache: &SheafCache, book: &Book, n: usize) -> Result<NonNull<
 }
 
 /// Nodes that wait, each a list of one.
-pub(super) fn free_some(cache: &SheafCache, book: &Book, n: usize) -> Result {
+pub(super) fn free_some(cache: &SheafCache, ctx: &DtorContext, n: usize) -> Result {
     for _ in 0..n {
-        let node = list(cache, book, 1)?;
+        let node = list(cache, ctx, 1)?;
         // SAFETY: From this cache, the caller's.
         unsafe { free(cache.handle(), node) };
     }
@@ -145,10 +146,10 @@ pub(super) fn free_some(cache: &SheafCache, book: &Book, n: usize) -> Result {
 }
 
 /// Nodes that wait, freed with interrupts off when there is no memory for a sheaf.
-pub(super) fn free_without_a_sheaf(cache: &SheafCache, book: &Book, n: usize) -> Result {
+pub(super) fn free_without_a_sheaf(cache: &SheafCache, ctx: &DtorContext, n: usize) -> Result {
     let mut held = KVVec::<NonNull<Node>>::new();
     for _ in 0..n {
-        held.push(list(cache, book, 1)?, GFP_KERNEL)?;
+        held.push(list(cache, ctx, 1)?, GFP_KERNEL)?;
     }
     fault::fail_alloc(1, u64::MAX);
     cpu::irqs_off(|| {
@@ -169,8 +170,8 @@ pub(super) unsafe extern "C" fn scribble(object: *mut c_void) {
     unsafe { object.cast::<u8>().write_bytes(0xdd, SIZE) };
 }
 
-/// Objects that readers look at, and that a destructor writes to after their grace period: none is found broken, by
-/// a barrier that comes meanwhile, and by the end of the cache.
+/// Objects that readers look at, and that a destructor writes to after their grace period: none is
+/// found broken, by a barrier that comes meanwhile, and by the end of the cache.
 pub(super) fn under_readers(n: usize, args: Args) -> Result {
     let barrier: fn(SheafCache) = |cache| cache.barrier();
     for end in [barrier, drop] {
@@ -180,32 +181,18 @@ pub(super) fn under_readers(n: usize, args: Args) -> Result {
         };
         let cache = SheafCache::new(c"rcu_ptr_dtor_seen", SIZE, args)?;
         let seen = sheaf_calls::under_readers(cache, n, 60, end)?;
-        check!(seen.looks > 100 * n && seen.broken == 0);
+        check!(seen.checks > 100 * n && seen.broken == 0);
     }
     Ok(())
 }
 
-/// A destructor comes here, and goes on when it is let through.
-struct Gate {
-    reached: Atomic<i32>,
-    open: Atomic<i32>,
-    /// Those that were not let through in time.
-    late: Atomic<i32>,
-}
-
-static GATE: Gate = Gate {
-    reached: Atomic::new(0),
-    open: Atomic::new(0),
-    late: Atomic::new(0),
-};
+static GATE: Gate = Gate::new();
 
 /// # Safety
 ///
-/// Any argument will do: it is not used.
+/// There are no requirements.
 unsafe extern "C" fn wait_at_gate(_object: *mut c_void) {
-    GATE.reached.store(1, Relaxed);
-    let open = bound::watchdog(|| GATE.open.load(Relaxed) == 1);
-    GATE.late.add(i32::from(!open), Relaxed);
+    GATE.wait();
 }
 
 #[kunit_tests(rcu_ptr_sheaf_dtor)]
@@ -232,15 +219,15 @@ mod tests {
                 for i in table.rounds(1000) {
                     table.replace(i, Alloc::Sleep);
                     cpu::irqs_off(|| table.replace(i * 7, Alloc::Nolock));
-                    table.look(i);
-                    table.touch(Alloc::Atomic);
+                    table.check(i);
+                    table.alloc_and_free(Alloc::Atomic);
                     if i % 200 == 0 {
                         core::barrier();
                     }
                 }
             })?;
-            let off = table.unbalanced();
-            check!(table.wrong() == Wrong::default());
+            let off = table.dtor_imbalance();
+            check!(table.violations() == Violations::default());
             check!(off == 0 && cache.stats().destructed > 2000);
         }
         Ok(())
@@ -249,38 +236,38 @@ mod tests {
     /// Objects that come from the slab and go back to it without having been allocated.
     #[test]
     fn not_without_a_use() -> Result {
-        let book = Book::new();
-        let cache = nodes(c"rcu_ptr_dtor_stock", &book)?;
+        let ctx = DtorContext::new();
+        let cache = nodes(c"rcu_ptr_dtor_stock", &ctx)?;
         cache.prefill(200)?;
         let object = cache.alloc(false).ok_or(ENOMEM)?.cast::<Node>();
         params::shrink()?;
         core::barrier();
-        let (unused, stats) = (book.destructed(), cache.stats());
+        let (unused, stats) = (ctx.destructed(), cache.stats());
         // SAFETY: A fresh object, from this cache, the caller's.
         unsafe {
             object.write(Node {
                 state: Atomic::new(0),
                 next: ptr::null_mut(),
-                book: &book,
+                ctx: &ctx,
             });
             free(cache.handle(), object);
         }
         drop(cache);
         check!(unused == 0 && stats.destructed == 0 && stats.slab_allocs > 200);
-        check!(book.destructed() == 1 && book.wrong.load(Relaxed) == 0);
+        check!(ctx.destructed() == 1 && ctx.wrong.load(Relaxed) == 0);
         Ok(())
     }
 
     /// The destruction of a cache waits for all destructors.
     #[test]
     fn at_the_end() -> Result {
-        let _defaults = params::no_drain()?;
+        let _restore = params::no_drain()?;
         for n in [1, 10, 57, 500, 5000] {
-            let book = Book::new();
-            let cache = nodes(c"rcu_ptr_dtor_end", &book)?;
-            free_some(&cache, &book, n)?;
+            let ctx = DtorContext::new();
+            let cache = nodes(c"rcu_ptr_dtor_end", &ctx)?;
+            free_some(&cache, &ctx, n)?;
             drop(cache);
-            check!(book.destructed() == n as u64 && book.wrong.load(Relaxed) == 0);
+            check!(ctx.destructed() == n as u64 && ctx.wrong.load(Relaxed) == 0);
         }
         Ok(())
     }
@@ -288,39 +275,39 @@ mod tests {
     /// It waits for what destructors free, and for what those free.
     #[test]
     fn lists() -> Result {
-        let book = Book::new();
-        let cache = nodes(c"rcu_ptr_dtor_list", &book)?;
+        let ctx = DtorContext::new();
+        let cache = nodes(c"rcu_ptr_dtor_list", &ctx)?;
         let mut nodes = 0;
         for n in [1, 2, 30, 3] {
-            let first = list(&cache, &book, n)?;
+            let first = list(&cache, &ctx, n)?;
             // SAFETY: From this cache, the caller's.
             unsafe { free(cache.handle(), first) };
             nodes += n as u64;
         }
         core::barrier();
         // Of each list the first at least.
-        let first = book.destructed();
+        let first = ctx.destructed();
         drop(cache);
         check!(first >= 4 && first < nodes);
-        check!(book.destructed() == nodes && book.wrong.load(Relaxed) == 0);
+        check!(ctx.destructed() == nodes && ctx.wrong.load(Relaxed) == 0);
         Ok(())
     }
 
     /// No memory for a sheaf, with interrupts off: objects wait without one.
     #[test]
     fn without_a_sheaf() -> Result {
-        let book = Book::new();
-        let cache = nodes(c"rcu_ptr_dtor_stray", &book)?;
-        free_without_a_sheaf(&cache, &book, 1000)?;
-        let early = book.destructed();
+        let ctx = DtorContext::new();
+        let cache = nodes(c"rcu_ptr_dtor_stray", &ctx)?;
+        free_without_a_sheaf(&cache, &ctx, 1000)?;
+        let early = ctx.destructed();
         // The tick begins their grace period, unasked.
-        let by_themselves = bound::soon(|| book.destructed() > 800);
+        let by_themselves = bound::soon(|| ctx.destructed() > 800);
         core::barrier();
-        let (all, stats) = (book.destructed(), cache.stats());
+        let (all, stats) = (ctx.destructed(), cache.stats());
         drop(cache);
         check!(early == 0 && by_themselves && all == 1000);
         check!(stats.engine_fallback > 800 && stats.destructed == 1000);
-        check!(book.wrong.load(Relaxed) == 0);
+        check!(ctx.wrong.load(Relaxed) == 0);
         Ok(())
     }
 
@@ -336,41 +323,42 @@ mod tests {
     /// Both barriers wait until slow destructors have returned.
     #[test]
     fn barriers_wait_for_it() -> Result {
-        let book = Book::new();
-        let cache = nodes(c"rcu_ptr_dtor_slow", &book)?;
-        book.naps.store(20, Relaxed);
+        let ctx = DtorContext::new();
+        let cache = nodes(c"rcu_ptr_dtor_slow", &ctx)?;
+        ctx.naps.store(20, Relaxed);
         let mut seen = [0; 4];
         for (i, seen) in seen.iter_mut().enumerate() {
-            free_some(&cache, &book, 10)?;
+            free_some(&cache, &ctx, 10)?;
             if i % 2 == 0 {
                 cache.barrier();
             } else {
                 core::barrier();
             }
-            *seen = book.destructed();
+            *seen = ctx.destructed();
         }
-        book.naps.store(0, Relaxed);
+        ctx.naps.store(0, Relaxed);
         check!(seen == [10, 20, 30, 40]);
         Ok(())
     }
 
-    /// The barrier of a cache waits for what every CPU has, closed or not, in a sheaf or without one.
+    /// The barrier of a cache waits for what every CPU has, closed or not, in a sheaf or without
+    /// one.
     #[test]
     fn barrier_of_all_cpus() -> Result {
-        let _defaults = params::no_drain()?;
-        let book = Book::new();
-        let cache = nodes(c"rcu_ptr_dtor_cpus", &book)?;
+        let _restore = params::no_drain()?;
+        let ctx = DtorContext::new();
+        let cache = nodes(c"rcu_ptr_dtor_cpus", &ctx)?;
         let failed = Atomic::<i32>::new(0);
         let mut missing = [0; 6];
         for (i, missing) in missing.iter_mut().enumerate() {
             let n = [3, 70, 300][i % 3];
             let body = |_: i32| {
-                failed.add(i32::from(free_some(&cache, &book, n).is_err()), Relaxed);
+                failed.add(i32::from(free_some(&cache, &ctx, n).is_err()), Relaxed);
             };
-            let before = book.destructed();
+            let before = ctx.destructed();
             thread::on_cpus(cpu::online(), &body, || ())?;
             cache.barrier();
-            *missing = n * cpu::online().count() - (book.destructed() - before) as usize;
+            *missing = n * cpu::online().count() - (ctx.destructed() - before) as usize;
         }
         drop(cache);
         check!(missing == [0; 6] && failed.load(Relaxed) == 0);
@@ -380,53 +368,53 @@ mod tests {
     /// A CPU goes down with objects that wait.
     #[test]
     fn dead_cpu() -> Result {
-        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
-        let _defaults = params::no_drain()?;
-        let book = Book::new();
-        let cache = nodes(c"rcu_ptr_dtor_dead", &book)?;
-        cpus::on(cpu, || free_some(&cache, &book, 300))??;
+        let cpu = other_cpu!();
+        let _restore = params::no_drain()?;
+        let ctx = DtorContext::new();
+        let cache = nodes(c"rcu_ptr_dtor_dead", &ctx)?;
+        cpus::on(cpu, || free_some(&cache, &ctx, 300))??;
         let down = Down::take(cpu)?;
-        let came = bound::soon(|| book.destructed() == 300);
+        let came = bound::soon(|| ctx.destructed() == 300);
         down.up()?;
         drop(cache);
-        check!(came && book.wrong.load(Relaxed) == 0);
+        check!(came && ctx.wrong.load(Relaxed) == 0);
         Ok(())
     }
 
     /// The monitor closes what a slow CPU has, and the shrinker too.
     #[test]
     fn unasked() -> Result {
-        let book = Book::new();
-        let cache = nodes(c"rcu_ptr_dtor_idle", &book)?;
+        let ctx = DtorContext::new();
+        let cache = nodes(c"rcu_ptr_dtor_idle", &ctx)?;
         let came = {
-            let _defaults = params::quick_drain()?;
-            free_some(&cache, &book, 3)?;
-            bound::within(params::QUICK_DRAIN_MSECS, || book.destructed() == 3)
+            let _restore = params::quick_drain()?;
+            free_some(&cache, &ctx, 3)?;
+            bound::within(params::QUICK_DRAIN_MSECS, || ctx.destructed() == 3)
         };
         let shrunk = {
-            let _defaults = params::no_drain()?;
-            free_some(&cache, &book, 3)?;
+            let _restore = params::no_drain()?;
+            free_some(&cache, &ctx, 3)?;
             let mut result = Ok(());
             let shrunk = bound::soon(|| {
                 result = params::shrink();
-                result.is_err() || book.destructed() == 6
+                result.is_err() || ctx.destructed() == 6
             });
             result?;
             shrunk
         };
         for _ in 0..3 {
-            free_some(&cache, &book, 200)?;
+            free_some(&cache, &ctx, 200)?;
             cache.barrier();
         }
         drop(cache);
-        check!(came && shrunk && book.wrong.load(Relaxed) == 0);
+        check!(came && shrunk && ctx.wrong.load(Relaxed) == 0);
         Ok(())
     }
 
     /// Objects that a destructor frees into another cache, which outlives it.
     #[test]
     fn owns_another_cache() -> Result {
-        let (inner, outer) = (Book::new(), Book::new());
+        let (inner, outer) = (DtorContext::new(), DtorContext::new());
         let leaves = nodes(c"rcu_ptr_dtor_leaf", &inner)?;
         let cache = SheafCache::new(c"rcu_ptr_dtor_owner", SIZE, with(Some(destruct_node)))?;
         // What its nodes own is of the other cache.
@@ -448,11 +436,11 @@ mod tests {
         Ok(())
     }
 
-    /// A destructor waits for a task that waits for other caches: what the barrier closed of these does not wait
-    /// behind it.
+    /// A destructor waits for a task that waits for other caches: what the barrier closed of these
+    /// does not wait behind it.
     #[test]
     fn others_do_not_wait_for_it() -> Result {
-        let _defaults = params::no_drain()?;
+        let _restore = params::no_drain()?;
         let new = |name, dtor| SheafCache::new(name, SIZE, with(dtor));
         let scribbles = Some(scribble as cache::ObjectFn);
         let others = [
@@ -468,18 +456,18 @@ mod tests {
         for cache in [&others[0], &others[1], &cache, &ends, &later[0], &later[1]] {
             drop(cache.hold()?);
         }
-        [&GATE.reached, &GATE.open, &GATE.late].map(|n| n.store(0, Relaxed));
+        GATE.reset();
         let body = |_: i32| core::barrier();
         let reached = thread::on_cpus(cpu::online().take(1), &body, || {
-            let reached = bound::watchdog(|| GATE.reached.load(Relaxed) == 1);
+            let reached = bound::wait_with_timeout(|| GATE.entered() > 0);
             others.iter().for_each(SheafCache::barrier);
             later.iter().for_each(SheafCache::barrier);
             drop(ends);
-            GATE.open.store(1, Relaxed);
+            GATE.open();
             reached
         })?;
         drop((cache, others, later));
-        check!(reached && GATE.late.load(Relaxed) == 0);
+        check!(reached && GATE.late() == 0);
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use crate::{
         cache::{Args, ObjectFn, SheafCache},
         core, cpu, fault, thread,
     },
-    table::{Alloc, Table, Wrong, DESTRUCTOR, SIZE},
+    table::{Alloc, Table, Violations, DESTRUCTOR, SIZE},
     SLOW,
 };
 use kernel::{
@@ -50,22 +50,22 @@ impl Drop for Failing {
 }
 
 /// Everything that a cache does, with objects that tell what goes wrong.
-fn life(table: &Table<'_>) -> Wrong {
+fn life(table: &Table<'_>) -> Violations {
     for i in 0..60 {
         let how = [Alloc::Sleep, Alloc::Atomic, Alloc::Nolock][i % 3];
         table.replace(i * 7, how);
-        table.touch(how);
+        table.alloc_and_free(how);
         cpu::irqs_off(|| {
             table.replace(i * 5, Alloc::Nolock);
-            table.touch(Alloc::Nolock);
+            table.alloc_and_free(Alloc::Nolock);
         });
-        table.look(i);
+        table.check(i);
         if i % 30 == 7 {
             table.clear(i);
             core::barrier();
         }
     }
-    table.wrong()
+    table.violations()
 }
 
 /// Lives with one allocation after the other failing, `times` from there, until all have failed.
@@ -87,12 +87,12 @@ fn lives(what: &str, times: u64, dtor: Option<ObjectFn>) -> Result {
         let wrong = life(&table);
         let stats = cache.stats();
         let left = failing.left();
-        check!(wrong == Wrong::default());
-        check!(dtor.is_none() || table.unbalanced() == 0);
+        check!(wrong == Violations::default());
+        check!(dtor.is_none() || table.dtor_imbalance() == 0);
         drop(table);
         if left > 0 {
-            // This life had all of its allocations. One brings a sheaf, or what three of its slots hold; all places
-            // of the table had an object.
+            // This life had all of its allocations. One brings a sheaf, or what three of its slots
+            // hold; all places of the table had an object.
             let n = nth - left;
             report(what, n);
             let brought = stats.slab_allocs.div_ceil(3);
@@ -111,8 +111,8 @@ fn report(what: &str, n: u64) {
     ));
 }
 
-/// An object goes to the engine beside a reader that stays for a while: a barrier of its cache does not return
-/// before the reader is gone.
+/// An object goes to the engine beside a reader that stays for a while: a barrier of its cache does
+/// not return before the reader is gone.
 fn barrier_behind_the_engine(other: i32) -> Result {
     let cache = SheafCache::new(c"rcu_ptr_fail_barrier", SIZE, sheaves(3, 8))?;
     let mut object = Some(cache.hold()?);
@@ -127,7 +127,7 @@ fn barrier_behind_the_engine(other: i32) -> Result {
     };
     let mut early = false;
     thread::on_cpus(::core::iter::once(other), &read, || {
-        bound::watchdog(|| inside.load(Relaxed) != 0);
+        bound::wait_with_timeout(|| inside.load(Relaxed) != 0);
         let failing = Failing::from(1, ALWAYS);
         drop(object.take());
         drop(failing);
@@ -202,7 +202,7 @@ mod tests {
     /// The engine has what finds no sheaf: a cache's own barrier waits for that as well.
     #[test]
     fn barrier_waits_for_the_engine() -> Result {
-        let other = or_skip!(cpu::other(), c"needs two CPUs");
+        let other = other_cpu!();
         (0..3).try_for_each(|_| barrier_behind_the_engine(other))
     }
 
@@ -251,20 +251,21 @@ mod tests {
         let failing = Failing::from(1, 5);
         let at_first = cache.hold_nolock().is_some();
         // Two failures end a run of the worker, and the next look asks for another.
-        let in_time = bound::times(3, 0, || cache.hold_nolock().is_some());
+        let in_time = bound::within_times(3, 0, || cache.hold_nolock().is_some());
         let came = failing.end();
         check!(!at_first && came && in_time);
         Ok(())
     }
 
-    /// A refill that failed is tried again after the drain interval; at once if an allocation asks for it.
+    /// A refill that failed is tried again after the drain interval; at once if an allocation asks
+    /// for it.
     #[test]
     fn refill_does_not_wait_for_its_retry() -> Result {
         let args = Args {
             align: 64,
             ..sheaves(3, 8)
         };
-        let (_defaults, interval) = params::slow_drain()?;
+        let (_restore, interval) = params::slow_drain()?;
         let cache = SheafCache::new(c"rcu_ptr_fail_retry", SIZE, args)?;
         cache.prefill(6)?;
         let failing = Failing::from(1, ALWAYS);
@@ -294,15 +295,15 @@ mod tests {
             for i in 0..4 {
                 table.replace(n as usize * 7 + i, Alloc::Nolock);
             }
-            table.touch(Alloc::Nolock);
-            table.look(n as usize);
+            table.alloc_and_free(Alloc::Nolock);
+            table.check(n as usize);
         };
         let task = |cpu: i32| {
             for i in 0..scaled(10_000) {
                 let i = i * 13 + cpu as usize * 31;
                 table.replace(i, [Alloc::Sleep, Alloc::Atomic][i % 2]);
-                table.touch(Alloc::Sleep);
-                table.look(i + 3);
+                table.alloc_and_free(Alloc::Sleep);
+                table.check(i + 3);
                 if i % 64 == 0 {
                     thread::still_alive();
                 }
@@ -319,7 +320,7 @@ mod tests {
         kernel::kunit::info(fmt!(
             "rcu_ptr_sheaf_fail: {nmis} NMIs, {failures} times allocations failed\n"
         ));
-        check!(table.wrong() == Wrong::default());
+        check!(table.violations() == Violations::default());
         check!(nmis > 20 && failures > 5);
         Ok(())
     }

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The barrier and the end of caches with sheaves: as long as a grace period and no longer, whatever
-//! other caches and CPUs do.
+//! The barrier and the end of caches with sheaves: as long as a grace period and no longer,
+//! whatever other caches and CPUs do.
 
 use super::{sheaf_calls::sheaves, sheaf_memory::up_and_down};
 use crate::{
     bound,
     check::CHECKED,
+    cost::{median, time, Cost},
     cpus,
-    pool::CAN_LOOK,
-    route::Route,
+    free_fn::FreeFn,
+    pool::FREES_ARE_VISIBLE,
     sys::{
         alloc::{self, Checks, RawCache},
         cache::{self, Args, SheafCache},
@@ -30,77 +31,33 @@ const BESIDE: usize = 50;
 /// Measurements of each kind, one after the other.
 const ROUNDS: usize = if SLOW { 9 } else { 41 };
 
-/// Nanoseconds that `f` takes.
-fn time<R>(f: impl FnOnce() -> R) -> i64 {
-    let start = thread::now();
-    f();
-    thread::now() - start
+/// The median of the times, and the fewest grace periods: other load makes them more.
+fn typical(costs: &[Cost; ROUNDS]) -> (i64, usize) {
+    let grace_periods = costs.iter().map(Cost::grace_periods).min();
+    let nsecs = median(&mut costs.map(|cost| cost.nsecs));
+    (nsecs, grace_periods.unwrap_or(0))
 }
 
-/// What something costs.
-#[derive(Clone, Copy, Default)]
-struct Cost {
-    nsecs: i64,
-    /// Grace periods that it waits for, or that go by meanwhile.
-    graces: usize,
-}
-
-fn cost<R>(f: impl FnOnce() -> R) -> Cost {
-    let start = gp::number();
-    let nsecs = time(f);
-    Cost {
-        nsecs,
-        graces: (gp::number() - start) / GRACE,
-    }
-}
-
-/// What a grace period adds to its number.
-const GRACE: usize = 4;
-
-/// The median of the times, and the fewest grace periods: what else the machine has to do lets more go
-/// by.
-fn typical(costs: &[Cost; ROUNDS]) -> Cost {
-    let mut nsecs = costs.map(|cost| cost.nsecs);
-    nsecs.sort_unstable();
-    Cost {
-        nsecs: nsecs[ROUNDS / 2],
-        graces: costs.iter().map(|cost| cost.graces).min().unwrap_or(0),
-    }
-}
-
-/// A CPU whose only task does not sleep while `f` runs elsewhere, and is more urgent than any kworker.
-/// The cache is used there before.
-fn beside_hog<R>(cache: &SheafCache, hog: i32, f: impl FnOnce() -> R) -> Result<R> {
-    // On PREEMPT_RT timers expire in a thread of their CPU.
-    thread::move_to(0);
-    let (there, stop) = (Atomic::<i32>::new(0), Atomic::<i32>::new(0));
-    let body = |_: i32| {
-        thread::be_urgent();
-        let used = up_and_down(cache, 10).is_ok();
+/// Runs `f` while a FIFO task, which has used `cache` before, hogs `cpu`.
+fn beside_hog<R>(cache: &SheafCache, cpu: i32, f: impl FnOnce() -> R) -> Result<R> {
+    let used = Atomic::<i32>::new(0);
+    let task = |spin: &dyn Fn()| {
+        let is_used = up_and_down(cache, 10).is_ok();
         // ORDERING: Release pairs with the acquire below: the objects wait.
-        there.store(if used { 1 } else { -1 }, Release);
-        cpus::spin(i64::MAX / 2, || stop.load(Relaxed) != 0);
+        used.store(if is_used { 1 } else { -1 }, Release);
+        spin();
     };
-    let mut good = false;
-    let ret = thread::on_cpus(::core::iter::once(hog), &body, || {
-        bound::watchdog(|| there.load(Acquire) != 0);
-        good = there.load(Acquire) == 1;
-        let ret = f();
-        stop.store(1, Relaxed);
-        ret
-    })?;
-    if good {
-        Ok(ret)
-    } else {
-        Err(ENOMEM)
-    }
+    cpus::hogged(cpu, &task, || {
+        bound::wait_with_timeout(|| used.load(Acquire) != 0);
+        (used.load(Acquire) == 1).then(f).ok_or(ENOMEM)
+    })?
 }
 
-/// What an object holds until it is back with the slab.
+/// A word of an object that is not back in the slab.
 const MARK: u64 = 0x1122_3344_5566_7788;
 
-/// A barrier on `cpu` that is called while this task destroys the cache: all of its objects are back with the slab
-/// when it returns.
+/// A barrier on `cpu` that is called while this task destroys the cache: all of its objects are
+/// back with the slab when it returns.
 fn beside_destroy(cpu: i32, objects: usize) -> Result {
     let cache = SheafCache::with_flags(c"rcu_ptr_both", SIZE, Args::default(), cache::POISON)?;
     let held = cache.alloc_many(objects)?;
@@ -119,7 +76,8 @@ fn beside_destroy(cpu: i32, objects: usize) -> Result {
         thread::sleep(1);
         core::barrier();
         for object in &*held {
-            // SAFETY: What is read is memory of the slab, or was: that is mapped, whatever is in it.
+            // SAFETY: What is read is memory of the slab, or was: that is mapped, whatever is in
+            // it.
             let word = unsafe { object.cast::<u64>().add(2).read_volatile() };
             left.add(usize::from(word == MARK), Relaxed);
         }
@@ -137,7 +95,8 @@ fn beside_destroy(cpu: i32, objects: usize) -> Result {
 mod tests {
     use super::*;
 
-    /// The barrier takes a grace period, and the destruction of a cache one more than that of a kmem_cache.
+    /// The barrier takes a grace period, and the destruction of a cache one more than that of a
+    /// kmem_cache.
     #[test]
     fn take_a_grace_period() -> Result {
         const WHAT: [&str; 5] = [
@@ -172,23 +131,23 @@ mod tests {
             // At any moment of a grace period of others.
             let any_moment = || thread::sleep(1 + i as u32 % 3);
             any_moment();
-            costs[0][i] = cost(gp::synchronize);
+            costs[0][i] = Cost::of(gp::synchronize);
             any_moment();
-            costs[1][i] = cost(core::barrier);
+            costs[1][i] = Cost::of(core::barrier);
             let cache = RawCache::new("rcu_ptr_kmem", SIZE, Checks::None)?;
             for _ in 0..200 {
                 let object = cache.alloc().ok_or(ENOMEM)?;
                 // SAFETY: From this cache, the caller's, with a field there.
-                unsafe { Route::Kernel.free(object, 8) };
+                unsafe { FreeFn::Kernel.free(object, 8) };
             }
             any_moment();
-            costs[2][i] = cost(|| drop(cache));
+            costs[2][i] = Cost::of(|| drop(cache));
             let cache = used()?;
             any_moment();
-            costs[3][i] = cost(|| drop(cache));
+            costs[3][i] = Cost::of(|| drop(cache));
             let cache = used()?;
             any_moment();
-            costs[4][i] = cost(|| cache.barrier());
+            costs[4][i] = Cost::of(|| cache.barrier());
             Ok(())
         };
         thread::on_cpus(cpu::online(), &body, || {
@@ -197,7 +156,7 @@ mod tests {
             measured
         })??;
         let graces: [usize; WHAT.len()] = ::core::array::from_fn(|what| {
-            let Cost { nsecs, graces } = typical(&costs[what]);
+            let (nsecs, graces) = typical(&costs[what]);
             kernel::kunit::info(fmt!(
                 "rcu_ptr_sheaf_life: beside {} caches {} takes {} us, {} grace periods at least\n",
                 BESIDE,
@@ -211,8 +170,8 @@ mod tests {
         check!(synchronize > 0);
         check!(barrier <= synchronize);
         check!(one <= synchronize);
-        // On PREEMPT_RT it waits for the irq_work threads of all CPUs and for the thread of an offloaded CPU,
-        // while others have grace periods begin and end.
+        // On PREEMPT_RT it waits for the irq_work threads of all CPUs and for the thread of an
+        // offloaded CPU, while others have grace periods begin and end.
         let threads = if cfg!(CONFIG_PREEMPT_RT) { 3 } else { 0 };
         check!(destroy <= kmem_destroy + synchronize + threads);
         Ok(())
@@ -221,15 +180,15 @@ mod tests {
     /// A task that hogs a CPU keeps neither the barrier nor the destruction of a cache.
     #[test]
     fn hog() -> Result {
-        let other = or_skip!(cpu::other(), c"needs two CPUs");
+        let other = other_cpu!();
         let cache = SheafCache::new(c"rcu_ptr_hog", SIZE, Args::default())?;
         // A busy host may stop a CPU meanwhile: what depends on the hog is late each time.
         for round in 0..3 {
-            // A second barrier would find the scheduler's share for ordinary tasks unused, as would a hog right after
-            // another.
+            // A second barrier would find the scheduler's share for ordinary tasks unused, as would
+            // a hog right after another.
             let (grace, barrier) = beside_hog(&cache, other, || {
-                // The first barrier alone has something to wait for on that CPU; how long a grace period takes
-                // there differs.
+                // The first barrier alone has something to wait for on that CPU; how long a grace
+                // period takes there differs.
                 let before = time(gp::synchronize);
                 let barrier = time(core::barrier);
                 let after = time(gp::synchronize).max(time(gp::synchronize));
@@ -237,7 +196,8 @@ mod tests {
             })?;
             let (grace, barrier) = (grace / 1000, barrier / 1000);
             kernel::kunit::info(fmt!(
-                "rcu_ptr_sheaf_life: us beside a hog: synchronize_rcu() {grace}, barrier {barrier}\n"
+                "rcu_ptr_sheaf_life: us beside a hog: synchronize_rcu() {grace}, barrier \
+                 {barrier}\n"
             ));
             if barrier < grace * 6 {
                 return Ok(());
@@ -248,8 +208,8 @@ mod tests {
         Ok(())
     }
 
-    /// A refill that runs when its cache is destroyed leaves nothing behind that runs: the memory of the
-    /// next cache is that of the last, and debugobjects look at its timers.
+    /// A refill that runs when its cache is destroyed leaves nothing behind that runs: the memory
+    /// of the next cache is that of the last, and debugobjects look at its timers.
     #[test]
     fn destroyed_while_refilled() -> Result {
         const N: usize = 1000;
@@ -257,7 +217,7 @@ mod tests {
             let cache = SheafCache::new(c"rcu_ptr_refilled", SIZE, cache::own_memory())?;
             cache.prefill(N)?;
             // The next tick starts a refill of all of them.
-            drop(cache.hold_at_hand(N)?);
+            drop(cache.hold_irqs_off(N)?);
         }
         Ok(())
     }
@@ -265,16 +225,17 @@ mod tests {
     /// The barrier waits for a cache that is being destroyed.
     #[test]
     fn barrier_beside_destroy() -> Result {
-        let other = or_skip!(cpu::other(), c"needs two CPUs");
+        let other = other_cpu!();
         skip_if!(
-            !CAN_LOOK || cfg!(CONFIG_KASAN),
+            !FREES_ARE_VISIBLE || cfg!(CONFIG_KASAN),
             c"freed objects can't be looked at"
         );
         (0..3).try_for_each(|_| beside_destroy(other, 50_000))
     }
 
-    /// A grace period is asked for at once, on CPUs with offloaded callbacks too (RCU_LAZY): the shortest time, of three,
-    /// in which objects that filled sheaves are at hand again though unasked.
+    /// A grace period is asked for at once, on CPUs with offloaded callbacks too (RCU_LAZY): the
+    /// shortest time, of three, in which objects that filled sheaves are at hand again though
+    /// unasked.
     #[test]
     fn objects_come_back_soon() -> Result {
         skip_if!(!alloc::objects_go_round(), CHECKED);
@@ -283,12 +244,15 @@ mod tests {
             for _ in 0..3 {
                 let cache = SheafCache::new(c"rcu_ptr_back", SIZE, sheaves(4, 64))?;
                 cpus::on(cpu, || up_and_down(&cache, 40))??;
-                back = back.min(time(|| bound::watchdog(|| cache.stats().now_full >= 8)));
+                back = back.min(time(|| {
+                    bound::wait_with_timeout(|| cache.stats().now_full >= 8)
+                }));
                 grace = grace.min(time(gp::synchronize));
             }
             let (grace, back) = (grace / 1000, back / 1000);
             kernel::kunit::info(fmt!(
-                "rcu_ptr_sheaf_life: us on CPU {cpu}: synchronize_rcu() {grace}, objects are back after {back}\n"
+                "rcu_ptr_sheaf_life: us on CPU {cpu}: synchronize_rcu() {grace}, objects are back \
+                 after {back}\n"
             ));
             check!(back < grace * 20);
         }

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Limits of a cache: what waits for a grace period stays below one, and all of them may be changed while the
-//! cache is in use.
+//! Limits of a cache: what waits for a grace period stays below one, and all of them may be changed
+//! while the cache is in use.
 
 use super::sheaf_memory::{nodes, up_and_down};
 use crate::{
     bound,
     check::CHECKED,
+    cpus,
     held::Held,
     scaled,
     sys::{
@@ -17,15 +18,9 @@ use crate::{
         thread,
         user::sh,
     },
-    table::{Alloc, Table, Wrong, SIZE},
+    table::{Alloc, Table, Violations, SIZE},
 };
-use kernel::{
-    prelude::*,
-    sync::{
-        atomic::{Atomic, Relaxed},
-        rcu,
-    },
-};
+use kernel::{prelude::*, sync::rcu};
 
 /// Bytes of an object and its link.
 const FULL_SIZE: u64 = SIZE as u64 + 8;
@@ -43,8 +38,8 @@ fn limited(bytes: u64) -> Args {
     }
 }
 
-/// Allocates and frees by `alloc` until there is nothing, at most `n` times. Returns how often, and the most bytes
-/// that waited.
+/// Allocates and frees by `alloc` until there is nothing, at most `n` times. Returns how often, and
+/// the most bytes that waited.
 fn until_refused<'a>(
     cache: &'a SheafCache,
     n: usize,
@@ -65,8 +60,8 @@ fn until_refused<'a>(
 mod tests {
     use super::*;
 
-    /// Nothing gets further while this task is a reader: allocations are refused at the limit, and succeed when
-    /// the grace period is over. Frees never fail.
+    /// Nothing gets further while this task is a reader: allocations are refused at the limit, and
+    /// succeed when the grace period is over. Frees never fail.
     #[test]
     fn what_waits() -> Result {
         // There is no stock, so the limit is not what refuses.
@@ -94,8 +89,8 @@ mod tests {
         Ok(())
     }
 
-    /// An allocation that may sleep waits for a grace period, and one that has to succeed does; what was
-    /// prefilled is there.
+    /// An allocation that may sleep waits for a grace period, and one that has to succeed does;
+    /// what was prefilled is there.
     #[test]
     fn who_may_sleep() -> Result {
         const LIMIT: u64 = 40_000;
@@ -109,7 +104,8 @@ mod tests {
             most = most.max(cache.stats().now_waiting_bytes);
         }
         let met = cache.stats().wait_limit_met;
-        // A callback that comes late, on a busy machine, costs a refusal; without the wait nearly all would be refused.
+        // A callback that comes late, on a busy machine, costs a refusal; without the wait nearly
+        // all would be refused.
         let (mut refused, mut bytes, before) = (0, 0, met);
         for _ in 0..scaled(30_000) {
             refused += u64::from(cache.hold().is_err());
@@ -139,8 +135,8 @@ mod tests {
         Ok(())
     }
 
-    /// An allocation that may sleep gets nothing of the reserve at the limit, and it does not grow: what was
-    /// promised is there for the others.
+    /// An allocation that may sleep gets nothing of the reserve at the limit, and it does not grow:
+    /// what was promised is there for the others.
     #[test]
     fn prefilled_for_others() -> Result {
         const PROMISED: usize = 20;
@@ -165,7 +161,8 @@ mod tests {
             (before, n, stats, others)
         });
         kernel::kunit::info(fmt!(
-            "rcu_ptr_sheaf_limits: reserve {} and {}, {} for sleepers, {} for others, met {} times\n",
+            "rcu_ptr_sheaf_limits: reserve {} and {}, {} for sleepers, {} for others, met {} \
+             times\n",
             before.reserve,
             stats.reserve,
             sleepers,
@@ -199,7 +196,8 @@ mod tests {
         Ok(())
     }
 
-    /// What is freed to be used again at once waits for nothing, and is there at the limit: all of it.
+    /// What is freed to be used again at once waits for nothing, and is there at the limit: all of
+    /// it.
     #[test]
     fn freed_at_once() -> Result {
         let cache = SheafCache::new(c"rcu_ptr_wait", SIZE, limited(40_000))?;
@@ -229,45 +227,36 @@ mod tests {
     fn changed_under_load() -> Result {
         let cache = SheafCache::new(c"rcu_ptr_change", SIZE, Args::default())?;
         let table = Table::new(&cache, 200)?;
-        let stop = Atomic::<i32>::new(0);
-        let body = |cpu: i32| {
-            let mut i = cpu as usize * 31;
-            while stop.load(Relaxed) == 0 {
-                table.replace(i, Alloc::Sleep);
-                cpu::irqs_off(|| table.replace(i * 7, Alloc::Nolock));
-                table.touch(Alloc::Atomic);
-                table.look(i);
-                i += 1;
-                if i % 64 == 0 {
-                    thread::still_alive();
-                }
-            }
+        let turn = |cpu: i32, i: usize| {
+            let i = i + cpu as usize * 31;
+            table.replace(i, Alloc::Sleep);
+            cpu::irqs_off(|| table.replace(i * 7, Alloc::Nolock));
+            table.alloc_and_free(Alloc::Atomic);
+            table.check(i);
         };
         let change = || {
-            let changed = (0..scaled(600)).try_for_each(|i| {
+            (0..scaled(600)).try_for_each(|i| {
                 thread::sleep(1);
                 cache.set_limits(&Limits {
                     sheaf_capacity: [56, 1, 7, 30][i % 4],
                     barn_limit: [0, 1, 100][i % 3],
                     wait_limit: [0, 1000, 100_000][i % 3],
                 })
-            });
-            stop.store(1, Relaxed);
-            changed
+            })
         };
-        table.under_readers(|| thread::on_cpus(cpu::online(), &body, change))???;
+        table.under_readers(|| cpus::meanwhile(cpu::online(), &turn, change))???;
         let limits = Limits {
             sheaf_capacity: 5,
             barn_limit: 3,
             wait_limit: 0,
         };
         cache.set_limits(&limits)?;
-        let wrong = table.wrong();
+        let wrong = table.violations();
         drop(table);
         core::barrier();
         let trimmed = bound::soon(|| cache.stats().now_full <= 3 * nodes());
         let stats = cache.stats();
-        check!(wrong == Wrong::default());
+        check!(wrong == Violations::default());
         check!(trimmed && stats.wait_limit_met > 0);
         Ok(())
     }

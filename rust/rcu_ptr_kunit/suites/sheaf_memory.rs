@@ -18,7 +18,7 @@ use crate::{
         cache::{self, Args, SheafCache},
         core, cpu, fault, node, thread, user,
     },
-    table::{Alloc, Table, Wrong, SIZE},
+    table::{Alloc, Table, Violations, SIZE},
 };
 use kernel::{
     prelude::*,
@@ -26,16 +26,16 @@ use kernel::{
 };
 
 /// Uses `cache` on every CPU.
-fn use_everywhere(cache: &SheafCache, n: usize) -> Result<Wrong> {
+fn use_everywhere(cache: &SheafCache, n: usize) -> Result<Violations> {
     let table = Table::new(cache, n)?;
     let body = |cpu: i32| {
         for i in 0..n {
             table.replace(i + cpu as usize * 7, Alloc::Sleep);
-            table.touch(Alloc::Sleep);
+            table.alloc_and_free(Alloc::Sleep);
         }
     };
     thread::on_cpus(cpu::online(), &body, || ())?;
-    Ok(table.wrong())
+    Ok(table.violations())
 }
 
 /// How many of `held` are on another node than `cpu`.
@@ -77,19 +77,19 @@ mod tests {
     /// No more calls come, and all objects find their way back to the slab.
     #[test]
     fn idle_cpus_have_nothing() -> Result {
-        let _defaults = params::quick_drain()?;
+        let _restore = params::quick_drain()?;
         let cache = SheafCache::new(c"rcu_ptr_idle", SIZE, Args::default())?;
         let wrong = use_everywhere(&cache, 77)?;
         let back = bound::within(5 * params::QUICK_DRAIN_MSECS, || is_back(&cache));
-        check!(wrong == Wrong::default() && back);
+        check!(wrong == Violations::default() && back);
         Ok(())
     }
 
-    /// They do so in a few intervals: one until a sheaf is looked at, another if it moved meanwhile, and as
-    /// many until the barn has no use for it.
+    /// They do so in a few intervals: one until a sheaf is looked at, another if it moved
+    /// meanwhile, and as many until the barn has no use for it.
     #[test]
     fn idle_in_time() -> Result {
-        let _defaults = params::medium_drain()?;
+        let _restore = params::medium_drain()?;
         let msecs = 5 * params::MEDIUM_DRAIN_MSECS;
         let mut in_time = false;
         for _ in 0..3 {
@@ -116,7 +116,8 @@ mod tests {
         Ok(())
     }
 
-    /// Twice as many objects as a barn usually keeps go up and down: they stay, also where another limit was written.
+    /// Twice as many objects as a barn usually keeps go up and down: they stay, also where another
+    /// limit was written.
     #[test]
     fn barn_grows_with_the_load() -> Result {
         skip_if!(!alloc::objects_go_round(), CHECKED);
@@ -173,7 +174,7 @@ mod tests {
     #[test]
     fn shrinker_takes_reuse_slots() -> Result {
         skip_if!(!alloc::objects_go_round(), CHECKED);
-        let _defaults = params::no_drain()?;
+        let _restore = params::no_drain()?;
         let cache = SheafCache::new(c"rcu_ptr_reused", SIZE, Args::default())?;
         // Without a sheaf.
         let object = cache.hold_with(cache::gfp(GFP_ATOMIC));
@@ -188,7 +189,7 @@ mod tests {
     /// Objects of the reserve that are not promised.
     #[test]
     fn shrinker_takes_what_is_not_promised() -> Result {
-        let _defaults = params::no_drain()?;
+        let _restore = params::no_drain()?;
         let cache = SheafCache::new(c"rcu_ptr_unpromised", SIZE, cache::own_memory())?;
         check!(cache.hold_nolock().is_none());
         check!(bound::soon(|| cache.stats().reserve > 0));
@@ -231,7 +232,7 @@ mod tests {
 
     #[test]
     fn reserve_stays() -> Result {
-        let _defaults = params::quick_drain()?;
+        let _restore = params::quick_drain()?;
         let cache = SheafCache::new(c"rcu_ptr_reserve", SIZE, sheaves(10, 2))?;
         cache.prefill(100)?;
         params::shrink()?;
@@ -244,8 +245,8 @@ mod tests {
     /// down.
     #[test]
     fn dead_cpu_has_nothing() -> Result {
-        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
-        let _defaults = params::quick_drain()?;
+        let cpu = other_cpu!();
+        let _restore = params::quick_drain()?;
         for _ in 0..3 {
             let cache = SheafCache::new(c"rcu_ptr_dead", SIZE, Args::default())?;
             let table = Table::new(&cache, 200)?;
@@ -253,10 +254,10 @@ mod tests {
                 for i in 0..1000 {
                     table.replace(i, Alloc::Nolock);
                     table.replace(i, Alloc::Sleep);
-                    table.touch(Alloc::Sleep);
+                    table.alloc_and_free(Alloc::Sleep);
                 }
             })?;
-            check!(table.wrong() == Wrong::default());
+            check!(table.violations() == Violations::default());
             let down = Down::take(cpu)?;
             drop(table);
             core::barrier();
@@ -268,10 +269,11 @@ mod tests {
         Ok(())
     }
 
-    /// A CPU goes down while its monitor waits for the drain interval, and is drained as ever when it is back.
+    /// A CPU goes down while its monitor waits for the drain interval, and is drained as ever when
+    /// it is back.
     #[test]
     fn armed_when_it_goes_down() -> Result {
-        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
+        let cpu = other_cpu!();
         let cache = SheafCache::new(c"rcu_ptr_armed", SIZE, Args::default())?;
         let _medium = params::medium_drain()?;
         cpus::on(cpu, || up_and_down(&cache, 3))??;
@@ -289,24 +291,18 @@ mod tests {
     /// Down and up under load of all other CPUs, and of itself while it is up.
     #[test]
     fn hotplug_under_load() -> Result {
-        let cpu = or_skip!(cpu::other(), c"needs two CPUs");
+        let cpu = other_cpu!();
         let cache = SheafCache::new(c"rcu_ptr_plug", SIZE, Args::default())?;
         let table = Table::new(&cache, 300)?;
-        let stop = Atomic::<i32>::new(0);
-        let body = |cpu: i32| {
-            let mut i = cpu as usize;
-            while stop.load(Relaxed) == 0 {
-                table.replace(i, Alloc::Sleep);
-                table.look(i + 1);
-                i += 1;
-                thread::still_alive();
-            }
+        let turn = |cpu: i32, i: usize| {
+            table.replace(i + cpu as usize, Alloc::Sleep);
+            table.check(i + cpu as usize + 1);
         };
         let once = |_| {
             cpus::on(cpu, || {
                 for i in 0..500 {
                     table.replace(i + cpu as usize, Alloc::Nolock);
-                    table.touch(Alloc::Sleep);
+                    table.alloc_and_free(Alloc::Sleep);
                 }
             })?;
             let down = Down::take(cpu)?;
@@ -314,18 +310,14 @@ mod tests {
             down.up()
         };
         let others = cpu::online().filter(|&c| c != cpu);
-        let plug = || {
-            let ran = (0..8).try_for_each(once);
-            stop.store(1, Relaxed);
-            ran
-        };
-        table.under_readers(|| thread::on_cpus(others, &body, plug))???;
-        check!(table.wrong() == Wrong::default());
+        let plug = || (0..8).try_for_each(once);
+        table.under_readers(|| cpus::meanwhile(others, &turn, plug))???;
+        check!(table.violations() == Violations::default());
         Ok(())
     }
 
-    /// Objects that are freed on another node go back to their own, and are allocated there: one CPU allocates and
-    /// another frees, three times; at last that one allocates.
+    /// Objects that are freed on another node go back to their own, and are allocated there: one
+    /// CPU allocates and another frees, three times; at last that one allocates.
     #[test]
     fn objects_go_home() -> Result {
         const OBJECTS: usize = 600;
@@ -342,7 +334,8 @@ mod tests {
         let held = cpus::on(there, || cache.hold_many(OBJECTS))??;
         let (far_there, obtained) = (far(&held, there), cache.stats().slab_allocs as usize);
         kernel::kunit::info(fmt!(
-            "rcu_ptr_sheaf_memory: of 3 * {OBJECTS} objects {far_here} were far, of {OBJECTS} then {far_there}; {obtained} came from the slab\n"
+            "rcu_ptr_sheaf_memory: of 3 * {OBJECTS} objects {far_here} were far, of {OBJECTS} \
+             then {far_there}; {obtained} came from the slab\n"
         ));
         check!(far_here * 10 < 3 * OBJECTS && far_there * 10 < OBJECTS);
         // Each node's objects once, and what is in sheaves on their way.

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Caches whose readers are those of an SRCU domain too: of each kind, sleeping through many grace periods of
-//! RCU; and readers of RCU, which a plain domain does not wait for.
+//! Caches whose readers are those of an SRCU domain too: of each kind, sleeping through many grace
+//! periods of RCU; and readers of RCU, which a plain domain does not wait for.
 
 use super::{
     sheaf_calls::Watched,
-    sheaf_dtor::{free_some, free_without_a_sheaf, nodes_with, scribble, under_readers, Book},
+    sheaf_dtor::{
+        free_some, free_without_a_sheaf, nodes_with, scribble, under_readers, DtorContext,
+    },
     sheaf_memory::up_and_down,
 };
 use crate::{
     bound,
+    cost::{median, time},
     held::Held,
     params, scaled,
     sys::{
@@ -19,7 +22,7 @@ use crate::{
         srcu_domain::{Domain, Kind},
         thread,
     },
-    table::{Alloc, Table, Wrong, DESTRUCTOR, SIZE},
+    table::{Alloc, Table, Violations, DESTRUCTOR, SIZE},
 };
 use ::core::ptr::NonNull;
 use kernel::{
@@ -83,7 +86,7 @@ fn beside_reader<R>(
     };
     let cpus = ::core::iter::once(cpu::other().unwrap_or(0));
     thread::on_cpus(cpus, &body, || {
-        bound::watchdog(|| reader.state.load(Acquire) == 1);
+        bound::wait_with_timeout(|| reader.state.load(Acquire) == 1);
         let ret = f(&reader);
         if reader.leave.load(Relaxed) == 0 {
             reader.leave_in(0);
@@ -102,9 +105,9 @@ fn wait_long() {
     }
 }
 
-/// `n` objects are freed while a reader of `domain` looks at them, and a destructor or the slab writes over
-/// them after their grace period. Returns how often one was found broken, and what was destructed, or back
-/// with the slab, before the reader left, and after a barrier.
+/// `n` objects are freed while a reader of `domain` looks at them, and a destructor or the slab
+/// writes over them after their grace period. Returns how often one was found broken, and what was
+/// destructed, or back with the slab, before the reader left, and after a barrier.
 fn freed_under(domain: &Domain, n: usize, args: Args, flags: u32) -> Result<(usize, [u64; 2])> {
     let destructs = args.dtor.is_some();
     let cache = SheafCache::with_flags(c"rcu_ptr_srcu_seen", SIZE, args, flags)?;
@@ -146,8 +149,8 @@ fn each(mut f: impl FnMut(Kind, &Domain) -> Result) -> Result {
         .try_for_each(|kind| f(kind, &Domain::new(kind)?))
 }
 
-/// Objects are replaced in all ways while readers of `domain` and of RCU look at them, those of `domain` for
-/// many milliseconds.
+/// Objects are replaced in all ways while readers of `domain` and of RCU look at them, those of
+/// `domain` for many milliseconds.
 fn storm(kind: Kind, domain: &Domain, capacity: u32) -> Result {
     let rounds = scaled(6000);
     let args = Args {
@@ -164,7 +167,7 @@ fn storm(kind: Kind, domain: &Domain, capacity: u32) -> Result {
         let i = turn.fetch_add(7, Relaxed);
         let mut left = 12;
         domain.read(|| {
-            table.watch(i, || {
+            table.check_while(i, || {
                 thread::sleep(1);
                 left -= 1;
                 left > 0
@@ -179,8 +182,8 @@ fn storm(kind: Kind, domain: &Domain, capacity: u32) -> Result {
                 1 => cpu::irqs_off(|| table.replace(i, Alloc::Nolock)),
                 _ => table.replace(i, Alloc::Atomic),
             }
-            table.touch(Alloc::Sleep);
-            table.look(i);
+            table.alloc_and_free(Alloc::Sleep);
+            table.check(i);
             if i % 128 == 0 {
                 thread::sleep(1);
             }
@@ -198,9 +201,9 @@ fn storm(kind: Kind, domain: &Domain, capacity: u32) -> Result {
         stop.store(all, Relaxed);
         ran
     })???;
-    let (off, looks) = (table.unbalanced(), table.looks.load(Relaxed));
+    let (off, looks) = (table.dtor_imbalance(), table.checks.load(Relaxed));
     kernel::kunit::info(fmt!("rcu_ptr_sheaf_srcu: {kind:?}: {looks} looks\n"));
-    check!(table.wrong() == Wrong::default() && off == 0 && looks > 100);
+    check!(table.violations() == Violations::default() && off == 0 && looks > 100);
     Ok(())
 }
 
@@ -236,7 +239,7 @@ mod tests {
     /// Readers of RCU are waited for as ever, whatever the domain does.
     #[test]
     fn waits_for_rcu() -> Result {
-        let _defaults = params::no_drain()?;
+        let _restore = params::no_drain()?;
         each(|_, domain| {
             for n in [5, 57, 300] {
                 under_readers(n, read_by(domain))?;
@@ -250,18 +253,18 @@ mod tests {
     fn destroyed_under_a_reader() -> Result {
         each(|_, domain| {
             for n in [1, 60, 1000] {
-                let book = Book::new();
-                let cache = nodes_with(c"rcu_ptr_srcu_end", &book, read_by(domain))?;
+                let ctx = DtorContext::new();
+                let cache = nodes_with(c"rcu_ptr_srcu_end", &ctx, read_by(domain))?;
                 let (early, late) = beside_reader(domain, &|| (), |reader| {
-                    free_some(&cache, &book, n)?;
+                    free_some(&cache, &ctx, n)?;
                     wait_long();
-                    let early = book.destructed();
+                    let early = ctx.destructed();
                     reader.leave_in(40);
                     drop(cache);
                     Ok::<_, Error>((early, reader.has_left()))
                 })??;
-                check!(early == 0 && late && book.destructed() == n as u64);
-                check!(book.wrong.load(Relaxed) == 0);
+                check!(early == 0 && late && ctx.destructed() == n as u64);
+                check!(ctx.wrong.load(Relaxed) == 0);
             }
             Ok(())
         })
@@ -271,15 +274,15 @@ mod tests {
     #[test]
     fn without_a_sheaf() -> Result {
         each(|_, domain| {
-            let book = Book::new();
-            let cache = nodes_with(c"rcu_ptr_srcu_stray", &book, read_by(domain))?;
+            let ctx = DtorContext::new();
+            let cache = nodes_with(c"rcu_ptr_srcu_stray", &ctx, read_by(domain))?;
             let early = beside_reader(domain, &|| (), |_| {
-                let freed = free_without_a_sheaf(&cache, &book, 300);
+                let freed = free_without_a_sheaf(&cache, &ctx, 300);
                 wait_long();
-                freed.map(|()| book.destructed())
+                freed.map(|()| ctx.destructed())
             })??;
             core::barrier();
-            let (all, strays) = (book.destructed(), cache.stats().engine_fallback);
+            let (all, strays) = (ctx.destructed(), cache.stats().engine_fallback);
             drop(cache);
             check!(early == 0 && all == 300 && strays > 200);
             Ok(())
@@ -326,27 +329,27 @@ mod tests {
             sheaf_capacity: 2,
             ..read_by(&domain)
         };
-        let book = Book::new();
-        let cache = nodes_with(c"rcu_ptr_srcu_long", &book, args)?;
+        let ctx = DtorContext::new();
+        let cache = nodes_with(c"rcu_ptr_srcu_long", &ctx, args)?;
         let n = scaled(10_000);
         let early = beside_reader(&domain, &|| (), |_| {
             for _ in 0..n / 100 {
-                free_some(&cache, &book, 100)?;
+                free_some(&cache, &ctx, 100)?;
                 gp::synchronize();
             }
-            Ok::<_, Error>(book.destructed())
+            Ok::<_, Error>(ctx.destructed())
         })??;
         core::barrier();
-        let all = book.destructed();
+        let all = ctx.destructed();
         check!(early == 0 && all == (n / 100 * 100) as u64);
         Ok(())
     }
 
-    /// Memory of a cache that is typesafe for readers of RCU is so for those of the domain: what is freed at
-    /// once does not go back to the slab under them.
+    /// Memory of a cache that is typesafe for readers of RCU is so for those of the domain: what is
+    /// freed at once does not go back to the slab under them.
     #[test]
     fn typesafe() -> Result {
-        let _defaults = params::quick_drain()?;
+        let _restore = params::quick_drain()?;
         each(|_, domain| {
             let cache = SheafCache::with_flags(
                 c"rcu_ptr_srcu_type",
@@ -372,7 +375,7 @@ mod tests {
     #[test]
     fn others_are_not_waited_for() -> Result {
         let domain = Domain::new(Kind::Plain)?;
-        let (other, own) = (Book::new(), Book::new());
+        let (other, own) = (DtorContext::new(), DtorContext::new());
         let waits = nodes_with(c"rcu_ptr_srcu_other", &other, read_by(&domain))?;
         let cache = nodes_with(c"rcu_ptr_srcu_own", &own, Args::default())?;
         let mut seen = [(0, 0); 20];
@@ -403,20 +406,16 @@ mod tests {
             for i in 0..ROUNDS {
                 up_and_down(&cache, 100)?;
                 thread::sleep(1 + i as u32 % 3);
-                let start = thread::now();
-                cache.barrier();
-                times[0][i] = thread::now() - start;
-                let start = thread::now();
-                domain.wait();
-                gp::synchronize();
-                times[1][i] = thread::now() - start;
+                times[0][i] = time(|| cache.barrier());
+                times[1][i] = time(|| {
+                    domain.wait();
+                    gp::synchronize();
+                });
             }
-            let [barrier, both] = times.map(|mut times| {
-                times.sort_unstable();
-                times[ROUNDS / 2] / 1000
-            });
+            let [barrier, both] = times.map(|mut times| median(&mut times) / 1000);
             kernel::kunit::info(fmt!(
-                "rcu_ptr_sheaf_srcu: {kind:?}: us: a grace period of the domain and one of RCU {both}, barrier {barrier}\n"
+                "rcu_ptr_sheaf_srcu: {kind:?}: us: a grace period of the domain and one of RCU \
+                 {both}, barrier {barrier}\n"
             ));
             drop(cache);
             check!(barrier < 4 * both);

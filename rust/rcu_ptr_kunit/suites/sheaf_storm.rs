@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! All contexts at once on one cache with sheaves: tasks, softirqs, interrupts and NMIs of every CPU
-//! replace objects that readers look at; and an NMI at every instruction of the calls. Nothing is
-//! allocated twice or too early, nothing is lost.
+//! All contexts at once on one cache with sheaves: tasks, softirqs, interrupts and NMIs of every
+//! CPU replace objects that readers look at; and an NMI at every instruction of the calls. Nothing
+//! is allocated twice or too early, nothing is lost.
 
 use super::sheaf_calls::sheaves;
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
         thread,
         timer::{self, Where},
     },
-    table::{Alloc, Table, Wrong, DESTRUCTOR, SIZE},
+    table::{Alloc, Table, Violations, DESTRUCTOR, SIZE},
     SLOW,
 };
 use ::core::ptr;
@@ -26,8 +26,8 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// A storm over a cache of `args` whose objects have a destructor: each use of one has its call, and none before its
-/// grace period. Returns the NMIs.
+/// A storm over a cache of `args` whose objects have a destructor: each use of one has its call,
+/// and none before its grace period. Returns the NMIs.
 fn destructed_with(args: Args, rounds: usize) -> Result<u64> {
     let args = Args {
         dtor: DESTRUCTOR,
@@ -36,7 +36,7 @@ fn destructed_with(args: Args, rounds: usize) -> Result<u64> {
     let cache = SheafCache::new(c"rcu_ptr_dtor_storm", SIZE, args)?;
     let table = Table::with_destructor(&cache, 400)?;
     let nmis = storm(&cache, &table, rounds)?;
-    check!(table.unbalanced() == 0);
+    check!(table.dtor_imbalance() == 0);
     check!(table.freed.load(Relaxed) > 10_000 / 8);
     Ok(nmis)
 }
@@ -51,9 +51,9 @@ fn storm(cache: &SheafCache, table: &Table<'_>, rounds: usize) -> Result<u64> {
         for _ in 0..8 {
             let i = next.fetch_add(1, Relaxed) as usize;
             table.replace(i * 31, Alloc::Nolock);
-            table.look(i);
+            table.check(i);
         }
-        table.touch(Alloc::Nolock);
+        table.alloc_and_free(Alloc::Nolock);
     };
     let task = |cpu: i32| {
         let _ = timer::every(Where::Hardirq, 150_000, &interrupt, || {
@@ -66,8 +66,8 @@ fn storm(cache: &SheafCache, table: &Table<'_>, rounds: usize) -> Result<u64> {
                         2 => table.replace(i, Alloc::Nolock),
                         _ => table.replace(i, Alloc::Atomic),
                     }
-                    table.look(i + 5);
-                    table.touch(Alloc::Sleep);
+                    table.check(i + 5);
+                    table.alloc_and_free(Alloc::Sleep);
                     if i % 64 == 0 {
                         thread::still_alive();
                     }
@@ -87,14 +87,15 @@ fn storm(cache: &SheafCache, table: &Table<'_>, rounds: usize) -> Result<u64> {
         })
     })???;
     let [replaced, looks, interrupts, nmis] =
-        [&table.replaced, &table.looks, &interrupts, &nmis].map(|n| n.load(Relaxed));
+        [&table.replaced, &table.checks, &interrupts, &nmis].map(|n| n.load(Relaxed));
     let capacity = cache.limits().sheaf_capacity;
     kernel::kunit::info(fmt!(
-        "rcu_ptr_sheaf_storm: sheaves of {capacity}: {replaced} objects replaced, {looks} looks, {interrupts} interrupts, {nmis} of them NMIs\n"
+        "rcu_ptr_sheaf_storm: sheaves of {capacity}: {replaced} objects replaced, {looks} looks, \
+         {interrupts} interrupts, {nmis} of them NMIs\n"
     ));
-    check!(table.wrong() == Wrong::default());
-    // A look at an object for each that was replaced, and an NMI for a hundred: there are two looks and four NMIs at
-    // least, under the sanitizers too.
+    check!(table.violations() == Violations::default());
+    // A look at an object for each that was replaced, and an NMI for a hundred: there are two looks
+    // and four NMIs at least, under the sanitizers too.
     check!(looks > replaced && nmis > replaced / 100 && interrupts > nmis);
     Ok(nmis)
 }
@@ -109,8 +110,8 @@ fn sweep(function: usize, bytes: usize, capacity: u32) -> Result<usize> {
     let nmi = || {
         if cpu::context() == Context::Nmi {
             came.fetch_add(1, Relaxed);
-            table.turn(Alloc::Nolock);
-            table.turn(Alloc::Nolock);
+            table.exercise(Alloc::Nolock);
+            table.exercise(Alloc::Nolock);
         }
     };
     let hook = Hook::new(&nmi);
@@ -119,8 +120,8 @@ fn sweep(function: usize, bytes: usize, capacity: u32) -> Result<usize> {
         let before = came.load(Relaxed);
         let breakpoint = Breakpoint::new(Kind::Execute, function + offset, &hook)?;
         for _ in 0..4 {
-            table.turn(Alloc::Sleep);
-            table.turn(Alloc::Nolock);
+            table.exercise(Alloc::Sleep);
+            table.exercise(Alloc::Nolock);
         }
         drop(breakpoint);
         hit += usize::from(came.load(Relaxed) != before);
@@ -128,7 +129,7 @@ fn sweep(function: usize, bytes: usize, capacity: u32) -> Result<usize> {
             core::barrier();
         }
     }
-    check!(table.wrong() == Wrong::default());
+    check!(table.violations() == Violations::default());
     Ok(hit)
 }
 
@@ -164,8 +165,9 @@ mod tests {
         Ok(())
     }
 
-    /// As many NMIs as the storm of the engine has, or what comes in the time that there is: objects with a
-    /// destructor, every other time in a cache with an SRCU domain, in large sheaves and in small ones.
+    /// As many NMIs as the storm of the engine has, or what comes in the time that there is:
+    /// objects with a destructor, every other time in a cache with an SRCU domain, in large sheaves
+    /// and in small ones.
     #[test]
     fn destructed_in_many_nmis() -> Result {
         let wanted = match (SLOW, kunit::is_short()) {

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Every call from every tracepoint of the kernel: with locks of timers, workqueues, the scheduler, RCU
-//! and the allocators held, where a call that takes one of them, or wakes a task, does not return. And
-//! with a lock of the caller's own held.
+//! Every call from every tracepoint of the kernel: with locks of timers, workqueues, the scheduler,
+//! RCU and the allocators held, where a call that takes one of them, or wakes a task, does not
+//! return. And with a lock of the caller's own held.
 
 use crate::{
     bound,
-    events::Events,
+    events::EventCounter,
+    free_fn::FreeFn,
     params,
     pool::Pool,
-    route::Route,
     scaled,
     sys::{
         alloc::{self, Source},
@@ -21,7 +21,7 @@ use crate::{
         tracepoints::{self, Site},
         user,
     },
-    table::{Alloc, Table, Wrong, SIZE},
+    table::{Alloc, Table, Violations, SIZE},
     SLOW,
 };
 use kernel::{
@@ -131,21 +131,22 @@ impl<'a> Caller<'a> {
         match n % 5 {
             0..3 => {
                 if let Some(object) = self.pool.take() {
-                    let route = if n % 5 == 0 && may_lock && context != Context::Nmi {
-                        Route::Kvfree
+                    let free_fn = if n % 5 == 0 && may_lock && context != Context::Nmi {
+                        FreeFn::Kvfree
                     } else {
-                        Route::Nolock
+                        FreeFn::Nolock
                     };
-                    // SAFETY: Handed out once, with a field there; a caller that is refused still has it.
+                    // SAFETY: Handed out once, with a field there; a caller that is refused still
+                    // has it.
                     unsafe {
                         if n % 5 != 2 || !core::try_kfree_nolock(object.start) {
-                            route.free(object.start, object.at);
+                            free_fn.free(object.start, object.at);
                         }
                     }
                 }
             }
             3 => self.table.replace(n, Alloc::Nolock),
-            _ => self.table.touch(Alloc::Nolock),
+            _ => self.table.alloc_and_free(Alloc::Nolock),
         }
     }
 
@@ -190,8 +191,8 @@ impl<'a> Caller<'a> {
 }
 
 impl Caller<'_> {
-    /// What came of a run: all is well, and the log says how much there was. `sites` are those of the run, and how
-    /// many of them acted.
+    /// What came of a run: all is well, and the log says how much there was. `sites` are those of
+    /// the run, and how many of them acted.
     fn judge(&self, (sites, acted): (usize, usize)) -> Result {
         core::barrier();
         let (calls, queued) = (self.calls.load(Relaxed), self.pool.taken());
@@ -201,7 +202,7 @@ impl Caller<'_> {
              {irqs_on} with interrupts on\n"
         );
         check!(self.pool.all_freed());
-        check!(self.table.wrong() == Wrong::default());
+        check!(self.table.violations() == Violations::default());
         check!(irqs_off == 0);
         Ok(())
     }
@@ -243,25 +244,25 @@ fn bustle(rounds: usize) -> Result {
     })?
 }
 
-/// The first object of a CPU comes from tracepoint `name`, and no other comes: it is freed all the same, with no
-/// barrier.
-fn first_call(name: &'static str, route: Route) -> Result {
-    let _defaults = params::quick_drain()?;
+/// The first object of a CPU comes from tracepoint `name`, and no other comes: it is freed all the
+/// same, with no barrier.
+fn first_call(name: &'static str, free_fn: FreeFn) -> Result {
+    let _restore = params::quick_drain()?;
     let pool = Pool::new(8)?;
     core::barrier();
     // The monitors are idle when two intervals have brought nothing.
     thread::sleep(150);
-    let freed = Events::count(|c| c.freed.load(Relaxed))?;
+    let freed = EventCounter::start(|c| c.freed.load(Relaxed))?;
     let body = |site: &Site| {
         if cpu::context() != Context::Nmi && site.acted.fetch_add(1, Relaxed) == 0 {
-            pool.free(route, 1);
+            pool.free(free_fn, 1);
         }
     };
     let came = tracepoints::during(&|other| other == name, &body, |sites| {
-        bound::watchdog(|| tracepoints::acted(sites, name) > 0)
+        bound::wait_with_timeout(|| tracepoints::acted(sites, name) > 0)
     })?;
     let in_time = bound::within(params::QUICK_DRAIN_MSECS, || {
-        freed.so_far() > 0 && pool.all_freed()
+        freed.count() > 0 && pool.all_freed()
     });
     core::barrier();
     check!(came && in_time);
@@ -270,7 +271,7 @@ fn first_call(name: &'static str, route: Route) -> Result {
 
 /// The same with an object of a cache: it comes back to the slab.
 fn first_call_of_cache(name: &'static str, at_once: bool) -> Result {
-    let _defaults = params::quick_drain()?;
+    let _restore = params::quick_drain()?;
     let cache = SheafCache::new(c"rcu_ptr_first", SIZE, Args::default())?;
     let object = cache.alloc(false).ok_or(ENOMEM)?;
     // The others of its sheaf are back, and the monitors idle.
@@ -278,7 +279,7 @@ fn first_call_of_cache(name: &'static str, at_once: bool) -> Result {
         let n = cache.stats();
         n.slab_allocs == n.slab_frees + held
     };
-    let idle = bound::watchdog(|| back(1));
+    let idle = bound::wait_with_timeout(|| back(1));
     let start = object.as_ptr().expose_provenance();
     let body = |site: &Site| {
         if site.acted.fetch_add(1, Relaxed) == 0 {
@@ -296,7 +297,7 @@ fn first_call_of_cache(name: &'static str, at_once: bool) -> Result {
         }
     };
     let came = tracepoints::during(&|other| other == name, &body, |sites| {
-        bound::watchdog(|| tracepoints::acted(sites, name) > 0)
+        bound::wait_with_timeout(|| tracepoints::acted(sites, name) > 0)
     })?;
     let freed = bound::within(5 * params::QUICK_DRAIN_MSECS, || back(0));
     drop(cache);
@@ -315,7 +316,7 @@ mod tests {
     fn every_call_from_everywhere() -> Result {
         skip_if!(cfg!(CONFIG_CFI), CFI);
         // So that many a call finds the monitor idle.
-        let _defaults = params::quick_drain()?;
+        let _restore = params::quick_drain()?;
         let pool = Pool::new(scaled(60_000))?;
         let cache = SheafCache::new(c"rcu_ptr_traced", SIZE, Args::default())?;
         cache.prefill(200)?;
@@ -337,8 +338,8 @@ mod tests {
         Ok(())
     }
 
-    /// Every call with a raw spinlock held, in tasks, softirqs and hard interrupts of all CPUs, while
-    /// tracepoints of the scheduler make calls with it held, too.
+    /// Every call with a raw spinlock held, in tasks, softirqs and hard interrupts of all CPUs,
+    /// while tracepoints of the scheduler make calls with it held, too.
     #[test]
     fn every_call_under_a_lock() -> Result {
         const PLACES: [Where; 2] = [Where::Hardirq, Where::Softirq];
@@ -390,8 +391,8 @@ mod tests {
             "sched_waking",
         ];
         for name in names.into_iter().take(if SLOW { 2 } else { 4 }) {
-            for route in Route::ATOMIC {
-                first_call(name, route)?;
+            for free_fn in FreeFn::ATOMIC {
+                first_call(name, free_fn)?;
             }
         }
         for (name, at_once) in [("hrtimer_start", false), ("sched_switch", true)] {

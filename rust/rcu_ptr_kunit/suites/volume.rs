@@ -3,8 +3,8 @@
 //! Ten million objects (a million in the short form), and the memory is back where it was.
 
 use crate::{
+    free_fn::FreeFn,
     memory,
-    route::Route,
     sys::{
         alloc::{self, Source},
         core, cpu, kunit, thread,
@@ -37,9 +37,9 @@ fn free_many(count: usize) -> Result<usize> {
             let Some(object) = alloc::alloc(Source::Kmalloc, 64) else {
                 return;
             };
-            let route = Route::FREES[usize::from(i % 8 == 7)];
+            let free_fn = FreeFn::FREES[usize::from(i % 8 == 7)];
             // SAFETY: Just allocated.
-            unsafe { route.free(object, 16) };
+            unsafe { free_fn.free(object, 16) };
             if i % 1024 == 0 {
                 thread::still_alive();
             }
@@ -62,7 +62,7 @@ mod tests {
     fn memory_is_back() -> Result {
         free_many(objects() / 20)?;
         let freed = Cell::new(0);
-        let back = memory::comes_back(
+        let back = memory::is_returned_after(
             2,
             // Sanitizers keep memory of their own.
             if SLOW { u64::MAX } else { SLACK },
@@ -74,7 +74,8 @@ mod tests {
             },
             |missing| {
                 pr_info!(
-                    "{} objects freed, {} pages missing; {} pages of slabs, {} free ones kept by CPUs\n",
+                    "{} objects freed, {} pages missing; {} pages of slabs, {} free ones kept by \
+                     CPUs\n",
                     freed.get(),
                     missing,
                     alloc::slab_pages(),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What goes on with caches while NMIs come: those that come and go, with sheaves of every size,
-//! and with memory that is not there.
+//! Workloads of a sweep with caches: short-lived ones, sheaves of several sizes, failing
+//! allocations.
 
 use crate::{
     provoke::{free_rcu_twice, free_twice},
@@ -18,7 +18,7 @@ use crate::{
 use core::array;
 use kernel::prelude::*;
 
-/// Small sheaves, so that the slow ways are taken often.
+/// Small sheaves, so that the slow paths are taken often.
 pub(crate) fn small() -> Args {
     with(2)
 }
@@ -31,8 +31,8 @@ fn with(capacity: u32) -> Args {
     }
 }
 
-/// Every call, and more objects than the barn may keep.
-fn use_it(cache: &SheafCache, objects: usize) -> Result {
+/// Every call, with more objects than the limit of the barn.
+fn exercise(cache: &SheafCache, objects: usize) -> Result {
     let table = Table::new(cache, objects)?;
     for i in 0..3 * objects {
         match i % 3 {
@@ -40,10 +40,10 @@ fn use_it(cache: &SheafCache, objects: usize) -> Result {
             1 => table.replace(i, Alloc::Atomic),
             _ => cpu::irqs_off(|| table.replace(i, Alloc::Nolock)),
         }
-        table.touch(Alloc::Sleep);
+        table.alloc_and_free(Alloc::Sleep);
     }
     cpu::irqs_off(|| (0..objects).for_each(|i| table.clear(i)));
-    // More than there are places to be given out again from at once.
+    // More than there are reuse slots.
     let held: [_; 6] = array::from_fn(|_| cache.alloc(false));
     for object in held.into_iter().flatten() {
         // SAFETY: From this cache, the caller's.
@@ -53,35 +53,34 @@ fn use_it(cache: &SheafCache, objects: usize) -> Result {
     Ok(())
 }
 
-/// Caches that come, are used and go while others are there; one of them with objects that still
-/// wait for a grace period.
-pub(crate) fn come_and_go() -> Result {
+/// Short-lived caches beside others; one is destroyed while objects wait for a grace period.
+pub(crate) fn short_lived() -> Result {
     let first = SheafCache::new(c"rcu_ptr_come", SIZE, small())?;
     first.prefill(8)?;
     let second = SheafCache::new(c"rcu_ptr_go", SIZE, with(1))?;
     second.prefill(3)?;
-    use_it(&first, 24)?;
-    use_it(&second, 6)?;
+    exercise(&first, 24)?;
+    exercise(&second, 6)?;
     rcu_ptr::barrier();
-    use_it(&first, 8)?;
+    exercise(&first, 8)?;
     drop(first);
-    refused();
-    linked()?;
-    destructed(Kind::Plain)?;
-    destructed(Kind::Fast)?;
-    limited()
+    create_invalid();
+    with_link_offset()?;
+    with_dtor(Kind::Plain)?;
+    with_dtor(Kind::Fast)?;
+    with_limits()
 }
 
-/// The same with sheaves of the usual size.
+/// A cache with sheaves of the default size.
 pub(crate) fn large() -> Result {
     let cache = SheafCache::new(c"rcu_ptr_usual", SIZE, Args::default())?;
     cache.prefill(200)?;
-    use_it(&cache, 80)?;
-    // Its rcu sheaf is not full.
-    use_it(&cache, 5)?;
+    exercise(&cache, 80)?;
+    // The rcu sheaf is partially filled.
+    exercise(&cache, 5)?;
     let _ = (cache.stats(), cache.size());
     cache.barrier();
-    use_it(&cache, 80)?;
+    exercise(&cache, 80)?;
     Ok(())
 }
 
@@ -92,8 +91,8 @@ pub(crate) fn large() -> Result {
 /// There are no requirements.
 unsafe extern "C" fn destruct(_object: *mut c_void) {}
 
-/// With a destructor, and readers of an SRCU domain.
-fn destructed(kind: Kind) -> Result {
+/// Caches with a destructor, without and with an SRCU domain.
+fn with_dtor(kind: Kind) -> Result {
     let domain = Domain::new(kind)?;
     for srcu in [core::ptr::null_mut(), domain.raw()] {
         let args = Args {
@@ -103,9 +102,9 @@ fn destructed(kind: Kind) -> Result {
         };
         let cache = SheafCache::new(c"rcu_ptr_dtor", SIZE, args)?;
         cache.prefill(8)?;
-        use_it(&cache, 24)?;
+        exercise(&cache, 24)?;
         cache.barrier();
-        // Objects that find no sheaf.
+        // Objects that are freed without a sheaf.
         let held: [_; 12] = array::from_fn(|_| cache.alloc(false));
         fault::fail_alloc(1, 12);
         cpu::irqs_off(|| {
@@ -115,19 +114,19 @@ fn destructed(kind: Kind) -> Result {
             }
         });
         fault::fail_alloc(0, 0);
-        use_it(&cache, 6)?;
+        exercise(&cache, 6)?;
     }
     Ok(())
 }
 
-/// Where little may wait, and limits change.
-fn limited() -> Result {
+/// A cache with a low wait limit, and limits that change.
+fn with_limits() -> Result {
     let args = Args {
         wait_limit: 200,
         ..small()
     };
     let cache = SheafCache::new(c"rcu_ptr_limited", SIZE, args)?;
-    let _ = use_it(&cache, 8);
+    let _ = exercise(&cache, 8);
     cache.set_limits(&Limits::default())?;
     let limits = cache.limits();
     let too_large = Limits {
@@ -136,7 +135,7 @@ fn limited() -> Result {
     };
     let _ = cache.set_limits(&too_large);
     if let Some(object) = cache.alloc(false) {
-        // SAFETY: A fresh object of this cache, and given back once.
+        // SAFETY: A new object of this cache, freed once.
         unsafe {
             cache.zero(object);
             cache.free(object);
@@ -145,8 +144,8 @@ fn limited() -> Result {
     Ok(())
 }
 
-/// What can't be served.
-fn refused() {
+/// Creates caches with invalid arguments.
+fn create_invalid() {
     let wrong = [
         Args {
             align: 3,
@@ -174,8 +173,8 @@ fn at(link_offset: u32) -> Args {
     }
 }
 
-/// Several at once, with a field for the link.
-fn linked() -> Result {
+/// Several caches at once, with a field for the link.
+fn with_link_offset() -> Result {
     const NAMES: [&CStr; 5] = [
         c"rcu_ptr_a",
         c"rcu_ptr_b",
@@ -185,12 +184,12 @@ fn linked() -> Result {
     ];
     let caches = NAMES.map(|name| SheafCache::new(name, SIZE, at(16)));
     for cache in caches {
-        use_it(&cache?, 3)?;
+        exercise(&cache?, 3)?;
     }
     Ok(())
 }
 
-/// Objects that are freed twice, after the warnings for it were given.
+/// Double frees, after the core has given its warnings.
 pub(crate) fn misuse() -> Result {
     let cache = SheafCache::new(c"rcu_ptr_twice", SIZE, Args::default())?;
     free_rcu_twice(&cache)?;
@@ -203,8 +202,8 @@ pub(crate) fn misuse() -> Result {
     Ok(())
 }
 
-/// Calls `f`, and uses a cache, and `free`, on each CPU that goes down meanwhile: to the last, or until
-/// that is rolled back.
+/// Calls `f`, and on each CPU that goes down meanwhile uses a cache and calls `free` at `moment`;
+/// at [`Moment::Ended`] the CPU is rolled back.
 pub(crate) fn on_the_way_down(
     moment: Moment,
     free: &(dyn Fn() -> Result + Sync),
@@ -216,7 +215,7 @@ pub(crate) fn on_the_way_down(
     let last = || {
         for i in 0..25 {
             table.replace(i, Alloc::Nolock);
-            table.touch(Alloc::Nolock);
+            table.alloc_and_free(Alloc::Nolock);
         }
         free()?;
         if moment == Moment::Ended {
@@ -227,8 +226,8 @@ pub(crate) fn on_the_way_down(
     cpu::on_the_way_down(moment, &last, f)?
 }
 
-/// The same while one allocation after the other fails, and all after it; and the creation of a
-/// cache, for every one that it needs.
+/// Creates caches with each allocation failing in turn, and runs [`short_lived()`] with one failing
+/// allocation, and with all failing from that one on.
 pub(crate) fn fail(turn: u64) {
     for nth in 1..12 {
         fault::fail_alloc(nth, 1);
@@ -236,7 +235,7 @@ pub(crate) fn fail(turn: u64) {
     }
     for times in [1, u64::MAX] {
         fault::fail_alloc(1 + turn % 100, times);
-        let _ = come_and_go();
+        let _ = short_lived();
         fault::fail_alloc(0, 0);
     }
     thread::still_alive();
