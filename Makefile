@@ -71,13 +71,16 @@ help:
 
 all: modules
 
-modules install test-all bench kernel check env rustfmt rust-analyzer clean:
+modules kernel env rustfmt rust-analyzer:
+	@scripts/build.sh $@
+
+install bench check clean:
 	@scripts/$@.sh
 
 run:
 	@scripts/qemu.sh $@
 
-test:
+test test-all:
 	@scripts/test.sh $@
 
 sweep:

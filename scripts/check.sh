@@ -22,7 +22,7 @@ some()
 
 check_format()
 {
-	scripts/rustfmt.sh --check
+	scripts/build.sh rustfmt --check
 }
 
 check_spdx()

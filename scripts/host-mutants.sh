@@ -11,8 +11,8 @@
 source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 
 command -v cargo-mutants >/dev/null || die "cargo-mutants is missing: cargo install --locked cargo-mutants"
-find_rustc || die "no rustc can be used: scripts/env.sh check"
-[ -x "$CARGO" ] || die "cargo is missing: scripts/env.sh check"
+find_rustc || die "no rustc can be used: scripts/build.sh env check"
+[ -x "$CARGO" ] || die "cargo is missing: scripts/build.sh env check"
 
 # It changes files below the workspace only, so the copy's root is one; and it leaves out what is cfg(test).
 tree=$CACHE/host-mutants

@@ -2,16 +2,23 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # test.sh test|all: the boots of a set of qemu/jobs. Kernels and modules are built
-# in their order, and each boots as soon as it can.
+# in this order, and each boot starts as soon as it can.
+# test.sh test-all: the boots of set 'all', then every mutant
 #
-# SCENARIOS= those of these only; UNTIL=EPOCH leaves out, by name, what would take
-# longer. With PLAN= or KDIR= it is qemu.sh test: one plan in each of the scenarios.
+# SCENARIOS= only boots of these scenarios; UNTIL=EPOCH skips, by name, what would
+# take longer. With PLAN= or KDIR= it runs qemu.sh test: one plan in each scenario.
 
 # shellcheck source=scripts/lib/all.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 
 set=${1:-}
-[[ $set == test || $set == all ]] || die "usage: scripts/test.sh test|all"
+if [ "$set" = test-all ]; then
+	sum_of "the boots" "$ROOT/scripts/test.sh" all
+	sum_of "the mutants" "$ROOT/scripts/mutants.sh"
+	closing
+	exit
+fi
+[[ $set == test || $set == all ]] || die "usage: scripts/test.sh test|all|test-all"
 if [ -n "${PLAN:-}${KDIR:-}" ]; then
 	exec "$ROOT/scripts/qemu.sh" test
 fi

@@ -32,7 +32,7 @@ class Scripts(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.folder = pathlib.Path(folder.name)
 
-    def refused(self, *reasons, script="modules.sh", args=(), **variables):
+    def refused(self, *reasons, script="build.sh", args=("modules",), **variables):
         """It ends with 2 and one line, which has all of the reasons."""
         env = {"PATH": os.environ["PATH"], "HOME": str(self.folder), **variables}
         done = subprocess.run(["bash", ROOT / "scripts" / script, *args], env=env, text=True, check=False,
@@ -219,13 +219,13 @@ class Toolchain(Scripts):
         rustc = self.program("rustc", "case $1 in --print) echo /no;; *) echo rustc 1.99.0;; esac")
         self.refused("has no library source", RUSTC=rustc)
         self.refused("clang-1 is missing", LLVM="-1")
-        self.refused("no bindgen of at least", script="env.sh", args=("build",), BINDGEN="/no/bindgen")
+        self.refused("no bindgen of at least", args=("env", "build"), BINDGEN="/no/bindgen")
         bindgen = self.program("bindgen", "case $1 in --version) echo bindgen 0.99.0;; *) exit 1;; esac")
-        self.refused("finds no libclang", script="env.sh", args=("build",), BINDGEN=bindgen)
+        self.refused("finds no libclang", args=("env", "build"), BINDGEN=bindgen)
 
 
 class Sums(unittest.TestCase):
-    """The last line of .ci/run and test-all.sh."""
+    """The last line of .ci/run and of test.sh test-all."""
 
     def closing(self, *commands, lines=1):
         """What the commands come to: the last lines, and the exit code."""
