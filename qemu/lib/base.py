@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What all parts stand on: where files are, and the error that says what is missing."""
+"""Shared by all programs: paths, exit codes, and the error for a wrong set-up."""
 
 import argparse
 import pathlib
@@ -13,13 +13,13 @@ ROOT = QEMU.parent
 
 
 class SetupError(Exception):
-    """Something is missing or misused. The text says what, and what mends it."""
+    """Something is missing or misused. The text states what, and the remedy."""
 
 
 def main(work, args):
-    """Ends with the exit code that work(args) says: 2 if something is missing or misused."""
+    """Exits with the code that work(args) returns, or with 2 after a SetupError."""
     name = f"qemu/{pathlib.Path(sys.argv[0]).name}"
-    # So that guests end as well, and their logs are closed.
+    # So that guests are terminated too, and their logs closed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sys.exit(work(args))
@@ -32,7 +32,7 @@ def main(work, args):
 
 
 def read(path):
-    """The text of a file that has to be there."""
+    """The text of a file; a SetupError if it can't be read."""
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
@@ -40,7 +40,7 @@ def read(path):
 
 
 def program(names, package):
-    """The path of a program, by the first of these names that there is."""
+    """The path of the first of these programs that is installed."""
     for name in names:
         path = shutil.which(name)
         if path:
@@ -49,8 +49,7 @@ def program(names, package):
 
 
 def llvm(argv, path, mends, text=None):
-    """What a program of LLVM's says of path; text: its input, mends: what mends it where there is no such
-    program."""
+    """The output of one of LLVM's programs for path. text: its input; mends: the remedy if it is missing."""
     try:
         done = subprocess.run(argv, input=text, check=False, capture_output=True, text=True)
     except OSError as error:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""One boot of one scenario: from its files, over a guest whose console is followed until it ends or its time is
-over, to its verdict."""
+"""One boot of one scenario: its files, the guest, whose console is read until it ends or times out, and the
+verdict."""
 
 import os
 import re
@@ -14,22 +14,22 @@ import time
 
 from . import console, initramfs, ktap, machine, qmp, report, verdict
 
-# The kernel compares the timers of an x86 CPU with each other while it boots. Where the host is too busy for
-# that it goes on without, and no time in the guest is worth anything.
+# The kernel checks the timers of an x86 CPU against each other during boot. If the host is too busy for that, it
+# disables the APIC timer, and times in the guest are meaningless.
 NO_TIMER = re.compile(r"^APIC timer disabled due to verification failure")
-# Of a guest that finds no timer: then it is taken as it is.
+# Boots of a guest without that timer; the last one is used as it is.
 BOOTS = 10
-# After the last line of a halted guest.
+# Seconds after the last line of a halted guest.
 HALT_SECONDS = 3
-# Without a terminal, a step that takes longer than this says that it still runs.
+# Without a terminal, a step that takes longer than this is reported as still running.
 STILL = 30.0
-# Set when the host wants all guests to end.
+# Set to terminate all guests.
 STOP = threading.Event()
 
 
 class Progress:
-    """Shows on stderr what a guest is at: in place on a terminal, where several share a line, else a line a
-    step."""
+    """Shows the current step of a guest on stderr: in place on a terminal, where several guests share a line, else
+    a line for each step."""
 
     _drawn = []
 
@@ -51,7 +51,7 @@ class Progress:
         return f"{self._step}: {self._detail}" if self._detail else self._step
 
     def step(self, text):
-        """The guest starts something new."""
+        """The guest starts a step."""
         self._step, self._detail = text, ""
         self._shown = time.monotonic()
         if self._tty:
@@ -86,7 +86,7 @@ class Progress:
 
 
 class Guest:
-    """A QEMU, and what its console says."""
+    """A QEMU and its console."""
 
     def __init__(self, progress, nmi):
         self._progress = progress
@@ -99,8 +99,7 @@ class Guest:
         self.stderr = ""
 
     def feed(self, data):
-        """Takes what came over the serial line: tells the progress display what the guest is at, and the host
-        what the guest asks for."""
+        """Processes data of the serial line: updates the progress display, and passes on requests to the host."""
         self.data += data
         *complete, self._rest = (self._rest + data).split(b"\n")
         for raw in complete:
@@ -124,7 +123,7 @@ class Guest:
                     self._progress.detail(self._parser.running)
 
     def boot(self, argv, folder, boot_seconds, all_seconds, again=False):
-        """Runs QEMU. With `again` it ends a guest that has no timer."""
+        """Runs QEMU. With `again` a guest without a timer is terminated."""
         with open(folder / "console.log", "wb") as log, \
                 open(folder / "qemu-stderr", "w+b") as errors, \
                 subprocess.Popen([*argv, *self._nmi.argv], cwd=folder, stdin=subprocess.DEVNULL,
@@ -168,7 +167,7 @@ class Guest:
 
 
 def new_folder(out, name):
-    """Makes a folder OUT/NAME-DATE."""
+    """Creates a folder OUT/NAME-DATE."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     for number in range(100):
         folder = out / (f"{name}-{stamp}" + (f".{number}" if number else ""))
@@ -181,11 +180,11 @@ def new_folder(out, name):
 
 
 class Run:
-    """A boot, and what was kept of it."""
+    """A boot and its folder."""
 
     def __init__(self, scenario, plan, wanted, detector, objdump, seconds, out, name=None, extra=(), stamped=True):
-        """wanted: an Expected, or None; seconds: for all of it; extra: more files of the guest; out: where the
-        folder of this boot is made, with a time stamp or without."""
+        """wanted: an Expected, or None; seconds: for the whole boot; extra: more files of the guest; out: where the
+        folder of this boot is created, with a time stamp or without."""
         self.scenario = scenario
         self.name = name or scenario.name
         self._plan = plan
@@ -198,7 +197,7 @@ class Run:
         self._stamped = stamped
         self.accel = self.why = self.folder = None
         self.seconds = 0.0
-        # The console's lines, without stamps.
+        # The console's lines, without time stamps.
         self.texts = []
 
     def _new_folder(self):
@@ -209,14 +208,14 @@ class Run:
         folder = new_folder(self._out, self.name)
         for link in (self._out / "latest", self._out / f"{self.name}-latest"):
             if link.is_symlink() or not link.exists():
-                # In one step, beside another boot.
+                # In one step, as another boot may do the same.
                 new = folder / link.name
                 os.symlink(folder.name, new)
                 os.replace(new, link)
         return folder
 
     def go(self):
-        """Boots, judges, and keeps the logs."""
+        """Boots, judges and stores the logs."""
         scen, started = self.scenario, time.monotonic()
         self.folder = self._new_folder()
         initrd = self.folder / "initrd.cpio"

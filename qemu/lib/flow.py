@@ -1,23 +1,29 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What can be said of an instruction without running it, from the control flow of its function.
+"""Flags of instructions, derived from the control flow of their function.
 
-    p   leads to a panic and nowhere else
-    k   runs only while the key of its module is on: behind the true side of a branch on a word that
-        KEYS names
-    o   the same, off
-    a   exchanges a word if it still is what it was: just before it is the window for others
-    c   follows a call or a warning, where single steps may get lost
-    n   padding: a nop that nothing in the function leads to
-    s   follows an instruction after which the CPU puts breakpoints off
-    u   belongs to a function that nothing refers to: inlined wherever it is called, or unused
-
-A function that jumps to where the disassembly doesn't show (a table) has no p, k or o in what can be
-reached from nowhere else.
+In a function that jumps through a table, whose targets the disassembly doesn't show, instructions that
+are reached only by that jump have no PANICS, KEY_ON or KEY_OFF.
 """
 
 import re
 
-# Which word chooses between two ways through a module.
+# Leads only to a panic.
+PANICS = "p"
+# Runs only while the key of its module is on, or off: behind one side of a branch on a word of KEYS.
+KEY_ON = "k"
+KEY_OFF = "o"
+# A compare and exchange: the instruction before it is where an NMI makes it fail.
+EXCHANGES = "a"
+# Follows a call or a warning, where single stepping may stop.
+AFTER_CALL = "c"
+# Padding: a nop that no instruction of the function leads to.
+PADDING = "n"
+# Follows an instruction after which the CPU delays breakpoints.
+SHADOWED = "s"
+# Belongs to a function that nothing refers to: inlined in all its callers, or unused.
+UNUSED = "u"
+
+# Words that select one of two paths through a module.
 KEYS = ("rcu_ptr_lockless_key",)
 
 PANIC = re.compile(r"9panicking|panic_(?:fmt|bounds_check|const)|\b(?:rust_)?panic\b|"
@@ -44,7 +50,7 @@ class Insn:
 
     @property
     def mnemonic(self):
-        """The first word, prefixes aside."""
+        """The first word that is no prefix."""
         words = self.text.split()
         while len(words) > 1 and words[0] in PREFIXES:
             words.pop(0)
@@ -52,7 +58,7 @@ class Insn:
 
 
 def _target(insn):
-    """Where a branch goes, None if that doesn't show. With a relocation it leaves the function."""
+    """The target of a branch, None if it is not in the text. With a relocation it is outside the function."""
     if insn.symbol or "*" in insn.text:
         return None
     found = _TARGET.search(insn.text.split("<")[0].split("#")[0])
@@ -60,7 +66,7 @@ def _target(insn):
 
 
 def _reach(starts, edges):
-    """All that can be reached from some nodes."""
+    """All nodes that can be reached from these."""
     seen, todo = set(), list(starts)
     while todo:
         node = todo.pop()
@@ -80,8 +86,9 @@ class _Graph:
 
     def __init__(self, insns):
         self.after = {}
-        self.fine = set()
-        # Edges taken only with the key on, and off.
+        # Where the function is left without a panic.
+        self.exits = set()
+        # Edges that need the key on, and off.
         self.keyed = {True: set(), False: set()}
         inside = {insn.address for insn in insns}
         for insn, following in zip(insns, insns[1:] + [None]):
@@ -97,17 +104,17 @@ class _Graph:
             if following:
                 out.add(following.address)
             else:
-                self.fine.add(insn.address)
+                self.exits.add(insn.address)
         else:
             target = None if _RETURN.match(insn.mnemonic) else _target(insn)
             if target in inside:
                 out.add(target)
             elif not insn.mnemonic.startswith(("ud", "brk")):
-                # Out of the function: a return, a tail call, a table of jumps.
-                self.fine.add(insn.address)
+                # Leaves the function: a return, a tail call, a jump table.
+                self.exits.add(insn.address)
             if not _NEVER_NEXT.match(insn.mnemonic) and following:
                 out.add(following.address)
-            # A warning goes on behind it; where nothing follows it does not.
+            # A warning continues after it; if nothing follows it does not.
             if insn.mnemonic == "ud2" and following and "panic" not in insn.symbol:
                 out.add(following.address)
 
@@ -131,8 +138,8 @@ def annotate(insns):
     for node, out in graph.after.items():
         for to in out:
             back.setdefault(to, set()).add(node)
-    reached = {"p": _reach(graph.fine, back)}
-    for flag, edges in (("k", graph.keyed[True]), ("o", graph.keyed[False])):
+    reached = {PANICS: _reach(graph.exits, back)}
+    for flag, edges in ((KEY_ON, graph.keyed[True]), (KEY_OFF, graph.keyed[False])):
         left = {node: {to for to in out if (node, to) not in edges}
                 for node, out in graph.after.items()}
         reached[flag] = _reach([entry], left)
@@ -140,8 +147,8 @@ def annotate(insns):
     for insn in insns:
         known = insn.address in everything
         flags = {flag: known and insn.address not in nodes for flag, nodes in reached.items()}
-        flags |= {"n": not known and insn.mnemonic.startswith("nop"), "s": shadow, "c": call,
-                  "a": _EXCHANGE.match(insn.mnemonic)}
+        flags |= {PADDING: not known and insn.mnemonic.startswith("nop"), SHADOWED: shadow, AFTER_CALL: call,
+                  EXCHANGES: _EXCHANGE.match(insn.mnemonic)}
         insn.flags.update(flag for flag, is_set in flags.items() if is_set)
         call = _CALL.match(insn.mnemonic) or insn.mnemonic.startswith("ud")
         shadow = _SHADOW.search(insn.text)

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Where the instructions of a module, or of functions of the kernel, start: NAME.insns.
+"""Lists the instructions of a module, or of functions of the kernel: NAME.insns.
 
 One instruction a line: SECTION OFFSET LENGTH FUNCTION FLAGS SOURCE. The offset is within the section,
-in hex; the length in bytes, decimal. The function is the symbol that the instruction is in, or '-' for
-what stands between functions. The flags are those of lib/flow.py, or '-'. The source is FILE:LINE, or
-'-'. The sections of a loaded module are where /sys/module/NAME/sections says.
+in hex; the length in bytes, decimal. The function is the symbol that the instruction is in, or '-'
+between functions. The flags are those of lib/flow.py, or '-'. The source is FILE:LINE, or '-'. Addresses
+of the sections of a loaded module are in /sys/module/NAME/sections.
+
+LLVM's tools disassemble and find source lines. Sections, symbols and relocations are read here: the text
+of llvm-readelf would have to be parsed too, which is as long, and takes many times as long to run.
 """
 
 import itertools
@@ -17,7 +20,7 @@ import tempfile
 from . import flow
 from .base import ROOT, SetupError, llvm
 
-# Between sections, for addresses: in a module that is not loaded they all begin at 0.
+# Distance between the addresses of sections: in a module that is not loaded they all begin at 0.
 APART = 1 << 28
 SECTION = re.compile(r"^Disassembly of section (\S+):$")
 INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+([0-9a-f]{2,}(?: [0-9a-f]{2,})*)\s*(?:\t(.*)|$)")
@@ -30,7 +33,7 @@ STT_FUNC = 2
 SHN_LORESERVE = 0xff00
 # name, info, other, section, value, size
 SYMBOL = "<IBBHQQ"
-# Sections about code, which name all of it.
+# Sections of data about code, which refer to all of it.
 ABOUT = re.compile(r"orc_|mcount|patchable|bug_table|_sites|altinstr|ex_table|ibt|debug|parainstr|"
                    r"smp_locks|cfi|llvm|eh_frame|discard|annotate|\.comment")
 # Sources in this tree, or in a copy of it, as mutants are.
@@ -58,8 +61,8 @@ class _Elf:
         return self._data[at:self._data.index(b"\0", at)].decode()
 
     def set_apart(self):
-        """A copy of the file, in which each section of code has addresses of its own, and where each
-        begins, by its name. Without .debug_aranges, which LLVM reads as if nothing were relocated in it."""
+        """A copy of the file in which the sections of code have addresses that do not overlap, and these
+        addresses by name. .debug_aranges is emptied, as LLVM does not relocate it."""
         data, bases = bytearray(self._data), {}
         for i, (name, section) in enumerate(zip(self.names, self._sections)):
             at = self._table + i * self._entry
@@ -78,20 +81,19 @@ class _Elf:
                     yield section, struct.unpack_from(layout, self._data, at)
 
     def references(self):
-        """What relocations outside of sections about code refer to: from where, to where, each as
-        (section, offset)."""
+        """The places and targets of relocations, except in sections about code; each is (section, offset)."""
         symbols = [symbol for _, symbol in self._entries(SHT_SYMTAB, SYMBOL)]
         about = {number for number, name in enumerate(self.names) if ABOUT.search(name)}
         for section, (offset, info, addend) in self._entries(SHT_RELA, "<QQq"):
             _, kind, _, index, value, _ = symbols[info >> 32]
             if section[7] not in about and 0 < index < SHN_LORESERVE:
-                # Of a section the addend says where in it: 4 less for calls of x86.
+                # The addend is the offset in a section: minus 4 for calls on x86.
                 ends = (addend, addend + 4) if kind & 15 == STT_SECTION else (value,)
                 for end in ends:
                     yield (self.names[section[7]], offset), (self.names[index], end)
 
     def functions(self):
-        """By section: (start, end, name), sorted. Of aliases, the first by name."""
+        """{section: [(start, end, name), ...]}, sorted. Of aliases, the first by name."""
         found = {}
         for section, (name, info, _, index, value, size) in self._entries(SHT_SYMTAB, SYMBOL):
             if info & 15 == STT_FUNC and size and 0 < index < SHN_LORESERVE:
@@ -103,7 +105,7 @@ class _Elf:
 
 
 def parse(text, functions, addresses, look_up=None):
-    """Makes the lines out of what objdump -d -r printed. look_up: _sources()."""
+    """Generates the lines from the output of objdump -d -r. look_up: _sources()."""
     # (section, offset, function, instruction)
     found = []
     section, spans, base, at = None, [], 0, 0
@@ -125,7 +127,7 @@ def parse(text, functions, addresses, look_up=None):
         while at < len(spans) and spans[at][1] <= address:
             at += 1
         if found and found[-1][3].text in flow.PREFIXES:
-            # Shown apart from its instruction, which is no boundary.
+            # A prefix on a line of its own; there is no boundary after it.
             found[-1][3].length += length
             found[-1][3].text += f" {(match.group(3) or '').strip()}"
             continue
@@ -143,7 +145,7 @@ def parse(text, functions, addresses, look_up=None):
 
 
 def _unused(lines, text, elf):
-    """Marks functions that no other one, and no data, refers to."""
+    """Marks functions that no other function and no data refers to."""
     spans = elf.functions()
     starts = {(section, start): name for section, found in spans.items() for start, _, name in found}
 
@@ -174,7 +176,7 @@ def _unused(lines, text, elf):
     for i, line in enumerate(lines):
         section, offset, length, name, flags, *rest = line.split()
         if name != "-" and name not in used:
-            lines[i] = " ".join((section, offset, length, name, flags.replace("-", "") + "u", *rest))
+            lines[i] = " ".join((section, offset, length, name, flags.replace("-", "") + flow.UNUSED, *rest))
 
 
 def _in_tree(path):
@@ -186,11 +188,11 @@ def _in_tree(path):
 
 
 def _source(lines):
-    """The innermost call that lies in this tree, as FILE:LINE, '-' if none does."""
+    """The innermost inlined call in this tree, as FILE:LINE, or '-'."""
     for line in lines:
         name, number, _ = line.rsplit(":", 2)
         path = _in_tree(os.path.normpath(name))
-        # Line 0: of several lines, or of none.
+        # Line 0: of several lines, or none.
         if path and int(number):
             return f"{path}:{number}"
     return "-"
@@ -209,12 +211,12 @@ def _sources(objdump, path, elf, places):
         argv = [program, f"--obj={copy.name}", "--inlines", "--functions=none"]
         answers = llvm(argv, path, "apt-get install llvm", asked).split("\n\n")
     if len(answers) < len(known):
-        raise SetupError(f"{program} can't read {path}: it leaves addresses out")
+        raise SetupError(f"{program} can't read {path}: addresses are missing in its output")
     return {place: _source(answer.split()) for place, answer in zip(known, answers)}
 
 
 def generate(objdump, path, functions=()):
-    """Disassembles a file, or some functions in it."""
+    """The list of a file, or of some functions in it."""
     elf = _Elf(path)
     argv = [objdump, "-d", "-r", "-w", str(path)]
     if functions:
@@ -233,7 +235,7 @@ def generate(objdump, path, functions=()):
 
 
 def of_module(objdump, path):
-    """The same for a module, kept beside it for as long as it doesn't change."""
+    """The list of a module, cached beside it until the module or this program changes."""
     kept = path.with_suffix(".insns")
     inputs = [path, *pathlib.Path(__file__).parent.glob("*.py")]
     if not kept.exists() or \

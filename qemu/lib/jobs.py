@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The boots of 'make test' and 'make test-all', and which of them comes next: qemu/jobs says what its columns
-are."""
+"""The boots of 'make test' and 'make test-all', and their order. qemu/jobs describes its columns."""
 
 import os
 import queue
@@ -23,7 +22,7 @@ class Job:
         if len(words) < 6:
             raise SetupError(f"{where}: write SET NAME SCENARIO PLAN LENGTH MINUTES [KEY=VALUE...]")
         self.set, self.name, self.scenario, self.plan, self.length, minutes, *how = words
-        # How the machine is started, where not as the scenario says.
+        # Settings that override those of the scenario.
         self.settings = parse_settings("\n".join(how), where)
         if self.set not in SETS or self.length not in LENGTHS or not minutes.isdigit():
             raise SetupError(f"{where}: '{' '.join(words)}': there are sets {', '.join(SETS)}, lengths "
@@ -47,18 +46,18 @@ def parse(text, name=FILE):
 
 
 def load(which, scenarios=()):
-    """The jobs of a set, those of some scenarios only."""
+    """The jobs of a set, of all scenarios or some."""
     jobs = [job for job in parse(read(FILE)) if job.set == which]
     return [job for job in jobs if not scenarios or job.scenario in scenarios]
 
 
 class Feed:
-    """Lines that come one after the other: scenarios, as they get ready."""
+    """Reads scenarios, a line each, as they become ready."""
 
     def __init__(self, file, make=Scenario):
         self._lines = queue.Queue()
         self._make = make
-        # By name, what was made of those that have come.
+        # {name: scenario} of those read so far.
         self.ready = {}
         self.ended = False
         threading.Thread(target=self._read, args=(file,), daemon=True).start()
@@ -69,7 +68,7 @@ class Feed:
         self._lines.put(None)
 
     def take(self, timeout):
-        """Takes over what is there, and waits for something if a timeout is given."""
+        """Processes the lines that have arrived; with a timeout, waits for one."""
         try:
             line = self._lines.get(timeout is not None, timeout)
             while not self.ended:
@@ -83,9 +82,10 @@ class Feed:
 
 
 class Lanes:
-    """Boots side by side: one whose guest has a thread for each CPU, and one whose CPUs share a thread,
-    which leaves the host's other CPUs alone and, under -icount, does not see what else they do. A lane that
-    has nothing else to do takes a boot of the other."""
+    """Runs two boots at a time: one whose guest has a thread for each CPU, and one whose CPUs share a thread. The
+    second uses one CPU of the host, and under -icount its results do not depend on the load. A lane without jobs
+    of its kind runs one of the other kind. 'make -j' can't do this: which job is next depends on what is built,
+    on the kinds of the running boots, and on the time left."""
 
     NAMES = ("multi", "single")
 
@@ -98,8 +98,8 @@ class Lanes:
         return lane not in self._threads
 
     def choose(self, job, kinds, cpus):
-        """The lane for a job, or None. kinds: the kind of each job that might begin now, by name; cpus: the
-        job's. Where all in all there are more than two for each of the host's, it is not put beside others."""
+        """The lane for a job, or None. kinds: the kind of each job that could start now, by name; cpus: those of the
+        job. A lane of the other kind is used only while all guests have at most two CPUs for each one of the host."""
         own = kinds[job.name]
         if self.is_free(own):
             return own
@@ -123,7 +123,7 @@ class Lanes:
         self._threads[lane].start()
 
     def take(self, timeout):
-        """Returns the verdict of a boot that has ended, or None if none ends in that time."""
+        """Returns the verdict of a boot that ended, or None after the timeout."""
         try:
             lane, run, result = self._done.get(timeout=timeout)
         except queue.Empty:
@@ -142,8 +142,8 @@ class Lanes:
 
 
 def choose(pending, feed, is_free, until):
-    """The next job, and None, or the verdict if it is not to be booted; (None, None): none can begin now,
-    as nothing is ready whose lane is free."""
+    """The next job and None, or a job that is not booted and its verdict; (None, None) if no job is ready whose
+    lane is free."""
     feed.take(None)
     for job in pending:
         if until and time.time() + 60 * job.minutes > until:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""How a guest is started: the command line of QEMU, of the kernel in it, and KVM or TCG. KVM is used only
-where a guest was seen to boot and power off under it: /dev/kvm can exist, even create a machine, and still be
-of no use."""
+"""How a guest is started: the command lines of QEMU and the kernel, and KVM or TCG. KVM is used only after a
+probe guest booted and powered off with it: /dev/kvm may exist, and even create a machine, without working."""
 
 import hashlib
 import json
@@ -35,14 +34,14 @@ def kernel_args(scenario):
         "printk.devkmsg=on",
         "panic=-1",
         "oops=panic",
-        # For guests that share two CPUs with a build: soft lockups from 60 s on, hard ones from 30.
+        # Guests may share two CPUs with a build: soft lockups are reported after 60 s, hard ones after 30.
         "watchdog_thresh=30",
         "workqueue.watchdog_thresh=60",
-        # insmod waits for a test, which may take 300 s.
+        # insmod waits for the tests, each of which may take 300 s.
         "sysctl.kernel.hung_task_timeout_secs=310",
         "kunit.enable=1",
         "kunit.autorun=1",
-        # Leaves the kernel's own suites out.
+        # Disables the kernel's own suites.
         "kunit.filter_glob=rcu_ptr*",
         *scenario.boot,
     ]
@@ -84,7 +83,7 @@ def _read(path):
 
 
 def cpu_can(cpuinfo, host, guest):
-    """Whether this host's CPU claims to run guests of this architecture."""
+    """Whether this host's CPU supports virtualization of this architecture."""
     if host == "x86_64":
         return guest == "x86_64" and bool(re.search(r"^flags\s*:.*\b(vmx|svm)\b", cpuinfo, re.M))
     return host == "aarch64" and guest == "arm64"

@@ -16,22 +16,20 @@ IMAGES = {"x86_64": "arch/x86/boot/bzImage", "arm64": "arch/arm64/boot/Image"}
 # The kernel's own tests, in a build that has them.
 OWN_TESTS = ("kernel/torture.ko", "kernel/rcu/rcuscale.ko", "kernel/rcu/rcutorture.ko",
              "lib/test_vmalloc.ko", "lib/tests/slub_kunit.ko")
-# A kernel with the sanitizers on is this much slower.
+# The factor by which sanitizers slow a kernel down.
 SLOW = 8
-# Where instructions are counted, nothing differs from boot to boot: the date, random numbers,
-# addresses.
+# With -icount nothing may differ from boot to boot: the date, random numbers, addresses.
 EXACT = "-seed 1 -rtc base=2026-01-01,clock=vm"
 EXACT_BOOT = ("nokaslr", "norandmaps")
-# The counter is exact: the kernel need not find that out, nor doubt it; and lock prefixes stay, with
-# one CPU too.
+# The TSC is exact: the kernel need not calibrate or check it; and lock prefixes are kept with one CPU.
 EXACT_BOOT_X86 = ("tsc=reliable", "tsc_early_khz=1000000", "noreplace-smp")
-# Of ELF, as much as tells a busybox that will run in the guest from one that won't.
+# As much of ELF as distinguishes a busybox that runs in the guest, for which binutils need not be there.
 ELF_MACHINE = {"x86_64": 62, "arm64": 183}
 PT_INTERP = 3
 
 
 def parse_settings(text, name):
-    """The keys and values of NAME.qemu: how to start the machine of a scenario; numbers are ints."""
+    """The keys and values of NAME.qemu, with numbers as ints."""
     settings = {}
     for number, line in enumerate(text.splitlines(), 1):
         line = line.split("#", 1)[0].strip()
@@ -67,7 +65,7 @@ def why_not_static(data, arch):
 
 
 def _options(path):
-    """The options that a .config sets, by their names without CONFIG_."""
+    """The options set in a .config, by their names without CONFIG_."""
     pairs = (line[len("CONFIG_"):].split("=", 1) for line in read(path).splitlines()
              if line.startswith("CONFIG_") and "=" in line)
     return {name: value.strip('"') for name, value in pairs}
@@ -105,7 +103,7 @@ class Scenario:
         self.arch = "arm64" if "ARM64" in self.options else "x86_64"
         # Whether the sanitizers are on.
         self.slow = "KASAN" in self.options
-        # Whether it is a distribution's kernel: nothing is swept there, and KUnit is off.
+        # Whether it is a distribution's kernel: without sweeps and KUnit.
         self.stock = (self.kdir / "stock").is_dir()
         self.image = self.kdir / IMAGES[self.arch]
         if not self.image.exists():
@@ -121,15 +119,15 @@ class Scenario:
             raise SetupError(f"{self.name}: {self.busybox} {reason}: {mend}")
 
     def _defaults(self):
-        """What follows from the configuration; NAME.qemu overrides it."""
+        """Settings derived from the configuration; NAME.qemu overrides them."""
         on = self.options
         cpu = "max"
         if self.arch == "arm64":
             cpu = "max,pauth-impdef=on"
         elif self.slow:
-            # With 5-level paging KASAN reports a wild access while it boots.
+            # With 5-level paging KASAN reports a wild access during boot.
             cpu = "max,la57=off"
-        # Several TCG threads don't keep run-time text patching on x86 coherent.
+        # Text that is patched at run time is not coherent between TCG threads on x86.
         patches = self.arch == "x86_64" and ("JUMP_LABEL" in on or "FUNCTION_TRACER" in on)
         return {
             "machine": "virt,gic-version=3" if self.arch == "arm64" else "pc",
@@ -138,19 +136,19 @@ class Scenario:
             "smp": 2,
             "mem": 2048 if self.slow else 1024,
             "timeout_boot": 400 if self.slow else 120,
-            # One thread has all CPUs there.
+            # All CPUs share one thread there.
             "timeout_run": (180 if patches else 60) * (SLOW if self.slow else 1),
-            # Sweeps over every instruction take minutes.
+            # Sweeps of every instruction take minutes.
             "timeout_test": 2100 if self.slow else 1500,
         }
 
     @property
     def where(self):
-        """What the condition of a line is compared with."""
+        """The words that 'on' conditions are compared with."""
         return (self.name, self.arch) + ((UP,) if self.settings["smp"] == 1 else ())
 
     def adjusted(self, settings):
-        """The same, but started with these settings."""
+        """This scenario with other settings."""
         other = copy.copy(self)
         other.settings = {**self.settings, **settings}
         other.boot = [*self.boot, *settings.get("boot", "").split()]
@@ -160,13 +158,13 @@ class Scenario:
             how["args"] = f"{how.get('args', '')} {EXACT}".strip()
             other.boot += EXACT_BOOT
             if self.arch == "x86_64":
-                # Where there is a HPET the kernel does not trust its APIC timer under icount.
+                # With a HPET the kernel does not trust its APIC timer under icount.
                 how["machine"] = "pc,hpet=off"
                 other.boot += EXACT_BOOT_X86
         return other
 
     def leave_out(self, plan):
-        """Takes out of a plan what this kernel can't do."""
+        """Removes steps from a plan that this kernel can't do."""
         if "DEBUG_KMEMLEAK" not in self.options:
             plan.drop("kmemleak")
 
