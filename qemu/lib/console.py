@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Takes a console log apart: what the kernel's log said, and the marks of the guest's init.
+"""Parses a console log: the kernel's log, and the marks of the guest's init.
 
-Any script or module in the guest may print one more, behind whatever its messages start with:
+Any script or module in the guest may print one more mark, also after a prefix:
 
-    rcu_ptr_guest: nmi HZ [COUNT]    the host shall inject NMIs, at most COUNT; 'nmi 0' ends it
+    rcu_ptr_guest: nmi HZ [COUNT]    asks the host to inject NMIs, at most COUNT; 'nmi 0' stops it
 """
 
 import re
 
 STAMP = re.compile(r"^(?:<\d+>)?\[\s*(\d+\.\d+)\](?:\[\s*[TC]\d+\])? ?(.*)$")
 MARK = re.compile(r"^rcu_ptr_guest: (init|end|step (\d+) rc=(\d+)|step (\d+)/(\d+) (.*))$")
-# A module can't be unloaded: what is behind this step did not run.
+# A module can't be unloaded: the steps after this one did not run.
 STOP = re.compile(r"^rcu_ptr_guest: stop (\d+): (.*)$")
 NMI = re.compile(r"\brcu_ptr_guest: nmi (\d+)(?: (\d+))?$")
 ENGINE = re.compile(r"^rcu_ptr: engine (\w+)")
@@ -28,10 +28,10 @@ class Line:
 
 
 def lines(data):
-    """Splits what came over the serial line; bytes that are no text don't matter.
+    """Splits the data of the serial line; bytes that are no text are replaced.
 
-    Where the console was taken away from a message, in the middle, at its end or before it began, the
-    kernel prints all of it again: what there was of it before is left out.
+    If another context takes over the console during a message, the kernel prints the message again as a whole:
+    its first part is dropped.
     """
     found = []
     again = False
@@ -48,17 +48,17 @@ def lines(data):
 
 
 class Marks:
-    """How far the guest's init came."""
+    """The progress of the guest's init."""
 
     def __init__(self, console):
         self.init = self.end = False
         self.started = []
         self.codes = {}
-        # Step to the line that says how it ended.
+        # {step: the line with its exit code}
         self.lines = {}
-        # The last step that ran, of those that were to, and why.
+        # (The last step that ran, the reason), if the guest stopped there.
         self.stop = self.why = None
-        # Step to the engine that it brought up.
+        # {step: the engine that it loaded}
         self.engines = {}
         for number, line in enumerate(console):
             engine, stop, found = (regex.match(line.text) for regex in (ENGINE, STOP, MARK))
@@ -76,5 +76,5 @@ class Marks:
 
 
 def dmesg(console):
-    """The kernel's log, as text. The guest boots with ignore_loglevel: all of it is there."""
+    """The kernel's log, as text; complete, as the guest boots with ignore_loglevel."""
     return "".join(line.raw + "\n" for line in console if line.time is not None)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What calls cost, as the tables of the README say: the one place where these numbers are. 'make
-bench' prints the tables, and the suite rcu_ptr_costs measures what is in them again."""
+"""The costs of calls in the README's tables, the only place with these numbers. 'make bench' prints the tables,
+and suite rcu_ptr_costs measures their entries again."""
 
 import re
 
@@ -10,7 +10,7 @@ README = ROOT / "README.md"
 BEGIN, END = "<!-- bench:begin", "<!-- bench:end"
 NONE = "-"
 
-# Each column: its title; what is to be on the line of the log; the value there; the case of the suite.
+# Each column: its title; words of its line in the log; the key of its value there; the case of the suite.
 CALLS = (
     ("a call", "call context=task object=kmalloc-64", "median", "calls"),
     ("whole cycle", "cycle object=kmalloc-64", "median", "cycles"),
@@ -26,7 +26,7 @@ PAIRS = (
     ("free in NMI", "pair context=nmi", "free_cost", "sheaves"),
     ("whole cycle", "recycle context=task", "median", "sheaves"),
 )
-# What engines and functions are called in the tables; caches are measured over engine lockless.
+# Names of engines and functions in the tables; caches are measured on engine lockless.
 CALL = re.compile(r"^(kernel|rfc|lockless): (\w+)\(\)$")
 PAIR = re.compile(r"^(?:kernel: )?(\w+)\(\), (\w+)\(\)$")
 
@@ -36,7 +36,7 @@ def title(columns):
 
 
 def label(engine, function):
-    """What a row is called: of a call, or of a pair 'ALLOC+FREE'."""
+    """The name of a row: of a call, or of a pair 'ALLOC+FREE'."""
     if "+" not in function:
         return f"{engine}: {function}()"
     alloc, free = function.split("+")
@@ -46,7 +46,7 @@ def label(engine, function):
 
 
 def _row(text, columns):
-    """(engine, words that tell its line in the log), or None for a row of another table."""
+    """(engine, words that identify its line in the log), or None for a row of another table."""
     found = (CALL if columns is CALLS else PAIR).match(text)
     if not found:
         return None
@@ -87,7 +87,7 @@ def parse(text, name=README):
 
 
 def text():
-    """The file that the guest's suite reads: a line for each number that is ours to keep."""
+    """The file that the guest's suite reads: a line for each number of rcu_ptr's own."""
     rows = parse(read(README))
     return "".join(f"{case} {engine} {key} {value:g} {words}\n"
                    for case, engine, key, value, words in rows if engine != "kernel")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the guest's root file system holds."""
+"""The guest's root file system."""
 
 import os
 import pathlib
@@ -11,18 +11,18 @@ from . import base, costs, insns
 from .base import QEMU, ROOT, SetupError, read
 
 GUEST = QEMU / "guest"
-# The kernel's own tests, and a core with another layout, where they were built.
+# The kernel's own tests, and a core with another layout, if they were built.
 OPTIONAL = ("rcu_ptr_changed.ko", "torture.ko", "rcuscale.ko", "rcutorture.ko", "test_vmalloc.ko")
 # The kernel has /dev/console in an archive of its own.
 FOLDERS = ("bin", "dev", "proc", "sys", "tmp", "modules", "tests")
-# Where a distribution has bpftrace's loader and libraries.
+# Directories of bpftrace's loader and libraries in a distribution.
 LOADER = "lib64/ld-linux-x86-64.so.2"
 LIBRARIES = ("usr/lib/x86_64-linux-gnu", "usr/lib/llvm-*/lib")
 
 
 def pack(path, scenario, files):
-    """Writes an initramfs with busybox and these files, as (name, bytes) or with a mode. The same files give the
-    same archive, wherever and whenever it is written."""
+    """Writes an initramfs with busybox and these files: (name, bytes), or with a mode. The same files give the same
+    archive, at any time and place."""
     with tempfile.TemporaryDirectory(prefix="rcu_ptr-initramfs-") as name:
         root = pathlib.Path(name)
         for folder in FOLDERS:
@@ -54,9 +54,9 @@ def sources():
 
 
 def of_script(name):
-    """The modules of this tree that a shell suite may load: those that it names, and the core."""
+    """The modules of this tree that a shell suite names, and the core."""
     path = GUEST / "tests" / name
-    # The benchmark's is not one of the suites.
+    # The script of the benchmark is no suite.
     text = read(path if path.exists() else GUEST / name)
     if ". /upstream.sh" in text:
         text += read(GUEST / "upstream.sh")
@@ -64,14 +64,14 @@ def of_script(name):
 
 
 def folders(text):
-    """The folders under rust/ of the modules that the text of a plan needs in some scenario or other."""
+    """The folders under rust/ of the modules that the text of a plan needs in any scenario."""
     modules = set(re.findall(r"^(?:on \S+ )?(?:insmod|once) (\S+)", text, re.MULTILINE))
     modules.update(*map(of_script, re.findall(r"^(?:on \S+ )?sh (\S+)", text, re.MULTILINE)))
     return {folder for module, folder in sources().items() if module in modules}
 
 
 def swept(plan):
-    """The modules whose instructions nmi_sweep.ko asks for: a list of all would take longer to make
+    """The modules whose instructions nmi_sweep.ko reads: lists of all modules would take longer to generate
     than some guests to boot."""
     found = set()
     for words in plan.steps:
@@ -82,7 +82,7 @@ def swept(plan):
 
 
 def _files(scenario, plan, objdump, extra):
-    """What carries out a plan: (name, bytes) of each file, or with a mode."""
+    """The files that run a plan: (name, bytes) of each, or with a mode."""
     modules = set(plan.modules())
     scripts = {words[1] for words in plan.steps if words[0] == "sh"}
     modules.update(*map(of_script, scripts))
@@ -107,12 +107,12 @@ def _files(scenario, plan, objdump, extra):
 
 
 def write(path, scenario, plan, objdump, extra=()):
-    """Writes the initramfs that carries out a plan. extra: more files, as (name, bytes) or with a mode."""
+    """Writes the initramfs that runs a plan. extra: more files, as (name, bytes) or with a mode."""
     pack(path, scenario, _files(scenario, plan, objdump, extra))
 
 
 def _libraries(root, program):
-    """Paths of all that it is linked against, as its own loader finds them."""
+    """Paths of the libraries that it is linked against, as its own loader finds them."""
     folders = [str(folder) for name in LIBRARIES for folder in sorted(root.glob(name))]
     loader = root / "usr" / LOADER
     done = subprocess.run([loader, "--library-path", ":".join(folders), "--list", program], text=True,
@@ -125,7 +125,7 @@ def _libraries(root, program):
         elif "=>" in words:
             raise SetupError(f"bpftrace needs {words[0]}, which is not under {root}: remove that folder")
     if done.returncode or not found:
-        raise SetupError(f"{program} can't be looked at: {done.stderr.strip() or 'it has no libraries'}")
+        raise SetupError(f"{program} can't be read: {done.stderr.strip() or 'it has no libraries'}")
     return found
 
 

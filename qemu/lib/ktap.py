@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Parses KTAP out of a kernel log: several documents, one per loaded test module or shell suite,
-with other lines of the log in between."""
+"""Parses KTAP in a kernel log: several documents, one per loaded test module or shell suite, with other
+lines of the log in between.
+
+The kernel's kunit_parser.py reads one document, prints while it does, and has no lines of the log with a
+result that failed."""
 
 import math
 import re
@@ -13,9 +16,9 @@ DIRECTIVE = re.compile(r"^(SKIP|TODO|XFAIL|TIMEOUT|ERROR)\b:?\s*(.*)$", re.I)
 TOTALS = re.compile(r"^\s*# (?:Totals: |\S+: )pass:\d+")
 
 OK, FAILED, SKIPPED = "ok", "not ok", "skip"
-# A result line never came.
+# A result line is missing.
 UNFINISHED = "unfinished"
-# Lines of the log kept with a result that failed.
+# Lines of the log that are kept for a failure.
 LOG_LINES = 60
 
 
@@ -27,7 +30,7 @@ class Result:
         self.status = status
         self.directive = directive
         self.reason = reason
-        # The line of the log where it came to its result, if it has one.
+        # The line of the log with the result, if there is one.
         self.at = math.inf
         self.log = []
         self.children = []
@@ -41,25 +44,25 @@ class Result:
         return result
 
     def passed(self):
-        """Whether this and everything below it is fine."""
+        """Whether this and everything below it passed."""
         return self.status in (OK, SKIPPED) and not self.problems() and \
             all(child.passed() for child in self.children)
 
     def problems(self):
-        """What is wrong with the shape of a suite, whatever its result line says."""
+        """Errors in the structure of a suite, whatever its result is."""
         if self.plan is not None and self.plan != len(self.children):
             return [f"{self.plan} cases planned, {len(self.children)} seen"]
         return []
 
     def leaves(self):
-        """The cases, without the suites that hold them."""
+        """The cases, without the suites that contain them."""
         if not self.children:
             return [self]
         return [leaf for child in self.children for leaf in child.leaves()]
 
 
 class _Level:
-    """Results of one indentation."""
+    """The results of one indentation."""
 
     def __init__(self, indent):
         self.indent = indent
@@ -72,7 +75,7 @@ class _Level:
 
 
 class Parser:
-    """Fed line by line, without timestamps. The suites of all documents come together."""
+    """Parses line by line, without time stamps, and collects the suites of all documents."""
 
     def __init__(self):
         self.suites = []
@@ -90,7 +93,7 @@ class Parser:
         return level
 
     def _abandon(self, level):
-        """The result line of this level's suite never came."""
+        """The result line of this level's suite is missing."""
         result = Result(level.name or "unnamed", UNFINISHED)
         result.at = level.at
         result.children = level.results
@@ -119,7 +122,7 @@ class Parser:
             self.suites.append(lost)
 
     def _level(self, indent):
-        """The level of this indentation, opened if need be."""
+        """The level of this indentation, opened if necessary."""
         if self._levels and self._levels[-1].indent == indent:
             return self._levels[-1]
         level = _Level(indent)
@@ -191,7 +194,7 @@ class Parser:
             self._end_document()
 
     def end(self):
-        """The log is over. Returns the suites."""
+        """Ends the log, and returns the suites."""
         self._end_document()
         return self.suites
 

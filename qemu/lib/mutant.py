@@ -1,27 +1,27 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A mutant: a patch that breaks the modules in one way, and what has to notice.
+"""A mutant: a patch that breaks the modules in one way, and what has to detect it.
 
-The files of qemu/mutants/ have one after the other. Each begins with a line '== NAME'; then come lines
-'# ...' that say what is wrong with it, lines 'KEY: VALUE', and the diff:
+A file of qemu/mutants/ has several. Each begins with a line '== NAME'; lines '# ...' that state what is
+broken, lines 'KEY: VALUE', and the diff follow:
 
-    scenario: BASE                      where it is run; several names make several runs
-    engine: rfc                         what the core is loaded with
+    scenario: BASE                      the kernel; several names make several runs
+    engine: rfc                         the engine of the core
     tests: rcu_ptr_reader.blocks        the KUnit cases that run, a glob, of one module
     plan: sh rcu_ptr_debugfs.sh         instead of 'engine' and 'tests': a step of a plan, see plan.py
     red: rcu_ptr_reader.blocks          a SUITE.CASE, a glob, that has to fail
-    splat: REGEX                        a report that the kernel has to print, or that one which a test
-                                        has announced did not come: expect-splat '...' came 0 times
-    may: REGEX                          such a thing that may come along
+    splat: REGEX                        a report that the kernel has to print, or a message that an
+                                        announced one is missing: expect-splat '...' came 0 times
+    may: REGEX                          a report that may be printed as well
     end: panic                          how the guest ends, if not in order: panic, or hang
     boot: OPTION...                     more parameters for the kernel
-    machine: KEY=VALUE...               how it is started, as in qemu/configs/NAME.qemu
-    timeout: SECONDS                    for the boot, instead of the usual and of TIMEOUT=
-    host: COMMAND                       instead of all that: a command in the tree that has to fail;
-                                        'red' then is a test that it says has failed
-    always: WHY                         .ci/run tries it before all others
+    machine: KEY=VALUE...               settings, as in qemu/configs/NAME.qemu
+    timeout: SECONDS                    for the boot, instead of the default and of TIMEOUT=
+    host: COMMAND                       instead of a boot: a command in the tree that has to fail;
+                                        'red' is a test that it reports as failed
+    always: WHY                         .ci/run runs it before all others
 
-At least one 'red' or 'splat'; 'plan', 'red', 'splat' and 'may' may come several times. Nothing else
-may fail. With 'end' the cases that never came to their end count as red: SUITE.after_CASE.
+At least one 'red' or 'splat' is needed; 'plan', 'red', 'splat' and 'may' may be repeated. Nothing else
+may fail. With 'end', cases that did not complete count as red: SUITE.after_CASE.
 """
 
 import fnmatch
@@ -36,19 +36,19 @@ from .scenario import parse_settings
 
 BEGIN = re.compile(r"^== ([a-z0-9]+(?:-[a-z0-9]+)*)$")
 LINE = re.compile(r"^([a-z]+): (\S.*)$")
-# What git passes over in a patch would be lost without a word.
+# Lines that git would ignore in a patch are errors.
 DIFF = re.compile(r"diff |index |[-+ @\\]|$")
 ONCE = ("scenario", "engine", "tests", "end", "boot", "machine", "timeout", "host", "always")
 OFTEN = ("plan", "red", "splat", "may")
 ENDS = ("panic", "hang")
 PANIC = re.compile(r"^Kernel panic - not syncing: ")
 AGAIN = re.compile(r"\.\d+$")
-# How Python's and Cargo's tests say that one failed.
+# Failures in the output of Python's and Cargo's tests.
 HOST_FAILED = re.compile(r"^(?:FAIL|ERROR): (\w+) |^test (\S+) .*\bFAILED$", re.M)
 
 
-def _real(glob):
-    """What 'red' stands for without the mutant: what never comes to its end has another name then."""
+def _without_mutant(glob):
+    """The cases that 'red' stands for without the mutant, when there is no SUITE.after_CASE."""
     return glob.split(".after_")[0] + ".*" if ".after_" in glob else glob
 
 
@@ -69,7 +69,7 @@ def of_file(text, file):
 
 
 class Mutant:
-    """One of a file: the text below its line '== NAME', which is line `number`."""
+    """The text below the line '== NAME', which is line `number` of the file."""
 
     def __init__(self, text, name, file="-", number=0):
         self.name = name
@@ -86,22 +86,22 @@ class Mutant:
                 self._take(line.rstrip(), at)
             elif not DIFF.match(line):
                 raise SetupError(f"{at}: '{line}': in a diff")
-        # With the numbers of its lines in the file, which git names.
+        # With its line numbers in the file, which git's messages have.
         self.diff = "\n" * (number + header) + "\n".join(lines[header:]).rstrip("\n") + "\n"
-        # The command on the host, or ''.
+        # A command on the host, or ''.
         self.host = self._once.get("host", "")
         self.always = "always" in self._once
         self.scenarios = [] if self.host else self._once.get("scenario", "BASE").split()
         # Globs of the cases that have to fail.
         self.red = self._often["red"]
-        # '', or as what the guest ends.
+        # '', 'panic' or 'hang'.
         self.end = self._once.get("end", "")
-        # Of the kernel.
+        # Parameters of the kernel.
         self.boot = self._once.get("boot", "").split()
         self._check()
         self.machine = parse_settings("\n".join(self._once.get("machine", "").split()), self.where)
         self.timeout = int(self._once.get("timeout", 0)) or None
-        # It may wreck its guest, or wants another one.
+        # Whether it needs a guest of its own.
         self.alone = bool(self.end or self.boot or self.machine or self.timeout or self._often["splat"] or
                           self._often["may"])
         # The steps, as text.
@@ -130,12 +130,12 @@ class Mutant:
         if not self.diff.strip():
             wrong("there is no diff")
         if not self.what:
-            wrong("say in '# ...' what is wrong with it")
+            wrong("write in '# ...' what is broken")
         if not self._often["red"] and not self._often["splat"]:
-            wrong("neither 'red' nor 'splat' says what has to notice")
+            wrong("neither 'red' nor 'splat' names what has to detect it")
         if self.host:
             if set(self._once) - {"host", "always"} or self._often["plan"] or not self.red:
-                wrong("with 'host' there is 'red' and no key but 'always'")
+                wrong("with 'host' only 'red' and 'always' are possible, and 'red' is needed")
         elif bool(self._often["plan"]) == ("engine" in self._once and "tests" in self._once) or \
                 self._often["plan"] and ("engine" in self._once or "tests" in self._once):
             wrong("write 'engine' and 'tests', or 'plan'")
@@ -156,7 +156,7 @@ class Mutant:
                 f"rmmod {module}", "rmmod rcu_ptr"]
 
     def unknown(self):
-        """What in it names no test that there is and that its plan runs."""
+        """Errors for tests in the header that do not exist, or that its plan does not run."""
         if self.host:
             return []
         bad = []
@@ -165,12 +165,12 @@ class Mutant:
             ran = expected.of_plan(plan, *expected.in_sources())
             run = expected.names({suite: ran_cases for _, suite, ran_cases in ran})
             for glob in self.red:
-                if not fnmatch.filter(run, _real(glob)):
+                if not fnmatch.filter(run, _without_mutant(glob)):
                     bad.append(f"red: {glob}: its plan runs no such case")
         return list(dict.fromkeys(bad))
 
     def judge_host(self, code, output):
-        """The same two lists as judge(), of a command."""
+        """As judge(), for a command."""
         failed = [one or other for one, other in HOST_FAILED.findall(output)]
         caught, problems = [], []
         for glob in self.red:
@@ -183,7 +183,7 @@ class Mutant:
         return list(dict.fromkeys(caught)), problems
 
     def judge(self, verdict, texts, detector):
-        """What caught the mutant, and why it doesn't count as caught: two lists of texts."""
+        """Two lists of texts: what caught the mutant, and why it doesn't count as caught."""
         caught, problems = [], []
         guest, *suites = verdict.suites
         failed = [name for name, passed in cases(suites) if not passed]
@@ -240,7 +240,7 @@ class Mutant:
 
 
 def cases(suites):
-    """(SUITE.CASE, passed) for all that ran; a suite that ran again has the same name."""
+    """(SUITE.CASE, passed) of all that ran; a suite that ran again has the same name."""
     out = []
     for suite in suites:
         name = AGAIN.sub("", suite.name)
@@ -252,7 +252,7 @@ def cases(suites):
 
 
 def judge_control(mutants, verdict):
-    """Why the unchanged modules don't count as the control for these mutants."""
+    """Why the boot of the unchanged modules is no valid control for these mutants."""
     problems = [f"{name} failed" for name, passed in cases(verdict.suites) if not passed]
     passed = set()
     for suite in verdict.suites:
@@ -261,13 +261,13 @@ def judge_control(mutants, verdict):
                    if verdicts.count(leaf) == (1, 0, 0)}
     for mutant in mutants:
         for glob in mutant.red:
-            if not fnmatch.filter(passed, _real(glob)):
-                problems.append(f"{mutant.name}: no case {_real(glob)} ran and passed")
+            if not fnmatch.filter(passed, _without_mutant(glob)):
+                problems.append(f"{mutant.name}: no case {_without_mutant(glob)} ran and passed")
     return problems
 
 
 def unloading(plan):
-    """The text of a plan with steps that unload what it leaves, for another behind it."""
+    """The text of a plan with steps that unload what it leaves loaded, so that another can follow."""
     loaded = []
     for words in map(str.split, plan.splitlines()):
         if words[:1] == ["insmod"]:
@@ -278,8 +278,8 @@ def unloading(plan):
 
 
 def part(verdict, texts, plan, label):
-    """(verdict, lines) of what the steps under a label did: that guest came to its end in order if
-    it went on."""
+    """(verdict, lines) of the steps under a label. They count as ended in order if the guest continued after
+    them."""
     numbers = [number for number, name in enumerate(plan.labels, 1) if name == label]
     guest = ktap.Result(verdicts.GUEST, ktap.OK)
     names = plan.names()

@@ -1,29 +1,29 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A plan: what the guest does, step by step. Lists of expected suites use part of the same syntax.
+"""A plan: the steps of the guest. qemu/expected/skips uses part of the same syntax.
 
     # comment
     insmod rcu_ptr.ko drain_interval_msec=9  a module by file name, and parameters
     sh rcu_ptr_params.sh ENGINE=rfc          a suite under qemu/guest/tests, and its environment
     rmmod rcu_ptr
-    tests rcu_ptr_list.*                     of the modules loaded from here on, only these KUnit
-                                             cases run (SUITE or SUITE.CASE, a glob each)
-    kmemleak                                 scans for leaks; left out where the kernel can't
+    tests rcu_ptr_list.*                     modules loaded from here on run only these KUnit cases
+                                             (SUITE or SUITE.CASE, a glob each)
+    kmemleak                                 scans for leaks; skipped in kernels without it
     nmi 500                                  from here on the host injects 500 NMIs a second,
     nmi 500 1000                             or 1000 of them and no more,
     nmi off                                  until here
     modules SET                              from here on modules are those of /sets/SET
 
-What the host does with these lines before the guest sees them:
+The host expands these lines before the guest reads them:
 
     once rcu_ptr_client_c.ko objects=9       insmod and rmmod
-    for rfc lockless                         once for each: in the steps, {} stands for the label;
+    for rfc lockless                         once for each label, which replaces {} in the steps;
     insmod rcu_ptr.ko engine={}              suites and steps are reported as LABEL.NAME
     done
     on x86_64,!DEBUG STEP                    only for these scenarios or architectures, ! for not;
                                              UP is a guest with one CPU
-    insmod a.ko what={WHAT:-all}             a variable of the command line, with what it is if not
-                                             given; without :- it has to be given
-    insns vmlinux FUNCTION...                the guest finds these functions' instructions in
+    insmod a.ko what={WHAT:-all}             a variable of the command line, with its default; without
+                                             a default it has to be given
+    insns vmlinux FUNCTION...                puts the instructions of these functions into
                                              /modules/vmlinux.insns
 """
 
@@ -37,19 +37,19 @@ ARCHES = ("x86_64", "arm64")
 UP = "UP"
 VARIABLE = re.compile(r"\{([A-Z][A-Z0-9_]*)(:-([^{}]*))?\}")
 LABEL = re.compile(r"^[A-Za-z]\w*$")
-# verb: the least and the greatest number of words behind it
+# {verb: (minimum, maximum) of the words after it}
 VERBS = {"insmod": (1, None), "sh": (1, None), "rmmod": (1, 1), "tests": (1, 1), "kmemleak": (0, 0),
          "nmi": (1, 2), "modules": (1, 1), "once": (1, None), "insns": (2, None)}
 
 
 def scenario_names(configs=CONFIGS):
-    """The scenarios that there are."""
+    """The names of all scenarios."""
     return {path.name for path in configs.iterdir()
             if "." not in path.name and not path.name.startswith("CF") and path.name != "README"}
 
 
 class Source:
-    """The lines of a plan or a list, for one scenario: comments, 'on', variables and loops done."""
+    """The lines of a plan or a list for one scenario, with comments, 'on', variables and loops expanded."""
 
     def __init__(self, text, name, where=(), defines=None):
         self._name = name
@@ -57,7 +57,7 @@ class Source:
         self._defines = defines or {}
         self._known = scenario_names() | {*ARCHES, UP} | self._where
         self._at = 0
-        # (label, words, where it stands)
+        # (label, words, line number)
         self.lines = []
         loop = None
         for self._at, line in enumerate(text.splitlines(), 1):
@@ -88,11 +88,11 @@ class Source:
             raise self.wrong("'for' without 'done'")
 
     def wrong(self, what, at=None):
-        """An error that says where."""
+        """An error with file and line."""
         return SetupError(f"{self._name}:{at or self._at}: {what}")
 
     def _chosen(self, words):
-        """The words of a line without its condition, or none if it isn't for this scenario."""
+        """The words of a line after its condition, or none if it isn't for this scenario."""
         if words[:1] == ["on"]:
             if len(words) < 3:
                 raise self.wrong("'on' needs scenarios, architectures or UP, and something to do there")
@@ -123,7 +123,7 @@ class Plan:
     def __init__(self, text, name, where=(), defines=None):
         self.steps = []
         self.labels = []
-        # What vmlinux.insns is to hold.
+        # The functions in vmlinux.insns.
         self.functions = []
         source = Source(text, name, where, defines)
         for label, words, at in source.lines:
@@ -134,7 +134,7 @@ class Plan:
                 raise source.wrong(f"'{' '.join(words)}' is no step; there are: {known}", at)
             if words[0] == "insns":
                 if words[1] != "vmlinux":
-                    raise source.wrong("only vmlinux has to be asked for: modules have theirs", at)
+                    raise source.wrong("write 'insns vmlinux': the lists of modules are always there", at)
                 self.functions += words[2:]
                 continue
             if words[0] == "nmi" and words[1:] != ["off"] and not all(w.isdigit() for w in words[1:]):
@@ -148,17 +148,17 @@ class Plan:
 
     @property
     def text(self):
-        """What the guest reads: a step a line."""
+        """The file for the guest: a step a line."""
         return "".join(" ".join(words) + "\n" for words in self.steps)
 
     def drop(self, verb):
-        """Leaves a kind of step out."""
+        """Removes all steps of one kind."""
         kept = [(w, label) for w, label in zip(self.steps, self.labels) if w[0] != verb]
         self.steps = [words for words, _ in kept]
         self.labels = [label for _, label in kept]
 
     def names(self):
-        """What the steps are called in results: unique, and without blanks."""
+        """The names of the steps in results: unique, and without blanks."""
         seen = {}
         names = []
         for words, label in zip(self.steps, self.labels):
@@ -170,12 +170,12 @@ class Plan:
         return names
 
     def engine(self, number):
-        """The engine that a step, counted from 1, has to bring up, if the plan says which."""
+        """The engine that a step, counted from 1, has to load, if the plan names one."""
         words = self.steps[number - 1]
         if words[:2] != ["insmod", "rcu_ptr.ko"]:
             return None
         return next((word[7:] for word in words if word.startswith("engine=")), None)
 
     def modules(self):
-        """The modules that the plan itself loads."""
+        """The modules that the plan loads itself."""
         return sorted({words[1] for words in self.steps if words[0] == "insmod"})
