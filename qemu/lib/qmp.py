@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-"""NMIs that the host injects over QEMU's machine protocol, because the guest asked for them.
+"""Injects NMIs over QEMU's machine protocol when the guest requests them.
 
 On x86 QEMU raises LINT1 of every local APIC; Linux unmasks it on the boot CPU only. So the NMI
-arrives on CPU 0, and is of unknown reason to all but the handlers that claim it.
+arrives on CPU 0, with an unknown reason unless a handler claims it.
+
+Two commands without arguments are all that is needed; the qemu.qmp package would be one more to install.
 """
 
 import json
@@ -11,7 +13,7 @@ import threading
 import time
 
 REPLY_SECONDS = 20
-# The most that a guest gets.
+# The maximum rate.
 MAX_HZ = 5000
 GONE = (EOFError, BrokenPipeError, ConnectionResetError)
 
@@ -23,11 +25,11 @@ class Channel:
         self.socket, self._theirs = socket.socketpair()
         self.socket.settimeout(seconds)
         self.fds = (self._theirs.fileno(),)
-        # For QEMU.
+        # Arguments of QEMU.
         self.argv = ["-chardev", f"socket,id={name},fd={self.fds[0]}"]
 
     def started(self):
-        """QEMU has its end."""
+        """To be called when QEMU has inherited its end."""
         self._theirs.close()
 
     def close(self):
@@ -36,7 +38,7 @@ class Channel:
 
 
 class Injector(Channel):
-    """Injects on a thread of its own, at the rate that was asked for last."""
+    """Injects in a thread of its own, at the rate that was requested last."""
 
     def __init__(self):
         super().__init__("qmp", REPLY_SECONDS)
@@ -50,7 +52,7 @@ class Injector(Channel):
         self.error = None
 
     def request(self, rate, count=None):
-        """So many a second; no more than count, if there is one. A rate of 0 ends it."""
+        """Requests `rate` NMIs a second, at most `count` if given. A rate of 0 stops them."""
         with self._change:
             self._hz = min(rate, MAX_HZ)
             self._left = count
@@ -69,14 +71,14 @@ class Injector(Channel):
         super().close()
 
     def _next(self):
-        """Waits until one is due; false when there will be none."""
+        """Waits until one is due; false when the channel is closed."""
         with self._change:
             while not self._closed:
                 if self._hz and self._left != 0:
                     due = self._last + 1 / self._hz
                     now = time.monotonic()
                     if now >= due:
-                        # No bursts to make up for lost time.
+                        # No bursts after a delay.
                         self._last = max(due, now - 1 / self._hz)
                         if self._left is not None:
                             self._left -= 1
@@ -88,7 +90,7 @@ class Injector(Channel):
 
     @staticmethod
     def _reply(stream, key):
-        """Reads on until QEMU answered; events come in between."""
+        """Reads until QEMU's answer, skipping events."""
         for line in stream:
             reply = json.loads(line)
             if "error" in reply:
@@ -98,7 +100,7 @@ class Injector(Channel):
         raise EOFError("QEMU closed the connection")
 
     def _execute(self, stream, command):
-        """Has QEMU do something, and waits until it has."""
+        """Executes a command, and waits for its completion."""
         stream.write(json.dumps({"execute": command}) + "\n")
         stream.flush()
         self._reply(stream, "return")
@@ -112,7 +114,7 @@ class Injector(Channel):
                     self._execute(stream, "inject-nmi")
                     self.sent += 1
         except (OSError, EOFError, ValueError) as error:
-            # A guest that ended while it was at it is not at fault.
+            # It is no error if the guest ended at this moment.
             time.sleep(0.2)
             if not self._closed and not isinstance(error, GONE):
                 self.error = str(error) or type(error).__name__

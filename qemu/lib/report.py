@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Writes verdicts: as KTAP for programs, as a summary for people."""
+"""Writes verdicts: KTAP for programs, a summary for people."""
 
 import re
 
@@ -7,12 +7,12 @@ from . import ktap
 from .verdict import add_up
 
 INDENT = "    "
-# Lines of the list at the end of a stream, and of one failure in it.
+# Maximum lines of the list at the end of a stream, and of one failure in it.
 MOST = 40
 MOST_SAID = 4
-# Where what a case says begins to matter.
+# The first line of a case's output that matters.
 WHY = re.compile(r"ASSERTION FAILED|EXPECTATION FAILED|\bsplat: |\bBUG: |\bWARNING: ")
-# What is only about the run.
+# Lines about the run, not the failure.
 CHATTER = re.compile(r"\.speed: \w+$|rcu_ptr_guest: ")
 
 
@@ -66,7 +66,7 @@ def scenario(verdict, number):
 
 
 def totals(verdicts):
-    """Passed, failed and skipped cases of all scenarios. No case at all is a failure."""
+    """Passed, failed and skipped cases of all scenarios. Having no case is a failure."""
     sums = add_up(v.counts() for v in verdicts)
     return sums if any(sums) else (0, 1, 0)
 
@@ -76,7 +76,7 @@ def closing(sums):
 
 
 def exit_code(verdicts):
-    """0 good, 1 failed, 4 all skipped: what the guest itself did is no test."""
+    """0 good, 1 failed, 4 all skipped, not counting the cases about the guest itself."""
     if totals(verdicts)[1] or not all(v.state in ("PASS", "SKIP") for v in verdicts):
         return 1
     passed, _, skipped = add_up(v.counts(tests=True) for v in verdicts)
@@ -96,27 +96,27 @@ def _leaves(results, path=""):
 
 
 def _failures(verdict):
-    """(name, result) of what failed, as it came: others may follow from the first."""
+    """(name, result) of failures in their order: later ones may be caused by the first."""
     return sorted(_leaves(verdict.suites), key=lambda failure: failure[1].at)
 
 
 def _said(result):
-    """The lines that tell most of what a failure said."""
+    """The most relevant lines of a failure's output."""
     texts = [text.strip().removeprefix("#").strip() for text in [*result.problems(), *result.log]]
     texts = [text for text in texts if text and not CHATTER.search(text)]
     start = next((i for i, text in enumerate(texts) if WHY.search(text)), None)
     if start is not None or len(texts) <= MOST_SAID:
         return texts[start or 0:][:MOST_SAID]
-    # A shell's trace: why, and the command that it ended with.
+    # A shell's trace: the reason, and the last command.
     return texts[:2] + texts[-2:]
 
 
 def shorten(blocks, most, rest):
-    """Lists of lines as one of at most so many lines: the first in any case, then whole ones; `rest`
-    takes how many are left out and says so."""
+    """Joins lists of lines to at most so many lines: the first list in any case, then complete ones; rest(n)
+    is the line for n lists that are left out."""
     out = []
     for number, block in enumerate(blocks):
-        # One line is kept for the rest.
+        # One line is for the rest.
         if out and len(out) + len(block) + (number + 1 < len(blocks)) > most:
             return [*out, rest(len(blocks) - number)]
         out += block
@@ -124,7 +124,7 @@ def shorten(blocks, most, rest):
 
 
 def failures(verdicts):
-    """What failed, and what it said, for the end of a long stream. Each boot has its part of the lines."""
+    """The failures and their output, for the end of a long stream. Each boot has a share of the lines."""
     bad = [verdict for verdict in verdicts if verdict.state not in ("PASS", "SKIP")]
     out = []
     for verdict in bad:
@@ -132,14 +132,14 @@ def failures(verdicts):
                    *(f"#     {text[:200]}" for text in _said(result))]
                   for name, result in _failures(verdict)]
         if blocks and verdict.folder:
-            # Not what is left out.
+            # Without the line about those left out.
             blocks[0].append(f"#   log: {verdict.folder}/console.log")
         out += shorten(blocks, MOST // len(bad), lambda n: f"#   and {n} more")
     return out
 
 
 def summary(verdict, run):
-    """What a person wants to know after 'run'. run: the Run it came from."""
+    """The summary of 'make run'. run: the Run of the verdict."""
     scen = run.scenario
     kinds = [(demo["kind"], demo.get("objects", "?")) for demo in verdict.demo if "kind" in demo]
     periods = [demo["grace_periods"] for demo in verdict.demo if "grace_periods" in demo]

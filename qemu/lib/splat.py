@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Finds what a kernel prints when something is wrong with it.
+"""Finds reports of errors in a kernel log.
 
-splat-deny.txt: a regular expression a line, each after at least one '# sample: ' line that it must
-find. splat-allow.txt: the same, each after a '# YYYY-MM-DD why' line. The deny list is tried on its
-own samples before each use: a check that doesn't work must not look like a clean log.
+splat-deny.txt has a regular expression a line, each after at least one '# sample: ' line that it must
+match; splat-allow.txt too, each after a '# YYYY-MM-DD why' line. The deny list is tried on its samples
+before each use: a check that doesn't work must not look like a clean log.
 
-Every line that the deny list finds is the headline of a report, wherever it stands: the reports of
-other CPUs come in the middle of one. Only between 'cut here' and 'WARNING:' there may be what that
-warning says of itself; the patterns for such lines stand below a line '# message'.
+Every line that the deny list matches is the headline of a report, wherever it is, as reports of other CPUs
+may be in the middle of one. Only between 'cut here' and 'WARNING:' such a line may be the message of that
+warning; the patterns for these are below a line '# message'.
 
-A test that provokes a splat prints BEGIN and a regular expression before, END after it: in between
-exactly one headline must match, and only that one is excused. Where one flaw makes the kernel
-complain in several places, a regular expression for each, separated by ' ;; '. With '+ ' in front
-of it there may be several, one at least.
+A test that provokes a splat prints BEGIN and a regular expression before it, END after it: in between
+exactly one headline must match, and only that one is allowed. If one error causes several reports, there is
+a regular expression for each, separated by ' ;; '. With '+ ' in front of it, one or more must match.
+
+rcutorture's console-badness.sh has such a list too, but no reports that are expected, no samples, and no
+reports inside others.
 """
 
 import re
@@ -30,7 +32,7 @@ CUT_HERE = "------------[ cut here ]------------"
 WARNING = "WARNING: "
 # Lines of a warning's message, and of others in between.
 MESSAGE_LINES = 20
-# What is shown with a headline.
+# Lines that are shown with a headline.
 REPORT_LINES = 40
 CLEAN = (
     "rcu_ptr: engine rfc, 2 CPUs, 5 cached blocks, drain after 5000 ms",
@@ -49,18 +51,17 @@ def _compile(line, where):
 
 
 class Splat:
-    """A report: its headline, which for a warning includes the message in front of it, and what
-    came behind."""
+    """A report: its headline, including the message before a warning, and the lines after it."""
 
     def __init__(self, *headline):
-        # The line that gave it away.
+        # The line that the deny list matched.
         self.line = headline[-1]
-        # Which line of the log that is.
+        # Its number in the log.
         self.at = 0
         self.headline, self.block = list(headline), list(headline)
 
     def matches(self, regex):
-        """Whether this is the report that a test announced."""
+        """Whether a test announced this report."""
         return any(regex.search(text) for text in self.headline)
 
 
@@ -119,7 +120,7 @@ class Detector:
     def _reports(self, texts):
         """(text, the report that it is the first headline of) for each line."""
         recent = opened = None
-        # The lines since 'cut here': a warning's message, which may be no splat by itself.
+        # The lines since 'cut here': the message of a warning, which is not always a splat by itself.
         cut = None
         for at, text in enumerate(texts):
             found = None
@@ -145,11 +146,11 @@ class Detector:
             yield text, found
 
     def _is_message(self, text):
-        """Whether it is what a warning says of itself."""
+        """Whether it is the message of a warning."""
         return any(r.search(text) for r in self._messages)
 
     def find(self, texts):
-        """Returns the splats that were not announced, and what is wrong with announced ones."""
+        """Returns the splats that were not announced, and the errors of announced ones."""
         unexpected, problems = [], []
         expected, bracket = None, []
         for text, splat in self._reports(texts):
@@ -169,7 +170,7 @@ class Detector:
 
     @staticmethod
     def _settle(expected, bracket, problems, closed):
-        """Judges one bracket; returns the splats in it that aren't excused."""
+        """Judges one bracket; returns the splats in it that aren't allowed."""
         if not closed:
             problems.append(f"expect-splat '{expected}' was never ended")
             return bracket

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What a console log and the end of QEMU say together about one boot of a scenario."""
+"""Judges one boot of a scenario by its console log and the end of QEMU."""
 
 import collections
 import re
@@ -29,28 +29,27 @@ class Verdict:
         self.engine = None
         # Where its logs are.
         self.folder = None
-        # How often it was booted before, without a timer.
+        # Boots before this one, which had no timer.
         self.before = 0
         self.demo = []
-        # What was skipped and may not be: (SUITE.CASE, reason).
+        # Skips that are not allowed: (SUITE.CASE, reason).
         self.unlisted = []
 
     def leaves(self):
         return [leaf for suite in self.suites for leaf in suite.leaves()]
 
     def counts(self, tests=False):
-        """How many cases passed, failed, were skipped; with `tests` those of suites only, not what
-        is said of the guest."""
+        """Passed, failed and skipped cases; with `tests` without those about the guest."""
         return add_up(count(suite) for suite in self.suites if not (tests and suite.name == GUEST))
 
 
 def left_out(name, why):
-    """The verdict on a boot that there was no time for."""
+    """The verdict on a boot that was left out for lack of time."""
     return Verdict(name, [ktap.Result(name, ktap.SKIPPED, "SKIP", why)], "SKIP")
 
 
 def unbuilt(name, why):
-    """The verdict on a boot that there is nothing for."""
+    """The verdict on a boot whose kernel or modules were not built."""
     return Verdict(name, [ktap.Result.failed(GUEST, why, directive="ERROR", reason="no boot")],
                    "ERROR")
 
@@ -90,7 +89,7 @@ def _boot_case(marks, texts, ended, code, stderr):
 
 
 def _stopped_case(plan, marks, behind):
-    """What the guest left out, as one failure."""
+    """The steps that the guest did not run, as one failure."""
     left = len(plan.steps) - marks.stop
     return _case("stopped", [f"step {marks.stop} '{' '.join(plan.steps[marks.stop - 1])}': {marks.why}",
                              f"{left} steps behind it, with {behind} cases, did not run"])
@@ -150,7 +149,7 @@ def _power_case(marks, texts, ended, code):
 
 
 def _settle_unfinished(result, ended):
-    """Names what happened to suites and cases whose result line never came."""
+    """Sets the reason of suites and cases whose result is missing."""
     for child in result.children:
         _settle_unfinished(child, ended)
     if result.status == ktap.UNFINISHED:
@@ -171,7 +170,7 @@ def _settle_unfinished(result, ended):
 
 
 def _nmi_case(nmi):
-    """NMIs that the guest asked the host for. They may be cut short: the guest knows what it got."""
+    """The NMIs that the guest requested. There may be fewer: the guest checks how many it received."""
     log = []
     if nmi.error:
         log = [f"the host can't inject NMIs: {nmi.error} ({nmi.sent} were sent)"]
@@ -193,7 +192,7 @@ def _suites(texts, plan):
     for text in texts:
         found = consoles.MARK.match(text)
         if found and found.group(4):
-            # What a step left open has no end.
+            # A document that a step did not complete ends here.
             parser.end()
             done = name_new()
             number = int(found.group(4))
@@ -205,7 +204,7 @@ def _suites(texts, plan):
 
 
 def _unique(suites):
-    """A suite that ran again gets a number."""
+    """Adds a number to the name of a suite that ran again."""
     seen = collections.Counter()
     for suite in suites:
         seen[suite.name] += 1
@@ -214,13 +213,13 @@ def _unique(suites):
 
 
 def _cut_short(suite):
-    """Whether the suite says itself that cases never came."""
+    """Whether a case says that the rest of the suite is missing."""
     return any(case.directive in ("TIMEOUT", "ERROR") for case in [suite, *suite.children])
 
 
 def _compare(suites, expected, ended, stop):
-    """Holds suites against what is expected of them. Returns those that did not run, as failures, and
-    the number of cases behind the step where the guest stopped, if it did."""
+    """Compares suites with the expected ones. Returns those that did not run, as failures, and the number of
+    cases after the step where the guest stopped, if it did."""
     left = list(suites)
     missing, behind = [], 0
     for step, name, cases in expected.suites:
@@ -237,7 +236,7 @@ def _compare(suites, expected, ended, stop):
         seen = collections.Counter(case.name for case in suite.children)
         if not _cut_short(suite) and seen:
             if suite.plan == len(suite.children):
-                # Nothing is wrong with its shape.
+                # Its structure has no errors.
                 suite.plan = None
             suite.children += [ktap.Result.failed(case, "this case is expected and did not run",
                                                   directive="ERROR", reason="missing")
@@ -253,7 +252,7 @@ def _compare(suites, expected, ended, stop):
 
 
 def _check_skips(result, name, expected):
-    """What is skipped, and may not be, has failed. Returns its names and reasons."""
+    """Makes skips that are not allowed failures. Returns their names and reasons."""
     unlisted = []
     for child in result.children:
         unlisted += _check_skips(child, f"{name}.{child.name}", expected)
@@ -266,7 +265,7 @@ def _check_skips(result, name, expected):
 
 
 def _empty(suites):
-    """A suite that ran without a single case has failed."""
+    """Makes a suite without cases a failure."""
     for suite in suites:
         if not suite.children and suite.status == ktap.OK:
             suite.status = ktap.FAILED

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
 """One boot of a seed, and its digest.
 
-All of the guest's time is the count of the instructions that it has executed, one vCPU runs at a time,
-and nothing comes from the host: so everything in it, interrupts and the order of memory accesses of
-several CPUs included, is the same in each boot of the same files with the same command line.
+The guest's time is the number of instructions that it has executed, one vCPU runs at a time, and there is no
+input from the host. So everything, including interrupts and the order of memory accesses of several CPUs, is
+the same in each boot of the same files with the same command line.
 
-But for one thing: QEMU's main thread is woken for each timer and asks whether all vCPUs are idle. If the
-host lets it wait, or takes the CPU from it while it has the lock, it asks in the middle of what a vCPU does,
-and time jumps by another amount. So both threads share one CPU of the host, and the main one is of
-real-time priority: it has always done its little before a vCPU goes on. That needs CAP_SYS_NICE.
+There is one exception: QEMU's main thread wakes up for each timer and checks whether all vCPUs are idle. If the
+host delays or preempts it, it checks while a vCPU executes, and time jumps by another amount. So both threads
+share one CPU of the host, and the main thread has real-time priority: it always finishes before a vCPU
+continues. That needs CAP_SYS_NICE.
 """
 
 import copy
@@ -26,35 +26,35 @@ from ..base import llvm
 from ..plan import Plan
 from .shortcut import Shortcut, Stub
 
-# The kernel says there when and where it was built.
+# The line in which the kernel states when and where it was built.
 BANNER = re.compile(rb"^(?:\[[^\]]*\] ?)*Linux version .*$", re.M)
 RESULT = re.compile(r"^rcu_ptr_torture: (seed=\d+ .*)$")
 SECTION = re.compile(r"\brcu_ptr_sim: section (\S+) (\S+) (0x[0-9a-f]+)$")
 MODULES = ("rcu_ptr.ko", "rcu_ptr_torture.ko", "rcu_ptr_client_c.ko", "rcu_ptr_client_rs.ko")
-# Where the kernel's own functions can be redirected.
+# Options that rcu_ptr_takeover.ko needs.
 TAKEOVER_MODULES = ("rcu_ptr_takeover.ko", "rcu_ptr_kernel_client.ko")
 REDIRECTED = re.compile(r"^rcu_ptr_takeover: (\d+) objects were redirected")
 CONSOLE = "console.log"
-# What rcu_ptr_torture.ko says of a failure, and how often that is looked for, in seconds.
+# The mark of rcu_ptr_torture.ko for a failure, and the interval of checks for it, in seconds.
 SIGN = b"FAILURE!"
 HASTE = 0.5
-# For the whole boot, on a host that is busy.
+# For the whole boot, on a busy host.
 SECONDS = 900
 KERNEL = (
-    # Where addresses are, and when CPUs are interrupted, follows from the seed alone.
+    # Addresses and interrupts follow from the seed alone.
     "hpet=disable", "norandmaps", "nokaslr", "random.trust_cpu=off",
-    # Timers of a nanosecond, an instruction, from the start.
+    # Timers with a resolution of an instruction from the start.
     "tsc=reliable",
-    # Time is counted in instructions: a guest without any for as long hangs.
+    # Time is counted in instructions: a CPU that executes none for so long hangs.
     "rcupdate.rcu_cpu_stall_timeout=10", "sysctl.kernel.panic_on_rcu_stall=1",
     "sysctl.kernel.hung_task_timeout_secs=60", "sysctl.kernel.hung_task_panic=1",
 )
-# What calibrations would find, after a tenth of the instructions of the whole boot.
+# The results of calibrations, which would take a tenth of the instructions of a boot.
 KERNEL_OF = {"x86_64": ("lpj=4000000",)}
 
 
 def _stripped(strip, path):
-    """A module without what debuggers read: it is a few times as large, and has paths of the host in it."""
+    """A module without debug information, which is large and contains paths of the host."""
     with tempfile.NamedTemporaryFile(suffix=".ko") as copy:
         argv = [strip, "--strip-debug", "-o", copy.name, str(path)]
         llvm(argv, path, "apt-get install llvm")
@@ -67,7 +67,7 @@ def can_take_over(scenario):
 
 
 class Result:
-    """What one boot came to."""
+    """The result of one boot."""
 
     def __init__(self, case, data, judged, seconds):
         self.case = case
@@ -91,15 +91,15 @@ class Result:
 
     @property
     def good(self):
-        """Whether nothing went wrong, and all that should came."""
+        """Whether the boot passed, with a result of the module."""
         return self.verdict.state == "PASS" and bool(self.sums)
 
     def count(self, name):
-        """A number of the module's result, 0 if it never came."""
+        """A number of the module's result, 0 without a result."""
         return int(self.sums.get(name, 0))
 
     def what(self):
-        """The first things that went wrong, a line each."""
+        """The first errors, a line each."""
         lines = []
         for case in self.verdict.leaves():
             if not case.passed():
@@ -130,7 +130,7 @@ class Booter:
         modules = modules or {name: scenario.module(name) for name in names}
         self.modules = {name: modules[name] for name in names}
         self.shortcut = Shortcut.of(scenario)
-        # As they are now: builds meanwhile change no run of this one.
+        # Copies: later builds must not change the runs of this object.
         self._contents = {name: _stripped(strip, path) for name, path in self.modules.items()}
 
     def _initrd(self, path, case):
@@ -147,7 +147,7 @@ class Booter:
                          "mem": case.mem}
         scen.boot = [*scen.boot, *KERNEL, *KERNEL_OF.get(scen.arch, ())]
         argv = machine.command(scen, "tcg", initrd)
-        # A file takes what is written at once; how fast a pipe is read would be seen in the guest.
+        # A file accepts data at once; the guest would notice how fast a pipe is read.
         argv[argv.index("-serial") + 1] = f"file:{CONSOLE}"
         return [*argv, "-nodefaults", "-rtc", "clock=vm,base=2026-01-01", "-seed", str(case.seed)]
 
@@ -157,11 +157,11 @@ class Booter:
         return folder
 
     def prepare(self, case):
-        """Writes what a boot needs. Returns (argv, folder)."""
+        """Writes the files of a boot. Returns (argv, folder)."""
         folder = self.folder(case)
         initrd = folder / "initrd.cpio"
         self._initrd(initrd, case)
-        # The same command line from every directory: its length is part of the guest's work.
+        # The same command line in every directory: the guest's work depends on its length.
         argv = self.command(case, "initrd.cpio")
         (folder / "qemu-cmd").write_text(shlex.join(argv) + "\n", encoding="utf-8")
         (folder / "case").write_text(case.plan + case.script, encoding="utf-8")
@@ -169,16 +169,16 @@ class Booter:
 
     @staticmethod
     def _in_order(cpu):
-        """In the child that becomes QEMU: its main thread comes first. Threads that it makes are ordinary."""
+        """In the child that becomes QEMU: sets the priority of its main thread, which others don't inherit."""
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0)) if cpu is None else cpu})
         try:
             os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
         except PermissionError:
-            # search.py says so where it matters.
+            # search.py reports this where it matters.
             pass
 
     def _wait(self, qemu, log, seconds, hasty):
-        """How it ended, its code, and what it said."""
+        """How QEMU ended, its exit code, and its stderr."""
         end = time.monotonic() + seconds
         while True:
             left = end - time.monotonic()
@@ -190,7 +190,7 @@ class Booter:
                     return verdict.TIMED_OUT, None, ""
 
     def _boot(self, argv, folder, seconds, cut, cpu, hasty):
-        """The console's bytes, how QEMU ended, its code, and what it said."""
+        """The console's bytes, how QEMU ended, its exit code, and its stderr."""
         log = folder / CONSOLE
         log.unlink(missing_ok=True)
         stub = Stub() if cut else None
@@ -212,14 +212,14 @@ class Booter:
         return log.read_bytes() if log.exists() else b"", ended, code, stderr
 
     def stop(self):
-        """Ends all boots that another thread began, which are the last ones."""
+        """Terminates all boots; no other is started."""
         self.stopped = True
         for qemu in list(self._running):
             qemu.kill()
 
     def go(self, case, stub=(), seconds=SECONDS, cpu=None, hasty=False):
-        """Boots a seed. stub: arguments for QEMU, of a debugger that takes the shortcut itself; cpu: of the
-        host; hasty: the first failure is enough."""
+        """Boots a seed. stub: arguments for QEMU, if a debugger applies the shortcut; cpu: CPU of the host; hasty:
+        stop at the first failure."""
         started = time.monotonic()
         argv, folder = self.prepare(case)
         data, ended, code, stderr = self._boot([*argv, *stub], folder, seconds, None if stub else self.shortcut, cpu,

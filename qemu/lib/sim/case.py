@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What follows from a seed: the machine, the core's parameters, what rcu_ptr_torture.ko does, and what
-shells do beside it. Raise VERSION when a seed means something else than before."""
+"""Everything that is derived from a seed: the machine, the core's parameters, what rcu_ptr_torture.ko does, and
+what shells do meanwhile. Increment VERSION when the meaning of seeds changes."""
 
 VERSION = 2
 MASK = (1 << 64) - 1
@@ -10,7 +10,7 @@ LONG = 6000
 
 
 class Dice:
-    """splitmix64, as in rust/rcu_ptr_torture/random.rs: the same in every version of Python."""
+    """Random numbers: splitmix64, as in rust/rcu_ptr_torture/random.rs; independent of Python's version."""
 
     def __init__(self, seed):
         self._state = (seed * 0x9E3779B97F4A7C15 + VERSION) & MASK
@@ -30,7 +30,7 @@ class Dice:
         return choices[self.below(len(choices))]
 
 
-# What a shell does while the module is at it; N is another number each time.
+# What a shell does while the module runs; N is another number each time.
 ACTIONS = (
     "echo {n} >/sys/module/rcu_ptr/parameters/rcu_min_cached_objs",
     "echo {few} >/sys/module/rcu_ptr/parameters/drain_interval_msec",
@@ -43,7 +43,7 @@ ACTIONS = (
     "echo 0 >/sys/kernel/tracing/events/rcu_ptr/enable",
 )
 
-# Users of kfree_rcu() in the kernel, for which rcu_ptr_takeover.ko is loaded.
+# Users of kfree_rcu() in the kernel, whose calls rcu_ptr_takeover.ko redirects.
 CALLERS = (
     "mkdir -p tree/{n}/a/b; echo {n} >tree/{n}/a/b/c; rm -rf tree",
     "mount -t tmpfs none mounted; echo {n} >mounted/{n}; umount mounted",
@@ -57,10 +57,10 @@ CALLERS = (
 
 
 class Takeover:
-    """Loads and unloads of rcu_ptr_takeover.ko, and what calls the kernel's functions meanwhile."""
+    """Loading and unloading of rcu_ptr_takeover.ko, and callers of the kernel's functions meanwhile."""
 
     def __init__(self, seed):
-        # A sequence of its own: the same seed means the same without takeover.
+        # A sequence of its own: the rest of a seed is the same without takeover.
         dice = Dice(MASK ^ seed)
         self.used = dice.of(True, True, False)
         self.early = dice.of(True, False)
@@ -77,7 +77,7 @@ class Takeover:
 
     @property
     def script(self):
-        """Functions of the shell; the first load is done before the torture begins, if it is early."""
+        """Functions of the shell; an early module is loaded before the torture begins."""
         if not self.used:
             return ""
         first, turns = (self._turns[:1], self._turns[1:]) if self.early else (["true"], self._turns)
@@ -88,7 +88,7 @@ class Takeover:
 
 class Case:
     def __init__(self, seed, engine=None, slow=False, long=False, takeover=False):
-        """long: a longer and denser run than the seed's usual one; takeover: the kernel can have it."""
+        """long: a longer and denser run; takeover: the kernel supports rcu_ptr_takeover.ko."""
         self.seed = seed
         self.long = long
         dice = Dice(seed)
@@ -121,7 +121,7 @@ class Case:
             "stutter_ms": dice.of(0, 5, 20),
         }
         if long:
-            # Readers spin, and there are fewer objects the longer they do.
+            # Readers spin; the longer they do, the fewer objects there are.
             self.torture["writers"] += 3
             self.torture["span_us"] = min(self.torture["span_us"], 500)
             self.torture["timer_us"] = min(self.torture["timer_us"], 50)
@@ -134,11 +134,11 @@ class Case:
             self.actions += [f"usleep {1000 * (1 + dice.below(40))}", text]
         self.takeover = Takeover(seed).script if takeover else ""
         if self.takeover and not long:
-            # To give the functions back takes longer than a usual run.
+            # Restoring the functions takes longer than an ordinary run.
             self.torture["msecs"] *= 2
 
     def use(self, engine):
-        """Another engine than the seed says."""
+        """Overrides the engine of the seed."""
         self.engine = self.core["engine"] = engine
 
     @property
@@ -148,7 +148,7 @@ class Case:
 
     @property
     def script(self):
-        """What step 'sh sim.sh' reads: the parameters, and what shells do meanwhile."""
+        """The file for step 'sh sim.sh': the parameters, and what shells do meanwhile."""
         words = " ".join(f"{key}={value}" for key, value in self.torture.items())
         return f'TORTURE="{words}"\nmeanwhile() {{\n\t:\n' + \
             "".join(f"\t{action}\n" for action in self.actions) + "}\n" + self.takeover

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A seed again, under gdb: QEMU's gdbstub stops the machine from outside, so that the run up to there is
-the run that failed. What was on the console until then is compared with what it was without gdb.
+"""Repeats a seed under gdb: QEMU's gdbstub stops the machine from outside, so the run up to there is the one that
+failed. The console until then is compared with that of a boot without gdb.
 
-The first boot, without gdb, says where the modules are: addresses follow from the seed as well. gdb
-stops where rcu_ptr_torture.ko says what is wrong (rcu_ptr_torture_failed(), away from the code that runs
-all the time, as QEMU takes a page with a breakpoint in it in single instructions), and where the kernel
-warns, oopses or panics.
+The first boot, without gdb, gives the addresses of the modules, which follow from the seed as well. gdb stops in
+rcu_ptr_torture_failed(), and where the kernel warns, oopses or panics. These functions are not in pages of code
+that runs otherwise, as QEMU executes a page with a breakpoint in single instructions.
 """
 
 import subprocess
@@ -14,7 +13,7 @@ import threading
 
 from ..base import ROOT, program
 
-# Where a bad sign is, by name; those that the kernel lacks are left out.
+# Functions to stop at; those that the kernel lacks are skipped.
 SIGNS = ("rcu_ptr_torture_failed", "__warn", "oops_begin", "die", "vpanic", "panic", "kasan_report",
          "print_report")
 SOCKET = "gdb.sock"
@@ -24,7 +23,7 @@ SECONDS = 1800
 def _script(booter, sections, batch):
     scen = booter.scenario
     lines = ["set pagination off", "set confirm off", "set width 0", f"file {scen.kdir}/vmlinux",
-             # Modules name their sources from the top of the tree.
+             # Paths of sources in modules are relative to the top of the tree.
              f"directory {ROOT}"]
     for name, path in booter.modules.items():
         found = sections.get(name.removesuffix(".ko"))
@@ -36,7 +35,7 @@ def _script(booter, sections, batch):
     if booter.shortcut:
         lines += booter.shortcut.gdb
     path = scen.kdir / "System.map"
-    # Distributions don't ship it: there gdb stops at what the torture says only.
+    # Distributions don't ship it: there gdb stops at rcu_ptr_torture_failed() only.
     lines_of_map = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     symbols = {line.split()[2] for line in lines_of_map}
     for sign in SIGNS:
@@ -84,8 +83,8 @@ def run(booter, case, batch):
 
 
 def _compare(first, again):
-    """Whether the console until gdb stopped it was what it was before."""
-    # The last line may be cut.
+    """Whether the console up to the stop is the same as in the first boot."""
+    # The last line may be incomplete.
     here = again.lines[:-1]
     same = first.lines[:len(here)] == here
     if same:

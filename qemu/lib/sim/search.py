@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Boots one seed after the other and says what each came to; and how many it takes to find each mutant."""
+"""Boots seeds and prints their results; counts the seeds that it takes to find each mutant."""
 
 import concurrent.futures
 import os
@@ -12,14 +12,14 @@ import mutants
 from ..base import SetupError, read
 from .boot import Booter
 
-# Searches for a mutant start so far apart.
+# Distance between the first seeds of searches for a mutant.
 STRIDE = 1000
-# After so many that found nothing, with none that did, a mutant is given up.
+# After so many searches that all found nothing, a mutant is given up.
 HOPELESS = 3
 
 
 def always(path, scenario):
-    """The seeds of a list, 'SCENARIO SEED WHY' a line, that are for a scenario."""
+    """The seeds for a scenario in a list with a line 'SCENARIO SEED WHY' for each."""
     seeds = []
     for number, line in enumerate(read(path).splitlines(), 1):
         words = line.split("#", 1)[0].split(None, 2)
@@ -33,7 +33,7 @@ def always(path, scenario):
 
 
 def onward(seeds, first, count, end):
-    """These, and count more from the first on; with an end, as many as begin before it."""
+    """These seeds, and count more from `first` on; with `end`, as many as start before it."""
     yield from seeds
     number = 0
     while number < count if end is None else time.monotonic() < end:
@@ -42,7 +42,7 @@ def onward(seeds, first, count, end):
 
 
 class _Search:
-    """Boots the seeds that it is given, on as many CPUs of the host as it may."""
+    """Boots seeds, on several CPUs of the host."""
 
     def __init__(self, booter, case, seeds):
         self._booter = booter
@@ -82,7 +82,7 @@ class _Search:
         if (first or not result.good) and not self._again(result, cpu):
             with self._lock:
                 self.unsteady.append(seed)
-        # What is needed of it later are numbers.
+        # Only the numbers are needed later.
         result.data = result.lines = None
 
     def _again(self, result, cpu):
@@ -117,7 +117,7 @@ def _replay(result, booter):
 
 
 def _on_each_cpu(booter, jobs, work):
-    """Calls work(cpu) for so many of the host's CPUs side by side. When one fails the others are stopped."""
+    """Calls work(cpu) for several CPUs of the host in parallel. When one fails the others are stopped."""
     cpus = sorted(os.sched_getaffinity(0))
     if jobs > len(cpus):
         raise SetupError(f"--jobs {jobs}: {len(cpus)} CPUs are all there are")
@@ -131,7 +131,7 @@ def _on_each_cpu(booter, jobs, work):
 
 
 def run(booter, case, seeds, jobs=1):
-    """Runs them. Returns the exit code."""
+    """Boots all seeds. Returns the exit code."""
     started = time.monotonic()
     search = _Search(booter, case, seeds)
     _on_each_cpu(booter, jobs, search.work)
@@ -139,7 +139,7 @@ def run(booter, case, seeds, jobs=1):
 
 
 def _close(booter, search, hours):
-    """Prints the sums. Returns the exit code."""
+    """Prints the totals. Returns the exit code."""
     results, failed = search.results, search.failed
     total = {name: sum(result.count(name) for result in results)
              for name in ("objects", "nmis", "looks", "early", "lost", "double", "broken", "left", "stuck")}
@@ -163,7 +163,7 @@ class Broken:
         self._tree = mutants.Tree(self.out, args.make_arg)
 
     def booter(self, mutant, scenario, detector):
-        """For the modules of a mutant; or None, and why."""
+        """A Booter for the modules of a mutant, or None and the reason."""
         why = self._tree.break_by(mutant)
         if why:
             return None, why
@@ -175,7 +175,7 @@ class Broken:
 
 
 def _why(result):
-    """What gave it away, in a few words."""
+    """How the failure was detected, in a few words."""
     for text in result.what():
         if "FAILURE!" in text:
             return text.split("FAILURE!", 1)[1].split(":")[0].strip(" :")
@@ -184,7 +184,7 @@ def _why(result):
 
 
 class Row:
-    """What the searches for one mutant came to."""
+    """The results of the searches for one mutant."""
 
     def __init__(self, name):
         self.name = name
@@ -193,7 +193,7 @@ class Row:
         self.why = {}
 
     def add(self, tries, why):
-        """A search that found it after so many seeds."""
+        """Adds a search that found it after so many seeds."""
         self.tries.append(tries)
         self.why[why] = self.why.get(why, 0) + 1
 
@@ -210,9 +210,9 @@ class Row:
 
 
 def run_mutants(args, scenario, detector, case):
-    """How many seeds it takes to find each of the faults of qemu/mutants/: several searches for each, which
-    start at other seeds. Found is what any boot would fail of: a FAILURE! of the module, a report of the
-    kernel, a hang, an end that was not in order. Prints the table. Returns the exit code."""
+    """Counts the seeds that it takes to find each mutant, in several searches with other first seeds. A mutant is
+    found if a boot fails in any way: a FAILURE! of the module, a report of the kernel, a hang, an end that is not in
+    order. Prints a table. Returns the exit code."""
     broken = Broken(args)
     rows, left = [], []
     for mutant in (mutant for mutant in mutants.load(args.mutant) if not mutant.host):
@@ -221,7 +221,7 @@ def run_mutants(args, scenario, detector, case):
             print(f"# {mutant.name}: {why}", flush=True)
             left.append(mutant.name)
             continue
-        # The engine that it is in: seeds of the other one could not find it.
+        # The engine that is broken: seeds with the other one could not find it.
         engine = mutant.name.split("-")[0]
         row = Row(mutant.name)
         _searches(row, booter, case, args, engine if engine in ("rfc", "lockless") else None)
@@ -236,7 +236,7 @@ def run_mutants(args, scenario, detector, case):
 
 
 def _searches(row, booter, case, args, engine):
-    """All starts, on as many CPUs of the host as there may be."""
+    """All searches, on several CPUs of the host."""
     starts = iter(range(args.starts))
     lock = threading.Lock()
 
@@ -258,7 +258,7 @@ def _searches(row, booter, case, args, engine):
 
 
 def _search(booter, case, first, most, engine, cpu):
-    """How many seeds it took to find it, and by what; or None."""
+    """(The number of seeds that it took, how it was detected), or None."""
     for number in range(most):
         tried = case(first + number)
         if engine:

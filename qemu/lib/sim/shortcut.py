@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Past the calibration of the local APIC's timer, which is two thirds of what a short boot costs: it spins
-for 200 ms, and each cpu_relax() ends a turn of QEMU's. A kernel that knows the frequency skips it, and is told
-here, from outside, through QEMU's gdbstub: stop where the calibration begins, write the frequency, go on. It is
-the frequency that the calibration finds. All boots do the same at the same instruction, so they stay equal."""
+"""Skips the calibration of the local APIC's timer, which is two thirds of the cost of a short boot: it spins for
+200 ms, and each cpu_relax() returns to QEMU's main loop. A kernel that knows the frequency skips it. So QEMU's
+gdbstub stops where the calibration begins, writes the frequency that it would find, and continues. All boots do
+so at the same instruction, so they remain equal."""
 
 import typing
 
@@ -16,14 +16,14 @@ SECONDS = 300
 
 
 class Shortcut(typing.NamedTuple):
-    """Where to stop and what to write, for a kernel."""
+    """The address to stop at and what to write, for a kernel."""
     address: int
     word: int
     value: int
 
     @classmethod
     def of(cls, scenario):
-        """None: this kernel has nothing to skip."""
+        """None if this kernel has no calibration."""
         path = scenario.kdir / "System.map"
         if scenario.arch != "x86_64" or not path.exists() or not scenario.options.get("HZ", "").isdigit():
             return None
@@ -37,7 +37,7 @@ class Shortcut(typing.NamedTuple):
 
     @property
     def gdb(self):
-        """The same for gdb."""
+        """The commands for gdb."""
         return [f"tbreak *{self.address:#x}", "continue", f"set {{unsigned int}}{self.word:#x} = {self.value}"]
 
 
@@ -73,7 +73,7 @@ class Stub(Channel):
         return self._packet()
 
     def take(self, shortcut):
-        """Takes the shortcut, and lets the guest go on alone. A QEMU that ends is none of this one's."""
+        """Applies the shortcut and detaches from the guest. If QEMU ends meanwhile, that is no error here."""
         self.started()
         try:
             self._ask("?")
