@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Measures rcu_ptr beside the kernel's own functions, in QEMU.
+"""Compares rcu_ptr with the kernel's own functions, in QEMU.
 
-stdout is a table in Markdown. The folder that is named last holds the same table, results.json, the
-plots as SVG and PNG (with matplotlib), and the log of each boot.
+stdout has tables in Markdown. The folder named at the end has the same tables, results.json, plots as
+SVG and PNG (with matplotlib), and the log of each boot.
 
 Exit codes: 0 all measured, 1 something failed, 2 set-up or usage.
 """
@@ -26,16 +26,16 @@ def _arguments():
     parser.add_argument("--out", type=pathlib.Path, required=True, metavar="DIR")
     parser.add_argument("--quick", action="store_true", help="fewer and smaller runs, two minutes")
     parser.add_argument("--smp", type=int, metavar="N",
-                        help="CPUs of the wall-time runs, and the most of the growth")
+                        help="CPUs of the wall-time runs, and the maximum of those with a growing number")
     parser.add_argument("--only", metavar="BOOT,...", help="these boots only, by their names")
     parser.add_argument("--objdump", default="llvm-objdump", metavar="PROGRAM",
-                        help="disassembler for what the guest's module lists hold")
-    parser.add_argument("--toolchain", default="", help="what it was built with, for the record")
+                        help="disassembler for the guest's lists of instructions")
+    parser.add_argument("--toolchain", default="", help="the toolchain of the build, for the record")
     return parser.parse_args()
 
 
 def _boot(boot, scenario, folder, detector, objdump):
-    """Boots once. Returns the rows, what went wrong, and how it was started."""
+    """Boots once. Returns the rows, the errors, and the QEMU command."""
     how = {"smp": boot.smp, "mem": boot.mem}
     if boot.icount:
         how |= {"icount": "shift=0,sleep=off", "timeout_boot": 300}

@@ -1,16 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Breaks the modules on purpose, in one way of qemu/mutants/ at a time, and says whether the tests
-notice: lib/mutant.py tells what is in those files.
+"""Breaks the modules on purpose, by one patch of qemu/mutants/ at a time, and reports whether the tests detect it.
+lib/mutant.py describes these files.
 
-The patches are applied to a copy of the tree, out/mutants/tree, so the tree may be dirty. Several
-mutants share a guest, each with a set of modules; the last set is the control: the same tests over
-the unchanged modules, which have to pass, as proof that no mutant has wrecked the guest. What is
-not caught there is tried again, in a guest of its own. stdout is KTAP, its last line 'N passed, N
-failed, N skipped'; a mutant that was not caught has failed. Logs of builds and boots are in
-out/mutants/NAME/.
+The patches are applied to a copy of the tree, out/mutants/tree, so the tree may have uncommitted changes. Several
+mutants share a guest, each with a set of modules. The last set is the control: the same tests on the unchanged
+modules have to pass, which shows that no mutant has damaged the guest. A mutant that is not caught there is tried
+again in a guest of its own. stdout is KTAP, its last line 'N passed, N failed, N skipped'; a mutant that was not
+caught has failed. Logs of builds and boots are in out/mutants/NAME/.
 
-The scenarios come on stdin, a line NAME:KDIR:BUSYBOX each, as soon as their kernels are built.
+Scenarios are read from stdin, a line NAME:KDIR:BUSYBOX each, as soon as their kernels are built.
 
 Exit codes: 0 all caught, 1 not all, 2 set-up or usage.
 """
@@ -38,13 +37,13 @@ from lib.scenario import SLOW, Scenario
 from lib.splat import Detector
 
 FILES = QEMU / "mutants"
-# What the modules are built from.
+# The sources of the modules.
 SOURCES = ("Kbuild", "rust", "include")
-# For the tests of a mutant, where it does not say.
+# Timeout of the tests of a mutant, unless its header has one.
 SECONDS = 120
 # Mutants that share a guest.
 BATCH = 6
-# What --until reckons with.
+# Estimates for --until.
 MUTANT_SECONDS = 90
 
 
@@ -52,25 +51,24 @@ def _arguments():
     parser = base.parser(__doc__, scenario=False)
     parser.add_argument("names", nargs="*", metavar="NAME", help="mutants, globs; otherwise all")
     parser.add_argument("--check", action="store_true",
-                        help="only see whether all patches are complete, apply, and name tests that "
-                             "there are")
+                        help="only check that all patches are complete, apply, and name existing tests")
     parser.add_argument("--refit", action="store_true",
-                        help="write anew what does not apply because of other lines around it")
-    parser.add_argument("--always", action="store_true", help="those whose header says so")
-    parser.add_argument("--not-always", action="store_true", help="the others")
+                        help="rewrite patches that do not apply because lines around them have changed")
+    parser.add_argument("--always", action="store_true", help="only those with the key 'always'")
+    parser.add_argument("--not-always", action="store_true", help="only those without it")
     parser.add_argument("--until", type=float, metavar="EPOCH",
-                        help="what would not have ended by then is left out, and named")
+                        help="skip, by name, what would not end by then")
     parser.add_argument("--list-scenarios", action="store_true",
-                        help="only print the scenarios that the mutants need")
+                        help="only print the scenarios of the mutants")
     parser.add_argument("--make-arg", action="append", default=[], metavar="NAME=VALUE",
-                        help="for the make that builds the modules; repeatable")
+                        help="argument of the make that builds the modules; repeatable")
     parser.add_argument("--objdump", default="llvm-objdump", metavar="PROGRAM")
     parser.add_argument("--timeout", type=int, metavar="SECONDS", help="for each boot")
     return parser.parse_args()
 
 
 def load(globs):
-    """The mutants with these names, in the order of the globs, or all."""
+    """The mutants that match these globs, in their order, or all."""
     names, found = {}, {}
     for path in sorted(FILES.iterdir()):
         every = mutants.of_file(read(path), path.relative_to(ROOT))
@@ -100,8 +98,8 @@ def _load(args):
 
 
 def apply(mutant, tree, *options):
-    """Returns what git says against it, or nothing."""
-    # Any repository around the tree is none of its business.
+    """Applies a patch. Returns git's error, or nothing."""
+    # A repository around the tree must not matter.
     where = dict(os.environ, GIT_CEILING_DIRECTORIES=str(tree.parent))
     done = subprocess.run(["git", "apply", *options, "-"], cwd=tree, env=where, input=mutant.diff,
                           capture_output=True, text=True, check=False)
@@ -115,12 +113,12 @@ def _check(found, is_all):
         unknown = mutant.unknown()
         bad += bool(why or unknown)
         if why:
-            print(f"{mutant.where} does not apply any more: bring it up to date\n{why}")
+            print(f"{mutant.where} does not apply any more: update it\n{why}")
         for text in unknown:
             print(f"{mutant.where}: {text}")
     for kind in ("rfc", "lockless", "sheaf", "runner"):
         if is_all and not any(m.always and m.name.startswith(kind) for m in found):
-            print(f"no mutant {kind}-* says 'always': .ci/run would not try one")
+            print(f"no mutant {kind}-* has 'always': .ci/run would not try one")
             bad += 1
     print(f"{len(found) - bad} of {len(found)} mutants apply and name their tests")
     return 1 if bad else 0
@@ -139,7 +137,7 @@ def _refit(found):
                     shutil.copyfile(ROOT / name, path)
             why = apply(mutant, pathlib.Path(folder, "b"), "-C1")
             if why:
-                print(f"{mutant.where}: to be made by hand\n{why}")
+                print(f"{mutant.where}: has to be updated by hand\n{why}")
                 bad += 1
                 continue
             diff = subprocess.run(["git", "diff", "--no-index", "--no-prefix", "a", "b"], cwd=folder,
@@ -147,13 +145,13 @@ def _refit(found):
         diff = re.sub(r"^(?:diff|index) .*\n", "", diff, flags=re.M)
         text = read(ROOT / mutant.file)
         (ROOT / mutant.file).write_text(text.replace(mutant.diff.strip("\n"), diff.strip("\n")), encoding="utf-8")
-        print(f"{mutant.where}: written anew")
+        print(f"{mutant.where}: rewritten")
     return 1 if bad else 0
 
 
 def _make_same(source, copy, names):
-    """Makes the folder copy hold these files of source, and no other; what is the same keeps its
-    time, so that make does little."""
+    """Makes `copy` contain these files of `source`, and no others. Files that are the same keep their time, so
+    that make does little."""
     for name in names:
         if not (copy / name).exists() or not filecmp.cmp(source / name, copy / name, shallow=False):
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
@@ -164,30 +162,30 @@ def _make_same(source, copy, names):
 
 
 def _listed(sources):
-    """What git knows of these, and what is new."""
+    """The tracked and new files of these folders."""
     done = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--",
                            *sources], cwd=ROOT, capture_output=True, text=True, check=True)
     return {name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()}
 
 
 class Tree:
-    """A copy of the sources that is broken and mended again, and built in their place."""
+    """A copy of the sources that is broken, restored, and built."""
 
     def __init__(self, out, make_args, sources=SOURCES, name="tree"):
         self.folder = out / name
         self._out = out
         self._make_args = make_args
-        # As they are now: changes to them meanwhile are no mutant.
+        # A copy: changes of the tree meanwhile must not become part of a mutant.
         self._clean = out / f"{name}.clean"
         self._names = _listed(sources)
         _make_same(ROOT, self._clean, self._names)
 
     def refresh(self):
-        """Mends it."""
+        """Restores it."""
         _make_same(self._clean, self.folder, self._names)
 
     def break_by(self, mutant):
-        """Breaks it in this way only. Returns what git says against it, or nothing."""
+        """Breaks it in this way only. Returns git's error, or nothing."""
         self.refresh()
         return apply(mutant, self.folder)
 
@@ -200,7 +198,7 @@ class Tree:
         argv = ["make", "-C", kdir, f"M={self.folder}", f"MO={moddir}", f"ARCH={arch}",
                 *self._make_args, f"-j{os.cpu_count()}", "modules"]
         if (kdir / "build-root").exists():
-            # A stock kernel's compilers are in a root of their own.
+            # The compilers of a distribution's kernel are in a root of their own.
             argv = ["bash", "-c", 'source "$0/scripts/lib/all.sh"; in_root "$(cat "$1/build-root")" '
                     'make -f GNUmakefile -C "$1" "${@:2}"', ROOT, kdir, f"M={self.folder}",
                     f"MO={moddir}", f"-j{os.cpu_count()}", "modules"]
@@ -232,7 +230,7 @@ class Guest:
         self._detector = detector
 
     def boot(self, sets, name, seconds, like=None):
-        """Boots with sets of modules, as (modules, plan text), as the mutant `like` wants. Returns
+        """Boots with sets of modules, each (modules, plan text), and the settings of mutant `like`. Returns
         (verdict, lines of the log) of each, and the run."""
         folder = self._out / name / "modules"
         shutil.rmtree(folder, ignore_errors=True)
@@ -264,7 +262,7 @@ class Guest:
 
 
 class Session:
-    """All that the runs share."""
+    """The state that all runs share."""
 
     def __init__(self, args, out):
         self._args = args
@@ -273,7 +271,7 @@ class Session:
         self._number = 0
         self._good = {}
         self.passed = self.failed = self.skipped = 0
-        # The lines about each that failed.
+        # For each failure, its lines.
         self.bad = []
         self._detector = Detector.of_tree()
 
@@ -281,7 +279,7 @@ class Session:
         return Guest(spec, self._out, self._args, self._detector)
 
     def say(self, name, comment, problems=(), folder=None):
-        """The line of a result."""
+        """Prints a result."""
         self._number += 1
         ok = not problems
         self.passed, self.failed = self.passed + ok, self.failed + (not ok)
@@ -295,7 +293,7 @@ class Session:
         print(f"{'ok' if ok else 'not ok'} {self._number} {name} # {comment}", flush=True)
 
     def late(self, job, seconds=0):
-        """Whether there is no time for a mutant and what takes so long besides; if so that is its result."""
+        """Whether there is no time for a mutant, and `seconds` besides; if so, prints that as its result."""
         seconds += MUTANT_SECONDS + (job.mutant.timeout or 0)
         if not self._args.until or time.time() + seconds <= self._args.until:
             return False
@@ -305,7 +303,7 @@ class Session:
         return True
 
     def build(self, job, guest):
-        """Builds a mutant's modules. Returns what is wrong."""
+        """Builds the modules of a mutant. Returns an error or nothing."""
         why = self._tree.break_by(job.mutant)
         if why:
             return ["the patch does not apply", why]
@@ -325,7 +323,7 @@ class Session:
         return self._good[guest.name] is not None
 
     def judge(self, job, verdict, texts, run, where):
-        """Says of a mutant whether it was caught. With `where` '' it is tried again if not."""
+        """Prints whether a mutant was caught. With `where` '' it is tried again if not."""
         caught, problems = job.mutant.judge(verdict, texts, self._detector)
         if not problems:
             self.say(job.name, f"caught by {', '.join(caught)} ({job.scenario}{where})")
@@ -335,7 +333,7 @@ class Session:
         return not problems or not where
 
     def batch(self, guest, jobs):
-        """Some mutants in one guest, and the control. Returns those that need one of their own."""
+        """Runs some mutants and the control in one guest. Returns those that need one of their own."""
         plans = list(dict.fromkeys(job.mutant.plan for job in jobs))
         sets = [(job.modules, job.mutant.plan) for job in jobs]
         sets.append((self._good[guest.name], "".join(map(mutants.unloading, plans))))
@@ -350,13 +348,13 @@ class Session:
                 if not self.judge(job, verdict, texts, run, ", in one guest with others")]
 
     def control(self, guest, jobs):
-        """The unchanged modules by themselves. Returns whether they are any good."""
+        """Runs the unchanged modules alone. Returns whether they pass."""
         good = True
 
         def start(job):
             return tuple(job.mutant.boot), tuple(sorted(job.mutant.machine.items()))
 
-        # Parameters of the kernel, or of the machine, make another boot.
+        # Other parameters of the kernel or the machine need a boot of their own.
         for i, how in enumerate(dict.fromkeys(map(start, jobs))):
             same = [job for job in jobs if start(job) == how]
             plans = {job.mutant.plan: job.mutant.timeout or SECONDS for job in same}
@@ -376,8 +374,8 @@ class Session:
         self.judge(job, verdict, texts, run, "")
 
     def scenario(self, guest, jobs):
-        """All mutants of a scenario: a batch boots while the next one is built."""
-        # The control takes as long as one of them.
+        """Runs all mutants of a scenario: a batch boots while the next one is built."""
+        # The control takes as long as a mutant.
         jobs = [job for job in jobs if not self.late(job, MUTANT_SECONDS)]
         if not jobs:
             return
@@ -420,8 +418,8 @@ class Session:
                 self.say(job.name, "ERROR not tried", ["see the control"])
 
     def host(self, jobs):
-        """Mutants that a command on the host has to catch."""
-        # Tests of the runner and the scripts look at any file.
+        """Runs mutants that a command on the host has to catch."""
+        # Tests of the runner and the scripts read any file.
         tree = Tree(self._out, [], (".",), "host-tree")
 
         def run(command):
@@ -456,7 +454,7 @@ class Session:
 
 
 def _specs(args):
-    """The scenarios, as they get ready; until there is no time any more."""
+    """The scenarios as they become ready, until there is no time left."""
     feed, seen = Feed(sys.stdin, str), 0
     while not feed.ended and (not args.until or time.time() < args.until):
         feed.take(1)

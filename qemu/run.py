@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Boots kernels with the rcu_ptr modules in QEMU and says whether all is well.
+"""Boots kernels with the rcu_ptr modules in QEMU and judges the boots.
 
-run    a short demonstration; stdout is a summary for people
-test   every suite; stdout is one KTAP stream, its last line 'N passed, N failed, N skipped'
-list   writes qemu/expected/cases from the sources, no more
-folders  with --jobs: where under rust/ the modules are that the boots need, no more
+run      a short demonstration; stdout is a summary for people
+test     every suite; stdout is one KTAP stream, its last line 'N passed, N failed, N skipped'
+list     only writes qemu/expected/cases from the sources
+folders  with --jobs: only prints the folders under rust/ of the modules that the boots need
 
-The steps are qemu/guest/plan.VERB; --plan names others. qemu/lib/expected.py says which cases must
-have run, and what may be skipped. With --jobs the boots are those of a set in qemu/jobs; the scenarios
-come on stdin, a line each as in --scenario, as soon as their modules are built.
+The steps are qemu/guest/plan.VERB, or those of --plan. qemu/lib/expected.py defines which cases must run, and
+which may be skipped. With --jobs the boots are those of a set in qemu/jobs; scenarios are read from stdin, a line
+each as in --scenario, as soon as their modules are built.
 
 Exit codes: 0 all good, 1 a failure, 2 set-up or usage, 4 everything was skipped.
 """
@@ -32,25 +32,25 @@ def _arguments():
     parser.add_argument("--jobs", choices=jobs.SETS, metavar="SET",
                         help=f"the boots of a set of qemu/jobs: {', '.join(jobs.SETS)}")
     parser.add_argument("--only", action="append", default=[], metavar="SCENARIO",
-                        help="of a set, the boots of this scenario; repeatable")
+                        help="only boots of this scenario; repeatable")
     parser.add_argument("--until", type=float, metavar="EPOCH",
-                        help="boots that would not have ended by then are left out, and named")
+                        help="skip, by name, boots that would not end by then")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "out", metavar="DIR",
-                        help="where logs and results are kept, a folder per boot")
+                        help="for logs and results, a folder per boot")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
-                        help="how the machine is started, as in qemu/configs/NAME.qemu; repeatable")
+                        help="a setting, as in qemu/configs/NAME.qemu; repeatable")
     parser.add_argument("--plan", metavar="NAME|FILE",
                         help="qemu/guest/plan.NAME; or, if there is a '/' in it, a file")
     parser.add_argument("--define", action="append", default=[], metavar="NAME=VALUE",
-                        help="a {NAME} in the plan; repeatable")
+                        help="the value of {NAME} in the plan; repeatable")
     parser.add_argument("--timeout", type=int, metavar="SECONDS",
                         help="for the whole boot, instead of the scenario's")
     parser.add_argument("--bpftrace", type=pathlib.Path, metavar="DIR",
                         help="a root folder with bpftrace in it, for the plan of that name")
     parser.add_argument("--objdump", default="llvm-objdump", metavar="PROGRAM",
-                        help="disassembles the modules")
+                        help="disassembler for the modules")
     parser.add_argument("--write-expected", action="store_true",
-                        help="adds what was skipped, and may not be, to qemu/expected/skips")
+                        help="add skips that are not allowed to qemu/expected/skips")
     args = parser.parse_args()
     if not all("=" in text for text in args.define):
         parser.error("--define NAME=VALUE")
@@ -60,13 +60,13 @@ def _arguments():
 
 
 def _machine(scenario, args, job=None):
-    """The scenario as it is started here."""
+    """The scenario with the settings of this boot."""
     return scenario.adjusted({**(job.settings if job else {}), **parse_settings("\n".join(args.set), "--set")})
 
 
 def _seconds(scenario, args, job):
-    """How long the guest may take: a boot of a known length, on busy CPUs, thrice that, and not much longer than
-    there is time."""
+    """The timeout of the guest: for a job three times its usual length, as CPUs may be busy, and not much more than
+    the time left."""
     if args.timeout or not job:
         return args.timeout or scenario.settings[f"timeout_{args.verb}"]
     seconds = max(300, 180 * job.minutes)
@@ -74,7 +74,7 @@ def _seconds(scenario, args, job):
 
 
 def _prepare(scenario, name, detector, args, job=None):
-    """A run of plan NAME in a scenario. Everything that can be wrong before the boot is found here."""
+    """A run of plan NAME in a scenario, with all errors that can be found before the boot."""
     path = pathlib.Path(name) if "/" in name else QEMU / "guest" / f"plan.{name}"
     defines = dict(pair.split("=", 1) for pair in args.define)
     if job:
@@ -87,20 +87,20 @@ def _prepare(scenario, name, detector, args, job=None):
     extra = ()
     if ["sh", "rcu_ptr_bpftrace.sh"] in [words[:2] for words in plan.steps]:
         if not args.bpftrace:
-            raise SetupError("this plan needs --bpftrace: PLAN=bpftrace scripts/qemu.sh test gives it")
+            raise SetupError("this plan needs --bpftrace: PLAN=bpftrace scripts/qemu.sh test passes it")
         extra = tuple(initramfs.bpftrace(args.bpftrace))
     return Run(scenario, plan, expected.load(plan, scenario.where), detector, args.objdump,
                _seconds(scenario, args, job), args.out, job and job.name, extra)
 
 
 def _end(verdicts):
-    """What failed, and the sum."""
+    """Prints the failures and the totals."""
     for text in [*report.failures(verdicts), report.closing(report.totals(verdicts))]:
         print(text, flush=True)
 
 
 def _of_set(args):
-    """The boots of a set, whichever is ready first of all in their order."""
+    """Runs the boots of a set: always the first one that is ready."""
     detector = Detector.of_tree()
     feed = jobs.Feed(sys.stdin)
     pending = jobs.load(args.jobs, args.only)
@@ -115,7 +115,7 @@ def _of_set(args):
     def lane(job):
         kinds = {other.name: how(other)["thread"] for other in pending if other.scenario in feed.ready}
         own = kinds[job.name]
-        # What is built last is to find its lane free.
+        # While scenarios are still being built a job runs only in the lane of its kind, to keep the other free.
         return lanes.choose(job, kinds, how(job)["smp"]) if feed.ended else lanes.is_free(own) and own
 
     try:
@@ -137,7 +137,7 @@ def _of_set(args):
 
 
 def _each(args):
-    """The plan in each of the scenarios."""
+    """Runs the plan in each scenario."""
     detector, test = Detector.of_tree(), args.verb == "test"
     runs = [_prepare(Scenario(spec), args.plan or args.verb, detector, args) for spec in args.scenario]
     if test:

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Simulation: boots that are a function of their seed. docs/simulation.md.
+"""Simulation: boots that are determined by a seed. docs/simulation.md.
 
 run      boots seeds, prints a line with the digest of each
-replay   boots a seed that failed again, and stops in gdb at its first bad sign
-mutants  how many seeds it takes to find each of the faults of qemu/mutants/
+replay   boots a seed again, and stops in gdb at the first sign of failure
+mutants  counts the seeds that it takes to find each mutant of qemu/mutants/
 
 Exit codes: 0 all good, 1 a failure, 2 set-up or usage.
 """
@@ -27,29 +27,29 @@ def _arguments():
     parser.add_argument("verb", choices=("run", "replay", "mutants"))
     parser.add_argument("--seed", type=int, action="append", default=[], metavar="N", help="repeatable")
     parser.add_argument("--from", dest="first", type=int, metavar="N",
-                        help="the first of --count seeds; otherwise a fresh one")
+                        help="the first of --count seeds; a new one by default")
     parser.add_argument("--count", type=int, default=1, metavar="K", help="seeds, one after the other")
     parser.add_argument("--minutes", type=float, metavar="M",
-                        help="seeds until so much time is over, instead of --count")
+                        help="start seeds for so long, instead of --count")
     parser.add_argument("--always", action="store_true",
-                        help="before all others the seeds of qemu/seeds.txt for this scenario")
+                        help="start with the seeds of qemu/seeds.txt for this scenario")
     parser.add_argument("--engine", choices=("rfc", "lockless"),
-                        help="instead of what follows from the seed")
+                        help="instead of the engine that follows from the seed")
     parser.add_argument("--long", action="store_true",
-                        help="runs of millions of objects, instead of the usual ones")
+                        help="runs of millions of objects, instead of ordinary ones")
     parser.add_argument("--jobs", type=int, default=1, metavar="N",
-                        help="seeds side by side, each on a CPU of the host's of its own")
+                        help="seeds at a time, each on a CPU of the host of its own")
     parser.add_argument("--mutant", action="append", default=[], metavar="NAME",
                         help="mutants: a glob; repeatable; otherwise all. replay: the one to replay")
     parser.add_argument("--starts", type=int, default=10, metavar="N",
-                        help="mutants: searches for each, which start at other seeds")
+                        help="mutants: searches for each, with other first seeds")
     parser.add_argument("--most", type=int, default=10, metavar="N",
-                        help="mutants: seeds of a search that finds nothing")
+                        help="mutants: maximum of seeds in a search")
     parser.add_argument("--make-arg", action="append", default=[], metavar="NAME=VALUE",
-                        help="for the make that builds the modules of mutants; repeatable")
+                        help="argument of the make that builds the modules of mutants; repeatable")
     parser.add_argument("--strip", default="llvm-strip", metavar="PROGRAM",
-                        help="takes what only debuggers read out of modules")
-    parser.add_argument("--batch", action="store_true", help="replay: print, and ask for nothing")
+                        help="removes debug information from modules")
+    parser.add_argument("--batch", action="store_true", help="replay: print backtraces, without interaction")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "out" / "sim", metavar="DIR")
     args = parser.parse_args()
     if len(args.scenario) != 1:
@@ -58,7 +58,7 @@ def _arguments():
 
 
 def _booter(args, scenario):
-    """For what is to be replayed: this tree, or a mutant of it."""
+    """A Booter for this tree, or for a mutant of it, that is to be replayed."""
     if not args.mutant:
         return Booter(scenario, Detector.of_tree(), args.out, args.strip)
     found = mutants.load(args.mutant)
@@ -72,13 +72,13 @@ def _booter(args, scenario):
 
 
 def _seeds(args, scenario):
-    """Those to run, and the first of more, or None."""
+    """The seeds to run, and the first of more, or None."""
     seeds = list(args.seed)
     if args.always:
         seeds += search.always(QEMU / "seeds.txt", scenario.name)
     if args.seed and args.first is None and not args.minutes:
         return seeds, None
-    # Fresh ones, not tried before.
+    # New ones, which were not tried before.
     first = args.first if args.first is not None else int(time.time()) % 1_000_000_000
     return seeds, first
 

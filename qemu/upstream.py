@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""The kernel's own code on the kernel's functions and on each engine, as a table in Markdown, out of the
-console logs of boots with the plan 'upstream'. Several logs of one scenario give the median of each number.
+"""Compares the kernel's own tests on its functions and on each engine: a table in Markdown from the console logs
+of boots with plan 'upstream'. With several logs of one scenario it has the median of each number.
 
-Exit codes: 0, or 2 where a log has no numbers.
+Exit codes: 0, or 2 if a log has no numbers.
 """
 
 import pathlib
@@ -17,7 +17,7 @@ ENGINES = ("kernel", "rfc", "lockless")
 SUITE = re.compile(r"sh rcu_ptr_upstream\w*\.sh ENGINE=(\w+)")
 STEP = re.compile(r"insmod rcu_ptr\.ko engine=(\w+)$")
 REDIRECTED = re.compile(r"redirected (\d+) objects, (\d+) of them in NMI")
-# (REGEX, (ROW, UNIT, VALUE) of what it has found)
+# (REGEX, (ROW, UNIT, VALUE) of a match)
 ROWS = (
     (re.compile(r"rcuscale (\w+): (\d+) ns, loops: \d+, batches: (\d+), memory footprint: (-?\d+)MB"),
      lambda name, nsecs, batches, megabytes: ((f"rcuscale, {name}: time", "ms", int(nsecs) // 10 ** 6),
@@ -37,7 +37,7 @@ ROWS = (
 
 
 class Numbers:
-    """What one log has: (row, unit) -> {engine: value}."""
+    """The numbers of one log: {(row, unit): {engine: value}}."""
 
     def __init__(self, lines):
         self.rows = {}

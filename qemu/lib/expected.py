@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What must have run in a boot: expected/cases, as far as the plan selects it; and what of it may be
+"""The cases that must run in a boot: those of expected/cases that the plan selects; and the ones that may be
 skipped: expected/skips.
 
 expected/cases has each suite with its cases, one a line; qemu/run.py list writes it from the sources,
-and 'make check' compares them. Those of slub_kunit, which is the kernel's, are in expected/upstream in the
-same form:
+and 'make check' compares them. Those of the kernel's slub_kunit are in expected/upstream in the same form:
 
     rcu_ptr_reader              a suite of rcu_ptr_kunit.ko; rcu_ptr_sweep is of nmi_sweep.ko
             blocks
     sh rcu_ptr_params           one under qemu/guest/tests
             defaults
 
-expected/skips, 'on' as in plans, cases of a suite, with the label of the plan's loop or without, and the words
-of the test:
+expected/skips has 'on' as in plans, cases of a suite, with the label of the plan's loop or without, and the
+message of the skip:
 
     on arm64 rcu_ptr_nmi.from_breakpoints the machine has no such source of NMIs
     on RT rfc.rcu_ptr_bench.calls,path not on PREEMPT_RT
@@ -31,7 +30,7 @@ SHELL = QEMU / "guest" / "tests"
 SUITE = re.compile(r"^#\[kunit_tests\((\w+)\)\]", re.M)
 CASE = re.compile(r"#\[test\]\s+(?:#\[[^\]]*\]\s+)*fn (\w+)\(")
 SHELL_SUITE = re.compile(r"^suite ((?:.*\\\n)*.*)$", re.M)
-# Its suite.
+# The suite of nmi_sweep.ko.
 SWEPT = "rcu_ptr_sweep"
 SLUB = ("slub_kunit.ko", "slub_kunit_short.ko")
 HEADER = """# SPDX-License-Identifier: GPL-2.0
@@ -40,12 +39,12 @@ HEADER = """# SPDX-License-Identifier: GPL-2.0
 
 
 def sources():
-    """The files that have KUnit suites."""
+    """The files with KUnit suites."""
     return [*sorted(KUNIT.glob("*.rs")), SWEEP / "suite.rs"]
 
 
 def in_sources():
-    """The cases that the sources have, as parse() returns them."""
+    """The cases in the sources, as parse() returns them."""
     kunit, shell = {}, {}
     for path in sources():
         text = read(path)
@@ -59,12 +58,12 @@ def in_sources():
 
 
 def names(suites):
-    """SUITE.CASE of all."""
+    """All cases as SUITE.CASE."""
     return [f"{suite}.{case}" for suite, cases in suites.items() for case in cases]
 
 
 def selected(glob, suites):
-    """Those that KUnit's filter takes: SUITE or SUITE.CASE, a glob each."""
+    """The cases that match KUnit's filter: SUITE or SUITE.CASE, a glob each."""
     suite, _, case = glob.partition(".")
     return [name for name in names(suites)
             if fnmatch.fnmatchcase(name.split(".")[0], suite)
@@ -78,13 +77,13 @@ class Expected:
         self._skips = list(skips)
 
     def may_skip(self, name, reason):
-        """Whether a case, LABEL.SUITE.CASE, may be skipped for this."""
+        """Whether a case, LABEL.SUITE.CASE, may be skipped for this reason."""
         return any(reason == why and (name == case or name.endswith(f".{case}"))
                    for case, why in self._skips)
 
 
 def parse(text, name="expected/cases"):
-    """Two times {SUITE: [CASE, ...]}: those of KUnit, and the shell's."""
+    """Two dicts {SUITE: [CASE, ...]}: of KUnit, and of the shell."""
     kunit, shell, cases = {}, {}, None
     for number, line in enumerate(text.splitlines(), 1):
         words = line.split("#", 1)[0].split()
@@ -101,7 +100,7 @@ def parse(text, name="expected/cases"):
 
 
 def parse_skips(text, name="expected/skips", where=()):
-    """(name, reason) of each, for one scenario."""
+    """(name, reason) of each skip, for one scenario."""
     source, skips = Source(text, name, where), []
     for _, words, at in source.lines:
         suite, dot, cases = words[0].rpartition(".")
@@ -112,7 +111,7 @@ def parse_skips(text, name="expected/skips", where=()):
 
 
 def write(kunit, shell):
-    """The text that parse() takes apart."""
+    """The text that parse() reads."""
     out = [HEADER]
     for kind, suites in (("", kunit), ("sh ", shell)):
         for suite in sorted(suites):
@@ -122,14 +121,14 @@ def write(kunit, shell):
 
 
 def by_module(kunit, slub=None):
-    """The suites of each module that has some."""
+    """{module: its suites}."""
     sweep = {name: cases for name, cases in kunit.items() if name == SWEPT}
     tests = {name: cases for name, cases in kunit.items() if name != SWEPT}
     return {"rcu_ptr_kunit.ko": tests, "nmi_sweep.ko": sweep, **dict.fromkeys(SLUB, slub or {})}
 
 
 def of_plan(plan, kunit, shell, slub=None):
-    """(step, name, cases) of each suite that the steps of a plan run."""
+    """(step, name, cases) of each suite that a plan runs."""
     suites, filtered = [], "*"
     modules = by_module(kunit, slub)
     for number, (label, words) in enumerate(zip(plan.labels, plan.steps), 1):
@@ -150,7 +149,7 @@ def of_plan(plan, kunit, shell, slub=None):
 
 
 def load(plan, where, folder=FOLDER):
-    """For a plan, where Scenario.where says."""
+    """The Expected of a plan in a scenario; where: Scenario.where."""
     kunit, shell = parse(read(folder / "cases"), folder / "cases")
     slub, _ = parse(read(folder / "upstream"), folder / "upstream")
     skips = parse_skips(read(folder / "skips"), folder / "skips", where)
@@ -158,7 +157,7 @@ def load(plan, where, folder=FOLDER):
 
 
 def add_skips(scenario, skipped, folder=FOLDER):
-    """Appends what was skipped, as (name, reason), without labels."""
+    """Appends skips, each (name, reason), without labels."""
     path = folder / "skips"
     text = read(path)
     for name, reason in dict.fromkeys(skipped):

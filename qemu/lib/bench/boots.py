@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The boots of a benchmark: what each measures, on which kernel, how the machine is started, and what the numbers
-depend on.
+"""The boots of a benchmark: what each measures, the kernel, the machine, and the environment of the numbers.
 
-Under icount the guest's clock counts executed instructions: one vCPU thread, one nanosecond an
-instruction, and time jumps ahead where every CPU is idle. Wall time is measured without it, with a
-thread per vCPU."""
+Under icount the guest's clock counts executed instructions: one vCPU thread, one nanosecond an instruction, and
+time jumps ahead while every CPU is idle. Wall time is measured without it, with a thread per vCPU."""
 
 import collections
 import hashlib
@@ -14,20 +12,20 @@ import subprocess
 
 from .. import machine
 
-# name; scenario; counts instructions; CPUs; MiB; seconds until it is given up; what the guest does
+# name; scenario; counts instructions; CPUs; MiB; timeout in seconds; commands of the guest
 Boot = collections.namedtuple("Boot", "name scenario icount smp mem timeout body")
 
-# The two that compete for the ordinary case.
+# The two functions for the ordinary case.
 BOTH = "frees=kfree_rcu,rcu_ptr_kvfree"
 
 
 def _lines(*lines, rounds=1):
-    """The file that the guest's bench.sh reads."""
+    """The file for the guest's bench.sh."""
     return f"ROUNDS={rounds}\nbody() {{\n" + "".join(f"\tbench test={line}\n" for line in lines) + "}\n"
 
 
 def boots(quick, smp=None):
-    """All of them. smp: CPUs of the wall-time runs, and the most of the growth."""
+    """All boots. smp: CPUs of the wall-time runs, and the maximum in those with a growing number."""
     def of(short, full):
         return short if quick else full
 
@@ -35,7 +33,7 @@ def boots(quick, smp=None):
     threads = f"kfree_nthreads=2 kfree_loops={of(20, 200)}"
     many = of(40000, 200000)
     every = [
-        # One CPU, so that nothing else goes on.
+        # One CPU, so that nothing else runs.
         Boot("costs", "PERF", True, 1, 1024, 900, _lines(
             f"calls object=kmalloc-64 objects=2000 reps={of(5, 31)}",
             f"nmi object=kmalloc-64 objects={of(5000, 50000)}",
@@ -44,12 +42,12 @@ def boots(quick, smp=None):
             f"cycle object=kmalloc-64 objects={many} reps={of(2, 3)}",
             f"series object=cache-256 objects={many} {BOTH}",
             parallel)),
-        # With one CPU the kernel patches its lock prefixes away.
+        # With one CPU the kernel removes its lock prefixes.
         Boot("path", "PERF", True, 2, 1024, 400, _lines(
             f"path object=kmalloc-64 objects={of(150, 1100)}", parallel)),
         *(Boot(f"cpus-{cpus}", "PERF", True, cpus, 1024 + 64 * cpus, 600, _lines(parallel))
           for cpus in of((), (4, 8, 16)) if not smp or cpus <= smp),
-        # No CPU is idle, and all that both of them execute is counted, workers and waiting included.
+        # No CPU is idle, and everything that both execute is counted, including workers and waiting.
         Boot("saturated", "PERF", True, 2, 3072, 600, _lines(f"scale {threads} {BOTH}")),
         Boot("scale", "BASE", False, smp or 2, 2048, 600, _lines(f"scale {threads} {BOTH}", rounds=of(3, 7))),
         Boot("sheaf", "PERF", True, 1, 1024, 400, _lines(
@@ -63,7 +61,7 @@ def boots(quick, smp=None):
 
 
 def _said(*argv):
-    """What a program says, or nothing."""
+    """The output of a program, or nothing."""
     try:
         return subprocess.run(argv, check=False, capture_output=True, text=True).stdout
     except OSError:

@@ -15,7 +15,7 @@ def _pyplot():
     except ImportError:
         return None
     matplotlib.use("Agg")
-    # The same input gives the same file.
+    # So that the same input gives the same file.
     matplotlib.rcParams["svg.hashsalt"] = "rcu_ptr"
     from matplotlib import pyplot
     return pyplot
@@ -39,7 +39,7 @@ def _pending(plt, rows, folder):
     figure, both = plt.subplots(1, 2, figsize=(11, 4), gridspec_kw={"width_ratios": [3, 2]})
     for axes, title in zip(both, ("while objects are freed", "and afterwards, with nothing to do")):
         for row in series:
-            # In objects' worth.
+            # Bytes as a number of objects.
             axes.plot([t / 1000 for t, _ in row["samples"]], [b / row["size"] for _, b in row["samples"]],
                       label=_name((row["free"], row["engine"])), color=COLOURS.get(row["engine"]), linewidth=1.2)
         axes.set_title(title)
@@ -76,7 +76,7 @@ def _cpus(plt, rows, folder):
 
 
 def draw(record, folder):
-    """Draws what there are results for. Returns a line for people if it can't."""
+    """Draws the plots that there are results for. Returns a message if it can't."""
     plt = _pyplot()
     if not plt:
         return "no plots: python3-matplotlib is missing (apt-get install python3-matplotlib)\n"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Reads what the benchmark module said in the log: lines of key=value; and lists the instructions of the usual
-call, disassembled by binutils from the bytes that were executed."""
+"""Reads the results of the benchmark module in the log, lines of key=value, and lists the instructions of the
+usual call, disassembled by binutils from the executed bytes."""
 
 import re
 import subprocess
@@ -10,7 +10,7 @@ KINDS = ("call", "path", "step", "cycle", "nmi", "backlog", "series", "sample", 
          "recycle", "sheafscale", "failed", "note")
 LINE = re.compile(r"^rcu_ptr_bench: (" + "|".join(KINDS) + r") (.*=.*)$")
 NUMBER = re.compile(r"^-?\d+(\.\d+)?$")
-# Room for an instruction of 15 bytes that begins on the last byte of another.
+# Room for an instruction of 15 bytes that begins on the last byte of another one.
 STRIDE = 32
 DISASSEMBLED = re.compile(r"^\s*([0-9a-f]+):\t[^\t]*\t(.*)$")
 FULL = re.compile(r"^(?:mfence|lock (?:add|or)[lq] +\$0x0,(?:-?0x[0-9a-f]+)?\(%rsp\))")
@@ -23,7 +23,7 @@ def _value(key, text):
 
 
 def parse(texts, boot):
-    """Returns a list of dicts: kind, boot, and what the line said."""
+    """Returns a list of dicts: kind, boot, and the keys of the line."""
     found = []
     for text in texts:
         match = LINE.match(text)
@@ -39,8 +39,8 @@ def parse(texts, boot):
 
 
 def _joined(rows):
-    """Puts the samples of a series and the steps of a path, which come in lines of their own, into
-    the line about it."""
+    """Adds the samples of a series and the steps of a path, which are lines of their own, to the row that they
+    belong to."""
     kept = []
     for row in rows:
         last = kept[-1] if kept else {}
@@ -76,8 +76,7 @@ def _disassemble(codes):
 
 
 def list_paths(rows, path):
-    """Writes the listings of all functions. Returns where they disagree with what the module has counted of locks
-    and barriers."""
+    """Writes the listings of all functions. Returns differences to the module's counts of locks and barriers."""
     wrong, out = [], []
     for row in rows:
         steps = row.get("steps")

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The results as tables in Markdown, aligned so that they are as good to read in a terminal."""
+"""The results as tables in Markdown, aligned to be readable in a terminal."""
 
 import statistics
 
 from .. import costs
 from .results import of
 
-# kfree_bulk is no way to free after a grace period: the cost of one that took no time.
+# kfree_bulk() does not wait for a grace period: it shows the cost of everything else.
 KERNEL = ("kfree_rcu", "kfree_rcu_nolock", "call_rcu", "kfree", "kfree_bulk")
 RCU_PTR = ("rcu_ptr_kvfree", "rcu_ptr_kfree_nolock", "rcu_ptr_try_kfree_nolock", "rcu_ptr_call",
            "rcu_ptr_call_sleepable", "rcu_ptr_cache_free_rcu")
@@ -50,19 +50,19 @@ def table(head, lines):
 
 
 def _pick(rows, words, key, **which):
-    """What the last row has that is of this kind and has these values: 'KIND KEY=VALUE...'."""
+    """The value in the last row of this kind with these values: 'KIND KEY=VALUE...'."""
     kind, *words = words.split()
     wanted = dict(word.split("=") for word in words)
     found = [row for row in of(rows, kind, **which)
              if all(str(row.get(key)) == value for key, value in wanted.items())]
-    # Objects that a headless call refused were freed at once: their cycle has no grace period.
+    # Objects for which a headless call returned false were freed at once: their cycle has no grace period.
     if not found or kind == "cycle" and found[-1].get("refused"):
         return None
     return found[-1].get(key)
 
 
 def _grid(title, rows, cols, wanted, label=_label, name="free"):
-    """A line per function; what was measured across: (title, words of its row, key)."""
+    """A line per function; wanted: the columns, each (title, words of its row, key)."""
     lines = []
     for column in cols:
         values = [_pick(rows, words, key, **{name: column[0], "engine": column[1]}) for _, words, key, *_ in wanted]
@@ -72,7 +72,7 @@ def _grid(title, rows, cols, wanted, label=_label, name="free"):
 
 
 def _costs(rows, cols):
-    """The table that the README has, of all functions, and more that is known of them."""
+    """The README's table for all functions, with more columns."""
     for row in of(rows, "nmi"):
         if not row["irq_works_counted"]:
             del row["irq_works_per_1000"]
@@ -84,7 +84,7 @@ def _costs(rows, cols):
 
 
 def _refused(rows, _):
-    """Headless calls that were refused: the caller kept the object."""
+    """Headless calls that returned false."""
     out = []
     for row in of(rows, "call") + of(rows, "cycle"):
         if row["refused"]:
@@ -115,11 +115,11 @@ def _parallel(rows, cols):
 
 
 def _threads(rows, boot, kind, name, unit):
-    """What threads took, of several rounds: medians, and the median of the ratios within a round."""
+    """Times of threads in several rounds: medians, and the median of the ratios within a round."""
     ways = {}
     for row in of(rows, kind, boot=boot):
         ways.setdefault((row[name], row["engine"]), []).append(row)
-    # The functions of the kernel come first: kfree_rcu() is what all are compared with.
+    # The functions of the kernel come first: all are compared with kfree_rcu().
     base = next((each for (name, _), each in ways.items() if name.endswith("kfree_rcu")), [])
     lines = []
     for way, each in ways.items():
@@ -150,7 +150,7 @@ def _scale(rows, _):
 
 
 def _readme(rows, cols):
-    """The two tables that the README has, and the suite rcu_ptr_costs reads."""
+    """The two tables of the README, which suite rcu_ptr_costs reads."""
     def label(column):
         return costs.label(column[1], column[0])
 
