@@ -83,14 +83,18 @@ by_batch() {
 }
 
 test_batches_agree_with_queue() {
-	start queue batch_start batch_end
-	once rcu_ptr_client_c objects=3000
-	want "objects left after the client's barrier" "$(waiting)" 0
-	echo 0 >"$EVENTS/enable"
-	queued=$(lines_of queue | count -v channel=sync)
-	want "objects queued in the trace and freed after it" \
-		"$(lines_of batch_end | add_up slab vmalloc list mixed)" "$queued"
-	lines_of batch_start | sed 's/.*rcu_ptr_batch_start: //' >/tmp/starts
+	# Where a grace period takes less time than the machine needs to get to the objects, no batch is needed.
+	for _ in 1 2 3 4 5; do
+		start queue batch_start batch_end
+		once rcu_ptr_client_c objects=3000
+		want "objects left after the client's barrier" "$(waiting)" 0
+		echo 0 >"$EVENTS/enable"
+		queued=$(lines_of queue | count -v channel=sync)
+		want "objects queued in the trace and freed after it" \
+			"$(lines_of batch_end | add_up slab vmalloc list mixed)" "$queued"
+		lines_of batch_start | sed 's/.*rcu_ptr_batch_start: //' >/tmp/starts
+		[ ! -s /tmp/starts ] || break
+	done
 	lines_of batch_end | grep -v batch=-1 | sed 's/.*rcu_ptr_batch_end: //' >/tmp/ends
 	[ -s /tmp/starts ] || fail "no batch was started"
 	# What joins a batch of engine lockless has a start of its own, and one end with the others.
@@ -190,9 +194,13 @@ test_pressure() {
 	# Whichever CPU they come to.
 	load rcu_ptr_client_c objects=1500
 	lines_of defer | grep -q ' what=refill ' || fail "no refill was put off"
-	sleep 2
-	want "blocks that came in the pause" "$(stat_sum refilled)" 0
-	wait_for 10 refilled || fail "no refill came after the pause"
+	wait_for 20 refilled || fail "no refill came after the pause"
+	# By time stamps, so that a slow machine makes no difference.
+	lines_of '[dr]ef[a-z]*' | awk '
+		{ at = $0; sub(/: rcu_ptr_.*/, "", at); sub(/.* /, "", at); cpu = $0; sub(/.* cpu=/, "", cpu); cpu += 0 }
+		/ what=refill / && !(cpu in put_off) { put_off[cpu] = at }
+		/ rcu_ptr_refill: / && !seen[cpu]++ && (!(cpu in put_off) || at - put_off[cpu] < 3.9) { print; bad = 1 }
+		END { exit !bad }' && fail "a refill did not wait for the pause"
 	# Of engine rfc another may follow at once.
 	lines_of refill | sed 's/.*: //' | awk '!seen[$1]++' | grep -v -E '^cpu=[0-9]+ blocks=[01] wanted=1$' &&
 		fail "not a refill of one block"
