@@ -1,25 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
-# What the shell suites use: a 'sh' step reads this file and then its script. A suite is a script that defines
-# test_NAME functions and ends with
+# Functions for shell suites: a 'sh' step sources this file and then its script. A suite is a script that
+# defines test_NAME functions and ends with
 #
 #	suite SUITE NAME...
 #
-# A test passes when it returns, fails with 'fail WHY' or on any command that fails, and is left out
-# with 'skip WHY'. Each runs in a subshell with 'set -e'; the shell's trace is shown if it fails.
-# cleanup runs after each: it unloads everything, unless the suite has another.
+# A test passes when it returns, fails with 'fail WHY' or on any command that fails, and is skipped with
+# 'skip WHY'. Each runs in a subshell with 'set -e'; the shell's trace is shown if it fails. cleanup is
+# called after each: it unloads everything, unless the suite redefines it.
 
 # shellcheck disable=SC2034 # for the suites
 PARAMS=/sys/module/rcu_ptr/parameters
 STATS=/sys/kernel/debug/rcu_ptr/stats
 BARRIER=/sys/kernel/debug/rcu_ptr/barrier
-TAKEN=/sys/kernel/debug/rcu_ptr_takeover/stats
+TAKEOVER_STATS=/sys/kernel/debug/rcu_ptr_takeover/stats
 TRACING=/sys/kernel/tracing
 EVENTS=$TRACING/events/rcu_ptr
 MODULES="rcu_ptr_kernel_client rcu_ptr_bench rcu_ptr_client_c rcu_ptr_client_rs rcu_ptr_nmi_hash rcu_ptr_sleepers
 	rcu_ptr_takeover rcu_ptr"
 
-# One record of the log. A record has to fit in 1024 bytes.
+# One record of the log, which is limited to 1024 bytes.
 say() {
 	printf '<5>%.900s\n' "$*" >/dev/kmsg
 }
@@ -48,17 +48,17 @@ cleanup() {
 	unload_all
 }
 
-# want WHAT IS SHOULD
-want() {
+# expect WHAT ACTUAL EXPECTED
+expect() {
 	[ "$2" = "$3" ] || fail "$1: '$2' instead of '$3'"
 }
 
-# refused WORDS COMMAND...: it fails, and these words say why
-refused() {
+# fails_with WORDS COMMAND...: it fails with these words on stderr
+fails_with() {
 	words=$1
 	shift
-	! "$@" 2>/tmp/refused || fail "$*: accepted"
-	grep -q "$words" /tmp/refused || fail "$*: not '$words', but: $(cat /tmp/refused)"
+	! "$@" 2>/tmp/stderr || fail "$*: accepted"
+	grep -q "$words" /tmp/stderr || fail "$*: not '$words', but: $(cat /tmp/stderr)"
 }
 
 write() {
@@ -105,7 +105,7 @@ suite() {
 	bad=0
 	for test in "$@"; do
 		index=$((index + 1))
-		# Not in a condition, as 'set -e' is none there, in subshells neither.
+		# Not in a condition, where 'set -e' has no effect, not even in subshells.
 		run_test $index "$test"
 		bad=$((bad + $?))
 	done
@@ -122,7 +122,7 @@ loaded() {
 	[ -d "/sys/module/$1" ]
 }
 
-# load NAME [PARAMETER=VALUE]...: the core with the engine $ENGINE, if the plan says one
+# load NAME [PARAMETER=VALUE]...: loads a module; the core with engine $ENGINE, if the plan sets it
 load() {
 	module=$1
 	shift
@@ -139,7 +139,7 @@ unload() {
 	! loaded "$1" || rmmod "$1"
 }
 
-# once NAME [PARAMETER=VALUE]...
+# once NAME [PARAMETER=VALUE]...: loads and unloads
 once() {
 	load "$@"
 	unload "$1"
@@ -151,20 +151,20 @@ unload_all() {
 	done
 }
 
-# A core that was not used yet.
+# Reloads the core.
 fresh() {
 	unload_all
 	load rcu_ptr "$@"
 }
 
-# The functions of all irq_works that frees in NMI may use, the kernel's and the engines', as
-# parameters of the benchmark module.
+# The addresses of the handlers of all irq_works that frees in NMI may use, of the kernel and the engines, as
+# a parameter of the benchmark module.
 irq_works() {
 	awk '$3 == "deferred_percpu_work_fn" || $3 ~ /8irq_workN.*(3rfc|8lockless).*5entry/ {
 		printf "%s%s", n++ ? "," : "irq_works=", $1 }' /proc/kallsyms
 }
 
-# host_nmis HZ [COUNT]: the host injects NMIs, until 'host_nmis 0' or COUNT have come
+# host_nmis HZ [COUNT]: has the host inject NMIs, until 'host_nmis 0' or COUNT of them
 host_nmis() {
 	say "rcu_ptr_guest: nmi $*"
 }
@@ -180,27 +180,27 @@ since_mark() {
 	dmesg | awk -v mark="$MARK" 'seen { print } index($0, mark) { seen = 1 }'
 }
 
-# Numbers out of the stats file.
+# Numbers in the stats file.
 
-# stat_sum NAME: of the sum line; nothing if it is not there
+# stat_sum NAME: the value in the sum line, or nothing
 stat_sum() {
 	sed -n 's/^sum /sum=0 /p' "$STATS" | tr ' ' '\n' | sed -n "s/^$1=//p"
 }
 
-# add_up NAME...: all that has one of these names on stdin
+# add_up NAME...: the sum of all values with these names on stdin
 add_up() {
 	tr ' ' '\n' | awk -F= -v names=" $* " 'index(names, " " $1 " ") { n += $2 } END { print n + 0 }'
 }
 
-# stats_of LINES NAME...: added up, of the lines that begin so; in one look, as objects of no known kind get one
-# meanwhile
+# stats_of LINES NAME...: the sum of these values in the lines that begin with LINES. The file is read once, as
+# objects move from queued_mixed to other counters meanwhile.
 stats_of() {
 	lines=$1
 	shift
 	sed -n "/^$lines /p" "$STATS" | add_up "$@"
 }
 
-# queued_at LINES: all that was queued, whatever the channel
+# queued_at LINES: objects queued in all channels
 queued_at() {
 	stats_of "$1" queued_slab queued_vmalloc queued_mixed queued_list queued_sync
 }
@@ -213,7 +213,7 @@ queued_are() {
 	[ "$(queued)" = "$1" ]
 }
 
-# waiting_at LINES: what is queued and not freed yet
+# waiting_at LINES: objects that are queued and not freed yet
 waiting_at() {
 	stats_of "$1" now_queued now_in_batches
 }
@@ -226,12 +226,12 @@ nothing_waits() {
 	[ "$(waiting)" = 0 ]
 }
 
-# taken NAME: a counter of rcu_ptr_takeover.ko
-taken() {
-	sed -n "s/^$1=//p" "$TAKEN"
+# takeover_stat NAME: a counter of rcu_ptr_takeover.ko
+takeover_stat() {
+	sed -n "s/^$1=//p" "$TAKEOVER_STATS"
 }
 
-# Of the sample modules: $ENTRIES is the file, whose first line counts.
+# Sample modules: $ENTRIES is their file, whose first line has counters.
 
 count_of() {
 	head -n 1 "$ENTRIES" | tr ' ' '\n' | sed -n "s/^$1=//p"
@@ -246,17 +246,17 @@ wait_for_count() {
 	wait_for "$1" at_least "$2" "$3" || fail "$(head -n 1 "$ENTRIES")"
 }
 
-# unload_sample NAME: its last line is in $LINE, and what it removed is what it added
+# unload_sample NAME: sets LINE to its last message; it must have removed all entries that it added
 unload_sample() {
 	mark unload
 	unload "$1"
 	LINE=$(since_mark | sed -n "s/.*$1: \([0-9]* entries added.*\)/\1/p")
-	[ -n "$LINE" ] || fail "it said nothing at its end"
+	[ -n "$LINE" ] || fail "no message at unload"
 	diag "$LINE"
-	want "entries removed" "$(echo "$LINE" | sed -n 's/.* added, \([0-9]*\) removed.*/\1/p')" "${LINE%% *}"
+	expect "entries removed" "$(echo "$LINE" | sed -n 's/.* added, \([0-9]*\) removed.*/\1/p')" "${LINE%% *}"
 }
 
-# wait_for SECONDS COMMAND...: until it is true
+# wait_for SECONDS COMMAND...: repeats the command until it succeeds
 wait_for() {
 	tries=$(($1 * 10))
 	! slow || tries=$((tries * 4))
@@ -272,7 +272,7 @@ wait_for() {
 # Load by the kernel's own callers.
 
 # Users of kvfree_rcu() in the kernel: dentries and inodes of a tree, mounts, namespaces, routes, control
-# groups, tasks, a module that knows nothing of rcu_ptr.
+# groups, tasks, a module that does not use rcu_ptr.
 kernel_work() {
 	folder=/tmp/tree$1
 	for round in $(seq "${2:-5}"); do
@@ -305,7 +305,7 @@ kernel_work() {
 	done
 }
 
-# A CPU goes down under tasks that are bound to it: the kernel frees with a task's pi_lock held.
+# Takes a CPU down while tasks are bound to it: the kernel frees with a task's pi_lock held.
 kernel_hotplug() {
 	online=/sys/devices/system/cpu/cpu1/online
 	[ -w "$online" ] || return 0
@@ -315,7 +315,7 @@ kernel_hotplug() {
 		bound="$bound $!"
 	done
 	for round in 1 2 3; do
-		# A CPU may be busy with something that can't be moved at the moment.
+		# This may fail while the CPU has work that can't be migrated.
 		echo 0 >"$online" || sleep 1
 		echo 1 >"$online" || true
 	done

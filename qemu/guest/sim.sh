@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
-# A simulated run: rcu_ptr_torture.ko, and what the seed says beside it. /sim.case defines TORTURE and
-# meanwhile, and where rcu_ptr_takeover.ko takes part, TAKEOVER, before, turns and callers; qemu/lib/sim/case.py writes it.
+# A simulated run: rcu_ptr_torture.ko, and what the seed adds. /sim.case, written by qemu/lib/sim/case.py, defines
+# TORTURE and meanwhile, and with rcu_ptr_takeover.ko also TAKEOVER, before, turns and callers.
 
 # shellcheck source=/dev/null
 . /sim.case
 
-# Where modules are, for debuggers.
+# Prints the addresses of a module's sections, for debuggers.
 sections() {
 	for section in .text .text.unlikely .init.text .data .bss .rodata; do
 		file=/sys/module/$1/sections/$section
@@ -18,7 +18,7 @@ over() {
 	[ -e /tmp/over ]
 }
 
-# again NAME: a function, until the torture is over
+# again NAME: repeats a function until the torture is over
 again() {
 	until over; do
 		"$1"
@@ -35,7 +35,7 @@ if [ -n "${TAKEOVER:-}" ]; then
 	beside=$!
 	again callers >/dev/null 2>&1 &
 	beside="$beside $!"
-	# The threads of the torture leave others little time.
+	# The threads of the torture leave little time to others.
 	# shellcheck disable=SC2086 # numbers
 	renice -n -15 -p $beside
 fi
@@ -43,7 +43,7 @@ fi
 # shellcheck disable=SC2086,SC2153,SC2154
 insmod /modules/rcu_ptr_torture.ko $TORTURE &
 torture=$!
-# It is there while it is being loaded.
+# Its sections are in sysfs while it is being loaded.
 tries=0
 while [ ! -e /sys/module/rcu_ptr_torture/sections/.text ] && [ $tries -lt 50 ]; do
 	usleep 1000

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
-# What suites of the kernel's own tests and users of kvfree_rcu() share, cases included: on its own
-# code (ENGINE=kernel), or on an engine.
+# The cases of rcu_ptr_upstream and rcu_ptr_upstream_short: the kernel's own tests and users of kvfree_rcu(), on
+# its own code (ENGINE=kernel), or on an engine.
 
 cleanup() {
 	for module in rcutorture rcuscale torture; do
@@ -11,7 +11,7 @@ cleanup() {
 	unload_all
 }
 
-# on_engine: what is freed from here on goes there
+# on_engine: redirects kvfree_rcu() to the engine
 on_engine() {
 	unload_all
 	[ "$ENGINE" = kernel ] || {
@@ -22,7 +22,7 @@ on_engine() {
 	slab=$(meminfo Slab)
 }
 
-# What the kernel keeps of files, of free objects and, with KASAN, of freed ones.
+# Frees cached files and objects and, with KASAN, quarantined ones.
 drop_caches() {
 	[ ! -e /proc/sys/vm/drop_caches ] || echo 3 >/proc/sys/vm/drop_caches
 	for cache in /sys/kernel/slab/*/shrink; do
@@ -34,17 +34,17 @@ meminfo() {
 	sed -n "s/^$1: *\([0-9]*\) kB/\1/p" /proc/meminfo
 }
 
-# What was freed is back.
+# Whether the slabs are as small as before.
 is_back() {
 	[ "$ENGINE" = kernel ] || echo 1 >"$BARRIER"
 	drop_caches
 	[ "$(meminfo Slab)" -lt $((slab + 8192)) ]
 }
 
-# sample: the most memory of slabs from here on, in /tmp/peak
+# sample: records the peak of slab memory from here on, in /tmp/peak
 sample() {
 	echo "$slab" >/tmp/peak
-	# No trace of it.
+	# Without the shell's trace.
 	(
 		set +x
 		while :; do
@@ -61,24 +61,24 @@ stop_sampler() {
 	rm -f /tmp/sampler
 }
 
-# off_engine AT-LEAST: objects were redirected, and their memory is back
+# off_engine LEAST: checks the number of redirected objects, and that their memory was freed; unloads the engine
 off_engine() {
 	stop_sampler
-	wait_for 30 is_back || fail "memory is not back: $(meminfo Slab) kB of slabs, $slab before"
+	wait_for 30 is_back || fail "memory is not freed: $(meminfo Slab) kB of slabs, $slab before"
 	[ "$ENGINE" != kernel ] || return 0
-	redirected=$(taken taken)
+	redirected=$(takeover_stat taken)
 	[ "$redirected" -ge "$1" ] || fail "$redirected objects were redirected, not $1"
-	want "objects that were leaked" "$(stat_sum leaked)" 0
-	diag "redirected $redirected objects, $(taken kfree_call_rcu_nolock_nmi) of them in NMI"
+	expect "objects that were leaked" "$(stat_sum leaked)" 0
+	diag "redirected $redirected objects, $(takeover_stat kfree_call_rcu_nolock_nmi) of them in NMI"
 	unload rcu_ptr_takeover
 	unload rcu_ptr
 }
 
-said() {
+logged() {
 	since_mark | grep -q "$1"
 }
 
-# scale NAME [PARAMETER=VALUE]...: rcuscale's kfree_rcu() test, to its result line
+# scale NAME [PARAMETER=VALUE]...: rcuscale's kfree_rcu() test, until its result line
 scale() {
 	name=$1
 	shift
@@ -90,7 +90,7 @@ scale() {
 	! slow || objects=1000 loops=4
 	load rcuscale kfree_rcu_test=1 kfree_nthreads=2 "kfree_alloc_num=$objects" kfree_mult=16 "kfree_loops=$loops" holdoff=0 \
 		shutdown_secs=0 verbose=0 "$@"
-	wait_for 120 said "Total time taken by all kfree'ers" || fail "no result"
+	wait_for 120 logged "Total time taken by all kfree'ers" || fail "no result"
 	result=$(since_mark | sed -n "s/.*Total time taken by all kfree'ers: //p")
 	unload rcuscale
 	unload torture
@@ -111,14 +111,14 @@ test_rcuscale_both() {
 	scale both
 }
 
-# The module refuses to stay loaded when it is done; insmod then tries once more.
+# The module's init fails on purpose when its tests are done; insmod then tries once more.
 test_vmalloc_kvfree_rcu() {
 	on_engine
 	mark vmalloc
-	! load test_vmalloc run_test_mask=768 nr_threads=2 test_loop_count=300 2>/dev/null || fail "it stays"
+	! load test_vmalloc run_test_mask=768 nr_threads=2 test_loop_count=300 2>/dev/null || fail "the module stays loaded"
 	since_mark | sed -n 's/.*\(Summary: .*\)/\1/p' >/tmp/summary
 	results=$(grep -c "kvfree_rcu_[12]_arg_vmalloc_test passed: 1 failed: 0" /tmp/summary)
-	want "results that are good" "$results" "$(wc -l </tmp/summary)"
+	expect "results that passed" "$results" "$(wc -l </tmp/summary)"
 	[ "$results" -ge 4 ] || fail "$results results"
 	diag "test_vmalloc: $results of $(wc -l </tmp/summary) passed"
 	off_engine 1000
@@ -135,7 +135,7 @@ test_mixed_load() {
 	off_engine 400
 }
 
-# Each of the two says itself what failed.
+# The two background loads print their own failures.
 mixed() {
 	kernel_work a &
 	a=$!
@@ -146,7 +146,7 @@ mixed() {
 	wait $b || fail "the second of two loads failed"
 }
 
-# rcutorture watches RCU itself, for $TORTURE seconds and more, while the kernel's users and its own tasks load it.
+# rcutorture checks RCU itself for at least $TORTURE seconds, under its own load and that of the kernel's users.
 test_rcutorture() {
 	[ -e /modules/rcutorture.ko ] || skip "rcutorture is part of kernels with CONFIG_RCU_TORTURE_TEST only"
 	on_engine

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
-# The benchmark module in small: every test of it runs, says something, and loses no object. Numbers
-# are not judged here.
+# The benchmark module: each of its tests runs with few objects, prints results, and loses no object. The
+# numbers are not checked here.
 
-# results KIND FUNCTIONS PARAMETER=VALUE...: a line of KIND comes for each of FUNCTIONS
+# results KIND FUNCTIONS PARAMETER=VALUE...: checks for a line of KIND for each of FUNCTIONS
 results() {
 	# On PREEMPT_RT kfree() may sleep, so it can't be measured with interrupts off.
 	[ ! -e /sys/kernel/realtime ] || skip "not on PREEMPT_RT"
@@ -20,22 +20,22 @@ results() {
 	unload rcu_ptr_bench
 }
 
-# measure KIND FUNCTIONS PARAMETER=VALUE...: the same, and no object is left
+# measure KIND FUNCTIONS PARAMETER=VALUE...: measures, and checks the results and that no object is left
 measure() {
 	results "$@"
-	want "objects queued and freed" "$(stat_sum freed)" "$(queued)"
+	expect "objects queued and freed" "$(stat_sum freed)" "$(queued)"
 	[ "$(queued)" -gt 0 ] || fail "no object was queued"
-	want leaked "$(stat_sum leaked)" 0
+	expect leaked "$(stat_sum leaked)" 0
 }
 
 ALL="kfree call_rcu kfree_rcu kfree_rcu_nolock rcu_ptr_kvfree rcu_ptr_kfree_nolock"
 NOLOCK="kfree_rcu_nolock rcu_ptr_kfree_nolock"
 
-# Objects of a cache of its own: the kernel complains when one is left.
+# Objects of a kmem_cache: the kernel warns if one is left.
 test_calls() {
 	measure call "$ALL" test=calls object=cache-64 objects=300 reps=1
 	[ "$(uname -m)" != x86_64 ] || since_mark | grep -q "rcu_ptr_bench: call context=nmi " ||
-		fail "nothing in NMI"
+		fail "no result in NMI"
 }
 
 test_path() {
@@ -59,7 +59,7 @@ test_backlog() {
 }
 
 test_series() {
-	# Seven seconds each.
+	# Each takes seven seconds.
 	measure series rcu_ptr_kvfree test=series object=cache-64 objects=1000 frees=rcu_ptr_kvfree
 }
 
@@ -71,19 +71,19 @@ test_scale() {
 	measure scale "kfree_rcu rcu_ptr_kvfree" test=scale kfree_loops=2 kfree_alloc_num=500 \
 		frees=kfree_rcu,rcu_ptr_kvfree
 	since_mark | grep -q "rcu_ptr_bench: Total time taken by all kfree'ers: [0-9]* ns, loops: 2, batches: " ||
-		fail "no line as rcuscale's"
+		fail "no line like rcuscale's"
 }
 
 PAIRS="kmem_cache_alloc+kfree_rcu kmem_cache_alloc+call_rcu kmalloc_nolock+kfree_rcu_nolock"
 PAIRS="$PAIRS rcu_ptr_cache_alloc+free_rcu rcu_ptr_cache_alloc_nolock+free_rcu"
 
-# Caches that lack an object say so when they are destroyed.
+# Caches warn at destruction if objects are missing.
 test_sheaf() {
 	results pair "$PAIRS" test=sheaf objects=400 reps=1
 	since_mark | grep -q "rcu_ptr_bench: recycle context=task " || fail "no whole cycle"
 	[ "$(uname -m)" != x86_64 ] ||
 		since_mark | grep -q "pair context=nmi functions=rcu_ptr_cache_alloc_nolock+free_rcu " ||
-		fail "nothing in NMI"
+		fail "no result in NMI"
 }
 
 test_sheafscale() {
@@ -97,7 +97,7 @@ test_refuses_nonsense() {
 	for what in test=nosuch "test=calls object=kmalloc-8" "test=calls object=page-64" objects=0; do
 		mark refused
 		# shellcheck disable=SC2086 # words
-		refused "" load rcu_ptr_bench $what
+		fails_with "" load rcu_ptr_bench $what
 		since_mark | grep -q "rcu_ptr_bench: " || fail "$what: no reason in the log"
 	done
 }

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
-# What calls cost, counted in instructions, against the numbers in the README's tables: the host puts
-# them into /costs (qemu/lib/costs.py). Only where the clock counts instructions is that exact.
+# Compares the costs of calls in instructions with the README's tables, which the host writes to /costs
+# (qemu/lib/costs.py). Exact only where the clock counts instructions.
 
-# A number of the README may be off by so many percent, or by half a unit.
+# The allowed difference to the README in percent, or half a unit.
 PERCENT=10
 
-# compared: what /tmp/compared says; with $off something is wrong there
+# compared: fails if /tmp/compared has differences ($off)
 compared() {
 	say_lines "rcu_ptr_costs: " </tmp/compared
 	[ -z "${off:-}" ] || fail "$(grep WRONG /tmp/compared || echo "there is no number")"
@@ -85,7 +85,7 @@ test_sheaves() {
 	measure sheaves test=sheaf objects=100000 reps=7
 }
 
-# The longest interrupt or softirq of each function after a backlog of $1 objects.
+# The longest interrupt or softirq with each function after a backlog of $1 objects.
 longest() {
 	mark "backlog $1"
 	load rcu_ptr_bench "engine=$ENGINE" test=backlog object=kmalloc-64 "objects=$1" \
@@ -94,7 +94,7 @@ longest() {
 	since_mark | sed -n 's/.*rcu_ptr_bench: backlog free=\([a-z_]*\) .* longest=/\1 /p'
 }
 
-# It does not depend on how many objects wait. The kernel's own kfree_rcu() is the control.
+# It must not depend on the number of objects that wait. The kernel's own kfree_rcu() is the control.
 test_backlog() {
 	loaded rcu_ptr || load rcu_ptr
 	longest 2000 >/tmp/few

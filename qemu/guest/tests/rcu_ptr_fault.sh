@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
-# Allocations that fail, by the kernel's fault injection, in the workers that refill the block caches:
-# nothing may be lost. (rcu_ptr_mightsleep has those that fail in calls. Loading a module with failing
-# allocations says nothing of it: the kernel itself warns then.)
+# Allocations that fail, by the kernel's fault injection, in the workers that refill the block caches: no object
+# may be lost. (Suite rcu_ptr_mightsleep tests allocations that fail in calls. Loading a module with failing
+# allocations is not tested, as the kernel itself warns.)
 
 PAGES=/sys/kernel/debug/fail_page_alloc
 
@@ -22,8 +22,7 @@ set_up_faults() {
 	echo 0 >"$PAGES/min-order"
 }
 
-# make_workers_fail 0|1: whether faults hit the kernel's workers
-# Workers to come inherit it from kthreadd.
+# make_workers_fail 0|1: whether allocations of the kernel's workers fail. New workers inherit it from kthreadd.
 make_workers_fail() {
 	for comm in /proc/[0-9]*/comm; do
 		case $(cat "$comm" 2>/dev/null) in
@@ -32,7 +31,7 @@ make_workers_fail() {
 	done
 }
 
-# Refills bring nothing, so what is queued goes on the list, all but what one-argument calls free.
+# Refills allocate nothing, so objects are linked, except those of headless calls.
 test_refills_fail() {
 	set_up_faults
 	engine=${ENGINE:-rfc}
@@ -43,18 +42,18 @@ test_refills_fail() {
 	echo 100 >$PAGES/probability
 	load rcu_ptr_client_rs objects=2000
 	sleep 1
-	want "blocks that refills brought" "$(stat_sum refilled)" 0
-	want "callbacks on the list" "$(stat_sum queued_call_list)" 1999
+	expect "blocks allocated by refills" "$(stat_sum refilled)" 0
+	expect "callbacks on the list" "$(stat_sum queued_call_list)" 1999
 	echo 0 >$PAGES/probability
 	echo N >$PAGES/task-filter
 	make_workers_fail 0
 	unload rcu_ptr_client_rs
-	# With memory there again so are blocks.
+	# When memory is available again, so are blocks.
 	load rcu_ptr_client_c objects=4000
 	sleep 1
 	unload rcu_ptr_client_c
-	[ "$(stat_sum refilled)" -gt 0 ] || fail "no refill after memory came back"
-	want leaked "$(stat_sum leaked)" 0
+	[ "$(stat_sum refilled)" -gt 0 ] || fail "no refill although memory is available"
+	expect leaked "$(stat_sum leaked)" 0
 }
 
 suite rcu_ptr_fault refills_fail

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
-# Do the NMIs that the host injects arrive?
+# NMIs that the host injects.
 
 # NMIs so far, on all CPUs.
 nmis() {
@@ -15,27 +15,27 @@ cleanup() {
 	host_nmis 0
 }
 
-# One that comes while another is handled is held back, and only one is: some may be lost.
+# While one is handled only one more is pending: some may be lost.
 test_count() {
 	before=$(nmis)
 	host_nmis 50 40
-	wait_for 10 at_least $((before + 20)) || fail "$(($(nmis) - before)) of 40 NMIs came"
+	wait_for 10 at_least $((before + 20)) || fail "$(($(nmis) - before)) of 40 NMIs arrived"
 	sleep 1
-	[ "$(nmis)" -le $((before + 40)) ] || fail "$(($(nmis) - before)) NMIs came, 40 were asked for"
+	[ "$(nmis)" -le $((before + 40)) ] || fail "$(($(nmis) - before)) NMIs arrived, 40 were requested"
 }
 
 test_rate_and_off() {
 	before=$(nmis)
 	host_nmis 20
-	wait_for 20 at_least $((before + 10)) || fail "$(($(nmis) - before)) NMIs came"
+	wait_for 20 at_least $((before + 10)) || fail "$(($(nmis) - before)) NMIs arrived"
 	host_nmis 0
 	sleep 1
 	before=$(nmis)
 	sleep 2
-	want "NMIs after the end" "$(nmis)" "$before"
+	expect "NMIs after the end" "$(nmis)" "$before"
 }
 
-# The kernel knows no reason for these NMIs, and says so, ten times in 5 s at most.
+# The kernel reports these NMIs as of unknown reason, at most ten times in 5 s.
 say "rcu_ptr: expect-splat begin + ^Uhhuh. NMI received for unknown reason ;; + ^Dazed and confused"
 suite rcu_ptr_host_nmi count rate_and_off
 sleep 1

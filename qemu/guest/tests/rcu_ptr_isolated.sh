@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
-# A CPU that is to be left alone (isolcpus, nohz_full, rcu_nocbs): what frees there bring to it, and that nothing comes to it
-# while it has nothing. Seen by the tracepoints of workqueues, timers and IPIs.
+# An isolated CPU (isolcpus, nohz_full, rcu_nocbs): the work that frees cause on it, and that nothing runs on it for
+# the modules while it has no objects. Checked with the tracepoints of workqueues, timers and IPIs.
 
 SYSTEMS="workqueue timer ipi csd"
 
@@ -17,24 +17,24 @@ isolated() {
 	[ -n "$cpu" ] || skip "no CPU is isolated"
 }
 
-# events 0|1: off, or on
+# events 0|1: disables or enables them
 events() {
 	for system in $SYSTEMS; do
 		echo "$1" >"$TRACING/events/$system/enable"
 	done
 }
 
-# seen CPU EVENT [TEXT]: how often an event of ours was on that CPU, with that in its line
+# seen CPU EVENT [TEXT]: the number of events of rcu_ptr on that CPU, with this text
 seen() {
 	grep -F "[00$1]" "$TRACING/trace" | grep " $2: " | grep rcu_ptr | grep -c "${3:-}" || true
 }
 
-# sent CPU: interrupts of ours to that CPU: irq_works and function calls
+# sent CPU: interrupts of rcu_ptr to that CPU: irq_works and function calls
 sent() {
 	grep -E " (ipi_send_cpu|csd_queue_cpu): cpu=$1 " "$TRACING/trace" | grep -c rcu_ptr || true
 }
 
-# What an engine's objects bring is no kworker there, wherever the grace period's callback runs.
+# An engine's objects run no kworker there, wherever the RCU callback runs.
 test_frees_bring_no_kworker() {
 	isolated
 	fresh drain_interval_msec=100
@@ -43,12 +43,12 @@ test_frees_bring_no_kworker() {
 	taskset -c "$cpu" insmod /modules/rcu_ptr_client_c.ko objects=4000
 	wait_for 10 nothing_waits || fail "objects are left"
 	events 0
-	want "objects freed" "$(stat_sum freed)" 4000
-	want "work items on CPU $cpu" "$(seen "$cpu" workqueue_execute_start)" 0
-	[ "$(seen 0 workqueue_execute_start)" -gt 0 ] || fail "no work item is seen anywhere"
+	expect "objects freed" "$(stat_sum freed)" 4000
+	expect "work items on CPU $cpu" "$(seen "$cpu" workqueue_execute_start)" 0
+	[ "$(seen 0 workqueue_execute_start)" -gt 0 ] || fail "no work item is traced anywhere"
 }
 
-# The same of a cache, whose monitor takes its sheaves off the CPU: that and nothing else.
+# Of a cache only the monitor runs there, which removes the sheaves.
 test_caches_bring_their_monitor() {
 	isolated
 	fresh drain_interval_msec=100
@@ -59,12 +59,12 @@ test_caches_bring_their_monitor() {
 	sleep 1
 	unload rcu_ptr_nmi_hash
 	events 0
-	want "work items on CPU $cpu but its monitor" \
+	expect "work items on CPU $cpu besides its monitor" \
 		"$(seen "$cpu" workqueue_execute_start)" "$(seen "$cpu" workqueue_execute_start Monitor)"
 }
 
-# When all is freed nothing of ours runs there, and nothing interrupts it: not for a barrier, and not for
-# memory reclaim.
+# When all objects are freed nothing of rcu_ptr runs there or interrupts it, neither for a barrier nor for memory
+# reclaim.
 test_nothing_comes_where_nothing_is() {
 	isolated
 	fresh drain_interval_msec=100
@@ -82,10 +82,10 @@ test_nothing_comes_where_nothing_is() {
 	done
 	sleep 1
 	events 0
-	want "work items on CPU $cpu" "$(seen "$cpu" workqueue_execute_start)" 0
-	want "timers on CPU $cpu" "$(($(seen "$cpu" hrtimer_expire_entry) + $(seen "$cpu" timer_expire_entry)))" 0
-	want "interrupts sent to CPU $cpu" "$(sent "$cpu")" 0
-	[ "$(seen 0 workqueue_execute_start)" -gt 0 ] || fail "no work item is seen anywhere"
+	expect "work items on CPU $cpu" "$(seen "$cpu" workqueue_execute_start)" 0
+	expect "timers on CPU $cpu" "$(($(seen "$cpu" hrtimer_expire_entry) + $(seen "$cpu" timer_expire_entry)))" 0
+	expect "interrupts sent to CPU $cpu" "$(sent "$cpu")" 0
+	[ "$(seen 0 workqueue_execute_start)" -gt 0 ] || fail "no work item is traced anywhere"
 }
 
 suite rcu_ptr_isolated frees_bring_no_kworker caches_bring_their_monitor nothing_comes_where_nothing_is

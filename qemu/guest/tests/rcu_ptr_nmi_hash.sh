@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
-# The sample module rcu_ptr_nmi_hash: entries are added and removed in NMI while others read them.
+# The sample module rcu_ptr_nmi_hash: entries are added and removed in NMI while readers use them.
 
 ENTRIES=/sys/kernel/debug/rcu_ptr_nmi_hash/entries
 
-# load_hash [PARAMETER=VALUE]...: skips where there is no such event
+# load_hash [PARAMETER=VALUE]...: skips without a source of NMIs
 load_hash() {
 	load rcu_ptr
 	load rcu_ptr_nmi_hash "$@" 2>/tmp/insmod || {
@@ -15,7 +15,7 @@ load_hash() {
 
 unload_hash() {
 	unload_sample rcu_ptr_nmi_hash
-	# The core goes only if the cache is gone; a cache that lacks an object warns.
+	# The core can be unloaded only after the cache was destroyed, which warns if objects are missing.
 	unload rcu_ptr
 }
 
@@ -24,17 +24,17 @@ test_adds_and_removes_in_nmi() {
 	wait_for_count 20 added 2000
 	wait_for_count 20 aged 1000
 	at_least nmis 2000 || fail "not in NMI: $(head -n 1 "$ENTRIES")"
-	want "entries that changed under a reader" "$(count_of torn)" 0
-	wait_for 20 an_entry_is_seen || fail "no entry to be seen"
+	expect "entries that changed under a reader" "$(count_of torn)" 0
+	wait_for 20 an_entry_is_seen || fail "no entry is shown"
 	diag "$(head -n 1 "$ENTRIES")"
-	# Each waited for its grace period in a sheaf, and for its monitor at the longest.
+	# Each waited in a sheaf, at the longest for the monitor.
 	line=$(sed -n 's/^cache=[^ ]* //p' /sys/kernel/debug/rcu_ptr/delays)
 	waited=$(echo "$line" | tr ' ' '\n' | awk -F= '{ n += $2 } END { print n + 0 }')
 	long=${line##*=}
 	[ "$waited" -ge 500 ] || fail "$waited objects waited in sheaves: $line"
-	want "objects that waited for minutes" "$long" 0
+	expect "objects that waited for minutes" "$long" 0
 	diag "$line"
-	# Of what found no sheaf, kmalloc_nolock() gave the second number.
+	# Allocations without a sheaf, and how many of them kmalloc_nolock() served.
 	diag "$(tr ' ' '\n' </sys/kernel/debug/rcu_ptr/caches | grep '^alloc_miss=\|^nolock_allocs=' | tr '\n' ' ')"
 	unload_hash
 }
@@ -43,12 +43,12 @@ an_entry_is_seen() {
 	sed 1d "$ENTRIES" | grep -q '^ip=0x[0-9a-f]* phase=[0-9]* hits=[1-9]'
 }
 
-# One bucket: nearly every entry takes the place of another, in the handler, under readers.
+# One bucket: nearly every entry replaces another one, in the handler, under readers.
 test_evicts_in_nmi() {
 	load_hash buckets=1
 	wait_for_count 20 evicted 1000
 	wait_for 30 looked_at 500 || fail "$(head -n 1 "$ENTRIES")"
-	want "entries that changed under a reader" "$(count_of torn)" 0
+	expect "entries that changed under a reader" "$(count_of torn)" 0
 	[ "$(count_of missed)" -lt "$(count_of added)" ] || fail "hardly any allocation succeeded"
 	diag "$(head -n 1 "$ENTRIES")"
 	unload_hash
@@ -72,7 +72,7 @@ test_again_and_again() {
 test_refuses_nonsense() {
 	load rcu_ptr
 	for what in buckets=0 buckets=65537 period=0; do
-		refused "Invalid argument" load rcu_ptr_nmi_hash "$what"
+		fails_with "Invalid argument" load rcu_ptr_nmi_hash "$what"
 	done
 }
 

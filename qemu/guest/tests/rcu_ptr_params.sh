@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
-# The parameters, as a user of insmod and of /sys/module sees them.
+# The parameters of insmod and in /sys/module.
 
 param() {
 	cat "$PARAMS/$1"
 }
 
-# values ENGINE CACHED FILL DRAIN: of all parameters, and in the line of the log
+# values ENGINE CACHED FILL DRAIN: checks all parameters, and the line of the log
 values() {
-	want engine "$(param engine)" "$1"
-	want rcu_min_cached_objs "$(param rcu_min_cached_objs)" "$2"
-	want rcu_delay_page_cache_fill_msec "$(param rcu_delay_page_cache_fill_msec)" "$3"
-	want drain_interval_msec "$(param drain_interval_msec)" "$4"
+	expect engine "$(param engine)" "$1"
+	expect rcu_min_cached_objs "$(param rcu_min_cached_objs)" "$2"
+	expect rcu_delay_page_cache_fill_msec "$(param rcu_delay_page_cache_fill_msec)" "$3"
+	expect drain_interval_msec "$(param drain_interval_msec)" "$4"
 	since_mark | grep -q "rcu_ptr: engine $1, .* CPUs, $2 cached blocks, drain after $4 ms" ||
-		fail "no line in the log says engine, CPUs, cached blocks and drain interval"
+		fail "no line in the log has engine, CPUs, cached blocks and drain interval"
 }
 
 test_defaults() {
@@ -24,22 +24,22 @@ test_defaults() {
 
 test_modes() {
 	load rcu_ptr
-	want "mode of engine" "$(stat -c %a "$PARAMS/engine")" 444
+	expect "mode of engine" "$(stat -c %a "$PARAMS/engine")" 444
 	for name in rcu_min_cached_objs rcu_delay_page_cache_fill_msec drain_interval_msec; do
-		want "mode of $name" "$(stat -c %a "$PARAMS/$name")" 644
+		expect "mode of $name" "$(stat -c %a "$PARAMS/$name")" 644
 	done
 }
 
-# The kernel adds a line of its own for each try, and insmod may try twice with different system
-# calls: there must be one reason for each.
+# The kernel adds a line of its own for each attempt, and insmod may try two system calls: there must be one reason
+# for each attempt.
 refused_at_load() {
 	mark "$1"
-	refused "Invalid argument" load rcu_ptr "$1"
-	! loaded rcu_ptr || fail "$1: refused but loaded"
+	fails_with "Invalid argument" load rcu_ptr "$1"
+	! loaded rcu_ptr || fail "$1: rejected but loaded"
 	tries=$(since_mark | grep -c "rcu_ptr: .* invalid for parameter")
 	reasons=$(since_mark | grep -c "rcu_ptr: ${1%%=*}=.*: $2")
-	[ "$tries" -ge 1 ] || fail "$1: refused, but not for the parameter"
-	want "reasons for refusing $1" "$reasons" "$tries"
+	[ "$tries" -ge 1 ] || fail "$1: rejected, but not for the parameter"
+	expect "reasons for rejecting $1" "$reasons" "$tries"
 }
 
 test_refused_at_load() {
@@ -59,9 +59,9 @@ test_refused_at_load() {
 refused_at_runtime() {
 	before=$(param "$1")
 	mark "$1=$2"
-	refused "Invalid argument" write "$2" "$PARAMS/$1"
-	want "$1 after a refused write" "$(param "$1")" "$before"
-	want "reasons for refusing $1=$2" "$(since_mark | grep -c "rcu_ptr: $1=.*: not a whole number")" 1
+	fails_with "Invalid argument" write "$2" "$PARAMS/$1"
+	expect "$1 after a rejected write" "$(param "$1")" "$before"
+	expect "reasons for rejecting $1=$2" "$(since_mark | grep -c "rcu_ptr: $1=.*: not a whole number")" 1
 }
 
 test_refused_at_runtime() {
@@ -77,8 +77,8 @@ test_refused_at_runtime() {
 test_engine_is_fixed() {
 	load rcu_ptr
 	before=$(param engine)
-	refused "Permission denied" write "$before" "$PARAMS/engine"
-	want engine "$(param engine)" "$before"
+	fails_with "Permission denied" write "$before" "$PARAMS/engine"
+	expect engine "$(param engine)" "$before"
 }
 
 test_accepted_at_load() {
@@ -87,7 +87,7 @@ test_accepted_at_load() {
 		drain_interval_msec=1
 	values "${ENGINE:-rfc}" 0 0 1
 	unload rcu_ptr
-	# The largest, and what was set before must be forgotten.
+	# The maximum, which has to replace the value set before.
 	load rcu_ptr rcu_min_cached_objs=64 rcu_delay_page_cache_fill_msec=100000 drain_interval_msec=600000
 	values "${ENGINE:-lockless}" 64 100000 600000
 }
@@ -95,7 +95,7 @@ test_accepted_at_load() {
 test_engines() {
 	for engine in rfc lockless; do
 		load rcu_ptr engine=$engine
-		want engine "$(param engine)" $engine
+		expect engine "$(param engine)" $engine
 		unload rcu_ptr
 	done
 }
@@ -106,11 +106,11 @@ test_accepted_at_runtime() {
 			rcu_delay_page_cache_fill_msec=0 rcu_delay_page_cache_fill_msec=100000 \
 			drain_interval_msec=1 drain_interval_msec=600000; do
 		echo "${pair#*=}" >"$PARAMS/${pair%=*}"
-		want "${pair%=*}" "$(param "${pair%=*}")" "${pair#*=}"
+		expect "${pair%=*}" "$(param "${pair%=*}")" "${pair#*=}"
 	done
 }
 
-# cached_at_most BLOCKS: on every CPU
+# cached_at_most BLOCKS: whether no CPU has more
 cached_at_most() {
 	sed -n 's/^cpu=.* now_cached=\([0-9]*\).*/\1/p' "$STATS" | awk -v most="$1" '$1 > most { bad = 1 } END { exit bad }'
 }
@@ -119,7 +119,7 @@ cached_more_than() {
 	[ "$(stat_sum now_cached)" -gt "$1" ]
 }
 
-# Blocks beyond a limit that was lowered go back, and refills go on.
+# When the limit is lowered the excess is freed, and refills continue.
 test_lower_limit() {
 	load rcu_ptr rcu_min_cached_objs=64
 	load rcu_ptr_client_c objects=2000
@@ -128,10 +128,10 @@ test_lower_limit() {
 	wait_for 10 cached_at_most 1 ||
 		fail "more than 1 block is cached per CPU: $(sed -n '/^cpu/p' "$STATS")"
 	unload rcu_ptr_client_c
-	cached_at_most 1 || fail "objects that were freed brought blocks back"
+	cached_at_most 1 || fail "freed objects exceed the limit of blocks"
 	echo 64 >"$PARAMS/rcu_min_cached_objs"
 	load rcu_ptr_client_c objects=2000
-	wait_for 20 cached_more_than 40 || fail "no refill came: $(sed -n '/^sum/p' "$STATS")"
+	wait_for 20 cached_more_than 40 || fail "no refill: $(sed -n '/^sum/p' "$STATS")"
 	echo 0 >"$PARAMS/rcu_min_cached_objs"
 	wait_for 10 cached_at_most 0 || fail "blocks are cached: $(sed -n '/^cpu/p' "$STATS")"
 }

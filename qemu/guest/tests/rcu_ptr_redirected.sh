@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
-# What steps of the plan before this one freed by the kernel's functions went to the engine. WHAT is a counter
-# of rcu_ptr_takeover.ko, and LEAST what it has to have.
+# Objects that earlier steps of the plan freed by the kernel's functions were redirected. WHAT is a counter of
+# rcu_ptr_takeover.ko, and LEAST its minimum.
 
-# The engine is the next step's too.
+# The next step uses the engine too.
 cleanup() {
 	:
 }
 
 test_counted() {
-	diag "$(tr '\n' ' ' <"$TAKEN")"
-	[ "$(taken "$WHAT")" -ge "$LEAST" ] || fail "$WHAT=$(taken "$WHAT"), not $LEAST"
-	want "objects that were leaked" "$(stat_sum leaked)" 0
+	diag "$(tr '\n' ' ' <"$TAKEOVER_STATS")"
+	[ "$(takeover_stat "$WHAT")" -ge "$LEAST" ] || fail "$WHAT=$(takeover_stat "$WHAT"), not $LEAST"
+	expect "objects that were leaked" "$(stat_sum leaked)" 0
 }
 
 suite rcu_ptr_redirected counted

@@ -7,26 +7,26 @@ cleanup() {
 	unload_all
 }
 
-# Nothing but what the modules have to say themselves.
+# Fails if the log has other messages than those of the modules.
 silent() {
 	noise=$(since_mark | grep -v -e 'rcu_ptr: engine ' -e 'rcu_ptr_client_[a-z]*: ' -e ' clocksource: ' -e ' tsc: ' -e rcu_ptr_guest) ||
 		return 0
 	echo "$noise" | say_lines "    # "
-	fail "$1 is not silent"
+	fail "$1 has other messages"
 }
 
 core_goes() {
 	unload rcu_ptr
-	! loaded rcu_ptr || fail "rcu_ptr is still there"
+	! loaded rcu_ptr || fail "rcu_ptr is still loaded"
 }
 
 refuses_while_loaded() {
 	load rcu_ptr
 	load "$1" objects=1000
-	refused "Resource temporarily unavailable" rmmod rcu_ptr
-	loaded rcu_ptr || fail "refused, but gone"
-	loaded "$1" || fail "$1 is gone"
-	grep -q "^sum " "$STATS" || fail "the stats are gone"
+	fails_with "Resource temporarily unavailable" rmmod rcu_ptr
+	loaded rcu_ptr || fail "rejected, but unloaded"
+	loaded "$1" || fail "$1 is not loaded"
+	grep -q "^sum " "$STATS" || fail "there are no stats"
 	unload "$1"
 	core_goes
 }
@@ -41,9 +41,9 @@ test_refused_while_rust_client_is_loaded() {
 
 test_client_needs_core() {
 	mark client
-	refused "" load rcu_ptr_client_c
+	fails_with "" load rcu_ptr_client_c
 	since_mark | grep -q "rcu_ptr_client_c: Unknown symbol __rcu_ptr_kvfree" ||
-		fail "refused for another reason: $(cat /tmp/refused)"
+		fail "rejected for another reason: $(cat /tmp/stderr)"
 }
 
 test_two_clients() {
@@ -51,18 +51,18 @@ test_two_clients() {
 	load rcu_ptr_client_c objects=3000
 	load rcu_ptr_client_rs objects=3000
 	unload rcu_ptr_client_c
-	refused "Resource temporarily unavailable" rmmod rcu_ptr
+	fails_with "Resource temporarily unavailable" rmmod rcu_ptr
 	unload rcu_ptr_client_rs
 	unload rcu_ptr
 }
 
-# The Rust client leaves without waiting: its objects are the core's to free.
-# What a client has queued is done when it is gone, long before the drain interval is over.
+# The Rust client is unloaded without waiting: the core frees its objects. All that a client has queued is done when
+# it is unloaded, long before the drain interval is over.
 test_client_drains_first() {
 	mark drain
 	load rcu_ptr drain_interval_msec=600000
 	once rcu_ptr_client_rs objects=100
-	want "objects left" "$(stat_sum now_queued)" 0
+	expect "objects left" "$(stat_sum now_queued)" 0
 	[ $(($(stat_sum invoked) + $(stat_sum freed))) -ge 100 ] ||
 		fail "not all are done: $(sed -n '/^sum/p' "$STATS")"
 	core_goes
@@ -86,7 +86,7 @@ test_reload() {
 	mark reload
 	for round in 1 2 3 4 5; do
 		load rcu_ptr
-		want "queued objects of round $round" "$(queued)" 0
+		expect "queued objects of round $round" "$(queued)" 0
 		load rcu_ptr_client_c objects=100
 		once rcu_ptr_client_rs objects=100
 		unload rcu_ptr_client_c
@@ -95,7 +95,7 @@ test_reload() {
 	silent "reloading"
 }
 
-# The callbacks of CPU hotplug come and go, with CPUs on their way.
+# Hotplug callbacks are registered and unregistered while CPUs go down and up.
 test_cpus_that_come_and_go_meanwhile() {
 	cpu=/sys/devices/system/cpu/cpu1/online
 	[ -w $cpu ] || skip "needs two CPUs"
@@ -113,22 +113,22 @@ test_cpus_that_come_and_go_meanwhile() {
 	done
 	touch /tmp/enough
 	wait
-	[ "$(wc -l </tmp/turns)" -ge 2 ] || fail "the CPU was taken down $(wc -l </tmp/turns) times only"
-	want "state of the CPU" "$(cat $cpu)" 1
-	! loaded rcu_ptr || fail "rcu_ptr is still there"
+	[ "$(wc -l </tmp/turns)" -ge 2 ] || fail "the CPU went down only $(wc -l </tmp/turns) times"
+	expect "state of the CPU" "$(cat $cpu)" 1
+	! loaded rcu_ptr || fail "rcu_ptr is still loaded"
 }
 
-# A setter of a parameter queues a callback, and the next one refuses the load. The module is not in sysfs yet.
+# The setter of a parameter queues a callback, and the next one fails. The module is not in sysfs yet.
 test_failed_load_waits_for_callbacks() {
 	load rcu_ptr
 	mark failed_load
-	! load rcu_ptr_torture queue_early=1 msecs=neither 2>/dev/null || fail "it was loaded"
+	! load rcu_ptr_torture queue_early=1 msecs=neither 2>/dev/null || fail "the module was loaded"
 	# insmod tries twice.
-	want "callbacks that were called by then" "$(since_mark | grep -c "the callback of a parameter was called")" 2
+	expect "callbacks that were called" "$(since_mark | grep -c "the callback of a parameter was called")" 2
 	core_goes
 }
 
-# Most scenarios have no function tracing, by which the kernel's functions are redirected.
+# Most scenarios have no function tracing, which redirecting the kernel's functions needs.
 test_takeover_says_what_is_missing() {
 	mark takeover
 	load rcu_ptr
@@ -136,11 +136,11 @@ test_takeover_says_what_is_missing() {
 		load rcu_ptr_takeover
 		return
 	fi
-	refused "not supported" load rcu_ptr_takeover
+	fails_with "not supported" load rcu_ptr_takeover
 	# insmod tries twice.
 	since_mark | sed -n 's/.*rcu_ptr_takeover: //p' | sort -u >/tmp/sentence
-	want "sentences in the log" "$(wc -l </tmp/sentence)" 1
-	grep -q "this kernel lacks CONFIG_FUNCTION_TRACER=y" /tmp/sentence || fail "it says: $(cat /tmp/sentence)"
+	expect "reasons in the log" "$(wc -l </tmp/sentence)" 1
+	grep -q "this kernel lacks CONFIG_FUNCTION_TRACER=y" /tmp/sentence || fail "the reason is: $(cat /tmp/sentence)"
 	core_goes
 }
 

@@ -12,7 +12,7 @@ cleanup() {
 	unload_all
 }
 
-# start_load: tasks that sleep and wake each other all the time
+# start_load: tasks that keep sleeping and waking each other
 start_load() {
 	for _ in 1 2 3; do
 		yes 2>/dev/null | dd of=/dev/null bs=512 2>/dev/null &
@@ -22,7 +22,7 @@ start_load() {
 
 stop_load() {
 	[ -e /tmp/load ] || return 0
-	# The end of a pipeline takes what is before it along.
+	# When the last task of a pipeline ends, the others do too.
 	xargs kill </tmp/load || true
 	rm /tmp/load
 	wait
@@ -33,20 +33,20 @@ load_sleepers() {
 	load rcu_ptr_sleepers "$@"
 }
 
-# What was dropped is what was removed: its grace periods are over once the barrier has returned.
+# All entries that were removed are dropped when the barrier has returned.
 all_dropped() {
 	before=$(count_of woken)
 	before=$((before + $(count_of evicted)))
 	echo 1 >"$BARRIER"
 	after=$(count_of dropped)
 	[ "$after" -ge "$before" ] || fail "$before entries were removed, and $after dropped: $(head -n 1 "$ENTRIES")"
-	# And no more than that, and those that there was no memory for.
+	# But not more than these and those for which there was no memory.
 	removed=$(count_of woken)
 	removed=$((removed + $(count_of evicted) + $(count_of missed)))
 	[ "$after" -le "$removed" ] || fail "$after dropped, and only $removed removed"
 }
 
-# entry_of PID: what there is of it
+# entry_of PID: its entry
 entry_of() {
 	sed -n "/^pid=$1 /,/^pid=/p" "$ENTRIES" | sed '1n;/^pid=/d'
 }
@@ -72,7 +72,7 @@ test_shows_who_sleeps() {
 	diag "$(entry_of $pid)"
 	kill $pid
 	wait $pid || true
-	wait_for 20 is_gone $pid || fail "it has ended, and still sleeps: $(entry_of $pid)"
+	wait_for 20 is_gone $pid || fail "the task has ended, but has an entry: $(entry_of $pid)"
 	unload_sample rcu_ptr_sleepers
 }
 
@@ -92,7 +92,7 @@ test_drops_what_it_removes() {
 	unload rcu_ptr
 }
 
-# One bucket: nearly every entry takes the place of another, under readers.
+# One bucket: nearly every entry replaces another one, under readers.
 test_evicts() {
 	load_sleepers buckets=1
 	start_load
@@ -105,7 +105,7 @@ test_evicts() {
 	unload_sample rcu_ptr_sleepers
 }
 
-# There are always entries whose destructor, which is code of the module, is still to come.
+# There are always entries whose destructor, which is code of the module, has not run yet.
 test_unloads_under_load() {
 	load rcu_ptr
 	start_load
@@ -119,7 +119,7 @@ test_unloads_under_load() {
 		*) waited=$((waited + 1)) ;;
 		esac
 	done
-	[ $waited -gt 0 ] || fail "none of them had anything to wait for"
+	[ $waited -gt 0 ] || fail "no unload had to wait"
 	stop_load
 	unload rcu_ptr
 }
@@ -127,7 +127,7 @@ test_unloads_under_load() {
 test_refuses_nonsense() {
 	load rcu_ptr
 	for what in buckets=0 buckets=65537; do
-		refused "Invalid argument" load rcu_ptr_sleepers "$what"
+		fails_with "Invalid argument" load rcu_ptr_sleepers "$what"
 	done
 }
 

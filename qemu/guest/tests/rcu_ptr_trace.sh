@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
-# The tracepoints, used through tracefs as trace-cmd does.
+# The tracepoints, through tracefs.
 
 PAGES=$TRACING/events/kmem/mm_page_alloc
 
@@ -18,7 +18,7 @@ cleanup() {
 	echo >"$TRACING/trace"
 }
 
-# start EVENT...: a fresh core with these events on, and an empty trace.
+# start EVENT...: reloads the core, enables these events, and clears the trace.
 start() {
 	fresh
 	echo >"$TRACING/trace"
@@ -58,17 +58,17 @@ test_events_exist() {
 test_queue() {
 	start queue
 	load rcu_ptr_client_c objects=40
-	# While the client is there, or its symbols are gone.
+	# While the client is loaded, as its symbols are needed.
 	lines_of queue >/tmp/queue
-	want "objects in the trace" "$(wc -l </tmp/queue)" 40
+	expect "objects in the trace" "$(wc -l </tmp/queue)" 40
 	engine=$(cat "$PARAMS/engine")
 	good="engine=$engine channel=(slab|vmalloc|list|sync) kind=free ctx=task ptr=[0-9a-f]{16}"
 	good="$good caller=[a-z0-9_.]+\+0x[0-9a-f]+/0x[0-9a-f]+ \[rcu_ptr_client_c\]"
-	grep -v -E "$good" /tmp/queue >/tmp/bad && fail "not as it should be: $(sed -n 1p /tmp/bad)"
-	# Engine lockless tells its objects apart when it frees them.
+	grep -v -E "$good" /tmp/queue >/tmp/bad && fail "wrong line: $(sed -n 1p /tmp/bad)"
+	# Engine lockless sorts its objects when it frees them.
 	unload rcu_ptr_client_c
 	for channel in slab vmalloc list sync; do
-		want "$channel objects in the trace" "$(count channel=$channel </tmp/queue)" \
+		expect "$channel objects in the trace" "$(count channel=$channel </tmp/queue)" \
 			"$(stat_sum queued_$channel)"
 	done
 }
@@ -83,33 +83,32 @@ by_batch() {
 }
 
 test_batches_agree_with_queue() {
-	# Where a grace period takes less time than the machine needs to get to the objects, no batch is needed.
+	# No batch is needed if the grace period is over before the machine processes the objects: try again then.
 	for _ in 1 2 3 4 5; do
 		start queue batch_start batch_end
 		once rcu_ptr_client_c objects=3000
-		want "objects left after the client's barrier" "$(waiting)" 0
+		expect "objects left after the client's barrier" "$(waiting)" 0
 		echo 0 >"$EVENTS/enable"
 		queued=$(lines_of queue | count -v channel=sync)
-		want "objects queued in the trace and freed after it" \
+		expect "objects queued in the trace and freed after it" \
 			"$(lines_of batch_end | add_up slab vmalloc list mixed)" "$queued"
 		lines_of batch_start | sed 's/.*rcu_ptr_batch_start: //' >/tmp/starts
 		[ ! -s /tmp/starts ] || break
 	done
 	lines_of batch_end | grep -v batch=-1 | sed 's/.*rcu_ptr_batch_end: //' >/tmp/ends
 	[ -s /tmp/starts ] || fail "no batch was started"
-	# What joins a batch of engine lockless has a start of its own, and one end with the others.
-	want "batches that ended" "$(by_batch /tmp/ends)" "$(by_batch /tmp/starts)"
+	# Blocks that join a batch of engine lockless have a start event of their own, and share its end event.
+	expect "batches that ended" "$(by_batch /tmp/ends)" "$(by_batch /tmp/starts)"
 	grep -v -E ' gp=[1-9][0-9]*$' /tmp/starts /tmp/ends &&
 		fail "a batch doesn't name its grace period"
-	want "objects by the stats" "$(stat_sum freed)" 3000
+	expect "objects by the stats" "$(stat_sum freed)" 3000
 }
 
-# A batch ends only after it has started, and its objects needed no later grace period than the one
-# that the start announced.
+# A batch ends only after it has started, and not before the grace period of its start event.
 test_batch_order() {
 	start batch_start batch_end
 	once rcu_ptr_client_c objects=1000
-	# On a slow machine all of them may be ready before a batch is made.
+	# On a slow machine all objects may be ready before a batch is made.
 	[ -n "$(lines_of 'batch_[a-z]*')" ] || fail "no batch in the trace"
 	lines_of 'batch_[a-z]*' | { grep -v batch=-1 || true; } | tr -s ' ' | awk '
 		{ text = $0; sub(/.*rcu_ptr_batch_[a-z]*: /, "", text); sub(/ gp=.*/, "", text) }
@@ -119,14 +118,14 @@ test_batch_order() {
 		/rcu_ptr_batch_start: / { gps[key] = gp; open[key] += n }
 		/rcu_ptr_batch_end: / { if (open[key] < n || gp + 0 > gps[key] + 0) { print; bad = 1 } }
 		/rcu_ptr_batch_end: / { open[key] -= n }
-		END { exit bad }' || fail "a batch ended that had not started, or too early"
+		END { exit bad }' || fail "a batch ended without a start, or too early"
 }
 
 refilled() {
 	[ -n "$(lines_of refill)" ]
 }
 
-# The trace has what the stats count: a refill that is running has counted blocks, and no event yet.
+# Stats and trace agree, except that a running refill has counted blocks before its event.
 all_refills_traced() {
 	lines_of refill | sed 's/.*: //' >/tmp/refill
 	[ -s /tmp/refill ] && [ "$(add_up blocks </tmp/refill)" -eq "$(stat_sum refilled)" ]
@@ -137,15 +136,15 @@ test_refill() {
 	load rcu_ptr_client_c objects=10
 	wait_for 10 all_refills_traced || fail "blocks refilled: $(stat_sum refilled), traced: $(cat /tmp/refill)"
 	grep -v -E '^cpu=[0-9]+ blocks=[0-9]+ wanted=5$' /tmp/refill && fail "not a refill of 5 blocks"
-	# The first one of a CPU brings all of them, and what is taken while it runs; later ones what was taken
-	# since: a block of each channel at most.
+	# The first refill of a CPU allocates all blocks, and those used while it runs; later ones what was used since,
+	# at most a block of each channel.
 	tr '=' ' ' </tmp/refill | awk '
 		{ if (!($2 in sum) && $4 < 5) bad = 1; sum[$2] += $4 }
 		END { for (cpu in sum) if (sum[cpu] > 7) bad = 1; exit bad }' ||
-		fail "not all 5 blocks came at once: $(tr '\n' ' ' </tmp/refill)"
+		fail "not all 5 blocks were allocated at once: $(tr '\n' ' ' </tmp/refill)"
 }
 
-# Memory reclaim waits for workers that free: none that allocates is to run on their queue.
+# Memory reclaim may wait for workers that free: workers that allocate must not run on their queue.
 test_refill_queue() {
 	start refill
 	queue_work=$TRACING/events/workqueue/workqueue_queue_work
@@ -158,7 +157,7 @@ test_refill_queue() {
 	true
 }
 
-# Memory reclaim, asked for through the shrinker's file.
+# Memory reclaim, requested through the shrinker's debugfs file.
 test_shrink() {
 	[ -d /sys/kernel/debug/shrinker ] || skip "needs CONFIG_SHRINKER_DEBUG"
 	start refill
@@ -170,46 +169,46 @@ test_shrink() {
 	echo 1 >"$EVENTS/rcu_ptr_shrink/enable"
 	shrinker=$(echo /sys/kernel/debug/shrinker/rcu_ptr-krc-*)
 	[ -e "$shrinker/scan" ] || fail "there is no $shrinker/scan"
-	want "objects the shrinker counts" "$(awk '{ n += $2 } END { print n }' "$shrinker/count")" "$cached"
-	# Memory cgroup, node, how many.
+	expect "objects the shrinker counts" "$(awk '{ n += $2 } END { print n }' "$shrinker/count")" "$cached"
+	# Memory cgroup, node, number of objects.
 	echo "0 0 100000" >"$shrinker/scan"
-	want "blocks in the trace" "$(lines_of shrink | add_up blocks)" "$cached"
-	want "blocks in the stats" "$(stat_sum now_cached)" 0
-	want "blocks that were given back, in the stats" "$(stat_sum shrunk)" "$cached"
+	expect "blocks in the trace" "$(lines_of shrink | add_up blocks)" "$cached"
+	expect "blocks in the stats" "$(stat_sum now_cached)" 0
+	expect "freed blocks in the stats" "$(stat_sum shrunk)" "$cached"
 	lines_of shrink | sed 's/.*: //' | grep -v -E '^cpu=[0-9]+ blocks=[0-9]+ objects=[0-9]+$' &&
-		fail "not as it should be"
-	# Refills pause after memory pressure, and say so. A CPU that has an empty block wants none for a few objects.
+		fail "wrong line"
+	# Refills are delayed after memory pressure, with an event. A CPU with an empty block needs none for a few objects.
 	echo 1 >"$EVENTS/rcu_ptr_defer/enable"
 	load rcu_ptr_client_c objects=1500
 	lines_of defer | grep -q -E 'cpu=[0-9]+ what=refill pending=[0-9]+' ||
-		fail "no refill was put off after memory pressure"
+		fail "no refill was delayed after memory pressure"
 }
 
-# Memory was short: the next refill of a CPU waits for the pause, and brings one block.
+# After memory pressure the next refill of a CPU is delayed, and allocates one block.
 test_pressure() {
 	[ -d /sys/kernel/debug/shrinker ] || skip "needs CONFIG_SHRINKER_DEBUG"
 	start refill defer
 	echo 4000 >"$PARAMS/rcu_delay_page_cache_fill_msec"
 	cat /sys/kernel/debug/shrinker/rcu_ptr-krc-*/count
-	# Whichever CPU they come to.
+	# On any CPU.
 	load rcu_ptr_client_c objects=1500
-	lines_of defer | grep -q ' what=refill ' || fail "no refill was put off"
-	wait_for 20 refilled || fail "no refill came after the pause"
+	lines_of defer | grep -q ' what=refill ' || fail "no refill was delayed"
+	wait_for 20 refilled || fail "no refill after the delay"
 	# By time stamps, so that a slow machine makes no difference.
 	lines_of '[dr]ef[a-z]*' | awk '
 		{ at = $0; sub(/: rcu_ptr_.*/, "", at); sub(/.* /, "", at); cpu = $0; sub(/.* cpu=/, "", cpu); cpu += 0 }
 		/ what=refill / && !(cpu in put_off) { put_off[cpu] = at }
 		/ rcu_ptr_refill: / && !seen[cpu]++ && (!(cpu in put_off) || at - put_off[cpu] < 3.9) { print; bad = 1 }
-		END { exit !bad }' && fail "a refill did not wait for the pause"
-	# Of engine rfc another may follow at once.
+		END { exit !bad }' && fail "a refill was not delayed"
+	# With engine rfc another one may follow at once.
 	lines_of refill | sed 's/.*: //' | awk '!seen[$1]++' | grep -v -E '^cpu=[0-9]+ blocks=[01] wanted=1$' &&
 		fail "not a refill of one block"
 	true
 }
 
-# Sheaves of a cache, on their way round: rcu_ptr_nmi_hash uses one.
+# The events of a cache: rcu_ptr_nmi_hash uses one.
 
-# sheaf_lines EVENT: those of that cache, without what the trace says itself
+# sheaf_lines EVENT: the lines of that cache, without the prefix of the trace
 sheaf_lines() {
 	lines_of "sheaf_$1" | sed "s/.* rcu_ptr_sheaf_$1: //" | grep '^cache=rcu_ptr_nmi_hash '
 }
@@ -220,7 +219,7 @@ sheaf_came() {
 
 sheaf_event() {
 	wait_for 20 sheaf_came "$1" || fail "no $1 in the trace"
-	grep -v -E "^cache=rcu_ptr_nmi_hash $2\$" "/tmp/$1" && fail "$1 is not as it should be"
+	grep -v -E "^cache=rcu_ptr_nmi_hash $2\$" "/tmp/$1" && fail "a line of $1 is wrong"
 	true
 }
 
@@ -228,21 +227,21 @@ test_sheaves() {
 	start sheaf_wait sheaf_refill sheaf_drain sheaf_shrink
 	echo 100 >"$PARAMS/drain_interval_msec"
 	load rcu_ptr_nmi_hash 2>/tmp/insmod || skip "neither a PMU nor watchpoints"
-	# A sheaf holds 56; what is prefilled is in none.
+	# A sheaf has 56 slots; the reserve is in none.
 	sheaf_event refill 'cpu=[0-9]+ objects=56'
-	# Emptied sheaves may wait by themselves.
+	# Emptied sheaves may wait alone.
 	sheaf_event wait 'cpu=[0-9]+ sheaves=[1-9][0-9]* full=[0-9]+'
-	# No more full ones than sheaves.
+	# Not more full sheaves than sheaves.
 	awk '{ sub(/.*sheaves=/, ""); sub(/full=/, ""); if ($2 > $1) bad = 1 } END { exit bad }' /tmp/wait ||
 		fail "more full sheaves than sheaves"
-	# The shrinker has the monitors take the sheaves off their CPUs.
-	wait_for 20 shrunk || fail "nothing could be shrunk"
+	# The shrinker has the monitors remove the sheaves of CPUs.
+	wait_for 20 shrunk || fail "the shrinker freed nothing"
 	sheaf_event drain 'cpu=[0-9]+ waiting=[01] stock=[0-3]'
 	sheaf_event shrink 'node=[0-9]+ why=(trim|reap|reclaim) full=[0-9]+ empty=[0-9]+'
 	unload rcu_ptr_nmi_hash
 }
 
-# Memory reclaim takes what is not reserved.
+# Memory reclaim frees what is not reserved.
 shrunk() {
 	[ -d /sys/kernel/debug/shrinker ] || echo 2 >/proc/sys/vm/drop_caches
 	for shrinker in /sys/kernel/debug/shrinker/rcu_ptr-sheaf-*; do
@@ -251,7 +250,7 @@ shrunk() {
 	sheaf_came shrink
 }
 
-# Where pages come from in a refill, of blocks and of sheaves: never out of direct reclaim.
+# Refills of blocks and sheaves never allocate with direct reclaim.
 test_refills_do_not_reclaim() {
 	start refill sheaf_refill
 	echo 'comm ~ "kworker*"' >"$PAGES/filter"
@@ -262,7 +261,7 @@ test_refills_do_not_reclaim() {
 	wait_for 10 refilled || fail "no refill in the trace"
 	echo '!stacktrace' >>"$PAGES/trigger"
 	echo 0 >"$PAGES/enable"
-	# The stack of a task comes after the event that it is of, which may have been off already.
+	# A stack follows its event, and may be traced alone after the event was disabled.
 	awk '/ mm_page_alloc: / { task = $1; sub(/.*gfp_flags=/, ""); flags[task] = $0 }
 		/<stack trace>/ { of = flags[$1]; delete flags[$1] }
 		/ => .*rcu_ptr.*refill/ && of != "" { n[of]++ }
@@ -270,7 +269,7 @@ test_refills_do_not_reclaim() {
 	say_lines "rcu_ptr_trace: pages of refills: " </tmp/refills
 	unload rcu_ptr_nmi_hash
 	unload rcu_ptr_client_c
-	[ -s /tmp/refills ] || fail "no refill took a page"
+	[ -s /tmp/refills ] || fail "no refill allocated a page"
 	! grep -v "GFP_NOWAIT" /tmp/refills >/tmp/bad || fail "a refill may reclaim: $(sed -n 1p /tmp/bad)"
 }
 
@@ -279,7 +278,7 @@ test_disable() {
 	echo 0 >"$EVENTS/enable"
 	echo >"$TRACING/trace"
 	once rcu_ptr_client_c objects=100
-	want "lines with all events off" "$(count ' rcu_ptr_' <"$TRACING/trace")" 0
+	expect "lines with all events off" "$(count ' rcu_ptr_' <"$TRACING/trace")" 0
 }
 
 test_filter() {
@@ -287,8 +286,8 @@ test_filter() {
 	echo 'channel == 1' >"$EVENTS/rcu_ptr_queue/filter"
 	echo 1 >"$EVENTS/rcu_ptr_queue/enable"
 	once rcu_ptr_client_c objects=400
-	want "lines that the filter keeps" "$(lines_of queue | wc -l)" "$(stat_sum queued_vmalloc)"
-	want "lines that it should drop" "$(lines_of queue | count -v channel=vmalloc)" 0
+	expect "lines that the filter keeps" "$(lines_of queue | wc -l)" "$(stat_sum queued_vmalloc)"
+	expect "lines that it should drop" "$(lines_of queue | count -v channel=vmalloc)" 0
 }
 
 test_hist() {
@@ -297,11 +296,11 @@ test_hist() {
 	load rcu_ptr_client_c objects=400
 	cat "$EVENTS/rcu_ptr_queue/hist" >/tmp/hist
 	unload rcu_ptr_client_c
-	want "hits" "$(sed -n 's/^ *Hits: //p' /tmp/hist)" 400
-	want "hits by channel" "$(awk '/hitcount:/ { n += $NF } END { print n }' /tmp/hist)" 400
-	# { channel: 1 } hitcount: N, whatever the blanks.
+	expect "hits" "$(sed -n 's/^ *Hits: //p' /tmp/hist)" 400
+	expect "hits by channel" "$(awk '/hitcount:/ { n += $NF } END { print n }' /tmp/hist)" 400
+	# { channel: 1 } hitcount: N, with any blanks.
 	vmalloc=$(tr -d ' ' </tmp/hist | sed -n 's/^{channel:1}hitcount://p')
-	want "hits of vmalloc" "${vmalloc:-0}" "$(stat_sum queued_vmalloc)"
+	expect "hits of vmalloc" "${vmalloc:-0}" "$(stat_sum queued_vmalloc)"
 }
 
 test_hist_by_caller() {

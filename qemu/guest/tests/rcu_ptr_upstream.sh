@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
-# The kernel's own tests and users of kvfree_rcu(): on its own code (ENGINE=kernel), or on an engine.
+# The kernel's own tests and users of kvfree_rcu(), at full length.
 
 # shellcheck source=/dev/null
 . /upstream.sh

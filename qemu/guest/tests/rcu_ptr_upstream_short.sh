@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
-# Those of rcu_ptr_upstream that take seconds.
+# The cases of rcu_ptr_upstream that take seconds.
 
 # shellcheck source=/dev/null
 . /upstream.sh
