@@ -1,16 +1,16 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# bench.sh [ARGUMENT...]: kernels and modules of PERF and BASE, then qemu/bench.py
+# bench.sh [ARGUMENT...]: builds kernels and modules of PERF, which counts instructions,
+# and BASE, which measures wall time, then runs qemu/bench.py
 #
-# QUICK=1 fewer and smaller runs; SMP= CPUs of the wall-time runs. PERF counts
-# instructions, BASE measures wall time.
+# QUICK=1 fewer and smaller runs; SMP= CPUs of the wall-time runs.
 
 # shellcheck source=scripts/lib/all.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 
 check_variables
-[ -z "${KDIR:-}" ] || die "the benchmark compares within kernels of its own: leave KDIR= out"
+[ -z "${KDIR:-}" ] || die "the benchmark runs on kernels that are built here: leave KDIR= out"
 need build x86_64 bench
 
 args=(--out "$ROOT/out")
@@ -26,7 +26,7 @@ case ${QUICK:-} in
 ''|0|n) ;;
 *) args+=(--quick) ;;
 esac
-# matplotlib comes for the system's own python.
+# matplotlib is installed for the system's python.
 python=/usr/bin/python3
 [ -x "$python" ] || python=python3
 exec "$python" "$ROOT/qemu/bench.py" "${args[@]}" "$@"

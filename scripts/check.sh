@@ -1,16 +1,16 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# check.sh [CHECK...]: everything that needs no guest; one line per check
+# check.sh [CHECK...]: checks that need no guest, except 'external'; one line per check
 #
-# A check whose subject is missing has failed.
+# A check without files to check fails.
 
 # shellcheck source=scripts/lib/all.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 
 CHECKS=(format spdx shell python runner names mutants host litmus checkpatch kerneldoc modules clippy rustdoc refused external)
 
-# some PATTERN...: tracked and new files of ours, into FILES; none at all is a failure
+# some PATTERN...: sets FILES to tracked and new files; fails if there is none
 some()
 {
 	mapfile -t FILES < <(git ls-files --cached --others --exclude-standard -- "$@" | sort -u |
@@ -56,7 +56,7 @@ check_shell()
 	shellcheck -x -P . "${scripts[@]}"
 }
 
-# Syntax, and names that are nowhere.
+# Syntax, and undefined names.
 check_python()
 {
 	some '*.py'
@@ -69,13 +69,13 @@ check_runner()
 	PYTHONDONTWRITEBYTECODE=1 KSRC=$KSRC_OF_CHECK python3 -m unittest discover -s qemu/tests -t qemu
 }
 
-# What comments and documents name has to be there.
+# Names in comments and documents have to exist.
 check_names()
 {
 	python3 scripts/names.py "$KSRC_OF_CHECK"
 }
 
-# Whether they still apply; 'make mutants' runs them.
+# Whether they apply; 'make mutants' runs them.
 check_mutants()
 {
 	PYTHONDONTWRITEBYTECODE=1 python3 qemu/mutants.py --check
@@ -86,7 +86,7 @@ check_host()
 	cd host
 	export RUSTC RUSTDOC
 	"$CARGO" test --locked --release
-	# The same files under loom: another build, as its types work inside of a model only.
+	# The same files under loom need another build, as its types work only in a model.
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom "$CARGO" test --locked --release
 }
 
@@ -96,7 +96,7 @@ check_litmus()
 	host/litmus/run.sh "$KSRC_OF_CHECK"
 }
 
-# checkpatch.accept: FILE TYPE REASON per line; one that matches nothing is a failure
+# checkpatch.accept: FILE TYPE REASON per line; a line that matches nothing is an error
 check_checkpatch()
 {
 	local out accept=scripts/checkpatch.accept file type reason bad=
@@ -106,9 +106,9 @@ check_checkpatch()
 		--no-summary -f "${FILES[@]}") || true
 	while read -r file type reason; do
 		[[ -n $file && $file != '#'* ]] || continue
-		[ -n "$reason" ] || { echo "$accept: $file $type: say the reason"; bad=y; }
+		[ -n "$reason" ] || { echo "$accept: $file $type: there is no reason"; bad=y; }
 		grep -q "^$file:[0-9]*: [A-Z]*:$type: " <<<"$out" || {
-			echo "$accept: $file $type: checkpatch no longer says this: take the line out"
+			echo "$accept: $file $type: checkpatch no longer reports this: remove the line"
 			bad=y
 		}
 		out=$(grep -v "^$file:[0-9]*: [A-Z]*:$type: " <<<"$out") || true
@@ -151,8 +151,8 @@ make_in()
 	make -C "$KDIR_OF_SCENARIO" M="$1" "${args[@]}" "${@:2}"
 }
 
-# In a copy, as make_in leaves its products beside the sources. Afresh every time: kbuild does not repeat the
-# warnings of what it need not build.
+# In a copy, as make_in builds in the source tree. A new one each time, as kbuild does not repeat warnings of what is
+# up to date.
 check_clippy()
 {
 	local copy=$ROOT/build/clippy
@@ -171,7 +171,7 @@ check_clippy()
 	rm -rf "$copy"
 }
 
-# Kbuild has no rustdoc for modules: the saved commands of the crates, with rustdoc.
+# Kbuild has no rustdoc for modules: runs the saved commands of the crates with rustdoc.
 check_rustdoc()
 {
 	local saved command crates=0
@@ -192,10 +192,10 @@ document()
 {
 	local words word skip=''
 	local -a args=()
-	# As the kernel's Makefile has it: unstable features with any compiler.
+	# As in the kernel's Makefile: unstable features with any compiler.
 	local -a environment=(RUSTC_BOOTSTRAP=1 "RCU_PTR_GENERATED=$1/bindings_generated.rs")
 
-	# What kbuild saves is shell.
+	# The saved command is shell code.
 	eval "words=($2)"
 	echo "${words[-1]}"
 	for word in "${words[@]}"; do
@@ -212,8 +212,7 @@ document()
 		--out-dir "$ROOT/build/doc")
 }
 
-# What rust/api lets no client compile: the cases of rust/api/refused.rs. The command is that of a client,
-# which compiles.
+# Code that must not compile with rust/api: the cases of rust/api/refused.rs, compiled with the command of a client.
 check_refused()
 {
 	local saved=$MODULES/rust/clients/rust/.rcu_ptr_client_rs.o.cmd command root case bad=
@@ -234,19 +233,19 @@ check_refused()
 	[ -z "$bad" ]
 }
 
-# api_examples: the examples in the docs of rust/api, a module each. rustdoc can't build them against the kernel.
+# api_examples: prints the examples in the docs of rust/api, a module each, as rustdoc can't build them with the kernel
 api_examples()
 {
 	echo "#[path = \"$ROOT/rust/api/mod.rs\"]"
 	echo "pub mod rcu_ptr;"
-	# As module! has it, for pr_info!().
+	# As in module!, for pr_info!().
 	printf '%s\n' 'const __LOG_PREFIX: &[u8] = b"example\0";'
 	awk '/^\/\/[\/!] ```ignore$/ { inside = 1; print "#[allow(dead_code)]\nmod example_" ++n " {"; next }
 	     inside && /^\/\/[\/!] ```$/ { inside = 0; print "}"; next }
 	     inside { sub(/^\/\/[\/!] ?/, ""); sub(/^# /, ""); print }' "$ROOT"/rust/api/*.rs
 }
 
-# saved_command FILE: the command that kbuild saved, without what follows it
+# saved_command FILE: prints the command that kbuild saved, without later ones
 saved_command()
 {
 	local command
@@ -256,12 +255,12 @@ saved_command()
 	echo "${command%%;*}"
 }
 
-# compile_client COMMAND FILE OPTION...: FILE in the place of the source in COMMAND; what rustc says
+# compile_client COMMAND FILE OPTION...: runs COMMAND on FILE instead of its source; prints the output of rustc
 compile_client()
 {
 	local -a words
 
-	# What kbuild saves is shell.
+	# The saved command is shell code.
 	eval "words=($1)"
 	words=("${words[@]/#--emit=*/--emit=obj=$ROOT/build/check/refused.o}")
 	words[-1]=$2
@@ -272,8 +271,8 @@ compile_client()
 	)
 }
 
-# is_refused COMMAND FILE CASE: rustc has the errors '// error: CODE' of this case in FILE, no others, and
-# among what it says is each '// says: TEXT'
+# is_refused COMMAND FILE CASE: checks that rustc reports exactly the errors '// error: CODE' of this case in FILE, and
+# that its output contains each '// says: TEXT'
 is_refused()
 {
 	local out text marks want got bad=
@@ -282,7 +281,7 @@ is_refused()
 		echo "$3: compiles"
 		return 1
 	fi
-	# What stands between the end of the case before and the name of this one.
+	# The lines between the end of the previous case and the name of this one.
 	marks=$(sed "/^#\[cfg($3)\]/q" "$2" | tac | sed '/^}/q')
 	want=$(sed -n 's,^// error: ,,p' <<<"$marks" | sort)
 	# Errors have codes; the last line, which counts them, has none.
@@ -297,7 +296,7 @@ is_refused()
 	return 1
 }
 
-# has_words FILE WORD...: each is in it
+# has_words FILE WORD...: checks that it contains all of them
 has_words()
 {
 	local word
@@ -307,15 +306,15 @@ has_words()
 	done
 }
 
-# A C module that has only the header and Module.symvers, somewhere else altogether: it builds,
-# and in the guest it loads, frees and unloads.
+# A C module outside this tree, with only the header and Module.symvers: it can be built, and in the guest loaded, used
+# and unloaded.
 check_external()
 {
 	local away arch
 
 	[ -e "$MODULES/Module.symvers" ] || { echo "$MODULES/Module.symvers is missing"; return 1; }
 	away=$(mktemp -d)
-	# shellcheck disable=SC2064 # now, while there is a value
+	# shellcheck disable=SC2064 # expanded now
 	trap "rm -rf '$away'" EXIT
 	mkdir -p "$away/include/linux"
 	cp include/linux/rcu_ptr.h "$away/include/linux"
@@ -352,7 +351,7 @@ failed=()
 for check; do
 	start=$SECONDS
 	say "$check ..."
-	# In a shell of its own: 'set -e' is off in what an 'if' runs.
+	# In a subshell, as 'set -e' has no effect in the condition of an 'if'.
 	set +e
 	(
 		set -e
@@ -370,7 +369,7 @@ for check; do
 done
 for check in "${failed[@]}"; do
 	echo "# FAILED make check: $check"
-	# The lines that tell why, or the last ones.
+	# The lines with errors, or the last ones.
 	{
 		grep -E '^(FAIL|ERROR|error|warning)|^not ok|[0-9]: |panicked' "build/check/$check.log" ||
 			tail -n 3 "build/check/$check.log"

@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # clean.sh [all]: removes what was built; with 'all' also the results of runs and
-# the cache, where the kernels and their source are
+# the cache with the kernels and their source
 
 # shellcheck source=scripts/lib/all.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 
 rm -rf "$ROOT/build" "$ROOT/rust-project.json" "$ROOT/host/target"
-# What 'make -C $KDIR M=$PWD' leaves behind.
+# The products of 'make -C $KDIR M=$PWD'. Its target clean would need that KDIR, which may not exist any more.
 rm -f "$ROOT"/{.module-common.o,.Module.symvers.cmd,.modules.order.cmd,..module-common.o.cmd} \
 	"$ROOT"/{Module.symvers,modules.order}
 find "$ROOT/rust" -type f \( -name '*.o' -o -name '*.ko' -o -name '*.mod' -o -name '*.mod.c' \

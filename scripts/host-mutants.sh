@@ -1,11 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# host-mutants.sh [ARGUMENT of cargo mutants...]: changes the algorithm files in one
-# place after the other; names the changes that the host tests do not see
+# host-mutants.sh [ARGUMENT of cargo mutants...]: changes the algorithm files, one
+# place at a time; names the changes that the host tests do not detect
 #
-# PROPTEST_CASES= 64 unless given: more find more, and take as much longer. Results
-# are in build/mutants.out.
+# PROPTEST_CASES= 64 by default: more cases find more, and take longer. Results are
+# in build/mutants.out.
 
 # shellcheck source=scripts/lib/all.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
@@ -14,7 +14,7 @@ command -v cargo-mutants >/dev/null || die "cargo-mutants is missing: cargo inst
 find_rustc || die "no rustc can be used: scripts/build.sh env check"
 [ -x "$CARGO" ] || die "cargo is missing: scripts/build.sh env check"
 
-# It changes files below the workspace only, so the copy's root is one; and it leaves out what is cfg(test).
+# It changes files below the workspace only, so the root of the copy is a workspace; and it skips what is cfg(test).
 tree=$CACHE/host-mutants
 lock "$CACHE/host-mutants.lock" "the mutants of the host tests"
 rm -rf "$tree/host" "$tree/rust" "$ROOT/build/mutants.out"

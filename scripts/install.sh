@@ -2,27 +2,27 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # install.sh [install]: builds the modules for the running kernel and installs them
-# install.sh probe: says whether that can be done, and if not what is missing
-# install.sh build|files: the two halves of it
+# install.sh probe: checks whether that is possible, and names what is missing
+# install.sh build|files: only builds, or only installs
 #
-# KERNELRELEASE= another kernel that is installed, KDIR= its headers; DESTDIR= another root.
-# dkms.conf has DKMS call it with 'build'.
+# KERNELRELEASE= another installed kernel, KDIR= its headers; DESTDIR= another root.
+# DKMS calls it with 'build' (dkms.conf).
 #
-# Kernel headers as distributions package them lack Rust's crates. Where those are
-# missing a tree that has them is prepared once, under /var/lib/rcu_ptr, from the
-# package of the kernel's source; it takes minutes, and 1 GB.
+# Headers as packaged by distributions lack Rust's crates. A tree with them is then
+# prepared once, under /var/lib/rcu_ptr, from the package of the kernel's source;
+# this takes minutes, and 1 GB.
 
 # shellcheck source=scripts/lib/all.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 
 RELEASE=${KERNELRELEASE:-$(uname -r)}
-# The kernel's make takes it for its own; an empty ARCH for one as well.
+# The kernel's make would use KERNELRELEASE, and even an empty ARCH.
 unset KERNELRELEASE ARCH
 TREES=/var/lib/rcu_ptr
 MODULES="rcu_ptr rcu_ptr_takeover rcu_ptr_kunit"
 [ "${RCU_PTR_TEST:-}" != n ] || MODULES=${MODULES% rcu_ptr_kunit}
 
-# headers_of RELEASE: its headers, or the tree that it was built in
+# headers_of RELEASE: prints the path of its headers, or of the tree that it was built in
 headers_of()
 {
 	local dir
@@ -36,7 +36,7 @@ headers_of()
 	die "the headers of $1 are missing: apt-get install linux-headers-$1"
 }
 
-# source_of RELEASE: the archive or the folder of the kernel's source
+# source_of RELEASE: prints the path of the archive of the kernel's source
 source_of()
 {
 	local version=${1%%[-+]*} path
@@ -51,7 +51,7 @@ source_of()
 		"apt-get install linux-source-${version%.*}"
 }
 
-# check_release HEADERS: what is built with them says that it is for this kernel
+# check_release HEADERS: checks that the headers are those of this kernel
 check_release()
 {
 	local found
@@ -61,7 +61,7 @@ check_release()
 		die "$1 has the headers of $found: the vermagic of modules would not be that of $RELEASE"
 }
 
-# check_tools HEADERS: that the modules can be built, and with what the kernel was built with
+# check_tools HEADERS: checks that the modules can be built, with the compilers of the kernel
 check_tools()
 {
 	local config=$1/.config
@@ -74,13 +74,13 @@ check_tools()
 	fi
 }
 
-# What Secure Boot will say: the modules have no signature that the kernel knows.
+# check_signing HEADERS: notes whether modules have to be signed
 check_signing()
 {
 	local config=$1/.config state
 
 	if [ "$(config_value "$config" CONFIG_MODULE_SIG_FORCE)" = y ]; then
-		say "note: $RELEASE loads signed modules only: sign them with a key that it knows"
+		say "note: $RELEASE loads signed modules only: sign them with a key that it trusts"
 	fi
 	state=$(mokutil --sb-state 2>/dev/null) || state=
 	[[ $state != *enabled* ]] ||

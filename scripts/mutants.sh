@@ -1,17 +1,17 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# mutants.sh [NAME...]: kernels of the scenarios that the mutants need, then
+# mutants.sh [NAME...]: builds the kernels of the mutants' scenarios, then runs
 # qemu/mutants.py; NAME is a glob
 #
-# SCENARIOS= those of these only, TIMEOUT= seconds for each boot, UNTIL=EPOCH leaves
-# out, by name, what would take longer.
+# SCENARIOS= only mutants for these, TIMEOUT= seconds for each boot, UNTIL=EPOCH
+# skips, by name, what would take longer.
 
 # shellcheck source=scripts/lib/all.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 
 check_variables
-[ -z "${KDIR:-}" ] || die "mutants are for kernels of our own: leave KDIR= out"
+[ -z "${KDIR:-}" ] || die "mutants run on kernels that are built here: leave KDIR= out"
 wanted=$(python3 "$ROOT/qemu/mutants.py" --list-scenarios "$@") || exit 2
 if [ -n "${SCENARIOS:-}" ]; then
 	wanted=$(for name in $wanted; do [[ " $SCENARIOS " != *" $name "* ]] || echo "$name"; done)
@@ -21,7 +21,7 @@ read -ra NAMES <<<"$(xargs <<<"$wanted")"
 need build
 need_for guests "${NAMES[@]}"
 
-# A line for each scenario whose kernel is there.
+# prepare: prints a line for each scenario when its kernel is built
 prepare()
 {
 	local name

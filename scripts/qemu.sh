@@ -1,10 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# qemu.sh run|test [ARGUMENT...]: kernels and modules of the scenarios, then
-# qemu/run.py with these arguments
+# qemu.sh run|test [ARGUMENT...]: builds kernels and modules of the scenarios, then
+# runs qemu/run.py with these arguments
 #
-# PLAN= other steps, VARS="NAME=VALUE..." the variables in them, TIMEOUT= seconds.
+# PLAN= other steps, VARS="NAME=VALUE..." their variables, TIMEOUT= seconds.
 
 # shellcheck source=scripts/lib/all.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
@@ -20,7 +20,7 @@ need_for guests "${NAMES[@]}"
 args=()
 if [ "${PLAN:-}" = bpftrace ]; then
 	debian_bpftrace
-	# 300 MB of it, most of which is LLVM.
+	# It has 300 MB, most of which is LLVM.
 	args+=(--bpftrace "$BPFTRACE_ROOT" --set mem=2048 --set timeout_boot=600)
 fi
 for name in "${NAMES[@]}"; do

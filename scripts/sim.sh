@@ -1,12 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# sim.sh run|replay|mutants [ARGUMENT...]: kernel and modules of a scenario, then
-# qemu/sim.py with these arguments
+# sim.sh run|replay|mutants [ARGUMENT...]: builds kernel and modules of a scenario,
+# then runs qemu/sim.py with these arguments
 #
-# SCENARIO= PERF unless given. SEED= the seeds, COUNT= and FROM= as many from there
-# on, MINUTES= as many as begin in that time, ENGINE= instead of what the seed says.
-# LONG=1 runs of millions of objects, JOBS= seeds side by side.
+# SCENARIO= PERF by default. SEED= the seeds; COUNT= and FROM= so many from there on;
+# MINUTES= as many as start in that time; ENGINE= instead of the seed's engine.
+# LONG=1 runs of millions of objects; JOBS= seeds at a time.
 
 # shellcheck source=scripts/lib/all.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
@@ -16,7 +16,7 @@ verb=${1:-}
 	die "usage: scripts/sim.sh run|replay|mutants [ARGUMENT of qemu/sim.py...]"
 shift
 check_variables
-[ -z "${KDIR:-}" ] || die "what a seed does depends on the kernel: leave KDIR= out, name a SCENARIO="
+[ -z "${KDIR:-}" ] || die "what a seed does depends on the kernel: set SCENARIO= instead of KDIR="
 for number in ${SEED:-} ${COUNT:-} ${FROM:-} ${MINUTES:-} ${JOBS:-}; do
 	[[ $number =~ ^[0-9]+$ ]] ||
 		die "SEED=, COUNT=, FROM=, MINUTES= and JOBS= are numbers, not '$number'"
@@ -28,7 +28,7 @@ needs=(build "$arch")
 need "${needs[@]}"
 kernel_of "$name"
 out=$ROOT/build/sim-$name
-# No path of this tree or of the kernel's source is in the modules: so they are the same wherever it lies.
+# The modules have no paths of this tree or of the kernel's source, so they do not depend on them.
 source=$(readlink -f "$KDIR_OF_SCENARIO/source")
 tree=$ROOT/out/sim/mutants/tree
 for dir in "$source" "$ROOT" "$tree"; do
@@ -36,7 +36,7 @@ for dir in "$source" "$ROOT" "$tree"; do
 	KCFLAGS="${KCFLAGS:-} -ffile-prefix-map=$dir=."
 done
 only="rcu_ptr rcu_ptr_torture clients/c clients/rust"
-# The kernel's own functions can be redirected there.
+# Kernels whose own functions can be redirected.
 ! grep -qx 'CONFIG_DYNAMIC_FTRACE_WITH_ARGS=y' "$KDIR_OF_SCENARIO/.config" ||
 	only+=" rcu_ptr_takeover clients/kernel"
 build_modules "$name" "$KDIR_OF_SCENARIO" "$out" RCU_PTR_ONLY="$only" >&2 || exit 1

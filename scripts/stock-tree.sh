@@ -1,18 +1,18 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# stock-tree.sh SOURCE HEADERS DIRECTORY: a build tree for a packaged kernel
+# stock-tree.sh SOURCE HEADERS DIRECTORY: prepares a build tree for a packaged kernel
 #
-# SOURCE   the kernel's source, of the very version (Debian: linux-source-*)
+# SOURCE   the kernel's source, of exactly this version (Debian: linux-source-*)
 # HEADERS  its headers, with .config and Module.symvers (linux-headers-*)
 #
-# Headers as they are packaged lack Rust's crates. These are compiled here, with the
-# compilers that the kernel was built with; then the tree's names are held against the
-# kernel's, so that what is built in it will load.
+# Packaged headers lack Rust's crates. They are compiled here, with the compilers that
+# the kernel was built with. Then the tree's Rust symbols are compared with those of
+# the kernel, so that modules built in it can be loaded.
 
 # shellcheck source=scripts/lib/all.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
-# The kernel's own are wanted.
+# Those of the kernel are used.
 unset ARCH LLVM RUSTC BINDGEN RUST_LIB_SRC KRUSTFLAGS KCFLAGS
 
 [ $# -eq 3 ] || die "usage: scripts/stock-tree.sh SOURCE HEADERS DIRECTORY"
@@ -49,7 +49,7 @@ missing=$(comm -23 "$names" <(awk '{ print $2 }' "$dir/Module.symvers" | sort -u
 	die "$missing of $(wc -l <"$names") Rust symbols of this tree are not $release's: another rustc, or another source, than it was built with"
 echo "$(wc -l <"$names") Rust symbols, all of them in $release"
 
-# A plain 'make -C DIRECTORY M=...' takes the same compiler.
+# So that a plain 'make -C DIRECTORY M=...' uses the same compiler.
 cat >"$dir/GNUmakefile" <<END
 # Uses what this kernel was built with, unless the command line says otherwise.
 CC ?= $CC

@@ -3,11 +3,11 @@
 #
 # sweep.sh: an NMI at every instruction of some functions, for 'make sweep'
 #
-# FUNC=name[,name]  parts of their names; a path of Rust as a::b; of the kernel the whole names
-# MODULE=name       where they are: rcu_ptr (unless given), a module of this tree, or vmlinux
-# CMD='...'         a shell command that makes them run; otherwise all that rcu_ptr does
-# ENGINE=name       of rcu_ptr; lockless
-# SCENARIO=name     BASE
+# FUNC=name[,name]  parts of their names, or Rust paths a::b; full names of functions of vmlinux
+# MODULE=name       rcu_ptr (the default), a module of this tree, or vmlinux
+# CMD='...'         a shell command that runs them, instead of the loads for rcu_ptr
+# ENGINE=name       lockless by default
+# SCENARIO=name     BASE by default
 
 # shellcheck source=scripts/lib/all.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
@@ -16,7 +16,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 module=${MODULE:-rcu_ptr}
 [[ ${CMD:-} != *[\"#]* ]] || die "CMD can't have \" or # in it: put it into a script in qemu/guest/tests, CMD='sh /tests/NAME'"
 
-# The v0 mangling of a path: each name with its length in front.
+# mangled PATH: prints a path in v0 mangling, each name after its length
 mangled()
 {
 	local name rest=$1 out=
@@ -40,7 +40,7 @@ done
 plan=$(mktemp -d)
 trap 'rm -rf "$plan"' EXIT
 {
-	# From irq_work_queue the addresses of the others follow.
+	# The addresses of the others are relative to irq_work_queue.
 	[ "$module" != vmlinux ] || echo "insns vmlinux irq_work_queue ${names[*]}"
 	echo "insmod rcu_ptr.ko engine=${ENGINE:-lockless}"
 	case $module in

@@ -24,7 +24,7 @@ if [ -n "${PLAN:-}${KDIR:-}" ]; then
 fi
 check_variables
 
-# The scenarios of the set, each once: MINUTES of its boots, NAME
+# scenarios: prints MINUTES of its boots and NAME of each scenario of the set; 1000 if its kernel need not be built
 scenarios()
 {
 	local minutes name
@@ -37,8 +37,8 @@ scenarios()
 		done
 }
 
-# Where kernels have to be built, those that need not be come first; then that of the longest boot, so that the
-# shortest boot is the one that is left at the end. Set 'all' is gone down as far as there is time.
+# In set 'test' scenarios whose kernels need not be built come first, then those with the longest boots, so that a
+# short boot remains for the end. Set 'all' keeps its order, as there may not be time for all of it.
 order=(sort -s "-k1,1nr")
 [ "$set" = test ] || order=(cat)
 NAMES=()
@@ -51,13 +51,13 @@ done < <(scenarios | "${order[@]}")
 need_for guests "${NAMES[@]}"
 kernel_source
 
-# with_bpftrace: the scenarios of the set that have a boot with bpftrace
+# with_bpftrace: prints the scenarios of the set that have a boot with bpftrace
 with_bpftrace()
 {
 	awk -v set="$set" '$1 == set && $4 == "bpftrace" { print $3 }' "$ROOT/qemu/jobs"
 }
 
-# has_time NAME: whether one of its boots could still end in time
+# has_time NAME: whether its shortest boot could still end in time
 has_time()
 {
 	local shortest
@@ -67,19 +67,19 @@ has_time()
 	[ -z "${UNTIL:-}" ] || ((EPOCHSECONDS + 60 * shortest <= UNTIL))
 }
 
-# A line for each scenario that is ready, with the modules that its boots need.
+# prepare: prints SPEC of each scenario when its kernel and the modules that its boots need are built
 prepare()
 {
 	local name only
 
 	for name in "${NAMES[@]}"; do
-		# The runner says so of its boots.
+		# The runner reports its boots as skipped.
 		has_time "$name" || continue
 		only=$(python3 "$ROOT/qemu/run.py" folders --jobs "$set" --only "$name")
 		scenario_ready "$name" "RCU_PTR_ONLY=$only"
 		! with_bpftrace | grep -x "$name" >/dev/null || debian_bpftrace
 		echo "$SPEC"
-		# The guests come first.
+		# The guests have priority.
 		renice -n 10 -p "$BASHPID" >/dev/null
 	done
 }

@@ -92,12 +92,12 @@ class Scenario:
         self.boot = self.settings.pop("boot", "").split()
 
     def _find_kernel(self):
-        mend = f"build the kernel of scenario {self.name} first ('make kernel' does)"
+        remedy = f"build the kernel of scenario {self.name} first ('make kernel' does)"
         config = self.kdir / ".config"
         release = self.kdir / "include/config/kernel.release"
         for path in (config, release):
             if not path.exists():
-                raise SetupError(f"{self.name}: {path} is missing: {mend}")
+                raise SetupError(f"{self.name}: {path} is missing: {remedy}")
         self.options = _options(config)
         self.release = read(release).strip()
         self.arch = "arm64" if "ARM64" in self.options else "x86_64"
@@ -107,16 +107,16 @@ class Scenario:
         self.stock = (self.kdir / "stock").is_dir()
         self.image = self.kdir / IMAGES[self.arch]
         if not self.image.exists():
-            raise SetupError(f"{self.name}: {self.image} is missing: {mend}")
+            raise SetupError(f"{self.name}: {self.image} is missing: {remedy}")
 
     def _check_busybox(self):
-        mend = "install the package busybox-static, or name one of the guest's architecture in the " \
+        remedy = "install the package busybox-static, or name one of the guest's architecture in the " \
                "fourth field of --scenario"
         if not self.busybox.exists():
-            raise SetupError(f"{self.name}: {self.busybox} is missing: {mend}")
+            raise SetupError(f"{self.name}: {self.busybox} is missing: {remedy}")
         reason = why_not_static(self.busybox.read_bytes(), self.arch)
         if reason:
-            raise SetupError(f"{self.name}: {self.busybox} {reason}: {mend}")
+            raise SetupError(f"{self.name}: {self.busybox} {reason}: {remedy}")
 
     def _defaults(self):
         """Settings derived from the configuration; NAME.qemu overrides them."""

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * slub_kunit.ko, from the source of the kernel that it is built for, where that has
- * no KUnit: what its cases need of KUnit, and results in the same form.  The slab
- * counts its reports for KUnit only, so cases that provoke some can't pass.
+ * slub_kunit.ko, from the source of the kernel that it is built for, if that has no
+ * KUnit: the part of KUnit that its cases need, with results in the same form.  The slab
+ * counts its reports for KUnit only, so cases that provoke any can't pass.
  */
 #include <kunit/test.h>
 #include <linux/glob.h>

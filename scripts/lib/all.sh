@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# Everything that the commands share. Each reads this file.
+# Functions of all commands, each of which sources this file.
 
 # shellcheck source=scripts/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -10,16 +10,16 @@ for part in sums apt toolchain need source kernel debian modules; do
 	source "$ROOT/scripts/lib/$part.sh"
 done
 
-# check_variables: those that the Makefile passes on
+# check_variables: checks those that the Makefile exports
 check_variables()
 {
 	case ${ARCH:=} in
 	''|x86_64|arm64) ;;
 	*) die "ARCH=$ARCH: 64-bit kernels for x86_64 and arm64 only" ;;
 	esac
-	[[ ${SMP:-1} =~ ^[1-9][0-9]*$ ]] || die "SMP=$SMP: say a number of CPUs"
-	[[ ${MEM:-1} =~ ^[1-9][0-9]*$ ]] || die "MEM=$MEM: say a number of MiB"
-	[[ ${TIMEOUT:-1} =~ ^[1-9][0-9]*$ ]] || die "TIMEOUT=$TIMEOUT: say a number of seconds"
+	[[ ${SMP:-1} =~ ^[1-9][0-9]*$ ]] || die "SMP=$SMP: not a number of CPUs"
+	[[ ${MEM:-1} =~ ^[1-9][0-9]*$ ]] || die "MEM=$MEM: not a number of MiB"
+	[[ ${TIMEOUT:-1} =~ ^[1-9][0-9]*$ ]] || die "TIMEOUT=$TIMEOUT: not a number of seconds"
 	if [ -n "${KDIR:-}" ]; then
 		[ -d "$KDIR" ] || die "KDIR=$KDIR: there is no such directory"
 		check_kdir "$KDIR"
@@ -55,19 +55,19 @@ choose_scenarios()
 	for name in "${NAMES[@]}"; do
 		scenario_arch "$name" >/dev/null
 		if [ -n "$ARCH" ] && [ "$ARCH" != "$(scenario_arch "$name")" ]; then
-			die "scenario $name is for $(scenario_arch "$name"), ARCH says $ARCH"
+			die "scenario $name is for $(scenario_arch "$name"), but ARCH=$ARCH"
 		fi
 	done
 	[ -z "${KDIR:-}" ] || [ ${#NAMES[@]} -eq 1 ] || die "KDIR= is one kernel: name one scenario, not ${NAMES[*]}"
 }
 
-# is_built NAME: whether there is a kernel for it, of any configuration
+# is_built NAME: whether a kernel was built for it, with any configuration
 is_built()
 {
 	[ -n "$(compgen -G "$CACHE/kernel/$1-*/rcu_ptr.complete")" ]
 }
 
-# choose_kernel: sets KERNEL where it was left open, to what is there soonest
+# choose_kernel: sets KERNEL, unless given, to the one that is ready first
 choose_kernel()
 {
 	[ -z "${KERNEL:-}${SCENARIOS:-}${KDIR:-}${KSRC:-}${LLVM:-}${RUSTC:-}${BINDGEN:-}" ] || return 0
@@ -77,7 +77,7 @@ choose_kernel()
 	fi
 }
 
-# kernel_of NAME: sets KDIR_OF_SCENARIO; KDIR= comes first
+# kernel_of NAME: sets KDIR_OF_SCENARIO, to KDIR= if given
 kernel_of()
 {
 	if [ -n "${KDIR:-}" ]; then
@@ -90,8 +90,7 @@ kernel_of()
 	fi
 }
 
-# need_for kernels|guests NAME...: returns with all there that kernels and modules of scenarios are built with, and
-# for guests QEMU too
+# need_for kernels|guests NAME...: installs what kernels and modules of scenarios are built with; for guests QEMU too
 need_for()
 {
 	local what=$1 name needs=()
@@ -111,8 +110,8 @@ need_for()
 	need "${needs[@]}"
 }
 
-# scenario_ready NAME [MAKE-ARGUMENT...]: with kernel, modules and busybox; sets SPEC, what the runner's
-# --scenario takes
+# scenario_ready NAME [MAKE-ARGUMENT...]: prepares kernel, modules and busybox; sets SPEC, the value of the runner's
+# --scenario
 scenario_ready()
 {
 	local out
@@ -125,7 +124,7 @@ scenario_ready()
 	SPEC=$1:$KDIR_OF_SCENARIO:$out:$BUSYBOX
 }
 
-# option VARIABLE...: into args, of those that are set the options that are called so
+# option VARIABLE...: adds to args the option of the same name for each variable that is set
 option()
 {
 	local name
@@ -135,7 +134,7 @@ option()
 	done
 }
 
-# runner_arguments: into args, what variables say to qemu/run.py
+# runner_arguments: adds to args the arguments of qemu/run.py that follow from variables
 runner_arguments()
 {
 	local var
@@ -149,7 +148,7 @@ runner_arguments()
 	[ -z "${MEM:-}" ] || args+=(--set mem="$MEM")
 }
 
-# modules_directory NAME: where its modules are built
+# modules_directory NAME: prints where its modules are built
 modules_directory()
 {
 	if [ -n "${KDIR:-}" ]; then
@@ -159,22 +158,22 @@ modules_directory()
 	fi
 }
 
-# kill_tree PID: with all that it has started
+# kill_tree PID: kills it and all its descendants
 kill_tree()
 {
 	local stat line fields
 
 	for stat in /proc/[0-9]*/stat; do
 		line=$(cat "$stat" 2>/dev/null) || continue
-		# Behind the name in parentheses: the state, the parent.
+		# After the name in parentheses: the state, the parent.
 		read -ra fields <<<"${line##*) }"
 		[ "${fields[1]}" != "$1" ] || kill_tree "$(basename "$(dirname "$stat")")"
 	done
 	kill "$1" 2>/dev/null || true
 }
 
-# feed_of FUNCTION COMMAND...: the command reads what the function prints; when it ends,
-# what the function is at is not waited for
+# feed_of FUNCTION COMMAND...: pipes the output of the function to the command; when the command ends, the function
+# is killed
 feed_of()
 {
 	local feed pid rc=0

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# Packages: installing what is missing, and reading another Debian suite or
-# architecture without touching the system's own configuration.
+# Packages: installs what is missing, and downloads from another Debian suite or
+# architecture without changes to the system's configuration.
 
 APT_INSTALL=(apt-get install -y --no-install-recommends --no-remove)
 KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 
-# apt_candidate PACKAGE: the version that would be installed, or nothing
+# apt_candidate PACKAGE: prints the version that would be installed, or nothing
 apt_candidate()
 {
 	apt-cache policy "$1" 2>/dev/null | awk '$1 == "Candidate:" && $2 != "(none)" { print $2; exit }'
@@ -16,7 +16,7 @@ apt_candidate()
 apt_update()
 {
 	progress "apt-get update" "$CACHE/log/apt-update.log" 0 apt-get update -q ||
-		die "the package lists can't be fetched: mend the network or the sources of apt, then try again"
+		die "the package lists can't be fetched: check the network or the sources of apt, then try again"
 }
 
 # apt_install PACKAGE...: as root only
@@ -39,8 +39,8 @@ apt_install()
 	apt_install_backports "$@" || die "install them by hand: ${APT_INSTALL[*]} $*"
 }
 
-# apt_install_backports PACKAGE...: where the system has newer packages than its own
-# archive, from backports say, what fits them is there too
+# apt_install_backports PACKAGE...: tries backports, as the system may have packages from
+# there, and others that match them are only there too
 apt_install_backports()
 {
 	local dir=$CACHE/apt/backports suite uri log=$CACHE/log/apt-backports.log
@@ -64,7 +64,7 @@ apt_install_backports()
 	return 1
 }
 
-# The archives that the system's own apt uses, security archives left out.
+# apt_archives: prints the archives of the system's apt, without security archives
 apt_archives()
 {
 	# shellcheck disable=SC2016 # apt expands these
@@ -74,8 +74,8 @@ apt_archives()
 
 # private_apt SUITE ARCHITECTURE TEST-PACKAGE
 #
-# Prepares an apt of our own, with one suite in it, and leaves the command in PRIVATE_APT
-# (apt-get) and PRIVATE_APT_CACHE, the archive in PRIVATE_URI. Fails if none has the suite.
+# Prepares a separate apt with one suite, and sets PRIVATE_APT (apt-get), PRIVATE_APT_CACHE,
+# and PRIVATE_URI to its archive. Fails if no archive has the suite.
 private_apt()
 {
 	local suite=$1 arch=$2 dir=$CACHE/apt/$1-$2 log=$CACHE/log/apt-$1-$2.log
@@ -85,7 +85,7 @@ private_apt()
 		say "$KEYRING is missing: apt-get install debian-archive-keyring"
 		return 1
 	fi
-	# The package lists may not be there yet.
+	# There may be no package lists yet.
 	[ -n "$(apt_candidate gcc)" ] || [ "$(id -u)" -ne 0 ] || apt_update
 	mkdir -p "$dir/lists/partial" "$dir/cache/archives/partial" "$dir/preferences.d"
 	cat >"$dir/apt.conf" <<-END

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# What all scripts share: messages, the cache, locks, progress.
+# Shared by all scripts: messages, the cache, locks, progress.
 #
-# Exit codes: 0 good, 1 something failed, 2 set-up or usage.
+# Exit codes: 0 success, 1 a failure, 2 set-up or usage.
 
 set -euo pipefail
 export LC_ALL=C
@@ -14,9 +14,9 @@ CONFIGS=$ROOT/qemu/configs
 # shellcheck disable=SC2034 # for those that source this
 CACHE=${RCU_PTR_CACHE:-${XDG_CACHE_HOME:-${HOME:?HOME is not set}/.cache}/rcu_ptr}
 
-# The scripts say themselves what the makes below them are to use.
+# The scripts choose the variables of the make that they call.
 unset MAKEFLAGS MFLAGS MAKEOVERRIDES MAKELEVEL KBUILD_OUTPUT CROSS_COMPILE
-# An empty variable is none, for the kernel's '?=' too.
+# An empty variable counts as unset, as it should for the kernel's '?=' too.
 for name in RUSTC RUST_LIB_SRC LIBCLANG_PATH LLVM BINDGEN KRUSTFLAGS KCFLAGS; do
 	[ -n "${!name:-}" ] || unset "$name"
 done
@@ -26,7 +26,7 @@ say()
 	printf 'rcu_ptr: %s\n' "$*" >&2
 }
 
-# die MESSAGE...: set-up or usage is wrong
+# die MESSAGE...: ends with an error in set-up or usage
 die()
 {
 	say "$@"
@@ -39,7 +39,7 @@ at_least()
 	[ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n1)" = "$2" ]
 }
 
-# lock FILE WHAT: held until this script and its children have ended
+# lock FILE WHAT: takes a lock until this script and its children have ended
 lock()
 {
 	local fd
@@ -59,9 +59,9 @@ elapsed()
 
 # progress LABEL LOG TOTAL COMMAND...
 #
-# Runs COMMAND with its output in LOG, and tells on stderr how far it is. TOTAL
-# is a rough count of the lines that a kernel build prints, 0 for anything else.
-# TAIL: how many lines of the log to show when it fails; 0: there is another way.
+# Runs COMMAND with its output in LOG, and shows its progress on stderr. TOTAL is an
+# estimate of the lines that a kernel build prints, 0 for anything else. TAIL is the
+# number of lines of the log that are shown after a failure; 0: failing is no error.
 progress()
 {
 	local label=$1 log=$2 total=$3 start=$SECONDS shown=$SECONDS every=15 text pid rc=0

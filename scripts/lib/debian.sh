@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# Debian's own kernels, as they are packaged: a build tree that fits the vmlinuz,
-# made with Debian's compilers in a root of the release that has them.
+# Debian's own kernels, as packaged: a build tree that matches the vmlinuz, built
+# with Debian's compilers in a root of their release.
 
 DEBIAN_FLAVOURS="cloud-amd64 amd64 rt-amd64"
-# What builds modules there, beside what the package linux-headers-* depends on.
+# Packages to build modules there, besides the dependencies of linux-headers-*.
 DEBIAN_TOOLS=(make gcc-14 rustc rust-src bindgen pahole kmod libelf-dev libssl-dev flex bison bc perl openssl
 	xz-utils python3-minimal)
-# Raise it when the way in which the root or the tree is made changes.
+# Increment it when the root or the tree is made in another way.
 DEBIAN_RECIPE=1
 BPFTRACE_ROOT=$CACHE/debian/bpftrace-$DEBIAN_SUITE
 
-# stock_scenario NAME: whether it boots a kernel that is packaged
+# stock_scenario NAME: whether it boots a packaged kernel
 stock_scenario()
 {
 	grep -q '^FLAVOUR=' "$CONFIGS/$1" 2>/dev/null
@@ -32,7 +32,7 @@ can_stock()
 	unshare "${user[@]}" --mount true 2>/dev/null
 }
 
-# in_root ROOT COMMAND...: as root there, with this tree and the cache where they are here
+# in_root ROOT COMMAND...: runs it as root there, with this tree and the cache at the same paths
 in_root()
 {
 	local root=$1 user=()
@@ -54,7 +54,7 @@ in_root()
 			"$@"' - "$root" "$ROOT" "$CACHE" "$@"
 }
 
-# bootstrap TARGET "SUITE..." ARGUMENT...: packages of suites of the archive in PRIVATE_URI
+# bootstrap TARGET "SUITE..." ARGUMENT...: unpacks packages of suites of the archive in PRIVATE_URI
 bootstrap()
 {
 	local mode=root suite sources=()
@@ -67,18 +67,18 @@ bootstrap()
 		"$DEBIAN_SUITE" "$1" "${sources[@]}"
 }
 
-# make_root DIRECTORY: prints the commands' output
+# make_root DIRECTORY: unpacks a root with DEBIAN_TOOLS
 make_root()
 {
 	mkdir -p "$1"
-	# Unpacked by this user: a user's namespace has no other.
+	# Unpacked as this user: a user namespace has no other.
 	bootstrap - "$DEBIAN_SUITE $KERNEL_SUITE" --variant=essential --dpkgopt=force-unsafe-io \
 		--dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
 		--include="apt,$(IFS=,; echo "${DEBIAN_TOOLS[*]}")" |
 		tar -x --no-same-owner --exclude='./dev/*' -C "$1"
 }
 
-# debian_root: sets DEBIAN_ROOT, with Debian's compilers in it
+# debian_root: sets DEBIAN_ROOT, a root with Debian's compilers
 debian_root()
 {
 	local key
@@ -93,24 +93,24 @@ debian_root()
 	rm -rf "$DEBIAN_ROOT.part"
 	progress "installing Debian's compilers in a root of their own" "$CACHE/log/debian-root.log" 0 \
 		make_root "$DEBIAN_ROOT.part" ||
-		die "mmdebstrap failed: mend the network, and see that there are 3 GB of room under $CACHE"
+		die "mmdebstrap failed: check the network, and that there are 3 GB of room under $CACHE"
 	rm -rf "$DEBIAN_ROOT"
 	mv "$DEBIAN_ROOT.part" "$DEBIAN_ROOT"
 	touch "$DEBIAN_ROOT.complete"
 }
 
-# debian_bpftrace: fills BPFTRACE_ROOT with bpftrace and what it is linked against
+# debian_bpftrace: fills BPFTRACE_ROOT with bpftrace and its libraries
 debian_bpftrace()
 {
 	[ ! -e "$BPFTRACE_ROOT.complete" ] || return 0
 	lock "$BPFTRACE_ROOT.lock" "Debian's bpftrace"
 	[ ! -e "$BPFTRACE_ROOT.complete" ] || return 0
-	private_apt "$DEBIAN_SUITE" amd64 || die "no archive that apt uses has $DEBIAN_SUITE, whose bpftrace is wanted"
+	private_apt "$DEBIAN_SUITE" amd64 || die "no archive that apt uses has $DEBIAN_SUITE, whose bpftrace is needed"
 	rm -rf "$BPFTRACE_ROOT"
 	mkdir -p "$BPFTRACE_ROOT"
 	progress "fetching Debian's bpftrace" "$CACHE/log/debian-bpftrace.log" 0 \
 		bootstrap "$BPFTRACE_ROOT/all.tar" "$DEBIAN_SUITE" --variant=extract --include=bpftrace ||
-		die "mmdebstrap failed: mend the network, and see that there is 1 GB of room under $CACHE"
+		die "mmdebstrap failed: check the network, and that there is 1 GB of room under $CACHE"
 	tar -x --no-same-owner -C "$BPFTRACE_ROOT" -f "$BPFTRACE_ROOT/all.tar" --wildcards \
 		'./usr/bin/bpftrace' './usr/lib/x86_64-linux-gnu/*.so*' './usr/lib/llvm-*/lib/*.so*' './usr/lib64/*'
 	rm -f "$BPFTRACE_ROOT/all.tar"
@@ -132,7 +132,7 @@ debian_packages()
 	names=("linux-headers-$DEBIAN_RELEASE" "linux-binary-$DEBIAN_RELEASE" "linux-modules-$DEBIAN_RELEASE")
 	for name in "${names[@]}"; do
 		deb=$(private_download "$name" "$CACHE/download") ||
-			die "$name can't be downloaded: mend the network and try again"
+			die "$name can't be downloaded: check the network and try again"
 		dpkg-deb -x "$deb" "$dir" >"$log" 2>&1 || die "$deb can't be unpacked: is there room under $CACHE?"
 		rm -f "$deb"
 	done
@@ -166,7 +166,7 @@ debian_kernel()
 		"$packages/usr/src/linux-headers-$DEBIAN_RELEASE" "$dir" ||
 		die "the build tree can't be prepared; if the packages are of another version than" \
 			"$CACHE/source/current, remove that and try again"
-	# Where the runner looks for a kernel, and modules that plans load.
+	# The paths at which the runner expects the kernel and the modules that plans load.
 	mkdir -p "$dir/arch/x86/boot" "$dir/stock"
 	mv "$packages/usr/lib/modules/$DEBIAN_RELEASE/vmlinuz" "$dir/arch/x86/boot/bzImage"
 	rm -rf "$dir/stock"

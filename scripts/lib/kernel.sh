@@ -1,26 +1,29 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# Kernel builds, cached by everything that goes into them.
+# Kernel builds, cached by all their inputs.
 
-# Raise it when the way in which kernels are built here changes.
+# Increment it when kernels are built in another way.
 KERNEL_RECIPE=1
-# About as many lines as a build prints.
+# An estimate of the lines that a build prints.
 KERNEL_STEPS=1600
-# Builds of one scenario that are kept.
+# The number of builds of a scenario that are kept.
 KERNEL_KEEP=3
-# What a kernel says of its build, and feeds to its random numbers: the same wherever it is built.
+# The banner, which is an input of the kernel's random numbers: the same for all builds.
 KERNEL_BANNER=(KBUILD_BUILD_USER=rcu_ptr KBUILD_BUILD_HOST=rcu_ptr KBUILD_BUILD_VERSION=1
 	"KBUILD_BUILD_TIMESTAMP=Thu Jan  1 00:00:00 UTC 2026")
 
-# fragment_of NAME: the configuration that a scenario asks for; what it says comes before what is common
+# fragment_of NAME: prints the options of a scenario, which override the common ones
 fragment_of()
 {
 	tac "$CONFIGS/$1" "$CONFIGS/CFcommon.$(scenario_arch "$1")" "$CONFIGS/CFcommon" |
 		grep -v '^#' | grep . | awk -F= '!seen[$1]++' | tac
 }
 
-# check_config CONFIG FRAGMENT: every line of the fragment is in the configuration
+# check_config CONFIG FRAGMENT: checks that every line of the fragment is in the configuration
+#
+# scripts/kconfig/merge_config.sh only warns of a line that was dropped; its strict mode forbids overriding a common
+# option, and does not accept CONFIG_X=n.
 check_config()
 {
 	local line bad=
@@ -28,10 +31,10 @@ check_config()
 	while read -r line; do
 		case $line in
 		CONFIG_*=n)
-			! grep -q "^${line%=n}=" "$1" || { say "$line: the kernel has it on all the same"; bad=y; }
+			! grep -q "^${line%=n}=" "$1" || { say "$line: the option is set"; bad=y; }
 			;;
 		CONFIG_*=*)
-			grep -qxF "$line" "$1" || { say "$line: the kernel dropped it"; bad=y; }
+			grep -qxF "$line" "$1" || { say "$line: not in the final .config"; bad=y; }
 			;;
 		*)
 			say "$line: not of the form CONFIG_X=value"
@@ -39,10 +42,10 @@ check_config()
 			;;
 		esac
 	done <"$2"
-	[ -z "$bad" ] || die "add what these depend on under $CONFIGS, or take them out there"
+	[ -z "$bad" ] || die "the options above can't be as $CONFIGS has them: add what they depend on, or remove them"
 }
 
-# GNUmakefile of a build, so that a plain 'make -C KDIR M=...' uses its toolchain
+# write_gnumakefile: the GNUmakefile of a build, so that a plain 'make -C KDIR M=...' uses its toolchain
 write_gnumakefile()
 {
 	local arg
@@ -86,13 +89,13 @@ configure_kernel()
 	check_config "$dir/.config" "$dir/fragment"
 }
 
-# is_complete DIR: a kernel is there, with that banner. One with another is only linked again.
+# is_complete DIR: whether it has a kernel with that banner; one with another banner is only linked again
 is_complete()
 {
 	[ -e "$1/rcu_ptr.complete" ] && [ "$(cat "$1/rcu_ptr.complete")" = "${KERNEL_BANNER[*]}" ]
 }
 
-# kernel_build NAME: sets KDIR_OF_SCENARIO. The toolchain is chosen already.
+# kernel_build NAME: builds the kernel with the chosen toolchain; sets KDIR_OF_SCENARIO
 kernel_build()
 {
 	local SCENARIO=$1 arch key dir log steps
@@ -112,7 +115,7 @@ kernel_build()
 	dir=$CACHE/kernel/$1-$(kernel_version "$KERNEL_SOURCE")-$key
 	# shellcheck disable=SC2034 # for the caller
 	KDIR_OF_SCENARIO=$dir
-	# A source that is the user's own may have changed: its make decides.
+	# The user's own source may have changed: make decides.
 	[ -n "${KSRC:-}" ] || ! is_complete "$dir" || return 0
 	lock "$dir.lock" "the kernel of $1"
 	[ -n "${KSRC:-}" ] || ! is_complete "$dir" || return 0
@@ -133,7 +136,7 @@ kernel_build()
 	prune_builds "$1"
 }
 
-# check_kdir DIR: whether modules of ours can be built against it
+# check_kdir DIR: checks that the modules can be built against it
 check_kdir()
 {
 	local config=$1/include/config/auto.conf version reason

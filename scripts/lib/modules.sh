@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# The modules, built out of source so that scenarios don't clobber each other.
+# Builds of the modules, out of source, one directory for each scenario.
 
-# check_clean: kbuild would take products of an in-place build for its own
+# check_clean: fails after an in-place build, whose products kbuild would use
 check_clean()
 {
 	local found
@@ -13,8 +13,8 @@ check_clean()
 		die "a build of the modules in place is in the way (${found#"$ROOT/"}): run 'make clean' first"
 }
 
-# build_changed_core LABEL KDIR OUT MAKE-ARGUMENT...: OUT/rcu_ptr_changed.ko, a core whose interface has a
-# structure of another layout, which modules built for this one must not be loaded with
+# build_changed_core LABEL KDIR OUT MAKE-ARGUMENT...: builds OUT/rcu_ptr_changed.ko, a core whose interface has a
+# structure of another layout. Modules that were built for this tree's core must not be loaded with it.
 build_changed_core()
 {
 	local label=$1 kdir=$2 out=$3 dir
@@ -33,11 +33,11 @@ build_changed_core()
 	cp "$dir/out/rust/rcu_ptr/rcu_ptr.ko" "$out/rcu_ptr_changed.ko"
 }
 
-# module_args [CONFIG]: the arguments of a make that builds modules: with source lines, whatever the kernel has
+# module_args [CONFIG]: prints the arguments of make for modules, with source lines even if the kernel has none
 module_args()
 {
 	make_args
-	# Versions of symbols are made of all that debugging information has of their types.
+	# Versions of symbols are computed from the debug information of their types.
 	[ "$(config_value "${1:-/dev/null}" CONFIG_GENDWARFKSYMS)" = y ] ||
 		printf '%s\n' "KRUSTFLAGS=${KRUSTFLAGS:-} -Cdebuginfo=1" "KCFLAGS=${KCFLAGS:-} -g1"
 }
@@ -59,7 +59,7 @@ build_modules()
 			toolchain_of "$kdir"
 			mapfile -t args < <(module_args "$kdir/.config")
 		fi
-		# What they depend on beyond what kbuild sees.
+		# Dependencies that kbuild does not check.
 		identity=$(cd "$kdir" && pwd && stat -c '%Y %n' Module.symvers rust/libkernel.rmeta include/config/auto.conf
 			printf '%s\n' "${args[@]}")
 		if [ "$(cat "$out/kdir" 2>/dev/null)" != "$identity" ]; then
@@ -77,7 +77,7 @@ build_modules()
 		if [ "$(config_value "$kdir/.config" CONFIG_MODVERSIONS)" = y ] && [ ! -e "$kdir/build-root" ]; then
 			build_changed_core "$label" "$kdir" "$out" "${args[@]}" || exit 1
 		fi
-		# The kernel's own tests: those that packages leave out, or that take too long as they are.
+		# The kernel's own tests that packages lack, or that take too long unchanged.
 		[ -e "$kdir/build-root" ] || [ "$(config_value "$kdir/.config" CONFIG_SLUB_KUNIT_TEST)" = m ] || exit 0
 		TAIL=50 progress "building the kernel's tests for $label" "$out/upstream.log" 0 \
 			"${make[@]}" -C "$kdir" M="$ROOT/qemu/upstream" MO="$out/upstream" ARCH="$(kdir_arch "$kdir")" \

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# What the machine must have.
+# Checks and installs what the machine needs.
 
-# NEED,... KIND OPERAND PACKAGE; tree: a tree for a packaged kernel
+# NEED,... KIND OPERAND PACKAGE; need 'tree' is a build tree for a packaged kernel
 REQUIREMENTS='
 modules,tree program make make
 modules program gcc gcc
@@ -44,7 +44,7 @@ have()
 	esac
 }
 
-# rust_packages: the first set that apt has and that is new enough
+# rust_packages: prints the first set that apt has and that is new enough
 rust_packages()
 {
 	local set version
@@ -59,7 +59,7 @@ rust_packages()
 	return 1
 }
 
-# llvm_packages [MAJOR]: that major version if apt has it, else the newest
+# llvm_packages [MAJOR]: prints those of that major version if apt has it, else of the newest
 llvm_packages()
 {
 	local major
@@ -73,7 +73,7 @@ llvm_packages()
 	return 1
 }
 
-# The LLVM that the rustc in these packages is built on.
+# packaged_llvm_major PACKAGE: prints the major version of the LLVM that a packaged rustc uses
 packaged_llvm_major()
 {
 	apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks \
@@ -81,7 +81,7 @@ packaged_llvm_major()
 		sed -n 's/.*Depends: libllvm\([0-9]*\).*/\1/p' | head -n1
 }
 
-# missing NEED...: sets MISSING (packages) and WHY (a line for each thing)
+# missing NEED...: sets MISSING (packages) and WHY (a line for each)
 missing()
 {
 	local needs kind operand package packages need major=
@@ -138,7 +138,7 @@ add_packages()
 	WHY+=("$2: apt-get install $1")
 }
 
-# missing_of_rust PLAIN WEB: a tool that belongs to the rustc which was found
+# missing_of_rust PLAIN WEB: adds a missing tool of the rustc that was found
 missing_of_rust()
 {
 	local name=$1
@@ -152,7 +152,7 @@ missing_of_rust()
 	add_packages "$name" "$1 is missing"
 }
 
-# need NEED...: returns with everything there and the toolchain chosen
+# need NEED...: installs what is missing, and chooses the toolchain
 need()
 {
 	local given_rustc=${RUSTC:-} given_llvm=${LLVM:-} round
@@ -164,7 +164,7 @@ need()
 		missing "$@"
 		[ ${#WHY[@]} -gt 0 ] || break
 		if [ "$round" = 1 ] && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
-			# The lists decide which packages are available.
+			# Without lists no package is available.
 			if [ -z "$(apt_candidate gcc)" ]; then
 				apt_update
 				continue
@@ -172,13 +172,13 @@ need()
 		fi
 		printf '%s\n' "${WHY[@]}" | sed 's/^/rcu_ptr:   /' >&2
 		if [ -n "$HOPELESS" ]; then
-			die "set-up is not complete: mend what is named above"
+			die "set-up is not complete: fix the problems above"
 		elif ! command -v apt-get >/dev/null; then
 			die "set-up is not complete: install the above with this system's package manager"
 		elif [ "$(id -u)" -ne 0 ]; then
 			die "set-up is not complete: sudo apt-get update && sudo ${APT_INSTALL[*]} ${MISSING[*]}"
 		elif [ "$round" = 3 ]; then
-			die "still missing after the installation: mend what is named above"
+			die "still missing after the installation: fix the problems above"
 		fi
 		apt_install "${MISSING[@]}"
 	done

@@ -7,7 +7,7 @@ KERNEL_MIN=7.3
 KERNEL_SUITE=trixie-backports
 DEBIAN_SUITE=${KERNEL_SUITE%-backports}
 
-# kernel_version DIR: of a source tree
+# kernel_version DIR: prints the version of a source tree
 kernel_version()
 {
 	awk '$2 == "=" && $1 ~ /^(VERSION|PATCHLEVEL|SUBLEVEL)$/ { v = v sep $3; sep = "." }
@@ -29,7 +29,7 @@ unpack_source()
 	mv "$dir.part" "$dir"
 }
 
-# fetch_source: the newest packaged kernel source from 7.3 on
+# fetch_source: fetches the newest packaged kernel source of at least KERNEL_MIN
 fetch_source()
 {
 	local hint="Name a kernel source with KSRC=" package version deb dir
@@ -45,7 +45,7 @@ fetch_source()
 	dir=$CACHE/source/linux-${version//[^0-9A-Za-z.+-]/_}
 	if [ ! -d "$dir" ]; then
 		deb=$(private_download "$package" "$CACHE/download") ||
-			die "$package can't be downloaded: mend the network and try again. $hint"
+			die "$package can't be downloaded: check the network and try again. $hint"
 		unpack_source "$deb" "$dir"
 		rm -f "$deb"
 	fi
@@ -73,12 +73,11 @@ kernel_source()
 	KERNEL_SOURCE=$(cd -P "$CACHE/source/current" && pwd)
 }
 
-# guest_busybox ARCH: sets BUSYBOX
+# guest_busybox ARCH: sets BUSYBOX, to a static one
 guest_busybox()
 {
 	local arch=$1 debian=${1/x86_64/amd64} path
 
-	# A static one, that is.
 	if [ "$arch" = "$(host_arch)" ] && [ -x /bin/busybox ] && ! grep -qa 'ld-linux' /bin/busybox; then
 		BUSYBOX=/bin/busybox
 		return
@@ -97,5 +96,5 @@ guest_busybox()
 		chmod +x "$path.part"
 		mv "$path.part" "$path"
 		rm -f "$deb"
-	) || die "busybox-static for $arch can't be downloaded: mend the network, or put a static one at $path"
+	) || die "busybox-static for $arch can't be downloaded: check the network, or put a static one at $path"
 }

@@ -2,18 +2,19 @@
 # shellcheck shell=bash
 #
 # Adds up the closing lines 'N passed, N failed, N skipped' of several commands, and
-# repeats what failed in front of the sum: the lines '# FAILED WHAT' of each, with those
-# behind them that are indented.
+# repeats their failures before the total: the lines '# FAILED WHAT' of each, with the
+# indented ones after them.
 
 PASSED=0 FAILED=0 SKIPPED=0
-# For each command of which something failed, its lines.
+# The lines of each command with failures.
 FAILURES=()
-# Lines of all of them.
+# The maximum of lines of all of them.
 MOST=40
 TOTALS='^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$'
 
-# sum_of WHAT COMMAND...: shows all but the closing line. What ends without one, or
-# badly for a reason that no line tells of, has failed; with 4 all was skipped.
+# sum_of WHAT COMMAND...: runs a command, and shows all but its closing line. A command
+# without a closing line has failed, and one that ends with an error without counting a
+# failure; exit code 4 means that everything was skipped.
 sum_of()
 {
 	local what=$1 log rc=0 line p=0 f=0 s=0 list
@@ -26,7 +27,7 @@ sum_of()
 	if [ -n "$line" ]; then
 		read -r p _ f _ s _ <<<"$line"
 	else
-		echo "$what did not come to its end"
+		echo "$what ended without a total"
 		f=1
 	fi
 	if [ "$rc" -ne 0 ] && [ "$f" -eq 0 ] && { [ "$rc" -ne 4 ] || [ "$s" -eq 0 ]; }; then
@@ -40,7 +41,7 @@ sum_of()
 	PASSED=$((PASSED + p)) FAILED=$((FAILED + f)) SKIPPED=$((SKIPPED + s))
 }
 
-# closing: the line for all of them; fails if one did, or nothing passed
+# closing: prints the total; fails if a command did, or nothing passed
 closing()
 {
 	local list lines most

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# Which rustc, LLVM and bindgen to use. Leaves RUSTC, RUSTDOC, RUSTFMT, CARGO,
+# Chooses rustc, LLVM and bindgen. Sets RUSTC, RUSTDOC, RUSTFMT, CARGO,
 # CLIPPY_DRIVER, LLVM, BINDGEN, and RUST_LIB_SRC and LIBCLANG_PATH where needed.
 #
-# RUSTC=, LLVM= and BINDGEN= in the environment come first.
+# RUSTC=, LLVM= and BINDGEN= in the environment have precedence.
 
 RUSTC_MIN=1.85.0
 CLANG_MIN=17
@@ -20,7 +20,7 @@ RUST_PACKAGES=(
 	"rustc-web rust-web-src cargo-web rustfmt-web rust-web-clippy"
 )
 
-# why_not_rustc RUSTC: prints why it can't be used; fails if it can
+# why_not_rustc RUSTC: prints why it can't be used; fails if it can be
 why_not_rustc()
 {
 	local version sysroot
@@ -37,7 +37,7 @@ why_not_rustc()
 	fi
 }
 
-# use_rustc RUSTC: takes the tools that belong to it
+# use_rustc RUSTC: sets it and the tools that belong to it
 use_rustc()
 {
 	local bin
@@ -53,7 +53,7 @@ use_rustc()
 	[ -x "$RUSTFMT" ] || RUSTFMT=$(command -v rustfmt || true)
 }
 
-# find_rustc: fails if there is none
+# find_rustc: chooses a rustc; fails if there is none
 find_rustc()
 {
 	local candidate reason
@@ -78,7 +78,7 @@ find_rustc()
 	return 1
 }
 
-# llvm_complete SUFFIX-OR-LLVM: whether every program that the kernel needs is there
+# llvm_complete SUFFIX-OR-LLVM: whether it has every program that the kernel needs
 llvm_complete()
 {
 	local tool path
@@ -89,7 +89,7 @@ llvm_complete()
 	done
 }
 
-# llvm_tool LLVM PROGRAM: as the kernel's Makefile spells it
+# llvm_tool LLVM PROGRAM: prints its name, as the kernel's Makefile spells it
 llvm_tool()
 {
 	case $1 in
@@ -104,7 +104,7 @@ rustc_llvm_major()
 	"$1" -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p'
 }
 
-# find_llvm: fails if there is none
+# find_llvm: sets LLVM; fails if there is none
 find_llvm()
 {
 	local major
@@ -123,7 +123,7 @@ find_llvm()
 	return 1
 }
 
-# find_libclang: the libclang of this LLVM, for bindgen; fails if there is none
+# find_libclang: sets LIBCLANG_PATH to the libclang of this LLVM, for bindgen; fails if there is none
 find_libclang()
 {
 	local major path
@@ -149,7 +149,7 @@ bindgen_good()
 	[ -n "$version" ] && at_least "$version" "$BINDGEN_MIN"
 }
 
-# find_bindgen: an installed one, or builds one into the cache
+# find_bindgen: sets BINDGEN to an installed one, or builds one in the cache
 find_bindgen()
 {
 	local candidate root
@@ -176,18 +176,18 @@ find_bindgen()
 			--target-dir "$CACHE/bindgen-target" bindgen-cli || exit 1
 		rm -rf "$CACHE/bindgen-target"
 	) || die "bindgen-cli $BINDGEN_CLI can't be built. Install a bindgen of at least $BINDGEN_MIN," \
-		"or mend the network and try again: cargo install --locked bindgen-cli --version $BINDGEN_CLI"
+		"or check the network and try again: cargo install --locked bindgen-cli --version $BINDGEN_CLI"
 	BINDGEN=$root/bin/bindgen
 }
 
-# check_libclang: bindgen itself says whether it has one
+# check_libclang: runs bindgen to check that it finds one
 check_libclang()
 {
 	mkdir -p "$CACHE"
 	: >"$CACHE/empty.h"
 	"$BINDGEN" "$CACHE/empty.h" >/dev/null 2>&1 ||
 		die "$BINDGEN finds no libclang${LIBCLANG_PATH:+ at $LIBCLANG_PATH}: apt-get install libclang1-N," \
-			"of the N of clang-N, or name it with LIBCLANG_PATH="
+			"with the N of clang-N, or name it with LIBCLANG_PATH="
 }
 
 toolchain_words()
@@ -199,12 +199,12 @@ toolchain_words()
 	echo "$RUSTC: $rust; LLVM=$LLVM: $llvm; $BINDGEN: $("$BINDGEN" --version)"
 }
 
-# find_objdump KDIR: one that reads what this kernel's toolchain makes
+# find_objdump KDIR: prints one that reads the output of this kernel's toolchain
 find_objdump()
 {
 	local path
 
-	# A stock kernel's compilers are elsewhere, and nothing of it is disassembled.
+	# The compilers of a distribution's kernel are elsewhere, and nothing of it is disassembled.
 	[ -e "$1/build-root" ] || toolchain_of "$1"
 	for path in "$(llvm_tool "${LLVM:-}" llvm-objdump)" llvm-objdump objdump; do
 		! command -v "$path" || return 0
@@ -212,7 +212,7 @@ find_objdump()
 	die "llvm-objdump is missing: apt-get install llvm"
 }
 
-# toolchain_save FILE: for 'source'
+# toolchain_save FILE: writes the toolchain as variables, for 'source'
 toolchain_save()
 {
 	local name
@@ -222,7 +222,7 @@ toolchain_save()
 	done >"$1"
 }
 
-# make_args: the toolchain as arguments of the kernel's make, one per line
+# make_args: prints the toolchain as arguments of the kernel's make, one per line
 make_args()
 {
 	local name
@@ -234,19 +234,19 @@ make_args()
 	done
 }
 
-# config_value FILE OPTION: its value without quotes
+# config_value FILE OPTION: prints its value without quotes
 config_value()
 {
 	sed -n "s/^$2=\"\{0,1\}\([^\"]*\)\"\{0,1\}\$/\1/p" "$1"
 }
 
-# check_compilers CONFIG RELEASE: whether those are here that a packaged kernel was built with; sets RUSTC and CC
+# check_compilers CONFIG RELEASE: checks that the compilers of a packaged kernel are installed; sets RUSTC and CC
 check_compilers()
 {
 	local wanted found library
 
 	[ "$(config_value "$1" CONFIG_RUST)" = y ] ||
-		die "$2 has no CONFIG_RUST=y: no Rust module can be built for it; take a kernel that has"
+		die "$2 has no CONFIG_RUST=y: no Rust module can be built for it; use a kernel that has it"
 	wanted=$(config_value "$1" CONFIG_RUSTC_VERSION_TEXT)
 	RUSTC=${RUSTC:-rustc}
 	command -v "$RUSTC" >/dev/null ||
@@ -263,7 +263,7 @@ check_compilers()
 	command -v "$CC" >/dev/null || die "$CC is missing, which $2 was built with: apt-get install ${CC#*-linux-gnu-}"
 }
 
-# toolchain_of KDIR: the toolchain that this kernel was built with
+# toolchain_of KDIR: sets the toolchain that this kernel was built with
 toolchain_of()
 {
 	local config=$1/.config want candidate major tool llvm=${LLVM:-}
