@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the tests of the runner share."""
+"""Helpers of the runner's tests."""
 
 import pathlib
 
@@ -10,7 +10,7 @@ from lib.splat import Detector
 
 QEMU = pathlib.Path(__file__).resolve().parent.parent
 
-# The plans and the cases that the golden logs belong to.
+# The plans and cases of the golden logs.
 PLAN = Plan("insmod rcu_ptr.ko\ninsmod rcu_ptr_kunit.ko\nrmmod rcu_ptr\n", "golden")
 PLANS = {"engines": Plan("for rfc lockless\ninsmod rcu_ptr.ko engine={}\nonce rcu_ptr_kunit.ko\nrmmod rcu_ptr\ndone\n",
                          "engines")}
@@ -20,7 +20,7 @@ CASES = {"usual": {"rcu_ptr_queue": ["kmalloc", "vmalloc", "barrier"], "rcu_ptr_
 
 
 def wanted(plan=PLAN, cases="usual", skips=()):
-    """What of CASES is for a plan."""
+    """The Expected of a plan."""
     return lists_of.Expected(lists_of.of_plan(plan, CASES[cases], {}), skips)
 
 
@@ -39,7 +39,7 @@ def judge(data, ended="exited", code=0, stderr="", expected=None, plan=PLAN, nmi
 
 
 def failed(results, path=""):
-    """The names of what failed, as the golden files have them."""
+    """The names of failures, as in the golden files."""
     names = []
     for result in results:
         if result.passed():

@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The console logs that the runner is tested on: golden/edits.txt says how they are written."""
+"""The console logs for tests of the runner; golden/edits.txt describes their syntax."""
 
 import pathlib
 import re
 
 FOLDER = pathlib.Path(__file__).resolve().parent / "golden"
 STAMP = re.compile(r"^\[ *\d+\.\d{6}\] ")
-# Where times start, and how far lines are apart.
+# The first time stamp, and the distance between lines.
 START, STEP = 0.1, 0.013
-# What an edited log has of the other one.
+# Keys that an edited log inherits.
 INHERITED = ("plan", "cases", "newlines", "engine")
 
 
 class Log:
-    """A log, and what the runner must say about it."""
+    """A log, and the expected verdict."""
 
     def __init__(self, lines, base=None):
         self._lines = lines
-        # Where edits are.
+        # The position of the next edit.
         self._at = 0
         self._base = base
         inherited = {key: base.want[key] for key in INHERITED if key in base.want} if base else {}
@@ -29,7 +29,7 @@ class Log:
         return cls([STAMP.sub("", line) if STAMP.match(line) else f"|{line}" for line in text.splitlines()])
 
     def edited(self):
-        """A log that edits of this one make."""
+        """A copy of this log for edits."""
         return Log(list(self._lines), self)
 
     def take(self, line):
@@ -40,7 +40,7 @@ class Log:
             self._lines.insert(self._at, text)
             self._at += 1
         elif sign in ("=", "-", "->"):
-            # A line that is not there is an edit of another log.
+            # Raises ValueError if there is no such line.
             begin, end = self._at, self._lines.index(text, self._at)
             self._at = end + 1
             if sign != "=":
@@ -54,7 +54,7 @@ class Log:
                 self.want[key] = value
 
     def close(self):
-        """What edits.txt need not say."""
+        """Sets the default values of edits.txt."""
         failed = len(self.want["failed"])
         self.want.setdefault("code", "none" if self.want["ended"] == "timed out" else "0")
         self.want.setdefault("state", "FAIL" if failed else "PASS")
@@ -63,7 +63,7 @@ class Log:
             self.want.setdefault("counts", f"{cases - failed} passed, {failed} failed, 0 skipped")
 
     def data(self):
-        """As it comes from the console."""
+        """The data of the console."""
         caller = f"[{self.want['caller']:>5}]" if "caller" in self.want else ""
         newline = "\n" if self.want.get("newlines") == "plain" else "\r\n"
         stamped = (text[1:] if text.startswith("|") else

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What goes into a guest: the archive, the plan, the scenario's files."""
+"""The input of a guest: the archive, the plan, the scenario's files."""
 
 import pathlib
 import re
@@ -20,7 +20,7 @@ from .common import QEMU
 
 class Archive(unittest.TestCase):
     def test_entries(self):
-        """What is listed, of two archives that are the same."""
+        """Returns the list of an archive, which must be the same when it is written again."""
         with tempfile.TemporaryDirectory() as name:
             folder = pathlib.Path(name)
             (folder / "busybox").write_bytes(b"12")
@@ -46,7 +46,7 @@ def program(machine=62, interpreter=False):
 
 
 class Elf(unittest.TestCase):
-    """Is this busybox of any use?"""
+    """Whether a busybox can run in the guest."""
 
     def test_reasons(self):
         self.assertIsNone(why_not_static(program(), "x86_64"))
@@ -153,7 +153,7 @@ class Costs(unittest.TestCase):
 
 
 class Bench(unittest.TestCase):
-    def test_each_function_has_its_place(self):
+    def test_each_function_has_a_row(self):
         text = (QEMU.parent / "rust" / "rcu_ptr_bench" / "bench_fn.rs").read_text(encoding="utf-8")
         names = re.findall(r'^    function::<[\w:]+>\(c"(\w+)".*,$', text, re.MULTILINE)
         self.assertGreater(len(names), 5)
@@ -191,7 +191,7 @@ class Jobs(unittest.TestCase):
 
 
 class Modules(unittest.TestCase):
-    """Which of them a boot needs."""
+    """The modules that a boot needs."""
 
     def test_of_a_plan(self):
         self.assertEqual(initramfs.folders("insmod rcu_ptr.ko engine={}\n# insmod rcu_ptr_torture.ko\n"
@@ -200,7 +200,7 @@ class Modules(unittest.TestCase):
         self.assertEqual(initramfs.folders("sh rcu_ptr_costs.sh ENGINE=rfc\n"), {"rcu_ptr", "rcu_ptr_bench"})
         self.assertEqual(initramfs.folders("on x86_64 sh rcu_ptr_upstream.sh\n"), {"rcu_ptr", "rcu_ptr_takeover"})
 
-    def test_all_that_scripts_load(self):
+    def test_modules_of_scripts(self):
         known = initramfs.sources()
         for path in (QEMU / "guest" / "tests").glob("*.sh"):
             loaded = re.findall(r"\b(?:load|once) (\w+)|/modules/(\w+)\.ko", path.read_text(encoding="utf-8"))
@@ -209,7 +209,7 @@ class Modules(unittest.TestCase):
 
 
 class Cases(unittest.TestCase):
-    """What the sources say of test cases."""
+    """Test cases in the sources."""
 
     def test_own(self):
         kunit, shell = expected.in_sources()
@@ -258,7 +258,7 @@ class Expected(unittest.TestCase):
 
     def test_suites_have_check(self):
         for path in expected.sources():
-            # It ends the thread of the case, and what that has stays.
+            # assert!() ends the thread of the case without running destructors.
             self.assertNotRegex(path.read_text(encoding="utf-8"), r"\bassert(_eq|_ne)?!", path.name)
 
     def test_of_plan(self):
@@ -314,7 +314,7 @@ class Expected(unittest.TestCase):
 
 
 class Scenarios(unittest.TestCase):
-    """What a configuration means for the machine."""
+    """Settings that follow from a configuration."""
 
     def scenario(self, config, image="arch/x86/boot/bzImage", machine=62, qemu=""):
         """A scenario with these files."""
@@ -354,7 +354,7 @@ class Scenarios(unittest.TestCase):
 
 
 class Bpftrace(unittest.TestCase):
-    """What the guest gets of it."""
+    """The files of bpftrace in the guest."""
 
     def test_missing(self):
         with tempfile.TemporaryDirectory() as name, self.assertRaisesRegex(SetupError, "bpftrace is missing"):
@@ -362,7 +362,7 @@ class Bpftrace(unittest.TestCase):
 
 
 class Accel(unittest.TestCase):
-    """Whether KVM is worth a try."""
+    """Whether KVM is tried."""
 
     def test_cpu(self):
         self.assertTrue(machine.cpu_can("flags\t\t: fpu vmx sse\n", "x86_64", "x86_64"))

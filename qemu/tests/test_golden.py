@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Console logs, and what the runner must say about them."""
+"""Console logs and the expected verdicts."""
 
 import types
 import unittest
@@ -12,15 +12,15 @@ from .logs import LOGS, data as log
 
 
 def belonging(want):
-    """The plan and the expected cases of a log: 'plan: NAME' and 'cases: NAME' say that it has its
-    own, 'skip: CASE REASON' that one may be skipped."""
+    """The plan and the expected cases of a log: 'plan: NAME' and 'cases: NAME' override the default, 'skip: CASE
+    REASON' allows a skip."""
     plan = PLANS.get(want.get("plan"), PLAN)
     skips = [tuple(skip.split(" ", 1)) for skip in want["skip"]]
     return plan, wanted_cases(plan, want.get("cases", "usual"), skips)
 
 
 class Golden(unittest.TestCase):
-    """Each log must be judged as golden/edits.txt says."""
+    """Each log must get the verdict of golden/edits.txt."""
 
     def test_logs(self):
         self.assertGreater(len(LOGS), 40)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the host does for a guest: NMIs on demand, and lists of instructions."""
+"""Services of the host for a guest: NMIs on request, lists of instructions."""
 
 import io
 import json
@@ -15,7 +15,7 @@ from lib import boot, console, insns, qmp, verdict
 
 
 class Qemu(threading.Thread):
-    """Its side of the machine protocol."""
+    """QEMU's side of the machine protocol."""
 
     def __init__(self, nmi, refuse=False):
         super().__init__(daemon=True)
@@ -42,7 +42,7 @@ class Qemu(threading.Thread):
 
 
 def until(condition):
-    """Waits for something that a thread does."""
+    """Waits for a condition that another thread makes true."""
     end = time.monotonic() + 10
     while not condition() and time.monotonic() < end:
         time.sleep(0.005)
@@ -52,7 +52,7 @@ class Timer(unittest.TestCase):
     """A guest that has no timer."""
 
     def boot(self, again, line="[    0.593103] APIC timer disabled due to verification failure"):
-        """How it ends, and what was seen of it."""
+        """How it ends, and its marks."""
         with tempfile.TemporaryDirectory() as folder:
             argv = ["sh", "-c", f"echo '{line}'; sleep 1; echo end", "qemu"]
             guest = boot.Guest(boot.Progress("X", io.StringIO()), qmp.Injector())
@@ -71,7 +71,7 @@ class Timer(unittest.TestCase):
 
 class Nmis(unittest.TestCase):
     def injector(self, **how):
-        """One, with a QEMU to talk to."""
+        """An injector connected to a QEMU."""
         nmi = qmp.Injector()
         qemu = Qemu(nmi, **how)
         self.addCleanup(nmi.close)

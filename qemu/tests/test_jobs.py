@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Which boot of a set comes next, and which are left out."""
+"""The order of boots, and which are left out."""
 
 import os
 import threading
@@ -16,19 +16,19 @@ def job(name, minutes=1):
 
 
 class Feed:
-    """Scenarios that are ready; all, if it has ended."""
+    """Scenarios that are ready; with `ended` no others will be."""
 
     def __init__(self, ready=(), ended=False):
         self.ready = dict.fromkeys(ready)
         self.ended = ended
 
     def take(self, _timeout):
-        """Nothing comes."""
+        """No other becomes ready."""
 
 
 class Next(unittest.TestCase):
     def choose(self, pending, feed, until=None, busy=""):
-        """Its name, and how it counts without a boot; None: it has to wait."""
+        """Its name, and its state if it is not booted; None: it has to wait."""
         chosen, result = jobs.choose(pending, feed, lambda job: job.name not in busy, until)
         return chosen and (chosen.name, result and result.state)
 

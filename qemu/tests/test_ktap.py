@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The KTAP parser and writer, against each other and against the kernel's."""
+"""The KTAP parser and writer, compared with each other and with the kernel's."""
 
 import os
 import pathlib
@@ -15,7 +15,7 @@ from .logs import LOGS
 
 class Parser(unittest.TestCase):
     def result(self, line):
-        """The one case that stands in this line."""
+        """The case in this line."""
         suites = ktap.parse(["KTAP version 1", "1..1", line])
         self.assertEqual(len(suites), 1)
         return suites[0]

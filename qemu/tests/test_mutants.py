@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Mutants: what a patch says of itself, and whether a boot means that it was caught."""
+"""Mutants: their headers, and whether a boot has caught them."""
 
 import unittest
 
@@ -17,7 +17,7 @@ LOST = "BUG rcu_ptr_pool (Tainted: G O): Objects remaining on __kmem_cache_shutd
 
 
 def mutant(*lines):
-    """A mutant with these lines more."""
+    """A mutant with additional lines in its header."""
     return Mutant(HEAD + "\n".join(lines) + "\n" + DIFF, "name")
 
 
@@ -197,7 +197,7 @@ class Together(unittest.TestCase):
     PLAN = "modules {}\ninsmod rcu_ptr.ko\nrmmod rcu_ptr\n"
 
     def parts(self, data, ended=verdict.EXITED):
-        """What is said of three sets."""
+        """The results of three sets."""
         plan = Plan("for set0 set1 set2\n" + self.PLAN + "done\n", "name")
         result = verdict.judge("BASE", data, plan, None, detector(), ended, 0)
         texts = texts_of(data)
@@ -234,7 +234,7 @@ class Together(unittest.TestCase):
 
 
 class Names(unittest.TestCase):
-    """Tests that a header names have to be there, and to be run."""
+    """Tests that a header names have to exist, and to be run."""
 
     def test_names(self):
         def unknown(red, tests="rcu_ptr_reader.*"):

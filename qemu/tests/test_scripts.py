@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What scripts/ say of a set-up that can't be used: exit code 2, one reason, before anything is built."""
+"""A set-up that scripts/ can't use: exit code 2 and one reason, before anything is built."""
 
 import os
 import pathlib
@@ -25,7 +25,7 @@ def config(**options):
 
 
 class Scripts(unittest.TestCase):
-    """Runs them in an environment without what the tests were started with."""
+    """Runs scripts without the environment of the tests."""
 
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
@@ -33,7 +33,7 @@ class Scripts(unittest.TestCase):
         self.folder = pathlib.Path(folder.name)
 
     def refused(self, *reasons, script="build.sh", args=("modules",), **variables):
-        """It ends with 2 and one line, which has all of the reasons."""
+        """The script ends with 2 and one line, which contains all reasons."""
         env = {"PATH": os.environ["PATH"], "HOME": str(self.folder), **variables}
         done = subprocess.run(["bash", ROOT / "scripts" / script, *args], env=env, text=True, check=False,
                               stdin=subprocess.DEVNULL, capture_output=True, timeout=300)
@@ -50,7 +50,7 @@ class Scripts(unittest.TestCase):
         return path
 
     def program(self, name, *lines):
-        """A program that is not what it should be."""
+        """A program that replaces the real one."""
         path = self.write(name, "\n".join(("#!/bin/sh", *lines, "")))
         path.chmod(0o755)
         return str(path)
@@ -60,7 +60,7 @@ class Kdir(Scripts):
     """Kernel builds that KDIR= names."""
 
     def unusable(self, *reasons, without=(), release="7.3.4-other", **options):
-        """A build that is complete but for some files."""
+        """A build that is complete except for some files."""
         files = {"include/config/auto.conf": config(**options), ".config": config(**options), "Module.symvers": "",
                  "include/config/kernel.release": release, **dict.fromkeys(CRATES, "")}
         shutil.rmtree(self.folder / "kdir", ignore_errors=True)
@@ -85,7 +85,7 @@ class Kdir(Scripts):
 
 
 class Install(Scripts):
-    """Headers as they are packaged, that scripts/install.sh probes."""
+    """Packaged headers, checked by scripts/install.sh probe."""
 
     def probe(self, *reasons, options=None, **variables):
         """The modules can't be built for a kernel with these options."""
@@ -109,7 +109,7 @@ class Install(Scripts):
         self.probe(f"was built with '{RUSTC}'", RUSTC="", LLVM="", ARCH="")
         self.probe("library source is missing", "rust-src", RUSTC=self.rustc("/no"))
 
-    def test_what_else_there_has_to_be(self):
+    def test_other_tools(self):
         self.write("lib/rustlib/src/rust/library/core/src/lib.rs")
         tools = {"RUSTC": self.rustc(self.folder), "PATH": f"{self.folder}:{os.environ['PATH']}"}
         self.probe("bindgen is missing", "apt-get install bindgen", BINDGEN="/no/bindgen", **tools)
@@ -120,7 +120,7 @@ class Install(Scripts):
         self.probe("no Rust crates", "linux-source-7.3", **tools,
                    options={"CC_VERSION_TEXT": '"gcc (of another machine) 14.2.0"'})
 
-    def test_without_what_crates_are_made_with(self):
+    def test_tools_for_crates(self):
         done = subprocess.run(["bash", "-c", 'source scripts/lib/all.sh; '
                                'have() { [ "$2" != python3 ] && [ "$2" != libelf.h ]; }; missing tree stock; '
                                'echo "${MISSING[@]}"'], text=True, check=False, capture_output=True, timeout=60, cwd=ROOT)
@@ -128,10 +128,10 @@ class Install(Scripts):
 
 
 class Stock(Scripts):
-    """What scripts/stock-tree.sh is given."""
+    """The input of scripts/stock-tree.sh."""
 
     def tree(self, *reasons, text="CONFIG_RUST=y\n", files=("Module.symvers", "rust/kernel/lib.rs"), **variables):
-        """The build tree can't be made."""
+        """The build tree can't be prepared."""
         self.write(".config", text)
         for name in files:
             self.write(name)
@@ -148,7 +148,7 @@ class Stock(Scripts):
 
 
 class Library(unittest.TestCase):
-    """scripts/lib/, which every script reads as a whole."""
+    """scripts/lib/, all of which is sourced by every script."""
 
     def test_functions_have_names_of_their_own(self):
         text = "".join(path.read_text() for path in sorted((ROOT / "scripts" / "lib").glob("*.sh")))
@@ -157,10 +157,10 @@ class Library(unittest.TestCase):
 
 
 class Kernel(Scripts):
-    """What 'make run' boots."""
+    """The kernel that 'make run' boots."""
 
     def chosen(self, *built, stock="true", **variables):
-        """The scenarios, where these were built before."""
+        """The chosen scenarios, if these kernels were built before."""
         for name in built:
             self.write(f"kernel/{name}-1/rcu_ptr.complete")
         script = f"source scripts/lib/all.sh; can_stock() {{ {stock}; }}; check_variables; choose_kernel; " \
@@ -178,7 +178,7 @@ class Kernel(Scripts):
         self.assertEqual(self.chosen("BASE"), "BASE")
         self.assertEqual(self.chosen("BASE", "DEBIAN"), "DEBIAN")
 
-    def test_what_was_asked_for(self):
+    def test_variables(self):
         self.assertEqual(self.chosen(KERNEL="base"), "BASE")
         self.assertEqual(self.chosen("BASE", KERNEL="debian"), "DEBIAN")
         self.assertEqual(self.chosen(SCENARIOS="RT DEBUG"), "RT DEBUG")
@@ -228,7 +228,7 @@ class Sums(unittest.TestCase):
     """The last line of .ci/run and of test.sh test-all."""
 
     def closing(self, *commands, lines=1):
-        """What the commands come to: the last lines, and the exit code."""
+        """The last lines of the total, and the exit code."""
         script = "set -euo pipefail; source scripts/lib/sums.sh\n"
         script += "".join(f"sum_of one bash -c '{command}'\n" for command in commands) + "closing\n"
         done = subprocess.run(["bash", "-c", script], cwd=ROOT, text=True, check=False,
@@ -248,7 +248,7 @@ class Sums(unittest.TestCase):
             with self.subTest(commands):
                 self.assertEqual(self.closing(*commands), (last, code))
 
-    def test_what_failed_is_in_front_of_the_sum(self):
+    def test_failures_are_repeated_before_the_total(self):
         many = "for i in {1..60}; do echo \\# FAILED x $i; done; echo 0 passed, 60 failed, 0 skipped; exit 1"
         one = "echo \\# FAILED y; echo \"#     why\"; echo \\# z; echo 1 passed, 1 failed, 0 skipped; exit 1"
         last, code = self.closing(many, one, "echo 5 passed, 0 failed, 0 skipped", "echo w; false", lines=19)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What follows from a seed, and how two runs of one are compared."""
+"""Cases of seeds, and comparison of two runs of a seed."""
 
 import os
 import pathlib
@@ -29,7 +29,7 @@ def _result(data, state="PASS"):
 
 
 class Seeds(unittest.TestCase):
-    """Seeds mean the same for ever, or VERSION is raised."""
+    """The meaning of seeds changes only with VERSION."""
 
     def test_numbers(self):
         dice = Dice(1)
@@ -72,7 +72,7 @@ class Seeds(unittest.TestCase):
 
 
 class _Gdbstub(threading.Thread):
-    """Answers as QEMU's does."""
+    """Answers like QEMU's gdbstub."""
 
     def __init__(self, end):
         super().__init__()

@@ -9,7 +9,7 @@ from lib.splat import SAMPLE, Detector
 from .logs import data as log
 
 
-# What the deny list calls messages of a warning.
+# Samples of messages of warnings in the deny list.
 MESSAGES = ("kmem_cache_destroy", "BUG rcu_ptr_test", "ODEBUG", "list_", "refcount_t", "DEBUG_LOCKS")
 
 
@@ -98,7 +98,7 @@ class Splats(unittest.TestCase):
         self.assertEqual([splat.line.split()[0] for splat in unexpected],
                          ["WARNING:", "BUG:", "WARNING:"])
 
-    def test_excused_warning_hides_no_other_report(self):
+    def test_announced_warning_hides_no_other_report(self):
         cut = "------------[ cut here ]------------"
         warning = "WARNING: a.c:1 at a+0x1/0x2, CPU#0: sh/1"
         for sample in samples():
@@ -109,7 +109,7 @@ class Splats(unittest.TestCase):
                     unexpected, problems = detector().find(
                         ["rcu_ptr: expect-splat begin is queued twice", *lines,
                          "---[ end trace 0000000000000000 ]---", "rcu_ptr: expect-splat end"])
-                    # What a warning may say of itself stands in front of it.
+                    # The message of a warning precedes it.
                     message = at < 3 and sample.startswith(MESSAGES) or at < 3 and \
                         sample.startswith("WARNING")
                     if not message:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The table of the kernel's own tests, out of logs."""
+"""The table of the kernel's own tests."""
 
 import unittest
 
