@@ -95,7 +95,7 @@ fn tick_takes_constant_time() {
         model.grace_period();
         model.callbacks();
         for _ in 0..objects / 2 {
-            let object = cpu.alloc().expect("all of them came back");
+            let object = cpu.alloc().expect("all of them are free");
             cpu.free_rcu(object);
         }
         let before = visits();
@@ -218,11 +218,15 @@ fn twice_in_reuse_slots() {
     model.check_all();
 }
 
+fn marks() -> Box<Marks> {
+    // SAFETY: All zeroes is its initial state.
+    unsafe { Box::new(std::mem::zeroed()) }
+}
+
 /// Double frees in many sheaves one after the other, compared with a search of all pairs.
 #[test]
 fn doubles_are_found() {
-    // SAFETY: All zeroes is its initial state.
-    let mut seen: Box<Marks> = unsafe { Box::new(std::mem::zeroed()) };
+    let mut marks = marks();
     let mut random = 1u64;
     let mut next = |below: u64| {
         random = random
@@ -245,7 +249,7 @@ fn doubles_are_found() {
             .collect();
         let pointers: Vec<*mut u8> = objects.iter().map(|&o| without_provenance_mut(o)).collect();
         let mut full = memory.sheaf().fill(&pointers);
-        while let Some(i) = seen.find_double(&full) {
+        while let Some(i) = marks.find_double(&full) {
             doubles += 1;
             let dropped = full.object(i);
             let is_double = objects.iter().filter(|&&o| o == dropped).count() > 1;
@@ -371,15 +375,14 @@ fn spent_sheaves_are_not_left() {
 #[test]
 fn only_doubles_are_compared() {
     let mut memory = Memory::default();
-    // SAFETY: All zeroes is its initial state.
-    let mut seen: Box<Marks> = unsafe { Box::new(std::mem::zeroed()) };
+    let mut marks = marks();
     let full = memory
         .sheaf()
         .fill(&[16, 32, 48, 64].map(without_provenance_mut));
     let count = |steps: &Cell<usize>| steps.set(steps.get() + 1);
     hooked(Cell::new(0), count, |steps| {
         for round in 1..=2 * usize::from(u8::MAX) {
-            assert_eq!(seen.find_double(&full), None);
+            assert_eq!(marks.find_double(&full), None);
             assert_eq!(steps.get(), round * SLOTS);
         }
     });

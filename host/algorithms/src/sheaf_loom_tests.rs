@@ -6,11 +6,10 @@
 
 use super::loom_tests::{model, spawn};
 use crate::{
-    sheaf_model::{Ctx, Flaw, Model},
+    sheaf_model::{ring, Ctx, Flaw, Model},
     sheaves::{
         exchange::{close_all, CacheCpu},
         grace::{self, RunningCallbacks},
-        reserve::Reserve,
     },
     sync::{AtomicLink, Plain},
 };
@@ -32,7 +31,7 @@ fn end(cache: Arc<Model>) {
 }
 
 /// Objects without a sheaf, and their list.
-struct Strays {
+struct StrayList {
     list: grace::Strays,
     objects: [Object; 3],
 }
@@ -44,7 +43,7 @@ struct Object {
     content: Plain<u32>,
 }
 
-impl Strays {
+impl StrayList {
     fn push(&self, i: usize) {
         let object = &self.objects[i];
         // SAFETY: Its owner's.
@@ -78,7 +77,7 @@ impl Strays {
 #[test]
 fn strays_have_one_owner() {
     model(|| {
-        let all = Arc::new(Strays {
+        let all = Arc::new(StrayList {
             list: grace::Strays::new(),
             objects: [(); 3].map(|()| Object {
                 link: AtomicLink::new(0),
@@ -188,8 +187,7 @@ fn dead_cpu() {
 #[test]
 fn reserve_of_two_cpus() {
     model(|| {
-        let slots = (0..2).map(|_| AtomicLink::new(0)).collect::<Vec<_>>();
-        let ring = Arc::new(Reserve::new(slots, 2));
+        let ring = Arc::new(ring(2, 2));
         assert!(ring.put(8) && ring.put(16));
         let takers = [(); 2].map(|()| spawn(&ring, |ring| ring.take().expect("there are two")));
         let mut all = vec![8, 16];
@@ -209,8 +207,7 @@ fn reserve_of_two_cpus() {
 #[test]
 fn reserve_is_refilled() {
     model(|| {
-        let slots = (0..1).map(|_| AtomicLink::new(0)).collect::<Vec<_>>();
-        let ring = Arc::new(Reserve::new(slots, 1));
+        let ring = Arc::new(ring(1, 1));
         let worker = spawn(&ring, |ring| assert!(ring.put(8)));
         let mut taken = vec![ring.take()];
         worker.join().unwrap();
@@ -225,8 +222,7 @@ fn reserve_is_refilled() {
 #[test]
 fn reserve_wraps_around() {
     model(|| {
-        let slots = (0..1).map(|_| AtomicLink::new(0)).collect::<Vec<_>>();
-        let ring = Arc::new(Reserve::new(slots, 1));
+        let ring = Arc::new(ring(1, 1));
         assert!(ring.put(8));
         let late = spawn(&ring, |ring| ring.take());
         let first = ring.take();
@@ -242,8 +238,7 @@ fn reserve_wraps_around() {
 #[test]
 fn surplus_of_a_reserve() {
     model(|| {
-        let slots = (0..2).map(|_| AtomicLink::new(0)).collect::<Vec<_>>();
-        let ring = Arc::new(Reserve::new(slots, 1));
+        let ring = Arc::new(ring(2, 1));
         assert!(ring.put(8) && ring.put(16));
         let takers = [(); 2].map(|()| spawn(&ring, |ring| ring.take_surplus()));
         let taken = takers.into_iter().filter_map(|t| t.join().unwrap());
@@ -291,6 +286,6 @@ tests! {
     sees_preemptible_calls, "Causality violation": free_free_close(Flaw::Preemptible);
     callbacks_end_before_their_cache:
         callback_and_end(|running, none| running.is_idle_after(none));
-    sees_that_callbacks_are_looked_for_first, "the cache is gone":
+    sees_callbacks_checked_before_counts, "the cache is gone":
         callback_and_end(|running, none| running.is_idle_after(|| true) && none());
 }

@@ -233,6 +233,11 @@ struct Books {
 /// Capacity of the reserve.
 const MAX_RESERVE: usize = 16;
 
+/// An empty reserve of `slots`, of which `keep` are promised.
+pub(crate) fn ring(slots: usize, keep: usize) -> Reserve<Vec<AtomicLink>> {
+    Reserve::new((0..slots).map(|_| AtomicLink::new(0)).collect(), keep)
+}
+
 /// The drain interval, in jiffies.
 const INTERVAL: usize = 2;
 
@@ -286,7 +291,7 @@ impl Model {
                 .map(|_| std::array::from_fn(|i| AtomicUsize::new(nothing(i))))
                 .collect(),
             stock: Mutex::new(Stock::new(64)),
-            reserve: Reserve::new((0..MAX_RESERVE).map(|_| AtomicLink::new(0)).collect(), 0),
+            reserve: ring(MAX_RESERVE, 0),
             capacity,
             max_sheaves,
             rcu: [(); CONTEXTS].map(|()| RwLock::new(())),
@@ -362,7 +367,7 @@ impl Model {
         let mut books = self.books();
         let state = State::Free(waits.then_some(books.completed));
         let was = books.objects.insert(object, state);
-        assert_eq!(was, Some(State::Held), "given back and held");
+        assert_eq!(was, Some(State::Held), "freed and held");
     }
 
     /// A new object of the slab.
@@ -541,7 +546,7 @@ impl Model {
             .map(|(&object, _)| object)
             .collect();
         free.sort_unstable();
-        assert_eq!(objects, free, "objects there and given back");
+        assert_eq!(objects, free, "objects there and freed");
     }
 
     /// Checks, at any step, that a barrier would find freed objects: sheaves to close, or a count
@@ -676,7 +681,7 @@ impl<'a> Ctx<'a> {
             .preempt_off(self.context, || match fastpath::free(self, object) {
                 Freed::Taken => true,
                 Freed::NoSlot => put_object(self, object),
-                Freed::Twice => panic!("given back twice: {object}"),
+                Freed::Twice => panic!("freed twice: {object}"),
             });
         if !taken {
             self.model.books().objects.remove(&object);

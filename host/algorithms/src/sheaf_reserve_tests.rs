@@ -3,17 +3,9 @@
 //! The reserve: as many allocations as it has objects succeed, whoever holds the barn's lock and
 //! whichever CPU comes first; and the ring compared with a queue.
 
-use crate::{
-    sheaf_model::{hooked, Flaw, Model},
-    sheaves::reserve::Reserve,
-    sync::AtomicLink,
-};
+use crate::sheaf_model::{hooked, ring, Flaw, Model};
 use proptest::prelude::*;
 use std::{cell::Cell, collections::VecDeque};
-
-fn ring(slots: usize, keep: usize) -> Reserve<Vec<AtomicLink>> {
-    Reserve::new((0..slots).map(|_| AtomicLink::new(0)).collect(), keep)
-}
 
 /// A task takes objects of the barn; at its step `at` an NMI takes one, possibly with the lock
 /// held. Returns whether the NMI occurred; panics if it found nothing.

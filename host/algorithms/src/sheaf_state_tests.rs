@@ -159,7 +159,7 @@ fn objects_of(full: FullSheaf) -> (Vec<usize>, EmptySheaf) {
 fn remove_objects(full: Option<FullSheaf>, objects: &mut Vec<usize>) {
     for object in full.into_iter().flat_map(|full| objects_of(full).0) {
         let at = objects.iter().position(|&o| o == object);
-        objects.swap_remove(at.expect("an object came twice"));
+        objects.swap_remove(at.expect("an object is there twice"));
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{platform::LocalWord, sync::AtomicLink};
 pub(crate) const IDLE: usize = 0;
 /// The irq_work will queue it.
 const ARMING: usize = 1;
-/// Queued or running.
+/// Queued, and its run has not begun.
 const ARMED: usize = 2;
 
 /// State of a CPU's monitor: one of the constants above.

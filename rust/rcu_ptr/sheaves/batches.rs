@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   sheaves, strays ---> waiting ---> a batch ---> both grace periods over ---> the worker
-//!                                       ^ a free one, or the next that gets free
+//!                                       ^ as soon as one is free
 //! ```
 //!
 //! Slots are written with preemption disabled, which RCU waits for and SRCU does not. A batch waits
@@ -117,9 +117,9 @@ impl CacheBatches {
 }
 
 /// RCU callback of a batch, whose head is `AT` bytes into it.
-struct Over<const AT: usize>;
+struct BatchCallback<const AT: usize>;
 
-impl<const AT: usize> Callback for Over<AT> {
+impl<const AT: usize> Callback for BatchCallback<AT> {
     unsafe fn run(head: NonNull<RcuHead>) {
         // SAFETY: `begin()` passed the head of a batch, which lives as long as it waits.
         unsafe { gp_over(head.byte_sub(AT).cast()) };
@@ -240,11 +240,11 @@ impl Cache {
         let batch = NonNull::from(batch);
         if needs.rcu {
             // SAFETY: The head of a batch that was free; destroying the cache waits for it.
-            unsafe { gp::call::<Over<RCU>>(batch.byte_add(RCU).cast()) };
+            unsafe { gp::call::<BatchCallback<RCU>>(batch.byte_add(RCU).cast()) };
         }
         if let Some(domain) = self.srcu {
             // SAFETY: As above.
-            unsafe { domain.call::<Over<SRCU>>(batch.byte_add(SRCU).cast()) };
+            unsafe { domain.call::<BatchCallback<SRCU>>(batch.byte_add(SRCU).cast()) };
         }
     }
 

@@ -15,7 +15,7 @@ use kernel::{
 };
 
 /// An entry of the list.
-struct Entry {
+struct CacheEntry {
     /// Caches have ascending ids, from 1.
     id: u64,
     cache: CacheRef,
@@ -26,7 +26,7 @@ struct Entry {
 
 /// All caches, in the order of their ids.
 pub(super) struct Caches {
-    known: KVec<Entry>,
+    known: KVec<CacheEntry>,
     ids: u64,
     destroys: u64,
 }
@@ -100,7 +100,7 @@ impl super::Sheaves {
                 core::mem::swap(&mut caches.known, &mut room);
             }
             let id = caches.ids + 1;
-            caches.known.push_within_capacity(Entry {
+            caches.known.push_within_capacity(CacheEntry {
                 id,
                 // SAFETY: `remove()` is called before the cache is freed.
                 cache: unsafe { CacheRef::new(cache) },

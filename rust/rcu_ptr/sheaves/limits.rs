@@ -166,7 +166,7 @@ impl Cache {
     /// Bytes that wait for a grace period, or for a worker after it. Closed sheaves count as full.
     #[inline(never)]
     pub(super) fn waiting_bytes(&self) -> usize {
-        self.bytes(|pcs| self.objects_in(pcs.held().rcu))
+        self.bytes(|pcs| self.objects_in(pcs.contents().rcu))
     }
 
     /// Bytes in closed sheaves, of strays, and of the objects that `held` returns for each CPU.
@@ -225,8 +225,8 @@ pub(super) fn alloc_at_limit(here: Here<'_>, may_wait: bool) -> Option<usize> {
 /// it.
 const GRACE_PERIODS: usize = 4;
 
-/// Waits for grace periods until less waits than the limit, if `gfp` allows that. Returns whether
-/// the allocation may use another sheaf now.
+/// Waits for grace periods, if `gfp` allows that, until the cache is below its wait limit. Returns
+/// whether the allocation may use another sheaf now.
 ///
 /// # Context
 ///

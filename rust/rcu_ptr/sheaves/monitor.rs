@@ -116,7 +116,7 @@ impl Handler for CacheMonitorWork {
         let quiescent = unsafe { Quiescent::assume() };
         let asked = pcs.request.xchg(0, Full);
         let for_reclaim = asked == shrink::FLUSH;
-        let mut run = Run {
+        let mut run = MonitorRun {
             here,
             quiescent,
             asked,
@@ -128,7 +128,7 @@ impl Handler for CacheMonitorWork {
             spent: SheafChain::new(),
         };
         arm::run(&mut run);
-        let Run {
+        let MonitorRun {
             was_closed,
             rests,
             mut objects,
@@ -159,7 +159,7 @@ impl Handler for CacheMonitorWork {
 }
 
 /// One run of the monitor, and what it has taken off its CPU.
-struct Run<'a> {
+struct MonitorRun<'a> {
     here: Here<'a>,
     quiescent: Quiescent,
     /// The request that it serves: 0 or a constant of shrink.rs.
@@ -174,7 +174,7 @@ struct Run<'a> {
     spent: SheafChain,
 }
 
-impl Run<'_> {
+impl MonitorRun<'_> {
     /// Jiffies until what was installed at `since` has been there for a drain interval.
     fn left(&self, since: &Atomic<u64>) -> usize {
         if self.asked == shrink::FLUSH {
@@ -186,7 +186,7 @@ impl Run<'_> {
     }
 }
 
-impl<'a> Monitored for Run<'a> {
+impl<'a> Monitored for MonitorRun<'a> {
     type Word = Mine<'a>;
 
     fn armed(&self) -> Armed<Mine<'a>> {
@@ -278,7 +278,7 @@ impl Sheaves {
 /// | allocation sheaf, spares, spent sheaves | the barn of the CPU's node | in `dead()` |
 /// | objects in reuse slots | the slab | in `dead()` |
 /// | strays | a batch, if the irq_work did not run | in `dead()` |
-/// | sheaves that wait for a grace period | their callbacks, on another CPU | at its end |
+/// | sheaves that wait for a grace period | their callbacks, on another CPU | when it ends |
 /// | an irq_work that could not be queued | `online()` queues it | when the CPU is back |
 pub(crate) struct SheafHotplug;
 

@@ -181,10 +181,10 @@ impl Pcs {
     }
 
     /// The contents of the CPU, as seen by others.
-    pub(super) fn held(&self) -> Held {
+    pub(super) fn contents(&self) -> PcsContents {
         let next = |cursor: &Atomic<u64>| next_slot(cursor.load(Relaxed) as usize);
         let there = |word: &Atomic<u64>| usize::from(word.load(Relaxed) != 0);
-        Held {
+        PcsContents {
             alloc: next(&self.alloc).map(|next| SLOTS - next),
             rcu: next(&self.rcu),
             spare_full: there(&self.spare_full),
@@ -216,7 +216,7 @@ impl Pcs {
 }
 
 /// The contents of a CPU.
-pub(super) struct Held {
+pub(super) struct PcsContents {
     /// Objects left in the allocation sheaf, and the next slot of the rcu sheaf.
     pub(super) alloc: Option<usize>,
     pub(super) rcu: Option<usize>,
@@ -228,7 +228,7 @@ pub(super) struct Held {
     pub(super) reuse: usize,
 }
 
-impl Held {
+impl PcsContents {
     /// Sheaves, and objects in reuse slots, that memory reclaim may free.
     pub(super) fn reclaimable(&self) -> usize {
         usize::from(self.alloc.is_some())

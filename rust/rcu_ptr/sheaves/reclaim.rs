@@ -138,7 +138,7 @@ pub(super) fn leave_for_worker(cache: &Cache, node: usize, chain: SheafChain) {
 /// Leaves `chain`, which was closed before the call, to [`wait_until()`] after a grace period.
 pub(super) fn leave_closed(cache: &Cache, node: usize, chain: SheafChain) {
     cache.barns[node].add_polled(chain);
-    // Those who already wait for them have to wait for a grace period.
+    // Wake waiters for these sheaves: they have to wait for a grace period now.
     barrier::wake();
 }
 

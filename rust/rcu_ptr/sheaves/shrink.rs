@@ -183,7 +183,7 @@ impl Shrink for BarnShrinker {
                     let all = barn.with_locked(|stock| stock.all());
                     all.full + all.empty + usize::from(unused > 0)
                 });
-                let cpus = cache.pcs.iter().map(|pcs| pcs.held().reclaimable());
+                let cpus = cache.pcs.iter().map(|pcs| pcs.contents().reclaimable());
                 barns.sum::<usize>() + cpus.sum::<usize>()
             })
             .sum()
@@ -229,7 +229,7 @@ fn request_flush(caches: &Caches, goal: usize) -> usize {
     let mut done = 0;
     for cache in caches.iter() {
         for pcs in cache.pcs.iter().filter(|p| context::is_online(p.cpu)) {
-            let held = pcs.held().reclaimable();
+            let held = pcs.contents().reclaimable();
             if held > 0 && done < goal && pcs.request.xchg(FLUSH, Full) != FLUSH {
                 pcs.monitor.modify_on(pcs.cpu, wq, 0);
                 done += held;

@@ -56,7 +56,7 @@ pub(crate) fn counts(cache: &Cache) -> Counts {
         // `Waited`.
         n.now_waiting = n.now_waiting.wrapping_sub(pcs.counted(PcsCounter::Done));
         n.callback_max = n.callback_max.max(pcs.callback_max.load(Relaxed));
-        let held = pcs.held();
+        let held = pcs.contents();
         n.now_alloc += held.alloc.unwrap_or(0) as u64;
         n.now_rcu += cache.objects_in(held.rcu) as u64;
         n.now_spare_full += held.spare_full as u64;
