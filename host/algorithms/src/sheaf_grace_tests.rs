@@ -137,7 +137,7 @@ fn counts() -> impl Strategy<Value = Vec<Count>> {
 }
 
 proptest! {
-    /// A barrier ends only when everything counted before it has ended, and ends when nothing is left.
+    /// A barrier ends when, and only when, everything counted before it has ended.
     #[test]
     fn barriers_tell_old_from_new(steps in counts()) {
         let epochs = Epochs::new();
