@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Behind the exports: what is misused is leaked with a warning, other objects go to the engine.
+//! The calls that free or queue, in front of the engines: misused objects are leaked with a warning,
+//! the others are queued by the engine that was chosen at load.
 //!
-//! The common path of engine `lockless` does not come through here: exports.rs checks [`is_sound()`] and
-//! takes a slot itself, `lockless::insert_fast()`.
+//! The fast path of engine `lockless` does not come through here: exports.rs checks [`is_sound()`] and
+//! stores the object itself.
 //!
-//! Context and contract of what is called as a function of include/linux/rcu_ptr.h are those that it has there: objects
-//! and heads are live and the caller's to give away, fields lie in their objects.
+//! Functions that are named like one of include/linux/rcu_ptr.h have its contract and context.
 
 use crate::{
     calls::Calls,
@@ -41,8 +41,8 @@ macro_rules! engine {
     };
 }
 
-/// Whether the addresses alone show that nothing is wrong, in few instructions: they are part of every
-/// call.
+/// Whether `object` and `field` are aligned kernel addresses, and `field` is less than [`MAX_OFFSET`]
+/// bytes behind `object`. In few instructions, as every call checks it.
 #[inline(always)]
 pub(crate) fn is_sound(object: *mut u8, field: *mut u8) -> bool {
     // Distance and alignment of the field in one test.
@@ -57,7 +57,7 @@ pub(crate) fn is_sound_head(head: *mut u8) -> bool {
     head % LINK_ALIGN == 0 && head >> KERNEL_BIT & 1 != 0
 }
 
-/// What is wrong with `object` and `field` where [`is_sound()`] says that something is.
+/// Classifies what [`is_sound()`] has rejected.
 #[cold]
 fn misuse_of(object: NonNull<u8>, field: NonNull<u8>) -> Misuse {
     let (object, field) = (object.addr().get(), field.addr().get());
@@ -79,95 +79,89 @@ fn check(object: NonNull<u8>, field: NonNull<u8>) -> Result<(), Misuse> {
     }
 }
 
+/// Leaks what was passed to a function by mistake, with a warning.
 #[cold]
-fn refuse(what: Misuse, object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
+fn report_misuse(what: Misuse, object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
     engine!(count_leaked());
     debug::warn(what, object.as_ptr(), field.as_ptr(), caller);
 }
 
 /// `rcu_ptr_kvfree()`.
-#[no_mangle]
-pub(crate) extern "C" fn rcu_ptr_rs_kvfree(field: *mut c_void, ptr: *mut c_void, caller: c_ulong) {
-    // The macro has sorted NULL out; a direct call with one is as harmless.
-    let (Some(field), Some(object)) = (NonNull::new(field.cast()), NonNull::new(ptr.cast())) else {
-        return;
-    };
-    if let Err(what) = check(object, field) {
-        return refuse(what, object, field, caller);
-    }
-    if !debug::queue(object) {
-        return refuse(Misuse::Double, object, field, caller);
-    }
-    // SAFETY: The contract of this function, and checked above.
-    unsafe { engine!(queue(object, field, caller)) };
-}
-
-/// `rcu_ptr_kfree_nolock()`.
-#[no_mangle]
-pub(crate) extern "C" fn rcu_ptr_rs_kfree_nolock(
-    field: *mut c_void,
-    ptr: *mut c_void,
-    caller: c_ulong,
-) {
-    if let (Some(field), Some(object)) = (NonNull::new(field.cast()), NonNull::new(ptr.cast())) {
-        // SAFETY: The contract of this function.
-        unsafe { kfree_nolock(object, field, caller) };
-    }
-}
-
-/// The same for an object that is there.
 ///
 /// # Safety
 ///
 /// `object` is live and the caller's to free; `field` lies in it, 8 bytes long.
 #[inline(always)]
+pub(crate) unsafe fn kvfree(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
+    if let Err(what) = check(object, field) {
+        return report_misuse(what, object, field, caller);
+    }
+    if !debug::queue(object) {
+        return report_misuse(Misuse::Double, object, field, caller);
+    }
+    // SAFETY: By the safety requirements of this function, and checked above.
+    unsafe { engine!(queue(object, field, caller)) };
+}
+
+/// `rcu_ptr_kfree_nolock()`.
+///
+/// # Safety
+///
+/// As for [`kvfree()`].
+#[inline(always)]
 pub(crate) unsafe fn kfree_nolock(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
     if let Err(what) = check(object, field) {
-        return refuse(what, object, field, caller);
+        return report_misuse(what, object, field, caller);
     }
-    // debugobjects is told after the engine has left NMI.
+    // debugobjects can't be called in NMI: a worker of the engine registers the object.
     // SAFETY: By the safety requirements of this function, and checked above.
     unsafe { engine!(queue_nolock(object, field, caller)) };
 }
 
-/// `rcu_ptr_try_kfree_nolock()`. `false`: there is no room for it.
-#[no_mangle]
-extern "C" fn rcu_ptr_rs_try_kfree_nolock(ptr: *mut c_void, caller: c_ulong) -> bool {
-    let Some(object) = NonNull::new(ptr.cast()) else {
-        return true;
-    };
+/// `rcu_ptr_try_kfree_nolock()`.
+///
+/// # Safety
+///
+/// `object` is live, and the caller's to free.
+#[inline(always)]
+pub(crate) unsafe fn try_kfree_nolock(object: NonNull<u8>, caller: usize) -> bool {
     if let Err(what) = check(object, object) {
-        refuse(what, object, object, caller);
+        report_misuse(what, object, object, caller);
         return true;
     }
-    // SAFETY: The contract of this function, and checked above.
+    // SAFETY: By the safety requirements of this function, and checked above.
     unsafe { engine!(try_queue_nolock(object, caller)) }
 }
 
 /// `rcu_ptr_kvfree_mightsleep()`.
-#[no_mangle]
-extern "C" fn rcu_ptr_rs_kvfree_mightsleep(ptr: *mut c_void, caller: c_ulong) {
-    let Some(object) = NonNull::new(ptr.cast()) else {
-        return;
-    };
+///
+/// # Safety
+///
+/// As for [`try_kfree_nolock()`].
+#[inline(always)]
+pub(crate) unsafe fn kvfree_mightsleep(object: NonNull<u8>, caller: usize) {
     gp::might_sleep();
     if let Err(what) = check(object, object) {
-        return refuse(what, object, object, caller);
+        return report_misuse(what, object, object, caller);
     }
     if !debug::queue(object) {
-        return refuse(Misuse::Double, object, object, caller);
+        return report_misuse(Misuse::Double, object, object, caller);
     }
-    // SAFETY: The contract of this function, and checked above.
+    // SAFETY: By the safety requirements of this function, and checked above.
     unsafe { engine!(queue_mightsleep(object, caller)) };
 }
 
-/// `rcu_ptr_call()`, or with `sleeps` `rcu_ptr_call_sleepable()`.
-#[no_mangle]
-extern "C" fn rcu_ptr_rs_call(
+/// `rcu_ptr_call()`, or `rcu_ptr_call_sleepable()` if `sleeps`.
+///
+/// # Safety
+///
+/// `head` is a valid `struct rcu_head` and the caller's to give away.
+#[inline(always)]
+pub(crate) unsafe fn call(
     head: *mut callback_head,
     func: rcu_callback_t,
     sleeps: bool,
-    caller: c_ulong,
+    caller: usize,
 ) {
     let head = head.cast();
     // NULL is no kernel address.
@@ -178,43 +172,43 @@ extern "C" fn rcu_ptr_rs_call(
         return debug::warn(what, head, head, caller);
     }
     let Some(func) = func else {
-        return refuse(Misuse::NoFunc, start, start, caller);
+        return report_misuse(Misuse::NoFunc, start, start, caller);
     };
     let mut call = Call::new(head, sleeps);
     if debug::OBJECTS && may_call_debugobjects() {
         if !debug::queue(start) {
-            return refuse(Misuse::Double, start, start, caller);
+            return report_misuse(Misuse::Double, start, start, caller);
         }
         call = call.tracked();
     }
-    // SAFETY: The contract of this function.
+    // SAFETY: By the safety requirements of this function.
     unsafe { callback::set_func(head, func) };
     // SAFETY: As above.
     unsafe { engine!(call(call, caller)) };
 }
 
-/// Whether debugobjects may be called: none of its locks is held on this CPU, which are only taken with
-/// interrupts off.
+/// Whether debugobjects may be called: its locks are taken with interrupts off only, so none of them is
+/// held by what this interrupted.
 fn may_call_debugobjects() -> bool {
     let _on = PreemptOff::new();
     context::may_lock()
 }
 
-/// `rcu_ptr_word()`: [`Engine::word()`].
+/// [`Engine::word()`] of the engine.
 #[cfg_attr(not(RCU_PTR_TEST), allow(dead_code))]
-pub(crate) fn word(cpu: i32, index: usize) -> usize {
+pub(crate) fn watch_address(cpu: i32, index: usize) -> usize {
     engine!(word(cpu, index))
 }
 
 /// `rcu_ptr_barrier()`.
 pub(crate) fn barrier() {
     gp::might_sleep();
-    // First the caches: a CPU without an empty sheaf hands objects to the engine.
+    // The caches first: a CPU without an empty sheaf passes objects on to the engine.
     Sheaves::get().barrier(engine_barrier);
     wait_for_calls();
 }
 
-/// Waits until the callbacks have returned whose grace period is over.
+/// Waits until all callbacks that were ready before the call have returned.
 fn wait_for_calls() {
     let all = || percpu::possible_cpus().map(|cpu| -> &'static Calls { engine!(calls(cpu)) });
     if all().any(Calls::is_caller) {
@@ -224,7 +218,7 @@ fn wait_for_calls() {
     all().for_each(Calls::wait);
 }
 
-/// `__rcu_ptr_barrier_objects()`: waits for what the engine was given before the call.
+/// `__rcu_ptr_barrier_objects()`: waits for the objects that were queued before the call.
 pub(crate) fn engine_barrier() {
     engine!(barrier());
 }

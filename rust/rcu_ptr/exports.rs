@@ -1,20 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What C calls: the functions behind include/linux/rcu_ptr.h, and the parameters.
+//! All functions that C calls: those behind include/linux/rcu_ptr.h, the parameters, and the module
+//! notifier. Rust's types begin here.
 //!
-//! A hot function is exported as it is, and holds the common path. The rest goes to api.rs through shim.c, which adds
-//! the caller's address, or returns an error as a pointer. The contract of a function is that of include/linux/rcu_ptr.h:
-//! objects and heads are live and the caller's to give away, fields lie in their objects.
+//! A hot function is exported as it is and has the fast path. Otherwise it ends in a tail call to
+//! shim.c, which knows the caller's address by then, and which calls a function `rcu_ptr_rs_*` of this
+//! file. The contract of a function is that of include/linux/rcu_ptr.h: objects and heads are live and
+//! the caller's to give away, fields lie in their objects.
 //!
 //! ```text
-//!  rcu_ptr_kvfree(p, field)              macro of rcu_ptr.h: type and place of the field
-//!   __rcu_ptr_kvfree()                  here. Engine lockless takes a slot: lockless/insert.rs, and returns
-//!    rcu_ptr_shim_kvfree_no_slot()       no slot: insert_or_link() of lockless/mod.rs
-//!    rcu_ptr_shim_kvfree()               shim.c: the caller's address
-//!     rcu_ptr_rs_kvfree()                api.rs: what is misused is leaked
-//!      Engine::queue()                   takes the object
+//!  rcu_ptr_kvfree(p, field)          macro of rcu_ptr.h: checks type and offset of the field
+//!   __rcu_ptr_kvfree()               fast path of engine lockless: store_in_current()
+//!    |
+//!    +-- no free slot
+//!    |   rcu_ptr_shim_kvfree_no_slot()    shim.c: the caller's address
+//!    |    rcu_ptr_rs_kvfree_no_slot()     store_or_link() of lockless/mod.rs
+//!    |
+//!    +-- engine rfc, misuse, or the event rcu_ptr_queue is on
+//!        rcu_ptr_shim_kvfree()            shim.c: the caller's address
+//!         rcu_ptr_rs_kvfree()             kvfree() of api.rs: misused objects are leaked
+//!          Engine::queue()
 //! ```
 
+#[cfg(RCU_PTR_TEST)]
+use crate::fault;
 use crate::{
     api,
     entry::Call,
@@ -44,24 +53,24 @@ use kernel::{
     prelude::*,
 };
 
-/// Whether the exported functions may take the common path of engine `lockless`: it is in charge, and
-/// the trace event of its objects is off.
+/// Whether the exported functions may use the fast path: the engine is `lockless`, and the trace event of
+/// queued objects is off.
 #[inline(always)]
-fn is_plain() -> bool {
+fn fast_path_enabled() -> bool {
     current_block::in_charge() && !trace::queue_is_on()
 }
 
-/// The common path of the calls that free: engine `lockless` takes a slot. The rest is `no_slot`, with
-/// preemption left off; or `other`, where the path is not for this call.
+/// Stores an object in this CPU's block, if the fast path is `enabled` and the object passes the check.
+/// Otherwise ends in `no_slot`, with preemption disabled, where there is no free slot, or in `other`.
 #[inline(always)]
-fn take(
+fn free_fast_path(
     field: *mut c_void,
     ptr: *mut c_void,
-    is_plain: bool,
+    enabled: bool,
     no_slot: impl FnOnce(),
     other: impl FnOnce(),
 ) {
-    if is_plain && api::is_sound(ptr.cast(), field.cast()) {
+    if enabled && api::is_sound(ptr.cast(), field.cast()) {
         let on = PreemptOff::new();
         if lockless::insert_fast(ptr.expose_provenance(), Kind::Free, &on) {
             return;
@@ -74,39 +83,39 @@ fn take(
 
 /// `rcu_ptr_kvfree()`, exported by shim.c.
 ///
-/// Nothing is called on the common path. What needs the caller's address is a tail call to C, which finds that
-/// address where this function would: so nothing may follow the call.
+/// The calls to C are tail calls, so that `_RET_IP_` there is this function's caller: nothing may follow
+/// them. The fast path calls nothing.
 #[no_mangle]
 extern "C" fn __rcu_ptr_kvfree(field: *mut c_void, ptr: *mut c_void) {
-    take(
+    free_fast_path(
         field,
         ptr,
-        is_plain() && !debug::HOOKS,
-        // SAFETY: The contract of this function; preemption is left off.
+        fast_path_enabled() && !debug::HOOKS,
+        // SAFETY: The contract of this function; preemption stays disabled for it.
         || unsafe { sys::rcu_ptr_shim_kvfree_no_slot(field, ptr) },
         // SAFETY: The contract of this function.
         || unsafe { sys::rcu_ptr_shim_kvfree(field, ptr) },
     );
 }
 
-/// `rcu_ptr_kfree_nolock()`, exported by shim.c. As above.
+/// `rcu_ptr_kfree_nolock()`, exported by shim.c, with tail calls as [`__rcu_ptr_kvfree()`].
 #[no_mangle]
 extern "C" fn __rcu_ptr_kfree_nolock(field: *mut c_void, ptr: *mut c_void) {
-    take(
+    free_fast_path(
         field,
         ptr,
-        is_plain(),
-        // SAFETY: The contract of this function; preemption is left off.
+        fast_path_enabled(),
+        // SAFETY: The contract of this function; preemption stays disabled for it.
         || unsafe { sys::rcu_ptr_shim_kvfree_no_slot(field, ptr) },
         // SAFETY: The contract of this function.
         || unsafe { sys::rcu_ptr_shim_kfree_nolock(field, ptr) },
     );
 }
 
-/// `rcu_ptr_try_kfree_nolock()`, exported by shim.c. As above.
+/// `rcu_ptr_try_kfree_nolock()`, exported by shim.c.
 #[no_mangle]
 extern "C" fn __rcu_ptr_try_kfree_nolock(ptr: *mut c_void) -> bool {
-    if is_plain() && api::is_sound(ptr.cast(), ptr.cast()) {
+    if fast_path_enabled() && api::is_sound(ptr.cast(), ptr.cast()) {
         let on = PreemptOff::new();
         return lockless::insert_fast(ptr.expose_provenance(), Kind::Free, &on)
             || lockless::insert_slow_tail(ptr.cast(), on);
@@ -115,19 +124,19 @@ extern "C" fn __rcu_ptr_try_kfree_nolock(ptr: *mut c_void) -> bool {
     unsafe { sys::rcu_ptr_shim_try_kfree_nolock(ptr) }
 }
 
-/// `rcu_ptr_call()`, exported by shim.c. As above.
+/// `rcu_ptr_call()`, exported by shim.c.
 #[no_mangle]
 extern "C" fn rcu_ptr_call(head: *mut callback_head, func: rcu_callback_t) {
     call(head, func, false);
 }
 
-/// `rcu_ptr_call_sleepable()`, exported by shim.c. As above.
+/// `rcu_ptr_call_sleepable()`, exported by shim.c.
 #[no_mangle]
 extern "C" fn rcu_ptr_call_sleepable(head: *mut callback_head, func: rcu_callback_t) {
     call(head, func, true);
 }
 
-/// `b`, which is nearly always true: each test becomes one short branch.
+/// Marks `b` as nearly always true, so that each test becomes one short branch.
 #[inline(always)]
 fn likely(b: bool) -> bool {
     #[cold]
@@ -142,7 +151,7 @@ fn likely(b: bool) -> bool {
 
 #[inline(always)]
 fn call(head: *mut callback_head, func: rcu_callback_t, sleeps: bool) {
-    if is_plain() && !debug::OBJECTS && likely(api::is_sound_head(head.cast())) {
+    if fast_path_enabled() && !debug::OBJECTS && likely(api::is_sound_head(head.cast())) {
         if let (Some(func), true) = (func, likely(func.is_some())) {
             // SAFETY: The contract of the callers: a valid head that is the caller's to give away.
             unsafe { callback::set_func(head.cast(), func) };
@@ -152,7 +161,7 @@ fn call(head: *mut callback_head, func: rcu_callback_t, sleeps: bool) {
                 return;
             }
             on.into_raw();
-            // SAFETY: As above; preemption is left off.
+            // SAFETY: As above; preemption stays disabled for it.
             return unsafe { sys::rcu_ptr_shim_call_no_slot(call.word() as c_ulong) };
         }
     }
@@ -163,34 +172,81 @@ fn call(head: *mut callback_head, func: rcu_callback_t, sleeps: bool) {
 /// [`__rcu_ptr_kvfree()`] on behalf of `caller`, for rcu_ptr_takeover.ko.
 #[no_mangle]
 extern "C" fn __rcu_ptr_kvfree_for(field: *mut c_void, ptr: *mut c_void, caller: c_ulong) {
-    take(
+    free_fast_path(
         field,
         ptr,
-        is_plain() && !debug::HOOKS,
-        // SAFETY: The contract of this function; preemption is left off.
+        fast_path_enabled() && !debug::HOOKS,
+        // SAFETY: The contract of this function; preemption stays disabled for it.
         || unsafe { rcu_ptr_rs_kvfree_no_slot(field, ptr, caller) },
-        || api::rcu_ptr_rs_kvfree(field, ptr, caller),
+        || rcu_ptr_rs_kvfree(field, ptr, caller),
     );
 }
 
 /// [`__rcu_ptr_kfree_nolock()`] on behalf of `caller`. As above.
 #[no_mangle]
 extern "C" fn __rcu_ptr_kfree_nolock_for(field: *mut c_void, ptr: *mut c_void, caller: c_ulong) {
-    take(
+    free_fast_path(
         field,
         ptr,
-        is_plain(),
-        // SAFETY: The contract of this function; preemption is left off.
+        fast_path_enabled(),
+        // SAFETY: The contract of this function; preemption stays disabled for it.
         || unsafe { rcu_ptr_rs_kvfree_no_slot(field, ptr, caller) },
-        || api::rcu_ptr_rs_kfree_nolock(field, ptr, caller),
+        || rcu_ptr_rs_kfree_nolock(field, ptr, caller),
     );
 }
 
-/// The rest of [`__rcu_ptr_kvfree()`] and [`__rcu_ptr_kfree_nolock()`] when there was no slot.
+/// `rcu_ptr_kvfree()`.
+#[no_mangle]
+extern "C" fn rcu_ptr_rs_kvfree(field: *mut c_void, ptr: *mut c_void, caller: c_ulong) {
+    // The macro skips NULL; a direct call with it is ignored as well.
+    if let (Some(field), Some(object)) = (NonNull::new(field.cast()), NonNull::new(ptr.cast())) {
+        // SAFETY: The contract of this function.
+        unsafe { api::kvfree(object, field, caller) };
+    }
+}
+
+/// `rcu_ptr_kfree_nolock()`.
+#[no_mangle]
+extern "C" fn rcu_ptr_rs_kfree_nolock(field: *mut c_void, ptr: *mut c_void, caller: c_ulong) {
+    if let (Some(field), Some(object)) = (NonNull::new(field.cast()), NonNull::new(ptr.cast())) {
+        // SAFETY: The contract of this function.
+        unsafe { api::kfree_nolock(object, field, caller) };
+    }
+}
+
+/// `rcu_ptr_try_kfree_nolock()`.
+#[no_mangle]
+extern "C" fn rcu_ptr_rs_try_kfree_nolock(ptr: *mut c_void, caller: c_ulong) -> bool {
+    // SAFETY: The contract of this function.
+    NonNull::new(ptr.cast()).is_none_or(|object| unsafe { api::try_kfree_nolock(object, caller) })
+}
+
+/// `rcu_ptr_kvfree_mightsleep()`.
+#[no_mangle]
+extern "C" fn rcu_ptr_rs_kvfree_mightsleep(ptr: *mut c_void, caller: c_ulong) {
+    if let Some(object) = NonNull::new(ptr.cast()) {
+        // SAFETY: The contract of this function.
+        unsafe { api::kvfree_mightsleep(object, caller) };
+    }
+}
+
+/// `rcu_ptr_call()`, or `rcu_ptr_call_sleepable()` if `sleeps`.
+#[no_mangle]
+extern "C" fn rcu_ptr_rs_call(
+    head: *mut callback_head,
+    func: rcu_callback_t,
+    sleeps: bool,
+    caller: c_ulong,
+) {
+    // SAFETY: The contract of this function.
+    unsafe { api::call(head, func, sleeps, caller) };
+}
+
+/// Continues [`__rcu_ptr_kvfree()`] and [`__rcu_ptr_kfree_nolock()`] where there was no free slot.
 ///
 /// # Safety
 ///
-/// `field` and `ptr` are sound, and preemption was left off.
+/// `field` and `ptr` have passed [`api::is_sound()`]; the caller has disabled preemption for this.
 #[no_mangle]
 unsafe extern "C" fn rcu_ptr_rs_kvfree_no_slot(
     field: *mut c_void,
@@ -205,11 +261,11 @@ unsafe extern "C" fn rcu_ptr_rs_kvfree_no_slot(
     }
 }
 
-/// The rest of [`rcu_ptr_call()`] when there was no slot.
+/// Continues [`rcu_ptr_call()`] and [`rcu_ptr_call_sleepable()`] where there was no free slot.
 ///
 /// # Safety
 ///
-/// `word` is that of a head with its function, and preemption was left off.
+/// `word` is that of a head whose function is set; the caller has disabled preemption for this.
 #[no_mangle]
 unsafe extern "C" fn rcu_ptr_rs_call_no_slot(word: c_ulong, caller: c_ulong) {
     // SAFETY: By the safety requirements of this function.
@@ -259,11 +315,11 @@ unsafe extern "C" fn rcu_ptr_rs_param_get(param: c_int, buf: *mut c_char, size: 
     from_result(|| params::get(param as c_uint, buf).map(|len| len as c_int))
 }
 
-/// A module goes.
+/// The module notifier, at `MODULE_STATE_GOING`. May sleep.
 ///
 /// # Safety
 ///
-/// `module` goes, and stays for the call, which may sleep: the contract of a module notifier.
+/// `module` is being unloaded, and stays for the call: the contract of a module notifier.
 #[no_mangle]
 unsafe extern "C" fn rcu_ptr_rs_module_going(module: *mut bindings::module) {
     // SAFETY: By the safety requirements of this function.
@@ -272,15 +328,15 @@ unsafe extern "C" fn rcu_ptr_rs_module_going(module: *mut bindings::module) {
     }
 }
 
-// Caches. What C has as a `struct rcu_ptr_cache *` is a live `&Cache`: it is from `rcu_ptr_cache_create()`, and was not
-// destroyed since. Functions that pass it on to shim.c, or that modules call, have the pointer: kCFI compares the types
-// where one is called through a pointer.
+// Caches. A `struct rcu_ptr_cache *` from C is a live `&Cache`: `rcu_ptr_cache_create()` has returned it, and
+// it has not been destroyed since. Functions that modules call, or that pass it on to shim.c, have the type of
+// the pointer in their signatures: kCFI compares these on indirect calls.
 
-/// The cache behind the pointer that C has.
+/// The [`Cache`] of a pointer from C.
 ///
 /// # Safety
 ///
-/// It is a live one.
+/// The cache is live.
 #[inline(always)]
 unsafe fn cache<'a>(cache: *mut sys::rcu_ptr_cache) -> &'a Cache {
     // SAFETY: By the safety requirements of this function.
@@ -378,12 +434,12 @@ unsafe extern "C" fn rcu_ptr_cache_free(cache_ptr: *mut sys::rcu_ptr_cache, obje
             Freed::Taken => (),
             Freed::NoSlot => {
                 pin.into_raw();
-                // SAFETY: As above; preemption is left off.
+                // SAFETY: As above; preemption stays disabled for it.
                 unsafe { sys::rcu_ptr_shim_cache_no_slot(cache_ptr, object) }
             }
             Freed::Twice => {
                 pin.into_raw();
-                // SAFETY: As above; preemption is left off.
+                // SAFETY: As above; preemption stays disabled for it.
                 unsafe { sys::rcu_ptr_shim_cache_twice(cache_ptr, object) }
             }
         }
@@ -407,27 +463,27 @@ unsafe extern "C" fn rcu_ptr_cache_free_rcu(
             return;
         }
         pin.into_raw();
-        // SAFETY: As above; preemption is left off.
+        // SAFETY: As above; preemption stays disabled for it.
         unsafe { sys::rcu_ptr_shim_cache_no_slot(cache_ptr, object) }
     }
 }
 
-/// The rest of [`rcu_ptr_cache_free()`] and [`rcu_ptr_cache_free_rcu()`] when there was no slot.
+/// Continues [`rcu_ptr_cache_free()`] and [`rcu_ptr_cache_free_rcu()`] where there was no free slot.
 ///
 /// # Safety
 ///
-/// As there, and preemption was left off.
+/// As for these; the caller has disabled preemption for this.
 #[no_mangle]
 unsafe extern "C" fn rcu_ptr_rs_cache_no_slot(cache: &Cache, object: NonNull<u8>, caller: c_ulong) {
     // SAFETY: By the safety requirements of this function.
     unsafe { alloc::no_slot(cache, object, caller, PreemptOff::from_raw()) };
 }
 
-/// The rest of [`rcu_ptr_cache_free()`] when the object was there already.
+/// Continues [`rcu_ptr_cache_free()`] where the object was free already.
 ///
 /// # Safety
 ///
-/// Preemption was left off.
+/// The caller has disabled preemption for this.
 #[no_mangle]
 unsafe extern "C" fn rcu_ptr_rs_cache_twice(cache: &Cache, object: NonNull<u8>, caller: c_ulong) {
     // SAFETY: By the safety requirements of this function.
@@ -439,7 +495,7 @@ unsafe extern "C" fn rcu_ptr_rs_cache_twice(cache: &Cache, object: NonNull<u8>, 
 ///
 /// # Safety
 ///
-/// The cache is a live one.
+/// The cache is live.
 #[no_mangle]
 unsafe extern "C" fn rcu_ptr_cache_prefill(
     cache_ptr: *mut sys::rcu_ptr_cache,
@@ -455,7 +511,7 @@ unsafe extern "C" fn rcu_ptr_cache_prefill(
 ///
 /// # Safety
 ///
-/// The cache is a live one.
+/// The cache is live.
 #[no_mangle]
 unsafe extern "C" fn rcu_ptr_cache_size(cache_ptr: *const sys::rcu_ptr_cache) -> c_uint {
     // SAFETY: By the safety requirements of this function.
@@ -489,7 +545,7 @@ extern "C" fn rcu_ptr_rs_cache_barrier(cache: &Cache) {
 ///
 /// # Safety
 ///
-/// The cache is a live one, `limits` is valid.
+/// The cache is live, `limits` is valid.
 #[no_mangle]
 unsafe extern "C" fn rcu_ptr_cache_set_limits(
     cache_ptr: *mut sys::rcu_ptr_cache,
@@ -509,7 +565,7 @@ unsafe extern "C" fn rcu_ptr_cache_set_limits(
 ///
 /// # Safety
 ///
-/// The cache is a live one, `out` is valid for writes.
+/// The cache is live, `out` is valid for writes.
 #[no_mangle]
 unsafe extern "C" fn rcu_ptr_cache_get_limits(
     cache_ptr: *mut sys::rcu_ptr_cache,
@@ -530,7 +586,7 @@ unsafe extern "C" fn rcu_ptr_cache_get_limits(
 ///
 /// # Safety
 ///
-/// The cache is a live one, `out` is valid for writes.
+/// The cache is live, `out` is valid for writes.
 #[no_mangle]
 unsafe extern "C" fn rcu_ptr_cache_get_stats(
     cache_ptr: *mut sys::rcu_ptr_cache,
@@ -538,4 +594,27 @@ unsafe extern "C" fn rcu_ptr_cache_get_stats(
 ) {
     // SAFETY: By the safety requirements of this function.
     unsafe { out.write(counts(cache(cache_ptr))) };
+}
+
+// Hooks of include/linux/rcu_ptr_test.h for tests and debuggers: a build with `RCU_PTR_TEST=n` has none.
+
+/// `rcu_ptr_word()`.
+#[cfg(RCU_PTR_TEST)]
+#[no_mangle]
+extern "C" fn rcu_ptr_word(cpu: c_int, index: c_uint) -> c_ulong {
+    api::watch_address(cpu, index as usize)
+}
+
+/// `rcu_ptr_fail_alloc()`.
+#[cfg(RCU_PTR_TEST)]
+#[no_mangle]
+extern "C" fn rcu_ptr_fail_alloc(nth: c_ulong, times: c_ulong) -> c_ulong {
+    fault::CACHES.set(nth as u64, times as u64) as c_ulong
+}
+
+/// `rcu_ptr_fail_blocks()`.
+#[cfg(RCU_PTR_TEST)]
+#[no_mangle]
+extern "C" fn rcu_ptr_fail_blocks(nth: c_ulong, times: c_ulong) -> c_ulong {
+    fault::BLOCKS.set(nth as u64, times as u64) as c_ulong
 }

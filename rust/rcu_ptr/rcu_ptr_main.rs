@@ -40,8 +40,6 @@ mod engine;
 mod entry;
 mod exports;
 mod fault;
-#[cfg(RCU_PTR_TEST)]
-mod hooks;
 mod instance;
 mod link;
 mod list;
