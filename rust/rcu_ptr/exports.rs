@@ -72,7 +72,7 @@ fn free_fast_path(
 ) {
     if enabled && api::is_sound(ptr.cast(), field.cast()) {
         let on = PreemptOff::new();
-        if lockless::insert_fast(ptr.expose_provenance(), Kind::Free, &on) {
+        if lockless::store_in_current(ptr.expose_provenance(), Kind::Free, &on) {
             return;
         }
         on.into_raw();
@@ -117,11 +117,18 @@ extern "C" fn __rcu_ptr_kfree_nolock(field: *mut c_void, ptr: *mut c_void) {
 extern "C" fn __rcu_ptr_try_kfree_nolock(ptr: *mut c_void) -> bool {
     if fast_path_enabled() && api::is_sound(ptr.cast(), ptr.cast()) {
         let on = PreemptOff::new();
-        return lockless::insert_fast(ptr.expose_provenance(), Kind::Free, &on)
-            || lockless::insert_slow_tail(ptr.cast(), on);
+        return lockless::store_in_current(ptr.expose_provenance(), Kind::Free, &on)
+            || try_kfree_nolock_no_slot(ptr, on);
     }
     // SAFETY: The contract of this function.
     unsafe { sys::rcu_ptr_shim_try_kfree_nolock(ptr) }
+}
+
+/// Continues [`__rcu_ptr_try_kfree_nolock()`] where there was no free slot.
+#[cold]
+#[inline(never)]
+fn try_kfree_nolock_no_slot(object: *mut c_void, on: PreemptOff) -> bool {
+    lockless::store_in_next(object.expose_provenance(), None, &on)
 }
 
 /// `rcu_ptr_call()`, exported by shim.c.
@@ -157,7 +164,7 @@ fn call(head: *mut callback_head, func: rcu_callback_t, sleeps: bool) {
             unsafe { callback::set_func(head.cast(), func) };
             let call = Call::new(head.cast(), sleeps);
             let on = PreemptOff::new();
-            if lockless::insert_fast(call.word(), Kind::Call, &on) {
+            if lockless::store_in_current(call.word(), Kind::Call, &on) {
                 return;
             }
             on.into_raw();
@@ -257,7 +264,7 @@ unsafe extern "C" fn rcu_ptr_rs_kvfree_no_slot(
     let on = unsafe { PreemptOff::from_raw() };
     if let (Some(field), Some(ptr)) = (NonNull::new(field.cast()), NonNull::new(ptr.cast())) {
         // SAFETY: By the safety requirements of this function.
-        unsafe { lockless::insert_or_link(Linked::Object { object: ptr, field }, caller, &on) };
+        unsafe { lockless::store_or_link(Linked::Object { object: ptr, field }, caller, &on) };
     }
 }
 
@@ -272,7 +279,7 @@ unsafe extern "C" fn rcu_ptr_rs_call_no_slot(word: c_ulong, caller: c_ulong) {
     let on = unsafe { PreemptOff::from_raw() };
     if let Some(call) = Call::from_word(word) {
         // SAFETY: By the safety requirements of this function.
-        unsafe { lockless::insert_or_link(Linked::Call(call), caller, &on) };
+        unsafe { lockless::store_or_link(Linked::Call(call), caller, &on) };
     }
 }
 

@@ -153,36 +153,30 @@ impl Lockless {
 
 // Insertion, in any context.
 
-/// Takes `word` if this CPU's block has a slot: the common path, a few instructions. Otherwise [`insert_slow()`],
-/// [`insert_slow_tail()`] or [`insert_or_link()`] has to follow before preemption is on again.
+/// Stores `word` in this CPU's current block, in a few instructions. Returns `false` if that has no free
+/// slot: then [`store_in_next()`] or [`store_or_link()`] has to follow before preemption is enabled.
 #[inline(always)]
-pub(crate) fn insert_fast(word: usize, kind: Kind, on: &PreemptOff) -> bool {
+pub(crate) fn store_in_current(word: usize, kind: Kind, on: &PreemptOff) -> bool {
     insert::insert(&CurrentWord::new(on), word, kind)
 }
 
-/// Takes `word` when [`insert_fast()`] found no slot: in `fresh`, or in a block of its own. `false`: there is none.
-fn insert_slow(word: usize, fresh: Option<usize>, on: &PreemptOff) -> bool {
+/// Stores `word` after [`store_in_current()`] has failed: in `fresh`, or in a block that this opens.
+/// Returns `false` if there is none.
+pub(crate) fn store_in_next(word: usize, fresh: Option<usize>, on: &PreemptOff) -> bool {
     let krcp = Lockless::get().krc.this(on);
     let cpu = Slow::new(on, &krcp);
     insert::insert_slow(&cpu, word, fresh)
 }
 
-/// As [`insert_slow()`], for `object`, where nothing follows in the caller. `false`: the caller keeps it.
-#[cold]
-#[inline(never)]
-pub(crate) fn insert_slow_tail(object: *mut u8, on: PreemptOff) -> bool {
-    insert_slow(object.expose_provenance(), None, &on)
-}
-
-/// Takes `linked` when [`insert_fast()`] found no slot: in another block, else linked through its field
-/// or its head.
+/// Stores `linked` after [`store_in_current()`] has failed: in another block, or else on the list, linked
+/// through its field or its head.
 ///
 /// # Safety
 ///
 /// As for [`Engine::queue()`] and [`Engine::call()`].
 #[cold]
-pub(crate) unsafe fn insert_or_link(linked: Linked, caller: usize, on: &PreemptOff) {
-    if insert_slow(linked.word().as_ptr().expose_provenance(), None, on) {
+pub(crate) unsafe fn store_or_link(linked: Linked, caller: usize, on: &PreemptOff) {
+    if store_in_next(linked.word().as_ptr().expose_provenance(), None, on) {
         return;
     }
     let krcp = Lockless::get().krc.this(on);
@@ -212,16 +206,16 @@ fn channel(object: NonNull<u8>) -> u32 {
     }
 }
 
-/// Takes `object` with `mark` in its slot, in any block; traces it before it may be gone.
-fn insert_traced(object: NonNull<u8>, mark: usize, caller: usize) -> bool {
+/// Stores `object` with the tag `mark` in a block, and traces it. Returns `false` if there is no block.
+fn store_traced(object: NonNull<u8>, mark: usize, caller: usize) -> bool {
     let on = PreemptOff::new();
     let word = object.as_ptr().expose_provenance() | mark;
-    let taken = insert_fast(word, Kind::Free, &on) || insert_slow(word, None, &on);
-    if taken {
-        // Its grace period can't be over: preemption is off.
+    let stored = store_in_current(word, Kind::Free, &on) || store_in_next(word, None, &on);
+    if stored {
+        // It is still there: its grace period can't end while preemption is off.
         trace::queue(trace::ENGINE_LOCKLESS, channel(object), object, caller);
     }
-    taken
+    stored
 }
 
 /// Set in the slot of an object that was registered with debugobjects, if the kernel has them.
@@ -231,7 +225,7 @@ const TRACKED_TAG: usize = if cfg!(CONFIG_DEBUG_OBJECTS_RCU_HEAD) {
     0
 };
 
-/// Traces `object`, for which there was no block just now, and takes it as [`insert_or_link()`] does.
+/// Traces `object`, for which there was no block just now, and then queues it by [`store_or_link()`].
 ///
 /// # Safety
 ///
@@ -240,7 +234,7 @@ unsafe fn link_traced(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
     trace::queue(trace::ENGINE_LOCKLESS, trace::CHANNEL_LIST, object, caller);
     let on = PreemptOff::new();
     // SAFETY: By the safety requirements of this function.
-    unsafe { insert_or_link(Linked::Object { object, field }, caller, &on) };
+    unsafe { store_or_link(Linked::Object { object, field }, caller, &on) };
 }
 
 impl Barrier for Lockless {
@@ -278,7 +272,7 @@ impl Barrier for Lockless {
 impl Engine for Lockless {
     unsafe fn queue(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
         debug::kmemleak_ignore(object);
-        if !insert_traced(object, TRACKED_TAG, caller) {
+        if !store_traced(object, TRACKED_TAG, caller) {
             // The link has no room for the mark: reclaim finds out again.
             debug::unqueue(object.as_ptr());
             // SAFETY: By the safety requirements of this function.
@@ -287,7 +281,7 @@ impl Engine for Lockless {
     }
 
     unsafe fn queue_nolock(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
-        if !insert_traced(object, 0, caller) {
+        if !store_traced(object, 0, caller) {
             // SAFETY: By the safety requirements of this function.
             unsafe { link_traced(object, field, caller) };
         }
@@ -295,28 +289,28 @@ impl Engine for Lockless {
 
     unsafe fn call(call: Call, caller: usize) {
         let on = PreemptOff::new();
-        let taken =
-            insert_fast(call.word(), Kind::Call, &on) || insert_slow(call.word(), None, &on);
-        let channel = if taken {
+        let stored =
+            store_in_current(call.word(), Kind::Call, &on) || store_in_next(call.word(), None, &on);
+        let channel = if stored {
             trace::CHANNEL_CALL
         } else {
             trace::CHANNEL_LIST
         };
-        // Its grace period can't be over: preemption is off.
+        // The head is still there, as above.
         calls::trace(trace::ENGINE_LOCKLESS, channel, call, caller);
-        if !taken {
+        if !stored {
             // SAFETY: By the safety requirements of this function.
-            unsafe { insert_or_link(Linked::Call(call), caller, &on) };
+            unsafe { store_or_link(Linked::Call(call), caller, &on) };
         }
     }
 
     unsafe fn try_queue_nolock(object: NonNull<u8>, caller: usize) -> bool {
-        insert_traced(object, 0, caller)
+        store_traced(object, 0, caller)
     }
 
     unsafe fn queue_mightsleep(object: NonNull<u8>, caller: usize) {
         debug::kmemleak_ignore(object);
-        if insert_traced(object, TRACKED_TAG, caller) {
+        if store_traced(object, TRACKED_TAG, caller) {
             return;
         }
         if let Some(page) = fault::alloc_page(slab::GFP_TASK) {
@@ -324,7 +318,7 @@ impl Engine for Lockless {
             let on = PreemptOff::new();
             if Lockless::get().krc.this(&on).online.load(Relaxed) {
                 // Never refused: there is a block.
-                insert_slow(
+                store_in_next(
                     object.as_ptr().expose_provenance() | TRACKED_TAG,
                     Some(fresh),
                     &on,
