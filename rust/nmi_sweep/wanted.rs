@@ -62,7 +62,7 @@ const LOCKLESS: &[Wanted] = &[
     all_but(15, "lockless::drain::start_batch", BUSY),
     all_but(36, "lockless::drain::free", TWICE),
     all_of("lockless::Batches::is_any_over"),
-    all_of("lockless::BatchWork::Handler::run"),
+    all_of("lockless::Krcp::free_batch"),
     all_of("lockless::PolledWork::Handler::run"),
     // The barrier.
     all_but(21, "lockless::barrier::barrier", BUSY),

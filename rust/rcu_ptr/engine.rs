@@ -2,7 +2,14 @@
 
 //! What an engine is: how it takes objects, the barrier, counters and gauges.
 
-use crate::{calls::Calls, entry::Call, stats::Stats};
+use crate::{
+    calls::Calls,
+    entry::Call,
+    instance::Single,
+    krcp::Krcp,
+    stats::{Counter, Stats},
+    sys::percpu::PerCpu,
+};
 use core::ptr::NonNull;
 
 /// A way to batch objects until their grace period is over. One runs per load of the module
@@ -11,7 +18,13 @@ use core::ptr::NonNull;
 /// # Context
 ///
 /// Any, NMI included, where a function says nothing else.
-pub(crate) trait Engine {
+pub(crate) trait Engine: Single {
+    /// What it has of each CPU.
+    type Krcp: Krcp;
+
+    /// The krcp of every possible CPU.
+    fn krc() -> &'static PerCpu<Self::Krcp>;
+
     /// Takes `object`, which has an 8-byte `field`. Never fails.
     ///
     /// # Context
@@ -56,7 +69,9 @@ pub(crate) trait Engine {
     fn barrier();
 
     /// The callbacks of `cpu` whose grace period is over.
-    fn calls(cpu: i32) -> &'static Calls;
+    fn calls(cpu: i32) -> &'static Calls {
+        Self::krc().of(cpu).get_ref().calls()
+    }
 
     /// Frees cached blocks beyond a limit that was set just now. Process context, interrupts on.
     fn trim();
@@ -73,7 +88,17 @@ pub(crate) trait Engine {
     fn count_leaked();
 
     /// Counters and gauges of `cpu`, a possible one. Any context but NMI.
-    fn gauges(cpu: i32) -> Gauges;
+    fn gauges(cpu: i32) -> Gauges {
+        let krcp = Self::krc().of(cpu);
+        // Before the other counters: see there.
+        let (invoked, leaked) = krcp.calls().ended();
+        let mut gauges = krcp.gauges();
+        gauges.cpu = cpu;
+        gauges.ready = krcp.calls().ready();
+        gauges.stats[Counter::Invoked] = invoked;
+        gauges.stats[Counter::Leaked] += leaked;
+        gauges
+    }
 }
 
 /// Counters and gauges of one CPU, for debugfs.

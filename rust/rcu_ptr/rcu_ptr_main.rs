@@ -41,6 +41,7 @@ mod entry;
 mod exports;
 mod fault;
 mod instance;
+mod krcp;
 mod link;
 mod list;
 mod lockless;

@@ -16,7 +16,7 @@
 //! An object is closed within the drain interval wherever it is: its block was opened after the monitor
 //! last closed the current block, and an interval after that the monitor does so again.
 //!
-//! A batch is freed by the callback of its grace period ([`BatchWork`]), or before that when this CPU polls it
+//! A batch is freed by its work item, after its grace period, or before that when this CPU polls it
 //! and finds it over ([`PolledWork`]). Under the lock it is only decided what to do: no workqueue, no RCU and no
 //! trace event is called there.
 //!
@@ -161,7 +161,7 @@ pub(super) fn update_drain_interval(krcp: &Krcp) {
     };
     if is_late(krcp, &krcp.drain_at) {
         // Only that CPU sets its timer. Where it is going down, its hotplug callback drains it.
-        irq::call_on(krcp.cpu, krcp, |krcp, irqs| {
+        irq::call_on(krcp.common.cpu, krcp, |krcp, irqs| {
             plan(krcp, false);
             // A timer that expires earlier is left alone: it closes the current block in time.
             if is_late(krcp, &krcp.expires) {
@@ -254,7 +254,7 @@ pub(super) fn close_any(krcp: &Krcp) {
 }
 
 fn close_there(krcp: &Krcp) {
-    if !irq::call_on(krcp.cpu, krcp, |krcp, irqs| {
+    if !irq::call_on(krcp.common.cpu, krcp, |krcp, irqs| {
         insert::close(&Slow::new(irqs, krcp), false);
     }) {
         // ORDERING: The CPU was seen offline, so what it did before is to be seen.
@@ -384,7 +384,7 @@ impl batches::Collect for Collected<'_> {
     }
 
     fn queue_polled(&self) {
-        self.krcp.polled.queue(&self.krcp.queues.reclaim, 0);
+        self.krcp.polled.queue(&self.krcp.common.queues.reclaim, 0);
     }
 
     fn filled(&self, fill: &Fill<trace::Counts, Snapshot>) {
@@ -394,7 +394,7 @@ impl batches::Collect for Collected<'_> {
             Fill::Busy(counts) => {
                 krcp.counters.add(Counter::BatchesBusy, 1);
                 let pending = counts.mixed + counts.list + krcp.waiting();
-                trace::defer(krcp.cpu, trace::DEFER_BATCH, pending);
+                trace::defer(krcp.common.cpu, trace::DEFER_BATCH, pending);
             }
             &Fill::Batch {
                 index,
@@ -402,13 +402,13 @@ impl batches::Collect for Collected<'_> {
                 counts,
                 snap,
             } => {
-                trace::batch_start(krcp.cpu, index, counts, snap.number());
+                trace::batch_start(krcp.common.cpu, index, counts, snap.number());
                 if new {
                     krcp.counters.add(Counter::Batches, 1);
                     // Never refused: the place was free, so its work item is idle, or in the last steps of a
                     // run. And the place stays taken until this has run: with interrupts off here the grace
                     // period can't be over yet.
-                    krcp.batch_works[index].queue(&krcp.queues.reclaim);
+                    krcp.common.batch_works[index].queue(&krcp.common.queues.reclaim);
                 }
             }
         }
@@ -420,33 +420,10 @@ pub(super) fn start_batch(krcp: &Krcp, irqs: &IrqsOff) -> Start {
     batches::start(&Collected { krcp, irqs })
 }
 
-/// The callback of a batch: frees it unless [`PolledWork`] has.
-pub(super) struct BatchWork {
-    pub(super) krcp: KrcpRef,
-    pub(super) index: usize,
-}
-
-impl Handler for BatchWork {
-    fn run(&self) {
-        let krcp = &*self.krcp;
-        let irqs = IrqsOff::save();
-        // The place can be used again while these objects are freed.
-        let taken = krcp.with(&irqs, |batches| batches.take(self.index));
-        drop(irqs);
-        if let Some(batch) = taken {
-            free(krcp, self.index, batch);
-        }
-        let irqs = IrqsOff::save();
-        if krcp.with(&irqs, Batches::retry) {
-            start_batch(krcp, &irqs);
-        }
-    }
-}
-
 /// Has a worker free the batches whose grace period is over, in the context of [`start_batch()`].
 pub(super) fn free_polled(krcp: &Krcp, irqs: &IrqsOff) {
     if krcp.with(irqs, |batches| batches.is_any_over()) {
-        krcp.polled.queue(&krcp.queues.reclaim, 0);
+        krcp.polled.queue(&krcp.common.queues.reclaim, 0);
     }
 }
 
@@ -471,7 +448,7 @@ impl Handler for PolledWork {
 }
 
 /// Frees a batch whose grace period is over, and hands its callbacks over. Returns how many objects it had.
-fn free(krcp: &Krcp, index: usize, batch: Batch<Objects, Snapshot>) -> usize {
+pub(super) fn free(krcp: &Krcp, index: usize, batch: Batch<Objects, Snapshot>) -> usize {
     let mut counts = trace::Counts::new();
     let Objects {
         mut blocks,
@@ -533,10 +510,10 @@ fn free(krcp: &Krcp, index: usize, batch: Batch<Objects, Snapshot>) -> usize {
     }
     delays::ENGINE.add(list_since, counts.list);
     // Last: their worker may take the CPU at once.
-    krcp.calls.add(found);
+    krcp.common.calls.add(found);
     let freed = counts.mixed + counts.list;
     counts.list += linked_calls;
-    trace::batch_end(krcp.cpu, Some(index), counts, batch.snap.number());
+    trace::batch_end(krcp.common.cpu, Some(index), counts, batch.snap.number());
     freed
 }
 

@@ -11,15 +11,14 @@ use super::{
     barrier::Works,
     batches::N_BATCHES,
     block::{self, ClosedList, Layout, Spares},
-    drain::{self, BatchWork, Batches, KickWork, MonitorTimer, PolledWork},
+    drain::{self, Batches, KickWork, MonitorTimer, PolledWork},
     insert::{self, Cpu, Reserve},
-    refill::{self, RefillWork},
-    Lockless, Page,
+    refill, Lockless, Page,
 };
 use crate::{
     calls::Calls,
     engine::Gauges,
-    fault,
+    fault, krcp,
     list::DeferredList,
     params,
     platform::LocalWord,
@@ -32,6 +31,7 @@ use crate::{
         pinned_timer::{jiffies, PinnedTimer},
         preempt::{OnCpu, Pinned},
         raw_lock::RawSpinLock,
+        trace,
         work::{DelayedWork, OwnerRef, RcuWork, WorkQueues},
     },
 };
@@ -40,7 +40,6 @@ use kernel::{
     static_lock_class,
     sync::atomic::{Acquire, Atomic, AtomicFlag, Full, Relaxed, Release},
 };
-use pin_init::pin_init_array_from_fn;
 
 /// The counters of one CPU. All of them count what is rare: objects are counted by the block.
 pub(super) struct Counters([Atomic<u64>; NAMES.len()]);
@@ -71,8 +70,8 @@ impl Counters {
 /// One CPU's part of the engine.
 #[pin_data]
 pub(crate) struct Krcp {
-    /// The CPU whose objects these are.
-    pub(super) cpu: i32,
+    #[pin]
+    pub(super) common: krcp::Common<Self, N_BATCHES>,
     /// The CPU's current word, for readers on other CPUs.
     pub(super) current: &'static Atomic<u64>,
     /// Blocks that wait for a batch.
@@ -107,26 +106,15 @@ pub(crate) struct Krcp {
     /// Batches in flight.
     #[pin]
     pub(super) batches: RawSpinLock<Batches>,
-    /// What frees them.
-    #[pin]
-    pub(super) batch_works: [RcuWork<BatchWork>; N_BATCHES],
     /// Frees batches whose grace period is over and whose callback has not run yet.
     #[pin]
     pub(super) polled: DelayedWork<PolledWork>,
-    /// Callbacks whose grace period is over.
-    #[pin]
-    pub(super) calls: Calls,
-    /// Refills the spares.
-    #[pin]
-    pub(super) refill: DelayedWork<RefillWork>,
     /// A refill is requested, and not queued since. Used on the CPU itself only.
     pub(super) wants_refill: AtomicFlag,
     /// Set by the shrinker: the next refill is delayed, and limited to one block.
     pub(super) backoff: AtomicFlag,
     /// Counters.
     pub(super) counters: Counters,
-    /// Where all of it runs.
-    pub(super) queues: WorkQueues,
 }
 
 /// A krcp as its own work items know it.
@@ -138,8 +126,8 @@ impl Krcp {
         // SAFETY: The krcp is pinned, and `Lockless::stop()` ends its work items before it is dropped.
         let owner = |this| unsafe { KrcpRef::new(this) };
         try_pin_init!(&this in Self {
+            common <- krcp::Common::new(cpu, owner(this), queues),
             current: current_block::of(cpu),
-            cpu,
             closed: ClosedList::new(),
             closed_objects: Atomic::new(0),
             list: DeferredList::new(),
@@ -159,16 +147,10 @@ impl Krcp {
                 MonitorTimer(owner(this)),
             ),
             batches <- RawSpinLock::new(Batches::new(), c"rcu_ptr_batches", static_lock_class!()),
-            batch_works <- pin_init_array_from_fn(|index| {
-                RcuWork::new(BatchWork { krcp: owner(this), index })
-            }),
             polled <- DelayedWork::new(PolledWork(owner(this))),
-            calls <- Calls::new(queues.clone()),
-            refill <- DelayedWork::for_refills(RefillWork(owner(this))),
             wants_refill: AtomicFlag::new(false),
             backoff: AtomicFlag::new(false),
             counters: Counters::new(),
-            queues,
         })
     }
 
@@ -199,11 +181,14 @@ impl Works for Krcp {
     }
 
     fn flush_running(&self) {
-        self.batch_works.iter().for_each(RcuWork::flush_running);
+        self.common
+            .batch_works
+            .iter()
+            .for_each(RcuWork::flush_running);
     }
 
     fn flush_waiting(&self) {
-        self.batch_works.iter().for_each(RcuWork::flush);
+        self.common.batch_works.iter().for_each(RcuWork::flush);
     }
 }
 
@@ -348,25 +333,60 @@ impl Krcp {
     pub(super) fn queued(&self) -> usize {
         self.in_current() + self.waiting()
     }
+}
 
-    /// What debugfs shows.
-    pub(super) fn gauges(&self) -> Gauges {
-        let (invoked, lost) = self.calls.ended();
+impl krcp::Krcp for Krcp {
+    fn calls(&self) -> &Calls {
+        &self.common.calls
+    }
+
+    fn gauges(&self) -> Gauges {
         let irqs = IrqsOff::save();
         let (mixed, list) = self.with(&irqs, |batches| drain::counts(batches));
         let mut stats = self.counters.stats();
         stats[Counter::QueuedMixed] =
             (self.in_current() + self.closed_objects.load(Relaxed) + mixed) as u64;
-        stats[Counter::Invoked] = invoked;
-        stats[Counter::Leaked] += lost;
         Gauges {
-            cpu: self.cpu,
             stats,
             queued: self.queued(),
             in_batches: mixed + list,
-            ready: self.calls.ready(),
             cached: self.spares.len(),
+            ..Gauges::default()
         }
+    }
+
+    /// Unless [`PolledWork`] has freed the batch already.
+    fn free_batch(&self, index: usize) {
+        let irqs = IrqsOff::save();
+        // From here on the slot can have a new batch, while the objects of this one are freed.
+        let taken = self.with(&irqs, |batches| batches.take(index));
+        drop(irqs);
+        if let Some(batch) = taken {
+            drain::free(self, index, batch);
+        }
+        let irqs = IrqsOff::save();
+        if self.with(&irqs, Batches::retry) {
+            drain::start_batch(self, &irqs);
+        }
+    }
+
+    fn refill(&self) {
+        refill::refill(self);
+    }
+
+    fn shrinkable(&self) -> usize {
+        self.backoff.store(true, Relaxed);
+        self.queued() + self.spares.len()
+    }
+
+    fn shrink(&self) -> usize {
+        // A CPU without objects is not interrupted, even if it has an empty block.
+        let waiting = self.queued();
+        drain::close_current(self);
+        drain::start_batch(self, &IrqsOff::save());
+        let blocks = drain::trim_spares(self, 0);
+        trace::shrink(self.common.cpu, blocks, waiting);
+        blocks + waiting
     }
 }
 

@@ -21,11 +21,12 @@ mod krcp;
 mod refill;
 
 use crate::{
-    calls::{self, Calls},
-    engine::{Engine, Gauges},
+    calls,
+    engine::Engine,
     entry::{Call, TRACKED},
     fault,
     instance::{single, Service},
+    krcp::{self as common, KrcShrinker},
     list::{Linked, Pushed},
     params,
     stats::Counter,
@@ -50,7 +51,7 @@ use kernel::{
     prelude::*,
     sync::atomic::{Acquire, Relaxed},
 };
-use krcp::{CurrentWord, Krcp, Slow};
+use krcp::{CurrentWord, Krcp, LocklessHotplug, Slow};
 
 /// Blocks are pages, with room for 480 objects where pages have 4 KiB.
 pub(crate) struct Page;
@@ -70,10 +71,10 @@ pub(crate) struct Lockless {
 single!(Lockless);
 
 impl Service for Lockless {
-    type Shrinker = refill::LocklessShrinker;
-    const SHRINKER: &'static CStr = c"rcu_ptr-krc";
-    type Hotplug = krcp::LocklessHotplug;
-    const HOTPLUG: &'static CStr = c"rcu_ptr:krc";
+    type Shrinker = KrcShrinker<Self>;
+    const SHRINKER: &'static CStr = common::SHRINKER;
+    type Hotplug = LocklessHotplug;
+    const HOTPLUG: &'static CStr = common::HOTPLUG;
 
     /// CPUs that go down still close their blocks.
     fn drain(&self) {
@@ -86,11 +87,11 @@ impl Service for Lockless {
             krcp.monitor.shutdown_sync();
             krcp.kick_work.sync();
             krcp.hard_kick_work.sync();
-            krcp.refill.cancel_sync();
+            krcp.common.refill.cancel_sync();
             barrier::wait_for_all(&*krcp);
             // What found no batch free may have become one meanwhile.
             barrier::wait_for_all(&*krcp);
-            krcp.calls.wait();
+            krcp.common.calls.wait();
             drain::trim_spares(&krcp, 0);
             // The word is no longer used, whether the CPU is up or not. The barrier has left an empty block at most.
             Self::free_block(Page::base(
@@ -270,6 +271,12 @@ impl Barrier for Lockless {
 }
 
 impl Engine for Lockless {
+    type Krcp = Krcp;
+
+    fn krc() -> &'static PerCpu<Krcp> {
+        &Self::get().krc
+    }
+
     unsafe fn queue(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
         debug::kmemleak_ignore(object);
         if !store_traced(object, TRACKED_TAG, caller) {
@@ -346,10 +353,6 @@ impl Engine for Lockless {
         barrier::barrier(Self::get());
     }
 
-    fn calls(cpu: i32) -> &'static Calls {
-        &Self::get().krc.of(cpu).get_ref().calls
-    }
-
     fn trim() {
         let limit = params::min_cached_objs();
         for krcp in Self::get().krc.iter() {
@@ -383,9 +386,5 @@ impl Engine for Lockless {
             2 => krcp.list.word(),
             _ => 0,
         }
-    }
-
-    fn gauges(cpu: i32) -> Gauges {
-        Self::get().krc.of(cpu).gauges()
     }
 }

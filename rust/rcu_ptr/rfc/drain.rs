@@ -13,7 +13,6 @@ use super::{
     bnode::Bnode,
     counts,
     krcp::{Krcp, KrcpRef},
-    refill,
     state::{Channel, Fill, Objects, State, BARRIER_BATCH, CHANNELS},
     Rcu,
 };
@@ -53,7 +52,7 @@ impl Timed for Krcp {
     }
 
     fn set(&self, delay: usize) {
-        self.monitor.modify(&self.queues.reclaim, delay);
+        self.monitor.modify(&self.common.queues.reclaim, delay);
     }
 
     fn cancel(&self) {
@@ -110,12 +109,12 @@ fn start_batch(krcp: &Krcp) {
     });
     match fill {
         Fill::Batch(i) => {
-            trace::batch_start(krcp.cpu, i, n, gp);
+            trace::batch_start(krcp.common.cpu, i, n, gp);
             // Refused where the work item still waits for a batch that a barrier has freed since: it takes
             // what is there when it runs.
-            krcp.batch_works[i].queue(&krcp.queues.reclaim);
+            krcp.common.batch_works[i].queue(&krcp.common.queues.reclaim);
         }
-        Fill::Busy => trace::defer(krcp.cpu, trace::DEFER_BATCH, waiting),
+        Fill::Busy => trace::defer(krcp.common.cpu, trace::DEFER_BATCH, waiting),
         Fill::Nothing => {}
     }
 }
@@ -124,27 +123,6 @@ fn start_batch(krcp: &Krcp) {
 fn shown(state: &State<Rcu>, i: usize) -> (trace::Counts, usize) {
     let (objects, snap) = state.batch(i);
     (counts(objects), snap.map_or(0, |snap| snap.number()))
-}
-
-/// Frees a batch when its grace period is over.
-pub(super) struct BatchWork {
-    pub(super) krcp: KrcpRef,
-    pub(super) index: usize,
-}
-
-impl Handler for BatchWork {
-    fn run(&self) {
-        let krcp = &*self.krcp;
-        match krcp.with(|state| state.take_batch(self.index)) {
-            Some(objects) if objects.is_empty() => {}
-            Some(objects) => {
-                free_objects(krcp, objects, Some(self.index));
-            }
-            None => {
-                krcp.batch_works[self.index].queue(&krcp.queues.reclaim);
-            }
-        }
-    }
 }
 
 /// Makes a batch of what is queued, for a barrier that waits for the grace period itself. Returns whether
@@ -156,7 +134,7 @@ pub(super) fn start_for_barrier(krcp: &Krcp) -> bool {
         (filled, n, gp, state.is_waiting())
     });
     if filled {
-        trace::batch_start(krcp.cpu, BARRIER_BATCH, n, gp);
+        trace::batch_start(krcp.common.cpu, BARRIER_BATCH, n, gp);
     }
     waiting
 }
@@ -175,7 +153,7 @@ pub(super) fn free_what_waited(krcp: &Krcp) {
 
 /// Frees `objects`, whose grace periods are over, hands the callbacks among them over, and
 /// emits the trace event. Returns how many objects were freed.
-fn free_objects(krcp: &Krcp, mut objects: Objects<Rcu>, batch: Option<usize>) -> usize {
+pub(super) fn free_objects(krcp: &Krcp, mut objects: Objects<Rcu>, batch: Option<usize>) -> usize {
     let n = counts(&objects);
     let (mut gp, mut freed, mut calls) = (0, 0, Found::new());
     for channel in CHANNELS {
@@ -189,11 +167,11 @@ fn free_objects(krcp: &Krcp, mut objects: Objects<Rcu>, batch: Option<usize>) ->
         freed += free_list(krcp, objects.list, snap, objects.list_since, &mut calls);
     }
     // Last: their worker may take the CPU at once.
-    krcp.calls.add(calls);
+    krcp.common.calls.add(calls);
     if batch.is_none() {
         krcp.with(|state| state.stats[Counter::FreedPolled] += freed as u64);
     }
-    trace::batch_end(krcp.cpu, batch, n, gp);
+    trace::batch_end(krcp.common.cpu, batch, n, gp);
     freed
 }
 
@@ -218,7 +196,7 @@ fn free_bnode(krcp: &Krcp, mut bnode: Bnode<Rcu>, channel: Channel, calls: &mut 
     let objects = bnode.objects();
     if channel == Channel::Call {
         take_calls(objects, calls);
-        refill::put(krcp, bnode);
+        krcp.put_block(bnode);
         gp::cond_resched();
         return 0;
     }
@@ -239,7 +217,7 @@ fn free_bnode(krcp: &Krcp, mut bnode: Bnode<Rcu>, channel: Channel, calls: &mut 
             }
         }
     });
-    refill::put(krcp, bnode);
+    krcp.put_block(bnode);
     gp::cond_resched();
     account(krcp, freed)
 }

@@ -5,23 +5,28 @@
 
 use super::{
     arm,
-    drain::{self, BatchWork, MonitorWork},
+    blocks::{self, Refill},
+    bnode::Bnode,
+    drain::{self, MonitorWork},
     queue::{self, ArmWork, DeferRest, DeferWork},
-    refill::{self, RefillWork},
     state::{State, N_BATCHES},
     Rcu, Rfc,
 };
 use crate::{
     calls::Calls,
     engine::Gauges,
+    fault, krcp,
     list::DeferredList,
+    params,
     stats::Counter,
     sys::{
         hotplug::Callbacks,
         irq::IrqsOff,
         irq_work::{IrqWork, Urgency},
+        mem,
         raw_lock::RawSpinLock,
-        work::{DelayedWork, OwnerRef, RcuWork, WorkQueues},
+        slab, trace,
+        work::{DelayedWork, OwnerRef, WorkQueues},
     },
 };
 use kernel::{
@@ -33,13 +38,12 @@ use kernel::{
         Mutex,
     },
 };
-use pin_init::pin_init_array_from_fn;
 
 /// One CPU's part of the engine.
 #[pin_data]
 pub(crate) struct Krcp {
-    /// The CPU whose objects these are.
-    pub(super) cpu: i32,
+    #[pin]
+    pub(super) common: krcp::Common<Self, N_BATCHES>,
     /// Nothing of the kernel's but grace-period snapshots is called with it held: timers, irq_works, work
     /// items, trace events and debug features have locks of their own, and clients that free objects from
     /// their tracepoints.
@@ -49,15 +53,9 @@ pub(crate) struct Krcp {
     /// reclaim takes it too: nothing may be allocated under it.
     #[pin]
     pub(super) reclaim: Mutex<()>,
-    /// The work items that free batches.
-    #[pin]
-    pub(super) batch_works: [RcuWork<BatchWork>; N_BATCHES],
     /// The monitor.
     #[pin]
     pub(super) monitor: DelayedWork<MonitorWork>,
-    /// Refills the block cache.
-    #[pin]
-    pub(super) refill: DelayedWork<RefillWork>,
     /// Objects whose trylock failed.
     pub(super) deferred: DeferredList,
     /// Takes them over, and does the work of `arm_work` at once.
@@ -69,13 +67,8 @@ pub(crate) struct Krcp {
     /// Arms the monitor and starts refills for callers that may hold any lock.
     #[pin]
     pub(super) arm_work: IrqWork<ArmWork>,
-    /// Callbacks whose grace period is over.
-    #[pin]
-    pub(super) calls: Calls,
     /// Objects leaked for misuse.
     pub(super) leaked: Atomic<u64>,
-    /// Where all of it runs.
-    pub(super) queues: WorkQueues,
 }
 
 /// A krcp as its own work items know it.
@@ -87,21 +80,15 @@ impl Krcp {
         // SAFETY: The krcp is pinned, and `Rfc::stop()` ends its work items before it is dropped.
         let owner = |this| unsafe { KrcpRef::new(this) };
         try_pin_init!(&this in Self {
-            cpu,
+            common <- krcp::Common::new(cpu, owner(this), queues),
             state <- RawSpinLock::new(State::new(), c"rcu_ptr_krcp", static_lock_class!()),
             reclaim <- new_mutex!((), "rcu_ptr_reclaim"),
-            batch_works <- pin_init_array_from_fn(|index| {
-                RcuWork::new(BatchWork { krcp: owner(this), index })
-            }),
             monitor <- DelayedWork::new(MonitorWork(owner(this))),
-            refill <- DelayedWork::for_refills(RefillWork(owner(this))),
             deferred: DeferredList::new(),
             defer_work <- IrqWork::new(Urgency::Hard, DeferWork(owner(this))),
             defer_rest <- DelayedWork::new(DeferRest(owner(this))),
             arm_work <- IrqWork::new(Urgency::Lazy, ArmWork(owner(this))),
-            calls <- Calls::new(queues.clone()),
             leaked: Atomic::new(0),
-            queues,
         })
     }
 
@@ -111,22 +98,117 @@ impl Krcp {
         let mut state = self.state.lock(&irqs);
         f(&mut state)
     }
+}
 
-    /// What debugfs shows.
-    pub(super) fn gauges(&self) -> Gauges {
-        let (invoked, lost) = self.calls.ended();
+impl krcp::Krcp for Krcp {
+    fn calls(&self) -> &Calls {
+        &self.common.calls
+    }
+
+    fn gauges(&self) -> Gauges {
         let mut gauges = self.with(|state| Gauges {
-            cpu: self.cpu,
             stats: state.stats,
             queued: state.queued.len(),
             in_batches: state.in_batches(),
-            ready: 0,
             cached: state.nr_cached(),
+            ..Gauges::default()
         });
-        gauges.ready = self.calls.ready();
-        gauges.stats[Counter::Leaked] += self.leaked.load(Relaxed) + lost;
-        gauges.stats[Counter::Invoked] = invoked;
+        gauges.stats[Counter::Leaked] += self.leaked.load(Relaxed);
         gauges
+    }
+
+    fn free_batch(&self, index: usize) {
+        match self.with(|state| state.take_batch(index)) {
+            Some(objects) if objects.is_empty() => {}
+            Some(objects) => {
+                drain::free_objects(self, objects, Some(index));
+            }
+            // A barrier has freed the batch, and the slot has another one since.
+            None => {
+                self.common.batch_works[index].queue(&self.common.queues.reclaim);
+            }
+        }
+    }
+
+    fn refill(&self) {
+        blocks::refill(self);
+    }
+
+    fn shrinkable(&self) -> usize {
+        self.with(|state| {
+            state.backoff = true;
+            state.queued.len() + state.nr_cached()
+        })
+    }
+
+    fn shrink(&self) -> usize {
+        let blocks = self.drop_cached();
+        let waiting = self.with(|state| state.queued.len());
+        let freed = drain::run(self);
+        trace::shrink(self.common.cpu, blocks, freed);
+        // What was not freed has a batch now.
+        blocks + waiting.max(freed)
+    }
+}
+
+impl Refill for Krcp {
+    type Platform = Rcu;
+
+    fn with<R>(&self, f: impl FnOnce(&mut State<Rcu>) -> R) -> R {
+        self.with(f)
+    }
+
+    fn limit(&self) -> usize {
+        params::min_cached_objs()
+    }
+
+    fn alloc(&self) -> Option<Bnode<Rcu>> {
+        let page = fault::alloc_page(slab::GFP_REFILL)?;
+        // SAFETY: A fresh page, given away here.
+        Some(unsafe { Bnode::from_page(page) })
+    }
+
+    fn free(&self, bnode: Bnode<Rcu>) {
+        // SAFETY: The block is owned, and every block's page comes from `alloc_page()`.
+        unsafe { mem::free_page(bnode.into_page()) };
+    }
+
+    fn queue(&self, backoff: bool, waiting: usize) {
+        self.common.queue_refill(backoff, waiting);
+    }
+
+    fn ended(&self, blocks: usize, wanted: usize) {
+        trace::refill(self.common.cpu, blocks, wanted);
+    }
+}
+
+// Blocks of the cache. Any context but NMI, no raw spinlock held.
+impl Krcp {
+    /// Caches an emptied block, or frees its page.
+    pub(super) fn put_block(&self, bnode: Bnode<Rcu>) {
+        // The limit is read under the lock: see `trim_cached()`.
+        if let Some(bnode) = self.with(|state| state.put_cached(bnode, params::min_cached_objs())) {
+            self.free(bnode);
+        }
+    }
+
+    /// Frees cached blocks beyond a limit that was set just now. Blocks that are put later see the new limit:
+    /// they take the lock after this.
+    pub(super) fn trim_cached(&self) {
+        while let Some(bnode) = self.with(|state| state.take_excess(params::min_cached_objs())) {
+            self.free(bnode);
+        }
+    }
+
+    /// Frees all cached blocks. Returns how many.
+    pub(super) fn drop_cached(&self) -> usize {
+        let mut cached = self.with(State::take_cached);
+        let mut dropped = 0;
+        while let Some(bnode) = cached.pop() {
+            self.free(bnode);
+            dropped += 1;
+        }
+        dropped
     }
 }
 
@@ -141,9 +223,9 @@ impl Krcp {
 /// | callbacks whose grace period is over | their workers, on any CPU | at any time |
 /// | cached blocks | `dead()` frees them | once it is dead |
 /// | an irq_work that could not be queued on the way down | `online()` queues it | when the CPU is back |
-pub(crate) struct KrcHotplug;
+pub(crate) struct RfcHotplug;
 
-impl Callbacks for KrcHotplug {
+impl Callbacks for RfcHotplug {
     fn prepare(cpu: i32) {
         Rfc::get().krc.of(cpu).with(|state| state.online = true);
     }
@@ -161,7 +243,7 @@ impl Callbacks for KrcHotplug {
         arm::died(&*krcp);
         krcp.with(|state| state.online = false);
         queue::take_over(&krcp);
-        refill::drop_cached(&krcp);
+        krcp.drop_cached();
         drain::run(&krcp);
     }
 }

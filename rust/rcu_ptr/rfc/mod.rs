@@ -6,10 +6,9 @@
 //! | file | what |
 //! |---|---|
 //! | state.rs, bnode.rs, arm.rs, blocks.rs, deferred.rs, barrier.rs | the algorithm, which the host tests compile too |
-//! | krcp.rs | what each CPU has, and what happens when it comes or goes |
+//! | krcp.rs | what each CPU has, its block cache, and what happens when it comes or goes |
 //! | queue.rs | object -> block of its channel, or list; in NMI context list, or deferred |
 //! | drain.rs | the monitor: after the drain interval, or within two ticks when a block is full, frees what is ready; the rest becomes a batch, waits for a grace period and is freed |
-//! | refill.rs | blocks at hand: more of them, and fewer when memory is short |
 
 pub(crate) mod arm;
 pub(crate) mod barrier;
@@ -19,11 +18,11 @@ pub(crate) mod deferred;
 mod drain;
 mod krcp;
 mod queue;
-mod refill;
 pub(crate) mod state;
 
 use crate::{
     instance::{single, Service},
+    krcp::{self as common, KrcShrinker},
     platform::Platform,
     sync::AtomicLink,
     sys::{
@@ -37,7 +36,7 @@ use crate::{
 };
 use barrier::Barrier;
 use kernel::{new_mutex, prelude::*, sync::Mutex};
-use krcp::Krcp;
+use krcp::{Krcp, RfcHotplug};
 
 /// The kernel's RCU and pages, for the algorithm files.
 pub(crate) struct Rcu;
@@ -76,10 +75,10 @@ pub(crate) struct Rfc {
 single!(Rfc);
 
 impl Service for Rfc {
-    type Shrinker = refill::KrcShrinker;
-    const SHRINKER: &'static CStr = c"rcu_ptr-krc";
-    type Hotplug = krcp::KrcHotplug;
-    const HOTPLUG: &'static CStr = c"rcu_ptr:krc";
+    type Shrinker = KrcShrinker<Self>;
+    const SHRINKER: &'static CStr = common::SHRINKER;
+    type Hotplug = RfcHotplug;
+    const HOTPLUG: &'static CStr = common::HOTPLUG;
 
     /// CPUs may go down and come up meanwhile: their hotplug callbacks are gone, so that nothing queues an
     /// irq_work that was ended here, and what they left is drained here.
@@ -91,11 +90,11 @@ impl Service for Rfc {
         barrier::barrier(self);
         for krcp in self.krc.iter() {
             krcp.defer_rest.cancel_sync();
-            krcp.refill.cancel_sync();
+            krcp.common.refill.cancel_sync();
             krcp.monitor.cancel_sync();
-            krcp.batch_works.iter().for_each(RcuWork::flush);
-            krcp.calls.wait();
-            refill::drop_cached(&krcp);
+            krcp.common.batch_works.iter().for_each(RcuWork::flush);
+            krcp.common.calls.wait();
+            krcp.drop_cached();
         }
     }
 }
@@ -154,7 +153,10 @@ impl Barrier for Rfc {
         // A monitor detaches objects and frees them with this held; one that detached them before the
         // barrier got the spinlock has had it since before.
         drop(krcp.reclaim.lock());
-        krcp.batch_works.iter().for_each(RcuWork::flush_running);
+        krcp.common
+            .batch_works
+            .iter()
+            .for_each(RcuWork::flush_running);
     }
 }
 

@@ -12,13 +12,12 @@ use super::{
     deferred::{self, Deferred, DeferredState, Progress},
     drain,
     krcp::{Krcp, KrcpRef},
-    refill,
     state::{Channel, Push, State},
     Rcu, Rfc,
 };
 use crate::{
-    calls::{self, Calls},
-    engine::{Engine, Gauges},
+    calls,
+    engine::Engine,
     entry::Call,
     fault,
     list::{DeferredList, Linked, Pushed},
@@ -28,7 +27,9 @@ use crate::{
         debug::{self, Misuse},
         gp,
         irq::IrqsOff,
-        mem, slab, trace,
+        mem,
+        percpu::PerCpu,
+        slab, trace,
         work::Handler,
     },
 };
@@ -54,6 +55,12 @@ fn trace_channel(channel: Channel) -> u32 {
 const ALWAYS_DEFER: bool = cfg!(any(CONFIG_DEBUG_KMEMLEAK, CONFIG_DEBUG_OBJECTS_RCU_HEAD));
 
 impl Engine for Rfc {
+    type Krcp = Krcp;
+
+    fn krc() -> &'static PerCpu<Krcp> {
+        &Self::get().krc
+    }
+
     /// In a block of its channel, else linked through its `field`.
     #[inline]
     unsafe fn queue(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
@@ -93,7 +100,7 @@ impl Engine for Rfc {
         }
         // Before the push: afterwards the object may be gone.
         trace::queue(trace::ENGINE_RFC, trace::CHANNEL_DEFERRED, object, caller);
-        trace::defer(krcp.cpu, trace::DEFER_OBJECT, 1);
+        trace::defer(krcp.common.cpu, trace::DEFER_OBJECT, 1);
         // SAFETY: By the safety requirements of this function.
         unsafe { defer(&krcp, Linked::Object { object, field }, caller, &irqs) };
     }
@@ -111,7 +118,7 @@ impl Engine for Rfc {
         let Some(mut state) = locked else {
             // Before the push: afterwards it may have been called.
             calls::trace(trace::ENGINE_RFC, trace::CHANNEL_DEFERRED, call, caller);
-            trace::defer(krcp.cpu, trace::DEFER_OBJECT, 1);
+            trace::defer(krcp.common.cpu, trace::DEFER_OBJECT, 1);
             // SAFETY: By the safety requirements of this function.
             return unsafe { defer(&krcp, linked, caller, &irqs) };
         };
@@ -179,13 +186,9 @@ impl Engine for Rfc {
         barrier::barrier(Self::get());
     }
 
-    fn calls(cpu: i32) -> &'static Calls {
-        &Self::get().krc.of(cpu).get_ref().calls
-    }
-
     fn trim() {
         for krcp in Self::get().krc.iter() {
-            refill::trim(&krcp);
+            krcp.trim_cached();
         }
     }
 
@@ -208,10 +211,6 @@ impl Engine for Rfc {
     fn count_leaked() {
         let irqs = IrqsOff::save();
         Self::get().krc.this(&irqs).leaked.add(1, Relaxed);
-    }
-
-    fn gauges(cpu: i32) -> Gauges {
-        Self::get().krc.of(cpu).gauges()
     }
 }
 
@@ -286,7 +285,7 @@ fn this_krcp(f: impl FnOnce(&mut State<Rcu>) -> (Push, Kick)) -> (Push, i32) {
         f(&mut state)
     };
     krcp.queue_irq_work(kick, &irqs);
-    (pushed, krcp.cpu)
+    (pushed, krcp.common.cpu)
 }
 
 /// Leaves `linked` to the irq_work.
@@ -348,7 +347,7 @@ impl Handler for DeferWork {
     fn run(&self) {
         let krcp = &*self.0;
         if deferred::piece(krcp, true) == Progress::More {
-            krcp.defer_rest.queue(&krcp.queues.reclaim, 0);
+            krcp.defer_rest.queue(&krcp.common.queues.reclaim, 0);
         }
         krcp.irq_work();
     }
@@ -367,7 +366,7 @@ impl Handler for DeferRest {
 pub(super) fn take_over(krcp: &Krcp) {
     if deferred::all(krcp) {
         // Pushed meanwhile, and their irq_work may have found this context at work.
-        krcp.defer_rest.queue(&krcp.queues.reclaim, 0);
+        krcp.defer_rest.queue(&krcp.common.queues.reclaim, 0);
     }
     blocks::start(krcp);
     drain::arm(krcp, 1);
