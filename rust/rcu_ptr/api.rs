@@ -18,17 +18,15 @@ use crate::{
     rfc::Rfc,
     sheaves::Sheaves,
     sys::{
-        callback, context, current_block,
+        callback::{self, Func},
+        context, current_block,
         debug::{self, Misuse},
         gp, percpu,
         preempt::PreemptOff,
     },
 };
 use core::ptr::NonNull;
-use kernel::{
-    bindings::{callback_head, rcu_callback_t},
-    prelude::*,
-};
+use kernel::prelude::*;
 
 /// Calls a function of the active engine: a static branch, no indirect call.
 macro_rules! engine {
@@ -157,13 +155,7 @@ pub(crate) unsafe fn kvfree_mightsleep(object: NonNull<u8>, caller: usize) {
 ///
 /// `head` is a valid `struct rcu_head` and the caller's to give away.
 #[inline(always)]
-pub(crate) unsafe fn call(
-    head: *mut callback_head,
-    func: rcu_callback_t,
-    sleeps: bool,
-    caller: usize,
-) {
-    let head = head.cast();
+pub(crate) unsafe fn call(head: *mut u8, func: Option<Func>, sleeps: bool, caller: usize) {
     // NULL is no kernel address.
     let start = NonNull::new(head).unwrap_or(NonNull::dangling());
     if !is_sound_head(head) {

@@ -246,7 +246,7 @@ extern "C" fn rcu_ptr_rs_call(
     caller: c_ulong,
 ) {
     // SAFETY: The contract of this function.
-    unsafe { api::call(head, func, sleeps, caller) };
+    unsafe { api::call(head.cast(), func, sleeps, caller) };
 }
 
 /// Continues [`__rcu_ptr_kvfree()`] and [`__rcu_ptr_kfree_nolock()`] where there was no free slot.
