@@ -49,15 +49,15 @@ const LOCKLESS: &[Wanted] = &[
     all_but(8, "lockless::insert::close", CPUS),
     all_of("lockless::Lockless::queue_nolock"),
     all_but(14, "lockless::Lockless::Engine::call", NONE),
-    all_but(4, "lockless::Slow::Cpu::closed", LATE),
-    all_but(4, "lockless::Slow::Cpu::opened", LATE),
-    all_but(4, "lockless::Slow::Cpu::take_block", LATE),
-    all_but(20, "lockless::Slow::Cpu::put_block", CPUS),
+    all_but(4, "lockless::Slow::BlockCpu::on_closed", LATE),
+    all_but(4, "lockless::Slow::BlockCpu::on_opened", LATE),
+    all_but(4, "lockless::Slow::BlockCpu::take_block", LATE),
+    all_but(20, "lockless::Slow::BlockCpu::put_block", CPUS),
     all_but(8, "lockless::drain::close_there", CPUS),
     // The monitor and the batches.
     all_of("lockless::MonitorTimer::Handler::run"),
     all_of("lockless::KickWork::Handler::run"),
-    all_of("lockless::drain::Collected::Collect::filled"),
+    all_of("lockless::drain::CollectCtx::Collect::batch_filled"),
     all_but(8, "lockless::batches::Batches::fill", BUSY),
     all_but(15, "lockless::drain::start_batch", BUSY),
     all_but(36, "lockless::drain::free", TWICE),
@@ -66,7 +66,7 @@ const LOCKLESS: &[Wanted] = &[
     all_of("lockless::PolledWork::Handler::run"),
     // The barrier.
     all_but(21, "lockless::barrier::barrier", BUSY),
-    all_of("lockless::barrier::free_what_waited"),
+    all_of("lockless::barrier::free_expired_batches"),
 ];
 
 const RFC: &[Wanted] = &[
@@ -80,8 +80,8 @@ const RFC: &[Wanted] = &[
     all_but(4, "rfc::blocks::start", CPUS),
     // Deferral.
     all_but(9, "rfc::queue::defer", TWICE),
-    all_but(36, "rfc::queue::take_over", BUSY),
-    all_but(46, "rfc::deferred::piece", TWICE),
+    all_but(36, "rfc::queue::requeue_deferred", BUSY),
+    all_but(46, "rfc::deferred::requeue_some", TWICE),
     all_but(4, "rfc::DeferWork::Handler::run", BUSY),
     // The monitor and the batches.
     all_but(5, "rfc::drain::arm", CPUS),
@@ -89,8 +89,8 @@ const RFC: &[Wanted] = &[
     all_but(80, "rfc::drain::free_objects", LEAK),
     // The barrier.
     all_of("rfc::barrier::barrier"),
-    all_of("rfc::Barrier::start"),
-    all_but(5, "rfc::Barrier::free_what_waited", BUSY),
+    all_of("rfc::RfcBarrier::start"),
+    all_but(5, "rfc::RfcBarrier::free_expired_batches", BUSY),
 ];
 
 /// With both engines.

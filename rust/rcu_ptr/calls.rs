@@ -15,7 +15,7 @@
 //! them at a time.
 
 use crate::{
-    entry::{Call, Ready, FUNC},
+    entry::{Call, ReadyCalls, FUNC},
     sys::{
         callback, debug, gp,
         irq::IrqsOff,
@@ -38,16 +38,16 @@ pub(crate) const SLEEPERS: usize = 4;
 
 /// What the lock protects.
 struct Queues {
-    calls: Ready,
-    sleeping: Ready,
+    calls: ReadyCalls,
+    sleeping: ReadyCalls,
     /// Callbacks that were taken off `sleeping` since the start.
-    begun: usize,
+    started: usize,
     /// The number of the one that each sleeper is at.
-    at: [Option<usize>; SLEEPERS],
+    running: [Option<usize>; SLEEPERS],
     /// Which of them are queued, or run.
-    awake: [bool; SLEEPERS],
+    busy: [bool; SLEEPERS],
     /// The tasks that are in a callback: of the sleepers, and the other one.
-    tasks: [usize; SLEEPERS + 1],
+    running_tasks: [usize; SLEEPERS + 1],
 }
 
 /// A CPU's part.
@@ -76,12 +76,12 @@ impl Calls {
         // SAFETY: It is pinned, part of a krcp, whose engine waits for the workers before that is dropped.
         let owner = |this| unsafe { CallsRef::new(this) };
         let queues = Queues {
-            calls: Ready::new(),
-            sleeping: Ready::new(),
-            begun: 0,
-            at: [None; SLEEPERS],
-            awake: [false; SLEEPERS],
-            tasks: [0; SLEEPERS + 1],
+            calls: ReadyCalls::new(),
+            sleeping: ReadyCalls::new(),
+            started: 0,
+            running: [None; SLEEPERS],
+            busy: [false; SLEEPERS],
+            running_tasks: [0; SLEEPERS + 1],
         };
         pin_init!(&this in Self {
             queues <- RawSpinLock::new(queues, c"rcu_ptr_calls", static_lock_class!()),
@@ -106,7 +106,7 @@ impl Calls {
     /// # Context
     ///
     /// Any but NMI; no lock is held that a wakeup takes.
-    pub(crate) fn add(&self, found: Found) {
+    pub(crate) fn add(&self, found: FoundCallbacks) {
         if let (Some(head), times) = found.twice {
             self.leaked.add(times, Relaxed);
             callback::warn_twice(head);
@@ -135,8 +135,8 @@ impl Calls {
             if queues.sleeping.is_empty() {
                 return None;
             }
-            let idle = queues.awake.iter().position(|awake| !awake)?;
-            queues.awake[idle] = true;
+            let idle = queues.busy.iter().position(|busy| !busy)?;
+            queues.busy[idle] = true;
             Some(idle)
         });
         if let Some(idle) = idle {
@@ -151,11 +151,11 @@ impl Calls {
     /// May sleep. Not from a callback.
     pub(crate) fn wait(&self) {
         self.work.flush();
-        let all = self.with(|queues| queues.begun.wrapping_add(queues.sleeping.len()));
+        let all = self.with(|queues| queues.started.wrapping_add(queues.sleeping.len()));
         wait::until(self, &|| {
             self.with(|queues| {
-                let is_over = |number: usize| number.wrapping_sub(all) as isize >= 0;
-                is_over(queues.begun) && queues.at.iter().flatten().all(|&number| is_over(number))
+                let is_over = |nr: usize| nr.wrapping_sub(all) as isize >= 0;
+                is_over(queues.started) && queues.running.iter().flatten().all(|&nr| is_over(nr))
             })
         });
     }
@@ -163,7 +163,7 @@ impl Calls {
     /// Whether the caller, a task, is one of the callbacks.
     pub(crate) fn is_caller(&self) -> bool {
         let task = callback::this_task();
-        self.with(|queues| queues.tasks.contains(&task))
+        self.with(|queues| queues.running_tasks.contains(&task))
     }
 
     /// Callbacks that wait for a worker.
@@ -208,13 +208,13 @@ impl Handler for CallWork {
     fn run(&self) {
         let calls = &*self.0;
         let mut ready = calls.with(|queues| {
-            queues.tasks[SLEEPERS] = callback::this_task();
+            queues.running_tasks[SLEEPERS] = callback::this_task();
             queues.calls.take()
         });
         while let Some(head) = ready.pop() {
             calls.call(head, false);
         }
-        calls.with(|queues| queues.tasks[SLEEPERS] = 0);
+        calls.with(|queues| queues.running_tasks[SLEEPERS] = 0);
         if !ready.is_empty() {
             calls.lose(ready.len());
         }
@@ -237,12 +237,12 @@ impl Handler for SleepWork {
                 let head = queues.sleeping.pop();
                 if head.is_none() {
                     lost = queues.sleeping.take().len();
-                    queues.begun = queues.begun.wrapping_add(lost);
+                    queues.started = queues.started.wrapping_add(lost);
                 }
-                queues.at[self.index] = head.map(|_| queues.begun);
-                queues.awake[self.index] = head.is_some();
-                queues.tasks[self.index] = head.map_or(0, |_| task);
-                queues.begun = queues.begun.wrapping_add(usize::from(head.is_some()));
+                queues.running[self.index] = head.map(|_| queues.started);
+                queues.busy[self.index] = head.is_some();
+                queues.running_tasks[self.index] = head.map_or(0, |_| task);
+                queues.started = queues.started.wrapping_add(usize::from(head.is_some()));
                 head
             });
             wait::wake(calls);
@@ -260,18 +260,18 @@ impl Handler for SleepWork {
 }
 
 /// Callbacks that were found in a block or list whose grace period is over.
-pub(crate) struct Found {
+pub(crate) struct FoundCallbacks {
     /// Those that don't sleep, and those that may.
-    ready: [Ready; 2],
+    ready: [ReadyCalls; 2],
     /// The last head that was there already, and how many were.
     twice: (Option<NonNull<u8>>, u64),
 }
 
-impl Found {
+impl FoundCallbacks {
     /// An empty set.
     pub(crate) const fn new() -> Self {
         Self {
-            ready: [const { Ready::new() }; 2],
+            ready: [const { ReadyCalls::new() }; 2],
             twice: (None, 0),
         }
     }

@@ -38,7 +38,7 @@ impl Delays {
     }
 
     /// The rest of a line.
-    pub(crate) fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    pub(crate) fn show_buckets(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let buckets = self.0.iter().enumerate();
         for (i, bucket) in buckets.clone().take(BUCKETS - 1) {
             let bound = (1000 << i) / params::second_jiffies().max(1);
@@ -54,6 +54,6 @@ impl Delays {
 /// The text of the file. May sleep.
 pub(crate) fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
     write!(f, "engine={}", params::engine().name())?;
-    ENGINE.show(f)?;
+    ENGINE.show_buckets(f)?;
     stats::show_delays(f)
 }

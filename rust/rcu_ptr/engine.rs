@@ -6,7 +6,7 @@ use crate::{
     calls::Calls,
     entry::Call,
     instance::Single,
-    krcp::Krcp,
+    krcp::KrcpOps,
     stats::{Counter, Stats},
     sys::percpu::PerCpu,
 };
@@ -20,7 +20,7 @@ use core::ptr::NonNull;
 /// Any, NMI included, where a function says nothing else.
 pub(crate) trait Engine: Single {
     /// What it has of each CPU.
-    type Krcp: Krcp;
+    type Krcp: KrcpOps;
 
     /// The krcp of every possible CPU.
     fn krc() -> &'static PerCpu<Self::Krcp>;

@@ -121,13 +121,13 @@ pub(crate) fn split_calls(words: &mut [*mut u8], mut f: impl FnMut(Call)) -> &mu
 ///
 /// `first` and `last` are 0 if `len` is; otherwise the heads from `first` to `last`, `len` of them, lead to
 /// each other, unless a head was queued again while it was in here.
-pub(crate) struct Ready {
+pub(crate) struct ReadyCalls {
     first: usize,
     last: usize,
     len: usize,
 }
 
-impl Ready {
+impl ReadyCalls {
     /// No callbacks.
     pub(crate) const fn new() -> Self {
         Self {

@@ -23,7 +23,7 @@ pub(crate) const SHRINKER: &CStr = c"rcu_ptr-krc";
 pub(crate) const HOTPLUG: &CStr = c"rcu_ptr:krc";
 
 /// The krcp of an engine.
-pub(crate) trait Krcp: Sync + Sized + 'static {
+pub(crate) trait KrcpOps: Sync + Sized + 'static {
     /// Callbacks whose grace period has ended.
     fn calls(&self) -> &Calls;
 
@@ -54,22 +54,22 @@ pub(crate) trait Krcp: Sync + Sized + 'static {
 
 /// The part of a krcp `K` that does not depend on the engine; `N` is the number of batches.
 #[pin_data]
-pub(crate) struct Common<K: Krcp, const N: usize> {
+pub(crate) struct KrcpCommon<K: KrcpOps, const N: usize> {
     /// The CPU whose objects these are.
     pub(crate) cpu: i32,
     /// Free the batches.
     #[pin]
-    pub(crate) batch_works: [RcuWork<BatchWork<K>>; N],
+    pub(crate) batch_works: [RcuWork<KrcpBatchWork<K>>; N],
     /// Allocates blocks.
     #[pin]
-    pub(crate) refill: DelayedWork<RefillWork<K>>,
+    pub(crate) refill: DelayedWork<KrcpRefillWork<K>>,
     /// Callbacks whose grace period has ended.
     #[pin]
     pub(crate) calls: Calls,
     pub(crate) queues: WorkQueues,
 }
 
-impl<K: Krcp, const N: usize> Common<K, N> {
+impl<K: KrcpOps, const N: usize> KrcpCommon<K, N> {
     /// The part of the krcp of `cpu` that `krcp` refers to.
     pub(crate) fn new(
         cpu: i32,
@@ -79,9 +79,9 @@ impl<K: Krcp, const N: usize> Common<K, N> {
         try_pin_init!(Self {
             cpu,
             batch_works <- pin_init_array_from_fn(move |index| {
-                RcuWork::new(BatchWork { krcp, index })
+                RcuWork::new(KrcpBatchWork { krcp, index })
             }),
-            refill <- DelayedWork::for_refills(RefillWork(krcp)),
+            refill <- DelayedWork::for_refills(KrcpRefillWork(krcp)),
             calls <- Calls::new(queues.clone()),
             queues,
         })
@@ -110,21 +110,21 @@ impl<K: Krcp, const N: usize> Common<K, N> {
 }
 
 /// The work item of a batch.
-pub(crate) struct BatchWork<K> {
+pub(crate) struct KrcpBatchWork<K> {
     krcp: OwnerRef<K>,
     index: usize,
 }
 
-impl<K: Krcp> Handler for BatchWork<K> {
+impl<K: KrcpOps> Handler for KrcpBatchWork<K> {
     fn run(&self) {
         self.krcp.free_batch(self.index);
     }
 }
 
 /// The work item of refills.
-pub(crate) struct RefillWork<K>(OwnerRef<K>);
+pub(crate) struct KrcpRefillWork<K>(OwnerRef<K>);
 
-impl<K: Krcp> Handler for RefillWork<K> {
+impl<K: KrcpOps> Handler for KrcpRefillWork<K> {
     fn run(&self) {
         self.0.refill();
     }

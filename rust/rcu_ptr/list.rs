@@ -6,7 +6,7 @@
 //!
 //! An object that is pushed again while it is linked overwrites its own link. Right after the first time
 //! that is refused. Later it closes a cycle, or makes two lists share their ends; no list is freed before
-//! [`Chain::check()`] or [`ObjectList::is_sound()`] has found its end.
+//! [`LinkChain::check()`] or [`ObjectList::is_sound()`] has found its end.
 
 use crate::{
     entry::Call,
@@ -110,13 +110,13 @@ impl Linked {
 
 /// Where a [`Chain`] ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum ListEnd {
     /// After so many objects, each of them another.
-    After(usize),
+    At(usize),
     /// Further away than it was looked for.
-    Beyond,
+    NotWithinLimit,
     /// Nowhere: an object of the chain was pushed again. So many steps showed it.
-    Never(usize),
+    Cyclic(usize),
 }
 
 /// What is linked, newest first.
@@ -125,11 +125,11 @@ pub(crate) enum End {
 ///
 /// `first` is 0 or the address of a link word, as [`Linked::write()`] writes it; each leads to the next one.
 /// The chain owns what is linked.
-pub(crate) struct Chain {
+pub(crate) struct LinkChain {
     first: u64,
 }
 
-impl Chain {
+impl LinkChain {
     /// No objects.
     pub(crate) const fn new() -> Self {
         Self { first: 0 }
@@ -157,7 +157,7 @@ impl Chain {
     }
 
     /// Looks for the end, at most `limit` objects away; `step` runs at each of them.
-    pub(crate) fn check(&self, limit: usize, step: impl FnMut()) -> End {
+    pub(crate) fn check(&self, limit: usize, step: impl FnMut()) -> ListEnd {
         // SAFETY: By the type invariants `at` is the link word of an owned object.
         find_end(self.first, limit, |at| unsafe { next_of(at) }, step)
     }
@@ -180,16 +180,16 @@ pub(crate) fn find_end(
     limit: usize,
     next: impl Fn(u64) -> u64,
     mut step: impl FnMut(),
-) -> End {
+) -> ListEnd {
     // Brent's algorithm: of the links that are met, the one after a power of two is kept, and in a
     // cycle it comes again before the next power of two is reached.
     let (mut kept, mut n) = (0, 0usize);
     while at != 0 {
         if at == kept {
-            return End::Never(n);
+            return ListEnd::Cyclic(n);
         }
         if n == limit {
-            return End::Beyond;
+            return ListEnd::NotWithinLimit;
         }
         if n & n.wrapping_sub(1) == 0 {
             kept = at;
@@ -198,7 +198,7 @@ pub(crate) fn find_end(
         at = next(at);
         step();
     }
-    End::After(n)
+    ListEnd::At(n)
 }
 
 /// The address in the link word at address `at`.
@@ -214,7 +214,7 @@ unsafe fn next_of(at: u64) -> u64 {
 }
 
 /// Objects of a list that are looked at, or freed, before others get the CPU.
-pub(crate) const PIECE: usize = 32;
+pub(crate) const RESCHED_EVERY: usize = 32;
 
 /// The list channel: a [`Chain`] of a known length.
 ///
@@ -222,7 +222,7 @@ pub(crate) const PIECE: usize = 32;
 ///
 /// `count` is the length of `chain`.
 pub(crate) struct ObjectList {
-    chain: Chain,
+    chain: LinkChain,
     count: usize,
 }
 
@@ -230,7 +230,7 @@ impl ObjectList {
     /// An empty list.
     pub(crate) const fn new() -> Self {
         Self {
-            chain: Chain::new(),
+            chain: LinkChain::new(),
             count: 0,
         }
     }
@@ -259,12 +259,12 @@ impl ObjectList {
     }
 
     /// Whether the list ends after as many objects as were pushed. If not, one of them was pushed again
-    /// while it was linked, here or elsewhere. `pause` runs after every [`PIECE`] objects.
+    /// while it was linked, here or elsewhere. `pause` runs after every [`RESCHED_EVERY`] objects.
     pub(crate) fn is_sound(&self, mut pause: impl FnMut()) -> bool {
         // A cycle has no end after that many, either.
         let (mut at, mut left) = (self.chain.first, self.count);
         while left > 0 {
-            let piece = left.min(PIECE);
+            let piece = left.min(RESCHED_EVERY);
             for _ in 0..piece {
                 if at == 0 {
                     return false;
@@ -366,15 +366,15 @@ impl DeferredList {
     }
 
     /// Takes everything.
-    pub(crate) fn take(&self) -> Chain {
+    pub(crate) fn take(&self) -> LinkChain {
         // Most of the time there is nothing, and a read is cheaper. What is pushed right now has
         // its own irq_work coming.
         if self.head.load_relaxed() == 0 {
-            return Chain::new();
+            return LinkChain::new();
         }
         // INVARIANT: The chain gets what the head led to.
         // ORDERING: Full; pairs with the exchange in `push()`.
-        Chain {
+        LinkChain {
             first: self.head.xchg_full(0),
         }
     }

@@ -99,7 +99,7 @@ impl Cpu {
                         self.due
                             .set(Some(self.now.get().wrapping_add(self.interval.get())));
                     }
-                    let kick = if arming.is_late(self.wanted()) {
+                    let kick = if arming.needs_arming(self.wanted()) {
                         Kick::Lazy
                     } else {
                         Kick::No
@@ -113,7 +113,7 @@ impl Cpu {
             }
             Event::IrqWork => {
                 if self.irq_work.replace(false) {
-                    self.with(|arming, _| arming.kicked());
+                    self.with(|arming, _| arming.irq_work_runs());
                     arm::arm(self, 0);
                 }
             }
@@ -123,7 +123,7 @@ impl Cpu {
             Event::Monitor => {
                 if self.is_fired() {
                     self.timer.set(None);
-                    self.with(|arming, _| arming.fired());
+                    self.with(|arming, _| arming.monitor_runs());
                     self.run(Event::Drain);
                     self.event();
                     arm::arm(self, 1);
@@ -149,7 +149,7 @@ impl Cpu {
             Event::Dies { busy } => {
                 self.is_dead.set(true);
                 self.irq_work.set(false);
-                arm::died(self);
+                arm::cpu_dead(self);
                 if !busy {
                     self.run(Event::Drain);
                 }
@@ -248,7 +248,7 @@ fn kicks_once() {
     assert_eq!(arming.kick(Kick::Lazy), Kick::No);
     assert_eq!(arming.kick(Kick::Now), Kick::Now);
     assert_eq!(arming.kick(Kick::Now), Kick::No);
-    arming.kicked();
+    arming.irq_work_runs();
     assert_eq!(arming.kick(Kick::Lazy), Kick::Lazy);
 }
 
@@ -276,7 +276,7 @@ fn sets_the_timer_where_it_is_late() {
     assert_eq!(set_for(FAST), None);
     cpu.interval.set(10);
     assert_eq!(set_for(1), None);
-    cpu.arming.borrow_mut().fired();
+    cpu.arming.borrow_mut().monitor_runs();
     assert_eq!(set_for(0), None);
     assert_eq!(set_for(FAST), Some(1));
 }
@@ -291,15 +291,18 @@ fn can_be_late_where_it_may_be() {
         arm::arm(&cpu, 1);
         let arming = &mut *cpu.arming.borrow_mut();
         for (wanted, &monitor) in monitors.iter().enumerate() {
-            assert_eq!(arming.is_late(monitor), wanted > armed);
+            assert_eq!(arming.needs_arming(monitor), wanted > armed);
         }
         for kick in [Kick::No, Kick::Lazy, Kick::Now] {
             for soonest in [Kick::Lazy, Kick::Now] {
-                arming.kicked();
+                arming.irq_work_runs();
                 arming.kick(kick);
-                let can_be_late = arming.can_be_late(soonest);
-                let is_late = monitors.iter().any(|&wanted| arming.is_late(wanted));
-                assert_eq!(can_be_late, is_late && arming.kick(soonest) != Kick::No);
+                let needs_check = arming.needs_check(soonest);
+                let needs_arming = monitors.iter().any(|&wanted| arming.needs_arming(wanted));
+                assert_eq!(
+                    needs_check,
+                    needs_arming && arming.kick(soonest) != Kick::No
+                );
             }
         }
     }

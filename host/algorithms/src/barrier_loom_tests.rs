@@ -4,7 +4,7 @@
 //! takes a turn or shares one.
 
 use crate::{
-    rfc::barrier::{barrier, Barrier},
+    rfc::barrier::{barrier, RfcBarrier},
     sync::AtomicLink,
 };
 use loom::{
@@ -25,7 +25,7 @@ struct Model {
     no_mb: bool,
 }
 
-impl Barrier for Model {
+impl RfcBarrier for Model {
     type Cpu = ();
 
     fn turns(&self) -> &AtomicLink {
@@ -47,7 +47,7 @@ impl Barrier for Model {
         f(&());
     }
 
-    fn take_over(&self, (): &()) {
+    fn requeue_deferred(&self, (): &()) {
         for (queued, freed) in self.queued.iter().zip(&self.freed) {
             if queued.load(Ordering::Relaxed) {
                 freed.store(true, Ordering::Relaxed);
@@ -61,7 +61,7 @@ impl Barrier for Model {
 
     fn grace_period(&self) {}
 
-    fn free_what_waited(&self, (): &()) {}
+    fn free_expired_batches(&self, (): &()) {}
 
     fn wait_for_others(&self, (): &()) {}
 }

@@ -4,7 +4,7 @@
 //! steps, all that were there before are freed, and none before its grace period.
 
 use crate::{
-    rfc::barrier::{barrier, Barrier},
+    rfc::barrier::{barrier, RfcBarrier},
     sync::AtomicLink,
 };
 use std::cell::{Cell, RefCell};
@@ -144,7 +144,7 @@ impl Model {
     }
 }
 
-impl Barrier for Model {
+impl RfcBarrier for Model {
     type Cpu = ();
 
     fn turns(&self) -> &AtomicLink {
@@ -163,7 +163,7 @@ impl Barrier for Model {
         self.event();
     }
 
-    fn take_over(&self, (): &()) {
+    fn requeue_deferred(&self, (): &()) {
         if self.flaw != Flaw::TakeOver {
             self.run(Event::TakeOver);
         }
@@ -181,7 +181,7 @@ impl Barrier for Model {
         self.places.borrow_mut().gp += usize::from(self.flaw != Flaw::GracePeriod);
     }
 
-    fn free_what_waited(&self, (): &()) {
+    fn free_expired_batches(&self, (): &()) {
         if self.flaw != Flaw::Free {
             let places = &mut *self.places.borrow_mut();
             for batch in 0..2 {

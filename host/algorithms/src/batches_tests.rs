@@ -4,7 +4,7 @@
 //! object is freed once, after its grace period, and a barrier has all that were queued before it.
 
 use crate::lockless::{
-    barrier::{barrier, wait_for_all, Barrier, Works},
+    barrier::{barrier, wait_for_all, LocklessBarrier, Works},
     batches::{self, Batches, Collect, Fill, FillOf, GracePeriod, Start, N_BATCHES},
 };
 use proptest::prelude::*;
@@ -329,7 +329,7 @@ impl Collect for Cpu {
         self.polled.set(true);
     }
 
-    fn filled(&self, fill: &FillOf<Self>) {
+    fn batch_filled(&self, fill: &FillOf<Self>) {
         // On another CPU.
         self.event();
         if let Fill::Batch {
@@ -379,7 +379,7 @@ impl Works for Cpu {
 /// All that there is.
 struct Engine<'a>(&'a Cpu);
 
-impl Barrier for Engine<'_> {
+impl LocklessBarrier for Engine<'_> {
     type Cpu = Cpu;
 
     fn each(&self, mut f: impl FnMut(&Cpu)) {

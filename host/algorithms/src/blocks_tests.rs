@@ -140,7 +140,7 @@ impl Cpu {
             }
             Event::IrqWork => {
                 if self.irq_work.replace(Kick::No) != Kick::No {
-                    self.state.borrow_mut().arming.kicked();
+                    self.state.borrow_mut().arming.irq_work_runs();
                     blocks::start(self);
                 }
             }
@@ -176,7 +176,7 @@ impl Cpu {
                 {
                     let mut state = self.state.borrow_mut();
                     state.online = false;
-                    state.arming.died();
+                    state.arming.cpu_dead();
                 }
                 self.run(Event::TakeOver);
                 self.drop_cached();
@@ -277,7 +277,7 @@ fn refills_for_what_found_none() {
     for (pushed, found_none) in [
         (Push::Block, false),
         (Push::List, true),
-        (Push::Full, true),
+        (Push::NoRoom, true),
         (Push::Twice, false),
     ] {
         for keeps in [false, true] {

@@ -118,7 +118,7 @@ impl Cpu {
             return;
         }
         let outer = self.atomic.replace(Some(0));
-        let progress = deferred::piece(self, true);
+        let progress = deferred::requeue_some(self, true);
         self.atomic.set(outer);
         self.leave(progress == Progress::More);
     }
@@ -128,7 +128,7 @@ impl Cpu {
         if self.depth.get() > 1 || !self.worker.replace(false) {
             return;
         }
-        self.leave(deferred::all(self));
+        self.leave(deferred::requeue_all(self));
     }
 
     /// The rest is left to the worker.
@@ -138,7 +138,7 @@ impl Cpu {
 
     fn barrier(&self) {
         let before: Vec<_> = self.pushed.borrow().clone();
-        self.leave(deferred::all(self));
+        self.leave(deferred::requeue_all(self));
         let queued = self.queued.borrow();
         let all = before.iter().all(|object| queued.contains(object));
         assert!(all, "the barrier missed objects");
@@ -189,7 +189,7 @@ impl Deferred for Cpu {
         true
     }
 
-    fn endless(&self, steps: usize) {
+    fn report_cyclic(&self, steps: usize) {
         self.endless.set(steps);
     }
 
@@ -263,12 +263,12 @@ fn a_cycle_is_cut() {
         // SAFETY: The field is the only word.
         assert_eq!(unsafe { cpu.list.push(linked(first)) }, Pushed::Another);
         cpu.atomic.set(atomic.then_some(0));
-        let progress = deferred::piece(&cpu, atomic);
+        let progress = deferred::requeue_some(&cpu, atomic);
         cpu.atomic.set(None);
         if atomic && n > BUDGET {
             // Too far away for an interrupt.
             assert_eq!(progress, Progress::More);
-            assert_eq!(deferred::piece(&cpu, false), Progress::Done);
+            assert_eq!(deferred::requeue_some(&cpu, false), Progress::Done);
         } else {
             assert_eq!(progress, Progress::Done);
         }
@@ -288,9 +288,9 @@ fn is_past_in_time() {
     for before in 0..3 {
         (0..=BUDGET).for_each(|_| cpu.push());
         assert!(!is_past(before));
-        assert_eq!(deferred::piece(&cpu, false), Progress::More);
+        assert_eq!(deferred::requeue_some(&cpu, false), Progress::More);
         assert!(!is_past(before) && (before == 0 || is_past(before - 1)));
-        assert_eq!(deferred::piece(&cpu, false), Progress::Done);
+        assert_eq!(deferred::requeue_some(&cpu, false), Progress::Done);
         assert!(is_past(before));
     }
     cpu.end();
@@ -307,7 +307,7 @@ fn nothing_more() {
     let cpu = Cpu::new(events);
     cpu.push();
     cpu.handler.set(false);
-    assert!(!deferred::all(&cpu));
+    assert!(!deferred::requeue_all(&cpu));
     assert!(cpu.events.borrow().is_empty());
     assert_eq!(cpu.queued.borrow().len(), 2);
     cpu.end();

@@ -3,7 +3,7 @@
 //! The words of objects and callbacks, and callbacks whose grace period is over: in their order, each once,
 //! and a head that is queued again does not keep the worker busy for ever.
 
-use crate::entry::{split_calls, Call, Ready, FUNC};
+use crate::entry::{split_calls, Call, ReadyCalls, FUNC};
 use proptest::prelude::*;
 use std::ptr::NonNull;
 
@@ -13,13 +13,13 @@ fn heads(n: usize) -> Vec<NonNull<u8>> {
         .collect()
 }
 
-fn push(list: &mut Ready, head: NonNull<u8>) -> bool {
+fn push(list: &mut ReadyCalls, head: NonNull<u8>) -> bool {
     // SAFETY: Two words of the test's.
     unsafe { list.push_front(Call::new(head.as_ptr(), false)) }
 }
 
-fn ready(heads: &[NonNull<u8>]) -> Ready {
-    let mut ready = Ready::new();
+fn ready(heads: &[NonNull<u8>]) -> ReadyCalls {
+    let mut ready = ReadyCalls::new();
     assert!(heads.iter().rev().all(|&head| push(&mut ready, head)));
     ready
 }
@@ -30,7 +30,7 @@ fn set_func(head: NonNull<u8>) {
     unsafe { head.cast::<usize>().add(1).write(FUNC | 8) };
 }
 
-fn all(ready: &mut Ready) -> Vec<NonNull<u8>> {
+fn all(ready: &mut ReadyCalls) -> Vec<NonNull<u8>> {
     std::iter::from_fn(|| ready.pop()).collect()
 }
 
@@ -55,7 +55,7 @@ fn words_keep_what_they_are() {
 #[test]
 fn appended_in_order() {
     for parts in [&[0, 3, 1][..], &[1, 1, 1], &[2, 0, 0, 5], &[0]] {
-        let mut sum = Ready::new();
+        let mut sum = ReadyCalls::new();
         let mut expected = Vec::new();
         for &n in parts {
             let heads = heads(n);
@@ -91,7 +91,7 @@ const AGAIN: [(usize, usize); 5] = [(1, 0), (4, 0), (4, 2), (4, 3), (7, 3)];
 fn a_head_is_in_one_list() {
     for (n, again) in AGAIN {
         let heads = heads(n);
-        let (mut list, mut other) = (ready(&heads), Ready::new());
+        let (mut list, mut other) = (ready(&heads), ReadyCalls::new());
         assert!(!push(&mut list, heads[again]) && !push(&mut other, heads[again]));
         list.append(other);
         assert_eq!(all(&mut list), heads);

@@ -5,7 +5,7 @@
 
 use crate::{
     entry::Call,
-    list::{Chain, DeferredList, End, Linked, ObjectList, Pushed, PIECE},
+    list::{DeferredList, LinkChain, Linked, ListEnd, ObjectList, Pushed, RESCHED_EVERY},
 };
 use std::ptr::NonNull;
 
@@ -41,10 +41,10 @@ fn is_sound(list: &ObjectList) -> bool {
     let mut pauses = 0;
     let sound = list.is_sound(|| pauses += 1);
     assert!(
-        pauses <= list.len().div_ceil(PIECE),
+        pauses <= list.len().div_ceil(RESCHED_EVERY),
         "the look has no bound"
     );
-    assert!(!sound || pauses == list.len().div_ceil(PIECE));
+    assert!(!sound || pauses == list.len().div_ceil(RESCHED_EVERY));
     sound
 }
 
@@ -73,7 +73,7 @@ fn deferred_twice_in_a_row() {
     assert!(!list.is_empty());
     assert_eq!(push(b), Pushed::Another);
     assert_eq!(push(b), Pushed::Twice);
-    assert_eq!(list.take().check(10, || ()), End::After(2));
+    assert_eq!(list.take().check(10, || ()), ListEnd::At(2));
     assert!(list.is_empty());
 }
 
@@ -113,14 +113,14 @@ fn cycles_are_found() {
             let chain = chain_of(all[..cycle].iter().chain([&all[0]]).chain(&all[cycle..]));
             let mut steps = 0;
             let end = chain.check(usize::MAX, || steps += 1);
-            assert!(matches!(end, End::Never(n) if n == steps));
+            assert!(matches!(end, ListEnd::Cyclic(n) if n == steps));
             assert!(steps <= 3 * (tail + cycle), "{steps} steps");
         }
     }
 }
 
 /// What was deferred: its length is not known.
-fn chain_of<'a>(objects: impl IntoIterator<Item = &'a NonNull<u8>>) -> Chain {
+fn chain_of<'a>(objects: impl IntoIterator<Item = &'a NonNull<u8>>) -> LinkChain {
     let list = DeferredList::new();
     for &object in objects {
         // SAFETY: The field is the first word.
@@ -158,9 +158,9 @@ fn ends_are_found() {
             assert_eq!(
                 end,
                 if n <= limit {
-                    End::After(n)
+                    ListEnd::At(n)
                 } else {
-                    End::Beyond
+                    ListEnd::NotWithinLimit
                 }
             );
         }
@@ -189,7 +189,7 @@ fn callbacks_among_objects() {
         pushed.push(entry);
     }
     let mut chain = list.take();
-    assert_eq!(chain.check(usize::MAX, || ()), End::After(64));
+    assert_eq!(chain.check(usize::MAX, || ()), ListEnd::At(64));
     let popped: Vec<_> = std::iter::from_fn(|| chain.pop()).collect();
     assert!(popped.iter().eq(pushed.iter().rev()));
 }

@@ -10,7 +10,7 @@ use crate::{
     entry::{split_calls, Call},
     lockless::{
         block::{self, ClosedList, Layout, Spares, SLOT},
-        insert::{close, insert, insert_slow, Close, Cpu, Kind, Reserve},
+        insert::{close, insert, insert_slow, BlockCpu, BlockFastPath, Close, Kind},
     },
     platform::LocalWord,
     sync::{AtomicUsize, RwLock, UnsafeCell},
@@ -107,7 +107,7 @@ impl<'a> Model<'a> {
             let base = memory.expose_provenance() + i * BLOCK;
             // SAFETY: One of the blocks just allocated.
             unsafe { block::begin::<Self>(base, false) };
-            spares.keep(base, || blocks, |_| panic!("no room for a spare"));
+            spares.put(base, || blocks, |_| panic!("no room for a spare"));
         }
         Self {
             word: AtomicUsize::new(Self::NONE),
@@ -151,7 +151,7 @@ impl<'a> Model<'a> {
 
     fn put_spare(&self, base: usize) {
         self.spares
-            .keep(base, || self.blocks, |_| panic!("no room for a spare"));
+            .put(base, || self.blocks, |_| panic!("no room for a spare"));
     }
 
     fn said(&self, base: usize) -> &AtomicBool {
@@ -283,7 +283,7 @@ impl LocalWord for Word<'_, '_> {
     }
 }
 
-impl<'a, 'b> Reserve for &'b Model<'a> {
+impl<'a, 'b> BlockFastPath for &'b Model<'a> {
     type Block = Model<'static>;
     type Word = Word<'a, 'b>;
 
@@ -298,7 +298,7 @@ impl<'a, 'b> Reserve for &'b Model<'a> {
     }
 }
 
-impl Cpu for &Model<'_> {
+impl BlockCpu for &Model<'_> {
     fn take_block(&self) -> Option<usize> {
         self.step();
         self.spares.take()
@@ -309,12 +309,12 @@ impl Cpu for &Model<'_> {
         self.put_spare(base);
     }
 
-    fn closed(&self, base: usize, filled: usize) {
+    fn on_closed(&self, base: usize, filled: usize) {
         self.step();
         self.set_closed(base, true);
         // SAFETY: Given away by the algorithm.
         unsafe { self.closed.push(base, filled) };
     }
 
-    fn opened(&self) {}
+    fn on_opened(&self) {}
 }

@@ -156,7 +156,7 @@ fn spares_within_a_lower_limit() {
         let back = Arc::new(loom::sync::atomic::AtomicUsize::new(0));
         let keep = |spares: &Spares, limit: &loom::sync::atomic::AtomicUsize, base| {
             let mut excess = 0;
-            spares.keep(base, || limit.load(Relaxed), |_| excess += 1);
+            spares.put(base, || limit.load(Relaxed), |_| excess += 1);
             excess
         };
         let mut given_back = keep(&spares, &limit, 64);
@@ -181,7 +181,7 @@ fn spares_beyond_the_limit_are_found() {
     model(|| {
         let spares = Spares::new();
         for base in [64, 128, 192] {
-            spares.keep(base, || 3, |_| panic!("no room"));
+            spares.put(base, || 3, |_| panic!("no room"));
         }
         let all: Vec<_> = std::iter::from_fn(|| spares.take()).collect();
         assert_eq!(all, [64, 128, 192]);
@@ -263,7 +263,7 @@ fn deferred_by_two() {
 fn spares_are_exclusive() {
     model(|| {
         let spares = Arc::new(Spares::new());
-        let keep = |spares: &Spares, base| spares.keep(base, || 2, |_| panic!("no room"));
+        let keep = |spares: &Spares, base| spares.put(base, || 2, |_| panic!("no room"));
         keep(&spares, 64);
         let taker = spawn(&spares, |spares| spares.take());
         let putter = spawn(&spares, move |spares| keep(spares, 128));

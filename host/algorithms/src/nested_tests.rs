@@ -238,7 +238,7 @@ fn spares_have_a_limit() {
         let most = limit.min(MAX_SPARES);
         for base in 1..most + 3 {
             let mut excess = None;
-            spares.keep(base, || limit, |base| excess = Some(base));
+            spares.put(base, || limit, |base| excess = Some(base));
             assert_eq!(excess, (base > most).then_some(base));
         }
         assert_eq!(spares.len(), most);
@@ -250,14 +250,14 @@ fn spares_have_a_limit() {
         assert_eq!(spares.take(), (most > 0).then_some(1));
         assert_eq!(spares.take(), None);
         // Whoever lowers the limit takes what is too much; what puts one there meanwhile does not look.
-        (1..4).for_each(|base| spares.keep(base, || 3, |_| panic!("within the limit")));
+        (1..4).for_each(|base| spares.put(base, || 3, |_| panic!("within the limit")));
         assert_eq!(spares.take(), Some(1));
-        spares.keep(4, || 1, |_| panic!("within the limit"));
+        spares.put(4, || 1, |_| panic!("within the limit"));
         spares.trim(0, |_| ());
         // The limit is lowered while the block is put there.
         let (limits, mut excess) = (Cell::new(2), None);
         let lowered = || limits.replace(0);
-        spares.keep(9, lowered, |base| excess = Some(base));
+        spares.put(9, lowered, |base| excess = Some(base));
         assert_eq!((excess, spares.len()), (Some(9), 0));
     }
 }

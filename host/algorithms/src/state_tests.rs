@@ -12,7 +12,7 @@ use crate::{
         arm::{Kick, Monitor},
         bnode::Bnode,
         state::{
-            Channel, Fill, Objects, Push, State, BARRIER_BATCH, CHANNELS, MAX_READY_BNODES,
+            BatchFill, Channel, ObjectSet, Push, State, BARRIER_BATCH, CHANNELS, MAX_READY_BNODES,
             N_BATCHES,
         },
     },
@@ -172,7 +172,7 @@ impl World {
         excess.into_iter().for_each(free_page);
     }
 
-    fn free(&mut self, mut objects: Objects<Model>) {
+    fn free(&mut self, mut objects: ObjectSet<Model>) {
         for channel in CHANNELS {
             while let Some(mut bnode) = objects.bnodes[channel as usize].pop() {
                 assert!(bnode.is_ready(), "a block came before its grace period");
@@ -255,12 +255,12 @@ impl World {
             self.free(ready);
         }
         match self.state.fill_batch() {
-            Fill::Batch(i) => {
+            BatchFill::Batch(i) => {
                 assert_eq!(self.state.queued.len(), 0);
                 self.queue_work(i);
             }
-            Fill::Busy => assert!(self.waiting.iter().all(Option::is_some)),
-            Fill::Nothing => assert_eq!(self.state.queued.len(), 0),
+            BatchFill::Busy => assert!(self.waiting.iter().all(Option::is_some)),
+            BatchFill::Nothing => assert_eq!(self.state.queued.len(), 0),
         }
     }
 
@@ -449,11 +449,11 @@ fn is_counted() {
     );
     let mut state = online(0);
     let fills = [
-        Fill::Nothing,
-        Fill::Batch(0),
-        Fill::Batch(1),
-        Fill::Busy,
-        Fill::Busy,
+        BatchFill::Nothing,
+        BatchFill::Batch(0),
+        BatchFill::Batch(1),
+        BatchFill::Busy,
+        BatchFill::Busy,
     ];
     for fill in fills {
         assert_eq!(state.fill_batch(), fill);
@@ -523,13 +523,13 @@ fn kicks_where_it_has_to() {
         // For a refill it does not wait for the tick.
         assert_eq!(state.kick(Kick::Now), Kick::Now);
         assert_eq!(state.kick(Kick::Now), Kick::No);
-        state.arming.kicked();
+        state.arming.irq_work_runs();
     }
     // One that runs is enough; that of a dead CPU does not begin.
     assert!(state.begin_refill() && !state.begin_refill());
     assert!(!state.want_refill(Kick::Now) && !state.begin_refill());
     assert_eq!(state.kick(Kick::Now), Kick::Lazy);
-    state.arming.kicked();
+    state.arming.irq_work_runs();
     state.end_refill();
     state.online = false;
     assert!(!state.want_refill(Kick::Now) && !state.begin_refill());
@@ -558,7 +558,7 @@ fn batches_have_one_grace_period() {
         if batch == BARRIER_BATCH {
             assert!(state.fill_barrier_batch());
         } else {
-            assert_eq!(state.fill_batch(), Fill::Batch(batch));
+            assert_eq!(state.fill_batch(), BatchFill::Batch(batch));
         }
         let (objects, snap) = state.batch(batch);
         assert_eq!(snap, Some(Model::snapshot()));

@@ -18,7 +18,7 @@ pub(crate) trait Works {
 }
 
 /// What a barrier works on: everything that the engine has.
-pub(crate) trait Barrier {
+pub(crate) trait LocklessBarrier {
     /// What a CPU has.
     type Cpu: Works;
 
@@ -56,7 +56,7 @@ pub(crate) trait Barrier {
 /// # Context
 ///
 /// May sleep. The CPU hotplug lock may be held, and CPU hotplug callbacks may wait for it.
-pub(crate) fn barrier(engine: &impl Barrier) {
+pub(crate) fn barrier(engine: &impl LocklessBarrier) {
     let mut again = false;
     let mut waits = false;
     engine.each(|cpu| {
@@ -70,17 +70,17 @@ pub(crate) fn barrier(engine: &impl Barrier) {
     if waits || again {
         engine.grace_period();
     }
-    free_what_waited(engine);
+    free_expired_batches(engine);
     if again {
         engine.each(|cpu| start_all(engine, cpu));
         engine.grace_period();
-        free_what_waited(engine);
+        free_expired_batches(engine);
     }
 }
 
 /// Has workers free the batches whose grace period is over. Waits for them, and for what was taken from batches
 /// before; not for grace periods.
-fn free_what_waited(engine: &impl Barrier) {
+fn free_expired_batches(engine: &impl LocklessBarrier) {
     engine.each(|cpu| engine.free_polled(cpu));
     engine.each(|cpu| {
         cpu.flush_polled();
@@ -90,7 +90,7 @@ fn free_what_waited(engine: &impl Barrier) {
 }
 
 /// Makes a batch of what is there, and waits for a free place if need be.
-fn start_all<B: Barrier>(engine: &B, cpu: &B::Cpu) {
+fn start_all<B: LocklessBarrier>(engine: &B, cpu: &B::Cpu) {
     if engine.start(cpu).0 == Start::Busy {
         wait_for_all(cpu);
         // Busy again: all places were filled since, and what was there is in them.

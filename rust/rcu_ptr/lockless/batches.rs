@@ -55,7 +55,7 @@ pub(crate) trait Collect {
     fn queue_polled(&self);
 
     /// Lets the work of a new batch wait for its grace period; tells about what was filled.
-    fn filled(&self, fill: &FillOf<Self>);
+    fn batch_filled(&self, fill: &FillOf<Self>);
 }
 
 /// Objects that wait for a grace period.
@@ -260,7 +260,7 @@ pub(crate) fn start(cpu: &impl Collect) -> Start {
 
 /// Carries out what was decided under the lock.
 fn act<C: Collect>(cpu: &C, fill: &FillOf<C>) -> Start {
-    cpu.filled(fill);
+    cpu.batch_filled(fill);
     match fill {
         Fill::Nothing => Start::Nothing,
         Fill::Busy(_) => Start::Busy,

@@ -117,7 +117,7 @@ pub(crate) unsafe fn begin<L: Layout>(base: usize, scanned: bool) {
 ///
 /// # Safety
 ///
-/// As for `Reserve::store()`, which stores the callback.
+/// As for `BlockFastPath::store()`, which stores the callback.
 #[inline(always)]
 pub(crate) unsafe fn mark_call<L: Layout>(slot: usize) {
     // ORDERING: None is needed, as for the slot: preemption has been off since it was reserved, and both are
@@ -413,14 +413,14 @@ impl Spares {
 
     /// Keeps a block if one of the first `limit()` slots is free. Otherwise, and if the limit has been
     /// lowered meanwhile, `excess` gets what is too much.
-    pub(crate) fn keep(
+    pub(crate) fn put(
         &self,
         base: usize,
         limit: impl Fn() -> usize,
         mut excess: impl FnMut(usize),
     ) {
         let before = limit();
-        if !self.put(base, before) {
+        if !self.try_put(base, before) {
             return excess(base);
         }
         // ORDERING: The exchange in `put()` came before that in `trim()`, which then found the block; or
@@ -431,7 +431,7 @@ impl Spares {
         }
     }
 
-    fn put(&self, base: usize, limit: usize) -> bool {
+    fn try_put(&self, base: usize, limit: usize) -> bool {
         self.0[..limit.min(MAX_SPARES)]
             .iter()
             .any(|slot| slot.load_relaxed() == 0 && slot.cmpxchg_full(0, base as u64).is_ok())
@@ -440,7 +440,7 @@ impl Spares {
     /// Gives all blocks beyond the first `limit` slots to `excess`, now that no more are to be kept.
     pub(crate) fn trim(&self, limit: usize, mut excess: impl FnMut(usize)) {
         for slot in &self.0[limit.min(MAX_SPARES)..] {
-            // ORDERING: Full, whether there is a block or not; see `keep()`.
+            // ORDERING: Full, whether there is a block or not; see `put()`.
             let base = slot.xchg_full(0);
             if base != 0 {
                 excess(base as usize);

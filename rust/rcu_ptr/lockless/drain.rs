@@ -32,10 +32,10 @@ use super::{
     refill, Lockless, Page,
 };
 use crate::{
-    calls::Found,
+    calls::FoundCallbacks,
     delays,
     entry::{split_calls, Call, TRACKED},
-    list::{Chain, End, Linked},
+    list::{LinkChain, Linked, ListEnd},
     params,
     stats::Counter,
     sys::{
@@ -102,8 +102,8 @@ pub(super) fn full_block(krcp: &Krcp, on: &impl OnCpu) {
     } else {
         1
     };
-    let late = slack(krcp.period.load(Relaxed));
-    if expires == 0 || remaining(expires) + late > wait {
+    let timer_slack = slack(krcp.period.load(Relaxed));
+    if expires == 0 || remaining(expires) + timer_slack > wait {
         krcp.kick_work.queue(on);
     }
 }
@@ -143,7 +143,7 @@ fn interval() -> usize {
 
 /// Sets when the current block is closed next, if the monitor was idle or the drain interval has become
 /// shorter.
-fn plan(krcp: &Krcp, idle: bool) {
+fn schedule_close(krcp: &Krcp, idle: bool) {
     if idle || remaining(krcp.drain_at.load(Relaxed)) > interval() {
         krcp.drain_at
             .store(jiffies().wrapping_add(interval()), Relaxed);
@@ -162,7 +162,7 @@ pub(super) fn update_drain_interval(krcp: &Krcp) {
     if is_late(krcp, &krcp.drain_at) {
         // Only that CPU sets its timer. Where it is going down, its hotplug callback drains it.
         irq::call_on(krcp.common.cpu, krcp, |krcp, irqs| {
-            plan(krcp, false);
+            schedule_close(krcp, false);
             // A timer that expires earlier is left alone: it closes the current block in time.
             if is_late(krcp, &krcp.expires) {
                 arm(krcp, interval(), irqs);
@@ -187,7 +187,7 @@ impl Handler for KickWork {
         }
         refill::start(krcp);
         let busy = start_batch(krcp, &irqs) != Start::Nothing;
-        plan(krcp, krcp.expires.load(Relaxed) == 0);
+        schedule_close(krcp, krcp.expires.load(Relaxed) == 0);
         arm(krcp, if busy { 1 } else { interval() }, &irqs);
     }
 }
@@ -206,7 +206,7 @@ impl Handler for MonitorTimer {
         // An NMI from here on arms the monitor again; what an NMI queued before is seen below.
         krcp.expires.store(0, Relaxed);
         let mut came = false;
-        plan(krcp, false);
+        schedule_close(krcp, false);
         let due = remaining(krcp.drain_at.load(Relaxed)) == 0;
         if due {
             let this = Slow::new(&irqs, krcp);
@@ -275,26 +275,26 @@ fn scan_current(krcp: &Krcp) {
 // Batches.
 
 /// Closed blocks and linked objects.
-pub(super) struct Objects {
+pub(super) struct BatchObjects {
     blocks: Blocks<Page>,
-    list: Chain,
+    list: LinkChain,
     /// When the first object of the list came, in jiffies.
     list_since: u32,
     counts: trace::Counts,
 }
 
-impl Default for Objects {
+impl Default for BatchObjects {
     fn default() -> Self {
         Self {
             blocks: Blocks::new(),
-            list: Chain::new(),
+            list: LinkChain::new(),
             list_since: 0,
             counts: trace::Counts::new(),
         }
     }
 }
 
-impl batches::Objects for Objects {
+impl batches::Objects for BatchObjects {
     type Counts = trace::Counts;
 
     fn is_empty(&self) -> bool {
@@ -333,26 +333,26 @@ impl batches::GracePeriod for Snapshot {
 }
 
 /// The batches of a CPU.
-pub(super) type Batches = batches::Batches<Objects, Snapshot>;
+pub(super) type CpuBatches = batches::Batches<BatchObjects, Snapshot>;
 
 /// Objects that wait in batches, or for one: in blocks, and linked.
-pub(super) fn counts(batches: &Batches) -> (usize, usize) {
+pub(super) fn counts(batches: &CpuBatches) -> (usize, usize) {
     batches.objects().fold((0, 0), |(mixed, list), objects| {
         (mixed + objects.counts.mixed, list + objects.counts.list)
     })
 }
 
 /// A CPU that is collected, with interrupts off.
-struct Collected<'a> {
+struct CollectCtx<'a> {
     krcp: &'a Krcp,
     irqs: &'a IrqsOff,
 }
 
-impl batches::Collect for Collected<'_> {
-    type Objects = Objects;
+impl batches::Collect for CollectCtx<'_> {
+    type Objects = BatchObjects;
     type GracePeriod = Snapshot;
 
-    fn with<R>(&self, f: impl FnOnce(&mut Batches) -> R) -> R {
+    fn with<R>(&self, f: impl FnOnce(&mut CpuBatches) -> R) -> R {
         self.krcp.with(self.irqs, f)
     }
 
@@ -362,7 +362,7 @@ impl batches::Collect for Collected<'_> {
     }
 
     #[inline(always)]
-    fn collect(&self, objects: &mut Objects) {
+    fn collect(&self, objects: &mut BatchObjects) {
         let krcp = self.krcp;
         if !krcp.closed.is_empty() {
             let blocks = krcp.closed.take();
@@ -372,9 +372,9 @@ impl batches::Collect for Collected<'_> {
             objects.blocks.append(blocks);
         }
         if objects.list.is_empty() && !krcp.list.is_empty() {
-            objects.list_since = krcp.listed_since.load(Relaxed);
+            objects.list_since = krcp.list_since.load(Relaxed);
             objects.list = krcp.list.take();
-            objects.counts.list = krcp.listed.xchg(0, Relaxed);
+            objects.counts.list = krcp.nr_listed.xchg(0, Relaxed);
         }
     }
 
@@ -387,7 +387,7 @@ impl batches::Collect for Collected<'_> {
         self.krcp.polled.queue(&self.krcp.common.queues.reclaim, 0);
     }
 
-    fn filled(&self, fill: &Fill<trace::Counts, Snapshot>) {
+    fn batch_filled(&self, fill: &Fill<trace::Counts, Snapshot>) {
         let krcp = self.krcp;
         match fill {
             Fill::Nothing => {}
@@ -417,7 +417,7 @@ impl batches::Collect for Collected<'_> {
 
 /// Makes a batch of what is closed and linked: [`batches::start()`], whose context it has.
 pub(super) fn start_batch(krcp: &Krcp, irqs: &IrqsOff) -> Start {
-    batches::start(&Collected { krcp, irqs })
+    batches::start(&CollectCtx { krcp, irqs })
 }
 
 /// Has a worker free the batches whose grace period is over, in the context of [`start_batch()`].
@@ -448,9 +448,9 @@ impl Handler for PolledWork {
 }
 
 /// Frees a batch whose grace period is over, and hands its callbacks over. Returns how many objects it had.
-pub(super) fn free(krcp: &Krcp, index: usize, batch: Batch<Objects, Snapshot>) -> usize {
+pub(super) fn free(krcp: &Krcp, index: usize, batch: Batch<BatchObjects, Snapshot>) -> usize {
     let mut counts = trace::Counts::new();
-    let Objects {
+    let BatchObjects {
         mut blocks,
         mut list,
         list_since,
@@ -462,14 +462,14 @@ pub(super) fn free(krcp: &Krcp, index: usize, batch: Batch<Objects, Snapshot>) -
         krcp.counters.add(Counter::Leaked, lost as u64);
         return 0;
     }
-    if let End::Never(_) = list.check(usize::MAX, gp::cond_resched) {
+    if let ListEnd::Cyclic(_) = list.check(usize::MAX, gp::cond_resched) {
         debug::warn_endless(all.list);
         krcp.counters.add(Counter::Leaked, all.list as u64);
-        list = Chain::new();
+        list = LinkChain::new();
     }
     let mut list = mark(krcp, &mut blocks, list);
     // Newest first, as blocks and lists are.
-    let mut found = Found::new();
+    let mut found = FoundCallbacks::new();
     while let Some(mut block) = blocks.pop() {
         let since = block.since();
         // SAFETY: The block was closed before the grace period of the batch started, which is over.
@@ -485,7 +485,7 @@ pub(super) fn free(krcp: &Krcp, index: usize, batch: Batch<Objects, Snapshot>) -
         counts.mixed += objects.len();
         delays::ENGINE.add(since, objects.len());
         free_objects(krcp, objects);
-        krcp.keep(block.base(), Lockless::free_block);
+        krcp.put_spare(block.base(), Lockless::free_block);
         gp::cond_resched();
     }
     krcp.counters.add(Counter::QueuedCall, counts.calls as u64);
@@ -539,7 +539,7 @@ const DEBUG_OBJECTS: bool = cfg!(CONFIG_DEBUG_OBJECTS_RCU_HEAD);
 /// Registers the objects of a batch with debugobjects, unless that was done when they were queued. The slot
 /// of an object that is queued elsewhere is cleared, and a list is cut there: its link is that of another
 /// list by now.
-fn mark(krcp: &Krcp, blocks: &mut Blocks<Page>, mut list: Chain) -> Chain {
+fn mark(krcp: &Krcp, blocks: &mut Blocks<Page>, mut list: LinkChain) -> LinkChain {
     if !DEBUG_OBJECTS {
         return list;
     }
@@ -553,24 +553,24 @@ fn mark(krcp: &Krcp, blocks: &mut Blocks<Page>, mut list: Chain) -> Chain {
             }
             let start = Call::from_word(word).map_or(*slot, |call| call.head().as_ptr());
             if !NonNull::new(start).is_none_or(debug::queue) {
-                twice(krcp, start, start);
+                report_double(krcp, start, start);
                 *slot = ptr::null_mut();
             }
         }
         gp::cond_resched();
     });
-    let mut marked = Chain::new();
+    let mut marked = LinkChain::new();
     while let Some(linked) = list.pop() {
         let is_tracked = matches!(linked, Linked::Call(call) if call.is_tracked());
         if !is_tracked && !debug::queue(linked.start()) {
-            twice(krcp, linked.start().as_ptr(), linked.link().as_ptr());
+            report_double(krcp, linked.start().as_ptr(), linked.link().as_ptr());
             break;
         }
         // SAFETY: The contract under which it was pushed.
         unsafe { marked.push(linked) };
     }
     // Newest first again.
-    let mut list = Chain::new();
+    let mut list = LinkChain::new();
     while let Some(linked) = marked.pop() {
         // SAFETY: As above.
         unsafe { list.push(linked) };
@@ -579,7 +579,7 @@ fn mark(krcp: &Krcp, blocks: &mut Blocks<Page>, mut list: Chain) -> Chain {
 }
 
 #[cold]
-fn twice(krcp: &Krcp, object: *mut u8, field: *mut u8) {
+fn report_double(krcp: &Krcp, object: *mut u8, field: *mut u8) {
     debug::warn(Misuse::Double, object, field, 0);
     krcp.counters.add(Counter::Leaked, 1);
 }

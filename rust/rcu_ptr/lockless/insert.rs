@@ -18,7 +18,7 @@ use crate::{entry, platform::LocalWord};
 use core::ptr::with_exposed_provenance_mut;
 
 /// What the common path needs of a CPU.
-pub(crate) trait Reserve {
+pub(crate) trait BlockFastPath {
     /// Its blocks.
     type Block: Layout;
     /// Its current word.
@@ -66,9 +66,9 @@ impl Kind {
 ///
 /// # Safety
 ///
-/// As for [`Reserve::store()`].
+/// As for [`BlockFastPath::store()`].
 #[inline(always)]
-unsafe fn put<C: Reserve>(cpu: &C, slot: usize, word: usize, kind: Kind) {
+unsafe fn put<C: BlockFastPath>(cpu: &C, slot: usize, word: usize, kind: Kind) {
     // SAFETY: By the safety requirements of this function.
     unsafe {
         cpu.store(slot, word);
@@ -81,16 +81,16 @@ unsafe fn put<C: Reserve>(cpu: &C, slot: usize, word: usize, kind: Kind) {
 /// What the rest of the algorithm needs of it.
 ///
 /// A block is its address here: [`Layout::BLOCK`] bytes, owned by the context that has taken it.
-pub(crate) trait Cpu: Reserve {
+pub(crate) trait BlockCpu: BlockFastPath {
     /// Takes an unused block, if there is one.
     fn take_block(&self) -> Option<usize>;
     /// Gives a block back that has never been current, or was empty all the time.
     fn put_block(&self, base: usize);
     /// Takes over a closed block: all of its reserved slots, `filled` of them, are stored to before
     /// a grace period ends that starts from now on.
-    fn closed(&self, base: usize, filled: usize);
+    fn on_closed(&self, base: usize, filled: usize);
     /// A block became current.
-    fn opened(&self);
+    fn on_opened(&self);
 }
 
 /// Takes `word` if the current block has a slot: the common path. `kind` follows from `word`; it is passed, as it
@@ -100,7 +100,7 @@ pub(crate) trait Cpu: Reserve {
 ///
 /// Any, NMI included; preemption disabled.
 #[inline(always)]
-pub(crate) fn insert<C: Reserve>(cpu: &C, word: usize, kind: Kind) -> bool {
+pub(crate) fn insert<C: BlockFastPath>(cpu: &C, word: usize, kind: Kind) -> bool {
     // One instruction: the block can't be closed, filled or replaced between its choice and the
     // reservation.
     let slot = cpu.current().fetch_add(SLOT.wrapping_neg());
@@ -124,7 +124,7 @@ pub(crate) fn insert<C: Reserve>(cpu: &C, word: usize, kind: Kind) -> bool {
 ///
 /// As for [`insert()`].
 #[inline]
-pub(crate) fn insert_slow<C: Cpu>(cpu: &C, taken: usize, mut fresh: Option<usize>) -> bool {
+pub(crate) fn insert_slow<C: BlockCpu>(cpu: &C, taken: usize, mut fresh: Option<usize>) -> bool {
     let kind = Kind::of(taken);
     loop {
         let word = cpu.current().load();
@@ -159,10 +159,10 @@ pub(crate) fn insert_slow<C: Cpu>(cpu: &C, taken: usize, mut fresh: Option<usize
         let base = C::Block::base(word);
         if base != 0 {
             // No more reservations in it: the word names another block.
-            cpu.closed(base, C::Block::CAPACITY);
+            cpu.on_closed(base, C::Block::CAPACITY);
         }
         if fresh.is_some() {
-            cpu.opened();
+            cpu.on_opened();
         }
         return fresh.is_some();
     }
@@ -183,7 +183,7 @@ pub(crate) enum Close {
 ///
 /// On the CPU itself, NMI included, preemption disabled; or anywhere when its word is no longer used.
 #[inline]
-pub(crate) fn close<C: Cpu>(cpu: &C, refill: bool) -> Close {
+pub(crate) fn close<C: BlockCpu>(cpu: &C, refill: bool) -> Close {
     let mut fresh = None;
     loop {
         let word = cpu.current().load();
@@ -212,7 +212,7 @@ pub(crate) fn close<C: Cpu>(cpu: &C, refill: bool) -> Close {
         let next = fresh.map_or(C::Block::NONE, C::Block::first);
         // From this step on no reservation finds the block; before it each was counted in the word.
         if cpu.current().cmpxchg(word, next) == word {
-            cpu.closed(base, filled);
+            cpu.on_closed(base, filled);
             return Close::Closed(filled);
         }
     }

@@ -11,8 +11,8 @@ use super::{
     barrier::Works,
     batches::N_BATCHES,
     block::{self, ClosedList, Layout, Spares},
-    drain::{self, Batches, KickWork, MonitorTimer, PolledWork},
-    insert::{self, Cpu, Reserve},
+    drain::{self, CpuBatches, KickWork, MonitorTimer, PolledWork},
+    insert::{self, BlockCpu, BlockFastPath},
     refill, Lockless, Page,
 };
 use crate::{
@@ -71,7 +71,7 @@ impl Counters {
 #[pin_data]
 pub(crate) struct Krcp {
     #[pin]
-    pub(super) common: krcp::Common<Self, N_BATCHES>,
+    pub(super) common: krcp::KrcpCommon<Self, N_BATCHES>,
     /// The CPU's current word, for readers on other CPUs.
     pub(super) current: &'static Atomic<u64>,
     /// Blocks that wait for a batch.
@@ -81,9 +81,9 @@ pub(crate) struct Krcp {
     /// Objects linked through their fields, as there was no block.
     pub(super) list: DeferredList,
     /// The length of `list`.
-    pub(super) listed: Atomic<usize>,
+    pub(super) nr_listed: Atomic<usize>,
     /// When its first object came, in jiffies.
-    pub(super) listed_since: Atomic<u32>,
+    pub(super) list_since: Atomic<u32>,
     /// Unused blocks.
     pub(super) spares: Spares,
     /// Whether the CPU is up and not about to go down. Only then it has a block. Changed on that CPU.
@@ -103,9 +103,9 @@ pub(crate) struct Krcp {
     pub(super) hard_kick_work: IrqWork<KickWork>,
     #[pin]
     pub(super) monitor: PinnedTimer<MonitorTimer>,
-    /// Batches in flight.
+    /// Batches that wait for a grace period.
     #[pin]
-    pub(super) batches: RawSpinLock<Batches>,
+    pub(super) batches: RawSpinLock<CpuBatches>,
     /// Frees batches whose grace period is over and whose callback has not run yet.
     #[pin]
     pub(super) polled: DelayedWork<PolledWork>,
@@ -126,13 +126,13 @@ impl Krcp {
         // SAFETY: The krcp is pinned, and `Lockless::stop()` ends its work items before it is dropped.
         let owner = |this| unsafe { KrcpRef::new(this) };
         try_pin_init!(&this in Self {
-            common <- krcp::Common::new(cpu, owner(this), queues),
+            common <- krcp::KrcpCommon::new(cpu, owner(this), queues),
             current: current_block::of(cpu),
             closed: ClosedList::new(),
             closed_objects: Atomic::new(0),
             list: DeferredList::new(),
-            listed: Atomic::new(0),
-            listed_since: Atomic::new(0),
+            nr_listed: Atomic::new(0),
+            list_since: Atomic::new(0),
             spares: Spares::new(),
             online: AtomicFlag::new(false),
             slow: Atomic::new(0),
@@ -146,7 +146,7 @@ impl Krcp {
                 static_lock_class!(),
                 MonitorTimer(owner(this)),
             ),
-            batches <- RawSpinLock::new(Batches::new(), c"rcu_ptr_batches", static_lock_class!()),
+            batches <- RawSpinLock::new(CpuBatches::new(), c"rcu_ptr_batches", static_lock_class!()),
             polled <- DelayedWork::new(PolledWork(owner(this))),
             wants_refill: AtomicFlag::new(false),
             backoff: AtomicFlag::new(false),
@@ -155,7 +155,7 @@ impl Krcp {
     }
 
     /// Calls `f` with the lock of the batches held.
-    pub(super) fn with<R>(&self, irqs: &IrqsOff, f: impl FnOnce(&mut Batches) -> R) -> R {
+    pub(super) fn with<R>(&self, irqs: &IrqsOff, f: impl FnOnce(&mut CpuBatches) -> R) -> R {
         f(&mut self.batches.lock(irqs))
     }
 
@@ -170,8 +170,8 @@ impl Krcp {
     }
 
     /// Keeps an unused block as a spare; what is too much goes to `excess`, in the caller's context.
-    pub(super) fn keep(&self, base: usize, excess: impl FnMut(usize)) {
-        self.spares.keep(base, || self.max_spares(), excess);
+    pub(super) fn put_spare(&self, base: usize, excess: impl FnMut(usize)) {
+        self.spares.put(base, || self.max_spares(), excess);
     }
 }
 
@@ -221,7 +221,7 @@ impl LocalWord for CurrentWord<'_> {
     }
 }
 
-impl Reserve for CurrentWord<'_> {
+impl BlockFastPath for CurrentWord<'_> {
     type Block = Page;
     type Word = Self;
 
@@ -259,7 +259,7 @@ impl Drop for Slow<'_> {
     }
 }
 
-impl<'a> Reserve for Slow<'a> {
+impl<'a> BlockFastPath for Slow<'a> {
     type Block = Page;
     type Word = CurrentWord<'a>;
 
@@ -269,7 +269,7 @@ impl<'a> Reserve for Slow<'a> {
     }
 }
 
-impl Cpu for Slow<'_> {
+impl BlockCpu for Slow<'_> {
     fn take_block(&self) -> Option<usize> {
         if self.krcp.max_spares() == 0 {
             return None;
@@ -294,15 +294,16 @@ impl Cpu for Slow<'_> {
     /// Pages can't be freed in NMI: what finds no place among the spares goes where blocks are reclaimed
     /// from, as one with no object.
     fn put_block(&self, base: usize) {
-        self.krcp.keep(base, |base| self.krcp.hand_over(base, 0));
+        self.krcp
+            .put_spare(base, |base| self.krcp.hand_over(base, 0));
     }
 
-    fn closed(&self, base: usize, filled: usize) {
+    fn on_closed(&self, base: usize, filled: usize) {
         self.krcp.hand_over(base, filled);
         drain::full_block(self.krcp, &self.on);
     }
 
-    fn opened(&self) {
+    fn on_opened(&self) {
         drain::kick(self.krcp, &self.on);
     }
 }
@@ -326,7 +327,7 @@ impl Krcp {
 
     /// Objects that are closed or linked.
     pub(super) fn waiting(&self) -> usize {
-        self.closed_objects.load(Relaxed) + self.listed.load(Relaxed)
+        self.closed_objects.load(Relaxed) + self.nr_listed.load(Relaxed)
     }
 
     /// Objects that wait for no grace period yet.
@@ -335,7 +336,7 @@ impl Krcp {
     }
 }
 
-impl krcp::Krcp for Krcp {
+impl krcp::KrcpOps for Krcp {
     fn calls(&self) -> &Calls {
         &self.common.calls
     }
@@ -365,7 +366,7 @@ impl krcp::Krcp for Krcp {
             drain::free(self, index, batch);
         }
         let irqs = IrqsOff::save();
-        if self.with(&irqs, Batches::retry) {
+        if self.with(&irqs, CpuBatches::retry) {
             drain::start_batch(self, &irqs);
         }
     }

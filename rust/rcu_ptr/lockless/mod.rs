@@ -42,7 +42,7 @@ use crate::{
         work::WorkQueues,
     },
 };
-use barrier::Barrier;
+use barrier::LocklessBarrier;
 use batches::Start;
 use block::Layout;
 use core::ptr::{self, NonNull};
@@ -182,8 +182,8 @@ pub(crate) unsafe fn store_or_link(linked: Linked, caller: usize, on: &PreemptOf
     }
     let krcp = Lockless::get().krc.this(on);
     // The count comes first: `collect()` of drain.rs takes the list and then the count, which must not be too low.
-    if krcp.listed.fetch_add(1, Relaxed) == 0 {
-        krcp.listed_since.store(jiffies() as u32, Relaxed);
+    if krcp.nr_listed.fetch_add(1, Relaxed) == 0 {
+        krcp.list_since.store(jiffies() as u32, Relaxed);
     }
     // SAFETY: By the safety requirements of this function.
     if unsafe { krcp.list.push(linked) } == Pushed::Twice {
@@ -194,7 +194,7 @@ pub(crate) unsafe fn store_or_link(linked: Linked, caller: usize, on: &PreemptOf
     }
     krcp.counters.add(linked.counter(), 1);
     drain::kick(&krcp, on);
-    if krcp.listed.load(Relaxed) >= Page::CAPACITY {
+    if krcp.nr_listed.load(Relaxed) >= Page::CAPACITY {
         drain::full_block(&krcp, on);
     }
 }
@@ -238,7 +238,7 @@ unsafe fn link_traced(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
     unsafe { store_or_link(Linked::Object { object, field }, caller, &on) };
 }
 
-impl Barrier for Lockless {
+impl LocklessBarrier for Lockless {
     type Cpu = Krcp;
 
     fn each(&self, mut f: impl FnMut(&Krcp)) {

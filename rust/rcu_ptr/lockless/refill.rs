@@ -66,7 +66,7 @@ pub(super) fn refill(krcp: &Krcp) {
         let Some(page) = fault::alloc_page(slab::GFP_REFILL) else {
             break;
         };
-        krcp.keep(Lockless::begin_block(page), |base| {
+        krcp.put_spare(Lockless::begin_block(page), |base| {
             Lockless::free_block(base);
             is_kept = false;
         });

@@ -58,16 +58,16 @@ impl Arming {
         }
     }
 
-    /// Whether [`Self::is_late()`] can lead to an irq_work, which is `soonest` at most: without a look at what is
+    /// Whether [`Self::needs_arming()`] can lead to an irq_work, which is `soonest` at most: without a look at what is
     /// queued.
     #[inline]
-    pub(crate) fn can_be_late(&self, soonest: Kick) -> bool {
+    pub(crate) fn needs_check(&self, soonest: Kick) -> bool {
         self.monitor != Monitor::Fast && self.queued < soonest
     }
 
     /// Whether the monitor has to be armed, or armed sooner.
     #[inline]
-    pub(crate) fn is_late(&self, wanted: Monitor) -> bool {
+    pub(crate) fn needs_arming(&self, wanted: Monitor) -> bool {
         matches!(
             (self.monitor, wanted),
             (Monitor::Idle, Monitor::Slow | Monitor::Fast) | (Monitor::Slow, Monitor::Fast)
@@ -86,19 +86,19 @@ impl Arming {
     }
 
     /// An irq_work runs: what is decided from here on queues another.
-    pub(crate) fn kicked(&mut self) {
+    pub(crate) fn irq_work_runs(&mut self) {
         self.queued = Kick::No;
     }
 
     /// The monitor runs: what comes from here on arms it again.
-    pub(crate) fn fired(&mut self) {
+    pub(crate) fn monitor_runs(&mut self) {
         self.monitor = Monitor::Idle;
     }
 
     /// The CPU is dead: its irq_work may not have been queued.
-    pub(crate) fn died(&mut self) {
-        self.kicked();
-        self.fired();
+    pub(crate) fn cpu_dead(&mut self) {
+        self.irq_work_runs();
+        self.monitor_runs();
     }
 
     /// Decides how the timer has to be set, if at all; [`Self::end()`] has to follow.
@@ -106,7 +106,7 @@ impl Arming {
         let at = now.wrapping_add(slow);
         // Even if nothing is queued: the next object finds the monitor armed.
         let sooner = self.monitor == Monitor::Slow && self.expires.wrapping_sub(at) as isize > 0;
-        if !self.is_late(wanted) && !sooner {
+        if !self.needs_arming(wanted) && !sooner {
             return None;
         }
         if self.setting {
@@ -172,9 +172,9 @@ pub(crate) fn arm(cpu: &impl Timed, fast: usize) {
 }
 
 /// A CPU is dead. The caller drains it, and arms the monitor for what is left. May sleep.
-pub(crate) fn died(cpu: &impl Timed) {
+pub(crate) fn cpu_dead(cpu: &impl Timed) {
     // First: a context that arms the monitor just now, as the monitor itself does, would be taken at its word
     // when its timer is gone.
     cpu.cancel();
-    cpu.with(|arming, _| arming.died());
+    cpu.with(|arming, _| arming.cpu_dead());
 }

@@ -6,7 +6,7 @@
 use crate::sync::AtomicLink;
 
 /// What a barrier works on: everything that the engine has.
-pub(crate) trait Barrier {
+pub(crate) trait RfcBarrier {
     /// What a CPU has.
     type Cpu;
 
@@ -23,7 +23,7 @@ pub(crate) trait Barrier {
     fn each(&self, f: impl FnMut(&Self::Cpu));
 
     /// Queues all objects that were deferred before.
-    fn take_over(&self, cpu: &Self::Cpu);
+    fn requeue_deferred(&self, cpu: &Self::Cpu);
 
     /// Makes a batch of what is queued. Returns whether there is any batch.
     fn start(&self, cpu: &Self::Cpu) -> bool;
@@ -32,7 +32,7 @@ pub(crate) trait Barrier {
     fn grace_period(&self);
 
     /// Frees the batches whose grace period is over.
-    fn free_what_waited(&self, cpu: &Self::Cpu);
+    fn free_expired_batches(&self, cpu: &Self::Cpu);
 
     /// Waits until objects are freed that a monitor or the shrinker has detached, and batches whose work runs.
     fn wait_for_others(&self, cpu: &Self::Cpu);
@@ -53,7 +53,7 @@ pub(crate) trait Barrier {
 /// # Context
 ///
 /// May sleep. No CPU is waited for, so the hotplug lock may be held, and a hotplug callback may wait.
-pub(crate) fn barrier(engine: &impl Barrier) {
+pub(crate) fn barrier(engine: &impl RfcBarrier) {
     // ORDERING: What was queued before is seen by a turn that begins after this: pairs with the barrier
     // after its beginning.
     engine.mb();
@@ -69,13 +69,13 @@ pub(crate) fn barrier(engine: &impl Barrier) {
         engine.mb();
         let mut waits = false;
         engine.each(|cpu| {
-            engine.take_over(cpu);
+            engine.requeue_deferred(cpu);
             waits |= engine.start(cpu);
         });
         if waits {
             engine.grace_period();
         }
-        engine.each(|cpu| engine.free_what_waited(cpu));
+        engine.each(|cpu| engine.free_expired_batches(cpu));
         engine.each(|cpu| engine.wait_for_others(cpu));
         engine.turns().store_relaxed(turn.wrapping_add(2));
     });

@@ -41,7 +41,7 @@ pub(crate) trait Refill {
 #[inline]
 pub(crate) fn refill_for(pushed: Push, keeps: impl Fn() -> bool) -> Kick {
     match pushed {
-        Push::List | Push::Full if keeps() => Kick::Now,
+        Push::List | Push::NoRoom if keeps() => Kick::Now,
         _ => Kick::No,
     }
 }

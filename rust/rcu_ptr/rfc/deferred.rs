@@ -7,7 +7,7 @@
 //! held. Another context leaves at once: the first one looks at the list again, under the lock, when it
 //! returns the rest, and so sees what the other came for.
 
-use crate::list::{Chain, DeferredList, End, Linked};
+use crate::list::{DeferredList, LinkChain, Linked, ListEnd};
 
 /// Objects that an interrupt looks at, and the most that are taken over in one go.
 pub(crate) const BUDGET: usize = 64;
@@ -23,7 +23,7 @@ pub(crate) struct DeferredState {
 }
 
 struct Rest {
-    chain: Chain,
+    chain: LinkChain,
     /// Its end was found.
     is_sound: bool,
 }
@@ -31,13 +31,13 @@ struct Rest {
 impl Rest {
     const fn new() -> Self {
         Self {
-            chain: Chain::new(),
+            chain: LinkChain::new(),
             is_sound: false,
         }
     }
 }
 
-/// How far [`piece()`] got.
+/// How far [`requeue_some()`] got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
     /// Nothing was left while the lock was held; more may have been pushed since.
@@ -61,7 +61,7 @@ pub(crate) trait Deferred {
     fn queue(&self, linked: Linked) -> bool;
 
     /// The list is a ring, as one of its objects was pushed again: `steps` objects were looked at to find out.
-    fn endless(&self, steps: usize);
+    fn report_cyclic(&self, steps: usize);
 
     /// Between two steps where there may be many: lets others run.
     fn pause(&self);
@@ -125,7 +125,7 @@ impl DeferredState {
 /// # Context
 ///
 /// Any but NMI; may sleep unless `atomic`.
-pub(crate) fn piece(cpu: &impl Deferred, atomic: bool) -> Progress {
+pub(crate) fn requeue_some(cpu: &impl Deferred, atomic: bool) -> Progress {
     let list = cpu.list();
     let mut rest = match cpu.with(|deferred| deferred.begin(list)) {
         Ok(rest) => rest,
@@ -138,11 +138,11 @@ pub(crate) fn piece(cpu: &impl Deferred, atomic: bool) -> Progress {
             rest.chain.check(usize::MAX, || cpu.pause())
         };
         match end {
-            End::After(_) => rest.is_sound = true,
-            End::Beyond => return cpu.with(|deferred| deferred.end(rest, list)),
-            End::Never(steps) => {
+            ListEnd::At(_) => rest.is_sound = true,
+            ListEnd::NotWithinLimit => return cpu.with(|deferred| deferred.end(rest, list)),
+            ListEnd::Cyclic(steps) => {
                 rest = Rest::new();
-                cpu.endless(steps);
+                cpu.report_cyclic(steps);
             }
         }
     }
@@ -158,10 +158,10 @@ pub(crate) fn piece(cpu: &impl Deferred, atomic: bool) -> Progress {
 }
 
 /// Takes over all that was deferred before the call. Returns whether there is more. May sleep.
-pub(crate) fn all(cpu: &impl Deferred) -> bool {
+pub(crate) fn requeue_all(cpu: &impl Deferred) -> bool {
     let before = cpu.with(|deferred| deferred.taken);
     loop {
-        match piece(cpu, false) {
+        match requeue_some(cpu, false) {
             Progress::Done => return false,
             Progress::More => cpu.pause(),
             Progress::Busy => cpu.wait(),

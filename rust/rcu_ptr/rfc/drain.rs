@@ -13,14 +13,14 @@ use super::{
     bnode::Bnode,
     counts,
     krcp::{Krcp, KrcpRef},
-    state::{Channel, Fill, Objects, State, BARRIER_BATCH, CHANNELS},
+    state::{BatchFill, Channel, ObjectSet, State, BARRIER_BATCH, CHANNELS},
     Rcu,
 };
 use crate::{
-    calls::Found,
+    calls::FoundCallbacks,
     delays,
     entry::Call,
-    list::{Linked, ObjectList, PIECE},
+    list::{Linked, ObjectList, RESCHED_EVERY},
     params,
     stats::Counter,
     sys::{
@@ -90,7 +90,7 @@ pub(super) struct MonitorWork(pub(super) KrcpRef);
 impl Handler for MonitorWork {
     fn run(&self) {
         // Objects that are queued from now on arm it again.
-        self.0.with(|state| state.arming.fired());
+        self.0.with(|state| state.arming.monitor_runs());
         run(&self.0);
     }
 }
@@ -102,25 +102,25 @@ fn start_batch(krcp: &Krcp) {
     let (fill, n, gp, waiting) = krcp.with(|state| {
         let fill = state.fill_batch();
         let (n, gp) = match fill {
-            Fill::Batch(i) => shown(state, i),
+            BatchFill::Batch(i) => batch_info(state, i),
             _ => Default::default(),
         };
         (fill, n, gp, state.queued.len())
     });
     match fill {
-        Fill::Batch(i) => {
+        BatchFill::Batch(i) => {
             trace::batch_start(krcp.common.cpu, i, n, gp);
             // Refused where the work item still waits for a batch that a barrier has freed since: it takes
             // what is there when it runs.
             krcp.common.batch_works[i].queue(&krcp.common.queues.reclaim);
         }
-        Fill::Busy => trace::defer(krcp.common.cpu, trace::DEFER_BATCH, waiting),
-        Fill::Nothing => {}
+        BatchFill::Busy => trace::defer(krcp.common.cpu, trace::DEFER_BATCH, waiting),
+        BatchFill::Nothing => {}
     }
 }
 
 /// The counts and the grace period of batch `i`, for tracepoints.
-fn shown(state: &State<Rcu>, i: usize) -> (trace::Counts, usize) {
+fn batch_info(state: &State<Rcu>, i: usize) -> (trace::Counts, usize) {
     let (objects, snap) = state.batch(i);
     (counts(objects), snap.map_or(0, |snap| snap.number()))
 }
@@ -130,7 +130,7 @@ fn shown(state: &State<Rcu>, i: usize) -> (trace::Counts, usize) {
 pub(super) fn start_for_barrier(krcp: &Krcp) -> bool {
     let (filled, n, gp, waiting) = krcp.with(|state| {
         let filled = state.fill_barrier_batch();
-        let (n, gp) = shown(state, BARRIER_BATCH);
+        let (n, gp) = batch_info(state, BARRIER_BATCH);
         (filled, n, gp, state.is_waiting())
     });
     if filled {
@@ -140,7 +140,7 @@ pub(super) fn start_for_barrier(krcp: &Krcp) -> bool {
 }
 
 /// Frees the batches whose grace period is over, callback or not. The barriers' mutex is held.
-pub(super) fn free_what_waited(krcp: &Krcp) {
+pub(super) fn free_expired_batches(krcp: &Krcp) {
     for i in 0..=BARRIER_BATCH {
         match krcp.with(|state| state.take_batch(i)) {
             Some(objects) if !objects.is_empty() => {
@@ -153,9 +153,13 @@ pub(super) fn free_what_waited(krcp: &Krcp) {
 
 /// Frees `objects`, whose grace periods are over, hands the callbacks among them over, and
 /// emits the trace event. Returns how many objects were freed.
-pub(super) fn free_objects(krcp: &Krcp, mut objects: Objects<Rcu>, batch: Option<usize>) -> usize {
+pub(super) fn free_objects(
+    krcp: &Krcp,
+    mut objects: ObjectSet<Rcu>,
+    batch: Option<usize>,
+) -> usize {
     let n = counts(&objects);
-    let (mut gp, mut freed, mut calls) = (0, 0, Found::new());
+    let (mut gp, mut freed, mut calls) = (0, 0, FoundCallbacks::new());
     for channel in CHANNELS {
         while let Some(bnode) = objects.bnodes[channel as usize].pop() {
             gp = gp.max(bnode.snap().number());
@@ -187,7 +191,12 @@ fn leak(krcp: &Krcp, objects: usize, what: *const u8) {
     krcp.with(|state| state.stats[Counter::Leaked] += objects as u64);
 }
 
-fn free_bnode(krcp: &Krcp, mut bnode: Bnode<Rcu>, channel: Channel, calls: &mut Found) -> usize {
+fn free_bnode(
+    krcp: &Krcp,
+    mut bnode: Bnode<Rcu>,
+    channel: Channel,
+    calls: &mut FoundCallbacks,
+) -> usize {
     if !bnode.is_ready() {
         leak(krcp, bnode.len(), bnode.into_page().as_ptr());
         return 0;
@@ -223,8 +232,8 @@ fn free_bnode(krcp: &Krcp, mut bnode: Bnode<Rcu>, channel: Channel, calls: &mut 
 }
 
 /// Takes the callbacks of a block whose grace period is over.
-fn take_calls(words: &[*mut u8], calls: &mut Found) {
-    let mut found = Found::new();
+fn take_calls(words: &[*mut u8], calls: &mut FoundCallbacks) {
+    let mut found = FoundCallbacks::new();
     // The last that came is the first to be found.
     for call in words
         .iter()
@@ -242,7 +251,7 @@ fn free_list(
     mut list: ObjectList,
     snap: Snapshot,
     since: u32,
-    calls: &mut Found,
+    calls: &mut FoundCallbacks,
 ) -> usize {
     if !snap.is_over() {
         leak(krcp, list.len(), ptr::null());
@@ -259,12 +268,12 @@ fn free_list(
     // with it.
     let is_checked = slab::checks().objects;
     let mut freed = 0;
-    let mut found = Found::new();
-    let mut bulk = [ptr::null_mut(); PIECE];
+    let mut found = FoundCallbacks::new();
+    let mut bulk = [ptr::null_mut(); RESCHED_EVERY];
     while !list.is_empty() {
         gp::as_callback(|| {
             let mut n = 0;
-            for linked in iter::from_fn(|| list.pop()).take(PIECE) {
+            for linked in iter::from_fn(|| list.pop()).take(RESCHED_EVERY) {
                 match linked {
                     Linked::Object { object, .. } => {
                         let object = object.as_ptr();

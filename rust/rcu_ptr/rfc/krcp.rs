@@ -43,7 +43,7 @@ use kernel::{
 #[pin_data]
 pub(crate) struct Krcp {
     #[pin]
-    pub(super) common: krcp::Common<Self, N_BATCHES>,
+    pub(super) common: krcp::KrcpCommon<Self, N_BATCHES>,
     /// Nothing of the kernel's but grace-period snapshots is called with it held: timers, irq_works, work
     /// items, trace events and debug features have locks of their own, and clients that free objects from
     /// their tracepoints.
@@ -80,7 +80,7 @@ impl Krcp {
         // SAFETY: The krcp is pinned, and `Rfc::stop()` ends its work items before it is dropped.
         let owner = |this| unsafe { KrcpRef::new(this) };
         try_pin_init!(&this in Self {
-            common <- krcp::Common::new(cpu, owner(this), queues),
+            common <- krcp::KrcpCommon::new(cpu, owner(this), queues),
             state <- RawSpinLock::new(State::new(), c"rcu_ptr_krcp", static_lock_class!()),
             reclaim <- new_mutex!((), "rcu_ptr_reclaim"),
             monitor <- DelayedWork::new(MonitorWork(owner(this))),
@@ -100,7 +100,7 @@ impl Krcp {
     }
 }
 
-impl krcp::Krcp for Krcp {
+impl krcp::KrcpOps for Krcp {
     fn calls(&self) -> &Calls {
         &self.common.calls
     }
@@ -240,9 +240,9 @@ impl Callbacks for RfcHotplug {
     /// for. Other timers and work items of the CPU migrate by themselves.
     fn dead(cpu: i32) {
         let krcp = Rfc::get().krc.of(cpu);
-        arm::died(&*krcp);
+        arm::cpu_dead(&*krcp);
         krcp.with(|state| state.online = false);
-        queue::take_over(&krcp);
+        queue::requeue_deferred(&krcp);
         krcp.drop_cached();
         drain::run(&krcp);
     }

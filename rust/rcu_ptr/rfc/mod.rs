@@ -34,7 +34,7 @@ use crate::{
         work::{RcuWork, WorkQueues},
     },
 };
-use barrier::Barrier;
+use barrier::RfcBarrier;
 use kernel::{new_mutex, prelude::*, sync::Mutex};
 use krcp::{Krcp, RfcHotplug};
 
@@ -113,7 +113,7 @@ impl Rfc {
     }
 }
 
-impl Barrier for Rfc {
+impl RfcBarrier for Rfc {
     type Cpu = Krcp;
 
     fn turns(&self) -> &AtomicLink {
@@ -133,8 +133,8 @@ impl Barrier for Rfc {
         self.krc.iter().for_each(|krcp| f(&krcp));
     }
 
-    fn take_over(&self, krcp: &Krcp) {
-        queue::take_over(krcp);
+    fn requeue_deferred(&self, krcp: &Krcp) {
+        queue::requeue_deferred(krcp);
     }
 
     fn start(&self, krcp: &Krcp) -> bool {
@@ -145,8 +145,8 @@ impl Barrier for Rfc {
         gp::synchronize();
     }
 
-    fn free_what_waited(&self, krcp: &Krcp) {
-        drain::free_what_waited(krcp);
+    fn free_expired_batches(&self, krcp: &Krcp) {
+        drain::free_expired_batches(krcp);
     }
 
     fn wait_for_others(&self, krcp: &Krcp) {
@@ -160,7 +160,7 @@ impl Barrier for Rfc {
     }
 }
 
-fn counts(objects: &state::Objects<Rcu>) -> trace::Counts {
+fn counts(objects: &state::ObjectSet<Rcu>) -> trace::Counts {
     trace::Counts {
         slab: objects.bnodes[state::Channel::Slab as usize].objects(),
         vmalloc: objects.bnodes[state::Channel::Vmalloc as usize].objects(),

@@ -135,7 +135,7 @@ impl Engine for Rfc {
         calls::trace(trace::ENGINE_RFC, channel, call, caller);
         krcp.queue_irq_work(kick, &irqs);
         if pushed == Push::Twice {
-            twice(&krcp, call.head(), call.head(), caller);
+            report_double(&krcp, call.head(), call.head(), caller);
         }
     }
 
@@ -159,7 +159,7 @@ impl Engine for Rfc {
         drop(state);
         krcp.queue_irq_work(kick, &irqs);
         report(&krcp, pushed, object, object, caller);
-        pushed != Push::Full
+        pushed != Push::NoRoom
     }
 
     /// Allocates a block if none is at hand.
@@ -167,7 +167,7 @@ impl Engine for Rfc {
         debug::kmemleak_ignore(object);
         let channel = channel_of(object);
         let (pushed, cpu) = push_in_block(channel, object);
-        if pushed != Push::Full {
+        if pushed != Push::NoRoom {
             return report(&Self::get().krc.of(cpu), pushed, object, object, caller);
         }
         trace::queue(trace::ENGINE_RFC, trace::CHANNEL_SYNC, object, caller);
@@ -232,19 +232,19 @@ fn report(krcp: &Krcp, pushed: Push, object: NonNull<u8>, field: NonNull<u8>, ca
 fn report_push(krcp: &Krcp, pushed: Push, object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
     let taken_as = match pushed {
         Push::List => trace::CHANNEL_LIST,
-        Push::Full => return,
+        Push::NoRoom => return,
         // Twice as well, so that the trace shows both callers.
         Push::Block | Push::Twice => trace_channel(channel_of(object)),
     };
     trace::queue(trace::ENGINE_RFC, taken_as, object, caller);
     if pushed == Push::Twice {
-        twice(krcp, object, field, caller);
+        report_double(krcp, object, field, caller);
     }
 }
 
 /// An object is queued again; only the first time counts.
 #[cold]
-fn twice(krcp: &Krcp, object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
+fn report_double(krcp: &Krcp, object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
     krcp.leaked.add(1, Relaxed);
     debug::warn(Misuse::Double, object.as_ptr(), field.as_ptr(), caller);
 }
@@ -255,11 +255,11 @@ fn push_in_block(channel: Channel, object: NonNull<u8>) -> (Push, i32) {
         let pushed = state.push_bulk(channel, object);
         (pushed, state.kick(Kick::No))
     });
-    if first.0 != Push::Full {
+    if first.0 != Push::NoRoom {
         return first;
     }
     let Some(page) = fault::alloc_page(slab::GFP_TASK) else {
-        return this_krcp(|state| (Push::Full, state.kick(refill_for(Push::Full))));
+        return this_krcp(|state| (Push::NoRoom, state.kick(refill_for(Push::NoRoom))));
     };
     // SAFETY: A fresh page, given away here.
     let bnode = unsafe { Bnode::<Rcu>::from_page(page) };
@@ -267,7 +267,7 @@ fn push_in_block(channel: Channel, object: NonNull<u8>) -> (Push, i32) {
     let second = this_krcp(|state| {
         let pushed;
         (pushed, unused) = state.push_with(channel, bnode, object);
-        (pushed, state.kick(refill_for(Push::Full)))
+        (pushed, state.kick(refill_for(Push::NoRoom)))
     });
     if let Some(bnode) = unused {
         // SAFETY: The page from above, not needed after all.
@@ -299,7 +299,7 @@ unsafe fn defer(krcp: &Krcp, linked: Linked, caller: usize, irqs: &IrqsOff) {
         Pushed::First => krcp.defer_work.queue(irqs),
         // The irq_work is queued, or the list will be taken.
         Pushed::Another => {}
-        Pushed::Twice => twice(krcp, linked.start(), linked.link(), caller),
+        Pushed::Twice => report_double(krcp, linked.start(), linked.link(), caller),
     }
 }
 
@@ -324,7 +324,7 @@ impl Krcp {
 
     /// What the irq_works do: arms the monitor, starts a refill.
     fn irq_work(&self) {
-        self.with(|state| state.arming.kicked());
+        self.with(|state| state.arming.irq_work_runs());
         blocks::start(self);
         drain::arm(self, 0);
     }
@@ -346,7 +346,7 @@ pub(super) struct DeferWork(pub(super) KrcpRef);
 impl Handler for DeferWork {
     fn run(&self) {
         let krcp = &*self.0;
-        if deferred::piece(krcp, true) == Progress::More {
+        if deferred::requeue_some(krcp, true) == Progress::More {
             krcp.defer_rest.queue(&krcp.common.queues.reclaim, 0);
         }
         krcp.irq_work();
@@ -358,13 +358,13 @@ pub(super) struct DeferRest(pub(super) KrcpRef);
 
 impl Handler for DeferRest {
     fn run(&self) {
-        take_over(&self.0);
+        requeue_deferred(&self.0);
     }
 }
 
 /// Moves all objects of `krcp` that were deferred before the call to the ordinary path. May sleep.
-pub(super) fn take_over(krcp: &Krcp) {
-    if deferred::all(krcp) {
+pub(super) fn requeue_deferred(krcp: &Krcp) {
+    if deferred::requeue_all(krcp) {
         // Pushed meanwhile, and their irq_work may have found this context at work.
         krcp.defer_rest.queue(&krcp.common.queues.reclaim, 0);
     }
@@ -384,7 +384,7 @@ impl Deferred for Krcp {
     fn queue(&self, linked: Linked) -> bool {
         let is_tracked = matches!(linked, Linked::Call(call) if call.is_tracked());
         if !is_tracked && !debug::queue(linked.start()) {
-            twice(self, linked.start(), linked.link(), 0);
+            report_double(self, linked.start(), linked.link(), 0);
             return false;
         }
         let channel = match linked {
@@ -402,12 +402,12 @@ impl Deferred for Krcp {
             pushed
         });
         if pushed == Push::Twice {
-            twice(self, linked.start(), linked.link(), 0);
+            report_double(self, linked.start(), linked.link(), 0);
         }
         true
     }
 
-    fn endless(&self, steps: usize) {
+    fn report_cyclic(&self, steps: usize) {
         self.leaked.add(steps as u64, Relaxed);
         debug::warn_endless(steps);
     }

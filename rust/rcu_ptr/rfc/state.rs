@@ -50,7 +50,7 @@ impl Channel {
 pub(crate) const CHANNELS: [Channel; 3] = [Channel::Slab, Channel::Vmalloc, Channel::Call];
 
 /// Objects that belong together: all channels of a CPU, or of a batch.
-pub(crate) struct Objects<P: Platform> {
+pub(crate) struct ObjectSet<P: Platform> {
     /// Blocks of each [`Channel`].
     pub(crate) bnodes: [BnodeQueue<P>; CHANNELS.len()],
     /// Objects linked through their fields, and callbacks through their heads.
@@ -61,7 +61,7 @@ pub(crate) struct Objects<P: Platform> {
     pub(crate) list_since: u32,
 }
 
-impl<P: Platform> Objects<P> {
+impl<P: Platform> ObjectSet<P> {
     /// No objects.
     pub(crate) const fn new() -> Self {
         Self {
@@ -90,7 +90,7 @@ impl<P: Platform> Objects<P> {
 
 /// What [`State::fill_batch()`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fill {
+pub(crate) enum BatchFill {
     /// Nothing was queued.
     Nothing,
     /// Both batches still wait.
@@ -107,22 +107,22 @@ pub(crate) enum Push {
     /// It is on the list.
     List,
     /// There is no room for it.
-    Full,
+    NoRoom,
     /// It is the one that came last: it is queued twice, and nothing was done.
     Twice,
 }
 
 /// Objects that wait for the same grace period.
-struct Batch<P: Platform> {
-    objects: Objects<P>,
+struct WaitingBatch<P: Platform> {
+    objects: ObjectSet<P>,
     /// Covers all of them.
     snap: Option<P::Snap>,
 }
 
-impl<P: Platform> Batch<P> {
+impl<P: Platform> WaitingBatch<P> {
     const fn new() -> Self {
         Self {
-            objects: Objects::new(),
+            objects: ObjectSet::new(),
             snap: None,
         }
     }
@@ -131,7 +131,7 @@ impl<P: Platform> Batch<P> {
         self.objects.is_empty()
     }
 
-    fn fill(&mut self, objects: Objects<P>) {
+    fn fill(&mut self, objects: ObjectSet<P>) {
         self.objects = objects;
         let snap = P::snapshot();
         if !self.objects.list.is_empty() {
@@ -144,8 +144,8 @@ impl<P: Platform> Batch<P> {
 /// State of one CPU under its lock.
 pub(crate) struct State<P: Platform> {
     /// Queued, not yet waiting in a batch.
-    pub(crate) queued: Objects<P>,
-    batches: [Batch<P>; N_BATCHES + 1],
+    pub(crate) queued: ObjectSet<P>,
+    batches: [WaitingBatch<P>; N_BATCHES + 1],
     /// Objects on their way from the deferred list.
     pub(crate) deferred: DeferredState,
     cache: BnodeQueue<P>,
@@ -182,8 +182,8 @@ impl<P: Platform> State<P> {
     /// Nothing queued, nothing cached, the CPU not up.
     pub(crate) const fn new() -> Self {
         Self {
-            queued: Objects::new(),
-            batches: [const { Batch::new() }; N_BATCHES + 1],
+            queued: ObjectSet::new(),
+            batches: [const { WaitingBatch::new() }; N_BATCHES + 1],
             deferred: DeferredState::new(),
             cache: BnodeQueue::new(),
             nr_cached: 0,
@@ -204,7 +204,7 @@ impl<P: Platform> State<P> {
             return Push::Twice;
         }
         if !queue.push_object(object) && !self.push_in_cached(channel, object) {
-            return Push::Full;
+            return Push::NoRoom;
         }
         self.stats[channel.counter()] += 1;
         Push::Block
@@ -230,7 +230,7 @@ impl<P: Platform> State<P> {
     pub(crate) unsafe fn push(&mut self, channel: Channel, linked: Linked) -> Push {
         match self.push_bulk(channel, linked.word()) {
             // SAFETY: By the safety requirements of this function.
-            Push::Full => unsafe { self.push_list(linked) },
+            Push::NoRoom => unsafe { self.push_list(linked) },
             pushed => pushed,
         }
     }
@@ -244,7 +244,7 @@ impl<P: Platform> State<P> {
         object: NonNull<u8>,
     ) -> (Push, Option<Bnode<P>>) {
         match self.push_bulk(channel, object) {
-            Push::Full => {
+            Push::NoRoom => {
                 self.open_bnode(channel, bnode, object);
                 self.stats[channel.counter()] += 1;
                 (Push::Block, None)
@@ -291,12 +291,12 @@ impl<P: Platform> State<P> {
     /// soon as `refill` says, to start a refill.
     #[inline]
     pub(crate) fn kick(&mut self, refill: Kick) -> Kick {
-        let can_be_late = self.arming.can_be_late(Self::SOONEST);
-        if refill == Kick::No && !can_be_late {
+        let needs_check = self.arming.needs_check(Self::SOONEST);
+        if refill == Kick::No && !needs_check {
             return Kick::No;
         }
         let mut kick = Kick::No;
-        if can_be_late && self.arming.is_late(self.wanted_monitor()) {
+        if needs_check && self.arming.needs_arming(self.wanted_monitor()) {
             // There a more urgent task keeps the thread that runs the lazy ones from running.
             let now = Self::SOONEST == Kick::Now && self.queued.len() >= Self::HARD_OBJECTS;
             kick = if now { Kick::Now } else { Kick::Lazy };
@@ -335,8 +335,8 @@ impl<P: Platform> State<P> {
 
     /// Detaches objects whose grace period is over already: whole blocks, oldest first, at most
     /// [`MAX_READY_BNODES`] a channel; and the list when all of it is ready.
-    pub(crate) fn take_ready(&mut self) -> Objects<P> {
-        let mut ready = Objects::new();
+    pub(crate) fn take_ready(&mut self) -> ObjectSet<P> {
+        let mut ready = ObjectSet::new();
         for channel in CHANNELS {
             for _ in 0..MAX_READY_BNODES {
                 match self.queued.bnodes[channel as usize].pop_ready() {
@@ -355,20 +355,20 @@ impl<P: Platform> State<P> {
 
     /// Moves everything queued into a batch that is free. The caller has it wait for a grace period
     /// that starts after this.
-    pub(crate) fn fill_batch(&mut self) -> Fill {
+    pub(crate) fn fill_batch(&mut self) -> BatchFill {
         if self.queued.is_empty() {
-            return Fill::Nothing;
+            return BatchFill::Nothing;
         }
         let batches = &mut self.batches[..N_BATCHES];
-        match batches.iter().position(Batch::is_empty) {
+        match batches.iter().position(WaitingBatch::is_empty) {
             Some(i) => {
                 batches[i].fill(self.queued.take());
                 self.stats[Counter::Batches] += 1;
-                Fill::Batch(i)
+                BatchFill::Batch(i)
             }
             None => {
                 self.stats[Counter::BatchesBusy] += 1;
-                Fill::Busy
+                BatchFill::Busy
             }
         }
     }
@@ -385,18 +385,18 @@ impl<P: Platform> State<P> {
     }
 
     /// The objects that batch `i` waits with, and for what.
-    pub(crate) fn batch(&self, i: usize) -> (&Objects<P>, Option<P::Snap>) {
+    pub(crate) fn batch(&self, i: usize) -> (&ObjectSet<P>, Option<P::Snap>) {
         (&self.batches[i].objects, self.batches[i].snap)
     }
 
     /// Whether a batch has objects.
     pub(crate) fn is_waiting(&self) -> bool {
-        !self.batches.iter().all(Batch::is_empty)
+        !self.batches.iter().all(WaitingBatch::is_empty)
     }
 
     /// Takes the objects of batch `i` if its grace period is over, and the batch is free again. `None`:
     /// it is not, as a barrier has freed what was there, and the batch has been filled since.
-    pub(crate) fn take_batch(&mut self, i: usize) -> Option<Objects<P>> {
+    pub(crate) fn take_batch(&mut self, i: usize) -> Option<ObjectSet<P>> {
         let batch = &mut self.batches[i];
         if batch.is_empty() || batch.snap.as_ref().is_some_and(P::is_over) {
             return Some(batch.objects.take());

@@ -11,7 +11,7 @@
 
 use super::sheaf::SheafChain;
 use crate::{
-    list::{find_end, End},
+    list::{find_end, ListEnd},
     sync::AtomicLink,
 };
 use core::ptr::with_exposed_provenance_mut;
@@ -298,6 +298,6 @@ impl Strays {
     pub(crate) unsafe fn has_end(list: u64, link: usize, step: impl FnMut()) -> bool {
         // SAFETY: By the safety requirements of this function.
         let next = |at| unsafe { Self::next(at, link) }.map_or(0, |(_, _, rest)| rest);
-        matches!(find_end(list, usize::MAX, next, step), End::After(_))
+        matches!(find_end(list, usize::MAX, next, step), ListEnd::At(_))
     }
 }

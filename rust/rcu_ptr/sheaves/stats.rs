@@ -136,7 +136,7 @@ fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
 pub(crate) fn show_delays(f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for cache in Sheaves::get().caches.lock().iter() {
         write!(f, "cache={}", cache.name.to_str().unwrap_or("?"))?;
-        cache.delays.show(f)?;
+        cache.delays.show_buckets(f)?;
     }
     Ok(())
 }
