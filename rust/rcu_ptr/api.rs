@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The calls that free or queue, in front of the engines: misused objects are leaked with a warning,
-//! the others are queued by the engine that was chosen at load.
+//! The calls that free or queue, in front of the engines: misused objects are leaked with a
+//! warning, the others are queued by the engine that was chosen at load.
 //!
-//! The fast path of engine `lockless` does not come through here: exports.rs checks [`is_sound()`] and
-//! stores the object itself.
+//! The fast path of engine `lockless` does not come through here: exports.rs checks [`is_sound()`]
+//! and stores the object itself.
 //!
 //! Functions that are named like one of include/linux/rcu_ptr.h have its contract and context.
 
@@ -39,8 +39,8 @@ macro_rules! engine {
     };
 }
 
-/// Whether `object` and `field` are aligned kernel addresses, and `field` is less than [`MAX_OFFSET`]
-/// bytes behind `object`. In few instructions, as every call checks it.
+/// Whether `object` and `field` are aligned kernel addresses, and `field` is less than
+/// [`MAX_OFFSET`] bytes behind `object`. In few instructions, as every call checks it.
 #[inline(always)]
 pub(crate) fn is_sound(object: *mut u8, field: *mut u8) -> bool {
     // Distance and alignment of the field in one test.
@@ -179,8 +179,8 @@ pub(crate) unsafe fn call(head: *mut u8, func: Option<Func>, sleeps: bool, calle
     unsafe { engine!(call(call, caller)) };
 }
 
-/// Whether debugobjects may be called: its locks are taken with interrupts off only, so none of them is
-/// held by what this interrupted.
+/// Whether debugobjects may be called: its locks are taken with interrupts off only, so none of
+/// them is held by what this interrupted.
 fn may_call_debugobjects() -> bool {
     let _on = PreemptOff::new();
     context::may_lock()

@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Callbacks whose grace period is over, of either engine: called by workers of their own, so that no
-//! object waits for a callback.
+//! Runs the callbacks whose grace period has ended, in workers of their own, so that no object
+//! waits for a callback.
 //!
 //! ```text
-//!  a batch's worker, or the monitor's      Found: sorts callbacks out of a block or list
+//!  worker of a batch, or of the monitor    FoundCallbacks: the callbacks of a block or list
 //!    |
-//!    +--> calls     one worker per CPU: BH disabled around each, in their order
+//!    +--> calls     one worker per CPU, in order, with BH disabled around each
 //!    +--> sleeping  up to SLEEPERS workers per CPU, one callback each at a time
 //! ```
 //!
-//! So a callback that takes long holds up non-sleeping ones of the same CPU, as one of call_rcu()
-//! does; and a CPU's callbacks that sleep hold up others of that kind only where there are [`SLEEPERS`] of
-//! them at a time.
+//! So a long callback delays later non-sleeping ones of the same CPU, as with call_rcu(). Callbacks
+//! that sleep delay others of their kind only if [`SLEEPERS`] of them sleep on the same CPU.
 
 use crate::{
     entry::{Call, ReadyCalls, FUNC},
@@ -33,27 +32,27 @@ use kernel::{
 };
 use pin_init::pin_init_array_from_fn;
 
-/// Callbacks of a CPU that can sleep at a time.
+/// Callbacks of a CPU that can sleep at the same time.
 pub(crate) const SLEEPERS: usize = 4;
 
-/// What the lock protects.
+/// The state under [`Calls::queues`].
 struct Queues {
     calls: ReadyCalls,
     sleeping: ReadyCalls,
-    /// Callbacks that were taken off `sleeping` since the start.
+    /// Callbacks that were removed from `sleeping` so far.
     started: usize,
-    /// The number of the one that each sleeper is at.
+    /// The sequence number, by `started`, of the callback that each worker is running.
     running: [Option<usize>; SLEEPERS],
-    /// Which of them are queued, or run.
+    /// Whether the worker is queued or running.
     busy: [bool; SLEEPERS],
-    /// The tasks that are in a callback: of the sleepers, and the other one.
+    /// The tasks that run callbacks, last the one of `calls`; 0: none.
     running_tasks: [usize; SLEEPERS + 1],
 }
 
-/// A CPU's part.
+/// The ready callbacks of a CPU, and their workers.
 #[pin_data]
 pub(crate) struct Calls {
-    /// Nothing but heads is touched with it held.
+    /// A leaf lock: only heads are accessed under it.
     #[pin]
     queues: RawSpinLock<Queues>,
     #[pin]
@@ -62,18 +61,18 @@ pub(crate) struct Calls {
     sleepers: [DelayedWork<SleepWork>; SLEEPERS],
     /// Callbacks that have returned.
     invoked: Atomic<u64>,
-    /// Callbacks that were lost or never queued, as their head was queued again.
+    /// Callbacks that are lost because their head was queued twice.
     leaked: Atomic<u64>,
     workqueues: WorkQueues,
 }
 
-/// One as its work items know it.
+/// Back reference from the work items.
 type CallsRef = OwnerRef<Calls>;
 
 impl Calls {
-    /// Without callbacks, in place.
     pub(crate) fn new(workqueues: WorkQueues) -> impl PinInit<Self> {
-        // SAFETY: It is pinned, part of a krcp, whose engine waits for the workers before that is dropped.
+        // SAFETY: Pinned as a part of a krcp; the engine waits for the workers before it drops
+        // that.
         let owner = |this| unsafe { CallsRef::new(this) };
         let queues = Queues {
             calls: ReadyCalls::new(),
@@ -101,7 +100,7 @@ impl Calls {
         f(&mut queues)
     }
 
-    /// Takes callbacks over whose grace period is over.
+    /// Queues callbacks whose grace period has ended to the workers.
     ///
     /// # Context
     ///
@@ -123,13 +122,13 @@ impl Calls {
         if any_sleeping {
             self.wake_sleeper();
         }
-        // Last: this worker may take the CPU at once, and keep it.
+        // Last, as this worker may preempt the caller at once.
         if any {
             self.work.queue(&self.workqueues.calls, 0);
         }
     }
 
-    /// Queues one of the workers for callbacks that may sleep, if there is work and one is idle.
+    /// Queues an idle worker for callbacks that may sleep, if there is one, and a callback for it.
     fn wake_sleeper(&self) {
         let idle = self.with(|queues| {
             if queues.sleeping.is_empty() {
@@ -144,7 +143,7 @@ impl Calls {
         }
     }
 
-    /// Waits until the callbacks that were added so far have returned.
+    /// Waits until all callbacks that were added before the call have returned.
     ///
     /// # Context
     ///
@@ -160,7 +159,7 @@ impl Calls {
         });
     }
 
-    /// Whether the caller, a task, is one of the callbacks.
+    /// Whether the current task is running one of the callbacks.
     pub(crate) fn is_caller(&self) -> bool {
         let task = callback::this_task();
         self.with(|queues| queues.running_tasks.contains(&task))
@@ -171,19 +170,19 @@ impl Calls {
         self.with(|queues| queues.calls.len() + queues.sleeping.len())
     }
 
-    /// Callbacks that have returned, and those that were lost or never queued. Read before the counters of what was
-    /// queued, which are no less then.
+    /// The numbers of callbacks that have returned, and of those that are lost. To be read before
+    /// the counters of queued callbacks, so that these are not lower.
     pub(crate) fn ended(&self) -> (u64, u64) {
-        // ORDERING: Acquire: what was counted before one that is seen is seen, too.
+        // ORDERING: Acquire: sees what was counted before the callbacks were.
         (self.invoked.load(Acquire), self.leaked.load(Acquire))
     }
 
     fn call(&self, head: NonNull<u8>, sleeps: bool) {
-        // SAFETY: It was taken off a list of those whose grace period is over.
+        // SAFETY: From a list of ready callbacks: the grace period has ended.
         match unsafe { callback::invoke(head, FUNC, sleeps) } {
             Some(func) => {
                 unload::returned(func);
-                // ORDERING: Release, after the lock under which it was taken: see `ended()`.
+                // ORDERING: Release, after the lock under which it was removed: see `ended()`.
                 self.invoked.fetch_add(1, Release);
             }
             None => self.leaked.add(1, Relaxed),
@@ -191,7 +190,7 @@ impl Calls {
         gp::cond_resched();
     }
 
-    /// Counts callbacks that are lost with a list that has no end.
+    /// Counts the callbacks that are lost with a cyclic list.
     #[cold]
     fn lose(&self, lost: usize) {
         debug::warn_endless(lost);
@@ -199,12 +198,12 @@ impl Calls {
     }
 }
 
-/// The worker for callbacks that don't sleep.
+/// The worker for callbacks that may not sleep.
 struct CallWork(CallsRef);
 
 impl Handler for CallWork {
-    /// What is there now: what is added meanwhile queues this again, so a waiter for
-    /// this one waits for no more than it has to.
+    /// Runs only the callbacks that are queued now. Later ones requeue the item, so that flush()
+    /// does not wait for them.
     fn run(&self) {
         let calls = &*self.0;
         let mut ready = calls.with(|queues| {
@@ -252,23 +251,22 @@ impl Handler for SleepWork {
             let Some(head) = head else {
                 return;
             };
-            // This one may sleep.
+            // The callback below may sleep: let another worker continue.
             calls.wake_sleeper();
             calls.call(head, true);
         }
     }
 }
 
-/// Callbacks that were found in a block or list whose grace period is over.
+/// Callbacks that were found in blocks and lists whose grace period has ended.
 pub(crate) struct FoundCallbacks {
-    /// Those that don't sleep, and those that may.
+    /// Those that may not sleep, and those that may.
     ready: [ReadyCalls; 2],
-    /// The last head that was there already, and how many were.
+    /// Heads that were queued twice: the last one found, and their number.
     twice: (Option<NonNull<u8>>, u64),
 }
 
 impl FoundCallbacks {
-    /// An empty set.
     pub(crate) const fn new() -> Self {
         Self {
             ready: [const { ReadyCalls::new() }; 2],
@@ -276,11 +274,11 @@ impl FoundCallbacks {
         }
     }
 
-    /// Adds one that was queued before the others.
+    /// Adds `call` in front: it was queued before the others.
     ///
     /// # Safety
     ///
-    /// Its head was queued under the contract of `rcu_ptr_call()`, and its grace period is over.
+    /// Its head was queued under the contract of `rcu_ptr_call()`, and its grace period has ended.
     pub(crate) unsafe fn push(&mut self, call: Call) {
         // SAFETY: By the safety requirements of this function.
         if !unsafe { self.ready[usize::from(call.sleeps())].push_front(call) } {
@@ -288,7 +286,7 @@ impl FoundCallbacks {
         }
     }
 
-    /// Adds others that were queued later.
+    /// Appends callbacks that were queued later.
     pub(crate) fn append(&mut self, newer: Self) {
         let both = self.ready.iter_mut().zip(newer.ready);
         both.for_each(|(ready, newer)| ready.append(newer));
@@ -296,7 +294,7 @@ impl FoundCallbacks {
     }
 }
 
-/// Traces that `call` was taken.
+/// Traces that `call` was queued.
 #[inline]
 pub(crate) fn trace(engine: c_uint, channel: c_uint, call: Call, caller: usize) {
     trace::call(engine, channel, call.head(), call.sleeps(), caller);

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! /sys/kernel/debug/rcu_ptr: stats, a line per possible CPU and their sums; and barrier, which scripts
-//! write to.
+//! The files in /sys/kernel/debug/rcu_ptr.
 
 use crate::{api, delays, engine::Gauges, params, sheaves::stats::CachesFile};
 use kernel::{debugfs, fmt, prelude::*, uaccess::UserSliceReader};
 
-/// The files; they go when the value is dropped.
+/// The files, removed when the value is dropped.
 #[pin_data]
 pub(crate) struct Files {
     #[pin]
@@ -21,7 +20,7 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// Makes the folder and the files. Without CONFIG_DEBUG_FS nothing happens. May sleep.
+    /// Creates the directory and the files, if the kernel has CONFIG_DEBUG_FS. May sleep.
     pub(crate) fn new() -> impl PinInit<Self> {
         let dir = debugfs::Dir::new(c"rcu_ptr");
         pin_init!(Self {
@@ -45,6 +44,7 @@ fn line(f: &mut fmt::Formatter<'_>, g: &Gauges) -> fmt::Result {
     )
 }
 
+/// Shows `stats`: a line per possible CPU, and their sums.
 fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let mut sum = Gauges::default();
     writeln!(f, "engine={}", params::engine().name())?;
@@ -57,9 +57,9 @@ fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
     line(f, &sum)
 }
 
-/// [`api::barrier()`] for scripts: 1 runs it, nothing else is accepted.
+/// Runs [`api::barrier()`] if 1 is written to `barrier`; nothing else is accepted.
 fn run_barrier(_: &(), reader: &mut UserSliceReader) -> Result {
-    // A digit and a newline.
+    // Room for a digit and a newline.
     let mut text = [0; 2];
     let n = reader.len();
     let text = text.get_mut(..n).ok_or(EINVAL)?;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How long objects waited, as histograms in /sys/kernel/debug/rcu_ptr/delays: one of the engine, and one of
-//! each cache.
+//! Histograms of the time from call to free, one of the engine and one of each cache, in
+//! /sys/kernel/debug/rcu_ptr/delays.
 //!
-//! Objects are not stamped, as a call would pay for that. Stamped is what holds them: a block or sheaf when it
-//! is taken into use, a list when it gets its first object. All objects count with its age when they are
-//! reclaimed, so with the longest that any of them can have waited. A block that the
-//! monitor installed may be there before its first object, for a drain interval at most.
+//! Objects carry no timestamp, which would cost every call. Their container does: a block or a
+//! sheaf is stamped when it is opened, a list when its first object is linked. When its objects are
+//! reclaimed they all count with the age of the container, which is the upper bound. A block that
+//! the monitor has opened may be up to a drain interval older than its first object.
 
 use crate::{params, sheaves::stats, sys::pinned_timer::jiffies};
 use kernel::{
@@ -14,30 +14,29 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// The last bucket has all that waited for 2^14 jiffies or more, a minute at 250 Hz.
+/// The last bucket has waits of 2^14 jiffies and more, which is a minute at 250 Hz.
 const BUCKETS: usize = 16;
 
-/// Objects by the time that they waited: bucket `i` has those with less than 2^i jiffies, and no less than
-/// half of that.
+/// A histogram: bucket `i` counts the objects that waited for less than 2^i jiffies, and not less
+/// than half of that.
 pub(crate) struct Delays([Atomic<u64>; BUCKETS]);
 
-/// Those of the engine.
+/// The histogram of the engine.
 pub(crate) static ENGINE: Delays = Delays::new();
 
 impl Delays {
-    /// No objects.
     pub(crate) const fn new() -> Self {
         Self([const { Atomic::new(0) }; BUCKETS])
     }
 
-    /// Counts `objects` that have waited since `since`, in jiffies, of which the low 32 bits matter.
+    /// Counts `objects` that have waited since `since`, the low 32 bits of jiffies.
     pub(crate) fn add(&self, since: u32, objects: usize) {
         let age = (jiffies() as u32).wrapping_sub(since);
         let bucket = (u32::BITS - age.leading_zeros()) as usize;
         self.0[bucket.min(BUCKETS - 1)].add(objects as u64, Relaxed);
     }
 
-    /// The rest of a line.
+    /// Shows all buckets, and ends the line.
     pub(crate) fn show_buckets(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let buckets = self.0.iter().enumerate();
         for (i, bucket) in buckets.clone().take(BUCKETS - 1) {
@@ -51,7 +50,7 @@ impl Delays {
     }
 }
 
-/// The text of the file. May sleep.
+/// Shows the file `delays`. May sleep.
 pub(crate) fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
     write!(f, "engine={}", params::engine().name())?;
     ENGINE.show_buckets(f)?;

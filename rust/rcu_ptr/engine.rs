@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What an engine is: how it takes objects, the barrier, counters and gauges.
+//! The trait of both engines.
 
 use crate::{
     calls::Calls,
@@ -12,20 +12,21 @@ use crate::{
 };
 use core::ptr::NonNull;
 
-/// A way to batch objects until their grace period is over. One runs per load of the module
-/// (parameter `engine`), so all of it is static: no call is indirect.
+/// Collects objects and callbacks in batches until their grace periods have ended. One engine runs
+/// per load of the module (parameter `engine`), so there is no state in the type and no indirect
+/// call.
 ///
 /// # Context
 ///
 /// Any, NMI included, where a function says nothing else.
 pub(crate) trait Engine: Single {
-    /// What it has of each CPU.
+    /// Its per-CPU state.
     type Krcp: KrcpOps;
 
     /// The krcp of every possible CPU.
     fn krc() -> &'static PerCpu<Self::Krcp>;
 
-    /// Takes `object`, which has an 8-byte `field`. Never fails.
+    /// Queues `object`, which has an 8-byte `field`. Never fails.
     ///
     /// # Context
     ///
@@ -44,47 +45,48 @@ pub(crate) trait Engine: Single {
     /// As for [`Engine::queue()`].
     unsafe fn queue_nolock(object: NonNull<u8>, field: NonNull<u8>, caller: usize);
 
-    /// Takes `call`, whose head has its function already. Never fails.
+    /// Queues `call`, whose head has its function already. Never fails.
     ///
     /// # Safety
     ///
     /// The head is valid, and the caller's to give away.
     unsafe fn call(call: Call, caller: usize);
 
-    /// Takes `object`, which needs no field, if there is room. `false`: there is none.
+    /// Queues `object`, which needs no field. Returns `false` if there is no slot for it.
     ///
     /// # Safety
     ///
     /// As for [`Engine::queue()`], but for the field.
     unsafe fn try_queue_nolock(object: NonNull<u8>, caller: usize) -> bool;
 
-    /// Takes `object`, which needs no field; or waits for a grace period and frees it. May sleep.
+    /// Queues `object`, which needs no field, or waits for a grace period and frees it. May sleep.
     ///
     /// # Safety
     ///
     /// As for [`Engine::queue()`], but for the field.
     unsafe fn queue_mightsleep(object: NonNull<u8>, caller: usize);
 
-    /// Waits until everything queued before the call is freed. Callbacks are given to [`Self::calls()`]. May sleep.
+    /// Waits until all objects that were queued before the call are freed, and all callbacks are in
+    /// [`Self::calls()`]. May sleep.
     fn barrier();
 
-    /// The callbacks of `cpu` whose grace period is over.
+    /// The callbacks of `cpu` whose grace period has ended.
     fn calls(cpu: i32) -> &'static Calls {
         Self::krc().of(cpu).get_ref().calls()
     }
 
-    /// Frees cached blocks beyond a limit that was set just now. Process context, interrupts on.
+    /// Frees the cached blocks that exceed a new limit. Process context, interrupts on.
     fn trim();
 
-    /// Applies a drain interval that was set just now: nothing waits for longer than that, even if the
-    /// monitor was armed for longer. Process context, interrupts on.
+    /// Applies a new drain interval to what is queued, even if the monitor was armed for longer.
+    /// Process context, interrupts on.
     fn update_drain_interval();
 
-    /// The address of the `index`th word of `cpu`'s state that changes when objects are queued, 0 past the
-    /// last: for watchpoints of debuggers and tests. Any context but NMI.
+    /// The address of the `index`th word of the state of `cpu` that changes when objects are
+    /// queued, for watchpoints; 0 past the last one. Any context but NMI.
     fn word(cpu: i32, index: usize) -> usize;
 
-    /// Counts an object that is leaked for misuse.
+    /// Adds to the counter `leaked` of this CPU.
     fn count_leaked();
 
     /// Counters and gauges of `cpu`, a possible one. Any context but NMI.
@@ -106,7 +108,7 @@ pub(crate) trait Engine: Single {
 pub(crate) struct Gauges {
     pub(crate) cpu: i32,
     pub(crate) stats: Stats,
-    /// Objects that wait for no grace period yet.
+    /// Objects whose grace period has not been requested.
     pub(crate) queued: usize,
     /// Objects in batches.
     pub(crate) in_batches: usize,

@@ -4,9 +4,9 @@
 //! notifier. Rust's types begin here.
 //!
 //! A hot function is exported as it is and has the fast path. Otherwise it ends in a tail call to
-//! shim.c, which knows the caller's address by then, and which calls a function `rcu_ptr_rs_*` of this
-//! file. The contract of a function is that of include/linux/rcu_ptr.h: objects and heads are live and
-//! the caller's to give away, fields lie in their objects.
+//! shim.c, which knows the caller's address by then, and which calls a function `rcu_ptr_rs_*` of
+//! this file. The contract of a function is that of include/linux/rcu_ptr.h: objects and heads are
+//! live and the caller's to give away, fields lie in their objects.
 //!
 //! ```text
 //!  rcu_ptr_kvfree(p, field)          macro of rcu_ptr.h: checks type and offset of the field
@@ -53,15 +53,16 @@ use kernel::{
     prelude::*,
 };
 
-/// Whether the exported functions may use the fast path: the engine is `lockless`, and the trace event of
-/// queued objects is off.
+/// Whether the exported functions may use the fast path: the engine is `lockless`, and the trace
+/// event of queued objects is off.
 #[inline(always)]
 fn fast_path_enabled() -> bool {
     current_block::in_charge() && !trace::queue_is_on()
 }
 
-/// Stores an object in this CPU's block, if the fast path is `enabled` and the object passes the check.
-/// Otherwise ends in `no_slot`, with preemption disabled, where there is no free slot, or in `other`.
+/// Stores an object in this CPU's block, if the fast path is `enabled` and the object passes the
+/// check. Otherwise ends in `no_slot`, with preemption disabled, where there is no free slot, or in
+/// `other`.
 #[inline(always)]
 fn free_fast_path(
     field: *mut c_void,
@@ -83,8 +84,8 @@ fn free_fast_path(
 
 /// `rcu_ptr_kvfree()`, exported by shim.c.
 ///
-/// The calls to C are tail calls, so that `_RET_IP_` there is this function's caller: nothing may follow
-/// them. The fast path calls nothing.
+/// The calls to C are tail calls, so that `_RET_IP_` there is this function's caller: nothing may
+/// follow them. The fast path calls nothing.
 #[no_mangle]
 extern "C" fn __rcu_ptr_kvfree(field: *mut c_void, ptr: *mut c_void) {
     free_fast_path(
@@ -335,9 +336,10 @@ unsafe extern "C" fn rcu_ptr_rs_module_going(module: *mut bindings::module) {
     }
 }
 
-// Caches. A `struct rcu_ptr_cache *` from C is a live `&Cache`: `rcu_ptr_cache_create()` has returned it, and
-// it has not been destroyed since. Functions that modules call, or that pass it on to shim.c, have the type of
-// the pointer in their signatures: kCFI compares these on indirect calls.
+// Caches. A `struct rcu_ptr_cache *` from C is a live `&Cache`: `rcu_ptr_cache_create()` has
+// returned it, and it has not been destroyed since. Functions that modules call, or that pass it on
+// to shim.c, have the type of the pointer in their signatures: kCFI compares these on indirect
+// calls.
 
 /// The [`Cache`] of a pointer from C.
 ///
@@ -475,7 +477,8 @@ unsafe extern "C" fn rcu_ptr_cache_free_rcu(
     }
 }
 
-/// Continues [`rcu_ptr_cache_free()`] and [`rcu_ptr_cache_free_rcu()`] where there was no free slot.
+/// Continues [`rcu_ptr_cache_free()`] and [`rcu_ptr_cache_free_rcu()`] where there was no free
+/// slot.
 ///
 /// # Safety
 ///
@@ -603,7 +606,8 @@ unsafe extern "C" fn rcu_ptr_cache_get_stats(
     unsafe { out.write(counts(cache(cache_ptr))) };
 }
 
-// Hooks of include/linux/rcu_ptr_test.h for tests and debuggers: a build with `RCU_PTR_TEST=n` has none.
+// Hooks of include/linux/rcu_ptr_test.h for tests and debuggers: a build with `RCU_PTR_TEST=n` has
+// none.
 
 /// `rcu_ptr_word()`.
 #[cfg(RCU_PTR_TEST)]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Fault injection for tests: caches ask here before they allocate memory, and engines before they allocate
-//! a block. (The kernel's own fault injection reaches tasks only, and few kernels have it.)
+//! Fault injection for tests, at the allocations of caches and at the engines' allocations of
+//! blocks. (The kernel's own fault injection only affects tasks, and few kernels have it.)
 //!
 //! # Context
 //!
@@ -14,8 +14,8 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// Allocations of a kind, of which some may fail: in the upper half how many there are up to the first that fails,
-/// inclusive; in the lower one how many are still to fail.
+/// Which allocations fail. Upper 32 bits: allocations up to and including the next failure. Lower
+/// 32 bits: failures left.
 pub(crate) struct Faults(Atomic<u64>);
 
 /// Allocations of caches.
@@ -26,8 +26,9 @@ pub(crate) static BLOCKS: Faults = Faults(Atomic::new(0));
 const HALF: u32 = u32::BITS;
 
 impl Faults {
-    /// Lets the `nth` allocation from now on fail, and as many as `times` in all; 0: none.
-    /// Returns how many allocations the last call's first failure was still away; 0: it has happened.
+    /// Lets `times` allocations fail, beginning with the `nth` from now on; none if either is 0.
+    /// Returns how many allocations were left up to the first failure of the previous call; 0: it
+    /// has happened.
     #[cfg_attr(not(RCU_PTR_TEST), allow(dead_code))]
     pub(crate) fn set(&self, nth: u64, times: u64) -> u64 {
         let [nth, times] = [nth, times].map(|n| n.min(u32::MAX.into()));
@@ -69,23 +70,23 @@ impl Faults {
     }
 }
 
-/// Memory for a cache is about to be allocated.
+/// To be called before memory for a cache is allocated.
 ///
 /// # Errors
 ///
-/// `ENOMEM` where a test wants it.
+/// `ENOMEM` if the allocation is to fail.
 #[inline]
 pub(crate) fn point() -> Result {
     CACHES.point()
 }
 
-/// A page for a block: [`mem::alloc_page()`], in its context.
+/// Allocates a page for a block, in the context of [`mem::alloc_page()`].
 pub(crate) fn alloc_page(gfp: u32) -> Option<NonNull<u8>> {
     BLOCKS.point().ok()?;
     mem::alloc_page(gfp)
 }
 
-/// A page for a block: [`mem::alloc_page_nolock()`], in its context.
+/// Allocates a page for a block, in the context of [`mem::alloc_page_nolock()`].
 pub(crate) fn alloc_page_nolock() -> Option<NonNull<u8>> {
     BLOCKS.point().ok()?;
     mem::alloc_page_nolock()

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What runs from module init to module exit: an engine, and all caches. One instance of each, with its
-//! shrinker and its hotplug callbacks.
+//! Services that run from module init to module exit: the engine, and the caches. Each has one
+//! instance, a shrinker and CPU hotplug callbacks.
 
 use crate::sys::{
     hotplug::{Callbacks, Hotplug, IrqWorksRun},
@@ -13,13 +13,12 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// Something of which there is one instance, in a place that [`single!`] gives it.
+/// A singleton; [`single!`] provides its storage.
 pub(crate) trait Single: Sized + 'static {
-    /// Where the instance is.
     fn instance() -> &'static Instance<Self>;
 }
 
-/// Gives a [`Single`] its place, and `get()`.
+/// Implements [`Single`], and `get()`.
 macro_rules! single {
     ($service:ty) => {
         impl $crate::instance::Single for $service {
@@ -42,37 +41,39 @@ macro_rules! single {
 }
 pub(crate) use single;
 
-/// What runs from module init to module exit.
+/// A singleton that runs from module init to module exit.
 pub(crate) trait Service: Single {
-    /// What memory reclaim calls, and the shrinker's name.
+    /// Its shrinker, and the name of that.
     type Shrinker: Shrink;
     const SHRINKER: &'static CStr;
-    /// What CPU hotplug calls, and the callbacks' name.
+    /// Its CPU hotplug callbacks, and their name.
     type Hotplug: Callbacks;
     const HOTPLUG: &'static CStr;
 
-    /// The first step of the end, at module exit: no more calls come in, CPUs that go down still call back. May sleep.
+    /// The first step of module exit: there are no new calls, and the hotplug callbacks are still
+    /// registered. May sleep.
     fn drain(&self) {}
 
-    /// The last one: no more callbacks come. Ends all work items, and gives all memory back. May sleep.
+    /// The last step: the hotplug callbacks are unregistered. Stops all work items and frees all
+    /// memory. May sleep.
     fn stop(&self);
 }
 
-/// The place of an instance.
+/// The pointer to a singleton, NULL while it does not run.
 pub(crate) struct Instance<S>(Atomic<*mut S>);
 
 impl<S> Instance<S> {
-    /// An empty place.
     pub(crate) const fn none() -> Self {
         Self(Atomic::new(ptr::null_mut()))
     }
 
-    /// The instance.
+    /// The instance, which runs.
     #[inline]
     pub(crate) fn get(&self) -> &'static S {
-        // SAFETY: Set by `Running::start()` before anything that calls this is reachable: the exports are
-        // resolved after module init, the callbacks registered after the store. Reset in the drop of
-        // `Running`, when the users of the exports are gone and the callbacks unregistered.
+        // SAFETY: Set by `Running::start()` before anything that calls this is reachable: the
+        // exports are resolved after module init, the callbacks registered after the store. Reset
+        // in the drop of `Running`, when the users of the exports are gone and the callbacks
+        // unregistered.
         unsafe { &*self.0.load(Relaxed) }
     }
 }
@@ -84,17 +85,18 @@ pub(crate) struct Running<S: Service> {
 }
 
 impl<S: Service> Running<S> {
-    /// Puts `service` in its place, and registers its shrinker and hotplug callbacks. May sleep; at module init.
+    /// Starts `service`, and registers its shrinker and hotplug callbacks. May sleep; at module
+    /// init.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, what `service` fails with, and what the registrations do.
+    /// `ENOMEM`, and the errors of `service` and of the registrations.
     pub(crate) fn start(service: impl PinInit<S, Error>, irq_works: &IrqWorksRun) -> Result<Self> {
         let service = KBox::pin_init(service, GFP_KERNEL)?;
         // SAFETY: It stays where it is until it is dropped.
         let service = KBox::into_raw(unsafe { Pin::into_inner_unchecked(service) });
-        // ORDERING: It is not looked at before module init has returned, or before the registrations
-        // below, which order it themselves.
+        // ORDERING: None needed: it is read after module init has returned, or by callbacks, which
+        // the registrations below order after this.
         S::instance().0.store(service, Relaxed);
         let mut running = Self {
             shrinker: None,
@@ -109,15 +111,14 @@ impl<S: Service> Running<S> {
 
 impl<S: Service> Drop for Running<S> {
     fn drop(&mut self) {
-        let place = S::instance();
+        let instance = S::instance();
         self.shrinker = None;
-        place.get().drain();
+        instance.get().drain();
         self.hotplug = None;
-        place.get().stop();
-        let service = place.0.load(Relaxed);
-        place.0.store(ptr::null_mut(), Relaxed);
-        // SAFETY: `start()` made it with `KBox::into_raw()`; `stop()` has ended all its work, and
-        // it can't be reached otherwise any more.
+        instance.get().stop();
+        let service = instance.0.xchg(ptr::null_mut(), Relaxed);
+        // SAFETY: From `KBox::into_raw()` in `start()`. `stop()` has ended its work items, and
+        // nothing else refers to it any more.
         drop(unsafe { Pin::new_unchecked(KBox::from_raw(service)) });
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the krcps of both engines have in common (`struct kfree_rcu_cpu`: one of each CPU): their work items
-//! and workqueues, and how memory reclaim sees them.
+//! What the krcps of both engines have in common (`struct kfree_rcu_cpu`: one of each CPU): their
+//! work items and workqueues, and how memory reclaim sees them.
 
 use crate::{
     calls::Calls,
@@ -36,15 +36,16 @@ pub(crate) trait KrcpOps: Sync + Sized + 'static {
     /// Allocates the blocks that are missing, in a worker.
     fn refill(&self);
 
-    /// Delays the next refill. Returns how many objects and blocks [`Self::shrink()`] would give back.
+    /// Delays the next refill. Returns how many objects and blocks [`Self::shrink()`] would give
+    /// back.
     ///
     /// # Context
     ///
     /// Memory reclaim: nothing is allocated.
     fn shrinkable(&self) -> usize;
 
-    /// Frees unused blocks, and starts grace periods for queued objects, which count as given back. Returns
-    /// how much that is.
+    /// Frees unused blocks, and starts grace periods for queued objects, which count as given back.
+    /// Returns how much that is.
     ///
     /// # Context
     ///
@@ -87,8 +88,8 @@ impl<K: KrcpOps, const N: usize> KrcpCommon<K, N> {
         })
     }
 
-    /// Queues the refill worker, with a delay if `backoff`; `waiting` objects are queued. Returns `false` if
-    /// it was queued already.
+    /// Queues the refill worker, with a delay if `backoff`; `waiting` objects are queued. Returns
+    /// `false` if it was queued already.
     ///
     /// # Context
     ///
@@ -99,8 +100,8 @@ impl<K: KrcpOps, const N: usize> KrcpCommon<K, N> {
         } else {
             0
         };
-        // ORDERING: Full, by the workqueue: a run that this finds pending counts the blocks afterwards. One that
-        // has begun is followed by another.
+        // ORDERING: Full, by the workqueue: a run that this finds pending counts the blocks
+        // afterwards. One that has begun is followed by another.
         let queued = self.refill.queue(&self.queues.refill, delay);
         if queued && backoff {
             trace::defer(self.cpu, trace::DEFER_REFILL, waiting);

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The 8-byte link: the next link and this object's own offset in one word.
+//! The 8-byte link: the address of the next link, and the offset of the field in its object, in one
+//! word.
 //!
-//! Where the kernel keeps the start of the object in the second word of its `rcu_head`, the field's
-//! distance from the start is in the link here: it is below 4096 and a multiple of 8, so 9 bits hold
-//! it, and a kernel address leaves more than that unused: its alignment bits and the bits above the
-//! virtual address space, all ones.
+//! The kernel's kvfree_rcu() has the start of the object in the second word of the `rcu_head`. Here
+//! the offset of the field, a multiple of 8 below 4096, needs 9 bits. A kernel address has more
+//! than that to spare: the alignment bits, and the bits above the virtual address space, which are
+//! all ones.
 //!
 //! ```text
 //!   63            56 55                          0
@@ -18,8 +19,8 @@
 //!  +---------+----+-----------------------------+------+
 //! ```
 //!
-//! A callback is linked through its `rcu_head`, which is all there is of it: bit "call" is set then, and the
-//! bits of the offset hold the tags of its word.
+//! A callback is linked through its `rcu_head`: bit "call" is set, and the bits of the offset have
+//! the tags of the callback (entry.rs).
 
 /// Offsets are multiples of this, and links are aligned to it.
 pub(crate) const LINK_ALIGN: usize = 8;
@@ -29,11 +30,11 @@ pub(crate) const MAX_OFFSET: usize = 4096;
 const ALIGN_BITS: u32 = LINK_ALIGN.trailing_zeros();
 const OFFSET_BITS: u32 = (MAX_OFFSET / LINK_ALIGN).trailing_zeros();
 
-/// How addresses and offsets are packed where every kernel address has all bits from `VA_BITS`
-/// upwards set, up to bit 63 (`TAG_BITS` == 0) or up to the tag in the topmost `TAG_BITS` bits.
+/// The layout for kernel addresses that have all bits from `VA_BITS` upwards set, up to bit 63
+/// (`TAG_BITS` == 0) or up to a tag in the topmost `TAG_BITS` bits.
 ///
-/// Bit `VA_BITS` itself is kept: it is always set in an address, so that no address packs to the
-/// zero that stands for "no next link".
+/// Bit `VA_BITS` itself, which is always set, is kept: so no address packs to 0, which means that
+/// there is no next link.
 pub(crate) struct PackedLink<const VA_BITS: u32, const TAG_BITS: u32>;
 
 impl<const VA_BITS: u32, const TAG_BITS: u32> PackedLink<VA_BITS, TAG_BITS> {
@@ -54,10 +55,8 @@ impl<const VA_BITS: u32, const TAG_BITS: u32> PackedLink<VA_BITS, TAG_BITS> {
     /// The topmost `TAG_BITS` bits.
     const TAG_MASK: u64 = !(u64::MAX >> TAG_BITS);
 
-    /// The word for an object whose field is `offset` bytes from its start and is followed by the
-    /// link at address `next` (0: by none).
-    ///
-    /// `offset` must be a multiple of 8 below 4096, `next` 0 or an aligned kernel address.
+    /// The word of an object whose field is at `offset`, a multiple of 8 below 4096. `next` is the
+    /// address of the next link, or 0.
     #[inline]
     pub(crate) const fn pack(next: u64, offset: usize) -> u64 {
         let () = Self::FITS;
@@ -66,14 +65,13 @@ impl<const VA_BITS: u32, const TAG_BITS: u32> PackedLink<VA_BITS, TAG_BITS> {
         (next & Self::TAG_MASK) | (addr << OFFSET_BITS) | offset
     }
 
-    /// The word for a callback with these tags, a number below 512, followed by the link at address
-    /// `next`.
+    /// The word of a callback with these tags, a number below 512.
     #[inline]
     pub(crate) const fn pack_call(next: u64, tags: usize) -> u64 {
         Self::pack(next, tags << ALIGN_BITS) | Self::CALL
     }
 
-    /// The tags of a callback; `None`: the word is that of an object.
+    /// The tags, or `None` for the word of an object.
     #[inline]
     pub(crate) const fn tags(word: u64) -> Option<usize> {
         if word & Self::CALL == 0 {
@@ -82,7 +80,7 @@ impl<const VA_BITS: u32, const TAG_BITS: u32> PackedLink<VA_BITS, TAG_BITS> {
         Some(Self::offset(word) >> ALIGN_BITS)
     }
 
-    /// The address of the next link, 0 when there is none.
+    /// The address of the next link, or 0.
     #[inline]
     pub(crate) const fn next(word: u64) -> u64 {
         let () = Self::FITS;
@@ -93,7 +91,7 @@ impl<const VA_BITS: u32, const TAG_BITS: u32> PackedLink<VA_BITS, TAG_BITS> {
         (word & Self::TAG_MASK) | Self::ONES | (addr << ALIGN_BITS)
     }
 
-    /// How far from the start of its object the field is.
+    /// The offset of the field in its object.
     #[inline]
     pub(crate) const fn offset(word: u64) -> usize {
         ((word & Self::OFFSET_MASK) << ALIGN_BITS) as usize

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Objects linked through their own 8-byte field, and callbacks through their `rcu_head`, where there is no
-//! block: the list that engine `rfc` has under its lock, and the one that any context pushes to (engine
-//! `lockless`; `rfc` after a failed trylock).
+//! Lists of objects that are linked through their own 8-byte field, and of callbacks that are
+//! linked through their `rcu_head`, for where there is no block. Engine `rfc` has one under its
+//! lock. Any context can push to the other, which engine `lockless` uses, and `rfc` after a failed
+//! trylock.
 //!
-//! An object that is pushed again while it is linked overwrites its own link. Right after the first time
-//! that is refused. Later it closes a cycle, or makes two lists share their ends; no list is freed before
-//! [`LinkChain::check()`] or [`ObjectList::is_sound()`] has found its end.
+//! An object that is pushed again while it is linked overwrites its own link. If it is still the
+//! newest one the push fails. Otherwise the list becomes cyclic, or two lists share their ends: no
+//! list is freed before [`LinkChain::check()`] or [`ObjectList::is_sound()`] has found its end.
+//!
+//! No kernel dependencies: compiled by the host tests.
 
 use crate::{
     entry::Call,
@@ -17,20 +20,20 @@ use crate::{
 };
 use core::ptr::{with_exposed_provenance_mut, NonNull};
 
-/// What is linked.
+/// An object or callback with its link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Linked {
-    /// An object through its field.
+    /// An object, linked through its field.
     Object {
         object: NonNull<u8>,
         field: NonNull<u8>,
     },
-    /// A callback through its head.
+    /// A callback, linked through its head.
     Call(Call),
 }
 
 impl Linked {
-    /// Where its link is.
+    /// The word that holds the link.
     #[inline]
     pub(crate) fn link(self) -> NonNull<u8> {
         match self {
@@ -39,7 +42,7 @@ impl Linked {
         }
     }
 
-    /// Where it starts.
+    /// The start of the object, or the head.
     pub(crate) fn start(self) -> NonNull<u8> {
         match self {
             Self::Object { object, .. } => object,
@@ -47,7 +50,7 @@ impl Linked {
         }
     }
 
-    /// What stands for it in a block.
+    /// The entry, as it is stored in a block.
     #[inline]
     pub(crate) fn word(self) -> NonNull<u8> {
         match self {
@@ -56,7 +59,7 @@ impl Linked {
         }
     }
 
-    /// What it counts as when it is linked.
+    /// The counter of those that are linked.
     #[inline]
     pub(crate) fn counter(self) -> Counter {
         match self {
@@ -65,12 +68,12 @@ impl Linked {
         }
     }
 
-    /// Writes the link, followed by the one at address `next`. Returns the address of the new one.
+    /// Writes the link, with `next` as the address of the next one. Returns its own address.
     ///
     /// # Safety
     ///
-    /// What is linked is the caller's to give away. The field lies in its object, is valid for writes of 8
-    /// bytes, aligned, and less than [`MAX_OFFSET`] from its start; or the head is valid.
+    /// The object or head is the caller's to give away. The field is aligned, valid for writes of 8
+    /// bytes, and less than [`MAX_OFFSET`] bytes from the start of its object; the head is valid.
     #[inline]
     unsafe fn write(self, next: u64) -> u64 {
         let word = match self {
@@ -88,18 +91,20 @@ impl Linked {
         link.as_ptr().expose_provenance() as u64
     }
 
-    /// What is linked through the word at `link`, and the address of the next one.
+    /// The object or callback that is linked through the word at `link`, and the address of the
+    /// next link.
     ///
     /// # Safety
     ///
-    /// [`Self::write()`] wrote it, and whose it is has not been given back.
+    /// [`Self::write()`] has written the word, and its object has not been freed.
     unsafe fn read(link: NonNull<u8>) -> (Self, u64) {
         // SAFETY: By the safety requirements of this function.
         let word = unsafe { link.cast::<Plain<u64>>().as_ref().get() };
         let linked = match Packing::tags(word) {
             Some(tags) => Self::Call(Call::with_tags(link.as_ptr().expose_provenance(), tags)),
             None => Self::Object {
-                // SAFETY: By the safety requirements of this function the object starts that far before.
+                // SAFETY: By the safety requirements of this function the offset is that of the
+                // field.
                 object: unsafe { link.sub(Packing::offset(word)) },
                 field: link,
             },
@@ -108,39 +113,37 @@ impl Linked {
     }
 }
 
-/// Where a [`Chain`] ends.
+/// What is known of the end of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ListEnd {
-    /// After so many objects, each of them another.
+    /// The list has this number of objects.
     At(usize),
-    /// Further away than it was looked for.
+    /// It is further away than the limit.
     NotWithinLimit,
-    /// Nowhere: an object of the chain was pushed again. So many steps showed it.
+    /// There is none: an object was pushed again. Found after this number of steps.
     Cyclic(usize),
 }
 
-/// What is linked, newest first.
+/// An owned list, newest first.
 ///
 /// # Invariants
 ///
-/// `first` is 0 or the address of a link word, as [`Linked::write()`] writes it; each leads to the next one.
-/// The chain owns what is linked.
+/// `first` is 0 or the address of a link that [`Linked::write()`] has written, as is the next of
+/// each link. The chain owns the objects.
 pub(crate) struct LinkChain {
     first: u64,
 }
 
 impl LinkChain {
-    /// No objects.
     pub(crate) const fn new() -> Self {
         Self { first: 0 }
     }
 
-    /// Whether there is no object.
     pub(crate) fn is_empty(&self) -> bool {
         self.first == 0
     }
 
-    /// Adds `linked`. `false`: it is the newest already, and nothing was done.
+    /// Adds `linked`. Returns `false` if it is the newest one already; nothing is done then.
     ///
     /// # Safety
     ///
@@ -156,16 +159,16 @@ impl LinkChain {
         true
     }
 
-    /// Looks for the end, at most `limit` objects away; `step` runs at each of them.
+    /// Finds the end, if it is within `limit` objects; calls `step` after each of them.
     pub(crate) fn check(&self, limit: usize, step: impl FnMut()) -> ListEnd {
-        // SAFETY: By the type invariants `at` is the link word of an owned object.
+        // SAFETY: By the type invariants `at` is the link of an owned object.
         find_end(self.first, limit, |at| unsafe { next_of(at) }, step)
     }
 
-    /// Takes the newest.
+    /// Removes the newest.
     pub(crate) fn pop(&mut self) -> Option<Linked> {
         let link = NonNull::new(with_exposed_provenance_mut::<u8>(self.first as usize))?;
-        // SAFETY: By the type invariants `link` is the link word of something owned.
+        // SAFETY: By the type invariants `link` is the link of something owned.
         let (linked, next) = unsafe { Linked::read(link) };
         // INVARIANT: The rest of the chain.
         self.first = next;
@@ -173,16 +176,16 @@ impl LinkChain {
     }
 }
 
-/// Looks for the end of what is linked from `at` on, where `next` goes on, at most `limit` links away; `step` runs at
-/// each of them.
+/// Finds the end of a list whose first link is `at` and where `next` follows a link, if it is
+/// within `limit` links; calls `step` after each of them.
 pub(crate) fn find_end(
     mut at: u64,
     limit: usize,
     next: impl Fn(u64) -> u64,
     mut step: impl FnMut(),
 ) -> ListEnd {
-    // Brent's algorithm: of the links that are met, the one after a power of two is kept, and in a
-    // cycle it comes again before the next power of two is reached.
+    // Brent's algorithm: keeps the link after each power of two steps. In a cycle, that link comes
+    // again before the next power of two.
     let (mut kept, mut n) = (0, 0usize);
     while at != 0 {
         if at == kept {
@@ -201,11 +204,11 @@ pub(crate) fn find_end(
     ListEnd::At(n)
 }
 
-/// The address in the link word at address `at`.
+/// The address of the link after the one at `at`.
 ///
 /// # Safety
 ///
-/// It is that of an object of a [`Chain`] that the caller owns.
+/// `at` is the link of an object that the caller owns.
 #[inline]
 unsafe fn next_of(at: u64) -> u64 {
     let link = with_exposed_provenance_mut::<Plain<u64>>(at as usize);
@@ -213,10 +216,10 @@ unsafe fn next_of(at: u64) -> u64 {
     Packing::next(unsafe { (*link).get() })
 }
 
-/// Objects of a list that are looked at, or freed, before others get the CPU.
+/// Objects of a list that are checked or freed between two calls of cond_resched().
 pub(crate) const RESCHED_EVERY: usize = 32;
 
-/// The list channel: a [`Chain`] of a known length.
+/// A [`LinkChain`] of known length.
 ///
 /// # Invariants
 ///
@@ -227,7 +230,6 @@ pub(crate) struct ObjectList {
 }
 
 impl ObjectList {
-    /// An empty list.
     pub(crate) const fn new() -> Self {
         Self {
             chain: LinkChain::new(),
@@ -235,17 +237,15 @@ impl ObjectList {
         }
     }
 
-    /// Whether there is no object.
     pub(crate) fn is_empty(&self) -> bool {
         self.chain.is_empty()
     }
 
-    /// Objects in the list.
     pub(crate) fn len(&self) -> usize {
         self.count
     }
 
-    /// Adds `linked`. `false`: it is the newest already, and nothing was done.
+    /// Adds `linked`. Returns `false` if it is the newest one already; nothing is done then.
     ///
     /// # Safety
     ///
@@ -258,10 +258,11 @@ impl ObjectList {
         pushed
     }
 
-    /// Whether the list ends after as many objects as were pushed. If not, one of them was pushed again
-    /// while it was linked, here or elsewhere. `pause` runs after every [`RESCHED_EVERY`] objects.
+    /// Whether the list ends after as many objects as were pushed. Otherwise one of them was pushed
+    /// again, to this list or another, while it was linked. Calls `pause` after every
+    /// [`RESCHED_EVERY`] objects.
     pub(crate) fn is_sound(&self, mut pause: impl FnMut()) -> bool {
-        // A cycle has no end after that many, either.
+        // That finds a cycle, too.
         let (mut at, mut left) = (self.chain.first, self.count);
         while left > 0 {
             let piece = left.min(RESCHED_EVERY);
@@ -269,8 +270,8 @@ impl ObjectList {
                 if at == 0 {
                     return false;
                 }
-                // SAFETY: It was pushed to a list and is not freed yet: what is freed was taken from a list
-                // that was found sound.
+                // SAFETY: It was pushed to a list and has not been freed: objects are only freed
+                // from lists that were found sound.
                 at = unsafe { next_of(at) };
             }
             left -= piece;
@@ -279,37 +280,36 @@ impl ObjectList {
         at == 0
     }
 
-    /// Where the word is that leads to the newest object.
+    /// The address of the head, for watchpoints.
     pub(crate) fn word(&self) -> usize {
         core::ptr::from_ref(&self.chain.first).addr()
     }
 
-    /// Takes the newest.
+    /// Removes the newest.
     pub(crate) fn pop(&mut self) -> Option<Linked> {
         let linked = self.chain.pop()?;
         self.count -= 1;
         Some(linked)
     }
 
-    /// Takes everything.
+    /// Removes everything.
     pub(crate) fn take(&mut self) -> Self {
         core::mem::replace(self, Self::new())
     }
 }
 
-/// What became of an object that was pushed to a [`DeferredList`].
+/// The result of [`DeferredList::push()`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pushed {
-    /// It is the only one.
+    /// The list was empty.
     First,
-    /// There are others.
+    /// The list was not empty.
     Another,
-    /// It is the newest already, and nothing was done.
+    /// It is the newest one already; nothing was done.
     Twice,
 }
 
-/// A list that any context pushes to, and that is taken as a whole (`struct llist_head` with packed links):
-/// in engine lockless what found no block, in engine rfc what found the lock held.
+/// A list that any context pushes to, and that is removed as a whole: an llist with packed links.
 ///
 /// # Context
 ///
@@ -317,20 +317,18 @@ pub(crate) enum Pushed {
 ///
 /// # Invariants
 ///
-/// `head` is the `first` of a [`Chain`].
+/// `head` is the `first` of a [`LinkChain`].
 pub(crate) struct DeferredList {
     head: AtomicLink,
 }
 
 impl DeferredList {
-    /// An empty list.
     pub(crate) fn new() -> Self {
         Self {
             head: AtomicLink::new(0),
         }
     }
 
-    /// Whether there is no object.
     pub(crate) fn is_empty(&self) -> bool {
         self.head.load_relaxed() == 0
     }
@@ -347,11 +345,11 @@ impl DeferredList {
             if old == linked.link().as_ptr() as u64 {
                 return Pushed::Twice;
             }
-            // SAFETY: By the safety requirements of this function; it is not published before the
-            // exchange below.
+            // SAFETY: By the safety requirements of this function; not shared before the cmpxchg
+            // below.
             let new = unsafe { linked.write(old) };
-            // ORDERING: Full on success: the context that takes the list sees the link word and all that the
-            // caller did before; pairs with the exchange in `take()`.
+            // ORDERING: Full on success: the context that removes the list sees the link, and all
+            // that the caller did before. Pairs with the xchg in `take()`.
             match self.head.cmpxchg_full(old, new) {
                 Ok(0) => return Pushed::First,
                 Ok(_) => return Pushed::Another,
@@ -360,20 +358,20 @@ impl DeferredList {
         }
     }
 
-    /// Where the word is that leads to the newest object.
+    /// The address of the head, for watchpoints.
     pub(crate) fn word(&self) -> usize {
         core::ptr::from_ref(&self.head).addr()
     }
 
-    /// Takes everything.
+    /// Removes everything.
     pub(crate) fn take(&self) -> LinkChain {
-        // Most of the time there is nothing, and a read is cheaper. What is pushed right now has
-        // its own irq_work coming.
+        // The list is mostly empty, and a load is cheaper. A concurrent push is followed by an
+        // irq_work of its own.
         if self.head.load_relaxed() == 0 {
             return LinkChain::new();
         }
-        // INVARIANT: The chain gets what the head led to.
-        // ORDERING: Full; pairs with the exchange in `push()`.
+        // INVARIANT: The chain owns what was in the list.
+        // ORDERING: Full; pairs with the cmpxchg in `push()`.
         LinkChain {
             first: self.head.xchg_full(0),
         }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How links are packed in this kernel's configuration.
+//! The layout of a link in this kernel's configuration.
 
 use crate::link::PackedLink;
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The parameters under /sys/module/rcu_ptr/parameters: their values, bounds and texts. shim.c
-//! declares them.
+//! The module parameters: their values, limits and parsers. shim.c declares them.
 
 use crate::{
     api,
@@ -14,7 +13,7 @@ use kernel::{
     sync::atomic::{Atomic, AtomicFlag, Full, Relaxed},
 };
 
-/// A number with bounds.
+/// A numeric parameter.
 struct Number {
     id: c_uint,
     name: &'static str,
@@ -24,8 +23,8 @@ struct Number {
     unit: &'static str,
 }
 
-/// Blocks to keep per CPU (`rcutree.rcu_min_cached_objs`). 0: calls in atomic context
-/// take no block.
+/// Blocks to keep per CPU (`rcutree.rcu_min_cached_objs`). If 0, calls in atomic context get no
+/// block.
 static MIN_CACHED_OBJS: Number = Number {
     id: sys::rcu_ptr_param_RCU_PTR_PARAM_MIN_CACHED_OBJS,
     name: "rcu_min_cached_objs",
@@ -35,7 +34,7 @@ static MIN_CACHED_OBJS: Number = Number {
     unit: "blocks",
 };
 
-/// How long refills pause after memory pressure (`rcutree.rcu_delay_page_cache_fill_msec`).
+/// Delay of a refill after memory pressure (`rcutree.rcu_delay_page_cache_fill_msec`).
 static FILL_DELAY: Number = Number {
     id: sys::rcu_ptr_param_RCU_PTR_PARAM_FILL_DELAY,
     name: "rcu_delay_page_cache_fill_msec",
@@ -45,7 +44,7 @@ static FILL_DELAY: Number = Number {
     unit: "ms",
 };
 
-/// How long objects are collected before they wait for a grace period (`KFREE_DRAIN_JIFFIES`).
+/// How long objects are collected before their grace period is requested (`KFREE_DRAIN_JIFFIES`).
 static DRAIN_INTERVAL: Number = Number {
     id: sys::rcu_ptr_param_RCU_PTR_PARAM_DRAIN_INTERVAL,
     name: "drain_interval_msec",
@@ -63,7 +62,7 @@ pub(crate) fn min_cached_objs() -> usize {
     MIN_CACHED_OBJS.value.load(Relaxed) as usize
 }
 
-/// The pause of refills, in jiffies.
+/// The delay of a refill after memory pressure, in jiffies.
 pub(crate) fn refill_delay_jiffies() -> c_ulong {
     gp::msecs_to_jiffies(FILL_DELAY.value.load(Relaxed))
 }
@@ -84,7 +83,6 @@ pub(crate) fn drain_msecs() -> u32 {
     DRAIN_INTERVAL.value.load(Relaxed)
 }
 
-/// The engines.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EngineName {
     Rfc,
@@ -93,7 +91,6 @@ pub(crate) enum EngineName {
 
 impl EngineName {
     const ALL: [Self; 2] = [Self::Rfc, Self::Lockless];
-    /// Without the parameter.
     const DEFAULT: Self = Self::Lockless;
 
     /// The value of the parameter.
@@ -108,15 +105,14 @@ impl EngineName {
 /// Index of the chosen engine in [`EngineName::ALL`].
 static ENGINE: Atomic<u32> = Atomic::new(EngineName::DEFAULT as u32);
 
-/// The engine that was chosen at load.
 pub(crate) fn engine() -> EngineName {
     EngineName::ALL[ENGINE.load(Relaxed) as usize % EngineName::ALL.len()]
 }
 
-/// Whether the engine runs, and is notified of new values. Changed under [`ParamLock`].
+/// Whether the engine runs and applies new values. Changed under [`ParamLock`].
 static LIVE: AtomicFlag = AtomicFlag::new(false);
 
-/// As long as this lives the engine is notified of new values.
+/// While this lives, new values are applied to the engine.
 pub(crate) struct Updates(());
 
 impl Updates {
@@ -139,12 +135,12 @@ impl Drop for Updates {
 ///
 /// # Context
 ///
-/// May sleep, with the lock of [`ParamLock`] held. Runs before module init when the value stands on
-/// insmod's command line.
+/// May sleep; [`ParamLock`]'s lock is held. Runs before module init for values on insmod's command
+/// line.
 ///
 /// # Errors
 ///
-/// `EINVAL`, with one line in the log that says why.
+/// `EINVAL`, and logs the reason.
 pub(crate) fn set(id: c_uint, text: &CStr) -> Result {
     let text = text.to_str().map_err(|_| EINVAL)?.trim_ascii();
     if id == sys::rcu_ptr_param_RCU_PTR_PARAM_ENGINE {
@@ -154,7 +150,7 @@ pub(crate) fn set(id: c_uint, text: &CStr) -> Result {
     let value = text.parse::<u32>().ok();
     match value.filter(|v| (number.min..=number.max).contains(v)) {
         Some(v) => {
-            // ORDERING: Full: what is timed by the value before is seen below.
+            // ORDERING: Full: timers that were armed with the old value are seen below.
             number.value.xchg(v, Full);
             if LIVE.load(Relaxed) {
                 if id == DRAIN_INTERVAL.id {
@@ -179,7 +175,7 @@ pub(crate) fn set(id: c_uint, text: &CStr) -> Result {
     }
 }
 
-/// Only at load: shim.c gives the file no write permission.
+/// Sets the engine. At load only: the file in sysfs is not writable.
 #[cold]
 #[inline(never)]
 fn choose_engine(text: &str) -> Result {
@@ -196,7 +192,7 @@ fn choose_engine(text: &str) -> Result {
     Err(EINVAL)
 }
 
-/// Writes the value of parameter `id` and a newline into `buf`, returns the length.
+/// Writes the value of parameter `id` and a newline into `buf`. Returns the length.
 pub(crate) fn get(id: c_uint, buf: &mut [u8]) -> Result<usize> {
     let mut f = Formatter::new(buf);
     let written = if id == sys::rcu_ptr_param_RCU_PTR_PARAM_ENGINE {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `rcu_ptr.ko`: frees memory after an RCU grace period, from modules, with 8 bytes in the object or
-//! none. The interface is include/linux/rcu_ptr.h for C and rust/api/ for Rust.
+//! `rcu_ptr.ko`: frees memory after an RCU grace period, with 8 bytes in the object or none. The
+//! interface is include/linux/rcu_ptr.h for C, and rust/api/ for Rust.
 
-// The parts of rust/sys that this module takes: docs/reading.md.
+// The files of rust/sys that this module uses: docs/reading.md.
 #[path = "../sys"]
 mod sys {
     pub(crate) mod callback;
@@ -66,7 +66,7 @@ module! {
     license: "GPL",
 }
 
-/// The loaded module. Fields are dropped in this order: first what shows the engine, then it.
+/// The loaded module. Fields are dropped in this order.
 #[pin_data]
 struct RcuPtrModule {
     #[pin]
@@ -74,7 +74,7 @@ struct RcuPtrModule {
     _unload: sys::module::Watch,
     _updates: params::Updates,
     _sheaves: Running<sheaves::Sheaves>,
-    /// One of the two, until it is dropped.
+    /// One of them is `Some`.
     _engine: (
         Option<Running<rfc::Rfc>>,
         Option<Running<lockless::Lockless>>,

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What both engines count on each CPU. A counter is one line here: debugfs.rs shows all of them, under
-//! these names and in this order.
+//! Statistics of both engines, per CPU. A counter is one line here: debugfs.rs shows all of them
+//! with these names and in this order.
 
 use core::ops::{AddAssign, Index, IndexMut};
 
 macro_rules! counters {
     ($($(#[$attr:meta])* $counter:ident = $name:literal,)*) => {
-        /// What is counted since the module was loaded.
+        /// Counted since the module was loaded.
         #[derive(Clone, Copy)]
         pub(crate) enum Counter {
             $($(#[$attr])* $counter,)*
@@ -23,39 +23,43 @@ counters! {
     QueuedSlab = "queued_slab",
     /// A vmalloc object was stored in a block.
     QueuedVmalloc = "queued_vmalloc",
-    /// A gauge: objects and callbacks in blocks that are not sorted yet (engine `lockless`; later they are counted
-    /// in one of the two above, or as callbacks).
+    /// A gauge: objects and callbacks in blocks of engine `lockless`, which are told apart, and
+    /// counted as such, only when their grace period has ended.
     QueuedMixed = "queued_mixed",
     /// An object was linked through its field.
     QueuedList = "queued_list",
-    /// A callback was found in a block, once its grace period was over (engine `rfc`: when it was stored).
+    /// A callback was stored in a block. Engine `lockless` counts it when its grace period has
+    /// ended.
     QueuedCall = "queued_call",
     /// A callback was linked through its head, as there was no block.
     QueuedCallList = "queued_call_list",
     /// The caller waited for a grace period itself.
     QueuedSync = "queued_sync",
-    /// Of those in `queued_list`: in any context, by a trylock (engine `rfc`).
+    /// Subset of `queued_list`: objects of rcu_ptr_kfree_nolock() whose trylock succeeded (engine
+    /// `rfc`).
     QueuedNolock = "queued_nolock",
-    /// An object was queued after a failed trylock, and is counted by channel as well (engine `rfc`).
+    /// An object or callback was deferred and has been queued since; also counted above (engine
+    /// `rfc`).
     Deferred = "deferred",
-    /// An object was given back to its allocator.
+    /// An object was returned to its allocator.
     Freed = "freed",
-    /// Of those: its grace period was polled and found over before the callback of its batch came (engine
-    /// `rfc`: before it was in a batch).
+    /// Subset of `freed`: a poll found the grace period ended before the RCU callback of the batch
+    /// ran (engine `rfc`: before the object was in a batch).
     FreedPolled = "freed_polled",
     /// A callback has returned.
     Invoked = "invoked",
-    /// An object was leaked for misuse, or kept because of a bug in here.
+    /// A call was misuse: its object is leaked, or freed once if it was queued before. Or an object
+    /// or callback is lost: in a list that misuse has broken, or by an internal error.
     Leaked = "leaked",
     /// A batch began to wait for a grace period.
     Batches = "batches",
-    /// No batch was free.
+    /// All batches were in use when another was needed.
     BatchesBusy = "batches_busy",
-    /// A refill brought a block.
+    /// A refill has allocated a block.
     Refilled = "refilled",
-    /// A refill was put off after memory pressure.
+    /// A refill was delayed because of memory pressure.
     Backoffs = "backoffs",
-    /// The shrinker, a lower limit or a CPU going down gave a block back.
+    /// An unused block was freed: by the shrinker, for a lower limit, or as its CPU has died.
     Shrunk = "shrunk",
 }
 
@@ -64,7 +68,6 @@ counters! {
 pub(crate) struct Stats(pub(crate) [u64; NAMES.len()]);
 
 impl Stats {
-    /// All zero.
     pub(crate) const fn new() -> Self {
         Self([0; NAMES.len()])
     }

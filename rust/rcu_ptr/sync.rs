@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The shared words of the algorithm files, which the host tests replace.
+//! The atomic and per-CPU words of the algorithm files. The host tests have their own.
 
 use crate::{
     platform::LocalWord,
@@ -12,78 +12,71 @@ use crate::{
 use core::cell::UnsafeCell;
 use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed, Release};
 
-/// A word that several CPUs change: the head of a list of links, or a part of a ring.
+/// A word that several CPUs change.
 pub(crate) struct AtomicLink(Atomic<u64>);
 
 impl AtomicLink {
-    /// A word with this value.
     pub(crate) const fn new(value: u64) -> Self {
         Self(Atomic::new(value))
     }
 
-    /// Reads without ordering.
     #[inline]
     pub(crate) fn load_relaxed(&self) -> u64 {
         self.0.load(Relaxed)
     }
 
-    /// Writes without ordering.
     #[inline]
     pub(crate) fn store_relaxed(&self, value: u64) {
         self.0.store(value, Relaxed);
     }
 
-    /// Writes; a reader of the value with acquire sees what came before.
     #[inline]
     pub(crate) fn store_release(&self, value: u64) {
         self.0.store(value, Release);
     }
 
-    /// Reads; what follows sees what the writer of the value did before.
     #[inline]
     pub(crate) fn load_acquire(&self) -> u64 {
         self.0.load(Acquire)
     }
 
-    /// Exchanges `old` for `new`, fully ordered on success. Otherwise says what is there.
+    /// Stores `new` if the value is `old`, fully ordered on success. Otherwise returns the value.
     #[inline]
     pub(crate) fn cmpxchg_full(&self, old: u64, new: u64) -> Result<u64, u64> {
         self.0.cmpxchg(old, new, Full)
     }
 
-    /// Exchanges whatever is there for `new`, fully ordered.
     #[inline]
     pub(crate) fn xchg_full(&self, new: u64) -> u64 {
         self.0.xchg(new, Full)
     }
 }
 
-/// A plain word, used by the owner of the memory that it is in only. Under loom concurrent access is reported.
+/// A plain word, which only the owner of the memory accesses. loom reports concurrent accesses.
 #[repr(transparent)]
 pub(crate) struct Plain<T>(UnsafeCell<T>);
 
 impl<T: Copy> Plain<T> {
-    /// A word with this value.
     pub(crate) const fn new(value: T) -> Self {
         Self(UnsafeCell::new(value))
     }
 
-    /// Reads.
+    /// Reads the word.
     ///
     /// # Safety
     ///
-    /// It is not written at the same time.
+    /// It is not written concurrently.
     #[inline]
     pub(crate) unsafe fn get(&self) -> T {
         // SAFETY: By the safety requirements of this function.
         unsafe { *self.0.get() }
     }
 
-    /// Writes.
+    /// Writes the word.
     ///
     /// # Safety
     ///
-    /// It is not read or written at the same time.
+    /// It is not read or written concurrently.
     #[inline]
     pub(crate) unsafe fn set(&self, value: T) {
         // SAFETY: By the safety requirements of this function.
@@ -91,7 +84,7 @@ impl<T: Copy> Plain<T> {
     }
 }
 
-/// A word of this CPU, in the memory of the per-CPU allocator.
+/// A word of this CPU, in memory of the per-CPU allocator.
 #[derive(Clone, Copy)]
 pub(crate) struct Mine<'a, const AT: usize = 0>(ThisCpuPtr<AT>, Pinned<'a>);
 
@@ -120,8 +113,8 @@ impl<const AT: usize> LocalWord for Mine<'_, AT> {
     }
 }
 
-/// A word of a CPU that does not use it any more: it is dead, or what the word belongs to is being
-/// destroyed. Whoever may rely on that is ordered after the CPU's last access.
+/// A word of a CPU that no longer accesses it, as the CPU is dead or the owner of the word is being
+/// destroyed. The caller is ordered after the last access of that CPU.
 #[derive(Clone, Copy)]
 pub(crate) struct Quiet<'a>(&'a Atomic<u64>);
 

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Keeps a module's text until its pending callbacks and destructors have returned: rmmod waits for them
-//! after the module's exit (`MODULE_STATE_GOING`), so the module need not call rcu_ptr_barrier() there.
+//! Keeps a module's text until its pending callbacks and destructors have returned: rmmod waits for
+//! them after the module's exit function (`MODULE_STATE_GOING`), so that this need not call
+//! rcu_ptr_barrier().
 //!
-//! Only modules that link against rcu_ptr.ko are waited for, and those whose load fails before that is known. A
-//! library that queues callbacks for its users has to have them call rcu_ptr_barrier(). No callback may wait for a
-//! module to be loaded or unloaded: the chain of module notifiers is locked while this waits.
+//! It waits for modules that use symbols of rcu_ptr.ko, and for modules whose load fails before
+//! their dependencies are recorded. Users of a library that queues callbacks on their behalf have
+//! to call rcu_ptr_barrier() themselves. No callback may wait for a module to be loaded or
+//! unloaded, as the module notifier chain is locked meanwhile.
 
 use crate::{
     api,
@@ -20,18 +22,18 @@ use kernel::{
 };
 
 kernel::sync::global_lock! {
-    // SAFETY: Initialised in `watch()`, before a module can go.
+    // SAFETY: Initialised in `watch()`, before the notifier is registered.
     unsafe(uninit) static ONE_AT_A_TIME: Mutex<()> = ();
 }
 
-/// The text of the module that goes: from, and up to.
+/// The text of the module that is being unloaded: start, and end (exclusive).
 static START: Atomic<usize> = Atomic::new(0);
 static END: Atomic<usize> = Atomic::new(0);
 
-/// Calls into it that have returned.
+/// Callbacks and destructors in that text that have returned.
 static RETURNED: Atomic<usize> = Atomic::new(0);
 
-/// Begins to watch modules go, until the value is dropped. May sleep; at module init.
+/// Registers the module notifier, until the value is dropped. May sleep; at module init.
 ///
 /// # Errors
 ///
@@ -45,36 +47,37 @@ pub(crate) fn watch() -> Result<Watch> {
 /// A callback or destructor at `func` has returned.
 #[inline]
 pub(crate) fn returned(func: usize) {
-    // ORDERING: What `func` has queued comes first, as does the store of the text in `wait_for()`: either
-    // the barrier there waits for that, or it is seen here, and there is another.
+    // ORDERING: Orders what `func` has queued before the load of the text; pairs with the barrier
+    // in `wait_for()`. Either rcu_ptr_barrier() there waits for what was queued, or the text is
+    // seen here, and there is another round.
     smp_mb(Full);
     // ORDERING: See above.
     if (START.load(Relaxed)..END.load(Relaxed)).contains(&func) {
-        // ORDERING: Full, as the barrier has no order with a worker that is not done.
+        // ORDERING: Full: rcu_ptr_barrier() gives no order with a worker that it does not wait for.
         RETURNED.fetch_add(1, Full);
     }
 }
 
-/// Waits until no code of `module` is called any more.
+/// Waits until no callback or destructor of `module` is pending.
 ///
-/// What is called may queue more of it, which is seen by the calls that return during a barrier: all that
-/// were queued before one return in it, so one without any was not needed.
+/// Callbacks may queue others. All that are queued before a barrier begins return during it, so if
+/// none has returned during a barrier, none is left.
 ///
 /// # Context
 ///
-/// May sleep. The module is called by callbacks and destructors only.
+/// May sleep. The exit function of the module has returned.
 pub(crate) fn wait_for(module: &Going) {
     if !module.may_use_this() {
         return;
     }
     let _one = ONE_AT_A_TIME.lock();
     let text = module.text();
-    // ORDERING: Before the barriers: see `returned()`.
+    // ORDERING: The text is stored before the barriers: see `returned()`.
     START.store(text.start, Relaxed);
     END.store(text.end, Relaxed);
     smp_mb(Full);
     loop {
-        // ORDERING: Before what the barrier looks at.
+        // ORDERING: Acquire: read before the queues that the barrier reads.
         let before = RETURNED.load(Acquire);
         api::barrier();
         if RETURNED.load(Relaxed) == before {
