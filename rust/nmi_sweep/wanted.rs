@@ -56,7 +56,7 @@ const LOCKLESS: &[Wanted] = &[
     all_but(8, "lockless::drain::close_there", CPUS),
     // The monitor and the batches.
     all_of("lockless::MonitorTimer::Handler::run"),
-    all_of("lockless::KickWork::Handler::run"),
+    all_of("lockless::CollectWork::Handler::run"),
     all_of("lockless::drain::CollectCtx::Collect::batch_filled"),
     all_but(8, "lockless::batches::Batches::fill", BUSY),
     all_but(15, "lockless::drain::start_batch", BUSY),

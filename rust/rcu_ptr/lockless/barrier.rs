@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The barrier: everything queued before the call is freed when it returns, on every CPU and from
-//! every path (`kvfree_rcu_barrier()`). No kernel in here: the host tests compile it too.
+//! The barrier (`kvfree_rcu_barrier()`): waits until all objects that were queued before the call
+//! are freed, on every CPU. No kernel dependencies: compiled by the host tests.
 
 use super::batches::Start;
 
 /// The work items that free the batches of a CPU.
 pub(crate) trait Works {
-    /// Waits for the one that frees batches which it finds over, if it runs or is queued.
+    /// Waits for the worker that polls, if it runs or is queued.
     fn flush_polled(&self);
 
-    /// Waits for those of batches, as far as they run.
+    /// Waits for the work items of batches that are running.
     fn flush_running(&self);
 
-    /// Waits for those of batches, which come after their grace periods.
+    /// Waits for the work items of all batches, and so for their grace periods.
     fn flush_waiting(&self);
 }
 
-/// What a barrier works on: everything that the engine has.
+/// The engine, as the barrier needs it.
 pub(crate) trait LocklessBarrier {
-    /// What a CPU has.
+    /// The state of a CPU.
     type Cpu: Works;
 
     /// Calls `f` for each possible CPU.
@@ -28,40 +28,42 @@ pub(crate) trait LocklessBarrier {
     /// Closes the current block, if there are objects in it.
     fn close_current(&self, cpu: &Self::Cpu);
 
-    /// Whether a context is on the slow path.
+    /// Whether a context of the CPU is on the slow path.
     fn is_slow(&self, cpu: &Self::Cpu) -> bool;
 
-    /// Makes a batch of what is closed and linked. Returns whether any waits for its grace period, too.
+    /// Makes a batch of the closed blocks and of the list. Also returns whether any batch waits for
+    /// its grace period.
     fn start(&self, cpu: &Self::Cpu) -> (Start, bool);
 
     /// Waits for a grace period.
     fn grace_period(&self);
 
-    /// Has a worker free the batches whose grace period is over.
+    /// Queues the worker that frees the batches whose grace period has ended.
     fn free_polled(&self, cpu: &Self::Cpu);
 }
 
-/// Waits for everything queued so far.
+/// Waits until all objects that were queued so far are freed.
 ///
-/// An object is in one of four places: the current block of its CPU; a closed block or the list; a
-/// batch, or the overflow while none is free; a worker that frees it. Every current block with objects is
-/// closed on its own CPU, and batches are started everywhere, so that all of them and the barrier wait for
-/// the same grace period. Then workers free the batches whose snapshot is over; their callbacks, which may
-/// run a grace period later, are not waited for.
+/// An object goes through four states: in the current block of its CPU; in a closed block or on the
+/// list; in a batch, or in the overflow while all are busy; being freed by a worker. Each current
+/// block with objects is closed on its own CPU, and batches are started everywhere, so that all of
+/// them and the barrier wait for the same grace period. Then workers free the batches whose
+/// snapshot has expired. The RCU callbacks of these, which may run a grace period later, are not
+/// waited for.
 ///
-/// A second grace period is needed only where a CPU was found on the slow path, which may have closed a
-/// block and been interrupted before it was pushed to the closed list (it has preemption disabled: a grace
-/// period later it has been pushed); and where no batch was free.
+/// A second grace period is needed only if all batches of a CPU were busy, or if a context was
+/// found on the slow path: it may have closed a block and been interrupted before it pushed that to
+/// the closed list. It has preemption disabled, so the block is on the list a grace period later.
 ///
 /// # Context
 ///
-/// May sleep. The CPU hotplug lock may be held, and CPU hotplug callbacks may wait for it.
+/// May sleep. The CPU hotplug lock may be held, and CPU hotplug callbacks may wait for this.
 pub(crate) fn barrier(engine: &impl LocklessBarrier) {
     let mut again = false;
     let mut waits = false;
     engine.each(|cpu| {
         engine.close_current(cpu);
-        // Before the batch, which has what is handed over by now.
+        // Read before start(), which then collects the blocks of slow paths that are complete.
         again |= engine.is_slow(cpu);
         let (started, waiting) = engine.start(cpu);
         again |= started == Start::Busy;
@@ -78,29 +80,29 @@ pub(crate) fn barrier(engine: &impl LocklessBarrier) {
     }
 }
 
-/// Has workers free the batches whose grace period is over. Waits for them, and for what was taken from batches
-/// before; not for grace periods.
+/// Lets workers free the batches whose grace period has ended, and waits for all workers that free
+/// objects of batches; not for grace periods.
 fn free_expired_batches(engine: &impl LocklessBarrier) {
     engine.each(|cpu| engine.free_polled(cpu));
     engine.each(|cpu| {
         cpu.flush_polled();
-        // Now: what that did not find any more was taken by the batch's own work.
+        // Afterwards: the work items of batches have taken what the poll did not find.
         cpu.flush_running();
     });
 }
 
-/// Makes a batch of what is there, and waits for a free place if need be.
+/// Makes a batch; waits for a free slot if all are busy.
 fn start_all<B: LocklessBarrier>(engine: &B, cpu: &B::Cpu) {
     if engine.start(cpu).0 == Start::Busy {
         wait_for_all(cpu);
-        // Busy again: all places were filled since, and what was there is in them.
+        // If all slots are busy again, they were filled since, with the objects that this is about.
         engine.start(cpu);
     }
 }
 
-/// Waits until all batches are freed, and their callbacks have come. May sleep.
+/// Waits until all batches are freed and their work items have run. May sleep.
 pub(crate) fn wait_for_all(cpu: &impl Works) {
     cpu.flush_waiting();
-    // Now, as what was taken from a batch was so before its own work came.
+    // Afterwards: a poll takes a batch before its work item runs.
     cpu.flush_polled();
 }

@@ -1,42 +1,38 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The batches of a CPU: which one what is collected waits in, and for which grace period. No kernel in here: the
-//! host tests compile it too.
+//! The batches of a CPU: chooses the batch, and so the grace period, of collected blocks and lists.
+//! No kernel dependencies: compiled by the host tests.
 //!
-//! A batch is freed by the callback of its grace period, or before that by a worker that finds it over.
+//! A batch is freed by its work item, after a grace period, or before that by a worker that polls.
 
-/// A grace period that covers all that was done before this was taken.
+/// A snapshot: a grace period that covers everything done before.
 pub(crate) trait GracePeriod: Copy {
-    /// Whether it is over.
+    /// Whether the grace period has ended.
     fn is_over(&self) -> bool;
 
-    /// Whether both are over at the same time.
+    /// Whether both end at the same time.
     fn is_same(&self, other: &Self) -> bool;
 }
 
-/// Objects that wait together: blocks, and at most one list.
+/// The objects of a batch: blocks, and at most one list.
 pub(crate) trait Objects: Default {
     /// Numbers of objects by kind.
     type Counts: Copy;
 
-    /// Whether there is none.
     fn is_empty(&self) -> bool;
 
     /// Whether there is a list.
     fn has_list(&self) -> bool;
 
-    /// The numbers of its objects.
     fn counts(&self) -> Self::Counts;
 
-    /// Takes `newer` in; one of the two has no list.
+    /// Adds `newer`; one of the two has no list.
     fn join(&mut self, newer: Self);
 }
 
-/// A CPU whose objects are collected.
+/// Access to the queued objects and the batches of a CPU.
 pub(crate) trait Collect {
-    /// What there is.
     type Objects: Objects;
-    /// What it waits for.
     type GracePeriod: GracePeriod;
 
     /// Calls `f` with the lock of the batches held.
@@ -45,16 +41,17 @@ pub(crate) trait Collect {
     /// Whether objects are linked.
     fn has_list(&self) -> bool;
 
-    /// Moves closed blocks to `objects`, and linked ones unless it has a list. The lock is held.
+    /// Moves closed blocks to `objects`; the list too, unless there is one already. The lock is
+    /// held.
     fn collect(&self, objects: &mut Self::Objects);
 
-    /// The next grace period. The lock is held.
+    /// A snapshot of the grace period to wait for. The lock is held.
     fn snapshot(&self) -> Self::GracePeriod;
 
-    /// Has the worker free the batches whose grace period is over.
+    /// Queues the worker that frees the batches whose grace period has ended.
     fn queue_polled(&self);
 
-    /// Lets the work of a new batch wait for its grace period; tells about what was filled.
+    /// Queues the work item of a new batch, and emits the trace event.
     fn batch_filled(&self, fill: &FillOf<Self>);
 }
 
@@ -64,27 +61,27 @@ pub(crate) struct Batch<O, G> {
     pub(crate) snap: G,
 }
 
-/// The place of a batch.
-enum Place<O, G> {
-    /// Empty, and its work item is idle.
+/// The slot of a batch.
+enum BatchSlot<O, G> {
+    /// Unused, and its work item is idle.
     Free,
-    /// Waits for its grace period, and so does its work item.
+    /// In use; the work item waits for the grace period.
     Waiting(Batch<O, G>),
-    /// Freed before its callback came: its work item finds nothing to do.
+    /// Freed by a poll; the work item has not run yet, and will have nothing to do.
     Polled,
 }
 
-/// Batches per CPU. Two grace periods can be waited for at a time, as a snapshot names the next or the
-/// one after it; the others are for batches that wait for their worker or their callback, and for
+/// Batches per CPU. At most two grace periods are waited for at a time, as a snapshot is of the
+/// next or of the one after that. The others are for batches that wait for their worker, and for
 /// second lists.
 pub(crate) const N_BATCHES: usize = 4;
 
 /// The batches of a CPU.
 pub(crate) struct Batches<O, G> {
-    places: [Place<O, G>; N_BATCHES],
-    /// Collected objects that are in no batch yet, as no place was free.
+    slots: [BatchSlot<O, G>; N_BATCHES],
+    /// Collected objects for which no slot was free.
     overflow: O,
-    /// The next place that becomes free starts a batch of them.
+    /// Start a batch of `overflow` when a slot becomes free.
     retry: bool,
 }
 
@@ -92,9 +89,9 @@ pub(crate) struct Batches<O, G> {
 pub(crate) enum Fill<C, G> {
     /// There was nothing.
     Nothing,
-    /// No place is free for so many objects: the first that becomes so makes a batch.
+    /// All slots are busy; retried when one becomes free. Number of objects.
     Busy(C),
-    /// `counts` objects joined batch `index`, which is `new` or not.
+    /// `counts` objects were added to batch `index`, which is `new` or not.
     Batch {
         index: usize,
         new: bool,
@@ -103,82 +100,82 @@ pub(crate) enum Fill<C, G> {
     },
 }
 
-/// That of a CPU.
+/// [`Fill`] for a [`Collect`].
 pub(crate) type FillOf<C> =
     Fill<<<C as Collect>::Objects as Objects>::Counts, <C as Collect>::GracePeriod>;
 
 impl<O: Objects, G: GracePeriod> Batches<O, G> {
-    /// No batches.
     pub(crate) fn new() -> Self {
         Self {
-            places: [const { Place::Free }; N_BATCHES],
+            slots: [const { BatchSlot::Free }; N_BATCHES],
             overflow: O::default(),
             retry: false,
         }
     }
 
     fn waiting(&self) -> impl Iterator<Item = &Batch<O, G>> {
-        self.places.iter().filter_map(|place| match place {
-            Place::Waiting(batch) => Some(batch),
+        self.slots.iter().filter_map(|slot| match slot {
+            BatchSlot::Waiting(batch) => Some(batch),
             _ => None,
         })
     }
 
-    /// What waits in batches, or for one.
+    /// The objects of all batches and of the overflow.
     pub(crate) fn objects(&self) -> impl Iterator<Item = &O> {
         let all = self.waiting().map(|batch| &batch.objects);
         all.chain(core::iter::once(&self.overflow))
     }
 
-    /// Whether there is a batch whose grace period is over.
+    /// Whether the grace period of any batch has ended.
     pub(crate) fn is_any_over(&self) -> bool {
         self.waiting().any(|batch| batch.snap.is_over())
     }
 
-    /// Whether there is a batch whose grace period is not over.
+    /// Whether any batch still waits for its grace period.
     pub(crate) fn is_any_waiting(&self) -> bool {
         self.waiting().any(|batch| !batch.snap.is_over())
     }
 
-    /// Takes batch `i` if its grace period is over. Its place stays taken until its work has run.
+    /// Removes batch `i` if its grace period has ended. The slot stays busy until its work item has
+    /// run.
     pub(crate) fn take_polled(&mut self, i: usize) -> Option<Batch<O, G>> {
-        let place = self.places.get_mut(i)?;
-        if !matches!(place, Place::Waiting(batch) if batch.snap.is_over()) {
+        let slot = self.slots.get_mut(i)?;
+        if !matches!(slot, BatchSlot::Waiting(batch) if batch.snap.is_over()) {
             return None;
         }
-        match core::mem::replace(place, Place::Polled) {
-            Place::Waiting(batch) => Some(batch),
+        match core::mem::replace(slot, BatchSlot::Polled) {
+            BatchSlot::Waiting(batch) => Some(batch),
             _ => None,
         }
     }
 
-    /// The work of batch `i` runs: takes it, unless it was polled. Its place can be used again.
+    /// Removes batch `i` for its work item, unless a poll has. The slot is free afterwards.
     pub(crate) fn take(&mut self, i: usize) -> Option<Batch<O, G>> {
-        match core::mem::replace(self.places.get_mut(i)?, Place::Free) {
-            Place::Waiting(batch) => Some(batch),
+        match core::mem::replace(self.slots.get_mut(i)?, BatchSlot::Free) {
+            BatchSlot::Waiting(batch) => Some(batch),
             _ => None,
         }
     }
 
-    /// Whether something waits for a place that has become free.
+    /// Returns whether the overflow waits for a free slot, and resets that.
     pub(crate) fn retry(&mut self) -> bool {
         core::mem::take(&mut self.retry)
     }
 
-    /// The place where the overflow can wait for `snap`.
-    fn place_for(&self, snap: &G) -> Option<usize> {
+    /// The slot in which the overflow can wait for `snap`.
+    fn slot_for(&self, snap: &G) -> Option<usize> {
         let listed = self.overflow.has_list();
-        let joins = |place: &Place<O, G>| {
-            matches!(place, Place::Waiting(batch)
+        let joins = |slot: &BatchSlot<O, G>| {
+            matches!(slot, BatchSlot::Waiting(batch)
                 if batch.snap.is_same(snap) && (!listed || !batch.objects.has_list()))
         };
-        let free = |place: &Place<O, G>| matches!(place, Place::Free);
-        let first = |is: &dyn Fn(&Place<O, G>) -> bool| self.places.iter().position(is);
+        let free = |slot: &BatchSlot<O, G>| matches!(slot, BatchSlot::Free);
+        let first = |is: &dyn Fn(&BatchSlot<O, G>) -> bool| self.slots.iter().position(is);
         first(&joins).or_else(|| first(&free))
     }
 
-    /// With the lock held: takes what is closed and linked, then the snapshot, then a batch that waits for the same
-    /// grace period, or a free one.
+    /// Collects, then takes the snapshot, then adds the objects to a batch of the same grace period
+    /// or to a new one. The lock is held.
     fn fill<C>(&mut self, cpu: &C) -> FillOf<C>
     where
         C: Collect<Objects = O, GracePeriod = G> + ?Sized,
@@ -187,26 +184,27 @@ impl<O: Objects, G: GracePeriod> Batches<O, G> {
         if self.overflow.is_empty() {
             return Fill::Nothing;
         }
-        // ORDERING: The grace period of the snapshot starts here or later: after the exchanges in `collect()`,
-        // each of which is after the push of every block and object it took, which are after the unlink
-        // of every object in the program order of the CPU that pushed.
+        // ORDERING: The grace period of the snapshot starts after this, so after the exchanges in
+        // `collect()`. These are after the pushes of all blocks and objects that they return, and
+        // each push is after the unlink of its objects in the program order of its CPU.
         let snap = cpu.snapshot();
-        let found = self.place_for(&snap);
-        let Some((index, place)) = found.and_then(|i| Some((i, self.places.get_mut(i)?))) else {
+        let found = self.slot_for(&snap);
+        let Some((index, slot)) = found.and_then(|i| Some((i, self.slots.get_mut(i)?))) else {
             self.retry = true;
             return Fill::Busy(self.overflow.counts());
         };
         let objects = core::mem::take(&mut self.overflow);
         let counts = objects.counts();
-        let new = match place {
-            Place::Waiting(batch) => {
+        let new = match slot {
+            BatchSlot::Waiting(batch) => {
                 batch.objects.join(objects);
-                // The same grace period. If it were not, what joined too early would be leaked, not freed.
+                // The same grace period. (Were it not, the check before freeing would leak the
+                // objects.)
                 batch.snap = snap;
                 false
             }
-            place => {
-                *place = Place::Waiting(Batch { objects, snap });
+            slot => {
+                *slot = BatchSlot::Waiting(Batch { objects, snap });
                 true
             }
         };
@@ -224,23 +222,24 @@ impl<O: Objects, G: GracePeriod> Batches<O, G> {
 pub(crate) enum Start {
     /// There was nothing.
     Nothing,
-    /// No place is free: the first that becomes so makes a batch.
+    /// All slots are busy; retried when one becomes free.
     Busy,
-    /// A batch waits for its grace period.
+    /// The objects are in a batch.
     Started,
 }
 
-/// Makes a batch of all closed and linked objects, in a bounded number of steps. Batches whose grace period
-/// is over already are handed to a worker.
+/// Makes a batch of the closed blocks and of the list, in constant time. Queues a worker for
+/// batches whose grace period has ended already.
 ///
-/// This is where a grace period is chosen: the snapshot that [`Batches::fill()`] takes.
+/// This is where the grace period is chosen: by the snapshot in [`Batches::fill()`].
 ///
 /// # Context
 ///
-/// Any but NMI, interrupts off, on any CPU; no lock is held that call_rcu() takes, or a wakeup.
+/// Any but NMI, with interrupts disabled, on any CPU; no lock is held that call_rcu() or a wakeup
+/// takes.
 pub(crate) fn start(cpu: &impl Collect) -> Start {
     let mut is_any_over = false;
-    // The overflow holds one list at a time, and there may be another.
+    // The overflow holds one list, and there may be another.
     let mut is_another = false;
     let first = cpu.with(|batches| {
         is_any_over = batches.is_any_over();

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The block: a page of pointers to objects. Its current word, what it is when it is closed, and where it
-//! is when it is unused. No kernel in here: the host tests compile it too.
+//! Blocks, which are pages of pointers to objects: the current word, closed blocks, spare blocks.
+//! No kernel dependencies: compiled by the host tests.
 //!
-//! The current word of a CPU says which block is being filled, and its next free slot, so that one
-//! instruction reserves a slot. A block is aligned to its size. Its lower part is a header, slots fill the
-//! rest from the top downwards; the word is the address of the next free slot:
+//! The current word of a CPU holds both the block that is being filled and its next free slot, so
+//! that one instruction reserves a slot. A block is aligned to its size. Its lower part is a
+//! header. The slots are filled from the top downwards, and the word is the address of the next
+//! free slot:
 //!
 //! ```text
 //!  base                 base + header                            base + block
@@ -13,12 +14,12 @@
 //!                                                ^ word
 //! ```
 //!
-//! To reserve is to subtract 8 from the word. A word that points into the header (all offset bits
-//! above the header's are clear) means that there is no slot; no block at all is the topmost word of
-//! a header at address 0. Reservations that find no slot go on subtracting, which the rest of the
-//! header has room for: each such context puts the word right before it returns, so the outstanding
-//! ones are those of contexts nested in each other on one CPU, and there are far fewer than
-//! [`Layout::HEADROOM`] levels of those (a task, softirq, hardirq, NMI, and exceptions in them).
+//! A reservation subtracts 8 from the word. If the word points into the header (all offset bits
+//! above those of the header are clear) there is no free slot; the topmost word of a header at
+//! address 0 means that there is no block. Reservations subtract even if there is no slot. The
+//! header has room for these: each such context resets the word before it returns, so only contexts
+//! that are nested in each other on one CPU can be outstanding (a task, softirq, hardirq, NMI, and
+//! exceptions in them), which are far fewer than [`Layout::HEADROOM`].
 //!
 //! # Context
 //!
@@ -30,7 +31,7 @@ use core::{marker::PhantomData, ptr::with_exposed_provenance_mut, slice};
 /// The size of a pointer slot.
 pub(crate) const SLOT: usize = 8;
 
-/// Sizes of a block.
+/// The layout of a block.
 pub(crate) trait Layout {
     /// Bytes of a block: a power of two, and its alignment.
     const BLOCK: usize;
@@ -39,18 +40,18 @@ pub(crate) trait Layout {
 
     /// Slots of a block.
     const CAPACITY: usize = (Self::BLOCK - Self::HEADER) / SLOT;
-    /// Contexts of one CPU that may find no slot before the first of them has put the word right.
+    /// How many contexts of one CPU may find no slot before the first of them has reset the word.
     const HEADROOM: usize = Self::HEADER / SLOT - 1;
-    /// No block, no slot.
+    /// The word of a CPU without a block.
     const NONE: usize = Self::HEADER - SLOT;
 
-    /// Whether `word` names no slot: its block is full, or there is none.
+    /// Whether there is no free slot: the block is full, or there is none.
     #[inline(always)]
     fn is_full(word: usize) -> bool {
         word & (Self::BLOCK - Self::HEADER) == 0
     }
 
-    /// The block of `word`; 0: none.
+    /// The block of `word`, or 0.
     #[inline(always)]
     fn base(word: usize) -> usize {
         word & !(Self::BLOCK - 1)
@@ -62,7 +63,7 @@ pub(crate) trait Layout {
         base + Self::BLOCK - SLOT
     }
 
-    /// Slots of the block of `word` that are reserved, [`Layout::CAPACITY`] at most.
+    /// The number of reserved slots in the block of `word`.
     #[inline(always)]
     fn filled(word: usize) -> usize {
         if Self::is_full(word) {
@@ -76,24 +77,25 @@ pub(crate) trait Layout {
 /// The header of a block.
 #[repr(C)]
 struct Header {
-    /// The next closed block, 0: none.
+    /// The next closed block, or 0.
     next: Plain<usize>,
     /// Slots with an object.
     filled: Plain<usize>,
-    /// kmemleak looks for pointers in here.
+    /// Registered with kmemleak.
     scanned: Plain<bool>,
-    /// When it was taken into use, in jiffies.
+    /// When it was opened, in jiffies.
     since: Plain<u32>,
-    /// The oldest block of the list that begins with this one, and the objects in that list. Atomic: the push
-    /// of the next block reads both, while the context that took the list meanwhile may change them.
+    /// The oldest block of the list that begins with this one, and the objects in that list.
+    /// Atomic, as the push of the next block reads both while a context that has removed the list
+    /// may change them.
     last: AtomicLink,
     total: AtomicLink,
-    /// Not 0: there may be a callback in a slot. Written by the context that
-    /// reserved the slot, after it did.
+    /// Not 0 if there may be a callback in a slot. Written by the context that has reserved the
+    /// slot.
     calls: AtomicLink,
 }
 
-/// Begins the life of the page at `base` as a block.
+/// Makes an empty block of the page at `base`.
 ///
 /// # Safety
 ///
@@ -113,25 +115,27 @@ pub(crate) unsafe fn begin<L: Layout>(base: usize, scanned: bool) {
     unsafe { with_exposed_provenance_mut::<Header>(base).write(header) };
 }
 
-/// Marks the block of `slot` as one with a callback: reclaim looks for callbacks in these only.
+/// Marks the block of `slot`, which has a callback. Reclaim only searches marked blocks for
+/// callbacks.
 ///
 /// # Safety
 ///
 /// As for `BlockFastPath::store()`, which stores the callback.
 #[inline(always)]
 pub(crate) unsafe fn mark_call<L: Layout>(slot: usize) {
-    // ORDERING: None is needed, as for the slot: preemption has been off since it was reserved, and both are
-    // read after the grace period.
-    // SAFETY: By the safety requirements of this function the block can't be freed meanwhile.
+    // ORDERING: None needed, as for the slot: preemption has been disabled since it was reserved,
+    // and both are read after the grace period.
+    // SAFETY: By the safety requirements of this function, which keep the block from being freed.
     unsafe { header(L::base(slot)) }.calls.store_relaxed(1);
 }
 
-/// Whether kmemleak looks for pointers in the block at `base`; it does from now on if `scan`.
+/// Whether the block at `base` is registered with kmemleak. With `scan` it counts as such from now
+/// on.
 ///
 /// # Safety
 ///
-/// The block can't be freed meanwhile: its owner asks, or it is this CPU's current one and
-/// preemption is off. It is not called concurrently.
+/// The caller owns the block; or it is this CPU's current one, and preemption is disabled. Not
+/// called concurrently for the same block.
 pub(crate) unsafe fn is_scanned(base: usize, scan: bool) -> bool {
     // SAFETY: By the safety requirements of this function.
     unsafe {
@@ -142,7 +146,7 @@ pub(crate) unsafe fn is_scanned(base: usize, scan: bool) -> bool {
     }
 }
 
-/// The block at `base` is taken into use at `now`, in jiffies.
+/// Stamps the block at `base` as opened at `now`, in jiffies.
 ///
 /// # Safety
 ///
@@ -154,7 +158,7 @@ pub(crate) unsafe fn stamp(base: usize, now: u32) {
 
 /// # Safety
 ///
-/// A block is at `base`, begun by [`begin()`], and stays one while the reference lives.
+/// There is a block at `base`, by [`begin()`], as long as the reference lives.
 unsafe fn header<'a>(base: usize) -> &'a Header {
     // SAFETY: By the safety requirements of this function.
     unsafe { &*with_exposed_provenance_mut(base) }
@@ -175,30 +179,29 @@ impl<L: Layout> Block<L> {
         unsafe { header(self.0) }
     }
 
-    /// Its address.
     pub(crate) fn base(&self) -> usize {
         self.0
     }
 
-    /// Objects in it.
+    /// Objects and callbacks in the block.
     pub(crate) fn len(&self) -> usize {
         // SAFETY: By the type invariants this is the only owner.
         unsafe { self.header().filled.get() }
     }
 
-    /// When it was taken into use, in jiffies.
+    /// When it was opened, in jiffies.
     pub(crate) fn since(&self) -> u32 {
         // SAFETY: By the type invariants this is the only owner.
         unsafe { self.header().since.get() }
     }
 
-    /// Whether there may be callbacks among the objects. Clears the mark: what is stored later sets it again.
+    /// Returns the mark of [`mark_call()`], and clears it for the next use of the block.
     ///
     /// # Safety
     ///
     /// As for [`Self::objects()`].
     pub(crate) unsafe fn take_calls(&mut self) -> bool {
-        // ORDERING: As for the slots.
+        // ORDERING: None needed, as for the slots.
         let calls = self.header().calls.load_relaxed() != 0;
         if calls {
             self.header().calls.store_relaxed(0);
@@ -206,18 +209,18 @@ impl<L: Layout> Block<L> {
         calls
     }
 
-    /// The objects, and the callbacks: the words of entry.rs, the last that was taken first.
+    /// The entries of the objects and callbacks, newest first.
     ///
     /// # Safety
     ///
-    /// A grace period has passed since the block was closed: until then slots may be reserved but
-    /// not yet stored to.
+    /// A grace period has passed since the block was closed: before that, slots may be reserved and
+    /// not yet written.
     pub(crate) unsafe fn objects(&mut self) -> &mut [*mut u8] {
         let filled = self.len();
         let start = self.0 + L::BLOCK - filled * SLOT;
-        // ORDERING: The stores were made with preemption disabled before the grace period ended.
+        // ORDERING: By the grace period: preemption was disabled until after the stores.
         // SAFETY: By the type invariants the slots are inside the block and reserved, and by the
-        // safety requirements of this function stored to.
+        // safety requirements of this function they are written.
         unsafe { slice::from_raw_parts_mut(with_exposed_provenance_mut(start), filled) }
     }
 }
@@ -226,28 +229,26 @@ impl<L: Layout> Block<L> {
 ///
 /// # Invariants
 ///
-/// `first` is 0 or a block; the `next` of each is 0 or another; the chain owns them. `total` and
-/// `last` of the first are right.
+/// The address is 0 or that of a block; `next` of each block is 0 or another one; the value owns
+/// them. `total` and `last` of the first one are those of the list.
 pub(crate) struct Blocks<L: Layout>(usize, PhantomData<L>);
 
 impl<L: Layout> Blocks<L> {
-    /// No blocks.
     pub(crate) const fn new() -> Self {
         Self(0, PhantomData)
     }
 
-    /// Whether there is none.
     pub(crate) fn is_empty(&self) -> bool {
         self.0 == 0
     }
 
-    /// The header of the first, which knows the sums.
+    /// The header of the first block, which holds the totals.
     fn first(&self) -> Option<&Header> {
         // SAFETY: By the type invariants.
         (self.0 != 0).then(|| unsafe { header(self.0) })
     }
 
-    /// Objects in all of them.
+    /// Objects and callbacks in all blocks.
     pub(crate) fn objects(&self) -> usize {
         self.first().map_or(0, |h| h.total.load_relaxed() as usize)
     }
@@ -257,13 +258,13 @@ impl<L: Layout> Blocks<L> {
         self.first().map(|h| h.last.load_relaxed() as usize)
     }
 
-    /// Takes `newer` in, in a few steps however many they are.
+    /// Puts `newer` in front, in constant time.
     pub(crate) fn append(&mut self, newer: Self) {
         let Some(last) = newer.last() else {
             return;
         };
         if let Some(oldest) = self.last() {
-            // INVARIANT: The first one knows the sums of both.
+            // INVARIANT: The first block holds the totals of both.
             // SAFETY: By the type invariants of both.
             unsafe {
                 header(last).next.set(self.0);
@@ -272,11 +273,11 @@ impl<L: Layout> Blocks<L> {
                 first.total.store_relaxed(total as u64);
             }
         }
-        // INVARIANT: The chain of `newer` leads to that of `self` now.
+        // INVARIANT: The blocks of `newer` are linked to those of `self`.
         self.0 = newer.0;
     }
 
-    /// Calls `f` for each.
+    /// Calls `f` for each block.
     pub(crate) fn for_each(&mut self, mut f: impl FnMut(&mut Block<L>)) {
         let mut next = self.0;
         while next != 0 {
@@ -287,15 +288,15 @@ impl<L: Layout> Blocks<L> {
         }
     }
 
-    /// Takes the newest.
+    /// Removes the newest block.
     pub(crate) fn pop(&mut self) -> Option<Block<L>> {
         if self.0 == 0 {
             return None;
         }
         let block = Block(self.0, PhantomData);
         let (last, total) = (block.header().last.load_relaxed(), self.objects());
-        // INVARIANT: The rest stays, and its first block knows the sums; `block` owns the first from
-        // now on.
+        // INVARIANT: The next block becomes the first one, and holds the totals; `block` is owned
+        // by itself.
         // SAFETY: By the type invariants this is the only owner.
         unsafe {
             self.0 = block.header().next.get();
@@ -309,7 +310,7 @@ impl<L: Layout> Blocks<L> {
     }
 }
 
-/// Closed blocks that wait for a batch: pushed in any context, taken all at once on any CPU.
+/// Closed blocks that wait for a batch: pushed in any context, removed all at once on any CPU.
 ///
 /// # Invariants
 ///
@@ -320,7 +321,6 @@ pub(crate) struct ClosedList<L: Layout> {
 }
 
 impl<L: Layout> ClosedList<L> {
-    /// No blocks.
     pub(crate) fn new() -> Self {
         Self {
             head: AtomicLink::new(0),
@@ -328,22 +328,23 @@ impl<L: Layout> ClosedList<L> {
         }
     }
 
-    /// Adds the block at `base` with `filled` objects. Preemption is off, so that a block that is taken
-    /// meanwhile can't be freed, nor come back, before this is done.
+    /// Adds the block at `base` with `filled` objects. Preemption is disabled, so that a block that
+    /// is removed concurrently is neither freed nor pushed again before this returns.
     ///
     /// # Safety
     ///
-    /// The block, begun by [`begin()`], is the caller's to give away: `L::BLOCK` bytes aligned to that, its topmost
-    /// `filled` slots reserved, closed.
+    /// A closed block is at `base`, by [`begin()`], and is the caller's to give away; its topmost
+    /// `filled` slots are reserved.
     pub(crate) unsafe fn push(&self, base: usize, filled: usize) {
-        // ORDERING: Pairs with the exchange below that pushed the block: its header is read.
+        // ORDERING: Acquire, as the header of that block is read: pairs with the cmpxchg below that
+        // pushed it.
         let mut old = self.head.load_acquire();
         loop {
-            // The list may have been taken by now, and its new owner change what is read here. Then
-            // the exchange fails: a block does not come back while preemption is off.
+            // A concurrent `take()` may remove the list, and its caller change what is read here.
+            // Then the cmpxchg fails, as no block is pushed again while preemption is disabled.
             let before = Blocks::<L>(old as usize, PhantomData);
-            // SAFETY: By the safety requirements of this function; the block is not shared before the
-            // exchange below.
+            // SAFETY: By the safety requirements of this function; not shared before the cmpxchg
+            // below.
             unsafe {
                 let header = header(base);
                 let (last, total) = (before.last().unwrap_or(base), filled + before.objects());
@@ -352,9 +353,9 @@ impl<L: Layout> ClosedList<L> {
                 header.last.store_relaxed(last as u64);
                 header.total.store_relaxed(total as u64);
             }
-            // ORDERING: Full on success. The context that takes the list and starts a grace period then starts it
-            // after every unlink of an object in the block: those were before the close in the
-            // program order of this CPU. Pairs with the exchange in `take()`.
+            // ORDERING: Full on success; pairs with the xchg in `take()`. A grace period that
+            // starts after that starts after every unlink of an object in the block, all of which
+            // are before the close in the program order of this CPU.
             match self.head.cmpxchg_full(old, base as u64) {
                 Ok(_) => return,
                 Err(_) => old = self.head.load_acquire(),
@@ -362,17 +363,16 @@ impl<L: Layout> ClosedList<L> {
         }
     }
 
-    /// Takes everything.
+    /// Removes everything.
     pub(crate) fn take(&self) -> Blocks<L> {
         if self.head.load_relaxed() == 0 {
             return Blocks::new();
         }
-        // ORDERING: Full; pairs with the exchange in `push()`.
-        // INVARIANT: The chain gets what the head led to.
+        // ORDERING: Full; pairs with the cmpxchg in `push()`.
+        // INVARIANT: The value owns what was in the list.
         Blocks(self.head.xchg_full(0) as usize, PhantomData)
     }
 
-    /// Whether there is none.
     pub(crate) fn is_empty(&self) -> bool {
         self.head.load_relaxed() == 0
     }
@@ -385,25 +385,24 @@ impl<L: Layout> ClosedList<L> {
 
 // Spare blocks.
 
-/// The most spare blocks per CPU; few where loom tries every order.
+/// The maximum of spare blocks per CPU; few under loom, which tries every order.
 pub(crate) const MAX_SPARES: usize = if cfg!(loom) { 4 } else { 64 };
 
-/// Addresses of unused blocks; 0: none.
+/// Unused blocks, a slot each: an address, or 0.
 pub(crate) struct Spares([AtomicLink; MAX_SPARES]);
 
 impl Spares {
-    /// No blocks.
     pub(crate) fn new() -> Self {
         Self(core::array::from_fn(|_| AtomicLink::new(0)))
     }
 
-    /// Takes one.
+    /// Removes a block.
     pub(crate) fn take(&self) -> Option<usize> {
         self.0.iter().find_map(|slot| {
             if slot.load_relaxed() == 0 {
                 return None;
             }
-            // ORDERING: Full; pairs with the exchange in `put()`: the block is as it was left.
+            // ORDERING: Full; pairs with the cmpxchg in `try_put()`, which publishes the block.
             match slot.xchg_full(0) {
                 0 => None,
                 base => Some(base as usize),
@@ -411,8 +410,8 @@ impl Spares {
         })
     }
 
-    /// Keeps a block if one of the first `limit()` slots is free. Otherwise, and if the limit has been
-    /// lowered meanwhile, `excess` gets what is too much.
+    /// Adds a block if one of the first `limit()` slots is free, and otherwise calls `excess` with
+    /// it; as well with each block beyond the limit if that has been lowered meanwhile.
     pub(crate) fn put(
         &self,
         base: usize,
@@ -423,8 +422,8 @@ impl Spares {
         if !self.try_put(base, before) {
             return excess(base);
         }
-        // ORDERING: The exchange in `put()` came before that in `trim()`, which then found the block; or
-        // it read what that left, and the limit that was stored before that is seen here.
+        // ORDERING: Either `trim()` has found this block, or the cmpxchg in `try_put()` came after
+        // the xchg of `trim()`, and the limit that was stored before that is seen here.
         let now = limit();
         if now < before {
             self.trim(now, excess);
@@ -437,7 +436,8 @@ impl Spares {
             .any(|slot| slot.load_relaxed() == 0 && slot.cmpxchg_full(0, base as u64).is_ok())
     }
 
-    /// Gives all blocks beyond the first `limit` slots to `excess`, now that no more are to be kept.
+    /// Calls `excess` with all blocks beyond the first `limit` slots, after the limit has been
+    /// lowered.
     pub(crate) fn trim(&self, limit: usize, mut excess: impl FnMut(usize)) {
         for slot in &self.0[limit.min(MAX_SPARES)..] {
             // ORDERING: Full, whether there is a block or not; see `put()`.
@@ -448,7 +448,6 @@ impl Spares {
         }
     }
 
-    /// The number of spare blocks.
     pub(crate) fn len(&self) -> usize {
         self.0
             .iter()

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! From a closed block to its allocators: the monitor closes and collects, batches wait for a grace
-//! period, a worker frees them.
+//! From the closed block to the allocator: the monitor closes and collects blocks, batches wait for
+//! a grace period, workers free them.
 //!
-//! The monitor is a pinned timer per CPU that collects closed blocks and, once per drain interval, closes
-//! the current one; docs/lockless.md has the whole of it.
+//! The monitor is a pinned timer per CPU. It collects closed blocks and, once per drain interval,
+//! closes the current one; see docs/lockless.md.
 //!
 //! ```text
 //!            first block opened, first object linked: tick
@@ -13,16 +13,16 @@
 //!     └── a whole drain interval without an object ────────────┘ <──┘ time, at last once per interval
 //! ```
 //!
-//! An object is closed within the drain interval wherever it is: its block was opened after the monitor
-//! last closed the current block, and an interval after that the monitor does so again.
+//! Every block is closed within a drain interval: it was opened after the monitor last closed the
+//! current block, and an interval after that the monitor closes the current block again.
 //!
-//! A batch is freed by its work item, after its grace period, or before that when this CPU polls it
-//! and finds it over ([`PolledWork`]). Under the lock it is only decided what to do: no workqueue, no RCU and no
-//! trace event is called there.
+//! A batch is freed by its work item after a grace period, or before that by [`PolledWork`], when
+//! this CPU polls and finds the grace period ended. Under the lock decisions are made only:
+//! workqueues, RCU callbacks and trace events are left to after it.
 //!
-//! With debugobjects what was registered when it was queued (which NMI can't do) has [`TRACKED`] set in its slot.
-//! The others are registered here, all of a batch before the first is freed: one that was queued twice comes
-//! up twice.
+//! With debugobjects, objects that were registered when they were queued, which NMI can't do, have
+//! [`TRACKED`] set in their slots. The others are registered here, all of a batch before the first
+//! one is freed, so that an object that is in it twice is detected.
 
 use super::{
     batches::{self, Batch, Fill, Start, N_BATCHES},
@@ -53,48 +53,50 @@ use crate::{
 use core::ptr::{self, NonNull};
 use kernel::sync::atomic::{Acquire, Atomic, Relaxed};
 
-/// With this number of uncollected objects the monitor is brought forward to the next jiffy. Where the tick
-/// is stopped that costs an interrupt, hence several blocks' worth.
+/// Uncollected objects that make the monitor run at the next jiffy. Several blocks' worth, as that
+/// costs an interrupt where the tick is stopped.
 const FAST_OBJECTS: usize = 4 * Page::CAPACITY;
 
-/// On PREEMPT_RT irq_works and timers run in threads, which a more urgent task keeps from running. With
-/// this number of uncollected objects they are collected in hardirq.
+/// Uncollected objects that are collected in hardirq on PREEMPT_RT, where irq_works and timers run
+/// in threads, which FIFO tasks can starve.
 const HARD_OBJECTS: usize = 2 * FAST_OBJECTS;
 
-/// Set in `expires` of an armed monitor, so that one that expires at jiffy 0 does not look idle.
+/// Set in `expires` while the monitor is armed, so that jiffy 0 is not taken for idle.
 const ARMED: usize = 1 << (usize::BITS - 1);
 
-/// Arms the monitor if it is idle, or armed for later than the current drain interval.
+/// Arms the monitor, by an irq_work, if it is idle or armed for later than the current drain
+/// interval.
 ///
 /// # Context
 ///
-/// Any, NMI included, on this CPU.
+/// Any, NMI included, on the CPU of `krcp`.
 #[inline]
-pub(super) fn kick(krcp: &Krcp, on: &impl OnCpu) {
+pub(super) fn arm_monitor(krcp: &Krcp, on: &impl OnCpu) {
     let expires = krcp.expires.load(Relaxed);
     if expires == 0 || remaining(expires) > params::drain_jiffies() {
-        krcp.kick_work.queue(on);
+        krcp.irq_work.queue(on);
     }
 }
 
-/// A block is full, or a block's worth of objects is linked. With interrupts on it is collected here: no
-/// lock is held that call_rcu() or a wakeup takes. Otherwise the monitor is armed, or brought forward if it
-/// would come in more than a second.
+/// To be called when a block is full, or a block's worth of objects is linked. Collects them if
+/// interrupts are enabled, as no lock is held then that call_rcu() or a wakeup takes. Otherwise
+/// arms the monitor unless that runs within a second anyway, or within a jiffy if there are
+/// [`FAST_OBJECTS`].
 ///
 /// # Context
 ///
-/// As for [`kick()`].
+/// As for [`arm_monitor()`].
 #[inline]
 pub(super) fn full_block(krcp: &Krcp, on: &impl OnCpu) {
     if context::may_lock() {
         start_batch(krcp, &IrqsOff::save());
-        // The monitor, which would do so, may sleep for long.
+        // Otherwise the monitor starts it, possibly much later.
         refill::start(krcp);
         return;
     }
     let waiting = krcp.waiting();
     if cfg!(CONFIG_PREEMPT_RT) && waiting >= HARD_OBJECTS {
-        krcp.hard_kick_work.queue(on);
+        krcp.hard_irq_work.queue(on);
     }
     let expires = krcp.expires.load(Relaxed);
     let wait = if waiting < FAST_OBJECTS {
@@ -104,18 +106,19 @@ pub(super) fn full_block(krcp: &Krcp, on: &impl OnCpu) {
     };
     let timer_slack = slack(krcp.period.load(Relaxed));
     if expires == 0 || remaining(expires) + timer_slack > wait {
-        krcp.kick_work.queue(on);
+        krcp.irq_work.queue(on);
     }
 }
 
-/// About how many jiffies the timer wheel may be late with a timer of `delay` jiffies: each of its levels takes delays from
-/// 63 times its granularity, which is eight times that of the one below (`LVL_START()` in kernel/time/timer.c).
+/// By about how many jiffies the timer wheel may be late with a timer of `delay` jiffies. Each
+/// level is for delays from 63 times its granularity, which is eight times that of the level below
+/// (`LVL_START()` in kernel/time/timer.c).
 fn slack(delay: usize) -> usize {
     let level = ((delay / 63 * 8) | 1).ilog2() / 3;
     (1 << (3 * level)) - 1
 }
 
-/// Jiffies until `at`, of which [`ARMED`] is ignored; 0: it is over.
+/// Jiffies until `at`, without [`ARMED`]; 0 if it has expired.
 fn remaining(at: usize) -> usize {
     let left = at.wrapping_sub(jiffies()) & !ARMED;
     // Already expired: the difference has wrapped.
@@ -130,19 +133,19 @@ fn arm(krcp: &Krcp, period: usize, irqs: &IrqsOff) {
     let delay = period.min(remaining(krcp.drain_at.load(Relaxed))).max(1);
     krcp.period.store(period, Relaxed);
     let at = jiffies().wrapping_add(delay);
-    // Before the timer is set: it can't run before interrupts are on.
+    // Stored before the timer is set, which can't run before interrupts are enabled.
     krcp.expires.store(at | ARMED, Relaxed);
     krcp.monitor.set(at, irqs);
 }
 
-/// The drain interval of the monitor: a jiffy less than the parameter, for the tick that may pass before
-/// the irq_work runs.
+/// The drain interval of the monitor: a jiffy less than the parameter, for the tick before the
+/// irq_work runs.
 fn interval() -> usize {
     params::drain_jiffies().saturating_sub(1).max(1)
 }
 
-/// Sets when the current block is closed next, if the monitor was idle or the drain interval has become
-/// shorter.
+/// Sets the time at which the current block is closed next, if the monitor was `idle` or the drain
+/// interval has become shorter.
 fn schedule_close(krcp: &Krcp, idle: bool) {
     if idle || remaining(krcp.drain_at.load(Relaxed)) > interval() {
         krcp.drain_at
@@ -150,7 +153,7 @@ fn schedule_close(krcp: &Krcp, idle: bool) {
     }
 }
 
-/// Applies a drain interval that was set just now: no queued object waits for longer.
+/// Applies a new drain interval to what is queued.
 ///
 /// # Context
 ///
@@ -160,10 +163,10 @@ pub(super) fn update_drain_interval(krcp: &Krcp) {
         krcp.expires.load(Relaxed) != 0 && remaining(at.load(Relaxed)) > interval()
     };
     if is_late(krcp, &krcp.drain_at) {
-        // Only that CPU sets its timer. Where it is going down, its hotplug callback drains it.
+        // Only the CPU itself sets its timer. If it is going down its hotplug callback drains it.
         irq::call_on(krcp.common.cpu, krcp, |krcp, irqs| {
             schedule_close(krcp, false);
-            // A timer that expires earlier is left alone: it closes the current block in time.
+            // A timer that expires earlier closes the current block in time.
             if is_late(krcp, &krcp.expires) {
                 arm(krcp, interval(), irqs);
             }
@@ -171,10 +174,10 @@ pub(super) fn update_drain_interval(krcp: &Krcp) {
     }
 }
 
-/// The irq_work of the next tick: collects, and arms the monitor.
-pub(super) struct KickWork(pub(super) KrcpRef);
+/// The irq_work: collects, and arms the monitor.
+pub(super) struct CollectWork(pub(super) KrcpRef);
 
-impl Handler for KickWork {
+impl Handler for CollectWork {
     fn run(&self) {
         let krcp = &*self.0;
         // kmemleak allocates, which PREEMPT_RT does not allow in hardirq.
@@ -192,7 +195,7 @@ impl Handler for KickWork {
     }
 }
 
-/// The timer.
+/// The timer of the monitor.
 pub(super) struct MonitorTimer(pub(super) KrcpRef);
 
 impl Handler for MonitorTimer {
@@ -200,17 +203,18 @@ impl Handler for MonitorTimer {
         let krcp = &*self.0;
         let irqs = IrqsOff::save();
         if !Lockless::get().is_this_cpu(krcp, &irqs) {
-            // The CPU has died, and its hotplug callback has drained it.
+            // The CPU has died; its hotplug callback has drained it.
             return;
         }
-        // An NMI from here on arms the monitor again; what an NMI queued before is seen below.
+        // Marked as idle first: an NMI after this arms the monitor again, objects of one before are
+        // seen below.
         krcp.expires.store(0, Relaxed);
         let mut came = false;
         schedule_close(krcp, false);
         let due = remaining(krcp.drain_at.load(Relaxed)) == 0;
         if due {
             let this = Slow::new(&irqs, krcp);
-            // A block with objects is replaced by an empty one: more objects are likely, and the
+            // A block with objects is replaced by an empty one, as more objects are likely, and the
             // monitor stays armed for them.
             came = insert::close(&this, true) != Close::Nothing;
             krcp.drain_at
@@ -219,8 +223,8 @@ impl Handler for MonitorTimer {
         refill::start(krcp);
         came |= start_batch(krcp, &irqs) != Start::Nothing;
         if due && !came {
-            // Neither a block nor a linked object: idle. (An NMI that opens a block now arms the
-            // monitor.)
+            // There was no object in an interval: stay idle. An NMI that opens a block arms the
+            // monitor.
             return;
         }
         let period = if came && !due {
@@ -232,21 +236,21 @@ impl Handler for MonitorTimer {
     }
 }
 
-/// Closes the current block of a CPU, on that CPU, if there are objects in it. A CPU that is offline has
-/// closed its block on the way down.
+/// Closes the current block of a CPU, on that CPU, if it has objects. An offline CPU has closed its
+/// block itself.
 ///
 /// # Context
 ///
 /// Process context, interrupts on.
 pub(super) fn close_current(krcp: &Krcp) {
-    // ORDERING: Before `slow` is read; pairs with `Slow`.
+    // ORDERING: Acquire: before `slow` is read. Pairs with `Slow`.
     let word = krcp.current.load(Acquire) as usize;
     if Page::base(word) != 0 && Page::filled(word) != 0 {
         close_there(krcp);
     }
 }
 
-/// As [`close_current()`], with an object or not.
+/// As [`close_current()`], whether there are objects or not.
 pub(super) fn close_any(krcp: &Krcp) {
     if Page::base(krcp.current.load(Relaxed) as usize) != 0 {
         close_there(krcp);
@@ -257,16 +261,16 @@ fn close_there(krcp: &Krcp) {
     if !irq::call_on(krcp.common.cpu, krcp, |krcp, irqs| {
         insert::close(&Slow::new(irqs, krcp), false);
     }) {
-        // ORDERING: The CPU was seen offline, so what it did before is to be seen.
+        // ORDERING: The CPU was seen offline: what it has stored before is visible after this.
         gp::mb();
     }
 }
 
-/// Registers blocks that were allocated in NMI with kmemleak.
+/// Registers the current block with kmemleak, if it was allocated in NMI.
 fn scan_current(krcp: &Krcp) {
     let base = Page::base(krcp.current.load(Relaxed) as usize);
-    // SAFETY: Only irq_works get here, in hardirq or in the irq_work thread of a CPU, which is in an RCU
-    // read-side critical section: a block that was current stays.
+    // SAFETY: Called by irq_works only, in hardirq or in an irq_work thread, which are RCU
+    // read-side critical sections: a block that was current is not freed.
     if cfg!(CONFIG_DEBUG_KMEMLEAK) && base != 0 && !unsafe { block::is_scanned(base, true) } {
         debug::kmemleak_scan(base, Page::BLOCK);
     }
@@ -274,11 +278,11 @@ fn scan_current(krcp: &Krcp) {
 
 // Batches.
 
-/// Closed blocks and linked objects.
+/// The objects of a batch: closed blocks, and a list.
 pub(super) struct BatchObjects {
     blocks: Blocks<Page>,
     list: LinkChain,
-    /// When the first object of the list came, in jiffies.
+    /// When the first object of the list was linked, in jiffies.
     list_since: u32,
     counts: trace::Counts,
 }
@@ -335,14 +339,14 @@ impl batches::GracePeriod for Snapshot {
 /// The batches of a CPU.
 pub(super) type CpuBatches = batches::Batches<BatchObjects, Snapshot>;
 
-/// Objects that wait in batches, or for one: in blocks, and linked.
+/// The numbers of objects in batches and in the overflow: in blocks, and linked.
 pub(super) fn counts(batches: &CpuBatches) -> (usize, usize) {
     batches.objects().fold((0, 0), |(mixed, list), objects| {
         (mixed + objects.counts.mixed, list + objects.counts.list)
     })
 }
 
-/// A CPU that is collected, with interrupts off.
+/// A CPU whose objects are collected, and interrupts off.
 struct CollectCtx<'a> {
     krcp: &'a Krcp,
     irqs: &'a IrqsOff,
@@ -405,9 +409,9 @@ impl batches::Collect for CollectCtx<'_> {
                 trace::batch_start(krcp.common.cpu, index, counts, snap.number());
                 if new {
                     krcp.counters.add(Counter::Batches, 1);
-                    // Never refused: the place was free, so its work item is idle, or in the last steps of a
-                    // run. And the place stays taken until this has run: with interrupts off here the grace
-                    // period can't be over yet.
+                    // Always queued: the slot was free, so its work item is idle or about to
+                    // return. The slot can't be reused before this, as the grace period can't end
+                    // while interrupts are off.
                     krcp.common.batch_works[index].queue(&krcp.common.queues.reclaim);
                 }
             }
@@ -415,24 +419,26 @@ impl batches::Collect for CollectCtx<'_> {
     }
 }
 
-/// Makes a batch of what is closed and linked: [`batches::start()`], whose context it has.
+/// [`batches::start()`] for the kernel: makes a batch of the closed blocks and of the list.
 pub(super) fn start_batch(krcp: &Krcp, irqs: &IrqsOff) -> Start {
     batches::start(&CollectCtx { krcp, irqs })
 }
 
-/// Has a worker free the batches whose grace period is over, in the context of [`start_batch()`].
+/// Queues the worker that frees the batches whose grace period has ended, in the context of
+/// [`start_batch()`].
 pub(super) fn free_polled(krcp: &Krcp, irqs: &IrqsOff) {
     if krcp.with(irqs, |batches| batches.is_any_over()) {
         krcp.polled.queue(&krcp.common.queues.reclaim, 0);
     }
 }
 
-/// Frees batches whose grace period is over and whose callback has not run yet.
+/// The worker that polls: frees batches whose grace period has ended and whose work item has not
+/// run yet.
 pub(super) struct PolledWork(pub(super) KrcpRef);
 
 impl Handler for PolledWork {
-    /// Each batch whose grace period is over now. One whose grace period ends meanwhile queues this again:
-    /// a flush of this work waits for no later batch.
+    /// Polls each batch once, so that a flush waits for no later ones: if a grace period ends
+    /// meanwhile, this is queued again.
     fn run(&self) {
         let krcp = &*self.0;
         for index in 0..N_BATCHES {
@@ -447,7 +453,8 @@ impl Handler for PolledWork {
     }
 }
 
-/// Frees a batch whose grace period is over, and hands its callbacks over. Returns how many objects it had.
+/// Frees the objects of a batch whose grace period has ended, and queues its callbacks. Returns the
+/// number of objects.
 pub(super) fn free(krcp: &Krcp, index: usize, batch: Batch<BatchObjects, Snapshot>) -> usize {
     let mut counts = trace::Counts::new();
     let BatchObjects {
@@ -472,13 +479,14 @@ pub(super) fn free(krcp: &Krcp, index: usize, batch: Batch<BatchObjects, Snapsho
     let mut found = FoundCallbacks::new();
     while let Some(mut block) = blocks.pop() {
         let since = block.since();
-        // SAFETY: The block was closed before the grace period of the batch started, which is over.
+        // SAFETY: The block was closed before the grace period of the batch started, which has
+        // ended.
         let has_calls = unsafe { block.take_calls() };
         // SAFETY: As above.
         let mut objects = unsafe { block.objects() };
         if has_calls {
             let all = objects.len();
-            // SAFETY: The grace period is over.
+            // SAFETY: The grace period has ended.
             objects = split_calls(objects, |call| unsafe { found.push(call) });
             counts.calls += all - objects.len();
         }
@@ -496,20 +504,20 @@ pub(super) fn free(krcp: &Krcp, index: usize, batch: Batch<BatchObjects, Snapsho
                 counts.list += 1;
                 debug::unqueue(object.as_ptr());
                 krcp.counters.add(Counter::Freed, 1);
-                // SAFETY: Objects of the list are live and owned by it (the contract of `queue()`); their
-                // grace period is over, so no reader has them.
+                // SAFETY: Objects of the list are live and owned by it (the contract of `queue()`);
+                // their grace period has ended, so no reader has them.
                 gp::as_callback(|| unsafe { mem::kvfree(object.as_ptr()) });
             }
             Linked::Call(call) => {
                 linked_calls += 1;
-                // SAFETY: The grace period of the batch is over.
+                // SAFETY: The grace period of the batch has ended.
                 unsafe { found.push(call) };
             }
         }
         gp::cond_resched();
     }
     delays::ENGINE.add(list_since, counts.list);
-    // Last: their worker may take the CPU at once.
+    // Last, as their worker may preempt this one at once.
     krcp.common.calls.add(found);
     let freed = counts.mixed + counts.list;
     counts.list += linked_calls;
@@ -517,7 +525,7 @@ pub(super) fn free(krcp: &Krcp, index: usize, batch: Batch<BatchObjects, Snapsho
     freed
 }
 
-/// Gives the spare blocks of a CPU beyond `limit` back. Returns how many.
+/// Frees the spare blocks of a CPU beyond `limit`. Returns how many.
 ///
 /// # Context
 ///
@@ -532,19 +540,19 @@ pub(super) fn trim_spares(krcp: &Krcp, limit: usize) -> usize {
     dropped
 }
 
-// Back to the allocators, in workers.
+// Freeing, in workers.
 
 const DEBUG_OBJECTS: bool = cfg!(CONFIG_DEBUG_OBJECTS_RCU_HEAD);
 
-/// Registers the objects of a batch with debugobjects, unless that was done when they were queued. The slot
-/// of an object that is queued elsewhere is cleared, and a list is cut there: its link is that of another
-/// list by now.
+/// Registers the objects of a batch with debugobjects, unless that was done when they were queued.
+/// If an object is queued elsewhere as well, its slot is cleared; a list ends before it, as its
+/// link belongs to another list.
 fn mark(krcp: &Krcp, blocks: &mut Blocks<Page>, mut list: LinkChain) -> LinkChain {
     if !DEBUG_OBJECTS {
         return list;
     }
     blocks.for_each(|block| {
-        // SAFETY: The grace period of the batch is over.
+        // SAFETY: The grace period of the batch has ended.
         for slot in unsafe { block.objects() } {
             let word = slot.addr();
             if word & TRACKED != 0 {
@@ -569,7 +577,7 @@ fn mark(krcp: &Krcp, blocks: &mut Blocks<Page>, mut list: LinkChain) -> LinkChai
         // SAFETY: The contract under which it was pushed.
         unsafe { marked.push(linked) };
     }
-    // Newest first again.
+    // Back to the order of the list.
     let mut list = LinkChain::new();
     while let Some(linked) = marked.pop() {
         // SAFETY: As above.
@@ -584,7 +592,7 @@ fn report_double(krcp: &Krcp, object: *mut u8, field: *mut u8) {
     krcp.counters.add(Counter::Leaked, 1);
 }
 
-/// Frees the objects of a block. Their order changes.
+/// Frees the objects of a block, in any order.
 fn free_objects(krcp: &Krcp, mut objects: &mut [*mut u8]) {
     if DEBUG_OBJECTS {
         (objects, _) = partition(objects, <*mut u8>::is_null);
@@ -600,7 +608,7 @@ fn free_objects(krcp: &Krcp, mut objects: &mut [*mut u8]) {
     gp::as_callback(|| {
         if !slab.is_empty() {
             // SAFETY: Objects of a block are live and owned by it (the contract of `queue()`), none
-            // of these is from vmalloc; their grace period is over, so no reader has them.
+            // of these is from vmalloc; their grace period has ended, so no reader has them.
             unsafe { mem::kfree_bulk(slab) };
         }
         for &mut object in vmalloc {
@@ -610,17 +618,18 @@ fn free_objects(krcp: &Krcp, mut objects: &mut [*mut u8]) {
     });
 }
 
-/// Slab objects to the front, vmalloc ones to the back.
+/// Sorts slab objects to the front, vmalloc ones to the back.
 #[inline]
 fn sort(objects: &mut [*mut u8], area: VmallocArea) -> (&mut [*mut u8], &mut [*mut u8]) {
-    // Most blocks have no vmalloc object, which the greatest address shows: three instructions an object.
+    // Most blocks have no vmalloc object, as a comparison with the highest address shows: three
+    // instructions per object.
     if area.is_above(objects) {
         return (objects, &mut []);
     }
     partition(objects, |object| area.contains(object))
 }
 
-/// Those of which `is_back` is true to the back.
+/// Moves those for which `is_back` is true to the back.
 #[inline]
 fn partition(
     objects: &mut [*mut u8],

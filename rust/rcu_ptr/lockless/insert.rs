@@ -1,47 +1,43 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The algorithm: how an object gets its slot, in any context, and how a block is closed. There is nothing
-//! of the kernel in this file: the host tests compile it too, and loom checks it.
+//! The algorithm: reserves a slot for an object, in any context, and closes blocks. No kernel
+//! dependencies: compiled by the host tests, and checked by loom.
 //!
-//! Everything here runs on the CPU whose word it is, with preemption disabled, or on a word that is no
-//! longer used. So between any two steps only interrupts and NMIs of this CPU may come, which run the same
-//! code, and to completion before the next step.
+//! All functions run on the CPU that owns the word, with preemption disabled, or on a word that is
+//! no longer used. So only interrupts and NMIs of this CPU can come between two steps. They run the
+//! same code, and to completion before the next step.
 //!
 //! ```text
-//!  insert()        reserve a slot and store: the common path, also of an NMI
-//!  insert_slow()   the block is full, or there is none: open another, hand the full one over
-//!  close()         take the current block away, with the objects in it
+//!  insert()        the fast path, in NMI as well: reserves a slot, and stores the entry
+//!  insert_slow()   the block is full, or there is none: opens another, and closes the full one
+//!  close()         closes the current block
 //! ```
 
 use super::block::{self, Layout, SLOT};
 use crate::{entry, platform::LocalWord};
 use core::ptr::with_exposed_provenance_mut;
 
-/// What the common path needs of a CPU.
+/// What the fast path needs of a CPU.
 pub(crate) trait BlockFastPath {
-    /// Its blocks.
     type Block: Layout;
-    /// Its current word.
     type Word: LocalWord;
 
-    /// The current word.
     fn current(&self) -> Self::Word;
 
     /// Writes `word` to the slot at address `slot`.
     ///
     /// # Safety
     ///
-    /// The slot is reserved by the caller, whose grace period can't have ended: preemption has been
-    /// off since before it was reserved.
+    /// The caller has reserved the slot, and has had preemption disabled since before that.
     #[inline(always)]
     unsafe fn store(&self, slot: usize, word: usize) {
-        // SAFETY: By the safety requirements of this function: a word of a block that is
-        // not written to by others, nor read before the grace period.
+        // SAFETY: By the safety requirements of this function the word belongs to a block, nothing
+        // else writes to it, and it is not read before a grace period has passed.
         unsafe { with_exposed_provenance_mut::<usize>(slot).write(word) };
     }
 }
 
-/// What is taken: the words of entry.rs.
+/// The kind of an entry (entry.rs).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// An object.
@@ -51,7 +47,6 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// That of `word`.
     #[inline]
     fn of(word: usize) -> Self {
         if word & entry::CALL == 0 {
@@ -62,7 +57,7 @@ impl Kind {
     }
 }
 
-/// Stores `word` to the slot at address `slot`.
+/// Stores `word` in the slot at address `slot`, and marks the block if that is a callback.
 ///
 /// # Safety
 ///
@@ -78,59 +73,59 @@ unsafe fn put<C: BlockFastPath>(cpu: &C, slot: usize, word: usize, kind: Kind) {
     }
 }
 
-/// What the rest of the algorithm needs of it.
+/// What the rest of the algorithm needs of a CPU.
 ///
-/// A block is its address here: [`Layout::BLOCK`] bytes, owned by the context that has taken it.
+/// A block is given by its address: [`Layout::BLOCK`] bytes, which the context owns that has it.
 pub(crate) trait BlockCpu: BlockFastPath {
-    /// Takes an unused block, if there is one.
+    /// Returns an unused block, if there is one.
     fn take_block(&self) -> Option<usize>;
-    /// Gives a block back that has never been current, or was empty all the time.
+    /// Returns a block that has never been current, or has been empty since.
     fn put_block(&self, base: usize);
-    /// Takes over a closed block: all of its reserved slots, `filled` of them, are stored to before
-    /// a grace period ends that starts from now on.
+    /// A block was closed, and is passed on. Its reserved slots, `filled` of them, are all written
+    /// by the end of any grace period that starts after this.
     fn on_closed(&self, base: usize, filled: usize);
-    /// A block became current.
+    /// A block has become current.
     fn on_opened(&self);
 }
 
-/// Takes `word` if the current block has a slot: the common path. `kind` follows from `word`; it is passed, as it
-/// is a constant there.
+/// Stores `word` if the current block has a free slot. `kind` is that of `word`; it is passed as a
+/// constant, so that the fast path need not test it.
 ///
 /// # Context
 ///
 /// Any, NMI included; preemption disabled.
 #[inline(always)]
 pub(crate) fn insert<C: BlockFastPath>(cpu: &C, word: usize, kind: Kind) -> bool {
-    // One instruction: the block can't be closed, filled or replaced between its choice and the
-    // reservation.
+    // One instruction: the block can't be closed, filled up or replaced before the slot is
+    // reserved.
     let slot = cpu.current().fetch_add(SLOT.wrapping_neg());
     if C::Block::is_full(slot) {
         return false;
     }
-    // ORDERING: None is needed. An interrupt may close the block now, but the grace period that its
-    // reader waits for starts after the close, and so can't end before this context turns preemption
-    // on: the store is seen by then. And the caller's unlink is before the close in
-    // the program order of this CPU, which starts the grace period (or publishes the block with a
-    // full barrier to a CPU that does).
-    // SAFETY: Reserved just now, preemption has been off all the time.
+    // ORDERING: None needed. An interrupt may close the block now, but the grace period that
+    // reclaim waits for starts after the close, and so can't end before this context enables
+    // preemption: the store is visible by then. The caller's unlink is before the close in the
+    // program order of this CPU, which starts the grace period, or publishes the block with full
+    // ordering to a CPU that does.
+    // SAFETY: Reserved just now, with preemption disabled all the time.
     unsafe { put(cpu, slot, word, kind) };
     true
 }
 
-/// Takes `taken` when [`insert()`] found no slot; uses `fresh` as the next block, or one of its
-/// own. Returns `false` if there is no block; the current word is `Layout::NONE` then.
+/// Stores `entry` after [`insert()`] has failed. Opens `fresh`, or an unused block of the CPU.
+/// Returns `false` if there is none; the current word is `Layout::NONE` then.
 ///
 /// # Context
 ///
 /// As for [`insert()`].
 #[inline]
-pub(crate) fn insert_slow<C: BlockCpu>(cpu: &C, taken: usize, mut fresh: Option<usize>) -> bool {
-    let kind = Kind::of(taken);
+pub(crate) fn insert_slow<C: BlockCpu>(cpu: &C, entry: usize, mut fresh: Option<usize>) -> bool {
+    let kind = Kind::of(entry);
     loop {
         let word = cpu.current().load();
         if !C::Block::is_full(word) {
             // An interrupt has opened a block.
-            if insert(cpu, taken, kind) {
+            if insert(cpu, entry, kind) {
                 if let Some(base) = fresh {
                     cpu.put_block(base);
                 }
@@ -144,21 +139,21 @@ pub(crate) fn insert_slow<C: BlockCpu>(cpu: &C, taken: usize, mut fresh: Option<
         let next = match fresh {
             Some(base) => {
                 let slot = C::Block::first(base);
-                // SAFETY: The block is owned here, so the slot is; it counts as reserved below.
-                unsafe { put(cpu, slot, taken, kind) };
+                // SAFETY: The block is owned, and so is the slot, which counts as reserved below.
+                unsafe { put(cpu, slot, entry, kind) };
                 slot - SLOT
             }
-            // Undoes what reservations without a slot have subtracted, this one included.
+            // Resets the word after all reservations that have found no slot, this one included.
             None => C::Block::NONE,
         };
-        // If the word has changed, an interrupt made progress. No ABA: a full block that was closed waits
-        // for a grace period, which can't end meanwhile.
+        // If the word has changed, an interrupt has made progress. No ABA: a full block that was
+        // closed waits for a grace period, which can't end while preemption is disabled.
         if cpu.current().cmpxchg(word, next) != word {
             continue;
         }
         let base = C::Block::base(word);
         if base != 0 {
-            // No more reservations in it: the word names another block.
+            // The word refers to another block: there are no more reservations in this one.
             cpu.on_closed(base, C::Block::CAPACITY);
         }
         if fresh.is_some() {
@@ -168,20 +163,22 @@ pub(crate) fn insert_slow<C: BlockCpu>(cpu: &C, taken: usize, mut fresh: Option<
     }
 }
 
-/// What [`close()`] found.
+/// The result of [`close()`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Close {
-    /// No object: the CPU has no current block now.
+    /// There was no object. The CPU has no current block now.
     Nothing,
-    /// Objects: their block is closed, and another one current if there was one.
+    /// A block with this number of objects was closed. Another one is current if that was wanted
+    /// and there was one.
     Closed(usize),
 }
 
-/// Closes the current block, whatever is in it; a fresh one takes its place if `refill`.
+/// Closes the current block. With `refill` an unused one becomes current.
 ///
 /// # Context
 ///
-/// On the CPU itself, NMI included, preemption disabled; or anywhere when its word is no longer used.
+/// On the CPU itself with preemption disabled, NMI included; on any CPU if the word is no longer
+/// used.
 #[inline]
 pub(crate) fn close<C: BlockCpu>(cpu: &C, refill: bool) -> Close {
     let mut fresh = None;
@@ -199,7 +196,7 @@ pub(crate) fn close<C: BlockCpu>(cpu: &C, refill: bool) -> Close {
             if cpu.current().cmpxchg(word, C::Block::NONE) != word {
                 continue;
             }
-            // No slot of it was ever reserved.
+            // None of its slots was ever reserved.
             cpu.put_block(base);
             if let Some(base) = fresh {
                 cpu.put_block(base);
@@ -210,7 +207,7 @@ pub(crate) fn close<C: BlockCpu>(cpu: &C, refill: bool) -> Close {
             fresh = cpu.take_block();
         }
         let next = fresh.map_or(C::Block::NONE, C::Block::first);
-        // From this step on no reservation finds the block; before it each was counted in the word.
+        // After this there are no reservations in the block; those before it are counted in `word`.
         if cpu.current().cmpxchg(word, next) == word {
             cpu.on_closed(base, filled);
             return Close::Closed(filled);

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The krcp: what each CPU has of this engine, its current word and its work items; how the algorithm
-//! of insert.rs sees the CPU; and what happens when the CPU comes or goes.
+//! The per-CPU state of engine `lockless`, the CPU as the algorithm of insert.rs sees it, and CPU
+//! hotplug.
 //!
 //! # Context
 //!
-//! Any, NMI included, and on any CPU, but for what takes the lock of the batches: not NMI.
+//! Any, NMI included, and on any CPU; functions that take the lock of the batches: not NMI.
 
 use super::{
     barrier::Works,
     batches::N_BATCHES,
     block::{self, ClosedList, Layout, Spares},
-    drain::{self, CpuBatches, KickWork, MonitorTimer, PolledWork},
+    drain::{self, CollectWork, CpuBatches, MonitorTimer, PolledWork},
     insert::{self, BlockCpu, BlockFastPath},
     refill, Lockless, Page,
 };
@@ -41,7 +41,8 @@ use kernel::{
     sync::atomic::{Acquire, Atomic, AtomicFlag, Full, Relaxed, Release},
 };
 
-/// The counters of one CPU. All of them count what is rare: objects are counted by the block.
+/// The counters of one CPU. None is updated for each object: those in blocks are counted by the
+/// block.
 pub(super) struct Counters([Atomic<u64>; NAMES.len()]);
 
 impl Counters {
@@ -49,25 +50,25 @@ impl Counters {
         Self(core::array::from_fn(|_| Atomic::new(0)))
     }
 
-    /// Counts `n` of `counter`.
+    /// Adds `n` to `counter`.
     pub(super) fn add(&self, counter: Counter, n: u64) {
         // ORDERING: Release: see `stats()`.
         self.0[counter as usize].fetch_add(n, Release);
     }
 
-    /// The later a counter is declared the earlier it is read: what is queued is counted before it is freed, so
-    /// no more are freed here than queued.
+    /// Reads the counters in reverse order of their declaration: objects are counted as queued
+    /// before they are counted as freed, so that `freed` is not the higher one.
     fn stats(&self) -> Stats {
         let mut values = [0; NAMES.len()];
         for (value, counter) in values.iter_mut().zip(&self.0).rev() {
-            // ORDERING: Acquire: what was counted before one that is seen is seen, too.
+            // ORDERING: Acquire: sees what was counted before.
             *value = counter.load(Acquire);
         }
         Stats(values)
     }
 }
 
-/// One CPU's part of the engine.
+/// The state of one CPU.
 #[pin_data]
 pub(crate) struct Krcp {
     #[pin]
@@ -76,54 +77,53 @@ pub(crate) struct Krcp {
     pub(super) current: &'static Atomic<u64>,
     /// Blocks that wait for a batch.
     pub(super) closed: ClosedList<Page>,
-    /// Objects in them.
+    /// Objects in these.
     pub(super) closed_objects: Atomic<usize>,
     /// Objects linked through their fields, as there was no block.
     pub(super) list: DeferredList,
     /// The length of `list`.
     pub(super) nr_listed: Atomic<usize>,
-    /// When its first object came, in jiffies.
+    /// When its first object was linked, in jiffies.
     pub(super) list_since: Atomic<u32>,
-    /// Unused blocks.
+    /// Spare blocks.
     pub(super) spares: Spares,
-    /// Whether the CPU is up and not about to go down. Only then it has a block. Changed on that CPU.
+    /// The CPU is up and not about to go down. It has a block only then. Written on that CPU.
     pub(super) online: AtomicFlag,
     /// Contexts on the slow path, which may have closed a block and not pushed it to `closed` yet.
     pub(super) slow: Atomic<usize>,
-    /// When the monitor runs next, in jiffies, with the topmost bit set; 0: it is idle.
+    /// When the monitor runs next, in jiffies, with the topmost bit set; 0 if it is idle.
     pub(super) expires: Atomic<usize>,
     /// When the monitor closes the current block next, and its last period, in jiffies.
     pub(super) drain_at: Atomic<usize>,
     pub(super) period: Atomic<usize>,
-    /// Does with the next tick what NMI can't: collects, arms the monitor, starts a refill.
+    /// Runs with the next tick what can't run in NMI: collects, arms the monitor, starts a refill.
     #[pin]
-    pub(super) kick_work: IrqWork<KickWork>,
-    /// The same in hardirq, for PREEMPT_RT, where the thread of the lazy ones may not get the CPU.
+    pub(super) irq_work: IrqWork<CollectWork>,
+    /// The same in hardirq, for PREEMPT_RT: a FIFO task can starve the thread of lazy irq_works.
     #[pin]
-    pub(super) hard_kick_work: IrqWork<KickWork>,
+    pub(super) hard_irq_work: IrqWork<CollectWork>,
     #[pin]
     pub(super) monitor: PinnedTimer<MonitorTimer>,
     /// Batches that wait for a grace period.
     #[pin]
     pub(super) batches: RawSpinLock<CpuBatches>,
-    /// Frees batches whose grace period is over and whose callback has not run yet.
+    /// Frees batches whose grace period has ended and whose work item has not run yet.
     #[pin]
     pub(super) polled: DelayedWork<PolledWork>,
-    /// A refill is requested, and not queued since. Used on the CPU itself only.
+    /// A refill was requested and has not been queued since. Used on the CPU itself only.
     pub(super) wants_refill: AtomicFlag,
     /// Set by the shrinker: the next refill is delayed, and limited to one block.
     pub(super) backoff: AtomicFlag,
-    /// Counters.
     pub(super) counters: Counters,
 }
 
-/// A krcp as its own work items know it.
+/// Back reference from the work items.
 pub(super) type KrcpRef = OwnerRef<Krcp>;
 
 impl Krcp {
-    /// The krcp of `cpu`, in place.
     pub(super) fn new(cpu: i32, queues: WorkQueues) -> impl PinInit<Self, Error> {
-        // SAFETY: The krcp is pinned, and `Lockless::stop()` ends its work items before it is dropped.
+        // SAFETY: The krcp is pinned, and `Lockless::stop()` ends its work items before it is
+        // dropped.
         let owner = |this| unsafe { KrcpRef::new(this) };
         try_pin_init!(&this in Self {
             common <- krcp::KrcpCommon::new(cpu, owner(this), queues),
@@ -139,14 +139,18 @@ impl Krcp {
             expires: Atomic::new(0),
             drain_at: Atomic::new(0),
             period: Atomic::new(0),
-            kick_work <- IrqWork::new(Urgency::Lazy, KickWork(owner(this))),
-            hard_kick_work <- IrqWork::new(Urgency::Hard, KickWork(owner(this))),
+            irq_work <- IrqWork::new(Urgency::Lazy, CollectWork(owner(this))),
+            hard_irq_work <- IrqWork::new(Urgency::Hard, CollectWork(owner(this))),
             monitor <- PinnedTimer::new(
                 c"rcu_ptr_monitor",
                 static_lock_class!(),
                 MonitorTimer(owner(this)),
             ),
-            batches <- RawSpinLock::new(CpuBatches::new(), c"rcu_ptr_batches", static_lock_class!()),
+            batches <- RawSpinLock::new(
+                CpuBatches::new(),
+                c"rcu_ptr_batches",
+                static_lock_class!(),
+            ),
             polled <- DelayedWork::new(PolledWork(owner(this))),
             wants_refill: AtomicFlag::new(false),
             backoff: AtomicFlag::new(false),
@@ -159,7 +163,7 @@ impl Krcp {
         f(&mut self.batches.lock(irqs))
     }
 
-    /// Spare blocks that may be kept.
+    /// The limit of spare blocks.
     #[inline]
     pub(super) fn max_spares(&self) -> usize {
         if self.online.load(Relaxed) {
@@ -169,7 +173,7 @@ impl Krcp {
         }
     }
 
-    /// Keeps an unused block as a spare; what is too much goes to `excess`, in the caller's context.
+    /// Adds an unused block to the spares; calls `excess` with each block beyond the limit.
     pub(super) fn put_spare(&self, base: usize, excess: impl FnMut(usize)) {
         self.spares.put(base, || self.max_spares(), excess);
     }
@@ -192,12 +196,11 @@ impl Works for Krcp {
     }
 }
 
-/// The current word of the CPU that this runs on, which is all that the common path needs.
+/// The current word of this CPU, which is all that the fast path needs.
 #[derive(Clone, Copy)]
 pub(super) struct CurrentWord<'a>(Pinned<'a>);
 
 impl<'a> CurrentWord<'a> {
-    /// That of this CPU.
     #[inline(always)]
     pub(super) fn new(on: &'a impl OnCpu) -> Self {
         Self(on.pinned())
@@ -231,8 +234,8 @@ impl BlockFastPath for CurrentWord<'_> {
     }
 }
 
-/// This CPU on the slow path. As long as the value lives a barrier knows that a block may be closed and not
-/// pushed to the closed list yet.
+/// This CPU on the slow path. While the value lives, barriers assume that a block may be closed and
+/// not yet be on the closed list.
 pub(super) struct Slow<'a> {
     on: Pinned<'a>,
     krcp: &'a Krcp,
@@ -242,7 +245,7 @@ impl<'a> Slow<'a> {
     /// Enters the slow path on the CPU of `krcp`.
     #[inline]
     pub(super) fn new(on: &'a impl OnCpu, krcp: &'a Krcp) -> Self {
-        // ORDERING: Full: a CPU that sees the word changed by what follows sees this.
+        // ORDERING: Full: a CPU that sees a later change of the current word sees this.
         krcp.slow.fetch_add(1, Full);
         Self {
             on: on.pinned(),
@@ -254,7 +257,7 @@ impl<'a> Slow<'a> {
 impl Drop for Slow<'_> {
     #[inline]
     fn drop(&mut self) {
-        // ORDERING: Full: a CPU that sees this sees what was handed over.
+        // ORDERING: Full: a CPU that sees this sees the blocks that were pushed.
         self.krcp.slow.fetch_add(0usize.wrapping_sub(1), Full);
     }
 }
@@ -277,22 +280,22 @@ impl BlockCpu for Slow<'_> {
         let base = self.krcp.spares.take().or_else(|| {
             refill::request(self.krcp);
             let Some(page) = fault::alloc_page_nolock() else {
-                // The call may be refused, and there may be no other call that starts the refill.
-                refill::kick(self.krcp, &self.on);
+                // The call may return false, and may be the last one: make sure that the refill
+                // starts.
+                refill::queue_irq_work(self.krcp, &self.on);
                 return None;
             };
             let base = page.as_ptr().expose_provenance();
-            // SAFETY: A fresh page. kmemleak can't be told here: the next tick does.
+            // SAFETY: A fresh page. The next tick registers it with kmemleak, which NMI can't.
             unsafe { block::begin::<Page>(base, false) };
             Some(base)
         })?;
-        // SAFETY: Taken just now.
+        // SAFETY: Owned, by the line above.
         unsafe { block::stamp(base, jiffies() as u32) };
         Some(base)
     }
 
-    /// Pages can't be freed in NMI: what finds no place among the spares goes where blocks are reclaimed
-    /// from, as one with no object.
+    /// Pages can't be freed in NMI: if the spares are full the block is closed, without an object.
     fn put_block(&self, base: usize) {
         self.krcp
             .put_spare(base, |base| self.krcp.hand_over(base, 0));
@@ -304,14 +307,14 @@ impl BlockCpu for Slow<'_> {
     }
 
     fn on_opened(&self) {
-        drain::kick(self.krcp, &self.on);
+        drain::arm_monitor(self.krcp, &self.on);
     }
 }
 
 impl Krcp {
     fn hand_over(&self, base: usize, filled: usize) {
         self.closed_objects.add(filled, Relaxed);
-        // SAFETY: The caller gives it away, closed; preemption is off, by the token of [`Slow`].
+        // SAFETY: The caller gives the closed block away; preemption is disabled, by [`Slow::on`].
         unsafe { self.closed.push(base, filled) };
     }
 
@@ -325,12 +328,12 @@ impl Krcp {
         }
     }
 
-    /// Objects that are closed or linked.
+    /// Objects in closed blocks and on the list.
     pub(super) fn waiting(&self) -> usize {
         self.closed_objects.load(Relaxed) + self.nr_listed.load(Relaxed)
     }
 
-    /// Objects that wait for no grace period yet.
+    /// Objects whose grace period has not been requested.
     pub(super) fn queued(&self) -> usize {
         self.in_current() + self.waiting()
     }
@@ -356,10 +359,10 @@ impl krcp::KrcpOps for Krcp {
         }
     }
 
-    /// Unless [`PolledWork`] has freed the batch already.
+    /// Does nothing if [`PolledWork`] has freed the batch.
     fn free_batch(&self, index: usize) {
         let irqs = IrqsOff::save();
-        // From here on the slot can have a new batch, while the objects of this one are freed.
+        // The slot is free for a new batch before the objects of this one are freed.
         let taken = self.with(&irqs, |batches| batches.take(index));
         drop(irqs);
         if let Some(batch) = taken {
@@ -391,19 +394,19 @@ impl krcp::KrcpOps for Krcp {
     }
 }
 
-/// CPU hotplug: a CPU that goes down closes its block itself, long before it dies, and opens no other. What
-/// is queued on it after that is linked, and becomes a batch when it is dead. `leave()` runs on the CPU that
-/// goes down, `dead()` on another one.
+/// CPU hotplug: a CPU that goes down closes its block itself, in `leave()`, and opens no other.
+/// Objects that are queued on it after that are linked, and `dead()`, on another CPU, makes a batch
+/// of them.
 ///
-/// | what a CPU has | taken by | when |
+/// | of the CPU | handled by | when |
 /// |---|---|---|
 /// | the current block | `leave()`, on the CPU itself | before it goes down |
 /// | objects linked since | `dead()` makes a batch of them | once it is dead |
 /// | batches | their work items, on any CPU | after their grace periods |
-/// | what found no batch free | the work item of a batch | when one is free |
+/// | the overflow | the work item of a batch | when a slot is free |
 /// | ready callbacks | their workers, on any CPU | at any time |
 /// | spare blocks | `dead()` frees them | once it is dead |
-/// | an irq_work that was not queued | `online()` queues it | when the CPU is back |
+/// | an irq_work that was not queued | `online()` queues it | when the CPU is online again |
 pub(crate) struct LocklessHotplug;
 
 impl Callbacks for LocklessHotplug {
@@ -412,22 +415,22 @@ impl Callbacks for LocklessHotplug {
     fn online(cpu: i32) {
         let krcp = Lockless::get().krc.of(cpu);
         krcp.online.store(true, Relaxed);
-        krcp.kick_work.make_up();
+        krcp.irq_work.make_up();
     }
 
-    /// From here on the CPU has no block, and objects are linked. So no block has to be closed on a CPU that
-    /// is gone, and a barrier need not wait until it is dead.
+    /// From here on the CPU has no block, and objects are linked. So no block has to be closed on a
+    /// dead CPU, and a barrier need not wait until the CPU is dead.
     fn leave(cpu: i32) {
         let krcp = Lockless::get().krc.of(cpu);
         let irqs = IrqsOff::save();
-        // ORDERING: Read on this CPU: what interrupts this from here on opens no block.
+        // ORDERING: None needed: read on this CPU only. Interrupts open no block after this.
         krcp.online.store(false, Relaxed);
         insert::close(&Slow::new(&irqs, &krcp), false);
         drain::start_batch(&krcp, &irqs);
     }
 
-    /// What was queued since `leave()` becomes a batch at once. The monitor's timer is stopped, on
-    /// whichever CPU it is by now; nothing arms it again, as only frees on this CPU do.
+    /// Stops the monitor's timer, which may have migrated. Nothing arms it again, as only frees on
+    /// this CPU do.
     fn dead(cpu: i32) {
         let krcp = Lockless::get().krc.of(cpu);
         krcp.monitor.cancel_sync();

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Engine `lockless`: no lock and no special case for NMI. Each CPU has a block that any context
-//! fills by one addition to a word of that CPU; docs/lockless.md says why that is enough.
+//! Engine `lockless`: objects are queued without a lock, in NMI as everywhere else. Each CPU has a
+//! block, and any context reserves a slot of it by one addition to a word of that CPU;
+//! docs/lockless.md explains why that is enough.
 //!
 //! | file | what |
 //! |---|---|
-//! | block.rs, insert.rs | the algorithm, which the host tests compile too: blocks, how an object gets its slot (any context), how a block is closed |
-//! | krcp.rs | what each CPU has, how the algorithm sees it, and what happens when it comes or goes |
-//! | drain.rs | the monitor closes and collects, batches wait for a grace period, objects are freed |
-//! | batches.rs | which batch what is collected waits in, and for which grace period; compiled by the host tests, too |
-//! | barrier.rs | `rcu_ptr_barrier()`; compiled by the host tests, too |
-//! | refill.rs | spare blocks: more of them, and fewer when memory is short |
+//! | block.rs, insert.rs | blocks, and how objects get slots of them, in any context |
+//! | batches.rs, barrier.rs | batches, and the choice of the grace period; `rcu_ptr_barrier()` |
+//! | krcp.rs | the per-CPU state, and CPU hotplug |
+//! | drain.rs | the monitor, and freeing |
+//! | refill.rs | refills of spare blocks |
+//!
+//! The files of the first two rows have no kernel dependencies: the host tests compile them.
 
 mod barrier;
 mod batches;
@@ -53,7 +55,7 @@ use kernel::{
 };
 use krcp::{CurrentWord, Krcp, LocklessHotplug, Slow};
 
-/// Blocks are pages, with room for 480 objects where pages have 4 KiB.
+/// Blocks are pages; a page of 4 KiB has 480 slots.
 pub(crate) struct Page;
 
 impl Layout for Page {
@@ -61,7 +63,7 @@ impl Layout for Page {
     const HEADER: usize = 256;
 }
 
-/// The engine as loaded.
+/// The engine.
 #[pin_data]
 pub(crate) struct Lockless {
     krc: PerCpu<Krcp>,
@@ -76,7 +78,7 @@ impl Service for Lockless {
     type Hotplug = LocklessHotplug;
     const HOTPLUG: &'static CStr = common::HOTPLUG;
 
-    /// CPUs that go down still close their blocks.
+    /// CPUs that go down meanwhile close their blocks in the hotplug callback.
     fn drain(&self) {
         barrier::barrier(self);
     }
@@ -85,15 +87,15 @@ impl Service for Lockless {
         for krcp in self.krc.iter() {
             // In this order, as the monitor can queue the irq_work.
             krcp.monitor.shutdown_sync();
-            krcp.kick_work.sync();
-            krcp.hard_kick_work.sync();
+            krcp.irq_work.sync();
+            krcp.hard_irq_work.sync();
             krcp.common.refill.cancel_sync();
             barrier::wait_for_all(&*krcp);
-            // What found no batch free may have become one meanwhile.
+            // Again: a batch may have been made of the overflow meanwhile.
             barrier::wait_for_all(&*krcp);
             krcp.common.calls.wait();
             drain::trim_spares(&krcp, 0);
-            // The word is no longer used, whether the CPU is up or not. The barrier has left an empty block at most.
+            // No CPU uses its word any more. After the barrier there is an empty block at most.
             Self::free_block(Page::base(
                 krcp.current.xchg(Page::NONE as u64, Relaxed) as usize
             ));
@@ -102,7 +104,7 @@ impl Service for Lockless {
 }
 
 impl Lockless {
-    /// Every possible CPU, idle. May sleep; at module init.
+    /// The engine, idle. May sleep; at module init.
     pub(crate) fn new() -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             krc: {
@@ -121,29 +123,29 @@ impl Lockless {
         Self::get().vmalloc
     }
 
-    /// Whether `krcp` is that of the CPU this runs on.
+    /// Whether `krcp` is the one of this CPU.
     fn is_this_cpu(&self, krcp: &Krcp, on: &impl OnCpu) -> bool {
         ptr::eq(&*self.krc.this(on), krcp)
     }
 
-    /// Makes a block of a page.
+    /// Makes a block of a page that the caller gives away.
     fn begin_block(page: NonNull<u8>) -> usize {
         let base = page.as_ptr().expose_provenance();
         // SAFETY: The caller gives the page away.
         unsafe { block::begin::<Page>(base, true) };
-        // A spare block is stamped again when it is taken; that of a caller may be used at once.
-        // SAFETY: Just begun, and the caller's.
+        // For a block that is opened at once; a spare block is stamped again.
+        // SAFETY: Begun above, and owned.
         unsafe { block::stamp(base, jiffies() as u32) };
         debug::kmemleak_scan(base, mem::PAGE_SIZE);
         base
     }
 
-    /// Gives the page of a block back; 0: there is none.
+    /// Frees the page of a block, if `base` is not 0.
     fn free_block(base: usize) {
         let Some(page) = NonNull::new(ptr::with_exposed_provenance_mut(base)) else {
             return;
         };
-        // SAFETY: The caller gives the block away, which is not shared any more.
+        // SAFETY: The caller gives the block away, and nothing else refers to it.
         if cfg!(CONFIG_DEBUG_KMEMLEAK) && unsafe { block::is_scanned(base, false) } {
             debug::kmemleak_free(base);
         }
@@ -154,23 +156,24 @@ impl Lockless {
 
 // Insertion, in any context.
 
-/// Stores `word` in this CPU's current block, in a few instructions. Returns `false` if that has no free
-/// slot: then [`store_in_next()`] or [`store_or_link()`] has to follow before preemption is enabled.
+/// Stores `word` in this CPU's current block, in a few instructions. Returns `false` if that has no
+/// free slot: then [`store_in_next()`] or [`store_or_link()`] has to follow before preemption is
+/// enabled.
 #[inline(always)]
 pub(crate) fn store_in_current(word: usize, kind: Kind, on: &PreemptOff) -> bool {
     insert::insert(&CurrentWord::new(on), word, kind)
 }
 
-/// Stores `word` after [`store_in_current()`] has failed: in `fresh`, or in a block that this opens.
-/// Returns `false` if there is none.
+/// Stores `word` after [`store_in_current()`] has failed: in `fresh`, or in a block that this
+/// opens. Returns `false` if there is none.
 pub(crate) fn store_in_next(word: usize, fresh: Option<usize>, on: &PreemptOff) -> bool {
     let krcp = Lockless::get().krc.this(on);
     let cpu = Slow::new(on, &krcp);
     insert::insert_slow(&cpu, word, fresh)
 }
 
-/// Stores `linked` after [`store_in_current()`] has failed: in another block, or else on the list, linked
-/// through its field or its head.
+/// Stores `linked` after [`store_in_current()`] has failed: in another block, or else on the list,
+/// linked through its field or its head.
 ///
 /// # Safety
 ///
@@ -181,19 +184,21 @@ pub(crate) unsafe fn store_or_link(linked: Linked, caller: usize, on: &PreemptOf
         return;
     }
     let krcp = Lockless::get().krc.this(on);
-    // The count comes first: `collect()` of drain.rs takes the list and then the count, which must not be too low.
+    // Counted before it is pushed: `collect()` of drain.rs removes the list and then reads the
+    // count, which must not be too low.
     if krcp.nr_listed.fetch_add(1, Relaxed) == 0 {
         krcp.list_since.store(jiffies() as u32, Relaxed);
     }
     // SAFETY: By the safety requirements of this function.
     if unsafe { krcp.list.push(linked) } == Pushed::Twice {
-        // The count is one too high until the list is freed: it may have been taken already.
+        // `nr_listed` stays too high by one until the list is collected, which may have reset it
+        // already.
         krcp.counters.add(Counter::Leaked, 1);
         let (start, link) = (linked.start(), linked.link());
         return debug::warn(Misuse::Double, start.as_ptr(), link.as_ptr(), caller);
     }
     krcp.counters.add(linked.counter(), 1);
-    drain::kick(&krcp, on);
+    drain::arm_monitor(&krcp, on);
     if krcp.nr_listed.load(Relaxed) >= Page::CAPACITY {
         drain::full_block(&krcp, on);
     }
@@ -207,7 +212,8 @@ fn channel(object: NonNull<u8>) -> u32 {
     }
 }
 
-/// Stores `object` with the tag `mark` in a block, and traces it. Returns `false` if there is no block.
+/// Stores `object` with the tag `mark` in a block, and traces it. Returns `false` if there is no
+/// block.
 fn store_traced(object: NonNull<u8>, mark: usize, caller: usize) -> bool {
     let on = PreemptOff::new();
     let word = object.as_ptr().expose_provenance() | mark;
@@ -219,14 +225,15 @@ fn store_traced(object: NonNull<u8>, mark: usize, caller: usize) -> bool {
     stored
 }
 
-/// Set in the slot of an object that was registered with debugobjects, if the kernel has them.
+/// The tag of an object that was registered with debugobjects when it was queued.
 const TRACKED_TAG: usize = if cfg!(CONFIG_DEBUG_OBJECTS_RCU_HEAD) {
     TRACKED
 } else {
     0
 };
 
-/// Traces `object`, for which there was no block just now, and then queues it by [`store_or_link()`].
+/// Traces `object`, for which there was no block just now, and then queues it by
+/// [`store_or_link()`].
 ///
 /// # Safety
 ///
@@ -250,7 +257,7 @@ impl LocklessBarrier for Lockless {
     }
 
     fn is_slow(&self, krcp: &Krcp) -> bool {
-        // ORDERING: Before the batch is made; pairs with `Slow`.
+        // ORDERING: Acquire: before the batch is made. Pairs with `Slow`.
         krcp.slow.load(Acquire) != 0
     }
 
@@ -280,7 +287,7 @@ impl Engine for Lockless {
     unsafe fn queue(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
         debug::kmemleak_ignore(object);
         if !store_traced(object, TRACKED_TAG, caller) {
-            // The link has no room for the mark: reclaim finds out again.
+            // The link has no bit for [`TRACKED`]: reclaim registers the object.
             debug::unqueue(object.as_ptr());
             // SAFETY: By the safety requirements of this function.
             unsafe { link_traced(object, field, caller) };
@@ -324,7 +331,7 @@ impl Engine for Lockless {
             let fresh = Lockless::begin_block(page);
             let on = PreemptOff::new();
             if Lockless::get().krc.this(&on).online.load(Relaxed) {
-                // Never refused: there is a block.
+                // Always stored: there is a block.
                 store_in_next(
                     object.as_ptr().expose_provenance() | TRACKED_TAG,
                     Some(fresh),
@@ -333,15 +340,15 @@ impl Engine for Lockless {
                 trace::queue(trace::ENGINE_LOCKLESS, channel(object), object, caller);
                 return;
             }
-            // A thread of a CPU on its way down, which opens no block any more.
+            // This CPU is going down and opens no more blocks.
             drop(on);
             Lockless::free_block(fresh);
         }
         trace::queue(trace::ENGINE_LOCKLESS, trace::CHANNEL_SYNC, object, caller);
         gp::synchronize();
         debug::unqueue(object.as_ptr());
-        // SAFETY: By the safety requirements of this function, and no reader can have it any more:
-        // a grace period has passed since it became the caller's to free.
+        // SAFETY: By the safety requirements of this function; no reader has the object any more,
+        // as a grace period has passed since the call.
         unsafe { mem::kvfree(object.as_ptr()) };
         let on = PreemptOff::new();
         let krcp = Lockless::get().krc.this(&on);
@@ -358,7 +365,7 @@ impl Engine for Lockless {
         for krcp in Self::get().krc.iter() {
             drain::trim_spares(&krcp, limit);
             if limit == 0 {
-                // Not even one that waits for objects.
+                // Nor may there be a current block.
                 drain::close_any(&krcp);
                 drain::start_batch(&krcp, &IrqsOff::save());
             }

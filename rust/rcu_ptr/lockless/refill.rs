@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The spare blocks of each CPU: refilled by a worker when none was found (`fill_page_cache_func()`), and
-//! given back when memory is short, with a pause before the next refill (`kfree_rcu_shrink_scan()`).
+//! Refills the spare blocks of a CPU, in a worker, after a context has found none
+//! (`fill_page_cache_func()`).
 //!
 //! # Context
 //!
-//! Refills are requested on the CPU that they are for, in any context, NMI included.
+//! Refills are requested on their own CPU, in any context, NMI included.
 
 use super::{krcp::Krcp, Lockless};
 use crate::{
@@ -15,16 +15,16 @@ use crate::{
 };
 use kernel::sync::atomic::Relaxed;
 
-/// Requests a refill, as no spare was found: the next tick or run of the monitor starts it.
+/// Requests a refill, which the next tick or run of the monitor starts.
 pub(super) fn request(krcp: &Krcp) {
     krcp.wants_refill.store(true, Relaxed);
 }
 
-/// Has the next tick start a requested refill. One that is put off is not asked for again by each free that misses:
-/// where the tick is stopped that would be an interrupt each.
-pub(super) fn kick(krcp: &Krcp, on: &impl OnCpu) {
+/// Queues the irq_work that starts a requested refill. Not if a delayed refill is pending: where
+/// the tick is stopped each free would cause an interrupt.
+pub(super) fn queue_irq_work(krcp: &Krcp, on: &impl OnCpu) {
     if krcp.wants_refill.load(Relaxed) && !krcp.common.refill.is_pending() {
-        krcp.kick_work.queue(on);
+        krcp.irq_work.queue(on);
     }
 }
 
@@ -32,7 +32,8 @@ pub(super) fn kick(krcp: &Krcp, on: &impl OnCpu) {
 ///
 /// # Context
 ///
-/// Not NMI; the caller, or what it interrupted, holds no lock that a wakeup or a timer takes.
+/// Not NMI; neither the caller nor the interrupted context holds a lock that a wakeup or a timer
+/// takes.
 pub(super) fn start(krcp: &Krcp) {
     if krcp.wants_refill.load(Relaxed) {
         queue(krcp);
@@ -42,8 +43,8 @@ pub(super) fn start(krcp: &Krcp) {
 #[cold]
 #[inline(never)]
 fn queue(krcp: &Krcp) {
-    // Cleared first: what an NMI requests after this is queued again, what it requested before is seen by
-    // this refill.
+    // Cleared first: a request of an NMI after this requeues the worker, which runs after one
+    // before this.
     krcp.wants_refill.store(false, Relaxed);
     let backoff = krcp.backoff.load(Relaxed);
     if krcp.common.queue_refill(backoff, krcp.waiting()) && backoff {
@@ -51,7 +52,7 @@ fn queue(krcp: &Krcp) {
     }
 }
 
-/// The refill, in its worker.
+/// Allocates spare blocks up to the limit, or one after memory pressure.
 pub(super) fn refill(krcp: &Krcp) {
     let limit = krcp.max_spares();
     let wanted = if krcp.backoff.load(Relaxed) {
@@ -60,7 +61,7 @@ pub(super) fn refill(krcp: &Krcp) {
         limit
     };
     let mut blocks = 0;
-    // A block that is not kept after all is freed, and ends the refill.
+    // A block beyond the limit, which may have been lowered, is freed, and ends the refill.
     let mut is_kept = true;
     while is_kept && krcp.spares.len() < wanted {
         let Some(page) = fault::alloc_page(slab::GFP_REFILL) else {
