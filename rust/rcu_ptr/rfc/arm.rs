@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! When the monitor runs, and which context sets its timer.
+//! Decides when the monitor runs, and which context sets its timer. No kernel dependencies:
+//! compiled by the host tests.
 //!
-//! Under the lock it is only decided; timers and irq_works are called after it is dropped, as they have
-//! locks and tracepoints of their own. A caller may hold any lock when it queues an object, so that only
-//! queues an irq_work, whose handler sets the timer. Between a decision and its execution other contexts
-//! may run:
+//! Decisions are made under the lock and carried out after it is dropped, as timers and irq_works
+//! have locks and tracepoints of their own. A caller may hold any lock when it queues an object, so
+//! it only queues an irq_work, whose handler sets the timer. Other contexts may run between a
+//! decision and its execution:
 //!
-//! - a context that has decided to queue the irq_work has interrupts off, and others on this CPU rely on it;
-//! - one context at a time sets the timer, and looks again afterwards if another decided meanwhile: so the
-//!   last decision takes effect.
+//! - a context that has decided to queue the irq_work does so before it enables interrupts, and
+//!   other contexts of this CPU rely on that;
+//! - one context at a time sets the timer, and checks again afterwards if another one has decided
+//!   meanwhile, so that the last decision takes effect.
 
-/// The monitor, as far as it is armed.
+/// How the monitor is armed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Monitor {
     /// It will not run.
@@ -22,7 +24,7 @@ pub(crate) enum Monitor {
     Fast,
 }
 
-/// How soon an irq_work has to run, to arm the monitor or to start a refill.
+/// How soon an irq_work has to run that arms the monitor or starts a refill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kick {
     /// Not at all.
@@ -33,16 +35,16 @@ pub(crate) enum Kick {
     Now,
 }
 
-/// What the lock protects.
+/// The state of the monitor, under the lock.
 pub(crate) struct Arming {
     monitor: Monitor,
-    /// When it runs, in jiffies, if it is `Slow`.
+    /// When the monitor runs, in jiffies, if it is `Slow`.
     expires: usize,
-    /// The irq_work that is queued and has not run.
+    /// The irq_work that is queued and has not run yet.
     queued: Kick,
-    /// A context is about to set the timer.
+    /// A context is setting the timer.
     setting: bool,
-    /// Another context has decided meanwhile.
+    /// Another context has decided meanwhile: that one has to check again.
     again: bool,
 }
 
@@ -58,14 +60,14 @@ impl Arming {
         }
     }
 
-    /// Whether [`Self::needs_arming()`] can lead to an irq_work, which is `soonest` at most: without a look at what is
-    /// queued.
+    /// Whether [`Self::needs_arming()`] may lead to an irq_work that is at most as urgent as
+    /// `soonest`: a cheap test without the number of objects.
     #[inline]
     pub(crate) fn needs_check(&self, soonest: Kick) -> bool {
         self.monitor != Monitor::Fast && self.queued < soonest
     }
 
-    /// Whether the monitor has to be armed, or armed sooner.
+    /// Whether the monitor has to be armed, or to be armed for an earlier time.
     #[inline]
     pub(crate) fn needs_arming(&self, wanted: Monitor) -> bool {
         matches!(
@@ -74,8 +76,8 @@ impl Arming {
         )
     }
 
-    /// Whether the caller has to queue the irq_work of `kick`, once the lock is dropped and before it
-    /// turns interrupts on.
+    /// Requests the irq_work `kick`. The caller has to queue the one that is returned, after it has
+    /// dropped the lock and before it enables interrupts.
     #[inline]
     pub(crate) fn kick(&mut self, kick: Kick) -> Kick {
         if kick <= self.queued {
@@ -85,26 +87,26 @@ impl Arming {
         kick
     }
 
-    /// An irq_work runs: what is decided from here on queues another.
+    /// An irq_work runs: later requests queue another.
     pub(crate) fn irq_work_runs(&mut self) {
         self.queued = Kick::No;
     }
 
-    /// The monitor runs: what comes from here on arms it again.
+    /// The monitor runs: objects that are queued after this arm it again.
     pub(crate) fn monitor_runs(&mut self) {
         self.monitor = Monitor::Idle;
     }
 
-    /// The CPU is dead: its irq_work may not have been queued.
+    /// The CPU is dead, and its irq_work may never run.
     pub(crate) fn cpu_dead(&mut self) {
         self.irq_work_runs();
         self.monitor_runs();
     }
 
-    /// Decides how the timer has to be set, if at all; [`Self::end()`] has to follow.
+    /// Returns the delay if the timer has to be set; then [`Self::end()`] has to follow.
     fn begin(&mut self, wanted: Monitor, now: usize, slow: usize, fast: usize) -> Option<usize> {
         let at = now.wrapping_add(slow);
-        // Even if nothing is queued: the next object finds the monitor armed.
+        // Even if nothing is queued: the next object would rely on the armed monitor.
         let sooner = self.monitor == Monitor::Slow && self.expires.wrapping_sub(at) as isize > 0;
         if !self.needs_arming(wanted) && !sooner {
             return None;
@@ -124,39 +126,39 @@ impl Arming {
         }
     }
 
-    /// The timer is set. Whether to look again.
+    /// The timer is set. Returns whether to check again.
     fn end(&mut self) -> bool {
         self.setting = false;
         core::mem::take(&mut self.again)
     }
 }
 
-/// A CPU's monitor.
+/// The monitor of a CPU.
 pub(crate) trait Timed {
-    /// Calls `f` with the lock held, and with how the monitor should be armed for what is queued.
+    /// Calls `f` with the lock held, and with how the monitor has to be armed for what is queued.
     fn with<R>(&self, f: impl FnOnce(&mut Arming, Monitor) -> R) -> R;
 
     /// The time, in jiffies.
     fn now(&self) -> usize;
 
-    /// The drain interval, in jiffies. Called with the lock held: a context that changes it takes the lock
-    /// afterwards.
+    /// The drain interval, in jiffies. Called with the lock held: a context that changes the
+    /// interval takes the lock afterwards.
     fn interval(&self) -> usize;
 
-    /// Lets the monitor run in `delay` jiffies, whether its timer is set or not.
+    /// Sets the timer to `delay` jiffies from now, whether it is set or not.
     fn set(&self, delay: usize);
 
-    /// Stops the timer, and waits until the monitor does not run.
+    /// Stops the timer, and waits for a running monitor.
     fn cancel(&self);
 }
 
-/// Arms the monitor for what is queued, unless it will run that soon anyway. Where a block's worth is
-/// there it runs in `fast` jiffies.
+/// Arms the monitor for what is queued, unless it runs soon enough. With a block's worth of objects
+/// it runs in `fast` jiffies.
 ///
 /// # Context
 ///
-/// Any but NMI, with interrupts off, so that no other context of this CPU waits for long; no lock is held
-/// that a timer takes or, with `fast` 0, a wakeup.
+/// Any but NMI, with interrupts disabled, so that no other context of this CPU has to wait for
+/// long. No lock is held that a timer or, if `fast` is 0, a wakeup takes.
 pub(crate) fn arm(cpu: &impl Timed, fast: usize) {
     loop {
         let begin =
@@ -171,10 +173,10 @@ pub(crate) fn arm(cpu: &impl Timed, fast: usize) {
     }
 }
 
-/// A CPU is dead. The caller drains it, and arms the monitor for what is left. May sleep.
+/// A CPU is dead. The caller drains it, and arms the monitor for the rest. May sleep.
 pub(crate) fn cpu_dead(cpu: &impl Timed) {
-    // First: a context that arms the monitor just now, as the monitor itself does, would be taken at its word
-    // when its timer is gone.
+    // First: a context that is arming the monitor, as the monitor itself does, would be believed
+    // although its timer is stopped here.
     cpu.cancel();
     cpu.with(|arming, _| arming.cpu_dead());
 }

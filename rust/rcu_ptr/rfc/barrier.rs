@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The barrier (`kvfree_rcu_barrier()`): what is queued anywhere moves into batches that share one grace
-//! period, and these are freed here. No kernel in here: the host tests compile it too.
+//! The barrier (`kvfree_rcu_barrier()`): moves all queued objects into batches that share one grace
+//! period, and frees these. No kernel dependencies: compiled by the host tests.
 
 use crate::sync::AtomicLink;
 
-/// What a barrier works on: everything that the engine has.
+/// The engine, as the barrier needs it.
 pub(crate) trait RfcBarrier {
-    /// What a CPU has.
+    /// The state of a CPU.
     type Cpu;
 
-    /// Twice the turns that are done, and 1 while one is taken. Written under the mutex.
+    /// A sequence count: twice the number of completed turns, plus 1 while one runs. Written under
+    /// the mutex.
     fn turns(&self) -> &AtomicLink;
 
-    /// Calls `f` with the mutex of barriers held.
+    /// Calls `f` with the mutex held.
     fn with_mutex(&self, f: impl FnOnce());
 
     /// A full memory barrier.
@@ -31,41 +32,44 @@ pub(crate) trait RfcBarrier {
     /// Waits for a grace period.
     fn grace_period(&self);
 
-    /// Frees the batches whose grace period is over.
+    /// Frees the batches whose grace period has ended.
     fn free_expired_batches(&self, cpu: &Self::Cpu);
 
-    /// Waits until objects are freed that a monitor or the shrinker has detached, and batches whose work runs.
+    /// Waits until the objects are freed that monitors, the shrinker and running work items have
+    /// removed.
     fn wait_for_others(&self, cpu: &Self::Cpu);
 }
 
-/// Waits for everything queued so far.
+/// Waits until all objects that were queued so far are freed.
 ///
-/// An object is in one of five places, and goes through them in this order only: deferred; queued;
-/// taken by a monitor or the shrinker because it was ready; in a batch; taken by the batch's work.
-/// The first loop empties the first two places on every CPU, so that one grace period is enough. (It
-/// empties the deferred lists itself, so it needn't wait for an irq_work, which may never run on a CPU that
-/// died.) Afterwards batches are freed here, as their callbacks may run later than their grace period. Then
-/// it waits for the lock that monitors hold while they free, and for work items that run. Nothing is
-/// cancelled: objects that are queued meanwhile keep their monitor.
+/// An object goes through five states, in this order only: deferred; queued; being freed by a
+/// monitor or the shrinker, if its grace period has ended; in a batch; being freed by the work item
+/// of that. The first loop moves all objects out of the first two states, so that one grace period
+/// is enough. (It queues deferred objects itself, as their irq_work may never run on a dead CPU.)
+/// Then batches are freed here, as their RCU callbacks may run later than the grace period ends;
+/// then this waits for the lock that monitors hold while they free, and for running work items.
+/// Nothing is cancelled: objects that are queued meanwhile keep their monitor.
 ///
-/// Barriers take turns. Those that begin while one runs share the next one.
+/// Barriers take turns. Those that begin while a turn runs share the next one.
 ///
 /// # Context
 ///
-/// May sleep. No CPU is waited for, so the hotplug lock may be held, and a hotplug callback may wait.
+/// May sleep. Waits for no CPU: the CPU hotplug lock may be held, and hotplug callbacks may wait
+/// for this.
 pub(crate) fn barrier(engine: &impl RfcBarrier) {
-    // ORDERING: What was queued before is seen by a turn that begins after this: pairs with the barrier
-    // after its beginning.
+    // ORDERING: A turn that begins after this sees what was queued before: pairs with the mb() of
+    // that turn.
     engine.mb();
     let done = engine.turns().load_relaxed().wrapping_add(3) & !1;
     engine.with_mutex(|| {
         let turn = engine.turns().load_relaxed();
         if turn.wrapping_sub(done) as i64 >= 0 {
-            // ORDERING: By the mutex: what that turn did is seen.
+            // ORDERING: By the mutex, everything that turn did is visible.
             return;
         }
         engine.turns().store_relaxed(turn.wrapping_add(1));
-        // ORDERING: What a barrier that read the old number covers was queued before the loop below.
+        // ORDERING: The loop below sees what was queued before barriers that have read the old
+        // number.
         engine.mb();
         let mut waits = false;
         engine.each(|cpu| {

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! When the block cache of a CPU is refilled (`fill_page_cache_func()`). No kernel in here: the host tests
-//! compile it too.
+//! Refills the block cache of a CPU (`fill_page_cache_func()`). No kernel dependencies: compiled by
+//! the host tests.
 //!
-//! A context that finds no block notes it under the lock, and queues an irq_work if no refill is on its way. One
-//! refill runs at a time, and looks again when it has ended: what found none meanwhile gets another.
+//! A context that finds no block records that under the lock, and queues an irq_work if no refill
+//! is under way. One refill runs at a time. When it ends it checks whether a context has found no
+//! block meanwhile, and starts another.
 
 use super::{
     arm::Kick,
@@ -13,31 +14,31 @@ use super::{
 };
 use crate::{platform::Platform, stats::Counter};
 
-/// A CPU's blocks, and where they come from.
+/// The block cache of a CPU.
 pub(crate) trait Refill {
-    /// Page size and grace periods of its blocks.
     type Platform: Platform;
 
     /// Calls `f` with the lock held.
     fn with<R>(&self, f: impl FnOnce(&mut State<Self::Platform>) -> R) -> R;
 
-    /// Blocks that a CPU keeps.
+    /// The limit of cached blocks.
     fn limit(&self) -> usize;
 
-    /// A block from a fresh page.
+    /// Allocates a block.
     fn alloc(&self) -> Option<Bnode<Self::Platform>>;
 
-    /// Gives the page of one back.
+    /// Frees the page of a block.
     fn free(&self, bnode: Bnode<Self::Platform>);
 
-    /// Has the worker call [`refill()`], after a pause if memory was short. So many objects wait.
+    /// Queues the worker that calls [`refill()`], with a delay if `backoff`; `waiting` objects are
+    /// queued.
     fn queue(&self, backoff: bool, waiting: usize);
 
-    /// A refill has ended that brought `blocks` of `wanted`.
+    /// Emits the trace event of a refill that has allocated `blocks` of `wanted`.
     fn ended(&self, blocks: usize, wanted: usize);
 }
 
-/// How soon a refill has to be started after a push, where a CPU `keeps` blocks.
+/// How soon a refill has to be started after a push, if the CPU `keeps` blocks at all.
 #[inline]
 pub(crate) fn refill_for(pushed: Push, keeps: impl Fn() -> bool) -> Kick {
     match pushed {
@@ -50,7 +51,7 @@ pub(crate) fn refill_for(pushed: Push, keeps: impl Fn() -> bool) -> Kick {
 ///
 /// # Context
 ///
-/// Any but NMI; no lock is held that a timer takes, or a wakeup.
+/// Any but NMI; no lock is held that a timer or a wakeup takes.
 pub(crate) fn start(cpu: &impl Refill) {
     let mut waiting = 0;
     let (begin, backoff) = cpu.with(|state| {
@@ -65,7 +66,7 @@ pub(crate) fn start(cpu: &impl Refill) {
     }
 }
 
-/// The worker: brings blocks, one only where memory was short.
+/// The worker: allocates blocks up to the limit, or one after memory pressure.
 pub(crate) fn refill<C: Refill>(cpu: &C) {
     let wanted = |state: &State<C::Platform>| {
         let limit = cpu.limit();

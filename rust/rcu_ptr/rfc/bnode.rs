@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The bnode: a page of pointers to objects that share a grace period (`struct
-//! kvfree_rcu_bulk_data`), and queues of them.
+//! Bnodes, which are pages of pointers to objects that share a grace period (`struct
+//! kvfree_rcu_bulk_data`), and queues of them. No kernel dependencies: compiled by the host tests.
 
 use crate::platform::Platform;
 use core::{marker::PhantomData, ptr::NonNull, slice};
 
-/// Start of the page; the pointers follow.
+/// The start of the page; the pointers follow.
 #[repr(C)]
 struct Header<S> {
     next: Option<NonNull<Header<S>>>,
     nr: u32,
-    /// When the first pointer came, in jiffies.
+    /// When the first pointer was added, in jiffies.
     since: u32,
     snap: S,
 }
 
 /// An owned page of up to [`Bnode::CAPACITY`] object pointers.
 ///
-/// It has no destructor, as blocks are handled under a raw spinlock: give the page back with
+/// It has no destructor, as pages can't be freed under the raw spinlock: see
 /// [`Bnode::into_page()`].
 ///
 /// # Invariants
@@ -29,11 +29,10 @@ struct Header<S> {
 pub(crate) struct Bnode<P: Platform>(NonNull<Header<P::Snap>>, PhantomData<P>);
 
 impl<P: Platform> Bnode<P> {
-    /// Object pointers in a block.
     pub(crate) const CAPACITY: usize =
         (P::BLOCK_BYTES - size_of::<Header<P::Snap>>()) / size_of::<*mut u8>();
 
-    /// An empty block in `page`.
+    /// Makes an empty block of `page`.
     ///
     /// # Safety
     ///
@@ -53,7 +52,7 @@ impl<P: Platform> Bnode<P> {
         Self(header, PhantomData)
     }
 
-    /// The page, for its next use.
+    /// The page, which the caller frees or uses again.
     pub(crate) fn into_page(self) -> NonNull<u8> {
         self.0.cast()
     }
@@ -73,17 +72,17 @@ impl<P: Platform> Bnode<P> {
         unsafe { self.0.add(1).as_ptr().cast() }
     }
 
-    /// Pointers held.
+    /// The number of pointers.
     pub(crate) fn len(&self) -> usize {
         self.header().nr as usize
     }
 
-    /// When the first of them came, in jiffies.
+    /// When the first pointer was added, in jiffies.
     pub(crate) fn since(&self) -> u32 {
         self.header().since
     }
 
-    /// Adds `object`, and lets the block wait for a grace period that covers it. `false`: no room.
+    /// Adds `object`, and a snapshot that covers it. Returns `false` if the block is full.
     #[inline]
     pub(crate) fn push(&mut self, object: NonNull<u8>) -> bool {
         let nr = self.len();
@@ -102,40 +101,39 @@ impl<P: Platform> Bnode<P> {
         true
     }
 
-    /// The pointer that came last.
+    /// The pointer that was added last.
     fn newest(&self) -> Option<NonNull<u8>> {
         // SAFETY: By the type invariants the slots before `nr` are initialised.
         NonNull::new(unsafe { self.slots().add(self.len().checked_sub(1)?).read() })
     }
 
-    /// The grace period of the object that came last.
+    /// The snapshot of the object that was added last, which covers all.
     pub(crate) fn snap(&self) -> P::Snap {
         self.header().snap
     }
 
-    /// Whether every object's grace period is over.
+    /// Whether the grace period of all objects has ended.
     pub(crate) fn is_ready(&self) -> bool {
         P::is_over(&self.header().snap)
     }
 
-    /// The pointers.
     pub(crate) fn objects(&mut self) -> &mut [*mut u8] {
         // SAFETY: By the type invariants `nr` pointers are initialised; the page is owned.
         unsafe { slice::from_raw_parts_mut(self.slots(), self.len()) }
     }
 
-    /// Forgets the pointers, so that the page can serve again.
+    /// Empties the block.
     pub(crate) fn clear(&mut self) {
         self.header_mut().nr = 0;
     }
 }
 
-/// Blocks in order of age, oldest first, with the number of objects in them.
+/// A queue of blocks, oldest first, with the number of their objects.
 ///
 /// # Invariants
 ///
-/// `first` leads through `next` to `last`, all of them owned blocks; both are `None` or neither is;
-/// `objects` is the sum of their lengths.
+/// `first` to `last` are linked through `next`, and owned; both are `None` or neither is; `objects`
+/// is the sum of their lengths.
 pub(crate) struct BnodeQueue<P: Platform> {
     first: Option<NonNull<Header<P::Snap>>>,
     last: Option<NonNull<Header<P::Snap>>>,
@@ -147,7 +145,6 @@ pub(crate) struct BnodeQueue<P: Platform> {
 unsafe impl<P: Platform> Send for BnodeQueue<P> {}
 
 impl<P: Platform> BnodeQueue<P> {
-    /// No blocks.
     pub(crate) const fn new() -> Self {
         Self {
             first: None,
@@ -157,17 +154,15 @@ impl<P: Platform> BnodeQueue<P> {
         }
     }
 
-    /// Whether there is no block.
     pub(crate) fn is_empty(&self) -> bool {
         self.first.is_none()
     }
 
-    /// Objects in all blocks.
     pub(crate) fn objects(&self) -> usize {
         self.objects
     }
 
-    /// Whether `object` is what was added last.
+    /// Whether `object` was added last.
     #[inline]
     pub(crate) fn is_newest(&self, object: NonNull<u8>) -> bool {
         // The queue keeps the block: `Bnode` has no destructor.
@@ -175,7 +170,7 @@ impl<P: Platform> BnodeQueue<P> {
             .is_some_and(|last| Bnode::<P>(last, PhantomData).newest() == Some(object))
     }
 
-    /// Adds a pointer to the newest block. `false`: there is none, or it is full.
+    /// Adds a pointer to the newest block. Returns `false` if there is none, or if it is full.
     #[inline]
     pub(crate) fn push_object(&mut self, object: NonNull<u8>) -> bool {
         let Some(last) = self.last else {
@@ -183,7 +178,7 @@ impl<P: Platform> BnodeQueue<P> {
         };
         // The queue keeps the block: `Bnode` has no destructor.
         let pushed = Bnode::<P>(last, PhantomData).push(object);
-        // INVARIANT: One more where it fitted.
+        // INVARIANT: Counts the pointer if it was added.
         self.objects += usize::from(pushed);
         pushed
     }
@@ -191,7 +186,7 @@ impl<P: Platform> BnodeQueue<P> {
     /// Appends a block.
     pub(crate) fn push(&mut self, mut bnode: Bnode<P>) {
         bnode.header_mut().next = None;
-        // INVARIANT: `bnode` is owned and becomes the last of the chain.
+        // INVARIANT: `bnode` is owned and becomes the last one.
         self.objects += bnode.len();
         match self.last {
             // SAFETY: By the type invariants `last` is owned by the queue.
@@ -201,10 +196,10 @@ impl<P: Platform> BnodeQueue<P> {
         self.last = Some(bnode.0);
     }
 
-    /// Takes the oldest block.
+    /// Removes the oldest block.
     pub(crate) fn pop(&mut self) -> Option<Bnode<P>> {
         let bnode = Bnode::<P>(self.first?, PhantomData);
-        // INVARIANT: The rest of the chain stays; `bnode` owns the first from now on.
+        // INVARIANT: The next block becomes the first one; `bnode` is owned by itself.
         self.first = bnode.header().next;
         if self.first.is_none() {
             self.last = None;
@@ -213,7 +208,7 @@ impl<P: Platform> BnodeQueue<P> {
         Some(bnode)
     }
 
-    /// Takes the oldest block if its grace period is over.
+    /// Removes the oldest block if its grace period has ended.
     pub(crate) fn pop_ready(&mut self) -> Option<Bnode<P>> {
         if Bnode::<P>(self.first?, PhantomData).is_ready() {
             self.pop()
@@ -222,7 +217,7 @@ impl<P: Platform> BnodeQueue<P> {
         }
     }
 
-    /// Takes everything.
+    /// Removes all blocks.
     pub(crate) fn take(&mut self) -> Self {
         core::mem::replace(self, Self::new())
     }

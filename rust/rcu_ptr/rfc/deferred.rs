@@ -1,30 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Queueing what was deferred, a piece at a time: in the irq_work's handler as far as an interrupt may, in a
-//! worker and in the barrier.
+//! Queues deferred objects: up to [`BUDGET`] of them in the irq_work, the rest in a worker and in
+//! the barrier. No kernel dependencies: compiled by the host tests.
 //!
-//! One context at a time takes over, as debugobjects and kmemleak are called for the objects with no lock
-//! held. Another context leaves at once: the first one looks at the list again, under the lock, when it
-//! returns the rest, and so sees what the other came for.
+//! One context at a time does so, as debugobjects and kmemleak are called for the objects with no
+//! lock held. Another context returns at once: the first one checks the list again, under the lock,
+//! when it has finished, and so finds what the other one was to queue.
 
 use crate::list::{DeferredList, LinkChain, Linked, ListEnd};
 
-/// Objects that an interrupt looks at, and the most that are taken over in one go.
+/// The maximum of objects that an interrupt checks, and that one call queues.
 pub(crate) const BUDGET: usize = 64;
 
-/// What the lock protects.
+/// The state of deferred objects, under the lock.
 pub(crate) struct DeferredState {
-    /// Taken off the list.
+    /// Removed from the list, and not queued yet.
     rest: Rest,
-    /// A context is taking over.
+    /// A context is queueing objects.
     busy: bool,
-    /// How often the list was taken.
+    /// How often the list was removed.
     pub(crate) taken: usize,
 }
 
 struct Rest {
     chain: LinkChain,
-    /// Its end was found.
+    /// The end of the list was found.
     is_sound: bool,
 }
 
@@ -37,41 +37,42 @@ impl Rest {
     }
 }
 
-/// How far [`requeue_some()`] got.
+/// The result of [`requeue_some()`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
-    /// Nothing was left while the lock was held; more may have been pushed since.
+    /// Nothing was left, under the lock; more may have been pushed since.
     Done,
-    /// There is more, and no other context takes it over: the caller goes on, or queues a worker.
+    /// There are more, and no other context queues them: the caller calls again, or queues a
+    /// worker.
     More,
-    /// Another context is taking over, and responsible for the rest.
+    /// Another context is queueing objects, and is responsible for the rest.
     Busy,
 }
 
-/// A CPU's deferred objects, and where they go.
+/// The deferred objects of a CPU.
 pub(crate) trait Deferred {
     /// Calls `f` with the lock held.
     fn with<R>(&self, f: impl FnOnce(&mut DeferredState) -> R) -> R;
 
-    /// Where objects are pushed to.
+    /// The list that objects are pushed to.
     fn list(&self) -> &DeferredList;
 
-    /// Queues something of the list. Returns `false` if it was queued before, so that the links behind it are
-    /// those of another list.
+    /// Queues an object or callback of the list. Returns `false` if it was queued before: the links
+    /// after it are those of another list.
     fn queue(&self, linked: Linked) -> bool;
 
-    /// The list is a ring, as one of its objects was pushed again: `steps` objects were looked at to find out.
+    /// The list is cyclic, as one of its objects was pushed again; found after `steps` objects. It
+    /// is lost.
     fn report_cyclic(&self, steps: usize);
 
-    /// Between two steps where there may be many: lets others run.
+    /// cond_resched(), between two of many steps.
     fn pause(&self);
 
-    /// Another context is taking over: waits a little.
+    /// Waits a little for the other context.
     fn wait(&self);
 }
 
 impl DeferredState {
-    /// Nothing taken.
     pub(crate) const fn new() -> Self {
         Self {
             rest: Rest::new(),
@@ -80,7 +81,7 @@ impl DeferredState {
         }
     }
 
-    /// Hands out the rest, or what is on the list if there is none.
+    /// Returns the rest, or the list if there is none.
     fn begin(&mut self, list: &DeferredList) -> Result<Rest, Progress> {
         if self.busy {
             return Err(Progress::Busy);
@@ -99,11 +100,12 @@ impl DeferredState {
         Ok(core::mem::replace(&mut self.rest, Rest::new()))
     }
 
-    /// Takes the rest back.
+    /// Stores the rest.
     fn end(&mut self, rest: Rest, list: &DeferredList) -> Progress {
         self.rest = rest;
         self.busy = false;
-        // Not only the rest: the irq_work for what was pushed meanwhile may have run and left.
+        // The list as well: an irq_work for newer objects may have found this context busy and
+        // returned.
         if self.rest.chain.is_empty() && list.is_empty() {
             Progress::Done
         } else {
@@ -111,16 +113,16 @@ impl DeferredState {
         }
     }
 
-    /// Returns whether everything is taken over that was deferred while `taken` was `before`, or earlier: it was
-    /// on the list taken last by then, or on the next one.
+    /// Returns whether all objects are queued that were deferred up to when `taken` was `before`.
+    /// They were on the list that was removed last by then, or on the next one.
     pub(crate) fn is_past(&self, before: usize) -> bool {
         let since = self.taken.wrapping_sub(before);
         since > 1 || (since == 1 && !self.busy && self.rest.chain.is_empty())
     }
 }
 
-/// Takes over a piece. `atomic`: at most [`BUDGET`] objects are looked at, and a longer list is left for
-/// a worker, which can look for its end.
+/// Queues up to [`BUDGET`] deferred objects. If `atomic` a longer list is left to a worker, which
+/// can search for its end.
 ///
 /// # Context
 ///
@@ -157,7 +159,8 @@ pub(crate) fn requeue_some(cpu: &impl Deferred, atomic: bool) -> Progress {
     cpu.with(|deferred| deferred.end(rest, list))
 }
 
-/// Takes over all that was deferred before the call. Returns whether there is more. May sleep.
+/// Queues all objects that were deferred before the call. Returns whether there are more. May
+/// sleep.
 pub(crate) fn requeue_all(cpu: &impl Deferred) -> bool {
     let before = cpu.with(|deferred| deferred.taken);
     loop {

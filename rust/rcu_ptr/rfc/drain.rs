@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The monitor drains what is queued, `drain_interval_msec` after the first object came, or within two ticks
-//! of a block's worth (`kfree_rcu_monitor()`); batches wait for a grace period and are freed in a worker
-//! (`kfree_rcu_work()`).
+//! The monitor drains queued objects `drain_interval_msec` after the first one, or within two ticks
+//! of a block's worth (`kfree_rcu_monitor()`). Batches wait for a grace period and are freed in a
+//! worker (`kfree_rcu_work()`).
 //!
 //! # Context
 //!
-//! What frees may sleep, and allocates nothing: memory reclaim gets here too.
+//! Functions that free may sleep, and allocate nothing, as memory reclaim calls them.
 
 use super::{
     arm::{self, Arming, Monitor, Timed},
@@ -60,18 +60,18 @@ impl Timed for Krcp {
     }
 }
 
-/// [`arm::arm()`], with interrupts off.
+/// Calls [`arm::arm()`] with interrupts off.
 pub(super) fn arm(krcp: &Krcp, fast: usize) {
     let _irqs = IrqsOff::save();
     arm::arm(krcp, fast);
 }
 
-/// Frees what is ready, makes a batch of the rest, and comes back a jiffy later when both batches are busy.
-/// Returns how many objects were freed at once.
+/// Frees the objects whose grace period has ended, makes a batch of the others, and arms the
+/// monitor for the next jiffy if both batches are busy. Returns the number of freed objects.
 pub(super) fn run(krcp: &Krcp) -> usize {
     let mut freed = 0;
     loop {
-        // Held while objects are in no batch: see `barrier()`.
+        // Held while removed objects are in no batch: see `barrier()`.
         let _reclaim = krcp.reclaim.lock();
         let ready = krcp.with(State::take_ready);
         if ready.is_empty() {
@@ -84,12 +84,12 @@ pub(super) fn run(krcp: &Krcp) -> usize {
     freed
 }
 
-/// The work item.
+/// The work item of the monitor.
 pub(super) struct MonitorWork(pub(super) KrcpRef);
 
 impl Handler for MonitorWork {
     fn run(&self) {
-        // Objects that are queued from now on arm it again.
+        // Objects that are queued after this arm it again.
         self.0.with(|state| state.arming.monitor_runs());
         run(&self.0);
     }
@@ -97,7 +97,8 @@ impl Handler for MonitorWork {
 
 // Batches.
 
-/// Makes a batch of what is queued and lets it wait for a grace period (`kvfree_rcu_queue_batch()`).
+/// Makes a batch of the queued objects, which waits for a grace period
+/// (`kvfree_rcu_queue_batch()`).
 fn start_batch(krcp: &Krcp) {
     let (fill, n, gp, waiting) = krcp.with(|state| {
         let fill = state.fill_batch();
@@ -110,8 +111,8 @@ fn start_batch(krcp: &Krcp) {
     match fill {
         BatchFill::Batch(i) => {
             trace::batch_start(krcp.common.cpu, i, n, gp);
-            // Refused where the work item still waits for a batch that a barrier has freed since: it takes
-            // what is there when it runs.
+            // Does nothing if the work item still waits for a batch that a barrier has freed since:
+            // when it runs it takes the new one.
             krcp.common.batch_works[i].queue(&krcp.common.queues.reclaim);
         }
         BatchFill::Busy => trace::defer(krcp.common.cpu, trace::DEFER_BATCH, waiting),
@@ -125,8 +126,8 @@ fn batch_info(state: &State<Rcu>, i: usize) -> (trace::Counts, usize) {
     (counts(objects), snap.map_or(0, |snap| snap.number()))
 }
 
-/// Makes a batch of what is queued, for a barrier that waits for the grace period itself. Returns whether
-/// there is any batch. The barriers' mutex is held.
+/// Makes a batch of the queued objects, for a barrier that waits for the grace period itself.
+/// Returns whether any batch is waiting. The barriers' mutex is held.
 pub(super) fn start_for_barrier(krcp: &Krcp) -> bool {
     let (filled, n, gp, waiting) = krcp.with(|state| {
         let filled = state.fill_barrier_batch();
@@ -139,7 +140,8 @@ pub(super) fn start_for_barrier(krcp: &Krcp) -> bool {
     waiting
 }
 
-/// Frees the batches whose grace period is over, callback or not. The barriers' mutex is held.
+/// Frees the batches whose grace period has ended, whether their RCU callbacks have run or not. The
+/// barriers' mutex is held.
 pub(super) fn free_expired_batches(krcp: &Krcp) {
     for i in 0..=BARRIER_BATCH {
         match krcp.with(|state| state.take_batch(i)) {
@@ -151,8 +153,8 @@ pub(super) fn free_expired_batches(krcp: &Krcp) {
     }
 }
 
-/// Frees `objects`, whose grace periods are over, hands the callbacks among them over, and
-/// emits the trace event. Returns how many objects were freed.
+/// Frees `objects`, whose grace periods have ended, queues the callbacks among them to their
+/// workers, and emits the trace event. Returns the number of freed objects.
 pub(super) fn free_objects(
     krcp: &Krcp,
     mut objects: ObjectSet<Rcu>,
@@ -170,7 +172,7 @@ pub(super) fn free_objects(
         gp = gp.max(snap.number());
         freed += free_list(krcp, objects.list, snap, objects.list_since, &mut calls);
     }
-    // Last: their worker may take the CPU at once.
+    // Last, as their worker may preempt this one at once.
     krcp.common.calls.add(calls);
     if batch.is_none() {
         krcp.with(|state| state.stats[Counter::FreedPolled] += freed as u64);
@@ -184,7 +186,7 @@ fn account(krcp: &Krcp, freed: usize) -> usize {
     freed
 }
 
-/// A batch or list whose grace period is not over: it is leaked.
+/// Reports and counts objects that are leaked, as their grace period has not ended.
 #[cold]
 fn leak(krcp: &Krcp, objects: usize, what: *const u8) {
     debug::warn_early(what);
@@ -217,7 +219,7 @@ fn free_bnode(
     gp::as_callback(|| match channel {
         Channel::Call => {}
         // SAFETY: Objects of a block are live and owned by it (the contract of `queue()`), slab or
-        // large kmalloc ones in this channel; their grace period is over, so no reader has them.
+        // large kmalloc ones in this channel; their grace period has ended, so no reader has them.
         Channel::Slab => unsafe { mem::kfree_bulk(objects) },
         Channel::Vmalloc => {
             for &mut object in objects {
@@ -231,16 +233,16 @@ fn free_bnode(
     account(krcp, freed)
 }
 
-/// Takes the callbacks of a block whose grace period is over.
+/// Adds the callbacks of a block, whose grace period has ended, to `calls`.
 fn take_calls(words: &[*mut u8], calls: &mut FoundCallbacks) {
     let mut found = FoundCallbacks::new();
-    // The last that came is the first to be found.
+    // Newest first, as `push()` adds in front.
     for call in words
         .iter()
         .rev()
         .filter_map(|word| Call::from_word(word.addr()))
     {
-        // SAFETY: By the caller the grace period is over.
+        // SAFETY: The caller has checked that the grace period has ended.
         unsafe { found.push(call) };
     }
     calls.append(found);
@@ -257,15 +259,15 @@ fn free_list(
         leak(krcp, list.len(), ptr::null());
         return 0;
     }
-    // A broken list may have objects of other lists in it: all of it is leaked.
+    // A broken list may lead to objects of other lists: all of it is leaked.
     if !list.is_sound(gp::cond_resched) {
         debug::warn_endless(list.len());
         krcp.with(|state| state.stats[Counter::Leaked] += list.len() as u64);
         return 0;
     }
     let area = VmallocArea::get();
-    // kfree_bulk() writes to objects before the slab looks at them: one that was freed before would take others
-    // with it.
+    // kfree_bulk() writes to the objects before the slab checks them: one that was freed before
+    // would corrupt others.
     let is_checked = slab::checks().objects;
     let mut freed = 0;
     let mut found = FoundCallbacks::new();
@@ -281,15 +283,15 @@ fn free_list(
                         debug::unqueue(object);
                         if is_checked || area.contains(object) {
                             // SAFETY: Objects of the list are live and owned by it (the contract of
-                            // `queue()`), from what kvfree() takes; their grace period is over, so no reader
-                            // has them. `pop()` read the link before.
+                            // `queue()`), and kvfree() accepts them; their grace period has ended,
+                            // so no reader has them. `pop()` has read the link.
                             unsafe { mem::kvfree(object) };
                         } else {
                             bulk[n] = object;
                             n += 1;
                         }
                     }
-                    // SAFETY: The grace period is over.
+                    // SAFETY: The grace period has ended.
                     Linked::Call(call) => unsafe { found.push(call) },
                 }
             }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The krcp: what each CPU has of this engine, its lock, and its work items (`struct
-//! kfree_rcu_cpu`); and what happens when the CPU comes or goes.
+//! The per-CPU state of engine `rfc` (`struct kfree_rcu_cpu`) with its block cache, and CPU
+//! hotplug.
 
 use super::{
     arm,
@@ -39,43 +39,41 @@ use kernel::{
     },
 };
 
-/// One CPU's part of the engine.
+/// The state of one CPU.
 #[pin_data]
 pub(crate) struct Krcp {
     #[pin]
     pub(super) common: krcp::KrcpCommon<Self, N_BATCHES>,
-    /// Nothing of the kernel's but grace-period snapshots is called with it held: timers, irq_works, work
-    /// items, trace events and debug features have locks of their own, and clients that free objects from
-    /// their tracepoints.
+    /// A leaf lock: of the kernel's functions, only grace-period snapshots are called under it.
+    /// Timers, irq_works, work items, trace events and debug features have locks of their own, and
+    /// tracepoints whose probes may free objects.
     #[pin]
     pub(super) state: RawSpinLock<State<Rcu>>,
-    /// Held while objects are freed that are in no batch, so that a barrier can wait for them. Memory
-    /// reclaim takes it too: nothing may be allocated under it.
+    /// Held while objects that are in no batch are freed, so that barriers can wait for them.
+    /// Memory reclaim takes it as well: nothing may be allocated under it.
     #[pin]
     pub(super) reclaim: Mutex<()>,
-    /// The monitor.
     #[pin]
     pub(super) monitor: DelayedWork<MonitorWork>,
-    /// Objects whose trylock failed.
+    /// Objects that were deferred because the trylock failed.
     pub(super) deferred: DeferredList,
-    /// Takes them over, and does the work of `arm_work` at once.
+    /// Queues the deferred objects, and does the work of `arm_work`, in hardirq.
     #[pin]
     pub(super) defer_work: IrqWork<DeferWork>,
-    /// Takes over what is too much for one interrupt.
+    /// Queues the deferred objects that are too many for one interrupt.
     #[pin]
     pub(super) defer_rest: DelayedWork<DeferRest>,
     /// Arms the monitor and starts refills for callers that may hold any lock.
     #[pin]
     pub(super) arm_work: IrqWork<ArmWork>,
-    /// Objects leaked for misuse.
+    /// Counted as [`Counter::Leaked`] without the lock.
     pub(super) leaked: Atomic<u64>,
 }
 
-/// A krcp as its own work items know it.
+/// Back reference from the work items.
 pub(super) type KrcpRef = OwnerRef<Krcp>;
 
 impl Krcp {
-    /// The krcp of `cpu`, in place.
     pub(super) fn new(cpu: i32, queues: WorkQueues) -> impl PinInit<Self, Error> {
         // SAFETY: The krcp is pinned, and `Rfc::stop()` ends its work items before it is dropped.
         let owner = |this| unsafe { KrcpRef::new(this) };
@@ -146,7 +144,7 @@ impl krcp::KrcpOps for Krcp {
         let waiting = self.with(|state| state.queued.len());
         let freed = drain::run(self);
         trace::shrink(self.common.cpu, blocks, freed);
-        // What was not freed has a batch now.
+        // The objects that were not freed are in a batch now.
         blocks + waiting.max(freed)
     }
 }
@@ -192,8 +190,8 @@ impl Krcp {
         }
     }
 
-    /// Frees cached blocks beyond a limit that was set just now. Blocks that are put later see the new limit:
-    /// they take the lock after this.
+    /// Frees cached blocks beyond a limit that was set just now. Blocks that are put later see the
+    /// new limit: they take the lock after this.
     pub(super) fn trim_cached(&self) {
         while let Some(bnode) = self.with(|state| state.take_excess(params::min_cached_objs())) {
             self.free(bnode);
@@ -212,17 +210,17 @@ impl Krcp {
     }
 }
 
-/// CPU hotplug: a dead CPU's objects are taken over, a batch is made of them, and its cached blocks are
-/// freed. Nothing runs on the way down.
+/// CPU hotplug: when a CPU is dead its objects become a batch, and its cached blocks are freed.
 ///
-/// | what is left when the CPU is dead | taken by | when |
+/// | of the dead CPU | handled by | when |
 /// |---|---|---|
 /// | deferred objects | `dead()` queues them | once it is dead |
-/// | queued objects | `dead()` frees what is ready and makes a batch of the rest; where both batches are busy the monitor does so, on any CPU | once it is dead |
+/// | queued objects | `dead()` frees them or makes a batch | once it is dead |
+/// | the same, if both batches are busy | the monitor, on any CPU | a jiffy later |
 /// | batches | their work items, on any CPU | after their grace periods |
-/// | callbacks whose grace period is over | their workers, on any CPU | at any time |
+/// | ready callbacks | their workers, on any CPU | at any time |
 /// | cached blocks | `dead()` frees them | once it is dead |
-/// | an irq_work that could not be queued on the way down | `online()` queues it | when the CPU is back |
+/// | an irq_work that was not queued | `online()` queues it | when the CPU is online again |
 pub(crate) struct RfcHotplug;
 
 impl Callbacks for RfcHotplug {
@@ -236,8 +234,8 @@ impl Callbacks for RfcHotplug {
         krcp.arm_work.make_up();
     }
 
-    /// The irq_work that takes over deferred objects may never run again, and the monitor is not waited
-    /// for. Other timers and work items of the CPU migrate by themselves.
+    /// Queues the deferred objects, as the irq_work may never run again. Timers and work items of
+    /// the CPU migrate.
     fn dead(cpu: i32) {
         let krcp = Rfc::get().krc.of(cpu);
         arm::cpu_dead(&*krcp);

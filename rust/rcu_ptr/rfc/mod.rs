@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Engine `rfc`: the design of the RFC series. A krcp per CPU under a raw spinlock; blocks of slab pointers, of
-//! vmalloc pointers and of callbacks, and a list through the objects; two batches in flight per CPU; a monitor.
+//! Engine `rfc`: the design of the RFC series. Each CPU has, under a raw spinlock, blocks of slab
+//! pointers, of vmalloc pointers and of callbacks, a list through the objects, and two batches; and
+//! a monitor.
 //!
 //! | file | what |
 //! |---|---|
-//! | state.rs, bnode.rs, arm.rs, blocks.rs, deferred.rs, barrier.rs | the algorithm, which the host tests compile too |
-//! | krcp.rs | what each CPU has, its block cache, and what happens when it comes or goes |
-//! | queue.rs | object -> block of its channel, or list; in NMI context list, or deferred |
-//! | drain.rs | the monitor: after the drain interval, or within two ticks when a block is full, frees what is ready; the rest becomes a batch, waits for a grace period and is freed |
+//! | state.rs, bnode.rs | the state under the lock: blocks, list, batches |
+//! | arm.rs, blocks.rs, deferred.rs | the monitor's timer, refills, deferred objects |
+//! | barrier.rs | `rcu_ptr_barrier()` |
+//! | krcp.rs | the per-CPU state, the block cache, and CPU hotplug |
+//! | queue.rs | queueing: in a block, on the list, or deferred |
+//! | drain.rs | the monitor, and freeing |
+//!
+//! The files of the first three rows have no kernel dependencies: the host tests compile them.
 
 pub(crate) mod arm;
 pub(crate) mod barrier;
@@ -38,7 +43,7 @@ use barrier::RfcBarrier;
 use kernel::{new_mutex, prelude::*, sync::Mutex};
 use krcp::{Krcp, RfcHotplug};
 
-/// The kernel's RCU and pages, for the algorithm files.
+/// The kernel, for the algorithm files.
 pub(crate) struct Rcu;
 
 impl Platform for Rcu {
@@ -62,7 +67,7 @@ impl Platform for Rcu {
     }
 }
 
-/// The engine as loaded.
+/// The engine.
 #[pin_data]
 pub(crate) struct Rfc {
     krc: PerCpu<Krcp>,
@@ -80,8 +85,8 @@ impl Service for Rfc {
     type Hotplug = RfcHotplug;
     const HOTPLUG: &'static CStr = common::HOTPLUG;
 
-    /// CPUs may go down and come up meanwhile: their hotplug callbacks are gone, so that nothing queues an
-    /// irq_work that was ended here, and what they left is drained here.
+    /// CPUs may go down and come up meanwhile, without hotplug callbacks: nothing queues an
+    /// irq_work after it was stopped here, and the objects of dead CPUs are drained here.
     fn stop(&self) {
         for krcp in self.krc.iter() {
             krcp.defer_work.sync();
@@ -100,7 +105,7 @@ impl Service for Rfc {
 }
 
 impl Rfc {
-    /// The krcp of every possible CPU, idle. May sleep; at module init.
+    /// The engine, idle. May sleep; at module init.
     pub(crate) fn new() -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             krc: {
@@ -150,8 +155,8 @@ impl RfcBarrier for Rfc {
     }
 
     fn wait_for_others(&self, krcp: &Krcp) {
-        // A monitor detaches objects and frees them with this held; one that detached them before the
-        // barrier got the spinlock has had it since before.
+        // Monitors hold this while they detach and free objects. A monitor that detached objects
+        // before the barrier took the spinlock has held it since before.
         drop(krcp.reclaim.lock());
         krcp.common
             .batch_works

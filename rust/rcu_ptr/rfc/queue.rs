@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Taking an object: into a block of its channel, else on the list (`kvfree_call_rcu()`); and in any
-//! context, NMI included, by a trylock (`kfree_rcu_nolock()` of the RFC series). Where that fails, and where
-//! kmemleak or debugobjects are in the kernel, which take locks themselves, the object is deferred: an irq_work
-//! queues it.
+//! Queues objects: in a block of their channel, or else on the list (`kvfree_call_rcu()`); and in
+//! any context, NMI included, under a trylock (`kfree_rcu_nolock()` of the RFC series). If the lock
+//! is held, or if the kernel has kmemleak or debugobjects, which take locks themselves, the object
+//! is deferred: an irq_work queues it.
 
 use super::{
     arm::Kick,
@@ -61,10 +61,10 @@ impl Engine for Rfc {
         &Self::get().krc
     }
 
-    /// In a block of its channel, else linked through its `field`.
+    /// In a block of its channel, or else linked through its `field`.
     #[inline]
     unsafe fn queue(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
-        // Nothing needs to point to the object from here on.
+        // No pointer to the object is needed any more.
         debug::kmemleak_ignore(object);
         let channel = channel_of(object);
         let irqs = IrqsOff::save();
@@ -79,7 +79,7 @@ impl Engine for Rfc {
         report(&krcp, pushed, object, field, caller);
     }
 
-    /// Linked through its `field`; deferred, where the lock is held.
+    /// Linked through its `field`; deferred if the lock is held.
     #[inline(always)]
     unsafe fn queue_nolock(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
         let irqs = IrqsOff::save();
@@ -98,14 +98,14 @@ impl Engine for Rfc {
             krcp.queue_irq_work(kick, &irqs);
             return report(&krcp, pushed, object, field, caller);
         }
-        // Before the push: afterwards the object may be gone.
+        // Traced before the push, after which the object may be freed.
         trace::queue(trace::ENGINE_RFC, trace::CHANNEL_DEFERRED, object, caller);
         trace::defer(krcp.common.cpu, trace::DEFER_OBJECT, 1);
         // SAFETY: By the safety requirements of this function.
         unsafe { defer(&krcp, Linked::Object { object, field }, caller, &irqs) };
     }
 
-    /// In a block of callbacks, else linked through the head.
+    /// In a block of callbacks, or else linked through the head; deferred if the lock is held.
     unsafe fn call(call: Call, caller: usize) {
         let irqs = IrqsOff::save();
         let krcp = Self::get().krc.this(&irqs);
@@ -116,7 +116,7 @@ impl Engine for Rfc {
             krcp.state.try_lock(&irqs)
         };
         let Some(mut state) = locked else {
-            // Before the push: afterwards it may have been called.
+            // Traced before the push, after which the callback may be invoked.
             calls::trace(trace::ENGINE_RFC, trace::CHANNEL_DEFERRED, call, caller);
             trace::defer(krcp.common.cpu, trace::DEFER_OBJECT, 1);
             // SAFETY: By the safety requirements of this function.
@@ -126,7 +126,7 @@ impl Engine for Rfc {
         let pushed = unsafe { state.push(Channel::Call, linked) };
         let kick = state.kick(refill_for(pushed).min(Kick::Lazy));
         drop(state);
-        // With interrupts off its grace period can't be over.
+        // The head is still there: its grace period can't end while interrupts are off.
         let channel = if pushed == Push::List {
             trace::CHANNEL_LIST
         } else {
@@ -139,11 +139,11 @@ impl Engine for Rfc {
         }
     }
 
-    /// In a block that has room or is cached, if the lock is free. Where there is none, the next tick starts a
-    /// refill: no other call need come.
+    /// In a block of its channel, if the lock is free. If there is no block, the next tick starts a
+    /// refill, as this call may be the last one.
     ///
-    /// Where kmemleak or debugobjects are in the kernel there is never room: they have to be called, and
-    /// without a field the object can't wait for a context that may do so.
+    /// With kmemleak or debugobjects this always fails: they have to be called, and without a field
+    /// the object can't be deferred to a context that may do so.
     unsafe fn try_queue_nolock(object: NonNull<u8>, caller: usize) -> bool {
         if ALWAYS_DEFER {
             return false;
@@ -162,7 +162,7 @@ impl Engine for Rfc {
         pushed != Push::NoRoom
     }
 
-    /// Allocates a block if none is at hand.
+    /// Allocates a block if there is none.
     unsafe fn queue_mightsleep(object: NonNull<u8>, caller: usize) {
         debug::kmemleak_ignore(object);
         let channel = channel_of(object);
@@ -173,8 +173,8 @@ impl Engine for Rfc {
         trace::queue(trace::ENGINE_RFC, trace::CHANNEL_SYNC, object, caller);
         gp::synchronize();
         debug::unqueue(object.as_ptr());
-        // SAFETY: By the safety requirements of this function, and no reader can have it any more:
-        // a grace period has passed since it became the caller's to free.
+        // SAFETY: By the safety requirements of this function; no reader has the object any more,
+        // as a grace period has passed since the call.
         unsafe { mem::kvfree(object.as_ptr()) };
         Self::get().krc.of(cpu).with(|state| {
             state.stats[Counter::QueuedSync] += 1;
@@ -220,7 +220,7 @@ fn refill_for(pushed: Push) -> Kick {
     blocks::refill_for(pushed, || params::min_cached_objs() > 0)
 }
 
-/// Traces a push, and warns where the object was queued twice.
+/// Traces the result of a push, and warns if the object was queued twice.
 #[inline]
 fn report(krcp: &Krcp, pushed: Push, object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
     if trace::queue_is_on() || pushed == Push::Twice {
@@ -233,7 +233,7 @@ fn report_push(krcp: &Krcp, pushed: Push, object: NonNull<u8>, field: NonNull<u8
     let taken_as = match pushed {
         Push::List => trace::CHANNEL_LIST,
         Push::NoRoom => return,
-        // Twice as well, so that the trace shows both callers.
+        // `Twice` is traced as well, to show both callers.
         Push::Block | Push::Twice => trace_channel(channel_of(object)),
     };
     trace::queue(trace::ENGINE_RFC, taken_as, object, caller);
@@ -242,14 +242,15 @@ fn report_push(krcp: &Krcp, pushed: Push, object: NonNull<u8>, field: NonNull<u8
     }
 }
 
-/// An object is queued again; only the first time counts.
+/// Counts and reports an object that is queued twice; it stays queued once.
 #[cold]
 fn report_double(krcp: &Krcp, object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
     krcp.leaked.add(1, Relaxed);
     debug::warn(Misuse::Double, object.as_ptr(), field.as_ptr(), caller);
 }
 
-/// Also returns the CPU. `Full`: there was no memory for a block.
+/// Stores `object` in a block, which may be allocated for it. Also returns the CPU whose lock was
+/// held. May sleep.
 fn push_in_block(channel: Channel, object: NonNull<u8>) -> (Push, i32) {
     let first = this_krcp(|state| {
         let pushed = state.push_bulk(channel, object);
@@ -276,7 +277,7 @@ fn push_in_block(channel: Channel, object: NonNull<u8>) -> (Push, i32) {
     second
 }
 
-/// Calls `f` with the lock of this CPU held, then queues the irq_work that it asks for.
+/// Calls `f` with the lock of this CPU held, then queues the irq_work that `f` returns.
 fn this_krcp(f: impl FnOnce(&mut State<Rcu>) -> (Push, Kick)) -> (Push, i32) {
     let irqs = IrqsOff::save();
     let krcp = Rfc::get().krc.this(&irqs);
@@ -288,7 +289,7 @@ fn this_krcp(f: impl FnOnce(&mut State<Rcu>) -> (Push, Kick)) -> (Push, i32) {
     (pushed, krcp.common.cpu)
 }
 
-/// Leaves `linked` to the irq_work.
+/// Defers `linked` to the irq_work.
 ///
 /// # Safety
 ///
@@ -297,15 +298,15 @@ unsafe fn defer(krcp: &Krcp, linked: Linked, caller: usize, irqs: &IrqsOff) {
     // SAFETY: By the safety requirements of this function.
     match unsafe { krcp.deferred.push(linked) } {
         Pushed::First => krcp.defer_work.queue(irqs),
-        // The irq_work is queued, or the list will be taken.
+        // The irq_work is queued, or another context will remove the list.
         Pushed::Another => {}
         Pushed::Twice => report_double(krcp, linked.start(), linked.link(), caller),
     }
 }
 
 impl Krcp {
-    /// Queues the irq_work that [`State::kick()`] asks for: other contexts of this CPU rely on it. The lock is not
-    /// held.
+    /// Queues the irq_work that [`State::kick()`] has returned, and that other contexts of this CPU
+    /// rely on. The lock is not held.
     #[inline]
     fn queue_irq_work(&self, kick: Kick, irqs: &IrqsOff) {
         if kick != Kick::No {
@@ -322,7 +323,7 @@ impl Krcp {
         }
     }
 
-    /// What the irq_works do: arms the monitor, starts a refill.
+    /// The handler of both irq_works: arms the monitor, and starts a refill.
     fn irq_work(&self) {
         self.with(|state| state.arming.irq_work_runs());
         blocks::start(self);
@@ -330,7 +331,7 @@ impl Krcp {
     }
 }
 
-/// Arms the monitor and starts refills, with the next tick.
+/// Runs with the next tick; see [`Krcp::arm_work`].
 pub(super) struct ArmWork(pub(super) KrcpRef);
 
 impl Handler for ArmWork {
@@ -339,8 +340,8 @@ impl Handler for ArmWork {
     }
 }
 
-/// The same at once; and takes the deferred objects over, a bounded number here and the rest in a
-/// worker.
+/// Runs at once: as [`ArmWork`], and queues deferred objects, a bounded number of them here and the
+/// rest in a worker.
 pub(super) struct DeferWork(pub(super) KrcpRef);
 
 impl Handler for DeferWork {
@@ -362,10 +363,10 @@ impl Handler for DeferRest {
     }
 }
 
-/// Moves all objects of `krcp` that were deferred before the call to the ordinary path. May sleep.
+/// Queues all objects of `krcp` that were deferred before the call. May sleep.
 pub(super) fn requeue_deferred(krcp: &Krcp) {
     if deferred::requeue_all(krcp) {
-        // Pushed meanwhile, and their irq_work may have found this context at work.
+        // Newer ones, whose irq_work may have found this context busy.
         krcp.defer_rest.queue(&krcp.common.queues.reclaim, 0);
     }
     blocks::start(krcp);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What one CPU has queued, and the two batches that wait for a grace period: everything of `struct
-//! kfree_rcu_cpu` that its lock protects. No kernel in here: the host tests compile it too.
+//! The part of `struct kfree_rcu_cpu` that its lock protects: queued objects, batches, cached
+//! blocks. No kernel dependencies: compiled by the host tests.
 
 use super::{
     arm::{Arming, Kick, Monitor},
@@ -15,28 +15,28 @@ use crate::{
 };
 use core::ptr::NonNull;
 
-/// Batches in flight per CPU (`KFREE_N_BATCHES`).
+/// Batches per CPU (`KFREE_N_BATCHES`).
 pub(crate) const N_BATCHES: usize = 2;
 
-/// The batch of a barrier, which has no work item.
+/// The index of the barrier's batch, which has no work item.
 pub(crate) const BARRIER_BATCH: usize = N_BATCHES;
 
-/// Blocks detached in one go by [`State::take_ready()`], with interrupts off.
+/// The maximum of blocks that [`State::take_ready()`] removes, with interrupts off.
 pub(crate) const MAX_READY_BNODES: usize = 16;
 
-/// Which blocks an object goes to.
+/// The kind of a block, by its objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Channel {
     /// kmalloc(), kmem_cache and large kmalloc objects: `kfree_bulk()` by the block.
     Slab,
     /// vmalloc objects: `vfree()` one by one.
     Vmalloc,
-    /// Callbacks: the words of entry.rs.
+    /// Callbacks, as entries (entry.rs).
     Call,
 }
 
 impl Channel {
-    /// What an object that is stored there counts as.
+    /// The counter of objects in such blocks.
     fn counter(self) -> Counter {
         match self {
             Self::Slab => Counter::QueuedSlab,
@@ -46,23 +46,21 @@ impl Channel {
     }
 }
 
-/// Block channels.
 pub(crate) const CHANNELS: [Channel; 3] = [Channel::Slab, Channel::Vmalloc, Channel::Call];
 
-/// Objects that belong together: all channels of a CPU, or of a batch.
+/// The blocks and the list of a CPU, or of a batch.
 pub(crate) struct ObjectSet<P: Platform> {
     /// Blocks of each [`Channel`].
     pub(crate) bnodes: [BnodeQueue<P>; CHANNELS.len()],
-    /// Objects linked through their fields, and callbacks through their heads.
+    /// Objects that are linked through their fields, and callbacks through their heads.
     pub(crate) list: ObjectList,
     /// Covers all of `list`.
     pub(crate) list_snap: Option<P::Snap>,
-    /// When the first object of `list` came, in jiffies.
+    /// When the first object of `list` was linked, in jiffies.
     pub(crate) list_since: u32,
 }
 
 impl<P: Platform> ObjectSet<P> {
-    /// No objects.
     pub(crate) const fn new() -> Self {
         Self {
             bnodes: [const { BnodeQueue::new() }; CHANNELS.len()],
@@ -72,47 +70,45 @@ impl<P: Platform> ObjectSet<P> {
         }
     }
 
-    /// Whether there is no object.
     pub(crate) fn is_empty(&self) -> bool {
         self.list.is_empty() && self.bnodes.iter().all(BnodeQueue::is_empty)
     }
 
-    /// The number of objects.
     pub(crate) fn len(&self) -> usize {
         self.list.len() + self.bnodes.iter().map(BnodeQueue::objects).sum::<usize>()
     }
 
-    /// Takes all of them.
+    /// Removes all objects.
     pub(crate) fn take(&mut self) -> Self {
         core::mem::replace(self, Self::new())
     }
 }
 
-/// What [`State::fill_batch()`] did.
+/// The result of [`State::fill_batch()`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BatchFill {
     /// Nothing was queued.
     Nothing,
-    /// Both batches still wait.
+    /// Both batches are waiting.
     Busy,
-    /// This batch took everything and needs a grace period.
+    /// All queued objects are in this batch, which needs a grace period.
     Batch(usize),
 }
 
-/// What became of an object.
+/// The result of queueing an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Push {
     /// It is in a block of its channel.
     Block,
     /// It is on the list.
     List,
-    /// There is no room for it.
+    /// There is no free slot, and no cached block.
     NoRoom,
-    /// It is the one that came last: it is queued twice, and nothing was done.
+    /// It is the newest one already, so it is queued twice; nothing was done.
     Twice,
 }
 
-/// Objects that wait for the same grace period.
+/// Objects that wait for one grace period.
 struct WaitingBatch<P: Platform> {
     objects: ObjectSet<P>,
     /// Covers all of them.
@@ -141,35 +137,34 @@ impl<P: Platform> WaitingBatch<P> {
     }
 }
 
-/// State of one CPU under its lock.
+/// The state of one CPU, under its lock.
 pub(crate) struct State<P: Platform> {
-    /// Queued, not yet waiting in a batch.
+    /// Queued, and not in a batch yet.
     pub(crate) queued: ObjectSet<P>,
     batches: [WaitingBatch<P>; N_BATCHES + 1],
-    /// Objects on their way from the deferred list.
+    /// Objects that are being moved from the deferred list.
     pub(crate) deferred: DeferredState,
     cache: BnodeQueue<P>,
     nr_cached: usize,
-    /// No block was found, and a refill is due.
+    /// A context has found no block since the last refill began.
     wants_refill: bool,
-    /// A refill runs, or is queued.
+    /// A refill is queued or running.
     refilling: bool,
     /// Set by the shrinker: the next refill is delayed, and limited to one block.
     pub(crate) backoff: bool,
     /// How the monitor is armed.
     pub(crate) arming: Arming,
-    /// Whether the CPU is up: a dead one keeps no blocks.
+    /// The CPU is up. A dead one caches no blocks.
     pub(crate) online: bool,
-    /// Counters.
     pub(crate) stats: Stats,
 }
 
 impl<P: Platform> State<P> {
-    /// Objects that call for the fast monitor: a block's worth.
+    /// Queued objects that make the monitor run fast: a block's worth.
     pub(crate) const FAST: usize = Bnode::<P>::CAPACITY;
 
-    /// So many that the irq_work which arms it has to run in hardirq: a lazy one runs in a thread on
-    /// PREEMPT_RT.
+    /// Queued objects that make the irq_work run in hardirq, on PREEMPT_RT, where a lazy one runs
+    /// in a thread.
     const HARD_OBJECTS: usize = 8 * Self::FAST;
 
     /// The most urgent irq_work that arming the monitor may take.
@@ -179,7 +174,6 @@ impl<P: Platform> State<P> {
         Kick::Lazy
     };
 
-    /// Nothing queued, nothing cached, the CPU not up.
     pub(crate) const fn new() -> Self {
         Self {
             queued: ObjectSet::new(),
@@ -196,7 +190,7 @@ impl<P: Platform> State<P> {
         }
     }
 
-    /// Puts `object` into a block of its channel: the open one, or one from the cache.
+    /// Stores `object` in a block of its channel: the newest one, or one from the cache.
     #[inline]
     pub(crate) fn push_bulk(&mut self, channel: Channel, object: NonNull<u8>) -> Push {
         let queue = &mut self.queued.bnodes[channel as usize];
@@ -210,7 +204,7 @@ impl<P: Platform> State<P> {
         Push::Block
     }
 
-    /// Puts `object` into a block from the cache. `false`: there is none.
+    /// Stores `object` in a block from the cache. Returns `false` if there is none.
     #[cold]
     fn push_in_cached(&mut self, channel: Channel, object: NonNull<u8>) -> bool {
         let Some(bnode) = self.cache.pop() else {
@@ -221,7 +215,7 @@ impl<P: Platform> State<P> {
         true
     }
 
-    /// Puts `linked` into a block of its `channel`, else links it.
+    /// Stores `linked` in a block of its `channel`, or else links it.
     ///
     /// # Safety
     ///
@@ -235,8 +229,8 @@ impl<P: Platform> State<P> {
         }
     }
 
-    /// Puts `object` into a block of its channel, `bnode` if it takes a new one. Returns `bnode`
-    /// when it was not needed: the lock was dropped meanwhile, and the CPU may be another.
+    /// Stores `object` in a block of its channel, or else in `bnode`. Returns `bnode` if it was not
+    /// needed: the lock was dropped since the caller found no block, and this may be another CPU.
     pub(crate) fn push_with(
         &mut self,
         channel: Channel,
@@ -259,7 +253,7 @@ impl<P: Platform> State<P> {
         self.queued.bnodes[channel as usize].push(bnode);
     }
 
-    /// Links `linked`.
+    /// Adds `linked` to the list.
     ///
     /// # Safety
     ///
@@ -277,7 +271,7 @@ impl<P: Platform> State<P> {
         Push::List
     }
 
-    /// How the monitor has to be armed for what is queued.
+    /// How the monitor has to be armed for the queued objects.
     #[inline]
     pub(crate) fn wanted_monitor(&self) -> Monitor {
         match self.queued.len() {
@@ -287,7 +281,7 @@ impl<P: Platform> State<P> {
         }
     }
 
-    /// Whether the caller has to queue an irq_work, see [`Arming::kick()`]: to arm the monitor or, as
+    /// The irq_work that the caller has to queue, see [`Arming::kick()`]: to arm the monitor or, as
     /// soon as `refill` says, to start a refill.
     #[inline]
     pub(crate) fn kick(&mut self, refill: Kick) -> Kick {
@@ -297,7 +291,7 @@ impl<P: Platform> State<P> {
         }
         let mut kick = Kick::No;
         if needs_check && self.arming.needs_arming(self.wanted_monitor()) {
-            // There a more urgent task keeps the thread that runs the lazy ones from running.
+            // On PREEMPT_RT a FIFO task can starve the thread that runs lazy irq_works.
             let now = Self::SOONEST == Kick::Now && self.queued.len() >= Self::HARD_OBJECTS;
             kick = if now { Kick::Now } else { Kick::Lazy };
         }
@@ -307,7 +301,7 @@ impl<P: Platform> State<P> {
         self.arming.kick(kick)
     }
 
-    /// Notes that a refill is due, unless `refill` is `No`. Whether it has to be started.
+    /// Requests a refill, unless `refill` is `No`. Returns whether it has to be started.
     #[inline]
     pub(crate) fn want_refill(&mut self, refill: Kick) -> bool {
         if refill == Kick::No {
@@ -317,7 +311,7 @@ impl<P: Platform> State<P> {
         !self.refilling && self.online
     }
 
-    /// Whether a refill is due, which the caller starts once the lock is dropped.
+    /// Returns whether the caller has to start a refill, after it has dropped the lock.
     pub(crate) fn begin_refill(&mut self) -> bool {
         let begin = self.wants_refill && !self.refilling && self.online;
         if begin {
@@ -327,14 +321,14 @@ impl<P: Platform> State<P> {
         begin
     }
 
-    /// The refill has ended. If a context found no block meanwhile the caller starts another.
+    /// The refill has ended. The caller checks [`Self::begin_refill()`] again.
     pub(crate) fn end_refill(&mut self) {
         self.refilling = false;
         self.backoff = false;
     }
 
-    /// Detaches objects whose grace period is over already: whole blocks, oldest first, at most
-    /// [`MAX_READY_BNODES`] a channel; and the list when all of it is ready.
+    /// Removes objects whose grace period has ended already: whole blocks, oldest first, at most
+    /// [`MAX_READY_BNODES`] per channel; and the list, if its grace period has.
     pub(crate) fn take_ready(&mut self) -> ObjectSet<P> {
         let mut ready = ObjectSet::new();
         for channel in CHANNELS {
@@ -353,7 +347,7 @@ impl<P: Platform> State<P> {
         ready
     }
 
-    /// Moves everything queued into a batch that is free. The caller has it wait for a grace period
+    /// Moves all queued objects into a free batch. The caller makes that wait for a grace period
     /// that starts after this.
     pub(crate) fn fill_batch(&mut self) -> BatchFill {
         if self.queued.is_empty() {
@@ -373,8 +367,8 @@ impl<P: Platform> State<P> {
         }
     }
 
-    /// Moves everything queued into the barrier's batch, which is free: barriers take turns. Returns
-    /// whether there was anything.
+    /// Moves all queued objects into the barrier's batch, which is free as barriers take turns.
+    /// Returns whether there were any.
     pub(crate) fn fill_barrier_batch(&mut self) -> bool {
         let any = !self.queued.is_empty();
         if any {
@@ -384,18 +378,19 @@ impl<P: Platform> State<P> {
         any
     }
 
-    /// The objects that batch `i` waits with, and for what.
+    /// The objects and the snapshot of batch `i`.
     pub(crate) fn batch(&self, i: usize) -> (&ObjectSet<P>, Option<P::Snap>) {
         (&self.batches[i].objects, self.batches[i].snap)
     }
 
-    /// Whether a batch has objects.
+    /// Whether any batch has objects.
     pub(crate) fn is_waiting(&self) -> bool {
         !self.batches.iter().all(WaitingBatch::is_empty)
     }
 
-    /// Takes the objects of batch `i` if its grace period is over, and the batch is free again. `None`:
-    /// it is not, as a barrier has freed what was there, and the batch has been filled since.
+    /// Removes the objects of batch `i`, which is free afterwards. Returns `None` if its grace
+    /// period has not ended: a barrier has freed the previous objects, and the batch was filled
+    /// again.
     pub(crate) fn take_batch(&mut self, i: usize) -> Option<ObjectSet<P>> {
         let batch = &mut self.batches[i];
         if batch.is_empty() || batch.snap.as_ref().is_some_and(P::is_over) {
@@ -404,18 +399,16 @@ impl<P: Platform> State<P> {
         None
     }
 
-    /// Objects that wait in batches.
+    /// The number of objects in batches.
     pub(crate) fn in_batches(&self) -> usize {
         self.batches.iter().map(|b| b.objects.len()).sum()
     }
 
-    /// Blocks in the cache.
     pub(crate) fn nr_cached(&self) -> usize {
         self.nr_cached
     }
 
-    /// Keeps `bnode` for later unless `limit` blocks are cached or the CPU is down: then it comes
-    /// back.
+    /// Caches `bnode`, unless `limit` blocks are cached or the CPU is down: then it is returned.
     pub(crate) fn put_cached(&mut self, mut bnode: Bnode<P>, limit: usize) -> Option<Bnode<P>> {
         if !self.online || self.nr_cached >= limit {
             return Some(bnode);
@@ -426,14 +419,14 @@ impl<P: Platform> State<P> {
         None
     }
 
-    /// Takes all cached blocks.
+    /// Removes all cached blocks.
     pub(crate) fn take_cached(&mut self) -> BnodeQueue<P> {
         self.stats[Counter::Shrunk] += self.nr_cached as u64;
         self.nr_cached = 0;
         self.cache.take()
     }
 
-    /// Takes a cached block if there are more than `limit`.
+    /// Removes a cached block if there are more than `limit`.
     pub(crate) fn take_excess(&mut self, limit: usize) -> Option<Bnode<P>> {
         if self.nr_cached <= limit {
             return None;
