@@ -74,7 +74,7 @@ const RFC: &[Wanted] = &[
     all_but(12, "rcu_ptr_rs_kvfree", TWICE),
     all_but(12, "rcu_ptr_rs_kfree_nolock", TWICE),
     all_of("rfc::State::push_in_cached"),
-    all_but(60, "rfc::Krcp::with", BUSY),
+    all_but(60, "rfc::Krcp::with_locked", BUSY),
     all_but(12, "rfc::Rfc::Engine::try_queue_nolock", TWICE),
     all_but(25, "rfc::Rfc::Engine::call", TWICE),
     all_but(4, "rfc::blocks::start", CPUS),

@@ -77,7 +77,7 @@ fn check(object: NonNull<u8>, field: NonNull<u8>) -> Result<(), Misuse> {
     }
 }
 
-/// Leaks what was passed to a function by mistake, with a warning.
+/// Counts misuse and warns. The object is leaked, or freed once if it is queued already.
 #[cold]
 fn report_misuse(what: Misuse, object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
     engine!(count_leaked());

@@ -94,7 +94,7 @@ impl Calls {
         })
     }
 
-    fn with<R>(&self, f: impl FnOnce(&mut Queues) -> R) -> R {
+    fn with_locked<R>(&self, f: impl FnOnce(&mut Queues) -> R) -> R {
         let irqs = IrqsOff::save();
         let mut queues = self.queues.lock(&irqs);
         f(&mut queues)
@@ -115,7 +115,7 @@ impl Calls {
         if !any && !any_sleeping {
             return;
         }
-        self.with(|queues| {
+        self.with_locked(|queues| {
             queues.calls.append(calls);
             queues.sleeping.append(sleeping);
         });
@@ -130,7 +130,7 @@ impl Calls {
 
     /// Queues an idle worker for callbacks that may sleep, if there is one, and a callback for it.
     fn wake_sleeper(&self) {
-        let idle = self.with(|queues| {
+        let idle = self.with_locked(|queues| {
             if queues.sleeping.is_empty() {
                 return None;
             }
@@ -150,9 +150,9 @@ impl Calls {
     /// May sleep. Not from a callback.
     pub(crate) fn wait(&self) {
         self.work.flush();
-        let all = self.with(|queues| queues.started.wrapping_add(queues.sleeping.len()));
+        let all = self.with_locked(|queues| queues.started.wrapping_add(queues.sleeping.len()));
         wait::until(self, &|| {
-            self.with(|queues| {
+            self.with_locked(|queues| {
                 let is_over = |nr: usize| nr.wrapping_sub(all) as isize >= 0;
                 is_over(queues.started) && queues.running.iter().flatten().all(|&nr| is_over(nr))
             })
@@ -162,12 +162,12 @@ impl Calls {
     /// Whether the current task is running one of the callbacks.
     pub(crate) fn is_caller(&self) -> bool {
         let task = callback::this_task();
-        self.with(|queues| queues.running_tasks.contains(&task))
+        self.with_locked(|queues| queues.running_tasks.contains(&task))
     }
 
     /// Callbacks that wait for a worker.
     pub(crate) fn ready(&self) -> usize {
-        self.with(|queues| queues.calls.len() + queues.sleeping.len())
+        self.with_locked(|queues| queues.calls.len() + queues.sleeping.len())
     }
 
     /// The numbers of callbacks that have returned, and of those that are lost. To be read before
@@ -206,14 +206,14 @@ impl Handler for CallWork {
     /// does not wait for them.
     fn run(&self) {
         let calls = &*self.0;
-        let mut ready = calls.with(|queues| {
+        let mut ready = calls.with_locked(|queues| {
             queues.running_tasks[SLEEPERS] = callback::this_task();
             queues.calls.take()
         });
         while let Some(head) = ready.pop() {
             calls.call(head, false);
         }
-        calls.with(|queues| queues.running_tasks[SLEEPERS] = 0);
+        calls.with_locked(|queues| queues.running_tasks[SLEEPERS] = 0);
         if !ready.is_empty() {
             calls.lose(ready.len());
         }
@@ -232,7 +232,7 @@ impl Handler for SleepWork {
         let task = callback::this_task();
         loop {
             let mut lost = 0;
-            let head = calls.with(|queues| {
+            let head = calls.with_locked(|queues| {
                 let head = queues.sleeping.pop();
                 if head.is_none() {
                     lost = queues.sleeping.take().len();

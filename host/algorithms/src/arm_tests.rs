@@ -113,7 +113,7 @@ impl Cpu {
             }
             Event::IrqWork => {
                 if self.irq_work.replace(false) {
-                    self.with(|arming, _| arming.irq_work_runs());
+                    self.with_locked(|arming, _| arming.irq_work_runs());
                     arm::arm(self, 0);
                 }
             }
@@ -123,7 +123,7 @@ impl Cpu {
             Event::Monitor => {
                 if self.is_fired() {
                     self.timer.set(None);
-                    self.with(|arming, _| arming.monitor_runs());
+                    self.with_locked(|arming, _| arming.monitor_runs());
                     self.run(Event::Drain);
                     self.event();
                     arm::arm(self, 1);
@@ -185,7 +185,7 @@ impl Cpu {
 }
 
 impl Timed for Cpu {
-    fn with<R>(&self, f: impl FnOnce(&mut Arming, Monitor) -> R) -> R {
+    fn with_locked<R>(&self, f: impl FnOnce(&mut Arming, Monitor) -> R) -> R {
         self.event();
         let ret = f(&mut self.arming.borrow_mut(), self.wanted());
         self.event();

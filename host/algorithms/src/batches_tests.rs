@@ -239,7 +239,7 @@ impl Cpu {
                 let is_over = self.works[i].get().is_some_and(|gp| gp.is_over());
                 if is_over && self.running[i].borrow().is_none() {
                     self.works[i].set(None);
-                    let taken = self.with(|batches| batches.take(i));
+                    let taken = self.with_locked(|batches| batches.take(i));
                     let objects = taken.map(|batch| batch.objects.all());
                     *self.running[i].borrow_mut() = Some(objects.unwrap_or_default());
                 }
@@ -250,7 +250,7 @@ impl Cpu {
                 };
                 self.free(objects);
                 self.with_irqs_off(|| {
-                    if self.with(Batches::retry) {
+                    if self.with_locked(Batches::retry) {
                         batches::start(self);
                     }
                 });
@@ -299,7 +299,7 @@ impl Collect for Cpu {
     type Objects = Objects;
     type GracePeriod = Gp;
 
-    fn with<R>(&self, f: impl FnOnce(&mut Batches<Objects, Gp>) -> R) -> R {
+    fn with_locked<R>(&self, f: impl FnOnce(&mut Batches<Objects, Gp>) -> R) -> R {
         self.event();
         self.lock(f)
     }
@@ -404,7 +404,7 @@ impl LocklessBarrier for Engine<'_> {
         cpu.event();
         cpu.with_irqs_off(|| {
             let started = batches::start(cpu);
-            (started, cpu.with(|batches| batches.is_any_waiting()))
+            (started, cpu.with_locked(|batches| batches.is_any_waiting()))
         })
     }
 
@@ -414,7 +414,7 @@ impl LocklessBarrier for Engine<'_> {
 
     fn free_polled(&self, cpu: &Cpu) {
         cpu.event();
-        if cpu.with(|batches| batches.is_any_over()) {
+        if cpu.with_locked(|batches| batches.is_any_over()) {
             cpu.polled.set(true);
         }
     }
@@ -454,7 +454,7 @@ proptest! {
             // As the engine ends, for what is in batches: no other CPU is at work.
             cpu.run(Event::QueueThere);
             cpu.events.borrow_mut().retain(|event| !matches!(event, Event::StartThere));
-            let waiting: Vec<_> = cpu.with(|batches| {
+            let waiting: Vec<_> = cpu.with_locked(|batches| {
                 let mut all: Vec<_> = batches.objects().collect();
                 let _overflow = all.pop();
                 let objects = all.iter().flat_map(|some| some.all());
@@ -481,7 +481,10 @@ fn batches_are_shared() {
     let cpu = Cpu::new(vec![]);
     let start = || {
         let started = cpu.with_irqs_off(|| batches::start(&cpu));
-        (started, cpu.with(|batches| batches.objects().count() - 1))
+        (
+            started,
+            cpu.with_locked(|batches| batches.objects().count() - 1),
+        )
     };
     let queue = |is_list| {
         if is_list {
@@ -503,15 +506,15 @@ fn batches_are_shared() {
     ] {
         queue(is_list);
         assert_eq!(start(), (Start::Started, waiting));
-        assert!(!cpu.with(Batches::retry));
+        assert!(!cpu.with_locked(Batches::retry));
     }
     for _ in 0..2 {
         queue(true);
         assert_eq!(start(), (Start::Busy, 4));
-        assert!(cpu.with(Batches::retry) && !cpu.with(Batches::retry));
+        assert!(cpu.with_locked(Batches::retry) && !cpu.with_locked(Batches::retry));
     }
     assert!(!cpu.polled.get());
-    let look = || cpu.with(|batches| (batches.is_any_over(), batches.is_any_waiting()));
+    let look = || cpu.with_locked(|batches| (batches.is_any_over(), batches.is_any_waiting()));
     assert_eq!(look(), (false, true));
     cpu.synchronize();
     assert_eq!(look(), (true, false));

@@ -213,7 +213,7 @@ impl Cpu {
 impl Refill for Cpu {
     type Platform = Model;
 
-    fn with<R>(&self, f: impl FnOnce(&mut State<Model>) -> R) -> R {
+    fn with_locked<R>(&self, f: impl FnOnce(&mut State<Model>) -> R) -> R {
         self.event();
         let ret = f(&mut self.state.borrow_mut());
         self.event();

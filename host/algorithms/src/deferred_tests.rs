@@ -163,7 +163,7 @@ impl Cpu {
 }
 
 impl Deferred for Cpu {
-    fn with<R>(&self, f: impl FnOnce(&mut DeferredState) -> R) -> R {
+    fn with_locked<R>(&self, f: impl FnOnce(&mut DeferredState) -> R) -> R {
         self.event();
         let ret = f(&mut self.deferred.borrow_mut());
         self.event();

@@ -36,7 +36,10 @@ pub(crate) trait Collect {
     type GracePeriod: GracePeriod;
 
     /// Calls `f` with the lock of the batches held.
-    fn with<R>(&self, f: impl FnOnce(&mut Batches<Self::Objects, Self::GracePeriod>) -> R) -> R;
+    fn with_locked<R>(
+        &self,
+        f: impl FnOnce(&mut Batches<Self::Objects, Self::GracePeriod>) -> R,
+    ) -> R;
 
     /// Whether objects are linked.
     fn has_list(&self) -> bool;
@@ -241,7 +244,7 @@ pub(crate) fn start(cpu: &impl Collect) -> Start {
     let mut is_any_over = false;
     // The overflow holds one list, and there may be another.
     let mut is_another = false;
-    let first = cpu.with(|batches| {
+    let first = cpu.with_locked(|batches| {
         is_any_over = batches.is_any_over();
         is_another = batches.overflow.has_list() && cpu.has_list();
         batches.fill(cpu)
@@ -251,7 +254,7 @@ pub(crate) fn start(cpu: &impl Collect) -> Start {
     }
     let started = act(cpu, &first);
     if is_another && started == Start::Started {
-        let second = cpu.with(|batches| batches.fill(cpu));
+        let second = cpu.with_locked(|batches| batches.fill(cpu));
         return act(cpu, &second);
     }
     started

@@ -356,8 +356,8 @@ impl batches::Collect for CollectCtx<'_> {
     type Objects = BatchObjects;
     type GracePeriod = Snapshot;
 
-    fn with<R>(&self, f: impl FnOnce(&mut CpuBatches) -> R) -> R {
-        self.krcp.with(self.irqs, f)
+    fn with_locked<R>(&self, f: impl FnOnce(&mut CpuBatches) -> R) -> R {
+        self.krcp.with_locked(self.irqs, f)
     }
 
     #[inline(always)]
@@ -427,7 +427,7 @@ pub(super) fn start_batch(krcp: &Krcp, irqs: &IrqsOff) -> Start {
 /// Queues the worker that frees the batches whose grace period has ended, in the context of
 /// [`start_batch()`].
 pub(super) fn free_polled(krcp: &Krcp, irqs: &IrqsOff) {
-    if krcp.with(irqs, |batches| batches.is_any_over()) {
+    if krcp.with_locked(irqs, |batches| batches.is_any_over()) {
         krcp.polled.queue(&krcp.common.queues.reclaim, 0);
     }
 }
@@ -443,7 +443,7 @@ impl Handler for PolledWork {
         let krcp = &*self.0;
         for index in 0..N_BATCHES {
             let irqs = IrqsOff::save();
-            let taken = krcp.with(&irqs, |batches| batches.take_polled(index));
+            let taken = krcp.with_locked(&irqs, |batches| batches.take_polled(index));
             drop(irqs);
             if let Some(batch) = taken {
                 let freed = free(krcp, index, batch);

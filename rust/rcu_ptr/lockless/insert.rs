@@ -75,7 +75,7 @@ unsafe fn put<C: BlockFastPath>(cpu: &C, slot: usize, word: usize, kind: Kind) {
 
 /// What the rest of the algorithm needs of a CPU.
 ///
-/// A block is given by its address: [`Layout::BLOCK`] bytes, which the context owns that has it.
+/// Blocks are passed by their address, and ownership with it: [`Layout::BLOCK`] bytes.
 pub(crate) trait BlockCpu: BlockFastPath {
     /// Returns an unused block, if there is one.
     fn take_block(&self) -> Option<usize>;

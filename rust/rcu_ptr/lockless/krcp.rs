@@ -159,7 +159,7 @@ impl Krcp {
     }
 
     /// Calls `f` with the lock of the batches held.
-    pub(super) fn with<R>(&self, irqs: &IrqsOff, f: impl FnOnce(&mut CpuBatches) -> R) -> R {
+    pub(super) fn with_locked<R>(&self, irqs: &IrqsOff, f: impl FnOnce(&mut CpuBatches) -> R) -> R {
         f(&mut self.batches.lock(irqs))
     }
 
@@ -346,7 +346,7 @@ impl krcp::KrcpOps for Krcp {
 
     fn gauges(&self) -> Gauges {
         let irqs = IrqsOff::save();
-        let (mixed, list) = self.with(&irqs, |batches| drain::counts(batches));
+        let (mixed, list) = self.with_locked(&irqs, |batches| drain::counts(batches));
         let mut stats = self.counters.stats();
         stats[Counter::QueuedMixed] =
             (self.in_current() + self.closed_objects.load(Relaxed) + mixed) as u64;
@@ -363,13 +363,13 @@ impl krcp::KrcpOps for Krcp {
     fn free_batch(&self, index: usize) {
         let irqs = IrqsOff::save();
         // The slot is free for a new batch before the objects of this one are freed.
-        let taken = self.with(&irqs, |batches| batches.take(index));
+        let taken = self.with_locked(&irqs, |batches| batches.take(index));
         drop(irqs);
         if let Some(batch) = taken {
             drain::free(self, index, batch);
         }
         let irqs = IrqsOff::save();
-        if self.with(&irqs, CpuBatches::retry) {
+        if self.with_locked(&irqs, CpuBatches::retry) {
             drain::start_batch(self, &irqs);
         }
     }

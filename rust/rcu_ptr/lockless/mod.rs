@@ -264,7 +264,7 @@ impl LocklessBarrier for Lockless {
     fn start(&self, krcp: &Krcp) -> (Start, bool) {
         let irqs = IrqsOff::save();
         let started = drain::start_batch(krcp, &irqs);
-        let is_any_waiting = krcp.with(&irqs, |batches| batches.is_any_waiting());
+        let is_any_waiting = krcp.with_locked(&irqs, |batches| batches.is_any_waiting());
         (started, is_any_waiting)
     }
 

@@ -136,7 +136,7 @@ impl Arming {
 /// The monitor of a CPU.
 pub(crate) trait Timed {
     /// Calls `f` with the lock held, and with how the monitor has to be armed for what is queued.
-    fn with<R>(&self, f: impl FnOnce(&mut Arming, Monitor) -> R) -> R;
+    fn with_locked<R>(&self, f: impl FnOnce(&mut Arming, Monitor) -> R) -> R;
 
     /// The time, in jiffies.
     fn now(&self) -> usize;
@@ -163,11 +163,11 @@ pub(crate) fn arm(cpu: &impl Timed, fast: usize) {
     loop {
         let begin =
             |arming: &mut Arming, wanted| arming.begin(wanted, cpu.now(), cpu.interval(), fast);
-        let Some(delay) = cpu.with(begin) else {
+        let Some(delay) = cpu.with_locked(begin) else {
             return;
         };
         cpu.set(delay);
-        if !cpu.with(|arming, _| arming.end()) {
+        if !cpu.with_locked(|arming, _| arming.end()) {
             return;
         }
     }
@@ -178,5 +178,5 @@ pub(crate) fn cpu_dead(cpu: &impl Timed) {
     // First: a context that is arming the monitor, as the monitor itself does, would be believed
     // although its timer is stopped here.
     cpu.cancel();
-    cpu.with(|arming, _| arming.cpu_dead());
+    cpu.with_locked(|arming, _| arming.cpu_dead());
 }

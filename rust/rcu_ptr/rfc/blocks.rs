@@ -19,7 +19,7 @@ pub(crate) trait Refill {
     type Platform: Platform;
 
     /// Calls `f` with the lock held.
-    fn with<R>(&self, f: impl FnOnce(&mut State<Self::Platform>) -> R) -> R;
+    fn with_locked<R>(&self, f: impl FnOnce(&mut State<Self::Platform>) -> R) -> R;
 
     /// The limit of cached blocks.
     fn limit(&self) -> usize;
@@ -54,7 +54,7 @@ pub(crate) fn refill_for(pushed: Push, keeps: impl Fn() -> bool) -> Kick {
 /// Any but NMI; no lock is held that a timer or a wakeup takes.
 pub(crate) fn start(cpu: &impl Refill) {
     let mut waiting = 0;
-    let (begin, backoff) = cpu.with(|state| {
+    let (begin, backoff) = cpu.with_locked(|state| {
         let begin = state.begin_refill();
         let backoff = begin && state.backoff;
         state.stats[Counter::Backoffs] += u64::from(backoff);
@@ -77,11 +77,11 @@ pub(crate) fn refill<C: Refill>(cpu: &C) {
         }
     };
     let mut blocks = 0;
-    while cpu.with(|state| state.online && state.nr_cached() < wanted(state)) {
+    while cpu.with_locked(|state| state.online && state.nr_cached() < wanted(state)) {
         let Some(bnode) = cpu.alloc() else {
             break;
         };
-        let unused = cpu.with(|state| {
+        let unused = cpu.with_locked(|state| {
             let unused = state.put_cached(bnode, cpu.limit());
             state.stats[Counter::Refilled] += u64::from(unused.is_none());
             unused
@@ -92,7 +92,7 @@ pub(crate) fn refill<C: Refill>(cpu: &C) {
         }
         blocks += 1;
     }
-    let wanted = cpu.with(|state| {
+    let wanted = cpu.with_locked(|state| {
         let wanted = wanted(state);
         state.end_refill();
         wanted

@@ -52,7 +52,7 @@ pub(crate) enum Progress {
 /// The deferred objects of a CPU.
 pub(crate) trait Deferred {
     /// Calls `f` with the lock held.
-    fn with<R>(&self, f: impl FnOnce(&mut DeferredState) -> R) -> R;
+    fn with_locked<R>(&self, f: impl FnOnce(&mut DeferredState) -> R) -> R;
 
     /// The list that objects are pushed to.
     fn list(&self) -> &DeferredList;
@@ -129,7 +129,7 @@ impl DeferredState {
 /// Any but NMI; may sleep unless `atomic`.
 pub(crate) fn requeue_some(cpu: &impl Deferred, atomic: bool) -> Progress {
     let list = cpu.list();
-    let mut rest = match cpu.with(|deferred| deferred.begin(list)) {
+    let mut rest = match cpu.with_locked(|deferred| deferred.begin(list)) {
         Ok(rest) => rest,
         Err(progress) => return progress,
     };
@@ -141,7 +141,7 @@ pub(crate) fn requeue_some(cpu: &impl Deferred, atomic: bool) -> Progress {
         };
         match end {
             ListEnd::At(_) => rest.is_sound = true,
-            ListEnd::NotWithinLimit => return cpu.with(|deferred| deferred.end(rest, list)),
+            ListEnd::NotWithinLimit => return cpu.with_locked(|deferred| deferred.end(rest, list)),
             ListEnd::Cyclic(steps) => {
                 rest = Rest::new();
                 cpu.report_cyclic(steps);
@@ -156,20 +156,20 @@ pub(crate) fn requeue_some(cpu: &impl Deferred, atomic: bool) -> Progress {
             rest = Rest::new();
         }
     }
-    cpu.with(|deferred| deferred.end(rest, list))
+    cpu.with_locked(|deferred| deferred.end(rest, list))
 }
 
 /// Queues all objects that were deferred before the call. Returns whether there are more. May
 /// sleep.
 pub(crate) fn requeue_all(cpu: &impl Deferred) -> bool {
-    let before = cpu.with(|deferred| deferred.taken);
+    let before = cpu.with_locked(|deferred| deferred.taken);
     loop {
         match requeue_some(cpu, false) {
             Progress::Done => return false,
             Progress::More => cpu.pause(),
             Progress::Busy => cpu.wait(),
         }
-        let (past, more) = cpu.with(|deferred| {
+        let (past, more) = cpu.with_locked(|deferred| {
             let more = !deferred.rest.chain.is_empty() || !cpu.list().is_empty();
             (deferred.is_past(before), more && !deferred.busy)
         });

@@ -36,8 +36,8 @@ use crate::{
 use core::{iter, ptr};
 
 impl Timed for Krcp {
-    fn with<R>(&self, f: impl FnOnce(&mut Arming, Monitor) -> R) -> R {
-        self.with(|state| {
+    fn with_locked<R>(&self, f: impl FnOnce(&mut Arming, Monitor) -> R) -> R {
+        self.with_locked(|state| {
             let wanted = state.wanted_monitor();
             f(&mut state.arming, wanted)
         })
@@ -73,7 +73,7 @@ pub(super) fn run(krcp: &Krcp) -> usize {
     loop {
         // Held while removed objects are in no batch: see `barrier()`.
         let _reclaim = krcp.reclaim.lock();
-        let ready = krcp.with(State::take_ready);
+        let ready = krcp.with_locked(State::take_ready);
         if ready.is_empty() {
             break;
         }
@@ -90,7 +90,7 @@ pub(super) struct MonitorWork(pub(super) KrcpRef);
 impl Handler for MonitorWork {
     fn run(&self) {
         // Objects that are queued after this arm it again.
-        self.0.with(|state| state.arming.monitor_runs());
+        self.0.with_locked(|state| state.arming.monitor_runs());
         run(&self.0);
     }
 }
@@ -100,7 +100,7 @@ impl Handler for MonitorWork {
 /// Makes a batch of the queued objects, which waits for a grace period
 /// (`kvfree_rcu_queue_batch()`).
 fn start_batch(krcp: &Krcp) {
-    let (fill, n, gp, waiting) = krcp.with(|state| {
+    let (fill, n, gp, waiting) = krcp.with_locked(|state| {
         let fill = state.fill_batch();
         let (n, gp) = match fill {
             BatchFill::Batch(i) => batch_info(state, i),
@@ -129,7 +129,7 @@ fn batch_info(state: &State<Rcu>, i: usize) -> (trace::Counts, usize) {
 /// Makes a batch of the queued objects, for a barrier that waits for the grace period itself.
 /// Returns whether any batch is waiting. The barriers' mutex is held.
 pub(super) fn start_for_barrier(krcp: &Krcp) -> bool {
-    let (filled, n, gp, waiting) = krcp.with(|state| {
+    let (filled, n, gp, waiting) = krcp.with_locked(|state| {
         let filled = state.fill_barrier_batch();
         let (n, gp) = batch_info(state, BARRIER_BATCH);
         (filled, n, gp, state.is_waiting())
@@ -144,7 +144,7 @@ pub(super) fn start_for_barrier(krcp: &Krcp) -> bool {
 /// barriers' mutex is held.
 pub(super) fn free_expired_batches(krcp: &Krcp) {
     for i in 0..=BARRIER_BATCH {
-        match krcp.with(|state| state.take_batch(i)) {
+        match krcp.with_locked(|state| state.take_batch(i)) {
             Some(objects) if !objects.is_empty() => {
                 free_objects(krcp, objects, Some(i));
             }
@@ -175,14 +175,14 @@ pub(super) fn free_objects(
     // Last, as their worker may preempt this one at once.
     krcp.common.calls.add(calls);
     if batch.is_none() {
-        krcp.with(|state| state.stats[Counter::FreedPolled] += freed as u64);
+        krcp.with_locked(|state| state.stats[Counter::FreedPolled] += freed as u64);
     }
     trace::batch_end(krcp.common.cpu, batch, n, gp);
     freed
 }
 
 fn account(krcp: &Krcp, freed: usize) -> usize {
-    krcp.with(|state| state.stats[Counter::Freed] += freed as u64);
+    krcp.with_locked(|state| state.stats[Counter::Freed] += freed as u64);
     freed
 }
 
@@ -190,7 +190,7 @@ fn account(krcp: &Krcp, freed: usize) -> usize {
 #[cold]
 fn leak(krcp: &Krcp, objects: usize, what: *const u8) {
     debug::warn_early(what);
-    krcp.with(|state| state.stats[Counter::Leaked] += objects as u64);
+    krcp.with_locked(|state| state.stats[Counter::Leaked] += objects as u64);
 }
 
 fn free_bnode(
@@ -262,7 +262,7 @@ fn free_list(
     // A broken list may lead to objects of other lists: all of it is leaked.
     if !list.is_sound(gp::cond_resched) {
         debug::warn_endless(list.len());
-        krcp.with(|state| state.stats[Counter::Leaked] += list.len() as u64);
+        krcp.with_locked(|state| state.stats[Counter::Leaked] += list.len() as u64);
         return 0;
     }
     let area = VmallocArea::get();

@@ -91,7 +91,7 @@ impl Krcp {
     }
 
     /// Calls `f` with the lock held. Not in NMI.
-    pub(super) fn with<R>(&self, f: impl FnOnce(&mut State<Rcu>) -> R) -> R {
+    pub(super) fn with_locked<R>(&self, f: impl FnOnce(&mut State<Rcu>) -> R) -> R {
         let irqs = IrqsOff::save();
         let mut state = self.state.lock(&irqs);
         f(&mut state)
@@ -104,7 +104,7 @@ impl krcp::KrcpOps for Krcp {
     }
 
     fn gauges(&self) -> Gauges {
-        let mut gauges = self.with(|state| Gauges {
+        let mut gauges = self.with_locked(|state| Gauges {
             stats: state.stats,
             queued: state.queued.len(),
             in_batches: state.in_batches(),
@@ -116,7 +116,7 @@ impl krcp::KrcpOps for Krcp {
     }
 
     fn free_batch(&self, index: usize) {
-        match self.with(|state| state.take_batch(index)) {
+        match self.with_locked(|state| state.take_batch(index)) {
             Some(objects) if objects.is_empty() => {}
             Some(objects) => {
                 drain::free_objects(self, objects, Some(index));
@@ -133,7 +133,7 @@ impl krcp::KrcpOps for Krcp {
     }
 
     fn shrinkable(&self) -> usize {
-        self.with(|state| {
+        self.with_locked(|state| {
             state.backoff = true;
             state.queued.len() + state.nr_cached()
         })
@@ -141,7 +141,7 @@ impl krcp::KrcpOps for Krcp {
 
     fn shrink(&self) -> usize {
         let blocks = self.drop_cached();
-        let waiting = self.with(|state| state.queued.len());
+        let waiting = self.with_locked(|state| state.queued.len());
         let freed = drain::run(self);
         trace::shrink(self.common.cpu, blocks, freed);
         // The objects that were not freed are in a batch now.
@@ -152,8 +152,8 @@ impl krcp::KrcpOps for Krcp {
 impl Refill for Krcp {
     type Platform = Rcu;
 
-    fn with<R>(&self, f: impl FnOnce(&mut State<Rcu>) -> R) -> R {
-        self.with(f)
+    fn with_locked<R>(&self, f: impl FnOnce(&mut State<Rcu>) -> R) -> R {
+        self.with_locked(f)
     }
 
     fn limit(&self) -> usize {
@@ -185,7 +185,9 @@ impl Krcp {
     /// Caches an emptied block, or frees its page.
     pub(super) fn put_block(&self, bnode: Bnode<Rcu>) {
         // The limit is read under the lock: see `trim_cached()`.
-        if let Some(bnode) = self.with(|state| state.put_cached(bnode, params::min_cached_objs())) {
+        if let Some(bnode) =
+            self.with_locked(|state| state.put_cached(bnode, params::min_cached_objs()))
+        {
             self.free(bnode);
         }
     }
@@ -193,14 +195,16 @@ impl Krcp {
     /// Frees cached blocks beyond a limit that was set just now. Blocks that are put later see the
     /// new limit: they take the lock after this.
     pub(super) fn trim_cached(&self) {
-        while let Some(bnode) = self.with(|state| state.take_excess(params::min_cached_objs())) {
+        while let Some(bnode) =
+            self.with_locked(|state| state.take_excess(params::min_cached_objs()))
+        {
             self.free(bnode);
         }
     }
 
     /// Frees all cached blocks. Returns how many.
     pub(super) fn drop_cached(&self) -> usize {
-        let mut cached = self.with(State::take_cached);
+        let mut cached = self.with_locked(State::take_cached);
         let mut dropped = 0;
         while let Some(bnode) = cached.pop() {
             self.free(bnode);
@@ -225,7 +229,10 @@ pub(crate) struct RfcHotplug;
 
 impl Callbacks for RfcHotplug {
     fn prepare(cpu: i32) {
-        Rfc::get().krc.of(cpu).with(|state| state.online = true);
+        Rfc::get()
+            .krc
+            .of(cpu)
+            .with_locked(|state| state.online = true);
     }
 
     fn online(cpu: i32) {
@@ -239,7 +246,7 @@ impl Callbacks for RfcHotplug {
     fn dead(cpu: i32) {
         let krcp = Rfc::get().krc.of(cpu);
         arm::cpu_dead(&*krcp);
-        krcp.with(|state| state.online = false);
+        krcp.with_locked(|state| state.online = false);
         queue::requeue_deferred(&krcp);
         krcp.drop_cached();
         drain::run(&krcp);

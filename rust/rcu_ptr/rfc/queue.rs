@@ -176,7 +176,7 @@ impl Engine for Rfc {
         // SAFETY: By the safety requirements of this function; no reader has the object any more,
         // as a grace period has passed since the call.
         unsafe { mem::kvfree(object.as_ptr()) };
-        Self::get().krc.of(cpu).with(|state| {
+        Self::get().krc.of(cpu).with_locked(|state| {
             state.stats[Counter::QueuedSync] += 1;
             state.stats[Counter::Freed] += 1;
         });
@@ -202,7 +202,7 @@ impl Engine for Rfc {
         let krcp = Self::get().krc.of(cpu);
         match index {
             0 => krcp.state.word(),
-            1 => krcp.with(|state| state.queued.list.word()),
+            1 => krcp.with_locked(|state| state.queued.list.word()),
             2 => krcp.deferred.word(),
             _ => 0,
         }
@@ -325,7 +325,7 @@ impl Krcp {
 
     /// The handler of both irq_works: arms the monitor, and starts a refill.
     fn irq_work(&self) {
-        self.with(|state| state.arming.irq_work_runs());
+        self.with_locked(|state| state.arming.irq_work_runs());
         blocks::start(self);
         drain::arm(self, 0);
     }
@@ -374,8 +374,8 @@ pub(super) fn requeue_deferred(krcp: &Krcp) {
 }
 
 impl Deferred for Krcp {
-    fn with<R>(&self, f: impl FnOnce(&mut DeferredState) -> R) -> R {
-        self.with(|state| f(&mut state.deferred))
+    fn with_locked<R>(&self, f: impl FnOnce(&mut DeferredState) -> R) -> R {
+        self.with_locked(|state| f(&mut state.deferred))
     }
 
     fn list(&self) -> &DeferredList {
@@ -395,7 +395,7 @@ impl Deferred for Krcp {
             }
             Linked::Call(_) => Channel::Call,
         };
-        let pushed = self.with(|state| {
+        let pushed = self.with_locked(|state| {
             state.stats[Counter::Deferred] += 1;
             // SAFETY: The contract under which it was pushed.
             let pushed = unsafe { state.push(channel, linked) };
