@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Finds names in comments and documents that no longer exist.
 
-names.py KSRC checks the comments of the Rust and C files and the documents against this tree and the
-kernel's source, and reports
+names.py KSRC checks comments and documents against this tree and the kernel's source, and reports
 
 - files that neither of them has;
 - `names` in backticks that no code has. Of `module::name` the module has to exist, and to have the name;
@@ -27,6 +26,9 @@ FILE = re.compile(r"(?<![\w/.{*$<-])(?:[\w.-]+/)*[\w-]+\.(?:rs|c|h|py|sh|md|litm
 # What is checked: a name, with a path and with brackets or not.
 NAME = re.compile(r"^&?(?:\w+(?:::|\.))*\w+(?:\(\))?!?$")
 COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+HASH = re.compile(r"(?:^|\s)#(.*)")
+# Files whose comments begin with #.
+HASHED = re.compile(r".*\.(?:sh|py)|qemu/(?:guest/|configs/|jobs).*|Makefile|(?:.*/)?Kbuild|\.ci/run")
 SUITES = re.compile(r"\bsuites? ((?:`\w+`(?:, | and )?)+)")
 MUTANT = re.compile(r"[a-z]+(?:-[a-z0-9*]+)+")
 PICTURE = re.compile(r"\bpicture (?:is )?in ([\w/]+\.\w+)|([\w/]+\.\w+) has a picture")
@@ -139,6 +141,9 @@ class Tree:
                     first = text.count("\n", 0, found.start()) + 1
                     yield from ((name, first + i, line)
                                 for i, line in enumerate(found.group().splitlines()))
+            elif HASHED.fullmatch(name):
+                yield from ((name, n, found[1]) for n, line in enumerate(self.texts[name].splitlines(), 1)
+                            for found in HASH.finditer(line))
 
 
 def _wrong_names(tree, kernel, line):

@@ -37,19 +37,25 @@ class Lint(unittest.TestCase):
             (self.root / name).write_text(text, encoding="utf-8")
         subprocess.run(["git", "init", "-q", self.root / "tree"], check=True)
 
-    def reports(self, line, *reports):
-        (self.root / "tree/docs/a.md").write_text(line + "\n", encoding="utf-8")
+    def reports(self, line, *reports, name="docs/a.md"):
+        (self.root / "tree" / name).write_text(line + "\n", encoding="utf-8")
         out = io.StringIO()
         with contextlib.redirect_stdout(out):
             code = self.names.main([self.root / "kernel"], self.root / "tree")
         with self.subTest(line):
-            self.assertEqual(out.getvalue().splitlines(), [f"docs/a.md:1: {report}" for report in reports])
+            self.assertEqual(out.getvalue().splitlines(), [f"{name}:1: {report}" for report in reports])
             self.assertEqual(code, 1 if reports else 0)
 
     def test_files_and_names(self):
         self.reports("queue.rs, kernel/a.c, `push()`, `known_to_kernel`, `queue::push`")
         self.reports("gone.rs", "there is no file gone.rs")
         self.reports("`missing()`", "no code has missing: `missing()`")
+
+    def test_comments(self):
+        for name in ("a.sh", "Kbuild"):
+            self.reports("gone.rs # queue.rs", name=name)
+            self.reports("true\t#gone.rs", "there is no file gone.rs", name=name)
+            (self.root / "tree" / name).unlink()
 
     def test_modules(self):
         self.reports("`queue::push`, `sync::lock`, `kernel_ops::set`")
