@@ -138,7 +138,7 @@ const BOTH: &[Wanted] = &[
     all_but(112, "sheaves::reclaim::keep_reusable", ZERO),
     all_of("sheaves::reclaim::leave_for_worker"),
     all_but(12, "sheaves::reclaim::leave_closed", BARN),
-    all_but(5, "sheaves::reclaim::process_chain", BARN),
+    all_but(5, "sheaves::reclaim::put_chain", BARN),
     // The barrier.
     all_but(165, "sheaves::barrier::close_on", DOWN),
 ];
