@@ -111,21 +111,23 @@ type Requests = [Request; PER_INTERRUPT];
 ///
 /// May sleep.
 pub(super) fn barrier(sheaves: &Sheaves, of: Option<&Cache>, meanwhile: impl FnOnce()) {
-    let is_asked = |cache: &Cache| of.is_none_or(|of| ptr::eq(of, cache));
+    let is_selected = |cache: &Cache| of.is_none_or(|of| ptr::eq(of, cache));
     let mut closed = false;
     for cpu in crate::sys::percpu::possible_cpus() {
-        closed |= close_all(sheaves, cpu, is_asked);
+        closed |= close_all(sheaves, cpu, is_selected);
     }
-    for cache in sheaves.each(|c| is_asked(c) && !c.strays.is_empty()) {
+    for cache in sheaves.each(|c| is_selected(c) && !c.strays.is_empty()) {
         cache.start_batches();
     }
     if cfg!(CONFIG_LOCKDEP) {
-        sheaves.each(is_asked).for_each(|cache| cache.will_wait());
+        sheaves
+            .each(is_selected)
+            .for_each(|cache| cache.will_wait());
     }
     let seq = next_seq();
     // Sheaves that are counted from here on get another epoch.
     let _ = sheaves.next(0, |cache| {
-        is_asked(cache) && {
+        is_selected(cache) && {
             cache.is_drained(seq);
             false
         }
@@ -135,7 +137,7 @@ pub(super) fn barrier(sheaves: &Sheaves, of: Option<&Cache>, meanwhile: impl FnO
     if snapshot.is_some_and(|snapshot| !snapshot.is_over()) {
         gp::synchronize();
     }
-    for cache in sheaves.each(|c| is_asked(c) && c.has_backlog()) {
+    for cache in sheaves.each(|c| is_selected(c) && c.has_backlog()) {
         if cache.dtor.is_some() {
             // Destructors may take long, and other caches must not wait for them.
             cache.queue_backlog();
@@ -143,7 +145,7 @@ pub(super) fn barrier(sheaves: &Sheaves, of: Option<&Cache>, meanwhile: impl FnO
             reclaim::process_backlog(&cache);
         }
     }
-    for cache in sheaves.each(|c| is_asked(c) && !c.is_drained(seq)) {
+    for cache in sheaves.each(|c| is_selected(c) && !c.is_drained(seq)) {
         reclaim::wait_until(&cache, || cache.is_drained(seq));
     }
     if of.is_none() {
@@ -154,7 +156,7 @@ pub(super) fn barrier(sheaves: &Sheaves, of: Option<&Cache>, meanwhile: impl FnO
 /// Closes the sheaves of `cpu` with freed objects, in all requested caches. They are left with
 /// their caches at once, so that other barriers and destroys do not wait for this task. Returns
 /// whether some of them wait for a grace period.
-fn close_all(sheaves: &Sheaves, cpu: i32, is_asked: impl Fn(&Cache) -> bool) -> bool {
+fn close_all(sheaves: &Sheaves, cpu: i32, is_selected: impl Fn(&Cache) -> bool) -> bool {
     let (mut last, mut closed_some) = (0, false);
     loop {
         let mut requests: Requests = core::array::from_fn(|_| Request {
@@ -164,7 +166,7 @@ fn close_all(sheaves: &Sheaves, cpu: i32, is_asked: impl Fn(&Cache) -> bool) -> 
         });
         for request in &mut requests {
             request.cache = sheaves.next(last, |cache| {
-                is_asked(cache) && cache.pcs.of(cpu).may_hold()
+                is_selected(cache) && cache.pcs.of(cpu).may_hold()
             });
             match &request.cache {
                 Some(cache) => last = cache.id,
@@ -177,7 +179,7 @@ fn close_all(sheaves: &Sheaves, cpu: i32, is_asked: impl Fn(&Cache) -> bool) -> 
         while !close_on(cpu, &requests) {
             // The CPU is going down or up, and that may depend on what was closed so far.
             gp::synchronize();
-            for cache in sheaves.each(|c| is_asked(c) && c.has_backlog()) {
+            for cache in sheaves.each(|c| is_selected(c) && c.has_backlog()) {
                 cache.queue_backlog();
             }
         }

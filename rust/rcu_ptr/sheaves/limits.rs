@@ -123,7 +123,7 @@ impl ActiveLimits {
     }
 
     /// As [`Self::get()`], with 0 for a default barn limit: valid for [`Cache::set_limits()`].
-    pub(super) fn asked(&self) -> Limits {
+    pub(super) fn requested(&self) -> Limits {
         let barn = if self.extra() > 0 { 0 } else { self.get().barn };
         Limits { barn, ..self.get() }
     }

@@ -114,12 +114,12 @@ impl Handler for CacheMonitorWork {
         }
         // SAFETY: A task of this CPU outside of operations, with preemption disabled.
         let quiescent = unsafe { Quiescent::assume() };
-        let asked = pcs.request.xchg(0, Full);
-        let for_reclaim = asked == shrink::FLUSH;
+        let request = pcs.request.xchg(0, Full);
+        let for_reclaim = request == shrink::FLUSH;
         let mut run = MonitorRun {
             here,
             quiescent,
-            asked,
+            request,
             was_closed: false,
             interval: params::drain_jiffies(),
             rests: [const { None }; 3],
@@ -163,7 +163,7 @@ struct MonitorRun<'a> {
     here: Here<'a>,
     quiescent: Quiescent,
     /// The request that it serves: 0 or a constant of shrink.rs.
-    asked: u32,
+    request: u32,
     /// Whether the rcu sheaf was closed.
     was_closed: bool,
     interval: c_ulong,
@@ -177,7 +177,7 @@ struct MonitorRun<'a> {
 impl MonitorRun<'_> {
     /// Jiffies until what was installed at `since` has been there for a drain interval.
     fn left(&self, since: &Atomic<u64>) -> usize {
-        if self.asked == shrink::FLUSH {
+        if self.request == shrink::FLUSH {
             return 0;
         }
         // An interrupt may have stored a later time.
@@ -197,7 +197,7 @@ impl<'a> Monitored for MonitorRun<'a> {
         let here = self.here;
         let words = here.words();
         let mut chain = words.closed.take();
-        let left = match self.asked {
+        let left = match self.request {
             shrink::CLOSE => 0,
             _ => self.left(&here.pcs().rcu_since),
         };

@@ -183,12 +183,12 @@ impl Pcs {
     /// The contents of the CPU, as seen by others.
     pub(super) fn contents(&self) -> PcsContents {
         let next = |cursor: &Atomic<u64>| next_slot(cursor.load(Relaxed) as usize);
-        let there = |word: &Atomic<u64>| usize::from(word.load(Relaxed) != 0);
+        let is_set = |word: &Atomic<u64>| usize::from(word.load(Relaxed) != 0);
         PcsContents {
             alloc: next(&self.alloc).map(|next| SLOTS - next),
             rcu: next(&self.rcu),
-            spare_full: there(&self.spare_full),
-            spare_empty: there(&self.spare_empty),
+            spare_full: is_set(&self.spare_full),
+            spare_empty: is_set(&self.spare_empty),
             spent: self.nr_spent.load(Relaxed) as usize,
             closed: self.nr_closed.load(Relaxed) as usize,
             reuse: self
@@ -321,12 +321,12 @@ impl<'a> Here<'a> {
         unsafe { self.word(offset) }.fetch_add(n);
     }
 
-    /// Counts a callback that processed `sheaves`, having checked `looked`.
-    pub(super) fn count_callback(self, sheaves: usize, looked: usize) {
+    /// Counts a callback that processed `sheaves`, having checked `checked`.
+    pub(super) fn count_callback(self, sheaves: usize, checked: usize) {
         self.add(PcsCounter::Done, sheaves);
         let most = mine!(self, callback_max);
-        if looked > most.load() {
-            most.xchg(looked);
+        if checked > most.load() {
+            most.xchg(checked);
         }
     }
 }

@@ -91,7 +91,7 @@ impl Callback for SheafCallback {
             return cache.callback_done();
         }
         let waited = chain.len();
-        let mut looked = 0;
+        let mut checked = 0;
         let (mut transfer, mut remote) = (BarnTransfer::new(), SheafChain::new());
         let mut stamps = [const { None }; CALLBACK_SHEAVES];
         let mut full = 0;
@@ -101,7 +101,7 @@ impl Callback for SheafCallback {
             }
             let Some(mut sheaf) = chain.pop() else { break };
             let stamp = sheaf.take_stamp();
-            looked += 1;
+            checked += 1;
             // SAFETY: A grace period has passed since all of them were closed.
             let rest = unsafe { into_rest(cache, sheaf) };
             full += usize::from(matches!(rest, Rest::Full(_)));
@@ -118,9 +118,9 @@ impl Callback for SheafCallback {
         }
         transfer.put(cache, node);
         chain.append(remote);
-        Here::new(cache, &PreemptOff::new()).count_callback(waited - chain.len(), looked);
+        Here::new(cache, &PreemptOff::new()).count_callback(waited - chain.len(), checked);
         leave_for_worker(cache, node, chain);
-        for stamp in stamps.iter_mut().take(looked) {
+        for stamp in stamps.iter_mut().take(checked) {
             cache.uncount_and_wake(stamp.take());
         }
         cache.callback_done();

@@ -159,7 +159,7 @@ fn change(_: &(), reader: &mut UserSliceReader) -> Result {
     let mut found = false;
     for cache in Sheaves::get().each(|_| true) {
         if cache.name.to_str() == Ok(name) {
-            cache.set_limits(parse(words.clone(), cache.limits.asked())?)?;
+            cache.set_limits(parse(words.clone(), cache.limits.requested())?)?;
             found = true;
         }
     }
