@@ -186,10 +186,10 @@ fn may_call_debugobjects() -> bool {
     context::may_lock()
 }
 
-/// [`Engine::word()`] of the engine.
+/// [`Engine::watch_address()`] of the engine.
 #[cfg_attr(not(RCU_PTR_TEST), allow(dead_code))]
 pub(crate) fn watch_address(cpu: i32, index: usize) -> usize {
-    engine!(word(cpu, index))
+    engine!(watch_address(cpu, index))
 }
 
 /// `rcu_ptr_barrier()`.

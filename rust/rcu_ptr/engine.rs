@@ -84,7 +84,7 @@ pub(crate) trait Engine: Single {
 
     /// The address of the `index`th word of the state of `cpu` that changes when objects are
     /// queued, for watchpoints; 0 past the last one. Any context but NMI.
-    fn word(cpu: i32, index: usize) -> usize;
+    fn watch_address(cpu: i32, index: usize) -> usize;
 
     /// Adds to the counter `leaked` of this CPU.
     fn count_leaked();

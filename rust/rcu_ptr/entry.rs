@@ -50,9 +50,9 @@ impl Call {
 
     /// The callback of an entry, or `None` if that is one of an object.
     #[inline]
-    pub(crate) fn from_word(word: usize) -> Option<Self> {
+    pub(crate) fn from_entry(entry: usize) -> Option<Self> {
         // INVARIANT: Entries of callbacks come from `new()`; in those of objects the bit is clear.
-        (word & CALL != 0).then_some(Self(word))
+        (entry & CALL != 0).then_some(Self(entry))
     }
 
     /// The entry of `head` with the tags that [`Self::tags()`] has returned.
@@ -62,7 +62,7 @@ impl Call {
     }
 
     #[inline(always)]
-    pub(crate) fn word(self) -> usize {
+    pub(crate) fn entry(self) -> usize {
         self.0
     }
 
@@ -103,7 +103,7 @@ impl Call {
 pub(crate) fn split_calls(words: &mut [*mut u8], mut f: impl FnMut(Call)) -> &mut [*mut u8] {
     let mut objects = 0;
     for i in 0..words.len() {
-        match Call::from_word(words[i].addr()) {
+        match Call::from_entry(words[i].addr()) {
             Some(call) => f(call),
             None => {
                 words.swap(objects, i);

@@ -165,12 +165,12 @@ fn call(head: *mut callback_head, func: rcu_callback_t, sleeps: bool) {
             unsafe { callback::set_func(head.cast(), func) };
             let call = Call::new(head.cast(), sleeps);
             let on = PreemptOff::new();
-            if lockless::store_in_current(call.word(), Kind::Call, &on) {
+            if lockless::store_in_current(call.entry(), Kind::Call, &on) {
                 return;
             }
             on.into_raw();
             // SAFETY: As above; preemption stays disabled for it.
-            return unsafe { sys::rcu_ptr_shim_call_no_slot(call.word() as c_ulong) };
+            return unsafe { sys::rcu_ptr_shim_call_no_slot(call.entry() as c_ulong) };
         }
     }
     // SAFETY: As above.
@@ -278,7 +278,7 @@ unsafe extern "C" fn rcu_ptr_rs_kvfree_no_slot(
 unsafe extern "C" fn rcu_ptr_rs_call_no_slot(word: c_ulong, caller: c_ulong) {
     // SAFETY: By the safety requirements of this function.
     let on = unsafe { PreemptOff::from_raw() };
-    if let Some(call) = Call::from_word(word) {
+    if let Some(call) = Call::from_entry(word) {
         // SAFETY: By the safety requirements of this function.
         unsafe { lockless::store_or_link(Linked::Call(call), caller, &on) };
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the krcps of both engines have in common (`struct kfree_rcu_cpu`: one of each CPU): their
-//! work items and workqueues, and how memory reclaim sees them.
+//! What both engines have in common per CPU: work items, workqueues and the shrinker. The type of
+//! the per-CPU state is `Krcp`, after the kernel's pointer to its `struct kfree_rcu_cpu`.
 
 use crate::{
     calls::Calls,

@@ -52,7 +52,7 @@ impl Linked {
 
     /// The entry, as it is stored in a block.
     #[inline]
-    pub(crate) fn word(self) -> NonNull<u8> {
+    pub(crate) fn entry(self) -> NonNull<u8> {
         match self {
             Self::Object { object, .. } => object,
             Self::Call(call) => call.as_ptr(),
@@ -281,7 +281,7 @@ impl ObjectList {
     }
 
     /// The address of the head, for watchpoints.
-    pub(crate) fn word(&self) -> usize {
+    pub(crate) fn head_address(&self) -> usize {
         core::ptr::from_ref(&self.chain.first).addr()
     }
 
@@ -359,7 +359,7 @@ impl DeferredList {
     }
 
     /// The address of the head, for watchpoints.
-    pub(crate) fn word(&self) -> usize {
+    pub(crate) fn head_address(&self) -> usize {
         core::ptr::from_ref(&self.head).addr()
     }
 

@@ -40,7 +40,7 @@ fn words_keep_what_they_are() {
         for sleeps in [false, true] {
             let call = Call::new(head.as_ptr(), sleeps);
             for call in [call, call.tracked()] {
-                let again = Call::from_word(call.word()).expect("a callback");
+                let again = Call::from_entry(call.entry()).expect("a callback");
                 assert!(again == call && again.head() == head && again.sleeps() == sleeps);
                 let linked = Call::with_tags(head.as_ptr().expose_provenance(), call.tags());
                 assert_eq!(linked, call);
@@ -48,7 +48,7 @@ fn words_keep_what_they_are() {
             assert!(call.tracked().is_tracked() && !call.is_tracked());
             assert_eq!(call.tracked().tracked(), call.tracked());
         }
-        assert_eq!(Call::from_word(head.as_ptr().addr()), None);
+        assert_eq!(Call::from_entry(head.as_ptr().addr()), None);
     }
 }
 
@@ -125,7 +125,7 @@ proptest! {
                 let address: *mut u8 = std::ptr::without_provenance_mut((i + 1) * 8);
                 match kind {
                     0 => address.addr(),
-                    kind => Call::new(address, kind == 2).word(),
+                    kind => Call::new(address, kind == 2).entry(),
                 }
             })
             .collect();
@@ -133,9 +133,9 @@ proptest! {
             words.iter().map(|&word| std::ptr::without_provenance_mut(word)).collect();
         let mut calls = Vec::new();
         let mut objects: Vec<usize> =
-            split_calls(&mut slots, |call| calls.push(call.word())).iter().map(|p| p.addr()).collect();
+            split_calls(&mut slots, |call| calls.push(call.entry())).iter().map(|p| p.addr()).collect();
         objects.sort_unstable();
-        let is_call = |word: &usize| Call::from_word(*word).is_some();
+        let is_call = |word: &usize| Call::from_entry(*word).is_some();
         prop_assert!(calls.iter().eq(words.iter().filter(|w| is_call(w))));
         prop_assert!(objects.iter().eq(words.iter().filter(|w| !is_call(w))));
     }

@@ -89,10 +89,10 @@ fn words_lead_to_the_newest() {
             let field = object.add(8);
             deferred.push(Linked::Object { object, field });
         }
-        let word = std::ptr::from_ref(&list).with_addr(list.word());
+        let word = std::ptr::from_ref(&list).with_addr(list.head_address());
         // SAFETY: In the list, and not changed meanwhile.
         assert_eq!(unsafe { word.cast::<usize>().read() }, object.addr().get());
-        let word = std::ptr::from_ref(&deferred).with_addr(deferred.word());
+        let word = std::ptr::from_ref(&deferred).with_addr(deferred.head_address());
         // SAFETY: As above.
         let newest = unsafe { word.cast::<usize>().read() };
         assert_eq!(newest, object.addr().get() + 8);

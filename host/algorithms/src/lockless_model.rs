@@ -46,7 +46,7 @@ pub(crate) fn word_of(number: usize) -> usize {
     if number % 2 == 0 {
         address.addr()
     } else {
-        Call::new(address, number % 4 == 3).word()
+        Call::new(address, number % 4 == 3).entry()
     }
 }
 

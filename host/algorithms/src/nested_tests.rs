@@ -207,7 +207,7 @@ fn blocks_keep_their_notes() {
                     with_exposed_provenance_mut::<usize>(slot).write(8 * (n + 1));
                 }
                 list.push(base, i + 1);
-                let word = std::ptr::from_ref(&list).with_addr(list.word());
+                let word = std::ptr::from_ref(&list).with_addr(list.head_address());
                 assert_eq!(word.cast::<usize>().read(), base);
             }
             assert!(!list.is_empty());

@@ -301,7 +301,7 @@ impl World {
             Step::Again => {
                 if let Some((channel, linked, before)) = self.last {
                     let again = match before {
-                        Push::Block => self.state.push_bulk(channel, linked.word()),
+                        Push::Block => self.state.push_bulk(channel, linked.entry()),
                         // SAFETY: The field lies in the object, the head is one.
                         _ => unsafe { self.state.push_list(linked) },
                     };

@@ -378,7 +378,7 @@ impl<L: Layout> ClosedList<L> {
     }
 
     /// The address of the head, for watchpoints.
-    pub(crate) fn word(&self) -> usize {
+    pub(crate) fn head_address(&self) -> usize {
         (&raw const self.head).addr()
     }
 }

@@ -474,7 +474,7 @@ pub(super) fn free(krcp: &Krcp, index: usize, batch: Batch<BatchObjects, Snapsho
         krcp.counters.add(Counter::Leaked, all.list as u64);
         list = LinkChain::new();
     }
-    let mut list = mark(krcp, &mut blocks, list);
+    let mut list = register(krcp, &mut blocks, list);
     // Newest first, as blocks and lists are.
     let mut found = FoundCallbacks::new();
     while let Some(mut block) = blocks.pop() {
@@ -547,7 +547,7 @@ const DEBUG_OBJECTS: bool = cfg!(CONFIG_DEBUG_OBJECTS_RCU_HEAD);
 /// Registers the objects of a batch with debugobjects, unless that was done when they were queued.
 /// If an object is queued elsewhere as well, its slot is cleared; a list ends before it, as its
 /// link belongs to another list.
-fn mark(krcp: &Krcp, blocks: &mut Blocks<Page>, mut list: LinkChain) -> LinkChain {
+fn register(krcp: &Krcp, blocks: &mut Blocks<Page>, mut list: LinkChain) -> LinkChain {
     if !DEBUG_OBJECTS {
         return list;
     }
@@ -559,7 +559,7 @@ fn mark(krcp: &Krcp, blocks: &mut Blocks<Page>, mut list: LinkChain) -> LinkChai
                 *slot = slot.map_addr(|a| a & !TRACKED);
                 continue;
             }
-            let start = Call::from_word(word).map_or(*slot, |call| call.head().as_ptr());
+            let start = Call::from_entry(word).map_or(*slot, |call| call.head().as_ptr());
             if !NonNull::new(start).is_none_or(debug::queue) {
                 report_double(krcp, start, start);
                 *slot = ptr::null_mut();
@@ -567,7 +567,7 @@ fn mark(krcp: &Krcp, blocks: &mut Blocks<Page>, mut list: LinkChain) -> LinkChai
         }
         gp::cond_resched();
     });
-    let mut marked = LinkChain::new();
+    let mut registered = LinkChain::new();
     while let Some(linked) = list.pop() {
         let is_tracked = matches!(linked, Linked::Call(call) if call.is_tracked());
         if !is_tracked && !debug::queue(linked.start()) {
@@ -575,11 +575,11 @@ fn mark(krcp: &Krcp, blocks: &mut Blocks<Page>, mut list: LinkChain) -> LinkChai
             break;
         }
         // SAFETY: The contract under which it was pushed.
-        unsafe { marked.push(linked) };
+        unsafe { registered.push(linked) };
     }
     // Back to the order of the list.
     let mut list = LinkChain::new();
-    while let Some(linked) = marked.pop() {
+    while let Some(linked) = registered.pop() {
         // SAFETY: As above.
         unsafe { list.push(linked) };
     }

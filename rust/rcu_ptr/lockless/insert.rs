@@ -48,8 +48,8 @@ pub(crate) enum Kind {
 
 impl Kind {
     #[inline]
-    fn of(word: usize) -> Self {
-        if word & entry::CALL == 0 {
+    fn of(entry: usize) -> Self {
+        if entry & entry::CALL == 0 {
             Self::Free
         } else {
             Self::Call

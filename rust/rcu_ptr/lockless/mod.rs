@@ -180,7 +180,7 @@ pub(crate) fn store_in_next(word: usize, fresh: Option<usize>, on: &PreemptOff) 
 /// As for [`Engine::queue()`] and [`Engine::call()`].
 #[cold]
 pub(crate) unsafe fn store_or_link(linked: Linked, caller: usize, on: &PreemptOff) {
-    if store_in_next(linked.word().as_ptr().expose_provenance(), None, on) {
+    if store_in_next(linked.entry().as_ptr().expose_provenance(), None, on) {
         return;
     }
     let krcp = Lockless::get().krc.this(on);
@@ -303,8 +303,8 @@ impl Engine for Lockless {
 
     unsafe fn call(call: Call, caller: usize) {
         let on = PreemptOff::new();
-        let stored =
-            store_in_current(call.word(), Kind::Call, &on) || store_in_next(call.word(), None, &on);
+        let stored = store_in_current(call.entry(), Kind::Call, &on)
+            || store_in_next(call.entry(), None, &on);
         let channel = if stored {
             trace::CHANNEL_CALL
         } else {
@@ -385,12 +385,12 @@ impl Engine for Lockless {
     }
 
     /// The current word, the head of the closed blocks, the head of the list.
-    fn word(cpu: i32, index: usize) -> usize {
+    fn watch_address(cpu: i32, index: usize) -> usize {
         let krcp = Self::get().krc.of(cpu);
         match index {
             0 => ptr::from_ref(krcp.current).addr(),
-            1 => krcp.closed.word(),
-            2 => krcp.list.word(),
+            1 => krcp.closed.head_address(),
+            2 => krcp.list.head_address(),
             _ => 0,
         }
     }

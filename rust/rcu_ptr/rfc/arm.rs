@@ -104,7 +104,13 @@ impl Arming {
     }
 
     /// Returns the delay if the timer has to be set; then [`Self::end()`] has to follow.
-    fn begin(&mut self, wanted: Monitor, now: usize, slow: usize, fast: usize) -> Option<usize> {
+    fn begin(
+        &mut self,
+        wanted: Monitor,
+        now: usize,
+        slow: usize,
+        fast_delay: usize,
+    ) -> Option<usize> {
         let at = now.wrapping_add(slow);
         // Even if nothing is queued: the next object would rely on the armed monitor.
         let sooner = self.monitor == Monitor::Slow && self.expires.wrapping_sub(at) as isize > 0;
@@ -119,7 +125,7 @@ impl Arming {
         self.expires = at;
         if wanted == Monitor::Fast {
             self.monitor = Monitor::Fast;
-            Some(fast)
+            Some(fast_delay)
         } else {
             self.monitor = Monitor::Slow;
             Some(slow)
@@ -153,16 +159,17 @@ pub(crate) trait Timed {
 }
 
 /// Arms the monitor for what is queued, unless it runs soon enough. With a block's worth of objects
-/// it runs in `fast` jiffies.
+/// it runs in `fast_delay` jiffies.
 ///
 /// # Context
 ///
 /// Any but NMI, with interrupts disabled, so that no other context of this CPU has to wait for
-/// long. No lock is held that a timer or, if `fast` is 0, a wakeup takes.
-pub(crate) fn arm(cpu: &impl Timed, fast: usize) {
+/// long. No lock is held that a timer or, if `fast_delay` is 0, a wakeup takes.
+pub(crate) fn arm(cpu: &impl Timed, fast_delay: usize) {
     loop {
-        let begin =
-            |arming: &mut Arming, wanted| arming.begin(wanted, cpu.now(), cpu.interval(), fast);
+        let begin = |arming: &mut Arming, wanted| {
+            arming.begin(wanted, cpu.now(), cpu.interval(), fast_delay)
+        };
         let Some(delay) = cpu.with_locked(begin) else {
             return;
         };

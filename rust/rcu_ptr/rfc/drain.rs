@@ -61,9 +61,9 @@ impl Timed for Krcp {
 }
 
 /// Calls [`arm::arm()`] with interrupts off.
-pub(super) fn arm(krcp: &Krcp, fast: usize) {
+pub(super) fn arm(krcp: &Krcp, fast_delay: usize) {
     let _irqs = IrqsOff::save();
-    arm::arm(krcp, fast);
+    arm::arm(krcp, fast_delay);
 }
 
 /// Frees the objects whose grace period has ended, makes a batch of the others, and arms the
@@ -240,7 +240,7 @@ fn take_calls(words: &[*mut u8], calls: &mut FoundCallbacks) {
     for call in words
         .iter()
         .rev()
-        .filter_map(|word| Call::from_word(word.addr()))
+        .filter_map(|word| Call::from_entry(word.addr()))
     {
         // SAFETY: The caller has checked that the grace period has ended.
         unsafe { found.push(call) };

@@ -198,12 +198,12 @@ impl Engine for Rfc {
         }
     }
 
-    fn word(cpu: i32, index: usize) -> usize {
+    fn watch_address(cpu: i32, index: usize) -> usize {
         let krcp = Self::get().krc.of(cpu);
         match index {
             0 => krcp.state.word(),
-            1 => krcp.with_locked(|state| state.queued.list.word()),
-            2 => krcp.deferred.word(),
+            1 => krcp.with_locked(|state| state.queued.list.head_address()),
+            2 => krcp.deferred.head_address(),
             _ => 0,
         }
     }

@@ -222,7 +222,7 @@ impl<P: Platform> State<P> {
     /// As for [`ObjectList::push()`].
     #[inline]
     pub(crate) unsafe fn push(&mut self, channel: Channel, linked: Linked) -> Push {
-        match self.push_bulk(channel, linked.word()) {
+        match self.push_bulk(channel, linked.entry()) {
             // SAFETY: By the safety requirements of this function.
             Push::NoRoom => unsafe { self.push_list(linked) },
             pushed => pushed,
