@@ -29,7 +29,7 @@ use super::{
     block::{self, Blocks, Layout},
     insert::{self, Close},
     krcp::{Krcp, KrcpRef, Slow},
-    refill, Lockless, Page,
+    Lockless, Page,
 };
 use crate::{
     calls::FoundCallbacks,
@@ -91,7 +91,7 @@ pub(super) fn full_block(krcp: &Krcp, on: &impl OnCpu) {
     if context::may_lock() {
         start_batch(krcp, &IrqsOff::save());
         // Otherwise the monitor starts it, possibly much later.
-        refill::start(krcp);
+        krcp.start_refill();
         return;
     }
     let waiting = krcp.waiting();
@@ -188,7 +188,7 @@ impl Handler for CollectWork {
         if !Lockless::get().is_this_cpu(krcp, &irqs) {
             return;
         }
-        refill::start(krcp);
+        krcp.start_refill();
         let busy = start_batch(krcp, &irqs) != Start::Nothing;
         schedule_close(krcp, krcp.expires.load(Relaxed) == 0);
         arm(krcp, if busy { 1 } else { interval() }, &irqs);
@@ -220,7 +220,7 @@ impl Handler for MonitorTimer {
             krcp.drain_at
                 .store(jiffies().wrapping_add(interval()), Relaxed);
         }
-        refill::start(krcp);
+        krcp.start_refill();
         came |= start_batch(krcp, &irqs) != Start::Nothing;
         if due && !came {
             // There was no object in an interval: stay idle. An NMI that opens a block arms the
@@ -346,7 +346,7 @@ pub(super) fn counts(batches: &CpuBatches) -> (usize, usize) {
     })
 }
 
-/// A CPU whose objects are collected, and interrupts off.
+/// [`batches::Collect`] for `krcp`, with interrupts off.
 struct CollectCtx<'a> {
     krcp: &'a Krcp,
     irqs: &'a IrqsOff,

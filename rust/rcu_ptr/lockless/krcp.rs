@@ -13,7 +13,7 @@ use super::{
     block::{self, ClosedList, Layout, Spares},
     drain::{self, CollectWork, CpuBatches, MonitorTimer, PolledWork},
     insert::{self, BlockCpu, BlockFastPath},
-    refill, Lockless, Page,
+    Lockless, Page,
 };
 use crate::{
     calls::Calls,
@@ -31,7 +31,7 @@ use crate::{
         pinned_timer::{jiffies, PinnedTimer},
         preempt::{OnCpu, Pinned},
         raw_lock::RawSpinLock,
-        trace,
+        slab, trace,
         work::{DelayedWork, OwnerRef, RcuWork, WorkQueues},
     },
 };
@@ -177,6 +177,44 @@ impl Krcp {
     pub(super) fn put_spare(&self, base: usize, excess: impl FnMut(usize)) {
         self.spares.put(base, || self.max_spares(), excess);
     }
+
+    /// Requests a refill of the spares, which the next tick or run of the monitor starts. On this
+    /// CPU, in any context.
+    fn request_refill(&self) {
+        self.wants_refill.store(true, Relaxed);
+    }
+
+    /// Queues the irq_work that starts a requested refill. Not if a delayed refill is pending:
+    /// where the tick is stopped each free would cause an interrupt.
+    fn queue_refill_irq_work(&self, on: &impl OnCpu) {
+        if self.wants_refill.load(Relaxed) && !self.common.refill.is_pending() {
+            self.irq_work.queue(on);
+        }
+    }
+
+    /// Starts a requested refill.
+    ///
+    /// # Context
+    ///
+    /// Not NMI; neither the caller nor the interrupted context holds a lock that a wakeup or a
+    /// timer takes.
+    pub(super) fn start_refill(&self) {
+        if self.wants_refill.load(Relaxed) {
+            self.start_requested_refill();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn start_requested_refill(&self) {
+        // Cleared first: a request of an NMI after this requeues the worker, which runs after one
+        // before this.
+        self.wants_refill.store(false, Relaxed);
+        let backoff = self.backoff.load(Relaxed);
+        if self.common.queue_refill(backoff, self.waiting()) && backoff {
+            self.counters.add(Counter::Backoffs, 1);
+        }
+    }
 }
 
 impl Works for Krcp {
@@ -278,11 +316,11 @@ impl BlockCpu for Slow<'_> {
             return None;
         }
         let base = self.krcp.spares.take().or_else(|| {
-            refill::request(self.krcp);
+            self.krcp.request_refill();
             let Some(page) = fault::alloc_page_nolock() else {
                 // The call may return false, and may be the last one: make sure that the refill
                 // starts.
-                refill::queue_irq_work(self.krcp, &self.on);
+                self.krcp.queue_refill_irq_work(&self.on);
                 return None;
             };
             let base = page.as_ptr().expose_provenance();
@@ -374,8 +412,30 @@ impl krcp::KrcpOps for Krcp {
         }
     }
 
+    /// Up to the limit, or one block after memory pressure.
     fn refill(&self) {
-        refill::refill(self);
+        let limit = self.max_spares();
+        let wanted = if self.backoff.load(Relaxed) {
+            limit.min(1)
+        } else {
+            limit
+        };
+        let mut blocks = 0;
+        // A block beyond the limit, which may have been lowered, is freed, and ends the refill.
+        let mut is_kept = true;
+        while is_kept && self.spares.len() < wanted {
+            let Some(page) = fault::alloc_page(slab::GFP_REFILL) else {
+                break;
+            };
+            self.put_spare(Lockless::begin_block(page), |base| {
+                Lockless::free_block(base);
+                is_kept = false;
+            });
+            self.counters.add(Counter::Refilled, u64::from(is_kept));
+            blocks += usize::from(is_kept);
+        }
+        trace::refill(self.common.cpu, blocks, wanted);
+        self.backoff.store(false, Relaxed);
     }
 
     fn shrinkable(&self) -> usize {

@@ -8,9 +8,8 @@
 //! |---|---|
 //! | block.rs, insert.rs | blocks, and how objects get slots of them, in any context |
 //! | batches.rs, barrier.rs | batches, and the choice of the grace period; `rcu_ptr_barrier()` |
-//! | krcp.rs | the per-CPU state, and CPU hotplug |
+//! | krcp.rs | the per-CPU state, refills of spare blocks, CPU hotplug |
 //! | drain.rs | the monitor, and freeing |
-//! | refill.rs | refills of spare blocks |
 //!
 //! The files of the first two rows have no kernel dependencies: the host tests compile them.
 
@@ -20,7 +19,6 @@ mod block;
 mod drain;
 mod insert;
 mod krcp;
-mod refill;
 
 use crate::{
     calls,
