@@ -182,8 +182,8 @@ void rcu_ptr_call_sleepable(struct rcu_head *head, rcu_callback_t func);
 /**
  * rcu_ptr_barrier() - wait until everything queued so far is freed
  *
- * Waits for everything that was queued before the call, on any CPU and by any
- * function of this header:
+ * When it returns, for everything that was queued before the call, on any CPU and
+ * by any function of this header,
  *
  * - objects have been returned to their allocator;
  * - objects of caches are available to allocations, or back in the slab;
