@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Caches of one type, whose objects are allocated and freed in any context, NMI included, and dropped in
-//! place after a grace period. `cache_slot.rs` has the places where readers find them.
+//! Caches of one type, whose objects are allocated and freed in any context, NMI included, and
+//! dropped in place after a grace period. `cache_slot.rs` has the places where readers find them.
 //!
 //! ```ignore
 //! # use super::rcu_ptr::{Cache, CacheSlot};
@@ -30,8 +30,8 @@ use core::{
 };
 use kernel::{alloc::Flags, prelude::*};
 
-/// What may be changed while a cache is in use (`struct rcu_ptr_cache_limits`). 0, the default, leaves each to
-/// the cache.
+/// What may be changed while a cache is in use (`struct rcu_ptr_cache_limits`). 0, the default,
+/// leaves each to the cache.
 #[derive(Clone, Copy, Default)]
 pub struct CacheLimits {
     /// Objects in a sheaf, at most 56.
@@ -39,8 +39,8 @@ pub struct CacheLimits {
     /// Full sheaves that a node keeps, at most 65536.
     pub barn_limit: u32,
     /// Bytes of objects that may wait for a grace period or a destructor. Where it is met
-    /// [`Cache::alloc()`] waits for a grace period, and fails if it is met still; others fail at once, but for
-    /// what is [prefilled](Cache::prefill()).
+    /// [`Cache::alloc()`] waits for a grace period, and fails if it is met still; others fail at
+    /// once, but for what is [prefilled](Cache::prefill()).
     pub wait_limit: usize,
 }
 
@@ -48,11 +48,11 @@ pub struct CacheLimits {
 ///
 /// A `T` that was shared is dropped in place, once, after a grace period and before its memory is
 /// allocated again. Its destructor runs in process context: in a worker, or in a caller of
-/// [`barrier()`](super::barrier()), [`Cache::barrier()`] or the cache's own drop. It
-/// may sleep for a short time, drop boxes of any kind, of this cache too, and not wait for any of these.
+/// [`barrier()`](super::barrier()), [`Cache::barrier()`] or the cache's own drop. It may sleep for
+/// a short time, drop boxes of any kind, of this cache too, and not wait for any of these.
 ///
-/// Boxes borrow the cache, so it outlives them. Its drop may sleep, and waits for objects on their way
-/// through a grace period, and their destructors.
+/// Boxes borrow the cache, so it outlives them. Its drop may sleep, and waits for objects on their
+/// way through a grace period, and their destructors.
 pub struct Cache<T> {
     raw: SheafCache,
     // Invariant in `T`: what is put in later has to live as long as what `new()` asked for.
@@ -97,8 +97,8 @@ impl<T: Send + 'static> Cache<T> {
             ..Args::default()
         };
         Ok(Self {
-            // SAFETY: Only objects that are a `T` are freed into it. A `T` is `Send` and borrows nothing,
-            // so it may be dropped in another task, whenever that is.
+            // SAFETY: Only objects that are a `T` are freed into it. A `T` is `Send` and borrows
+            // nothing, so it may be dropped in another task, whenever that is.
             raw: unsafe { SheafCache::create(name, size_of::<T>().max(1), args, 0) }?,
             _objects: PhantomData,
         })
@@ -196,8 +196,8 @@ impl<T> Cache<T> {
     }
 }
 
-/// Owns an object that has not been published: given back when it is dropped, at once unless a `T` has a
-/// destructor, which does not run here.
+/// Owns an object that has not been published: given back when it is dropped, at once unless a `T`
+/// has a destructor, which does not run here.
 ///
 /// # Context
 ///
@@ -253,8 +253,8 @@ impl<T> Drop for UniqueCacheBox<'_, T> {
     }
 }
 
-/// Owns an object that readers may look at: it is dropped and given back after a grace period when the
-/// box is dropped.
+/// Owns an object that readers may look at: it is dropped and given back after a grace period when
+/// the box is dropped.
 ///
 /// # Context
 ///

@@ -32,8 +32,8 @@ impl<T> RawSlot<T> {
         // it was put there.
         let object = NonNull::new(self.0.load(Acquire))?;
         // SAFETY: By the type invariants it was live when it was loaded, inside the guard's
-        // read-side critical section; a context that takes it out frees it after a grace period, which the
-        // destruction of the cache waits for too.
+        // read-side critical section; a context that takes it out frees it after a grace period,
+        // which the destruction of the cache waits for too.
         Some(unsafe { object.as_ref() })
     }
 
@@ -139,8 +139,8 @@ impl<T> Drop for CacheSlot<'_, T> {
     }
 }
 
-/// A cache, and slots for its objects: what a hash table is made of. It can be shared as a whole, in
-/// an `Arc` or a static, as nothing in it borrows from elsewhere.
+/// A cache, and slots for its objects: what a hash table is made of. It can be shared as a whole,
+/// in an `Arc` or a static, as nothing in it borrows from elsewhere.
 ///
 /// When it is dropped its objects are freed after a grace period, and then the cache goes.
 ///
@@ -200,8 +200,8 @@ impl<T> CacheTable<T> {
         self.slots.get(i)?.load(guard)
     }
 
-    /// Puts `new` in slot `i` and takes out what was. Gives `new` back if it is of another cache, or
-    /// there is no such slot.
+    /// Puts `new` in slot `i` and takes out what was. Gives `new` back if it is of another cache,
+    /// or there is no such slot.
     #[inline]
     pub fn swap<'a>(&'a self, i: usize, new: Option<CacheBox<'a, T>>) -> Option<CacheBox<'a, T>> {
         match self.slots.get(i) {
@@ -210,8 +210,8 @@ impl<T> CacheTable<T> {
         }
     }
 
-    /// Puts `new` in slot `i` if nothing is there, or gives it back; also if it is of another cache,
-    /// or there is no such slot.
+    /// Puts `new` in slot `i` if nothing is there, or gives it back; also if it is of another
+    /// cache, or there is no such slot.
     #[inline]
     pub fn put<'a>(&'a self, i: usize, new: CacheBox<'a, T>) -> Result<(), CacheBox<'a, T>> {
         match self.slots.get(i) {

@@ -4,7 +4,7 @@
 //! allocated, so they can be queued in any context.
 
 use super::{
-    rcu_box::{reclaim, Context, RcuBox},
+    rcu_box::{reclaim, CallbackContext, RcuBox},
     storage::{KvFree, Storage},
     sys,
 };
@@ -36,8 +36,8 @@ pub struct WithRoom<T, const WORDS: usize> {
     room: Room<WORDS>,
 }
 
-/// Room for a closure. It is written only by the context that has taken the object over to queue it, and only its
-/// callback reads that.
+/// Room for a closure. It is written only by the context that has taken the object over to queue
+/// it, and only its callback reads that.
 struct Room<const WORDS: usize>(UnsafeCell<MaybeUninit<[u64; WORDS]>>);
 
 impl<const WORDS: usize> Room<WORDS> {
@@ -97,7 +97,7 @@ impl<T, const WORDS: usize, A, C> RcuBox<WithRoom<T, WORDS>, A, C>
 where
     T: Send + 'static,
     A: KvFree,
-    C: Context,
+    C: CallbackContext,
 {
     /// Calls `f` with the object after a grace period, where `C` says; then drops and frees it. A
     /// closure that has no room does not compile.
@@ -126,8 +126,8 @@ where
                 .cast::<F>()
                 .write(f)
         };
-        // SAFETY: As above; the room has a destructor. Object and closure are `Send` and borrow nothing, so
-        // they may be used in the worker, whenever that is.
+        // SAFETY: As above; the room has a destructor. Object and closure are `Send` and borrow
+        // nothing, so they may be used in the worker, whenever that is.
         unsafe { Storage::<_, A>::call(object, C::MAY_SLEEP, run::<T, WORDS, F, A>) };
     }
 }
@@ -146,8 +146,8 @@ where
     let object = unsafe { Storage::<WithRoom<T, WORDS>, A>::of_head(head) }.as_ptr();
     // SAFETY: As above; it is read this once.
     let f = unsafe { ptr::read((&raw const (*object).room.0).cast::<F>()) };
-    // SAFETY: Live and pinned, and this callback's alone: the box is gone, and all readers that found the object
-    // under RCU.
+    // SAFETY: Live and pinned, and this callback's alone: the box is gone, and all readers that
+    // found the object under RCU.
     f(unsafe { Pin::new_unchecked(&mut (*object).object) });
     // SAFETY: As above.
     unsafe { reclaim::<WithRoom<T, WORDS>, A>(head) };

@@ -4,14 +4,15 @@
 
 use kernel::{prelude::*, sync::rcu, types::ForeignOwnable};
 
-/// What is owned by a foreign pointer, and stays for readers until a grace period after its owner has
-/// let go of it.
+/// What is owned by a foreign pointer, and stays for readers until a grace period after its owner
+/// has let go of it.
 ///
 /// # Safety
 ///
-/// What [`ForeignOwnable::into_foreign()`] gave may be borrowed by [`ForeignOwnableRcu::rcu_borrow()`]
-/// until a grace period after what [`ForeignOwnable::from_foreign()`] made of it is dropped, and nothing
-/// else has its address as long.
+/// What [`ForeignOwnable::into_foreign()`] gave may be borrowed by
+/// [`ForeignOwnableRcu::rcu_borrow()`] until a grace period after what
+/// [`ForeignOwnable::from_foreign()`] made of it is dropped, and nothing else has its address as
+/// long.
 pub unsafe trait ForeignOwnableRcu: ForeignOwnable {
     /// What readers get.
     type RcuBorrowed<'rcu>
@@ -26,8 +27,8 @@ pub unsafe trait ForeignOwnableRcu: ForeignOwnable {
     ///
     /// # Safety
     ///
-    /// `ptr` is from [`ForeignOwnable::into_foreign()`], and was found inside the read-side critical
-    /// section of `guard` where its owner had not let go of it yet.
+    /// `ptr` is from [`ForeignOwnable::into_foreign()`], and was found inside the read-side
+    /// critical section of `guard` where its owner had not let go of it yet.
     unsafe fn rcu_borrow<'rcu>(
         ptr: *mut c_void,
         guard: &'rcu rcu::Guard,

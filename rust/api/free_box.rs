@@ -96,9 +96,10 @@ impl<T: RcuFreeSafe> Deref for RcuFree<T> {
     }
 }
 
-/// Owns a `T` and its view, both pinned. When it is dropped, [`RcuFreeSafe::drop_before_gp()`] and the
-/// destructor of `T` run at once; the view stays for readers, and the memory is freed after a grace
-/// period (`rcu_ptr_kfree_nolock()`). Takes 8 bytes; no code of the module runs after the drop.
+/// Owns a `T` and its view, both pinned. When it is dropped, [`RcuFreeSafe::drop_before_gp()`] and
+/// the destructor of `T` run at once; the view stays for readers, and the memory is freed after a
+/// grace period (`rcu_ptr_kfree_nolock()`). Takes 8 bytes; no code of the module runs after the
+/// drop.
 ///
 /// # Context
 ///
@@ -106,8 +107,8 @@ impl<T: RcuFreeSafe> Deref for RcuFree<T> {
 ///
 /// # Invariants
 ///
-/// The pointer is a live, pinned `RcuFree<T>` in a `Storage`, owned by the box. References that others
-/// have are shared ones to its view.
+/// The pointer is a live, pinned `RcuFree<T>` in a `Storage`, owned by the box. References that
+/// others have are shared ones to its view.
 pub struct RcuFreeBox<T: RcuFreeSafe, A: KvFree = Kmalloc>(
     NonNull<RcuFree<T>>,
     PhantomData<(T, A)>,
@@ -117,12 +118,12 @@ pub struct RcuFreeBox<T: RcuFreeSafe, A: KvFree = Kmalloc>(
 pub type RcuFreeKBox<T> = RcuFreeBox<T, Kmalloc>;
 /// An [`RcuFreeBox`] of vmalloc().
 pub type RcuFreeVBox<T> = RcuFreeBox<T, Vmalloc>;
-/// An [`RcuFreeBox`] of kvmalloc(): for objects that may be large, by an initializer if the stack can't
-/// hold them.
+/// An [`RcuFreeBox`] of kvmalloc(): for objects that may be large, by an initializer if the stack
+/// can't hold them.
 pub type RcuFreeKVBox<T> = RcuFreeBox<T, KVmalloc>;
 
-// SAFETY: The box owns both, and memory may be freed from anywhere. References that readers hold past
-// that are why the view has to be `Sync` too.
+// SAFETY: The box owns both, and memory may be freed from anywhere. References that readers hold
+// past that are why the view has to be `Sync` too.
 unsafe impl<T: RcuFreeSafe + Send, A: KvFree> Send for RcuFreeBox<T, A> where T::View: Send + Sync {}
 // SAFETY: Only shared references are handed out by a shared box.
 unsafe impl<T: RcuFreeSafe + Sync, A: KvFree> Sync for RcuFreeBox<T, A> where T::View: Send + Sync {}
@@ -176,28 +177,28 @@ impl<T: RcuFreeSafe, A: KvFree> RcuFreeBox<T, A> {
     /// Any, NMI included.
     #[inline]
     pub fn with_rcu<'rcu>(&self, _guard: &'rcu rcu::Guard) -> &'rcu T::View {
-        // SAFETY: By the type invariants it lives now; when the box is dropped its memory is freed only
-        // after the guard's read-side critical section.
+        // SAFETY: By the type invariants it lives now; when the box is dropped its memory is freed
+        // only after the guard's read-side critical section.
         unsafe { &(*self.0.as_ptr()).view }
     }
 
     /// What the owner has, to change.
     #[inline]
     pub fn owned_mut(&mut self) -> Pin<&mut T> {
-        // SAFETY: By the type invariants it is live and pinned, and there is no other reference to this
-        // part.
+        // SAFETY: By the type invariants it is live and pinned, and there is no other reference to
+        // this part.
         unsafe { Pin::new_unchecked(&mut *(&raw mut (*self.0.as_ptr()).owned).cast::<T>()) }
     }
 }
 
 impl<T: RcuFreeSafe> RcuFreeBox<T, Kmalloc> {
-    /// As [`RcuFreeBox::new()`], with kmalloc_nolock(). Where there is no memory, or the allocator's
-    /// lock is not free, the initializers come back.
+    /// As [`RcuFreeBox::new()`], with kmalloc_nolock(). Where there is no memory, or the
+    /// allocator's lock is not free, the initializers come back.
     ///
     /// # Context
     ///
-    /// Any, NMI included; the initializers have to be fit for it. On PREEMPT_RT there never is memory
-    /// in hardirq and NMI.
+    /// Any, NMI included; the initializers have to be fit for it. On PREEMPT_RT there never is
+    /// memory in hardirq and NMI.
     ///
     /// # Errors
     ///
@@ -281,8 +282,8 @@ unsafe impl<T: RcuFreeSafe, A: KvFree> ForeignOwnable for RcuFreeBox<T, A> {
     #[inline]
     unsafe fn borrow_mut<'a>(ptr: *mut c_void) -> Pin<&'a mut T> {
         let parts: *mut RcuFree<T> = ptr.cast();
-        // SAFETY: By the safety requirements of this function it is live, and there is no other borrow of this
-        // part: readers have the view only. It is pinned by the type invariants.
+        // SAFETY: By the safety requirements of this function it is live, and there is no other
+        // borrow of this part: readers have the view only. It is pinned by the type invariants.
         unsafe { Pin::new_unchecked(&mut *(&raw mut (*parts).owned).cast::<T>()) }
     }
 }

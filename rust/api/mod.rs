@@ -2,9 +2,9 @@
 
 //! What a Rust client of `rcu_ptr.ko` uses: objects that go after an RCU grace period.
 //!
-//! A client includes this folder as a public module of its crate (`pub mod rcu_ptr;`, as what it does not
-//! use would be dead code otherwise), and `client.mk` in its Kbuild; see rust/clients/. All of it is safe
-//! to call.
+//! A client includes this folder as a public module of its crate (`pub mod rcu_ptr;`, as what it
+//! does not use would be dead code otherwise), and `client.mk` in its Kbuild; see rust/clients/.
+//! All of it is safe to call.
 //!
 //! | type | when it is dropped | in |
 //! |---|---|---|
@@ -21,8 +21,8 @@
 //!
 //! # Examples
 //!
-//! Modules to copy from, without `unsafe`, are in rust/clients/; the suites of rcu_ptr_kunit.ko use the rest.
-//! All of these are compiled:
+//! Modules to copy from, without `unsafe`, are in rust/clients/; the suites of rcu_ptr_kunit.ko use
+//! the rest. All of these are compiled:
 //!
 //! | item | used in |
 //! |---|---|
@@ -30,26 +30,28 @@
 //! | [`RcuBox::new_nolock()`], [`RcuSlot::put()`], [`RcuSlot::remove()`] | rust/clients/sleepers/rcu_ptr_sleepers_main.rs |
 //! | [`Cache`], [`CacheTable`], [`UniqueCacheBox::share()`] | rust/clients/nmi_hash/rcu_ptr_nmi_hash_main.rs |
 //! | [`CacheBox`], [`CacheSlot`], [`CacheLimits`], [`UniqueCacheBox`] | rust/rcu_ptr_kunit/suites/cache_api.rs |
-//! | [`RcuVBox`], [`RcuKVBox`], [`RcuSleepBox`], [`KvFree`], [`Context`], [`BhOff`], [`MaySleep`] | rust/rcu_ptr_kunit/suites/rust_api.rs |
+//! | [`RcuVBox`], [`RcuKVBox`], [`RcuSleepBox`], [`KvFree`], [`CallbackContext`], [`BhOff`], [`MaySleep`] | rust/rcu_ptr_kunit/suites/rust_api.rs |
 //! | [`RcuFreeSafe`], [`RcuFreeBox`], [`RcuFree`], [`RcuFreeKBox`], [`RcuFreeVBox`], [`RcuFreeKVBox`] | rust/rcu_ptr_kunit/suites/rust_api.rs |
 //! | [`WithRoom`], [`RcuBox::call()`], [`ForeignOwnableRcu`] | rust/rcu_ptr_kunit/suites/rust_api.rs |
 //! | [`free_mightsleep()`], [`try_free_nolock()`] | rust/rcu_ptr_kunit/suites/rust_api.rs |
 //!
-//! The examples in these docs are compiled too (scripts/check.sh `refused`); lines that begin with `#` are what an
-//! example takes for granted. rust/api/refused.rs has what does not compile, and why.
+//! The examples in these docs are compiled too (scripts/check.sh `refused`); lines that begin with
+//! `#` are what an example takes for granted. rust/api/refused.rs has what does not compile, and
+//! why.
 //!
 //! # Unloading
 //!
-//! Destructors and closures are code of the client that runs later. When a module goes, rcu_ptr.ko waits
-//! for those of its callbacks that are left, after the module's own exit and before its memory is freed:
-//! no barrier has to be remembered, and no box that is forgotten can do harm.
+//! Destructors and closures are code of the client that runs later. When a module goes, rcu_ptr.ko
+//! waits for those of its callbacks that are left, after the module's own exit and before its
+//! memory is freed: no barrier has to be remembered, and no box that is forgotten can do harm.
 
-// The files of rust/sys that this module takes: docs/reading.md. Of both it uses a part, and clients a part of that.
+// The files of rust/sys that this module uses: docs/reading.md. `shared`: another one uses the
+// rest.
 #[path = "../sys"]
 mod sys {
-    #[allow(dead_code)]
+    #[expect(dead_code, reason = "shared")]
     pub(super) mod cache;
-    #[allow(dead_code)]
+    #[expect(dead_code, reason = "shared")]
     pub(super) mod core;
     pub(super) mod generated;
 }
@@ -70,15 +72,17 @@ pub use call::WithRoom;
 pub use foreign::ForeignOwnableRcu;
 pub use free_box::{RcuFree, RcuFreeBox, RcuFreeKBox, RcuFreeKVBox, RcuFreeSafe, RcuFreeVBox};
 pub use headless::{free_mightsleep, try_free_nolock};
-pub use rcu_box::{BhOff, Context, MaySleep, RcuBox, RcuKBox, RcuKVBox, RcuSleepBox, RcuVBox};
+pub use rcu_box::{
+    BhOff, CallbackContext, MaySleep, RcuBox, RcuKBox, RcuKVBox, RcuSleepBox, RcuVBox,
+};
 pub use slot::RcuSlot;
 pub use storage::KvFree;
 
 /// Waits until everything queued before the call is freed, dropped or called, by whichever module
 /// (`rcu_ptr_barrier()`).
 ///
-/// A client needs it before it destroys a kmem_cache, or to see the effects. It does not need it before
-/// it unloads: see [above](self#unloading).
+/// A client needs it before it destroys a kmem_cache, or to see the effects. It does not need it
+/// before it unloads: see [above](self#unloading).
 ///
 /// # Context
 ///

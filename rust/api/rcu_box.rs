@@ -26,38 +26,39 @@ use kernel::{
 use pin_init::{raw_init, raw_try_init};
 
 /// Where what comes after the grace period runs: [`BhOff`] or [`MaySleep`].
-pub trait Context: sealed::Context {}
-impl<C: sealed::Context> Context for C {}
+pub trait CallbackContext: sealed::CallbackContext {}
+impl<C: sealed::CallbackContext> CallbackContext for C {}
 
 mod sealed {
-    pub trait Context: 'static {
+    pub trait CallbackContext: 'static {
         const MAY_SLEEP: bool;
     }
 }
 
-/// With BH disabled and interrupts on, as callbacks of call_rcu() run (`rcu_ptr_call()`): no sleeping, but
-/// memory of any kind may be freed, references put, and spinlocks taken that interrupts don't take.
+/// With BH disabled and interrupts on, as callbacks of call_rcu() run (`rcu_ptr_call()`): no
+/// sleeping, but memory of any kind may be freed, references put, and spinlocks taken that
+/// interrupts don't take.
 pub struct BhOff;
 
-impl sealed::Context for BhOff {
+impl sealed::CallbackContext for BhOff {
     const MAY_SLEEP: bool = false;
 }
 
 /// In process context, where sleeping is allowed (`rcu_ptr_call_sleepable()`): mutexes too.
 pub struct MaySleep;
 
-impl sealed::Context for MaySleep {
+impl sealed::CallbackContext for MaySleep {
     const MAY_SLEEP: bool = true;
 }
 
 /// Owns a pinned `T`, which is dropped after a grace period when the box is dropped.
 ///
-/// `T`'s destructor runs in a worker, as `C` says. It may drop other boxes, which then wait for a grace
-/// period of their own. A `T` without a destructor takes 8 bytes and no callback, one with a destructor
-/// 16 bytes.
+/// `T`'s destructor runs in a worker, as `C` says. It may drop other boxes, which then wait for a
+/// grace period of their own. A `T` without a destructor takes 8 bytes and no callback, one with a
+/// destructor 16 bytes.
 ///
-/// rcu_ptr.ko keeps the code of the destructor: a module that is unloaded goes when the boxes that it has
-/// dropped are done. One that is forgotten is leaked.
+/// rcu_ptr.ko keeps the code of the destructor: a module that is unloaded goes when the boxes that
+/// it has dropped are done. One that is forgotten is leaked.
 ///
 /// ```ignore
 /// # use super::rcu_ptr::RcuKBox;
@@ -84,9 +85,9 @@ impl sealed::Context for MaySleep {
 ///
 /// # Invariants
 ///
-/// The pointer is a live, pinned `T` in a `Storage`, owned by the box. References to it are shared ones
-/// only.
-pub struct RcuBox<T: Send + 'static, A: KvFree = Kmalloc, C: Context = BhOff>(
+/// The pointer is a live, pinned `T` in a `Storage`, owned by the box. References to it are shared
+/// ones only.
+pub struct RcuBox<T: Send + 'static, A: KvFree = Kmalloc, C: CallbackContext = BhOff>(
     NonNull<T>,
     PhantomData<(T, A, C)>,
 );
@@ -95,19 +96,19 @@ pub struct RcuBox<T: Send + 'static, A: KvFree = Kmalloc, C: Context = BhOff>(
 pub type RcuKBox<T> = RcuBox<T, Kmalloc>;
 /// An [`RcuBox`] of vmalloc().
 pub type RcuVBox<T> = RcuBox<T, Vmalloc>;
-/// An [`RcuBox`] of kvmalloc(): for objects that may be large, by an initializer if the stack can't hold
-/// them.
+/// An [`RcuBox`] of kvmalloc(): for objects that may be large, by an initializer if the stack can't
+/// hold them.
 pub type RcuKVBox<T> = RcuBox<T, KVmalloc>;
 /// An [`RcuBox`] whose object is dropped where it may sleep.
 pub type RcuSleepBox<T, A = Kmalloc> = RcuBox<T, A, MaySleep>;
 
-// SAFETY: The box owns its `T`, and may be dropped anywhere. References that readers hold past that are
-// why `T` has to be `Sync` too.
-unsafe impl<T: Send + Sync, A: KvFree, C: Context> Send for RcuBox<T, A, C> {}
+// SAFETY: The box owns its `T`, and may be dropped anywhere. References that readers hold past that
+// are why `T` has to be `Sync` too.
+unsafe impl<T: Send + Sync, A: KvFree, C: CallbackContext> Send for RcuBox<T, A, C> {}
 // SAFETY: Only `&T` is handed out.
-unsafe impl<T: Send + Sync, A: KvFree, C: Context> Sync for RcuBox<T, A, C> {}
+unsafe impl<T: Send + Sync, A: KvFree, C: CallbackContext> Sync for RcuBox<T, A, C> {}
 
-impl<T: Send, A: KvFree, C: Context> RcuBox<T, A, C> {
+impl<T: Send, A: KvFree, C: CallbackContext> RcuBox<T, A, C> {
     /// Allocates a `T` and initialises it: `init` is a value or an initializer.
     ///
     /// # Context
@@ -151,14 +152,14 @@ impl<T: Send, A: KvFree, C: Context> RcuBox<T, A, C> {
     }
 }
 
-impl<T: Send, C: Context> RcuBox<T, Kmalloc, C> {
+impl<T: Send, C: CallbackContext> RcuBox<T, Kmalloc, C> {
     /// Allocates a `T` with kmalloc_nolock() and initialises it. Where there is no memory, or the
     /// allocator's lock is not free, `init` comes back.
     ///
     /// # Context
     ///
-    /// Any, NMI included; `init` has to be fit for it. On PREEMPT_RT there never is memory in hardirq
-    /// and NMI: a [`Cache`](super::Cache) has some there too.
+    /// Any, NMI included; `init` has to be fit for it. On PREEMPT_RT there never is memory in
+    /// hardirq and NMI: a [`Cache`](super::Cache) has some there too.
     ///
     /// # Errors
     ///
@@ -176,7 +177,7 @@ impl<T: Send, C: Context> RcuBox<T, Kmalloc, C> {
     }
 }
 
-impl<T: Send, A: KvFree, C: Context> Deref for RcuBox<T, A, C> {
+impl<T: Send, A: KvFree, C: CallbackContext> Deref for RcuBox<T, A, C> {
     type Target = T;
 
     #[inline]
@@ -186,12 +187,12 @@ impl<T: Send, A: KvFree, C: Context> Deref for RcuBox<T, A, C> {
     }
 }
 
-impl<T: Send, A: KvFree, C: Context> Drop for RcuBox<T, A, C> {
+impl<T: Send, A: KvFree, C: CallbackContext> Drop for RcuBox<T, A, C> {
     #[inline]
     fn drop(&mut self) {
         if needs_drop::<T>() {
-            // SAFETY: By the type invariants; it has a destructor. A `T` is `Send` and borrows nothing, so it
-            // may be dropped in the worker, whenever that is.
+            // SAFETY: By the type invariants; it has a destructor. A `T` is `Send` and borrows
+            // nothing, so it may be dropped in the worker, whenever that is.
             unsafe { Storage::<T, A>::call(self.0, C::MAY_SLEEP, reclaim::<T, A>) };
         } else {
             // SAFETY: By the type invariants.
@@ -208,14 +209,15 @@ impl<T: Send, A: KvFree, C: Context> Drop for RcuBox<T, A, C> {
 pub(super) unsafe extern "C" fn reclaim<T, A: KvFree>(head: *mut sys::core::Head) {
     // SAFETY: By the safety requirements of this function.
     let object = unsafe { Storage::<T, A>::of_head(head) };
-    // SAFETY: Live, and the caller's alone: the box is gone, and all readers that found the object under RCU.
+    // SAFETY: Live, and the caller's alone: the box is gone, and all readers that found the object
+    // under RCU.
     unsafe { ptr::drop_in_place(object.as_ptr()) };
     // SAFETY: As above.
     unsafe { Storage::<T, A>::free(object) };
 }
 
 // SAFETY: The pointer is that of the object, which is so aligned and never null.
-unsafe impl<T: Send, A: KvFree, C: Context> ForeignOwnable for RcuBox<T, A, C> {
+unsafe impl<T: Send, A: KvFree, C: CallbackContext> ForeignOwnable for RcuBox<T, A, C> {
     const FOREIGN_ALIGN: usize = Storage::<T, A>::ALIGN;
 
     type Borrowed<'a> = &'a T;
@@ -236,8 +238,8 @@ unsafe impl<T: Send, A: KvFree, C: Context> ForeignOwnable for RcuBox<T, A, C> {
 
     #[inline]
     unsafe fn borrow<'a>(ptr: *mut c_void) -> &'a T {
-        // SAFETY: By the safety requirements of this function it is live, and only shared references
-        // to it are handed out.
+        // SAFETY: By the safety requirements of this function it is live, and only shared
+        // references to it are handed out.
         unsafe { &*ptr.cast() }
     }
 
@@ -249,7 +251,7 @@ unsafe impl<T: Send, A: KvFree, C: Context> ForeignOwnable for RcuBox<T, A, C> {
 }
 
 // SAFETY: A box that is dropped keeps its object for a grace period.
-unsafe impl<T: Send, A: KvFree, C: Context> ForeignOwnableRcu for RcuBox<T, A, C> {
+unsafe impl<T: Send, A: KvFree, C: CallbackContext> ForeignOwnableRcu for RcuBox<T, A, C> {
     type RcuBorrowed<'rcu> = &'rcu T;
 
     #[inline]

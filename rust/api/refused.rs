@@ -89,7 +89,7 @@ mod closure_room {
 
 /// There are two contexts for what comes after the grace period, and no others.
 // error: E0277
-// says: the trait bound `InNmi: sealed::Context` is not satisfied
+// says: the trait bound `InNmi: sealed::CallbackContext` is not satisfied
 #[cfg(contexts)]
 mod contexts {
     use super::rcu_ptr::RcuBox;

@@ -12,7 +12,8 @@ use kernel::{
     },
 };
 
-/// Holds a box or nothing, such as an [`RcuBox`](super::RcuBox) or [`RcuFreeBox`](super::RcuFreeBox).
+/// Holds a box or nothing, such as an [`RcuBox`](super::RcuBox) or
+/// [`RcuFreeBox`](super::RcuFreeBox).
 ///
 /// ```ignore
 /// # use super::rcu_ptr::{RcuBox, RcuKBox, RcuSlot};

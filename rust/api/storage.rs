@@ -21,8 +21,8 @@ use kernel::alloc::{
 ///
 /// # Safety
 ///
-/// Its memory is an object of kmalloc() or vmalloc(), from its start, and may be freed with interrupts
-/// on and BH disabled.
+/// Its memory is an object of kmalloc() or vmalloc(), from its start, and may be freed with
+/// interrupts on and BH disabled.
 pub unsafe trait KvFree: Allocator + 'static {}
 
 // SAFETY: krealloc_node_align() makes its objects.
@@ -112,7 +112,8 @@ impl<T, A: KvFree> Storage<T, A> {
     pub(super) unsafe fn free_after_gp(object: NonNull<T>) {
         // SAFETY: By the safety requirements of this function.
         let start = unsafe { Self::start(object) };
-        // SAFETY: A live object that kvfree() takes (the contract of `KvFree`), with a head at its start.
+        // SAFETY: A live object that kvfree() takes (the contract of `KvFree`), with a head at its
+        // start.
         unsafe { sys::kfree_nolock(start.as_ptr(), start.as_ptr()) };
     }
 
@@ -125,15 +126,15 @@ impl<T, A: KvFree> Storage<T, A> {
     ///
     /// # Safety
     ///
-    /// `T` has a destructor. `object` is from here, and the caller's until `func` has it; `func` may be
-    /// called so, whenever and in whichever task that is.
+    /// `T` has a destructor. `object` is from here, and the caller's until `func` has it; `func`
+    /// may be called so, whenever and in whichever task that is.
     #[inline]
     pub(super) unsafe fn call(object: NonNull<T>, may_sleep: bool, func: sys::Func) {
         // SAFETY: By the safety requirements of this function.
         let head = unsafe { Self::start(object) };
-        // SAFETY: By the safety requirements of this function exclusively owned, and as large as that
-        // (`HEAD`); rcu_ptr.ko keeps the code of this module, which depends on it, until `func` has
-        // returned.
+        // SAFETY: By the safety requirements of this function exclusively owned, and as large as
+        // that (`HEAD`); rcu_ptr.ko keeps the code of this module, which depends on it, until
+        // `func` has returned.
         unsafe {
             sys::call(head.as_ptr(), may_sleep, func);
         }

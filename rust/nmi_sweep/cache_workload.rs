@@ -8,7 +8,7 @@ use crate::{
     sys::{
         cache::{self, Args, Limits, SheafCache},
         core as rcu_ptr,
-        cpu::{self, Moment},
+        cpu::{self, DownStep},
         fault,
         srcu_domain::{Domain, Kind},
         thread,
@@ -203,9 +203,9 @@ pub(crate) fn misuse() -> Result {
 }
 
 /// Calls `f`, and on each CPU that goes down meanwhile uses a cache and calls `free` at `moment`;
-/// at [`Moment::Ended`] the CPU is rolled back.
-pub(crate) fn on_the_way_down(
-    moment: Moment,
+/// at [`DownStep::Ended`] the CPU is rolled back.
+pub(crate) fn at_down_step(
+    moment: DownStep,
     free: &(dyn Fn() -> Result + Sync),
     f: impl FnOnce() -> Result,
 ) -> Result {
@@ -218,12 +218,12 @@ pub(crate) fn on_the_way_down(
             table.alloc_and_free(Alloc::Nolock);
         }
         free()?;
-        if moment == Moment::Ended {
+        if moment == DownStep::Ended {
             return Err(EBUSY);
         }
         Ok(())
     };
-    cpu::on_the_way_down(moment, &last, f)?
+    cpu::at_down_step(moment, &last, f)?
 }
 
 /// Creates caches with each allocation failing in turn, and runs [`short_lived()`] with one failing

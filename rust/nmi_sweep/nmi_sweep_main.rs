@@ -16,28 +16,45 @@
 //!  suite.rs           the suite
 //! ```
 
-// The files of rust/sys that this module uses, most of them in part.
+// The files of rust/sys that this module uses: docs/reading.md. `shared`: another one uses the rest.
 #[path = "../sys"]
-#[allow(dead_code)]
 mod sys {
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod alloc;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod cache;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod core;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod core_test;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod cpu;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod fault;
     pub(crate) mod generated;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod gp;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod irq;
     pub(crate) mod kunit;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod nmi;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod perf;
     pub(crate) mod probes;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod slab;
+    pub(crate) mod smp;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod srcu_domain;
+    pub(crate) mod static_ref;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod step;
     pub(crate) mod text;
+    pub(crate) mod texts;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod thread;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod tracepoint;
     pub(crate) mod user;
 }
@@ -84,14 +101,14 @@ module! {
 
 struct NmiSweep {
     /// Registered until the module is unloaded.
-    _steps: step::Handler,
+    _steps: step::StepNotifier,
 }
 
 impl kernel::Module for NmiSweep {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         files::read();
         Ok(NmiSweep {
-            _steps: step::Handler::register()?,
+            _steps: step::StepNotifier::register()?,
         })
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     sys::{
         alloc::{self, Source},
         core, core_test,
-        cpu::{self, Moment},
+        cpu::{self, DownStep},
         fault, gp,
         probes::Probes,
         text, thread, user,
@@ -228,12 +228,12 @@ impl Workload {
                             .and_then(|()| few());
                     };
                     thread::on_cpus(::core::iter::once(cpu), &busy, || ())?;
-                    cache_workload::on_the_way_down(Moment::Ended, &few, || {
+                    cache_workload::at_down_step(DownStep::Ended, &few, || {
                         // Fails: the CPU stays up.
                         let _ = cpu::take_down(cpu);
                         Ok(())
                     })?;
-                    let gone = cache_workload::on_the_way_down(Moment::Dying, &few, || {
+                    let gone = cache_workload::at_down_step(DownStep::Dying, &few, || {
                         cpu::take_down(cpu)?;
                         light_calls(pool)?;
                         core::barrier();
@@ -277,7 +277,7 @@ fn object(pool: &Pool, source: Source, size: usize, i: usize) -> Result<(NonNull
     if let Some(object) = is_tracked.then(|| pool.take()).flatten() {
         return Ok((object.start, object.at));
     }
-    let object = alloc::alloc_patiently(source, size).ok_or(ENOMEM)?;
+    let object = alloc::alloc_retry(source, size).ok_or(ENOMEM)?;
     Ok((object, 8))
 }
 

@@ -31,7 +31,7 @@ use kernel::prelude::*;
 /// Calls a function of the active engine: a static branch, no indirect call.
 macro_rules! engine {
     ($function:ident($($arg:expr),*)) => {
-        if current_block::in_charge() {
+        if current_block::is_lockless() {
             Lockless::$function($($arg),*)
         } else {
             Rfc::$function($($arg),*)

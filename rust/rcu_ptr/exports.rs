@@ -57,7 +57,7 @@ use kernel::{
 /// event of queued objects is off.
 #[inline(always)]
 fn fast_path_enabled() -> bool {
-    current_block::in_charge() && !trace::queue_is_on()
+    current_block::is_lockless() && !trace::queue_is_on()
 }
 
 /// Stores an object in this CPU's block, if the fast path is `enabled` and the object passes the

@@ -11,7 +11,7 @@ mod sys {
     pub(crate) mod current_block;
     pub(crate) mod debug;
     pub(crate) mod generated;
-    #[allow(dead_code)]
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod gp;
     pub(crate) mod hotplug;
     pub(crate) mod irq;
@@ -25,6 +25,8 @@ mod sys {
     pub(crate) mod raw_lock;
     pub(crate) mod shrinker;
     pub(crate) mod slab;
+    #[expect(dead_code, reason = "shared")]
+    pub(crate) mod smp;
     pub(crate) mod srcu;
     pub(crate) mod this_cpu;
     pub(crate) mod trace;
@@ -91,7 +93,7 @@ impl kernel::InPlaceModule for RcuPtrModule {
                     EngineName::Rfc => (Some(Running::start(rfc::Rfc::new(), _irq_works)?), None),
                     EngineName::Lockless => {
                         let running = Running::start(lockless::Lockless::new(), _irq_works)?;
-                        sys::current_block::put_in_charge();
+                        sys::current_block::enable_lockless();
                         (None, Some(running))
                     }
                 };

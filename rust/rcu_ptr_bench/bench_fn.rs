@@ -6,7 +6,7 @@
 
 use crate::sys::{
     alloc, counters,
-    free::{self, Free, Object, Source},
+    free::{self, Free, Object, ObjectKind},
     params, thread,
 };
 use core::ptr::NonNull;
@@ -116,7 +116,7 @@ static FUNCTIONS: [BenchFn; 9] = [
 ];
 
 /// The functions that `frees=` asks for and that free objects of `source`.
-pub(crate) fn functions(source: &Source) -> impl Iterator<Item = &'static BenchFn> + '_ {
+pub(crate) fn functions(source: &ObjectKind) -> impl Iterator<Item = &'static BenchFn> + '_ {
     FUNCTIONS.iter().filter(|function| {
         function.group.has(function.name()) && (source.is_slab() || !function.slab_only)
     })
@@ -132,7 +132,7 @@ impl BenchFn {
     /// it. Returns the number of those. The call is indirect, which costs all functions the same
     /// few instructions.
     #[inline]
-    pub(crate) fn alloc_and_free(&self, source: &Source, n: usize) -> Result<usize> {
+    pub(crate) fn alloc_and_free(&self, source: &ObjectKind, n: usize) -> Result<usize> {
         let mut refused = 0;
         for _ in 0..n {
             let object = source.alloc()?;
@@ -172,7 +172,7 @@ pub(crate) struct BenchObjects {
 
 impl BenchObjects {
     /// Allocates `n` objects from `source`.
-    pub(crate) fn new(source: &Source, n: usize) -> Result<Self> {
+    pub(crate) fn new(source: &ObjectKind, n: usize) -> Result<Self> {
         // INVARIANT: Every object that is pushed was just allocated.
         let mut objects = Self {
             all: KVVec::with_capacity(n, GFP_KERNEL)?,

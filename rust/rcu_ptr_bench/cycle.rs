@@ -11,7 +11,7 @@ use crate::{
     sys::{
         counters::{self, idle_cycles},
         cpu,
-        free::{self, Source},
+        free::{self, ObjectKind},
         thread,
     },
     Numbers,
@@ -77,7 +77,7 @@ pub(crate) fn measure(
 
 /// `test=cycle`.
 pub(crate) fn run(numbers: &Numbers) -> Result {
-    let size = |source: &Source| {
+    let size = |source: &ObjectKind| {
         let count = numbers.objects.min(BYTES / source.size().max(1)).max(1);
         (numbers.reps, count)
     };
@@ -119,7 +119,7 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
     })
 }
 
-fn wait(function: &BenchFn, source: &Source) -> Result<usize> {
+fn wait(function: &BenchFn, source: &ObjectKind) -> Result<usize> {
     function.settle();
     // kfree_rcu() puts slab objects up to this size into sheaves, which wait by call_rcu(); others
     // wait for its monitor.

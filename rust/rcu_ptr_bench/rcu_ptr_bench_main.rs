@@ -5,26 +5,34 @@
 //! describes each `test=`; qemu/bench.py generates tables. Functions are called in tasks that may
 //! sleep, unless they say otherwise.
 
-// The files of rust/sys that this module uses (docs/reading.md), most of them in part.
+// The files of rust/sys that this module uses: docs/reading.md. `shared`: another one uses the rest.
 #[path = "../sys"]
-#[allow(dead_code)]
 mod sys {
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod alloc;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod cache;
-    #[warn(dead_code)]
     pub(crate) mod counters;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod cpu;
-    #[warn(dead_code)]
     pub(crate) mod free;
     pub(crate) mod generated;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod gp;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod irq;
     pub(crate) mod nmi;
-    #[warn(dead_code)]
     pub(crate) mod params;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod perf;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod slab;
+    pub(crate) mod smp;
+    pub(crate) mod static_ref;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod step;
+    pub(crate) mod texts;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod thread;
     pub(crate) mod tracepoint;
 }

@@ -5,7 +5,7 @@
 use crate::{
     bench_fn::{self, BenchFn},
     nmi::NmiSource,
-    sys::{free::Source, params, thread},
+    sys::{free::ObjectKind, params, thread},
 };
 
 use kernel::{
@@ -47,10 +47,10 @@ pub(crate) fn in_threads(
 }
 
 /// Calls `f` for each kind of objects of `object=`.
-pub(crate) fn for_each_source(mut f: impl FnMut(&'static str, &Source) -> Result) -> Result {
+pub(crate) fn for_each_source(mut f: impl FnMut(&'static str, &ObjectKind) -> Result) -> Result {
     for name in params::object().split(',') {
         let source =
-            Source::new(name).inspect_err(|_| pr_err!("object={}: no such object\n", name))?;
+            ObjectKind::new(name).inspect_err(|_| pr_err!("object={}: no such object\n", name))?;
         f(name, &source)?;
     }
     Ok(())
@@ -58,7 +58,7 @@ pub(crate) fn for_each_source(mut f: impl FnMut(&'static str, &Source) -> Result
 
 /// Calls `f` for each kind of objects of `object=` and each function that frees them.
 pub(crate) fn for_each_function(
-    mut f: impl FnMut(&'static str, &Source, &'static BenchFn) -> Result,
+    mut f: impl FnMut(&'static str, &ObjectKind, &'static BenchFn) -> Result,
 ) -> Result {
     for_each_source(|name, source| {
         bench_fn::functions(source).try_for_each(|function| f(name, source, function))

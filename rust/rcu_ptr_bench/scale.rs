@@ -11,7 +11,7 @@ use crate::{
     sheaf,
     sys::{
         counters, cpu,
-        free::{Caches, Source},
+        free::{Caches, ObjectKind},
         thread,
     },
     Numbers,
@@ -51,10 +51,10 @@ fn threads(numbers: &Numbers, f: &(dyn Fn() -> Result<usize> + Sync)) -> Result<
     let periods = counters::grace_periods();
     let on = (0..nthreads).map(|i| cpu::online().nth(i % cpus).unwrap_or(0));
     run::in_threads(on, &|| {
-        thread::be_nice();
+        thread::set_nice();
         let memory = counters::available_bytes();
         if started.fetch_add(1, Full) == 0 {
-            start.store(counters::nanoseconds(), Relaxed);
+            start.store(thread::now() as u64, Relaxed);
         }
         let result = (0..loops).try_for_each(|_| {
             for i in 1..=chunks {
@@ -74,7 +74,7 @@ fn threads(numbers: &Numbers, f: &(dyn Fn() -> Result<usize> + Sync)) -> Result<
             Ok(())
         });
         if ended.fetch_add(1, Full) + 1 == nthreads {
-            end.store(counters::nanoseconds(), Relaxed);
+            end.store(thread::now() as u64, Relaxed);
         }
         result
     })?;
@@ -101,7 +101,7 @@ fn threads(numbers: &Numbers, f: &(dyn Fn() -> Result<usize> + Sync)) -> Result<
 
 /// `test=scale`.
 pub(crate) fn run(numbers: &Numbers) -> Result {
-    let source = Source::Kmalloc(numbers.kfree_mult * OBJECT);
+    let source = ObjectKind::Kmalloc(numbers.kfree_mult * OBJECT);
     for function in bench_fn::functions(&source) {
         let took = threads(numbers, &|| function.alloc_and_free(&source, CHUNK))?;
         pr_info!(

@@ -9,7 +9,7 @@
 use crate::{
     cycle::CHUNK,
     run,
-    sys::{counters, free::Source, thread},
+    sys::{counters, free::ObjectKind, thread},
     Numbers,
 };
 use kernel::{fmt, prelude::*};
@@ -30,13 +30,13 @@ type Sample = (u64, i64);
 pub(crate) fn run(numbers: &Numbers) -> Result {
     run::for_each_function(|name, _, function| {
         // A new kmem_cache: no allocation is served by objects of earlier functions.
-        let source = &Source::new(name)?;
+        let source = &ObjectKind::new(name)?;
         // Warm up.
         function.alloc_and_free(source, numbers.objects / 10)?;
         function.settle();
         thread::sleep(100);
         let mut samples = KVVec::with_capacity(BUSY + IDLE + 2, GFP_KERNEL)?;
-        let start = counters::nanoseconds();
+        let start = thread::now() as u64;
         let slabs = counters::slab_bytes();
         let memory = counters::available_bytes();
         let periods = counters::grace_periods();
@@ -46,7 +46,7 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
             peak = peak.max(bytes);
             peak_all = peak_all.max(memory - counters::available_bytes());
             if keep {
-                let time = (counters::nanoseconds() - start) / 1000;
+                let time = ((thread::now() as u64) - start) / 1000;
                 samples.push((time, bytes), GFP_KERNEL)?;
             }
             Ok::<(), Error>(())
@@ -57,7 +57,7 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
             sample(&mut samples, i % (chunks / BUSY + 1) == 0)?;
             thread::cond_resched();
         }
-        let busy = (counters::nanoseconds() - start) / 1000;
+        let busy = ((thread::now() as u64) - start) / 1000;
         let periods = counters::grace_periods() - periods;
         for _ in 0..IDLE {
             sample(&mut samples, true)?;

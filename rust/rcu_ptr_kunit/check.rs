@@ -6,6 +6,10 @@
 //! and pin the core, hooks and readers would refer to a freed stack, CPUs would stay offline.
 //! `check!` returns an error instead.
 
+#[cfg(RCU_PTR_RUNNER)]
+pub(crate) use crate::runner::skip as mark_skipped;
+#[cfg(not(RCU_PTR_RUNNER))]
+pub(crate) use crate::sys::kunit::skip as mark_skipped;
 use kernel::prelude::*;
 
 /// Fails the case if the condition is false, by returning an error from its function.
@@ -60,7 +64,7 @@ macro_rules! expect_splat {
 /// Skips the case.
 macro_rules! skip {
     ($reason:expr $(,)?) => {{
-        $crate::sys::kunit::skip($reason);
+        $crate::check::mark_skipped($reason);
         return Ok(());
     }};
 }

@@ -4,7 +4,7 @@
 //! Functions may sleep unless they say otherwise.
 
 use crate::sys::{
-    cpu::{self, Moment},
+    cpu::{self, DownStep},
     thread,
 };
 use ::core::{iter, mem};
@@ -82,7 +82,7 @@ pub(crate) fn hogged<R>(
     thread::move_to(0);
     let stop = Atomic::<i32>::new(0);
     let body = |_: i32| {
-        thread::be_urgent();
+        thread::set_fifo();
         task(&|| {
             spin(i64::MAX / 2, || stop.load(Relaxed) != 0);
         });
@@ -108,12 +108,12 @@ impl Down {
     /// # Context
     ///
     /// May sleep. One caller at a time.
-    pub(crate) fn take_with(cpu: i32, moment: Moment, body: &(dyn Fn() + Sync)) -> Result<Self> {
+    pub(crate) fn take_with(cpu: i32, moment: DownStep, body: &(dyn Fn() + Sync)) -> Result<Self> {
         let body = || {
             body();
             Ok(())
         };
-        cpu::on_the_way_down(moment, &body, || Self::take(cpu))?
+        cpu::at_down_step(moment, &body, || Self::take(cpu))?
     }
 
     /// Brings the CPU up.

@@ -35,7 +35,7 @@ pub(crate) fn run(objects: usize) -> Result {
     for (name, source, size, part) in KINDS {
         let wanted = objects.checked_div(part).unwrap_or(0).max(1);
         for i in 0..wanted {
-            let object = alloc::alloc_patiently(source, size).ok_or(ENOMEM)?;
+            let object = alloc::alloc_retry(source, size).ok_or(ENOMEM)?;
             // SAFETY: Just allocated, at least 8 bytes long.
             unsafe { FreeFn::FREES[i % 2].free(object, 0) };
             // Large objects would exhaust memory before their grace period is over.

@@ -24,38 +24,47 @@
 //!  demo.rs     the demonstration of `make run`
 //! ```
 
-// The files of rust/sys that this module uses (docs/reading.md), most of them in part. rust/api has
-// two of them in addition.
+// The files of rust/sys that this module uses: docs/reading.md. `shared`: another one uses the rest.
 #[path = "../sys"]
-#[allow(clippy::duplicate_mod, dead_code)]
+#[expect(clippy::duplicate_mod, reason = "rust/api has its own cache.rs and core.rs")]
 mod sys {
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod alloc;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod cache;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod core;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod core_test;
     pub(crate) mod cpu;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod fault;
-    #[warn(dead_code)]
     pub(crate) mod generated;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod gp;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod irq;
-    #[warn(dead_code)]
     pub(crate) mod kunit;
     pub(crate) mod nmi;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod node;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod perf;
-    #[warn(dead_code)]
     pub(crate) mod probes;
-    #[warn(dead_code)]
     #[cfg(RCU_PTR_RUNNER)]
     pub(crate) mod runner;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod slab;
+    pub(crate) mod smp;
     pub(crate) mod srcu_domain;
+    pub(crate) mod static_ref;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod thread;
     pub(crate) mod timer;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod tracepoint;
-    #[warn(dead_code)]
     pub(crate) mod tracepoints;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod user;
 }
 

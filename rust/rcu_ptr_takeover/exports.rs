@@ -51,8 +51,8 @@ unsafe extern "C" fn rcu_ptr_takeover_rs_kvfree(
     nmi: bool,
 ) -> c_int {
     let taken = if nmi { KVFREE_NMI } else { KVFREE };
-    // SAFETY: By the safety requirements of this function: the contract of kvfree_call_rcu() is that of
-    // both, but for NMIs, where nolock is the one.
+    // SAFETY: By the safety requirements of this function: the contract of kvfree_call_rcu() is
+    // that of both, but for NMIs, where nolock is the one.
     unsafe { give(head, ptr, caller, nmi, taken) }
 }
 
@@ -92,8 +92,8 @@ unsafe extern "C" fn rcu_ptr_takeover_rs_kvfree_rest(
     ptr: *mut c_void,
     caller: c_ulong,
 ) {
-    // SAFETY: By the safety requirements of this function; used only without a head, where the caller may
-    // sleep.
+    // SAFETY: By the safety requirements of this function; used only without a head, where the
+    // caller may sleep.
     let sleep = || unsafe { sys::__rcu_ptr_kvfree_mightsleep_for(ptr, caller) };
     // SAFETY: By the safety requirements of this function.
     let original = || unsafe { sys::rcu_ptr_takeover_shim_kvfree(head, ptr) };

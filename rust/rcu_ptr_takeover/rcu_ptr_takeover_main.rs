@@ -10,10 +10,10 @@
 //! ```
 //!
 //! In its place the kernel's functions are redirected in this order: first `kmem_cache_destroy()`,
-//! so that every cache that is destroyed from then on waits for the engine as well; then the others.
-//! At unload in the reverse order, and between both all that the engine has is freed.
+//! so that every cache that is destroyed from then on waits for the engine as well; then the
+//! others. At unload in the reverse order, and between both all that the engine has is freed.
 
-// The parts of rust/sys that this module takes: docs/reading.md.
+// The files of rust/sys that this module uses: docs/reading.md.
 #[path = "../sys"]
 mod sys {
     pub(crate) mod generated;
@@ -78,10 +78,11 @@ impl Drop for Taken {
                 }
             }
         }
-        // Not before all are given back: calls that keep coming are counted, and might always be there.
+        // Not before all are given back: calls that keep coming are counted, and might always be
+        // there.
         redirect::drain();
         if self.begun {
-            stats::farewell();
+            stats::log_totals();
         }
     }
 }

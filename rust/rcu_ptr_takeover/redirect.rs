@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What becomes of a call that the kernel meant for itself, and why a cache that is destroyed misses
-//! no object.
+//! What becomes of a call that the kernel meant for itself, and why a cache that is destroyed
+//! misses no object.
 //!
 //! `kmem_cache_destroy()` waits for objects that the kernel has, and knows nothing of ours. So ours
 //! have to be freed before it. And its first step hands objects that NMIs freed (they lie on a list
-//! of their CPU until an irq_work runs) to `kvfree_call_rcu()`: were that redirected, objects of the
-//! cache would come to the engine when its barrier is over. So while a cache is destroyed, every
-//! call is the kernel's:
+//! of their CPU until an irq_work runs) to `kvfree_call_rcu()`: were that redirected, objects of
+//! the cache would come to the engine when its barrier is over. So while a cache is destroyed,
+//! every call is the kernel's:
 //!
 //! ```text
 //!  a call, preemption disabled       kmem_cache_destroy()
@@ -19,8 +19,8 @@
 //!                                    DESTROYING -= 1
 //! ```
 //!
-//! A call that saw 0 has inserted its object when the grace period ends, as preemption was disabled; one
-//! that sleeps instead is counted. Thus the barrier sees it.
+//! A call that saw 0 has inserted its object when the grace period ends, as preemption was
+//! disabled; one that sleeps instead is counted. Thus the barrier sees it.
 //!
 //! All functions but [`decide()`] and [`rest()`] may sleep.
 
@@ -44,8 +44,8 @@ struct Counted(&'static Atomic<i32>);
 
 impl Counted {
     fn new(what: &'static Atomic<i32>) -> Self {
-        // ORDERING: Full: of two contexts that each raise a counter and then read the other's, at least one
-        // sees both raised.
+        // ORDERING: Full: of two contexts that each raise a counter and then read the other's, at
+        // least one sees both raised.
         what.fetch_add(1, Full);
         Self(what)
     }
@@ -64,8 +64,8 @@ fn wait_for_none(what: &Atomic<i32>) {
     }
 }
 
-/// Hands an object to the engine by `insert`, unless the kernel has to have it. Returns what to count: `taken`, or
-/// why the engine does not have it.
+/// Hands an object to the engine by `insert`, unless the kernel has to have it. Returns what to
+/// count: `taken`, or why the engine does not have it.
 ///
 /// # Context
 ///
@@ -75,9 +75,9 @@ pub(crate) fn decide(taken: c_uint, insert: impl FnOnce() -> bool) -> c_uint {
     if !sys::is_watching() {
         return sys::NOT_WATCHING;
     }
-    // ORDERING: None is needed. This is a read-side critical section: a context that has raised the counter
-    // waits for a grace period, which either ends after the insertion, or begins before this load
-    // and so is seen by it.
+    // ORDERING: None is needed. This is a read-side critical section: a context that has raised the
+    // counter waits for a grace period, which either ends after the insertion, or begins before
+    // this load and so is seen by it.
     if DESTROYING.load(Relaxed) != 0 {
         return sys::WHILE_DESTROYING;
     }
@@ -88,8 +88,8 @@ pub(crate) fn decide(taken: c_uint, insert: impl FnOnce() -> bool) -> c_uint {
     }
 }
 
-/// The rest of a call that [`decide()`] did not end: by `sleep` if it may sleep and no cache is being
-/// destroyed, else by the kernel's own function.
+/// The rest of a call that [`decide()`] did not end: by `sleep` if it may sleep and no cache is
+/// being destroyed, else by the kernel's own function.
 ///
 /// # Context
 ///
@@ -137,9 +137,9 @@ pub(crate) fn module_gone() {
 
 /// From now on calls are ours.
 ///
-/// `kmem_cache_destroy()` is redirected already, but there may be calls of it that began before. All
-/// objects of their caches are freed by now, so they are in the kernel, or on the lists of objects
-/// that NMIs freed: those are drained first, while they still go to the kernel.
+/// `kmem_cache_destroy()` is redirected already, but there may be calls of it that began before.
+/// All objects of their caches are freed by now, so they are in the kernel, or on the lists of
+/// objects that NMIs freed: those are drained first, while they still go to the kernel.
 ///
 /// # Errors
 ///
@@ -158,8 +158,8 @@ pub(crate) fn end() {
 
 /// Waits until no code of this module runs, provided that no new calls lead to it.
 pub(crate) fn drain() {
-    // A task that was preempted before it was counted is counted now, and one that is no longer counted is
-    // gone after the second.
+    // A task that was preempted before it was counted is counted now, and one that is no longer
+    // counted is gone after the second.
     sys::synchronize();
     wait_for_none(&INSIDE);
     sys::synchronize();

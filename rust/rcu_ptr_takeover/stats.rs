@@ -58,7 +58,7 @@ fn show(since: &Instant<Monotonic>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 /// Says what was done.
-pub(crate) fn farewell() {
+pub(crate) fn log_totals() {
     pr_info!(
         "{} objects were redirected ({} without a field, {} in NMI), {} caches destroyed\n",
         taken(),

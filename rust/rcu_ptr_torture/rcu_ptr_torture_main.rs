@@ -15,27 +15,42 @@
 //!  threads.rs  threads, timers, NMIs, CPU hotplug, barriers, short-lived caches, stuck objects
 //! ```
 
-// The files of rust/sys that this module uses (docs/reading.md), most of them in part.
+// The files of rust/sys that this module uses: docs/reading.md. `shared`: another one uses the rest.
 #[path = "../sys"]
-#[allow(dead_code)]
 mod sys {
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod alloc;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod cache;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod core;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod cpu;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod fault;
-    #[warn(dead_code)]
     pub(crate) mod freed;
     pub(crate) mod generated;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod gp;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod irq;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod nmi;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod perf;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod slab;
+    pub(crate) mod smp;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod srcu_domain;
+    pub(crate) mod static_ref;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod thread;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod timer;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod tracepoint;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod user;
 }
 
@@ -145,7 +160,7 @@ impl kernel::Module for Torture {
 fn start(plan: &plan::Plan) -> Result {
     let records = records::Records::new(plan.records)?;
     let destructed = |address| records.destructed(address);
-    freed::during_destructors(&destructed, || torture(plan, &records))
+    freed::with_destructor_probe(&destructed, || torture(plan, &records))
 }
 
 fn torture(plan: &plan::Plan, records: &records::Records) -> Result {
@@ -153,7 +168,7 @@ fn torture(plan: &plan::Plan, records: &records::Records) -> Result {
     let at_free = |objects: &[usize]| records.freed(objects);
     let in_nmi = || threads::on_nmi(&run);
     let hook = Hook::new(&in_nmi);
-    let had_nmis = freed::during(&at_free, || {
+    let had_nmis = freed::with_probe(&at_free, || {
         let nmis = threads::Nmis::new(plan.timer, &hook);
         let body = |number| threads::body(&run, &nmis, number as usize);
         thread::together(threads::count(&run), &body, || wait(&run))?;

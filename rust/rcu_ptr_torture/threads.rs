@@ -13,7 +13,7 @@ use crate::{
         alloc,
         cache::{Args, SheafCache},
         core,
-        cpu::{self, Context, Moment},
+        cpu::{self, Context, DownStep},
         fault, freed, gp,
         nmi::Receiver,
         perf::{Cycles, Hook},
@@ -175,7 +175,7 @@ fn with_timers(run: &Run<'_>, nmis: &Nmis<'_>, burst: u64, urgent: bool, act: im
     });
     let Ok((hard, soft)) = timers else { return };
     if urgent {
-        thread::be_urgent();
+        thread::set_fifo();
     }
     while !thread::should_stop() {
         if run.idle.load(Relaxed) != 0 {
@@ -250,8 +250,8 @@ fn take_down(run: &Run<'_>, cpu: i32) -> Result {
     if run.random.one_in(2) {
         return cpu::take_down(cpu);
     }
-    let moment = Moment::ALL[run.random.below(Moment::ALL.len() as u64) as usize];
-    let returns = moment != Moment::Dying && run.random.one_in(2);
+    let moment = DownStep::ALL[run.random.below(DownStep::ALL.len() as u64) as usize];
+    let returns = moment != DownStep::Dying && run.random.one_in(2);
     let body = || {
         for _ in 0..1 + run.random.below(8) {
             // What is allowed in NMI is allowed here.
@@ -264,7 +264,7 @@ fn take_down(run: &Run<'_>, cpu: i32) -> Result {
             Ok(())
         }
     };
-    cpu::on_the_way_down(moment, &body, || cpu::take_down(cpu))?
+    cpu::at_down_step(moment, &body, || cpu::take_down(cpu))?
 }
 
 /// Checks that objects that were queued on a CPU that is dead, or was rolled back, are freed.

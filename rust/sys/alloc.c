@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Allocators of tests beside mem.c, and where memory is. */
+/* Memory of tests, beside mem.c. */
 #include <linux/gfp.h>
 #include <linux/kasan.h>
 #include <linux/mm.h>
@@ -8,24 +8,14 @@
 #include <linux/vmalloc.h>
 #include <linux/vmstat.h>
 
-void *rcu_ptr_shim_vmalloc(size_t size, gfp_t gfp)
-{
-	return __vmalloc(size, gfp);
-}
-
-void *rcu_ptr_shim_kvmalloc(size_t size, gfp_t gfp)
-{
-	return kvmalloc(size, gfp);
-}
-
-/* Unless memory reclaim gives up. */
+/* NULL if memory reclaim gives up. */
 void *rcu_ptr_shim_pages(unsigned int order)
 {
 	return (void *)__get_free_pages(GFP_KERNEL | __GFP_NORETRY |
 					__GFP_NOWARN, order);
 }
 
-/* Whether KASAN has poisoned what is there: freed, and maybe in its quarantine. */
+/* Freed, and possibly in the quarantine of KASAN. */
 __no_sanitize_address bool rcu_ptr_shim_is_poisoned(const void *addr)
 {
 #ifdef CONFIG_KASAN_GENERIC

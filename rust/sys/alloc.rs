@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The allocators that objects of tests come from, beside slab.rs; memory pressure, and how much memory is free.
+//! Allocators of test objects; memory pressure; the amount of free memory.
 //!
 //! # Context
 //!
 //! A task that may sleep, unless a function says otherwise.
 
-pub(crate) use super::slab::{kmalloc, kmalloc_nolock};
+pub(crate) use super::slab::{kmalloc, kmalloc_nolock, kvfree};
 use super::{generated as sys, slab::SlabCache, thread};
 use ::core::{
     mem::MaybeUninit,
@@ -19,7 +19,7 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// An allocator.
+/// The function that allocates an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     /// `kmalloc()`; a large one above two pages.
@@ -32,7 +32,8 @@ pub(crate) enum Source {
     Kvmalloc,
 }
 
-/// Flags of allocations that may fail, without a word and without OOM kills; `atomic` ones don't sleep.
+/// GFP flags of allocations that may fail, without a warning or an OOM kill; `atomic`: without
+/// sleeping.
 pub(crate) fn quiet(atomic: bool) -> u32 {
     let gfp = if atomic {
         bindings::GFP_NOWAIT
@@ -45,16 +46,25 @@ pub(crate) fn quiet(atomic: bool) -> u32 {
 /// `vmalloc()`.
 pub(crate) fn vmalloc(size: usize, gfp: u32) -> Option<NonNull<u8>> {
     // SAFETY: No requirements.
-    NonNull::new(unsafe { sys::rcu_ptr_shim_vmalloc(size, gfp) }.cast())
+    let object =
+        unsafe { bindings::vrealloc_node_align(ptr::null(), size, 1, gfp, bindings::NUMA_NO_NODE) };
+    NonNull::new(object.cast())
 }
 
 /// `kvmalloc()`.
 pub(crate) fn kvmalloc(size: usize, gfp: u32) -> Option<NonNull<u8>> {
     // SAFETY: No requirements.
-    NonNull::new(unsafe { sys::rcu_ptr_shim_kvmalloc(size, gfp) }.cast())
+    let object = unsafe {
+        bindings::kvrealloc_node_align(ptr::null(), size, 1, gfp, bindings::NUMA_NO_NODE)
+    };
+    NonNull::new(object.cast())
 }
 
-/// `size` bytes from `source`; in any context from [`Source::KmallocNolock`].
+/// Allocates `size` bytes.
+///
+/// # Context
+///
+/// Any for [`Source::KmallocNolock`]; others may sleep.
 pub(crate) fn alloc(source: Source, size: usize) -> Option<NonNull<u8>> {
     match source {
         Source::Kmalloc => kmalloc(size, bindings::GFP_KERNEL),
@@ -64,31 +74,20 @@ pub(crate) fn alloc(source: Source, size: usize) -> Option<NonNull<u8>> {
     }
 }
 
-/// Whether what is there was freed, as KASAN says; never without it.
+/// Whether KASAN has poisoned `object`, as it does when it is freed. Without KASAN: `false`.
 pub(crate) fn is_poisoned(object: NonNull<u8>) -> bool {
     // SAFETY: Reads KASAN's shadow, which all of the kernel's memory has.
     unsafe { sys::rcu_ptr_shim_is_poisoned(object.as_ptr().cast()) }
 }
 
-/// As [`alloc()`], again and again: kmalloc_nolock() has nothing while another CPU holds a lock of its
-/// cache.
-pub(crate) fn alloc_patiently(source: Source, size: usize) -> Option<NonNull<u8>> {
+/// Retries [`alloc()`]: kmalloc_nolock() fails while another CPU holds a lock of its kmem_cache.
+pub(crate) fn alloc_retry(source: Source, size: usize) -> Option<NonNull<u8>> {
     (0..1000).find_map(|_| {
         alloc(source, size).or_else(|| {
             thread::sleep(1);
             None
         })
     })
-}
-
-/// `kvfree()`.
-///
-/// # Safety
-///
-/// `object` comes from one of these, or from a kmem_cache, and is no longer in use.
-pub(crate) unsafe fn kvfree(object: NonNull<u8>) {
-    // SAFETY: By the safety requirements of this function.
-    unsafe { bindings::kvfree(object.as_ptr().cast()) };
 }
 
 /// `kfree_nolock()`.
@@ -105,9 +104,9 @@ pub(crate) unsafe fn kfree_nolock(object: NonNull<u8>) {
     unsafe { bindings::kfree_nolock(object.as_ptr().cast()) };
 }
 
-/// Free memory, in pages: those of the zones, and those that CPUs keep on lists of their own. The page
-/// allocator lets such a list grow with bursts of frees, up to an eighth of all memory for all CPUs
-/// together, and gives back an eighth of it every second at most; no counter of the kernel has it.
+/// Free pages: those of the zones, and those on the per-CPU lists of the page allocator, which no
+/// counter of the kernel includes. Bursts of frees let these lists grow to an eighth of all memory;
+/// they shrink by an eighth of their length per second at most.
 pub(crate) fn free_pages() -> u64 {
     let mut info = MaybeUninit::<bindings::sysinfo>::zeroed();
     // SAFETY: `info` is valid for writes; all of it is integers, so zeroes are a value.
@@ -117,14 +116,14 @@ pub(crate) fn free_pages() -> u64 {
     }
 }
 
-/// Those that CPUs keep.
+/// Pages on the per-CPU lists of the page allocator.
 pub(crate) fn pages_of_cpus() -> u64 {
     // SAFETY: No requirements.
     (unsafe { sys::rcu_ptr_shim_pcp_pages() }) as u64
 }
 
-/// Whether caches give objects out again without the slab's knowledge.
-pub(crate) fn objects_go_round() -> bool {
+/// Whether caches recycle objects without freeing them to the slab (`reuse` is not `none`).
+pub(crate) fn objects_are_recycled() -> bool {
     cfg!(not(any(
         CONFIG_KASAN,
         CONFIG_KMSAN,
@@ -134,40 +133,43 @@ pub(crate) fn objects_go_round() -> bool {
     )))
 }
 
-/// Whether caches allocate at once what is freed at once.
+/// Whether caches also recycle, immediately, objects that are freed without a grace period.
 pub(crate) fn reused_at_once() -> bool {
-    objects_go_round() && !super::slab::checks().init_on_free
+    objects_are_recycled() && !super::slab::checks().init_on_free
 }
 
-/// Pages of all slabs that can't be reclaimed.
+/// Pages of unreclaimable slabs (`NR_SLAB_UNRECLAIMABLE_B`).
 pub(crate) fn slab_pages() -> u64 {
     // SAFETY: No requirements.
     (unsafe { sys::rcu_ptr_shim_slab_pages() }) as u64
 }
 
-/// Whether there is memory of vmalloc() at `address`.
+/// Whether a page is mapped at `address` in the vmalloc area.
 pub(crate) fn is_mapped(address: usize) -> bool {
-    // SAFETY: Only the page tables are looked at.
+    // SAFETY: Only reads the page tables.
     !unsafe { bindings::vmalloc_to_page(ptr::without_provenance(address)) }.is_null()
 }
 
-/// `SLAB_POISON` and the checks that go with it: what is freed is overwritten at once.
-pub(crate) const POISON: u32 = 1 << bindings::_slab_flag_bits__SLAB_POISON
+/// `SLAB_TYPESAFE_BY_RCU`
+pub(crate) const TYPESAFE: u32 = super::slab::TYPESAFE_BY_RCU;
+
+/// `SLAB_POISON`
+pub(crate) const POISON: u32 = 1 << bindings::_slab_flag_bits__SLAB_POISON;
+
+/// [`POISON`], and the checks that report overwritten and doubly freed objects.
+pub(crate) const POISON_CHECKED: u32 = POISON
     | 1 << bindings::_slab_flag_bits__SLAB_RED_ZONE
     | 1 << bindings::_slab_flag_bits__SLAB_CONSISTENCY_CHECKS;
-
-/// `SLAB_TYPESAFE_BY_RCU`
-pub(crate) const TYPESAFE: u32 = 1 << bindings::_slab_flag_bits__SLAB_TYPESAFE_BY_RCU;
 
 /// `SLAB_HWCACHE_ALIGN`
 pub(crate) const HWCACHE_ALIGN: u32 = 1 << bindings::_slab_flag_bits__SLAB_HWCACHE_ALIGN;
 
-/// How a [`RawCache`] is made.
+/// The slab's checks of a [`RawCache`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Checks {
-    /// The usual, with sheaves.
+    /// None.
     None,
-    /// Freed objects are poisoned at once, double frees reported (CONFIG_SLUB_DEBUG).
+    /// Freed objects are poisoned, and double frees reported (CONFIG_SLUB_DEBUG).
     Poison,
 }
 
@@ -175,48 +177,48 @@ pub(crate) enum Checks {
 pub(crate) struct RawCache(SlabCache);
 
 impl RawCache {
-    /// A cache of objects of `size` bytes that shares slabs with no other.
+    /// Creates a kmem_cache of objects of `size` bytes, which is not merged with others.
     pub(crate) fn new(name: &str, size: usize, checks: Checks) -> Result<Self> {
-        // Several at once, and DEBUG_VM wants each name once.
+        // Tests have several at a time, and CONFIG_DEBUG_VM rejects a name that is in use.
         static NUMBER: Atomic<u32> = Atomic::new(0);
         let name = CString::try_from_fmt(fmt!("{}_{}", name, NUMBER.fetch_add(1, Relaxed)))?;
         let flags = match checks {
             Checks::None => 0,
-            Checks::Poison => POISON,
+            Checks::Poison => POISON_CHECKED,
         };
         SlabCache::new(&name, size, 8, None, flags).map(Self)
     }
 
-    /// An object, uninitialised.
+    /// Allocates an uninitialised object with `GFP_KERNEL`.
     #[inline]
     pub(crate) fn alloc(&self) -> Option<NonNull<u8>> {
         self.alloc_with(bindings::GFP_KERNEL)
     }
 
-    /// The same with any flags, in the contexts that these allow.
+    /// As [`Self::alloc()`], with any GFP flags, in the contexts that these allow.
     #[inline]
     pub(crate) fn alloc_with(&self, gfp: u32) -> Option<NonNull<u8>> {
         self.0.alloc(gfp)
     }
 
-    /// Frees an object at once.
+    /// Frees an object.
     ///
     /// # Safety
     ///
     /// `object` comes from this cache and is no longer in use.
     pub(crate) unsafe fn free(&self, object: NonNull<u8>) {
         // SAFETY: By the safety requirements of this function.
-        unsafe { bindings::kmem_cache_free(self.0.raw(), object.as_ptr().cast()) };
+        unsafe { bindings::kmem_cache_free(self.0.raw.as_ptr(), object.as_ptr().cast()) };
     }
 
-    /// Gives empty slabs back.
+    /// Frees the empty slabs (`kmem_cache_shrink()`).
     pub(crate) fn shrink(&self) {
         // SAFETY: A live cache.
-        unsafe { bindings::kmem_cache_shrink(self.0.raw()) };
+        unsafe { bindings::kmem_cache_shrink(self.0.raw.as_ptr()) };
     }
 }
 
-/// Pages that are taken, in blocks, until it is dropped.
+/// Allocated blocks of pages, linked through their first words; freed on drop.
 pub(crate) struct Hog {
     last: *mut [usize; 2],
     /// Number of pages.
@@ -231,15 +233,15 @@ impl Hog {
         }
     }
 
-    /// Takes pages until memory reclaim gives up, at most `limit`: shrinkers are called on the way.
+    /// Allocates up to `limit` pages, one by one, until memory reclaim gives up; so shrinkers run.
     pub(crate) fn new(limit: usize) -> Self {
         let mut hog = Self::none();
-        while hog.count < limit && hog.take(0) {}
+        while hog.count < limit && hog.grow(0) {}
         hog
     }
 
-    /// Takes 2^`order` pages, unless memory reclaim gives up.
-    fn take(&mut self, order: usize) -> bool {
+    /// Allocates 2^`order` pages. Returns `false` if memory reclaim has given up.
+    fn grow(&mut self, order: usize) -> bool {
         // SAFETY: No requirements.
         let block = unsafe { sys::rcu_ptr_shim_pages(order as c_uint) }.cast::<[usize; 2]>();
         if block.is_null() {
@@ -256,7 +258,7 @@ impl Hog {
 impl Drop for Hog {
     fn drop(&mut self) {
         while !self.last.is_null() {
-            // SAFETY: A block of `take()`, whose first word leads to the one before.
+            // SAFETY: A block of `grow()`, whose first word is the address of the previous block.
             unsafe {
                 let [before, order] = self.last.read();
                 bindings::free_pages(self.last as c_ulong, order as c_uint);
@@ -266,22 +268,22 @@ impl Drop for Hog {
     }
 }
 
-/// Takes up to `limit` pages in large blocks until memory reclaim gives up, so that shrinkers are called, and
-/// gives them back. Smaller blocks remain, for those who can't do without: there are no OOM kills.
+/// Allocates up to `limit` pages in large blocks until memory reclaim gives up, so that shrinkers
+/// run, and frees them. Smaller blocks remain for allocations that must not fail: no OOM kills.
 pub(crate) fn squeeze(limit: usize) {
     /// Pages of a block, as a power of two.
     const ORDER: usize = 9;
-    /// Half blocks that remain. Each has a neighbour that is taken, so that no block is made of them.
+    /// Half blocks that remain free. The other half of each is allocated, so they do not merge.
     const REMAIN: usize = 16;
     let (mut taken, mut remain) = (Hog::none(), Hog::none());
     for _ in 0..REMAIN {
-        if !taken.take(ORDER - 1) || !remain.take(ORDER - 1) {
+        if !taken.grow(ORDER - 1) || !remain.grow(ORDER - 1) {
             return;
         }
     }
     drop(remain);
     for _ in 0..limit >> ORDER {
-        if !taken.take(ORDER) {
+        if !taken.grow(ORDER) {
             break;
         }
     }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Caches with sheaves by address: any object.
+//! Caches of `rcu_ptr.ko`, with untyped objects.
 //!
 //! # Context
 //!
-//! That of the C function: include/linux/rcu_ptr.h says it.
+//! That of the C function: include/linux/rcu_ptr.h.
 
 use super::generated as sys;
 use ::core::{
@@ -13,22 +13,19 @@ use ::core::{
 };
 use kernel::{alloc::Flags, bindings, error::from_err_ptr, prelude::*};
 
-/// What only one caller may ask for: accounting, reserves, zeroed memory.
+/// GFP flags that apply to one allocation only: accounting, reserves, zeroing.
 pub(crate) const GFP_SPECIAL: u32 = bindings::GFP_KERNEL_ACCOUNT
     | bindings::GFP_ATOMIC
     | bindings::__GFP_ZERO
     | 1 << bindings::___GFP_MEMALLOC_BIT;
 
-/// A function of the user that gets an object.
-pub(crate) type ObjectFn = unsafe extern "C" fn(*mut c_void);
+/// A constructor or destructor.
+pub(crate) type ObjectFn = sys::ObjectFn;
 
-/// `SLAB_POISON`: the slab writes over an object that is freed.
-pub(crate) const POISON: u32 = 1 << bindings::_slab_flag_bits__SLAB_POISON;
-
-/// What `rcu_ptr_cache_create()` takes, with zeroes for the usual.
+/// Arguments of `rcu_ptr_cache_create()`; 0 is the default of each.
 pub(crate) type Args = sys::rcu_ptr_cache_args;
 
-/// For objects that kmalloc_nolock() can't stand in for.
+/// Arguments for a cache that never uses kmalloc_nolock(), because of its alignment.
 pub(crate) fn own_memory() -> Args {
     Args {
         align: 64,
@@ -36,21 +33,21 @@ pub(crate) fn own_memory() -> Args {
     }
 }
 
-/// What `rcu_ptr_cache_set_limits()` takes, with zeroes for the usual.
+/// Limits of `rcu_ptr_cache_set_limits()`; 0 is the default of each.
 pub(crate) type Limits = sys::rcu_ptr_cache_limits;
 
 /// `SLAB_ACCOUNT`: the allocating task is charged for an object.
 #[cfg(CONFIG_MEMCG)]
 pub(crate) const ACCOUNT: u32 = 1 << bindings::_slab_flag_bits__SLAB_ACCOUNT;
-/// Memory is not charged in this kernel.
+/// This kernel does not charge memory.
 #[cfg(not(CONFIG_MEMCG))]
 pub(crate) const ACCOUNT: u32 = 0;
 
 /// `GFP_KERNEL | __GFP_NOFAIL`
 pub(crate) const GFP_NOFAIL: u32 = bindings::GFP_KERNEL | 1 << bindings::___GFP_NOFAIL_BIT;
 
-/// `flags` as C has them: the `kernel` crate does not show its bits, but all that it has are made of these. The
-/// others are of no use for an object of a cache.
+/// Converts `flags` to a `gfp_t`. The `kernel` crate does not expose the bits, but those that
+/// matter for an object of a cache are combinations of these.
 #[inline]
 pub(crate) fn gfp(flags: Flags) -> u32 {
     const KNOWN: [(Flags, u32); 5] = [
@@ -64,7 +61,7 @@ pub(crate) fn gfp(flags: Flags) -> u32 {
     KNOWN.iter().map(of).fold(0, |gfp, bits| gfp | bits)
 }
 
-/// What `rcu_ptr_cache_get_stats()` tells.
+/// Counters of `rcu_ptr_cache_get_stats()`.
 pub(crate) type Stats = sys::rcu_ptr_cache_stats;
 
 /// A cache, destroyed on drop.
@@ -80,14 +77,15 @@ unsafe impl Send for SheafCache {}
 unsafe impl Sync for SheafCache {}
 
 impl SheafCache {
-    /// Makes a cache.
+    /// Creates a cache.
     pub(crate) fn new(name: &CStr, size: usize, args: Args) -> Result<Self> {
         Self::with_flags(name, size, args, 0)
     }
 
     /// As [`Self::new()`], with SLAB flags.
     pub(crate) fn with_flags(name: &CStr, size: usize, args: Args, flags: u32) -> Result<Self> {
-        // SAFETY: Tests name functions that are fit for their objects, and domains that outlive the cache.
+        // SAFETY: The functions that tests pass accept their objects; their domains outlive the
+        // cache.
         unsafe { Self::create(name, size, args, flags) }
     }
 
@@ -95,10 +93,12 @@ impl SheafCache {
     ///
     /// # Safety
     ///
-    /// The functions of `args` may be called for what is freed into the cache, as the header says; their code is
-    /// in a module that depends on rcu_ptr.ko, or stays for other reasons. Its domain outlives the cache.
+    /// The functions of `args` may be called for all objects of the cache, as the header says;
+    /// their code is in a module that depends on rcu_ptr.ko, or is never freed. The domain outlives
+    /// the cache.
     pub(crate) unsafe fn create(name: &CStr, size: usize, args: Args, flags: u32) -> Result<Self> {
-        // SAFETY: `name` and `args` are valid for the call, and by the safety requirements of this function.
+        // SAFETY: `name` and `args` are valid for the call, and by the safety requirements of this
+        // function.
         let cache = from_err_ptr(unsafe {
             sys::rcu_ptr_cache_create(name.as_char_ptr(), size as c_uint, &args, flags)
         })?;
@@ -116,13 +116,13 @@ impl SheafCache {
         })
     }
 
-    /// `n` objects, with `GFP_KERNEL`.
-    pub(crate) fn alloc_many(&self, n: usize) -> Result<Objects> {
+    /// Allocates `n` objects with `GFP_KERNEL`.
+    pub(crate) fn alloc_many(&self, n: usize) -> Result<ObjectList> {
         let mut objects = KVVec::with_capacity(n, GFP_KERNEL)?;
         for _ in 0..n {
             objects.push(self.alloc(false).ok_or(ENOMEM)?, GFP_KERNEL)?;
         }
-        Ok(Objects(objects))
+        Ok(ObjectList(objects))
     }
 
     /// `rcu_ptr_cache_alloc()` with any flags.
@@ -143,7 +143,7 @@ impl SheafCache {
     ///
     /// # Safety
     ///
-    /// `object` is a live object of this cache that is the caller's; for `free()`, alone.
+    /// `object` is a live object of this cache that the caller owns; for `free()`, without readers.
     #[inline]
     pub(crate) unsafe fn free(&self, object: NonNull<u8>) {
         // SAFETY: By the safety requirements of this function.
@@ -200,18 +200,18 @@ impl SheafCache {
         })
     }
 
-    /// Objects that wait for a grace period or for the start of one: closed sheaves count as one.
+    /// Objects in rcu sheaves, and sheaves and objects that wait for a grace period.
     pub(crate) fn waiting(&self) -> u64 {
         let stats = self.stats();
         stats.now_rcu + stats.now_closed + stats.now_waiting
     }
 
-    /// The cache, for calls in line.
+    /// The C cache, for direct calls of its functions.
     pub(crate) fn raw(&self) -> *mut sys::rcu_ptr_cache {
         self.0.as_ptr()
     }
 
-    /// The cache without its end.
+    /// A handle that does not destroy the cache.
     pub(crate) fn handle(&self) -> Handle {
         Handle(self.0)
     }
@@ -230,11 +230,11 @@ impl SheafCache {
         limits
     }
 
-    /// Zeroes as the `__GFP_ZERO` of `rcu_ptr_cache_alloc()` does.
+    /// Zeroes an object, as `rcu_ptr_cache_alloc()` does for `__GFP_ZERO`.
     ///
     /// # Safety
     ///
-    /// `object` is a fresh object of this cache.
+    /// `object` is a live object of this cache that the caller owns.
     pub(crate) unsafe fn zero(&self, object: NonNull<u8>) {
         // SAFETY: By the safety requirements of this function.
         unsafe { sys::__rcu_ptr_cache_zero(self.0.as_ptr(), object.as_ptr().cast()) };
@@ -247,13 +247,13 @@ impl SheafCache {
     }
 }
 
-/// Objects of a cache, on whichever CPU they are freed.
-pub(crate) struct Objects(KVVec<NonNull<u8>>);
+/// Allocated objects of a cache.
+pub(crate) struct ObjectList(KVVec<NonNull<u8>>);
 
-// SAFETY: Only the addresses are shared.
-unsafe impl Sync for Objects {}
+// SAFETY: Shares the addresses only.
+unsafe impl Sync for ObjectList {}
 
-impl Deref for Objects {
+impl Deref for ObjectList {
     type Target = [NonNull<u8>];
 
     fn deref(&self) -> &Self::Target {
@@ -261,7 +261,7 @@ impl Deref for Objects {
     }
 }
 
-/// A cache as its destructor knows it.
+/// A cache, for use by the destructor of its objects.
 #[derive(Clone, Copy)]
 pub(crate) struct Handle(NonNull<sys::rcu_ptr_cache>);
 
@@ -275,7 +275,8 @@ impl Handle {
     ///
     /// # Safety
     ///
-    /// `object` is a live object of this cache, which has not ended, and the caller's.
+    /// `object` is a live object of this cache that the caller owns; the cache is not destroyed
+    /// yet.
     pub(crate) unsafe fn free_rcu(self, object: NonNull<u8>) {
         // SAFETY: By the safety requirements of this function.
         unsafe { sys::rcu_ptr_cache_free_rcu(self.0.as_ptr(), object.as_ptr().cast()) };
@@ -289,7 +290,7 @@ impl Drop for SheafCache {
     }
 }
 
-/// Every function that takes NULL.
+/// Calls every function that accepts NULL.
 pub(crate) fn null(cache: &SheafCache) {
     // SAFETY: NULL is allowed.
     unsafe {
@@ -299,7 +300,7 @@ pub(crate) fn null(cache: &SheafCache) {
     }
 }
 
-/// Where the calls of any context begin.
+/// Addresses of the functions that may be called in any context.
 pub(crate) fn functions() -> [usize; 4] {
     [
         sys::__rcu_ptr_cache_alloc as *const () as usize,

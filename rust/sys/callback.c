@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The functions of others, as lockdep and kCFI are to know them. */
+/* Calls of callbacks and destructors, with the annotations of lockdep. */
 #include <linux/bottom_half.h>
 #include <linux/lockdep.h>
 #include <linux/rcupdate.h>
 
-/* Callbacks of others, which must not be waited for with this held. */
+/* Held around callbacks, and acquired by whoever waits for them. */
 #ifdef CONFIG_LOCKDEP
 static struct lock_class_key rcu_ptr_call_key;
 static struct lockdep_map rcu_ptr_call_map =
 	STATIC_LOCKDEP_MAP_INIT("rcu_ptr_call", &rcu_ptr_call_key);
 #endif
 
-/* From C, so that the type of the function is checked (CONFIG_CFI). */
+/* In C, because kCFI checks the type of @func. */
 void rcu_ptr_shim_invoke(struct rcu_head *head, rcu_callback_t func)
 {
 	lock_map_acquire(&rcu_ptr_call_map);
@@ -23,7 +23,6 @@ void rcu_ptr_shim_invoke(struct rcu_head *head, rcu_callback_t func)
 	lock_map_release(&rcu_ptr_call_map);
 }
 
-/* The same of one that may sleep. */
 void rcu_ptr_shim_invoke_sleepable(struct rcu_head *head, rcu_callback_t func)
 {
 	lock_map_acquire(&rcu_ptr_call_map);
@@ -38,7 +37,7 @@ void rcu_ptr_shim_call_wait(void)
 #endif
 }
 
-/* Destructors of caches, as above. */
+/* Held around destructors of caches, and acquired by whoever waits for them. */
 #ifdef CONFIG_LOCKDEP
 static struct lock_class_key rcu_ptr_dtor_key;
 static struct lockdep_map rcu_ptr_dtor_map =

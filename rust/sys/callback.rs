@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The callbacks of others: what is done before and after one is called.
+//! Calling the callbacks of users, and the destructors of their caches.
 //!
 //! # Context
 //!
-//! What calls a callback, or waits for those of others, may sleep, unless it says otherwise.
+//! A task that may sleep, unless a function says otherwise.
 
 use super::{
     debug::{self, Misuse},
-    generated as sys,
-    slab::ObjectFn,
+    generated::{self as sys, Func, ObjectFn},
     trace,
 };
 use core::ptr::NonNull;
@@ -18,14 +17,11 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// A callback (`rcu_callback_t`, which is not NULL).
-pub(crate) type Func = unsafe extern "C" fn(*mut bindings::callback_head);
-
-/// The word of the callback in a head, which C code may look at.
+/// The function pointer of a head, which C code may read.
 ///
 /// # Safety
 ///
-/// A live, aligned `struct rcu_head` is at `head`, and stays while the reference lives.
+/// `head` is a live, aligned `struct rcu_head` as long as the reference.
 #[inline(always)]
 unsafe fn func_of<'a>(head: *mut u8) -> &'a Atomic<usize> {
     let head = head.cast::<bindings::callback_head>();
@@ -41,23 +37,25 @@ unsafe fn func_of<'a>(head: *mut u8) -> &'a Atomic<usize> {
 ///
 /// # Safety
 ///
-/// A live, aligned `struct rcu_head`, the caller's to give away.
+/// `head` is a live, aligned `struct rcu_head` that the caller owns.
 #[inline(always)]
 pub(crate) unsafe fn set_func(head: *mut u8, func: Func) {
-    // ORDERING: Before the head is published, in the program order of this CPU; see `insert()`.
+    // ORDERING: Precedes the publication of the head in program order; see `insert()`.
     // SAFETY: By the safety requirements of this function.
     unsafe { func_of(head) }.store(func as usize, Relaxed);
 }
 
-/// Calls the function of the head at `head`, with BH disabled unless it `sleeps`, as an RCU callback
-/// for lockdep, and nothing held of ours. `cleared` are the bits of the function that a list has cleared. Returns
-/// the function; `None`: there was none, as the head was queued twice.
+/// Calls the function of the head at `head` with none of our locks held: with BH disabled and, for
+/// lockdep, as an RCU callback; or, if it `sleeps`, in process context. `cleared` are the bits of
+/// the function that a list has cleared. Returns the function, or `None` if the head was queued
+/// twice.
 ///
 /// # Safety
 ///
-/// The head was queued by `rcu_ptr_call()` or `rcu_ptr_call_sleepable()`, and its grace period is over.
+/// The head was queued by `rcu_ptr_call()` or `rcu_ptr_call_sleepable()`, and its grace period is
+/// over.
 pub(crate) unsafe fn invoke(head: NonNull<u8>, cleared: usize, sleeps: bool) -> Option<usize> {
-    // SAFETY: By the safety requirements of this function it is live until its function is called.
+    // SAFETY: By the safety requirements of this function, live until its function is called.
     let func = unsafe { func_of(head.as_ptr()) };
     let f = func.load(Relaxed);
     debug::unqueue(head.as_ptr());
@@ -67,7 +65,7 @@ pub(crate) unsafe fn invoke(head: NonNull<u8>, cleared: usize, sleeps: bool) -> 
     }
     let f = f | cleared;
     trace::invoke(head, f, sleeps);
-    // As RCU does: the head shows that it no longer waits.
+    // As RCU does: a head that is not queued has no function.
     func.store(0, Relaxed);
     let at = f;
     // SAFETY: `set_func()` stored it.
@@ -82,32 +80,32 @@ pub(crate) unsafe fn invoke(head: NonNull<u8>, cleared: usize, sleeps: bool) -> 
     Some(at)
 }
 
-/// A head was queued twice; only the first time counts.
+/// Warns that a head was queued twice; its function is called once.
 #[cold]
 pub(crate) fn warn_twice(head: NonNull<u8>) {
     debug::warn(Misuse::Double, head.as_ptr(), head.as_ptr(), 0);
 }
 
-/// Tells lockdep that the caller waits for callbacks.
+/// Annotates for lockdep that the caller waits for callbacks.
 pub(crate) fn will_wait() {
     // SAFETY: No requirements.
     unsafe { sys::rcu_ptr_shim_call_wait() };
 }
 
-/// The address of the task that runs this.
+/// The address of the current task.
 pub(crate) fn this_task() -> usize {
     // SAFETY: No requirements.
     unsafe { bindings::get_current() }.addr()
 }
 
-/// A callback waits for callbacks: it is let through, with a warning.
+/// Warns that a callback called rcu_ptr_barrier(), which then does not wait for callbacks.
 #[cold]
 pub(crate) fn warn_waits_for_itself() {
     // SAFETY: No requirements.
     unsafe { sys::rcu_ptr_shim_warn_barrier() };
 }
 
-/// Calls the destructor `dtor` with `object`, from C, as its type is that of C (kCFI). lockdep knows it from
+/// Calls the destructor `dtor` with `object`; from C, for kCFI. Lockdep checks it against
 /// [`will_wait_for_destructors()`].
 ///
 /// # Context
@@ -122,7 +120,7 @@ pub(crate) unsafe fn destruct(dtor: ObjectFn, object: *mut u8) {
     unsafe { sys::rcu_ptr_shim_destruct(Some(dtor), object.cast()) };
 }
 
-/// Tells lockdep that the caller waits for destructors.
+/// Annotates for lockdep that the caller waits for destructors.
 pub(crate) fn will_wait_for_destructors() {
     // SAFETY: No requirements.
     unsafe { sys::rcu_ptr_shim_dtor_wait() };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The context of the caller, and interrupts, softirqs and preemption disabled. */
+/* The context of the caller; disabling of interrupts and preemption. */
 #include <linux/cpumask.h>
 #include <linux/irqflags.h>
 #include <linux/preempt.h>
@@ -36,13 +36,13 @@ static inline int rcu_ptr_ctx(void)
 	       in_serving_softirq() ? RCU_PTR_CTX_SOFTIRQ : RCU_PTR_CTX_TASK;
 }
 
-/* What the caller of an any-context function was doing. */
+/* The context of a caller, with preemption disabled by us. */
 enum rcu_ptr_context {
 	RCU_PTR_CONTEXT_MAY_LOCK = 1,
 	RCU_PTR_CONTEXT_PREEMPTIBLE = 2,
 };
 
-/* The caller's own preempt_disable() is not counted. */
+/* Our own preempt_disable() is the PREEMPT_DISABLE_OFFSET. */
 unsigned int rcu_ptr_shim_context(void)
 {
 	bool irqs_on = !irqs_disabled() && !in_nmi();

@@ -1,27 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The context of a caller that may be anything from a task to an NMI.
+//! The context of callers of functions that may be called in any context.
 
+pub(crate) use super::smp::{is_online, this as some_cpu};
 use super::{
     generated as sys,
     preempt::{OnCpu, PreemptOff},
+    smp,
 };
 use kernel::{bindings, types::NotThreadSafe};
 
-/// The context of the caller, without the [`PreemptOff`] that it has taken itself.
+/// The context of the caller, apart from its own [`PreemptOff`].
 #[derive(Clone, Copy)]
-pub(crate) struct Context {
-    /// Interrupts are on and this is no NMI: no lock that is only taken with interrupts off is held
-    /// on this CPU.
+pub(crate) struct CallerContext {
+    /// Interrupts are enabled and this is not an NMI: the interrupted code of this CPU holds no
+    /// lock that is only taken with interrupts disabled.
     pub(crate) may_lock: bool,
-    /// The caller could have been preempted: no other context of this CPU is interrupted with
-    /// preemption disabled.
+    /// The caller was preemptible: it has not interrupted code that runs with preemption disabled.
     pub(crate) preemptible: bool,
 }
 
-impl Context {
+impl CallerContext {
     /// The context of the caller.
-    pub(crate) fn look(_once: &PreemptOff) -> Self {
+    pub(crate) fn new(_once: &PreemptOff) -> Self {
         // SAFETY: No requirements.
         let bits = unsafe { sys::rcu_ptr_shim_context() };
         Self {
@@ -31,7 +32,7 @@ impl Context {
     }
 }
 
-/// [`Context::may_lock`] alone.
+/// [`CallerContext::may_lock`] alone.
 ///
 /// # Context
 ///
@@ -42,48 +43,35 @@ pub(crate) fn may_lock() -> bool {
     bits & sys::rcu_ptr_context_RCU_PTR_CONTEXT_MAY_LOCK != 0
 }
 
-/// The CPU that runs this.
+/// The current CPU.
 pub(crate) fn this_cpu(_on: &impl OnCpu) -> i32 {
-    // SAFETY: No requirements.
-    unsafe { bindings::raw_smp_processor_id() as i32 }
+    smp::this()
 }
 
-/// The CPU that ran this a moment ago, for messages and statistics.
-pub(crate) fn some_cpu() -> i32 {
-    // SAFETY: No requirements.
-    unsafe { bindings::raw_smp_processor_id() as i32 }
-}
-
-/// Whether `cpu` is up.
-pub(crate) fn is_online(cpu: i32) -> bool {
-    // SAFETY: The mask is there; other CPUs may change it meanwhile, as everywhere.
-    unsafe { bindings::cpumask_test_cpu(cpu, &raw mut bindings::__cpu_online_mask) }
-}
-
-/// Whether `cpu` is going down and so far that besides the teardown only NMIs run there: the callbacks
-/// for dead CPUs are still to be called.
+/// Whether `cpu` is going down and is no longer online: only its teardown and NMIs still run there,
+/// and the callbacks for dead CPUs have not been called yet.
 ///
 /// # Context
 ///
 /// Any, NMI included, on that CPU.
-pub(crate) fn is_going(cpu: i32) -> bool {
+pub(crate) fn is_dying(cpu: i32) -> bool {
     // SAFETY: No requirements.
     !is_online(cpu) && unsafe { sys::rcu_ptr_shim_cpu_dying(cpu) }
 }
 
-/// Proof that no CPU comes up or goes down, until it is dropped.
+/// Proof that no CPU is going up or down (`cpus_read_lock()`), released on drop.
 pub(crate) struct CpusStay(NotThreadSafe);
 
 impl CpusStay {
-    /// `cpus_read_trylock()`: `None` while a CPU is on its way up or down.
+    /// `cpus_read_trylock()`: `None` during a hotplug operation.
     ///
     /// # Context
     ///
-    /// Task; memory reclaim too.
+    /// Task, in memory reclaim too.
     pub(crate) fn try_new() -> Option<Self> {
         // SAFETY: Paired with the unlock in `drop()`, by the same task.
         let held = unsafe { bindings::cpus_read_trylock() } != 0;
-        // Not made where it is not held: what is made gets dropped, and would unlock.
+        // Lazily: a value that is dropped unlocks.
         held.then(|| Self(NotThreadSafe))
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The interface of `rcu_ptr.ko` by address: any object, any field. Tests use it, and rust/api is built upon it.
+//! The interface of `rcu_ptr.ko` by address: any object, any field. Tests use it, and rust/api is
+//! built upon it.
 //!
 //! # Context
 //!
@@ -17,8 +18,9 @@ pub(crate) type RawRcuPtr = Opaque<sys::rcu_ptr>;
 ///
 /// # Safety
 ///
-/// `object` is the start of a live kmalloc, kmem_cache or vmalloc object that is the caller's to free; `field`
-/// lies in it, is aligned, 8 bytes long and in its first 4096 bytes. Or they are what the core is to refuse.
+/// `object` is the start of a live kmalloc, kmem_cache or vmalloc object that is the caller's to
+/// free; `field` lies in it, is aligned, 8 bytes long and in its first 4096 bytes. Or they are what
+/// the core is to refuse.
 #[inline]
 pub(crate) unsafe fn kvfree(object: *mut u8, field: *mut u8) {
     // SAFETY: By the safety requirements of this function.
@@ -40,15 +42,15 @@ pub(crate) unsafe fn kfree_nolock(object: *mut u8, field: *mut u8) {
 pub(crate) type Head = bindings::callback_head;
 
 /// A callback.
-pub(crate) type Func = unsafe extern "C" fn(*mut Head);
+pub(crate) type Func = sys::Func;
 
 /// `rcu_ptr_call()`, or `rcu_ptr_call_sleepable()`.
 ///
 /// # Safety
 ///
-/// `head` is valid and the caller's to give away until `func` is called for it, with BH disabled unless
-/// it `sleeps`; its code is in a module that depends on rcu_ptr.ko, which waits for it, or stays for other
-/// reasons. Or one of them is what the core is to refuse.
+/// `head` is valid and the caller's to give away until `func` is called for it, with BH disabled
+/// unless it `sleeps`; its code is in a module that depends on rcu_ptr.ko, which waits for it, or
+/// stays for other reasons. Or one of them is what the core is to refuse.
 #[inline]
 pub(crate) unsafe fn call(head: *mut u8, sleeps: bool, func: impl Into<Option<Func>>) {
     let func = func.into();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The interface of `rcu_ptr.ko` as tests alone use it: what it refuses, what C clients write, its words.
+//! The interface of `rcu_ptr.ko` as tests alone use it: what it refuses, what C clients write, its
+//! words.
 
 use super::{
     core::{call, kfree_nolock, kvfree},
@@ -8,8 +9,8 @@ use super::{
 };
 use ::core::ptr::NonNull;
 
-/// Calls `f`, which queues the head at `head` on its stack and waits for it: debugobjects wants to know
-/// (`init_rcu_head_on_stack()`).
+/// Calls `f`, which queues the head at `head` on its stack and waits for it: debugobjects wants to
+/// know (`init_rcu_head_on_stack()`).
 ///
 /// # Context
 ///
@@ -73,8 +74,8 @@ pub(crate) fn words(cpu: i32) -> impl Iterator<Item = usize> {
     (0..).map(word).take_while(|&word| word != 0)
 }
 
-/// What the engine's first word of `cpu` is at the moment: with engine lockless the current block and its
-/// next slot.
+/// What the engine's first word of `cpu` is at the moment: with engine lockless the current block
+/// and its next slot.
 pub(crate) fn first_word(cpu: i32) -> u64 {
     let word = words(cpu)
         .next()

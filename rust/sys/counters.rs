@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Clocks, the kernel's own counters, and how long interrupts, softirqs and idle periods last: probes on the
-//! kernel's tracepoints.
+//! Clocks, the kernel's own counters, and how long interrupts, softirqs and idle periods last:
+//! probes on the kernel's tracepoints.
 //!
 //! # Context
 //!
@@ -10,7 +10,7 @@
 use super::{
     alloc,
     cpu::this as this_cpu,
-    generated as sys, gp, thread,
+    generated as sys, gp,
     tracepoint::{Probes, Tracepoint},
 };
 use kernel::{
@@ -30,11 +30,6 @@ use kernel::{
 pub(crate) fn cycles() -> u64 {
     // SAFETY: No requirements.
     unsafe { sys::rcu_ptr_shim_get_cycles() }
-}
-
-/// Nanoseconds of the monotonic clock.
-pub(crate) fn nanoseconds() -> u64 {
-    thread::now() as u64
 }
 
 /// A number that grows by one with every normal grace period (what rcuscale calls batches).

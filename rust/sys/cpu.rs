@@ -2,35 +2,9 @@
 
 //! CPUs: which there are, taking one down and up, which may sleep, and in which context this is.
 
-use super::{generated as sys, irq::IrqsOff};
-use ::core::ptr;
-use kernel::{
-    bindings,
-    error::to_result,
-    prelude::*,
-    sync::atomic::{Atomic, Relaxed},
-};
-
-/// CPUs that are up, in order.
-pub(crate) fn online() -> impl Iterator<Item = i32> + Clone {
-    // SAFETY: The mask is there; other CPUs may change it meanwhile, as everywhere.
-    let is_online = |&cpu: &i32| unsafe {
-        bindings::cpumask_test_cpu(cpu, &raw mut bindings::__cpu_online_mask)
-    };
-    (0..nr_ids()).filter(is_online)
-}
-
-/// CPUs have numbers below this.
-pub(crate) fn nr_ids() -> i32 {
-    // SAFETY: Set at boot and never again.
-    unsafe { bindings::nr_cpu_ids as i32 }
-}
-
-/// The CPU that this runs on, at this moment.
-pub(crate) fn this() -> i32 {
-    // SAFETY: No requirements.
-    unsafe { bindings::raw_smp_processor_id() as i32 }
-}
+pub(crate) use super::smp::{nr_ids, online, this};
+use super::{generated as sys, irq::IrqsOff, static_ref::StaticRef};
+use kernel::{bindings, error::to_result, prelude::*};
 
 /// The last CPU that is online, unless that is CPU 0: one that can go down, or be kept busy.
 pub(crate) fn other() -> Option<i32> {
@@ -51,7 +25,7 @@ pub(crate) fn bring_up(cpu: i32) -> Result {
 
 /// A moment on the way of a CPU down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Moment {
+pub(crate) enum DownStep {
     /// It has just begun.
     Leaving,
     /// The core lets no irq_work be queued any more; all else is as ever.
@@ -64,12 +38,12 @@ pub(crate) enum Moment {
     Dead,
 }
 
-impl Moment {
+impl DownStep {
     /// Those on the CPU itself.
     pub(crate) const ALL: [Self; 4] = [Self::Leaving, Self::Ended, Self::Parked, Self::Dying];
 
-    /// The first of the dynamic states on the way down, as it was registered last; or one of machines
-    /// and hypervisors that are none of ours, just where it has to be.
+    /// The first of the dynamic states on the way down, as it was registered last; or one of
+    /// machines and hypervisors that are none of ours, just where it has to be.
     fn state(self) -> bindings::cpuhp_state {
         match self {
             Self::Leaving => bindings::cpuhp_state_CPUHP_AP_ONLINE_DYN,
@@ -84,18 +58,17 @@ impl Moment {
 /// What runs on a CPU that goes down.
 type OnTheWay<'a> = dyn Fn() -> Result + Sync + 'a;
 
-static ON_THE_WAY: Atomic<*mut c_void> = Atomic::new(ptr::null_mut());
+static ON_THE_WAY: StaticRef<&OnTheWay<'_>> = StaticRef::new();
 
 /// Calls `f`, and meanwhile `body` on each CPU that goes down, at that `moment`. If `body` fails
-/// the operation is rolled back and the CPU stays up; not so when it is dying. One caller at a time.
-pub(crate) fn on_the_way_down<R>(
-    moment: Moment,
+/// the operation is rolled back and the CPU stays up; not so when it is dying. One caller at a
+/// time.
+pub(crate) fn at_down_step<R>(
+    moment: DownStep,
     body: &OnTheWay<'_>,
     f: impl FnOnce() -> R,
 ) -> Result<R> {
-    let mut wide = body;
-    // ORDERING: The registration below orders it.
-    ON_THE_WAY.store((&raw mut wide).cast(), Relaxed);
+    ON_THE_WAY.set((&raw const body).cast());
     // SAFETY: The callback stays valid until it is removed below; the name is static.
     let state = unsafe {
         bindings::__cpuhp_setup_state(
@@ -110,19 +83,19 @@ pub(crate) fn on_the_way_down<R>(
     to_result(state)?;
     // A dynamic one has a number of its own.
     let state = match moment {
-        Moment::Leaving | Moment::Dead => state as bindings::cpuhp_state,
+        DownStep::Leaving | DownStep::Dead => state as bindings::cpuhp_state,
         _ => moment.state(),
     };
     let ret = f();
     // SAFETY: Set up above.
     unsafe { bindings::__cpuhp_remove_state(state, false) };
+    ON_THE_WAY.clear();
     Ok(ret)
 }
 
 extern "C" fn on_the_way(_cpu: c_uint) -> c_int {
-    let wide = ON_THE_WAY.load(Relaxed).cast::<&OnTheWay<'_>>();
     // SAFETY: Set before the callback was registered, and valid until it is removed.
-    match unsafe { (*wide)() } {
+    match unsafe { ON_THE_WAY.get() }.map_or(Ok(()), |body| body()) {
         Ok(()) => 0,
         Err(e) => e.to_errno(),
     }

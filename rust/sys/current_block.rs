@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The word of each CPU that engine `lockless` reserves slots with, and the static key that says
-//! whether it is in charge. Both are static, so that the code of the common path has their addresses.
+//! whether it is in charge. Both are static, so that the code of the common path has their
+//! addresses.
 
 use super::{generated as sys, this_cpu::this_cpu_word};
 use kernel::sync::atomic::Atomic;
@@ -19,7 +20,7 @@ pub(crate) fn of(cpu: i32) -> &'static Atomic<u64> {
 
 /// Whether engine `lockless` is in charge.
 #[inline(always)]
-pub(crate) fn in_charge() -> bool {
+pub(crate) fn is_lockless() -> bool {
     #[cfg(CONFIG_JUMP_LABEL)]
     // SAFETY: A key that percpu.c defines.
     return unsafe {
@@ -41,7 +42,7 @@ pub(crate) fn in_charge() -> bool {
 /// # Context
 ///
 /// May sleep. At module init, before anything is queued.
-pub(crate) fn put_in_charge() {
+pub(crate) fn enable_lockless() {
     // SAFETY: No requirements.
     unsafe { sys::rcu_ptr_shim_enable_lockless() };
 }

@@ -5,7 +5,8 @@
 //!
 //! # Context
 //!
-//! Warnings: any, NMI included. The rest: any but NMI, as the features take raw spinlocks where they are on.
+//! Warnings: any, NMI included. The rest: any but NMI, as the features take raw spinlocks where
+//! they are on.
 
 use super::generated as sys;
 use core::ptr::NonNull;
@@ -117,8 +118,8 @@ pub(crate) fn warn_nested(name: &CStr) {
     unsafe { sys::rcu_ptr_shim_warn_nested(name.as_char_ptr()) };
 }
 
-/// A list of `objects` objects through their fields was not what was pushed, and is leaked: one of them was
-/// queued again while it was linked.
+/// A list of `objects` objects through their fields was not what was pushed, and is leaked: one of
+/// them was queued again while it was linked.
 #[cold]
 pub(crate) fn warn_endless(objects: usize) {
     // SAFETY: The shim only prints its argument.

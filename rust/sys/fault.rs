@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Allocations that fail: those of pages of this task, by the kernel's fault injection, and those of
-//! `rcu_ptr.ko`.
+//! Allocations that fail: those of pages of this task, by the kernel's fault injection, and those
+//! of `rcu_ptr.ko`.
 //!
 //! Documentation: [fault injection](srctree/Documentation/fault-injection/fault-injection.rst)
 //!
@@ -68,8 +68,8 @@ pub(crate) fn fail_blocks(nth: u64, times: u64) -> u64 {
     unsafe { sys::rcu_ptr_fail_blocks(nth as c_ulong, times as c_ulong) as u64 }
 }
 
-/// `rcu_ptr_fail_blocks()` and `rcu_ptr_fail_alloc()`: the `nth` allocation from now on and the `times - 1`
-/// that follow it fail.
+/// `rcu_ptr_fail_blocks()` and `rcu_ptr_fail_alloc()`: the `nth` allocation from now on and the
+/// `times - 1` that follow it fail.
 pub(crate) fn fail(nth: u64, times: u64) {
     fail_blocks(nth, times);
     fail_alloc(nth, times);

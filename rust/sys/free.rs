@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The objects that are freed, and the functions under measurement, each as a type, so that the loops around
-//! them hold direct calls: those that free, and those that allocate what goes round.
+//! The objects that are freed, and the functions under measurement, each as a type, so that the
+//! loops around them hold direct calls: those that free, and those that allocate what goes round.
 //!
 //! # Context
 //!
@@ -11,7 +11,7 @@ use super::{
     alloc::{self, Checks, RawCache},
     cache::{Args, SheafCache, Stats},
     generated as sys,
-    slab::SlabCache,
+    slab::{self, SlabCache},
 };
 use ::core::ptr::{self, NonNull};
 use kernel::{
@@ -42,7 +42,7 @@ impl Object {
 }
 
 /// An allocator, and the size asked of it.
-pub(crate) enum Source {
+pub(crate) enum ObjectKind {
     /// kmalloc(), large sizes too.
     Kmalloc(usize),
     /// vmalloc().
@@ -51,7 +51,7 @@ pub(crate) enum Source {
     Cache(RawCache, usize),
 }
 
-impl Source {
+impl ObjectKind {
     /// Reads `kmalloc-N`, `cache-N` or `vmalloc-N`.
     ///
     /// # Errors
@@ -116,7 +116,7 @@ impl Caches {
     pub(crate) fn new() -> Result<Self> {
         let kernel = SlabCache::new(c"rcu_ptr_bench_kernel", SIZE, 8, None, 0)?;
         let ours = SheafCache::new(c"rcu_ptr_bench_sheaf", SIZE, Args::default())?;
-        KERNEL.store(kernel.raw(), Relaxed);
+        KERNEL.store(kernel.raw.as_ptr(), Relaxed);
         RCU_PTR.store(ours.raw(), Relaxed);
         let _kernel = kernel;
         Ok(Self { _kernel, ours })
@@ -189,11 +189,12 @@ unsafe extern "C" fn free_callback(head: *mut bindings::callback_head) {
     // SAFETY: By the safety requirements of this function.
     unsafe {
         let object = head.byte_sub(::core::mem::offset_of!(Object, head));
-        bindings::kvfree(object.cast());
+        slab::kvfree(NonNull::new_unchecked(object.cast()));
     }
 }
 
-/// A type for each function that frees: what a macro expands to, or a call with a callback that frees.
+/// A type for each function that frees: what a macro expands to, or a call with a callback that
+/// frees.
 macro_rules! free {
     ($($name:ident => |$head:ident, $object:ident| $call:expr;)*) => {
         $(
@@ -268,10 +269,9 @@ alloc! {
 ///
 /// Each is live, the caller's to free, and no vmalloc object.
 pub(crate) unsafe fn kfree_bulk(objects: &mut [NonNull<Object>]) {
-    // SAFETY: By the safety requirements of this function; a NULL cache means "that of each".
-    unsafe {
-        bindings::kmem_cache_free_bulk(ptr::null_mut(), objects.len(), objects.as_mut_ptr().cast())
-    };
+    let (start, count) = (objects.as_mut_ptr().cast(), objects.len());
+    // SAFETY: By the safety requirements of this function; the same words, as pointers to bytes.
+    unsafe { slab::kfree_bulk(::core::slice::from_raw_parts_mut(start, count)) };
 }
 
 /// Waits for what the kernel's own functions have put into call_rcu().

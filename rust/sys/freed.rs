@@ -1,36 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What `rcu_ptr.ko` frees: a probe on its tracepoint `rcu_ptr_free`, which comes right before objects go
-//! back to their allocators; callbacks and destructors; and the mark of a failure.
+//! What `rcu_ptr.ko` frees: a probe on its tracepoint `rcu_ptr_free`, which comes right before
+//! objects go back to their allocators; callbacks and destructors; and the mark of a failure.
 //!
 //! # Context
 //!
 //! Any, NMI included, unless a function says otherwise.
 
 use super::{
-    alloc, core, cpu, generated as sys, thread,
+    alloc, core, cpu, generated as sys,
+    static_ref::StaticRef,
+    thread,
     tracepoint::{Probes, Tracepoint},
 };
-use ::core::ptr::{self, NonNull};
-use kernel::{
-    prelude::*,
-    sync::atomic::{Acquire, Atomic, Full},
-};
+use ::core::ptr::NonNull;
+use kernel::prelude::*;
 
 /// What looks at the addresses of objects that are about to be freed.
 type Body<'a> = dyn Fn(&[usize]) + Sync + 'a;
 
-static BODY: Atomic<*mut c_void> = Atomic::new(ptr::null_mut());
+static BODY: StaticRef<&Body<'_>> = StaticRef::new();
 
 /// Calls `f`, and meanwhile `body` for all that is freed. One caller at a time.
 ///
 /// # Context
 ///
 /// May sleep; `body` runs wherever objects are freed, in a task or a softirq.
-pub(crate) fn during<R>(body: &Body<'_>, f: impl FnOnce() -> R) -> Result<R> {
-    let mut wide = body;
-    // ORDERING: Full: what the body refers to is there before the probe finds it.
-    BODY.xchg((&raw mut wide).cast(), Full);
+pub(crate) fn with_probe<R>(body: &Body<'_>, f: impl FnOnce() -> R) -> Result<R> {
+    BODY.set((&raw const body).cast());
     // SAFETY: Of `rcu_ptr.ko`, which this module depends on.
     let tracepoint = unsafe { Tracepoint::new(&raw mut sys::__tracepoint_rcu_ptr_free) };
     // SAFETY: The probe has its prototype.
@@ -40,8 +37,7 @@ pub(crate) fn during<R>(body: &Body<'_>, f: impl FnOnce() -> R) -> Result<R> {
         drop(probes);
         ret
     });
-    // ORDERING: Full; no probe runs any more.
-    BODY.xchg(ptr::null_mut(), Full);
+    BODY.clear();
     ret
 }
 
@@ -57,13 +53,11 @@ unsafe extern "C" fn probe(_data: *mut c_void, objects: *mut *mut c_void, count:
 ///
 /// # Context
 ///
-/// As for the body of [`during()`], which has not returned.
+/// As for the body of [`with_probe()`], which has not returned.
 pub(super) fn freed(objects: &[usize]) {
-    // ORDERING: Pairs with the exchange in `during()`.
-    let body = BODY.load(Acquire).cast::<&Body<'_>>();
-    if !body.is_null() {
-        // SAFETY: `during()` keeps both until no probe runs, and its callers wait for callbacks.
-        unsafe { (*body)(objects) };
+    // SAFETY: `with_probe()` keeps it until no probe runs, and its callers wait for callbacks.
+    if let Some(body) = unsafe { BODY.get() } {
+        body(objects);
     }
 }
 
@@ -80,7 +74,8 @@ pub(crate) unsafe fn call_to_free(object: NonNull<u8>, sleeps: bool) {
     }
 }
 
-/// `rcu_ptr_call_sleepable()` with a callback that sleeps for some grace periods, and then frees the object.
+/// `rcu_ptr_call_sleepable()` with a callback that sleeps for some grace periods, and then frees
+/// the object.
 ///
 /// # Safety
 ///
@@ -154,33 +149,28 @@ unsafe fn free(head: *mut core::Head) {
 /// What looks at the addresses of objects whose destructor runs.
 type Destroyed<'a> = dyn Fn(usize) + Sync + 'a;
 
-static DESTROYED: Atomic<*mut c_void> = Atomic::new(ptr::null_mut());
+static DESTROYED: StaticRef<&Destroyed<'_>> = StaticRef::new();
 
-/// Calls `f`, and meanwhile `body` for each object that is destructed: caches with a destructor come and go
-/// within. One caller at a time.
+/// Calls `f`, and meanwhile `body` for each object that is destructed: caches with a destructor
+/// come and go within. One caller at a time.
 ///
 /// # Context
 ///
 /// May sleep; `body` runs in a task.
-pub(crate) fn during_destructors<R>(body: &Destroyed<'_>, f: impl FnOnce() -> R) -> R {
-    let mut wide = body;
-    // ORDERING: Full: what the body refers to is there before a destructor finds it.
-    DESTROYED.xchg((&raw mut wide).cast(), Full);
+pub(crate) fn with_destructor_probe<R>(body: &Destroyed<'_>, f: impl FnOnce() -> R) -> R {
+    DESTROYED.set((&raw const body).cast());
     let ret = f();
-    // ORDERING: Full; no destructor runs any more.
-    DESTROYED.xchg(ptr::null_mut(), Full);
+    DESTROYED.clear();
     ret
 }
 
 /// # Safety
 ///
-/// A cache with a destructor calls it, in [`during_destructors()`].
+/// A cache with a destructor calls it, in [`with_destructor_probe()`].
 pub(crate) unsafe extern "C" fn destructed(object: *mut c_void) {
-    // ORDERING: Pairs with the exchange in `during_destructors()`.
-    let body = DESTROYED.load(Acquire).cast::<&Destroyed<'_>>();
-    if !body.is_null() {
-        // SAFETY: `during_destructors()` keeps both.
-        unsafe { (*body)(object.expose_provenance()) };
+    // SAFETY: `with_destructor_probe()` keeps it until its caches are destroyed.
+    if let Some(body) = unsafe { DESTROYED.get() } {
+        body(object.expose_provenance());
     }
 }
 

@@ -5,19 +5,23 @@
 
 #![allow(
     clippy::all,
+    clippy::undocumented_unsafe_blocks,
     dead_code,
     improper_ctypes,
-    missing_docs,
     non_camel_case_types,
     non_snake_case,
     non_upper_case_globals,
     unreachable_pub,
-    unused_imports,
-    unsafe_op_in_unsafe_fn,
-    clippy::undocumented_unsafe_blocks
+    reason = "generated, with the names of C and no comments"
 )]
 
 use kernel::bindings::*;
-use kernel::ffi;
+use kernel::ffi::{self, c_void};
 
 include!(env!("RCU_PTR_GENERATED"));
+
+/// `rcu_callback_t`, not NULL.
+pub(crate) type Func = unsafe extern "C" fn(*mut callback_head);
+
+/// A constructor or destructor of objects.
+pub(crate) type ObjectFn = unsafe extern "C" fn(*mut c_void);

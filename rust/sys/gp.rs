@@ -6,7 +6,7 @@
 //!
 //! # Context
 //!
-//! What waits, or lets others run, is for a task that may sleep; snapshots, [`mb()`] and [`jiffies()`] for any
+//! What waits, or lets others run, is for a task that may sleep; snapshots and [`mb()`] for any
 //! context, NMI included.
 
 use super::generated as sys;
@@ -15,9 +15,10 @@ use kernel::{
     bindings,
     prelude::*,
     sync::atomic::{Atomic, Relaxed},
+    time::{Instant, Monotonic},
 };
 
-#[allow(unused_imports)]
+#[allow(unused_imports, reason = "each module uses some")]
 pub(crate) use kernel::{
     sync::rcu::{rcu_barrier as barrier, synchronize_rcu as synchronize},
     task::might_sleep,
@@ -48,9 +49,9 @@ impl Snapshot {
         unsafe { bindings::poll_state_synchronize_rcu_full(&mut seq) }
     }
 
-    /// Whether both are over at the same moment (`same_state_synchronize_rcu_full()`). The expedited grace
-    /// period has to be the same as well: callbacks are called after either, and one that was queued for
-    /// the earlier of two does not wait for the later.
+    /// Whether both are over at the same moment (`same_state_synchronize_rcu_full()`). The
+    /// expedited grace period has to be the same as well: callbacks are called after either, and
+    /// one that was queued for the earlier of two does not wait for the later.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         self.0.norm == other.0.norm && self.0.exp == other.0.exp
     }
@@ -169,12 +170,6 @@ pub(crate) fn sleep_a_jiffy() {
     kernel::time::delay::fsleep(kernel::time::Delta::from_millis(1));
 }
 
-/// The time in jiffies.
-pub(crate) fn jiffies() -> u64 {
-    // SAFETY: A word that only the timekeeper writes, whole.
-    unsafe { (&raw const bindings::jiffies).read_volatile() as u64 }
-}
-
 /// Waits until no grace period is under way, and no callback waits for one, but what others begin
 /// meanwhile: threads and processes that have ended have brought theirs.
 pub(crate) fn idle() {
@@ -184,17 +179,13 @@ pub(crate) fn idle() {
 
 /// How many milliseconds a grace period takes at the moment: the longest of three.
 pub(crate) fn msecs() -> u32 {
-    // SAFETY: No requirements.
-    let now = || unsafe { bindings::ktime_get() };
     let once = |_| {
-        let start = now();
+        let start = Instant::<Monotonic>::now();
         synchronize();
-        now() - start
+        start.elapsed().as_millis()
     };
     let longest = (0..3).map(once).max().unwrap_or(0);
-    u32::try_from(longest / 1_000_000)
-        .unwrap_or(u32::MAX)
-        .max(1)
+    u32::try_from(longest).unwrap_or(u32::MAX).max(1)
 }
 
 /// A grace-period sequence number: two grace periods are 4 apart or so; see

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! CPU hotplug callbacks: before a CPU comes up, when it is up, before it goes down, and after it is
-//! dead.
+//! CPU hotplug callbacks: before a CPU comes up, when it is up, before it goes down, and after it
+//! is dead.
 //!
 //! C header: [`include/linux/cpuhotplug.h`](srctree/include/linux/cpuhotplug.h)
 //!
@@ -15,16 +15,16 @@ use kernel::{bindings, error::to_result, prelude::*};
 
 /// What is called when CPUs come up and go down, one at a time.
 pub(crate) trait Callbacks {
-    /// `cpu` is about to come up (or is up, when the callbacks are registered). In process context on
-    /// another CPU.
+    /// `cpu` is about to come up (or is up, when the callbacks are registered). In process context
+    /// on another CPU.
     fn prepare(cpu: i32);
-    /// `cpu` is up, or stays up after a failed attempt to take it down: irq_works that were not queued
-    /// meanwhile are due ([`IrqWork::make_up()`](irq_work::IrqWork::make_up)). In process context on
-    /// that CPU.
+    /// `cpu` is up, or stays up after a failed attempt to take it down: irq_works that were not
+    /// queued meanwhile are due ([`IrqWork::queue_if_due()`](irq_work::IrqWork::queue_if_due)). In
+    /// process context on that CPU.
     fn online(cpu: i32);
-    /// `cpu` is about to go down, or its way up was broken off: everything still runs there. In process
-    /// context on that CPU.
-    fn leave(_cpu: i32) {}
+    /// `cpu` is about to go down, or its way up was broken off: everything still runs there. In
+    /// process context on that CPU.
+    fn teardown(_cpu: i32) {}
     /// `cpu` is dead: nothing runs there any more. In process context on another CPU.
     fn dead(cpu: i32);
 }
@@ -85,7 +85,7 @@ macro_rules! entries {
     )+};
 }
 
-entries!(prepare online leave dead);
+entries!(prepare online teardown dead);
 
 impl<C: Callbacks> Hotplug<C> {
     /// Registers the callbacks and calls [`Callbacks::prepare()`] and [`Callbacks::online()`] for
@@ -94,12 +94,12 @@ impl<C: Callbacks> Hotplug<C> {
         let before = bindings::cpuhp_state_CPUHP_BP_PREPARE_DYN;
         let prepare = State::register(before, name, prepare::<C>, Some(dead::<C>))?;
         // What `online()` queues has to run by then, and a CPU that is rolled back has to get there
-        // again if it has been to where they end. The range is filled from below, so the first try is
-        // good unless others have unregistered meanwhile. A place that is too low is kept until one
-        // is found that is not: so none is tried twice, and the range has an end.
+        // again if it has been to where they end. The range is filled from below, so the first try
+        // is good unless others have unregistered meanwhile. A place that is too low is kept until
+        // one is found that is not: so none is tried twice, and the range has an end.
         let mut too_low = KVec::new();
         let online = loop {
-            let state = State::register(ONLINE, name, online::<C>, Some(leave::<C>))?;
+            let state = State::register(ONLINE, name, online::<C>, Some(teardown::<C>))?;
             if state.0 > irq_works.0 .0 {
                 break state;
             }
@@ -118,23 +118,23 @@ impl<C: Callbacks> Hotplug<C> {
 /// none is queued.
 ///
 /// A CPU on its way down runs its last irq_works, and on PREEMPT_RT parks the thread that runs them
-/// much earlier. Contexts that interrupt it may go on queueing, and a task that then waits for such an
-/// item waits until the CPU is back.
+/// much earlier. Contexts that interrupt it may go on queueing, and a task that then waits for such
+/// an item waits until the CPU is back.
 pub(crate) struct IrqWorksRun(State);
 
 extern "C" fn irq_works_run(_cpu: c_uint) -> c_int {
-    irq_work::let_run();
+    irq_work::enable();
     0
 }
 
 extern "C" fn irq_works_end(_cpu: c_uint) -> c_int {
-    irq_work::end();
+    irq_work::disable();
     0
 }
 
 impl IrqWorksRun {
-    /// From here on irq_works run, until this is dropped: before the first is made, and when the last
-    /// is gone.
+    /// From here on irq_works run, until this is dropped: before the first is made, and when the
+    /// last is gone.
     pub(crate) fn register() -> Result<Self> {
         let name = c"rcu_ptr:irq_work";
         State::register(ONLINE, name, irq_works_run, Some(irq_works_end)).map(Self)

@@ -18,16 +18,18 @@ use kernel::{
 /// When the handler of an [`IrqWork`] runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Urgency {
-    /// As soon as interrupts are on: raises an interrupt to this CPU. In hardirq on PREEMPT_RT, too.
+    /// As soon as interrupts are on: raises an interrupt to this CPU. In hardirq on PREEMPT_RT,
+    /// too.
     Hard,
     /// The same, but in a thread of this CPU on PREEMPT_RT.
     Now,
-    /// With the next tick, and only where the tick is stopped, or may be just then, with an interrupt of its own.
+    /// With the next tick, and only where the tick is stopped, or may be just then, with an
+    /// interrupt of its own.
     Lazy,
 }
 
-/// Runs its handler on the CPU that queued it, in hardirq (on PREEMPT_RT in a thread of that CPU, unless
-/// it is [`Urgency::Hard`]).
+/// Runs its handler on the CPU that queued it, in hardirq (on PREEMPT_RT in a thread of that CPU,
+/// unless it is [`Urgency::Hard`]).
 #[pin_data]
 pub(crate) struct IrqWork<H> {
     #[pin]
@@ -68,8 +70,8 @@ impl<H: Handler> IrqWork<H> {
 
     /// Queues the item on this CPU unless it is queued already. Not so where the CPU is on its way
     /// down: an item that is queued late stays so until the CPU is back, with [`Self::sync()`]
-    /// waiting. The callbacks for dead CPUs have to do what it would have done, and those for CPUs that
-    /// are up call [`Self::make_up()`].
+    /// waiting. The callbacks for dead CPUs have to do what it would have done, and those for CPUs
+    /// that are up call [`Self::queue_if_due()`].
     ///
     /// # Context
     ///
@@ -88,9 +90,9 @@ impl<H: Handler> IrqWork<H> {
     fn queue_anyway(&self) {
         // SAFETY: The item is initialised.
         let queued = unsafe { bindings::irq_work_queue(self.item.raw()) };
-        // The kernel looks for lazy ones, and then stops the tick, in the idle task or at the end of an interrupt
-        // of a nohz_full CPU. What is queued in between, by an NMI or from a tracepoint there, would stay until
-        // the CPU has another interrupt.
+        // The kernel looks for lazy ones, and then stops the tick, in the idle task or at the end
+        // of an interrupt of a nohz_full CPU. What is queued in between, by an NMI or from a
+        // tracepoint there, would stay until the CPU has another interrupt.
         // SAFETY: No requirements but for the item, which is initialised.
         if queued && self.is_lazy && unsafe { sys::rcu_ptr_shim_may_stop_tick() } {
             // SAFETY: As above.
@@ -103,7 +105,7 @@ impl<H: Handler> IrqWork<H> {
     /// # Context
     ///
     /// As for [`Callbacks::online()`](super::hotplug::Callbacks::online), for an item of that CPU.
-    pub(crate) fn make_up(&self) {
+    pub(crate) fn queue_if_due(&self) {
         if self.due.load(Relaxed) {
             // What comes from here on queues the item itself.
             self.due.store(false, Relaxed);
@@ -130,7 +132,7 @@ impl<H: Handler> IrqWork<H> {
 /// # Context
 ///
 /// Process context on a CPU that has come up.
-pub(super) fn let_run() {
+pub(super) fn enable() {
     // SAFETY: No requirements.
     unsafe { sys::rcu_ptr_shim_set_irq_works_run(true) };
 }
@@ -140,16 +142,16 @@ pub(super) fn let_run() {
 /// # Context
 ///
 /// Process context on a CPU that is to go down, before the threads of that CPU are parked.
-pub(super) fn end() {
-    // SAFETY: No requirements. A context that saw the old value on this CPU has queued by now, as its
-    // preemption was off.
+pub(super) fn disable() {
+    // SAFETY: No requirements. A context that saw the old value on this CPU has queued by now, as
+    // its preemption was off.
     unsafe { sys::rcu_ptr_shim_set_irq_works_run(false) };
     // Elsewhere the kernel itself lets them run, as late as can be.
     if cfg!(CONFIG_PREEMPT_RT) {
         pin_init::stack_pin_init!(let last = IrqWork::new(Urgency::Now, Nothing));
         last.queue_anyway();
-        // One thread runs them all, and stays in an RCU read-side critical section while it runs what
-        // it found at once: this waits for a grace period, too.
+        // One thread runs them all, and stays in an RCU read-side critical section while it runs
+        // what it found at once: this waits for a grace period, too.
         last.sync();
     }
 }

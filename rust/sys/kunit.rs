@@ -17,6 +17,3 @@ pub(crate) fn skip(reason: &'static CStr) {
     // SAFETY: Tests call it in their own task.
     unsafe { sys::rcu_ptr_shim_skip(reason.as_char_ptr()) };
 }
-
-#[cfg(RCU_PTR_RUNNER)]
-pub(crate) use crate::runner::skip;

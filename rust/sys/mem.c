@@ -13,7 +13,7 @@ enum rcu_ptr_shim_constants {
 	RCU_PTR_SHIM_KMALLOC_MAX_CACHE_SIZE = KMALLOC_MAX_CACHE_SIZE,
 	RCU_PTR_SHIM_SLAB_NO_MERGE = (__force int)SLAB_NO_MERGE,
 	/* A charge or a panic would be for one allocation of many. */
-	RCU_PTR_SHIM_REFUSED_SLAB_FLAGS = (__force int)(SLAB_ACCOUNT | SLAB_PANIC),
+	RCU_PTR_SHIM_INVALID_SLAB_FLAGS = (__force int)(SLAB_ACCOUNT | SLAB_PANIC),
 	/* Objects that kmalloc_nolock() has no substitute for. */
 	RCU_PTR_SHIM_OWN_MEMORY_FLAGS = (__force int)(SLAB_TYPESAFE_BY_RCU |
 		SLAB_CACHE_DMA | SLAB_CACHE_DMA32 | SLAB_HWCACHE_ALIGN),

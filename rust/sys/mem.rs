@@ -4,10 +4,10 @@
 //!
 //! # Context
 //!
-//! What frees objects may sleep: the kernel's own caller is a work item. What only looks at addresses is for any
-//! context.
+//! What frees objects may sleep: the kernel's own caller is a work item. What only looks at
+//! addresses is for any context.
 
-use super::{generated as sys, trace};
+use super::{generated as sys, slab, trace};
 use core::ptr::NonNull;
 use kernel::{bindings, prelude::*};
 
@@ -28,14 +28,8 @@ pub(crate) fn is_vmalloc(ptr: NonNull<u8>) -> bool {
 /// Each is the start of a live slab or large kmalloc object that is no longer in use.
 pub(crate) unsafe fn kfree_bulk(objects: &mut [*mut u8]) {
     trace::free(objects);
-    // SAFETY: By the safety requirements of this function; a NULL cache means "that of each".
-    unsafe {
-        bindings::kmem_cache_free_bulk(
-            core::ptr::null_mut(),
-            objects.len(),
-            objects.as_mut_ptr().cast(),
-        )
-    };
+    // SAFETY: By the safety requirements of this function.
+    unsafe { slab::kfree_bulk(objects) };
 }
 
 /// Frees a vmalloc object (`vfree()`).
@@ -57,7 +51,7 @@ pub(crate) unsafe fn vfree(mut object: *mut u8) {
 pub(crate) unsafe fn kvfree(mut object: *mut u8) {
     trace::free(core::slice::from_mut(&mut object));
     // SAFETY: By the safety requirements of this function.
-    unsafe { bindings::kvfree(object.cast()) };
+    unsafe { slab::kvfree(NonNull::new_unchecked(object)) };
 }
 
 /// A page for a block.

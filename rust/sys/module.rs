@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Modules: a reference to this one, as long as there is one it can't be unloaded; and others that are.
+//! Modules: a reference to this one, as long as there is one it can't be unloaded; and others that
+//! are.
 //!
 //! C header: [`include/linux/module.h`](srctree/include/linux/module.h)
 //!
@@ -65,9 +66,9 @@ impl Going {
         NonNull::new(module).map(Self)
     }
 
-    /// Whether it may use this module's symbols: it is in /sys/module/rcu_ptr/holders; or it is not in sysfs
-    /// at all, as its load failed before or after that time, when setters of its parameters have run. (A
-    /// kernel without CONFIG_SYSFS does not tell: any module may.)
+    /// Whether it may use this module's symbols: it is in /sys/module/rcu_ptr/holders; or it is not
+    /// in sysfs at all, as its load failed before or after that time, when setters of its
+    /// parameters have run. (A kernel without CONFIG_SYSFS does not tell: any module may.)
     pub(crate) fn may_use_this(&self) -> bool {
         // SAFETY: By the type invariants; the directory lives as long as this module.
         unsafe {

@@ -9,19 +9,15 @@
 //! | [`perf::Breakpoint`](super::perf::Breakpoint) | execution and data | |
 //! | step.rs | from an execution breakpoint on | each next instruction, where the counter counts these |
 
-use super::{generated as sys, perf::Hook};
+use super::{generated as sys, perf::Hook, static_ref::StaticRef};
 use ::core::ptr;
-use kernel::{
-    error::to_result,
-    prelude::*,
-    sync::atomic::{Atomic, Full, Relaxed},
-};
+use kernel::{error::to_result, prelude::*};
 
 /// Whether CPUs can send NMIs.
 pub(crate) const CAN: bool = cfg!(CONFIG_X86_LOCAL_APIC);
 
 /// What runs, if anything.
-static HOOK: Atomic<*mut c_void> = Atomic::new(ptr::null_mut());
+static HOOK: StaticRef<Hook<'_>> = StaticRef::new();
 
 /// Keeps the handler registered.
 pub(crate) struct Receiver<'a> {
@@ -35,8 +31,8 @@ impl<'a> Receiver<'a> {
     ///
     /// `EOPNOTSUPP` on machines that can't send NMIs.
     pub(crate) fn new(hook: &'a Hook<'a>) -> Result<Self> {
-        HOOK.store(ptr::from_ref(hook).cast_mut().cast(), Relaxed);
-        // SAFETY: One at a time, as the doc asks. Registration orders the store before it.
+        HOOK.set(ptr::from_ref(hook).cast());
+        // SAFETY: One at a time, as the doc asks.
         to_result(unsafe { sys::rcu_ptr_shim_nmi_register() })?;
         Ok(Self { _hook: hook })
     }
@@ -56,17 +52,15 @@ impl Drop for Receiver<'_> {
     fn drop(&mut self) {
         // SAFETY: Registered by `new()`; waits until no CPU runs the handler.
         unsafe { sys::rcu_ptr_shim_nmi_unregister() };
-        // ORDERING: The handler is gone; full for what reads it next.
-        HOOK.xchg(ptr::null_mut(), Full);
+        HOOK.clear();
     }
 }
 
 /// Called by nmi.c in the NMI handler.
 #[no_mangle]
 extern "C" fn rcu_ptr_rs_nmi() {
-    let hook = HOOK.load(Relaxed).cast::<Hook<'_>>();
-    if !hook.is_null() {
-        // SAFETY: `Receiver` unregisters the handler before its hook goes.
-        unsafe { &*hook }.run(0, 0);
+    // SAFETY: `Receiver` unregisters the handler before its hook goes.
+    if let Some(hook) = unsafe { HOOK.get() } {
+        hook.run(0, 0);
     }
 }

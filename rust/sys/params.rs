@@ -2,15 +2,7 @@
 
 //! The parameters that are text (shim.c declares them, as `module!` has numbers only).
 
-use super::generated as sys;
-use kernel::prelude::*;
-
-fn text(which: u32) -> &'static str {
-    // SAFETY: A string that lives as long as the module; parameters are read-only at run time.
-    unsafe { CStr::from_char_ptr(sys::rcu_ptr_texts[which as usize]) }
-        .to_str()
-        .unwrap_or("")
-}
+use super::{generated as sys, texts::text};
 
 /// What to measure.
 pub(crate) fn test() -> &'static str {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Per-CPU data: one `T` for each possible CPU. To make and to drop it may sleep; all else is for any context, NMI
-//! included.
+//! Per-CPU data: one `T` for each possible CPU. To make and to drop it may sleep; all else is for
+//! any context, NMI included.
 
 use super::{
     generated as sys,
@@ -99,7 +99,6 @@ impl<T> PerCpu<T> {
     /// # Safety
     ///
     /// There is an aligned atomic word of 8 bytes at that offset of `T` (`offset_of!()`).
-    #[allow(dead_code)]
     pub(crate) const unsafe fn word(&self, offset: usize) -> ThisCpuPtr {
         // SAFETY: By the safety requirements of this function; initialised by the type invariants.
         unsafe { ThisCpuPtr::new(self.base.wrapping_byte_add(offset).cast()) }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Events of perf: cycles of a CPU, and breakpoints, whose handlers run in NMI (in hardirq on arm64 without
-//! pseudo-NMIs).
+//! Events of perf: cycles of a CPU, and breakpoints, whose handlers run in NMI (in hardirq on arm64
+//! without pseudo-NMIs).
 //!
 //! C headers: [`include/linux/perf_event.h`](srctree/include/linux/perf_event.h),
 //! [`include/linux/hw_breakpoint.h`](srctree/include/linux/hw_breakpoint.h)
@@ -42,8 +42,8 @@ impl<'a> Hook<'a> {
     }
 
     /// Runs `body`, which must be fit for NMI, with the address of the instruction that was
-    /// interrupted and the stack pointer there. Where that was a breakpoint or a step (step.rs), the
-    /// result says whether there is to be a step at the next instruction.
+    /// interrupted and the stack pointer there. Where that was a breakpoint or a step (step.rs),
+    /// the result says whether there is to be a step at the next instruction.
     pub(crate) const fn stepping(body: &'a (dyn Fn(usize, usize) -> bool + Sync)) -> Self {
         Self(Body::Stepping(body))
     }
@@ -140,8 +140,8 @@ impl<'a> Breakpoint<'a> {
     ///
     /// # Errors
     ///
-    /// `EOPNOTSUPP` where there are none, `ENOSPC` when all slots are taken, `EINVAL` for an address
-    /// that the kernel refuses (entry code).
+    /// `EOPNOTSUPP` where there are none, `ENOSPC` when all slots are taken, `EINVAL` for an
+    /// address that the kernel refuses (entry code).
     pub(crate) fn new(kind: Kind, address: usize, hook: &'a Hook<'a>) -> Result<Self> {
         // SAFETY: `hook` outlives the breakpoint, by the lifetime.
         let events = from_err_ptr(unsafe {
@@ -190,16 +190,16 @@ pub(crate) trait OnSample: Send + Sync + 'static {
 }
 
 /// Events of one kind.
-enum Source {
+enum EventSource {
     Cycles { _events: Cycles<'static> },
     Writes { _events: Breakpoint<'static> },
 }
 
 /// Events on every CPU that was up when they were made, whose handler belongs to others, too.
 pub(crate) struct Events {
-    /// First, as it is dropped first. The handler runs nowhere then: an event is taken off its CPU by an
-    /// interrupt there, and an NMI is over by then.
-    _source: Source,
+    /// First, as it is dropped first. The handler runs nowhere then: an event is taken off its CPU
+    /// by an interrupt there, and an NMI is over by then.
+    _source: EventSource,
     _hook: KBox<Hook<'static>>,
 }
 
@@ -217,7 +217,7 @@ impl Events {
     pub(crate) fn cycles(handler: Arc<dyn OnSample>, period: u64) -> Result<Self> {
         Self::new(handler, |hook| {
             let _events = Cycles::new(period, hook)?;
-            Ok(Source::Cycles { _events })
+            Ok(EventSource::Cycles { _events })
         })
     }
 
@@ -233,13 +233,13 @@ impl Events {
         let address = ptr::from_ref(word(&handler)).addr();
         Self::new(handler, |hook| {
             let _events = Breakpoint::new(Kind::Write, address, hook)?;
-            Ok(Source::Writes { _events })
+            Ok(EventSource::Writes { _events })
         })
     }
 
     fn new(
         handler: Arc<dyn OnSample>,
-        make: impl FnOnce(&'static Hook<'static>) -> Result<Source>,
+        make: impl FnOnce(&'static Hook<'static>) -> Result<EventSource>,
     ) -> Result<Self> {
         let hook = KBox::new(Hook(Body::Held(handler)), GFP_KERNEL)?;
         // SAFETY: The box is neither moved out of nor dropped before the events.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Preemption disabled on this CPU, as a value; and what the per-CPU operations ask for: some proof that
-//! the caller stays on its CPU.
+//! Preemption disabled on this CPU, as a value; and what the per-CPU operations ask for: some proof
+//! that the caller stays on its CPU.
 
 use super::{generated as sys, irq::IrqsOff, this_cpu::arch};
 use core::marker::PhantomData;
@@ -54,7 +54,8 @@ impl PreemptOff {
         Self(NotThreadSafe)
     }
 
-    /// Leaves preemption disabled: for a call that can't carry the value, see [`PreemptOff::from_raw()`].
+    /// Leaves preemption disabled: for a call that can't carry the value, see
+    /// [`PreemptOff::from_raw()`].
     #[inline(always)]
     pub(crate) fn into_raw(self) {
         core::mem::forget(self);

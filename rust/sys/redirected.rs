@@ -108,7 +108,8 @@ pub(crate) fn drain_deferred() -> Result {
     to_result(unsafe { sys::rcu_ptr_takeover_shim_drain_deferred() })
 }
 
-/// `__rcu_ptr_barrier_objects()`: the destruction of a cache of the kernel does not wait for callbacks of others.
+/// `__rcu_ptr_barrier_objects()`: the destruction of a cache of the kernel does not wait for
+/// callbacks of others.
 pub(crate) fn barrier() {
     // SAFETY: No requirements.
     unsafe { sys::__rcu_ptr_barrier_objects() };

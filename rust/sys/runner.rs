@@ -16,8 +16,8 @@ pub(crate) fn print(level: &'static CStr, args: fmt::Arguments<'_>) {
     };
 }
 
-/// Has `rcu_ptr_rs_case()` called with `case` in a thread of its own; `slow` is called if it takes longer than
-/// `seconds`. One case at a time; may sleep.
+/// Has `rcu_ptr_rs_case()` called with `case` in a thread of its own; `slow` is called if it takes
+/// longer than `seconds`. One case at a time; may sleep.
 ///
 /// # Safety
 ///

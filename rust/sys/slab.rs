@@ -6,8 +6,8 @@
 //!
 //! # Context
 //!
-//! What allocates: as `gfp` says, never NMI, unless a function says otherwise. What makes or destroys a cache may
-//! sleep; what only looks is for any context, NMI included.
+//! What allocates: as `gfp` says, never NMI, unless a function says otherwise. What makes or
+//! destroys a cache may sleep; what only looks is for any context, NMI included.
 
 use super::generated as sys;
 use core::ptr::NonNull;
@@ -18,7 +18,7 @@ use kernel::{
 };
 
 /// Flags that make no sense for objects that are allocated again without the slab's knowledge.
-pub(crate) const REFUSED_FLAGS: u32 = sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_REFUSED_SLAB_FLAGS;
+pub(crate) const INVALID_FLAGS: u32 = sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_INVALID_SLAB_FLAGS;
 
 /// Flags of the slab's own checks.
 pub(crate) const DEBUG_FLAGS: u32 = sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_SLAB_DEBUG_FLAGS;
@@ -30,8 +30,8 @@ pub(crate) const TYPESAFE_BY_RCU: u32 =
 /// Flags that ask for memory of a kind that [`kmalloc_nolock()`] doesn't give.
 pub(crate) const OWN_MEMORY_FLAGS: u32 = sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_OWN_MEMORY_FLAGS;
 
-/// A function of the user that gets an object.
-pub(crate) type ObjectFn = unsafe extern "C" fn(*mut c_void);
+/// A constructor or destructor.
+pub(crate) type ObjectFn = sys::ObjectFn;
 
 /// A kmem_cache.
 ///
@@ -40,7 +40,7 @@ pub(crate) type ObjectFn = unsafe extern "C" fn(*mut c_void);
 /// The pointer is a live kmem_cache, owned by this value unless it is leaked, and merged with no
 /// other.
 pub(crate) struct SlabCache {
-    raw: NonNull<bindings::kmem_cache>,
+    pub(super) raw: NonNull<bindings::kmem_cache>,
     leaked: AtomicFlag,
 }
 
@@ -86,12 +86,6 @@ impl SlabCache {
     /// Lets the kmem_cache live for ever, for objects that are.
     pub(crate) fn leak(&self) {
         self.leaked.store(true, Relaxed);
-    }
-
-    /// The kmem_cache, for what tests alone do with it.
-    #[allow(dead_code)]
-    pub(super) fn raw(&self) -> *mut bindings::kmem_cache {
-        self.raw.as_ptr()
     }
 
     /// An object (`kmem_cache_alloc()`).
@@ -190,6 +184,41 @@ pub(crate) unsafe fn kfree(memory: NonNull<u8>) {
     unsafe { bindings::kfree(memory.as_ptr().cast()) };
 }
 
+/// Frees an object of kmalloc(), vmalloc() or any kmem_cache (`kvfree()`).
+///
+/// # Context
+///
+/// Any but NMI, no raw spinlock held.
+///
+/// # Safety
+///
+/// `object` is the start of a live object that is no longer in use.
+pub(crate) unsafe fn kvfree(object: NonNull<u8>) {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { bindings::kvfree(object.as_ptr().cast()) };
+}
+
+/// Frees objects of kmalloc(), large ones too, and of any kmem_caches (`kfree_bulk()`).
+///
+/// # Context
+///
+/// Softirq or task, interrupts on, no raw spinlock held.
+///
+/// # Safety
+///
+/// Each is the start of a live object that is no longer in use.
+pub(crate) unsafe fn kfree_bulk(objects: &mut [*mut u8]) {
+    // SAFETY: By the safety requirements of this function; without a cache the slab finds that of
+    // each object.
+    unsafe {
+        bindings::kmem_cache_free_bulk(
+            core::ptr::null_mut(),
+            objects.len(),
+            objects.as_mut_ptr().cast(),
+        )
+    };
+}
+
 /// The largest object that [`kmalloc_nolock()`] knows.
 pub(crate) const MAX_NOLOCK_SIZE: usize =
     sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_KMALLOC_MAX_CACHE_SIZE as usize;
@@ -212,8 +241,8 @@ pub(crate) fn is_kfence(object: NonNull<u8>) -> bool {
 
 /// What this kernel does when objects are allocated and freed.
 pub(crate) struct Checks {
-    /// Something looks at them that has to know when they are freed: KASAN, KMSAN, KCSAN, debugobjects,
-    /// SLUB's checks of all caches.
+    /// Something looks at them that has to know when they are freed: KASAN, KMSAN, KCSAN,
+    /// debugobjects, SLUB's checks of all caches.
     pub(crate) objects: bool,
     /// They are zeroed when they are allocated (`init_on_alloc=1`).
     pub(crate) init_on_alloc: bool,
@@ -242,22 +271,22 @@ pub(crate) fn may_not_fail(gfp: u32) -> bool {
     gfp & sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_NOFAIL != 0
 }
 
-/// The flags of an allocation for one object: without those that later owners of the object would inherit
-/// (accounting, zones), and without zeroing, which is done by the caller.
+/// The flags of an allocation for one object: without those that later owners of the object would
+/// inherit (accounting, zones), and without zeroing, which is done by the caller.
 pub(crate) fn for_object(gfp: u32) -> u32 {
     gfp & !sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_OF_CALLER
 }
 
-/// The flags of an allocation that fills a sheaf on the way: also without memory reserves and without
-/// retries, which are for the one object of the caller.
+/// The flags of an allocation that fills a sheaf on the way: also without memory reserves and
+/// without retries, which are for the one object of the caller.
 pub(crate) fn for_sheaf(gfp: u32) -> u32 {
     for_object(gfp) & !sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_HARD | GFP_TRY
 }
 
 /// Of a caller that may sleep and can do without: light on reclaim.
 pub(crate) const GFP_TASK: u32 = bindings::GFP_KERNEL | GFP_TRY;
-/// Of a refill, which is tried again when it is missed again: reclaim, which may wait for a slow device,
-/// is left to kswapd.
+/// Of a refill, which is tried again when it is missed again: reclaim, which may wait for a slow
+/// device, is left to kswapd.
 pub(crate) const GFP_REFILL: u32 = GFP_ATOMIC;
 /// Flags of an attempt that may fail: not hard, not from the reserves, without a complaint.
 const GFP_TRY: u32 = sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_TRY;

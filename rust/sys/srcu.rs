@@ -6,7 +6,8 @@
 //!
 //! # Context
 //!
-//! What waits, or tells lockdep so, may sleep; the rest is for any, NMI included, unless a function says otherwise.
+//! What waits, or tells lockdep so, may sleep; the rest is for any, NMI included, unless a function
+//! says otherwise.
 
 use super::{
     generated as sys,
@@ -33,14 +34,16 @@ impl Domain {
     ///
     /// # Safety
     ///
-    /// `raw` is null or an initialised domain, which lives as long as the result and its copies are used.
+    /// `raw` is null or an initialised domain, which lives as long as the result and its copies are
+    /// used.
     pub(crate) unsafe fn new(raw: *mut bindings::srcu_struct) -> Option<Self> {
         // INVARIANT: By the safety requirements of this function.
         NonNull::new(raw).map(Self)
     }
 
-    /// Whether each of its grace periods is one of RCU, too: readers of a fast domain count themselves without
-    /// barriers, and a grace period waits for RCU instead (`SRCU_READ_FLAVOR_SLOWGP`).
+    /// Whether each of its grace periods is one of RCU, too: readers of a fast domain count
+    /// themselves without barriers, and a grace period waits for RCU instead
+    /// (`SRCU_READ_FLAVOR_SLOWGP`).
     pub(crate) fn waits_for_rcu(self) -> bool {
         // SAFETY: By the type invariants.
         unsafe { sys::rcu_ptr_shim_srcu_waits_for_rcu(self.0.as_ptr()) }
@@ -66,7 +69,8 @@ impl Domain {
         unsafe { sys::rcu_ptr_shim_srcu_wait(self.0.as_ptr()) };
     }
 
-    /// Waits until every callback handed over so far has returned, those of others too (`srcu_barrier()`).
+    /// Waits until every callback handed over so far has returned, those of others too
+    /// (`srcu_barrier()`).
     ///
     /// # Context
     ///

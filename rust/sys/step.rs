@@ -4,13 +4,13 @@
 //! in NMI context (x86).
 //!
 //! A breakpoint whose [`Hook`] asks for steps sets the trap flag of what it interrupted. Interrupts
-//! clear it for their handlers and restore it when they return, so it is one task or one handler that
-//! is stepped, until the hook has enough of it.
+//! clear it for their handlers and restore it when they return, so it is one task or one handler
+//! that is stepped, until the hook has enough of it.
 //!
-//! And [steps by the cycle counter](Counted), where that counts instructions exactly, as QEMU's does for arm64
-//! under `-icount`: an overflow comes N instructions after the counter was set off, as a pseudo-NMI. What
-//! the way out of the handler takes of these is learnt on the way: an overflow that comes before one
-//! instruction was run says that N is too small.
+//! And [steps by the cycle counter](Counted), where that counts instructions exactly, as QEMU's
+//! does for arm64 under `-icount`: an overflow comes N instructions after the counter was set off,
+//! as a pseudo-NMI. What the way out of the handler takes of these is learnt on the way: an
+//! overflow that comes before one instruction was run says that N is too small.
 //!
 //! C header: [`include/linux/perf_event.h`](srctree/include/linux/perf_event.h)
 //!
@@ -18,26 +18,26 @@
 //!
 //! A task that may sleep, unless a function says otherwise.
 
-use super::{cpu, generated as sys, gp, perf::Hook, thread};
+use super::{cpu, generated as sys, gp, perf::Hook, static_ref::StaticRef, thread};
 use ::core::ptr;
 use kernel::{
     bindings,
     error::{from_err_ptr, to_result},
     prelude::*,
-    sync::atomic::{Acquire, Atomic, Full, Relaxed, Release},
+    sync::atomic::{Atomic, Relaxed},
 };
 
 /// What looks at the steps, if anything.
-static HOOK: Atomic<*mut c_void> = Atomic::new(ptr::null_mut());
+static HOOK: StaticRef<Hook<'_>> = StaticRef::new();
 
 /// Keeps the handler of single steps registered.
 ///
 /// It has to be there for as long as a trap flag may be set, in the frame of a task that was
 /// preempted on the way too: make it long before and drop it long after the first and the last
 /// [`Steps`].
-pub(crate) struct Handler;
+pub(crate) struct StepNotifier;
 
-impl Handler {
+impl StepNotifier {
     /// Registers the handler; where there are no single steps, nothing.
     pub(crate) fn register() -> Result<Self> {
         // SAFETY: Unregistered on drop, the only time.
@@ -45,7 +45,7 @@ impl Handler {
     }
 }
 
-impl Drop for Handler {
+impl Drop for StepNotifier {
     fn drop(&mut self) {
         // SAFETY: Registered by `register()`; waits until no CPU runs the handler.
         unsafe { sys::rcu_ptr_shim_step_unregister() };
@@ -60,9 +60,7 @@ pub(crate) struct Steps<'a> {
 impl<'a> Steps<'a> {
     /// Runs `hook` at every step. One at a time.
     pub(crate) fn new(hook: &'a Hook<'a>) -> Self {
-        // ORDERING: What the hook refers to is seen with the pointer; pairs with the
-        // acquire in `rcu_ptr_rs_step()`.
-        HOOK.store(ptr::from_ref(hook).cast_mut().cast(), Release);
+        HOOK.set(ptr::from_ref(hook).cast());
         Self { _hook: hook }
     }
 }
@@ -72,8 +70,7 @@ impl Drop for Steps<'_> {
     ///
     /// May sleep.
     fn drop(&mut self) {
-        // ORDERING: Full, as the grace period has to start after it.
-        HOOK.xchg(ptr::null_mut(), Full);
+        HOOK.clear();
         gp::synchronize_expedited();
     }
 }
@@ -82,12 +79,12 @@ impl Drop for Steps<'_> {
 ///
 /// # Context
 ///
-/// Interrupts off, with a [`Handler`] registered and [`Steps`] alive.
+/// Interrupts off, with a [`StepNotifier`] registered and [`Steps`] alive.
 #[cfg(CONFIG_X86_64)]
 #[inline(always)]
 pub(crate) fn start() {
-    // SAFETY: Sets the trap flag; the handler takes what comes of it. The stack is not used below its
-    // pointer in the kernel (no red zone).
+    // SAFETY: Sets the trap flag; the handler takes what comes of it. The stack is not used below
+    // its pointer in the kernel (no red zone).
     unsafe { ::core::arch::asm!("pushfq", "or qword ptr [rsp], 0x100", "popfq") };
 }
 
@@ -102,10 +99,8 @@ pub(crate) fn stop() {
 /// Called by step.c at a single step, where notifiers run under RCU. Returns whether to go on.
 #[no_mangle]
 extern "C" fn rcu_ptr_rs_step(pc: c_ulong, sp: c_ulong) -> bool {
-    // ORDERING: Pairs with the release in `Steps::new()`.
-    let hook = HOOK.load(Acquire).cast::<Hook<'_>>();
     // SAFETY: `Steps` waits for a grace period before its hook goes.
-    !hook.is_null() && unsafe { &*hook }.run(pc, sp)
+    unsafe { HOOK.get() }.is_some_and(|hook| hook.run(pc, sp))
 }
 
 /// Bytes kept of an instruction: the longest there is.
@@ -161,7 +156,7 @@ static RECORDER: Hook<'static> = Hook::stepping(&record);
 /// Handles single steps as long as it lives.
 pub(crate) struct Stepper {
     _hooked: Steps<'static>,
-    _handler: Handler,
+    _handler: StepNotifier,
     steps: KVVec<Step>,
 }
 
@@ -175,7 +170,7 @@ impl Stepper {
         let mut steps = KVVec::with_capacity(MAX_STEPS, GFP_KERNEL)?;
         STEPS.store(steps.as_mut_ptr(), Relaxed);
         Ok(Self {
-            _handler: Handler::register()?,
+            _handler: StepNotifier::register()?,
             _hooked: Steps::new(&RECORDER),
             steps,
         })
@@ -201,8 +196,8 @@ impl Stepper {
     }
 }
 
-/// Instructions of the way out, to a place where interrupts are on, and where they are off; while it is
-/// being learnt, what was not enough.
+/// Instructions of the way out, to a place where interrupts are on, and where they are off; while
+/// it is being learnt, what was not enough.
 static WAY_OUT: [Atomic<u64>; 2] = [const { Atomic::new(0) }; 2];
 /// Which of them is being learnt, if any.
 static LEARNING: Atomic<i32> = Atomic::new(0);
@@ -210,8 +205,8 @@ static LEARNING: Atomic<i32> = Atomic::new(0);
 static LAST: Atomic<usize> = Atomic::new(0);
 /// How often in a row one came there, or somewhere else while learning.
 static ROW: Atomic<u64> = Atomic::new(0);
-/// How many instructions on the next one was wanted, and how many were added as the way out is longer
-/// just there.
+/// How many instructions on the next one was wanted, and how many were added as the way out is
+/// longer just there.
 static WANTED: Atomic<u64> = Atomic::new(0);
 static MORE: Atomic<u64> = Atomic::new(0);
 static RANDOM: Atomic<u64> = Atomic::new(1);
@@ -226,8 +221,8 @@ const FAR: u64 = 10_000;
 const SHORTEST: u64 = 32;
 /// Overflows in a row that came somewhere else than the one before.
 const SURE: u64 = 16;
-/// Overflows at one place that may be by chance, and how much longer the way out is taken to be after
-/// these where no step is wanted.
+/// Overflows at one place that may be by chance, and how much longer the way out is taken to be
+/// after these where no step is wanted.
 const CHANCE: u64 = 4;
 const LONGER: u64 = 16;
 
@@ -288,10 +283,10 @@ fn learn(what: i32) -> Result {
     Ok(())
 }
 
-/// How far it is to the next overflow while the way out is being learnt: one instruction more than the
-/// last time, until that is enough to get on, again and again: once may be another interrupt, which was
-/// taken first. On the way to where interrupts are on the next overflow may come already; it has to be
-/// let out then.
+/// How far it is to the next overflow while the way out is being learnt: one instruction more than
+/// the last time, until that is enough to get on, again and again: once may be another interrupt,
+/// which was taken first. On the way to where interrupts are on the next overflow may come already;
+/// it has to be let out then.
 fn learned(moved: bool, irqs_off: bool) -> u64 {
     let on = LEARNING.load(Relaxed) == ON;
     let way_out = &WAY_OUT[usize::from(!on)];
@@ -361,7 +356,8 @@ pub(crate) fn is_exact() -> Result<bool> {
     }
 }
 
-/// Called by step.c in the overflow handler. Returns after how many instructions the next is to come.
+/// Called by step.c in the overflow handler. Returns after how many instructions the next is to
+/// come.
 ///
 /// # Safety
 ///

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The kernel's `sched_switch`, with a Rust handler; stack traces, and the names of what is in them.
+//! The kernel's `sched_switch`, with a Rust handler; stack traces, and the names of what is in
+//! them.
 //!
 //! C header: [`include/linux/tracepoint.h`](srctree/include/linux/tracepoint.h)
 
@@ -94,7 +95,8 @@ impl Switches {
     pub(crate) fn new(handler: Arc<dyn OnSwitch>) -> Result<Self> {
         let tracepoint = Tracepoint::find(c"sched_switch").ok_or(ENOENT)?;
         let handler = KBox::new(handler, GFP_KERNEL)?;
-        // SAFETY: The tracepoint has that prototype, and what the box has stays as long as the probe.
+        // SAFETY: The tracepoint has that prototype, and what the box has stays as long as the
+        // probe.
         unsafe { tracepoint.register(PROBE, data(&handler)) }?;
         // INVARIANT: Just registered.
         Ok(Self {
@@ -120,8 +122,8 @@ impl Drop for Switches {
 ///
 /// # Safety
 ///
-/// `context` is what [`Switches::new()`] passed on, which is registered; both tasks are live, and `prev`
-/// is current.
+/// `context` is what [`Switches::new()`] passed on, which is registered; both tasks are live, and
+/// `prev` is current.
 #[no_mangle]
 unsafe extern "C" fn rcu_ptr_rs_switch(
     context: *mut c_void,

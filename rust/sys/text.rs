@@ -2,16 +2,9 @@
 
 //! Parameters of `nmi_sweep.ko`, which are words, and where the kernel's own code is.
 
-use super::generated as sys;
 pub(crate) use super::kunit::is_short;
-use kernel::{bindings, prelude::*};
-
-fn text(which: u32) -> &'static str {
-    // SAFETY: A string that lives as long as the module; parameters are read-only at run time.
-    unsafe { CStr::from_char_ptr(sys::rcu_ptr_texts[which as usize]) }
-        .to_str()
-        .unwrap_or("")
-}
+use super::{generated as sys, texts::text};
+use kernel::bindings;
 
 /// `module`: the module whose code is swept.
 pub(crate) fn sweep_module() -> &'static str {

@@ -12,11 +12,6 @@ bool rcu_ptr_shim_move(struct task_struct *task, int cpu)
 					   cpumask_of(cpu));
 }
 
-void rcu_ptr_shim_cond_resched(void)
-{
-	cond_resched();
-}
-
 void rcu_ptr_shim_not_hung(void)
 {
 	reset_hung_task_detector();

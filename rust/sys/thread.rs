@@ -9,6 +9,7 @@
 //! A task that may sleep, unless a function says otherwise.
 
 use super::generated as sys;
+pub(crate) use super::gp::cond_resched;
 use ::core::ptr;
 use kernel::{
     bindings,
@@ -179,7 +180,8 @@ pub(crate) fn stay_here() {
     move_to(super::cpu::this());
 }
 
-/// Has this task run on `cpu`, unless that is going down, and its timers expire there; -1: anywhere.
+/// Has this task run on `cpu`, unless that is going down, and its timers expire there; -1:
+/// anywhere.
 pub(crate) fn move_to(cpu: i32) {
     // SAFETY: The current task is live.
     unsafe { sys::rcu_ptr_shim_move(bindings::get_current(), cpu) };
@@ -209,14 +211,15 @@ pub(crate) fn is_interrupted() -> bool {
     unsafe { bindings::signal_pending(bindings::get_current()) != 0 }
 }
 
-/// No ordinary task gets the CPU from this one from here on, a kworker neither (`sched_set_fifo()`).
-pub(crate) fn be_urgent() {
+/// No ordinary task gets the CPU from this one from here on, a kworker neither
+/// (`sched_set_fifo()`).
+pub(crate) fn set_fifo() {
     // SAFETY: The current task is live.
     unsafe { bindings::sched_set_fifo(bindings::get_current()) };
 }
 
 /// Ordinary tasks go first from here on (`set_user_nice()`).
-pub(crate) fn be_nice() {
+pub(crate) fn set_nice() {
     // SAFETY: The current task is live.
     unsafe { bindings::set_user_nice(bindings::get_current(), 19) };
 }
@@ -231,14 +234,8 @@ pub(crate) fn as_reclaim<R>(f: impl FnOnce() -> R) -> R {
     ret
 }
 
-/// Lets others run.
-pub(crate) fn cond_resched() {
-    // SAFETY: In process context.
-    unsafe { sys::rcu_ptr_shim_cond_resched() };
-}
-
-/// The same, and tells the detector of hung tasks that a task that waits for this one waits for something that
-/// is alive.
+/// The same, and tells the detector of hung tasks that a task that waits for this one waits for
+/// something that is alive.
 pub(crate) fn still_alive() {
     // SAFETY: No requirements.
     unsafe { sys::rcu_ptr_shim_not_hung() };
@@ -257,7 +254,8 @@ pub(crate) fn wait_for(msecs: u32, mut done: impl FnMut() -> bool) -> bool {
     done()
 }
 
-/// Nanoseconds of monotonic time, in NMI too; against [`now()`] it may be off by a tick's correction.
+/// Nanoseconds of monotonic time, in NMI too; against [`now()`] it may be off by a tick's
+/// correction.
 pub(crate) fn now_in_nmi() -> u64 {
     // SAFETY: No requirements.
     unsafe { bindings::ktime_get_mono_fast_ns() }

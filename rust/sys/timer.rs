@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Timers that run a closure in a hard interrupt or a softirq, and say when they want to be run again. (Those of
-//! the `kernel` crate have one place each, a type, and hold what they run.)
+//! Timers that run a closure in a hard interrupt or a softirq, and say when they want to be run
+//! again. (Those of the `kernel` crate have one place each, a type, and hold what they run.)
 //!
 //! C header: [`include/linux/hrtimer.h`](srctree/include/linux/hrtimer.h)
 //!
@@ -60,7 +60,8 @@ impl<'a> Timer<'a> {
 
     /// Runs the closure on this CPU in `nsecs` nanoseconds, unless the timer is under way.
     pub(crate) fn start(&self, nsecs: u64) {
-        // SAFETY: The timer is initialised; one that is running starts itself again, which is the same.
+        // SAFETY: The timer is initialised; one that is running starts itself again, which is the
+        // same.
         if !unsafe { bindings::hrtimer_active(self.timer.get()) } {
             self.restart(nsecs);
         }
@@ -83,8 +84,8 @@ impl<'a> Timer<'a> {
     ///
     /// `timer` is that of a live `Self`.
     unsafe extern "C" fn entry(timer: *mut bindings::hrtimer) -> bindings::hrtimer_restart {
-        // SAFETY: By the safety requirements of this function: dropping cancels the timer; `timer` is
-        // the first member (`repr(C)`).
+        // SAFETY: By the safety requirements of this function: dropping cancels the timer; `timer`
+        // is the first member (`repr(C)`).
         let this = unsafe { &*timer.cast::<Self>() };
         let again = (this.body)();
         if again != 0 {
@@ -102,8 +103,8 @@ impl PinnedDrop for Timer<'_> {
     }
 }
 
-/// Runs `body` on this CPU, which the caller is bound to, every `nsecs` nanoseconds, from when it has returned, while
-/// `meanwhile` runs.
+/// Runs `body` on this CPU, which the caller is bound to, every `nsecs` nanoseconds, from when it
+/// has returned, while `meanwhile` runs.
 pub(crate) fn every<R>(
     place: Where,
     nsecs: u64,

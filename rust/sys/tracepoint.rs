@@ -62,8 +62,9 @@ impl Tracepoint {
     ///
     /// # Safety
     ///
-    /// `probe` is a function of the C ABI that takes a pointer, and then the arguments of the tracepoint or the
-    /// first of them; it and `data` stay until it is off and [`synchronize()`] has returned.
+    /// `probe` is a function of the C ABI that takes a pointer, and then the arguments of the
+    /// tracepoint or the first of them; it and `data` stay until it is off and [`synchronize()`]
+    /// has returned.
     pub(crate) unsafe fn register(self, probe: *mut c_void, data: *mut c_void) -> Result {
         // SAFETY: By the safety requirements of this function.
         to_result(unsafe { bindings::tracepoint_probe_register(self.0.as_ptr(), probe, data) })

@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The kernel's tracepoints, and those of `rcu_ptr.ko`: something that runs at each of them, wherever in
-//! the kernel that is.
+//! The kernel's tracepoints, and those of `rcu_ptr.ko`: something that runs at each of them,
+//! wherever in the kernel that is.
 
 use super::{
     generated as sys,
+    static_ref::StaticRef,
     tracepoint::{self, Tracepoint},
 };
 use ::core::ptr;
 use kernel::{
     bindings,
     prelude::*,
-    sync::atomic::{Acquire, Atomic, Full, Relaxed, Release},
+    sync::atomic::{Atomic, Relaxed},
 };
 
 /// A tracepoint.
@@ -31,7 +32,7 @@ impl Site {
 /// What runs at tracepoints.
 type Body<'a> = dyn Fn(&Site) + Sync + 'a;
 
-static BODY: Atomic<*mut c_void> = Atomic::new(ptr::null_mut());
+static BODY: StaticRef<&Body<'_>> = StaticRef::new();
 
 /// Those of `rcu_ptr.ko`; the kernel's walk has its own only.
 fn ours() -> [*mut bindings::tracepoint; 7] {
@@ -73,8 +74,7 @@ impl Drop for Registered<'_> {
         // SAFETY: Tests may sleep.
         unsafe { sys::rcu_ptr_shim_wake_end() };
         tracepoint::synchronize();
-        // ORDERING: No probe runs any more; full for what comes next.
-        BODY.xchg(ptr::null_mut(), Full);
+        BODY.clear();
     }
 }
 
@@ -85,16 +85,16 @@ fn data(site: &Site) -> *mut c_void {
 /// It takes no argument of any tracepoint.
 const PROBE: *mut c_void = traced as *mut c_void;
 
-/// Calls `f`, and meanwhile `body` at every tracepoint whose name is `wanted`. One caller at a time; may
-/// sleep.
+/// Calls `f`, and meanwhile `body` at every tracepoint whose name is `wanted`. One caller at a
+/// time; may sleep.
 ///
-/// `body` has to be fit for wherever tracepoints are: with any lock of the kernel held, in NMI; and for
-/// being called by what it does itself.
+/// `body` has to be fit for wherever tracepoints are: with any lock of the kernel held, in NMI; and
+/// for being called by what it does itself.
 ///
 /// # Errors
 ///
 /// `ENOMEM`; `EOPNOTSUPP` where calls are checked (CFI).
-pub(crate) fn during<R>(
+pub(crate) fn with_probe<R>(
     wanted: &dyn Fn(&str) -> bool,
     body: &Body<'_>,
     f: impl FnOnce(&[Site]) -> R,
@@ -110,9 +110,7 @@ pub(crate) fn during<R>(
         let acted = Atomic::new(0);
         let _ = sites.push_within_capacity(Site { tracepoint, acted });
     });
-    let mut wide = body;
-    // ORDERING: Pairs with the acquire in the probe.
-    BODY.store((&raw mut wide).cast(), Release);
+    BODY.set((&raw const body).cast());
     let mut on = Registered(KVec::with_capacity(sites.len(), GFP_KERNEL)?);
     for site in sites.iter() {
         // SAFETY: The site stays where it is until the probe is unregistered.
@@ -132,11 +130,10 @@ pub(crate) fn during<R>(
 ///
 /// `site` is what the probe was registered with.
 unsafe extern "C" fn traced(site: *mut c_void) {
-    // ORDERING: Pairs with the release in `during()`.
-    let body = BODY.load(Acquire).cast::<&Body<'_>>();
-    if !body.is_null() {
-        // SAFETY: `during()` keeps both until no probe runs any more.
-        unsafe { (*body)(&*site.cast::<Site>()) };
+    // SAFETY: `with_probe()` keeps it until no probe runs any more.
+    if let Some(body) = unsafe { BODY.get() } {
+        // SAFETY: By the safety requirements of this function; kept as long.
+        body(unsafe { &*site.cast::<Site>() });
     }
 }
 
@@ -144,9 +141,9 @@ unsafe extern "C" fn traced(site: *mut c_void) {
 ///
 /// # Context
 ///
-/// Any but NMI, in [`during()`].
+/// Any but NMI, in [`with_probe()`].
 pub(crate) fn wake_a_task() {
-    // SAFETY: The work does nothing, and is waited for at the end of `during()`.
+    // SAFETY: The work does nothing, and is waited for at the end of `with_probe()`.
     unsafe { sys::rcu_ptr_shim_wake() };
 }
 

@@ -62,7 +62,8 @@ impl File {
     /// Reads the file at `path`, in a task of user space.
     pub(crate) fn read(path: &CStr) -> Result<Self> {
         let mut data = ptr::null_mut();
-        // SAFETY: `path` is a string, `data` valid for writes; with a null buffer the call allocates.
+        // SAFETY: `path` is a string, `data` valid for writes; with a null buffer the call
+        // allocates.
         let len = unsafe {
             bindings::kernel_read_file_from_path(
                 path.as_char_ptr(),

@@ -16,8 +16,8 @@ unsafe extern "C" fn entry<F: Fn() -> bool>(arg: *mut c_void) -> bool {
     unsafe { (*arg.cast::<F>())() }
 }
 
-/// Waits until `done` returns `true`; it is called whenever [`wake()`] is called with the same `key`, and
-/// once per jiffy: not every context can wake.
+/// Waits until `done` returns `true`; it is called whenever [`wake()`] is called with the same
+/// `key`, and once per jiffy: not every context can wake.
 ///
 /// # Context
 ///

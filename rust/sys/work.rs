@@ -22,8 +22,8 @@ use kernel::{
 
 /// What a work item, an irq_work or a timer does when it runs.
 pub(crate) trait Handler: Sync {
-    /// Runs in the context that the type of the item names, never twice at the same time for the same
-    /// item.
+    /// Runs in the context that the type of the item names, never twice at the same time for the
+    /// same item.
     fn run(&self);
 }
 
@@ -76,8 +76,8 @@ impl<T, H: Handler> Item<T, H> {
 ///
 /// # Invariants
 ///
-/// The owner stays where it is and outlives every run of the handlers: its work items are ended before
-/// it is dropped.
+/// The owner stays where it is and outlives every run of the handlers: its work items are ended
+/// before it is dropped.
 pub(crate) struct OwnerRef<T>(*const T);
 
 impl<T> OwnerRef<T> {
@@ -133,8 +133,8 @@ impl WorkQueue {
         Self::with(name, UNBOUND | MEM_RECLAIM)
     }
 
-    /// Makes one for items that allocate: unbound, for urgent ones, and nothing that frees memory waits
-    /// for them.
+    /// Makes one for items that allocate: unbound, for urgent ones, and nothing that frees memory
+    /// waits for them.
     pub(crate) fn for_refills(name: &'static CStr) -> Result<Self> {
         Self::with(name, UNBOUND | HIGHPRI)
     }
@@ -164,9 +164,9 @@ pub(crate) struct WorkQueues {
     pub(crate) reclaim: Arc<WorkQueue>,
     /// For refills, which allocate.
     pub(crate) refill: Arc<WorkQueue>,
-    /// For callbacks of others that can't sleep: memory reclaim may wait for what they free. They come
-    /// before the tasks that queue them, as in softirq they would: with the same share of a CPU they
-    /// could fall behind for good.
+    /// For callbacks of others that can't sleep: memory reclaim may wait for what they free. They
+    /// come before the tasks that queue them, as in softirq they would: with the same share of a
+    /// CPU they could fall behind for good.
     pub(crate) calls: Arc<WorkQueue>,
     /// For those that may sleep, and do whatever they like.
     pub(crate) sleeping: Arc<WorkQueue>,
@@ -197,14 +197,14 @@ impl Drop for WorkQueue {
 ///
 /// # Context
 ///
-/// It may be queued in any but NMI. With a delay a timer is set, without one a worker is woken: no lock
-/// is held that either takes (a timer base's; a worker pool's, `pi_lock`, a run queue's), nor one that is
-/// held while those are taken.
+/// It may be queued in any but NMI. With a delay a timer is set, without one a worker is woken: no
+/// lock is held that either takes (a timer base's; a worker pool's, `pi_lock`, a run queue's), nor
+/// one that is held while those are taken.
 pub(crate) type DelayedWork<H> = Item<bindings::delayed_work, H>;
 
 impl<H: Handler> DelayedWork<H> {
-    /// An idle item, which allocates nothing: memory reclaim, and barriers under locks that it takes,
-    /// may wait for it.
+    /// An idle item, which allocates nothing: memory reclaim, and barriers under locks that it
+    /// takes, may wait for it.
     pub(crate) fn new(handler: H) -> impl PinInit<Self> {
         Self::of_class(sys::rcu_ptr_work_RCU_PTR_WORK_FREES, handler)
     }
@@ -214,8 +214,8 @@ impl<H: Handler> DelayedWork<H> {
         Self::of_class(sys::rcu_ptr_work_RCU_PTR_WORK_ALLOCATES, handler)
     }
 
-    /// An idle item that calls destructors of others, if `of_others`: these take locks that monitors and the like
-    /// are waited for with.
+    /// An idle item that calls destructors of others, if `of_others`: these take locks that
+    /// monitors and the like are waited for with.
     pub(crate) fn for_destructors(handler: H, of_others: bool) -> impl PinInit<Self> {
         let class = if of_others {
             sys::rcu_ptr_work_RCU_PTR_WORK_DESTRUCTS
@@ -244,8 +244,8 @@ impl<H: Handler> DelayedWork<H> {
         unsafe { Self::with(init, handler) }
     }
 
-    /// Queues the item to run in `delay` jiffies unless it is queued already: then it returns `false`. A run that
-    /// has begun does not count.
+    /// Queues the item to run in `delay` jiffies unless it is queued already: then it returns
+    /// `false`. A run that has begun does not count.
     pub(crate) fn queue(&self, wq: &WorkQueue, delay: c_ulong) -> bool {
         self.queue_on(WORK_CPU_UNBOUND, wq, delay)
     }
@@ -271,11 +271,11 @@ impl<H: Handler> DelayedWork<H> {
     /// Waits until the item has run, if it was queued, or found queued, before the call; at
     /// once if its time has not come.
     ///
-    /// Several callers may wait. None may use mod_delayed_work_on() to have the item run now: who waits for
-    /// it already is left on the worklist without it, and does not wait for it any more.
+    /// Several callers may wait. None may use mod_delayed_work_on() to have the item run now: who
+    /// waits for it already is left on the worklist without it, and does not wait for it any more.
     pub(crate) fn flush(&self) {
-        // What is pending may come after an instance that runs, which may be what is waited for first. Later
-        // ones are not waited for.
+        // What is pending may come after an instance that runs, which may be what is waited for
+        // first. Later ones are not waited for.
         let mut left = if self.is_pending() { 2 } else { 1 };
         while left > 0 {
             // SAFETY: As above.
@@ -290,8 +290,8 @@ impl<H: Handler> DelayedWork<H> {
         }
     }
 
-    /// Lets the item run now if it is idle or its time has not come. Where it is on the worklist it keeps its
-    /// place: mod_delayed_work_on() would move it behind all that came meanwhile.
+    /// Lets the item run now if it is idle or its time has not come. Where it is on the worklist it
+    /// keeps its place: mod_delayed_work_on() would move it behind all that came meanwhile.
     pub(crate) fn queue_now(&self, wq: &WorkQueue) {
         // SAFETY: The item is initialised.
         if unsafe { sys::rcu_ptr_shim_work_waits(self.raw()) } {
@@ -312,7 +312,8 @@ impl<H: Handler> DelayedWork<H> {
         unsafe { bindings::cancel_delayed_work_sync(self.raw()) };
     }
 
-    /// As [`Self::cancel_sync()`], and the item is never queued again (`disable_delayed_work_sync()`).
+    /// As [`Self::cancel_sync()`], and the item is never queued again
+    /// (`disable_delayed_work_sync()`).
     pub(crate) fn shutdown_sync(&self) {
         // SAFETY: The item is initialised.
         unsafe { bindings::disable_delayed_work_sync(self.raw()) };

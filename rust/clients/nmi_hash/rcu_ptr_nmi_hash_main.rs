@@ -10,20 +10,24 @@
 //!  task     reads /sys/kernel/debug/rcu_ptr_nmi_hash/entries
 //! ```
 //!
-//! What is thrown out is freed after a grace period (free_rcu in NMI), and comes back as a new entry.
-//! At unload every entry that was added must have been removed, once.
+//! What is thrown out is freed after a grace period (free_rcu in NMI), and comes back as a new
+//! entry. At unload every entry that was added must have been removed, once.
 
 #[path = "../../api/mod.rs"]
 pub mod rcu_ptr;
-// The files of rust/sys that this module takes: docs/reading.md. Of those that others take too it
-// uses a part.
+// The files of rust/sys that this module uses: docs/reading.md. `shared`: another one uses the
+// rest.
 #[path = "../../sys"]
-#[allow(dead_code)]
 mod sys {
+    #[expect(dead_code, unused_imports, reason = "shared")]
     pub(crate) mod cpu;
     pub(crate) mod generated;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod irq;
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod perf;
+    pub(crate) mod smp;
+    pub(crate) mod static_ref;
 }
 
 use kernel::{

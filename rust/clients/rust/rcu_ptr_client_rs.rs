@@ -65,8 +65,8 @@ impl kernel::Module for Client {
             let new = entry(generation)?;
             let guard = rcu::read_lock();
             let before = CURRENT.load(&guard);
-            // Out of readers' sight first, then the grace period, then its destructor. The reference of
-            // a reader like this one stays good until the guard goes.
+            // Out of readers' sight first, then the grace period, then its destructor. The
+            // reference of a reader like this one stays good until the guard goes.
             drop(CURRENT.swap(Some(new)));
             if before.map_or(0, |entry| entry.generation + 1) != generation
                 || before.is_some_and(|entry| !entry.name.to_bytes().starts_with(b"entry "))

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A table whose entries own memory, to copy from: which tasks sleep, since when, and where. No `unsafe`
-//! in here.
+//! A table whose entries own memory, to copy from: which tasks sleep, since when, and where. No
+//! `unsafe` in here.
 //!
 //! ```text
 //!  sched_switch  a task that goes to sleep gets an entry, which owns its stack trace; the one that comes
@@ -10,19 +10,20 @@
 //!  task          reads /sys/kernel/debug/rcu_ptr_sleepers/sleepers, under RCU
 //! ```
 //!
-//! An entry that is taken out is dropped after a grace period, and its stack trace with it: a destructor
-//! runs then, in a worker. When the module is unloaded there are always some that still wait. Nothing has
-//! to be done about them: rcu_ptr.ko keeps the module's code until they are through.
+//! An entry that is taken out is dropped after a grace period, and its stack trace with it: a
+//! destructor runs then, in a worker. When the module is unloaded there are always some that still
+//! wait. Nothing has to be done about them: rcu_ptr.ko keeps the module's code until they are
+//! through.
 
 #[path = "../../api/mod.rs"]
 pub mod rcu_ptr;
-// The files of rust/sys that this module takes: docs/reading.md. Of those that others take too it
-// uses a part.
+// The files of rust/sys that this module uses: docs/reading.md. `shared`: another one uses the
+// rest.
 #[path = "../../sys"]
 mod sys {
     pub(crate) mod generated;
     pub(crate) mod switches;
-    #[allow(dead_code)]
+    #[expect(dead_code, reason = "shared")]
     pub(crate) mod tracepoint;
 }
 

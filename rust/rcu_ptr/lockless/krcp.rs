@@ -454,13 +454,13 @@ impl krcp::KrcpOps for Krcp {
     }
 }
 
-/// CPU hotplug: a CPU that goes down closes its block itself, in `leave()`, and opens no other.
+/// CPU hotplug: a CPU that goes down closes its block itself, in `teardown()`, and opens no other.
 /// Objects that are queued on it after that are linked, and `dead()`, on another CPU, makes a batch
 /// of them.
 ///
 /// | of the CPU | handled by | when |
 /// |---|---|---|
-/// | the current block | `leave()`, on the CPU itself | before it goes down |
+/// | the current block | `teardown()`, on the CPU itself | before it goes down |
 /// | objects linked since | `dead()` makes a batch of them | once it is dead |
 /// | batches | their work items, on any CPU | after their grace periods |
 /// | the overflow | the work item of a batch | when a slot is free |
@@ -475,12 +475,12 @@ impl Callbacks for LocklessHotplug {
     fn online(cpu: i32) {
         let krcp = Lockless::get().krc.of(cpu);
         krcp.online.store(true, Relaxed);
-        krcp.irq_work.make_up();
+        krcp.irq_work.queue_if_due();
     }
 
     /// From here on the CPU has no block, and objects are linked. So no block has to be closed on a
     /// dead CPU, and a barrier need not wait until the CPU is dead.
-    fn leave(cpu: i32) {
+    fn teardown(cpu: i32) {
         let krcp = Lockless::get().krc.of(cpu);
         let irqs = IrqsOff::save();
         // ORDERING: None needed: read on this CPU only. Interrupts open no block after this.

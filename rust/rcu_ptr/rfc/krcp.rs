@@ -237,8 +237,8 @@ impl Callbacks for RfcHotplug {
 
     fn online(cpu: i32) {
         let krcp = Rfc::get().krc.of(cpu);
-        krcp.defer_work.make_up();
-        krcp.arm_work.make_up();
+        krcp.defer_work.queue_if_due();
+        krcp.arm_work.queue_if_due();
     }
 
     /// Queues the deferred objects, as the irq_work may never run again. Timers and work items of

@@ -31,7 +31,7 @@ use crate::{
     sync::AtomicLink,
     sys::{
         callback,
-        context::Context,
+        context::CallerContext,
         debug,
         gp::{self, Snapshot},
         irq::IrqsOff,
@@ -322,7 +322,7 @@ impl Barn {
     /// Any, NMI included.
     pub(super) fn try_with_locked<R>(
         &self,
-        ctx: Context,
+        ctx: CallerContext,
         f: impl FnOnce(&mut Stock) -> R,
     ) -> Option<R> {
         let irqs = IrqsOff::save();
@@ -502,7 +502,7 @@ impl Cache {
         flags: u32,
     ) -> Result<NonNull<Self>> {
         let align = args.align.max(align_of::<u64>());
-        if size == 0 || !align.is_power_of_two() || flags & slab::REFUSED_FLAGS != 0 {
+        if size == 0 || !align.is_power_of_two() || flags & slab::INVALID_FLAGS != 0 {
             return Err(EINVAL);
         }
         let (link, full_size) = match args.link_offset {
@@ -725,7 +725,7 @@ impl Cache {
     }
 
     /// As [`Self::new_sheaf()`], in any context.
-    pub(super) fn new_sheaf_in(&self, ctx: Context) -> Option<EmptySheaf> {
+    pub(super) fn new_sheaf_in(&self, ctx: CallerContext) -> Option<EmptySheaf> {
         if !cfg!(CONFIG_DEBUG_KMEMLEAK) {
             return self.sheaf_in(|| slab::kmalloc_nolock(SHEAF_BYTES));
         }

@@ -18,9 +18,10 @@ use crate::{
     params,
     sync::Mine,
     sys::{
-        context, gp,
+        context,
         hotplug::Callbacks,
         irq::{self, IrqsOff},
+        pinned_timer::jiffies,
         preempt::PreemptOff,
         trace,
         work::Handler,
@@ -78,7 +79,7 @@ impl Handler for CacheIrqWork {
         let sheaves = Sheaves::get();
         // On a CPU that is going down, whose last irq_works run late, the hotplug callback takes
         // everything.
-        if !context::is_going(self.cpu) && Armed(here.armed()).set_armed() {
+        if !context::is_dying(self.cpu) && Armed(here.armed()).set_armed() {
             here.pcs()
                 .monitor
                 .queue_on(self.cpu, &sheaves.wq, params::drain_jiffies());
@@ -181,7 +182,7 @@ impl MonitorRun<'_> {
             return 0;
         }
         // An interrupt may have stored a later time.
-        let here_for = (gp::jiffies().wrapping_sub(since.load(Relaxed)) as i64).max(0);
+        let here_for = ((jiffies() as u64).wrapping_sub(since.load(Relaxed)) as i64).max(0);
         self.interval.saturating_sub(here_for as c_ulong)
     }
 }
@@ -287,7 +288,7 @@ impl Callbacks for SheafHotplug {
 
     fn online(cpu: i32) {
         for cache in Sheaves::get().each(|_| true) {
-            cache.pcs.of(cpu).irq_work.make_up();
+            cache.pcs.of(cpu).irq_work.queue_if_due();
         }
     }
 

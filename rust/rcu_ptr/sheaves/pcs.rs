@@ -19,10 +19,11 @@ use crate::{
     platform::LocalWord,
     sync::{Mine, Quiet},
     sys::{
-        context::Context,
-        debug, gp,
+        context::CallerContext,
+        debug,
         irq_work::{IrqWork, Urgency},
         node,
+        pinned_timer::jiffies,
         preempt::PreemptOff,
         slab,
         this_cpu::ThisCpuPtr,
@@ -263,7 +264,7 @@ impl<'a> Here<'a> {
     pub(super) fn with_ctx(self) -> HereCtx<'a> {
         HereCtx {
             here: self,
-            ctx: Context::look(self.pin),
+            ctx: CallerContext::new(self.pin),
             allow_remote: false,
         }
     }
@@ -335,7 +336,7 @@ impl<'a> Here<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct HereCtx<'a> {
     here: Here<'a>,
-    ctx: Context,
+    ctx: CallerContext,
     /// Allows objects of other nodes.
     allow_remote: bool,
 }
@@ -510,13 +511,13 @@ impl<'a> CacheCpu for HereCtx<'a> {
 
     fn on_alloc_installed(self) {
         self.here.add(PcsCounter::Emptied, 1);
-        self.here.pcs().stock_since.store(gp::jiffies(), Relaxed);
+        self.here.pcs().stock_since.store(jiffies() as u64, Relaxed);
         self.here.arm();
     }
 
     fn on_rcu_installed(self) {
         self.here.add(PcsCounter::Filled, 1);
-        self.here.pcs().rcu_since.store(gp::jiffies(), Relaxed);
+        self.here.pcs().rcu_since.store(jiffies() as u64, Relaxed);
         self.here.arm();
     }
 

@@ -124,7 +124,7 @@ mod tests {
             later |= address(&*other) == at;
             held.push(other, GFP_KERNEL)?;
         }
-        check!(!early && (later || !alloc::objects_go_round()));
+        check!(!early && (later || !alloc::objects_are_recycled()));
         Ok(())
     }
 
@@ -139,7 +139,7 @@ mod tests {
             rcu_ptr::barrier();
         }
         let few = stats_match!("rcu_ptr_api_round", " slab_allocs=[0-9]\\{1,3\\} ");
-        check!(few || !alloc::objects_go_round());
+        check!(few || !alloc::objects_are_recycled());
         Ok(())
     }
 
@@ -212,7 +212,7 @@ mod tests {
         let slack = 2 * 56 * cpu::online().count();
         check!(limited <= WAITS / BYTES + slack);
         let far = limited * 2 < usual && limited + slack >= WAITS / BYTES / 2;
-        check!(far && back || !alloc::objects_go_round());
+        check!(far && back || !alloc::objects_are_recycled());
         Ok(())
     }
 

@@ -390,7 +390,7 @@ mod tests {
             let on_stack = Counted::new();
             core_test::on_stack(on_stack.head.get().cast(), || check(&on_stack, sleeps));
             for source in [Source::Kmalloc, Source::Vmalloc, Source::KmallocNolock] {
-                let object = alloc::alloc_patiently(source, size_of::<Counted>()).ok_or(ENOMEM)?;
+                let object = alloc::alloc_retry(source, size_of::<Counted>()).ok_or(ENOMEM)?;
                 let place = object.cast::<Counted>();
                 // SAFETY: Just allocated, large enough and aligned to 8.
                 unsafe {

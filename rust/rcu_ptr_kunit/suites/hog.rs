@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn cache() -> Result {
         let other = other_cpu!();
-        skip_if!(!alloc::objects_go_round(), CHECKED);
+        skip_if!(!alloc::objects_are_recycled(), CHECKED);
         let objects = scaled(100_000);
         let cache = SheafCache::new(c"rcu_ptr_hogged", SIZE, Args::default())?;
         let held = cache.alloc_many(objects)?;

@@ -14,7 +14,7 @@ use crate::{
     sys::{
         cache::{Args, SheafCache},
         core, core_test,
-        cpu::{self, Moment},
+        cpu::{self, DownStep},
         perf::{Breakpoint, Hook, Kind},
         thread,
     },
@@ -57,7 +57,7 @@ fn free_three(pool: &Pool) {
 /// Frees on a CPU that can't run irq_works any more, as an interrupt or an NMI may, and waits for
 /// the objects: while it is down nothing but its death makes them go, and once it is back the
 /// monitor drains it as ever.
-fn freed_on_the_way_down(cpu: i32, moment: Moment) -> Result {
+fn freed_on_the_way_down(cpu: i32, moment: DownStep) -> Result {
     let restore = params::no_drain()?;
     let pool = Pool::new(40)?;
     let down = Down::take_with(cpu, moment, &|| free_three(&pool))?;
@@ -75,7 +75,7 @@ fn freed_on_the_way_down(cpu: i32, moment: Moment) -> Result {
 
 /// Destroys a cache while a CPU is down that has used it until it could run no irq_work any more:
 /// that ends by itself, and not only once the CPU is back.
-fn destroyed_while_down(cpu: i32, moment: Moment) -> Result {
+fn destroyed_while_down(cpu: i32, moment: DownStep) -> Result {
     let cache = SheafCache::new(c"rcu_ptr_down", 64, sheaves(4, 0))?;
     let objects = cache.alloc_many(20)?;
     // SAFETY: From this cache, given back once, as the CPU goes down once.
@@ -112,7 +112,7 @@ fn dies_beside_a_reader<R>(
         };
         // A limit, in case the kernel waits for it after all.
         readers.leave_in(5000);
-        let down = Down::take_with(cpu, Moment::Leaving, &body);
+        let down = Down::take_with(cpu, DownStep::Leaving, &body);
         result = down.map(|down| (down, meanwhile(readers)));
     })?;
     let (down, ret) = result?;
@@ -163,7 +163,7 @@ fn cache_dies_under_a_reader(cpu: i32) -> Result {
 
 /// A barrier begins while a CPU with objects, of a cache too, is on its way down. It leaves none of
 /// them.
-fn barrier_beside_a_death(cpu: i32, moment: Moment, free_fn: FreeFn) -> Result {
+fn barrier_beside_a_death(cpu: i32, moment: DownStep, free_fn: FreeFn) -> Result {
     let _restore = params::no_drain()?;
     let pool = Pool::new(200)?;
     free_on(cpu, &pool, free_fn, 150)?;
@@ -209,7 +209,7 @@ fn shrunk_beside_a_death(cpu: i32) -> Result {
         bound::wait_with_timeout(|| begin.load(Relaxed) == 0);
     };
     let (down, beside) = thread::on_cpus(::core::iter::once(0), &shrink, || {
-        let down = Down::take_with(cpu, Moment::Leaving, &body);
+        let down = Down::take_with(cpu, DownStep::Leaving, &body);
         (down, shrunk.load(Relaxed) != 0)
     })?;
     down?.up()?;
@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn frees_on_the_way_down() -> Result {
         let cpu = other_cpu!();
-        Moment::ALL
+        DownStep::ALL
             .into_iter()
             .try_for_each(|moment| freed_on_the_way_down(cpu, moment))
     }
@@ -244,7 +244,7 @@ mod tests {
         let cpu = other_cpu!();
         let _restore = params::no_drain()?;
         let pool = Pool::new(10)?;
-        let down = Down::take_with(cpu, Moment::Ended, &|| pool.free(FreeFn::Mightsleep, 2))?;
+        let down = Down::take_with(cpu, DownStep::Ended, &|| pool.free(FreeFn::Mightsleep, 2))?;
         let freed = pool.taken() == 2 && bound::soon(|| pool.all_freed());
         down.up()?;
         core::barrier();
@@ -312,7 +312,7 @@ mod tests {
             free_three(&pool);
             Err(EBUSY)
         };
-        let down = cpu::on_the_way_down(Moment::Parked, &body, || cpu::take_down(cpu))?;
+        let down = cpu::at_down_step(DownStep::Parked, &body, || cpu::take_down(cpu))?;
         let freed = bound::within(params::QUICK_DRAIN_MSECS, || pool.all_freed());
         core::barrier();
         check!(down.is_err() && pool.taken() == 3);
@@ -323,7 +323,7 @@ mod tests {
     #[test]
     fn cache_ends_while_down() -> Result {
         let cpu = other_cpu!();
-        Moment::ALL
+        DownStep::ALL
             .into_iter()
             .try_for_each(|moment| destroyed_while_down(cpu, moment))
     }
@@ -352,7 +352,7 @@ mod tests {
         };
         let down = thread::on_cpus(::core::iter::once(0), &waits, || {
             let down = free_on(cpu, &pool, FreeFn::Nolock, 3)
-                .and_then(|()| Down::take_with(cpu, Moment::Dead, &dead));
+                .and_then(|()| Down::take_with(cpu, DownStep::Dead, &dead));
             // Where it was never dead the task need not wait.
             stage.store(2, Relaxed);
             down
@@ -380,7 +380,7 @@ mod tests {
     fn barrier_beside_a_cpu_that_dies() -> Result {
         let cpu = other_cpu!();
         for free_fn in FreeFn::ATOMIC {
-            for moment in [Moment::Leaving, Moment::Parked, Moment::Dead] {
+            for moment in [DownStep::Leaving, DownStep::Parked, DownStep::Dead] {
                 barrier_beside_a_death(cpu, moment, free_fn)?;
             }
         }

@@ -51,7 +51,7 @@ fn slack(size: usize) -> u64 {
 /// Frees objects of `source` and `size` until a round is full, by one route after the other.
 fn round(source: Source, size: usize) -> Result {
     for i in 0..objects(size) {
-        let object = alloc::alloc_patiently(source, size).ok_or(ENOMEM)?;
+        let object = alloc::alloc_retry(source, size).ok_or(ENOMEM)?;
         // SAFETY: Just allocated, of at least `size` bytes.
         unsafe {
             for k in 0..size / 8 {

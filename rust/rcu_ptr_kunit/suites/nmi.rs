@@ -308,7 +308,7 @@ mod tests {
         };
         let wanted = |name: &str| matches!(name, "timer_base_idle" | "irq_work_entry");
         let restore = params::quickest_drain()?;
-        let ran = tracepoints::during(&wanted, &at_site, |_| {
+        let ran = tracepoints::with_probe(&wanted, &at_site, |_| {
             for round in 0..ROUNDS {
                 // The monitor of that CPU is idle again by then.
                 thread::sleep(100);

@@ -9,7 +9,7 @@ use crate::{
     memory::FreeMemory,
     owner::{self, DropCounts, Link, Owner, CHAIN},
     rcu_ptr::{
-        self, free_mightsleep, try_free_nolock, BhOff, Context, ForeignOwnableRcu, KvFree,
+        self, free_mightsleep, try_free_nolock, BhOff, CallbackContext, ForeignOwnableRcu, KvFree,
         MaySleep, RcuBox, RcuFree, RcuFreeBox, RcuFreeKBox, RcuFreeKVBox, RcuFreeSafe, RcuFreeVBox,
         RcuKBox, RcuKVBox, RcuSleepBox, RcuSlot, RcuVBox, WithRoom,
     },
@@ -32,7 +32,7 @@ fn object(drops: &'static DropCounts, key: u64) -> Result<RcuKBox<Owner>> {
 }
 
 /// The same of any allocator and context.
-fn boxed<A: KvFree, C: Context>(
+fn boxed<A: KvFree, C: CallbackContext>(
     drops: &'static DropCounts,
     key: u64,
 ) -> Result<RcuBox<Owner, A, C>> {

@@ -15,7 +15,7 @@ use crate::{
     sys::{
         cache::{self, Args, SheafCache, GFP_SPECIAL},
         core,
-        cpu::{self, Context, Moment},
+        cpu::{self, Context, DownStep},
         nmi::{self, Receiver},
         node,
         perf::Hook,
@@ -255,7 +255,7 @@ mod tests {
         let held = Kept::new(&cache, 60)?;
         let found = Atomic::<usize>::new(0);
         let body = || found.store(take(&held, 60), Relaxed);
-        let down = Down::take_with(cpu, Moment::Parked, &body)?;
+        let down = Down::take_with(cpu, DownStep::Parked, &body)?;
         let filled = bound::soon(|| cache.stats().reserve >= N as u64);
         down.up()?;
         check!(found.load(Relaxed) == 60 && filled);

@@ -249,14 +249,14 @@ mod tests {
         core::barrier();
         // More than what a refill has brought meanwhile.
         let held = cache.hold_many(2000)?;
-        check!(held.iter().any(is_first) || !alloc::objects_go_round());
+        check!(held.iter().any(is_first) || !alloc::objects_are_recycled());
         Ok(())
     }
 
     /// As many objects as one round needs do for a hundred.
     #[test]
     fn slab_is_left_alone() -> Result {
-        skip_if!(!alloc::objects_go_round(), CHECKED);
+        skip_if!(!alloc::objects_are_recycled(), CHECKED);
         let cache = SheafCache::new(c"rcu_ptr_round", SIZE, Args::default())?;
         for _ in 0..100 {
             for _ in 0..4 {
@@ -390,7 +390,7 @@ mod tests {
     fn destroyed_while_readers_look() -> Result {
         let _restore = params::no_drain()?;
         let flags = if cfg!(CONFIG_SLUB_DEBUG) {
-            alloc::POISON
+            alloc::POISON_CHECKED
         } else {
             0
         };
@@ -410,7 +410,7 @@ mod tests {
     /// has to stay of its type or to be aligned.
     #[test]
     fn slab_flags() -> Result {
-        let all = [alloc::TYPESAFE, alloc::HWCACHE_ALIGN, alloc::POISON]
+        let all = [alloc::TYPESAFE, alloc::HWCACHE_ALIGN, alloc::POISON_CHECKED]
             .into_iter()
             .flat_map(|flag| [flag, flag | alloc::TYPESAFE]);
         for flags in all {

@@ -10,7 +10,7 @@ use crate::{
     scaled,
     sys::{
         alloc,
-        cache::{self, Args, SheafCache},
+        cache::{Args, SheafCache},
         core, cpu, thread,
     },
     table::SIZE,
@@ -196,7 +196,7 @@ mod tests {
     /// Objects are allocated again at once, and found by lookups of what they were before.
     #[test]
     fn typesafe_lookups() -> Result {
-        for flags in [alloc::TYPESAFE, alloc::TYPESAFE | cache::POISON] {
+        for flags in [alloc::TYPESAFE, alloc::TYPESAFE | alloc::POISON] {
             let cache = SheafCache::with_flags(c"rcu_ptr_ctor", SIZE, constructed(), flags)?;
             let map = Map::new(&cache);
             let body = |cpu: i32| {
@@ -248,7 +248,7 @@ mod tests {
         let made = MADE_SO_FAR.load(Relaxed) - before;
         check!(wrong == 0 && made >= 50);
         // 10 000 uses.
-        check!(made < 5000 || !alloc::objects_go_round());
+        check!(made < 5000 || !alloc::objects_are_recycled());
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use crate::{
     params,
     sys::{
         alloc,
-        cache::{Args, SheafCache, POISON},
+        cache::{Args, SheafCache},
         core, cpu, slab, thread, user,
     },
 };
@@ -139,7 +139,7 @@ mod tests {
     fn poisoned() -> Result {
         skip_if!(cfg!(CONFIG_KASAN), c"KASAN reports the look");
         let args = Args::default();
-        let cache = SheafCache::with_flags(c"rcu_ptr_poison", SIZE, args, POISON)?;
+        let cache = SheafCache::with_flags(c"rcu_ptr_poison", SIZE, args, alloc::POISON)?;
         let object = cache.hold()?;
         // SAFETY: The caller's.
         unsafe { object.start().write_bytes(0x11, SIZE) };

@@ -206,8 +206,8 @@ mod tests {
             (0, 0),
             (1, 0),
             (7, alloc::TYPESAFE),
-            (56, alloc::POISON),
-            (3, alloc::POISON | alloc::TYPESAFE),
+            (56, alloc::POISON_CHECKED),
+            (3, alloc::POISON_CHECKED | alloc::TYPESAFE),
         ] {
             let args = Args {
                 sheaf_capacity: capacity,

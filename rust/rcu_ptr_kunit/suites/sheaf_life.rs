@@ -59,7 +59,7 @@ const MARK: u64 = 0x1122_3344_5566_7788;
 /// A barrier on `cpu` that is called while this task destroys the cache: all of its objects are
 /// back with the slab when it returns.
 fn beside_destroy(cpu: i32, objects: usize) -> Result {
-    let cache = SheafCache::with_flags(c"rcu_ptr_both", SIZE, Args::default(), cache::POISON)?;
+    let cache = SheafCache::with_flags(c"rcu_ptr_both", SIZE, Args::default(), alloc::POISON)?;
     let held = cache.alloc_many(objects)?;
     for object in &*held {
         // SAFETY: A fresh object of 64 bytes.
@@ -107,7 +107,7 @@ mod tests {
             "rcu_ptr_cache_barrier()",
         ];
         // To free what comes first takes longer than a grace period.
-        skip_if!(!alloc::objects_go_round(), CHECKED);
+        skip_if!(!alloc::objects_are_recycled(), CHECKED);
         let mut others = KVec::with_capacity(BESIDE, GFP_KERNEL)?;
         for i in 0..BESIDE {
             let name = CString::try_from_fmt(fmt!("rcu_ptr_beside_{i}"))?;
@@ -238,7 +238,7 @@ mod tests {
     /// unasked.
     #[test]
     fn objects_come_back_soon() -> Result {
-        skip_if!(!alloc::objects_go_round(), CHECKED);
+        skip_if!(!alloc::objects_are_recycled(), CHECKED);
         for cpu in cpu::online() {
             let (mut grace, mut back) = (i64::MAX, i64::MAX);
             for _ in 0..3 {

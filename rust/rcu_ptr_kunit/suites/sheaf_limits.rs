@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn what_waits() -> Result {
         // There is no stock, so the limit is not what refuses.
-        skip_if!(!alloc::objects_go_round(), CHECKED);
+        skip_if!(!alloc::objects_are_recycled(), CHECKED);
         for limit in [100_000, 1_000_000] {
             let cache = SheafCache::new(c"rcu_ptr_wait", SIZE, limited(limit))?;
             // There is more in stock.
@@ -131,7 +131,7 @@ mod tests {
         check!(waits > 0 && 4 * refused <= waits && bytes <= LIMIT + slack(56));
         // Without stock the reserve may be empty before the limit is met.
         check!(met > 0 && taken >= 20);
-        check!(reserved >= 20 || !alloc::objects_go_round());
+        check!(reserved >= 20 || !alloc::objects_are_recycled());
         Ok(())
     }
 

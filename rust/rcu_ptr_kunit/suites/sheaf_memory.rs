@@ -120,7 +120,7 @@ mod tests {
     /// limit was written.
     #[test]
     fn barn_grows_with_the_load() -> Result {
-        skip_if!(!alloc::objects_go_round(), CHECKED);
+        skip_if!(!alloc::objects_are_recycled(), CHECKED);
         const BYTES: usize = 2048;
         const OBJECTS: usize = 4000;
         let cache = SheafCache::new(c"rcu_ptr_swing", BYTES, Args::default())?;
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn shrinker_takes_what_is_free() -> Result {
-        skip_if!(!alloc::objects_go_round(), CHECKED);
+        skip_if!(!alloc::objects_are_recycled(), CHECKED);
         let cache = SheafCache::new(c"rcu_ptr_shrink", SIZE, Args::default())?;
         up_and_down(&cache, 3000)?;
         core::barrier();
@@ -173,7 +173,7 @@ mod tests {
     /// What was freed to be allocated again at once, where a CPU has nothing else.
     #[test]
     fn shrinker_takes_reuse_slots() -> Result {
-        skip_if!(!alloc::objects_go_round(), CHECKED);
+        skip_if!(!alloc::objects_are_recycled(), CHECKED);
         let _restore = params::no_drain()?;
         let cache = SheafCache::new(c"rcu_ptr_reused", SIZE, Args::default())?;
         // Without a sheaf.
@@ -208,7 +208,7 @@ mod tests {
                 .is_err(),
             c"tracefs is not mounted"
         );
-        skip_if!(!alloc::objects_go_round(), CHECKED);
+        skip_if!(!alloc::objects_are_recycled(), CHECKED);
         let cache = SheafCache::new(c"rcu_ptr_told", SIZE, Args::default())?;
         up_and_down(&cache, 3000)?;
         core::barrier();
@@ -322,7 +322,7 @@ mod tests {
     fn objects_go_home() -> Result {
         const OBJECTS: usize = 600;
         let (here, there) = or_skip!(two_nodes(), NUMA);
-        skip_if!(!alloc::objects_go_round(), CHECKED);
+        skip_if!(!alloc::objects_are_recycled(), CHECKED);
         let cache = SheafCache::new(c"rcu_ptr_home", SIZE, sheaves(10, 500))?;
         let mut far_here = 0;
         for _ in 0..3 {
@@ -347,7 +347,7 @@ mod tests {
     #[test]
     fn nolock_takes_far_objects() -> Result {
         let (here, there) = or_skip!(two_nodes(), NUMA);
-        skip_if!(!alloc::objects_go_round(), CHECKED);
+        skip_if!(!alloc::objects_are_recycled(), CHECKED);
         let cache = SheafCache::new(c"rcu_ptr_far", SIZE, cache::own_memory())?;
         // Stock of the barn. A reserve is for its own node.
         cpus::on(here, || up_and_down(&cache, 200).map(|()| core::barrier()))??;
@@ -370,7 +370,7 @@ mod tests {
             c"needs two nodes with a CPU each (scenario NUMA)"
         );
         skip_if!(
-            !alloc::objects_go_round(),
+            !alloc::objects_are_recycled(),
             c"this kernel checks what is freed"
         );
         let args = Args {

@@ -17,7 +17,7 @@ use crate::{
     params, scaled,
     sys::{
         alloc,
-        cache::{self, Args, SheafCache},
+        cache::{Args, SheafCache},
         core, cpu, fault, gp,
         srcu_domain::{Domain, Kind},
         thread,
@@ -224,7 +224,7 @@ mod tests {
                 check!(broken == 0 && counts == [0, n as u64]);
                 // What goes back to the slab does so after that as well.
                 let flags = if cfg!(CONFIG_SLUB_DEBUG) {
-                    cache::POISON
+                    alloc::POISON
                 } else {
                     0
                 };

@@ -258,7 +258,7 @@ fn first_call(name: &'static str, free_fn: FreeFn) -> Result {
             pool.free(free_fn, 1);
         }
     };
-    let came = tracepoints::during(&|other| other == name, &body, |sites| {
+    let came = tracepoints::with_probe(&|other| other == name, &body, |sites| {
         bound::wait_with_timeout(|| tracepoints::acted(sites, name) > 0)
     })?;
     let in_time = bound::within(params::QUICK_DRAIN_MSECS, || {
@@ -296,7 +296,7 @@ fn first_call_of_cache(name: &'static str, at_once: bool) -> Result {
             }
         }
     };
-    let came = tracepoints::during(&|other| other == name, &body, |sites| {
+    let came = tracepoints::with_probe(&|other| other == name, &body, |sites| {
         bound::wait_with_timeout(|| tracepoints::acted(sites, name) > 0)
     })?;
     let freed = bound::within(5 * params::QUICK_DRAIN_MSECS, || back(0));
@@ -323,7 +323,7 @@ mod tests {
         let table = Table::new(&cache, 50)?;
         let caller = Caller::new(&pool, &table)?;
         let body = |site: &Site| caller.at(site);
-        let (sites, silent, sees) = tracepoints::during(&|_| true, &body, |sites| -> Result<_> {
+        let (sites, silent, sees) = tracepoints::with_probe(&|_| true, &body, |sites| -> Result<_> {
             table.under_readers(|| bustle(if SLOW { 10 } else { 50 }))??;
             let made_no_call = |name: &&str| tracepoints::acted(sites, name) == 0;
             let silent = KINDS.into_iter().find(made_no_call);
@@ -365,7 +365,7 @@ mod tests {
             }
         };
         let wanted = |name: &str| name.starts_with("sched_");
-        let (sites, calls, sees) = tracepoints::during(&wanted, &body, |sites| -> Result<_> {
+        let (sites, calls, sees) = tracepoints::with_probe(&wanted, &body, |sites| -> Result<_> {
             table.under_readers(|| thread::on_cpus(cpu::online(), &task, || ()))??;
             // Threads sleep more often than that.
             let calls = ["sched_switch", "sched_waking", "sched_wakeup"]

@@ -104,15 +104,6 @@ pub(super) unsafe fn read<const AT: usize>(p: *mut u64) -> u64 {
 ///
 /// As for [`read()`].
 #[inline(always)]
-pub(super) unsafe fn write<const AT: usize>(p: *mut u64, value: u64) {
-    // SAFETY: By the safety requirements of this function.
-    unsafe { mine::<AT>(p).write_volatile(value) };
-}
-
-/// # Safety
-///
-/// As for [`read()`].
-#[inline(always)]
 pub(super) unsafe fn fetch_add<const AT: usize>(p: *mut u64, n: u64) -> u64 {
     let old: u64;
     // SAFETY: By the safety requirements of this function.
@@ -155,7 +146,6 @@ macro_rules! this_cpu_word {
         $(#[$attr])*
         pub(crate) struct $name;
 
-        #[allow(dead_code)]
         impl $name {
             #[inline(always)]
             fn ptr() -> $crate::sys::this_cpu::ThisCpuPtr {

@@ -16,9 +16,9 @@ pub(super) mod arch;
 
 use super::preempt::OnCpu;
 
-/// Whether preempt_disable() and preempt_enable() do no more than count, so that the architecture's file
-/// may do it in an instruction or two: through a C shim each would be a call, which is half of the common
-/// path. Elsewhere the shims are used.
+/// Whether preempt_disable() and preempt_enable() do no more than count, so that the architecture's
+/// file may do it in an instruction or two: through a C shim each would be a call, which is half of
+/// the common path. Elsewhere the shims are used.
 const COUNTER_ALONE: bool = cfg!(all(
     CONFIG_PREEMPTION,
     not(CONFIG_CPU_BIG_ENDIAN),
@@ -26,11 +26,11 @@ const COUNTER_ALONE: bool = cfg!(all(
     not(CONFIG_TRACE_PREEMPT_TOGGLE)
 ));
 
-#[allow(unused_imports)]
 pub(crate) use arch::this_cpu_word;
 
 /// This CPU's copy of a dynamically allocated per-CPU word (a field of the `T` of a
-/// [`PerCpu<T>`](super::percpu::PerCpu)), `AT` bytes behind the pointer: on x86_64 a constant in the instruction.
+/// [`PerCpu<T>`](super::percpu::PerCpu)), `AT` bytes behind the pointer: on x86_64 a constant in
+/// the instruction.
 ///
 /// # Context
 ///
@@ -38,8 +38,8 @@ pub(crate) use arch::this_cpu_word;
 ///
 /// # Invariants
 ///
-/// The pointer is a per-CPU pointer (an offset, not an address); `AT` bytes behind it there is an aligned word
-/// that is initialised for every possible CPU and outlives the value.
+/// The pointer is a per-CPU pointer (an offset, not an address); `AT` bytes behind it there is an
+/// aligned word that is initialised for every possible CPU and outlives the value.
 #[derive(Clone, Copy)]
 pub(crate) struct ThisCpuPtr<const AT: usize = 0>(*mut u64);
 
@@ -48,7 +48,6 @@ unsafe impl<const AT: usize> Send for ThisCpuPtr<AT> {}
 // SAFETY: As above.
 unsafe impl<const AT: usize> Sync for ThisCpuPtr<AT> {}
 
-#[allow(dead_code)]
 impl ThisCpuPtr {
     /// A word at per-CPU pointer `word`.
     ///
@@ -83,20 +82,12 @@ impl ThisCpuPtr {
     }
 }
 
-#[allow(dead_code)]
 impl<const AT: usize> ThisCpuPtr<AT> {
     /// Reads the word.
     #[inline(always)]
     pub(crate) fn read(self, _on: &impl OnCpu) -> u64 {
         // SAFETY: By the type invariants.
         unsafe { arch::read::<AT>(self.0) }
-    }
-
-    /// Writes the word.
-    #[inline(always)]
-    pub(crate) fn write(self, value: u64, _on: &impl OnCpu) {
-        // SAFETY: By the type invariants.
-        unsafe { arch::write::<AT>(self.0, value) }
     }
 
     /// Adds `n`, wrapping, and returns what was there before.

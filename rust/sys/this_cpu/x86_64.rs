@@ -80,18 +80,6 @@ pub(super) unsafe fn read<const AT: usize>(p: *mut u64) -> u64 {
 ///
 /// As for [`read()`].
 #[inline(always)]
-pub(super) unsafe fn write<const AT: usize>(p: *mut u64, value: u64) {
-    // SAFETY: By the safety requirements of this function.
-    unsafe {
-        asm!("movq {v}, %gs:{at}({p})"; p = in(reg) p, v = in(reg) value, at = const AT,
-            options(nostack, preserves_flags))
-    };
-}
-
-/// # Safety
-///
-/// As for [`read()`].
-#[inline(always)]
 pub(super) unsafe fn fetch_add<const AT: usize>(p: *mut u64, n: u64) -> u64 {
     let old: u64;
     // SAFETY: By the safety requirements of this function. One instruction, so no interrupt or NMI
@@ -125,7 +113,6 @@ macro_rules! this_cpu_word {
         $(#[$attr])*
         pub(crate) struct $name;
 
-        #[allow(dead_code)]
         impl $name {
             #[inline(always)]
             pub(crate) fn read(_on: &impl $crate::sys::preempt::OnCpu) -> u64 {
