@@ -11,7 +11,7 @@ use super::generated as sys;
 use ::core::ptr::NonNull;
 use kernel::{bindings, types::Opaque};
 
-/// Storage of `struct rcu_ptr`.
+/// A `struct rcu_ptr`, as storage.
 pub(crate) type RawRcuPtr = Opaque<sys::rcu_ptr>;
 
 /// `rcu_ptr_kvfree()` without its checks at compile time.

@@ -20,7 +20,7 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// The CPU's cycle counter (`get_cycles()`). Under QEMU's -icount it counts executed instructions,
+/// The cycle counter of this CPU (`get_cycles()`). Under QEMU's -icount it counts executed instructions,
 /// and jumps over the time in which every CPU is idle.
 ///
 /// # Context
@@ -32,9 +32,9 @@ pub(crate) fn cycles() -> u64 {
     unsafe { sys::rcu_ptr_shim_get_cycles() }
 }
 
-/// A number that grows by one with every normal grace period (what rcuscale calls batches).
+/// A number that is incremented by every normal grace period (rcuscale: batches).
 pub(crate) fn grace_periods() -> i64 {
-    // Above two bits of state; it starts below 0.
+    // The two lowest bits are the state; the number starts below 0.
     (gp::number() as i64) >> 2
 }
 
@@ -44,13 +44,13 @@ pub(crate) fn available_bytes() -> i64 {
     (unsafe { bindings::si_mem_available() } as i64) * PAGE_SIZE as i64
 }
 
-/// Bytes of the pages of all slabs (`NR_SLAB_UNRECLAIMABLE_B`). Exact to some pages per CPU, where
-/// free memory has whole lists of pages per CPU in it.
+/// Bytes of unreclaimable slabs (`NR_SLAB_UNRECLAIMABLE_B`). Exact to some pages per CPU, where the
+/// amount of free memory is off by the page lists of the CPUs.
 pub(crate) fn slab_bytes() -> i64 {
     alloc::slab_pages() as i64 * PAGE_SIZE as i64
 }
 
-/// Interrupts that `cpu` has raised to itself for irq_work. 0 where it is not x86.
+/// Self-interrupts of `cpu` for irq_work; 0 if the architecture is not x86.
 pub(crate) fn irq_work_ipis(cpu: i32) -> u64 {
     // SAFETY: `cpu` is a possible CPU.
     u64::from(unsafe { sys::rcu_ptr_shim_irq_work_ipis(cpu) })
@@ -58,14 +58,14 @@ pub(crate) fn irq_work_ipis(cpu: i32) -> u64 {
 
 const CPUS: usize = 64;
 
-/// Stretches of one kind, of each CPU one at a time: how long the longest was, and all of each CPU.
-struct Stretch {
+/// Cycles spent in sections of one kind, which do not nest: per CPU, and the longest section.
+struct Section {
     start: [Atomic<u64>; CPUS],
     total: [Atomic<u64>; CPUS],
     longest: Atomic<u64>,
 }
 
-impl Stretch {
+impl Section {
     const fn new() -> Self {
         Self {
             start: [const { Atomic::new(0) }; CPUS],
@@ -82,7 +82,7 @@ impl Stretch {
     }
 
     #[inline]
-    fn leave(&self) {
+    fn exit(&self) {
         let now = cycles();
         let cpu = this_cpu() as usize;
         if let (Some(start), Some(total)) = (self.start.get(cpu), self.total.get(cpu)) {
@@ -90,7 +90,7 @@ impl Stretch {
             if began != 0 {
                 start.store(0, Relaxed);
                 total.store(total.load(Relaxed) + (now - began), Relaxed);
-                // Races between CPUs never lose a stretch that is much longer.
+                // Racy: a concurrent section of similar length may be lost.
                 if now - began > self.longest.load(Relaxed) {
                     self.longest.store(now - began, Relaxed);
                 }
@@ -100,24 +100,24 @@ impl Stretch {
 }
 
 /// Self-interrupts that run irq_works.
-static IRQ_WORK: Stretch = Stretch::new();
+static IRQ_WORK: Section = Section::new();
 /// Timer interrupts: the tick, which runs lazy irq_works, and hrtimers.
-static TIMER: Stretch = Stretch::new();
-static RCU_SOFTIRQ: Stretch = Stretch::new();
-static TIMER_SOFTIRQ: Stretch = Stretch::new();
-/// Those that [`longest()`] looks at.
-static LONGEST: [&Stretch; 4] = [&IRQ_WORK, &TIMER, &RCU_SOFTIRQ, &TIMER_SOFTIRQ];
-/// A CPU is idle: from before it halts until the first interrupt is handled.
-static IDLE: Stretch = Stretch::new();
+static TIMER: Section = Section::new();
+static RCU_SOFTIRQ: Section = Section::new();
+static TIMER_SOFTIRQ: Section = Section::new();
+/// The sections that [`longest()`] measures.
+static LONGEST: [&Section; 4] = [&IRQ_WORK, &TIMER, &RCU_SOFTIRQ, &TIMER_SOFTIRQ];
+/// Idle time: from before a CPU halts until it handles the first interrupt.
+static IDLE: Section = Section::new();
 
-/// Cycles for which `cpu` has been idle while there were [`idle_probes()`].
+/// Cycles that `cpu` has been idle, while [`idle_probes()`] were registered.
 pub(crate) fn idle_cycles(cpu: i32) -> u64 {
     IDLE.total
         .get(cpu as usize)
         .map_or(0, |total| total.load(Relaxed))
 }
 
-/// Probes that begin or end a stretch; those with no argument also fit where there are more.
+/// Defines probes that begin or end a section. A probe may take fewer arguments than the event has.
 macro_rules! probes {
     ($($name:ident($($argument:ident: $type:ty),*) => $body:expr;)*) => {
         $(
@@ -128,7 +128,7 @@ macro_rules! probes {
     };
 }
 
-fn softirq(number: c_uint, f: fn(&Stretch)) {
+fn softirq(number: c_uint, f: fn(&Section)) {
     match number {
         bindings::RCU_SOFTIRQ => f(&RCU_SOFTIRQ),
         bindings::TIMER_SOFTIRQ => f(&TIMER_SOFTIRQ),
@@ -138,34 +138,34 @@ fn softirq(number: c_uint, f: fn(&Stretch)) {
 
 probes! {
     irq_work_entry() => IRQ_WORK.enter();
-    irq_work_exit() => IRQ_WORK.leave();
+    irq_work_exit() => IRQ_WORK.exit();
     timer_entry() => TIMER.enter();
-    timer_exit() => TIMER.leave();
-    softirq_entry(number: c_uint) => softirq(number, Stretch::enter);
-    softirq_exit(number: c_uint) => softirq(number, Stretch::leave);
-    // PWR_EVENT_EXIT is the highest number.
-    cpu_idle(state: c_uint) => if state == c_uint::MAX { IDLE.leave() } else { IDLE.enter() };
-    interrupt_entry() => IDLE.leave();
+    timer_exit() => TIMER.exit();
+    softirq_entry(number: c_uint) => softirq(number, Section::enter);
+    softirq_exit(number: c_uint) => softirq(number, Section::exit);
+    // PWR_EVENT_EXIT is (u32)-1.
+    cpu_idle(state: c_uint) => if state == c_uint::MAX { IDLE.exit() } else { IDLE.enter() };
+    interrupt_entry() => IDLE.exit();
 }
 
-/// Registers probes on tracepoints of the kernel, where it has them.
+/// Registers probes on those tracepoints that the kernel has.
 fn attach<const N: usize>(probes: [(&CStr, *mut c_void); N]) -> Result<Probes<N>> {
     let probes = probes.map(|(name, probe)| (Tracepoint::find(name), probe));
-    // SAFETY: The probes below take no more arguments than their tracepoints have.
+    // SAFETY: The probes take no more arguments than their tracepoints have.
     unsafe { Probes::register(probes) }
 }
 
-/// Cycles of the longest interrupt or softirq while `f` runs.
+/// Measures the longest interrupt or softirq while `f` runs, in cycles.
 ///
 /// # Errors
 ///
 /// `ENOENT` where the architecture lacks a tracepoint.
 pub(crate) fn longest(f: impl FnOnce()) -> Result<u64> {
-    for stretch in LONGEST {
-        for start in &stretch.start {
+    for section in LONGEST {
+        for start in &section.start {
             start.store(0, Relaxed);
         }
-        stretch.longest.store(0, Relaxed);
+        section.longest.store(0, Relaxed);
     }
     let probes = attach([
         (c"irq_work_entry", irq_work_entry as *mut c_void),
@@ -180,12 +180,12 @@ pub(crate) fn longest(f: impl FnOnce()) -> Result<u64> {
     }
     f();
     drop(probes);
-    let longest = LONGEST.iter().map(|stretch| stretch.longest.load(Relaxed));
+    let longest = LONGEST.iter().map(|section| section.longest.load(Relaxed));
     Ok(longest.max().unwrap_or(0))
 }
 
-/// Measures idle time as long as the result lives. Where an interrupt has no tracepoint its handler
-/// counts as idle, until the CPU leaves its idle loop.
+/// Measures idle time until the result is dropped. The handler of an interrupt that has no tracepoint
+/// counts as idle time.
 pub(crate) fn idle_probes() -> Result<Probes<7>> {
     let interrupt = interrupt_entry as *mut c_void;
     attach([

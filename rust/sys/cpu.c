@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The context of tests, beside context.c. */
+/* The context of tests; beside context.c. */
 #include <linux/bottom_half.h>
 #include <linux/irqflags.h>
 #include <linux/preempt.h>

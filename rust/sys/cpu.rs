@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! CPUs: which there are, taking one down and up, which may sleep, and in which context this is.
+//! CPU hotplug by tests, which may sleep; the context of the caller.
 
 pub(crate) use super::smp::{nr_ids, online, this};
 use super::{generated as sys, irq::IrqsOff, static_ref::StaticRef};
 use kernel::{bindings, error::to_result, prelude::*};
 
-/// The last CPU that is online, unless that is CPU 0: one that can go down, or be kept busy.
+/// The last online CPU, unless that is CPU 0: one that can be taken down or kept busy.
 pub(crate) fn other() -> Option<i32> {
     online().filter(|&cpu| cpu != 0).last()
 }
@@ -23,27 +23,27 @@ pub(crate) fn bring_up(cpu: i32) -> Result {
     to_result(unsafe { bindings::add_cpu(cpu as c_uint) })
 }
 
-/// A moment on the way of a CPU down.
+/// A step of taking a CPU down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DownStep {
-    /// It has just begun.
+    /// The first step. The CPU is fully functional.
     Leaving,
-    /// The core lets no irq_work be queued any more; all else is as ever.
+    /// `rcu_ptr.ko` no longer queues irq_works there. Otherwise the CPU is fully functional.
     Ended,
-    /// The threads of the CPU are parked, and interrupts still come.
+    /// The per-CPU threads are parked; interrupts are still handled.
     Parked,
-    /// It has run its last irq_work and interrupts are off: what comes then otherwise are NMIs.
+    /// The last irq_work has run, and interrupts are disabled; NMIs are still handled.
     Dying,
-    /// It is dead, and the core has not been told yet. The body runs on another CPU.
+    /// The CPU is dead, but the callbacks of `rcu_ptr.ko` have not run. On another CPU.
     Dead,
 }
 
 impl DownStep {
-    /// Those on the CPU itself.
+    /// The steps on the CPU itself.
     pub(crate) const ALL: [Self; 4] = [Self::Leaving, Self::Ended, Self::Parked, Self::Dying];
 
-    /// The first of the dynamic states on the way down, as it was registered last; or one of
-    /// machines and hypervisors that are none of ours, just where it has to be.
+    /// A dynamic state, which comes first on the way down as it was registered last; or a state
+    /// of a platform that this kernel does not run on.
     fn state(self) -> bindings::cpuhp_state {
         match self {
             Self::Leaving => bindings::cpuhp_state_CPUHP_AP_ONLINE_DYN,
@@ -55,53 +55,53 @@ impl DownStep {
     }
 }
 
-/// What runs on a CPU that goes down.
-type OnTheWay<'a> = dyn Fn() -> Result + Sync + 'a;
+/// Runs on a CPU that goes down.
+type Body<'a> = dyn Fn() -> Result + Sync + 'a;
 
-static ON_THE_WAY: StaticRef<&OnTheWay<'_>> = StaticRef::new();
+static BODY: StaticRef<&Body<'_>> = StaticRef::new();
 
-/// Calls `f`, and meanwhile `body` on each CPU that goes down, at that `moment`. If `body` fails
+/// Calls `f`, and meanwhile `body` on each CPU that goes down, at that `step`. If `body` fails
 /// the operation is rolled back and the CPU stays up; not so when it is dying. One caller at a
 /// time.
 pub(crate) fn at_down_step<R>(
-    moment: DownStep,
-    body: &OnTheWay<'_>,
+    step: DownStep,
+    body: &Body<'_>,
     f: impl FnOnce() -> R,
 ) -> Result<R> {
-    ON_THE_WAY.set((&raw const body).cast());
+    BODY.set((&raw const body).cast());
     // SAFETY: The callback stays valid until it is removed below; the name is static.
     let state = unsafe {
         bindings::__cpuhp_setup_state(
-            moment.state(),
+            step.state(),
             c"rcu_ptr:down".as_char_ptr(),
             false,
             None,
-            Some(on_the_way),
+            Some(down_callback),
             false,
         )
     };
     to_result(state)?;
     // A dynamic one has a number of its own.
-    let state = match moment {
+    let state = match step {
         DownStep::Leaving | DownStep::Dead => state as bindings::cpuhp_state,
-        _ => moment.state(),
+        _ => step.state(),
     };
     let ret = f();
     // SAFETY: Set up above.
     unsafe { bindings::__cpuhp_remove_state(state, false) };
-    ON_THE_WAY.clear();
+    BODY.clear();
     Ok(ret)
 }
 
-extern "C" fn on_the_way(_cpu: c_uint) -> c_int {
+extern "C" fn down_callback(_cpu: c_uint) -> c_int {
     // SAFETY: Set before the callback was registered, and valid until it is removed.
-    match unsafe { ON_THE_WAY.get() }.map_or(Ok(()), |body| body()) {
+    match unsafe { BODY.get() }.map_or(Ok(()), |body| body()) {
         Ok(()) => 0,
         Err(e) => e.to_errno(),
     }
 }
 
-/// Where code runs.
+/// The context that code runs in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Context {
     /// A task.
@@ -125,19 +125,19 @@ pub(crate) fn context() -> Context {
     }
 }
 
-/// Whether this is where a callback of call_rcu() may run: softirqs off, interrupts on.
+/// Whether softirqs are disabled and interrupts enabled, as in callbacks of call_rcu().
 pub(crate) fn is_bh_off() -> bool {
     // SAFETY: No requirements.
     unsafe { sys::rcu_ptr_shim_bh_is_off() }
 }
 
-/// Whether this may sleep.
+/// Whether the caller may sleep.
 pub(crate) fn may_sleep() -> bool {
     // SAFETY: No requirements.
     unsafe { sys::rcu_ptr_shim_may_sleep() }
 }
 
-/// Calls `f` with softirqs off.
+/// Calls `f` with softirqs disabled.
 pub(crate) fn bh_off<R>(f: impl FnOnce() -> R) -> R {
     // SAFETY: Tests call it with softirqs on; they are on again below.
     unsafe { sys::rcu_ptr_shim_bh_disable() };
@@ -147,13 +147,13 @@ pub(crate) fn bh_off<R>(f: impl FnOnce() -> R) -> R {
     ret
 }
 
-/// Whether interrupts are off.
+/// Whether interrupts are disabled.
 pub(crate) fn irqs_are_off() -> bool {
     // SAFETY: No requirements.
     unsafe { sys::rcu_ptr_shim_irqs_disabled() }
 }
 
-/// Calls `f` with preemption disabled, wherever this is.
+/// Calls `f` with preemption disabled. Not traced, so that it may be called at any tracepoint.
 pub(crate) fn preempt_off<R>(f: impl FnOnce() -> R) -> R {
     // SAFETY: On again below.
     unsafe { sys::rcu_ptr_shim_preempt_disable_notrace() };
@@ -163,7 +163,7 @@ pub(crate) fn preempt_off<R>(f: impl FnOnce() -> R) -> R {
     ret
 }
 
-/// Calls `f` with a raw spinlock held, the same for all, and interrupts off.
+/// Calls `f` with interrupts disabled, and a raw spinlock held that all callers share.
 ///
 /// # Context
 ///
@@ -177,7 +177,7 @@ pub(crate) fn raw_locked<R>(f: impl FnOnce() -> R) -> R {
     ret
 }
 
-/// Calls `f` with interrupts off.
+/// Calls `f` with interrupts disabled.
 pub(crate) fn irqs_off<R>(f: impl FnOnce() -> R) -> R {
     let _irqs = IrqsOff::save();
     f()

@@ -54,7 +54,7 @@ void rcu_ptr_shim_kmemleak_free(const void *ptr)
 	kmemleak_free(ptr);
 }
 
-/* Misuse: one warning of each kind. */
+/* One warning for each kind of misuse. */
 #define RCU_PTR_MISUSE(name, format, ...)				\
 void name(void *ptr, void *field, unsigned long caller)			\
 {									\
@@ -62,7 +62,7 @@ void name(void *ptr, void *field, unsigned long caller)			\
 		  __VA_ARGS__, (void *)caller);				\
 }
 
-/* Not a kernel address, so there is nothing to hide: %px. */
+/* %px: the value is not a kernel address, so it reveals none. */
 RCU_PTR_MISUSE(rcu_ptr_shim_warn_user,
 	       "%px (field %px) is no kernel address, leaked", ptr, field)
 RCU_PTR_MISUSE(rcu_ptr_shim_warn_align,
@@ -77,7 +77,7 @@ RCU_PTR_MISUSE(rcu_ptr_shim_warn_no_func,
 
 void rcu_ptr_shim_warn_barrier(void)
 {
-	WARN_ONCE(1, "rcu_ptr: a callback waits for callbacks; it does not, or it would wait for itself\n");
+	WARN_ONCE(1, "rcu_ptr: barrier in a callback; not waiting for callbacks\n");
 }
 
 void rcu_ptr_shim_warn_endless(unsigned long objects)

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The kernel's debug features as far as an object on its way through sees them: debugobjects,
-//! kmemleak, and the warnings about misuse.
+//! Hooks for debugobjects and kmemleak, and warnings about misuse.
 //!
 //! # Context
 //!
@@ -12,7 +11,7 @@ use super::generated as sys;
 use core::ptr::NonNull;
 use kernel::prelude::*;
 
-/// Tells debugobjects that `object` is queued. `false`: it is already.
+/// Registers `object` as queued with debugobjects. Returns `false` if it is queued already.
 #[inline]
 pub(crate) fn queue(object: NonNull<u8>) -> bool {
     if cfg!(not(CONFIG_DEBUG_OBJECTS_RCU_HEAD)) {
@@ -22,7 +21,7 @@ pub(crate) fn queue(object: NonNull<u8>) -> bool {
     unsafe { sys::rcu_ptr_shim_debug_queue(object.as_ptr().cast()) }
 }
 
-/// Tells debugobjects that `object` is about to be freed.
+/// Removes `object` from debugobjects before it is freed.
 #[inline]
 pub(crate) fn unqueue(object: *mut u8) {
     if cfg!(CONFIG_DEBUG_OBJECTS_RCU_HEAD) {
@@ -31,7 +30,7 @@ pub(crate) fn unqueue(object: *mut u8) {
     }
 }
 
-/// Tells kmemleak that nothing needs to point to `object` from now on (`kmemleak_ignore()`).
+/// Excludes `object`, which nothing need point to, from kmemleak's reports (`kmemleak_ignore()`).
 #[inline]
 pub(crate) fn kmemleak_ignore(object: NonNull<u8>) {
     if cfg!(CONFIG_DEBUG_KMEMLEAK) {
@@ -46,19 +45,19 @@ pub(crate) const OBJECTS: bool = cfg!(CONFIG_DEBUG_OBJECTS_RCU_HEAD);
 /// Whether debugobjects or kmemleak are called when objects are queued, which NMI can't do.
 pub(crate) const HOOKS: bool = cfg!(any(CONFIG_DEBUG_OBJECTS_RCU_HEAD, CONFIG_DEBUG_KMEMLEAK));
 
-/// Has kmemleak look for pointers in a block of `bytes` bytes at `base`.
+/// Registers a block of `bytes` bytes at `base` with kmemleak, which then scans it for pointers.
 ///
 /// # Context
 ///
 /// Any but NMI, no raw spinlock held.
 pub(crate) fn kmemleak_scan(base: usize, bytes: usize) {
     if cfg!(CONFIG_DEBUG_KMEMLEAK) {
-        // SAFETY: The block is a page with an initialised content, until `kmemleak_free()`.
+        // SAFETY: The block is an initialised page until `kmemleak_free()`.
         unsafe { sys::rcu_ptr_shim_kmemleak_scan(base as *const c_void, bytes) };
     }
 }
 
-/// Ends [`kmemleak_scan()`], in the same contexts.
+/// Reverts [`kmemleak_scan()`], in the same contexts.
 pub(crate) fn kmemleak_free(base: usize) {
     if cfg!(CONFIG_DEBUG_KMEMLEAK) {
         // SAFETY: kmemleak only uses the address.
@@ -66,10 +65,10 @@ pub(crate) fn kmemleak_free(base: usize) {
     }
 }
 
-/// What is wrong with an object that was handed in.
+/// Misuse of a function of rcu_ptr.h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Misuse {
-    /// Object or field is no kernel address.
+    /// Object or field is not at a kernel address.
     User,
     /// Object or field is not aligned to a pointer.
     Align,
@@ -77,11 +76,11 @@ pub(crate) enum Misuse {
     Offset,
     /// The object is queued already (seen with DEBUG_OBJECTS_RCU_HEAD only).
     Double,
-    /// There is no function to call.
+    /// The callback is NULL.
     NoFunc,
 }
 
-/// One warning per kind of misuse, with the caller. The object is leaked.
+/// Warns of misuse, once per kind, with the caller. The object is leaked.
 #[cold]
 pub(crate) fn warn(what: Misuse, object: *mut u8, field: *mut u8, caller: usize) {
     let warn = match what {
@@ -95,14 +94,15 @@ pub(crate) fn warn(what: Misuse, object: *mut u8, field: *mut u8, caller: usize)
     unsafe { warn(object.cast(), field.cast(), caller as c_ulong) };
 }
 
-/// A batch was about to be freed before its grace period: a bug in here, and the batch is leaked.
+/// Warns that the grace period of a batch has not ended when it is to be freed: an internal error.
+/// The batch is leaked.
 #[cold]
 pub(crate) fn warn_early(batch: *const u8) {
     // SAFETY: The shim only prints its argument.
     unsafe { sys::rcu_ptr_shim_warn_early(batch.cast_mut().cast()) };
 }
 
-/// An object of cache `name` was freed twice, the second time by `caller` if that is known.
+/// Warns of a double free into cache `name`; `caller`: of the second free, 0 if unknown.
 #[cold]
 pub(crate) fn warn_freed_twice(name: &CStr, object: usize, caller: usize) {
     // SAFETY: The shim only prints its arguments.
@@ -111,22 +111,22 @@ pub(crate) fn warn_freed_twice(name: &CStr, object: usize, caller: usize) {
     };
 }
 
-/// More contexts are nested in calls of cache `name` than a cursor has room for.
+/// Warns that more contexts are nested in functions of cache `name` than a cursor supports.
 #[cold]
 pub(crate) fn warn_nested(name: &CStr) {
     // SAFETY: The shim only prints its argument.
     unsafe { sys::rcu_ptr_shim_warn_nested(name.as_char_ptr()) };
 }
 
-/// A list of `objects` objects through their fields was not what was pushed, and is leaked: one of
-/// them was queued again while it was linked.
+/// Warns that a list of `objects` objects is broken, as one was queued again while it was linked.
+/// The list is leaked.
 #[cold]
 pub(crate) fn warn_endless(objects: usize) {
     // SAFETY: The shim only prints its argument.
     unsafe { sys::rcu_ptr_shim_warn_endless(objects as c_ulong) };
 }
 
-/// A cache is destroyed while its user holds objects, or has given more back than it had.
+/// Warns that a cache is destroyed with `objects` objects allocated; negative: freed too often.
 #[cold]
 pub(crate) fn warn_held(name: &CStr, objects: i64, caller: usize) {
     // SAFETY: The shim only prints its arguments.
@@ -135,7 +135,7 @@ pub(crate) fn warn_held(name: &CStr, objects: i64, caller: usize) {
     };
 }
 
-/// Warns once that zeroes were asked for where objects are constructed.
+/// Warns once of `__GFP_ZERO` for a cache with a constructor.
 #[cold]
 pub(crate) fn warn_zero_constructed() {
     // SAFETY: No requirements.

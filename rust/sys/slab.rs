@@ -285,10 +285,10 @@ pub(crate) fn for_sheaf(gfp: u32) -> u32 {
 
 /// Of a caller that may sleep and can do without: light on reclaim.
 pub(crate) const GFP_TASK: u32 = bindings::GFP_KERNEL | GFP_TRY;
-/// Of a refill, which is tried again when it is missed again: reclaim, which may wait for a slow
-/// device, is left to kswapd.
+/// Of a refill, which the next miss retries: reclaim, which may wait for a slow device, is left to
+/// kswapd.
 pub(crate) const GFP_REFILL: u32 = GFP_ATOMIC;
-/// Flags of an attempt that may fail: not hard, not from the reserves, without a complaint.
+/// Flags of an attempt that may fail: no retries, no memory reserves, no warning.
 const GFP_TRY: u32 = sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_TRY;
 /// Flags of an attempt that may not sleep, and may fail.
 pub(crate) const GFP_ATOMIC: u32 = bindings::GFP_NOWAIT | GFP_TRY;

@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn callback_waits_for_callbacks() -> Result {
         let before = CALLED.load(Relaxed);
-        expect_splat!("rcu_ptr: a callback waits for callbacks", {
+        expect_splat!("rcu_ptr: barrier in a callback", {
             with_head(|head| {
                 // SAFETY: The callback has returned when the barrier has.
                 unsafe { core::call(head, true, waits as core::Func) };
