@@ -192,7 +192,7 @@ impl<T: Send, A: KvFree, C: CallbackContext> Drop for RcuBox<T, A, C> {
     fn drop(&mut self) {
         if needs_drop::<T>() {
             // SAFETY: By the type invariants; it has a destructor. A `T` is `Send` and borrows
-            // nothing, so it may be dropped in the worker, whenever that is.
+            // nothing, so it may be dropped in the worker at any later time.
             unsafe { Storage::<T, A>::call(self.0, C::MAY_SLEEP, reclaim::<T, A>) };
         } else {
             // SAFETY: By the type invariants.
@@ -209,8 +209,8 @@ impl<T: Send, A: KvFree, C: CallbackContext> Drop for RcuBox<T, A, C> {
 pub(super) unsafe extern "C" fn reclaim<T, A: KvFree>(head: *mut sys::core::Head) {
     // SAFETY: By the safety requirements of this function.
     let object = unsafe { Storage::<T, A>::of_head(head) };
-    // SAFETY: Live, and the caller's alone: the box is gone, and all readers that found the object
-    // under RCU.
+    // SAFETY: Live, and only the caller has access: the box is gone, and all readers that found the
+    // object under RCU have left their critical sections.
     unsafe { ptr::drop_in_place(object.as_ptr()) };
     // SAFETY: As above.
     unsafe { Storage::<T, A>::free(object) };

@@ -75,9 +75,9 @@ pub(crate) fn decide(taken: c_uint, insert: impl FnOnce() -> bool) -> c_uint {
     if !sys::is_watching() {
         return sys::NOT_WATCHING;
     }
-    // ORDERING: None is needed. This is a read-side critical section: a context that has raised the
-    // counter waits for a grace period, which either ends after the insertion, or begins before
-    // this load and so is seen by it.
+    // ORDERING: None needed: this is a read-side critical section. A context that has incremented
+    // the counter waits for a grace period, which either ends after the insertion, or starts before
+    // this load, which then sees the increment.
     if DESTROYING.load(Relaxed) != 0 {
         return sys::WHILE_DESTROYING;
     }
@@ -106,8 +106,8 @@ pub(crate) fn rest(sleep: Option<impl FnOnce()>, original: impl FnOnce()) {
     original();
 }
 
-/// Everything that came to the engine is freed when this returns, and nothing comes meanwhile: as
-/// long as the counter is up.
+/// Waits until the engine has freed all objects. No new ones are inserted meanwhile, as the caller
+/// has incremented [`DESTROYING`].
 fn flush() {
     sys::synchronize_rcu();
     wait_for_none(&SLEEPING);

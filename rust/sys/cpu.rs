@@ -63,11 +63,7 @@ static BODY: StaticRef<&Body<'_>> = StaticRef::new();
 /// Calls `f`, and meanwhile `body` on each CPU that goes down, at that `step`. If `body` fails
 /// the operation is rolled back and the CPU stays up; not so when it is dying. One caller at a
 /// time.
-pub(crate) fn at_down_step<R>(
-    step: DownStep,
-    body: &Body<'_>,
-    f: impl FnOnce() -> R,
-) -> Result<R> {
+pub(crate) fn at_down_step<R>(step: DownStep, body: &Body<'_>, f: impl FnOnce() -> R) -> Result<R> {
     BODY.set((&raw const body).cast());
     // SAFETY: The callback stays valid until it is removed below; the name is static.
     let state = unsafe {

@@ -143,10 +143,10 @@ pub(super) fn enable() {
 ///
 /// Process context on a CPU that is to go down, before the threads of that CPU are parked.
 pub(super) fn disable() {
-    // SAFETY: No requirements. A context that saw the old value on this CPU has queued by now, as
-    // its preemption was off.
+    // SAFETY: No requirements. A context that saw the old value on this CPU has queued its item by
+    // now, as it had preemption disabled.
     unsafe { sys::rcu_ptr_shim_set_irq_works_run(false) };
-    // Elsewhere the kernel itself lets them run, as late as can be.
+    // Without PREEMPT_RT the kernel itself runs them, as late as possible.
     if cfg!(CONFIG_PREEMPT_RT) {
         pin_init::stack_pin_init!(let last = IrqWork::new(Urgency::Now, Nothing));
         last.queue_anyway();

@@ -274,8 +274,8 @@ impl<H: Handler> DelayedWork<H> {
     /// Several callers may wait. None may use mod_delayed_work_on() to have the item run now: who
     /// waits for it already is left on the worklist without it, and does not wait for it any more.
     pub(crate) fn flush(&self) {
-        // What is pending may come after an instance that runs, which may be what is waited for
-        // first. Later ones are not waited for.
+        // A pending item may be queued behind a running instance of it, so two flushes may be
+        // needed. Later instances are not waited for.
         let mut left = if self.is_pending() { 2 } else { 1 };
         while left > 0 {
             // SAFETY: As above.
