@@ -16,8 +16,8 @@ BARRIER=/sys/kernel/debug/rcu_ptr/barrier
 TAKEOVER_STATS=/sys/kernel/debug/rcu_ptr_takeover/stats
 TRACING=/sys/kernel/tracing
 EVENTS=$TRACING/events/rcu_ptr
-MODULES="rcu_ptr_kernel_client rcu_ptr_bench rcu_ptr_client_c rcu_ptr_client_rs rcu_ptr_nmi_hash rcu_ptr_sleepers
-	rcu_ptr_takeover rcu_ptr"
+MODULES="rcu_ptr_kernel_client rcu_ptr_bench rcu_ptr_client_c rcu_ptr_client_cache rcu_ptr_client_rs
+	rcu_ptr_nmi_hash rcu_ptr_sleepers rcu_ptr_takeover rcu_ptr"
 
 # One record of the log, which is limited to 1024 bytes.
 say() {
