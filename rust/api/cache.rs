@@ -32,6 +32,15 @@ use kernel::{alloc::Flags, prelude::*};
 
 /// What may be changed while a cache is in use (`struct rcu_ptr_cache_limits`). 0, the default,
 /// leaves each to the cache.
+///
+/// ```ignore
+/// # use super::rcu_ptr::{Cache, CacheLimits};
+/// # use kernel::prelude::*;
+/// # fn example(cache: &Cache<u64>) -> Result {
+/// cache.set_limits(CacheLimits { wait_limit: 1 << 20, ..CacheLimits::default() })?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Default)]
 pub struct CacheLimits {
     /// Objects in a sheaf, at most 56.
@@ -196,8 +205,21 @@ impl<T> Cache<T> {
     }
 }
 
-/// Owns an object that has not been published: given back when it is dropped, at once unless a `T`
-/// has a destructor, which does not run here.
+/// Owns an object that has not been published. When it is dropped the object is freed: immediately,
+/// unless a `T` has a destructor, which runs later in process context.
+///
+/// ```ignore
+/// # use super::rcu_ptr::{Cache, CacheBox, UniqueCacheBox};
+/// # use kernel::prelude::*;
+/// # fn example(cache: &Cache<u64>) -> Result {
+/// let mut key: UniqueCacheBox<'_, u64> = cache.alloc(1, GFP_KERNEL)?;
+/// *key += 1;
+/// let key: CacheBox<'_, u64> = key.share();
+/// // For readers from here on: freed after a grace period.
+/// drop(key);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Context
 ///
@@ -217,7 +239,7 @@ unsafe impl<T: Send> Send for UniqueCacheBox<'_, T> {}
 unsafe impl<T: Send + Sync> Sync for UniqueCacheBox<'_, T> {}
 
 impl<'a, T> UniqueCacheBox<'a, T> {
-    /// From now on readers may see it: it is freed after a grace period.
+    /// Allows readers to see it: it is freed after a grace period.
     #[inline]
     pub fn share(self) -> CacheBox<'a, T> {
         let this = ManuallyDrop::new(self);

@@ -139,8 +139,26 @@ impl<T> Drop for CacheSlot<'_, T> {
     }
 }
 
-/// A cache, and slots for its objects: what a hash table is made of. It can be shared as a whole,
-/// in an `Arc` or a static, as nothing in it borrows from elsewhere.
+/// A cache, and slots for its objects, to build a hash table. It borrows nothing, so it can be in an
+/// `Arc` or a static.
+///
+/// ```ignore
+/// # use super::rcu_ptr::{Cache, CacheTable};
+/// # use kernel::{prelude::*, sync::rcu};
+/// # fn example() -> Result {
+/// let table = CacheTable::new(Cache::<u64>::new(c"my_keys")?, 64)?;
+/// let key = table.cache().alloc(7, GFP_KERNEL)?.share();
+/// // The object that was there is freed after a grace period.
+/// drop(table.swap(7 % table.len(), Some(key)));
+///
+/// let guard = rcu::read_lock();
+/// if let Some(key) = table.load(7, &guard) {
+///     pr_info!("{}\n", *key);
+///     drop(table.remove(7, key));
+/// }
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// When it is dropped its objects are freed after a grace period, and then the cache goes.
 ///
@@ -182,19 +200,19 @@ impl<T> CacheTable<T> {
         &self.cache
     }
 
-    /// Slots.
+    /// The number of slots.
     #[inline]
     pub fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no slots.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
-    /// What is in slot `i`, for a reader. `None` too where there is no such slot.
+    /// The object in slot `i`, for a reader. `None` also if there is no such slot.
     #[inline]
     pub fn load<'rcu>(&self, i: usize, guard: &'rcu rcu::Guard) -> Option<&'rcu T> {
         self.slots.get(i)?.load(guard)
@@ -220,7 +238,7 @@ impl<T> CacheTable<T> {
         }
     }
 
-    /// Takes the object that [`Self::load()`] found in slot `i` out, if it is still there.
+    /// Removes the object that [`Self::load()`] found in slot `i`, if it is still there.
     #[inline]
     pub fn remove(&self, i: usize, seen: &T) -> Option<CacheBox<'_, T>> {
         self.slots.get(i)?.remove(seen, &self.cache)

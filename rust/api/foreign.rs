@@ -4,8 +4,25 @@
 
 use kernel::{prelude::*, sync::rcu, types::ForeignOwnable};
 
-/// What is owned by a foreign pointer, and stays for readers until a grace period after its owner
-/// has let go of it.
+/// Objects behind a foreign pointer whose memory is kept for RCU readers: it stays valid for a grace
+/// period after the owner has dropped it.
+///
+/// ```ignore
+/// # use super::rcu_ptr::{ForeignOwnableRcu, RcuKBox, RcuSlot};
+/// # use kernel::{prelude::*, sync::rcu, xarray::{AllocKind, XArray}};
+/// # fn example() -> Result {
+/// // An XArray owns boxes; one that is replaced is dropped after a grace period.
+/// let array = KBox::pin_init(XArray::<RcuKBox<u64>>::new(AllocKind::Alloc), GFP_KERNEL)?;
+/// drop(array.lock().store(0, RcuKBox::<u64>::new(1, GFP_KERNEL)?, GFP_KERNEL));
+///
+/// // Code that is generic over what readers find.
+/// fn is_empty<P: ForeignOwnableRcu>(slot: &RcuSlot<P>) -> bool {
+///     slot.load(&rcu::read_lock()).is_none()
+/// }
+/// # let _ = is_empty::<RcuKBox<u64>>;
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Safety
 ///
@@ -14,7 +31,7 @@ use kernel::{prelude::*, sync::rcu, types::ForeignOwnable};
 /// [`ForeignOwnable::from_foreign()`] made of it is dropped, and nothing else has its address as
 /// long.
 pub unsafe trait ForeignOwnableRcu: ForeignOwnable {
-    /// What readers get.
+    /// A reader's reference.
     type RcuBorrowed<'rcu>
     where
         Self: 'rcu;
@@ -27,8 +44,8 @@ pub unsafe trait ForeignOwnableRcu: ForeignOwnable {
     ///
     /// # Safety
     ///
-    /// `ptr` is from [`ForeignOwnable::into_foreign()`], and was found inside the read-side
-    /// critical section of `guard` where its owner had not let go of it yet.
+    /// `ptr` is from [`ForeignOwnable::into_foreign()`], and was found inside the read-side critical
+    /// section of `guard`, before its owner dropped it.
     unsafe fn rcu_borrow<'rcu>(
         ptr: *mut c_void,
         guard: &'rcu rcu::Guard,

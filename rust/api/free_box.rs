@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A box that lets go of what it owns at once, and of its memory after a grace period.
+//! A box that drops its contents immediately, and frees its memory after a grace period.
 
 use super::{
     foreign::ForeignOwnableRcu,

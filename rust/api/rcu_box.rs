@@ -25,7 +25,21 @@ use kernel::{
 };
 use pin_init::{raw_init, raw_try_init};
 
-/// Where what comes after the grace period runs: [`BhOff`] or [`MaySleep`].
+/// The context of destructors and closures after the grace period: [`BhOff`] or [`MaySleep`].
+///
+/// ```ignore
+/// # use super::rcu_ptr::{BhOff, CallbackContext, KvFree, MaySleep, RcuBox};
+/// # use kernel::{alloc::allocator::{Kmalloc, Vmalloc}, prelude::*};
+/// fn boxed<A: KvFree, C: CallbackContext>(key: u64) -> Result<RcuBox<u64, A, C>> {
+///     RcuBox::new(key, GFP_KERNEL)
+/// }
+///
+/// # fn example() -> Result {
+/// drop(boxed::<Kmalloc, BhOff>(1)?);
+/// drop(boxed::<Vmalloc, MaySleep>(2)?);
+/// # Ok(())
+/// # }
+/// ```
 pub trait CallbackContext: sealed::CallbackContext {}
 impl<C: sealed::CallbackContext> CallbackContext for C {}
 
@@ -94,12 +108,42 @@ pub struct RcuBox<T: Send + 'static, A: KvFree = Kmalloc, C: CallbackContext = B
 
 /// An [`RcuBox`] of kmalloc().
 pub type RcuKBox<T> = RcuBox<T, Kmalloc>;
-/// An [`RcuBox`] of vmalloc().
+/// An [`RcuBox`] of vmalloc(), as [`RcuKBox`] otherwise.
 pub type RcuVBox<T> = RcuBox<T, Vmalloc>;
 /// An [`RcuBox`] of kvmalloc(): for objects that may be large, by an initializer if the stack can't
 /// hold them.
+///
+/// ```ignore
+/// # use super::rcu_ptr::{RcuKVBox, RcuVBox};
+/// # use kernel::prelude::*;
+/// # fn example() -> Result {
+/// let large = RcuKVBox::<[u64; 20_000]>::new(pin_init::init_array_from_fn(|i| i as u64), GFP_KERNEL)?;
+/// let pages = RcuVBox::<[u64; 1000]>::new(pin_init::init_array_from_fn(|i| i as u64), GFP_KERNEL)?;
+/// pr_info!("{}\n", large[7] + pages[8]);
+/// # Ok(())
+/// # }
+/// ```
 pub type RcuKVBox<T> = RcuBox<T, KVmalloc>;
-/// An [`RcuBox`] whose object is dropped where it may sleep.
+/// An [`RcuBox`] whose object is dropped in process context, where its destructor may sleep.
+///
+/// ```ignore
+/// # use super::rcu_ptr::{RcuBox, RcuSleepBox};
+/// # use kernel::{prelude::*, time::{delay::fsleep, Delta}};
+/// struct Device;
+///
+/// impl Drop for Device {
+///     fn drop(&mut self) {
+///         fsleep(Delta::from_millis(1));
+///     }
+/// }
+///
+/// # fn example() -> Result {
+/// let device: RcuSleepBox<Device> = RcuBox::new(Device, GFP_KERNEL)?;
+/// // In any context.
+/// drop(device);
+/// # Ok(())
+/// # }
+/// ```
 pub type RcuSleepBox<T, A = Kmalloc> = RcuBox<T, A, MaySleep>;
 
 // SAFETY: The box owns its `T`, and may be dropped anywhere. References that readers hold past that
