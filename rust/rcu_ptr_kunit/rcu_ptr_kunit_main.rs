@@ -26,7 +26,10 @@
 
 // The files of rust/sys that this module uses: docs/reading.md. `shared`: another one uses the rest.
 #[path = "../sys"]
-#[expect(clippy::duplicate_mod, reason = "rust/api has its own cache.rs and core.rs")]
+#[expect(
+    clippy::duplicate_mod,
+    reason = "rust/api has its own cache.rs and core.rs"
+)]
 mod sys {
     #[expect(dead_code, reason = "shared")]
     pub(crate) mod alloc;

@@ -19,6 +19,7 @@ use crate::{
     sys::{
         context::{self, CpusStay},
         gp,
+        pinned_timer::jiffies,
         shrinker::Shrink,
         trace,
         work::Handler,
@@ -52,7 +53,7 @@ pub(super) fn check_limits_with(cache: &Cache, node: usize, change: impl FnOnce(
     // sees that the reaper has run.
     if (may_idle || unused) && !cache.reaping.load(Relaxed) && !cache.reaping.xchg(true, Full) {
         let interval = params::drain_jiffies();
-        cache.reap_due.set(gp::jiffies() + interval as u64);
+        cache.reap_due.set(jiffies() as u64 + interval as u64);
         cache.reap.queue(wq, interval);
         // A shorter interval may have been set before the deadline was.
         if params::drain_jiffies() < interval {
@@ -66,7 +67,7 @@ pub(super) fn bring_reaper_forward(cache: &Cache) {
     let interval = params::drain_jiffies();
     if cache
         .reap_due
-        .bring_forward(gp::jiffies() + interval as u64)
+        .bring_forward(jiffies() as u64 + interval as u64)
     {
         cache.reap.modify(&Sheaves::get().reclaim_wq, interval);
     }
