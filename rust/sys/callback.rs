@@ -8,7 +8,7 @@
 
 use super::{
     debug::{self, Misuse},
-    generated::{self as sys, Func, ObjectFn},
+    generated::{self as sys, ObjectFn},
     trace,
 };
 use core::ptr::NonNull;
@@ -16,6 +16,9 @@ use kernel::{
     bindings,
     sync::atomic::{Atomic, Relaxed},
 };
+
+/// A callback.
+pub(crate) type Func = sys::Func;
 
 /// The function pointer of a head, which C code may read.
 ///
