@@ -26,7 +26,7 @@
 #include "../sys/rs.h"
 
 /*
- * The common path of engine lockless: functions of rust/rcu_ptr/exports.rs.  For
+ * The fast path of engine lockless: functions of rust/rcu_ptr/exports.rs.  For
  * anything else they jump to a function below, where _RET_IP_ is still the
  * caller's address.
  */
