@@ -127,7 +127,7 @@ impl Stock {
         self.extra = sheaves;
     }
 
-    /// Sheaves above the limit, including what is allowed on top of it.
+    /// Sheaves above the limit and what is allowed on top of it.
     pub(crate) fn excess(&self) -> Surplus {
         Surplus {
             full: self.full.len().saturating_sub(self.limit + self.extra),

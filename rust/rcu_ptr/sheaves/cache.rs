@@ -526,8 +526,9 @@ impl Cache {
             && args.ctor.is_none();
         // No reuse slots, i.e. free() waits for a grace period, where reuse at once would skip
         // - the slab's checks, or zeroing on free;
-        // - the destructor, which can't run in any context;
-        // - the SRCU domain: the slab would free the memory without waiting for it.
+        // - the destructor, which needs process context;
+        // - the SRCU domain of a typesafe cache: the slab would free the memory without waiting for
+        //   it.
         let reuse = if no_reuse
             || zero_on_reuse && checks.init_on_free
             || args.dtor.is_some()

@@ -97,7 +97,7 @@ impl Limits {
 }
 
 impl ActiveLimits {
-    /// Applies `limits` to objects of `size` bytes.
+    /// Resolves `limits` for objects of `size` bytes.
     ///
     /// # Errors
     ///

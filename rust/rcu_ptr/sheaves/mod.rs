@@ -106,7 +106,7 @@ pub(crate) struct Sheaves {
     dtor_wq: WorkQueue,
     refill_wq: WorkQueue,
     /// Per-CPU tables to find double frees.
-    seen: PerCpu<reclaim::CpuMarks>,
+    marks: PerCpu<reclaim::CpuMarks>,
 }
 
 single!(Sheaves);
@@ -135,7 +135,7 @@ impl Sheaves {
             reclaim_wq: WorkQueue::new(c"rcu_ptr_sheaf_reclaim")?,
             dtor_wq: WorkQueue::new(c"rcu_ptr_sheaf_dtor")?,
             refill_wq: WorkQueue::for_refills(c"rcu_ptr_sheaf_refill")?,
-            seen: PerCpu::new(|_| reclaim::CpuMarks::new())?,
+            marks: PerCpu::new(|_| reclaim::CpuMarks::new())?,
         })
     }
 

@@ -104,8 +104,9 @@ impl Handler for CacheMonitorWork {
         let here = Here::new(&self.cache, &pin);
         let pcs = self.cache.pcs.of(self.cpu);
         if context::this_cpu(&pin) != self.cpu {
-            // The CPU is going down, or has been up again since. With preemption disabled an online
-            // CPU stays so. Otherwise nothing is left once [`SheafHotplug::dead()`] has run.
+            // The CPU is going down, or has been up again since. Move the work there if the CPU is
+            // online, which it stays while preemption is disabled; otherwise retry, until
+            // [`SheafHotplug::dead()`] cancels the work.
             if context::is_online(self.cpu) {
                 pcs.monitor.queue_on(self.cpu, wq, 1);
             } else {

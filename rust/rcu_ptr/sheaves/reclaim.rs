@@ -371,10 +371,10 @@ impl CpuMarks {
     /// Returns a slot of `sheaf` whose object is in another one as well.
     fn find_double(sheaf: &FullSheaf) -> Option<usize> {
         let irqs = IrqsOff::save();
-        let here = Sheaves::get().seen.this(&irqs);
+        let here = Sheaves::get().marks.this(&irqs);
         // SAFETY: With interrupts off this is the only user on this CPU, as there is none in NMI.
-        let seen = unsafe { &mut *here.0.get() };
-        seen.find_double(sheaf)
+        let marks = unsafe { &mut *here.0.get() };
+        marks.find_double(sheaf)
     }
 }
 
