@@ -3,30 +3,30 @@
 #
 # run.sh [KSRC]: runs the litmus tests here in the memory model of this kernel source
 #
-# Each test is a claim: its outcome is 'Never' satisfied. Its head names flaws, each with a sed script
-# that puts it into the body: then the outcome is 'Sometimes' satisfied, so the claim can fail. herd7 is
-# fetched into the cache if it is not installed.
+# Each test is a claim whose outcome must be 'Never' satisfied. Its header lists flaws, each with a sed
+# script that adds it to the body: then the outcome must be 'Sometimes' satisfied, as proof that the test
+# can fail. herd7 is downloaded into the cache if it is not installed.
 
 # shellcheck source=scripts/lib/all.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/lib/all.sh"
 
-# flaws TEST: a line for each, its name and its script
+# flaws TEST: prints name and script of each flaw, a line each
 flaws()
 {
 	awk '/^ \* Flaw / { name = $3; sub(":", "", name) } sub(/^ \*\t/, "") { print name, $0 }' "$1"
 }
 
-# observed TEST: what herd7 says
+# observed TEST: prints the observation of herd7
 observed()
 {
 	(cd "$MODEL" && "${HERD[@]}" -conf linux-kernel.cfg "$1") </dev/null |
 		sed -n 's/^Observation [^ ]* \([A-Za-z]*\) .*/\1/p'
 }
 
-# Debian suites with the package, which stable releases up to trixie do not have.
+# Debian suites with the package; stable releases up to trixie don't have it.
 HERD_SUITES=(forky sid)
 
-# unpack_herd SUITE DIRECTORY: herd7 with the libc that it was built for
+# unpack_herd SUITE DIRECTORY: unpacks herd7 and the libc that it was built for
 unpack_herd()
 {
 	local suite=$1 dir=$2 package parts deb
@@ -47,7 +47,7 @@ unpack_herd()
 	mv "$dir.part" "$dir"
 }
 
-# find_herd: sets HERD, the command; an installed herd7, or one in the cache
+# find_herd: sets HERD to the command: an installed herd7, or the one in the cache
 find_herd()
 {
 	local dir=$CACHE/herd suite loader
@@ -64,7 +64,7 @@ find_herd()
 				! unpack_herd "$suite" "$dir" || exit 0
 			done
 			exit 1
-		) || die "herd7 is missing: mend the network, or install it (Debian package herdtools7, or opam install herdtools7)"
+		) || die "herd7 is missing: check the network, or install it (Debian package herdtools7, or opam install herdtools7)"
 	fi
 	loader=$(find "$dir/usr/lib" -name 'ld-linux-*.so.*' -type f -print -quit)
 	HERD=("$loader" --library-path "$(dirname "$loader")" "$dir/usr/bin/herd7"
@@ -84,7 +84,7 @@ FLAWED=$(mktemp -d)
 trap 'rm -rf "$FLAWED"' EXIT
 bad=0
 
-# check TEST RESULT
+# check TEST RESULT: compares the observation with the expected result
 check()
 {
 	local got

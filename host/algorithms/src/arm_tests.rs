@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Arming the monitor against a model: contexts that decide under the lock and act without it, in every
-//! order of their steps. Whatever comes in between, no object waits for a monitor that does not come, or
-//! comes later than was promised.
+//! Arming the monitor, in a model: contexts that decide under the lock and act without it,
+//! interleaved at random. No object waits for a monitor that does not run, or runs too late.
 
 use crate::rfc::arm::{self, Arming, Kick, Monitor, Timed};
 use proptest::prelude::*;
@@ -11,26 +10,26 @@ use std::{
     collections::VecDeque,
 };
 
-/// Objects that call for the fast monitor.
+/// The number of objects that need the fast monitor.
 const FAST: usize = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Event {
     Nothing,
-    /// An object comes on this CPU: an NMI or interrupt, or a task.
+    /// An object is queued on this CPU, by an NMI, an interrupt or a task.
     Push,
     /// The irq_work runs, if it is queued.
     IrqWork,
     /// Time passes.
     Time(usize),
-    /// The monitor's work runs, if its timer has fired.
+    /// The work of the monitor runs, if its timer has expired.
     Monitor,
-    /// A barrier or the shrinker takes what is queued, and leaves the monitor alone.
+    /// A barrier or the shrinker removes all queued objects, and leaves the monitor alone.
     Drain,
     /// The drain interval is set.
     Interval(usize),
-    /// The CPU goes down: none of its contexts runs any more, nor the irq_work if it is late. What is queued goes
-    /// into a batch unless these are `busy`.
+    /// The CPU dies: none of its contexts runs any more, nor its irq_work. Queued objects go into a
+    /// batch unless all batches are `busy`.
     Dies {
         busy: bool,
     },
@@ -41,7 +40,7 @@ struct Cpu {
     now: Cell<usize>,
     interval: Cell<usize>,
     queued: Cell<usize>,
-    /// When the first of them came, by the interval as it was set then or later.
+    /// When the first of them has to be drained, by the current interval or a later shorter one.
     due: Cell<Option<usize>>,
     irq_work: Cell<bool>,
     timer: Cell<Option<usize>>,
@@ -74,7 +73,7 @@ impl Cpu {
         }
     }
 
-    /// Another context comes, on this CPU or on another.
+    /// Runs the next event, as another context on this CPU or another one.
     fn event(&self) {
         if self.depth.get() == 4 {
             return;
@@ -117,7 +116,7 @@ impl Cpu {
                     arm::arm(self, 0);
                 }
             }
-            // Not between a decision and what follows, where interrupts are off.
+            // Not between a decision and its action, where interrupts are off.
             Event::Time(_) if self.depth.get() > 1 => {}
             Event::Time(n) => self.now.set(self.now.get().wrapping_add(n)),
             Event::Monitor => {
@@ -144,7 +143,7 @@ impl Cpu {
                 self.event();
                 arm::arm(self, 1);
             }
-            // The contexts that it would have to wait for.
+            // Not while contexts run on the CPU.
             Event::Dies { .. } if self.depth.get() > 1 => {}
             Event::Dies { busy } => {
                 self.is_dead.set(true);
@@ -165,7 +164,7 @@ impl Cpu {
             .is_some_and(|at| at.wrapping_sub(self.now.get()) as isize <= 0)
     }
 
-    /// All contexts are done, and irq_works run: whatever is queued has a timer, and in time.
+    /// All contexts are done, and irq_works run: queued objects have a timer that expires in time.
     fn check(&self) {
         self.events.borrow_mut().clear();
         let start = self.now.get();
@@ -178,7 +177,7 @@ impl Cpu {
         if self.wanted() == Monitor::Fast {
             assert!(left <= 1, "a block's worth waits for {left} jiffies");
         }
-        // Time has passed where the irq_work was late.
+        // The irq_work may have been late, so less than the interval may be left.
         let most = self.interval.get() as isize;
         assert!(left <= most, "objects wait for {left} jiffies of {most}");
     }
@@ -239,7 +238,8 @@ proptest! {
     }
 }
 
-/// One irq_work for any number of objects, until it runs; one that is needed at once is no lazy one.
+/// One irq_work is queued for any number of objects, until it runs; one for now in addition to a
+/// lazy one.
 #[test]
 fn kicks_once() {
     let mut arming = Arming::new();
@@ -252,7 +252,7 @@ fn kicks_once() {
     assert_eq!(arming.kick(Kick::Lazy), Kick::Lazy);
 }
 
-/// The timer is set where the monitor has to run, or sooner than it would, and only there.
+/// The timer is set only if the monitor has to run, or to run sooner.
 #[test]
 fn sets_the_timer_where_it_is_late() {
     let cpu = Cpu::new(Vec::new());
@@ -265,7 +265,7 @@ fn sets_the_timer_where_it_is_late() {
     assert_eq!(set_for(0), None);
     assert_eq!(set_for(1), Some(100));
     assert_eq!(set_for(1), None);
-    // An interval that is shorter counts at once, even where nothing is queued.
+    // A shorter interval is applied at once, even if nothing is queued.
     cpu.interval.set(101);
     assert_eq!(set_for(1), None);
     cpu.interval.set(99);
@@ -281,7 +281,7 @@ fn sets_the_timer_where_it_is_late() {
     assert_eq!(set_for(FAST), Some(1));
 }
 
-/// What a call looks at first says whether it has to look at what is queued.
+/// can_be_late() is true exactly if is_late() may be, for some number of queued objects.
 #[test]
 fn can_be_late_where_it_may_be() {
     let monitors = [Monitor::Idle, Monitor::Slow, Monitor::Fast];

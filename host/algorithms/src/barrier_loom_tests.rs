@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Barriers of engine `rfc` that take turns, under loom: each has what its own thread queued before, whether it
-//! takes a turn or shares one.
+//! Concurrent barriers of engine `rfc` under loom: each frees the objects that its thread queued
+//! before, whether it takes a turn of its own or shares one.
 
 use crate::{
     rfc::barrier::{barrier, RfcBarrier},
@@ -15,11 +15,11 @@ use loom::{
     thread,
 };
 
-/// An engine that takes and frees an object of each thread, or has this wrong.
+/// An engine with one object per thread.
 struct Model {
     turns: AtomicLink,
     mutex: Mutex<()>,
-    /// Nothing but the barriers orders these.
+    /// Accessed with relaxed ordering: only the barriers order them.
     queued: [AtomicBool; 3],
     freed: [AtomicBool; 3],
     no_mb: bool,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The barrier of engine `rfc` against a model: whatever moves objects from place to place between two of its
-//! steps, all that were there before are freed, and none before its grace period.
+//! The barrier of engine `rfc`, in a model: whatever moves objects between its steps, all objects
+//! that were queued before are freed, and none before its grace period.
 
 use crate::{
     rfc::barrier::{barrier, RfcBarrier},
@@ -9,21 +9,21 @@ use crate::{
 };
 use std::cell::{Cell, RefCell};
 
-/// What comes between two steps.
+/// An event between two steps.
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Nothing,
     /// An object is deferred.
     Defer,
-    /// The irq_work takes over.
+    /// The irq_work queues deferred objects.
     TakeOver,
-    /// The monitor detaches what is ready, and makes a batch of the rest.
+    /// The monitor detaches ready objects, and makes a batch of the rest.
     Monitor,
-    /// It has freed what it had detached.
+    /// The monitor frees the detached objects.
     Monitored,
-    /// The work of the batch begins, after its grace period.
+    /// The work of the batch starts, after the grace period.
     Work,
-    /// It ends.
+    /// The work ends.
     Worked,
 }
 
@@ -37,7 +37,7 @@ const EVENTS: [Event; 7] = [
     Event::Worked,
 ];
 
-/// What the model leaves out.
+/// A step that the model omits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flaw {
     None,
@@ -47,7 +47,7 @@ enum Flaw {
     WaitForOthers,
 }
 
-/// An object: its number, and the grace period that it came in.
+/// An object: its number, and the number of grace periods when it was queued.
 type Object = (usize, usize);
 
 #[derive(Default)]
@@ -55,7 +55,7 @@ struct Places {
     deferred: Vec<Object>,
     queued: Vec<Object>,
     detached: Vec<Object>,
-    /// Of the work, and of the barrier: with the grace period that is to be over.
+    /// The batches of the work and of the barrier, with the grace period that they wait for.
     batches: [(Vec<Object>, usize); 2],
     running: Vec<Object>,
     freed: Vec<usize>,
@@ -130,7 +130,7 @@ impl Model {
                 places.free(detached);
             }
             Event::Work => {
-                // Its callback comes after a grace period, which there may be at any time.
+                // A grace period may end at any time before the callback.
                 places.gp += 1;
                 if places.running.is_empty() {
                     places.running = places.take(0);
@@ -199,10 +199,11 @@ impl RfcBarrier for Model {
     }
 }
 
-/// Events before the barrier, and between its steps.
+/// The number of events before the barrier and between its steps.
 const STEPS: usize = 10;
 
-/// Calls `f` with `some` events and all others of [`STEPS`] in every order, at most `left` more that are something.
+/// Calls `f` with all sequences of [`STEPS`] events that start with `some` and have at most `left`
+/// further events that are not `Nothing`.
 fn orders(some: &mut Vec<Event>, left: usize, f: &dyn Fn(&[Event])) {
     if some.len() == STEPS {
         return f(some);
@@ -219,7 +220,7 @@ fn orders(some: &mut Vec<Event>, left: usize, f: &dyn Fn(&[Event])) {
     }
 }
 
-/// Two events before the barrier and the others between its steps, in every order.
+/// Runs the barrier with two events before it and the others between its steps, in every order.
 fn every_order(flaw: Flaw) {
     orders(&mut Vec::new(), 4, &|events| {
         let model = Model::new(events, flaw);
@@ -245,7 +246,7 @@ tests! {
     waits_for_others, "the barrier missed an object": every_order(Flaw::WaitForOthers);
 }
 
-/// A barrier takes a turn of its own unless one began after it did.
+/// A barrier takes a turn of its own unless another one started after it.
 #[test]
 fn each_takes_a_turn() {
     let model = Model::new(&[], Flaw::None);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Batches and the barrier of engine `lockless` against a model of a CPU: whatever comes between two steps, each
-//! object is freed once, after its grace period, and a barrier has all that were queued before it.
+//! Batches and the barrier of engine `lockless`, in a model of a CPU: whatever happens between two
+//! steps, each object is freed once, after its grace period, and a barrier frees all that were
+//! queued before it.
 
 use crate::lockless::{
     barrier::{barrier, wait_for_all, LocklessBarrier, Works},
@@ -11,11 +12,11 @@ use proptest::prelude::*;
 use std::cell::{Cell, RefCell};
 
 thread_local! {
-    /// Grace periods that are over. They come one after the other.
+    /// The number of grace periods that are over.
     static OVER: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Over when so many are.
+/// A snapshot: over when this many grace periods are.
 #[derive(Clone, Copy)]
 struct Gp(usize);
 
@@ -29,8 +30,8 @@ impl GracePeriod for Gp {
     }
 }
 
-/// An object: its number, and how many grace periods had begun when it came. Readers that began in the last of them
-/// may have it when that ends.
+/// An object: its number, and how many grace periods had started when it was queued. Readers of the
+/// last of these may still have it when that ends.
 type Object = (usize, usize);
 
 #[derive(Default)]
@@ -70,30 +71,35 @@ impl batches::Objects for Objects {
     }
 }
 
-/// What comes between two steps.
+/// An event between two steps.
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Nothing,
-    /// An object gets a slot, or is linked.
+    /// An object gets a slot.
     Queue,
+    /// An object is linked.
     Link,
     /// A context closes the block, and is interrupted.
     Close,
-    /// It goes on, and hands the block over.
+    /// That context pushes the block to the closed blocks.
     HandOver,
     /// The monitor makes a batch.
     Start,
-    /// Another CPU does, and has not queued its work yet; it goes on.
+    /// Another CPU makes a batch, and is interrupted before it queues the work.
     StartThere,
+    /// That CPU queues the work.
     QueueThere,
-    /// The next grace period begins, and ends.
+    /// The next grace period starts.
     GracePeriod,
+    /// The grace period ends.
     GracePeriodEnds,
-    /// The work of this batch begins, after its grace period, and ends.
+    /// The work of this batch starts, after its grace period.
     Work(usize),
+    /// The work of this batch ends.
     Worked(usize),
-    /// The worker begins that frees what is over, and ends.
+    /// The worker that frees expired batches starts.
     Polled,
+    /// That worker ends.
     PolledEnds,
 }
 
@@ -104,21 +110,26 @@ struct Cpu {
     closed: RefCell<Vec<Object>>,
     list: RefCell<Vec<Object>>,
     batches: RefCell<Option<Batches<Objects, Gp>>>,
-    /// The grace periods that works wait for, and what they have taken.
+    /// The grace periods that work items wait for.
     works: [Cell<Option<Gp>>; N_BATCHES],
+    /// The objects of running work items.
     running: [RefCell<Option<Vec<Object>>>; N_BATCHES],
-    /// The worker is queued; and what it has taken.
+    /// Whether the worker for expired batches is queued.
     polled: Cell<bool>,
+    /// The objects of that worker while it runs.
     polling: RefCell<Option<Vec<Object>>>,
     pushed: Cell<usize>,
     freed: RefCell<Vec<usize>>,
     begun: Cell<usize>,
-    /// How many had begun when a context closed a block, or turned interrupts off: no later one ends meanwhile.
+    /// Grace periods that had started when a context closed a block: no later one ends meanwhile.
     closing_since: Cell<usize>,
+    /// Grace periods that had started when interrupts were disabled: no later one ends meanwhile.
     irqs_off: Cell<Option<usize>>,
-    /// Another CPU makes batches, with interrupts off since then: those whose work is not queued yet.
+    /// Whether another CPU is making batches.
     is_there: Cell<bool>,
+    /// Batches of the other CPU whose work is not queued yet.
     there: RefCell<Vec<(usize, Gp)>>,
+    /// Grace periods that had started when the other CPU disabled interrupts.
     there_since: Cell<usize>,
     locked: Cell<bool>,
     events: RefCell<Vec<Event>>,
@@ -207,7 +218,7 @@ impl Cpu {
                 if self.begun.get() == OVER.get() || self.irqs_off.get().is_some_and(is_last) {
                     return;
                 }
-                // It waits for the context.
+                // The grace period waits for contexts with preemption off.
                 if is_last(self.closing_since.get()) {
                     self.run(Event::HandOver);
                 }
@@ -221,7 +232,7 @@ impl Cpu {
                     self.queue_work(index, snap);
                 }
             }
-            // What takes the lock waits for it.
+            // Events that take the lock can't happen while it is held.
             _ if self.locked.get() => {}
             Event::Start => {
                 self.with_irqs_off(|| batches::start(self));
@@ -273,7 +284,7 @@ impl Cpu {
         }
     }
 
-    /// Nothing comes any more but what is on its way: all is freed, once.
+    /// Without further events all objects are freed, once.
     fn end(&self) {
         self.events.borrow_mut().clear();
         self.run(Event::Close);
@@ -330,7 +341,7 @@ impl Collect for Cpu {
     }
 
     fn batch_filled(&self, fill: &FillOf<Self>) {
-        // On another CPU.
+        // An event on another CPU.
         self.event();
         if let Fill::Batch {
             index, new, snap, ..
@@ -376,7 +387,7 @@ impl Works for Cpu {
     }
 }
 
-/// All that there is.
+/// An engine with one CPU.
 struct Engine<'a>(&'a Cpu);
 
 impl LocklessBarrier for Engine<'_> {
@@ -451,7 +462,7 @@ proptest! {
         *cpu.events.borrow_mut() = during;
         let pushed = cpu.pushed.get();
         if all {
-            // As the engine ends, for what is in batches: no other CPU is at work.
+            // At unload, no other CPU makes batches.
             cpu.run(Event::QueueThere);
             cpu.events.borrow_mut().retain(|event| !matches!(event, Event::StartThere));
             let waiting: Vec<_> = cpu.with_locked(|batches| {
@@ -475,7 +486,8 @@ proptest! {
     }
 }
 
-/// What waits for the same grace period shares a batch, but for second lists; what finds no place is not forgotten.
+/// Objects that wait for the same grace period share a batch, except second lists; objects without
+/// a free batch are processed later.
 #[test]
 fn batches_are_shared() {
     let cpu = Cpu::new(vec![]);
@@ -514,22 +526,22 @@ fn batches_are_shared() {
         assert!(cpu.with_locked(Batches::retry) && !cpu.with_locked(Batches::retry));
     }
     assert!(!cpu.polled.get());
-    let look = || cpu.with_locked(|batches| (batches.is_any_over(), batches.is_any_waiting()));
-    assert_eq!(look(), (false, true));
+    let state = || cpu.with_locked(|batches| (batches.is_any_over(), batches.is_any_waiting()));
+    assert_eq!(state(), (false, true));
     cpu.synchronize();
-    assert_eq!(look(), (true, false));
+    assert_eq!(state(), (true, false));
     for i in 0..N_BATCHES {
         cpu.run(Event::Work(i));
         cpu.run(Event::Worked(i));
     }
-    assert_eq!(look(), (false, false));
+    assert_eq!(state(), (false, false));
     // Both lists at once.
     assert_eq!(start(), (Start::Started, 2));
     assert!(!cpu.has_list());
     cpu.end();
 }
 
-/// What finds no place in a batch is waited for as well.
+/// The barrier waits for objects without a free batch as well.
 #[test]
 fn barrier_waits_for_a_place() {
     let cpu = Cpu::new(vec![]);

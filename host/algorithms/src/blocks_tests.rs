@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Refills of engine `rfc` against a model: whatever comes between what is decided under the lock and what
-//! follows, one refill runs at a time, and no call that found no block is left without one.
+//! Refills of engine `rfc`, in a model: whatever happens between a decision under the lock and its
+//! action, one refill runs at a time, and each call that found no block is followed by one.
 
 use super::state_tests::{free_page, new_page, PAGES};
 use crate::{
@@ -20,7 +20,7 @@ use std::{
     ptr::NonNull,
 };
 
-/// Blocks of a slot.
+/// Blocks of one slot.
 struct Model;
 
 impl Platform for Model {
@@ -38,25 +38,25 @@ impl Platform for Model {
     }
 }
 
-/// What comes at a step of another.
+/// An event between two steps.
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Nothing,
     /// A call without a field, in any context.
     Call,
-    /// A worker queues what was deferred, and starts refills.
+    /// A worker queues deferred objects, and starts refills.
     TakeOver,
     /// The irq_work runs, if it is queued.
     IrqWork,
     /// The worker runs, if it is queued.
     Worker,
-    /// What is queued is freed.
+    /// Queued objects are freed.
     Drain,
-    /// The shrinker.
+    /// The shrinker runs.
     Shrink,
-    /// So many blocks are kept.
+    /// The limit of cached blocks is set.
     Limit(usize),
-    /// There is memory, or none.
+    /// Allocations succeed, or fail.
     Memory(bool),
     /// The CPU dies, and comes back.
     Dead,
@@ -69,15 +69,16 @@ struct Cpu {
     irq_work: Cell<Kick>,
     worker: Cell<bool>,
     runs: Cell<bool>,
-    /// A call found no block, and no refill has begun since.
+    /// A call found no block, and no refill has started since.
     starved: Cell<bool>,
     calls: Cell<usize>,
     events: RefCell<Vec<Event>>,
     depth: Cell<usize>,
-    /// Pages that were asked for.
+    /// Allocations of pages.
     allocs: Cell<usize>,
-    /// Whether the last refill was to pause, and what it brought of what it wanted.
+    /// Whether the last refill was delayed.
     backoff: Cell<bool>,
+    /// The blocks that the last refill added and wanted.
     ended: Cell<(usize, usize)>,
 }
 
@@ -122,7 +123,7 @@ impl Cpu {
     fn run(&self, event: Event) {
         match event {
             Event::Nothing => {}
-            // A CPU that is dead runs nothing.
+            // A dead CPU runs nothing.
             Event::Call | Event::IrqWork if !self.state.borrow().online => {}
             Event::Call => {
                 let pushed = self.push();
@@ -145,7 +146,7 @@ impl Cpu {
                 }
             }
             Event::Worker => {
-                // A work item does not run beside itself.
+                // A work item does not run twice at the same time.
                 if !self.runs.get() && self.worker.replace(false) {
                     self.runs.set(true);
                     self.starved.set(false);
@@ -167,10 +168,10 @@ impl Cpu {
             }
             Event::Limit(limit) => self.limit.set(limit),
             Event::Memory(memory) => self.memory.set(memory),
-            // Not while a call runs there.
+            // Not while a call runs on the CPU.
             Event::Dead if self.depth.get() > 1 => {}
             Event::Dead => {
-                // Calls that come later find out themselves.
+                // Later calls see that the CPU is offline, and request no refill.
                 self.irq_work.set(Kick::No);
                 self.starved.set(false);
                 {
@@ -193,7 +194,7 @@ impl Cpu {
         }
     }
 
-    /// Nothing comes any more but what is on its way.
+    /// Without further events pending work runs.
     fn end(&self) {
         self.events.borrow_mut().clear();
         while self.irq_work.get() != Kick::No || self.worker.get() {
@@ -271,7 +272,7 @@ proptest! {
     }
 }
 
-/// Where no blocks are kept none is brought; an object that found room needs none.
+/// A refill follows an object that found no block if blocks are cached.
 #[test]
 fn refills_for_what_found_none() {
     for (pushed, found_none) in [
@@ -288,7 +289,7 @@ fn refills_for_what_found_none() {
     }
 }
 
-/// A refill brings as many blocks as are missing, and only one at first where memory was short.
+/// A refill adds as many blocks as are missing, and only one at first after memory pressure.
 #[test]
 fn brings_what_is_missing() {
     for (limit, backoff, had, dies, memory) in [
@@ -312,7 +313,7 @@ fn brings_what_is_missing() {
         cpu.state.borrow_mut().backoff = backoff;
         cpu.state.borrow_mut().want_refill(Kick::Now);
         blocks::start(&cpu);
-        // It is on its way.
+        // It is queued already.
         blocks::start(&cpu);
         assert_eq!(cpu.backoff.get(), backoff);
         cpu.state.borrow_mut().online = !dies;
@@ -329,7 +330,7 @@ fn brings_what_is_missing() {
             assert_eq!(state.stats[Count::Backoffs], u64::from(backoff));
         }
         assert!(!cpu.worker.get());
-        // Memory may be there again.
+        // The next refill, with memory available.
         cpu.state.borrow_mut().online = true;
         cpu.memory.set(true);
         cpu.state.borrow_mut().want_refill(Kick::Now);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Deferred objects against a model: whatever comes between two steps of the contexts that take them over, each
-//! is queued once, a barrier has all that were deferred before it, and the rest is always being processed.
+//! Deferred objects, in a model: whatever happens between two steps of the contexts that queue
+//! them, each is queued once, a barrier includes all that were deferred before it, and there is
+//! always a context or work item for the rest.
 
 use super::list_tests::linked;
 use crate::{
@@ -15,19 +16,19 @@ use std::{
     ptr::NonNull,
 };
 
-/// What comes at a step of another.
+/// An event between two steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Event {
     Nothing,
-    /// So many objects are deferred.
+    /// This many objects are deferred.
     Push(usize),
-    /// The irq_work's handler, where it is queued.
+    /// The handler of the irq_work runs, if it is queued.
     Handler,
-    /// The worker for the rest, where it is queued.
+    /// The worker for the rest runs, if it is queued.
     Worker,
-    /// A barrier.
+    /// A barrier runs.
     Barrier,
-    /// One on another CPU, which looks at every step from here on.
+    /// A barrier on another CPU starts, which checks the progress at every step.
     BarrierElsewhere,
 }
 
@@ -39,9 +40,10 @@ struct Cpu {
     handler: Cell<bool>,
     worker: Cell<bool>,
     endless: Cell<usize>,
-    /// Looked at in an interrupt.
+    /// In an interrupt: the number of objects that it has queued.
     atomic: Cell<Option<usize>>,
-    /// What barriers elsewhere wait for: how often the list had been taken, and what had been deferred.
+    /// Barriers elsewhere: how often the list had been removed, and the objects that had been
+    /// deferred.
     waiting: RefCell<Vec<(usize, Vec<NonNull<u8>>)>>,
     events: RefCell<VecDeque<Event>>,
     depth: Cell<usize>,
@@ -75,9 +77,9 @@ impl Cpu {
         }
     }
 
-    /// Another context, in between.
+    /// Runs the next event, as another context.
     fn event(&self) {
-        self.look();
+        self.check_barriers();
         if self.depth.get() == 3 {
             return;
         }
@@ -90,7 +92,7 @@ impl Cpu {
             Event::Push(n) => (0..n).for_each(|_| self.push()),
             Event::Handler => self.handler(),
             Event::Worker => self.worker(),
-            // It would wait for whom it has interrupted.
+            // Not in an interrupt: it would wait for the context that it has interrupted.
             Event::Barrier if self.depth.get() > 1 => {}
             Event::Barrier => self.barrier(),
             Event::BarrierElsewhere => {
@@ -102,8 +104,8 @@ impl Cpu {
         self.depth.set(self.depth.get() - 1);
     }
 
-    /// Barriers elsewhere look.
-    fn look(&self) {
+    /// Checks the objects of barriers elsewhere that can return now.
+    fn check_barriers(&self) {
         let (deferred, queued) = (self.deferred.borrow(), self.queued.borrow());
         self.waiting.borrow_mut().retain(|(before, objects)| {
             let is_past = deferred.is_past(*before);
@@ -131,7 +133,7 @@ impl Cpu {
         self.leave(deferred::requeue_all(self));
     }
 
-    /// The rest is left to the worker.
+    /// Leaves the rest to the worker.
     fn leave(&self, more: bool) {
         self.worker.set(self.worker.get() || more);
     }
@@ -144,7 +146,7 @@ impl Cpu {
         assert!(all, "the barrier missed objects");
     }
 
-    /// Nothing comes any more but what is on its way.
+    /// Without further events pending work runs.
     fn end(&self) {
         self.events.borrow_mut().clear();
         while self.handler.get() || self.worker.get() {
@@ -181,7 +183,7 @@ impl Deferred for Cpu {
             assert!(n < BUDGET, "an interrupt has no bound");
             self.atomic.set(Some(n + 1));
         }
-        // Its link is another one's by now.
+        // The link is reused by now.
         // SAFETY: The object is a word of its own.
         unsafe { object.cast::<u64>().write(u64::MAX) };
         self.queued.borrow_mut().push(object);
@@ -202,8 +204,8 @@ impl Deferred for Cpu {
     }
 }
 
-/// The worker or a barrier is at any number of objects when one more is deferred: at the last of them,
-/// and at each other.
+/// One more object is deferred while a barrier processes any number of objects: at the first, the
+/// middle and the last one.
 #[test]
 fn one_more_comes() {
     for n in 1..400 {
@@ -215,7 +217,7 @@ fn one_more_comes() {
             let cpu = Cpu::new(events);
             (0..n).for_each(|_| cpu.push());
             cpu.handler.set(false);
-            // What comes meanwhile has found it busy: it is being processed.
+            // The object that is deferred meanwhile is processed as well.
             cpu.barrier();
             cpu.end();
         }
@@ -247,7 +249,7 @@ proptest! {
     }
 }
 
-/// A list without an end is cut, in any context, and what is deferred later is taken over.
+/// A cyclic list is cut, in any context, and objects that are deferred later are queued.
 #[test]
 fn a_cycle_is_cut() {
     for (n, atomic) in [
@@ -266,7 +268,7 @@ fn a_cycle_is_cut() {
         let progress = deferred::requeue_some(&cpu, atomic);
         cpu.atomic.set(None);
         if atomic && n > BUDGET {
-            // Too far away for an interrupt.
+            // Too long for an interrupt.
             assert_eq!(progress, Progress::More);
             assert_eq!(deferred::requeue_some(&cpu, false), Progress::Done);
         } else {
@@ -280,7 +282,8 @@ fn a_cycle_is_cut() {
     }
 }
 
-/// Who waits for another context is told as soon as what was there is taken over, and not while it waits in the rest.
+/// is_past() is true as soon as the objects that were there are queued, and not while some of them
+/// are in the rest.
 #[test]
 fn is_past_in_time() {
     let cpu = Cpu::new([]);
@@ -296,7 +299,7 @@ fn is_past_in_time() {
     cpu.end();
 }
 
-/// What came meanwhile and was taken over by another context is left to no worker.
+/// No worker is queued for objects that another context has processed meanwhile.
 #[test]
 fn nothing_more() {
     let events = std::iter::repeat_n(Event::Nothing, 5).chain([

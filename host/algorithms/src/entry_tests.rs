@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The words of objects and callbacks, and callbacks whose grace period is over: in their order, each once,
-//! and a head that is queued again does not keep the worker busy for ever.
+//! The words of objects and callbacks, and lists of callbacks that are ready: in order, each once,
+//! and finite when a head is queued again.
 
 use crate::entry::{split_calls, Call, ReadyCalls, FUNC};
 use proptest::prelude::*;
@@ -14,7 +14,7 @@ fn heads(n: usize) -> Vec<NonNull<u8>> {
 }
 
 fn push(list: &mut ReadyCalls, head: NonNull<u8>) -> bool {
-    // SAFETY: Two words of the test's.
+    // SAFETY: Two words of this test.
     unsafe { list.push_front(Call::new(head.as_ptr(), false)) }
 }
 
@@ -24,7 +24,7 @@ fn ready(heads: &[NonNull<u8>]) -> ReadyCalls {
     ready
 }
 
-/// The function of a head is written before it is queued.
+/// Writes the function of a head, as before it is queued.
 fn set_func(head: NonNull<u8>) {
     // SAFETY: Two words of the test's.
     unsafe { head.cast::<usize>().add(1).write(FUNC | 8) };
@@ -68,7 +68,7 @@ fn appended_in_order() {
     }
 }
 
-/// The head is used again, and the object freed, as soon as it was taken.
+/// A head may be reused, and its object freed, as soon as it has been removed.
 #[test]
 fn heads_are_let_go() {
     let heads = heads(5);
@@ -82,11 +82,11 @@ fn heads_are_let_go() {
     assert_eq!(taken, heads);
 }
 
-/// How many heads are in a list, and the one that is queued again.
+/// The number of heads in a list, and the one that is queued again.
 const AGAIN: [(usize, usize); 5] = [(1, 0), (4, 0), (4, 2), (4, 3), (7, 3)];
 
-/// A head that is in there, or in another list, is not taken a second time; once it was taken out it may be
-/// queued again.
+/// A head that is in a list is not added to that or another list; it may be queued again when it
+/// has been removed.
 #[test]
 fn a_head_is_in_one_list() {
     for (n, again) in AGAIN {
@@ -101,8 +101,8 @@ fn a_head_is_in_one_list() {
     }
 }
 
-/// A head whose function is written again while it is in a list, by a second call, can be linked twice: not
-/// more than were pushed come out, and the loss shows.
+/// A head whose function is written again while it is in a list, by a second call, can be linked
+/// twice: no more heads come out than were pushed, and the length shows the loss.
 #[test]
 fn broken_lists_end() {
     for (n, again) in AGAIN {

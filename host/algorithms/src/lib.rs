@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The algorithm files of `rcu_ptr.ko`, the same text that the module compiles, with tests that
-//! only a host can run: exhaustive ones, and long random ones.
+//! The algorithm files of `rcu_ptr.ko`, as the module compiles them, with tests for the host:
+//! exhaustive and random ones, and under loom.
 //!
-//! The files are free of kernel bindings and take grace periods and the size of a block from the
-//! `Platform` trait. Their module paths here are those of the module's crate.
+//! The files have no kernel bindings; grace periods and the size of a block come from the
+//! `Platform` trait. Module paths are the same as in the crate of the module.
 
-// The module uses all of them; the tests use a part of some, and those under loom only a few.
+// The module uses all items; the tests use a part of some files, those under loom only a few.
 #![cfg_attr(any(not(test), loom), allow(dead_code, unused_imports))]
 
 #[allow(dead_code)]
@@ -52,7 +52,7 @@ mod sheaves {
     pub(crate) mod double;
     pub(crate) mod exchange;
     pub(crate) mod fastpath;
-    // Its slots tell the tests of every access.
+    // With slots that report every access to the tests.
     #[path = "../../../host/algorithms/src/sheaf_geometry.rs"]
     pub(crate) mod geometry;
     pub(crate) mod grace;
@@ -62,7 +62,7 @@ mod sheaves {
 }
 mod sync;
 
-/// Tests, a row for each: `NAME: TEST;`, or `NAME, "WORDS": TEST;` where it has to panic with these.
+/// A table of tests: `NAME: TEST;`, or `NAME, "MESSAGE": TEST;` for one that has to panic.
 #[cfg(test)]
 macro_rules! tests {
     ($($(#[$doc:meta])* $name:ident $(, $words:literal)?: $test:expr;)*) => {$(
@@ -101,7 +101,7 @@ mod plain {
     mod state_tests;
     mod word_tests;
 }
-// Only what is made for loom: its types work inside of a model only.
+// Only tests for loom, as its types work only inside of a model.
 #[cfg(all(test, loom))]
 #[path = "."]
 mod under_loom {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The packed link, exhaustively: every offset, both paging depths of x86_64, arm64 with and
-//! without tags, every single-bit address and the ends of the kernel's half.
+//! without tags, addresses that differ in one bit, and both ends of the kernel's half.
 
 use crate::link::{PackedLink, LINK_ALIGN, MAX_OFFSET};
 
-/// Kernel addresses of a configuration: every one that differs from the lowest or the highest in a
-/// single bit, and runs from both ends.
+/// Kernel addresses of a configuration: those that differ from the lowest or the highest one in a
+/// single bit, and a run from both ends.
 fn addresses(va_bits: u32, tags: &[u64]) -> Vec<u64> {
     let low = u64::MAX << va_bits;
     let high = u64::MAX - (LINK_ALIGN as u64 - 1);

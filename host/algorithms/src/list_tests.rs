@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Objects that are queued twice while they are linked: what can be told is refused or cut, and nothing
-//! goes on for ever.
+//! Lists of objects, also with objects that are queued twice: detectable cases are rejected, cyclic
+//! lists are detected in bounded time.
 
 use crate::{
     entry::Call,
@@ -9,7 +9,7 @@ use crate::{
 };
 use std::ptr::NonNull;
 
-/// Room for a field at any of a few places.
+/// An object with room for a field at several offsets.
 fn object() -> NonNull<u8> {
     NonNull::from(Box::leak(Box::new([0u64; 4]))).cast()
 }
@@ -18,7 +18,7 @@ fn objects(n: usize) -> Vec<NonNull<u8>> {
     (0..n).map(|_| object()).collect()
 }
 
-/// What is linked: its field is the first word.
+/// Describes `object`, with its field in the first word.
 pub(crate) fn linked(object: NonNull<u8>) -> Linked {
     Linked::Object {
         object,
@@ -42,7 +42,7 @@ fn is_sound(list: &ObjectList) -> bool {
     let sound = list.is_sound(|| pauses += 1);
     assert!(
         pauses <= list.len().div_ceil(RESCHED_EVERY),
-        "the look has no bound"
+        "the check has no bound"
     );
     assert!(!sound || pauses == list.len().div_ceil(RESCHED_EVERY));
     sound
@@ -77,7 +77,7 @@ fn deferred_twice_in_a_row() {
     assert!(list.is_empty());
 }
 
-/// The words that watchpoints are set on change with each object.
+/// The words for watchpoints change with each object.
 #[test]
 fn words_lead_to_the_newest() {
     let mut list = ObjectList::new();
@@ -99,13 +99,13 @@ fn words_lead_to_the_newest() {
     }
 }
 
-/// Every cycle of up to 40 objects, behind up to 40 others.
+/// Every cycle of up to 40 objects is found, behind up to 40 others.
 #[test]
 fn cycles_are_found() {
     for tail in 0..40 {
         for cycle in 2..40 {
             let all = objects(tail + cycle);
-            // The one that closes the cycle is the oldest of it; what is pushed after leads to it.
+            // The oldest object is pushed again and closes the cycle; later objects lead to it.
             let mut list = list_of(&all[..cycle]);
             assert!(push(&mut list, all[0]));
             assert!(all[cycle..].iter().all(|&object| push(&mut list, object)));
@@ -119,7 +119,7 @@ fn cycles_are_found() {
     }
 }
 
-/// What was deferred: its length is not known.
+/// A deferred list, whose length is not known.
 fn chain_of<'a>(objects: impl IntoIterator<Item = &'a NonNull<u8>>) -> LinkChain {
     let list = DeferredList::new();
     for &object in objects {
@@ -129,7 +129,7 @@ fn chain_of<'a>(objects: impl IntoIterator<Item = &'a NonNull<u8>>) -> LinkChain
     list.take()
 }
 
-/// An object that is pushed to another list takes the end of the first along.
+/// An object that is pushed to another list shares the end of that list.
 #[test]
 fn shared_ends_are_found() {
     let all = objects(5);
@@ -167,7 +167,7 @@ fn ends_are_found() {
     }
 }
 
-/// Objects and callbacks side by side: each comes back as what it was.
+/// Objects and callbacks in one list keep their kinds.
 #[test]
 fn callbacks_among_objects() {
     let list = DeferredList::new();

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A CPU under engine `lockless`, as the tests drive it: a word, small blocks, a hook before
-//! every step, and slots that notice accesses before their grace period.
+//! A model of a CPU of engine `lockless`: the current word, small blocks, a hook before every step,
+//! and slots that detect accesses before their grace period.
 //!
-//! [`Flaw`] breaks one property each, outside the algorithm's text; a test that does not see it is
-//! worth nothing.
+//! Each [`Flaw`] breaks one property in the model, outside of the algorithm files, and must make a
+//! test fail.
 
 use crate::{
     entry::{split_calls, Call},
@@ -21,11 +21,11 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-/// What is broken.
+/// The property that is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flaw {
     None,
-    /// Closing writes the word without looking whether a slot was reserved meanwhile.
+    /// Closing writes the word without checking whether a slot was reserved meanwhile.
     CloseDoesNotBar,
     /// A reservation is a read and a write.
     ReserveInTwoSteps,
@@ -36,11 +36,11 @@ pub(crate) enum Flaw {
     /// Preemption is on between reservation and store.
     #[cfg_attr(not(loom), allow(dead_code))]
     PreemptibleInsert,
-    /// The header of the block that is current before the reservation says that there is a callback in it.
-    SaysBeforeItReserves,
+    /// The callback is marked in the header of the block that is current before the reservation.
+    MarksBeforeItReserves,
 }
 
-/// The word of what has this number: every other one is a callback.
+/// The word of object `number`; every other one is a callback.
 pub(crate) fn word_of(number: usize) -> usize {
     let address: *mut u8 = std::ptr::without_provenance_mut(number * 8);
     if number % 2 == 0 {
@@ -50,7 +50,7 @@ pub(crate) fn word_of(number: usize) -> usize {
     }
 }
 
-/// The kind of what has this number.
+/// The kind of object `number`.
 fn kind_of(number: usize) -> Kind {
     if number % 2 == 0 {
         Kind::Free
@@ -59,7 +59,8 @@ fn kind_of(number: usize) -> Kind {
     }
 }
 
-/// Slots of a block; its header has room for seven contexts without a slot. loom's words are larger.
+/// The slots of a block; its header has room for seven contexts without a slot. loom's words are
+/// larger.
 pub(crate) const CAPACITY: usize = (BLOCK - HEADER) / SLOT;
 const BLOCK: usize = if cfg!(loom) { 256 } else { 128 };
 const HEADER: usize = BLOCK / 2;
@@ -71,14 +72,14 @@ pub(crate) struct Model<'a> {
     word: AtomicUsize,
     pub(crate) closed: ClosedList<Model<'static>>,
     spares: Spares,
-    /// Headers: real memory, at the addresses that the word has.
+    /// Headers, in real memory at the addresses in the word.
     memory: *mut u8,
-    /// What the slots hold; tracked by loom.
+    /// The contents of the slots, tracked by loom.
     slots: Vec<Slots>,
     blocks: usize,
-    /// Which blocks have callbacks, as a flaw has it.
-    said: Vec<AtomicBool>,
-    /// Which blocks are closed: none may be so twice, or its list would have no end.
+    /// Blocks with callbacks, for a flaw.
+    has_calls: Vec<AtomicBool>,
+    /// Blocks that are closed: none may be closed twice, or its list would be cyclic.
     is_closed: Vec<AtomicBool>,
     /// Grace periods: a context with preemption disabled reads, a waiter writes.
     rcu: RwLock<()>,
@@ -86,8 +87,8 @@ pub(crate) struct Model<'a> {
     hook: Box<dyn Fn(&Model<'a>) + 'a>,
 }
 
-// SAFETY: As the kernel's: words are atomic, and slots have one writer, seen by the reader after a
-// grace period (which is what loom is to find out).
+// SAFETY: As in the kernel, words are atomic, and slots have one writer and are read after a grace
+// period, which loom checks.
 unsafe impl Sync for Model<'_> {}
 // SAFETY: As above.
 unsafe impl Send for Model<'_> {}
@@ -99,7 +100,7 @@ fn memory_of(blocks: usize) -> Memory {
 impl<'a> Model<'a> {
     /// A CPU with `blocks` spare blocks; `hook` runs before every step of the algorithm.
     pub(crate) fn new(blocks: usize, flaw: Flaw, hook: impl Fn(&Model<'a>) + 'a) -> Self {
-        // SAFETY: The layout has a size unless there is no block, which is not asked for.
+        // SAFETY: There is at least one block, so the layout has a size.
         let memory = unsafe { alloc(memory_of(blocks)) };
         assert!(!memory.is_null());
         let spares = Spares::new();
@@ -118,7 +119,7 @@ impl<'a> Model<'a> {
                 .map(|_| Slots(std::array::from_fn(|_| UnsafeCell::new(0))))
                 .collect(),
             blocks,
-            said: (0..blocks).map(|_| AtomicBool::new(false)).collect(),
+            has_calls: (0..blocks).map(|_| AtomicBool::new(false)).collect(),
             is_closed: (0..blocks).map(|_| AtomicBool::new(false)).collect(),
             rcu: RwLock::new(()),
             flaw,
@@ -138,13 +139,13 @@ impl<'a> Model<'a> {
         ret
     }
 
-    /// Takes the object or callback of this number, or has no room for it.
-    pub(crate) fn take(&self, number: usize) -> bool {
+    /// Queues object or callback `number`. Returns false if there is no room.
+    pub(crate) fn queue(&self, number: usize) -> bool {
         let word = word_of(number);
         self.preempt_off(|| insert(&self, word, kind_of(number)) || insert_slow(&self, word, None))
     }
 
-    /// Closes the current block, with another in its place or not.
+    /// Closes the current block, and opens another one if `refill`.
     pub(crate) fn close(&self, refill: bool) -> Close {
         self.preempt_off(|| close(&self, refill))
     }
@@ -154,8 +155,8 @@ impl<'a> Model<'a> {
             .put(base, || self.blocks, |_| panic!("no room for a spare"));
     }
 
-    fn said(&self, base: usize) -> &AtomicBool {
-        &self.said[(base - self.memory.addr()) / BLOCK]
+    fn has_calls(&self, base: usize) -> &AtomicBool {
+        &self.has_calls[(base - self.memory.addr()) / BLOCK]
     }
 
     fn set_closed(&self, base: usize, closed: bool) {
@@ -173,8 +174,8 @@ impl<'a> Model<'a> {
         &self.slots.get(block).expect("a slot in no block").0[(inside - HEADER) / SLOT]
     }
 
-    /// Takes what is closed, waits for a grace period, and returns the numbers of what was taken; the blocks
-    /// can be used again afterwards if `reuse`. Callbacks are looked for where a block says so.
+    /// Removes the closed blocks, waits for a grace period, and returns the numbers of their
+    /// objects. The blocks are reused if `reuse`. Callbacks are sorted out if a block is marked.
     pub(crate) fn drain(&self, reuse: bool) -> Vec<usize> {
         let mut blocks = self.closed.take();
         if self.flaw != Flaw::ReadBeforeGracePeriod {
@@ -186,17 +187,17 @@ impl<'a> Model<'a> {
             let mut words = Vec::new();
             for i in 0..block.len() {
                 let slot = self.slot(block.base() + BLOCK - (i + 1) * SLOT);
-                // SAFETY: One thread, or loom says if not.
+                // SAFETY: Only one thread accesses it, which loom checks.
                 let word = slot.with_mut(|p| unsafe { p.replace(0) });
                 words.push(std::ptr::without_provenance_mut(word));
             }
             // SAFETY: The grace period is over, unless that is the flaw.
-            let mut says = unsafe { block.take_calls() };
-            if self.flaw == Flaw::SaysBeforeItReserves {
-                says = self.said(block.base()).swap(false, Ordering::Relaxed);
+            let mut has_calls = unsafe { block.take_calls() };
+            if self.flaw == Flaw::MarksBeforeItReserves {
+                has_calls = self.has_calls(block.base()).swap(false, Ordering::Relaxed);
             }
             let mut frees = &mut words[..];
-            if says {
+            if has_calls {
                 frees = split_calls(&mut words, |call| {
                     objects.push(call.head().addr().get() / 8)
                 });
@@ -225,11 +226,11 @@ impl Layout for Model<'_> {
     const HEADER: usize = HEADER;
 }
 
-/// The current word, as the contexts of its CPU change it: each operation is one step.
+/// The current word, as contexts of its CPU change it: each operation is one step.
 #[derive(Clone, Copy)]
 pub(crate) struct Word<'a, 'b>(&'b Model<'a>);
 
-// Relaxed: on the CPU itself it is one instruction without any order.
+// Relaxed: on the CPU itself each is one instruction without ordering.
 impl LocalWord for Word<'_, '_> {
     fn load(self) -> usize {
         self.0.step();
@@ -247,18 +248,18 @@ impl LocalWord for Word<'_, '_> {
                 word
             }
             Flaw::IndexNotBounded => {
-                // As if the test for a full block were not there.
+                // Without the check for a full block.
                 let word = cpu.word.fetch_add(n, Ordering::Relaxed);
                 if Model::is_full(word) && Model::base(word) != 0 {
-                    // SAFETY: It is not: the model panics.
+                    // SAFETY: Not sound: the model panics.
                     unsafe { cpu.store(word, 1) };
                 }
                 word
             }
-            Flaw::SaysBeforeItReserves => {
+            Flaw::MarksBeforeItReserves => {
                 let base = Model::base(cpu.word.load(Ordering::Relaxed));
                 if base != 0 {
-                    cpu.said(base).store(true, Ordering::Relaxed);
+                    cpu.has_calls(base).store(true, Ordering::Relaxed);
                 }
                 cpu.step();
                 cpu.word.fetch_add(n, Ordering::Relaxed)
@@ -293,7 +294,7 @@ impl<'a, 'b> BlockFastPath for &'b Model<'a> {
 
     unsafe fn store(&self, slot: usize, object: usize) {
         self.step();
-        // SAFETY: One thread, or loom says if not.
+        // SAFETY: Only one thread accesses it, which loom checks.
         self.slot(slot).with_mut(|p| unsafe { p.write(object) });
     }
 }
@@ -312,7 +313,7 @@ impl BlockCpu for &Model<'_> {
     fn on_closed(&self, base: usize, filled: usize) {
         self.step();
         self.set_closed(base, true);
-        // SAFETY: Given away by the algorithm.
+        // SAFETY: The algorithm has closed the block, which is owned here.
         unsafe { self.closed.push(base, filled) };
     }
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The algorithm under loom: contexts as threads, which is more than interrupts can do; and what
-//! other CPUs do at the same time. loom tries every interleaving and every value that relaxed
-//! accesses may see, and complains about a slot that is read without the writer having been waited
-//! for.
+//! The algorithm of engine `lockless` under loom: contexts are threads, which allows more
+//! interleavings than interrupts, and other CPUs run concurrently. loom tries every interleaving
+//! and every value that relaxed accesses may see, and reports slots that are read without waiting
+//! for the writer.
 
 use crate::{
     list::{DeferredList, Linked, Pushed},
@@ -24,7 +24,7 @@ pub(crate) fn model(f: impl Fn() + Sync + Send + 'static) {
     builder.check(f);
 }
 
-/// A thread that has what is `shared`.
+/// Starts a thread that runs `f` with `shared`.
 pub(crate) fn spawn<T: 'static, R: 'static>(
     shared: &Arc<T>,
     f: impl FnOnce(&T) -> R + 'static,
@@ -33,35 +33,35 @@ pub(crate) fn spawn<T: 'static, R: 'static>(
     thread::spawn(move || f(&shared))
 }
 
-/// Fills a block, and says which object was the last.
-fn fill(cpu: &Model<'_>) -> usize {
+/// Fills a block. Returns the number of the last object.
+fn fill_block(cpu: &Model<'_>) -> usize {
     let last = CAPACITY;
-    assert!((1..=last).all(|object| cpu.take(object)));
+    assert!((1..=last).all(|object| cpu.queue(object)));
     last
 }
 
-/// Closes and drains: objects 1 to `last` are there, each once.
-fn everything(cpu: &Model<'_>, mut freed: Vec<usize>, last: usize) {
+/// Closes and drains, and checks that objects 1 to `last` are freed, each once.
+fn check_all_freed(cpu: &Model<'_>, mut freed: Vec<usize>, last: usize) {
     cpu.close(false);
     freed.extend(cpu.drain(false));
     freed.sort_unstable();
     assert!(freed.into_iter().eq(1..=last), "taken and freed");
 }
 
-/// Two contexts take objects while a third closes and drains.
+/// Two contexts queue objects while a third one closes and drains.
 fn insert_close_drain(flaw: Flaw) {
     model(move || {
         let cpu = Arc::new(Model::new(4, flaw, |_| ()));
-        assert!(cpu.take(1));
-        let other = spawn(&cpu, |cpu| assert!(cpu.take(2)));
+        assert!(cpu.queue(1));
+        let other = spawn(&cpu, |cpu| assert!(cpu.queue(2)));
         let monitor = spawn(&cpu, |cpu| {
             cpu.close(true);
             cpu.drain(false)
         });
-        assert!(cpu.take(3));
+        assert!(cpu.queue(3));
         other.join().unwrap();
         let freed = monitor.join().unwrap();
-        everything(&cpu, freed, 3);
+        check_all_freed(&cpu, freed, 3);
     });
 }
 
@@ -74,17 +74,17 @@ tests! {
     sees_a_reservation_in_two_steps, "taken and freed": insert_close_drain(Flaw::ReserveInTwoSteps);
 }
 
-/// The first of `blocks` is full: two contexts find no slot at the same time, and both have one in the next or, if
-/// there is none, are refused, and the word says so afterwards.
+/// The first of `blocks` is full: two contexts find no slot at the same time, and both get one in
+/// the next block or, if there is none, fail.
 fn both_find_it_full(blocks: usize) {
     model(move || {
         let is_next = blocks > 1;
         let cpu = Arc::new(Model::new(blocks, Flaw::None, |_| ()));
-        let full = fill(&cpu);
-        let other = spawn(&cpu, move |cpu| assert_eq!(cpu.take(full + 1), is_next));
-        assert_eq!(cpu.take(full + 2), is_next);
+        let full = fill_block(&cpu);
+        let other = spawn(&cpu, move |cpu| assert_eq!(cpu.queue(full + 1), is_next));
+        assert_eq!(cpu.queue(full + 2), is_next);
         other.join().unwrap();
-        everything(&cpu, Vec::new(), if is_next { full + 2 } else { full });
+        check_all_freed(&cpu, Vec::new(), if is_next { full + 2 } else { full });
     });
 }
 
@@ -93,40 +93,41 @@ tests! {
     both_are_refused: both_find_it_full(1);
 }
 
-/// A CPU dies (what it did happens before, as the hotplug machinery has it) and another one closes
-/// its block, while a third drains what was closed.
+/// A CPU dies, and another one closes its block (ordered after the CPU's accesses, as by the
+/// hotplug code), while a third one drains closed blocks.
 #[test]
 fn dead_cpu() {
     model(|| {
         let cpu = Arc::new(Model::new(4, Flaw::None, |_| ()));
         let dying = spawn(&cpu, |cpu| {
-            let last = fill(cpu);
-            assert!(cpu.take(last + 1));
+            let last = fill_block(cpu);
+            assert!(cpu.queue(last + 1));
         });
         let drain = spawn(&cpu, |cpu| cpu.drain(false));
         dying.join().unwrap();
         cpu.close(false);
         let mut freed = cpu.drain(false);
         freed.extend(drain.join().unwrap());
-        everything(&cpu, freed, CAPACITY + 1);
+        check_all_freed(&cpu, freed, CAPACITY + 1);
     });
 }
 
-/// A closed block is pushed while another context takes the list, puts it before what it took earlier, and
-/// takes it apart: the sums are right, and only the owner of a block uses the plain words of its header.
+/// A closed block is pushed while another context removes the list, appends it to an earlier one,
+/// and pops the blocks: the counts are right, and only the owner of a block accesses the plain
+/// words of its header.
 #[test]
 fn push_against_append() {
     model(|| {
         let cpu = Arc::new(Model::new(4, Flaw::None, |_| ()));
         let close_one = |cpu: &Model<'_>, object| {
-            assert!(cpu.take(object));
+            assert!(cpu.queue(object));
             cpu.close(false);
         };
         close_one(&cpu, 1);
         let mut taken = cpu.closed.take();
         close_one(&cpu, 2);
         let other = spawn(&cpu, |cpu| {
-            assert!(cpu.take(3));
+            assert!(cpu.queue(3));
             cpu.close(false);
         });
         taken.append(cpu.closed.take());
@@ -147,7 +148,7 @@ fn push_against_append() {
     });
 }
 
-/// A block is kept while the limit is lowered: what is beyond the new one is given back, by one of both.
+/// A block is cached while the limit is lowered: one of both contexts returns the excess.
 #[test]
 fn spares_within_a_lower_limit() {
     model(|| {
@@ -175,7 +176,7 @@ fn spares_within_a_lower_limit() {
     });
 }
 
-/// What was kept under a higher limit is found under a lower one.
+/// Blocks that were cached under a higher limit are found under a lower one.
 #[test]
 fn spares_beyond_the_limit_are_found() {
     model(|| {
@@ -189,7 +190,7 @@ fn spares_beyond_the_limit_are_found() {
     });
 }
 
-/// A context that reads a word and then changes it, and another that reads it: before or after that.
+/// One context reads a word and then changes it; another one reads it before or after that.
 #[test]
 #[should_panic(expected = "changed before it was read")]
 fn sees_a_change_before_a_read() {
@@ -201,7 +202,7 @@ fn sees_a_change_before_a_read() {
     });
 }
 
-/// Links through the only word of each object, and the list.
+/// A deferred list, and objects of one word, which contain the links.
 struct Deferred {
     list: DeferredList,
     links: [Link; 3],
@@ -211,7 +212,7 @@ struct Deferred {
 struct Link(Plain<u64>);
 
 impl Deferred {
-    /// Returns how many found the list empty.
+    /// Pushes object `i`. Returns 1 if the list was empty.
     fn push(&self, i: usize) -> usize {
         let object = NonNull::from(&self.links[i]).cast();
         let field = object;
@@ -223,7 +224,7 @@ impl Deferred {
         }
     }
 
-    /// Adds what is on the list to `all`. Returns how many lists there were.
+    /// Removes the list, and adds its objects to `all`. Returns 1 if there were any.
     fn take(&self, all: &mut Vec<usize>) -> usize {
         let mut chain = self.list.take();
         let lists = usize::from(!chain.is_empty());
@@ -235,8 +236,8 @@ impl Deferred {
     }
 }
 
-/// Two contexts push while a third takes: each object comes off the list once, with its link as it was written,
-/// and for each list that is taken one push has said that it was the first.
+/// Two contexts push while a third one removes the list: each object is removed once, with the link
+/// that was written, and for each list that is removed one push has returned `First`.
 #[test]
 fn deferred_by_two() {
     model(|| {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! NMIs at every step: the algorithm is interrupted before each of its steps by one that runs the
-//! same code to its end, and that one again, for every choice of two or three steps.
+//! NMIs at every step: an interrupt that runs the same code comes before each step of the
+//! algorithm, and is interrupted in turn, for every choice of two or three steps.
 
 use super::word_tests::Page;
 use crate::{
@@ -17,23 +17,23 @@ use std::{
     ptr::with_exposed_provenance_mut,
 };
 
-/// What an interrupt does.
+/// The action of an interrupt.
 #[derive(Clone, Copy, Debug)]
 enum Act {
-    /// Takes an object.
+    /// Queues an object.
     Insert,
-    /// The monitor: closes the current block, with another in its place or not.
+    /// Closes the current block, as the monitor does, and opens another one if true.
     Close(bool),
 }
 
 const ACTS: [Act; 3] = [Act::Insert, Act::Close(true), Act::Close(false)];
 
-/// The run of one choice of interrupts.
+/// A run with one choice of interrupts.
 struct Run {
-    /// Steps at which an interrupt comes, counted through all contexts, and what it does.
+    /// Steps at which an interrupt comes, counted across all contexts, with its action.
     plan: Vec<(usize, Act)>,
     step: Cell<usize>,
-    /// No more interrupts.
+    /// Whether interrupts are over.
     over: Cell<bool>,
     next_object: Cell<usize>,
     taken: RefCell<Vec<usize>>,
@@ -42,7 +42,7 @@ struct Run {
 impl Run {
     fn take(&self, cpu: &Model<'_>) {
         let object = self.next_object.replace(self.next_object.get() + 1);
-        if cpu.take(object) {
+        if cpu.queue(object) {
             self.taken.borrow_mut().push(object);
         }
     }
@@ -65,8 +65,8 @@ impl Run {
     }
 }
 
-/// Takes `objects` in a task and closes, under `plan`. Returns how many steps there were; panics
-/// when an object is lost or comes twice.
+/// Queues `objects` in a task and closes, with the interrupts of `plan`. Returns the number of
+/// steps; panics if an object is lost or freed twice.
 fn run(objects: usize, blocks: usize, plan: Vec<(usize, Act)>, flaw: Flaw) -> usize {
     let run = Run {
         plan,
@@ -83,7 +83,7 @@ fn run(objects: usize, blocks: usize, plan: Vec<(usize, Act)>, flaw: Flaw) -> us
         }
         cpu.close(false);
         freed = cpu.drain(true);
-        // Whatever late interrupts opened.
+        // Late interrupts may have opened a block.
         run.over.set(true);
         cpu.close(false);
         freed.extend(cpu.drain(true));
@@ -95,8 +95,8 @@ fn run(objects: usize, blocks: usize, plan: Vec<(usize, Act)>, flaw: Flaw) -> us
     run.step.get()
 }
 
-/// Runs `run` with `plan` and every choice of `depth` more steps, at least `apart` from each other, and of `acts`.
-/// Returns how many plans there were; `run`, how many steps its plan makes.
+/// Calls `run` with `plan` and every choice of `depth` more steps, at least `apart` from each
+/// other, and of `acts`. Returns the number of plans; `run` returns the number of steps.
 pub(crate) fn plans<A: Copy>(
     plan: &mut Vec<(usize, A)>,
     acts: &[A],
@@ -104,7 +104,7 @@ pub(crate) fn plans<A: Copy>(
     depth: usize,
     run: &dyn Fn(Vec<(usize, A)>) -> usize,
 ) -> usize {
-    // Interrupts make more steps, for others to come at.
+    // The steps of interrupts can be interrupted, too.
     let steps = run(plan.clone());
     let mut runs = 1;
     if depth > 0 {
@@ -120,7 +120,7 @@ pub(crate) fn plans<A: Copy>(
     runs
 }
 
-/// Every choice of `depth` steps and acts.
+/// Runs every choice of `depth` steps and actions.
 fn all_plans(objects: usize, blocks: usize, depth: usize, flaw: Flaw) -> usize {
     plans(&mut Vec::new(), &ACTS, 1, depth, &|plan| {
         run(objects, blocks, plan, flaw)
@@ -135,7 +135,7 @@ fn interrupted_at_every_step() {
 
 #[test]
 fn blocks_run_out() {
-    // Objects that find no block are refused, and none is lost when blocks are available.
+    // Objects without a block are rejected, and none is lost when blocks are available.
     for blocks in 1..4 {
         all_plans(2 * CAPACITY + 1, blocks, 2, Flaw::None);
     }
@@ -150,10 +150,10 @@ tests! {
     sees_an_index_out_of_bounds, "a slot in a header":
         all_plans(CAPACITY + 1, 8, 1, Flaw::IndexNotBounded);
     sees_a_block_that_does_not_say_its_callbacks, "a callback is freed":
-        all_plans(CAPACITY + 1, 8, 2, Flaw::SaysBeforeItReserves);
+        all_plans(CAPACITY + 1, 8, 2, Flaw::MarksBeforeItReserves);
 }
 
-/// What is closed later joins what waits: nothing is lost, and the sums are right all the way.
+/// Blocks that are closed later are appended: none is lost, and the counts are right at each step.
 #[test]
 fn chains_join() {
     for takes in [&[3, 1, 2][..], &[0, 2, 1], &[1, 0, 4], &[1, 1, 1, 1]] {
@@ -162,7 +162,7 @@ fn chains_join() {
         let mut closed = 0;
         for &blocks in takes {
             for _ in 0..blocks {
-                assert!(cpu.take(1));
+                assert!(cpu.queue(1));
                 cpu.close(false);
                 closed += 1;
             }
@@ -181,7 +181,7 @@ fn chains_join() {
 
 type Small = Page<128, 64>;
 
-/// What is noted in a block is that of this block, for one use of it.
+/// The header of a block has the state of this block, for one use.
 #[test]
 fn blocks_keep_their_notes() {
     let memory = Memory::from_size_align(2 * Small::BLOCK, Small::BLOCK).unwrap();
@@ -189,7 +189,7 @@ fn blocks_keep_their_notes() {
     let first = unsafe { alloc(memory) };
     let bases = [0, Small::BLOCK].map(|offset| first.expose_provenance() + offset);
     for scanned in [false, true] {
-        // SAFETY: Blocks of the test's, and slots of theirs.
+        // SAFETY: Blocks of this test, and their slots.
         unsafe {
             bases
                 .iter()
@@ -230,7 +230,7 @@ fn blocks_keep_their_notes() {
     unsafe { dealloc(first, memory) };
 }
 
-/// No more spares than the limit says, even where it is lowered while one is put there.
+/// There are no more spares than the limit, even if it is lowered while one is added.
 #[test]
 fn spares_have_a_limit() {
     for limit in [0, 1, 3, MAX_SPARES, MAX_SPARES + 1] {
@@ -249,12 +249,13 @@ fn spares_have_a_limit() {
         assert_eq!(spares.len(), most.min(1));
         assert_eq!(spares.take(), (most > 0).then_some(1));
         assert_eq!(spares.take(), None);
-        // Whoever lowers the limit takes what is too much; what puts one there meanwhile does not look.
+        // The context that lowers the limit removes the excess; later additions only check their
+        // own slot.
         (1..4).for_each(|base| spares.put(base, || 3, |_| panic!("within the limit")));
         assert_eq!(spares.take(), Some(1));
         spares.put(4, || 1, |_| panic!("within the limit"));
         spares.trim(0, |_| ());
-        // The limit is lowered while the block is put there.
+        // The limit is lowered while the block is added.
         let (limits, mut excess) = (Cell::new(2), None);
         let lowered = || limits.replace(0);
         spares.put(9, lowered, |base| excess = Some(base));
@@ -262,12 +263,12 @@ fn spares_have_a_limit() {
     }
 }
 
-/// A block says that it has callbacks where it has one, and only there.
+/// A block is marked if, and only if, it has a callback.
 #[test]
 fn blocks_say_what_they_have() {
     for number in 1..5 {
         let cpu = Model::new(1, Flaw::None, |_| ());
-        assert!(cpu.take(number));
+        assert!(cpu.queue(number));
         cpu.close(false);
         let mut block = cpu.closed.take().pop().expect("it is closed");
         // SAFETY: No context is about to store.
@@ -275,12 +276,12 @@ fn blocks_say_what_they_have() {
     }
 }
 
-/// No block is current after a close that is to leave none, and another one where it is.
+/// After a close there is another current block if, and only if, `refill`.
 #[test]
 fn close_leaves_what_it_is_to() {
     for refill in [false, true] {
         let cpu = Model::new(2, Flaw::None, |_| ());
-        assert!(cpu.take(2));
+        assert!(cpu.queue(2));
         assert_eq!(cpu.close(refill), Close::Closed(1));
         assert_eq!(insert(&&cpu, word_of(2), Kind::Free), refill);
     }

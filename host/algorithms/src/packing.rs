@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How links are packed on the host: as on x86_64, with the host's addresses moved to the kernel's
-//! half on the way in and back on the way out.
+//! Packing of links on the host: as on x86_64, with addresses of the host mapped to the kernel's
+//! half and back.
 
 use crate::link::PackedLink;
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The state of one CPU against a model: random sequences of queueing, batches, grace periods,
+//! The state of one CPU of engine `rfc`: random sequences of queueing, batches, grace periods,
 //! monitors, refills and hotplug free every object exactly once, and none before a grace period
-//! that began after it was queued.
+//! that started after it was queued.
 
 use crate::{
     entry::{split_calls, Call},
@@ -29,11 +29,11 @@ use std::{
 thread_local! {
     /// Grace periods completed so far.
     static COMPLETED: Cell<u64> = const { Cell::new(0) };
-    /// Pages that are not freed.
+    /// Pages that are allocated.
     pub(crate) static PAGES: Cell<isize> = const { Cell::new(0) };
 }
 
-/// Grace periods that end when the test says so, and blocks of a few slots.
+/// Grace periods that the test ends, and blocks of a few slots.
 struct Model;
 
 impl Platform for Model {
@@ -41,7 +41,7 @@ impl Platform for Model {
     const BLOCK_BYTES: usize = 24 + 4 * 8;
 
     fn snapshot() -> u64 {
-        // The one in progress doesn't count: it may have begun before.
+        // The one in progress doesn't count: it may have started before.
         COMPLETED.get() + 2
     }
 
@@ -80,18 +80,18 @@ fn free_cached(state: &mut State<Model>) {
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// An object of this channel with its field in this slot.
+    /// Queues an object of this channel with its field in this word.
     Queue(Channel, usize),
     QueueWithBlock(Channel),
     Call,
-    /// What was queued last is queued again, the same way.
+    /// Queues the last object again, in the same way.
     Again,
     GracePeriod,
     Monitor,
     Work(usize),
     Barrier,
     Limit(usize),
-    /// Up to this limit.
+    /// Refills up to this limit.
     Refill(usize),
     Shrink,
     Online(bool),
@@ -116,11 +116,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..200)
 }
 
-/// What the tests know of each object that is queued: when, and the memory to free.
+/// The state, with the queued objects and the work items.
 struct World {
     state: State<Model>,
+    /// Queued objects, with the number of grace periods when they were queued.
     live: HashMap<usize, u64>,
-    /// What was queued last: how, and the field.
+    /// The object that was queued last.
     last: Option<(Channel, Linked, Push)>,
     /// The grace periods that the work items wait for.
     waiting: [Option<u64>; N_BATCHES],
@@ -160,7 +161,7 @@ impl World {
         drop(unsafe { Box::from_raw(object.cast::<[u64; OBJECT_WORDS]>()) });
     }
 
-    /// Each callback is the head of an object that it frees; every other one may sleep.
+    /// Runs a callback, which frees the object of its head. Every other one may sleep.
     fn call(&mut self, call: Call) {
         let head = call.head().as_ptr();
         assert_eq!(call.sleeps(), head.addr() / 16 % 2 == 0, "another kind");
@@ -205,7 +206,7 @@ impl World {
         assert_eq!(self.state.nr_cached(), 0);
     }
 
-    /// `queue_rcu_work()`: refused while it waits.
+    /// `queue_rcu_work()`, which does nothing while the work is pending.
     fn queue_work(&mut self, i: usize) {
         self.waiting[i].get_or_insert_with(Model::snapshot);
     }
@@ -220,7 +221,7 @@ impl World {
         }
     }
 
-    /// What was queued before is freed after one grace period, whatever the works do.
+    /// Frees all objects that were queued before, after one grace period.
     fn barrier(&mut self) {
         let queued: Vec<usize> = self.live.keys().copied().collect();
         self.state.fill_barrier_batch();
@@ -374,7 +375,7 @@ proptest! {
     }
 }
 
-/// A state with `cached` blocks, and memory for objects, which is never freed.
+/// An online state with `cached` blocks. Objects are leaked.
 fn online(cached: usize) -> State<Model> {
     COMPLETED.set(0);
     let mut state = State::new();
@@ -403,12 +404,12 @@ fn queue(state: &mut State<Model>, channel: Channel) -> Push {
     unsafe { state.push(channel, linked) }
 }
 
-/// What the counters have that are not 0.
+/// The counters that are not 0.
 fn counted(stats: &Stats) -> Vec<(&'static str, u64)> {
     stats.named().filter(|counter| counter.1 != 0).collect()
 }
 
-/// Everything is counted where it happens, under its name.
+/// Every event is counted, under its name.
 #[test]
 fn is_counted() {
     let mut state = online(0);
@@ -433,7 +434,7 @@ fn is_counted() {
         (0..n).for_each(|_| assert_eq!(queue(&mut state, channel), Push::Block));
     }
     for _ in 0..2 {
-        // The open block has no room, then it has.
+        // First the open block has no room, then it has.
         let (pushed, unused) = state.push_with(Channel::Call, new_page(), object());
         assert_eq!(pushed, Push::Block);
         unused.into_iter().for_each(free_page);
@@ -477,7 +478,7 @@ fn is_counted() {
     assert_eq!(sum[Counter::Freed], 1);
 }
 
-/// A list, and a block, began to wait with the first object, however often they were used before.
+/// Lists and blocks wait since their first object, also when they are reused.
 #[test]
 fn since_the_first() {
     let mut state = online(1);
@@ -489,7 +490,7 @@ fn since_the_first() {
         assert_eq!(queue(&mut state, Channel::Slab), Push::Block);
         assert_eq!(queue(&mut state, Channel::Vmalloc), Push::List);
         assert_eq!(state.queued.list_since, 10 * round as u32);
-        // The grace period is that of the last.
+        // The grace period is that of the last object.
         COMPLETED.set(10 * round + 2);
         assert!(state.take_ready().is_empty());
         COMPLETED.set(10 * round + 3);
@@ -503,8 +504,8 @@ fn since_the_first() {
     free_cached(&mut state);
 }
 
-/// The monitor is wanted as soon as there is something, and fast when that would fill a block; the irq_work is
-/// queued where it is late, or a refill is due that can begin.
+/// The monitor is needed as soon as there is an object, and fast for a full block; the irq_work is
+/// queued if the monitor is late, or a refill is needed and can start.
 #[test]
 fn kicks_where_it_has_to() {
     let mut state = online(0);
@@ -520,12 +521,12 @@ fn kicks_where_it_has_to() {
         );
         assert_eq!(state.kick(Kick::No), Kick::Lazy);
         assert_eq!(state.kick(Kick::No), Kick::No);
-        // For a refill it does not wait for the tick.
+        // A refill does not wait for the tick.
         assert_eq!(state.kick(Kick::Now), Kick::Now);
         assert_eq!(state.kick(Kick::Now), Kick::No);
         state.arming.irq_work_runs();
     }
-    // One that runs is enough; that of a dead CPU does not begin.
+    // One refill runs at a time; that of a dead CPU does not start.
     assert!(state.begin_refill() && !state.begin_refill());
     assert!(!state.want_refill(Kick::Now) && !state.begin_refill());
     assert_eq!(state.kick(Kick::Now), Kick::Lazy);

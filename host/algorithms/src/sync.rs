@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The shared words of the algorithm files, on the host: loom's under `--cfg loom`.
+//! The shared words of the algorithm files on the host: those of loom with `--cfg loom`.
 
 #[cfg(loom)]
 pub(crate) use loom::{
@@ -37,9 +37,9 @@ impl<T> UnsafeCell<T> {
 mod tracked {
     use loom::sync::atomic::{self, Ordering};
 
-    /// loom remembers one access to a word, the last: a context that reads a word and then changes it hides that
-    /// another has read it before, and loom does not try the change before that. So it is told of reads as
-    /// changes to another word, and tries these in every order.
+    /// loom records only the last access to a word: a context that reads and then changes a word
+    /// hides an earlier read by another, and loom does not try the change before that read. So each
+    /// read also modifies a second word, of which loom tries every order.
     pub(crate) struct AtomicUsize {
         word: atomic::AtomicUsize,
         reads: atomic::AtomicUsize,
@@ -54,7 +54,7 @@ mod tracked {
         }
 
         pub(crate) fn load(&self, order: Ordering) -> usize {
-            // Relaxed: it orders nothing of the model.
+            // Relaxed: it adds no ordering to the model.
             self.reads.fetch_add(0, Ordering::Relaxed);
             self.word.load(order)
         }
@@ -128,7 +128,7 @@ impl<T: Copy> Plain<T> {
     }
 
     pub(crate) unsafe fn get(&self) -> T {
-        // SAFETY: By the contract of this function; loom says if not.
+        // SAFETY: By the contract of this function, which loom checks.
         self.0.with(|p| unsafe { *p })
     }
 

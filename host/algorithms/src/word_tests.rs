@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The current word, exhaustively over the states of a block.
+//! The current word, for all states of a block.
 
 use crate::lockless::block::{Layout, SLOT};
 
-/// Blocks and headers of these sizes.
+/// A layout with these sizes of block and header.
 pub(crate) struct Page<const BLOCK: usize, const HEADER: usize>;
 
 impl<const BLOCK: usize, const HEADER: usize> Layout for Page<BLOCK, HEADER> {
@@ -12,7 +12,8 @@ impl<const BLOCK: usize, const HEADER: usize> Layout for Page<BLOCK, HEADER> {
     const HEADER: usize = HEADER;
 }
 
-/// Fills a block at `base` slot by slot and goes on without slots as far as the headroom reaches.
+/// Fills a block at `base` slot by slot, and continues without slots as far as the headroom
+/// reaches.
 fn fills<L: Layout>(base: usize) {
     let mut word = L::first(base);
     for filled in 0..L::CAPACITY {
@@ -22,14 +23,14 @@ fn fills<L: Layout>(base: usize) {
         assert!(word >= base + L::HEADER && word < base + L::BLOCK);
         word -= SLOT;
     }
-    // Full, and then as many reservations as the headroom is for.
+    // Full, and then as many reservations as the headroom allows.
     for _ in 0..=L::HEADROOM {
         assert!(L::is_full(word));
         assert_eq!(L::base(word), base);
         assert_eq!(L::filled(word), L::CAPACITY);
         word = word.wrapping_sub(SLOT);
     }
-    // One more, and it would be the block below: that is what the headroom is for.
+    // One more would be in the block below.
     assert_ne!(L::base(word), base);
 }
 
