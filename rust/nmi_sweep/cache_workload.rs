@@ -46,7 +46,7 @@ fn exercise(cache: &SheafCache, objects: usize) -> Result {
     // More than there are reuse slots.
     let held: [_; 6] = array::from_fn(|_| cache.alloc(false));
     for object in held.into_iter().flatten() {
-        // SAFETY: From this cache, the caller's.
+        // SAFETY: An object of this cache, owned by the caller.
         unsafe { cache.free(object) };
     }
     cache::null(cache);
@@ -109,7 +109,7 @@ fn with_dtor(kind: Kind) -> Result {
         fault::fail_alloc(1, 12);
         cpu::irqs_off(|| {
             for object in held.into_iter().flatten() {
-                // SAFETY: From this cache, the caller's.
+                // SAFETY: An object of this cache, owned by the caller.
                 unsafe { cache.free_rcu(object) };
             }
         });
@@ -196,7 +196,7 @@ pub(crate) fn misuse() -> Result {
     free_twice(&cache)?;
     let held: [_; 4] = array::from_fn(|_| cache.alloc(false));
     for object in held.into_iter().flatten() {
-        // SAFETY: From this cache, the caller's.
+        // SAFETY: An object of this cache, owned by the caller.
         unsafe { cache.free_rcu(object) };
     }
     Ok(())

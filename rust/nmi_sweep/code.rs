@@ -26,7 +26,7 @@ impl Flags {
     /// The instruction before it calls another function, or warns.
     pub(crate) const FOLLOWS_CALL: Self = Self(1 << 5);
     /// It is a cmpxchg.
-    pub(crate) const EXCHANGES: Self = Self(1 << 6);
+    pub(crate) const IS_CMPXCHG: Self = Self(1 << 6);
 
     fn parse(text: &str) -> Self {
         let bit = |letter| Self::LETTERS.iter().position(|l| l == letter);

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a sweep of the core module has to hit: of the functions that objects go through, every
-//! instruction; of each part of the source, a share.
+//! What a sweep of the core module has to hit: every instruction of the functions that objects pass
+//! through, and a share of each part of the source.
 
-/// A function of which every instruction is to be hit.
+/// A function of which every instruction has to be hit.
 pub(crate) struct Wanted {
-    /// Its name, or a path whose words its mangled name has, in this order.
+    /// The name, or a path whose words are in the mangled name in this order.
     pub(crate) name: &'static str,
-    /// Instructions that may be left all the same: what full-length sweeps have left, and a few.
+    /// Instructions that may be left: the number that full-length sweeps leave, and a few more.
     pub(crate) most: usize,
-    /// Why they may.
+    /// Why these are not hit.
     pub(crate) reason: &'static str,
 }
 
@@ -24,20 +24,20 @@ const fn all_but(most: usize, name: &'static str, reason: &'static str) -> Wante
 // Why instructions are left.
 const PREEMPT: &str = "a task becomes ready while preemption is off";
 const TWICE: &str = "queued twice, or overwritten: suite misuse";
-const CPUS: &str = "another CPU comes in between";
+const CPUS: &str = "another CPU interferes";
 const DOWN: &str = "a CPU is neither up nor dead";
-const ZERO: &str = "kernels that zero what is freed, and KFENCE";
-const BARN: &str = "the barn is locked by what is interrupted";
-const LATE: &str = "what is late is brought forward once more";
+const ZERO: &str = "kernels that zero freed objects, and KFENCE";
+const BARN: &str = "the interrupted context holds the barn lock";
+const LATE: &str = "the monitor is brought forward again";
 const REFUSED: &str = "there is neither a sheaf nor a page, and no reserve";
 const BUSY: &str = "all batches wait, or another context takes over";
 const FREED: &str = "an object is freed twice: suite sheaf_bounds";
-const SPENT: &str = "eight emptied sheaves wait, or the barn is locked";
-const LEAK: &str = "what is leaked: a list without end (suite misuse), a grace period not over";
-const NONE: &str = "no block, and the caller can not wait";
+const SPENT: &str = "eight spent sheaves wait, or the barn is locked";
+const LEAK: &str = "objects are leaked: a cyclic list (suite misuse), a grace period not over";
+const NONE: &str = "no block, and the caller can't wait";
 
 const LOCKLESS: &[Wanted] = &[
-    // Insertion, and where a block is full: the cursor, push and close.
+    // Insertion, and its slow path: cursor, push and close.
     all_of("__rcu_ptr_kvfree"),
     all_of("__rcu_ptr_kfree_nolock"),
     all_but(4, "__rcu_ptr_try_kfree_nolock", PREEMPT),
@@ -93,7 +93,7 @@ const RFC: &[Wanted] = &[
     all_but(5, "rfc::RfcBarrier::free_expired_batches", BUSY),
 ];
 
-/// With both engines.
+/// For both engines.
 const BOTH: &[Wanted] = &[
     // Callbacks.
     all_of("rcu_ptr_call"),
@@ -101,7 +101,7 @@ const BOTH: &[Wanted] = &[
     all_but(18, "calls::Calls::add", TWICE),
     all_but(22, "calls::CallWork::Handler::run", TWICE),
     all_but(18, "calls::SleepWork::Handler::run", TWICE),
-    // Caches: the common way, and those behind it.
+    // Caches: the fast paths, and the slow paths behind them.
     all_of("__rcu_ptr_cache_alloc"),
     all_but(4, "rcu_ptr_cache_alloc_nolock", PREEMPT),
     all_of("rcu_ptr_cache_free_rcu"),
@@ -127,7 +127,7 @@ const BOTH: &[Wanted] = &[
     all_but(6, "sheaves::HereCtx::exchange::CacheCpu::take_full", BARN),
     all_of("sheaves::HereCtx::exchange::CacheCpu::take_reserved"),
     all_of("sheaves::Cache::free_to_slab"),
-    // The monitor, the batches and what comes behind the grace period.
+    // The monitor, the batches and the processing after the grace period.
     all_but(4, "sheaves::monitor::queue_irq_work", LATE),
     all_but(9, "sheaves::CacheIrqWork::Handler::run", BUSY),
     all_but(7, "sheaves::Cache::start_batches", BUSY),
@@ -143,14 +143,14 @@ const BOTH: &[Wanted] = &[
     all_but(165, "sheaves::barrier::close_on", DOWN),
 ];
 
-/// All for an engine.
+/// The functions for an engine.
 pub(crate) fn of(lockless: bool) -> impl Iterator<Item = &'static Wanted> {
     let engine = if lockless { LOCKLESS } else { RFC };
     engine.iter().chain(BOTH)
 }
 
 impl Wanted {
-    /// Whether `mangled` is its name: each word stands behind its length there.
+    /// Whether `mangled` is the name of the function: each word follows its length there.
     pub(crate) fn is(&self, mangled: &str) -> bool {
         if self.name == mangled {
             return true;
@@ -179,8 +179,8 @@ pub(crate) struct Part {
     folder: &'static str,
     /// For the log.
     pub(crate) name: &'static str,
-    /// The share that has to be hit, in 1/1000 of what can be reached: at full length, and where
-    /// loads are cut short, on a host that builds a kernel meanwhile.
+    /// The share that has to be hit, in 1/1000 of the instructions that can be: at full length, and
+    /// in the short form on a host that builds a kernel meanwhile.
     pub(crate) shares: [usize; 2],
 }
 
@@ -195,31 +195,31 @@ const fn part(folder: &'static str, name: &'static str, shares: [usize; 2]) -> P
 const LOCKLESS_PART: Part = part("rust/rcu_ptr/lockless/", "engine lockless", [850, 300]);
 const RFC_PART: Part = part("rust/rcu_ptr/rfc/", "engine rfc", [850, 200]);
 
-/// All of them: a line is of the first whose folder it is in.
+/// All parts: a source line belongs to the first one whose folder it is in.
 pub(crate) static PARTS: [Part; 6] = [
     LOCKLESS_PART,
     RFC_PART,
     part("rust/rcu_ptr/sheaves/", "caches", [760, 280]),
-    part("rust/rcu_ptr/", "what engines share", [720, 180]),
+    part("rust/rcu_ptr/", "common to engines", [720, 180]),
     part("rust/sys/", "bindings", [730, 220]),
-    // What is not of this tree: code of headers, of trace events and of Rust's crates.
+    // Code from outside of this tree: headers, trace events, Rust crates.
     part("", "headers and events", [560, 100]),
 ];
 
 impl Part {
-    /// Whether a source line is of it.
+    /// Whether a source line belongs to this part.
     pub(crate) fn has(&self, source: &str) -> bool {
         let first = PARTS.iter().find(|part| source.starts_with(part.folder));
         first == Some(self)
     }
 
-    /// Whether it is an engine that does not run.
+    /// Whether it is the engine that is not loaded.
     pub(crate) fn is_of_other_engine(&self, lockless: bool) -> bool {
         *self == if lockless { RFC_PART } else { LOCKLESS_PART }
     }
 }
 
-/// Whether a source line is the core's own.
+/// Whether a source line belongs to the core.
 pub(crate) fn is_core(source: &str) -> bool {
     source.starts_with("rust/rcu_ptr/")
 }

@@ -113,7 +113,8 @@ impl Workload {
                   echo 1 >events/rcu_ptr/enable && echo >trace",
             )?,
             Self::RareTrace => user::sh(
-                c"cd /sys/kernel/tracing && echo 64 >buffer_size_kb && for e in batch_start batch_end \
+                c"cd /sys/kernel/tracing && echo 64 >buffer_size_kb && for e in batch_start \
+                  batch_end \
                   refill shrink sheaf_wait sheaf_refill sheaf_drain sheaf_shrink; do \
                   echo 1 >events/rcu_ptr/rcu_ptr_$e/enable || exit; done && echo >trace",
             )?,

@@ -65,7 +65,7 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
                     let mut objects = BenchObjects::new(source, numbers.objects)?;
                     let mut cycles = 0;
                     while !objects.is_done() {
-                        cycles += run::inside(nmi, || objects.free(function, chunk))?;
+                        cycles += run::in_context(nmi, || objects.free(function, chunk))?;
                     }
                     Ok([cycles as i64, objects.refused() as i64])
                 },

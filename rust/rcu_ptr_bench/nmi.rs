@@ -115,7 +115,7 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
         while freed < numbers.objects {
             let mut objects = BenchObjects::new(source, CHUNK.min(numbers.objects - freed))?;
             while !objects.is_done() {
-                run::inside(Some(&nmi), || objects.free(function, 1))?;
+                run::in_context(Some(&nmi), || objects.free(function, 1))?;
             }
             freed += objects.len();
             refused += objects.refused();

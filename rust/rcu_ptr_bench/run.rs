@@ -26,7 +26,10 @@ pub(crate) fn contexts(
 }
 
 /// Calls `f` in an NMI, or directly.
-pub(crate) fn inside<R: Default>(nmi: Option<&NmiSource>, mut f: impl FnMut() -> R) -> Result<R> {
+pub(crate) fn in_context<R: Default>(
+    nmi: Option<&NmiSource>,
+    mut f: impl FnMut() -> R,
+) -> Result<R> {
     let Some(nmi) = nmi else { return Ok(f()) };
     let mut ret = R::default();
     nmi.call(|| ret = f())?;

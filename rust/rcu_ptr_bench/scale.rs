@@ -123,7 +123,7 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
 pub(crate) fn pairs(numbers: &Numbers) -> Result {
     for pair in sheaf::pairs() {
         let caches = Caches::new()?;
-        let took = threads(numbers, &|| Ok((pair.in_turn)()))?;
+        let took = threads(numbers, &|| Ok((pair.alloc_free_loop)()))?;
         let stats = caches.stats();
         // Shares of the allocations: served by a sheaf; of an object that had been used before.
         let share = |others: u64| match pair.group {

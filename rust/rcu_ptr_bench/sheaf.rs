@@ -51,7 +51,7 @@ fn chunk<A: Alloc, F: Free>() -> [i64; 3] {
 
 /// Allocates an object and frees it, [`CHUNK`] times. Returns the number of failed allocations.
 #[inline(never)]
-fn in_turn<A: Alloc, F: Free>() -> usize {
+fn alloc_free_loop<A: Alloc, F: Free>() -> usize {
     let mut refused = 0;
     for _ in 0..CHUNK {
         match A::alloc() {
@@ -71,7 +71,7 @@ pub(crate) struct Pair {
     pub(crate) group: Group,
     in_nmi: bool,
     chunk: fn() -> [i64; 3],
-    pub(crate) in_turn: fn() -> usize,
+    pub(crate) alloc_free_loop: fn() -> usize,
 }
 
 const fn pair<A: Alloc, F: Free>(name: &'static str, group: Group, in_nmi: bool) -> Pair {
@@ -80,7 +80,7 @@ const fn pair<A: Alloc, F: Free>(name: &'static str, group: Group, in_nmi: bool)
         group,
         in_nmi,
         chunk: chunk::<A, F>,
-        in_turn: in_turn::<A, F>,
+        alloc_free_loop: alloc_free_loop::<A, F>,
     }
 }
 
@@ -144,7 +144,7 @@ pub(crate) fn run(numbers: &Numbers) -> Result {
                     settle();
                     Ok(0)
                 }
-                _ => Ok((pair.in_turn)()),
+                _ => Ok((pair.alloc_free_loop)()),
             },
         )
     })
@@ -155,7 +155,7 @@ fn calls(reps: usize, chunks: usize, nmi: Option<&NmiSource>, pair: &Pair) -> Re
     let all = || {
         let mut sum = [0; 3];
         for i in 1..=chunks {
-            let took = run::inside(nmi, pair.chunk)?;
+            let took = run::in_context(nmi, pair.chunk)?;
             sum.iter_mut().zip(took).for_each(|(sum, n)| *sum += n);
             if i % ROUND == 0 {
                 settle();

@@ -107,7 +107,7 @@ module! {
         },
         sources: u32 {
             default: 127,
-            description: "bits: kmalloc, kmalloc_nolock, vmalloc, kvmalloc, kmem_cache, cache, small cache",
+            description: "bits: kmalloc, nolock, vmalloc, kvmalloc, kmem_cache, cache, small cache",
         },
         large: u32 {
             default: 65536,
@@ -131,7 +131,7 @@ module! {
         },
         disturb_ms: u32 {
             default: 20,
-            description: "interval of barriers, short-lived caches and the like, in milliseconds; 0: none",
+            description: "interval of barriers, short-lived caches etc. in milliseconds; 0: none",
         },
         fail: u32 {
             default: 0,
@@ -220,10 +220,14 @@ fn report(run: &run::Run<'_>, lost: u64, had_nmis: bool) {
     let (early, double, broken) = (totals.early.get(), totals.double.get(), counts.broken.get());
     let (left, stuck) = (counts.left_by_barrier.get(), counts.stuck.get());
     pr_info!(
-        "seed={} objects={} freed={} reused={} destructed={} kvfree={} nolock={} headless={} mightsleep={} \
-         free_rcu={} call={} call_sleepable={} task={} softirq={} hardirq={} nmi={} nmis={} elsewhere={} looks={} \
-         nmi_looks={} refused={} missed={} full={} barriers={} hotplugs={} returns={} expedited={} caches={} \
-         squeezes={} longest_us={} peak={} early={} lost={} double={} broken={} left={} stuck={} trace={:016x}\n",
+        "seed={} objects={} freed={} reused={} destructed={} kvfree={} nolock={} headless={} \
+         mightsleep={} \
+         free_rcu={} call={} call_sleepable={} task={} softirq={} hardirq={} nmi={} nmis={} \
+         elsewhere={} looks={} \
+         nmi_looks={} refused={} missed={} full={} barriers={} hotplugs={} returns={} \
+         expedited={} caches={} \
+         squeezes={} longest_us={} peak={} early={} lost={} double={} broken={} left={} stuck={} \
+         trace={:016x}\n",
         run.plan.seed,
         totals.queued.get(),
         totals.freed.get(),

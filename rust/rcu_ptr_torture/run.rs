@@ -552,7 +552,7 @@ impl<'a> Run<'a> {
     }
 
     /// Allocates an object of a cache and frees it at once, in a task.
-    pub(crate) fn touch(&self) {
+    pub(crate) fn alloc_and_free(&self) {
         let source = self.some_cache();
         let Some(object) = self.cache(source).alloc_with(alloc::quiet(false)) else {
             return;

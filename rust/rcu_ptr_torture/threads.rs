@@ -192,7 +192,7 @@ fn with_timers(run: &Run<'_>, nmis: &Nmis<'_>, burst: u64, urgent: bool, act: im
             }
         }
         if run.random.one_in(16) {
-            move_somewhere(run);
+            migrate(run);
         }
         if urgent || run.random.one_in(8) {
             // The wakeup interrupts another task at an arbitrary instruction. All urgent threads
@@ -204,7 +204,7 @@ fn with_timers(run: &Run<'_>, nmis: &Nmis<'_>, burst: u64, urgent: bool, act: im
     }
 }
 
-fn move_somewhere(run: &Run<'_>) {
+fn migrate(run: &Run<'_>) {
     let skip = run.random.below(16) as usize;
     // On PREEMPT_RT __set_cpus_allowed_ptr() warns about threads whose CPU goes down.
     let free = cfg!(CONFIG_PREEMPT_RT) && run.plan.hotplug > 0;
@@ -343,7 +343,7 @@ fn disturb(run: &Run<'_>) {
                 alloc::squeeze(run.plan.squeeze);
                 run.counts.squeezes.up();
             }
-            _ => run.touch(),
+            _ => run.alloc_and_free(),
         }
     }
     fault::fail(0, 0);
@@ -369,7 +369,7 @@ fn barrier(run: &Run<'_>) {
     let mut queued = [None; QUEUED_BEFORE];
     for queued in &mut queued {
         if run.random.one_in(3) {
-            move_somewhere(run);
+            migrate(run);
         }
         let is_destructed = of_cache || run.random.one_in(4);
         *queued = run.queue_one(if is_destructed {
@@ -379,7 +379,7 @@ fn barrier(run: &Run<'_>) {
         });
     }
     if run.random.one_in(2) {
-        move_somewhere(run);
+        migrate(run);
     }
     let mut others = [None; MAX_CHECKED];
     if of_cache {
@@ -432,7 +432,7 @@ fn short_lived_cache(run: &Run<'_>) {
     let mut queued = [None; QUEUED_BEFORE];
     for i in 0..run.random.skewed(400) as usize {
         if run.random.one_in(8) {
-            move_somewhere(run);
+            migrate(run);
         }
         let object = if run.random.one_in(2) {
             short.alloc_with(alloc::quiet(false))

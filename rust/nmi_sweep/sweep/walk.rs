@@ -193,7 +193,7 @@ impl Sweep {
         let code = &self.code;
         let by_counter = self.by_counter;
         let cmpxchg_acts_at = |insn: usize| {
-            if !code.flags[insn].has(Flags::EXCHANGES) || cmpxchg_acts_left.load(Relaxed) <= 0 {
+            if !code.flags[insn].has(Flags::IS_CMPXCHG) || cmpxchg_acts_left.load(Relaxed) <= 0 {
                 return 0;
             }
             let acts = marks.cmpxchg_acts(insn);
