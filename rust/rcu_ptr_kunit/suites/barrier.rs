@@ -30,7 +30,7 @@ use kernel::{
 const BACKLOG_PAGES: u64 = 4096;
 
 /// Objects that a CPU frees in a row.
-const TURN: usize = 64;
+const BURST: usize = 64;
 
 /// Calls barriers while every CPU frees objects, and checks after each barrier the objects that
 /// were queued before it.
@@ -54,9 +54,9 @@ fn against_queueing(free_fn: FreeFn) -> Result {
             thread::sleep(rest);
         }
         if others.taken() < others.len() {
-            others.free(free_fn, TURN);
+            others.free(free_fn, BURST);
         } else {
-            free_fn.free_new(&more, TURN);
+            free_fn.free_new(&more, BURST);
         }
     };
     let mut left = 0;

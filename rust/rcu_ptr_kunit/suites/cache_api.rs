@@ -66,7 +66,7 @@ mod tests {
     /// Ten thousand boxes, one after the other, need one sheaf of objects, or two if this task
     /// migrates.
     #[test]
-    fn new_boxes_free_back_at_once() -> Result {
+    fn new_boxes_are_freed_at_once() -> Result {
         skip_if!(!alloc::reused_at_once(), CHECKED_OR_ZEROED);
         let cache = Cache::<Entry>::new(c"rcu_ptr_api_new")?;
         for key in 0..10_000 {
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn new_box_comes_again() -> Result {
+    fn new_box_is_reused() -> Result {
         skip_if!(!alloc::reused_at_once(), CHECKED_OR_ZEROED);
         let cache = Cache::<Entry>::new(c"rcu_ptr_api_again")?;
         drop(cache.alloc(Entry::new(1), GFP_KERNEL)?);
@@ -100,7 +100,7 @@ mod tests {
 
     /// The object of a shared box is not reused under a reader, but after a grace period.
     #[test]
-    fn shared_boxes_free_back_after_a_grace_period() -> Result {
+    fn shared_boxes_are_freed_after_a_grace_period() -> Result {
         let cache = Cache::<Entry>::new(c"rcu_ptr_api_later")?;
         let entry = cache.alloc(Entry::new(1), GFP_KERNEL)?.share();
         let at = address(&*entry);
@@ -130,7 +130,7 @@ mod tests {
 
     /// Ten thousand shared boxes, fifty at a time, don't need a thousand objects.
     #[test]
-    fn shared_boxes_go_round() -> Result {
+    fn shared_boxes_are_recycled() -> Result {
         let cache = Cache::<Entry>::new(c"rcu_ptr_api_round")?;
         for _ in 0..200 {
             for key in 0..50 {

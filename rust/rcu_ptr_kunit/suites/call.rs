@@ -167,7 +167,7 @@ fn behind_slow(slow: usize, sleeps: bool, others: &[FreeFn]) -> Result {
     // Less than a block, with the callbacks: one that spins holds up grace periods.
     let pool = Pool::new(300)?;
     let queue = || {
-        // SAFETY: They stay until the barrier below.
+        // SAFETY: The heads stay until the barrier below.
         unsafe { call_all(&heads, sleeps, func) };
         for &free_fn in others.iter().cycle().take(pool.len()) {
             pool.free(free_fn, 1);
@@ -220,7 +220,7 @@ fn barrier_behind(sleeps: bool) -> Result {
     let heads = heads(20)?;
     let body = |cpu: i32| {
         let half = &heads[cpu as usize % 2 * 10..][..10];
-        // SAFETY: They stay until the barrier below.
+        // SAFETY: The heads stay until the barrier below.
         unsafe { call_all(half, sleeps, func) };
     };
     let cpus = cpu::online().take(2).count();
@@ -247,7 +247,7 @@ fn barriers_behind_a_busy_worker() -> Result {
     thread::stay_here();
     let heads = heads(ALL as usize)?;
     let restore = params::quick_drain()?;
-    // SAFETY: They stay until the barrier below.
+    // SAFETY: The heads stay until the barrier below.
     let queue = |heads: &[Counted]| unsafe { call_all(heads, false, spin_5ms as core::Func) };
     queue(&heads[..FIRST]);
     let entered = bound::wait_with_timeout(|| GATE.entered() > 0);
@@ -337,7 +337,7 @@ fn out_of_order(count: usize) -> Result<usize> {
     ORDER.last.store(0, Relaxed);
     ORDER.out_of_order.store(0, Relaxed);
     // Less than a block: within a batch the order is kept.
-    // SAFETY: They stay until the barrier below.
+    // SAFETY: The heads stay until the barrier below.
     let queue = || unsafe { call_all(&heads, false, in_order as core::Func) };
     core::barrier();
     cpus::on(cpu::this(), || cpu::irqs_off(queue))?;
@@ -458,7 +458,7 @@ mod tests {
 
     /// The event at the end of a batch includes linked callbacks.
     #[test]
-    fn events_count_linked_ones() -> Result {
+    fn events_count_linked_callbacks() -> Result {
         let _restore = params::no_blocks()?;
         let freed = EventCounter::start(|c| c.freed.load(Relaxed))?;
         let pool = Pool::new(50)?;
@@ -470,11 +470,11 @@ mod tests {
 
     /// More sleeping callbacks than run at a time: the statistics show the others as ready.
     #[test]
-    fn stats_show_those_that_wait_for_a_worker() -> Result {
+    fn stats_show_callbacks_that_wait_for_a_worker() -> Result {
         GATE.reset();
         let heads = heads(6)?;
         let _restore = params::quick_drain()?;
-        // SAFETY: They stay until the barrier below.
+        // SAFETY: The heads stay until the barrier below.
         let queue = || unsafe { call_all(&heads, true, wait_at_gate as core::Func) };
         let ran = cpus::on(cpu::this(), queue);
         let shown = bound::within(params::QUICK_DRAIN_MSECS, || {
@@ -488,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_waits_for_a_sleeping_one() -> Result {
+    fn nothing_waits_for_a_sleeping_callback() -> Result {
         skip_if!(!FREES_ARE_VISIBLE, c"freed objects cannot be seen here");
         // As many as may sleep without delaying other sleepable callbacks.
         let free_fns = [
@@ -503,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn no_object_waits_for_a_slow_one() -> Result {
+    fn no_object_waits_for_a_slow_callback() -> Result {
         skip_if!(!FREES_ARE_VISIBLE, c"freed objects cannot be seen here");
         skip_if!(cpu::online().count() < 2, c"needs two CPUs");
         let free_fns = [FreeFn::Kvfree, FreeFn::Nolock, FreeFn::CallSleepable];
@@ -511,7 +511,7 @@ mod tests {
     }
 
     #[test]
-    fn barrier_waits_until_they_have_returned() -> Result {
+    fn barrier_waits_for_callbacks() -> Result {
         [false, true].into_iter().try_for_each(barrier_behind)
     }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Every context but NMI: with interrupts off, in softirq, in hardirq, on every CPU at once.
+//! Frees in every context but NMI: with interrupts off, in softirq, in hardirq, on all CPUs at
+//! once.
 
 use crate::{
     by_length,
@@ -19,7 +20,7 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// Frees from a timer in `place` on every CPU by each of the ways, while tasks there free too.
+/// Frees by each function from timers at `place` and from tasks, on every CPU.
 fn from_timer(place: Where, want: Context) -> Result {
     for free_fn in FreeFn::ATOMIC {
         let pool = Pool::new(scaled(20_000))?;

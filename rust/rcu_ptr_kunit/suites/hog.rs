@@ -38,7 +38,7 @@ const MAX_SHEAVES: u64 = 48;
 
 /// Hogs `cpu` by a FIFO task, and calls `burst` in interrupts there until it returns false; then
 /// `meanwhile`, with the length of a grace period beside the task in milliseconds.
-fn beside_hog<R>(
+fn burst_beside_hog<R>(
     cpu: i32,
     burst: &(dyn Fn() -> bool + Sync),
     meanwhile: impl FnOnce(u32) -> R,
@@ -80,7 +80,7 @@ mod tests {
                 let Some(object) = pool.take() else {
                     return false;
                 };
-                // SAFETY: Handed out once, with a field there.
+                // SAFETY: Handed out once, with a field at `at`.
                 unsafe { FreeFn::FREES[i % 2].free(object.start, object.at) };
             }
             true
@@ -90,7 +90,7 @@ mod tests {
             all.filter(|object| object.state() != ObjectState::Freed)
                 .count()
         };
-        let left = beside_hog(other, &burst, |gp_msecs| {
+        let left = burst_beside_hog(other, &burst, |gp_msecs| {
             thread::wait_for(20 * gp_msecs + 2000, || left() <= MAX_LEFT);
             left()
         })?;
@@ -117,7 +117,7 @@ mod tests {
                 let Some(&object) = held.get(next.fetch_add(1, Relaxed)) else {
                     return false;
                 };
-                // SAFETY: From this cache, and each is taken once.
+                // SAFETY: Objects of this cache, each freed once.
                 unsafe { cache.free_rcu(object) };
             }
             true
@@ -126,7 +126,7 @@ mod tests {
             let stats = cache.stats();
             stats.now_closed + stats.now_waiting
         };
-        let left = beside_hog(other, &burst, |gp_msecs| {
+        let left = burst_beside_hog(other, &burst, |gp_msecs| {
             thread::wait_for(20 * gp_msecs + 2000, || left() <= MAX_SHEAVES);
             left()
         })?;

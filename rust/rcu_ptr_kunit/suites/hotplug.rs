@@ -30,18 +30,18 @@ fn free_on(cpu: i32, pool: &Pool, free_fn: FreeFn, n: usize) -> Result {
     cpus::on(cpu, || pool.free(free_fn, n))
 }
 
-/// Queues on a CPU, takes it down and waits for its objects without a barrier. Nothing but the
-/// death of the CPU makes them go: there are too few for the fast monitor, and the drain interval
-/// is long. Cached blocks are gone, too.
+/// Queues objects on a CPU, takes it down, and waits for them without a barrier. Only the hotplug
+/// callback frees them: they are too few for the fast monitor, and the drain interval is long. It
+/// has to free cached blocks, too.
 fn dead_cpu_keeps_nothing(cpu: i32, free_fn: FreeFn) -> Result {
     let _restore = params::no_drain()?;
     let pool = Pool::new(400)?;
     free_on(cpu, &pool, free_fn, 300)?;
-    // Refills have come by then.
+    // By then refills are done.
     thread::sleep(20);
     let down = Down::take(cpu)?;
     let freed = bound::soon(|| pool.all_freed());
-    // A batch that is freed now gives its blocks back.
+    // Blocks of the batch must not be cached on the dead CPU.
     let empty = memory::stats_match(cpu, "now_cached=0");
     down.up()?;
     core::barrier();
@@ -54,9 +54,8 @@ fn free_three(pool: &Pool) {
     [FreeFn::Nolock, FreeFn::Call, FreeFn::CallSleepable].map(|free_fn| pool.free(free_fn, 1));
 }
 
-/// Frees on a CPU that can't run irq_works any more, as an interrupt or an NMI may, and waits for
-/// the objects: while it is down nothing but its death makes them go, and once it is back the
-/// monitor drains it as ever.
+/// Frees objects on a CPU that no longer runs irq_works, as an interrupt or an NMI may. The hotplug
+/// callback has to free them while the CPU is down; when it is back the monitor must work again.
 fn freed_on_the_way_down(cpu: i32, moment: DownStep) -> Result {
     let restore = params::no_drain()?;
     let pool = Pool::new(40)?;
@@ -73,12 +72,12 @@ fn freed_on_the_way_down(cpu: i32, moment: DownStep) -> Result {
     Ok(())
 }
 
-/// Destroys a cache while a CPU is down that has used it until it could run no irq_work any more:
-/// that ends by itself, and not only once the CPU is back.
-fn destroyed_while_down(cpu: i32, moment: DownStep) -> Result {
+/// Destroys a cache while a CPU is down that used it when it could no longer run irq_works. The
+/// destruction must not wait until the CPU is back.
+fn destroy_while_down(cpu: i32, moment: DownStep) -> Result {
     let cache = SheafCache::new(c"rcu_ptr_down", 64, sheaves(4, 0))?;
     let objects = cache.alloc_many(20)?;
-    // SAFETY: From this cache, given back once, as the CPU goes down once.
+    // SAFETY: Objects of this cache, each freed once, as the CPU goes down once.
     let body = || unsafe { cache.free_rcu_all(&objects) };
     // The thread below brings it up.
     ::core::mem::forget(Down::take_with(cpu, moment, &body)?);
@@ -161,15 +160,15 @@ fn cache_dies_under_a_reader(cpu: i32) -> Result {
     Ok(())
 }
 
-/// A barrier begins while a CPU with objects, of a cache too, is on its way down. It leaves none of
-/// them.
-fn barrier_beside_a_death(cpu: i32, moment: DownStep, free_fn: FreeFn) -> Result {
+/// A barrier starts while a CPU with queued objects, also of a cache, is going down. It has to free
+/// all of them.
+fn barrier_while_cpu_dies(cpu: i32, moment: DownStep, free_fn: FreeFn) -> Result {
     let _restore = params::no_drain()?;
     let pool = Pool::new(200)?;
     free_on(cpu, &pool, free_fn, 150)?;
     let cache = SheafCache::new(c"rcu_ptr_beside", 64, Args::default())?;
     let waiting = cache.alloc_many(100)?;
-    // SAFETY: From this cache, given back once.
+    // SAFETY: Objects of this cache, each freed once.
     cpus::on(cpu, || unsafe { cache.free_rcu_all(&waiting) })?;
     let (begin, left) = (Atomic::<i32>::new(0), Atomic::<usize>::new(0));
     let barrier = |_cpu: i32| {
@@ -181,8 +180,8 @@ fn barrier_beside_a_death(cpu: i32, moment: DownStep, free_fn: FreeFn) -> Result
     };
     let body = || {
         begin.store(1, Relaxed);
-        // It has come as far as it can by then. On PREEMPT_RT the thread that would end a sleep
-        // here may be parked already.
+        // Give the barrier time to get as far as it can. Not by a sleep: on PREEMPT_RT the thread
+        // that would end it may be parked already.
         cpus::spin(20_000_000, || false);
     };
     let down = thread::on_cpus(::core::iter::once(0), &barrier, || {
@@ -194,9 +193,9 @@ fn barrier_beside_a_death(cpu: i32, moment: DownStep, free_fn: FreeFn) -> Result
     Ok(())
 }
 
-/// The shrinkers are called while a CPU goes down, and find the hotplug lock taken. That the lock
-/// is left as it was is seen when CPUs are taken down afterwards, and by lockdep.
-fn shrunk_beside_a_death(cpu: i32) -> Result {
+/// The shrinkers are called while a CPU goes down, and find the hotplug lock taken. Later hotplug
+/// operations, and lockdep, show whether they leave the lock alone.
+fn shrink_while_cpu_dies(cpu: i32) -> Result {
     let (begin, shrunk) = (Atomic::<i32>::new(0), Atomic::<i32>::new(0));
     let shrink = |_cpu: i32| {
         if bound::wait_with_timeout(|| begin.load(Relaxed) != 0) && params::shrink().is_ok() {
@@ -237,8 +236,8 @@ mod tests {
             .try_for_each(|moment| freed_on_the_way_down(cpu, moment))
     }
 
-    /// Frees by a call that may sleep, on a CPU that goes down and opens no block any more: the
-    /// objects are freed while it is down.
+    /// Frees by the function that may sleep on a CPU that is going down and opens no more blocks:
+    /// the objects are freed while it is down.
     #[test]
     fn sleeps_on_the_way_down() -> Result {
         let cpu = other_cpu!();
@@ -252,8 +251,8 @@ mod tests {
         Ok(())
     }
 
-    /// An NMI frees an object whenever a CPU that goes down has written its current word, as when
-    /// it closes its block: they are freed while it is down.
+    /// An NMI frees an object after each write to the current word of a CPU that is going down, as
+    /// when it closes its block: the objects are freed while it is down.
     #[test]
     fn nmis_while_it_leaves() -> Result {
         let cpu = other_cpu!();
@@ -264,7 +263,7 @@ mod tests {
         let _restore = params::no_drain()?;
         let pool = Pool::new(40)?;
         free_on(cpu, &pool, FreeFn::Kvfree, 3)?;
-        // The monitor is armed by then.
+        // By then the monitor is armed.
         thread::sleep(20);
         let in_nmi = || pool.free(FreeFn::Nolock, 1);
         let hook = Hook::new(&in_nmi);
@@ -283,15 +282,15 @@ mod tests {
         Ok(())
     }
 
-    /// Takes a CPU down while its monitor waits for the drain interval, which stays as it is, and
-    /// brings it up: what comes then is drained.
+    /// Takes a CPU down while its monitor is armed, and brings it up with the same drain interval:
+    /// objects that are queued later are drained.
     #[test]
     fn armed_when_it_goes_down() -> Result {
         let cpu = other_cpu!();
         let (_restore, msecs) = params::slow_drain()?;
         let pool = Pool::new(10)?;
         free_on(cpu, &pool, FreeFn::Kvfree, 1)?;
-        // The monitor is armed by then.
+        // By then the monitor is armed.
         thread::sleep(20);
         Down::take(cpu)?.up()?;
         free_on(cpu, &pool, FreeFn::Nolock, 3)?;
@@ -301,8 +300,8 @@ mod tests {
         Ok(())
     }
 
-    /// Frees on a CPU on its way down, which is then rolled back, so that it does not die: the
-    /// monitor drains it, though its irq_work could not be queued, and no other object comes.
+    /// Frees on a CPU that is going down and then rolled back, so that it does not die: the monitor
+    /// drains it, though its irq_work could not be queued, and no other object is queued.
     #[test]
     fn frees_and_stays_up() -> Result {
         let cpu = other_cpu!();
@@ -325,18 +324,18 @@ mod tests {
         let cpu = other_cpu!();
         DownStep::ALL
             .into_iter()
-            .try_for_each(|moment| destroyed_while_down(cpu, moment))
+            .try_for_each(|moment| destroy_while_down(cpu, moment))
     }
 
-    /// A callback for a dead CPU, which comes before the core's, waits for a barrier, in a task of
-    /// its own: that ends, with the objects of that CPU freed. Otherwise it ends once the core has
-    /// been told.
+    /// A hotplug callback for a dead CPU that runs before the core's waits for a barrier in another
+    /// task, which must return with the objects of that CPU freed, and not only after the core's
+    /// callback.
     #[test]
     fn barrier_while_dead() -> Result {
         let cpu = other_cpu!();
         let _restore = params::no_drain()?;
         let pool = Pool::new(40)?;
-        // 0: not yet, 1: the CPU is dead, 2: the barrier has returned.
+        // 1: the CPU is dead; 2: the barrier has returned.
         let stage = Atomic::<i32>::new(0);
         let in_time = Atomic::<i32>::new(0);
         let waits = |_cpu: i32| {
@@ -353,7 +352,7 @@ mod tests {
         let down = thread::on_cpus(::core::iter::once(0), &waits, || {
             let down = free_on(cpu, &pool, FreeFn::Nolock, 3)
                 .and_then(|()| Down::take_with(cpu, DownStep::Dead, &dead));
-            // Where it was never dead the task need not wait.
+            // In case the CPU did not die: stops the task.
             stage.store(2, Relaxed);
             down
         })?;
@@ -381,7 +380,7 @@ mod tests {
         let cpu = other_cpu!();
         for free_fn in FreeFn::ATOMIC {
             for moment in [DownStep::Leaving, DownStep::Parked, DownStep::Dead] {
-                barrier_beside_a_death(cpu, moment, free_fn)?;
+                barrier_while_cpu_dies(cpu, moment, free_fn)?;
             }
         }
         Ok(())
@@ -395,12 +394,12 @@ mod tests {
             for _ in 0..100 {
                 drop(cache.hold()?);
             }
-            shrunk_beside_a_death(cpu)?;
+            shrink_while_cpu_dies(cpu)?;
         }
         Ok(())
     }
 
-    /// A CPU goes down and up while every other CPU frees, and a barrier runs.
+    /// A CPU goes down and up while all others free, with barriers.
     #[test]
     fn up_and_down_under_load() -> Result {
         let cpu = other_cpu!();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Every kind of object, every type and place of the field: all of the memory comes back.
+//! Every kind of object, every type and offset of the field: all memory is freed.
 
 use crate::{
     bound, by_length,
@@ -21,17 +21,17 @@ const SIZE_CLASSES: [usize; 13] = [
     8, 16, 32, 64, 96, 128, 192, 256, 512, 1024, 2048, 4096, 8192,
 ];
 
-/// What debug features keep back (KASAN's quarantine, kmemleak's records) can't be told from a
-/// leak: there kmemleak and the destroyed caches are what finds one.
+/// Debug features hold memory back (KASAN's quarantine, kmemleak's records), which can't be told
+/// from a leak; there kmemleak and the destruction of kmem_caches find leaks.
 const CAN_COUNT_PAGES: bool = cfg!(not(any(CONFIG_KASAN, CONFIG_DEBUG_KMEMLEAK)));
 
-/// Rounds of a kind that are counted.
+/// Rounds per measurement.
 const ROUNDS: usize = 5;
 
-/// How often they are counted before memory is lost.
+/// Measurements, of which one has to be good.
 const TRIES: usize = 3;
 
-/// Objects of a round: of small ones so many that a fifth of them is more than [`slack()`].
+/// The number of objects of a round: so many that a fifth of their memory is more than [`slack()`].
 fn objects(size: usize) -> usize {
     let most = if SLOW { 500 } else { 40_000 };
     let bytes = scaled(by_length(1 << 20, 16 << 20));
@@ -42,13 +42,13 @@ fn objects(size: usize) -> usize {
     }
 }
 
-/// Pages that may stay away: what the allocators keep for themselves does not get more with each
-/// round. Far less than what one of the five ways in [`round()`] frees.
+/// Pages that may be missing, as allocators cache memory: far fewer than one of the five functions
+/// in [`round()`] frees.
 fn slack(size: usize) -> u64 {
     60 + ((objects(size) * size * ROUNDS) >> 12) as u64 / 60
 }
 
-/// Frees objects of `source` and `size` until a round is full, by one route after the other.
+/// Frees a round of objects of `source` and `size`, by the functions in turn.
 fn round(source: Source, size: usize) -> Result {
     for i in 0..objects(size) {
         let object = alloc::alloc_retry(source, size).ok_or(ENOMEM)?;
@@ -71,7 +71,8 @@ fn round(source: Source, size: usize) -> Result {
     Ok(())
 }
 
-/// What a first round takes for good (caches, page tables) is no loss.
+/// Checks for leaks, after a first round, whose permanent allocations (caches, page tables) don't
+/// count.
 fn memory_returns(source: Source, size: usize) -> Result {
     round(source, size)?;
     if !CAN_COUNT_PAGES {
@@ -89,8 +90,8 @@ fn memory_returns(source: Source, size: usize) -> Result {
     Ok(())
 }
 
-/// Frees `count` vmalloc objects of `size` bytes in one go: each is gone, looked at one by one.
-fn every_mapping_goes(count: usize, size: usize) -> Result {
+/// Frees `count` vmalloc objects of `size` bytes in a row, and checks that each is unmapped.
+fn all_are_unmapped(count: usize, size: usize) -> Result {
     let mut addresses = KVVec::with_capacity(count, GFP_KERNEL)?;
     for i in 0..count {
         let object = alloc::alloc(Source::Vmalloc, size).ok_or(ENOMEM)?;
@@ -100,10 +101,10 @@ fn every_mapping_goes(count: usize, size: usize) -> Result {
     }
     core::barrier();
     let left = || addresses.iter().filter(|&&a| alloc::is_mapped(a)).count();
-    // vfree() leaves the unmapping to a worker where it was called with softirqs off.
+    // With softirqs disabled vfree() leaves the unmapping to a worker.
     let gone = bound::wait_with_timeout(|| left() == 0);
     if !gone {
-        pr_info!("{} of {} vmalloc objects are there still\n", left(), count);
+        pr_info!("{} of {} vmalloc objects are still mapped\n", left(), count);
     }
     check!(gone);
     Ok(())
@@ -120,7 +121,7 @@ mod tests {
         Ok(())
     }
 
-    /// Frees every other object of a pool made for a kind of field with the C macros.
+    /// Frees half of the objects of a pool by the C macros, for each type of field.
     #[test]
     fn every_field_type_in_every_place() -> Result {
         for (field, nolock) in (0..2 * core_test::FIELDS).map(|i| (i / 2, i % 2 == 1)) {
@@ -173,8 +174,8 @@ mod tests {
     fn vmalloc() -> Result {
         memory_returns(Source::Vmalloc, 4096)?;
         memory_returns(Source::Vmalloc, 100_000)?;
-        every_mapping_goes(700, 4096)?;
-        every_mapping_goes(50, 20_000)
+        all_are_unmapped(700, 4096)?;
+        all_are_unmapped(50, 20_000)
     }
 
     #[test]
@@ -191,7 +192,7 @@ mod tests {
                 check!(FreeFn::FREES[i % 2].free_new(&cache, 1) == 1);
             }
             core::barrier();
-            // Complains when an object is missing.
+            // Reports objects that are missing.
             drop(cache);
         }
         Ok(())

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The list through the objects' own fields, forced by `rcu_min_cached_objs=0`.
+//! The list that links objects through their fields, forced by `rcu_min_cached_objs=0`.
 
 use crate::{
     bound, cpus,
@@ -16,8 +16,7 @@ use crate::{
 use ::core::ptr::{self, NonNull};
 use kernel::{prelude::*, sync::atomic::Relaxed};
 
-/// Frees `count` objects of `size` with the field at `at`, on all CPUs: all go on the list, and are
-/// freed.
+/// Frees `count` objects of `size` with the field at `at` on all CPUs: all are linked, and freed.
 fn all_on_list(count: usize, size: usize, at: usize) -> Result {
     let _restore = params::no_blocks()?;
     let pool = Pool::with(count, size, at)?;
@@ -38,8 +37,8 @@ unsafe fn object_at(address: usize) -> NonNull<u8> {
     unsafe { NonNull::new_unchecked(ptr::with_exposed_provenance_mut(address)) }
 }
 
-/// Links `count` objects on one CPU, in turn of a slab, from vmalloc and with a callback: each is
-/// gone.
+/// Links `count` objects on one CPU, in turn from the slab, from vmalloc, and with a callback: all
+/// are freed.
 fn kinds_in_turn(count: usize) -> Result {
     let _restore = params::no_blocks()?;
     let pool = Pool::new(count)?;
@@ -58,7 +57,7 @@ fn kinds_in_turn(count: usize) -> Result {
             }
         }
     };
-    // What others have queued on that CPU is gone.
+    // Frees what others have queued on that CPU.
     core::barrier();
     cpus::on(cpu::this(), || cpu::irqs_off(queue))?;
     for &area in &areas[count.saturating_sub(1).div_ceil(3)..] {
@@ -66,7 +65,7 @@ fn kinds_in_turn(count: usize) -> Result {
         unsafe { alloc::kvfree(object_at(area)) };
     }
     core::barrier();
-    // vfree() leaves the unmapping to a worker where it was called with softirqs off.
+    // With softirqs disabled vfree() leaves the unmapping to a worker.
     let gone = bound::wait_with_timeout(|| areas.iter().all(|&area| !alloc::is_mapped(area)));
     check!(gone && pool.taken() == count - (count + 1) / 3 && pool.all_freed());
     Ok(())
@@ -91,7 +90,7 @@ mod tests {
         all_on_list(400, 4104, 4088)
     }
 
-    /// Objects are taken off in pieces of 32, and freed by what fits them.
+    /// Objects are removed from the list in pieces of 32, and sorted by kind.
     #[test]
     fn kinds_take_turns() -> Result {
         [31, 32, 33, 63, 64, 65, 100]

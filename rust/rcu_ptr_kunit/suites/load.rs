@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What people measure and run into under load: how long it takes from the call to the free, and
-//! tasks that are moved from CPU to CPU in the middle of it.
+//! Behaviour under load: the time from call to free, and tasks that migrate in the middle of calls.
 
 use crate::{
     by_length,
@@ -25,26 +24,27 @@ const MSEC: i64 = 1_000_000;
 /// `params::second_drain()`.
 const INTERVAL: i64 = 960 * MSEC;
 
-/// Objects whose way is timed, one each [`EVERY`]: over two intervals, or three.
+/// Objects that are timed, one each [`EVERY`]: for two drain intervals, or three.
 fn timed_objects() -> usize {
     by_length(40, 60)
 }
 
 const EVERY: i64 = 50 * MSEC;
 
-/// An object on its way.
+/// An object that is being timed.
 #[derive(Clone, Copy)]
 struct Timed {
     object: Object,
+    /// When it was queued.
     called: i64,
-    /// 0: not freed yet.
+    /// The time until it was freed; 0: not freed yet.
     delay: i64,
 }
 
-/// The delays of objects freed by `free_fn` on one CPU, in order, in nanoseconds; and the longest
-/// that a grace period or a look at the objects took there meanwhile.
+/// The sorted delays of objects that are freed by `free_fn` on one CPU, in nanoseconds; and the
+/// longest that a grace period or a poll took there meanwhile.
 fn delays(free_fn: FreeFn) -> Result<(KVec<i64>, i64)> {
-    // A CPU that its host leaves alone for long shows in the looks.
+    // Polls show how long the host deschedules this CPU.
     thread::stay_here();
     let restore = params::second_drain()?;
     let count = timed_objects();
@@ -61,7 +61,7 @@ fn delays(free_fn: FreeFn) -> Result<(KVec<i64>, i64)> {
         if last - start >= EVERY * all.len() as i64 {
             if let Some(object) = pool.take() {
                 let called = thread::now();
-                // SAFETY: Handed out once, with a field there.
+                // SAFETY: Handed out once, with a field at `at`.
                 unsafe { free_fn.free(object.start, object.at) };
                 let delay = 0;
                 let timed = Timed {
@@ -104,12 +104,11 @@ fn delays(free_fn: FreeFn) -> Result<(KVec<i64>, i64)> {
     Ok((delays, slowest))
 }
 
-/// The delay of an object that comes right before the drain interval becomes shorter, in
-/// nanoseconds; and the longest that a look at it took.
+/// The delay of an object that is queued right before the drain interval becomes shorter, in
+/// nanoseconds; and the longest that a poll took.
 ///
-/// A block's worth came before, with interrupts off. It is collected, and then the monitor looks
-/// after more of it after twice as long each time: 1.4 s later it is asleep, for less than the new
-/// interval.
+/// A block of objects is queued before, with interrupts off. When it has been collected the monitor
+/// runs after twice as long each time: 1.4 s later it is armed, for less than the new interval.
 fn delay_of_shorter_interval(free_fn: FreeFn) -> Result<(i64, i64)> {
     thread::stay_here();
     let before = params::no_drain()?;
@@ -133,17 +132,17 @@ fn delay_of_shorter_interval(free_fn: FreeFn) -> Result<(i64, i64)> {
     Ok((last - called, slowest))
 }
 
-/// Moves that a busy host comes to as well, if the tasks wait for them.
-const ENOUGH_MOVES: usize = 100;
+/// Migrations that even a busy host gets to, as the tasks wait for them.
+const MIN_MIGRATIONS: usize = 100;
 
-/// Tasks that free objects of `pool`, and replace those of `cache`, while they are moved about.
-/// Returns how often they were.
-fn moved_about(pool: &Pool, cache: &SheafCache) -> Result<usize> {
+/// Tasks that free objects of `pool` and use `cache` are migrated all the time. Returns the number
+/// of migrations.
+fn free_while_migrating(pool: &Pool, cache: &SheafCache) -> Result<usize> {
     let twice = Iterator::chain(cpu::online(), cpu::online());
     let tasks = [const { Movable::new() }; 16];
     let next = Atomic::<usize>::new(0);
     let busy = Atomic::<usize>::new(0);
-    let moves = Atomic::<usize>::new(0);
+    let migrations = Atomic::<usize>::new(0);
     let end = thread::now() + 20_000 * MSEC;
     let body = |_cpu: i32| {
         let Some(task) = tasks.get(next.fetch_add(1, Relaxed)) else {
@@ -155,7 +154,7 @@ fn moved_about(pool: &Pool, cache: &SheafCache) -> Result<usize> {
             loop {
                 if pool.taken() < pool.len() {
                     pool.free(FreeFn::ATOMIC[i % 3], 1);
-                } else if moves.load(Relaxed) > ENOUGH_MOVES || thread::now() > end {
+                } else if migrations.load(Relaxed) > MIN_MIGRATIONS || thread::now() > end {
                     break;
                 }
                 drop(cache.hold_nolock().or_else(|| cache.hold().ok()));
@@ -172,8 +171,8 @@ fn moved_about(pool: &Pool, cache: &SheafCache) -> Result<usize> {
         while pool.taken() < pool.len() || busy.load(Relaxed) > 0 {
             for task in &tasks {
                 let moved = to.next().is_some_and(|cpu| task.move_to(cpu));
-                moves.fetch_add(usize::from(moved), Relaxed);
-                // Another task each time round.
+                migrations.fetch_add(usize::from(moved), Relaxed);
+                // Shift the tasks against the CPUs.
                 to.next();
             }
             to.next();
@@ -181,7 +180,7 @@ fn moved_about(pool: &Pool, cache: &SheafCache) -> Result<usize> {
         }
     })?;
     core::barrier();
-    Ok(moves.load(Relaxed))
+    Ok(migrations.load(Relaxed))
 }
 
 #[kunit_tests(rcu_ptr_load)]
@@ -205,7 +204,7 @@ mod tests {
                 INTERVAL / MSEC,
                 slowest / MSEC
             );
-            // An interval, a grace period and the worker: not a second interval.
+            // A drain interval, a grace period and the worker, but no second interval.
             check!(at(100) * MSEC <= INTERVAL + INTERVAL / 2 + slowest);
         }
         Ok(())
@@ -233,11 +232,15 @@ mod tests {
         skip_if!(cpu::online().count() < 2, c"there is one CPU");
         let pool = Pool::new(scaled(50_000))?;
         let cache = SheafCache::new(c"rcu_ptr_kunit_moved", 64, Args::default())?;
-        let moves = moved_about(&pool, &cache)?;
-        pr_info!("{} objects freed, {} moves\n", pool.taken(), moves);
-        check!(moves > ENOUGH_MOVES);
+        let migrations = free_while_migrating(&pool, &cache)?;
+        pr_info!(
+            "{} objects freed, {} migrations\n",
+            pool.taken(),
+            migrations
+        );
+        check!(migrations > MIN_MIGRATIONS);
         check!(pool.all_freed());
-        // The cache complains if an object is missing.
+        // The destruction of the cache reports objects that are missing.
         Ok(())
     }
 }

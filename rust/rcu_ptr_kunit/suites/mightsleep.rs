@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The one-argument path: blocks while there is memory, a grace period of its own where there is
-//! none.
+//! rcu_ptr_kvfree_mightsleep(): blocks while there is memory, otherwise the caller waits for a
+//! grace period.
 
 use super::contexts::on_every_cpu;
 use crate::{
@@ -14,7 +14,8 @@ use crate::{
 };
 use kernel::{prelude::*, sync::atomic::Relaxed};
 
-/// Memory is so short that no block is available: callers wait themselves. Returns how many of 16.
+/// Memory is so short that no block is available, and callers wait for a grace period. Returns how
+/// many of 16 did.
 fn without_memory() -> Result<u64> {
     let _restore = params::no_blocks()?;
     let pool = Pool::new(64)?;
@@ -22,7 +23,7 @@ fn without_memory() -> Result<u64> {
     let hog = crate::sys::alloc::Hog::new(usize::MAX);
     for _ in 0..16 {
         pool.free(FreeFn::Mightsleep, 1);
-        // A block that was allocated after all holds many: get rid of it.
+        // A block that was allocated after all would hold many objects: drain it.
         core::barrier();
     }
     drop(hog);
@@ -45,7 +46,7 @@ mod tests {
         Ok(())
     }
 
-    /// Without cached blocks each caller allocates one; the rest shares it.
+    /// Without cached blocks a caller allocates one, which later callers share.
     #[test]
     fn allocates_blocks() -> Result {
         let _restore = params::no_blocks()?;
@@ -63,7 +64,7 @@ mod tests {
 
     #[test]
     fn memory_is_short() -> Result {
-        // What others give back while all memory is taken may be enough for blocks.
+        // Memory that others free meanwhile may be enough for blocks.
         let mut waited = without_memory()?;
         for _ in 0..20 {
             if waited == 0 {
@@ -71,14 +72,14 @@ mod tests {
             }
         }
         pr_info!("memory is short: {waited} of 16 callers waited themselves\n");
-        // Where faults can be injected the next test is the one that is sure of it.
+        // With fault injection no_block_available() tests this reliably.
         check!(waited > 0 || fault::CAN);
         Ok(())
     }
 
-    /// Callers that find no page are in the statistics, as what they freed.
+    /// Callers that wait, and their objects, are counted in the statistics.
     #[test]
-    fn those_that_wait_are_counted() -> Result {
+    fn callers_that_wait_are_counted() -> Result {
         let _restore = params::no_blocks()?;
         let pool = Pool::new(8)?;
         user::sh(c"grep ^sum /sys/kernel/debug/rcu_ptr/stats >/tmp/waited")?;
@@ -87,15 +88,16 @@ mod tests {
         fault::fail_blocks(0, 0);
         let freed = pool.all_freed();
         let counted = user::sh(
-            c"grep ^sum /sys/kernel/debug/rcu_ptr/stats | cat /tmp/waited - | tr ' ' '\n' | awk -F= \
-              '{ n[$1] = $2 - n[$1] } END { exit n[\"queued_sync\"] != 5 || n[\"freed\"] != 5 }'",
+            c"grep ^sum /sys/kernel/debug/rcu_ptr/stats | cat /tmp/waited - | tr ' ' '\n' | awk \
+              -F= '{ n[$1] = $2 - n[$1] } END \
+              { exit n[\"queued_sync\"] != 5 || n[\"freed\"] != 5 }'",
         );
         core::barrier();
         check!(freed && counted.is_ok());
         Ok(())
     }
 
-    /// No page can be allocated at all: every caller has to wait for a grace period.
+    /// No page can be allocated: every caller has to wait for a grace period.
     #[test]
     fn no_block_available() -> Result {
         skip_if!(!fault::CAN, c"needs CONFIG_FAIL_PAGE_ALLOC");
@@ -106,7 +108,7 @@ mod tests {
         no_pages.inside(|| pool.free(FreeFn::Mightsleep, 16));
         let waited = waited.count();
         drop(no_pages);
-        // Each is freed when its caller returns: there is nothing to wait for.
+        // Each object is freed when its caller returns.
         let freed = pool.all_freed();
         core::barrier();
         check!(pool.taken() == 16 && waited == 16);

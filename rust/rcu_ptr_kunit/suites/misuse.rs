@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is plainly wrong gives one warning with the caller, and the object is leaked: never a
-//! corrupted list. The warnings are expected ones, between marks that the log's reader knows.
+//! Misuse gives one warning with the caller, and the object is leaked or freed once; it never
+//! corrupts a list. The warnings are announced by `expect_splat!`.
 
 use crate::{
     bound,
@@ -17,14 +17,14 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// The core has warned that an object is queued twice, which it does once.
-static DOUBLE: Atomic<i32> = Atomic::new(0);
+/// Whether the core has given its warning about an object that is queued twice.
+static WARNED_TWICE: Atomic<i32> = Atomic::new(0);
 
-/// A callback that waits for callbacks, and so for itself: whether it comes back.
+/// A callback that calls the barrier, which must return.
 ///
 /// # Safety
 ///
-/// The head is the caller's.
+/// There are no requirements.
 unsafe extern "C" fn waits(_head: *mut Head) {
     core::barrier();
     CALLED.add(1, Relaxed);
@@ -32,13 +32,12 @@ unsafe extern "C" fn waits(_head: *mut Head) {
 
 /// # Safety
 ///
-/// The head is the caller's.
+/// There are no requirements.
 unsafe extern "C" fn counts(_head: *mut Head) {
     CALLED.add(1, Relaxed);
 }
 
-/// Hands a head in twice in a row, with interrupts off or not. Returns how often its callback was
-/// called.
+/// Queues a head twice in a row. Returns how often its callback was called.
 fn called_twice(irqs_off: bool) -> Result<u64> {
     let before = CALLED.load(Relaxed);
     with_head(|head| {
@@ -57,15 +56,14 @@ fn called_twice(irqs_off: bool) -> Result<u64> {
     Ok(CALLED.load(Relaxed) - before)
 }
 
-/// Frees one object twice in a row, on the list and, with engine rfc, in a block: each is freed
-/// once.
+/// Queues objects twice in a row, linked and, with engine rfc, in a block: each is freed once.
 fn twice_in_a_row() -> Result {
     let pool = Pool::new(4000)?;
     let free = |free_fn: FreeFn| {
         if let Some(object) = pool.take() {
-            // Nothing of this CPU's in between.
+            // No other object of this CPU in between.
             cpu::irqs_off(|| {
-                // SAFETY: Handed out once, with a field there; the core ignores the second.
+                // SAFETY: Handed out once, with a field at `at`; the core ignores the second call.
                 unsafe {
                     free_fn.free(object.start, object.at);
                     free_fn.free(object.start, object.at);
@@ -80,7 +78,7 @@ fn twice_in_a_row() -> Result {
     core::barrier();
     drop(list);
     if !params::is_lockless() {
-        // The first ones are on the list still, until a refill has come.
+        // The first ones are still linked, until a refill has added blocks.
         let linked = EventCounter::start(|c| c.list.load(Relaxed))?;
         let in_blocks = bound::wait_with_timeout(|| {
             let before = (linked.count(), pool.taken());
@@ -94,15 +92,15 @@ fn twice_in_a_row() -> Result {
     Ok(())
 }
 
-/// Frees an object again when others have come after it: the list has no end from then on. What
-/// comes later is freed.
+/// Queues an object again after others, so that the list becomes cyclic. Objects that are queued
+/// later are freed.
 fn list_without_an_end(free_fn: FreeFn) -> Result {
     let _list = params::no_blocks()?;
     let new = || alloc::alloc(Source::Kmalloc, 64).ok_or(ENOMEM);
     let (first, second, third) = (new()?, new()?, new()?);
     cpu::irqs_off(|| {
         for object in [first, second, third, first] {
-            // SAFETY: Live, with a field in front; the core keeps what is on a list like this.
+            // SAFETY: Live, with a field at the start; the core leaks the objects of such a list.
             unsafe { free_fn.free(object, 0) };
         }
     });
@@ -114,10 +112,10 @@ fn list_without_an_end(free_fn: FreeFn) -> Result {
     Ok(())
 }
 
-/// Why cases are skipped there.
+/// Skip reason.
 const SEEN_FIRST: &CStr = c"debugobjects sees it first";
 
-/// Whether debugobjects has used its reports up: there are five in a boot (`debug_print_object()`).
+/// Whether debugobjects has used up its five reports per boot (`debug_print_object()`).
 fn is_debugobjects_silent() -> bool {
     user::sh(c"[ $(sed -n 's/^warnings *: *//p' /sys/kernel/debug/debug_objects/stats) -ge 5 ]")
         .is_ok()
@@ -131,7 +129,7 @@ mod tests {
     fn user_address() -> Result {
         user::sh(c"grep ^sum /sys/kernel/debug/rcu_ptr/stats >/tmp/misused")?;
         provoke::user_address()?;
-        // Each is counted.
+        // Each call is counted.
         user::sh(
             c"grep ^sum /sys/kernel/debug/rcu_ptr/stats | cat /tmp/misused - | tr ' ' '\n' | \
               awk -F= '{ n[$1] = $2 - n[$1] } END { exit n[\"leaked\"] != 4 }'",
@@ -171,7 +169,7 @@ mod tests {
     #[test]
     fn queued_twice_in_a_row() -> Result {
         skip_if!(cfg!(CONFIG_DEBUG_OBJECTS_RCU_HEAD), SEEN_FIRST);
-        // What is linked is seen; and in a block of engine rfc, as objects are.
+        // Detected on the list, and in a block of engine rfc.
         let list = params::no_blocks()?;
         let (freed, called) = expect_splat!("rcu_ptr: .* is queued twice", {
             let called = called_twice(false).and_then(|n| Ok(n + called_twice(true)?));
@@ -195,17 +193,17 @@ mod tests {
         needs!(CONFIG_DEBUG_OBJECTS_RCU_HEAD);
         let object = alloc::alloc(Source::Kmalloc, 64).ok_or(ENOMEM)?;
         let start = object.as_ptr();
-        DOUBLE.store(1, Relaxed);
-        // debugobjects complains of each, then the core does.
+        WARNED_TWICE.store(1, Relaxed);
+        // debugobjects reports each, and the core reports the first one.
         let called = expect_splat!(
             "+ ODEBUG: activate active ;; rcu_ptr: .* is queued twice",
             {
-                // SAFETY: The core refuses the second.
+                // SAFETY: The core ignores the second call.
                 unsafe {
                     core::kvfree(start, start);
                     core::kvfree(start, start);
                 }
-                // With interrupts off the worker is the first to tell.
+                // With interrupts off the worker detects it.
                 called_twice(false).and_then(|n| Ok(n + called_twice(true)?))
             }
         )?;
@@ -214,7 +212,7 @@ mod tests {
         Ok(())
     }
 
-    /// The second call comes when the first has passed on to where debugobjects is told.
+    /// The second call comes when debugobjects tracks the object because of the first one.
     #[test]
     fn queued_twice_by_nolock() -> Result {
         needs!(CONFIG_DEBUG_OBJECTS_RCU_HEAD);
@@ -222,13 +220,13 @@ mod tests {
             is_debugobjects_silent(),
             c"debugobjects has reported five times, which is all that it does"
         );
-        // A monitor that is armed already would come in between.
+        // An armed monitor would run in between.
         drop(params::quick_drain()?);
         thread::sleep(200);
         let _restore = params::no_drain()?;
         let pool = Pool::new(3)?;
         let free = |object: Object| {
-            // SAFETY: The core refuses the second.
+            // SAFETY: The core ignores the second call.
             unsafe { FreeFn::Nolock.free(object.start, object.at) };
             thread::sleep(100);
         };
@@ -245,7 +243,7 @@ mod tests {
             // Engine lockless tells debugobjects when a block is closed.
             core::barrier();
         };
-        if DOUBLE.load(Relaxed) == 0 {
+        if WARNED_TWICE.load(Relaxed) == 0 {
             expect_splat!(
                 "ODEBUG: activate active ;; rcu_ptr: .* is queued twice",
                 again()

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! NMIs from every source that the machine has free objects: over idle CPUs, user space, hotplug,
-//! barriers, and modules that come and go.
+//! NMIs from every source of the machine free objects: over idle CPUs, user space, hotplug,
+//! barriers, and modules that are loaded and unloaded.
 
 use crate::{
     bound,
@@ -25,10 +25,10 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// Why cases are skipped here.
+/// Skip reason.
 const NONE: &CStr = c"the machine has no such source of NMIs";
 
-/// What `actor` has freed in `least` NMIs or more: all is well, and the log says what there was.
+/// Logs and checks the results of `actor`: at least `least` NMIs, and all objects are freed.
 fn judge(what: &str, least: u64, actor: &Actor<'_>, pool: &Pool) -> Result {
     core::barrier();
     let (inside, elsewhere) = (actor.inside(), actor.elsewhere());
@@ -38,26 +38,26 @@ fn judge(what: &str, least: u64, actor: &Actor<'_>, pool: &Pool) -> Result {
          made there, all freed: {freed}\n"
     );
     check!(inside >= least && elsewhere == 0);
-    // kmalloc_nolock() gives nothing there.
+    // kmalloc_nolock() fails in NMI on PREEMPT_RT.
     check!(allocated > 0 || cfg!(CONFIG_PREEMPT_RT));
     check!(freed);
     Ok(())
 }
 
-/// NMIs that make a storm.
-const SOME: u64 = 500;
+/// The number of NMIs of a storm.
+const STORM_NMIS: u64 = 500;
 
-/// NMIs that each source brings in a test of its own, at least: by far the fewest come of the cycle
-/// counter of an emulated arm64, some 1000 a second.
-const FEW: u64 = 50;
+/// The number of NMIs of a test of one source. The slowest is the cycle counter of an emulated
+/// arm64, with about 1000 per second.
+const MIN_NMIS: u64 = 50;
 
-/// `f` in the strongest storm there is, again and again until it has come.
+/// Runs `f` repeatedly beside the strongest storm until enough NMIs have come.
 fn over(what: &str, f: impl FnMut() -> Result) -> Result {
-    over_all_but(what, None, f)
+    over_excluding(what, None, f)
 }
 
 /// As [`over()`], with no NMIs sent to CPU `excluded`.
-fn over_all_but(what: &str, excluded: Option<i32>, mut f: impl FnMut() -> Result) -> Result {
+fn over_excluding(what: &str, excluded: Option<i32>, mut f: impl FnMut() -> Result) -> Result {
     let nmi_source = or_skip!(storm::strongest(), NONE);
     let pool = Pool::new(scaled(20_000))?;
     let actor = Actor::new(&pool, FreeFn::Nolock, 1, i64::MAX);
@@ -65,16 +65,16 @@ fn over_all_but(what: &str, excluded: Option<i32>, mut f: impl FnMut() -> Result
     let until_it_came = || -> Result {
         loop {
             f()?;
-            if actor.inside() >= SOME || thread::now() > end {
+            if actor.inside() >= STORM_NMIS || thread::now() > end {
                 return Ok(());
             }
         }
     };
     let ran = storm::during(nmi_source, &|| _ = actor.on_nmi(), excluded, until_it_came);
-    // Whatever came of it: the pool's objects have to be back before it goes.
+    // Also after an error: the objects have to be freed before the pool.
     core::barrier();
     ran??;
-    judge(what, SOME, &actor, &pool)
+    judge(what, STORM_NMIS, &actor, &pool)
 }
 
 #[kunit_tests(rcu_ptr_nmi)]
@@ -89,11 +89,11 @@ mod tests {
         let count = || came.add(u64::from(cpu::context() == Context::Nmi), Relaxed);
         if let Some(nmi_source) = nmi_source {
             let stormed = storm::during(nmi_source, &count, None, || {
-                bound::wait_with_timeout(|| came.load(Relaxed) >= FEW)
+                bound::wait_with_timeout(|| came.load(Relaxed) >= MIN_NMIS)
             })?;
             check!(stormed);
         }
-        check!(came.load(Relaxed) >= FEW);
+        check!(came.load(Relaxed) >= MIN_NMIS);
         Ok(())
     }
 
@@ -105,9 +105,9 @@ mod tests {
         let hook = Hook::new(&body);
         let cycles = or_skip!(Cycles::new(100_000, &hook).ok(), NONE);
         thread::sleep(200);
-        bound::wait_with_timeout(|| pool.taken() >= FEW as usize);
+        bound::wait_with_timeout(|| pool.taken() >= MIN_NMIS as usize);
         drop(cycles);
-        judge("cycles", FEW, &actor, &pool)
+        judge("cycles", MIN_NMIS, &actor, &pool)
     }
 
     #[test]
@@ -122,7 +122,7 @@ mod tests {
         };
         pool.free(FreeFn::Kvfree, 500);
         drop(breakpoint);
-        judge("breakpoints", FEW, &actor, &pool)
+        judge("breakpoints", MIN_NMIS, &actor, &pool)
     }
 
     #[test]
@@ -144,11 +144,11 @@ mod tests {
         };
         thread::on_cpus(cpu::online(), &send, || ())?;
         drop(receiver);
-        judge("IPI", FEW, &actor, &pool)
+        judge("IPI", MIN_NMIS, &actor, &pool)
     }
 
-    /// Watches every word of this CPU's state that is written when objects come, while both paths
-    /// are used: NMIs come right behind the writes, with the lock held and lists half linked.
+    /// Sets watchpoints on every word of this CPU's state that calls write: NMIs come right after
+    /// the writes, with the lock held and lists half linked.
     #[test]
     fn watchpoints_on_locks_and_lists() -> Result {
         skip_if!(cfg!(not(CONFIG_X86)), NONE);
@@ -159,7 +159,7 @@ mod tests {
         let deferred = EventCounter::start(|c| c.deferred.load(Relaxed))?;
         let work = || {
             for (i, word) in core_test::words(cpu::this()).enumerate() {
-                // The lock has 4 bytes.
+                // The first word may be a lock, which has 4 bytes.
                 let kind = if word % 8 == 0 && i > 0 {
                     Kind::Write
                 } else {
@@ -180,14 +180,14 @@ mod tests {
         cpus::on(cpu::this(), work)?;
         let deferred = deferred.count();
         pr_info!("watchpoints: {deferred} objects found the lock held\n");
-        judge("watchpoints", FEW, &actor, &pool)?;
-        // An engine without a lock has none to find held.
+        judge("watchpoints", MIN_NMIS, &actor, &pool)?;
+        // Engine lockless has no lock that may be held.
         check!(deferred > 0 || probes::saw_lockless());
         Ok(())
     }
 
-    /// NMIs behind writes of the first word, a lock's if there is one, with the call that has no
-    /// field and may say no.
+    /// NMIs after writes to the first word (the lock of `rfc`) free objects by the headless
+    /// function, which may return false.
     #[test]
     fn watchpoints_try() -> Result {
         let probes = probes::Probes::register()?;
@@ -199,8 +199,8 @@ mod tests {
                 elsewhere.add(1, Relaxed);
             }
             let Some(object) = pool.take() else { return };
-            // SAFETY: Handed out once; a caller that is refused still has it, and it has a field
-            // there.
+            // SAFETY: Handed out once, with a field at `at`; if it was not queued the caller still
+            // owns it.
             unsafe {
                 if core::try_kfree_nolock(object.start) {
                     taken.add(1, Relaxed);
@@ -231,7 +231,7 @@ mod tests {
         let (taken, refused) = (taken.load(Relaxed), refused.load(Relaxed));
         pr_info!("rcu_ptr_try_kfree_nolock() in NMI: {taken} taken, {refused} refused\n");
         check!(pool.all_freed() && elsewhere.load(Relaxed) == 0);
-        // An engine without a lock has none to find held.
+        // Engine lockless has no lock that may be held.
         let came = if probes::saw_lockless() {
             taken
         } else {
@@ -241,8 +241,8 @@ mod tests {
         Ok(())
     }
 
-    /// The same storm through the kernel's own `kfree_rcu_nolock()`. Its cache goes with what the
-    /// kernel guarantees for that, not with our barrier, and complains when an object is missing.
+    /// The same storm with the kernel's own `kfree_rcu_nolock()`. The destruction of the kmem_cache
+    /// waits for its objects, and reports those that are missing.
     #[test]
     fn control_with_the_kernels_own() -> Result {
         let nmi_source = or_skip!(storm::strongest(), NONE);
@@ -250,11 +250,11 @@ mod tests {
         let actor = Actor::new(&pool, FreeFn::Kernel, 1, i64::MAX);
         storm::during(nmi_source, &|| _ = actor.on_nmi(), None, || {
             thread::sleep(300);
-            bound::wait_with_timeout(|| actor.inside() >= FEW);
+            bound::wait_with_timeout(|| actor.inside() >= MIN_NMIS);
         })?;
         let (inside, elsewhere) = (actor.inside(), actor.elsewhere());
         pr_info!("control, the kernel's own: {inside} came in_nmi(), {elsewhere} elsewhere\n");
-        check!(inside >= FEW && elsewhere == 0);
+        check!(inside >= MIN_NMIS && elsewhere == 0);
         Ok(())
     }
 
@@ -266,8 +266,8 @@ mod tests {
         })
     }
 
-    /// A CPU looks for lazy irq_works, and then stops its tick: one that comes in between is not
-    /// left until the CPU wakes up for another reason.
+    /// A CPU runs its lazy irq_works, and then stops its tick: one that is queued in between must
+    /// not wait until the CPU wakes up for another reason.
     #[test]
     fn while_the_tick_is_stopped() -> Result {
         const ROUNDS: usize = 8;
@@ -291,8 +291,8 @@ mod tests {
         };
         let hook = Hook::new(&body);
         let receiver = Receiver::new(&hook)?;
-        // The first is hit when the timers of a CPU become idle, and when they no longer are: every
-        // other round acts at the second of these.
+        // timer_base_idle is hit when the timers of a CPU become idle, and when they no longer are:
+        // every other round acts at the second of these.
         let at_site = |site: &tracepoints::Site| {
             if cpu::this() != cpu {
                 return;
@@ -310,14 +310,14 @@ mod tests {
         let restore = params::quickest_drain()?;
         let ran = tracepoints::with_probe(&wanted, &at_site, |_| {
             for round in 0..ROUNDS {
-                // The monitor of that CPU is idle again by then.
+                // By then the monitor of that CPU is idle again.
                 thread::sleep(100);
-                // One that does not come is no reason to wait for those after it.
+                // Only this round waits for its NMI.
                 let before = pool.taken();
                 left.store(1 + (round % 2) as i32, Relaxed);
                 let came = || pool.taken() > before;
-                // It wakes up for each, and stops its tick when the callbacks of the thread that
-                // ended are done. That it has come is seen by the caller.
+                // The CPU wakes up for each thread, and stops its tick when the RCU callbacks of
+                // the thread that has ended are done.
                 (0..6).any(|_| cpus::on(cpu, || ()).is_ok() && thread::wait_for(1000, came));
             }
         });
@@ -327,7 +327,7 @@ mod tests {
         check!(pool.all_freed());
         let (calls, raised) = (pool.taken(), raised.load(Relaxed) as usize);
         pr_info!("{calls} NMIs while the tick stops, {raised} raised an interrupt\n");
-        // On a busy host the tick of that CPU may go on for long.
+        // On a busy host the tick of that CPU may continue for long.
         check!(calls >= 4 && raised == calls);
         Ok(())
     }
@@ -350,7 +350,7 @@ mod tests {
     #[test]
     fn over_hotplug() -> Result {
         let victim = cpu::other();
-        over_all_but("over hotplug", victim, || {
+        over_excluding("over hotplug", victim, || {
             let Some(cpu) = victim else {
                 return Ok(());
             };

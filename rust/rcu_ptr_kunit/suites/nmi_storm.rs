@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A million NMIs in one storm: tasks, softirqs, hard interrupts and NMIs of every CPU free objects
-//! at once, while readers look whether one goes too early. Each NMI frees one. The same storm goes
-//! through the kernel's own function, as the control.
+//! A million NMIs, each of which frees an object: tasks, softirqs, hard interrupts and NMIs of
+//! every CPU free objects at once, while readers check that none is freed early. The same storm
+//! runs with the kernel's own function, as a control.
 
 use crate::{
     free_fn::FreeFn,
@@ -22,7 +22,7 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// NMIs that each free an object, in all rounds together.
+/// NMIs in all rounds together, each of which frees an object.
 fn wanted() -> u64 {
     match (SLOW, kunit::is_short()) {
         (false, false) => 1_000_000,
@@ -32,8 +32,7 @@ fn wanted() -> u64 {
     }
 }
 
-/// Fewer than that where only so many come in the time that a test has, for a part of all that is
-/// wanted.
+/// The time limit in seconds, after which fewer NMIs are enough.
 fn secs() -> i64 {
     match (cfg!(CONFIG_X86), kunit::is_short()) {
         (true, false) => 200,
@@ -43,10 +42,10 @@ fn secs() -> i64 {
     }
 }
 
-/// Of what is wanted, the part that has to come even then.
+/// The divisor of the wanted NMIs that are enough then.
 const LEAST: u64 = if SLOW { 50 } else { 100 };
 
-/// How long a round may take: its readers hold up all of RCU.
+/// The longest round: its readers hold up all of RCU.
 const ROUND_NSECS: i64 = 5_000_000_000;
 
 /// Objects of a round.
@@ -58,19 +57,19 @@ const BURST: usize = 4;
 /// A count for each context, in the order of [`Context`].
 type Counts = [u64; 4];
 
-/// What the rounds came to.
+/// Totals of all rounds.
 #[derive(Default)]
 struct StormTotals {
     rounds: u64,
     /// Objects freed, by the context of the caller.
     freed: Counts,
-    /// Times the storm's handler ran.
+    /// Calls of the handler.
     nmis: u64,
-    /// Of those, not `in_nmi()`.
+    /// Subset of `nmis`: not `in_nmi()`.
     elsewhere: u64,
     /// Looks of readers at objects that were freed under them, or about to be.
     looks: u64,
-    /// Of those, at one that was not intact.
+    /// Subset of these: the object was not intact.
     broken: u64,
     /// Rounds after which an object was not freed, or was damaged.
     bad: u64,
@@ -78,7 +77,8 @@ struct StormTotals {
 }
 
 impl StormTotals {
-    /// Whether all is well after `least` NMIs that freed one, which the log says.
+    /// Logs the totals, and returns whether there were no errors and at least `least` NMIs freed an
+    /// object.
     fn is_storm(&self, what: &str, least: u64) -> bool {
         let Self {
             rounds,
@@ -127,7 +127,7 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Frees up to `n` objects. `false`: there are no more.
+    /// Frees up to `n` objects. Returns false if there are no more.
     ///
     /// # Context
     ///
@@ -141,7 +141,7 @@ impl<'a> Round<'a> {
         freed == n
     }
 
-    /// What an NMI does.
+    /// The NMI handler.
     fn on_nmi(&self) {
         let inside = cpu::context() == Context::Nmi;
         self.nmis.add(1, Relaxed);
@@ -149,8 +149,8 @@ impl<'a> Round<'a> {
         self.free(1, self.free_fn);
     }
 
-    /// Frees up to `n` objects if this context has had less than one for `per` of the NMIs, for
-    /// which the objects are. `false`: there are no more, or the time is over.
+    /// Frees up to `n` objects unless this context has freed more than one for `per` NMIs, which
+    /// the objects are meant for. Returns false if there are no more, or the time is over.
     fn free_some(&self, n: usize, per: u64, free_fn: FreeFn) -> bool {
         let count = |context: Context| self.freed[context as usize].load(Relaxed);
         if count(cpu::context()) * per <= count(Context::Nmi) {
@@ -159,7 +159,7 @@ impl<'a> Round<'a> {
         self.pool.taken() < self.pool.len() && thread::now() < self.end
     }
 
-    /// What each CPU does meanwhile.
+    /// The body of the task of each CPU, with timers.
     fn work(&self) {
         let ordinary = match self.free_fn {
             FreeFn::Kernel => FreeFn::Kernel,
@@ -187,19 +187,19 @@ impl<'a> Round<'a> {
     }
 }
 
-/// One round: all objects of `pool` under the eyes of readers, in the storm.
+/// Frees the objects of `pool` in a storm, beside readers.
 fn round(nmi_source: NmiSource, pool: &Pool, free_fn: FreeFn, totals: &mut StormTotals) -> Result {
     let round = Round::new(pool, free_fn);
     let mut stormed = Ok(());
     let seen = reader::watch(pool, |readers| {
         stormed = storm::during(nmi_source, &|| round.on_nmi(), None, || {
             let ran = thread::on_cpus(cpu::online(), &|_| round.work(), || ());
-            // The end of the storm waits for a grace period, so the readers leave before that.
+            // The end of the storm waits for a grace period, so the readers have to leave.
             readers.leave_in(50);
             ran
         })
         .and_then(|ran| ran);
-        // Where there was no storm.
+        // In case there was no storm.
         readers.leave_in(0);
     })?;
     stormed?;
@@ -214,8 +214,8 @@ fn round(nmi_source: NmiSource, pool: &Pool, free_fn: FreeFn, totals: &mut Storm
     Ok(())
 }
 
-/// Rounds until enough NMIs have freed one. Returns the objects that were freed; `None`: there are
-/// no NMIs.
+/// Runs rounds until enough NMIs have freed an object. Returns the number of objects that were
+/// freed. `None`: there are no NMIs.
 fn rounds(
     what: &str,
     free_fn: FreeFn,
@@ -235,7 +235,8 @@ fn rounds(
         }
         round(nmi_source, &pool, free_fn, &mut totals).inspect_err(|_| core::barrier())?;
         if free_fn == FreeFn::Kernel {
-            // No module can call its barrier; the destruction of the cache does, and complains.
+            // No module can call the kernel's barrier; the destruction of the kmem_cache does, and
+            // reports missing objects.
             drop(pool);
             pool = Pool::with_checks(OBJECTS, SIZE, 16, checks)?;
         } else {
@@ -250,10 +251,10 @@ fn rounds(
     Ok(Some(totals.freed.iter().sum()))
 }
 
-/// Why cases are skipped here.
+/// Skip reason.
 const NONE: &CStr = c"the machine has no NMIs";
 
-/// A control goes on until it is seen to stand the same storm.
+/// A storm with the kernel's own function, with a tenth of the NMIs.
 fn control(what: &str, checks: Checks) -> Result {
     let came = rounds(what, FreeFn::Kernel, checks, wanted() / 10, secs() / 3)?;
     or_skip!(came, NONE);
@@ -271,7 +272,7 @@ mod tests {
         Ok(())
     }
 
-    /// Callbacks, which free the objects: each is called once, and none before its grace period.
+    /// Callbacks free the objects: each is called once, and none before its grace period.
     #[test]
     fn callbacks() -> Result {
         let counters = &crate::callback::COUNTERS;
@@ -285,13 +286,13 @@ mod tests {
         Ok(())
     }
 
-    /// Its sheaves are for caches without checks.
+    /// The kernel uses sheaves for caches without checks.
     #[test]
     fn control_with_sheaves() -> Result {
         control("control, with sheaves", Checks::None)
     }
 
-    /// With checks there are no sheaves: all of it is put off to an irq_work.
+    /// With checks there are no sheaves, and the kernel defers all frees to an irq_work.
     #[test]
     fn control_with_checks() -> Result {
         control("control, with checks", Checks::Poison)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Nothing is freed before its grace period: readers hold on to objects that are freed, and find
-//! them intact.
+//! Nothing is freed before its grace period: readers find their objects intact while these are
+//! being freed.
 
 use crate::{
     cpus,
@@ -17,24 +17,24 @@ use kernel::{
     sync::{atomic::Relaxed, rcu},
 };
 
-/// How long readers stay: many drain intervals.
+/// How long readers stay in their critical sections: many drain intervals.
 const HOLD_MSECS: i64 = 400;
 
-/// Looks at every object that there have to be: readers look all the time, not once.
-const LOOKS: usize = 20;
+/// The least number of checks of every object.
+const MIN_CHECKS: usize = 20;
 
-/// Objects freed in one go: then refills bring blocks for the next.
-const PORTION: usize = 200;
+/// Objects that are freed in a row, before a pause for refills.
+const BURST: usize = 200;
 
 fn free_all(pool: &Pool, free_fn: FreeFn) {
     while pool.taken() < pool.len() {
-        pool.free(free_fn, PORTION);
+        pool.free(free_fn, BURST);
         thread::sleep(4);
     }
 }
 
-/// What was freed is allocated again and overwritten.
-fn churn() {
+/// Allocates memory and overwrites it, so that freed objects may be reused.
+fn reuse_memory() {
     for _ in 0..50 {
         if let Some(object) = alloc::alloc(alloc::Source::Kmalloc, 96) {
             // SAFETY: Just allocated, not shared.
@@ -46,24 +46,24 @@ fn churn() {
     }
 }
 
-/// Lets the readers leave in `msecs` milliseconds, and overwrites what may be freed until then.
+/// Has the readers leave in `msecs` milliseconds, and overwrites freed memory until then.
 fn hold(readers: &Readers, msecs: i64) {
     readers.leave_in(msecs);
     while readers.inside() > 0 {
-        churn();
+        reuse_memory();
         thread::sleep(2);
     }
 }
 
-/// Readers have looked at each of `objects` all the time, and found none broken.
+/// Checks that readers have checked each of `objects` many times, and found none broken.
 fn check_seen(seen: &Seen, objects: usize) -> Result {
     let (checks, broken) = (seen.checks / objects.max(1), seen.broken);
     pr_info!("reader: {checks} checks at every object, {broken} at broken ones\n");
-    check!(checks > LOOKS && broken == 0);
+    check!(checks > MIN_CHECKS && broken == 0);
     Ok(())
 }
 
-/// Frees `count` objects under the eyes of readers. Returns how many went on the list.
+/// Frees `count` objects beside readers. Returns how many were linked.
 fn watched(count: usize, free_fn: FreeFn) -> Result<u64> {
     let pool = Pool::new(count)?;
     let listed = EventCounter::start(|c| c.list.load(Relaxed))?;
@@ -79,24 +79,24 @@ fn watched(count: usize, free_fn: FreeFn) -> Result<u64> {
     Ok(listed)
 }
 
-/// A batch waits for a grace period that a first reader holds up, and more objects come: readers
-/// that hold only these find them intact when that grace period is over.
+/// A batch waits for a grace period that a first reader holds up, and more objects are queued:
+/// readers of these find them intact when that grace period is over.
 fn one_batch_and_another() -> Result {
     let old = Pool::new(300)?;
     let new = Pool::new(300)?;
-    // No thread or process ends from here on: each would have a grace period begin.
+    // From here on no thread or process ends, each of which would start a grace period.
     let restore = params::quick_drain()?;
-    // Nor is one under way that a process has begun: the readers would hold that up, and what is
-    // wanted would begin after it.
+    // Nor may one be in progress: the readers would hold it up, and the one that is needed would
+    // start after it.
     gp::idle();
     let mut inner = Err(EAGAIN);
     let outer = reader::watch(&old, |first| {
         free_all(&old, FreeFn::Kvfree);
-        // Their grace period has begun by then: the readers to come don't hold it up.
+        // By then their grace period has started, so that later readers don't hold it up.
         thread::sleep(150);
         inner = reader::watch(&new, |late| {
             free_all(&new, FreeFn::Kvfree);
-            // These are in a batch by then.
+            // By then these are in a batch.
             thread::sleep(150);
             first.leave_in(0);
             hold(late, HOLD_MSECS / 2);
@@ -119,7 +119,8 @@ mod tests {
     #[test]
     fn blocks() -> Result {
         let _restore = params::quick_drain()?;
-        // Most are in blocks, else this would be another test of the list; refills may be late.
+        // Most objects have to be in blocks, or this would be another test of the list; refills may
+        // be late.
         for _ in 0..11 {
             if watched(3000, FreeFn::Kvfree)? < 1500 {
                 return Ok(());
@@ -149,8 +150,8 @@ mod tests {
         watched(300, FreeFn::Mightsleep).map(drop)
     }
 
-    /// A one-argument call finds no page for a block while readers hold its object, and waits as
-    /// they do.
+    /// rcu_ptr_kvfree_mightsleep() finds no page for a block while readers hold the object, and
+    /// waits for them.
     #[test]
     fn mightsleep_without_a_page() -> Result {
         for _ in 0..4 {
@@ -158,12 +159,13 @@ mod tests {
             let pool = Pool::new(4)?;
             let waited = EventCounter::start(|c| c.waited.load(Relaxed))?;
             let seen = reader::watch(&pool, |readers| {
-                // Until then the call has to wait.
+                // The call has to wait until then.
                 readers.leave_in(HOLD_MSECS / 4);
                 fault::fail_blocks(1, u64::MAX);
                 pool.free(FreeFn::Mightsleep, 1);
                 fault::fail_blocks(0, 0);
-                // A caller that has not waited still finds them inside.
+                // If the call has not waited, the readers are still inside here, and find the
+                // object broken.
                 hold(readers, HOLD_MSECS / 4);
             })?;
             let waited = waited.count();
@@ -191,8 +193,8 @@ mod tests {
         Ok(())
     }
 
-    /// Objects join a list whose first ones have waited long enough already, and the shrinker
-    /// comes: readers that hold the later ones find them intact.
+    /// Objects are added to a list whose first ones have waited for a grace period already, and the
+    /// shrinker is called: readers of the later ones find them intact.
     #[test]
     fn list_goes_on() -> Result {
         let _restore = params::no_blocks()?;
@@ -217,7 +219,7 @@ mod tests {
 
     #[test]
     fn one_batch_after_another() -> Result {
-        // A grace period that others have begun may be in the way of the one that is wanted.
+        // Repeated, as a grace period of others may disturb an attempt.
         (0..6).try_for_each(|_| one_batch_and_another())
     }
 
@@ -239,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn barrier_waits_for_them() -> Result {
+    fn barrier_waits_for_the_readers() -> Result {
         let pool = Pool::new(500)?;
         let mut inside = usize::MAX;
         reader::watch(&pool, |readers| {

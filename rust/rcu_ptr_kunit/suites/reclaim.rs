@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory is short: the shrinker gives blocks back and pushes on what waits; refills pause. And
-//! nothing waits longer than the drain interval.
+//! Memory pressure: the shrinker frees blocks and has waiting objects processed; refills pause. And
+//! the drain interval: no object waits longer.
 
 use crate::{
     bound, cpus,
@@ -14,27 +14,27 @@ use crate::{
 };
 use kernel::{prelude::*, sync::atomic::Relaxed};
 
-/// How objects are freed of which a test waits for some.
+/// Frees objects on one CPU, and waits for some of them.
 #[derive(Clone, Copy)]
 struct Wait {
     free_fn: FreeFn,
     irqs_off: bool,
-    /// Objects that are freed, all on one CPU.
+    /// The number of objects.
     objects: usize,
-    /// How many of them are waited for.
+    /// How many have to be freed.
     of_which: u64,
 }
 
 impl Wait {
-    /// Waits with no barrier, `msecs` milliseconds at most. Returns the milliseconds, `None`: they
-    /// did not come in that time.
+    /// Waits without a barrier for at most `msecs` milliseconds. Returns the time in milliseconds;
+    /// `None`: they were not freed in time.
     fn once(self, msecs: u32) -> Result<Option<u32>> {
         let pool = Pool::new(self.objects)?;
         let freed = EventCounter::start(|c| c.freed.load(Relaxed))?;
         let free_all = || {
             let all = || pool.free(self.free_fn, self.objects);
             if self.irqs_off {
-                // The monitor is armed by then.
+                // By then the monitor is armed.
                 pool.free(self.free_fn, 1);
                 thread::sleep(100);
             }
@@ -53,16 +53,16 @@ impl Wait {
         Ok(came.then_some(took as u32))
     }
 
-    /// They come within `msecs` milliseconds in one of a few tries: a machine that is busy is late
-    /// now and then, an engine that makes them wait always.
-    fn comes_within(self, msecs: u32) -> Result {
+    /// Checks that they are freed within `msecs` milliseconds in one of a few tries: a busy machine
+    /// is late now and then, an engine that has them wait always.
+    fn is_freed_within(self, msecs: u32) -> Result {
         let mut least = 4 * msecs;
         for _ in 0..5 {
             least = least.min(self.once(4 * msecs)?.unwrap_or(u32::MAX));
             if least <= msecs {
                 break;
             }
-            // A monitor that the barrier has armed would help the next try.
+            // Until the monitor is idle, which would help the next try.
             thread::sleep(msecs);
         }
         let Self {
@@ -76,13 +76,13 @@ impl Wait {
     }
 }
 
-/// What comes with no drain interval, in milliseconds. Always less than `below`.
+/// The limit of [`bound::soon()`] in milliseconds, at most `below`.
 fn soon(below: u32) -> u32 {
     bound::soon_msecs().min(below)
 }
 
-/// Objects are freed by the monitor alone: in less than two intervals and a few grace periods, by
-/// which a factor of four shows.
+/// Objects are freed by the monitor alone, in less than two drain intervals and a few grace
+/// periods. That would detect an interval that is four times as long.
 fn drained_by_monitor(free_fn: FreeFn) -> Result {
     let _restore = params::medium_drain()?;
     let interval = params::MEDIUM_DRAIN_MSECS;
@@ -92,22 +92,22 @@ fn drained_by_monitor(free_fn: FreeFn) -> Result {
         objects: 100,
         of_which: 100,
     }
-    .comes_within(2 * interval + soon(interval))
+    .is_freed_within(2 * interval + soon(interval))
 }
 
-/// A monitor that is armed for ten minutes applies a shorter interval, though no object comes any
-/// more: everything is freed, with no barrier.
-fn shorter_interval_counts(free_fn: FreeFn) -> Result {
+/// A monitor that is armed for ten minutes applies a shorter interval though no object is queued
+/// any more: all objects are freed without a barrier.
+fn shorter_interval_is_applied(free_fn: FreeFn) -> Result {
     let pool = Pool::new(30)?;
     let free_ten = || cpus::on(cpus::first(), || pool.free(free_fn, 10));
-    // What others have queued there is gone, and its monitor with it.
+    // Frees the objects of others there, and lets the monitor become idle.
     let _quick = params::quick_drain()?;
     free_ten()?;
     core::barrier();
     thread::sleep(200);
     let _long = params::no_drain()?;
     free_ten()?;
-    // That the tick has armed it, too.
+    // Until the tick has armed the monitor.
     thread::sleep(100);
     let _quick_again = params::quick_drain()?;
     let freed = bound::within(params::QUICK_DRAIN_MSECS, || pool.all_freed());
@@ -116,21 +116,21 @@ fn shorter_interval_counts(free_fn: FreeFn) -> Result {
     Ok(())
 }
 
-/// A block's worth does not wait for the drain interval (5 s), nor for a second of it.
-fn full_block_hurries(free_fn: FreeFn) -> Result {
+/// A full block does not wait for the drain interval (5 s), nor for a second of it.
+fn full_block_does_not_wait(free_fn: FreeFn) -> Result {
     Wait {
         free_fn,
         irqs_off: false,
         objects: 1050,
-        // The last part of a block may wait.
+        // The rest is less than a block, and may wait.
         of_which: 480,
     }
-    .comes_within(soon(700))
+    .is_freed_within(soon(700))
 }
 
-/// Some blocks' worth that came with interrupts off don't wait for a monitor that sleeps for less
-/// than a second.
-fn crowd_with_irqs_off_hurries(free_fn: FreeFn) -> Result {
+/// Several blocks of objects that are queued with interrupts off don't wait for a monitor that is
+/// armed for less than a second.
+fn crowd_with_irqs_off_does_not_wait(free_fn: FreeFn) -> Result {
     let _restore = params::second_drain()?;
     Wait {
         free_fn,
@@ -138,12 +138,12 @@ fn crowd_with_irqs_off_hurries(free_fn: FreeFn) -> Result {
         objects: 3000,
         of_which: 1500,
     }
-    .comes_within(soon(500))
+    .is_freed_within(soon(500))
 }
 
-/// Uses up all spare blocks of a CPU, with interrupts off. Returns how many refills are put off for
-/// that.
-fn put_off_refills() -> Result<u64> {
+/// Uses up all spare blocks of a CPU, with interrupts off. Returns how many refills are delayed
+/// because of memory pressure.
+fn count_delayed_refills() -> Result<u64> {
     let pool = Pool::new(4000)?;
     let before = probes::COUNTERS.backoffs.load(Relaxed);
     let all = || cpu::irqs_off(|| pool.free(FreeFn::Kvfree, pool.len()));
@@ -152,8 +152,7 @@ fn put_off_refills() -> Result<u64> {
     Ok(probes::COUNTERS.backoffs.load(Relaxed) - before)
 }
 
-/// Empty blocks are current where objects came from when the limit of blocks becomes 0: none is
-/// left on `cpu`, which had one.
+/// `cpu` has an empty current block when the limit of blocks becomes 0: that is freed.
 fn keeps_no_block(cpu: i32) -> Result {
     let has_block = || core_test::first_word(cpu) >> 63 != 0;
     // As in `shrinker_leaves_idle_cpus_alone()`.
@@ -190,19 +189,23 @@ mod tests {
         );
         FreeFn::ATOMIC
             .into_iter()
-            .try_for_each(shorter_interval_counts)
+            .try_for_each(shorter_interval_is_applied)
     }
 
     #[test]
     fn full_blocks_do_not_wait() -> Result {
-        FreeFn::ATOMIC.into_iter().try_for_each(full_block_hurries)
+        FreeFn::ATOMIC
+            .into_iter()
+            .try_for_each(full_block_does_not_wait)
     }
 
-    /// As many linked objects as are in a block don't either.
+    /// As many linked objects as fit into a block don't wait either.
     #[test]
     fn long_lists_do_not_wait() -> Result {
         let _restore = params::no_blocks()?;
-        FreeFn::ATOMIC.into_iter().try_for_each(full_block_hurries)
+        FreeFn::ATOMIC
+            .into_iter()
+            .try_for_each(full_block_does_not_wait)
     }
 
     #[test]
@@ -210,10 +213,10 @@ mod tests {
         skip_if!(SLOW, c"it takes longer to free a crowd than it may wait");
         FreeFn::ATOMIC
             .into_iter()
-            .try_for_each(crowd_with_irqs_off_hurries)
+            .try_for_each(crowd_with_irqs_off_does_not_wait)
     }
 
-    /// The shrinker makes objects go that would have waited.
+    /// The shrinker has waiting objects freed.
     #[test]
     fn shrinker_frees() -> Result {
         let pool = Pool::new(400)?;
@@ -228,8 +231,8 @@ mod tests {
         Ok(())
     }
 
-    /// A CPU has an empty block, and nothing else, when the shrinker is called: it is left alone,
-    /// as it has that block still.
+    /// A CPU with an empty block, and nothing else, is left alone by the shrinker: it still has the
+    /// block afterwards.
     #[test]
     fn shrinker_leaves_idle_cpus_alone() -> Result {
         skip_if!(
@@ -241,8 +244,8 @@ mod tests {
         };
         let _restore = params::medium_drain()?;
         let mut alone = false;
-        // The monitor has put an empty block in the place of the one with objects, and takes that
-        // away an interval later: again should it have been in between.
+        // The monitor has replaced the block by an empty one, which it removes one interval later:
+        // retry if it was removed in between.
         for _ in 0..8 {
             let pool = Pool::new(10)?;
             cpus::on(cpu, || pool.free(FreeFn::Kvfree, 10))?;
@@ -260,13 +263,13 @@ mod tests {
         Ok(())
     }
 
-    /// The shrinker is asked for one block while the first CPU has some: it looks at no other.
+    /// The shrinker is asked for one block while the first CPU has some: it scans no other CPU.
     #[test]
-    fn shrinker_gives_what_it_is_asked_for() -> Result {
+    fn shrinker_frees_only_what_is_asked() -> Result {
         needs!(CONFIG_SHRINKER_DEBUG);
         skip_if!(cpu::online().count() < 2, c"needs two CPUs");
         let pool = Pool::new(1000)?;
-        // Which brings its own blocks.
+        // These calls allocate blocks.
         cpus::on(cpus::first(), || pool.free(FreeFn::Mightsleep, pool.len()))?;
         core::barrier();
         check!(memory::stats_match(cpus::first(), "now_cached=[1-9]"));
@@ -287,29 +290,29 @@ mod tests {
         cpu::online().take(2).try_for_each(keeps_no_block)
     }
 
-    /// Memory is short, a refill is put off and has come: the next one is not put off.
+    /// After memory pressure one refill is delayed; when it has run the next one is not delayed.
     #[test]
     fn pressure_passes() -> Result {
         let _restore = params::short_pause()?;
-        // One that an earlier test has put off comes first.
+        // A refill that an earlier test has delayed runs first.
         let end = bound::timeout_end();
         let refills = EventCounter::start(|c| c.refills.load(Relaxed))?;
         loop {
             let before = refills.count();
             params::shrink()?;
-            let put_off = put_off_refills()?;
+            let delayed = count_delayed_refills()?;
             bound::wait_with_timeout(|| refills.count() > before);
-            if put_off > 0 || thread::now() > end {
+            if delayed > 0 || thread::now() > end {
                 break;
             }
         }
-        // The event comes before its end.
+        // The event comes before the end of the refill.
         thread::sleep(20);
-        check!(put_off_refills()? == 0);
+        check!(count_delayed_refills()? == 0);
         Ok(())
     }
 
-    /// All memory is taken while objects wait: all of them are freed.
+    /// All memory is allocated while objects wait: all of them are freed.
     #[test]
     fn all_memory_taken() -> Result {
         let pool = Pool::new(3000)?;
@@ -322,11 +325,11 @@ mod tests {
         Ok(())
     }
 
-    /// A headless call of atomic context is refused, as there is no block, and no other call comes
-    /// after it: a refill brings blocks to that CPU all the same.
+    /// A headless call in atomic context returns false, as there is no block, and no other call
+    /// follows: a refill adds blocks on that CPU nevertheless.
     #[test]
     fn refused_call_starts_refill() -> Result {
-        // Blocks are neither cached nor being filled, and the monitors have gone idle.
+        // There are neither cached nor open blocks, and the monitors are idle.
         let _quick = params::quick_drain()?;
         let _pause = params::short_pause()?;
         let _none = params::no_blocks()?;
@@ -341,20 +344,20 @@ mod tests {
             let object = pool.take().ok_or(ENOMEM)?;
             cpu::irqs_off(|| {
                 fault::fail_blocks(1, 1);
-                // SAFETY: Handed out once; the core's from here on unless it is refused.
+                // SAFETY: Handed out once; still owned by this test if the call returns false.
                 let taken = unsafe { core::try_kfree_nolock(object.start) };
                 fault::fail_blocks(0, 0);
                 Ok(taken)
             })
         };
         check!(!cpus::on(cpus::first(), try_free)??);
-        // One that an earlier test has put off comes first. A timer that far off may be an eighth
-        // late.
+        // A refill that an earlier test has delayed runs first. Timers of that length may be late
+        // by an eighth.
         let came = bound::within(params::PAUSE_MSECS * 9 / 8, || {
             memory::stats_match(cpus::first(), "now_cached=[1-9]")
         });
         for object in pool.objects() {
-            // SAFETY: It is this test's still.
+            // SAFETY: Still owned by this test.
             unsafe { FreeFn::Mightsleep.free(object.start, object.at) };
         }
         core::barrier();
@@ -362,15 +365,15 @@ mod tests {
         Ok(())
     }
 
-    /// Refills after the shrinker wait, then bring a block.
+    /// Refills pause after the shrinker has run, then add blocks.
     #[test]
     fn refills_pause_after_pressure() -> Result {
         let _restore = params::short_pause()?;
         let probes = probes::Probes::register()?;
         let counters = [&probes::COUNTERS.backoffs, &probes::COUNTERS.refilled];
         let before = counters.map(|n| n.load(Relaxed));
-        // A refill that an earlier test has put off comes first, and objects that come back bring
-        // blocks with them: again until it is seen.
+        // Repeated until it is seen: a refill that an earlier test has delayed runs first, and
+        // blocks of freed objects are cached again.
         let came = || (0..2).all(|i| counters[i].load(Relaxed) > before[i]);
         let mut pool = Pool::new(300)?;
         let mut freed = true;

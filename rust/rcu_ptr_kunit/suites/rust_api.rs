@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The Rust interface, a case for each thing that it says: boxes, slots, closures, and what foreign
-//! structures hold.
+//! The Rust interface, a case for each promise: boxes, slots, closures, and objects in foreign
+//! structures.
 
 use crate::{
     bound,
@@ -31,7 +31,7 @@ fn object(drops: &'static DropCounts, key: u64) -> Result<RcuKBox<Owner>> {
     RcuBox::new(Owner::new(drops, key)?, GFP_KERNEL)
 }
 
-/// The same of any allocator and context.
+/// An object of any allocator and context.
 fn boxed<A: KvFree, C: CallbackContext>(
     drops: &'static DropCounts,
     key: u64,
@@ -39,7 +39,7 @@ fn boxed<A: KvFree, C: CallbackContext>(
     RcuBox::new(Owner::new(drops, key)?, GFP_KERNEL)
 }
 
-/// What a box's drop says of itself, where it may sleep.
+/// An owner whose drop sleeps if it may.
 struct Sleeper(Owner);
 
 impl Drop for Sleeper {
@@ -50,7 +50,7 @@ impl Drop for Sleeper {
     }
 }
 
-/// More than a stack holds.
+/// Larger than a kernel stack.
 type Wide = [u8; 20_000];
 
 fn sevens() -> impl PinInit<Wide> {
@@ -64,7 +64,7 @@ struct Large {
     rest: Wide,
 }
 
-/// What the owner of a [`Door`] sees, and what readers do.
+/// The owner's part of an object that readers see as [`Door`].
 struct Key(Owner);
 
 struct Door {
@@ -76,7 +76,7 @@ impl RcuFreeSafe for Key {
     type View = Door;
 
     fn drop_before_gp(self: Pin<&mut Self>, view: Pin<&Door>) {
-        // One that the owner had changed by then is counted.
+        // Counted as early if it has been dropped by then.
         self.0.check_intact();
         view.closed.fetch_add(1, Relaxed);
     }
@@ -96,7 +96,7 @@ impl RcuFreeSafe for Link {
     fn drop_before_gp(self: Pin<&mut Self>, _view: Pin<&Self::View>) {}
 }
 
-/// A pinned initializer that fails at its end, when one part is there.
+/// A pinned initializer that fails when one field has been initialized.
 fn failing(drops: &'static DropCounts) -> impl PinInit<Link, Error> {
     try_pin_init!(Link {
         owner: Owner::new(drops, 1)?,
@@ -111,18 +111,18 @@ fn aligned<T, P: ForeignOwnable>(object: *mut T) -> bool {
 #[repr(align(64))]
 struct Line;
 
-/// Whether the pointer that is handed out is that of the object.
+/// Whether `into_foreign()` returns the address of the object.
 fn is_object<T: Send + 'static>(value: T) -> Result<bool> {
     let object = RcuKBox::<T>::new(value, GFP_KERNEL)?;
     let seen = ptr::from_ref(&*object);
     let raw = object.into_foreign().cast::<T>();
     let is = ptr::eq(seen, raw) && aligned::<T, RcuKBox<T>>(raw);
-    // SAFETY: From above.
+    // SAFETY: From `into_foreign()` above.
     drop(unsafe { RcuKBox::<T>::from_foreign(raw.cast()) });
     Ok(is)
 }
 
-/// Boxes without a field, as long as there is room; those that come back are counted.
+/// Frees `n` boxes without a field. Returns how many were accepted, and how many were returned.
 fn try_free(n: u64) -> Result<(usize, usize)> {
     let (mut taken, mut back) = (0, 0);
     for i in 0..n {
@@ -251,7 +251,7 @@ mod tests {
     fn boxes_that_are_forgotten() -> Result {
         static DROPS: DropCounts = DropCounts::new();
         let object = object(&DROPS, 1)?;
-        // Leaked, but for a look at it.
+        // Leaked, so that it can be checked afterwards.
         let left = ptr::from_ref(&*object).cast_mut();
         mem::forget(object);
         rcu_ptr::barrier();
@@ -273,15 +273,14 @@ mod tests {
         Ok(())
     }
 
-    /// Their memory is back, and does not wait for a grace period: only what an owner of them has
-    /// does.
+    /// Their memory is freed without a grace period; only memory of their owners waits for one.
     #[test]
     fn nothing_is_left_of_initializers_that_fail() -> Result {
         static DROPS: DropCounts = DropCounts::new();
         const ROUNDS: usize = 400;
         let queued = EventCounter::start(|c| c.queued.iter().map(|n| n.load(Relaxed)).sum())?;
         let mut back = false;
-        // Others may take as much at the same time once.
+        // Others may allocate as much meanwhile, once.
         for _ in 0..3 {
             let mark = FreeMemory::now();
             for _ in 0..ROUNDS {
@@ -296,7 +295,7 @@ mod tests {
                 check!(large.is_err_and(|error| error == EBUSY));
                 check!(view.is_err_and(|error| error == EBUSY));
             }
-            // Each has five pages.
+            // Each object has five pages.
             back |= bound::soon(|| mark.missing() < 2 * ROUNDS as u64);
             if back {
                 break;
@@ -328,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn owners_part_goes_at_once() -> Result {
+    fn owners_part_is_dropped_at_once() -> Result {
         static DROPS: DropCounts = DropCounts::new();
         let mut door = door(&DROPS, 7)?;
         door.owned_mut().0.key ^= 0;
@@ -336,7 +335,7 @@ mod tests {
         let view = door.with_rcu(&guard);
         check!(door.0.key == view.number && view.closed.load(Relaxed) == 0);
         drop(door);
-        // The owner's part has been dropped, once, after it was told; the view is still there.
+        // The owner's part has been dropped, once, after drop_before_gp(); the view is still there.
         let (dropped, closed, number) = (DROPS.dropped(), view.closed.load(Relaxed), view.number);
         drop(guard);
         check!(dropped == 1 && closed == 1 && number == 7);
@@ -386,7 +385,7 @@ mod tests {
             let seen = doors.load(&guard).map(|view| view.number);
             check!(seen == Some(key));
         }
-        // One is emptied, the other dropped with what is in it.
+        // One slot is emptied, the other is dropped with its object.
         check!(doors.swap(None).is_some() && doors.swap(None).is_none());
         drop(objects);
         check!(DROPS.all_dropped(200));
@@ -400,7 +399,7 @@ mod tests {
         let doors = KBox::pin_init(XArray::<RcuFreeBox<Key>>::new(AllocKind::Alloc), GFP_KERNEL)?;
         for key in 0..300u64 {
             let (object, door) = (object(&DROPS, key)?, door(&DROPS, key)?);
-            // Each place twice: the second takes the first one's place.
+            // Two for each index: the second replaces the first.
             let i = key as usize / 2;
             let old = objects.lock().store(i, object, GFP_KERNEL);
             drop(old.map_err(Error::from)?);
@@ -432,7 +431,7 @@ mod tests {
         static DROPS: DropCounts = DropCounts::new();
         let raw = object(&DROPS, 5)?.into_foreign();
         let guard = rcu::read_lock();
-        // SAFETY: From above, and not let go of yet.
+        // SAFETY: From `into_foreign()` above, and not converted back yet.
         let seen = unsafe { RcuKBox::<Owner>::rcu_borrow(raw, &guard) };
         // SAFETY: As above, this once.
         drop(unsafe { RcuKBox::<Owner>::from_foreign(raw) });
@@ -466,7 +465,7 @@ mod tests {
         }
         check!(DROPS.all_dropped(500));
         check!(RAN.load(Relaxed) == 500 && WRONG.load(Relaxed) == 0);
-        // What the closures held is gone, and what the objects held.
+        // The references of the closures and of the objects have been dropped.
         check!(Arc::into_unique_or_drop(shared).is_some());
         Ok(())
     }
@@ -522,12 +521,13 @@ mod tests {
     }
 
     #[test]
-    fn boxes_that_may_come_back() -> Result {
+    fn boxes_that_may_be_returned() -> Result {
         const N: u64 = 3000;
-        // With debugobjects or kmemleak engine rfc never has room.
+        // With debugobjects or kmemleak engine rfc never accepts any.
         let never = cfg!(any(CONFIG_DEBUG_KMEMLEAK, CONFIG_DEBUG_OBJECTS_RCU_HEAD));
         let mut taken = 0;
-        // After memory was short, as other suites make it, refills pause, and it has none for long.
+        // After memory pressure, as in other suites, refills pause, and there may be no block for
+        // long.
         for _ in 0..600 {
             let (some, back) = try_free(N)?;
             check!(some + back == N as usize);

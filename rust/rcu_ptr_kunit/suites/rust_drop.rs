@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What Rust objects own is dropped once and not early, however many contexts on however many CPUs
-//! make and drop them while others look.
+//! What Rust objects own is dropped once, and not early, while all contexts on all CPUs make, drop
+//! and read objects.
 
 use crate::{
     bound,
@@ -25,22 +25,23 @@ use kernel::{
 /// An owner with room for a closure.
 type Roomy = WithRoom<Owner, 1>;
 
-/// Slots, and what writers in any context did with them.
-struct Stage {
+/// Slots that any context exchanges boxes in, and counts.
+struct BoxExchange {
     drops: &'static DropCounts,
     boxes: RcuSlot<RcuKBox<Owner>>,
     rooms: RcuSlot<RcuKBox<Roomy>>,
     next: Atomic<u64>,
-    /// Runs in the context that the stage is about.
+    /// Calls in the context under test.
     there: Atomic<usize>,
-    /// Owners that were asked for and not made.
+    /// Owners that could not be allocated.
     missed: Atomic<usize>,
-    /// Closures queued, and run.
+    /// Closures queued.
     queued: Atomic<usize>,
+    /// Closures that ran.
     ran: &'static Atomic<usize>,
 }
 
-impl Stage {
+impl BoxExchange {
     fn new(drops: &'static DropCounts, ran: &'static Atomic<usize>) -> Self {
         Self {
             drops,
@@ -60,7 +61,7 @@ impl Stage {
         owner
     }
 
-    /// Puts a new object in each slot, lets go of those that were, and looks at what there is.
+    /// Puts a new object into each slot, drops the previous ones, and checks what readers find.
     ///
     /// # Context
     ///
@@ -99,8 +100,8 @@ impl Stage {
         }
     }
 
-    /// Empties the slots, waits, and judges what came of it: `tasks` is how often tasks have called
-    /// [`Self::exchange()`].
+    /// Empties the slots, waits, and checks the counts. `tasks`: calls of [`Self::exchange()`] by
+    /// tasks.
     fn end(&self, tasks: usize) -> Result {
         drop(self.boxes.swap(None));
         self.retire(self.rooms.swap(None));
@@ -119,41 +120,41 @@ impl Stage {
             "rust_drop: {there} times there; {made} made, {missed} not allocated; {ran} of \
              {queued} closures; {checks} checks\n"
         );
-        // Each call asks for two. kmalloc_nolock() has nothing in NMI on PREEMPT_RT, and where
-        // another has the lock of the slab: half of what tasks ask for is far more than that
-        // leaves.
+        // Each call allocates two. kmalloc_nolock() fails in NMI on PREEMPT_RT, and while another
+        // context holds the lock of the slab; half of the allocations of tasks is a safe lower
+        // limit.
         check!(asked >= 2 * (tasks + there) && made + missed == asked && made >= tasks);
-        check!(there > ENOUGH && ran == queued && checks > 0);
+        check!(there > MIN_NMIS && ran == queued && checks > 0);
         check!(self.drops.is_balanced());
         Ok(())
     }
 }
 
-/// NMIs that a slow machine has within seconds.
-const ENOUGH: usize = 100;
+/// The number of NMIs that even a slow machine has within seconds.
+const MIN_NMIS: usize = 100;
 
-/// A timer's handler and tasks of every CPU.
+/// Timers and tasks on every CPU.
 fn in_timer(
     drops: &'static DropCounts,
     ran: &'static Atomic<usize>,
     place: Where,
     want: Context,
 ) -> Result {
-    let stage = Stage::new(drops, ran);
+    let exchanger = BoxExchange::new(drops, ran);
     let rounds = scaled(10_000);
-    let body = || stage.exchange(want);
+    let body = || exchanger.exchange(want);
     let task = |_cpu: i32| {
         let _ = timer::every(place, 300_000, &body, || {
             (0..rounds).for_each(|_| body());
-            bound::wait_with_timeout(|| stage.there.load(Relaxed) > ENOUGH);
+            bound::wait_with_timeout(|| exchanger.there.load(Relaxed) > MIN_NMIS);
         });
     };
     thread::on_cpus(cpu::online(), &task, || ())?;
-    stage.end(rounds * cpu::online().count())
+    exchanger.end(rounds * cpu::online().count())
 }
 
-/// A place for objects of a cache, and what writers in any context do with it.
-struct CacheStage<'a> {
+/// A slot that any context exchanges objects of a cache in, and counts.
+struct CacheExchange<'a> {
     drops: &'static DropCounts,
     cache: &'a Cache<Owner>,
     slot: CacheSlot<'a, Owner>,
@@ -162,7 +163,7 @@ struct CacheStage<'a> {
     missed: Atomic<usize>,
 }
 
-impl CacheStage<'_> {
+impl CacheExchange<'_> {
     /// # Context
     ///
     /// Any, NMI included.
@@ -175,7 +176,7 @@ impl CacheStage<'_> {
         let owner = Owner::new_nolock(self.drops, key);
         self.missed.fetch_add(usize::from(owner.is_none()), Relaxed);
         if let Some(Ok(new)) = owner.map(|owner| self.cache.alloc_nolock(owner)) {
-            // Some have never been shared when they go.
+            // Some are dropped without having been shared.
             if key % 8 != 0 {
                 drop(self.slot.swap(Some(new.share())));
             }
@@ -186,11 +187,12 @@ impl CacheStage<'_> {
     }
 }
 
-/// Returns the runs in NMI, if there are any.
+/// Exchanges objects of a cache in tasks and NMIs. Returns the calls in NMI; `None`: there are no
+/// NMIs.
 fn through_a_cache(drops: &'static DropCounts) -> Result<Option<usize>> {
     let cache = Cache::new(c"rcu_ptr_rust_drop")?;
     cache.prefill(64)?;
-    let stage = CacheStage {
+    let exchanger = CacheExchange {
         drops,
         cache: &cache,
         slot: CacheSlot::new(&cache),
@@ -199,25 +201,28 @@ fn through_a_cache(drops: &'static DropCounts) -> Result<Option<usize>> {
         missed: Atomic::new(0),
     };
     let rounds = scaled(20_000);
-    let exchange = || stage.exchange();
+    let exchange = || exchanger.exchange();
     let task = |_cpu: i32| (0..rounds).for_each(|_| exchange());
     let nmi_source = storm::strongest();
     match nmi_source {
         Some(nmi_source) => storm::during(nmi_source, &exchange, None, || {
             let ran = thread::on_cpus(cpu::online(), &task, || ());
-            bound::wait_with_timeout(|| stage.there.load(Relaxed) > ENOUGH);
+            bound::wait_with_timeout(|| exchanger.there.load(Relaxed) > MIN_NMIS);
             ran
         })??,
         None => thread::on_cpus(cpu::online(), &task, || ())?,
     }
-    drop(stage.slot.swap(None));
+    drop(exchanger.slot.swap(None));
     cache.barrier();
-    let (there, checks) = (stage.there.load(Relaxed), drops.checks.load(Relaxed));
-    let (made, missed) = (drops.made(), stage.missed.load(Relaxed));
-    pr_info!("rust_drop: cache: {there} times in NMI; {made} made, {missed} not allocated; {checks} checks\n");
-    // As in `Stage::end()`, of one object a call.
+    let (there, checks) = (exchanger.there.load(Relaxed), drops.checks.load(Relaxed));
+    let (made, missed) = (drops.made(), exchanger.missed.load(Relaxed));
+    pr_info!(
+        "rust_drop: cache: {there} times in NMI; {made} made, {missed} not allocated; \
+         {checks} checks\n"
+    );
+    // As in `BoxExchange::end()`, with one object per call.
     let (asked, tasks) = (
-        stage.next.load(Relaxed) as usize - 1,
+        exchanger.next.load(Relaxed) as usize - 1,
         rounds * cpu::online().count(),
     );
     check!(asked >= tasks + there && made + missed == asked && made >= tasks / 2);
@@ -225,8 +230,7 @@ fn through_a_cache(drops: &'static DropCounts) -> Result<Option<usize>> {
     Ok(nmi_source.map(|_| there))
 }
 
-/// Objects of a cache that share what they own, in generations: all but the last are dropped while
-/// their memory is used again.
+/// Objects of a cache that share a reference, in generations, whose memory is reused.
 fn sharing(drops: &'static DropCounts, generations: u64) -> Result {
     let cache = Cache::new(c"rcu_ptr_rust_share")?;
     let shared = Arc::new(7u64, GFP_KERNEL)?;
@@ -253,24 +257,24 @@ mod tests {
         static DROPS: DropCounts = DropCounts::new();
         static RAN: Atomic<usize> = Atomic::new(0);
         let nmi_source = or_skip!(storm::strongest(), c"the machine has no NMIs");
-        let stage = Stage::new(&DROPS, &RAN);
+        let exchanger = BoxExchange::new(&DROPS, &RAN);
         let rounds = scaled(20_000);
-        let exchange = || stage.exchange(Context::Nmi);
+        let exchange = || exchanger.exchange(Context::Nmi);
         storm::during(nmi_source, &exchange, None, || {
             let task = |_cpu: i32| (0..rounds).for_each(|_| exchange());
             let ran = thread::on_cpus(cpu::online(), &task, || ());
-            // Where the tasks were quick.
-            bound::wait_with_timeout(|| stage.there.load(Relaxed) > ENOUGH);
+            // In case the tasks were quick.
+            bound::wait_with_timeout(|| exchanger.there.load(Relaxed) > MIN_NMIS);
             ran
         })??;
-        stage.end(rounds * cpu::online().count())
+        exchanger.end(rounds * cpu::online().count())
     }
 
     #[test]
     fn through_a_cache_in_nmi_and_tasks() -> Result {
         static DROPS: DropCounts = DropCounts::new();
         let there = or_skip!(through_a_cache(&DROPS)?, c"the machine has no NMIs");
-        check!(there > ENOUGH);
+        check!(there > MIN_NMIS);
         Ok(())
     }
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where objects of a cache come from: what an allocation asks the slab for, the reserve of
-//! `rcu_ptr_cache_prefill()`, stock that follows demand, and the node that memory is on.
+//! The sources of objects of a cache: the flags of slab allocations, the reserve of
+//! `rcu_ptr_cache_prefill()`, stock that follows demand, and NUMA nodes.
 
 use super::{
     sheaf_calls::{sheaves, stats_match},
-    sheaf_memory::{far, two_nodes, NUMA},
+    sheaf_memory::{count_remote, two_nodes, NUMA},
 };
 use crate::{
     bound,
@@ -29,7 +29,7 @@ use kernel::{
     sync::atomic::{Atomic, Full, Relaxed},
 };
 
-/// Objects that tests hold, filled from any context.
+/// Objects that a test holds, added in any context.
 struct Kept<'a> {
     cache: &'a SheafCache,
     objects: KVVec<Atomic<*mut u8>>,
@@ -37,7 +37,7 @@ struct Kept<'a> {
 }
 
 impl<'a> Kept<'a> {
-    /// None yet, of `cache`; `n` at most.
+    /// Room for up to `n` objects of `cache`.
     fn new(cache: &'a SheafCache, n: usize) -> Result<Self> {
         let mut objects = KVVec::with_capacity(n, GFP_KERNEL)?;
         for _ in 0..n {
@@ -50,12 +50,12 @@ impl<'a> Kept<'a> {
         })
     }
 
-    /// Keeps `object`. Returns whether there was one.
+    /// Adds `object`. Returns whether there was one.
     fn keep(&self, object: Option<NonNull<u8>>) -> bool {
         let Some(object) = object else { return false };
         match self.objects.get(self.next.fetch_add(1, Relaxed)) {
-            Some(place) => place.store(object.as_ptr(), Relaxed),
-            // SAFETY: From this cache, this caller's.
+            Some(slot) => slot.store(object.as_ptr(), Relaxed),
+            // SAFETY: An object of this cache, owned by the caller.
             None => unsafe { self.cache.free_rcu(object) },
         }
         true
@@ -64,17 +64,17 @@ impl<'a> Kept<'a> {
 
 impl Drop for Kept<'_> {
     fn drop(&mut self) {
-        for place in &self.objects {
-            if let Some(object) = NonNull::new(place.load(Relaxed)) {
-                // SAFETY: From this cache, and not shared.
+        for slot in &self.objects {
+            if let Some(object) = NonNull::new(slot.load(Relaxed)) {
+                // SAFETY: An object of this cache that is not shared.
                 unsafe { self.cache.free_rcu(object) };
             }
         }
     }
 }
 
-/// `n` allocations with interrupts off: how many found something.
-fn take(held: &Kept<'_>, n: usize) -> usize {
+/// Allocates `n` times with interrupts off. Returns how many succeeded.
+fn alloc_irqs_off(held: &Kept<'_>, n: usize) -> usize {
     cpu::irqs_off(|| {
         (0..n)
             .filter(|_| held.keep(held.cache.alloc_nolock()))
@@ -82,38 +82,38 @@ fn take(held: &Kept<'_>, n: usize) -> usize {
     })
 }
 
-/// One CPU allocates one object, and right after it the other `n - 1`, both with interrupts off:
-/// how many found something.
-fn one_and_the_rest(held: &Kept<'_>, cpus: [i32; 2], n: usize) -> Result<usize> {
+/// One CPU allocates one object, and right after it another CPU allocates `n - 1`, both with
+/// interrupts off. Returns how many succeeded.
+fn alloc_one_and_rest(held: &Kept<'_>, cpus: [i32; 2], n: usize) -> Result<usize> {
     let (there, first) = (Atomic::<usize>::new(0), Atomic::<usize>::new(0));
     let found = Atomic::<usize>::new(0);
     let body = |cpu: i32| {
         there.add(1, Relaxed);
         spin(|| there.load(Relaxed) == 2);
         if cpu == cpus[0] {
-            found.add(take(held, 1), Relaxed);
+            found.add(alloc_irqs_off(held, 1), Relaxed);
             first.store(1, Relaxed);
         } else {
             spin(|| first.load(Relaxed) == 1);
-            found.add(take(held, n - 1), Relaxed);
+            found.add(alloc_irqs_off(held, n - 1), Relaxed);
         }
     };
     thread::on_cpus(cpus.into_iter(), &body, || ())?;
     Ok(found.load(Relaxed))
 }
 
-/// Waits until `done` without a pause, in which a worker could help: a watchdog.
+/// Busy-waits for `done`, so that no worker runs on this CPU, with a timeout.
 fn spin(done: impl Fn() -> bool) {
     cpus::spin(i64::from(bound::TIMEOUT_MSECS) * 1_000_000, done);
 }
 
-/// The CPUs that share the first one's node.
-fn near() -> impl Iterator<Item = i32> + Clone {
+/// The CPUs on the node of the first one.
+fn cpus_of_first_node() -> impl Iterator<Item = i32> + Clone {
     let first = cpu::online().next().unwrap_or(0);
     cpu::online().filter(move |&cpu| node::of_cpu(cpu) == node::of_cpu(first))
 }
 
-/// Gives the node of the first CPU a reserve of `n`.
+/// Adds a reserve of `n` to the node of the first CPU.
 fn prefill(cache: &SheafCache, n: usize) -> Result {
     cpus::on(cpus::first(), || cache.prefill(n))?
 }
@@ -122,17 +122,17 @@ fn prefill(cache: &SheafCache, n: usize) -> Result {
 mod tests {
     use super::*;
 
-    /// What belongs to one caller is not asked for on behalf of a sheaf that all share.
+    /// Flags that are meant for one caller are not used for refills, which all share.
     #[test]
-    fn refills_ask_for_nothing_special() -> Result {
+    fn refills_use_no_special_flags() -> Result {
         skip_if!(
             user::sh(c"[ -e /sys/kernel/tracing/events/kmem/mm_page_alloc/enable ]").is_err(),
             c"tracefs is not mounted"
         );
         let cache = SheafCache::new(c"rcu_ptr_flags", 4000, sheaves(12, 0))?;
         user::sh(c_str!(
-            "cd /sys/kernel/tracing && echo 0 >events/enable && echo >trace && echo 1 >tracing_on && \
-             echo 1 >events/kmem/mm_page_alloc/enable"
+            "cd /sys/kernel/tracing && echo 0 >events/enable && echo >trace && echo 1 >tracing_on \
+             && echo 1 >events/kmem/mm_page_alloc/enable"
         ))?;
         let object = cache.hold_with(GFP_SPECIAL);
         let stopped = user::sh(c_str!(
@@ -145,7 +145,8 @@ mod tests {
              /sys/kernel/tracing/trace"
         ));
         let special = user::sh(c_str!(
-            "grep 'kunit_try_catch.* mm_page_alloc: ' /sys/kernel/tracing/trace | tee /dev/console | \
+            "grep 'kunit_try_catch.* mm_page_alloc: ' /sys/kernel/tracing/trace | tee \
+             /dev/console | \
              grep -qE 'ACCOUNT|__GFP_HIGH|__GFP_MEMALLOC|__GFP_ZERO'"
         ));
         check!(object.is_some());
@@ -153,7 +154,7 @@ mod tests {
         Ok(())
     }
 
-    /// A call that may sleep says so where it may not, whether a sheaf has an object or not.
+    /// A call that may sleep is reported in atomic context, whether a sheaf has an object or not.
     #[test]
     fn sleeping_calls_are_checked() -> Result {
         needs!(CONFIG_DEBUG_ATOMIC_SLEEP);
@@ -166,37 +167,40 @@ mod tests {
         Ok(())
     }
 
-    /// Tasks that may wait take twice as much as was prefilled, and leave the reserve alone.
+    /// Tasks that may sleep allocate twice as many objects as were prefilled, without using the
+    /// reserve.
     #[test]
-    fn reserve_is_for_those_who_can_not_wait() -> Result {
+    fn reserve_is_for_callers_that_cannot_wait() -> Result {
         const N: usize = 200;
         let cache = SheafCache::new(c"rcu_ptr_kept", 64, cache::own_memory())?;
         prefill(&cache, N)?;
         let (tasks, held) = (Kept::new(&cache, 2 * N)?, Kept::new(&cache, N)?);
         let (waited, found) = cpus::on(cpus::first(), || {
             let waited = (0..2 * N).filter(|_| tasks.keep(cache.alloc(false)));
-            (waited.count(), take(&held, N))
+            (waited.count(), alloc_irqs_off(&held, N))
         })?;
         check!(waited == 2 * N && found == N);
         Ok(())
     }
 
-    /// No CPU of the node keeps another from what was prefilled.
+    /// All CPUs of a node can use the reserve.
     #[test]
     fn reserve_is_for_all_cpus() -> Result {
         const N: usize = 100;
         let cache = SheafCache::new(c"rcu_ptr_kept_all", 64, cache::own_memory())?;
-        let (Some(first), Some(second)) = (near().next(), near().nth(1)) else {
+        let (Some(first), Some(second)) =
+            (cpus_of_first_node().next(), cpus_of_first_node().nth(1))
+        else {
             skip!(c"needs two CPUs of one node");
         };
         prefill(&cache, N)?;
         let held = Kept::new(&cache, N)?;
-        let found = one_and_the_rest(&held, [first, second], N)?;
+        let found = alloc_one_and_rest(&held, [first, second], N)?;
         check!(found == N);
         Ok(())
     }
 
-    /// The same from NMIs that come to one CPU after the other.
+    /// NMIs on one CPU after the other use the reserve.
     #[test]
     fn reserve_is_there_in_nmi() -> Result {
         const N: usize = 100;
@@ -207,7 +211,7 @@ mod tests {
         let (armed, came) = (Atomic::<usize>::new(0), Atomic::<usize>::new(0));
         let found = Atomic::<usize>::new(0);
         let body = || {
-            // Others come to this handler as well.
+            // The handler is called for other NMIs as well.
             if cpu::context() == Context::Nmi && armed.xchg(0, Full) == 1 {
                 let object = held.cache.alloc_nolock();
                 found.add(usize::from(held.keep(object)), Relaxed);
@@ -217,7 +221,7 @@ mod tests {
         let hook = Hook::new(&body);
         let receiver = Receiver::new(&hook)?;
         cpus::on(cpus::first(), || {
-            for (i, cpu) in near().cycle().take(N).enumerate() {
+            for (i, cpu) in cpus_of_first_node().cycle().take(N).enumerate() {
                 armed.store(1, Relaxed);
                 receiver.send(cpu);
                 spin(|| came.load(Relaxed) > i);
@@ -227,7 +231,7 @@ mod tests {
         Ok(())
     }
 
-    /// The worker makes up for what was taken, and the next find as much.
+    /// A worker refills the reserve, repeatedly.
     #[test]
     fn reserve_is_filled_again() -> Result {
         const N: usize = 100;
@@ -244,7 +248,7 @@ mod tests {
         Ok(())
     }
 
-    /// What a CPU takes when it can run no irq_work any more is made up for once it is dead.
+    /// Objects that a CPU takes when it no longer runs irq_works are refilled when it is dead.
     #[test]
     fn reserve_is_filled_for_a_dead_cpu() -> Result {
         const N: usize = 100;
@@ -254,7 +258,7 @@ mod tests {
         cpus::on(cpu, || cache.prefill(N))??;
         let held = Kept::new(&cache, 60)?;
         let found = Atomic::<usize>::new(0);
-        let body = || found.store(take(&held, 60), Relaxed);
+        let body = || found.store(alloc_irqs_off(&held, 60), Relaxed);
         let down = Down::take_with(cpu, DownStep::Parked, &body)?;
         let filled = bound::soon(|| cache.stats().reserve >= N as u64);
         down.up()?;
@@ -262,8 +266,8 @@ mod tests {
         Ok(())
     }
 
-    /// A context with preemption disabled may look at the reserve while a larger one takes its
-    /// place: it is waited for.
+    /// A context with preemption disabled may read the reserve while it is replaced by a larger
+    /// one, which waits for it.
     #[test]
     fn reserve_grows_after_a_grace_period() -> Result {
         let cpu = other_cpu!();
@@ -287,7 +291,7 @@ mod tests {
         Ok(())
     }
 
-    /// The worker brings as much as was asked for in vain, not a sheaf at a time.
+    /// A worker adds as many objects as could not be allocated, not a sheaf at a time.
     #[test]
     fn stock_follows_demand() -> Result {
         const N: usize = 2000;
@@ -301,7 +305,7 @@ mod tests {
         Ok(())
     }
 
-    /// A worker on one node fills the barn of another with that one's memory.
+    /// A worker that runs on one node fills the barn of another node with memory of that node.
     #[test]
     fn refills_are_of_the_right_node() -> Result {
         let (here, there) = or_skip!(two_nodes(), NUMA);
@@ -309,9 +313,9 @@ mod tests {
             let mut asked = None;
             for _ in 0..10 {
                 let cache = SheafCache::new(c"rcu_ptr_right", 64, cache::own_memory())?;
-                // Both have asked before a worker comes, which serves both: what came in between
-                // would go to the next caller, on any node.
-                if one_and_the_rest(&Kept::new(&cache, 400)?, [other, asks], 2)? == 0 {
+                // Both requests have to come before the worker runs, which serves both: objects
+                // that were added in between would go to the next caller, on any node.
+                if alloc_one_and_rest(&Kept::new(&cache, 400)?, [other, asks], 2)? == 0 {
                     asked = Some(cache);
                     break;
                 }
@@ -322,13 +326,14 @@ mod tests {
             check!(bound::soon(|| cache.stats().now_full >= 2));
             for cpu in [here, there] {
                 let held = cpus::on(cpu, || cache.hold_irqs_off(40))??;
-                check!(held.len() == 40 && far(&held, cpu) == 0);
+                check!(held.len() == 40 && count_remote(&held, cpu) == 0);
             }
         }
         Ok(())
     }
 
-    /// Objects that are freed at once on another node than theirs are not allocated there.
+    /// Objects that are freed without a grace period on another node than theirs are not reused
+    /// there.
     #[test]
     fn freed_at_once_elsewhere() -> Result {
         let (here, there) = or_skip!(two_nodes(), NUMA);
@@ -339,7 +344,7 @@ mod tests {
                 held.into_iter().for_each(Held::free);
                 cache.hold_many(4)
             })??;
-            check!(far(&held, there) == 0);
+            check!(count_remote(&held, there) == 0);
             drop(held);
             core::barrier();
         }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a cache has outside of its barns: every kind has a bound, a number in the statistics, and a
-//! way back that needs no other traffic of the CPU. And what is given back twice is allocated once.
+//! Memory of a cache outside of its barns: every kind is limited, counted in the statistics, and
+//! freed without further calls on the CPU. And double frees: the object is allocated once.
 
-use super::{sheaf_calls::sheaves, sheaf_memory::nodes};
+use super::{sheaf_calls::sheaves, sheaf_memory::nr_barns};
 use crate::{
     bound, cpus,
     held::Held,
@@ -27,13 +27,13 @@ const MAX_SPENT: u64 = 8;
 /// `CALLBACK_SHEAVES` of the core.
 const CALLBACK_SHEAVES: u64 = 16;
 
-/// Whether the slab has all objects back.
+/// Whether all objects are back in the slab.
 pub(super) fn all_back(stats: &Stats) -> bool {
     stats.slab_allocs == stats.slab_frees
 }
 
-/// Sheaves and objects that CPUs have.
-fn on_cpus(stats: &Stats) -> u64 {
+/// Sheaves and reusable objects of all CPUs.
+fn held_by_cpus(stats: &Stats) -> u64 {
     stats.now_alloc
         + stats.now_rcu
         + stats.now_reuse
@@ -43,8 +43,8 @@ fn on_cpus(stats: &Stats) -> u64 {
         + stats.now_closed
 }
 
-/// One CPU allocates with `alloc`, another frees, with 64 objects in circulation, until `enough`
-/// says so of the number of objects.
+/// One CPU allocates with `alloc` and another frees, with 64 objects in circulation, until `enough`
+/// returns true for the number of objects so far.
 pub(super) fn circulate(
     cache: &SheafCache,
     (here, there): (i32, i32),
@@ -72,15 +72,15 @@ pub(super) fn circulate(
     })?;
     for slot in &slots {
         if let Some(object) = NonNull::new(slot.load(Relaxed)) {
-            // SAFETY: As above.
+            // SAFETY: An object of this cache that is still in its slot.
             unsafe { cache.free_rcu(object) };
         }
     }
     Ok(())
 }
 
-/// [`circulate()`] until many sheaves have been emptied: few are there when both have ended.
-/// Returns the most spent sheaves that there were.
+/// Runs [`circulate()`] until many sheaves have been emptied, and checks that few are left
+/// afterwards. Returns the largest number of spent sheaves.
 fn spend(
     cache: &SheafCache,
     cpus: (i32, i32),
@@ -90,10 +90,10 @@ fn spend(
     circulate(cache, cpus, alloc, |done| {
         let stats = cache.stats();
         most = most.max(stats.now_spent);
-        // Sheaves come back with a grace period, however many objects go by.
+        // Sheaves are recycled once per grace period, whatever the number of objects.
         done >= scaled(40_000) && stats.emptied > 10 * MAX_SPENT
     })?;
-    // Callbacks, a tick, and the worker that brings the barn back to its limit.
+    // After callbacks, a tick, and the worker that trims the barn to its limit.
     let most_sheaves = most_sheaves();
     let settled = bound::wait_with_timeout(|| {
         let stats = cache.stats();
@@ -111,10 +111,10 @@ fn spend(
     Ok(most)
 }
 
-/// Sheaves of four when nothing is on its way: two kinds in a barn, what goes to another node, and
-/// what CPUs have.
+/// The most sheaves of four objects when none waits: two kinds in each barn, remotely freed
+/// objects, and those of CPUs.
 fn most_sheaves() -> u64 {
-    (2 * 8 + 1) * nodes() + cpu::online().count() as u64 * (MAX_SPENT + 4)
+    (2 * 8 + 1) * nr_barns() + cpu::online().count() as u64 * (MAX_SPENT + 4)
 }
 
 pub(super) fn two_cpus() -> Option<(i32, i32)> {
@@ -123,16 +123,15 @@ pub(super) fn two_cpus() -> Option<(i32, i32)> {
     Some((here, there))
 }
 
-/// An object was given back twice: that was seen, and it is not allocated more than once while
-/// `cache` has others.
-fn given_out_once(cache: &SheafCache, object: NonNull<u8>) -> Result {
+/// Checks that the double free of `object` was detected, and that it is not allocated twice.
+fn is_allocated_once(cache: &SheafCache, object: NonNull<u8>) -> Result {
     let held = cache.alloc_many(300)?;
     let times = held.iter().filter(|&&other| other == object).count();
     let mut kept = false;
     for &other in &*held {
-        // Given back once, whatever happened.
+        // Free it once, even if it was allocated twice.
         if other != object || !::core::mem::replace(&mut kept, true) {
-            // SAFETY: From this cache.
+            // SAFETY: An object of this cache.
             unsafe { cache.free_rcu(other) };
         }
     }
@@ -144,8 +143,8 @@ fn given_out_once(cache: &SheafCache, object: NonNull<u8>) -> Result {
 mod tests {
     use super::*;
 
-    /// Emptied sheaves of a CPU that allocates with softirqs off, and of which nothing else waits
-    /// for a grace period.
+    /// Spent sheaves of a CPU that allocates with softirqs disabled, and has nothing else that
+    /// waits for a grace period.
     #[test]
     fn spent_with_softirqs_off() -> Result {
         let cpus = or_skip!(two_cpus(), c"needs two CPUs");
@@ -157,7 +156,8 @@ mod tests {
         Ok(())
     }
 
-    /// The same with interrupts off: they begin to wait with the next tick.
+    /// Spent sheaves of a CPU that allocates with interrupts off: their grace period starts with
+    /// the next tick.
     #[test]
     fn spent_with_interrupts_off() -> Result {
         let cpus = or_skip!(two_cpus(), c"needs two CPUs");
@@ -167,7 +167,7 @@ mod tests {
         spend(&cache, cpus, &alloc).map(drop)
     }
 
-    /// The backlog of a CPU that had interrupts off for long: callbacks take a few sheaves each,
+    /// The backlog of a CPU that had interrupts off for long: callbacks process a few sheaves each,
     /// and the barrier waits for the rest.
     #[test]
     fn callbacks_are_short() -> Result {
@@ -176,11 +176,11 @@ mod tests {
         let n = scaled(20_000);
         let held = cache.alloc_many(n)?;
         let closed = cpu::irqs_off(|| {
-            // SAFETY: From this cache, given back once.
+            // SAFETY: Objects of this cache, each freed once.
             unsafe { cache.free_rcu_all(&held) };
             cache.stats().now_closed as usize
         });
-        // A barrier would take them over: the tick hands them to callbacks, and nothing else does.
+        // Without a barrier, which would process them: they have to go to callbacks from the tick.
         let landed = bound::wait_with_timeout(|| {
             let stats = cache.stats();
             stats.now_waiting == 0 && stats.now_closed == 0
@@ -194,33 +194,33 @@ mod tests {
             stats.callback_max
         ));
         check!(stats.now_waiting == 0 && stats.now_closed == 0);
-        // Without kmalloc_nolock() the engine has them.
+        // Without kmalloc_nolock() the objects go to the engine.
         check!(closed > n / 4 / 2 || cfg!(CONFIG_DEBUG_KMEMLEAK));
         check!(stats.callback_max > 0 || cfg!(CONFIG_DEBUG_KMEMLEAK));
         check!(stats.callback_max <= CALLBACK_SHEAVES);
         Ok(())
     }
 
-    /// Whatever a CPU has goes back without any other call.
+    /// All objects and sheaves of a CPU are freed without further calls.
     #[test]
-    fn nothing_stays() -> Result {
+    fn everything_is_freed() -> Result {
         let _restore = params::quick_drain()?;
         for nth in 1..6 {
             let cache = SheafCache::new(c"rcu_ptr_stay", SIZE, sheaves(4, 8))?;
-            // One of the steps on the way to a full sheaf fails.
+            // One of the allocations for a full sheaf fails.
             fault::fail_alloc(nth, 1);
             let object = cache.hold();
             fault::fail_alloc(0, 0);
             let _ = object.map(Held::free);
             check!(bound::within(5 * params::QUICK_DRAIN_MSECS, || {
                 let stats = cache.stats();
-                on_cpus(&stats) == 0 && stats.now_sheaves == 0 && all_back(&stats)
+                held_by_cpus(&stats) == 0 && stats.now_sheaves == 0 && all_back(&stats)
             }));
         }
         Ok(())
     }
 
-    /// An object begins to wait one drain interval after it came, and not two.
+    /// The grace period of an object starts one drain interval after the free, not two.
     #[test]
     fn slow_sheaf_waits_one_interval() -> Result {
         let (_restore, msecs) = params::slow_drain()?;
@@ -237,24 +237,24 @@ mod tests {
         Ok(())
     }
 
-    /// A monitor that is armed for ten minutes applies a shorter interval, and a reaper, though no
-    /// other call comes; and a longer one.
+    /// A monitor and a reaper that are armed for ten minutes apply a shorter interval without
+    /// further calls; and a longer one.
     #[test]
     fn shorter_interval() -> Result {
         let cache = SheafCache::new(c"rcu_ptr_shorter", SIZE, Args::default())?;
         let free_one = |_| {
             if let Some(object) = cache.alloc(false) {
-                // SAFETY: From this cache, the caller's.
+                // SAFETY: An object of this cache, owned by the caller.
                 unsafe { cache.free_rcu(object) };
             }
         };
         let one_cpu = || cpu::online().take(1);
         let long = params::no_drain()?;
         thread::on_cpus(one_cpu(), &free_one, || ())?;
-        // To the barn, for its reaper.
+        // Moves the object to the barn, which arms its reaper.
         core::barrier();
         thread::on_cpus(one_cpu(), &free_one, || ())?;
-        // That the tick has armed it, too.
+        // Until the tick has armed the monitor.
         thread::sleep(100);
         let came = cache.stats().now_rcu;
         let quick = params::quick_drain()?;
@@ -266,7 +266,7 @@ mod tests {
             let stats = cache.stats();
             stats.slab_allocs == stats.slab_frees
         });
-        // One for what is armed by the short one.
+        // One more call, which arms by the short interval.
         thread::on_cpus(one_cpu(), &free_one, || ())?;
         let long_again = params::no_drain()?;
         thread::on_cpus(one_cpu(), &free_one, || ())?;
@@ -279,19 +279,19 @@ mod tests {
         Ok(())
     }
 
-    /// Memory reclaim gets what CPUs have.
+    /// Memory reclaim frees the objects and sheaves of CPUs.
     #[test]
     fn shrinker_reaches_cpus() -> Result {
         let _restore = params::no_drain()?;
         let cache = SheafCache::new(c"rcu_ptr_reach", SIZE, Args::default())?;
         let body = |_: i32| (0..100).for_each(|_| drop(cache.hold()));
         thread::on_cpus(cpu::online(), &body, || ())?;
-        let had = on_cpus(&cache.stats());
+        let had = held_by_cpus(&cache.stats());
         let mut result = Ok(());
         let back = bound::soon(|| {
             result = params::shrink();
             let stats = cache.stats();
-            result.is_err() || on_cpus(&stats) == 0 && all_back(&stats)
+            result.is_err() || held_by_cpus(&stats) == 0 && all_back(&stats)
         });
         result?;
         check!(had > 0 && back);
@@ -302,13 +302,13 @@ mod tests {
     fn freed_twice_after_a_grace_period() -> Result {
         let cache = SheafCache::new(c"rcu_ptr_twice", SIZE, Args::default())?;
         let object = free_rcu_twice(&cache)?;
-        given_out_once(&cache, object)
+        is_allocated_once(&cache, object)
     }
 
     #[test]
     fn freed_twice_at_once() -> Result {
         let cache = SheafCache::new(c"rcu_ptr_twice", SIZE, Args::default())?;
         let object = free_twice(&cache)?;
-        given_out_once(&cache, object)
+        is_allocated_once(&cache, object)
     }
 }

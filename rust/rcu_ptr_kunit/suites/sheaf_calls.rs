@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Caches with sheaves, call by call: every size and capacity, what is refused, reuse at once and
-//! after a grace period, a cache that ends with objects on their way.
+//! The functions of caches with sheaves: every size and capacity, invalid arguments, reuse at once
+//! and after a grace period, and destruction while objects wait.
 
 use crate::{
     bound,
@@ -19,7 +19,7 @@ use crate::{
 use ::core::ptr::NonNull;
 use kernel::{prelude::*, str::CString, sync::rcu};
 
-/// Sheaves of `capacity` objects, of which a barn keeps `barn_limit`; 0: as many as usual.
+/// Arguments with a sheaf capacity and a barn limit; 0: the default.
 pub(super) fn sheaves(capacity: u32, barn_limit: u32) -> Args {
     Args {
         sheaf_capacity: capacity,
@@ -28,7 +28,7 @@ pub(super) fn sheaves(capacity: u32, barn_limit: u32) -> Args {
     }
 }
 
-/// Whether the line of cache `name` in debugfs matches.
+/// Whether the line of cache `$name` in debugfs matches `$pattern`.
 macro_rules! stats_match {
     ($name:literal, $pattern:literal) => {
         $crate::sys::user::sh(kernel::c_str!(concat!(
@@ -43,14 +43,14 @@ macro_rules! stats_match {
 }
 pub(super) use stats_match;
 
-/// Allocates `count` objects, all different, fills each with its number, looks whether they keep
-/// it, and gives them back.
+/// Allocates `count` objects, fills each with its number, frees them, and returns whether they were
+/// aligned and kept the numbers.
 fn keeps_contents(cache: &SheafCache, size: usize, align: usize, count: usize) -> Result<bool> {
     let mut objects = KVVec::<NonNull<u8>>::with_capacity(count, GFP_KERNEL)?;
     for i in 0..count {
         let object = cache.alloc(i % 3 == 0).ok_or(ENOMEM)?;
         objects.push(object, GFP_KERNEL)?;
-        // SAFETY: A fresh object of `size` bytes.
+        // SAFETY: A new object of `size` bytes.
         unsafe { object.write_bytes(i as u8, size) };
     }
     let mut good = true;
@@ -60,7 +60,7 @@ fn keeps_contents(cache: &SheafCache, size: usize, align: usize, count: usize) -
         good &= bytes.iter().all(|&b| b == i as u8) && object.as_ptr() as usize & (align - 1) == 0;
     }
     for (i, object) in objects.into_iter().enumerate() {
-        // SAFETY: From this cache, given back once.
+        // SAFETY: Objects of this cache, each freed once.
         unsafe {
             if i % 5 == 0 {
                 cache.free(object);
@@ -72,8 +72,8 @@ fn keeps_contents(cache: &SheafCache, size: usize, align: usize, count: usize) -
     Ok(good)
 }
 
-/// `n` objects are replaced in a table with readers; what went wrong.
-fn go_round(cache: &SheafCache, n: usize) -> Result<Violations> {
+/// Replaces `n` objects in a table with readers. Returns the errors.
+fn replace_under_readers(cache: &SheafCache, n: usize) -> Result<Violations> {
     let table = Table::new(cache, 50)?;
     table.under_readers(|| {
         for i in table.rounds(n) {
@@ -88,10 +88,10 @@ fn go_round(cache: &SheafCache, n: usize) -> Result<Violations> {
     Ok(table.violations())
 }
 
-/// An object that readers look at, and the word that is all over it.
+/// An object that is filled with a constant, for readers to check.
 pub(super) struct Watched(pub(super) NonNull<u8>);
 
-// SAFETY: An object of the test's, and only read.
+// SAFETY: The object is only read.
 unsafe impl Sync for Watched {}
 // SAFETY: As above.
 unsafe impl Send for Watched {}
@@ -102,22 +102,22 @@ impl Watched {
     pub(super) fn new(cache: &SheafCache) -> Result<Self> {
         let object = cache.alloc(false).ok_or(ENOMEM)?;
         for i in 0..SIZE / 8 {
-            // SAFETY: Inside a fresh object.
+            // SAFETY: Inside a new object.
             unsafe { object.cast::<u64>().add(i).write_volatile(Self::WORD) };
         }
         Ok(Self(object))
     }
 
     pub(super) fn is_broken(&self) -> bool {
-        // SAFETY: Readers hold it.
+        // SAFETY: Called by readers, so its memory stays.
         let word = |i| unsafe { self.0.cast::<u64>().add(i).read_volatile() };
         (0..SIZE / 8).any(|i| word(i) != Self::WORD)
     }
 }
 
-/// Readers look at `n` objects of `cache`, which are freed, and then for `msecs` milliseconds more;
-/// `end` is called meanwhile, and has the cache.
-pub(super) fn under_readers(
+/// Frees `n` objects of `cache` while readers check them, for `msecs` milliseconds, and calls `end`
+/// with the cache meanwhile.
+pub(super) fn free_under_readers(
     cache: SheafCache,
     n: usize,
     msecs: i64,
@@ -128,11 +128,12 @@ pub(super) fn under_readers(
         objects.push(Watched::new(&cache)?, GFP_KERNEL)?;
     }
     let broken = || objects.iter().filter(|object| object.is_broken()).count();
-    // A callback that waits would hold up what does not wait itself.
+    // No older callback may be pending: one that waits for the readers would delay objects that
+    // wrongly don't.
     gp::idle();
     reader::watch_any(n, &broken, |readers| {
         for object in &objects {
-            // SAFETY: From this cache, given back once.
+            // SAFETY: Objects of this cache, each freed once.
             unsafe { cache.free_rcu(object.0) };
         }
         readers.leave_in(msecs);
@@ -165,7 +166,7 @@ mod tests {
             use_link_offset: true,
             ..Args::default()
         };
-        // No power of two, no room for the field, not aligned.
+        // The alignment is no power of two; the link does not fit; the link is misaligned.
         check!(make(SIZE, args(24, 0)) == Some(EINVAL));
         check!(make(SIZE, args(8, 64)) == Some(EINVAL));
         check!(make(SIZE, args(8, 60)) == Some(EINVAL));
@@ -174,7 +175,7 @@ mod tests {
         check!(make(4096, Args::default()) == Some(EINVAL));
         check!(make(4096, args(8, 8)).is_none());
         check!(make(SIZE, sheaves(0, 1 << 20)) == Some(EINVAL));
-        // A charge would stay with the first owner of an object.
+        // Objects would remain charged to their first owner.
         let charged =
             SheafCache::with_flags(c"rcu_ptr_refused", SIZE, Args::default(), cache::ACCOUNT);
         check!(charged.err() == Some(EINVAL) || cache::ACCOUNT == 0);
@@ -214,13 +215,13 @@ mod tests {
     fn capacities() -> Result {
         for n in [1, 2, 3, 7, 55, 56] {
             let cache = SheafCache::new(c"rcu_ptr_caps", SIZE, sheaves(n, n))?;
-            check!(go_round(&cache, 1000)? == Violations::default());
+            check!(replace_under_readers(&cache, 1000)? == Violations::default());
         }
         Ok(())
     }
 
     #[test]
-    fn again_at_once() -> Result {
+    fn reused_at_once() -> Result {
         skip_if!(!alloc::reused_at_once(), CHECKED_OR_ZEROED);
         let cache = SheafCache::new(c"rcu_ptr_again", SIZE, Args::default())?;
         let first = cache.hold()?;
@@ -233,9 +234,9 @@ mod tests {
         Ok(())
     }
 
-    /// Another object as long as a reader may have the first, which comes again later.
+    /// An object is not reused while a reader may have it, and is later.
     #[test]
-    fn again_after_a_grace_period() -> Result {
+    fn reused_after_a_grace_period() -> Result {
         let cache = SheafCache::new(c"rcu_ptr_later", SIZE, sheaves(4, 0))?;
         let first = cache.hold()?;
         let start = first.start();
@@ -247,13 +248,13 @@ mod tests {
         check!(!others.iter().flatten().any(is_first));
         drop(others);
         core::barrier();
-        // More than what a refill has brought meanwhile.
+        // More than a refill may have added meanwhile.
         let held = cache.hold_many(2000)?;
         check!(held.iter().any(is_first) || !alloc::objects_are_recycled());
         Ok(())
     }
 
-    /// As many objects as one round needs do for a hundred.
+    /// A hundred rounds need no more slab objects than a few.
     #[test]
     fn slab_is_left_alone() -> Result {
         skip_if!(!alloc::objects_are_recycled(), CHECKED);
@@ -264,7 +265,8 @@ mod tests {
             }
             core::barrier();
         }
-        // 40 000 allocations, 400 in flight; a CPU that this task moves to costs a few sheaves.
+        // 40 000 allocations, of which 400 objects wait; each CPU that this task migrates to needs
+        // a few sheaves.
         check!(cache.stats().slab_allocs < 2000);
         Ok(())
     }
@@ -272,16 +274,16 @@ mod tests {
     #[test]
     fn prefilled() -> Result {
         let cache = SheafCache::new(c"rcu_ptr_prefill", SIZE, cache::own_memory())?;
-        // The reserve is that of this node.
+        // The reserve belongs to this node.
         thread::stay_here();
         cache.prefill(1000)?;
         check!(cache.hold_irqs_off(1000)?.len() == 1000);
         Ok(())
     }
 
-    /// A worker brings what an allocation in NMI did not find.
+    /// A worker refills after a failed allocation.
     #[test]
-    fn asked_for() -> Result {
+    fn refill_after_a_miss() -> Result {
         let cache = SheafCache::new(c"rcu_ptr_asked", SIZE, cache::own_memory())?;
         check!(cache.hold_nolock().is_none());
         check!(bound::soon(|| cache.hold_nolock().is_some()));
@@ -320,7 +322,7 @@ mod tests {
         Ok(())
     }
 
-    /// A CPU has objects that wait in more caches than it looks after in one interrupt.
+    /// A CPU has waiting objects in more caches than the barrier handles per interrupt.
     #[test]
     fn barrier_of_many_caches() -> Result {
         let _restore = params::no_drain()?;
@@ -339,7 +341,7 @@ mod tests {
         Ok(())
     }
 
-    /// Debugfs has the counters that a caller gets, each under its name.
+    /// debugfs shows the same counters as rcu_ptr_cache_get_stats().
     #[test]
     fn counters_by_debugfs() -> Result {
         let _restore = params::no_drain()?;
@@ -348,12 +350,14 @@ mod tests {
         let mut held = cache.hold_many(400)?;
         held.truncate(300);
         core::barrier();
-        // The refill has ended.
+        // Wait for the end of the refill.
         thread::sleep(20);
         let n = cache.stats();
         let line = CString::try_from_fmt(fmt!(
-            "grep -q 'cache=rcu_ptr_counted .* free_rcu_sheaf={} free_rcu_sheaf_fail={} alloc_sheaf={} alloc_miss={} \
-             nolock_allocs={} slab_allocs={} slab_frees={} reserve={} .* now_sheaves={} .* now_full={} now_empty={}$' \
+            "grep -q 'cache=rcu_ptr_counted .* free_rcu_sheaf={} free_rcu_sheaf_fail={} \
+             alloc_sheaf={} alloc_miss={} \
+             nolock_allocs={} slab_allocs={} slab_frees={} reserve={} .* now_sheaves={} .* \
+             now_full={} now_empty={}$' \
              /sys/kernel/debug/rcu_ptr/caches",
             n.filled,
             n.engine_fallback,
@@ -372,7 +376,7 @@ mod tests {
         Ok(())
     }
 
-    /// The barrier of scripts is that of caches too.
+    /// The barrier file of debugfs includes caches.
     #[test]
     fn barrier_by_debugfs() -> Result {
         let _restore = params::no_drain()?;
@@ -384,10 +388,10 @@ mod tests {
         Ok(())
     }
 
-    /// Readers hold objects, which wait for their grace period. Their slab overwrites what it gets
-    /// back at once.
+    /// A cache is destroyed while readers check its objects. The slab overwrites freed objects at
+    /// once.
     #[test]
-    fn destroyed_while_readers_look() -> Result {
+    fn destroyed_under_readers() -> Result {
         let _restore = params::no_drain()?;
         let flags = if cfg!(CONFIG_SLUB_DEBUG) {
             alloc::POISON_CHECKED
@@ -399,15 +403,15 @@ mod tests {
                 let name = c"rcu_ptr_watched";
                 let cache = SheafCache::with_flags(name, SIZE, Args::default(), flags)?;
                 // The destruction of the cache has to wait for the readers.
-                let seen = under_readers(cache, n, 100, drop)?;
+                let seen = free_under_readers(cache, n, 100, drop)?;
                 check!(seen.checks > 100 * n && seen.broken == 0);
             }
         }
         Ok(())
     }
 
-    /// Flags of the slab: such objects go round as others do, and nothing stands in for memory that
-    /// has to stay of its type or to be aligned.
+    /// Slab flags: such objects are recycled as others are, and kmalloc_nolock() is not used for
+    /// memory that has to be type-stable or aligned.
     #[test]
     fn slab_flags() -> Result {
         let all = [alloc::TYPESAFE, alloc::HWCACHE_ALIGN, alloc::POISON_CHECKED]
@@ -417,7 +421,7 @@ mod tests {
             let cache = SheafCache::with_flags(c"rcu_ptr_flags", SIZE, Args::default(), flags)?;
             let none = cache.hold_nolock().is_none();
             let stood_in = cache.stats().nolock_allocs;
-            check!(go_round(&cache, 500)? == Violations::default());
+            check!(replace_under_readers(&cache, 500)? == Violations::default());
             if flags & (alloc::TYPESAFE | alloc::HWCACHE_ALIGN) != 0 {
                 check!(none && stood_in == 0);
             }
@@ -425,10 +429,11 @@ mod tests {
         Ok(())
     }
 
-    /// The cache tells how many, and stays good enough for kfree().
+    /// The destruction of a cache reports how many objects are still in use, and leaks the
+    /// kmem_cache, so that kfree() works.
     #[test]
     fn destroyed_while_objects_are_held() -> Result {
-        // The kmem_cache stays: every run needs a name of its own.
+        // The kmem_cache is leaked, so every run needs another name.
         let name = CString::try_from_fmt(fmt!("rcu_ptr_held_{:x}", thread::now()))?;
         let cache = SheafCache::new(&name, SIZE, Args::default())?;
         let mut held = [None; 3];
@@ -440,7 +445,7 @@ mod tests {
             drop(cache)
         );
         for object in held.into_iter().flatten() {
-            // SAFETY: Leaked with its kmem_cache, and the caller's.
+            // SAFETY: An object of a leaked kmem_cache, owned by the caller.
             unsafe { alloc::kvfree(object) };
         }
         Ok(())

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Objects with a constructor in a cache with SLAB_TYPESAFE_BY_RCU: a hash table whose lookups take
-//! a reference by what the constructor made, and look again whether the object is theirs, as the
-//! kernel's own users of such caches do. Objects are allocated again at once.
+//! a reference on the constructed object and recheck its key, as the kernel's own users of such
+//! caches do. Objects are reused at once.
 
 use crate::{
     held::Held,
@@ -32,12 +32,12 @@ const MADE: u64 = 0xc057_0c7e_d000_0001;
 /// An object.
 #[repr(C)]
 struct Entry {
-    /// What the constructor wrote, and does not change.
+    /// Written by the constructor, and constant.
     made: u64,
-    /// Users; 0: it is free.
+    /// References; 0: the object is free.
     refs: Atomic<u32>,
     key: Atomic<u32>,
-    /// Follows from the key.
+    /// [`value_of()`] the key.
     value: Atomic<u64>,
 }
 
@@ -45,7 +45,7 @@ static MADE_SO_FAR: Atomic<u64> = Atomic::new(0);
 
 /// # Safety
 ///
-/// `object` is fresh memory for an entry.
+/// `object` is uninitialised memory for an entry.
 unsafe extern "C" fn construct(object: *mut c_void) {
     MADE_SO_FAR.fetch_add(1, Relaxed);
     // SAFETY: By the safety requirements of this function.
@@ -63,18 +63,18 @@ fn value_of(key: u32) -> u64 {
     u64::from(key).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-const PLACES: usize = 16;
+const BUCKETS: usize = 16;
 
-/// The table.
+/// The hash table.
 struct Map<'a> {
     cache: &'a SheafCache,
-    places: [Atomic<*mut Entry>; PLACES],
+    buckets: [Atomic<*mut Entry>; BUCKETS],
     not_made: Atomic<u64>,
     in_use: Atomic<u64>,
     other_value: Atomic<u64>,
     lost: Atomic<u64>,
     found: Atomic<u64>,
-    /// Lookups that found another object than the one they looked for.
+    /// Lookups that got an object with another key.
     again: Atomic<u64>,
 }
 
@@ -82,7 +82,7 @@ impl<'a> Map<'a> {
     fn new(cache: &'a SheafCache) -> Self {
         Self {
             cache,
-            places: [const { Atomic::new(ptr::null_mut()) }; PLACES],
+            buckets: [const { Atomic::new(ptr::null_mut()) }; BUCKETS],
             not_made: Atomic::new(0),
             in_use: Atomic::new(0),
             other_value: Atomic::new(0),
@@ -92,7 +92,7 @@ impl<'a> Map<'a> {
         }
     }
 
-    /// Puts a new entry for `key` where the one for another key was.
+    /// Puts a new entry for `key` into its bucket, in the place of the one there.
     fn insert(&self, key: u32, nolock: bool) {
         let object = if nolock {
             self.cache.alloc_nolock()
@@ -100,43 +100,42 @@ impl<'a> Map<'a> {
             self.cache.alloc(false)
         };
         let Some(object) = object else { return };
-        // SAFETY: An object of this cache, which is an entry from its construction on.
+        // SAFETY: An object of this cache, which is a constructed entry.
         let entry = unsafe { object.cast::<Entry>().as_ref() };
         self.not_made.add(u64::from(entry.made != MADE), Relaxed);
         self.in_use
             .add(u64::from(entry.refs.load(Relaxed) != 0), Relaxed);
         entry.key.store(key, Relaxed);
         entry.value.store(value_of(key), Relaxed);
-        // ORDERING: Release pairs with the taking of a reference: key and value are there.
+        // ORDERING: Release pairs with the cmpxchg in `get()`: key and value are visible.
         entry.refs.store(1, Release);
-        let place = &self.places[key as usize % PLACES];
-        if let Some(old) = NonNull::new(place.xchg(object.as_ptr().cast(), Full)) {
+        let bucket = &self.buckets[key as usize % BUCKETS];
+        if let Some(old) = NonNull::new(bucket.xchg(object.as_ptr().cast(), Full)) {
             self.put(old);
         }
     }
 
-    /// Gives a reference up.
+    /// Drops a reference.
     fn put(&self, entry: NonNull<Entry>) {
         // SAFETY: The caller has a reference.
         match unsafe { entry.as_ref() }.refs.fetch_sub(1, Full) {
             0 => self.lost.add(1, Relaxed),
-            // SAFETY: From this cache, and without references: lookups look again.
+            // SAFETY: An object of this cache without references; lookups recheck the key.
             1 => unsafe { self.cache.free(entry.cast()) },
             _ => (),
         }
     }
 
-    /// Looks for `key`.
-    fn look(&self, key: u32) {
+    /// Looks `key` up.
+    fn lookup(&self, key: u32) {
         let guard = rcu::read_lock();
         // ORDERING: Acquire pairs with the exchange of `insert()`.
-        let entry = NonNull::new(self.places[key as usize % PLACES].load(Acquire));
-        // SAFETY: Found inside this read-side critical section: the memory stays an entry, of
-        // whatever key.
+        let entry = NonNull::new(self.buckets[key as usize % BUCKETS].load(Acquire));
+        // SAFETY: Found in this read-side critical section: the memory stays an entry, of any key.
         let got = entry.filter(|entry| unsafe { self.get(entry.as_ref()) });
         drop(guard);
         let Some(entry) = got else { return };
-        // SAFETY: With a reference.
+        // SAFETY: This task has a reference.
         let e = unsafe { entry.as_ref() };
         let now = e.key.load(Relaxed);
         if now == key {
@@ -149,7 +148,7 @@ impl<'a> Map<'a> {
         self.put(entry);
     }
 
-    /// Takes a reference, unless there is none (`refcount_inc_not_zero()`).
+    /// Takes a reference unless the count is 0, like `refcount_inc_not_zero()`.
     fn get(&self, entry: &Entry) -> bool {
         self.not_made.add(u64::from(entry.made != MADE), Relaxed);
         let mut refs = entry.refs.load(Relaxed);
@@ -163,22 +162,22 @@ impl<'a> Map<'a> {
     }
 
     fn clear(&self) {
-        for place in &self.places {
-            if let Some(old) = NonNull::new(place.xchg(ptr::null_mut(), Full)) {
+        for bucket in &self.buckets {
+            if let Some(old) = NonNull::new(bucket.xchg(ptr::null_mut(), Full)) {
                 self.put(old);
             }
         }
     }
 
-    /// What went wrong, in counts.
+    /// Counts of errors.
     fn wrong(&self) -> [u64; 4] {
         [&self.not_made, &self.in_use, &self.other_value, &self.lost].map(|n| n.load(Relaxed))
     }
 }
 
-/// What the constructor wrote into `object`, of a cache of [`constructed()`].
+/// The word that the constructor wrote into `object`, of a cache with [`constructed()`].
 fn made(object: &Held<'_>) -> u64 {
-    // SAFETY: An entry from its construction on.
+    // SAFETY: A constructed entry.
     unsafe { object.start().cast::<Entry>().as_ref() }.made
 }
 
@@ -193,7 +192,7 @@ fn constructed() -> Args {
 mod tests {
     use super::*;
 
-    /// Objects are allocated again at once, and found by lookups of what they were before.
+    /// Objects are reused at once, and found by lookups of their previous keys.
     #[test]
     fn typesafe_lookups() -> Result {
         for flags in [alloc::TYPESAFE, alloc::TYPESAFE | alloc::POISON] {
@@ -204,7 +203,7 @@ mod tests {
                     let key = i.wrapping_mul(7) + cpu as u32 * 3;
                     map.insert(key % 64, i % 3 == 0);
                     for other in 0..4 {
-                        map.look((key + other * 16) % 64);
+                        map.lookup((key + other * 16) % 64);
                     }
                     cpu::irqs_off(|| map.insert((key + 5) % 64, true));
                     if i % 64 == 0 {
@@ -224,9 +223,9 @@ mod tests {
         Ok(())
     }
 
-    /// Once for each object, not for each use.
+    /// The constructor runs once for each slab object, not for each use.
     #[test]
-    fn once_for_an_object() -> Result {
+    fn once_per_object() -> Result {
         let cache = SheafCache::new(c"rcu_ptr_ctor_once", SIZE, constructed())?;
         let before = MADE_SO_FAR.load(Relaxed);
         let mut wrong = 0;
@@ -252,9 +251,9 @@ mod tests {
         Ok(())
     }
 
-    /// Nothing that was not constructed stands in, and zeroes are refused.
+    /// kmalloc_nolock() is not used for constructed objects, and zeroing them is rejected.
     #[test]
-    fn nothing_else() -> Result {
+    fn no_unconstructed_objects() -> Result {
         static WARNED: AtomicBool = AtomicBool::new(false);
         let cache = SheafCache::new(c"rcu_ptr_ctor_nolock", SIZE, constructed())?;
         check!(cache.hold_nolock().is_none());
@@ -262,13 +261,13 @@ mod tests {
         expect_warning(
             &WARNED,
             "__GFP_ZERO for a cache with a constructor",
-            // SAFETY: A fresh object.
+            // SAFETY: A new object.
             || unsafe { cache.zero(object.start()) },
         );
         check!(made(&object) == MADE);
         let plain = SheafCache::new(c"rcu_ptr_ctor_none", SIZE, Args::default())?;
         let object = plain.hold()?;
-        // SAFETY: A fresh object of 64 bytes.
+        // SAFETY: A new object of 64 bytes.
         let zeroed = unsafe {
             object.start().write_bytes(0xff, SIZE);
             plain.zero(object.start());

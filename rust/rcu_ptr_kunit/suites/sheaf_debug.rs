@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the kernel's own checks see of caches: a look at an object after its grace period, one that
-//! is freed again, one that is lost, and what an earlier owner left in it.
+//! The kernel's own checks on objects of caches: use after the grace period, double frees, leaks,
+//! and stale contents.
 
 use crate::{
     bound, cpus,
@@ -23,27 +23,27 @@ use kernel::{
     },
 };
 
-/// Bytes of an object.
+/// The size of an object, in bytes.
 const SIZE: usize = 64;
 
 /// Reads a byte of `object`, whatever its state.
-fn look(object: NonNull<u8>) -> u8 {
-    // SAFETY: Mapped memory, which is what is to be found out.
+fn read_byte(object: NonNull<u8>) -> u8 {
+    // SAFETY: Mapped memory, whether it is freed or not.
     unsafe { object.as_ptr().read_volatile() }
 }
 
-/// Calls `f` on these CPUs, one after the other, in threads: a report that comes while a test's
-/// task runs fails that test.
+/// Calls `f` on these CPUs, one after the other, in threads: a report in the task of a case would
+/// fail the case.
 fn on_each(mut cpus: impl Iterator<Item = i32>, f: impl Fn() + Sync) -> Result {
     cpus.try_for_each(|cpu| cpus::on(cpu, &f))
 }
 
-/// Looks at `object`, which is to be reported, on these CPUs.
-fn look_on(cpus: impl Iterator<Item = i32>, object: NonNull<u8>) -> Result {
+/// Reads `object` on these CPUs, which has to be reported.
+fn read_on(cpus: impl Iterator<Item = i32>, object: NonNull<u8>) -> Result {
     let object = Atomic::<*mut u8>::new(object.as_ptr());
     on_each(cpus, || {
         if let Some(object) = NonNull::new(object.load(Relaxed)) {
-            look(object);
+            read_byte(object);
         }
     })
 }
@@ -53,7 +53,7 @@ fn first() -> impl Iterator<Item = i32> {
     cpu::online().take(1)
 }
 
-/// Frees `object`, and waits until its grace period is over. Returns where it was.
+/// Frees `object`, and waits for its grace period. Returns its address.
 fn free_and_wait(object: Held<'_>) -> NonNull<u8> {
     let start = object.start();
     drop(object);
@@ -61,7 +61,7 @@ fn free_and_wait(object: Held<'_>) -> NonNull<u8> {
     start
 }
 
-/// Allocates until KFENCE watches an object. `None`: it did not want to.
+/// Allocates until an object comes from KFENCE. `None`: none did.
 fn watched(cache: &SheafCache) -> Result<Option<Held<'_>>> {
     let mut held = KVVec::new();
     let mut found = None;
@@ -83,7 +83,7 @@ fn watched(cache: &SheafCache) -> Result<Option<Held<'_>>> {
 mod tests {
     use super::*;
 
-    /// No report as long as a reader may have it; later there is one.
+    /// There is no report while a reader has the object, and one later.
     #[test]
     fn reader_that_keeps_an_object() -> Result {
         needs!(CONFIG_KASAN_GENERIC);
@@ -92,16 +92,16 @@ mod tests {
         let guard = rcu::read_lock();
         let seen = object.start();
         drop(object);
-        look(seen);
+        read_byte(seen);
         let early = alloc::is_poisoned(seen);
         drop(guard);
         core::barrier();
         check!(!early && alloc::is_poisoned(seen));
-        expect_splat!("KASAN: slab-use-after-free", look_on(first(), seen))
+        expect_splat!("KASAN: slab-use-after-free", read_on(first(), seen))
     }
 
     #[test]
-    fn freed_at_once_and_looked_at() -> Result {
+    fn use_after_free_at_once() -> Result {
         needs!(CONFIG_KASAN_GENERIC);
         let cache = SheafCache::new(c"rcu_ptr_uaf_now", SIZE, Args::default())?;
         let object = cache.hold()?;
@@ -109,7 +109,7 @@ mod tests {
         object.free();
         core::barrier();
         check!(alloc::is_poisoned(seen));
-        expect_splat!("KASAN: slab-use-after-free", look_on(first(), seen))
+        expect_splat!("KASAN: slab-use-after-free", read_on(first(), seen))
     }
 
     #[test]
@@ -120,34 +120,35 @@ mod tests {
         let object = Atomic::<*mut u8>::new(object.as_ptr());
         let free = || {
             if let Some(object) = NonNull::new(object.load(Relaxed)) {
-                // SAFETY: From this cache; that the second time is wrong is on purpose.
+                // SAFETY: An object of this cache; the double free is intended.
                 unsafe { cache.free_rcu(object) };
                 core::barrier();
             }
         };
         on_each(first(), free)?;
         expect_splat!("KASAN: double-free", on_each(first(), free))?;
-        // The cache has one more back than it gave, so that its end takes one for missing.
+        // The cache counts one free too many: remove another object, so that its destruction
+        // reports nothing.
         let other = cache.alloc(false).ok_or(ENOMEM)?;
-        // SAFETY: From this cache, the caller's.
+        // SAFETY: An object of this cache, owned by the caller.
         unsafe { alloc::kvfree(other) };
         Ok(())
     }
 
-    /// SLUB's own checks, in any kernel that has them.
+    /// Freed objects are poisoned by SLUB.
     #[test]
     fn poisoned() -> Result {
         skip_if!(cfg!(CONFIG_KASAN), c"KASAN reports the look");
         let args = Args::default();
         let cache = SheafCache::with_flags(c"rcu_ptr_poison", SIZE, args, alloc::POISON)?;
         let object = cache.hold()?;
-        // SAFETY: The caller's.
+        // SAFETY: Owned by the caller.
         unsafe { object.start().write_bytes(0x11, SIZE) };
-        check!(look(free_and_wait(object)) == 0x6b);
+        check!(read_byte(free_and_wait(object)) == 0x6b);
         Ok(())
     }
 
-    /// KFENCE's objects are few: each goes back to it.
+    /// KFENCE has few objects: each is returned to it.
     #[test]
     fn kfence_gets_its_objects_back() -> Result {
         needs!(CONFIG_KFENCE);
@@ -157,9 +158,9 @@ mod tests {
         ))?;
         let looked = watched(&cache).and_then(|object| {
             let seen = free_and_wait(object.ok_or(ENODEV)?);
-            // It flushes the TLB only where an object is freed, and reports the first look that
+            // KFENCE flushes the TLB only on the CPU that frees, and reports the first access that
             // faults.
-            expect_splat!("KFENCE: use-after-free read", look_on(cpu::online(), seen))
+            expect_splat!("KFENCE: use-after-free read", read_on(cpu::online(), seen))
         });
         user::sh(c_str!(
             "echo 0 >/sys/module/kfence/parameters/sample_interval"
@@ -167,20 +168,20 @@ mod tests {
         looked
     }
 
-    /// An object that is lost is found, though sheaves it went through had its address.
+    /// kmemleak finds a lost object, though sheaves contain its address.
     #[test]
     fn lost_objects_are_found() -> Result {
         needs!(CONFIG_DEBUG_KMEMLEAK);
-        // The sheaves stay where they are.
+        // Keeps the sheaves where they are.
         let _restore = params::no_drain()?;
         let cache = SheafCache::new(c"rcu_ptr_lost", SIZE, Args::default())?;
         let lost = Atomic::<usize>::new(0);
         let lose = |_| {
             if let Some(object) = cache.alloc(false) {
-                // Not a pointer that is seen.
+                // kmemleak does not recognize the complement.
                 lost.store(!(object.as_ptr() as usize), Relaxed);
             }
-            // And the stack forgets.
+            // Overwrites the stack.
             ::core::hint::black_box([0usize; 64]);
         };
         thread::on_cpus(cpu::online().take(1), &lose, || ())?;
@@ -193,14 +194,13 @@ mod tests {
         });
         let object = !lost.load(Relaxed);
         if let Some(object) = NonNull::new(::core::ptr::with_exposed_provenance_mut(object)) {
-            // SAFETY: From this cache, the caller's.
+            // SAFETY: An object of this cache, owned by the caller.
             unsafe { cache.free(object) };
         }
         result
     }
 
-    /// What an owner left in an object is not there when the next one gets it, where the kernel is
-    /// told to see to that.
+    /// With init_on_alloc or init_on_free an owner does not find the contents of the previous one.
     #[test]
     fn nothing_stale() -> Result {
         skip_if!(
@@ -213,7 +213,7 @@ mod tests {
             let mut held = KVec::new();
             for _ in 0..60 {
                 let object = cache.hold()?;
-                // SAFETY: The caller's.
+                // SAFETY: Owned by the caller.
                 stale += usize::from(unsafe { object.start().cast::<u64>().read() } != 0);
                 // SAFETY: As above.
                 unsafe { object.start().write_bytes(0xa5, SIZE) };
@@ -232,7 +232,7 @@ mod tests {
         Ok(())
     }
 
-    /// Freed objects hold nothing either with init_on_free=1.
+    /// With init_on_free freed objects have no contents.
     #[test]
     fn nothing_left_behind() -> Result {
         skip_if!(
@@ -244,7 +244,7 @@ mod tests {
         for i in 0..200 {
             let object = cache.hold()?;
             let seen = object.start();
-            // SAFETY: The caller's.
+            // SAFETY: Owned by the caller.
             unsafe { seen.write_bytes(0xa5, SIZE) };
             if i % 2 == 0 {
                 object.free();
@@ -252,7 +252,7 @@ mod tests {
                 drop(object);
             }
             core::barrier();
-            stale += usize::from(look(seen) == 0xa5);
+            stale += usize::from(read_byte(seen) == 0xa5);
         }
         check!(stale == 0);
         Ok(())

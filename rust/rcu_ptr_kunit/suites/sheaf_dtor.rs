@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The destructor of a cache: once for each use of an object, after its grace period and before the
-//! next use, whichever way the object returns; and what it frees itself.
+//! The destructor of a cache: it runs once for each use of an object, after the grace period and
+//! before the next use, on every path; and objects that destructors free.
 
-use super::{sheaf_calls, sheaf_memory::up_and_down};
+use super::{sheaf_calls, sheaf_memory::alloc_then_free};
 use crate::{
     bound,
     callback::Gate,
@@ -32,17 +32,17 @@ pub(super) fn with(dtor: Option<cache::ObjectFn>) -> Args {
     }
 }
 
-/// What destructors of nodes did, and with which cache.
+/// The cache that destructors of nodes free into, and counts of their calls.
 pub(super) struct DtorContext {
     pub(super) cache: Cell<Option<Handle>>,
     destructed: Atomic<u64>,
-    /// Calls for what does not wait for one.
+    /// Calls for objects that were not freed.
     pub(super) wrong: Atomic<u64>,
-    /// How long each takes, in milliseconds.
+    /// How long each call sleeps, in milliseconds.
     pub(super) naps: Atomic<u32>,
 }
 
-// SAFETY: The cache is set before there is an object.
+// SAFETY: The cache is set before objects are allocated.
 unsafe impl Sync for DtorContext {}
 
 impl DtorContext {
@@ -75,7 +75,7 @@ pub(super) struct Node {
 ///
 /// `object` is a node.
 pub(super) unsafe extern "C" fn destruct_node(object: *mut c_void) {
-    // SAFETY: By the safety requirements of this function; the book outlives the cache.
+    // SAFETY: By the safety requirements of this function; the context outlives the cache.
     let (node, ctx) = unsafe { (&*object.cast::<Node>(), &*(*object.cast::<Node>()).ctx) };
     if node.state.xchg(DONE, Full) != FREED {
         ctx.wrong.add(1, Relaxed);
@@ -93,7 +93,7 @@ pub(super) unsafe extern "C" fn destruct_node(object: *mut c_void) {
 
 /// # Safety
 ///
-/// `node` is a live object of `cache`, and the caller's.
+/// `node` is a live object of `cache` that the caller owns.
 pub(super) unsafe fn free(cache: Handle, node: NonNull<Node>) {
     // SAFETY: By the safety requirements of this function.
     unsafe {
@@ -102,13 +102,13 @@ pub(super) unsafe fn free(cache: Handle, node: NonNull<Node>) {
     }
 }
 
-/// A cache of nodes.
-fn nodes(name: &CStr, ctx: &DtorContext) -> Result<SheafCache> {
-    nodes_with(name, ctx, Args::default())
+/// Creates a cache of nodes.
+fn node_cache(name: &CStr, ctx: &DtorContext) -> Result<SheafCache> {
+    node_cache_with(name, ctx, Args::default())
 }
 
-/// The same with other arguments.
-pub(super) fn nodes_with(name: &CStr, ctx: &DtorContext, args: Args) -> Result<SheafCache> {
+/// Creates a cache of nodes with the arguments `args`.
+pub(super) fn node_cache_with(name: &CStr, ctx: &DtorContext, args: Args) -> Result<SheafCache> {
     let args = Args {
         dtor: Some(destruct_node),
         ..args
@@ -118,7 +118,7 @@ pub(super) fn nodes_with(name: &CStr, ctx: &DtorContext, args: Args) -> Result<S
     Ok(cache)
 }
 
-/// A list of `n` nodes, each of which owns the next.
+/// Allocates a list of `n` nodes, each of which owns the next.
 pub(super) fn list(cache: &SheafCache, ctx: &DtorContext, n: usize) -> Result<NonNull<Node>> {
     let mut first = ptr::null_mut();
     for _ in 0..n {
@@ -128,24 +128,24 @@ pub(super) fn list(cache: &SheafCache, ctx: &DtorContext, n: usize) -> Result<No
             next: first,
             ctx,
         };
-        // SAFETY: A fresh object, large enough.
+        // SAFETY: A new object, large enough.
         unsafe { node.write(value) };
         first = node.as_ptr();
     }
     NonNull::new(first).ok_or(EINVAL)
 }
 
-/// Nodes that wait, each a list of one.
+/// Frees `n` single nodes.
 pub(super) fn free_some(cache: &SheafCache, ctx: &DtorContext, n: usize) -> Result {
     for _ in 0..n {
         let node = list(cache, ctx, 1)?;
-        // SAFETY: From this cache, the caller's.
+        // SAFETY: An object of this cache, owned by the caller.
         unsafe { free(cache.handle(), node) };
     }
     Ok(())
 }
 
-/// Nodes that wait, freed with interrupts off when there is no memory for a sheaf.
+/// Frees `n` single nodes with interrupts off while there is no memory for a sheaf.
 pub(super) fn free_without_a_sheaf(cache: &SheafCache, ctx: &DtorContext, n: usize) -> Result {
     let mut held = KVVec::<NonNull<Node>>::new();
     for _ in 0..n {
@@ -154,7 +154,7 @@ pub(super) fn free_without_a_sheaf(cache: &SheafCache, ctx: &DtorContext, n: usi
     fault::fail_alloc(1, u64::MAX);
     cpu::irqs_off(|| {
         for &node in &held {
-            // SAFETY: From this cache, the caller's.
+            // SAFETY: An object of this cache, owned by the caller.
             unsafe { free(cache.handle(), node) };
         }
     });
@@ -170,9 +170,9 @@ pub(super) unsafe extern "C" fn scribble(object: *mut c_void) {
     unsafe { object.cast::<u8>().write_bytes(0xdd, SIZE) };
 }
 
-/// Objects that readers look at, and that a destructor writes to after their grace period: none is
-/// found broken, by a barrier that comes meanwhile, and by the end of the cache.
-pub(super) fn under_readers(n: usize, args: Args) -> Result {
+/// Frees objects beside readers, with a destructor that overwrites them: readers find none broken,
+/// while a barrier runs and while the cache is destroyed.
+pub(super) fn destruct_under_readers(n: usize, args: Args) -> Result {
     let barrier: fn(SheafCache) = |cache| cache.barrier();
     for end in [barrier, drop] {
         let args = Args {
@@ -180,7 +180,7 @@ pub(super) fn under_readers(n: usize, args: Args) -> Result {
             ..args
         };
         let cache = SheafCache::new(c"rcu_ptr_dtor_seen", SIZE, args)?;
-        let seen = sheaf_calls::under_readers(cache, n, 60, end)?;
+        let seen = sheaf_calls::free_under_readers(cache, n, 60, end)?;
         check!(seen.checks > 100 * n && seen.broken == 0);
     }
     Ok(())
@@ -199,7 +199,7 @@ unsafe extern "C" fn wait_at_gate(_object: *mut c_void) {
 mod tests {
     use super::*;
 
-    /// A table with all kinds of calls.
+    /// All functions, on a table.
     #[test]
     fn once_for_each_use() -> Result {
         for (capacity, flags) in [
@@ -233,17 +233,17 @@ mod tests {
         Ok(())
     }
 
-    /// Objects that come from the slab and go back to it without having been allocated.
+    /// Objects that return to the slab without having been allocated are not destructed.
     #[test]
-    fn not_without_a_use() -> Result {
+    fn not_for_unused_objects() -> Result {
         let ctx = DtorContext::new();
-        let cache = nodes(c"rcu_ptr_dtor_stock", &ctx)?;
+        let cache = node_cache(c"rcu_ptr_dtor_stock", &ctx)?;
         cache.prefill(200)?;
         let object = cache.alloc(false).ok_or(ENOMEM)?.cast::<Node>();
         params::shrink()?;
         core::barrier();
         let (unused, stats) = (ctx.destructed(), cache.stats());
-        // SAFETY: A fresh object, from this cache, the caller's.
+        // SAFETY: A new object of this cache, owned by the caller.
         unsafe {
             object.write(Node {
                 state: Atomic::new(0),
@@ -264,7 +264,7 @@ mod tests {
         let _restore = params::no_drain()?;
         for n in [1, 10, 57, 500, 5000] {
             let ctx = DtorContext::new();
-            let cache = nodes(c"rcu_ptr_dtor_end", &ctx)?;
+            let cache = node_cache(c"rcu_ptr_dtor_end", &ctx)?;
             free_some(&cache, &ctx, n)?;
             drop(cache);
             check!(ctx.destructed() == n as u64 && ctx.wrong.load(Relaxed) == 0);
@@ -272,20 +272,20 @@ mod tests {
         Ok(())
     }
 
-    /// It waits for what destructors free, and for what those free.
+    /// The destruction waits for objects that destructors free, recursively.
     #[test]
-    fn lists() -> Result {
+    fn objects_that_own_others() -> Result {
         let ctx = DtorContext::new();
-        let cache = nodes(c"rcu_ptr_dtor_list", &ctx)?;
+        let cache = node_cache(c"rcu_ptr_dtor_list", &ctx)?;
         let mut nodes = 0;
         for n in [1, 2, 30, 3] {
             let first = list(&cache, &ctx, n)?;
-            // SAFETY: From this cache, the caller's.
+            // SAFETY: An object of this cache, owned by the caller.
             unsafe { free(cache.handle(), first) };
             nodes += n as u64;
         }
         core::barrier();
-        // Of each list the first at least.
+        // At least the first node of each list.
         let first = ctx.destructed();
         drop(cache);
         check!(first >= 4 && first < nodes);
@@ -293,14 +293,14 @@ mod tests {
         Ok(())
     }
 
-    /// No memory for a sheaf, with interrupts off: objects wait without one.
+    /// Without memory for a sheaf, and with interrupts off, objects wait without a sheaf.
     #[test]
     fn without_a_sheaf() -> Result {
         let ctx = DtorContext::new();
-        let cache = nodes(c"rcu_ptr_dtor_stray", &ctx)?;
+        let cache = node_cache(c"rcu_ptr_dtor_stray", &ctx)?;
         free_without_a_sheaf(&cache, &ctx, 1000)?;
         let early = ctx.destructed();
-        // The tick begins their grace period, unasked.
+        // The tick starts their grace period.
         let by_themselves = bound::soon(|| ctx.destructed() > 800);
         core::barrier();
         let (all, stats) = (ctx.destructed(), cache.stats());
@@ -311,11 +311,11 @@ mod tests {
         Ok(())
     }
 
-    /// Nothing is destructed while a reader may look at it.
+    /// Nothing is destructed while a reader may have it.
     #[test]
     fn after_a_grace_period() -> Result {
         for n in [3, 57, 500] {
-            under_readers(n, Args::default())?;
+            destruct_under_readers(n, Args::default())?;
         }
         Ok(())
     }
@@ -324,7 +324,7 @@ mod tests {
     #[test]
     fn barriers_wait_for_it() -> Result {
         let ctx = DtorContext::new();
-        let cache = nodes(c"rcu_ptr_dtor_slow", &ctx)?;
+        let cache = node_cache(c"rcu_ptr_dtor_slow", &ctx)?;
         ctx.naps.store(20, Relaxed);
         let mut seen = [0; 4];
         for (i, seen) in seen.iter_mut().enumerate() {
@@ -341,13 +341,13 @@ mod tests {
         Ok(())
     }
 
-    /// The barrier of a cache waits for what every CPU has, closed or not, in a sheaf or without
-    /// one.
+    /// The barrier of a cache waits for the objects of every CPU, in closed and open sheaves, and
+    /// without a sheaf.
     #[test]
     fn barrier_of_all_cpus() -> Result {
         let _restore = params::no_drain()?;
         let ctx = DtorContext::new();
-        let cache = nodes(c"rcu_ptr_dtor_cpus", &ctx)?;
+        let cache = node_cache(c"rcu_ptr_dtor_cpus", &ctx)?;
         let failed = Atomic::<i32>::new(0);
         let mut missing = [0; 6];
         for (i, missing) in missing.iter_mut().enumerate() {
@@ -365,13 +365,13 @@ mod tests {
         Ok(())
     }
 
-    /// A CPU goes down with objects that wait.
+    /// A CPU goes down with waiting objects.
     #[test]
     fn dead_cpu() -> Result {
         let cpu = other_cpu!();
         let _restore = params::no_drain()?;
         let ctx = DtorContext::new();
-        let cache = nodes(c"rcu_ptr_dtor_dead", &ctx)?;
+        let cache = node_cache(c"rcu_ptr_dtor_dead", &ctx)?;
         cpus::on(cpu, || free_some(&cache, &ctx, 300))??;
         let down = Down::take(cpu)?;
         let came = bound::soon(|| ctx.destructed() == 300);
@@ -381,11 +381,11 @@ mod tests {
         Ok(())
     }
 
-    /// The monitor closes what a slow CPU has, and the shrinker too.
+    /// The monitor closes the sheaf of an idle CPU, and so does the shrinker.
     #[test]
-    fn unasked() -> Result {
+    fn by_monitor_and_shrinker() -> Result {
         let ctx = DtorContext::new();
-        let cache = nodes(c"rcu_ptr_dtor_idle", &ctx)?;
+        let cache = node_cache(c"rcu_ptr_dtor_idle", &ctx)?;
         let came = {
             let _restore = params::quick_drain()?;
             free_some(&cache, &ctx, 3)?;
@@ -415,14 +415,14 @@ mod tests {
     #[test]
     fn owns_another_cache() -> Result {
         let (inner, outer) = (DtorContext::new(), DtorContext::new());
-        let leaves = nodes(c"rcu_ptr_dtor_leaf", &inner)?;
+        let leaves = node_cache(c"rcu_ptr_dtor_leaf", &inner)?;
         let cache = SheafCache::new(c"rcu_ptr_dtor_owner", SIZE, with(Some(destruct_node)))?;
-        // What its nodes own is of the other cache.
+        // Its nodes own nodes of the other cache.
         outer.cache.set(Some(leaves.handle()));
         for _ in 0..300 {
             let leaf = list(&leaves, &inner, 1)?;
             let owner = list(&cache, &outer, 1)?;
-            // SAFETY: Not shared, and the caller's.
+            // SAFETY: Not shared, and owned by the caller.
             unsafe {
                 (*owner.as_ptr()).next = leaf.as_ptr();
                 free(cache.handle(), owner);
@@ -436,8 +436,8 @@ mod tests {
         Ok(())
     }
 
-    /// A destructor waits for a task that waits for other caches: what the barrier closed of these
-    /// does not wait behind it.
+    /// A destructor blocks while another task waits for other caches: sheaves of these that the
+    /// barrier has closed don't wait for the destructor.
     #[test]
     fn others_do_not_wait_for_it() -> Result {
         let _restore = params::no_drain()?;
@@ -471,11 +471,11 @@ mod tests {
         Ok(())
     }
 
-    /// Without one nothing is counted.
+    /// Without a destructor nothing is counted.
     #[test]
     fn plain_caches_have_none() -> Result {
         let cache = SheafCache::new(c"rcu_ptr_dtor_none", SIZE, Args::default())?;
-        up_and_down(&cache, 300)?;
+        alloc_then_free(&cache, 300)?;
         cache.barrier();
         let stats = cache.stats();
         check!(stats.destructed == 0);

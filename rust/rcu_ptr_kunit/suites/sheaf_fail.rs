@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory that is not there: each allocation of a cache in turn fails, then all from each on. What
-//! can fail says so, what can't fail doesn't, and no object is lost: a cache that ends with one
-//! missing warns.
+//! Failing allocations: each allocation of a cache fails in turn, then all from that one on.
+//! Functions that can fail return errors, others succeed, and no object is lost: the destruction of
+//! a cache reports missing objects.
 
 use super::sheaf_calls::{sheaves, stats_match};
 use crate::{
@@ -19,25 +19,25 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// All from the first failure on.
+/// The number of failures: all from the first one on.
 const ALWAYS: u64 = u64::MAX;
 
-/// Allocations fail until it is dropped.
+/// Makes allocations fail until it is dropped.
 struct Failing(());
 
 impl Failing {
-    /// The `nth` from now on, and as many as `times` in all.
+    /// Makes `times` allocations fail, from the `nth` on.
     fn from(nth: u64, times: u64) -> Self {
         fault::fail_alloc(nth, times);
         Self(())
     }
 
-    /// Ends it. Whether the first failure has come.
+    /// Ends the failures. Returns whether one has happened.
     fn end(self) -> bool {
         self.left() == 0
     }
 
-    /// Ends it. Returns how many allocations the first failure was still away.
+    /// Ends the failures. Returns how many allocations the first failure was still away.
     fn left(self) -> u64 {
         fault::fail_alloc(0, 0)
     }
@@ -49,8 +49,8 @@ impl Drop for Failing {
     }
 }
 
-/// Everything that a cache does, with objects that tell what goes wrong.
-fn life(table: &Table<'_>) -> Violations {
+/// Uses all functions of a cache. Returns the errors.
+fn exercise(table: &Table<'_>) -> Violations {
     for i in 0..60 {
         let how = [Alloc::Sleep, Alloc::Atomic, Alloc::Nolock][i % 3];
         table.replace(i * 7, how);
@@ -68,9 +68,10 @@ fn life(table: &Table<'_>) -> Violations {
     table.violations()
 }
 
-/// Lives with one allocation after the other failing, `times` from there, until all have failed.
-fn lives(what: &str, times: u64, dtor: Option<ObjectFn>) -> Result {
-    // Where everything is slow, or in the short form, not all of them.
+/// Runs [`exercise()`] with each allocation failing in turn, `times` from there, until all have
+/// failed.
+fn exercise_failing(what: &str, times: u64, dtor: Option<ObjectFn>) -> Result {
+    // On slow kernels, or in the short form, only some of them.
     for nth in (1..2000).step_by(if SLOW { 11 } else { by_length(3, 1) }) {
         let args = Args {
             dtor,
@@ -84,15 +85,15 @@ fn lives(what: &str, times: u64, dtor: Option<ObjectFn>) -> Result {
         };
         let sheaves = cache.stats().now_sheaves;
         let failing = Failing::from(nth, times);
-        let wrong = life(&table);
+        let wrong = exercise(&table);
         let stats = cache.stats();
         let left = failing.left();
         check!(wrong == Violations::default());
         check!(dtor.is_none() || table.dtor_imbalance() == 0);
         drop(table);
         if left > 0 {
-            // This life had all of its allocations. One brings a sheaf, or what three of its slots
-            // hold; all places of the table had an object.
+            // No allocation has failed in this run. Each was for a sheaf, or for the objects of a
+            // sheaf of three; all slots of the table had an object.
             let n = nth - left;
             report(what, n);
             let brought = stats.slab_allocs.div_ceil(3);
@@ -111,8 +112,8 @@ fn report(what: &str, n: u64) {
     ));
 }
 
-/// An object goes to the engine beside a reader that stays for a while: a barrier of its cache does
-/// not return before the reader is gone.
+/// An object goes to the engine beside a long reader: the barrier of its cache waits for the
+/// reader.
 fn barrier_behind_the_engine(other: i32) -> Result {
     let cache = SheafCache::new(c"rcu_ptr_fail_barrier", SIZE, sheaves(3, 8))?;
     let mut object = Some(cache.hold()?);
@@ -153,7 +154,7 @@ mod tests {
             if came {
                 check!(error == Some(ENOMEM));
             } else {
-                // The list of caches, the cache, its name, its kmem_cache, its CPUs, its barns.
+                // Allocations: list of caches, cache, name, kmem_cache, per-CPU data, barns.
                 check!(error.is_none() && nth > 6);
                 report("create", nth - 1);
                 return Ok(());
@@ -173,7 +174,7 @@ mod tests {
             if came {
                 check!(result == Err(ENOMEM));
             } else {
-                // A larger ring, and its objects.
+                // Allocations: a larger ring, and its objects.
                 check!(result.is_ok() && nth > 3);
                 report("prefill", nth - 1);
                 return Ok(());
@@ -184,34 +185,34 @@ mod tests {
 
     #[test]
     fn each_once() -> Result {
-        lives("a life", 1, None)
+        exercise_failing("a life", 1, None)
     }
 
-    /// Objects that find no sheaf are destructed as well.
+    /// Objects without a sheaf are destructed as well.
     #[test]
     fn each_once_destructed() -> Result {
-        lives("a life with a destructor", 1, DESTRUCTOR)?;
-        lives("the same, and all after it", ALWAYS, DESTRUCTOR)
+        exercise_failing("a life with a destructor", 1, DESTRUCTOR)?;
+        exercise_failing("the same, and all after it", ALWAYS, DESTRUCTOR)
     }
 
     #[test]
     fn all_from_each_on() -> Result {
-        lives("a life, and all after it", ALWAYS, None)
+        exercise_failing("a life, and all after it", ALWAYS, None)
     }
 
-    /// The engine has what finds no sheaf: a cache's own barrier waits for that as well.
+    /// Objects without a sheaf go to the engine: the barrier of the cache waits for them as well.
     #[test]
     fn barrier_waits_for_the_engine() -> Result {
         let other = other_cpu!();
         (0..3).try_for_each(|_| barrier_behind_the_engine(other))
     }
 
-    /// What was allocated is taken, whatever the slab has: the engine has room in the objects.
+    /// Frees never fail: the engine can link the objects.
     #[test]
     fn free_rcu_never_fails() -> Result {
         let cache = SheafCache::new(c"rcu_ptr_fail_free", SIZE, sheaves(3, 8))?;
         let mut held = cache.hold_many(300)?;
-        // Nor may there be empty sheaves.
+        // Frees empty sheaves.
         params::shrink()?;
         let failing = Failing::from(1, ALWAYS);
         while let Some(object) = held.pop() {
@@ -223,13 +224,13 @@ mod tests {
         }
         drop(failing);
         let engine_helped = stats_match!("rcu_ptr_fail_free", " free_rcu_sheaf_fail=[1-9]");
-        // With kmemleak a sheaf is never made here either way.
+        // With kmemleak sheaves are never allocated here.
         check!(engine_helped);
         Ok(())
     }
 
     #[test]
-    fn nothing_at_all() -> Result {
+    fn no_memory_at_all() -> Result {
         let cache = SheafCache::new(c"rcu_ptr_fail_all", SIZE, sheaves(3, 8))?;
         let failing = Failing::from(1, ALWAYS);
         let objects = [cache.alloc(false), cache.alloc(true), cache.alloc_nolock()];
@@ -240,7 +241,7 @@ mod tests {
         Ok(())
     }
 
-    /// The worker finds nothing a few times, and is asked again.
+    /// The worker fails a few times, and is queued again.
     #[test]
     fn worker_tries_again() -> Result {
         let args = Args {
@@ -250,15 +251,14 @@ mod tests {
         let cache = SheafCache::new(c"rcu_ptr_fail_work", SIZE, args)?;
         let failing = Failing::from(1, 5);
         let at_first = cache.hold_nolock().is_some();
-        // Two failures end a run of the worker, and the next look asks for another.
+        // Two failures end a run of the worker, and the next allocation queues another.
         let in_time = bound::within_times(3, 0, || cache.hold_nolock().is_some());
         let came = failing.end();
         check!(!at_first && came && in_time);
         Ok(())
     }
 
-    /// A refill that failed is tried again after the drain interval; at once if an allocation asks
-    /// for it.
+    /// A failed refill is retried after the drain interval, or at once if an allocation fails.
     #[test]
     fn refill_does_not_wait_for_its_retry() -> Result {
         let args = Args {
@@ -273,7 +273,7 @@ mod tests {
         for object in (0..64).map_while(|_| cache.hold_nolock()) {
             objects.push(object, GFP_KERNEL)?;
         }
-        // The worker finds no memory meanwhile, and is queued for later.
+        // Meanwhile the worker fails, and is delayed.
         thread::sleep(200);
         let came = failing.end();
         let again = thread::wait_for(interval / 2, || cache.hold_nolock().is_some());

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The barrier and the end of caches with sheaves: as long as a grace period and no longer,
-//! whatever other caches and CPUs do.
+//! The duration of the barrier and of the destruction of caches with sheaves: about a grace period,
+//! independently of other caches and CPUs.
 
-use super::{sheaf_calls::sheaves, sheaf_memory::up_and_down};
+use super::{sheaf_calls::sheaves, sheaf_memory::alloc_then_free};
 use crate::{
     bound,
     check::CHECKED,
@@ -25,10 +25,10 @@ use kernel::{
     sync::atomic::{Acquire, Atomic, Relaxed, Release},
 };
 
-/// Caches that are in use beside those that are measured.
+/// Caches that are in use beside the measured ones.
 const BESIDE: usize = 50;
 
-/// Measurements of each kind, one after the other.
+/// Measurements of each kind.
 const ROUNDS: usize = if SLOW { 9 } else { 41 };
 
 /// The median of the times, and the fewest grace periods: other load makes them more.
@@ -42,7 +42,7 @@ fn typical(costs: &[Cost; ROUNDS]) -> (i64, usize) {
 fn beside_hog<R>(cache: &SheafCache, cpu: i32, f: impl FnOnce() -> R) -> Result<R> {
     let used = Atomic::<i32>::new(0);
     let task = |spin: &dyn Fn()| {
-        let is_used = up_and_down(cache, 10).is_ok();
+        let is_used = alloc_then_free(cache, 10).is_ok();
         // ORDERING: Release pairs with the acquire below: the objects wait.
         used.store(if is_used { 1 } else { -1 }, Release);
         spin();
@@ -56,16 +56,16 @@ fn beside_hog<R>(cache: &SheafCache, cpu: i32, f: impl FnOnce() -> R) -> Result<
 /// A word of an object that is not back in the slab.
 const MARK: u64 = 0x1122_3344_5566_7788;
 
-/// A barrier on `cpu` that is called while this task destroys the cache: all of its objects are
-/// back with the slab when it returns.
+/// Calls a barrier on `cpu` while this task destroys the cache: when it returns all objects are
+/// back in the slab.
 fn beside_destroy(cpu: i32, objects: usize) -> Result {
     let cache = SheafCache::with_flags(c"rcu_ptr_both", SIZE, Args::default(), alloc::POISON)?;
     let held = cache.alloc_many(objects)?;
     for object in &*held {
-        // SAFETY: A fresh object of 64 bytes.
+        // SAFETY: A new object of 64 bytes.
         unsafe { object.cast::<u64>().add(2).write(MARK) };
     }
-    // SAFETY: From this cache, the caller's.
+    // SAFETY: An object of this cache, owned by the caller.
     unsafe { cache.free_rcu_all(&held) };
     let (began, left) = (Atomic::<i32>::new(0), Atomic::<usize>::new(0));
     let barrier = |_: i32| {
@@ -76,14 +76,13 @@ fn beside_destroy(cpu: i32, objects: usize) -> Result {
         thread::sleep(1);
         core::barrier();
         for object in &*held {
-            // SAFETY: What is read is memory of the slab, or was: that is mapped, whatever is in
-            // it.
+            // SAFETY: Memory of the slab, or formerly so, which is mapped.
             let word = unsafe { object.cast::<u64>().add(2).read_volatile() };
             left.add(usize::from(word == MARK), Relaxed);
         }
     };
     thread::on_cpus(::core::iter::once(cpu), &barrier, || {
-        // ORDERING: Release, with what was freed.
+        // ORDERING: Release pairs with the acquire above: the objects are freed.
         began.store(1, Release);
         drop(cache);
     })?;
@@ -106,7 +105,7 @@ mod tests {
             "rcu_ptr_cache_destroy()",
             "rcu_ptr_cache_barrier()",
         ];
-        // To free what comes first takes longer than a grace period.
+        // With checks freeing the objects takes longer than a grace period.
         skip_if!(!alloc::objects_are_recycled(), CHECKED);
         let mut others = KVec::with_capacity(BESIDE, GFP_KERNEL)?;
         for i in 0..BESIDE {
@@ -125,10 +124,10 @@ mod tests {
         let mut costs = [[Cost::default(); ROUNDS]; WHAT.len()];
         let used = || {
             let cache = SheafCache::new(c"rcu_ptr_measured", SIZE, Args::default())?;
-            up_and_down(&cache, 200).map(|()| cache)
+            alloc_then_free(&cache, 200).map(|()| cache)
         };
         let mut measure = |i: usize| -> Result {
-            // At any moment of a grace period of others.
+            // Start at varying times within grace periods of others.
             let any_moment = || thread::sleep(1 + i as u32 % 3);
             any_moment();
             costs[0][i] = Cost::of(gp::synchronize);
@@ -137,7 +136,7 @@ mod tests {
             let cache = RawCache::new("rcu_ptr_kmem", SIZE, Checks::None)?;
             for _ in 0..200 {
                 let object = cache.alloc().ok_or(ENOMEM)?;
-                // SAFETY: From this cache, the caller's, with a field there.
+                // SAFETY: A new object, with a field at this offset.
                 unsafe { FreeFn::Kernel.free(object, 8) };
             }
             any_moment();
@@ -170,25 +169,26 @@ mod tests {
         check!(synchronize > 0);
         check!(barrier <= synchronize);
         check!(one <= synchronize);
-        // On PREEMPT_RT it waits for the irq_work threads of all CPUs and for the thread of an
-        // offloaded CPU, while others have grace periods begin and end.
+        // On PREEMPT_RT the destruction waits for the irq_work threads of all CPUs and for the
+        // thread of an offloaded CPU, while grace periods of others start and end.
         let threads = if cfg!(CONFIG_PREEMPT_RT) { 3 } else { 0 };
         check!(destroy <= kmem_destroy + synchronize + threads);
         Ok(())
     }
 
-    /// A task that hogs a CPU keeps neither the barrier nor the destruction of a cache.
+    /// A task that hogs a CPU delays neither the barrier nor the destruction of a cache.
     #[test]
     fn hog() -> Result {
         let other = other_cpu!();
         let cache = SheafCache::new(c"rcu_ptr_hog", SIZE, Args::default())?;
-        // A busy host may stop a CPU meanwhile: what depends on the hog is late each time.
+        // Repeated, as a busy host may deschedule a CPU; a dependence on the hog would show each
+        // time.
         for round in 0..3 {
-            // A second barrier would find the scheduler's share for ordinary tasks unused, as would
-            // a hog right after another.
+            // One barrier per hog: a second one could run in the time that the scheduler reserves
+            // for normal tasks, as could one beside a hog right after another.
             let (grace, barrier) = beside_hog(&cache, other, || {
-                // The first barrier alone has something to wait for on that CPU; how long a grace
-                // period takes there differs.
+                // Only the first barrier has objects to wait for on that CPU; the length of a grace
+                // period varies.
                 let before = time(gp::synchronize);
                 let barrier = time(core::barrier);
                 let after = time(gp::synchronize).max(time(gp::synchronize));
@@ -208,8 +208,8 @@ mod tests {
         Ok(())
     }
 
-    /// A refill that runs when its cache is destroyed leaves nothing behind that runs: the memory
-    /// of the next cache is that of the last, and debugobjects look at its timers.
+    /// A cache is destroyed during a refill, which must not run or be queued afterwards: the next
+    /// cache reuses the memory, and debugobjects checks its timers.
     #[test]
     fn destroyed_while_refilled() -> Result {
         const N: usize = 1000;
@@ -233,17 +233,16 @@ mod tests {
         (0..3).try_for_each(|_| beside_destroy(other, 50_000))
     }
 
-    /// A grace period is asked for at once, on CPUs with offloaded callbacks too (RCU_LAZY): the
-    /// shortest time, of three, in which objects that filled sheaves are at hand again though
-    /// unasked.
+    /// Full sheaves return without delay, on CPUs with offloaded callbacks and RCU_LAZY too. Takes
+    /// the best of three times.
     #[test]
-    fn objects_come_back_soon() -> Result {
+    fn sheaves_return_without_delay() -> Result {
         skip_if!(!alloc::objects_are_recycled(), CHECKED);
         for cpu in cpu::online() {
             let (mut grace, mut back) = (i64::MAX, i64::MAX);
             for _ in 0..3 {
                 let cache = SheafCache::new(c"rcu_ptr_back", SIZE, sheaves(4, 64))?;
-                cpus::on(cpu, || up_and_down(&cache, 40))??;
+                cpus::on(cpu, || alloc_then_free(&cache, 40))??;
                 back = back.min(time(|| {
                     bound::wait_with_timeout(|| cache.stats().now_full >= 8)
                 }));

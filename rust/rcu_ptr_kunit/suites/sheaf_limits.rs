@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Limits of a cache: what waits for a grace period stays below one, and all of them may be changed
-//! while the cache is in use.
+//! Limits of a cache: the memory that waits for grace periods is limited, and all limits may be
+//! changed while the cache is in use.
 
-use super::sheaf_memory::{nodes, up_and_down};
+use super::sheaf_memory::{alloc_then_free, nr_barns};
 use crate::{
     bound,
     check::CHECKED,
@@ -22,10 +22,10 @@ use crate::{
 };
 use kernel::{prelude::*, sync::rcu};
 
-/// Bytes of an object and its link.
+/// The size of an object with its link.
 const FULL_SIZE: u64 = SIZE as u64 + 8;
 
-/// Bytes that may be on their way beyond a limit: a sheaf of each kind per CPU.
+/// Bytes that may wait beyond a limit: a sheaf of each kind per CPU.
 fn slack(capacity: u64) -> u64 {
     2 * capacity * FULL_SIZE * cpu::online().count() as u64
 }
@@ -33,14 +33,14 @@ fn slack(capacity: u64) -> u64 {
 fn limited(bytes: u64) -> Args {
     Args {
         wait_limit: bytes as c_ulong,
-        // kmalloc_nolock() has no part in it.
+        // Without objects of kmalloc_nolock().
         ..cache::own_memory()
     }
 }
 
-/// Allocates and frees by `alloc` until there is nothing, at most `n` times. Returns how often, and
-/// the most bytes that waited.
-fn until_refused<'a>(
+/// Allocates by `alloc`, and frees, until that fails, at most `n` times. Returns how often it
+/// succeeded, and the most bytes that waited.
+fn alloc_until_failure<'a>(
     cache: &'a SheafCache,
     n: usize,
     mut alloc: impl FnMut() -> Option<Held<'a>>,
@@ -60,27 +60,27 @@ fn until_refused<'a>(
 mod tests {
     use super::*;
 
-    /// Nothing gets further while this task is a reader: allocations are refused at the limit, and
-    /// succeed when the grace period is over. Frees never fail.
+    /// While this task is a reader allocations fail at the limit; they succeed when the grace
+    /// period is over. Frees never fail.
     #[test]
-    fn what_waits() -> Result {
-        // There is no stock, so the limit is not what refuses.
+    fn waiting_bytes() -> Result {
+        // With checks there is no stock, so allocations may fail for other reasons.
         skip_if!(!alloc::objects_are_recycled(), CHECKED);
         for limit in [100_000, 1_000_000] {
             let cache = SheafCache::new(c"rcu_ptr_wait", SIZE, limited(limit))?;
-            // There is more in stock.
-            up_and_down(&cache, (3 * limit / FULL_SIZE) as usize)?;
+            // More objects in stock than the limit allows to wait.
+            alloc_then_free(&cache, (3 * limit / FULL_SIZE) as usize)?;
             cache.barrier();
             let met = cache.stats().wait_limit_met;
             let guard = rcu::read_lock();
-            let (n, most) = until_refused(&cache, 3 * limit as usize, || cache.hold_nolock());
+            let (n, most) = alloc_until_failure(&cache, 3 * limit as usize, || cache.hold_nolock());
             let refused = cache.hold_nolock().is_none();
             drop(guard);
             let stats = cache.stats();
             kernel::kunit::info(fmt!(
                 "rcu_ptr_sheaf_limits: of {limit} bytes at most {most} waited, after {n} objects\n"
             ));
-            // By themselves.
+            // Without a barrier.
             let came = bound::soon(|| cache.hold_nolock().is_some());
             check!(refused && stats.wait_limit_met >= met + 2);
             check!(most <= limit + slack(56) && n as u64 * FULL_SIZE + slack(56) >= limit / 2);
@@ -89,13 +89,13 @@ mod tests {
         Ok(())
     }
 
-    /// An allocation that may sleep waits for a grace period, and one that has to succeed does;
-    /// what was prefilled is there.
+    /// At the limit an allocation that may sleep waits for a grace period, one with __GFP_NOFAIL
+    /// succeeds, and prefilled objects are available.
     #[test]
-    fn who_may_sleep() -> Result {
+    fn callers_that_may_sleep() -> Result {
         const LIMIT: u64 = 40_000;
         let cache = SheafCache::new(c"rcu_ptr_wait", SIZE, limited(LIMIT))?;
-        // The reserve is that of this node.
+        // The reserve belongs to this node.
         thread::stay_here();
         cache.prefill(20)?;
         let mut most = 0;
@@ -104,8 +104,8 @@ mod tests {
             most = most.max(cache.stats().now_waiting_bytes);
         }
         let met = cache.stats().wait_limit_met;
-        // A callback that comes late, on a busy machine, costs a refusal; without the wait nearly
-        // all would be refused.
+        // On a busy machine a late callback costs a failure; without the wait nearly all would
+        // fail.
         let (mut refused, mut bytes, before) = (0, 0, met);
         for _ in 0..scaled(30_000) {
             refused += u64::from(cache.hold().is_err());
@@ -115,9 +115,9 @@ mod tests {
         let mut reserved = 0;
         let mut held = cache.hold_many((2 * LIMIT / FULL_SIZE) as usize)?;
         let guard = rcu::read_lock();
-        // What waits is above the limit as long as this task is a reader.
+        // The waiting memory stays above the limit while this task is a reader.
         held.clear();
-        let (taken, _) = until_refused(&cache, 10_000, || {
+        let (taken, _) = alloc_until_failure(&cache, 10_000, || {
             let before = cache.stats().wait_limit_met;
             let object = cache.hold_nolock();
             reserved += usize::from(object.is_some() && cache.stats().wait_limit_met != before);
@@ -125,7 +125,8 @@ mod tests {
         });
         drop(guard);
         kernel::kunit::info(fmt!(
-            "rcu_ptr_sheaf_limits: met {met} times, {most} and {bytes} bytes waited, {reserved} objects reserved, \
+            "rcu_ptr_sheaf_limits: met {met} times, {most} and {bytes} bytes waited, {reserved} \
+             objects reserved, \
              {refused} of {waits} refused\n"
         ));
         check!(waits > 0 && 4 * refused <= waits && bytes <= LIMIT + slack(56));
@@ -135,8 +136,8 @@ mod tests {
         Ok(())
     }
 
-    /// An allocation that may sleep gets nothing of the reserve at the limit, and it does not grow:
-    /// what was promised is there for the others.
+    /// At the limit an allocation that may sleep does not use the reserve, which does not grow
+    /// either: the prefilled objects are available to others.
     #[test]
     fn prefilled_for_others() -> Result {
         const PROMISED: usize = 20;
@@ -146,18 +147,19 @@ mod tests {
             ..limited(40_000)
         };
         let cache = SheafCache::new(c"rcu_ptr_wait", SIZE, args)?;
-        // The reserve is that of this node.
+        // The reserve belongs to this node.
         thread::stay_here();
         cache.prefill(PROMISED)?;
         let mut held = cache.hold_many(1000)?;
         let (before, sleepers, stats, others) = domain.read(|| {
             held.clear();
             let before = cache.stats();
-            // What is left of a sheaf first.
-            let (n, _) = until_refused(&cache, 200, || cache.hold().ok());
+            // Uses up the current sheaf first.
+            let (n, _) = alloc_until_failure(&cache, 200, || cache.hold().ok());
             (0..5).for_each(|_| drop(cache.hold()));
             let stats = cache.stats();
-            let (others, _) = cpu::irqs_off(|| until_refused(&cache, 1001, || cache.hold_nolock()));
+            let (others, _) =
+                cpu::irqs_off(|| alloc_until_failure(&cache, 1001, || cache.hold_nolock()));
             (before, n, stats, others)
         });
         kernel::kunit::info(fmt!(
@@ -175,7 +177,7 @@ mod tests {
         Ok(())
     }
 
-    /// What finds no sheaf waits as well.
+    /// Objects without a sheaf count towards the limit.
     #[test]
     fn without_a_sheaf() -> Result {
         let domain = Domain::new(Kind::Plain)?;
@@ -196,8 +198,8 @@ mod tests {
         Ok(())
     }
 
-    /// What is freed to be used again at once waits for nothing, and is there at the limit: all of
-    /// it.
+    /// Objects that are freed without a grace period don't count, and are available at the limit:
+    /// all of them.
     #[test]
     fn freed_at_once() -> Result {
         let cache = SheafCache::new(c"rcu_ptr_wait", SIZE, limited(40_000))?;
@@ -207,22 +209,22 @@ mod tests {
         let guard = rcu::read_lock();
         rest.clear();
         let (refused, again) = cpu::irqs_off(|| {
-            let (n, _) = until_refused(&cache, 1000, || cache.hold_nolock());
+            let (n, _) = alloc_until_failure(&cache, 1000, || cache.hold_nolock());
             at_once.map(Held::free);
-            // One more than there may be.
+            // One more than were freed.
             let again: [_; 4] = ::core::array::from_fn(|_| cache.hold_nolock());
             (n < 1000, again)
         });
         drop(guard);
         let again = || again.iter().flatten().map(Held::start);
-        // Where objects are checked after each use, nothing is allocated again at once.
+        // KASAN checks objects after each use, so they are not reused at once.
         let expected = if cfg!(CONFIG_KASAN) { 0 } else { 3 };
         check!(refused && again().count() == expected);
         check!(again().all(|start| starts.contains(&start)));
         Ok(())
     }
 
-    /// Limits that change under load of all CPUs, and bytes that wait meanwhile.
+    /// Limits change under load on all CPUs.
     #[test]
     fn changed_under_load() -> Result {
         let cache = SheafCache::new(c"rcu_ptr_change", SIZE, Args::default())?;
@@ -254,7 +256,7 @@ mod tests {
         let wrong = table.violations();
         drop(table);
         core::barrier();
-        let trimmed = bound::soon(|| cache.stats().now_full <= 3 * nodes());
+        let trimmed = bound::soon(|| cache.stats().now_full <= 3 * nr_barns());
         let stats = cache.stats();
         check!(wrong == Violations::default());
         check!(trimmed && stats.wait_limit_met > 0);

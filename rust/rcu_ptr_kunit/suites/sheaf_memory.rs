@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Caches with sheaves give memory back: an idle CPU has nothing, a barn not more than its limit, a
-//! dead CPU nothing, and the shrinker takes what is free.
+//! Caches with sheaves free memory: idle and dead CPUs have none, barns keep to their limits, and
+//! the shrinker frees the rest. And NUMA: objects return to their nodes.
 
 use super::{
     sheaf_bounds::{all_back, circulate, two_cpus},
@@ -25,7 +25,7 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// Uses `cache` on every CPU.
+/// Uses `cache` on every CPU. Returns the errors.
 fn use_everywhere(cache: &SheafCache, n: usize) -> Result<Violations> {
     let table = Table::new(cache, n)?;
     let body = |cpu: i32| {
@@ -38,43 +38,43 @@ fn use_everywhere(cache: &SheafCache, n: usize) -> Result<Violations> {
     Ok(table.violations())
 }
 
-/// How many of `held` are on another node than `cpu`.
-pub(super) fn far(held: &[Held<'_>], cpu: i32) -> usize {
-    let far = |object: &&Held<'_>| node::of_object(object.start()) != node::of_cpu(cpu);
-    held.iter().filter(far).count()
+/// Counts objects on another node than `cpu`.
+pub(super) fn count_remote(held: &[Held<'_>], cpu: i32) -> usize {
+    let is_remote = |object: &&Held<'_>| node::of_object(object.start()) != node::of_cpu(cpu);
+    held.iter().filter(is_remote).count()
 }
 
-/// Whether `cache` was used, and the slab has all objects back.
+/// Whether `cache` was used, and all objects are back in the slab.
 fn is_back(cache: &SheafCache) -> bool {
     let stats = cache.stats();
     stats.slab_allocs > 0 && all_back(&stats)
 }
 
-/// Allocates `n` objects and gives all of them back after a grace period.
-pub(super) fn up_and_down(cache: &SheafCache, n: usize) -> Result {
+/// Allocates `n` objects, and frees them after a grace period.
+pub(super) fn alloc_then_free(cache: &SheafCache, n: usize) -> Result {
     cache.hold_many(n).map(drop)
 }
 
-/// Barns.
-pub(super) fn nodes() -> u64 {
+/// The number of barns.
+pub(super) fn nr_barns() -> u64 {
     cpu::online().map(node::of_cpu).max().unwrap_or(0) as u64 + 1
 }
 
-/// Two CPUs with memory of their own.
+/// Two CPUs on different nodes.
 pub(super) fn two_nodes() -> Option<(i32, i32)> {
     let here = cpu::online().next()?;
     let there = cpu::online().find(|&other| node::of_cpu(other) != node::of_cpu(here))?;
     Some((here, there))
 }
 
-/// Why cases are skipped without them.
+/// Skip reason.
 pub(super) const NUMA: &CStr = c"needs two nodes with a CPU each (scenario NUMA)";
 
 #[kunit_tests(rcu_ptr_sheaf_memory)]
 mod tests {
     use super::*;
 
-    /// No more calls come, and all objects find their way back to the slab.
+    /// Without further calls all objects return to the slab.
     #[test]
     fn idle_cpus_have_nothing() -> Result {
         let _restore = params::quick_drain()?;
@@ -85,8 +85,8 @@ mod tests {
         Ok(())
     }
 
-    /// They do so in a few intervals: one until a sheaf is looked at, another if it moved
-    /// meanwhile, and as many until the barn has no use for it.
+    /// They return within a few drain intervals: one until the monitor checks a sheaf, another if
+    /// it was in use, and as many until the barn trims it.
     #[test]
     fn idle_in_time() -> Result {
         let _restore = params::medium_drain()?;
@@ -104,20 +104,20 @@ mod tests {
         Ok(())
     }
 
-    /// 20 sheaves' worth of objects come back, a barn keeps 2 sheaves.
+    /// The objects of 200 sheaves are freed, and a barn keeps 2 sheaves.
     #[test]
     fn barn_keeps_to_its_limit() -> Result {
         let cache = SheafCache::new(c"rcu_ptr_limit", SIZE, sheaves(10, 2))?;
         for _ in 0..3 {
-            up_and_down(&cache, 2000)?;
+            alloc_then_free(&cache, 2000)?;
             core::barrier();
-            check!(bound::soon(|| cache.stats().now_full <= 2 * nodes()));
+            check!(bound::soon(|| cache.stats().now_full <= 2 * nr_barns()));
         }
         Ok(())
     }
 
-    /// Twice as many objects as a barn usually keeps go up and down: they stay, also where another
-    /// limit was written.
+    /// Twice as many objects as a barn usually keeps are allocated and freed repeatedly: the barn
+    /// keeps them, also when another limit was written.
     #[test]
     fn barn_grows_with_the_load() -> Result {
         skip_if!(!alloc::objects_are_recycled(), CHECKED);
@@ -127,7 +127,7 @@ mod tests {
         user::sh(c"echo cache=rcu_ptr_swing wait_limit=0 >/sys/kernel/debug/rcu_ptr/caches")?;
         // On one CPU, so that it is one barn.
         cpus::on(cpus::first(), || {
-            (0..4).try_for_each(|_| up_and_down(&cache, OBJECTS).map(|()| core::barrier()))
+            (0..4).try_for_each(|_| alloc_then_free(&cache, OBJECTS).map(|()| core::barrier()))
         })??;
         let obtained = cache.stats().slab_allocs as usize;
         kernel::kunit::info(fmt!(
@@ -137,7 +137,7 @@ mod tests {
         Ok(())
     }
 
-    /// One CPU allocates, another frees: nothing piles up where it is freed.
+    /// One CPU allocates, another frees: sheaves don't pile up on the latter.
     #[test]
     fn freed_elsewhere() -> Result {
         let cpus = or_skip!(two_cpus(), c"needs two CPUs");
@@ -148,21 +148,21 @@ mod tests {
         core::barrier();
         let bounded = bound::soon(|| {
             let stats = cache.stats();
-            stats.now_full.max(stats.now_empty) <= 8 * nodes()
+            stats.now_full.max(stats.now_empty) <= 8 * nr_barns()
         });
         check!(bounded);
         Ok(())
     }
 
     #[test]
-    fn shrinker_takes_what_is_free() -> Result {
+    fn shrinker_frees_unused_memory() -> Result {
         skip_if!(!alloc::objects_are_recycled(), CHECKED);
         let cache = SheafCache::new(c"rcu_ptr_shrink", SIZE, Args::default())?;
-        up_and_down(&cache, 3000)?;
+        alloc_then_free(&cache, 3000)?;
         core::barrier();
         check!(cache.stats().now_full > 0);
         params::shrink()?;
-        // What CPUs had went to a barn first.
+        // Sheaves of CPUs were moved to a barn first.
         check!(bound::soon(|| {
             let stats = cache.stats();
             stats.now_full == 0 && stats.now_empty == 0
@@ -170,13 +170,13 @@ mod tests {
         Ok(())
     }
 
-    /// What was freed to be allocated again at once, where a CPU has nothing else.
+    /// The shrinker frees objects in reuse slots of a CPU that has nothing else.
     #[test]
-    fn shrinker_takes_reuse_slots() -> Result {
+    fn shrinker_frees_reuse_slots() -> Result {
         skip_if!(!alloc::objects_are_recycled(), CHECKED);
         let _restore = params::no_drain()?;
         let cache = SheafCache::new(c"rcu_ptr_reused", SIZE, Args::default())?;
-        // Without a sheaf.
+        // Allocated without a sheaf.
         let object = cache.hold_with(cache::gfp(GFP_ATOMIC));
         object.ok_or(ENOMEM)?.free();
         let before = cache.stats();
@@ -186,21 +186,21 @@ mod tests {
         Ok(())
     }
 
-    /// Objects of the reserve that are not promised.
+    /// The shrinker frees objects of the reserve that were not prefilled.
     #[test]
-    fn shrinker_takes_what_is_not_promised() -> Result {
+    fn shrinker_frees_unreserved_objects() -> Result {
         let _restore = params::no_drain()?;
         let cache = SheafCache::new(c"rcu_ptr_unpromised", SIZE, cache::own_memory())?;
         check!(cache.hold_nolock().is_none());
         check!(bound::soon(|| cache.stats().reserve > 0));
-        // The refill has ended.
+        // Wait for the end of the refill.
         thread::sleep(20);
         params::shrink()?;
         check!(bound::soon(|| cache.stats().reserve == 0));
         Ok(())
     }
 
-    /// Events say how many full sheaves went, and how many empty ones: there are few of these.
+    /// Shrink events count full and empty sheaves; there are few of the latter.
     #[test]
     fn events_tell_full_from_empty() -> Result {
         skip_if!(
@@ -210,7 +210,7 @@ mod tests {
         );
         skip_if!(!alloc::objects_are_recycled(), CHECKED);
         let cache = SheafCache::new(c"rcu_ptr_told", SIZE, Args::default())?;
-        up_and_down(&cache, 3000)?;
+        alloc_then_free(&cache, 3000)?;
         core::barrier();
         let before = cache.stats();
         user::sh(
@@ -241,8 +241,7 @@ mod tests {
         Ok(())
     }
 
-    /// A CPU goes down with partial sheaves of both kinds, and all of it comes back while it is
-    /// down.
+    /// A CPU goes down with partial sheaves of both kinds, and all objects return while it is down.
     #[test]
     fn dead_cpu_has_nothing() -> Result {
         let cpu = other_cpu!();
@@ -261,7 +260,7 @@ mod tests {
             let down = Down::take(cpu)?;
             drop(table);
             core::barrier();
-            // What is left is where the table was freed: as in `idle_in_time`.
+            // The remaining sheaves are on the CPU that freed the table: as in `idle_in_time`.
             let back = bound::within(5 * params::QUICK_DRAIN_MSECS, || is_back(&cache));
             down.up()?;
             check!(back);
@@ -269,26 +268,25 @@ mod tests {
         Ok(())
     }
 
-    /// A CPU goes down while its monitor waits for the drain interval, and is drained as ever when
-    /// it is back.
+    /// A CPU goes down while its monitor is armed, and the monitor works again when it is back.
     #[test]
     fn armed_when_it_goes_down() -> Result {
         let cpu = other_cpu!();
         let cache = SheafCache::new(c"rcu_ptr_armed", SIZE, Args::default())?;
         let _medium = params::medium_drain()?;
-        cpus::on(cpu, || up_and_down(&cache, 3))??;
-        // It is armed by then; an interval that is set later would have it run.
+        cpus::on(cpu, || alloc_then_free(&cache, 3))??;
+        // By then it is armed; the interval must not be changed later, which would have it run.
         thread::sleep(params::MEDIUM_DRAIN_MSECS / 20);
         Down::take(cpu)?.up()?;
         core::barrier();
-        cpus::on(cpu, || up_and_down(&cache, 3))??;
+        cpus::on(cpu, || alloc_then_free(&cache, 3))??;
         check!(bound::within(3 * params::MEDIUM_DRAIN_MSECS, || cache
             .waiting()
             == 0));
         Ok(())
     }
 
-    /// Down and up under load of all other CPUs, and of itself while it is up.
+    /// A CPU goes down and up under load on all CPUs.
     #[test]
     fn hotplug_under_load() -> Result {
         let cpu = other_cpu!();
@@ -316,55 +314,61 @@ mod tests {
         Ok(())
     }
 
-    /// Objects that are freed on another node go back to their own, and are allocated there: one
-    /// CPU allocates and another frees, three times; at last that one allocates.
+    /// Objects that are freed on another node return to their own node, and are reused there: one
+    /// CPU allocates and another one frees, three times; finally the latter allocates.
     #[test]
-    fn objects_go_home() -> Result {
+    fn objects_return_to_their_node() -> Result {
         const OBJECTS: usize = 600;
         let (here, there) = or_skip!(two_nodes(), NUMA);
         skip_if!(!alloc::objects_are_recycled(), CHECKED);
         let cache = SheafCache::new(c"rcu_ptr_home", SIZE, sheaves(10, 500))?;
-        let mut far_here = 0;
+        let mut remote_here = 0;
         for _ in 0..3 {
             let held = cpus::on(here, || cache.hold_many(OBJECTS))??;
-            far_here += far(&held, here);
+            remote_here += count_remote(&held, here);
             cpus::on(there, move || drop(held))?;
             core::barrier();
         }
         let held = cpus::on(there, || cache.hold_many(OBJECTS))??;
-        let (far_there, obtained) = (far(&held, there), cache.stats().slab_allocs as usize);
+        let (remote_there, obtained) = (
+            count_remote(&held, there),
+            cache.stats().slab_allocs as usize,
+        );
         kernel::kunit::info(fmt!(
-            "rcu_ptr_sheaf_memory: of 3 * {OBJECTS} objects {far_here} were far, of {OBJECTS} \
-             then {far_there}; {obtained} came from the slab\n"
+            "rcu_ptr_sheaf_memory: of 3 * {OBJECTS} objects {remote_here} were remote, of \
+             {OBJECTS} \
+             then {remote_there}; {obtained} came from the slab\n"
         ));
-        check!(far_here * 10 < 3 * OBJECTS && far_there * 10 < OBJECTS);
-        // Each node's objects once, and what is in sheaves on their way.
+        check!(remote_here * 10 < 3 * OBJECTS && remote_there * 10 < OBJECTS);
+        // The objects of both nodes once, and some in sheaves on the way.
         check!(obtained < 2 * OBJECTS + OBJECTS / 2);
         Ok(())
     }
 
-    /// Where there is no other way to allocate, another node's objects are better than none.
+    /// An allocation that can't use the slab uses objects of another node.
     #[test]
-    fn nolock_takes_far_objects() -> Result {
+    fn nolock_allocates_remote_objects() -> Result {
         let (here, there) = or_skip!(two_nodes(), NUMA);
         skip_if!(!alloc::objects_are_recycled(), CHECKED);
         let cache = SheafCache::new(c"rcu_ptr_far", SIZE, cache::own_memory())?;
-        // Stock of the barn. A reserve is for its own node.
-        cpus::on(here, || up_and_down(&cache, 200).map(|()| core::barrier()))??;
-        let (mut found, mut is_far) = (0, 0);
+        // Stock of the barn; the reserve is for its own node only.
+        cpus::on(here, || {
+            alloc_then_free(&cache, 200).map(|()| core::barrier())
+        })??;
+        let (mut found, mut remote) = (0, 0);
         cpus::on(there, || {
             for object in (0..100).filter_map(|_| cache.hold_nolock()) {
                 found += 1;
-                is_far += far(&[object], there);
+                remote += count_remote(&[object], there);
             }
         })?;
-        check!(found == 100 && is_far > 0);
+        check!(found == 100 && remote > 0);
         Ok(())
     }
 
-    /// So they are where the slab has none.
+    /// Allocations use objects of another node if the slab fails.
     #[test]
-    fn far_objects_when_memory_is_short() -> Result {
+    fn remote_objects_when_memory_is_short() -> Result {
         let (here, there) = or_skip!(
             two_nodes(),
             c"needs two nodes with a CPU each (scenario NUMA)"
@@ -379,7 +383,7 @@ mod tests {
         };
         let cache = SheafCache::new(c"rcu_ptr_short", SIZE, args)?;
         let fill = |_| {
-            let _ = up_and_down(&cache, 200);
+            let _ = alloc_then_free(&cache, 200);
             core::barrier();
         };
         let found = Atomic::<usize>::new(0);
@@ -392,7 +396,7 @@ mod tests {
             fault::fail_alloc(0, 0);
             for object in objects.into_iter().flatten() {
                 found.add(1, Relaxed);
-                // SAFETY: From this cache, the caller's.
+                // SAFETY: An object of this cache, owned by the caller.
                 unsafe { cache.free_rcu(object) };
             }
         };

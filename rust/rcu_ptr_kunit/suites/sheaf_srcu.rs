@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Caches whose readers are those of an SRCU domain too: of each kind, sleeping through many grace
-//! periods of RCU; and readers of RCU, which a plain domain does not wait for.
+//! Caches with an SRCU domain: readers of each kind of domain that sleep through many RCU grace
+//! periods; and RCU readers, which a plain domain does not wait for.
 
 use super::{
     sheaf_calls::Watched,
     sheaf_dtor::{
-        free_some, free_without_a_sheaf, nodes_with, scribble, under_readers, DtorContext,
+        destruct_under_readers, free_some, free_without_a_sheaf, node_cache_with, scribble,
+        DtorContext,
     },
-    sheaf_memory::up_and_down,
+    sheaf_memory::alloc_then_free,
 };
 use crate::{
     bound,
@@ -30,7 +31,7 @@ use kernel::{
     sync::atomic::{Acquire, Atomic, Relaxed, Release},
 };
 
-/// For a cache whose readers are those of `domain`.
+/// Arguments of a cache whose objects are read in `domain`.
 fn read_by(domain: &Domain) -> Args {
     Args {
         srcu: domain.raw(),
@@ -38,19 +39,19 @@ fn read_by(domain: &Domain) -> Args {
     }
 }
 
-/// A reader of a domain, in a thread of its own.
+/// A reader of a domain, in another thread.
 struct Reader {
-    /// 1: inside, 2: about to leave.
+    /// 1: in its critical section; 2: about to leave.
     state: Atomic<i32>,
     /// When it leaves, in nanoseconds; 0: not yet known.
     leave: Atomic<i64>,
 }
 
 impl Reader {
-    /// Lets it leave `msecs` milliseconds from now.
+    /// Has it leave `msecs` milliseconds from now.
     fn leave_in(&self, msecs: i64) {
         let at = thread::now() + msecs * 1_000_000;
-        // ORDERING: Pairs with the acquire of the reader: its last look sees what came before.
+        // ORDERING: Pairs with the acquire of the reader: its last check sees everything before.
         self.leave.store(at, Release);
     }
 
@@ -59,10 +60,10 @@ impl Reader {
     }
 }
 
-/// Calls `f` while a reader of `domain` sleeps, and looks now and then.
+/// Calls `f` beside a reader of `domain` that sleeps, and calls `check` now and then.
 fn beside_reader<R>(
     domain: &Domain,
-    look: &(dyn Fn() + Sync),
+    check: &(dyn Fn() + Sync),
     f: impl FnOnce(&Reader) -> R,
 ) -> Result<R> {
     let reader = Reader {
@@ -75,7 +76,7 @@ fn beside_reader<R>(
             loop {
                 let leave = reader.leave.load(Acquire);
                 let last = leave != 0 && thread::now() >= leave;
-                look();
+                check();
                 if last {
                     break;
                 }
@@ -95,19 +96,19 @@ fn beside_reader<R>(
     })
 }
 
-/// Grace periods of RCU that have to go by.
-const GRACES: usize = 20;
+/// The number of RCU grace periods to wait for.
+const MANY_GPS: usize = 20;
 
-/// Waits until many grace periods of RCU are over.
-fn wait_long() {
-    for _ in 0..GRACES {
+/// Waits for many RCU grace periods.
+fn wait_many_gps() {
+    for _ in 0..MANY_GPS {
         gp::synchronize();
     }
 }
 
-/// `n` objects are freed while a reader of `domain` looks at them, and a destructor or the slab
-/// writes over them after their grace period. Returns how often one was found broken, and what was
-/// destructed, or back with the slab, before the reader left, and after a barrier.
+/// Frees `n` objects beside a reader of `domain` that checks them; a destructor or the slab
+/// overwrites them after their grace period. Returns how often one was found broken, and how many
+/// were destructed, or back in the slab, before the reader left and after a barrier.
 fn freed_under(domain: &Domain, n: usize, args: Args, flags: u32) -> Result<(usize, [u64; 2])> {
     let destructs = args.dtor.is_some();
     let cache = SheafCache::with_flags(c"rcu_ptr_srcu_seen", SIZE, args, flags)?;
@@ -116,7 +117,7 @@ fn freed_under(domain: &Domain, n: usize, args: Args, flags: u32) -> Result<(usi
         objects.push(Watched::new(&cache)?, GFP_KERNEL)?;
     }
     let broken = Atomic::<usize>::new(0);
-    let look = || {
+    let check = || {
         let bad = objects.iter().filter(|object| object.is_broken()).count();
         broken.add(bad, Relaxed);
     };
@@ -128,12 +129,12 @@ fn freed_under(domain: &Domain, n: usize, args: Args, flags: u32) -> Result<(usi
             stats.slab_frees
         }
     };
-    let counts = beside_reader(domain, &look, |reader| {
+    let counts = beside_reader(domain, &check, |reader| {
         for object in &objects {
-            // SAFETY: From this cache, given back once.
+            // SAFETY: Objects of this cache, each freed once.
             unsafe { cache.free_rcu(object.0) };
         }
-        wait_long();
+        wait_many_gps();
         let early = gone();
         reader.leave_in(0);
         cache.barrier();
@@ -142,15 +143,15 @@ fn freed_under(domain: &Domain, n: usize, args: Args, flags: u32) -> Result<(usi
     Ok((broken.load(Relaxed), counts))
 }
 
-/// Every kind of domain.
+/// Calls `f` with each kind of domain.
 fn each(mut f: impl FnMut(Kind, &Domain) -> Result) -> Result {
     Kind::ALL
         .into_iter()
         .try_for_each(|kind| f(kind, &Domain::new(kind)?))
 }
 
-/// Objects are replaced in all ways while readers of `domain` and of RCU look at them, those of
-/// `domain` for many milliseconds.
+/// Replaces objects in all contexts of tasks, beside readers of RCU and of `domain`, which stay for
+/// many milliseconds.
 fn storm(kind: Kind, domain: &Domain, capacity: u32) -> Result {
     let rounds = scaled(6000);
     let args = Args {
@@ -211,7 +212,7 @@ fn storm(kind: Kind, domain: &Domain, capacity: u32) -> Result {
 mod tests {
     use super::*;
 
-    /// A reader of the domain sleeps through many grace periods of RCU.
+    /// A reader of the domain sleeps through many RCU grace periods.
     #[test]
     fn waits_for_the_domain() -> Result {
         each(|_, domain| {
@@ -222,7 +223,7 @@ mod tests {
                 };
                 let (broken, counts) = freed_under(domain, n, args, 0)?;
                 check!(broken == 0 && counts == [0, n as u64]);
-                // What goes back to the slab does so after that as well.
+                // Objects that return to the slab wait for the domain as well.
                 let flags = if cfg!(CONFIG_SLUB_DEBUG) {
                     alloc::POISON
                 } else {
@@ -236,28 +237,28 @@ mod tests {
         })
     }
 
-    /// Readers of RCU are waited for as ever, whatever the domain does.
+    /// Readers of RCU are waited for, whatever the domain does.
     #[test]
     fn waits_for_rcu() -> Result {
         let _restore = params::no_drain()?;
         each(|_, domain| {
             for n in [5, 57, 300] {
-                under_readers(n, read_by(domain))?;
+                destruct_under_readers(n, read_by(domain))?;
             }
             Ok(())
         })
     }
 
-    /// The destruction of a cache waits for both; and the domain can be cleaned up at once.
+    /// The destruction of a cache waits for both; the domain can be cleaned up right after it.
     #[test]
     fn destroyed_under_a_reader() -> Result {
         each(|_, domain| {
             for n in [1, 60, 1000] {
                 let ctx = DtorContext::new();
-                let cache = nodes_with(c"rcu_ptr_srcu_end", &ctx, read_by(domain))?;
+                let cache = node_cache_with(c"rcu_ptr_srcu_end", &ctx, read_by(domain))?;
                 let (early, late) = beside_reader(domain, &|| (), |reader| {
                     free_some(&cache, &ctx, n)?;
-                    wait_long();
+                    wait_many_gps();
                     let early = ctx.destructed();
                     reader.leave_in(40);
                     drop(cache);
@@ -275,10 +276,10 @@ mod tests {
     fn without_a_sheaf() -> Result {
         each(|_, domain| {
             let ctx = DtorContext::new();
-            let cache = nodes_with(c"rcu_ptr_srcu_stray", &ctx, read_by(domain))?;
+            let cache = node_cache_with(c"rcu_ptr_srcu_stray", &ctx, read_by(domain))?;
             let early = beside_reader(domain, &|| (), |_| {
                 let freed = free_without_a_sheaf(&cache, &ctx, 300);
-                wait_long();
+                wait_many_gps();
                 freed.map(|()| ctx.destructed())
             })??;
             core::barrier();
@@ -289,9 +290,9 @@ mod tests {
         })
     }
 
-    /// They are linked where the user has said: a reader finds all other words as they were.
+    /// Objects without a sheaf are linked at `link_offset`: readers find all other words unchanged.
     #[test]
-    fn links_are_where_they_may_be() -> Result {
+    fn links_are_at_the_given_offset() -> Result {
         let domain = Domain::new(Kind::Plain)?;
         let args = Args {
             link_offset: 8,
@@ -307,11 +308,11 @@ mod tests {
         }
         let changed = domain.read(|| {
             fault::fail_alloc(1, u64::MAX);
-            // SAFETY: From this cache, the caller's.
+            // SAFETY: An object of this cache, owned by the caller.
             cpu::irqs_off(|| unsafe { cache.free_rcu_all(&held) });
             fault::fail_alloc(0, 0);
             let all = held.iter().flat_map(|&object| words(object));
-            // SAFETY: As above, and this task is a reader.
+            // SAFETY: Inside an object of this cache, and this task is a reader.
             all.filter(|&(i, word)| i != 1 && unsafe { word.add(i).read_volatile() } != i as u64)
                 .count()
         });
@@ -321,7 +322,7 @@ mod tests {
         Ok(())
     }
 
-    /// More sheaves than there are batches, all behind one reader, and then none.
+    /// More sheaves than there are batches wait for one reader, and then none.
     #[test]
     fn long_reader() -> Result {
         let domain = Domain::new(Kind::Plain)?;
@@ -330,7 +331,7 @@ mod tests {
             ..read_by(&domain)
         };
         let ctx = DtorContext::new();
-        let cache = nodes_with(c"rcu_ptr_srcu_long", &ctx, args)?;
+        let cache = node_cache_with(c"rcu_ptr_srcu_long", &ctx, args)?;
         let n = scaled(10_000);
         let early = beside_reader(&domain, &|| (), |_| {
             for _ in 0..n / 100 {
@@ -345,8 +346,8 @@ mod tests {
         Ok(())
     }
 
-    /// Memory of a cache that is typesafe for readers of RCU is so for those of the domain: what is
-    /// freed at once does not go back to the slab under them.
+    /// Memory of a cache with SLAB_TYPESAFE_BY_RCU is type-stable for readers of the domain, too:
+    /// objects that are freed without a grace period do not return to the slab under them.
     #[test]
     fn typesafe() -> Result {
         let _restore = params::quick_drain()?;
@@ -358,7 +359,7 @@ mod tests {
                 alloc::TYPESAFE,
             )?;
             let held = cache.hold_many(200)?;
-            // What was not allocated yet may go back.
+            // Objects that were not allocated may return to the slab.
             let stock = cache.stats().slab_allocs - held.len() as u64;
             let early = beside_reader(domain, &|| (), |_| {
                 held.into_iter().for_each(Held::free);
@@ -371,13 +372,14 @@ mod tests {
         })
     }
 
-    /// The barrier of a cache does not wait for another's readers, that of all caches does.
+    /// The barrier of a cache does not wait for readers of other caches; the barrier of all caches
+    /// does.
     #[test]
     fn others_are_not_waited_for() -> Result {
         let domain = Domain::new(Kind::Plain)?;
         let (other, own) = (DtorContext::new(), DtorContext::new());
-        let waits = nodes_with(c"rcu_ptr_srcu_other", &other, read_by(&domain))?;
-        let cache = nodes_with(c"rcu_ptr_srcu_own", &own, Args::default())?;
+        let waits = node_cache_with(c"rcu_ptr_srcu_other", &other, read_by(&domain))?;
+        let cache = node_cache_with(c"rcu_ptr_srcu_own", &own, Args::default())?;
         let mut seen = [(0, 0); 20];
         let result = beside_reader(&domain, &|| (), |reader| {
             for (i, seen) in seen.iter_mut().enumerate() {
@@ -396,7 +398,7 @@ mod tests {
         Ok(())
     }
 
-    /// The barrier of a cache takes about a grace period of each.
+    /// The barrier of a cache takes about a grace period of the domain and one of RCU.
     #[test]
     fn barrier_takes_a_grace_period() -> Result {
         const ROUNDS: usize = 9;
@@ -404,7 +406,7 @@ mod tests {
             let cache = SheafCache::new(c"rcu_ptr_srcu_cost", SIZE, read_by(domain))?;
             let mut times = [[0; ROUNDS]; 2];
             for i in 0..ROUNDS {
-                up_and_down(&cache, 100)?;
+                alloc_then_free(&cache, 100)?;
                 thread::sleep(1 + i as u32 % 3);
                 times[0][i] = time(|| cache.barrier());
                 times[1][i] = time(|| {

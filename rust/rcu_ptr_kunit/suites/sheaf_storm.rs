@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! All contexts at once on one cache with sheaves: tasks, softirqs, interrupts and NMIs of every
-//! CPU replace objects that readers look at; and an NMI at every instruction of the calls. Nothing
-//! is allocated twice or too early, nothing is lost.
+//! CPU replace objects, beside readers; and an NMI at every instruction of the functions. No object
+//! is allocated twice or too early, or lost.
 
 use super::sheaf_calls::sheaves;
 use crate::{
@@ -26,8 +26,8 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// A storm over a cache of `args` whose objects have a destructor: each use of one has its call,
-/// and none before its grace period. Returns the NMIs.
+/// Runs a storm on a cache with `args` and a destructor: it is called once for each use, and not
+/// before the grace period. Returns the number of NMIs.
 fn destructed_with(args: Args, rounds: usize) -> Result<u64> {
     let args = Args {
         dtor: DESTRUCTOR,
@@ -41,7 +41,7 @@ fn destructed_with(args: Args, rounds: usize) -> Result<u64> {
     Ok(nmis)
 }
 
-/// A storm of `rounds` of each task. Returns the NMIs.
+/// Runs a storm with `rounds` rounds of each task. Returns the number of NMIs.
 fn storm(cache: &SheafCache, table: &Table<'_>, rounds: usize) -> Result<u64> {
     cache.prefill(500)?;
     let interrupts = Atomic::<u64>::new(0);
@@ -94,14 +94,14 @@ fn storm(cache: &SheafCache, table: &Table<'_>, rounds: usize) -> Result<u64> {
          {interrupts} interrupts, {nmis} of them NMIs\n"
     ));
     check!(table.violations() == Violations::default());
-    // A look at an object for each that was replaced, and an NMI for a hundred: there are two looks
-    // and four NMIs at least, under the sanitizers too.
+    // At least one check per replaced object, and one NMI per hundred: usually there are two and
+    // four at least, under sanitizers too.
     check!(looks > replaced && nmis > replaced / 100 && interrupts > nmis);
     Ok(nmis)
 }
 
-/// An NMI at every instruction of the first `bytes` of a function, while this task calls all of
-/// them. The NMI does the same as the task. Returns at how many offsets NMIs came.
+/// Runs an NMI at every instruction of the first `bytes` of a function, while this task calls all
+/// functions; the NMI does the same. Returns the number of offsets with NMIs.
 fn sweep(function: usize, bytes: usize, capacity: u32) -> Result<usize> {
     let cache = SheafCache::new(c"rcu_ptr_sweep", SIZE, sheaves(capacity, 0))?;
     cache.prefill(100)?;
@@ -133,7 +133,7 @@ fn sweep(function: usize, bytes: usize, capacity: u32) -> Result<usize> {
     Ok(hit)
 }
 
-/// A storm over sheaves of `capacity`.
+/// Runs a storm on sheaves of `capacity`.
 fn plain(capacity: u32, rounds: usize) -> Result {
     let cache = SheafCache::new(c"rcu_ptr_storm", SIZE, sheaves(capacity, 16))?;
     let table = Table::new(&cache, 400)?;
@@ -149,7 +149,7 @@ mod tests {
         plain(0, scaled(30_000))
     }
 
-    /// The slow ways all the time.
+    /// Takes the slow paths all the time.
     #[test]
     fn small_sheaves() -> Result {
         [1, 2, 5]
@@ -165,9 +165,9 @@ mod tests {
         Ok(())
     }
 
-    /// As many NMIs as the storm of the engine has, or what comes in the time that there is:
-    /// objects with a destructor, every other time in a cache with an SRCU domain, in large sheaves
-    /// and in small ones.
+    /// As many NMIs as in the storm of the engine, or as many as come within a time limit: objects
+    /// with a destructor, every other time in a cache with an SRCU domain, in large and in small
+    /// sheaves.
     #[test]
     fn destructed_in_many_nmis() -> Result {
         let wanted = match (SLOW, kunit::is_short()) {
@@ -175,7 +175,7 @@ mod tests {
             (false, true) => 20_000,
             (true, _) => 1000,
         };
-        // A watchdog, for KUnit's own is at 300 s.
+        // A limit below that of KUnit, which is 300 s.
         let end = thread::now() + 180_000_000_000;
         let domain = Domain::new(srcu_domain::Kind::Plain)?;
         let (mut nmis, mut storms) = (0, 0);
@@ -198,7 +198,8 @@ mod tests {
         Ok(())
     }
 
-    /// Alloc, free and free_rcu, with sheaves of 1 (the slow way every time), 2 and 56.
+    /// Allocation, free and free_rcu with sheaves of 1 (the slow path every time), 2 and 56
+    /// objects.
     #[test]
     fn nmi_at_every_instruction() -> Result {
         skip_if!(
@@ -211,7 +212,7 @@ mod tests {
                 kernel::kunit::info(fmt!(
                     "rcu_ptr_sheaf_storm: NMIs at {hit} instructions, capacity {capacity}\n"
                 ));
-                // With a capacity of 1 free_rcu() goes on to its slow way after 7.
+                // With a capacity of 1 free_rcu() takes its slow path after 7 instructions.
                 check!(hit >= 7);
             }
         }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Every call from every tracepoint of the kernel: with locks of timers, workqueues, the scheduler,
-//! RCU and the allocators held, where a call that takes one of them, or wakes a task, does not
-//! return. And with a lock of the caller's own held.
+//! Every function, called from every tracepoint of the kernel: with locks of timers, workqueues,
+//! the scheduler, RCU and the allocators held, where a call that takes one of them, or wakes a
+//! task, deadlocks. And with a lock of the caller held.
 
 use crate::{
     bound,
@@ -32,10 +32,10 @@ use kernel::{
 /// Calls that one tracepoint makes in a run.
 const QUOTA: u64 = if SLOW { 12 } else { 64 };
 
-/// A call from a tracepoint in a call from a tracepoint, and no deeper.
+/// The nesting limit of calls from tracepoints in calls from tracepoints.
 const DEPTH: i32 = 2;
 
-/// Tracepoints that stand for their kind: a run in which one of them made no call shows nothing.
+/// Representative tracepoints: each has to make calls in a run.
 const KINDS: [&str; 15] = [
     "timer_start",
     "timer_cancel",
@@ -54,22 +54,22 @@ const KINDS: [&str; 15] = [
     "rcu_ptr_batch_end",
 ];
 
-/// What a CPU is in the middle of.
+/// Calls in progress on a CPU.
 struct Cpu {
     depth: Atomic<i32>,
-    /// The call, by its context; 0: none.
+    /// The context of the innermost call, encoded; 0: none.
     call: Atomic<i32>,
 }
 
-/// Calls, and what they led to.
+/// Makes calls from tracepoints, and checks their effects.
 struct Caller<'a> {
     pool: &'a Pool,
     table: &'a Table<'a>,
     cpus: KVec<Cpu>,
     calls: Atomic<usize>,
-    /// The engine has a lock, which rcu_ptr_kvfree() takes; or debug features have.
+    /// Whether rcu_ptr_kvfree() takes a lock, of the engine or of debug features.
     locks: bool,
-    /// Tasks that a call woke itself, with interrupts off, and with interrupts on.
+    /// Tasks that were woken by calls, with interrupts off and on.
     woke: [Atomic<u64>; 2],
 }
 
@@ -94,7 +94,7 @@ impl<'a> Caller<'a> {
         })
     }
 
-    /// Calls `f` as one of our calls: tasks that it wakes are counted. Preemption is off.
+    /// Calls `f`, and counts the tasks that it wakes. Preemption is off.
     fn watched(&self, f: impl FnOnce(Context)) {
         let context = cpu::context();
         let irqs_on = !cpu::irqs_are_off();
@@ -108,12 +108,12 @@ impl<'a> Caller<'a> {
         cpu.call.store(outer, Relaxed);
     }
 
-    /// One call after the other. `may_lock`: no lock that rcu_ptr_kvfree() may take is held.
+    /// Makes the next call. `may_lock`: no lock that rcu_ptr_kvfree() may take is held.
     fn call(&self, may_lock: bool) {
         self.watched(|context| self.call_in(context, may_lock));
     }
 
-    /// The control: whether a task that is woken in what is watched is counted.
+    /// The control: whether a wakeup in [`Self::watched()`] is counted.
     fn sees_a_wakeup(&self) -> bool {
         let seen = || self.woke[0].load(Relaxed);
         let before = seen();
@@ -136,8 +136,8 @@ impl<'a> Caller<'a> {
                     } else {
                         FreeFn::Nolock
                     };
-                    // SAFETY: Handed out once, with a field there; a caller that is refused still
-                    // has it.
+                    // SAFETY: Handed out once, with a field at `at`; still owned if the call
+                    // returns false.
                     unsafe {
                         if n % 5 != 2 || !core::try_kfree_nolock(object.start) {
                             free_fn.free(object.start, object.at);
@@ -150,7 +150,7 @@ impl<'a> Caller<'a> {
         }
     }
 
-    /// A task is woken: by a call of ours, or by an interrupt in it?
+    /// Counts a wakeup if a call causes it, and not an interrupt during the call.
     fn waking(&self) {
         let call = self
             .cpus
@@ -161,7 +161,7 @@ impl<'a> Caller<'a> {
         }
     }
 
-    /// What runs at a tracepoint.
+    /// The probe.
     fn at(&self, site: &Site) {
         cpu::preempt_off(|| {
             let name = site.name();
@@ -176,10 +176,11 @@ impl<'a> Caller<'a> {
             }
             site.acted.fetch_add(1, Relaxed);
             cpu.depth.add(1, Relaxed);
-            // Where it is a lock's own tracepoint that may be the engine's, held.
+            // At a tracepoint of a lock the lock may be that of the engine, and held.
             let is_lock = name.starts_with("lock_") || name.starts_with("contention_");
             let may_lock = !(is_lock && self.locks);
-            // These come with pi_lock or the lock of a run queue held, and are no part of any call.
+            // At these pi_lock or the lock of a run queue is held, and they are not hit within
+            // calls.
             if name.starts_with("sched_wak") || name == "sched_switch" {
                 cpu::raw_locked(|| self.call(may_lock));
             } else {
@@ -191,14 +192,15 @@ impl<'a> Caller<'a> {
 }
 
 impl Caller<'_> {
-    /// What came of a run: all is well, and the log says how much there was. `sites` are those of
-    /// the run, and how many of them acted.
+    /// Logs and checks the results of a run with the numbers of tracepoints and of those that made
+    /// calls.
     fn judge(&self, (sites, acted): (usize, usize)) -> Result {
         core::barrier();
         let (calls, queued) = (self.calls.load(Relaxed), self.pool.taken());
         let [irqs_off, irqs_on] = self.woke.each_ref().map(|n| n.load(Relaxed));
         pr_info!(
-            "{calls} calls from {acted} of {sites} tracepoints, {queued} objects queued; woke {irqs_off} tasks with interrupts off, \
+            "{calls} calls from {acted} of {sites} tracepoints, {queued} objects queued; woke \
+             {irqs_off} tasks with interrupts off, \
              {irqs_on} with interrupts on\n"
         );
         check!(self.pool.all_freed());
@@ -208,14 +210,14 @@ impl Caller<'_> {
     }
 }
 
-/// How many tracepoints there are, and how many of them made a call.
+/// Counts tracepoints, and those that made calls.
 fn count(sites: &[Site]) -> (usize, usize) {
     let acted = sites.iter().filter(|site| site.acted.load(Relaxed) > 0);
     (sites.len(), acted.count())
 }
 
-/// Everything that tracepoints tell of, on all CPUs.
-fn bustle(rounds: usize) -> Result {
+/// A workload on all CPUs that hits many tracepoints.
+fn workload(rounds: usize) -> Result {
     let nothing = || ();
     let body = |_cpu: i32| {
         for place in [Where::Hardirq, Where::Softirq] {
@@ -227,7 +229,7 @@ fn bustle(rounds: usize) -> Result {
                             unsafe { alloc::kvfree(object) };
                         }
                     }
-                    // Some wait for it.
+                    // Contends for the lock.
                     for _ in 0..50 {
                         cpu::raw_locked(::core::hint::spin_loop);
                     }
@@ -244,13 +246,13 @@ fn bustle(rounds: usize) -> Result {
     })?
 }
 
-/// The first object of a CPU comes from tracepoint `name`, and no other comes: it is freed all the
-/// same, with no barrier.
+/// The first object of a CPU is queued from tracepoint `name`, and no other follows: it is freed
+/// without a barrier.
 fn first_call(name: &'static str, free_fn: FreeFn) -> Result {
     let _restore = params::quick_drain()?;
     let pool = Pool::new(8)?;
     core::barrier();
-    // The monitors are idle when two intervals have brought nothing.
+    // Until the monitors are idle, two intervals later.
     thread::sleep(150);
     let freed = EventCounter::start(|c| c.freed.load(Relaxed))?;
     let body = |site: &Site| {
@@ -269,12 +271,13 @@ fn first_call(name: &'static str, free_fn: FreeFn) -> Result {
     Ok(())
 }
 
-/// The same with an object of a cache: it comes back to the slab.
+/// The first object of a cache is freed from tracepoint `name`, and no other follows: it returns to
+/// the slab.
 fn first_call_of_cache(name: &'static str, at_once: bool) -> Result {
     let _restore = params::quick_drain()?;
     let cache = SheafCache::new(c"rcu_ptr_first", SIZE, Args::default())?;
     let object = cache.alloc(false).ok_or(ENOMEM)?;
-    // The others of its sheaf are back, and the monitors idle.
+    // Until the other objects of its sheaf are back in the slab, and the monitors are idle.
     let back = |held: u64| {
         let n = cache.stats();
         n.slab_allocs == n.slab_frees + held
@@ -285,7 +288,7 @@ fn first_call_of_cache(name: &'static str, at_once: bool) -> Result {
         if site.acted.fetch_add(1, Relaxed) == 0 {
             let object = ::core::ptr::with_exposed_provenance_mut(start);
             if let Some(object) = ::core::ptr::NonNull::new(object) {
-                // SAFETY: From this cache, given back once.
+                // SAFETY: Objects of this cache, each freed once.
                 unsafe {
                     if at_once {
                         cache.free(object);
@@ -305,7 +308,7 @@ fn first_call_of_cache(name: &'static str, at_once: bool) -> Result {
     Ok(())
 }
 
-/// Why tests are skipped there.
+/// Skip reason.
 const CFI: &CStr = c"a probe for all tracepoints is of another type than theirs (CONFIG_CFI)";
 
 #[kunit_tests(rcu_ptr_tracepoints)]
@@ -315,7 +318,7 @@ mod tests {
     #[test]
     fn every_call_from_everywhere() -> Result {
         skip_if!(cfg!(CONFIG_CFI), CFI);
-        // So that many a call finds the monitor idle.
+        // So that many calls find the monitor idle.
         let _restore = params::quick_drain()?;
         let pool = Pool::new(scaled(60_000))?;
         let cache = SheafCache::new(c"rcu_ptr_traced", SIZE, Args::default())?;
@@ -323,14 +326,13 @@ mod tests {
         let table = Table::new(&cache, 50)?;
         let caller = Caller::new(&pool, &table)?;
         let body = |site: &Site| caller.at(site);
-        let (sites, silent, sees) =
-            tracepoints::with_probe(&|_| true, &body, |sites| -> Result<_> {
-                table.under_readers(|| bustle(if SLOW { 10 } else { 50 }))??;
-                let made_no_call = |name: &&str| tracepoints::acted(sites, name) == 0;
-                let silent = KINDS.into_iter().find(made_no_call);
-                Ok((count(sites), silent, caller.sees_a_wakeup()))
-            })
-            .inspect_err(|_| core::barrier())??;
+        let (sites, silent, sees) = tracepoints::with_probe(&|_| true, &body, |sites| -> Result<_> {
+            table.under_readers(|| workload(if SLOW { 10 } else { 50 }))??;
+            let made_no_call = |name: &&str| tracepoints::acted(sites, name) == 0;
+            let silent = KINDS.into_iter().find(made_no_call);
+            Ok((count(sites), silent, caller.sees_a_wakeup()))
+        })
+        .inspect_err(|_| core::barrier())??;
         caller.judge(sites)?;
         if let Some(name) = silent {
             pr_info!("{name} made no call\n");
@@ -339,8 +341,8 @@ mod tests {
         Ok(())
     }
 
-    /// Every call with a raw spinlock held, in tasks, softirqs and hard interrupts of all CPUs,
-    /// while tracepoints of the scheduler make calls with it held, too.
+    /// Every function with a raw spinlock held, in tasks, softirqs and hard interrupts of all CPUs,
+    /// and from tracepoints of the scheduler.
     #[test]
     fn every_call_under_a_lock() -> Result {
         const PLACES: [Where; 2] = [Where::Hardirq, Where::Softirq];
@@ -368,7 +370,7 @@ mod tests {
         let wanted = |name: &str| name.starts_with("sched_");
         let (sites, calls, sees) = tracepoints::with_probe(&wanted, &body, |sites| -> Result<_> {
             table.under_readers(|| thread::on_cpus(cpu::online(), &task, || ()))??;
-            // Threads sleep more often than that.
+            // Threads sleep more often than [`QUOTA`].
             let calls = ["sched_switch", "sched_waking", "sched_wakeup"]
                 .map(|name| tracepoints::acted(sites, name));
             Ok((count(sites), calls, caller.sees_a_wakeup()))
@@ -376,7 +378,7 @@ mod tests {
         .inspect_err(|_| core::barrier())??;
         caller.judge(sites)?;
         check!(sees && calls.iter().all(|&n| n >= QUOTA));
-        // Those of the tasks, and of these tracepoints.
+        // The calls of tasks, and of these tracepoints.
         let tasks = cpu::online().count() * PLACES.len() * rounds;
         check!(caller.calls.load(Relaxed) as u64 >= tasks as u64 + calls.iter().sum::<u64>());
         Ok(())

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Ten million objects (a million in the short form), and the memory is back where it was.
+//! Ten million objects (a million in the short form), without a leak.
 
 use crate::{
     free_fn::FreeFn,
@@ -25,10 +25,10 @@ fn objects() -> usize {
     }
 }
 
-/// Pages that the slabs may keep: 16,000 objects' worth.
+/// Pages that the slab may keep: enough for 16 000 objects.
 const SLACK: u64 = 256;
 
-/// Frees `count` objects on all CPUs. Returns how many it were.
+/// Frees `count` objects on all CPUs. Returns their number.
 fn free_many(count: usize) -> Result<usize> {
     let share = count.checked_div(cpu::online().count()).unwrap_or(0);
     let freed = Atomic::<usize>::new(0);
@@ -51,7 +51,7 @@ fn free_many(count: usize) -> Result<usize> {
     Ok(freed.load(Relaxed))
 }
 
-/// Whether all pages came back.
+/// Whether all pages were returned.
 static BACK: Atomic<i32> = Atomic::new(0);
 
 #[kunit_tests(rcu_ptr_volume)]
@@ -87,7 +87,7 @@ mod tests {
         Ok(())
     }
 
-    /// What the case before has found of the pages.
+    /// The result of the previous case for pages.
     #[test]
     fn pages_are_back() -> Result {
         skip_if!(SLOW, c"sanitizers keep memory of their own");
