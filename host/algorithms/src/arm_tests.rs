@@ -241,7 +241,7 @@ proptest! {
 /// One irq_work is queued for any number of objects, until it runs; one for now in addition to a
 /// lazy one.
 #[test]
-fn kicks_once() {
+fn one_irq_work_is_queued() {
     let mut arming = Arming::new();
     assert_eq!(arming.kick(Kick::No), Kick::No);
     assert_eq!(arming.kick(Kick::Lazy), Kick::Lazy);
@@ -254,7 +254,7 @@ fn kicks_once() {
 
 /// The timer is set only if the monitor has to run, or to run sooner.
 #[test]
-fn sets_the_timer_where_it_is_late() {
+fn timer_is_set_only_if_needed() {
     let cpu = Cpu::new(Vec::new());
     let set_for = |queued| {
         cpu.queued.set(queued);
@@ -281,9 +281,9 @@ fn sets_the_timer_where_it_is_late() {
     assert_eq!(set_for(FAST), Some(1));
 }
 
-/// can_be_late() is true exactly if is_late() may be, for some number of queued objects.
+/// needs_check() is true exactly if needs_arming() is for some monitor, and an irq_work is needed.
 #[test]
-fn can_be_late_where_it_may_be() {
+fn needs_check_before_needs_arming() {
     let monitors = [Monitor::Idle, Monitor::Slow, Monitor::Fast];
     for (armed, queued) in [0, 1, FAST].into_iter().enumerate() {
         let cpu = Cpu::new(Vec::new());

@@ -132,8 +132,8 @@ proptest! {
         let mut slots: Vec<*mut u8> =
             words.iter().map(|&word| std::ptr::without_provenance_mut(word)).collect();
         let mut calls = Vec::new();
-        let mut objects: Vec<usize> =
-            split_calls(&mut slots, |call| calls.push(call.entry())).iter().map(|p| p.addr()).collect();
+        let objects = split_calls(&mut slots, |call| calls.push(call.entry()));
+        let mut objects: Vec<usize> = objects.iter().map(|p| p.addr()).collect();
         objects.sort_unstable();
         let is_call = |word: &usize| Call::from_entry(*word).is_some();
         prop_assert!(calls.iter().eq(words.iter().filter(|w| is_call(w))));

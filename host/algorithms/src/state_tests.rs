@@ -507,7 +507,7 @@ fn since_the_first() {
 /// The monitor is needed as soon as there is an object, and fast for a full block; the irq_work is
 /// queued if the monitor is late, or a refill is needed and can start.
 #[test]
-fn kicks_where_it_has_to() {
+fn irq_work_is_queued_if_needed() {
     let mut state = online(0);
     assert_eq!(State::<Model>::FAST, 4, "pointers that fit");
     assert_eq!(state.wanted_monitor(), Monitor::Idle);
