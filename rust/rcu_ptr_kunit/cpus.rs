@@ -48,8 +48,17 @@ pub(crate) fn spin(nsecs: i64, done: impl Fn() -> bool) -> bool {
     true
 }
 
-/// Calls `turn` again and again, in a thread on each of `cpus`, until `f` has returned. `turn` gets
-/// its CPU and the number of calls before.
+/// Calls `f` with each of `turns`, and reschedules now and then.
+pub(crate) fn repeat(turns: impl Iterator<Item = usize>, mut f: impl FnMut(usize)) {
+    for i in turns {
+        f(i);
+        if i % 64 == 63 {
+            thread::still_alive();
+        }
+    }
+}
+
+/// Calls `turn` again and again, in a thread on each of `cpus`, until `f` has returned. `turn` gets its CPU and the number of calls before.
 pub(crate) fn meanwhile<R>(
     cpus: impl Iterator<Item = i32>,
     turn: &(dyn Fn(i32, usize) + Sync),
@@ -57,12 +66,8 @@ pub(crate) fn meanwhile<R>(
 ) -> Result<R> {
     let stop = Atomic::<i32>::new(0);
     let body = |cpu: i32| {
-        for i in (0..).take_while(|_| stop.load(Relaxed) == 0) {
-            turn(cpu, i);
-            if i % 64 == 63 {
-                thread::still_alive();
-            }
-        }
+        let turns = (0..).take_while(|_| stop.load(Relaxed) == 0);
+        repeat(turns, |i| turn(cpu, i));
     };
     thread::on_cpus(cpus, &body, || {
         let ret = f();

@@ -89,7 +89,7 @@ mod memory;
 mod owner;
 mod params;
 mod pool;
-#[allow(dead_code)]
+#[allow(dead_code, reason = "nmi_sweep uses the rest")]
 mod provoke;
 mod reader;
 #[cfg(RCU_PTR_RUNNER)]
@@ -100,7 +100,7 @@ mod suites;
 mod suites {
     include!(env!("RCU_PTR_SUITES"));
 }
-#[allow(dead_code)]
+#[allow(dead_code, reason = "nmi_sweep uses the rest")]
 mod storm;
 mod table;
 

@@ -6,6 +6,7 @@
 use super::sheaf_calls::stats_match;
 use crate::{
     check::CHECKED_OR_ZEROED,
+    cpus,
     rcu_ptr::{self, Cache, CacheBox, CacheLimits, CacheSlot, CacheTable, UniqueCacheBox},
     scaled, storm,
     sys::{
@@ -291,7 +292,7 @@ mod tests {
         let slots: [_; 16] = ::core::array::from_fn(|_| CacheSlot::new(&cache));
         let lost = Atomic::<u64>::new(0);
         let body = |cpu: i32| {
-            for i in 0..scaled(4000) {
+            cpus::repeat(0..scaled(4000), |i| {
                 let slot = &slots[i % 16];
                 match cache.alloc(Entry::new(i as u64 | (cpu as u64) << 32), GFP_KERNEL) {
                     Ok(new) => {
@@ -300,10 +301,7 @@ mod tests {
                     }
                     Err(_) => lost.add(1, Relaxed),
                 }
-                if i % 64 == 0 {
-                    thread::still_alive();
-                }
-            }
+            });
         };
         thread::on_cpus(cpu::online(), &body, || ())?;
         check!(lost.load(Relaxed) == 0);
@@ -370,17 +368,14 @@ mod tests {
         };
         let task = |cpu: i32| {
             let _ = timer::every(Where::Hardirq, 150_000, &nolock, || {
-                for i in 0..rounds {
+                cpus::repeat(0..rounds, |i| {
                     let entry = Entry::new((i as u64) << 8 | cpu as u64);
                     match i % 3 {
                         0 => act(table.cache().alloc(entry, GFP_KERNEL).ok()),
                         1 => act(table.cache().alloc(entry, GFP_ATOMIC).ok()),
                         _ => cpu::irqs_off(|| act(table.cache().alloc_nolock(entry).ok())),
                     }
-                    if i % 64 == 0 {
-                        thread::still_alive();
-                    }
-                }
+                });
             });
         };
         storm::during(nmi_source, &nmi, None, || {

@@ -5,6 +5,7 @@
 //! caches do. Objects are reused at once.
 
 use crate::{
+    cpus,
     held::Held,
     provoke::expect_warning,
     scaled,
@@ -199,17 +200,14 @@ mod tests {
             let cache = SheafCache::with_flags(c"rcu_ptr_ctor", SIZE, constructed(), flags)?;
             let map = Map::new(&cache);
             let body = |cpu: i32| {
-                for i in 0..scaled(30_000) as u32 {
-                    let key = i.wrapping_mul(7) + cpu as u32 * 3;
+                cpus::repeat(0..scaled(30_000), |i| {
+                    let key = i as u32 * 7 + cpu as u32 * 3;
                     map.insert(key % 64, i % 3 == 0);
                     for other in 0..4 {
                         map.lookup((key + other * 16) % 64);
                     }
                     cpu::irqs_off(|| map.insert((key + 5) % 64, true));
-                    if i % 64 == 0 {
-                        thread::still_alive();
-                    }
-                }
+                });
             };
             thread::on_cpus(cpu::online(), &body, || ())?;
             map.clear();

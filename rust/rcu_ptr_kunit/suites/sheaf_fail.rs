@@ -299,15 +299,12 @@ mod tests {
             table.check(n as usize);
         };
         let task = |cpu: i32| {
-            for i in 0..scaled(10_000) {
+            cpus::repeat(0..scaled(10_000), |i| {
                 let i = i * 13 + cpu as usize * 31;
                 table.replace(i, [Alloc::Sleep, Alloc::Atomic][i % 2]);
                 table.alloc_and_free(Alloc::Sleep);
                 table.check(i + 3);
-                if i % 64 == 0 {
-                    thread::still_alive();
-                }
-            }
+            });
         };
         let result = table.under_readers(|| {
             storm::during(nmi_source, &nmi, None, || {

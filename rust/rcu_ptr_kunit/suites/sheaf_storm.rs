@@ -6,7 +6,7 @@
 
 use super::sheaf_calls::sheaves;
 use crate::{
-    scaled, storm,
+    cpus, scaled, storm,
     sys::{
         cache::{self, Args, SheafCache},
         core,
@@ -58,7 +58,7 @@ fn storm(cache: &SheafCache, table: &Table<'_>, rounds: usize) -> Result<u64> {
     let task = |cpu: i32| {
         let _ = timer::every(Where::Hardirq, 150_000, &interrupt, || {
             let _ = timer::every(Where::Softirq, 230_000, &interrupt, || {
-                for i in 0..rounds {
+                cpus::repeat(0..rounds, |i| {
                     let i = i * 13 + cpu as usize * 97;
                     match i % 4 {
                         0 => table.replace(i, Alloc::Sleep),
@@ -68,10 +68,7 @@ fn storm(cache: &SheafCache, table: &Table<'_>, rounds: usize) -> Result<u64> {
                     }
                     table.check(i + 5);
                     table.alloc_and_free(Alloc::Sleep);
-                    if i % 64 == 0 {
-                        thread::still_alive();
-                    }
-                }
+                });
             });
         });
     };
