@@ -326,13 +326,14 @@ mod tests {
         let table = Table::new(&cache, 50)?;
         let caller = Caller::new(&pool, &table)?;
         let body = |site: &Site| caller.at(site);
-        let (sites, silent, sees) = tracepoints::with_probe(&|_| true, &body, |sites| -> Result<_> {
-            table.under_readers(|| workload(if SLOW { 10 } else { 50 }))??;
-            let made_no_call = |name: &&str| tracepoints::acted(sites, name) == 0;
-            let silent = KINDS.into_iter().find(made_no_call);
-            Ok((count(sites), silent, caller.sees_a_wakeup()))
-        })
-        .inspect_err(|_| core::barrier())??;
+        let (sites, silent, sees) =
+            tracepoints::with_probe(&|_| true, &body, |sites| -> Result<_> {
+                table.under_readers(|| workload(if SLOW { 10 } else { 50 }))??;
+                let made_no_call = |name: &&str| tracepoints::acted(sites, name) == 0;
+                let silent = KINDS.into_iter().find(made_no_call);
+                Ok((count(sites), silent, caller.sees_a_wakeup()))
+            })
+            .inspect_err(|_| core::barrier())??;
         caller.judge(sites)?;
         if let Some(name) = silent {
             pr_info!("{name} made no call\n");
