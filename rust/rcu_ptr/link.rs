@@ -34,7 +34,8 @@ const OFFSET_BITS: u32 = (MAX_OFFSET / LINK_ALIGN).trailing_zeros();
 /// (`TAG_BITS` == 0) or up to a tag in the topmost `TAG_BITS` bits.
 ///
 /// Bit `VA_BITS` itself, which is always set, is kept: so no address packs to 0, which means that
-/// there is no next link.
+/// there is no next link. It is the sign bit of a packed address: sign extension sets the bits
+/// above it, and 0 stays 0.
 pub(crate) struct PackedLink<const VA_BITS: u32, const TAG_BITS: u32>;
 
 impl<const VA_BITS: u32, const TAG_BITS: u32> PackedLink<VA_BITS, TAG_BITS> {
@@ -46,12 +47,13 @@ impl<const VA_BITS: u32, const TAG_BITS: u32> PackedLink<VA_BITS, TAG_BITS> {
          link: use fewer address bits (CONFIG_ARM64_VA_BITS_48) or no KASAN tags"
     );
 
-    const ADDR_MASK: u64 = (1 << Self::ADDR_BITS) - 1;
+    /// The bits of a word above those of the address.
+    const ABOVE: u32 = u64::BITS - OFFSET_BITS - Self::ADDR_BITS;
+    /// From an address to one whose topmost bit that is kept is the sign of a word.
+    const UP: u32 = Self::ABOVE + OFFSET_BITS - ALIGN_BITS;
     const OFFSET_MASK: u64 = (1 << OFFSET_BITS) - 1;
     /// Set in the word of a callback.
     const CALL: u64 = 1 << (OFFSET_BITS + Self::ADDR_BITS);
-    /// The address bits that are always set.
-    const ONES: u64 = (u64::MAX << VA_BITS) & (u64::MAX >> TAG_BITS);
     /// The topmost `TAG_BITS` bits.
     const TAG_MASK: u64 = !(u64::MAX >> TAG_BITS);
 
@@ -61,8 +63,7 @@ impl<const VA_BITS: u32, const TAG_BITS: u32> PackedLink<VA_BITS, TAG_BITS> {
     pub(crate) const fn pack(next: u64, offset: usize) -> u64 {
         let () = Self::FITS;
         let offset = (offset as u64) >> ALIGN_BITS;
-        let addr = (next >> ALIGN_BITS) & Self::ADDR_MASK;
-        (next & Self::TAG_MASK) | (addr << OFFSET_BITS) | offset
+        (next & Self::TAG_MASK) | (next << Self::UP >> Self::ABOVE) | offset
     }
 
     /// The word of a callback with these tags, a number below 512.
@@ -84,11 +85,9 @@ impl<const VA_BITS: u32, const TAG_BITS: u32> PackedLink<VA_BITS, TAG_BITS> {
     #[inline]
     pub(crate) const fn next(word: u64) -> u64 {
         let () = Self::FITS;
-        let addr = (word >> OFFSET_BITS) & Self::ADDR_MASK;
-        if addr == 0 {
-            return 0;
-        }
-        (word & Self::TAG_MASK) | Self::ONES | (addr << ALIGN_BITS)
+        // An arithmetic shift, which extends the sign.
+        let addr = ((word << Self::ABOVE) as i64 >> Self::UP) as u64 & !(LINK_ALIGN as u64 - 1);
+        (word & Self::TAG_MASK) | (addr & !Self::TAG_MASK)
     }
 
     /// The offset of the field in its object.
