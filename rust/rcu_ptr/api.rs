@@ -26,7 +26,6 @@ use crate::{
     },
 };
 use core::ptr::NonNull;
-use kernel::prelude::*;
 
 /// Calls a function of the active engine: a static branch, no indirect call.
 macro_rules! engine {
@@ -68,12 +67,27 @@ fn misuse_of(object: NonNull<u8>, field: NonNull<u8>) -> Misuse {
     }
 }
 
-#[inline]
-fn check(object: NonNull<u8>, field: NonNull<u8>) -> Result<(), Misuse> {
-    if is_sound(object.as_ptr(), field.as_ptr()) {
-        Ok(())
-    } else {
-        Err(misuse_of(object, field))
+/// Returns the object and its field, or `None` if they are NULL or misused: then nothing is left to
+/// do.
+///
+/// NULL is not sound either, so it needs no test of its own where nothing is wrong.
+#[inline(always)]
+fn check(ptr: *mut u8, field: *mut u8, caller: usize) -> Option<(NonNull<u8>, NonNull<u8>)> {
+    if is_sound(ptr, field) {
+        // SAFETY: A kernel address, and one less than `MAX_OFFSET` above it, in an object that
+        // begins there.
+        return Some(unsafe { (NonNull::new_unchecked(ptr), NonNull::new_unchecked(field)) });
+    }
+    report_unsound(ptr, field, caller);
+    None
+}
+
+/// Reports what [`check()`] rejected.
+#[cold]
+fn report_unsound(ptr: *mut u8, field: *mut u8, caller: usize) {
+    // The macros skip NULL; a direct call with it is ignored as well.
+    if let (Some(object), Some(field)) = (NonNull::new(ptr), NonNull::new(field)) {
+        report_misuse(misuse_of(object, field), object, field, caller);
     }
 }
 
@@ -88,12 +102,12 @@ fn report_misuse(what: Misuse, object: NonNull<u8>, field: NonNull<u8>, caller: 
 ///
 /// # Safety
 ///
-/// `object` is live and the caller's to free; `field` lies in it, 8 bytes long.
+/// `ptr` is NULL, or live and the caller's to free; `field` lies in the object, 8 bytes long.
 #[inline(always)]
-pub(crate) unsafe fn kvfree(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
-    if let Err(what) = check(object, field) {
-        return report_misuse(what, object, field, caller);
-    }
+pub(crate) unsafe fn kvfree(ptr: *mut u8, field: *mut u8, caller: usize) {
+    let Some((object, field)) = check(ptr, field, caller) else {
+        return;
+    };
     if !debug::queue(object) {
         return report_misuse(Misuse::Double, object, field, caller);
     }
@@ -107,10 +121,10 @@ pub(crate) unsafe fn kvfree(object: NonNull<u8>, field: NonNull<u8>, caller: usi
 ///
 /// As for [`kvfree()`].
 #[inline(always)]
-pub(crate) unsafe fn kfree_nolock(object: NonNull<u8>, field: NonNull<u8>, caller: usize) {
-    if let Err(what) = check(object, field) {
-        return report_misuse(what, object, field, caller);
-    }
+pub(crate) unsafe fn kfree_nolock(ptr: *mut u8, field: *mut u8, caller: usize) {
+    let Some((object, field)) = check(ptr, field, caller) else {
+        return;
+    };
     // debugobjects can't be called in NMI: a worker of the engine registers the object.
     // SAFETY: By the safety requirements of this function, and checked above.
     unsafe { engine!(queue_nolock(object, field, caller)) };
@@ -120,13 +134,12 @@ pub(crate) unsafe fn kfree_nolock(object: NonNull<u8>, field: NonNull<u8>, calle
 ///
 /// # Safety
 ///
-/// `object` is live, and the caller's to free.
+/// `ptr` is NULL, or live and the caller's to free.
 #[inline(always)]
-pub(crate) unsafe fn try_kfree_nolock(object: NonNull<u8>, caller: usize) -> bool {
-    if let Err(what) = check(object, object) {
-        report_misuse(what, object, object, caller);
+pub(crate) unsafe fn try_kfree_nolock(ptr: *mut u8, caller: usize) -> bool {
+    let Some((object, _)) = check(ptr, ptr, caller) else {
         return true;
-    }
+    };
     // SAFETY: By the safety requirements of this function, and checked above.
     unsafe { engine!(try_queue_nolock(object, caller)) }
 }
@@ -137,11 +150,14 @@ pub(crate) unsafe fn try_kfree_nolock(object: NonNull<u8>, caller: usize) -> boo
 ///
 /// As for [`try_kfree_nolock()`].
 #[inline(always)]
-pub(crate) unsafe fn kvfree_mightsleep(object: NonNull<u8>, caller: usize) {
-    gp::might_sleep();
-    if let Err(what) = check(object, object) {
-        return report_misuse(what, object, object, caller);
+pub(crate) unsafe fn kvfree_mightsleep(ptr: *mut u8, caller: usize) {
+    if ptr.is_null() {
+        return;
     }
+    gp::might_sleep();
+    let Some((object, _)) = check(ptr, ptr, caller) else {
+        return;
+    };
     if !debug::queue(object) {
         return report_misuse(Misuse::Double, object, object, caller);
     }

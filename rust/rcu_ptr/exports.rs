@@ -206,36 +206,29 @@ extern "C" fn __rcu_ptr_kfree_nolock_for(field: *mut c_void, ptr: *mut c_void, c
 /// `rcu_ptr_kvfree()`.
 #[no_mangle]
 extern "C" fn rcu_ptr_rs_kvfree(field: *mut c_void, ptr: *mut c_void, caller: c_ulong) {
-    // The macro skips NULL; a direct call with it is ignored as well.
-    if let (Some(field), Some(object)) = (NonNull::new(field.cast()), NonNull::new(ptr.cast())) {
-        // SAFETY: The contract of this function.
-        unsafe { api::kvfree(object, field, caller) };
-    }
+    // SAFETY: The contract of this function.
+    unsafe { api::kvfree(ptr.cast(), field.cast(), caller) };
 }
 
 /// `rcu_ptr_kfree_nolock()`.
 #[no_mangle]
 extern "C" fn rcu_ptr_rs_kfree_nolock(field: *mut c_void, ptr: *mut c_void, caller: c_ulong) {
-    if let (Some(field), Some(object)) = (NonNull::new(field.cast()), NonNull::new(ptr.cast())) {
-        // SAFETY: The contract of this function.
-        unsafe { api::kfree_nolock(object, field, caller) };
-    }
+    // SAFETY: The contract of this function.
+    unsafe { api::kfree_nolock(ptr.cast(), field.cast(), caller) };
 }
 
 /// `rcu_ptr_try_kfree_nolock()`.
 #[no_mangle]
 extern "C" fn rcu_ptr_rs_try_kfree_nolock(ptr: *mut c_void, caller: c_ulong) -> bool {
     // SAFETY: The contract of this function.
-    NonNull::new(ptr.cast()).is_none_or(|object| unsafe { api::try_kfree_nolock(object, caller) })
+    unsafe { api::try_kfree_nolock(ptr.cast(), caller) }
 }
 
 /// `rcu_ptr_kvfree_mightsleep()`.
 #[no_mangle]
 extern "C" fn rcu_ptr_rs_kvfree_mightsleep(ptr: *mut c_void, caller: c_ulong) {
-    if let Some(object) = NonNull::new(ptr.cast()) {
-        // SAFETY: The contract of this function.
-        unsafe { api::kvfree_mightsleep(object, caller) };
-    }
+    // SAFETY: The contract of this function.
+    unsafe { api::kvfree_mightsleep(ptr.cast(), caller) };
 }
 
 /// `rcu_ptr_call()`, or `rcu_ptr_call_sleepable()` if `sleeps`.

@@ -100,6 +100,12 @@ impl VmallocArea {
         }
     }
 
+    /// All addresses: every object counts as one of the area.
+    pub(crate) const ALL: Self = Self {
+        start: 0,
+        bytes: usize::MAX,
+    };
+
     /// Whether all of `ptrs` lie below.
     #[inline]
     pub(crate) fn is_above(self, ptrs: &[*mut u8]) -> bool {
@@ -113,7 +119,7 @@ impl VmallocArea {
     #[inline(always)]
     pub(crate) fn contains(self, ptr: *mut u8) -> bool {
         if cfg!(any(CONFIG_KASAN_SW_TAGS, CONFIG_KASAN_HW_TAGS)) {
-            return NonNull::new(ptr).is_some_and(is_vmalloc);
+            return self.bytes == usize::MAX || NonNull::new(ptr).is_some_and(is_vmalloc);
         }
         (ptr as usize).wrapping_sub(self.start) < self.bytes
     }

@@ -18,7 +18,7 @@ void rcu_ptr_shim_raw_lock(raw_spinlock_t *lock)
 	raw_spin_lock(lock);
 }
 
-bool rcu_ptr_shim_raw_trylock(raw_spinlock_t *lock)
+int rcu_ptr_shim_raw_trylock(raw_spinlock_t *lock)
 {
 	return raw_spin_trylock(lock);
 }

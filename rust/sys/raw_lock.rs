@@ -34,7 +34,7 @@ unsafe impl Backend for RawSpin {
     #[inline]
     unsafe fn try_lock(ptr: *mut Self::State) -> Option<()> {
         // SAFETY: By the safety requirements of this function `ptr` was initialised.
-        unsafe { sys::rcu_ptr_shim_raw_trylock(ptr) }.then_some(())
+        (unsafe { sys::rcu_ptr_shim_raw_trylock(ptr) } != 0).then_some(())
     }
 
     #[inline]

@@ -304,7 +304,7 @@ impl World {
                     let again = match before {
                         Push::Block => self.state.push_bulk(channel, linked.entry()),
                         // SAFETY: The field lies in the object, the head is one.
-                        _ => unsafe { self.state.push_list(linked) },
+                        _ => unsafe { self.state.push_list(linked, None) },
                     };
                     assert_eq!(again, Push::Twice);
                 }

@@ -265,10 +265,13 @@ fn free_list(
         krcp.with_locked(|state| state.stats[Counter::Leaked] += list.len() as u64);
         return 0;
     }
-    let area = VmallocArea::get();
-    // kfree_bulk() writes to the objects before the slab checks them: one that was freed before
-    // would corrupt others.
-    let is_checked = slab::checks().objects;
+    // What is freed one by one: all of it if the slab checks objects. kfree_bulk() writes to them
+    // before the slab checks them: one that was freed before would corrupt others.
+    let singly = if slab::checks().objects {
+        VmallocArea::ALL
+    } else {
+        VmallocArea::get()
+    };
     let mut freed = 0;
     let mut found = FoundCallbacks::new();
     let mut bulk = [ptr::null_mut(); RESCHED_EVERY];
@@ -281,7 +284,7 @@ fn free_list(
                         let object = object.as_ptr();
                         freed += 1;
                         debug::unqueue(object);
-                        if is_checked || area.contains(object) {
+                        if singly.contains(object) {
                             // SAFETY: Objects of the list are live and owned by it (the contract of
                             // `queue()`), and kvfree() accepts them; their grace period has ended,
                             // so no reader has them. `pop()` has read the link.

@@ -91,8 +91,12 @@ impl Engine for Rfc {
         };
         if let Some(mut state) = locked {
             // SAFETY: By the safety requirements of this function.
-            let pushed = unsafe { state.push_list(Linked::Object { object, field }) };
-            state.stats[Counter::QueuedNolock] += u64::from(pushed == Push::List);
+            let pushed = unsafe {
+                state.push_list(
+                    Linked::Object { object, field },
+                    Some(Counter::QueuedNolock),
+                )
+            };
             let kick = state.kick(Kick::No);
             drop(state);
             krcp.queue_irq_work(kick, &irqs);

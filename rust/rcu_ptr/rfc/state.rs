@@ -224,7 +224,7 @@ impl<P: Platform> State<P> {
     pub(crate) unsafe fn push(&mut self, channel: Channel, linked: Linked) -> Push {
         match self.push_bulk(channel, linked.entry()) {
             // SAFETY: By the safety requirements of this function.
-            Push::NoRoom => unsafe { self.push_list(linked) },
+            Push::NoRoom => unsafe { self.push_list(linked, None) },
             pushed => pushed,
         }
     }
@@ -253,12 +253,13 @@ impl<P: Platform> State<P> {
         self.queued.bnodes[channel as usize].push(bnode);
     }
 
-    /// Adds `linked` to the list.
+    /// Adds `linked` to the list, and 1 to `also`.
     ///
     /// # Safety
     ///
     /// As for [`ObjectList::push()`].
-    pub(crate) unsafe fn push_list(&mut self, linked: Linked) -> Push {
+    #[inline]
+    pub(crate) unsafe fn push_list(&mut self, linked: Linked, also: Option<Counter>) -> Push {
         if self.queued.list.is_empty() {
             self.queued.list_since = P::now();
         }
@@ -268,6 +269,9 @@ impl<P: Platform> State<P> {
         }
         self.queued.list_snap = Some(P::snapshot());
         self.stats[linked.counter()] += 1;
+        if let Some(counter) = also {
+            self.stats[counter] += 1;
+        }
         Push::List
     }
 

@@ -199,5 +199,5 @@ pub(crate) unsafe fn no_slot(cache: &Cache, object: NonNull<u8>, caller: usize, 
     cache.slab_frees.add(1, Relaxed);
     // SAFETY: A live object of a kmem_cache or of kmalloc_nolock(). `link` is its field for links
     // or lies behind the user's part: `Cache::create()` checks that.
-    unsafe { api::kfree_nolock(object, object.add(cache.link), caller) };
+    unsafe { api::kfree_nolock(object.as_ptr(), object.as_ptr().add(cache.link), caller) };
 }
