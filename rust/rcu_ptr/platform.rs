@@ -31,6 +31,12 @@ pub(crate) trait LocalWord: Copy {
     /// Stores `new` if the value is `old`. Returns the value before.
     fn cmpxchg(self, old: usize, new: usize) -> usize;
 
+    /// Whether the value is 0.
+    #[inline]
+    fn is_zero(self) -> bool {
+        self.load() == 0
+    }
+
     /// Stores `new`. Returns the old value.
     #[inline]
     fn xchg(self, new: usize) -> usize {

@@ -103,6 +103,11 @@ impl<const AT: usize> LocalWord for Mine<'_, AT> {
     }
 
     #[inline(always)]
+    fn is_zero(self) -> bool {
+        self.0.is_zero(&self.1)
+    }
+
+    #[inline(always)]
     fn fetch_add(self, n: usize) -> usize {
         self.0.fetch_add(n as u64, &self.1) as usize
     }

@@ -29,6 +29,13 @@ void rcu_ptr_shim_preempt_enable(void)
 	preempt_enable();
 }
 
+void *rcu_ptr_shim_resched(void *value)
+{
+	preempt_disable();
+	preempt_enable();
+	return value;
+}
+
 static inline int rcu_ptr_ctx(void)
 {
 	return in_nmi() ? RCU_PTR_CTX_NMI :

@@ -54,6 +54,14 @@ impl PreemptOff {
         Self(NotThreadSafe)
     }
 
+    /// Enables preemption and returns `value`. To be the last call of a function that needs no
+    /// stack: if a task has to be scheduled, this is a jump to a function that returns `value`, too.
+    #[inline(always)]
+    pub(crate) fn end_with(self, value: *mut u8) -> *mut u8 {
+        self.into_raw();
+        arch::preempt_enable_with(value)
+    }
+
     /// Leaves preemption disabled: for a call that can't carry the value, see
     /// [`PreemptOff::from_raw()`].
     #[inline(always)]
@@ -90,4 +98,12 @@ pub(super) fn resched() {
         sys::rcu_ptr_shim_preempt_disable();
         sys::rcu_ptr_shim_preempt_enable();
     }
+}
+
+/// [`resched()`], and returns `value`. In C, as the compiler would save `value` itself if it knew that.
+#[allow(dead_code)]
+#[inline(always)]
+pub(super) fn resched_with(value: *mut u8) -> *mut u8 {
+    // SAFETY: As above.
+    unsafe { sys::rcu_ptr_shim_resched(value.cast()) }.cast()
 }

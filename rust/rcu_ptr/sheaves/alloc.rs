@@ -41,7 +41,7 @@ pub(crate) fn alloc(cache: &Cache, gfp: u32) -> *mut u8 {
     let pin = PreemptOff::new();
     let here = Here::new(cache, &pin);
     match fastpath::alloc(here) {
-        Ok(object) => ptr::with_exposed_provenance_mut(object),
+        Ok(object) => pin.end_with(ptr::with_exposed_provenance_mut(object)),
         Err(Missed::Reuse) => again(cache, gfp, pin),
         Err(Missed::UsedUp) => slow(cache, gfp, pin),
     }
@@ -57,7 +57,7 @@ pub(crate) fn alloc_nolock(cache: &Cache) -> *mut u8 {
     let pin = PreemptOff::new();
     let here = Here::new(cache, &pin);
     match fastpath::alloc(here) {
-        Ok(object) => ptr::with_exposed_provenance_mut(object),
+        Ok(object) => pin.end_with(ptr::with_exposed_provenance_mut(object)),
         Err(Missed::Reuse) => again_nolock(cache, pin),
         Err(Missed::UsedUp) => slow_nolock(cache, pin),
     }

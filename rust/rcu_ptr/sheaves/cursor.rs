@@ -190,7 +190,7 @@ impl<W: LocalWord> LocalPtr<W> {
     /// Whether it holds a pointer, or is disabled ([`DISABLED`]).
     #[inline(always)]
     pub(crate) fn is_set(self) -> bool {
-        self.0.load() != 0
+        !self.0.is_zero()
     }
 
     /// Removes the pointer.
@@ -221,7 +221,7 @@ impl<W: LocalWord> LocalPtr<W> {
     /// Stores `value` if it is empty. Returns whether it did.
     #[inline(always)]
     pub(crate) fn put(self, value: usize) -> bool {
-        self.0.load() == 0 && self.0.cmpxchg(0, value) == 0
+        self.0.is_zero() && self.0.cmpxchg(0, value) == 0
     }
 }
 

@@ -72,6 +72,13 @@ pub(in super::super) fn preempt_enable() {
     };
 }
 
+/// `preempt_enable()`, and returns `value`.
+#[inline(always)]
+pub(in super::super) fn preempt_enable_with(value: *mut u8) -> *mut u8 {
+    preempt_enable();
+    value
+}
+
 /// What to add to a per-CPU pointer.
 #[inline(always)]
 pub(super) fn offset() -> usize {
@@ -98,6 +105,17 @@ fn mine<const AT: usize>(p: *mut u64) -> *mut u64 {
 pub(super) unsafe fn read<const AT: usize>(p: *mut u64) -> u64 {
     // SAFETY: By the safety requirements of this function.
     unsafe { mine::<AT>(p).read_volatile() }
+}
+
+/// Whether the word is 0.
+///
+/// # Safety
+///
+/// As for [`read()`].
+#[inline(always)]
+pub(super) unsafe fn is_zero<const AT: usize>(p: *mut u64) -> bool {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { read::<AT>(p) == 0 }
 }
 
 /// # Safety

@@ -90,6 +90,13 @@ impl<const AT: usize> ThisCpuPtr<AT> {
         unsafe { arch::read::<AT>(self.0) }
     }
 
+    /// Whether the word is 0: on x86_64 a comparison in memory.
+    #[inline(always)]
+    pub(crate) fn is_zero(self, _on: &impl OnCpu) -> bool {
+        // SAFETY: By the type invariants.
+        unsafe { arch::is_zero::<AT>(self.0) }
+    }
+
     /// Adds `n`, wrapping, and returns what was there before.
     #[inline(always)]
     pub(crate) fn fetch_add(self, n: u64, _on: &impl OnCpu) -> u64 {

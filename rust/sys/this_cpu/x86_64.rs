@@ -50,6 +50,31 @@ pub(in super::super) fn preempt_enable() {
     };
 }
 
+/// `preempt_enable()`, and returns `value`.
+#[inline(always)]
+pub(in super::super) fn preempt_enable_with(value: *mut u8) -> *mut u8 {
+    if !super::COUNTER_ALONE {
+        preempt_enable();
+        return value;
+    }
+    'resched: {
+        // SAFETY: As in `preempt_enable()`.
+        #[cfg(CONFIG_HAS_SEPARATE_PREEMPT_RESCHED_BITS)]
+        unsafe {
+            asm!("decq %gs:__preempt_count(%rip); je {resched}";
+                resched = label { break 'resched }, options(nostack))
+        };
+        // SAFETY: As above.
+        #[cfg(not(CONFIG_HAS_SEPARATE_PREEMPT_RESCHED_BITS))]
+        unsafe {
+            asm!("decl %gs:__preempt_count(%rip); je {resched}";
+                resched = label { break 'resched }, options(nostack))
+        };
+        return value;
+    }
+    super::super::preempt::resched_with(value)
+}
+
 /// What to add to a per-CPU pointer.
 #[inline(always)]
 pub(super) fn offset() -> usize {
@@ -74,6 +99,24 @@ pub(super) unsafe fn read<const AT: usize>(p: *mut u64) -> u64 {
             options(nostack, preserves_flags))
     };
     value
+}
+
+/// Whether the word is 0.
+///
+/// # Safety
+///
+/// As for [`read()`].
+#[inline(always)]
+pub(super) unsafe fn is_zero<const AT: usize>(p: *mut u64) -> bool {
+    'other: {
+        // SAFETY: By the safety requirements of this function.
+        unsafe {
+            asm!("cmpq $0, %gs:{at}({p}); jne {other}"; p = in(reg) p, at = const AT,
+                other = label { break 'other }, options(nostack))
+        };
+        return true;
+    }
+    false
 }
 
 /// # Safety
