@@ -135,8 +135,7 @@ const BOTH: &[Wanted] = &[
     all_but(5, "sheaves::batches::gp_over", PREEMPT),
     all_of("sheaves::reclaim::call"),
     all_but(160, "sheaves::reclaim::into_rest", FREED),
-    all_but(112, "sheaves::reclaim::keep_reusable", ZERO),
-    all_of("sheaves::reclaim::leave_for_worker"),
+    all_of("sheaves::reclaim::add_to_backlog"),
     all_but(12, "sheaves::reclaim::leave_closed", BARN),
     all_but(5, "sheaves::reclaim::put_chain", BARN),
     // The barrier.

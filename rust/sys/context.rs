@@ -12,35 +12,38 @@ use kernel::{bindings, types::NotThreadSafe};
 
 /// The context of the caller, apart from its own [`PreemptOff`].
 #[derive(Clone, Copy)]
-pub(crate) struct CallerContext {
-    /// Interrupts are enabled and this is not an NMI: the interrupted code of this CPU holds no
-    /// lock that is only taken with interrupts disabled.
-    pub(crate) may_lock: bool,
-    /// The caller was preemptible: it has not interrupted code that runs with preemption disabled.
-    pub(crate) preemptible: bool,
-}
+pub(crate) struct CallerContext(u32);
 
 impl CallerContext {
     /// The context of the caller.
     pub(crate) fn new(_once: &PreemptOff) -> Self {
+        Self::of_caller()
+    }
+
+    fn of_caller() -> Self {
         // SAFETY: No requirements.
-        let bits = unsafe { sys::rcu_ptr_shim_context() };
-        Self {
-            may_lock: bits & sys::rcu_ptr_context_RCU_PTR_CONTEXT_MAY_LOCK != 0,
-            preemptible: bits & sys::rcu_ptr_context_RCU_PTR_CONTEXT_PREEMPTIBLE != 0,
-        }
+        Self(unsafe { sys::rcu_ptr_shim_context() })
+    }
+
+    /// Interrupts are enabled and this is not an NMI: the interrupted code of this CPU holds no
+    /// lock that is only taken with interrupts disabled.
+    pub(crate) fn may_lock(self) -> bool {
+        self.0 & sys::rcu_ptr_context_RCU_PTR_CONTEXT_MAY_LOCK != 0
+    }
+
+    /// The caller was preemptible: it has not interrupted code that runs with preemption disabled.
+    pub(crate) fn preemptible(self) -> bool {
+        self.0 & sys::rcu_ptr_context_RCU_PTR_CONTEXT_PREEMPTIBLE != 0
     }
 }
 
-/// [`CallerContext::may_lock`] alone.
+/// [`CallerContext::may_lock()`] alone.
 ///
 /// # Context
 ///
 /// Any, NMI included; preemption disabled.
 pub(crate) fn may_lock() -> bool {
-    // SAFETY: No requirements.
-    let bits = unsafe { sys::rcu_ptr_shim_context() };
-    bits & sys::rcu_ptr_context_RCU_PTR_CONTEXT_MAY_LOCK != 0
+    CallerContext::of_caller().may_lock()
 }
 
 /// The current CPU.

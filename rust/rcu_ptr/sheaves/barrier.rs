@@ -36,6 +36,9 @@ use kernel::sync::atomic::{Acquire, Atomic, AtomicFlag, Full, Relaxed};
 /// Sequence number of the last barrier. All waiters of this file wait on its address.
 static BARRIER_SEQ: Atomic<u64> = Atomic::new(0);
 
+/// Tasks in [`wait_until()`]: most of the time there is none to wake.
+static WAITERS: Atomic<u32> = Atomic::new(0);
+
 /// Counts what waits for a grace period, by epoch: so a barrier depends neither on callbacks of
 /// others nor on sheaves that are closed meanwhile. Any context, NMI included.
 pub(super) struct Pending([Atomic<u32>; EPOCHS]);
@@ -76,8 +79,13 @@ pub(super) fn next_seq() -> u64 {
 /// # Context
 ///
 /// Softirq or task. What they wait for was changed with full ordering.
+#[inline]
 pub(super) fn wake() {
-    wait::wake(&BARRIER_SEQ);
+    // ORDERING: Follows the full barrier of the caller, which pairs with that of `wait_until()`:
+    // either this sees the waiter, or the waiter sees the change.
+    if WAITERS.load(Relaxed) > 0 {
+        wait::wake(&BARRIER_SEQ);
+    }
 }
 
 /// Waits until `done` returns `true`.
@@ -86,7 +94,10 @@ pub(super) fn wake() {
 ///
 /// May sleep; `done` may not.
 pub(super) fn wait_until(done: impl Fn() -> bool) {
+    // ORDERING: Full, before `done` is first called: see `wake()`.
+    WAITERS.fetch_add(1, Full);
     wait::until(&BARRIER_SEQ, &done);
+    WAITERS.fetch_sub(1, Relaxed);
 }
 
 /// Caches handled per interrupt.

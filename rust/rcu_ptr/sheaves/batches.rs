@@ -274,7 +274,8 @@ impl Cache {
         // SAFETY: By the safety requirements of this function.
         if !unsafe { Strays::has_end(list, self.link, gp::cond_resched) } {
             let counted = self.strays_pending.total();
-            self.lost_strays.store(true, Relaxed);
+            // ORDERING: Full, before the wakeup.
+            self.lost_strays.xchg(true, Full);
             barrier::wake();
             return debug::warn_endless(counted);
         }

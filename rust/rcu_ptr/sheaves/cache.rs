@@ -326,7 +326,7 @@ impl Barn {
         f: impl FnOnce(&mut Stock) -> R,
     ) -> Option<R> {
         let irqs = IrqsOff::save();
-        let guard: Option<RawGuard<'_, Stock>> = if ctx.may_lock {
+        let guard: Option<RawGuard<'_, Stock>> = if ctx.may_lock() {
             Some(self.stock.lock(&irqs))
         } else {
             self.stock.try_lock(&irqs)
@@ -628,9 +628,14 @@ impl Cache {
     /// Counts a sheaf of `cpu` that waits for a grace period. The stamp encodes the CPU and the
     /// epoch.
     pub(super) fn count(&self, cpu: i32) -> Stamp {
+        self.count_on(&self.pcs.of(cpu))
+    }
+
+    /// The same for the CPU of `pcs`.
+    pub(super) fn count_on(&self, pcs: &Pcs) -> Stamp {
         let epoch = self.epochs.current();
-        self.pcs.of(cpu).pending.count(epoch);
-        Stamp::of(cpu as u32 * EPOCHS as u32 + epoch as u32)
+        pcs.pending.count(epoch);
+        Stamp::of(pcs.cpu as u32 * EPOCHS as u32 + epoch as u32)
     }
 
     /// Counts a stray. Returns its epoch.
@@ -731,7 +736,7 @@ impl Cache {
             return self.sheaf_in(|| slab::kmalloc_nolock(SHEAF_BYTES));
         }
         // kmemleak would report what only memory of kmalloc_nolock() points to.
-        if cfg!(not(CONFIG_PREEMPT_RT)) && ctx.preemptible {
+        if cfg!(not(CONFIG_PREEMPT_RT)) && ctx.preemptible() {
             self.new_sheaf(slab::GFP_ATOMIC)
         } else {
             None

@@ -436,7 +436,7 @@ impl<'a> CacheCpu for HereCtx<'a> {
     }
 
     fn quiescent(self) -> Option<Quiescent> {
-        if !self.ctx.preemptible {
+        if !self.ctx.preemptible() {
             return None;
         }
         // SAFETY: The caller was preemptible, and preemption has been disabled since.
@@ -444,7 +444,7 @@ impl<'a> CacheCpu for HereCtx<'a> {
     }
 
     fn may_call_rcu(self) -> bool {
-        self.ctx.may_lock
+        self.ctx.may_lock()
     }
 
     fn start_grace_period(self, chain: SheafChain) {
@@ -452,7 +452,7 @@ impl<'a> CacheCpu for HereCtx<'a> {
     }
 
     fn count(self) -> Stamp {
-        self.here.cache.count(self.here.pcs().cpu)
+        self.here.cache.count_on(&self.here.pcs())
     }
 
     fn uncount(self, stamp: Stamp) {

@@ -32,7 +32,10 @@ use core::{
     cell::UnsafeCell,
     ptr::{self, with_exposed_provenance_mut, NonNull},
 };
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::{atomic::Full, barrier::smp_mb},
+};
 
 /// Maximum number of sheaves processed by one callback.
 const CALLBACK_SHEAVES: usize = 16;
@@ -128,17 +131,25 @@ impl Callback for SheafCallback {
 }
 
 /// Leaves `chain`, whose grace period is over, to the worker.
+#[inline]
 pub(super) fn leave_for_worker(cache: &Cache, node: usize, chain: SheafChain) {
     if !chain.is_empty() {
-        cache.barns[node].add_backlog(chain);
-        cache.queue_backlog();
+        add_to_backlog(cache, node, chain);
     }
+}
+
+#[inline(never)]
+fn add_to_backlog(cache: &Cache, node: usize, chain: SheafChain) {
+    cache.barns[node].add_backlog(chain);
+    cache.queue_backlog();
 }
 
 /// Leaves `chain`, which was closed before the call, to [`wait_until()`] after a grace period.
 pub(super) fn leave_closed(cache: &Cache, node: usize, chain: SheafChain) {
     cache.barns[node].add_polled(chain);
     // Wake waiters for these sheaves: they have to wait for a grace period now.
+    // ORDERING: What `wake()` asks for; the lock of the backlog is no full barrier.
+    smp_mb(Full);
     barrier::wake();
 }
 
@@ -153,12 +164,13 @@ pub(super) fn leave_closed(cache: &Cache, node: usize, chain: SheafChain) {
 ///
 /// As for [`Closed::into_rest()`](super::sheaf::Closed::into_rest()).
 unsafe fn into_rest(cache: &Cache, sheaf: Closed) -> Rest {
-    if let Some((objects, since)) = sheaf.waiting() {
+    let (waiting, was_freed) = (sheaf.waiting(), sheaf.holds_freed());
+    // SAFETY: By the safety requirements of this function.
+    let rest = unsafe { sheaf.into_rest() };
+    if let Some((objects, since)) = waiting {
         cache.delays.add(since.get(), objects);
     }
-    let was_freed = sheaf.holds_freed();
-    // SAFETY: By the safety requirements of this function.
-    let rest = without_doubles(cache, unsafe { sheaf.into_rest() });
+    let rest = without_doubles(cache, rest);
     if was_freed && cache.dtor.is_some() {
         if let Rest::Full(sheaf) = &rest {
             sheaf
@@ -391,16 +403,18 @@ fn without_doubles(cache: &Cache, rest: Rest) -> Rest {
 }
 
 /// Keeps the objects of a sheaf that may be allocated again, and frees the others to the slab.
+#[inline]
 fn keep_reusable(cache: &Cache, rest: Rest) -> Rest {
-    let Rest::Full(sheaf) = rest else {
-        return rest;
-    };
-    if cache.no_reuse {
-        return Rest::Empty(cache.flush(sheaf));
+    match rest {
+        Rest::Full(sheaf) if cache.no_reuse => Rest::Empty(cache.flush(sheaf)),
+        Rest::Full(sheaf) if cfg!(CONFIG_KFENCE) || cache.zero_on_reuse => keep_clean(cache, sheaf),
+        rest => rest,
     }
-    if cfg!(not(CONFIG_KFENCE)) && !cache.zero_on_reuse {
-        return Rest::Full(sheaf);
-    }
+}
+
+/// Zeroes the objects of `sheaf` if the kernel is to do so, and frees those of KFENCE to the slab.
+#[inline(never)]
+fn keep_clean(cache: &Cache, sheaf: FullSheaf) -> Rest {
     let mut kfence = [ptr::null_mut(); SLOTS];
     let mut len = 0;
     let rest = sheaf.retain(|object| {

@@ -39,8 +39,8 @@ pub(super) fn check_limits(cache: &Cache, node: usize) {
 /// As [`check_limits()`], after a call of `change` under the same lock of the barn.
 pub(super) fn check_limits_with(cache: &Cache, node: usize, change: impl FnOnce(&mut Stock)) {
     let more = cache.allowance();
-    let unused = cache.barns[node].with_reserve(|ring| ring.surplus()) > 0;
-    let (excess, may_idle) = cache.barns[node].with_locked(|stock| {
+    let barn = &cache.barns[node];
+    let (excess, may_idle) = barn.with_locked(|stock| {
         change(stock);
         stock.allow(more);
         (stock.excess(), stock.may_idle())
@@ -51,7 +51,10 @@ pub(super) fn check_limits_with(cache: &Cache, node: usize, change: impl FnOnce(
     }
     // ORDERING: Full pairs with the exchange of the reaper: either that sees the change, or this
     // sees that the reaper has run.
-    if (may_idle || unused) && !cache.reaping.load(Relaxed) && !cache.reaping.xchg(true, Full) {
+    if !cache.reaping.load(Relaxed)
+        && (may_idle || barn.with_reserve(|ring| ring.surplus()) > 0)
+        && !cache.reaping.xchg(true, Full)
+    {
         let interval = params::drain_jiffies();
         cache.reap_due.set(jiffies() as u64 + interval as u64);
         cache.reap.queue(wq, interval);
