@@ -16,7 +16,8 @@
 //!  suite.rs           the suite
 //! ```
 
-// The files of rust/sys that this module uses: docs/reading.md. `shared`: another one uses the rest.
+// The files of rust/sys that this module uses: docs/reading.md. `shared`: another one uses the
+// rest.
 #[path = "../sys"]
 mod sys {
     #[expect(dead_code, reason = "shared")]

@@ -5,7 +5,8 @@
 //! describes each `test=`; qemu/bench.py generates tables. Functions are called in tasks that may
 //! sleep, unless they say otherwise.
 
-// The files of rust/sys that this module uses: docs/reading.md. `shared`: another one uses the rest.
+// The files of rust/sys that this module uses: docs/reading.md. `shared`: another one uses the
+// rest.
 #[path = "../sys"]
 mod sys {
     #[expect(dead_code, reason = "shared")]

@@ -58,7 +58,8 @@ pub(crate) fn repeat(turns: impl Iterator<Item = usize>, mut f: impl FnMut(usize
     }
 }
 
-/// Calls `turn` again and again, in a thread on each of `cpus`, until `f` has returned. `turn` gets its CPU and the number of calls before.
+/// Calls `turn` again and again, in a thread on each of `cpus`, until `f` has returned. `turn` gets
+/// its CPU and the number of calls before.
 pub(crate) fn meanwhile<R>(
     cpus: impl Iterator<Item = i32>,
     turn: &(dyn Fn(i32, usize) + Sync),
