@@ -7,10 +7,10 @@
 //! closes the current one; see docs/lockless.md.
 //!
 //! ```text
-//!            first block opened, first object linked: tick
-//!   Idle ─────────────────────────────────────────────────> Armed ──┐ every jiffy while it finds some,
-//!     ^                                                        │    │ then after twice as long each
-//!     └── a whole drain interval without an object ────────────┘ <──┘ time, at last once per interval
+//!         first block opened, first object linked: tick
+//!   Idle ────────────────────────────────────────────> Armed ──┐ every jiffy while it collects,
+//!     ^                                                  │     │ then after twice as long each
+//!     └── a whole drain interval without an object ──────┘ <───┘ time, at last once per interval
 //! ```
 //!
 //! Every block is closed within a drain interval: it was opened after the monitor last closed the
