@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The interface of `rcu_ptr.ko` by address: any object, any field. Tests use it, and rust/api is
-//! built upon it.
+//! The functions of `rcu_ptr.ko` with untyped objects and fields, for rust/api and for tests.
 //!
 //! # Context
 //!
-//! That of the C function: include/linux/rcu_ptr.h says it.
+//! That of the C function: include/linux/rcu_ptr.h.
 
 use super::generated as sys;
 use ::core::ptr::NonNull;
@@ -18,9 +17,9 @@ pub(crate) type RawRcuPtr = Opaque<sys::rcu_ptr>;
 ///
 /// # Safety
 ///
-/// `object` is the start of a live kmalloc, kmem_cache or vmalloc object that is the caller's to
-/// free; `field` lies in it, is aligned, 8 bytes long and in its first 4096 bytes. Or they are what
-/// the core is to refuse.
+/// `object` is the start of a live kmalloc, kmem_cache or vmalloc object that the caller owns;
+/// `field` is 8 bytes in it, aligned, and starts in its first 4096 bytes. Or they are such misuse
+/// as the core detects.
 #[inline]
 pub(crate) unsafe fn kvfree(object: *mut u8, field: *mut u8) {
     // SAFETY: By the safety requirements of this function.
@@ -48,9 +47,9 @@ pub(crate) type Func = sys::Func;
 ///
 /// # Safety
 ///
-/// `head` is valid and the caller's to give away until `func` is called for it, with BH disabled
-/// unless it `sleeps`; its code is in a module that depends on rcu_ptr.ko, which waits for it, or
-/// stays for other reasons. Or one of them is what the core is to refuse.
+/// `head` is valid, and owned by the caller, until `func` is called for it, with BH disabled unless
+/// it `sleeps`. The code of `func` is in a module that depends on rcu_ptr.ko, which waits for it,
+/// or is never freed. Or they are such misuse as the core detects.
 #[inline]
 pub(crate) unsafe fn call(head: *mut u8, sleeps: bool, func: impl Into<Option<Func>>) {
     let func = func.into();
@@ -68,7 +67,7 @@ pub(crate) unsafe fn call(head: *mut u8, sleeps: bool, func: impl Into<Option<Fu
 ///
 /// # Safety
 ///
-/// As for [`kvfree()`]; where it returns `false` the object is the caller's still.
+/// As for [`kvfree()`]. If it returns `false` the caller still owns the object.
 #[inline]
 pub(crate) unsafe fn try_kfree_nolock(object: NonNull<u8>) -> bool {
     // SAFETY: By the safety requirements of this function.
@@ -91,7 +90,8 @@ pub(crate) fn barrier() {
     unsafe { sys::rcu_ptr_barrier() };
 }
 
-/// `kmalloc_nolock()`: `size` bytes, aligned to 8, or null.
+/// `kmalloc_nolock()`: `size` bytes, aligned to 8, or null. Without the C shim of slab.rs, as a
+/// Rust client has no C.
 #[inline]
 pub(crate) fn kmalloc_nolock(size: usize) -> *mut u8 {
     // SAFETY: No requirements.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The interface of `rcu_ptr.ko` as tests alone use it: what it refuses, what C clients write, its
-//! words.
+//! Functions of `rcu_ptr.ko` for tests only: misuse, the C macros, and the words that engines
+//! write.
 
 use super::{
     core::{call, kfree_nolock, kvfree},
@@ -9,12 +9,12 @@ use super::{
 };
 use ::core::ptr::NonNull;
 
-/// Calls `f`, which queues the head at `head` on its stack and waits for it: debugobjects wants to
-/// know (`init_rcu_head_on_stack()`).
+/// Calls `f`, which queues the head at `head` on its stack and waits for it, with the annotation
+/// for debugobjects (`init_rcu_head_on_stack()`).
 ///
 /// # Context
 ///
-/// That of `f`, but NMI.
+/// That of `f`, except NMI.
 pub(crate) fn on_stack<R>(head: *mut u8, f: impl FnOnce() -> R) -> R {
     // SAFETY: debugobjects only uses the address.
     unsafe { sys::rcu_ptr_shim_head_on_stack(head.cast()) };
@@ -24,8 +24,8 @@ pub(crate) fn on_stack<R>(head: *mut u8, f: impl FnOnce() -> R) -> R {
     ret
 }
 
-/// What is plainly wrong, by every call: an address of user space, a field that is not aligned, one
-/// that is too far away. Each gives one warning in a boot. May sleep.
+/// Misuses every function: a user-space address, an unaligned field, a field that is too far away.
+/// Each kind gives one warning per boot. May sleep.
 pub(crate) fn misuse() {
     const WRONG: [(usize, usize); 3] = [(0x1000, 0x1000), (0, 4), (0, 4096)];
     let page = ::core::ptr::from_ref(&WRONG).addr() & !4095;
@@ -33,7 +33,7 @@ pub(crate) fn misuse() {
         let base = if object == 0 { page } else { 0 };
         let object = ::core::ptr::without_provenance_mut::<u8>(base + object);
         let field = ::core::ptr::without_provenance_mut::<u8>(base + field);
-        // SAFETY: The core refuses all of them without a look at the memory.
+        // SAFETY: The core rejects all of them without an access to the memory.
         unsafe {
             kvfree(object, field);
             kfree_nolock(object, field);
@@ -62,20 +62,21 @@ pub(crate) unsafe fn kernel_kfree_nolock(object: *mut u8, field: *mut u8) {
     unsafe { sys::rcu_ptr_shim_kernel_nolock(field.cast(), object.cast()) };
 }
 
-/// Where `rcu_ptr_kvfree()` starts: for a breakpoint that surely fires.
+/// The address of `rcu_ptr_kvfree()`, for a breakpoint that certainly fires.
 pub(crate) fn kvfree_entry() -> usize {
     sys::__rcu_ptr_kvfree as usize
 }
 
-/// The words of `cpu` that the engine writes when objects come (`rcu_ptr_word()`).
+/// Addresses of the words of `cpu` that the engine writes when objects are queued
+/// (`rcu_ptr_word()`).
 pub(crate) fn words(cpu: i32) -> impl Iterator<Item = usize> {
     // SAFETY: `cpu` is a possible CPU.
     let word = move |index| unsafe { sys::rcu_ptr_word(cpu, index) };
     (0..).map(word).take_while(|&word| word != 0)
 }
 
-/// What the engine's first word of `cpu` is at the moment: with engine lockless the current block
-/// and its next slot.
+/// The value of the engine's first word of `cpu`: in engine lockless the current block and its next
+/// slot.
 pub(crate) fn first_word(cpu: i32) -> u64 {
     let word = words(cpu)
         .next()
@@ -84,7 +85,7 @@ pub(crate) fn first_word(cpu: i32) -> u64 {
     word.map_or(0, |word| unsafe { word.read_volatile() })
 }
 
-/// Objects of core_test.c: their number, sizes, and the C macros on them.
+/// The number of kinds of objects in core_test.c.
 pub(crate) const FIELDS: i32 = sys::rcu_ptr_shim_field_RCU_PTR_SHIM_FIELDS as i32;
 
 /// Bytes of an object of kind `field`.
@@ -93,11 +94,11 @@ pub(crate) fn field_size(field: i32) -> usize {
     unsafe { sys::rcu_ptr_shim_field_size(field) }
 }
 
-/// `rcu_ptr_kvfree(object, f)` or `rcu_ptr_kfree_nolock(object, f)` as C writes it.
+/// The C macro `rcu_ptr_kvfree(object, f)` or `rcu_ptr_kfree_nolock(object, f)`.
 ///
 /// # Safety
 ///
-/// `object` is a live object of [`field_size()`] bytes that is the caller's to free.
+/// `object` is a live object of [`field_size()`] bytes that the caller owns.
 pub(crate) unsafe fn field_free(field: i32, nolock: bool, object: NonNull<u8>) {
     // SAFETY: By the safety requirements of this function.
     unsafe { sys::rcu_ptr_shim_field_free(field, nolock, object.as_ptr().cast()) };

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Allocations that fail: those of pages of this task, by the kernel's fault injection, and those
-//! of `rcu_ptr.ko`.
+//! Fault injection: page allocations of this task, and allocations of `rcu_ptr.ko`.
 //!
 //! Documentation: [fault injection](srctree/Documentation/fault-injection/fault-injection.rst)
 //!
@@ -12,15 +11,15 @@
 use super::{generated as sys, user};
 use kernel::prelude::*;
 
-/// Whether the kernel can do that.
+/// Whether the kernel can inject failures of page allocations.
 pub(crate) const CAN: bool = cfg!(all(CONFIG_FAIL_PAGE_ALLOC, CONFIG_FAULT_INJECTION_DEBUG_FS));
 
-/// The kernel's faults as set up: page allocations fail, but only those of tasks in
+/// The kernel's fault injection, set up to fail all page allocations of tasks in
 /// [`NoPages::inside()`].
 pub(crate) struct NoPages(());
 
 impl NoPages {
-    /// Sets them up; may sleep.
+    /// Sets it up; may sleep.
     pub(crate) fn set_up() -> Result<Self> {
         user::sh(
             c"cd /sys/kernel/debug/fail_page_alloc && echo Y >task-filter && echo 0 >min-order && \
@@ -30,7 +29,7 @@ impl NoPages {
         Ok(Self(()))
     }
 
-    /// Calls `f`, in which no page can be allocated.
+    /// Calls `f`, with all page allocations failing.
     ///
     /// # Context
     ///
@@ -55,21 +54,21 @@ impl Drop for NoPages {
     }
 }
 
-/// `rcu_ptr_fail_alloc()`: lets the `nth` allocation of caches from now on fail, and as many as
-/// `times` in all. Returns how far away the first failure of the last call still was.
+/// `rcu_ptr_fail_alloc()`: the `nth` next allocation of caches fails, and the `times - 1` that
+/// follow it. Returns the number of allocations that were left until the first failure of the
+/// previous call.
 pub(crate) fn fail_alloc(nth: u64, times: u64) -> u64 {
     // SAFETY: No requirements.
     unsafe { sys::rcu_ptr_fail_alloc(nth as c_ulong, times as c_ulong) as u64 }
 }
 
-/// `rcu_ptr_fail_blocks()`: the same for blocks of the engine.
+/// `rcu_ptr_fail_blocks()`, which does so for blocks of the engine.
 pub(crate) fn fail_blocks(nth: u64, times: u64) -> u64 {
     // SAFETY: No requirements.
     unsafe { sys::rcu_ptr_fail_blocks(nth as c_ulong, times as c_ulong) as u64 }
 }
 
-/// `rcu_ptr_fail_blocks()` and `rcu_ptr_fail_alloc()`: the `nth` allocation from now on and the
-/// `times - 1` that follow it fail.
+/// Both: the `nth` next allocation of each kind fails, and the `times - 1` that follow it.
 pub(crate) fn fail(nth: u64, times: u64) {
     fail_blocks(nth, times);
     fail_alloc(nth, times);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The objects that are freed, and the functions under measurement, each as a type, so that the
-//! loops around them hold direct calls: those that free, and those that allocate what goes round.
+//! Objects of the benchmark, and the functions that it measures. Each function is a type, so that
+//! loops are compiled with direct calls.
 //!
 //! # Context
 //!
@@ -20,8 +20,8 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// What every object begins with. The head serves every function that is measured: its first 8
-/// bytes are the `struct rcu_ptr` or `struct kvfree_rcu_head`, all 16 the `struct rcu_head`.
+/// The start of every object. All measured functions share the head: its first 8 bytes are the
+/// `struct rcu_ptr` or `struct kvfree_rcu_head`, all 16 the `struct rcu_head`.
 #[repr(C)]
 pub(crate) struct Object {
     payload: u64,
@@ -41,13 +41,13 @@ impl Object {
     }
 }
 
-/// An allocator, and the size asked of it.
+/// An allocator, and the size of its objects.
 pub(crate) enum ObjectKind {
     /// kmalloc(), large sizes too.
     Kmalloc(usize),
     /// vmalloc().
     Vmalloc(usize),
-    /// A kmem_cache of this benchmark's own.
+    /// A kmem_cache of this benchmark.
     Cache(RawCache, usize),
 }
 
@@ -101,11 +101,11 @@ impl ObjectKind {
 /// Bytes of an object of [`Alloc`].
 pub(crate) const SIZE: usize = 64;
 
-/// The caches that the functions use; null: not measured now.
+/// Caches that the functions use; null while there are no [`Caches`].
 static KERNEL: Atomic<*mut bindings::kmem_cache> = Atomic::new(ptr::null_mut());
 static RCU_PTR: Atomic<*mut sys::rcu_ptr_cache> = Atomic::new(ptr::null_mut());
 
-/// The caches, as long as it lives. One at a time.
+/// Owns the caches. One at a time.
 pub(crate) struct Caches {
     _kernel: SlabCache,
     ours: SheafCache,
@@ -122,7 +122,7 @@ impl Caches {
         Ok(Self { _kernel, ours })
     }
 
-    /// What rcu_ptr's cache did so far.
+    /// Counters of rcu_ptr's cache.
     pub(crate) fn stats(&self) -> Stats {
         self.ours.stats()
     }
@@ -136,7 +136,7 @@ impl Drop for Caches {
     }
 }
 
-/// A way to free an object.
+/// A function that frees an object.
 pub(crate) trait Free {
     /// Frees `object`, or returns `false` and leaves it to the caller.
     ///
@@ -146,11 +146,11 @@ pub(crate) trait Free {
     ///
     /// # Safety
     ///
-    /// `object` is live, the caller's to free, and of a kind that the function takes.
+    /// `object` is live, owned by the caller, and of a kind that the function accepts.
     unsafe fn free(object: NonNull<Object>) -> bool;
 }
 
-/// A way to allocate an object of [`SIZE`] bytes.
+/// A function that allocates an object of [`SIZE`] bytes.
 pub(crate) trait Alloc {
     /// An object.
     ///
@@ -160,7 +160,7 @@ pub(crate) trait Alloc {
     fn alloc() -> Option<NonNull<Object>>;
 }
 
-/// Nothing at all: what the loop costs. Leaves the object to the caller.
+/// No function, to measure the loop. The caller keeps the object.
 pub(crate) struct Nothing;
 
 impl Free for Nothing {
@@ -193,8 +193,8 @@ unsafe extern "C" fn free_callback(head: *mut bindings::callback_head) {
     }
 }
 
-/// A type for each function that frees: what a macro expands to, or a call with a callback that
-/// frees.
+/// Defines a type for each function that frees: the expansion of a macro, or a call with a callback
+/// that frees.
 macro_rules! free {
     ($($name:ident => |$head:ident, $object:ident| $call:expr;)*) => {
         $(
@@ -239,7 +239,7 @@ impl Free for RcuPtrTryKfreeNolock {
     }
 }
 
-/// The same for each function that allocates.
+/// Defines a type for each function that allocates.
 macro_rules! alloc {
     ($($name:ident => $call:expr;)*) => {
         $(
@@ -263,21 +263,21 @@ alloc! {
     SheafNolock => sys::rcu_ptr_cache_alloc_nolock(RCU_PTR.load(Relaxed));
 }
 
-/// Gives `objects` back at once, as reclaim does after a grace period (`kfree_bulk()`).
+/// Frees `objects` without a grace period, as the engines do after one (`kfree_bulk()`).
 ///
 /// # Safety
 ///
-/// Each is live, the caller's to free, and no vmalloc object.
+/// Each is live, owned by the caller, and not a vmalloc object.
 pub(crate) unsafe fn kfree_bulk(objects: &mut [NonNull<Object>]) {
     let (start, count) = (objects.as_mut_ptr().cast(), objects.len());
     // SAFETY: By the safety requirements of this function; the same words, as pointers to bytes.
     unsafe { slab::kfree_bulk(::core::slice::from_raw_parts_mut(start, count)) };
 }
 
-/// Waits for what the kernel's own functions have put into call_rcu().
+/// Waits for the callbacks of the kernel's own functions (`rcu_barrier()`).
 pub(crate) use super::gp::barrier as kernel_settle;
 
-/// Waits for everything that was given to rcu_ptr.
+/// `rcu_ptr_barrier()`
 pub(crate) fn rcu_ptr_settle() {
     // SAFETY: In process context.
     unsafe { sys::rcu_ptr_barrier() };

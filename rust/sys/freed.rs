@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What `rcu_ptr.ko` frees: a probe on its tracepoint `rcu_ptr_free`, which comes right before
-//! objects go back to their allocators; callbacks and destructors; and the mark of a failure.
+//! For rcu_ptr_torture.ko: a probe on the tracepoint `rcu_ptr_free`, right before objects are freed
+//! to their allocators; callbacks and destructors; and the line that reports a failure.
 //!
 //! # Context
 //!
@@ -16,12 +16,12 @@ use super::{
 use ::core::ptr::NonNull;
 use kernel::prelude::*;
 
-/// What looks at the addresses of objects that are about to be freed.
+/// Called with the addresses of objects that are about to be freed.
 type Body<'a> = dyn Fn(&[usize]) + Sync + 'a;
 
 static BODY: StaticRef<&Body<'_>> = StaticRef::new();
 
-/// Calls `f`, and meanwhile `body` for all that is freed. One caller at a time.
+/// Calls `f`, and meanwhile `body` for all objects that are freed. One caller at a time.
 ///
 /// # Context
 ///
@@ -49,7 +49,7 @@ unsafe extern "C" fn probe(_data: *mut c_void, objects: *mut *mut c_void, count:
     freed(unsafe { ::core::slice::from_raw_parts(objects.cast(), count) });
 }
 
-/// The same for objects that the caller of this frees right after it.
+/// Reports objects that the caller frees right after this.
 ///
 /// # Context
 ///
@@ -65,7 +65,7 @@ pub(super) fn freed(objects: &[usize]) {
 ///
 /// # Safety
 ///
-/// `object` is live, the caller's to free, and starts with 16 bytes that are free for use.
+/// `object` is live, owned by the caller, and starts with 16 bytes for the `struct rcu_head`.
 pub(crate) unsafe fn call_to_free(object: NonNull<u8>, sleeps: bool) {
     // SAFETY: By the safety requirements of this function.
     unsafe {
@@ -87,14 +87,14 @@ pub(crate) unsafe fn call_slow(object: NonNull<u8>) {
 
 /// # Safety
 ///
-/// An object was handed in by [`call_slow()`], and its grace period is over.
+/// `head` was queued by [`call_slow()`], and its grace period has ended.
 unsafe extern "C" fn slow(head: *mut core::Head) {
     thread::sleep(50);
     // SAFETY: By the safety requirements of this function.
     unsafe { free(head) };
 }
 
-/// One callback of so many takes its time, so that whoever has to wait for it shows that.
+/// Every 32nd callback is slow, so that waiting for it is observable.
 const SLOW: usize = 32;
 
 fn is_slow(head: *mut core::Head) -> bool {
@@ -103,7 +103,7 @@ fn is_slow(head: *mut core::Head) -> bool {
 
 /// # Safety
 ///
-/// An object was handed in by [`call_to_free()`], and its grace period is over.
+/// `head` was queued by [`call_to_free()`], and its grace period has ended.
 unsafe extern "C" fn callback(head: *mut core::Head) {
     if cpu::context() != cpu::Context::Task || !cpu::is_bh_off() {
         misplaced(head, c"rcu_ptr_call");
@@ -118,7 +118,7 @@ unsafe extern "C" fn callback(head: *mut core::Head) {
 
 /// # Safety
 ///
-/// An object was handed in by [`call_to_free()`], and its grace period is over.
+/// `head` was queued by [`call_to_free()`], and its grace period has ended.
 unsafe extern "C" fn sleepable(head: *mut core::Head) {
     if !cpu::may_sleep() {
         misplaced(head, c"rcu_ptr_call_sleepable");
@@ -146,13 +146,13 @@ unsafe fn free(head: *mut core::Head) {
     }
 }
 
-/// What looks at the addresses of objects whose destructor runs.
+/// Called with the address of each object whose destructor runs.
 type Destroyed<'a> = dyn Fn(usize) + Sync + 'a;
 
 static DESTROYED: StaticRef<&Destroyed<'_>> = StaticRef::new();
 
-/// Calls `f`, and meanwhile `body` for each object that is destructed: caches with a destructor
-/// come and go within. One caller at a time.
+/// Calls `f`, and meanwhile `body` for each object that is destructed. `f` destroys all caches that
+/// use [`destructed()`]. One caller at a time.
 ///
 /// # Context
 ///
@@ -174,7 +174,7 @@ pub(crate) unsafe extern "C" fn destructed(object: *mut c_void) {
     }
 }
 
-/// Says in the log that something went wrong; with a backtrace, the first time.
+/// Logs a failure; the first one with a backtrace.
 #[cold]
 pub(crate) fn failed(what: &CStr, object: usize, [source, call, context]: [&CStr; 3], age: u64) {
     // SAFETY: All are strings; the shim only prints.

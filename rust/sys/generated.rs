@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What bindgen made of this module's shim.c (see `bindgen.mk`): shims, and kernel items that
+//! Bindings of this module's shim.c (see `bindgen.mk`): shims, and items of the kernel that
 //! `kernel::bindings` lacks.
 
 #![allow(

@@ -6,8 +6,8 @@
 //!
 //! # Context
 //!
-//! What waits, or lets others run, is for a task that may sleep; snapshots and [`mb()`] for any
-//! context, NMI included.
+//! Functions that wait or reschedule: a task that may sleep. Snapshots and [`mb()`]: any, NMI
+//! included.
 
 use super::generated as sys;
 use core::{cell::UnsafeCell, mem::MaybeUninit, ptr::NonNull};
@@ -25,7 +25,7 @@ pub(crate) use kernel::{
     time::msecs_to_jiffies,
 };
 
-/// A grace period that was not over when the snapshot was taken (`struct rcu_gp_seq`).
+/// A snapshot that names a grace period (`struct rcu_gp_seq`).
 #[derive(Clone, Copy)]
 pub(crate) struct Snapshot(bindings::rcu_gp_seq);
 
@@ -42,21 +42,21 @@ impl Snapshot {
         })
     }
 
-    /// Whether that grace period is over (`poll_state_synchronize_rcu_full()`).
+    /// Whether that grace period has ended (`poll_state_synchronize_rcu_full()`).
     pub(crate) fn is_over(&self) -> bool {
         let mut seq = self.0;
         // SAFETY: `seq` is a snapshot.
         unsafe { bindings::poll_state_synchronize_rcu_full(&mut seq) }
     }
 
-    /// Whether both are over at the same moment (`same_state_synchronize_rcu_full()`). The
+    /// Whether both end at the same time (`same_state_synchronize_rcu_full()`). The
     /// expedited grace period has to be the same as well: callbacks are called after either, and
     /// one that was queued for the earlier of two does not wait for the later.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         self.0.norm == other.0.norm && self.0.exp == other.0.exp
     }
 
-    /// Waits until that grace period is over (`cond_synchronize_rcu_full()`).
+    /// Waits for the end of that grace period (`cond_synchronize_rcu_full()`).
     pub(crate) fn wait(mut self) {
         // SAFETY: It is a snapshot.
         unsafe { bindings::cond_synchronize_rcu_full(&mut self.0) };
@@ -68,7 +68,7 @@ impl Snapshot {
     }
 }
 
-/// A snapshot in words that any context may share.
+/// A snapshot in atomic words, which contexts may share.
 pub(crate) struct SharedSnapshot {
     norm: Atomic<usize>,
     exp: Atomic<usize>,
@@ -114,13 +114,13 @@ pub(crate) type RcuHead = UnsafeCell<[usize; 2]>;
 
 const _: () = assert!(size_of::<RcuHead>() == size_of::<bindings::callback_head>());
 
-/// What runs.
+/// A callback of call_rcu() or call_srcu().
 pub(crate) trait Callback {
-    /// Runs in softirq, or in a thread with softirqs off; on any CPU.
+    /// Runs in softirq, or in a thread with softirqs disabled, on any CPU.
     ///
     /// # Safety
     ///
-    /// `head` was handed over with this type, and a grace period has passed since.
+    /// `head` was queued with this type, and a grace period has passed since.
     unsafe fn run(head: NonNull<RcuHead>);
 }
 
@@ -134,22 +134,22 @@ pub(super) unsafe extern "C" fn entry<C: Callback>(head: *mut bindings::callback
     }
 }
 
-/// Lets `C` run after a grace period that starts from now on (`call_rcu_hurry()`: with
-/// CONFIG_RCU_LAZY a call_rcu() may wait for ten seconds before it asks for one).
+/// Queues `C` to run after a grace period (`call_rcu_hurry()`: with CONFIG_RCU_LAZY, call_rcu() may
+/// delay the request for one by ten seconds).
 ///
 /// # Context
 ///
-/// Any but NMI; the interrupted context may not be inside RCU, so interrupts were on.
+/// Any but NMI; the caller has not interrupted code of RCU, so interrupts were enabled.
 ///
 /// # Safety
 ///
-/// `head` is not accessed otherwise until then, and lives as long.
+/// `head` stays valid, and is not accessed otherwise, until then.
 pub(crate) unsafe fn call<C: Callback>(head: NonNull<RcuHead>) {
     // SAFETY: By the safety requirements of this function; the size was checked above.
     unsafe { sys::rcu_ptr_shim_call_rcu(head.as_ptr().cast(), Some(entry::<C>)) };
 }
 
-/// Marks what frees objects as an RCU callback for lockdep (`rcu_callback_map`).
+/// Calls `f`, which frees objects, as an RCU callback for lockdep (`rcu_callback_map`).
 pub(crate) fn as_callback<R>(f: impl FnOnce() -> R) -> R {
     // SAFETY: No requirements; paired with the exit below.
     unsafe { sys::rcu_ptr_shim_callback_enter() };
@@ -159,7 +159,7 @@ pub(crate) fn as_callback<R>(f: impl FnOnce() -> R) -> R {
     ret
 }
 
-/// Lets others run, and reports a quiescent state (`cond_resched_tasks_rcu_qs()`).
+/// `cond_resched_tasks_rcu_qs()`
 pub(crate) fn cond_resched() {
     // SAFETY: The callers are in process context, as the doc asks.
     unsafe { sys::rcu_ptr_shim_cond_resched_rcu_qs() };
@@ -170,14 +170,14 @@ pub(crate) fn sleep_a_jiffy() {
     kernel::time::delay::fsleep(kernel::time::Delta::from_millis(1));
 }
 
-/// Waits until no grace period is under way, and no callback waits for one, but what others begin
-/// meanwhile: threads and processes that have ended have brought theirs.
+/// Waits until RCU is idle: threads and processes that have exited have queued their callbacks, and
+/// these have run. Others may queue new ones.
 pub(crate) fn idle() {
     kernel::time::delay::fsleep(kernel::time::Delta::from_millis(50));
     barrier();
 }
 
-/// How many milliseconds a grace period takes at the moment: the longest of three.
+/// The current length of a grace period, in milliseconds: the longest of three.
 pub(crate) fn msecs() -> u32 {
     let once = |_| {
         let start = Instant::<Monotonic>::now();
@@ -188,8 +188,7 @@ pub(crate) fn msecs() -> u32 {
     u32::try_from(longest).unwrap_or(u32::MAX).max(1)
 }
 
-/// A grace-period sequence number: two grace periods are 4 apart or so; see
-/// `get_state_synchronize_rcu_full()`.
+/// A grace-period sequence number; those of consecutive grace periods differ by 4.
 pub(crate) fn number() -> usize {
     Snapshot::take().number()
 }

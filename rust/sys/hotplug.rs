@@ -7,29 +7,29 @@
 //!
 //! # Context
 //!
-//! What registers something may sleep, and takes the CPU hotplug lock for reading.
+//! Functions that register may sleep, and take the CPU hotplug lock for reading.
 
 use super::irq_work;
 use core::marker::PhantomData;
 use kernel::{bindings, error::to_result, prelude::*};
 
-/// What is called when CPUs come up and go down, one at a time.
+/// Callbacks of CPUs that go up and down, which are called one at a time.
 pub(crate) trait Callbacks {
-    /// `cpu` is about to come up (or is up, when the callbacks are registered). In process context
-    /// on another CPU.
+    /// `cpu` is about to be brought up (or is online, when the callbacks are registered). In
+    /// process context on another CPU.
     fn prepare(cpu: i32);
-    /// `cpu` is up, or stays up after a failed attempt to take it down: irq_works that were not
+    /// `cpu` is up, or remains up after a failed attempt to take it down: irq_works that were not
     /// queued meanwhile are due ([`IrqWork::queue_if_due()`](irq_work::IrqWork::queue_if_due)). In
     /// process context on that CPU.
     fn online(cpu: i32);
-    /// `cpu` is about to go down, or its way up was broken off: everything still runs there. In
+    /// `cpu` is about to be taken down, or bringing it up has failed; it is fully functional. In
     /// process context on that CPU.
     fn teardown(_cpu: i32) {}
     /// `cpu` is dead: nothing runs there any more. In process context on another CPU.
     fn dead(cpu: i32);
 }
 
-/// Where what comes first when a CPU goes down, and last when it comes up, is registered.
+/// The first states on the way down, and the last on the way up (`CPUHP_AP_ONLINE_DYN`).
 const ONLINE: bindings::cpuhp_state = bindings::cpuhp_state_CPUHP_AP_ONLINE_DYN;
 
 /// A registered pair of callbacks, unregistered on drop.
@@ -38,7 +38,7 @@ struct State(bindings::cpuhp_state);
 type Callback = unsafe extern "C" fn(c_uint) -> c_int;
 
 impl State {
-    /// Registers `startup`, which is called for every CPU that is up, and `teardown`, in a dynamic
+    /// Registers `startup`, which is called for every online CPU, and `teardown`, in a dynamic
     /// `range`.
     fn register(
         range: bindings::cpuhp_state,
@@ -64,7 +64,7 @@ impl State {
 
 impl Drop for State {
     fn drop(&mut self) {
-        // SAFETY: What `__cpuhp_setup_state()` gave for a dynamic range.
+        // SAFETY: The state that `__cpuhp_setup_state()` allocated in a dynamic range.
         unsafe { bindings::__cpuhp_remove_state(self.0, false) };
     }
 }
@@ -89,14 +89,15 @@ entries!(prepare online teardown dead);
 
 impl<C: Callbacks> Hotplug<C> {
     /// Registers the callbacks and calls [`Callbacks::prepare()`] and [`Callbacks::online()`] for
-    /// every CPU that is up.
+    /// every online CPU.
     pub(crate) fn register(name: &'static CStr, irq_works: &IrqWorksRun) -> Result<Self> {
         let before = bindings::cpuhp_state_CPUHP_BP_PREPARE_DYN;
         let prepare = State::register(before, name, prepare::<C>, Some(dead::<C>))?;
-        // What `online()` queues has to run by then, and a CPU that is rolled back has to get there
-        // again if it has been to where they end. The range is filled from below, so the first try
-        // is good unless others have unregistered meanwhile. A place that is too low is kept until
-        // one is found that is not: so none is tried twice, and the range has an end.
+        // irq_works that `online()` queues have to run, so its state must be higher than that of
+        // `IrqWorksRun`; then a rollback that has disabled irq_works also calls `online()` again.
+        // The lowest free state is allocated: the first is right unless others have unregistered
+        // theirs. A state that is too low is held until a higher one is found, so that it is not
+        // returned again.
         let mut too_low = KVec::new();
         let online = loop {
             let state = State::register(ONLINE, name, online::<C>, Some(teardown::<C>))?;
@@ -114,12 +115,12 @@ impl<C: Callbacks> Hotplug<C> {
     }
 }
 
-/// The CPUs that run irq_works to their end: those that are up and not about to go down. Elsewhere
+/// Registers which CPUs run irq_works: those that are online and not about to go down. On others
 /// none is queued.
 ///
-/// A CPU on its way down runs its last irq_works, and on PREEMPT_RT parks the thread that runs them
-/// much earlier. Contexts that interrupt it may go on queueing, and a task that then waits for such
-/// an item waits until the CPU is back.
+/// A CPU that goes down runs its last irq_works, and on PREEMPT_RT parks the thread that runs them
+/// much earlier. Contexts that interrupt it later could still queue items, and a task that waits
+/// for such an item would wait until the CPU is up again.
 pub(crate) struct IrqWorksRun(State);
 
 extern "C" fn irq_works_run(_cpu: c_uint) -> c_int {
@@ -133,8 +134,8 @@ extern "C" fn irq_works_end(_cpu: c_uint) -> c_int {
 }
 
 impl IrqWorksRun {
-    /// From here on irq_works run, until this is dropped: before the first is made, and when the
-    /// last is gone.
+    /// Enables irq_works until the value is dropped. Registered before the first item is created,
+    /// and dropped after the last.
     pub(crate) fn register() -> Result<Self> {
         let name = c"rcu_ptr:irq_work";
         State::register(ONLINE, name, irq_works_run, Some(irq_works_end)).map(Self)

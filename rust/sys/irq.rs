@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Interrupts off on this CPU, as a value; and to have a function run in an interrupt of another.
+//! Disabled interrupts, as a value; and smp_call_function_single().
 //!
 //! C headers: [`include/linux/irqflags.h`](srctree/include/linux/irqflags.h),
 //! [`include/linux/smp.h`](srctree/include/linux/smp.h)
@@ -8,10 +8,10 @@
 use super::generated as sys;
 use kernel::{bindings, prelude::*, types::NotThreadSafe};
 
-/// Proof that interrupts are off on this CPU, restored on drop.
+/// Proof that interrupts are disabled on this CPU; restored on drop.
 ///
-/// While one lives the task stays on its CPU, and neither its own interrupts nor softirqs run
-/// there; NMIs do.
+/// As long as it lives the task stays on this CPU, which runs no other interrupts or softirqs; only
+/// NMIs.
 ///
 /// # Invariants
 ///
@@ -22,14 +22,14 @@ pub(crate) struct IrqsOff {
 }
 
 impl IrqsOff {
-    /// Turns interrupts off, as `local_irq_save()` does.
+    /// `local_irq_save()`
     ///
     /// # Context
     ///
     /// Any. Values must be dropped in the reverse order of their making.
     #[inline]
     pub(crate) fn save() -> Self {
-        // INVARIANT: Just turned off; nothing turns them on before `drop()`.
+        // INVARIANT: Just disabled; nothing enables them before `drop()`.
         Self {
             // SAFETY: No requirements.
             flags: unsafe { sys::rcu_ptr_shim_irq_save() },
@@ -41,8 +41,8 @@ impl IrqsOff {
 impl Drop for IrqsOff {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: `flags` is what `save()` got, on this CPU: by the type invariants the task can't
-        // have moved.
+        // SAFETY: `flags` was returned to `save()` on this CPU: by the type invariants the task has
+        // not migrated.
         unsafe { sys::rcu_ptr_shim_irq_restore(self.flags) };
     }
 }
@@ -56,15 +56,15 @@ unsafe extern "C" fn entry<T: Sync, F: Fn(&T, &IrqsOff) + Copy>(info: *mut c_voi
     f(arg, &IrqsOff::save());
 }
 
-/// Calls `f(arg)` on `cpu` in hardirq, and waits for its end. `false`: that CPU is not online, or
-/// not any more.
+/// Calls `f(arg)` on `cpu` in hardirq, and waits until it has returned. Returns `false` if the CPU
+/// is not online.
 ///
 /// # Context
 ///
-/// Process context, interrupts on.
+/// Process context, interrupts enabled.
 pub(crate) fn call_on<T: Sync, F: Fn(&T, &IrqsOff) + Copy + Send>(cpu: i32, arg: &T, f: F) -> bool {
     let mut pair = (arg, f);
-    // SAFETY: `entry` fits what it is passed, which lives until the call is over.
+    // SAFETY: `entry` has the type of its argument, which lives until the call returns.
     unsafe {
         bindings::smp_call_function_single(cpu, Some(entry::<T, F>), (&raw mut pair).cast(), true)
             == 0

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! irq_work: the way from NMI to a context that may take locks.
+//! irq_work: runs a handler in a context that may take locks, queued from NMI.
 //!
 //! C header: [`include/linux/irq_work.h`](srctree/include/linux/irq_work.h)
 
@@ -18,27 +18,25 @@ use kernel::{
 /// When the handler of an [`IrqWork`] runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Urgency {
-    /// As soon as interrupts are on: raises an interrupt to this CPU. In hardirq on PREEMPT_RT,
-    /// too.
+    /// As soon as interrupts are enabled, by a self-interrupt. In hardirq, on PREEMPT_RT as well.
     Hard,
-    /// The same, but in a thread of this CPU on PREEMPT_RT.
+    /// As `Hard`; on PREEMPT_RT in a thread of this CPU.
     Now,
-    /// With the next tick, and only where the tick is stopped, or may be just then, with an
-    /// interrupt of its own.
+    /// With the next tick; by a self-interrupt if the tick is stopped or may be just stopping.
     Lazy,
 }
 
-/// Runs its handler on the CPU that queued it, in hardirq (on PREEMPT_RT in a thread of that CPU,
-/// unless it is [`Urgency::Hard`]).
+/// Runs its handler on the CPU that queued it: in hardirq, on PREEMPT_RT in a thread of that CPU
+/// unless it is [`Urgency::Hard`].
 #[pin_data]
 pub(crate) struct IrqWork<H> {
     #[pin]
     item: Item<bindings::irq_work, H>,
-    /// Raises an interrupt, in which those that are lazy run as well.
+    /// Raises an interrupt, in which lazy items run as well.
     #[pin]
-    kick: Item<bindings::irq_work, Nothing>,
+    raise: Item<bindings::irq_work, Nothing>,
     is_lazy: bool,
-    /// It was not queued, as the CPU is on its way down, and should be if that stays up.
+    /// Not queued because the CPU is going down; has to be queued if it stays up.
     due: AtomicFlag,
 }
 
@@ -62,16 +60,16 @@ impl<H: Handler> IrqWork<H> {
         };
         pin_init!(Self {
             item <- idle(flags, handler),
-            kick <- idle(bindings::IRQ_WORK_HARD_IRQ, Nothing),
+            raise <- idle(bindings::IRQ_WORK_HARD_IRQ, Nothing),
             is_lazy: urgency == Urgency::Lazy,
             due: AtomicFlag::new(false),
         })
     }
 
-    /// Queues the item on this CPU unless it is queued already. Not so where the CPU is on its way
-    /// down: an item that is queued late stays so until the CPU is back, with [`Self::sync()`]
-    /// waiting. The callbacks for dead CPUs have to do what it would have done, and those for CPUs
-    /// that are up call [`Self::queue_if_due()`].
+    /// Queues the item on this CPU unless it is queued already. On a CPU that is going down it is
+    /// only marked as due: queued late it would stay so until the CPU is up again, and
+    /// [`Self::sync()`] would wait. Hotplug callbacks for dead CPUs have to do the work of the
+    /// handler, and those for online CPUs call [`Self::queue_if_due()`].
     ///
     /// # Context
     ///
@@ -80,7 +78,7 @@ impl<H: Handler> IrqWork<H> {
     pub(crate) fn queue(&self, _on: &impl OnCpu) {
         // SAFETY: No requirements; preemption is off.
         if !unsafe { sys::rcu_ptr_shim_irq_works_run() } {
-            // ORDERING: Read on this CPU, after it has changed that.
+            // ORDERING: Read on this CPU, after it has enabled irq_works again.
             self.due.store(true, Relaxed);
             return;
         }
@@ -90,58 +88,58 @@ impl<H: Handler> IrqWork<H> {
     fn queue_anyway(&self) {
         // SAFETY: The item is initialised.
         let queued = unsafe { bindings::irq_work_queue(self.item.raw()) };
-        // The kernel looks for lazy ones, and then stops the tick, in the idle task or at the end
-        // of an interrupt of a nohz_full CPU. What is queued in between, by an NMI or from a
-        // tracepoint there, would stay until the CPU has another interrupt.
+        // In the idle task, and at the end of an interrupt of a nohz_full CPU, the kernel checks
+        // for lazy irq_works before it stops the tick. One that an NMI or a tracepoint queues in
+        // between would wait for the next interrupt.
         // SAFETY: No requirements but for the item, which is initialised.
         if queued && self.is_lazy && unsafe { sys::rcu_ptr_shim_may_stop_tick() } {
             // SAFETY: As above.
-            unsafe { bindings::irq_work_queue(self.kick.raw()) };
+            unsafe { bindings::irq_work_queue(self.raise.raw()) };
         }
     }
 
-    /// Queues the item if [`Self::queue()`] has not since the CPU began to go down.
+    /// Queues the item if [`Self::queue()`] has only marked it as due.
     ///
     /// # Context
     ///
     /// As for [`Callbacks::online()`](super::hotplug::Callbacks::online), for an item of that CPU.
     pub(crate) fn queue_if_due(&self) {
         if self.due.load(Relaxed) {
-            // What comes from here on queues the item itself.
+            // A later queue() queues the item itself.
             self.due.store(false, Relaxed);
             self.queue(&PreemptOff::new());
         }
     }
 
-    /// Waits until the item is neither queued nor running.
+    /// Waits until the item is neither queued nor running (`irq_work_sync()`).
     ///
     /// # Context
     ///
-    /// May sleep. One caller at a time: on PREEMPT_RT there is room for one sleeper.
+    /// May sleep. One caller at a time: on PREEMPT_RT only one task can wait.
     pub(crate) fn sync(&self) {
         // SAFETY: Both are initialised.
         unsafe {
             bindings::irq_work_sync(self.item.raw());
-            bindings::irq_work_sync(self.kick.raw());
+            bindings::irq_work_sync(self.raise.raw());
         }
     }
 }
 
-/// This CPU runs irq_works from here on.
+/// Enables irq_works on this CPU.
 ///
 /// # Context
 ///
-/// Process context on a CPU that has come up.
+/// Process context on a CPU that has been brought up.
 pub(super) fn enable() {
     // SAFETY: No requirements.
     unsafe { sys::rcu_ptr_shim_set_irq_works_run(true) };
 }
 
-/// No irq_work is queued on this CPU from here on, and those that are queued run.
+/// Disables irq_works on this CPU, and waits for those that are queued.
 ///
 /// # Context
 ///
-/// Process context on a CPU that is to go down, before the threads of that CPU are parked.
+/// Process context on a CPU that is about to go down, before its threads are parked.
 pub(super) fn disable() {
     // SAFETY: No requirements. A context that saw the old value on this CPU has queued its item by
     // now, as it had preemption disabled.

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How much the tests of a module do: its parameter `length`. And leaving one out.
+//! Parameter `length` of test modules, and skipping of tests.
 
 use super::generated as sys;
 use kernel::prelude::*;
 
-/// Whether `length` is "short".
+/// Whether parameter `length` is "short".
 pub(crate) fn is_short() -> bool {
     // SAFETY: Reads a variable of kunit.c, which is set while the module is loaded.
     unsafe { sys::rcu_ptr_shim_is_short() }

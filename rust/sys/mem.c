@@ -12,18 +12,18 @@
 enum rcu_ptr_shim_constants {
 	RCU_PTR_SHIM_KMALLOC_MAX_CACHE_SIZE = KMALLOC_MAX_CACHE_SIZE,
 	RCU_PTR_SHIM_SLAB_NO_MERGE = (__force int)SLAB_NO_MERGE,
-	/* A charge or a panic would be for one allocation of many. */
+	/* Recycled objects are not charged; a failure returns an error. */
 	RCU_PTR_SHIM_INVALID_SLAB_FLAGS = (__force int)(SLAB_ACCOUNT | SLAB_PANIC),
-	/* Objects that kmalloc_nolock() has no substitute for. */
+	/* Objects that kmalloc_nolock() cannot provide. */
 	RCU_PTR_SHIM_OWN_MEMORY_FLAGS = (__force int)(SLAB_TYPESAFE_BY_RCU |
 		SLAB_CACHE_DMA | SLAB_CACHE_DMA32 | SLAB_HWCACHE_ALIGN),
 	RCU_PTR_SHIM_SLAB_TYPESAFE_BY_RCU = (__force int)SLAB_TYPESAFE_BY_RCU,
 	RCU_PTR_SHIM_SLAB_DEBUG_FLAGS = (__force int)(SLAB_RED_ZONE | SLAB_POISON |
 		SLAB_STORE_USER | SLAB_TRACE | SLAB_CONSISTENCY_CHECKS),
-	/* What later owners of an object would inherit, and zeroes. */
+	/* For one owner of an object, not for those after it; and zeroing. */
 	RCU_PTR_SHIM_GFP_OF_CALLER = (__force int)(__GFP_ACCOUNT | GFP_ZONEMASK |
 		__GFP_RECLAIMABLE | __GFP_THISNODE | __GFP_ZERO),
-	/* How hard a caller tries. */
+	/* Effort that only the caller's own object is worth. */
 	RCU_PTR_SHIM_GFP_HARD = (__force int)(__GFP_HIGH | __GFP_MEMALLOC |
 		__GFP_NOFAIL | __GFP_RETRY_MAYFAIL),
 	RCU_PTR_SHIM_GFP_TRY = (__force int)(__GFP_NORETRY | __GFP_NOMEMALLOC |
@@ -52,7 +52,7 @@ bool rcu_ptr_shim_is_kfence(const void *object)
 	return is_kfence_address(object);
 }
 
-/* What this kernel does when objects are allocated and freed. */
+/* Hooks of this kernel at allocation and free. */
 enum rcu_ptr_checks {
 	RCU_PTR_CHECKS_OBJECTS = 1,
 	RCU_PTR_CHECKS_INIT_ON_ALLOC = 2,

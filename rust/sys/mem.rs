@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The allocators that objects come from and go back to, and the pages of the blocks.
+//! Freeing of objects, with trace events; the pages of blocks.
 //!
 //! # Context
 //!
-//! What frees objects may sleep: the kernel's own caller is a work item. What only looks at
-//! addresses is for any context.
+//! Functions that free objects: a task that may sleep, as for those of the kernel. Checks of
+//! addresses: any.
 
 use super::{generated as sys, slab, trace};
 use core::ptr::NonNull;
@@ -17,11 +17,11 @@ pub(crate) const PAGE_SIZE: usize = kernel::page::PAGE_SIZE;
 /// Whether `ptr` lies in the vmalloc area (`is_vmalloc_addr()`).
 #[inline]
 pub(crate) fn is_vmalloc(ptr: NonNull<u8>) -> bool {
-    // SAFETY: Only the address is looked at.
+    // SAFETY: Only uses the address.
     unsafe { bindings::is_vmalloc_addr(ptr.as_ptr().cast()) }
 }
 
-/// Gives `objects` back to the slab, large kmalloc ones too (`kfree_bulk()`).
+/// Frees `objects` to the slab, large kmalloc ones too (`kfree_bulk()`).
 ///
 /// # Safety
 ///
@@ -54,7 +54,7 @@ pub(crate) unsafe fn kvfree(mut object: *mut u8) {
     unsafe { slab::kvfree(NonNull::new_unchecked(object)) };
 }
 
-/// A page for a block.
+/// Allocates a page for a block.
 ///
 /// # Context
 ///
@@ -67,17 +67,18 @@ pub(crate) fn alloc_page(gfp: u32) -> Option<NonNull<u8>> {
     NonNull::new(unsafe { sys::rcu_ptr_shim_alloc_page(gfp) }.cast())
 }
 
-/// A page for a block without any lock that could be held already (`alloc_pages_nolock()`).
+/// Allocates a page for a block without taking locks that the interrupted code may hold
+/// (`alloc_pages_nolock()`).
 ///
 /// # Context
 ///
-/// Any, NMI included. On PREEMPT_RT it has none in NMI and hardirq.
+/// Any, NMI included. On PREEMPT_RT it fails in NMI and hardirq.
 pub(crate) fn alloc_page_nolock() -> Option<NonNull<u8>> {
     // SAFETY: No requirements.
     NonNull::new(unsafe { sys::rcu_ptr_shim_alloc_page_nolock() }.cast())
 }
 
-/// The vmalloc area, to compare many addresses with.
+/// The bounds of the vmalloc area, for checks of many addresses.
 #[derive(Clone, Copy)]
 pub(crate) struct VmallocArea {
     start: usize,
@@ -85,7 +86,7 @@ pub(crate) struct VmallocArea {
 }
 
 impl VmallocArea {
-    /// Where it is on this machine.
+    /// The area of this machine.
     pub(crate) fn get() -> Self {
         // SAFETY: No requirements.
         let (start, end) = unsafe {
@@ -106,7 +107,7 @@ impl VmallocArea {
         bytes: usize::MAX,
     };
 
-    /// Whether all of `ptrs` lie below.
+    /// Whether all of `ptrs` lie below the area.
     #[inline]
     pub(crate) fn is_above(self, ptrs: &[*mut u8]) -> bool {
         if cfg!(any(CONFIG_KASAN_SW_TAGS, CONFIG_KASAN_HW_TAGS)) {
@@ -115,7 +116,7 @@ impl VmallocArea {
         ptrs.iter().fold(0, |top, ptr| top.max(ptr.addr())) < self.start
     }
 
-    /// As [`is_vmalloc()`], in a few instructions. KASAN's tags need the longer way.
+    /// As [`is_vmalloc()`], in a few instructions; not with the tags of KASAN.
     #[inline(always)]
     pub(crate) fn contains(self, ptr: *mut u8) -> bool {
         if cfg!(any(CONFIG_KASAN_SW_TAGS, CONFIG_KASAN_HW_TAGS)) {
@@ -125,7 +126,7 @@ impl VmallocArea {
     }
 }
 
-/// Gives a page of [`alloc_page()`] or [`alloc_page_nolock()`] back.
+/// Frees a page of [`alloc_page()`] or [`alloc_page_nolock()`].
 ///
 /// # Context
 ///

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* This module, and others that come and go. */
+/* References to this module, and a notifier for others. */
 #include <linux/kernfs.h>
 #include <linux/module.h>
 #include <linux/notifier.h>
@@ -46,7 +46,7 @@ static int rcu_ptr_module_changes(struct notifier_block *nb,
 	return NOTIFY_OK;
 }
 
-/* First: what is called may use what others take from the module. */
+/* Before other notifiers, which may remove what callbacks of the module use. */
 static struct notifier_block rcu_ptr_module_watch = {
 	.notifier_call = rcu_ptr_module_changes,
 	.priority = INT_MAX,

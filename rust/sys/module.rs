@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Modules: a reference to this one, as long as there is one it can't be unloaded; and others that
-//! are.
+//! Modules: references to this one, which keep it loaded; and others that are unloaded.
 //!
 //! C header: [`include/linux/module.h`](srctree/include/linux/module.h)
 //!
@@ -13,7 +12,7 @@ use super::generated as sys;
 use core::{ops::Range, ptr::NonNull};
 use kernel::{bindings, error::to_result, module::this_module, prelude::*, types::NotThreadSafe};
 
-/// One reference, given up on drop.
+/// A reference to this module, dropped with the value.
 ///
 /// # Invariants
 ///
@@ -29,7 +28,7 @@ impl ModuleRef {
     ///
     /// # Errors
     ///
-    /// `ENODEV`: the module is on its way out.
+    /// `ENODEV` if this module is being unloaded.
     pub(crate) fn new() -> Result<Self> {
         // SAFETY: No requirements.
         if !unsafe { sys::rcu_ptr_shim_get_module() } {
@@ -42,17 +41,18 @@ impl ModuleRef {
 
 impl Drop for ModuleRef {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants. It is dropped in calls from a module that has a reference
-        // of its own, as it uses this one's symbols.
+        // SAFETY: By the type invariants. The caller is a module that has a reference of its own,
+        // as it uses symbols of this one.
         unsafe { sys::rcu_ptr_shim_put_module() };
     }
 }
 
-/// A module that goes: its exit has returned, or its init failed.
+/// A module that is being unloaded (`MODULE_STATE_GOING`): its exit has returned, or its init has
+/// failed.
 ///
 /// # Invariants
 ///
-/// The pointer is such a module, whose memory stays as long as the value.
+/// The pointer is such a module, which is not freed as long as the value lives.
 pub(crate) struct Going(NonNull<bindings::module>);
 
 impl Going {
@@ -60,7 +60,7 @@ impl Going {
     ///
     /// # Safety
     ///
-    /// It goes, and stays as long as the value.
+    /// It is being unloaded, and not freed as long as the value lives.
     pub(crate) unsafe fn new(module: *mut bindings::module) -> Option<Self> {
         // INVARIANT: By the safety requirements of this function.
         NonNull::new(module).map(Self)
@@ -77,24 +77,24 @@ impl Going {
         }
     }
 
-    /// Where its functions are.
+    /// The addresses of its functions.
     ///
     /// # Context
     ///
     /// Any.
     pub(crate) fn text(&self) -> Range<usize> {
-        // SAFETY: By the type invariants; nothing changes it any more.
+        // SAFETY: By the type invariants; no longer modified.
         let text = unsafe { &(*self.0.as_ptr()).mem[bindings::mod_mem_type_MOD_TEXT as usize] };
         let start = text.base.addr();
         start..start + text.size as usize
     }
 }
 
-/// Has `rcu_ptr_rs_module_going()` called for every module that goes, until it is dropped.
+/// A module notifier that calls `rcu_ptr_rs_module_going()`; unregistered on drop.
 pub(crate) struct Watch(());
 
 impl Watch {
-    /// Begins; once.
+    /// Registers it, once.
     pub(crate) fn register() -> Result<Self> {
         // SAFETY: Registered once, until the drop.
         to_result(unsafe { sys::rcu_ptr_shim_watch_modules() })?;
@@ -104,12 +104,12 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        // SAFETY: Registered. Waits for calls that are under way.
+        // SAFETY: Registered. Waits for running calls.
         unsafe { sys::rcu_ptr_shim_unwatch_modules() };
     }
 }
 
-/// Proof that no parameter is set, until it is dropped.
+/// The lock of the parameters of this module, released on drop.
 pub(crate) struct ParamLock(NotThreadSafe);
 
 impl ParamLock {
@@ -117,9 +117,9 @@ impl ParamLock {
     ///
     /// # Context
     ///
-    /// May sleep. Not while a parameter is set: that has it.
+    /// May sleep. Not in a setter of a parameter, which holds it.
     pub(crate) fn new() -> Self {
-        // SAFETY: This module is there; paired with the unlock in `drop()`, by the same task.
+        // SAFETY: This module is live; paired with the unlock in `drop()`, by the same task.
         unsafe { bindings::kernel_param_lock(this_module::<crate::LocalModule>().as_ptr()) };
         Self(NotThreadSafe)
     }

@@ -24,7 +24,7 @@ int rcu_ptr_shim_nmi_register(void)
 
 void rcu_ptr_shim_nmi_unregister(void)
 {
-	/* NMIs that were sent come before these interrupts. */
+	/* Each CPU handles the NMIs sent so far before the IPI of this. */
 	kick_all_cpus_sync();
 	unregister_nmi_handler(NMI_LOCAL, KBUILD_MODNAME);
 }

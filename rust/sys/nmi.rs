@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! NMIs that one CPU sends to another, or to itself (x86 with a local APIC); those that the host
-//! injects come to the same handler. Other sources of NMIs, each with a [`Hook`]:
+//! NMIs that a CPU sends to another or to itself (x86 with a local APIC); the handler also gets
+//! those that the host injects. Other sources of NMIs, each with a [`Hook`]:
 //!
 //! | source | x86 | arm64 |
 //! |---|---|---|
 //! | [`perf::Cycles`](super::perf::Cycles) | with a PMU | with pseudo-NMIs |
 //! | [`perf::Breakpoint`](super::perf::Breakpoint) | execution and data | |
-//! | step.rs | from an execution breakpoint on | each next instruction, where the counter counts these |
+//! | step.rs | steps from a breakpoint on | steps, if the cycle counter counts instructions |
 
 use super::{generated as sys, perf::Hook, static_ref::StaticRef};
 use ::core::ptr;
 use kernel::{error::to_result, prelude::*};
 
-/// Whether CPUs can send NMIs.
+/// Whether this architecture can send NMIs.
 pub(crate) const CAN: bool = cfg!(CONFIG_X86_LOCAL_APIC);
 
 /// What runs, if anything.
@@ -25,7 +25,7 @@ pub(crate) struct Receiver<'a> {
 }
 
 impl<'a> Receiver<'a> {
-    /// Runs `hook` at every NMI that no other source claims. One at a time; may sleep.
+    /// Runs `hook` at every NMI that no other handler has claimed. One at a time; may sleep.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Counters and breakpoints of perf, whose overflows Rust handles. */
+/* perf counters and breakpoints with overflow handlers in Rust. */
 #include <linux/err.h>
 #include <linux/hw_breakpoint.h>
 #include <linux/perf_event.h>
@@ -21,7 +21,7 @@ static void rcu_ptr_overflow(struct perf_event *event,
 				    kernel_stack_pointer(regs));
 
 #ifdef CONFIG_X86
-	/* Not in what interrupts an NMI: its way out is no place for steps. */
+	/* Not nested in another NMI: its return path cannot be stepped. */
 	if (on && !user_mode(regs) && in_nmi() == NMI_OFFSET)
 		regs->flags |= X86_EFLAGS_TF;
 #endif
@@ -68,7 +68,7 @@ void rcu_ptr_shim_no_breakpoint(void *events)
 				      (unsigned long)events);
 }
 #else
-/* arm64's handler does not step over a breakpoint with an own overflow handler. */
+/* arm64 does not step over breakpoints that have an overflow handler. */
 void *rcu_ptr_shim_breakpoint(unsigned long address, bool execute, int length,
 			      void *hook)
 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Events of perf: cycles of a CPU, and breakpoints, whose handlers run in NMI (in hardirq on arm64
-//! without pseudo-NMIs).
+//! perf events: CPU cycles and breakpoints. Their handlers run in NMI, on arm64 without pseudo-NMIs
+//! in hardirq.
 //!
 //! C headers: [`include/linux/perf_event.h`](srctree/include/linux/perf_event.h),
 //! [`include/linux/hw_breakpoint.h`](srctree/include/linux/hw_breakpoint.h)
@@ -19,7 +19,7 @@ use kernel::{
     sync::{atomic::Atomic, Arc},
 };
 
-/// What runs when the interrupt comes. It has to be pinned while a source knows it.
+/// A handler of an event source. It has to be pinned as long as a source refers to it.
 pub(crate) struct Hook<'a>(Body<'a>);
 
 enum Body<'a> {
@@ -30,20 +30,20 @@ enum Body<'a> {
 }
 
 impl<'a> Hook<'a> {
-    /// Runs `body`, which must be fit for NMI.
+    /// Runs `body`, which must be safe in NMI.
     pub(crate) const fn new(body: &'a (dyn Fn() + Sync)) -> Self {
         Self(Body::Plain(body))
     }
 
-    /// Runs `body`, which must be fit for NMI, with the address of the instruction that was
-    /// interrupted; 0 from a source that doesn't tell.
+    /// Runs `body`, which must be safe in NMI, with the address of the interrupted instruction; 0
+    /// if the source does not know it.
     pub(crate) const fn with_address(body: &'a (dyn Fn(usize) + Sync)) -> Self {
         Self(Body::Where(body))
     }
 
-    /// Runs `body`, which must be fit for NMI, with the address of the instruction that was
-    /// interrupted and the stack pointer there. Where that was a breakpoint or a step (step.rs),
-    /// the result says whether there is to be a step at the next instruction.
+    /// Runs `body`, which must be safe in NMI, with the address of the interrupted instruction and
+    /// the stack pointer there. After a breakpoint or a step (step.rs) its result requests a step
+    /// at the next instruction.
     pub(crate) const fn stepping(body: &'a (dyn Fn(usize, usize) -> bool + Sync)) -> Self {
         Self(Body::Stepping(body))
     }
@@ -62,7 +62,7 @@ impl<'a> Hook<'a> {
     }
 }
 
-/// A counter on every CPU that was up when it was made.
+/// A cycle counter on every CPU that was online when it was created.
 ///
 /// # Invariants
 ///
@@ -76,7 +76,7 @@ pub(crate) struct Cycles<'a> {
 unsafe impl Sync for Cycles<'_> {}
 
 impl<'a> Cycles<'a> {
-    /// Runs `hook` every `period` cycles of each CPU, as far as perf allows it.
+    /// Runs `hook` every `period` cycles of each CPU, within the limits of perf.
     ///
     /// # Errors
     ///
@@ -107,10 +107,10 @@ impl Drop for Cycles<'_> {
     }
 }
 
-/// Breakpoints that a CPU has room for.
+/// The number of breakpoints of a CPU.
 pub(crate) const SLOTS: usize = 4;
 
-/// What an access has to be for a breakpoint to fire.
+/// The kind of access that a breakpoint detects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// The instruction that starts there is about to be executed.
@@ -121,11 +121,11 @@ pub(crate) enum Kind {
     Write4,
 }
 
-/// A breakpoint on every CPU that was up when it was made.
+/// A breakpoint on every CPU that was online when it was created.
 ///
 /// # Invariants
 ///
-/// The pointer is what `register_wide_hw_breakpoint()` gave.
+/// The pointer was returned by `register_wide_hw_breakpoint()`.
 pub(crate) struct Breakpoint<'a> {
     events: *mut c_void,
     _hook: &'a Hook<'a>,
@@ -140,8 +140,8 @@ impl<'a> Breakpoint<'a> {
     ///
     /// # Errors
     ///
-    /// `EOPNOTSUPP` where there are none, `ENOSPC` when all slots are taken, `EINVAL` for an
-    /// address that the kernel refuses (entry code).
+    /// `EOPNOTSUPP` without support, `ENOSPC` if all slots are in use, `EINVAL` for an address that
+    /// the kernel rejects (entry code).
     pub(crate) fn new(kind: Kind, address: usize, hook: &'a Hook<'a>) -> Result<Self> {
         // SAFETY: `hook` outlives the breakpoint, by the lifetime.
         let events = from_err_ptr(unsafe {
@@ -168,18 +168,18 @@ impl Drop for Breakpoint<'_> {
     }
 }
 
-/// Called by perf.c in the overflow handler. Returns whether to go on in single steps.
+/// Called by perf.c in the overflow handler. Returns whether to continue in single steps.
 ///
 /// # Safety
 ///
-/// `hook` is what `Breakpoint::new()` or `Cycles::new()` passed on; its event still exists.
+/// `hook` was passed by `Breakpoint::new()` or `Cycles::new()`; its event still exists.
 #[no_mangle]
 unsafe extern "C" fn rcu_ptr_rs_overflow(hook: *mut c_void, pc: c_ulong, sp: c_ulong) -> bool {
     // SAFETY: By the safety requirements of this function.
     unsafe { &*hook.cast::<Hook<'_>>() }.run(pc, sp)
 }
 
-/// Runs when an event overflows, where the handler belongs to others, too.
+/// An overflow handler with shared ownership.
 pub(crate) trait OnSample: Send + Sync + 'static {
     /// The CPU was about to execute the instruction at `ip`, or had just done so.
     ///
@@ -195,21 +195,21 @@ enum EventSource {
     Writes { _events: Breakpoint<'static> },
 }
 
-/// Events on every CPU that was up when they were made, whose handler belongs to others, too.
+/// Events, on every CPU that was online when they were created, with an [`OnSample`] handler.
 pub(crate) struct Events {
-    /// First, as it is dropped first. The handler runs nowhere then: an event is taken off its CPU
-    /// by an interrupt there, and an NMI is over by then.
+    /// Dropped first. The handler does not run afterwards: an event is removed from its CPU by an
+    /// interrupt there, which comes after any NMI.
     _source: EventSource,
     _hook: KBox<Hook<'static>>,
 }
 
-// SAFETY: perf locks what it has to; the handler may be used from any CPU.
+// SAFETY: perf does its own locking; the handler may be used on any CPU.
 unsafe impl Send for Events {}
 // SAFETY: As above.
 unsafe impl Sync for Events {}
 
 impl Events {
-    /// Every `period` cycles of each CPU.
+    /// An event every `period` cycles of each CPU.
     ///
     /// # Errors
     ///
@@ -221,11 +221,11 @@ impl Events {
         })
     }
 
-    /// Every time that a word in the handler is written.
+    /// An event at every write of a word in the handler.
     ///
     /// # Errors
     ///
-    /// `EOPNOTSUPP` where there are no watchpoints, `ENOSPC` where all are taken.
+    /// `EOPNOTSUPP` without watchpoints, `ENOSPC` if all are in use.
     pub(crate) fn writes<H: OnSample>(
         handler: Arc<H>,
         word: fn(&H) -> &Atomic<u64>,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Preemption disabled on this CPU, as a value; and what the per-CPU operations ask for: some proof
-//! that the caller stays on its CPU.
+//! Disabled preemption, as a value; and the proof that per-CPU operations require: that the caller
+//! stays on its CPU.
 
 use super::{generated as sys, irq::IrqsOff, this_cpu::arch};
 use core::marker::PhantomData;
@@ -11,7 +11,7 @@ use kernel::types::NotThreadSafe;
 ///
 /// # Safety
 ///
-/// An implementer's value lives only while preemption is off.
+/// A value lives only while preemption is disabled.
 pub(crate) unsafe trait OnCpu {
     /// The same proof without its type.
     #[inline(always)]
@@ -24,17 +24,17 @@ pub(crate) unsafe trait OnCpu {
 #[derive(Clone, Copy)]
 pub(crate) struct Pinned<'a>(PhantomData<&'a ()>, NotThreadSafe);
 
-// SAFETY: Nothing can preempt with interrupts off.
+// SAFETY: Disabled interrupts prevent preemption.
 unsafe impl OnCpu for IrqsOff {}
 // SAFETY: By the type invariants.
 unsafe impl OnCpu for PreemptOff {}
 // SAFETY: It borrows a value of another implementer.
 unsafe impl OnCpu for Pinned<'_> {}
 
-/// Proof that preemption is off, until it is dropped. An RCU read-side critical section as well, on
-/// PREEMPT_RT too: the kernel's RCU is consolidated (`synchronize_rcu()` waits for it).
+/// Proof that preemption is disabled, until it is dropped. Also an RCU read-side critical section,
+/// on PREEMPT_RT too: `synchronize_rcu()` waits for regions with preemption disabled.
 ///
-/// Interrupts and NMIs of this CPU may still come between any two instructions.
+/// Interrupts and NMIs may still occur between any two instructions.
 ///
 /// # Invariants
 ///
@@ -46,7 +46,7 @@ impl PreemptOff {
     ///
     /// # Context
     ///
-    /// Any, NMI included. Values must be dropped in the reverse order of their making.
+    /// Any, NMI included. Values must be dropped in reverse order of creation.
     #[inline(always)]
     pub(crate) fn new() -> Self {
         arch::preempt_disable();
@@ -62,18 +62,18 @@ impl PreemptOff {
         arch::preempt_enable_with(value)
     }
 
-    /// Leaves preemption disabled: for a call that can't carry the value, see
+    /// Forgets the value, with preemption left disabled, for a callee that calls
     /// [`PreemptOff::from_raw()`].
     #[inline(always)]
     pub(crate) fn into_raw(self) {
         core::mem::forget(self);
     }
 
-    /// Back from [`PreemptOff::into_raw()`].
+    /// Reverts [`PreemptOff::into_raw()`].
     ///
     /// # Safety
     ///
-    /// One `into_raw()` of this context, used once.
+    /// Called once for each `into_raw()`, in the same context.
     #[inline(always)]
     pub(crate) unsafe fn from_raw() -> Self {
         // INVARIANT: By the safety requirements of this function.
@@ -89,11 +89,11 @@ impl Drop for PreemptOff {
     }
 }
 
-/// Lets a waiting task run: the counter has just dropped to zero with a reschedule pending.
+/// Reschedules: the counter has just dropped to zero, with a reschedule pending.
 #[cold]
 #[inline(never)]
 pub(super) fn resched() {
-    // SAFETY: Counts up and down again: preempt_enable() checks by itself.
+    // SAFETY: Balanced; preempt_enable() checks for the pending reschedule.
     unsafe {
         sys::rcu_ptr_shim_preempt_disable();
         sys::rcu_ptr_shim_preempt_enable();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The tracepoints of `rcu_ptr.ko`, counted: what tests see of its insides.
+//! Counts the trace events of `rcu_ptr.ko`, for tests.
 
 use super::{
     generated as sys,
@@ -12,31 +12,31 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// Events so far.
+/// Numbers of events.
 pub(crate) struct Counters {
-    /// The engine that took the last object (`enum rcu_ptr_engine`).
+    /// The engine of the last object (`enum rcu_ptr_engine`).
     engine: Atomic<i32>,
-    /// Objects taken, by context (`enum rcu_ptr_ctx`).
+    /// Queued objects, by context (`enum rcu_ptr_ctx`).
     pub(crate) queued: [Atomic<u64>; 4],
     /// Of those, on the list.
     pub(crate) list: Atomic<u64>,
-    /// Of those, by engine rfc as another context had the lock: they are pushed later.
+    /// Of those, deferred by engine rfc, as another context held the lock.
     pub(crate) later: Atomic<u64>,
-    /// Of those, by a caller that waited itself.
+    /// Of those, freed by a caller that waited for a grace period.
     pub(crate) waited: Atomic<u64>,
-    /// Callbacks taken, of those in `queued`.
+    /// Of those, callbacks.
     pub(crate) calls: Atomic<u64>,
     /// Callbacks called.
     pub(crate) invoked: Atomic<u64>,
-    /// The last of them that may not sleep, and that may.
+    /// The function of the last callback that may not sleep, and of the last that may.
     pub(crate) func: [Atomic<u64>; 2],
-    /// Objects that found the lock held, in NMI or not.
+    /// Objects whose caller found the lock held.
     pub(crate) deferred: Atomic<u64>,
-    /// Refills put off after memory pressure.
+    /// Refills delayed after memory pressure.
     pub(crate) backoffs: Atomic<u64>,
-    /// Refills that have ended.
+    /// Completed refills.
     pub(crate) refills: Atomic<u64>,
-    /// Blocks that refills brought.
+    /// Blocks that refills allocated.
     pub(crate) refilled: Atomic<u64>,
     /// Runs of the shrinker, per CPU.
     pub(crate) shrinks: Atomic<u64>,
@@ -65,12 +65,12 @@ pub(crate) static COUNTERS: Counters = Counters {
     freed: Atomic::new(0),
 };
 
-/// Whether the engine that took the last object is the one without a lock.
+/// Whether the engine of the last object is `lockless`.
 pub(crate) fn saw_lockless() -> bool {
     COUNTERS.engine.load(Relaxed) == sys::rcu_ptr_engine_RCU_PTR_ENGINE_LOCKLESS as i32
 }
 
-/// The probe called as its event, and that tracepoint.
+/// The tracepoint of an event, and the probe of the same name.
 macro_rules! probe {
     ($event:ident) => {
         paste! {{
@@ -87,7 +87,7 @@ pub(crate) struct Probes {
 }
 
 impl Probes {
-    /// Registers the probes. The counters go on from where they were. One at a time; may sleep.
+    /// Registers the probes. The counters are not reset. One at a time; may sleep.
     pub(crate) fn register() -> Result<Self> {
         let probes = [
             probe!(queue),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Functions of the kernel that `rcu_ptr_takeover.ko` redirects, and where they lead.
+//! For rcu_ptr_takeover.ko: functions of the kernel that it redirects, and its C functions.
 //!
 //! C header: [`include/linux/ftrace.h`](srctree/include/linux/ftrace.h)
 //!
@@ -37,7 +37,7 @@ pub(crate) enum Function {
 }
 
 impl Function {
-    /// Its name.
+    /// The symbol.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Destroy => "kmem_cache_destroy",
@@ -47,23 +47,23 @@ impl Function {
     }
 }
 
-/// Whether this kernel's functions can be redirected at all.
+/// Whether functions of this kernel can be redirected.
 pub(crate) fn can() -> bool {
     // SAFETY: No requirements.
     unsafe { sys::rcu_ptr_takeover_shim_can() }
 }
 
-/// Whether they can be by a jump, and are to be.
+/// Whether to redirect by a jump: the kernel can, and parameter `jump` is set.
 pub(crate) fn can_jump() -> bool {
     // SAFETY: No requirements.
     unsafe { sys::rcu_ptr_takeover_shim_can_jump() && sys::rcu_ptr_takeover_shim_wants_jump() }
 }
 
-/// A function that is redirected. It stays so if it is not [given back](Self::give_back()).
+/// A redirected function. It stays redirected unless [`Self::give_back()`] is called.
 ///
 /// # Invariants
 ///
-/// It was registered, and has not been given back.
+/// It is redirected.
 #[must_use = "it is redirected for ever"]
 pub(crate) struct Redirected(Function);
 
@@ -72,23 +72,23 @@ impl Redirected {
     ///
     /// # Errors
     ///
-    /// `EBUSY`: it is held already. `ENODEV`: ftrace is off for good.
+    /// `EBUSY`: it has another user. `ENODEV`: ftrace is disabled permanently.
     pub(crate) fn new(function: Function, jump: bool) -> Result<Self> {
-        // SAFETY: What it leads to stands calls in any context, from now on.
+        // SAFETY: The functions that replace it may be called in any context from now on.
         to_result(unsafe { sys::rcu_ptr_takeover_shim_register(function as c_uint, jump) })?;
         // INVARIANT: Registered just now.
         Ok(Self(function))
     }
 
-    /// Calls go to the kernel again; some may still be on their way here. With an error they all
-    /// do, for ever.
+    /// Reverts the redirection. Calls that have started may still be in this module; after an
+    /// error, later ones as well.
     pub(crate) fn give_back(self) -> Result {
         // SAFETY: By the type invariants.
         to_result(unsafe { sys::rcu_ptr_takeover_shim_unregister(self.0 as c_uint) })
     }
 }
 
-/// Waits until every task that runs code of ours, or was preempted in it, has left it.
+/// Waits until every task that runs code of this module, or was preempted in it, has left it.
 pub(crate) fn synchronize() {
     // SAFETY: No requirements.
     unsafe { sys::rcu_ptr_takeover_shim_synchronize() };
@@ -102,20 +102,20 @@ pub(crate) fn sleep() {
     unsafe { bindings::schedule_timeout_idle(1) };
 }
 
-/// What lies on the kernel's lists of objects that NMIs freed goes to `kvfree_call_rcu()` now.
+/// Flushes the kernel's per-CPU lists of objects that NMIs freed to `kvfree_call_rcu()`.
 pub(crate) fn drain_deferred() -> Result {
     // SAFETY: No requirements.
     to_result(unsafe { sys::rcu_ptr_takeover_shim_drain_deferred() })
 }
 
-/// `__rcu_ptr_barrier_objects()`: the destruction of a cache of the kernel does not wait for
-/// callbacks of others.
+/// `__rcu_ptr_barrier_objects()`: does not wait for callbacks, which the destruction of a
+/// kmem_cache need not.
 pub(crate) fn barrier() {
     // SAFETY: No requirements.
     unsafe { sys::__rcu_ptr_barrier_objects() };
 }
 
-/// Whether RCU watches this CPU, so that disabled preemption is a read-side critical section.
+/// Whether RCU is watching this CPU, so that disabled preemption is a read-side critical section.
 ///
 /// # Context
 ///
@@ -126,7 +126,7 @@ pub(crate) fn is_watching() -> bool {
     unsafe { bindings::rcu_is_watching() }
 }
 
-/// Counts.
+/// Increments the counter `what`.
 ///
 /// # Context
 ///
@@ -142,11 +142,11 @@ pub(crate) fn sum(what: c_uint) -> u64 {
     unsafe { sys::rcu_ptr_takeover_shim_sum(what) }
 }
 
-/// Has `rcu_ptr_takeover_rs_module_gone()` called when a module goes, until it is dropped.
+/// A module notifier that calls `rcu_ptr_takeover_rs_module_gone()`; unregistered on drop.
 pub(crate) struct Notified(());
 
 impl Notified {
-    /// Where the kernel waits for the objects of a module that goes.
+    /// Registers it, if the kernel waits for the objects of a module that is unloaded.
     pub(crate) fn new() -> Result<Self> {
         // SAFETY: Unregistered in `drop()`.
         to_result(unsafe { sys::rcu_ptr_takeover_shim_notify() })?;
@@ -169,19 +169,19 @@ impl Doomed {
     ///
     /// # Safety
     ///
-    /// The caller of kmem_cache_destroy() gave it up.
+    /// kmem_cache_destroy() was called with it.
     pub(crate) unsafe fn new(cache: *mut bindings::kmem_cache) -> Self {
         Self(cache)
     }
 
-    /// Whether there is one.
+    /// Whether it is null.
     pub(crate) fn is_null(&self) -> bool {
         self.0.is_null()
     }
 
     /// The kernel's own `kmem_cache_destroy()`.
     pub(crate) fn destroy(self) {
-        // SAFETY: The caller of kmem_cache_destroy() gave the cache up.
+        // SAFETY: kmem_cache_destroy() was called with the cache.
         unsafe { sys::rcu_ptr_takeover_shim_destroy(self.0) };
     }
 }

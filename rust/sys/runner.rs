@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Threads for cases, the log, and the parameter, where the kernel has no KUnit.
+//! For rcu_ptr_kunit.ko on kernels without KUnit: threads for cases, the log, and the parameter.
 
 use super::generated as sys;
 use kernel::{bindings, error::to_result, fmt, prelude::*};
 
-/// Prints without the module's name in front, as KUnit does.
+/// Prints without the prefix of the module, as KUnit does.
 pub(crate) fn print(level: &'static CStr, args: fmt::Arguments<'_>) {
     // SAFETY: `%pA` takes the address of such arguments; the format ends with a NUL.
     unsafe {
@@ -16,12 +16,12 @@ pub(crate) fn print(level: &'static CStr, args: fmt::Arguments<'_>) {
     };
 }
 
-/// Has `rcu_ptr_rs_case()` called with `case` in a thread of its own; `slow` is called if it takes
-/// longer than `seconds`. One case at a time; may sleep.
+/// Calls `rcu_ptr_rs_case()` with `case` in a thread of its own, and `slow` if that takes longer
+/// than `seconds`. One case at a time; may sleep.
 ///
 /// # Safety
 ///
-/// `case` is what that function takes.
+/// `case` is a valid argument of that function.
 pub(crate) unsafe fn run(case: *mut c_void, seconds: u32, slow: impl FnOnce()) -> Result {
     // SAFETY: By the safety requirements of this function.
     to_result(unsafe { sys::rcu_ptr_kunit_start(case) })?;
@@ -43,13 +43,13 @@ pub(crate) fn filter_glob() -> &'static str {
         .unwrap_or("")
 }
 
-/// Whether the pattern fits.
+/// Whether `text` matches the pattern.
 pub(crate) fn glob(pattern: &CStr, text: &CStr) -> bool {
     // SAFETY: Two strings.
     unsafe { sys::rcu_ptr_kunit_glob(pattern.as_char_ptr(), text.as_char_ptr()) }
 }
 
-/// Has `rcu_ptr_rs_live()` called when the module is loaded, until it is dropped.
+/// A notifier that calls `rcu_ptr_rs_live()` when the module is live; unregistered on drop.
 pub(crate) struct WhenLive(());
 
 impl WhenLive {

@@ -6,8 +6,8 @@
 //!
 //! # Context
 //!
-//! What allocates: as `gfp` says, never NMI, unless a function says otherwise. What makes or
-//! destroys a cache may sleep; what only looks is for any context, NMI included.
+//! Allocation: as `gfp` says, and not NMI, unless a function says otherwise. Creation and
+//! destruction of a cache may sleep. Checks: any, NMI included.
 
 use super::generated as sys;
 use core::ptr::NonNull;
@@ -17,17 +17,17 @@ use kernel::{
     sync::atomic::{AtomicFlag, Relaxed},
 };
 
-/// Flags that make no sense for objects that are allocated again without the slab's knowledge.
+/// SLAB flags that do not apply to recycled objects.
 pub(crate) const INVALID_FLAGS: u32 = sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_INVALID_SLAB_FLAGS;
 
-/// Flags of the slab's own checks.
+/// SLAB flags of the slab's checks.
 pub(crate) const DEBUG_FLAGS: u32 = sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_SLAB_DEBUG_FLAGS;
 
-/// Readers may look at objects that are in use again.
+/// `SLAB_TYPESAFE_BY_RCU`
 pub(crate) const TYPESAFE_BY_RCU: u32 =
     sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_SLAB_TYPESAFE_BY_RCU;
 
-/// Flags that ask for memory of a kind that [`kmalloc_nolock()`] doesn't give.
+/// SLAB flags that request memory which [`kmalloc_nolock()`] cannot provide.
 pub(crate) const OWN_MEMORY_FLAGS: u32 = sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_OWN_MEMORY_FLAGS;
 
 /// A constructor or destructor.
@@ -44,18 +44,18 @@ pub(crate) struct SlabCache {
     leaked: AtomicFlag,
 }
 
-// SAFETY: The slab locks what it has to.
+// SAFETY: The slab does its own locking.
 unsafe impl Send for SlabCache {}
 // SAFETY: As above.
 unsafe impl Sync for SlabCache {}
 
 impl SlabCache {
-    /// Makes a cache (`kmem_cache_create()`) that is never merged with another, so that destroying
-    /// it sees every object that is left. `ctor` is called for each object of fresh memory.
+    /// Creates a kmem_cache that is not merged with others, so that its destruction finds every
+    /// object that is left. `ctor` is called for each object of new memory.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, and whatever the slab refuses as well.
+    /// `ENOMEM`, also for arguments that the slab rejects.
     pub(crate) fn new(
         name: &CStr,
         size: usize,
@@ -83,19 +83,19 @@ impl SlabCache {
         Ok(Self { raw, leaked })
     }
 
-    /// Lets the kmem_cache live for ever, for objects that are.
+    /// Never destroys the kmem_cache, because some of its objects are leaked.
     pub(crate) fn leak(&self) {
         self.leaked.store(true, Relaxed);
     }
 
-    /// An object (`kmem_cache_alloc()`).
+    /// Allocates an object (`kmem_cache_alloc()`).
     #[inline]
     pub(crate) fn alloc(&self, gfp: u32) -> Option<NonNull<u8>> {
         // SAFETY: By the type invariants.
         NonNull::new(unsafe { bindings::kmem_cache_alloc_noprof(self.raw.as_ptr(), gfp) }.cast())
     }
 
-    /// An object near `node` (`kmem_cache_alloc_node()`).
+    /// Allocates an object near `node` (`kmem_cache_alloc_node()`).
     pub(crate) fn alloc_near(&self, gfp: u32, node: usize) -> Option<NonNull<u8>> {
         // SAFETY: By the type invariants.
         let object = unsafe {
@@ -104,11 +104,11 @@ impl SlabCache {
         NonNull::new(object.cast())
     }
 
-    /// Fills `out` with objects, or does nothing (`kmem_cache_alloc_bulk()`).
+    /// Fills `out` with objects, or allocates none (`kmem_cache_alloc_bulk()`).
     ///
     /// # Context
     ///
-    /// Interrupts are on, otherwise as `gfp` says.
+    /// Interrupts enabled, otherwise as `gfp` says.
     pub(crate) fn alloc_bulk(&self, gfp: u32, out: &mut [*mut u8]) -> bool {
         // SAFETY: By the type invariants; `out` has room for that many.
         unsafe {
@@ -143,7 +143,7 @@ impl SlabCache {
 }
 
 impl Drop for SlabCache {
-    /// `kmem_cache_destroy()`: complains where objects are left.
+    /// `kmem_cache_destroy()`, which warns if objects are left.
     fn drop(&mut self) {
         if self.leaked.load(Relaxed) {
             return;
@@ -153,8 +153,8 @@ impl Drop for SlabCache {
     }
 }
 
-/// An object of `size` bytes from any context (`kmalloc_nolock()`), for `kfree()`. Often there is
-/// none.
+/// Allocates `size` bytes in any context (`kmalloc_nolock()`), to be freed by kfree(). May fail
+/// often.
 ///
 /// # Context
 ///
@@ -164,13 +164,13 @@ pub(crate) fn kmalloc_nolock(size: usize) -> Option<NonNull<u8>> {
     NonNull::new(unsafe { sys::rcu_ptr_shim_kmalloc_nolock(size) }.cast())
 }
 
-/// `size` bytes, aligned to as much: `size` is a power of two.
+/// Allocates `size` bytes; aligned to `size` if that is a power of two.
 pub(crate) fn kmalloc(size: usize, gfp: u32) -> Option<NonNull<u8>> {
     // SAFETY: No requirements.
     NonNull::new(unsafe { sys::rcu_ptr_shim_kmalloc(size, gfp) }.cast())
 }
 
-/// Gives memory of [`kmalloc()`] or [`kmalloc_nolock()`], or an object of any kmem_cache, back.
+/// Frees memory of [`kmalloc()`] or [`kmalloc_nolock()`], or an object of any kmem_cache.
 ///
 /// # Context
 ///
@@ -219,11 +219,11 @@ pub(crate) unsafe fn kfree_bulk(objects: &mut [*mut u8]) {
     };
 }
 
-/// The largest object that [`kmalloc_nolock()`] knows.
+/// The largest size that [`kmalloc_nolock()`] supports.
 pub(crate) const MAX_NOLOCK_SIZE: usize =
     sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_KMALLOC_MAX_CACHE_SIZE as usize;
 
-/// Tells debug kernels that this may allocate with `gfp` (`might_alloc()`), whether it does or not.
+/// `might_alloc()`: checks, in debug kernels, that the caller may allocate with `gfp`.
 #[inline(always)]
 pub(crate) fn might_alloc(gfp: u32) {
     if cfg!(any(CONFIG_LOCKDEP, CONFIG_DEBUG_ATOMIC_SLEEP)) {
@@ -232,25 +232,25 @@ pub(crate) fn might_alloc(gfp: u32) {
     }
 }
 
-/// Whether `object` is one of those that KFENCE watches: each is to be freed after each use.
+/// Whether `object` is guarded by KFENCE, so it has to be freed after each use.
 #[inline]
 pub(crate) fn is_kfence(object: NonNull<u8>) -> bool {
     // SAFETY: Only the address is looked at.
     cfg!(CONFIG_KFENCE) && unsafe { sys::rcu_ptr_shim_is_kfence(object.as_ptr().cast()) }
 }
 
-/// What this kernel does when objects are allocated and freed.
+/// Hooks of this kernel at allocation and free.
 pub(crate) struct Checks {
-    /// Something looks at them that has to know when they are freed: KASAN, KMSAN, KCSAN,
-    /// debugobjects, SLUB's checks of all caches.
+    /// A checker has to see each free: KASAN, KMSAN, KCSAN, debugobjects, the checks of SLUB for
+    /// all caches.
     pub(crate) objects: bool,
-    /// They are zeroed when they are allocated (`init_on_alloc=1`).
+    /// Objects are zeroed at allocation (`init_on_alloc=1`).
     pub(crate) init_on_alloc: bool,
-    /// They are zeroed when they are freed (`init_on_free=1`).
+    /// Objects are zeroed when they are freed (`init_on_free=1`).
     pub(crate) init_on_free: bool,
 }
 
-/// Looks; nothing of it changes later.
+/// Reads the configuration, which is constant after boot.
 pub(crate) fn checks() -> Checks {
     // SAFETY: No requirements.
     let bits = unsafe { sys::rcu_ptr_shim_checks() };
@@ -266,29 +266,29 @@ pub(crate) fn may_block(gfp: u32) -> bool {
     gfp & sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_MAY_BLOCK != 0
 }
 
-/// Whether an allocation with `gfp` has to succeed.
+/// Whether an allocation with `gfp` must not fail (`__GFP_NOFAIL`).
 pub(crate) fn may_not_fail(gfp: u32) -> bool {
     gfp & sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_NOFAIL != 0
 }
 
-/// The flags of an allocation for one object: without those that later owners of the object would
-/// inherit (accounting, zones), and without zeroing, which is done by the caller.
+/// GFP flags for the allocation of a recycled object: without those that would apply to later
+/// owners (accounting, zones), and without zeroing, which the caller does.
 pub(crate) fn for_object(gfp: u32) -> u32 {
     gfp & !sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_OF_CALLER
 }
 
-/// The flags of an allocation that fills a sheaf on the way: also without memory reserves and
-/// without retries, which are for the one object of the caller.
+/// GFP flags for an allocation that also fills a sheaf: as [`for_object()`], and without memory
+/// reserves and retries, which are for the caller's own object.
 pub(crate) fn for_sheaf(gfp: u32) -> u32 {
     for_object(gfp) & !sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_HARD | GFP_TRY
 }
 
-/// Of a caller that may sleep and can do without: light on reclaim.
+/// For a caller that may sleep and has a fallback: no retries of reclaim.
 pub(crate) const GFP_TASK: u32 = bindings::GFP_KERNEL | GFP_TRY;
 /// Of a refill, which the next miss retries: reclaim, which may wait for a slow device, is left to
 /// kswapd.
 pub(crate) const GFP_REFILL: u32 = GFP_ATOMIC;
 /// Flags of an attempt that may fail: no retries, no memory reserves, no warning.
 const GFP_TRY: u32 = sys::rcu_ptr_shim_constants_RCU_PTR_SHIM_GFP_TRY;
-/// Flags of an attempt that may not sleep, and may fail.
+/// For an attempt that may not sleep, and may fail.
 pub(crate) const GFP_ATOMIC: u32 = bindings::GFP_NOWAIT | GFP_TRY;
