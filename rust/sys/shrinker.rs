@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A shrinker: what memory reclaim asks to give memory back.
+//! Shrinkers: callbacks by which memory reclaim frees memory of caches.
 //!
 //! C header: [`include/linux/shrinker.h`](srctree/include/linux/shrinker.h)
 
 use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{bindings, prelude::*};
 
-/// What a shrinker does. Both run in process context, possibly in direct reclaim: no allocation,
-/// and no lock that is held over one.
+/// Callbacks of a shrinker. Both run in process context, possibly in direct reclaim: they neither
+/// allocate nor take a lock that is held during an allocation.
 pub(crate) trait Shrink {
-    /// How much there is to give back.
+    /// The number of items that can be freed.
     fn count() -> usize;
-    /// Gives back about `goal`, and says how much it was.
+    /// Frees about `goal` items. Returns the number of freed items.
     fn scan(goal: usize) -> usize;
 }
 

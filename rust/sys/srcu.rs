@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! SRCU: a domain that a user of ours has, and its grace periods.
+//! SRCU domains of users, and their grace periods.
 //!
 //! C header: [`include/linux/srcu.h`](srctree/include/linux/srcu.h)
 //!
 //! # Context
 //!
-//! What waits, or tells lockdep so, may sleep; the rest is for any, NMI included, unless a function
-//! says otherwise.
+//! Functions that wait, and their annotation: a task that may sleep. Others: any, NMI included,
+//! unless a function says otherwise.
 
 use super::{
     generated as sys,
@@ -20,11 +20,11 @@ use kernel::bindings;
 ///
 /// # Invariants
 ///
-/// The pointer is that of an initialised domain, which lives as long as this is used.
+/// The pointer is an initialised domain, which lives as long as the value is used.
 #[derive(Clone, Copy)]
 pub(crate) struct Domain(NonNull<bindings::srcu_struct>);
 
-// SAFETY: Domains are used from any CPU.
+// SAFETY: SRCU does its own locking.
 unsafe impl Send for Domain {}
 // SAFETY: As above.
 unsafe impl Sync for Domain {}
@@ -41,36 +41,34 @@ impl Domain {
         NonNull::new(raw).map(Self)
     }
 
-    /// Whether each of its grace periods is one of RCU, too: readers of a fast domain count
-    /// themselves without barriers, and a grace period waits for RCU instead
-    /// (`SRCU_READ_FLAVOR_SLOWGP`).
+    /// Whether each of its grace periods includes one of RCU: fast readers use no memory barriers,
+    /// so a grace period waits for RCU instead (`SRCU_READ_FLAVOR_SLOWGP`).
     pub(crate) fn waits_for_rcu(self) -> bool {
         // SAFETY: By the type invariants.
         unsafe { sys::rcu_ptr_shim_srcu_waits_for_rcu(self.0.as_ptr()) }
     }
 
-    /// Lets `C` run after a grace period that starts from now on (`call_srcu()`).
+    /// Queues `C` to run after a grace period (`call_srcu()`).
     ///
     /// # Context
     ///
-    /// Any but NMI; the interrupted context may not be inside SRCU, so interrupts were on.
+    /// Any but NMI; the caller has not interrupted code of SRCU, so interrupts were enabled.
     ///
     /// # Safety
     ///
-    /// `head` is not accessed otherwise until then, and lives as long.
+    /// `head` stays valid, and is not accessed otherwise, until then.
     pub(crate) unsafe fn call<C: Callback>(self, head: NonNull<RcuHead>) {
         // SAFETY: By the safety requirements of this function and the type invariants.
         unsafe { bindings::call_srcu(self.0.as_ptr(), head.as_ptr().cast(), Some(entry::<C>)) };
     }
 
-    /// Tells lockdep that the caller waits for readers.
+    /// Annotates for lockdep that the caller waits for readers.
     pub(crate) fn will_wait(self) {
         // SAFETY: By the type invariants.
         unsafe { sys::rcu_ptr_shim_srcu_wait(self.0.as_ptr()) };
     }
 
-    /// Waits until every callback handed over so far has returned, those of others too
-    /// (`srcu_barrier()`).
+    /// Waits for all callbacks queued so far, those of other users too (`srcu_barrier()`).
     ///
     /// # Context
     ///

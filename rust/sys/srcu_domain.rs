@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! SRCU domains of each kind that are made here, and their readers.
+//! SRCU domains of each kind for tests, and their readers.
 //!
 //! C header: [`include/linux/srcu.h`](srctree/include/linux/srcu.h)
 //!
@@ -21,7 +21,7 @@ pub(crate) enum Kind {
     Fast = sys::rcu_ptr_srcu_RCU_PTR_SRCU_FAST as isize,
     /// `srcu_read_lock_nmisafe()`
     NmiSafe = sys::rcu_ptr_srcu_RCU_PTR_SRCU_NMISAFE as isize,
-    /// `rcu_read_lock_trace()`: the kernel has one for all.
+    /// `rcu_read_lock_trace()`: a single domain of the kernel.
     TasksTrace = sys::rcu_ptr_srcu_RCU_PTR_SRCU_TASKS_TRACE as isize,
 }
 
@@ -30,11 +30,11 @@ impl Kind {
     pub(crate) const ALL: [Self; 4] = [Self::Plain, Self::Fast, Self::NmiSafe, Self::TasksTrace];
 }
 
-/// A domain, cleaned up on drop: which warns if it is still in use.
+/// A domain, cleaned up on drop, which warns if it is still in use.
 ///
 /// # Invariants
 ///
-/// The pointer is an initialised domain of this kind, owned but for that of the kernel.
+/// The pointer is an initialised domain of this kind; owned, except that of the kernel.
 pub(crate) struct Domain {
     raw: NonNull<bindings::srcu_struct>,
     kind: Kind,
@@ -46,7 +46,7 @@ unsafe impl Send for Domain {}
 unsafe impl Sync for Domain {}
 
 impl Domain {
-    /// A domain.
+    /// Creates a domain.
     pub(crate) fn new(kind: Kind) -> Result<Self> {
         // SAFETY: No requirements.
         let raw = unsafe { sys::rcu_ptr_shim_srcu_new(kind as c_int) };
@@ -55,12 +55,12 @@ impl Domain {
         Ok(Self { raw, kind })
     }
 
-    /// For the arguments of a cache.
+    /// The C domain, for the arguments of a cache.
     pub(crate) fn raw(&self) -> *mut bindings::srcu_struct {
         self.raw.as_ptr()
     }
 
-    /// Waits for a grace period as a callback has it: `synchronize_srcu()` may be expedited.
+    /// Waits for a normal grace period, as callbacks do; `synchronize_srcu()` may be expedited.
     pub(crate) fn wait(&self) {
         // SAFETY: By the type invariants.
         let cookie = unsafe { bindings::start_poll_synchronize_srcu(self.raw()) };

@@ -59,7 +59,7 @@ void rcu_ptr_shim_print_step(const char *free, unsigned int number,
 		free, number, ip, (void *)ip, bytes);
 }
 
-/* The PMU is stopped, and starts on the way out: the rest of that is in the period. */
+/* The PMU is restarted here, so the period includes the rest of the return path. */
 static void rcu_ptr_counted(struct perf_event *event,
 			    struct perf_sample_data *data,
 			    struct pt_regs *regs)
@@ -69,7 +69,7 @@ static void rcu_ptr_counted(struct perf_event *event,
 					kernel_stack_pointer(regs),
 					regs_irqs_disabled(regs));
 
-	/* No overflow is one too many. */
+	/* No throttling. */
 	event->hw.interrupts = 0;
 	event->pmu->stop(event, PERF_EF_UPDATE);
 	event->hw.sample_period = period;

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Single steps: from a breakpoint on, a debug exception in front of each further instruction, each
-//! in NMI context (x86).
+//! Single steps, in NMI context: by the trap flag (x86), or by the cycle counter.
 //!
-//! A breakpoint whose [`Hook`] asks for steps sets the trap flag of what it interrupted. Interrupts
-//! clear it for their handlers and restore it when they return, so it is one task or one handler
-//! that is stepped, until the hook has enough of it.
+//! A breakpoint whose [`Hook`] requests steps sets the trap flag of the interrupted code. Then a
+//! debug exception precedes each instruction. Interrupts clear the flag for their handlers and
+//! restore it on return, so one task or one handler is stepped, until the hook requests no further
+//! step.
 //!
-//! And [steps by the cycle counter](Counted), where that counts instructions exactly, as QEMU's
-//! does for arm64 under `-icount`: an overflow comes N instructions after the counter was set off,
-//! as a pseudo-NMI. What the way out of the handler takes of these is learnt on the way: an
-//! overflow that comes before one instruction was run says that N is too small.
+//! [`Counted`] steps by the cycle counter, if that counts instructions exactly, as QEMU's does for
+//! arm64 under `-icount`: its overflow, a pseudo-NMI, comes N instructions after it was started.
+//! The counter is restarted in the overflow handler, so N is the length of the return path plus
+//! one. That length is calibrated, separately for returns to code with interrupts enabled and
+//! disabled: an overflow before the next instruction was executed shows that N is too small.
 //!
 //! C header: [`include/linux/perf_event.h`](srctree/include/linux/perf_event.h)
 //!
@@ -27,20 +28,19 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// What looks at the steps, if anything.
+/// The hook that gets the steps.
 static HOOK: StaticRef<Hook<'_>> = StaticRef::new();
 
-/// Keeps the handler of single steps registered.
+/// A registered die notifier that handles single steps.
 ///
-/// It has to be there for as long as a trap flag may be set, in the frame of a task that was
-/// preempted on the way too: make it long before and drop it long after the first and the last
-/// [`Steps`].
+/// It has to be registered as long as a trap flag may be set, also in the frame of a preempted
+/// task: from long before the first [`Steps`] to long after the last.
 pub(crate) struct StepNotifier;
 
 impl StepNotifier {
-    /// Registers the handler; where there are no single steps, nothing.
+    /// Registers the notifier; does nothing on architectures without single steps.
     pub(crate) fn register() -> Result<Self> {
-        // SAFETY: Unregistered on drop, the only time.
+        // SAFETY: Unregistered once, on drop.
         to_result(unsafe { sys::rcu_ptr_shim_step_register() }).map(|()| Self)
     }
 }
@@ -52,7 +52,7 @@ impl Drop for StepNotifier {
     }
 }
 
-/// Lets a hook see all steps. One at a time.
+/// Passes all steps to a hook. One at a time.
 pub(crate) struct Steps<'a> {
     _hook: &'a Hook<'a>,
 }
@@ -66,7 +66,7 @@ impl<'a> Steps<'a> {
 }
 
 impl Drop for Steps<'_> {
-    /// Waits until the hook runs nowhere any more.
+    /// Waits until the hook no longer runs.
     ///
     /// May sleep.
     fn drop(&mut self) {
@@ -75,7 +75,8 @@ impl Drop for Steps<'_> {
     }
 }
 
-/// From here on every instruction of this task is a step.
+/// Sets the trap flag: steps start with the next instruction. Inline, as the return from a C shim
+/// would be stepped as well.
 ///
 /// # Context
 ///
@@ -83,12 +84,12 @@ impl Drop for Steps<'_> {
 #[cfg(CONFIG_X86_64)]
 #[inline(always)]
 pub(crate) fn start() {
-    // SAFETY: Sets the trap flag; the handler takes what comes of it. The stack is not used below
-    // its pointer in the kernel (no red zone).
+    // SAFETY: Sets the trap flag, and the notifier handles the exceptions. The kernel has no red
+    // zone, so data below the stack pointer is not used.
     unsafe { ::core::arch::asm!("pushfq", "or qword ptr [rsp], 0x100", "popfq") };
 }
 
-/// The end of it.
+/// Clears the trap flag.
 #[cfg(CONFIG_X86_64)]
 #[inline(always)]
 pub(crate) fn stop() {
@@ -103,9 +104,9 @@ extern "C" fn rcu_ptr_rs_step(pc: c_ulong, sp: c_ulong) -> bool {
     unsafe { HOOK.get() }.is_some_and(|hook| hook.run(pc, sp))
 }
 
-/// Bytes kept of an instruction: the longest there is.
+/// Bytes recorded of each instruction: the length of the longest.
 pub(crate) const BYTES: usize = 15;
-/// Steps kept of one path.
+/// Steps recorded of one path.
 const MAX_STEPS: usize = 16384;
 
 /// An instruction that is about to be executed.
@@ -153,7 +154,7 @@ fn record(ip: usize, _stack: usize) -> bool {
 
 static RECORDER: Hook<'static> = Hook::stepping(&record);
 
-/// Handles single steps as long as it lives.
+/// Records the steps of a path.
 pub(crate) struct Stepper {
     _hooked: Steps<'static>,
     _handler: StepNotifier,
@@ -161,7 +162,7 @@ pub(crate) struct Stepper {
 }
 
 impl Stepper {
-    /// Begins. One at a time.
+    /// Starts recording. One at a time.
     ///
     /// # Errors
     ///
@@ -176,16 +177,16 @@ impl Stepper {
         })
     }
 
-    /// Forgets the path.
+    /// Clears the path.
     pub(crate) fn clear(&mut self) {
         COUNT.store(0, Relaxed);
     }
 
-    /// What was executed since.
+    /// The instructions executed since.
     ///
     /// # Errors
     ///
-    /// `E2BIG` if it was too much.
+    /// `E2BIG` if there were more than can be recorded.
     pub(crate) fn path(&mut self) -> Result<&[Step]> {
         let n = COUNT.load(Relaxed);
         if n > MAX_STEPS {
@@ -196,40 +197,40 @@ impl Stepper {
     }
 }
 
-/// Instructions of the way out, to a place where interrupts are on, and where they are off; while
-/// it is being learnt, what was not enough.
+/// Lengths of the return path, in instructions, to code with interrupts enabled and disabled;
+/// during calibration, periods that were too short.
 static WAY_OUT: [Atomic<u64>; 2] = [const { Atomic::new(0) }; 2];
-/// Which of them is being learnt, if any.
+/// The length that is being calibrated, or 0.
 static LEARNING: Atomic<i32> = Atomic::new(0);
-/// Where the last overflow came.
+/// The address of the last overflow.
 static LAST: Atomic<usize> = Atomic::new(0);
-/// How often in a row one came there, or somewhere else while learning.
+/// Overflows in a row at that address; during calibration, at another one.
 static ROW: Atomic<u64> = Atomic::new(0);
-/// How many instructions on the next one was wanted, and how many were added as the way out is
-/// longer just there.
+/// The distance requested of the next overflow, and instructions added because the return path is
+/// longer at this address.
 static WANTED: Atomic<u64> = Atomic::new(0);
 static MORE: Atomic<u64> = Atomic::new(0);
 static RANDOM: Atomic<u64> = Atomic::new(1);
 
-/// What is being learnt: the way to where interrupts are off, or on.
+/// Values of [`LEARNING`]: to code with interrupts disabled, or enabled.
 const OFF: i32 = 1;
 const ON: i32 = 2;
-/// Further than any way out.
+/// Longer than any return path.
 const FAR: u64 = 10_000;
 
-/// It is longer than this.
+/// Shorter than any return path.
 const SHORTEST: u64 = 32;
-/// Overflows in a row that came somewhere else than the one before.
+/// Overflows in a row that have to advance before a period is accepted.
 const SURE: u64 = 16;
-/// Overflows at one place that may be by chance, and how much longer the way out is taken to be
-/// after these where no step is wanted.
+/// Overflows at one address that may be a coincidence; and instructions added to the return path
+/// after these, if no step is requested.
 const CHANCE: u64 = 4;
 const LONGER: u64 = 16;
 
-/// Where no steps are wanted, at most so many instructions are left out.
+/// Without steps, at most this many instructions are skipped.
 const STRIDE: u64 = 128;
 
-/// Time for the way out to be learnt.
+/// The time limit of a calibration.
 const LEARN_NSECS: i64 = 1_000_000_000;
 
 /// A counter of this CPU.
@@ -243,8 +244,8 @@ pub(crate) struct Counted<'a> {
 }
 
 impl<'a> Counted<'a> {
-    /// Runs `hook` in NMIs on this CPU: one instruction after the last if it asked for a step, and
-    /// otherwise some instructions later. One at a time.
+    /// Runs `hook` in NMIs on this CPU: one instruction after the last NMI if it requested a step,
+    /// and otherwise some instructions later. One at a time.
     ///
     /// # Errors
     ///
@@ -269,7 +270,7 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// Lets overflows come here until it is known how long the way out is.
+/// Takes overflows in a loop until the length of the return path is known.
 fn learn(what: i32) -> Result {
     let end = thread::now() + LEARN_NSECS;
     ROW.store(0, Relaxed);
@@ -283,10 +284,10 @@ fn learn(what: i32) -> Result {
     Ok(())
 }
 
-/// How far it is to the next overflow while the way out is being learnt: one instruction more than
-/// the last time, until that is enough to get on, again and again: once may be another interrupt,
-/// which was taken first. On the way to where interrupts are on the next overflow may come already;
-/// it has to be let out then.
+/// The next period during calibration. It grows by one until more than SURE overflows in a row have
+/// advanced the instruction pointer; a single advance may be due to another interrupt. On return to
+/// code with interrupts enabled the next overflow may already be pending; then a long period lets
+/// it pass.
 fn learned(moved: bool, irqs_off: bool) -> u64 {
     let on = LEARNING.load(Relaxed) == ON;
     let way_out = &WAY_OUT[usize::from(!on)];
@@ -300,7 +301,7 @@ fn learned(moved: bool, irqs_off: bool) -> u64 {
     WANTED.store(u64::from(came), Relaxed);
     if tried && came && moved {
         if ROW.fetch_add(1, Relaxed) == SURE {
-            // A period that gets on is one more than the way out.
+            // A period that advances is the return path plus one.
             way_out.store(period - 1, Relaxed);
             LEARNING.store(0, Relaxed);
         }
@@ -315,7 +316,7 @@ fn learned(moved: bool, irqs_off: bool) -> u64 {
     }
 }
 
-/// How far it is to the next overflow, from where the last one came and where this one did.
+/// The period to the next overflow. `moved`: this one is at another address than the last.
 fn next(moved: bool, way_out: &Atomic<u64>, step: bool) -> u64 {
     let mut more = 0;
     if moved {
@@ -344,7 +345,7 @@ fn next(moved: bool, way_out: &Atomic<u64>, step: bool) -> u64 {
     way_out.load(Relaxed) + more + wanted
 }
 
-/// Whether the counter of this CPU counts instructions, so that steps can be made of it.
+/// Whether the counter of this CPU counts instructions exactly, as stepping requires.
 pub(crate) fn is_exact() -> Result<bool> {
     let nothing = |_, _| false;
     let hook = Hook::stepping(&nothing);

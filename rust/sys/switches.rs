@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The kernel's `sched_switch`, with a Rust handler; stack traces, and the names of what is in
-//! them.
+//! A Rust handler for the tracepoint `sched_switch`; stack traces and symbols.
 //!
 //! C header: [`include/linux/tracepoint.h`](srctree/include/linux/tracepoint.h)
 
@@ -12,9 +11,9 @@ use super::{
 use ::core::ptr;
 use kernel::{bindings, fmt, prelude::*, sync::Arc};
 
-/// Runs when a CPU goes from one task to another.
+/// A handler of context switches.
 pub(crate) trait OnSwitch: Send + Sync + 'static {
-    /// `switch` is about to happen on this CPU.
+    /// Called before `switch` on this CPU.
     ///
     /// # Context
     ///
@@ -23,13 +22,13 @@ pub(crate) trait OnSwitch: Send + Sync + 'static {
     fn on_switch(&self, switch: &Switch<'_>);
 }
 
-/// One task goes, another comes.
+/// A context switch.
 pub(crate) struct Switch<'a> {
     prev: &'a bindings::task_struct,
     next: &'a bindings::task_struct,
-    /// The one that goes sleeps: it has not ended, and is not put off for others only.
+    /// The previous task goes to sleep: it neither exits nor is preempted.
     pub(crate) sleeps: bool,
-    /// Where the tracepoint was.
+    /// The address of the tracepoint.
     ip: usize,
 }
 
@@ -37,24 +36,25 @@ pub(crate) struct Switch<'a> {
 pub(crate) const NAME: usize = bindings::TASK_COMM_LEN as usize;
 
 impl Switch<'_> {
-    /// The task that goes.
+    /// The previous task.
     pub(crate) fn prev(&self) -> i32 {
         self.prev.pid
     }
 
-    /// The task that comes.
+    /// The next task.
     pub(crate) fn next(&self) -> i32 {
         self.next.pid
     }
 
-    /// The name of the task that goes. One that changes just now may be a mixture.
+    /// The name of the previous task; inconsistent if it is just being changed.
     pub(crate) fn name(&self) -> [u8; NAME] {
         let name = &raw const self.prev.comm;
         // SAFETY: An array of that many bytes in the task, which is live.
         ::core::array::from_fn(|i| unsafe { name.cast::<u8>().add(i).read_volatile() })
     }
 
-    /// Writes where the task is that goes, innermost first; returns how many of `frames` that were.
+    /// Saves the stack trace of the previous task, innermost frame first. Returns the number of
+    /// frames.
     pub(crate) fn trace(&self, frames: &mut [usize]) -> usize {
         let size = frames.len().min(u32::MAX as usize) as u32;
         // SAFETY: There is room for that many; it is the stack of the current task, on this CPU.
@@ -62,7 +62,7 @@ impl Switch<'_> {
         let Some(seen) = frames.get_mut(..n) else {
             return 0;
         };
-        // What the probe called comes first, and the tracepoint.
+        // Skips the frames of the probe and of the tracepoint.
         let own = seen
             .iter()
             .position(|&ip| ip == self.ip)
@@ -72,11 +72,10 @@ impl Switch<'_> {
     }
 }
 
-/// What is called at the tracepoint: C, which knows where that was, and then
-/// `rcu_ptr_rs_switch()`.
+/// The probe: C, which knows the address of its caller, and calls `rcu_ptr_rs_switch()`.
 const PROBE: *mut c_void = sys::rcu_ptr_shim_switched as *mut c_void;
 
-/// Calls the handler at every switch on any CPU, until it is dropped.
+/// A registered handler, called at every switch on any CPU.
 ///
 /// # Invariants
 ///
@@ -87,7 +86,7 @@ pub(crate) struct Switches {
 }
 
 impl Switches {
-    /// Begins; may sleep.
+    /// Registers the handler; may sleep.
     ///
     /// # Errors
     ///
@@ -122,8 +121,7 @@ impl Drop for Switches {
 ///
 /// # Safety
 ///
-/// `context` is what [`Switches::new()`] passed on, which is registered; both tasks are live, and
-/// `prev` is current.
+/// `context` was registered by [`Switches::new()`]; both tasks are live, and `prev` is current.
 #[no_mangle]
 unsafe extern "C" fn rcu_ptr_rs_switch(
     context: *mut c_void,
@@ -145,7 +143,7 @@ unsafe extern "C" fn rcu_ptr_rs_switch(
 
 const SYMBOL: usize = sys::rcu_ptr_sleepers_RCU_PTR_SLEEPERS_SYMBOL as usize;
 
-/// Shows an address as symbol and offset.
+/// Displays an address as symbol and offset.
 pub(crate) struct Symbol(pub(crate) usize);
 
 impl fmt::Display for Symbol {

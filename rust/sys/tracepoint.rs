@@ -12,36 +12,35 @@ use super::generated as sys;
 use ::core::ptr::{self, NonNull};
 use kernel::{bindings, error::to_result, prelude::*};
 
-/// A tracepoint that stays: of the kernel itself, or of a module that this one depends on.
+/// A tracepoint that is never freed: of the kernel, or of a module that this one depends on.
 #[derive(Clone, Copy)]
 pub(crate) struct Tracepoint(NonNull<bindings::tracepoint>);
 
-// SAFETY: Tracepoints lock what they have to.
+// SAFETY: Registration does its own locking.
 unsafe impl Send for Tracepoint {}
 // SAFETY: As above.
 unsafe impl Sync for Tracepoint {}
 
-/// What looks at each tracepoint.
+/// Called for each tracepoint.
 type Visit<'a> = dyn FnMut(&'static CStr, Tracepoint) + 'a;
 
 impl Tracepoint {
     /// The tracepoint at `raw`.
     ///
     /// # Safety
-    ///
-    /// It is one that stays.
+    /// It is never freed.
     pub(crate) unsafe fn new(raw: *mut bindings::tracepoint) -> Option<Self> {
         NonNull::new(raw).map(Self)
     }
 
-    /// Calls `visit` for every tracepoint of the kernel itself.
+    /// Calls `visit` for every tracepoint of the kernel, without those of modules.
     pub(crate) fn for_each(visit: &mut Visit<'_>) {
         let mut wide = visit;
         // SAFETY: `visited` gets the closure, which lives for the call.
         unsafe { bindings::for_each_kernel_tracepoint(Some(visited), (&raw mut wide).cast()) };
     }
 
-    /// The kernel's tracepoint of that name.
+    /// Finds a tracepoint of the kernel by name.
     pub(crate) fn find(name: &CStr) -> Option<Self> {
         let mut found = None;
         Self::for_each(&mut |at, tracepoint| {
@@ -52,25 +51,25 @@ impl Tracepoint {
         found
     }
 
-    /// Its name.
+    /// The name of the tracepoint.
     pub(crate) fn name(self) -> &'static CStr {
-        // SAFETY: A tracepoint that stays, with a string that does.
+        // SAFETY: Neither the tracepoint nor its name is ever freed.
         unsafe { CStr::from_char_ptr((*self.0.as_ptr()).name) }
     }
 
-    /// Has `probe` called with `data` and the arguments of the tracepoint.
+    /// Registers `probe`, to be called with `data` and the arguments of the tracepoint.
     ///
     /// # Safety
     ///
-    /// `probe` is a function of the C ABI that takes a pointer, and then the arguments of the
-    /// tracepoint or the first of them; it and `data` stay until it is off and [`synchronize()`]
-    /// has returned.
+    /// `probe` is a function of the C ABI whose parameters are a pointer and all or the first of
+    /// the arguments of the tracepoint. It and `data` stay valid until it is unregistered and
+    /// [`synchronize()`] has returned.
     pub(crate) unsafe fn register(self, probe: *mut c_void, data: *mut c_void) -> Result {
         // SAFETY: By the safety requirements of this function.
         to_result(unsafe { bindings::tracepoint_probe_register(self.0.as_ptr(), probe, data) })
     }
 
-    /// Takes `probe` with `data` off.
+    /// Unregisters `probe` with `data`.
     pub(crate) fn unregister(self, probe: *mut c_void, data: *mut c_void) {
         // SAFETY: It fails for a probe that is not registered.
         unsafe { bindings::tracepoint_probe_unregister(self.0.as_ptr(), probe, data) };
@@ -89,13 +88,13 @@ unsafe extern "C" fn visited(tracepoint: *mut bindings::tracepoint, visit: *mut 
     }
 }
 
-/// Waits until no probe runs that is off (`tracepoint_synchronize_unregister()`).
+/// Waits until no unregistered probe runs (`tracepoint_synchronize_unregister()`).
 pub(crate) fn synchronize() {
     // SAFETY: No requirements.
     unsafe { sys::rcu_ptr_shim_tracepoint_synchronize() };
 }
 
-/// Probes without data that are on as long as it lives, each where its tracepoint is there.
+/// Registered probes without data, of those tracepoints that exist; unregistered on drop.
 pub(crate) struct Probes<const N: usize>([(Option<Tracepoint>, *mut c_void); N]);
 
 impl<const N: usize> Probes<N> {
@@ -103,7 +102,7 @@ impl<const N: usize> Probes<N> {
     ///
     /// # Safety
     ///
-    /// Each is a probe as [`Tracepoint::register()`] takes it, that stays.
+    /// Each meets the requirements of [`Tracepoint::register()`] and is never freed.
     pub(crate) unsafe fn register(probes: [(Option<Tracepoint>, *mut c_void); N]) -> Result<Self> {
         let mut this = Self([(None, ptr::null_mut()); N]);
         for (at, (tracepoint, probe)) in this.0.iter_mut().zip(probes) {
@@ -116,14 +115,14 @@ impl<const N: usize> Probes<N> {
         Ok(this)
     }
 
-    /// Whether every tracepoint was there.
+    /// Whether all tracepoints exist.
     pub(crate) fn are_all(&self) -> bool {
         self.0.iter().all(|(tracepoint, _)| tracepoint.is_some())
     }
 }
 
 impl<const N: usize> Drop for Probes<N> {
-    /// Waits until none of them runs any more.
+    /// Waits until none of them runs.
     fn drop(&mut self) {
         for (tracepoint, probe) in self.0 {
             if let Some(tracepoint) = tracepoint {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The kernel's tracepoints, and those of `rcu_ptr.ko`: something that runs at each of them,
-//! wherever in the kernel that is.
+//! For tests: a closure that is called at every tracepoint of the kernel and of `rcu_ptr.ko`.
 
 use super::{
     generated as sys,
@@ -15,26 +14,26 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// A tracepoint.
+/// A tracepoint with a probe.
 pub(crate) struct Site {
     tracepoint: Tracepoint,
-    /// Runs of the body that did something there: the body's own count.
+    /// Calls of the body that acted at this tracepoint, counted by the body.
     pub(crate) acted: Atomic<u64>,
 }
 
 impl Site {
-    /// Its name.
+    /// The name of the tracepoint.
     pub(crate) fn name(&self) -> &str {
         self.tracepoint.name().to_str().unwrap_or("")
     }
 }
 
-/// What runs at tracepoints.
+/// Called at tracepoints.
 type Body<'a> = dyn Fn(&Site) + Sync + 'a;
 
 static BODY: StaticRef<&Body<'_>> = StaticRef::new();
 
-/// Those of `rcu_ptr.ko`; the kernel's walk has its own only.
+/// Tracepoints of `rcu_ptr.ko`, which [`Tracepoint::for_each()`] does not visit.
 fn ours() -> [*mut bindings::tracepoint; 7] {
     [
         &raw mut sys::__tracepoint_rcu_ptr_queue,
@@ -82,18 +81,18 @@ fn data(site: &Site) -> *mut c_void {
     ptr::from_ref(site).cast_mut().cast()
 }
 
-/// It takes no argument of any tracepoint.
+/// It has no parameters for the arguments of tracepoints.
 const PROBE: *mut c_void = traced as *mut c_void;
 
 /// Calls `f`, and meanwhile `body` at every tracepoint whose name is `wanted`. One caller at a
 /// time; may sleep.
 ///
-/// `body` has to be fit for wherever tracepoints are: with any lock of the kernel held, in NMI; and
-/// for being called by what it does itself.
+/// `body` has to be safe at every tracepoint: with any lock of the kernel held, in NMI, and when
+/// called recursively, by its own actions.
 ///
 /// # Errors
 ///
-/// `ENOMEM`; `EOPNOTSUPP` where calls are checked (CFI).
+/// `ENOMEM`; `EOPNOTSUPP` with CONFIG_CFI, which checks the type of the probe.
 pub(crate) fn with_probe<R>(
     wanted: &dyn Fn(&str) -> bool,
     body: &Body<'_>,
@@ -117,7 +116,7 @@ pub(crate) fn with_probe<R>(
         if unsafe { site.tracepoint.register(PROBE, data(site)) }.is_ok() {
             on.0.push(site, GFP_KERNEL)?;
         }
-        // Otherwise it is one that this machine hasn't got the means for.
+        // Otherwise this machine does not support the event.
     }
     let ret = f(&sites);
     drop(on);
@@ -137,17 +136,17 @@ unsafe extern "C" fn traced(site: *mut c_void) {
     }
 }
 
-/// Wakes a task, a worker of the kernel's, if that sleeps.
+/// Wakes a worker of the kernel if it sleeps.
 ///
 /// # Context
 ///
 /// Any but NMI, in [`with_probe()`].
 pub(crate) fn wake_a_task() {
-    // SAFETY: The work does nothing, and is waited for at the end of `with_probe()`.
+    // SAFETY: The work does nothing; it is flushed at the end of `with_probe()`.
     unsafe { sys::rcu_ptr_shim_wake() };
 }
 
-/// How often bodies have acted at the sites of `name`.
+/// The number of actions at the sites of `name`.
 pub(crate) fn acted(sites: &[Site], name: &str) -> u64 {
     let named = sites.iter().filter(|site| site.name() == name);
     named.map(|site| site.acted.load(Relaxed)).sum()

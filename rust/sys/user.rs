@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The user space of the machine: a shell command, for what only files can do (parameters, the
-//! shrinker's debugfs files); and whole files, read into memory. Threads of the kernel see no file
-//! system: module init does. Both may sleep.
+//! User space: running shell commands, to write parameters and files of debugfs; and reading files.
+//! Kernel threads see no file system, but module init does. Both may sleep.
 
 use ::core::{ptr, slice};
 use kernel::{bindings, prelude::*};
@@ -11,7 +10,7 @@ use kernel::{bindings, prelude::*};
 ///
 /// # Errors
 ///
-/// `EIO` when the command ended with anything but 0; what the kernel says when it can't be run.
+/// `EIO` if the command failed; the error of the kernel if it could not be run.
 pub(crate) fn sh(command: &CStr) -> Result {
     let mut argv = [
         c"/bin/sh".as_char_ptr().cast_mut(),
@@ -43,7 +42,7 @@ pub(crate) fn sh(command: &CStr) -> Result {
     Ok(())
 }
 
-/// What is in a file.
+/// The contents of a file.
 ///
 /// # Invariants
 ///
@@ -55,11 +54,11 @@ pub(crate) struct File {
 
 // SAFETY: The allocation belongs to no task.
 unsafe impl Send for File {}
-// SAFETY: It is never written to again.
+// SAFETY: It is not modified after read().
 unsafe impl Sync for File {}
 
 impl File {
-    /// Reads the file at `path`, in a task of user space.
+    /// Reads the file at `path`, in the context of a user-space task.
     pub(crate) fn read(path: &CStr) -> Result<Self> {
         let mut data = ptr::null_mut();
         // SAFETY: `path` is a string, `data` valid for writes; with a null buffer the call
@@ -84,7 +83,7 @@ impl File {
         })
     }
 
-    /// The bytes.
+    /// The contents.
     pub(crate) fn bytes(&self) -> &[u8] {
         if self.data.is_null() {
             return &[];
