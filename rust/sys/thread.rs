@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Threads that are joined before the call returns, or later; the current task; waiting.
+//! Kernel threads that are joined; the current task; sleeping.
 //!
 //! C header: [`include/linux/kthread.h`](srctree/include/linux/kthread.h)
 //!
@@ -18,21 +18,21 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// What a thread runs, with the number of its CPU, or its own.
+/// The function of a thread, called with the number of its CPU or its own number.
 type Body<'a> = dyn Fn(i32) + Sync + 'a;
 
 struct Job<'a> {
     body: &'a Body<'a>,
     number: i32,
-    /// A thread that is stopped before it began never begins.
+    /// kthread_stop() before the first run would prevent it.
     began: Atomic<i32>,
 }
 
-/// Makes a thread with the name of this module and a number; it does not run yet.
+/// Creates a thread, which is not started yet, with the name of this module and a number.
 ///
 /// # Safety
 ///
-/// `entry` may be called with `data`.
+/// `data` is a valid argument of `entry`.
 unsafe fn create(
     entry: unsafe extern "C" fn(*mut c_void) -> c_int,
     data: *mut c_void,
@@ -52,11 +52,11 @@ unsafe fn create(
 }
 
 /// Runs `body(cpu)` in a thread bound to each of `cpus`, and `meanwhile` in this task. Returns when
-/// all are done. Threads are not KUnit's: they count, and the test asserts.
+/// all have returned. KUnit does not know these threads: they count, and the test asserts.
 ///
 /// # Errors
 ///
-/// `ENOMEM`; then none has run.
+/// `ENOMEM`; then no thread has run.
 pub(crate) fn on_cpus<R>(
     cpus: impl Iterator<Item = i32>,
     body: &Body<'_>,
@@ -65,7 +65,7 @@ pub(crate) fn on_cpus<R>(
     run(cpus, true, body, meanwhile)
 }
 
-/// As [`on_cpus()`], in `count` threads that run anywhere.
+/// As [`on_cpus()`], in `count` threads that are not bound.
 pub(crate) fn together<R>(
     count: usize,
     body: &Body<'_>,
@@ -133,17 +133,17 @@ unsafe extern "C" fn entry(job: *mut c_void) -> c_int {
     0
 }
 
-/// Whether `meanwhile` is over and this thread is waited for.
+/// Whether `meanwhile` has returned, so this thread has to return.
 pub(crate) fn should_stop() -> bool {
     // SAFETY: Threads of `on_cpus()` and `together()` call it.
     unsafe { bindings::kthread_should_stop() }
 }
 
-/// A thread of [`on_cpus()`] that others may move to another CPU, whatever it is at.
+/// A thread of [`on_cpus()`] that can be migrated while it runs.
 ///
 /// # Invariants
 ///
-/// The pointer is null or a thread that is inside of [`Movable::during()`].
+/// The pointer is null or a thread in [`Movable::during()`].
 pub(crate) struct Movable(Atomic<*mut c_void>);
 
 impl Movable {
@@ -153,7 +153,7 @@ impl Movable {
         Self(Atomic::new(ptr::null_mut()))
     }
 
-    /// Calls `f` while this thread may be moved.
+    /// Calls `f`, and allows to migrate this thread meanwhile.
     pub(crate) fn during(&self, f: impl FnOnce()) {
         // SAFETY: No requirements.
         let task = unsafe { bindings::get_current() }.cast();
@@ -163,25 +163,25 @@ impl Movable {
         self.0.store(ptr::null_mut(), Relaxed);
     }
 
-    /// Moves the thread to `cpu`, if there is one. Returns whether it did.
+    /// Migrates the thread, if there is one, to `cpu`. Returns whether it did.
     ///
     /// # Context
     ///
     /// May sleep; in the `meanwhile` of [`on_cpus()`].
     pub(crate) fn move_to(&self, cpu: i32) -> bool {
         let task = self.0.load(Relaxed);
-        // SAFETY: Threads live until `meanwhile` has returned, though it may have left by now.
+        // SAFETY: Threads live until `meanwhile` has returned, even if this one has left `during()`
+        // by now.
         !task.is_null() && unsafe { sys::rcu_ptr_shim_move(task.cast(), cpu) }
     }
 }
 
-/// Keeps this task on the CPU where it is.
+/// Binds this task to its current CPU.
 pub(crate) fn stay_here() {
     move_to(super::cpu::this());
 }
 
-/// Has this task run on `cpu`, unless that is going down, and its timers expire there; -1:
-/// anywhere.
+/// Binds this task to `cpu`, unless that is going down; -1: to any CPU.
 pub(crate) fn move_to(cpu: i32) {
     // SAFETY: The current task is live.
     unsafe { sys::rcu_ptr_shim_move(bindings::get_current(), cpu) };
@@ -193,7 +193,7 @@ pub(crate) fn sleep(msecs: u32) {
     unsafe { bindings::msleep(msecs) };
 }
 
-/// Sleeps for `usecs` microseconds, on a timer of its own.
+/// Sleeps for `usecs` microseconds, by an hrtimer.
 pub(crate) fn sleep_us(usecs: u32) {
     // SAFETY: In process context.
     unsafe {
@@ -205,26 +205,26 @@ pub(crate) fn sleep_us(usecs: u32) {
     };
 }
 
-/// Whether a signal came for this task.
+/// Whether a signal is pending for this task.
 pub(crate) fn is_interrupted() -> bool {
     // SAFETY: The current task is live.
     unsafe { bindings::signal_pending(bindings::get_current()) != 0 }
 }
 
-/// No ordinary task gets the CPU from this one from here on, a kworker neither
+/// Makes this task a FIFO task, so that ordinary tasks and kworkers do not preempt it
 /// (`sched_set_fifo()`).
 pub(crate) fn set_fifo() {
     // SAFETY: The current task is live.
     unsafe { bindings::sched_set_fifo(bindings::get_current()) };
 }
 
-/// Ordinary tasks go first from here on (`set_user_nice()`).
+/// Gives this task the lowest priority of ordinary tasks (`set_user_nice()`).
 pub(crate) fn set_nice() {
     // SAFETY: The current task is live.
     unsafe { bindings::set_user_nice(bindings::get_current(), 19) };
 }
 
-/// Calls `f` as memory reclaim does, as far as lockdep can tell.
+/// Calls `f` as memory reclaim, for lockdep.
 pub(crate) fn as_reclaim<R>(f: impl FnOnce() -> R) -> R {
     // SAFETY: Paired with the end below, by the same task, which may sleep.
     unsafe { sys::rcu_ptr_shim_reclaim_begin() };
@@ -234,15 +234,14 @@ pub(crate) fn as_reclaim<R>(f: impl FnOnce() -> R) -> R {
     ret
 }
 
-/// The same, and tells the detector of hung tasks that a task that waits for this one waits for
-/// something that is alive.
+/// [`cond_resched()`] for a task that others wait for, which resets the detector of hung tasks.
 pub(crate) fn still_alive() {
     // SAFETY: No requirements.
     unsafe { sys::rcu_ptr_shim_not_hung() };
     cond_resched();
 }
 
-/// Waits until `done` returns `true`, `msecs` at most. Returns whether it did.
+/// Waits until `done` returns `true`, for at most `msecs` milliseconds. Returns its result.
 pub(crate) fn wait_for(msecs: u32, mut done: impl FnMut() -> bool) -> bool {
     let start = now();
     while now() - start < i64::from(msecs) * 1_000_000 {
@@ -254,8 +253,8 @@ pub(crate) fn wait_for(msecs: u32, mut done: impl FnMut() -> bool) -> bool {
     done()
 }
 
-/// Nanoseconds of monotonic time, in NMI too; against [`now()`] it may be off by a tick's
-/// correction.
+/// Nanoseconds of monotonic time, in any context; may differ from [`now()`] by the clock adjustment
+/// of a tick.
 pub(crate) fn now_in_nmi() -> u64 {
     // SAFETY: No requirements.
     unsafe { bindings::ktime_get_mono_fast_ns() }

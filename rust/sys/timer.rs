@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Timers that run a closure in a hard interrupt or a softirq, and say when they want to be run
-//! again. (Those of the `kernel` crate have one place each, a type, and hold what they run.)
+//! Timers that run a closure in hardirq or softirq, which returns when to run again. (A timer of
+//! the `kernel` crate is a field of a type that owns its handler, so it cannot borrow one.)
 //!
 //! C header: [`include/linux/hrtimer.h`](srctree/include/linux/hrtimer.h)
 //!
@@ -11,7 +11,7 @@
 
 use kernel::{bindings, prelude::*, types::Opaque};
 
-/// Where the closure runs.
+/// The context of the closure.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Where {
     /// In the timer interrupt, on PREEMPT_RT too.
@@ -20,10 +20,10 @@ pub(crate) enum Where {
     Softirq,
 }
 
-/// Returns in how many nanoseconds it is to be run again; 0: not.
+/// Returns the nanoseconds until it is to run again, or 0.
 type Body<'a> = dyn Fn() -> u64 + Sync + 'a;
 
-/// A timer.
+/// An hrtimer with a closure.
 #[pin_data(PinnedDrop)]
 #[repr(C)]
 pub(crate) struct Timer<'a> {
@@ -34,7 +34,7 @@ pub(crate) struct Timer<'a> {
 }
 
 impl<'a> Timer<'a> {
-    /// Makes a timer that is idle.
+    /// Creates an idle timer.
     pub(crate) fn new(place: Where, body: &'a Body<'a>) -> Result<Pin<KBox<Self>>> {
         let mode = match place {
             Where::Hardirq => bindings::hrtimer_mode_HRTIMER_MODE_REL_PINNED_HARD,
@@ -58,16 +58,15 @@ impl<'a> Timer<'a> {
         )
     }
 
-    /// Runs the closure on this CPU in `nsecs` nanoseconds, unless the timer is under way.
+    /// Runs the closure on this CPU in `nsecs` nanoseconds, unless the timer is active.
     pub(crate) fn start(&self, nsecs: u64) {
-        // SAFETY: The timer is initialised; one that is running starts itself again, which is the
-        // same.
+        // SAFETY: The timer is initialised. If its closure runs, it restarts the timer itself.
         if !unsafe { bindings::hrtimer_active(self.timer.get()) } {
             self.restart(nsecs);
         }
     }
 
-    /// Stops the timer, and waits for the closure.
+    /// Stops the timer, and waits until the closure has returned.
     pub(crate) fn cancel(&self) {
         // SAFETY: The timer is initialised.
         unsafe { bindings::hrtimer_cancel(self.timer.get()) };
@@ -82,7 +81,7 @@ impl<'a> Timer<'a> {
 
     /// # Safety
     ///
-    /// `timer` is that of a live `Self`.
+    /// `timer` is a field of a live `Self`.
     unsafe extern "C" fn entry(timer: *mut bindings::hrtimer) -> bindings::hrtimer_restart {
         // SAFETY: By the safety requirements of this function: dropping cancels the timer; `timer`
         // is the first member (`repr(C)`).
@@ -97,14 +96,14 @@ impl<'a> Timer<'a> {
 
 #[pinned_drop]
 impl PinnedDrop for Timer<'_> {
-    /// Waits for the closure.
+    /// Stops the timer.
     fn drop(self: Pin<&mut Self>) {
         self.cancel();
     }
 }
 
-/// Runs `body` on this CPU, which the caller is bound to, every `nsecs` nanoseconds, from when it
-/// has returned, while `meanwhile` runs.
+/// Runs `meanwhile`, and during it `body` on this CPU, which the caller is bound to, `nsecs`
+/// nanoseconds after each return.
 pub(crate) fn every<R>(
     place: Where,
     nsecs: u64,

@@ -62,16 +62,16 @@ macro_rules! record {
     };
 }
 
-/// Whether objects are traced when they are taken.
+/// Whether event `rcu_ptr_queue` is enabled.
 #[inline(always)]
 pub(crate) fn queue_is_on() -> bool {
     enabled!(__tracepoint_rcu_ptr_queue)
 }
 
-/// One object was taken.
+/// Event `rcu_ptr_queue`: an object was queued.
 #[inline(always)]
 pub(crate) fn queue(engine: c_uint, channel: c_uint, object: NonNull<u8>, caller: usize) {
-    taken(
+    queued(
         engine,
         channel,
         sys::rcu_ptr_kind_RCU_PTR_KIND_FREE,
@@ -88,7 +88,7 @@ const fn kind_of_call(sleeps: bool) -> c_uint {
     }
 }
 
-/// The callback of `head` was taken.
+/// Event `rcu_ptr_queue`: the callback of `head` was queued.
 #[inline(always)]
 pub(crate) fn call(
     engine: c_uint,
@@ -97,11 +97,11 @@ pub(crate) fn call(
     sleeps: bool,
     caller: usize,
 ) {
-    taken(engine, channel, kind_of_call(sleeps), head, caller);
+    queued(engine, channel, kind_of_call(sleeps), head, caller);
 }
 
 #[inline(always)]
-fn taken(engine: c_uint, channel: c_uint, kind: c_uint, what: NonNull<u8>, caller: usize) {
+fn queued(engine: c_uint, channel: c_uint, kind: c_uint, what: NonNull<u8>, caller: usize) {
     if enabled!(__tracepoint_rcu_ptr_queue) {
         // SAFETY: The shim only records its arguments.
         unsafe {
@@ -116,7 +116,7 @@ fn taken(engine: c_uint, channel: c_uint, kind: c_uint, what: NonNull<u8>, calle
     }
 }
 
-/// The function at address `func` is called for `head`.
+/// The callback `func` is about to be called with `head`.
 pub(crate) fn invoke(head: NonNull<u8>, func: usize, sleeps: bool) {
     record!(invoke(
         kind_of_call(sleeps) as c_int,
@@ -125,13 +125,13 @@ pub(crate) fn invoke(head: NonNull<u8>, func: usize, sleeps: bool) {
     ));
 }
 
-/// Objects of each channel, as the batch events show them.
+/// Objects of each channel, for the batch events.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Counts {
     pub(crate) slab: usize,
     pub(crate) vmalloc: usize,
     pub(crate) list: usize,
-    /// In blocks of all kinds, not sorted yet (engine `lockless`).
+    /// Of all kinds, in blocks that are not sorted yet (engine `lockless`).
     pub(crate) mixed: usize,
     /// Callbacks in blocks.
     pub(crate) calls: usize,
@@ -150,7 +150,7 @@ impl Counts {
     }
 }
 
-/// A batch begins to wait for grace period `gp`.
+/// A batch starts to wait for grace period `gp`.
 pub(crate) fn batch_start(cpu: i32, batch: usize, n: Counts, gp: usize) {
     let batch = batch as c_int;
     record!(batch_start(
@@ -158,8 +158,8 @@ pub(crate) fn batch_start(cpu: i32, batch: usize, n: Counts, gp: usize) {
     ));
 }
 
-/// The objects of a batch are freed, after grace period `gp`; `None`: they were ready before a
-/// batch was made.
+/// The objects of a batch are freed, after grace period `gp`. `None`: their grace period had ended
+/// before they were in a batch.
 pub(crate) fn batch_end(cpu: i32, batch: Option<usize>, n: Counts, gp: usize) {
     let batch = batch.map_or(-1, |i| i as c_int);
     record!(batch_end(
@@ -167,7 +167,7 @@ pub(crate) fn batch_end(cpu: i32, batch: Option<usize>, n: Counts, gp: usize) {
     ));
 }
 
-/// Objects go back to their allocators, right after this.
+/// Objects are about to be freed to their allocators.
 #[inline(always)]
 pub(crate) fn free(objects: &mut [*mut u8]) {
     record!(free(objects.as_mut_ptr().cast(), objects.len()) if !objects.is_empty());
@@ -183,13 +183,13 @@ pub(crate) fn shrink(cpu: i32, blocks: usize, objects: usize) {
     record!(shrink(cpu, blocks, objects));
 }
 
-/// Something was put off.
+/// Work was deferred: event `rcu_ptr_defer`.
 pub(crate) fn defer(cpu: i32, what: c_uint, pending: usize) {
     record!(defer(cpu, what as c_int, pending));
 }
 
-/// Sheaves of `cache` begin to wait for a grace period; `count` says how many, and how many of them
-/// have objects.
+/// Sheaves of `cache` start to wait for a grace period; `count` returns their number, and the
+/// number of those that have objects.
 #[inline]
 pub(crate) fn sheaf_wait(cache: &CStr, cpu: i32, count: impl FnOnce() -> (usize, usize)) {
     if enabled!(__tracepoint_rcu_ptr_sheaf_wait) {
@@ -199,17 +199,17 @@ pub(crate) fn sheaf_wait(cache: &CStr, cpu: i32, count: impl FnOnce() -> (usize,
     }
 }
 
-/// A sheaf of `objects` came from the slab.
+/// A sheaf was filled with `objects` objects of the slab.
 pub(crate) fn sheaf_refill(cache: &CStr, cpu: i32, objects: usize) {
     record!(sheaf_refill(cache.as_char_ptr(), cpu, objects));
 }
 
-/// The monitor took sheaves off `cpu`.
+/// The monitor removed sheaves from `cpu`.
 pub(crate) fn sheaf_drain(cache: &CStr, cpu: i32, waiting: usize, stock: usize) {
     record!(sheaf_drain(cache.as_char_ptr(), cpu, waiting, stock));
 }
 
-/// The barn of `node` gave sheaves back to the slab.
+/// The barn of `node` freed sheaves to the slab.
 pub(crate) fn sheaf_shrink(cache: &CStr, node: usize, why: c_uint, full: usize, empty: usize) {
     record!(sheaf_shrink(
         cache.as_char_ptr(),

@@ -6,7 +6,7 @@
 //!
 //! # Context
 //!
-//! What makes workqueues, and what waits for items, may sleep.
+//! Functions that create workqueues or wait may sleep.
 
 use super::{generated as sys, gp};
 use core::ptr::NonNull;
@@ -20,14 +20,13 @@ use kernel::{
     types::Opaque,
 };
 
-/// What a work item, an irq_work or a timer does when it runs.
+/// The handler of a work item, an irq_work or a timer.
 pub(crate) trait Handler: Sync {
-    /// Runs in the context that the type of the item names, never twice at the same time for the
-    /// same item.
+    /// Runs in the context that the type of the item states; calls for one item do not overlap.
     fn run(&self);
 }
 
-/// A kernel object of type `T` that calls back, with the handler that it runs.
+/// A kernel object of type `T` that has a callback, and the handler that the callback runs.
 #[pin_data]
 #[repr(C)]
 pub(crate) struct Item<T, H> {
@@ -36,7 +35,7 @@ pub(crate) struct Item<T, H> {
     handler: H,
 }
 
-// SAFETY: The C side claims or locks the object itself; `handler` is only shared.
+// SAFETY: The C code synchronises access to the object; `handler` is only shared.
 unsafe impl<T, H: Sync> Sync for Item<T, H> {}
 // SAFETY: As above.
 unsafe impl<T, H: Send> Send for Item<T, H> {}
@@ -54,11 +53,11 @@ impl<T, H: Handler> Item<T, H> {
         })
     }
 
-    /// What the object calls, with itself or its first member.
+    /// The C callback, called with the object or its first member.
     ///
     /// # Safety
     ///
-    /// `at` is that of a live `Self`: its owner ends the item before it goes.
+    /// `at` is the object of a live `Self`, whose owner stops the item before it is dropped.
     pub(super) unsafe extern "C" fn entry<A>(at: *mut A) {
         // SAFETY: By the safety requirements of this function; the object is the first member
         // (`repr(C)`), and so is the work_struct of the larger work items.
@@ -72,12 +71,12 @@ impl<T, H: Handler> Item<T, H> {
     }
 }
 
-/// An owner as its own work items know it: they are part of it.
+/// A pointer from a work item to the structure that contains it.
 ///
 /// # Invariants
 ///
-/// The owner stays where it is and outlives every run of the handlers: its work items are ended
-/// before it is dropped.
+/// The owner is pinned and outlives every run of the handlers: its work items are stopped before it
+/// is dropped.
 pub(crate) struct OwnerRef<T>(*const T);
 
 impl<T> OwnerRef<T> {
@@ -127,19 +126,19 @@ unsafe impl Send for WorkQueue {}
 unsafe impl Sync for WorkQueue {}
 
 impl WorkQueue {
-    /// Makes an unbound workqueue called `name` that makes progress when memory is short: memory
-    /// reclaim may wait for its items, so none of them allocates.
+    /// Creates an unbound workqueue called `name` that makes progress under memory pressure. Memory
+    /// reclaim may wait for its items, so they do not allocate.
     pub(crate) fn new(name: &'static CStr) -> Result<Self> {
         Self::with(name, UNBOUND | MEM_RECLAIM)
     }
 
-    /// Makes one for items that allocate: unbound, for urgent ones, and nothing that frees memory
-    /// waits for them.
+    /// Creates a workqueue for items that allocate: unbound, with high priority. Nothing that frees
+    /// memory waits for them.
     pub(crate) fn for_refills(name: &'static CStr) -> Result<Self> {
         Self::with(name, UNBOUND | HIGHPRI)
     }
 
-    /// Makes a workqueue whose items run on the CPU that they are queued for.
+    /// Creates a workqueue whose items run on the CPU that they are queued for.
     pub(crate) fn per_cpu(name: &'static CStr) -> Result<Self> {
         Self::with(name, PERCPU | MEM_RECLAIM)
     }
@@ -160,15 +159,15 @@ impl WorkQueue {
 /// The workqueues of an engine.
 #[derive(Clone)]
 pub(crate) struct WorkQueues {
-    /// For what memory reclaim may wait for: see [`WorkQueue::new()`].
+    /// For items that memory reclaim may wait for: see [`WorkQueue::new()`].
     pub(crate) reclaim: Arc<WorkQueue>,
     /// For refills, which allocate.
     pub(crate) refill: Arc<WorkQueue>,
-    /// For callbacks of others that can't sleep: memory reclaim may wait for what they free. They
-    /// come before the tasks that queue them, as in softirq they would: with the same share of a
-    /// CPU they could fall behind for good.
+    /// For callbacks that can't sleep. Memory reclaim may wait for what they free. High priority,
+    /// as they replace softirq context: at normal priority, tasks could queue callbacks faster than
+    /// the worker calls them.
     pub(crate) calls: Arc<WorkQueue>,
-    /// For those that may sleep, and do whatever they like.
+    /// For callbacks that may sleep.
     pub(crate) sleeping: Arc<WorkQueue>,
 }
 
