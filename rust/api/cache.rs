@@ -30,8 +30,8 @@ use core::{
 };
 use kernel::{alloc::Flags, prelude::*};
 
-/// What may be changed while a cache is in use (`struct rcu_ptr_cache_limits`). 0, the default,
-/// leaves each to the cache.
+/// Limits that may be changed while a cache is in use (`struct rcu_ptr_cache_limits`). 0 is the
+/// default of each.
 ///
 /// ```ignore
 /// # use super::rcu_ptr::{Cache, CacheLimits};
@@ -47,9 +47,9 @@ pub struct CacheLimits {
     pub sheaf_capacity: u32,
     /// Full sheaves that a node keeps, at most 65536.
     pub barn_limit: u32,
-    /// Bytes of objects that may wait for a grace period or a destructor. Where it is met
-    /// [`Cache::alloc()`] waits for a grace period, and fails if it is met still; others fail at
-    /// once, but for what is [prefilled](Cache::prefill()).
+    /// Bytes of objects that may wait for a grace period or a destructor. When the limit is
+    /// reached, [`Cache::alloc()`] waits for a grace period, and fails if it is still reached.
+    /// Other allocations fail immediately, except for [prefilled](Cache::prefill()) objects.
     pub wait_limit: usize,
 }
 
@@ -60,15 +60,15 @@ pub struct CacheLimits {
 /// [`barrier()`](super::barrier()), [`Cache::barrier()`] or the cache's own drop. It may sleep for
 /// a short time, drop boxes of any kind, of this cache too, and not wait for any of these.
 ///
-/// Boxes borrow the cache, so it outlives them. Its drop may sleep, and waits for objects on their
-/// way through a grace period, and their destructors.
+/// Boxes borrow the cache, so it outlives them. Its drop may sleep: it waits for the grace periods
+/// of freed objects, and for their destructors.
 pub struct Cache<T> {
     raw: SheafCache,
     // Invariant in `T`: what is put in later has to live as long as what `new()` asked for.
     _objects: PhantomData<fn(T) -> T>,
 }
 
-// SAFETY: Objects move between CPUs through it.
+// SAFETY: Objects may be freed on other CPUs than they were allocated on.
 unsafe impl<T: Send> Send for Cache<T> {}
 // SAFETY: As above.
 unsafe impl<T: Send> Sync for Cache<T> {}
@@ -84,7 +84,7 @@ unsafe extern "C" fn destroy<T>(object: *mut c_void) {
 }
 
 impl<T: Send + 'static> Cache<T> {
-    /// A cache called `name`, as /proc/slabinfo shows it.
+    /// Creates a cache; `name` is shown in /proc/slabinfo.
     ///
     /// # Context
     ///
@@ -115,8 +115,9 @@ impl<T: Send + 'static> Cache<T> {
 }
 
 impl<T> Cache<T> {
-    /// Waits until all objects that were freed before the call are available again, and dropped
-    /// (`rcu_ptr_cache_barrier()`): about a grace period, whatever waits elsewhere.
+    /// Waits until all objects that were freed before the call have been dropped and can be
+    /// allocated again (`rcu_ptr_cache_barrier()`). Takes about a grace period, independent of
+    /// other caches.
     ///
     /// # Context
     ///
@@ -125,7 +126,7 @@ impl<T> Cache<T> {
         self.raw.barrier();
     }
 
-    /// Changes the limits, for what comes from now on (`rcu_ptr_cache_set_limits()`).
+    /// Changes the limits (`rcu_ptr_cache_set_limits()`).
     ///
     /// # Context
     ///
@@ -133,7 +134,7 @@ impl<T> Cache<T> {
     ///
     /// # Errors
     ///
-    /// `EINVAL` for one that is too large; nothing has changed.
+    /// `EINVAL` if one is too large; then none is changed.
     pub fn set_limits(&self, limits: CacheLimits) -> Result {
         self.raw.set_limits(&Limits {
             sheaf_capacity: limits.sheaf_capacity,
@@ -142,8 +143,7 @@ impl<T> Cache<T> {
         })
     }
 
-    /// Has `objects` more at hand from now on (`rcu_ptr_cache_prefill()`), for
-    /// [`Cache::alloc_nolock()`].
+    /// Adds `objects` to the reserve of [`Cache::alloc_nolock()`] (`rcu_ptr_cache_prefill()`).
     ///
     /// # Context
     ///
@@ -156,7 +156,7 @@ impl<T> Cache<T> {
         self.raw.prefill(objects as usize)
     }
 
-    /// Puts `value` into a new object; where there is no memory it is dropped.
+    /// Allocates an object and moves `value` there; without memory `value` is dropped.
     ///
     /// # Context
     ///
@@ -172,7 +172,7 @@ impl<T> Cache<T> {
         unsafe { self.fill(object, value) }.map_err(|_| ENOMEM)
     }
 
-    /// Puts `value` into a new object, or gives it back where none is at hand.
+    /// Allocates an object and moves `value` there, or returns `value` if no object is available.
     ///
     /// # Context
     ///
@@ -275,8 +275,8 @@ impl<T> Drop for UniqueCacheBox<'_, T> {
     }
 }
 
-/// Owns an object that readers may look at: it is dropped and given back after a grace period when
-/// the box is dropped.
+/// Owns an object that readers may access. When the box is dropped, the object is dropped and freed
+/// after a grace period.
 ///
 /// # Context
 ///
@@ -297,7 +297,7 @@ unsafe impl<T: Send + Sync> Send for CacheBox<'_, T> {}
 unsafe impl<T: Send + Sync> Sync for CacheBox<'_, T> {}
 
 impl<'a, T> CacheBox<'a, T> {
-    /// Whether it is freed back into `cache`.
+    /// Whether it belongs to `cache`.
     pub(super) fn is_of(&self, cache: &Cache<T>) -> bool {
         ptr::eq(self.cache, cache)
     }

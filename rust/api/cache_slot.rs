@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Slots where readers find objects of a [`Cache`] under RCU while any context, NMI included, puts
-//! others there: a single one, and a table of them with a cache of its own.
+//! Slots where readers find objects of a [`Cache`] under RCU while any context, NMI included,
+//! replaces them: a single slot, and a table of slots with its own cache.
 
 use super::cache::{Cache, CacheBox};
 use core::ptr::{self, NonNull};
@@ -13,7 +13,7 @@ use kernel::{
     },
 };
 
-/// A slot, whose owner knows of which cache its objects are.
+/// A slot; its owner knows the cache of its objects.
 ///
 /// # Invariants
 ///
@@ -81,8 +81,8 @@ impl<T> RawSlot<T> {
     }
 }
 
-/// Holds a [`CacheBox`] or nothing; readers look into it under RCU. What is in it is freed after a
-/// grace period when the slot is dropped.
+/// Holds a [`CacheBox`] or nothing, for readers under RCU. Its object is freed after a grace period
+/// when the slot is dropped.
 ///
 /// # Context
 ///
@@ -112,19 +112,19 @@ impl<'a, T> CacheSlot<'a, T> {
         self.slot.load(guard)
     }
 
-    /// Puts `new` there and takes out what was. Gives `new` back if it is of another cache.
+    /// Stores `new` and returns the previous object. Returns `new` if it belongs to another cache.
     #[inline]
     pub fn swap(&self, new: Option<CacheBox<'a, T>>) -> Option<CacheBox<'a, T>> {
         self.slot.swap(new, self.cache)
     }
 
-    /// Puts `new` there if nothing is, or gives it back; also if it is of another cache.
+    /// Stores `new` if the slot is empty. Otherwise, or if it belongs to another cache, returns it.
     #[inline]
     pub fn put(&self, new: CacheBox<'a, T>) -> Result<(), CacheBox<'a, T>> {
         self.slot.put(new, self.cache)
     }
 
-    /// Takes out the object that [`Self::load()`] found, if it is still there.
+    /// Removes the object that [`Self::load()`] found, if it is still there.
     ///
     /// As long as the guard of `seen` lives no other can have its address.
     #[inline]
@@ -139,8 +139,8 @@ impl<T> Drop for CacheSlot<'_, T> {
     }
 }
 
-/// A cache, and slots for its objects, to build a hash table. It borrows nothing, so it can be in an
-/// `Arc` or a static.
+/// A cache, and slots for its objects, to build a hash table. It borrows nothing, so it can be in
+/// an `Arc` or a static.
 ///
 /// ```ignore
 /// # use super::rcu_ptr::{Cache, CacheTable};
@@ -218,8 +218,8 @@ impl<T> CacheTable<T> {
         self.slots.get(i)?.load(guard)
     }
 
-    /// Puts `new` in slot `i` and takes out what was. Gives `new` back if it is of another cache,
-    /// or there is no such slot.
+    /// Stores `new` in slot `i` and returns the previous object. Returns `new` if it belongs to
+    /// another cache, or there is no such slot.
     #[inline]
     pub fn swap<'a>(&'a self, i: usize, new: Option<CacheBox<'a, T>>) -> Option<CacheBox<'a, T>> {
         match self.slots.get(i) {
@@ -228,8 +228,8 @@ impl<T> CacheTable<T> {
         }
     }
 
-    /// Puts `new` in slot `i` if nothing is there, or gives it back; also if it is of another
-    /// cache, or there is no such slot.
+    /// Stores `new` in slot `i` if that is empty. Otherwise, or if it belongs to another cache or
+    /// there is no such slot, returns it.
     #[inline]
     pub fn put<'a>(&'a self, i: usize, new: CacheBox<'a, T>) -> Result<(), CacheBox<'a, T>> {
         match self.slots.get(i) {

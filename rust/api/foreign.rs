@@ -4,8 +4,8 @@
 
 use kernel::{prelude::*, sync::rcu, types::ForeignOwnable};
 
-/// Objects behind a foreign pointer whose memory is kept for RCU readers: it stays valid for a grace
-/// period after the owner has dropped it.
+/// Objects behind a foreign pointer whose memory is kept for RCU readers: it stays valid for a
+/// grace period after the owner has dropped it.
 ///
 /// ```ignore
 /// # use super::rcu_ptr::{ForeignOwnableRcu, RcuKBox, RcuSlot};
@@ -44,8 +44,8 @@ pub unsafe trait ForeignOwnableRcu: ForeignOwnable {
     ///
     /// # Safety
     ///
-    /// `ptr` is from [`ForeignOwnable::into_foreign()`], and was found inside the read-side critical
-    /// section of `guard`, before its owner dropped it.
+    /// `ptr` is from [`ForeignOwnable::into_foreign()`], and was found inside the read-side
+    /// critical section of `guard`, before its owner dropped it.
     unsafe fn rcu_borrow<'rcu>(
         ptr: *mut c_void,
         guard: &'rcu rcu::Guard,

@@ -59,11 +59,11 @@ use pin_init::{raw_init, raw_try_init};
 /// # }
 /// ```
 pub trait RcuFreeSafe: Sized {
-    /// What readers may touch until the grace period is over. It stays as it is: one that needs a
-    /// destructor does not compile.
+    /// The part that readers may access until the grace period ends. It is never dropped: a type
+    /// that needs a destructor does not compile.
     type View;
 
-    /// Runs once, when the box is dropped, before the grace period; then `self` is dropped.
+    /// Called once, when the box is dropped, before the grace period. Then `self` is dropped.
     ///
     /// # Context
     ///
@@ -71,7 +71,7 @@ pub trait RcuFreeSafe: Sized {
     fn drop_before_gp(self: Pin<&mut Self>, view: Pin<&Self::View>);
 }
 
-/// What is in an [`RcuFreeBox`]: it derefs to what the owner has, and has the view too.
+/// The contents of an [`RcuFreeBox`]: it derefs to the part of the owner, and has the view.
 #[repr(C)]
 pub struct RcuFree<T: RcuFreeSafe> {
     // First: its address is that of the object.
@@ -80,7 +80,7 @@ pub struct RcuFree<T: RcuFreeSafe> {
 }
 
 impl<T: RcuFreeSafe> RcuFree<T> {
-    /// What readers see.
+    /// The part that readers see.
     #[inline]
     pub fn view(&self) -> &T::View {
         &self.view
@@ -134,7 +134,7 @@ impl<T: RcuFreeSafe, A: KvFree> RcuFreeBox<T, A> {
         "the view of an RcuFreeBox is never dropped: what owns something belongs to what readers don't see, or into an RcuBox"
     );
 
-    /// Allocates memory and initialises the view, then what the owner has.
+    /// Allocates memory and initialises the view, then the part of the owner.
     ///
     /// # Context
     ///
@@ -170,7 +170,7 @@ impl<T: RcuFreeSafe, A: KvFree> RcuFreeBox<T, A> {
         Ok(Self(object, PhantomData))
     }
 
-    /// The view for a reader: the reference may outlive the box, not the guard.
+    /// The view, for a reader: the reference may outlive the box, but not the guard.
     ///
     /// # Context
     ///
@@ -182,7 +182,7 @@ impl<T: RcuFreeSafe, A: KvFree> RcuFreeBox<T, A> {
         unsafe { &(*self.0.as_ptr()).view }
     }
 
-    /// What the owner has, to change.
+    /// The part of the owner, mutable.
     #[inline]
     pub fn owned_mut(&mut self) -> Pin<&mut T> {
         // SAFETY: By the type invariants it is live and pinned, and there is no other reference to

@@ -1,28 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a Rust client of `rcu_ptr.ko` uses: objects that go after an RCU grace period.
+//! The interface of `rcu_ptr.ko` for Rust clients: objects that are freed after an RCU grace
+//! period.
 //!
-//! A client includes this folder as a public module of its crate (`pub mod rcu_ptr;`, as what it
-//! does not use would be dead code otherwise), and `client.mk` in its Kbuild; see rust/clients/.
-//! All of it is safe to call.
+//! A client includes this folder as a public module of its crate (`pub mod rcu_ptr;`; in a private
+//! one, unused items would be dead code), and `client.mk` in its Kbuild; see rust/clients/. All
+//! functions are safe.
 //!
 //! | type | when it is dropped | in |
 //! |---|---|---|
 //! | [`RcuBox`] | drops its object and frees it after a grace period | any context |
-//! | [`RcuBox`] of [`WithRoom`] | the same; or calls a closure first: [`RcuBox::call()`] | any context |
-//! | [`RcuFreeBox`] | drops what readers don't see at once, frees the memory after a grace period | any context |
+//! | [`RcuBox`] of [`WithRoom`] | as above; may call a closure: [`RcuBox::call()`] | any context |
+//! | [`RcuFreeBox`] | drops the owner's part immediately, frees after a grace period | any context |
 //! | [`CacheBox`] | drops its object after a grace period, for use by its [`Cache`] | any context |
-//! | [`UniqueCacheBox`] | the same, at once where there is nothing to drop | any context |
-//! | [`free_mightsleep()`] | frees a box of the kernel's after a grace period, without a word in it | may sleep |
-//! | [`try_free_nolock()`] | the same, if there is room | any context |
+//! | [`UniqueCacheBox`] | as above; immediately if it has no destructor | any context |
+//! | [`free_mightsleep()`] | frees a `Box`, without a field, after a grace period | may sleep |
+//! | [`try_free_nolock()`] | as above, if there is room | any context |
 //!
-//! [`RcuSlot`], [`CacheSlot`] and [`CacheTable`] are places where readers find them; boxes are
+//! Readers find boxes in an [`RcuSlot`], a [`CacheSlot`] or a [`CacheTable`]; boxes are
 //! [`ForeignOwnable`](kernel::types::ForeignOwnable) too, so an XArray holds them.
 //!
 //! # Examples
 //!
-//! Modules to copy from, without `unsafe`, are in rust/clients/; the suites of rcu_ptr_kunit.ko use
-//! the rest. All of these are compiled:
+//! rust/clients/ has modules to copy from, without `unsafe`. The items are used in these files, all
+//! of which are compiled:
 //!
 //! | item | used in |
 //! |---|---|
@@ -35,15 +36,15 @@
 //! | [`WithRoom`], [`RcuBox::call()`], [`ForeignOwnableRcu`] | rust/rcu_ptr_kunit/suites/rust_api.rs |
 //! | [`free_mightsleep()`], [`try_free_nolock()`] | rust/rcu_ptr_kunit/suites/rust_api.rs |
 //!
-//! The examples in these docs are compiled too (scripts/check.sh `refused`); lines that begin with
-//! `#` are what an example takes for granted. rust/api/refused.rs has what does not compile, and
-//! why.
+//! The examples in the docs of the items are compiled as well (scripts/check.sh `refused`); their
+//! lines that begin with `#` are the context of an example. rust/api/refused.rs has code that does
+//! not compile, and why.
 //!
 //! # Unloading
 //!
-//! Destructors and closures are code of the client that runs later. When a module goes, rcu_ptr.ko
-//! waits for those of its callbacks that are left, after the module's own exit and before its
-//! memory is freed: no barrier has to be remembered, and no box that is forgotten can do harm.
+//! Destructors and closures are code of the client that runs later. When a module is unloaded,
+//! rcu_ptr.ko waits for its remaining callbacks, after the exit function of the module and before
+//! its memory is freed. No barrier is needed; a forgotten box is only leaked.
 
 // The files of rust/sys that this module uses: docs/reading.md. `shared`: another one uses the
 // rest.

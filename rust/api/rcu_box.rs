@@ -58,7 +58,7 @@ impl sealed::CallbackContext for BhOff {
     const MAY_SLEEP: bool = false;
 }
 
-/// In process context, where sleeping is allowed (`rcu_ptr_call_sleepable()`): mutexes too.
+/// In process context, where sleeping is allowed (`rcu_ptr_call_sleepable()`).
 pub struct MaySleep;
 
 impl sealed::CallbackContext for MaySleep {
@@ -71,8 +71,8 @@ impl sealed::CallbackContext for MaySleep {
 /// grace period of their own. A `T` without a destructor takes 8 bytes and no callback, one with a
 /// destructor 16 bytes.
 ///
-/// rcu_ptr.ko keeps the code of the destructor: a module that is unloaded goes when the boxes that
-/// it has dropped are done. One that is forgotten is leaked.
+/// A module is unloaded when the destructors of its boxes have returned. A box that is forgotten is
+/// leaked.
 ///
 /// ```ignore
 /// # use super::rcu_ptr::RcuKBox;
@@ -177,7 +177,7 @@ impl<T: Send, A: KvFree, C: CallbackContext> RcuBox<T, A, C> {
         Ok(Self(object, PhantomData))
     }
 
-    /// The object for a reader: the reference may outlive the box, not the guard.
+    /// The object, for a reader: the reference may outlive the box, but not the guard.
     ///
     /// # Context
     ///
@@ -207,8 +207,8 @@ impl<T: Send, C: CallbackContext> RcuBox<T, Kmalloc, C> {
     ///
     /// # Errors
     ///
-    /// `init` itself. That happens: an NMI that can't go on without the object drops what it has to
-    /// tell, or keeps an object in reserve.
+    /// `init` itself. An NMI handler that cannot do without the object drops the event, or keeps a
+    /// spare object.
     #[inline]
     pub fn new_nolock<I: PinInit<T, Infallible>>(init: I) -> Result<Self, I> {
         let Some(object) = Storage::<T, Kmalloc>::alloc_nolock() else {
@@ -265,7 +265,7 @@ unsafe impl<T: Send, A: KvFree, C: CallbackContext> ForeignOwnable for RcuBox<T,
     const FOREIGN_ALIGN: usize = Storage::<T, A>::ALIGN;
 
     type Borrowed<'a> = &'a T;
-    // Readers may look at it, whatever owns it.
+    // Readers may have references to it at any time.
     type BorrowedMut<'a> = &'a T;
 
     #[inline]

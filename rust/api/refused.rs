@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What rust/api lets no client compile. Each case is compiled alone, as `--cfg CASE`: rustc has to have its errors
-//! `error: CODE`, no others, and among what it says is each `says: TEXT` (scripts/check.sh, `refused`).
+//! Client code that must not compile. Each case is compiled alone, with `--cfg CASE`: rustc has to
+//! report its errors `error: CODE` and no others, and to print each `says: TEXT` (scripts/check.sh,
+//! `refused`).
 
 #[path = "mod.rs"]
 pub mod rcu_ptr;
 
-/// What is dropped or called after the grace period can't borrow: the owner may be gone by then.
+/// Objects and closures can't borrow: the owner may be gone when the grace period has ended.
 // error: E0597
 // error: E0597
 // error: E0597
@@ -46,8 +47,7 @@ mod borrowed {
     }
 }
 
-/// Closures that may not run elsewhere; and their object, once it
-/// has been given away.
+/// Closures that are not `Send`; use of an object after call().
 // error: E0277
 // error: E0382
 // says: `*const u64` cannot be sent between threads safely
@@ -131,7 +131,7 @@ mod destructor {
     static TRY: fn(Pin<KBox<KVec<u8>>>) -> Result<(), Pin<KBox<KVec<u8>>>> = try_free_nolock;
 }
 
-/// Memory that kvfree() does not take.
+/// Memory that kvfree() does not accept.
 // error: E0277
 // error: E0277
 // error: E0277
@@ -173,7 +173,7 @@ mod foreign_allocator {
     }
 }
 
-/// kmalloc_nolock() gives no cache lines.
+/// kmalloc_nolock() does not align to cache lines.
 // error: E0080
 // says: kmalloc_nolock() aligns to 8 bytes
 #[cfg(nolock_alignment)]
@@ -191,8 +191,7 @@ mod nolock_alignment {
     static LINE: fn() -> Option<RcuKBox<Line>> = line;
 }
 
-/// What readers on other CPUs may not look at is in no slot that they reach, and what may not be dropped
-/// elsewhere is in no box.
+/// Types that are not `Sync` cannot be put into slots, types that are not `Send` not into boxes.
 // error: E0277
 // error: E0277
 // error: E0277
@@ -217,7 +216,7 @@ mod not_shared {
     fn here(_pointer: &RcuKBox<*const u64>) {}
 }
 
-/// Readers reach the view and nothing else, and what they may look at does not change.
+/// Readers can access the view only, and cannot modify an object.
 // error: E0308
 // error: E0594
 // error: E0609
@@ -257,7 +256,7 @@ mod owners_part {
     }
 }
 
-/// What readers found is good for as long as their guard, and a box for as long as its cache.
+/// References of readers are valid as long as the guard, and boxes as long as their cache.
 // error: E0505
 // error: E0505
 // error: E0515
@@ -291,7 +290,7 @@ mod reader_outlives {
     }
 }
 
-/// A slot is of one type: what is put into it through a reference is what readers find.
+/// A slot is invariant in its type, as boxes are stored through shared references.
 // error: E0308
 #[cfg(slot_variance)]
 mod slot_variance {

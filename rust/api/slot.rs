@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A place that readers look into under RCU while others exchange what is there.
+//! A slot where readers find a box under RCU while others replace it.
 
 use super::foreign::ForeignOwnableRcu;
 use core::{marker::PhantomData, ptr};
@@ -78,7 +78,7 @@ impl<P: ForeignOwnableRcu> RcuSlot<P> {
         Some(unsafe { P::rcu_borrow(object, guard) })
     }
 
-    /// Puts `new` there and takes out what was.
+    /// Stores `new` and returns the previous box.
     #[inline]
     pub fn swap(&self, new: Option<P>) -> Option<P> {
         let new = new.map_or(ptr::null_mut(), P::into_foreign);
@@ -89,7 +89,7 @@ impl<P: ForeignOwnableRcu> RcuSlot<P> {
         unsafe { P::try_from_foreign(old) }
     }
 
-    /// Puts `new` there if nothing is, or gives it back.
+    /// Stores `new` if the slot is empty, otherwise returns it.
     #[inline]
     pub fn put(&self, new: P) -> Result<(), P> {
         let new = new.into_foreign();
@@ -101,7 +101,7 @@ impl<P: ForeignOwnableRcu> RcuSlot<P> {
         }
     }
 
-    /// Takes out the object that [`Self::load()`] found, if it is still there.
+    /// Removes the box whose object [`Self::load()`] found, if it is still there.
     ///
     /// As long as the guard of `seen` lives no other can have its address.
     #[inline]

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where a box has its object: behind the words that RCU needs, in one allocation.
+//! The memory of a box: the object, behind the words that RCU needs.
 //!
 //! ```text
 //!  start            object, which pointers name
 //!  | head | padding | T                        |
 //! ```
 //!
-//! The head is first because the core takes none beyond 4096 bytes. `T` needs no field for it,
-//! so there is none that could be unaligned, out of reach, or another's.
+//! The head is first because it has to be in the first 4096 bytes. As `T` has no field for it, the
+//! head is always aligned, in range, and not used otherwise.
 
 use super::sys::core as sys;
 use core::{alloc::Layout, marker::PhantomData, mem::needs_drop, ptr::NonNull};
@@ -17,7 +17,7 @@ use kernel::alloc::{
     AllocError, Allocator, Flags, NumaNode,
 };
 
-/// An allocator whose memory kvfree() takes.
+/// An allocator whose memory kvfree() accepts.
 ///
 /// # Safety
 ///
@@ -47,14 +47,14 @@ impl<T, A: KvFree> Storage<T, A> {
     /// Alignment of the object, and of the whole.
     pub(super) const ALIGN: usize = max(align_of::<T>(), align_of::<sys::Head>());
 
-    /// A destructor takes a callback, and that 16 bytes; memory alone 8.
+    /// 16 bytes for a `struct rcu_head` if `T` has a destructor, otherwise 8.
     const HEAD: usize = if needs_drop::<T>() {
         size_of::<sys::Head>()
     } else {
         size_of::<sys::RawRcuPtr>()
     };
 
-    /// From the start to the object.
+    /// Bytes from the start to the object.
     const OFFSET: usize = Self::HEAD.next_multiple_of(Self::ALIGN);
 
     const LAYOUT: Layout = match Layout::from_size_align(Self::OFFSET + size_of::<T>(), Self::ALIGN)
@@ -117,8 +117,8 @@ impl<T, A: KvFree> Storage<T, A> {
         unsafe { sys::kfree_nolock(start.as_ptr(), start.as_ptr()) };
     }
 
-    /// Has `func` called with the head of `object` after a grace period: in process context if it
-    /// `may_sleep`, or else with BH disabled.
+    /// Queues a call of `func` with the head of `object` after a grace period: in process context
+    /// if it `may_sleep`, otherwise with BH disabled.
     ///
     /// # Context
     ///
@@ -152,7 +152,7 @@ impl<T, A: KvFree> Storage<T, A> {
 }
 
 impl<T> Storage<T, Kmalloc> {
-    /// Memory for an object, from anywhere.
+    /// Memory for an object, in any context.
     ///
     /// # Context
     ///

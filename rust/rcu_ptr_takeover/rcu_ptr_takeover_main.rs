@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `rcu_ptr_takeover.ko`: as long as it is loaded, what the kernel frees by `kvfree_rcu()`,
-//! `kfree_rcu()` and `kfree_rcu_nolock()` goes to the engine of `rcu_ptr.ko`.
+//! `rcu_ptr_takeover.ko`: as long as it is loaded, objects that the kernel frees by `kvfree_rcu()`,
+//! `kfree_rcu()` and `kfree_rcu_nolock()` are freed by the engine of `rcu_ptr.ko`.
 //!
 //! ```text
 //!  exports.rs   what C calls

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What becomes of a call that the kernel meant for itself, and why a cache that is destroyed
-//! misses no object.
+//! Decides whether the engine or the kernel handles a redirected call, and makes the destruction of
+//! kmem_caches wait for the engine.
 //!
 //! `kmem_cache_destroy()` waits for objects that the kernel has, and knows nothing of ours. So ours
 //! have to be freed before it. And its first step hands objects that NMIs freed (they lie on a list
@@ -33,13 +33,13 @@ use kernel::{
 /// How many caches are being destroyed; and one for each reason to leave all calls to the kernel.
 static DESTROYING: Atomic<i32> = Atomic::new(1);
 
-/// Calls that insert without preemption disabled.
+/// Calls that insert with preemption enabled.
 static SLEEPING: Atomic<i32> = Atomic::new(0);
 
 /// Calls that may sleep, or lead to the kernel's function, with code of this module on their stack.
 static INSIDE: Atomic<i32> = Atomic::new(0);
 
-/// Counts while it lives.
+/// Increments a counter as long as it lives.
 struct Counted(&'static Atomic<i32>);
 
 impl Counted {
@@ -64,8 +64,8 @@ fn wait_for_none(what: &Atomic<i32>) {
     }
 }
 
-/// Hands an object to the engine by `insert`, unless the kernel has to have it. Returns what to
-/// count: `taken`, or why the engine does not have it.
+/// Passes an object to the engine by `insert`, unless it must go to the kernel. Returns the counter
+/// to increment: `taken`, or the reason why the engine does not have it.
 ///
 /// # Context
 ///
@@ -88,8 +88,8 @@ pub(crate) fn decide(taken: c_uint, insert: impl FnOnce() -> bool) -> c_uint {
     }
 }
 
-/// The rest of a call that [`decide()`] did not end: by `sleep` if it may sleep and no cache is
-/// being destroyed, else by the kernel's own function.
+/// Completes a call that [`decide()`] did not pass to the engine: by `sleep` if it may sleep and no
+/// cache is being destroyed, otherwise by the function of the kernel.
 ///
 /// # Context
 ///
@@ -126,16 +126,17 @@ pub(crate) fn destroy(cache: Doomed) {
     cache.destroy();
 }
 
-/// A module is about to go: the kernel looks at what it has left when what it queued is freed.
+/// A module is being unloaded: waits for the objects that it has queued, before the kernel checks
+/// for memory that the module has not freed.
 ///
-/// What lies on the kernel's own list of objects freed in NMI comes to the engine later. It costs
-/// nothing but the memory of their tags.
+/// Objects on the kernel's per-CPU lists of NMI-freed objects are not flushed here: at worst the
+/// kernel keeps the allocation tags of the module.
 pub(crate) fn module_gone() {
     sys::count(sys::MODULES_GONE);
     sys::barrier();
 }
 
-/// From now on calls are ours.
+/// Starts to pass calls to the engine.
 ///
 /// `kmem_cache_destroy()` is redirected already, but there may be calls of it that began before.
 /// All objects of their caches are freed by now, so they are in the kernel, or on the lists of
@@ -150,13 +151,14 @@ pub(crate) fn begin() -> Result {
     Ok(())
 }
 
-/// From now on calls are the kernel's; all that came here is freed when this returns.
+/// Passes all calls to the kernel again, and waits until the engine has freed all objects.
 pub(crate) fn end() {
     DESTROYING.fetch_add(1, Full);
     flush();
 }
 
-/// Waits until no code of this module runs, provided that no new calls lead to it.
+/// Waits until no code of this module runs. The functions of the kernel are not redirected any
+/// more.
 pub(crate) fn drain() {
     // A task that was preempted before it was counted is counted now, and one that is no longer
     // counted is gone after the second.

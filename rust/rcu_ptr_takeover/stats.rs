@@ -57,7 +57,7 @@ fn show(since: &Instant<Monotonic>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     Ok(())
 }
 
-/// Says what was done.
+/// Logs the totals.
 pub(crate) fn log_totals() {
     pr_info!(
         "{} objects were redirected ({} without a field, {} in NMI), {} caches destroyed\n",

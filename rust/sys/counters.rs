@@ -20,8 +20,8 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// The cycle counter of this CPU (`get_cycles()`). Under QEMU's -icount it counts executed instructions,
-/// and jumps over the time in which every CPU is idle.
+/// The cycle counter of this CPU (`get_cycles()`). Under QEMU's -icount it counts executed
+/// instructions, and jumps over the time in which every CPU is idle.
 ///
 /// # Context
 ///
@@ -184,8 +184,8 @@ pub(crate) fn longest(f: impl FnOnce()) -> Result<u64> {
     Ok(longest.max().unwrap_or(0))
 }
 
-/// Measures idle time until the result is dropped. The handler of an interrupt that has no tracepoint
-/// counts as idle time.
+/// Measures idle time until the result is dropped. The handler of an interrupt that has no
+/// tracepoint counts as idle time.
 pub(crate) fn idle_probes() -> Result<Probes<7>> {
     let interrupt = interrupt_entry as *mut c_void;
     attach([

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The word of each CPU that engine `lockless` reserves slots with, and the static key that says
-//! whether it is in charge. Both are static, so that the code of the common path has their
-//! addresses.
+//! For rcu_ptr.ko: the per-CPU word by which engine `lockless` reserves slots, and the static key
+//! that enables the engine. Both are static, so their addresses are constants of the fast path.
 
 use super::{generated as sys, this_cpu::this_cpu_word};
 use kernel::sync::atomic::Atomic;
@@ -12,13 +11,13 @@ this_cpu_word! {
     CurrentBlock = "rcu_ptr_current_block"
 }
 
-/// The word of `cpu`, a possible one: to look at it, and to work on it when the CPU is dead.
+/// The word of `cpu`, a possible CPU: to read it, and to modify it when the CPU is dead.
 pub(crate) fn of(cpu: i32) -> &'static Atomic<u64> {
     // SAFETY: A static per-CPU word, aligned and initialised; all other access is atomic as well.
     unsafe { Atomic::from_ptr(sys::rcu_ptr_shim_current_block(cpu).cast()) }
 }
 
-/// Whether engine `lockless` is in charge.
+/// Whether engine `lockless` is enabled.
 #[inline(always)]
 pub(crate) fn is_lockless() -> bool {
     #[cfg(CONFIG_JUMP_LABEL)]
@@ -37,7 +36,7 @@ pub(crate) fn is_lockless() -> bool {
     }
 }
 
-/// Puts engine `lockless` in charge, for good.
+/// Enables engine `lockless`, permanently.
 ///
 /// # Context
 ///

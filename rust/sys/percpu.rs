@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Per-CPU data: one `T` for each possible CPU. To make and to drop it may sleep; all else is for
-//! any context, NMI included.
+//! Per-CPU data: one `T` for each possible CPU. Creation and drop may sleep. Other functions: any
+//! context, NMI included.
 
 use super::{
     generated as sys,

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A timer that stays on the CPU that set it, idle or not.
+//! Timers that expire on the CPU that set them, even if it is idle (`TIMER_PINNED`); jiffies.
 //!
 //! C header: [`include/linux/timer.h`](srctree/include/linux/timer.h)
 //!
 //! # Context
 //!
-//! What waits for the handler may sleep.
+//! Functions that wait for the handler may sleep.
 
 use super::{
     irq::IrqsOff,
@@ -14,7 +14,7 @@ use super::{
 };
 use kernel::{bindings, prelude::*};
 
-/// Runs its handler in softirq (in a thread on PREEMPT_RT) of the CPU that set it; on another one
+/// Runs its handler in softirq (on PREEMPT_RT in a thread) of the CPU that set it; on another one
 /// only after that CPU has died.
 pub(crate) type PinnedTimer<H> = Item<bindings::timer_list, H>;
 
@@ -39,7 +39,8 @@ impl<H: Handler> PinnedTimer<H> {
         unsafe { Self::with(init, handler) }
     }
 
-    /// Lets the handler run on this CPU at `expires`, in jiffies, whether the timer was set or not.
+    /// Runs the handler on this CPU at `expires`, in jiffies, also if the timer is set already
+    /// (`mod_timer()`).
     ///
     /// # Context
     ///
@@ -55,16 +56,16 @@ impl<H: Handler> PinnedTimer<H> {
         unsafe { bindings::timer_delete_sync(self.raw()) };
     }
 
-    /// Stops the timer for good and waits for its handler: it can't be set any more.
+    /// Stops the timer and waits for its handler. The timer cannot be set again.
     pub(crate) fn shutdown_sync(&self) {
         // SAFETY: The timer is initialised.
         unsafe { bindings::timer_shutdown_sync(self.raw()) };
     }
 }
 
-/// Now, in jiffies, in any context.
+/// The current time in jiffies. Any context.
 #[inline]
 pub(crate) fn jiffies() -> c_ulong {
-    // SAFETY: A word that is always there; the kernel counts it up while we read.
+    // SAFETY: A static word, read by a single access as it changes concurrently.
     unsafe { (&raw const bindings::jiffies).read_volatile() }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Raw spinlock: spins on PREEMPT_RT too, taken with interrupts off.
+//! Raw spinlocks, which spin on PREEMPT_RT too; taken with interrupts disabled.
 
 use super::{generated as sys, irq::IrqsOff};
 use kernel::{
@@ -53,7 +53,7 @@ unsafe impl Backend for RawSpin {
     }
 }
 
-/// A raw spinlock that only a caller with interrupts off can take.
+/// A raw spinlock that requires disabled interrupts.
 #[pin_data]
 pub(crate) struct RawSpinLock<T> {
     #[pin]
@@ -88,7 +88,7 @@ impl<T> RawSpinLock<T> {
         core::ptr::from_ref(&self.inner).addr()
     }
 
-    /// Takes the lock if it is free.
+    /// Tries to take the lock (`raw_spin_trylock()`).
     ///
     /// # Context
     ///

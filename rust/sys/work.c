@@ -23,7 +23,7 @@ enum rcu_ptr_work {
 void rcu_ptr_shim_init_delayed_work(struct delayed_work *work,
 				    work_func_t func, enum rcu_ptr_work class)
 {
-	/* A lockdep class is a place in the text. */
+	/* Each use of the macro is a lockdep class. */
 	switch (class) {
 	case RCU_PTR_WORK_FREES:
 		INIT_DELAYED_WORK(work, func);
@@ -67,8 +67,7 @@ bool rcu_ptr_shim_may_stop_tick(void)
 		tick_nohz_full_cpu(raw_smp_processor_id()));
 }
 
-/* Whether this CPU runs irq_works to their end. */
-
+/* Whether irq_works may be queued on this CPU. */
 static DEFINE_PER_CPU(bool, rcu_ptr_irq_works_run);
 
 bool rcu_ptr_shim_irq_works_run(void)

@@ -172,7 +172,7 @@ pub(crate) struct WorkQueues {
 }
 
 impl WorkQueues {
-    /// Makes them.
+    /// Creates them.
     pub(crate) fn new() -> Result<Self> {
         let shared = |wq: Result<WorkQueue>| Ok::<_, Error>(Arc::new(wq?, GFP_KERNEL)?);
         let calls = UNBOUND | HIGHPRI | MEM_RECLAIM;
@@ -196,25 +196,25 @@ impl Drop for WorkQueue {
 ///
 /// # Context
 ///
-/// It may be queued in any but NMI. With a delay a timer is set, without one a worker is woken: no
-/// lock is held that either takes (a timer base's; a worker pool's, `pi_lock`, a run queue's), nor
-/// one that is held while those are taken.
+/// It may be queued in any but NMI. With a delay a timer is set, without one a worker is woken: the
+/// caller holds none of the locks that these take (timer base; worker pool, `pi_lock`, run queue),
+/// and none under which others take them.
 pub(crate) type DelayedWork<H> = Item<bindings::delayed_work, H>;
 
 impl<H: Handler> DelayedWork<H> {
-    /// An idle item, which allocates nothing: memory reclaim, and barriers under locks that it
+    /// An idle item that does not allocate: memory reclaim, and barriers under locks that reclaim
     /// takes, may wait for it.
     pub(crate) fn new(handler: H) -> impl PinInit<Self> {
         Self::of_class(sys::rcu_ptr_work_RCU_PTR_WORK_FREES, handler)
     }
 
-    /// An idle item that allocates: another class for lockdep.
+    /// An idle item that allocates, with a lockdep class of its own.
     pub(crate) fn for_refills(handler: H) -> impl PinInit<Self> {
         Self::of_class(sys::rcu_ptr_work_RCU_PTR_WORK_ALLOCATES, handler)
     }
 
-    /// An idle item that calls destructors of others, if `of_others`: these take locks that
-    /// monitors and the like are waited for with.
+    /// An idle item that calls destructors of users, if `of_others`: these may take locks that are
+    /// held by tasks which wait for other items.
     pub(crate) fn for_destructors(handler: H, of_others: bool) -> impl PinInit<Self> {
         let class = if of_others {
             sys::rcu_ptr_work_RCU_PTR_WORK_DESTRUCTS
@@ -224,7 +224,7 @@ impl<H: Handler> DelayedWork<H> {
         Self::of_class(class, handler)
     }
 
-    /// An idle item that calls callbacks of others: these may wait for the other items.
+    /// An idle item that calls callbacks of users: these may wait for other items.
     pub(crate) fn for_calls(handler: H) -> impl PinInit<Self> {
         Self::of_class(sys::rcu_ptr_work_RCU_PTR_WORK_CALLS, handler)
     }
@@ -243,25 +243,25 @@ impl<H: Handler> DelayedWork<H> {
         unsafe { Self::with(init, handler) }
     }
 
-    /// Queues the item to run in `delay` jiffies unless it is queued already: then it returns
-    /// `false`. A run that has begun does not count.
+    /// Queues the item to run in `delay` jiffies. Returns `false` if it is queued already; a
+    /// running item is not.
     pub(crate) fn queue(&self, wq: &WorkQueue, delay: c_ulong) -> bool {
         self.queue_on(WORK_CPU_UNBOUND, wq, delay)
     }
 
-    /// As [`Self::queue()`], to run on `cpu`, or anywhere if that goes down meanwhile.
+    /// As [`Self::queue()`], to run on `cpu`, or on any CPU if that goes down.
     pub(crate) fn queue_on(&self, cpu: i32, wq: &WorkQueue, delay: c_ulong) -> bool {
         // SAFETY: Both are live and initialised; `cpu` is a possible CPU, or any.
         unsafe { bindings::queue_delayed_work_on(cpu, wq.0, self.raw(), delay) }
     }
 
-    /// As [`Self::queue_on()`], whether it was queued or not.
+    /// As [`Self::queue_on()`], also if it is queued already (`mod_delayed_work_on()`).
     pub(crate) fn modify_on(&self, cpu: i32, wq: &WorkQueue, delay: c_ulong) {
         // SAFETY: As above.
         unsafe { bindings::mod_delayed_work_on(cpu, wq.0, self.raw(), delay) };
     }
 
-    /// Whether the item is queued, or waits for its time. Any context, NMI included.
+    /// Whether the item is queued or its timer is pending. Any context, NMI included.
     pub(crate) fn is_pending(&self) -> bool {
         // SAFETY: The item is initialised.
         unsafe { sys::rcu_ptr_shim_work_pending(self.raw()) }
@@ -270,8 +270,8 @@ impl<H: Handler> DelayedWork<H> {
     /// Waits until the item has run, if it was queued, or found queued, before the call; at
     /// once if its time has not come.
     ///
-    /// Several callers may wait. None may use mod_delayed_work_on() to have the item run now: who
-    /// waits for it already is left on the worklist without it, and does not wait for it any more.
+    /// Several callers may wait. None may use mod_delayed_work_on() to run the item earlier: it
+    /// removes the item from the worklist, and earlier flushes would no longer wait for it.
     pub(crate) fn flush(&self) {
         // A pending item may be queued behind a running instance of it, so two flushes may be
         // needed. Later instances are not waited for.
@@ -281,7 +281,8 @@ impl<H: Handler> DelayedWork<H> {
             if unsafe { bindings::flush_delayed_work(self.raw()) } {
                 left -= 1;
             } else if self.is_pending() {
-                // Marked as pending by a context that has not inserted it yet, with interrupts off.
+                // A context has marked it as pending, but not inserted it yet, with interrupts
+                // disabled.
                 gp::cond_resched();
             } else {
                 return;
@@ -289,8 +290,8 @@ impl<H: Handler> DelayedWork<H> {
         }
     }
 
-    /// Lets the item run now if it is idle or its time has not come. Where it is on the worklist it
-    /// keeps its place: mod_delayed_work_on() would move it behind all that came meanwhile.
+    /// Runs the item now if it is idle or its timer is pending. If it is on the worklist it keeps
+    /// its position; mod_delayed_work_on() would move it to the end.
     pub(crate) fn queue_now(&self, wq: &WorkQueue) {
         // SAFETY: The item is initialised.
         if unsafe { sys::rcu_ptr_shim_work_waits(self.raw()) } {
@@ -300,18 +301,18 @@ impl<H: Handler> DelayedWork<H> {
         }
     }
 
-    /// Lets the item run in `delay` jiffies, whether it was queued or not.
+    /// Runs the item in `delay` jiffies, also if it is queued already.
     pub(crate) fn modify(&self, wq: &WorkQueue, delay: c_ulong) {
         self.modify_on(WORK_CPU_UNBOUND, wq, delay);
     }
 
-    /// Takes the item off its queue and waits until it no longer runs.
+    /// Removes the item from its queue and waits until it no longer runs.
     pub(crate) fn cancel_sync(&self) {
         // SAFETY: The item is initialised.
         unsafe { bindings::cancel_delayed_work_sync(self.raw()) };
     }
 
-    /// As [`Self::cancel_sync()`], and the item is never queued again
+    /// As [`Self::cancel_sync()`], and the item cannot be queued again
     /// (`disable_delayed_work_sync()`).
     pub(crate) fn shutdown_sync(&self) {
         // SAFETY: The item is initialised.
@@ -333,24 +334,24 @@ impl<H: Handler> RcuWork<H> {
         unsafe { Self::with(init, handler) }
     }
 
-    /// Lets the item run after a grace period that starts from now on. Returns `false` when it
-    /// waits for one already.
+    /// Queues the item to run after a grace period. Returns `false` if it is queued already.
     ///
     /// # Context
     ///
-    /// Any but NMI; no lock is held that call_rcu() takes, or a wakeup.
+    /// Any but NMI; no lock is held that call_rcu() or a wakeup takes.
     pub(crate) fn queue(&self, wq: &WorkQueue) -> bool {
         // SAFETY: Both are live and initialised.
         unsafe { bindings::queue_rcu_work(wq.0, self.raw()) }
     }
 
-    /// Waits until what was queued has run.
+    /// Waits until the queued item has run.
     pub(crate) fn flush(&self) {
         // SAFETY: The item is initialised.
         unsafe { bindings::flush_rcu_work(self.raw()) };
     }
 
-    /// Waits until the handler does not run: what waits for its grace period is not waited for.
+    /// Waits until the handler does not run; does not wait for an item whose grace period has not
+    /// ended.
     pub(crate) fn flush_running(&self) {
         // SAFETY: The item is initialised. One that waits for its grace period is on no queue yet.
         unsafe { bindings::flush_work(&raw mut (*self.raw()).work) };

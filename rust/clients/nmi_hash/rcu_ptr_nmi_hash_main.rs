@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A typical user in NMI, to copy from: a profiler whose perf handler adds entries to an RCU hash
-//! table and throws old ones out, while others read it. No `unsafe` in here.
+//! An example of use in NMI: a profiler whose perf handler adds entries to an RCU hash table and
+//! evicts old ones, while others read it. Without `unsafe`.
 //!
 //! ```text
 //!  NMI      cycles overflow, or the watched word is written: looks its entry up, adds one where
@@ -113,7 +113,7 @@ struct Counts {
     aged: Atomic<u64>,
     /// No object at hand.
     missed: Atomic<u64>,
-    /// Looks of readers, and entries that changed under them.
+    /// Reads of entries, and entries that were found changed.
     looks: Atomic<u64>,
     torn: Atomic<u64>,
 }
@@ -167,7 +167,7 @@ impl Profile {
         )
     }
 
-    /// The places of an entry's bucket.
+    /// The slots of the bucket of an entry.
     fn bucket(&self, ip: usize, phase: u64) -> impl Iterator<Item = usize> {
         let hash = (ip as u64 ^ phase << 48 ^ phase).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         let first = hash.checked_rem(self.buckets as u64).unwrap_or(0) as usize * WAYS;
@@ -208,7 +208,7 @@ impl Profile {
         }
     }
 
-    /// Takes entries of old phases out.
+    /// Removes entries of old phases.
     fn age(&self) {
         let now = self.phase.load(Relaxed);
         for i in 0..self.table.len() {
@@ -222,7 +222,7 @@ impl Profile {
         }
     }
 
-    /// Looks at an entry in a way that would notice if it were allocated again.
+    /// Reads an entry repeatedly, to notice if it is allocated again meanwhile.
     fn look(&self, entry: &Entry) -> (usize, u64, u64) {
         let (ip, phase) = (entry.ip.load(Relaxed), entry.phase.load(Relaxed));
         for _ in 0..100 {

@@ -160,7 +160,7 @@ impl Table {
         self.slots.get(first..first + WAYS).unwrap_or(&[])
     }
 
-    /// Has an entry for the task that goes to sleep.
+    /// Adds an entry for the task that goes to sleep.
     fn add(&self, switch: &Switch<'_>) {
         let Ok(mut new) = RcuKBox::new_nolock(Sleeper::of(switch)) else {
             return count(&COUNTS.missed);
@@ -173,7 +173,7 @@ impl Table {
                 Err(back) => new = back,
             }
         }
-        // The one that has slept longest gives way.
+        // Evict the task that has slept longest.
         let guard = rcu::read_lock();
         let age =
             |slot: &RcuSlot<RcuKBox<Sleeper>>| slot.load(&guard).map(|seen| seen.since.elapsed());
@@ -192,7 +192,7 @@ impl Table {
         let guard = rcu::read_lock();
         for slot in self.bucket(pid) {
             if let Some(seen) = slot.load(&guard).filter(|seen| seen.pid == pid) {
-                // Dropped right here, as far as this handler is concerned.
+                // Dropping it is safe here: its destructor runs later, in a worker.
                 if slot.remove(seen).is_some() {
                     count(&COUNTS.woken);
                 }

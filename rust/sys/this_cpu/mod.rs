@@ -4,11 +4,10 @@
 //! against nothing else: no lock prefix, no barrier (`this_cpu_*()` of
 //! [`include/linux/percpu-defs.h`](srctree/include/linux/percpu-defs.h)).
 //!
-//! Another CPU may read such a word at any time, and may write it only while its CPU is dead.
+//! Other CPUs may read such a word at any time, and write it only while its CPU is dead.
 //!
-//! None of the operations orders any memory access of the CPU as others see it. As the CPU sees it
-//! itself, and so do its interrupts and NMIs, they are in program order: `asm!` keeps the compiler
-//! from moving accesses across.
+//! None of the operations orders memory accesses for other CPUs. For this CPU, its interrupts and
+//! NMIs, accesses are in program order: the compiler does not move them across `asm!`.
 
 #[cfg_attr(CONFIG_X86_64, path = "x86_64.rs")]
 #[cfg_attr(CONFIG_ARM64, path = "arm64.rs")]
@@ -16,9 +15,9 @@ pub(super) mod arch;
 
 use super::preempt::OnCpu;
 
-/// Whether preempt_disable() and preempt_enable() do no more than count, so that the architecture's
-/// file may do it in an instruction or two: through a C shim each would be a call, which is half of
-/// the common path. Elsewhere the shims are used.
+/// Whether preempt_disable() and preempt_enable() only count, which the file of the architecture
+/// then does inline: calls of C shims would take half of the time of the fast path. Otherwise the
+/// shims are used.
 const COUNTER_ALONE: bool = cfg!(all(
     CONFIG_PREEMPTION,
     not(CONFIG_CPU_BIG_ENDIAN),
@@ -43,7 +42,7 @@ pub(crate) use arch::this_cpu_word;
 #[derive(Clone, Copy)]
 pub(crate) struct ThisCpuPtr<const AT: usize = 0>(*mut u64);
 
-// SAFETY: The pointer means another word on each CPU; all access is by atomic operations.
+// SAFETY: The pointer names a different word on each CPU; all accesses are atomic operations.
 unsafe impl<const AT: usize> Send for ThisCpuPtr<AT> {}
 // SAFETY: As above.
 unsafe impl<const AT: usize> Sync for ThisCpuPtr<AT> {}
