@@ -104,6 +104,16 @@ pub(crate) enum NmiSource {
 /// Cycles between two overflows: the shortest that a guest sustains under emulation.
 pub(crate) const PERIOD: u64 = 20_000;
 
+/// NMIs that a storm should have at least. Where QEMU emulates the cycle counter of arm64 on a busy
+/// host there are only a few for a thousand rounds.
+pub(crate) const MIN_NMIS: u64 = 50;
+
+/// `n` rounds of a task beside a storm that counts `nmis`, and up to ten times as many until it has
+/// [`MIN_NMIS`].
+pub(crate) fn rounds(n: usize, nmis: &Atomic<u64>) -> impl Iterator<Item = usize> + '_ {
+    (0..n * 10).take_while(move |&i| i < n || nmis.load(Relaxed) < MIN_NMIS)
+}
+
 /// Calls `f` beside a storm of NMIs from `nmi_source` whose handler is `body`. No NMI is sent to
 /// CPU `excluded`: a CPU that is starting up can't handle any.
 ///
