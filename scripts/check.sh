@@ -23,6 +23,12 @@ some()
 check_format()
 {
 	scripts/build.sh rustfmt --check
+	# rustfmt leaves comments alone. Rows of tables may be longer.
+	some '*.rs'
+	! LC_ALL=C.UTF-8 grep -nE '^.{101}' "${FILES[@]}" | grep -E '^[^:]+:[0-9]+: *//[/!]? [^|]' || {
+		echo "comments of more than 100 columns"
+		return 1
+	}
 }
 
 check_spdx()

@@ -117,8 +117,10 @@ pub type RcuVBox<T> = RcuBox<T, Vmalloc>;
 /// # use super::rcu_ptr::{RcuKVBox, RcuVBox};
 /// # use kernel::prelude::*;
 /// # fn example() -> Result {
-/// let large = RcuKVBox::<[u64; 20_000]>::new(pin_init::init_array_from_fn(|i| i as u64), GFP_KERNEL)?;
-/// let pages = RcuVBox::<[u64; 1000]>::new(pin_init::init_array_from_fn(|i| i as u64), GFP_KERNEL)?;
+/// let init = pin_init::init_array_from_fn(|i| i as u64);
+/// let large = RcuKVBox::<[u64; 20_000]>::new(init, GFP_KERNEL)?;
+/// let init = pin_init::init_array_from_fn(|i| i as u64);
+/// let pages = RcuVBox::<[u64; 1000]>::new(init, GFP_KERNEL)?;
 /// pr_info!("{}\n", large[7] + pages[8]);
 /// # Ok(())
 /// # }

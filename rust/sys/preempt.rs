@@ -55,7 +55,8 @@ impl PreemptOff {
     }
 
     /// Enables preemption and returns `value`. To be the last call of a function that needs no
-    /// stack: if a task has to be scheduled, this is a jump to a function that returns `value`, too.
+    /// stack: if a task has to be scheduled, this is a jump to a function that returns `value`,
+    /// too.
     #[inline(always)]
     pub(crate) fn end_with(self, value: *mut u8) -> *mut u8 {
         self.into_raw();
@@ -100,7 +101,8 @@ pub(super) fn resched() {
     }
 }
 
-/// [`resched()`], and returns `value`. In C, as the compiler would save `value` itself if it knew that.
+/// [`resched()`], and returns `value`. In C, as the compiler would save `value` itself if it knew
+/// that.
 #[allow(dead_code)]
 #[inline(always)]
 pub(super) fn resched_with(value: *mut u8) -> *mut u8 {

@@ -4,9 +4,9 @@
 //! `unsafe` in here.
 //!
 //! ```text
-//!  sched_switch  a task that goes to sleep gets an entry, which owns its stack trace; the one that comes
-//!                back loses its own. Interrupts are off and the run queue is locked: kmalloc(),
-//!                kfree(), call_rcu() and whatever wakes a task are out of the question here
+//!  sched_switch  a task that goes to sleep gets an entry, which owns its stack trace; the one that
+//!                comes back loses its own. Interrupts are off and the run queue is locked:
+//!                kmalloc(), kfree(), call_rcu() and whatever wakes a task can't be used here
 //!  task          reads /sys/kernel/debug/rcu_ptr_sleepers/sleepers, under RCU
 //! ```
 //!
