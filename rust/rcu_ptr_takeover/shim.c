@@ -23,7 +23,7 @@
 
 #include "../sys/rs.h"
 
-/* What became of a call, and what is counted: rust/rcu_ptr_takeover/redirect.rs. */
+/* Results of a call, and other events, counted per CPU: redirect.rs. */
 enum rcu_ptr_takeover_count {
 	RCU_PTR_TAKEOVER_KVFREE,
 	RCU_PTR_TAKEOVER_KVFREE_NMI,
@@ -33,7 +33,7 @@ enum rcu_ptr_takeover_count {
 	RCU_PTR_TAKEOVER_HEADLESS_SLEPT,
 	RCU_PTR_TAKEOVER_DESTROYED,
 	RCU_PTR_TAKEOVER_MODULES_GONE,
-	/* From here on: more is to be done. */
+	/* The engine does not have the object. */
 	RCU_PTR_TAKEOVER_WHILE_DESTROYING,
 	RCU_PTR_TAKEOVER_NOT_WATCHING,
 	RCU_PTR_TAKEOVER_NO_ROOM,
@@ -167,7 +167,7 @@ notrace void rcu_ptr_takeover_shim_nolock(struct kvfree_rcu_head *head,
 	barrier();
 }
 
-/* What takes their place. Preemption is off while it is decided. */
+/* The replacements, which decide with preemption disabled. */
 
 static notrace void rcu_ptr_takeover_kvfree(struct kvfree_rcu_head *head,
 					    void *ptr)
@@ -298,7 +298,7 @@ void rcu_ptr_takeover_shim_destroy(struct kmem_cache *cache)
 	barrier();
 }
 
-/* Nothing else that is exported waits for the slab's irq_works on every CPU. */
+/* The only exported way to wait for the irq_works of the slab on all CPUs. */
 int rcu_ptr_takeover_shim_drain_deferred(void)
 {
 	struct kmem_cache *cache;
@@ -319,7 +319,7 @@ void rcu_ptr_takeover_shim_synchronize(void)
 #endif
 }
 
-/* Before codetag_unload_module() looks at what a module has left. */
+/* Before codetag_unload_module() checks for memory that is not freed. */
 static int rcu_ptr_takeover_state(struct notifier_block *nb,
 				  unsigned long state, void *data)
 {

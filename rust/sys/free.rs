@@ -166,6 +166,7 @@ pub(crate) struct Nothing;
 impl Free for Nothing {
     #[inline(always)]
     unsafe fn free(object: NonNull<Object>) -> bool {
+        // Not black_box(), which would store the pointer in memory.
         // SAFETY: An empty statement; it keeps the load of the pointer in the loop.
         unsafe { ::core::arch::asm!("/* {0} */", in(reg) object.as_ptr(), options(nostack)) };
         true
