@@ -110,6 +110,8 @@ def _check(found, is_all):
     bad = 0
     for mutant in found:
         why = apply(mutant, ROOT, "--check")
+        if not why and mutants.ambiguous(mutant.diff, ROOT):
+            why = f"'{mutants.ambiguous(mutant.diff, ROOT)}' fits in more than one place"
         unknown = mutant.unknown()
         bad += bool(why or unknown)
         if why:
@@ -127,7 +129,7 @@ def _check(found, is_all):
 def _refit(found):
     bad = 0
     for mutant in found:
-        if not apply(mutant, ROOT, "--check"):
+        if not apply(mutant, ROOT, "--check") and not mutants.ambiguous(mutant.diff, ROOT):
             continue
         with tempfile.TemporaryDirectory() as folder:
             for name in set(re.findall(r"^--- a/(.*)", mutant.diff, re.M)):
@@ -140,8 +142,11 @@ def _refit(found):
                 print(f"{mutant.where}: has to be updated by hand\n{why}")
                 bad += 1
                 continue
-            diff = subprocess.run(["git", "diff", "--no-index", "--no-prefix", "a", "b"], cwd=folder,
-                                  capture_output=True, text=True, check=False).stdout
+            for context in range(1, 20):
+                diff = subprocess.run(["git", "diff", "--no-index", "--no-prefix", f"-U{context}", "a", "b"],
+                                      cwd=folder, capture_output=True, text=True, check=False).stdout
+                if not mutants.ambiguous(diff, ROOT):
+                    break
         diff = re.sub(r"^(?:diff|index) .*\n", "", diff, flags=re.M)
         text = read(ROOT / mutant.file)
         (ROOT / mutant.file).write_text(text.replace(mutant.diff.strip("\n"), diff.strip("\n")), encoding="utf-8")

@@ -30,7 +30,7 @@ import re
 from . import console as consoles
 from . import expected, ktap
 from . import verdict as verdicts
-from .base import SetupError
+from .base import SetupError, read
 from .plan import Plan
 from .scenario import parse_settings
 
@@ -66,6 +66,25 @@ def of_file(text, file):
         elif line and not line.startswith("#"):
             raise SetupError(f"{file}:{number}: '{line}': above the first '== NAME' write '# TEXT'")
     return [Mutant("\n".join(lines) + "\n", name, file, number) for name, number, lines in found]
+
+
+def ambiguous(diff, tree):
+    """Returns the head of a hunk whose old lines stand more than once in their file, or nothing: such a hunk may be
+    applied in a wrong place."""
+    name = head = ""
+    blocks = {}
+    for line in diff.splitlines():
+        if line.startswith("--- a/"):
+            name = line[len("--- a/"):]
+        elif line.startswith("@@ "):
+            head = line
+        elif name and line[:1] in (" ", "-"):
+            blocks[name, head] = blocks.get((name, head), "\n") + line[1:] + "\n"
+    for (name, head), block in blocks.items():
+        text = "\n" + read(tree / name)
+        if text.find(block, text.find(block) + 1) > 0:
+            return head
+    return ""
 
 
 class Mutant:

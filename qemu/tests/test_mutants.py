@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Mutants: their headers, and whether a boot has caught them."""
 
+import pathlib
+import tempfile
 import unittest
 
 from .common import detector
@@ -53,6 +55,16 @@ def judge(broken, data, ended=verdict.EXITED, code=0):
     plan = Plan(broken.plan, "name", ("BASE", "x86_64"))
     result = verdict.judge("BASE", data, plan, None, detector(), ended, code)
     return broken.judge(result, texts_of(data), detector())
+
+
+class Hunks(unittest.TestCase):
+    def test_ambiguous(self):
+        """An insertion between lines that stand twice, and one that has a line more."""
+        with tempfile.TemporaryDirectory() as name:
+            tree = pathlib.Path(name)
+            (tree / "x").write_text("a\n}\nb\n}\n", encoding="utf-8")
+            self.assertEqual(mutants.ambiguous(f"{DIFF}@@ -2 +2,2 @@\n }}\n+c\n", tree), "@@ -2 +2,2 @@")
+            self.assertEqual(mutants.ambiguous(f"{DIFF}@@ -1,2 +1,3 @@\n a\n }}\n+c\n", tree), "")
 
 
 class Header(unittest.TestCase):
