@@ -192,25 +192,29 @@ void rcu_ptr_call_sleepable(struct rcu_head *head, rcu_callback_t func);
  * What a callback queues is not covered: where callbacks free objects of a cache,
  * or queue others that do, call it once more for each such step.
  *
- * Call it before kmem_cache_destroy() and at the end of a module's exit.
+ * Call it before kmem_cache_destroy().  At the end of a module's exit it is needed
+ * only if the module has callbacks and is not linked against rcu_ptr.ko, see
+ * rcu_ptr_call().
  *
  * Must not be called, as it would wait for itself:
  *
  * - in a callback, or in a destructor of a cache;
  * - in a reader of the SRCU domain of any cache;
- * - with a lock held that callbacks or destructors take;
- * - in a CPU hotplug callback while caches are in use: it waits for the hotplug
- *   operation in progress if a CPU that is not online holds sheaves.
+ * - with a lock held that callbacks or destructors take.
+ *
+ * CPU hotplug: it may be called with cpus_read_lock() held.  With caches it waits
+ * for a hotplug operation in progress if a CPU that is not online holds sheaves.
+ * So hotplug callbacks must not call it or wait for it then; nor may the lock be
+ * held if a CPU was left in an intermediate state (hotplug/target in sysfs).
  *
  * Objects of a CPU that is offline, or going offline, are covered.  Tasks on
  * other CPUs need not be scheduled.  CPUs that hold no objects are not disturbed,
  * others are interrupted.
  *
  * Without callbacks of rcu_ptr_call_sleepable() nothing that it waits for
- * allocates memory.  So locks that memory reclaim takes may be held, and the CPU
- * hotplug lock, unless a CPU was left in an intermediate hotplug state
- * (hotplug/target in sysfs).  With such callbacks it also waits for whatever they
- * wait for, and their workqueue may need memory for its workers.
+ * allocates memory.  So locks that memory reclaim takes may be held.  With such
+ * callbacks it also waits for whatever they wait for, and their workqueue may need
+ * memory for its workers.
  *
  * Context: process context, may sleep; see the conditions above.
  */
@@ -268,7 +272,7 @@ struct srcu_struct;
  *	fail.  See "Wait limit" in docs/sheaves.md.
  *
  * The link is only used for objects that are freed while no empty sheaf is
- * available, in any context.  Without a field for it 8 bytes are added behind each
+ * available, in any context.  Without a field for it 8 bytes are added after each
  * object.  A field may be overwritten at each free: neither @dtor nor the next user
  * may rely on what @ctor wrote there.
  */
