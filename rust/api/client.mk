@@ -4,7 +4,7 @@
 # obj-m to the module, then include this file. The crate includes rust/api/:
 #
 #	#[path = "<RCU_PTR>/rust/api/mod.rs"]
-#	mod rcu_ptr;
+#	pub mod rcu_ptr;
 #
 # Outside rcu_ptr's own tree also set KBUILD_EXTRA_SYMBOLS to its Module.symvers.
 
