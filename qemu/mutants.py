@@ -57,7 +57,7 @@ def _arguments():
     parser.add_argument("--always", action="store_true", help="only those with the key 'always'")
     parser.add_argument("--not-always", action="store_true", help="only those without it")
     parser.add_argument("--until", type=float, metavar="EPOCH",
-                        help="skip, by name, what would not end by then")
+                        help="skip and name what would not end by then")
     parser.add_argument("--list-scenarios", action="store_true",
                         help="only print the scenarios of the mutants")
     parser.add_argument("--make-arg", action="append", default=[], metavar="NAME=VALUE",

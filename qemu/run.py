@@ -34,7 +34,7 @@ def _arguments():
     parser.add_argument("--only", action="append", default=[], metavar="SCENARIO",
                         help="only boots of this scenario; repeatable")
     parser.add_argument("--until", type=float, metavar="EPOCH",
-                        help="skip, by name, boots that would not end by then")
+                        help="skip and name boots that would not end by then")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "out", metavar="DIR",
                         help="for logs and results, a folder per boot")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",

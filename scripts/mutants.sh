@@ -5,7 +5,7 @@
 # qemu/mutants.py; NAME is a glob
 #
 # SCENARIOS= only mutants for these, TIMEOUT= seconds for each boot, UNTIL=EPOCH
-# skips, by name, what would take longer.
+# skips and names what would take longer.
 
 # shellcheck source=scripts/lib/all.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"

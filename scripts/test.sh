@@ -5,7 +5,7 @@
 # in this order, and each boot starts as soon as it can.
 # test.sh test-all: the boots of set 'all', then every mutant
 #
-# SCENARIOS= only boots of these scenarios; UNTIL=EPOCH skips, by name, what would
+# SCENARIOS= only boots of these scenarios; UNTIL=EPOCH skips and names what would
 # take longer. With PLAN= or KDIR= it runs qemu.sh test: one plan in each scenario.
 
 # shellcheck source=scripts/lib/all.sh

@@ -3,7 +3,10 @@
 #
 # Checks and installs what the machine needs.
 
-# NEED,... KIND OPERAND PACKAGE; need 'tree' is a build tree for a packaged kernel
+# NEED,... KIND OPERAND PACKAGE
+#
+# Needs: modules; build (a kernel), tree (a build tree for a packaged kernel), stock (Debian's kernel), versions
+# (of symbols, CONFIG_MODVERSIONS); x86_64, arm64 (guests); check, bench, replay (of these commands).
 REQUIREMENTS='
 modules,tree program make make
 modules program gcc gcc

@@ -31,7 +31,7 @@ BANNER = re.compile(rb"^(?:\[[^\]]*\] ?)*Linux version .*$", re.M)
 RESULT = re.compile(r"^rcu_ptr_torture: (seed=\d+ .*)$")
 SECTION = re.compile(r"\brcu_ptr_sim: section (\S+) (\S+) (0x[0-9a-f]+)$")
 MODULES = ("rcu_ptr.ko", "rcu_ptr_torture.ko", "rcu_ptr_client_c.ko", "rcu_ptr_client_rs.ko")
-# Options that rcu_ptr_takeover.ko needs.
+# Also in the guest where can_take_over().
 TAKEOVER_MODULES = ("rcu_ptr_takeover.ko", "rcu_ptr_kernel_client.ko")
 REDIRECTED = re.compile(r"^rcu_ptr_takeover: (\d+) objects were redirected")
 CONSOLE = "console.log"
@@ -105,7 +105,7 @@ class Result:
             if not case.passed():
                 lines += [f"{case.name}: {text}" for text in case.log[:6]]
         if not lines and not self.sums:
-            lines = ["rcu_ptr_torture.ko never said what it did"]
+            lines = ["rcu_ptr_torture.ko printed no result"]
         return lines[:12]
 
     def differs(self, other):
@@ -169,7 +169,8 @@ class Booter:
 
     @staticmethod
     def _in_order(cpu):
-        """In the child that becomes QEMU: sets the priority of its main thread, which others don't inherit."""
+        """In the child that becomes QEMU: pins it to one CPU, and gives its main thread real-time priority, which
+        other threads don't inherit."""
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0)) if cpu is None else cpu})
         try:
             os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
@@ -189,11 +190,11 @@ class Booter:
                 if time.monotonic() >= end or hasty and log.exists() and SIGN in log.read_bytes():
                     return verdict.TIMED_OUT, None, ""
 
-    def _boot(self, argv, folder, seconds, cut, cpu, hasty):
+    def _boot(self, argv, folder, seconds, shortcut, cpu, hasty):
         """The console's bytes, how QEMU ended, its exit code, and its stderr."""
         log = folder / CONSOLE
         log.unlink(missing_ok=True)
-        stub = Stub() if cut else None
+        stub = Stub() if shortcut else None
         with subprocess.Popen([*argv, *(stub.argv if stub else ())], cwd=folder, stdin=subprocess.DEVNULL,
                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
                               pass_fds=stub.fds if stub else (),
@@ -201,7 +202,7 @@ class Booter:
             self._running.add(qemu)
             try:
                 if stub:
-                    stub.take(cut)
+                    stub.take(shortcut)
                 ended, code, stderr = self._wait(qemu, log, seconds, hasty)
             finally:
                 self._running.discard(qemu)
