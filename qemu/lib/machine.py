@@ -111,8 +111,10 @@ def _probe(scenario):
 
 
 def _cached_probe(scenario):
+    # As in scripts/lib/common.sh.
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    path = pathlib.Path(home) / "rcu_ptr" / "kvm-probes.json"
+    folder = os.environ.get("RCU_PTR_CACHE") or os.path.join(home, "rcu_ptr")
+    path = pathlib.Path(folder) / "kvm-probes.json"
     try:
         probes = json.loads(_read(path) or "{}")
     except ValueError:
