@@ -32,7 +32,8 @@ help:
 #:   make replay SEED=N   repeat a seed in gdb, until the first sign of failure
 #:   make bench           costs compared with the kernel's own functions, as tables and
 #:                        plots in out/bench-*; QUICK=1 for a first impression
-#:   make check           formatting, lints, documentation, tests on the host
+#:   make check           formatting, lints, documentation, tests on the host, and one boot
+#:                        of a module that is built outside the tree
 #:
 #:   make [modules]       build the modules only, into build/; 'make KDIR=DIR' for
 #:                        any prepared build of Linux 7.3 or later
