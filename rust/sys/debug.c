@@ -71,7 +71,7 @@ RCU_PTR_MISUSE(rcu_ptr_shim_warn_offset,
 	       "field %p does not start in the first 4096 bytes of object %p, leaked",
 	       field, ptr)
 RCU_PTR_MISUSE(rcu_ptr_shim_warn_double,
-	       "%p (field %p) is queued twice, leaked", ptr, field)
+	       "%p (field %p) is queued twice, second call ignored", ptr, field)
 RCU_PTR_MISUSE(rcu_ptr_shim_warn_no_func,
 	       "no function to call for %p, ignored", ptr)
 
