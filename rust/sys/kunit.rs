@@ -3,6 +3,7 @@
 //! Parameter `length` of test modules, and skipping of tests.
 
 use super::generated as sys;
+#[cfg(not(RCU_PTR_RUNNER))]
 use kernel::prelude::*;
 
 /// Whether parameter `length` is "short".
